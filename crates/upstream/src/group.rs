@@ -1,0 +1,201 @@
+//! A group of peers while it serves.
+//!
+//! Owns: the walk of one try — pick, lease, outcome — and the replacement of peers under traffic.
+//! Must never: be shared without a lock. One per worker thread gives nginx's behaviour without `zone`; one behind a
+//! mutex gives the behaviour with it. Which of the two is the owner's business.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use crate::balancers::{self, Balancer, Turn};
+use crate::lease::{Lease, Outcome};
+use crate::peer::{Peer, Peers};
+use crate::spec::GroupSpec;
+use crate::tried::{Tier, Tried};
+
+/// What a request brings to the choice of a peer.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct PickInput<'a> {
+    /// The evaluated key of `hash`. Empty means round robin, as in nginx. Other balancers ignore it.
+    pub key: &'a [u8],
+    /// The client's address, for `ip_hash`; `None` if it came over a UNIX-domain socket.
+    pub client: Option<IpAddr>,
+}
+
+/// Why there is no peer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PickError {
+    /// Every peer is down, failed, full or tried already, backups included. The request ends with 502, and
+    /// `$upstream_addr` shows the group's name.
+    NoLive,
+}
+
+/// The text that nginx writes to its error log, level `error`.
+impl fmt::Display for PickError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            PickError::NoLive => f.write_str("no live upstreams"),
+        }
+    }
+}
+
+impl std::error::Error for PickError {}
+
+/// What [`Group::finish`] made of an outcome.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Finished {
+    /// Nothing worth a line in a log.
+    Recorded,
+    /// This failure leaves the peer unavailable for its `fail_timeout`. nginx logs, at level `warn`,
+    /// `upstream server temporarily disabled`.
+    Disabled,
+}
+
+/// The run-time state of one [`GroupSpec`].
+#[derive(Debug)]
+pub struct Group {
+    spec: Arc<GroupSpec>,
+    peers: Peers,
+    /// Peers that were taken out while leases on them were under way; gone when the last of those ends.
+    departed: Vec<Peer>,
+    balancer: Box<dyn Balancer>,
+    /// Counts replacements, from 1, so that a [`Tried`] knows whether its marks still mean the same peers.
+    revision: u64,
+}
+
+impl Group {
+    /// A group of which no request has asked anything yet.
+    pub fn new(spec: Arc<GroupSpec>) -> Group {
+        let peers = Peers::new(&spec.peers);
+        let balancer = balancers::build(spec.balancer, &peers);
+        Group { spec, peers, departed: Vec::new(), balancer, revision: 1 }
+    }
+
+    /// The configuration it serves.
+    pub fn spec(&self) -> &Arc<GroupSpec> {
+        &self.spec
+    }
+
+    /// The peers that can be picked: primaries in the order of the configuration, then backups likewise.
+    pub fn peers(&self) -> &[Peer] {
+        &self.peers.list
+    }
+
+    /// Peers that were taken out and still serve: what a drain waits for.
+    pub fn departed(&self) -> &[Peer] {
+        &self.departed
+    }
+
+    /// Takes over, for the same servers (name and address), what `old` learned: failures and the place in the
+    /// rotation. Not the connections: leases taken from `old` must be finished on `old`, so counting them here
+    /// would count them for ever. Where one group should see all connections across a reload, keep the group and
+    /// call [`Group::replace_peers`].
+    pub fn carry_over(&mut self, old: &Group) {
+        self.peers.inherit(&old.peers);
+    }
+
+    /// Serves another configuration from now on. Servers that stay (name and address) keep failures, place in the
+    /// rotation and connections; leases under way stay valid in any case, also those on servers that go.
+    pub fn replace_peers(&mut self, spec: Arc<GroupSpec>) {
+        // A server may come back before its last lease ended, so the departed take part in the matching.
+        self.peers.list.append(&mut self.departed);
+        self.departed = self.peers.replace(&spec.peers);
+        self.departed.retain(|peer| peer.conns > 0);
+        self.balancer = balancers::build(spec.balancer, &self.peers);
+        self.spec = spec;
+        self.revision += 1;
+    }
+
+    /// Chooses a peer that this request has not tried. `random` is asked only by `random`, for one value per draw.
+    ///
+    /// Allocates nothing, except once for a request that tries a peer beyond the 64th.
+    pub fn pick(
+        &mut self,
+        now_ms: u64,
+        input: &PickInput<'_>,
+        tried: &mut Tried,
+        random: &mut dyn FnMut() -> u64,
+    ) -> Result<Lease, PickError> {
+        tried.begin(self.revision, || self.peers.tries());
+        let single = self.peers.is_single();
+        let index = if single {
+            // nginx: neither failures nor earlier tries matter, for there is nowhere else to go.
+            let peer = &self.peers.list[0];
+            if peer.spec().down || peer.is_full() {
+                return Err(PickError::NoLive);
+            }
+            0
+        } else {
+            let mut turn = Turn { peers: &mut self.peers, tried, input, now_ms, random };
+            let index = choose(self.balancer.as_ref(), &mut turn).ok_or(PickError::NoLive)?;
+            turn.tried.insert(index);
+            turn.peers.list[index].open_window(now_ms);
+            index
+        };
+        tried.spend(single);
+        let peer = &mut self.peers.list[index];
+        peer.conns += 1;
+        Ok(Lease { index: u32::try_from(index).unwrap_or(u32::MAX), id: peer.id })
+    }
+
+    /// The peer a lease is for.
+    ///
+    /// # Panics
+    /// If the lease was taken from another group.
+    pub fn peer(&self, lease: &Lease) -> &Peer {
+        match self.peers.position(lease.index, lease.id) {
+            Some(index) => &self.peers.list[index],
+            None => match self.departed.iter().find(|peer| peer.id == lease.id) {
+                Some(peer) => peer,
+                None => panic!("a lease on peer {} came to a group that has no such peer", lease.id),
+            },
+        }
+    }
+
+    /// Ends a lease.
+    pub fn finish(&mut self, lease: Lease, outcome: Outcome, now_ms: u64) -> Finished {
+        let (index, id) = (lease.index, lease.id);
+        lease.close();
+        let single = self.peers.is_single();
+        let Some(index) = self.peers.position(index, id) else {
+            self.finish_departed(id);
+            return Finished::Recorded;
+        };
+        let peer = &mut self.peers.list[index];
+        peer.release();
+        match outcome {
+            _ if single => peer.forget_failures(),
+            Outcome::Failed => {
+                if peer.record_failure(now_ms) {
+                    return Finished::Disabled;
+                }
+            }
+            Outcome::Success | Outcome::Neutral => peer.record_success(),
+        }
+        Finished::Recorded
+    }
+
+    fn finish_departed(&mut self, id: u64) {
+        let place = self.departed.iter().position(|peer| peer.id == id);
+        debug_assert!(place.is_some(), "a lease on peer {id} came to a group that has no such peer");
+        if let Some(place) = place {
+            let peer = &mut self.departed[place];
+            peer.release();
+            if peer.conns == 0 {
+                self.departed.swap_remove(place);
+            }
+        }
+    }
+}
+
+/// Asks the balancer, and once more among the backups when no primary is left. A request that has come to the
+/// backups stays with them, as in nginx.
+fn choose(balancer: &dyn Balancer, turn: &mut Turn<'_>) -> Option<usize> {
+    let index = balancer.choose(turn);
+    if index.is_some() || turn.tried.tier == Tier::Backup || turn.peers.backups().is_empty() {
+        return index;
+    }
+    turn.tried.tier = Tier::Backup;
+    balancer.choose(turn)
+}

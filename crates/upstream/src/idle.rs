@@ -1,0 +1,365 @@
+//! Connections that wait for their next request.
+//!
+//! Owns: which are kept, how long and for whom — nginx's `keepalive` in `upstream {}`. Must never: close one; every
+//! connection that leaves the pool is handed to the caller.
+//!
+//! As in nginx the pool belongs to one group in one worker, gives out the connection used last, and makes room by
+//! giving up the one that has lain idle longest. That a peer closed an idle connection is for the caller to notice:
+//! either as it happens ([`IdlePool::remove_where`]) or after [`IdlePool::take`].
+
+use crate::address::Address;
+use crate::spec::KeepaliveSpec;
+
+/// What a connection must match to serve a request.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct IdleKey {
+    /// The peer's address.
+    pub address: Address,
+    /// Whatever else must be the same, as a number of the caller's: with [`KeepaliveSpec::local`] the location, over
+    /// TLS the settings and the server name.
+    pub tag: u64,
+}
+
+/// What a connection has behind it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ConnectionUse {
+    /// Requests served, the one just ended included.
+    pub requests: u32,
+    /// When it was opened, in milliseconds.
+    pub opened_ms: u64,
+}
+
+/// No slot; ends the lists.
+const NONE: u32 = u32::MAX;
+
+#[derive(Debug)]
+struct Slot<C, K> {
+    /// Towards the connection used last.
+    newer: u32,
+    /// Towards the one idle longest; in a free slot, the next free one.
+    older: u32,
+    kept: Option<Kept<C, K>>,
+}
+
+#[derive(Debug)]
+struct Kept<C, K> {
+    key: K,
+    connection: C,
+    since_ms: u64,
+}
+
+/// The idle connections of one group. `K` is [`IdleKey`] unless the caller has something cheaper to compare and
+/// clone, such as an `Rc` of it.
+///
+/// The memory grows to `max_idle` slots and stays; in steady state nothing is allocated.
+#[derive(Debug)]
+pub struct IdlePool<C, K = IdleKey> {
+    spec: KeepaliveSpec,
+    slots: Vec<Slot<C, K>>,
+    newest: u32,
+    oldest: u32,
+    free: u32,
+    len: u32,
+}
+
+impl<C, K: PartialEq> IdlePool<C, K> {
+    /// An empty pool.
+    pub fn new(spec: KeepaliveSpec) -> IdlePool<C, K> {
+        IdlePool { spec, slots: Vec::new(), newest: NONE, oldest: NONE, free: NONE, len: 0 }
+    }
+
+    /// Its settings.
+    pub fn spec(&self) -> &KeepaliveSpec {
+        &self.spec
+    }
+
+    /// How many connections lie idle.
+    pub fn len(&self) -> u32 {
+        self.len
+    }
+
+    /// Whether none does.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// The connection used last of those that fit and have not timed out.
+    pub fn take(&mut self, key: &K, now_ms: u64) -> Option<C> {
+        let mut at = self.newest;
+        while let Some((older, kept)) = self.kept_at(at) {
+            if self.is_timed_out(kept, now_ms) {
+                return None; // and so has everything older
+            }
+            if kept.key == *key {
+                return self.remove(at);
+            }
+            at = older;
+        }
+        None
+    }
+
+    /// Keeps a connection whose request ended well. Returns the one to close, if any: the connection itself if it
+    /// has served its time, or the one that had to make room.
+    ///
+    /// The caller has made sure that it can be used again: the answer was read to its end, the request sent to its
+    /// end, neither side said `close`, nothing unexpected was received.
+    pub fn put(&mut self, key: K, connection: C, now_ms: u64, used: ConnectionUse) -> Option<C> {
+        if self.spec.max_idle == 0
+            || self.spec.timeout_ms == 0
+            || used.requests >= self.spec.requests
+            || now_ms.saturating_sub(used.opened_ms) > self.spec.time_ms
+        {
+            return Some(connection);
+        }
+        let evicted = if self.len >= self.spec.max_idle { self.remove(self.oldest) } else { None };
+        let kept = Some(Kept { key, connection, since_ms: now_ms });
+        let at = if self.free == NONE {
+            self.slots.push(Slot { newer: NONE, older: NONE, kept });
+            // In bounds: there are never more than `max_idle` slots, a u32.
+            (self.slots.len() - 1) as u32
+        } else {
+            let at = self.free;
+            let slot = &mut self.slots[at as usize];
+            self.free = slot.older;
+            slot.kept = kept;
+            at
+        };
+        let slot = &mut self.slots[at as usize];
+        slot.newer = NONE;
+        slot.older = self.newest;
+        match self.newest {
+            NONE => self.oldest = at,
+            newest => self.slots[newest as usize].newer = at,
+        }
+        self.newest = at;
+        self.len += 1;
+        evicted
+    }
+
+    /// Gives up the connections that have timed out, the oldest first.
+    pub fn expire(&mut self, now_ms: u64, mut close: impl FnMut(C)) {
+        while let Some((_, kept)) = self.kept_at(self.oldest)
+            && self.is_timed_out(kept, now_ms)
+        {
+            if let Some(connection) = self.remove(self.oldest) {
+                close(connection);
+            }
+        }
+    }
+
+    /// When [`IdlePool::expire`] has something to do next; `None` while the pool is empty.
+    pub fn next_expiry_ms(&self) -> Option<u64> {
+        let (_, kept) = self.kept_at(self.oldest)?;
+        Some(kept.since_ms.saturating_add(self.spec.timeout_ms))
+    }
+
+    /// Gives up the first connection, from the one used last, of which `is_it` holds: the one whose peer was seen
+    /// to close it.
+    pub fn remove_where(&mut self, mut is_it: impl FnMut(&C) -> bool) -> Option<C> {
+        let mut at = self.newest;
+        while let Some((older, kept)) = self.kept_at(at) {
+            if is_it(&kept.connection) {
+                return self.remove(at);
+            }
+            at = older;
+        }
+        None
+    }
+
+    /// Gives up every connection whose key `is_unwanted`: those of a peer that goes, or all of them.
+    pub fn drain_where(&mut self, mut is_unwanted: impl FnMut(&K) -> bool, mut close: impl FnMut(C)) {
+        let mut at = self.newest;
+        while let Some((older, kept)) = self.kept_at(at) {
+            if is_unwanted(&kept.key)
+                && let Some(connection) = self.remove(at)
+            {
+                close(connection);
+            }
+            at = older;
+        }
+    }
+
+    /// Takes other settings, as after a reload, and gives up what is too many under them.
+    pub fn reconfigure(&mut self, spec: KeepaliveSpec, now_ms: u64, mut close: impl FnMut(C)) {
+        self.spec = spec;
+        while self.len > self.spec.max_idle {
+            match self.remove(self.oldest) {
+                Some(connection) => close(connection),
+                None => break,
+            }
+        }
+        self.expire(now_ms, close);
+    }
+
+    fn is_timed_out(&self, kept: &Kept<C, K>, now_ms: u64) -> bool {
+        now_ms.saturating_sub(kept.since_ms) >= self.spec.timeout_ms
+    }
+
+    /// What lies at a slot, and the next older slot.
+    fn kept_at(&self, at: u32) -> Option<(u32, &Kept<C, K>)> {
+        let slot = self.slots.get(at as usize)?;
+        Some((slot.older, slot.kept.as_ref()?))
+    }
+
+    fn remove(&mut self, at: u32) -> Option<C> {
+        let slot = self.slots.get_mut(at as usize)?;
+        let kept = slot.kept.take()?;
+        let (newer, older) = (slot.newer, slot.older);
+        slot.older = self.free;
+        self.free = at;
+        match newer {
+            NONE => self.newest = older,
+            newer => self.slots[newer as usize].older = older,
+        }
+        match older {
+            NONE => self.oldest = newer,
+            older => self.slots[older as usize].newer = newer,
+        }
+        self.len -= 1;
+        Some(kept.connection)
+    }
+}
+
+impl<C> IdlePool<C, IdleKey> {
+    /// Gives up the connections to one address.
+    pub fn drain_address(&mut self, address: &Address, close: impl FnMut(C)) {
+        self.drain_where(|key| key.address == *address, close);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FRESH: ConnectionUse = ConnectionUse { requests: 1, opened_ms: 0 };
+
+    fn pool(max_idle: u32) -> IdlePool<u32, char> {
+        IdlePool::new(KeepaliveSpec { max_idle, ..KeepaliveSpec::default() })
+    }
+
+    #[test]
+    fn the_last_used_that_fits_is_taken() {
+        let mut pool = pool(8);
+        for (key, connection) in [('a', 1), ('b', 2), ('a', 3), ('b', 4)] {
+            assert_eq!(pool.put(key, connection, 0, FRESH), None);
+        }
+        assert_eq!(pool.take(&'a', 1), Some(3));
+        assert_eq!(pool.take(&'a', 1), Some(1));
+        assert_eq!(pool.take(&'a', 1), None);
+        assert_eq!(pool.len(), 2);
+    }
+
+    #[test]
+    fn the_longest_idle_makes_room() {
+        let mut pool = pool(2);
+        assert_eq!(pool.put('a', 1, 0, FRESH), None);
+        assert_eq!(pool.put('b', 2, 1, FRESH), None);
+        assert_eq!(pool.take(&'a', 2), Some(1));
+        assert_eq!(pool.put('a', 1, 2, FRESH), None);
+        assert_eq!(pool.put('c', 3, 3, FRESH), Some(2));
+        assert_eq!(pool.len(), 2);
+    }
+
+    #[test]
+    fn served_its_time() {
+        let mut pool = pool(2);
+        let used = |requests, opened_ms| ConnectionUse { requests, opened_ms };
+        assert_eq!(pool.put('a', 1, 5_000_000, used(999, 5_000_000)), None);
+        assert_eq!(pool.put('a', 2, 5_000_000, used(1000, 5_000_000)), Some(2));
+        assert_eq!(pool.put('a', 3, 5_000_000, used(1, 1_400_000)), None, "an hour to the millisecond");
+        assert_eq!(pool.put('a', 4, 5_000_000, used(1, 1_399_999)), Some(4));
+        assert_eq!(IdlePool::<u32, char>::new(KeepaliveSpec::OFF).put('a', 5, 0, FRESH), Some(5));
+    }
+
+    #[test]
+    fn idle_too_long() {
+        let mut pool = pool(8);
+        let timeout_ms = pool.spec().timeout_ms;
+        assert_eq!(pool.next_expiry_ms(), None);
+        pool.put('a', 1, 100, FRESH);
+        pool.put('a', 2, 200, FRESH);
+        assert_eq!(pool.next_expiry_ms(), Some(100 + timeout_ms));
+        let mut closed = Vec::new();
+        pool.expire(99 + timeout_ms, |connection| closed.push(connection));
+        assert_eq!(closed, []);
+        pool.expire(100 + timeout_ms, |connection| closed.push(connection));
+        assert_eq!(closed, [1]);
+        assert_eq!(pool.take(&'a', 200 + timeout_ms), None, "timed out, though nobody expired it yet");
+        assert_eq!(pool.take(&'a', 199 + timeout_ms), Some(2));
+    }
+
+    #[test]
+    fn drained_removed_and_reconfigured() {
+        let mut pool = pool(8);
+        for (index, key) in "abcabc".chars().enumerate() {
+            pool.put(key, index as u32, 0, FRESH);
+        }
+        let mut closed = Vec::new();
+        pool.drain_where(|&key| key == 'b', |connection| closed.push(connection));
+        assert_eq!(closed, [4, 1]);
+        assert_eq!(pool.remove_where(|&connection| connection == 2), Some(2));
+        assert_eq!(pool.remove_where(|&connection| connection == 2), None);
+        closed.clear();
+        let spec = KeepaliveSpec { max_idle: 1, ..*pool.spec() };
+        pool.reconfigure(spec, 0, |connection| closed.push(connection));
+        assert_eq!(closed, [0, 3]);
+        assert_eq!(pool.take(&'c', 0), Some(5));
+        assert!(pool.is_empty());
+    }
+
+    #[test]
+    fn by_address() {
+        let key = |port: u16, tag| IdleKey { address: Address::Inet(([127, 0, 0, 1], port).into()), tag };
+        let mut pool: IdlePool<u32> = IdlePool::new(KeepaliveSpec::default());
+        pool.put(key(1, 0), 10, 0, FRESH);
+        pool.put(key(1, 7), 17, 0, FRESH);
+        pool.put(key(2, 0), 20, 0, FRESH);
+        assert_eq!(pool.take(&key(2, 7), 0), None);
+        let mut closed = Vec::new();
+        pool.drain_address(&key(1, 0).address, |connection| closed.push(connection));
+        assert_eq!(closed, [17, 10]);
+        assert_eq!(pool.take(&key(2, 0), 0), Some(20));
+    }
+
+    /// Against the plainest possible pool: a list, newest first.
+    #[test]
+    fn agrees_with_a_plain_list() {
+        let mut seed: u64 = 0x9e37_79b9_7f4a_7c15;
+        let mut random = move |below: u64| {
+            seed ^= seed << 13;
+            seed ^= seed >> 7;
+            seed ^= seed << 17;
+            seed % below
+        };
+        let spec = KeepaliveSpec { max_idle: 5, timeout_ms: 50, ..KeepaliveSpec::default() };
+        let mut pool: IdlePool<u32, u64> = IdlePool::new(spec);
+        let mut list: Vec<(u64, u32, u64)> = Vec::new();
+        let mut now_ms = 0;
+        for connection in 0..20_000 {
+            now_ms += random(12);
+            let key = random(4);
+            match random(5) {
+                0 | 1 => {
+                    let opened = ConnectionUse { requests: 1, opened_ms: now_ms };
+                    let evicted = pool.put(key, connection, now_ms, opened);
+                    list.insert(0, (key, connection, now_ms));
+                    let expected = if list.len() > 5 { list.pop().map(|kept| kept.1) } else { None };
+                    assert_eq!(evicted, expected);
+                }
+                2 | 3 => {
+                    let place = list.iter().position(|kept| kept.0 == key && now_ms - kept.2 < 50);
+                    assert_eq!(pool.take(&key, now_ms), place.map(|place| list.remove(place).1));
+                }
+                _ => {
+                    let mut closed = Vec::new();
+                    pool.expire(now_ms, |connection| closed.push(connection));
+                    let keep = list.iter().take_while(|kept| now_ms - kept.2 < 50).count();
+                    let expected: Vec<u32> = list.drain(keep..).rev().map(|kept| kept.1).collect();
+                    assert_eq!(closed, expected);
+                }
+            }
+            assert_eq!(pool.len() as usize, list.len());
+        }
+        assert!(pool.slots.len() <= 5);
+    }
+}

@@ -1,0 +1,263 @@
+//! One peer while it serves, and the list of them.
+//!
+//! Owns: connection counts, failure accounting (nginx's passive health) and the weights of the round robin.
+//! Must never: choose; that is what `balancers` is for.
+
+use std::collections::{HashMap, VecDeque};
+use std::ops::Range;
+
+use crate::address::Address;
+use crate::spec::PeerSpec;
+
+/// A peer and its state.
+#[derive(Debug, Clone)]
+pub struct Peer {
+    spec: PeerSpec,
+    label: Box<[u8]>,
+    pub(crate) id: u64,
+    pub(crate) conns: u32,
+    fails: u32,
+    /// When it last failed.
+    accessed_ms: u64,
+    /// When it last failed or was last given a chance: the start of the current window.
+    checked_ms: u64,
+    pub(crate) current_weight: i64,
+    effective_weight: i64,
+}
+
+impl Peer {
+    fn new(spec: &PeerSpec, id: u64) -> Peer {
+        let mut peer = Peer {
+            spec: spec.clone(),
+            label: spec.address.to_string().into_bytes().into(),
+            id,
+            conns: 0,
+            fails: 0,
+            accessed_ms: 0,
+            checked_ms: 0,
+            current_weight: 0,
+            effective_weight: 0,
+        };
+        // A weight of zero would let the sum of weights, by which the hash balancers divide, become zero.
+        peer.spec.weight = spec.weight.max(1);
+        peer.effective_weight = peer.weight();
+        peer
+    }
+
+    /// What the configuration says.
+    pub fn spec(&self) -> &PeerSpec {
+        &self.spec
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> &Address {
+        &self.spec.address
+    }
+
+    /// The address as `$upstream_addr` shows it, made once.
+    pub fn label(&self) -> &[u8] {
+        &self.label
+    }
+
+    /// Leases under way.
+    pub fn conns(&self) -> u32 {
+        self.conns
+    }
+
+    /// Failures that count at present.
+    pub fn fails(&self) -> u32 {
+        self.fails
+    }
+
+    /// Whether a request could be given to it now: not `down`, not failed too often, not at `max_conns`.
+    pub fn is_available(&self, now_ms: u64) -> bool {
+        !self.spec.down && !self.is_failed(now_ms) && !self.is_full()
+    }
+
+    /// Unavailable after `max_fails`. The same comparison as nginx's, in milliseconds where nginx counts whole
+    /// seconds, so a peer comes back up to a second sooner, never before `fail_timeout` is over.
+    fn is_failed(&self, now_ms: u64) -> bool {
+        self.spec.max_fails > 0
+            && self.fails >= self.spec.max_fails
+            && now_ms.saturating_sub(self.checked_ms) <= self.spec.fail_timeout_ms
+    }
+
+    pub(crate) fn is_full(&self) -> bool {
+        self.spec.max_conns > 0 && self.conns >= self.spec.max_conns
+    }
+
+    pub(crate) fn weight(&self) -> i64 {
+        i64::from(self.spec.weight)
+    }
+
+    /// Connections compared in proportion to weight, by cross multiplication.
+    pub(crate) fn load_against(&self, other: &Peer) -> std::cmp::Ordering {
+        (u64::from(self.conns) * u64::from(other.spec.weight))
+            .cmp(&(u64::from(other.conns) * u64::from(self.spec.weight)))
+    }
+
+    /// One step of the smooth weighted round robin: the peer gains its effective weight, which then recovers by
+    /// one towards the configured weight. Returns the weight gained.
+    pub(crate) fn gain(&mut self) -> i64 {
+        let gained = self.effective_weight;
+        self.current_weight += gained;
+        if self.effective_weight < self.weight() {
+            self.effective_weight += 1;
+        }
+        gained
+    }
+
+    /// A pick opens a new window once the last one is over; until its try ends, the others leave a failed peer
+    /// alone for another `fail_timeout`.
+    pub(crate) fn open_window(&mut self, now_ms: u64) {
+        if now_ms.saturating_sub(self.checked_ms) > self.spec.fail_timeout_ms {
+            self.checked_ms = now_ms;
+        }
+    }
+
+    /// Records a failure; true if the peer has now failed too often.
+    pub(crate) fn record_failure(&mut self, now_ms: u64) -> bool {
+        self.fails = self.fails.saturating_add(1);
+        self.accessed_ms = now_ms;
+        self.checked_ms = now_ms;
+        if self.spec.max_fails == 0 {
+            return false;
+        }
+        let step = i64::from(self.spec.weight / self.spec.max_fails);
+        self.effective_weight = (self.effective_weight - step).max(0);
+        self.fails >= self.spec.max_fails
+    }
+
+    /// A try went well: failures are forgotten if they lie in an earlier window.
+    pub(crate) fn record_success(&mut self) {
+        if self.accessed_ms < self.checked_ms {
+            self.fails = 0;
+        }
+    }
+
+    pub(crate) fn forget_failures(&mut self) {
+        self.fails = 0;
+    }
+
+    pub(crate) fn release(&mut self) {
+        debug_assert!(self.conns > 0, "peer {} was given back more often than picked", self.id);
+        self.conns = self.conns.saturating_sub(1);
+    }
+
+    /// Takes over the record of the same server: its failures, and its weights unless the weight was changed.
+    fn inherit(&mut self, old: &Peer) {
+        self.fails = old.fails;
+        self.accessed_ms = old.accessed_ms;
+        self.checked_ms = old.checked_ms;
+        if self.spec.weight == old.spec.weight {
+            self.current_weight = old.current_weight;
+            self.effective_weight = old.effective_weight;
+        }
+    }
+}
+
+/// The peers of a group: primaries in the order of the configuration, then backups likewise.
+#[derive(Debug)]
+pub(crate) struct Peers {
+    pub(crate) list: Vec<Peer>,
+    primaries: usize,
+    /// Where each primary's share of the summed weights ends; the last one is the sum.
+    weight_ends: Vec<u64>,
+    next_id: u64,
+}
+
+impl Peers {
+    pub(crate) fn new(specs: &[PeerSpec]) -> Peers {
+        let mut peers = Peers { list: Vec::new(), primaries: 0, weight_ends: Vec::new(), next_id: 0 };
+        peers.replace(specs);
+        peers
+    }
+
+    /// Puts new peers in place of the old. A server that stays keeps its state, its id and with it its leases;
+    /// the ones that go are returned.
+    pub(crate) fn replace(&mut self, specs: &[PeerSpec]) -> Vec<Peer> {
+        let mut old: Vec<Option<Peer>> = self.list.drain(..).map(Some).collect();
+        let ordered = specs.iter().filter(|spec| !spec.backup).chain(specs.iter().filter(|spec| spec.backup));
+        let twins = twins(ordered.clone(), old.iter().flatten());
+        for (spec, twin) in ordered.zip(twins) {
+            let mut peer = Peer::new(spec, self.next_id);
+            match twin.and_then(|index| old[index].take()) {
+                Some(twin) => {
+                    peer.inherit(&twin);
+                    peer.id = twin.id;
+                    peer.conns = twin.conns;
+                }
+                None => self.next_id += 1,
+            }
+            self.list.push(peer);
+        }
+        self.primaries = specs.iter().filter(|spec| !spec.backup).count();
+        self.weight_ends.clear();
+        let mut sum = 0;
+        for peer in &self.list[..self.primaries] {
+            sum += u64::from(peer.spec.weight);
+            self.weight_ends.push(sum);
+        }
+        old.into_iter().flatten().collect()
+    }
+
+    /// Takes over the records, not the connections, of the same servers in another list.
+    pub(crate) fn inherit(&mut self, old: &Peers) {
+        let twins = twins(self.list.iter().map(|peer| &peer.spec), old.list.iter());
+        for (peer, twin) in self.list.iter_mut().zip(twins) {
+            if let Some(index) = twin {
+                peer.inherit(&old.list[index]);
+            }
+        }
+    }
+
+    pub(crate) fn primaries(&self) -> Range<usize> {
+        0..self.primaries
+    }
+
+    pub(crate) fn backups(&self) -> Range<usize> {
+        self.primaries..self.list.len()
+    }
+
+    /// One primary and no backup: nginx then keeps no failures, for there is nowhere else to go.
+    pub(crate) fn is_single(&self) -> bool {
+        self.list.len() == 1 && self.primaries == 1
+    }
+
+    /// Tries that a request has: one for every peer that is not `down`.
+    pub(crate) fn tries(&self) -> u32 {
+        let count = self.list.iter().filter(|peer| !peer.spec.down).count();
+        u32::try_from(count).unwrap_or(u32::MAX)
+    }
+
+    /// The weights of all primaries, the `down` ones too; 0 if there are none.
+    pub(crate) fn total_weight(&self) -> u64 {
+        self.weight_ends.last().copied().unwrap_or(0)
+    }
+
+    /// The primary in whose share of the summed weights `point` lies.
+    pub(crate) fn at_weight(&self, point: u64) -> usize {
+        self.weight_ends.partition_point(|&end| end <= point)
+    }
+
+    pub(crate) fn position(&self, index: u32, id: u64) -> Option<usize> {
+        let index = index as usize;
+        if self.list.get(index).is_some_and(|peer| peer.id == id) {
+            return Some(index);
+        }
+        self.list.iter().position(|peer| peer.id == id)
+    }
+}
+
+/// For each new peer the old one that is the same server. A server that is listed twice is paired in order.
+fn twins<'n, 'o>(
+    new: impl Iterator<Item = &'n PeerSpec>,
+    old: impl Iterator<Item = &'o Peer>,
+) -> Vec<Option<usize>> {
+    let mut places: HashMap<(&str, &Address), VecDeque<usize>> = HashMap::new();
+    for (index, peer) in old.enumerate() {
+        places.entry((&peer.spec.name, &peer.spec.address)).or_default().push_back(index);
+    }
+    new.map(|spec| places.get_mut(&(spec.name.as_str(), &spec.address)).and_then(VecDeque::pop_front))
+        .collect()
+}
