@@ -1,0 +1,206 @@
+//! `lua_shared_dict`: one zone of bounded size, shared by every thread of the process.
+//!
+//! A [`Zone`] is what `ngx.shared.NAME` stands for: a dictionary of strings, numbers, booleans and lists with expiry
+//! times, least-recently-used eviction and the space accounting of ngx_lua 0.10.23 on nginx's slab allocator, so that
+//! the same program evicts the same entries. Whoever owns the zones keys them by name and size, so that a reload
+//! carries them over. This module reads no clock and no randomness (both come in), knows no Lua, and must never hold
+//! its lock while calling out.
+
+mod arena;
+mod list;
+mod slab;
+mod store;
+mod table;
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+pub use list::End;
+pub use store::Op;
+use table::Table;
+
+/// The longest key, in bytes; ngx_lua keeps its length in 16 bits.
+pub const MAX_KEY_BYTES: usize = 65535;
+
+/// A value to store or a value found.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub enum Value<'a> {
+    /// Any bytes.
+    String(&'a [u8]),
+    /// A Lua number.
+    Number(f64),
+    /// A Lua boolean.
+    Boolean(bool),
+}
+
+/// Why a call did nothing; [`Refused::text`] is what Lua gets.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Refused {
+    /// `add` of a key that is there.
+    Exists,
+    /// `replace`, `incr`, `ttl` or `expire` of a key that is not there.
+    NotFound,
+    /// No room, also after evicting what may be evicted.
+    NoMemory,
+    /// `incr` of something else.
+    NotANumber,
+    /// `get` of a list.
+    IsAList,
+    /// A list call on something else.
+    NotAList,
+}
+
+impl Refused {
+    /// ngx_lua's words for it.
+    pub fn text(self) -> &'static str {
+        match self {
+            Refused::Exists => "exists",
+            Refused::NotFound => "not found",
+            Refused::NoMemory => "no memory",
+            Refused::NotANumber => "not a number",
+            Refused::IsAList => "value is a list",
+            Refused::NotAList => "value not a list",
+        }
+    }
+}
+
+/// What became of a store or an increment.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct Stored<T> {
+    /// The outcome.
+    pub result: Result<T, Refused>,
+    /// Whether entries that had not expired were evicted to make room.
+    pub forcible: bool,
+}
+
+/// What a lookup found beside the value.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Found {
+    /// The user's flags.
+    pub flags: u32,
+    /// Whether the entry had expired; only `get_stale` sees such entries.
+    pub stale: bool,
+}
+
+/// One shared dict. All times are in milliseconds since the epoch, all lifetimes in milliseconds; a lifetime of 0
+/// means for ever. Keys must not be empty nor longer than [`MAX_KEY_BYTES`].
+pub struct Zone {
+    name: Box<[u8]>,
+    size_bytes: usize,
+    table: Mutex<Table>,
+}
+
+impl Zone {
+    /// A zone as declared by `lua_shared_dict NAME SIZE`; `seed` makes the order of its hash table unguessable.
+    /// `None` when the size leaves no room for the zone's own records: nginx refuses such a config at start.
+    pub fn new(name: &[u8], size_bytes: usize, seed: u64) -> Option<Zone> {
+        let table = Table::new(name.len(), size_bytes, seed)?;
+        Some(Zone { name: name.into(), size_bytes, table: Mutex::new(table) })
+    }
+
+    /// The name it was declared with.
+    pub fn name(&self) -> &[u8] {
+        &self.name
+    }
+
+    /// The declared size: `DICT:capacity()`.
+    pub fn capacity_bytes(&self) -> usize {
+        self.size_bytes
+    }
+
+    /// Bytes in wholly free pages: `DICT:free_space()`. Zero does not mean that nothing more fits.
+    pub fn free_bytes(&self) -> usize {
+        self.lock().free_bytes()
+    }
+
+    /// `DICT:get(key)`, or with `stale` `DICT:get_stale(key)`: shows `see` the value, when there is one. `see` runs
+    /// under the zone's lock and may only copy.
+    pub fn get<R>(
+        &self,
+        key: &[u8],
+        stale: bool,
+        now_ms: u64,
+        see: impl FnOnce(Value<'_>, Found) -> R,
+    ) -> Result<Option<R>, Refused> {
+        self.lock().get(key, stale, now_ms, see)
+    }
+
+    /// `set`, `safe_set`, `add`, `safe_add`, `replace` (see [`Op`]).
+    pub fn store(
+        &self,
+        op: Op,
+        key: &[u8],
+        value: Value<'_>,
+        ttl_ms: u64,
+        flags: u32,
+        now_ms: u64,
+    ) -> Stored<()> {
+        self.lock().store(op, key, value, ttl_ms, flags, now_ms)
+    }
+
+    /// `DICT:delete(key)`; fine when there is no such key.
+    pub fn delete(&self, key: &[u8], now_ms: u64) {
+        self.lock().delete(key, now_ms);
+    }
+
+    /// `DICT:incr(key, by, init, init_ttl)`: the new number.
+    pub fn incr(&self, key: &[u8], by: f64, init: Option<f64>, init_ttl_ms: u64, now_ms: u64) -> Stored<f64> {
+        self.lock().incr(key, by, init, init_ttl_ms, now_ms)
+    }
+
+    /// `lpush` or `rpush`: the list's new length. Only strings and numbers can be elements.
+    pub fn push(&self, end: End, key: &[u8], value: Value<'_>, now_ms: u64) -> Result<u32, Refused> {
+        self.lock().push(end, key, value, now_ms)
+    }
+
+    /// `lpop` or `rpop`: shows `see` the element, under the zone's lock.
+    pub fn pop<R>(
+        &self,
+        end: End,
+        key: &[u8],
+        now_ms: u64,
+        see: impl FnOnce(Value<'_>) -> R,
+    ) -> Result<Option<R>, Refused> {
+        self.lock().pop(end, key, now_ms, see)
+    }
+
+    /// `DICT:llen(key)`.
+    pub fn llen(&self, key: &[u8], now_ms: u64) -> Result<u32, Refused> {
+        self.lock().llen(key, now_ms)
+    }
+
+    /// `DICT:ttl(key)`: what is left, 0 for ever, negative for an expired entry that is still there; `None` without
+    /// such a key.
+    pub fn ttl_ms(&self, key: &[u8], now_ms: u64) -> Option<i64> {
+        self.lock().ttl_ms(key, now_ms)
+    }
+
+    /// `DICT:expire(key, ttl)`; false without such a key.
+    pub fn expire(&self, key: &[u8], ttl_ms: u64, now_ms: u64) -> bool {
+        self.lock().set_ttl(key, ttl_ms, now_ms)
+    }
+
+    /// `DICT:flush_all()`: marks every entry expired.
+    pub fn flush_all(&self, now_ms: u64) {
+        self.lock().flush_all(now_ms);
+    }
+
+    /// `DICT:flush_expired(max)`: removes expired entries, oldest first, at most `max` (0: all); how many.
+    pub fn flush_expired(&self, max: u32, now_ms: u64) -> u32 {
+        self.lock().flush_expired(max, now_ms)
+    }
+
+    /// `DICT:get_keys(max)`: shows `see` each live key, least recently used first, at most `max` (0: all), under the
+    /// zone's lock.
+    pub fn keys(&self, max: u32, now_ms: u64, see: impl FnMut(&[u8])) {
+        self.lock().keys(max, now_ms, see);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Table> {
+        // A panic under the lock would have to come from a broken link inside the arena; the data is the user's, so
+        // going on is better than refusing every later request.
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests;
