@@ -1,0 +1,5 @@
+//! Tests of the crate from outside: seeded simulations, and comparison with a real nginx.
+
+mod nginx_picks;
+mod seeded;
+mod simulation;
