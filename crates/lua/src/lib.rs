@@ -4,4 +4,5 @@
 //! `require`, `*_by_lua_file` and what scripts themselves open.
 #![allow(unsafe_code)] // LuaJIT is C; each block states why it is sound
 
+pub mod codec;
 pub mod shdict;

@@ -311,7 +311,7 @@ mod tests {
         for _ in 0..20_000 {
             seed = seed.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
             let draw = (seed >> 33) as usize;
-            if draw % 3 == 0 && !live.is_empty() {
+            if draw.is_multiple_of(3) && !live.is_empty() {
                 let (at, _) = live.swap_remove(draw % live.len());
                 slab.free(at);
                 continue;

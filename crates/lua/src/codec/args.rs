@@ -1,0 +1,92 @@
+//! Taking a query string apart, as `ngx.decode_args` and `ngx.req.get_uri_args` do.
+
+/// One argument: its name, and its value unless it came without `=`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Arg<'a> {
+    /// Still escaped; never empty.
+    pub name: &'a [u8],
+    /// Still escaped; `None` becomes `true` in Lua.
+    pub value: Option<&'a [u8]>,
+}
+
+/// The arguments of `query`, at most `max` (0: all of them). Nameless ones are skipped but counted, as in ngx_lua.
+pub struct Args<'a> {
+    rest: Option<&'a [u8]>,
+    left: u32,
+    limited: bool,
+    truncated: bool,
+}
+
+impl<'a> Args<'a> {
+    /// Starts at the front of `query`.
+    pub fn new(query: &'a [u8], max: u32) -> Args<'a> {
+        let rest = if query.is_empty() { None } else { Some(query) };
+        Args { rest, left: max, limited: max > 0, truncated: false }
+    }
+
+    /// Whether the limit cut something off; known once the iterator has ended.
+    pub fn is_truncated(&self) -> bool {
+        self.truncated
+    }
+}
+
+impl<'a> Iterator for Args<'a> {
+    type Item = Arg<'a>;
+
+    fn next(&mut self) -> Option<Arg<'a>> {
+        loop {
+            let rest = self.rest?;
+            if self.limited && self.left == 0 {
+                self.truncated = true;
+                self.rest = None;
+                return None;
+            }
+            self.left = self.left.saturating_sub(1);
+            let (pair, after) = match rest.iter().position(|&byte| byte == b'&') {
+                Some(at) => (&rest[..at], Some(&rest[at + 1..])),
+                None => (rest, None),
+            };
+            // ngx_lua stops as soon as the limit is reached at a `&`, whether or not anything follows it.
+            self.rest = after.filter(|after| !after.is_empty() || (self.limited && self.left == 0));
+            let (name, value) = match pair.iter().position(|&byte| byte == b'=') {
+                Some(at) => (&pair[..at], Some(&pair[at + 1..])),
+                None => (pair, None),
+            };
+            if !name.is_empty() {
+                return Some(Arg { name, value });
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(query: &str, max: u32) -> (Vec<String>, bool) {
+        let mut args = Args::new(query.as_bytes(), max);
+        let show = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+        let all = args
+            .by_ref()
+            .map(|arg| match arg.value {
+                Some(value) => format!("{}={}", show(arg.name), show(value)),
+                None => show(arg.name),
+            })
+            .collect();
+        (all, args.is_truncated())
+    }
+
+    #[test]
+    fn pairs_flags_and_nameless_ones() {
+        assert_eq!(parsed("a=1&b&c=&=x&&d=e=f", 0).0, ["a=1", "b", "c=", "d=e=f"]);
+        assert_eq!(parsed("", 0).0, [""; 0]);
+        assert_eq!(parsed("a&", 0).0, ["a"]);
+    }
+
+    #[test]
+    fn the_limit_counts_and_tells() {
+        assert_eq!(parsed("a=1&b=2&c=3", 2), (vec!["a=1".into(), "b=2".into()], true));
+        assert_eq!(parsed("a=1&b=2", 2), (vec!["a=1".into(), "b=2".into()], false));
+        assert_eq!(parsed("a=1&", 1), (vec!["a=1".into()], true));
+    }
+}
