@@ -1,1 +1,26 @@
-//! (placeholder)
+//! Runs case files: one text file is one end-to-end statement about a server that reads nginx.conf, true on our own
+//! binary and on real nginx alike.
+//!
+//! Owns the format (`cases/README.md`), scripted origins and clients, and the running of many cases side by side.
+//! It is for tests only; nothing that is shipped may depend on it, and it must never depend on what it tests.
+
+mod case;
+mod client;
+mod connection;
+mod failure;
+mod logs;
+mod origin;
+mod parse;
+mod pattern;
+mod ports;
+mod process;
+mod response;
+mod run;
+mod stage;
+mod suite;
+
+pub use case::{Case, Kind, Step};
+pub use failure::Failure;
+pub use process::Binary;
+pub use run::{Outcome, bless, run};
+pub use suite::{Tally, load_all, run_all, usual_threads};

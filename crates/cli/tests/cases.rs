@@ -1,0 +1,93 @@
+//! Runs every file below `cases/` on our own binary and prints as the usual test harness does.
+//!
+//! `cargo test -p pointsman --test cases -- [--exact] [--list] [--test-threads N] [FILTER…]`
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use testkit::{Binary, Case, Failure, Kind, Outcome, load_all, run_all, usual_threads};
+
+/// What the command line asks for.
+struct Options {
+    filters: Vec<String>,
+    skips: Vec<String>,
+    exact: bool,
+    list: bool,
+    threads: usize,
+}
+
+fn main() -> ExitCode {
+    let options = options(std::env::args().skip(1));
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../cases");
+    let mut cases = match load_all(&root, &[]) {
+        Ok(cases) => cases,
+        Err(error) => {
+            eprintln!("{error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let all = cases.len();
+    cases.retain(|case| wanted(&options, &case.name));
+    if options.list {
+        for case in &cases {
+            println!("{}: test", case.name);
+        }
+        return ExitCode::SUCCESS;
+    }
+    println!("\nrunning {} tests", cases.len());
+    let binary = Binary { path: PathBuf::from(env!("CARGO_BIN_EXE_pointsman")), kind: Kind::Pointsman };
+    let tally = run_all(&cases, &binary, options.threads, &tell);
+    let verdict = if tally.failed == 0 { "ok" } else { "FAILED" };
+    println!(
+        "\ntest result: {verdict}. {} passed; {} failed; {} ignored; 0 measured; {} filtered out\n",
+        tally.passed,
+        tally.failed,
+        tally.skipped,
+        all - cases.len()
+    );
+    if tally.failed == 0 { ExitCode::SUCCESS } else { ExitCode::from(101) }
+}
+
+fn tell(case: &Case, result: &Result<Outcome, Failure>) {
+    match result {
+        Ok(Outcome::Passed) => println!("test {} ... ok", case.name),
+        Ok(Outcome::Skipped(reason)) => println!("test {} ... ignored, {reason}", case.name),
+        Err(failure) => println!("test {} ... FAILED\n  {failure}", case.name),
+    }
+}
+
+/// Reads the arguments that cargo and its users pass to any test; flags of other harnesses are let be.
+fn options(args: impl Iterator<Item = String>) -> Options {
+    let mut options = Options {
+        filters: Vec::new(),
+        skips: Vec::new(),
+        exact: false,
+        list: false,
+        threads: usual_threads(),
+    };
+    let mut args = args;
+    while let Some(arg) = args.next() {
+        let (name, value) = match arg.split_once('=') {
+            Some((name, value)) if name.starts_with("--") => (name.to_owned(), Some(value.to_owned())),
+            _ => (arg, None),
+        };
+        match name.as_str() {
+            "--exact" => options.exact = true,
+            "--list" => options.list = true,
+            "--test-threads" => {
+                let count = value.or_else(|| args.next()).and_then(|n| n.parse().ok());
+                options.threads = count.unwrap_or(options.threads);
+            }
+            "--skip" => options.skips.extend(value.or_else(|| args.next())),
+            "--format" | "--color" | "--logfile" | "-Z" => drop(value.or_else(|| args.next())),
+            flag if flag.starts_with('-') => {}
+            _ => options.filters.push(name),
+        }
+    }
+    options
+}
+
+fn wanted(options: &Options, name: &str) -> bool {
+    let hit = |f: &String| if options.exact { f == name } else { name.contains(f.as_str()) };
+    (options.filters.is_empty() || options.filters.iter().any(hit)) && !options.skips.iter().any(hit)
+}

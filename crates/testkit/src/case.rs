@@ -1,0 +1,154 @@
+//! A case file as a value: its head and its steps, in the order in which they happen.
+//!
+//! Owns the words of the format (`cases/README.md` explains them). It must never start or open anything but the
+//! case file itself.
+
+use std::path::{Path, PathBuf};
+
+/// Which program a case runs on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Our own binary.
+    Pointsman,
+    /// Real nginx, the oracle.
+    Nginx,
+}
+
+/// One end-to-end case.
+#[derive(Clone, Debug)]
+pub struct Case {
+    /// Path below `cases/` without the extension, such as `routing/prefix`.
+    pub name: String,
+    /// The file it came from.
+    pub path: PathBuf,
+    /// What the case states: the text before its first section.
+    pub about: String,
+    /// What it needs from the machine: `lua`, `ipv6`, `root`, or an nginx module such as `http_ssl`.
+    pub needs: Vec<String>,
+    /// Why real nginx cannot run it.
+    pub oracle_skip: Option<String>,
+    /// Why pointsman answers otherwise than nginx, where sections are marked `[nginx]` or `[pointsman]`.
+    pub differs: Option<String>,
+    /// What happens, in order.
+    pub steps: Vec<Step>,
+}
+
+/// One section of a case file.
+#[derive(Clone, Debug)]
+pub struct Step {
+    /// Line of the section's heading, from 1.
+    pub line: usize,
+    /// The program this step is for, if not for both.
+    pub only: Option<Kind>,
+    /// What to do.
+    pub(crate) action: Action,
+}
+
+/// Lines of text and where they stand in the case file.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Text {
+    /// Line number of the first one, from 1.
+    pub(crate) line: usize,
+    pub(crate) lines: Vec<String>,
+}
+
+/// What a section does.
+#[derive(Clone, Debug)]
+pub(crate) enum Action {
+    Write { path: String, text: Text, style: Style },
+    Fill { path: String, bytes: usize },
+    Symlink { path: String, target: String },
+    Directory { path: String },
+    Rename { from: String, to: String },
+    Remove { path: String },
+    Origin { name: String, unix: Option<String>, repeat: bool, scripts: Vec<Vec<Line>> },
+    Start { daemon: bool },
+    Client { name: String, to: Address, from: Option<String>, script: Vec<Line> },
+    Signal { name: String, worker: bool },
+    Reload,
+    Wait { path: String, text: Text },
+    Count { origin: String, connections: usize },
+    Exit { code: i32 },
+    Run { args: Vec<String>, text: Text },
+    Refused { text: Text },
+    Log { path: String, text: Text, scope: LogScope },
+}
+
+/// How the text of a written file is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Style {
+    /// As it stands.
+    Verbatim,
+    /// The inside of an `http {}` block, the rest of a configuration put around it.
+    Http,
+    /// With escapes and `<fill:N>`.
+    Escaped,
+}
+
+/// Where a client connects.
+#[derive(Clone, Debug)]
+pub(crate) enum Address {
+    Port(String),
+    Literal(String),
+    Unix(String),
+}
+
+/// Which lines of a log a section speaks of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum LogScope {
+    /// Every entry from `warn` up, and every line that is no error-log entry.
+    Warnings,
+    /// Every line.
+    All,
+    /// These lines in this order, among others.
+    Has,
+}
+
+/// One thing that happens on a connection.
+#[derive(Clone, Debug)]
+pub(crate) struct Line {
+    /// Line number in the case file, from 1.
+    pub(crate) line: usize,
+    pub(crate) talk: Talk,
+}
+
+/// What happens on a connection, seen from the client: up to the server, down from it.
+#[derive(Clone, Debug)]
+pub(crate) enum Talk {
+    /// `>` lines.
+    Up(Vec<String>),
+    /// `<` lines.
+    Down(Vec<String>),
+    /// `<<` lines: byte for byte.
+    DownRaw(Vec<String>),
+    /// `!` lines: a verb and its arguments.
+    Act(Vec<String>),
+}
+
+impl Case {
+    /// Reads a case file; its name is the path below the nearest folder called `cases`.
+    pub fn load(path: &Path) -> Result<Case, String> {
+        let text = std::fs::read_to_string(path).map_err(|e| format!("{}: {e}", path.display()))?;
+        let mut case = crate::parse::parse(&text).map_err(|e| format!("{}:{e}", path.display()))?;
+        case.path = path.to_owned();
+        case.name = name_of(path);
+        Ok(case)
+    }
+}
+
+fn name_of(path: &Path) -> String {
+    let parts: Vec<_> = path.with_extension("").iter().map(|p| p.to_string_lossy().into_owned()).collect();
+    let from = parts.iter().rposition(|p| p == "cases").map_or(parts.len().saturating_sub(1), |at| at + 1);
+    parts[from..].join("/")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_case_is_named_by_its_place() {
+        assert_eq!(name_of(Path::new("/x/cases/routing/prefix.case")), "routing/prefix");
+        assert_eq!(name_of(Path::new("prefix.case")), "prefix");
+    }
+}

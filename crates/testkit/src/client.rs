@@ -1,0 +1,238 @@
+//! Client connections: sends the `>` lines, compares what comes with the `<` and `<<` lines.
+//!
+//! Owns the memory of which methods were asked, because a HEAD is answered without a body. It must never mend what
+//! the server sends.
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::time::Instant;
+
+use socket2::{Domain, SockAddr, Socket, Type};
+
+use crate::case::{Address, Line, Talk};
+use crate::connection::{Connection, Read1};
+use crate::failure::{Fault, difference, readable, readable_lines};
+use crate::pattern::{LineEnd, Pattern, Verdict, lines_match, payload};
+use crate::response::{Progress, Response, decode};
+use crate::stage::{Edit, PATIENCE, Stage};
+
+/// A client connection of a case.
+pub(crate) struct Client {
+    connection: Connection,
+    methods: VecDeque<String>,
+    /// Line of the section that opened it.
+    line: usize,
+}
+
+impl Client {
+    /// Connects, from an address of our own choice if the case names one.
+    pub(crate) fn connect(
+        stage: &Stage,
+        to: &Address,
+        from: Option<&str>,
+        line: usize,
+    ) -> Result<Client, Fault> {
+        let fault = |e: &dyn std::fmt::Display| Fault::new(line, format!("cannot connect: {e}"));
+        let address = match to {
+            Address::Unix(path) => {
+                SockAddr::unix(stage.path(path).map_err(|e| fault(&e))?).map_err(|e| fault(&e))?
+            }
+            Address::Literal(text) => {
+                stage.fill_in(text).parse::<SocketAddr>().map_err(|e| fault(&e))?.into()
+            }
+            Address::Port(name) => {
+                SocketAddr::from(([127, 0, 0, 1], stage.port(name).map_err(|e| fault(&e))?)).into()
+            }
+        };
+        let socket = Socket::new(address.domain(), Type::STREAM, None).map_err(|e| fault(&e))?;
+        if let Some(from) = from {
+            let from: SocketAddr = format!("{from}:0").parse().map_err(|e| fault(&e))?;
+            socket.bind(&from.into()).map_err(|e| fault(&e))?;
+        }
+        socket.connect_timeout(&address, PATIENCE).map_err(|e| fault(&e))?;
+        if address.domain() != Domain::UNIX {
+            let _ = socket.set_tcp_nodelay(true);
+        }
+        let connection = Connection::new(socket).map_err(|e| fault(&e))?;
+        Ok(Client { connection, methods: VecDeque::new(), line })
+    }
+
+    /// Runs a script; answers nothing once the script has closed the connection.
+    pub(crate) fn run(mut self, stage: &Stage, script: &[Line]) -> Result<Option<Client>, Fault> {
+        for Line { line, talk } in script {
+            let line = *line;
+            match talk {
+                Talk::Up(lines) => self.send(stage, line, lines)?,
+                Talk::Down(lines) => self.receive(stage, line, lines)?,
+                Talk::DownRaw(lines) => self.receive_raw(stage, line, lines)?,
+                Talk::Act(words) => match words.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
+                    ["close"] => return Ok(None),
+                    ["reset"] => {
+                        self.connection.reset();
+                        return Ok(None);
+                    }
+                    ["shutdown"] => self.connection.half_close(),
+                    ["closed"] => self.connection.expect_end(stage, line)?,
+                    ["raise", event] => stage.raise(event),
+                    ["await", event] => stage.wait_for(event, line)?,
+                    _ => return Err(Fault::new(line, format!("a client cannot \"{}\"", words.join(" ")))),
+                },
+            }
+        }
+        Ok(Some(self))
+    }
+
+    /// Complains about bytes that no expectation spoke of.
+    pub(crate) fn finish(mut self) -> Result<(), Fault> {
+        let line = self.line;
+        let left = self.connection.leftover();
+        if left.is_empty() {
+            return Ok(());
+        }
+        let seen = readable(&left[..left.len().min(2000)]);
+        Err(Fault::new(line, "this connection brought bytes that nothing expected").with(seen))
+    }
+
+    fn send(&mut self, stage: &Stage, line: usize, lines: &[String]) -> Result<(), Fault> {
+        for text in lines {
+            let mut words = text.split(' ');
+            if let (Some(method), Some(_)) = (words.next(), words.next())
+                && !method.is_empty()
+                && method.bytes().all(|b| b.is_ascii_uppercase())
+            {
+                self.methods.push_back(method.to_owned());
+            }
+        }
+        let bytes = payload(&stage.fill_in_lines(lines), LineEnd::Crlf).map_err(|e| Fault::new(line, e))?;
+        self.connection.send(&bytes, line)
+    }
+
+    fn receive(&mut self, stage: &Stage, line: usize, lines: &[String]) -> Result<(), Fault> {
+        let deadline = Instant::now() + PATIENCE;
+        let to_head = self.methods.front().is_some_and(|m| m == "HEAD");
+        let response = loop {
+            let connection = &mut self.connection;
+            match decode(&connection.buffer, connection.ended, to_head) {
+                Progress::Done(response) => break response,
+                Progress::More => match connection.read(stage, deadline) {
+                    Read1::News => {}
+                    Read1::Late => return Err(self.unfinished(line, "no whole response came in time")),
+                    Read1::Over => return Err(Fault::new(line, "the case ended before this response")),
+                },
+                Progress::Bad(why) => return Err(self.unfinished(line, &why)),
+            }
+        };
+        self.connection.buffer.drain(..response.used);
+        if !response.interim {
+            self.methods.pop_front();
+        }
+        compare(stage, line, lines, &response)
+    }
+
+    fn unfinished(&self, line: usize, what: &str) -> Fault {
+        let seen = &self.connection.buffer;
+        Fault::new(line, what).with(format!("+ {}", readable(&seen[..seen.len().min(2000)])))
+    }
+
+    fn receive_raw(&mut self, stage: &Stage, line: usize, lines: &[String]) -> Result<(), Fault> {
+        let pattern =
+            Pattern::lines(&stage.fill_in_lines(lines), LineEnd::Crlf).map_err(|e| Fault::new(line, e))?;
+        let used = claim(&mut self.connection, stage, &pattern).map_err(|what| {
+            let seen = readable_lines(&self.connection.buffer);
+            Fault::new(line, what)
+                .with(difference(lines, &seen, |i, j| seen[j].trim_end_matches("\\r") == lines[i]))
+        })?;
+        self.connection.buffer.drain(..used);
+        Ok(())
+    }
+}
+
+/// Waits until a pattern matches the start of what came; answers how many bytes it claims.
+pub(crate) fn claim(
+    connection: &mut Connection,
+    stage: &Stage,
+    pattern: &Pattern,
+) -> Result<usize, &'static str> {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        match pattern.verdict(&connection.buffer, connection.ended) {
+            Verdict::Full(used) => return Ok(used),
+            Verdict::Mismatch => return Err("these bytes did not come"),
+            Verdict::Partial => {}
+        }
+        match connection.read(stage, deadline) {
+            Read1::News => {}
+            Read1::Late => return Err("these bytes did not come in time"),
+            Read1::Over => return Err("the case ended before these bytes came"),
+        }
+    }
+}
+
+fn compare(stage: &Stage, line: usize, lines: &[String], response: &Response) -> Result<(), Fault> {
+    let filled = stage.fill_in_lines(lines);
+    let blank = filled.iter().position(String::is_empty).unwrap_or(filled.len());
+    let head: Result<Vec<_>, _> = filled[..blank].iter().map(|l| Pattern::escaped(l)).collect();
+    let head = head.map_err(|e| Fault::new(line, e))?;
+    let body_lines = filled.get(blank + 1..).unwrap_or_default();
+    let body = Pattern::lines(body_lines, LineEnd::Lf).map_err(|e| Fault::new(line, e))?;
+    let seen_head: Vec<&[u8]> = response.head.iter().map(Vec::as_slice).collect();
+    if lines_match(&head, &seen_head) && body.matches(&response.body) {
+        return Ok(());
+    }
+    let (head_text, body_text) = shown(stage, response);
+    let mut seen = head_text;
+    seen.push(String::new());
+    seen.extend(body_text);
+    let mut expected = lines.to_vec();
+    if blank == lines.len() {
+        expected.push(String::new());
+    }
+    let patterns: Vec<_> = expected.iter().map(|l| Pattern::escaped(&stage.fill_in(l))).collect();
+    let agrees = |i: usize, j: usize| {
+        expected[i] == seen[j]
+            || (i < blank
+                && j < response.head.len()
+                && patterns[i].as_ref().is_ok_and(|p| p.matches(&response.head[j])))
+    };
+    let fault =
+        Fault::new(line, "the response is not the expected one").with(difference(&expected, &seen, agrees));
+    stage.settle(
+        || {
+            let with = seen.iter().enumerate().map(|(j, text)| {
+                // A line that already matched keeps its matchers.
+                let kept = (0..expected.len()).find(|&i| agrees(i, j) && expected[i] != "<...>");
+                let text = kept.map_or(text.as_str(), |i| &expected[i]);
+                if text.is_empty() { "<".to_owned() } else { format!("< {text}") }
+            });
+            Edit { line, count: lines.len(), with: with.collect() }
+        },
+        fault,
+    )
+}
+
+/// A response as the lines of a case file, with the matchers that every case needs.
+fn shown(stage: &Stage, response: &Response) -> (Vec<String>, Vec<String>) {
+    let mut body = readable_lines(&response.body);
+    let page = built_in_page(&response.body);
+    if let Some(title) = &page {
+        body = vec![format!("<page:{title}>")];
+    }
+    let body = body.into_iter().map(|l| stage.take_out(&l)).collect();
+    let head = response.head.iter().map(|line| {
+        let text = stage.take_out(&readable(line));
+        match text.split_once(": ") {
+            Some(("Date", _)) => "Date: <date>".to_owned(),
+            Some(("Server", _)) => "Server: <server>".to_owned(),
+            Some(("Content-Length", _)) if page.is_some() => "Content-Length: <len>".to_owned(),
+            _ => text,
+        }
+    });
+    (head.collect(), body)
+}
+
+fn built_in_page(body: &[u8]) -> Option<String> {
+    let text = std::str::from_utf8(body).ok()?;
+    let title = text.split_once("<title>")?.1.split_once("</title>")?.0;
+    let page = Pattern::lines(&[format!("<page:{title}>")], LineEnd::Lf).ok()?;
+    page.matches(body).then(|| title.to_owned())
+}

@@ -1,0 +1,305 @@
+//! Starting, signalling and ending the server under test.
+//!
+//! Owns the child process: whatever happens, it is gone when the case is. It must never touch a process that it did
+//! not start, except the children of one.
+
+use std::ffi::OsString;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::LazyLock;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill, killpg};
+use nix::unistd::Pid;
+use regex::Regex;
+
+use crate::case::Kind;
+use crate::stage::{PATIENCE, Stage};
+
+/// A program that reads nginx.conf.
+#[derive(Clone, Debug)]
+pub struct Binary {
+    /// The executable.
+    pub path: PathBuf,
+    /// Which of the two it is.
+    pub kind: Kind,
+}
+
+/// Where Debian keeps nginx's dynamic modules.
+const MODULES: &str = "/usr/lib/nginx/modules";
+const LUA_MODULES: [&str; 2] = ["ndk_http_module.so", "ngx_http_lua_module.so"];
+
+/// How often a condition is looked at while waiting.
+const GLANCE: Duration = Duration::from_millis(3);
+
+impl Binary {
+    /// Why this program cannot meet a need of a case here, if it cannot.
+    pub(crate) fn lacks(&self, need: &str) -> Option<String> {
+        let there = match need {
+            "lua" => {
+                self.kind == Kind::Pointsman
+                    || LUA_MODULES.iter().all(|m| Path::new(MODULES).join(m).exists())
+            }
+            "root" => nix::unistd::geteuid().is_root(),
+            "ipv6" => std::net::TcpListener::bind("[::1]:0").is_ok(),
+            _ => return Some(format!("unknown need \"{need}\"")),
+        };
+        (!there).then(|| format!("needs {need}"))
+    }
+}
+
+/// The command line of the program under test for one case.
+pub(crate) fn command(binary: &Binary, stage: &Stage, lua: bool, daemon: bool) -> Command {
+    let conf = fs::read_to_string(stage.prefix.join("conf/nginx.conf")).unwrap_or_default();
+    let mut globals = String::new();
+    if !daemon && !has_directive(&conf, "daemon") {
+        globals.push_str("daemon off; ");
+    }
+    if !has_directive(&conf, "pid") {
+        globals.push_str("pid logs/nginx.pid; ");
+    }
+    if lua && binary.kind == Kind::Nginx {
+        for module in LUA_MODULES {
+            globals.push_str(&format!("load_module {MODULES}/{module}; "));
+        }
+    }
+    let mut prefix: OsString = stage.prefix.clone().into();
+    prefix.push("/");
+    let mut command = Command::new(&binary.path);
+    command.arg("-p").arg(prefix).args([
+        "-c",
+        "conf/nginx.conf",
+        "-e",
+        "logs/error.log",
+        "-g",
+        globals.trim_end(),
+    ]);
+    command.env_clear().env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").env("TZ", "UTC").stdin(Stdio::null());
+    // Its own process group, so that everything it started can be ended with it.
+    std::os::unix::process::CommandExt::process_group(&mut command, 0);
+    command
+}
+
+fn has_directive(conf: &str, name: &str) -> bool {
+    conf.lines().any(|line| {
+        let line = line.split('#').next().unwrap_or_default();
+        line.split([';', '{', '}']).any(|d| d.split_whitespace().next() == Some(name))
+    })
+}
+
+/// A running server.
+pub(crate) struct Server {
+    child: Option<Child>,
+    /// The master's process id.
+    pid: Pid,
+}
+
+impl Server {
+    /// Starts the server and waits until every `listen` of its configuration listens and its pid file is there.
+    pub(crate) fn start(binary: &Binary, stage: &Stage, lua: bool, daemon: bool) -> Result<Server, String> {
+        let create =
+            |name: &str| fs::File::create(stage.prefix.join(name)).map_err(|e| format!("{name}: {e}"));
+        let mut command = command(binary, stage, lua, daemon);
+        command.stdout(create("stdout")?).stderr(create("stderr")?);
+        let conf = fs::read_to_string(stage.prefix.join("conf/nginx.conf")).map_err(|e| e.to_string())?;
+        let mut child = command.spawn().map_err(|e| format!("{}: {e}", binary.path.display()))?;
+        let deadline = Instant::now() + PATIENCE;
+        if daemon {
+            let code = wait_for_exit(&mut child, deadline).ok_or("it did not go into the background")?;
+            if code != 0 {
+                return Err(format!("it exited with code {code} instead of going into the background"));
+            }
+            let pid = until(deadline, || pid_in_file(stage, &conf)).ok_or("no pid file")?;
+            return Ok(Server { child: None, pid });
+        }
+        let pid = Pid::from_raw(i32::try_from(child.id()).map_err(|e| e.to_string())?);
+        let mut server = Server { child: Some(child), pid };
+        let alone = conf.contains("master_process off");
+        loop {
+            let listening = missing_listeners(stage, &conf).is_empty();
+            if listening && pid_in_file(stage, &conf) == Some(pid) && (alone || !children(pid).is_empty()) {
+                return Ok(server);
+            }
+            if let Some(code) = server.exited() {
+                return Err(format!("it did not start: exit code {code}"));
+            }
+            if Instant::now() >= deadline {
+                let missing = missing_listeners(stage, &conf).join(", ");
+                return Err(format!("it did not get ready in time; not listening: [{missing}]"));
+            }
+            std::thread::sleep(GLANCE);
+        }
+    }
+
+    /// Sends a signal to the master, or to its first child.
+    pub(crate) fn signal(&self, name: &str, worker: bool) -> Result<(), String> {
+        let signal: Signal = format!("SIG{name}").parse().map_err(|_| format!("no signal SIG{name}"))?;
+        let to = if worker { *children(self.pid).first().ok_or("there is no worker")? } else { self.pid };
+        kill(to, signal).map_err(|e| e.to_string())
+    }
+
+    /// Waits for the end; answers the exit code, 0 for a daemon, or nothing if it does not end in time.
+    pub(crate) fn wait(&mut self) -> Option<i32> {
+        let deadline = Instant::now() + PATIENCE;
+        match &mut self.child {
+            Some(child) => wait_for_exit(child, deadline),
+            None => until(deadline, || (!is_alive(self.pid)).then_some(0)),
+        }
+    }
+
+    fn exited(&mut self) -> Option<i32> {
+        let status = self.child.as_mut()?.try_wait().ok()??;
+        Some(code_of(status))
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let alive = match &mut self.child {
+            Some(child) => matches!(child.try_wait(), Ok(None)),
+            None => is_alive(self.pid),
+        };
+        if !alive {
+            return;
+        }
+        if let Some(child) = &mut self.child {
+            let _ = killpg(self.pid, Signal::SIGKILL);
+            let _ = child.wait();
+        } else {
+            for worker in children(self.pid) {
+                let _ = kill(worker, Signal::SIGKILL);
+            }
+            let _ = kill(self.pid, Signal::SIGKILL);
+        }
+    }
+}
+
+/// Runs a program to its end; answers nothing if it outlasts the patience.
+pub(crate) fn run_to_end(mut command: Command, stage: &Stage) -> Result<(i32, String, String), String> {
+    let path = |name: &str| stage.prefix.join(name);
+    let create = |name: &str| fs::File::create(path(name)).map_err(|e| format!("{name}: {e}"));
+    command.stdout(create("run.out")?).stderr(create("run.err")?);
+    let mut child = command.spawn().map_err(|e| e.to_string())?;
+    let Some(code) = wait_for_exit(&mut child, Instant::now() + PATIENCE) else {
+        let _ = killpg(Pid::from_raw(i32::try_from(child.id()).map_err(|e| e.to_string())?), Signal::SIGKILL);
+        let _ = child.wait();
+        return Err("it did not exit".to_owned());
+    };
+    let read = |name: &str| {
+        fs::read(path(name)).map(|b| String::from_utf8_lossy(&b).into_owned()).unwrap_or_default()
+    };
+    Ok((code, read("run.out"), read("run.err")))
+}
+
+/// Looks at a condition until it holds or the deadline passes.
+pub(crate) fn until<T>(deadline: Instant, mut condition: impl FnMut() -> Option<T>) -> Option<T> {
+    loop {
+        if let Some(value) = condition() {
+            return Some(value);
+        }
+        if Instant::now() >= deadline {
+            return None;
+        }
+        std::thread::sleep(GLANCE);
+    }
+}
+
+fn wait_for_exit(child: &mut Child, deadline: Instant) -> Option<i32> {
+    until(deadline, || child.try_wait().ok().flatten().map(code_of))
+}
+
+fn code_of(status: std::process::ExitStatus) -> i32 {
+    use std::os::unix::process::ExitStatusExt;
+    status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or_default())
+}
+
+fn pid_in_file(stage: &Stage, conf: &str) -> Option<Pid> {
+    static PID: LazyLock<Option<Regex>> = LazyLock::new(|| Regex::new(r"(?m)^\s*pid\s+([^;\s]+)").ok());
+    let named = PID.as_ref().and_then(|r| r.captures(conf)).map(|c| c[1].to_owned());
+    let text = fs::read_to_string(stage.prefix.join(named.as_deref().unwrap_or("logs/nginx.pid"))).ok()?;
+    text.trim().parse().ok().map(Pid::from_raw)
+}
+
+/// The `listen` addresses of a configuration on which nobody listens yet.
+fn missing_listeners(stage: &Stage, conf: &str) -> Vec<String> {
+    static LISTEN: LazyLock<Option<Regex>> =
+        LazyLock::new(|| Regex::new(r"(?:^|[\s;{])listen\s+([^;\s]+)").ok());
+    let mut out = Vec::new();
+    let Some(listen) = LISTEN.as_ref() else { return out };
+    for line in conf.lines().filter(|l| !l.trim_start().starts_with('#')) {
+        for found in listen.captures_iter(line) {
+            let address = &found[1];
+            let there = if let Some(path) = address.strip_prefix("unix:") {
+                let full = stage.prefix.join(path);
+                listens("/proc/net/unix", |l| {
+                    l.split_whitespace().nth(7).is_some_and(|p| Path::new(p) == full)
+                })
+            } else {
+                let port = address.rsplit(':').next().and_then(|p| p.parse::<u16>().ok());
+                let Some(port) = port else { continue };
+                ["/proc/net/tcp", "/proc/net/tcp6"].iter().any(|table| {
+                    listens(table, |l| {
+                        let mut words = l.split_whitespace().skip(1);
+                        let local = words.next().and_then(|a| a.rsplit(':').next());
+                        local == Some(format!("{port:04X}").as_str()) && words.nth(1) == Some("0A")
+                    })
+                })
+            };
+            if !there {
+                out.push(address.to_owned());
+            }
+        }
+    }
+    out
+}
+
+fn listens(table: &str, is_it: impl Fn(&str) -> bool) -> bool {
+    fs::read_to_string(table).unwrap_or_default().lines().any(is_it)
+}
+
+/// The process ids whose parent is `parent`, zombies left out, lowest first.
+pub(crate) fn children(parent: Pid) -> Vec<Pid> {
+    let mut out = Vec::new();
+    for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
+        let Some(pid) = entry.file_name().to_str().and_then(|n| n.parse::<i32>().ok()) else { continue };
+        if state_and_parent(pid).is_some_and(|(state, of)| state != "Z" && of == parent.as_raw()) {
+            out.push(Pid::from_raw(pid));
+        }
+    }
+    out.sort();
+    out
+}
+
+fn is_alive(pid: Pid) -> bool {
+    state_and_parent(pid.as_raw()).is_some_and(|(state, _)| state != "Z")
+}
+
+fn state_and_parent(pid: i32) -> Option<(String, i32)> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The name stands in parentheses and may hold anything; what follows the last one is fixed.
+    let mut words = stat.rsplit_once(')')?.1.split_whitespace();
+    Some((words.next()?.to_owned(), words.next()?.parse().ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn directives_are_found_by_name() {
+        assert!(has_directive("events {} daemon on;", "daemon"));
+        assert!(has_directive("pid x;\n", "pid"));
+        assert!(!has_directive("# pid x;\nhttp { set $pid 1; }", "pid"));
+    }
+
+    #[test]
+    fn a_child_is_seen_until_it_ends() {
+        let mut child = Command::new("cat").stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
+        let pid = Pid::from_raw(child.id().cast_signed());
+        assert!(children(Pid::this()).contains(&pid));
+        drop(child.stdin.take());
+        assert_eq!(wait_for_exit(&mut child, Instant::now() + PATIENCE), Some(0));
+        assert!(!is_alive(pid));
+    }
+}

@@ -1,0 +1,345 @@
+//! Running one case: its steps in order, then a graceful end, then what the logs must say.
+//!
+//! Owns the order of things. A case that lost a port to another program is run again with other ports.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Instant;
+
+use crate::case::{Action, Case, Kind, Step, Style, Text};
+use crate::client::Client;
+use crate::failure::{Failure, Fault, difference};
+use crate::logs;
+use crate::origin::{Origin, Part};
+use crate::pattern::{LineEnd, Pattern, filler, lines_match, payload};
+use crate::process::{Binary, Server, command, run_to_end, until};
+use crate::stage::{Edit, PATIENCE, Stage};
+
+/// How a case that did not fail came out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// It holds.
+    Passed,
+    /// It does not apply here, for this reason.
+    Skipped(String),
+}
+
+/// What stands before and after the lines of an `http` section, on the same lines as its first and last.
+const HTTP_BEFORE: &str = "error_log logs/error.log notice; pid logs/nginx.pid; worker_processes 1; \
+    events { worker_connections 128; } http { access_log logs/access.log; ";
+const HTTP_AFTER: &str = "}\n";
+
+/// How often a case is tried when a port was taken by somebody else.
+const ATTEMPTS: usize = 3;
+
+/// Runs a case on a program.
+pub fn run(case: &Case, binary: &Binary) -> Result<Outcome, Failure> {
+    attempt(case, binary, false).map(|(outcome, _)| outcome)
+}
+
+/// Runs a case and writes what was seen over what was expected, in the case file itself. Answers whether it changed.
+pub fn bless(case: &Case, binary: &Binary) -> Result<bool, Failure> {
+    let (_, mut edits) = attempt(case, binary, true)?;
+    if edits.is_empty() {
+        return Ok(false);
+    }
+    let failure = |what: String| fail(case, Fault::new(1, what), String::new());
+    let text = std::fs::read_to_string(&case.path).map_err(|e| failure(e.to_string()))?;
+    let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
+    edits.sort_by_key(|edit| std::cmp::Reverse(edit.line));
+    edits.dedup_by_key(|edit| edit.line);
+    for edit in edits {
+        let from = (edit.line - 1).min(lines.len());
+        let to = (from + edit.count).min(lines.len());
+        lines.splice(from..to, edit.with);
+    }
+    std::fs::write(&case.path, lines.join("\n") + "\n").map_err(|e| failure(e.to_string()))?;
+    Ok(true)
+}
+
+fn attempt(case: &Case, binary: &Binary, blessing: bool) -> Result<(Outcome, Vec<Edit>), Failure> {
+    if binary.kind == Kind::Nginx
+        && let Some(reason) = &case.oracle_skip
+    {
+        return Ok((Outcome::Skipped(reason.clone()), Vec::new()));
+    }
+    if let Some(reason) = case.needs.iter().find_map(|need| binary.lacks(need)) {
+        return Ok((Outcome::Skipped(reason), Vec::new()));
+    }
+    let mut last = None;
+    for _ in 0..ATTEMPTS {
+        let text = std::fs::read_to_string(&case.path).unwrap_or_default();
+        let stage = Stage::new(&text, blessing);
+        let stage = Arc::new(stage.map_err(|e| fail(case, Fault::new(1, e), String::new()))?);
+        let mut play = Play::new(case, binary, Arc::clone(&stage));
+        match play.all() {
+            Ok(()) => return Ok((Outcome::Passed, stage.edits())),
+            Err(fault) => {
+                let evidence = stage.evidence();
+                let taken =
+                    evidence.contains("Address already in use") && fault.what.starts_with("it did not start");
+                last = Some(fail(case, fault, evidence));
+                if !taken {
+                    break;
+                }
+            }
+        }
+    }
+    Err(last.unwrap_or_else(|| fail(case, Fault::new(1, "never ran"), String::new())))
+}
+
+fn fail(case: &Case, fault: Fault, evidence: String) -> Failure {
+    Failure {
+        file: case.path.clone(),
+        line: fault.line,
+        what: fault.what,
+        difference: fault.difference,
+        evidence,
+    }
+}
+
+/// One attempt at a case.
+struct Play<'a> {
+    case: &'a Case,
+    binary: &'a Binary,
+    stage: Arc<Stage>,
+    server: Option<Server>,
+    clients: BTreeMap<String, Client>,
+    origins: Vec<Origin>,
+    /// Logs of which a section speaks, and whether a run or a refusal was staged.
+    spoken: BTreeSet<String>,
+    ran: bool,
+}
+
+impl<'a> Play<'a> {
+    fn new(case: &'a Case, binary: &'a Binary, stage: Arc<Stage>) -> Play<'a> {
+        let (clients, origins, spoken) = (BTreeMap::new(), Vec::new(), BTreeSet::new());
+        Play { case, binary, stage, server: None, clients, origins, spoken, ran: false }
+    }
+
+    fn applies(&self, step: &Step) -> bool {
+        step.only.is_none_or(|kind| kind == self.binary.kind)
+    }
+
+    fn all(&mut self) -> Result<(), Fault> {
+        let result = self.steps().and_then(|()| self.close());
+        self.stage.end();
+        self.clients.clear();
+        self.server = None;
+        let mut result = match self.stage.fault() {
+            Some(fault) => Err(fault),
+            None => result,
+        };
+        for origin in std::mem::take(&mut self.origins) {
+            let finished = origin.finish(&self.stage);
+            result = result.and(finished);
+        }
+        result = result.and(self.stage.fault().map_or(Ok(()), Err));
+        result.and_then(|()| self.logs())
+    }
+
+    fn steps(&mut self) -> Result<(), Fault> {
+        for step in self.case.steps.iter().filter(|s| s.only.is_none_or(|k| k == self.binary.kind)) {
+            self.step(step)?;
+            if let Some(fault) = self.stage.fault() {
+                return Err(fault);
+            }
+        }
+        Ok(())
+    }
+
+    fn step(&mut self, step: &Step) -> Result<(), Fault> {
+        let line = step.line;
+        let fault = |e: String| Fault::new(line, e);
+        match &step.action {
+            Action::Origin { name, unix, repeat, scripts } => {
+                let part = Part {
+                    name: name.clone(),
+                    line,
+                    unix: unix.clone(),
+                    repeat: *repeat,
+                    scripts: scripts.clone(),
+                };
+                self.origins.push(Origin::start(&self.stage, part)?);
+            }
+            Action::Start { daemon } => self.start(line, *daemon)?,
+            Action::Client { name, to, from, script } => {
+                self.started(line)?;
+                let client = match self.clients.remove(name) {
+                    Some(client) => client,
+                    None => Client::connect(&self.stage, to, from.as_deref(), line)?,
+                };
+                if let Some(client) = client.run(&self.stage, script)? {
+                    self.clients.insert(name.clone(), client);
+                }
+            }
+            Action::Signal { name, worker } => self.started(line)?.signal(name, *worker).map_err(fault)?,
+            Action::Reload => self.reload(line)?,
+            Action::Wait { path, text } => {
+                self.started(line)?;
+                logs::wait(&self.stage, line, path, text)?;
+            }
+            Action::Count { origin, connections } => {
+                let came = self.stage.connections(origin);
+                if came != *connections {
+                    return Err(fault(format!(
+                        "{connections} connections to {origin} expected, {came} came"
+                    )));
+                }
+            }
+            Action::Exit { code } => {
+                let seen =
+                    self.started(line)?.wait().ok_or_else(|| fault("the server did not exit".to_owned()))?;
+                self.server = None;
+                if seen != *code {
+                    return Err(fault(format!("exit code {code} expected, {seen} seen")));
+                }
+            }
+            Action::Run { args, text } => self.run_binary(line, args, text)?,
+            Action::Refused { text } => self.refused(line, text)?,
+            Action::Log { path, .. } => {
+                self.spoken.insert(path.clone());
+            }
+            _ => self.change_files(&step.action).map_err(fault)?,
+        }
+        Ok(())
+    }
+
+    fn change_files(&self, action: &Action) -> Result<(), String> {
+        let stage = &self.stage;
+        let show = |e: std::io::Error| e.to_string();
+        match action {
+            Action::Write { path, text, style } => stage.write(path, &self.content(text, *style)?),
+            Action::Fill { path, bytes } => stage.write(path, &filler(*bytes)),
+            Action::Symlink { path, target } => {
+                let full = stage.path(path)?;
+                std::os::unix::fs::symlink(stage.fill_in(target), full).map_err(show)
+            }
+            Action::Directory { path } => stage.directory(path).map(|_| ()),
+            Action::Rename { from, to } => std::fs::rename(stage.path(from)?, stage.path(to)?).map_err(show),
+            Action::Remove { path } => std::fs::remove_file(stage.path(path)?).map_err(show),
+            _ => Ok(()),
+        }
+    }
+
+    fn content(&self, text: &Text, style: Style) -> Result<Vec<u8>, String> {
+        let lines = self.stage.fill_in_lines(&text.lines);
+        Ok(match style {
+            Style::Escaped => payload(&lines, LineEnd::Lf)?,
+            Style::Verbatim => (lines.join("\n") + "\n").into_bytes(),
+            Style::Http => format!("{HTTP_BEFORE}{}\n{HTTP_AFTER}", lines.join("\n")).into_bytes(),
+        })
+    }
+
+    fn lua(&self) -> bool {
+        self.case.needs.iter().any(|n| n == "lua")
+    }
+
+    fn start(&mut self, line: usize, daemon: bool) -> Result<(), Fault> {
+        let server = Server::start(self.binary, &self.stage, self.lua(), daemon);
+        self.server = Some(server.map_err(|e| Fault::new(line, e))?);
+        Ok(())
+    }
+
+    /// The running server, started now if it is not running.
+    fn started(&mut self, line: usize) -> Result<&mut Server, Fault> {
+        if self.server.is_none() {
+            self.start(line, false)?;
+        }
+        self.server.as_mut().ok_or_else(|| Fault::new(line, "the server is not running"))
+    }
+
+    fn reload(&mut self, line: usize) -> Result<(), Fault> {
+        let before = logs::reloads_done(&self.stage);
+        self.started(line)?.signal("HUP", false).map_err(|e| Fault::new(line, e))?;
+        let stage = &self.stage;
+        let done = until(Instant::now() + PATIENCE, || (logs::reloads_done(stage) > before).then_some(()));
+        done.ok_or_else(|| Fault::new(line, "logs/error.log never told of the end of the reload"))
+    }
+
+    fn run_binary(&mut self, line: usize, args: &[String], text: &Text) -> Result<(), Fault> {
+        self.ran = true;
+        let mut command = command(self.binary, &self.stage, self.lua(), false);
+        command.args(args.iter().map(|a| self.stage.fill_in(a)));
+        let (code, out, err) = run_to_end(command, &self.stage).map_err(|e| Fault::new(line, e))?;
+        let mut seen = vec![format!("exit {code}")];
+        seen.extend(out.lines().map(|l| format!("1> {l}")));
+        seen.extend(err.lines().map(|l| format!("2> {l}")));
+        self.told(line, text, &seen)
+    }
+
+    fn refused(&mut self, line: usize, text: &Text) -> Result<(), Fault> {
+        self.ran = true;
+        let command = command(self.binary, &self.stage, self.lua(), false);
+        let (code, _, err) = run_to_end(command, &self.stage).map_err(|e| Fault::new(line, e))?;
+        let seen: Vec<String> = err.lines().map(str::to_owned).collect();
+        if code != 1 {
+            let seen = difference(&text.lines, &seen, |i, j| text.lines[i] == seen[j]);
+            return Err(Fault::new(line, format!("exit code 1 expected, {code} seen")).with(seen));
+        }
+        self.told(line, text, &seen)
+    }
+
+    /// Compares what a run printed. Ours may say more than nginx's lines, but must say them, in their order.
+    fn told(&self, line: usize, text: &Text, seen: &[String]) -> Result<(), Fault> {
+        let patterns: Result<Vec<_>, _> =
+            text.lines.iter().map(|l| Pattern::verbatim(&self.stage.fill_in(l))).collect();
+        let patterns = patterns.map_err(|e| Fault::new(line, e))?;
+        let good = match self.binary.kind {
+            Kind::Nginx => lines_match(&patterns, &seen.iter().map(|l| l.as_bytes()).collect::<Vec<_>>()),
+            Kind::Pointsman => {
+                let named: Vec<_> = patterns.iter().filter(|p| !p.is_anything()).cloned().collect();
+                logs::has_in_order(&named, &seen.iter().map(String::as_str).collect::<Vec<_>>())
+            }
+        };
+        if good {
+            return Ok(());
+        }
+        let shown: Vec<String> = seen.iter().map(|l| told_line(&self.stage, l)).collect();
+        let agrees = |i: usize, j: usize| patterns[i].matches(seen[j].as_bytes());
+        let fault = Fault::new(line, "the program did not say what was expected").with(difference(
+            &text.lines,
+            &shown,
+            agrees,
+        ));
+        self.stage.settle(|| logs::bless(text, &shown, agrees), fault)
+    }
+
+    /// The graceful end: no unexpected bytes, then QUIT and exit code 0.
+    fn close(&mut self) -> Result<(), Fault> {
+        let last = self.case.steps.last().map_or(1, |s| s.line);
+        for (_, client) in std::mem::take(&mut self.clients) {
+            client.finish()?;
+        }
+        let Some(mut server) = self.server.take() else { return Ok(()) };
+        server.signal("QUIT", false).map_err(|e| Fault::new(last, e))?;
+        match server.wait() {
+            Some(0) => Ok(()),
+            Some(code) => Err(Fault::new(last, format!("exit code {code} after QUIT"))),
+            None => Err(Fault::new(last, "the server did not exit after QUIT")),
+        }
+    }
+
+    fn logs(&self) -> Result<(), Fault> {
+        for step in self.case.steps.iter().filter(|s| self.applies(s)) {
+            if let Action::Log { path, text, scope } = &step.action {
+                logs::check(&self.stage, step.line, path, text, *scope)?;
+            }
+        }
+        if self.ran || self.spoken.contains("logs/error.log") || !Path::new(&self.stage.prefix).exists() {
+            return Ok(());
+        }
+        logs::check_quiet(&self.stage, self.case.steps.last().map_or(1, |s| s.line), "logs/error.log")
+    }
+}
+
+fn told_line(stage: &Stage, line: &str) -> String {
+    let text = logs::shown(stage, line);
+    match text.split_once(": [") {
+        Some((before, after)) if before.ends_with("nginx") => {
+            format!("{}<name>: [{after}", &before[..before.len() - "nginx".len()])
+        }
+        _ => text,
+    }
+}

@@ -1,0 +1,69 @@
+//! `cargo xtask oracle [--bless] [FILTER…]`: every case must be true of real nginx with ngx_lua.
+//!
+//! It skips, by name, what this machine has not installed. With `--bless` it writes what nginx answers over what the
+//! case files expect; the change is to be read before it is committed.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use testkit::{Binary, Case, Failure, Kind, Outcome, bless, load_all, run_all, usual_threads};
+
+/// Runs the verb.
+pub(crate) fn main(args: &[String]) -> ExitCode {
+    let blessing = args.iter().any(|a| a == "--bless");
+    let filters: Vec<String> = args.iter().filter(|a| !a.starts_with("--")).cloned().collect();
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../cases");
+    let root = root.canonicalize().unwrap_or(root);
+    let cases = match load_all(&root, &filters) {
+        Ok(cases) => cases,
+        Err(error) => {
+            eprintln!("{error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let Some(path) = nginx() else {
+        for case in &cases {
+            println!("skipped {}: nginx is not installed (set NGINX to its path)", case.name);
+        }
+        println!("0 passed, 0 failed, {} skipped", cases.len());
+        return ExitCode::SUCCESS;
+    };
+    let binary = Binary { path, kind: Kind::Nginx };
+    if blessing {
+        return bless_all(&cases, &binary);
+    }
+    let tally = run_all(&cases, &binary, usual_threads(), &tell);
+    println!("{} passed, {} failed, {} skipped", tally.passed, tally.failed, tally.skipped);
+    if tally.failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn tell(case: &Case, result: &Result<Outcome, Failure>) {
+    match result {
+        Ok(Outcome::Passed) => {}
+        Ok(Outcome::Skipped(reason)) => println!("skipped {}: {reason}", case.name),
+        Err(failure) => print!("FAILED {}\n  {failure}", case.name),
+    }
+}
+
+fn bless_all(cases: &[Case], binary: &Binary) -> ExitCode {
+    let mut failed = 0;
+    for case in cases {
+        match bless(case, binary) {
+            Ok(false) => {}
+            Ok(true) => println!("blessed {}", case.name),
+            Err(failure) => {
+                failed += 1;
+                print!("FAILED {}\n  {failure}", case.name);
+            }
+        }
+    }
+    println!("{failed} of {} cannot be blessed", cases.len());
+    if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// Where nginx is: `$NGINX`, or the places where packages put it.
+fn nginx() -> Option<PathBuf> {
+    let named = std::env::var_os("NGINX").map(PathBuf::from);
+    let usual = ["/usr/sbin/nginx", "/usr/local/nginx/sbin/nginx", "/usr/local/openresty/nginx/sbin/nginx"];
+    named.into_iter().chain(usual.iter().map(PathBuf::from)).find(|path| path.is_file())
+}
