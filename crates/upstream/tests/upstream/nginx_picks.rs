@@ -255,11 +255,13 @@ fn sequences_of_tries_agree() {
         BalancerSpec::Hash { consistent: true },
     ];
     let mut specs: Vec<(GroupSpec, u32)> = Vec::new();
-    for number in 0..50 {
+    for number in 0..60 {
         let balancer = balancers[number % balancers.len()];
         // A few are wider than one word of marks.
-        let width = if number >= 45 { 90 } else { random.within(1..=7) };
+        let width = if number >= 50 { 90 } else { random.within(1..=7) + 10 * u64::from(number % 10 >= 5) };
         let mut peers = Vec::new();
+        // In some most peers are down, so that a hash misses until it gives up.
+        let sparse = number % 10 >= 5;
         for place in 0..width {
             // Nobody listens at the dead ones; twice the same server happens.
             let (kind, most) = if random.chance(20) { ("dead", 2) } else { ("o", ORIGINS as u64 - 1) };
@@ -267,6 +269,7 @@ fn sequences_of_tries_agree() {
             let mut peer = PeerSpec::new(format!("unix:{}", path.display()), Address::Unix(path));
             vary(&mut peer, place == 0, balancer, &mut random);
             peer.fail_timeout_ms = HOUR_MS;
+            peer.down |= sparse && random.chance(75);
             peers.push(peer);
         }
         let tries = if random.chance(30) { random.within(1..=3) as u32 } else { 0 };
@@ -356,6 +359,8 @@ fn consistent_hash_of_host_and_port_agrees() {
 /// A request that an origin holds until it is told to answer.
 struct Held {
     lease: Lease,
+    tried: Tried,
+    from: IpAddr,
     client: UnixStream,
     origin: UnixStream,
 }
@@ -376,7 +381,10 @@ fn connections_held_open_agree() {
             let sender = sender.clone();
             let label = format!("unix:{}", path.display());
             peers.push(PeerSpec {
-                weight: random.within(1..=3) as u32,
+                // Equal in proportion often enough, and a failure costs one or two of the effective weight.
+                weight: random.within(1..=2) as u32 * 20,
+                max_fails: 20,
+                fail_timeout_ms: HOUR_MS,
                 max_conns: random.within(2..=6) as u32,
                 backup: origin == 5 && balancer.allows_backup(),
                 ..PeerSpec::new(label.clone(), Address::Unix(path))
@@ -394,50 +402,77 @@ fn connections_held_open_agree() {
         let front = scratch.file("front.sock");
         let server = format!("server {{ listen unix:{};\n{}}}\n", front.display(), location(&spec, 0));
         let nginx = Nginx::start(&binary, &scratch, &format!("{}{server}", upstream_block(&spec)));
-        hold_and_release(&nginx, Group::new(Arc::new(spec)), &accepted, &mut random);
+        let mut world =
+            HeldWorld { nginx, group: Group::new(Arc::new(spec)), accepted, held: Vec::new(), refused: 0 };
+        for _ in 0..400 {
+            world.step(&mut random);
+        }
+        world.end();
     }
 }
 
-fn hold_and_release(
-    nginx: &Nginx,
-    mut group: Group,
-    accepted: &mpsc::Receiver<(String, UnixStream)>,
-    random: &mut Seeded,
-) {
-    let mut held: Vec<Held> = Vec::new();
-    let mut refused = 0;
-    for step in 0..400 {
-        if random.chance(56) || held.is_empty() {
-            let client = IpAddr::from([10, random.within(0..=255) as u8, 0, 1]);
-            let input = PickInput { key: b"", client: Some(client) };
-            let stream = nginx.send("/held", client);
-            match group.pick(NOW_MS, &input, &mut Tried::default(), &mut || 0) {
-                Ok(lease) => {
-                    let (label, origin) = accepted.recv_timeout(PATIENCE).expect("nginx connects somewhere");
-                    let ours = group.peer(&lease);
-                    assert_eq!(ours.address().to_string(), label, "step {step}: {:#?}", group.peers());
-                    held.push(Held { lease, client: stream, origin });
-                }
-                Err(_) => {
-                    refused += 1;
-                    assert_eq!(receive(stream), (502, "held".to_string()), "step {step}");
-                }
+struct HeldWorld {
+    nginx: Nginx,
+    group: Group,
+    /// The origins' labels, as nginx connects to them.
+    accepted: mpsc::Receiver<(String, UnixStream)>,
+    held: Vec<Held>,
+    refused: u32,
+}
+
+impl HeldWorld {
+    fn step(&mut self, random: &mut Seeded) {
+        if random.chance(56) || self.held.is_empty() {
+            let from = IpAddr::from([10, random.within(0..=255) as u8, 0, 1]);
+            let client = self.nginx.send("/held", from);
+            self.pick(Tried::default(), from, client);
+            return;
+        }
+        let at = random.within(0..=self.held.len() as u64 - 1) as usize;
+        let held = self.held.swap_remove(at);
+        self.release(held, if random.chance(40) { 500 } else { 200 });
+    }
+
+    fn pick(&mut self, mut tried: Tried, from: IpAddr, client: UnixStream) {
+        let input = PickInput { key: b"", client: Some(from) };
+        match self.group.pick(NOW_MS, &input, &mut tried, &mut || 0) {
+            Ok(lease) => {
+                let (label, origin) = self.accepted.recv_timeout(PATIENCE).expect("nginx connects somewhere");
+                let ours = self.group.peer(&lease).address().to_string();
+                assert_eq!(ours, label, "{:#?}", self.group.peers());
+                self.held.push(Held { lease, tried, from, client, origin });
             }
-        } else {
-            let at = random.within(0..=held.len() as u64 - 1) as usize;
-            let Held { lease, client, mut origin } = held.swap_remove(at);
-            let mut head = [0; 4096];
-            let read = origin.read(&mut head).expect("the request");
-            assert!(head[..read].ends_with(b"\r\n\r\n"), "a whole head in one piece");
-            origin.write_all(b"HTTP/1.0 200 OK\r\n\r\n").expect("an answer sent");
-            drop(origin);
-            // nginx gives the peer back before it ends the client's connection.
-            assert_eq!(receive(client).0, 200);
-            group.finish(lease, Outcome::Success, NOW_MS);
+            Err(_) => {
+                self.refused += 1;
+                let (status, labels) = receive(client);
+                assert_eq!(status, 502);
+                assert!(labels.ends_with("held"), "no live upstreams shows the group's name: {labels}");
+            }
         }
     }
-    assert!(refused > 0, "nothing was ever full");
-    for Held { lease, .. } in held {
-        group.finish(lease, Outcome::Success, NOW_MS);
+
+    fn release(&mut self, held: Held, status: u16) {
+        let Held { lease, tried, from, client, mut origin } = held;
+        let mut head = [0; 4096];
+        let read = origin.read(&mut head).expect("the request");
+        assert!(head[..read].ends_with(b"\r\n\r\n"), "a whole head in one piece");
+        write!(origin, "HTTP/1.0 {status} As You Like It\r\n\r\n").expect("an answer sent");
+        drop(origin);
+        if status == 500 && tried.tries_left() > 0 {
+            self.group.finish(lease, Outcome::Failed, NOW_MS);
+            self.pick(tried, from, client);
+            return;
+        }
+        // nginx gives the peer back before it ends the client's connection.
+        assert_eq!(receive(client).0, status);
+        self.group.finish(lease, Outcome::Success, NOW_MS);
+    }
+
+    fn end(self) {
+        assert!(self.refused > 0, "nothing was ever full");
+        let HeldWorld { mut group, held, .. } = self;
+        for Held { lease, .. } in held {
+            group.finish(lease, Outcome::Success, NOW_MS);
+        }
     }
 }

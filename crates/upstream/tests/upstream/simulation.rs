@@ -261,6 +261,25 @@ fn random_two_spreads_held_connections_by_weight() {
 }
 
 #[test]
+fn random_two_never_compares_a_peer_with_itself() {
+    let balancer = BalancerSpec::Random { two: Some(TwoBy::LeastConn) };
+    let mut group = Group::new(Arc::new(group(balancer, vec![peer(0), peer(1)])));
+    let pick = |group: &mut Group, draws: &[u64]| {
+        let mut draws = draws.iter().copied();
+        let mut random = || draws.next().expect("no more draws than these");
+        let lease = group.pick(0, &PickInput::default(), &mut Tried::default(), &mut random).unwrap();
+        assert_eq!(draws.next(), None);
+        lease
+    };
+    let busy = pick(&mut group, &[1, 0]);
+    assert_eq!(group.peer(&busy).label(), b"unix:/p0.sock", "equally loaded: the second draw");
+    let free = pick(&mut group, &[0, 0, 0, 1]);
+    assert_eq!(group.peer(&free).label(), b"unix:/p1.sock");
+    group.finish(busy, Outcome::Success, 0);
+    group.finish(free, Outcome::Success, 0);
+}
+
+#[test]
 fn a_failed_peer_is_left_alone_for_fail_timeout_and_then_probed_once() {
     let mut bad = peer(0);
     (bad.max_fails, bad.fail_timeout_ms) = (2, 1_000);
@@ -388,6 +407,19 @@ fn consistent_hash_moves_only_the_keys_of_the_peer_that_left() {
 }
 
 #[test]
+fn a_key_that_falls_on_a_point_belongs_to_it() {
+    let names: Vec<String> = (1..=9).map(|host| format!("10.0.0.{host}:80")).collect();
+    let peers =
+        names.iter().enumerate().map(|(number, name)| PeerSpec { name: name.clone(), ..peer(number) });
+    let mut group = Group::new(Arc::new(group(BalancerSpec::Hash { consistent: true }, peers.collect())));
+    for name in names {
+        // What a name's first point is the checksum of: host, NUL, port and four zero bytes.
+        let key = format!("{}\0\0\0\0", name.replace(':', "\0"));
+        assert_eq!(visit(&mut group, 0, &PickInput { key: key.as_bytes(), client: None }), name);
+    }
+}
+
+#[test]
 fn addresses_of_one_name_share_its_keys_in_rotation() {
     let named = |number: usize, name: &str| PeerSpec { name: name.into(), ..peer(number) };
     let peers = vec![named(0, "one:80"), named(1, "one:80"), named(2, "two:80")];
@@ -441,6 +473,21 @@ fn peers_are_replaced_by_identity_under_leases() {
 }
 
 #[test]
+fn a_changed_weight_starts_afresh_and_keeps_the_failures() {
+    let spec = |weight| {
+        let shaky = PeerSpec { weight, max_fails: 2, ..peer(0) };
+        Arc::new(group(BalancerSpec::RoundRobin, vec![shaky, peer(1)]))
+    };
+    let mut group = Group::new(spec(1_000));
+    let lease = pick_once(&mut group, 0, &PickInput::default()).unwrap();
+    group.finish(lease, Outcome::Failed, 0);
+    group.replace_peers(spec(2));
+    assert_eq!(group.peers()[0].fails(), 1);
+    let names: Vec<String> = (0..3).map(|_| visit(&mut group, 0, &PickInput::default())).collect();
+    assert_eq!(names, ["unix:/p0.sock", "unix:/p1.sock", "unix:/p0.sock"]);
+}
+
+#[test]
 fn a_server_listed_twice_stays_two_peers() {
     let spec = Arc::new(group(BalancerSpec::RoundRobin, vec![peer(0), peer(0), peer(1)]));
     let mut group = Group::new(spec.clone());
@@ -486,6 +533,18 @@ fn a_retry_goes_on_after_the_peers_were_replaced() {
     assert_eq!(group_of.peer(&lease).label(), b"unix:/p5.sock");
     assert_eq!(tried.tries_left(), 0);
     group_of.finish(lease, Outcome::Success, 0);
+}
+
+#[test]
+fn no_retry_once_a_single_peer_is_left() {
+    let mut group_of = Group::new(Arc::new(group(BalancerSpec::RoundRobin, (0..5).map(peer).collect())));
+    let mut tried = Tried::default();
+    let first = group_of.pick(0, &PickInput::default(), &mut tried, &mut { NO_RANDOM }).unwrap();
+    group_of.replace_peers(Arc::new(group(BalancerSpec::RoundRobin, vec![peer(9)])));
+    let second = group_of.pick(0, &PickInput::default(), &mut tried, &mut { NO_RANDOM }).unwrap();
+    assert_eq!(tried.tries_left(), 0, "the same peer would be tried over and over");
+    group_of.finish(first, Outcome::Failed, 0);
+    group_of.finish(second, Outcome::Failed, 0);
 }
 
 #[test]
