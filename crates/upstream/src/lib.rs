@@ -12,7 +12,7 @@
 //! 3. The try ends: [`Group::finish`] takes the lease and its [`Outcome`].
 //! 4. After a [`retry::TryFailure`], [`retry::may_retry`] says whether there is another try.
 //!
-//! The algorithms are those of nginx 1.31; `tests/nginx_picks.rs` compares them, pick by pick, with an installed nginx.
+//! The algorithms are those of nginx 1.31; `tests/upstream/nginx_picks.rs` compares them, pick by pick, with an installed nginx.
 
 mod address;
 mod balancers;

@@ -548,6 +548,12 @@ fn no_retry_once_a_single_peer_is_left() {
 }
 
 #[test]
+fn a_group_may_stand_behind_a_mutex_of_several_threads() {
+    fn is_shareable<T: Send + Sync>() {}
+    is_shareable::<std::sync::Mutex<Group>>();
+}
+
+#[test]
 fn an_empty_group_has_nobody() {
     for balancer in ALL_BALANCERS {
         let mut group = Group::new(Arc::new(group(balancer, Vec::new())));
