@@ -198,12 +198,20 @@ fn compare(stage: &Stage, line: usize, lines: &[String], response: &Response) ->
         Fault::new(line, "the response is not the expected one").with(difference(&expected, &seen, agrees));
     stage.settle(
         || {
+            // A head with an elision keeps it: only the status line and the body are seen anew.
+            let elided = expected[..blank].iter().any(|l| l == "<...>");
             let with = seen.iter().enumerate().map(|(j, text)| {
                 // A line that already matched keeps its matchers.
                 let kept = (0..expected.len()).find(|&i| agrees(i, j) && expected[i] != "<...>");
-                let text = kept.map_or(text.as_str(), |i| &expected[i]);
-                if text.is_empty() { "<".to_owned() } else { format!("< {text}") }
+                kept.map_or(text.as_str(), |i| &expected[i])
             });
+            let with: Vec<&str> = if elided {
+                let head = expected.iter().take(blank).skip(1).map(String::as_str);
+                with.clone().take(1).chain(head).chain(with.skip(response.head.len())).collect()
+            } else {
+                with.collect()
+            };
+            let with = with.iter().map(|t| if t.is_empty() { "<".to_owned() } else { format!("< {t}") });
             Edit { line, count: lines.len(), with: with.collect() }
         },
         fault,
@@ -218,12 +226,19 @@ fn shown(stage: &Stage, response: &Response) -> (Vec<String>, Vec<String>) {
         body = vec![format!("<page:{title}>")];
     }
     let body = body.into_iter().map(|l| stage.take_out(&l)).collect();
+    // The length of a built-in page holds the length of the server's name.
+    let error_to_head = response.to_head && !response.head[0].starts_with(b"HTTP/1.1 20");
     let head = response.head.iter().map(|line| {
-        let text = stage.take_out(&readable(line));
+        let mut text = stage.take_out(&readable(line));
+        if text.ends_with(' ') {
+            text.replace_range(text.len() - 1.., "\\x20");
+        }
         match text.split_once(": ") {
             Some(("Date", _)) => "Date: <date>".to_owned(),
             Some(("Server", _)) => "Server: <server>".to_owned(),
-            Some(("Content-Length", _)) if page.is_some() => "Content-Length: <len>".to_owned(),
+            Some(("Content-Length", _)) if page.is_some() || error_to_head => {
+                "Content-Length: <len>".to_owned()
+            }
             _ => text,
         }
     });

@@ -121,6 +121,8 @@ pub(crate) fn readable_lines(bytes: &[u8]) -> Vec<String> {
     let mut out = Vec::new();
     for line in bytes.split_inclusive(|&b| b == b'\n') {
         match line.strip_suffix(b"\n") {
+            // A space at the end of a line is easily lost by editors.
+            Some([line @ .., b' ']) => out.push(readable(line) + "\\x20"),
             Some(line) => out.push(readable(line)),
             None => out.push(readable(line) + "\\"),
         }
@@ -143,6 +145,6 @@ mod tests {
     #[test]
     fn bytes_are_shown_as_case_text() {
         assert_eq!(readable(b"a\\\r\x00\xff\xc3\xa9"), "a\\\\\\r\\x00\\xffé");
-        assert_eq!(readable_lines(b"a\nb"), ["a", "b\\"]);
+        assert_eq!(readable_lines(b"a \nb"), ["a\\x20", "b\\"]);
     }
 }

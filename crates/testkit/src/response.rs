@@ -13,6 +13,8 @@ pub(crate) struct Response {
     pub(crate) used: usize,
     /// 1xx other than 101: another response follows for the same request.
     pub(crate) interim: bool,
+    /// It answers a HEAD request.
+    pub(crate) to_head: bool,
 }
 
 /// What can be said about the bytes so far.
@@ -43,7 +45,7 @@ pub(crate) fn decode(input: &[u8], ended: bool, to_head: bool) -> Progress {
     let interim = (100..200).contains(&status) && status != 101;
     let start = end + 4;
     if to_head || status < 200 || status == 204 || status == 304 {
-        return Progress::Done(Response { head, body: Vec::new(), used: start, interim });
+        return Progress::Done(Response { head, body: Vec::new(), used: start, interim, to_head });
     }
     let codings = values(&head, b"transfer-encoding");
     let lengths = values(&head, b"content-length");
@@ -67,7 +69,9 @@ pub(crate) fn decode(input: &[u8], ended: bool, to_head: bool) -> Progress {
         return Progress::More;
     };
     match body {
-        Body::Whole(body, used) => Progress::Done(Response { head, body, used: start + used, interim }),
+        Body::Whole(body, used) => {
+            Progress::Done(Response { head, body, used: start + used, interim, to_head })
+        }
         Body::More if ended => Progress::Bad("the connection ended inside a body".to_owned()),
         Body::More => Progress::More,
         Body::Bad(why) => Progress::Bad(why),
