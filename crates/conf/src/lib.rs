@@ -1,1 +1,31 @@
-//! (placeholder)
+//! nginx.conf as text: lexer, Lua blocks, parser, includes, spans, diagnostics and values.
+//!
+//! Owns how bytes become a tree of directives, and how a fault is shown to people (file, line, column, the line
+//! itself and the mend) and to tools (nginx's one line). It knows *names* from the [`ledger`], never what a directive
+//! does: whether a name is supported, allowed in its place or rightly used is the engine's to say.
+//!
+//! It must never open a file (a [`Loader`] is an argument), never stop at the first fault, and never read a text that
+//! nginx accepts differently than nginx does. Where it guesses at the cause of a fault, nginx would have refused the
+//! text as well.
+
+pub mod ledger;
+pub mod value;
+
+mod bundle;
+mod diagnostic;
+mod lexer;
+mod lua_block;
+mod nearest;
+mod parser;
+mod render;
+mod source;
+mod tree;
+mod unknown;
+
+pub use bundle::{Bundle, Loader, RecordingLoader};
+pub use diagnostic::{Diagnostic, Severity};
+pub use nearest::nearest;
+pub use parser::{Parsed, parse, parse_option, parse_text};
+pub use source::{SourceId, SourceMap, Span};
+pub use tree::{Body, Directive, LuaCode, Tree, Word};
+pub use unknown::explain_unknown;

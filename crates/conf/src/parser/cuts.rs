@@ -1,0 +1,188 @@
+//! Where a `;` (or `{`) was forgotten.
+//!
+//! A directive without its `;` swallows the lines after it. nginx then complains about whatever it meets at last; people
+//! want the end of the line where the `;` is missing. Owns the judgement where one directive, as it stands, is several.
+//!
+//! It must only ever cut what nginx refuses: a directive of many lines that nginx takes is left whole.
+
+use super::Grammar;
+use crate::ledger::{self, Block, Entry};
+use crate::lexer::Lexed;
+use bstr::ByteSlice;
+
+/// What ended a directive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum End {
+    /// `;` at this offset.
+    Semicolon(u32),
+    /// `{` at this offset.
+    Open(u32),
+    /// `}`, and so always a fault.
+    Close,
+    /// The end of the text, and so always a fault.
+    Text,
+}
+
+/// The part of nginx whose directives are meant: names mean different things in different parts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Realm {
+    Http,
+    Stream,
+    Mail,
+}
+
+impl Realm {
+    /// What nginx knows by a name in this part.
+    pub(super) fn entries(self, name: &[u8]) -> impl Iterator<Item = &'static Entry> + Clone {
+        ledger::find_all(name.to_str().unwrap_or_default()).iter().filter(move |entry| match self {
+            Realm::Http => !entry.is_mail() && !entry.is_stream(),
+            Realm::Stream => !entry.is_mail(),
+            Realm::Mail => !entry.is_stream(),
+        })
+    }
+}
+
+/// The indexes of the words that begin a directive of their own, the first word excepted.
+pub(super) fn cuts(words: &[Lexed], end: End, grammar: Grammar, realm: Realm) -> Vec<usize> {
+    match grammar {
+        Grammar::Words => Vec::new(),
+        Grammar::Pairs => pair_cuts(words),
+        Grammar::Directives => directive_cuts(words, end, realm),
+    }
+}
+
+/// Entries of two words, one on each line.
+fn pair_cuts(words: &[Lexed]) -> Vec<usize> {
+    let cuts: Vec<usize> = (1..words.len()).filter(|at| words[*at].starts_line).collect();
+    let bounds = cuts.iter().copied().chain([words.len()]);
+    let mut start = 0;
+    for bound in bounds {
+        let flag = matches!(words[start].value.as_slice(), b"hostnames" | b"volatile" | b"ranges");
+        if bound - start != 2 - usize::from(flag) {
+            return Vec::new();
+        }
+        start = bound;
+    }
+    cuts
+}
+
+fn directive_cuts(words: &[Lexed], end: End, realm: Realm) -> Vec<usize> {
+    let judge = Judge { words, end, realm };
+    let lines: Vec<usize> =
+        (1..words.len()).filter(|at| words[*at].starts_line && !words[*at].quoted).collect();
+    let mut candidates: Vec<usize> = lines.iter().copied().filter(|at| judge.known(*at)).collect();
+    if !judge.refused(&candidates, &lines) {
+        return Vec::new();
+    }
+    if candidates.is_empty() && matches!(end, End::Open(_)) && judge.known(0) {
+        candidates.extend(lines.last());
+    }
+    let mut cuts = Vec::new();
+    let mut start = 0;
+    for (nth, &at) in candidates.iter().enumerate() {
+        let next = candidates.get(nth + 1).copied().unwrap_or(words.len());
+        let apart = judge.complete(start, at) && judge.complete(at, next);
+        let neither = judge.complete(start, at) && !judge.whole(start, next);
+        if apart || neither {
+            cuts.push(at);
+            start = at;
+        }
+    }
+    if judge.certainly_refused() || judge.complete(start, words.len()) { cuts } else { Vec::new() }
+}
+
+/// Tells what nginx would take.
+struct Judge<'w> {
+    words: &'w [Lexed],
+    end: End,
+    realm: Realm,
+}
+
+impl Judge<'_> {
+    fn known(&self, at: usize) -> bool {
+        self.realm.entries(&self.words[at].value).next().is_some()
+    }
+
+    /// Does nginx refuse these words as one directive, because of their number or their end?
+    fn refused(&self, candidates: &[usize], lines: &[usize]) -> bool {
+        let all = self.words.len();
+        match self.end {
+            End::Close | End::Text => true,
+            End::Semicolon(_) if !self.known(0) => false,
+            End::Semicolon(_) => !self.ends_well(0, all) || self.swallows(candidates),
+            End::Open(_) if !self.known(0) => lines.last().is_some_and(|at| self.opens(*at, all)),
+            End::Open(_) => !self.opens(0, all),
+        }
+    }
+
+    /// Are these words no directive whatever they are?
+    fn certainly_refused(&self) -> bool {
+        match self.end {
+            End::Close | End::Text => true,
+            End::Semicolon(_) => false,
+            End::Open(_) => {
+                self.realm.entries(&self.words[0].value).all(|entry| entry.block == Block::None)
+                    && self.known(0)
+            }
+        }
+    }
+
+    /// nginx checks each argument of this directive, and one of them is a directive's name with its arguments.
+    fn swallows(&self, candidates: &[usize]) -> bool {
+        let count = self.words.len() - 1;
+        let mut entries =
+            self.realm.entries(&self.words[0].value).filter(|e| e.block == Block::None && e.takes(count));
+        entries.all(|entry| entry.strict)
+            && candidates.iter().enumerate().any(|(nth, at)| {
+                self.ends_well(*at, candidates.get(nth + 1).copied().unwrap_or(self.words.len()))
+            })
+    }
+
+    /// May these words be a directive of their own, with the end they have or would have?
+    fn complete(&self, start: usize, end: usize) -> bool {
+        if !self.known(start) {
+            return true;
+        }
+        // A block may have lost its brace, but not if it ends with a `;`.
+        let lost_brace = end < self.words.len() && self.only_block(start) && self.opens(start, end);
+        self.whole(start, end) || lost_brace
+    }
+
+    /// Does nginx take these words as one directive, with the end they have or would have?
+    fn whole(&self, start: usize, end: usize) -> bool {
+        let open = end == self.words.len() && matches!(self.end, End::Open(_));
+        if open { self.opens(start, end) } else { self.ends_well(start, end) }
+    }
+
+    /// May these words end with `;`?
+    fn ends_well(&self, start: usize, end: usize) -> bool {
+        let mut entries = self.realm.entries(&self.words[start].value);
+        entries.any(|entry| entry.block == Block::None && entry.takes(end - start - 1))
+    }
+
+    /// May these words end with `{`?
+    fn opens(&self, start: usize, end: usize) -> bool {
+        opens(&self.words[start..end], self.realm)
+    }
+
+    fn only_block(&self, start: usize) -> bool {
+        only_block(&self.words[start].value, self.realm)
+    }
+}
+
+/// May these words open a block?
+pub(super) fn opens(words: &[Lexed], realm: Realm) -> bool {
+    let Some((name, args)) = words.split_first() else { return false };
+    // `location` takes two words only if the first is a modifier.
+    let no_modifier = name.value == "location"
+        && args.len() == 2
+        && !matches!(args[0].value.as_slice(), b"=" | b"~" | b"~*" | b"^~");
+    !no_modifier
+        && realm.entries(&name.value).any(|entry| entry.block != Block::None && entry.takes(args.len()))
+}
+
+/// Is this a directive, and always one with a block?
+pub(super) fn only_block(name: &[u8], realm: Realm) -> bool {
+    let mut entries = realm.entries(name);
+    entries.clone().next().is_some() && entries.all(|entry| entry.block != Block::None)
+}

@@ -1,0 +1,244 @@
+//! From texts to one tree.
+//!
+//! Owns the entry points, the files of one parse and `include`. [`file`] reads one text, [`cuts`] finds where a `;` was
+//! forgotten, [`faults`] goes on after a word that is none. It must report every fault it can tell apart, never more
+//! than one for the same cause, and always come to an end: depth, files and diagnostics are limited.
+
+mod cuts;
+mod faults;
+mod file;
+
+use crate::{Diagnostic, Directive, Loader, SourceId, SourceMap, Span, Tree, Word};
+use bstr::ByteSlice;
+use cuts::Realm;
+use file::{FileParser, Repairs};
+use std::collections::HashMap;
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// Blocks within blocks. nginx has no limit and needs about five.
+const MAX_DEPTH: usize = 100;
+/// Files within files. nginx stops when it runs out of descriptors.
+const MAX_INCLUDE_DEPTH: usize = 50;
+/// Files of one parse, each counted as often as it is included.
+const MAX_FILES: usize = 20_000;
+/// Diagnostics of one parse; who has this many will not read more.
+const MAX_DIAGNOSTICS: usize = 200;
+
+/// What came of a parse.
+#[derive(Clone, Debug, Default)]
+pub struct Parsed {
+    /// The directives; with faults, what they are if the faults were mended.
+    pub tree: Tree,
+    /// Everything that was read.
+    pub sources: SourceMap,
+    /// Every fault of the text, in the order of reading.
+    pub diagnostics: Vec<Diagnostic>,
+}
+
+impl Parsed {
+    /// Is there a fault that refuses the configuration?
+    pub fn has_errors(&self) -> bool {
+        self.diagnostics.iter().any(Diagnostic::is_error)
+    }
+}
+
+/// Parses a configuration file, by its absolute path, and all it includes. Relative includes are searched in the
+/// file's directory, as nginx does, whichever file they stand in.
+pub fn parse(path: &Path, loader: &dyn Loader) -> Parsed {
+    let mut parser = Parser::new(path.parent().unwrap_or(Path::new("/")), loader);
+    let directives = parser.file(path, None, Surroundings::TOP);
+    parser.finish(directives)
+}
+
+/// Parses a text as if it were the file of this path.
+pub fn parse_text(path: impl AsRef<Path>, text: impl Into<Vec<u8>>, loader: &dyn Loader) -> Parsed {
+    let path = path.as_ref();
+    let mut parser = Parser::new(path.parent().unwrap_or(Path::new("/")), loader);
+    let source = parser.sources.add(path.to_owned(), text.into(), false);
+    parser.open_files.push(path.to_owned());
+    let directives = parser.text(source, Surroundings::TOP);
+    parser.finish(directives)
+}
+
+/// Parses the text of nginx's `-g` option: directives without blocks. Relative includes are searched in `conf_dir`.
+pub fn parse_option(text: impl Into<Vec<u8>>, conf_dir: &Path, loader: &dyn Loader) -> Parsed {
+    let mut parser = Parser::new(conf_dir, loader);
+    let source = parser.sources.add(PathBuf::new(), text.into(), true);
+    let directives = parser.text(source, Surroundings::TOP);
+    parser.finish(directives)
+}
+
+/// What the entries of a block are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Grammar {
+    Directives,
+    /// Their first word is free, and there may be any number of them.
+    Words,
+    /// The same, two words each.
+    Pairs,
+}
+
+/// Where a text stands.
+#[derive(Clone, Copy, Debug)]
+struct Surroundings {
+    grammar: Grammar,
+    realm: Realm,
+    /// Open blocks around it.
+    depth: usize,
+}
+
+impl Surroundings {
+    const TOP: Surroundings = Surroundings { grammar: Grammar::Directives, realm: Realm::Http, depth: 0 };
+}
+
+/// One parse over all its files.
+struct Parser<'l> {
+    loader: &'l dyn Loader,
+    conf_dir: PathBuf,
+    sources: SourceMap,
+    diagnostics: Vec<Diagnostic>,
+    by_path: HashMap<PathBuf, SourceId>,
+    /// The files being read, each included by the one before.
+    open_files: Vec<PathBuf>,
+    files: usize,
+    /// A limit was reached: nothing more is read.
+    stopped: bool,
+}
+
+impl<'l> Parser<'l> {
+    fn new(conf_dir: &Path, loader: &'l dyn Loader) -> Self {
+        Parser {
+            loader,
+            conf_dir: conf_dir.to_owned(),
+            sources: SourceMap::default(),
+            diagnostics: Vec::new(),
+            by_path: HashMap::new(),
+            open_files: Vec::new(),
+            files: 0,
+            stopped: false,
+        }
+    }
+
+    fn finish(self, directives: Vec<Directive>) -> Parsed {
+        Parsed { tree: Tree { directives }, sources: self.sources, diagnostics: self.diagnostics }
+    }
+
+    /// Takes a fault down, once: a file that is included twice has its faults once.
+    fn report(&mut self, diagnostic: Diagnostic) {
+        if self.stopped || self.diagnostics.contains(&diagnostic) {
+            return;
+        }
+        self.diagnostics.push(diagnostic);
+        if self.diagnostics.len() == MAX_DIAGNOSTICS {
+            self.stop(Diagnostic::error(
+                None,
+                format!("more than {MAX_DIAGNOSTICS} faults, stopped reading"),
+            ));
+        }
+    }
+
+    fn stop(&mut self, diagnostic: Diagnostic) {
+        if !self.stopped {
+            self.diagnostics.push(diagnostic);
+            self.stopped = true;
+        }
+    }
+
+    /// Reads a text, a second time if the first shows where a brace is missing or too many.
+    fn text(&mut self, source: SourceId, around: Surroundings) -> Vec<Directive> {
+        const MAX_REPAIRS: usize = 4;
+        let text = self.sources.shared_text(source);
+        let before = (self.diagnostics.len(), self.files);
+        let mut repairs = Repairs::default();
+        for _ in 0..MAX_REPAIRS {
+            let (directives, repair) = FileParser::new(self, source, &text, around, &repairs).read();
+            let Some(repair) = repair else { return directives };
+            if self.stopped || !repairs.add(repair) {
+                break;
+            }
+            self.diagnostics.truncate(before.0);
+            self.files = before.1;
+        }
+        if !self.stopped {
+            self.diagnostics.truncate(before.0);
+            self.files = before.1;
+        }
+        let none = Repairs::given_up();
+        FileParser::new(self, source, &text, around, &none).read().0
+    }
+
+    /// Reads a file that stands, or was asked for, at a place.
+    fn file(&mut self, path: &Path, at: Option<Span>, around: Surroundings) -> Vec<Directive> {
+        self.files += 1;
+        let name = path.display();
+        if self.open_files.iter().any(|open| open == path) {
+            let fault = Diagnostic::error(at, format!("file \"{name}\" includes itself"));
+            self.report(fault.label("by way of this include, without end"));
+            return Vec::new();
+        }
+        if self.open_files.len() >= MAX_INCLUDE_DEPTH {
+            let fault = format!("more than {MAX_INCLUDE_DEPTH} files include one another");
+            self.report(Diagnostic::error(at, fault).label("one include too many"));
+            return Vec::new();
+        }
+        if self.files > MAX_FILES {
+            self.stop(Diagnostic::error(at, format!("more than {MAX_FILES} files are included")));
+            return Vec::new();
+        }
+        let source = match self.by_path.get(path) {
+            Some(source) => *source,
+            None => match self.loader.read(path) {
+                Ok(text) if u32::try_from(text.len()).is_ok() => {
+                    let source = self.sources.add(path.to_owned(), text, false);
+                    self.by_path.insert(path.to_owned(), source);
+                    source
+                }
+                Ok(_) => {
+                    self.report(Diagnostic::error(at, format!("file \"{name}\" is too large")));
+                    return Vec::new();
+                }
+                Err(error) => {
+                    let message = format!("open() \"{name}\" failed ({})", system_words(&error));
+                    self.report(Diagnostic::error(at, message));
+                    return Vec::new();
+                }
+            },
+        };
+        self.open_files.push(path.to_owned());
+        let directives = self.text(source, around);
+        self.open_files.pop();
+        directives
+    }
+
+    /// What an `include` stands for.
+    fn include(&mut self, directive: &Directive, around: Surroundings) -> Vec<Directive> {
+        let [Word { value, span, .. }] = &directive.args[..] else {
+            let message = "invalid number of arguments in \"include\" directive";
+            let fault = Diagnostic::error(directive.words_span(), message);
+            self.report(fault.label("`include` takes one path or pattern"));
+            return Vec::new();
+        };
+        let path = self.conf_dir.join(value.to_path_lossy());
+        if value.find_byteset(b"*?[").is_none() {
+            return self.file(&path, Some(*span), around);
+        }
+        match self.loader.glob(&path) {
+            Ok(paths) => paths.iter().flat_map(|path| self.file(path, Some(*span), around)).collect(),
+            Err(error) => {
+                let message = format!("glob() \"{}\" failed ({})", path.display(), system_words(&error));
+                self.report(Diagnostic::error(*span, message));
+                Vec::new()
+            }
+        }
+    }
+}
+
+/// An error of the system as nginx writes it: `2: No such file or directory`.
+fn system_words(error: &io::Error) -> String {
+    let words = error.to_string();
+    match error.raw_os_error() {
+        Some(number) => format!("{number}: {}", words.split(" (os error").next().unwrap_or(&words)),
+        None => words,
+    }
+}
