@@ -275,9 +275,7 @@ impl<'p, 'l> FileParser<'p, 'l> {
         let name = &directive.name.value;
         if around.grammar == Grammar::Directives && cuts::only_block(name, around.realm) {
             let fault = Diagnostic::error(after, format!("directive \"{name}\" has no opening \"{{\""));
-            self.parser.report(
-                fault.label("`{` is missing here").mend(format!("add `{{` at the end of line {line}")),
-            );
+            self.parser.report(fault.label("`{` is missing here").mend(format!("add `{{` {place}")));
             let at = last.end;
             self.push(Some(directive), at);
             return;
@@ -287,10 +285,19 @@ impl<'p, 'l> FileParser<'p, 'l> {
             (Grammar::Directives, _) => format!("directive \"{name}\" is not terminated by \";\""),
             _ => format!("entry \"{name}\" is not terminated by \";\""),
         };
-        let mend =
-            if self.option { "add `;`".to_owned() } else { format!("add `;` at the end of line {line}") };
-        self.parser.report(Diagnostic::error(after, message).label("`;` is missing here").mend(mend));
+        let fault = Diagnostic::error(after, message).label("`;` is missing here");
+        self.parser.report(fault.mend(format!("add `;` {place}")));
         self.complete(directive);
+    }
+
+    /// The place of an offset in words: the end of its line, if only a comment follows there.
+    fn place(&self, at: u32) -> String {
+        let rest = &self.text[at as usize..];
+        let line = rest[..rest.find_byte(b'\n').unwrap_or(rest.len())].trim_ascii();
+        if self.option || !(line.is_empty() || line.starts_with(b"#")) {
+            return "here".to_owned();
+        }
+        format!("at the end of line {}", self.parser.sources.line(self.source, at))
     }
 
     /// A directive without a block.
