@@ -6,7 +6,7 @@
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use testkit::{Binary, Case, Failure, Kind, Outcome, bless, load_all, run_all, usual_threads};
+use testkit::{Binary, Case, Failure, Kind, Outcome, bless, load_all, run_all, seed_cases, usual_threads};
 
 /// Runs the verb.
 pub(crate) fn main(args: &[String]) -> ExitCode {
@@ -14,7 +14,14 @@ pub(crate) fn main(args: &[String]) -> ExitCode {
     let filters: Vec<String> = args.iter().filter(|a| !a.starts_with("--")).cloned().collect();
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../cases");
     let root = root.canonicalize().unwrap_or(root);
-    let cases = match load_all(&root, &filters) {
+    let cases = load_all(&root, &filters).and_then(|mut cases| {
+        let seed = seed_cases(&root.join("../../shared/seed"))?;
+        let wanted =
+            |case: &Case| filters.is_empty() || filters.iter().any(|f| case.name.contains(f.as_str()));
+        cases.extend(seed.into_iter().filter(|case| !blessing && wanted(case)));
+        Ok(cases)
+    });
+    let cases = match cases {
         Ok(cases) => cases,
         Err(error) => {
             eprintln!("{error}");

@@ -1,11 +1,11 @@
-//! Runs every file below `cases/` on our own binary and prints as the usual test harness does.
+//! Runs every file below `cases/`, and the seed configurations where they stand beside the checkout, on our own binary and prints as the usual test harness does.
 //!
 //! `cargo test -p pointsman --test cases -- [--exact] [--list] [--test-threads N] [FILTER…]`
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use testkit::{Binary, Case, Failure, Kind, Outcome, load_all, run_all, usual_threads};
+use testkit::{Binary, Case, Failure, Kind, Outcome, load_all, run_all, seed_cases, usual_threads};
 
 /// What the command line asks for.
 struct Options {
@@ -19,7 +19,9 @@ struct Options {
 fn main() -> ExitCode {
     let options = options(std::env::args().skip(1));
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../cases");
-    let mut cases = match load_all(&root, &[]) {
+    let seed = root.join("../../shared/seed");
+    let all = load_all(&root, &[]).and_then(|cases| Ok([cases, seed_cases(&seed)?].concat()));
+    let mut cases = match all {
         Ok(cases) => cases,
         Err(error) => {
             eprintln!("{error}");

@@ -21,9 +21,11 @@ pub struct Case {
     pub name: String,
     /// The file it came from.
     pub path: PathBuf,
+    /// The whole text of the file.
+    pub(crate) text: String,
     /// What the case states: the text before its first section.
     pub about: String,
-    /// What it needs from the machine: `lua`, `ipv6`, `root`, or an nginx module such as `http_ssl`.
+    /// What it needs from the machine: `lua`, `ipv6`, `root`, `namespace`.
     pub needs: Vec<String>,
     /// Why real nginx cannot run it.
     pub oracle_skip: Option<String>,
@@ -63,6 +65,7 @@ pub(crate) enum Action {
     Remove { path: String },
     Origin { name: String, unix: Option<String>, repeat: bool, scripts: Vec<Vec<Line>> },
     Start { daemon: bool },
+    Main { path: String },
     Client { name: String, to: Address, from: Option<String>, script: Vec<Line> },
     Signal { name: String, worker: bool },
     Reload,

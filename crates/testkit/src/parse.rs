@@ -28,6 +28,7 @@ pub(crate) fn parse(text: &str) -> Result<Case, String> {
     let mut case = Case {
         name: String::new(),
         path: PathBuf::new(),
+        text: text.to_owned(),
         about,
         needs: Vec::new(),
         oracle_skip: None,
@@ -129,6 +130,7 @@ fn action_of(section: Section<'_>) -> Result<Action, String> {
             name: args.required("NAME")?,
             scripts: scripts(&section.text)?,
         },
+        "main" => Action::Main { path: args.required("PATH")? },
         "start" => Action::Start { daemon: args.flag("daemon") },
         "client" => Action::Client {
             to: address(&mut args),

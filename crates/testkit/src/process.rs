@@ -42,6 +42,8 @@ impl Binary {
                     || LUA_MODULES.iter().all(|m| Path::new(MODULES).join(m).exists())
             }
             "root" => nix::unistd::geteuid().is_root(),
+            // Its thread has a network of its own, or it is not run at all: see `suite`.
+            "namespace" => crate::namespace::is_permitted(),
             "ipv6" => std::net::TcpListener::bind("[::1]:0").is_ok(),
             _ => return Some(format!("unknown need \"{need}\"")),
         };
@@ -49,11 +51,25 @@ impl Binary {
     }
 }
 
+/// How the program is started for one case.
+#[derive(Clone, Copy)]
+pub(crate) struct Setup<'a> {
+    pub(crate) binary: &'a Binary,
+    pub(crate) stage: &'a Stage,
+    /// The case needs ngx_lua.
+    pub(crate) lua: bool,
+    /// The configuration file, below the prefix.
+    pub(crate) conf: &'a str,
+    /// The program is to go into the background by itself.
+    pub(crate) daemon: bool,
+}
+
 /// The command line of the program under test for one case.
-pub(crate) fn command(binary: &Binary, stage: &Stage, lua: bool, daemon: bool) -> Command {
-    let conf = fs::read_to_string(stage.prefix.join("conf/nginx.conf")).unwrap_or_default();
+pub(crate) fn command(setup: Setup<'_>) -> Command {
+    let Setup { binary, stage, lua, .. } = setup;
+    let conf = fs::read_to_string(stage.prefix.join(setup.conf)).unwrap_or_default();
     let mut globals = String::new();
-    if !daemon && !has_directive(&conf, "daemon") {
+    if !setup.daemon && !has_directive(&conf, "daemon") {
         globals.push_str("daemon off; ");
     }
     if !has_directive(&conf, "pid") {
@@ -67,14 +83,7 @@ pub(crate) fn command(binary: &Binary, stage: &Stage, lua: bool, daemon: bool) -
     let mut prefix: OsString = stage.prefix.clone().into();
     prefix.push("/");
     let mut command = Command::new(&binary.path);
-    command.arg("-p").arg(prefix).args([
-        "-c",
-        "conf/nginx.conf",
-        "-e",
-        "logs/error.log",
-        "-g",
-        globals.trim_end(),
-    ]);
+    command.arg("-p").arg(prefix).args(["-c", setup.conf, "-e", "logs/error.log", "-g", globals.trim_end()]);
     command.env_clear().env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").env("TZ", "UTC").stdin(Stdio::null());
     // Its own process group, so that everything it started can be ended with it.
     std::os::unix::process::CommandExt::process_group(&mut command, 0);
@@ -97,15 +106,16 @@ pub(crate) struct Server {
 
 impl Server {
     /// Starts the server and waits until every `listen` of its configuration listens and its pid file is there.
-    pub(crate) fn start(binary: &Binary, stage: &Stage, lua: bool, daemon: bool) -> Result<Server, String> {
+    pub(crate) fn start(setup: Setup<'_>) -> Result<Server, String> {
+        let Setup { binary, stage, .. } = setup;
         let create =
             |name: &str| fs::File::create(stage.prefix.join(name)).map_err(|e| format!("{name}: {e}"));
-        let mut command = command(binary, stage, lua, daemon);
+        let mut command = command(setup);
         command.stdout(create("stdout")?).stderr(create("stderr")?);
-        let conf = fs::read_to_string(stage.prefix.join("conf/nginx.conf")).map_err(|e| e.to_string())?;
+        let conf = fs::read_to_string(stage.prefix.join(setup.conf)).map_err(|e| e.to_string())?;
         let mut child = command.spawn().map_err(|e| format!("{}: {e}", binary.path.display()))?;
         let deadline = Instant::now() + PATIENCE;
-        if daemon {
+        if setup.daemon {
             let code = wait_for_exit(&mut child, deadline).ok_or("it did not go into the background")?;
             if code != 0 {
                 return Err(format!("it exited with code {code} instead of going into the background"));
@@ -232,13 +242,13 @@ fn missing_listeners(stage: &Stage, conf: &str) -> Vec<String> {
             let address = &found[1];
             let there = if let Some(path) = address.strip_prefix("unix:") {
                 let full = stage.prefix.join(path);
-                listens("/proc/net/unix", |l| {
+                listens("/proc/thread-self/net/unix", |l| {
                     l.split_whitespace().nth(7).is_some_and(|p| Path::new(p) == full)
                 })
             } else {
                 let port = address.rsplit(':').next().and_then(|p| p.parse::<u16>().ok());
                 let Some(port) = port else { continue };
-                ["/proc/net/tcp", "/proc/net/tcp6"].iter().any(|table| {
+                ["/proc/thread-self/net/tcp", "/proc/thread-self/net/tcp6"].iter().any(|table| {
                     listens(table, |l| {
                         let mut words = l.split_whitespace().skip(1);
                         let local = words.next().and_then(|a| a.rsplit(':').next());

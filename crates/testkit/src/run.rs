@@ -11,9 +11,10 @@ use crate::case::{Action, Case, Kind, Step, Style, Text};
 use crate::client::Client;
 use crate::failure::{Failure, Fault, difference};
 use crate::logs;
+use crate::namespace;
 use crate::origin::{Origin, Part};
 use crate::pattern::{LineEnd, Pattern, filler, lines_match, payload};
-use crate::process::{Binary, Server, command, run_to_end, until};
+use crate::process::{Binary, Server, Setup, command, run_to_end, until};
 use crate::stage::{Edit, PATIENCE, Stage};
 
 /// How a case that did not fail came out.
@@ -35,7 +36,11 @@ const ATTEMPTS: usize = 3;
 
 /// Runs a case on a program.
 pub fn run(case: &Case, binary: &Binary) -> Result<Outcome, Failure> {
-    attempt(case, binary, false).map(|(outcome, _)| outcome)
+    let alone = || attempt(case, binary, false).map(|(outcome, _)| outcome);
+    if !case.needs.iter().any(|n| n == "namespace") || !namespace::is_permitted() {
+        return alone();
+    }
+    namespace::within(alone).unwrap_or_else(|e| Err(fail(case, Fault::new(1, e), String::new())))
 }
 
 /// Runs a case and writes what was seen over what was expected, in the case file itself. Answers whether it changed.
@@ -69,8 +74,7 @@ fn attempt(case: &Case, binary: &Binary, blessing: bool) -> Result<(Outcome, Vec
     }
     let mut last = None;
     for _ in 0..ATTEMPTS {
-        let text = std::fs::read_to_string(&case.path).unwrap_or_default();
-        let stage = Stage::new(&text, blessing);
+        let stage = Stage::new(&case.text, blessing);
         let stage = Arc::new(stage.map_err(|e| fail(case, Fault::new(1, e), String::new()))?);
         let mut play = Play::new(case, binary, Arc::clone(&stage));
         match play.all() {
@@ -110,12 +114,15 @@ struct Play<'a> {
     /// Logs of which a section speaks, and whether a run or a refusal was staged.
     spoken: BTreeSet<String>,
     ran: bool,
+    /// The main configuration file, below the prefix.
+    conf: String,
 }
 
 impl<'a> Play<'a> {
     fn new(case: &'a Case, binary: &'a Binary, stage: Arc<Stage>) -> Play<'a> {
         let (clients, origins, spoken) = (BTreeMap::new(), Vec::new(), BTreeSet::new());
-        Play { case, binary, stage, server: None, clients, origins, spoken, ran: false }
+        let conf = "conf/nginx.conf".to_owned();
+        Play { case, binary, stage, server: None, clients, origins, spoken, ran: false, conf }
     }
 
     fn applies(&self, step: &Step) -> bool {
@@ -164,6 +171,7 @@ impl<'a> Play<'a> {
                 self.origins.push(Origin::start(&self.stage, part)?);
             }
             Action::Start { daemon } => self.start(line, *daemon)?,
+            Action::Main { path } => self.conf.clone_from(path),
             Action::Client { name, to, from, script } => {
                 self.started(line)?;
                 let client = match self.clients.remove(name) {
@@ -232,12 +240,13 @@ impl<'a> Play<'a> {
         })
     }
 
-    fn lua(&self) -> bool {
-        self.case.needs.iter().any(|n| n == "lua")
+    fn setup(&self, daemon: bool) -> Setup<'_> {
+        let lua = self.case.needs.iter().any(|n| n == "lua");
+        Setup { binary: self.binary, stage: &self.stage, lua, conf: &self.conf, daemon }
     }
 
     fn start(&mut self, line: usize, daemon: bool) -> Result<(), Fault> {
-        let server = Server::start(self.binary, &self.stage, self.lua(), daemon);
+        let server = Server::start(self.setup(daemon));
         self.server = Some(server.map_err(|e| Fault::new(line, e))?);
         Ok(())
     }
@@ -260,7 +269,7 @@ impl<'a> Play<'a> {
 
     fn run_binary(&mut self, line: usize, args: &[String], text: &Text) -> Result<(), Fault> {
         self.ran = true;
-        let mut command = command(self.binary, &self.stage, self.lua(), false);
+        let mut command = command(self.setup(false));
         command.args(args.iter().map(|a| self.stage.fill_in(a)));
         let (code, out, err) = run_to_end(command, &self.stage).map_err(|e| Fault::new(line, e))?;
         let mut seen = vec![format!("exit {code}")];
@@ -271,7 +280,7 @@ impl<'a> Play<'a> {
 
     fn refused(&mut self, line: usize, text: &Text) -> Result<(), Fault> {
         self.ran = true;
-        let command = command(self.binary, &self.stage, self.lua(), false);
+        let command = command(self.setup(false));
         let (code, _, err) = run_to_end(command, &self.stage).map_err(|e| Fault::new(line, e))?;
         let seen: Vec<String> = err.lines().map(str::to_owned).collect();
         if code != 1 {
