@@ -1,1 +1,30 @@
-//! (placeholder)
+//! What a request means: the typed configuration, routing, phases, variables and modules.
+//!
+//! The engine decides and never does: it opens no socket and no file, starts no thread and reads no clock. All that
+//! comes through [`Host`], an argument. A module's handler is a plain function over the [`Exchange`] that answers
+//! with a [`Verdict`]; the server carries the verdict out.
+//!
+//! Reading order: [`exchange`] (the state of one request), [`phase`] (the walk), [`directive`] and [`config`] (from
+//! text to typed settings), then any file under [`modules`].
+
+pub mod begin;
+pub mod config;
+pub mod directive;
+pub mod exchange;
+pub mod host;
+pub mod log_line;
+pub mod modules;
+pub mod output;
+pub mod phase;
+pub mod regex;
+pub mod setting;
+pub mod template;
+pub mod variables;
+
+pub use config::{Config, LocationId, ServerId};
+pub use directive::{Args, Contexts, Directive};
+pub use exchange::Exchange;
+pub use host::{Env, Host};
+pub use phase::{Effect, Phase, Step, Verdict};
+pub use setting::Setting;
+pub use template::Template;

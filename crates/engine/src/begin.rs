@@ -1,0 +1,79 @@
+//! The beginning of a request: from a decoded head to an exchange that can walk through the phases.
+
+use crate::exchange::Exchange;
+use crate::host::{Env, Level};
+use crate::log_line;
+use crate::modules::core;
+use crate::phase::{Cursor, Phase};
+use http::{HeadLimits, Known, Version};
+
+/// The limits on request heads of a listening address: those of its default server, as in nginx.
+pub fn head_limits(config: &crate::Config, listener: usize) -> HeadLimits {
+    let Some(listener) = config.listeners.get(listener) else { return HeadLimits::default() };
+    let scope = config.server(listener.default_server).scope;
+    let head = &config.location(scope).settings.core.head;
+    HeadLimits {
+        client_header_buffer_size: *head.buffer_size as usize,
+        large_client_header_buffers: (head.large_buffers.0 as usize, head.large_buffers.1 as usize),
+        underscores_in_headers: *head.underscores,
+        ignore_invalid_headers: *head.ignore_invalid,
+        ..HeadLimits::default()
+    }
+}
+
+/// Takes over a decoded head: chooses the server, normalises the URI, decides the body's framing.
+///
+/// # Errors
+/// The status to answer, already logged.
+pub fn begin(exchange: &mut Exchange, env: &mut Env<'_>) -> Result<(), u16> {
+    exchange.route.cursor = Cursor { phase: Phase::PostRead, handler: 0 };
+    let request = &mut exchange.request;
+    request.host.extend_from_slice(request.head.host());
+    request.length = request.head.len() as u64;
+    core::choose_server(exchange, env);
+    let merge = *env.config.location(exchange.route.location).settings.core.head.merge_slashes;
+    let request = &mut exchange.request;
+    match request.head.split_target(merge, &mut request.uri) {
+        Ok(args) => request.args.extend_from_slice(args),
+        Err(_) => {
+            request.uri.clear();
+            log_line::error(exchange, env, Level::Info, b"client sent invalid request while reading client request line");
+            return Err(400);
+        }
+    }
+    request.quoted_uri = memchr::memchr(b'%', request.head.target()).is_some();
+    match http::framing::request_body(&request.head) {
+        Ok(framing) => request.framing = framing,
+        Err(fault) => {
+            let mut text = b"client sent ".to_vec();
+            text.extend_from_slice(fault.words().as_bytes());
+            if fault == http::FramingError::UnknownTransferEncoding {
+                text.extend_from_slice(b": \"");
+                text.extend_from_slice(request.head.headers.get(Known::TransferEncoding).unwrap_or_default());
+                text.push(b'"');
+            }
+            log_line::error(exchange, env, Level::Info, &text);
+            return Err(fault.status());
+        }
+    }
+    if let Err(fault) = http::framing::check_method(&request.head, request.framing, false) {
+        let mut text = Vec::new();
+        request.head.explain(fault, b"", &mut text);
+        log_line::error(exchange, env, Level::Info, &text);
+        return Err(fault.status());
+    }
+    if request.head.version == Version::Http09 {
+        exchange.response.close = true;
+    }
+    Ok(())
+}
+
+/// A head that could not be decoded: the server is the default one, and the fault is in the log.
+pub fn reject(exchange: &mut Exchange, env: &mut Env<'_>, fault: http::HeadError, input: &[u8]) -> u16 {
+    core::choose_server(exchange, env);
+    exchange.response.close = true;
+    let mut text = Vec::new();
+    exchange.request.head.explain(fault, input, &mut text);
+    log_line::error(exchange, env, Level::Info, &text);
+    fault.status()
+}

@@ -1,0 +1,303 @@
+//! From the parsed text to the typed configuration.
+//!
+//! The builder walks the tree, checks every directive against its table entry, lets it write its settings, and goes
+//! on after a fault, so that all of them are named. What needs the whole text (inheritance, the search tables, names
+//! that are defined further down) is done in [`super::finish`] afterwards.
+
+use super::finish::{self, Draft, ListenDraft};
+use super::{Config, Settings};
+use crate::directive::{Args, Contexts, Directive};
+use crate::modules::{self, MODULES};
+use crate::setting::{Duplicate, Setting};
+use crate::template::{Template, TemplateError};
+use crate::variables::VariableId;
+use conf::{Body, Diagnostic, Parsed, SourceMap, Span, Word};
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
+
+/// Turns host names that stand in a configuration into addresses, at load.
+pub trait NameLookup {
+    /// All addresses of a host, or the system's words for why there are none.
+    fn lookup(&self, host: &str, port: u16) -> Result<Vec<SocketAddr>, String>;
+}
+
+/// What a configuration is built from, besides its text.
+pub struct Inputs<'a> {
+    /// Reads files that directives name.
+    pub loader: &'a dyn conf::Loader,
+    /// Resolves host names.
+    pub names: &'a dyn NameLookup,
+    /// Where relative paths begin.
+    pub prefix: PathBuf,
+    /// The configuration file; `include` is relative to its directory.
+    pub file: PathBuf,
+}
+
+/// One level of nesting during the walk.
+#[derive(Clone, Copy, Debug)]
+struct Place {
+    context: Contexts,
+    scope: usize,
+}
+
+/// The configuration under construction; what a directive's `apply` writes to.
+pub struct Builder<'a> {
+    /// What it is built from.
+    pub inputs: &'a Inputs<'a>,
+    /// The text, for line numbers.
+    pub sources: &'a SourceMap,
+    /// All faults so far.
+    pub diagnostics: Vec<Diagnostic>,
+    /// What is built so far.
+    pub draft: Draft,
+    places: Vec<Place>,
+}
+
+static TABLE: LazyLock<HashMap<&'static str, Vec<&'static Directive>>> = LazyLock::new(|| {
+    let mut table: HashMap<_, Vec<_>> = HashMap::new();
+    for directive in MODULES.iter().flat_map(|module| module.directives.iter().copied().flatten()) {
+        table.entry(directive.name).or_default().push(directive);
+    }
+    table
+});
+
+/// Builds the configuration, or names everything that is wrong with it. Warnings come with the configuration.
+///
+/// # Errors
+/// All faults, in the order of the text.
+pub fn build(parsed: &Parsed, inputs: &Inputs<'_>) -> Result<(Config, Vec<Diagnostic>), Vec<Diagnostic>> {
+    let mut builder = Builder {
+        inputs,
+        sources: &parsed.sources,
+        diagnostics: parsed.diagnostics.clone(),
+        draft: Draft::default(),
+        places: vec![Place { context: Contexts::MAIN, scope: 0 }],
+    };
+    builder.apply_all(&parsed.tree.directives);
+    for module in MODULES {
+        if let Some(finish) = module.finish {
+            finish(&mut builder);
+        }
+    }
+    finish::check(&mut builder);
+    let Builder { draft, mut diagnostics, .. } = builder;
+    if diagnostics.iter().any(Diagnostic::is_error) {
+        diagnostics.sort_by_key(|d| d.span.map_or((u32::MAX, 0), |span| (span.source.0, span.start)));
+        return Err(diagnostics);
+    }
+    finish::config(draft, inputs).map(|config| (config, diagnostics)).map_err(|fault| vec![fault])
+}
+
+impl Builder<'_> {
+    /// Applies the directives of a block in the present place.
+    pub fn apply_all(&mut self, directives: &[conf::Directive]) {
+        for directive in directives {
+            if let Err(fault) = self.apply(directive) {
+                self.diagnostics.push(fault);
+            }
+        }
+    }
+
+    fn apply(&mut self, directive: &conf::Directive) -> Result<(), Diagnostic> {
+        let name = directive.name.text().to_string();
+        let Some(entries) = TABLE.get(&*name) else {
+            return Err(conf::explain_unknown(&directive.name, TABLE.keys().copied()));
+        };
+        let context = self.context();
+        let Some(entry) = entries.iter().find(|entry| entry.contexts.meets(context)) else {
+            let mut places: Vec<_> = entries.iter().flat_map(|entry| entry.contexts.names()).collect();
+            places.dedup();
+            return Err(Diagnostic::error(directive.name.span, format!("\"{name}\" directive is not allowed here"))
+                .mend(format!("\"{name}\" may stand in: {}", places.join(", "))));
+        };
+        check_shape(entry, directive)?;
+        (entry.apply)(self, directive)
+    }
+
+    /// The context of the present place.
+    pub fn context(&self) -> Contexts {
+        self.places.last().map_or(Contexts::MAIN, |place| place.context)
+    }
+
+    /// Applies a block's directives in another context, with the settings of the present place.
+    pub fn block(&mut self, directive: &conf::Directive, context: Contexts) {
+        let scope = self.scope_index();
+        self.block_in(directive, context, scope);
+    }
+
+    /// Applies a block's directives in another context and scope.
+    pub fn block_in(&mut self, directive: &conf::Directive, context: Contexts, scope: usize) {
+        if let Body::Block(inner) = &directive.body {
+            self.places.push(Place { context, scope });
+            self.apply_all(inner);
+            self.places.pop();
+        }
+    }
+
+    /// The present scope's number: an index into `draft.scopes`, and the [`super::LocationId`] it will have.
+    pub fn scope_index(&self) -> usize {
+        self.places.last().map_or(0, |place| place.scope)
+    }
+
+    /// The settings of the present place.
+    pub fn settings(&mut self) -> &mut Settings {
+        let index = self.scope_index();
+        &mut self.draft.scopes[index].settings
+    }
+
+    /// The server around the present place.
+    pub fn server_index(&self) -> Option<usize> {
+        self.draft.scopes[self.scope_index()].server
+    }
+
+    /// Writes a setting; a second time at one level is a fault.
+    pub fn write<T>(
+        &mut self,
+        directive: &conf::Directive,
+        setting: impl FnOnce(&mut Settings) -> &mut Setting<T>,
+        value: T,
+    ) -> Result<(), Diagnostic> {
+        once(setting(self.settings()).write(value), directive)
+    }
+
+    /// Enters a `listen`.
+    pub fn listen(&mut self, listen: ListenDraft) {
+        self.draft.listens.push(listen);
+    }
+
+    /// Compiles an argument that may hold variables.
+    pub fn template(&mut self, word: &Word) -> Result<Template, Diagnostic> {
+        self.template_of(word.text().as_ref(), word.span)
+    }
+
+    /// Compiles a piece of an argument that may hold variables.
+    pub fn template_of(&mut self, text: &[u8], span: Span) -> Result<Template, Diagnostic> {
+        let variables = &mut self.draft.variables;
+        Template::compile(text, &mut |name| variables.id(name, Some(span))).map_err(|fault| {
+            let shown = String::from_utf8_lossy(text);
+            match fault {
+                TemplateError::InvalidName => Diagnostic::error(span, format!("invalid variable name in \"{shown}\"")),
+                TemplateError::Unclosed => {
+                    Diagnostic::error(span, format!("the closing bracket in \"{shown}\" variable is missing"))
+                }
+            }
+        })
+    }
+
+    /// The id of a variable that an argument names as `$name`.
+    pub fn variable(&mut self, word: &Word) -> Result<VariableId, Diagnostic> {
+        Ok(self.draft.variables.id(variable_name(word)?, Some(word.span)))
+    }
+
+    /// An absolute path under the prefix.
+    pub fn path(&self, word: &Word) -> Result<PathBuf, Diagnostic> {
+        Ok(self.inputs.prefix.join(word.str()?))
+    }
+
+    /// An absolute path under the directory of the configuration file (`include`, `auth_basic_user_file`).
+    pub fn conf_path(&self, word: &Word) -> Result<PathBuf, Diagnostic> {
+        Ok(self.inputs.file.parent().unwrap_or(Path::new("")).join(word.str()?))
+    }
+
+    /// Reads `on` or `off`.
+    pub fn flag(&self, directive: &conf::Directive) -> Result<bool, Diagnostic> {
+        let word = &directive.args[0];
+        conf::value::parse_flag(word.text()).ok_or_else(|| {
+            let (value, name) = (word.text(), directive.name.text());
+            Diagnostic::error(
+                word.span,
+                format!("invalid value \"{value}\" in \"{name}\" directive, it must be \"on\" or \"off\""),
+            )
+        })
+    }
+
+    /// Reads a size in bytes (`k`, `m`, `g`).
+    pub fn size(&self, word: &Word) -> Result<u64, Diagnostic> {
+        conf::value::parse_size(word.text()).ok_or_else(|| {
+            invalid_value(word).mend("a size is a number of bytes, or a number with k, m or g: 8k, 1m")
+        })
+    }
+
+    /// Reads a time in milliseconds.
+    pub fn time_ms(&self, word: &Word) -> Result<u64, Diagnostic> {
+        conf::value::parse_time_ms(word.text()).ok_or_else(|| {
+            invalid_value(word).mend("a time is a number of seconds, or with units: 500ms, 30s, 1m30s, 2h, 1d")
+        })
+    }
+
+    /// Reads a whole number.
+    pub fn number(&self, word: &Word) -> Result<u64, Diagnostic> {
+        number(word.text()).ok_or_else(|| {
+            Diagnostic::error(word.span, "invalid number").label("a whole number is wanted here")
+        })
+    }
+}
+
+/// A whole number in decimal digits.
+pub fn number(text: &[u8]) -> Option<u64> {
+    let digits = !text.is_empty() && text.iter().all(u8::is_ascii_digit);
+    digits.then(|| std::str::from_utf8(text).ok()?.parse().ok()).flatten()
+}
+
+/// The name in `$name`.
+pub fn variable_name(word: &Word) -> Result<&str, Diagnostic> {
+    match word.str()?.strip_prefix('$') {
+        Some(name) if !name.is_empty() => Ok(name),
+        _ => Err(Diagnostic::error(word.span, format!("invalid variable name \"{}\"", word.text()))
+            .mend("a variable's name begins with $")),
+    }
+}
+
+/// The general "this argument is wrong".
+pub fn invalid_value(word: &Word) -> Diagnostic {
+    Diagnostic::error(word.span, "invalid value").label(format!("\"{}\"", word.text()))
+}
+
+/// `invalid parameter "x"`.
+pub fn invalid_parameter(word: &Word) -> Diagnostic {
+    Diagnostic::error(word.span, format!("invalid parameter \"{}\"", word.text()))
+}
+
+/// Turns a second writing into nginx's `"x" directive is duplicate`.
+pub fn once(written: Result<(), Duplicate>, directive: &conf::Directive) -> Result<(), Diagnostic> {
+    written.map_err(|Duplicate| {
+        let name = directive.name.text();
+        Diagnostic::error(directive.name.span, format!("\"{name}\" directive is duplicate"))
+            .mend("remove one of the two: at one level it may stand once")
+    })
+}
+
+fn check_shape(entry: &Directive, directive: &conf::Directive) -> Result<(), Diagnostic> {
+    let name = entry.name;
+    match (&entry.args, &directive.body) {
+        (Args::Block(..), Body::Block(_)) | (Args::LuaBlock(_), Body::Lua(_)) => {}
+        (Args::Block(..) | Args::LuaBlock(_), _) => {
+            return Err(Diagnostic::error(directive.span, format!("directive \"{name}\" has no opening \"{{\"")));
+        }
+        (_, Body::None) => {}
+        (_, _) => {
+            return Err(Diagnostic::error(directive.span, format!("directive \"{name}\" is not terminated by \";\""))
+                .mend(format!("\"{name}\" takes no block: end it with `;`")));
+        }
+    }
+    let (low, high) = entry.args.range();
+    let given = directive.args.len();
+    if (low..=high).contains(&given) {
+        return Ok(());
+    }
+    let wanted = match (low, high) {
+        (low, high) if low == high => low.to_string(),
+        (low, usize::MAX) => format!("at least {low}"),
+        (low, high) => format!("{low} to {high}"),
+    };
+    Err(Diagnostic::error(directive.name.span, format!("invalid number of arguments in \"{name}\" directive"))
+        .label(format!("takes {wanted}, has {given}"))
+        .mend(format!("for example: {}", entry.example)))
+}
+
+/// All directives, for the documentation.
+pub fn directives() -> impl Iterator<Item = (&'static modules::Module, &'static Directive)> {
+    MODULES.iter().flat_map(|module| module.directives.iter().copied().flatten().map(move |directive| (*module, directive)))
+}

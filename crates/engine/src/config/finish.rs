@@ -1,0 +1,317 @@
+//! What needs the whole text: inheritance, search tables, addresses, names defined further down.
+
+use super::builder::{Builder, Inputs};
+use super::{
+    Config, ListenAddress, ListenOptions, Listener, Location, LocationId, LocationTable, LogId, Modifier, NameMatch,
+    Server, ServerId, ServerNames, Settings,
+};
+use crate::directive::Contexts;
+use crate::modules::{self, computed::Computed, log::LogFormat, lua, upstream::GroupEntry};
+use crate::regex::Regex;
+use crate::variables::{self, Definition};
+use conf::{Diagnostic, Span};
+use std::collections::HashSet;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// The configuration while it is being written.
+#[derive(Debug)]
+pub struct Draft {
+    /// The process.
+    pub main: modules::main::Settings,
+    /// The http level's own.
+    pub http: modules::core::HttpSettings,
+    /// All scopes; the first is http's own, and each stands after the one around it.
+    pub scopes: Vec<Scope>,
+    /// All servers.
+    pub servers: Vec<ServerDraft>,
+    /// All `listen`s.
+    pub listens: Vec<ListenDraft>,
+    /// All upstream groups.
+    pub groups: Vec<GroupEntry>,
+    /// All variables.
+    pub variables: variables::Table,
+    /// What `map` and its kin define.
+    pub computed: Vec<Computed>,
+    /// All Lua.
+    pub lua: lua::Program,
+    /// Log destinations, absolute.
+    pub logs: Vec<PathBuf>,
+    /// Log formats.
+    pub formats: Vec<Arc<LogFormat>>,
+}
+
+impl Default for Draft {
+    fn default() -> Self {
+        let http = Scope {
+            name: Vec::new(),
+            modifier: Modifier::Unnamed,
+            regex: None,
+            settings: Settings::default(),
+            parent: None,
+            server: None,
+            context: Contexts::HTTP,
+            span: None,
+        };
+        Draft {
+            main: Default::default(),
+            http: Default::default(),
+            scopes: vec![http],
+            servers: Vec::new(),
+            listens: Vec::new(),
+            groups: Vec::new(),
+            variables: Default::default(),
+            computed: Vec::new(),
+            lua: Default::default(),
+            logs: Vec::new(),
+            formats: Vec::new(),
+        }
+    }
+}
+
+impl Draft {
+    /// The number of a log destination; the same path has the same number.
+    pub fn log(&mut self, path: PathBuf) -> LogId {
+        let known = self.logs.iter().position(|log| *log == path);
+        LogId(known.unwrap_or_else(|| {
+            self.logs.push(path);
+            self.logs.len() - 1
+        }) as u32)
+    }
+}
+
+/// A level that has settings: http, a server, a location, an `if`.
+#[derive(Debug)]
+pub struct Scope {
+    /// The location's name as written.
+    pub name: Vec<u8>,
+    /// How it is matched.
+    pub modifier: Modifier,
+    /// The compiled name, if it is a regular expression.
+    pub regex: Option<Regex>,
+    /// What is set at this level.
+    pub settings: Settings,
+    /// The level around this one.
+    pub parent: Option<usize>,
+    /// The server it belongs to.
+    pub server: Option<usize>,
+    /// Its context.
+    pub context: Contexts,
+    /// Where it stands.
+    pub span: Option<Span>,
+}
+
+/// A server while it is being written.
+#[derive(Debug, Default)]
+pub struct ServerDraft {
+    /// Its scope.
+    pub scope: usize,
+    /// Its names as written, with their places.
+    pub names: Vec<(Vec<u8>, Span)>,
+}
+
+/// One `listen`.
+#[derive(Debug)]
+pub struct ListenDraft {
+    /// Whose.
+    pub server: usize,
+    /// Where.
+    pub address: ListenAddress,
+    /// How, if it says so: only one server may set options of an address.
+    pub options: Option<ListenOptions>,
+    /// `default_server`.
+    pub default_server: bool,
+    /// `bind`, or an option that implies it: a socket of its own beside the wildcard's.
+    pub own_socket: bool,
+    /// Where it stands.
+    pub span: Span,
+}
+
+/// The checks that need the whole text.
+pub(super) fn check(builder: &mut Builder<'_>) {
+    for entry in builder.draft.variables.entries() {
+        if matches!(entry.definition, Definition::Undefined) {
+            let mut fault = Diagnostic::error(entry.first_named, format!("unknown \"{}\" variable", entry.name));
+            let known = variables::VARIABLES.iter().flat_map(|table| table.iter()).map(|variable| variable.name);
+            if let Some(near) = conf::nearest(&entry.name, known) {
+                fault = fault.mend(format!("did you mean ${near}?"));
+            }
+            builder.diagnostics.push(fault);
+        }
+    }
+    let mut seen: Vec<&ListenDraft> = Vec::new();
+    for listen in &builder.draft.listens {
+        let same = |other: &&&ListenDraft| other.address == listen.address;
+        if let Some(other) = seen.iter().find(|other| same(other) && other.server == listen.server) {
+            builder.diagnostics.push(
+                Diagnostic::error(listen.span, format!("a duplicate listen {}", listen.address))
+                    .also(other.span, "the first one"),
+            );
+        }
+        if listen.default_server
+            && let Some(other) = seen.iter().find(|other| same(other) && other.default_server)
+        {
+            builder.diagnostics.push(
+                Diagnostic::error(listen.span, format!("a duplicate default server for {}", listen.address))
+                    .also(other.span, "the first one"),
+            );
+        }
+        if listen.options.is_some()
+            && let Some(other) = seen.iter().find(|other| same(other) && other.options.is_some())
+        {
+            builder.diagnostics.push(
+                Diagnostic::error(listen.span, format!("duplicate listen options for {}", listen.address))
+                    .also(other.span, "options are set here already"),
+            );
+        }
+        seen.push(listen);
+    }
+}
+
+/// Makes the configuration of a draft without faults.
+pub(super) fn config(mut draft: Draft, inputs: &Inputs<'_>) -> Result<Config, Diagnostic> {
+    inherit(&mut draft.scopes);
+    let listeners = listeners(&draft)?;
+    let mut tables: Vec<LocationTable> = draft.scopes.iter().map(|_| LocationTable::default()).collect();
+    let mut named: Vec<Vec<(Vec<u8>, LocationId)>> = draft.servers.iter().map(|_| Vec::new()).collect();
+    let mut redirects: Vec<HashSet<Box<[u8]>>> = draft.servers.iter().map(|_| HashSet::new()).collect();
+    for (index, scope) in draft.scopes.iter().enumerate() {
+        let id = LocationId(index as u32);
+        let parent = scope.parent.unwrap_or_default();
+        match scope.modifier {
+            Modifier::Regex => {
+                if let Some(regex) = scope.regex.clone() {
+                    tables[parent].insert_regex(regex, id);
+                }
+            }
+            Modifier::Named => {
+                if let Some(server) = scope.server {
+                    named[server].push((scope.name[1..].to_vec(), id));
+                }
+            }
+            Modifier::Unnamed => {}
+            modifier => {
+                if !tables[parent].insert(&scope.name, modifier, id) {
+                    let name = String::from_utf8_lossy(&scope.name);
+                    return Err(Diagnostic::error(scope.span, format!("duplicate location \"{name}\"")));
+                }
+                if let (true, Some(server), [name @ .., b'/']) =
+                    (*scope.settings.core.auto_redirect && modifier != Modifier::Exact, scope.server, &*scope.name)
+                {
+                    redirects[server].insert(name.into());
+                }
+            }
+        }
+    }
+    tables.iter_mut().for_each(LocationTable::seal);
+    let locations = draft.scopes.into_iter().zip(tables).map(|(scope, inner)| Location {
+        name: scope.name,
+        modifier: scope.modifier,
+        regex: scope.regex,
+        settings: scope.settings,
+        inner,
+    });
+    let servers = draft.servers.into_iter().zip(named).zip(redirects).map(|((server, named), auto_redirects)| Server {
+        scope: LocationId(server.scope as u32),
+        names: server.names.into_iter().map(|(name, _)| name).collect(),
+        named,
+        auto_redirects,
+    });
+    Ok(Config {
+        prefix: inputs.prefix.clone(),
+        file: inputs.file.clone(),
+        main: draft.main,
+        http: draft.http,
+        listeners,
+        servers: servers.collect(),
+        locations: locations.collect(),
+        group_numbers: draft.groups.iter().enumerate().map(|(n, g)| (g.spec.name.as_bytes().into(), n)).collect(),
+        groups: draft.groups,
+        variables: draft.variables,
+        computed: draft.computed,
+        lua: draft.lua,
+        logs: draft.logs,
+        formats: draft.formats,
+    })
+}
+
+fn inherit(scopes: &mut [Scope]) {
+    for index in 1..scopes.len() {
+        let (outer, inner) = scopes.split_at_mut(index);
+        let scope = &mut inner[0];
+        let Some(parent) = scope.parent else { continue };
+        scope.settings.inherit(&outer[parent].settings);
+        // An `if` or `limit_except` block is served by what serves the location around it.
+        if scope.modifier == Modifier::Unnamed {
+            scope.settings.core.content.inherit(&outer[parent].settings.core.content);
+            scope.settings.proxy.inherit_target(&outer[parent].settings.proxy);
+            scope.settings.lua.inherit_content(&outer[parent].settings.lua);
+            scope.settings.try_files.inherit(&outer[parent].settings.try_files);
+        }
+    }
+}
+
+fn listeners(draft: &Draft) -> Result<Vec<Listener>, Diagnostic> {
+    let mut listeners: Vec<Listener> = Vec::new();
+    for listen in &draft.listens {
+        if wildcard_for(draft, listen).is_some() {
+            continue;
+        }
+        if !listeners.iter().any(|known| known.address == listen.address) {
+            let (default_server, names) = servers_at(draft, &listen.address)?;
+            listeners.push(Listener {
+                address: listen.address.clone(),
+                options: options_of(draft, &listen.address),
+                default_server,
+                names,
+                exact: Vec::new(),
+            });
+        }
+    }
+    for listen in &draft.listens {
+        let (Some(wildcard), ListenAddress::Inet(address)) = (wildcard_for(draft, listen), &listen.address) else {
+            continue;
+        };
+        let (default_server, names) = servers_at(draft, &listen.address)?;
+        let Some(listener) = listeners.iter_mut().find(|known| known.address == wildcard) else { continue };
+        if !listener.exact.iter().any(|(known, ..)| known == address) {
+            listener.exact.push((*address, default_server, names));
+        }
+    }
+    Ok(listeners)
+}
+
+/// The wildcard address whose socket serves this `listen` too, as nginx binds `*:80` alone when it can.
+fn wildcard_for(draft: &Draft, listen: &ListenDraft) -> Option<ListenAddress> {
+    let ListenAddress::Inet(address) = listen.address else { return None };
+    if address.ip().is_unspecified() {
+        return None;
+    }
+    let any = match address {
+        SocketAddr::V4(_) => SocketAddr::from(([0, 0, 0, 0], address.port())),
+        SocketAddr::V6(_) => SocketAddr::from(([0u16; 8], address.port())),
+    };
+    let any = ListenAddress::Inet(any);
+    let own = draft.listens.iter().any(|other| other.address == listen.address && other.own_socket);
+    (!own && draft.listens.iter().any(|other| other.address == any)).then_some(any)
+}
+
+fn options_of(draft: &Draft, address: &ListenAddress) -> ListenOptions {
+    let written = draft.listens.iter().find(|listen| listen.address == *address && listen.options.is_some());
+    written.and_then(|listen| listen.options.clone()).unwrap_or_default()
+}
+
+fn servers_at(draft: &Draft, address: &ListenAddress) -> Result<(ServerId, ServerNames), Diagnostic> {
+    let here = || draft.listens.iter().filter(|listen| listen.address == *address);
+    let mut names = ServerNames::default();
+    for listen in here() {
+        for (name, span) in &draft.servers[listen.server].names {
+            let matcher = NameMatch::parse(name).map_err(|fault| Diagnostic::error(*span, fault))?;
+            // nginx warns of a conflicting name and keeps the first; so does the first insert here.
+            let _kept = names.insert(matcher, ServerId(listen.server as u32));
+        }
+    }
+    let default = here().find(|listen| listen.default_server).or_else(|| here().next());
+    Ok((ServerId(default.map_or(0, |listen| listen.server) as u32), names))
+}

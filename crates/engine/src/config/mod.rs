@@ -1,0 +1,168 @@
+//! The configuration: immutable, typed, built once from text.
+//!
+//! [`build`] turns the parsed text into a [`Config`] or into every fault it has. While a request is served nothing
+//! is looked up by a string that could have been looked up here.
+
+mod builder;
+mod finish;
+mod listen;
+mod locations;
+mod names;
+
+pub use builder::{
+    Builder, Inputs, NameLookup, build, directives, invalid_parameter, invalid_value, number, once, variable_name,
+};
+pub use finish::{Draft, ListenDraft, Scope, ServerDraft};
+pub use listen::{ListenAddress, ListenOptions, Listener};
+pub use locations::{LocationTable, Modifier, find as find_location};
+pub use names::{NameMatch, ServerNames};
+
+use crate::modules::{self, computed::Computed, log::LogFormat, lua, upstream::GroupEntry};
+use crate::variables;
+use crate::regex::Regex;
+use std::collections::{HashMap, HashSet};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// A server's number.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct ServerId(pub u32);
+
+/// A location's number. Every server's own scope is a location too, so that a request always is in one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct LocationId(pub u32);
+
+/// The number of a log file or other log destination.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct LogId(pub u32);
+
+/// The settings of every module at one level.
+#[derive(Clone, Debug, Default)]
+pub struct Settings {
+    /// Limits, timeouts, connection handling.
+    pub core: modules::core::Settings,
+    /// Error pages.
+    pub error_page: modules::error_page::Settings,
+    /// Files to serve.
+    pub files: modules::files::Settings,
+    /// `add_header`, `expires`.
+    pub headers: modules::headers::Settings,
+    /// Logs.
+    pub log: modules::log::Settings,
+    /// Lua blocks.
+    pub lua: modules::lua::Settings,
+    /// Proxying.
+    pub proxy: modules::proxy::Settings,
+    /// `rewrite`, `set`, `if`, `return`; never inherited.
+    pub rewrite: modules::rewrite::Settings,
+    /// `try_files`.
+    pub try_files: modules::try_files::Settings,
+}
+
+impl Settings {
+    /// Takes from the level around this one what this one does not say.
+    pub fn inherit(&mut self, outer: &Settings) {
+        self.core.inherit(&outer.core);
+        self.error_page.inherit(&outer.error_page);
+        self.files.inherit(&outer.files);
+        self.headers.inherit(&outer.headers);
+        self.log.inherit(&outer.log);
+        self.lua.inherit(&outer.lua);
+        self.proxy.inherit(&outer.proxy);
+    }
+}
+
+/// A location, or a server's own scope.
+#[derive(Debug)]
+pub struct Location {
+    /// The name as written: a prefix, a regular expression, `@name`; empty for a server's scope.
+    pub name: Vec<u8>,
+    /// How the name is matched.
+    pub modifier: Modifier,
+    /// The compiled name, if it is a regular expression.
+    pub regex: Option<Regex>,
+    /// What is set here.
+    pub settings: Settings,
+    /// The locations inside this one.
+    pub inner: LocationTable,
+}
+
+/// A `server {}`.
+#[derive(Debug)]
+pub struct Server {
+    /// Its own scope: the settings before a location is found.
+    pub scope: LocationId,
+    /// The names, in the order they are written.
+    pub names: Vec<Vec<u8>>,
+    /// `location @name`.
+    pub named: Vec<(Vec<u8>, LocationId)>,
+    /// URIs that lack just the `/` of a proxied location's name: they are redirected to it.
+    pub auto_redirects: HashSet<Box<[u8]>>,
+}
+
+impl Server {
+    /// A named location, by its name without `@`.
+    pub fn named(&self, name: &[u8]) -> Option<LocationId> {
+        self.named.iter().find(|(known, _)| known == name).map(|(_, id)| *id)
+    }
+
+    /// `$server_name`: the first name, or nothing.
+    pub fn first_name(&self) -> &[u8] {
+        self.names.first().map_or(b"", |name| name)
+    }
+}
+
+/// The whole configuration of one generation.
+#[derive(Debug)]
+pub struct Config {
+    /// Where relative paths begin (`-p`).
+    pub prefix: PathBuf,
+    /// The configuration file.
+    pub file: PathBuf,
+    /// The process: users, logs, workers.
+    pub main: modules::main::Settings,
+    /// The http level's own: what is not settled per location.
+    pub http: modules::core::HttpSettings,
+    /// All sockets to listen on.
+    pub listeners: Vec<Listener>,
+    /// All servers.
+    pub servers: Vec<Server>,
+    /// All locations of all servers.
+    pub locations: Vec<Location>,
+    /// All upstream groups, the ones that `proxy_pass http://host` implies included.
+    pub groups: Vec<GroupEntry>,
+    /// The groups' numbers by their names, for `proxy_pass` with variables.
+    pub group_numbers: HashMap<Box<[u8]>, usize>,
+    /// All variables.
+    pub variables: variables::Table,
+    /// What `map`, `geo` and `split_clients` define.
+    pub computed: Vec<Computed>,
+    /// All Lua.
+    pub lua: lua::Program,
+    /// Log destinations: paths, absolute.
+    pub logs: Vec<PathBuf>,
+    /// Log formats.
+    pub formats: Vec<Arc<LogFormat>>,
+}
+
+impl Config {
+    /// A server.
+    pub fn server(&self, id: ServerId) -> &Server {
+        &self.servers[id.0 as usize]
+    }
+
+    /// A location.
+    pub fn location(&self, id: LocationId) -> &Location {
+        &self.locations[id.0 as usize]
+    }
+
+    /// The number of an upstream group by its name, for `proxy_pass` with variables.
+    pub fn group(&self, name: &[u8]) -> Option<usize> {
+        self.group_numbers.get(name).copied()
+    }
+
+    /// What the `Server` field says.
+    pub fn server_header(&self, tokens: modules::core::ServerTokens) -> &str {
+        self.http.identity.header(tokens)
+    }
+}

@@ -1,0 +1,412 @@
+//! The state of one request, from its head to its log line.
+//!
+//! It is reused for the next request of the same connection: [`Exchange::reset`] keeps every buffer's capacity, so
+//! that a proxied request allocates nothing once the connection is warm. It holds what is so, never how to do
+//! anything, and no handle on the configuration: that comes with [`crate::Env`].
+
+use crate::config::{Config, LocationId, ServerId};
+use crate::host::Now;
+use crate::output::Output;
+use crate::phase::{Cursor, Wake};
+use http::{BodyFraming, Headers, RequestHead};
+use std::any::Any;
+use std::fs::File;
+use std::net::SocketAddr;
+use std::rc::Rc;
+
+/// One request and its answer.
+#[derive(Debug, Default)]
+pub struct Exchange {
+    /// The connection it came on.
+    pub connection: Connection,
+    /// What the client asked.
+    pub request: Request,
+    /// What it will be answered.
+    pub response: Response,
+    /// Where in the configuration it is.
+    pub route: Route,
+    /// Which upstream peers were tried, and how that went.
+    pub upstream: UpstreamRecord,
+    /// Values of the variables that live in the request (`set`, captures, cached maps).
+    pub slots: Slots,
+    /// `$1`, `$2`, … of the last regular expression that matched.
+    pub captures: Captures,
+    /// The script that runs or waits for this request.
+    pub script: ScriptState,
+    /// Bytes on their way to the client.
+    pub output: Output,
+    /// When things happened.
+    pub timing: Timing,
+}
+
+/// The client's connection.
+#[derive(Clone, Debug, Default)]
+pub struct Connection {
+    /// The number in the error log (`*7`), counted over the whole process.
+    pub serial: u64,
+    /// Requests on this connection so far, this one included.
+    pub requests: u64,
+    /// The client's address; `None` on a unix socket.
+    pub remote: Option<SocketAddr>,
+    /// The address it came to; `None` on a unix socket.
+    pub local: Option<SocketAddr>,
+    /// The path, when it came to a unix socket.
+    pub local_path: Option<Rc<[u8]>>,
+    /// The listener it was accepted on.
+    pub listener: usize,
+    /// Bytes the server sent on this connection before this request's answer.
+    pub sent_before: u64,
+}
+
+/// What the client asked.
+#[derive(Debug, Default)]
+pub struct Request {
+    /// The head as it came.
+    pub head: RequestHead,
+    /// `$uri`: decoded, normalised, changed by rewrites.
+    pub uri: Vec<u8>,
+    /// `$args`: as it came or as it was set.
+    pub args: Vec<u8>,
+    /// `$host`: validated, lower case, without a port.
+    pub host: Vec<u8>,
+    /// How long the client says its body is.
+    pub framing: BodyFraming,
+    /// The body, as far as it was read.
+    pub body: Body,
+    /// The request's length on the wire so far: line, head and body (`$request_length`).
+    pub length: u64,
+    /// The method, when a script or an error page changed it.
+    pub method_override: Option<Vec<u8>>,
+    /// The URI holds `//`, `%` or dots, so that it was changed while it was normalised (`proxy_pass` without URI must
+    /// pass the original on only while `uri` is untouched).
+    pub uri_changed: bool,
+    /// The URI as it came held escapes: captures of it are escaped again where they go into a query or a redirect.
+    pub quoted_uri: bool,
+    /// The body is to be read and thrown away before the answer is sent.
+    pub discard_wanted: bool,
+}
+
+/// The request's body as the server has it.
+#[derive(Debug, Default)]
+pub enum Body {
+    /// Not read yet; `framing` says what comes.
+    #[default]
+    Unread,
+    /// Wholly read, in memory.
+    Memory(Vec<u8>),
+    /// Wholly read, in a temporary file.
+    File(BodyFile),
+    /// Being passed on while it comes; nobody may look at it.
+    Streaming,
+    /// Read and thrown away.
+    Discarded,
+}
+
+/// A request body in a temporary file.
+#[derive(Clone, Debug)]
+pub struct BodyFile {
+    /// The file.
+    pub file: Rc<File>,
+    /// Its length in bytes.
+    pub len: u64,
+    /// Its name (`$request_body_file`).
+    pub path: Rc<std::path::Path>,
+    /// The server's: dropping the last one removes the file.
+    pub guard: Rc<dyn Any>,
+}
+
+/// What the client will be answered.
+#[derive(Debug, Default)]
+pub struct Response {
+    /// The status; 0 while none is chosen.
+    pub status: u16,
+    /// A status line of a peer's or a script's own wording, without the version.
+    pub status_line: Option<Vec<u8>>,
+    /// Content-Type without charset.
+    pub content_type: Option<Vec<u8>>,
+    /// Content-Length, if the length is known.
+    pub content_length: Option<u64>,
+    /// Last-Modified in seconds since the epoch, if the server made it.
+    pub last_modified_s: Option<u64>,
+    /// Location, still relative perhaps.
+    pub location: Option<Vec<u8>>,
+    /// All other fields, in order.
+    pub headers: Headers,
+    /// Fields sent after a chunked body.
+    pub trailers: Headers,
+    /// Ranges may be answered from this body (`Accept-Ranges`).
+    pub allow_ranges: bool,
+    /// The error that led here, while its error page is made; the status the client sees.
+    pub error_status: u16,
+    /// The status an error page is sent with, whatever served the page (`error_page 404 =200 …`).
+    pub forced_status: Option<u16>,
+    /// `expires`, `add_header` and the like were applied: header filters ran.
+    pub filtered: bool,
+    /// The answer must not be followed by another request.
+    pub close: bool,
+}
+
+/// Where in the configuration a request is.
+#[derive(Debug, Default)]
+pub struct Route {
+    /// The server.
+    pub server: ServerId,
+    /// The location, or the server's own scope before one is found.
+    pub location: LocationId,
+    /// Where in the phases.
+    pub cursor: Cursor,
+    /// How often the URI was changed by `rewrite … last` or an internal redirect; ten are allowed.
+    pub uri_changes: u8,
+    /// The URI was changed by a rewrite and the location must be searched anew.
+    pub search_again: bool,
+    /// The request was redirected internally: `internal` locations are open to it.
+    pub internal: bool,
+    /// An error page is being made: `error_page` is not applied a second time unless `recursive_error_pages` is on.
+    pub error_page: bool,
+    /// `index` or `try_files` work: which of the names is next.
+    pub candidate: usize,
+    /// `break` was met: the rewrite module does nothing more in this location.
+    pub rewrite_stopped: bool,
+    /// What an effect gave back, for the handler that asked for it.
+    pub wake: Option<Wake>,
+    /// The upstream or address that `proxy_pass` came to.
+    pub named_location: bool,
+    /// Limits set by variables or scripts: bytes a second to the client, 0 none.
+    pub limit_rate: Option<u64>,
+}
+
+/// One try of an upstream peer: the pieces of `$upstream_*`.
+#[derive(Clone, Debug, Default)]
+pub struct Try {
+    /// The peer's address as nginx prints it, or the group's name when no peer could be picked.
+    pub address: Rc<str>,
+    /// The peer's status; 0 when none came (printed as `-`, or 502/504 as nginx does).
+    pub status: u16,
+    /// Microseconds until connected; `None` if it did not come to that.
+    pub connect_us: Option<u64>,
+    /// Microseconds until the head was whole.
+    pub header_us: Option<u64>,
+    /// Microseconds until the last byte; `None` while it runs.
+    pub response_us: Option<u64>,
+    /// Bytes sent to the peer.
+    pub sent: u64,
+    /// Bytes received from the peer, head included.
+    pub received: u64,
+    /// Bytes of body received from the peer.
+    pub body_received: u64,
+    /// An internal redirect lies between this try and the one before it (` : ` in the lists).
+    pub after_redirect: bool,
+}
+
+/// All tries, and the last peer's head.
+#[derive(Debug, Default)]
+pub struct UpstreamRecord {
+    /// In order.
+    pub tries: Vec<Try>,
+    /// The fields of the last peer's answer (`$upstream_http_*`).
+    pub headers: Headers,
+    /// Trailers of the last peer's answer.
+    pub trailers: Headers,
+    /// What `proxy_pass` came to, for the error log (`upstream: "http://127.0.0.1:8081/"`); empty outside a try.
+    pub url: Vec<u8>,
+    /// The `Host` that `$proxy_host` gives.
+    pub proxy_host: Vec<u8>,
+    /// The port that `$proxy_port` gives.
+    pub proxy_port: Vec<u8>,
+    /// The next try follows an internal redirect.
+    pub redirected: bool,
+}
+
+/// The value of one variable that lives in the request.
+#[derive(Clone, Debug, Default)]
+pub struct Slot {
+    /// What is known of it.
+    pub state: SlotState,
+    /// The value, if it is found.
+    pub value: Vec<u8>,
+}
+
+/// What is known of a variable's value.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum SlotState {
+    /// Never asked for and never set.
+    #[default]
+    Unset,
+    /// Known not to be there.
+    NotFound,
+    /// There.
+    Found,
+}
+
+/// The variables that live in the request.
+#[derive(Debug, Default)]
+pub struct Slots(Vec<Slot>);
+
+impl Slots {
+    /// Forgets all values and makes room for the configuration's number of slots.
+    pub fn reset(&mut self, count: usize) {
+        self.0.resize_with(count, Slot::default);
+        for slot in &mut self.0 {
+            slot.state = SlotState::Unset;
+            slot.value.clear();
+        }
+    }
+
+    /// One slot.
+    pub fn get(&self, slot: u32) -> &Slot {
+        &self.0[slot as usize]
+    }
+
+    /// Gives a slot a value.
+    pub fn set(&mut self, slot: u32, value: &[u8]) {
+        let slot = &mut self.0[slot as usize];
+        slot.state = SlotState::Found;
+        slot.value.clear();
+        slot.value.extend_from_slice(value);
+    }
+
+    /// Takes a slot's buffer out, to be filled and put back with [`Slots::put`]: no copy.
+    pub fn take(&mut self, slot: u32) -> Vec<u8> {
+        let mut value = std::mem::take(&mut self.0[slot as usize].value);
+        value.clear();
+        value
+    }
+
+    /// Puts a filled buffer into a slot.
+    pub fn put(&mut self, slot: u32, value: Vec<u8>, state: SlotState) {
+        self.0[slot as usize] = Slot { state, value };
+    }
+
+    /// Forgets one value, so that it is worked out anew.
+    pub fn forget(&mut self, slot: u32) {
+        self.0[slot as usize].state = SlotState::Unset;
+    }
+}
+
+/// The captures of the last match.
+#[derive(Debug, Default)]
+pub struct Captures {
+    /// The text that was matched against.
+    pub subject: Vec<u8>,
+    /// Start and end of group 0, 1, …; `None` where a group took no part.
+    pub groups: Vec<Option<(usize, usize)>>,
+}
+
+impl Captures {
+    /// The text of group `n`.
+    pub fn group(&self, n: usize) -> Option<&[u8]> {
+        let (start, end) = (*self.groups.get(n)?)?;
+        self.subject.get(start..end)
+    }
+}
+
+/// The script of a request.
+#[derive(Debug, Default)]
+pub struct ScriptState {
+    /// The script host's own state: a coroutine that waits, and `ngx.ctx`. Dropping it frees what it holds.
+    pub handle: Option<Box<dyn Any>>,
+    /// A coroutine of this request waits to be resumed.
+    pub waiting: bool,
+    /// What a body filter works on.
+    pub chunk: Vec<u8>,
+    /// The chunk is the last one.
+    pub chunk_last: bool,
+    /// What `set_by_lua` gave back.
+    pub value: Vec<u8>,
+    /// Which phase the script that runs is in, for `ngx.get_phase` and the phase checks.
+    pub phase: crate::modules::lua::ScriptPhase,
+}
+
+/// When things happened.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Timing {
+    /// The first byte of the request.
+    pub start: Now,
+}
+
+impl Exchange {
+    /// Makes ready for the next request of the same connection, keeping all buffers.
+    pub fn reset(&mut self, config: &Config, now: Now) {
+        let connection_requests = self.connection.requests;
+        self.connection.requests = connection_requests + 1;
+        self.request.reset();
+        self.response.reset();
+        self.route = Route::default();
+        self.upstream.reset();
+        self.slots.reset(config.variables.slot_count());
+        self.captures.groups.clear();
+        self.script = ScriptState {
+            chunk: std::mem::take(&mut self.script.chunk),
+            value: std::mem::take(&mut self.script.value),
+            ..ScriptState::default()
+        };
+        self.output.reset();
+        self.timing = Timing { start: now };
+    }
+
+    /// The method as the modules see it.
+    pub fn method(&self) -> &[u8] {
+        self.request.method_override.as_deref().unwrap_or_else(|| self.request.head.method_bytes())
+    }
+
+    /// Is the answer's body withheld because the method is HEAD?
+    pub fn is_head(&self) -> bool {
+        self.method() == b"HEAD"
+    }
+}
+
+impl Request {
+    /// Is there nothing of the body left to read?
+    pub fn body_settled(&self) -> bool {
+        self.framing == BodyFraming::None || !matches!(self.body, Body::Unread)
+    }
+
+    fn reset(&mut self) {
+        self.uri.clear();
+        self.args.clear();
+        self.host.clear();
+        self.framing = BodyFraming::None;
+        self.body = Body::Unread;
+        self.length = 0;
+        self.method_override = None;
+        self.uri_changed = false;
+        self.quoted_uri = false;
+        self.discard_wanted = false;
+    }
+}
+
+impl Response {
+    /// Forgets everything that was to be answered.
+    pub fn reset(&mut self) {
+        self.status = 0;
+        self.headers.clear();
+        self.trailers.clear();
+        self.error_status = 0;
+        self.forced_status = None;
+        self.filtered = false;
+        self.close = false;
+        self.forget_content();
+    }
+
+    /// Forgets what described the body, before another body takes its place.
+    pub fn forget_content(&mut self) {
+        self.status_line = None;
+        self.content_type = None;
+        self.content_length = None;
+        self.last_modified_s = None;
+        self.location = None;
+        self.allow_ranges = false;
+    }
+}
+
+impl UpstreamRecord {
+    fn reset(&mut self) {
+        self.tries.clear();
+        self.headers.clear();
+        self.trailers.clear();
+        self.url.clear();
+        self.proxy_host.clear();
+        self.proxy_port.clear();
+        self.redirected = false;
+    }
+}

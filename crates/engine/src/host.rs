@@ -1,0 +1,207 @@
+//! What the engine asks of the world: time, randomness, files, logs and scripts, all as one argument.
+
+use crate::config::Config;
+use crate::exchange::Exchange;
+use crate::modules::lua::ScriptId;
+use std::fs::File;
+use std::rc::Rc;
+
+/// The time, read once per turn of the loop.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Now {
+    /// Microseconds since the Unix epoch.
+    pub epoch_us: u64,
+    /// Microseconds of a clock that never goes back.
+    pub monotonic_us: u64,
+    /// Seconds east of UTC, for `$time_local`.
+    pub utc_offset_s: i32,
+}
+
+impl Now {
+    /// Whole seconds since the Unix epoch.
+    pub fn epoch_s(self) -> u64 {
+        self.epoch_us / 1_000_000
+    }
+    /// Milliseconds since the Unix epoch.
+    pub fn epoch_ms(self) -> u64 {
+        self.epoch_us / 1_000
+    }
+    /// Milliseconds of the clock that never goes back.
+    pub fn monotonic_ms(self) -> u64 {
+        self.monotonic_us / 1_000
+    }
+}
+
+/// The levels of the error log, most severe first, as nginx numbers them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(u8)]
+pub enum Level {
+    /// Written to standard error only.
+    Stderr = 0,
+    /// The server cannot start or go on.
+    Emerg = 1,
+    /// Something broke that must be mended at once.
+    Alert = 2,
+    /// A failure of one part.
+    Crit = 3,
+    /// A request failed.
+    Error = 4,
+    /// Something unusual.
+    Warn = 5,
+    /// Something worth knowing.
+    Notice = 6,
+    /// What a peer did.
+    Info = 7,
+    /// For those who look inside.
+    Debug = 8,
+}
+
+impl Level {
+    /// The word in the configuration and, in brackets, in the log.
+    pub const NAMES: [&'static str; 9] =
+        ["stderr", "emerg", "alert", "crit", "error", "warn", "notice", "info", "debug"];
+
+    /// The level's word.
+    pub fn name(self) -> &'static str {
+        Self::NAMES[self as usize]
+    }
+
+    /// The level of a number, for `ngx.log`.
+    pub fn from_number(number: i64) -> Option<Level> {
+        use Level::*;
+        [Stderr, Emerg, Alert, Crit, Error, Warn, Notice, Info, Debug].get(usize::try_from(number).ok()?).copied()
+    }
+
+    /// The level of a word in the configuration.
+    pub fn from_name(name: &[u8]) -> Option<Level> {
+        let number = Self::NAMES.iter().position(|known| known.as_bytes() == name)?;
+        Self::from_number(number as i64)
+    }
+}
+
+/// Why a file could not be opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FileError {
+    /// The system's error number.
+    pub errno: i32,
+    /// The call that failed, as nginx names it in the log: `open() "…" failed`.
+    pub call: &'static str,
+}
+
+/// What an open found.
+#[derive(Clone, Debug)]
+pub struct Opened {
+    /// The file, when it is a regular one and was asked for.
+    pub file: Option<Rc<File>>,
+    /// Length in bytes.
+    pub len: u64,
+    /// Seconds since the epoch of its last change.
+    pub modified_s: u64,
+    /// It is a directory.
+    pub is_dir: bool,
+    /// It is a regular file.
+    pub is_file: bool,
+    /// Its owner may execute it.
+    pub is_executable: bool,
+}
+
+/// How symlinks on the way to a file are treated (`disable_symlinks`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Symlinks {
+    /// Followed.
+    #[default]
+    Follow,
+    /// Refused anywhere in the path.
+    Refuse,
+    /// Refused if link and target have different owners.
+    RefuseOtherOwner,
+}
+
+/// What to open.
+#[derive(Clone, Copy, Debug)]
+pub struct OpenRequest<'a> {
+    /// The whole path.
+    pub path: &'a [u8],
+    /// Look only (`try_files`, `-f`): no descriptor is wanted.
+    pub stat_only: bool,
+    /// What is done about symlinks.
+    pub symlinks: Symlinks,
+    /// With [`Symlinks`] other than `Follow`: how many bytes of the path are trusted (`from=`).
+    pub trusted_prefix: usize,
+}
+
+/// A script to run for a request, or to go on with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ScriptCall {
+    /// Start this script.
+    Start(ScriptId),
+    /// Go on with the one that waits.
+    Resume,
+    /// Run the body filter on [`Exchange`]'s `script.chunk`.
+    BodyFilter(ScriptId),
+}
+
+/// How a script came out.
+#[derive(Debug)]
+pub enum ScriptOutcome {
+    /// It ran to its end.
+    Finished,
+    /// It called `ngx.exit(code)` (also through `ngx.redirect`).
+    Exit(i32),
+    /// It called `ngx.exec(uri, args)`: a named location when the URI begins with `@`.
+    Exec {
+        /// Where to.
+        uri: Vec<u8>,
+        /// The query.
+        args: Vec<u8>,
+    },
+    /// It waits for this.
+    Wait(crate::phase::Effect),
+    /// It raised an error, already logged.
+    Failed,
+}
+
+/// Everything outside the engine that a request may need at once. Waiting is not here: see [`crate::phase::Effect`].
+pub trait Host {
+    /// The time of this turn of the loop.
+    fn now(&self) -> Now;
+    /// Sixty-four random bits.
+    fn random(&mut self) -> u64;
+    /// Opens or looks at a file; blocking, as in nginx.
+    fn open(&mut self, request: OpenRequest<'_>) -> Result<Opened, FileError>;
+    /// Runs a script for a request.
+    fn script(&mut self, config: &Config, exchange: &mut Exchange, call: ScriptCall) -> ScriptOutcome;
+    /// Writes a finished line to one of the configuration's access logs.
+    fn access_log(&mut self, config: &Config, log: crate::config::LogId, line: &[u8]);
+    /// Writes a line to one of the configuration's error logs; the host adds time, level, pid and connection.
+    fn error_log(&mut self, config: &Config, log: crate::config::LogId, level: Level, connection: u64, text: &[u8]);
+    /// The connection counters of `stub_status`.
+    fn counters(&self) -> Counters;
+}
+
+/// What `stub_status` shows.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Counters {
+    /// Client connections open now, the idle ones included.
+    pub active: u64,
+    /// Client connections accepted.
+    pub accepted: u64,
+    /// Client connections served.
+    pub handled: u64,
+    /// Requests begun.
+    pub requests: u64,
+    /// Connections whose request head is being read.
+    pub reading: u64,
+    /// Connections being answered.
+    pub writing: u64,
+    /// Connections that wait for a next request.
+    pub waiting: u64,
+}
+
+/// The configuration a request is pinned to, and the world.
+pub struct Env<'a> {
+    /// The configuration.
+    pub config: &'a Config,
+    /// The world.
+    pub host: &'a mut dyn Host,
+}

@@ -1,0 +1,468 @@
+//! The directives of http, server and location themselves.
+
+use super::limits::flag;
+use super::{Keepalive, LingeringClose, Resolver, ServerTokens};
+use crate::config::{Builder, ListenAddress, ListenDraft, Modifier, Scope, ServerDraft, invalid_parameter, invalid_value, once};
+use crate::directive::{Args, Contexts, Directive};
+use crate::regex::Regex;
+use conf::Diagnostic;
+use std::net::{IpAddr, SocketAddr};
+
+pub(super) const BLOCKS: &[Directive] = &[
+    Directive {
+        name: "http",
+        contexts: Contexts::MAIN,
+        args: Args::Block(0, 0),
+        doc: "Everything about HTTP.",
+        example: "http { server { listen 8080; } }",
+        apply: |b, d| {
+            if std::mem::replace(&mut b.draft.http.present, true) {
+                return once(Err(crate::setting::Duplicate), d);
+            }
+            b.block_in(d, Contexts::HTTP, 0);
+            Ok(())
+        },
+    },
+    Directive {
+        name: "server",
+        contexts: Contexts::HTTP,
+        args: Args::Block(0, 0),
+        doc: "A virtual server.",
+        example: "server { listen 8080; server_name shop.example.com; }",
+        apply: server,
+    },
+    Directive {
+        name: "location",
+        contexts: Contexts::SERVER.or(Contexts::LOCATION),
+        args: Args::Block(1, 2),
+        doc: "Settings for URIs: a prefix, `=` exact, `^~` prefix before regular expressions, `~` and `~*` regular expressions, `@name`.",
+        example: "location ^~ /static/ { root /srv; }",
+        apply: location,
+    },
+];
+
+pub(super) const DIRECTIVES: &[Directive] = &[
+    Directive {
+        name: "internal",
+        contexts: Contexts::LOCATION,
+        args: Args::Exactly(0),
+        doc: "The location is found by internal redirects alone; to clients it is 404.",
+        example: "internal;",
+        apply: |b, d| b.write(d, |s| &mut s.core.internal, true),
+    },
+    Directive {
+        name: "keepalive_timeout",
+        contexts: Contexts::HSL,
+        args: Args::Between(1, 2),
+        doc: "How long an idle client connection stays open; the second time is told to the client.",
+        example: "keepalive_timeout 65s 60s;",
+        apply: |b, d| {
+            let timeout_ms = b.time_ms(&d.args[0])?;
+            let header_s = d.args.get(1).map(|word| b.time_ms(word)).transpose()?.map(|ms| ms / 1000).filter(|s| *s > 0);
+            b.write(d, |s| &mut s.core.keepalive, Keepalive { timeout_ms, header_s })
+        },
+    },
+    Directive {
+        name: "keepalive_requests",
+        contexts: Contexts::HSL,
+        args: Args::Exactly(1),
+        doc: "How many requests one client connection may carry.",
+        example: "keepalive_requests 1000;",
+        apply: |b, d| {
+            let count = b.number(&d.args[0])?;
+            b.write(d, |s| &mut s.core.keepalive_requests, count)
+        },
+    },
+    Directive {
+        name: "keepalive_time",
+        contexts: Contexts::HSL,
+        args: Args::Exactly(1),
+        doc: "How long one client connection may be used.",
+        example: "keepalive_time 1h;",
+        apply: |b, d| {
+            let ms = b.time_ms(&d.args[0])?;
+            b.write(d, |s| &mut s.core.keepalive_time_ms, ms)
+        },
+    },
+    Directive {
+        name: "server_tokens",
+        contexts: Contexts::HSL,
+        args: Args::Exactly(1),
+        doc: "Whether the Server field and the error pages tell the version.",
+        example: "server_tokens off;",
+        apply: |b, d| {
+            let tokens = match &**d.args[0].text() {
+                b"on" | b"build" => ServerTokens::On,
+                b"off" => ServerTokens::Off,
+                _ => return Err(invalid_value(&d.args[0]).mend("on or off")),
+            };
+            b.write(d, |s| &mut s.core.server_tokens, tokens)
+        },
+    },
+    Directive {
+        name: "chunked_transfer_encoding",
+        contexts: Contexts::HSL,
+        args: Args::Flag,
+        doc: "Whether an answer of unknown length is chunked for HTTP/1.1 clients.",
+        example: "chunked_transfer_encoding off;",
+        apply: |b, d| flag(b, d, |s| &mut s.core.chunked_transfer_encoding),
+    },
+    Directive {
+        name: "absolute_redirect",
+        contexts: Contexts::HSL,
+        args: Args::Flag,
+        doc: "Whether redirects made here carry scheme and host.",
+        example: "absolute_redirect off;",
+        apply: |b, d| flag(b, d, |s| &mut s.core.absolute_redirect),
+    },
+    Directive {
+        name: "server_name_in_redirect",
+        contexts: Contexts::HSL,
+        args: Args::Flag,
+        doc: "Whether the host in redirects is the server's first name instead of the client's Host.",
+        example: "server_name_in_redirect on;",
+        apply: |b, d| flag(b, d, |s| &mut s.core.server_name_in_redirect),
+    },
+    Directive {
+        name: "port_in_redirect",
+        contexts: Contexts::HSL,
+        args: Args::Flag,
+        doc: "Whether redirects carry the port.",
+        example: "port_in_redirect off;",
+        apply: |b, d| flag(b, d, |s| &mut s.core.port_in_redirect),
+    },
+    Directive {
+        name: "client_max_body_size",
+        contexts: Contexts::HSL,
+        args: Args::Exactly(1),
+        doc: "The largest request body; 0 is without limit.",
+        example: "client_max_body_size 10m;",
+        apply: |b, d| {
+            let size = b.size(&d.args[0])?;
+            b.write(d, |s| &mut s.core.body.max_size, size)
+        },
+    },
+    Directive {
+        name: "client_body_buffer_size",
+        contexts: Contexts::HSL,
+        args: Args::Exactly(1),
+        doc: "How much of a request body is kept in memory.",
+        example: "client_body_buffer_size 64k;",
+        apply: |b, d| {
+            let size = b.size(&d.args[0])?;
+            b.write(d, |s| &mut s.core.body.buffer_size, size)
+        },
+    },
+    Directive {
+        name: "client_body_timeout",
+        contexts: Contexts::HSL,
+        args: Args::Exactly(1),
+        doc: "The longest silence while a request body is read.",
+        example: "client_body_timeout 30s;",
+        apply: |b, d| {
+            let ms = b.time_ms(&d.args[0])?;
+            b.write(d, |s| &mut s.core.body.timeout_ms, ms)
+        },
+    },
+    Directive {
+        name: "client_body_temp_path",
+        contexts: Contexts::HSL,
+        args: Args::Between(1, 4),
+        doc: "The directory for request bodies that do not fit in memory. One for the whole configuration.",
+        example: "client_body_temp_path client_body_temp;",
+        apply: |b, d| {
+            let path = b.path(&d.args[0])?;
+            once(b.draft.http.client_body_temp_path.write(Some(path)), d)
+        },
+    },
+    Directive {
+        name: "client_body_in_single_buffer",
+        contexts: Contexts::HSL,
+        args: Args::Flag,
+        doc: "Whether a request body is kept in one piece of memory; here it always is, while it fits.",
+        example: "client_body_in_single_buffer on;",
+        apply: |b, d| flag(b, d, |s| &mut s.core.body.in_single_buffer),
+    },
+    Directive {
+        name: "send_timeout",
+        contexts: Contexts::HSL,
+        args: Args::Exactly(1),
+        doc: "The longest silence while an answer is sent.",
+        example: "send_timeout 30s;",
+        apply: |b, d| {
+            let ms = b.time_ms(&d.args[0])?;
+            b.write(d, |s| &mut s.core.send.timeout_ms, ms)
+        },
+    },
+    Directive {
+        name: "tcp_nodelay",
+        contexts: Contexts::HSL,
+        args: Args::Flag,
+        doc: "Whether small segments are sent at once.",
+        example: "tcp_nodelay off;",
+        apply: |b, d| flag(b, d, |s| &mut s.core.send.tcp_nodelay),
+    },
+    Directive {
+        name: "tcp_nopush",
+        contexts: Contexts::HSL,
+        args: Args::Flag,
+        doc: "Whether the head goes out in one segment with the beginning of a file.",
+        example: "tcp_nopush on;",
+        apply: |b, d| flag(b, d, |s| &mut s.core.send.tcp_nopush),
+    },
+    Directive {
+        name: "postpone_output",
+        contexts: Contexts::HSL,
+        args: Args::Exactly(1),
+        doc: "An answer is sent when so many bytes are there, or when it ends or is flushed.",
+        example: "postpone_output 0;",
+        apply: |b, d| {
+            let size = b.size(&d.args[0])?;
+            b.write(d, |s| &mut s.core.send.postpone_output, size)
+        },
+    },
+    Directive {
+        name: "reset_timedout_connection",
+        contexts: Contexts::HSL,
+        args: Args::Flag,
+        doc: "Whether a connection that timed out is reset.",
+        example: "reset_timedout_connection on;",
+        apply: |b, d| flag(b, d, |s| &mut s.core.send.reset_timedout),
+    },
+    Directive {
+        name: "lingering_close",
+        contexts: Contexts::HSL,
+        args: Args::Exactly(1),
+        doc: "Whether the rest of what a client sends is read before its connection is closed: off, on, always.",
+        example: "lingering_close on;",
+        apply: |b, d| {
+            let how = match &**d.args[0].text() {
+                b"off" => LingeringClose::Off,
+                b"on" => LingeringClose::On,
+                b"always" => LingeringClose::Always,
+                _ => return Err(invalid_value(&d.args[0]).mend("off, on or always")),
+            };
+            b.write(d, |s| &mut s.core.send.lingering_close, how)
+        },
+    },
+    Directive {
+        name: "lingering_time",
+        contexts: Contexts::HSL,
+        args: Args::Exactly(1),
+        doc: "For how long at most that is done.",
+        example: "lingering_time 30s;",
+        apply: |b, d| {
+            let ms = b.time_ms(&d.args[0])?;
+            b.write(d, |s| &mut s.core.send.lingering_time_ms, ms)
+        },
+    },
+    Directive {
+        name: "lingering_timeout",
+        contexts: Contexts::HSL,
+        args: Args::Exactly(1),
+        doc: "How long to wait for more of it.",
+        example: "lingering_timeout 5s;",
+        apply: |b, d| {
+            let ms = b.time_ms(&d.args[0])?;
+            b.write(d, |s| &mut s.core.send.lingering_timeout_ms, ms)
+        },
+    },
+    Directive {
+        name: "resolver",
+        contexts: Contexts::HSL,
+        args: Args::AtLeast(1),
+        doc: "The name servers for host names that are known only at run time.",
+        example: "resolver 127.0.0.53 valid=30s ipv6=off;",
+        apply: resolver,
+    },
+    Directive {
+        name: "resolver_timeout",
+        contexts: Contexts::HSL,
+        args: Args::Exactly(1),
+        doc: "How long resolving a name may take.",
+        example: "resolver_timeout 5s;",
+        apply: |b, d| {
+            let ms = b.time_ms(&d.args[0])?;
+            b.write(d, |s| &mut s.core.resolver_timeout_ms, ms)
+        },
+    },
+];
+
+fn resolver(b: &mut Builder<'_>, d: &conf::Directive) -> Result<(), Diagnostic> {
+    let mut resolver = Resolver { ipv4: true, ipv6: true, ..Resolver::default() };
+    for word in &d.args {
+        let text = word.str()?;
+        match text.split_once('=') {
+            Some(("valid", value)) => {
+                resolver.valid_ms =
+                    Some(conf::value::parse_time_ms(value.as_bytes()).ok_or_else(|| invalid_parameter(word))?);
+            }
+            Some(("ipv4", value @ ("on" | "off"))) => resolver.ipv4 = value == "on",
+            Some(("ipv6", value @ ("on" | "off"))) => resolver.ipv6 = value == "on",
+            Some(_) => return Err(invalid_parameter(word)),
+            None => {
+                let address = text
+                    .parse::<SocketAddr>()
+                    .or_else(|_| text.trim_matches(['[', ']']).parse::<IpAddr>().map(|ip| SocketAddr::new(ip, 53)));
+                let Ok(address) = address else {
+                    return Err(Diagnostic::error(word.span, format!("host not found in resolver \"{text}\""))
+                        .mend("name servers are written as addresses: 127.0.0.53 or [::1]:5353"));
+                };
+                resolver.servers.push(address);
+            }
+        }
+    }
+    if resolver.servers.is_empty() {
+        return Err(Diagnostic::error(d.name.span, "no name servers defined"));
+    }
+    if !resolver.ipv4 && !resolver.ipv6 {
+        return Err(Diagnostic::error(d.name.span, "\"ipv4\" and \"ipv6\" cannot both be \"off\""));
+    }
+    b.write(d, |s| &mut s.core.resolver, Some(resolver))
+}
+
+fn server(b: &mut Builder<'_>, d: &conf::Directive) -> Result<(), Diagnostic> {
+    let server = b.draft.servers.len();
+    let scope = add_scope(b, d, Vec::new(), Modifier::Unnamed, None, Contexts::SERVER, Some(server));
+    b.draft.servers.push(ServerDraft { scope, names: Vec::new() });
+    b.block_in(d, Contexts::SERVER, scope);
+    if !b.draft.listens.iter().any(|listen| listen.server == server) {
+        // nginx: without `listen`, *:80; *:8000 when not run as root is left out, since it surprises.
+        let address = ListenAddress::Inet(SocketAddr::from(([0, 0, 0, 0], 80)));
+        let draft =
+            ListenDraft { server, address, options: None, default_server: false, own_socket: false, span: d.name.span };
+        b.listen(draft);
+    }
+    if b.draft.servers[server].names.is_empty() {
+        b.draft.servers[server].names.push((Vec::new(), d.name.span));
+    }
+    Ok(())
+}
+
+/// Adds a level of settings inside the present one.
+pub(crate) fn add_scope(
+    b: &mut Builder<'_>,
+    d: &conf::Directive,
+    name: Vec<u8>,
+    modifier: Modifier,
+    regex: Option<Regex>,
+    context: Contexts,
+    server: Option<usize>,
+) -> usize {
+    let parent = Some(b.scope_index());
+    b.draft.scopes.push(Scope {
+        name,
+        modifier,
+        regex,
+        settings: Default::default(),
+        parent,
+        server,
+        context,
+        span: Some(d.span),
+    });
+    b.draft.scopes.len() - 1
+}
+
+fn location(b: &mut Builder<'_>, d: &conf::Directive) -> Result<(), Diagnostic> {
+    let (modifier, word) = match d.args.as_slice() {
+        [kind, name] => match &**kind.text() {
+            b"=" => (Kind::Plain(Modifier::Exact), name),
+            b"^~" => (Kind::Plain(Modifier::PrefixNoRegex), name),
+            b"~" => (Kind::Regex(false), name),
+            b"~*" => (Kind::Regex(true), name),
+            _ => {
+                let shown = kind.text();
+                return Err(Diagnostic::error(kind.span, format!("invalid location modifier \"{shown}\""))
+                    .mend("one of =, ^~, ~ and ~*"));
+            }
+        },
+        [name] => split_modifier(name),
+        _ => return Err(invalid_value(&d.name)),
+    };
+    let text = match d.args.len() {
+        1 => &word.text()[modifier.glued_len(word.text())..],
+        _ => word.text().as_ref(),
+    };
+    let (modifier, regex) = match modifier {
+        Kind::Regex(ignore_case) => {
+            let pattern = std::str::from_utf8(text).map_err(|_| invalid_value(word))?;
+            let regex = Regex::new(pattern, ignore_case).map_err(|fault| Diagnostic::error(word.span, fault))?;
+            for (_, name) in regex.names() {
+                b.draft.variables.define_slot(name, word.span).map_err(|fault| Diagnostic::error(word.span, fault))?;
+            }
+            (Modifier::Regex, Some(regex))
+        }
+        Kind::Plain(modifier) => (modifier, None),
+    };
+    check_nesting(b, d, text, modifier)?;
+    let server = b.server_index();
+    let scope = add_scope(b, d, text.to_vec(), modifier, regex, Contexts::LOCATION, server);
+    b.block_in(d, Contexts::LOCATION, scope);
+    Ok(())
+}
+
+enum Kind {
+    Plain(Modifier),
+    Regex(bool),
+}
+
+impl Kind {
+    /// How many bytes a modifier takes that is written without a space before the name (`location ~\.php$`).
+    fn glued_len(&self, text: &[u8]) -> usize {
+        match self {
+            Kind::Plain(Modifier::Exact) => 1,
+            Kind::Plain(Modifier::PrefixNoRegex) => 2,
+            Kind::Regex(false) => 1,
+            Kind::Regex(true) => 2,
+            Kind::Plain(_) => text.len().min(0),
+        }
+    }
+}
+
+fn split_modifier(word: &conf::Word) -> (Kind, &conf::Word) {
+    let kind = match &**word.text() {
+        [b'=', ..] => Kind::Plain(Modifier::Exact),
+        [b'^', b'~', ..] => Kind::Plain(Modifier::PrefixNoRegex),
+        [b'~', b'*', ..] => Kind::Regex(true),
+        [b'~', ..] => Kind::Regex(false),
+        [b'@', ..] => Kind::Plain(Modifier::Named),
+        _ => Kind::Plain(Modifier::Prefix),
+    };
+    (kind, word)
+}
+
+/// The rules of ngx_http_core_location about what may stand inside what.
+fn check_nesting(b: &Builder<'_>, d: &conf::Directive, name: &[u8], modifier: Modifier) -> Result<(), Diagnostic> {
+    let outer = &b.draft.scopes[b.scope_index()];
+    let shown = String::from_utf8_lossy(name);
+    let outer_name = String::from_utf8_lossy(&outer.name);
+    let fault = |text: String| Err(Diagnostic::error(d.span, text));
+    if outer.context != Contexts::LOCATION {
+        return Ok(());
+    }
+    match outer.modifier {
+        Modifier::Exact => {
+            return fault(format!("location \"{shown}\" cannot be inside the exact location \"{outer_name}\""));
+        }
+        Modifier::Named => {
+            return fault(format!("location \"{shown}\" cannot be inside the named location \"{outer_name}\""));
+        }
+        _ => {}
+    }
+    if modifier == Modifier::Named {
+        return fault(format!("named location \"{shown}\" can be on the server level only"));
+    }
+    let plain_inside_plain = modifier != Modifier::Regex && outer.modifier != Modifier::Regex;
+    if plain_inside_plain && !name.starts_with(&outer.name) {
+        return fault(format!("location \"{shown}\" is outside location \"{outer_name}\""));
+    }
+    Ok(())
+}
+
+/// Is there anything at all to do?
+pub(super) fn finish(b: &mut Builder<'_>) {
+    if b.draft.http.present || !b.diagnostics.is_empty() {
+        return;
+    }
+    b.diagnostics.push(Diagnostic::warn(None, "there is no http block: nothing will be served"));
+}

@@ -1,0 +1,107 @@
+//! `listen` and `server_name`.
+
+use crate::config::{Builder, ListenAddress, ListenDraft, ListenOptions, NameMatch, invalid_parameter, number};
+use crate::directive::{Args, Contexts, Directive};
+use conf::{Diagnostic, Word};
+
+pub(super) const DIRECTIVES: &[Directive] = &[
+    Directive {
+        name: "listen",
+        contexts: Contexts::SERVER,
+        args: Args::AtLeast(1),
+        doc: "An address to listen on: port, address:port, [IPv6]:port or unix:path, with default_server and socket options.",
+        example: "listen 127.0.0.1:8080 default_server;",
+        apply: listen,
+    },
+    Directive {
+        name: "server_name",
+        contexts: Contexts::SERVER,
+        args: Args::AtLeast(1),
+        doc: "The hosts this server answers for: exact, *.example.com, www.example.*, or ~regex.",
+        example: "server_name shop.example.com *.shop.example.com;",
+        apply: server_name,
+    },
+];
+
+fn server_name(b: &mut Builder<'_>, d: &conf::Directive) -> Result<(), Diagnostic> {
+    let Some(server) = b.server_index() else { return Err(invalid_parameter(&d.name)) };
+    for word in &d.args {
+        if word.text().is_empty() {
+            b.diagnostics.push(Diagnostic::warn(word.span, "server name \"\" is empty: it matches requests without Host"));
+        }
+        let matcher = NameMatch::parse(word.text()).map_err(|fault| Diagnostic::error(word.span, fault))?;
+        if let NameMatch::Regex(regex) = &matcher {
+            for (_, name) in regex.names() {
+                b.draft.variables.define_slot(name, word.span).map_err(|fault| Diagnostic::error(word.span, fault))?;
+            }
+        }
+        let name = if matches!(matcher, NameMatch::Regex(_)) {
+            word.text().to_vec()
+        } else if word.text() == "$hostname" {
+            return Err(Diagnostic::error(word.span, "\"$hostname\" in server_name is not supported by pointsman")
+                .mend("write the machine's name out"));
+        } else {
+            word.text().to_ascii_lowercase()
+        };
+        b.draft.servers[server].names.push((name, word.span));
+    }
+    Ok(())
+}
+
+fn listen(b: &mut Builder<'_>, d: &conf::Directive) -> Result<(), Diagnostic> {
+    let Some(server) = b.server_index() else { return Err(invalid_parameter(&d.name)) };
+    let word = &d.args[0];
+    let address = ListenAddress::parse(word.str()?).map_err(|fault| Diagnostic::error(word.span, fault))?;
+    let mut draft =
+        ListenDraft { server, address, options: None, default_server: false, own_socket: false, span: word.span };
+    for word in &d.args[1..] {
+        option(&mut draft, word)?;
+    }
+    b.listen(draft);
+    Ok(())
+}
+
+/// One option; those that set something about the socket imply `bind`, as in nginx.
+fn option(draft: &mut ListenDraft, word: &Word) -> Result<(), Diagnostic> {
+    let text = word.str()?;
+    let (name, value) = match text.split_once('=') {
+        Some((name, value)) => (name, Some(value)),
+        None => (text, None),
+    };
+    let wrong = || invalid_parameter(word);
+    let size = |value: &str| conf::value::parse_size(value.as_bytes()).map(|size| size as usize);
+    match (name, value) {
+        ("default_server" | "default", None) => {
+            draft.default_server = true;
+            return Ok(());
+        }
+        ("bind", None) => {
+            draft.own_socket = true;
+            return Ok(());
+        }
+        ("ssl" | "http2" | "quic" | "proxy_protocol" | "spdy", None) => {
+            return Err(Diagnostic::error(word.span, format!("the \"{name}\" parameter of \"listen\" is known to nginx, not supported by pointsman")));
+        }
+        _ => {}
+    }
+    draft.own_socket = true;
+    let options = draft.options.get_or_insert_with(ListenOptions::default);
+    match (name, value) {
+        ("reuseport", None) => options.reuseport = true,
+        ("deferred", None) => options.deferred = true,
+        ("backlog", Some(value)) => {
+            options.backlog = number(value.as_bytes()).and_then(|n| i32::try_from(n).ok()).filter(|n| *n > 0).ok_or_else(wrong)?;
+        }
+        ("rcvbuf", Some(value)) => options.rcvbuf = Some(size(value).ok_or_else(wrong)?),
+        ("sndbuf", Some(value)) => options.sndbuf = Some(size(value).ok_or_else(wrong)?),
+        ("ipv6only", Some("on")) => options.ipv6only = true,
+        ("ipv6only", Some("off")) => options.ipv6only = false,
+        ("so_keepalive", Some("on")) => options.so_keepalive = Some(true),
+        ("so_keepalive", Some("off")) => options.so_keepalive = Some(false),
+        ("setfib" | "fastopen" | "accept_filter" | "so_keepalive" | "multipath", _) => {
+            return Err(Diagnostic::error(word.span, format!("the \"{name}\" parameter of \"listen\" is known to nginx, not supported by pointsman")));
+        }
+        _ => return Err(wrong()),
+    }
+    Ok(())
+}

@@ -1,0 +1,280 @@
+//! `error_page`, and nginx's built-in pages for statuses that nothing else answers.
+
+use super::Module;
+use crate::config::{Builder, invalid_value, number};
+use crate::directive::{Args, Contexts, Directive};
+use crate::exchange::Exchange;
+use crate::host::Env;
+use crate::phase::{self, Content};
+use crate::setting::{Setting, inherit};
+use crate::template::Template;
+use conf::Diagnostic;
+
+/// What is served instead of an error.
+#[derive(Clone, Debug)]
+pub struct ErrorPage {
+    /// The statuses it is for.
+    pub statuses: Vec<u16>,
+    /// The status the client sees: `None` keeps the error's; `Some(0)` takes that of the page (`=`).
+    pub replace: Option<u16>,
+    /// A URI, a named location, or a URL to redirect to.
+    pub target: Template,
+}
+
+/// What is set at one level.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The pages.
+    pub pages: Setting<Vec<ErrorPage>>,
+    /// Error pages for errors of error pages.
+    pub recursive: Setting<bool>,
+    /// Padding for old browsers that hide short error pages.
+    pub msie_padding: Setting<bool>,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Settings {
+            pages: Setting::new(Vec::new()),
+            recursive: Setting::new(false),
+            msie_padding: Setting::new(true),
+        }
+    }
+}
+
+impl Settings {
+    /// Takes what this level does not say from the one around it.
+    pub fn inherit(&mut self, outer: &Settings) {
+        inherit!(self, outer; pages, recursive, msie_padding);
+    }
+
+    /// The page for a status, the first that names it.
+    pub fn page_for(&self, status: u16) -> Option<&ErrorPage> {
+        self.pages.iter().find(|page| page.statuses.contains(&status))
+    }
+}
+
+/// The module.
+pub static MODULE: Module = Module::new("error_page", &[DIRECTIVES]);
+
+const DIRECTIVES: &[Directive] = &[
+    Directive {
+        name: "error_page",
+        contexts: Contexts::HSLI,
+        args: Args::AtLeast(2),
+        doc: "What is served instead of an error: a URI, @name or URL, with another status if `=` says so.",
+        example: "error_page 502 503 =200 /sorry.html;",
+        apply: error_page,
+    },
+    Directive {
+        name: "recursive_error_pages",
+        contexts: Contexts::HSL,
+        args: Args::Flag,
+        doc: "Whether an error of an error page has an error page.",
+        example: "recursive_error_pages on;",
+        apply: |b, d| {
+            let on = b.flag(d)?;
+            b.write(d, |s| &mut s.error_page.recursive, on)
+        },
+    },
+    Directive {
+        name: "msie_padding",
+        contexts: Contexts::HSL,
+        args: Args::Flag,
+        doc: "Whether short error pages are made longer for Internet Explorer, which hides them.",
+        example: "msie_padding off;",
+        apply: |b, d| {
+            let on = b.flag(d)?;
+            b.write(d, |s| &mut s.error_page.msie_padding, on)
+        },
+    },
+];
+
+fn error_page(b: &mut Builder<'_>, d: &conf::Directive) -> Result<(), Diagnostic> {
+    let Some((target, rest)) = d.args.split_last() else { return Err(invalid_value(&d.name)) };
+    let (replace, codes) = match rest.split_last() {
+        Some((word, codes)) if word.text().starts_with(b"=") => {
+            if codes.is_empty() {
+                return Err(invalid_value(word));
+            }
+            match &word.value[1..] {
+                [] => (Some(0), codes),
+                digits => {
+                    let status = number(digits).filter(|status| (1..=999).contains(status));
+                    (Some(status.ok_or_else(|| invalid_value(word))? as u16), codes)
+                }
+            }
+        }
+        _ => (None, rest),
+    };
+    let mut statuses = Vec::new();
+    for word in codes {
+        match number(word.text()) {
+            Some(499) => {
+                let fault = Diagnostic::error(word.span, "invalid value \"499\"");
+                return Err(fault.mend("499 is logged when the client is gone: there is nobody to serve a page to"));
+            }
+            Some(status @ 300..=599) => statuses.push(status as u16),
+            _ => {
+                let fault = format!("value \"{}\" must be between 300 and 599", word.text());
+                return Err(Diagnostic::error(word.span, fault));
+            }
+        }
+    }
+    let target = b.template(target)?;
+    b.settings().error_page.pages.push(ErrorPage { statuses, replace, target });
+    Ok(())
+}
+
+/// What becomes of an error.
+pub enum Answer {
+    /// An internal redirect: walk on.
+    Redirected,
+    /// This page.
+    Serve(Content),
+}
+
+/// Chooses what answers an error (ngx_http_special_response_handler).
+pub fn choose(exchange: &mut Exchange, env: &mut Env<'_>, status: u16) -> Answer {
+    let config = env.config;
+    let settings = &config.location(exchange.route.location).settings.error_page;
+    exchange.response.error_status = status;
+    exchange.response.filtered = false;
+    if closes_connection(status) {
+        exchange.response.close = true;
+    }
+    let page = match settings.page_for(status) {
+        Some(page) if !exchange.route.error_page || *settings.recursive => Some(page),
+        _ => None,
+    };
+    if let Some(page) = page {
+        exchange.route.error_page = true;
+        match send_page(exchange, env, page) {
+            Ok(true) => return Answer::Redirected,
+            Ok(false) => return Answer::Serve(built_in(exchange, env)),
+            Err(status) => exchange.response.error_status = status,
+        }
+    }
+    exchange.response.status = exchange.response.error_status;
+    Answer::Serve(built_in(exchange, env))
+}
+
+/// Statuses after which nginx does not keep the connection.
+fn closes_connection(status: u16) -> bool {
+    matches!(status, 400 | 413 | 414 | 497 | 495 | 496 | 500 | 501)
+}
+
+/// Redirects to the page: internally (`true`) or by telling the client (`false`).
+fn send_page(exchange: &mut Exchange, env: &mut Env<'_>, page: &ErrorPage) -> Result<bool, u16> {
+    let target = page.target.value(exchange, env);
+    let error = exchange.response.error_status;
+    let seen = page.replace.unwrap_or(error);
+    if target.starts_with(b"/") || target.starts_with(b"@") {
+        exchange.response.forget_content();
+        exchange.response.headers.clear();
+        exchange.response.status = seen;
+        // nginx: the page is asked for with GET, whatever the request was, HEAD apart.
+        if !target.starts_with(b"@") && !matches!(exchange.method(), b"GET" | b"HEAD") {
+            exchange.request.method_override = Some(b"GET".to_vec());
+        }
+        let (uri, args) = match memchr::memchr(b'?', &target) {
+            Some(mark) if !target.starts_with(b"@") => (&target[..mark], &target[mark + 1..]),
+            _ => (&target[..], &b""[..]),
+        };
+        let (uri, args) = (uri.to_vec(), args.to_vec());
+        if uri.starts_with(b"@") {
+            let (own, own_args) = (uri, exchange.request.args.clone());
+            phase::redirect_internally(exchange, env, &own, &own_args)?;
+        } else {
+            phase::redirect_internally(exchange, env, &uri, &args)?;
+        }
+        exchange.response.error_status = if seen == 0 { 0 } else { error };
+        exchange.response.forced_status = (seen != 0).then_some(seen);
+        return Ok(true);
+    }
+    let redirect = if matches!(seen, 301 | 302 | 303 | 307 | 308) { seen } else { 302 };
+    exchange.response.forget_content();
+    exchange.response.headers.clear();
+    exchange.response.location = Some(target);
+    exchange.response.status = redirect;
+    exchange.response.error_status = redirect;
+    Ok(false)
+}
+
+/// nginx's own page for the response's status, with the head fields that go with it.
+fn built_in(exchange: &mut Exchange, env: &mut Env<'_>) -> Content {
+    let config = env.config;
+    let settings = &config.location(exchange.route.location).settings;
+    let response = &mut exchange.response;
+    let status = response.status;
+    let location = response.location.take();
+    response.forget_content();
+    response.location = location;
+    if status == 204 || status == 304 || !(301..600).contains(&status) || PHRASES.iter().all(|(s, _)| *s != status) {
+        if status != 204 && status != 304 {
+            response.content_length = Some(0);
+        }
+        return Content::Empty;
+    }
+    let foot = config.server_header(*settings.core.server_tokens);
+    let body = page(status, foot, *settings.error_page.msie_padding, exchange);
+    exchange.response.content_type = Some(b"text/html".to_vec());
+    exchange.response.content_length = Some(body.len() as u64);
+    Content::Bytes(body)
+}
+
+fn page(status: u16, foot: &str, padding: bool, exchange: &Exchange) -> Vec<u8> {
+    let Some((_, phrase)) = PHRASES.iter().find(|(known, _)| *known == status) else { return Vec::new() };
+    // 494 is nginx's own number; the client sees 400, and what was too large.
+    let (heading, note) = match status {
+        494 => ("400 Bad Request", "<center>Request Header Or Cookie Too Large</center>\r\n"),
+        _ => (*phrase, ""),
+    };
+    let mut body = format!(
+        "<html>\r\n<head><title>{phrase}</title></head>\r\n<body>\r\n<center><h1>{heading}</h1></center>\r\n{note}\
+         <hr><center>{foot}</center>\r\n</body>\r\n</html>\r\n",
+    );
+    let agent = exchange.request.head.headers.get(http::Known::UserAgent).unwrap_or_default();
+    let old_browser = |name: &[u8]| memchr::memmem::find(agent, name).is_some();
+    if padding && status >= 400 && old_browser(b"MSIE ") && !old_browser(b"Opera") {
+        for _ in 0..6 {
+            body.push_str("<!-- a padding to disable MSIE and Chrome friendly error page -->\r\n");
+        }
+    }
+    body.into_bytes()
+}
+
+/// What the pages are called (ngx_http_special_response.c).
+const PHRASES: &[(u16, &str)] = &[
+    (301, "301 Moved Permanently"),
+    (302, "302 Found"),
+    (303, "303 See Other"),
+    (307, "307 Temporary Redirect"),
+    (308, "308 Permanent Redirect"),
+    (400, "400 Bad Request"),
+    (401, "401 Authorization Required"),
+    (402, "402 Payment Required"),
+    (403, "403 Forbidden"),
+    (404, "404 Not Found"),
+    (405, "405 Not Allowed"),
+    (406, "406 Not Acceptable"),
+    (408, "408 Request Time-out"),
+    (409, "409 Conflict"),
+    (410, "410 Gone"),
+    (411, "411 Length Required"),
+    (412, "412 Precondition Failed"),
+    (413, "413 Request Entity Too Large"),
+    (414, "414 Request-URI Too Large"),
+    (415, "415 Unsupported Media Type"),
+    (416, "416 Requested Range Not Satisfiable"),
+    (421, "421 Misdirected Request"),
+    (429, "429 Too Many Requests"),
+    (494, "400 Request Header Or Cookie Too Large"),
+    (500, "500 Internal Server Error"),
+    (501, "501 Not Implemented"),
+    (502, "502 Bad Gateway"),
+    (503, "503 Service Temporarily Unavailable"),
+    (504, "504 Gateway Time-out"),
+    (505, "505 HTTP Version Not Supported"),
+    (507, "507 Insufficient Storage"),
+];

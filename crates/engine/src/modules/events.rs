@@ -1,0 +1,73 @@
+//! `events {}`: it may stand before or after `http`.
+
+use super::Module;
+use crate::config::{invalid_value, once};
+use crate::directive::{Args, Contexts, Directive};
+
+/// The module.
+pub static MODULE: Module = Module::new("events", &[DIRECTIVES]);
+
+const DIRECTIVES: &[Directive] = &[
+    Directive {
+        name: "events",
+        contexts: Contexts::MAIN,
+        args: Args::Block(0, 0),
+        doc: "Settings of the event loop.",
+        example: "events { worker_connections 1024; }",
+        apply: |b, d| {
+            b.block(d, Contexts::EVENTS);
+            Ok(())
+        },
+    },
+    Directive {
+        name: "worker_connections",
+        contexts: Contexts::EVENTS,
+        args: Args::Exactly(1),
+        doc: "How many connections, to clients and upstreams together, a thread may have open.",
+        example: "worker_connections 1024;",
+        apply: |b, d| {
+            let count = b.number(&d.args[0])? as usize;
+            if count == 0 {
+                return Err(invalid_value(&d.args[0]));
+            }
+            once(b.draft.main.worker_connections.write(count), d)
+        },
+    },
+    Directive {
+        name: "multi_accept",
+        contexts: Contexts::EVENTS,
+        args: Args::Flag,
+        doc: "Whether a thread takes all waiting connections at once.",
+        example: "multi_accept on;",
+        apply: |b, d| {
+            let on = b.flag(d)?;
+            once(b.draft.main.multi_accept.write(on), d)
+        },
+    },
+    Directive {
+        name: "accept_mutex",
+        contexts: Contexts::EVENTS,
+        args: Args::Flag,
+        doc: "In nginx, whether workers take turns in accepting; here the kernel wakes one thread a connection either way.",
+        example: "accept_mutex off;",
+        apply: |b, d| {
+            let on = b.flag(d)?;
+            once(b.draft.main.accept_mutex.write(on), d)
+        },
+    },
+    Directive {
+        name: "use",
+        contexts: Contexts::EVENTS,
+        args: Args::Exactly(1),
+        doc: "The system's call for readiness; epoll is the one there is.",
+        example: "use epoll;",
+        apply: |b, d| {
+            if d.args[0].text() != "epoll" {
+                let shown = d.args[0].text();
+                return Err(conf::Diagnostic::error(d.args[0].span, format!("invalid event type \"{shown}\""))
+                    .mend("epoll is the one event method there is: remove the line"));
+            }
+            once(b.draft.main.event_method.write(Some("epoll".to_owned())), d)
+        },
+    },
+];

@@ -1,0 +1,15 @@
+//! `add_header`, `add_trailer`, `expires`.
+
+use super::Module;
+
+/// What is set at one level.
+#[derive(Clone, Debug, Default)]
+pub struct Settings {}
+
+impl Settings {
+    /// Takes what this level does not say from the one around it.
+    pub fn inherit(&mut self, _outer: &Settings) {}
+}
+
+/// The module.
+pub static MODULE: Module = Module::new("headers", &[]);

@@ -1,0 +1,339 @@
+//! The directives of the Lua module: three spellings of each, and what holds for all scripts.
+
+use super::{ScriptId, Script, ScriptPhase, ScriptSource, SharedDict, content};
+use crate::config::{Builder, Settings as AllSettings, invalid_value, once};
+use crate::directive::{Args, Contexts, Directive};
+use crate::modules::rewrite::{self, Operation};
+use crate::setting::Setting;
+use conf::{Body, Diagnostic, Word};
+
+/// Three spellings of one directive: a block, a file, and (deprecated by OpenResty, written by the tutorial) a string.
+macro_rules! script_directives {
+    ($($name:literal, $contexts:expr, $doc:literal, $phase:expr, $setting:expr;)+) => {
+        [$(
+            Directive {
+                name: concat!($name, "_block"),
+                contexts: $contexts,
+                args: Args::LuaBlock(0),
+                doc: $doc,
+                example: concat!($name, "_block { ngx.log(ngx.INFO, \"here\") }"),
+                apply: |b, d| { let id = block(b, d, $phase)?; b.write(d, $setting, Some(id)) },
+            },
+            Directive {
+                name: concat!($name, "_file"),
+                contexts: $contexts,
+                args: Args::Exactly(1),
+                doc: $doc,
+                example: concat!($name, "_file lua/here.lua;"),
+                apply: |b, d| { let id = file(b, d, $phase)?; b.write(d, $setting, Some(id)) },
+            },
+            Directive {
+                name: $name,
+                contexts: $contexts,
+                args: Args::Exactly(1),
+                doc: $doc,
+                example: concat!($name, " 'ngx.log(ngx.INFO, \"here\")';"),
+                apply: |b, d| { let id = string(b, d, $phase)?; b.write(d, $setting, Some(id)) },
+            },
+        )+]
+    };
+}
+
+pub(super) const SCRIPTS: [Directive; 18] = script_directives! {
+    "rewrite_by_lua", Contexts::HSLI, "Lua in the rewrite phase, after the rewrite module.", ScriptPhase::Rewrite,
+        |s: &mut AllSettings| &mut s.lua.rewrite;
+    "access_by_lua", Contexts::HSLI, "Lua in the access phase.", ScriptPhase::Access,
+        |s: &mut AllSettings| &mut s.lua.access;
+    "content_by_lua", LOCATIONS, "Lua that makes the answer.", ScriptPhase::Content, content_setting;
+    "header_filter_by_lua", Contexts::HSLI, "Lua that changes the answer's head.", ScriptPhase::HeaderFilter,
+        |s: &mut AllSettings| &mut s.lua.header_filter;
+    "body_filter_by_lua", Contexts::HSLI, "Lua that changes the answer's body.", ScriptPhase::BodyFilter,
+        |s: &mut AllSettings| &mut s.lua.body_filter;
+    "log_by_lua", Contexts::HSLI, "Lua after the answer.", ScriptPhase::Log,
+        |s: &mut AllSettings| &mut s.lua.log;
+};
+
+const LOCATIONS: Contexts = Contexts::LOCATION.or(Contexts::LOCATION_IF);
+
+fn content_setting(settings: &mut AllSettings) -> &mut Setting<Option<ScriptId>> {
+    settings.core.content.replace(Some(content));
+    &mut settings.lua.content
+}
+
+/// The smallest `lua_shared_dict`: ngx_lua refuses less than 8k.
+const MIN_DICT_BYTES: u64 = 8 << 10;
+
+pub(super) const DIRECTIVES: &[Directive] = &[
+    Directive {
+        name: "init_by_lua_block",
+        contexts: Contexts::HTTP,
+        args: Args::LuaBlock(0),
+        doc: "Lua that runs once in each worker thread's VM when a configuration is loaded, before any request.",
+        example: "init_by_lua_block { cjson = require \"cjson\" }",
+        apply: |b, d| { let id = block(b, d, ScriptPhase::Init)?; once(b.draft.lua.init.write(Some(id)), d) },
+    },
+    Directive {
+        name: "init_by_lua_file",
+        contexts: Contexts::HTTP,
+        args: Args::Exactly(1),
+        doc: "The same, from a file.",
+        example: "init_by_lua_file lua/init.lua;",
+        apply: |b, d| { let id = file(b, d, ScriptPhase::Init)?; once(b.draft.lua.init.write(Some(id)), d) },
+    },
+    Directive {
+        name: "init_by_lua",
+        contexts: Contexts::HTTP,
+        args: Args::Exactly(1),
+        doc: "The same, from a string.",
+        example: "init_by_lua 'cjson = require \"cjson\"';",
+        apply: |b, d| { let id = string(b, d, ScriptPhase::Init)?; once(b.draft.lua.init.write(Some(id)), d) },
+    },
+    Directive {
+        name: "init_worker_by_lua_block",
+        contexts: Contexts::HTTP,
+        args: Args::LuaBlock(0),
+        doc: "Lua that runs in each worker thread when it starts.",
+        example: "init_worker_by_lua_block { ngx.log(ngx.NOTICE, \"up\") }",
+        apply: |b, d| {
+            let id = block(b, d, ScriptPhase::InitWorker)?;
+            once(b.draft.lua.init_worker.write(Some(id)), d)
+        },
+    },
+    Directive {
+        name: "init_worker_by_lua_file",
+        contexts: Contexts::HTTP,
+        args: Args::Exactly(1),
+        doc: "The same, from a file.",
+        example: "init_worker_by_lua_file lua/worker.lua;",
+        apply: |b, d| {
+            let id = file(b, d, ScriptPhase::InitWorker)?;
+            once(b.draft.lua.init_worker.write(Some(id)), d)
+        },
+    },
+    Directive {
+        name: "init_worker_by_lua",
+        contexts: Contexts::HTTP,
+        args: Args::Exactly(1),
+        doc: "The same, from a string.",
+        example: "init_worker_by_lua 'ngx.log(ngx.NOTICE, \"up\")';",
+        apply: |b, d| {
+            let id = string(b, d, ScriptPhase::InitWorker)?;
+            once(b.draft.lua.init_worker.write(Some(id)), d)
+        },
+    },
+    Directive {
+        name: "set_by_lua_block",
+        contexts: SET_CONTEXTS,
+        args: Args::LuaBlock(1),
+        doc: "Sets a variable to what the Lua code returns, at its place among the rewrite directives.",
+        example: "set_by_lua_block $half { return ngx.var.arg_n / 2 }",
+        apply: |b, d| { let id = block(b, d, ScriptPhase::Set)?; set(b, d, id) },
+    },
+    Directive {
+        name: "set_by_lua_file",
+        contexts: SET_CONTEXTS,
+        args: Args::AtLeast(2),
+        doc: "The same, from a file; further arguments are `ngx.arg[1]` and so on.",
+        example: "set_by_lua_file $half lua/half.lua $arg_n;",
+        apply: |b, d| { let id = file_of(b, d, &d.args[1], ScriptPhase::Set)?; set(b, d, id) },
+    },
+    Directive {
+        name: "set_by_lua",
+        contexts: SET_CONTEXTS,
+        args: Args::AtLeast(2),
+        doc: "The same, from a string; further arguments are `ngx.arg[1]` and so on.",
+        example: "set_by_lua $half 'return ngx.arg[1] / 2' $arg_n;",
+        apply: |b, d| { let id = string_of(b, &d.args[1], d, ScriptPhase::Set)?; set(b, d, id) },
+    },
+    Directive {
+        name: "lua_shared_dict",
+        contexts: Contexts::HTTP,
+        args: Args::Exactly(2),
+        doc: "A dictionary that all worker threads share, of a fixed size.",
+        example: "lua_shared_dict sessions 10m;",
+        apply: shared_dict,
+    },
+    Directive {
+        name: "lua_package_path",
+        contexts: Contexts::HTTP,
+        args: Args::Exactly(1),
+        doc: "Where `require` looks for Lua; `;;` is the default path, `$prefix` the server's prefix.",
+        example: "lua_package_path \"$prefix/lua/?.lua;;\";",
+        apply: |b, d| { let path = d.args[0].str()?.to_owned(); once(b.draft.lua.package_path.write(path), d) },
+    },
+    Directive {
+        name: "lua_package_cpath",
+        contexts: Contexts::HTTP,
+        args: Args::Exactly(1),
+        doc: "Where `require` looks for C modules.",
+        example: "lua_package_cpath \"/usr/lib/lua/?.so;;\";",
+        apply: |b, d| { let path = d.args[0].str()?.to_owned(); once(b.draft.lua.package_cpath.write(path), d) },
+    },
+    Directive {
+        name: "lua_code_cache",
+        contexts: Contexts::HSLI,
+        args: Args::Flag,
+        doc: "Whether compiled code is kept; off reads files anew for each request, for development.",
+        example: "lua_code_cache off;",
+        apply: |b, d| {
+            let on = b.flag(d)?;
+            if !on {
+                b.diagnostics.push(Diagnostic::warn(d.name.span, "lua_code_cache is off; this will hurt performance"));
+            }
+            b.write(d, |s| &mut s.lua.code_cache, on)
+        },
+    },
+    Directive {
+        name: "lua_need_request_body",
+        contexts: Contexts::HSLI,
+        args: Args::Flag,
+        doc: "Whether the request body is read before a script runs.",
+        example: "lua_need_request_body on;",
+        apply: |b, d| { let on = b.flag(d)?; b.write(d, |s| &mut s.lua.need_request_body, on) },
+    },
+    Directive {
+        name: "lua_transform_underscores_in_response_headers",
+        contexts: Contexts::HSLI,
+        args: Args::Flag,
+        doc: "Whether `ngx.header.content_type` means Content-Type.",
+        example: "lua_transform_underscores_in_response_headers off;",
+        apply: |b, d| { let on = b.flag(d)?; b.write(d, |s| &mut s.lua.transform_underscores, on) },
+    },
+    Directive {
+        name: "lua_use_default_type",
+        contexts: Contexts::HSLI,
+        args: Args::Flag,
+        doc: "Whether `default_type` gives a script's answer its type.",
+        example: "lua_use_default_type off;",
+        apply: |b, d| { let on = b.flag(d)?; b.write(d, |s| &mut s.lua.use_default_type, on) },
+    },
+    Directive {
+        name: "lua_http10_buffering",
+        contexts: Contexts::HSLI,
+        args: Args::Flag,
+        doc: "Whether the answer to an HTTP/1.0 request is held back until its length is known.",
+        example: "lua_http10_buffering off;",
+        apply: |b, d| { let on = b.flag(d)?; b.write(d, |s| &mut s.lua.http10_buffering, on) },
+    },
+    Directive {
+        name: "lua_regex_cache_max_entries",
+        contexts: Contexts::HTTP,
+        args: Args::Exactly(1),
+        doc: "How many patterns with the `o` option a worker thread keeps.",
+        example: "lua_regex_cache_max_entries 4096;",
+        apply: |b, d| { let n = b.number(&d.args[0])?; once(b.draft.lua.regex_cache_max_entries.write(n), d) },
+    },
+    Directive {
+        name: "lua_regex_match_limit",
+        contexts: Contexts::HTTP,
+        args: Args::Exactly(1),
+        doc: "How much backtracking one match of `ngx.re` may take; 0 is PCRE2's default.",
+        example: "lua_regex_match_limit 100000;",
+        apply: |b, d| { let n = b.number(&d.args[0])?; once(b.draft.lua.regex_match_limit.write(n), d) },
+    },
+    Directive {
+        name: "lua_run_limit",
+        contexts: Contexts::HTTP,
+        args: Args::Exactly(1),
+        doc: "pointsman's own: how long a script may run without yielding before it is stopped with an error; 0 is for ever.",
+        example: "lua_run_limit 2s;",
+        apply: |b, d| { let ms = b.time_ms(&d.args[0])?; once(b.draft.lua.run_limit_ms.write(ms), d) },
+    },
+    Directive {
+        name: "lua_memory_limit",
+        contexts: Contexts::HTTP,
+        args: Args::Exactly(1),
+        doc: "pointsman's own: how much memory the Lua VM of one worker thread may take; 0 is without limit.",
+        example: "lua_memory_limit 256m;",
+        apply: |b, d| { let size = b.size(&d.args[0])?; once(b.draft.lua.memory_limit.write(size), d) },
+    },
+];
+
+const SET_CONTEXTS: Contexts =
+    Contexts::SERVER.or(Contexts::SERVER_IF).or(Contexts::LOCATION).or(Contexts::LOCATION_IF);
+
+fn add(b: &mut Builder<'_>, script: Script) -> ScriptId {
+    b.draft.lua.used = true;
+    b.draft.lua.scripts.push(script);
+    ScriptId(b.draft.lua.scripts.len() as u32 - 1)
+}
+
+fn inline(b: &mut Builder<'_>, d: &conf::Directive, code: &[u8], phase: ScriptPhase) -> ScriptId {
+    let file = b.sources.path(d.span.source).file_name().map(|name| name.to_string_lossy().into_owned());
+    let source =
+        ScriptSource::Inline { code: code.to_vec(), file: file.unwrap_or_default(), line: script_line(b, d) };
+    add(b, Script { phase, source, args: Vec::new() })
+}
+
+/// The line that ngx_lua puts into the chunk's name: that of the directive's name, or, for a block, of its brace.
+fn script_line(b: &Builder<'_>, d: &conf::Directive) -> u32 {
+    match &d.body {
+        Body::Lua(lua) => lua.line,
+        _ => b.sources.line_column(d.span).0,
+    }
+}
+
+fn block(b: &mut Builder<'_>, d: &conf::Directive, phase: ScriptPhase) -> Result<ScriptId, Diagnostic> {
+    match &d.body {
+        Body::Lua(lua) => Ok(inline(b, d, &lua.code, phase)),
+        _ => Err(invalid_value(&d.name)),
+    }
+}
+
+fn string(b: &mut Builder<'_>, d: &conf::Directive, phase: ScriptPhase) -> Result<ScriptId, Diagnostic> {
+    string_of(b, &d.args[0], d, phase)
+}
+
+fn string_of(
+    b: &mut Builder<'_>,
+    word: &Word,
+    d: &conf::Directive,
+    phase: ScriptPhase,
+) -> Result<ScriptId, Diagnostic> {
+    if word.text().is_empty() {
+        return Err(Diagnostic::error(word.span, "invalid location config: no runnable Lua code"));
+    }
+    Ok(inline(b, d, word.text(), phase))
+}
+
+fn file(b: &mut Builder<'_>, d: &conf::Directive, phase: ScriptPhase) -> Result<ScriptId, Diagnostic> {
+    file_of(b, d, &d.args[0], phase)
+}
+
+fn file_of(
+    b: &mut Builder<'_>,
+    _d: &conf::Directive,
+    word: &Word,
+    phase: ScriptPhase,
+) -> Result<ScriptId, Diagnostic> {
+    let path = b.template(word)?;
+    Ok(add(b, Script { phase, source: ScriptSource::File(path), args: Vec::new() }))
+}
+
+fn set(b: &mut Builder<'_>, d: &conf::Directive, script: ScriptId) -> Result<(), Diagnostic> {
+    let args = d.args.iter().skip(2).map(|word| b.template(word)).collect::<Result<Vec<_>, _>>()?;
+    b.draft.lua.scripts[script.0 as usize].args = args;
+    let variable = rewrite::define(b, &d.args[0])?;
+    b.settings().rewrite.operations.push(Operation::SetByScript { variable, script });
+    Ok(())
+}
+
+fn shared_dict(b: &mut Builder<'_>, d: &conf::Directive) -> Result<(), Diagnostic> {
+    let name = d.args[0].str()?.to_owned();
+    let size = b.size(&d.args[1]).map_err(|_| {
+        Diagnostic::error(d.args[1].span, format!("invalid lua shared dict size \"{}\"", d.args[1].text()))
+            .mend("a size is a number of bytes, or a number with k, m or g: 10m")
+    })?;
+    if size < MIN_DICT_BYTES {
+        let shown = d.args[1].text();
+        return Err(Diagnostic::error(d.args[1].span, format!("invalid lua shared dict size \"{shown}\""))
+            .mend("a shared dict takes at least 8k"));
+    }
+    if b.draft.lua.dicts.iter().any(|dict| dict.name == name) {
+        let fault = format!("lua_shared_dict \"{name}\" is already defined as \"{name}\"");
+        return Err(Diagnostic::error(d.args[0].span, fault));
+    }
+    b.draft.lua.used = true;
+    b.draft.lua.dicts.push(SharedDict { name, size });
+    Ok(())
+}

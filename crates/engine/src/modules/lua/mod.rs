@@ -1,0 +1,378 @@
+//! The Lua blocks: where they stand and when they run. What they do is the script host's business.
+//!
+//! The handlers here turn a script's outcome into the verdict that ngx_lua gives for it.
+
+mod directives;
+
+use super::Module;
+use crate::exchange::Exchange;
+use crate::host::{Env, ScriptCall, ScriptOutcome};
+use crate::output::{self, FilterFailed};
+use crate::phase::{self, Effect, Phase, Verdict, Wake};
+use crate::setting::{Setting, inherit};
+use crate::template::Template;
+
+/// A script's number.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct ScriptId(pub u32);
+
+/// When a script runs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[repr(u8)]
+pub enum ScriptPhase {
+    /// `init_by_lua`.
+    #[default]
+    Init,
+    /// `init_worker_by_lua`.
+    InitWorker,
+    /// `set_by_lua`.
+    Set,
+    /// `rewrite_by_lua`.
+    Rewrite,
+    /// `access_by_lua`.
+    Access,
+    /// `content_by_lua`.
+    Content,
+    /// `header_filter_by_lua`.
+    HeaderFilter,
+    /// `body_filter_by_lua`.
+    BodyFilter,
+    /// `log_by_lua`.
+    Log,
+    /// `ngx.timer` callbacks.
+    Timer,
+}
+
+impl ScriptPhase {
+    /// The directive's name without `_block` or `_file`, as it stands in messages (`content_by_lua*`) and chunk names.
+    pub fn directive(self) -> &'static str {
+        match self {
+            ScriptPhase::Init => "init_by_lua",
+            ScriptPhase::InitWorker => "init_worker_by_lua",
+            ScriptPhase::Set => "set_by_lua",
+            ScriptPhase::Rewrite => "rewrite_by_lua",
+            ScriptPhase::Access => "access_by_lua",
+            ScriptPhase::Content => "content_by_lua",
+            ScriptPhase::HeaderFilter => "header_filter_by_lua",
+            ScriptPhase::BodyFilter => "body_filter_by_lua",
+            ScriptPhase::Log => "log_by_lua",
+            ScriptPhase::Timer => "ngx.timer",
+        }
+    }
+}
+
+/// Where a script's text is.
+#[derive(Clone, Debug)]
+pub enum ScriptSource {
+    /// In the configuration.
+    Inline {
+        /// The code.
+        code: Vec<u8>,
+        /// The configuration file's base name and line, for the chunk's name (`content_by_lua(nginx.conf:54)`).
+        file: String,
+        /// The line of the directive.
+        line: u32,
+    },
+    /// In a file of its own; the path may hold variables.
+    File(Template),
+}
+
+/// A script of the configuration.
+#[derive(Clone, Debug)]
+pub struct Script {
+    /// When it runs.
+    pub phase: ScriptPhase,
+    /// Its text.
+    pub source: ScriptSource,
+    /// Arguments of `set_by_lua $res <script> $a $b` (`ngx.arg`).
+    pub args: Vec<Template>,
+}
+
+/// `lua_shared_dict`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SharedDict {
+    /// Its name.
+    pub name: String,
+    /// Its size in bytes.
+    pub size: u64,
+}
+
+/// All Lua of a configuration, and what holds for all of it.
+#[derive(Clone, Debug)]
+pub struct Program {
+    /// The scripts.
+    pub scripts: Vec<Script>,
+    /// The shared dicts.
+    pub dicts: Vec<SharedDict>,
+    /// `lua_package_path`; `;;` stands for the default.
+    pub package_path: Setting<String>,
+    /// `lua_package_cpath`.
+    pub package_cpath: Setting<String>,
+    /// `init_by_lua*`.
+    pub init: Setting<Option<ScriptId>>,
+    /// `init_worker_by_lua*`.
+    pub init_worker: Setting<Option<ScriptId>>,
+    /// `lua_regex_cache_max_entries`.
+    pub regex_cache_max_entries: Setting<u64>,
+    /// `lua_regex_match_limit`; 0 is PCRE's own.
+    pub regex_match_limit: Setting<u64>,
+    /// `lua_max_pending_timers`.
+    pub max_pending_timers: Setting<u64>,
+    /// `lua_max_running_timers`.
+    pub max_running_timers: Setting<u64>,
+    /// How long a script may run without yielding, in ms (our own `lua_run_limit`); 0 is for ever.
+    pub run_limit_ms: Setting<u64>,
+    /// How much memory one VM may take, in bytes (our own `lua_memory_limit`); 0 is without limit.
+    pub memory_limit: Setting<u64>,
+    /// There is something to run: without it no VM is made.
+    pub used: bool,
+}
+
+impl Default for Program {
+    fn default() -> Self {
+        Program {
+            scripts: Vec::new(),
+            dicts: Vec::new(),
+            package_path: Setting::new(String::new()),
+            package_cpath: Setting::new(String::new()),
+            init: Setting::new(None),
+            init_worker: Setting::new(None),
+            regex_cache_max_entries: Setting::new(1024),
+            regex_match_limit: Setting::new(0),
+            max_pending_timers: Setting::new(1024),
+            max_running_timers: Setting::new(256),
+            run_limit_ms: Setting::new(10_000),
+            memory_limit: Setting::new(0),
+            used: false,
+        }
+    }
+}
+
+/// What is set at one level.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// `rewrite_by_lua*`.
+    pub rewrite: Setting<Option<ScriptId>>,
+    /// `access_by_lua*`.
+    pub access: Setting<Option<ScriptId>>,
+    /// `content_by_lua*`; not inherited.
+    pub content: Setting<Option<ScriptId>>,
+    /// `header_filter_by_lua*`.
+    pub header_filter: Setting<Option<ScriptId>>,
+    /// `body_filter_by_lua*`.
+    pub body_filter: Setting<Option<ScriptId>>,
+    /// `log_by_lua*`.
+    pub log: Setting<Option<ScriptId>>,
+    /// `lua_code_cache`.
+    pub code_cache: Setting<bool>,
+    /// `lua_need_request_body`.
+    pub need_request_body: Setting<bool>,
+    /// `lua_transform_underscores_in_response_headers`.
+    pub transform_underscores: Setting<bool>,
+    /// `lua_use_default_type`.
+    pub use_default_type: Setting<bool>,
+    /// `lua_http10_buffering`.
+    pub http10_buffering: Setting<bool>,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Settings {
+            rewrite: Setting::new(None),
+            access: Setting::new(None),
+            content: Setting::new(None),
+            header_filter: Setting::new(None),
+            body_filter: Setting::new(None),
+            log: Setting::new(None),
+            code_cache: Setting::new(true),
+            need_request_body: Setting::new(false),
+            transform_underscores: Setting::new(true),
+            use_default_type: Setting::new(true),
+            http10_buffering: Setting::new(true),
+        }
+    }
+}
+
+impl Settings {
+    /// Takes what this level does not say from the one around it; the content script stays where it is.
+    pub fn inherit(&mut self, outer: &Settings) {
+        inherit!(self, outer; rewrite, access, header_filter, body_filter, log, code_cache, need_request_body,
+            transform_underscores, use_default_type, http10_buffering);
+    }
+
+    /// For `if` blocks: what serves the location serves the block in it.
+    pub fn inherit_content(&mut self, outer: &Settings) {
+        self.content.inherit(&outer.content);
+    }
+}
+
+/// The module.
+pub static MODULE: Module = Module {
+    handlers: &[(Phase::Rewrite, rewrite), (Phase::Access, access)],
+    header_filter: Some(filter_header),
+    ..Module::new("lua", &[&directives::SCRIPTS, directives::DIRECTIVES])
+};
+
+
+const HTTP_OK: i32 = 200;
+const HTTP_SPECIAL_RESPONSE: i32 = 300;
+const NGX_DECLINED: i32 = -5;
+const NGX_ERROR: i32 = -1;
+
+fn rewrite(exchange: &mut Exchange, env: &mut Env<'_>) -> Verdict {
+    let settings = &env.config.location(exchange.route.location).settings.lua;
+    let Some(script) = *settings.rewrite else { return Verdict::Next };
+    // nginx runs rewrite_by_lua after the rewrite module, and not at all when that changed the URI.
+    if exchange.route.search_again {
+        return Verdict::Next;
+    }
+    run(exchange, env, script, ScriptPhase::Rewrite)
+}
+
+fn access(exchange: &mut Exchange, env: &mut Env<'_>) -> Verdict {
+    let settings = &env.config.location(exchange.route.location).settings.lua;
+    let Some(script) = *settings.access else { return Verdict::Next };
+    run(exchange, env, script, ScriptPhase::Access)
+}
+
+/// `content_by_lua*`: the location's content handler.
+pub fn content(exchange: &mut Exchange, env: &mut Env<'_>) -> Verdict {
+    let settings = &env.config.location(exchange.route.location).settings.lua;
+    let Some(script) = *settings.content else { return Verdict::Next };
+    run(exchange, env, script, ScriptPhase::Content)
+}
+
+/// Starts a script, or goes on with the one that waits, and says what follows for the request.
+fn run(exchange: &mut Exchange, env: &mut Env<'_>, script: ScriptId, phase: ScriptPhase) -> Verdict {
+    let config = env.config;
+    if !exchange.script.waiting {
+        let wants_body = *config.location(exchange.route.location).settings.lua.need_request_body;
+        if wants_body && !exchange.request.body_settled() {
+            return match exchange.route.wake.take() {
+                None => Verdict::Wait(Effect::ReadBody),
+                Some(Wake::Failed(status)) => Verdict::Refuse(status),
+                Some(Wake::Done) => Verdict::Refuse(500),
+            };
+        }
+        exchange.route.wake = None;
+    }
+    let call = if exchange.script.waiting { ScriptCall::Resume } else { ScriptCall::Start(script) };
+    exchange.script.phase = phase;
+    exchange.script.waiting = false;
+    let outcome = env.host.script(config, exchange, call);
+    match outcome {
+        ScriptOutcome::Wait(effect) => {
+            exchange.script.waiting = true;
+            Verdict::Wait(effect)
+        }
+        ScriptOutcome::Exec { uri, args } => match phase::redirect_internally(exchange, env, &uri, &args) {
+            Ok(()) => Verdict::Restart(exchange.route.cursor.phase),
+            Err(status) => Verdict::Refuse(status),
+        },
+        ScriptOutcome::Failed if exchange.output.head_written() => Verdict::Drop,
+        ScriptOutcome::Failed => Verdict::Refuse(500),
+        ScriptOutcome::Exit(code) => exit(exchange, env, code, phase),
+        ScriptOutcome::Finished if phase == ScriptPhase::Content => end_content(exchange, env),
+        // Output from an earlier phase is the answer: nothing later may add to it.
+        ScriptOutcome::Finished if exchange.output.head_written() => finish_written(exchange, env),
+        ScriptOutcome::Finished => Verdict::Next,
+    }
+}
+
+/// What `ngx.exit(code)` means, by phase (ngx_http_lua_run_thread and its callers).
+fn exit(exchange: &mut Exchange, env: &mut Env<'_>, code: i32, phase: ScriptPhase) -> Verdict {
+    if exchange.output.head_written() {
+        return if code == NGX_ERROR { Verdict::Drop } else { finish_written(exchange, env) };
+    }
+    match code {
+        NGX_ERROR if phase == ScriptPhase::Content => Verdict::Drop,
+        NGX_ERROR => Verdict::Refuse(500),
+        0 | NGX_DECLINED if phase == ScriptPhase::Content => end_content(exchange, env),
+        0 | NGX_DECLINED => Verdict::Next,
+        HTTP_OK..HTTP_SPECIAL_RESPONSE => {
+            exchange.response.status = code as u16;
+            end_content(exchange, env)
+        }
+        101..HTTP_OK => {
+            exchange.response.status = code as u16;
+            end_content(exchange, env)
+        }
+        HTTP_SPECIAL_RESPONSE..1000 => Verdict::Refuse(code as u16),
+        _ => Verdict::Refuse(500),
+    }
+}
+
+/// The script is done and its answer with it: an empty one if it said nothing.
+fn end_content(exchange: &mut Exchange, env: &mut Env<'_>) -> Verdict {
+    finish_written(exchange, env)
+}
+
+fn finish_written(exchange: &mut Exchange, env: &mut Env<'_>) -> Verdict {
+    if exchange.output.ended() {
+        return Verdict::Written;
+    }
+    if let Err(status) = output::write_head(exchange, env) {
+        return Verdict::Refuse(status);
+    }
+    match output::write_body(exchange, env, b"", true) {
+        Ok(()) => Verdict::Written,
+        Err(FilterFailed) => Verdict::Drop,
+    }
+}
+
+/// `set_by_lua*`: runs the script; its value is in `script.value`.
+///
+/// # Errors
+/// 500 if the script failed.
+pub fn set(exchange: &mut Exchange, env: &mut Env<'_>, script: ScriptId) -> Result<(), u16> {
+    let (config, before) = (env.config, exchange.script.phase);
+    exchange.script.phase = ScriptPhase::Set;
+    exchange.script.value.clear();
+    let outcome = env.host.script(config, exchange, ScriptCall::Start(script));
+    exchange.script.phase = before;
+    match outcome {
+        ScriptOutcome::Finished => Ok(()),
+        _ => Err(500),
+    }
+}
+
+fn filter_header(exchange: &mut Exchange, env: &mut Env<'_>) -> Result<(), u16> {
+    let config = env.config;
+    let Some(script) = *config.location(exchange.route.location).settings.lua.header_filter else { return Ok(()) };
+    let before = exchange.script.phase;
+    exchange.script.phase = ScriptPhase::HeaderFilter;
+    let outcome = env.host.script(config, exchange, ScriptCall::Start(script));
+    exchange.script.phase = before;
+    match outcome {
+        ScriptOutcome::Finished => Ok(()),
+        ScriptOutcome::Exit(code) if code >= HTTP_SPECIAL_RESPONSE => Err(code as u16),
+        ScriptOutcome::Exit(_) => Ok(()),
+        _ => Err(500),
+    }
+}
+
+/// Runs the body filter over `script.chunk`, if the location has one.
+///
+/// # Errors
+/// The script failed: the answer cannot go on.
+pub fn filter_body(exchange: &mut Exchange, env: &mut Env<'_>) -> Result<(), FilterFailed> {
+    let config = env.config;
+    let Some(script) = *config.location(exchange.route.location).settings.lua.body_filter else { return Ok(()) };
+    let before = exchange.script.phase;
+    exchange.script.phase = ScriptPhase::BodyFilter;
+    let outcome = env.host.script(config, exchange, ScriptCall::BodyFilter(script));
+    exchange.script.phase = before;
+    match outcome {
+        ScriptOutcome::Finished => Ok(()),
+        _ => Err(FilterFailed),
+    }
+}
+
+/// `log_by_lua*`: after the answer, before the access log.
+pub fn log(exchange: &mut Exchange, env: &mut Env<'_>) {
+    let config = env.config;
+    if let Some(script) = *config.location(exchange.route.location).settings.lua.log {
+        exchange.script.phase = ScriptPhase::Log;
+        env.host.script(config, exchange, ScriptCall::Start(script));
+    }
+}

@@ -1,0 +1,88 @@
+//! The modules: what nginx's directives mean.
+//!
+//! [`MODULES`] is the one list; its order is the order of the handlers inside a phase. A module is one file: its
+//! directives with their settings and inheritance, and its handlers. It may read other modules' settings, and never
+//! call their handlers.
+
+use crate::directive::Directive;
+use crate::exchange::Exchange;
+use crate::host::Env;
+use crate::phase::{Handler, Phase};
+use crate::config::Builder;
+use std::sync::LazyLock;
+
+pub mod computed;
+pub mod core;
+pub mod error_page;
+pub mod events;
+pub mod files;
+pub mod headers;
+pub mod log;
+pub mod lua;
+pub mod main;
+pub mod proxy;
+pub mod rewrite;
+pub mod try_files;
+pub mod upstream;
+
+/// A header filter: changes the answer's head before it is written. `Err` is the status to answer instead.
+pub type HeaderFilter = fn(&mut Exchange, &mut Env<'_>) -> Result<(), u16>;
+
+/// One module.
+pub struct Module {
+    /// Its name in the documentation.
+    pub name: &'static str,
+    /// Its directives, in one table or several.
+    pub directives: &'static [&'static [Directive]],
+    /// Its handlers.
+    pub handlers: &'static [(Phase, Handler)],
+    /// Its header filter.
+    pub header_filter: Option<HeaderFilter>,
+    /// What it has to do once the whole text is read: resolve names defined further down, check what belongs together.
+    pub finish: Option<fn(&mut Builder<'_>)>,
+}
+
+impl Module {
+    /// A module without handlers, filters or finish; the others are written as `Module { …, ..Module::new(…) }`.
+    pub const fn new(name: &'static str, directives: &'static [&'static [Directive]]) -> Module {
+        Module { name, directives, handlers: &[], header_filter: None, finish: None }
+    }
+}
+
+/// All modules, in order.
+pub static MODULES: &[&Module] = &[
+    &main::MODULE,
+    &events::MODULE,
+    &core::MODULE,
+    &upstream::MODULE,
+    &computed::MODULE,
+    &log::MODULE,
+    &rewrite::MODULE,
+    &error_page::MODULE,
+    &try_files::MODULE,
+    &proxy::MODULE,
+    &files::MODULE,
+    &headers::MODULE,
+    &lua::MODULE,
+];
+
+static HANDLERS: LazyLock<[Vec<Handler>; 8]> = LazyLock::new(|| {
+    let mut table: [Vec<Handler>; 8] = Default::default();
+    for (phase, handler) in MODULES.iter().flat_map(|module| module.handlers) {
+        table[*phase as usize].push(*handler);
+    }
+    table
+});
+
+static HEADER_FILTERS: LazyLock<Vec<HeaderFilter>> =
+    LazyLock::new(|| MODULES.iter().filter_map(|module| module.header_filter).collect());
+
+/// The handlers of a phase, in order.
+pub fn handlers(phase: Phase) -> &'static [Handler] {
+    &HANDLERS[phase as usize]
+}
+
+/// All header filters, in order.
+pub fn header_filters() -> &'static [HeaderFilter] {
+    &HEADER_FILTERS
+}

@@ -1,0 +1,109 @@
+//! What may stand in the parentheses of `if`.
+
+use crate::exchange::Exchange;
+use crate::host::{Env, Level, OpenRequest, Symlinks};
+use crate::log_line;
+use crate::modules::core::keep_named_captures;
+use crate::regex::Regex;
+use crate::template::Template;
+use crate::variables::{self, VariableId};
+
+/// What a file is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FileTest {
+    /// `-f`: a regular file.
+    File,
+    /// `-d`: a directory.
+    Directory,
+    /// `-e`: anything.
+    Exists,
+    /// `-x`: something executable.
+    Executable,
+}
+
+/// A condition.
+#[derive(Clone, Debug)]
+pub enum Condition {
+    /// `$variable`: neither empty nor `0`.
+    True(VariableId),
+    /// `$variable = text`, `!=`.
+    Equals {
+        /// Left.
+        variable: VariableId,
+        /// Right.
+        text: Template,
+        /// `!=`.
+        negated: bool,
+    },
+    /// `$variable ~ regex`, `~*`, `!~`, `!~*`.
+    Matches {
+        /// Left.
+        variable: VariableId,
+        /// Right.
+        regex: Regex,
+        /// With `!`.
+        negated: bool,
+    },
+    /// `-f path` and its kin.
+    File {
+        /// The path.
+        path: Template,
+        /// What is asked.
+        test: FileTest,
+        /// With `!`.
+        negated: bool,
+    },
+}
+
+impl Condition {
+    /// Does it hold for this request?
+    ///
+    /// # Errors
+    /// 500 if a regular expression gave up.
+    pub fn holds(&self, exchange: &mut Exchange, env: &mut Env<'_>) -> Result<bool, u16> {
+        match self {
+            Condition::True(variable) => {
+                let mut value = Vec::new();
+                variables::append(exchange, env, *variable, &mut value);
+                Ok(!value.is_empty() && value != b"0")
+            }
+            Condition::Equals { variable, text, negated } => {
+                let mut left = Vec::new();
+                variables::append(exchange, env, *variable, &mut left);
+                let right = text.value(exchange, env);
+                Ok((left == right) != *negated)
+            }
+            Condition::Matches { variable, regex, negated } => {
+                let mut left = Vec::new();
+                variables::append(exchange, env, *variable, &mut left);
+                match regex.captures(&left, &mut exchange.captures) {
+                    Ok(matched) => {
+                        if matched {
+                            keep_named_captures(exchange, env.config, regex);
+                        }
+                        Ok(matched != *negated)
+                    }
+                    Err(_) => {
+                        log_line::error(exchange, env, Level::Alert, b"a regular expression of \"if\" gave up");
+                        Err(500)
+                    }
+                }
+            }
+            Condition::File { path, test, negated } => {
+                let path = path.value(exchange, env);
+                let request =
+                    OpenRequest { path: &path, stat_only: true, symlinks: Symlinks::Follow, trusted_prefix: 0 };
+                let found = match env.host.open(request) {
+                    Ok(found) => match test {
+                        FileTest::File => found.is_file,
+                        FileTest::Directory => found.is_dir,
+                        FileTest::Exists => true,
+                        FileTest::Executable => found.is_executable,
+                    },
+                    Err(_) => false,
+                };
+                Ok(found != *negated)
+            }
+        }
+    }
+}

@@ -1,0 +1,304 @@
+//! `rewrite`, `set`, `if`, `return`, `break`: a small program per server and location, run in order.
+
+mod condition;
+mod directives;
+
+pub use condition::Condition;
+pub use directives::define;
+
+use super::Module;
+use super::core::keep_named_captures;
+use super::lua::{self, ScriptId};
+use crate::config::LocationId;
+use crate::exchange::Exchange;
+use crate::host::{Env, Level};
+use crate::log_line;
+use crate::phase::{self, Content, Phase, Verdict};
+use crate::regex::Regex;
+use crate::template::Template;
+use crate::variables::{self, VariableId};
+
+/// What is done with the URI once a `rewrite` matched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum After {
+    /// Go on with the next operation; search the location anew at the end.
+    Continue,
+    /// `last`: stop here and search the location anew.
+    Last,
+    /// `break`: stop here and stay.
+    Break,
+    /// `redirect`, `permanent`, or a replacement with a scheme: answer with this status.
+    Redirect(u16),
+}
+
+/// One step of the program.
+#[derive(Clone, Debug)]
+pub enum Operation {
+    /// `set $variable value`.
+    Set {
+        /// Which.
+        variable: VariableId,
+        /// To what.
+        value: Template,
+    },
+    /// `set_by_lua* $variable …`.
+    SetByScript {
+        /// Which.
+        variable: VariableId,
+        /// The script that gives the value.
+        script: ScriptId,
+    },
+    /// `rewrite regex replacement flag`.
+    Rewrite {
+        /// What the URI is matched against.
+        regex: Regex,
+        /// What becomes of it.
+        replacement: Template,
+        /// The original query is not added: the replacement ended in `?`.
+        drop_args: bool,
+        /// What follows.
+        after: After,
+    },
+    /// `if (…) { … }`.
+    If {
+        /// The condition.
+        condition: Condition,
+        /// The settings that hold from then on; `None` in a server.
+        location: Option<LocationId>,
+        /// What is run if it is true.
+        operations: Vec<Operation>,
+    },
+    /// `return code text`.
+    Return {
+        /// The status.
+        status: u16,
+        /// The text or the URL.
+        text: Option<Template>,
+    },
+    /// `break`.
+    Break,
+}
+
+/// The program of one level; never inherited.
+#[derive(Clone, Debug, Default)]
+pub struct Settings {
+    /// Its steps.
+    pub operations: Vec<Operation>,
+    /// Log each rewrite at notice level (`rewrite_log`).
+    pub log: bool,
+}
+
+/// The module.
+pub static MODULE: Module = Module {
+    handlers: &[(Phase::ServerRewrite, server), (Phase::Rewrite, location)],
+    finish: Some(directives::finish),
+    ..Module::new("rewrite", &[directives::DIRECTIVES])
+};
+
+/// How a run of operations ended.
+enum Ended {
+    /// All were run.
+    Through,
+    /// `last` or `break`: nothing more in this level.
+    Stopped,
+    /// There is an answer.
+    Answer(Verdict),
+}
+
+fn server(exchange: &mut Exchange, env: &mut Env<'_>) -> Verdict {
+    let config = env.config;
+    let scope = config.server(exchange.route.server).scope;
+    match run(exchange, env, &config.location(scope).settings.rewrite.operations) {
+        Ended::Answer(verdict) => verdict,
+        _ => {
+            // The location is searched with the changed URI anyway.
+            exchange.route.search_again = false;
+            Verdict::Next
+        }
+    }
+}
+
+fn location(exchange: &mut Exchange, env: &mut Env<'_>) -> Verdict {
+    let config = env.config;
+    let operations = &config.location(exchange.route.location).settings.rewrite.operations;
+    if operations.is_empty() {
+        return Verdict::Next;
+    }
+    match run(exchange, env, operations) {
+        Ended::Answer(verdict) => verdict,
+        _ => Verdict::Next,
+    }
+}
+
+fn run(exchange: &mut Exchange, env: &mut Env<'_>, operations: &[Operation]) -> Ended {
+    for operation in operations {
+        let ended = match operation {
+            Operation::Set { variable, value } => {
+                set(exchange, env, *variable, value);
+                Ended::Through
+            }
+            Operation::SetByScript { variable, script } => set_by_script(exchange, env, *variable, *script),
+            Operation::Rewrite { regex, replacement, drop_args, after } => {
+                rewrite(exchange, env, regex, replacement, *drop_args, *after)
+            }
+            Operation::If { condition, location, operations } => {
+                match condition.holds(exchange, env) {
+                    Ok(true) => {
+                        if let Some(location) = location {
+                            phase::enter(exchange, *location);
+                        }
+                        run(exchange, env, operations)
+                    }
+                    Ok(false) => Ended::Through,
+                    Err(status) => Ended::Answer(Verdict::Refuse(status)),
+                }
+            }
+            Operation::Return { status, text } => Ended::Answer(answer(exchange, env, *status, text.as_ref())),
+            Operation::Break => Ended::Stopped,
+        };
+        if !matches!(ended, Ended::Through) {
+            return ended;
+        }
+    }
+    Ended::Through
+}
+
+fn set(exchange: &mut Exchange, env: &mut Env<'_>, variable: VariableId, value: &Template) {
+    let text = value.value(exchange, env);
+    variables::assign(exchange, &env.config.variables.entry(variable).definition, &text);
+}
+
+fn set_by_script(exchange: &mut Exchange, env: &mut Env<'_>, variable: VariableId, script: ScriptId) -> Ended {
+    if let Err(status) = lua::set(exchange, env, script) {
+        return Ended::Answer(Verdict::Refuse(status));
+    }
+    let value = std::mem::take(&mut exchange.script.value);
+    variables::assign(exchange, &env.config.variables.entry(variable).definition, &value);
+    exchange.script.value = value;
+    Ended::Through
+}
+
+/// ngx_http_script_regex_start_code and …_end_code.
+fn rewrite(
+    exchange: &mut Exchange,
+    env: &mut Env<'_>,
+    regex: &Regex,
+    replacement: &Template,
+    drop_args: bool,
+    after: After,
+) -> Ended {
+    let config = env.config;
+    let Exchange { request, captures, .. } = exchange;
+    match regex.captures(&request.uri, captures) {
+        Ok(true) => {}
+        Ok(false) => return Ended::Through,
+        Err(_) => {
+            log_line::error(exchange, env, Level::Alert, b"a rewrite's regular expression gave up");
+            return Ended::Answer(Verdict::Refuse(500));
+        }
+    }
+    keep_named_captures(exchange, config, regex);
+    let redirect = matches!(after, After::Redirect(_));
+    let escape = if redirect { Some(http::escape::Escape::Args) } else { None };
+    let mut text = Vec::new();
+    append_replacement(exchange, env, replacement, escape, &mut text);
+    if let After::Redirect(status) = after {
+        if !drop_args && !exchange.request.args.is_empty() {
+            text.push(if text.contains(&b'?') { b'&' } else { b'?' });
+            text.extend_from_slice(&exchange.request.args);
+        }
+        exchange.response.location = Some(text);
+        return Ended::Answer(Verdict::Refuse(status));
+    }
+    let (uri, args) = match memchr::memchr(b'?', &text) {
+        Some(mark) => (&text[..mark], Some(&text[mark + 1..])),
+        None => (&text[..], None),
+    };
+    let request = &mut exchange.request;
+    let old_args = std::mem::take(&mut request.args);
+    if let Some(args) = args {
+        request.args.extend_from_slice(args);
+    }
+    if !drop_args && !old_args.is_empty() {
+        if !request.args.is_empty() {
+            request.args.push(b'&');
+        }
+        request.args.extend_from_slice(&old_args);
+    }
+    request.uri.clear();
+    request.uri.extend_from_slice(uri);
+    request.uri_changed = true;
+    if request.uri.is_empty() {
+        log_line::error(exchange, env, Level::Error, b"the rewritten URI has a zero length");
+        return Ended::Answer(Verdict::Refuse(500));
+    }
+    match after {
+        After::Break => Ended::Stopped,
+        After::Last => {
+            exchange.route.search_again = true;
+            Ended::Stopped
+        }
+        _ => {
+            exchange.route.search_again = true;
+            Ended::Through
+        }
+    }
+}
+
+/// The replacement's text; in a redirect, captured parts that were decoded are escaped again.
+fn append_replacement(
+    exchange: &mut Exchange,
+    env: &mut Env<'_>,
+    replacement: &Template,
+    escape: Option<http::escape::Escape>,
+    out: &mut Vec<u8>,
+) {
+    use crate::template::Part;
+    let mut in_args = false;
+    for part in replacement.parts() {
+        match part {
+            Part::Text(text) => {
+                in_args |= text.contains(&b'?');
+                out.extend_from_slice(text);
+            }
+            Part::Variable(id) => {
+                variables::append(exchange, env, *id, out);
+            }
+            Part::Capture(n) => {
+                let group = exchange.captures.group(*n).unwrap_or_default();
+                // nginx escapes captures that go into the query, or into a redirect, when the URI had to be decoded.
+                let decoded = exchange.request.quoted_uri;
+                match escape {
+                    Some(kind) if decoded => http::escape::escape(kind, group, out),
+                    None if decoded && in_args => http::escape::escape(http::escape::Escape::Args, group, out),
+                    _ => out.extend_from_slice(group),
+                }
+            }
+        }
+    }
+}
+
+/// `return` (ngx_http_send_response).
+fn answer(exchange: &mut Exchange, env: &mut Env<'_>, status: u16, text: Option<&Template>) -> Verdict {
+    let Some(text) = text else { return Verdict::Refuse(status) };
+    if let 301 | 302 | 303 | 307 | 308 = status {
+        exchange.response.location = Some(text.value(exchange, env));
+        return Verdict::Refuse(status);
+    }
+    if status >= 400 && has_error_page(exchange, env, status) && text.constant() == Some(b"") {
+        return Verdict::Refuse(status);
+    }
+    let body = text.value(exchange, env);
+    super::files::set_content_type(exchange, env);
+    exchange.response.status = status;
+    exchange.response.content_length = Some(body.len() as u64);
+    if !exchange.request.body_settled() {
+        // nginx discards the request's body before it sends.
+        exchange.request.discard_wanted = true;
+    }
+    Verdict::Serve(Content::Bytes(body))
+}
+
+fn has_error_page(exchange: &Exchange, env: &Env<'_>, status: u16) -> bool {
+    env.config.location(exchange.route.location).settings.error_page.page_for(status).is_some()
+}

@@ -1,0 +1,286 @@
+//! The answer on its way out: header filters, the head's bytes, body filters and framing.
+//!
+//! Everything ends up in [`Output::wire`], which the server sends; large bodies pass by it (see
+//! [`Output::open_chunk`]): the engine frames them and never copies them.
+
+use crate::exchange::Exchange;
+use crate::host::Env;
+use crate::modules;
+use http::{Known, Version};
+
+/// How the body's end is told to the client.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Framing {
+    /// By Content-Length.
+    #[default]
+    Length,
+    /// By chunks.
+    Chunked,
+    /// By closing the connection.
+    Close,
+    /// There is no body: HEAD, 204, 304.
+    None,
+}
+
+/// Bytes on their way to the client, and how far the answer is.
+#[derive(Debug, Default)]
+pub struct Output {
+    /// What the server sends next.
+    pub wire: Vec<u8>,
+    /// How the body ends.
+    pub framing: Framing,
+    /// Bytes of the head (`$bytes_sent` − `$body_bytes_sent`).
+    pub head_len: u64,
+    /// Bytes handed to the client's connection so far; the server counts them.
+    pub sent: u64,
+    /// Bytes of body before framing that went into the wire or past it.
+    pub body_len: u64,
+    /// The connection will be used for another request.
+    pub keep_alive: bool,
+    head_written: bool,
+    ended: bool,
+}
+
+/// The answer cannot go on: a filter failed. The connection must be closed, or 500 answered if the head is not out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FilterFailed;
+
+impl Output {
+    /// Makes ready for the next answer, keeping the buffer.
+    pub fn reset(&mut self) {
+        let mut wire = std::mem::take(&mut self.wire);
+        wire.clear();
+        *self = Output { wire, ..Output::default() };
+    }
+
+    /// The head is in the wire, or sent.
+    pub fn head_written(&self) -> bool {
+        self.head_written
+    }
+
+    /// The last byte of the body is in the wire, or sent.
+    pub fn ended(&self) -> bool {
+        self.ended
+    }
+
+    /// Says that `len` bytes of body will be sent past the wire: writes the chunk's size line if there are chunks.
+    /// After the bytes, [`Output::close_chunk`].
+    pub fn open_chunk(&mut self, len: u64) {
+        self.body_len += len;
+        if self.framing == Framing::Chunked && len > 0 {
+            let mut line = [0; 18];
+            self.wire.extend_from_slice(http::chunk_size_line(len, &mut line));
+        }
+    }
+
+    /// Ends what [`Output::open_chunk`] began.
+    pub fn close_chunk(&mut self, len: u64) {
+        if self.framing == Framing::Chunked && len > 0 {
+            self.wire.extend_from_slice(b"\r\n");
+        }
+    }
+
+    /// Ends the body: the last chunk and the trailers, if there are chunks.
+    pub fn end(&mut self, trailers: &http::Headers) {
+        if self.ended {
+            return;
+        }
+        self.ended = true;
+        if self.framing == Framing::Chunked {
+            self.wire.extend_from_slice(b"0\r\n");
+            for (_, name, value) in trailers.iter() {
+                http::encode::encode_field(&mut self.wire, name, value);
+            }
+            self.wire.extend_from_slice(b"\r\n");
+        }
+    }
+}
+
+/// Runs the header filters and writes the head into the wire. Does nothing if the head is written.
+///
+/// # Errors
+/// The status to answer instead, if a filter failed.
+pub fn write_head(exchange: &mut Exchange, env: &mut Env<'_>) -> Result<(), u16> {
+    if exchange.output.head_written {
+        return Ok(());
+    }
+    if exchange.response.status == 0 {
+        exchange.response.status = 200;
+    }
+    if !exchange.response.filtered {
+        exchange.response.filtered = true;
+        for filter in modules::header_filters() {
+            filter(exchange, env)?;
+        }
+    }
+    encode_head(exchange, env);
+    Ok(())
+}
+
+/// Passes body bytes through the body filters into the wire, writing the head before them if that is still to do.
+pub fn write_body(
+    exchange: &mut Exchange,
+    env: &mut Env<'_>,
+    data: &[u8],
+    last: bool,
+) -> Result<(), FilterFailed> {
+    write_head(exchange, env).map_err(|_| FilterFailed)?;
+    if exchange.output.framing == Framing::None && !has_body_filter(exchange, env) {
+        exchange.output.ended |= last;
+        return Ok(());
+    }
+    if has_body_filter(exchange, env) {
+        exchange.script.chunk.clear();
+        exchange.script.chunk.extend_from_slice(data);
+        exchange.script.chunk_last = last;
+        modules::lua::filter_body(exchange, env)?;
+        let chunk = std::mem::take(&mut exchange.script.chunk);
+        append(exchange, &chunk, exchange.script.chunk_last);
+        exchange.script.chunk = chunk;
+    } else {
+        append(exchange, data, last);
+    }
+    Ok(())
+}
+
+/// Must the body pass through [`write_body`], or may the server send it past the wire?
+pub fn has_body_filter(exchange: &Exchange, env: &Env<'_>) -> bool {
+    env.config.location(exchange.route.location).settings.lua.body_filter.is_some()
+}
+
+fn append(exchange: &mut Exchange, data: &[u8], last: bool) {
+    let output = &mut exchange.output;
+    if output.framing != Framing::None {
+        let len = data.len() as u64;
+        output.open_chunk(len);
+        output.wire.extend_from_slice(data);
+        output.close_chunk(len);
+    }
+    if last {
+        output.end(&exchange.response.trailers);
+    }
+}
+
+/// The head's bytes, in nginx's order of fields (ngx_http_header_filter).
+fn encode_head(exchange: &mut Exchange, env: &mut Env<'_>) {
+    let config = env.config;
+    let settings = &config.location(exchange.route.location).settings;
+    decide_framing(exchange, settings);
+    let now = env.host.now();
+    absolute_location(exchange, config);
+    let Exchange { response, output, request, connection, .. } = exchange;
+    output.head_written = true;
+    if request.head.version == Version::Http09 {
+        return;
+    }
+    let wire = &mut output.wire;
+    let before = wire.len();
+    match &response.status_line {
+        Some(line) => {
+            wire.extend_from_slice(b"HTTP/1.1 ");
+            wire.extend_from_slice(line);
+            wire.extend_from_slice(b"\r\n");
+        }
+        None => http::encode::encode_status_line(wire, response.status),
+    }
+    if !response.headers.has(Known::Server) {
+        wire.extend_from_slice(b"Server: ");
+        wire.extend_from_slice(config.server_header(*settings.core.server_tokens).as_bytes());
+        wire.extend_from_slice(b"\r\n");
+    }
+    if !response.headers.has(Known::Date) {
+        wire.extend_from_slice(b"Date: ");
+        wire.extend_from_slice(&http::date::http_date(now.epoch_s()));
+        wire.extend_from_slice(b"\r\n");
+    }
+    if let Some(kind) = &response.content_type {
+        http::encode::encode_field(wire, b"Content-Type", kind);
+    }
+    if let Some(len) = response.content_length {
+        wire.extend_from_slice(b"Content-Length: ");
+        wire.extend_from_slice(itoa::Buffer::new().format(len).as_bytes());
+        wire.extend_from_slice(b"\r\n");
+    }
+    if let Some(modified_s) = response.last_modified_s {
+        http::encode::encode_field(wire, b"Last-Modified", &http::date::http_date(modified_s));
+    }
+    if let Some(location) = &response.location {
+        http::encode::encode_field(wire, b"Location", location);
+    }
+    if output.framing == Framing::Chunked {
+        wire.extend_from_slice(b"Transfer-Encoding: chunked\r\n");
+    }
+    if response.status == 101 {
+        wire.extend_from_slice(b"Connection: upgrade\r\n");
+    } else if !output.keep_alive {
+        wire.extend_from_slice(b"Connection: close\r\n");
+    } else {
+        wire.extend_from_slice(b"Connection: keep-alive\r\n");
+        if let Some(seconds) = settings.core.keepalive.header_s {
+            wire.extend_from_slice(b"Keep-Alive: timeout=");
+            wire.extend_from_slice(itoa::Buffer::new().format(seconds).as_bytes());
+            wire.extend_from_slice(b"\r\n");
+        }
+    }
+    for (_, name, value) in response.headers.iter() {
+        http::encode::encode_field(wire, name, value);
+    }
+    wire.extend_from_slice(b"\r\n");
+    output.head_len = (wire.len() - before) as u64;
+    let _ = connection;
+}
+
+fn decide_framing(exchange: &mut Exchange, settings: &crate::config::Settings) {
+    let core = &settings.core;
+    let head = &exchange.request.head;
+    let response = &mut exchange.response;
+    let asked = http::framing::keep_alive(head.version, &head.headers);
+    let mut keep_alive = asked
+        && !response.close
+        && core.keepalive.timeout_ms > 0
+        && exchange.connection.requests < *core.keepalive_requests;
+    if response.status == 204 {
+        response.content_type = None;
+        response.content_length = None;
+        response.last_modified_s = None;
+    }
+    if response.last_modified_s.is_some() && !matches!(response.status, 200 | 206 | 304) {
+        response.last_modified_s = None;
+    }
+    let bodiless = response.status == 204 || response.status == 304 || response.status < 200;
+    let framing = if bodiless || exchange.request.method_override.as_deref().unwrap_or(head.method_bytes()) == b"HEAD" {
+        Framing::None
+    } else if response.content_length.is_some() {
+        Framing::Length
+    } else if head.version == Version::Http11 && *core.chunked_transfer_encoding {
+        Framing::Chunked
+    } else {
+        keep_alive = false;
+        Framing::Close
+    };
+    exchange.output.keep_alive = keep_alive;
+    exchange.output.framing = framing;
+}
+
+/// Makes a relative `Location` absolute, as `absolute_redirect` (on by default) has it.
+fn absolute_location(exchange: &mut Exchange, config: &crate::config::Config) {
+    let core = &config.location(exchange.route.location).settings.core;
+    let Some(location) = &mut exchange.response.location else { return };
+    if !location.starts_with(b"/") || !*core.absolute_redirect {
+        return;
+    }
+    let mut absolute = b"http://".to_vec();
+    let server = config.server(exchange.route.server);
+    if *core.server_name_in_redirect || exchange.request.host.is_empty() {
+        absolute.extend_from_slice(server.first_name());
+    } else {
+        absolute.extend_from_slice(&exchange.request.host);
+    }
+    let port = exchange.connection.local.map_or(0, |local| local.port());
+    if *core.port_in_redirect && port != 80 && port != 0 {
+        absolute.push(b':');
+        absolute.extend_from_slice(itoa::Buffer::new().format(port).as_bytes());
+    }
+    absolute.extend_from_slice(location);
+    *location = absolute;
+}

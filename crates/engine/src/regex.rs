@@ -1,0 +1,97 @@
+//! PCRE2 with limits, for every regular expression that stands in a configuration.
+//!
+//! nginx's dialect is PCRE's; without a match limit one pattern and one hostile URI stop a worker, so every pattern
+//! is compiled under a limit (PCRE2's `(*LIMIT_MATCH=…)`, see pcre2pattern(3)). A match that hits the limit counts
+//! as no match and says so to the caller.
+
+use crate::exchange::Captures;
+
+/// How much backtracking one match may take; PCRE2's own default is ten times this.
+pub const MATCH_LIMIT: u32 = 1_000_000;
+
+/// A compiled regular expression.
+#[derive(Clone, Debug)]
+pub struct Regex {
+    compiled: pcre2::bytes::Regex,
+    pattern: String,
+}
+
+/// The match was given up: the pattern backtracks too much on this text.
+#[derive(Debug, PartialEq, Eq)]
+pub struct LimitReached;
+
+impl Regex {
+    /// Compiles a pattern.
+    ///
+    /// # Errors
+    /// PCRE2's own words, for the diagnostic.
+    pub fn new(pattern: &str, ignore_case: bool) -> Result<Regex, String> {
+        let limited = format!("(*LIMIT_MATCH={MATCH_LIMIT}){pattern}");
+        let compiled = pcre2::bytes::RegexBuilder::new()
+            .caseless(ignore_case)
+            .jit_if_available(true)
+            .build(&limited)
+            .map_err(|error| error.to_string())?;
+        Ok(Regex { compiled, pattern: pattern.to_owned() })
+    }
+
+    /// The pattern as it was written.
+    pub fn pattern(&self) -> &str {
+        &self.pattern
+    }
+
+    /// Names of the named groups with their numbers.
+    pub fn names(&self) -> impl Iterator<Item = (usize, &str)> {
+        self.compiled.capture_names().iter().enumerate().filter_map(|(n, name)| Some((n, name.as_deref()?)))
+    }
+
+    /// How many groups there are, the whole match not counted.
+    pub fn group_count(&self) -> usize {
+        self.compiled.captures_len() - 1
+    }
+
+    /// Does the text match?
+    pub fn is_match(&self, text: &[u8]) -> Result<bool, LimitReached> {
+        self.compiled.is_match(text).map_err(|_| LimitReached)
+    }
+
+    /// Matches and keeps the groups; leaves `captures` alone if the text does not match.
+    pub fn captures(&self, text: &[u8], captures: &mut Captures) -> Result<bool, LimitReached> {
+        let mut locations = self.compiled.capture_locations();
+        match self.compiled.captures_read(&mut locations, text) {
+            Ok(None) => Ok(false),
+            Err(_) => Err(LimitReached),
+            Ok(Some(_)) => {
+                captures.subject.clear();
+                captures.subject.extend_from_slice(text);
+                captures.groups.clear();
+                captures.groups.extend((0..locations.len()).map(|n| locations.get(n)));
+                Ok(true)
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn groups_and_names_are_found() {
+        let regex = Regex::new("^/(?<kind>[a-z]+)/(\\d+)?", false).unwrap();
+        let mut captures = Captures::default();
+        assert_eq!(regex.captures(b"/abc/12", &mut captures), Ok(true));
+        assert_eq!(captures.group(1), Some(&b"abc"[..]));
+        assert_eq!(captures.group(2), Some(&b"12"[..]));
+        assert_eq!(regex.names().collect::<Vec<_>>(), [(1, "kind")]);
+        assert_eq!(regex.captures(b"nothing", &mut captures), Ok(false));
+        assert_eq!(captures.group(1), Some(&b"abc"[..]));
+    }
+
+    #[test]
+    fn a_pattern_that_explodes_is_given_up() {
+        let regex = Regex::new("^(a+)+$", false).unwrap();
+        let text = [b'a'; 64].into_iter().chain([b'!']).collect::<Vec<_>>();
+        assert_eq!(regex.is_match(&text), Err(LimitReached));
+    }
+}

@@ -1,0 +1,175 @@
+//! Text with variables in it, compiled once at load (what nginx calls a complex value).
+
+use crate::exchange::Exchange;
+use crate::host::Env;
+use crate::variables::{self, VariableId};
+
+/// A piece of a template.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// Text that stands for itself.
+    Text(Box<[u8]>),
+    /// `$name`.
+    Variable(VariableId),
+    /// `$1`.
+    Capture(usize),
+}
+
+/// Text with variables in it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Template {
+    parts: Box<[Part]>,
+}
+
+/// What is wrong with a template's text.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TemplateError {
+    /// A `$` with no name after it.
+    InvalidName,
+    /// `${name` without `}`.
+    Unclosed,
+}
+
+impl Template {
+    /// Compiles text; `resolve` turns a variable's name into its id.
+    pub fn compile(
+        text: &[u8],
+        resolve: &mut dyn FnMut(&str) -> VariableId,
+    ) -> Result<Template, TemplateError> {
+        let mut parts = Vec::new();
+        let mut literal = Vec::new();
+        let mut rest = text;
+        while let Some(dollar) = memchr::memchr(b'$', rest) {
+            literal.extend_from_slice(&rest[..dollar]);
+            rest = &rest[dollar + 1..];
+            let (name, after) = take_name(rest)?;
+            rest = after;
+            if !literal.is_empty() {
+                parts.push(Part::Text(std::mem::take(&mut literal).into_boxed_slice()));
+            }
+            parts.push(match name {
+                Name::Capture(n) => Part::Capture(n),
+                Name::Variable(name) => Part::Variable(resolve(name)),
+            });
+        }
+        literal.extend_from_slice(rest);
+        if !literal.is_empty() {
+            parts.push(Part::Text(literal.into_boxed_slice()));
+        }
+        Ok(Template { parts: parts.into_boxed_slice() })
+    }
+
+    /// A template of text alone.
+    pub fn text(text: &[u8]) -> Template {
+        let parts = if text.is_empty() { vec![] } else { vec![Part::Text(text.into())] };
+        Template { parts: parts.into_boxed_slice() }
+    }
+
+    /// The text, if there is no variable in it.
+    pub fn constant(&self) -> Option<&[u8]> {
+        match &*self.parts {
+            [] => Some(b""),
+            [Part::Text(text)] => Some(text),
+            _ => None,
+        }
+    }
+
+    /// The variable, if the template is just one.
+    pub fn lone_variable(&self) -> Option<VariableId> {
+        match *self.parts {
+            [Part::Variable(id)] => Some(id),
+            _ => None,
+        }
+    }
+
+    /// Its pieces.
+    pub fn parts(&self) -> &[Part] {
+        &self.parts
+    }
+
+    /// Appends the text with the variables' values of this request. A variable that is not there is empty.
+    pub fn append(&self, exchange: &mut Exchange, env: &mut Env<'_>, out: &mut Vec<u8>) {
+        for part in &self.parts {
+            match part {
+                Part::Text(text) => out.extend_from_slice(text),
+                Part::Variable(id) => {
+                    variables::append(exchange, env, *id, out);
+                }
+                Part::Capture(n) => out.extend_from_slice(exchange.captures.group(*n).unwrap_or_default()),
+            }
+        }
+    }
+
+    /// The text with the variables' values of this request.
+    pub fn value(&self, exchange: &mut Exchange, env: &mut Env<'_>) -> Vec<u8> {
+        let mut out = Vec::new();
+        self.append(exchange, env, &mut out);
+        out
+    }
+}
+
+enum Name<'a> {
+    Capture(usize),
+    Variable(&'a str),
+}
+
+/// The name at the start of the text after a `$`, as ngx_http_script_compile reads it.
+fn take_name(text: &[u8]) -> Result<(Name<'_>, &[u8]), TemplateError> {
+    if let [digit @ b'1'..=b'9', rest @ ..] = text {
+        return Ok((Name::Capture(usize::from(digit - b'0')), rest));
+    }
+    let (braced, body) = match text {
+        [b'{', rest @ ..] => (true, rest),
+        _ => (false, text),
+    };
+    let len = body.iter().take_while(|byte| byte.is_ascii_alphanumeric() || **byte == b'_').count();
+    let (name, rest) = body.split_at(len);
+    let rest = match (braced, rest) {
+        (false, rest) => rest,
+        (true, [b'}', rest @ ..]) => rest,
+        (true, _) => return Err(TemplateError::Unclosed),
+    };
+    match std::str::from_utf8(name) {
+        Ok(name) if braced && name.len() == 1 && (b'1'..=b'9').contains(&name.as_bytes()[0]) => {
+            Ok((Name::Capture(usize::from(name.as_bytes()[0] - b'0')), rest))
+        }
+        Ok(name) if !name.is_empty() => Ok((Name::Variable(name), rest)),
+        _ => Err(TemplateError::InvalidName),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn compile(text: &str) -> Result<(Template, Vec<String>), TemplateError> {
+        let mut names = Vec::new();
+        let template = Template::compile(text.as_bytes(), &mut |name| {
+            names.push(name.to_owned());
+            VariableId(names.len() as u32 - 1)
+        })?;
+        Ok((template, names))
+    }
+
+    #[test]
+    fn names_end_where_nginx_ends_them() {
+        let (template, names) = compile("a$host:${port}b$1${uri}-").unwrap();
+        assert_eq!(names, ["host", "port", "uri"]);
+        assert_eq!(template.parts().len(), 8);
+        assert_eq!(template.parts()[4], Part::Text(b"b"[..].into()));
+        assert_eq!(template.parts()[5], Part::Capture(1));
+    }
+
+    #[test]
+    fn a_dollar_without_a_name_is_an_error() {
+        assert_eq!(compile("a$").unwrap_err(), TemplateError::InvalidName);
+        assert_eq!(compile("$-").unwrap_err(), TemplateError::InvalidName);
+        assert_eq!(compile("${a").unwrap_err(), TemplateError::Unclosed);
+    }
+
+    #[test]
+    fn text_alone_is_constant() {
+        assert_eq!(compile("plain").unwrap().0.constant(), Some(&b"plain"[..]));
+        assert_eq!(compile("$a").unwrap().0.constant(), None);
+    }
+}

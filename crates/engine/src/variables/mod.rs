@@ -1,0 +1,253 @@
+//! Variables: their names, what they mean in this configuration, and their values in a request.
+//!
+//! A built-in variable is one entry in the table of its origin (`core.rs`, `request.rs`, …). A configuration names
+//! variables by id; an id is resolved to its [`Definition`] once, at load.
+
+use crate::exchange::{Exchange, SlotState};
+use crate::host::Env;
+use crate::modules;
+use conf::Span;
+use std::collections::HashMap;
+
+mod connection;
+mod request;
+mod response;
+mod upstream;
+
+/// Appends a variable's value; `false` if the variable has none (then nothing is appended).
+pub type Get = fn(&mut Exchange, &mut Env<'_>, &mut Vec<u8>) -> bool;
+
+/// Appends the value of one of a family (`$http_NAME`); the name is what follows the prefix.
+pub type GetFamily = fn(&mut Exchange, &mut Env<'_>, name: &str, &mut Vec<u8>) -> bool;
+
+/// Takes a new value (`set $args …`).
+pub type Set = fn(&mut Exchange, &[u8]);
+
+/// A built-in variable.
+#[derive(Debug)]
+pub struct Variable {
+    /// Its name, without `$`.
+    pub name: &'static str,
+    /// One line for `docs/variables.md`.
+    pub doc: &'static str,
+    /// Its value.
+    pub get: Get,
+    /// How it is written, if it can be.
+    pub set: Option<Set>,
+}
+
+/// A family of built-in variables with a common prefix.
+#[derive(Debug)]
+pub struct Family {
+    /// The prefix, without `$`.
+    pub prefix: &'static str,
+    /// One line for `docs/variables.md`.
+    pub doc: &'static str,
+    /// The value of one of them.
+    pub get: GetFamily,
+}
+
+/// All built-in variables, by origin.
+pub static VARIABLES: &[&[Variable]] =
+    &[connection::VARIABLES, request::VARIABLES, response::VARIABLES, upstream::VARIABLES];
+
+/// All families.
+pub static FAMILIES: &[&[Family]] = &[request::FAMILIES, response::FAMILIES, upstream::FAMILIES];
+
+/// A variable's number in one configuration.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct VariableId(pub u32);
+
+/// What a variable is in one configuration.
+#[derive(Clone, Debug)]
+pub enum Definition {
+    /// Named, but not (yet) defined by anything.
+    Undefined,
+    /// Built in.
+    BuiltIn(&'static Variable),
+    /// One of a family, with the name after the prefix.
+    OfFamily(&'static Family, Box<str>),
+    /// It lives in the request: `set`, named captures.
+    Slot(u32),
+    /// Worked out when it is first asked for, then kept in the slot: `map`, `geo`, `split_clients`.
+    Computed {
+        /// Where the value is kept.
+        slot: u32,
+        /// Which one: an index into [`crate::Config::computed`].
+        index: usize,
+    },
+}
+
+/// One variable of a configuration.
+#[derive(Clone, Debug)]
+pub struct Entry {
+    /// Its name, without `$`, in lower case as nginx has it.
+    pub name: Box<str>,
+    /// What it is.
+    pub definition: Definition,
+    /// Where it was first named, for the diagnostic if nothing defines it.
+    pub first_named: Option<Span>,
+}
+
+/// All variables that a configuration names or defines.
+#[derive(Clone, Debug, Default)]
+pub struct Table {
+    entries: Vec<Entry>,
+    by_name: HashMap<Box<str>, VariableId>,
+    slots: u32,
+}
+
+impl Table {
+    /// The id of a name, which is entered if it is new. Built-in names are resolved at once.
+    pub fn id(&mut self, name: &str, span: Option<Span>) -> VariableId {
+        let name = name.to_ascii_lowercase();
+        if let Some(id) = self.by_name.get(&*name) {
+            return *id;
+        }
+        let id = VariableId(self.entries.len() as u32);
+        let definition = built_in(&name);
+        self.by_name.insert(name.clone().into(), id);
+        self.entries.push(Entry { name: name.into(), definition, first_named: span });
+        id
+    }
+
+    /// Defines a variable that lives in the request (`set`, a named capture) and gives its id.
+    ///
+    /// # Errors
+    /// `Err` with nginx's words if the name is taken by a variable that cannot be set.
+    pub fn define_slot(&mut self, name: &str, span: Span) -> Result<VariableId, String> {
+        let id = self.id(name, Some(span));
+        match &self.entries[id.0 as usize].definition {
+            Definition::Undefined => {
+                let slot = self.new_slot();
+                self.entries[id.0 as usize].definition = Definition::Slot(slot);
+                Ok(id)
+            }
+            Definition::Slot(_) => Ok(id),
+            Definition::Computed { .. } => Ok(id),
+            Definition::BuiltIn(variable) if variable.set.is_some() => Ok(id),
+            // nginx lets `set` hide the variables of a family ($http_…, $arg_…).
+            Definition::OfFamily(..) => {
+                let slot = self.new_slot();
+                self.entries[id.0 as usize].definition = Definition::Slot(slot);
+                Ok(id)
+            }
+            Definition::BuiltIn(_) => Err(format!("the duplicate \"{name}\" variable")),
+        }
+    }
+
+    /// Defines a variable that `map`, `geo` or `split_clients` works out. A later one of the same name wins, as in
+    /// nginx.
+    ///
+    /// # Errors
+    /// As [`Table::define_slot`].
+    pub fn define_computed(&mut self, name: &str, index: usize, span: Span) -> Result<VariableId, String> {
+        let id = self.id(name, Some(span));
+        let slot = match &self.entries[id.0 as usize].definition {
+            Definition::Slot(slot) | Definition::Computed { slot, .. } => *slot,
+            Definition::BuiltIn(variable) if variable.set.is_none() => {
+                return Err(format!("the duplicate \"{name}\" variable"));
+            }
+            _ => self.new_slot(),
+        };
+        self.entries[id.0 as usize].definition = Definition::Computed { slot, index };
+        Ok(id)
+    }
+
+    fn new_slot(&mut self) -> u32 {
+        self.slots += 1;
+        self.slots - 1
+    }
+
+    /// How many slots a request needs.
+    pub fn slot_count(&self) -> usize {
+        self.slots as usize
+    }
+
+    /// The id of a name that this configuration already knows; for names that come at run time (`ngx.var[name]`).
+    pub fn find(&self, name: &str) -> Option<VariableId> {
+        self.by_name.get(name).copied()
+    }
+
+    /// One entry.
+    pub fn entry(&self, id: VariableId) -> &Entry {
+        &self.entries[id.0 as usize]
+    }
+
+    /// All entries.
+    pub fn entries(&self) -> &[Entry] {
+        &self.entries
+    }
+}
+
+fn built_in(name: &str) -> Definition {
+    match lookup_built_in(name) {
+        Some(definition) => definition,
+        None => Definition::Undefined,
+    }
+}
+
+/// What a name means without any configuration: for `ngx.var`, which may name variables no directive names.
+pub fn lookup_built_in(name: &str) -> Option<Definition> {
+    if let Some(variable) = VARIABLES.iter().flat_map(|table| table.iter()).find(|v| v.name == name) {
+        return Some(Definition::BuiltIn(variable));
+    }
+    FAMILIES
+        .iter()
+        .flat_map(|table| table.iter())
+        .find_map(|family| Some((family, name.strip_prefix(family.prefix)?)))
+        .map(|(family, rest)| Definition::OfFamily(family, rest.into()))
+}
+
+/// Appends a variable's value; `false` if it has none.
+pub fn append(exchange: &mut Exchange, env: &mut Env<'_>, id: VariableId, out: &mut Vec<u8>) -> bool {
+    let config = env.config;
+    append_defined(exchange, env, &config.variables.entry(id).definition, out)
+}
+
+/// Appends the value of a variable by its definition; `false` if it has none.
+pub fn append_defined(
+    exchange: &mut Exchange,
+    env: &mut Env<'_>,
+    definition: &Definition,
+    out: &mut Vec<u8>,
+) -> bool {
+    match definition {
+        Definition::Undefined => false,
+        Definition::BuiltIn(variable) => (variable.get)(exchange, env, out),
+        Definition::OfFamily(family, name) => (family.get)(exchange, env, name, out),
+        Definition::Slot(slot) => append_slot(exchange, *slot, out),
+        Definition::Computed { slot, index } => {
+            let config = env.config;
+            let computed = &config.computed[*index];
+            if exchange.slots.get(*slot).state == SlotState::Unset || computed.is_volatile() {
+                let mut value = exchange.slots.take(*slot);
+                let found = computed.append(exchange, env, &mut value);
+                let state = if found { SlotState::Found } else { SlotState::NotFound };
+                exchange.slots.put(*slot, value, state);
+            }
+            append_slot(exchange, *slot, out)
+        }
+    }
+}
+
+fn append_slot(exchange: &Exchange, slot: u32, out: &mut Vec<u8>) -> bool {
+    let slot = exchange.slots.get(slot);
+    if slot.state == SlotState::Found {
+        out.extend_from_slice(&slot.value);
+    }
+    slot.state == SlotState::Found
+}
+
+/// Writes a variable: `set`, `set_by_lua`, `ngx.var.name = value`. `false` if it cannot be written.
+pub fn assign(exchange: &mut Exchange, definition: &Definition, value: &[u8]) -> bool {
+    match definition {
+        Definition::Slot(slot) | Definition::Computed { slot, .. } => exchange.slots.set(*slot, value),
+        Definition::BuiltIn(Variable { set: Some(set), .. }) => set(exchange, value),
+        _ => return false,
+    }
+    true
+}
+
+/// A variable that is worked out from others by a module.
+pub use modules::computed::Computed;
