@@ -4,6 +4,8 @@
 //! read, then each diagnostic as people see it and as tools see it. `BLESS=1 cargo test -p pointsman-conf --test
 //! golden` writes the outputs anew; read the difference before committing it.
 
+#![allow(clippy::unwrap_used, reason = "a test may fail where it stands")]
+
 use conf::{Body, Directive, Loader};
 use pointsman_conf as conf;
 use std::collections::BTreeMap;

@@ -1,17 +1,21 @@
 //! From texts to one tree.
 //!
-//! Owns the entry points, the files of one parse and `include`. [`file`] reads one text, [`cuts`] finds where a `;` was
-//! forgotten, [`faults`] goes on after a word that is none. It must report every fault it can tell apart, never more
+//! Owns the entry points, the files of one parse and `include`. [`file`] reads one text, [`lua`] its blocks of Lua;
+//! [`cuts`], [`braces`], [`slips`] and [`faults`] find the causes of its faults and go on behind them. It must report every fault it can tell apart, never more
 //! than one for the same cause, and always come to an end: depth, files and diagnostics are limited.
 
+mod braces;
 mod cuts;
 mod faults;
 mod file;
+mod lua;
+mod slips;
 
 use crate::{Diagnostic, Directive, Loader, SourceId, SourceMap, Span, Tree, Word};
+use braces::Repairs;
 use bstr::ByteSlice;
 use cuts::Realm;
-use file::{FileParser, Repairs};
+use file::FileParser;
 use std::collections::HashMap;
 use std::io;
 use std::path::{Path, PathBuf};
