@@ -1,0 +1,104 @@
+//! `host[:port]`, as it stands in `Host` and in absolute-form targets.
+//!
+//! Owns which bytes make a host, after `ngx_http_validate_host` (RFC 3986 §3.2.2), and the form in which hosts are
+//! compared: lower case, no port, no final dot.
+
+/// The authority is no host: an unexpected byte, two dots in a row, an open bracket, no name, a bad port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct InvalidHost;
+
+/// May the byte stand in a host? unreserved, sub-delims and `%`; letters apart, which may need folding.
+const fn is_host_byte(byte: u8) -> bool {
+    matches!(byte, b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' | b'!' | b'$' | b'&')
+        || matches!(byte, b'\'' | b'(' | b')' | b'*' | b'+' | b',' | b';' | b'=' | b'%')
+}
+
+/// Splits and checks an authority. The host goes to `host` (cleared first) in the form for comparing, brackets of
+/// an IPv6 literal included; the answer is the port, 0 if none is given.
+pub fn parse(authority: &[u8], host: &mut Vec<u8>) -> Result<u16, InvalidHost> {
+    host.clear();
+    let literal = authority.first() == Some(&b'[');
+    let host_len = if literal {
+        let close = authority.iter().position(|byte| *byte == b']').ok_or(InvalidHost)?;
+        close + 1
+    } else {
+        authority.iter().position(|byte| *byte == b':').unwrap_or(authority.len())
+    };
+    let (mut name, port) = authority.split_at(host_len);
+
+    let inside = if literal { &name[1..name.len() - 1] } else { name };
+    let mut after_dot = false;
+    for byte in inside {
+        // A percent sign is taken in names, but not in literals, and a colon the other way round.
+        let good = if literal {
+            (is_host_byte(*byte) && *byte != b'%') || *byte == b':'
+        } else {
+            is_host_byte(*byte)
+        };
+        if !good || (*byte == b'.' && after_dot) {
+            return Err(InvalidHost);
+        }
+        after_dot = *byte == b'.';
+    }
+    if after_dot && !literal {
+        name = &name[..name.len() - 1];
+    }
+    if name.is_empty() {
+        return Err(InvalidHost);
+    }
+    let port = parse_port(port)?;
+    host.extend(name.iter().map(u8::to_ascii_lowercase));
+    Ok(port)
+}
+
+/// `:digits`, `:` alone or nothing.
+fn parse_port(text: &[u8]) -> Result<u16, InvalidHost> {
+    let Some((colon, digits)) = text.split_first() else {
+        return Ok(0);
+    };
+    if *colon != b':' {
+        return Err(InvalidHost);
+    }
+    digits.iter().try_fold(0u16, |port, byte| {
+        let digit = byte.is_ascii_digit().then(|| u16::from(byte - b'0')).ok_or(InvalidHost)?;
+        port.checked_mul(10).and_then(|port| port.checked_add(digit)).ok_or(InvalidHost)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hosts_are_split_and_folded() {
+        let cases: &[(&str, &str, u16)] = &[
+            ("Shop.Example.COM", "shop.example.com", 0),
+            ("shop.example.com:8080", "shop.example.com", 8080),
+            ("shop.example.com.:80", "shop.example.com", 80),
+            ("a_b~c!$&'()*+,;=%41", "a_b~c!$&'()*+,;=%41", 0),
+            ("127.0.0.1", "127.0.0.1", 0),
+            ("[::1]", "[::1]", 0),
+            ("[FE80::1]:443", "[fe80::1]", 443),
+            ("h:", "h", 0),
+            ("h:65535", "h", 65535),
+            ("h:00080", "h", 80),
+            (".h", ".h", 0),
+        ];
+        for (authority, host, port) in cases {
+            let mut out = b"old".to_vec();
+            assert_eq!(parse(authority.as_bytes(), &mut out), Ok(*port), "{authority}");
+            assert_eq!(out, host.as_bytes(), "{authority}");
+        }
+    }
+
+    #[test]
+    fn others_are_refused() {
+        let cases = [
+            "", ".", ":80", "a..b", "a b", "a/b", "a@b", "a\\b", "a\"b", "a\u{0}", "é", "h:x", "h:65536",
+            "h:80:90", "[::1", "[::1]x", "[::1]80", "[a/b]", "[::%41]", "h:-1", "a?b", "a#b", "a]", "a[",
+        ];
+        for authority in cases {
+            assert_eq!(parse(authority.as_bytes(), &mut Vec::new()), Err(InvalidHost), "{authority:?}");
+        }
+    }
+}

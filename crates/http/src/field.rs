@@ -1,0 +1,383 @@
+//! Header lines: the scanner that requests, responses and trailers share.
+//!
+//! Owns where a name and a value begin and end, after `ngx_http_parse_header_line`. It never looks at a byte
+//! twice, however small the pieces are that a sender chooses, and it must never copy or judge a field.
+
+use std::ops::Range;
+
+const TOKEN: u8 = 0;
+const UNDERSCORE: u8 = 1;
+const COLON: u8 = 2;
+const LINE_END: u8 = 3;
+const REFUSED: u8 = 4;
+/// nginx reads on and marks the line as invalid.
+const ODD: u8 = 5;
+
+static CLASS: [u8; 256] = classes();
+
+const fn classes() -> [u8; 256] {
+    let mut class = [ODD; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        class[byte] = match byte as u8 {
+            b'0'..=b'9' | b'a'..=b'z' | b'A'..=b'Z' | b'-' => TOKEN,
+            b'_' => UNDERSCORE,
+            b':' => COLON,
+            b'\r' | b'\n' => LINE_END,
+            0..=0x20 | 0x7f => REFUSED,
+            _ => ODD,
+        };
+        byte += 1;
+    }
+    class
+}
+
+/// What a scanner takes for a valid line.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct FieldRules {
+    pub(crate) underscores: bool,
+    pub(crate) bare_lf: bool,
+    /// Skip lines that repeat the status line, as IIS is known to send.
+    pub(crate) skip_status_lines: bool,
+}
+
+/// What the scanner came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Step {
+    /// The end of the input, inside a line or before one.
+    More,
+    /// A whole line; its parts are in the scanner.
+    Field,
+    /// The empty line behind the last field.
+    End,
+    /// A byte that is refused, at `fault`.
+    Fault,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum State {
+    #[default]
+    Start,
+    Name,
+    BeforeValue,
+    Value,
+    AfterValue,
+    StatusLine,
+    Ending,
+}
+
+/// Scans header lines; resumable at every byte. Positions count from the beginning of the input, which must be
+/// the same bytes, with more behind them, in every call.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct FieldScanner {
+    state: State,
+    /// The next byte to look at.
+    pos: usize,
+    line: usize,
+    name_end: usize,
+    value_start: usize,
+    value_end: usize,
+    /// Where the refused byte is.
+    pub(crate) fault: usize,
+    /// The name holds bytes that names should not have.
+    pub(crate) odd: bool,
+}
+
+impl FieldScanner {
+    pub(crate) fn starting_at(pos: usize) -> FieldScanner {
+        FieldScanner { pos, line: pos, ..FieldScanner::default() }
+    }
+
+    /// Where the line under way, or the last whole one, begins.
+    pub(crate) fn line_start(&self) -> usize {
+        self.line
+    }
+
+    /// The next byte to look at; behind the line end after a whole line.
+    #[inline]
+    pub(crate) fn pos(&self) -> usize {
+        self.pos
+    }
+
+    #[inline]
+    pub(crate) fn name(&self) -> Range<usize> {
+        self.line..self.name_end
+    }
+
+    #[inline]
+    pub(crate) fn value(&self) -> Range<usize> {
+        self.value_start..self.value_end
+    }
+
+    /// Has the line under way any byte yet?
+    pub(crate) fn is_at_line_start(&self) -> bool {
+        self.state == State::Start
+    }
+
+    /// Reads up to the next event.
+    #[inline]
+    pub(crate) fn scan(&mut self, input: &[u8], rules: FieldRules) -> Step {
+        loop {
+            let Some(&byte) = input.get(self.pos) else {
+                if self.state == State::Start {
+                    self.line = self.pos;
+                }
+                return Step::More;
+            };
+            let step = match self.state {
+                State::Start => self.start(byte, rules),
+                State::Name => self.name_bytes(input, rules),
+                State::BeforeValue => self.before_value(input, rules),
+                State::Value => self.value_bytes(input, rules),
+                State::AfterValue => self.after_value(byte),
+                State::StatusLine => self.status_line(input),
+                State::Ending => self.ending(byte),
+            };
+            if step != Step::More {
+                return step;
+            }
+        }
+    }
+
+    #[inline]
+    fn start(&mut self, byte: u8, rules: FieldRules) -> Step {
+        self.line = self.pos;
+        self.odd = false;
+        match byte {
+            b'\r' => {
+                self.pos += 1;
+                self.state = State::Ending;
+                Step::More
+            }
+            b'\n' if rules.bare_lf => {
+                self.pos += 1;
+                Step::End
+            }
+            b'\n' | b':' => self.fail(self.pos),
+            _ => {
+                self.state = State::Name;
+                Step::More
+            }
+        }
+    }
+
+    #[inline]
+    fn name_bytes(&mut self, input: &[u8], rules: FieldRules) -> Step {
+        let rest = &input[self.pos..];
+        for (ahead, byte) in rest.iter().enumerate() {
+            match CLASS[*byte as usize] {
+                TOKEN => {}
+                COLON => {
+                    self.name_end = self.pos + ahead;
+                    self.pos = self.name_end + 1;
+                    self.state = State::BeforeValue;
+                    return Step::More;
+                }
+                UNDERSCORE => self.odd |= !rules.underscores,
+                LINE_END => {
+                    // A line without a colon is a field without a value, as nginx has it.
+                    self.pos += ahead;
+                    self.name_end = self.pos;
+                    return self.empty_value(*byte, rules);
+                }
+                ODD => {
+                    let name_len = self.pos + ahead - self.line;
+                    if *byte == b'/'
+                        && rules.skip_status_lines
+                        && input[self.line..].starts_with(b"HTTP")
+                        && name_len == 4
+                    {
+                        self.pos += ahead;
+                        self.state = State::StatusLine;
+                        return Step::More;
+                    }
+                    self.odd = true;
+                }
+                _ => return self.fail(self.pos + ahead),
+            }
+        }
+        self.pos = input.len();
+        Step::More
+    }
+
+    #[inline]
+    fn before_value(&mut self, input: &[u8], rules: FieldRules) -> Step {
+        // Spaces alone: nginx takes a tab for part of the value, which keeps odd framing fields odd.
+        let spaces = input[self.pos..].iter().take_while(|byte| **byte == b' ').count();
+        self.pos += spaces;
+        match input.get(self.pos) {
+            None => Step::More,
+            Some(&byte @ (b'\r' | b'\n')) => self.empty_value(byte, rules),
+            Some(_) => {
+                self.value_start = self.pos;
+                self.state = State::Value;
+                self.value_bytes(input, rules)
+            }
+        }
+    }
+
+    #[inline]
+    fn value_bytes(&mut self, input: &[u8], rules: FieldRules) -> Step {
+        let Some(ahead) = memchr::memchr3(b'\r', b'\n', 0, &input[self.pos..]) else {
+            self.pos = input.len();
+            return Step::More;
+        };
+        let at = self.pos + ahead;
+        if input[at] == 0 {
+            return self.fail(at);
+        }
+        let value = &input[self.value_start..at];
+        let spaces = value.iter().rev().take_while(|byte| **byte == b' ').count();
+        self.value_end = at - spaces;
+        if input[at] == b'\r' {
+            self.pos = at + 1;
+            self.state = State::AfterValue;
+            return match input.get(self.pos) {
+                Some(byte) => self.after_value(*byte),
+                None => Step::More,
+            };
+        }
+        self.pos = at;
+        self.bare_line_end(rules)
+    }
+
+    /// At a line end with nothing between the name and it.
+    fn empty_value(&mut self, byte: u8, rules: FieldRules) -> Step {
+        self.value_start = self.pos;
+        self.value_end = self.pos;
+        if byte == b'\r' {
+            self.pos += 1;
+            self.state = State::AfterValue;
+            return Step::More;
+        }
+        self.bare_line_end(rules)
+    }
+
+    fn bare_line_end(&mut self, rules: FieldRules) -> Step {
+        if !rules.bare_lf {
+            return self.fail(self.pos);
+        }
+        self.pos += 1;
+        self.state = State::Start;
+        Step::Field
+    }
+
+    #[inline]
+    fn after_value(&mut self, byte: u8) -> Step {
+        match byte {
+            b'\n' => {
+                self.pos += 1;
+                self.state = State::Start;
+                Step::Field
+            }
+            b'\r' => {
+                // nginx lets a line end in several CRs.
+                self.pos += 1;
+                Step::More
+            }
+            _ => self.fail(self.value_end),
+        }
+    }
+
+    fn status_line(&mut self, input: &[u8]) -> Step {
+        match memchr::memchr(b'\n', &input[self.pos..]) {
+            Some(ahead) => {
+                self.pos += ahead + 1;
+                self.state = State::Start;
+            }
+            None => self.pos = input.len(),
+        }
+        Step::More
+    }
+
+    fn ending(&mut self, byte: u8) -> Step {
+        if byte != b'\n' {
+            return self.fail(self.line);
+        }
+        self.pos += 1;
+        Step::End
+    }
+
+    #[cold]
+    fn fail(&mut self, at: usize) -> Step {
+        self.fault = at;
+        Step::Fault
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const RULES: FieldRules = FieldRules { underscores: false, bare_lf: true, skip_status_lines: false };
+
+    /// Every event of an input that comes in pieces of the given size.
+    fn events(input: &[u8], piece: usize, rules: FieldRules) -> String {
+        let mut scanner = FieldScanner::default();
+        let mut seen = String::new();
+        let mut end = 0;
+        while end < input.len() {
+            end = (end + piece).min(input.len());
+            loop {
+                match scanner.scan(&input[..end], rules) {
+                    Step::More => break,
+                    Step::Field => {
+                        let name = bstr::BStr::new(&input[scanner.name()]);
+                        let value = bstr::BStr::new(&input[scanner.value()]);
+                        seen += &format!("{name}={value}{};", if scanner.odd { "?" } else { "" });
+                    }
+                    Step::End => return seen + &format!("end@{}", scanner.pos()),
+                    Step::Fault => return seen + &format!("fault@{}", scanner.fault),
+                }
+            }
+        }
+        seen + "more"
+    }
+
+    #[test]
+    fn lines_are_read_as_nginx_reads_them() {
+        let cases: &[(&[u8], &str)] = &[
+            (b"Host: a\r\n\r\n", "Host=a;end@11"),
+            (b"Host:a\nB:  b  c  \n\n", "Host=a;B=b  c;end@19"),
+            (b"A: \tx\t\r\n\r\n", "A=\tx\t;end@10"),
+            (b"A:\r\nB:   \r\n\r\n", "A=;B=;end@13"),
+            (b"NoColon\r\n\r\n", "NoColon=;end@11"),
+            (b"a_b: 1\r\n\r\n", "a_b=1?;end@10"),
+            (b"a.b: 1\r\n\r\n", "a.b=1?;end@10"),
+            (b"\xff: 1\r\n\r\n", "\u{fffd}=1?;end@8"),
+            (b"A: 1\r\r\n\r\n", "A=1;end@9"),
+            (b"A: 1\rX\n\r\n", "fault@4"),
+            (b"A : 1\r\n\r\n", "fault@1"),
+            (b" A: 1\r\n\r\n", "fault@0"),
+            (b"A: 1\r\n folded\r\n\r\n", "A=1;fault@6"),
+            (b"A: 1\r\n\tfolded\r\n\r\n", "A=1;fault@6"),
+            (b": 1\r\n\r\n", "fault@0"),
+            (b"A: \0\r\n\r\n", "fault@3"),
+            (b"A: x\0\r\n\r\n", "fault@4"),
+            (b"A\0: x\r\n\r\n", "fault@1"),
+            (b"A: x\r\n\rX", "A=x;fault@6"),
+            (b"A: x\r\n", "A=x;more"),
+            (b"\r\n", "end@2"),
+        ];
+        for (input, expected) in cases {
+            for piece in 1..=input.len() {
+                assert_eq!(&events(input, piece, RULES), expected, "{:?} by {piece}", bstr::BStr::new(input));
+            }
+        }
+    }
+
+    #[test]
+    fn rules_change_what_is_valid() {
+        let underscores = FieldRules { underscores: true, ..RULES };
+        assert_eq!(events(b"a_b: 1\r\n\r\n", 3, underscores), "a_b=1;end@10");
+        let strict = FieldRules { bare_lf: false, ..RULES };
+        assert_eq!(events(b"a: 1\n\r\n", 2, strict), "fault@4");
+        assert_eq!(events(b"a: 1\r\n\n", 2, strict), "a=1;fault@6");
+        assert_eq!(events(b"a\n", 2, strict), "fault@1");
+        let upstream = FieldRules { skip_status_lines: true, ..underscores };
+        for piece in 1..20 {
+            assert_eq!(events(b"HTTP/1.1 200 OK\r\nA: 1\r\n\r\n", piece, upstream), "A=1;end@25");
+        }
+        assert_eq!(events(b"HTTP/1.1 200: OK\r\n\r\n", 9, RULES), "fault@8");
+    }
+}

@@ -1,0 +1,454 @@
+//! The header list of a message: an ordered list of fields whose bytes lie in one growing arena.
+//!
+//! Owns names, values and their order. It must never judge what a field means, and after warm-up it must not
+//! allocate: `clear` keeps the capacity, removed bytes stay in the arena until then.
+
+use crate::known::Known;
+use std::fmt;
+use std::ops::Range;
+
+/// `Field::name_at` of a field whose name is the canonical spelling of its [`Known`].
+const CANONICAL: u32 = u32::MAX;
+
+#[derive(Clone, Copy, Debug)]
+struct Field {
+    known: Option<Known>,
+    name_at: u32,
+    name_len: u32,
+    value_at: u32,
+    value_len: u32,
+}
+
+/// An ordered header list that is used again and again without allocating.
+///
+/// A list holds at most 4 GiB of names and values; limits on heads keep any peer far below that.
+#[derive(Clone, Default)]
+pub struct Headers {
+    bytes: Vec<u8>,
+    fields: Vec<Field>,
+    /// The known names that occur, so that the usual answer ("no such field") costs one test.
+    present: u128,
+}
+
+impl Headers {
+    /// An empty list; allocates with the first field.
+    pub const fn new() -> Headers {
+        Headers { bytes: Vec::new(), fields: Vec::new(), present: 0 }
+    }
+
+    /// Forgets every field and keeps the memory.
+    #[inline]
+    pub fn clear(&mut self) {
+        self.bytes.clear();
+        self.fields.clear();
+        self.present = 0;
+    }
+
+    /// Gives memory back that a rare large head has taken, so that an idle connection stays small.
+    pub fn shrink_to(&mut self, bytes: usize) {
+        self.bytes.shrink_to(bytes);
+    }
+
+    /// How many fields there are.
+    pub fn len(&self) -> usize {
+        self.fields.len()
+    }
+
+    /// Is there no field?
+    pub fn is_empty(&self) -> bool {
+        self.fields.is_empty()
+    }
+
+    /// Adds a field at the end. The caller vouches that name and value hold no CR, LF or NUL.
+    pub fn push(&mut self, name: &[u8], value: &[u8]) {
+        let (name_at, name_len) = self.store(name);
+        let (value_at, value_len) = self.store(value);
+        self.add(Field { known: Known::from_bytes(name), name_at, name_len, value_at, value_len });
+    }
+
+    /// Adds a field with a known name in its canonical spelling at the end.
+    pub fn push_known(&mut self, known: Known, value: &[u8]) {
+        let (value_at, value_len) = self.store(value);
+        self.add(Field { known: Some(known), name_at: CANONICAL, name_len: 0, value_at, value_len });
+    }
+
+    /// The value of the first field with this name.
+    #[inline]
+    pub fn get(&self, known: Known) -> Option<&[u8]> {
+        if self.present & known.bit() == 0 {
+            return None;
+        }
+        self.fields.iter().find(|field| field.known == Some(known)).map(|field| self.value_of(field))
+    }
+
+    /// The values of every field with this name, in order.
+    pub fn get_all(&self, known: Known) -> Values<'_, 'static> {
+        let wanted = if self.has(known) { Wanted::Known(known) } else { Wanted::Nothing };
+        Values { headers: self, next: 0, wanted }
+    }
+
+    /// Is there a field with this name?
+    #[inline]
+    pub fn has(&self, known: Known) -> bool {
+        self.present & known.bit() != 0
+    }
+
+    /// The value of the first field with this name, in any case.
+    pub fn find<'a>(&'a self, name: &[u8]) -> Option<&'a [u8]> {
+        self.find_all(name).next()
+    }
+
+    /// The values of every field with this name, in any case.
+    pub fn find_all<'n>(&self, name: &'n [u8]) -> Values<'_, 'n> {
+        match Known::from_bytes(name) {
+            Some(known) => self.get_all(known),
+            None => Values { headers: self, next: 0, wanted: Wanted::Unknown(name) },
+        }
+    }
+
+    /// Is there a field with this name, in any case?
+    pub fn contains(&self, name: &[u8]) -> bool {
+        self.find(name).is_some()
+    }
+
+    /// The value of the first field that a variable such as `$http_x_forwarded_for` means: letters in lower
+    /// case, `_` for `-`.
+    pub fn find_underscored<'a>(&'a self, name: &[u8]) -> Option<&'a [u8]> {
+        self.find_all_underscored(name).next()
+    }
+
+    /// The values of every field that such a variable means; nginx joins several with `, `.
+    pub fn find_all_underscored<'n>(&self, name: &'n [u8]) -> Values<'_, 'n> {
+        Values { headers: self, next: 0, wanted: Wanted::Underscored(name) }
+    }
+
+    /// Gives a name one single value: the first field of that name keeps its place, others go, and without one
+    /// the field comes at the end.
+    pub fn set(&mut self, name: &[u8], value: &[u8]) {
+        if let Some(known) = Known::from_bytes(name) {
+            if self.has(known) {
+                self.replace(value, |field, _| field.known == Some(known));
+            } else {
+                self.push(name, value);
+            }
+        } else if self.contains(name) {
+            self.replace(value, |field, spelt| field.known.is_none() && spelt.eq_ignore_ascii_case(name));
+        } else {
+            self.push(name, value);
+        }
+    }
+
+    /// As [`Headers::set`], for a known name.
+    pub fn set_known(&mut self, known: Known, value: &[u8]) {
+        if self.has(known) {
+            self.replace(value, |field, _| field.known == Some(known));
+        } else {
+            self.push_known(known, value);
+        }
+    }
+
+    /// Gives the field at this place in the list another value. Out of range: nothing happens.
+    pub fn set_value(&mut self, index: usize, value: &[u8]) {
+        let (value_at, value_len) = self.store(value);
+        if let Some(field) = self.fields.get_mut(index) {
+            field.value_at = value_at;
+            field.value_len = value_len;
+        }
+    }
+
+    /// Removes every field with this name, in any case. Was there one?
+    pub fn remove(&mut self, name: &[u8]) -> bool {
+        match Known::from_bytes(name) {
+            Some(known) => self.remove_known(known),
+            None => {
+                let before = self.fields.len();
+                self.retain(|known, spelt, _| known.is_some() || !spelt.eq_ignore_ascii_case(name));
+                self.fields.len() != before
+            }
+        }
+    }
+
+    /// Removes every field with this name. Was there one?
+    pub fn remove_known(&mut self, known: Known) -> bool {
+        if !self.has(known) {
+            return false;
+        }
+        self.fields.retain(|field| field.known != Some(known));
+        self.present &= !known.bit();
+        true
+    }
+
+    /// Keeps the fields for which the test holds.
+    pub fn retain(&mut self, mut keep: impl FnMut(Option<Known>, &[u8], &[u8]) -> bool) {
+        let bytes = &self.bytes;
+        let mut present = 0;
+        self.fields.retain(|field| {
+            let kept = keep(field.known, name_in(bytes, field), &bytes[value_range(field)]);
+            if kept {
+                present |= field.known.map_or(0, Known::bit);
+            }
+            kept
+        });
+        self.present = present;
+    }
+
+    /// Every field in order: its number if known, its name as spelt, its value.
+    pub fn iter(&self) -> Iter<'_> {
+        Iter { headers: self, fields: self.fields.iter() }
+    }
+
+    /// The field at this place in the list.
+    pub fn at(&self, index: usize) -> Option<(Option<Known>, &[u8], &[u8])> {
+        self.fields.get(index).map(|field| (field.known, self.name_of(field), self.value_of(field)))
+    }
+
+    /// Adds a field whose bytes the decoder is about to append with [`Headers::append_block`].
+    #[inline]
+    pub(crate) fn add_span(&mut self, known: Option<Known>, name: Range<usize>, value: Range<usize>) {
+        self.add(Field {
+            known,
+            name_at: name.start as u32,
+            name_len: name.len() as u32,
+            value_at: value.start as u32,
+            value_len: value.len() as u32,
+        });
+    }
+
+    /// Appends bytes that fields were announced for: a decoder copies a whole block of lines at once.
+    #[inline]
+    pub(crate) fn append_block(&mut self, block: &[u8]) {
+        self.bytes.extend_from_slice(block);
+    }
+
+    /// How long the arena is; the next block lands there.
+    #[inline]
+    pub(crate) fn arena_len(&self) -> usize {
+        self.bytes.len()
+    }
+
+    #[inline]
+    fn add(&mut self, field: Field) {
+        self.present |= field.known.map_or(0, Known::bit);
+        self.fields.push(field);
+    }
+
+    fn store(&mut self, bytes: &[u8]) -> (u32, u32) {
+        let at = self.bytes.len();
+        assert!(at + bytes.len() < CANONICAL as usize, "a header list holds less than 4 GiB");
+        self.bytes.extend_from_slice(bytes);
+        (at as u32, bytes.len() as u32)
+    }
+
+    /// Gives the first field that matches the value and removes the others that match.
+    fn replace(&mut self, value: &[u8], matches: impl Fn(&Field, &[u8]) -> bool) {
+        let (value_at, value_len) = self.store(value);
+        let bytes = &self.bytes;
+        let mut first = true;
+        self.fields.retain_mut(|field| {
+            if !matches(field, name_in(bytes, field)) {
+                return true;
+            }
+            if first {
+                field.value_at = value_at;
+                field.value_len = value_len;
+            }
+            std::mem::take(&mut first)
+        });
+    }
+
+    fn name_of(&self, field: &Field) -> &[u8] {
+        name_in(&self.bytes, field)
+    }
+
+    #[inline]
+    fn value_of(&self, field: &Field) -> &[u8] {
+        &self.bytes[value_range(field)]
+    }
+}
+
+fn value_range(field: &Field) -> Range<usize> {
+    field.value_at as usize..field.value_at as usize + field.value_len as usize
+}
+
+fn name_in<'a>(bytes: &'a [u8], field: &Field) -> &'a [u8] {
+    match field.known {
+        Some(known) if field.name_at == CANONICAL => known.name().as_bytes(),
+        _ => &bytes[field.name_at as usize..field.name_at as usize + field.name_len as usize],
+    }
+}
+
+impl fmt::Debug for Headers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let pairs = self.iter().map(|(_, name, value)| (bstr::BStr::new(name), bstr::BStr::new(value)));
+        f.debug_map().entries(pairs).finish()
+    }
+}
+
+impl<'a> IntoIterator for &'a Headers {
+    type Item = (Option<Known>, &'a [u8], &'a [u8]);
+    type IntoIter = Iter<'a>;
+
+    fn into_iter(self) -> Iter<'a> {
+        self.iter()
+    }
+}
+
+/// Iterates over the fields of a list.
+#[derive(Clone, Debug)]
+pub struct Iter<'a> {
+    headers: &'a Headers,
+    fields: std::slice::Iter<'a, Field>,
+}
+
+impl<'a> Iterator for Iter<'a> {
+    type Item = (Option<Known>, &'a [u8], &'a [u8]);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let field = self.fields.next()?;
+        Some((field.known, self.headers.name_of(field), self.headers.value_of(field)))
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        self.fields.size_hint()
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Wanted<'n> {
+    Nothing,
+    Known(Known),
+    Unknown(&'n [u8]),
+    Underscored(&'n [u8]),
+}
+
+/// Iterates over the values of one name.
+#[derive(Clone, Debug)]
+pub struct Values<'a, 'n> {
+    headers: &'a Headers,
+    next: usize,
+    wanted: Wanted<'n>,
+}
+
+impl<'a> Iterator for Values<'a, '_> {
+    type Item = &'a [u8];
+
+    fn next(&mut self) -> Option<&'a [u8]> {
+        let headers = self.headers;
+        let wanted = self.wanted;
+        let rest = headers.fields.get(self.next..)?;
+        let found = rest.iter().position(|field| match wanted {
+            Wanted::Nothing => false,
+            Wanted::Known(known) => field.known == Some(known),
+            Wanted::Unknown(name) => {
+                field.known.is_none() && headers.name_of(field).eq_ignore_ascii_case(name)
+            }
+            Wanted::Underscored(name) => is_underscored(headers.name_of(field), name),
+        });
+        match found {
+            Some(ahead) => {
+                self.next += ahead + 1;
+                Some(headers.value_of(&rest[ahead]))
+            }
+            None => {
+                self.next = headers.fields.len();
+                None
+            }
+        }
+    }
+}
+
+/// Does a variable's name part mean this field? Only the field's letters are folded, as in nginx.
+fn is_underscored(field: &[u8], name: &[u8]) -> bool {
+    field.len() == name.len()
+        && field.iter().zip(name).all(|(ours, wanted)| match ours {
+            b'-' => *wanted == b'_',
+            _ => ours.to_ascii_lowercase() == *wanted,
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shown(headers: &Headers) -> String {
+        let lines = headers
+            .iter()
+            .map(|(_, name, value)| format!("{}: {}", bstr::BStr::new(name), bstr::BStr::new(value)));
+        lines.collect::<Vec<_>>().join("\n")
+    }
+
+    fn sample() -> Headers {
+        let mut headers = Headers::new();
+        headers.push(b"host", b"shop.example.com");
+        headers.push(b"X-Trace", b"1");
+        headers.push_known(Known::Accept, b"*/*");
+        headers.push(b"x-trace", b"2");
+        headers.push(b"ACCEPT", b"text/html");
+        headers
+    }
+
+    #[test]
+    fn order_spelling_and_values_are_kept() {
+        assert_eq!(
+            shown(&sample()),
+            "host: shop.example.com\nX-Trace: 1\nAccept: */*\nx-trace: 2\nACCEPT: text/html"
+        );
+    }
+
+    #[test]
+    fn lookups_ignore_case() {
+        let headers = sample();
+        assert_eq!(headers.get(Known::Host), Some(&b"shop.example.com"[..]));
+        assert_eq!(headers.get(Known::Expect), None);
+        assert_eq!(headers.find(b"HOST"), Some(&b"shop.example.com"[..]));
+        assert_eq!(headers.find_all(b"X-TRACE").collect::<Vec<_>>(), [b"1", b"2"]);
+        assert_eq!(headers.get_all(Known::Accept).collect::<Vec<_>>(), [&b"*/*"[..], b"text/html"]);
+        assert!(headers.contains(b"x-trace") && !headers.contains(b"x-trac"));
+        assert_eq!(headers.at(2), Some((Some(Known::Accept), &b"Accept"[..], &b"*/*"[..])));
+    }
+
+    #[test]
+    fn underscored_names_are_those_of_variables() {
+        let mut headers = sample();
+        headers.push(b"a_b-C", b"v");
+        assert_eq!(headers.find_all_underscored(b"x_trace").count(), 2);
+        assert_eq!(headers.find_underscored(b"a_b_c"), Some(&b"v"[..]));
+        assert_eq!(headers.find_underscored(b"x-trace"), None, "a variable's name has no dash");
+        assert_eq!(headers.find_underscored(b"host"), Some(&b"shop.example.com"[..]));
+    }
+
+    #[test]
+    fn set_keeps_the_first_place() {
+        let mut headers = sample();
+        headers.set(b"X-TRACE", b"3");
+        headers.set(b"accept", b"none");
+        headers.set(b"X-New", b"n");
+        headers.set_known(Known::Host, b"h");
+        headers.set_known(Known::Via, b"v");
+        assert_eq!(shown(&headers), "host: h\nX-Trace: 3\nAccept: none\nX-New: n\nVia: v");
+        headers.set_value(1, b"4");
+        headers.set_value(99, b"nobody");
+        assert_eq!(headers.find(b"x-trace"), Some(&b"4"[..]));
+    }
+
+    #[test]
+    fn removal_is_complete() {
+        let mut headers = sample();
+        assert!(headers.remove(b"x-Trace"));
+        assert!(!headers.remove(b"x-Trace"));
+        assert!(headers.remove_known(Known::Accept));
+        assert!(!headers.remove_known(Known::Accept));
+        assert!(!headers.has(Known::Accept));
+        assert_eq!(shown(&headers), "host: shop.example.com");
+        headers.retain(|known, _, _| known != Some(Known::Host));
+        assert!(headers.is_empty() && !headers.has(Known::Host));
+    }
+
+    #[test]
+    fn clear_keeps_memory() {
+        let mut headers = sample();
+        let capacity = headers.bytes.capacity();
+        headers.clear();
+        assert_eq!((headers.len(), headers.get(Known::Host), headers.bytes.capacity()), (0, None, capacity));
+    }
+}

@@ -1,0 +1,337 @@
+use super::*;
+
+const LIMITS: HeadLimits = HeadLimits {
+    client_header_buffer_size: 1024,
+    large_client_header_buffers: (4, 8192),
+    max_fields: 1000,
+    underscores_in_headers: false,
+    ignore_invalid_headers: true,
+    allow_bare_lf: true,
+};
+
+/// Everything a decoder tells about an input that comes in the given pieces.
+fn told(input: &[u8], pieces: &mut dyn Iterator<Item = usize>, limits: &HeadLimits) -> String {
+    let mut head = RequestHead::new();
+    let mut end = 0;
+    let result = loop {
+        end = (end + pieces.next().unwrap_or(input.len())).min(input.len());
+        match head.decode(&input[..end], limits) {
+            Ok(Progress::Partial) if end < input.len() => {}
+            other => break other,
+        }
+    };
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let mut path = Vec::new();
+    let query = head.split_target(true, &mut path).map(text);
+    let fields: String =
+        head.headers.iter().map(|(_, name, value)| format!("{}={};", text(name), text(value))).collect();
+    let dropped: Vec<_> = head.dropped_lines(&input[..end]).map(text).collect();
+    let outcome = match result {
+        Ok(Progress::Complete { consumed }) => format!("complete {consumed} of which {}", head.len()),
+        Ok(Progress::Partial) => "partial".into(),
+        Err(error) => {
+            let mut words = Vec::new();
+            // A piece may end anywhere behind the fault; the message must not depend on it.
+            head.explain(error, input, &mut words);
+            format!("{} {}", error.status(), text(&words))
+        }
+    };
+    format!(
+        "{outcome}\n{}|{}|{}|{}|{:?}|{}|{query:?}|{}:{}\n{fields}\n{dropped:?}",
+        // Of a refused line there is as much as had come.
+        if head.has_line() { text(head.request_line()) } else { String::new() },
+        text(head.method_bytes()),
+        text(head.target()),
+        text(head.protocol()),
+        head.version,
+        text(&path),
+        text(head.host()),
+        head.port(),
+    )
+}
+
+fn whole(input: &[u8]) -> String {
+    told(input, &mut std::iter::empty(), &LIMITS)
+}
+
+/// The first line: how decoding ended.
+fn outcome(input: &[u8], limits: &HeadLimits) -> String {
+    told(input, &mut std::iter::empty(), limits).lines().next().unwrap().to_string()
+}
+
+#[test]
+fn a_request_is_taken_apart() {
+    assert_eq!(
+        whole(b"\r\nGET /a%20b?x=1 HTTP/1.1\r\nHost: Shop.Example.com:8080\r\nX-A:  b \r\nbad_name: 1\r\n\r\nbody"),
+        "complete 81 of which 79\n\
+         GET /a%20b?x=1 HTTP/1.1|GET|/a%20b?x=1|HTTP/1.1|Http11|/a b|Ok(\"x=1\")|shop.example.com:8080\n\
+         Host=Shop.Example.com:8080;X-A=b;\n\
+         [\"bad_name: 1\"]"
+    );
+    assert_eq!(
+        whole(b"POST http://h.example:1/p HTTP/1.0\nHost: other\n\n"),
+        "complete 48 of which 48\n\
+         POST http://h.example:1/p HTTP/1.0|POST|/p|HTTP/1.0|Http10|/p|Ok(\"\")|h.example:1\n\
+         Host=other;\n[]"
+    );
+    assert_eq!(
+        whole(b"GET http://h?q HTTP/1.1\r\nHost: h\r\n\r\n"),
+        "complete 36 of which 36\n\
+         GET http://h?q HTTP/1.1|GET|?q|HTTP/1.1|Http11|/|Ok(\"q\")|h:0\nHost=h;\n[]"
+    );
+    assert_eq!(
+        whole(b"GET http://h HTTP/1.1\r\nHost: h\r\n\r\n"),
+        "complete 34 of which 34\n\
+         GET http://h HTTP/1.1|GET|/|HTTP/1.1|Http11|/|Ok(\"\")|h:0\nHost=h;\n[]"
+    );
+    assert_eq!(
+        whole(b"GET /x?y#z\r\nHost: no field in 0.9"),
+        "complete 12 of which 12\nGET /x?y#z|GET|/x?y#z||Http09|/x|Ok(\"y\")|:0\n\n[]"
+    );
+}
+
+#[test]
+fn faults_have_nginx_words() {
+    let cases: &[(&str, &str)] = &[
+        ("get / HTTP/1.1\r\n", "400 client sent invalid method"),
+        ("GET / HTTP/2.0\r\n", "505 client sent invalid version"),
+        ("GET * HTTP/1.1\r\n", "400 client sent invalid request"),
+        ("PUT /\r\n", "400 client sent invalid method in HTTP/0.9 request"),
+        ("GET / HTTP/1.1\r\n\r\n", "400 client sent HTTP/1.1 request without \"Host\" header"),
+        ("GET / HTTP/1.0\r\n\r\n", "complete 18 of which 18"),
+        ("GET / HTTP/1.1\r\nHost: \r\n\r\n", "400 client sent invalid host header"),
+        ("GET / HTTP/1.1\r\nHost: a/b\r\n\r\n", "400 client sent invalid host header"),
+        ("GET http://h/ HTTP/1.1\r\nHost: a/b\r\n\r\n", "400 client sent invalid host header"),
+        ("GET http:///x HTTP/1.1\r\n", "400 client sent invalid host in request line"),
+        ("GET http://a..b/x HTTP/1.1\r\n", "400 client sent invalid host in request line"),
+        (
+            "GET / HTTP/1.1\r\nHost: a\r\nhost: b\r\n\r\n",
+            "400 client sent duplicate host header: \"host: b\", previous value: \"Host: a\"",
+        ),
+        (
+            "GET / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\ncontent-length: 1\r\n\r\n",
+            "400 client sent duplicate header line: \"content-length: 1\", previous value: \"Content-Length: 1\"",
+        ),
+        ("GET / HTTP/1.1\r\nHost: a\r\nX-A: 1\r\nX-A: 1\r\n\r\n", "complete 43 of which 43"),
+        ("GET / HTTP/1.1\r\nHost : a\r\n\r\n", "400 client sent invalid header line: \"Host\\x20...\""),
+        ("GET / HTTP/1.1\r\nHost: a\r\n b\r\n\r\n", "400 client sent invalid header line: \"\\x20...\""),
+        ("GET / HTTP/1.1\r\nHost: a\rb\r\n\r\n", "400 client sent invalid header line: \"Host: a\\x0d...\""),
+        ("GET / HTTP/1.1\r\nHost: a\0b\r\n\r\n", "400 client sent invalid header line: \"Host: a\\x00...\""),
+        ("GET / HTTP/1.1\r\nHost: a", "partial"),
+        ("", "partial"),
+        ("\r\n\r\n", "partial"),
+    ];
+    for (input, expected) in cases {
+        assert_eq!(outcome(input.as_bytes(), &LIMITS), *expected, "{input:?}");
+    }
+}
+
+#[test]
+fn every_unique_field_is_unique() {
+    for known in Known::all().filter(|known| known.is_unique_in_request()) {
+        let name = known.name();
+        let input = format!("GET / HTTP/1.0\r\n{name}: h\r\n{name}: h\r\n\r\n");
+        assert!(outcome(input.as_bytes(), &LIMITS).starts_with("400 client sent duplicate h"), "{name}");
+    }
+    for known in Known::all().filter(|known| !known.is_unique_in_request()) {
+        let name = known.name();
+        let input = format!("GET / HTTP/1.0\r\n{name}: h\r\n{name}: h\r\n\r\n");
+        assert!(outcome(input.as_bytes(), &LIMITS).starts_with("complete"), "{name}");
+    }
+}
+
+#[test]
+fn limits_hold() {
+    let request = |uri: usize, fields: &[usize]| {
+        let mut text = format!("GET /{} HTTP/1.1\r\n", "u".repeat(uri - 16));
+        for (number, len) in fields.iter().enumerate() {
+            text += &format!("H{number:03}: {}\r\n", "v".repeat(len - 8));
+        }
+        text + "Host: h\r\n\r\n"
+    };
+    let ends = |text: String| outcome(text.as_bytes(), &LIMITS);
+    assert!(ends(request(8192, &[])).starts_with("complete"));
+    assert_eq!(ends(request(8193, &[])), "414 client sent too long URI");
+    assert!(ends(request(100, &[8192, 8192, 8192])).starts_with("complete"));
+    assert!(ends(request(100, &[8193])).starts_with("494 client sent too long header line: \"H000: vvv"));
+    assert!(ends(request(100, &[8193])).ends_with("v...\""));
+    assert_eq!(
+        ends(request(100, &[8193])).len(),
+        "494 client sent too long header line: \"...\"".len() + 1748
+    );
+    let four = [8192, 8192, 8192, 8192];
+    assert!(ends(request(100, &four)).starts_with("494 client sent too long header line: \"Host: h"));
+    assert!(ends(request(8192, &four[..2])).starts_with("complete"));
+    let few = HeadLimits { max_fields: 3, ..LIMITS };
+    assert!(outcome(request(100, &[20, 20]).as_bytes(), &few).starts_with("complete"));
+    assert_eq!(
+        outcome(request(100, &[20, 20, 20]).as_bytes(), &few),
+        "494 client sent too many header lines"
+    );
+    let one = HeadLimits { large_client_header_buffers: (1, 100), client_header_buffer_size: 50, ..LIMITS };
+    assert_eq!(outcome(request(100, &[20]).as_bytes(), &one), "494 client sent too large request");
+    let blank = "\r\n".repeat(20_000);
+    assert_eq!(outcome(blank.as_bytes(), &LIMITS), "400 client sent invalid request");
+}
+
+#[test]
+fn switches_for_odd_names() {
+    let input = b"GET / HTTP/1.0\r\na_b: 1\r\nc.d: 2\r\n\r\n";
+    let fields = |limits: &HeadLimits| {
+        told(input, &mut std::iter::empty(), limits).lines().nth(2).unwrap().to_string()
+    };
+    assert_eq!(fields(&LIMITS), "");
+    assert_eq!(fields(&HeadLimits { underscores_in_headers: true, ..LIMITS }), "a_b=1;");
+    assert_eq!(fields(&HeadLimits { ignore_invalid_headers: false, ..LIMITS }), "a_b=1;c.d=2;");
+    let strict = HeadLimits { allow_bare_lf: false, ..LIMITS };
+    assert_eq!(outcome(b"GET / HTTP/1.0\n\n", &strict), "400 client sent invalid request");
+    assert!(
+        outcome(b"GET / HTTP/1.0\r\na: b\n\r\n", &strict).starts_with("400 client sent invalid header line")
+    );
+}
+
+#[test]
+fn a_head_is_used_again_without_a_trace() {
+    let first = b"CONNECT h:1 HTTP/1.0\r\nbad_name: x\r\nA: 1\r\n\r\n";
+    let second = b"GET / HTTP/1.1\r\nHost: b\r\n\r\n";
+    let mut head = RequestHead::new();
+    assert!(!head.has_begun() && head.is_empty());
+    head.decode(first, &LIMITS).unwrap();
+    assert_eq!(
+        (head.method, head.authority(), head.target()),
+        (Method::Connect, Some(&b"h:1"[..]), &b"/"[..])
+    );
+    assert_eq!(head.decode(first, &LIMITS), Ok(Progress::Complete { consumed: first.len() }), "asked again");
+    head.clear();
+    assert!(!head.has_begun() && !head.has_line());
+    assert_eq!(head.decode(&second[..10], &LIMITS), Ok(Progress::Partial));
+    assert!(head.has_begun() && !head.has_line() && head.target().is_empty());
+    assert_eq!(head.decode(&second[..20], &LIMITS), Ok(Progress::Partial));
+    assert!(head.has_line());
+    head.decode(second, &LIMITS).unwrap();
+    assert_eq!((head.host(), head.headers.len(), head.dropped.len()), (&b"b"[..], 1, 0));
+    assert!(head.is_plain() && head.is_target_whole() && head.scheme().is_none());
+}
+
+/// A small generator, so that failures repeat.
+struct Xorshift(u64);
+
+impl Xorshift {
+    fn next(&mut self) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0
+    }
+
+    fn below(&mut self, end: usize) -> usize {
+        (self.next() % end as u64) as usize
+    }
+}
+
+/// A request that is mostly good, with some bytes changed.
+fn random_request(random: &mut Xorshift) -> Vec<u8> {
+    const LINES: [&str; 10] = [
+        "GET / HTTP/1.1",
+        "POST /a/../b%20c?d=e HTTP/1.1",
+        "HEAD http://h.example:80/x HTTP/1.0",
+        "GET //x/./y#z HTTP/1.1 ",
+        "OPTIONS http://[::1]?q HTTP/1.1",
+        "GET /old",
+        "CONNECT h:443 HTTP/1.1",
+        "X-ODD  /  HTTP/1.7",
+        "GET /%zz HTTP/1.1",
+        "GET / HTTP/3.0",
+    ];
+    const FIELDS: [&str; 12] = [
+        "Host: a.example",
+        "host: B:80",
+        "Content-Length: 10",
+        "Transfer-Encoding: chunked",
+        "Accept:*/*",
+        "X-Empty:",
+        "X-Spaces:    a  b   ",
+        "bad_name: 1",
+        "odd.name: 2",
+        "NoColon",
+        "Cookie: a=b; c=d",
+        "Connection: keep-alive",
+    ];
+    let end = |random: &mut Xorshift| if random.below(6) == 0 { "\n" } else { "\r\n" };
+    let mut text = "\r\n".repeat(random.below(8) / 6);
+    text += LINES[random.below(LINES.len())];
+    text += end(random);
+    for _ in 0..random.below(7) {
+        text += FIELDS[random.below(FIELDS.len())];
+        text += end(random);
+    }
+    text += end(random);
+    text += "body";
+    let mut bytes = text.into_bytes();
+    for _ in 0..random.below(10) / 7 {
+        let at = random.below(bytes.len());
+        bytes[at] = b"\r\n\0: \t/%.?#\x7f\xffA"[random.below(14)];
+    }
+    bytes
+}
+
+#[test]
+fn any_split_tells_the_same_as_the_whole() {
+    let mut random = Xorshift(0x9E37_79B9_7F4A_7C15);
+    let tight = HeadLimits { client_header_buffer_size: 40, large_client_header_buffers: (2, 50), ..LIMITS };
+    for round in 0..20_000 {
+        let input = random_request(&mut random);
+        let limits = if round % 3 == 0 { &tight } else { &LIMITS };
+        let at_once = told(&input, &mut std::iter::empty(), limits);
+        let largest = 1 + random.below(12);
+        let mut sizes =
+            std::iter::repeat_with(|| 1 + random.below(largest)).take(input.len()).collect::<Vec<_>>();
+        let in_pieces = told(&input, &mut sizes.drain(..), limits);
+        assert_eq!(in_pieces, at_once, "{:?}", bstr::BStr::new(&input));
+    }
+}
+
+#[test]
+fn what_httparse_takes_too_is_understood_alike() {
+    let mut random = Xorshift(0xD1B5_4A32_D192_ED03);
+    let (mut both, mut differ) = (0, 0);
+    for _ in 0..20_000 {
+        let input = random_request(&mut random);
+        let mut ours = RequestHead::new();
+        let limits = HeadLimits { ignore_invalid_headers: false, ..LIMITS };
+        let Ok(Progress::Complete { consumed }) = ours.decode(&input, &limits) else { continue };
+        let mut fields = [httparse::EMPTY_HEADER; 32];
+        let mut theirs = httparse::Request::new(&mut fields);
+        let Ok(httparse::Status::Complete(len)) = theirs.parse(&input) else { continue };
+        both += 1;
+        let name = bstr::BStr::new(&input);
+        assert_eq!(consumed, len, "{name:?}");
+        assert_eq!(ours.method_bytes(), theirs.method.unwrap().as_bytes(), "{name:?}");
+        if ours.authority().is_none() {
+            assert_eq!(ours.target(), theirs.path.unwrap().as_bytes(), "{name:?}");
+        }
+        assert_eq!(ours.headers.len(), theirs.headers.len(), "{name:?}");
+        for ((_, key, value), field) in ours.headers.iter().zip(theirs.headers.iter()) {
+            assert_eq!(key, field.name.as_bytes(), "{name:?}");
+            // httparse also cuts tabs around a value, nginx does not.
+            let trimmed = value.trim_ascii();
+            differ += usize::from(trimmed != value);
+            assert_eq!(trimmed, field.value, "{name:?}");
+        }
+    }
+    assert!(both > 2_000, "only {both} requests were taken by both");
+    assert!(differ < both / 10);
+}
+
+#[test]
+fn no_byte_is_looked_at_twice() {
+    // Byte by byte, 32 kB take a few milliseconds; a decoder that begins each line anew would need minutes.
+    let limits = HeadLimits { large_client_header_buffers: (4, 1 << 20), ..LIMITS };
+    let input =
+        format!("GET /{} HTTP/1.1\r\nHost: h\r\nA: {}\r\n\r\n", "p".repeat(500_000), "v".repeat(500_000));
+    let mut head = RequestHead::new();
+    for end in 1..input.len() {
+        assert_eq!(head.decode(&input.as_bytes()[..end], &limits), Ok(Progress::Partial));
+    }
+    assert_eq!(head.decode(input.as_bytes(), &limits), Ok(Progress::Complete { consumed: input.len() }));
+}
