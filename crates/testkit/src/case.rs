@@ -57,7 +57,7 @@ pub(crate) struct Text {
 /// What a section does.
 #[derive(Clone, Debug)]
 pub(crate) enum Action {
-    Write { path: String, text: Text, style: Style },
+    Write { path: String, text: Text, style: Style, mode: u32 },
     Fill { path: String, bytes: usize },
     Symlink { path: String, target: String },
     Directory { path: String },

@@ -111,14 +111,18 @@ fn action_of(section: Section<'_>) -> Result<Action, String> {
     let action = match section.words[0] {
         "conf" => {
             let path = args.positional().unwrap_or("conf/nginx.conf").to_owned();
-            Action::Write { path, text: section.text, style: Style::Verbatim }
+            Action::Write { path, text: section.text, style: Style::Verbatim, mode: 0o644 }
         }
         "http" => {
             let path = "conf/nginx.conf".to_owned();
-            Action::Write { path, text: section.text, style: Style::Http }
+            Action::Write { path, text: section.text, style: Style::Http, mode: 0o644 }
         }
-        "file" => Action::Write { path: args.required("PATH")?, text: section.text, style: Style::Verbatim },
-        "bytes" => Action::Write { path: args.required("PATH")?, text: section.text, style: Style::Escaped },
+        "file" | "bytes" => Action::Write {
+            style: if section.words[0] == "file" { Style::Verbatim } else { Style::Escaped },
+            mode: u32::from_str_radix(args.option("mode").unwrap_or("644"), 8).map_err(|e| e.to_string())?,
+            path: args.required("PATH")?,
+            text: section.text,
+        },
         "fill" => Action::Fill { path: args.required("PATH")?, bytes: args.number("BYTES")? },
         "symlink" => Action::Symlink { path: args.required("PATH")?, target: args.required("TARGET")? },
         "directory" => Action::Directory { path: args.required("PATH")? },

@@ -218,8 +218,10 @@ impl<'a> Play<'a> {
         let stage = &self.stage;
         let show = |e: std::io::Error| e.to_string();
         match action {
-            Action::Write { path, text, style } => stage.write(path, &self.content(text, *style)?),
-            Action::Fill { path, bytes } => stage.write(path, &filler(*bytes)),
+            Action::Write { path, text, style, mode } => {
+                stage.write(path, &self.content(text, *style)?, *mode)
+            }
+            Action::Fill { path, bytes } => stage.write(path, &filler(*bytes), 0o644),
             Action::Symlink { path, target } => {
                 let full = stage.path(path)?;
                 std::os::unix::fs::symlink(stage.fill_in(target), full).map_err(show)

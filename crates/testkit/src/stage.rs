@@ -116,14 +116,14 @@ impl Stage {
     }
 
     /// Writes a file with the case's fixed modification time.
-    pub(crate) fn write(&self, path: &str, bytes: &[u8]) -> Result<(), String> {
+    pub(crate) fn write(&self, path: &str, bytes: &[u8], mode: u32) -> Result<(), String> {
         if let Some((folder, _)) = path.rsplit_once('/') {
             self.directory(folder)?;
         }
         let full = self.path(path)?;
         let show = |e: std::io::Error| format!("{}: {e}", full.display());
         fs::write(&full, bytes).map_err(show)?;
-        fs::set_permissions(&full, fs::Permissions::from_mode(0o644)).map_err(show)?;
+        fs::set_permissions(&full, fs::Permissions::from_mode(mode)).map_err(show)?;
         let file = fs::File::options().write(true).open(&full).map_err(show)?;
         file.set_modified(SystemTime::UNIX_EPOCH + Duration::from_secs(MTIME_S)).map_err(show)
     }
