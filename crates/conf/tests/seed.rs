@@ -56,8 +56,8 @@ fn each_fault_of_the_others_is_shown_at_its_cause() {
             (1, 28, "add `;` at the end of line 1"),
             (5, 24, "write `http://mybackend`"),
             (5, 36, "add `;` at the end of line 5"),
-            (16, 10, "add `;` at the end of line 16"),
-            (29, 10, "add `;` at the end of line 29"),
+            (17, 10, "add `;` at the end of line 17"),
+            (30, 10, "add `;` at the end of line 30"),
         ]
     );
     let Some(merged) = seed("merged.conf") else { return };
