@@ -57,6 +57,17 @@ fn depth_is_limited() {
     assert!(!parse_text("/c/n", right, &Tangle).has_errors());
 }
 
+/// Work grows with the text and not with its square, also on a single line.
+#[test]
+fn long_lines_are_no_trouble() {
+    for (piece, end) in
+        [("a{}", ""), ("a b;", ""), ("a{a{}}", "x{"), ("}", ""), ("a_by_lua_block{}", "x_by_lua_block{{")]
+    {
+        let text = piece.repeat(300_000) + end + &"}".repeat(300_000);
+        parse_text("/c/n", text, &Nothing);
+    }
+}
+
 #[test]
 fn so_are_the_diagnostics() {
     let parsed = parse_text("/c/n", "; ".repeat(100_000), &Tangle);

@@ -6,6 +6,7 @@
 
 use super::cuts::{End, Realm};
 use super::file::{FileParser, Frame};
+use crate::ledger::Block;
 use crate::{Diagnostic, Directive, Span};
 
 /// A guess at a brace, made while reading on as if nothing were wrong.
@@ -45,7 +46,7 @@ impl FileParser<'_, '_> {
     pub(super) fn suspect_place(&mut self, head: &Directive) {
         let Some(inner) = self.frames.len().checked_sub(1) else { return };
         let name = &head.name.value;
-        let entries = self.around().realm.entries(name);
+        let entries = self.around().realm.entries(name).filter(|entry| entry.block != Block::None);
         let allowed = |context: &str| entries.clone().any(|entry| entry.contexts.contains(&context));
         let contexts: Vec<Option<&str>> = self.frames.iter().map(Frame::context).collect();
         let Some(here) = contexts[inner] else { return };

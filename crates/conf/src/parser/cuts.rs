@@ -53,6 +53,10 @@ pub(super) fn cuts(words: &[Lexed], end: End, grammar: Grammar, realm: Realm) ->
 
 /// Entries of two words, one on each line.
 fn pair_cuts(words: &[Lexed]) -> Vec<usize> {
+    // Two words are an entry, even if each has a line and the first is also a word of its own.
+    if words.len() == 2 {
+        return Vec::new();
+    }
     let cuts: Vec<usize> = (1..words.len()).filter(|at| words[*at].starts_line).collect();
     let bounds = cuts.iter().copied().chain([words.len()]);
     let mut start = 0;

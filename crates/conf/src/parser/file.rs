@@ -294,8 +294,9 @@ impl<'p, 'l> FileParser<'p, 'l> {
 
     /// How far the line of an offset is indented, if the offset begins it; a tab reaches to the next multiple of eight.
     pub(super) fn indent(&self, at: u32) -> Option<usize> {
-        let before = &self.text[..at as usize];
-        let line = &before[before.rfind_byte(b'\n').map_or(0, |newline| newline + 1)..];
+        let (start, _) =
+            self.parser.sources.line_range(self.source, self.parser.sources.line(self.source, at));
+        let line = &self.text[start..at as usize];
         line.iter().try_fold(0, |width, byte| match byte {
             b' ' => Some(width + 1),
             b'\t' => Some(width / 8 * 8 + 8),
