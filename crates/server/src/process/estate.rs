@@ -1,0 +1,204 @@
+//! What one configuration holds of the operating system: sockets, log files, folders, the pid file.
+//!
+//! Owns the steps that make a loaded configuration real, in nginx's order, so that a reload can be prepared beside
+//! the running one and dropped without a trace if any step fails. Must never fork or signal.
+
+use super::boot::{Boot, Source};
+use super::journal::{Journal, Said};
+use super::log::{Level, LogFiles, NewLogs, open_append};
+use super::privileges::{self, Owner};
+use super::sockets::{self, Listening};
+use nix::unistd::{Uid, chown};
+use std::fs::{DirBuilder, OpenOptions, Permissions};
+use std::io::{self, Write};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+/// What a configuration holds.
+#[derive(Clone, Debug)]
+pub(super) struct Estate {
+    pub(super) boot: Boot,
+    /// Who the worker process becomes; `None` when it stays who the master is.
+    pub(super) owner: Option<Owner>,
+    pub(super) listening: Vec<Listening>,
+}
+
+/// An estate that is not in use yet.
+#[derive(Debug)]
+pub(super) struct Prepared {
+    pub(super) estate: Estate,
+    /// All log files, freshly opened.
+    pub(super) logs: Vec<(PathBuf, OwnedFd)>,
+}
+
+impl Prepared {
+    /// Makes everything ready; `before` is the estate in use, whose sockets are kept.
+    pub(super) fn new(
+        boot: Boot,
+        source: &Source,
+        before: Option<&Estate>,
+        journal: &Journal,
+    ) -> Result<Prepared, Said> {
+        let owner = privileges::owner(boot.user.as_ref(), journal)?;
+        make_temp_dirs(&boot, owner.as_ref(), journal)?;
+        let logs = open_logs(&boot, source, journal)?;
+        let open_before = before.map_or(&[] as &[Listening], |estate| &estate.listening);
+        let listening = sockets::open_all(&boot.listeners, boot.threads, open_before, journal)?;
+        Ok(Prepared { estate: Estate { boot, owner, listening }, logs })
+    }
+
+    /// Drops what was made ready. `kept` goes on.
+    pub(super) fn abandon(self, kept: Option<&Estate>, journal: &Journal) {
+        let kept = kept.map_or(&[] as &[Listening], |estate| &estate.listening);
+        sockets::remove_files(&self.estate.listening, kept, journal);
+    }
+
+    /// Puts it in the place of `before`, whose superfluous sockets close.
+    pub(super) fn commit(
+        self,
+        before: Option<Estate>,
+        source: &Source,
+        logs: &LogFiles,
+        journal: &mut Journal,
+    ) -> Estate {
+        let wanted = self.estate.boot.all_log_files(source);
+        if let Err(error) = logs.adopt(NewLogs { files: self.logs }) {
+            journal.failed(Level::Alert, "dup3() of a log file", &error);
+        }
+        journal.move_to(logs, &self.estate.boot.main_error_logs(source));
+        logs.keep_only(&wanted);
+        if let Some(before) = before {
+            sockets::remove_files(&before.listening, &self.estate.listening, journal);
+        }
+        self.estate
+    }
+}
+
+impl Estate {
+    /// Closes the listening sockets and deletes the files of the unix ones.
+    pub(super) fn close_sockets(&mut self, journal: &Journal) {
+        sockets::remove_files(&self.listening, &[], journal);
+        self.listening.clear();
+    }
+}
+
+/// Everything `-t` can find out without getting in the way of a server that runs.
+pub(super) fn rehearse(boot: &Boot, source: &Source, journal: &Journal) -> Result<(), Said> {
+    let owner = privileges::owner(boot.user.as_ref(), journal)?;
+    rehearse_pid_file(&boot.pid_path, journal)?;
+    make_temp_dirs(boot, owner.as_ref(), journal)?;
+    open_logs(boot, source, journal)?;
+    sockets::try_all(&boot.listeners, journal)
+}
+
+/// Opens every log file of a configuration.
+pub(super) fn open_logs(
+    boot: &Boot,
+    source: &Source,
+    journal: &Journal,
+) -> Result<Vec<(PathBuf, OwnedFd)>, Said> {
+    boot.all_log_files(source)
+        .into_iter()
+        .map(|path| match open_append(&path) {
+            Ok(fd) => Ok((path, fd)),
+            Err(error) => {
+                Err(journal.failed(Level::Emerg, format_args!("open() \"{}\"", path.display()), &error))
+            }
+        })
+        .collect()
+}
+
+/// Opens the log files anew for USR1. One that cannot be opened goes on as it is. The files are given to the worker's
+/// user, which may have to open them itself one day (as nginx does).
+pub(super) fn reopen_logs(estate: &Estate, source: &Source, journal: &Journal) -> Vec<(PathBuf, OwnedFd)> {
+    let mut opened = Vec::new();
+    for path in estate.boot.all_log_files(source) {
+        let made_ours = |fd: OwnedFd| match &estate.owner {
+            Some(owner) => give_to(&path, owner.uid, 0o600).map(|()| fd),
+            None => Ok(fd),
+        };
+        match open_append(&path).and_then(made_ours) {
+            Ok(fd) => opened.push((path, fd)),
+            Err(error) => {
+                journal.failed(Level::Emerg, format_args!("open() \"{}\"", path.display()), &error);
+            }
+        }
+    }
+    opened
+}
+
+/// Makes the folders for temporary files, the worker's own and closed to others, as nginx does.
+fn make_temp_dirs(boot: &Boot, owner: Option<&Owner>, journal: &Journal) -> Result<(), Said> {
+    for folder in &boot.temp_dirs {
+        match DirBuilder::new().mode(0o700).create(folder) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+                let what = format_args!("mkdir() \"{}\"", folder.display());
+                return Err(journal.failed(Level::Emerg, what, &error));
+            }
+            _ => {}
+        }
+        if let Some(owner) = owner
+            && let Err(error) = give_to(folder, owner.uid, 0o700)
+        {
+            let what = format_args!("chown(\"{}\", {})", folder.display(), owner.uid);
+            return Err(journal.failed(Level::Emerg, what, &error));
+        }
+    }
+    Ok(())
+}
+
+/// Makes `uid` the owner of a path and gives the owner at least these rights.
+fn give_to(path: &Path, uid: Uid, rights: u32) -> io::Result<()> {
+    let found = std::fs::metadata(path)?;
+    if found.uid() != uid.as_raw() {
+        chown(path, Some(uid), None)?;
+    }
+    if found.mode() & rights != rights {
+        std::fs::set_permissions(path, Permissions::from_mode(found.mode() & 0o7777 | rights))?;
+    }
+    Ok(())
+}
+
+/// Writes this process's number into the pid file.
+pub(super) fn write_pid_file(path: &Path, journal: &Journal) -> Result<(), Said> {
+    let written = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o644)
+        .open(path)
+        .and_then(|mut file| file.write_all(format!("{}\n", std::process::id()).as_bytes()));
+    written
+        .map_err(|error| journal.failed(Level::Emerg, format_args!("open() \"{}\"", path.display()), &error))
+}
+
+/// Deletes the pid file.
+pub(super) fn remove_pid_file(path: &Path, journal: &Journal) {
+    if let Err(error) = std::fs::remove_file(path) {
+        journal.failed(Level::Alert, format_args!("unlink() \"{}\"", path.display()), &error);
+    }
+}
+
+/// Whether the pid file could be written, without touching one that is there. (nginx leaves an empty one behind.)
+fn rehearse_pid_file(path: &Path, journal: &Journal) -> Result<(), Said> {
+    let there = path.exists();
+    let opened = OpenOptions::new().write(true).create(true).truncate(false).mode(0o644).open(path);
+    match opened {
+        Ok(_) if there => Ok(()),
+        Ok(_) => {
+            remove_pid_file(path, journal);
+            Ok(())
+        }
+        Err(error) => {
+            Err(journal.failed(Level::Emerg, format_args!("open() \"{}\"", path.display()), &error))
+        }
+    }
+}
+
+/// After a reload that names another pid file: writes the new one, then deletes the old.
+pub(super) fn move_pid_file(old: &Path, new: &Path, journal: &Journal) {
+    if old != new && write_pid_file(new, journal).is_ok() {
+        remove_pid_file(old, journal);
+    }
+}

@@ -1,0 +1,128 @@
+//! Reloading: a new configuration beside the one in force, until a worker has gone over to it.
+//!
+//! Owns the reload from HUP to commit or give-up. Must never touch what is in force before a worker has confirmed the
+//! new configuration.
+
+use super::{Ending, Master, Pending, signal_worker};
+use crate::process::boot::Application;
+use crate::process::channel::send_message;
+use crate::process::control::{encode_body, kind};
+use crate::process::estate::{self, Prepared};
+use crate::process::load::{Pictures, load};
+use crate::process::log::{Level, NewLogs};
+use nix::sys::signal::Signal;
+use nix::unistd::Pid;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+
+impl<A: Application> Master<A> {
+    pub(super) fn reload(&mut self) {
+        if self.pending.is_some() {
+            self.reload_again = true;
+            return;
+        }
+        self.journal.say(Level::Notice, format_args!("reconfiguring"));
+        let Ok(recorded) = load(&self.app, &self.source, &self.journal, Pictures::Left) else { return };
+        let prepared = Prepared::new(recorded.boot, &self.source, Some(&self.estate), &self.journal);
+        let Ok(prepared) = prepared else { return };
+        self.generation += 1;
+        let generation = self.generation;
+        let running = self.workers.iter().find(|worker| !worker.leaving && worker.ready);
+        let same = self.estate.boot.same_process(&prepared.estate.boot);
+        match running {
+            Some(worker) if same => {
+                let sent = send_reload(&worker.channel, generation, &prepared, &recorded.bundle);
+                let (worker, pid) = (worker.pid, worker.pid);
+                self.pending = Some(Pending {
+                    generation,
+                    config: recorded.config,
+                    prepared,
+                    worker,
+                    new_process: false,
+                });
+                if let Err(error) = sent {
+                    // Half an order cannot be taken back: the worker is of no more use. Its death ends the reload.
+                    self.journal.failed(
+                        Level::Alert,
+                        format_args!("sendmsg() to worker process {pid}"),
+                        &error,
+                    );
+                    signal_worker(pid, Signal::SIGKILL, &self.journal);
+                }
+            }
+            _ => self.reload_with_new_process(recorded.config, prepared),
+        }
+    }
+
+    /// Starts a new worker process with the new configuration; the old one goes when it is ready, as with nginx.
+    pub(super) fn reload_with_new_process(&mut self, config: A::Config, prepared: Prepared) {
+        let generation = self.generation;
+        self.respawn.due = None;
+        // The new process writes to the new log files from its first line on.
+        let copies = prepared.logs.iter().map(|(path, fd)| Ok((path.clone(), fd.try_clone()?)));
+        let adopted = copies.collect::<io::Result<_>>().and_then(|files| self.logs.adopt(NewLogs { files }));
+        if let Err(error) = adopted {
+            self.journal.failed(Level::Alert, "dup() of a log file", &error);
+            return prepared.abandon(Some(&self.estate), &self.journal);
+        }
+        self.journal.say(Level::Notice, format_args!("start worker processes"));
+        let (config, forked) = self.fork_worker(Some(config), prepared.estate.clone(), generation);
+        match (config, forked) {
+            (Some(config), Ok(worker)) => {
+                self.pending = Some(Pending { generation, config, prepared, worker, new_process: true });
+            }
+            _ => prepared.abandon(Some(&self.estate), &self.journal),
+        }
+    }
+
+    pub(super) fn is_pending(&self, worker: Pid, generation: u64) -> bool {
+        self.pending
+            .as_ref()
+            .is_some_and(|pending| pending.worker == worker && pending.generation == generation)
+    }
+
+    /// The worker has gone over to the new configuration: it is the one in force.
+    pub(super) fn finish_reload(&mut self) {
+        let Some(pending) = self.pending.take() else { return };
+        let before = self.estate.clone();
+        let old_pid_path = before.boot.pid_path.clone();
+        self.estate = pending.prepared.commit(Some(before), &self.source, &self.logs, &mut self.journal);
+        self.config = Some(pending.config);
+        self.state.resting = false;
+        estate::move_pid_file(&old_pid_path, &self.estate.boot.pid_path, &self.journal);
+        if pending.new_process {
+            self.send_away(|worker| worker.pid != pending.worker);
+        }
+        self.reload_if_asked();
+    }
+
+    pub(super) fn give_up_reload(&mut self) {
+        if let Some(pending) = self.pending.take() {
+            self.journal.say(
+                Level::Error,
+                format_args!("the configuration was not reloaded, the one before stays in force"),
+            );
+            pending.prepared.abandon(Some(&self.estate), &self.journal);
+        }
+        self.reload_if_asked();
+    }
+
+    pub(super) fn reload_if_asked(&mut self) {
+        if std::mem::take(&mut self.reload_again) && matches!(self.ending, Ending::No) {
+            self.reload();
+        }
+    }
+}
+
+/// Sends a worker everything it needs to go over to another configuration.
+fn send_reload(channel: &UnixStream, generation: u64, prepared: &Prepared, bundle: &[u8]) -> io::Result<()> {
+    let listening = &prepared.estate.listening;
+    let addresses: Vec<_> = listening.iter().map(|one| (&one.spec.address, one.sockets.len())).collect();
+    let paths: Vec<&PathBuf> = prepared.logs.iter().map(|(path, _)| path).collect();
+    let sockets = listening.iter().flat_map(|one| &one.sockets).map(|socket| (**socket).as_fd());
+    let logs = prepared.logs.iter().map(|(_, fd): &(PathBuf, OwnedFd)| fd.as_fd());
+    let fds: Vec<BorrowedFd<'_>> = sockets.chain(logs).collect();
+    send_message(channel, kind::RELOAD, generation, &encode_body(&addresses, &paths, bundle), &fds)
+}

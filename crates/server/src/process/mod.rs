@@ -1,0 +1,41 @@
+//! The processes: a master that holds the sockets, one worker process that holds the threads.
+//!
+//! Owns everything between the command line and the first accepted connection, and between the last answer and the
+//! exit: listening sockets, log files, pid file, daemon, privileges, signals, reload, and the watch over the worker.
+//! The rest of the program takes part as an [`Application`]: it loads configurations and serves them.
+//!
+//! It must never serve a request, know a directive, or start a thread: the master forks, and a fork of a process with
+//! threads is broken.
+//!
+//! How it goes, as with nginx: [`run`] loads the configuration, opens logs and sockets, leaves the terminal, writes the
+//! pid file and forks the worker. On HUP the master loads the configuration again and sends the bytes it read together
+//! with all descriptors to the worker, which goes over to it in place; only a changed user, limit, environment or
+//! number of threads takes a new worker process. A worker that dies is started again while its sockets stay open.
+
+mod alone;
+mod boot;
+mod channel;
+mod command;
+mod control;
+mod daemon;
+mod disk;
+mod estate;
+mod journal;
+mod load;
+pub mod log;
+mod master;
+mod privileges;
+mod signals;
+mod sockets;
+mod title;
+mod upgrade;
+mod worker;
+
+pub use boot::{
+    Address, Application, Boot, EnvRule, Finding, Keepalive, Limits, ListenSpec, Loaded, Source, UserSpec,
+};
+pub use command::{Tell, run, tell, test};
+pub use control::{Control, Listener, Order, Ports, Reload, Reporter};
+pub use disk::Disk;
+pub use journal::PROGRAM;
+pub use signals::Waker;

@@ -1,0 +1,365 @@
+//! Listening sockets: opening, keeping over a reload, closing.
+//!
+//! Owns every socket the program listens on, and the files of unix sockets. Must never accept a connection.
+
+use super::boot::{Address, ListenSpec};
+use super::journal::{Journal, Said, reason};
+use super::log::Level;
+use nix::errno::Errno;
+use nix::sys::socket::{
+    AddressFamily, Backlog, SockFlag, SockType, SockaddrStorage, UnixAddr, bind, connect, listen, setsockopt,
+    socket, sockopt,
+};
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How often an address that is in use is tried, and how long to wait between (nginx: five times, 500 ms).
+const TRIES: u32 = 5;
+const BETWEEN_TRIES: Duration = Duration::from_millis(500);
+
+/// An address the master listens on.
+#[derive(Clone, Debug)]
+pub(super) struct Listening {
+    pub(super) spec: ListenSpec,
+    /// One socket, or one for each thread with `reuseport`. Shared with the configuration that had them before.
+    pub(super) sockets: Vec<Arc<OwnedFd>>,
+}
+
+impl Listening {
+    fn wanted(spec: &ListenSpec, threads: usize) -> usize {
+        match spec.reuseport {
+            true => threads.max(1),
+            false => 1,
+        }
+    }
+}
+
+/// Opens what `specs` ask for; what `before` has open already is taken over.
+pub(super) fn open_all(
+    specs: &[ListenSpec],
+    threads: usize,
+    before: &[Listening],
+    journal: &Journal,
+) -> Result<Vec<Listening>, Said> {
+    let mut all: Vec<Listening> =
+        specs.iter().map(|spec| take_over(spec, threads, before, journal)).collect();
+    for tries_left in (0..TRIES).rev() {
+        let mut in_use = false;
+        for one in &mut all {
+            while one.sockets.len() < Listening::wanted(&one.spec, threads) {
+                match open(&one.spec, journal) {
+                    Ok(socket) => one.sockets.push(Arc::new(socket)),
+                    Err(Refused::InUse) => {
+                        in_use = true;
+                        break;
+                    }
+                    Err(Refused::Said(said)) => {
+                        remove_files(&all, before, journal);
+                        return Err(said);
+                    }
+                }
+            }
+        }
+        if !in_use {
+            return Ok(all);
+        }
+        // nginx waits after the last try too; there is nothing to wait for.
+        if tries_left > 0 {
+            journal.say(Level::Notice, format_args!("try again to bind() after 500ms"));
+            std::thread::sleep(BETWEEN_TRIES);
+        }
+    }
+    journal.say(Level::Emerg, format_args!("still could not bind()"));
+    remove_files(&all, before, journal);
+    Err(Said)
+}
+
+/// Tries every address and closes it again, for `-t`. An address in use is no fault: the server itself may hold it.
+pub(super) fn try_all(specs: &[ListenSpec], journal: &Journal) -> Result<(), Said> {
+    for spec in specs {
+        let plain = ListenSpec { reuseport: false, ..spec.clone() };
+        match bound(&plain, journal) {
+            Ok(_socket) => remove_file(spec, journal),
+            Err((_, Errno::EADDRINUSE)) => {}
+            Err((call, error)) => {
+                return Err(journal.failed(Level::Emerg, describe(call, spec), &error.into()));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Deletes the files of unix sockets in `all` that `kept` does not have.
+pub(super) fn remove_files(all: &[Listening], kept: &[Listening], journal: &Journal) {
+    for one in all {
+        let remains = kept.iter().any(|other| other.spec.address == one.spec.address);
+        if !remains && !one.sockets.is_empty() {
+            remove_file(&one.spec, journal);
+        }
+    }
+}
+
+fn remove_file(spec: &ListenSpec, journal: &Journal) {
+    if let Address::Unix(path) = &spec.address
+        && let Err(error) = std::fs::remove_file(path)
+    {
+        journal.failed(Level::Emerg, format_args!("unlink() \"{}\"", path.display()), &error);
+    }
+}
+
+/// The sockets of the same address from before, adjusted to what is asked now.
+fn take_over(spec: &ListenSpec, threads: usize, before: &[Listening], journal: &Journal) -> Listening {
+    let mut taken = Listening { spec: spec.clone(), sockets: Vec::new() };
+    let Some(old) = before.iter().find(|old| old.spec.address == spec.address) else { return taken };
+    taken.sockets = old.sockets.clone();
+    // A socket that no thread accepts from would swallow its share of the connections.
+    taken.sockets.truncate(Listening::wanted(spec, threads));
+    for socket in &taken.sockets {
+        if spec.reuseport && !old.spec.reuseport {
+            // Without this the further sockets of the address could not be bound.
+            warn(setsockopt(&**socket, sockopt::ReusePort, &true), "SO_REUSEPORT", spec, journal);
+        }
+        if spec.backlog != old.spec.backlog {
+            let changed = backlog(spec).and_then(|backlog| listen(&**socket, backlog));
+            if let Err(error) = changed {
+                let what = format_args!("listen() to {}, backlog {}", spec.address, spec.backlog);
+                journal.failed(Level::Alert, what, &error.into());
+            }
+        }
+        if spec.deferred != old.spec.deferred {
+            defer(socket, spec, journal);
+        }
+        configure(socket, spec, journal);
+    }
+    taken
+}
+
+/// Why a socket was not opened.
+enum Refused {
+    /// The address is in use: worth another try.
+    InUse,
+    /// For good.
+    Said(Said),
+}
+
+/// One new listening socket.
+fn open(spec: &ListenSpec, journal: &Journal) -> Result<OwnedFd, Refused> {
+    let socket = match bound(spec, journal) {
+        Ok(socket) => socket,
+        Err((call, error)) => {
+            let said = journal.failed(Level::Emerg, describe(call, spec), &error.into());
+            return Err(if error == Errno::EADDRINUSE { Refused::InUse } else { Refused::Said(said) });
+        }
+    };
+    if let Some(length) = spec.fastopen {
+        let set = set_tcp_option(&socket, libc::TCP_FASTOPEN, length);
+        warn(set, "TCP_FASTOPEN", spec, journal);
+    }
+    if spec.deferred {
+        defer(&socket, spec, journal);
+    }
+    configure(&socket, spec, journal);
+    if let Err(error) = backlog(spec).and_then(|backlog| listen(&socket, backlog)) {
+        let what = format_args!("listen() to {}, backlog {}", spec.address, spec.backlog);
+        let said = journal.failed(Level::Emerg, what, &error.into());
+        return Err(if error == Errno::EADDRINUSE { Refused::InUse } else { Refused::Said(said) });
+    }
+    Ok(socket)
+}
+
+/// The system calls on the way to a bound socket, as nginx names them.
+#[derive(Clone, Copy)]
+enum Call {
+    Socket,
+    Option(&'static str),
+    Bind,
+}
+
+fn describe(call: Call, spec: &ListenSpec) -> String {
+    match call {
+        Call::Socket => format!("socket() {}", spec.address),
+        Call::Option(name) => format!("setsockopt({name}) {}", spec.address),
+        Call::Bind => format!("bind() to {}", spec.address),
+    }
+}
+
+/// A socket bound to the address, not yet listening.
+fn bound(spec: &ListenSpec, journal: &Journal) -> Result<OwnedFd, (Call, Errno)> {
+    let family = match &spec.address {
+        Address::Inet(address) if address.is_ipv6() => AddressFamily::Inet6,
+        Address::Inet(_) => AddressFamily::Inet,
+        Address::Unix(_) => AddressFamily::Unix,
+    };
+    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+    let fd = socket(family, SockType::Stream, flags, None).map_err(|error| (Call::Socket, error))?;
+    setsockopt(&fd, sockopt::ReuseAddr, &true).map_err(|error| (Call::Option("SO_REUSEADDR"), error))?;
+    if spec.reuseport {
+        setsockopt(&fd, sockopt::ReusePort, &true).map_err(|error| (Call::Option("SO_REUSEPORT"), error))?;
+    }
+    match &spec.address {
+        Address::Inet(address) => {
+            if address.is_ipv6() {
+                warn(setsockopt(&fd, sockopt::Ipv6V6Only, &spec.ipv6only), "IPV6_V6ONLY", spec, journal);
+            }
+            bind(fd.as_raw_fd(), &SockaddrStorage::from(*address)).map_err(|error| (Call::Bind, error))?;
+        }
+        Address::Unix(path) => {
+            bind_unix(&fd, path).map_err(|error| (Call::Bind, error))?;
+            // Whoever may reach the folder may connect, as with nginx.
+            let open_to_all = std::fs::Permissions::from_mode(0o666);
+            if let Err(error) = std::fs::set_permissions(path, open_to_all) {
+                journal.failed(Level::Emerg, format_args!("chmod() \"{}\"", path.display()), &error);
+            }
+        }
+    }
+    Ok(fd)
+}
+
+/// Binds a unix socket. A file left behind by a process that was killed is replaced (nginx refuses to start on it):
+/// it is told from a living one by a connection that nobody takes.
+fn bind_unix(fd: &OwnedFd, path: &Path) -> Result<(), Errno> {
+    let address = UnixAddr::new(path)?;
+    match bind(fd.as_raw_fd(), &address) {
+        Err(Errno::EADDRINUSE) => {
+            let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+            let probe = socket(AddressFamily::Unix, SockType::Stream, flags, None)?;
+            if connect(probe.as_raw_fd(), &address) != Err(Errno::ECONNREFUSED) {
+                return Err(Errno::EADDRINUSE);
+            }
+            nix::unistd::unlink(path)?;
+            bind(fd.as_raw_fd(), &address)
+        }
+        other => other,
+    }
+}
+
+/// Settings that may be changed while a socket listens; a refusal is worth a line, not a failed start.
+fn configure(socket: &OwnedFd, spec: &ListenSpec, journal: &Journal) {
+    if let Some(bytes) = spec.rcvbuf {
+        warn(setsockopt(socket, sockopt::RcvBuf, &bytes), "SO_RCVBUF", spec, journal);
+    }
+    if let Some(bytes) = spec.sndbuf {
+        warn(setsockopt(socket, sockopt::SndBuf, &bytes), "SO_SNDBUF", spec, journal);
+    }
+    let Some(keepalive) = spec.keepalive else { return };
+    warn(setsockopt(socket, sockopt::KeepAlive, &keepalive.on), "SO_KEEPALIVE", spec, journal);
+    if let Some(seconds) = keepalive.idle_s {
+        warn(setsockopt(socket, sockopt::TcpKeepIdle, &seconds), "TCP_KEEPIDLE", spec, journal);
+    }
+    if let Some(seconds) = keepalive.interval_s {
+        warn(setsockopt(socket, sockopt::TcpKeepInterval, &seconds), "TCP_KEEPINTVL", spec, journal);
+    }
+    if let Some(count) = keepalive.count {
+        warn(setsockopt(socket, sockopt::TcpKeepCount, &count), "TCP_KEEPCNT", spec, journal);
+    }
+}
+
+fn defer(socket: &OwnedFd, spec: &ListenSpec, journal: &Journal) {
+    // The value is seconds to wait for data; nginx sets 1.
+    let set = set_tcp_option(socket, libc::TCP_DEFER_ACCEPT, i32::from(spec.deferred));
+    warn(set, "TCP_DEFER_ACCEPT", spec, journal);
+}
+
+fn warn(result: Result<(), Errno>, option: &str, spec: &ListenSpec, journal: &Journal) {
+    if let Err(error) = result {
+        let reason = reason(&io::Error::from(error));
+        journal.say(
+            Level::Alert,
+            format_args!("setsockopt({option}) {} failed, ignored {reason}", spec.address),
+        );
+    }
+}
+
+fn backlog(spec: &ListenSpec) -> Result<Backlog, Errno> {
+    // The kernel cuts a longer queue down to net.core.somaxconn; nix refuses more than SOMAXCONN, so does nobody else.
+    Backlog::new(spec.backlog.clamp(-1, libc::SOMAXCONN))
+}
+
+/// Sets a TCP option that nix has no name for.
+fn set_tcp_option(socket: &OwnedFd, option: libc::c_int, value: libc::c_int) -> Result<(), Errno> {
+    let length = size_of::<libc::c_int>() as libc::socklen_t;
+    let value: *const libc::c_int = &value;
+    // SAFETY: the kernel reads `length` bytes from `value`, which points at a c_int that outlives the call; the
+    // descriptor is borrowed for as long.
+    #[allow(unsafe_code)]
+    let result =
+        unsafe { libc::setsockopt(socket.as_raw_fd(), libc::IPPROTO_TCP, option, value.cast(), length) };
+    Errno::result(result).map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::process::log::LogTarget;
+    use nix::sys::socket::{getsockname, getsockopt};
+    use std::net::SocketAddr;
+    use std::os::unix::net::{UnixListener, UnixStream};
+
+    fn journal() -> Journal {
+        let mut journal = Journal::first(&LogTarget::Stderr, Level::Notice);
+        journal.leave_stderr();
+        journal
+    }
+
+    fn any_port() -> ListenSpec {
+        ListenSpec::new(Address::Inet(SocketAddr::from(([127, 0, 0, 1], 0))))
+    }
+
+    #[test]
+    fn reuseport_opens_a_socket_for_each_thread() {
+        // A fixed address is needed to bind it more than once: take a free one.
+        let first = open_all(&[any_port()], 1, &[], &journal()).unwrap();
+        let storage: SockaddrStorage = getsockname(first[0].sockets[0].as_raw_fd()).unwrap();
+        let port = storage.as_sockaddr_in().unwrap().port();
+        drop(first);
+        let address = Address::Inet(SocketAddr::from(([127, 0, 0, 1], port)));
+        let spec = ListenSpec { reuseport: true, ..ListenSpec::new(address) };
+        let all = open_all(std::slice::from_ref(&spec), 3, &[], &journal()).unwrap();
+        assert_eq!(all[0].sockets.len(), 3);
+        // Fewer threads: no socket may stay behind without anybody to accept from it.
+        let fewer = open_all(&[spec], 2, &all, &journal()).unwrap();
+        assert_eq!(fewer[0].sockets.len(), 2);
+        assert!(Arc::ptr_eq(&fewer[0].sockets[0], &all[0].sockets[0]));
+    }
+
+    #[test]
+    fn a_reload_keeps_the_socket_and_changes_its_settings() {
+        let first = open_all(&[any_port()], 1, &[], &journal()).unwrap();
+        let wanted = ListenSpec { backlog: 7, rcvbuf: Some(64 * 1024), ..any_port() };
+        let second = open_all(&[wanted], 1, &first, &journal()).unwrap();
+        assert!(Arc::ptr_eq(&second[0].sockets[0], &first[0].sockets[0]));
+        // Linux doubles what is asked for.
+        assert_eq!(getsockopt(&*second[0].sockets[0], sockopt::RcvBuf).unwrap(), 128 * 1024);
+    }
+
+    #[test]
+    fn a_dead_unix_socket_is_replaced_and_a_living_one_is_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("dead.sock");
+        drop(UnixListener::bind(&path).unwrap());
+        let spec = ListenSpec::new(Address::Unix(path.clone()));
+        let all = open_all(std::slice::from_ref(&spec), 1, &[], &journal()).unwrap();
+        UnixStream::connect(&path).unwrap();
+        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o666);
+        // A second server finds it alive.
+        assert!(matches!(open(&spec, &journal()), Err(Refused::InUse)));
+        remove_files(&all, &[], &journal());
+        assert!(!path.exists());
+    }
+
+    #[test]
+    fn a_test_of_the_configuration_leaves_nothing_behind() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("x.sock");
+        let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let in_use = ListenSpec::new(Address::Inet(taken.local_addr().unwrap()));
+        try_all(&[in_use, ListenSpec::new(Address::Unix(path.clone()))], &journal()).unwrap();
+        assert!(!path.exists());
+        let elsewhere = ListenSpec::new(Address::Inet(SocketAddr::from(([192, 0, 2, 1], 0))));
+        assert_eq!(try_all(&[elsewhere], &journal()), Err(Said));
+    }
+}

@@ -1,0 +1,289 @@
+//! The smallest application: a connection sends a line and is answered with the configuration's own word, the
+//! generation and who serves it.
+//!
+//! Its configuration is nginx's in spirit: `name value …;`, one a line. What the tests need to see is written to an
+//! access log.
+
+use pointsman_server::process::log::{ErrorLog, Level, LogFiles, LogTarget};
+use pointsman_server::process::{
+    Address, Application, Boot, Control, EnvRule, Finding, Limits, ListenSpec, Listener, Loaded, Order,
+    Ports, Reload, Source, Tell, UserSpec, Waker,
+};
+use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader, Write};
+use std::net::TcpListener;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+
+/// Acts on a command line: `PREFIX [test|dump|stop|quit|reload|reopen]`.
+pub fn main(arguments: Vec<String>) -> i32 {
+    let prefix = PathBuf::from(&arguments[0]);
+    let source = Source {
+        conf_file: prefix.join("nginx.conf"),
+        error_log: LogTarget::File(prefix.join("first.log")),
+        prefix,
+        globals: None,
+        colour: false,
+    };
+    let app = Sayer;
+    match arguments.get(1).map(String::as_str) {
+        None => pointsman_server::process::run(&app, &source),
+        Some("test") => pointsman_server::process::test(&app, &source, false, false),
+        Some("dump") => pointsman_server::process::test(&app, &source, true, true),
+        Some("stop") => pointsman_server::process::tell(&app, &source, Tell::Stop),
+        Some("quit") => pointsman_server::process::tell(&app, &source, Tell::Quit),
+        Some("reload") => pointsman_server::process::tell(&app, &source, Tell::Reload),
+        Some("reopen") => pointsman_server::process::tell(&app, &source, Tell::Reopen),
+        Some(other) => panic!("{other}?"),
+    }
+}
+
+#[derive(Clone)]
+struct Sayer;
+
+/// What is said.
+#[derive(Clone, Debug)]
+struct Speech {
+    word: String,
+    /// The start fails with this text.
+    init_fails: Option<String>,
+    /// Building it in the worker fails with this text.
+    reload_fails: Option<String>,
+    access_log: PathBuf,
+    boot: Boot,
+}
+
+impl Application for Sayer {
+    type Config = Speech;
+
+    fn load(&self, source: &Source, loader: &dyn conf::Loader) -> Loaded<Speech> {
+        let mut findings = Vec::new();
+        let mut speech = Speech {
+            word: String::new(),
+            init_fails: None,
+            reload_fails: None,
+            access_log: source.prefix.join("access.log"),
+            boot: Boot {
+                pid_path: source.prefix.join("pid"),
+                daemon: true,
+                master_process: true,
+                threads: 1,
+                user: None,
+                limits: Limits::default(),
+                environment: Vec::new(),
+                listeners: Vec::new(),
+                error_logs: Vec::new(),
+                log_files: Vec::new(),
+                temp_dirs: Vec::new(),
+            },
+        };
+        speech.boot.log_files.push(speech.access_log.clone());
+        read(&mut speech, &mut findings, source, &source.conf_file, loader);
+        let faulty = findings.iter().any(|finding| finding.level == Level::Emerg);
+        Loaded { findings, outcome: (!faulty).then(|| (speech.boot.clone(), speech)) }
+    }
+
+    fn work(&self, speech: Speech, ports: Ports) -> i32 {
+        let Ports { generation, source, listeners, logs, error_log, mut control, .. } = ports;
+        if let Some(why) = &speech.init_fails {
+            control.reporter().failed(generation, why);
+            return 1;
+        }
+        let mut hall = Hall {
+            open: BTreeMap::new(),
+            current: Arc::new(Mutex::new((generation, speech.word.clone()))),
+            talking: Arc::default(),
+            waker: control.waker(),
+            logs: Arc::clone(&logs),
+            access_log: speech.access_log.clone(),
+        };
+        hall.listen_to(listeners);
+        error_log.write(Level::Notice, 0, b"ready to serve");
+        control.reporter().ready();
+        let mut quitting = false;
+        loop {
+            if quitting && hall.talking.load(Ordering::SeqCst) == 0 {
+                return 0;
+            }
+            match control.next(None) {
+                Some(Order::Reload(reload)) => self.reload(&source, &mut hall, &mut control, reload),
+                Some(Order::Reopen(newer)) => logs.adopt(newer).unwrap(),
+                Some(Order::Quit) => {
+                    quitting = true;
+                    hall.open.clear();
+                }
+                Some(Order::Terminate) => return 0,
+                Some(Order::Woken) | None => {}
+            }
+        }
+    }
+}
+
+impl Sayer {
+    fn reload(&self, source: &Source, hall: &mut Hall, control: &mut Control, reload: Reload) {
+        let Reload { generation, bundle, listeners, logs } = reload;
+        hall.logs.adopt(logs).unwrap();
+        let bundle = conf::Bundle::from_bytes(&bundle).unwrap();
+        let (boot, speech) = self.load(source, &bundle).outcome.expect("the master has checked it");
+        if let Some(why) = speech.reload_fails {
+            return control.reporter().failed(generation, &why);
+        }
+        let log: ErrorLog = boot.error_log(source, &hall.logs);
+        log.write(Level::Notice, 0, format!("generation {generation} is here").as_bytes());
+        control.log_to(log);
+        let before = std::mem::replace(&mut *hall.current.lock().unwrap(), (generation, speech.word));
+        hall.listen_to(listeners);
+        control.reporter().reloaded(generation);
+        control.reporter().generation_gone(before.0);
+    }
+}
+
+fn read(
+    speech: &mut Speech,
+    findings: &mut Vec<Finding>,
+    source: &Source,
+    path: &Path,
+    loader: &dyn conf::Loader,
+) {
+    let mut fault = |level, line: String| {
+        let picture = format!("PICTURE of {line}");
+        findings.push(Finding { level, line, picture });
+    };
+    let text = match loader.read(path) {
+        Ok(text) => String::from_utf8(text).unwrap(),
+        Err(error) => return fault(Level::Emerg, format!("open() \"{}\" failed ({error})", path.display())),
+    };
+    let absolute = |name: &str| source.prefix.join(name);
+    for (number, line) in text.lines().enumerate() {
+        let place = format!("{}:{}", path.display(), number + 1);
+        let words: Vec<&str> = line.trim_end_matches(';').split_whitespace().collect();
+        let boot = &mut speech.boot;
+        match words.as_slice() {
+            [] => {}
+            ["word", word] => speech.word = (*word).to_owned(),
+            ["init_fails", why] => speech.init_fails = Some((*why).to_owned()),
+            ["reload_fails", why] => speech.reload_fails = Some((*why).to_owned()),
+            ["pid", name] => boot.pid_path = absolute(name),
+            ["daemon", flag] => boot.daemon = *flag == "on",
+            ["master_process", flag] => boot.master_process = *flag == "on",
+            ["threads", number] => boot.threads = number.parse().unwrap(),
+            ["open_files", number] => boot.limits.open_files = number.parse().ok(),
+            ["user", user] => {
+                boot.user = Some(UserSpec { user: (*user).to_owned(), group: None, place });
+            }
+            ["env", name] => boot.environment.push(EnvRule { name: name.into(), value: None }),
+            ["env", name, value] => {
+                boot.environment.push(EnvRule { name: name.into(), value: Some(value.into()) });
+            }
+            ["listen", address] => {
+                boot.listeners.push(ListenSpec::new(match address.strip_prefix("unix:") {
+                    Some(name) => Address::Unix(absolute(name)),
+                    None => Address::Inet(address.parse().unwrap()),
+                }))
+            }
+            ["error_log", name] => boot.error_logs.push((LogTarget::File(absolute(name)), Level::Notice)),
+            ["log", name] => boot.log_files.push(absolute(name)),
+            ["temp", name] => boot.temp_dirs.push(absolute(name)),
+            ["warn", text] => fault(Level::Warn, format!("{text} in {place}")),
+            [name, ..] => fault(Level::Emerg, format!("unknown directive \"{name}\" in {place}")),
+        }
+    }
+}
+
+/// Where people are listened to.
+struct Hall {
+    /// Dropping an entry stops listening there.
+    open: BTreeMap<Address, UnixStream>,
+    current: Arc<Mutex<(u64, String)>>,
+    talking: Arc<AtomicUsize>,
+    waker: Waker,
+    logs: Arc<LogFiles>,
+    access_log: PathBuf,
+}
+
+impl Hall {
+    fn listen_to(&mut self, listeners: Vec<Listener>) {
+        let wanted: Vec<Address> = listeners.iter().map(|listener| listener.address.clone()).collect();
+        self.open.retain(|address, _| wanted.contains(address));
+        for Listener { address, mut sockets } in listeners {
+            if self.open.contains_key(&address) {
+                continue;
+            }
+            let (ours, stop) = UnixStream::pair().unwrap();
+            let socket = sockets.remove(0);
+            let guest = Guest {
+                current: Arc::clone(&self.current),
+                talking: Arc::clone(&self.talking),
+                waker: self.waker.clone(),
+                log: self.logs.get(&LogTarget::File(self.access_log.clone())).unwrap(),
+            };
+            let unix = matches!(address, Address::Unix(_));
+            std::thread::spawn(move || accept(&socket, unix, &stop, &guest));
+            self.open.insert(address, ours);
+        }
+    }
+}
+
+#[derive(Clone)]
+struct Guest {
+    current: Arc<Mutex<(u64, String)>>,
+    talking: Arc<AtomicUsize>,
+    waker: Waker,
+    log: Arc<pointsman_server::process::log::LogFile>,
+}
+
+trait Line: std::io::Read + Write + Send {}
+impl<T: std::io::Read + Write + Send> Line for T {}
+
+fn accept(socket: &OwnedFd, unix: bool, stop: &UnixStream, guest: &Guest) {
+    use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+    loop {
+        let mut fds =
+            [PollFd::new(socket.as_fd(), PollFlags::POLLIN), PollFd::new(stop.as_fd(), PollFlags::POLLIN)];
+        let _ = poll(&mut fds, PollTimeout::NONE);
+        if fds[1].any() == Some(true) {
+            return;
+        }
+        let copy = socket.try_clone().unwrap();
+        let accepted: std::io::Result<Box<dyn Line>> = match unix {
+            true => UnixListener::from(copy).accept().map(|(stream, _)| {
+                stream.set_nonblocking(false).unwrap();
+                Box::new(stream) as Box<dyn Line>
+            }),
+            false => TcpListener::from(copy).accept().map(|(stream, _)| {
+                stream.set_nonblocking(false).unwrap();
+                Box::new(stream) as Box<dyn Line>
+            }),
+        };
+        if let Ok(stream) = accepted {
+            guest.talking.fetch_add(1, Ordering::SeqCst);
+            let guest = guest.clone();
+            std::thread::spawn(move || {
+                talk(stream, &guest);
+                guest.talking.fetch_sub(1, Ordering::SeqCst);
+                guest.waker.wake();
+            });
+        }
+    }
+}
+
+fn talk(stream: Box<dyn Line>, guest: &Guest) {
+    let mut stream = BufReader::new(stream);
+    let mut line = String::new();
+    if stream.read_line(&mut line).is_err() || line.is_empty() {
+        return;
+    }
+    let (generation, word) = guest.current.lock().unwrap().clone();
+    let environment: Vec<String> = std::env::vars().map(|(name, value)| format!("{name}={value}")).collect();
+    let answer = format!(
+        "{word} generation={generation} pid={} uid={} env={}\n",
+        std::process::id(),
+        nix::unistd::geteuid(),
+        environment.join(",")
+    );
+    guest.log.write(format!("said {word}\n").as_bytes()).unwrap();
+    let _ = stream.get_mut().write_all(answer.as_bytes());
+}

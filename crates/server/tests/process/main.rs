@@ -1,0 +1,33 @@
+//! The processes as they are seen from outside: started, signalled, reloaded, killed.
+//!
+//! This program is its own server: with `POINTSMAN_TEST_ARGS` set it is the application in `app.rs`. It has a `main`
+//! of its own because the master must not have a thread, and libtest's tests have.
+
+#![allow(clippy::unwrap_used)] // A test that cannot go on may end so.
+#![allow(unreachable_pub)] // A program has no outside.
+
+mod app;
+mod master;
+mod place;
+mod single;
+mod start;
+
+use libtest_mimic::{Arguments, Failed, Trial};
+
+/// Set for the server that a test starts.
+pub const ARGS: &str = "POINTSMAN_TEST_ARGS";
+
+fn main() {
+    if let Ok(arguments) = std::env::var(ARGS) {
+        std::process::exit(app::main(arguments.split('\n').map(str::to_owned).collect()));
+    }
+    let arguments = Arguments::from_args();
+    let all = [start::TESTS, master::TESTS, single::TESTS].concat();
+    let trial = |(name, test): (&str, fn())| {
+        Trial::test(name, move || {
+            test();
+            Ok::<(), Failed>(())
+        })
+    };
+    libtest_mimic::run(&arguments, all.into_iter().map(trial).collect()).exit();
+}

@@ -1,0 +1,190 @@
+//! A prefix with a configuration in it, and the server that was started there.
+
+use crate::ARGS;
+use std::fs;
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+/// A prefix of a test's own. Whatever was started in it is killed when it is dropped.
+pub struct Place {
+    folder: tempfile::TempDir,
+    foreground: Option<Child>,
+}
+
+impl Place {
+    pub fn new(conf: &str) -> Place {
+        let folder = tempfile::tempdir().unwrap();
+        // Open to the worker, which may not be root.
+        fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o777)).unwrap();
+        let place = Place { folder, foreground: None };
+        place.configure(conf);
+        place
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    pub fn configure(&self, conf: &str) {
+        fs::write(self.path("nginx.conf"), conf).unwrap();
+    }
+
+    pub fn command(&self, action: &str) -> Command {
+        let mut command = Command::new(std::env::current_exe().unwrap());
+        let mut arguments = self.folder.path().to_str().unwrap().to_owned();
+        if !action.is_empty() {
+            arguments = format!("{arguments}\n{action}");
+        }
+        command.env(ARGS, arguments).stdin(Stdio::null());
+        command
+    }
+
+    /// Runs a command to its end. What it leaves behind in the background may not hold its output open.
+    pub fn run(&self, action: &str) -> Output {
+        let (out, err) = (self.path("stdout"), self.path("stderr"));
+        let mut command = self.command(action);
+        command.stdout(fs::File::create(&out).unwrap()).stderr(fs::File::create(&err).unwrap());
+        let status = command.status().unwrap();
+        Output { status, stdout: fs::read(out).unwrap(), stderr: fs::read(err).unwrap() }
+    }
+
+    /// Starts the daemon and sees to it that it did.
+    pub fn start(&self) {
+        let output = self.run("");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    }
+
+    /// Starts the server without leaving this process, and waits for its pid file.
+    pub fn start_in_foreground(&mut self) {
+        let child = self.command("").stderr(fs::File::create(self.path("stderr")).unwrap()).spawn().unwrap();
+        self.foreground = Some(child);
+        until("the pid file", || self.path("pid").exists());
+    }
+
+    pub fn foreground(&mut self) -> &mut Child {
+        self.foreground.as_mut().unwrap()
+    }
+
+    /// The number in the pid file.
+    pub fn pid(&self) -> i32 {
+        fs::read_to_string(self.path("pid")).unwrap().trim_end().parse().unwrap()
+    }
+
+    pub fn kill(&self, signal: nix::sys::signal::Signal) {
+        kill(self.pid(), signal);
+    }
+
+    pub fn read(&self, name: &str) -> String {
+        fs::read_to_string(self.path(name)).unwrap_or_default()
+    }
+
+    /// Waits until a text stands in a file.
+    pub fn await_text(&self, name: &str, text: &str) {
+        let deadline = Instant::now() + PATIENCE;
+        while !self.read(name).contains(text) {
+            assert!(Instant::now() < deadline, "no {text:?} in {name}:\n{}", self.read(name));
+            pause();
+        }
+    }
+
+    /// Talks to the server at a unix socket.
+    pub fn ask(&self, name: &str) -> Answer {
+        Answer::parse(&hello(UnixStream::connect(self.path(name)).unwrap()))
+    }
+
+    pub fn ended(&self, pid: i32) {
+        until("the end of the server", || !alive(pid));
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let pid = self.read("pid").trim_end().parse().unwrap_or(0);
+        if let Some(child) = &mut self.foreground {
+            let _ = child.kill();
+            let _ = child.wait();
+        } else if pid > 1 && alive(pid) {
+            // A worker ends by itself when its master is gone.
+            kill(pid, nix::sys::signal::Signal::SIGKILL);
+        }
+    }
+}
+
+/// What the server answers.
+#[derive(Debug, PartialEq)]
+pub struct Answer {
+    pub word: String,
+    pub generation: u64,
+    pub pid: i32,
+    pub uid: u32,
+    pub env: String,
+}
+
+impl Answer {
+    pub fn parse(line: &str) -> Answer {
+        let mut words = line.trim_end().split(' ');
+        let word = words.next().unwrap().to_owned();
+        let mut field = || words.next().unwrap_or_else(|| panic!("{line:?}")).split_once('=').unwrap().1;
+        Answer {
+            word,
+            generation: field().parse().unwrap(),
+            pid: field().parse().unwrap(),
+            uid: field().parse().unwrap(),
+            env: field().to_owned(),
+        }
+    }
+}
+
+/// Says hello and reads the answer; empty when the connection ends without one.
+pub fn hello<S: std::io::Read + Write>(mut stream: S) -> String {
+    stream.write_all(b"hello\n").unwrap();
+    read_line(stream)
+}
+
+pub fn read_line<S: std::io::Read>(stream: S) -> String {
+    let mut line = String::new();
+    let _ = BufReader::new(stream).read_line(&mut line);
+    line
+}
+
+/// An address nobody listens on at the moment.
+pub fn free_address() -> String {
+    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string()
+}
+
+pub fn kill(pid: i32, signal: nix::sys::signal::Signal) {
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), signal).unwrap();
+}
+
+/// Whether a process runs. One that only waits for somebody to take in its death does not.
+pub fn alive(pid: i32) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with(['Z', 'X']))
+}
+
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Waits until something holds.
+pub fn until(what: &str, mut holds: impl FnMut() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !holds() {
+        assert!(Instant::now() < deadline, "waited in vain for {what}");
+        pause();
+    }
+}
+
+fn pause() {
+    std::thread::sleep(Duration::from_millis(2));
+}
+
+pub fn is_root() -> bool {
+    nix::unistd::geteuid().is_root()
+}
+
+pub fn owner_of(path: &Path) -> u32 {
+    std::os::unix::fs::MetadataExt::uid(&fs::metadata(path).unwrap())
+}
