@@ -7,16 +7,37 @@
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct InvalidHost;
 
-/// May the byte stand in a host? unreserved, sub-delims and `%`; letters apart, which may need folding.
-const fn is_host_byte(byte: u8) -> bool {
-    matches!(byte, b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' | b'!' | b'$' | b'&')
-        || matches!(byte, b'\'' | b'(' | b')' | b'*' | b'+' | b',' | b';' | b'=' | b'%')
+/// Each byte of a host in lower case; 0 where a byte may not stand in one. unreserved, sub-delims and `%`.
+static FOLDED: [u8; 256] = folded();
+
+const fn folded() -> [u8; 256] {
+    let mut table = [0; 256];
+    let mut byte = 0u8;
+    while byte < 128 {
+        let allowed = byte.is_ascii_alphanumeric()
+            || matches!(byte, b'-' | b'.' | b'_' | b'~' | b'!' | b'$' | b'&' | b'\'' | b'(' | b')')
+            || matches!(byte, b'*' | b'+' | b',' | b';' | b'=' | b'%');
+        if allowed {
+            table[byte as usize] = byte.to_ascii_lowercase();
+        }
+        byte += 1;
+    }
+    table
 }
 
 /// Splits and checks an authority. The host goes to `host` (cleared first) in the form for comparing, brackets of
-/// an IPv6 literal included; the answer is the port, 0 if none is given.
+/// an IPv6 literal included; the answer is the port, 0 if none is given. After an error
+/// `host` is empty.
 pub fn parse(authority: &[u8], host: &mut Vec<u8>) -> Result<u16, InvalidHost> {
     host.clear();
+    let result = split(authority, host);
+    if result.is_err() {
+        host.clear();
+    }
+    result
+}
+
+fn split(authority: &[u8], host: &mut Vec<u8>) -> Result<u16, InvalidHost> {
     let literal = authority.first() == Some(&b'[');
     let host_len = if literal {
         let close = authority.iter().position(|byte| *byte == b']').ok_or(InvalidHost)?;
@@ -24,31 +45,30 @@ pub fn parse(authority: &[u8], host: &mut Vec<u8>) -> Result<u16, InvalidHost> {
     } else {
         authority.iter().position(|byte| *byte == b':').unwrap_or(authority.len())
     };
-    let (mut name, port) = authority.split_at(host_len);
-
-    let inside = if literal { &name[1..name.len() - 1] } else { name };
-    let mut after_dot = false;
+    let (name, port) = authority.split_at(host_len);
+    host.extend_from_slice(name);
+    let inside = if literal { &mut host[1..host_len - 1] } else { &mut host[..] };
+    let mut before = 0;
     for byte in inside {
         // A percent sign is taken in names, but not in literals, and a colon the other way round.
-        let good = if literal {
-            (is_host_byte(*byte) && *byte != b'%') || *byte == b':'
-        } else {
-            is_host_byte(*byte)
+        let folded = match *byte {
+            b':' if literal => b':',
+            b'%' if literal => 0,
+            other => FOLDED[other as usize],
         };
-        if !good || (*byte == b'.' && after_dot) {
+        if folded == 0 || (folded == b'.' && before == b'.') {
             return Err(InvalidHost);
         }
-        after_dot = *byte == b'.';
+        before = folded;
+        *byte = folded;
     }
-    if after_dot && !literal {
-        name = &name[..name.len() - 1];
+    if before == b'.' && !literal {
+        host.pop();
     }
-    if name.is_empty() {
+    if host.is_empty() {
         return Err(InvalidHost);
     }
-    let port = parse_port(port)?;
-    host.extend(name.iter().map(u8::to_ascii_lowercase));
-    Ok(port)
+    parse_port(port)
 }
 
 /// `:digits`, `:` alone or nothing.
@@ -98,7 +118,9 @@ mod tests {
             "h:80:90", "[::1", "[::1]x", "[::1]80", "[a/b]", "[::%41]", "h:-1", "a?b", "a#b", "a]", "a[",
         ];
         for authority in cases {
-            assert_eq!(parse(authority.as_bytes(), &mut Vec::new()), Err(InvalidHost), "{authority:?}");
+            let mut host = b"old".to_vec();
+            assert_eq!(parse(authority.as_bytes(), &mut host), Err(InvalidHost), "{authority:?}");
+            assert!(host.is_empty());
         }
     }
 }

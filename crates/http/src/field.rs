@@ -32,6 +32,12 @@ const fn classes() -> [u8; 256] {
     class
 }
 
+/// How many bytes of a name stand at the beginning.
+#[inline]
+fn token_len(text: &[u8]) -> usize {
+    text.iter().position(|byte| CLASS[*byte as usize] != TOKEN).unwrap_or(text.len())
+}
+
 /// What a scanner takes for a valid line.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct FieldRules {
@@ -163,41 +169,33 @@ impl FieldScanner {
 
     #[inline]
     fn name_bytes(&mut self, input: &[u8], rules: FieldRules) -> Step {
-        let rest = &input[self.pos..];
-        for (ahead, byte) in rest.iter().enumerate() {
-            match CLASS[*byte as usize] {
-                TOKEN => {}
+        loop {
+            self.pos += token_len(&input[self.pos..]);
+            let Some(&byte) = input.get(self.pos) else {
+                return Step::More;
+            };
+            match CLASS[byte as usize] {
                 COLON => {
-                    self.name_end = self.pos + ahead;
-                    self.pos = self.name_end + 1;
+                    self.name_end = self.pos;
+                    self.pos += 1;
                     self.state = State::BeforeValue;
                     return Step::More;
                 }
                 UNDERSCORE => self.odd |= !rules.underscores,
                 LINE_END => {
                     // A line without a colon is a field without a value, as nginx has it.
-                    self.pos += ahead;
                     self.name_end = self.pos;
-                    return self.empty_value(*byte, rules);
+                    return self.empty_value(byte, rules);
                 }
-                ODD => {
-                    let name_len = self.pos + ahead - self.line;
-                    if *byte == b'/'
-                        && rules.skip_status_lines
-                        && input[self.line..].starts_with(b"HTTP")
-                        && name_len == 4
-                    {
-                        self.pos += ahead;
-                        self.state = State::StatusLine;
-                        return Step::More;
-                    }
-                    self.odd = true;
+                ODD if byte == b'/' && rules.skip_status_lines && &input[self.line..self.pos] == b"HTTP" => {
+                    self.state = State::StatusLine;
+                    return Step::More;
                 }
-                _ => return self.fail(self.pos + ahead),
+                ODD => self.odd = true,
+                _ => return self.fail(self.pos),
             }
+            self.pos += 1;
         }
-        self.pos = input.len();
-        Step::More
     }
 
     #[inline]

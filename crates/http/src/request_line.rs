@@ -290,6 +290,15 @@ impl LineScanner {
     fn path(&mut self, input: &[u8]) -> Scan {
         while let Some(&byte) = input.get(self.pos) {
             let class = CLASS[byte as usize];
+            if class == PLAIN {
+                let rest = &input[self.pos + 1..];
+                let more = rest.iter().take_while(|byte| CLASS[**byte as usize] == PLAIN).count();
+                self.pos += 1 + more;
+                if self.state == State::AfterSlash {
+                    self.state = State::Path;
+                }
+                continue;
+            }
             match (self.state, class) {
                 (State::Query, HASH) => self.parts.plain = false,
                 (_, END) => return self.end_target(byte),
