@@ -225,7 +225,12 @@ fn shown(stage: &Stage, response: &Response) -> (Vec<String>, Vec<String>) {
     if let Some(title) = &page {
         body = vec![format!("<page:{title}>")];
     }
-    let body = body.into_iter().map(|l| stage.take_out(&l)).collect();
+    let name_ends = Pattern::escaped("<hr><center><server></center>\\r");
+    let body = body.into_iter().map(|line| {
+        let is_name = name_ends.as_ref().is_ok_and(|p| p.matches(line.replace("\\r", "\r").as_bytes()));
+        if is_name { "<hr><center><server></center>\\r".to_owned() } else { stage.take_out(&line) }
+    });
+    let body = body.collect();
     // The length of a built-in page holds the length of the server's name.
     let error_to_head = response.to_head && !response.head[0].starts_with(b"HTTP/1.1 20");
     let head = response.head.iter().map(|line| {

@@ -150,6 +150,11 @@ impl Pattern {
                 if let Some(count) = name.strip_prefix("fill:") {
                     let count = count.parse().map_err(|_| format!("<{name}>: not a number of bytes"))?;
                     self.push_bytes(&filler(count));
+                } else if let Some((count, text)) =
+                    name.strip_prefix("repeat:").and_then(|n| n.split_once(':'))
+                {
+                    let count = count.parse().map_err(|_| format!("<{name}>: not a number of times"))?;
+                    self.push_bytes(text.repeat(count).as_bytes());
                 } else if let Some(title) = name.strip_prefix("page:") {
                     self.error_page(title)?;
                 } else if let Some(source) = class_source(name) {
@@ -209,7 +214,7 @@ fn split_line(line: &str) -> (&str, bool) {
     if slashes % 2 == 1 { (&line[..line.len() - 1], false) } else { (line, true) }
 }
 
-/// The bytes that lines of a case file stand for: escapes and `<fill:N>` are read, other matchers refused.
+/// The bytes that lines of a case file stand for: escapes, `<fill:N>` and `<repeat:N:TEXT>` are read, other matchers refused.
 pub(crate) fn payload(lines: &[String], end: LineEnd) -> Result<Vec<u8>, String> {
     let pattern = Pattern::lines(lines, end)?;
     match pattern.tokens.as_slice() {
@@ -369,6 +374,7 @@ mod tests {
         assert_eq!(payload(&lines, LineEnd::Crlf).unwrap(), b"A: b\r\n\r\nbody");
         assert!(payload(&["<date>".to_owned()], LineEnd::Lf).is_err());
         assert_eq!(payload(&["a\\\\".to_owned()], LineEnd::Lf).unwrap(), b"a\\\n");
+        assert_eq!(payload(&["<repeat:3:ab>\\".to_owned()], LineEnd::Lf).unwrap(), b"ababab");
         assert_eq!(filler(20), b"000000000000000\n0000");
     }
 
