@@ -1,0 +1,240 @@
+//! Escaping, arguments, base64, quoting and digests.
+
+use std::ffi::c_int;
+
+use mlua_sys as ffi;
+use mlua_sys::lua_State;
+
+use super::{Area, Function, Table, stack};
+use crate::codec::args::Args;
+use crate::codec::uri::{self, Escape};
+use crate::codec::{base64, digest, sql};
+use crate::phase::Phases;
+use crate::vm::bridge::{Bridge, arg};
+
+const fn everywhere(name: &'static str, doc: &'static str) -> Function {
+    Function { name, phases: Phases::ALL, doc }
+}
+
+pub(super) static AREA: Area = Area {
+    name: "codec",
+    functions: &[
+        everywhere(
+            "ngx.escape_uri",
+            "Escapes text for a URI; the kind 0 to 6 is nginx's, 2 (a component) the default.",
+        ),
+        everywhere("ngx.unescape_uri", "Undoes `%XX` and `+`."),
+        everywhere(
+            "ngx.encode_args",
+            "A query string from a table; lists repeat their key, `true` gives a bare one.",
+        ),
+        everywhere(
+            "ngx.decode_args",
+            "A table from a query string, of at most 100 arguments or as many as asked for.",
+        ),
+        everywhere("ngx.encode_base64", "Base64, without `=` at the end if the second argument is true."),
+        everywhere("ngx.decode_base64", "The bytes of base64 text; nil when it is none."),
+        everywhere("ngx.quote_sql_str", "A MySQL string literal."),
+        everywhere("ngx.md5", "The MD5 digest in hexadecimal."),
+        everywhere("ngx.md5_bin", "The MD5 digest in 16 bytes."),
+        everywhere("ngx.sha1_bin", "The SHA-1 digest in 20 bytes."),
+        everywhere(
+            "ngx.hmac_sha1",
+            "The HMAC-SHA-1 of the second argument under the key that is the first, in 20 bytes.",
+        ),
+        everywhere("ngx.crc32_short", "The CRC-32 of text."),
+        everywhere("ngx.crc32_long", "The CRC-32 of text; the same as `ngx.crc32_short`."),
+    ],
+    source: include_str!("../lua/codec.lua"),
+    table: Table::of(&FUNCTIONS),
+    natives: &[(c"decode_args", decode_args)],
+};
+
+/// Takes text, leaves text in the bridge.
+type Transform = unsafe extern "C" fn(*mut Bridge, *const u8, usize);
+
+#[repr(C)]
+struct Functions {
+    escape_uri: unsafe extern "C" fn(*mut Bridge, *const u8, usize, u32) -> c_int,
+    unescape_uri: Transform,
+    encode_base64: unsafe extern "C" fn(*mut Bridge, *const u8, usize, c_int),
+    decode_base64: unsafe extern "C" fn(*mut Bridge, *const u8, usize) -> c_int,
+    quote_sql: Transform,
+    md5: Transform,
+    md5_bin: Transform,
+    sha1_bin: Transform,
+    hmac_sha1: unsafe extern "C" fn(*mut Bridge, *const u8, usize, *const u8, usize),
+    crc32: unsafe extern "C" fn(*const u8, usize) -> u32,
+}
+
+static FUNCTIONS: Functions = Functions {
+    escape_uri,
+    unescape_uri,
+    encode_base64,
+    decode_base64,
+    quote_sql,
+    md5,
+    md5_bin,
+    sha1_bin,
+    hmac_sha1,
+    crc32,
+};
+
+/// Lets `write` fill the bridge's buffer with what it makes of a Lua string.
+///
+/// # Safety
+/// What every function of this table is called with: the machine's bridge, and a string that lives during the call.
+unsafe fn transform<R>(
+    bridge: *mut Bridge,
+    source: *const u8,
+    len: usize,
+    write: impl FnOnce(&[u8], &mut Vec<u8>) -> R,
+) -> R {
+    // SAFETY: the bridge lives as long as the machine, and nothing else refers to it during a call from Lua.
+    let (bridge, source) = unsafe { (&mut *bridge, arg(source, len)) };
+    bridge.buffer.clear();
+    let result = write(source, &mut bridge.buffer);
+    bridge.answer_buffer();
+    result
+}
+
+/// 0 when nothing had to be escaped and the argument is its own answer.
+unsafe extern "C" fn escape_uri(bridge: *mut Bridge, source: *const u8, len: usize, kind: u32) -> c_int {
+    let kind = Escape::from_number(kind).unwrap_or(Escape::Component);
+    // SAFETY: see `transform`.
+    unsafe {
+        transform(bridge, source, len, |source, out| c_int::from(uri::escape_if_needed(kind, source, out)))
+    }
+}
+
+unsafe extern "C" fn unescape_uri(bridge: *mut Bridge, source: *const u8, len: usize) {
+    // SAFETY: see `transform`.
+    unsafe { transform(bridge, source, len, uri::unescape) }
+}
+
+unsafe extern "C" fn encode_base64(bridge: *mut Bridge, source: *const u8, len: usize, padded: c_int) {
+    // SAFETY: see `transform`.
+    unsafe { transform(bridge, source, len, |source, out| base64::encode(source, padded != 0, out)) }
+}
+
+unsafe extern "C" fn decode_base64(bridge: *mut Bridge, source: *const u8, len: usize) -> c_int {
+    // SAFETY: see `transform`.
+    unsafe { transform(bridge, source, len, |source, out| c_int::from(base64::decode(source, out))) }
+}
+
+unsafe extern "C" fn quote_sql(bridge: *mut Bridge, source: *const u8, len: usize) {
+    // SAFETY: see `transform`.
+    unsafe { transform(bridge, source, len, sql::quote) }
+}
+
+unsafe extern "C" fn md5(bridge: *mut Bridge, source: *const u8, len: usize) {
+    // SAFETY: see `transform`.
+    unsafe { transform(bridge, source, len, |source, out| digest::hex(&digest::md5(source), out)) }
+}
+
+unsafe extern "C" fn md5_bin(bridge: *mut Bridge, source: *const u8, len: usize) {
+    // SAFETY: see `transform`.
+    unsafe { transform(bridge, source, len, |source, out| out.extend_from_slice(&digest::md5(source))) }
+}
+
+unsafe extern "C" fn sha1_bin(bridge: *mut Bridge, source: *const u8, len: usize) {
+    // SAFETY: see `transform`.
+    unsafe { transform(bridge, source, len, |source, out| out.extend_from_slice(&digest::sha1(source))) }
+}
+
+unsafe extern "C" fn hmac_sha1(
+    bridge: *mut Bridge,
+    key: *const u8,
+    key_len: usize,
+    source: *const u8,
+    len: usize,
+) {
+    // SAFETY: see `transform`; the key is a string that lives during the call too.
+    unsafe {
+        let key = arg(key, key_len);
+        transform(bridge, source, len, |source, out| out.extend_from_slice(&digest::hmac_sha1(key, source)));
+    }
+}
+
+unsafe extern "C" fn crc32(source: *const u8, len: usize) -> u32 {
+    // SAFETY: a string that lives during the call.
+    crc32fast::hash(unsafe { arg(source, len) })
+}
+
+/// `decode_args(text, max)`: the table, and "truncated" when the limit cut something off.
+unsafe extern "C-unwind" fn decode_args(state: *mut lua_State) -> c_int {
+    // SAFETY: called from our own source with a string and a number; the string stays on the stack. `scratch` is the
+    // bridge's buffer, which is alive whatever is raised here.
+    unsafe {
+        let query = stack::bytes(state, 1).unwrap_or_default();
+        let max = ffi::lua_tonumber(state, 2).clamp(0.0, f64::from(u32::MAX)) as u32;
+        ffi::lua_settop(state, 2);
+        ffi::lua_createtable(state, 0, 4);
+        let bridge = ffi::lua_touserdata(state, ffi::lua_upvalueindex(1)).cast::<Bridge>();
+        match push_args(state, query, max, &mut (*bridge).buffer) {
+            true => {
+                ffi::lua_pushliteral(state, c"truncated");
+                2
+            }
+            false => 1,
+        }
+    }
+}
+
+/// Puts the arguments of `query` into the table at the top of the stack; a name that comes twice gets a list. Whether
+/// the limit cut something off.
+///
+/// # Safety
+/// `state` must be a live stack with a table at the top and four free slots; `scratch` must not be freed by an unwind.
+pub(crate) unsafe fn push_args(state: *mut lua_State, query: &[u8], max: u32, scratch: &mut Vec<u8>) -> bool {
+    let mut args = Args::new(query, max);
+    for argument in args.by_ref() {
+        scratch.clear();
+        uri::unescape(argument.name, scratch);
+        // SAFETY: the caller vouches for the stack; strings are copied.
+        unsafe {
+            stack::push(state, scratch);
+            match argument.value {
+                Some(value) => {
+                    scratch.clear();
+                    uri::unescape(value, scratch);
+                    stack::push(state, scratch);
+                }
+                None => ffi::lua_pushboolean(state, 1),
+            }
+            add_to_multi_value(state);
+        }
+    }
+    args.is_truncated()
+}
+
+/// With table, name and value at the top: sets the name, or makes or extends a list when it is there already.
+///
+/// # Safety
+/// `state` must be a live stack that looks so, with two free slots.
+pub(crate) unsafe fn add_to_multi_value(state: *mut lua_State) {
+    // SAFETY: the caller vouches for the stack.
+    unsafe {
+        ffi::lua_pushvalue(state, -2);
+        ffi::lua_rawget_(state, -4);
+        match ffi::lua_type(state, -1) {
+            ffi::LUA_TNIL => {
+                ffi::lua_pop(state, 1);
+                ffi::lua_rawset(state, -3);
+            }
+            ffi::LUA_TTABLE => {
+                ffi::lua_insert(state, -2);
+                ffi::lua_rawseti_(state, -2, ffi::lua_objlen(state, -2) as c_int + 1);
+                ffi::lua_pop(state, 2);
+            }
+            _ => {
+                ffi::lua_createtable(state, 4, 0);
+                ffi::lua_insert(state, -2);
+                ffi::lua_rawseti_(state, -2, 1);
+                ffi::lua_insert(state, -2);
+                ffi::lua_rawseti_(state, -2, 2);
+                ffi::lua_rawset(state, -3);
+            }
+        }
+    }
+}

@@ -1,0 +1,244 @@
+//! The `ngx.*` API: one area per file, one table entry per function.
+//!
+//! An area is a Lua source (`lua/<area>.lua`) over functions written in Rust, and a table that says of each function
+//! in which phases it is allowed. The Lua side asks for that set by the function's name, so the table is the only
+//! place where it stands; the reference in `docs/` is made from it too.
+//!
+//! Hot functions are called through LuaJIT's FFI from a struct of function pointers, so that compiled traces call
+//! them directly; those that need the Lua stack are C functions. Neither keeps a reference to a Lua value.
+
+mod base;
+mod codec;
+mod console;
+mod constants;
+mod regex;
+mod shared;
+mod time;
+
+use std::ffi::{CStr, c_void};
+
+use mlua_sys as ffi;
+use mlua_sys::{lua_CFunction, lua_State};
+
+use crate::phase::{PHASES, Phases};
+use crate::vm::bridge::Bridge;
+use crate::vm::{Options, stack};
+
+/// One function of the API.
+#[derive(Clone, Copy, Debug)]
+pub struct Function {
+    /// As Lua code writes it: `ngx.escape_uri`, `DICT:get`.
+    pub name: &'static str,
+    /// Where it may be called.
+    pub phases: Phases,
+    /// One line for the reference.
+    pub doc: &'static str,
+}
+
+/// A part of the API.
+pub struct Area {
+    /// The name of its file and of its chapter in the reference.
+    pub name: &'static str,
+    /// Its functions.
+    pub functions: &'static [Function],
+    /// Its Lua source.
+    source: &'static str,
+    /// The struct of function pointers that its source declares.
+    table: Table,
+    /// C functions, under the names by which its source finds them.
+    natives: &'static [(&'static CStr, lua_CFunction)],
+}
+
+/// The address of a `'static` struct of function pointers, or null.
+#[derive(Clone, Copy)]
+struct Table(*const c_void);
+
+// SAFETY: it points to a constant that is only ever read.
+unsafe impl Sync for Table {}
+
+impl Table {
+    const NONE: Table = Table(std::ptr::null());
+
+    const fn of<T>(table: &'static T) -> Table {
+        Table(std::ptr::from_ref(table).cast())
+    }
+}
+
+/// Every area, in the order in which they are loaded.
+pub static AREAS: [&Area; 7] =
+    [&constants::AREA, &base::AREA, &codec::AREA, &time::AREA, &shared::AREA, &regex::AREA, &console::AREA];
+
+/// Gives a new machine Lua's libraries and the API; where the registry keeps the function that forgets the globals of
+/// a request.
+///
+/// # Safety
+/// `state` must be a new machine's main stack, and `bridge` must outlive it.
+pub(crate) unsafe fn open(
+    state: *mut lua_State,
+    bridge: *mut Bridge,
+    options: &Options,
+) -> Result<i32, Vec<u8>> {
+    let mut opening = Opening { bridge, options, forget_globals: ffi::LUA_NOREF };
+    let argument: *mut Opening<'_> = &mut opening;
+    // SAFETY: the C function gets `argument` back and runs before this returns.
+    let status = unsafe { ffi::lua_cpcall(state, open_protected, argument.cast()) };
+    match status {
+        ffi::LUA_OK => Ok(opening.forget_globals),
+        // SAFETY: a failed call leaves its error value.
+        _ => Err(unsafe { stack::pop_error(state) }),
+    }
+}
+
+struct Opening<'a> {
+    bridge: *mut Bridge,
+    options: &'a Options,
+    forget_globals: i32,
+}
+
+/// Runs under `lua_cpcall`: errors leave here by unwinding, so nothing that needs dropping is made.
+unsafe extern "C-unwind" fn open_protected(state: *mut lua_State) -> i32 {
+    // SAFETY: the one argument is the `Opening` that `open` keeps alive; the calls below keep the stack balanced.
+    unsafe {
+        let opening = &mut *ffi::lua_touserdata(state, 1).cast::<Opening<'_>>();
+        ffi::lua_settop(state, 0);
+        ffi::luaL_openlibs(state);
+        set_path(
+            state,
+            c"path",
+            DEFAULT_PATH,
+            opening.options.package_path.as_deref(),
+            &opening.options.prefix,
+        );
+        set_path(
+            state,
+            c"cpath",
+            DEFAULT_CPATH,
+            opening.options.package_cpath.as_deref(),
+            &opening.options.prefix,
+        );
+
+        load(state, include_str!("../lua/support.lua"), c"=ngx.support");
+        ffi::lua_pushlightuserdata(state, opening.bridge.cast());
+        push_phases(state);
+        push_settings(state, opening.options);
+        ffi::lua_call(state, 3, 1);
+
+        for area in AREAS {
+            load(state, area.source, c"=ngx");
+            ffi::lua_pushvalue(state, 1);
+            ffi::lua_pushlightuserdata(state, area.table.0.cast_mut());
+            ffi::lua_createtable(state, 0, area.natives.len() as i32);
+            for (name, function) in area.natives {
+                ffi::lua_pushlightuserdata(state, opening.bridge.cast());
+                ffi::lua_pushcclosure(state, *function, 1);
+                ffi::lua_setfield(state, -2, name.as_ptr());
+            }
+            ffi::lua_call(state, 3, 0);
+        }
+        load(state, include_str!("../lua/coroutine.lua"), c"=coroutine");
+        ffi::lua_pushvalue(state, 1);
+        ffi::lua_call(state, 1, 0);
+        load(state, include_str!("../lua/globals.lua"), c"=_G write guard");
+        ffi::lua_pushvalue(state, 1);
+        ffi::lua_call(state, 1, 1);
+        opening.forget_globals = ffi::luaL_ref(state, ffi::LUA_REGISTRYINDEX);
+        0
+    }
+}
+
+unsafe fn load(state: *mut lua_State, source: &'static str, name: &CStr) {
+    // SAFETY: the source is `len` readable bytes; a syntax error would be ours, and is raised like any other.
+    unsafe {
+        if ffi::luaL_loadbuffer(state, source.as_ptr().cast(), source.len(), name.as_ptr()) != ffi::LUA_OK {
+            ffi::lua_error(state);
+        }
+    }
+}
+
+/// Pushes `{ allowed = { [function] = bits }, names = { [bit] = get_phase's }, directives = { [bit] = … } }`.
+unsafe fn push_phases(state: *mut lua_State) {
+    // SAFETY: a C function has the few slots that this takes; the names are copied.
+    unsafe {
+        ffi::lua_createtable(state, 0, 3);
+        ffi::lua_createtable(state, 0, 128);
+        for function in AREAS.iter().flat_map(|area| area.functions) {
+            stack::push(state, function.name.as_bytes());
+            ffi::lua_pushnumber(state, f64::from(function.phases.0));
+            ffi::lua_rawset(state, -3);
+        }
+        ffi::lua_setfield(state, -2, c"allowed".as_ptr());
+        ffi::lua_createtable(state, 0, PHASES.len() as i32);
+        ffi::lua_createtable(state, 0, PHASES.len() as i32);
+        for (phase, name, directive) in PHASES {
+            ffi::lua_pushnumber(state, f64::from(phase as u32));
+            stack::push(state, name.as_bytes());
+            ffi::lua_rawset(state, -4);
+            ffi::lua_pushnumber(state, f64::from(phase as u32));
+            stack::push(state, directive.as_bytes());
+            ffi::lua_rawset(state, -3);
+        }
+        ffi::lua_setfield(state, -3, c"directives".as_ptr());
+        ffi::lua_setfield(state, -2, c"names".as_ptr());
+    }
+}
+
+/// Pushes what the Lua sources need to know of the configuration.
+unsafe fn push_settings(state: *mut lua_State, options: &Options) {
+    // SAFETY: as in push_phases.
+    unsafe {
+        ffi::lua_createtable(state, 0, 4);
+        ffi::lua_pushboolean(state, i32::from(options.private_globals));
+        ffi::lua_setfield(state, -2, c"private_globals".as_ptr());
+        ffi::lua_pushinteger(state, ffi::lua_Integer::from(options.regex_cache_entries));
+        ffi::lua_setfield(state, -2, c"regex_cache_entries".as_ptr());
+        stack::push(state, &options.prefix);
+        ffi::lua_setfield(state, -2, c"prefix".as_ptr());
+        ffi::lua_createtable(state, options.zones.len() as i32, 0);
+        for (at, zone) in options.zones.iter().enumerate() {
+            stack::push(state, zone.name());
+            ffi::lua_rawseti_(state, -2, at as i32 + 1);
+        }
+        ffi::lua_setfield(state, -2, c"zones".as_ptr());
+    }
+}
+
+/// What is searched beside LuaJIT's own default: where Debian and its kin put Lua modules.
+const DEFAULT_PATH: &[u8] = b"/usr/share/lua/5.1/?.lua;/usr/share/lua/5.1/?/init.lua";
+#[cfg(target_arch = "aarch64")]
+const DEFAULT_CPATH: &[u8] = b"/usr/lib/aarch64-linux-gnu/lua/5.1/?.so;/usr/lib/lua/5.1/?.so";
+#[cfg(not(target_arch = "aarch64"))]
+const DEFAULT_CPATH: &[u8] = b"/usr/lib/x86_64-linux-gnu/lua/5.1/?.so;/usr/lib/lua/5.1/?.so";
+
+/// Sets `package.path` or `package.cpath`: LuaJIT's default and `also`, or the configured path with `;;` standing for
+/// those and `$prefix` for the server's.
+unsafe fn set_path(
+    state: *mut lua_State,
+    field: &CStr,
+    also: &[u8],
+    configured: Option<&[u8]>,
+    prefix: &[u8],
+) {
+    // SAFETY: as in push_phases; luaL_gsub copies. The prefix is pushed first to have it NUL-terminated.
+    unsafe {
+        ffi::lua_getglobal_(state, c"package".as_ptr());
+        ffi::lua_getfield_(state, -1, field.as_ptr());
+        ffi::lua_pushliteral(state, c";");
+        stack::push(state, also);
+        ffi::lua_concat(state, 3);
+        if let Some(configured) = configured {
+            stack::push(state, prefix);
+            stack::push(state, configured);
+            let path = ffi::lua_tostring(state, -1);
+            // The mark keeps a `;` on each side when the default is put in.
+            let path = ffi::luaL_gsub(state, path, c";;".as_ptr(), c";\x01;".as_ptr());
+            let path = ffi::luaL_gsub(state, path, c"$prefix".as_ptr(), ffi::lua_tostring(state, 3));
+            let path = ffi::luaL_gsub(state, path, c"${prefix}".as_ptr(), ffi::lua_tostring(state, 3));
+            ffi::luaL_gsub(state, path, c"\x01".as_ptr(), ffi::lua_tostring(state, 2));
+        }
+        ffi::lua_setfield(state, 1, field.as_ptr());
+        ffi::lua_settop(state, 0);
+    }
+}
+
+#[cfg(test)]
+mod tests;

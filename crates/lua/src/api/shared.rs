@@ -1,0 +1,406 @@
+//! `ngx.shared.DICT`.
+
+use std::ffi::c_int;
+use std::sync::Arc;
+
+use mlua_sys as ffi;
+use mlua_sys::lua_State;
+
+use super::{Area, Function, Table, stack};
+use crate::phase::Phases;
+use crate::shdict::{End, Op, Refused, Stored, Value, Zone};
+use crate::vm::bridge::{Bridge, arg};
+
+const fn everywhere(name: &'static str, doc: &'static str) -> Function {
+    Function { name, phases: Phases::ALL, doc }
+}
+
+pub(super) static AREA: Area = Area {
+    name: "shared",
+    functions: &[
+        everywhere("DICT:get", "The value and flags of a key; nil when it is not there or its time is over."),
+        everywhere(
+            "DICT:get_stale",
+            "As `get`, also of entries whose time is over; says so in a third result.",
+        ),
+        everywhere(
+            "DICT:set",
+            "Stores a value, for a time if one is given; evicts the least recently used if it must.",
+        ),
+        everywhere("DICT:safe_set", "As `set`, but never evicts: answers \"no memory\"."),
+        everywhere("DICT:add", "As `set`, only if the key is not there: else \"exists\"."),
+        everywhere("DICT:safe_add", "As `add`, but never evicts."),
+        everywhere("DICT:replace", "As `set`, only if the key is there: else \"not found\"."),
+        everywhere("DICT:delete", "Removes a key."),
+        everywhere(
+            "DICT:incr",
+            "Adds to a number; starts from `init`, for `init_ttl`, if the key is not there.",
+        ),
+        everywhere("DICT:lpush", "Puts an element before a list; its new length."),
+        everywhere("DICT:rpush", "Puts an element behind a list; its new length."),
+        everywhere("DICT:lpop", "Takes the first element of a list."),
+        everywhere("DICT:rpop", "Takes the last element of a list."),
+        everywhere("DICT:llen", "The length of a list, 0 when there is none."),
+        everywhere("DICT:ttl", "The seconds a key has left, 0 for ever."),
+        everywhere("DICT:expire", "Gives a key so many seconds from now, 0 for ever."),
+        everywhere("DICT:flush_all", "Ends the time of every key."),
+        everywhere("DICT:flush_expired", "Removes keys whose time is over, at most so many; how many."),
+        everywhere("DICT:get_keys", "The keys, at most 1024 or as many as asked for, 0 for all."),
+        everywhere("DICT:capacity", "The declared size in bytes."),
+        everywhere("DICT:free_space", "The bytes in pages that are wholly free."),
+    ],
+    source: include_str!("../lua/shared.lua"),
+    table: Table::of(&FUNCTIONS),
+    natives: &[(c"get_keys", get_keys)],
+};
+
+#[repr(C)]
+struct Functions {
+    get: unsafe extern "C" fn(*mut Bridge, u32, *const u8, usize, c_int) -> c_int,
+    store: unsafe extern "C" fn(
+        *mut Bridge,
+        u32,
+        u32,
+        *const u8,
+        usize,
+        u32,
+        *const u8,
+        usize,
+        f64,
+        i64,
+        u32,
+    ) -> c_int,
+    delete: unsafe extern "C" fn(*mut Bridge, u32, *const u8, usize),
+    incr: unsafe extern "C" fn(*mut Bridge, u32, *const u8, usize, f64, c_int, f64, i64) -> c_int,
+    push:
+        unsafe extern "C" fn(*mut Bridge, u32, c_int, *const u8, usize, u32, *const u8, usize, f64) -> c_int,
+    pop: unsafe extern "C" fn(*mut Bridge, u32, c_int, *const u8, usize) -> c_int,
+    llen: unsafe extern "C" fn(*mut Bridge, u32, *const u8, usize) -> c_int,
+    ttl: unsafe extern "C" fn(*mut Bridge, u32, *const u8, usize) -> c_int,
+    expire: unsafe extern "C" fn(*mut Bridge, u32, *const u8, usize, i64) -> c_int,
+    flush_all: unsafe extern "C" fn(*mut Bridge, u32),
+    flush_expired: unsafe extern "C" fn(*mut Bridge, u32, u32) -> u32,
+    capacity: unsafe extern "C" fn(*mut Bridge, u32) -> f64,
+    free_space: unsafe extern "C" fn(*mut Bridge, u32) -> f64,
+}
+
+static FUNCTIONS: Functions = Functions {
+    get,
+    store,
+    delete,
+    incr,
+    push,
+    pop,
+    llen,
+    ttl,
+    expire,
+    flush_all,
+    flush_expired,
+    capacity,
+    free_space,
+};
+
+/// How a call went; what Lua gets is the bridge's text, number, flags and extra.
+const REFUSED: c_int = -1;
+const NOTHING: c_int = 0;
+const DONE: c_int = 1;
+/// Kinds of values, as Lua numbers its types.
+const BOOLEAN: u32 = 1;
+const NUMBER: u32 = 3;
+const STRING: u32 = 4;
+
+/// The bridge and the zone with Lua's number for it, and the time.
+///
+/// # Safety
+/// What every function of this table is called with: the machine's bridge, to which nothing else refers during the
+/// call, and strings that live during the call.
+unsafe fn at<'a>(bridge: *mut Bridge, zone: u32) -> Option<(&'a mut Bridge, Arc<Zone>, u64)> {
+    // SAFETY: the caller vouches for the bridge.
+    let bridge = unsafe { &mut *bridge };
+    let zone = bridge.zones.get(zone as usize)?.clone();
+    let now_ms = bridge.world.now_ms();
+    Some((bridge, zone, now_ms))
+}
+
+fn refuse(bridge: &mut Bridge, refused: Refused) -> c_int {
+    bridge.answer(refused.text().as_bytes());
+    REFUSED
+}
+
+/// Puts a value into the bridge; its kind is the answer.
+fn show(buffer: &mut Vec<u8>, number: &mut f64, value: Value<'_>) -> u32 {
+    match value {
+        Value::String(bytes) => {
+            buffer.clear();
+            buffer.extend_from_slice(bytes);
+            STRING
+        }
+        Value::Number(found) => {
+            *number = found;
+            NUMBER
+        }
+        Value::Boolean(truth) => {
+            *number = f64::from(u8::from(truth));
+            BOOLEAN
+        }
+    }
+}
+
+/// The value that Lua passed in parts.
+///
+/// # Safety
+/// A string must live during the call.
+unsafe fn value<'a>(kind: u32, text: *const u8, len: usize, number: f64) -> Value<'a> {
+    match kind {
+        // SAFETY: the caller vouches for it.
+        STRING => Value::String(unsafe { arg(text, len) }),
+        BOOLEAN => Value::Boolean(number != 0.0),
+        _ => Value::Number(number),
+    }
+}
+
+/// The kind of the value found, or nothing, or a refusal.
+unsafe extern "C" fn get(
+    bridge: *mut Bridge,
+    zone: u32,
+    key: *const u8,
+    key_len: usize,
+    stale: c_int,
+) -> c_int {
+    // SAFETY: see `at`.
+    let Some((bridge, zone, now_ms)) = (unsafe { at(bridge, zone) }) else { return NOTHING };
+    // SAFETY: see `at`.
+    let key = unsafe { arg(key, key_len) };
+    let (buffer, number) = (&mut bridge.buffer, &mut bridge.number);
+    match zone.get(key, stale != 0, now_ms, |value, found| (show(buffer, number, value), found)) {
+        Ok(Some((kind, found))) => {
+            bridge.flags = found.flags;
+            bridge.extra = u32::from(found.stale);
+            bridge.answer_buffer();
+            kind as c_int
+        }
+        Ok(None) => NOTHING,
+        Err(refused) => refuse(bridge, refused),
+    }
+}
+
+/// Leaves `forcible` in the bridge's extra.
+fn stored<T>(bridge: &mut Bridge, outcome: Stored<T>) -> Result<T, c_int> {
+    bridge.extra = u32::from(outcome.forcible);
+    outcome.result.map_err(|refused| refuse(bridge, refused))
+}
+
+#[allow(clippy::too_many_arguments)] // one FFI call instead of several
+unsafe extern "C" fn store(
+    bridge: *mut Bridge,
+    zone: u32,
+    op: u32,
+    key: *const u8,
+    key_len: usize,
+    kind: u32,
+    text: *const u8,
+    len: usize,
+    number: f64,
+    ttl_ms: i64,
+    flags: u32,
+) -> c_int {
+    // SAFETY: see `at`.
+    let Some((bridge, zone, now_ms)) = (unsafe { at(bridge, zone) }) else { return NOTHING };
+    // SAFETY: see `at`.
+    let (key, value) = unsafe { (arg(key, key_len), value(kind, text, len, number)) };
+    let op = match op {
+        1 => Op::SafeSet,
+        2 => Op::Add,
+        3 => Op::SafeAdd,
+        4 => Op::Replace,
+        _ => Op::Set,
+    };
+    let outcome = zone.store(op, key, value, u64::try_from(ttl_ms).unwrap_or(0), flags, now_ms);
+    match stored(bridge, outcome) {
+        Ok(()) => DONE,
+        Err(refused) => refused,
+    }
+}
+
+unsafe extern "C" fn delete(bridge: *mut Bridge, zone: u32, key: *const u8, key_len: usize) {
+    // SAFETY: see `at`.
+    if let Some((_, zone, now_ms)) = unsafe { at(bridge, zone) } {
+        // SAFETY: see `at`.
+        zone.delete(unsafe { arg(key, key_len) }, now_ms);
+    }
+}
+
+#[allow(clippy::too_many_arguments)] // one FFI call instead of several
+unsafe extern "C" fn incr(
+    bridge: *mut Bridge,
+    zone: u32,
+    key: *const u8,
+    key_len: usize,
+    by: f64,
+    has_init: c_int,
+    init: f64,
+    init_ttl_ms: i64,
+) -> c_int {
+    // SAFETY: see `at`.
+    let Some((bridge, zone, now_ms)) = (unsafe { at(bridge, zone) }) else { return NOTHING };
+    // SAFETY: see `at`.
+    let key = unsafe { arg(key, key_len) };
+    let init = (has_init != 0).then_some(init);
+    let outcome = zone.incr(key, by, init, u64::try_from(init_ttl_ms).unwrap_or(0), now_ms);
+    match stored(bridge, outcome) {
+        Ok(number) => {
+            bridge.number = number;
+            DONE
+        }
+        Err(refused) => refused,
+    }
+}
+
+fn end(right: c_int) -> End {
+    if right != 0 { End::Right } else { End::Left }
+}
+
+/// Answers with a number.
+fn counted(bridge: &mut Bridge, result: Result<u32, Refused>) -> c_int {
+    match result {
+        Ok(count) => {
+            bridge.number = f64::from(count);
+            DONE
+        }
+        Err(refused) => refuse(bridge, refused),
+    }
+}
+
+#[allow(clippy::too_many_arguments)] // one FFI call instead of several
+unsafe extern "C" fn push(
+    bridge: *mut Bridge,
+    zone: u32,
+    right: c_int,
+    key: *const u8,
+    key_len: usize,
+    kind: u32,
+    text: *const u8,
+    len: usize,
+    number: f64,
+) -> c_int {
+    // SAFETY: see `at`.
+    let Some((bridge, zone, now_ms)) = (unsafe { at(bridge, zone) }) else { return NOTHING };
+    // SAFETY: see `at`.
+    let (key, value) = unsafe { (arg(key, key_len), value(kind, text, len, number)) };
+    counted(bridge, zone.push(end(right), key, value, now_ms))
+}
+
+unsafe extern "C" fn pop(
+    bridge: *mut Bridge,
+    zone: u32,
+    right: c_int,
+    key: *const u8,
+    key_len: usize,
+) -> c_int {
+    // SAFETY: see `at`.
+    let Some((bridge, zone, now_ms)) = (unsafe { at(bridge, zone) }) else { return NOTHING };
+    // SAFETY: see `at`.
+    let key = unsafe { arg(key, key_len) };
+    let (buffer, number) = (&mut bridge.buffer, &mut bridge.number);
+    match zone.pop(end(right), key, now_ms, |value| show(buffer, number, value)) {
+        Ok(Some(kind)) => {
+            bridge.answer_buffer();
+            kind as c_int
+        }
+        Ok(None) => NOTHING,
+        Err(refused) => refuse(bridge, refused),
+    }
+}
+
+unsafe extern "C" fn llen(bridge: *mut Bridge, zone: u32, key: *const u8, key_len: usize) -> c_int {
+    // SAFETY: see `at`.
+    let Some((bridge, zone, now_ms)) = (unsafe { at(bridge, zone) }) else { return NOTHING };
+    // SAFETY: see `at`.
+    counted(bridge, zone.llen(unsafe { arg(key, key_len) }, now_ms))
+}
+
+unsafe extern "C" fn ttl(bridge: *mut Bridge, zone: u32, key: *const u8, key_len: usize) -> c_int {
+    // SAFETY: see `at`.
+    let Some((bridge, zone, now_ms)) = (unsafe { at(bridge, zone) }) else { return NOTHING };
+    // SAFETY: see `at`.
+    match zone.ttl_ms(unsafe { arg(key, key_len) }, now_ms) {
+        Some(left_ms) => {
+            bridge.number = left_ms as f64;
+            DONE
+        }
+        None => refuse(bridge, Refused::NotFound),
+    }
+}
+
+unsafe extern "C" fn expire(
+    bridge: *mut Bridge,
+    zone: u32,
+    key: *const u8,
+    key_len: usize,
+    ttl_ms: i64,
+) -> c_int {
+    // SAFETY: see `at`.
+    let Some((bridge, zone, now_ms)) = (unsafe { at(bridge, zone) }) else { return NOTHING };
+    // SAFETY: see `at`.
+    match zone.expire(unsafe { arg(key, key_len) }, u64::try_from(ttl_ms).unwrap_or(0), now_ms) {
+        true => DONE,
+        false => refuse(bridge, Refused::NotFound),
+    }
+}
+
+unsafe extern "C" fn flush_all(bridge: *mut Bridge, zone: u32) {
+    // SAFETY: see `at`.
+    if let Some((_, zone, now_ms)) = unsafe { at(bridge, zone) } {
+        zone.flush_all(now_ms);
+    }
+}
+
+unsafe extern "C" fn flush_expired(bridge: *mut Bridge, zone: u32, max: u32) -> u32 {
+    // SAFETY: see `at`.
+    match unsafe { at(bridge, zone) } {
+        Some((_, zone, now_ms)) => zone.flush_expired(max, now_ms),
+        None => 0,
+    }
+}
+
+unsafe extern "C" fn capacity(bridge: *mut Bridge, zone: u32) -> f64 {
+    // SAFETY: see `at`.
+    unsafe { at(bridge, zone) }.map_or(0.0, |(_, zone, _)| zone.capacity_bytes() as f64)
+}
+
+unsafe extern "C" fn free_space(bridge: *mut Bridge, zone: u32) -> f64 {
+    // SAFETY: see `at`.
+    unsafe { at(bridge, zone) }.map_or(0.0, |(_, zone, _)| zone.free_bytes() as f64)
+}
+
+/// `get_keys(zone, max)`: a list. The keys are first copied into the bridge's buffer, so that no Lua error can be
+/// raised while the zone is locked.
+unsafe extern "C-unwind" fn get_keys(state: *mut lua_State) -> c_int {
+    // SAFETY: called from our own source with two numbers; the bridge is the upvalue. When Lua raises an error for
+    // want of memory, the buffer belongs to the bridge and the zone's handle was dropped already.
+    unsafe {
+        let bridge = ffi::lua_touserdata(state, ffi::lua_upvalueindex(1)).cast::<Bridge>();
+        let zone = ffi::lua_tonumber(state, 1) as u32;
+        let max = ffi::lua_tonumber(state, 2).clamp(0.0, f64::from(u32::MAX)) as u32;
+        let mut count = 0;
+        if let Some((bridge, zone, now_ms)) = at(bridge, zone) {
+            let buffer = &mut bridge.buffer;
+            buffer.clear();
+            zone.keys(max, now_ms, |key| {
+                count += 1;
+                buffer.extend_from_slice(&(key.len() as u32).to_le_bytes());
+                buffer.extend_from_slice(key);
+            });
+        }
+        ffi::lua_createtable(state, count, 0);
+        let mut rest = &(&(*bridge).buffer)[..];
+        for number in 1..=count {
+            let Some((len, after)) = rest.split_first_chunk() else { break };
+            let len = u32::from_le_bytes(*len) as usize;
+            stack::push(state, &after[..len]);
+            ffi::lua_rawseti_(state, -2, number);
+            rest = &after[len..];
+        }
+    }
+    1
+}

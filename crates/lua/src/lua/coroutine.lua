@@ -1,0 +1,57 @@
+-- Coroutines of scripts. A call that waits yields a token to the scheduler; when the script runs it inside a coroutine
+-- of its own, that yield comes out of coroutine.resume first, and is passed on here, however deep.
+local support = ...
+local coroutine, error, select, type = coroutine, error, select, type
+local create, resume, yield, status = coroutine.create, coroutine.resume, coroutine.yield, coroutine.status
+
+local TOKEN = support.token
+
+local function pass(co, ok, first, ...)
+    if ok and first == TOKEN then
+        return pass(co, resume(co, yield(TOKEN)))
+    end
+    return ok, first, ...
+end
+
+function coroutine.resume(co, ...)
+    return pass(co, resume(co, ...))
+end
+
+local function unwrap(ok, first, ...)
+    if ok then
+        return first, ...
+    end
+    if type(first) == "string" then
+        error(first, 2)
+    end
+    error(first, 0)
+end
+
+function coroutine.wrap(f)
+    local co = create(f)
+    return function(...)
+        return unwrap(pass(co, resume(co, ...)))
+    end
+end
+
+-- What an API function calls to wait; it returns what the scheduler gives.
+function support.wait()
+    return yield(TOKEN)
+end
+
+-- Inline scripts are bodies of functions to LuaJIT, main chunks to their authors.
+local debug, gsub, tostring = debug, string.gsub, tostring
+local native = debug.traceback
+
+function debug.traceback(a, b, c)
+    local text
+    if type(a) == "thread" then
+        text = native(a, b, c)
+    else
+        text = native(a, (tonumber(b) or 1) + 1)
+    end
+    if type(text) ~= "string" then
+        return text
+    end
+    return (gsub(text, "in function <[^\n]*_by_lua%([^\n]*%):1>$", "in main chunk"))
+end

@@ -1,0 +1,380 @@
+-- ngx.shared: the dicts of lua_shared_dict.
+local support, address, natives = ...
+local ngx = ngx
+local ffi = require "ffi"
+local str, type, tostring, tonumber, error = ffi.string, type, tostring, tonumber, error
+local select, setmetatable = select, setmetatable
+local bridge = support.bridge
+
+ffi.cdef [[
+typedef struct {
+    int (*get)(pm_bridge *, uint32_t, const char *, size_t, int);
+    int (*store)(pm_bridge *, uint32_t, uint32_t, const char *, size_t,
+                 uint32_t, const char *, size_t, double, int64_t, uint32_t);
+    void (*delete)(pm_bridge *, uint32_t, const char *, size_t);
+    int (*incr)(pm_bridge *, uint32_t, const char *, size_t, double, int, double, int64_t);
+    int (*push)(pm_bridge *, uint32_t, int, const char *, size_t, uint32_t, const char *, size_t, double);
+    int (*pop)(pm_bridge *, uint32_t, int, const char *, size_t);
+    int (*llen)(pm_bridge *, uint32_t, const char *, size_t);
+    int (*ttl)(pm_bridge *, uint32_t, const char *, size_t);
+    int (*expire)(pm_bridge *, uint32_t, const char *, size_t, int64_t);
+    void (*flush_all)(pm_bridge *, uint32_t);
+    uint32_t (*flush_expired)(pm_bridge *, uint32_t, uint32_t);
+    double (*capacity)(pm_bridge *, uint32_t);
+    double (*free_space)(pm_bridge *, uint32_t);
+} pm_shared;
+]]
+local C = ffi.cast("const pm_shared *", address)
+local c_get, c_store, c_delete, c_incr, c_push, c_pop = C.get, C.store, C.delete, C.incr, C.push, C.pop
+local c_llen, c_ttl, c_expire, c_flush_all = C.llen, C.ttl, C.expire, C.flush_all
+local c_flush_expired, c_capacity, c_free_space = C.flush_expired, C.capacity, C.free_space
+
+local BOOLEAN, NUMBER, STRING = 1, 3, 4
+local MAX_KEY = 65535
+
+-- The number of the zone behind a dict.
+local function zone_of(dict)
+    local zone = type(dict) == "table" and dict[1]
+    if type(zone) ~= "number" then
+        error("bad \"zone\" argument", 3)
+    end
+    return zone
+end
+
+-- A key as a string, or nil and what is wrong with it.
+local function checked(key)
+    if key == nil then
+        return nil, "nil key"
+    end
+    if type(key) ~= "string" then
+        key = tostring(key)
+    end
+    if #key == 0 then
+        return nil, "empty key"
+    end
+    if #key > MAX_KEY then
+        return nil, "key too long"
+    end
+    return key
+end
+
+local function found(kind)
+    if kind == STRING then
+        local text = str(bridge.text, bridge.text_len)
+        return text
+    elseif kind == NUMBER then
+        return tonumber(bridge.number)
+    end
+    return bridge.number ~= 0
+end
+
+local function refused()
+    local text = str(bridge.text, bridge.text_len)
+    return text
+end
+
+local methods = {}
+
+function methods.get(dict, key)
+    local zone, err = zone_of(dict)
+    key, err = checked(key)
+    if not key then
+        return nil, err
+    end
+    local kind = c_get(bridge, zone, key, #key, 0)
+    if kind == 0 then
+        return nil
+    elseif kind < 0 then
+        return nil, refused()
+    end
+    local value = found(kind)
+    if bridge.flags ~= 0 then
+        return value, tonumber(bridge.flags)
+    end
+    return value
+end
+
+function methods.get_stale(dict, key)
+    local zone, err = zone_of(dict)
+    key, err = checked(key)
+    if not key then
+        return nil, err
+    end
+    local kind = c_get(bridge, zone, key, #key, 1)
+    if kind == 0 then
+        return nil
+    elseif kind < 0 then
+        return nil, refused()
+    end
+    local value = found(kind)
+    local stale = bridge.extra == 1
+    if bridge.flags ~= 0 then
+        return value, tonumber(bridge.flags), stale
+    end
+    return value, nil, stale
+end
+
+-- The methods call this and its like in tail position, so level 2 is the code that called the method.
+local function store(zone, op, key, value, exptime, flags)
+    if not exptime then
+        exptime = 0
+    elseif exptime < 0 then
+        error('bad "exptime" argument', 2)
+    end
+    local err
+    key, err = checked(key)
+    if not key then
+        return nil, err
+    end
+    local kind = type(value)
+    local done
+    if kind == "string" then
+        done = c_store(bridge, zone, op, key, #key, STRING, value, #value, 0, exptime * 1000, flags or 0)
+    elseif kind == "number" then
+        done = c_store(bridge, zone, op, key, #key, NUMBER, nil, 0, value, exptime * 1000, flags or 0)
+    elseif kind == "boolean" then
+        done = c_store(bridge, zone, op, key, #key, BOOLEAN, nil, 0, value and 1 or 0, exptime * 1000, flags or 0)
+    elseif value == nil then
+        if op >= 2 then
+            return false, "attempt to add or replace nil values", false
+        end
+        c_delete(bridge, zone, key, #key)
+        return true, nil, false
+    else
+        return nil, "bad value type"
+    end
+    local forcible = bridge.extra == 1
+    if done > 0 then
+        return true, nil, forcible
+    end
+    return false, refused(), forcible
+end
+
+function methods.set(dict, key, value, exptime, flags)
+    local zone = zone_of(dict)
+    return store(zone, 0, key, value, exptime, flags)
+end
+
+function methods.safe_set(dict, key, value, exptime, flags)
+    local zone = zone_of(dict)
+    return store(zone, 1, key, value, exptime, flags)
+end
+
+function methods.add(dict, key, value, exptime, flags)
+    local zone = zone_of(dict)
+    return store(zone, 2, key, value, exptime, flags)
+end
+
+function methods.safe_add(dict, key, value, exptime, flags)
+    local zone = zone_of(dict)
+    return store(zone, 3, key, value, exptime, flags)
+end
+
+function methods.replace(dict, key, value, exptime, flags)
+    local zone = zone_of(dict)
+    return store(zone, 4, key, value, exptime, flags)
+end
+
+function methods.delete(dict, key)
+    local zone = zone_of(dict)
+    return store(zone, 0, key, nil)
+end
+
+local function number_argument(value, name)
+    if value == nil or type(value) == "number" then
+        return value
+    end
+    local number = tonumber(value)
+    if not number then
+        error("bad " .. name .. " arg: number expected, got " .. type(value), 3)
+    end
+    return number
+end
+
+function methods.incr(dict, key, value, init, init_ttl)
+    local zone, err = zone_of(dict)
+    key, err = checked(key)
+    if not key then
+        return nil, err
+    end
+    if type(value) ~= "number" then
+        value = tonumber(value)
+    end
+    init = init and number_argument(init, "init")
+    if init_ttl ~= nil then
+        init_ttl = number_argument(init_ttl, "init_ttl")
+        if init_ttl < 0 then
+            error('bad "init_ttl" argument', 2)
+        end
+        if not init then
+            error('must provide "init" when providing "init_ttl"', 2)
+        end
+    end
+    local done = c_incr(bridge, zone, key, #key, value, init and 1 or 0, init or 0, (init_ttl or 0) * 1000)
+    if done < 0 then
+        return nil, refused()
+    end
+    if not init then
+        return tonumber(bridge.number)
+    end
+    return tonumber(bridge.number), nil, bridge.extra == 1
+end
+
+-- The list calls insist on their number of arguments, as ngx_lua's do.
+local function push(right, n, dict, key, value)
+    if n ~= 3 then
+        error("expecting 3 arguments, but only seen " .. n, 2)
+    end
+    local zone = type(dict) == "table" and dict[1]
+    if type(zone) ~= "number" then
+        error("bad \"zone\" argument", 2)
+    end
+    local err
+    key, err = checked(key)
+    if not key then
+        return nil, err
+    end
+    local done
+    if type(value) == "string" then
+        done = c_push(bridge, zone, right, key, #key, STRING, value, #value, 0)
+    elseif type(value) == "number" then
+        done = c_push(bridge, zone, right, key, #key, NUMBER, nil, 0, value)
+    else
+        return nil, "bad value type"
+    end
+    if done < 0 then
+        return nil, refused()
+    end
+    return tonumber(bridge.number)
+end
+
+function methods.lpush(...)
+    return push(0, select("#", ...), ...)
+end
+
+function methods.rpush(...)
+    return push(1, select("#", ...), ...)
+end
+
+local function pop(right, n, dict, key)
+    if n ~= 2 then
+        error("expecting 2 arguments, but only seen " .. n, 2)
+    end
+    local zone = type(dict) == "table" and dict[1]
+    if type(zone) ~= "number" then
+        error("bad \"zone\" argument", 2)
+    end
+    local err
+    key, err = checked(key)
+    if not key then
+        return nil, err
+    end
+    local kind = c_pop(bridge, zone, right, key, #key)
+    if kind == 0 then
+        return nil
+    elseif kind < 0 then
+        return nil, refused()
+    end
+    return found(kind)
+end
+
+function methods.lpop(...)
+    return pop(0, select("#", ...), ...)
+end
+
+function methods.rpop(...)
+    return pop(1, select("#", ...), ...)
+end
+
+function methods.llen(...)
+    local n = select("#", ...)
+    if n ~= 2 then
+        error("expecting 2 arguments, but only seen " .. n, 2)
+    end
+    local dict, key = ...
+    local zone, err = zone_of(dict)
+    key, err = checked(key)
+    if not key then
+        return nil, err
+    end
+    if c_llen(bridge, zone, key, #key) < 0 then
+        return nil, refused()
+    end
+    return tonumber(bridge.number)
+end
+
+function methods.ttl(dict, key)
+    local zone, err = zone_of(dict)
+    key, err = checked(key)
+    if not key then
+        return nil, err
+    end
+    if c_ttl(bridge, zone, key, #key) < 0 then
+        return nil, refused()
+    end
+    return tonumber(bridge.number) / 1000
+end
+
+function methods.expire(dict, key, exptime)
+    local zone, err = zone_of(dict)
+    if not exptime then
+        error('bad "exptime" argument', 2)
+    end
+    key, err = checked(key)
+    if not key then
+        return nil, err
+    end
+    if c_expire(bridge, zone, key, #key, exptime * 1000) < 0 then
+        return nil, refused()
+    end
+    return true
+end
+
+function methods.flush_all(dict)
+    c_flush_all(bridge, zone_of(dict))
+end
+
+-- An optional count, as luaL_checkint takes it.
+local function count_argument(name, n, count, default)
+    if n ~= 1 and n ~= 2 then
+        error("expecting 1 or 2 argument(s), but saw " .. n, 3)
+    end
+    if n == 1 then
+        return default
+    end
+    local number = tonumber(count)
+    if not number then
+        local kind = count == nil and "nil" or type(count)
+        error("bad argument #2 to '" .. name .. "' (number expected, got " .. kind .. ")", 3)
+    end
+    return number < 0 and 0 or number
+end
+
+function methods.flush_expired(...)
+    local max = count_argument("flush_expired", select("#", ...), (select(2, ...)), 0)
+    local removed = c_flush_expired(bridge, zone_of((...)), max)
+    return removed
+end
+
+local native_get_keys = natives.get_keys
+
+function methods.get_keys(...)
+    local max = count_argument("get_keys", select("#", ...), (select(2, ...)), 1024)
+    return native_get_keys(zone_of((...)), max)
+end
+
+function methods.capacity(dict)
+    return c_capacity(bridge, zone_of(dict))
+end
+
+function methods.free_space(dict)
+    return c_free_space(bridge, zone_of(dict))
+end
+
+methods.__index = methods
+
+local shared = {}
+for number, name in ipairs(support.settings.zones) do
+    shared[name] = setmetatable({ number - 1 }, methods)
+end
+ngx.shared = shared

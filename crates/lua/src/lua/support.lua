@@ -1,0 +1,75 @@
+-- What every area of the API is built on: the bridge to Rust, and the check of the phase.
+local address, phases, settings = ...
+
+local ffi = require "ffi"
+local bit = require "bit"
+local band, error = bit.band, error
+
+-- The front of the Rust struct `Bridge`; a change here is a change there.
+ffi.cdef [[
+typedef struct {
+    uint32_t phase;
+    uint32_t request;
+    const char *text;
+    size_t text_len;
+    double number;
+    uint32_t flags;
+    uint32_t extra;
+} pm_bridge;
+]]
+
+-- The sizes OpenResty's LuaJIT has built in: a proxy's scripts make more traces than LuaJIT's defaults hold.
+require("jit.opt").start("maxtrace=8000", "maxrecord=16000", "minstitch=3", "maxmcode=40960")
+
+local bridge = ffi.cast("pm_bridge *", address)
+local INIT = 0x10000
+
+-- The bits of the phases in which a function of the API is allowed.
+local function allowed(name)
+    local bits = phases.allowed[name]
+    if not bits then
+        error("no table entry for " .. name)
+    end
+    return bit.tobit(bits)
+end
+
+-- Raises ngx_lua's error unless the running phase is one of `bits`; `level` as for a call from the function itself.
+local function refuse(level)
+    local phase = tonumber(bridge.phase)
+    if phase == INIT then
+        error("no request found", level + 1)
+    end
+    error("API disabled in the context of " .. (phases.directives[phase] or "(unknown)"), level + 1)
+end
+
+local function check(bits)
+    if band(bridge.phase, bits) == 0 then
+        refuse(3)
+    end
+end
+
+-- What ngx_lua's string functions make of their argument.
+local function text(value)
+    if type(value) == "string" then
+        return value
+    end
+    if not value then
+        return ""
+    end
+    return tostring(value)
+end
+
+ngx = {}
+package.loaded.ngx = ngx
+
+return {
+    bridge = bridge,
+    settings = settings,
+    phases = phases,
+    allowed = allowed,
+    check = check,
+    refuse = refuse,
+    text = text,
+    -- What a call that waits yields to the scheduler.
+    token = {},
+}

@@ -1,0 +1,115 @@
+//! Handlers that may wait: each runs in a coroutine of its own, taken from those that ended before.
+
+use std::ffi::c_int;
+
+use mlua_sys as ffi;
+use mlua_sys::lua_State;
+
+use super::stack;
+use super::{Chunk, Phase, ScriptError, Vm, traceback};
+
+/// How many ended coroutines are kept for the next requests.
+const KEPT: usize = 256;
+
+/// A coroutine of one machine. It must be given back with [`Vm::finish`].
+#[derive(Debug)]
+pub struct Coroutine {
+    pub(crate) state: *mut lua_State,
+    /// Where the registry keeps it alive.
+    anchor: c_int,
+    /// Whether it ended well, so that it can start something else.
+    clean: bool,
+}
+
+/// What a coroutine did when it was let run.
+#[derive(PartialEq, Eq, Debug)]
+pub enum Step {
+    /// It came to its end.
+    Done,
+    /// It waits for the world.
+    Waiting,
+    /// It failed; the text begins with `lua entry thread aborted: `.
+    Failed(ScriptError),
+}
+
+impl Vm {
+    /// Makes ready to run a script; [`Vm::resume`] lets it run.
+    pub fn start(&mut self, chunk: Chunk) -> Coroutine {
+        let coroutine = match self.idle.pop() {
+            Some(idle) => idle,
+            // SAFETY: the machine is open. Running out of memory here is a panic of LuaJIT's, as in ngx_lua.
+            None => unsafe {
+                let state = ffi::lua_newthread(self.state);
+                let anchor = ffi::luaL_ref(self.state, ffi::LUA_REGISTRYINDEX);
+                Coroutine { state, anchor, clean: false }
+            },
+        };
+        // SAFETY: the stack is empty and has room for one value.
+        unsafe { ffi::lua_rawgeti_(coroutine.state, ffi::LUA_REGISTRYINDEX, chunk.function) };
+        coroutine
+    }
+
+    /// Lets a coroutine run until it ends, waits or fails. What `push` leaves on its stack, and returns the number
+    /// of, is what the call that waited returns.
+    pub(crate) fn resume_with(
+        &mut self,
+        coroutine: &mut Coroutine,
+        phase: Phase,
+        request: u32,
+        push: impl FnOnce(*mut lua_State) -> c_int,
+    ) -> Step {
+        self.enter(phase, request);
+        let state = coroutine.state;
+        let given = push(state);
+        // SAFETY: the coroutine is new or waits, and its arguments are on its stack; the budget lives as long as self.
+        let status = unsafe {
+            (*self.budget).set_limited(true);
+            let status = ffi::lua_resume_(state, given);
+            (*self.budget).set_limited(false);
+            status
+        };
+        let step = match status {
+            ffi::LUA_OK => {
+                coroutine.clean = true;
+                Step::Done
+            }
+            ffi::LUA_YIELD => {
+                // SAFETY: a coroutine that yielded is live; what it yielded was for the scheduler, who has it already.
+                unsafe { ffi::lua_settop(state, 0) };
+                Step::Waiting
+            }
+            status => {
+                // SAFETY: the error value is at the top; the frames below are intact until the next use.
+                let (message, trace) = unsafe { (stack::pop_error(state), traceback::of_entry(state)) };
+                let kind: &[u8] = match status {
+                    ffi::LUA_ERRRUN => b"runtime error: ",
+                    ffi::LUA_ERRMEM => b"memory allocation error: ",
+                    _ => b"error handler error: ",
+                };
+                let text = [b"lua entry thread aborted: ", kind, &message, b"\n", &trace].concat();
+                Step::Failed(ScriptError { text })
+            }
+        };
+        self.leave(status);
+        step
+    }
+
+    /// Lets a coroutine run; the call that waited returns nothing.
+    pub fn resume(&mut self, coroutine: &mut Coroutine, phase: Phase, request: u32) -> Step {
+        self.resume_with(coroutine, phase, request, |_| 0)
+    }
+
+    /// Takes a coroutine back, wherever it stands: one that waits will never go on.
+    pub fn finish(&mut self, mut coroutine: Coroutine) {
+        // SAFETY: the machine is open and the coroutine is one of its own that does not run.
+        unsafe {
+            if coroutine.clean && self.idle.len() < KEPT {
+                ffi::lua_settop(coroutine.state, 0);
+                coroutine.clean = false;
+                self.idle.push(coroutine);
+            } else {
+                ffi::luaL_unref(self.state, ffi::LUA_REGISTRYINDEX, coroutine.anchor);
+            }
+        }
+    }
+}

@@ -1,0 +1,111 @@
+//! Stopping a script that does not stop by itself.
+//!
+//! A watchdog, which lives elsewhere and may be another thread, sees through an [`Interrupter`] that a script has been
+//! running for too long and stops that very run: an error is raised at the script's next instruction. LuaJIT is built
+//! with `LUAJIT_ENABLE_CHECKHOOK`, so compiled loops notice too. A C function that never returns cannot be stopped.
+
+use std::ffi::c_int;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use mlua_sys as ffi;
+use mlua_sys::{lua_Debug, lua_State};
+
+use super::budget::Budget;
+use super::stack;
+
+/// What the script's error says.
+pub const STOPPED: &str = "the script ran for too long and was stopped";
+
+/// Shared between a machine and its watchdogs.
+pub(crate) struct Watch {
+    /// Odd while a script runs; every run has its own number.
+    run: AtomicU64,
+    /// The run that is to stop.
+    unwanted: AtomicU64,
+    /// The machine, until it is closed.
+    machine: Mutex<Option<Machine>>,
+}
+
+struct Machine(*mut lua_State);
+
+// SAFETY: the pointer is only handed to lua_sethook, which LuaJIT allows from another thread, and only under the lock
+// that closing the machine takes too.
+unsafe impl Send for Machine {}
+
+/// One run of a script, as a watchdog saw it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Run(pub(super) u64);
+
+/// A watchdog's view of one machine; any thread may hold it, and it may outlive the machine.
+#[derive(Clone)]
+pub struct Interrupter(pub(super) Arc<Watch>);
+
+impl Interrupter {
+    /// The run going on, if any. The same value twice means the same script without a break.
+    pub fn running(&self) -> Option<Run> {
+        let run = self.0.run.load(Ordering::Acquire);
+        (run % 2 == 1).then_some(Run(run))
+    }
+
+    /// Stops `run`, and nothing else: a script that started since goes on.
+    pub fn stop(&self, run: Run) {
+        let machine = self.0.machine.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(Machine(state)) = *machine else { return };
+        if self.0.run.load(Ordering::Acquire) != run.0 {
+            return;
+        }
+        self.0.unwanted.store(run.0, Ordering::Release);
+        // SAFETY: the machine is open while the lock is held; see `Machine`.
+        unsafe { ffi::lua_sethook(state, Some(stop_here), ffi::LUA_MASKCOUNT, 1) };
+    }
+}
+
+impl Watch {
+    pub(super) fn new() -> Watch {
+        Watch { run: AtomicU64::new(0), unwanted: AtomicU64::new(0), machine: Mutex::new(None) }
+    }
+
+    pub(super) fn opened(&self, state: *mut lua_State) {
+        *self.machine.lock().unwrap_or_else(PoisonError::into_inner) = Some(Machine(state));
+    }
+
+    pub(super) fn closed(&self) {
+        *self.machine.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
+    pub(super) fn enter(&self) {
+        self.run.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// Ends the run; removes the hook of a stop, which may also have come too late.
+    pub(super) fn leave(&self, state: *mut lua_State) {
+        let ended = self.run.fetch_add(1, Ordering::AcqRel);
+        if self.unwanted.load(Ordering::Acquire) == ended {
+            let _until_set = self.machine.lock().unwrap_or_else(PoisonError::into_inner);
+            // SAFETY: `state` is the open machine of this thread; the lock keeps a stop from setting it again.
+            unsafe { ffi::lua_sethook(state, None, 0, 0) };
+        }
+    }
+
+    fn is_unwanted(&self) -> bool {
+        self.unwanted.load(Ordering::Acquire) == self.run.load(Ordering::Acquire)
+    }
+}
+
+/// The hook itself, called before the next instruction of whatever runs.
+unsafe extern "C-unwind" fn stop_here(state: *mut lua_State, _activation: *mut lua_Debug) {
+    let mut budget = std::ptr::null_mut();
+    // SAFETY: `state` is the running stack; the allocator's argument is the machine's Budget, see `Vm::new`.
+    let unwanted: c_int = unsafe {
+        ffi::lua_getallocf(state, &mut budget);
+        c_int::from((*budget.cast::<Budget>()).watch.is_unwanted())
+    };
+    if unwanted == 0 {
+        // SAFETY: as above. The run it was meant for is over.
+        unsafe { ffi::lua_sethook(state, None, 0, 0) };
+        return;
+    }
+    // SAFETY: nothing that needs dropping is alive here.
+    unsafe { stack::raise_at(state, 0, STOPPED.as_bytes()) }
+}

@@ -1,0 +1,249 @@
+//! One Lua machine: opened, given the API, run and closed.
+//!
+//! A worker thread has one; it is neither shared nor moved between threads while open. Scripts are loaded once and
+//! run many times: handlers that may wait run in coroutines ([`Vm::start`], [`Vm::resume`]), the others in one go
+//! ([`Vm::call`]). Nothing here knows what a request is; the number of the request that runs only keeps the globals
+//! of one apart from those of another.
+
+pub(crate) mod bridge;
+mod budget;
+mod chunk;
+mod coroutine;
+mod interrupt;
+pub(crate) mod stack;
+mod traceback;
+
+use std::ffi::c_void;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use mlua_sys as ffi;
+use mlua_sys::lua_State;
+
+use crate::api;
+use crate::phase::Phase;
+use crate::shdict::Zone;
+use bridge::Bridge;
+pub use bridge::World;
+use budget::Budget;
+pub use chunk::{Chunk, LoadError, chunk_name};
+pub use coroutine::{Coroutine, Step};
+pub use interrupt::{Interrupter, Run, STOPPED};
+
+/// What a machine is opened with.
+pub struct Options {
+    /// `lua_package_path`; `;;` stands for the default, `$prefix` for `prefix`.
+    pub package_path: Option<Vec<u8>>,
+    /// `lua_package_cpath`, likewise.
+    pub package_cpath: Option<Vec<u8>>,
+    /// The server's prefix, with its slash.
+    pub prefix: Vec<u8>,
+    /// The most memory scripts may hold, in bytes.
+    pub memory_limit_bytes: Option<usize>,
+    /// The shared dicts, in any order.
+    pub zones: Vec<Arc<Zone>>,
+    /// `lua_regex_cache_max_entries`; nginx's default is 1024.
+    pub regex_cache_entries: u32,
+    /// `lua_regex_match_limit`; 0 for PCRE2's own.
+    pub regex_match_limit: u32,
+    /// Whether a new global that a request makes is seen by that request alone. When false it is shared by all, as
+    /// in OpenResty; the warning is logged either way.
+    pub private_globals: bool,
+    /// Time and the log.
+    pub world: Rc<dyn World>,
+}
+
+/// Why a machine could not be opened.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct OpenError {
+    /// What went wrong, for the log.
+    pub text: Vec<u8>,
+}
+
+/// A script failed; the text is ngx_lua's, traceback included.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ScriptError {
+    /// For the log.
+    pub text: Vec<u8>,
+}
+
+/// One Lua machine.
+pub struct Vm {
+    state: *mut lua_State,
+    bridge: *mut Bridge,
+    budget: *mut Budget,
+    watch: Arc<interrupt::Watch>,
+    idle: Vec<Coroutine>,
+    forget_globals: i32,
+    wrapped: Vec<u8>,
+}
+
+impl Vm {
+    /// Opens a machine with Lua's and the `ngx` libraries. Reads no file.
+    pub fn open(options: Options) -> Result<Vm, OpenError> {
+        let watch = Arc::new(interrupt::Watch::new());
+        let budget = Box::into_raw(Box::new(Budget::new(options.memory_limit_bytes, watch.clone())));
+        let bridge = Bridge::new(options.world.clone(), options.zones.clone(), options.regex_match_limit);
+        let bridge = Box::into_raw(Box::new(bridge));
+        // SAFETY: the callback keeps LuaJIT's allocation contract, and the budget lives until after lua_close.
+        let state = unsafe { ffi::lua_newstate(budget::allocate, budget.cast::<c_void>()) };
+        let mut vm = Vm {
+            state,
+            bridge,
+            budget,
+            watch,
+            idle: Vec::new(),
+            forget_globals: ffi::LUA_NOREF,
+            wrapped: Vec::new(),
+        };
+        if state.is_null() {
+            return Err(OpenError { text: b"no memory for a Lua machine".to_vec() });
+        }
+        // SAFETY: the machine is new and this thread's own; api::open raises errors only inside a protected call.
+        let opened = unsafe { api::open(state, bridge, &options) };
+        match opened {
+            Ok(forget_globals) => vm.forget_globals = forget_globals,
+            Err(text) => return Err(OpenError { text }),
+        }
+        vm.watch.opened(state);
+        Ok(vm)
+    }
+
+    /// A handle for a watchdog, good for any thread and for longer than the machine.
+    pub fn interrupter(&self) -> Interrupter {
+        Interrupter(self.watch.clone())
+    }
+
+    /// Bytes that the machine holds.
+    pub fn used_bytes(&self) -> usize {
+        // SAFETY: the budget lives as long as self, and no allocation is under way.
+        unsafe { (*self.budget).used_bytes() }
+    }
+
+    /// Loads inline code under the name that [`chunk_name`] makes.
+    pub fn load_inline(&mut self, code: &[u8], name: &[u8]) -> Result<Chunk, LoadError> {
+        // SAFETY: the machine is open and this thread's own.
+        unsafe {
+            chunk::load_inline(self.state, code, name, &mut self.wrapped)?;
+            Ok(self.keep())
+        }
+    }
+
+    /// Loads the code of a file that was read already; `path` is what tracebacks show.
+    pub fn load_file(&mut self, path: &[u8], code: &[u8]) -> Result<Chunk, LoadError> {
+        // SAFETY: as in load_inline.
+        unsafe {
+            chunk::load_file(self.state, path, code)?;
+            Ok(self.keep())
+        }
+    }
+
+    /// Gives a script's function up.
+    pub fn unload(&mut self, chunk: Chunk) {
+        // SAFETY: the machine is open; a reference that is not taken is ignored.
+        unsafe { ffi::luaL_unref(self.state, ffi::LUA_REGISTRYINDEX, chunk.function) }
+    }
+
+    /// Runs a script to its end, as the phases that cannot wait do; shows `see` its first result as text, when it has
+    /// one: strings and numbers as they are, booleans as words, everything else as nothing.
+    pub fn call<R>(
+        &mut self,
+        chunk: Chunk,
+        phase: Phase,
+        request: u32,
+        see: impl FnOnce(Option<&[u8]>) -> R,
+    ) -> Result<R, ScriptError> {
+        self.enter(phase, request);
+        let state = self.state;
+        // SAFETY: the machine is open and this thread's own; the call is protected, and its stack is left as it was.
+        let (result, status) = unsafe {
+            let top = ffi::lua_gettop(state);
+            traceback::push_handler(state);
+            ffi::lua_rawgeti_(state, ffi::LUA_REGISTRYINDEX, chunk.function);
+            (*self.budget).set_limited(true);
+            let status = ffi::lua_pcall(state, 0, 1, top + 1);
+            (*self.budget).set_limited(false);
+            let result = match status {
+                ffi::LUA_OK => {
+                    let value = match ffi::lua_type(state, -1) {
+                        ffi::LUA_TSTRING | ffi::LUA_TNUMBER => stack::bytes(state, -1),
+                        ffi::LUA_TBOOLEAN if ffi::lua_toboolean(state, -1) != 0 => Some(&b"true"[..]),
+                        ffi::LUA_TBOOLEAN => Some(&b"false"[..]),
+                        _ => None,
+                    };
+                    Ok(see(value))
+                }
+                _ => Err(ScriptError { text: stack::pop_error(state) }),
+            };
+            ffi::lua_settop(state, top);
+            (result, status)
+        };
+        self.leave(status);
+        result
+    }
+
+    /// Forgets the globals that a request made for itself; to be called when it ends.
+    pub fn forget_request(&mut self, request: u32) {
+        // SAFETY: the machine is open; the function only clears a table slot, and runs protected all the same.
+        unsafe {
+            ffi::lua_rawgeti_(self.state, ffi::LUA_REGISTRYINDEX, self.forget_globals);
+            ffi::lua_pushinteger(self.state, ffi::lua_Integer::from(request));
+            if ffi::lua_pcall(self.state, 1, 0, 0) != ffi::LUA_OK {
+                ffi::lua_pop(self.state, 1);
+            }
+        }
+    }
+
+    /// Collects all garbage now.
+    pub fn collect_garbage(&mut self) {
+        // SAFETY: the machine is open and this thread's own. Finalizers that fail are logged by LuaJIT itself.
+        unsafe { ffi::lua_gc(self.state, ffi::LUA_GCCOLLECT, 0) };
+    }
+
+    /// The main stack, for tests.
+    #[cfg(test)]
+    pub(crate) fn with_state(&mut self, act: impl FnOnce(*mut lua_State)) {
+        act(self.state);
+    }
+
+    fn enter(&mut self, phase: Phase, request: u32) {
+        // SAFETY: the bridge lives as long as self, and no script runs now.
+        unsafe {
+            (*self.bridge).phase = phase as u32;
+            (*self.bridge).request = request;
+        }
+        self.watch.enter();
+    }
+
+    /// Ends a run that came out with LuaJIT's `status`.
+    fn leave(&mut self, status: i32) {
+        self.watch.leave(self.state);
+        // SAFETY: as in used_bytes.
+        if status == ffi::LUA_ERRMEM || unsafe { (*self.budget).is_tight() } {
+            self.collect_garbage();
+        }
+    }
+
+    /// Moves the function at the top of the stack into the registry.
+    fn keep(&mut self) -> Chunk {
+        // SAFETY: the caller left a value on the stack.
+        Chunk { function: unsafe { ffi::luaL_ref(self.state, ffi::LUA_REGISTRYINDEX) } }
+    }
+}
+
+impl Drop for Vm {
+    fn drop(&mut self) {
+        self.watch.closed();
+        // SAFETY: both boxes were made in `open` and are freed here only, after the last use by the machine.
+        unsafe {
+            if !self.state.is_null() {
+                ffi::lua_close(self.state);
+            }
+            drop(Box::from_raw(self.bridge));
+            drop(Box::from_raw(self.budget));
+        }
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests;

@@ -1,0 +1,315 @@
+//! The machine: loading, running, isolation, limits.
+
+use std::cell::{Cell, RefCell};
+
+use super::interrupt::Run;
+use super::*;
+
+/// A world that stands still and remembers what was logged.
+pub(crate) struct Still {
+    pub(crate) now_ms: Cell<u64>,
+    pub(crate) logged: RefCell<Vec<(u8, String)>>,
+}
+
+impl World for Still {
+    fn now_ms(&self) -> u64 {
+        self.now_ms.get()
+    }
+    fn refresh_time(&self) {
+        self.now_ms.set(self.now_ms.get() + 5);
+    }
+    fn utc_offset_s(&self) -> i32 {
+        3600
+    }
+    fn log_level(&self) -> u8 {
+        7
+    }
+    fn log(&self, level: u8, text: &[u8]) {
+        self.logged.borrow_mut().push((level, String::from_utf8_lossy(text).into_owned()));
+    }
+}
+
+/// A machine for a test, and its world.
+pub(crate) fn machine(change: impl FnOnce(&mut Options)) -> (Vm, Rc<Still>) {
+    let world = Rc::new(Still { now_ms: Cell::new(1_290_079_655_001), logged: RefCell::new(Vec::new()) });
+    let mut options = Options {
+        package_path: None,
+        package_cpath: None,
+        prefix: b"/p/".to_vec(),
+        memory_limit_bytes: None,
+        zones: vec![
+            Arc::new(Zone::new(b"cats", 102_400, 1).unwrap()),
+            Arc::new(Zone::new(b"dogs", 102_400, 1).unwrap()),
+        ],
+        regex_cache_entries: 1024,
+        regex_match_limit: 0,
+        private_globals: true,
+        world: world.clone(),
+    };
+    change(&mut options);
+    (Vm::open(options).unwrap_or_else(|error| panic!("{}", String::from_utf8_lossy(&error.text))), world)
+}
+
+const NAME: &[u8] = b"content_by_lua(nginx.conf:9)";
+
+/// Runs code to its end and gives its first result, or its error.
+pub(crate) fn run(vm: &mut Vm, code: &str) -> Result<String, String> {
+    let shown = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let chunk = vm.load_inline(code.as_bytes(), NAME).map_err(|error| shown(&error.text))?;
+    let result = vm.call(chunk, Phase::Content, 1, |value| shown(value.unwrap_or(b"nil")));
+    vm.unload(chunk);
+    result.map_err(|error| shown(&error.text))
+}
+
+fn failure(step: Step) -> String {
+    match step {
+        Step::Failed(error) => String::from_utf8(error.text).unwrap(),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn code_runs_and_gives_its_first_result() {
+    let (mut vm, _) = machine(|_| ());
+    assert_eq!(run(&mut vm, "return 1 + 1").unwrap(), "2");
+    assert_eq!(run(&mut vm, "return 'a' .. 'b', 2").unwrap(), "ab");
+    assert_eq!(run(&mut vm, "return true").unwrap(), "true");
+    assert_eq!(run(&mut vm, "local x = ... return x").unwrap(), "nil");
+    assert_eq!(run(&mut vm, "return 1 -- a comment at the end").unwrap(), "1");
+}
+
+#[test]
+fn errors_read_as_in_ngx_lua() {
+    let (mut vm, _) = machine(|_| ());
+    assert_eq!(
+        run(&mut vm, "\n local x = \n").unwrap_err(),
+        "content_by_lua(nginx.conf:9):3: unexpected symbol near '<eof>'"
+    );
+    assert_eq!(
+        run(&mut vm, "\n\n error('boom')").unwrap_err(),
+        "content_by_lua(nginx.conf:9):3: boom\nstack traceback:\n\t[C]: in function 'error'\n\t\
+         content_by_lua(nginx.conf:9):3: in main chunk"
+    );
+    let chunk = vm.load_inline(b"\n local function f() error('boom') end\n f()", NAME).unwrap();
+    let mut coroutine = vm.start(chunk);
+    let text = failure(vm.resume(&mut coroutine, Phase::Content, 1));
+    vm.finish(coroutine);
+    assert_eq!(
+        text,
+        "lua entry thread aborted: runtime error: content_by_lua(nginx.conf:9):2: boom\nstack traceback:\n\
+         coroutine 0:\n\t[C]: in function 'error'\n\tcontent_by_lua(nginx.conf:9):2: in function 'f'\n\t\
+         content_by_lua(nginx.conf:9):3: in main chunk"
+    );
+    let chunk = vm.load_file(b"/p/c.lua", b"#!/usr/bin/lua\nerror({})").unwrap();
+    let mut coroutine = vm.start(chunk);
+    let text = failure(vm.resume(&mut coroutine, Phase::Content, 1));
+    vm.finish(coroutine);
+    assert_eq!(
+        text,
+        "lua entry thread aborted: runtime error: unknown reason\nstack traceback:\ncoroutine 0:\n\t\
+         [C]: in function 'error'\n\t/p/c.lua:2: in main chunk"
+    );
+}
+
+#[test]
+fn a_coroutine_is_used_again() {
+    let (mut vm, _) = machine(|_| ());
+    let chunk = vm.load_inline(b"local x = 1 return x", NAME).unwrap();
+    let mut first = vm.start(chunk);
+    assert_eq!(vm.resume(&mut first, Phase::Content, 1), Step::Done);
+    let state = first.state;
+    vm.finish(first);
+    for _ in 0..3 {
+        let mut next = vm.start(chunk);
+        assert_eq!(next.state, state);
+        assert_eq!(vm.resume(&mut next, Phase::Content, 1), Step::Done);
+        vm.finish(next);
+    }
+}
+
+#[test]
+fn a_wait_passes_through_coroutines_of_the_script() {
+    let (mut vm, world) = machine(|_| ());
+    run(
+        &mut vm,
+        "local support
+         for i = 1, 10 do
+             local name, value = debug.getupvalue(coroutine.resume, i)
+             if not name then break end
+             if name == 'pass' then support = value end
+         end
+         for i = 1, 10 do
+             local name, value = debug.getupvalue(support, i)
+             if name == 'TOKEN' then package.loaded.token = value end
+         end",
+    )
+    .unwrap();
+    let code = b"local token = require 'token'
+        local native = coroutine.yield
+        local inner = coroutine.create(function(a)
+            local got = native(token)
+            local b = coroutine.yield(a + 1)
+            return a + b + got
+        end)
+        local deep = coroutine.wrap(function() return coroutine.resume(inner, 1) end)
+        local ok, first = deep()
+        local ok2, last = coroutine.resume(inner, 10)
+        ngx.log(ngx.ERR, first, ' ', last, ' ', coroutine.status(inner))";
+    let chunk = vm.load_inline(code, NAME).unwrap();
+    let mut coroutine = vm.start(chunk);
+    assert_eq!(vm.resume(&mut coroutine, Phase::Content, 1), Step::Waiting);
+    let step = vm.resume_with(&mut coroutine, Phase::Content, 1, |state| {
+        // SAFETY: a coroutine that waits has room for a value.
+        unsafe { ffi::lua_pushinteger(state, 100) };
+        1
+    });
+    assert_eq!(step, Step::Done);
+    vm.finish(coroutine);
+    let logged = world.logged.borrow();
+    assert_eq!(logged[0].1, "[lua] content_by_lua(nginx.conf:9):11: 2 111 dead");
+}
+
+#[test]
+fn one_request_never_sees_anothers_globals() {
+    let (mut vm, world) = machine(|_| ());
+    let shared = vm.load_inline(b"for_all = 7", b"init_by_lua(nginx.conf:3)").unwrap();
+    vm.call(shared, Phase::Init, 0, |_| ()).unwrap();
+    let count = vm.load_inline(b"count = (count or 0) + 1 return count .. ' ' .. for_all", NAME).unwrap();
+    let mut show =
+        |request| vm.call(count, Phase::Content, request, |text| text.map(<[u8]>::to_vec)).unwrap();
+    assert_eq!(show(1).as_deref(), Some(&b"1 7"[..]));
+    assert_eq!(show(1).as_deref(), Some(&b"2 7"[..]));
+    assert_eq!(show(2).as_deref(), Some(&b"1 7"[..]));
+    vm.forget_request(1);
+    let forgotten = vm.call(count, Phase::Content, 1, |text| text.map(<[u8]>::to_vec)).unwrap();
+    assert_eq!(forgotten.as_deref(), Some(&b"1 7"[..]));
+    let logged = world.logged.borrow();
+    assert_eq!(logged[0].0, 5);
+    assert_eq!(
+        logged[0].1,
+        "[lua] _G write guard:12: __newindex(): writing a global Lua variable ('count') which may lead to race \
+         conditions between concurrent requests, so prefer the use of 'local' variables\nstack traceback:\n\t\
+         content_by_lua(nginx.conf:9):1: in main chunk"
+    );
+}
+
+#[test]
+fn openrestys_shared_globals_can_be_had() {
+    let (mut vm, _) = machine(|options| options.private_globals = false);
+    for expected in ["1", "2", "3"] {
+        let chunk = vm.load_inline(b"count = (count or 0) + 1 return count", NAME).unwrap();
+        let counted = vm.call(chunk, Phase::Content, 9, |text| text.map(<[u8]>::to_vec)).unwrap();
+        assert_eq!(counted.as_deref(), Some(expected.as_bytes()));
+    }
+}
+
+#[test]
+fn modules_are_found_and_their_globals_are_for_all() {
+    let folder = std::env::temp_dir().join(format!("pointsman-lua-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    std::fs::write(folder.join("shop.lua"), "shop_loaded = 5 return { price = 3 }").unwrap();
+    let (mut vm, _) = machine(|options| {
+        options.prefix = format!("{}/", folder.display()).into_bytes();
+        options.package_path = Some(b"$prefix?.lua;;".to_vec());
+    });
+    let chunk = vm.load_inline(b"return require('shop').price + shop_loaded", NAME).unwrap();
+    for request in [1, 2] {
+        let sum = vm.call(chunk, Phase::Content, request, |text| text.map(<[u8]>::to_vec)).unwrap();
+        assert_eq!(sum.as_deref(), Some(&b"8"[..]));
+    }
+    let path = run(&mut vm, "return package.path").unwrap();
+    assert!(path.contains("/usr/share/lua/5.1/?/init.lua") && path.contains("./?.lua"), "{path}");
+    std::fs::remove_dir_all(&folder).unwrap();
+}
+
+#[test]
+fn c_modules_find_luas_symbols_in_the_program() {
+    let (mut vm, _) = machine(|_| ());
+    match run(&mut vm, "return require('cjson').encode({1, 2, {a = ngx.null}})") {
+        Ok(text) => assert_eq!(text, "[1,2,{\"a\":null}]"),
+        // Without the module on this machine there is nothing to find out.
+        Err(text) => assert!(text.contains("module 'cjson' not found"), "{text}"),
+    }
+}
+
+#[test]
+fn memory_is_limited_and_the_machine_lives_on() {
+    let (mut vm, _) = machine(|options| options.memory_limit_bytes = Some(16 << 20));
+    let hungry = "local t = {} for i = 1, 1e9 do t[i] = ('x'):rep(1000) .. i end";
+    assert_eq!(run(&mut vm, hungry).unwrap_err(), "not enough memory");
+    assert_eq!(run(&mut vm, "return 1").unwrap(), "1");
+    assert!(vm.used_bytes() < 16 << 20);
+    assert_eq!(run(&mut vm, "return #('x'):rep(1e6)").unwrap(), "1000000");
+}
+
+/// Lets a watchdog stop `code`, and gives its error.
+fn stopped(vm: &mut Vm, code: &str) -> String {
+    let interrupter = vm.interrupter();
+    std::thread::scope(|scope| {
+        scope.spawn(move || {
+            // As soon as a run has been seen often enough to be compiled, it is stopped.
+            let mut seen = 0u64;
+            loop {
+                if let Some(run) = interrupter.running() {
+                    seen += 1;
+                    if seen > 200_000 {
+                        interrupter.stop(run);
+                        return;
+                    }
+                }
+                std::thread::yield_now();
+            }
+        });
+        run(vm, code).unwrap_err()
+    })
+}
+
+#[test]
+fn a_runaway_loop_is_stopped_also_when_it_is_compiled() {
+    let (mut vm, _) = machine(|_| ());
+    for code in [
+        "while true do end",
+        "local x = 0 while true do x = x + 1 end",
+        "local function f() return f() end f()",
+        "while true do pcall(function() while true do end end) end",
+        "jit.off() while true do end",
+    ] {
+        let text = stopped(&mut vm, code);
+        assert!(text.contains(STOPPED), "{code}: {text}");
+        assert_eq!(
+            run(&mut vm, "local x = 0 for i = 1, 1e6 do x = x + i end return x").unwrap(),
+            "500000500000"
+        );
+    }
+}
+
+#[test]
+fn a_stop_that_comes_too_late_stops_nothing() {
+    let (mut vm, _) = machine(|_| ());
+    let interrupter = vm.interrupter();
+    run(&mut vm, "return 1").unwrap();
+    assert_eq!(interrupter.running(), None);
+    interrupter.stop(Run(1));
+    assert_eq!(run(&mut vm, "local x = 0 for i = 1, 1000 do x = x + 1 end return x").unwrap(), "1000");
+    drop(vm);
+    interrupter.stop(Run(3));
+}
+
+#[test]
+fn scripts_are_compiled_to_machine_code() {
+    let (mut vm, _) = machine(|_| ());
+    let traces = run(
+        &mut vm,
+        "local n = 0
+         require('jit.util')
+         local birds = ngx.shared.cats
+         birds:set('k', 'v')
+         for i = 1, 2000 do n = n + #birds:get('k') + #ngx.escape_uri('a b') end
+         local info = require('jit.util').traceinfo
+         local count = 0
+         while info(count + 1) do count = count + 1 end
+         return count",
+    )
+    .unwrap();
+    assert_ne!(traces, "0");
+}

@@ -1,0 +1,110 @@
+//! The tracebacks of failed scripts, in ngx_lua's form.
+
+use std::mem::MaybeUninit;
+
+use mlua_sys as ffi;
+use mlua_sys::{lua_Debug, lua_State};
+
+use super::stack;
+
+/// How many frames are shown.
+const DEPTH: usize = 22;
+
+/// The traceback of an entry coroutine that failed:
+/// `stack traceback:\ncoroutine 0:\n\t[C]: in function 'error'\n\t…: in main chunk`.
+///
+/// # Safety
+/// `state` must be a coroutine whose frames are intact.
+pub(super) unsafe fn of_entry(state: *mut lua_State) -> Vec<u8> {
+    let mut text = b"stack traceback:\ncoroutine 0:".to_vec();
+    for level in 0.. {
+        let mut frame = MaybeUninit::<lua_Debug>::zeroed();
+        // SAFETY: the caller vouches for the frames; lua_getstack and lua_getinfo fill in the struct.
+        let frame = unsafe {
+            if ffi::lua_getstack(state, level, frame.as_mut_ptr()) == 0 {
+                break;
+            }
+            if level as usize >= DEPTH {
+                text.extend_from_slice(b"\n\t...");
+                break;
+            }
+            ffi::lua_getinfo(state, c"Snl".as_ptr(), frame.as_mut_ptr());
+            frame.assume_init()
+        };
+        // SAFETY: LuaJIT owns these strings while the frame exists.
+        unsafe { write_frame(&frame, &mut text) };
+    }
+    text
+}
+
+unsafe fn write_frame(frame: &lua_Debug, text: &mut Vec<u8>) {
+    // SAFETY: the caller vouches for the strings in the frame.
+    let (source, name_kind, name, kind) = unsafe {
+        (
+            stack::c_bytes(frame.short_src.as_ptr()),
+            stack::c_bytes(frame.namewhat),
+            stack::c_bytes(frame.name),
+            stack::c_bytes(frame.what),
+        )
+    };
+    text.extend_from_slice(b"\n\t");
+    text.extend_from_slice(source);
+    text.push(b':');
+    if frame.currentline > 0 {
+        text.extend_from_slice(frame.currentline.to_string().as_bytes());
+        text.push(b':');
+    }
+    if !name_kind.is_empty() {
+        text.extend_from_slice(b" in function '");
+        text.extend_from_slice(name);
+        text.push(b'\'');
+    } else if kind == b"main" || is_script_body(source, frame.linedefined) {
+        text.extend_from_slice(b" in main chunk");
+    } else if kind == b"C" || kind == b"tail" {
+        text.extend_from_slice(b" ?");
+    } else {
+        text.extend_from_slice(b" in function <");
+        text.extend_from_slice(source);
+        text.push(b':');
+        text.extend_from_slice(frame.linedefined.to_string().as_bytes());
+        text.push(b'>');
+    }
+}
+
+/// Inline scripts are bodies of functions here (see `chunk`), but main chunks to their authors.
+fn is_script_body(source: &[u8], line: i32) -> bool {
+    line == 1 && source.windows(8).any(|part| part == b"_by_lua(")
+}
+
+/// Pushes the message handler of calls that cannot wait: it appends `debug.traceback` to messages that are strings.
+///
+/// # Safety
+/// `state` must be a live stack with a free slot.
+pub(super) unsafe fn push_handler(state: *mut lua_State) {
+    // SAFETY: the caller vouches for the stack.
+    unsafe { ffi::lua_pushcfunction(state, add_traceback) }
+}
+
+unsafe extern "C-unwind" fn add_traceback(state: *mut lua_State) -> i32 {
+    // SAFETY: LuaJIT calls this with the error value as its only argument; nothing here needs dropping.
+    unsafe {
+        if ffi::lua_isstring(state, 1) == 0 {
+            return 1;
+        }
+        ffi::lua_getglobal_(state, c"debug".as_ptr());
+        if ffi::lua_istable(state, -1) == 0 {
+            ffi::lua_settop(state, 1);
+            return 1;
+        }
+        ffi::lua_getfield_(state, -1, c"traceback".as_ptr());
+        if ffi::lua_isfunction(state, -1) == 0 {
+            ffi::lua_settop(state, 1);
+            return 1;
+        }
+        ffi::lua_pushvalue(state, 1);
+        // Leaves this function out of the traceback.
+        ffi::lua_pushinteger(state, 2);
+        ffi::lua_call(state, 2, 1);
+        1
+    }
+}
