@@ -345,12 +345,11 @@ impl<'a> Play<'a> {
     }
 }
 
+/// A line that a run printed, with the program's own name elided where it opens the line.
 fn told_line(stage: &Stage, line: &str) -> String {
     let text = logs::shown(stage, line);
-    match text.split_once(": [") {
-        Some((before, after)) if before.ends_with("nginx") => {
-            format!("{}<name>: [{after}", &before[..before.len() - "nginx".len()])
-        }
+    match text.split_once("nginx: ") {
+        Some((before @ ("" | "2> "), after)) => format!("{before}<name>: {after}"),
         _ => text,
     }
 }

@@ -81,13 +81,21 @@ impl Stage {
         out
     }
 
-    /// The contrary of `fill_in`, for text that was seen. The prefix first: it holds no port.
+    /// The contrary of `fill_in`, for text that was seen. A port is five digits that stand alone.
     pub(crate) fn take_out(&self, text: &str) -> String {
-        let mut out = text.replace(&*self.prefix.to_string_lossy(), "{prefix}");
-        for (name, port) in &self.ports {
-            out = out.replace(&format!(":{}", port.number), &format!(":{{port:{name}}}"));
+        let mut rest = text.replace(&*self.prefix.to_string_lossy(), "{prefix}");
+        let mut out = String::new();
+        while let Some(at) = rest.find(|c: char| c.is_ascii_digit()) {
+            let end = rest[at..].find(|c: char| !c.is_ascii_digit()).map_or(rest.len(), |n| at + n);
+            let name = self.ports.iter().find(|(_, port)| port.number.to_string() == rest[at..end]);
+            out.push_str(&rest[..at]);
+            match name {
+                Some((name, _)) => out.push_str(&format!("{{port:{name}}}")),
+                None => out.push_str(&rest[at..end]),
+            }
+            rest = rest.split_off(end);
         }
-        out
+        out + &rest
     }
 
     pub(crate) fn fill_in_lines(&self, lines: &[String]) -> Vec<String> {
