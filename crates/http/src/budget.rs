@@ -17,6 +17,8 @@ pub struct HeadLimits {
     pub underscores_in_headers: bool,
     /// `ignore_invalid_headers`: are fields with invalid names dropped (and else passed on)?
     pub ignore_invalid_headers: bool,
+    /// `merge_slashes`, of the default server: a target that is no good path is refused with its line.
+    pub merge_slashes: bool,
     /// Is a lone LF taken for a line end? RFC 9112 §2.2 allows it and nginx does it.
     pub allow_bare_lf: bool,
 }
@@ -38,6 +40,7 @@ impl Default for HeadLimits {
             max_fields: 1000,
             underscores_in_headers: false,
             ignore_invalid_headers: true,
+            merge_slashes: true,
             allow_bare_lf: true,
         }
     }
@@ -65,6 +68,13 @@ pub(crate) enum Exceeded {
 }
 
 impl Budget {
+    /// Books the empty lines before the request line; they are not kept once they have filled the small buffer.
+    pub(crate) fn book_blank(&mut self, len: usize, limits: &HeadLimits) {
+        if self.taken == 0 && len > 0 {
+            self.used = len % limits.client_header_buffer_size.max(1);
+        }
+    }
+
     /// Books a line, or the part of it that has come so far.
     #[inline]
     pub(crate) fn book(&mut self, len: usize, whole: bool, limits: &HeadLimits) -> Result<(), Exceeded> {
@@ -113,6 +123,7 @@ mod tests {
         max_fields: 10,
         underscores_in_headers: false,
         ignore_invalid_headers: true,
+        merge_slashes: true,
         allow_bare_lf: true,
     };
 

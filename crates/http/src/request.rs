@@ -37,6 +37,8 @@ pub struct RequestHead {
     pub headers: Headers,
     /// The request line without its line end.
     line: Vec<u8>,
+    /// What a target that is not plain is decoded into when it is checked.
+    scratch: Vec<u8>,
     /// The host in the form for comparing.
     host: Vec<u8>,
     port: u16,
@@ -171,8 +173,9 @@ impl RequestHead {
         self.port
     }
 
-    /// Writes the decoded and normalised path into `path` (cleared first) and answers the query, raw. A bad path is
-    /// answered with 400, "client sent invalid request".
+    /// Writes the decoded and normalised path into `path` (cleared first) and answers the query, raw. A path that is
+    /// bad under this `merge_slashes`, and was not under that of the limits, is answered with 400, "client sent
+    /// invalid request".
     pub fn split_target(&self, merge_slashes: bool, path: &mut Vec<u8>) -> Result<&[u8], InvalidUri> {
         let target = self.target();
         let parts = &self.line_scanner.parts;
@@ -256,10 +259,11 @@ impl RequestHead {
         }
         // Before a fault is reported: nginx does not see one that lies beyond its buffers.
         let whole = result == Ok(Line::Whole);
+        self.budget.book_blank(start, limits);
         let booked = self.budget.book(end - start, whole, limits).map_err(|_| HeadError::UriTooLong);
         match booked.and(result) {
             Ok(Line::More) => Ok(false),
-            Ok(Line::Whole) => self.take_line(&input[start..end], end).map(|()| true),
+            Ok(Line::Whole) => self.take_line(&input[start..end], end, limits).map(|()| true),
             Err(error) => {
                 // For the logs: what there is of the line.
                 let line = &input[start..];
@@ -272,7 +276,7 @@ impl RequestHead {
     }
 
     /// Takes over a whole line; the fields begin at the given position of the input.
-    fn take_line(&mut self, line: &[u8], fields_at: usize) -> Result<(), HeadError> {
+    fn take_line(&mut self, line: &[u8], fields_at: usize, limits: &HeadLimits) -> Result<(), HeadError> {
         self.fields = FieldScanner::starting_at(fields_at);
         self.copied = fields_at;
         let scanner = &self.line_scanner;
@@ -284,7 +288,13 @@ impl RequestHead {
             _ => Version::Http11,
         };
         self.stage = if self.version == Version::Http09 { Stage::Whole } else { Stage::Fields };
-        let (start, end) = scanner.parts.host;
+        if !scanner.parts.plain {
+            let mut scratch = std::mem::take(&mut self.scratch);
+            let checked = uri::normalise(self.target(), limits.merge_slashes, &mut scratch);
+            self.scratch = scratch;
+            checked.map_err(|_| HeadError::InvalidRequest)?;
+        }
+        let (start, end) = self.line_scanner.parts.host;
         if end > 0 {
             // Also when it is empty, as in "http:///path".
             let authority = &line[start as usize..end as usize];

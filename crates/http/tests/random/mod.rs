@@ -1,0 +1,68 @@
+//! Random requests, mostly good ones, the same in every run.
+
+/// A small generator, so that failures repeat.
+pub(crate) struct Xorshift(pub(crate) u64);
+
+impl Xorshift {
+    fn next(&mut self) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0
+    }
+
+    /// A number below the given one.
+    pub(crate) fn below(&mut self, end: usize) -> usize {
+        (self.next() % end as u64) as usize
+    }
+}
+
+/// A request that is mostly good, with some bytes changed, and no body.
+pub(crate) fn request(random: &mut Xorshift) -> Vec<u8> {
+    const LINES: [&str; 13] = [
+        "GET / HTTP/1.1",
+        "POST /a/../b%20c?d=e HTTP/1.1",
+        "HEAD http://h.example:80/x HTTP/1.0",
+        "GET //x/./y#z HTTP/1.1 ",
+        "OPTIONS http://[::1]?q HTTP/1.1",
+        "GET /old",
+        "CONNECT h:443 HTTP/1.1",
+        "X-ODD  /  HTTP/1.7",
+        "GET /%zz HTTP/1.1",
+        "GET / HTTP/3.0",
+        "GET /a//b/%2e%2e/c%2Fd/.?x=%20&y HTTP/1.1",
+        "GET /a/%2e./..%2f../b HTTP/1.1",
+        "GET /long/path/that/fills/a/buffer/long/path/that/fills/a/buffer/long/path/that/fills/a/buffer/end HTTP/1.0",
+    ];
+    const FIELDS: [&str; 14] = [
+        "Host: a.example",
+        "host: B:80",
+        "Content-Length: 10",
+        "Transfer-Encoding: chunked",
+        "Accept:*/*",
+        "X-Empty:",
+        "X-Spaces:    a  b   ",
+        "bad_name: 1",
+        "odd.name: 2",
+        "NoColon",
+        "Cookie: a=b; c=d",
+        "Connection: keep-alive",
+        "User-Agent: a value that needs more than one hundred bytes of any buffer it is put into, and then some more",
+        "Content-Length: 010",
+    ];
+    let end = |random: &mut Xorshift| if random.below(6) == 0 { "\n" } else { "\r\n" };
+    let mut text = "\r\n".repeat(random.below(8) / 6);
+    text += LINES[random.below(LINES.len())];
+    text += end(random);
+    for _ in 0..random.below(7) {
+        text += FIELDS[random.below(FIELDS.len())];
+        text += end(random);
+    }
+    text += end(random);
+    let mut bytes = text.into_bytes();
+    for _ in 0..random.below(10) / 7 {
+        let at = random.below(bytes.len());
+        bytes[at] = b"\r\n\0: \t/%.?#\x7f\xffA"[random.below(14)];
+    }
+    bytes
+}

@@ -1,0 +1,101 @@
+//! Requests in pieces, and in the eyes of another decoder.
+
+#![allow(clippy::unwrap_used, reason = "a test may fail where it stands")]
+
+mod random;
+
+use pointsman_http::{HeadLimits, Progress, RequestHead};
+use random::Xorshift;
+
+/// Everything a decoder tells about an input that comes in the given pieces.
+fn told(input: &[u8], pieces: &mut dyn Iterator<Item = usize>, limits: &HeadLimits) -> String {
+    let mut head = RequestHead::new();
+    let mut end = 0;
+    let result = loop {
+        end = (end + pieces.next().unwrap_or(input.len())).min(input.len());
+        match head.decode(&input[..end], limits) {
+            Ok(Progress::Partial) if end < input.len() => {}
+            other => break other,
+        }
+    };
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let mut path = Vec::new();
+    let query = head.split_target(true, &mut path).map(text);
+    let fields: String =
+        head.headers.iter().map(|(_, name, value)| format!("{}={};", text(name), text(value))).collect();
+    let dropped: Vec<_> = head.dropped_lines(&input[..end]).map(text).collect();
+    let outcome = match result {
+        Ok(Progress::Complete { consumed }) => format!("complete {consumed} of which {}", head.len()),
+        Ok(Progress::Partial) => "partial".into(),
+        Err(error) => {
+            let mut words = Vec::new();
+            // A piece may end anywhere behind the fault; the message must not depend on it.
+            head.explain(error, input, &mut words);
+            format!("{} {}", error.status(), text(&words))
+        }
+    };
+    format!(
+        "{outcome}\n{}|{}|{}|{}|{:?}|{}|{query:?}|{}:{}\n{fields}\n{dropped:?}",
+        // Of a refused line there is as much as had come.
+        if head.has_line() { text(head.request_line()) } else { String::new() },
+        text(head.method_bytes()),
+        text(head.target()),
+        text(head.protocol()),
+        head.version,
+        text(&path),
+        text(head.host()),
+        head.port(),
+    )
+}
+
+#[test]
+fn any_split_tells_the_same_as_the_whole() {
+    let mut random = Xorshift(0x9E37_79B9_7F4A_7C15);
+    let tight = HeadLimits {
+        client_header_buffer_size: 40,
+        large_client_header_buffers: (2, 50),
+        ..HeadLimits::default()
+    };
+    for round in 0..20_000 {
+        let input = random::request(&mut random);
+        let limits = if round % 3 == 0 { &tight } else { &HeadLimits::default() };
+        let at_once = told(&input, &mut std::iter::empty(), limits);
+        let largest = 1 + random.below(12);
+        let mut sizes =
+            std::iter::repeat_with(|| 1 + random.below(largest)).take(input.len()).collect::<Vec<_>>();
+        let in_pieces = told(&input, &mut sizes.drain(..), limits);
+        assert_eq!(in_pieces, at_once, "{:?}", bstr::BStr::new(&input));
+    }
+}
+
+#[test]
+fn what_httparse_takes_too_is_understood_alike() {
+    let mut random = Xorshift(0xD1B5_4A32_D192_ED03);
+    let (mut both, mut differ) = (0, 0);
+    for _ in 0..20_000 {
+        let input = random::request(&mut random);
+        let mut ours = RequestHead::new();
+        let limits = HeadLimits { ignore_invalid_headers: false, ..HeadLimits::default() };
+        let Ok(Progress::Complete { consumed }) = ours.decode(&input, &limits) else { continue };
+        let mut fields = [httparse::EMPTY_HEADER; 32];
+        let mut theirs = httparse::Request::new(&mut fields);
+        let Ok(httparse::Status::Complete(len)) = theirs.parse(&input) else { continue };
+        both += 1;
+        let name = bstr::BStr::new(&input);
+        assert_eq!(consumed, len, "{name:?}");
+        assert_eq!(ours.method_bytes(), theirs.method.unwrap().as_bytes(), "{name:?}");
+        if ours.authority().is_none() {
+            assert_eq!(ours.target(), theirs.path.unwrap().as_bytes(), "{name:?}");
+        }
+        assert_eq!(ours.headers.len(), theirs.headers.len(), "{name:?}");
+        for ((_, key, value), field) in ours.headers.iter().zip(theirs.headers.iter()) {
+            assert_eq!(key, field.name.as_bytes(), "{name:?}");
+            // httparse also cuts tabs around a value, nginx does not.
+            let trimmed = value.trim_ascii();
+            differ += usize::from(trimmed != value);
+            assert_eq!(trimmed, field.value, "{name:?}");
+        }
+    }
+    assert!(both > 2_000, "only {both} requests were taken by both");
+    assert!(differ < both / 10);
+}
