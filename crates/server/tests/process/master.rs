@@ -128,8 +128,13 @@ fn a_reload_that_needs_another_process_gets_one() {
     let begun = begin(&place);
     place.configure(&format!("{CONF}open_files 512;\nword two;\n"));
     place.kill(Signal::SIGHUP);
-    until("another worker", || place.ask("a.sock").pid != before.pid);
-    let after = place.ask("a.sock");
+    place.await_text("error.log", "gracefully shutting down");
+    // Both accept until the old one has heard of it.
+    let mut after = place.ask("a.sock");
+    until("another worker", || {
+        after = place.ask("a.sock");
+        after.pid != before.pid
+    });
     assert_eq!((after.word.as_str(), after.generation), ("two", 2));
     let limits = std::fs::read_to_string(format!("/proc/{}/limits", after.pid)).unwrap();
     let files = limits.lines().find(|line| line.starts_with("Max open files")).unwrap();

@@ -29,8 +29,10 @@ impl Place {
         self.folder.path().join(name)
     }
 
+    /// Puts another configuration in place in one step: the server may be reading it.
     pub fn configure(&self, conf: &str) {
-        fs::write(self.path("nginx.conf"), conf).unwrap();
+        fs::write(self.path("nginx.conf.new"), conf).unwrap();
+        fs::rename(self.path("nginx.conf.new"), self.path("nginx.conf")).unwrap();
     }
 
     pub fn command(&self, action: &str) -> Command {
