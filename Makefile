@@ -1,0 +1,29 @@
+# Everything is one command: `make run`, `make test`, `make lint`. README.md says what each one does.
+
+CARGO ?= cargo
+# Where the example runs: its logs, its pid file and its temporary files.
+RUN_DIR := $(CURDIR)/target/switch
+
+.PHONY: help run test lint
+
+help:
+	@echo "make run    build pointsman and start examples/switch (a gateway on 127.0.0.1:8080); Ctrl-C stops it"
+	@echo "make test   install what the tests need, then run them all"
+	@echo "make lint   formats, clippy, licences, the laws of the house, generated docs"
+
+run:
+	$(CARGO) build --release --locked --package pointsman
+	@mkdir -p $(RUN_DIR)/logs
+	@cat examples/switch/try-this.txt
+	@exec target/release/pointsman -p $(RUN_DIR) -c $(CURDIR)/examples/switch/nginx.conf -g 'daemon off;'
+
+test:
+	@.ci/install-test-packages
+	$(CARGO) test --workspace --locked --no-fail-fast
+
+lint:
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets --locked -- --deny warnings
+	$(CARGO) xtask tidy
+	$(CARGO) xtask docs --check
+	@.ci/deny
