@@ -5,21 +5,28 @@
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use socket2::{Domain, SockAddr, Socket, Type};
 
 use crate::case::{Address, Line, Talk};
 use crate::connection::{Connection, Read1};
 use crate::failure::{Fault, difference, readable, readable_lines};
+use crate::logs;
 use crate::pattern::{LineEnd, Pattern, Verdict, lines_match, payload};
 use crate::response::{Progress, Response, decode};
 use crate::stage::{Edit, PATIENCE, Stage};
+
+/// How long one attempt of a repeated client waits for each answer.
+const ATTEMPT: Duration = Duration::from_millis(300);
+/// The pause between two attempts.
+const BETWEEN: Duration = Duration::from_millis(5);
 
 /// A client connection of a case.
 pub(crate) struct Client {
     connection: Connection,
     methods: VecDeque<String>,
+    patience: Duration,
     /// Line of the section that opened it.
     line: usize,
 }
@@ -54,7 +61,7 @@ impl Client {
             let _ = socket.set_tcp_nodelay(true);
         }
         let connection = Connection::new(socket).map_err(|e| fault(&e))?;
-        Ok(Client { connection, methods: VecDeque::new(), line })
+        Ok(Client { connection, methods: VecDeque::new(), patience: PATIENCE, line })
     }
 
     /// Runs a script; answers nothing once the script has closed the connection.
@@ -73,6 +80,9 @@ impl Client {
                     }
                     ["shutdown"] => self.connection.half_close(),
                     ["closed"] => self.connection.expect_end(stage, line)?,
+                    ["logged", path, text @ ..] => {
+                        logs::contains(stage, line, path, &text.join(" "), self.patience)?;
+                    }
                     ["raise", event] => stage.raise(event),
                     ["await", event] => stage.wait_for(event, line)?,
                     _ => return Err(Fault::new(line, format!("a client cannot \"{}\"", words.join(" ")))),
@@ -80,6 +90,26 @@ impl Client {
             }
         }
         Ok(Some(self))
+    }
+
+    /// Connects and runs a script again and again until it holds: for what comes about at its own time.
+    pub(crate) fn until(
+        stage: &Stage,
+        to: &Address,
+        from: Option<&str>,
+        line: usize,
+        script: &[Line],
+    ) -> Result<Option<Client>, Fault> {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let attempt = Client::connect(stage, to, from, line)
+                .and_then(|client| Client { patience: ATTEMPT, ..client }.run(stage, script));
+            match attempt {
+                Err(_) if Instant::now() < deadline && stage.fault().is_none() => std::thread::sleep(BETWEEN),
+                Ok(client) => return Ok(client.map(|c| Client { patience: PATIENCE, ..c })),
+                Err(fault) => return Err(fault),
+            }
+        }
     }
 
     /// Complains about bytes that no expectation spoke of.
@@ -108,7 +138,7 @@ impl Client {
     }
 
     fn receive(&mut self, stage: &Stage, line: usize, lines: &[String]) -> Result<(), Fault> {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + self.patience;
         let to_head = self.methods.front().is_some_and(|m| m == "HEAD");
         let response = loop {
             let connection = &mut self.connection;
@@ -137,7 +167,8 @@ impl Client {
     fn receive_raw(&mut self, stage: &Stage, line: usize, lines: &[String]) -> Result<(), Fault> {
         let pattern =
             Pattern::lines(&stage.fill_in_lines(lines), LineEnd::Crlf).map_err(|e| Fault::new(line, e))?;
-        let used = claim(&mut self.connection, stage, &pattern).map_err(|what| {
+        let deadline = Instant::now() + self.patience;
+        let used = claim(&mut self.connection, stage, &pattern, deadline).map_err(|what| {
             let seen = readable_lines(&self.connection.buffer);
             Fault::new(line, what)
                 .with(difference(lines, &seen, |i, j| seen[j].trim_end_matches("\\r") == lines[i]))
@@ -152,8 +183,8 @@ pub(crate) fn claim(
     connection: &mut Connection,
     stage: &Stage,
     pattern: &Pattern,
+    deadline: Instant,
 ) -> Result<usize, &'static str> {
-    let deadline = Instant::now() + PATIENCE;
     loop {
         match pattern.verdict(&connection.buffer, connection.ended) {
             Verdict::Full(used) => return Ok(used),

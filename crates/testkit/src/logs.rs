@@ -3,7 +3,7 @@
 //! Owns what an entry is: an error-log entry goes on over the lines of a traceback until the next dated line.
 
 use std::sync::LazyLock;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use regex::Regex;
 
@@ -118,7 +118,7 @@ pub(crate) fn check_quiet(stage: &Stage, line: usize, path: &str) -> Result<(), 
 pub(crate) fn wait(stage: &Stage, line: usize, path: &str, text: &Text) -> Result<(), Fault> {
     let expected = patterns(stage, &text.lines).map_err(|e| Fault::new(line, e))?;
     let there = until(Instant::now() + PATIENCE, || {
-        let content = read(stage, path).unwrap_or_default();
+        let content = read(stage, path).ok()?;
         let seen: Vec<&str> = content.lines().collect();
         (has_in_order(&expected, &seen) || stage.fault().is_some()).then_some(())
     });
@@ -131,6 +131,19 @@ pub(crate) fn wait(stage: &Stage, line: usize, path: &str, text: &Text) -> Resul
             |i, j| text.lines[i] == shown[j],
         ))
     })
+}
+
+/// Waits until a file holds a piece of text.
+pub(crate) fn contains(
+    stage: &Stage,
+    line: usize,
+    path: &str,
+    text: &str,
+    patience: Duration,
+) -> Result<(), Fault> {
+    let text = stage.fill_in(text);
+    let there = until(Instant::now() + patience, || read(stage, path).ok()?.contains(&text).then_some(()));
+    there.ok_or_else(|| Fault::new(line, format!("{path} never held \"{text}\"")))
 }
 
 /// How often the main error log says that a reload came to an end, well or badly.

@@ -173,7 +173,7 @@ fn play(stage: &Stage, mut connection: Connection, script: &[Line]) -> Result<()
 fn receive(stage: &Stage, connection: &mut Connection, line: usize, lines: &[String]) -> Result<(), Fault> {
     let pattern =
         Pattern::lines(&stage.fill_in_lines(lines), LineEnd::Crlf).map_err(|e| Fault::new(line, e))?;
-    let what = match claim(connection, stage, &pattern) {
+    let what = match claim(connection, stage, &pattern, Instant::now() + PATIENCE) {
         Ok(used) => {
             connection.buffer.drain(..used);
             return Ok(());

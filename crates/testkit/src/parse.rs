@@ -139,9 +139,11 @@ fn action_of(section: Section<'_>) -> Result<Action, String> {
         "client" => Action::Client {
             to: address(&mut args),
             from: args.option("from").map(str::to_owned),
+            until: args.flag("until"),
             name: args.positional().unwrap_or("client").to_owned(),
             script: script(&section.text)?,
         },
+        "gone" => Action::Gone { port: args.required("PORT")? },
         "signal" => Action::Signal { worker: args.flag("worker"), name: args.required("NAME")? },
         "reload" => Action::Reload,
         "wait" => Action::Wait { path: args.required("PATH")?, text: section.text },

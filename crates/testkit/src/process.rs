@@ -248,13 +248,7 @@ fn missing_listeners(stage: &Stage, conf: &str) -> Vec<String> {
             } else {
                 let port = address.rsplit(':').next().and_then(|p| p.parse::<u16>().ok());
                 let Some(port) = port else { continue };
-                ["/proc/thread-self/net/tcp", "/proc/thread-self/net/tcp6"].iter().any(|table| {
-                    listens(table, |l| {
-                        let mut words = l.split_whitespace().skip(1);
-                        let local = words.next().and_then(|a| a.rsplit(':').next());
-                        local == Some(format!("{port:04X}").as_str()) && words.nth(1) == Some("0A")
-                    })
-                })
+                has_listener(port)
             };
             if !there {
                 out.push(address.to_owned());
@@ -262,6 +256,18 @@ fn missing_listeners(stage: &Stage, conf: &str) -> Vec<String> {
         }
     }
     out
+}
+
+/// True if somebody listens on a TCP port.
+pub(crate) fn has_listener(port: u16) -> bool {
+    let port = format!("{port:04X}");
+    ["/proc/thread-self/net/tcp", "/proc/thread-self/net/tcp6"].iter().any(|table| {
+        listens(table, |line| {
+            let mut words = line.split_whitespace().skip(1);
+            let local = words.next().and_then(|a| a.rsplit(':').next());
+            local == Some(port.as_str()) && words.nth(1) == Some("0A")
+        })
+    })
 }
 
 fn listens(table: &str, is_it: impl Fn(&str) -> bool) -> bool {

@@ -14,7 +14,7 @@ use crate::logs;
 use crate::namespace;
 use crate::origin::{Origin, Part};
 use crate::pattern::{LineEnd, Pattern, filler, lines_match, payload};
-use crate::process::{Binary, Server, Setup, command, run_to_end, until};
+use crate::process::{Binary, Server, Setup, command, has_listener, run_to_end, until};
 use crate::stage::{Edit, PATIENCE, Stage};
 
 /// How a case that did not fail came out.
@@ -172,15 +172,20 @@ impl<'a> Play<'a> {
             }
             Action::Start { daemon } => self.start(line, *daemon)?,
             Action::Main { path } => self.conf.clone_from(path),
-            Action::Client { name, to, from, script } => {
+            Action::Client { name, to, from, until, script } => {
                 self.started(line)?;
+                let (stage, from) = (&self.stage, from.as_deref());
                 let client = match self.clients.remove(name) {
-                    Some(client) => client,
-                    None => Client::connect(&self.stage, to, from.as_deref(), line)?,
+                    Some(client) => client.run(stage, script)?,
+                    None if *until => Client::until(stage, to, from, line, script)?,
+                    None => Client::connect(stage, to, from, line)?.run(stage, script)?,
                 };
-                if let Some(client) = client.run(&self.stage, script)? {
-                    self.clients.insert(name.clone(), client);
-                }
+                self.clients.extend(client.map(|client| (name.clone(), client)));
+            }
+            Action::Gone { port } => {
+                let number = self.stage.port(port).map_err(fault)?;
+                until(Instant::now() + PATIENCE, || (!has_listener(number)).then_some(()))
+                    .ok_or_else(|| fault(format!("port {port} is still listened on")))?;
             }
             Action::Signal { name, worker } => self.started(line)?.signal(name, *worker).map_err(fault)?,
             Action::Reload => self.reload(line)?,
