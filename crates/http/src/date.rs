@@ -176,7 +176,8 @@ pub fn parse_http_date(text: &[u8]) -> Option<u64> {
     let (year, month, day, clock);
     if asctime {
         month = reader.month()?;
-        reader.take(b' ')?;
+        // Whatever it is, as in nginx.
+        reader.next()?;
         day = reader.day_of_asctime()?;
         reader.take(b' ')?;
         clock = reader.clock()?;

@@ -5,44 +5,34 @@
 #![allow(clippy::unwrap_used, reason = "a test may fail where it stands")]
 #![cfg(unix)]
 
+mod nginx;
 mod random;
 
-use pointsman_http::{HeadError, HeadLimits, Method, Progress, RequestHead, framing};
+use nginx::Nginx;
+use pointsman_http::{HeadError, HeadLimits, Method, Progress, RequestHead, args, cookie, framing};
 use random::Xorshift;
-use std::fs::{self, File};
-use std::io::{Read, Write};
-use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
-use std::process::{Child, Command};
-use std::time::{Duration, Instant};
 
 /// Between the parts of the answer; no request holds it.
 const MARK: char = '\u{1}';
 
-const CONFIG: &str = "
-daemon off; master_process off; pid nginx.pid; error_log error.log info; worker_rlimit_nofile 512;
-events { worker_connections 64; }
-http {
-    access_log off; keepalive_timeout 0; default_type text/plain;
-    client_body_temp_path body; proxy_temp_path p; fastcgi_temp_path f; uwsgi_temp_path u; scgi_temp_path s;
-    server {
-        listen unix:usual.sock; server_name none;
-        return 200 ANSWER;
-    }
-    server {
-        listen unix:tight.sock; server_name none;
-        connection_pool_size 128; client_header_buffer_size 60; large_client_header_buffers 2 128;
-        return 200 ANSWER;
-    }
-    server {
-        listen unix:loose.sock; server_name none;
-        underscores_in_headers on; ignore_invalid_headers off; merge_slashes off;
-        return 200 ANSWER;
-    }
+const SERVERS: &str = "
+server {
+    listen unix:DIR/usual; server_name none;
+    return 200 ANSWER;
+}
+server {
+    listen unix:DIR/tight; server_name none;
+    connection_pool_size 128; client_header_buffer_size 60; large_client_header_buffers 2 128;
+    return 200 ANSWER;
+}
+server {
+    listen unix:DIR/ready; server_name none;
+    underscores_in_headers on; ignore_invalid_headers off; merge_slashes off;
+    return 200 ANSWER;
 }
 ";
 
-const ANSWER: [&str; 11] = [
+const ANSWER: [&str; 13] = [
     "$request_method",
     "$request_uri",
     "$uri",
@@ -54,7 +44,16 @@ const ANSWER: [&str; 11] = [
     "$http_x_spaces",
     "$http_bad_name",
     "$http_cookie",
+    "$arg_a",
+    "$cookie_a",
 ];
+
+const TARGET_PIECES: [&str; 24] = [
+    "/", "/", "/.", "/..", ".", "..", "a", "b", "%2f", "%2F", "%2e", "%2E", "%25", "%3f", "%23", "%41", "%",
+    "%0", "?", "#", "&", "a=", "A=1&", "=",
+];
+
+const COOKIE_PIECES: [&str; 8] = ["a", "A", "=", ";", "; ", " ", "b", "\"x\""];
 
 /// How a request fared.
 #[derive(Debug, PartialEq)]
@@ -67,71 +66,24 @@ enum Fate {
     Silence,
 }
 
-struct Nginx {
-    dir: PathBuf,
-    child: Child,
-    log: File,
-}
-
-impl Drop for Nginx {
-    fn drop(&mut self) {
-        self.child.kill().unwrap();
-        self.child.wait().unwrap();
+/// nginx's fate of a request.
+fn theirs(nginx: &mut Nginx, socket: &str, request: &[u8]) -> Fate {
+    let (answer, logged) = nginx.ask(socket, request);
+    let sent = logged.lines().filter(|line| !line.contains("invalid header line") || !is_dropped(line));
+    let mut sent = sent.filter_map(|line| line.split_once("client sent ").map(|(_, words)| words));
+    let status = answer.strip_prefix(b"HTTP/1.1 ").and_then(|rest| rest.get(..3));
+    let status: u16 = status.map_or(0, |digits| String::from_utf8_lossy(digits).parse().unwrap());
+    if let Some(words) = sent.next() {
+        let words = words.split_once(", client: ").map_or(words, |(words, _)| words);
+        return Fate::Refused(status, unquoted(words));
     }
-}
-
-impl Nginx {
-    fn start() -> Option<Nginx> {
-        if Command::new("nginx").arg("-v").output().is_err() {
-            eprintln!("skipped: no nginx here to compare with");
-            return None;
-        }
-        // A short path: those of Unix sockets are limited.
-        let dir = std::env::temp_dir().join(format!("http-oracle-{}", std::process::id()));
-        fs::create_dir_all(&dir).unwrap();
-        let answer = format!("\"{}\"", ANSWER.join(&MARK.to_string()));
-        let config = CONFIG.replace("ANSWER", &answer).replace("unix:", &format!("unix:{}/", dir.display()));
-        fs::write(dir.join("nginx.conf"), config).unwrap();
-        let log = File::create(dir.join("error.log")).unwrap();
-        drop(log);
-        let mut nginx = Command::new("nginx");
-        let child = nginx.args(["-e", "error.log", "-c", "nginx.conf", "-p"]).arg(&dir).spawn().unwrap();
-        let log = File::open(dir.join("error.log")).unwrap();
-        let nginx = Nginx { dir, child, log };
-        let patience = Instant::now() + Duration::from_secs(20);
-        while UnixStream::connect(nginx.dir.join("loose.sock")).is_err() {
-            assert!(Instant::now() < patience, "nginx did not start");
-            std::thread::yield_now();
-        }
-        Some(nginx)
+    if answer.is_empty() {
+        return Fate::Silence;
     }
-
-    fn fate(&mut self, socket: &str, request: &[u8]) -> Fate {
-        let mut stream = UnixStream::connect(self.dir.join(socket)).unwrap();
-        // nginx may have answered and closed before it has read everything.
-        let _ = stream.write_all(request);
-        let _ = stream.shutdown(std::net::Shutdown::Write);
-        let mut answer = Vec::new();
-        let _ = stream.read_to_end(&mut answer);
-        let mut logged = Vec::new();
-        self.log.read_to_end(&mut logged).unwrap();
-        let logged = String::from_utf8_lossy(&logged).into_owned();
-        let sent = logged.lines().filter(|line| !line.contains("invalid header line") || !is_dropped(line));
-        let mut sent = sent.filter_map(|line| line.split_once("client sent ").map(|(_, words)| words));
-        let status = answer.strip_prefix(b"HTTP/1.1 ").and_then(|rest| rest.get(..3));
-        let status: u16 = status.map_or(0, |digits| String::from_utf8_lossy(digits).parse().unwrap());
-        if let Some(words) = sent.next() {
-            let words = words.split_once(", client: ").map_or(words, |(words, _)| words);
-            return Fate::Refused(status, unquoted(words));
-        }
-        if answer.is_empty() {
-            return Fate::Silence;
-        }
-        let text = String::from_utf8_lossy(&answer);
-        let body = if status == 0 { Some(&*text) } else { text.split_once("\r\n\r\n").map(|(_, body)| body) };
-        let values = body.filter(|body| !body.is_empty());
-        Fate::Served(values.map(|body| body.split(MARK).map(str::to_owned).collect()))
-    }
+    let text = String::from_utf8_lossy(&answer);
+    let body = if status == 0 { Some(&*text) } else { text.split_once("\r\n\r\n").map(|(_, body)| body) };
+    let values = body.filter(|body| !body.is_empty());
+    Fate::Served(values.map(|body| body.split(MARK).map(str::to_owned).collect()))
 }
 
 /// A line that nginx dropped and went on: its message ends with the quoted line, without a byte and dots.
@@ -194,6 +146,8 @@ fn fate(head: &RequestHead, result: Result<Progress, HeadError>, limits: &HeadLi
         first(b"x_spaces"),
         first(b"bad_name"),
         &cookies,
+        args::find(query, b"a").unwrap_or_default(),
+        cookie::find(head.headers.find_all(b"cookie"), b"a").unwrap_or_default(),
     ];
     Fate::Served(Some(values.iter().map(|value| String::from_utf8_lossy(value).into_owned()).collect()))
 }
@@ -206,9 +160,10 @@ fn is_wanted_difference(request: &[u8], ours: &Fate) -> bool {
     invalid_host || connect
 }
 
-#[test]
-fn random_requests_fare_as_with_nginx() {
-    let Some(mut nginx) = Nginx::start() else { return };
+/// Puts one request after the other before both. How many were served, refused and not answered.
+fn judge(test: &str, rounds: usize, mut request: impl FnMut() -> Vec<u8>) -> Option<[usize; 3]> {
+    let answer = format!("\"{}\"", ANSWER.join(&MARK.to_string()));
+    let mut nginx = Nginx::start(test, &SERVERS.replace("ANSWER", &answer))?;
     let usual = HeadLimits::default();
     let tight = HeadLimits { client_header_buffer_size: 60, large_client_header_buffers: (2, 128), ..usual };
     let loose = HeadLimits {
@@ -217,20 +172,19 @@ fn random_requests_fare_as_with_nginx() {
         merge_slashes: false,
         ..usual
     };
-    let servers = [("usual.sock", usual), ("tight.sock", tight), ("loose.sock", loose)];
-    let mut random = Xorshift(0x1234_5678_9ABC_DEF1);
-    let (mut served, mut refused, mut silent) = (0, 0, 0);
-    for round in 0..6_000 {
-        let request = random::request(&mut random);
+    let servers = [("usual", usual), ("tight", tight), ("ready", loose)];
+    let mut counts = [0; 3];
+    for round in 0..rounds {
+        let request = request();
         let (socket, limits) = &servers[round % 3];
         let (ours, end) = ours(&request, limits);
         // What follows the head would be a body, or another request.
-        let theirs = nginx.fate(socket, &request[..end]);
-        match &theirs {
-            Fate::Served(_) => served += 1,
-            Fate::Refused(..) => refused += 1,
-            Fate::Silence => silent += 1,
-        }
+        let theirs = theirs(&mut nginx, socket, &request[..end]);
+        counts[match &theirs {
+            Fate::Served(_) => 0,
+            Fate::Refused(..) => 1,
+            Fate::Silence => 2,
+        }] += 1;
         let same = match (&ours, &theirs) {
             // An answer in HTTP/0.9 has no status.
             (Fate::Refused(_, ours), Fate::Refused(0, theirs)) => ours == theirs,
@@ -238,9 +192,29 @@ fn random_requests_fare_as_with_nginx() {
         };
         if !same && !is_wanted_difference(&request, &ours) {
             let name = bstr::BStr::new(&request);
-            panic!("{socket} {name:?}\n ours {ours:?}\ntheirs {theirs:?}");
+            panic!("{socket} {name:?}\n  ours {ours:?}\ntheirs {theirs:?}");
         }
     }
-    assert!(served > 1000 && refused > 1000 && silent > 0, "{served} {refused} {silent}");
-    fs::remove_dir_all(&nginx.dir).unwrap();
+    Some(counts)
+}
+
+#[test]
+fn random_requests_fare_as_with_nginx() {
+    let mut random = Xorshift(0x1234_5678_9ABC_DEF1);
+    if let Some([served, refused, silent]) = judge("heads", 6_000, || random::request(&mut random)) {
+        assert!(served > 1000 && refused > 1000 && silent > 0, "{served} {refused} {silent}");
+    }
+}
+
+#[test]
+fn random_targets_mean_what_they_mean_to_nginx() {
+    let mut random = Xorshift(0x0F1E_2D3C_4B5A_6978);
+    let request = || {
+        let target = random.text(&TARGET_PIECES, 9);
+        let cookie = random.text(&COOKIE_PIECES, 9);
+        format!("GET /{target} HTTP/1.0\r\nCookie: {cookie}\r\n\r\n").into_bytes()
+    };
+    if let Some([served, refused, _]) = judge("targets", 6_000, request) {
+        assert!(served > 1000 && refused > 1000, "{served} {refused}");
+    }
 }

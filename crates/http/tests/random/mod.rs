@@ -15,6 +15,12 @@ impl Xorshift {
     pub(crate) fn below(&mut self, end: usize) -> usize {
         (self.next() % end as u64) as usize
     }
+
+    /// A text of up to so many pieces.
+    #[allow(dead_code, reason = "not every test file makes texts of pieces")]
+    pub(crate) fn text(&mut self, pieces: &[&str], most: usize) -> String {
+        (0..self.below(most + 1)).map(|_| pieces[self.below(pieces.len())]).collect()
+    }
 }
 
 /// A request that is mostly good, with some bytes changed, and no body.
