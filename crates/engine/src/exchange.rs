@@ -7,7 +7,7 @@
 use crate::config::{Config, LocationId, ServerId};
 use crate::host::Now;
 use crate::output::Output;
-use crate::phase::{Cursor, Wake};
+use crate::phase::{Cursor, FilePart, Wake};
 use http::{BodyFraming, Headers, RequestHead};
 use std::any::Any;
 use std::fs::File;
@@ -37,6 +37,8 @@ pub struct Exchange {
     pub output: Output,
     /// When things happened.
     pub timing: Timing,
+    /// A buffer for whoever puts a text together and hands it on at once: take it, use it, put it back.
+    pub scratch: Vec<u8>,
 }
 
 /// The client's connection.
@@ -56,6 +58,10 @@ pub struct Connection {
     pub listener: usize,
     /// Bytes the server sent on this connection before this request's answer.
     pub sent_before: u64,
+    /// When it was accepted.
+    pub opened: Now,
+    /// How long it may be idle before the next request, in ms: what held for the last one.
+    pub idle_timeout_ms: u64,
 }
 
 /// What the client asked.
@@ -84,6 +90,10 @@ pub struct Request {
     pub quoted_uri: bool,
     /// The body is to be read and thrown away before the answer is sent.
     pub discard_wanted: bool,
+    /// The request was in the connection's buffer before the answer to the one before it was sent (`$pipe`).
+    pub pipelined: bool,
+    /// `$request_id`, once somebody has asked for it.
+    pub id: Option<[u64; 2]>,
 }
 
 /// The request's body as the server has it.
@@ -134,8 +144,12 @@ pub struct Response {
     pub headers: Headers,
     /// Fields sent after a chunked body.
     pub trailers: Headers,
-    /// Ranges may be answered from this body (`Accept-Ranges`).
+    /// Ranges may be answered from this body (`Accept-Ranges`); only for [`crate::phase::Content::File`].
     pub allow_ranges: bool,
+    /// What of the file is to be sent instead of all of it, when a filter chose ranges: known once the head is written.
+    pub parts: Vec<FilePart>,
+    /// The head is an upstream's: the request's conditions and ranges were the upstream's to judge.
+    pub from_upstream: bool,
     /// The error that led here, while its error page is made; the status the client sees.
     pub error_status: u16,
     /// The status an error page is sent with, whatever served the page (`error_page 404 =200 …`).
@@ -165,6 +179,11 @@ pub struct Route {
     pub error_page: bool,
     /// `index` or `try_files` work: which of the names is next.
     pub candidate: usize,
+    /// `rewrite … break` or `break` left the request in a location whose name the URI no longer has at its beginning
+    /// (the opposite of nginx's `valid_location`).
+    pub rewritten: bool,
+    /// `try_files` found a file under the `alias` of a regular expression's location: the URI comes after the alias.
+    pub uri_after_alias: bool,
     /// `break` was met: the rewrite module does nothing more in this location.
     pub rewrite_stopped: bool,
     /// What an effect gave back, for the handler that asked for it.
@@ -215,6 +234,14 @@ pub struct UpstreamRecord {
     pub proxy_port: Vec<u8>,
     /// The next try follows an internal redirect.
     pub redirected: bool,
+    /// The value of a `proxy_pass` with variables.
+    pub pass: Vec<u8>,
+    /// The target of the request as it is sent to peers.
+    pub uri: Vec<u8>,
+    /// What the peer's `X-Accel-Buffering` says, if it is heeded.
+    pub buffering: Option<bool>,
+    /// The part of the peer's body that goes to the client (`proxy_force_ranges`); all of it if there is none.
+    pub range: Option<std::ops::Range<u64>>,
 }
 
 /// The value of one variable that lives in the request.
@@ -232,6 +259,8 @@ pub enum SlotState {
     /// Never asked for and never set.
     #[default]
     Unset,
+    /// Being worked out at this moment: who asks for it now asks in a circle.
+    Working,
     /// Known not to be there.
     NotFound,
     /// There.
@@ -275,6 +304,11 @@ impl Slots {
     /// Puts a filled buffer into a slot.
     pub fn put(&mut self, slot: u32, value: Vec<u8>, state: SlotState) {
         self.0[slot as usize] = Slot { state, value };
+    }
+
+    /// Says that a slot's value is being worked out.
+    pub fn begin(&mut self, slot: u32) {
+        self.0[slot as usize].state = SlotState::Working;
     }
 
     /// Forgets one value, so that it is worked out anew.
@@ -324,6 +358,9 @@ pub struct Timing {
     pub start: Now,
 }
 
+/// The most that the output's buffer of an idle exchange may take.
+const IDLE_WIRE_BYTES: usize = 32 << 10;
+
 impl Exchange {
     /// Makes ready for the next request of the same connection, keeping all buffers.
     pub fn reset(&mut self, config: &Config, now: Now) {
@@ -342,6 +379,13 @@ impl Exchange {
         };
         self.output.reset();
         self.timing = Timing { start: now };
+    }
+
+    /// Lets go of what belongs to the request alone (its body, its script), so that the exchange can lie idle.
+    pub fn release(&mut self) {
+        self.request.body = Body::Unread;
+        self.script.handle = None;
+        self.output.wire.shrink_to(IDLE_WIRE_BYTES);
     }
 
     /// The method as the modules see it.
@@ -372,6 +416,8 @@ impl Request {
         self.uri_changed = false;
         self.quoted_uri = false;
         self.discard_wanted = false;
+        self.pipelined = false;
+        self.id = None;
     }
 }
 
@@ -396,6 +442,8 @@ impl Response {
         self.last_modified_s = None;
         self.location = None;
         self.allow_ranges = false;
+        self.parts.clear();
+        self.from_upstream = false;
     }
 }
 
@@ -408,5 +456,9 @@ impl UpstreamRecord {
         self.proxy_host.clear();
         self.proxy_port.clear();
         self.redirected = false;
+        self.pass.clear();
+        self.uri.clear();
+        self.buffering = None;
+        self.range = None;
     }
 }

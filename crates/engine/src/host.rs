@@ -171,8 +171,18 @@ pub trait Host {
     fn open(&mut self, request: OpenRequest<'_>) -> Result<Opened, FileError>;
     /// Runs a script for a request.
     fn script(&mut self, config: &Config, exchange: &mut Exchange, call: ScriptCall) -> ScriptOutcome;
-    /// Writes a finished line to one of the configuration's access logs.
+    /// The path without symlinks, `.` and `..`, as realpath(3) gives it.
+    fn real_path(&mut self, path: &[u8]) -> Result<Vec<u8>, FileError>;
+    /// The machine's name, in lower case (`$hostname`).
+    fn hostname(&self) -> &[u8];
+    /// The worker process's number (`$pid`).
+    fn pid(&self) -> u32;
+    /// Writes a finished line, its newline included, to one of the configuration's access logs; it may wait in that
+    /// log's buffer.
     fn access_log(&mut self, config: &Config, log: crate::config::LogId, line: &[u8]);
+    /// Appends a finished line to the file of this path, which is made if it is missing: an access log whose path
+    /// has variables in it.
+    fn access_log_at(&mut self, path: &[u8], line: &[u8]) -> Result<(), FileError>;
     /// Writes a line to one of the configuration's error logs; the host adds time, level, pid and connection.
     fn error_log(&mut self, config: &Config, log: crate::config::LogId, level: Level, connection: u64, text: &[u8]);
     /// The connection counters of `stub_status`.

@@ -6,13 +6,12 @@ use super::{
     Server, ServerId, ServerNames, Settings,
 };
 use crate::directive::Contexts;
-use crate::modules::{self, computed::Computed, log::LogFormat, lua, upstream::GroupEntry};
+use crate::modules::{self, computed::Computed, log::{LogFile, LogFormat, LogTarget}, lua, upstream::GroupEntry};
 use crate::regex::Regex;
 use crate::variables::{self, Definition};
 use conf::{Diagnostic, Span};
 use std::collections::HashSet;
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::sync::Arc;
 
 /// The configuration while it is being written.
@@ -36,8 +35,8 @@ pub struct Draft {
     pub computed: Vec<Computed>,
     /// All Lua.
     pub lua: lua::Program,
-    /// Log destinations, absolute.
-    pub logs: Vec<PathBuf>,
+    /// Log destinations, each once.
+    pub logs: Vec<LogFile>,
     /// Log formats.
     pub formats: Vec<Arc<LogFormat>>,
 }
@@ -71,11 +70,11 @@ impl Default for Draft {
 }
 
 impl Draft {
-    /// The number of a log destination; the same path has the same number.
-    pub fn log(&mut self, path: PathBuf) -> LogId {
-        let known = self.logs.iter().position(|log| *log == path);
+    /// The number of a log destination; the same destination has the same number.
+    pub fn log(&mut self, target: LogTarget) -> LogId {
+        let known = self.logs.iter().position(|log| log.target == target);
         LogId(known.unwrap_or_else(|| {
-            self.logs.push(path);
+            self.logs.push(LogFile { target, buffer: None });
             self.logs.len() - 1
         }) as u32)
     }
@@ -232,7 +231,6 @@ pub(super) fn config(mut draft: Draft, inputs: &Inputs<'_>) -> Result<Config, Di
         computed: draft.computed,
         lua: draft.lua,
         logs: draft.logs,
-        formats: draft.formats,
     })
 }
 
@@ -247,7 +245,6 @@ fn inherit(scopes: &mut [Scope]) {
             scope.settings.core.content.inherit(&outer[parent].settings.core.content);
             scope.settings.proxy.inherit_target(&outer[parent].settings.proxy);
             scope.settings.lua.inherit_content(&outer[parent].settings.lua);
-            scope.settings.try_files.inherit(&outer[parent].settings.try_files);
         }
     }
 }

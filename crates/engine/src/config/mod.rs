@@ -17,12 +17,11 @@ pub use listen::{ListenAddress, ListenOptions, Listener};
 pub use locations::{LocationTable, Modifier, find as find_location};
 pub use names::{NameMatch, ServerNames};
 
-use crate::modules::{self, computed::Computed, log::LogFormat, lua, upstream::GroupEntry};
+use crate::modules::{self, computed::Computed, log::LogFile, lua, upstream::GroupEntry};
 use crate::variables;
 use crate::regex::Regex;
 use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
-use std::sync::Arc;
 
 /// A server's number.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -139,10 +138,8 @@ pub struct Config {
     pub computed: Vec<Computed>,
     /// All Lua.
     pub lua: lua::Program,
-    /// Log destinations: paths, absolute.
-    pub logs: Vec<PathBuf>,
-    /// Log formats.
-    pub formats: Vec<Arc<LogFormat>>,
+    /// Log destinations, each once.
+    pub logs: Vec<LogFile>,
 }
 
 impl Config {

@@ -4,15 +4,19 @@
 //! variables by id; an id is resolved to its [`Definition`] once, at load.
 
 use crate::exchange::{Exchange, SlotState};
-use crate::host::Env;
-use crate::modules;
+use crate::host::{Env, Level};
+use crate::{log_line, modules};
 use conf::Span;
 use std::collections::HashMap;
 
 mod connection;
+mod process;
 mod request;
 mod response;
 mod upstream;
+pub(crate) mod write;
+
+pub use process::NGINX_VERSION;
 
 /// Appends a variable's value; `false` if the variable has none (then nothing is appended).
 pub type Get = fn(&mut Exchange, &mut Env<'_>, &mut Vec<u8>) -> bool;
@@ -49,7 +53,12 @@ pub struct Family {
 
 /// All built-in variables, by origin.
 pub static VARIABLES: &[&[Variable]] =
-    &[connection::VARIABLES, request::VARIABLES, response::VARIABLES, upstream::VARIABLES];
+    &[connection::VARIABLES, process::VARIABLES, request::VARIABLES, response::VARIABLES, upstream::VARIABLES];
+
+/// A built-in variable that cannot be set.
+const fn read(name: &'static str, doc: &'static str, get: Get) -> Variable {
+    Variable { name, doc, get, set: None }
+}
 
 /// All families.
 pub static FAMILIES: &[&[Family]] = &[request::FAMILIES, response::FAMILIES, upstream::FAMILIES];
@@ -220,8 +229,14 @@ pub fn append_defined(
         Definition::Computed { slot, index } => {
             let config = env.config;
             let computed = &config.computed[*index];
-            if exchange.slots.get(*slot).state == SlotState::Unset || computed.is_volatile() {
+            let state = exchange.slots.get(*slot).state;
+            if state == SlotState::Working {
+                cycle(exchange, env, *slot);
+                return false;
+            }
+            if state == SlotState::Unset || computed.is_volatile() {
                 let mut value = exchange.slots.take(*slot);
+                exchange.slots.begin(*slot);
                 let found = computed.append(exchange, env, &mut value);
                 let state = if found { SlotState::Found } else { SlotState::NotFound };
                 exchange.slots.put(*slot, value, state);
@@ -229,6 +244,14 @@ pub fn append_defined(
             append_slot(exchange, *slot, out)
         }
     }
+}
+
+/// A variable's value needs itself: it is not there, and the log says so.
+fn cycle(exchange: &Exchange, env: &mut Env<'_>, asked: u32) {
+    let is_asked = |entry: &&Entry| matches!(entry.definition, Definition::Computed { slot, .. } if slot == asked);
+    let name = env.config.variables.entries().iter().find(is_asked).map_or("", |entry| &*entry.name);
+    let text = format!("cycle while evaluating variable \"{name}\"");
+    log_line::error(exchange, env, Level::Error, text.as_bytes());
 }
 
 fn append_slot(exchange: &Exchange, slot: u32, out: &mut Vec<u8>) -> bool {

@@ -1,6 +1,126 @@
-//! Variables about the upstream.
+//! Variables about the upstream: what the tries of its peers came to.
+//!
+//! Lists over several tries are nginx's: `, ` between two tries, ` : ` where an internal redirect lies between them.
 
-use super::{Family, Variable};
+use super::{Family, Variable, read, write};
+use crate::exchange::{Exchange, Try};
+use http::Known;
 
-pub(super) const VARIABLES: &[Variable] = &[];
-pub(super) const FAMILIES: &[Family] = &[];
+pub(super) const VARIABLES: &[Variable] = &[
+    read("upstream_addr", "The addresses of the peers that were tried.", |exchange, _, out| {
+        list(exchange, out, |one, out| out.extend_from_slice(one.address.as_bytes()))
+    }),
+    read("upstream_status", "The statuses of the peers' answers.", |exchange, _, out| {
+        list(exchange, out, |one, out| match one.status {
+            0 => out.push(b'-'),
+            status => write::number(out, u64::from(status)),
+        })
+    }),
+    read("upstream_connect_time", "How long connecting took, in seconds.", |exchange, _, out| {
+        list(exchange, out, |one, out| time(one.connect_us, out))
+    }),
+    read("upstream_header_time", "How long it took until the head was there, in seconds.", |exchange, _, out| {
+        list(exchange, out, |one, out| time(one.header_us, out))
+    }),
+    read("upstream_response_time", "How long it took until the answer was there, in seconds.", |exchange, _, out| {
+        list(exchange, out, |one, out| time(one.response_us, out))
+    }),
+    read("upstream_response_length", "How long the answers' bodies were.", |exchange, _, out| {
+        list(exchange, out, |one, out| write::number(out, one.body_received))
+    }),
+    read("upstream_bytes_received", "How many bytes the peers sent.", |exchange, _, out| {
+        list(exchange, out, |one, out| write::number(out, one.received))
+    }),
+    read("upstream_bytes_sent", "How many bytes were sent to the peers.", |exchange, _, out| {
+        list(exchange, out, |one, out| write::number(out, one.sent))
+    }),
+    read("proxy_host", "Host and port as proxy_pass names them.", |exchange, _, out| {
+        out.extend_from_slice(&exchange.upstream.proxy_host);
+        !exchange.upstream.proxy_host.is_empty()
+    }),
+    read("proxy_port", "The port that proxy_pass names, or its scheme's.", |exchange, _, out| {
+        out.extend_from_slice(&exchange.upstream.proxy_port);
+        !exchange.upstream.proxy_host.is_empty()
+    }),
+];
+
+pub(super) const FAMILIES: &[Family] = &[
+    Family {
+        prefix: "upstream_http_",
+        doc: "A field of the last peer's answer. Several are joined with commas.",
+        get: |exchange, _, name, out| {
+            write::joined(out, exchange.upstream.headers.find_all_underscored(name.as_bytes()), b", ")
+        },
+    },
+    Family {
+        prefix: "upstream_trailer_",
+        doc: "A field behind the body of the last peer's answer.",
+        get: |exchange, _, name, out| {
+            write::joined(out, exchange.upstream.trailers.find_all_underscored(name.as_bytes()), b", ")
+        },
+    },
+    Family {
+        prefix: "upstream_cookie_",
+        doc: "A cookie that the last peer's answer sets.",
+        get: |exchange, _, name, out| {
+            let mut fields = exchange.upstream.headers.get_all(Known::SetCookie);
+            match fields.find_map(|field| set_cookie(field, name.as_bytes())) {
+                Some(value) => {
+                    out.extend_from_slice(value);
+                    true
+                }
+                None => false,
+            }
+        },
+    },
+];
+
+fn list(exchange: &Exchange, out: &mut Vec<u8>, write: fn(&Try, &mut Vec<u8>)) -> bool {
+    for (place, one) in exchange.upstream.tries.iter().enumerate() {
+        if place > 0 {
+            out.extend_from_slice(if one.after_redirect { b" : " } else { b", " });
+        }
+        write(one, out);
+    }
+    !exchange.upstream.tries.is_empty()
+}
+
+fn time(time_us: Option<u64>, out: &mut Vec<u8>) {
+    match time_us {
+        Some(us) => write::seconds(out, us / 1000),
+        None => out.push(b'-'),
+    }
+}
+
+/// The value of `name=value; …` (ngx_http_parse_set_cookie_lines).
+fn set_cookie<'f>(field: &'f [u8], name: &[u8]) -> Option<&'f [u8]> {
+    let (spelt, rest) = field.split_at_checked(name.len())?;
+    if !spelt.eq_ignore_ascii_case(name) {
+        return None;
+    }
+    let value = trim_start(trim_start(rest).strip_prefix(b"=")?);
+    Some(&value[..memchr::memchr(b';', value).unwrap_or(value.len())])
+}
+
+fn trim_start(text: &[u8]) -> &[u8] {
+    &text[text.iter().take_while(|byte| **byte == b' ').count()..]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_value_of_a_cookie_that_is_set() {
+        for (field, value) in [
+            ("id=7; Path=/", Some("7")),
+            ("ID = a b ;x", Some("a b ")),
+            ("id=", Some("")),
+            ("id", None),
+            ("idx=7", None),
+            ("x=1; id=7", None),
+        ] {
+            assert_eq!(set_cookie(field.as_bytes(), b"id"), value.map(str::as_bytes), "{field}");
+        }
+    }
+}

@@ -1,0 +1,114 @@
+//! `map`, `geo` and `split_clients`: variables that are worked out from others.
+//!
+//! Each kind is one file that owns its block's grammar, its table and its look-up. The look-up must be quick however
+//! large the table is, and allocate nothing in steady state.
+
+mod geo;
+mod hostnames;
+mod map;
+mod networks;
+mod split_clients;
+
+pub use geo::Geo;
+pub use map::Map;
+pub use split_clients::SplitClients;
+
+use super::Module;
+use crate::config::{Builder, variable_name};
+use crate::directive::{Args, Contexts, Directive};
+use crate::exchange::Exchange;
+use crate::host::Env;
+use conf::{Diagnostic, Word};
+
+/// What one of these directives defines.
+#[derive(Clone, Debug)]
+pub enum Computed {
+    /// By comparing a text with texts and patterns.
+    Map(Map),
+    /// By the network an address is in.
+    Geo(Geo),
+    /// By lot, the same for the same text.
+    SplitClients(SplitClients),
+}
+
+impl Computed {
+    /// Is the value worked out anew each time (`map { volatile; }`)?
+    pub fn is_volatile(&self) -> bool {
+        match self {
+            Computed::Map(map) => map.volatile,
+            Computed::Geo(geo) => geo.volatile,
+            Computed::SplitClients(_) => false,
+        }
+    }
+
+    /// Appends the value for this request; `false` if there is none. (These three always have one: without a default
+    /// it is empty.)
+    pub fn append(&self, exchange: &mut Exchange, env: &mut Env<'_>, out: &mut Vec<u8>) -> bool {
+        match self {
+            Computed::Map(map) => map.append(exchange, env, out),
+            Computed::Geo(geo) => geo.append(exchange, env, out),
+            Computed::SplitClients(split) => split.append(exchange, env, out),
+        }
+        true
+    }
+}
+
+/// The module.
+pub static MODULE: Module = Module::new("computed", &[DIRECTIVES]);
+
+const DIRECTIVES: &[Directive] = &[
+    Directive {
+        name: "map",
+        contexts: Contexts::HTTP,
+        args: Args::Block(2, 2),
+        doc: "A variable whose value depends on a text: on what it is, on patterns it matches, on the host names it fits.",
+        example: "map $http_upgrade $connection_upgrade { default upgrade; '' close; }",
+        apply: map::apply,
+    },
+    Directive {
+        name: "map_hash_max_size",
+        contexts: Contexts::HTTP,
+        args: Args::Exactly(1),
+        doc: "How large nginx's tables for map may grow. Without effect: the tables take the size they need.",
+        example: "map_hash_max_size 4096;",
+        apply: |b, d| b.number(&d.args[0]).map(|_| ()),
+    },
+    Directive {
+        name: "map_hash_bucket_size",
+        contexts: Contexts::HTTP,
+        args: Args::Exactly(1),
+        doc: "How long keys in nginx's tables for map may be. Without effect: keys may be of any length.",
+        example: "map_hash_bucket_size 128;",
+        apply: |b, d| b.number(&d.args[0]).map(|_| ()),
+    },
+    Directive {
+        name: "geo",
+        contexts: Contexts::HTTP,
+        args: Args::Block(1, 2),
+        doc: "A variable whose value depends on the network that the client's address, or another, is in.",
+        example: "geo $internal { default 0; 10.0.0.0/8 1; 192.168.0.0/16 1; }",
+        apply: geo::apply,
+    },
+    Directive {
+        name: "split_clients",
+        contexts: Contexts::HTTP,
+        args: Args::Block(2, 2),
+        doc: "A variable whose value is drawn by lot from a text, each value with its share of all texts.",
+        example: "split_clients $remote_addr $variant { 0.5% new; * old; }",
+        apply: split_clients::apply,
+    },
+];
+
+/// Defines the variable that the word names, before its block is read: a fault in the block must not lead to a
+/// second one, that the variable is unknown.
+fn define(b: &mut Builder<'_>, word: &Word) -> Result<(), Diagnostic> {
+    let name = variable_name(word)?;
+    let index = b.draft.computed.len();
+    let defined = b.draft.variables.define_computed(name, index, word.span);
+    defined.map(|_| ()).map_err(|fault| Diagnostic::error(word.span, fault))
+}
+
+/// The words of one entry of a block, its first word included.
+fn entry(d: &conf::Directive) -> Vec<&Word> {
+    std::iter::once(&d.name).chain(&d.args).collect()
+}

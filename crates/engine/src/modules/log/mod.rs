@@ -1,0 +1,164 @@
+//! `access_log`, `log_format` and `error_log`: which lines are written about a request, and where they go.
+//!
+//! Owns the settings and the access line's making; the words of error lines are [`crate::log_line`]'s. It must never
+//! write to a file: finished lines go to the host.
+
+mod directives;
+mod format;
+
+pub use format::{Escaping, LogFormat};
+
+use super::{Module, files};
+use crate::config::LogId;
+use crate::exchange::Exchange;
+use crate::host::{Env, Level};
+use crate::setting::{Setting, inherit};
+use crate::template::Template;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// Where log lines go.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum LogTarget {
+    /// To this file, an absolute path.
+    File(PathBuf),
+    /// To standard error (`error_log stderr`).
+    Stderr,
+    /// To the error log of the command line (`-e`), which is `logs/error.log` under the prefix if it says nothing.
+    CommandLine,
+}
+
+/// The memory in which lines wait for company before they are written (`access_log … buffer=`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LogBuffer {
+    /// Its size in bytes.
+    pub size: u64,
+    /// How long the oldest line may wait, in ms; 0 is until the buffer is full.
+    pub flush_ms: u64,
+}
+
+/// One log destination of a configuration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogFile {
+    /// Where it is.
+    pub target: LogTarget,
+    /// How its lines are gathered; `None` writes each at once.
+    pub buffer: Option<LogBuffer>,
+}
+
+/// The file of one `access_log`.
+#[derive(Clone, Debug)]
+pub enum AccessTarget {
+    /// The same for every request.
+    Fixed(LogId),
+    /// A path with variables in it; absolute, or relative to the prefix.
+    PerRequest(Template),
+}
+
+/// One `access_log`.
+#[derive(Clone, Debug)]
+pub struct AccessLog {
+    /// Where its lines go.
+    pub target: AccessTarget,
+    /// What they look like.
+    pub format: Arc<LogFormat>,
+    /// `if=`: no line when this is empty or `0`.
+    pub condition: Option<Template>,
+}
+
+/// The access logs of one level.
+#[derive(Clone, Debug, Default)]
+pub struct AccessLogs {
+    /// `access_log off`: none, whatever else the level says.
+    pub off: bool,
+    /// All of them.
+    pub logs: Vec<AccessLog>,
+}
+
+/// What is set at one level.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Access logs.
+    pub access: Setting<AccessLogs>,
+    /// Error logs, each with the least severe level it takes.
+    pub errors: Setting<Vec<(LogId, Level)>>,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Settings { access: Setting::new(AccessLogs::default()), errors: Setting::new(Vec::new()) }
+    }
+}
+
+impl Settings {
+    /// Takes what this level does not say from the one around it.
+    pub fn inherit(&mut self, outer: &Settings) {
+        inherit!(self, outer; access, errors);
+    }
+}
+
+/// The module.
+pub static MODULE: Module =
+    Module { finish: Some(directives::finish), ..Module::new("log", &[directives::DIRECTIVES]) };
+
+/// A line longer than this was an exception: its memory is given back.
+const KEPT_BYTES: usize = 16 << 10;
+
+/// Writes the request's lines to all access logs that want them. The server calls it when the answer is sent.
+pub fn access(exchange: &mut Exchange, env: &mut Env<'_>) {
+    let config = env.config;
+    let access = &*config.location(exchange.route.location).settings.log.access;
+    if access.off {
+        return;
+    }
+    let mut line = std::mem::take(&mut exchange.scratch);
+    for log in &access.logs {
+        line.clear();
+        if let Some(condition) = &log.condition {
+            condition.append(exchange, env, &mut line);
+            if line.is_empty() || line == b"0" {
+                continue;
+            }
+            line.clear();
+        }
+        log.format.append(exchange, env, &mut line);
+        line.push(b'\n');
+        match &log.target {
+            AccessTarget::Fixed(id) => env.host.access_log(config, *id, &line),
+            AccessTarget::PerRequest(path) => write_at(exchange, env, path, &line),
+        }
+    }
+    line.clear();
+    line.shrink_to(KEPT_BYTES);
+    exchange.scratch = line;
+}
+
+/// ngx_http_log_script_write. Without the location's root there is no line: clients choose what the variables hold,
+/// and may not have files made for hosts that nobody serves.
+fn write_at(exchange: &mut Exchange, env: &mut Env<'_>, path: &Template, line: &[u8]) {
+    let mut full = Vec::new();
+    files::append_root(exchange, env, &mut full);
+    let root = files::path::open(exchange, env, &full, true);
+    let errno = match root {
+        Ok(root) if root.is_dir => None,
+        Ok(_) => Some(ENOTDIR),
+        Err(fault) => Some(fault.errno),
+    };
+    if errno.is_some() {
+        let words = ("testing \"", &full[..], "\" existence failed");
+        return files::path::log_path(exchange, env, Level::Error, words, errno);
+    }
+    full.clear();
+    path.append(exchange, env, &mut full);
+    if full.first() != Some(&b'/') {
+        let prefix = env.config.prefix.as_os_str().as_encoded_bytes();
+        let slash = (!prefix.ends_with(b"/")).then_some(b'/');
+        full.splice(..0, prefix.iter().copied().chain(slash));
+    }
+    if let Err(fault) = env.host.access_log_at(&full, line) {
+        files::path::log_failure(exchange, env, Level::Crit, &full, fault);
+    }
+}
+
+/// "Not a directory", the same number on every Unix.
+const ENOTDIR: i32 = 20;

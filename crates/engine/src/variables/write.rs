@@ -1,0 +1,101 @@
+//! How values are written: numbers, times, addresses, lists. Everything goes straight into the caller's buffer.
+
+use crate::exchange::Connection;
+use std::io::Write;
+use std::net::{IpAddr, Ipv6Addr};
+
+/// A decimal number.
+pub(crate) fn number(out: &mut Vec<u8>, value: u64) {
+    out.extend_from_slice(itoa::Buffer::new().format(value).as_bytes());
+}
+
+/// Seconds with three decimals.
+pub(crate) fn seconds(out: &mut Vec<u8>, ms: u64) {
+    number(out, ms / 1000);
+    let rest = (ms % 1000) as u16;
+    let digit = |value: u16| b'0' + (value % 10) as u8;
+    out.extend_from_slice(&[b'.', digit(rest / 100), digit(rest / 10), digit(rest)]);
+}
+
+/// An address without a port, as ngx_inet_ntop writes it.
+pub(crate) fn ip(out: &mut Vec<u8>, address: IpAddr) {
+    match address {
+        IpAddr::V4(v4) => octets(out, v4.octets()),
+        IpAddr::V6(v6) => ipv6(out, v6),
+    }
+}
+
+fn octets(out: &mut Vec<u8>, octets: [u8; 4]) {
+    for (place, octet) in octets.into_iter().enumerate() {
+        if place > 0 {
+            out.push(b'.');
+        }
+        number(out, u64::from(octet));
+    }
+}
+
+/// nginx writes addresses whose first six groups are zero with dots, which std does not.
+fn ipv6(out: &mut Vec<u8>, address: Ipv6Addr) {
+    let [zeros @ .., a, b, c, d] = address.octets();
+    if zeros.iter().all(|octet| *octet == 0) && ((a | b) != 0 || (c != 0 && d != 1)) {
+        out.extend_from_slice(b"::");
+        return octets(out, [a, b, c, d]);
+    }
+    // Writing to a Vec cannot fail.
+    let _ = write!(out, "{address}");
+}
+
+/// The client's address (nginx's addr_text); on a unix socket just `unix:`.
+pub(crate) fn client(connection: &Connection, out: &mut Vec<u8>) {
+    match connection.remote {
+        Some(remote) => ip(out, remote.ip()),
+        None => out.extend_from_slice(b"unix:"),
+    }
+}
+
+/// All values with a separator between them; `false` if there is none.
+pub(crate) fn joined<'v>(
+    out: &mut Vec<u8>,
+    values: impl IntoIterator<Item = &'v [u8]>,
+    separator: &[u8],
+) -> bool {
+    let mut found = false;
+    for value in values {
+        if found {
+            out.extend_from_slice(separator);
+        }
+        out.extend_from_slice(value);
+        found = true;
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shown(address: &str) -> String {
+        let mut out = Vec::new();
+        ip(&mut out, address.parse().unwrap());
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn addresses_are_written_as_nginx_writes_them() {
+        for same in ["127.0.0.1", "255.0.10.9", "::1", "::", "2001:db8::1:0:0:1", "::ffff:10.0.0.1", "::12", "fe80::"] {
+            assert_eq!(shown(same), same);
+        }
+        assert_eq!(shown("::a00:1"), "::10.0.0.1");
+        assert_eq!(shown("::1234"), "::0.0.18.52");
+    }
+
+    #[test]
+    fn seconds_have_three_decimals() {
+        let mut out = Vec::new();
+        for ms in [0, 7, 1_050, 61_999] {
+            seconds(&mut out, ms);
+            out.push(b' ');
+        }
+        assert_eq!(out, b"0.000 0.007 1.050 61.999 ");
+    }
+}
