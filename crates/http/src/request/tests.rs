@@ -218,7 +218,7 @@ fn a_head_is_used_again_without_a_trace() {
 
 #[test]
 fn no_byte_is_looked_at_twice() {
-    // Byte by byte, 32 kB take a few milliseconds; a decoder that begins each line anew would need minutes.
+    // A megabyte, byte by byte: a decoder that begins each line anew would need minutes.
     let limits = HeadLimits { large_client_header_buffers: (4, 1 << 20), ..LIMITS };
     let input =
         format!("GET /{} HTTP/1.1\r\nHost: h\r\nA: {}\r\n\r\n", "p".repeat(500_000), "v".repeat(500_000));
