@@ -1,1 +1,52 @@
-fn main() {}
+//! pointsman's command line.
+//!
+//! Owns the arguments and nothing else: what they ask for is done by the crates below. Without a verb the flags are
+//! nginx's, each in a file of its own kind: [`flags`] reads them, [`version`] answers `-v` and `-V`. It must never
+//! start a thread before the server has forked its worker process.
+
+mod flags;
+mod version;
+
+use flags::{Asked, Flags};
+use server::Pointsman;
+use server::process;
+use std::process::ExitCode;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    let flags = match Flags::read(std::env::args_os()) {
+        Ok(flags) => flags,
+        Err(message) => {
+            eprintln!("{}: {message}", process::PROGRAM);
+            return ExitCode::FAILURE;
+        }
+    };
+    let source = match flags.source() {
+        Ok(source) => source,
+        Err(error) => {
+            eprintln!("{}: [emerg] getcwd() failed ({error})", process::PROGRAM);
+            return ExitCode::FAILURE;
+        }
+    };
+    let code = match flags.asked() {
+        Asked::Help => {
+            print!("{}", Flags::help());
+            0
+        }
+        Asked::Version { build } => {
+            eprint!("{}", version::text(build));
+            0
+        }
+        Asked::Test { version, dump } => {
+            if let Some(build) = version {
+                eprint!("{}", version::text(build));
+            }
+            process::test(&Pointsman, &source, flags.quiet, dump)
+        }
+        Asked::Tell(what) => process::tell(&Pointsman, &source, what),
+        Asked::Run => process::run(&Pointsman, &source),
+    };
+    ExitCode::from(u8::try_from(code).unwrap_or(1))
+}
