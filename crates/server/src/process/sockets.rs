@@ -7,8 +7,7 @@ use super::journal::{Journal, Said, reason};
 use super::log::Level;
 use nix::errno::Errno;
 use nix::sys::socket::{
-    AddressFamily, Backlog, SockFlag, SockType, SockaddrStorage, UnixAddr, bind, connect, listen, setsockopt,
-    socket, sockopt,
+    AddressFamily, SockFlag, SockType, SockaddrStorage, UnixAddr, bind, connect, setsockopt, socket, sockopt,
 };
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -123,12 +122,11 @@ fn take_over(spec: &ListenSpec, threads: usize, before: &[Listening], journal: &
             // Without this the further sockets of the address could not be bound.
             warn(setsockopt(&**socket, sockopt::ReusePort, &true), "SO_REUSEPORT", spec, journal);
         }
-        if spec.backlog != old.spec.backlog {
-            let changed = backlog(spec).and_then(|backlog| listen(&**socket, backlog));
-            if let Err(error) = changed {
-                let what = format_args!("listen() to {}, backlog {}", spec.address, spec.backlog);
-                journal.failed(Level::Alert, what, &error.into());
-            }
+        if spec.backlog != old.spec.backlog
+            && let Err(error) = listen(socket, spec)
+        {
+            let what = format_args!("listen() to {}, backlog {}", spec.address, spec.backlog);
+            journal.failed(Level::Alert, what, &error.into());
         }
         if spec.deferred != old.spec.deferred {
             defer(socket, spec, journal);
@@ -163,7 +161,7 @@ fn open(spec: &ListenSpec, journal: &Journal) -> Result<OwnedFd, Refused> {
         defer(&socket, spec, journal);
     }
     configure(&socket, spec, journal);
-    if let Err(error) = backlog(spec).and_then(|backlog| listen(&socket, backlog)) {
+    if let Err(error) = listen(&socket, spec) {
         let what = format_args!("listen() to {}, backlog {}", spec.address, spec.backlog);
         let said = journal.failed(Level::Emerg, what, &error.into());
         return Err(if error == Errno::EADDRINUSE { Refused::InUse } else { Refused::Said(said) });
@@ -274,9 +272,13 @@ fn warn(result: Result<(), Errno>, option: &str, spec: &ListenSpec, journal: &Jo
     }
 }
 
-fn backlog(spec: &ListenSpec) -> Result<Backlog, Errno> {
-    // The kernel cuts a longer queue down to net.core.somaxconn; nix refuses more than SOMAXCONN, so does nobody else.
-    Backlog::new(spec.backlog.clamp(-1, libc::SOMAXCONN))
+/// Starts to listen, or changes the queue's length. nix would refuse a longer queue than the kernel's default limit,
+/// which an administrator may have raised.
+fn listen(socket: &OwnedFd, spec: &ListenSpec) -> Result<(), Errno> {
+    // SAFETY: listen takes two numbers and touches no memory; the descriptor is borrowed for the length of the call.
+    #[allow(unsafe_code)]
+    let result = unsafe { libc::listen(socket.as_raw_fd(), spec.backlog) };
+    Errno::result(result).map(drop)
 }
 
 /// Sets a TCP option that nix has no name for.
@@ -334,6 +336,23 @@ mod tests {
         assert!(Arc::ptr_eq(&second[0].sockets[0], &first[0].sockets[0]));
         // Linux doubles what is asked for.
         assert_eq!(getsockopt(&*second[0].sockets[0], sockopt::RcvBuf).unwrap(), 128 * 1024);
+    }
+
+    #[test]
+    fn an_ipv6_socket_keeps_to_itself_unless_told_otherwise() {
+        let everywhere = SocketAddr::from((std::net::Ipv6Addr::UNSPECIFIED, 0));
+        if std::net::TcpListener::bind(everywhere).is_err() {
+            // A machine without IPv6 has nothing to keep apart.
+            return;
+        }
+        for ipv6only in [true, false] {
+            let spec = ListenSpec { ipv6only, ..ListenSpec::new(Address::Inet(everywhere)) };
+            let all = open_all(&[spec], 1, &[], &journal()).unwrap();
+            let storage: SockaddrStorage = getsockname(all[0].sockets[0].as_raw_fd()).unwrap();
+            let port = storage.as_sockaddr_in6().unwrap().port();
+            let reached = std::net::TcpStream::connect(("127.0.0.1", port)).is_ok();
+            assert_eq!(reached, !ipv6only);
+        }
     }
 
     #[test]

@@ -143,8 +143,10 @@ impl Answer {
 
 /// Says hello and reads the answer; empty when the connection ends without one.
 pub fn hello<S: std::io::Read + Write>(mut stream: S) -> String {
-    stream.write_all(b"hello\n").unwrap();
-    read_line(stream)
+    match stream.write_all(b"hello\n") {
+        Ok(()) => read_line(stream),
+        Err(_) => String::new(),
+    }
 }
 
 pub fn read_line<S: std::io::Read>(stream: S) -> String {

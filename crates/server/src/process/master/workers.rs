@@ -174,17 +174,9 @@ impl<A: Application> Master<A> {
             );
             return Ok(());
         }
-        let lived = worker.born.elapsed();
-        self.respawn.pause = match (worker.ready && lived >= SHORT_LIFE, self.respawn.pause) {
-            (true, _) => Duration::ZERO,
-            // The first short life is no loop yet: connections wait in the sockets' queues.
-            (false, Duration::ZERO) => FIRST_PAUSE,
-            (false, pause) => (pause * 2).min(LAST_PAUSE),
-        };
-        let wait = match self.respawn.pause {
-            FIRST_PAUSE => Duration::ZERO,
-            pause => pause,
-        };
+        let short = !worker.ready || worker.born.elapsed() < SHORT_LIFE;
+        let (pause, wait) = pause_after(short, self.respawn.pause);
+        self.respawn.pause = pause;
         self.respawn.due = Some(Instant::now() + wait);
         Ok(())
     }
@@ -284,5 +276,36 @@ impl<A: Application> Master<A> {
         if let Some(handshake) = self.handshake.take() {
             handshake.started();
         }
+    }
+}
+
+/// The pause after a death, given the one before, and how much of it is waited for.
+fn pause_after(short_life: bool, before: Duration) -> (Duration, Duration) {
+    match (short_life, before) {
+        (false, _) => (Duration::ZERO, Duration::ZERO),
+        // The first short life is no loop yet: clients wait in the sockets' queues.
+        (true, Duration::ZERO) => (FIRST_PAUSE, Duration::ZERO),
+        (true, before) => {
+            let pause = (before * 2).min(LAST_PAUSE);
+            (pause, pause)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_crash_loop_slows_down_and_a_good_life_forgives() {
+        let mut pause = Duration::ZERO;
+        let mut waited = Vec::new();
+        for _ in 0..8 {
+            let (next, wait) = pause_after(true, pause);
+            pause = next;
+            waited.push(wait.as_millis());
+        }
+        assert_eq!(waited, [0, 200, 400, 800, 1600, 3200, 5000, 5000]);
+        assert_eq!(pause_after(false, pause), (Duration::ZERO, Duration::ZERO));
     }
 }
