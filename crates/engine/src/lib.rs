@@ -19,6 +19,8 @@ pub mod phase;
 pub mod regex;
 pub mod setting;
 pub mod template;
+#[cfg(test)]
+mod testing;
 pub mod variables;
 
 pub use config::{Config, LocationId, ServerId};

@@ -107,6 +107,11 @@ pub fn write_head(exchange: &mut Exchange, env: &mut Env<'_>) -> Result<(), u16>
     if exchange.response.status == 0 {
         exchange.response.status = 200;
     }
+    if let Some(status) = exchange.response.forced_status {
+        // `error_page` chose the status; what serves the page has no say in it (nginx's `err_status`).
+        exchange.response.status = status;
+        exchange.response.status_line = None;
+    }
     if !exchange.response.filtered {
         exchange.response.filtered = true;
         for filter in modules::header_filters() {
@@ -135,10 +140,10 @@ pub fn write_body(
         exchange.script.chunk_last = last;
         modules::lua::filter_body(exchange, env)?;
         let chunk = std::mem::take(&mut exchange.script.chunk);
-        append(exchange, &chunk, exchange.script.chunk_last);
+        append(exchange, env, &chunk, exchange.script.chunk_last);
         exchange.script.chunk = chunk;
     } else {
-        append(exchange, data, last);
+        append(exchange, env, data, last);
     }
     Ok(())
 }
@@ -148,7 +153,7 @@ pub fn has_body_filter(exchange: &Exchange, env: &Env<'_>) -> bool {
     env.config.location(exchange.route.location).settings.lua.body_filter.is_some()
 }
 
-fn append(exchange: &mut Exchange, data: &[u8], last: bool) {
+fn append(exchange: &mut Exchange, env: &mut Env<'_>, data: &[u8], last: bool) {
     let output = &mut exchange.output;
     if output.framing != Framing::None {
         let len = data.len() as u64;
@@ -157,7 +162,10 @@ fn append(exchange: &mut Exchange, data: &[u8], last: bool) {
         output.close_chunk(len);
     }
     if last {
-        output.end(&exchange.response.trailers);
+        if exchange.output.framing == Framing::Chunked && !exchange.output.ended {
+            modules::headers::add_trailers(exchange, env);
+        }
+        exchange.output.end(&exchange.response.trailers);
     }
 }
 
@@ -201,7 +209,10 @@ fn encode_head(exchange: &mut Exchange, env: &mut Env<'_>) {
         wire.extend_from_slice(itoa::Buffer::new().format(len).as_bytes());
         wire.extend_from_slice(b"\r\n");
     }
-    if let Some(modified_s) = response.last_modified_s {
+    // `add_header Last-Modified` and scripts write it their own way, among the other fields.
+    if let Some(modified_s) = response.last_modified_s
+        && !response.headers.has(Known::LastModified)
+    {
         http::encode::encode_field(wire, b"Last-Modified", &http::date::http_date(modified_s));
     }
     if let Some(location) = &response.location {
@@ -232,6 +243,7 @@ fn encode_head(exchange: &mut Exchange, env: &mut Env<'_>) {
 
 fn decide_framing(exchange: &mut Exchange, settings: &crate::config::Settings) {
     let core = &settings.core;
+    let has_trailers = modules::headers::wants_trailers(&exchange.response, &settings.headers);
     let head = &exchange.request.head;
     let response = &mut exchange.response;
     let asked = http::framing::keep_alive(head.version, &head.headers);
@@ -247,8 +259,14 @@ fn decide_framing(exchange: &mut Exchange, settings: &crate::config::Settings) {
     if response.last_modified_s.is_some() && !matches!(response.status, 200 | 206 | 304) {
         response.last_modified_s = None;
     }
+    // Trailers need chunks (ngx_http_chunked_filter_module).
+    let is_head = exchange.request.method_override.as_deref().unwrap_or(head.method_bytes()) == b"HEAD";
+    let chunkable = head.version == Version::Http11 && *core.chunked_transfer_encoding && !is_head;
+    if has_trailers && chunkable && !matches!(response.status, 0..200 | 204 | 304) {
+        response.content_length = None;
+    }
     let bodiless = response.status == 204 || response.status == 304 || response.status < 200;
-    let framing = if bodiless || exchange.request.method_override.as_deref().unwrap_or(head.method_bytes()) == b"HEAD" {
+    let framing = if bodiless || is_head {
         Framing::None
     } else if response.content_length.is_some() {
         Framing::Length

@@ -208,11 +208,13 @@ pub fn redirect_internally(
         exchange.request.args.extend_from_slice(args);
         exchange.request.uri_changed = true;
         exchange.route.named_location = false;
+        exchange.route.rewritten = false;
         exchange.route.location = env.config.server(exchange.route.server).scope;
         exchange.route.cursor = Cursor { phase: Phase::ServerRewrite, handler: 0 };
     }
     exchange.route.internal = true;
     exchange.route.candidate = 0;
+    exchange.route.uri_after_alias = false;
     exchange.route.rewrite_stopped = false;
     exchange.upstream.redirected = true;
     exchange.script.waiting = false;

@@ -140,6 +140,7 @@ pub fn choose(exchange: &mut Exchange, env: &mut Env<'_>, status: u16) -> Answer
     let settings = &config.location(exchange.route.location).settings.error_page;
     exchange.response.error_status = status;
     exchange.response.filtered = false;
+    exchange.response.forced_status = None;
     if closes_connection(status) {
         exchange.response.close = true;
     }

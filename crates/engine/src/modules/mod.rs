@@ -62,8 +62,10 @@ pub static MODULES: &[&Module] = &[
     &try_files::MODULE,
     &proxy::MODULE,
     &files::MODULE,
-    &headers::MODULE,
+    // The header filters run in nginx's order: conditions (of files), scripts, added fields, ranges.
     &lua::MODULE,
+    &headers::MODULE,
+    &files::ranges::MODULE,
 ];
 
 static HANDLERS: LazyLock<[Vec<Handler>; 8]> = LazyLock::new(|| {

@@ -154,7 +154,11 @@ fn run(exchange: &mut Exchange, env: &mut Env<'_>, operations: &[Operation]) -> 
                 }
             }
             Operation::Return { status, text } => Ended::Answer(answer(exchange, env, *status, text.as_ref())),
-            Operation::Break => Ended::Stopped,
+            Operation::Break => {
+                // A `rewrite` before it changed the URI: the location is kept all the same.
+                exchange.route.rewritten |= std::mem::take(&mut exchange.route.search_again);
+                Ended::Stopped
+            }
         };
         if !matches!(ended, Ended::Through) {
             return ended;
@@ -233,7 +237,11 @@ fn rewrite(
         return Ended::Answer(Verdict::Refuse(500));
     }
     match after {
-        After::Break => Ended::Stopped,
+        After::Break => {
+            exchange.route.rewritten = true;
+            exchange.route.search_again = false;
+            Ended::Stopped
+        }
         After::Last => {
             exchange.route.search_again = true;
             Ended::Stopped

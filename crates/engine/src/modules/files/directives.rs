@@ -1,0 +1,255 @@
+//! The directives about files.
+
+use super::path::{self, Join, Root, SymlinkRule};
+use super::{IfModifiedSince, Types};
+use crate::config::{Builder, Modifier, invalid_parameter, invalid_value, once};
+use crate::directive::{Args, Contexts, Directive};
+use crate::host::Symlinks;
+use crate::setting::Setting;
+use bstr::ByteSlice;
+use conf::{Body, Diagnostic};
+use std::os::unix::ffi::OsStrExt;
+use std::sync::Arc;
+
+pub(super) const DIRECTIVES: &[Directive] = &[
+    Directive {
+        name: "root",
+        contexts: Contexts::HSLI,
+        args: Args::Exactly(1),
+        doc: "The directory of files: a URI is a path under it. Variables may stand in it.",
+        example: "root /srv/www;",
+        apply: root,
+    },
+    Directive {
+        name: "alias",
+        contexts: Contexts::LOCATION,
+        args: Args::Exactly(1),
+        doc: "The directory that stands for the location's name; in a regular expression's location, the whole path.",
+        example: "alias /srv/images/;",
+        apply: root,
+    },
+    Directive {
+        name: "index",
+        contexts: Contexts::HSL,
+        args: Args::AtLeast(1),
+        doc: "The files that are looked for when a URI ends in /; the last may be a URI of its own.",
+        example: "index index.html index.$geo.html /index.html;",
+        apply: index,
+    },
+    Directive {
+        name: "types",
+        contexts: Contexts::HSL,
+        args: Args::Block(0, 0),
+        doc: "Media types and the file extensions they are for.",
+        example: "types { text/html html htm; image/png png; }",
+        apply: types,
+    },
+    Directive {
+        name: "default_type",
+        contexts: Contexts::HSL,
+        args: Args::Exactly(1),
+        doc: "The media type of what `types` has no type for.",
+        example: "default_type application/octet-stream;",
+        apply: |b, d| {
+            let kind = d.args[0].text().as_bytes().into();
+            b.write(d, |s| &mut s.files.default_type, kind)
+        },
+    },
+    Directive {
+        name: "types_hash_max_size",
+        contexts: Contexts::HSL,
+        args: Args::Exactly(1),
+        doc: "Without effect here: the table of types finds its size by itself.",
+        example: "types_hash_max_size 2048;",
+        apply: |b, d| b.number(&d.args[0]).map(drop),
+    },
+    Directive {
+        name: "types_hash_bucket_size",
+        contexts: Contexts::HSL,
+        args: Args::Exactly(1),
+        doc: "Without effect here: the table of types finds its size by itself.",
+        example: "types_hash_bucket_size 64;",
+        apply: |b, d| b.number(&d.args[0]).map(drop),
+    },
+    Directive {
+        name: "etag",
+        contexts: Contexts::HSL,
+        args: Args::Flag,
+        doc: "Whether files have entity tags, made of time and length.",
+        example: "etag off;",
+        apply: |b, d| flag(b, d, |s| &mut s.files.etag),
+    },
+    Directive {
+        name: "if_modified_since",
+        contexts: Contexts::HSL,
+        args: Args::Exactly(1),
+        doc: "When If-Modified-Since gets 304: off never, exact if the dates are the same, before if the answer is not younger.",
+        example: "if_modified_since before;",
+        apply: if_modified_since,
+    },
+    Directive {
+        name: "disable_symlinks",
+        contexts: Contexts::HSL,
+        args: Args::Between(1, 2),
+        doc: "Whether symlinks in paths are refused: on, if_not_owner, off; from= names a beginning that is trusted.",
+        example: "disable_symlinks if_not_owner from=$document_root;",
+        apply: disable_symlinks,
+    },
+    Directive {
+        name: "sendfile",
+        contexts: Contexts::HSLI,
+        args: Args::Flag,
+        doc: "Whether the system copies files to the connection, past the process.",
+        example: "sendfile on;",
+        apply: |b, d| flag(b, d, |s| &mut s.files.sendfile),
+    },
+    Directive {
+        name: "log_not_found",
+        contexts: Contexts::HSL,
+        args: Args::Flag,
+        doc: "Whether missing files are logged.",
+        example: "log_not_found off;",
+        apply: |b, d| flag(b, d, |s| &mut s.files.log_not_found),
+    },
+];
+
+fn flag(
+    b: &mut Builder<'_>,
+    d: &conf::Directive,
+    setting: impl FnOnce(&mut crate::config::Settings) -> &mut Setting<bool>,
+) -> Result<(), Diagnostic> {
+    let on = b.flag(d)?;
+    b.write(d, setting, on)
+}
+
+/// `root` and `alias` (ngx_http_core_root).
+fn root(b: &mut Builder<'_>, d: &conf::Directive) -> Result<(), Diagnostic> {
+    let is_alias = d.name.text() == "alias";
+    let (word, name) = (&d.args[0], d.name.text());
+    let scope = &b.draft.scopes[b.scope_index()];
+    if let (true, Some(earlier)) = (scope.settings.files.root.written(), scope.settings.files.root.get()) {
+        if earlier.is_alias() == is_alias {
+            return once(Err(crate::setting::Duplicate), d);
+        }
+        let earlier = if earlier.is_alias() { "alias" } else { "root" };
+        let fault =
+            format!("\"{name}\" directive is duplicate, \"{earlier}\" directive was specified earlier");
+        return Err(Diagnostic::error(d.name.span, fault).mend("keep one of the two"));
+    }
+    let join = match is_alias {
+        true => path::alias_join(scope.modifier, &scope.name),
+        false => Join::Whole,
+    };
+    if is_alias && scope.modifier == Modifier::Named {
+        let fault = "the \"alias\" directive cannot be used inside the named location";
+        return Err(
+            Diagnostic::error(d.name.span, fault).mend("a named location has no URI to replace: use `root`")
+        );
+    }
+    for variable in ["document_root", "realpath_root"] {
+        let text = word.text();
+        if text.contains_str(format!("${variable}")) || text.contains_str(format!("${{{variable}}}")) {
+            let fault = format!("the ${variable} variable cannot be used in the \"{name}\" directive");
+            return Err(Diagnostic::error(word.span, fault));
+        }
+    }
+    let mut text = word.text().to_vec();
+    if !is_alias && text.ends_with(b"/") {
+        text.pop();
+    }
+    // A text that begins with a variable is made absolute once its value is known.
+    if !matches!(word.text().first(), Some(b'/' | b'$')) {
+        let prefix = b.inputs.prefix.as_os_str().as_bytes();
+        let slash = if prefix.ends_with(b"/") { &b""[..] } else { b"/" };
+        text = [prefix, slash, &text].concat();
+    }
+    let text = b.template_of(&text, word.span)?;
+    b.write(d, |s| &mut s.files.root, Some(Root { text, join }))
+}
+
+fn index(b: &mut Builder<'_>, d: &conf::Directive) -> Result<(), Diagnostic> {
+    for (at, word) in d.args.iter().enumerate() {
+        let text = word.text();
+        if text.is_empty() {
+            let fault = format!("index \"{text}\" in \"index\" directive is invalid");
+            return Err(Diagnostic::error(word.span, fault));
+        }
+        if text.starts_with(b"/") && at + 1 < d.args.len() {
+            let fault = "only the last index in \"index\" directive should be absolute";
+            b.diagnostics.push(Diagnostic::warn(word.span, fault).label("what follows is never looked for"));
+        }
+        let name = b.template(word)?;
+        b.settings().files.index.push(name);
+    }
+    Ok(())
+}
+
+/// `types`: several blocks of one level make one table.
+fn types(b: &mut Builder<'_>, d: &conf::Directive) -> Result<(), Diagnostic> {
+    let setting = &mut b.settings().files.types;
+    let mut table = match setting.written() {
+        true => Types::clone(setting.get()),
+        false => Types::empty(),
+    };
+    for entry in d.children() {
+        let kind = entry.name.text();
+        if !matches!(entry.body, Body::None) {
+            let fault = format!("\"{kind}\" in \"types\" takes no block");
+            return Err(Diagnostic::error(entry.name.span, fault).mend(format!("write `{kind} EXTENSION;`")));
+        }
+        for word in &entry.args {
+            if let Some(previous) = table.insert(word.text(), kind) {
+                let previous = previous.as_bstr();
+                let extension = word.text();
+                b.diagnostics.push(Diagnostic::warn(
+                    word.span,
+                    format!(
+                        "duplicate extension \"{extension}\", content type: \"{kind}\", previous content type: \
+                         \"{previous}\""
+                    ),
+                ));
+            }
+        }
+    }
+    b.settings().files.types.replace(Arc::new(table));
+    Ok(())
+}
+
+fn if_modified_since(b: &mut Builder<'_>, d: &conf::Directive) -> Result<(), Diagnostic> {
+    let rule = match &**d.args[0].text() {
+        b"off" => IfModifiedSince::Off,
+        b"exact" => IfModifiedSince::Exact,
+        b"before" => IfModifiedSince::Before,
+        _ => return Err(invalid_value(&d.args[0]).mend("off, exact or before")),
+    };
+    b.write(d, |s| &mut s.files.if_modified_since, rule)
+}
+
+fn disable_symlinks(b: &mut Builder<'_>, d: &conf::Directive) -> Result<(), Diagnostic> {
+    let mut treatment = None;
+    let mut from = None;
+    for word in &d.args {
+        match &**word.text() {
+            b"off" => treatment = Some(Symlinks::Follow),
+            b"on" => treatment = Some(Symlinks::Refuse),
+            b"if_not_owner" => treatment = Some(Symlinks::RefuseOtherOwner),
+            text => {
+                let path = text.strip_prefix(b"from=").ok_or_else(|| invalid_parameter(word))?;
+                from = Some(b.template_of(path, word.span)?);
+            }
+        }
+    }
+    let Some(treatment) = treatment else {
+        let fault = "\"disable_symlinks\" must have \"off\", \"on\" or \"if_not_owner\" parameter";
+        return Err(Diagnostic::error(d.name.span, fault));
+    };
+    if let ([first, second], None) = (d.args.as_slice(), &from) {
+        let fault = format!("duplicate parameters \"{} {}\"", first.text(), second.text());
+        return Err(Diagnostic::error(second.span, fault));
+    }
+    if treatment == Symlinks::Follow && from.is_some() {
+        let fault = "\"from=\" cannot be used with \"off\" parameter";
+        return Err(Diagnostic::error(d.name.span, fault));
+    }
+    b.write(d, |s| &mut s.files.disable_symlinks, SymlinkRule { treatment, from })
+}

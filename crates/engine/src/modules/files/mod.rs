@@ -1,0 +1,125 @@
+//! Files: where they are, what serves for a directory, their types, and which parts of them are sent.
+//!
+//! Owns `root`, `alias`, `index`, `types` and the conditions of a request. It decides what of which file is sent and
+//! never reads a byte of it: files are opened by [`crate::Host::open`] and sent by the server.
+
+mod conditional;
+mod directives;
+mod index;
+pub mod path;
+pub mod ranges;
+mod serve;
+mod types;
+
+pub(crate) use conditional::last_modified_s;
+pub use path::{Join, Root, SymlinkRule, append_path, append_root};
+pub use types::{Types, extension};
+
+use super::Module;
+use crate::exchange::Exchange;
+use crate::host::{Env, Level};
+use crate::log_line;
+use crate::phase::{Phase, Verdict};
+use crate::setting::{Setting, inherit};
+use crate::template::Template;
+use std::sync::Arc;
+
+/// When `If-Modified-Since` finds a file unchanged.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum IfModifiedSince {
+    /// Never: the field is not looked at.
+    Off,
+    /// When the dates are the same.
+    #[default]
+    Exact,
+    /// When the file is not younger.
+    Before,
+}
+
+/// What is set at one level.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// `root` or `alias`; without either, `html` under the prefix.
+    pub root: Setting<Option<Root>>,
+    /// `index`: what is looked for in a directory, in order.
+    pub index: Setting<Vec<Template>>,
+    /// `types`.
+    pub types: Setting<Arc<Types>>,
+    /// `default_type`.
+    pub default_type: Setting<Box<[u8]>>,
+    /// `etag`: files have entity tags.
+    pub etag: Setting<bool>,
+    /// `if_modified_since`.
+    pub if_modified_since: Setting<IfModifiedSince>,
+    /// `max_ranges`; `None` is nginx's default, without a limit.
+    pub max_ranges: Setting<Option<u32>>,
+    /// `disable_symlinks`.
+    pub disable_symlinks: Setting<SymlinkRule>,
+    /// `sendfile`: the system copies files to the connection, past the process.
+    pub sendfile: Setting<bool>,
+    /// `log_not_found`: missing files are logged.
+    pub log_not_found: Setting<bool>,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Settings {
+            root: Setting::new(None),
+            index: Setting::new(vec![Template::text(b"index.html")]),
+            types: Setting::new(Arc::new(Types::default())),
+            default_type: Setting::new(b"text/plain"[..].into()),
+            etag: Setting::new(true),
+            if_modified_since: Setting::new(IfModifiedSince::Exact),
+            max_ranges: Setting::new(None),
+            disable_symlinks: Setting::new(SymlinkRule::default()),
+            sendfile: Setting::new(false),
+            log_not_found: Setting::new(true),
+        }
+    }
+}
+
+impl Settings {
+    /// Takes what this level does not say from the one around it.
+    pub fn inherit(&mut self, outer: &Settings) {
+        inherit!(self, outer; root, index, types, default_type, etag, if_modified_since, max_ranges,
+            disable_symlinks, sendfile, log_not_found);
+    }
+}
+
+/// The module. Its handlers are the last of the content phase: index files, then files.
+pub static MODULE: Module = Module {
+    handlers: &[(Phase::Content, index::handle), (Phase::Content, serve::handle)],
+    header_filter: Some(conditional::filter),
+    ..Module::new("files", &[directives::DIRECTIVES])
+};
+
+/// No handler served the request: a directory without an index file is forbidden (ngx_http_core_content_phase).
+pub fn nothing_served(exchange: &mut Exchange, env: &mut Env<'_>) -> Verdict {
+    if exchange.request.uri.last() != Some(&b'/') {
+        log_line::error(exchange, env, Level::Error, b"no handler found");
+        return Verdict::Refuse(404);
+    }
+    let mut directory = Vec::new();
+    if append_path(exchange, env, &mut directory).is_some() {
+        let words = ("directory index of \"", directory.as_slice(), "\" is forbidden");
+        path::log_path(exchange, env, Level::Error, words, None);
+    }
+    Verdict::Refuse(403)
+}
+
+/// Gives the answer the type that `types` and `default_type` have for the URI, unless it has one.
+pub fn set_content_type(exchange: &mut Exchange, env: &mut Env<'_>) {
+    if exchange.response.content_type.as_ref().is_some_and(|kind| !kind.is_empty()) {
+        return;
+    }
+    let settings = &env.config.location(exchange.route.location).settings.files;
+    let kind = match extension(&exchange.request.uri) {
+        b"" => None,
+        extension => settings.types.get().get(extension),
+    };
+    let kind = kind.unwrap_or(settings.default_type.get());
+    exchange.response.content_type = (!kind.is_empty()).then(|| kind.to_vec());
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,182 @@
+//! From a URI to a path: `root`, `alias`, `disable_symlinks`, and the error log's words for what failed.
+//!
+//! Follows ngx_http_map_uri_to_path. It never looks at a file itself: that is [`crate::Host::open`]'s.
+
+use crate::config::{Config, Modifier};
+use crate::exchange::Exchange;
+use crate::host::{Env, FileError, Level, OpenRequest, Opened, Symlinks};
+use crate::log_line;
+use crate::template::Template;
+use std::os::unix::ffi::OsStrExt;
+
+/// How the URI and the directory of `root` or `alias` come together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Join {
+    /// `root`: the whole URI comes after the directory.
+    Whole,
+    /// `alias`: the URI comes after it without so many bytes, the length of the location's name.
+    Without(usize),
+    /// `alias` in a regular expression's location: the text is the path, and the URI plays no part in it.
+    Nothing,
+}
+
+/// `root` or `alias`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Root {
+    /// The directory, absolute unless it begins with a variable.
+    pub text: Template,
+    /// What becomes of the URI.
+    pub join: Join,
+}
+
+impl Root {
+    /// Was it written as `alias`?
+    pub fn is_alias(&self) -> bool {
+        self.join != Join::Whole
+    }
+}
+
+/// How `alias` cuts the URI in a location.
+pub(super) fn alias_join(modifier: Modifier, name: &[u8]) -> Join {
+    match modifier {
+        Modifier::Regex => Join::Nothing,
+        _ => Join::Without(name.len()),
+    }
+}
+
+/// `disable_symlinks`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SymlinkRule {
+    /// What is done about symlinks.
+    pub treatment: Symlinks,
+    /// `from=`: the beginning of a path that is trusted.
+    pub from: Option<Template>,
+}
+
+/// How the URI and the directory come together in the request's location.
+pub fn join_of(exchange: &Exchange, config: &Config) -> Join {
+    let root = &config.location(exchange.route.location).settings.files.root;
+    root.get().as_ref().map_or(Join::Whole, |root| root.join)
+}
+
+/// Appends the directory of `root` or the path of `alias`, absolute: `$document_root`.
+pub fn append_root(exchange: &mut Exchange, env: &mut Env<'_>, out: &mut Vec<u8>) {
+    let config = env.config;
+    let start = out.len();
+    match config.location(exchange.route.location).settings.files.root.get() {
+        None => out.extend_from_slice(b"html"),
+        Some(root) => match root.text.constant() {
+            // Made absolute when the configuration was read; `root /;` is the empty text.
+            Some(text) => return out.extend_from_slice(text),
+            None => root.text.append(exchange, env, out),
+        },
+    }
+    if out.get(start) != Some(&b'/') {
+        let prefix = config.prefix.as_os_str().as_bytes();
+        let slash = (!prefix.ends_with(b"/")).then_some(b'/');
+        out.splice(start..start, prefix.iter().copied().chain(slash));
+    }
+}
+
+/// Can the URI be turned into a path here? If not, for `alias` replaces a location's name that a rewrite has taken
+/// from the URI, that is said in the error log, and the answer is 500.
+pub fn can_map(exchange: &Exchange, env: &mut Env<'_>) -> bool {
+    if !exchange.route.rewritten || join_of(exchange, env.config) == Join::Whole {
+        return true;
+    }
+    let location = &env.config.location(exchange.route.location).name;
+    let words =
+        ("\"alias\" cannot be used in location \"", location.as_slice(), "\" where URI was rewritten");
+    log_path(exchange, env, Level::Alert, words, None);
+    false
+}
+
+/// Appends the path of the request's URI: `$request_filename`. Nothing if [`can_map`] says no.
+pub fn append_path(exchange: &mut Exchange, env: &mut Env<'_>, out: &mut Vec<u8>) -> Option<()> {
+    if !can_map(exchange, env) {
+        return None;
+    }
+    append_root(exchange, env, out);
+    let uri = exchange.request.uri.as_slice();
+    out.extend_from_slice(match join_of(exchange, env.config) {
+        Join::Whole => uri,
+        Join::Without(len) => uri.get(len..).unwrap_or_default(),
+        Join::Nothing if exchange.route.uri_after_alias => uri,
+        Join::Nothing => b"",
+    });
+    Some(())
+}
+
+/// Opens or looks at a path under the location's `disable_symlinks` (ngx_http_set_disable_symlinks).
+pub fn open(
+    exchange: &mut Exchange,
+    env: &mut Env<'_>,
+    path: &[u8],
+    stat_only: bool,
+) -> Result<Opened, FileError> {
+    let config = env.config;
+    let rule = config.location(exchange.route.location).settings.files.disable_symlinks.get();
+    let mut request = OpenRequest { path, stat_only, symlinks: rule.treatment, trusted_prefix: 0 };
+    if let Some(from) = &rule.from {
+        let from = from.value(exchange, env);
+        if !from.is_empty() && path.starts_with(&from) {
+            match path.get(from.len()) {
+                None => request.symlinks = Symlinks::Follow,
+                Some(b'/') => request.trusted_prefix = from.len(),
+                Some(_) if from.ends_with(b"/") => request.trusted_prefix = from.len() - 1,
+                Some(_) => {}
+            }
+        }
+    }
+    env.host.open(request)
+}
+
+/// Logs `open() "/path" failed (2: No such file or directory)`.
+pub fn log_failure(exchange: &Exchange, env: &mut Env<'_>, level: Level, path: &[u8], error: FileError) {
+    let mut text = error.call.as_bytes().to_vec();
+    text.extend_from_slice(b" \"");
+    text.extend_from_slice(path);
+    text.extend_from_slice(b"\" failed");
+    append_errno(error.errno, &mut text);
+    log_line::error(exchange, env, level, &text);
+}
+
+/// Logs a sentence about a path, with the system's error behind it if there is one.
+pub fn log_path(
+    exchange: &Exchange,
+    env: &mut Env<'_>,
+    level: Level,
+    (before, path, after): (&str, &[u8], &str),
+    errno: Option<i32>,
+) {
+    let mut text = before.as_bytes().to_vec();
+    text.extend_from_slice(path);
+    text.extend_from_slice(after.as_bytes());
+    if let Some(errno) = errno {
+        append_errno(errno, &mut text);
+    }
+    log_line::error(exchange, env, level, &text);
+}
+
+/// Appends ` (2: No such file or directory)`.
+fn append_errno(errno: i32, out: &mut Vec<u8>) {
+    let shown = std::io::Error::from_raw_os_error(errno).to_string();
+    let words = shown.rsplit_once(" (os error").map_or(shown.as_str(), |(words, _)| words);
+    out.extend_from_slice(b" (");
+    out.extend_from_slice(itoa::Buffer::new().format(errno).as_bytes());
+    out.extend_from_slice(b": ");
+    out.extend_from_slice(words.as_bytes());
+    out.push(b')');
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn system_errors_are_worded_as_the_system_words_them() {
+        let mut text = Vec::new();
+        append_errno(libc::ENOENT, &mut text);
+        assert_eq!(text, b" (2: No such file or directory)");
+    }
+}

@@ -1,0 +1,256 @@
+//! `add_header`, `add_trailer`, `expires`: fields that the configuration adds to answers.
+//!
+//! Follows ngx_http_headers_filter_module. It never looks at what serves the answer.
+
+mod expires;
+
+pub use expires::{Expires, Lifetime};
+
+use super::Module;
+use super::files::last_modified_s;
+use crate::config::{Builder, invalid_parameter, invalid_value};
+use crate::directive::{Args, Contexts, Directive};
+use crate::exchange::{Exchange, Response};
+use crate::host::Env;
+use crate::setting::{Setting, inherit};
+use crate::template::Template;
+use bstr::ByteSlice;
+use conf::Diagnostic;
+use http::Known;
+use http::date::{http_date, parse_http_date};
+
+/// One `add_header` or `add_trailer`.
+#[derive(Clone, Debug)]
+pub struct Field {
+    /// The name as written.
+    pub name: Box<[u8]>,
+    /// The name's number, if it is one of those that an answer has once: the value replaces what is there.
+    pub replaces: Option<Known>,
+    /// The value; the field is not added when it comes to nothing.
+    pub value: Template,
+    /// To answers of any status.
+    pub always: bool,
+}
+
+/// What a level does with the fields of the level around it (`add_header_inherit`, nginx 1.29.3).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Inherit {
+    /// Has none of them.
+    Off,
+    /// Has them if it adds none of its own.
+    #[default]
+    On,
+    /// Has them after its own.
+    Merge,
+}
+
+/// What is set at one level.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// `add_header`.
+    pub fields: Setting<Vec<Field>>,
+    /// `add_header_inherit`.
+    pub fields_inherit: Setting<Inherit>,
+    /// `add_trailer`.
+    pub trailers: Setting<Vec<Field>>,
+    /// `add_trailer_inherit`.
+    pub trailers_inherit: Setting<Inherit>,
+    /// `expires`.
+    pub expires: Setting<Expires>,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Settings {
+            fields: Setting::new(Vec::new()),
+            fields_inherit: Setting::new(Inherit::On),
+            trailers: Setting::new(Vec::new()),
+            trailers_inherit: Setting::new(Inherit::On),
+            expires: Setting::new(Expires::Off),
+        }
+    }
+}
+
+impl Settings {
+    /// Takes what this level does not say from the one around it.
+    pub fn inherit(&mut self, outer: &Settings) {
+        inherit!(self, outer; expires, fields_inherit, trailers_inherit);
+        inherit_fields(&mut self.fields, &outer.fields, *self.fields_inherit);
+        inherit_fields(&mut self.trailers, &outer.trailers, *self.trailers_inherit);
+    }
+}
+
+fn inherit_fields(own: &mut Setting<Vec<Field>>, outer: &Setting<Vec<Field>>, rule: Inherit) {
+    match rule {
+        Inherit::Off => {}
+        Inherit::Merge if own.written() => outer.iter().for_each(|field| own.push(field.clone())),
+        Inherit::On | Inherit::Merge => own.inherit(outer),
+    }
+}
+
+/// The module.
+pub static MODULE: Module = Module { header_filter: Some(filter), ..Module::new("headers", &[DIRECTIVES]) };
+
+const DIRECTIVES: &[Directive] = &[
+    Directive {
+        name: "add_header",
+        contexts: Contexts::HSLI,
+        args: Args::Between(2, 3),
+        doc: "Adds a field to answers with status 200, 201, 204, 206, 301 to 304, 307 and 308; `always` to all.",
+        example: "add_header X-Frame-Options DENY always;",
+        apply: |b, d| {
+            let field = field(b, d, true)?;
+            b.settings().headers.fields.push(field);
+            Ok(())
+        },
+    },
+    Directive {
+        name: "add_trailer",
+        contexts: Contexts::HSLI,
+        args: Args::Between(2, 3),
+        doc: "Adds a field after the body of a chunked answer, with the value that it has then.",
+        example: "add_trailer X-Time $request_time;",
+        apply: |b, d| {
+            let field = field(b, d, false)?;
+            b.settings().headers.trailers.push(field);
+            Ok(())
+        },
+    },
+    Directive {
+        name: "add_header_inherit",
+        contexts: Contexts::HSLI,
+        args: Args::Exactly(1),
+        doc: "What becomes of the fields of the level around this one: on if there are none here, off, merge.",
+        example: "add_header_inherit merge;",
+        apply: |b, d| {
+            let rule = inherit_rule(d)?;
+            b.write(d, |s| &mut s.headers.fields_inherit, rule)
+        },
+    },
+    Directive {
+        name: "add_trailer_inherit",
+        contexts: Contexts::HSLI,
+        args: Args::Exactly(1),
+        doc: "What becomes of the trailers of the level around this one: on if there are none here, off, merge.",
+        example: "add_trailer_inherit merge;",
+        apply: |b, d| {
+            let rule = inherit_rule(d)?;
+            b.write(d, |s| &mut s.headers.trailers_inherit, rule)
+        },
+    },
+    Directive {
+        name: "expires",
+        contexts: Contexts::HSLI,
+        args: Args::Between(1, 2),
+        doc: "Sets Expires and Cache-Control: a time from now, from the last change (modified), of day (@), or epoch, max, off.",
+        example: "expires modified +24h;",
+        apply: |b, d| {
+            let rule = expires::parse(b, d)?;
+            b.write(d, |s| &mut s.headers.expires, rule)
+        },
+    },
+];
+
+fn field(b: &mut Builder<'_>, d: &conf::Directive, in_head: bool) -> Result<Field, Diagnostic> {
+    let (name, always) = (&d.args[0], d.args.get(2));
+    if let Some(word) = always.filter(|word| word.text() != "always") {
+        return Err(invalid_parameter(word).mend("the only parameter is `always`"));
+    }
+    if name.text().is_empty() || name.text().find_byteset(FORBIDDEN).is_some() {
+        return Err(invalid_value(name).mend("a field's name has no line break in it"));
+    }
+    let replaces = match Known::from_bytes(name.text()) {
+        Some(known @ (Known::LastModified | Known::ETag)) if in_head => Some(known),
+        _ => None,
+    };
+    let value = b.template(&d.args[1])?;
+    Ok(Field { name: name.text().as_bytes().into(), replaces, value, always: always.is_some() })
+}
+
+fn inherit_rule(d: &conf::Directive) -> Result<Inherit, Diagnostic> {
+    match &**d.args[0].text() {
+        b"on" => Ok(Inherit::On),
+        b"off" => Ok(Inherit::Off),
+        b"merge" => Ok(Inherit::Merge),
+        _ => Err(invalid_value(&d.args[0]).mend("on, off or merge")),
+    }
+}
+
+/// What would end a line of the head. nginx lets it through, and with it whatever an attacker puts into a decoded
+/// URI; here it becomes a space.
+const FORBIDDEN: &[u8] = b"\r\n\0";
+
+/// Adds the location's fields to the head.
+fn filter(exchange: &mut Exchange, env: &mut Env<'_>) -> Result<(), u16> {
+    let config = env.config;
+    let settings = &config.location(exchange.route.location).settings.headers;
+    let safe = is_safe(exchange.response.status);
+    if safe {
+        settings.expires.get().apply(exchange, env);
+    }
+    for field in settings.fields.iter().filter(|field| safe || field.always) {
+        match field.value.constant() {
+            Some(value) => add(&mut exchange.response, field, value),
+            None => {
+                let value = evaluate(exchange, env, &field.value);
+                add(&mut exchange.response, field, &value);
+                exchange.scratch = value;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The statuses whose answers get the fields that are not `always`.
+fn is_safe(status: u16) -> bool {
+    matches!(status, 200 | 201 | 204 | 206 | 301 | 302 | 303 | 304 | 307 | 308)
+}
+
+/// The value in the exchange's scratch buffer, which the caller puts back.
+fn evaluate(exchange: &mut Exchange, env: &mut Env<'_>, template: &Template) -> Vec<u8> {
+    let mut value = std::mem::take(&mut exchange.scratch);
+    value.clear();
+    template.append(exchange, env, &mut value);
+    for byte in value.iter_mut().filter(|byte| FORBIDDEN.contains(byte)) {
+        *byte = b' ';
+    }
+    value
+}
+
+fn add(response: &mut Response, field: &Field, value: &[u8]) {
+    match field.replaces {
+        None if value.is_empty() => {}
+        None => response.headers.push(&field.name, value),
+        Some(known) => {
+            if known == Known::LastModified {
+                response.last_modified_s = parse_http_date(value);
+            }
+            match value {
+                b"" => drop(response.headers.remove_known(known)),
+                _ => response.headers.set(&field.name, value),
+            }
+        }
+    }
+}
+
+/// Will the answer have trailers, so that it must be chunked whatever its length?
+pub fn wants_trailers(response: &Response, settings: &Settings) -> bool {
+    settings.trailers.iter().any(|field| field.always || is_safe(response.status))
+}
+
+/// Adds the location's trailers with the values they have now, at the body's end.
+pub fn add_trailers(exchange: &mut Exchange, env: &mut Env<'_>) {
+    let config = env.config;
+    let safe = is_safe(exchange.response.status);
+    let trailers = &config.location(exchange.route.location).settings.headers.trailers;
+    for field in trailers.iter().filter(|field| safe || field.always) {
+        let value = evaluate(exchange, env, &field.value);
+        if !value.is_empty() {
+            exchange.response.trailers.push(&field.name, &value);
+        }
+        exchange.scratch = value;
+    }
+}
+
+#[cfg(test)]
+mod tests;
