@@ -1,19 +1,29 @@
 //! Repository chores: `cargo xtask VERB`. One verb is one file; this one only finds it.
 
 mod oracle;
+mod tidy;
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 const USAGE: &str = "usage: cargo xtask VERB\n\
-    \x20 oracle [--bless] [FILTER…]   run cases/ on real nginx; --bless writes its answers into the case files";
+    \x20 oracle [--bless] [FILTER…]   run cases/ on real nginx; --bless writes its answers into the case files\n\
+    \x20 tidy                         check the laws of the house";
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
     match args.split_first() {
         Some((verb, rest)) if verb == "oracle" => oracle::main(rest),
+        Some((verb, rest)) if verb == "tidy" => tidy::main(rest),
         _ => {
             eprintln!("{USAGE}");
             ExitCode::from(2)
         }
     }
+}
+
+/// The repository's root.
+fn root() -> PathBuf {
+    let own = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
+    own.parent().map_or(own.clone(), PathBuf::from)
 }

@@ -1,0 +1,90 @@
+//! The written list of exceptions: each with its reason, and none that excuses nothing.
+
+use super::Finding;
+
+/// The list, beside xtask's `Cargo.toml`.
+pub(super) const FILE: &str = "tidy-exceptions.txt";
+
+/// One line: `law | path | subject or * | reason`.
+struct Exception<'a> {
+    line: usize,
+    law: &'a str,
+    path: &'a str,
+    subject: &'a str,
+}
+
+/// Takes away what the list excuses, and adds what is wrong with the list.
+pub(super) fn apply(list: &str, found: Vec<Finding>) -> Vec<Finding> {
+    let mut left = Vec::new();
+    let mut exceptions = Vec::new();
+    let own = format!("xtask/{FILE}");
+    for (line, text) in (1..).zip(list.lines()) {
+        let text = text.trim();
+        if text.is_empty() || text.starts_with('#') {
+            continue;
+        }
+        let columns: Vec<&str> = text.splitn(4, '|').map(str::trim).collect();
+        match columns[..] {
+            [law, path, subject, reason] if !reason.is_empty() => {
+                exceptions.push((Exception { line, law, path, subject }, false));
+            }
+            _ => left.push(Finding::new(
+                &own,
+                line,
+                "exceptions",
+                text,
+                "is not `law | path | subject or * | reason`",
+            )),
+        }
+    }
+    for finding in found {
+        let excuse = exceptions.iter_mut().find(|(exception, _)| {
+            exception.law == finding.law
+                && exception.path == finding.path
+                && (exception.subject == "*" || exception.subject == finding.subject)
+        });
+        match excuse {
+            Some((_, used)) => *used = true,
+            None => left.push(finding),
+        }
+    }
+    for (exception, used) in exceptions {
+        if !used {
+            let subject = format!("{} | {} | {}", exception.law, exception.path, exception.subject);
+            left.push(Finding::new(&own, exception.line, "exceptions", &subject, "excuses nothing any more"));
+        }
+    }
+    left
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn finding(law: &'static str, path: &str, subject: &str) -> Finding {
+        Finding::new(path, 7, law, subject, "text")
+    }
+
+    #[test]
+    fn an_exception_excuses_its_own_law_place_and_subject() {
+        let list =
+            "# Why.\n\nunwrap | a.rs | * | It cannot fail.\nfunction-lines | a.rs | long | One table.\n";
+        let found = vec![
+            finding("unwrap", "a.rs", "expect"),
+            finding("unwrap", "b.rs", "expect"),
+            finding("function-lines", "a.rs", "long"),
+            finding("function-lines", "a.rs", "longer"),
+        ];
+        let left = apply(list, found);
+        assert_eq!(left, [finding("unwrap", "b.rs", "expect"), finding("function-lines", "a.rs", "longer")]);
+    }
+
+    #[test]
+    fn an_exception_without_a_reason_or_a_use_is_a_finding() {
+        let laws =
+            |list: &str| apply(list, Vec::new()).into_iter().map(|f| (f.law, f.line)).collect::<Vec<_>>();
+        assert_eq!(laws("unwrap | a.rs | *"), [("exceptions", 1)]);
+        assert_eq!(laws("unwrap | a.rs | * |  "), [("exceptions", 1)]);
+        assert_eq!(laws("\nunwrap | a.rs | * | It cannot fail."), [("exceptions", 2)]);
+    }
+}

@@ -1,0 +1,123 @@
+//! Every crate that is built in carries a licence that `deny.toml` allows. cargo-deny checks more, where it is there.
+
+use serde_json::Value;
+
+use super::Finding;
+
+/// Adds the crates whose licence is not allowed.
+pub(super) fn check(metadata: &Value, deny: &str, found: &mut Vec<Finding>) -> Result<(), String> {
+    let allowed = allowed(deny);
+    if allowed.is_empty() {
+        return Err("deny.toml allows no licence".to_owned());
+    }
+    for package in metadata["packages"].as_array().ok_or("cargo metadata lists no packages")? {
+        let name = package["name"].as_str().unwrap_or_default();
+        let licence = package["license"].as_str().unwrap_or_default();
+        if !is_allowed(licence, &allowed) {
+            let text = format!("licence \"{licence}\" is not among those that deny.toml allows");
+            found.push(Finding::new("Cargo.lock", 0, "licence", name, text));
+        }
+    }
+    Ok(())
+}
+
+/// The strings of `allow = [ … ]` under `[licenses]`.
+fn allowed(deny: &str) -> Vec<&str> {
+    let section = deny.split("[licenses]").nth(1).unwrap_or_default();
+    let list = section.split("allow = [").nth(1).and_then(|rest| rest.split(']').next()).unwrap_or_default();
+    list.split('"').skip(1).step_by(2).collect()
+}
+
+/// Reads an SPDX expression: alternatives by `OR` (or `/`, as old crates have it), `AND` within one, parentheses.
+fn is_allowed(expression: &str, allowed: &[&str]) -> bool {
+    let spaced = expression.replace('(', " ( ").replace(')', " ) ").replace('/', " OR ");
+    let words: Vec<&str> = spaced.split_whitespace().collect();
+    let mut at = 0;
+    let whole = alternatives(&words, &mut at, allowed);
+    whole && at == words.len()
+}
+
+fn alternatives(words: &[&str], at: &mut usize, allowed: &[&str]) -> bool {
+    let mut any = all_of(words, at, allowed);
+    while words.get(*at) == Some(&"OR") {
+        *at += 1;
+        // Both sides are read, whatever the first was.
+        any |= all_of(words, at, allowed);
+    }
+    any
+}
+
+fn all_of(words: &[&str], at: &mut usize, allowed: &[&str]) -> bool {
+    let mut all = one(words, at, allowed);
+    while words.get(*at) == Some(&"AND") {
+        *at += 1;
+        all &= one(words, at, allowed);
+    }
+    all
+}
+
+fn one(words: &[&str], at: &mut usize, allowed: &[&str]) -> bool {
+    let Some(word) = words.get(*at) else { return false };
+    *at += 1;
+    if *word == "(" {
+        let inner = alternatives(words, at, allowed);
+        let closed = words.get(*at) == Some(&")");
+        *at += 1;
+        return inner && closed;
+    }
+    if words.get(*at) == Some(&"WITH") {
+        let name = format!("{word} WITH {}", words.get(*at + 1).unwrap_or(&""));
+        *at += 2;
+        return allowed.contains(&name.as_str());
+    }
+    allowed.contains(word)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DENY: &str =
+        "[bans]\n[licenses]\n# Some.\nallow = [\n    \"MIT\",\n    \"Zlib\",\n    \"A WITH B\",\n]\n[x]\n";
+
+    #[test]
+    fn the_list_is_read() {
+        assert_eq!(allowed(DENY), ["MIT", "Zlib", "A WITH B"]);
+    }
+
+    #[test]
+    fn expressions_are_read() {
+        let allowed = allowed(DENY);
+        for good in
+            ["MIT", "GPL-3.0 OR MIT", "MIT/GPL-3.0", "MIT AND Zlib", "(MIT OR GPL-3.0) AND Zlib", "A WITH B"]
+        {
+            assert!(is_allowed(good, &allowed), "{good}");
+        }
+        for bad in [
+            "",
+            "GPL-3.0",
+            "MIT AND GPL-3.0",
+            "(MIT OR Zlib) AND GPL-3.0",
+            "A",
+            "MIT WITH B",
+            "(MIT",
+            "MIT Zlib",
+        ] {
+            assert!(!is_allowed(bad, &allowed), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_crate_without_an_allowed_licence_is_named() {
+        let metadata = serde_json::json!({ "packages": [
+            { "name": "good", "license": "MIT" },
+            { "name": "bad", "license": "GPL-3.0" },
+            { "name": "silent", "license": null },
+        ] });
+        let mut found = Vec::new();
+        check(&metadata, DENY, &mut found).expect("a list");
+        let subjects: Vec<&str> = found.iter().map(|f| f.subject.as_str()).collect();
+        assert_eq!(subjects, ["bad", "silent"]);
+        assert!(check(&metadata, "", &mut found).is_err());
+    }
+}
