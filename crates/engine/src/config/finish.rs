@@ -225,7 +225,7 @@ pub(super) fn config(mut draft: Draft, inputs: &Inputs<'_>) -> Result<Config, Di
         listeners,
         servers: servers.collect(),
         locations: locations.collect(),
-        group_numbers: draft.groups.iter().enumerate().map(|(n, g)| (g.spec.name.as_bytes().into(), n)).collect(),
+        group_numbers: draft.groups.iter().enumerate().map(|(n, g)| (g.key().into(), n)).collect(),
         groups: draft.groups,
         variables: draft.variables,
         computed: draft.computed,

@@ -1,0 +1,43 @@
+//! The directives of the proxy module, `proxy_pass` apart.
+//!
+//! Owns how each is read. What they come to together is [`super::compile`]'s.
+
+mod connection;
+mod request;
+mod response;
+
+pub(super) use connection::CONNECTION;
+pub(super) use request::REQUEST;
+pub(super) use response::RESPONSE;
+
+use crate::config::{Builder, Settings, invalid_value};
+use crate::setting::Setting;
+use conf::{Diagnostic, Word};
+
+fn flag(
+    b: &mut Builder<'_>,
+    d: &conf::Directive,
+    setting: impl FnOnce(&mut Settings) -> &mut Setting<bool>,
+) -> Result<(), Diagnostic> {
+    let on = b.flag(d)?;
+    b.write(d, setting, on)
+}
+
+/// A size of a buffer: no gigabytes, as in nginx.
+fn buffer_size(word: &Word) -> Result<u64, Diagnostic> {
+    conf::value::parse_buffer_size(word.text()).ok_or_else(|| {
+        invalid_value(word).mend("a size is a number of bytes, or a number with k or m: 8k, 1m")
+    })
+}
+
+fn one_of(word: &Word, known: &[&str]) -> Diagnostic {
+    let fault = Diagnostic::error(word.span, format!("invalid value \"{}\"", word.text()));
+    match conf::nearest(&word.text().to_string().to_ascii_lowercase(), known.iter().copied()) {
+        Some(meant) => fault.mend(format!("did you mean `{meant}`?")),
+        None => fault.mend(format!("one of {}", known.join(", "))),
+    }
+}
+
+fn duplicate_value(word: &Word) -> Diagnostic {
+    Diagnostic::warn(word.span, format!("duplicate value \"{}\"", word.text()))
+}

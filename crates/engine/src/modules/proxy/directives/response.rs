@@ -1,0 +1,222 @@
+//! Directives about the answer's head.
+
+use super::{duplicate_value, flag, one_of};
+use crate::config::{Builder, Settings, invalid_parameter, once};
+use crate::directive::{Args, Contexts, Directive};
+use crate::modules::proxy::cookies::{self, CookieFlags, CookieName};
+use crate::modules::proxy::rewrite::{self, Redirects, Rule};
+use crate::modules::proxy::{NameSet, compile};
+use crate::setting::{Duplicate, Setting};
+use conf::{Diagnostic, Word};
+
+/// The answer's head.
+pub(in crate::modules::proxy) const RESPONSE: &[Directive] = &[
+    Directive {
+        name: "proxy_hide_header",
+        contexts: Contexts::HSL,
+        args: Args::Exactly(1),
+        doc: "A field of the upstream that is not passed on, beside Date, Server, X-Pad and X-Accel-….",
+        example: "proxy_hide_header X-Powered-By;",
+        apply: |b, d| {
+            let name = d.args[0].text().to_vec().into_boxed_slice();
+            b.settings().proxy.response.hide.push(name);
+            Ok(())
+        },
+    },
+    Directive {
+        name: "proxy_pass_header",
+        contexts: Contexts::HSL,
+        args: Args::Exactly(1),
+        doc: "A field of the upstream that is passed on although it is hidden by default.",
+        example: "proxy_pass_header Server;",
+        apply: |b, d| {
+            let name = d.args[0].text().to_vec().into_boxed_slice();
+            b.settings().proxy.response.pass.push(name);
+            Ok(())
+        },
+    },
+    Directive {
+        name: "proxy_ignore_headers",
+        contexts: Contexts::HSL,
+        args: Args::AtLeast(1),
+        doc: "Fields of the upstream that are passed on and not heeded: X-Accel-Redirect, X-Accel-Limit-Rate, X-Accel-Buffering, X-Accel-Charset. (X-Accel-Expires, Expires, Cache-Control, Set-Cookie and Vary matter to a cache alone.)",
+        example: "proxy_ignore_headers X-Accel-Redirect;",
+        apply: ignore_headers,
+    },
+    Directive {
+        name: "proxy_intercept_errors",
+        contexts: Contexts::HSL,
+        args: Args::Flag,
+        doc: "Whether error_page is applied to the upstream's statuses.",
+        example: "proxy_intercept_errors on;",
+        apply: |b, d| flag(b, d, |s| &mut s.proxy.response.intercept_errors),
+    },
+    Directive {
+        name: "proxy_force_ranges",
+        contexts: Contexts::HSL,
+        args: Args::Flag,
+        doc: "Whether a single byte range is cut out here, whatever the upstream says about ranges.",
+        example: "proxy_force_ranges on;",
+        apply: |b, d| flag(b, d, |s| &mut s.proxy.response.force_ranges),
+    },
+    Directive {
+        name: "proxy_pass_trailers",
+        contexts: Contexts::HSL,
+        args: Args::Flag,
+        doc: "Whether the upstream's trailers are passed on.",
+        example: "proxy_pass_trailers on;",
+        apply: |b, d| flag(b, d, |s| &mut s.proxy.response.pass_trailers),
+    },
+    Directive {
+        name: "proxy_redirect",
+        contexts: Contexts::HSL,
+        args: Args::Between(1, 2),
+        doc: "How Location and Refresh of the upstream are changed: a beginning or a regular expression and what takes its place; default; off.",
+        example: "proxy_redirect http://backend:8080/ /;",
+        apply: redirect,
+    },
+    Directive {
+        name: "proxy_cookie_domain",
+        contexts: Contexts::HSL,
+        args: Args::Between(1, 2),
+        doc: "How the domain in Set-Cookie is changed, or off.",
+        example: "proxy_cookie_domain backend.local shop.example.com;",
+        apply: |b, d| cookie_rule(b, d, Rule::read_domain, |s| &mut s.proxy.response.cookie_domains),
+    },
+    Directive {
+        name: "proxy_cookie_path",
+        contexts: Contexts::HSL,
+        args: Args::Between(1, 2),
+        doc: "How the path in Set-Cookie is changed, or off.",
+        example: "proxy_cookie_path /app/ /;",
+        apply: |b, d| cookie_rule(b, d, Rule::read, |s| &mut s.proxy.response.cookie_paths),
+    },
+    Directive {
+        name: "proxy_cookie_flags",
+        contexts: Contexts::HSL,
+        args: Args::Between(1, 4),
+        doc: "Flags set or taken away in Set-Cookie: secure, httponly, samesite=strict|lax|none, nosecure, nohttponly, nosamesite; or off.",
+        example: "proxy_cookie_flags session secure httponly;",
+        apply: cookie_flags,
+    },
+];
+
+/// The fields that `proxy_ignore_headers` knows.
+const IGNORABLE: [&str; 9] = [
+    "X-Accel-Redirect",
+    "X-Accel-Expires",
+    "X-Accel-Limit-Rate",
+    "X-Accel-Buffering",
+    "X-Accel-Charset",
+    "Expires",
+    "Cache-Control",
+    "Set-Cookie",
+    "Vary",
+];
+
+fn ignore_headers(b: &mut Builder<'_>, d: &conf::Directive) -> Result<(), Diagnostic> {
+    let setting = &b.settings().proxy.response.ignore;
+    let mut set = if setting.written() { setting.get().clone() } else { NameSet::default() };
+    for word in &d.args {
+        let name: &[u8] = word.text();
+        if !IGNORABLE.iter().any(|known| known.as_bytes().eq_ignore_ascii_case(name)) {
+            return Err(one_of(word, &IGNORABLE));
+        }
+        if set.contains(http::Known::from_bytes(name), name) {
+            b.diagnostics.push(duplicate_value(word));
+        }
+        set.insert(name);
+    }
+    b.settings().proxy.response.ignore.replace(set);
+    Ok(())
+}
+
+fn redirect(b: &mut Builder<'_>, d: &conf::Directive) -> Result<(), Diagnostic> {
+    let written = b.settings().proxy.response.redirects.written();
+    let mut rules = match &*b.settings().proxy.response.redirects {
+        Redirects::Rules(rules) if written => rules.clone(),
+        Redirects::Off if written => return once(Err(Duplicate), d),
+        _ => Vec::new(),
+    };
+    match d.args.as_slice() {
+        [word] if word.text() == "off" => {
+            return b.write(d, |s| &mut s.proxy.response.redirects, Redirects::Off);
+        }
+        [word] if word.text() == "default" => rules.push(default_redirect(b, word)?),
+        [pattern, replacement] => rules.push(Rule::read(b, pattern, replacement)?),
+        words => {
+            let word = words.first().unwrap_or(&d.name);
+            return Err(
+                invalid_parameter(word).mend("off, default, or what is replaced and what takes its place")
+            );
+        }
+    }
+    b.settings().proxy.response.redirects.replace(Redirects::Rules(rules));
+    Ok(())
+}
+
+fn default_redirect(b: &mut Builder<'_>, word: &Word) -> Result<Rule, Diagnostic> {
+    let settings = &b.settings().proxy;
+    if settings.pass.is_none() {
+        return Err(Diagnostic::error(
+            word.span,
+            "\"proxy_redirect default\" should be placed after the \"proxy_pass\" directive",
+        ));
+    }
+    compile::implied_redirect(settings).ok_or_else(|| {
+        Diagnostic::error(
+            word.span,
+            "\"proxy_redirect default\" cannot be used with \"proxy_pass\" directive with variables",
+        )
+    })
+}
+
+/// `off` alone, as the one entry of a level; otherwise `false`.
+fn is_off<T>(d: &conf::Directive, setting: &mut Setting<Vec<T>>) -> Result<bool, Diagnostic> {
+    if setting.written() && setting.is_empty() {
+        return once(Err(Duplicate), d).map(|()| true);
+    }
+    match d.args.as_slice() {
+        [word] if word.text() == "off" => once(setting.write(Vec::new()), d).map(|()| true),
+        [word] => Err(invalid_parameter(word)),
+        _ => Ok(false),
+    }
+}
+
+fn cookie_rule(
+    b: &mut Builder<'_>,
+    d: &conf::Directive,
+    read: fn(&mut Builder<'_>, &Word, &Word) -> Result<Rule, Diagnostic>,
+    setting: fn(&mut Settings) -> &mut Setting<Vec<Rule>>,
+) -> Result<(), Diagnostic> {
+    if !is_off(d, setting(b.settings()))? {
+        let rule = read(b, &d.args[0], &d.args[1])?;
+        setting(b.settings()).push(rule);
+    }
+    Ok(())
+}
+
+fn cookie_flags(b: &mut Builder<'_>, d: &conf::Directive) -> Result<(), Diagnostic> {
+    if is_off(d, &mut b.settings().proxy.response.cookie_flags)? {
+        return Ok(());
+    }
+    let word = &d.args[0];
+    let text: &[u8] = word.text();
+    let name = match text {
+        [b'~', rest @ ..] => CookieName::Matches(rewrite::compile(b, word, rest, true)?),
+        _ => CookieName::Is(b.template(word)?),
+    };
+    let mut flags = Vec::new();
+    for word in &d.args[1..] {
+        let flag = b.template(word)?;
+        if flag.constant().is_some_and(|flag| !cookies::is_flag(flag)) {
+            // nginx says nothing and sets nothing.
+            let warning =
+                Diagnostic::warn(word.span, format!("invalid proxy_cookie_flags flag \"{}\"", word.text()));
+            b.diagnostics.push(warning.label("without effect"));
+        }
+        flags.push(flag);
+    }
+    b.settings().proxy.response.cookie_flags.push(CookieFlags { name, flags });
+    Ok(())
+}

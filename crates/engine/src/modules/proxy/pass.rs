@@ -1,0 +1,131 @@
+//! `proxy_pass`: what its argument says.
+//!
+//! Owns the URL as it is known at load. What it comes to for one request is [`super::plan`]'s.
+
+use super::content;
+use crate::config::{Builder, Modifier, once};
+use crate::directive::{Args, Contexts, Directive};
+use crate::modules::upstream::{self, Url};
+use crate::setting::Duplicate;
+use crate::template::Template;
+use conf::Diagnostic;
+use std::sync::Arc;
+
+/// Where a `proxy_pass` leads.
+#[derive(Clone, Debug)]
+pub enum Destination {
+    /// To this group, with the URI and the names that were read at load.
+    Group(usize),
+    /// Wherever the value of this template says.
+    Evaluated(Template),
+}
+
+/// A `proxy_pass`.
+#[derive(Clone, Debug)]
+pub struct Pass {
+    /// Where it leads.
+    pub to: Destination,
+    /// The whole argument as written.
+    pub url: Box<[u8]>,
+    /// The URI that takes the place of the location's name; empty if there is none.
+    pub uri: Box<[u8]>,
+    /// The location's name, if it is a prefix of the URI.
+    pub location: Box<[u8]>,
+    /// What the `Host` field says by default.
+    pub host_header: Box<[u8]>,
+    /// What `$proxy_port` says.
+    pub port: Box<[u8]>,
+}
+
+pub(super) const DIRECTIVES: &[Directive] = &[Directive {
+    name: "proxy_pass",
+    contexts: Contexts::LOCATION.or(Contexts::LOCATION_IF).or(Contexts::LIMIT_EXCEPT),
+    args: Args::Exactly(1),
+    doc: "Where requests go: http:// with a group, a host or unix:/path:, perhaps a URI that takes the place of the location's name, or all of it in variables.",
+    example: "proxy_pass http://blue;",
+    apply: proxy_pass,
+}];
+
+const SCHEME: &[u8] = b"http://";
+
+/// What follows `http://`, in either case.
+pub(super) fn without_scheme(text: &[u8]) -> Option<&[u8]> {
+    let (scheme, rest) = text.split_at_checked(SCHEME.len())?;
+    scheme.eq_ignore_ascii_case(SCHEME).then_some(rest)
+}
+
+fn proxy_pass(b: &mut Builder<'_>, d: &conf::Directive) -> Result<(), Diagnostic> {
+    if b.settings().proxy.pass.is_some() {
+        return once(Err(Duplicate), d);
+    }
+    let word = &d.args[0];
+    let text: &[u8] = word.text();
+    let template = b.template(word)?;
+    let pass = if template.constant().is_some() {
+        constant(b, d)?
+    } else {
+        if text.get(..8).is_some_and(|scheme| scheme.eq_ignore_ascii_case(b"https://")) {
+            return Err(https(word));
+        }
+        Pass {
+            to: Destination::Evaluated(template),
+            url: text.into(),
+            uri: Box::default(),
+            location: Box::default(),
+            host_header: Box::default(),
+            port: Box::default(),
+        }
+    };
+    let scope = &b.draft.scopes[b.scope_index()];
+    let ends_in_slash = scope.name.ends_with(b"/");
+    let settings = b.settings();
+    settings.proxy.pass = Some(Arc::new(pass));
+    // What serves a location is what was written last.
+    settings.core.content.replace(Some(content));
+    if ends_in_slash {
+        settings.core.auto_redirect.replace(true);
+    }
+    Ok(())
+}
+
+fn constant(b: &mut Builder<'_>, d: &conf::Directive) -> Result<Pass, Diagnostic> {
+    let word = &d.args[0];
+    let text: &[u8] = word.text();
+    let Some(rest) = without_scheme(text) else {
+        if text.get(..8).is_some_and(|scheme| scheme.eq_ignore_ascii_case(b"https://")) {
+            return Err(https(word));
+        }
+        return Err(Diagnostic::error(word.span, "invalid URL prefix")
+            .label(format!("\"{}\" does not begin with http://", word.text()))
+            .mend("for example: proxy_pass http://127.0.0.1:8081;"));
+    };
+    let url = Url::parse(rest, true).map_err(|fault| {
+        let shown = String::from_utf8_lossy(rest);
+        Diagnostic::error(word.span, format!("{fault} in upstream \"{shown}\""))
+    })?;
+    let scope = &b.draft.scopes[b.scope_index()];
+    let has_prefix = matches!(scope.modifier, Modifier::Prefix | Modifier::PrefixNoRegex | Modifier::Exact);
+    if !has_prefix && !url.uri.is_empty() {
+        let fault = "\"proxy_pass\" cannot have URI part in location given by regular expression, or inside named \
+                     location, or inside \"if\" statement, or inside \"limit_except\" block";
+        return Err(Diagnostic::error(word.span, fault).mend(
+            "there is no location name that the URI could take the place of: remove it, or use variables",
+        ));
+    }
+    let location = if has_prefix { scope.name.as_slice().into() } else { Box::default() };
+    let mut host_header = Vec::new();
+    url.append_host_header(&mut host_header);
+    let group = upstream::refer(b, &url, word)?;
+    Ok(Pass {
+        to: Destination::Group(group),
+        url: text.into(),
+        uri: url.uri.into(),
+        location,
+        host_header: host_header.into(),
+        port: url.shown_port().into(),
+    })
+}
+
+fn https(word: &conf::Word) -> Diagnostic {
+    Diagnostic::error(word.span, "https:// is not supported by pointsman yet").label("not supported")
+}

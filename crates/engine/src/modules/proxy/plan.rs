@@ -1,0 +1,137 @@
+//! Where one request goes.
+//!
+//! Owns what a `proxy_pass` comes to at run time (ngx_http_proxy_eval, ngx_http_upstream_init_request). Must never
+//! resolve a name: a host that is neither group nor address is the server's to resolve.
+
+use super::pass::without_scheme;
+use super::{Destination, Pass};
+use crate::exchange::Exchange;
+use crate::host::{Env, Level};
+use crate::log_line;
+use crate::modules::upstream::{self as groups, HostKind, Url};
+use crate::template::Template;
+use std::ops::Range;
+use upstream::Address;
+
+/// Where a request goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Target {
+    /// To a group: an index into [`crate::Config::groups`].
+    Group(usize),
+    /// To an address that stands in a variable.
+    Address {
+        /// The address.
+        address: Address,
+        /// How it is shown.
+        name: String,
+    },
+    /// To a host whose name stands in a variable: to be resolved now, with the location's `resolver`.
+    Host {
+        /// Its name.
+        host: String,
+        /// The port of its addresses.
+        port: u16,
+    },
+}
+
+/// What [`plan`] found out about a request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Plan {
+    /// Where it goes.
+    pub target: Target,
+    /// Where in the value of a `proxy_pass` with variables its URI stands, if it has one.
+    pub(super) uri: Option<Range<usize>>,
+}
+
+/// Works out where a request goes, and what `$proxy_host` and `$proxy_port` say.
+///
+/// # Errors
+/// The status to answer, logged in nginx's words: 500 for a URL that makes no sense, 502 for a name that nothing
+/// can resolve.
+pub fn plan(exchange: &mut Exchange, env: &mut Env<'_>) -> Result<Plan, u16> {
+    let config = env.config;
+    let Some(pass) = &config.location(exchange.route.location).settings.proxy.pass else { return Err(500) };
+    let Pass { host_header, port, to, .. } = &**pass;
+    match to {
+        Destination::Group(group) => {
+            let upstream = &mut exchange.upstream;
+            upstream.proxy_host.clear();
+            upstream.proxy_host.extend_from_slice(host_header);
+            upstream.proxy_port.clear();
+            upstream.proxy_port.extend_from_slice(port);
+            Ok(Plan { target: Target::Group(*group), uri: None })
+        }
+        Destination::Evaluated(template) => evaluate(exchange, env, template),
+    }
+}
+
+fn evaluate(exchange: &mut Exchange, env: &mut Env<'_>, template: &Template) -> Result<Plan, u16> {
+    let mut text = std::mem::take(&mut exchange.upstream.pass);
+    text.clear();
+    template.append(exchange, env, &mut text);
+    let found = read(exchange, env, &text);
+    let found = found.map(|(target, uri)| {
+        // A query alone is one of the path `/`.
+        if uri.start < uri.end && text[uri.start] == b'?' {
+            text.insert(uri.start, b'/');
+            return Plan { target, uri: Some(uri.start..text.len()) };
+        }
+        Plan { target, uri: (uri.start < uri.end).then_some(uri) }
+    });
+    exchange.upstream.pass = text;
+    found
+}
+
+/// Reads the value of a `proxy_pass` with variables: where it leads, and where in it the URI stands.
+fn read(exchange: &mut Exchange, env: &mut Env<'_>, text: &[u8]) -> Result<(Target, Range<usize>), u16> {
+    let Some(rest) = without_scheme(text).filter(|rest| !rest.is_empty()) else {
+        log_line::error(exchange, env, Level::Error, &[b"invalid URL prefix in \"", text, b"\""].concat());
+        return Err(500);
+    };
+    let url = match Url::parse(rest, true) {
+        Ok(url) => url,
+        Err(fault) => {
+            let line = [fault.as_bytes(), b" in upstream \"", rest, b"\""].concat();
+            log_line::error(exchange, env, Level::Error, &line);
+            return Err(500);
+        }
+    };
+    let upstream = &mut exchange.upstream;
+    upstream.proxy_host.clear();
+    url.append_host_header(&mut upstream.proxy_host);
+    upstream.proxy_port.clear();
+    upstream.proxy_port.extend_from_slice(url.shown_port());
+    let uri = text.len() - url.uri.len()..text.len();
+    if let Some(group) = groups::find(env.config, &url) {
+        return Ok((Target::Group(group), uri));
+    }
+    if let Some(address) = url.address() {
+        let name = address.to_string();
+        return Ok((Target::Address { address, name }, uri));
+    }
+    debug_assert_eq!(url.kind, HostKind::Name);
+    if env.config.location(exchange.route.location).settings.core.resolver.is_none() {
+        log_line::error(
+            exchange,
+            env,
+            Level::Error,
+            &[b"no resolver defined to resolve ", url.host].concat(),
+        );
+        return Err(502);
+    }
+    Ok((Target::Host { host: String::from_utf8_lossy(url.host).into_owned(), port: url.port }, uri))
+}
+
+/// Says which peer the request is with, for the error log: `upstream: "http://127.0.0.1:8081/uri"`. `address` is
+/// the peer's as it is shown, or the group's name when there is no peer. To be called after
+/// [`super::request_head`], for each try.
+pub fn upstream_url(exchange: &mut Exchange, _plan: &Plan, address: &str) {
+    let crate::exchange::UpstreamRecord { url, uri, .. } = &mut exchange.upstream;
+    url.clear();
+    url.extend_from_slice(b"http://");
+    url.extend_from_slice(address.as_bytes());
+    if address.starts_with("unix:") {
+        url.push(b':');
+    }
+    url.extend_from_slice(uri);
+}

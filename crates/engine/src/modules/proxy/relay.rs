@@ -1,0 +1,108 @@
+//! How the answer's body is passed on, and whether a failed try is followed by another.
+//!
+//! Owns what the settings and the upstream's own words (`X-Accel-Buffering`) come to for one request.
+
+use super::Settings;
+use super::rewrite::with_value;
+use crate::exchange::Exchange;
+use crate::host::Env;
+use http::ResponseHead;
+use std::ops::Range;
+use std::path::Path;
+use upstream::retry::{self, TryFailure, TryState};
+
+/// How the answer's body is passed on. Sizes are in bytes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Relay<'a> {
+    /// The upstream is read as fast as it sends; otherwise as fast as the client takes it, and each piece is sent on
+    /// at once.
+    pub buffering: bool,
+    /// For the head and the body's beginning; without buffering, for all of it.
+    pub head_size: u64,
+    /// How many buffers there are.
+    pub buffer_count: u64,
+    /// How large each is.
+    pub buffer_size: u64,
+    /// How much may be on its way to the client while more is read.
+    pub busy_size: u64,
+    /// How much may go to a temporary file; 0 is none.
+    pub max_temp_file_size: u64,
+    /// How much is written to it at a time.
+    pub temp_file_write_size: u64,
+    /// The directory for it, if it is set.
+    pub temp_path: Option<&'a Path>,
+    /// Bytes a second read from the upstream; 0 is without limit. Only with buffering.
+    pub limit_rate: u64,
+    /// The part of the upstream's body that goes to the client; all of it if there is none.
+    pub range: Option<Range<u64>>,
+}
+
+/// How the answer's body is to be passed on. To be asked once the head is accepted.
+pub fn relay<'a>(exchange: &mut Exchange, env: &mut Env<'a>) -> Relay<'a> {
+    let Settings { buffers, compiled, .. } = &env.config.location(exchange.route.location).settings.proxy;
+    let limit_rate = match &*buffers.limit_rate {
+        Some(rate) => with_value(rate, exchange, env, conf::value::parse_buffer_size).unwrap_or(0),
+        None => 0,
+    };
+    Relay {
+        buffering: exchange.upstream.buffering.unwrap_or(*buffers.buffering),
+        head_size: *buffers.head_size,
+        buffer_count: buffers.buffers.0,
+        buffer_size: buffers.buffers.1,
+        busy_size: compiled.busy_size,
+        max_temp_file_size: compiled.max_temp_file_size,
+        temp_file_write_size: compiled.temp_file_write_size,
+        temp_path: buffers.temp_path.as_deref(),
+        limit_rate,
+        range: exchange.upstream.range.clone(),
+    }
+}
+
+/// Where a request stands after a try, as far as the server alone knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Progress {
+    /// Any byte of the request went out in this try.
+    pub request_sent: bool,
+    /// The body was passed on while it came, so it cannot be sent again.
+    pub body_streamed: bool,
+    /// [`upstream::Tried::tries_left`], already held to [`tries_limit`].
+    pub tries_left: u32,
+    /// Since the first try began, in ms.
+    pub elapsed_ms: u64,
+}
+
+/// `proxy_next_upstream_tries`: how many tries there may be, the first included; `None` is as many as peers.
+pub fn tries_limit(exchange: &Exchange, env: &Env<'_>) -> Option<u32> {
+    let tries = *settings(exchange, env).retry.tries;
+    (tries > 0).then(|| u32::try_from(tries).unwrap_or(u32::MAX))
+}
+
+/// Is a try that failed like this followed by another (`proxy_next_upstream`)?
+pub fn may_retry(exchange: &Exchange, env: &Env<'_>, failure: TryFailure, progress: Progress) -> bool {
+    let retry = &settings(exchange, env).retry;
+    let state = TryState {
+        non_idempotent: retry::is_non_idempotent(exchange.method()),
+        request_sent: progress.request_sent,
+        body_streamed: progress.body_streamed,
+        tries_left: progress.tries_left,
+        elapsed_ms: progress.elapsed_ms,
+        timeout_ms: *retry.timeout_ms,
+    };
+    retry::may_retry(*retry.next_upstream, failure, &state)
+}
+
+/// Is this answer's status a reason for another try, and may there be one? Then the try has failed like this; if
+/// not, the answer is the client's.
+pub fn wanted_retry(
+    exchange: &Exchange,
+    env: &Env<'_>,
+    head: &ResponseHead,
+    progress: Progress,
+) -> Option<TryFailure> {
+    let failure = TryFailure::from_status(head.status)?;
+    may_retry(exchange, env, failure, progress).then_some(failure)
+}
+
+fn settings<'a>(exchange: &Exchange, env: &Env<'a>) -> &'a Settings {
+    &env.config.location(exchange.route.location).settings.proxy
+}

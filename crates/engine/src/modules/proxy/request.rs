@@ -1,0 +1,228 @@
+//! The request's head as it is sent to an upstream (ngx_http_proxy_create_request).
+//!
+//! Owns the request line, the URI in it, and the fields. Nothing that comes from a variable can end a line early.
+
+use super::compile::Line;
+use super::rewrite::with_value;
+use super::{Destination, Pass, Plan, Settings};
+use crate::exchange::{Body, Exchange};
+use crate::host::{Env, Level};
+use crate::log_line;
+use http::escape::{Escape, escape};
+use http::{BodyFraming, Known, Version};
+
+/// How long what follows the head is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Length {
+    /// Nothing follows, and nothing is said about it.
+    Unsaid,
+    /// So many bytes.
+    Known(u64),
+    /// It comes in chunks while the client sends it.
+    Chunked,
+}
+
+/// Appends the head, and with `proxy_set_body` the body after it, to `out`. It is the same for every try.
+///
+/// # Errors
+/// The status to answer, logged in nginx's words.
+pub fn request_head(
+    exchange: &mut Exchange,
+    env: &mut Env<'_>,
+    plan: &Plan,
+    out: &mut Vec<u8>,
+) -> Result<(), u16> {
+    let config = env.config;
+    let settings = &config.location(exchange.route.location).settings.proxy;
+    let Some(pass) = &settings.pass else { return Err(500) };
+    append_method(exchange, env, settings, out)?;
+    out.push(b' ');
+    let start = out.len();
+    append_target(exchange, pass, plan, out);
+    if out.len() == start {
+        log_line::error(exchange, env, Level::Error, b"zero length URI to proxy");
+        return Err(500);
+    }
+    escape_line_ends(out, start);
+    exchange.upstream.uri.clear();
+    exchange.upstream.uri.extend_from_slice(&out[start..]);
+    let version = *settings.request.version;
+    out.extend_from_slice(if version == Version::Http11 { b" HTTP/1.1\r\n" } else { b" HTTP/1.0\r\n" });
+
+    append_host(exchange, env, settings, version, out);
+    let body = settings.request.body.as_ref().map(|body| body.value(exchange, env));
+    let length = match &body {
+        Some(body) => Length::Known(body.len() as u64),
+        None => body_length(exchange),
+    };
+    for line in &settings.compiled.lines {
+        append_line(exchange, env, line, length, out);
+    }
+    if *settings.request.pass_headers {
+        for (known, name, value) in exchange.request.head.headers.iter() {
+            if !settings.compiled.suppressed.contains(known, name) {
+                http::encode::encode_field(out, name, value);
+            }
+        }
+    }
+    out.extend_from_slice(b"\r\n");
+    out.extend_from_slice(body.as_deref().unwrap_or_default());
+    Ok(())
+}
+
+fn append_method(
+    exchange: &mut Exchange,
+    env: &mut Env<'_>,
+    settings: &Settings,
+    out: &mut Vec<u8>,
+) -> Result<(), u16> {
+    let Some(method) = &*settings.request.method else {
+        out.extend_from_slice(exchange.method());
+        return Ok(());
+    };
+    let start = out.len();
+    method.append(exchange, env, out);
+    // nginx sends what there is; a method that is no word would be another request.
+    let method = &out[start..];
+    if method.is_empty() || method.iter().any(|byte| !byte.is_ascii_graphic()) {
+        let line = [b"invalid method \"", method, b"\" to proxy"].concat();
+        log_line::error(exchange, env, Level::Error, &line);
+        return Err(500);
+    }
+    Ok(())
+}
+
+/// The target: the one of the URL where that is made of variables and has one, the client's own where nothing
+/// changed it and the URL has none; else the URI, with the URL's in the place of the location's name.
+fn append_target(exchange: &Exchange, pass: &Pass, plan: &Plan, out: &mut Vec<u8>) {
+    let request = &exchange.request;
+    if let Some(uri) = &plan.uri {
+        out.extend_from_slice(exchange.upstream.pass.get(uri.clone()).unwrap_or_default());
+        return;
+    }
+    let in_place = matches!(pass.to, Destination::Group(_)) && !pass.uri.is_empty();
+    if !in_place && !request.uri_changed && request.head.is_target_whole() {
+        out.extend_from_slice(request.head.target());
+        return;
+    }
+    let mut rest = request.uri.as_slice();
+    // After `rewrite … break` the URI need not begin with the location's name: nginx then sends it as it is.
+    if in_place && !exchange.route.rewritten {
+        out.extend_from_slice(&pass.uri);
+        rest = &rest[pass.location.len().min(rest.len())..];
+    }
+    if request.quoted_uri || exchange.route.internal || request.uri_changed {
+        escape(Escape::Uri, rest, out);
+    } else {
+        out.extend_from_slice(rest);
+    }
+    if !request.args.is_empty() {
+        out.push(b'?');
+        out.extend_from_slice(&request.args);
+    }
+}
+
+/// `Host` comes first. Set to nothing, it is left out in HTTP/1.0, and the default in 1.1, which demands one.
+fn append_host(
+    exchange: &mut Exchange,
+    env: &mut Env<'_>,
+    settings: &Settings,
+    version: Version,
+    out: &mut Vec<u8>,
+) {
+    let start = out.len();
+    out.extend_from_slice(b"Host: ");
+    let value = out.len();
+    match &settings.compiled.host {
+        Some(host) => {
+            host.append(exchange, env, out);
+            blank_line_ends(out, value);
+            if out.len() == value && version == Version::Http11 {
+                out.extend_from_slice(&exchange.upstream.proxy_host);
+            }
+        }
+        None => out.extend_from_slice(&exchange.upstream.proxy_host),
+    }
+    end_line(out, start, value);
+}
+
+fn append_line(exchange: &mut Exchange, env: &mut Env<'_>, line: &Line, length: Length, out: &mut Vec<u8>) {
+    match (line, length) {
+        (Line::Constant(text), _) => out.extend_from_slice(text),
+        (Line::Evaluated { name, value }, _) => {
+            let start = out.len();
+            out.extend_from_slice(name);
+            let at = out.len();
+            value.append(exchange, env, out);
+            blank_line_ends(out, at);
+            end_line(out, start, at);
+        }
+        (Line::BodyLength, Length::Known(length)) => {
+            out.extend_from_slice(b"Content-Length: ");
+            out.extend_from_slice(itoa::Buffer::new().format(length).as_bytes());
+            out.extend_from_slice(b"\r\n");
+        }
+        (Line::Chunked, Length::Chunked) => out.extend_from_slice(b"Transfer-Encoding: chunked\r\n"),
+        (Line::BodyLength | Line::Chunked, _) => {}
+    }
+}
+
+/// Ends a line, or takes it back if it has no value.
+fn end_line(out: &mut Vec<u8>, start: usize, value: usize) {
+    if out.len() == value {
+        out.truncate(start);
+    } else {
+        out.extend_from_slice(b"\r\n");
+    }
+}
+
+/// A line end in a value would be the beginning of another field: RFC 9110 §5.5 has a space in its place.
+fn blank_line_ends(out: &mut [u8], from: usize) {
+    let mut rest = &mut out[from..];
+    while let Some(at) = memchr::memchr3(b'\r', b'\n', 0, rest) {
+        rest[at] = b' ';
+        rest = &mut rest[at + 1..];
+    }
+}
+
+/// The same in the target, where such a byte can be said otherwise.
+fn escape_line_ends(out: &mut Vec<u8>, from: usize) {
+    if memchr::memchr3(b'\r', b'\n', 0, &out[from..]).is_none() {
+        return;
+    }
+    for byte in out.split_off(from) {
+        match byte {
+            b'\r' | b'\n' | 0 => escape(Escape::Uri, &[byte], out),
+            byte => out.push(byte),
+        }
+    }
+}
+
+/// How long the client's body is, as nginx counts it: also where it is not passed on.
+fn body_length(exchange: &Exchange) -> Length {
+    let request = &exchange.request;
+    let says_length = request.head.headers.has(Known::ContentLength);
+    match &request.body {
+        Body::File(file) => Length::Known(file.len),
+        Body::Memory(bytes) if bytes.is_empty() && request.framing == BodyFraming::None && !says_length => {
+            Length::Unsaid
+        }
+        Body::Memory(bytes) => Length::Known(bytes.len() as u64),
+        Body::Discarded => Length::Known(0),
+        Body::Unread | Body::Streaming => match request.framing {
+            BodyFraming::Chunked => Length::Chunked,
+            BodyFraming::Length(length) => Length::Known(length),
+            BodyFraming::None if says_length => Length::Known(0),
+            BodyFraming::None | BodyFraming::UntilClose => Length::Unsaid,
+        },
+    }
+}
+
+/// The value of `proxy_method` or the client's method: does the answer have no body?
+pub(super) fn sends_head(exchange: &mut Exchange, env: &mut Env<'_>) -> bool {
+    let config = env.config;
+    match &*config.location(exchange.route.location).settings.proxy.request.method {
+        Some(method) => with_value(method, exchange, env, |method| method.eq_ignore_ascii_case(b"HEAD")),
+        None => exchange.method().eq_ignore_ascii_case(b"HEAD"),
+    }
+}

@@ -1,0 +1,387 @@
+//! What becomes of an upstream's answer: its head, as the client's (ngx_http_upstream_process_headers).
+//!
+//! Owns which fields go to the client and which are meant for us. Must never see a body.
+
+use super::names::bit;
+use super::{Plan, Settings, cookies, ranges, request, rewrite};
+use crate::exchange::Exchange;
+use crate::host::{Env, Level};
+use crate::log_line;
+use http::{BodyFraming, FramingError, Headers, Known, Method, ResponseHead, Version};
+use upstream::retry::TryFailure;
+
+/// What follows an upstream's head.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Disposition {
+    /// It is the client's answer: write the head, then pass the body on.
+    Forward,
+    /// It is the client's answer, and from then on bytes go both ways as they come.
+    Upgrade,
+    /// `X-Accel-Redirect`: [`crate::phase::redirect_internally`]; the upstream's body goes nowhere.
+    InternalRedirect {
+        /// Where to: a path, decoded, or `@name`.
+        uri: Vec<u8>,
+        /// The query.
+        args: Vec<u8>,
+    },
+    /// [`crate::phase::refuse`] with this status; the upstream's body goes nowhere.
+    Error(u16),
+}
+
+/// How an answer's body is delimited, and whether the connection may be used again after it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AnswerFraming {
+    /// Where the body ends.
+    pub body: BodyFraming,
+    /// Nothing in the head forbids another request on this connection. nginx never uses one of HTTP/1.0 again.
+    pub keep_alive: bool,
+}
+
+/// Fields that may come once; nginx ignores a second one with a warning.
+const SINGLE: u128 = bit(Known::Status)
+    | bit(Known::ContentType)
+    | bit(Known::Date)
+    | bit(Known::LastModified)
+    | bit(Known::ETag)
+    | bit(Known::Server)
+    | bit(Known::Location)
+    | bit(Known::Refresh)
+    | bit(Known::Expires)
+    | bit(Known::XAccelExpires)
+    | bit(Known::XAccelRedirect)
+    | bit(Known::XAccelLimitRate);
+
+/// Fields about the upstream's connection, and the length, which is kept beside the fields.
+const DROPPED: u128 =
+    bit(Known::Connection) | bit(Known::KeepAlive) | bit(Known::TransferEncoding) | bit(Known::ContentLength);
+
+/// Fields that are looked at while they are copied.
+const SPECIAL: u128 = bit(Known::ContentType)
+    | bit(Known::Location)
+    | bit(Known::Refresh)
+    | bit(Known::SetCookie)
+    | bit(Known::AcceptRanges);
+
+/// Fields of an answer with `X-Accel-Redirect` that go to the client with what is served instead.
+const KEPT_BY_REDIRECT: u128 = bit(Known::ContentType)
+    | bit(Known::SetCookie)
+    | bit(Known::ContentDisposition)
+    | bit(Known::CacheControl)
+    | bit(Known::Expires)
+    | bit(Known::AcceptRanges);
+
+/// nginx has what it was doing behind the message.
+const READING: &str = " while reading response header from upstream";
+
+/// Judges where the body ends. A head that leaves room for two opinions is no valid one.
+///
+/// # Errors
+/// [`TryFailure::InvalidHeader`], logged in nginx's words.
+pub fn framing(
+    exchange: &mut Exchange,
+    env: &mut Env<'_>,
+    head: &ResponseHead,
+) -> Result<AnswerFraming, TryFailure> {
+    let method = if request::sends_head(exchange, env) { Method::Head } else { Method::Get };
+    let body = http::framing::response_body(head, method).map_err(|error| {
+        let line = [b"upstream sent ", &*quoted(error, &head.headers), READING.as_bytes()].concat();
+        log_line::error(exchange, env, Level::Error, &line);
+        TryFailure::InvalidHeader
+    })?;
+    let says_close = |value: &[u8]| value.windows(5).any(|word| word.eq_ignore_ascii_case(b"close"));
+    let keep_alive = head.version >= Version::Http11
+        && head.status != 101
+        && !head.headers.get_all(Known::Connection).any(says_close);
+    Ok(AnswerFraming { body, keep_alive })
+}
+
+/// nginx's words for a fault in the framing, with the fields it quotes.
+fn quoted(error: FramingError, headers: &Headers) -> Vec<u8> {
+    let all = |known: Known| headers.iter().filter(move |(number, ..)| *number == Some(known));
+    let mut line = error.words().as_bytes().to_vec();
+    match error {
+        FramingError::InvalidLength => {
+            if let Some((_, name, value)) = all(Known::ContentLength).next() {
+                line.extend_from_slice(&[b": \"", name, b": ", value, b"\""].concat());
+            }
+        }
+        FramingError::DuplicateLength | FramingError::DuplicateTransferEncoding => {
+            let known = match error {
+                FramingError::DuplicateLength => Known::ContentLength,
+                _ => Known::TransferEncoding,
+            };
+            if let (Some(first), Some(second)) = (all(known).next(), all(known).nth(1)) {
+                line = duplicate(second, first);
+            }
+        }
+        FramingError::UnknownTransferEncoding => {
+            let value = headers.get(Known::TransferEncoding).unwrap_or_default();
+            line.extend_from_slice(&[b": \"", value, b"\""].concat());
+        }
+        _ => {}
+    }
+    line
+}
+
+type Field<'a> = (Option<Known>, &'a [u8], &'a [u8]);
+
+fn duplicate((_, name, value): Field<'_>, (_, before, previous): Field<'_>) -> Vec<u8> {
+    let parts: [&[u8]; 9] = [
+        b"duplicate header line: \"",
+        name,
+        b": ",
+        value,
+        b"\", previous value: \"",
+        before,
+        b": ",
+        previous,
+        b"\"",
+    ];
+    parts.concat()
+}
+
+/// Makes an upstream's head the client's answer, or says what else follows. The head's fields move to
+/// `exchange.upstream.headers`; what [`framing`] and [`super::wanted_retry`] are to say must be asked before.
+pub fn accept_head(
+    exchange: &mut Exchange,
+    env: &mut Env<'_>,
+    _plan: &Plan,
+    head: &mut ResponseHead,
+) -> Disposition {
+    let config = env.config;
+    let settings = &config.location(exchange.route.location).settings;
+    let proxy = &settings.proxy;
+    // No copy: the head has the last answer's memory for its next fields.
+    std::mem::swap(&mut exchange.upstream.headers, &mut head.headers);
+    head.headers.clear();
+    heed_limits(exchange, proxy);
+    if head.status >= 300
+        && *proxy.response.intercept_errors
+        && settings.error_page.page_for(head.status).is_some()
+    {
+        keep_challenge(exchange, head.status);
+        return Disposition::Error(head.status);
+    }
+    if exchange.upstream.headers.has(Known::XAccelRedirect)
+        && !proxy.response.ignore.has(Known::XAccelRedirect)
+    {
+        copy_fields(exchange, env, proxy, true);
+        return redirect(exchange, env);
+    }
+    copy_fields(exchange, env, proxy, false);
+    keep_absent_server_and_date(exchange, proxy);
+    let Exchange { upstream, response, .. } = exchange;
+    response.from_upstream = true;
+    response.status = head.status;
+    response.status_line = (!is_usual(head)).then(|| head.status_line().to_vec());
+    response.content_length = match upstream.headers.has(Known::TransferEncoding) {
+        true => None,
+        false => http::framing::content_length(&upstream.headers).ok().flatten(),
+    };
+    if *proxy.response.force_ranges
+        && let Err(status) = ranges::apply(exchange)
+    {
+        return Disposition::Error(status);
+    }
+    warn_of_charset(exchange, env, proxy);
+    if !exchange.upstream.buffering.unwrap_or(*proxy.buffers.buffering) {
+        // nginx passes unbuffered answers on at the upstream's own speed.
+        exchange.route.limit_rate = Some(0);
+    }
+    if head.status == 101 && exchange.request.head.headers.has(Known::Upgrade) {
+        return Disposition::Upgrade;
+    }
+    Disposition::Forward
+}
+
+/// Is the status line the one we would write?
+fn is_usual(head: &ResponseHead) -> bool {
+    let reason = http::encode::reason(head.status).as_bytes();
+    matches!(head.status_line(), [_, _, _, b' ', phrase @ ..] if phrase == reason)
+}
+
+/// What the upstream says about the passing on: `X-Accel-Buffering`, `X-Accel-Limit-Rate`.
+fn heed_limits(exchange: &mut Exchange, settings: &Settings) {
+    let Exchange { upstream, route, .. } = exchange;
+    let ignore = &*settings.response.ignore;
+    upstream.buffering = None;
+    upstream.range = None;
+    if !ignore.has(Known::XAccelBuffering) {
+        for value in upstream.headers.get_all(Known::XAccelBuffering) {
+            if value.eq_ignore_ascii_case(b"no") {
+                upstream.buffering = Some(false);
+            } else if value.eq_ignore_ascii_case(b"yes") {
+                upstream.buffering = Some(true);
+            }
+        }
+    }
+    if let Some(value) = upstream.headers.get(Known::XAccelLimitRate)
+        && !ignore.has(Known::XAccelLimitRate)
+        && let Some(rate) = conf::value::parse_number(value)
+    {
+        route.limit_rate = Some(rate);
+    }
+}
+
+/// An intercepted 401 is of no use without its challenge.
+fn keep_challenge(exchange: &mut Exchange, status: u16) {
+    let Exchange { upstream, response, .. } = exchange;
+    if status == 401 {
+        for (known, name, value) in upstream.headers.iter() {
+            if known == Some(Known::WwwAuthenticate) {
+                response.headers.push(name, value);
+            }
+        }
+    }
+}
+
+/// `X-Accel-Redirect`: the answer is served from elsewhere, with GET unless the request is a HEAD.
+fn redirect(exchange: &mut Exchange, env: &mut Env<'_>) -> Disposition {
+    let target = exchange.upstream.headers.get(Known::XAccelRedirect).unwrap_or_default();
+    if target.starts_with(b"@") {
+        return Disposition::InternalRedirect { uri: target.to_vec(), args: exchange.request.args.clone() };
+    }
+    let mut uri = Vec::new();
+    match http::uri::decode_internal(target, &mut uri) {
+        Ok(args) => {
+            let args = args.to_vec();
+            if exchange.method() != b"HEAD" {
+                exchange.request.method_override = Some(b"GET".to_vec());
+            }
+            Disposition::InternalRedirect { uri, args }
+        }
+        Err(_) => {
+            let line = [b"unsafe URI \"", target, b"\" was detected", READING.as_bytes()].concat();
+            log_line::error(exchange, env, Level::Error, &line);
+            Disposition::Error(404)
+        }
+    }
+}
+
+/// Copies the fields that go to the client; for a redirect only the few that describe what is served instead.
+fn copy_fields(exchange: &mut Exchange, env: &mut Env<'_>, settings: &Settings, redirected: bool) {
+    let hidden = &settings.compiled.hidden;
+    let mut seen = 0u128;
+    let mut index = 0;
+    loop {
+        let Exchange { upstream, response, .. } = exchange;
+        let Some((known, name, value)) = upstream.headers.at(index) else { return };
+        let place = index;
+        index += 1;
+        let Some(known) = known else {
+            if !redirected && !hidden.contains(None, name) {
+                response.headers.push(name, value);
+            }
+            continue;
+        };
+        let flag = bit(known);
+        if flag & SINGLE != 0 {
+            if seen & flag != 0 {
+                warn_of_duplicate(exchange, env, known, place);
+                continue;
+            }
+            seen |= flag;
+        }
+        let goes = if redirected { flag & KEPT_BY_REDIRECT != 0 } else { !hidden.has(known) };
+        if !goes || flag & DROPPED != 0 {
+            continue;
+        }
+        match flag & SPECIAL {
+            0 => response.headers.push(name, value),
+            _ => copy_special(exchange, env, settings, known, place),
+        }
+    }
+}
+
+fn copy_special(exchange: &mut Exchange, env: &mut Env<'_>, settings: &Settings, known: Known, place: usize) {
+    let Exchange { upstream, response, .. } = &mut *exchange;
+    let Some((_, name, value)) = upstream.headers.at(place) else { return };
+    let redirects = &settings.compiled.redirects;
+    let changed = match known {
+        Known::ContentType => {
+            let kept = response.content_type.get_or_insert_default();
+            kept.clear();
+            kept.extend_from_slice(value);
+            return;
+        }
+        Known::AcceptRanges if *settings.response.force_ranges => return,
+        Known::Location if !redirects.is_empty() => {
+            let mut text = value.to_vec();
+            let changed = rewrite::apply(redirects, exchange, env, &mut text, 0);
+            let absolute = *env.config.location(exchange.route.location).settings.core.absolute_redirect;
+            if changed && absolute && text.starts_with(b"/") {
+                // It takes its place, made absolute, where redirects of our own have it.
+                exchange.response.location = Some(text);
+                return;
+            }
+            Some(text)
+        }
+        Known::Refresh if !redirects.is_empty() => {
+            let mut text = value.to_vec();
+            if let Some(at) = text.windows(4).position(|word| word.eq_ignore_ascii_case(b"url=")) {
+                rewrite::apply(redirects, exchange, env, &mut text, at + 4);
+            }
+            Some(text)
+        }
+        Known::SetCookie if cookies::wanted(settings) => {
+            let text = value.to_vec();
+            cookies::rewrite(exchange, env, &settings.response, &text)
+        }
+        _ => {
+            response.headers.push(name, value);
+            return;
+        }
+    };
+    let Exchange { upstream, response, .. } = exchange;
+    if let Some((_, name, value)) = upstream.headers.at(place) {
+        response.headers.push(name, changed.as_deref().unwrap_or(value));
+    }
+}
+
+fn warn_of_duplicate(exchange: &Exchange, env: &mut Env<'_>, known: Known, place: usize) {
+    if !log_line::enabled(exchange, env.config, Level::Warn) {
+        return;
+    }
+    let headers = &exchange.upstream.headers;
+    let first = headers.iter().find(|(number, ..)| *number == Some(known));
+    if let (Some(first), Some(second)) = (first, headers.at(place)) {
+        let line = [b"upstream sent ", &*duplicate(second, first), b", ignored", READING.as_bytes()].concat();
+        log_line::error(exchange, env, Level::Warn, &line);
+    }
+}
+
+/// `proxy_pass_header Server` passes on that the upstream names none: an empty field says to send none of ours.
+fn keep_absent_server_and_date(exchange: &mut Exchange, settings: &Settings) {
+    let Exchange { upstream, response, .. } = exchange;
+    for known in [Known::Server, Known::Date] {
+        if !settings.compiled.hidden.has(known) && !upstream.headers.has(known) {
+            response.headers.push_known(known, b"");
+        }
+    }
+}
+
+/// Without `charset` in the configuration there is no charset that `X-Accel-Charset` could name.
+fn warn_of_charset(exchange: &Exchange, env: &mut Env<'_>, settings: &Settings) {
+    let Some(charset) = exchange.upstream.headers.get(Known::XAccelCharset) else { return };
+    if charset.is_empty()
+        || settings.response.ignore.has(Known::XAccelCharset)
+        || exchange.response.content_type.is_none()
+    {
+        return;
+    }
+    let line = [b"unknown charset \"", charset, b"\" to override", READING.as_bytes()].concat();
+    log_line::error(exchange, env, Level::Error, &line);
+}
+
+/// Takes the trailers that came after a chunked body, and passes them on if `proxy_pass_trailers` says so.
+pub fn accept_trailers(exchange: &mut Exchange, env: &mut Env<'_>, trailers: &Headers) {
+    let settings = &env.config.location(exchange.route.location).settings.proxy;
+    let Exchange { upstream, response, .. } = exchange;
+    upstream.trailers.clear();
+    for (known, name, value) in trailers.iter() {
+        upstream.trailers.push(name, value);
+        if *settings.response.pass_trailers && !settings.compiled.hidden.contains(known, name) {
+            response.trailers.push(name, value);
+        }
+    }
+}

@@ -1,0 +1,414 @@
+//! The directives of `upstream {}`.
+//!
+//! Owns how a block's text becomes a [`GroupSpec`]. Must never judge what a peer is worth while it serves.
+
+use super::{GroupEntry, Url, define, host_not_found, resolve};
+use crate::config::{Builder, invalid_parameter, invalid_value, once};
+use crate::directive::{Args, Contexts, Directive};
+use crate::setting::{Duplicate, Setting};
+use conf::{Body, Diagnostic, Span, Word};
+use std::sync::Arc;
+use upstream::{Address, BalancerSpec, GroupSpec, KeepaliveSpec, PeerSpec, TwoBy};
+
+/// A block while it is read.
+#[derive(Clone, Debug)]
+pub(super) struct GroupDraft {
+    peers: Vec<PeerSpec>,
+    balancer: Option<BalancerSpec>,
+    /// The first `backup`, which not every balancing method takes.
+    backup: Option<Span>,
+    keepalive: Setting<Option<(u32, bool)>>,
+    requests: Setting<u32>,
+    time_ms: Setting<u64>,
+    timeout_ms: Setting<u64>,
+}
+
+impl Default for GroupDraft {
+    fn default() -> Self {
+        let keepalive = KeepaliveSpec::default();
+        GroupDraft {
+            peers: Vec::new(),
+            balancer: None,
+            backup: None,
+            keepalive: Setting::new(None),
+            requests: Setting::new(keepalive.requests),
+            time_ms: Setting::new(keepalive.time_ms),
+            timeout_ms: Setting::new(keepalive.timeout_ms),
+        }
+    }
+}
+
+/// `zone NAME [size]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Zone {
+    name: Vec<u8>,
+    size: Option<u64>,
+    span: Span,
+}
+
+/// nginx refuses a zone of less than eight pages.
+const MIN_ZONE_BYTES: u64 = 8 * 4096;
+
+pub(super) const DIRECTIVES: &[Directive] = &[
+    Directive {
+        name: "upstream",
+        contexts: Contexts::HTTP,
+        args: Args::Block(1, 1),
+        doc: "A group of servers.",
+        example: "upstream blue { server 127.0.0.1:8081; server 127.0.0.1:8082; }",
+        apply: block,
+    },
+    Directive {
+        name: "server",
+        contexts: Contexts::UPSTREAM,
+        args: Args::AtLeast(1),
+        doc: "A server of the group, with weight=, max_conns=, max_fails=, fail_timeout=, backup, down. A host name is resolved at load, and each of its addresses is a server.",
+        example: "server 127.0.0.1:8081 weight=2 max_fails=3 fail_timeout=30s;",
+        apply: server,
+    },
+    Directive {
+        name: "least_conn",
+        contexts: Contexts::UPSTREAM,
+        args: Args::Exactly(0),
+        doc: "The server with the fewest connections in proportion to its weight is chosen.",
+        example: "least_conn;",
+        apply: |b, d| balance(b, d, BalancerSpec::LeastConn),
+    },
+    Directive {
+        name: "ip_hash",
+        contexts: Contexts::UPSTREAM,
+        args: Args::Exactly(0),
+        doc: "The client's address chooses the server: the first three bytes of an IPv4 address, all of an IPv6 one.",
+        example: "ip_hash;",
+        apply: |b, d| balance(b, d, BalancerSpec::IpHash),
+    },
+    Directive {
+        name: "hash",
+        contexts: Contexts::UPSTREAM,
+        args: Args::Between(1, 2),
+        doc: "The value of a text with variables chooses the server; `consistent` moves few keys when servers change.",
+        example: "hash $request_uri consistent;",
+        apply: hash,
+    },
+    Directive {
+        name: "random",
+        contexts: Contexts::UPSTREAM,
+        args: Args::Between(0, 2),
+        doc: "A server is drawn; with `two`, the one of two that has fewer connections.",
+        example: "random two least_conn;",
+        apply: random,
+    },
+    Directive {
+        name: "keepalive",
+        contexts: Contexts::UPSTREAM,
+        args: Args::Between(1, 2),
+        doc: "How many idle connections each thread keeps for the group; `local` keeps them apart by location. Without the directive: 32 local. 0 keeps none.",
+        example: "keepalive 64;",
+        apply: keepalive,
+    },
+    Directive {
+        name: "keepalive_requests",
+        contexts: Contexts::UPSTREAM,
+        args: Args::Exactly(1),
+        doc: "How many requests one connection to a server may carry.",
+        example: "keepalive_requests 1000;",
+        apply: |b, d| {
+            let count = b.number(&d.args[0])?;
+            once(draft(b, d)?.requests.write(u32::try_from(count).unwrap_or(u32::MAX)), d)
+        },
+    },
+    Directive {
+        name: "keepalive_time",
+        contexts: Contexts::UPSTREAM,
+        args: Args::Exactly(1),
+        doc: "The age beyond which a connection to a server is not kept.",
+        example: "keepalive_time 1h;",
+        apply: |b, d| {
+            let ms = b.time_ms(&d.args[0])?;
+            once(draft(b, d)?.time_ms.write(ms), d)
+        },
+    },
+    Directive {
+        name: "keepalive_timeout",
+        contexts: Contexts::UPSTREAM,
+        args: Args::Exactly(1),
+        doc: "How long a connection to a server may lie idle.",
+        example: "keepalive_timeout 60s;",
+        apply: |b, d| {
+            let ms = b.time_ms(&d.args[0])?;
+            once(draft(b, d)?.timeout_ms.write(ms), d)
+        },
+    },
+    Directive {
+        name: "zone",
+        contexts: Contexts::UPSTREAM,
+        args: Args::Between(1, 2),
+        doc: "All threads share one state of the group: rotation, failures, connections. The memory is not taken from the size, which is checked and is otherwise without effect.",
+        example: "zone blue 64k;",
+        apply: zone,
+    },
+];
+
+fn block(b: &mut Builder<'_>, d: &conf::Directive) -> Result<(), Diagnostic> {
+    let number = define(b, &d.args[0])?;
+    let faults = b.diagnostics.len();
+    b.block(d, Contexts::UPSTREAM);
+    let entry = &mut b.draft.groups[number];
+    let Some(draft) = entry.draft.take() else { return Ok(()) };
+    let (spec, fault) = complete(entry, *draft);
+    entry.spec = Arc::new(spec);
+    match fault {
+        Some(fault) => Err(fault),
+        // A server that is refused already explains an empty group.
+        None if entry.spec.peers.is_empty() && b.diagnostics.len() == faults => Err(no_servers(d)),
+        None => Ok(()),
+    }
+}
+
+fn no_servers(d: &conf::Directive) -> Diagnostic {
+    let fault = Diagnostic::error(d.span, "no servers are inside upstream");
+    match &d.body {
+        Body::Block(inner) if inner.is_empty() => fault.label("this block is empty"),
+        _ => fault,
+    }
+}
+
+/// Makes the group of what the block said.
+fn complete(entry: &GroupEntry, draft: GroupDraft) -> (GroupSpec, Option<Diagnostic>) {
+    let GroupDraft { peers, balancer, backup, keepalive, requests, time_ms, timeout_ms } = draft;
+    let balancer = balancer.unwrap_or_default();
+    let fallback = KeepaliveSpec::default();
+    let (max_idle, local) = keepalive.unwrap_or((fallback.max_idle, fallback.local));
+    let keepalive =
+        KeepaliveSpec { max_idle, local, requests: *requests, time_ms: *time_ms, timeout_ms: *timeout_ms };
+    let has_primary = peers.iter().any(|peer| !peer.backup);
+    let name = &entry.spec.name;
+    let fault = match backup {
+        Some(span) if !balancer.allows_backup() => Some(
+            Diagnostic::error(span, "balancing method does not support parameter \"backup\"")
+                .mend("round robin and least_conn have backup servers"),
+        ),
+        Some(span) if !has_primary => Some(
+            Diagnostic::error(span, format!("no servers in upstream \"{name}\""))
+                .mend("a group needs a server that is no backup"),
+        ),
+        _ => None,
+    };
+    (GroupSpec { name: name.clone(), peers, balancer, keepalive }, fault)
+}
+
+/// The block that is being read.
+fn entry<'a>(b: &'a mut Builder<'_>, d: &conf::Directive) -> Result<&'a mut GroupEntry, Diagnostic> {
+    let entry = b.draft.groups.iter_mut().find(|entry| entry.draft.is_some());
+    entry.ok_or_else(|| Diagnostic::error(d.name.span, "directive is not inside \"upstream\""))
+}
+
+fn draft<'a>(b: &'a mut Builder<'_>, d: &conf::Directive) -> Result<&'a mut GroupDraft, Diagnostic> {
+    let entry = b.draft.groups.iter_mut().find_map(|entry| entry.draft.as_deref_mut());
+    entry.ok_or_else(|| Diagnostic::error(d.name.span, "directive is not inside \"upstream\""))
+}
+
+fn balance(b: &mut Builder<'_>, d: &conf::Directive, balancer: BalancerSpec) -> Result<(), Diagnostic> {
+    if draft(b, d)?.balancer.replace(balancer).is_some() {
+        let warning = Diagnostic::warn(d.name.span, "load balancing method redefined");
+        b.diagnostics.push(warning.mend("a group has one method: the last one written is used"));
+    }
+    Ok(())
+}
+
+fn hash(b: &mut Builder<'_>, d: &conf::Directive) -> Result<(), Diagnostic> {
+    let key = b.template(&d.args[0])?;
+    let consistent = match d.args.get(1) {
+        None => false,
+        Some(word) if word.text() == "consistent" => true,
+        Some(word) => return Err(invalid_parameter(word).mend("consistent, or nothing")),
+    };
+    balance(b, d, BalancerSpec::Hash { consistent })?;
+    entry(b, d)?.hash_key = Some(key);
+    Ok(())
+}
+
+fn random(b: &mut Builder<'_>, d: &conf::Directive) -> Result<(), Diagnostic> {
+    let two = match d.args.first() {
+        None => None,
+        Some(word) if word.text() == "two" => Some(TwoBy::LeastConn),
+        Some(word) => return Err(invalid_parameter(word).mend("two, or nothing")),
+    };
+    match d.args.get(1) {
+        Some(word) if word.text().starts_with(b"least_time") => {
+            return Err(unsupported_parameter(word, "least_time", "random"));
+        }
+        Some(word) if word.text() != "least_conn" => return Err(invalid_parameter(word).mend("least_conn")),
+        _ => {}
+    }
+    balance(b, d, BalancerSpec::Random { two })
+}
+
+fn keepalive(b: &mut Builder<'_>, d: &conf::Directive) -> Result<(), Diagnostic> {
+    let word = &d.args[0];
+    let count = conf::value::parse_number(word.text()).and_then(|count| u32::try_from(count).ok());
+    let count = count.ok_or_else(|| {
+        let fault = format!("invalid value \"{}\" in \"keepalive\" directive", word.text());
+        Diagnostic::error(word.span, fault).mend("a number of connections; 0 keeps none")
+    })?;
+    let local = match d.args.get(1) {
+        None => false,
+        Some(word) if word.text() == "local" => true,
+        Some(word) => return Err(invalid_parameter(word).mend("local, or nothing")),
+    };
+    once(draft(b, d)?.keepalive.write(Some((count, local))), d)
+}
+
+fn zone(b: &mut Builder<'_>, d: &conf::Directive) -> Result<(), Diagnostic> {
+    let word = &d.args[0];
+    let name = word.text().to_vec();
+    if name.is_empty() {
+        return Err(Diagnostic::error(word.span, "invalid zone name \"\""));
+    }
+    let size = match d.args.get(1) {
+        None => None,
+        Some(word) => match conf::value::parse_buffer_size(word.text()) {
+            None => {
+                return Err(Diagnostic::error(word.span, format!("invalid zone size \"{}\"", word.text())));
+            }
+            Some(size) if size < MIN_ZONE_BYTES => {
+                let fault = format!("zone \"{}\" is too small", d.args[0].text());
+                return Err(Diagnostic::error(word.span, fault).mend("a zone takes at least 32k"));
+            }
+            Some(size) => Some(size),
+        },
+    };
+    let entry = entry(b, d)?;
+    entry.shared = true;
+    if entry.zone.replace(Zone { name, size, span: d.args[0].span }).is_some() {
+        return once(Err(Duplicate), d);
+    }
+    Ok(())
+}
+
+/// Groups may share a zone's name; one of them must say how large it is, and none another size.
+pub(super) fn check_zones(b: &mut Builder<'_>) {
+    let zones: Vec<&Zone> = b.draft.groups.iter().filter_map(|entry| entry.zone.as_ref()).collect();
+    let mut faults = Vec::new();
+    for (index, zone) in zones.iter().enumerate() {
+        let namesakes = || zones.iter().filter(|other| other.name == zone.name);
+        let name = String::from_utf8_lossy(&zone.name);
+        let first = namesakes().find_map(|other| Some((other.size?, other.span)));
+        match (first, zone.size) {
+            (None, _) if zones[..index].iter().all(|earlier| earlier.name != zone.name) => {
+                faults.push(
+                    Diagnostic::error(zone.span, format!("zero size shared memory zone \"{name}\""))
+                        .mend(format!("say how large it is: zone {name} 64k;")),
+                );
+            }
+            (Some((declared, span)), Some(size)) if declared != size => {
+                let fault = format!(
+                    "the size {size} of shared memory zone \"{name}\" conflicts with already declared size {declared}"
+                );
+                faults.push(Diagnostic::error(zone.span, fault).also(span, "declared here"));
+            }
+            _ => {}
+        }
+    }
+    b.diagnostics.append(&mut faults);
+}
+
+/// The parameters of a `server` line.
+struct Parameters {
+    weight: u32,
+    max_conns: u32,
+    max_fails: u32,
+    fail_timeout_ms: u64,
+    backup: Option<Span>,
+    down: bool,
+}
+
+impl Parameters {
+    fn parse(words: &[Word]) -> Result<Parameters, Diagnostic> {
+        let mut parameters = Parameters {
+            weight: 1,
+            max_conns: 0,
+            max_fails: 1,
+            fail_timeout_ms: 10_000,
+            backup: None,
+            down: false,
+        };
+        for word in words {
+            parameters.read(word)?;
+        }
+        Ok(parameters)
+    }
+
+    fn read(&mut self, word: &Word) -> Result<(), Diagnostic> {
+        let text: &[u8] = word.text();
+        let (name, value) = match memchr::memchr(b'=', text) {
+            Some(at) => (&text[..at], Some(&text[at + 1..])),
+            None => (text, None),
+        };
+        let wrong = || invalid_parameter(word);
+        let count = |value| conf::value::parse_number(value).and_then(|count| u32::try_from(count).ok());
+        match (name, value) {
+            (b"weight", Some(value)) => {
+                self.weight = count(value).filter(|weight| *weight > 0).ok_or_else(wrong)?;
+            }
+            (b"max_conns", Some(value)) => self.max_conns = count(value).ok_or_else(wrong)?,
+            (b"max_fails", Some(value)) => self.max_fails = count(value).ok_or_else(wrong)?,
+            (b"fail_timeout", Some(value)) => {
+                let seconds = conf::value::parse_time_s(value);
+                self.fail_timeout_ms = seconds
+                    .ok_or_else(|| wrong().mend("a time in whole seconds: 30s, 1m"))?
+                    .saturating_mul(1000);
+            }
+            (b"backup", None) => self.backup = Some(word.span),
+            (b"down", None) => self.down = true,
+            (b"resolve" | b"drain", None) | (b"service" | b"route" | b"slow_start", Some(_)) => {
+                return Err(unsupported_parameter(word, &String::from_utf8_lossy(name), "server"));
+            }
+            _ => return Err(wrong()),
+        }
+        Ok(())
+    }
+}
+
+fn unsupported_parameter(word: &Word, name: &str, directive: &str) -> Diagnostic {
+    let fault =
+        format!("the \"{name}\" parameter of \"{directive}\" is known to nginx, not supported by pointsman");
+    Diagnostic::error(word.span, fault).label("not supported")
+}
+
+fn server(b: &mut Builder<'_>, d: &conf::Directive) -> Result<(), Diagnostic> {
+    let word = &d.args[0];
+    let parameters = Parameters::parse(&d.args[1..])?;
+    let addresses = addresses(b, word)?;
+    let draft = draft(b, d)?;
+    draft.backup = draft.backup.or(parameters.backup);
+    draft.peers.extend(addresses.into_iter().map(|address| PeerSpec {
+        name: word.text().to_string(),
+        address,
+        weight: parameters.weight,
+        max_conns: parameters.max_conns,
+        max_fails: parameters.max_fails,
+        fail_timeout_ms: parameters.fail_timeout_ms,
+        backup: parameters.backup.is_some(),
+        down: parameters.down,
+    }));
+    Ok(())
+}
+
+fn addresses(b: &Builder<'_>, word: &Word) -> Result<Vec<Address>, Diagnostic> {
+    let text: &[u8] = word.text();
+    let url = Url::parse(text, false).map_err(|fault| {
+        let fault = Diagnostic::error(word.span, format!("{fault} in upstream \"{}\"", word.text()));
+        match memchr::memmem::find(text, b"://") {
+            Some(_) => {
+                fault.mend("an address has no scheme: write 127.0.0.1:8081, a host name or unix:/path")
+            }
+            None => fault,
+        }
+    })?;
+    if let Some(address) = url.address() {
+        return Ok(vec![address]);
+    }
+    let host = std::str::from_utf8(url.host).map_err(|_| invalid_value(word))?;
+    resolve(b, host, url.port).map_err(|reason| host_not_found(&word.text().to_string(), &reason, word.span))
+}

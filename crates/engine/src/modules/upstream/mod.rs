@@ -1,0 +1,206 @@
+//! `upstream {}`: groups of servers, and the groups that a `proxy_pass` without a block implies.
+//!
+//! Owns the names of groups and how a host comes to its group. What a group does while it serves is the crate
+//! `upstream`'s; must never pick a peer.
+
+mod directives;
+mod url;
+
+pub use url::{DEFAULT_PORT, HostKind, Url};
+
+use super::Module;
+use crate::config::{Builder, Config};
+use crate::exchange::Exchange;
+use crate::host::Env;
+use crate::template::Template;
+use conf::{Diagnostic, Span, Word};
+use directives::{GroupDraft, Zone};
+use std::sync::Arc;
+use upstream::{Address, BalancerSpec, GroupSpec, KeepaliveSpec, PeerSpec};
+
+/// A group of the configuration.
+#[derive(Clone, Debug)]
+pub struct GroupEntry {
+    /// The group.
+    pub spec: Arc<GroupSpec>,
+    /// What `hash` hashes: the balancer's key for a request is this template's value.
+    pub hash_key: Option<Template>,
+    /// `zone`: one state for all threads.
+    pub shared: bool,
+    /// How the group came to be.
+    pub origin: Origin,
+    zone: Option<Zone>,
+    /// What the block says so far, while it is read.
+    draft: Option<Box<GroupDraft>>,
+}
+
+/// How a group came to be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// An `upstream {}` block.
+    Block,
+    /// A `proxy_pass` whose host is the name of no block: an address, or a host name that is resolved at load.
+    Implied {
+        /// The port; 0 for a UNIX-domain socket.
+        port: u16,
+        /// The `proxy_pass` names a port.
+        has_port: bool,
+        /// The address, if the host is one.
+        address: Option<Address>,
+        /// Where it stands.
+        span: Span,
+    },
+}
+
+impl GroupEntry {
+    fn new(name: &[u8], origin: Origin) -> GroupEntry {
+        let spec = GroupSpec {
+            name: String::from_utf8_lossy(name).into_owned(),
+            peers: Vec::new(),
+            balancer: BalancerSpec::default(),
+            keepalive: KeepaliveSpec::OFF,
+        };
+        GroupEntry { spec: Arc::new(spec), hash_key: None, shared: false, origin, zone: None, draft: None }
+    }
+
+    /// The key under which [`Config::group_numbers`] has the group: the name of a block in lower case; for an
+    /// implied group host and port.
+    pub fn key(&self) -> Vec<u8> {
+        match self.origin {
+            Origin::Block => self.spec.name.to_ascii_lowercase().into_bytes(),
+            Origin::Implied { port, .. } => implied_key(self.spec.name.as_bytes(), port),
+        }
+    }
+}
+
+/// A NUL parts host and port, so that no block can be named like it. nginx compares the hosts, paths of sockets
+/// too, without regard to case.
+fn implied_key(host: &[u8], port: u16) -> Vec<u8> {
+    let mut key = host.to_ascii_lowercase();
+    key.push(0);
+    key.extend_from_slice(&port.to_be_bytes());
+    key
+}
+
+/// The module.
+pub static MODULE: Module =
+    Module { finish: Some(finish), ..Module::new("upstream", &[directives::DIRECTIVES]) };
+
+/// The group that a URL made at run time names, if there is one (ngx_http_upstream_init_request): a block if the
+/// URL has no port, or a group that another `proxy_pass` implies.
+pub fn find(config: &Config, url: &Url<'_>) -> Option<usize> {
+    if url.has_no_port() {
+        let number = if url.host.iter().any(u8::is_ascii_uppercase) {
+            config.group_numbers.get(url.host.to_ascii_lowercase().as_slice())
+        } else {
+            config.group_numbers.get(url.host)
+        };
+        if number.is_some() {
+            return number.copied();
+        }
+    }
+    config.group_numbers.get(implied_key(url.host, url.port).as_slice()).copied()
+}
+
+/// Puts the key that a group's balancer is to be asked with into `out` (cleared first): empty unless the group has
+/// `hash`. See [`upstream::PickInput::key`].
+pub fn hash_key(exchange: &mut Exchange, env: &mut Env<'_>, group: usize, out: &mut Vec<u8>) {
+    out.clear();
+    let config = env.config;
+    if let Some(template) = config.groups.get(group).and_then(|entry| entry.hash_key.as_ref()) {
+        template.append(exchange, env, out);
+    }
+}
+
+/// The number of the group that a `proxy_pass` without variables names: a block, which may stand further down, or
+/// one that is implied here (ngx_http_upstream_add).
+///
+/// # Errors
+/// A block may not be named with a port.
+pub(super) fn refer(b: &mut Builder<'_>, url: &Url<'_>, word: &Word) -> Result<usize, Diagnostic> {
+    let host = url.host;
+    for (number, entry) in b.draft.groups.iter().enumerate() {
+        if !entry.spec.name.as_bytes().eq_ignore_ascii_case(host) {
+            continue;
+        }
+        match entry.origin {
+            Origin::Block if url.has_no_port() => return Ok(number),
+            Origin::Block => return Err(may_not_have_port(&entry.spec.name, url.port, word.span)),
+            Origin::Implied { port, .. } if port != 0 && url.port != 0 && port != url.port => {}
+            Origin::Implied { .. } => return Ok(number),
+        }
+    }
+    let origin = Origin::Implied {
+        port: url.port,
+        has_port: !url.has_no_port(),
+        address: url.address(),
+        span: word.span,
+    };
+    b.draft.groups.push(GroupEntry::new(host, origin));
+    Ok(b.draft.groups.len() - 1)
+}
+
+/// The number of the group that a block defines, with an empty draft: a new one, or one that a `proxy_pass` further
+/// up implied.
+fn define(b: &mut Builder<'_>, name: &Word) -> Result<usize, Diagnostic> {
+    let text = name.text();
+    let known = b.draft.groups.iter().position(|entry| entry.spec.name.as_bytes().eq_ignore_ascii_case(text));
+    let number = match known.map(|number| (number, &b.draft.groups[number].origin)) {
+        Some((_, Origin::Block)) => {
+            return Err(Diagnostic::error(name.span, format!("duplicate upstream \"{text}\"")));
+        }
+        Some((_, Origin::Implied { has_port: true, port, span, .. })) => {
+            let text = text.to_string();
+            return Err(may_not_have_port(&text, *port, *span).also(name.span, "the block of this name"));
+        }
+        Some((number, _)) => number,
+        None => b.draft.groups.len(),
+    };
+    let entry = GroupEntry { draft: Some(Box::default()), ..GroupEntry::new(text, Origin::Block) };
+    match b.draft.groups.get_mut(number) {
+        Some(implied) => *implied = entry,
+        None => b.draft.groups.push(entry),
+    }
+    Ok(number)
+}
+
+fn may_not_have_port(name: &str, port: u16, span: Span) -> Diagnostic {
+    Diagnostic::error(span, format!("upstream \"{name}\" may not have port {port}"))
+        .mend(format!("the ports stand in the block: write `http://{name}`"))
+}
+
+/// Once the whole text is read: what is no block is an address or is resolved now.
+fn finish(b: &mut Builder<'_>) {
+    for number in 0..b.draft.groups.len() {
+        let entry = &b.draft.groups[number];
+        let Origin::Implied { port, address, span, .. } = &entry.origin else { continue };
+        let (span, name) = (*span, entry.spec.name.clone());
+        let addresses = match address {
+            Some(address) => Ok(vec![address.clone()]),
+            None => resolve(b, &name, *port),
+        };
+        match addresses {
+            Ok(addresses) => {
+                let peers =
+                    addresses.into_iter().map(|address| PeerSpec::new(name.clone(), address)).collect();
+                let spec = GroupSpec { peers, ..GroupSpec::clone(&b.draft.groups[number].spec) };
+                b.draft.groups[number].spec = Arc::new(spec);
+            }
+            Err(reason) => b.diagnostics.push(host_not_found(&name, &reason, span)),
+        }
+    }
+    directives::check_zones(b);
+}
+
+/// All addresses of a host name, or the system's words for why there are none.
+fn resolve(b: &Builder<'_>, host: &str, port: u16) -> Result<Vec<Address>, String> {
+    let addresses = b.inputs.names.lookup(host, port)?;
+    if addresses.is_empty() {
+        return Err("it has no address".to_owned());
+    }
+    Ok(addresses.into_iter().map(Address::Inet).collect())
+}
+
+fn host_not_found(name: &str, reason: &str, span: Span) -> Diagnostic {
+    Diagnostic::error(span, format!("host not found in upstream \"{name}\"")).label(reason)
+}
