@@ -7,7 +7,7 @@
 
 pub mod api;
 pub mod codec;
+pub mod machine;
 pub mod phase;
 pub mod re;
 pub mod shdict;
-pub mod vm;

@@ -9,8 +9,8 @@ use super::{Area, Function, Table, stack};
 use crate::codec::args::Args;
 use crate::codec::uri::{self, Escape};
 use crate::codec::{base64, digest, sql};
+use crate::machine::bridge::{Bridge, arg};
 use crate::phase::Phases;
-use crate::vm::bridge::{Bridge, arg};
 
 const fn everywhere(name: &'static str, doc: &'static str) -> Function {
     Function { name, phases: Phases::ALL, doc }

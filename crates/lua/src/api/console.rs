@@ -7,8 +7,8 @@ use mlua_sys as ffi;
 use mlua_sys::{lua_Debug, lua_State};
 
 use super::{Area, Function, Table, stack};
+use crate::machine::bridge::Bridge;
 use crate::phase::Phases;
-use crate::vm::bridge::Bridge;
 
 pub(super) static AREA: Area = Area {
     name: "console",
@@ -56,7 +56,7 @@ unsafe fn write(state: *mut lua_State, level: u8) -> c_int {
     // would need dropping, the buffer, belongs to the bridge.
     unsafe {
         let bridge = ffi::lua_touserdata(state, ffi::lua_upvalueindex(1)).cast::<Bridge>();
-        if level > (*bridge).world.log_level() {
+        if !(*bridge).world.logs(level) {
             return 0;
         }
         let given = ffi::lua_gettop(state);

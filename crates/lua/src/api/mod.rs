@@ -20,9 +20,9 @@ use std::ffi::{CStr, c_void};
 use mlua_sys as ffi;
 use mlua_sys::{lua_CFunction, lua_State};
 
+use crate::machine::bridge::Bridge;
+use crate::machine::{Options, stack};
 use crate::phase::{PHASES, Phases};
-use crate::vm::bridge::Bridge;
-use crate::vm::{Options, stack};
 
 /// One function of the API.
 #[derive(Clone, Copy, Debug)]

@@ -4,9 +4,9 @@ use std::ffi::c_int;
 use std::ptr;
 
 use super::{Area, Function, Table};
+use crate::machine::bridge::{Bridge, arg};
 use crate::phase::Phases;
 use crate::re::{Flags, Regex, Template, substitute};
-use crate::vm::bridge::{Bridge, arg};
 
 const fn everywhere(name: &'static str, doc: &'static str) -> Function {
     Function { name, phases: Phases::ALL, doc }

@@ -7,9 +7,9 @@ use mlua_sys as ffi;
 use mlua_sys::lua_State;
 
 use super::{Area, Function, Table, stack};
+use crate::machine::bridge::{Bridge, arg};
 use crate::phase::Phases;
 use crate::shdict::{End, Op, Refused, Stored, Value, Zone};
-use crate::vm::bridge::{Bridge, arg};
 
 const fn everywhere(name: &'static str, doc: &'static str) -> Function {
     Function { name, phases: Phases::ALL, doc }

@@ -2,17 +2,17 @@
 //! ngx_lua's documentation.
 
 use super::*;
-use crate::vm::tests::{machine, run};
+use crate::machine::tests::{machine, run};
 
 /// Runs each piece of code and compares what it returns, or how it fails, up to the traceback.
 fn check(cases: &[(&str, &str)]) {
-    let (mut vm, _) = machine(|_| ());
+    let (vm, _) = machine(|_| ());
     for (code, expected) in cases {
         let wrapped = format!(
             "local function show(...) local t = {{}} for i = 1, select('#', ...) do t[i] = tostring((select(i, ...))) end \
              return table.concat(t, ' ') end {code}"
         );
-        let outcome = match run(&mut vm, &wrapped) {
+        let outcome = match run(&vm, &wrapped) {
             Ok(text) => text,
             Err(text) => format!("error: {}", text.split("\nstack traceback").next().unwrap_or_default()),
         };
@@ -22,10 +22,10 @@ fn check(cases: &[(&str, &str)]) {
 
 #[test]
 fn every_function_in_the_tables_is_there_and_no_other() {
-    let (mut vm, _) = machine(|_| ());
+    let (vm, _) = machine(|_| ());
     for function in AREAS.iter().flat_map(|area| area.functions) {
         let path = function.name.replace("DICT:", "ngx.shared.cats.");
-        assert_eq!(run(&mut vm, &format!("return type({path})")).unwrap(), "function", "{}", function.name);
+        assert_eq!(run(&vm, &format!("return type({path})")).unwrap(), "function", "{}", function.name);
     }
     let known: Vec<String> = AREAS
         .iter()
@@ -33,7 +33,7 @@ fn every_function_in_the_tables_is_there_and_no_other() {
         .map(|function| format!("['{}']=1", function.name.replace("DICT:", "ngx.shared.cats.")))
         .collect();
     let unlisted = run(
-        &mut vm,
+        &vm,
         &format!(
             "local known = {{{}}} local out = {{}}
              local function walk(path, t)
@@ -254,11 +254,11 @@ fn patterns_match_as_documented() {
 
 #[test]
 fn a_cache_of_patterns_stays_small() {
-    let (mut vm, _) = machine(|options| options.regex_cache_entries = 10);
+    let (vm, _) = machine(|options| options.regex_cache_entries = 10);
     let code =
         "for i = 1, 1000 do ngx.re.match('a' .. i, '(a)' .. i, 'jo') end collectgarbage() collectgarbage()
                 return ngx.re.match('a7', '(a)7', 'jo')[1]";
-    assert_eq!(run(&mut vm, code).unwrap(), "a");
+    assert_eq!(run(&vm, code).unwrap(), "a");
 }
 
 #[test]
@@ -272,9 +272,9 @@ fn a_function_that_replaces_may_use_the_same_pattern() {
 
 #[test]
 fn the_log_takes_what_ngx_lua_takes() {
-    let (mut vm, world) = machine(|_| ());
+    let (vm, world) = machine(|_| ());
     run(
-        &mut vm,
+        &vm,
         "ngx.log(ngx.ERR, 'a', 1, 1.5, nil, true, ngx.null, 1e15, -0, -1/0)
          print('x', 'y')
          ngx.log(ngx.DEBUG, 'not shown')
@@ -322,7 +322,7 @@ fn lists_become_text_for_the_body() {
         }
         1
     }
-    let (mut vm, _) = machine(|_| ());
+    let (vm, _) = machine(|_| ());
     // SAFETY: the machine is idle.
     vm.with_state(|state| unsafe { ffi::lua_register(state, c"say".as_ptr(), body) });
     for (code, expected) in [
@@ -330,7 +330,7 @@ fn lists_become_text_for_the_body() {
         ("return say({[1] = 1, [3] = 2})", "1nil2"),
         ("return say(-0, 1e14, 0/0, 2^53, 123456789012)", "01e+14-nan9.007199254741e+15123456789012"),
     ] {
-        let outcome = run(&mut vm, code).unwrap();
+        let outcome = run(&vm, code).unwrap();
         assert!(outcome == expected || outcome == expected.replace("-nan", "nan"), "{code}: {outcome}");
     }
     for (code, expected) in [
@@ -341,7 +341,7 @@ fn lists_become_text_for_the_body() {
             "bad argument #1 to 'say' (string, number, boolean, nil, ngx.null, or array table expected, but got function)",
         ),
     ] {
-        let text = run(&mut vm, code).unwrap_err();
+        let text = run(&vm, code).unwrap_err();
         assert!(text.contains(expected), "{code}: {text}");
     }
 }

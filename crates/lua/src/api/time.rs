@@ -4,8 +4,8 @@ use std::ffi::c_int;
 
 use super::{Area, Function, Table};
 use crate::codec::date;
+use crate::machine::bridge::{Bridge, arg};
 use crate::phase::Phases;
-use crate::vm::bridge::{Bridge, arg};
 
 const fn everywhere(name: &'static str, doc: &'static str) -> Function {
     Function { name, phases: Phases::ALL, doc }

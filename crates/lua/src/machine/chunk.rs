@@ -60,21 +60,13 @@ pub fn chunk_name(directive: &[u8], file: &[u8], conf_prefix: &[u8], line: usize
 ///
 /// # Safety
 /// `state` must be a live stack of the machine's own thread.
-pub(super) unsafe fn load_inline(
-    state: *mut lua_State,
-    code: &[u8],
-    name: &[u8],
-    wrapped: &mut Vec<u8>,
-) -> Result<(), LoadError> {
+pub(super) unsafe fn load_inline(state: *mut lua_State, code: &[u8], name: &[u8]) -> Result<(), LoadError> {
     let name = named(b"=", name)?;
+    let wrapped = [b"return function() ", code, b"\nend"].concat();
     // SAFETY: the caller vouches for the stack; loading raises no error, it returns it.
     unsafe {
         load(state, code, &name)?;
-        wrapped.clear();
-        wrapped.extend_from_slice(b"return function() ");
-        wrapped.extend_from_slice(code);
-        wrapped.extend_from_slice(b"\nend");
-        if load(state, wrapped, &name).is_err() {
+        if load(state, &wrapped, &name).is_err() {
             return Ok(());
         }
         if ffi::lua_pcall(state, 0, 1, 0) != ffi::LUA_OK || ffi::lua_isfunction(state, -1) == 0 {

@@ -21,8 +21,8 @@ impl World for Still {
     fn utc_offset_s(&self) -> i32 {
         3600
     }
-    fn log_level(&self) -> u8 {
-        7
+    fn logs(&self, level: u8) -> bool {
+        level <= 7
     }
     fn log(&self, level: u8, text: &[u8]) {
         self.logged.borrow_mut().push((level, String::from_utf8_lossy(text).into_owned()));
@@ -30,7 +30,7 @@ impl World for Still {
 }
 
 /// A machine for a test, and its world.
-pub(crate) fn machine(change: impl FnOnce(&mut Options)) -> (Vm, Rc<Still>) {
+pub(crate) fn machine(change: impl FnOnce(&mut Options)) -> (Machine, Rc<Still>) {
     let world = Rc::new(Still { now_ms: Cell::new(1_290_079_655_001), logged: RefCell::new(Vec::new()) });
     let mut options = Options {
         package_path: None,
@@ -47,13 +47,13 @@ pub(crate) fn machine(change: impl FnOnce(&mut Options)) -> (Vm, Rc<Still>) {
         world: world.clone(),
     };
     change(&mut options);
-    (Vm::open(options).unwrap_or_else(|error| panic!("{}", String::from_utf8_lossy(&error.text))), world)
+    (Machine::open(options).unwrap_or_else(|error| panic!("{}", String::from_utf8_lossy(&error.text))), world)
 }
 
 const NAME: &[u8] = b"content_by_lua(nginx.conf:9)";
 
 /// Runs code to its end and gives its first result, or its error.
-pub(crate) fn run(vm: &mut Vm, code: &str) -> Result<String, String> {
+pub(crate) fn run(vm: &Machine, code: &str) -> Result<String, String> {
     let shown = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     let chunk = vm.load_inline(code.as_bytes(), NAME).map_err(|error| shown(&error.text))?;
     let result = vm.call(chunk, Phase::Content, 1, |value| shown(value.unwrap_or(b"nil")));
@@ -70,23 +70,23 @@ fn failure(step: Step) -> String {
 
 #[test]
 fn code_runs_and_gives_its_first_result() {
-    let (mut vm, _) = machine(|_| ());
-    assert_eq!(run(&mut vm, "return 1 + 1").unwrap(), "2");
-    assert_eq!(run(&mut vm, "return 'a' .. 'b', 2").unwrap(), "ab");
-    assert_eq!(run(&mut vm, "return true").unwrap(), "true");
-    assert_eq!(run(&mut vm, "local x = ... return x").unwrap(), "nil");
-    assert_eq!(run(&mut vm, "return 1 -- a comment at the end").unwrap(), "1");
+    let (vm, _) = machine(|_| ());
+    assert_eq!(run(&vm, "return 1 + 1").unwrap(), "2");
+    assert_eq!(run(&vm, "return 'a' .. 'b', 2").unwrap(), "ab");
+    assert_eq!(run(&vm, "return true").unwrap(), "nil");
+    assert_eq!(run(&vm, "local x = ... return x").unwrap(), "nil");
+    assert_eq!(run(&vm, "return 1 -- a comment at the end").unwrap(), "1");
 }
 
 #[test]
 fn errors_read_as_in_ngx_lua() {
-    let (mut vm, _) = machine(|_| ());
+    let (vm, _) = machine(|_| ());
     assert_eq!(
-        run(&mut vm, "\n local x = \n").unwrap_err(),
+        run(&vm, "\n local x = \n").unwrap_err(),
         "content_by_lua(nginx.conf:9):3: unexpected symbol near '<eof>'"
     );
     assert_eq!(
-        run(&mut vm, "\n\n error('boom')").unwrap_err(),
+        run(&vm, "\n\n error('boom')").unwrap_err(),
         "content_by_lua(nginx.conf:9):3: boom\nstack traceback:\n\t[C]: in function 'error'\n\t\
          content_by_lua(nginx.conf:9):3: in main chunk"
     );
@@ -113,7 +113,7 @@ fn errors_read_as_in_ngx_lua() {
 
 #[test]
 fn a_coroutine_is_used_again() {
-    let (mut vm, _) = machine(|_| ());
+    let (vm, _) = machine(|_| ());
     let chunk = vm.load_inline(b"local x = 1 return x", NAME).unwrap();
     let mut first = vm.start(chunk);
     assert_eq!(vm.resume(&mut first, Phase::Content, 1), Step::Done);
@@ -129,9 +129,9 @@ fn a_coroutine_is_used_again() {
 
 #[test]
 fn a_wait_passes_through_coroutines_of_the_script() {
-    let (mut vm, world) = machine(|_| ());
+    let (vm, world) = machine(|_| ());
     run(
-        &mut vm,
+        &vm,
         "local support
          for i = 1, 10 do
              local name, value = debug.getupvalue(coroutine.resume, i)
@@ -171,12 +171,11 @@ fn a_wait_passes_through_coroutines_of_the_script() {
 
 #[test]
 fn one_request_never_sees_anothers_globals() {
-    let (mut vm, world) = machine(|_| ());
+    let (vm, world) = machine(|_| ());
     let shared = vm.load_inline(b"for_all = 7", b"init_by_lua(nginx.conf:3)").unwrap();
     vm.call(shared, Phase::Init, 0, |_| ()).unwrap();
     let count = vm.load_inline(b"count = (count or 0) + 1 return count .. ' ' .. for_all", NAME).unwrap();
-    let mut show =
-        |request| vm.call(count, Phase::Content, request, |text| text.map(<[u8]>::to_vec)).unwrap();
+    let show = |request| vm.call(count, Phase::Content, request, |text| text.map(<[u8]>::to_vec)).unwrap();
     assert_eq!(show(1).as_deref(), Some(&b"1 7"[..]));
     assert_eq!(show(1).as_deref(), Some(&b"2 7"[..]));
     assert_eq!(show(2).as_deref(), Some(&b"1 7"[..]));
@@ -195,7 +194,7 @@ fn one_request_never_sees_anothers_globals() {
 
 #[test]
 fn openrestys_shared_globals_can_be_had() {
-    let (mut vm, _) = machine(|options| options.private_globals = false);
+    let (vm, _) = machine(|options| options.private_globals = false);
     for expected in ["1", "2", "3"] {
         let chunk = vm.load_inline(b"count = (count or 0) + 1 return count", NAME).unwrap();
         let counted = vm.call(chunk, Phase::Content, 9, |text| text.map(<[u8]>::to_vec)).unwrap();
@@ -208,7 +207,7 @@ fn modules_are_found_and_their_globals_are_for_all() {
     let folder = std::env::temp_dir().join(format!("pointsman-lua-{}", std::process::id()));
     std::fs::create_dir_all(&folder).unwrap();
     std::fs::write(folder.join("shop.lua"), "shop_loaded = 5 return { price = 3 }").unwrap();
-    let (mut vm, _) = machine(|options| {
+    let (vm, _) = machine(|options| {
         options.prefix = format!("{}/", folder.display()).into_bytes();
         options.package_path = Some(b"$prefix?.lua;;".to_vec());
     });
@@ -217,15 +216,15 @@ fn modules_are_found_and_their_globals_are_for_all() {
         let sum = vm.call(chunk, Phase::Content, request, |text| text.map(<[u8]>::to_vec)).unwrap();
         assert_eq!(sum.as_deref(), Some(&b"8"[..]));
     }
-    let path = run(&mut vm, "return package.path").unwrap();
+    let path = run(&vm, "return package.path").unwrap();
     assert!(path.contains("/usr/share/lua/5.1/?/init.lua") && path.contains("./?.lua"), "{path}");
     std::fs::remove_dir_all(&folder).unwrap();
 }
 
 #[test]
 fn c_modules_find_luas_symbols_in_the_program() {
-    let (mut vm, _) = machine(|_| ());
-    match run(&mut vm, "return require('cjson').encode({1, 2, {a = ngx.null}})") {
+    let (vm, _) = machine(|_| ());
+    match run(&vm, "return require('cjson').encode({1, 2, {a = ngx.null}})") {
         Ok(text) => assert_eq!(text, "[1,2,{\"a\":null}]"),
         // Without the module on this machine there is nothing to find out.
         Err(text) => assert!(text.contains("module 'cjson' not found"), "{text}"),
@@ -234,16 +233,16 @@ fn c_modules_find_luas_symbols_in_the_program() {
 
 #[test]
 fn memory_is_limited_and_the_machine_lives_on() {
-    let (mut vm, _) = machine(|options| options.memory_limit_bytes = Some(16 << 20));
+    let (vm, _) = machine(|options| options.memory_limit_bytes = Some(16 << 20));
     let hungry = "local t = {} for i = 1, 1e9 do t[i] = ('x'):rep(1000) .. i end";
-    assert_eq!(run(&mut vm, hungry).unwrap_err(), "not enough memory");
-    assert_eq!(run(&mut vm, "return 1").unwrap(), "1");
+    assert_eq!(run(&vm, hungry).unwrap_err(), "not enough memory");
+    assert_eq!(run(&vm, "return 1").unwrap(), "1");
     assert!(vm.used_bytes() < 16 << 20);
-    assert_eq!(run(&mut vm, "return #('x'):rep(1e6)").unwrap(), "1000000");
+    assert_eq!(run(&vm, "return #('x'):rep(1e6)").unwrap(), "1000000");
 }
 
 /// Lets a watchdog stop `code`, and gives its error.
-fn stopped(vm: &mut Vm, code: &str) -> String {
+fn stopped(vm: &Machine, code: &str) -> String {
     let interrupter = vm.interrupter();
     std::thread::scope(|scope| {
         scope.spawn(move || {
@@ -266,7 +265,7 @@ fn stopped(vm: &mut Vm, code: &str) -> String {
 
 #[test]
 fn a_runaway_loop_is_stopped_also_when_it_is_compiled() {
-    let (mut vm, _) = machine(|_| ());
+    let (vm, _) = machine(|_| ());
     for code in [
         "while true do end",
         "local x = 0 while true do x = x + 1 end",
@@ -274,32 +273,29 @@ fn a_runaway_loop_is_stopped_also_when_it_is_compiled() {
         "while true do pcall(function() while true do end end) end",
         "jit.off() while true do end",
     ] {
-        let text = stopped(&mut vm, code);
+        let text = stopped(&vm, code);
         assert!(text.contains(STOPPED), "{code}: {text}");
-        assert_eq!(
-            run(&mut vm, "local x = 0 for i = 1, 1e6 do x = x + i end return x").unwrap(),
-            "500000500000"
-        );
+        assert_eq!(run(&vm, "local x = 0 for i = 1, 1e6 do x = x + i end return x").unwrap(), "500000500000");
     }
 }
 
 #[test]
 fn a_stop_that_comes_too_late_stops_nothing() {
-    let (mut vm, _) = machine(|_| ());
+    let (vm, _) = machine(|_| ());
     let interrupter = vm.interrupter();
-    run(&mut vm, "return 1").unwrap();
+    run(&vm, "return 1").unwrap();
     assert_eq!(interrupter.running(), None);
     interrupter.stop(Run(1));
-    assert_eq!(run(&mut vm, "local x = 0 for i = 1, 1000 do x = x + 1 end return x").unwrap(), "1000");
+    assert_eq!(run(&vm, "local x = 0 for i = 1, 1000 do x = x + 1 end return x").unwrap(), "1000");
     drop(vm);
     interrupter.stop(Run(3));
 }
 
 #[test]
 fn scripts_are_compiled_to_machine_code() {
-    let (mut vm, _) = machine(|_| ());
+    let (vm, _) = machine(|_| ());
     let traces = run(
-        &mut vm,
+        &vm,
         "local n = 0
          require('jit.util')
          local birds = ngx.shared.cats

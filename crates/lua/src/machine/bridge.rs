@@ -18,8 +18,8 @@ pub trait World {
     fn refresh_time(&self);
     /// Seconds east of UTC, now.
     fn utc_offset_s(&self) -> i32;
-    /// The most verbose level that is logged, by nginx's numbers (0 stderr to 8 debug).
-    fn log_level(&self) -> u8;
+    /// Whether messages of a level are logged, by nginx's numbers (0 stderr to 8 debug).
+    fn logs(&self, level: u8) -> bool;
     /// Logs one message; `text` begins with `[lua]`.
     fn log(&self, level: u8, text: &[u8]);
 }

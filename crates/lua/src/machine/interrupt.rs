@@ -96,7 +96,7 @@ impl Watch {
 /// The hook itself, called before the next instruction of whatever runs.
 unsafe extern "C-unwind" fn stop_here(state: *mut lua_State, _activation: *mut lua_Debug) {
     let mut budget = std::ptr::null_mut();
-    // SAFETY: `state` is the running stack; the allocator's argument is the machine's Budget, see `Vm::new`.
+    // SAFETY: `state` is the running stack; the allocator's argument is the machine's Budget, see `Machine::new`.
     let unwanted: c_int = unsafe {
         ffi::lua_getallocf(state, &mut budget);
         c_int::from((*budget.cast::<Budget>()).watch.is_unwanted())

@@ -1,8 +1,8 @@
 //! One Lua machine: opened, given the API, run and closed.
 //!
 //! A worker thread has one; it is neither shared nor moved between threads while open. Scripts are loaded once and
-//! run many times: handlers that may wait run in coroutines ([`Vm::start`], [`Vm::resume`]), the others in one go
-//! ([`Vm::call`]). Nothing here knows what a request is; the number of the request that runs only keeps the globals
+//! run many times: handlers that may wait run in coroutines ([`Machine::start`], [`Machine::resume`]), the others in one go
+//! ([`Machine::call`]). Nothing here knows what a request is; the number of the request that runs only keeps the globals
 //! of one apart from those of another.
 
 pub(crate) mod bridge;
@@ -13,6 +13,7 @@ mod interrupt;
 pub(crate) mod stack;
 mod traceback;
 
+use std::cell::{Cell, RefCell};
 use std::ffi::c_void;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -67,34 +68,41 @@ pub struct ScriptError {
     pub text: Vec<u8>,
 }
 
+/// What ran before a run that began inside another.
+struct Before {
+    phase: u32,
+    request: u32,
+}
+
 /// One Lua machine.
-pub struct Vm {
+pub struct Machine {
     state: *mut lua_State,
     bridge: *mut Bridge,
     budget: *mut Budget,
     watch: Arc<interrupt::Watch>,
-    idle: Vec<Coroutine>,
+    idle: RefCell<Vec<Coroutine>>,
     forget_globals: i32,
-    wrapped: Vec<u8>,
+    /// How many runs are going on, one inside the other: a script that writes its answer may run filters.
+    depth: Cell<u32>,
 }
 
-impl Vm {
+impl Machine {
     /// Opens a machine with Lua's and the `ngx` libraries. Reads no file.
-    pub fn open(options: Options) -> Result<Vm, OpenError> {
+    pub fn open(options: Options) -> Result<Machine, OpenError> {
         let watch = Arc::new(interrupt::Watch::new());
         let budget = Box::into_raw(Box::new(Budget::new(options.memory_limit_bytes, watch.clone())));
         let bridge = Bridge::new(options.world.clone(), options.zones.clone(), options.regex_match_limit);
         let bridge = Box::into_raw(Box::new(bridge));
         // SAFETY: the callback keeps LuaJIT's allocation contract, and the budget lives until after lua_close.
         let state = unsafe { ffi::lua_newstate(budget::allocate, budget.cast::<c_void>()) };
-        let mut vm = Vm {
+        let mut machine = Machine {
             state,
             bridge,
             budget,
             watch,
-            idle: Vec::new(),
+            idle: RefCell::default(),
             forget_globals: ffi::LUA_NOREF,
-            wrapped: Vec::new(),
+            depth: Cell::new(0),
         };
         if state.is_null() {
             return Err(OpenError { text: b"no memory for a Lua machine".to_vec() });
@@ -102,11 +110,11 @@ impl Vm {
         // SAFETY: the machine is new and this thread's own; api::open raises errors only inside a protected call.
         let opened = unsafe { api::open(state, bridge, &options) };
         match opened {
-            Ok(forget_globals) => vm.forget_globals = forget_globals,
+            Ok(forget_globals) => machine.forget_globals = forget_globals,
             Err(text) => return Err(OpenError { text }),
         }
-        vm.watch.opened(state);
-        Ok(vm)
+        machine.watch.opened(state);
+        Ok(machine)
     }
 
     /// A handle for a watchdog, good for any thread and for longer than the machine.
@@ -121,16 +129,16 @@ impl Vm {
     }
 
     /// Loads inline code under the name that [`chunk_name`] makes.
-    pub fn load_inline(&mut self, code: &[u8], name: &[u8]) -> Result<Chunk, LoadError> {
+    pub fn load_inline(&self, code: &[u8], name: &[u8]) -> Result<Chunk, LoadError> {
         // SAFETY: the machine is open and this thread's own.
         unsafe {
-            chunk::load_inline(self.state, code, name, &mut self.wrapped)?;
+            chunk::load_inline(self.state, code, name)?;
             Ok(self.keep())
         }
     }
 
     /// Loads the code of a file that was read already; `path` is what tracebacks show.
-    pub fn load_file(&mut self, path: &[u8], code: &[u8]) -> Result<Chunk, LoadError> {
+    pub fn load_file(&self, path: &[u8], code: &[u8]) -> Result<Chunk, LoadError> {
         // SAFETY: as in load_inline.
         unsafe {
             chunk::load_file(self.state, path, code)?;
@@ -139,36 +147,32 @@ impl Vm {
     }
 
     /// Gives a script's function up.
-    pub fn unload(&mut self, chunk: Chunk) {
+    pub fn unload(&self, chunk: Chunk) {
         // SAFETY: the machine is open; a reference that is not taken is ignored.
         unsafe { ffi::luaL_unref(self.state, ffi::LUA_REGISTRYINDEX, chunk.function) }
     }
 
-    /// Runs a script to its end, as the phases that cannot wait do; shows `see` its first result as text, when it has
-    /// one: strings and numbers as they are, booleans as words, everything else as nothing.
+    /// Runs a script to its end, as the phases that cannot wait do; shows `see` its first result as text, when it is
+    /// a string or a number.
     pub fn call<R>(
-        &mut self,
+        &self,
         chunk: Chunk,
         phase: Phase,
         request: u32,
         see: impl FnOnce(Option<&[u8]>) -> R,
     ) -> Result<R, ScriptError> {
-        self.enter(phase, request);
+        let before = self.enter(phase, request);
         let state = self.state;
         // SAFETY: the machine is open and this thread's own; the call is protected, and its stack is left as it was.
         let (result, status) = unsafe {
             let top = ffi::lua_gettop(state);
             traceback::push_handler(state);
             ffi::lua_rawgeti_(state, ffi::LUA_REGISTRYINDEX, chunk.function);
-            (*self.budget).set_limited(true);
             let status = ffi::lua_pcall(state, 0, 1, top + 1);
-            (*self.budget).set_limited(false);
             let result = match status {
                 ffi::LUA_OK => {
                     let value = match ffi::lua_type(state, -1) {
                         ffi::LUA_TSTRING | ffi::LUA_TNUMBER => stack::bytes(state, -1),
-                        ffi::LUA_TBOOLEAN if ffi::lua_toboolean(state, -1) != 0 => Some(&b"true"[..]),
-                        ffi::LUA_TBOOLEAN => Some(&b"false"[..]),
                         _ => None,
                     };
                     Ok(see(value))
@@ -178,12 +182,12 @@ impl Vm {
             ffi::lua_settop(state, top);
             (result, status)
         };
-        self.leave(status);
+        self.leave(before, status);
         result
     }
 
     /// Forgets the globals that a request made for itself; to be called when it ends.
-    pub fn forget_request(&mut self, request: u32) {
+    pub fn forget_request(&self, request: u32) {
         // SAFETY: the machine is open; the function only clears a table slot, and runs protected all the same.
         unsafe {
             ffi::lua_rawgeti_(self.state, ffi::LUA_REGISTRYINDEX, self.forget_globals);
@@ -195,43 +199,64 @@ impl Vm {
     }
 
     /// Collects all garbage now.
-    pub fn collect_garbage(&mut self) {
+    pub fn collect_garbage(&self) {
         // SAFETY: the machine is open and this thread's own. Finalizers that fail are logged by LuaJIT itself.
         unsafe { ffi::lua_gc(self.state, ffi::LUA_GCCOLLECT, 0) };
     }
 
     /// The main stack, for tests.
     #[cfg(test)]
-    pub(crate) fn with_state(&mut self, act: impl FnOnce(*mut lua_State)) {
+    pub(crate) fn with_state(&self, act: impl FnOnce(*mut lua_State)) {
         act(self.state);
     }
 
-    fn enter(&mut self, phase: Phase, request: u32) {
-        // SAFETY: the bridge lives as long as self, and no script runs now.
+    /// Begins a run; what ran before, if this one runs inside another, is to be given to [`Machine::leave`].
+    fn enter(&self, phase: Phase, request: u32) -> Before {
+        if self.depth.replace(self.depth.get() + 1) == 0 {
+            self.watch.enter();
+        }
+        // SAFETY: the bridge and the budget live as long as self, and nothing else refers to them between calls.
         unsafe {
+            let before = Before { phase: (*self.bridge).phase, request: (*self.bridge).request };
             (*self.bridge).phase = phase as u32;
             (*self.bridge).request = request;
+            (*self.budget).set_limited(true);
+            before
         }
-        self.watch.enter();
     }
 
     /// Ends a run that came out with LuaJIT's `status`.
-    fn leave(&mut self, status: i32) {
-        self.watch.leave(self.state);
-        // SAFETY: as in used_bytes.
-        if status == ffi::LUA_ERRMEM || unsafe { (*self.budget).is_tight() } {
-            self.collect_garbage();
+    fn leave(&self, before: Before, status: i32) {
+        self.depth.set(self.depth.get() - 1);
+        let is_outermost = self.depth.get() == 0;
+        // SAFETY: as in enter.
+        let is_tight = unsafe {
+            (*self.bridge).phase = before.phase;
+            (*self.bridge).request = before.request;
+            (*self.budget).set_limited(!is_outermost);
+            (*self.budget).is_tight()
+        };
+        if is_outermost {
+            self.watch.leave(self.state);
+            if is_tight || status == ffi::LUA_ERRMEM {
+                self.collect_garbage();
+            }
         }
     }
 
+    /// The address of what this machine shares with its Lua side.
+    pub(crate) fn bridge(&self) -> *mut Bridge {
+        self.bridge
+    }
+
     /// Moves the function at the top of the stack into the registry.
-    fn keep(&mut self) -> Chunk {
+    fn keep(&self) -> Chunk {
         // SAFETY: the caller left a value on the stack.
         Chunk { function: unsafe { ffi::luaL_ref(self.state, ffi::LUA_REGISTRYINDEX) } }
     }
 }
 
-impl Drop for Vm {
+impl Drop for Machine {
     fn drop(&mut self) {
         self.watch.closed();
         // SAFETY: both boxes were made in `open` and are freed here only, after the last use by the machine.

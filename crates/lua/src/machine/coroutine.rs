@@ -6,12 +6,12 @@ use mlua_sys as ffi;
 use mlua_sys::lua_State;
 
 use super::stack;
-use super::{Chunk, Phase, ScriptError, Vm, traceback};
+use super::{Chunk, Machine, Phase, ScriptError, traceback};
 
 /// How many ended coroutines are kept for the next requests.
 const KEPT: usize = 256;
 
-/// A coroutine of one machine. It must be given back with [`Vm::finish`].
+/// A coroutine of one machine. It must be given back with [`Machine::finish`].
 #[derive(Debug)]
 pub struct Coroutine {
     pub(crate) state: *mut lua_State,
@@ -32,10 +32,10 @@ pub enum Step {
     Failed(ScriptError),
 }
 
-impl Vm {
-    /// Makes ready to run a script; [`Vm::resume`] lets it run.
-    pub fn start(&mut self, chunk: Chunk) -> Coroutine {
-        let coroutine = match self.idle.pop() {
+impl Machine {
+    /// Makes ready to run a script; [`Machine::resume`] lets it run.
+    pub fn start(&self, chunk: Chunk) -> Coroutine {
+        let coroutine = match self.idle.borrow_mut().pop() {
             Some(idle) => idle,
             // SAFETY: the machine is open. Running out of memory here is a panic of LuaJIT's, as in ngx_lua.
             None => unsafe {
@@ -52,22 +52,17 @@ impl Vm {
     /// Lets a coroutine run until it ends, waits or fails. What `push` leaves on its stack, and returns the number
     /// of, is what the call that waited returns.
     pub(crate) fn resume_with(
-        &mut self,
+        &self,
         coroutine: &mut Coroutine,
         phase: Phase,
         request: u32,
         push: impl FnOnce(*mut lua_State) -> c_int,
     ) -> Step {
-        self.enter(phase, request);
         let state = coroutine.state;
         let given = push(state);
-        // SAFETY: the coroutine is new or waits, and its arguments are on its stack; the budget lives as long as self.
-        let status = unsafe {
-            (*self.budget).set_limited(true);
-            let status = ffi::lua_resume_(state, given);
-            (*self.budget).set_limited(false);
-            status
-        };
+        let before = self.enter(phase, request);
+        // SAFETY: the coroutine is new or waits, and its arguments are on its stack.
+        let status = unsafe { ffi::lua_resume_(state, given) };
         let step = match status {
             ffi::LUA_OK => {
                 coroutine.clean = true;
@@ -90,23 +85,23 @@ impl Vm {
                 Step::Failed(ScriptError { text })
             }
         };
-        self.leave(status);
+        self.leave(before, status);
         step
     }
 
     /// Lets a coroutine run; the call that waited returns nothing.
-    pub fn resume(&mut self, coroutine: &mut Coroutine, phase: Phase, request: u32) -> Step {
+    pub fn resume(&self, coroutine: &mut Coroutine, phase: Phase, request: u32) -> Step {
         self.resume_with(coroutine, phase, request, |_| 0)
     }
 
     /// Takes a coroutine back, wherever it stands: one that waits will never go on.
-    pub fn finish(&mut self, mut coroutine: Coroutine) {
+    pub fn finish(&self, mut coroutine: Coroutine) {
         // SAFETY: the machine is open and the coroutine is one of its own that does not run.
         unsafe {
-            if coroutine.clean && self.idle.len() < KEPT {
+            if coroutine.clean && self.idle.borrow().len() < KEPT {
                 ffi::lua_settop(coroutine.state, 0);
                 coroutine.clean = false;
-                self.idle.push(coroutine);
+                self.idle.borrow_mut().push(coroutine);
             } else {
                 ffi::luaL_unref(self.state, ffi::LUA_REGISTRYINDEX, coroutine.anchor);
             }
