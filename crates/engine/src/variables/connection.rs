@@ -23,10 +23,14 @@ pub(super) const VARIABLES: &[Variable] = &[
         }
         true
     }),
-    read("server_addr", "The address the client connected to; a unix socket with its path.", |exchange, _, out| {
-        local(&exchange.connection, out);
-        true
-    }),
+    read(
+        "server_addr",
+        "The address the client connected to; a unix socket with its path.",
+        |exchange, _, out| {
+            local(&exchange.connection, out);
+            true
+        },
+    ),
     read("server_port", "The port the client connected to; empty on a unix socket.", |exchange, _, out| {
         if let Some(local) = exchange.connection.local {
             write::number(out, u64::from(local.port()));
@@ -37,10 +41,14 @@ pub(super) const VARIABLES: &[Variable] = &[
         write::number(out, exchange.connection.serial);
         true
     }),
-    read("connection_requests", "How many requests came on this connection, this one included.", |exchange, _, out| {
-        write::number(out, exchange.connection.requests);
-        true
-    }),
+    read(
+        "connection_requests",
+        "How many requests came on this connection, this one included.",
+        |exchange, _, out| {
+            write::number(out, exchange.connection.requests);
+            true
+        },
+    ),
     read("connection_time", "The connection's age in seconds, with milliseconds.", |exchange, env, out| {
         let now_ms = env.host.now().monotonic_ms();
         write::seconds(out, now_ms.saturating_sub(exchange.connection.opened.monotonic_ms()));

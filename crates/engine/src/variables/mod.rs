@@ -52,8 +52,13 @@ pub struct Family {
 }
 
 /// All built-in variables, by origin.
-pub static VARIABLES: &[&[Variable]] =
-    &[connection::VARIABLES, process::VARIABLES, request::VARIABLES, response::VARIABLES, upstream::VARIABLES];
+pub static VARIABLES: &[&[Variable]] = &[
+    connection::VARIABLES,
+    process::VARIABLES,
+    request::VARIABLES,
+    response::VARIABLES,
+    upstream::VARIABLES,
+];
 
 /// A built-in variable that cannot be set.
 const fn read(name: &'static str, doc: &'static str, get: Get) -> Variable {
@@ -248,7 +253,8 @@ pub fn append_defined(
 
 /// A variable's value needs itself: it is not there, and the log says so.
 fn cycle(exchange: &Exchange, env: &mut Env<'_>, asked: u32) {
-    let is_asked = |entry: &&Entry| matches!(entry.definition, Definition::Computed { slot, .. } if slot == asked);
+    let is_asked =
+        |entry: &&Entry| matches!(entry.definition, Definition::Computed { slot, .. } if slot == asked);
     let name = env.config.variables.entries().iter().find(is_asked).map_or("", |entry| &*entry.name);
     let text = format!("cycle while evaluating variable \"{name}\"");
     log_line::error(exchange, env, Level::Error, text.as_bytes());
@@ -274,3 +280,6 @@ pub fn assign(exchange: &mut Exchange, definition: &Definition, value: &[u8]) ->
 
 /// A variable that is worked out from others by a module.
 pub use modules::computed::Computed;
+
+#[cfg(test)]
+mod tests;

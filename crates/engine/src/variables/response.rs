@@ -54,14 +54,18 @@ pub(super) const VARIABLES: &[Variable] = &[
         }
         true
     }),
-    read("sent_http_connection", "The answer's Connection: keep-alive, close or upgrade.", |exchange, env, out| {
-        out.extend_from_slice(match () {
-            () if exchange.response.status == 101 => &b"upgrade"[..],
-            () if keeps_alive(exchange, env) => b"keep-alive",
-            () => b"close",
-        });
-        true
-    }),
+    read(
+        "sent_http_connection",
+        "The answer's Connection: keep-alive, close or upgrade.",
+        |exchange, env, out| {
+            out.extend_from_slice(match () {
+                () if exchange.response.status == 101 => &b"upgrade"[..],
+                () if keeps_alive(exchange, env) => b"keep-alive",
+                () => b"close",
+            });
+            true
+        },
+    ),
     read("sent_http_keep_alive", "The answer's Keep-Alive.", |exchange, env, out| {
         let header_s = env.config.location(exchange.route.location).settings.core.keepalive.header_s;
         match header_s {
@@ -119,7 +123,9 @@ fn keeps_alive(exchange: &Exchange, env: &Env<'_>) -> bool {
     }
     let core = &env.config.location(exchange.route.location).settings.core;
     let head = &exchange.request.head;
-    !exchange.response.close && core.keepalive.timeout_ms > 0 && http::framing::keep_alive(head.version, &head.headers)
+    !exchange.response.close
+        && core.keepalive.timeout_ms > 0
+        && http::framing::keep_alive(head.version, &head.headers)
 }
 
 fn limit_rate(exchange: &mut Exchange, env: &mut Env<'_>, out: &mut Vec<u8>) -> bool {

@@ -19,12 +19,16 @@ pub(super) const VARIABLES: &[Variable] = &[
     read("upstream_connect_time", "How long connecting took, in seconds.", |exchange, _, out| {
         list(exchange, out, |one, out| time(one.connect_us, out))
     }),
-    read("upstream_header_time", "How long it took until the head was there, in seconds.", |exchange, _, out| {
-        list(exchange, out, |one, out| time(one.header_us, out))
-    }),
-    read("upstream_response_time", "How long it took until the answer was there, in seconds.", |exchange, _, out| {
-        list(exchange, out, |one, out| time(one.response_us, out))
-    }),
+    read(
+        "upstream_header_time",
+        "How long it took until the head was there, in seconds.",
+        |exchange, _, out| list(exchange, out, |one, out| time(one.header_us, out)),
+    ),
+    read(
+        "upstream_response_time",
+        "How long it took until the answer was there, in seconds.",
+        |exchange, _, out| list(exchange, out, |one, out| time(one.response_us, out)),
+    ),
     read("upstream_response_length", "How long the answers' bodies were.", |exchange, _, out| {
         list(exchange, out, |one, out| write::number(out, one.body_received))
     }),

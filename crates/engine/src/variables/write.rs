@@ -82,7 +82,9 @@ mod tests {
 
     #[test]
     fn addresses_are_written_as_nginx_writes_them() {
-        for same in ["127.0.0.1", "255.0.10.9", "::1", "::", "2001:db8::1:0:0:1", "::ffff:10.0.0.1", "::12", "fe80::"] {
+        for same in
+            ["127.0.0.1", "255.0.10.9", "::1", "::", "2001:db8::1:0:0:1", "::ffff:10.0.0.1", "::12", "fe80::"]
+        {
             assert_eq!(shown(same), same);
         }
         assert_eq!(shown("::a00:1"), "::10.0.0.1");

@@ -248,7 +248,8 @@ impl Draft {
         if key.text() == "default" {
             if let Some(old) = ranges.default.replace(number) {
                 let old = String::from_utf8_lossy(&self.values[old as usize]);
-                let text = format!("duplicate default geo range value: \"{}\", old value: \"{old}\"", value.text());
+                let text =
+                    format!("duplicate default geo range value: \"{}\", old value: \"{old}\"", value.text());
                 b.diagnostics.push(Diagnostic::warn(key.span, text));
             }
             return Ok(());
@@ -271,13 +272,15 @@ impl Draft {
                 Ok(Some(old)) => {
                     let old = String::from_utf8_lossy(&self.values[old as usize]);
                     let (shown, value) = (net.text(), value.text());
-                    let text = format!("duplicate range \"{shown}\", value: \"{value}\", old value: \"{old}\"");
+                    let text =
+                        format!("duplicate range \"{shown}\", value: \"{value}\", old value: \"{old}\"");
                     b.diagnostics.push(Diagnostic::warn(net.span, text));
                 }
                 Err(other) => {
                     let [a, c] = high.to_be_bytes();
                     let ([d, e], [f, g]) = (other.first.to_be_bytes(), other.last.to_be_bytes());
-                    let text = format!("range \"{}\" overlaps \"{a}.{c}.{d}.{e}-{a}.{c}.{f}.{g}\"", net.text());
+                    let text =
+                        format!("range \"{}\" overlaps \"{a}.{c}.{d}.{e}-{a}.{c}.{f}.{g}\"", net.text());
                     return Err(Diagnostic::error(net.span, text));
                 }
             }
@@ -313,7 +316,9 @@ impl Draft {
                 default = ranges.default.unwrap_or(0);
                 for (high, block) in ranges.blocks {
                     let whole = |low: u16| u32::from(high) << 16 | u32::from(low);
-                    v4.extend(block.into_iter().map(|range| (whole(range.first), whole(range.last), range.value)));
+                    v4.extend(
+                        block.into_iter().map(|range| (whole(range.first), whole(range.last), range.value)),
+                    );
                 }
             }
         }

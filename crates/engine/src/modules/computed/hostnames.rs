@@ -84,10 +84,17 @@ mod tests {
     #[test]
     fn the_most_exact_name_wins() {
         let mut keys = Keys::default();
-        for (value, name) in
-            ["example.com", "*.example.com", "*.b.example.com", "www.*", "www.example.*", ".dual.org", "plain"]
-                .iter()
-                .enumerate()
+        for (value, name) in [
+            "example.com",
+            "*.example.com",
+            "*.b.example.com",
+            "www.*",
+            "www.example.*",
+            ".dual.org",
+            "plain",
+        ]
+        .iter()
+        .enumerate()
         {
             keys.add_host(name.as_bytes(), value as u32).unwrap();
         }

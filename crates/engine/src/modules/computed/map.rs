@@ -127,7 +127,8 @@ impl Draft {
         let text: &[u8] = key.text();
         if text == b"default" {
             if let Some(first) = self.default.replace(key.span) {
-                return Err(Diagnostic::error(key.span, "duplicate default map parameter").also(first, "the first one"));
+                return Err(Diagnostic::error(key.span, "duplicate default map parameter")
+                    .also(first, "the first one"));
             }
             self.map.default = number;
             return Ok(());
@@ -147,8 +148,10 @@ impl Draft {
         added.map_err(|fault| {
             let shown = String::from_utf8_lossy(&text);
             match fault {
-                KeyFault::Conflict => Diagnostic::error(key.span, format!("conflicting parameter \"{shown}\""))
-                    .label("this text has a value already; case makes no difference"),
+                KeyFault::Conflict => {
+                    Diagnostic::error(key.span, format!("conflicting parameter \"{shown}\""))
+                        .label("this text has a value already; case makes no difference")
+                }
                 KeyFault::Invalid => {
                     Diagnostic::error(key.span, format!("invalid hostname or wildcard \"{shown}\""))
                         .mend("a * stands at the beginning (*.example.com) or at the end (www.example.*)")
@@ -173,8 +176,9 @@ impl Draft {
 fn regex(b: &mut Builder<'_>, key: &Word, pattern: &[u8], ignore_case: bool) -> Result<Regex, Diagnostic> {
     let pattern = std::str::from_utf8(pattern)
         .map_err(|_| Diagnostic::error(key.span, format!("invalid UTF-8 in \"{}\"", key.text())))?;
-    let regex = Regex::new(pattern, ignore_case)
-        .map_err(|fault| Diagnostic::error(key.span, format!("pcre2_compile() failed: {fault} in \"{pattern}\"")))?;
+    let regex = Regex::new(pattern, ignore_case).map_err(|fault| {
+        Diagnostic::error(key.span, format!("pcre2_compile() failed: {fault} in \"{pattern}\""))
+    })?;
     for (_, name) in regex.names() {
         b.draft.variables.define_slot(name, key.span).map_err(|fault| Diagnostic::error(key.span, fault))?;
     }

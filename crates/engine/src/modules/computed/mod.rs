@@ -112,3 +112,6 @@ fn define(b: &mut Builder<'_>, word: &Word) -> Result<(), Diagnostic> {
 fn entry(d: &conf::Directive) -> Vec<&Word> {
     std::iter::once(&d.name).chain(&d.args).collect()
 }
+
+#[cfg(test)]
+mod tests;

@@ -188,7 +188,8 @@ mod tests {
                 let len = 1 << random(9);
                 let base = if random(2) == 0 { 0 } else { u32::MAX - 255 };
                 let first = base + random(256) / len * len;
-                if len <= 256 && networks.iter().all(|known| (known.0, known.1) != (first, first + (len - 1))) {
+                if len <= 256 && networks.iter().all(|known| (known.0, known.1) != (first, first + (len - 1)))
+                {
                     networks.push((first, first + (len - 1), value));
                 }
             }

@@ -21,7 +21,8 @@ impl SplitClients {
         self.source.append(exchange, env, out);
         let hash = murmur_hash2(&out[start..]);
         out.truncate(start);
-        if let Some((_, value)) = self.parts.iter().find(|(bound, _)| bound.is_none_or(|bound| hash < bound)) {
+        if let Some((_, value)) = self.parts.iter().find(|(bound, _)| bound.is_none_or(|bound| hash < bound))
+        {
             out.extend_from_slice(value);
         }
     }
@@ -66,7 +67,8 @@ pub(super) fn apply(b: &mut Builder<'_>, d: &conf::Directive) -> Result<(), Diag
     }
     if let Some(span) = too_much {
         b.diagnostics.push(
-            Diagnostic::error(span, "percent total is greater than 100%").label("from here on it is too much"),
+            Diagnostic::error(span, "percent total is greater than 100%")
+                .label("from here on it is too much"),
         );
     }
     b.draft.computed.push(Computed::SplitClients(SplitClients { source, parts }));
@@ -81,8 +83,9 @@ fn percent(word: &Word) -> Result<Option<u64>, Diagnostic> {
     }
     let share = text.strip_suffix(b"%").and_then(hundredths).filter(|share| *share > 0);
     share.map(Some).ok_or_else(|| {
-        Diagnostic::error(word.span, format!("invalid percent value \"{}\"", word.text()))
-            .mend("a share is a number with at most two decimals and a percent sign (0.5%), or * for the rest")
+        Diagnostic::error(word.span, format!("invalid percent value \"{}\"", word.text())).mend(
+            "a share is a number with at most two decimals and a percent sign (0.5%), or * for the rest",
+        )
     })
 }
 

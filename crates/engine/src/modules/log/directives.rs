@@ -57,7 +57,11 @@ fn log_format(b: &mut Builder<'_>, d: &conf::Directive) -> Result<(), Diagnostic
     if is_combined || b.draft.formats.iter().any(|known| *known.name == **name.text()) {
         let fault = format!("duplicate \"log_format\" name \"{}\"", name.text());
         let fault = Diagnostic::error(name.span, fault);
-        return Err(if is_combined { fault.mend("combined is predefined: take another name") } else { fault });
+        return Err(if is_combined {
+            fault.mend("combined is predefined: take another name")
+        } else {
+            fault
+        });
     }
     let mut format = LogFormat { name: (**name.text()).into(), ..LogFormat::default() };
     let mut parts = &d.args[1..];
@@ -78,17 +82,22 @@ fn log_format(b: &mut Builder<'_>, d: &conf::Directive) -> Result<(), Diagnostic
     }
     for word in parts {
         let variables = &mut b.draft.variables;
-        format.add(word.text(), &mut |name| variables.id(name, Some(word.span))).map_err(|fault| match fault {
-            FormatFault::InvalidParameter(text) => {
-                let shown = String::from_utf8_lossy(text);
-                Diagnostic::error(word.span, format!("invalid parameter \"{shown}\""))
-                    .label("a variable's name is missing after `$`")
-            }
-            FormatFault::Unclosed(name) => {
-                let shown = String::from_utf8_lossy(name);
-                Diagnostic::error(word.span, format!("the closing bracket in \"{shown}\" variable is missing"))
-            }
-        })?;
+        format.add(word.text(), &mut |name| variables.id(name, Some(word.span))).map_err(
+            |fault| match fault {
+                FormatFault::InvalidParameter(text) => {
+                    let shown = String::from_utf8_lossy(text);
+                    Diagnostic::error(word.span, format!("invalid parameter \"{shown}\""))
+                        .label("a variable's name is missing after `$`")
+                }
+                FormatFault::Unclosed(name) => {
+                    let shown = String::from_utf8_lossy(name);
+                    Diagnostic::error(
+                        word.span,
+                        format!("the closing bracket in \"{shown}\" variable is missing"),
+                    )
+                }
+            },
+        )?;
     }
     b.draft.formats.push(Arc::new(format));
     Ok(())
@@ -115,8 +124,11 @@ fn parameters(words: &[Word]) -> Result<Parameters<'_>, Diagnostic> {
             let ms = conf::value::parse_time_ms(time).filter(|ms| *ms > 0);
             found.flush_ms = ms.ok_or_else(|| Diagnostic::error(word.span, fault()))?;
         } else if text == b"gzip" || text.starts_with(b"gzip=") {
-            return Err(Diagnostic::error(word.span, "compressed access logs are not supported by pointsman")
-                .mend("remove gzip, and let logrotate compress the files"));
+            return Err(Diagnostic::error(
+                word.span,
+                "compressed access logs are not supported by pointsman",
+            )
+            .mend("remove gzip, and let logrotate compress the files"));
         } else if let Some(condition) = text.strip_prefix(b"if=") {
             found.condition = Some((condition, word));
         } else {
@@ -278,7 +290,8 @@ pub(super) fn finish(b: &mut Builder<'_>) {
     };
     if b.draft.scopes.iter().any(bare) {
         let format = combined(b);
-        let target = AccessTarget::Fixed(b.draft.log(LogTarget::File(b.inputs.prefix.join("logs/access.log"))));
+        let target =
+            AccessTarget::Fixed(b.draft.log(LogTarget::File(b.inputs.prefix.join("logs/access.log"))));
         let logs = AccessLogs { off: false, logs: vec![AccessLog { target, format, condition: None }] };
         for scope in b.draft.scopes.iter_mut().filter(|scope| bare(scope)) {
             scope.settings.log.access.replace(logs.clone());

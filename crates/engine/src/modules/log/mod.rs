@@ -162,3 +162,6 @@ fn write_at(exchange: &mut Exchange, env: &mut Env<'_>, path: &Template, line: &
 
 /// "Not a directory", the same number on every Unix.
 const ENOTDIR: i32 = 20;
+
+#[cfg(test)]
+mod tests;
