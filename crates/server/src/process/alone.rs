@@ -93,7 +93,7 @@ fn live<A: Application>(start: Start<A>) -> io::Result<i32> {
     }));
     let link = Link::Alone { household: household.clone(), reports: ours };
     let reporter = Reporter::new(Outbox::new(theirs));
-    let control = Control::new(link, signals, reporter, log.clone());
+    let control = Control::new(link, signals, reporter, log.clone(), Arc::clone(&logs));
     let ports = Ports { threads, generation: 1, source, listeners, logs, error_log: log, control };
     let code = worker::work(&app, config, ports, &journal);
     // What was reported last, such as why the start failed.
@@ -135,12 +135,7 @@ impl<A: Application> Alone<A> {
         match message.kind {
             kind::READY if !self.started => {
                 self.started = true;
-                if let Some(path) = self.estate.boot.stderr_file(&self.source)
-                    && let Err(error) = self.logs.redirect_stderr(&path)
-                {
-                    self.journal.failed(Level::Alert, "dup2(STDERR)", &error);
-                }
-                self.journal.leave_stderr();
+                self.journal.leave_stderr(&self.logs);
                 if let Some(handshake) = self.handshake.take() {
                     handshake.started();
                 }

@@ -107,19 +107,6 @@ impl Boot {
         logs.error_log(&self.main_error_logs(source))
     }
 
-    /// The file that standard error is sent to: the first of the main error logs, unless one of them *is* standard
-    /// error.
-    pub(super) fn stderr_file(&self, source: &Source) -> Option<PathBuf> {
-        let targets = self.main_error_logs(source);
-        if targets.iter().any(|(target, _)| *target == LogTarget::Stderr) {
-            return None;
-        }
-        targets.into_iter().find_map(|(target, _)| match target {
-            LogTarget::File(path) => Some(path),
-            LogTarget::Stderr => None,
-        })
-    }
-
     /// Whether a worker process that runs `self` can go on with `newer`, or a new one must be started.
     pub(super) fn same_process(&self, newer: &Boot) -> bool {
         self.threads == newer.threads

@@ -144,6 +144,7 @@ pub struct Control {
     signals: Signals,
     reporter: Reporter,
     log: ErrorLog,
+    logs: Arc<LogFiles>,
     waiting: VecDeque<Order>,
     quitting: bool,
 }
@@ -155,8 +156,14 @@ impl std::fmt::Debug for Control {
 }
 
 impl Control {
-    pub(super) fn new(link: Link, signals: Signals, reporter: Reporter, log: ErrorLog) -> Control {
-        Control { link, signals, reporter, log, waiting: VecDeque::new(), quitting: false }
+    pub(super) fn new(
+        link: Link,
+        signals: Signals,
+        reporter: Reporter,
+        log: ErrorLog,
+        logs: Arc<LogFiles>,
+    ) -> Control {
+        Control { link, signals, reporter, log, logs, waiting: VecDeque::new(), quitting: false }
     }
 
     /// Reports from any thread.
@@ -292,9 +299,11 @@ impl Control {
         }
     }
 
-    /// Goes on logging in a configuration's own main error log.
+    /// Goes on logging in another configuration's main error log, with this process's standard error.
     pub fn log_to(&mut self, log: ErrorLog) {
         self.log = log;
+        // Where it cannot be redirected it stays at the log before.
+        let _ = self.logs.redirect_stderr(&self.log);
     }
 }
 

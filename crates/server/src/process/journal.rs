@@ -43,6 +43,9 @@ impl Journal {
     /// Goes on in the configuration's own error logs.
     pub(super) fn move_to(&mut self, logs: &LogFiles, targets: &[(LogTarget, Level)]) {
         self.log = logs.error_log(targets);
+        if !self.on_stderr {
+            self.leave_stderr(logs);
+        }
     }
 
     /// The log alone, for those who write many lines.
@@ -50,9 +53,19 @@ impl Journal {
         &self.log
     }
 
-    /// From now on standard error takes no line of this journal.
-    pub(super) fn leave_stderr(&mut self) {
+    /// The program has started: standard error takes no line of this journal any more. Whatever else is written there
+    /// (a panic's last words) goes to the error log.
+    pub(super) fn leave_stderr(&mut self, logs: &LogFiles) {
         self.on_stderr = false;
+        if let Err(error) = logs.redirect_stderr(&self.log) {
+            self.failed(Level::Alert, "dup2(STDERR)", &error);
+        }
+    }
+
+    /// A journal for tests: it writes nowhere.
+    #[cfg(test)]
+    pub(super) fn silent() -> Journal {
+        Journal { log: ErrorLog::new(Vec::new()), on_stderr: false }
     }
 
     /// Writes a line.

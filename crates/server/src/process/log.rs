@@ -118,8 +118,8 @@ pub struct NewLogs {
 pub struct LogFiles {
     open: Mutex<BTreeMap<PathBuf, Arc<LogFile>>>,
     stderr: Arc<LogFile>,
-    /// The file that standard error is redirected to, as nginx does once it has started.
-    redirected: Mutex<Option<PathBuf>>,
+    /// What standard error is sent to, as nginx does once it has started.
+    redirected: Mutex<Option<Arc<LogFile>>>,
 }
 
 impl LogFiles {
@@ -151,10 +151,8 @@ impl LogFiles {
                 }
             }
         }
-        if let Some(path) = locked(&self.redirected).as_ref()
-            && let Some(file) = open.get(path)
-        {
-            nix::unistd::dup2_stderr(file)?;
+        if let Some(file) = locked(&self.redirected).as_ref() {
+            nix::unistd::dup2_stderr(&**file)?;
         }
         Ok(())
     }
@@ -164,12 +162,17 @@ impl LogFiles {
         locked(&self.open).retain(|path, _| wanted.contains(path));
     }
 
-    /// Sends this process's standard error to a log file from now on, also after it is reopened.
-    pub fn redirect_stderr(&self, path: &Path) -> io::Result<()> {
-        if let Some(file) = self.get(&LogTarget::File(path.to_owned())) {
-            nix::unistd::dup2_stderr(&*file)?;
-            *locked(&self.redirected) = Some(path.to_owned());
-        }
+    /// Sends this process's standard error to the first file of an error log from now on, also after it is reopened.
+    /// A log that itself goes to standard error leaves it, or puts it back, where it was when the program started.
+    pub(super) fn redirect_stderr(&self, log: &ErrorLog) -> io::Result<()> {
+        let own = log.sinks.iter().any(|(file, _)| Arc::ptr_eq(file, &self.stderr));
+        let target = match log.sinks.first() {
+            _ if own => &self.stderr,
+            Some((file, _)) => file,
+            None => return Ok(()),
+        };
+        nix::unistd::dup2_stderr(&**target)?;
+        *locked(&self.redirected) = Some(Arc::clone(target));
         Ok(())
     }
 

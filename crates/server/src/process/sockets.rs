@@ -296,16 +296,9 @@ fn set_tcp_option(socket: &OwnedFd, option: libc::c_int, value: libc::c_int) -> 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::process::log::LogTarget;
     use nix::sys::socket::{getsockname, getsockopt};
     use std::net::SocketAddr;
     use std::os::unix::net::{UnixListener, UnixStream};
-
-    fn journal() -> Journal {
-        let mut journal = Journal::first(&LogTarget::Stderr, Level::Notice);
-        journal.leave_stderr();
-        journal
-    }
 
     fn any_port() -> ListenSpec {
         ListenSpec::new(Address::Inet(SocketAddr::from(([127, 0, 0, 1], 0))))
@@ -314,25 +307,25 @@ mod tests {
     #[test]
     fn reuseport_opens_a_socket_for_each_thread() {
         // A fixed address is needed to bind it more than once: take a free one.
-        let first = open_all(&[any_port()], 1, &[], &journal()).unwrap();
+        let first = open_all(&[any_port()], 1, &[], &Journal::silent()).unwrap();
         let storage: SockaddrStorage = getsockname(first[0].sockets[0].as_raw_fd()).unwrap();
         let port = storage.as_sockaddr_in().unwrap().port();
         drop(first);
         let address = Address::Inet(SocketAddr::from(([127, 0, 0, 1], port)));
         let spec = ListenSpec { reuseport: true, ..ListenSpec::new(address) };
-        let all = open_all(std::slice::from_ref(&spec), 3, &[], &journal()).unwrap();
+        let all = open_all(std::slice::from_ref(&spec), 3, &[], &Journal::silent()).unwrap();
         assert_eq!(all[0].sockets.len(), 3);
         // Fewer threads: no socket may stay behind without anybody to accept from it.
-        let fewer = open_all(&[spec], 2, &all, &journal()).unwrap();
+        let fewer = open_all(&[spec], 2, &all, &Journal::silent()).unwrap();
         assert_eq!(fewer[0].sockets.len(), 2);
         assert!(Arc::ptr_eq(&fewer[0].sockets[0], &all[0].sockets[0]));
     }
 
     #[test]
     fn a_reload_keeps_the_socket_and_changes_its_settings() {
-        let first = open_all(&[any_port()], 1, &[], &journal()).unwrap();
+        let first = open_all(&[any_port()], 1, &[], &Journal::silent()).unwrap();
         let wanted = ListenSpec { backlog: 7, rcvbuf: Some(64 * 1024), ..any_port() };
-        let second = open_all(&[wanted], 1, &first, &journal()).unwrap();
+        let second = open_all(&[wanted], 1, &first, &Journal::silent()).unwrap();
         assert!(Arc::ptr_eq(&second[0].sockets[0], &first[0].sockets[0]));
         // Linux doubles what is asked for.
         assert_eq!(getsockopt(&*second[0].sockets[0], sockopt::RcvBuf).unwrap(), 128 * 1024);
@@ -347,7 +340,7 @@ mod tests {
         }
         for ipv6only in [true, false] {
             let spec = ListenSpec { ipv6only, ..ListenSpec::new(Address::Inet(everywhere)) };
-            let all = open_all(&[spec], 1, &[], &journal()).unwrap();
+            let all = open_all(&[spec], 1, &[], &Journal::silent()).unwrap();
             let storage: SockaddrStorage = getsockname(all[0].sockets[0].as_raw_fd()).unwrap();
             let port = storage.as_sockaddr_in6().unwrap().port();
             let reached = std::net::TcpStream::connect(("127.0.0.1", port)).is_ok();
@@ -361,12 +354,12 @@ mod tests {
         let path = folder.path().join("dead.sock");
         drop(UnixListener::bind(&path).unwrap());
         let spec = ListenSpec::new(Address::Unix(path.clone()));
-        let all = open_all(std::slice::from_ref(&spec), 1, &[], &journal()).unwrap();
+        let all = open_all(std::slice::from_ref(&spec), 1, &[], &Journal::silent()).unwrap();
         UnixStream::connect(&path).unwrap();
         assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o666);
         // A second server finds it alive.
-        assert!(matches!(open(&spec, &journal()), Err(Refused::InUse)));
-        remove_files(&all, &[], &journal());
+        assert!(matches!(open(&spec, &Journal::silent()), Err(Refused::InUse)));
+        remove_files(&all, &[], &Journal::silent());
         assert!(!path.exists());
     }
 
@@ -376,9 +369,9 @@ mod tests {
         let path = folder.path().join("x.sock");
         let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let in_use = ListenSpec::new(Address::Inet(taken.local_addr().unwrap()));
-        try_all(&[in_use, ListenSpec::new(Address::Unix(path.clone()))], &journal()).unwrap();
+        try_all(&[in_use, ListenSpec::new(Address::Unix(path.clone()))], &Journal::silent()).unwrap();
         assert!(!path.exists());
         let elsewhere = ListenSpec::new(Address::Inet(SocketAddr::from(([192, 0, 2, 1], 0))));
-        assert_eq!(try_all(&[elsewhere], &journal()), Err(Said));
+        assert_eq!(try_all(&[elsewhere], &Journal::silent()), Err(Said));
     }
 }

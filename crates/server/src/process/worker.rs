@@ -50,12 +50,7 @@ pub(super) fn live<A: Application>(birth: Birth<A>) -> i32 {
     if privileges::become_worker(&estate.boot, estate.owner.as_ref(), &journal).is_err() {
         return FATAL;
     }
-    journal.leave_stderr();
-    if let Some(path) = estate.boot.stderr_file(&source)
-        && let Err(error) = logs.redirect_stderr(&path)
-    {
-        journal.failed(Level::Alert, "dup2(STDERR)", &error);
-    }
+    journal.leave_stderr(&logs);
     if let Err(error) = signals::unblock_all() {
         return fatal(&journal, "sigprocmask()", &error);
     }
@@ -69,7 +64,7 @@ pub(super) fn live<A: Application>(birth: Birth<A>) -> i32 {
     drop(estate);
     let log = journal.error_log().clone();
     let reporter = Reporter::new(Outbox::new(outgoing));
-    let control = Control::new(Link::Master(channel), signals, reporter, log.clone());
+    let control = Control::new(Link::Master(channel), signals, reporter, log.clone(), Arc::clone(&logs));
     let ports = Ports { threads, generation, source, listeners, logs, error_log: log, control };
     work(&app, config, ports, &journal)
 }

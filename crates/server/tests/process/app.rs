@@ -285,5 +285,6 @@ fn talk(stream: Box<dyn Line>, guest: &Guest) {
         environment.join(",")
     );
     guest.log.write(format!("said {word}\n").as_bytes()).unwrap();
+    eprintln!("on stderr in generation {generation}");
     let _ = stream.get_mut().write_all(answer.as_bytes());
 }

@@ -13,6 +13,8 @@ pub const TESTS: &[(&str, fn())] = &[
     ("a_faulty_reload_changes_nothing", a_faulty_reload_changes_nothing),
     ("a_reload_the_worker_refuses_changes_nothing", a_reload_the_worker_refuses_changes_nothing),
     ("a_reload_that_needs_another_process_gets_one", a_reload_that_needs_another_process_gets_one),
+    ("an_address_given_up_is_free_again", an_address_given_up_is_free_again),
+    ("standard_error_follows_the_error_log", standard_error_follows_the_error_log),
     ("many_reloads_at_once_end_with_the_last", many_reloads_at_once_end_with_the_last),
     ("a_killed_worker_costs_no_connection", a_killed_worker_costs_no_connection),
     ("a_terminated_worker_is_replaced", a_terminated_worker_is_replaced),
@@ -147,6 +149,40 @@ fn a_reload_that_needs_another_process_gets_one() {
     place.kill(Signal::SIGHUP);
     place.await_text("error.log", "the one before stays in force");
     assert_eq!(place.ask("a.sock").pid, after.pid);
+}
+
+fn an_address_given_up_is_free_again() {
+    let address = free_address();
+    let place = Place::new(&format!("{CONF}listen {address};\n"));
+    place.start();
+    // A worker that was forked for a reload must not hold more than its own descriptors either.
+    place.configure(&format!("{CONF}listen {address};\nopen_files 512;\nword two;\n"));
+    place.kill(Signal::SIGHUP);
+    place.await_text("error.log", "exited with code 0");
+    assert_eq!(place.ask("a.sock").word, "two");
+    place.configure(&format!("{CONF}open_files 512;\nword three;\n"));
+    place.kill(Signal::SIGHUP);
+    until("the third generation", || place.ask("a.sock").word == "three");
+    until("the address to be free", || std::net::TcpListener::bind(&address).is_ok());
+}
+
+fn standard_error_follows_the_error_log() {
+    let place = Place::new(CONF);
+    place.start();
+    place.ask("a.sock");
+    place.await_text("error.log", "on stderr in generation 1");
+    std::fs::rename(place.path("error.log"), place.path("error.log.1")).unwrap();
+    place.kill(Signal::SIGUSR1);
+    until("a line in the new file", || {
+        place.ask("a.sock");
+        place.read("error.log").contains("on stderr in generation 1")
+    });
+    place.configure(&CONF.replace("error.log", "second.log"));
+    place.kill(Signal::SIGHUP);
+    until("a line in the second log", || {
+        place.ask("a.sock");
+        place.read("second.log").contains("on stderr in generation 2")
+    });
 }
 
 fn many_reloads_at_once_end_with_the_last() {

@@ -3,6 +3,7 @@
 //! Owns the reload from HUP to commit or give-up. Must never touch what is in force before a worker has confirmed the
 //! new configuration.
 
+use super::workers::Forked;
 use super::{Ending, Master, Pending, signal_worker};
 use crate::process::boot::Application;
 use crate::process::channel::send_message;
@@ -68,12 +69,16 @@ impl<A: Application> Master<A> {
             return prepared.abandon(Some(&self.estate), &self.journal);
         }
         self.journal.say(Level::Notice, format_args!("start worker processes"));
-        let (config, forked) = self.fork_worker(Some(config), prepared.estate.clone(), generation);
-        match (config, forked) {
-            (Some(config), Ok(worker)) => {
+        match self.fork() {
+            Ok(Forked::Parent(worker)) => {
                 self.pending = Some(Pending { generation, config, prepared, worker, new_process: true });
             }
-            _ => prepared.abandon(Some(&self.estate), &self.journal),
+            Ok(Forked::Child(channel)) => {
+                let estate = prepared.estate.clone();
+                drop(prepared);
+                self.live(Some(config), estate, channel);
+            }
+            Err(_) => prepared.abandon(Some(&self.estate), &self.journal),
         }
     }
 

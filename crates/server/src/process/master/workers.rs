@@ -31,51 +31,45 @@ const LAST_PAUSE: Duration = Duration::from_secs(5);
 /// How long a worker may leave an order unread before it counts as stuck.
 const ORDER_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// The two sides of a fork.
+pub(super) enum Forked {
+    Parent(Pid),
+    /// With the child's end of its channel.
+    Child(UnixStream),
+}
+
 impl<A: Application> Master<A> {
     /// Starts a worker process with the configuration in force.
     pub(super) fn start_worker(&mut self) -> Result<(), Said> {
         self.journal.say(Level::Notice, format_args!("start worker processes"));
-        let (estate, generation) = (self.estate.clone(), self.generation);
-        let config = self.config.take();
-        let (config, pid) = self.fork_worker(config, estate, generation);
-        self.config = config;
-        pid.map(drop)
+        if let Forked::Child(channel) = self.fork()? {
+            let (config, estate) = (self.config.take(), self.estate.clone());
+            self.live(config, estate, channel);
+        }
+        Ok(())
     }
 
-    /// Forks. In the child this never returns: it lives the worker's life. In the parent it gives the configuration
-    /// back.
-    pub(super) fn fork_worker(
-        &mut self,
-        config: Option<A::Config>,
-        estate: Estate,
-        generation: u64,
-    ) -> (Option<A::Config>, Result<Pid, Said>) {
+    /// Forks, and counts the child among the workers. The child is to go over to [`Master::live`] at once, after
+    /// dropping what its caller holds: a descriptor left behind would live as long as the worker.
+    pub(super) fn fork(&mut self) -> Result<Forked, Said> {
         let alert = |what: &str, error: &io::Error| {
-            Err(self.journal.failed(
-                Level::Alert,
-                format_args!("{what} while spawning \"worker process\""),
-                error,
-            ))
+            self.journal.failed(Level::Alert, format_args!("{what} while spawning \"worker process\""), error)
         };
         let made = channel::pair().and_then(|(ours, theirs)| {
             ours.set_write_timeout(Some(ORDER_TIMEOUT))?;
             Ok((ours, theirs, Blocked::new()?))
         });
-        let (ours, theirs, blocked) = match made {
-            Ok(made) => made,
-            Err(error) => return (config, alert("socketpair()", &error)),
-        };
+        let (ours, theirs, blocked) = made.map_err(|error| alert("socketpair()", &error))?;
         // SAFETY: the master has a single thread (the module's rule), so the child may use every lock and allocate.
         #[allow(unsafe_code)]
         let forked = unsafe { fork() };
-        let pid = match forked {
-            Err(error) => return (config, alert("fork()", &error.into())),
-            Ok(ForkResult::Parent { child }) => child,
-            Ok(ForkResult::Child) => {
-                drop(ours);
-                let Some(config) = config else { std::process::exit(worker::FATAL) };
-                std::process::exit(self.become_worker(config, estate, generation, theirs));
+        let pid = match forked.map_err(|error| alert("fork()", &error.into()))? {
+            ForkResult::Child => {
+                // Signals stay blocked until the child has a pipe of its own for them.
+                std::mem::forget(blocked);
+                return Ok(Forked::Child(theirs));
             }
+            ForkResult::Parent { child } => child,
         };
         drop(blocked);
         self.journal.say(Level::Notice, format_args!("start worker process {pid}"));
@@ -83,37 +77,33 @@ impl<A: Application> Master<A> {
             pid,
             channel: ours,
             inbox: Inbox::default(),
-            generation,
+            generation: self.generation,
             born: Instant::now(),
             ready: false,
             leaving: false,
         });
-        (config, Ok(pid))
+        Ok(Forked::Parent(pid))
     }
 
-    /// The child's part of a fork. What is the master's alone is dropped here, descriptors first.
-    pub(super) fn become_worker(
-        &mut self,
-        config: A::Config,
-        estate: Estate,
-        generation: u64,
-        channel: UnixStream,
-    ) -> i32 {
+    /// The rest of the child's life. What is the master's alone is dropped first.
+    pub(super) fn live(&mut self, config: Option<A::Config>, estate: Estate, channel: UnixStream) -> ! {
         self.workers.clear();
         self.pending = None;
         // Held by the worker, it would keep the starting command waiting when the master fails.
         self.handshake = None;
         self.estate.listening.clear();
-        worker::live(Birth {
+        let Some(config) = config else { std::process::exit(worker::FATAL) };
+        let code = worker::live(Birth {
             app: self.app.clone(),
             source: self.source.clone(),
             config,
             estate,
-            generation,
+            generation: self.generation,
             logs: Arc::clone(&self.logs),
             journal: self.journal.clone(),
             channel,
-        })
+        });
+        std::process::exit(code)
     }
 
     /// Takes in the deaths of children.
@@ -267,12 +257,7 @@ impl<A: Application> Master<A> {
             return;
         }
         self.state.started = true;
-        if let Some(path) = self.estate.boot.stderr_file(&self.source)
-            && let Err(error) = self.logs.redirect_stderr(&path)
-        {
-            self.journal.failed(Level::Alert, "dup2(STDERR)", &error);
-        }
-        self.journal.leave_stderr();
+        self.journal.leave_stderr(&self.logs);
         if let Some(handshake) = self.handshake.take() {
             handshake.started();
         }
