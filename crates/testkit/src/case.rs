@@ -5,6 +5,8 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::names::Names;
+
 /// Which program a case runs on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
@@ -67,6 +69,7 @@ pub(crate) enum Action {
     Start { daemon: bool },
     Main { path: String },
     Client { name: String, to: Address, from: Option<String>, until: bool, script: Vec<Line> },
+    Names { port: String, names: Names },
     Gone { port: String },
     Signal { name: String, worker: bool },
     Reload,

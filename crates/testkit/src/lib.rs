@@ -9,6 +9,7 @@ mod client;
 mod connection;
 mod failure;
 mod logs;
+mod names;
 mod namespace;
 mod origin;
 mod parse;

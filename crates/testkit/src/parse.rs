@@ -6,6 +6,7 @@
 use std::path::PathBuf;
 
 use crate::case::{Action, Address, Case, Kind, Line, LogScope, Step, Style, Talk, Text};
+use crate::names;
 
 /// One `===` heading with the lines below it.
 struct Section<'a> {
@@ -143,6 +144,7 @@ fn action_of(section: Section<'_>) -> Result<Action, String> {
             name: args.positional().unwrap_or("client").to_owned(),
             script: script(&section.text)?,
         },
+        "names" => Action::Names { port: args.required("PORT")?, names: names::parse(&section.text.lines)? },
         "gone" => Action::Gone { port: args.required("PORT")? },
         "signal" => Action::Signal { worker: args.flag("worker"), name: args.required("NAME")? },
         "reload" => Action::Reload,

@@ -5,12 +5,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
+use std::thread::JoinHandle;
 use std::time::Instant;
 
 use crate::case::{Action, Case, Kind, Step, Style, Text};
 use crate::client::Client;
 use crate::failure::{Failure, Fault, difference};
 use crate::logs;
+use crate::names;
 use crate::namespace;
 use crate::origin::{Origin, Part};
 use crate::pattern::{LineEnd, Pattern, filler, lines_match, payload};
@@ -111,6 +113,7 @@ struct Play<'a> {
     server: Option<Server>,
     clients: BTreeMap<String, Client>,
     origins: Vec<Origin>,
+    names: Vec<JoinHandle<()>>,
     /// Logs of which a section speaks, and whether a run or a refusal was staged.
     spoken: BTreeSet<String>,
     ran: bool,
@@ -122,7 +125,18 @@ impl<'a> Play<'a> {
     fn new(case: &'a Case, binary: &'a Binary, stage: Arc<Stage>) -> Play<'a> {
         let (clients, origins, spoken) = (BTreeMap::new(), Vec::new(), BTreeSet::new());
         let conf = "conf/nginx.conf".to_owned();
-        Play { case, binary, stage, server: None, clients, origins, spoken, ran: false, conf }
+        Play {
+            case,
+            binary,
+            stage,
+            server: None,
+            clients,
+            origins,
+            names: Vec::new(),
+            spoken,
+            ran: false,
+            conf,
+        }
     }
 
     fn applies(&self, step: &Step) -> bool {
@@ -138,6 +152,10 @@ impl<'a> Play<'a> {
             Some(fault) => Err(fault),
             None => result,
         };
+        for thread in std::mem::take(&mut self.names) {
+            // It noted its faults on the stage; a panic shows on stderr.
+            let _ = thread.join();
+        }
         for origin in std::mem::take(&mut self.origins) {
             let finished = origin.finish(&self.stage);
             result = result.and(finished);
@@ -181,6 +199,9 @@ impl<'a> Play<'a> {
                     None => Client::connect(stage, to, from, line)?.run(stage, script)?,
                 };
                 self.clients.extend(client.map(|client| (name.clone(), client)));
+            }
+            Action::Names { port, names } => {
+                self.names.push(names::start(&self.stage, port, names.clone(), line)?);
             }
             Action::Gone { port } => {
                 let number = self.stage.port(port).map_err(fault)?;
