@@ -233,8 +233,11 @@ fn encode_head(exchange: &mut Exchange, env: &mut Env<'_>) {
             wire.extend_from_slice(b"\r\n");
         }
     }
-    for (_, name, value) in response.headers.iter() {
-        http::encode::encode_field(wire, name, value);
+    for (known, name, value) in response.headers.iter() {
+        // Empty, these two say only that ours are not wanted (`proxy_pass_header` without such a field).
+        if !(value.is_empty() && matches!(known, Some(Known::Server | Known::Date))) {
+            http::encode::encode_field(wire, name, value);
+        }
     }
     wire.extend_from_slice(b"\r\n");
     output.head_len = (wire.len() - before) as u64;
