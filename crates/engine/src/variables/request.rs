@@ -10,8 +10,7 @@ pub(super) const VARIABLES: &[Variable] = &[
     read("uri", "The path: decoded, normalised, and as rewrites left it.", uri),
     read("document_uri", "The same as $uri.", uri),
     read("request_uri", "The path and query as the client sent them.", |exchange, _, out| {
-        out.extend_from_slice(exchange.request.head.target());
-        true
+        present(exchange.request.head.target(), out)
     }),
     Variable { name: "args", doc: "The query; it may be set.", get: args, set: Some(set_args) },
     read("query_string", "The same as $args.", args),
@@ -184,8 +183,8 @@ fn field(exchange: &Exchange, known: Known, separator: &[u8], out: &mut Vec<u8>)
 }
 
 fn uri(exchange: &mut Exchange, _: &mut Env<'_>, out: &mut Vec<u8>) -> bool {
-    out.extend_from_slice(&exchange.request.uri);
-    true
+    // Of a request line that cannot be read there is none.
+    present(&exchange.request.uri, out)
 }
 
 fn args(exchange: &mut Exchange, _: &mut Env<'_>, out: &mut Vec<u8>) -> bool {

@@ -44,6 +44,33 @@ fn combined_is_the_default() {
 }
 
 #[test]
+fn a_request_that_cannot_be_read_is_logged_with_what_there_is() {
+    let config = config_of(
+        "error_log e info; http { log_format s '$request|$uri|$request_uri|$args|$host'; server { listen 80; access_log a combined; access_log a s; } }",
+    );
+    let mut host = TestHost::new();
+    let mut exchange = crate::exchange::Exchange::default();
+    exchange.reset(&config, host.now);
+    let input = b"BAD\x01 / HTTP/1.1\r\nHost: x\r\n\r\n";
+    let fault = exchange.request.head.decode(input, &crate::begin::head_limits(&config, 0)).unwrap_err();
+    let mut env = Env { config: &config, host: &mut host };
+    exchange.response.status = crate::begin::reject(&mut exchange, &mut env, fault, input);
+    access(&mut exchange, &mut env);
+    assert_eq!(
+        host.access_lines,
+        [
+            "unix: - - [09/Sep/2001:01:46:40 +0000] \"BAD\\x01 / HTTP/1.1\" 400 0 \"-\" \"-\"\n",
+            "BAD\\x01 / HTTP/1.1|-|-|-|\n",
+        ]
+    );
+    assert_eq!(
+        host.error_lines,
+        ["[info] client sent invalid method while reading client request line, client: unix:, server: , \
+          request: \"BAD\u{1} / HTTP/1.1\""]
+    );
+}
+
+#[test]
 fn the_three_ways_to_escape() {
     let config = r#"http {
         log_format d '"$arg_v" $http_x_a $http_none';
