@@ -52,6 +52,7 @@ pub fn begin(exchange: &mut Exchange, env: &mut Env<'_>) -> Result<(), u16> {
                 text.extend_from_slice(request.head.headers.get(Known::TransferEncoding).unwrap_or_default());
                 text.push(b'"');
             }
+            text.extend_from_slice(READING_FIELDS);
             log_line::error(exchange, env, Level::Info, &text);
             return Err(fault.status());
         }
@@ -59,6 +60,7 @@ pub fn begin(exchange: &mut Exchange, env: &mut Env<'_>) -> Result<(), u16> {
     if let Err(fault) = http::framing::check_method(&request.head, request.framing, false) {
         let mut text = Vec::new();
         request.head.explain(fault, b"", &mut text);
+        text.extend_from_slice(while_reading(fault));
         log_line::error(exchange, env, Level::Info, &text);
         return Err(fault.status());
     }
@@ -74,6 +76,21 @@ pub fn reject(exchange: &mut Exchange, env: &mut Env<'_>, fault: http::HeadError
     exchange.response.close = true;
     let mut text = Vec::new();
     exchange.request.head.explain(fault, input, &mut text);
+    text.extend_from_slice(while_reading(fault));
     log_line::error(exchange, env, Level::Info, &text);
     fault.status()
+}
+
+const READING_LINE: &[u8] = b" while reading client request line";
+const READING_FIELDS: &[u8] = b" while reading client request headers";
+
+/// What nginx was doing when it met a fault.
+fn while_reading(fault: http::HeadError) -> &'static [u8] {
+    use http::HeadError::*;
+    match fault {
+        InvalidMethod | InvalidRequest | InvalidVersion | InvalidHttp09Method | UriTooLong | InvalidTargetHost => {
+            READING_LINE
+        }
+        _ => READING_FIELDS,
+    }
 }
