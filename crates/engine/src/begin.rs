@@ -17,6 +17,7 @@ pub fn head_limits(config: &crate::Config, listener: usize) -> HeadLimits {
         large_client_header_buffers: (head.large_buffers.0 as usize, head.large_buffers.1 as usize),
         underscores_in_headers: *head.underscores,
         ignore_invalid_headers: *head.ignore_invalid,
+        merge_slashes: *head.merge_slashes,
         ..HeadLimits::default()
     }
 }

@@ -162,11 +162,16 @@ fn append(exchange: &mut Exchange, env: &mut Env<'_>, data: &[u8], last: bool) {
         output.close_chunk(len);
     }
     if last {
-        if exchange.output.framing == Framing::Chunked && !exchange.output.ended {
-            modules::headers::add_trailers(exchange, env);
-        }
-        exchange.output.end(&exchange.response.trailers);
+        end_body(exchange, env);
     }
+}
+
+/// Ends the body: the last chunk and the trailers. For bodies that were sent past the wire.
+pub fn end_body(exchange: &mut Exchange, env: &mut Env<'_>) {
+    if exchange.output.framing == Framing::Chunked && !exchange.output.ended {
+        modules::headers::add_trailers(exchange, env);
+    }
+    exchange.output.end(&exchange.response.trailers);
 }
 
 /// The head's bytes, in nginx's order of fields (ngx_http_header_filter).

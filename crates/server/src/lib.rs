@@ -1,5 +1,33 @@
 //! The server: processes, sockets, threads, and the relay between clients and upstreams.
 //!
 //! Owns everything that touches the operating system; what a request means is the engine's to say.
+//!
+//! Reading order: [`process`] (the master and what it asks of the rest), `application` (a worker process), `threads`
+//! and `worker` (a thread), `connection` (one client), `proxy` (one upstream).
 
+mod application;
+mod body;
+mod buffers;
+mod client;
+mod clock;
+mod connection;
+mod counters;
+mod files;
+mod generation;
+mod host;
+mod input;
+mod listeners;
+mod logs;
+mod names;
+mod patience;
 pub mod process;
+mod proxy;
+mod registry;
+mod request_body;
+mod resolver;
+mod respond;
+mod stream;
+mod threads;
+mod worker;
+
+pub use application::Pointsman;

@@ -55,6 +55,18 @@ pub fn parse(path: &Path, loader: &dyn Loader) -> Parsed {
     parser.finish(directives)
 }
 
+/// Parses a configuration file behind the text of nginx's `-g` option: what a process is started with.
+pub fn parse_with_option(path: &Path, option: Option<&[u8]>, loader: &dyn Loader) -> Parsed {
+    let mut parser = Parser::new(path.parent().unwrap_or(Path::new("/")), loader);
+    let mut directives = Vec::new();
+    if let Some(option) = option {
+        let source = parser.sources.add(PathBuf::new(), option.to_vec(), true);
+        directives = parser.text(source, Surroundings::TOP);
+    }
+    directives.extend(parser.file(path, None, Surroundings::TOP));
+    parser.finish(directives)
+}
+
 /// Parses a text as if it were the file of this path.
 pub fn parse_text(path: impl AsRef<Path>, text: impl Into<Vec<u8>>, loader: &dyn Loader) -> Parsed {
     let path = path.as_ref();

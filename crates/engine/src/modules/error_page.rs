@@ -171,8 +171,8 @@ fn send_page(exchange: &mut Exchange, env: &mut Env<'_>, page: &ErrorPage) -> Re
     let error = exchange.response.error_status;
     let seen = page.replace.unwrap_or(error);
     if target.starts_with(b"/") || target.starts_with(b"@") {
+        // Fields set before the error (WWW-Authenticate, a script's) go out with the page, as in nginx.
         exchange.response.forget_content();
-        exchange.response.headers.clear();
         exchange.response.status = seen;
         // nginx: the page is asked for with GET, whatever the request was, HEAD apart.
         if !target.starts_with(b"@") && !matches!(exchange.method(), b"GET" | b"HEAD") {
@@ -195,7 +195,6 @@ fn send_page(exchange: &mut Exchange, env: &mut Env<'_>, page: &ErrorPage) -> Re
     }
     let redirect = if matches!(seen, 301 | 302 | 303 | 307 | 308) { seen } else { 302 };
     exchange.response.forget_content();
-    exchange.response.headers.clear();
     exchange.response.location = Some(target);
     exchange.response.status = redirect;
     exchange.response.error_status = redirect;
@@ -211,6 +210,8 @@ fn built_in(exchange: &mut Exchange, env: &mut Env<'_>) -> Content {
     let location = response.location.take();
     response.forget_content();
     response.location = location;
+    response.headers.remove_known(http::Known::ETag);
+    response.headers.remove_known(http::Known::AcceptRanges);
     if status == 204 || status == 304 || !(301..600).contains(&status) || PHRASES.iter().all(|(s, _)| *s != status) {
         if status != 204 && status != 304 {
             response.content_length = Some(0);

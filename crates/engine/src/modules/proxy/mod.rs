@@ -266,3 +266,6 @@ pub fn streams_body(exchange: &Exchange, env: &Env<'_>) -> bool {
         && *request.pass_body
         && (exchange.request.framing != http::BodyFraming::Chunked || *request.version == Version::Http11)
 }
+
+#[cfg(test)]
+mod tests;

@@ -171,7 +171,6 @@ pub fn accept_head(
     copy_fields(exchange, env, proxy, false);
     keep_absent_server_and_date(exchange, proxy);
     let Exchange { upstream, response, .. } = exchange;
-    response.from_upstream = true;
     response.status = head.status;
     response.status_line = (!is_usual(head)).then(|| head.status_line().to_vec());
     response.content_length = match upstream.headers.has(Known::TransferEncoding) {
@@ -183,6 +182,7 @@ pub fn accept_head(
     {
         return Disposition::Error(status);
     }
+    exchange.response.from_upstream = true;
     warn_of_charset(exchange, env, proxy);
     if !exchange.upstream.buffering.unwrap_or(*proxy.buffers.buffering) {
         // nginx passes unbuffered answers on at the upstream's own speed.

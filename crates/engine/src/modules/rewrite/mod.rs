@@ -232,7 +232,9 @@ fn rewrite(
     request.uri.clear();
     request.uri.extend_from_slice(uri);
     request.uri_changed = true;
-    if request.uri.is_empty() {
+    // nginx: whoever was sent on by a rewrite may enter an internal location.
+    exchange.route.internal = true;
+    if exchange.request.uri.is_empty() {
         log_line::error(exchange, env, Level::Error, b"the rewritten URI has a zero length");
         return Ended::Answer(Verdict::Refuse(500));
     }

@@ -204,3 +204,6 @@ fn resolve(b: &Builder<'_>, host: &str, port: u16) -> Result<Vec<Address>, Strin
 fn host_not_found(name: &str, reason: &str, span: Span) -> Diagnostic {
     Diagnostic::error(span, format!("host not found in upstream \"{name}\"")).label(reason)
 }
+
+#[cfg(test)]
+mod tests;

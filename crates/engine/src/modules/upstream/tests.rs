@@ -1,0 +1,148 @@
+//! Groups as a configuration makes them.
+
+use super::*;
+use crate::testing::{TestHost, config_of, exchange, faults_of};
+use upstream::TwoBy;
+
+fn groups(http: &str) -> Vec<GroupEntry> {
+    config_of(&format!("http {{ {http} }}")).groups
+}
+
+fn faults(http: &str) -> String {
+    faults_of(&format!("http {{ {http} }}")).join("|").replace(" in /etc/pointsman/nginx.conf:1", "")
+}
+
+#[test]
+fn servers_have_nginx_s_defaults_and_their_parameters() {
+    let groups = groups(
+        "upstream a { server 127.0.0.1; server localhost:81 weight=2 max_conns=3 max_fails=4 fail_timeout=1m;
+         server unix:/run/a.sock down; server [::1]:82 backup; }",
+    );
+    let spec = &groups[0].spec;
+    assert_eq!((spec.balancer, spec.keepalive), (BalancerSpec::RoundRobin, KeepaliveSpec::default()));
+    let shown: Vec<String> = spec.peers.iter().map(|peer| format!("{} {}", peer.name, peer.address)).collect();
+    assert_eq!(
+        shown,
+        ["127.0.0.1 127.0.0.1:80", "localhost:81 127.0.0.1:81", "unix:/run/a.sock unix:/run/a.sock", "[::1]:82 [::1]:82"]
+    );
+    let first = &spec.peers[0];
+    assert_eq!((first.weight, first.max_conns, first.max_fails, first.fail_timeout_ms), (1, 0, 1, 10_000));
+    let second = &spec.peers[1];
+    assert_eq!((second.weight, second.max_conns, second.max_fails, second.fail_timeout_ms), (2, 3, 4, 60_000));
+    assert!(spec.peers[2].down && spec.peers[3].backup && !first.backup && !first.down);
+}
+
+#[test]
+fn balancers_keepalive_and_zones() {
+    let one = |inside: &str| groups(&format!("upstream a {{ {inside} server 127.0.0.1; }}")).remove(0);
+    assert_eq!(one("least_conn;").spec.balancer, BalancerSpec::LeastConn);
+    assert_eq!(one("ip_hash;").spec.balancer, BalancerSpec::IpHash);
+    assert_eq!(one("hash $uri;").spec.balancer, BalancerSpec::Hash { consistent: false });
+    assert_eq!(one("hash $uri consistent;").spec.balancer, BalancerSpec::Hash { consistent: true });
+    assert_eq!(one("random;").spec.balancer, BalancerSpec::Random { two: None });
+    assert_eq!(one("random two;").spec.balancer, BalancerSpec::Random { two: Some(TwoBy::LeastConn) });
+    let kept = one("keepalive 64; keepalive_requests 5; keepalive_time 1m; keepalive_timeout 2s;").spec.keepalive;
+    let expected = KeepaliveSpec { max_idle: 64, local: false, requests: 5, time_ms: 60_000, timeout_ms: 2000 };
+    assert_eq!(kept, expected);
+    assert_eq!(one("keepalive 8 local;").spec.keepalive, KeepaliveSpec { max_idle: 8, ..KeepaliveSpec::default() });
+    assert_eq!(one("keepalive 0;").spec.keepalive.max_idle, 0);
+    assert!(one("zone a 32k;").shared && !one("").shared);
+}
+
+#[test]
+fn the_key_of_hash_is_worked_out_for_a_request() {
+    let config = config_of(
+        "http { upstream a { hash $uri$arg_k consistent; server 127.0.0.1; } upstream b { server 127.0.0.1; }
+         server { listen 80; } }",
+    );
+    let mut host = TestHost::new();
+    let mut exchange = exchange(&config, &mut host, "GET /p?k=v HTTP/1.1\r\nHost: a\r\n\r\n");
+    let env = &mut Env { config: &config, host: &mut host };
+    let mut key = b"old".to_vec();
+    hash_key(&mut exchange, env, 0, &mut key);
+    assert_eq!(key, b"/pv");
+    hash_key(&mut exchange, env, 1, &mut key);
+    assert_eq!(key, b"");
+}
+
+#[test]
+fn a_proxy_pass_implies_a_group_or_names_one_that_comes_later() {
+    let groups = groups(
+        "server { location / { proxy_pass http://Later; } location /b { proxy_pass http://localhost:81/x; }
+         location /c { proxy_pass http://LOCALHOST:81; } location /d { proxy_pass http://localhost; }
+         location /e { proxy_pass http://unix:/run/a.sock:/; } location /f { proxy_pass http://10.0.0.1:82; } }
+         upstream later { server 127.0.0.1:9; }",
+    );
+    let shown: Vec<String> = groups
+        .iter()
+        .map(|group| format!("{} {}", group.spec.name, group.spec.peers[0].address))
+        .collect();
+    assert_eq!(
+        shown,
+        ["later 127.0.0.1:9", "localhost 127.0.0.1:81", "localhost 127.0.0.1:80", "/run/a.sock unix:/run/a.sock",
+         "10.0.0.1 10.0.0.1:82"]
+    );
+    assert_eq!(groups[1].spec.keepalive, KeepaliveSpec::OFF);
+    assert_eq!(groups[0].origin, Origin::Block);
+}
+
+#[test]
+fn faults_are_named_as_nginx_names_them() {
+    let unsupported = |name: &str| {
+        format!("the \"{name}\" parameter of \"server\" is known to nginx, not supported by pointsman")
+    };
+    let cases = [
+        ("upstream a { }", "no servers are inside upstream".to_owned()),
+        ("upstream a { least_conn; }", "no servers are inside upstream".to_owned()),
+        ("upstream a { server 1.1.1.1 backup; }", "no servers in upstream \"a\"".to_owned()),
+        ("upstream a { server 1.1.1.1; } upstream A { server 1.1.1.1; }", "duplicate upstream \"A\"".to_owned()),
+        ("upstream a { server http://1.1.1.1; }", "invalid host in upstream \"http://1.1.1.1\"".to_owned()),
+        ("upstream a { server 1.1.1.1:0; }", "invalid port in upstream \"1.1.1.1:0\"".to_owned()),
+        ("upstream a { server nosuch:8; }", "host not found in upstream \"nosuch:8\"".to_owned()),
+        ("upstream a { server unix:; }", "no path in the unix domain socket in upstream \"unix:\"".to_owned()),
+        ("upstream a { server 1.1.1.1 weight=0; }", "invalid parameter \"weight=0\"".to_owned()),
+        ("upstream a { server 1.1.1.1 wieght=1; }", "invalid parameter \"wieght=1\"".to_owned()),
+        ("upstream a { server 1.1.1.1 fail_timeout=5ms; }", "invalid parameter \"fail_timeout=5ms\"".to_owned()),
+        ("upstream a { server 1.1.1.1 resolve; }", unsupported("resolve")),
+        ("upstream a { server 1.1.1.1 slow_start=5s; }", unsupported("slow_start")),
+        ("upstream a { ip_hash; server 1.1.1.1; server 1.1.1.2 backup; }",
+         "balancing method does not support parameter \"backup\"".to_owned()),
+        ("upstream a { server 1.1.1.2 backup; server 1.1.1.1; random; }",
+         "balancing method does not support parameter \"backup\"".to_owned()),
+        ("upstream a { least_conn; ip_hash; server 1.1.1.1; }", "load balancing method redefined".to_owned()),
+        ("upstream a { hash $uri evenly; server 1.1.1.1; }", "invalid parameter \"evenly\"".to_owned()),
+        ("upstream a { random three; server 1.1.1.1; }", "invalid parameter \"three\"".to_owned()),
+        ("upstream a { keepalive x; server 1.1.1.1; }", "invalid value \"x\" in \"keepalive\" directive".to_owned()),
+        ("upstream a { keepalive 1; keepalive 2; server 1.1.1.1; }", "\"keepalive\" directive is duplicate".to_owned()),
+        ("upstream a { zone z 1k; server 1.1.1.1; }", "zone \"z\" is too small".to_owned()),
+        ("upstream a { zone z; server 1.1.1.1; }", "zero size shared memory zone \"z\"".to_owned()),
+        ("upstream a { zone z 32k; server 1.1.1.1; } upstream b { zone z; server 1.1.1.1; }", String::new()),
+        ("upstream a { zone z 32k; server 1.1.1.1; } upstream b { zone z 64k; server 1.1.1.1; }",
+         "the size 65536 of shared memory zone \"z\" conflicts with already declared size 32768".to_owned()),
+        ("server { location / { proxy_pass http://a:81; } } upstream a { server 1.1.1.1; }",
+         "upstream \"a\" may not have port 81".to_owned()),
+        ("upstream a { listen 80; server 1.1.1.1; }", "\"listen\" directive is not allowed here".to_owned()),
+        ("upstream a { sticky cookie x; server 1.1.1.1; }",
+         "directive \"sticky\" is known to nginx (ngx_http_upstream_sticky_module), not supported by pointsman".to_owned()),
+    ];
+    for (http, fault) in cases {
+        assert_eq!(faults(http), fault, "{http}");
+    }
+}
+
+#[test]
+fn a_group_is_found_by_what_a_variable_says() {
+    let config = config_of(
+        "http { upstream Blue { server 127.0.0.1:9; } server { location / { proxy_pass http://10.0.0.1:82; }
+         location /u { proxy_pass http://unix:/run/a.sock; } location /d { proxy_pass http://10.0.0.2; } } }",
+    );
+    let found = |text: &str| find(&config, &Url::parse(text.as_bytes(), true).unwrap());
+    assert_eq!(found("blue/x"), Some(0));
+    assert_eq!(found("BLUE"), Some(0));
+    assert_eq!(found("blue:80"), None);
+    assert_eq!(found("10.0.0.1:82"), Some(1));
+    assert_eq!(found("10.0.0.1"), None);
+    assert_eq!(found("unix:/run/a.sock:/x"), Some(2));
+    assert_eq!(found("10.0.0.2"), Some(3));
+    assert_eq!(found("10.0.0.2:80"), Some(3));
+}

@@ -1,0 +1,395 @@
+//! A client's connection from accept to close: one request after another.
+
+use crate::body::BodyReader;
+use crate::client::Client;
+use crate::counters::Activity;
+use crate::generation::{Generation, Pinned};
+use crate::host::with_env;
+use crate::input::Input;
+use crate::listeners::Accepted;
+use crate::patience::{Patience, TimedOut};
+use crate::respond::Unfinished;
+use crate::stream::Stream;
+use crate::worker::Worker;
+use engine::exchange::{Body, Connection};
+use engine::modules::{core::LingeringClose, log, lua};
+use engine::phase::{self, Content, Effect, Step, Wake};
+use engine::{Exchange, begin};
+use http::Progress;
+use std::future::poll_fn;
+use std::rc::Rc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::task::Poll;
+use std::time::Duration;
+
+/// What follows an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum After {
+    /// The next request on the same connection.
+    Next,
+    /// An orderly close, reading what the client still sends.
+    Close,
+    /// A close at once.
+    Cut,
+}
+
+/// Serves a connection until it is closed.
+pub(crate) async fn serve(worker: Rc<Worker>, stream: Stream, accepted: Accepted) {
+    worker.counters.opened();
+    let mut client = Client {
+        stream,
+        patience: Patience::new(),
+        input: Input::default(),
+        body: BodyReader::Done,
+        owes_continue: false,
+        seat: worker.registry.enter(),
+        worker: Rc::clone(&worker),
+    };
+    let mut connection = Connection {
+        serial: worker.connection_serial.fetch_add(1, Relaxed) + 1,
+        remote: accepted.remote,
+        local: accepted.local,
+        local_path: accepted.local_path.clone(),
+        opened: worker.clock.now(),
+        ..Connection::default()
+    };
+    let after = requests(&mut client, &mut connection, &accepted).await;
+    let generation = worker.generation();
+    if after == After::Close {
+        linger(&mut client, &generation).await;
+    }
+    client.input.consume(client.input.unread().len());
+    client.input.release(&worker.buffers);
+    worker.registry.leave();
+    worker.counters.closed();
+}
+
+/// One request after another.
+async fn requests(client: &mut Client, connection: &mut Connection, accepted: &Accepted) -> After {
+    let worker = Rc::clone(&client.worker);
+    loop {
+        let generation = worker.generation();
+        let Some(listener) = accepted.socket.listener(&generation) else {
+            // The address is no longer listened on: what had begun is finished, nothing new begins.
+            return After::Close;
+        };
+        connection.listener = listener;
+        if client.input.is_empty() && !await_request(client, &generation, connection).await {
+            return After::Cut;
+        }
+        let mut exchange = worker.lease_exchange();
+        // The wait may have lasted over a reload: the request gets what holds now.
+        let generation = worker.generation();
+        exchange.connection = connection.clone();
+        let after = Box::pin(request(client, &mut exchange, &generation)).await;
+        *connection = std::mem::take(&mut exchange.connection);
+        worker.give_back_exchange(exchange);
+        if after != After::Next {
+            return after;
+        }
+        if worker.quitting.get() && client.input.is_empty() {
+            return After::Close;
+        }
+    }
+}
+
+/// Waits for the first byte of a request, without holding a buffer. `false` if there will be none.
+async fn await_request(client: &mut Client, generation: &Generation, connection: &Connection) -> bool {
+    let settings = &generation.config.location(generation.default_scope(connection.listener)).settings.core;
+    let timeout_ms = match connection.requests {
+        0 => *settings.head.timeout_ms,
+        _ => connection.idle_timeout_ms,
+    };
+    let mut started = false;
+    let filled = poll_fn(|cx| {
+        if client.worker.quitting.get() && connection.requests > 0 {
+            return Poll::Ready(Ok(0));
+        }
+        client.seat.note(cx);
+        if let Poll::Ready(filled) = client.poll_fill(cx) {
+            return Poll::Ready(filled);
+        }
+        if !std::mem::replace(&mut started, true) {
+            client.patience.start(timeout_ms);
+        }
+        client.patience.poll_up(cx).map(|TimedOut| Ok(0))
+    })
+    .await;
+    matches!(filled, Ok(1..))
+}
+
+/// One request: its head, its answer, its log line.
+async fn request(client: &mut Client, exchange: &mut Exchange, generation: &Pinned) -> After {
+    let worker = Rc::clone(&client.worker);
+    exchange.reset(&generation.config, worker.clock.now());
+    exchange.response.close = worker.quitting.get();
+    worker.counters.change(Activity::Waiting, Activity::Reading);
+    let head = read_head(client, exchange, generation).await;
+    worker.counters.change(Activity::Reading, Activity::Writing);
+    let step = match head {
+        Head::Whole => {
+            worker.counters.request();
+            Some(begin_request(client, exchange, generation))
+        }
+        Head::Refused(status) => {
+            worker.counters.request();
+            Some(with_env(&worker, generation, |env| phase::refuse(exchange, env, status)))
+        }
+        Head::None => None,
+    };
+    let after = match step {
+        Some(step) => {
+            let after = answer(client, exchange, generation, step).await;
+            finish(client, exchange, generation);
+            after
+        }
+        None => After::Cut,
+    };
+    worker.counters.change(Activity::Writing, Activity::Waiting);
+    match after {
+        After::Next => settle_body(client, exchange, generation).await,
+        after => after,
+    }
+}
+
+enum Head {
+    /// It was decoded.
+    Whole,
+    /// It cannot be served: this status is the answer.
+    Refused(u16),
+    /// The client went away before there was a request.
+    None,
+}
+
+/// `reset_timedout_connection`: the client's buffers in the kernel are freed at once.
+fn reset_if_wanted(client: &Client, exchange: &Exchange, generation: &Generation) {
+    if *generation.config.location(exchange.route.location).settings.core.send.reset_timedout {
+        client.stream.reset_on_close();
+    }
+}
+
+async fn read_head(client: &mut Client, exchange: &mut Exchange, generation: &Generation) -> Head {
+    let limits = begin::head_limits(&generation.config, exchange.connection.listener);
+    exchange.request.head.clear();
+    let scope = generation.default_scope(exchange.connection.listener);
+    let timeout_ms = *generation.config.location(scope).settings.core.head.timeout_ms;
+    // The time is for the whole head, not for each read: a trickle must not hold a connection for ever.
+    client.patience.start(timeout_ms);
+    loop {
+        match exchange.request.head.decode(client.input.unread(), &limits) {
+            Ok(Progress::Complete { consumed }) => {
+                client.input.consume(consumed);
+                return Head::Whole;
+            }
+            Ok(Progress::Partial) => {}
+            Err(fault) => {
+                let status = with_env(&client.worker, generation, |env| {
+                    begin::reject(exchange, env, fault, client.input.unread())
+                });
+                client.input.consume(client.input.unread().len());
+                return Head::Refused(status);
+            }
+        }
+        let filled = poll_fn(|cx| {
+            if let Poll::Ready(filled) = client.poll_fill(cx) {
+                return Poll::Ready(Ok(filled));
+            }
+            client.patience.poll_up(cx).map(Err)
+        })
+        .await;
+        match filled {
+            Ok(Ok(1..)) => {}
+            Err(TimedOut) => {
+                if exchange.request.head.has_begun() {
+                    with_env(&client.worker, generation, |env| {
+                        engine::modules::core::choose_server(exchange, env);
+                        let text = b"client timed out (110: Connection timed out)";
+                        engine::log_line::error(exchange, env, engine::host::Level::Info, text);
+                    });
+                    reset_if_wanted(client, exchange, generation);
+                    // nginx logs 408 and closes without a word.
+                    exchange.response.status = 408;
+                    finish(client, exchange, generation);
+                }
+                return Head::None;
+            }
+            _ => {
+                if exchange.request.head.has_begun() {
+                    with_env(&client.worker, generation, |env| {
+                        engine::modules::core::choose_server(exchange, env);
+                        let text = b"client prematurely closed connection";
+                        engine::log_line::error(exchange, env, engine::host::Level::Info, text);
+                    });
+                    exchange.response.status = 400;
+                    finish(client, exchange, generation);
+                }
+                return Head::None;
+            }
+        }
+    }
+}
+
+fn begin_request(client: &mut Client, exchange: &mut Exchange, generation: &Generation) -> Step {
+    with_env(&client.worker, generation, |env| match begin::begin(exchange, env) {
+        Ok(()) => {
+            client.body = BodyReader::new(exchange.request.framing);
+            let head = &exchange.request.head;
+            client.owes_continue =
+                !client.body.is_done() && http::framing::expects_continue(head.version, &head.headers);
+            phase::advance(exchange, env)
+        }
+        Err(status) => {
+            exchange.response.close = true;
+            phase::refuse(exchange, env, status)
+        }
+    })
+}
+
+/// Does what the engine asks until there is an answer, and sends that.
+async fn answer(client: &mut Client, exchange: &mut Exchange, generation: &Pinned, mut step: Step) -> After {
+    loop {
+        let result = match step {
+            Step::Wait(effect) => match perform(client, exchange, generation, effect).await {
+                Ok(wake) => {
+                    exchange.route.wake = Some(wake);
+                    step = with_env(&client.worker, generation, |env| phase::advance(exchange, env));
+                    continue;
+                }
+                Err(unfinished) => Err(unfinished),
+            },
+            Step::Drop => return After::Cut,
+            Step::Written => client.send_wire(exchange, generation).await.map_err(Unfinished::from),
+            Step::Serve(content) => serve_content(client, exchange, generation, content).await,
+        };
+        match result {
+            Ok(()) if exchange.output.keep_alive => return After::Next,
+            Ok(()) => return After::Close,
+            Err(Unfinished::Broken) => return After::Cut,
+            Err(Unfinished::Walk) => {
+                step = with_env(&client.worker, generation, |env| phase::advance(exchange, env));
+            }
+            Err(Unfinished::Status(499)) => {
+                exchange.response.status = 499;
+                return After::Cut;
+            }
+            Err(Unfinished::Status(status)) => {
+                exchange.output.wire.clear();
+                step = with_env(&client.worker, generation, |env| phase::refuse(exchange, env, status));
+            }
+        }
+    }
+}
+
+async fn serve_content(
+    client: &mut Client,
+    exchange: &mut Exchange,
+    generation: &Pinned,
+    content: Content,
+) -> Result<(), Unfinished> {
+    if exchange.request.discard_wanted && !client.owes_continue {
+        discard_what_is_here(client, exchange);
+    }
+    match content {
+        Content::Bytes(body) => client.serve_bytes(exchange, generation, &body).await,
+        Content::Empty => client.serve_bytes(exchange, generation, b"").await,
+        Content::File { file, parts } => client.serve_file(exchange, generation, &file, &parts).await,
+        Content::Proxy => crate::proxy::serve(client, exchange, generation).await,
+    }
+}
+
+/// Throws away what has come of the body already.
+fn discard_what_is_here(client: &mut Client, exchange: &mut Exchange) {
+    while let Ok(Some(piece)) = client.body.next(&mut client.input) {
+        exchange.request.length += client.input.slice(piece.range).len() as u64;
+        if piece.done {
+            client.body.finish();
+            exchange.request.body = Body::Discarded;
+            break;
+        }
+    }
+}
+
+async fn perform(
+    client: &mut Client,
+    exchange: &mut Exchange,
+    generation: &Pinned,
+    effect: Effect,
+) -> Result<Wake, Unfinished> {
+    Ok(match effect {
+        Effect::ReadBody => client.read_body(exchange, generation).await,
+        Effect::DiscardBody => client.discard_body(exchange, generation).await,
+        Effect::Sleep(ms) => {
+            send_what_is_due(client, exchange, generation).await?;
+            tokio::time::sleep(Duration::from_millis(ms)).await;
+            Wake::Done
+        }
+        Effect::Flush => match client.send_wire(exchange, generation).await {
+            Ok(()) => Wake::Done,
+            Err(_) => Wake::Failed(499),
+        },
+    })
+}
+
+/// Before a wait, what has gathered is sent if it is as much as `postpone_output` says.
+async fn send_what_is_due(
+    client: &mut Client,
+    exchange: &mut Exchange,
+    generation: &Generation,
+) -> Result<(), Unfinished> {
+    let postpone = *generation.config.location(exchange.route.location).settings.core.send.postpone_output;
+    if exchange.output.wire.len() as u64 >= postpone.max(1) {
+        client.send_wire(exchange, generation).await?;
+    }
+    Ok(())
+}
+
+/// The log phase.
+fn finish(client: &Client, exchange: &mut Exchange, generation: &Generation) {
+    with_env(&client.worker, generation, |env| {
+        lua::log(exchange, env);
+        log::access(exchange, env);
+    });
+    exchange.connection.sent_before += exchange.output.sent;
+}
+
+/// Before the next request, what is left of this one's body is read away; a client that still waits for
+/// `100 Continue` cannot be told from one that sends, so that its connection is closed.
+async fn settle_body(client: &mut Client, exchange: &mut Exchange, generation: &Generation) -> After {
+    let core = &generation.config.location(exchange.route.location).settings.core;
+    exchange.connection.idle_timeout_ms = core.keepalive.timeout_ms;
+    if client.body.is_done() {
+        return After::Next;
+    }
+    if client.owes_continue {
+        return After::Close;
+    }
+    let limit = Duration::from_millis(*core.send.lingering_time_ms);
+    match tokio::time::timeout(limit, client.discard_body(exchange, generation)).await {
+        Ok(Wake::Done) => After::Next,
+        _ => After::Close,
+    }
+}
+
+/// Closes so that the client gets the whole answer: our end first, then reading what it still sends for a while
+/// (`lingering_close`). A close with unread bytes would be a reset, which can destroy the answer on its way.
+async fn linger(client: &mut Client, generation: &Generation) {
+    let settings = &generation.config.location(engine::LocationId(0)).settings.core.send;
+    if *settings.lingering_close == LingeringClose::Off {
+        return;
+    }
+    client.stream.shut_down_write();
+    let unread = !client.body.is_done() || !client.input.is_empty();
+    if !unread && *settings.lingering_close != LingeringClose::Always {
+        return;
+    }
+    let until = tokio::time::Instant::now() + Duration::from_millis(*settings.lingering_time_ms);
+    loop {
+        client.input.consume(client.input.unread().len());
+        let Client { stream, input, patience, worker, .. } = client;
+        let timeout_ms = *settings.lingering_timeout_ms;
+        let filled = patience.wait(timeout_ms, poll_fn(|cx| input.poll_fill(cx, stream, &worker.buffers))).await;
+        if !matches!(filled, Ok(Ok(1..))) || tokio::time::Instant::now() >= until {
+            return;
+        }
+    }
+}

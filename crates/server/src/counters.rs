@@ -1,0 +1,107 @@
+//! How many connections there are and were: what `stub_status` shows.
+//!
+//! Each thread writes to numbers of its own; whoever reads adds them up.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+/// One thread's numbers, on cache lines of their own.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+struct Numbers {
+    accepted: AtomicU64,
+    active: AtomicU64,
+    requests: AtomicU64,
+    reading: AtomicU64,
+    writing: AtomicU64,
+}
+
+/// All threads' numbers.
+#[derive(Debug)]
+pub(crate) struct Counters {
+    threads: Vec<Numbers>,
+}
+
+impl Counters {
+    pub(crate) fn new(threads: usize) -> Counters {
+        Counters { threads: (0..threads).map(|_| Numbers::default()).collect() }
+    }
+
+    /// The sums.
+    pub(crate) fn read(&self) -> engine::host::Counters {
+        let sum = |of: fn(&Numbers) -> &AtomicU64| self.threads.iter().map(|n| of(n).load(Relaxed)).sum::<u64>();
+        let (active, reading, writing) = (sum(|n| &n.active), sum(|n| &n.reading), sum(|n| &n.writing));
+        let accepted = sum(|n| &n.accepted);
+        engine::host::Counters {
+            active,
+            accepted,
+            handled: accepted,
+            requests: sum(|n| &n.requests),
+            reading,
+            writing,
+            waiting: active.saturating_sub(reading + writing),
+        }
+    }
+}
+
+/// What a connection is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Activity {
+    /// Waiting for a request.
+    Waiting,
+    /// Reading a request's head.
+    Reading,
+    /// Being answered.
+    Writing,
+}
+
+/// The numbers of one thread, for that thread to write.
+#[derive(Clone, Debug)]
+pub(crate) struct ThreadCounters {
+    all: Arc<Counters>,
+    thread: usize,
+}
+
+impl ThreadCounters {
+    pub(crate) fn new(all: Arc<Counters>, thread: usize) -> ThreadCounters {
+        ThreadCounters { all, thread }
+    }
+
+    fn numbers(&self) -> &Numbers {
+        &self.all.threads[self.thread]
+    }
+
+    /// Only one thread writes, so that a load and a store will do.
+    fn add(number: &AtomicU64, step: i64) {
+        number.store(number.load(Relaxed).wrapping_add_signed(step), Relaxed);
+    }
+
+    pub(crate) fn opened(&self) {
+        Self::add(&self.numbers().accepted, 1);
+        Self::add(&self.numbers().active, 1);
+    }
+
+    pub(crate) fn closed(&self) {
+        Self::add(&self.numbers().active, -1);
+    }
+
+    pub(crate) fn request(&self) {
+        Self::add(&self.numbers().requests, 1);
+    }
+
+    /// A connection goes from one activity to another.
+    pub(crate) fn change(&self, from: Activity, to: Activity) {
+        for (activity, step) in [(from, -1), (to, 1)] {
+            match activity {
+                Activity::Waiting => {}
+                Activity::Reading => Self::add(&self.numbers().reading, step),
+                Activity::Writing => Self::add(&self.numbers().writing, step),
+            }
+        }
+    }
+
+    /// The sums over all threads.
+    pub(crate) fn read(&self) -> engine::host::Counters {
+        self.all.read()
+    }
+}

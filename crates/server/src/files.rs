@@ -1,0 +1,149 @@
+//! Opening files for the engine, with its care about symlinks; temporary files.
+
+use engine::exchange::BodyFile;
+use engine::host::{FileError, OpenRequest, Opened, Symlinks};
+use nix::errno::Errno;
+use nix::fcntl::{AtFlags, OFlag, openat};
+use nix::sys::stat::{Mode, SFlag, fstat, fstatat};
+use std::any::Any;
+use std::ffi::OsStr;
+use std::fs::File;
+use std::io::{self, Write};
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::sync::LazyLock;
+
+/// Opens or looks at a file.
+pub(crate) fn open(request: OpenRequest<'_>) -> Result<Opened, FileError> {
+    let fail = |call| move |errno: Errno| FileError { errno: errno as i32, call };
+    if request.path.contains(&0) {
+        return Err(fail("open()")(Errno::ENOENT));
+    }
+    let path = Path::new(OsStr::from_bytes(request.path));
+    if request.symlinks != Symlinks::Follow {
+        return open_carefully(path, request);
+    }
+    if request.stat_only {
+        let stat = nix::sys::stat::stat(path).map_err(fail("stat()"))?;
+        return Ok(opened(&stat, None));
+    }
+    // O_NONBLOCK: opening a FIFO must not stop the thread; nginx does the same.
+    let flags = OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
+    let fd = nix::fcntl::open(path, flags, Mode::empty()).map_err(fail("open()"))?;
+    finish(fd)
+}
+
+fn finish(fd: OwnedFd) -> Result<Opened, FileError> {
+    let stat = fstat(&fd).map_err(|errno| FileError { errno: errno as i32, call: "fstat()" })?;
+    let is_file = SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT == SFlag::S_IFREG;
+    let file = is_file.then(|| Rc::new(File::from(fd)));
+    Ok(opened(&stat, file))
+}
+
+fn opened(stat: &nix::libc::stat, file: Option<Rc<File>>) -> Opened {
+    let kind = SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT;
+    Opened {
+        file,
+        len: stat.st_size.max(0) as u64,
+        modified_s: stat.st_mtime.max(0) as u64,
+        is_dir: kind == SFlag::S_IFDIR,
+        is_file: kind == SFlag::S_IFREG,
+        is_executable: stat.st_mode & Mode::S_IXUSR.bits() != 0,
+    }
+}
+
+/// Walks the path piece by piece, as `disable_symlinks` wants it: no link, or none to another owner's file, after
+/// the trusted prefix (nginx's ngx_open_file_wrapper).
+fn open_carefully(path: &Path, request: OpenRequest<'_>) -> Result<Opened, FileError> {
+    let fail = |errno: Errno| FileError { errno: errno as i32, call: "openat()" };
+    let (trusted, rest) = request.path.split_at(request.trusted_prefix.min(request.path.len()));
+    let mut start = PathBuf::from(OsStr::from_bytes(trusted));
+    if trusted.is_empty() {
+        start = PathBuf::from(if path.is_absolute() { "/" } else { "." });
+    }
+    let folder = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+    let mut at = nix::fcntl::open(&start, folder, Mode::empty()).map_err(fail)?;
+    let mut pieces = rest.split(|byte| *byte == b'/').filter(|piece| !piece.is_empty()).peekable();
+    if pieces.peek().is_none() {
+        return finish(nix::fcntl::open(path, OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty()).map_err(fail)?);
+    }
+    while let Some(piece) = pieces.next() {
+        let name = OsStr::from_bytes(piece);
+        let last = pieces.peek().is_none();
+        let flags = match last {
+            true => OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC,
+            false => folder,
+        };
+        let next = match request.symlinks {
+            Symlinks::RefuseOtherOwner => {
+                let link = fstatat(&at, name, AtFlags::AT_SYMLINK_NOFOLLOW).map_err(fail)?;
+                let fd = openat(&at, name, flags, Mode::empty()).map_err(fail)?;
+                let is_link = SFlag::from_bits_truncate(link.st_mode) & SFlag::S_IFMT == SFlag::S_IFLNK;
+                if is_link && fstat(&fd).map_err(fail)?.st_uid != link.st_uid {
+                    return Err(fail(Errno::ELOOP));
+                }
+                fd
+            }
+            _ => openat(&at, name, flags | OFlag::O_NOFOLLOW, Mode::empty()).map_err(fail)?,
+        };
+        at = next;
+    }
+    finish(at)
+}
+
+/// The path without symlinks, `.` and `..`.
+pub(crate) fn real_path(path: &[u8]) -> Result<Vec<u8>, FileError> {
+    let found = std::fs::canonicalize(Path::new(OsStr::from_bytes(path)));
+    found.map(|path| path.into_os_string().into_vec()).map_err(|error| error_of("realpath()", &error))
+}
+
+/// The machine's name, in lower case.
+pub(crate) fn hostname() -> &'static [u8] {
+    static NAME: LazyLock<Vec<u8>> = LazyLock::new(|| {
+        let name = nix::unistd::gethostname().unwrap_or_default();
+        name.as_bytes().to_ascii_lowercase()
+    });
+    &NAME
+}
+
+/// Appends to a file, which is made if it is missing.
+pub(crate) fn append(path: &[u8], line: &[u8]) -> Result<(), FileError> {
+    let mut options = File::options();
+    let opened = options.append(true).create(true).mode(0o644).open(Path::new(OsStr::from_bytes(path)));
+    let mut file = opened.map_err(|error| error_of("open()", &error))?;
+    file.write_all(line).map_err(|error| error_of("write()", &error))
+}
+
+fn error_of(call: &'static str, error: &io::Error) -> FileError {
+    FileError { errno: error.raw_os_error().unwrap_or_default(), call }
+}
+
+/// A file that is removed when the last one who holds it lets go.
+#[derive(Debug)]
+struct Removed(PathBuf);
+
+impl Drop for Removed {
+    fn drop(&mut self) {
+        // Gone already: somebody tidied up, which is fine.
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+/// A new temporary file in a folder.
+pub(crate) fn temporary(folder: &Path, random: &mut dyn FnMut() -> u64) -> io::Result<BodyFile> {
+    for _ in 0..16 {
+        let path = folder.join(format!("{:016x}", random()));
+        match File::options().read(true).write(true).create_new(true).open(&path) {
+            Ok(file) => {
+                let guard: Rc<dyn Any> = Rc::new(Removed(path.clone()));
+                return Ok(BodyFile { file: Rc::new(file), len: 0, path: path.into(), guard });
+            }
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Err(io::Error::from(io::ErrorKind::AlreadyExists))
+}

@@ -1,0 +1,86 @@
+//! One configuration as one thread serves it: the immutable [`Config`], and the thread's own state beside it.
+
+use crate::logs::Logs;
+use crate::process::log::{ErrorLog, Level};
+use crate::process::{Address, Reporter};
+use crate::proxy::pool::Groups;
+use engine::{Config, LocationId, ServerId};
+use engine::config::ListenAddress;
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::sync::Arc;
+
+/// A generation on one thread. When the last request that holds on to it ends, it is dropped.
+pub(crate) struct Generation {
+    /// Its number; a reload's is higher.
+    pub(crate) number: u64,
+    /// The configuration.
+    pub(crate) config: Arc<Config>,
+    /// Its log files.
+    pub(crate) logs: Logs,
+    /// Its upstream groups and their idle connections.
+    pub(crate) groups: Groups,
+    /// Its scripts, if it has any.
+    pub(crate) scripts: Option<lua::Vm>,
+    /// The main error log: for what no request is to blame for.
+    pub(crate) error_log: ErrorLog,
+    /// Shared by all threads: dropped with the last of them.
+    pub(crate) _departure: Arc<Departure>,
+}
+
+/// Tells the master, when it is dropped, that nothing of a generation is left.
+#[derive(Debug)]
+pub(crate) struct Departure {
+    pub(crate) number: u64,
+    pub(crate) reporter: Reporter,
+}
+
+impl Drop for Departure {
+    fn drop(&mut self) {
+        self.reporter.generation_gone(self.number);
+    }
+}
+
+impl std::fmt::Debug for Generation {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.debug_struct("Generation").field("number", &self.number).finish_non_exhaustive()
+    }
+}
+
+impl Generation {
+    /// Writes an alert to the main error log.
+    pub(crate) fn alert(&self, text: std::fmt::Arguments<'_>) {
+        self.error_log.write(Level::Alert, 0, text.to_string().as_bytes());
+    }
+
+    /// The scope of an address's default server: what holds before a request's host is known.
+    pub(crate) fn default_scope(&self, listener: usize) -> LocationId {
+        let server = self.config.listeners.get(listener).map_or(ServerId(0), |listener| listener.default_server);
+        self.config.server(server).scope
+    }
+
+    /// The listener of an address in this configuration.
+    pub(crate) fn listener(&self, address: &Address) -> Option<usize> {
+        self.config.listeners.iter().position(|listener| same(&listener.address, address))
+    }
+}
+
+impl Generation {
+    /// Where request bodies go that do not fit in memory (`client_body_temp_path`).
+    pub(crate) fn body_folder(&self) -> PathBuf {
+        let set = self.config.http.client_body_temp_path.as_ref();
+        set.cloned().unwrap_or_else(|| self.config.prefix.join("client_body_temp"))
+    }
+}
+
+/// Are these the same place?
+fn same(one: &ListenAddress, other: &Address) -> bool {
+    match (one, other) {
+        (ListenAddress::Inet(one), Address::Inet(other)) => one == other,
+        (ListenAddress::Unix(one), Address::Unix(other)) => one == other,
+        _ => false,
+    }
+}
+
+/// A generation that a request holds on to.
+pub(crate) type Pinned = Rc<Generation>;

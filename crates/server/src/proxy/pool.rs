@@ -1,0 +1,234 @@
+//! Upstream groups as a thread uses them: which peer is next, and the idle connections to each.
+
+use crate::input::Input;
+use crate::stream::Stream;
+use engine::Config;
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Waker};
+use upstream::{
+    Address, ConnectionUse, Finished, Group, GroupSpec, IdleKey, IdlePool, Lease, Outcome, PickError, PickInput,
+    Tried,
+};
+
+/// A connection to an upstream peer.
+#[derive(Debug)]
+pub(crate) struct Link {
+    pub(crate) stream: Stream,
+    pub(crate) input: Input,
+    /// Requests it has carried.
+    pub(crate) requests: u32,
+    /// When it was opened, in ms.
+    pub(crate) opened_ms: u64,
+    /// Bytes of the present answer's head, interim answers included.
+    pub(crate) head_bytes: u64,
+}
+
+impl Link {
+    pub(crate) fn new(stream: Stream, opened_ms: u64) -> Link {
+        Link { stream, input: Input::default(), requests: 0, opened_ms, head_bytes: 0 }
+    }
+
+    /// Is it as quiet as an idle connection must be? One that was closed, or talks unasked, is of no use.
+    fn is_quiet(&self) -> bool {
+        let mut cx = Context::from_waker(Waker::noop());
+        self.input.is_empty() && self.stream.poll_closed(&mut cx).is_pending()
+    }
+}
+
+/// The state of a group's peers: of this thread, or of all threads (`zone`).
+#[derive(Debug)]
+enum State {
+    Own(RefCell<Group>),
+    Shared(Arc<Mutex<Group>>),
+}
+
+/// A group on one thread.
+#[derive(Debug)]
+pub(crate) struct ThreadGroup {
+    spec: Arc<GroupSpec>,
+    state: State,
+    idle: RefCell<IdlePool<Link>>,
+}
+
+impl ThreadGroup {
+    /// A group for one request alone: an address or a name that came at run time.
+    pub(crate) fn passing(spec: GroupSpec) -> ThreadGroup {
+        let spec = Arc::new(spec);
+        ThreadGroup {
+            state: State::Own(RefCell::new(Group::new(Arc::clone(&spec)))),
+            idle: RefCell::new(IdlePool::new(spec.keepalive.clone())),
+            spec,
+        }
+    }
+
+    /// Its name in the configuration.
+    pub(crate) fn name(&self) -> &str {
+        &self.spec.name
+    }
+
+    fn with<T>(&self, call: impl FnOnce(&mut Group) -> T) -> T {
+        match &self.state {
+            State::Own(group) => call(&mut group.borrow_mut()),
+            // A thread that panicked in here left at worst a count that is off by one.
+            State::Shared(group) => call(&mut group.lock().unwrap_or_else(PoisonError::into_inner)),
+        }
+    }
+
+    /// Picks a peer.
+    pub(crate) fn pick(
+        self: &Rc<Self>,
+        now_ms: u64,
+        input: &PickInput<'_>,
+        tried: &mut Tried,
+        random: &mut dyn FnMut() -> u64,
+    ) -> Result<Picked, PickError> {
+        self.with(|group| {
+            let lease = group.pick(now_ms, input, tried, random)?;
+            let peer = group.peer(&lease);
+            let (address, label) = (peer.address().clone(), peer.label().to_vec());
+            Ok(Picked { group: Rc::clone(self), lease: Some(lease), address, label, now_ms: Cell::new(now_ms) })
+        })
+    }
+
+    /// An idle connection to an address, if there is one that is still good.
+    pub(crate) fn take_idle(&self, key: &IdleKey, now_ms: u64) -> Option<Link> {
+        let mut idle = self.idle.borrow_mut();
+        while let Some(link) = idle.take(key, now_ms) {
+            if link.is_quiet() {
+                return Some(link);
+            }
+        }
+        None
+    }
+
+    /// Keeps a connection for later, if the group keeps any.
+    pub(crate) fn keep_idle(&self, key: IdleKey, link: Link, now_ms: u64) {
+        let used = ConnectionUse { requests: link.requests, opened_ms: link.opened_ms };
+        drop(self.idle.borrow_mut().put(key, link, now_ms, used));
+    }
+
+    /// May connections of this group be used again at all?
+    pub(crate) fn keeps_idle(&self) -> bool {
+        self.spec.keepalive.max_idle > 0
+    }
+
+    /// Must an idle connection serve the same location again (`keepalive … local`)?
+    pub(crate) fn keeps_per_location(&self) -> bool {
+        self.spec.keepalive.local
+    }
+
+    fn sweep(&self, now_ms: u64) {
+        let mut idle = self.idle.borrow_mut();
+        idle.expire(now_ms, drop);
+        while idle.remove_where(|link| !link.is_quiet()).is_some() {}
+    }
+}
+
+/// A peer that was picked. Its lease ends when this is dropped, as neither good nor bad, unless it ended before.
+#[derive(Debug)]
+pub(crate) struct Picked {
+    group: Rc<ThreadGroup>,
+    lease: Option<Lease>,
+    /// Where it is.
+    pub(crate) address: Address,
+    /// How `$upstream_addr` shows it.
+    pub(crate) label: Vec<u8>,
+    now_ms: Cell<u64>,
+}
+
+impl Picked {
+    /// Says how the try went.
+    pub(crate) fn finish(mut self, outcome: Outcome, now_ms: u64) -> Finished {
+        match self.lease.take() {
+            Some(lease) => self.group.with(|group| group.finish(lease, outcome, now_ms)),
+            None => Finished::Recorded,
+        }
+    }
+}
+
+impl Drop for Picked {
+    fn drop(&mut self) {
+        if let Some(lease) = self.lease.take() {
+            let now_ms = self.now_ms.get();
+            self.group.with(|group| group.finish(lease, Outcome::Neutral, now_ms));
+        }
+    }
+}
+
+/// The groups that all threads share (`zone`), of one generation.
+#[derive(Debug)]
+pub(crate) struct SharedGroups {
+    groups: Vec<Option<Arc<Mutex<Group>>>>,
+}
+
+impl SharedGroups {
+    /// The shared groups of a configuration; what an earlier one knew of the same group goes on.
+    pub(crate) fn new(config: &Config, old: Option<(&Config, &SharedGroups)>) -> SharedGroups {
+        let groups = config.groups.iter().map(|entry| {
+            if !entry.shared {
+                return None;
+            }
+            let known = old.and_then(|(old_config, old)| old.find(old_config, &entry.spec.name));
+            let mut group = Group::new(Arc::clone(&entry.spec));
+            if let Some(known) = known {
+                group.carry_over(&known.lock().unwrap_or_else(PoisonError::into_inner));
+            }
+            Some(Arc::new(Mutex::new(group)))
+        });
+        SharedGroups { groups: groups.collect() }
+    }
+
+    fn find(&self, config: &Config, name: &str) -> Option<&Arc<Mutex<Group>>> {
+        let index = config.groups.iter().position(|entry| entry.spec.name == name)?;
+        self.groups[index].as_ref()
+    }
+}
+
+/// All groups of a generation on one thread.
+#[derive(Debug)]
+pub(crate) struct Groups {
+    groups: Vec<Rc<ThreadGroup>>,
+}
+
+impl Groups {
+    /// The groups of a configuration. One that is the same as before goes on with its marks and its idle
+    /// connections; one that changed takes over what is known of the peers it still has.
+    pub(crate) fn new(config: &Config, shared: &SharedGroups, old: Option<&Groups>) -> Groups {
+        let groups = config.groups.iter().zip(&shared.groups).map(|(entry, shared)| {
+            let known = old.and_then(|old| old.groups.iter().find(|known| known.spec.name == entry.spec.name));
+            if let Some(known) = known
+                && *known.spec == *entry.spec
+                && shared.is_none()
+                && matches!(known.state, State::Own(_))
+            {
+                return Rc::clone(known);
+            }
+            let state = match shared {
+                Some(group) => State::Shared(Arc::clone(group)),
+                None => {
+                    let mut group = Group::new(Arc::clone(&entry.spec));
+                    if let Some(known) = known {
+                        known.with(|old| group.carry_over(old));
+                    }
+                    State::Own(RefCell::new(group))
+                }
+            };
+            let idle = RefCell::new(IdlePool::new(entry.spec.keepalive.clone()));
+            Rc::new(ThreadGroup { spec: Arc::clone(&entry.spec), state, idle })
+        });
+        Groups { groups: groups.collect() }
+    }
+
+    /// A group by its number.
+    pub(crate) fn get(&self, number: usize) -> &Rc<ThreadGroup> {
+        &self.groups[number]
+    }
+
+    /// Closes idle connections that are too old or that the peer closed.
+    pub(crate) fn sweep(&self, now_ms: u64) {
+        self.groups.iter().for_each(|group| group.sweep(now_ms));
+    }
+}
+

@@ -1,0 +1,368 @@
+//! An answer's body on its way from the upstream to the client. One function, whatever the two sides speak.
+//!
+//! The fast way is a read, a write, a read: bytes go from the upstream's buffer to the client without a copy. A
+//! client that cannot take them at once sends the relay into its slow way, if buffering is on: what waits is kept in
+//! a [`Spool`], and the upstream is read on meanwhile.
+
+use super::Proxying;
+use super::pool::Link;
+use super::spool::Spool;
+use crate::body::{BodyReader, Piece};
+use crate::client::write_all;
+use crate::listeners::describe;
+use crate::respond::Unfinished;
+use engine::host::Level;
+use engine::modules::core;
+use engine::modules::proxy::{self, AnswerFraming};
+use engine::output::{self, Framing};
+use std::future::poll_fn;
+use std::io;
+use std::ops::Range;
+use std::rc::Rc;
+use std::task::Poll;
+use std::time::Duration;
+
+/// What holds for one relay.
+struct Relay {
+    body: BodyReader,
+    spool: Spool,
+    /// The client may lag behind.
+    buffering: bool,
+    /// Lua or another filter must see the bytes.
+    filtered: bool,
+    /// Bytes a second from the upstream; 0 is without limit.
+    limit_rate: u64,
+    /// The part of the body that the client gets.
+    range: Option<Range<u64>>,
+    /// Bytes of body read so far.
+    position: u64,
+    read_ms: u64,
+    send_ms: u64,
+    watch_client: bool,
+    began_us: u64,
+}
+
+/// What came next.
+enum Event {
+    /// There are more bytes from the upstream.
+    More,
+    /// The upstream has ended.
+    Ended,
+    Failed(io::Error),
+    ReadTimedOut,
+    /// All that waited has been sent.
+    Drained,
+    ClientGone,
+    ClientTimedOut,
+    SpoolFailed(io::Error),
+}
+
+/// Passes the answer on: its head and its body. Answers whether the connection may be used again.
+pub(super) async fn relay(
+    proxying: &mut Proxying<'_>,
+    link: &mut Link,
+    framing: AnswerFraming,
+    uploaded: bool,
+) -> Result<bool, Unfinished> {
+    let mut relay = prepare(proxying, framing)?;
+    loop {
+        while let Some(piece) = next_piece(proxying, link, &mut relay)? {
+            let done = piece.done;
+            pass_on(proxying, link, &mut relay, &piece).await?;
+            if done {
+                finish(proxying, &mut relay).await?;
+                return Ok(framing.keep_alive && uploaded && link.input.is_empty());
+            }
+        }
+        throttle(proxying, &relay).await;
+        match wait(proxying, link, &mut relay).await {
+            Event::More | Event::Drained => {}
+            Event::Ended if matches!(relay.body, BodyReader::UntilClose) => {
+                let end = Piece { range: 0..0, done: true };
+                pass_on(proxying, link, &mut relay, &end).await?;
+                finish(proxying, &mut relay).await?;
+                return Ok(false);
+            }
+            event => return Err(give_up(proxying, &mut relay, event).await),
+        }
+    }
+}
+
+fn prepare(proxying: &mut Proxying<'_>, framing: AnswerFraming) -> Result<Relay, Unfinished> {
+    let worker = Rc::clone(&proxying.client.worker);
+    let began_us = worker.clock.now().monotonic_us;
+    let generation = Rc::clone(proxying.generation);
+    let connection = &generation.config.location(proxying.exchange.route.location).settings.proxy.connection;
+    let quitting = worker.quitting.get();
+    let relay = proxying.engine(|exchange, env| {
+        exchange.response.close |= quitting;
+        output::write_head(exchange, env).map_err(Unfinished::Status)?;
+        let plan = proxy::relay(exchange, env);
+        let folder = plan.temp_path.map_or_else(|| env.config.prefix.join("proxy_temp"), Into::into);
+        let memory = (plan.buffer_count * plan.buffer_size + plan.head_size) as usize;
+        Ok::<_, Unfinished>(Relay {
+            body: BodyReader::new(framing.body),
+            spool: Spool::new(memory, plan.max_temp_file_size, folder),
+            buffering: plan.buffering && core::limit_rate(exchange, env.config) == 0,
+            filtered: output::has_body_filter(exchange, env),
+            limit_rate: plan.limit_rate,
+            range: plan.range,
+            position: 0,
+            read_ms: *connection.read_timeout_ms,
+            send_ms: *env.config.location(exchange.route.location).settings.core.send.timeout_ms,
+            watch_client: !*connection.ignore_client_abort,
+            began_us,
+        })
+    })?;
+    Ok(relay)
+}
+
+fn next_piece(
+    proxying: &mut Proxying<'_>,
+    link: &mut Link,
+    relay: &mut Relay,
+) -> Result<Option<Piece>, Unfinished> {
+    let piece = relay.body.next(&mut link.input);
+    piece.map_err(|_| {
+        proxying.say(Level::Error, "upstream sent invalid chunked response while reading upstream");
+        Unfinished::Broken
+    })
+}
+
+/// Sends a run of body bytes, or puts it where the client will get it from later.
+async fn pass_on(
+    proxying: &mut Proxying<'_>,
+    link: &Link,
+    relay: &mut Relay,
+    piece: &Piece,
+) -> Result<(), Unfinished> {
+    let whole = link.input.slice(piece.range.clone());
+    let data = wanted(whole, relay.position, relay.range.as_ref());
+    relay.position += whole.len() as u64;
+    let record = proxying.record();
+    record.received += whole.len() as u64;
+    record.body_received += whole.len() as u64;
+    if piece.done
+        && let Some(trailers) = relay.body.trailers()
+    {
+        proxying.engine(|exchange, env| proxy::accept_trailers(exchange, env, trailers));
+    }
+    if relay.filtered {
+        proxying.engine(|exchange, env| output::write_body(exchange, env, data, piece.done))?;
+        let wire = proxying.exchange.output.wire.len();
+        return send(proxying, relay, wire, b"").await;
+    }
+    let output = &mut proxying.exchange.output;
+    let data = if output.framing == Framing::None { b"" } else { data };
+    output.open_chunk(data.len() as u64);
+    let before = output.wire.len();
+    output.close_chunk(data.len() as u64);
+    if piece.done {
+        proxying.engine(output::end_body);
+    }
+    send(proxying, relay, before, data).await
+}
+
+/// The part of a run of bytes that the client is to get.
+fn wanted<'a>(data: &'a [u8], position: u64, range: Option<&Range<u64>>) -> &'a [u8] {
+    let Some(range) = range else { return data };
+    let place = |at: u64| usize::try_from(at.saturating_sub(position)).unwrap_or(usize::MAX).min(data.len());
+    &data[place(range.start)..place(range.end)]
+}
+
+/// Sends the wire with `data` in it; with buffering, what the client does not take at once waits in the spool.
+async fn send(
+    proxying: &mut Proxying<'_>,
+    relay: &mut Relay,
+    before: usize,
+    data: &[u8],
+) -> Result<(), Unfinished> {
+    let Proxying { client, exchange, generation, .. } = proxying;
+    if !relay.buffering {
+        return Ok(client.send(exchange, generation, before, data).await?);
+    }
+    let wire = std::mem::take(&mut exchange.output.wire);
+    let parts = [&wire[..before], data, &wire[before..]];
+    let mut done = 0;
+    if relay.spool.is_empty() {
+        let written = poll_fn(|cx| Poll::Ready(write_all(&mut client.stream, cx, &parts, &mut done))).await;
+        exchange.output.sent += done as u64;
+        if let Poll::Ready(Err(_)) = written {
+            return Err(Unfinished::Broken);
+        }
+    }
+    let worker = Rc::clone(&client.worker);
+    let mut begun = false;
+    for part in parts {
+        let skip = done.min(part.len());
+        done -= skip;
+        if skip < part.len() {
+            match relay.spool.push(&part[skip..], &mut || worker.random()) {
+                Ok(new_file) => begun |= new_file,
+                Err(error) => return Err(spool_failed(proxying, &error)),
+            }
+        }
+    }
+    exchange.output.wire = wire;
+    exchange.output.wire.clear();
+    if begun {
+        proxying.say(Level::Warn, "an upstream response is buffered to a temporary file while reading upstream");
+    }
+    Ok(())
+}
+
+/// Waits for more from the upstream, and sends what waits meanwhile.
+async fn wait(proxying: &mut Proxying<'_>, link: &mut Link, relay: &mut Relay) -> Event {
+    let Proxying { client, exchange, .. } = proxying;
+    let worker = Rc::clone(&client.worker);
+    let waiting_before = !relay.spool.is_empty();
+    let mut progress = u64::MAX;
+    poll_fn(|cx| {
+        while !relay.spool.is_empty() {
+            let (front, back) = match relay.spool.front() {
+                Ok(front) => front,
+                Err(error) => return Poll::Ready(Event::SpoolFailed(error)),
+            };
+            let mut done = 0;
+            let written = write_all(&mut client.stream, cx, &[front, back], &mut done);
+            relay.spool.sent(done);
+            exchange.output.sent += done as u64;
+            match written {
+                Poll::Pending => break,
+                Poll::Ready(Err(_)) => return Poll::Ready(Event::ClientGone),
+                Poll::Ready(Ok(())) => {}
+            }
+        }
+        let waiting = !relay.spool.is_empty();
+        let reads = !waiting || relay.spool.has_room();
+        if reads {
+            match link.input.poll_fill(cx, &mut link.stream, &worker.buffers) {
+                Poll::Ready(Ok(0)) => return Poll::Ready(Event::Ended),
+                Poll::Ready(Ok(_)) => return Poll::Ready(Event::More),
+                Poll::Ready(Err(error)) => return Poll::Ready(Event::Failed(error)),
+                Poll::Pending => {}
+            }
+        } else if waiting_before && !waiting {
+            return Poll::Ready(Event::Drained);
+        }
+        if relay.watch_client && !waiting {
+            match client.stream.poll_closed(cx) {
+                Poll::Ready(true) => return Poll::Ready(Event::ClientGone),
+                Poll::Ready(false) => relay.watch_client = false,
+                Poll::Pending => {}
+            }
+        }
+        // While the client is behind, its silence counts; else the upstream's.
+        if progress != exchange.output.sent {
+            progress = exchange.output.sent;
+            client.patience.start(if waiting { relay.send_ms } else { relay.read_ms });
+        }
+        client.patience.poll_up(cx).map(|_| if waiting { Event::ClientTimedOut } else { Event::ReadTimedOut })
+    })
+    .await
+}
+
+/// `proxy_limit_rate`: waits while more was read than so many bytes a second allow.
+async fn throttle(proxying: &Proxying<'_>, relay: &Relay) {
+    if relay.limit_rate == 0 || !relay.buffering {
+        return;
+    }
+    let elapsed_us = proxying.client.worker.clock.fresh().monotonic_us - relay.began_us;
+    let allowed = relay.limit_rate.saturating_mul(elapsed_us / 1_000_000 + 1);
+    if relay.position > allowed {
+        let wait_ms = (relay.position - allowed) * 1000 / relay.limit_rate + 1;
+        tokio::time::sleep(Duration::from_millis(wait_ms)).await;
+    }
+}
+
+/// The body is whole: everything that waits is sent.
+async fn finish(proxying: &mut Proxying<'_>, relay: &mut Relay) -> Result<(), Unfinished> {
+    relay.body.finish();
+    while !relay.spool.is_empty() {
+        let sent = drain(proxying, relay).await;
+        if let Err(event) = sent {
+            return Err(give_up(proxying, relay, event).await);
+        }
+    }
+    Ok(())
+}
+
+/// Sends all that waits.
+async fn drain(proxying: &mut Proxying<'_>, relay: &mut Relay) -> Result<(), Event> {
+    let Proxying { client, exchange, .. } = proxying;
+    let mut progress = u64::MAX;
+    poll_fn(|cx| {
+        while !relay.spool.is_empty() {
+            let (front, back) = match relay.spool.front() {
+                Ok(front) => front,
+                Err(error) => return Poll::Ready(Err(Event::SpoolFailed(error))),
+            };
+            let mut done = 0;
+            let written = write_all(&mut client.stream, cx, &[front, back], &mut done);
+            relay.spool.sent(done);
+            exchange.output.sent += done as u64;
+            match written {
+                Poll::Ready(Ok(())) => {}
+                Poll::Ready(Err(_)) => return Poll::Ready(Err(Event::ClientGone)),
+                Poll::Pending => {
+                    if progress != exchange.output.sent {
+                        progress = exchange.output.sent;
+                        client.patience.start(relay.send_ms);
+                    }
+                    return client.patience.poll_up(cx).map(|_| Err(Event::ClientTimedOut));
+                }
+            }
+        }
+        Poll::Ready(Ok(()))
+    })
+    .await
+}
+
+/// The answer cannot be finished: says why. What was read of it still goes to the client, as in nginx.
+async fn give_up(proxying: &mut Proxying<'_>, relay: &mut Relay, event: Event) -> Unfinished {
+    const READING: &str = "while reading upstream";
+    let (level, text) = match &event {
+        Event::Ended => (Level::Error, format!("upstream prematurely closed connection {READING}")),
+        Event::Failed(error) => {
+            let code = error.raw_os_error().unwrap_or_default();
+            (Level::Error, format!("recv() failed ({code}: {}) {READING}", describe(code)))
+        }
+        Event::ReadTimedOut => {
+            (Level::Error, format!("upstream timed out (110: Connection timed out) {READING}"))
+        }
+        Event::ClientGone => (Level::Info, format!("client prematurely closed connection {READING}")),
+        Event::ClientTimedOut => {
+            (Level::Info, "client timed out (110: Connection timed out) while sending to client".to_owned())
+        }
+        Event::SpoolFailed(error) => return spool_failed(proxying, error),
+        Event::More | Event::Drained => return Unfinished::Broken,
+    };
+    proxying.say(level, &text);
+    if matches!(event, Event::Ended | Event::Failed(_) | Event::ReadTimedOut) {
+        // A client that is gone too changes nothing: the connection is closed either way.
+        let _ = drain(proxying, relay).await;
+    }
+    Unfinished::Broken
+}
+
+fn spool_failed(proxying: &mut Proxying<'_>, error: &io::Error) -> Unfinished {
+    proxying.say(Level::Crit, &format!("a temporary file for an upstream response failed: {error}"));
+    Unfinished::Broken
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_range_is_cut_out_of_the_pieces() {
+        let body = b"0123456789";
+        let range = 3..7;
+        let mut got = Vec::new();
+        for (n, piece) in body.chunks(4).enumerate() {
+            got.extend_from_slice(wanted(piece, n as u64 * 4, Some(&range)));
+        }
+        assert_eq!(got, b"3456");
+        assert_eq!(wanted(body, 0, None), body);
+    }
+}

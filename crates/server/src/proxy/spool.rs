@@ -1,0 +1,132 @@
+//! Bytes for a client that is slower than its upstream: first in memory, then in a temporary file.
+//!
+//! With `proxy_buffering on` the upstream is let go as soon as possible; what the client has not taken yet waits here.
+//! What waits is framed already: the spool holds bytes for the wire.
+
+use crate::files;
+use engine::exchange::BodyFile;
+use std::collections::VecDeque;
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::PathBuf;
+
+/// Bytes that wait.
+#[derive(Debug)]
+pub(crate) struct Spool {
+    memory: VecDeque<u8>,
+    memory_limit: usize,
+    file: Option<Spilled>,
+    file_limit: u64,
+    folder: PathBuf,
+}
+
+#[derive(Debug)]
+struct Spilled {
+    file: BodyFile,
+    read: u64,
+}
+
+impl Spool {
+    /// An empty spool that may hold so much in memory, and so much in a file in `folder`.
+    pub(crate) fn new(memory_limit: usize, file_limit: u64, folder: PathBuf) -> Spool {
+        Spool { memory: VecDeque::new(), memory_limit, file: None, file_limit, folder }
+    }
+
+    /// Does nothing wait?
+    pub(crate) fn is_empty(&self) -> bool {
+        self.memory.is_empty() && self.in_file() == 0
+    }
+
+    /// Is there room for more?
+    pub(crate) fn has_room(&self) -> bool {
+        let used = self.file.as_ref().map_or(0, |spilled| spilled.file.len);
+        self.memory.len() < self.memory_limit || (self.file_limit > 0 && used < self.file_limit)
+    }
+
+    fn in_file(&self) -> u64 {
+        self.file.as_ref().map_or(0, |spilled| spilled.file.len - spilled.read)
+    }
+
+    /// Takes bytes behind those that wait. They go to the file once memory is full, and as long as the file has
+    /// bytes that wait, so that the order stays. Answers whether a file was begun.
+    pub(crate) fn push(&mut self, bytes: &[u8], random: &mut dyn FnMut() -> u64) -> io::Result<bool> {
+        if self.in_file() == 0 && (self.memory.len() < self.memory_limit || self.file_limit == 0) {
+            self.memory.extend(bytes);
+            return Ok(false);
+        }
+        let begun = self.file.is_none();
+        let spilled = match &mut self.file {
+            Some(spilled) => spilled,
+            none => none.insert(Spilled { file: files::temporary(&self.folder, random)?, read: 0 }),
+        };
+        spilled.file.file.write_all_at(bytes, spilled.file.len)?;
+        spilled.file.len += bytes.len() as u64;
+        Ok(begun)
+    }
+
+    /// The next bytes to send, in one or two runs; those of the file are read into memory first.
+    pub(crate) fn front(&mut self) -> io::Result<(&[u8], &[u8])> {
+        if self.memory.is_empty()
+            && let Some(spilled) = &mut self.file
+            && spilled.read < spilled.file.len
+        {
+            let want = (spilled.file.len - spilled.read).min(self.memory_limit.max(4096) as u64) as usize;
+            let mut bytes = vec![0; want];
+            spilled.file.file.read_exact_at(&mut bytes, spilled.read)?;
+            spilled.read += want as u64;
+            self.memory = bytes.into();
+        }
+        Ok(self.memory.as_slices())
+    }
+
+    /// So many bytes of the front were sent.
+    pub(crate) fn sent(&mut self, count: usize) {
+        self.memory.drain(..count);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn order_is_kept_through_the_file() {
+        let folder = std::env::temp_dir().join(format!("pointsman-spool-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let mut number = 0;
+        let mut random = || {
+            number += 1;
+            number
+        };
+        let mut spool = Spool::new(10, 1000, folder.clone());
+        let sent: Vec<u8> = (0..=255).collect();
+        let mut got = Vec::new();
+        for (turn, chunk) in sent.chunks(7).enumerate() {
+            assert!(spool.has_room());
+            spool.push(chunk, &mut random).unwrap();
+            if turn % 3 == 0 {
+                let (front, _) = spool.front().unwrap();
+                let take = front.len().min(5);
+                got.extend_from_slice(&front[..take]);
+                spool.sent(take);
+            }
+        }
+        while !spool.is_empty() {
+            let (front, back) = spool.front().unwrap();
+            let all = [front, back].concat();
+            spool.sent(all.len());
+            got.extend(all);
+        }
+        assert_eq!(got, sent);
+        drop(spool);
+        assert_eq!(std::fs::read_dir(&folder).unwrap().count(), 0, "the file is removed");
+        std::fs::remove_dir(&folder).unwrap();
+    }
+
+    #[test]
+    fn a_full_spool_has_no_room() {
+        let mut spool = Spool::new(4, 0, PathBuf::new());
+        spool.push(b"12345", &mut || 0).unwrap();
+        assert!(!spool.has_room());
+    }
+}

@@ -1,0 +1,162 @@
+//! A request on its way to a peer: its head, and its body from wherever that is.
+
+use super::pool::Link;
+use crate::client::{Client, write_all};
+use engine::exchange::{Body, BodyFile};
+use std::io;
+use std::ops::Range;
+use std::task::{Context, Poll, ready};
+
+/// Where the body comes from.
+#[derive(Debug)]
+enum Source {
+    /// There is none, or it stands behind the head already.
+    None,
+    /// A file.
+    File(BodyFile),
+    /// The client, while it comes; in chunks if its length is not known.
+    Client { chunked: bool, piece: Option<Range<usize>>, last: bool },
+}
+
+/// A request on its way.
+#[derive(Debug)]
+pub(crate) struct Upload<'a> {
+    head: &'a [u8],
+    body: &'a [u8],
+    source: Source,
+    /// Bytes of the present part that went.
+    done: usize,
+    offset: u64,
+    stage: Stage,
+    /// Bytes sent in all.
+    pub(crate) sent: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    Head,
+    Body,
+    Done,
+}
+
+/// Why it stopped.
+#[derive(Debug)]
+pub(crate) enum UploadError {
+    /// The peer's side failed.
+    Peer(io::Error),
+    /// The client went away before its body was whole.
+    ClientGone,
+    /// The client's body is malformed.
+    BadBody,
+}
+
+impl<'a> Upload<'a> {
+    /// A request with this head. `streamed` passes the client's body on while it comes.
+    pub(crate) fn new(head: &'a [u8], body: &'a Body, pass_body: bool, streamed: bool, chunked: bool) -> Upload<'a> {
+        let (bytes, source): (&[u8], _) = match body {
+            _ if !pass_body => (b"", Source::None),
+            Body::Memory(bytes) => (bytes, Source::None),
+            Body::File(file) => (b"", Source::File(file.clone())),
+            Body::Unread | Body::Streaming if streamed => {
+                (b"", Source::Client { chunked, piece: None, last: false })
+            }
+            _ => (b"", Source::None),
+        };
+        Upload { head, body: bytes, source, done: 0, offset: 0, stage: Stage::Head, sent: 0 }
+    }
+
+    /// Has all of it been sent?
+    pub(crate) fn is_done(&self) -> bool {
+        self.stage == Stage::Done
+    }
+
+    /// Has any of the client's own body been passed on? Then there can be no second try.
+    pub(crate) fn took_from_client(&self) -> bool {
+        matches!(self.source, Source::Client { .. }) && self.stage != Stage::Head
+    }
+
+    /// Sends on as far as both sides allow. `Ready(Ok)` when all is sent.
+    pub(crate) fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        client: &mut Client,
+        link: &mut Link,
+    ) -> Poll<Result<(), UploadError>> {
+        if self.stage == Stage::Head {
+            let before = self.done;
+            let written = write_all(&mut link.stream, cx, &[self.head, self.body], &mut self.done);
+            self.sent += (self.done - before) as u64;
+            ready!(written).map_err(UploadError::Peer)?;
+            self.done = 0;
+            self.stage = if matches!(self.source, Source::None) { Stage::Done } else { Stage::Body };
+        }
+        if self.stage == Stage::Body {
+            ready!(match self.source {
+                Source::None => Poll::Ready(Ok(())),
+                Source::File(_) => self.poll_file(cx, link),
+                Source::Client { .. } => self.poll_client(cx, client, link),
+            })?;
+            self.stage = Stage::Done;
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_file(&mut self, cx: &mut Context<'_>, link: &mut Link) -> Poll<Result<(), UploadError>> {
+        let Source::File(file) = &self.source else { return Poll::Ready(Ok(())) };
+        while self.offset < file.len {
+            let want = usize::try_from(file.len - self.offset).unwrap_or(usize::MAX).min(1 << 20);
+            let sent = ready!(link.stream.poll_send_file(cx, &file.file, &mut self.offset, want));
+            match sent.map_err(UploadError::Peer)? {
+                0 => return Poll::Ready(Err(UploadError::Peer(io::ErrorKind::UnexpectedEof.into()))),
+                sent => self.sent += sent as u64,
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_client(
+        &mut self,
+        cx: &mut Context<'_>,
+        client: &mut Client,
+        link: &mut Link,
+    ) -> Poll<Result<(), UploadError>> {
+        let Source::Client { chunked, piece, last } = &mut self.source else { return Poll::Ready(Ok(())) };
+        loop {
+            if let Some(range) = piece {
+                let data = client.input.slice(range.clone());
+                let mut line = [0; 18];
+                let parts: [&[u8]; 4] = match (*chunked, data.is_empty()) {
+                    (false, _) => [data, b"", b"", b""],
+                    (true, false) => [
+                        http::chunk_size_line(data.len() as u64, &mut line),
+                        data,
+                        b"\r\n",
+                        if *last { b"0\r\n\r\n" } else { b"" },
+                    ],
+                    (true, true) => [if *last { b"0\r\n\r\n" } else { b"" }, b"", b"", b""],
+                };
+                let before = self.done;
+                let written = write_all(&mut link.stream, cx, &parts, &mut self.done);
+                self.sent += (self.done - before) as u64;
+                ready!(written).map_err(UploadError::Peer)?;
+                self.done = 0;
+                *piece = None;
+                if *last {
+                    client.body.finish();
+                    client.input.release(&client.worker.buffers);
+                    return Poll::Ready(Ok(()));
+                }
+            }
+            match client.body.next(&mut client.input).map_err(|_| UploadError::BadBody)? {
+                Some(next) => {
+                    *last = next.done;
+                    *piece = Some(next.range);
+                }
+                None => match ready!(client.poll_fill(cx)) {
+                    Ok(1..) => {}
+                    _ => return Poll::Ready(Err(UploadError::ClientGone)),
+                },
+            }
+        }
+    }
+}

@@ -1,0 +1,159 @@
+//! Reading a request's body whole (into memory, or into a file if it does not fit), or throwing it away.
+
+use crate::client::Client;
+use crate::files;
+use crate::generation::Generation;
+use crate::host::with_env;
+use crate::patience::TimedOut;
+use engine::Exchange;
+use engine::exchange::{Body, BodyFile};
+use engine::host::Level;
+use engine::modules::core::BodySettings;
+use engine::phase::Wake;
+use std::future::poll_fn;
+use std::io::Write;
+
+/// What of a body is kept.
+enum Keep {
+    Memory(Vec<u8>),
+    File(BodyFile),
+    Nothing,
+}
+
+impl Client {
+    /// Reads the body whole.
+    pub(crate) async fn read_body(&mut self, exchange: &mut Exchange, generation: &Generation) -> Wake {
+        if exchange.request.body_settled() {
+            return Wake::Done;
+        }
+        let settings = &generation.config.location(exchange.route.location).settings.core.body;
+        let expected = match exchange.request.framing {
+            http::BodyFraming::Length(len) => len.min(*settings.buffer_size) as usize,
+            _ => 0,
+        };
+        match self.take_body(exchange, generation, settings, Keep::Memory(Vec::with_capacity(expected))).await {
+            Ok(Keep::Memory(bytes)) => exchange.request.body = Body::Memory(bytes),
+            Ok(Keep::File(file)) => exchange.request.body = Body::File(file),
+            Ok(Keep::Nothing) => exchange.request.body = Body::Discarded,
+            Err(status) => return Wake::Failed(status),
+        }
+        Wake::Done
+    }
+
+    /// Throws away what is still to come of the body.
+    pub(crate) async fn discard_body(&mut self, exchange: &mut Exchange, generation: &Generation) -> Wake {
+        let settings = &generation.config.location(exchange.route.location).settings.core.body;
+        match self.take_body(exchange, generation, settings, Keep::Nothing).await {
+            Ok(_) => {
+                exchange.request.body = Body::Discarded;
+                Wake::Done
+            }
+            Err(status) => Wake::Failed(status),
+        }
+    }
+
+    async fn take_body(
+        &mut self,
+        exchange: &mut Exchange,
+        generation: &Generation,
+        settings: &BodySettings,
+        mut keep: Keep,
+    ) -> Result<Keep, u16> {
+        let mut len = 0u64;
+        let limit = *settings.max_size;
+        loop {
+            while let Some(piece) = self.body.next(&mut self.input).map_err(|_| self.bad_chunks(exchange, generation))? {
+                let data = self.input.slice(piece.range);
+                len += data.len() as u64;
+                exchange.request.length += data.len() as u64;
+                if limit > 0 && len > limit {
+                    let text = format!("client intended to send too large chunked body: {len} bytes");
+                    say(self, exchange, generation, Level::Error, &text);
+                    return Err(413);
+                }
+                if !data.is_empty() {
+                    store(&self.worker, generation, settings, &mut keep, data).map_err(|error| {
+                        let text = format!("a request body could not be kept: {error}");
+                        say(self, exchange, generation, Level::Crit, &text);
+                        500u16
+                    })?;
+                }
+                if piece.done {
+                    self.body.finish();
+                    self.input.release(&self.worker.buffers);
+                    return Ok(keep);
+                }
+            }
+            if self.owes_continue && self.say_continue(exchange, generation).await.is_err() {
+                return Err(499);
+            }
+            self.more_body(exchange, generation, *settings.timeout_ms).await?;
+        }
+    }
+
+    /// Waits for more of the body.
+    ///
+    /// # Errors
+    /// 408 if the client is silent for too long, 400 if it ends too early: nginx's statuses.
+    pub(crate) async fn more_body(
+        &mut self,
+        exchange: &mut Exchange,
+        generation: &Generation,
+        timeout_ms: u64,
+    ) -> Result<(), u16> {
+        let Client { stream, input, patience, worker, .. } = self;
+        let filled = patience.wait(timeout_ms, poll_fn(|cx| input.poll_fill(cx, stream, &worker.buffers))).await;
+        match filled {
+            Ok(Ok(0)) => {
+                say(self, exchange, generation, Level::Info, "client prematurely closed connection");
+                Err(400)
+            }
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(_)) => Err(400),
+            Err(TimedOut) => {
+                say(self, exchange, generation, Level::Info, "client timed out (110: Connection timed out)");
+                Err(408)
+            }
+        }
+    }
+
+    /// Chunks that are no chunks: logged, and answered with 400.
+    pub(crate) fn bad_chunks(&self, exchange: &mut Exchange, generation: &Generation) -> u16 {
+        say(self, exchange, generation, Level::Error, "client sent invalid chunked body");
+        400
+    }
+}
+
+fn store(
+    worker: &crate::worker::Worker,
+    generation: &Generation,
+    settings: &BodySettings,
+    keep: &mut Keep,
+    data: &[u8],
+) -> std::io::Result<()> {
+    match keep {
+        Keep::Nothing => {}
+        Keep::Memory(bytes) if (bytes.len() + data.len()) as u64 <= *settings.buffer_size => {
+            bytes.extend_from_slice(data);
+        }
+        Keep::Memory(bytes) => {
+            let mut file = files::temporary(&generation.body_folder(), &mut || worker.random())?;
+            append(&mut file, bytes)?;
+            append(&mut file, data)?;
+            *keep = Keep::File(file);
+        }
+        Keep::File(file) => append(file, data)?,
+    }
+    Ok(())
+}
+
+fn append(file: &mut BodyFile, data: &[u8]) -> std::io::Result<()> {
+    (&*file.file).write_all(data)?;
+    file.len += data.len() as u64;
+    Ok(())
+}
+
+/// Writes to the error log about this request.
+pub(crate) fn say(client: &Client, exchange: &mut Exchange, generation: &Generation, level: Level, text: &str) {
+    with_env(&client.worker, generation, |env| engine::log_line::error(exchange, env, level, text.as_bytes()));
+}

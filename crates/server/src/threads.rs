@@ -1,0 +1,235 @@
+//! The worker threads: starting them, and telling them about new generations, log files and the end.
+
+use crate::clock::{self, Clock};
+use crate::counters::Counters;
+use crate::generation::{Departure, Generation};
+use crate::host::BootHost;
+use crate::listeners::Listeners;
+use crate::logs::Logs;
+use crate::process::Address;
+use crate::process::log::{ErrorLog, LogFiles, LogTarget};
+use crate::proxy::pool::{Groups, SharedGroups};
+use crate::worker::Worker;
+use engine::Config;
+use std::os::fd::OwnedFd;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::sync::mpsc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::task::spawn_local;
+
+/// What a thread is told.
+pub(crate) enum Message {
+    /// Make this generation ready beside the one in force, and say whether it can be gone over to.
+    Prepare(Box<NewGeneration>, mpsc::Sender<Result<(), String>>),
+    /// Go over to the prepared generation.
+    Commit,
+    /// Forget the prepared generation.
+    Abandon,
+    /// Write out what is buffered for logs, and say so.
+    FlushLogs(mpsc::Sender<()>),
+    /// Accept no more, finish what has begun, at most so long, then end.
+    Quit(Option<Duration>),
+    /// End.
+    Terminate,
+}
+
+/// A generation as a thread gets it.
+pub(crate) struct NewGeneration {
+    pub(crate) number: u64,
+    pub(crate) config: Arc<Config>,
+    pub(crate) files: Arc<LogFiles>,
+    /// Where the error log of the command line goes.
+    pub(crate) command_line_log: LogTarget,
+    pub(crate) error_log: ErrorLog,
+    pub(crate) groups: Arc<SharedGroups>,
+    pub(crate) dicts: lua::Dicts,
+    pub(crate) addresses: Vec<Address>,
+    pub(crate) sockets: Vec<(Address, OwnedFd)>,
+    pub(crate) departure: Arc<Departure>,
+}
+
+/// What all threads have in common.
+#[derive(Clone)]
+pub(crate) struct Common {
+    /// How many there are.
+    pub(crate) threads: usize,
+    pub(crate) counters: Arc<Counters>,
+    pub(crate) connection_serial: Arc<AtomicU64>,
+}
+
+/// A running thread.
+pub(crate) struct Thread {
+    messages: UnboundedSender<Message>,
+    join: JoinHandle<()>,
+}
+
+impl Thread {
+    /// Starts a thread with its first generation. It says on `ready` whether it can take connections.
+    pub(crate) fn start(
+        number: usize,
+        common: Common,
+        first: NewGeneration,
+        ready: mpsc::Sender<Result<(), String>>,
+        ended: impl FnOnce() + Send + 'static,
+    ) -> std::io::Result<Thread> {
+        let (messages, inbox) = unbounded_channel();
+        let join = std::thread::Builder::new().name(format!("worker-{number}")).spawn(move || {
+            run(number, &common, first, inbox, &ready);
+            ended();
+        })?;
+        Ok(Thread { messages, join })
+    }
+
+    /// Tells it something. A thread that has ended hears nothing.
+    pub(crate) fn tell(&self, message: Message) {
+        let _ = self.messages.send(message);
+    }
+
+    /// Has it ended?
+    pub(crate) fn has_ended(&self) -> bool {
+        self.join.is_finished()
+    }
+}
+
+fn run(
+    number: usize,
+    common: &Common,
+    first: NewGeneration,
+    inbox: UnboundedReceiver<Message>,
+    ready: &mpsc::Sender<Result<(), String>>,
+) {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .on_thread_unpark(clock::turn)
+        .build_local(tokio::runtime::LocalOptions::default());
+    match runtime {
+        Ok(runtime) => runtime.block_on(live(number, common, first, inbox, ready)),
+        // The receiver waits for every thread's word; it is there.
+        Err(error) => drop(ready.send(Err(format!("a worker thread has no event loop: {error}")))),
+    }
+}
+
+/// A thread's life, from its first generation to its last connection.
+async fn live(
+    number: usize,
+    common: &Common,
+    mut first: NewGeneration,
+    mut inbox: UnboundedReceiver<Message>,
+    ready: &mpsc::Sender<Result<(), String>>,
+) {
+    let clock = Rc::new(Clock::new());
+    let sockets = (std::mem::take(&mut first.addresses), std::mem::take(&mut first.sockets));
+    let generation = match prepare(number, common, &clock, first, None) {
+        Ok(generation) => generation,
+        Err(fault) => return drop(ready.send(Err(fault))),
+    };
+    let serial = Arc::clone(&common.connection_serial);
+    let worker =
+        Rc::new(Worker::new(number, Rc::clone(&clock), Arc::clone(&common.counters), serial, generation));
+    let listeners = Listeners::default();
+    if let Err(error) = listeners.adopt(&worker, &sockets.0, sockets.1) {
+        return drop(ready.send(Err(format!("a listening socket cannot be watched: {error}"))));
+    }
+    spawn_local(keep_house(Rc::clone(&worker)));
+    let _ = ready.send(Ok(()));
+    let mut prepared: Option<(Rc<Generation>, Vec<Address>, Vec<(Address, OwnedFd)>)> = None;
+    while let Some(message) = inbox.recv().await {
+        match message {
+            Message::Prepare(mut new, answer) => {
+                let sockets = (std::mem::take(&mut new.addresses), std::mem::take(&mut new.sockets));
+                let old = worker.generation();
+                let result = prepare(number, common, &clock, *new, Some(&old));
+                let word = result.map(|generation| prepared = Some((generation, sockets.0, sockets.1)));
+                let _ = answer.send(word);
+            }
+            Message::Abandon => prepared = None,
+            Message::Commit => {
+                if let Some((generation, addresses, sockets)) = prepared.take() {
+                    worker.adopt(generation);
+                    if let Err(error) = listeners.adopt(&worker, &addresses, sockets) {
+                        let generation = worker.generation();
+                        generation.alert(format_args!("a listening socket cannot be watched: {error}"));
+                    }
+                }
+            }
+            Message::FlushLogs(done) => {
+                worker.generation().logs.flush();
+                let _ = done.send(());
+            }
+            Message::Terminate => return,
+            Message::Quit(limit) => {
+                listeners.close();
+                worker.quitting.set(true);
+                worker.registry.wake_all();
+                finish(&worker, &mut inbox, limit).await;
+                return;
+            }
+        }
+    }
+}
+
+/// Waits for the last connection, for the time limit, or for the order to end at once.
+async fn finish(worker: &Worker, inbox: &mut UnboundedReceiver<Message>, limit: Option<Duration>) {
+    let limit = limit.unwrap_or(Duration::from_secs(86_400 * 365));
+    let told = async {
+        while let Some(message) = inbox.recv().await {
+            if let Message::Terminate = message {
+                return;
+            }
+        }
+    };
+    tokio::select! {
+        () = worker.registry.emptied() => {}
+        () = tokio::time::sleep(limit) => {}
+        () = told => {}
+    }
+}
+
+/// Makes a generation ready on this thread: its log files, its groups, its scripts.
+fn prepare(
+    number: usize,
+    common: &Common,
+    clock: &Rc<Clock>,
+    new: NewGeneration,
+    old: Option<&Generation>,
+) -> Result<Rc<Generation>, String> {
+    let logs = Logs::new(&new.config, &new.files, &new.command_line_log);
+    let scripts = match new.config.lua.used {
+        false => None,
+        true => {
+            let mut host = BootHost { clock, logs: &logs, counters: &common.counters };
+            let options = lua::VmOptions { worker: number, workers: common.threads };
+            let vm = lua::Vm::new(&new.config, &new.dicts, options, &mut host)?;
+            vm.init(&new.config, &mut host)?;
+            vm.init_worker(&new.config, &mut host);
+            Some(vm)
+        }
+    };
+    let groups = Groups::new(&new.config, &new.groups, old.map(|old| &old.groups));
+    Ok(Rc::new(Generation {
+        number: new.number,
+        config: new.config,
+        logs,
+        groups,
+        scripts,
+        error_log: new.error_log,
+        _departure: new.departure,
+    }))
+}
+
+/// Once a second: log buffers that are due, idle upstream connections that are too old or closed by the peer.
+async fn keep_house(worker: Rc<Worker>) {
+    let mut ticks = tokio::time::interval(Duration::from_secs(1));
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        let generation = worker.generation();
+        let now_ms = worker.clock.now().monotonic_ms();
+        generation.logs.flush_due(now_ms);
+        generation.groups.sweep(now_ms);
+    }
+}

@@ -1,0 +1,101 @@
+//! One worker thread: what it owns, and what its connections share.
+//!
+//! Everything here stays on its thread. The thread's [`crate::generation::Generation`] is the configuration that new
+//! requests get; a request holds on to the one it began with.
+
+use crate::buffers::Buffers;
+use crate::clock::Clock;
+use crate::counters::{Counters, ThreadCounters};
+use crate::generation::Generation;
+use crate::registry::Registry;
+use crate::resolver::Resolvers;
+use engine::Exchange;
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+
+/// What a thread's connections share.
+#[derive(Debug)]
+pub(crate) struct Worker {
+    /// Its clock.
+    pub(crate) clock: Rc<Clock>,
+    /// Its share of the connection counters.
+    pub(crate) counters: ThreadCounters,
+    /// Host names that come at run time.
+    pub(crate) resolvers: Resolvers,
+    /// Buffers not in use.
+    pub(crate) buffers: Buffers,
+    /// Open connections, and how to wake the idle ones.
+    pub(crate) registry: Registry,
+    /// The number of the last connection of the whole process.
+    pub(crate) connection_serial: Arc<AtomicU64>,
+    /// Answers are the last on their connections: the thread is to end.
+    pub(crate) quitting: Cell<bool>,
+    current: RefCell<Rc<Generation>>,
+    exchanges: RefCell<Vec<Box<Exchange>>>,
+    random: Cell<u64>,
+}
+
+/// How many exchanges that are not in use are kept, with the buffers in them.
+const KEEP_EXCHANGES: usize = 256;
+
+impl Worker {
+    /// A worker that serves this generation.
+    pub(crate) fn new(
+        number: usize,
+        clock: Rc<Clock>,
+        counters: Arc<Counters>,
+        connection_serial: Arc<AtomicU64>,
+        first: Rc<Generation>,
+    ) -> Worker {
+        let seed = clock.fresh().epoch_us ^ (number as u64 + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+        Worker {
+            clock,
+            counters: ThreadCounters::new(counters, number),
+            resolvers: Resolvers::default(),
+            buffers: Buffers::default(),
+            registry: Registry::default(),
+            connection_serial,
+            quitting: Cell::new(false),
+            current: RefCell::new(first),
+            exchanges: RefCell::default(),
+            random: Cell::new(seed | 1),
+        }
+    }
+
+    /// The generation that new requests get.
+    pub(crate) fn generation(&self) -> Rc<Generation> {
+        Rc::clone(&self.current.borrow())
+    }
+
+    /// From now on new requests get this one; answers the one before.
+    pub(crate) fn adopt(&self, generation: Rc<Generation>) -> Rc<Generation> {
+        self.current.replace(generation)
+    }
+
+    /// An exchange for a request; idle connections have none.
+    pub(crate) fn lease_exchange(&self) -> Box<Exchange> {
+        self.exchanges.borrow_mut().pop().unwrap_or_default()
+    }
+
+    /// Gives an exchange back for another request. What it holds on to for this one is let go.
+    pub(crate) fn give_back_exchange(&self, mut exchange: Box<Exchange>) {
+        exchange.release();
+        let mut exchanges = self.exchanges.borrow_mut();
+        if exchanges.len() < KEEP_EXCHANGES {
+            exchanges.push(exchange);
+        }
+    }
+
+    /// Sixty-four bits for choosing peers and names; not for secrets.
+    pub(crate) fn random(&self) -> u64 {
+        // xorshift64*
+        let mut x = self.random.get();
+        x ^= x >> 12;
+        x ^= x << 25;
+        x ^= x >> 27;
+        self.random.set(x);
+        x.wrapping_mul(0x2545_F491_4F6C_DD1D)
+    }
+}
