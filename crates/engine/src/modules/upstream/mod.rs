@@ -149,9 +149,12 @@ fn define(b: &mut Builder<'_>, name: &Word) -> Result<usize, Diagnostic> {
         Some((_, Origin::Block)) => {
             return Err(Diagnostic::error(name.span, format!("duplicate upstream \"{text}\"")));
         }
-        Some((_, Origin::Implied { has_port: true, port, span, .. })) => {
-            let text = text.to_string();
-            return Err(may_not_have_port(&text, *port, *span).also(name.span, "the block of this name"));
+        Some((number, Origin::Implied { has_port: true, port, span, .. })) => {
+            let fault =
+                may_not_have_port(&text.to_string(), *port, *span).also(name.span, "the block of this name");
+            // One fault is enough: the name is not looked up any more.
+            b.draft.groups[number].origin = Origin::Block;
+            return Err(fault);
         }
         Some((number, _)) => number,
         None => b.draft.groups.len(),
@@ -186,7 +189,16 @@ fn finish(b: &mut Builder<'_>) {
                 let spec = GroupSpec { peers, ..GroupSpec::clone(&b.draft.groups[number].spec) };
                 b.draft.groups[number].spec = Arc::new(spec);
             }
-            Err(reason) => b.diagnostics.push(host_not_found(&name, &reason, span)),
+            Err(reason) => {
+                let mut blocks = b.draft.groups.iter().filter(|entry| entry.origin == Origin::Block);
+                let fault = host_not_found(&name, &reason, span);
+                let fault = match conf::nearest(&name, blocks.by_ref().map(|entry| entry.spec.name.as_str()))
+                {
+                    Some(meant) => fault.mend(format!("did you mean the upstream `{meant}`?")),
+                    None => fault,
+                };
+                b.diagnostics.push(fault);
+            }
         }
     }
     directives::check_zones(b);

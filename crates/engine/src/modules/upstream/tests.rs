@@ -20,15 +20,24 @@ fn servers_have_nginx_s_defaults_and_their_parameters() {
     );
     let spec = &groups[0].spec;
     assert_eq!((spec.balancer, spec.keepalive), (BalancerSpec::RoundRobin, KeepaliveSpec::default()));
-    let shown: Vec<String> = spec.peers.iter().map(|peer| format!("{} {}", peer.name, peer.address)).collect();
+    let shown: Vec<String> =
+        spec.peers.iter().map(|peer| format!("{} {}", peer.name, peer.address)).collect();
     assert_eq!(
         shown,
-        ["127.0.0.1 127.0.0.1:80", "localhost:81 127.0.0.1:81", "unix:/run/a.sock unix:/run/a.sock", "[::1]:82 [::1]:82"]
+        [
+            "127.0.0.1 127.0.0.1:80",
+            "localhost:81 127.0.0.1:81",
+            "unix:/run/a.sock unix:/run/a.sock",
+            "[::1]:82 [::1]:82"
+        ]
     );
     let first = &spec.peers[0];
     assert_eq!((first.weight, first.max_conns, first.max_fails, first.fail_timeout_ms), (1, 0, 1, 10_000));
     let second = &spec.peers[1];
-    assert_eq!((second.weight, second.max_conns, second.max_fails, second.fail_timeout_ms), (2, 3, 4, 60_000));
+    assert_eq!(
+        (second.weight, second.max_conns, second.max_fails, second.fail_timeout_ms),
+        (2, 3, 4, 60_000)
+    );
     assert!(spec.peers[2].down && spec.peers[3].backup && !first.backup && !first.down);
 }
 
@@ -41,10 +50,15 @@ fn balancers_keepalive_and_zones() {
     assert_eq!(one("hash $uri consistent;").spec.balancer, BalancerSpec::Hash { consistent: true });
     assert_eq!(one("random;").spec.balancer, BalancerSpec::Random { two: None });
     assert_eq!(one("random two;").spec.balancer, BalancerSpec::Random { two: Some(TwoBy::LeastConn) });
-    let kept = one("keepalive 64; keepalive_requests 5; keepalive_time 1m; keepalive_timeout 2s;").spec.keepalive;
-    let expected = KeepaliveSpec { max_idle: 64, local: false, requests: 5, time_ms: 60_000, timeout_ms: 2000 };
+    let kept =
+        one("keepalive 64; keepalive_requests 5; keepalive_time 1m; keepalive_timeout 2s;").spec.keepalive;
+    let expected =
+        KeepaliveSpec { max_idle: 64, local: false, requests: 5, time_ms: 60_000, timeout_ms: 2000 };
     assert_eq!(kept, expected);
-    assert_eq!(one("keepalive 8 local;").spec.keepalive, KeepaliveSpec { max_idle: 8, ..KeepaliveSpec::default() });
+    assert_eq!(
+        one("keepalive 8 local;").spec.keepalive,
+        KeepaliveSpec { max_idle: 8, ..KeepaliveSpec::default() }
+    );
     assert_eq!(one("keepalive 0;").spec.keepalive.max_idle, 0);
     assert!(one("zone a 32k;").shared && !one("").shared);
 }
@@ -73,14 +87,17 @@ fn a_proxy_pass_implies_a_group_or_names_one_that_comes_later() {
          location /e { proxy_pass http://unix:/run/a.sock:/; } location /f { proxy_pass http://10.0.0.1:82; } }
          upstream later { server 127.0.0.1:9; }",
     );
-    let shown: Vec<String> = groups
-        .iter()
-        .map(|group| format!("{} {}", group.spec.name, group.spec.peers[0].address))
-        .collect();
+    let shown: Vec<String> =
+        groups.iter().map(|group| format!("{} {}", group.spec.name, group.spec.peers[0].address)).collect();
     assert_eq!(
         shown,
-        ["later 127.0.0.1:9", "localhost 127.0.0.1:81", "localhost 127.0.0.1:80", "/run/a.sock unix:/run/a.sock",
-         "10.0.0.1 10.0.0.1:82"]
+        [
+            "later 127.0.0.1:9",
+            "localhost 127.0.0.1:81",
+            "localhost 127.0.0.1:80",
+            "/run/a.sock unix:/run/a.sock",
+            "10.0.0.1 10.0.0.1:82"
+        ]
     );
     assert_eq!(groups[1].spec.keepalive, KeepaliveSpec::OFF);
     assert_eq!(groups[0].origin, Origin::Block);

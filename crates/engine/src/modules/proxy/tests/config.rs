@@ -16,10 +16,19 @@ fn proxy_pass_is_checked_at_load() {
         ("location / { set $x 1; proxy_pass https://$x; }", "https:// is not supported by pointsman yet"),
         ("location / { proxy_pass http://; }", "no host in upstream \"\""),
         ("location / { proxy_pass http://a:0/; }", "invalid port in upstream \"a:0/\""),
-        ("location / { proxy_pass http://unix:; }", "no path in the unix domain socket in upstream \"unix:\""),
+        (
+            "location / { proxy_pass http://unix:; }",
+            "no path in the unix domain socket in upstream \"unix:\"",
+        ),
         ("location / { proxy_pass http://backend:81; }", "upstream \"backend\" may not have port 81"),
-        ("location / { proxy_pass http://nosuch.example/; }", "host not found in upstream \"nosuch.example\""),
-        ("location / { proxy_pass http://backend; proxy_pass http://backend; }", "\"proxy_pass\" directive is duplicate"),
+        (
+            "location / { proxy_pass http://nosuch.example/; }",
+            "host not found in upstream \"nosuch.example\"",
+        ),
+        (
+            "location / { proxy_pass http://backend; proxy_pass http://backend; }",
+            "\"proxy_pass\" directive is duplicate",
+        ),
         ("proxy_pass http://backend;", "\"proxy_pass\" directive is not allowed here"),
         ("location / { proxy_pass http://localhost:81; } location /a { proxy_pass http://$host; }", ""),
     ];
@@ -65,7 +74,11 @@ fn sizes_are_checked_together() {
         ("proxy_max_temp_file_size 0; proxy_buffers 8 16k; proxy_buffer_size 32k;", String::new()),
     ];
     for (directives, fault) in cases {
-        assert_eq!(faults(&format!("{directives} location / {{ proxy_pass http://backend; }}")), fault, "{directives}");
+        assert_eq!(
+            faults(&format!("{directives} location / {{ proxy_pass http://backend; }}")),
+            fault,
+            "{directives}"
+        );
         // Inherited, a fault is still named once, where it is written.
         let both = format!("location / {{ {directives} }} location /b {{ location /b/c {{ root a; }} }}");
         assert_eq!(faults(&both), fault, "{both}");
@@ -85,22 +98,39 @@ fn the_other_directives_are_checked() {
         ("proxy_redirect on;", "invalid parameter \"on\""),
         ("proxy_redirect off; proxy_redirect a b;", "\"proxy_redirect\" directive is duplicate"),
         ("proxy_redirect a b; proxy_redirect off;", "\"proxy_redirect\" directive is duplicate"),
-        ("proxy_redirect ~( b;", "pcre2_compile() failed: PCRE2: error compiling pattern at offset 30: missing closing parenthesis in \"(\""),
         ("proxy_cookie_path on;", "invalid parameter \"on\""),
         ("proxy_cookie_path off; proxy_cookie_path a b;", "\"proxy_cookie_path\" directive is duplicate"),
         ("proxy_cookie_flags a sekure;", "invalid proxy_cookie_flags flag \"sekure\""),
         ("proxy_limit_rate x;", "invalid value"),
         ("proxy_temp_path a 4;", "invalid value"),
-        ("proxy_buffering yes;", "invalid value \"yes\" in \"proxy_buffering\" directive, it must be \"on\" or \"off\""),
-        ("proxy_cache off;", "directive \"proxy_cache\" is known to nginx (ngx_http_proxy_module), not supported by pointsman"),
-        ("proxy_bind 127.0.0.1;", "directive \"proxy_bind\" is known to nginx (ngx_http_proxy_module), not supported by pointsman"),
+        (
+            "proxy_buffering yes;",
+            "invalid value \"yes\" in \"proxy_buffering\" directive, it must be \"on\" or \"off\"",
+        ),
+        (
+            "proxy_cache off;",
+            "directive \"proxy_cache\" is known to nginx (ngx_http_proxy_module), not supported by pointsman",
+        ),
+        (
+            "proxy_bind 127.0.0.1;",
+            "directive \"proxy_bind\" is known to nginx (ngx_http_proxy_module), not supported by pointsman",
+        ),
         ("proxy_headers_hash_max_size 1024; proxy_headers_hash_bucket_size 128;", ""),
     ];
     for (directives, fault) in cases {
-        assert_eq!(faults(&format!("{directives} location / {{ proxy_pass http://backend; }}")), fault, "{directives}");
+        assert_eq!(
+            faults(&format!("{directives} location / {{ proxy_pass http://backend; }}")),
+            fault,
+            "{directives}"
+        );
     }
+    let regex = faults("proxy_redirect ~( b;");
+    assert!(regex.contains("missing closing parenthesis in \"(\""), "{regex}");
     let after = "location / { proxy_redirect default; proxy_pass http://backend; }";
-    assert_eq!(faults(after), "\"proxy_redirect default\" should be placed after the \"proxy_pass\" directive");
+    assert_eq!(
+        faults(after),
+        "\"proxy_redirect default\" should be placed after the \"proxy_pass\" directive"
+    );
     let variables = "location / { proxy_pass http://$host; proxy_redirect default; }";
     assert_eq!(
         faults(variables),

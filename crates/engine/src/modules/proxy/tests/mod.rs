@@ -125,7 +125,9 @@ fn answered_to(server: &str, request: &str, response: &str) -> String {
     }
     let text = String::from_utf8(std::mem::take(&mut exchange.output.wire)).unwrap();
     let ours = |line: &&str| {
-        line.starts_with("Server: pointsman") || line.starts_with("Date: Sun, 09 Sep 2001") || *line == "Connection: close"
+        line.starts_with("Server: pointsman")
+            || line.starts_with("Date: Sun, 09 Sep 2001")
+            || *line == "Connection: close"
     };
     text.split("\r\n").filter(|line| !ours(line)).collect::<Vec<_>>().join("|")
 }

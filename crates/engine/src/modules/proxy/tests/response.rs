@@ -1,7 +1,9 @@
 //! What becomes of an upstream's head.
 
 use super::*;
-use crate::modules::proxy::{Progress as TryProgress, Relay, accept_trailers, may_retry, relay, tries_limit, wanted_retry};
+use crate::modules::proxy::{
+    Progress as TryProgress, Relay, accept_trailers, may_retry, relay, tries_limit, wanted_retry,
+};
 use http::Headers;
 
 const PLAIN: &str = "location / { proxy_pass http://backend; }";
@@ -24,14 +26,19 @@ fn fields_go_to_the_client_in_order() {
 
 #[test]
 fn fields_are_hidden_and_shown() {
-    let server = with("proxy_pass_header Server; proxy_pass_header date; proxy_hide_header X-One;
-        proxy_hide_header content-type; proxy_hide_header X-Powered-By;");
+    let server = with(
+        "proxy_pass_header Server; proxy_pass_header date; proxy_hide_header X-One;
+        proxy_hide_header content-type; proxy_hide_header X-Powered-By;",
+    );
     let response = "HTTP/1.1 200 Fine\r\nServer: x\r\nDate: y\r\nx-one: 1\r\nX-POWERED-BY: p\r\n\
                     Content-Type: text/html\r\nContent-Length: 2\r\n\r\n";
     assert_eq!(answered(&server, response), "HTTP/1.1 200 Fine|Content-Length: 2|Server: x|Date: y||");
     // What the upstream does not say is not said for it.
     let server = with("proxy_pass_header Server; proxy_pass_header Date;");
-    assert_eq!(answered(&server, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n"), "HTTP/1.1 200 OK|Content-Length: 2||");
+    assert_eq!(
+        answered(&server, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n"),
+        "HTTP/1.1 200 OK|Content-Length: 2||"
+    );
 }
 
 #[test]
@@ -81,11 +88,15 @@ fn redirects_are_changed() {
     assert_eq!(location(uri, "http://backend/y/a"), "http://front/x/a");
     assert_eq!(location(uri, "http://backend/z/a"), "http://backend/z/a");
     assert_eq!(location(&with("proxy_redirect off;"), "http://backend/a"), "http://backend/a");
-    let rules = with("proxy_redirect default; proxy_redirect ~^http://([^:]+):(\\d+)/(.*)$ http://$1:8/$2/$3;");
+    let rules =
+        with("proxy_redirect default; proxy_redirect ~^http://([^:]+):(\\d+)/(.*)$ http://$1:8/$2/$3;");
     assert_eq!(location(&rules, "http://h:81/a"), "http://h:8/81/a");
     assert_eq!(location(&rules, "http://backend/a"), "http://front/a");
     assert_eq!(location(&with("proxy_redirect ~*^HTTP://H/ /;"), "http://h/a"), "http://front/");
-    assert_eq!(location(&with("proxy_redirect http://$host/ https://$host/s/;"), "http://front/a"), "https://front/s/a");
+    assert_eq!(
+        location(&with("proxy_redirect http://$host/ https://$host/s/;"), "http://front/a"),
+        "https://front/s/a"
+    );
     let variables = "location / { set $b backend; proxy_pass http://$b; }";
     assert_eq!(location(variables, "http://backend/a"), "http://backend/a");
     let named = format!("proxy_redirect ~^http://(?<rest>.*)$ x-$rest; {PLAIN}");
@@ -96,7 +107,8 @@ fn redirects_are_changed() {
 fn refresh_is_changed_behind_url() {
     let server = with("proxy_redirect http://h/ /r/;");
     let refresh = |value: &str| {
-        let answer = answered(&server, &format!("HTTP/1.1 200 OK\r\nRefresh: {value}\r\nContent-Length: 0\r\n\r\n"));
+        let answer =
+            answered(&server, &format!("HTTP/1.1 200 OK\r\nRefresh: {value}\r\nContent-Length: 0\r\n\r\n"));
         answer.split_once("Refresh: ").unwrap().1.trim_end_matches('|').to_owned()
     };
     assert_eq!(refresh("5; URL=http://h/a"), "5; URL=/r/a");
@@ -106,7 +118,8 @@ fn refresh_is_changed_behind_url() {
 #[test]
 fn cookies_are_changed() {
     let cookies = |directives: &str, fields: &str| {
-        let answer = answered(&with(directives), &format!("HTTP/1.1 200 OK\r\n{fields}Content-Length: 0\r\n\r\n"));
+        let answer =
+            answered(&with(directives), &format!("HTTP/1.1 200 OK\r\n{fields}Content-Length: 0\r\n\r\n"));
         answer.split_once("Content-Length: 0|").unwrap().1.trim_end_matches('|').to_owned()
     };
     let directives =
@@ -119,8 +132,13 @@ fn cookies_are_changed() {
     let fields = "Set-Cookie: a=b; domain=www.h;path=/app/x ;  Secure\r\nset-cookie: c =d;Max-Age=1\r\n";
     let expected = "Set-Cookie: a=b; domain=www.x; path=/n/x; Secure|set-cookie: c =d;Max-Age=1";
     assert_eq!(cookies(directives, fields), expected);
-    assert_eq!(cookies("proxy_cookie_flags one nosecure;", "Set-Cookie: ONE=1; secure\r\nSet-Cookie: b=2; secure\r\n"),
-        "Set-Cookie: ONE=1|Set-Cookie: b=2; secure");
+    assert_eq!(
+        cookies(
+            "proxy_cookie_flags one nosecure;",
+            "Set-Cookie: ONE=1; secure\r\nSet-Cookie: b=2; secure\r\n"
+        ),
+        "Set-Cookie: ONE=1|Set-Cookie: b=2; secure"
+    );
 }
 
 #[test]
@@ -130,21 +148,31 @@ fn errors_are_intercepted_where_there_is_a_page() {
     let response = |status: &str| format!("HTTP/1.1 {status}\r\nX-A: 1\r\nContent-Length: 0\r\n\r\n");
     assert_eq!(answered(server, &response("403 No")), "HTTP/1.1 403 No|Content-Length: 0|X-A: 1||");
     let page = answered(server, &response("404 No"));
-    assert!(page.starts_with("HTTP/1.1 404 Not Found|") && page.ends_with("||page") && !page.contains("X-A"), "{page}");
+    assert!(
+        page.starts_with("HTTP/1.1 404 Not Found|") && page.ends_with("||page") && !page.contains("X-A"),
+        "{page}"
+    );
     let off = server.replace("proxy_intercept_errors on;", "");
     assert_eq!(answered(&off, &response("404 No")), "HTTP/1.1 404 No|Content-Length: 0|X-A: 1||");
 }
 
 #[test]
 fn an_upstream_redirects_internally() {
-    let server = "location / { proxy_pass http://backend; } location @in { return 200 '$uri $args $request_method'; }
+    let server =
+        "location / { proxy_pass http://backend; } location @in { return 200 '$uri $args $request_method'; }
         location /in/ { internal; return 200 '$uri $args $request_method'; }";
     let response = "HTTP/1.1 200 OK\r\nX-Accel-Redirect: /in/a%20b?c=d\r\nContent-Type: text/x\r\nSet-Cookie: a=b\r\n\
                     Cache-Control: no\r\nX-A: 1\r\nETag: \"x\"\r\nContent-Disposition: attachment\r\nExpires: 0\r\n\
                     Content-Length: 0\r\n\r\n";
-    let answer = answered_to(server, "POST /x?y HTTP/1.1\r\nHost: front\r\nConnection: close\r\n\r\n", response);
-    assert!(answer.starts_with("HTTP/1.1 200 OK|Content-Type: text/x|Content-Length: 15|Set-Cookie: a=b|\
-        Cache-Control: no|Content-Disposition: attachment|Expires: 0||/in/a b c=d GET"), "{answer}");
+    let answer =
+        answered_to(server, "POST /x?y HTTP/1.1\r\nHost: front\r\nConnection: close\r\n\r\n", response);
+    assert!(
+        answer.starts_with(
+            "HTTP/1.1 200 OK|Content-Type: text/x|Content-Length: 15|Set-Cookie: a=b|\
+        Cache-Control: no|Content-Disposition: attachment|Expires: 0||/in/a b c=d GET"
+        ),
+        "{answer}"
+    );
     let named = answered(server, "HTTP/1.1 200 OK\r\nX-Accel-Redirect: @in\r\n\r\n");
     assert!(named.ends_with("||/x  GET"), "{named}");
     let unsafe_uri = answered(server, "HTTP/1.1 200 OK\r\nX-Accel-Redirect: /a/../b\r\n\r\n");
@@ -157,14 +185,20 @@ fn an_upstream_redirects_internally() {
 #[test]
 fn a_head_with_two_opinions_about_its_body_is_invalid() {
     let cases = [
-        ("Content-Length: 1\r\nContent-length: 2\r\n",
-         "duplicate header line: \"Content-length: 2\", previous value: \"Content-Length: 1\""),
+        (
+            "Content-Length: 1\r\nContent-length: 2\r\n",
+            "duplicate header line: \"Content-length: 2\", previous value: \"Content-Length: 1\"",
+        ),
         ("Content-Length: x\r\n", "invalid \"Content-Length\" header: \"Content-Length: x\""),
-        ("Content-Length: 1\r\nTransfer-Encoding: chunked\r\n",
-         "\"Content-Length\" and \"Transfer-Encoding\" headers at the same time"),
+        (
+            "Content-Length: 1\r\nTransfer-Encoding: chunked\r\n",
+            "\"Content-Length\" and \"Transfer-Encoding\" headers at the same time",
+        ),
         ("Transfer-Encoding: gzip\r\n", "unknown \"Transfer-Encoding\": \"gzip\""),
-        ("Transfer-Encoding: chunked\r\ntransfer-encoding: chunked\r\n",
-         "duplicate header line: \"transfer-encoding: chunked\", previous value: \"Transfer-Encoding: chunked\""),
+        (
+            "Transfer-Encoding: chunked\r\ntransfer-encoding: chunked\r\n",
+            "duplicate header line: \"transfer-encoding: chunked\", previous value: \"Transfer-Encoding: chunked\"",
+        ),
     ];
     let config = config(PLAIN);
     for (fields, words) in cases {
@@ -173,7 +207,8 @@ fn a_head_with_two_opinions_about_its_body_is_invalid() {
         let env = &mut Env { config: &config, host: &mut host };
         let became = accept(&mut sent, env, &format!("HTTP/1.1 200 OK\r\n{fields}\r\n"));
         assert!(matches!(became, Became::Failed(TryFailure::InvalidHeader)), "{fields:?} {became:?}");
-        let line = format!("[error] upstream sent {words} while reading response header from upstream, client: ");
+        let line =
+            format!("[error] upstream sent {words} while reading response header from upstream, client: ");
         assert!(host.error_lines[0].starts_with(&line), "{}", host.error_lines[0]);
     }
 }
@@ -209,7 +244,10 @@ fn a_range_is_cut_out_by_force() {
     assert_eq!(answer("Range: bytes=2-4,6-7\r\n"), whole);
     assert_eq!(answer(""), whole);
     let outside = answer("Range: bytes=20-\r\n");
-    assert!(outside.starts_with("HTTP/1.1 416 ") && outside.contains("|Content-Range: bytes */10|"), "{outside}");
+    assert!(
+        outside.starts_with("HTTP/1.1 416 ") && outside.contains("|Content-Range: bytes */10|"),
+        "{outside}"
+    );
     assert!(!outside.contains("ETag"), "{outside}");
     let plain = answered_to(PLAIN, &ask("Range: bytes=2-4\r\n"), response);
     assert_eq!(plain, "HTTP/1.1 200 OK|Content-Length: 10|Accept-Ranges: none|ETag: \"x\"||");
@@ -234,9 +272,9 @@ fn an_upgrade_needs_a_client_that_asked() {
 
 fn relay_of(directives: &str, fields: &str) -> (Relay<'static>, Option<u64>) {
     let config = Box::leak(Box::new(config(&with(directives))));
-    let mut host = TestHost::new();
-    let mut sent = send(config, &mut host, &get("/x?rate=3k")).map_err(|status| status.to_string()).unwrap();
-    let mut env = Env { config, host: &mut host };
+    let host = Box::leak(Box::new(TestHost::new()));
+    let mut sent = send(config, host, &get("/x?rate=3k")).map_err(|status| status.to_string()).unwrap();
+    let mut env = Env { config, host };
     accept(&mut sent, &mut env, &format!("HTTP/1.1 200 OK\r\n{fields}\r\n"));
     (relay(&mut sent.exchange, &mut env), sent.exchange.route.limit_rate)
 }
@@ -249,7 +287,8 @@ fn the_upstream_has_a_word_in_how_it_is_passed_on() {
     assert_eq!((plain.max_temp_file_size, plain.temp_file_write_size, plain.limit_rate), (1 << 30, 8192, 0));
     let (no, rate) = relay_of("", "X-Accel-Buffering: No\r\n");
     assert_eq!((no.buffering, rate), (false, Some(0)));
-    let (yes, rate) = relay_of("proxy_buffering off;", "X-Accel-Buffering: YES\r\nX-Accel-Limit-Rate: 100\r\n");
+    let (yes, rate) =
+        relay_of("proxy_buffering off;", "X-Accel-Buffering: YES\r\nX-Accel-Limit-Rate: 100\r\n");
     assert_eq!((yes.buffering, rate), (true, Some(100)));
     let ignore = "proxy_ignore_headers x-accel-buffering X-Accel-Limit-Rate;";
     let (ignored, rate) = relay_of(ignore, "X-Accel-Buffering: no\r\nX-Accel-Limit-Rate: 100\r\n");
@@ -296,7 +335,10 @@ fn trailers_are_kept_and_perhaps_passed_on() {
         let mut host = TestHost::new();
         let mut sent = send(&config, &mut host, &get("/x")).map_err(|status| status.to_string()).unwrap();
         accept_trailers(&mut sent.exchange, &mut Env { config: &config, host: &mut host }, &trailers);
-        assert_eq!((sent.exchange.upstream.trailers.len(), sent.exchange.response.trailers.len()), (2, passed));
+        assert_eq!(
+            (sent.exchange.upstream.trailers.len(), sent.exchange.response.trailers.len()),
+            (2, passed)
+        );
     }
 }
 
