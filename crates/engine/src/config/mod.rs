@@ -130,7 +130,7 @@ pub struct Config {
     pub locations: Vec<Location>,
     /// All upstream groups, the ones that `proxy_pass http://host` implies included.
     pub groups: Vec<GroupEntry>,
-    /// The groups' numbers by their names, for `proxy_pass` with variables.
+    /// The groups' numbers by their keys ([`GroupEntry::key`]), for `proxy_pass` with variables.
     pub group_numbers: HashMap<Box<[u8]>, usize>,
     /// All variables.
     pub variables: variables::Table,
@@ -153,8 +153,11 @@ impl Config {
         &self.locations[id.0 as usize]
     }
 
-    /// The number of an upstream group by its name, for `proxy_pass` with variables.
+    /// The number of an `upstream {}` block by its name, in any case, for `proxy_pass` with variables.
     pub fn group(&self, name: &[u8]) -> Option<usize> {
+        if name.iter().any(u8::is_ascii_uppercase) {
+            return self.group_numbers.get(name.to_ascii_lowercase().as_slice()).copied();
+        }
         self.group_numbers.get(name).copied()
     }
 

@@ -89,15 +89,10 @@ pub static MODULE: Module =
 /// The group that a URL made at run time names, if there is one (ngx_http_upstream_init_request): a block if the
 /// URL has no port, or a group that another `proxy_pass` implies.
 pub fn find(config: &Config, url: &Url<'_>) -> Option<usize> {
-    if url.has_no_port() {
-        let number = if url.host.iter().any(u8::is_ascii_uppercase) {
-            config.group_numbers.get(url.host.to_ascii_lowercase().as_slice())
-        } else {
-            config.group_numbers.get(url.host)
-        };
-        if number.is_some() {
-            return number.copied();
-        }
+    if url.has_no_port()
+        && let Some(block) = config.group(url.host)
+    {
+        return Some(block);
     }
     config.group_numbers.get(implied_key(url.host, url.port).as_slice()).copied()
 }
