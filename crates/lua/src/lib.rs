@@ -11,3 +11,6 @@ pub mod machine;
 pub mod phase;
 pub mod re;
 pub mod shdict;
+pub mod vm;
+
+pub use vm::{Dicts, Vm, VmOptions};

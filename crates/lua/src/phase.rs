@@ -61,6 +61,19 @@ impl Phases {
     /// Everywhere.
     pub const ALL: Phases = Phases(u32::MAX);
 
+    /// Where there is a request.
+    pub const REQUEST: Phases = Phases::of(&[
+        Phase::Set,
+        Phase::Rewrite,
+        Phase::Access,
+        Phase::Content,
+        Phase::HeaderFilter,
+        Phase::BodyFilter,
+        Phase::Log,
+    ]);
+    /// Where a script may write the answer, and may wait.
+    pub const OUTPUT: Phases = Phases::of(&[Phase::Rewrite, Phase::Access, Phase::Content]);
+
     /// These and no others.
     pub const fn of(phases: &[Phase]) -> Phases {
         let mut bits = 0;

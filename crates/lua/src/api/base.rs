@@ -1,6 +1,6 @@
 //! `ngx.get_phase`, `ngx.config` and what else needs neither a request nor a calculation.
 
-use super::{Area, Function, Table};
+use super::{Area, Function, Table, field};
 use crate::phase::Phases;
 
 pub(super) static AREA: Area = Area {
@@ -22,6 +22,7 @@ pub(super) static AREA: Area = Area {
             doc: "The configure line of nginx; empty, as there is none.",
         },
     ],
+    fields: &[field("ngx.config", Phases::ALL, "`subsystem`, `debug`, `nginx_version`, `ngx_lua_version`.")],
     source: include_str!("../lua/base.lua"),
     table: Table::NONE,
     natives: &[],

@@ -45,6 +45,7 @@ pub(super) static AREA: Area = Area {
         everywhere("ngx.crc32_short", "The CRC-32 of text."),
         everywhere("ngx.crc32_long", "The CRC-32 of text; the same as `ngx.crc32_short`."),
     ],
+    fields: &[],
     source: include_str!("../lua/codec.lua"),
     table: Table::of(&FUNCTIONS),
     natives: &[(c"decode_args", decode_args)],

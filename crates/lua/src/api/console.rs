@@ -24,6 +24,7 @@ pub(super) static AREA: Area = Area {
             doc: "Writes to the error log at the level `ngx.NOTICE`.",
         },
     ],
+    fields: &[],
     source: "local support, table, natives = ... ngx.log, print = natives.log, natives.print",
     table: Table::NONE,
     natives: &[(c"log", log), (c"print", print)],

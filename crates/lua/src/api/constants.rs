@@ -7,11 +7,22 @@ use std::ffi::c_int;
 use mlua_sys as ffi;
 use mlua_sys::lua_State;
 
-use super::{Area, Table};
+use super::{Area, Table, field};
+use crate::phase::Phases;
 
 pub(super) static AREA: Area = Area {
     name: "constants",
     functions: &[],
+    fields: &[
+        field("ngx.null", Phases::ALL, "What stands for NULL in JSON and databases."),
+        field(
+            "ngx.OK",
+            Phases::ALL,
+            "And `ngx.ERROR`, `ngx.AGAIN`, `ngx.DONE`, `ngx.DECLINED`: nginx's results.",
+        ),
+        field("ngx.ERR", Phases::ALL, "And `ngx.STDERR` to `ngx.DEBUG`: the levels of the log."),
+        field("ngx.HTTP_OK", Phases::ALL, "And the other statuses, and the methods, by name."),
+    ],
     source: "local support, table, natives = ... natives.define(ngx)",
     table: Table::NONE,
     natives: &[(c"define", define)],

@@ -7,13 +7,20 @@
 //! Hot functions are called through LuaJIT's FFI from a struct of function pointers, so that compiled traces call
 //! them directly; those that need the Lua stack are C functions. Neither keeps a reference to a Lua value.
 
+mod absent;
 mod base;
+mod body;
 mod codec;
 mod console;
 mod constants;
+mod control;
+mod output;
 mod regex;
+mod request;
+mod response;
 mod shared;
 mod time;
+mod variable;
 
 use std::ffi::{CStr, c_void};
 
@@ -24,7 +31,7 @@ use crate::machine::bridge::Bridge;
 use crate::machine::{Options, stack};
 use crate::phase::{PHASES, Phases};
 
-/// One function of the API.
+/// One function or field of the API.
 #[derive(Clone, Copy, Debug)]
 pub struct Function {
     /// As Lua code writes it: `ngx.escape_uri`, `DICT:get`.
@@ -35,12 +42,19 @@ pub struct Function {
     pub doc: &'static str,
 }
 
+/// An entry for a field.
+const fn field(name: &'static str, phases: Phases, doc: &'static str) -> Function {
+    Function { name, phases, doc }
+}
+
 /// A part of the API.
 pub struct Area {
     /// The name of its file and of its chapter in the reference.
     pub name: &'static str,
     /// Its functions.
     pub functions: &'static [Function],
+    /// Its fields: what is read or written rather than called.
+    pub fields: &'static [Function],
     /// Its Lua source.
     source: &'static str,
     /// The struct of function pointers that its source declares.
@@ -65,8 +79,22 @@ impl Table {
 }
 
 /// Every area, in the order in which they are loaded.
-pub static AREAS: [&Area; 7] =
-    [&constants::AREA, &base::AREA, &codec::AREA, &time::AREA, &shared::AREA, &regex::AREA, &console::AREA];
+pub static AREAS: [&Area; 14] = [
+    &constants::AREA,
+    &base::AREA,
+    &codec::AREA,
+    &time::AREA,
+    &shared::AREA,
+    &regex::AREA,
+    &console::AREA,
+    &variable::AREA,
+    &response::AREA,
+    &request::AREA,
+    &body::AREA,
+    &output::AREA,
+    &control::AREA,
+    &absent::AREA,
+];
 
 /// Gives a new machine Lua's libraries and the API; where the registry keeps the function that forgets the globals of
 /// a request.
@@ -123,6 +151,9 @@ unsafe extern "C-unwind" fn open_protected(state: *mut lua_State) -> i32 {
         push_settings(state, opening.options);
         ffi::lua_call(state, 3, 1);
 
+        load(state, include_str!("../lua/coroutine.lua"), c"=coroutine");
+        ffi::lua_pushvalue(state, 1);
+        ffi::lua_call(state, 1, 0);
         for area in AREAS {
             load(state, area.source, c"=ngx");
             ffi::lua_pushvalue(state, 1);
@@ -135,9 +166,6 @@ unsafe extern "C-unwind" fn open_protected(state: *mut lua_State) -> i32 {
             }
             ffi::lua_call(state, 3, 0);
         }
-        load(state, include_str!("../lua/coroutine.lua"), c"=coroutine");
-        ffi::lua_pushvalue(state, 1);
-        ffi::lua_call(state, 1, 0);
         load(state, include_str!("../lua/globals.lua"), c"=_G write guard");
         ffi::lua_pushvalue(state, 1);
         ffi::lua_call(state, 1, 1);
@@ -186,13 +214,21 @@ unsafe fn push_phases(state: *mut lua_State) {
 unsafe fn push_settings(state: *mut lua_State, options: &Options) {
     // SAFETY: as in push_phases.
     unsafe {
-        ffi::lua_createtable(state, 0, 4);
+        ffi::lua_createtable(state, 0, 8);
         ffi::lua_pushboolean(state, i32::from(options.private_globals));
         ffi::lua_setfield(state, -2, c"private_globals".as_ptr());
         ffi::lua_pushinteger(state, ffi::lua_Integer::from(options.regex_cache_entries));
         ffi::lua_setfield(state, -2, c"regex_cache_entries".as_ptr());
         stack::push(state, &options.prefix);
         ffi::lua_setfield(state, -2, c"prefix".as_ptr());
+        for (name, number) in [
+            (c"worker_id", options.worker.id),
+            (c"worker_count", options.worker.count),
+            (c"worker_pid", options.worker.pid),
+        ] {
+            ffi::lua_pushinteger(state, ffi::lua_Integer::from(number));
+            ffi::lua_setfield(state, -2, name.as_ptr());
+        }
         ffi::lua_createtable(state, options.zones.len() as i32, 0);
         for (at, zone) in options.zones.iter().enumerate() {
             stack::push(state, zone.name());

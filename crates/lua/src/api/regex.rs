@@ -30,6 +30,7 @@ pub(super) static AREA: Area = Area {
             "Replaces every match by a template or by what a function makes of its groups.",
         ),
     ],
+    fields: &[],
     source: include_str!("../lua/regex.lua"),
     table: Table::of(&FUNCTIONS),
     natives: &[],

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use mlua_sys as ffi;
 use mlua_sys::lua_State;
 
-use super::{Area, Function, Table, stack};
+use super::{Area, Function, Table, field, stack};
 use crate::machine::bridge::{Bridge, arg};
 use crate::phase::Phases;
 use crate::shdict::{End, Op, Refused, Stored, Value, Zone};
@@ -49,6 +49,7 @@ pub(super) static AREA: Area = Area {
         everywhere("DICT:capacity", "The declared size in bytes."),
         everywhere("DICT:free_space", "The bytes in pages that are wholly free."),
     ],
+    fields: &[field("ngx.shared", Phases::ALL, "The dicts of `lua_shared_dict`, by name.")],
     source: include_str!("../lua/shared.lua"),
     table: Table::of(&FUNCTIONS),
     natives: &[(c"get_keys", get_keys)],

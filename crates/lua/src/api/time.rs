@@ -27,6 +27,7 @@ pub(super) static AREA: Area = Area {
         everywhere("ngx.http_time", "A time in the form of HTTP headers: `Thu, 18 Nov 2010 11:27:35 GMT`."),
         everywhere("ngx.parse_http_time", "The seconds that a date in a header means; nil when it is none."),
     ],
+    fields: &[],
     source: include_str!("../lua/time.lua"),
     table: Table::of(&FUNCTIONS),
     natives: &[],

@@ -18,6 +18,10 @@ pub enum Escape {
     Refresh,
     /// 5: a memcached key; 6, mail authentication, escapes the same.
     Memcached,
+    /// The name of a header that a script sets; not for scripts to ask for.
+    HeaderName,
+    /// The value of a header that a script sets; not for scripts to ask for.
+    HeaderValue,
 }
 
 impl Escape {
@@ -43,6 +47,12 @@ impl Escape {
             Escape::Html => byte <= b' ' || is_binary || matches!(byte, b'#' | b'"' | b'%' | b'\''),
             Escape::Refresh => byte <= b' ' || is_binary || matches!(byte, b'"' | b'%' | b'\''),
             Escape::Memcached => byte <= b' ' || byte == b'%',
+            Escape::HeaderName => {
+                byte <= b' '
+                    || is_binary
+                    || matches!(byte, b'"' | b'(' | b')' | b',' | b'/' | b':'..=b'@' | b'['..=b']' | b'{' | b'}')
+            }
+            Escape::HeaderValue => (byte < b' ' && byte != b'\t') || byte == 0x7f,
         }
     }
 }
@@ -59,13 +69,15 @@ const fn table(kind: Escape) -> [bool; 256] {
     escaped
 }
 
-static TABLES: [[bool; 256]; 6] = [
+static TABLES: [[bool; 256]; 8] = [
     table(Escape::Uri),
     table(Escape::Args),
     table(Escape::Component),
     table(Escape::Html),
     table(Escape::Refresh),
     table(Escape::Memcached),
+    table(Escape::HeaderName),
+    table(Escape::HeaderValue),
 ];
 
 /// Appends `source` escaped; false, and nothing appended, when there is nothing to escape.
@@ -146,6 +158,12 @@ mod tests {
         assert_eq!(left(5), " %");
         assert_eq!(left(6), " %");
         assert_eq!(Escape::from_number(7), None);
+        let mut out = Vec::new();
+        escape(Escape::HeaderName, b"X-A b:\r\n(\xe4)", &mut out);
+        assert_eq!(out, b"X-A%20b%3A%0D%0A%28%E4%29");
+        out.clear();
+        escape(Escape::HeaderValue, b"a b\tc\r\nX: \xe4", &mut out);
+        assert_eq!(out, b"a b\tc%0D%0AX: \xe4");
     }
 
     #[test]

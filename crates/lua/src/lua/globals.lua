@@ -6,7 +6,7 @@ local bridge, require, tostring, tonumber = support.bridge, require, tostring, t
 local private = support.settings.private_globals
 local SHARED = 0x10000 + 0x100
 local own, loading = {}
-local function keep(t, k, v) if not private or loading() then rawset(t, k, v) else local n = tonumber(bridge.request) own[n] = own[n] or {} own[n][k] = v end end
+local function keep(t, k, v) if not private or loading() then rawset(t, k, v) else local n = tonumber(bridge.request) own[n] = own[n] or {} own[n][k] = v bridge.touched = 1 end end
 local function newindex(t, key, value)
     if bit.band(bridge.phase, SHARED) ~= 0 then rawset(t, key, value) return end
     keep(t, key, value) log(WARN, "writing a global Lua variable ('", tostring(key), "') which may lead to race conditions between concurrent requests, so prefer the use of 'local' variables", traceback("", 2))
@@ -34,6 +34,9 @@ end
 
 setmetatable(_G, { __newindex = newindex, __index = private and index or nil })
 
+-- Forgets what a request kept in Lua.
+local ctxs = support.ctxs
 return function(request)
     own[request] = nil
+    ctxs[request] = nil
 end

@@ -15,6 +15,8 @@ typedef struct {
     double number;
     uint32_t flags;
     uint32_t extra;
+    uint32_t touched;
+    uint32_t unused;
 } pm_bridge;
 ]]
 
@@ -48,6 +50,18 @@ local function check(bits)
     end
 end
 
+-- The functions that ngx_lua reaches through FFI say less than `refuse` does.
+local REQUEST = 0x7f
+local function check_request()
+    local phase = bridge.phase
+    if band(phase, REQUEST) == 0 then
+        if phase == INIT then
+            error("no request found", 3)
+        end
+        error("API disabled in the current context", 3)
+    end
+end
+
 -- What ngx_lua's string functions make of their argument.
 local function text(value)
     if type(value) == "string" then
@@ -59,7 +73,23 @@ local function text(value)
     return tostring(value)
 end
 
-ngx = {}
+-- Fields of ngx that are worked out: ngx.status, ngx.ctx and the like.
+local getters, setters = {}, {}
+ngx = setmetatable({}, {
+    __index = function(_, key)
+        local get = getters[key]
+        if get then
+            return get()
+        end
+    end,
+    __newindex = function(table, key, value)
+        local set = setters[key]
+        if set then
+            return set(value)
+        end
+        rawset(table, key, value)
+    end,
+})
 package.loaded.ngx = ngx
 
 return {
@@ -68,6 +98,9 @@ return {
     phases = phases,
     allowed = allowed,
     check = check,
+    check_request = check_request,
+    getters = getters,
+    setters = setters,
     refuse = refuse,
     text = text,
     -- What a call that waits yields to the scheduler.

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use crate::phase::Phase;
 use crate::shdict::Zone;
+use crate::vm::frame::Frame;
 
 /// What a machine needs from outside: time and the log.
 pub trait World {
@@ -39,12 +40,17 @@ pub(crate) struct Bridge {
     /// Other numbers of the answer.
     pub(crate) flags: u32,
     pub(crate) extra: u32,
+    /// Set by Lua when the request that runs keeps something in Lua: `ngx.ctx`, globals of its own.
+    pub(crate) touched: u32,
+    _unused: u32,
     // From here on Lua sees nothing.
     pub(crate) buffer: Vec<u8>,
     pub(crate) zones: Vec<Arc<Zone>>,
     pub(crate) world: Rc<dyn World>,
     /// Matching steps that one regular expression may take; 0 for PCRE2's own limit.
     pub(crate) regex_match_limit: u32,
+    /// The call from the engine that runs now; null outside of such calls. See [`crate::vm::frame`].
+    pub(crate) frame: *mut Frame,
 }
 
 impl Bridge {
@@ -57,10 +63,13 @@ impl Bridge {
             number: 0.0,
             flags: 0,
             extra: 0,
+            touched: 0,
+            _unused: 0,
             buffer: Vec::new(),
             zones,
             world,
             regex_match_limit,
+            frame: std::ptr::null_mut(),
         }
     }
 

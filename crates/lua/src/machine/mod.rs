@@ -50,8 +50,21 @@ pub struct Options {
     /// Whether a new global that a request makes is seen by that request alone. When false it is shared by all, as
     /// in OpenResty; the warning is logged either way.
     pub private_globals: bool,
+    /// Which of the workers this is.
+    pub worker: Worker,
     /// Time and the log.
     pub world: Rc<dyn World>,
+}
+
+/// What `ngx.worker` tells.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Worker {
+    /// The worker's number, from 0.
+    pub id: u32,
+    /// How many there are.
+    pub count: u32,
+    /// The process.
+    pub pid: u32,
 }
 
 /// Why a machine could not be opened.

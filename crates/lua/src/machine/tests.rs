@@ -44,6 +44,7 @@ pub(crate) fn machine(change: impl FnOnce(&mut Options)) -> (Machine, Rc<Still>)
         regex_cache_entries: 1024,
         regex_match_limit: 0,
         private_globals: true,
+        worker: Worker { id: 1, count: 4, pid: 77 },
         world: world.clone(),
     };
     change(&mut options);

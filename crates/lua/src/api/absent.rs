@@ -1,0 +1,14 @@
+//! What ngx_lua has and pointsman has not: each says so by name.
+//!
+//! No functions of its own; the names stand in the Lua source.
+
+use super::{Area, Table};
+
+pub(super) static AREA: Area = Area {
+    name: "absent",
+    functions: &[],
+    fields: &[],
+    source: include_str!("../lua/absent.lua"),
+    table: Table::NONE,
+    natives: &[],
+};

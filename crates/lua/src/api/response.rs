@@ -1,0 +1,347 @@
+//! The answer's head: `ngx.status`, `ngx.header`, `ngx.resp`.
+
+use std::ffi::c_int;
+
+use engine::exchange::Response;
+use engine::host::Level;
+use engine::log_line;
+use http::Known;
+use mlua_sys as ffi;
+use mlua_sys::lua_State;
+
+use super::codec::add_to_multi_value;
+use super::{Area, Function, Table, field, stack};
+use crate::codec::date;
+use crate::codec::uri::{self, Escape};
+use crate::machine::bridge::{Bridge, arg};
+use crate::phase::Phases;
+use crate::vm::{frame, output};
+
+pub(super) static AREA: Area = Area {
+    name: "response",
+    functions: &[
+        Function {
+            name: "ngx.resp.get_headers",
+            phases: Phases::REQUEST,
+            doc: "The answer's headers, at most 100 or as many as asked for; with a second argument under their own spelling.",
+        },
+        Function { name: "ngx.send_headers", phases: Phases::OUTPUT, doc: "Sends the head now." },
+    ],
+    fields: &[
+        field("ngx.status", Phases::REQUEST, "The answer's status; 0 while none is chosen."),
+        field(
+            "ngx.header",
+            Phases::REQUEST,
+            "The answer's headers; nil removes, a list gives several values.",
+        ),
+        field("ngx.headers_sent", Phases::REQUEST, "Whether the answer's head is out."),
+        field("ngx.is_subrequest", Phases::REQUEST, "Always false: there are no subrequests."),
+    ],
+    source: include_str!("../lua/response.lua"),
+    table: Table::of(&FUNCTIONS),
+    natives: &[(c"get_headers", get_headers), (c"send_headers", send_headers)],
+};
+
+#[repr(C)]
+struct Functions {
+    status: unsafe extern "C" fn(*mut Bridge) -> c_int,
+    set_status: unsafe extern "C" fn(*mut Bridge, c_int),
+    headers_sent: unsafe extern "C" fn(*mut Bridge) -> c_int,
+    get: unsafe extern "C" fn(*mut Bridge, *const u8, usize) -> c_int,
+    get_next: unsafe extern "C" fn(*mut Bridge, *const u8, usize, c_int),
+    set: unsafe extern "C" fn(*mut Bridge, *const u8, usize, *const u8, usize, c_int) -> c_int,
+}
+
+static FUNCTIONS: Functions = Functions { status, set_status, headers_sent, get, get_next, set };
+
+unsafe extern "C" fn status(bridge: *mut Bridge) -> c_int {
+    // SAFETY: the machine's bridge, during a call from its Lua that runs no other Lua; so for all functions here.
+    let Some(request) = (unsafe { frame::request(bridge) }) else { return 0 };
+    let response = &request.exchange.response;
+    c_int::from(if response.error_status != 0 { response.error_status } else { response.status })
+}
+
+unsafe extern "C" fn set_status(bridge: *mut Bridge, status: c_int) {
+    // SAFETY: see `status`.
+    let Some(mut request) = (unsafe { frame::request(bridge) }) else { return };
+    if request.exchange.output.head_written() {
+        let text = b"attempt to set ngx.status after sending out response headers";
+        log_line::error(request.exchange, &mut request.env, Level::Error, text);
+        return;
+    }
+    let response = &mut request.exchange.response;
+    response.status = u16::try_from(status).unwrap_or(0);
+    response.error_status = 0;
+    response.status_line = None;
+}
+
+unsafe extern "C" fn headers_sent(bridge: *mut Bridge) -> c_int {
+    // SAFETY: see `status`.
+    unsafe { frame::request(bridge) }.map_or(0, |request| c_int::from(request.exchange.output.head_written()))
+}
+
+/// The name with dashes for underscores, if the location says so.
+fn spelt(name: &[u8], transform: bool, out: &mut Vec<u8>) {
+    out.clear();
+    out.extend(name.iter().map(|&byte| if transform && byte == b'_' { b'-' } else { byte }));
+}
+
+/// A field that the engine keeps outside of the list of headers.
+fn kept_apart(response: &Response, known: Option<Known>, out: &mut Vec<u8>) -> bool {
+    match known {
+        Some(Known::ContentType) => append(response.content_type.as_deref(), out),
+        Some(Known::Location) => append(response.location.as_deref(), out),
+        Some(Known::ContentLength) => {
+            let Some(length) = response.content_length else { return false };
+            out.extend_from_slice(length.to_string().as_bytes());
+            true
+        }
+        Some(Known::LastModified) => {
+            let Some(modified_s) = response.last_modified_s else { return false };
+            date::http(modified_s as i64, out);
+            true
+        }
+        _ => false,
+    }
+}
+
+fn append(value: Option<&[u8]>, out: &mut Vec<u8>) -> bool {
+    value.inspect(|value| out.extend_from_slice(value)).is_some()
+}
+
+/// How many values a header has; the first into the bridge.
+unsafe extern "C" fn get(bridge: *mut Bridge, name: *const u8, len: usize) -> c_int {
+    // SAFETY: see `status`; the name lives during the call.
+    let (Some(request), name) = (unsafe { (frame::request(bridge), arg(name, len)) }) else { return 0 };
+    let settings = &request.env.config.location(request.exchange.route.location).settings.lua;
+    // SAFETY: the buffer is the bridge's own.
+    let bridge = unsafe { &mut *bridge };
+    let mut name_buffer = std::mem::take(&mut request.exchange.scratch);
+    spelt(name, *settings.transform_underscores, &mut name_buffer);
+    let response = &request.exchange.response;
+    bridge.buffer.clear();
+    let mut count = 0;
+    if kept_apart(response, Known::from_bytes(&name_buffer), &mut bridge.buffer) {
+        count = 1;
+    } else {
+        for value in response.headers.find_all(&name_buffer) {
+            if count == 0 {
+                bridge.buffer.extend_from_slice(value);
+            }
+            count += 1;
+        }
+    }
+    request.exchange.scratch = name_buffer;
+    bridge.answer_buffer();
+    count
+}
+
+/// One of several values of a header, counted from 0, into the bridge.
+unsafe extern "C" fn get_next(bridge: *mut Bridge, name: *const u8, len: usize, number: c_int) {
+    // SAFETY: see `get`.
+    let (Some(request), name) = (unsafe { (frame::request(bridge), arg(name, len)) }) else { return };
+    let settings = &request.env.config.location(request.exchange.route.location).settings.lua;
+    // SAFETY: as above.
+    let bridge = unsafe { &mut *bridge };
+    let mut name_buffer = std::mem::take(&mut request.exchange.scratch);
+    spelt(name, *settings.transform_underscores, &mut name_buffer);
+    bridge.buffer.clear();
+    let mut values = request.exchange.response.headers.find_all(&name_buffer);
+    append(values.nth(number as usize), &mut bridge.buffer);
+    request.exchange.scratch = name_buffer;
+    bridge.answer_buffer();
+}
+
+/// What `set` does with values that are there.
+const REMOVE: c_int = 0;
+const REPLACE: c_int = 1;
+
+/// Removes a header (0), gives it one value (1) or another one (2); false when the value is none for that header.
+unsafe extern "C" fn set(
+    bridge: *mut Bridge,
+    name: *const u8,
+    len: usize,
+    value: *const u8,
+    value_len: usize,
+    how: c_int,
+) -> c_int {
+    // SAFETY: see `status`; name and value live during the call.
+    let (Some(mut request), name, value) =
+        (unsafe { (frame::request(bridge), arg(name, len), arg(value, value_len)) })
+    else {
+        return 1;
+    };
+    if request.exchange.output.head_written() {
+        let text = b"attempt to set ngx.header.HEADER after sending out response headers";
+        log_line::error(request.exchange, &mut request.env, Level::Error, text);
+        return 1;
+    }
+    let settings = &request.env.config.location(request.exchange.route.location).settings.lua;
+    request.state.headers_set.set(true);
+    let mut plain = std::mem::take(&mut request.exchange.scratch);
+    spelt(name, *settings.transform_underscores, &mut plain);
+    let mut name = Vec::new();
+    let name: &[u8] = match uri::escape_if_needed(Escape::HeaderName, &plain, &mut name) {
+        true => &name,
+        false => &plain,
+    };
+    // SAFETY: the buffer is the bridge's own.
+    let buffer = unsafe { &mut (*bridge).buffer };
+    buffer.clear();
+    let value: &[u8] = match uri::escape_if_needed(Escape::HeaderValue, value, buffer) {
+        true => buffer,
+        false => value,
+    };
+    if name.eq_ignore_ascii_case(b"content-type") {
+        request.state.type_set.set(true);
+    }
+    // An empty value removes, as in ngx_lua.
+    let how = if value.is_empty() { REMOVE } else { how };
+    let done = write_header(&mut request.exchange.response, name, value, how);
+    request.exchange.scratch = plain;
+    c_int::from(done)
+}
+
+fn write_header(response: &mut Response, name: &[u8], value: &[u8], how: c_int) -> bool {
+    let removes = how == REMOVE;
+    let kept = || (!removes).then(|| value.to_vec());
+    match Known::from_bytes(name) {
+        Some(Known::ContentType) => response.content_type = kept(),
+        Some(Known::Location) => {
+            response.headers.remove_known(Known::Location);
+            // A path stays one: only what the engine keeps apart is made absolute.
+            let is_path = value.starts_with(b"/");
+            response.location = if is_path { None } else { kept() };
+            if is_path {
+                response.headers.push(name, value);
+            }
+        }
+        Some(Known::ContentLength) if removes => response.content_length = None,
+        Some(Known::ContentLength) => match http::framing::parse_length(value) {
+            Some(length) => response.content_length = Some(length),
+            None => return false,
+        },
+        Some(Known::LastModified) => {
+            response.headers.remove_known(Known::LastModified);
+            let parsed = date::parse_http(value).and_then(|unix_s| u64::try_from(unix_s).ok());
+            response.last_modified_s = if removes { None } else { parsed };
+            if !removes && parsed.is_none() {
+                response.headers.push(name, value);
+            }
+        }
+        _ if removes => {
+            response.headers.remove(name);
+        }
+        known => {
+            if how == REPLACE || known.is_some_and(has_one_value) {
+                response.headers.set(name, value);
+            } else {
+                response.headers.push(name, value);
+            }
+        }
+    }
+    true
+}
+
+/// Headers of which nginx keeps one: of several values the last counts.
+fn has_one_value(known: Known) -> bool {
+    matches!(
+        known,
+        Known::Server
+            | Known::Date
+            | Known::ContentEncoding
+            | Known::ContentRange
+            | Known::AcceptRanges
+            | Known::WwwAuthenticate
+            | Known::Expires
+            | Known::ETag
+    )
+}
+
+/// `get_headers(max, raw)`: a table, and "truncated" when the limit cut something off.
+unsafe extern "C-unwind" fn get_headers(state: *mut lua_State) -> c_int {
+    // SAFETY: called from our own source with a number and a boolean. Errors for want of memory unwind past references
+    // only; the buffer is the bridge's.
+    unsafe {
+        let max = ffi::lua_tonumber(state, 1).clamp(0.0, 1e9) as usize;
+        let raw = ffi::lua_toboolean(state, 2) != 0;
+        let bridge = ffi::lua_touserdata(state, ffi::lua_upvalueindex(1)).cast::<Bridge>();
+        ffi::lua_settop(state, 0);
+        ffi::lua_createtable(state, 0, 8);
+        let Some(request) = frame::request(bridge) else { return 1 };
+        let buffer = &mut (*bridge).buffer;
+        let response = &request.exchange.response;
+        let mut count = 0;
+        let apart = [
+            (Known::ContentType, &b"content-type"[..]),
+            (Known::ContentLength, b"content-length"),
+            (Known::LastModified, b"last-modified"),
+            (Known::Location, b"location"),
+        ];
+        for (known, name) in apart {
+            buffer.clear();
+            if kept_apart(response, Some(known), buffer) {
+                stack::push(state, name);
+                stack::push(state, buffer);
+                ffi::lua_rawset(state, -3);
+                count += 1;
+            }
+        }
+        let output = &request.exchange.output;
+        let closes = match output.head_written() {
+            true => !output.keep_alive,
+            false => {
+                let head = &request.exchange.request.head;
+                response.close || !http::framing::keep_alive(head.version, &head.headers)
+            }
+        };
+        ffi::lua_pushliteral(state, c"connection");
+        ffi::lua_pushliteral(state, if closes { c"close" } else { c"keep-alive" });
+        ffi::lua_rawset(state, -3);
+        count += 1;
+        push_headers(state, &response.headers, raw, max, count, buffer)
+    }
+}
+
+/// Adds headers to the table at the top, of which `max` may be shown and `count` are there already; 2 results with
+/// "truncated", else 1.
+///
+/// # Safety
+/// `state` must be a live stack with a table at the top and five free slots; `buffer` must not be freed by an unwind.
+pub(super) unsafe fn push_headers(
+    state: *mut lua_State,
+    headers: &http::Headers,
+    raw: bool,
+    max: usize,
+    mut count: usize,
+    buffer: &mut Vec<u8>,
+) -> c_int {
+    for (_, name, value) in headers.iter() {
+        // SAFETY: the caller vouches for the stack; strings are copied.
+        unsafe {
+            if max > 0 && count >= max {
+                ffi::lua_pushliteral(state, c"truncated");
+                return 2;
+            }
+            count += 1;
+            buffer.clear();
+            buffer.extend_from_slice(name);
+            if !raw {
+                buffer.make_ascii_lowercase();
+            }
+            stack::push(state, buffer);
+            stack::push(state, value);
+            add_to_multi_value(state);
+        }
+    }
+    1
+}
+
+/// `send_headers()`: 1, or nil and an error.
+unsafe extern "C-unwind" fn send_headers(state: *mut lua_State) -> c_int {
+    // SAFETY: called from our own source in a phase with a request; filters run inside, protected.
+    unsafe {
+        let bridge = ffi::lua_touserdata(state, ffi::lua_upvalueindex(1)).cast::<Bridge>();
+        super::output::answer(state, output::send_head(bridge))
+    }
+}

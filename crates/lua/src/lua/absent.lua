@@ -1,0 +1,35 @@
+-- What ngx_lua has and pointsman has not: calling it says so, and nothing is accepted in silence.
+local ngx = ngx
+local error, setmetatable = error, setmetatable
+
+local function absent(name)
+    return setmetatable({}, {
+        __call = function()
+            error(name .. " is not supported by pointsman", 2)
+        end,
+        __index = function(_, key)
+            error(name .. "." .. tostring(key) .. " is not supported by pointsman", 2)
+        end,
+        __tostring = function()
+            return name .. " (not supported by pointsman)"
+        end,
+        __metatable = false,
+    })
+end
+
+for _, path in ipairs {
+    "timer.at", "timer.every", "timer.running_count", "timer.pending_count",
+    "thread.spawn", "thread.wait", "thread.kill",
+    "location.capture", "location.capture_multi",
+    "socket.tcp", "socket.udp", "socket.connect", "socket.stream",
+    "req.socket", "run_worker_thread",
+} do
+    local group, name = path:match("^(%w+)%.([%w_]+)$")
+    if group then
+        local table = rawget(ngx, group) or {}
+        rawset(ngx, group, table)
+        table[name] = absent("ngx." .. path)
+    else
+        rawset(ngx, path, absent("ngx." .. path))
+    end
+end

@@ -1,0 +1,26 @@
+-- Writing the body.
+local support, _, natives = ...
+local ngx = ngx
+local type, error, select = type, error, select
+local native_flush, wait_for = natives.flush, support.wait
+
+-- C functions, so that a wrong argument is reported under its own name.
+ngx.say, ngx.print, ngx.eof = natives.say, natives.print, natives.eof
+
+function ngx.flush(...)
+    local n = select("#", ...)
+    if n > 1 then
+        error("attempt to pass " .. n .. " arguments, but accepted 0 or 1", 2)
+    end
+    local wait = ...
+    if n == 1 and type(wait) ~= "boolean" then
+        local kind = wait == nil and "nil" or type(wait)
+        error("bad argument #1 to 'flush' (boolean expected, got " .. kind .. ")", 2)
+    end
+    local done, err = native_flush(wait or false)
+    if done == 2 then
+        wait_for()
+        return 1
+    end
+    return done, err
+end

@@ -1,0 +1,375 @@
+//! Lua for requests: what the server holds of this crate.
+//!
+//! A [`Vm`] belongs to one worker thread and one configuration. The engine says through it which script is to run for
+//! which request ([`Vm::run`]) and learns how that came out; what a script waits for is carried out by others, and the
+//! script goes on with the next call. Scripts of one request share [`state::RequestState`]; nothing else outlives a
+//! call.
+
+mod dicts;
+pub(crate) mod frame;
+pub(crate) mod output;
+pub(crate) mod scripts;
+pub(crate) mod state;
+
+use std::cell::Cell;
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use engine::exchange::Exchange;
+use engine::host::{Host, Level, ScriptCall, ScriptOutcome};
+use engine::modules::lua::{ScriptId, ScriptPhase};
+use engine::phase::Wake;
+use engine::{Config, Effect, Env, log_line};
+
+pub use dicts::Dicts;
+use frame::{Frame, Want};
+use scripts::Scripts;
+use state::RequestState;
+
+use crate::machine::{Chunk, Coroutine, Interrupter, Options, ScriptError, Step, Worker};
+use crate::phase::Phase;
+
+/// Where a machine runs.
+#[derive(Clone, Debug)]
+pub struct VmOptions {
+    /// The server's prefix (`-p`).
+    pub prefix: PathBuf,
+    /// Which of the workers it is.
+    pub worker: Worker,
+}
+
+/// The Lua of one configuration on one thread.
+pub struct Vm {
+    config: Arc<Config>,
+    dicts: Dicts,
+    options: VmOptions,
+    scripts: Rc<Scripts>,
+    last_request: Cell<u32>,
+}
+
+impl Vm {
+    /// Opens a machine and loads all inline scripts; runs nothing. Scripts that do not compile are logged, and answer
+    /// 500 when a request needs them, as in ngx_lua.
+    ///
+    /// # Errors
+    /// No machine can be had; the text is for the log.
+    pub fn new(
+        config: &Arc<Config>,
+        dicts: &Dicts,
+        options: VmOptions,
+        host: &mut dyn Host,
+    ) -> Result<Vm, String> {
+        let scripts = open(config, dicts, &options)?;
+        for fault in scripts.faults() {
+            log_line::worker_error(&mut Env { config, host }, Level::Error, &fault.line);
+        }
+        let (config, dicts) = (config.clone(), dicts.clone());
+        Ok(Vm { config, dicts, options, scripts: Rc::new(scripts), last_request: Cell::new(0) })
+    }
+
+    /// A handle for a watchdog: it must look at the machine from another thread and stop what runs for longer than
+    /// `lua_run_limit`. See [`crate::machine::Watchdog`].
+    pub fn interrupter(&self) -> Interrupter {
+        self.scripts.machine.interrupter()
+    }
+
+    /// Runs `init_by_lua*`, if there is one.
+    ///
+    /// # Errors
+    /// It failed: the configuration must not be used. The text is nginx's.
+    pub fn init(&self, config: &Config, host: &mut dyn Host) -> Result<(), String> {
+        self.run_without_request(&self.scripts, config, host, *config.lua.init, Phase::Init)
+            .map_err(|text| format!("init_by_lua error: {}", String::from_utf8_lossy(&text)))
+    }
+
+    /// Runs `init_worker_by_lua*`, if there is one. When it fails that is logged, and the worker goes on.
+    pub fn init_worker(&self, config: &Config, host: &mut dyn Host) {
+        let script = *config.lua.init_worker;
+        if let Err(text) = self.run_without_request(&self.scripts, config, host, script, Phase::InitWorker) {
+            let line = [b"init_worker_by_lua error: ", &text[..]].concat();
+            log_line::worker_error(&mut Env { config, host }, Level::Error, &line);
+        }
+    }
+
+    /// Runs a script for a request, or goes on with the one that waits: what [`Host::script`] forwards to.
+    pub fn run(
+        &self,
+        host: &mut dyn Host,
+        config: &Config,
+        exchange: &mut Exchange,
+        call: ScriptCall,
+    ) -> ScriptOutcome {
+        let state = match RequestState::of(exchange) {
+            Some(state) => state,
+            None => match self.scripts_for(host, config, exchange) {
+                Ok(scripts) => {
+                    let state = RequestState::new(scripts, self.next_number());
+                    state.keep_in(exchange);
+                    state
+                }
+                Err(text) => {
+                    log_line::error(exchange, &mut Env { config, host }, Level::Error, text.as_bytes());
+                    return ScriptOutcome::Failed;
+                }
+            },
+        };
+        let place = Place {
+            phase: phase_of(exchange.script.phase),
+            keep: *config.location(exchange.route.location).settings.lua.code_cache,
+        };
+        let wake = exchange.route.wake.take();
+        let mut frame = Frame::new(host, config, Some(exchange), Some(state.clone()));
+        let scripts = state.scripts.clone();
+        scripts.within(&mut frame, |frame| {
+            // SAFETY: `frame` is the innermost frame, and what it was lent is not used otherwise meanwhile.
+            let outcome = unsafe { run_in(frame, &state, place, call, wake) };
+            // SAFETY: the bridge lives as long as the machine; no script runs now that would look at it.
+            unsafe {
+                let bridge = scripts.machine.bridge();
+                if (*bridge).touched != 0 {
+                    (*bridge).touched = 0;
+                    state.touched.set(true);
+                }
+            }
+            outcome
+        })
+    }
+
+    /// The machine that a request gets: everybody's, or with `lua_code_cache off` one of its own.
+    fn scripts_for(
+        &self,
+        host: &mut dyn Host,
+        config: &Config,
+        exchange: &Exchange,
+    ) -> Result<Rc<Scripts>, String> {
+        if *config.location(exchange.route.location).settings.lua.code_cache {
+            return Ok(self.scripts.clone());
+        }
+        let scripts = open(&self.config, &self.dicts, &self.options)?;
+        self.run_without_request(&scripts, config, host, *config.lua.init, Phase::Init)
+            .map_err(|text| format!("init_by_lua error: {}", String::from_utf8_lossy(&text)))?;
+        Ok(Rc::new(scripts))
+    }
+
+    fn run_without_request(
+        &self,
+        scripts: &Scripts,
+        config: &Config,
+        host: &mut dyn Host,
+        script: Option<ScriptId>,
+        phase: Phase,
+    ) -> Result<(), Vec<u8>> {
+        let Some(script) = script else { return Ok(()) };
+        let mut frame = Frame::new(host, config, None, None);
+        scripts.within(&mut frame, |frame| {
+            // SAFETY: `frame` is the innermost frame.
+            let chunk = unsafe { scripts.chunk(frame, script, true) }.map_err(|fault| fault.line)?;
+            scripts.machine.call(chunk, phase, 0, |_| ()).map_err(|error| error.text)
+        })
+    }
+
+    /// Numbers for requests; 0 is for what belongs to none.
+    fn next_number(&self) -> u32 {
+        let next = self.last_request.get().wrapping_add(1).max(1);
+        self.last_request.set(next);
+        next
+    }
+}
+
+fn open(config: &Config, dicts: &Dicts, options: &VmOptions) -> Result<Scripts, String> {
+    let program = &config.lua;
+    let given = |path: &str| (!path.is_empty()).then(|| path.as_bytes().to_vec());
+    let mut prefix = options.prefix.as_os_str().as_encoded_bytes().to_vec();
+    if !prefix.ends_with(b"/") {
+        prefix.push(b'/');
+    }
+    let zones = dicts.zones_of(&program.dicts);
+    let limit = *program.memory_limit;
+    Scripts::open(program, |world| Options {
+        package_path: given(&program.package_path),
+        package_cpath: given(&program.package_cpath),
+        prefix,
+        memory_limit_bytes: (limit > 0).then(|| usize::try_from(limit).unwrap_or(usize::MAX)),
+        zones,
+        regex_cache_entries: u32::try_from(*program.regex_cache_max_entries).unwrap_or(u32::MAX),
+        regex_match_limit: u32::try_from(*program.regex_match_limit).unwrap_or(u32::MAX),
+        private_globals: true,
+        worker: options.worker,
+        world,
+    })
+    .map_err(|text| String::from_utf8_lossy(&text).into_owned())
+}
+
+/// Where a script runs.
+#[derive(Clone, Copy)]
+struct Place {
+    phase: Phase,
+    /// `lua_code_cache`: whether a file's code is kept.
+    keep: bool,
+}
+
+/// # Safety
+/// `frame` must be the innermost frame.
+unsafe fn run_in(
+    frame: *mut Frame,
+    state: &Rc<RequestState>,
+    place: Place,
+    call: ScriptCall,
+    wake: Option<Wake>,
+) -> ScriptOutcome {
+    let machine = &state.scripts.machine;
+    let coroutine = match call {
+        ScriptCall::Resume => {
+            let Some(coroutine) = state.coroutine.take() else { return ScriptOutcome::Failed };
+            if let Some(Wake::Failed(status)) = wake {
+                machine.finish(coroutine);
+                return ScriptOutcome::Exit(i32::from(status));
+            }
+            coroutine
+        }
+        ScriptCall::Start(id) | ScriptCall::BodyFilter(id) => {
+            // SAFETY: the caller vouches for the frame.
+            let chunk = match unsafe { state.scripts.chunk(frame, id, place.keep) } {
+                Ok(chunk) => chunk,
+                Err(fault) => {
+                    // SAFETY: as above.
+                    unsafe { log(frame, &fault.line) };
+                    return match fault.status {
+                        500 => ScriptOutcome::Failed,
+                        status => ScriptOutcome::Exit(i32::from(status)),
+                    };
+                }
+            };
+            if !matches!(place.phase, Phase::Rewrite | Phase::Access | Phase::Content) {
+                // SAFETY: as above.
+                return unsafe { run_at_once(frame, state, place.phase, chunk, id) };
+            }
+            machine.start(chunk)
+        }
+    };
+    // SAFETY: as above.
+    unsafe { run_on(frame, state, place.phase, coroutine) }
+}
+
+/// Lets a coroutine run on, and says what came of it.
+///
+/// # Safety
+/// `frame` must be the innermost frame.
+unsafe fn run_on(
+    frame: *mut Frame,
+    state: &Rc<RequestState>,
+    phase: Phase,
+    mut coroutine: Coroutine,
+) -> ScriptOutcome {
+    let machine = &state.scripts.machine;
+    let step = machine.resume(&mut coroutine, phase, state.number);
+    // SAFETY: the caller vouches for the frame; the script does not run now.
+    let want = unsafe { (*frame).want.take() };
+    let outcome = match step {
+        Step::Done => ScriptOutcome::Finished,
+        Step::Failed(ScriptError { text }) => {
+            // SAFETY: as above.
+            unsafe { log(frame, &text) };
+            ScriptOutcome::Failed
+        }
+        Step::Waiting => match want {
+            Some(Want::Effect(effect)) => {
+                *state.coroutine.borrow_mut() = Some(coroutine);
+                return ScriptOutcome::Wait(effect);
+            }
+            // coroutine.yield() of the script itself: others get their turn.
+            None => {
+                *state.coroutine.borrow_mut() = Some(coroutine);
+                return ScriptOutcome::Wait(Effect::Sleep(0));
+            }
+            Some(Want::Exit(code)) => ScriptOutcome::Exit(code),
+            Some(Want::Exec { uri, args }) => ScriptOutcome::Exec { uri, args },
+            Some(Want::Jump) => ScriptOutcome::Finished,
+        },
+    };
+    machine.finish(coroutine);
+    // SAFETY: as above.
+    unsafe { output::settle(frame, state, phase, outcome) }
+}
+
+/// Runs a script of the phases that cannot wait.
+///
+/// # Safety
+/// `frame` must be the innermost frame.
+unsafe fn run_at_once(
+    frame: *mut Frame,
+    state: &Rc<RequestState>,
+    phase: Phase,
+    chunk: Chunk,
+    id: ScriptId,
+) -> ScriptOutcome {
+    let machine = &state.scripts.machine;
+    if phase == Phase::Set {
+        // SAFETY: the caller vouches for the frame; templates run no Lua.
+        unsafe {
+            let (exchange, mut env) = frame::world(frame);
+            if let (Some(exchange), Some(script)) = (exchange, env.config.lua.scripts.get(id.0 as usize)) {
+                (*frame).args =
+                    script.args.iter().map(|template| template.value(exchange, &mut env)).collect();
+            }
+        }
+    }
+    let value: Cell<Option<Vec<u8>>> = Cell::new(None);
+    let result = machine.call(chunk, phase, state.number, |text| {
+        if phase == Phase::Set {
+            value.set(text.map(<[u8]>::to_vec));
+        }
+    });
+    match result {
+        Ok(()) => {
+            // SAFETY: as above; the script does not run now.
+            unsafe {
+                if let (Some(exchange), _) = frame::world(frame)
+                    && phase == Phase::Set
+                {
+                    exchange.script.value = value.take().unwrap_or_default();
+                }
+                match (*frame).want.take() {
+                    Some(Want::Exit(code)) => ScriptOutcome::Exit(code),
+                    _ => ScriptOutcome::Finished,
+                }
+            }
+        }
+        Err(ScriptError { text }) => {
+            let line = [b"failed to run ", phase.directive().as_bytes(), b": ", &text].concat();
+            // SAFETY: as above.
+            unsafe { log(frame, &line) };
+            ScriptOutcome::Failed
+        }
+    }
+}
+
+/// # Safety
+/// `frame` must be the innermost frame.
+unsafe fn log(frame: *mut Frame, line: &[u8]) {
+    // SAFETY: the caller vouches for the frame; logging runs no Lua.
+    let (exchange, mut env) = unsafe { frame::world(frame) };
+    match exchange {
+        Some(exchange) => log_line::error(exchange, &mut env, Level::Error, line),
+        None => log_line::worker_error(&mut env, Level::Error, line),
+    }
+}
+
+fn phase_of(phase: ScriptPhase) -> Phase {
+    match phase {
+        ScriptPhase::Init => Phase::Init,
+        ScriptPhase::InitWorker => Phase::InitWorker,
+        ScriptPhase::Set => Phase::Set,
+        ScriptPhase::Rewrite => Phase::Rewrite,
+        ScriptPhase::Access => Phase::Access,
+        ScriptPhase::Content => Phase::Content,
+        ScriptPhase::HeaderFilter => Phase::HeaderFilter,
+        ScriptPhase::BodyFilter => Phase::BodyFilter,
+        ScriptPhase::Log => Phase::Log,
+        ScriptPhase::Timer => Phase::Timer,
+    }
+}
+
+#[cfg(test)]
+mod tests;

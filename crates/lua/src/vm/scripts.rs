@@ -1,0 +1,212 @@
+//! A machine and the scripts loaded into it.
+//!
+//! Inline code is loaded when the machine is made, so that a fault is known at once; it is reported again by every
+//! request that needs the script, as ngx_lua does. Files are loaded when they are first needed, and kept by path.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::io::Read;
+use std::rc::Rc;
+
+use engine::config::LocationId;
+use engine::host::{Level, OpenRequest, Symlinks};
+use engine::log_line;
+use engine::modules::lua::{Program, ScriptId, ScriptSource};
+use engine::variables::Definition;
+use engine::{Config, Env};
+
+use super::frame::{self, Frame};
+use crate::machine::{Chunk, LoadError, Machine, Options, World, chunk_name};
+
+/// See the module.
+pub(crate) struct Scripts {
+    pub(super) machine: Machine,
+    inline: RefCell<Vec<Option<Result<Chunk, LoadError>>>>,
+    files: RefCell<HashMap<Vec<u8>, Chunk>>,
+    desk: Rc<Desk>,
+    /// Variables that scripts have named, by the number that Lua knows them by.
+    pub(crate) variables: RefCell<Vec<Definition>>,
+}
+
+/// Time and the log for the machine, taken from the innermost call of the engine.
+#[derive(Default)]
+pub(super) struct Desk {
+    frame: Cell<*mut Frame>,
+}
+
+/// Why a script cannot run: the status to answer with, and the line for the log.
+pub(super) struct NotLoaded {
+    pub(super) status: u16,
+    pub(super) line: Vec<u8>,
+}
+
+impl Scripts {
+    /// Opens a machine and loads the program's inline scripts. The faults among them are only remembered.
+    pub(super) fn open(
+        program: &Program,
+        options: impl FnOnce(Rc<Desk>) -> Options,
+    ) -> Result<Scripts, Vec<u8>> {
+        let desk = Rc::new(Desk::default());
+        let machine = Machine::open(options(desk.clone())).map_err(|error| error.text)?;
+        let inline = program
+            .scripts
+            .iter()
+            .map(|script| match &script.source {
+                ScriptSource::Inline { code, file, line } => {
+                    let directive = script.phase.directive().as_bytes();
+                    let name = chunk_name(directive, file.as_bytes(), b"", *line as usize);
+                    Some(machine.load_inline(code, &name))
+                }
+                ScriptSource::File(_) => None,
+            })
+            .collect();
+        Ok(Scripts {
+            machine,
+            inline: RefCell::new(inline),
+            files: RefCell::default(),
+            desk,
+            variables: RefCell::new(vec![Definition::Undefined]),
+        })
+    }
+
+    /// Inline scripts that did not compile.
+    pub(super) fn faults(&self) -> Vec<NotLoaded> {
+        let inline = self.inline.borrow();
+        let failed = inline.iter().filter_map(|loaded| loaded.as_ref()?.as_ref().err());
+        failed.map(inline_fault).collect()
+    }
+
+    /// Puts a frame in front for the length of `run`; the machine sees the request and the world through it.
+    pub(super) fn within<R>(&self, frame: &mut Frame, run: impl FnOnce(*mut Frame) -> R) -> R {
+        let frame: *mut Frame = frame;
+        let bridge = self.machine.bridge();
+        let before = self.desk.frame.replace(frame);
+        // SAFETY: the bridge lives as long as the machine; no script of it looks at it now.
+        unsafe { (*bridge).frame = frame };
+        let result = run(frame);
+        self.desk.frame.set(before);
+        // SAFETY: as above.
+        unsafe { (*bridge).frame = before };
+        result
+    }
+
+    /// A script ready to run.
+    ///
+    /// # Safety
+    /// `frame` must be the innermost frame.
+    pub(super) unsafe fn chunk(
+        &self,
+        frame: *mut Frame,
+        id: ScriptId,
+        keep: bool,
+    ) -> Result<Chunk, NotLoaded> {
+        if let Some(Some(loaded)) = self.inline.borrow().get(id.0 as usize) {
+            return loaded.as_ref().map(|chunk| *chunk).map_err(inline_fault);
+        }
+        // SAFETY: the caller vouches for the frame; the parts are used up in this call, which runs no Lua.
+        let (exchange, mut env) = unsafe { frame::world(frame) };
+        let source = env.config.lua.scripts.get(id.0 as usize).map(|script| &script.source);
+        let Some(ScriptSource::File(template)) = source else {
+            return Err(NotLoaded { status: 500, line: b"no such script".to_vec() });
+        };
+        let path = match exchange {
+            Some(exchange) => template.value(exchange, &mut env),
+            None => template.constant().unwrap_or_default().to_vec(),
+        };
+        let path = rebased(env.config, path);
+        if let Some(chunk) = self.files.borrow().get(&path) {
+            return Ok(*chunk);
+        }
+        let loaded = read(&mut env, &path).and_then(|code| self.machine.load_file(&path, &code));
+        match loaded {
+            Ok(chunk) => {
+                if keep {
+                    self.files.borrow_mut().insert(path, chunk);
+                }
+                Ok(chunk)
+            }
+            Err(LoadError { text, status }) => {
+                let line = [b"failed to load external Lua file \"", &path[..], b"\": ", &text].concat();
+                Err(NotLoaded { status, line })
+            }
+        }
+    }
+}
+
+fn inline_fault(error: &LoadError) -> NotLoaded {
+    NotLoaded { status: 500, line: [b"failed to load inlined Lua code: ", &error.text[..]].concat() }
+}
+
+/// A path as given, or under the prefix.
+fn rebased(config: &Config, path: Vec<u8>) -> Vec<u8> {
+    if path.starts_with(b"/") {
+        return path;
+    }
+    let mut whole = config.prefix.as_os_str().as_encoded_bytes().to_vec();
+    if !whole.ends_with(b"/") {
+        whole.push(b'/');
+    }
+    whole.extend_from_slice(&path);
+    whole
+}
+
+fn read(env: &mut Env<'_>, path: &[u8]) -> Result<Vec<u8>, LoadError> {
+    const NO_SUCH_FILE: i32 = 2;
+    let cannot = |verb: &[u8], errno: i32| LoadError {
+        text: [b"cannot ", verb, b" ", path].concat(),
+        status: if errno == NO_SUCH_FILE { 404 } else { 503 },
+    };
+    let request = OpenRequest { path, stat_only: false, symlinks: Symlinks::Follow, trusted_prefix: 0 };
+    let opened = env.host.open(request).map_err(|error| cannot(b"open", error.errno))?;
+    let file = opened.file.ok_or_else(|| cannot(b"read", 0))?;
+    let mut code = Vec::new();
+    (&*file).read_to_end(&mut code).map_err(|error| cannot(b"read", error.raw_os_error().unwrap_or(0)))?;
+    Ok(code)
+}
+
+impl Desk {
+    /// The request that runs, if one does, and the world.
+    fn with<R>(&self, absent: R, act: impl FnOnce(Option<&mut engine::Exchange>, &mut Env<'_>) -> R) -> R {
+        let frame = self.frame.get();
+        if frame.is_null() {
+            return absent;
+        }
+        // SAFETY: the frame is the innermost one while it stands here; the parts are used up in `act`, which runs no
+        // Lua.
+        let (exchange, mut env) = unsafe { frame::world(frame) };
+        act(exchange, &mut env)
+    }
+}
+
+impl World for Desk {
+    fn now_ms(&self) -> u64 {
+        self.with(0, |_, env| env.host.now().epoch_ms())
+    }
+
+    fn refresh_time(&self) {
+        self.with((), |_, env| env.host.refresh_time());
+    }
+
+    fn utc_offset_s(&self) -> i32 {
+        self.with(0, |_, env| env.host.now().utc_offset_s)
+    }
+
+    fn logs(&self, level: u8) -> bool {
+        let Some(level) = Level::from_number(i64::from(level)) else { return false };
+        self.with(false, |exchange, env| match exchange {
+            Some(exchange) => log_line::enabled(exchange, env.config, level),
+            None => {
+                let errors = &env.config.location(LocationId(0)).settings.log.errors;
+                errors.iter().any(|(_, least)| level <= *least)
+            }
+        })
+    }
+
+    fn log(&self, level: u8, text: &[u8]) {
+        let Some(level) = Level::from_number(i64::from(level)) else { return };
+        self.with((), |exchange, env| match exchange {
+            Some(exchange) => log_line::error(exchange, env, level, text),
+            None => log_line::worker_error(env, level, text),
+        });
+    }
+}

@@ -1,0 +1,86 @@
+//! What a request keeps between its scripts.
+//!
+//! It lives in the exchange, as an `Any` of the engine's, and is dropped with the request: then the coroutine that
+//! waits is given up, and Lua forgets the request's `ngx.ctx` and globals. All of it changes through shared
+//! references, because filters run inside the call of the script whose answer they filter.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+
+use engine::Exchange;
+
+use super::scripts::Scripts;
+use crate::machine::Coroutine;
+
+/// See the module.
+pub(crate) struct RequestState {
+    /// The machine and its scripts; with `lua_code_cache off` the request's own.
+    pub(super) scripts: Rc<Scripts>,
+    /// The request's number inside the machine.
+    pub(super) number: u32,
+    /// The script that waits.
+    pub(super) coroutine: RefCell<Option<Coroutine>>,
+    /// Lua keeps something under the request's number.
+    pub(super) touched: Cell<bool>,
+    /// A script has set the type, or `default_type` has been applied.
+    pub(crate) type_set: Cell<bool>,
+    /// A script has set a header: its Content-Length stands.
+    pub(crate) headers_set: Cell<bool>,
+    /// The body is ended, as far as scripts are concerned.
+    pub(crate) eof: Cell<bool>,
+    /// Only the head is sent: HEAD.
+    pub(crate) header_only: Cell<bool>,
+    /// A script has written some of the body.
+    pub(crate) seen_body: Cell<bool>,
+    /// The answer is held back until its length is known (`lua_http10_buffering`).
+    pub(crate) held: RefCell<Option<Vec<u8>>>,
+    /// The request body that `ngx.req.init_body` began.
+    pub(crate) building: RefCell<Option<Vec<u8>>>,
+}
+
+/// What the exchange holds.
+struct Handle(Rc<RequestState>);
+
+impl RequestState {
+    pub(super) fn new(scripts: Rc<Scripts>, number: u32) -> Rc<RequestState> {
+        Rc::new(RequestState {
+            scripts,
+            number,
+            coroutine: RefCell::new(None),
+            touched: Cell::new(false),
+            type_set: Cell::new(false),
+            headers_set: Cell::new(false),
+            eof: Cell::new(false),
+            header_only: Cell::new(false),
+            seen_body: Cell::new(false),
+            held: RefCell::new(None),
+            building: RefCell::new(None),
+        })
+    }
+
+    /// The machine and its scripts.
+    pub(crate) fn scripts(&self) -> &Scripts {
+        &self.scripts
+    }
+
+    /// The state that an exchange has already.
+    pub(super) fn of(exchange: &Exchange) -> Option<Rc<RequestState>> {
+        exchange.script.handle.as_ref()?.downcast_ref::<Handle>().map(|handle| handle.0.clone())
+    }
+
+    /// Gives the exchange this state.
+    pub(super) fn keep_in(self: &Rc<Self>, exchange: &mut Exchange) {
+        exchange.script.handle = Some(Box::new(Handle(self.clone())));
+    }
+}
+
+impl Drop for RequestState {
+    fn drop(&mut self) {
+        if let Some(coroutine) = self.coroutine.take() {
+            self.scripts.machine.finish(coroutine);
+        }
+        if self.touched.get() {
+            self.scripts.machine.forget_request(self.number);
+        }
+    }
+}
