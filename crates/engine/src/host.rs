@@ -165,6 +165,8 @@ pub enum ScriptOutcome {
 pub trait Host {
     /// The time of this turn of the loop.
     fn now(&self) -> Now;
+    /// Reads the clock anew, for `ngx.update_time`; a host whose clock is always fresh has nothing to do.
+    fn refresh_time(&mut self) {}
     /// Sixty-four random bits.
     fn random(&mut self) -> u64;
     /// Opens or looks at a file; blocking, as in nginx.
