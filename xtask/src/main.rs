@@ -1,6 +1,8 @@
 //! Repository chores: `cargo xtask VERB`. One verb is one file; this one only finds it.
 
+mod docs;
 mod oracle;
+mod soak;
 mod tidy;
 
 use std::path::PathBuf;
@@ -8,13 +10,17 @@ use std::process::ExitCode;
 
 const USAGE: &str = "usage: cargo xtask VERB\n\
     \x20 oracle [--bless] [FILTER…]   run cases/ on real nginx; --bless writes its answers into the case files\n\
-    \x20 tidy                         check the laws of the house";
+    \x20 tidy                         check the laws of the house\n\
+    \x20 docs [--check]               make the reference pages of docs/ from the tables, or tell whether they are stale\n\
+    \x20 soak [PART…] [OPTION…]       a million requests with switches under way; bodies of 2 GiB past slow peers";
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
     match args.split_first() {
         Some((verb, rest)) if verb == "oracle" => oracle::main(rest),
         Some((verb, rest)) if verb == "tidy" => tidy::main(rest),
+        Some((verb, rest)) if verb == "soak" => soak::main(rest),
+        Some((verb, rest)) if verb == "docs" => docs::main(rest),
         _ => {
             eprintln!("{USAGE}");
             ExitCode::from(2)

@@ -127,7 +127,7 @@ pub(super) fn check_purity(file: &RustFile, found: &mut Vec<Finding>) {
     if !file.path.starts_with("crates/") || !file.path.contains("/src/") {
         return;
     }
-    if !floor(file.house_crate()).is_some_and(|floor| floor <= PURE) {
+    if floor(file.house_crate()).is_none_or(|floor| floor > PURE) {
         return;
     }
     for at in 0..file.tokens.len() {

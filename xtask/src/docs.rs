@@ -1,0 +1,298 @@
+//! `cargo xtask docs [--check]`: the reference pages in `docs/`, made from the tables that the program itself runs on.
+//!
+//! With `--check` it writes nothing and fails when a page is not what it would write. Pages written by hand are not
+//! its business.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
+use std::process::ExitCode;
+
+use conf::ledger::{self, Origin};
+use engine::directive::{Args, Directive};
+
+const MADE: &str = "<!-- Made by `cargo xtask docs` from the tables in the code: change it there. -->\n";
+
+/// Runs the verb.
+pub(crate) fn main(args: &[String]) -> ExitCode {
+    let check = match args {
+        [] => false,
+        [flag] if flag == "--check" => true,
+        _ => {
+            eprintln!("usage: cargo xtask docs [--check]");
+            return ExitCode::from(2);
+        }
+    };
+    let mut status = ExitCode::SUCCESS;
+    for (name, page) in pages() {
+        let path = crate::root().join("docs").join(name);
+        if std::fs::read_to_string(&path).is_ok_and(|old| old == page) {
+            continue;
+        }
+        if check {
+            println!("docs/{name} is not what the tables say: run `cargo xtask docs`");
+            status = ExitCode::FAILURE;
+        } else if let Err(error) = std::fs::write(&path, page) {
+            eprintln!("{}: {error}", path.display());
+            status = ExitCode::FAILURE;
+        } else {
+            println!("wrote docs/{name}");
+        }
+    }
+    status
+}
+
+/// Every page that is made, with its text.
+fn pages() -> [(&'static str, String); 3] {
+    [("directives.md", directives()), ("variables.md", variables()), ("lua.md", lua())]
+}
+
+fn directives() -> String {
+    let mut page = format!("# Directives\n\n{MADE}\n");
+    page.push_str(
+        "What `nginx.conf` may say to pointsman. A directive does what nginx's documentation says of it; where it \
+         differs on purpose, [coming-from-nginx.md](coming-from-nginx.md) tells. What nginx knows and pointsman does \
+         not is at the end: such a directive is refused by name, never ignored.\n",
+    );
+    let mut modules: Vec<(&str, Vec<&Directive>)> = Vec::new();
+    for (module, directive) in engine::config::directives() {
+        match modules.last_mut() {
+            Some((name, listed)) if *name == module.name => listed.push(directive),
+            _ => modules.push((module.name, vec![directive])),
+        }
+    }
+    let chapters: Vec<String> = modules.iter().map(|(name, _)| format!("[{name}](#{name})")).collect();
+    let _ = write!(page, "\nModules: {}.\n", chapters.join(", "));
+    for (module, directives) in &modules {
+        let _ = write!(page, "\n## {module}\n");
+        for directive in directives {
+            let _ = write!(
+                page,
+                "\n### {}\n\n{}\n\n{} · {}\n\n```nginx\n{}\n```\n",
+                directive.name,
+                directive.doc,
+                directive.contexts.names().join(", "),
+                arguments(&directive.args),
+                directive.example
+            );
+        }
+    }
+    page.push_str(&unsupported());
+    page
+}
+
+fn arguments(args: &Args) -> String {
+    let count = |(low, high): (usize, usize)| match (low, high) {
+        (0, 0) => "no arguments".to_owned(),
+        (1, 1) => "one argument".to_owned(),
+        (1, usize::MAX) => "one argument or more".to_owned(),
+        (low, high) if low == high => format!("{low} arguments"),
+        (low, usize::MAX) => format!("{low} arguments or more"),
+        (low, high) => format!("{low} to {high} arguments"),
+    };
+    match args {
+        Args::Flag => "`on` or `off`".to_owned(),
+        Args::Block(..) => format!("a block, {}", count(args.range())),
+        Args::LuaBlock(_) => format!("a block of Lua, {}", count(args.range())),
+        Args::Exactly(_) | Args::Between(..) | Args::AtLeast(_) => count(args.range()),
+    }
+}
+
+/// What the ledger of nginx's directives has beyond ours, module by module.
+fn unsupported() -> String {
+    let ours: BTreeSet<&str> = engine::config::directives().map(|(_, directive)| directive.name).collect();
+    let mut by_module: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
+    for entry in ledger::all() {
+        let module = match entry.origin {
+            Origin::Nginx(module) => module,
+            Origin::NgxLua => "ngx_http_lua_module",
+            // Other people's modules are known for the sake of the diagnostics alone.
+            Origin::Plus(_) | Origin::Other(_) => continue,
+        };
+        if !ours.contains(entry.name) && !entry.is_mail() && !entry.is_stream() {
+            by_module.entry(module).or_default().insert(entry.name);
+        }
+    }
+    let mut text = String::from(
+        "\n## Known to nginx or OpenResty, and not supported\n\nBesides everything in `mail {}` and `stream {}`:\n\n",
+    );
+    for (module, names) in by_module {
+        let names: Vec<String> = names.into_iter().map(|name| format!("`{name}`")).collect();
+        let _ = writeln!(text, "- {module}: {}", names.join(", "));
+    }
+    text
+}
+
+fn variables() -> String {
+    let mut page = format!("# Variables\n\n{MADE}\n");
+    page.push_str(
+        "The variables that are there without any directive. `set` may write those that say so.\n\n",
+    );
+    page.push_str("| variable | value | `set` |\n|---|---|---|\n");
+    let mut rows = Vec::new();
+    for variable in engine::variables::VARIABLES.iter().copied().flatten() {
+        rows.push((format!("`${}`", variable.name), variable.doc, variable.set.is_some()));
+    }
+    for family in engine::variables::FAMILIES.iter().copied().flatten() {
+        rows.push((format!("`${}`*name*", family.prefix), family.doc, false));
+    }
+    rows.sort();
+    for (name, doc, settable) in rows {
+        let _ = writeln!(page, "| {name} | {} | {} |", cell(doc), if settable { "yes" } else { "" });
+    }
+    page
+}
+
+fn lua() -> String {
+    let mut page = format!("# The Lua API\n\n{MADE}\n");
+    page.push_str(
+        "Lua runs on LuaJIT, one machine per worker thread, with Lua's own libraries. These are the functions of \
+         `ngx` as OpenResty has them. A function called outside its phases fails with `API disabled in the context of \
+         …`. The phases are those of the `*_by_lua` directives in [directives.md](directives.md).\n",
+    );
+    for area in lua::api::AREAS {
+        if area.functions.is_empty() {
+            continue;
+        }
+        let _ = write!(page, "\n## {}\n\n| function | what it does | phases |\n|---|---|---|\n", area.name);
+        for function in area.functions {
+            let _ = writeln!(
+                page,
+                "| `{}` | {} | {} |",
+                function.name,
+                cell(function.doc),
+                phases(function.phases)
+            );
+        }
+    }
+    page
+}
+
+fn phases(allowed: lua::phase::Phases) -> String {
+    let (in_it, outside): (Vec<_>, Vec<_>) =
+        lua::phase::PHASES.iter().partition(|(phase, _, _)| allowed.has(*phase));
+    let names = |phases: Vec<&(_, &'static str, _)>| {
+        phases.iter().map(|(_, name, _)| *name).collect::<Vec<_>>().join(", ")
+    };
+    match outside.len() {
+        0 => "all".to_owned(),
+        1..4 => format!("all but {}", names(outside)),
+        _ => names(in_it),
+    }
+}
+
+/// Text that may stand in a table's cell.
+fn cell(text: &str) -> String {
+    text.replace('|', "\\|")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use engine::directive::Contexts;
+    use std::io;
+    use std::net::SocketAddr;
+    use std::path::{Path, PathBuf};
+
+    struct NoFiles;
+
+    impl conf::Loader for NoFiles {
+        fn read(&self, _: &Path) -> io::Result<Vec<u8>> {
+            Ok(Vec::new())
+        }
+
+        fn glob(&self, _: &Path) -> io::Result<Vec<PathBuf>> {
+            Ok(Vec::new())
+        }
+    }
+
+    /// Every name is known, so that an example may name servers that are not there.
+    struct AnyName;
+
+    impl engine::config::NameLookup for AnyName {
+        fn lookup(&self, _: &str, port: u16) -> Result<Vec<SocketAddr>, String> {
+            Ok(vec![SocketAddr::from(([127, 0, 0, 1], port))])
+        }
+    }
+
+    /// The text of a whole configuration with a directive's example in one of its places.
+    fn within(place: Contexts, example: &str) -> String {
+        // What examples name without defining it.
+        let named = "geo $geo { default de; } map $status $loggable { default 1; }";
+        let http = |inside: &str| format!("http {{ {named} {inside} }}");
+        let location = |inside: &str| http(&format!("server {{ location / {{ {inside} }} }}"));
+        match place {
+            Contexts::MAIN => example.to_owned(),
+            Contexts::EVENTS => format!("events {{ {example} }}"),
+            Contexts::HTTP => http(example),
+            Contexts::SERVER => http(&format!("server {{ {example} }}")),
+            Contexts::SERVER_IF => http(&format!("server {{ if ($uri) {{ {example} }} }}")),
+            Contexts::LOCATION => location(example),
+            Contexts::LOCATION_IF => location(&format!("if ($uri) {{ {example} }}")),
+            Contexts::LIMIT_EXCEPT => location(&format!("limit_except GET {{ {example} }}")),
+            Contexts::UPSTREAM => http(&format!("upstream blue {{ server 127.0.0.1:8081; {example} }}")),
+            other => panic!("{other:?} is not one place"),
+        }
+    }
+
+    fn faults(text: &str) -> Vec<String> {
+        let file = PathBuf::from("nginx.conf");
+        let parsed = conf::parse_text(&file, text, &NoFiles);
+        let inputs = engine::config::Inputs {
+            loader: &NoFiles,
+            names: &AnyName,
+            prefix: PathBuf::from("/prefix"),
+            file,
+        };
+        match engine::config::build(&parsed, &inputs) {
+            Ok(_) => Vec::new(),
+            Err(faults) => faults.iter().map(|fault| fault.nginx_line(&parsed.sources)).collect(),
+        }
+    }
+
+    #[test]
+    fn every_example_is_true() {
+        let mut wrong = Vec::new();
+        for (_, directive) in engine::config::directives() {
+            let places =
+                (0..16).map(|bit| Contexts(1 << bit)).filter(|place| directive.contexts.meets(*place));
+            let mut answers = places.map(|place| faults(&within(place, directive.example)));
+            let mut first = None;
+            if !answers.any(|answer| {
+                let good = answer.is_empty();
+                first.get_or_insert(answer);
+                good
+            }) {
+                wrong.push(format!("{}: {}: {first:?}", directive.name, directive.example));
+            }
+        }
+        assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    }
+
+    #[test]
+    fn the_pages_are_up_to_date() {
+        for (name, page) in pages() {
+            let there = std::fs::read_to_string(crate::root().join("docs").join(name)).unwrap_or_default();
+            assert!(there == page, "docs/{name} is not what the tables say: run `cargo xtask docs`");
+        }
+    }
+
+    #[test]
+    fn a_cell_holds_what_it_is_given() {
+        assert_eq!(cell("a|b"), "a\\|b");
+    }
+
+    #[test]
+    fn argument_counts_are_read_as_people_say_them() {
+        assert_eq!(arguments(&Args::AtLeast(1)), "one argument or more");
+        assert_eq!(arguments(&Args::Block(0, 0)), "a block, no arguments");
+        assert_eq!(arguments(&Args::Exactly(1)), "one argument");
+    }
+
+    #[test]
+    fn phases_are_told_in_the_shorter_way() {
+        use lua::phase::{Phase, Phases};
+        assert_eq!(phases(Phases::ALL), "all");
+        assert_eq!(phases(Phases::of(&[Phase::Set, Phase::Log])), "set, log");
+        assert_eq!(phases(Phases(Phases::ALL.0 & !(Phase::Init as u32))), "all but init");
+    }
+}
