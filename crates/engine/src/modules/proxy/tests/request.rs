@@ -235,3 +235,17 @@ fn a_body_that_cannot_be_read_ends_the_request() {
     assert!(matches!(phase::advance(&mut exchange, env), Step::Serve(Content::Bytes(_))));
     assert_eq!(exchange.response.status, 408);
 }
+
+#[test]
+fn a_location_s_name_without_its_slash_is_redirected() {
+    let config =
+        config("location /name/ { proxy_pass http://backend; } location /lua { proxy_pass http://backend; }");
+    let mut host = TestHost::new();
+    let answer = crate::testing::answer(&config, &mut host, &get("/name?x"));
+    assert!(
+        answer.starts_with("HTTP/1.1 301 ") && answer.contains("\r\nLocation: http://front/name/?x\r\n"),
+        "{answer}"
+    );
+    assert_eq!(crate::testing::answer(&config, &mut host, &get("/name/")), "<proxy>");
+    assert_eq!(crate::testing::answer(&config, &mut host, &get("/lua")), "<proxy>");
+}
