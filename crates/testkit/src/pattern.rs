@@ -68,7 +68,7 @@ fn class_source(name: &str) -> Option<String> {
     }
     let source = match name {
         "server" => r"(?:nginx|openresty|pointsman)(?:/[0-9A-Za-z.+-]+)?",
-        "name" => r"(?:nginx|pointsman)",
+        "program" => r"(?:nginx|pointsman)",
         "date" => r"(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun), \d\d [A-Z][a-z]{2} \d{4} \d\d:\d\d:\d\d GMT",
         "etag" => r#"(?:W/)?"[0-9a-f]+-[0-9a-f]+""#,
         "len" | "int" => r"\d+",

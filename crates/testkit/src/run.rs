@@ -375,7 +375,7 @@ impl<'a> Play<'a> {
 fn told_line(stage: &Stage, line: &str) -> String {
     let text = logs::shown(stage, line);
     match text.split_once("nginx: ") {
-        Some((before @ ("" | "2> "), after)) => format!("{before}<name>: {after}"),
+        Some((before @ ("" | "2> "), after)) => format!("{before}<program>: {after}"),
         _ => text,
     }
 }

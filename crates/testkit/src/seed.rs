@@ -70,7 +70,7 @@ const REFUSED: [(&str, &str); 2] = [
         "merged",
         "=== differs: nginx counts on to the line of the next brace
 === refused [nginx]
-<name>: [emerg] unknown directive \"--\" in {prefix}/conf/merged.conf:93
+<program>: [emerg] unknown directive \"--\" in {prefix}/conf/merged.conf:93
 === refused [pointsman]
 <*>[emerg] <*>--<*> in {prefix}/conf/merged.conf:92
 ",
@@ -82,7 +82,7 @@ const REFUSED: [(&str, &str); 2] = [
 events {} http { include average.fragment.conf; }
 === main conf/main.conf
 === refused [nginx]
-<name>: [emerg] directive \"lua_shared_dict\" is not terminated by \";\" in {prefix}/conf/average.fragment.conf:3
+<program>: [emerg] directive \"lua_shared_dict\" is not terminated by \";\" in {prefix}/conf/average.fragment.conf:3
 === refused [pointsman]
 <*>[emerg] <*> in {prefix}/conf/average.fragment.conf:1
 <*>[emerg] <*> in {prefix}/conf/average.fragment.conf:5
