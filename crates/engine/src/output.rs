@@ -180,8 +180,12 @@ fn encode_head(exchange: &mut Exchange, env: &mut Env<'_>) {
     let settings = &config.location(exchange.route.location).settings;
     decide_framing(exchange, settings);
     let now = env.host.now();
-    absolute_location(exchange, config);
-    let Exchange { response, output, request, connection, .. } = exchange;
+    let made_absolute = absolute_location(exchange, config);
+    if let 494..=497 = exchange.response.status {
+        // nginx's own numbers: the client sees 400.
+        exchange.response.status = 400;
+    }
+    let Exchange { response, output, request, .. } = exchange;
     output.head_written = true;
     if request.head.version == Version::Http09 {
         return;
@@ -220,7 +224,8 @@ fn encode_head(exchange: &mut Exchange, env: &mut Env<'_>) {
     {
         http::encode::encode_field(wire, b"Last-Modified", &http::date::http_date(modified_s));
     }
-    if let Some(location) = &response.location {
+    // nginx writes a Location that it made absolute here, any other behind Connection.
+    if let (Some(location), true) = (&response.location, made_absolute) {
         http::encode::encode_field(wire, b"Location", location);
     }
     if output.framing == Framing::Chunked {
@@ -238,6 +243,9 @@ fn encode_head(exchange: &mut Exchange, env: &mut Env<'_>) {
             wire.extend_from_slice(b"\r\n");
         }
     }
+    if let (Some(location), false) = (&response.location, made_absolute) {
+        http::encode::encode_field(wire, b"Location", location);
+    }
     for (known, name, value) in response.headers.iter() {
         // Empty, these two say only that ours are not wanted (`proxy_pass_header` without such a field).
         if !(value.is_empty() && matches!(known, Some(Known::Server | Known::Date))) {
@@ -246,7 +254,6 @@ fn encode_head(exchange: &mut Exchange, env: &mut Env<'_>) {
     }
     wire.extend_from_slice(b"\r\n");
     output.head_len = (wire.len() - before) as u64;
-    let _ = connection;
 }
 
 fn decide_framing(exchange: &mut Exchange, settings: &crate::config::Settings) {
@@ -258,6 +265,7 @@ fn decide_framing(exchange: &mut Exchange, settings: &crate::config::Settings) {
     let mut keep_alive = asked
         && !response.close
         && core.keepalive.timeout_ms > 0
+        && !is_disabled_browser(&exchange.request, *core.keepalive_disable)
         && exchange.connection.requests < *core.keepalive_requests;
     if response.status == 204 {
         response.content_type = None;
@@ -288,12 +296,25 @@ fn decide_framing(exchange: &mut Exchange, settings: &crate::config::Settings) {
     exchange.output.framing = framing;
 }
 
+/// `keepalive_disable` (ngx_http_process_user_agent): Internet Explorer up to 6 after a POST, Safari on macOS.
+fn is_disabled_browser(request: &crate::exchange::Request, disable: modules::core::KeepaliveDisable) -> bool {
+    if !disable.safari && !(disable.msie6 && request.head.method == http::Method::Post) {
+        return false;
+    }
+    let agent = request.head.headers.get(Known::UserAgent).unwrap_or_default();
+    let has = |text: &[u8]| memchr::memmem::find(agent, text).is_some();
+    let old_msie = |at: usize| matches!(agent.get(at + 5..at + 7), Some([b'1'..=b'6', b'.']));
+    let msie = memchr::memmem::find(agent, b"MSIE ");
+    (disable.msie6 && request.head.method == http::Method::Post && msie.is_some_and(old_msie) && !has(b"Opera"))
+        || (disable.safari && has(b"Safari/") && has(b"Mac OS X") && !has(b"Chrome/"))
+}
+
 /// Makes a relative `Location` absolute, as `absolute_redirect` (on by default) has it.
-fn absolute_location(exchange: &mut Exchange, config: &crate::config::Config) {
+fn absolute_location(exchange: &mut Exchange, config: &crate::config::Config) -> bool {
     let core = &config.location(exchange.route.location).settings.core;
-    let Some(location) = &mut exchange.response.location else { return };
+    let Some(location) = &mut exchange.response.location else { return false };
     if !location.starts_with(b"/") || !*core.absolute_redirect {
-        return;
+        return false;
     }
     let mut absolute = b"http://".to_vec();
     let server = config.server(exchange.route.server);
@@ -309,4 +330,5 @@ fn absolute_location(exchange: &mut Exchange, config: &crate::config::Config) {
     }
     absolute.extend_from_slice(location);
     *location = absolute;
+    true
 }

@@ -31,7 +31,7 @@ impl Regex {
             .caseless(ignore_case)
             .jit_if_available(true)
             .build(&limited)
-            .map_err(|error| error.to_string())?;
+            .map_err(|error| explain(&error, pattern))?;
         Ok(Regex { compiled, pattern: pattern.to_owned() })
     }
 
@@ -70,6 +70,14 @@ impl Regex {
             }
         }
     }
+}
+
+/// nginx's words: `pcre2_compile() failed: missing closing parenthesis in "a(b"`.
+fn explain(error: &pcre2::Error, pattern: &str) -> String {
+    let text = error.to_string();
+    // The library puts its own name and an offset, which counts our prefix, in front of PCRE2's words.
+    let words = text.rsplit_once(": ").map_or(text.as_str(), |(_, words)| words);
+    format!("pcre2_compile() failed: {words} in \"{pattern}\"")
 }
 
 #[cfg(test)]

@@ -26,8 +26,8 @@ pub struct Template {
 pub enum TemplateError {
     /// A `$` with no name after it.
     InvalidName,
-    /// `${name` without `}`.
-    Unclosed,
+    /// `${name` without `}`; holds the name.
+    Unclosed(String),
 }
 
 impl Template {
@@ -127,7 +127,7 @@ fn take_name(text: &[u8]) -> Result<(Name<'_>, &[u8]), TemplateError> {
     let rest = match (braced, rest) {
         (false, rest) => rest,
         (true, [b'}', rest @ ..]) => rest,
-        (true, _) => return Err(TemplateError::Unclosed),
+        (true, _) => return Err(TemplateError::Unclosed(String::from_utf8_lossy(name).into_owned())),
     };
     match std::str::from_utf8(name) {
         Ok(name) if braced && name.len() == 1 && (b'1'..=b'9').contains(&name.as_bytes()[0]) => {
@@ -164,7 +164,7 @@ mod tests {
     fn a_dollar_without_a_name_is_an_error() {
         assert_eq!(compile("a$").unwrap_err(), TemplateError::InvalidName);
         assert_eq!(compile("$-").unwrap_err(), TemplateError::InvalidName);
-        assert_eq!(compile("${a").unwrap_err(), TemplateError::Unclosed);
+        assert_eq!(compile("${a").unwrap_err(), TemplateError::Unclosed("a".to_owned()));
     }
 
     #[test]

@@ -16,7 +16,7 @@ use engine::Config;
 use engine::config::{Inputs, ListenAddress};
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
@@ -149,10 +149,14 @@ struct Process {
     ports: Ports,
     common: Common,
     threads: Vec<Thread>,
+    began: Instant,
     config: Arc<Config>,
     groups: Arc<SharedGroups>,
     dicts: lua::Dicts,
 }
+
+/// How often somebody looks whether a script runs for too long.
+const LOOK_AFTER_SCRIPTS: Duration = Duration::from_millis(100);
 
 /// A generation before it is handed to the threads.
 struct Candidate {
@@ -171,6 +175,7 @@ impl Process {
             threads: ports.threads,
             counters: Arc::new(Counters::new(ports.threads)),
             connection_serial: Arc::default(),
+            watchdogs: Arc::default(),
         };
         let candidate = Candidate {
             number: ports.generation,
@@ -183,6 +188,7 @@ impl Process {
             app,
             common,
             threads: Vec::new(),
+            began: Instant::now(),
             config: Arc::clone(&candidate.config),
             groups: Arc::clone(&candidate.groups),
             dicts: candidate.dicts.clone(),
@@ -238,7 +244,7 @@ impl Process {
     /// Does what it is told until it is told to end, and answers the exit code.
     fn follow_orders(mut self) -> i32 {
         loop {
-            match self.ports.control.next(None) {
+            match self.ports.control.next(self.watch_scripts()) {
                 Some(Order::Reload(reload)) => self.reload(reload),
                 Some(Order::Reopen(logs)) => {
                     self.flush_logs();
@@ -256,6 +262,17 @@ impl Process {
                 Some(Order::Woken) | None => {}
             }
         }
+    }
+
+    /// Stops scripts that have run for too long, and says when to look again.
+    fn watch_scripts(&self) -> Option<Duration> {
+        let mut watchdogs = self.common.watchdogs.lock().unwrap_or_else(PoisonError::into_inner);
+        watchdogs.retain(|(generation, _)| generation.strong_count() > 0);
+        let now_ms = self.began.elapsed().as_millis() as u64;
+        for (_, watchdog) in watchdogs.iter_mut() {
+            watchdog.look(now_ms);
+        }
+        (!watchdogs.is_empty()).then_some(LOOK_AFTER_SCRIPTS)
     }
 
     fn reload(&mut self, reload: Reload) {

@@ -46,6 +46,14 @@ impl BodyReader {
         matches!(self, BodyReader::Done)
     }
 
+    /// How much the chunk under way still has, in bytes.
+    pub(crate) fn chunk_left(&self) -> u64 {
+        match self {
+            BodyReader::Chunked(decoder) => decoder.chunk_left(),
+            _ => 0,
+        }
+    }
+
     /// The fields after a chunked body, once it is done; to be asked before the last piece is taken as the end.
     pub(crate) fn trailers(&self) -> Option<&Headers> {
         match self {

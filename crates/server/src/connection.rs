@@ -74,14 +74,15 @@ async fn requests(client: &mut Client, connection: &mut Connection, accepted: &A
             return After::Close;
         };
         connection.listener = listener;
-        if client.input.is_empty() && !await_request(client, &generation, connection).await {
+        let pipelined = !client.input.is_empty();
+        if !pipelined && !await_request(client, &generation, connection).await {
             return After::Cut;
         }
         let mut exchange = worker.lease_exchange();
         // The wait may have lasted over a reload: the request gets what holds now.
         let generation = worker.generation();
         exchange.connection = connection.clone();
-        let after = Box::pin(request(client, &mut exchange, &generation)).await;
+        let after = Box::pin(request(client, &mut exchange, &generation, pipelined)).await;
         *connection = std::mem::take(&mut exchange.connection);
         worker.give_back_exchange(exchange);
         if after != After::Next {
@@ -119,10 +120,11 @@ async fn await_request(client: &mut Client, generation: &Generation, connection:
 }
 
 /// One request: its head, its answer, its log line.
-async fn request(client: &mut Client, exchange: &mut Exchange, generation: &Pinned) -> After {
+async fn request(client: &mut Client, exchange: &mut Exchange, generation: &Pinned, pipelined: bool) -> After {
     let worker = Rc::clone(&client.worker);
     exchange.reset(&generation.config, worker.clock.now());
     exchange.response.close = worker.quitting.get();
+    exchange.request.pipelined = pipelined;
     worker.counters.change(Activity::Waiting, Activity::Reading);
     let head = read_head(client, exchange, generation).await;
     worker.counters.change(Activity::Reading, Activity::Writing);
@@ -251,13 +253,22 @@ async fn answer(client: &mut Client, exchange: &mut Exchange, generation: &Pinne
         let result = match step {
             Step::Wait(effect) => match perform(client, exchange, generation, effect).await {
                 Ok(wake) => {
+                    if let Wake::Failed(status @ (408 | 499)) = wake {
+                        exchange.response.status = status;
+                        return After::Cut;
+                    }
                     exchange.route.wake = Some(wake);
                     step = with_env(&client.worker, generation, |env| phase::advance(exchange, env));
                     continue;
                 }
                 Err(unfinished) => Err(unfinished),
             },
-            Step::Drop => return After::Cut,
+            Step::Drop => {
+                if exchange.response.status == 0 {
+                    exchange.response.status = 444;
+                }
+                return After::Cut;
+            }
             Step::Written => client.send_wire(exchange, generation).await.map_err(Unfinished::from),
             Step::Serve(content) => serve_content(client, exchange, generation, content).await,
         };
@@ -268,8 +279,9 @@ async fn answer(client: &mut Client, exchange: &mut Exchange, generation: &Pinne
             Err(Unfinished::Walk) => {
                 step = with_env(&client.worker, generation, |env| phase::advance(exchange, env));
             }
-            Err(Unfinished::Status(499)) => {
-                exchange.response.status = 499;
+            // nginx ends these without a word: nobody is listening.
+            Err(Unfinished::Status(status @ (408 | 499))) => {
+                exchange.response.status = status;
                 return After::Cut;
             }
             Err(Unfinished::Status(status)) => {
@@ -300,7 +312,6 @@ async fn serve_content(
 /// Throws away what has come of the body already.
 fn discard_what_is_here(client: &mut Client, exchange: &mut Exchange) {
     while let Ok(Some(piece)) = client.body.next(&mut client.input) {
-        exchange.request.length += client.input.slice(piece.range).len() as u64;
         if piece.done {
             client.body.finish();
             exchange.request.body = Body::Discarded;

@@ -22,6 +22,8 @@ pub(crate) struct Generation {
     pub(crate) groups: Groups,
     /// Its scripts, if it has any.
     pub(crate) scripts: Option<lua::Vm>,
+    /// While it is there, somebody watches that no script runs for too long.
+    pub(crate) _watched: Arc<()>,
     /// The main error log: for what no request is to blame for.
     pub(crate) error_log: ErrorLog,
     /// Shared by all threads: dropped with the last of them.

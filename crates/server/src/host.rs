@@ -30,6 +30,10 @@ impl Host for ThreadHost<'_> {
         self.worker.clock.now()
     }
 
+    fn refresh_time(&mut self) {
+        self.worker.clock.fresh();
+    }
+
     fn random(&mut self) -> u64 {
         self.worker.random()
     }

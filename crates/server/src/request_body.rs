@@ -64,19 +64,29 @@ impl Client {
         loop {
             while let Some(piece) = self.body.next(&mut self.input).map_err(|_| self.bad_chunks(exchange, generation))? {
                 let data = self.input.slice(piece.range);
+                let before = len;
                 len += data.len() as u64;
-                exchange.request.length += data.len() as u64;
+                if !matches!(keep, Keep::Nothing) {
+                    // nginx counts what it keeps, not what it throws away.
+                    exchange.request.length += data.len() as u64;
+                }
                 if limit > 0 && len > limit {
-                    let text = format!("client intended to send too large chunked body: {len} bytes");
+                    let chunk = len - before + self.body.chunk_left();
+                    let text = format!("client intended to send too large chunked body: {before}+{chunk} bytes");
                     say(self, exchange, generation, Level::Error, &text);
                     return Err(413);
                 }
                 if !data.is_empty() {
-                    store(&self.worker, generation, settings, &mut keep, data).map_err(|error| {
+                    let begun = store(&self.worker, generation, settings, &mut keep, data).map_err(|error| {
                         let text = format!("a request body could not be kept: {error}");
                         say(self, exchange, generation, Level::Crit, &text);
                         500u16
                     })?;
+                    if let (true, Keep::File(file)) = (begun, &keep) {
+                        let path = file.path.display();
+                        let text = format!("a client request body is buffered to a temporary file {path}");
+                        say(self, exchange, generation, Level::Warn, &text);
+                    }
                 }
                 if piece.done {
                     self.body.finish();
@@ -124,13 +134,14 @@ impl Client {
     }
 }
 
+/// Puts body bytes where they are kept. Answers whether a file was begun.
 fn store(
     worker: &crate::worker::Worker,
     generation: &Generation,
     settings: &BodySettings,
     keep: &mut Keep,
     data: &[u8],
-) -> std::io::Result<()> {
+) -> std::io::Result<bool> {
     match keep {
         Keep::Nothing => {}
         Keep::Memory(bytes) if (bytes.len() + data.len()) as u64 <= *settings.buffer_size => {
@@ -141,10 +152,11 @@ fn store(
             append(&mut file, bytes)?;
             append(&mut file, data)?;
             *keep = Keep::File(file);
+            return Ok(true);
         }
         Keep::File(file) => append(file, data)?,
     }
-    Ok(())
+    Ok(false)
 }
 
 fn append(file: &mut BodyFile, data: &[u8]) -> std::io::Result<()> {

@@ -132,12 +132,18 @@ impl Client {
         exchange.output.open_chunk(len);
         self.send_wire(exchange, generation).await?;
         let timeout_ms = send_timeout_ms(exchange, generation);
+        let core = &generation.config.location(exchange.route.location).settings.core;
         let end = offset + len;
         while offset < end {
             let rate = engine::modules::core::limit_rate(exchange, &generation.config);
             // A limited answer goes in pieces of a tenth of a second, an unlimited one in pieces that leave room
             // for the other connections of the thread.
-            let most = if rate > 0 { (rate / 10).max(1) } else { 2 << 20 };
+            let chunk = *core.send.sendfile_max_chunk;
+            let most = match (rate, chunk) {
+                (1.., _) => (rate / 10).max(1),
+                (0, 0) => 1 << 30,
+                (0, chunk) => chunk,
+            };
             let want = (end - offset).min(most) as usize;
             let before = offset;
             let Client { stream, patience, .. } = self;

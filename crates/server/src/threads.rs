@@ -13,7 +13,7 @@ use crate::worker::Worker;
 use engine::Config;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::sync::atomic::AtomicU64;
 use std::sync::mpsc;
 use std::thread::JoinHandle;
@@ -52,6 +52,9 @@ pub(crate) struct NewGeneration {
     pub(crate) departure: Arc<Departure>,
 }
 
+/// Who stops scripts that run for too long: one for each machine, as long as its generation is there.
+pub(crate) type Watchdogs = Arc<Mutex<Vec<(Weak<()>, lua::machine::Watchdog)>>>;
+
 /// What all threads have in common.
 #[derive(Clone)]
 pub(crate) struct Common {
@@ -59,6 +62,7 @@ pub(crate) struct Common {
     pub(crate) threads: usize,
     pub(crate) counters: Arc<Counters>,
     pub(crate) connection_serial: Arc<AtomicU64>,
+    pub(crate) watchdogs: Watchdogs,
 }
 
 /// A running thread.
@@ -198,12 +202,15 @@ fn prepare(
     old: Option<&Generation>,
 ) -> Result<Rc<Generation>, String> {
     let logs = Logs::new(&new.config, &new.files, &new.command_line_log);
+    let watched = Arc::new(());
     let scripts = match new.config.lua.used {
         false => None,
         true => {
             let mut host = BootHost { clock, logs: &logs, counters: &common.counters };
             let options = lua::VmOptions { worker: number, workers: common.threads };
             let vm = lua::Vm::new(&new.config, &new.dicts, options, &mut host)?;
+            let watchdog = (Arc::downgrade(&watched), vm.watchdog());
+            common.watchdogs.lock().unwrap_or_else(PoisonError::into_inner).push(watchdog);
             vm.init(&new.config, &mut host)?;
             vm.init_worker(&new.config, &mut host);
             Some(vm)
@@ -216,6 +223,7 @@ fn prepare(
         logs,
         groups,
         scripts,
+        _watched: watched,
         error_log: new.error_log,
         _departure: new.departure,
     }))

@@ -8,6 +8,7 @@ use super::finish::{self, Draft, ListenDraft};
 use super::{Config, Settings};
 use crate::directive::{Args, Contexts, Directive};
 use crate::modules::{self, MODULES};
+use crate::regex::Regex;
 use crate::setting::{Duplicate, Setting};
 use crate::template::{Template, TemplateError};
 use crate::variables::VariableId;
@@ -53,6 +54,8 @@ pub struct Builder<'a> {
     /// What is built so far.
     pub draft: Draft,
     places: Vec<Place>,
+    /// The directive being applied.
+    applying: Option<String>,
 }
 
 static TABLE: LazyLock<HashMap<&'static str, Vec<&'static Directive>>> = LazyLock::new(|| {
@@ -74,6 +77,7 @@ pub fn build(parsed: &Parsed, inputs: &Inputs<'_>) -> Result<(Config, Vec<Diagno
         diagnostics: parsed.diagnostics.clone(),
         draft: Draft::default(),
         places: vec![Place { context: Contexts::MAIN, scope: 0 }],
+        applying: None,
     };
     builder.apply_all(&parsed.tree.directives);
     for module in MODULES {
@@ -113,6 +117,7 @@ impl Builder<'_> {
                 .mend(format!("\"{name}\" may stand in: {}", places.join(", "))));
         };
         check_shape(entry, directive)?;
+        self.applying = Some(name);
         (entry.apply)(self, directive)
     }
 
@@ -179,11 +184,22 @@ impl Builder<'_> {
             let shown = String::from_utf8_lossy(text);
             match fault {
                 TemplateError::InvalidName => Diagnostic::error(span, format!("invalid variable name in \"{shown}\"")),
-                TemplateError::Unclosed => {
-                    Diagnostic::error(span, format!("the closing bracket in \"{shown}\" variable is missing"))
+                TemplateError::Unclosed(name) => {
+                    Diagnostic::error(span, format!("the closing bracket in \"{name}\" variable is missing"))
                 }
             }
         })
+    }
+
+    /// Compiles a regular expression; the variables that its named groups define are entered.
+    pub fn regex(&mut self, word: &Word, pattern: &[u8], ignore_case: bool) -> Result<Regex, Diagnostic> {
+        let pattern = std::str::from_utf8(pattern).map_err(|_| invalid_parameter(word))?;
+        let regex = Regex::new(pattern, ignore_case).map_err(|fault| Diagnostic::error(word.span, fault))?;
+        for (_, name) in regex.names() {
+            let defined = self.draft.variables.define_capture(name, word.span);
+            defined.map_err(|fault| Diagnostic::error(word.span, fault))?;
+        }
+        Ok(regex)
     }
 
     /// The id of a variable that an argument names as `$name`.
@@ -216,15 +232,24 @@ impl Builder<'_> {
     /// Reads a size in bytes (`k`, `m`, `g`).
     pub fn size(&self, word: &Word) -> Result<u64, Diagnostic> {
         conf::value::parse_size(word.text()).ok_or_else(|| {
-            invalid_value(word).mend("a size is a number of bytes, or a number with k, m or g: 8k, 1m")
+            self.invalid_setting(word).mend("a size is a number of bytes, or a number with k, m or g: 8k, 1m")
         })
     }
 
     /// Reads a time in milliseconds.
     pub fn time_ms(&self, word: &Word) -> Result<u64, Diagnostic> {
         conf::value::parse_time_ms(word.text()).ok_or_else(|| {
-            invalid_value(word).mend("a time is a number of seconds, or with units: 500ms, 30s, 1m30s, 2h, 1d")
+            self.invalid_setting(word).mend("a time is a number of seconds, or with units: 500ms, 30s, 1m30s, 2h, 1d")
         })
+    }
+
+    /// nginx's words for a value of the wrong form: `"root" directive invalid value`.
+    fn invalid_setting(&self, word: &Word) -> Diagnostic {
+        let text = match &self.applying {
+            Some(name) => format!("\"{name}\" directive invalid value"),
+            None => "invalid value".to_owned(),
+        };
+        Diagnostic::error(word.span, text).label(format!("\"{}\"", word.text()))
     }
 
     /// Reads a whole number.

@@ -52,7 +52,7 @@ pub struct Settings {
     pub lua: modules::lua::Settings,
     /// Proxying.
     pub proxy: modules::proxy::Settings,
-    /// `rewrite`, `set`, `if`, `return`; never inherited.
+    /// `rewrite`, `set`, `if`, `return`.
     pub rewrite: modules::rewrite::Settings,
     /// `try_files`.
     pub try_files: modules::try_files::Settings,
@@ -68,6 +68,7 @@ impl Settings {
         self.log.inherit(&outer.log);
         self.lua.inherit(&outer.lua);
         self.proxy.inherit(&outer.proxy);
+        self.rewrite.inherit(&outer.rewrite);
     }
 }
 

@@ -15,6 +15,9 @@ const DIRECTIVES: &[Directive] = &[
         doc: "Settings of the event loop.",
         example: "events { worker_connections 1024; }",
         apply: |b, d| {
+            if std::mem::replace(&mut b.draft.main.has_events, true) {
+                return once(Err(crate::setting::Duplicate), d);
+            }
             b.block(d, Contexts::EVENTS);
             Ok(())
         },

@@ -35,6 +35,8 @@ pub struct Settings {
     pub multi_accept: Setting<bool>,
     /// Take turns in accepting: kept because it is written, for one process needs no mutex.
     pub accept_mutex: Setting<bool>,
+    /// There is an `events` block.
+    pub has_events: bool,
     /// The system's call for readiness, as written.
     pub event_method: Setting<Option<String>>,
 }
@@ -54,6 +56,7 @@ impl Default for Settings {
             env: Setting::new(Vec::new()),
             multi_accept: Setting::new(false),
             accept_mutex: Setting::new(false),
+            has_events: false,
             event_method: Setting::new(None),
         }
     }

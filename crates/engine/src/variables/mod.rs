@@ -101,6 +101,8 @@ pub struct Entry {
     pub definition: Definition,
     /// Where it was first named, for the diagnostic if nothing defines it.
     pub first_named: Option<Span>,
+    /// `set` defines it: using it before that is worth a warning.
+    pub by_set: bool,
 }
 
 /// All variables that a configuration names or defines.
@@ -121,7 +123,7 @@ impl Table {
         let id = VariableId(self.entries.len() as u32);
         let definition = built_in(&name);
         self.by_name.insert(name.clone().into(), id);
-        self.entries.push(Entry { name: name.into(), definition, first_named: span });
+        self.entries.push(Entry { name: name.into(), definition, first_named: span, by_set: false });
         id
     }
 
@@ -129,7 +131,7 @@ impl Table {
     ///
     /// # Errors
     /// `Err` with nginx's words if the name is taken by a variable that cannot be set.
-    pub fn define_slot(&mut self, name: &str, span: Span) -> Result<VariableId, String> {
+    fn define_slot(&mut self, name: &str, span: Span) -> Result<VariableId, String> {
         let id = self.id(name, Some(span));
         match &self.entries[id.0 as usize].definition {
             Definition::Undefined => {
@@ -148,6 +150,24 @@ impl Table {
             }
             Definition::BuiltIn(_) => Err(format!("the duplicate \"{name}\" variable")),
         }
+    }
+
+    /// Defines a variable that a named group of a regular expression gives its value.
+    ///
+    /// # Errors
+    /// As [`Table::define_slot`].
+    pub fn define_capture(&mut self, name: &str, span: Span) -> Result<VariableId, String> {
+        self.define_slot(name, span)
+    }
+
+    /// Defines a variable that `set` gives its value.
+    ///
+    /// # Errors
+    /// As [`Table::define_slot`].
+    pub fn define_set(&mut self, name: &str, span: Span) -> Result<VariableId, String> {
+        let id = self.define_slot(name, span)?;
+        self.entries[id.0 as usize].by_set = true;
+        Ok(id)
     }
 
     /// Defines a variable that `map`, `geo` or `split_clients` works out. A later one of the same name wins, as in
@@ -216,7 +236,22 @@ pub fn lookup_built_in(name: &str) -> Option<Definition> {
 /// Appends a variable's value; `false` if it has none.
 pub fn append(exchange: &mut Exchange, env: &mut Env<'_>, id: VariableId, out: &mut Vec<u8>) -> bool {
     let config = env.config;
-    append_defined(exchange, env, &config.variables.entry(id).definition, out)
+    let entry = config.variables.entry(id);
+    if let (Definition::Slot(slot), true) = (&entry.definition, entry.by_set)
+        && exchange.slots.get(*slot).state == SlotState::Unset
+    {
+        warn_unset(exchange, env, &entry.name);
+    }
+    append_defined(exchange, env, &entry.definition, out)
+}
+
+/// A variable of `set` is used before it is set: empty, and worth a line (`uninitialized_variable_warn`).
+#[cold]
+fn warn_unset(exchange: &mut Exchange, env: &mut Env<'_>, name: &str) {
+    if *env.config.location(exchange.route.location).settings.rewrite.warn_unset {
+        let text = format!("using uninitialized \"{name}\" variable");
+        crate::log_line::error(exchange, env, Level::Warn, text.as_bytes());
+    }
 }
 
 /// Appends the value of a variable by its definition; `false` if it has none.

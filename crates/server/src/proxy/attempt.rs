@@ -16,6 +16,10 @@ use std::rc::Rc;
 use std::task::Poll;
 use upstream::retry::TryFailure;
 
+const CONNECTING: &str = "while connecting to upstream";
+const SENDING: &str = "while sending request to upstream";
+pub(super) const READING: &str = "while reading response header from upstream";
+
 /// An answer's head, and the connection its body comes on.
 pub(super) struct Answer {
     pub(super) link: Link,
@@ -38,6 +42,8 @@ pub(super) enum Failed {
         failure: TryFailure,
         /// Any byte of the request went out.
         request_sent: bool,
+        /// What was being done: nginx's words.
+        doing: &'static str,
     },
 }
 
@@ -85,24 +91,19 @@ async fn open(proxying: &mut Proxying<'_>, picked: &Picked) -> Result<Link, Fail
     let stream = connect(&picked.address, timeout_ms, keepalive, &mut proxying.client.patience).await;
     let failure = match stream {
         Ok(stream) => return Ok(Link::new(stream, proxying.now_us() / 1000)),
-        Err(ConnectError::TimedOut) => {
-            let text = "upstream timed out (110: Connection timed out) while connecting to upstream";
-            proxying.say(Level::Error, text);
-            TryFailure::Timeout
-        }
+        Err(ConnectError::TimedOut) => TryFailure::Timeout,
         Err(ConnectError::Failed(error)) => {
-            let text = format!("connect() {} while connecting to upstream", told(&error));
             let text = match &picked.address {
                 upstream::Address::Unix(path) => {
-                    format!("connect() to unix:{} {} while connecting to upstream", path.display(), told(&error))
+                    format!("connect() to unix:{} {} {CONNECTING}", path.display(), told(&error))
                 }
-                upstream::Address::Inet(_) => text,
+                upstream::Address::Inet(_) => format!("connect() {} {CONNECTING}", told(&error)),
             };
             proxying.say(Level::Error, &text);
             TryFailure::Error
         }
     };
-    Err(Failed::Peer { failure, request_sent: false })
+    Err(Failed::Peer { failure, request_sent: false, doing: CONNECTING })
 }
 
 /// nginx's form for a failed system call: `failed (111: Connection refused)`.
@@ -224,23 +225,21 @@ fn judge(
     event: Event,
     request_sent: bool,
 ) -> Result<bool, Failed> {
-    const READING: &str = "while reading response header from upstream";
-    const SENDING: &str = "while sending request to upstream";
-    let (failure, text) = match event {
+    let (failure, doing, text) = match event {
         Event::Head { uploaded } => {
             proxying.record().received = link.head_bytes;
             return Ok(uploaded);
         }
         Event::Ended => {
-            (TryFailure::Error, format!("upstream prematurely closed connection {READING}"))
+            (TryFailure::Error, READING, format!("upstream prematurely closed connection {READING}"))
         }
-        Event::ReadFailed(error) => (TryFailure::Error, format!("recv() {} {READING}", told(&error))),
+        Event::ReadFailed(error) => (TryFailure::Error, READING, format!("recv() {} {READING}", told(&error))),
         Event::TimedOut { sending } => {
             let doing = if sending { SENDING } else { READING };
-            (TryFailure::Timeout, format!("upstream timed out (110: Connection timed out) {doing}"))
+            return Err(Failed::Peer { failure: TryFailure::Timeout, request_sent, doing });
         }
         Event::UploadFailed(UploadError::Peer(error)) => {
-            (TryFailure::Error, format!("writev() {} {SENDING}", told(&error)))
+            (TryFailure::Error, SENDING, format!("writev() {} {SENDING}", told(&error)))
         }
         Event::UploadFailed(UploadError::ClientGone) => {
             proxying.say(Level::Info, &format!("client prematurely closed connection {SENDING}"));
@@ -264,9 +263,9 @@ fn judge(
             with_env(&worker, proxying.generation, |env| {
                 log_line::error(proxying.exchange, env, Level::Error, &line);
             });
-            return Err(Failed::Peer { failure: TryFailure::InvalidHeader, request_sent });
+            return Err(Failed::Peer { failure: TryFailure::InvalidHeader, request_sent, doing: READING });
         }
     };
     proxying.say(Level::Error, &text);
-    Err(Failed::Peer { failure, request_sent })
+    Err(Failed::Peer { failure, request_sent, doing })
 }

@@ -16,7 +16,7 @@ use crate::client::Client;
 use crate::generation::Pinned;
 use crate::host::with_env;
 use crate::respond::Unfinished;
-use attempt::{Answer, Failed, attempt};
+use attempt::{Answer, Failed, READING, attempt};
 use engine::Exchange;
 use engine::exchange::Try;
 use engine::host::Level;
@@ -118,8 +118,11 @@ impl Proxying<'_> {
                 }
                 Err(Failed::ClientGone) => return Err(Unfinished::Status(499)),
                 Err(Failed::Client(status)) => return Err(Unfinished::Status(status)),
-                Err(Failed::Peer { failure, request_sent }) => {
-                    self.tried_in_vain(picked, failure);
+                Err(Failed::Peer { failure, request_sent, doing }) => {
+                    self.tried_in_vain(picked, failure, doing);
+                    if failure == TryFailure::Timeout {
+                        self.say(Level::Error, &format!("upstream timed out (110: Connection timed out) {doing}"));
+                    }
                     if reused && failure == TryFailure::Error {
                         tried.refund();
                     }
@@ -183,15 +186,16 @@ impl Proxying<'_> {
         group.take_idle(&self.idle_key(group, picked), self.now_ms())
     }
 
-    /// Closes the record of a try that gave no answer.
-    fn tried_in_vain(&mut self, picked: Picked, failure: TryFailure) {
+    /// Closes the record of a try that gave no answer, and ends the lease. `doing` is what nginx has behind its
+    /// messages.
+    fn tried_in_vain(&mut self, picked: Picked, failure: TryFailure, doing: &str) {
         let now_ms = self.now_ms();
         let record = self.record();
         if record.status == 0 {
             record.status = failure.status();
         }
         if picked.finish(failure.outcome(), now_ms) == Finished::Disabled {
-            self.say(Level::Warn, "upstream server temporarily disabled");
+            self.say(Level::Warn, &format!("upstream server temporarily disabled {doing}"));
         }
     }
 
@@ -208,7 +212,7 @@ impl Proxying<'_> {
         let wanted = self.engine(|exchange, env| proxy::wanted_retry(exchange, env, &head, progress));
         if let Some(failure) = wanted {
             self.close_record(began_us);
-            self.tried_in_vain(picked, failure);
+            self.tried_in_vain(picked, failure, READING);
             return Ok(Some(failure));
         }
         let framing = self.engine(|exchange, env| proxy::framing(exchange, env, &head));
@@ -216,7 +220,7 @@ impl Proxying<'_> {
             Ok(framing) => framing,
             Err(failure) => {
                 self.close_record(began_us);
-                self.tried_in_vain(picked, failure);
+                self.tried_in_vain(picked, failure, READING);
                 return Err(Unfinished::Status(failure.status()));
             }
         };

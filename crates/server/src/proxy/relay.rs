@@ -15,6 +15,7 @@ use engine::host::Level;
 use engine::modules::core;
 use engine::modules::proxy::{self, AnswerFraming};
 use engine::output::{self, Framing};
+use http::BodyFraming;
 use std::future::poll_fn;
 use std::io;
 use std::ops::Range;
@@ -70,6 +71,10 @@ pub(super) async fn relay(
             let done = piece.done;
             pass_on(proxying, link, &mut relay, &piece).await?;
             if done {
+                if matches!(framing.body, BodyFraming::Length(_)) && !link.input.is_empty() {
+                    let text = "upstream sent more data than specified in \"Content-Length\" header while reading upstream";
+                    proxying.say(Level::Warn, text);
+                }
                 finish(proxying, &mut relay).await?;
                 return Ok(framing.keep_alive && uploaded && link.input.is_empty());
             }

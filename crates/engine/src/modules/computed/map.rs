@@ -138,7 +138,7 @@ impl Draft {
                 Some(pattern) => (pattern, true),
                 None => (pattern, false),
             };
-            let regex = regex(b, key, pattern, ignore_case)?;
+            let regex = b.regex(key, pattern, ignore_case)?;
             self.map.regexes.push((regex, number));
             return Ok(());
         }
@@ -171,16 +171,4 @@ impl Draft {
         self.numbers.insert(text.to_vec(), number);
         Ok(number)
     }
-}
-
-fn regex(b: &mut Builder<'_>, key: &Word, pattern: &[u8], ignore_case: bool) -> Result<Regex, Diagnostic> {
-    let pattern = std::str::from_utf8(pattern)
-        .map_err(|_| Diagnostic::error(key.span, format!("invalid UTF-8 in \"{}\"", key.text())))?;
-    let regex = Regex::new(pattern, ignore_case).map_err(|fault| {
-        Diagnostic::error(key.span, format!("pcre2_compile() failed: {fault} in \"{pattern}\""))
-    })?;
-    for (_, name) in regex.names() {
-        b.draft.variables.define_slot(name, key.span).map_err(|fault| Diagnostic::error(key.span, fault))?;
-    }
-    Ok(regex)
 }

@@ -1,7 +1,7 @@
 //! The directives of http, server and location themselves.
 
 use super::limits::flag;
-use super::{Keepalive, LingeringClose, Resolver, ServerTokens};
+use super::{Keepalive, KeepaliveDisable, LingeringClose, Resolver, ServerTokens};
 use crate::config::{Builder, ListenAddress, ListenDraft, Modifier, Scope, ServerDraft, invalid_parameter, invalid_value, once};
 use crate::directive::{Args, Contexts, Directive};
 use crate::regex::Regex;
@@ -72,6 +72,14 @@ pub(super) const DIRECTIVES: &[Directive] = &[
             let count = b.number(&d.args[0])?;
             b.write(d, |s| &mut s.core.keepalive_requests, count)
         },
+    },
+    Directive {
+        name: "keepalive_disable",
+        contexts: Contexts::HSL,
+        args: Args::AtLeast(1),
+        doc: "Browsers whose connections are not kept after a POST (msie6) or at all (safari); none by name.",
+        example: "keepalive_disable none;",
+        apply: keepalive_disable,
     },
     Directive {
         name: "keepalive_time",
@@ -222,6 +230,29 @@ pub(super) const DIRECTIVES: &[Directive] = &[
         },
     },
     Directive {
+        name: "sendfile_max_chunk",
+        contexts: Contexts::HSL,
+        args: Args::Exactly(1),
+        doc: "The most that one call sends of a file, so that one fast connection leaves room for the others.",
+        example: "sendfile_max_chunk 512k;",
+        apply: |b, d| {
+            let size = b.size(&d.args[0])?;
+            b.write(d, |s| &mut s.core.send.sendfile_max_chunk, size)
+        },
+    },
+    Directive {
+        name: "output_buffers",
+        contexts: Contexts::HSL,
+        args: Args::Exactly(2),
+        doc: "In nginx, the buffers that files are read into where sendfile is off; here files need none or one.",
+        example: "output_buffers 2 32k;",
+        apply: |b, d| {
+            b.number(&d.args[0])?;
+            b.size(&d.args[1])?;
+            Ok(())
+        },
+    },
+    Directive {
         name: "reset_timedout_connection",
         contexts: Contexts::HSL,
         args: Args::Flag,
@@ -287,6 +318,19 @@ pub(super) const DIRECTIVES: &[Directive] = &[
         },
     },
 ];
+
+fn keepalive_disable(b: &mut Builder<'_>, d: &conf::Directive) -> Result<(), Diagnostic> {
+    let mut disabled = KeepaliveDisable { msie6: false, safari: false };
+    for word in &d.args {
+        match &**word.text() {
+            b"none" if d.args.len() == 1 => {}
+            b"msie6" => disabled.msie6 = true,
+            b"safari" => disabled.safari = true,
+            _ => return Err(invalid_value(word).mend("none alone, or msie6 and safari")),
+        }
+    }
+    b.write(d, |s| &mut s.core.keepalive_disable, disabled)
+}
 
 fn resolver(b: &mut Builder<'_>, d: &conf::Directive) -> Result<(), Diagnostic> {
     let mut resolver = Resolver { ipv4: true, ipv6: true, ..Resolver::default() };
@@ -385,11 +429,7 @@ fn location(b: &mut Builder<'_>, d: &conf::Directive) -> Result<(), Diagnostic> 
     };
     let (modifier, regex) = match modifier {
         Kind::Regex(ignore_case) => {
-            let pattern = std::str::from_utf8(text).map_err(|_| invalid_value(word))?;
-            let regex = Regex::new(pattern, ignore_case).map_err(|fault| Diagnostic::error(word.span, fault))?;
-            for (_, name) in regex.names() {
-                b.draft.variables.define_slot(name, word.span).map_err(|fault| Diagnostic::error(word.span, fault))?;
-            }
+            let regex = b.regex(word, text, ignore_case)?;
             (Modifier::Regex, Some(regex))
         }
         Kind::Plain(modifier) => (modifier, None),
@@ -459,10 +499,10 @@ fn check_nesting(b: &Builder<'_>, d: &conf::Directive, name: &[u8], modifier: Mo
     Ok(())
 }
 
-/// Is there anything at all to do?
+/// nginx does not start without `events`; `http` may be missing there, and then nothing is served.
 pub(super) fn finish(b: &mut Builder<'_>) {
-    if b.draft.http.present || !b.diagnostics.is_empty() {
-        return;
+    if !b.draft.main.has_events {
+        let fault = Diagnostic::error(None, "no \"events\" section in configuration");
+        b.diagnostics.push(fault.mend("add `events {}` at the top level"));
     }
-    b.diagnostics.push(Diagnostic::warn(None, "there is no http block: nothing will be served"));
 }

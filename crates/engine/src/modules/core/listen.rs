@@ -26,13 +26,10 @@ pub(super) const DIRECTIVES: &[Directive] = &[
 fn server_name(b: &mut Builder<'_>, d: &conf::Directive) -> Result<(), Diagnostic> {
     let Some(server) = b.server_index() else { return Err(invalid_parameter(&d.name)) };
     for word in &d.args {
-        if word.text().is_empty() {
-            b.diagnostics.push(Diagnostic::warn(word.span, "server name \"\" is empty: it matches requests without Host"));
-        }
         let matcher = NameMatch::parse(word.text()).map_err(|fault| Diagnostic::error(word.span, fault))?;
         if let NameMatch::Regex(regex) = &matcher {
             for (_, name) in regex.names() {
-                b.draft.variables.define_slot(name, word.span).map_err(|fault| Diagnostic::error(word.span, fault))?;
+                b.draft.variables.define_capture(name, word.span).map_err(|fault| Diagnostic::error(word.span, fault))?;
             }
         }
         let name = if matches!(matcher, NameMatch::Regex(_)) {
@@ -69,6 +66,7 @@ fn option(draft: &mut ListenDraft, word: &Word) -> Result<(), Diagnostic> {
         None => (text, None),
     };
     let wrong = || invalid_parameter(word);
+    let invalid = |what: &str| Diagnostic::error(word.span, format!("invalid {what} \"{}\"", word.text()));
     let size = |value: &str| conf::value::parse_size(value.as_bytes()).map(|size| size as usize);
     match (name, value) {
         ("default_server" | "default", None) => {
@@ -90,10 +88,11 @@ fn option(draft: &mut ListenDraft, word: &Word) -> Result<(), Diagnostic> {
         ("reuseport", None) => options.reuseport = true,
         ("deferred", None) => options.deferred = true,
         ("backlog", Some(value)) => {
-            options.backlog = number(value.as_bytes()).and_then(|n| i32::try_from(n).ok()).filter(|n| *n > 0).ok_or_else(wrong)?;
+            let length = number(value.as_bytes()).and_then(|n| i32::try_from(n).ok()).filter(|n| *n > 0);
+            options.backlog = length.ok_or_else(|| invalid("backlog"))?;
         }
-        ("rcvbuf", Some(value)) => options.rcvbuf = Some(size(value).ok_or_else(wrong)?),
-        ("sndbuf", Some(value)) => options.sndbuf = Some(size(value).ok_or_else(wrong)?),
+        ("rcvbuf", Some(value)) => options.rcvbuf = Some(size(value).ok_or_else(|| invalid("rcvbuf"))?),
+        ("sndbuf", Some(value)) => options.sndbuf = Some(size(value).ok_or_else(|| invalid("sndbuf"))?),
         ("ipv6only", Some("on")) => options.ipv6only = true,
         ("ipv6only", Some("off")) => options.ipv6only = false,
         ("so_keepalive", Some("on")) => options.so_keepalive = Some(true),

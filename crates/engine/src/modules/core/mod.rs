@@ -35,6 +35,15 @@ pub struct Keepalive {
     pub header_s: Option<u64>,
 }
 
+/// Browsers whose connections are not kept (`keepalive_disable`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KeepaliveDisable {
+    /// Old versions of Internet Explorer, after a POST.
+    pub msie6: bool,
+    /// Safari on macOS.
+    pub safari: bool,
+}
+
 /// How a connection is closed while the client still sends.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum LingeringClose {
@@ -77,6 +86,8 @@ pub struct SendSettings {
     pub tcp_nopush: Setting<bool>,
     /// Send a small answer only when so many bytes are there.
     pub postpone_output: Setting<u64>,
+    /// The most that one sendfile(2) sends; 0 is without limit.
+    pub sendfile_max_chunk: Setting<u64>,
     /// Reset a connection that timed out.
     pub reset_timedout: Setting<bool>,
     /// How to close.
@@ -109,6 +120,8 @@ pub struct Settings {
     pub internal: Setting<bool>,
     /// Keep-alive of clients.
     pub keepalive: Setting<Keepalive>,
+    /// Browsers without it.
+    pub keepalive_disable: Setting<KeepaliveDisable>,
     /// Requests on one connection.
     pub keepalive_requests: Setting<u64>,
     /// The longest a connection may be used, in ms.
@@ -143,6 +156,7 @@ impl Default for Settings {
             content: Setting::new(None),
             internal: Setting::new(false),
             keepalive: Setting::new(Keepalive { timeout_ms: 75_000, header_s: None }),
+            keepalive_disable: Setting::new(KeepaliveDisable { msie6: true, safari: false }),
             keepalive_requests: Setting::new(1000),
             keepalive_time_ms: Setting::new(3_600_000),
             server_tokens: Setting::new(ServerTokens::On),
@@ -164,6 +178,7 @@ impl Default for Settings {
                 tcp_nodelay: Setting::new(true),
                 tcp_nopush: Setting::new(false),
                 postpone_output: Setting::new(1460),
+                sendfile_max_chunk: Setting::new(2 << 20),
                 reset_timedout: Setting::new(false),
                 lingering_close: Setting::new(LingeringClose::On),
                 lingering_time_ms: Setting::new(30_000),
@@ -180,12 +195,12 @@ impl Default for Settings {
 impl Settings {
     /// Takes what this level does not say from the one around it. What serves a location stays where it is written.
     pub fn inherit(&mut self, outer: &Settings) {
-        inherit!(self, outer; keepalive, keepalive_requests, keepalive_time_ms, server_tokens,
+        inherit!(self, outer; keepalive, keepalive_disable, keepalive_requests, keepalive_time_ms, server_tokens,
             chunked_transfer_encoding, absolute_redirect, server_name_in_redirect, port_in_redirect, resolver,
             resolver_timeout_ms);
         inherit!(self.body, outer.body; max_size, buffer_size, timeout_ms, in_file_only, in_single_buffer);
         inherit!(self.send, outer.send; timeout_ms, limit_rate, limit_rate_after, tcp_nodelay, tcp_nopush,
-            postpone_output, reset_timedout, lingering_close, lingering_time_ms, lingering_timeout_ms);
+            postpone_output, sendfile_max_chunk, reset_timedout, lingering_close, lingering_time_ms, lingering_timeout_ms);
         self.head.inherit(&outer.head);
     }
 }

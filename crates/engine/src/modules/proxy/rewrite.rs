@@ -2,7 +2,7 @@
 //!
 //! Owns how a rule is read and how it is applied. Which field it is applied to is [`super::response`]'s to say.
 
-use crate::config::{Builder, invalid_parameter};
+use crate::config::Builder;
 use crate::exchange::{Captures, Exchange};
 use crate::host::{Env, Level};
 use crate::log_line;
@@ -48,8 +48,8 @@ impl Rule {
     pub(super) fn read(b: &mut Builder<'_>, pattern: &Word, replacement: &Word) -> Result<Rule, Diagnostic> {
         let text: &[u8] = pattern.text();
         let pattern = match text {
-            [b'~', b'*', rest @ ..] => Pattern::Regex(compile(b, pattern, rest, true)?),
-            [b'~', rest @ ..] => Pattern::Regex(compile(b, pattern, rest, false)?),
+            [b'~', b'*', rest @ ..] => Pattern::Regex(b.regex(pattern, rest, true)?),
+            [b'~', rest @ ..] => Pattern::Regex(b.regex(pattern, rest, false)?),
             _ => Pattern::Prefix(b.template(pattern)?),
         };
         Ok(Rule { pattern, replacement: b.template(replacement)? })
@@ -63,7 +63,7 @@ impl Rule {
     ) -> Result<Rule, Diagnostic> {
         let text: &[u8] = pattern.text();
         if let [b'~', rest @ ..] = text {
-            let regex = compile(b, pattern, rest, true)?;
+            let regex = b.regex(pattern, rest, true)?;
             return Ok(Rule { pattern: Pattern::Regex(regex), replacement: b.template(replacement)? });
         }
         let dotless = |word: &Word| word.text().strip_prefix(b".").unwrap_or(word.text()).to_vec();
@@ -140,24 +140,4 @@ pub(super) fn matches(regex: &Regex, exchange: &mut Exchange, env: &mut Env<'_>,
             false
         }
     }
-}
-
-/// Compiles a regular expression and defines the variables of its named groups.
-pub(super) fn compile(
-    b: &mut Builder<'_>,
-    word: &Word,
-    text: &[u8],
-    ignore_case: bool,
-) -> Result<Regex, Diagnostic> {
-    let pattern = std::str::from_utf8(text).map_err(|_| invalid_parameter(word))?;
-    let regex = Regex::new(pattern, ignore_case).map_err(|fault| {
-        Diagnostic::error(word.span, format!("pcre2_compile() failed: {fault} in \"{pattern}\""))
-    })?;
-    for (_, name) in regex.names() {
-        b.draft
-            .variables
-            .define_slot(name, word.span)
-            .map_err(|fault| Diagnostic::error(word.span, fault))?;
-    }
-    Ok(regex)
 }

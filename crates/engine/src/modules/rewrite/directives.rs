@@ -5,7 +5,6 @@ use super::{After, Operation};
 use crate::config::{Builder, LocationId, Modifier, invalid_parameter, number, variable_name};
 use crate::directive::{Args, Contexts, Directive};
 use crate::modules::core::add_scope;
-use crate::regex::Regex;
 use crate::template::Template;
 use crate::variables::VariableId;
 use conf::{Diagnostic, Word};
@@ -70,43 +69,34 @@ pub(super) const DIRECTIVES: &[Directive] = &[
         example: "rewrite_log on;",
         apply: |b, d| {
             let on = b.flag(d)?;
-            b.settings().rewrite.log = on;
-            Ok(())
+            b.write(d, |s| &mut s.rewrite.log, on)
         },
     },
     Directive {
         name: "uninitialized_variable_warn",
         contexts: EVERYWHERE.or(Contexts::HTTP),
         args: Args::Flag,
-        doc: "Whether using a variable before it is set is logged; here it never is.",
+        doc: "Whether using a variable before it is set is logged.",
         example: "uninitialized_variable_warn off;",
-        apply: |b, d| b.flag(d).map(|_| ()),
+        apply: |b, d| {
+            let on = b.flag(d)?;
+            b.write(d, |s| &mut s.rewrite.warn_unset, on)
+        },
     },
 ];
 
 /// Defines the variable that an argument names (`$name`).
 pub fn define(b: &mut Builder<'_>, word: &Word) -> Result<VariableId, Diagnostic> {
     let name = variable_name(word)?;
-    b.draft.variables.define_slot(name, word.span).map_err(|fault| Diagnostic::error(word.span, fault))
+    b.draft.variables.define_set(name, word.span).map_err(|fault| Diagnostic::error(word.span, fault))
 }
 
 fn push(b: &mut Builder<'_>, operation: Operation) {
     b.settings().rewrite.operations.push(operation);
 }
 
-fn regex(b: &mut Builder<'_>, word: &Word, text: &[u8], ignore_case: bool) -> Result<Regex, Diagnostic> {
-    let pattern = std::str::from_utf8(text).map_err(|_| invalid_parameter(word))?;
-    let regex = Regex::new(pattern, ignore_case).map_err(|fault| {
-        Diagnostic::error(word.span, format!("pcre2_compile() failed: {fault} in \"{pattern}\""))
-    })?;
-    for (_, name) in regex.names() {
-        b.draft.variables.define_slot(name, word.span).map_err(|fault| Diagnostic::error(word.span, fault))?;
-    }
-    Ok(regex)
-}
-
 fn rewrite(b: &mut Builder<'_>, d: &conf::Directive) -> Result<(), Diagnostic> {
-    let compiled = regex(b, &d.args[0], d.args[0].text(), false)?;
+    let compiled = b.regex(&d.args[0], d.args[0].text(), false)?;
     let text: &[u8] = d.args[1].text();
     let is_url = [&b"http://"[..], b"https://", b"$scheme"].iter().any(|scheme| text.starts_with(scheme));
     let after = match d.args.get(2).map(|word| (word, &**word.text())) {
@@ -196,8 +186,9 @@ pub(super) fn finish(b: &mut Builder<'_>) {
 /// The words between `(` and `)`, as ngx_http_rewrite_if_condition reads them.
 fn read_condition(b: &mut Builder<'_>, d: &conf::Directive) -> Result<Condition, Diagnostic> {
     let words: Vec<(Vec<u8>, &Word)> = strip_parentheses(d)?;
-    let fault = |word: &Word| Err(Diagnostic::error(word.span, format!("invalid condition \"{}\"", word.text())));
     let (first, word) = &words[0];
+    let shown = String::from_utf8_lossy(first).into_owned();
+    let fault = |word: &Word| Err(Diagnostic::error(word.span, format!("invalid condition \"{shown}\"")));
     if first.first() == Some(&b'$') {
         let name = std::str::from_utf8(&first[1..]).map_err(|_| invalid_parameter(word))?;
         if name.is_empty() {
@@ -212,7 +203,7 @@ fn read_condition(b: &mut Builder<'_>, d: &conf::Directive) -> Result<Condition,
                     Ok(Condition::Equals { variable, text, negated: operator[0] == b'!' })
                 }
                 b"~" | b"~*" | b"!~" | b"!~*" => {
-                    let regex = regex(b, word, text, operator.ends_with(b"*"))?;
+                    let regex = b.regex(word, text, operator.ends_with(b"*"))?;
                     Ok(Condition::Matches { variable, regex, negated: operator[0] == b'!' })
                 }
                 _ => Err(Diagnostic::error(place.span, format!("unexpected \"{}\" in condition", place.text()))

@@ -15,6 +15,7 @@ use crate::host::{Env, Level};
 use crate::log_line;
 use crate::phase::{self, Content, Phase, Verdict};
 use crate::regex::Regex;
+use crate::setting::{Setting, inherit};
 use crate::template::Template;
 use crate::variables::{self, VariableId};
 
@@ -79,13 +80,28 @@ pub enum Operation {
     Break,
 }
 
-/// The program of one level; never inherited.
-#[derive(Clone, Debug, Default)]
+/// What is set at one level.
+#[derive(Clone, Debug)]
 pub struct Settings {
-    /// Its steps.
+    /// The program of this level; never inherited.
     pub operations: Vec<Operation>,
-    /// Log each rewrite at notice level (`rewrite_log`).
-    pub log: bool,
+    /// `rewrite_log`: each rewrite is logged at notice level.
+    pub log: Setting<bool>,
+    /// `uninitialized_variable_warn`: so is, at warn level, the use of a variable before it is set.
+    pub warn_unset: Setting<bool>,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Settings { operations: Vec::new(), log: Setting::new(false), warn_unset: Setting::new(true) }
+    }
+}
+
+impl Settings {
+    /// Takes what this level does not say from the one around it; the program stays where it is written.
+    pub fn inherit(&mut self, outer: &Settings) {
+        inherit!(self, outer; log, warn_unset);
+    }
 }
 
 /// The module.
@@ -205,7 +221,7 @@ fn rewrite(
     let redirect = matches!(after, After::Redirect(_));
     let escape = if redirect { Some(http::escape::Escape::Args) } else { None };
     let mut text = Vec::new();
-    append_replacement(exchange, env, replacement, escape, &mut text);
+    let mark = append_replacement(exchange, env, replacement, escape, &mut text);
     if let After::Redirect(status) = after {
         if !drop_args && !exchange.request.args.is_empty() {
             text.push(if text.contains(&b'?') { b'&' } else { b'?' });
@@ -214,7 +230,11 @@ fn rewrite(
         exchange.response.location = Some(text);
         return Ended::Answer(Verdict::Refuse(status));
     }
-    let (uri, args) = match memchr::memchr(b'?', &text) {
+    if !redirect {
+        log_rewrite(exchange, env, &text);
+    }
+    // Only a `?` that stands in the replacement itself begins the query, not one that was captured.
+    let (uri, args) = match mark {
         Some(mark) => (&text[..mark], Some(&text[mark + 1..])),
         None => (&text[..], None),
     };
@@ -255,20 +275,29 @@ fn rewrite(
     }
 }
 
-/// The replacement's text; in a redirect, captured parts that were decoded are escaped again.
+/// `rewrite_log`.
+fn log_rewrite(exchange: &mut Exchange, env: &mut Env<'_>, text: &[u8]) {
+    if *env.config.location(exchange.route.location).settings.rewrite.log {
+        let line = [b"rewritten data: \"", text, b"\""].concat();
+        log_line::error(exchange, env, Level::Notice, &line);
+    }
+}
+
+/// The replacement's text; in a redirect, captured parts that were decoded are escaped again. Answers where the
+/// replacement's own `?` stands.
 fn append_replacement(
     exchange: &mut Exchange,
     env: &mut Env<'_>,
     replacement: &Template,
     escape: Option<http::escape::Escape>,
     out: &mut Vec<u8>,
-) {
+) -> Option<usize> {
     use crate::template::Part;
-    let mut in_args = false;
+    let mut mark = None;
     for part in replacement.parts() {
         match part {
             Part::Text(text) => {
-                in_args |= text.contains(&b'?');
+                mark = mark.or_else(|| Some(out.len() + memchr::memchr(b'?', text)?));
                 out.extend_from_slice(text);
             }
             Part::Variable(id) => {
@@ -280,18 +309,27 @@ fn append_replacement(
                 let decoded = exchange.request.quoted_uri;
                 match escape {
                     Some(kind) if decoded => http::escape::escape(kind, group, out),
-                    None if decoded && in_args => http::escape::escape(http::escape::Escape::Args, group, out),
+                    None if decoded && mark.is_some() => http::escape::escape(http::escape::Escape::Args, group, out),
                     _ => out.extend_from_slice(group),
                 }
             }
         }
     }
+    mark
 }
 
 /// `return` (ngx_http_send_response).
 fn answer(exchange: &mut Exchange, env: &mut Env<'_>, status: u16, text: Option<&Template>) -> Verdict {
-    let Some(text) = text else { return Verdict::Refuse(status) };
-    if let 301 | 302 | 303 | 307 | 308 = status {
+    let empty = Template::default();
+    let text = match text {
+        // nginx answers 200 and the like with an empty body of the location's type, an error with its page.
+        None if status >= 400 => return Verdict::Refuse(status),
+        None => &empty,
+        Some(text) => text,
+    };
+    if let 301 | 302 | 303 | 307 | 308 = status
+        && text.constant() != Some(b"")
+    {
         exchange.response.location = Some(text.value(exchange, env));
         return Verdict::Refuse(status);
     }

@@ -4,7 +4,7 @@ use super::{duplicate_value, flag, one_of};
 use crate::config::{Builder, Settings, invalid_parameter, once};
 use crate::directive::{Args, Contexts, Directive};
 use crate::modules::proxy::cookies::{self, CookieFlags, CookieName};
-use crate::modules::proxy::rewrite::{self, Redirects, Rule};
+use crate::modules::proxy::rewrite::{Redirects, Rule};
 use crate::modules::proxy::{NameSet, compile};
 use crate::setting::{Duplicate, Setting};
 use conf::{Diagnostic, Word};
@@ -203,7 +203,7 @@ fn cookie_flags(b: &mut Builder<'_>, d: &conf::Directive) -> Result<(), Diagnost
     let word = &d.args[0];
     let text: &[u8] = word.text();
     let name = match text {
-        [b'~', rest @ ..] => CookieName::Matches(rewrite::compile(b, word, rest, true)?),
+        [b'~', rest @ ..] => CookieName::Matches(b.regex(word, rest, true)?),
         _ => CookieName::Is(b.template(word)?),
     };
     let mut flags = Vec::new();
