@@ -41,6 +41,8 @@ impl Binary {
                 self.kind == Kind::Pointsman
                     || LUA_MODULES.iter().all(|m| Path::new(MODULES).join(m).exists())
             }
+            // Debian's nginx opens /var/log/nginx/access.log unless every server says otherwise.
+            "default-log" => self.kind == Kind::Pointsman || nix::unistd::geteuid().is_root(),
             "root" => nix::unistd::geteuid().is_root(),
             // Its thread has a network of its own, or it is not run at all: see `suite`.
             "namespace" => crate::namespace::is_permitted(),

@@ -95,7 +95,7 @@ events {} http { include average.fragment.conf; }
 fn opening(folder: &Path, name: &str, fixed: bool) -> Result<String, String> {
     let file = folder.join(format!("{name}.conf"));
     let mut conf = std::fs::read_to_string(&file).map_err(|e| format!("{}: {e}", file.display()))?;
-    let mut text = format!("{name}.conf, as the user wrote it.\n\n=== needs lua\n");
+    let mut text = format!("{name}.conf, as the user wrote it.\n\n=== needs lua default-log\n");
     if fixed {
         text.push_str("=== needs namespace root\n");
     } else {
