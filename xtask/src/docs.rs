@@ -218,10 +218,11 @@ mod tests {
     fn within(place: Contexts, example: &str) -> String {
         // What examples name without defining it.
         let named = "geo $geo { default de; } map $status $loggable { default 1; }";
-        let http = |inside: &str| format!("http {{ {named} {inside} }}");
+        let http = |inside: &str| format!("events {{}} http {{ {named} {inside} }}");
         let location = |inside: &str| http(&format!("server {{ location / {{ {inside} }} }}"));
         match place {
-            Contexts::MAIN => example.to_owned(),
+            Contexts::MAIN if example.starts_with("events") => example.to_owned(),
+            Contexts::MAIN => format!("events {{}} {example}"),
             Contexts::EVENTS => format!("events {{ {example} }}"),
             Contexts::HTTP => http(example),
             Contexts::SERVER => http(&format!("server {{ {example} }}")),
