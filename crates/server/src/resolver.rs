@@ -166,7 +166,8 @@ impl Directory {
 
     fn begin(self: &Rc<Self>, name: &[u8]) -> Result<watch::Receiver<Option<Outcome>>, ResolveFault> {
         // As in nginx, what cannot be asked for is not there.
-        let query = |kind| Query::new(self.random.next() as u16, name, kind).ok_or(ResolveFault::HostNotFound);
+        let query =
+            |kind| Query::new(self.random.next() as u16, name, kind).ok_or(ResolveFault::HostNotFound);
         let v4 = self.spec.ipv4.then(|| query(Kind::A)).transpose()?;
         let v6 = self.spec.ipv6.then(|| query(Kind::Aaaa)).transpose()?;
         let (tell, outcome) = watch::channel(None);
@@ -224,7 +225,11 @@ impl Directory {
 /// The name as it is held and asked for: in lower case, without the dot of the root. Most come so.
 fn canonical(host: &str) -> Cow<'_, [u8]> {
     let host = host.strip_suffix('.').unwrap_or(host).as_bytes();
-    if host.iter().any(u8::is_ascii_uppercase) { Cow::Owned(host.to_ascii_lowercase()) } else { Cow::Borrowed(host) }
+    if host.iter().any(u8::is_ascii_uppercase) {
+        Cow::Owned(host.to_ascii_lowercase())
+    } else {
+        Cow::Borrowed(host)
+    }
 }
 
 /// Numbers that an outsider cannot foretell: a keyed hash of a counter. Whoever guesses a question's number and port

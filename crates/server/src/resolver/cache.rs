@@ -115,9 +115,10 @@ impl Names {
     /// Lets go of what has run out, as far as it is next in the order, and of what is too much.
     fn make_room(&mut self, now: Instant) {
         while let Some((name, serial)) = self.order.pop_front() {
+            let is_full = self.held.len() > self.capacity;
             let Some(held) = self.held.get_mut(&name).filter(|held| held.serial == serial) else { continue };
             if now < held.until {
-                if self.held.len() <= self.capacity {
+                if !is_full {
                     self.order.push_front((name, serial));
                     return;
                 }

@@ -214,7 +214,9 @@ impl Reader<'_> {
                     }
                     self.at = end;
                 }
-                high @ 192.. => self.at = usize::from(u16::from_be_bytes([high & 0x3f, self.array::<1>()?[0]])),
+                high @ 192.. => {
+                    self.at = usize::from(u16::from_be_bytes([high & 0x3f, self.array::<1>()?[0]]))
+                }
                 64..=191 => return None,
             }
         }

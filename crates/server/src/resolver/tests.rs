@@ -1,0 +1,582 @@
+//! Names are resolved as nginx resolves them; the name servers are tasks beside the questions.
+
+use super::*;
+use engine::modules::core::Resolver;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, UdpSocket};
+use tokio::sync::Notify;
+use tokio::time::{advance, pause, resume};
+
+const A: u16 = 1;
+const CNAME: u16 = 5;
+const AAAA: u16 = 28;
+
+/// A record's type, time to live and data.
+type Record = (u16, u32, Vec<u8>);
+
+/// What a name server does about a question.
+enum Play {
+    Records(Vec<Record>),
+    /// The same after replies to nobody's question, which say otherwise.
+    AfterForgeries(Vec<Record>),
+    Code(u8),
+    Bytes(Vec<u8>),
+    Silence,
+}
+
+fn a(last: u8, ttl: u32) -> Record {
+    (A, ttl, vec![127, 0, 0, last])
+}
+
+fn aaaa(last: u16, ttl: u32) -> Record {
+    (AAAA, ttl, Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, last).octets().to_vec())
+}
+
+fn cname(target: &str, ttl: u32) -> Record {
+    (CNAME, ttl, wire(target))
+}
+
+fn wire(name: &str) -> Vec<u8> {
+    let mut out = Vec::new();
+    for label in name.split('.') {
+        out.push(label.len() as u8);
+        out.extend(label.as_bytes());
+    }
+    out.push(0);
+    out
+}
+
+fn v4(last: u8) -> IpAddr {
+    Ipv4Addr::new(127, 0, 0, last).into()
+}
+
+fn v6(last: u16) -> IpAddr {
+    Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, last).into()
+}
+
+/// A name server; it truncates what is too long for a datagram, and tells all over TCP.
+struct NameServer {
+    address: SocketAddr,
+    /// The questions, in their order; those over TCP have `tcp ` before the name.
+    asked: Rc<RefCell<Vec<(String, u16)>>>,
+    /// Told at each question.
+    heard: Rc<Notify>,
+}
+
+impl NameServer {
+    async fn start(play: impl Fn(&str, u16) -> Play + 'static) -> NameServer {
+        NameServer::start_gated(None, play).await
+    }
+
+    /// With a gate it answers nothing until the gate is opened.
+    async fn start_gated(gate: Option<Rc<Notify>>, play: impl Fn(&str, u16) -> Play + 'static) -> NameServer {
+        let (udp, tcp) = loop {
+            let udp = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+            if let Ok(tcp) = TcpListener::bind(udp.local_addr().unwrap()).await {
+                break (udp, tcp);
+            }
+        };
+        let address = udp.local_addr().unwrap();
+        let asked = Rc::new(RefCell::new(Vec::new()));
+        let heard = Rc::new(Notify::new());
+        let play = Rc::new(play);
+        let server = NameServer { address, asked: Rc::clone(&asked), heard: Rc::clone(&heard) };
+        let (udp_play, udp_asked) = (Rc::clone(&play), Rc::clone(&asked));
+        spawn_local(async move {
+            let mut message = [0; 512];
+            loop {
+                let (length, from) = udp.recv_from(&mut message).await.unwrap();
+                let (name, kind) = question(&message[..length]);
+                udp_asked.borrow_mut().push((name.clone(), kind));
+                heard.notify_one();
+                if let Some(gate) = &gate {
+                    gate.notified().await;
+                }
+                for mut reply in replies(&message[..length], udp_play(&name, kind)) {
+                    if reply.len() > 512 {
+                        reply.truncate(length);
+                        reply[2] |= 2;
+                        reply[6..8].fill(0);
+                    }
+                    udp.send_to(&reply, from).await.unwrap();
+                }
+            }
+        });
+        spawn_local(async move {
+            loop {
+                let (mut stream, _) = tcp.accept().await.unwrap();
+                let mut message = vec![0; usize::from(stream.read_u16().await.unwrap())];
+                stream.read_exact(&mut message).await.unwrap();
+                let (name, kind) = question(&message);
+                asked.borrow_mut().push((format!("tcp {name}"), kind));
+                for reply in replies(&message, play(&name, kind)) {
+                    stream.write_u16(reply.len().try_into().unwrap()).await.unwrap();
+                    stream.write_all(&reply).await.unwrap();
+                }
+            }
+        });
+        server
+    }
+
+    fn asked(&self) -> Vec<(String, u16)> {
+        let mut asked = self.asked.borrow().clone();
+        asked.sort();
+        asked
+    }
+}
+
+fn question(message: &[u8]) -> (String, u16) {
+    // A standard query, recursion desired, one question.
+    assert_eq!(message[2..12], [1, 0, 0, 1, 0, 0, 0, 0, 0, 0]);
+    let mut name = String::new();
+    let mut at = 12;
+    while message[at] != 0 {
+        let end = at + 1 + usize::from(message[at]);
+        if !name.is_empty() {
+            name.push('.');
+        }
+        name.push_str(std::str::from_utf8(&message[at + 1..end]).unwrap());
+        at = end;
+    }
+    assert_eq!(message[at + 3..], [0, 1]);
+    (name, message[at + 2].into())
+}
+
+fn replies(query: &[u8], play: Play) -> Vec<Vec<u8>> {
+    match play {
+        Play::Records(records) => vec![reply(query, 0, &records)],
+        Play::Code(code) => vec![reply(query, code, &[])],
+        Play::Bytes(bytes) => vec![[&query[..2], &bytes].concat()],
+        Play::Silence => vec![],
+        Play::AfterForgeries(records) => {
+            let mut wrong_number = reply(query, 0, &[a(66, 60)]);
+            wrong_number[1] ^= 1;
+            let mut wrong_name = reply(query, 0, &[a(66, 60)]);
+            wrong_name[13] ^= 1;
+            let mut no_response = reply(query, 3, &[]);
+            no_response[2] &= 0x7f;
+            let short = query[..5].to_vec();
+            vec![wrong_number, wrong_name, no_response, short, reply(query, 0, &records)]
+        }
+    }
+}
+
+fn reply(query: &[u8], code: u8, records: &[Record]) -> Vec<u8> {
+    let mut out = query.to_vec();
+    out[2..4].copy_from_slice(&[0x81, 0x80 | code]);
+    out[6..8].copy_from_slice(&(records.len() as u16).to_be_bytes());
+    // Servers may answer in letters of another case.
+    out[12..query.len() - 5].make_ascii_uppercase();
+    for (kind, ttl, data) in records {
+        // The question's name, by pointer.
+        out.extend([0xc0, 12]);
+        out.extend(kind.to_be_bytes());
+        out.extend([0, 1]);
+        out.extend(ttl.to_be_bytes());
+        out.extend((data.len() as u16).to_be_bytes());
+        out.extend(data);
+    }
+    out
+}
+
+fn spec(servers: &[&NameServer]) -> Resolver {
+    let servers = servers.iter().map(|s| s.address).collect();
+    Resolver { servers, valid_ms: None, ipv4: true, ipv6: true }
+}
+
+fn run(test: impl Future<Output = ()>) {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build_local(tokio::runtime::LocalOptions::default())
+        .unwrap()
+        .block_on(test);
+}
+
+/// Time goes by. No message is under way, or it may be late.
+async fn pass(seconds: u64) {
+    pause();
+    advance(Duration::from_secs(seconds)).await;
+    resume();
+}
+
+/// Longer than any of these tests takes.
+const LONG_MS: u64 = 60_000;
+
+#[test]
+fn both_families_are_asked_and_ipv4_comes_first() {
+    run(async {
+        let server = NameServer::start(|_, kind| {
+            Play::Records(if kind == A { vec![a(1, 60), a(2, 60)] } else { vec![aaaa(3, 60)] })
+        })
+        .await;
+        let resolvers = Resolvers::default();
+        let both = resolvers.lookup(&spec(&[&server]), "Shop.Example.COM.", LONG_MS).await;
+        assert_eq!(both, Ok(vec![v4(1), v4(2), v6(3)]));
+        assert_eq!(server.asked(), [("shop.example.com".into(), A), ("shop.example.com".into(), AAAA)]);
+
+        let only_v4 = Resolver { ipv6: false, ..spec(&[&server]) };
+        assert_eq!(resolvers.lookup(&only_v4, "a.test", LONG_MS).await, Ok(vec![v4(1), v4(2)]));
+        let only_v6 = Resolver { ipv4: false, ..spec(&[&server]) };
+        assert_eq!(resolvers.lookup(&only_v6, "b.test", LONG_MS).await, Ok(vec![v6(3)]));
+        assert_eq!(server.asked()[..2], [("a.test".into(), A), ("b.test".into(), AAAA)]);
+    });
+}
+
+#[test]
+fn addresses_are_not_asked_for() {
+    run(async {
+        let server = NameServer::start(|_, _| Play::Code(2)).await;
+        let resolvers = Resolvers::default();
+        assert_eq!(resolvers.lookup(&spec(&[&server]), "127.0.0.7", LONG_MS).await, Ok(vec![v4(7)]));
+        assert_eq!(resolvers.lookup(&spec(&[&server]), "fd00::7", LONG_MS).await, Ok(vec![v6(7)]));
+        assert_eq!(server.asked(), []);
+    });
+}
+
+#[test]
+fn what_is_no_host_name_is_not_there_and_not_asked_for() {
+    run(async {
+        let server = NameServer::start(|_, _| Play::Records(vec![a(1, 60)])).await;
+        let resolvers = Resolvers::default();
+        let long_label = "x".repeat(64);
+        let long_name = ["x"; 128].join(".");
+        for name in ["", ".", "a..b", ".a", "a..", &long_label, &long_name] {
+            let found = resolvers.lookup(&spec(&[&server]), name, LONG_MS).await;
+            assert_eq!(found, Err(ResolveFault::HostNotFound), "{name}");
+        }
+        assert_eq!(server.asked(), []);
+        let longest = ["x"; 127].join(".");
+        let v4_only = Resolver { ipv6: false, ..spec(&[&server]) };
+        assert_eq!(resolvers.lookup(&v4_only, &longest, LONG_MS).await, Ok(vec![v4(1)]));
+        assert_eq!(resolvers.lookup(&v4_only, &"x".repeat(63), LONG_MS).await, Ok(vec![v4(1)]));
+    });
+}
+
+#[test]
+fn a_name_may_stand_for_another_within_one_answer_or_over_several() {
+    run(async {
+        let server = NameServer::start(|name, kind| match (name, kind) {
+            ("www.test", A) => Play::Records(vec![cname("cdn.test", 60), a(1, 60)]),
+            ("www.test", _) => Play::Records(vec![cname("cdn.test", 60)]),
+            ("one.test", _) => Play::Records(vec![cname("TWO.test", 60)]),
+            // By a pointer to the end of the question's name: three.test.
+            ("two.test", _) => Play::Records(vec![(CNAME, 60, b"\x05three\xc0\x10".to_vec())]),
+            ("three.test", A) => Play::Records(vec![a(3, 60)]),
+            _ => Play::Records(vec![]),
+        })
+        .await;
+        let resolvers = Resolvers::default();
+        let spec = spec(&[&server]);
+        assert_eq!(resolvers.lookup(&spec, "www.test", LONG_MS).await, Ok(vec![v4(1)]));
+        assert_eq!(server.asked().len(), 2);
+        assert_eq!(resolvers.lookup(&spec, "one.test", LONG_MS).await, Ok(vec![v4(3)]));
+        assert_eq!(server.asked().len(), 8);
+        // Each link is held.
+        assert_eq!(resolvers.lookup(&spec, "two.test", LONG_MS).await, Ok(vec![v4(3)]));
+        assert_eq!(server.asked().len(), 8);
+    });
+}
+
+#[test]
+fn names_that_stand_for_each_other_are_not_there() {
+    run(async {
+        let server = NameServer::start(|name, _| {
+            Play::Records(vec![cname(if name == "a.test" { "b.test" } else { "a.test" }, 60)])
+        })
+        .await;
+        let found = Resolvers::default().lookup(&spec(&[&server]), "a.test", LONG_MS).await;
+        assert_eq!(found, Err(ResolveFault::HostNotFound));
+        assert_eq!(server.asked().len(), 4);
+    });
+}
+
+#[test]
+fn refusals_are_told_as_nginx_tells_them_and_forgotten() {
+    run(async {
+        let server = NameServer::start(|name, kind| match (name, kind) {
+            ("none.test", _) => Play::Code(3),
+            ("fails.test", _) => Play::Code(2),
+            ("half.test", A) | ("fails-half.test", AAAA) => Play::Records(vec![a(1, 60)]),
+            ("half.test", _) => Play::Records(vec![]),
+            ("fails-half.test", _) => Play::Code(2),
+            ("unknown.test", _) => Play::Code(4),
+            ("secret.test", _) => Play::Code(5),
+            _ => Play::Records(vec![]),
+        })
+        .await;
+        let resolvers = Resolvers::default();
+        let spec = spec(&[&server]);
+        for (name, text) in [
+            ("none.test", "3: Host not found"),
+            ("empty.test", "3: Host not found"),
+            ("fails.test", "2: Server failure"),
+            ("fails-half.test", "2: Server failure"),
+            ("unknown.test", "4: Unimplemented"),
+            ("secret.test", "5: Operation refused"),
+        ] {
+            for _ in 0..2 {
+                let fault = resolvers.lookup(&spec, name, LONG_MS).await.unwrap_err();
+                assert_eq!(fault.to_string(), text, "{name}");
+            }
+        }
+        assert_eq!(server.asked().len(), 6 * 2 * 2);
+        assert_eq!(resolvers.lookup(&spec, "half.test", LONG_MS).await, Ok(vec![v4(1)]));
+    });
+}
+
+#[test]
+fn silence_is_a_timeout_and_so_is_what_cannot_be_read() {
+    run(async {
+        let server = NameServer::start(|name, _| match name {
+            "cannot.test" => Play::Code(1),
+            "strange.test" => Play::Code(9),
+            // A response with one question, which is not there.
+            "broken.test" => Play::Bytes(vec![0x81, 0x80, 0, 1, 0, 1, 0, 0, 0, 0, 3]),
+            _ => Play::Silence,
+        })
+        .await;
+        let resolvers = Resolvers::default();
+        for name in ["silent.test", "cannot.test", "strange.test", "broken.test"] {
+            let fault = resolvers.lookup(&spec(&[&server]), name, 20).await.unwrap_err();
+            assert_eq!(fault.to_string(), "110: Operation timed out", "{name}");
+        }
+    });
+}
+
+#[test]
+fn replies_to_other_questions_do_not_count() {
+    run(async {
+        let server = NameServer::start(|_, _| Play::AfterForgeries(vec![a(1, 60)])).await;
+        let spec = Resolver { ipv6: false, ..spec(&[&server]) };
+        assert_eq!(Resolvers::default().lookup(&spec, "a.test", LONG_MS).await, Ok(vec![v4(1)]));
+    });
+}
+
+#[test]
+fn what_is_too_long_for_a_datagram_comes_over_tcp_with_thousands_of_addresses() {
+    run(async {
+        let all: Vec<Ipv4Addr> = (0..4_000).map(|n| Ipv4Addr::from_bits(0x0a00_0000 + n)).collect();
+        let records: Vec<Record> = all.iter().map(|ip| (A, 60, ip.octets().to_vec())).collect();
+        let server = NameServer::start(move |_, _| Play::Records(records.clone())).await;
+        let resolvers = Resolvers::default();
+        let spec = Resolver { ipv6: false, ..spec(&[&server]) };
+        let found = resolvers.lookup(&spec, "many.test", LONG_MS).await.unwrap();
+        assert_eq!(found, all.into_iter().map(IpAddr::from).collect::<Vec<_>>());
+        assert_eq!(server.asked(), [("many.test".into(), A), ("tcp many.test".into(), A)]);
+        let mut again = resolvers.lookup(&spec, "many.test", LONG_MS).await.unwrap();
+        again.sort();
+        assert_eq!(again, found);
+        assert_eq!(server.asked().len(), 2);
+    });
+}
+
+#[test]
+fn an_answer_holds_for_its_least_time_to_live() {
+    run(async {
+        let server = NameServer::start(|_, kind| {
+            Play::Records(if kind == A { vec![a(1, 60), a(2, 20)] } else { vec![aaaa(3, 10)] })
+        })
+        .await;
+        let resolvers = Resolvers::default();
+        let spec = spec(&[&server]);
+        for (after, questions) in [(0, 2), (9, 2), (1, 4), (9, 4), (60, 6)] {
+            pass(after).await;
+            let mut found = resolvers.lookup(&spec, "a.test", LONG_MS).await.unwrap();
+            found.sort();
+            assert_eq!(found, [v4(1), v4(2), v6(3)]);
+            assert_eq!(server.asked().len(), questions);
+        }
+    });
+}
+
+#[test]
+fn valid_overrules_the_time_to_live() {
+    run(async {
+        let server = NameServer::start(|name, _| {
+            Play::Records(vec![a(1, if name == "short.test" { 0 } else { 3_600 })])
+        })
+        .await;
+        let resolvers = Resolvers::default();
+        let spec = Resolver { valid_ms: Some(5_000), ipv6: false, ..spec(&[&server]) };
+        for (after, questions) in [(0, 2), (4, 2), (1, 4)] {
+            pass(after).await;
+            for name in ["short.test", "long.test"] {
+                assert_eq!(resolvers.lookup(&spec, name, LONG_MS).await, Ok(vec![v4(1)]));
+            }
+            assert_eq!(server.asked().len(), questions);
+        }
+        // Another line, another memory; and 0 is no time at all.
+        let none = Resolver { valid_ms: Some(0), ..spec };
+        for questions in [5, 6] {
+            assert_eq!(resolvers.lookup(&none, "short.test", LONG_MS).await, Ok(vec![v4(1)]));
+            assert_eq!(server.asked().len(), questions);
+        }
+    });
+}
+
+#[test]
+fn held_addresses_are_given_from_every_place_on() {
+    run(async {
+        let server = NameServer::start(|_, kind| {
+            Play::Records(if kind == A { (1..=3).map(|n| a(n, 60)).collect() } else { vec![aaaa(9, 60)] })
+        })
+        .await;
+        let resolvers = Resolvers::default();
+        let spec = spec(&[&server]);
+        let mut first = std::collections::BTreeSet::new();
+        resolvers.lookup(&spec, "a.test", LONG_MS).await.unwrap();
+        for _ in 0..200 {
+            let mut found = resolvers.lookup(&spec, "a.test", LONG_MS).await.unwrap();
+            first.insert(found[0]);
+            found.sort();
+            assert_eq!(found, [v4(1), v4(2), v4(3), v6(9)]);
+        }
+        assert_eq!(first.len(), 4, "in 200 draws: {first:?}");
+        assert_eq!(server.asked().len(), 2);
+    });
+}
+
+#[test]
+fn all_who_wait_for_a_name_share_one_question_and_outlive_who_put_it() {
+    run(async {
+        let gate = Rc::new(Notify::new());
+        let server =
+            NameServer::start_gated(Some(Rc::clone(&gate)), |_, _| Play::Records(vec![a(1, 0)])).await;
+        let resolvers = Rc::new(Resolvers::default());
+        let spec = Resolver { ipv6: false, ..spec(&[&server]) };
+        let ask = || {
+            let (resolvers, spec) = (Rc::clone(&resolvers), spec.clone());
+            spawn_local(async move { resolvers.lookup(&spec, "a.test", LONG_MS).await })
+        };
+        let first = ask();
+        server.heard.notified().await;
+        let others: Vec<_> = (0..100).map(|_| ask()).collect();
+        first.abort();
+        assert!(first.await.unwrap_err().is_cancelled());
+        gate.notify_one();
+        for other in others {
+            assert_eq!(other.await.unwrap(), Ok(vec![v4(1)]));
+        }
+        assert_eq!(server.asked(), [("a.test".into(), A)]);
+        // Nobody is asked for any more, and what does not hold is not held.
+        gate.notify_one();
+        assert_eq!(ask().await.unwrap(), Ok(vec![v4(1)]));
+        assert_eq!(server.asked().len(), 2);
+    });
+}
+
+#[test]
+fn the_answer_to_those_who_left_is_held_for_the_next() {
+    run(async {
+        let gate = Rc::new(Notify::new());
+        let server =
+            NameServer::start_gated(Some(Rc::clone(&gate)), |_, _| Play::Records(vec![a(1, 60)])).await;
+        let resolvers = Resolvers::default();
+        let spec = Resolver { ipv6: false, ..spec(&[&server]) };
+        assert_eq!(resolvers.lookup(&spec, "a.test", 20).await, Err(ResolveFault::TimedOut));
+        gate.notify_one();
+        assert_eq!(resolvers.lookup(&spec, "a.test", LONG_MS).await, Ok(vec![v4(1)]));
+        assert_eq!(server.asked().len(), 1);
+    });
+}
+
+#[test]
+fn after_five_seconds_the_next_server_is_asked_while_somebody_waits() {
+    run(async {
+        let silent = NameServer::start(|_, _| Play::Silence).await;
+        let good = NameServer::start(|_, _| Play::Records(vec![a(1, 0)])).await;
+        let resolvers = Rc::new(Resolvers::default());
+        let spec = Resolver { ipv6: false, ..spec(&[&silent, &good]) };
+        let waiting = {
+            let (resolvers, spec) = (Rc::clone(&resolvers), spec.clone());
+            spawn_local(async move { resolvers.lookup(&spec, "a.test", LONG_MS).await })
+        };
+        silent.heard.notified().await;
+        pass(5).await;
+        assert_eq!(waiting.await.unwrap(), Ok(vec![v4(1)]));
+        // The servers take turns to be the first.
+        assert_eq!(resolvers.lookup(&spec, "b.test", LONG_MS).await, Ok(vec![v4(1)]));
+        assert_eq!(silent.asked(), [("a.test".into(), A)]);
+        // Nobody waits when it is time to ask again.
+        assert_eq!(resolvers.lookup(&spec, "c.test", 20).await, Err(ResolveFault::TimedOut));
+        pass(5).await;
+        tokio::task::yield_now().await;
+        assert_eq!(resolvers.directory(&spec).asked.borrow().len(), 0);
+        assert_eq!(good.asked(), [("a.test".into(), A), ("b.test".into(), A)]);
+    });
+}
+
+#[test]
+fn a_server_that_was_slow_is_still_heard_after_the_next_was_asked() {
+    run(async {
+        let gate = Rc::new(Notify::new());
+        let slow = NameServer::start_gated(Some(Rc::clone(&gate)), |_, _| Play::Records(vec![a(1, 0)])).await;
+        let silent = NameServer::start(|_, _| Play::Silence).await;
+        let spec = Resolver { ipv6: false, ..spec(&[&slow, &silent]) };
+        let waiting = spawn_local(async move { Resolvers::default().lookup(&spec, "a.test", LONG_MS).await });
+        slow.heard.notified().await;
+        pass(5).await;
+        silent.heard.notified().await;
+        gate.notify_one();
+        assert_eq!(waiting.await.unwrap(), Ok(vec![v4(1)]));
+    });
+}
+
+#[test]
+fn a_server_that_is_not_there_or_cannot_read_is_passed_over_at_once() {
+    run(async {
+        let gone = UdpSocket::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+        let cannot = NameServer::start(|_, _| Play::Code(1)).await;
+        let good = NameServer::start(|_, _| Play::Records(vec![a(1, 0)])).await;
+        let mut spec = Resolver { ipv6: false, ..spec(&[&cannot, &good]) };
+        spec.servers.insert(0, gone);
+        let resolvers = Resolvers::default();
+        // Less than the five seconds, from whichever server on.
+        for name in ["a.test", "b.test", "c.test"] {
+            assert_eq!(resolvers.lookup(&spec, name, 4_000).await, Ok(vec![v4(1)]), "{name}");
+        }
+    });
+}
+
+#[test]
+fn directories_of_lines_that_are_gone_are_let_go() {
+    run(async {
+        let server = NameServer::start(|_, _| Play::Records(vec![a(1, 60)])).await;
+        let resolvers = Resolvers::default();
+        for valid_ms in [1_000, 2_000, 3_000] {
+            let spec = Resolver { valid_ms: Some(valid_ms), ipv6: false, ..spec(&[&server]) };
+            assert_eq!(resolvers.lookup(&spec, "a.test", LONG_MS).await, Ok(vec![v4(1)]));
+        }
+        assert_eq!(resolvers.directories.borrow().len(), 3);
+        pass(2).await;
+        let spec = Resolver { valid_ms: Some(4_000), ipv6: false, ..spec(&[&server]) };
+        assert_eq!(resolvers.lookup(&spec, "a.test", LONG_MS).await, Ok(vec![v4(1)]));
+        assert_eq!(resolvers.directories.borrow().len(), 2);
+    });
+}
+
+#[test]
+fn no_reply_whatever_its_bytes_upsets_the_reader() {
+    let query = Query::new(7, b"a.test", Kind::A).unwrap();
+    let whole = reply(query.datagram(), 0, &[cname("b.test", 60), a(1, 60), aaaa(2, 60)]);
+    let mut random = 1_u64;
+    let mut answers = 0;
+    for length in 0..=whole.len() {
+        for _ in 0..200 {
+            let mut message = whole[..length].to_vec();
+            for byte in message.iter_mut().skip(2) {
+                random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+                if random >> 60 == 0 {
+                    *byte = (random >> 32) as u8;
+                }
+            }
+            answers += usize::from(matches!(query.read(&message), Some(message::Reply::Answer(_))));
+        }
+    }
+    assert!(answers > 0);
+    // A name that points to itself.
+    let circle = reply(query.datagram(), 0, &[(CNAME, 60, vec![0xc0, 36])]);
+    assert_eq!(circle.len(), 38);
+    assert_eq!(query.read(&circle), Some(message::Reply::Useless));
+}
