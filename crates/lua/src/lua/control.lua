@@ -205,7 +205,7 @@ local function joined(list, out)
         elseif type(value) == "string" or type(value) == "number" then
             out[#out + 1] = tostring(value)
         else
-            error("bad argument #3 to '?' (bad data type " .. type(value) .. " found)", 4)
+            error("bad argument #3 to '__newindex' (bad data type " .. type(value) .. " found)", 3)
         end
     end
     return out
@@ -230,7 +230,7 @@ local function set_arg(_, number, value)
     elseif number == 2 then
         c_set_last(bridge, value and 1 or 0)
     else
-        error("bad argument #2 to '?' (bad index " .. tostring(number) .. ")", 2)
+        error("bad index: " .. tostring(number), 2)
     end
 end
 

@@ -1,7 +1,7 @@
 -- Coroutines of scripts. A call that waits yields a token to the scheduler; when the script runs it inside a coroutine
 -- of its own, that yield comes out of coroutine.resume first, and is passed on here, however deep.
 local support = ...
-local coroutine, error, select, type = coroutine, error, select, type
+local coroutine, error, tonumber, type = coroutine, error, tonumber, type
 local create, resume, yield, status = coroutine.create, coroutine.resume, coroutine.yield, coroutine.status
 
 local TOKEN = support.token
@@ -20,9 +20,6 @@ end
 local function unwrap(ok, first, ...)
     if ok then
         return first, ...
-    end
-    if type(first) == "string" then
-        error(first, 2)
     end
     error(first, 0)
 end

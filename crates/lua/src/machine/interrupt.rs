@@ -61,6 +61,37 @@ impl Interrupter {
     }
 }
 
+/// Stops what runs for longer than a limit; to be asked to look every now and then, from a thread of its own.
+pub struct Watchdog {
+    interrupter: Interrupter,
+    limit_ms: u64,
+    /// The run seen last, and since when.
+    seen: Option<(Run, u64)>,
+}
+
+impl Watchdog {
+    /// Watches a machine; a limit of 0 is none.
+    pub fn new(interrupter: Interrupter, limit_ms: u64) -> Watchdog {
+        Watchdog { interrupter, limit_ms, seen: None }
+    }
+
+    /// Looks; `now_ms` is of a clock that never goes back. Whether it stopped something.
+    pub fn look(&mut self, now_ms: u64) -> bool {
+        let running = self.interrupter.running();
+        let since_ms = match (self.seen, running) {
+            (Some((seen, since_ms)), Some(run)) if seen == run => since_ms,
+            _ => now_ms,
+        };
+        self.seen = running.map(|run| (run, since_ms));
+        let Some(run) = running else { return false };
+        let is_over = self.limit_ms > 0 && now_ms.saturating_sub(since_ms) >= self.limit_ms;
+        if is_over {
+            self.interrupter.stop(run);
+        }
+        is_over
+    }
+}
+
 impl Watch {
     pub(super) fn new() -> Watch {
         Watch { run: AtomicU64::new(0), unwanted: AtomicU64::new(0), machine: Mutex::new(None) }

@@ -29,7 +29,7 @@ pub use bridge::World;
 use budget::Budget;
 pub use chunk::{Chunk, LoadError, chunk_name};
 pub use coroutine::{Coroutine, Step};
-pub use interrupt::{Interrupter, Run, STOPPED};
+pub use interrupt::{Interrupter, Run, STOPPED, Watchdog};
 
 /// What a machine is opened with.
 pub struct Options {

@@ -37,10 +37,7 @@ pub(crate) fn machine(change: impl FnOnce(&mut Options)) -> (Machine, Rc<Still>)
         package_cpath: None,
         prefix: b"/p/".to_vec(),
         memory_limit_bytes: None,
-        zones: vec![
-            Arc::new(Zone::new(b"cats", 102_400, 1).unwrap()),
-            Arc::new(Zone::new(b"dogs", 102_400, 1).unwrap()),
-        ],
+        zones: vec![Arc::new(Zone::new(b"cats", 102_400, 1)), Arc::new(Zone::new(b"dogs", 102_400, 1))],
         regex_cache_entries: 1024,
         regex_match_limit: 0,
         private_globals: true,
@@ -252,7 +249,7 @@ fn stopped(vm: &Machine, code: &str) -> String {
             loop {
                 if let Some(run) = interrupter.running() {
                     seen += 1;
-                    if seen > 200_000 {
+                    if seen > 20_000 {
                         interrupter.stop(run);
                         return;
                     }
@@ -290,6 +287,25 @@ fn a_stop_that_comes_too_late_stops_nothing() {
     assert_eq!(run(&vm, "local x = 0 for i = 1, 1000 do x = x + 1 end return x").unwrap(), "1000");
     drop(vm);
     interrupter.stop(Run(3));
+}
+
+#[test]
+fn a_watchdog_stops_only_what_runs_too_long() {
+    let (vm, _) = machine(|_| ());
+    let mut watchdog = Watchdog::new(vm.interrupter(), 100);
+    assert!(!watchdog.look(0));
+    let text = std::thread::scope(|scope| {
+        scope.spawn(move || {
+            let mut now_ms = 1;
+            while !watchdog.look(now_ms) {
+                now_ms += 1;
+                std::thread::yield_now();
+            }
+            assert!(now_ms > 100);
+        });
+        run(&vm, "while true do end").unwrap_err()
+    });
+    assert!(text.contains(STOPPED), "{text}");
 }
 
 #[test]

@@ -91,10 +91,10 @@ pub struct Zone {
 
 impl Zone {
     /// A zone as declared by `lua_shared_dict NAME SIZE`; `seed` makes the order of its hash table unguessable.
-    /// `None` when the size leaves no room for the zone's own records: nginx refuses such a config at start.
-    pub fn new(name: &[u8], size_bytes: usize, seed: u64) -> Option<Zone> {
-        let table = Table::new(name.len(), size_bytes, seed)?;
-        Some(Zone { name: name.into(), size_bytes, table: Mutex::new(table) })
+    /// Where nginx finds no room for a dict's own records and does not start, below 12k, the zone gets that much.
+    pub fn new(name: &[u8], size_bytes: usize, seed: u64) -> Zone {
+        let table = Table::new(name.len(), size_bytes, seed);
+        Zone { name: name.into(), size_bytes, table: Mutex::new(table) }
     }
 
     /// The name it was declared with.

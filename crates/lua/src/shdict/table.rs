@@ -9,6 +9,9 @@ use super::slab::Slab;
 /// The smallest hash table; it doubles as entries come.
 const FIRST_BUCKETS: usize = 64;
 
+/// The least that has room for a dict's own records.
+const SMALLEST_BYTES: usize = 12 << 10;
+
 /// What nginx allocates in a zone before the first entry: the dict's own record and the text of its log messages.
 const DICT_RECORD_BYTES: usize = 80;
 const LOG_TEXT_BYTES: usize = 28;
@@ -35,13 +38,15 @@ pub(super) struct Table {
 }
 
 impl Table {
-    pub(super) fn new(name_bytes: usize, size_bytes: usize, seed: u64) -> Option<Table> {
-        let mut slab = Slab::new(size_bytes);
-        slab.alloc(DICT_RECORD_BYTES)?;
-        slab.alloc(LOG_TEXT_BYTES + name_bytes)?;
+    pub(super) fn new(name_bytes: usize, size_bytes: usize, seed: u64) -> Table {
+        let mut slab = Slab::new(size_bytes.max(SMALLEST_BYTES));
+        // Both are for the count alone: what they would hold is kept elsewhere. A name so long that its text finds no
+        // room takes none.
+        slab.alloc(DICT_RECORD_BYTES);
+        slab.alloc(LOG_TEXT_BYTES + name_bytes);
         let arena = Arena::new(slab.arena_bytes());
         let buckets = vec![NIL; FIRST_BUCKETS];
-        Some(Table { arena, slab, buckets, entries: 0, newest: NIL, oldest: NIL, seed })
+        Table { arena, slab, buckets, entries: 0, newest: NIL, oldest: NIL, seed }
     }
 
     pub(super) fn free_bytes(&self) -> usize {

@@ -5,7 +5,7 @@ use super::*;
 const NOW_MS: u64 = 1_700_000_000_000;
 
 fn zone(size_bytes: usize) -> Zone {
-    Zone::new(b"birds", size_bytes, 42).unwrap()
+    Zone::new(b"birds", size_bytes, 42)
 }
 
 fn text(zone: &Zone, key: &str, now_ms: u64) -> Option<String> {
@@ -217,11 +217,14 @@ fn a_busy_zone_evicts_and_accounts_like_the_reference() {
 }
 
 #[test]
-fn a_zone_too_small_for_its_own_records_is_refused() {
-    assert!(Zone::new(b"a", 8192, 1).is_none());
-    let smallest = Zone::new(b"a", 12288, 1).unwrap();
-    assert_eq!(smallest.free_bytes(), 0);
-    assert_eq!(smallest.capacity_bytes(), 12288);
+fn a_zone_too_small_for_its_own_records_gets_room_for_them() {
+    for size_bytes in [8192, 12288] {
+        let smallest = Zone::new(b"a", size_bytes, 1);
+        assert_eq!(smallest.free_bytes(), 0);
+        assert_eq!(smallest.capacity_bytes(), size_bytes);
+        assert_eq!(set(&smallest, "k", "v", 0).result, Ok(()));
+        assert_eq!(text(&smallest, "k", NOW_MS).as_deref(), Some("v"));
+    }
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! The shared dicts of a process.
 
+use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 
 use engine::modules::lua::SharedDict;
@@ -12,27 +13,17 @@ pub struct Dicts(Arc<[Arc<Zone>]>);
 
 impl Dicts {
     /// The dicts of a configuration. One that `previous` has under the same name and size is carried over with all
-    /// that is in it. `seed` makes the order of new dicts' tables unguessable.
-    ///
-    /// # Errors
-    /// A dict is too small for its own records.
-    pub fn new(wanted: &[SharedDict], previous: Option<&Dicts>, seed: u64) -> Result<Dicts, String> {
+    /// that is in it.
+    pub fn new(wanted: &[SharedDict], previous: Option<&Dicts>) -> Dicts {
         let known = previous.map_or(&[][..], |dicts| &dicts.0);
-        let mut all = Vec::with_capacity(wanted.len());
-        for dict in wanted {
-            let size_bytes = usize::try_from(dict.size).unwrap_or(usize::MAX);
-            let is_same = |zone: &&Arc<Zone>| {
-                zone.name() == dict.name.as_bytes() && zone.capacity_bytes() == size_bytes
-            };
-            match known.iter().find(is_same) {
-                Some(zone) => all.push(zone.clone()),
-                None => match Zone::new(dict.name.as_bytes(), size_bytes, seed ^ all.len() as u64) {
-                    Some(zone) => all.push(Arc::new(zone)),
-                    None => return Err(format!("lua_shared_dict \"{}\" is too small: no memory", dict.name)),
-                },
-            }
-        }
-        Ok(Dicts(all.into()))
+        let carry = |dict: &SharedDict| {
+            let (name, size_bytes) = (dict.name.as_bytes(), usize::try_from(dict.size).unwrap_or(usize::MAX));
+            let same = known.iter().find(|zone| zone.name() == name && zone.capacity_bytes() == size_bytes);
+            // The seed keeps clients from choosing keys that collide, as that of a HashMap does.
+            same.cloned()
+                .unwrap_or_else(|| Arc::new(Zone::new(name, size_bytes, RandomState::new().hash_one(name))))
+        };
+        Dicts(wanted.iter().map(carry).collect())
     }
 
     /// The zone of a name: for those who look into dicts from outside of Lua.

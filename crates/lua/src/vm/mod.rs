@@ -12,7 +12,6 @@ pub(crate) mod scripts;
 pub(crate) mod state;
 
 use std::cell::Cell;
-use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -27,23 +26,23 @@ use frame::{Frame, Want};
 use scripts::Scripts;
 use state::RequestState;
 
-use crate::machine::{Chunk, Coroutine, Interrupter, Options, ScriptError, Step, Worker};
+use crate::machine::{Chunk, Coroutine, Options, ScriptError, Step, Watchdog, Worker};
 use crate::phase::Phase;
 
 /// Where a machine runs.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 pub struct VmOptions {
-    /// The server's prefix (`-p`).
-    pub prefix: PathBuf,
-    /// Which of the workers it is.
-    pub worker: Worker,
+    /// The worker's number, from 0.
+    pub worker: usize,
+    /// How many workers there are.
+    pub workers: usize,
 }
 
 /// The Lua of one configuration on one thread.
 pub struct Vm {
     config: Arc<Config>,
     dicts: Dicts,
-    options: VmOptions,
+    worker: Worker,
     scripts: Rc<Scripts>,
     last_request: Cell<u32>,
 }
@@ -60,18 +59,25 @@ impl Vm {
         options: VmOptions,
         host: &mut dyn Host,
     ) -> Result<Vm, String> {
-        let scripts = open(config, dicts, &options)?;
+        let number = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
+        let worker = Worker { id: number(options.worker), count: number(options.workers), pid: host.pid() };
+        let scripts = open(config, dicts, worker)?;
         for fault in scripts.faults() {
             log_line::worker_error(&mut Env { config, host }, Level::Error, &fault.line);
         }
         let (config, dicts) = (config.clone(), dicts.clone());
-        Ok(Vm { config, dicts, options, scripts: Rc::new(scripts), last_request: Cell::new(0) })
+        Ok(Vm { config, dicts, worker, scripts: Rc::new(scripts), last_request: Cell::new(0) })
     }
 
-    /// A handle for a watchdog: it must look at the machine from another thread and stop what runs for longer than
-    /// `lua_run_limit`. See [`crate::machine::Watchdog`].
-    pub fn interrupter(&self) -> Interrupter {
-        self.scripts.machine.interrupter()
+    /// What stops scripts that run for longer than `lua_run_limit`: to be asked to look about once a second, from
+    /// another thread. It may outlive the machine.
+    pub fn watchdog(&self) -> Watchdog {
+        Watchdog::new(self.scripts.machine.interrupter(), *self.config.lua.run_limit_ms)
+    }
+
+    /// Bytes that scripts hold.
+    pub fn used_bytes(&self) -> usize {
+        self.scripts.machine.used_bytes()
     }
 
     /// Runs `init_by_lua*`, if there is one.
@@ -146,7 +152,7 @@ impl Vm {
         if *config.location(exchange.route.location).settings.lua.code_cache {
             return Ok(self.scripts.clone());
         }
-        let scripts = open(&self.config, &self.dicts, &self.options)?;
+        let scripts = open(&self.config, &self.dicts, self.worker)?;
         self.run_without_request(&scripts, config, host, *config.lua.init, Phase::Init)
             .map_err(|text| format!("init_by_lua error: {}", String::from_utf8_lossy(&text)))?;
         Ok(Rc::new(scripts))
@@ -177,10 +183,10 @@ impl Vm {
     }
 }
 
-fn open(config: &Config, dicts: &Dicts, options: &VmOptions) -> Result<Scripts, String> {
+fn open(config: &Config, dicts: &Dicts, worker: Worker) -> Result<Scripts, String> {
     let program = &config.lua;
     let given = |path: &str| (!path.is_empty()).then(|| path.as_bytes().to_vec());
-    let mut prefix = options.prefix.as_os_str().as_encoded_bytes().to_vec();
+    let mut prefix = config.prefix.as_os_str().as_encoded_bytes().to_vec();
     if !prefix.ends_with(b"/") {
         prefix.push(b'/');
     }
@@ -195,7 +201,7 @@ fn open(config: &Config, dicts: &Dicts, options: &VmOptions) -> Result<Scripts, 
         regex_cache_entries: u32::try_from(*program.regex_cache_max_entries).unwrap_or(u32::MAX),
         regex_match_limit: u32::try_from(*program.regex_match_limit).unwrap_or(u32::MAX),
         private_globals: true,
-        worker: options.worker,
+        worker,
         world,
     })
     .map_err(|text| String::from_utf8_lossy(&text).into_owned())
@@ -219,6 +225,9 @@ unsafe fn run_in(
     wake: Option<Wake>,
 ) -> ScriptOutcome {
     let machine = &state.scripts.machine;
+    if place.phase == Phase::HeaderFilter && state.filter_exited.get() {
+        return ScriptOutcome::Finished;
+    }
     let coroutine = match call {
         ScriptCall::Resume => {
             let Some(coroutine) = state.coroutine.take() else { return ScriptOutcome::Failed };
@@ -331,7 +340,10 @@ unsafe fn run_at_once(
                     exchange.script.value = value.take().unwrap_or_default();
                 }
                 match (*frame).want.take() {
-                    Some(Want::Exit(code)) => ScriptOutcome::Exit(code),
+                    Some(Want::Exit(code)) => {
+                        state.filter_exited.set(phase == Phase::HeaderFilter && code >= 300);
+                        ScriptOutcome::Exit(code)
+                    }
                     _ => ScriptOutcome::Finished,
                 }
             }
@@ -350,9 +362,17 @@ unsafe fn run_at_once(
 unsafe fn log(frame: *mut Frame, line: &[u8]) {
     // SAFETY: the caller vouches for the frame; logging runs no Lua.
     let (exchange, mut env) = unsafe { frame::world(frame) };
+    log_about(exchange, &mut env, Level::Error, line);
+}
+
+/// Writes a line about a request or, without one, about the worker.
+fn log_about(exchange: Option<&mut Exchange>, env: &mut Env<'_>, level: Level, line: &[u8]) {
     match exchange {
-        Some(exchange) => log_line::error(exchange, &mut env, Level::Error, line),
-        None => log_line::worker_error(&mut env, Level::Error, line),
+        Some(exchange) if exchange.script.phase == ScriptPhase::Log => {
+            log_line::error(exchange, env, level, &[line, b" while logging request"].concat());
+        }
+        Some(exchange) => log_line::error(exchange, env, level, line),
+        None => log_line::worker_error(env, level, line),
     }
 }
 

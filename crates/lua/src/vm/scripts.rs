@@ -152,13 +152,19 @@ fn rebased(config: &Config, path: Vec<u8>) -> Vec<u8> {
 
 fn read(env: &mut Env<'_>, path: &[u8]) -> Result<Vec<u8>, LoadError> {
     const NO_SUCH_FILE: i32 = 2;
-    let cannot = |verb: &[u8], errno: i32| LoadError {
-        text: [b"cannot ", verb, b" ", path].concat(),
-        status: if errno == NO_SUCH_FILE { 404 } else { 503 },
+    const IS_A_DIRECTORY: i32 = 21;
+    let cannot = |verb: &[u8], errno: i32| {
+        // The system's words, without the number that Rust puts behind them.
+        let words = std::io::Error::from_raw_os_error(errno).to_string();
+        let words = words.split(" (os error").next().unwrap_or_default();
+        LoadError {
+            text: [b"cannot ", verb, b" ", path, b": ", words.as_bytes()].concat(),
+            status: if errno == NO_SUCH_FILE { 404 } else { 503 },
+        }
     };
     let request = OpenRequest { path, stat_only: false, symlinks: Symlinks::Follow, trusted_prefix: 0 };
     let opened = env.host.open(request).map_err(|error| cannot(b"open", error.errno))?;
-    let file = opened.file.ok_or_else(|| cannot(b"read", 0))?;
+    let file = opened.file.ok_or_else(|| cannot(b"read", IS_A_DIRECTORY))?;
     let mut code = Vec::new();
     (&*file).read_to_end(&mut code).map_err(|error| cannot(b"read", error.raw_os_error().unwrap_or(0)))?;
     Ok(code)
@@ -204,9 +210,6 @@ impl World for Desk {
 
     fn log(&self, level: u8, text: &[u8]) {
         let Some(level) = Level::from_number(i64::from(level)) else { return };
-        self.with((), |exchange, env| match exchange {
-            Some(exchange) => log_line::error(exchange, env, level, text),
-            None => log_line::worker_error(env, level, text),
-        });
+        self.with((), |exchange, env| super::log_about(exchange, env, level, text));
     }
 }

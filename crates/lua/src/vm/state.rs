@@ -32,6 +32,8 @@ pub(crate) struct RequestState {
     pub(crate) header_only: Cell<bool>,
     /// A script has written some of the body.
     pub(crate) seen_body: Cell<bool>,
+    /// A header filter has ended the request with an error page, which must not pass the filter again.
+    pub(super) filter_exited: Cell<bool>,
     /// The answer is held back until its length is known (`lua_http10_buffering`).
     pub(crate) held: RefCell<Option<Vec<u8>>>,
     /// The request body that `ngx.req.init_body` began.
@@ -53,6 +55,7 @@ impl RequestState {
             eof: Cell::new(false),
             header_only: Cell::new(false),
             seen_body: Cell::new(false),
+            filter_exited: Cell::new(false),
             held: RefCell::new(None),
             building: RefCell::new(None),
         })
