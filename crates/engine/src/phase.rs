@@ -218,6 +218,8 @@ pub fn redirect_internally(
     exchange.route.rewrite_stopped = false;
     exchange.upstream.redirected = true;
     exchange.script.waiting = false;
+    // ngx.ctx does not outlive an internal redirect.
+    exchange.script.handle = None;
     Ok(())
 }
 

@@ -347,7 +347,8 @@ fn filter_header(exchange: &mut Exchange, env: &mut Env<'_>) -> Result<(), u16> 
         ScriptOutcome::Finished => Ok(()),
         ScriptOutcome::Exit(code) if code >= HTTP_SPECIAL_RESPONSE => Err(code as u16),
         ScriptOutcome::Exit(_) => Ok(()),
-        _ => Err(500),
+        // ngx_lua lets the connection go without an answer: an error page would have to pass this filter too.
+        _ => Err(444),
     }
 }
 
