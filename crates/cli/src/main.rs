@@ -8,8 +8,8 @@ mod flags;
 mod version;
 
 use flags::{Asked, Flags};
-use server::Pointsman;
 use server::process;
+use server::{Identity, Pointsman};
 use std::process::ExitCode;
 
 #[global_allocator]
@@ -30,6 +30,7 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
+    let app = Pointsman { identity: identity() };
     let code = match flags.asked() {
         Asked::Help => {
             print!("{}", Flags::help());
@@ -43,10 +44,19 @@ fn main() -> ExitCode {
             if let Some(build) = version {
                 eprint!("{}", version::text(build));
             }
-            process::test(&Pointsman, &source, flags.quiet, dump)
+            process::test(&app, &source, flags.quiet, dump)
         }
-        Asked::Tell(what) => process::tell(&Pointsman, &source, what),
-        Asked::Run => process::run(&Pointsman, &source),
+        Asked::Tell(what) => process::tell(&app, &source, what),
+        Asked::Run => process::run(&app, &source),
     };
     ExitCode::from(u8::try_from(code).unwrap_or(1))
+}
+
+/// `POINTSMAN_IDENTITY=NAME/VERSION` is what the server calls itself, for suites and clients that look for nginx.
+fn identity() -> Identity {
+    let wanted = std::env::var("POINTSMAN_IDENTITY").ok();
+    match wanted.as_deref().and_then(|wanted| wanted.split_once('/')) {
+        Some((name, version)) => Identity::new(name, version),
+        None => Identity::default(),
+    }
 }

@@ -38,7 +38,12 @@ pub fn begin(exchange: &mut Exchange, env: &mut Env<'_>) -> Result<(), u16> {
         Ok(args) => request.args.extend_from_slice(args),
         Err(_) => {
             request.uri.clear();
-            log_line::error(exchange, env, Level::Info, b"client sent invalid request while reading client request line");
+            log_line::error(
+                exchange,
+                env,
+                Level::Info,
+                b"client sent invalid request while reading client request line",
+            );
             return Err(400);
         }
     }
@@ -89,9 +94,8 @@ const READING_FIELDS: &[u8] = b" while reading client request headers";
 fn while_reading(fault: http::HeadError) -> &'static [u8] {
     use http::HeadError::*;
     match fault {
-        InvalidMethod | InvalidRequest | InvalidVersion | InvalidHttp09Method | UriTooLong | InvalidTargetHost => {
-            READING_LINE
-        }
+        InvalidMethod | InvalidRequest | InvalidVersion | InvalidHttp09Method | UriTooLong
+        | InvalidTargetHost => READING_LINE,
         _ => READING_FIELDS,
     }
 }

@@ -69,7 +69,9 @@ impl Level {
     /// The level of a number, for `ngx.log`.
     pub fn from_number(number: i64) -> Option<Level> {
         use Level::*;
-        [Stderr, Emerg, Alert, Crit, Error, Warn, Notice, Info, Debug].get(usize::try_from(number).ok()?).copied()
+        [Stderr, Emerg, Alert, Crit, Error, Warn, Notice, Info, Debug]
+            .get(usize::try_from(number).ok()?)
+            .copied()
     }
 
     /// The level of a word in the configuration.
@@ -186,7 +188,14 @@ pub trait Host {
     /// has variables in it.
     fn access_log_at(&mut self, path: &[u8], line: &[u8]) -> Result<(), FileError>;
     /// Writes a line to one of the configuration's error logs; the host adds time, level, pid and connection.
-    fn error_log(&mut self, config: &Config, log: crate::config::LogId, level: Level, connection: u64, text: &[u8]);
+    fn error_log(
+        &mut self,
+        config: &Config,
+        log: crate::config::LogId,
+        level: Level,
+        connection: u64,
+        text: &[u8],
+    );
     /// The connection counters of `stub_status`.
     fn counters(&self) -> Counters;
 }

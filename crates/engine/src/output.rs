@@ -178,8 +178,8 @@ pub fn end_body(exchange: &mut Exchange, env: &mut Env<'_>) {
 fn encode_head(exchange: &mut Exchange, env: &mut Env<'_>) {
     let config = env.config;
     let settings = &config.location(exchange.route.location).settings;
-    decide_framing(exchange, settings);
     let now = env.host.now();
+    decide_framing(exchange, settings, now);
     let made_absolute = absolute_location(exchange, config);
     if let 494..=497 = exchange.response.status {
         // nginx's own numbers: the client sees 400.
@@ -256,7 +256,7 @@ fn encode_head(exchange: &mut Exchange, env: &mut Env<'_>) {
     output.head_len = (wire.len() - before) as u64;
 }
 
-fn decide_framing(exchange: &mut Exchange, settings: &crate::config::Settings) {
+fn decide_framing(exchange: &mut Exchange, settings: &crate::config::Settings, now: crate::host::Now) {
     let core = &settings.core;
     let has_trailers = modules::headers::wants_trailers(&exchange.response, &settings.headers);
     let head = &exchange.request.head;
@@ -266,7 +266,9 @@ fn decide_framing(exchange: &mut Exchange, settings: &crate::config::Settings) {
         && !response.close
         && core.keepalive.timeout_ms > 0
         && !is_disabled_browser(&exchange.request, *core.keepalive_disable)
-        && exchange.connection.requests < *core.keepalive_requests;
+        && exchange.connection.requests < *core.keepalive_requests
+        && now.monotonic_us.saturating_sub(exchange.connection.opened.monotonic_us) / 1000
+            < *core.keepalive_time_ms;
     if response.status == 204 {
         response.content_type = None;
         response.content_length = None;
@@ -305,7 +307,10 @@ fn is_disabled_browser(request: &crate::exchange::Request, disable: modules::cor
     let has = |text: &[u8]| memchr::memmem::find(agent, text).is_some();
     let old_msie = |at: usize| matches!(agent.get(at + 5..at + 7), Some([b'1'..=b'6', b'.']));
     let msie = memchr::memmem::find(agent, b"MSIE ");
-    (disable.msie6 && request.head.method == http::Method::Post && msie.is_some_and(old_msie) && !has(b"Opera"))
+    (disable.msie6
+        && request.head.method == http::Method::Post
+        && msie.is_some_and(old_msie)
+        && !has(b"Opera"))
         || (disable.safari && has(b"Safari/") && has(b"Mac OS X") && !has(b"Chrome/"))
 }
 

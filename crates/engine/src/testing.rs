@@ -205,12 +205,15 @@ impl NameLookup for LocalNames {
 }
 
 fn built(text: &str) -> Result<(Config, Vec<String>), Vec<String>> {
+    // Every configuration has an `events` block; in front, on the same line, it leaves the line numbers alone.
+    let text = if text.contains("events") { text.to_owned() } else { format!("events {{}} {text}") };
     let parsed = conf::parse_text("/etc/pointsman/nginx.conf", text, &NoFiles);
     let inputs = Inputs {
         loader: &NoFiles,
         names: &LocalNames,
         prefix: PathBuf::from("/prefix"),
         file: PathBuf::from("/etc/pointsman/nginx.conf"),
+        identity: Default::default(),
     };
     let shown = |faults: Vec<conf::Diagnostic>| {
         faults.iter().map(|fault| fault.nginx_line(&parsed.sources)).collect::<Vec<_>>()

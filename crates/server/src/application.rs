@@ -2,27 +2,31 @@
 
 use crate::counters::Counters;
 use crate::generation::Departure;
-use crate::names::SystemNames;
 use crate::logs::process_target;
+use crate::names::SystemNames;
 use crate::process::log::{Level, LogTarget};
 use crate::process::{
-    Address, Application, Boot, EnvRule, Finding, Limits, ListenSpec, Listener, Loaded, Order, Ports, Reload, Source,
-    UserSpec,
+    Address, Application, Boot, EnvRule, Finding, Limits, ListenSpec, Listener, Loaded, Order, Ports, Reload,
+    Source, UserSpec,
 };
 use crate::proxy::pool::SharedGroups;
 use crate::threads::{Common, Message, NewGeneration, Thread};
 use conf::Diagnostic;
 use engine::Config;
 use engine::config::{Inputs, ListenAddress};
+use engine::modules::core::Identity;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
-use std::sync::{Arc, PoisonError};
 use std::sync::mpsc;
+use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 /// pointsman.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Pointsman;
+#[derive(Clone, Debug, Default)]
+pub struct Pointsman {
+    /// What the server calls itself, in the `Server` field and at the foot of its error pages.
+    pub identity: Identity,
+}
 
 /// A configuration and what was found out while it was read.
 #[derive(Debug)]
@@ -40,6 +44,7 @@ impl Application for Pointsman {
             names: &SystemNames,
             prefix: source.prefix.clone(),
             file: source.conf_file.clone(),
+            identity: self.identity.clone(),
         };
         let finding = |diagnostic: &Diagnostic| Finding {
             level: if diagnostic.is_error() { Level::Emerg } else { Level::Warn },
@@ -57,7 +62,7 @@ impl Application for Pointsman {
     }
 
     fn work(&self, built: Built, ports: Ports) -> i32 {
-        match Process::start(*self, built, ports) {
+        match Process::start(self.clone(), built, ports) {
             Ok(process) => process.follow_orders(),
             Err(()) => 2,
         }
@@ -105,7 +110,12 @@ fn boot(config: &Config, source: &Source) -> Boot {
         error_logs: main
             .error_log
             .iter()
-            .map(|(log, level)| (process_target(&config.logs[log.0 as usize].target, &source.error_log), crate::host::log_level(*level)))
+            .map(|(log, level)| {
+                (
+                    process_target(&config.logs[log.0 as usize].target, &source.error_log),
+                    crate::host::log_level(*level),
+                )
+            })
             .collect(),
         log_files: config
             .logs
@@ -286,7 +296,8 @@ impl Process {
     fn go_over(&mut self, reload: Reload) -> Result<(), String> {
         self.flush_logs();
         self.ports.logs.adopt(reload.logs).map_err(|error| format!("log files: {error}"))?;
-        let bundle = conf::Bundle::from_bytes(&reload.bundle).ok_or("the configuration did not arrive whole")?;
+        let bundle =
+            conf::Bundle::from_bytes(&reload.bundle).ok_or("the configuration did not arrive whole")?;
         let loaded = self.app.load(&self.ports.source, &bundle);
         let Some((boot, built)) = loaded.outcome else {
             let lines: Vec<_> = loaded.findings.iter().map(|finding| finding.line.as_str()).collect();

@@ -125,7 +125,8 @@ impl Client {
             while !rest.is_empty() {
                 let rate = core::limit_rate(exchange, &generation.config);
                 let elapsed_s =
-                    self.worker.clock.fresh().epoch_us.saturating_sub(exchange.timing.start.epoch_us) / 1_000_000;
+                    self.worker.clock.fresh().epoch_us.saturating_sub(exchange.timing.start.epoch_us)
+                        / 1_000_000;
                 let allowed = rate.saturating_mul(elapsed_s + 1) + after;
                 let room = allowed.saturating_sub(exchange.output.sent);
                 if rate > 0 && room == 0 {
@@ -152,7 +153,12 @@ impl Client {
         match result {
             Ok(()) => {}
             Err(SendError::TimedOut) => with_env(&self.worker, generation, |env| {
-                engine::log_line::error(exchange, env, Level::Info, b"client timed out (110: Connection timed out) while sending response to client");
+                engine::log_line::error(
+                    exchange,
+                    env,
+                    Level::Info,
+                    b"client timed out (110: Connection timed out) while sending response to client",
+                );
             }),
             Err(SendError::Gone) => {}
         }
@@ -160,7 +166,11 @@ impl Client {
     }
 
     /// Tells the client to go on with its body, if it waits for that.
-    pub(crate) async fn say_continue(&mut self, exchange: &mut Exchange, generation: &Generation) -> Result<(), SendError> {
+    pub(crate) async fn say_continue(
+        &mut self,
+        exchange: &mut Exchange,
+        generation: &Generation,
+    ) -> Result<(), SendError> {
         if !std::mem::take(&mut self.owes_continue) {
             return Ok(());
         }

@@ -25,11 +25,7 @@ pub(crate) struct Clock {
 
 impl Clock {
     pub(crate) fn new() -> Clock {
-        Clock {
-            began: Instant::now(),
-            now: Cell::new(Now::default()),
-            offset_for_s: Cell::new(u64::MAX),
-        }
+        Clock { began: Instant::now(), now: Cell::new(Now::default()), offset_for_s: Cell::new(u64::MAX) }
     }
 
     /// The time of this turn.
@@ -47,7 +43,8 @@ impl Clock {
     }
 
     fn read(&self) {
-        let epoch_us = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_micros() as u64);
+        let epoch_us =
+            SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_micros() as u64);
         let mut now = Now {
             epoch_us,
             monotonic_us: self.began.elapsed().as_micros() as u64,

@@ -120,7 +120,12 @@ async fn await_request(client: &mut Client, generation: &Generation, connection:
 }
 
 /// One request: its head, its answer, its log line.
-async fn request(client: &mut Client, exchange: &mut Exchange, generation: &Pinned, pipelined: bool) -> After {
+async fn request(
+    client: &mut Client,
+    exchange: &mut Exchange,
+    generation: &Pinned,
+    pipelined: bool,
+) -> After {
     let worker = Rc::clone(&client.worker);
     exchange.reset(&generation.config, worker.clock.now());
     exchange.response.close = worker.quitting.get();
@@ -398,7 +403,8 @@ async fn linger(client: &mut Client, generation: &Generation) {
         client.input.consume(client.input.unread().len());
         let Client { stream, input, patience, worker, .. } = client;
         let timeout_ms = *settings.lingering_timeout_ms;
-        let filled = patience.wait(timeout_ms, poll_fn(|cx| input.poll_fill(cx, stream, &worker.buffers))).await;
+        let filled =
+            patience.wait(timeout_ms, poll_fn(|cx| input.poll_fill(cx, stream, &worker.buffers))).await;
         if !matches!(filled, Ok(Ok(1..))) || tokio::time::Instant::now() >= until {
             return;
         }

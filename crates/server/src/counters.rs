@@ -29,7 +29,8 @@ impl Counters {
 
     /// The sums.
     pub(crate) fn read(&self) -> engine::host::Counters {
-        let sum = |of: fn(&Numbers) -> &AtomicU64| self.threads.iter().map(|n| of(n).load(Relaxed)).sum::<u64>();
+        let sum =
+            |of: fn(&Numbers) -> &AtomicU64| self.threads.iter().map(|n| of(n).load(Relaxed)).sum::<u64>();
         let (active, reading, writing) = (sum(|n| &n.active), sum(|n| &n.reading), sum(|n| &n.writing));
         let accepted = sum(|n| &n.accepted);
         engine::host::Counters {

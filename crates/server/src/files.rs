@@ -6,6 +6,7 @@ use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, openat};
 use nix::sys::stat::{Mode, SFlag, fstat, fstatat};
 use std::any::Any;
+use std::cell::Cell;
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, Write};
@@ -68,7 +69,9 @@ fn open_carefully(path: &Path, request: OpenRequest<'_>) -> Result<Opened, FileE
     let mut at = nix::fcntl::open(&start, folder, Mode::empty()).map_err(fail)?;
     let mut pieces = rest.split(|byte| *byte == b'/').filter(|piece| !piece.is_empty()).peekable();
     if pieces.peek().is_none() {
-        return finish(nix::fcntl::open(path, OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty()).map_err(fail)?);
+        return finish(
+            nix::fcntl::open(path, OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty()).map_err(fail)?,
+        );
     }
     while let Some(piece) = pieces.next() {
         let name = OsStr::from_bytes(piece);
@@ -121,14 +124,26 @@ fn error_of(call: &'static str, error: &io::Error) -> FileError {
     FileError { errno: error.raw_os_error().unwrap_or_default(), call }
 }
 
-/// A file that is removed when the last one who holds it lets go.
+/// A file that is removed when the last one who holds it lets go, unless it is to stay.
 #[derive(Debug)]
-struct Removed(PathBuf);
+pub(crate) struct Removed {
+    path: PathBuf,
+    stays: Cell<bool>,
+}
 
 impl Drop for Removed {
     fn drop(&mut self) {
-        // Gone already: somebody tidied up, which is fine.
-        let _ = std::fs::remove_file(&self.0);
+        if !self.stays.get() {
+            // Gone already: somebody tidied up, which is fine.
+            let _ = std::fs::remove_file(&self.path);
+        }
+    }
+}
+
+/// The file of a request's body stays when the request is over (`client_body_in_file_only on`).
+pub(crate) fn keep(file: &BodyFile) {
+    if let Some(removed) = file.guard.downcast_ref::<Removed>() {
+        removed.stays.set(true);
     }
 }
 
@@ -138,7 +153,7 @@ pub(crate) fn temporary(folder: &Path, random: &mut dyn FnMut() -> u64) -> io::R
         let path = folder.join(format!("{:016x}", random()));
         match File::options().read(true).write(true).create_new(true).open(&path) {
             Ok(file) => {
-                let guard: Rc<dyn Any> = Rc::new(Removed(path.clone()));
+                let guard: Rc<dyn Any> = Rc::new(Removed { path: path.clone(), stays: Cell::new(false) });
                 return Ok(BodyFile { file: Rc::new(file), len: 0, path: path.into(), guard });
             }
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}

@@ -4,8 +4,8 @@ use crate::logs::Logs;
 use crate::process::log::{ErrorLog, Level};
 use crate::process::{Address, Reporter};
 use crate::proxy::pool::Groups;
-use engine::{Config, LocationId, ServerId};
 use engine::config::ListenAddress;
+use engine::{Config, LocationId, ServerId};
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -57,7 +57,8 @@ impl Generation {
 
     /// The scope of an address's default server: what holds before a request's host is known.
     pub(crate) fn default_scope(&self, listener: usize) -> LocationId {
-        let server = self.config.listeners.get(listener).map_or(ServerId(0), |listener| listener.default_server);
+        let server =
+            self.config.listeners.get(listener).map_or(ServerId(0), |listener| listener.default_server);
         self.config.server(server).scope
     }
 

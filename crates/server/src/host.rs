@@ -7,11 +7,11 @@ use crate::generation::Generation;
 use crate::logs::Logs;
 use crate::process::log::Level as LogLevel;
 use crate::worker::Worker;
+use engine::Exchange;
 use engine::config::{Config, LogId};
 use engine::host::{
     Counters, Env, FileError, Host, Level, Now, OpenRequest, Opened, ScriptCall, ScriptOutcome,
 };
-use engine::Exchange;
 
 /// A thread and a generation: made for one call into the engine, for nothing.
 pub(crate) struct ThreadHost<'a> {
@@ -20,7 +20,11 @@ pub(crate) struct ThreadHost<'a> {
 }
 
 /// Calls into the engine with the world of this thread and generation.
-pub(crate) fn with_env<T>(worker: &Worker, generation: &Generation, call: impl FnOnce(&mut Env<'_>) -> T) -> T {
+pub(crate) fn with_env<T>(
+    worker: &Worker,
+    generation: &Generation,
+    call: impl FnOnce(&mut Env<'_>) -> T,
+) -> T {
     let mut host = ThreadHost { worker, generation };
     call(&mut Env { config: &generation.config, host: &mut host })
 }

@@ -31,3 +31,4 @@ mod threads;
 mod worker;
 
 pub use application::Pointsman;
+pub use engine::modules::core::Identity;

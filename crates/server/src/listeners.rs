@@ -77,8 +77,11 @@ impl Listeners {
             if accepting.contains_key(&address) {
                 continue;
             }
-            let socket =
-                Rc::new(Socket { address: address.clone(), looked_up: Cell::new(u64::MAX), index: Cell::new(None) });
+            let socket = Rc::new(Socket {
+                address: address.clone(),
+                looked_up: Cell::new(u64::MAX),
+                index: Cell::new(None),
+            });
             let task = match &address {
                 Address::Inet(_) => {
                     let listener = TcpListener::from_std(std::net::TcpListener::from(fd))?;

@@ -35,8 +35,10 @@ impl Logs {
             flush_ms: log.buffer.as_ref().map(|buffer| buffer.flush_ms).filter(|ms| *ms > 0),
             since_ms: Cell::new(0),
         });
-        let error_logs =
-            config.logs.iter().map(|log| files.error_log(&[(process_target(&log.target, command_line), Level::Debug)]));
+        let error_logs = config
+            .logs
+            .iter()
+            .map(|log| files.error_log(&[(process_target(&log.target, command_line), Level::Debug)]));
         Logs { logs: logs.collect(), error_logs: error_logs.collect() }
     }
 
@@ -106,7 +108,10 @@ impl Drop for Logs {
 }
 
 /// The same destination in the words of [`crate::process`].
-pub(crate) fn process_target(target: &engine::modules::log::LogTarget, command_line: &LogTarget) -> LogTarget {
+pub(crate) fn process_target(
+    target: &engine::modules::log::LogTarget,
+    command_line: &LogTarget,
+) -> LogTarget {
     use engine::modules::log::LogTarget as Written;
     match target {
         Written::File(path) => LogTarget::File(path.clone()),

@@ -8,7 +8,7 @@ use crate::patience::TimedOut;
 use engine::Exchange;
 use engine::exchange::{Body, BodyFile};
 use engine::host::Level;
-use engine::modules::core::BodySettings;
+use engine::modules::core::{BodySettings, InFileOnly};
 use engine::phase::Wake;
 use std::future::poll_fn;
 use std::io::Write;
@@ -31,9 +31,25 @@ impl Client {
             http::BodyFraming::Length(len) => len.min(*settings.buffer_size) as usize,
             _ => 0,
         };
-        match self.take_body(exchange, generation, settings, Keep::Memory(Vec::with_capacity(expected))).await {
+        let keep = match *settings.in_file_only {
+            InFileOnly::Off => Keep::Memory(Vec::with_capacity(expected)),
+            _ => match files::temporary(&generation.body_folder(), &mut || self.worker.random()) {
+                Ok(file) => Keep::File(file),
+                Err(error) => {
+                    let text = format!("a request body could not be kept: {error}");
+                    say(self, exchange, generation, Level::Crit, &text);
+                    return Wake::Failed(500);
+                }
+            },
+        };
+        match self.take_body(exchange, generation, settings, keep).await {
             Ok(Keep::Memory(bytes)) => exchange.request.body = Body::Memory(bytes),
-            Ok(Keep::File(file)) => exchange.request.body = Body::File(file),
+            Ok(Keep::File(file)) => {
+                if *settings.in_file_only == InFileOnly::On {
+                    files::keep(&file);
+                }
+                exchange.request.body = Body::File(file);
+            }
             Ok(Keep::Nothing) => exchange.request.body = Body::Discarded,
             Err(status) => return Wake::Failed(status),
         }
@@ -62,7 +78,9 @@ impl Client {
         let mut len = 0u64;
         let limit = *settings.max_size;
         loop {
-            while let Some(piece) = self.body.next(&mut self.input).map_err(|_| self.bad_chunks(exchange, generation))? {
+            while let Some(piece) =
+                self.body.next(&mut self.input).map_err(|_| self.bad_chunks(exchange, generation))?
+            {
                 let data = self.input.slice(piece.range);
                 let before = len;
                 len += data.len() as u64;
@@ -72,16 +90,18 @@ impl Client {
                 }
                 if limit > 0 && len > limit {
                     let chunk = len - before + self.body.chunk_left();
-                    let text = format!("client intended to send too large chunked body: {before}+{chunk} bytes");
+                    let text =
+                        format!("client intended to send too large chunked body: {before}+{chunk} bytes");
                     say(self, exchange, generation, Level::Error, &text);
                     return Err(413);
                 }
                 if !data.is_empty() {
-                    let begun = store(&self.worker, generation, settings, &mut keep, data).map_err(|error| {
-                        let text = format!("a request body could not be kept: {error}");
-                        say(self, exchange, generation, Level::Crit, &text);
-                        500u16
-                    })?;
+                    let begun =
+                        store(&self.worker, generation, settings, &mut keep, data).map_err(|error| {
+                            let text = format!("a request body could not be kept: {error}");
+                            say(self, exchange, generation, Level::Crit, &text);
+                            500u16
+                        })?;
                     if let (true, Keep::File(file)) = (begun, &keep) {
                         let path = file.path.display();
                         let text = format!("a client request body is buffered to a temporary file {path}");
@@ -112,7 +132,8 @@ impl Client {
         timeout_ms: u64,
     ) -> Result<(), u16> {
         let Client { stream, input, patience, worker, .. } = self;
-        let filled = patience.wait(timeout_ms, poll_fn(|cx| input.poll_fill(cx, stream, &worker.buffers))).await;
+        let filled =
+            patience.wait(timeout_ms, poll_fn(|cx| input.poll_fill(cx, stream, &worker.buffers))).await;
         match filled {
             Ok(Ok(0)) => {
                 say(self, exchange, generation, Level::Info, "client prematurely closed connection");
@@ -166,6 +187,14 @@ fn append(file: &mut BodyFile, data: &[u8]) -> std::io::Result<()> {
 }
 
 /// Writes to the error log about this request.
-pub(crate) fn say(client: &Client, exchange: &mut Exchange, generation: &Generation, level: Level, text: &str) {
-    with_env(&client.worker, generation, |env| engine::log_line::error(exchange, env, level, text.as_bytes()));
+pub(crate) fn say(
+    client: &Client,
+    exchange: &mut Exchange,
+    generation: &Generation,
+    level: Level,
+    text: &str,
+) {
+    with_env(&client.worker, generation, |env| {
+        engine::log_line::error(exchange, env, level, text.as_bytes())
+    });
 }

@@ -41,7 +41,11 @@ impl Stream {
     }
 
     /// Writes from several buffers in one call; answers how many bytes went.
-    pub(crate) fn poll_write(&mut self, cx: &mut Context<'_>, parts: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
+    pub(crate) fn poll_write(
+        &mut self,
+        cx: &mut Context<'_>,
+        parts: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
         match self {
             Stream::Tcp(stream) => Pin::new(stream).poll_write_vectored(cx, parts),
             Stream::Unix(stream) => Pin::new(stream).poll_write_vectored(cx, parts),
@@ -88,7 +92,8 @@ impl Stream {
         }
         let mut byte = [0];
         let fd = self.as_fd().as_raw_fd();
-        let peek = || recv(fd, &mut byte, MsgFlags::MSG_PEEK | MsgFlags::MSG_DONTWAIT).map_err(io::Error::from);
+        let peek =
+            || recv(fd, &mut byte, MsgFlags::MSG_PEEK | MsgFlags::MSG_DONTWAIT).map_err(io::Error::from);
         let seen = match self {
             Stream::Tcp(stream) => stream.try_io(Interest::READABLE, peek),
             Stream::Unix(stream) => stream.try_io(Interest::READABLE, peek),

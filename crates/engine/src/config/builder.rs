@@ -34,6 +34,8 @@ pub struct Inputs<'a> {
     pub prefix: PathBuf,
     /// The configuration file; `include` is relative to its directory.
     pub file: PathBuf,
+    /// What the server calls itself.
+    pub identity: modules::core::Identity,
 }
 
 /// One level of nesting during the walk.
@@ -113,8 +115,11 @@ impl Builder<'_> {
         let Some(entry) = entries.iter().find(|entry| entry.contexts.meets(context)) else {
             let mut places: Vec<_> = entries.iter().flat_map(|entry| entry.contexts.names()).collect();
             places.dedup();
-            return Err(Diagnostic::error(directive.name.span, format!("\"{name}\" directive is not allowed here"))
-                .mend(format!("\"{name}\" may stand in: {}", places.join(", "))));
+            return Err(Diagnostic::error(
+                directive.name.span,
+                format!("\"{name}\" directive is not allowed here"),
+            )
+            .mend(format!("\"{name}\" may stand in: {}", places.join(", "))));
         };
         check_shape(entry, directive)?;
         self.applying = Some(name);
@@ -183,7 +188,9 @@ impl Builder<'_> {
         Template::compile(text, &mut |name| variables.id(name, Some(span))).map_err(|fault| {
             let shown = String::from_utf8_lossy(text);
             match fault {
-                TemplateError::InvalidName => Diagnostic::error(span, format!("invalid variable name in \"{shown}\"")),
+                TemplateError::InvalidName => {
+                    Diagnostic::error(span, format!("invalid variable name in \"{shown}\""))
+                }
                 TemplateError::Unclosed(name) => {
                     Diagnostic::error(span, format!("the closing bracket in \"{name}\" variable is missing"))
                 }
@@ -239,7 +246,8 @@ impl Builder<'_> {
     /// Reads a time in milliseconds.
     pub fn time_ms(&self, word: &Word) -> Result<u64, Diagnostic> {
         conf::value::parse_time_ms(word.text()).ok_or_else(|| {
-            self.invalid_setting(word).mend("a time is a number of seconds, or with units: 500ms, 30s, 1m30s, 2h, 1d")
+            self.invalid_setting(word)
+                .mend("a time is a number of seconds, or with units: 500ms, 30s, 1m30s, 2h, 1d")
         })
     }
 
@@ -299,12 +307,18 @@ fn check_shape(entry: &Directive, directive: &conf::Directive) -> Result<(), Dia
     match (&entry.args, &directive.body) {
         (Args::Block(..), Body::Block(_)) | (Args::LuaBlock(_), Body::Lua(_)) => {}
         (Args::Block(..) | Args::LuaBlock(_), _) => {
-            return Err(Diagnostic::error(directive.span, format!("directive \"{name}\" has no opening \"{{\"")));
+            return Err(Diagnostic::error(
+                directive.span,
+                format!("directive \"{name}\" has no opening \"{{\""),
+            ));
         }
         (_, Body::None) => {}
         (_, _) => {
-            return Err(Diagnostic::error(directive.span, format!("directive \"{name}\" is not terminated by \";\""))
-                .mend(format!("\"{name}\" takes no block: end it with `;`")));
+            return Err(Diagnostic::error(
+                directive.span,
+                format!("directive \"{name}\" is not terminated by \";\""),
+            )
+            .mend(format!("\"{name}\" takes no block: end it with `;`")));
         }
     }
     let (low, high) = entry.args.range();
@@ -317,12 +331,17 @@ fn check_shape(entry: &Directive, directive: &conf::Directive) -> Result<(), Dia
         (low, usize::MAX) => format!("at least {low}"),
         (low, high) => format!("{low} to {high}"),
     };
-    Err(Diagnostic::error(directive.name.span, format!("invalid number of arguments in \"{name}\" directive"))
-        .label(format!("takes {wanted}, has {given}"))
-        .mend(format!("for example: {}", entry.example)))
+    Err(Diagnostic::error(
+        directive.name.span,
+        format!("invalid number of arguments in \"{name}\" directive"),
+    )
+    .label(format!("takes {wanted}, has {given}"))
+    .mend(format!("for example: {}", entry.example)))
 }
 
 /// All directives, for the documentation.
 pub fn directives() -> impl Iterator<Item = (&'static modules::Module, &'static Directive)> {
-    MODULES.iter().flat_map(|module| module.directives.iter().copied().flatten().map(move |directive| (*module, directive)))
+    MODULES.iter().flat_map(|module| {
+        module.directives.iter().copied().flatten().map(move |directive| (*module, directive))
+    })
 }

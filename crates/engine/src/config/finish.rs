@@ -2,11 +2,17 @@
 
 use super::builder::{Builder, Inputs};
 use super::{
-    Config, ListenAddress, ListenOptions, Listener, Location, LocationId, LocationTable, LogId, Modifier, NameMatch,
-    Server, ServerId, ServerNames, Settings,
+    Config, ListenAddress, ListenOptions, Listener, Location, LocationId, LocationTable, LogId, Modifier,
+    NameMatch, Server, ServerId, ServerNames, Settings,
 };
 use crate::directive::Contexts;
-use crate::modules::{self, computed::Computed, log::{LogFile, LogFormat, LogTarget}, lua, upstream::GroupEntry};
+use crate::modules::{
+    self,
+    computed::Computed,
+    log::{LogFile, LogFormat, LogTarget},
+    lua,
+    upstream::GroupEntry,
+};
 use crate::regex::Regex;
 use crate::variables::{self, Definition};
 use conf::{Diagnostic, Span};
@@ -131,8 +137,10 @@ pub struct ListenDraft {
 pub(super) fn check(builder: &mut Builder<'_>) {
     for entry in builder.draft.variables.entries() {
         if matches!(entry.definition, Definition::Undefined) {
-            let mut fault = Diagnostic::error(entry.first_named, format!("unknown \"{}\" variable", entry.name));
-            let known = variables::VARIABLES.iter().flat_map(|table| table.iter()).map(|variable| variable.name);
+            let mut fault =
+                Diagnostic::error(entry.first_named, format!("unknown \"{}\" variable", entry.name));
+            let known =
+                variables::VARIABLES.iter().flat_map(|table| table.iter()).map(|variable| variable.name);
             if let Some(near) = conf::nearest(&entry.name, known) {
                 fault = fault.mend(format!("did you mean ${near}?"));
             }
@@ -170,6 +178,7 @@ pub(super) fn check(builder: &mut Builder<'_>) {
 
 /// Makes the configuration of a draft without faults.
 pub(super) fn config(mut draft: Draft, inputs: &Inputs<'_>) -> Result<Config, Diagnostic> {
+    draft.http.identity = inputs.identity.clone();
     inherit(&mut draft.scopes);
     let listeners = listeners(&draft)?;
     let mut tables: Vec<LocationTable> = draft.scopes.iter().map(|_| LocationTable::default()).collect();
@@ -195,9 +204,11 @@ pub(super) fn config(mut draft: Draft, inputs: &Inputs<'_>) -> Result<Config, Di
                     let name = String::from_utf8_lossy(&scope.name);
                     return Err(Diagnostic::error(scope.span, format!("duplicate location \"{name}\"")));
                 }
-                if let (true, Some(server), [name @ .., b'/']) =
-                    (*scope.settings.core.auto_redirect && modifier != Modifier::Exact, scope.server, &*scope.name)
-                {
+                if let (true, Some(server), [name @ .., b'/']) = (
+                    *scope.settings.core.auto_redirect && modifier != Modifier::Exact,
+                    scope.server,
+                    &*scope.name,
+                ) {
                     redirects[server].insert(name.into());
                 }
             }
@@ -211,12 +222,13 @@ pub(super) fn config(mut draft: Draft, inputs: &Inputs<'_>) -> Result<Config, Di
         settings: scope.settings,
         inner,
     });
-    let servers = draft.servers.into_iter().zip(named).zip(redirects).map(|((server, named), auto_redirects)| Server {
-        scope: LocationId(server.scope as u32),
-        names: server.names.into_iter().map(|(name, _)| name).collect(),
-        named,
-        auto_redirects,
-    });
+    let servers =
+        draft.servers.into_iter().zip(named).zip(redirects).map(|((server, named), auto_redirects)| Server {
+            scope: LocationId(server.scope as u32),
+            names: server.names.into_iter().map(|(name, _)| name).collect(),
+            named,
+            auto_redirects,
+        });
     Ok(Config {
         prefix: inputs.prefix.clone(),
         file: inputs.file.clone(),
@@ -267,7 +279,8 @@ fn listeners(draft: &Draft) -> Result<Vec<Listener>, Diagnostic> {
         }
     }
     for listen in &draft.listens {
-        let (Some(wildcard), ListenAddress::Inet(address)) = (wildcard_for(draft, listen), &listen.address) else {
+        let (Some(wildcard), ListenAddress::Inet(address)) = (wildcard_for(draft, listen), &listen.address)
+        else {
             continue;
         };
         let (default_server, names) = servers_at(draft, &listen.address)?;

@@ -31,7 +31,9 @@ impl ListenAddress {
     pub fn parse(text: &str) -> Result<ListenAddress, String> {
         if let Some(path) = text.strip_prefix("unix:") {
             if path.is_empty() {
-                return Err(format!("no path in the unix domain socket \"{text}\" of the \"listen\" directive"));
+                return Err(format!(
+                    "no path in the unix domain socket \"{text}\" of the \"listen\" directive"
+                ));
             }
             return Ok(ListenAddress::Unix(PathBuf::from(path)));
         }

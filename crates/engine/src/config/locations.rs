@@ -91,7 +91,8 @@ impl LocationTable {
 
     /// All locations of this level.
     pub fn ids(&self) -> impl Iterator<Item = LocationId> {
-        let prefixes = self.prefixes.iter().flat_map(|p| p.exact.into_iter().chain(p.inclusive.map(|(id, _)| id)));
+        let prefixes =
+            self.prefixes.iter().flat_map(|p| p.exact.into_iter().chain(p.inclusive.map(|(id, _)| id)));
         prefixes.chain(self.regexes.iter().map(|(_, id)| *id))
     }
 

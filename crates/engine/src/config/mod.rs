@@ -10,7 +10,8 @@ mod locations;
 mod names;
 
 pub use builder::{
-    Builder, Inputs, NameLookup, build, directives, invalid_parameter, invalid_value, number, once, variable_name,
+    Builder, Inputs, NameLookup, build, directives, invalid_parameter, invalid_value, number, once,
+    variable_name,
 };
 pub use finish::{Draft, ListenDraft, Scope, ServerDraft};
 pub use listen::{ListenAddress, ListenOptions, Listener};
@@ -18,8 +19,8 @@ pub use locations::{LocationTable, Modifier, find as find_location};
 pub use names::{NameMatch, ServerNames};
 
 use crate::modules::{self, computed::Computed, log::LogFile, lua, upstream::GroupEntry};
-use crate::variables;
 use crate::regex::Regex;
+use crate::variables;
 use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 

@@ -99,12 +99,19 @@ impl ServerNames {
 
     /// Does a name match only by being searched for? (With one server and no regular expression nobody need look.)
     pub fn is_empty(&self) -> bool {
-        self.exact.is_empty() && self.leading.is_empty() && self.trailing.is_empty() && self.regexes.is_empty()
+        self.exact.is_empty()
+            && self.leading.is_empty()
+            && self.trailing.is_empty()
+            && self.regexes.is_empty()
     }
 
     /// The server of a host: exact name, longest leading wildcard, longest trailing wildcard, first regular
     /// expression (nginx, "Server names"). The captures of a regular expression are kept.
-    pub fn find(&self, host: &[u8], captures: &mut Captures) -> Result<Option<(ServerId, Option<&Regex>)>, LimitReached> {
+    pub fn find(
+        &self,
+        host: &[u8],
+        captures: &mut Captures,
+    ) -> Result<Option<(ServerId, Option<&Regex>)>, LimitReached> {
         if let Some(server) = self.exact.get(host) {
             return Ok(Some((*server, None)));
         }
@@ -138,15 +145,22 @@ mod tests {
     #[test]
     fn the_order_of_preference_is_nginx_s() {
         let mut names = ServerNames::default();
-        for (id, name) in
-            ["shop.example.com", "*.example.com", "*.b.example.com", "www.*", ".dual.org", "~^(?<who>.+)\\.net$"]
-                .iter()
-                .enumerate()
+        for (id, name) in [
+            "shop.example.com",
+            "*.example.com",
+            "*.b.example.com",
+            "www.*",
+            ".dual.org",
+            "~^(?<who>.+)\\.net$",
+        ]
+        .iter()
+        .enumerate()
         {
             assert!(names.insert(NameMatch::parse(name.as_bytes()).unwrap(), ServerId(id as u32)));
         }
         let mut captures = Captures::default();
-        let mut find = |host: &str| names.find(host.as_bytes(), &mut captures).unwrap().map(|(server, _)| server.0);
+        let mut find =
+            |host: &str| names.find(host.as_bytes(), &mut captures).unwrap().map(|(server, _)| server.0);
         assert_eq!(find("shop.example.com"), Some(0));
         assert_eq!(find("x.example.com"), Some(1));
         assert_eq!(find("a.b.example.com"), Some(2));

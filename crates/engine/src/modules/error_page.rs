@@ -112,7 +112,9 @@ fn error_page(b: &mut Builder<'_>, d: &conf::Directive) -> Result<(), Diagnostic
         match number(word.text()) {
             Some(499) => {
                 let fault = Diagnostic::error(word.span, "invalid value \"499\"");
-                return Err(fault.mend("499 is logged when the client is gone: there is nobody to serve a page to"));
+                return Err(
+                    fault.mend("499 is logged when the client is gone: there is nobody to serve a page to")
+                );
             }
             Some(status @ 300..=599) => statuses.push(status as u16),
             _ => {
@@ -172,7 +174,9 @@ fn send_page(exchange: &mut Exchange, env: &mut Env<'_>, page: &ErrorPage) -> Re
     let seen = page.replace.unwrap_or(error);
     if target.starts_with(b"/") || target.starts_with(b"@") {
         // Fields set before the error (WWW-Authenticate, a script's) go out with the page, as in nginx.
+        let location = exchange.response.location.take();
         exchange.response.forget_content();
+        exchange.response.location = location;
         exchange.response.status = seen;
         // nginx: the page is asked for with GET, whatever the request was, HEAD apart.
         if !target.starts_with(b"@") && !matches!(exchange.method(), b"GET" | b"HEAD") {
@@ -212,7 +216,11 @@ fn built_in(exchange: &mut Exchange, env: &mut Env<'_>) -> Content {
     response.location = location;
     response.headers.remove_known(http::Known::ETag);
     response.headers.remove_known(http::Known::AcceptRanges);
-    if status == 204 || status == 304 || !(301..600).contains(&status) || PHRASES.iter().all(|(s, _)| *s != status) {
+    if status == 204
+        || status == 304
+        || !(301..600).contains(&status)
+        || PHRASES.iter().all(|(s, _)| *s != status)
+    {
         if status != 204 && status != 304 {
             response.content_length = Some(0);
         }

@@ -67,8 +67,11 @@ const DIRECTIVES: &[Directive] = &[
         apply: |b, d| {
             if d.args[0].text() != "epoll" {
                 let shown = d.args[0].text();
-                return Err(conf::Diagnostic::error(d.args[0].span, format!("invalid event type \"{shown}\""))
-                    .mend("epoll is the one event method there is: remove the line"));
+                return Err(conf::Diagnostic::error(
+                    d.args[0].span,
+                    format!("invalid event type \"{shown}\""),
+                )
+                .mend("epoll is the one event method there is: remove the line"));
             }
             once(b.draft.main.event_method.write(Some("epoll".to_owned())), d)
         },

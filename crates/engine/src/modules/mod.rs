@@ -4,11 +4,11 @@
 //! directives with their settings and inheritance, and its handlers. It may read other modules' settings, and never
 //! call their handlers.
 
+use crate::config::Builder;
 use crate::directive::Directive;
 use crate::exchange::Exchange;
 use crate::host::Env;
 use crate::phase::{Handler, Phase};
-use crate::config::Builder;
 use std::sync::LazyLock;
 
 pub mod computed;

@@ -115,21 +115,21 @@ fn told(error: &io::Error) -> String {
 /// What happened next while the request was sent and the answer awaited.
 enum Event {
     /// The head is whole; the request was sent to its end, or not.
-    Head { uploaded: bool },
+    Head {
+        uploaded: bool,
+    },
     Broken(ResponseError),
     Ended,
     ReadFailed(io::Error),
     UploadFailed(UploadError),
     ClientGone,
-    TimedOut { sending: bool },
+    TimedOut {
+        sending: bool,
+    },
 }
 
 /// Sends the request and reads the answer's head, both at once: an answer may come before the request is sent.
-async fn talk(
-    proxying: &mut Proxying<'_>,
-    link: &mut Link,
-    head: &mut ResponseHead,
-) -> Result<bool, Failed> {
+async fn talk(proxying: &mut Proxying<'_>, link: &mut Link, head: &mut ResponseHead) -> Result<bool, Failed> {
     let generation = Rc::clone(proxying.generation);
     let settings = &generation.config.location(proxying.exchange.route.location).settings.proxy;
     let (send_ms, read_ms) = (*settings.connection.send_timeout_ms, *settings.connection.read_timeout_ms);
@@ -143,7 +143,14 @@ async fn talk(
     let chunked = proxying.exchange.request.framing == BodyFraming::Chunked;
     let body = std::mem::replace(&mut proxying.exchange.request.body, Body::Streaming);
     let mut upload = Upload::new(&proxying.head, &body, pass_body, proxying.streamed, chunked);
-    let event = wait_for_head(proxying.client, link, head, &mut upload, Limits { send_ms, read_ms, max_head, watch_client }).await;
+    let event = wait_for_head(
+        proxying.client,
+        link,
+        head,
+        &mut upload,
+        Limits { send_ms, read_ms, max_head, watch_client },
+    )
+    .await;
     let (sent, took) = (upload.sent, upload.took_from_client());
     proxying.exchange.request.body = match body {
         Body::Unread if took => Body::Streaming,
@@ -233,7 +240,9 @@ fn judge(
         Event::Ended => {
             (TryFailure::Error, READING, format!("upstream prematurely closed connection {READING}"))
         }
-        Event::ReadFailed(error) => (TryFailure::Error, READING, format!("recv() {} {READING}", told(&error))),
+        Event::ReadFailed(error) => {
+            (TryFailure::Error, READING, format!("recv() {} {READING}", told(&error)))
+        }
         Event::TimedOut { sending } => {
             let doing = if sending { SENDING } else { READING };
             return Err(Failed::Peer { failure: TryFailure::Timeout, request_sent, doing });

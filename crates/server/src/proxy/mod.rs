@@ -59,7 +59,6 @@ pub(crate) async fn serve(
     let mut proxying = Proxying { client, exchange, generation, head, streamed, body_taken: false };
     let result = proxying.try_peers(&plan, &group).await;
     let text = std::mem::take(&mut proxying.head);
-    proxying.exchange.upstream.url.clear();
     worker.buffers.give_back_text(text);
     result
 }
@@ -81,7 +80,10 @@ impl Proxying<'_> {
     }
 
     /// Calls into the engine for this request.
-    pub(crate) fn engine<T>(&mut self, call: impl FnOnce(&mut Exchange, &mut engine::host::Env<'_>) -> T) -> T {
+    pub(crate) fn engine<T>(
+        &mut self,
+        call: impl FnOnce(&mut Exchange, &mut engine::host::Env<'_>) -> T,
+    ) -> T {
         let worker = Rc::clone(&self.client.worker);
         with_env(&worker, self.generation, |env| call(self.exchange, env))
     }
@@ -121,7 +123,10 @@ impl Proxying<'_> {
                 Err(Failed::Peer { failure, request_sent, doing }) => {
                     self.tried_in_vain(picked, failure, doing);
                     if failure == TryFailure::Timeout {
-                        self.say(Level::Error, &format!("upstream timed out (110: Connection timed out) {doing}"));
+                        self.say(
+                            Level::Error,
+                            &format!("upstream timed out (110: Connection timed out) {doing}"),
+                        );
                     }
                     if reused && failure == TryFailure::Error {
                         tried.refund();
@@ -209,19 +214,17 @@ impl Proxying<'_> {
         progress: Progress,
     ) -> Result<Option<TryFailure>, Unfinished> {
         let Answer { mut link, mut head, began_us, uploaded } = answer;
-        let wanted = self.engine(|exchange, env| proxy::wanted_retry(exchange, env, &head, progress));
-        if let Some(failure) = wanted {
-            self.close_record(began_us);
-            self.tried_in_vain(picked, failure, READING);
-            return Ok(Some(failure));
-        }
-        let framing = self.engine(|exchange, env| proxy::framing(exchange, env, &head));
+        let framing = self.engine(|exchange, env| {
+            let framing = proxy::framing(exchange, env, &head)?;
+            proxy::wanted_retry(exchange, env, &head, progress).map_or(Ok(framing), Err)
+        });
         let framing = match framing {
             Ok(framing) => framing,
             Err(failure) => {
                 self.close_record(began_us);
                 self.tried_in_vain(picked, failure, READING);
-                return Err(Unfinished::Status(failure.status()));
+                let again = self.engine(|exchange, env| proxy::may_retry(exchange, env, failure, progress));
+                return if again { Ok(Some(failure)) } else { Err(Unfinished::Status(failure.status())) };
             }
         };
         let disposition = self.engine(|exchange, env| proxy::accept_head(exchange, env, plan, &mut head));
@@ -260,8 +263,14 @@ impl Proxying<'_> {
     async fn upgrade(&mut self, link: &mut Link) -> Result<(), Unfinished> {
         self.engine(engine::output::write_head).map_err(Unfinished::Status)?;
         self.client.send_wire(self.exchange, self.generation).await?;
-        let timeout_ms =
-            *self.generation.config.location(self.exchange.route.location).settings.proxy.connection.read_timeout_ms;
+        let timeout_ms = *self
+            .generation
+            .config
+            .location(self.exchange.route.location)
+            .settings
+            .proxy
+            .connection
+            .read_timeout_ms;
         let through = tunnel::tunnel(self.client, link, timeout_ms).await;
         self.exchange.output.sent += through.down;
         self.exchange.output.body_len += through.down;
@@ -270,7 +279,10 @@ impl Proxying<'_> {
         record.body_received += through.down;
         record.sent += through.up;
         if through.timed_out {
-            self.say(Level::Error, "upstream timed out (110: Connection timed out) while proxying upgraded connection");
+            self.say(
+                Level::Error,
+                "upstream timed out (110: Connection timed out) while proxying upgraded connection",
+            );
         }
         self.exchange.output.keep_alive = false;
         Ok(())
@@ -286,4 +298,3 @@ pub(crate) fn lone_group(name: &str, peers: Vec<upstream::PeerSpec>) -> Rc<Threa
         keepalive: upstream::KeepaliveSpec::OFF,
     }))
 }
-

@@ -8,8 +8,8 @@ use std::rc::Rc;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Waker};
 use upstream::{
-    Address, ConnectionUse, Finished, Group, GroupSpec, IdleKey, IdlePool, Lease, Outcome, PickError, PickInput,
-    Tried,
+    Address, ConnectionUse, Finished, Group, GroupSpec, IdleKey, IdlePool, Lease, Outcome, PickError,
+    PickInput, Tried,
 };
 
 /// A connection to an upstream peer.
@@ -88,7 +88,13 @@ impl ThreadGroup {
             let lease = group.pick(now_ms, input, tried, random)?;
             let peer = group.peer(&lease);
             let (address, label) = (peer.address().clone(), peer.label().to_vec());
-            Ok(Picked { group: Rc::clone(self), lease: Some(lease), address, label, now_ms: Cell::new(now_ms) })
+            Ok(Picked {
+                group: Rc::clone(self),
+                lease: Some(lease),
+                address,
+                label,
+                now_ms: Cell::new(now_ms),
+            })
         })
     }
 
@@ -197,7 +203,8 @@ impl Groups {
     /// connections; one that changed takes over what is known of the peers it still has.
     pub(crate) fn new(config: &Config, shared: &SharedGroups, old: Option<&Groups>) -> Groups {
         let groups = config.groups.iter().zip(&shared.groups).map(|(entry, shared)| {
-            let known = old.and_then(|old| old.groups.iter().find(|known| known.spec.name == entry.spec.name));
+            let known =
+                old.and_then(|old| old.groups.iter().find(|known| known.spec.name == entry.spec.name));
             if let Some(known) = known
                 && *known.spec == *entry.spec
                 && shared.is_none()
@@ -231,4 +238,3 @@ impl Groups {
         self.groups.iter().for_each(|group| group.sweep(now_ms));
     }
 }
-

@@ -211,7 +211,8 @@ async fn send(
     exchange.output.wire = wire;
     exchange.output.wire.clear();
     if begun {
-        proxying.say(Level::Warn, "an upstream response is buffered to a temporary file while reading upstream");
+        proxying
+            .say(Level::Warn, "an upstream response is buffered to a temporary file while reading upstream");
     }
     Ok(())
 }

@@ -52,7 +52,13 @@ pub(crate) enum UploadError {
 
 impl<'a> Upload<'a> {
     /// A request with this head. `streamed` passes the client's body on while it comes.
-    pub(crate) fn new(head: &'a [u8], body: &'a Body, pass_body: bool, streamed: bool, chunked: bool) -> Upload<'a> {
+    pub(crate) fn new(
+        head: &'a [u8],
+        body: &'a Body,
+        pass_body: bool,
+        streamed: bool,
+        chunked: bool,
+    ) -> Upload<'a> {
         let (bytes, source): (&[u8], _) = match body {
             _ if !pass_body => (b"", Source::None),
             Body::Memory(bytes) => (bytes, Source::None),

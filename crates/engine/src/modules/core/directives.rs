@@ -1,8 +1,10 @@
 //! The directives of http, server and location themselves.
 
 use super::limits::flag;
-use super::{Keepalive, KeepaliveDisable, LingeringClose, Resolver, ServerTokens};
-use crate::config::{Builder, ListenAddress, ListenDraft, Modifier, Scope, ServerDraft, invalid_parameter, invalid_value, once};
+use super::{InFileOnly, Keepalive, KeepaliveDisable, LingeringClose, Resolver, ServerTokens};
+use crate::config::{
+    Builder, ListenAddress, ListenDraft, Modifier, Scope, ServerDraft, invalid_parameter, invalid_value, once,
+};
 use crate::directive::{Args, Contexts, Directive};
 use crate::regex::Regex;
 use conf::Diagnostic;
@@ -41,6 +43,27 @@ pub(super) const BLOCKS: &[Directive] = &[
     },
 ];
 
+/// Sizes of nginx's own tables and pools. Ours size themselves, so that these lines change nothing.
+pub(super) const SIZES: &[Directive] = &[
+    sized("connection_pool_size", Contexts::HS, "connection_pool_size 512;"),
+    sized("request_pool_size", Contexts::HS, "request_pool_size 4k;"),
+    sized("server_names_hash_max_size", Contexts::HTTP, "server_names_hash_max_size 1024;"),
+    sized("server_names_hash_bucket_size", Contexts::HTTP, "server_names_hash_bucket_size 128;"),
+    sized("variables_hash_max_size", Contexts::HTTP, "variables_hash_max_size 2048;"),
+    sized("variables_hash_bucket_size", Contexts::HTTP, "variables_hash_bucket_size 128;"),
+];
+
+const fn sized(name: &'static str, contexts: Contexts, example: &'static str) -> Directive {
+    Directive {
+        name,
+        contexts,
+        args: Args::Exactly(1),
+        doc: "The size of a table or pool of nginx's; without effect here, where they size themselves.",
+        example,
+        apply: |b, d| b.size(&d.args[0]).map(|_| ()),
+    }
+}
+
 pub(super) const DIRECTIVES: &[Directive] = &[
     Directive {
         name: "internal",
@@ -58,7 +81,8 @@ pub(super) const DIRECTIVES: &[Directive] = &[
         example: "keepalive_timeout 65s 60s;",
         apply: |b, d| {
             let timeout_ms = b.time_ms(&d.args[0])?;
-            let header_s = d.args.get(1).map(|word| b.time_ms(word)).transpose()?.map(|ms| ms / 1000).filter(|s| *s > 0);
+            let header_s =
+                d.args.get(1).map(|word| b.time_ms(word)).transpose()?.map(|ms| ms / 1000).filter(|s| *s > 0);
             b.write(d, |s| &mut s.core.keepalive, Keepalive { timeout_ms, header_s })
         },
     },
@@ -181,6 +205,22 @@ pub(super) const DIRECTIVES: &[Directive] = &[
         apply: |b, d| {
             let path = b.path(&d.args[0])?;
             once(b.draft.http.client_body_temp_path.write(Some(path)), d)
+        },
+    },
+    Directive {
+        name: "client_body_in_file_only",
+        contexts: Contexts::HSL,
+        args: Args::Exactly(1),
+        doc: "Whether every request body goes to a file: off; on, and the file stays; clean, and it goes with the request.",
+        example: "client_body_in_file_only clean;",
+        apply: |b, d| {
+            let how = match &**d.args[0].text() {
+                b"off" => InFileOnly::Off,
+                b"on" => InFileOnly::On,
+                b"clean" => InFileOnly::Clean,
+                _ => return Err(invalid_value(&d.args[0]).mend("off, on or clean")),
+            };
+            b.write(d, |s| &mut s.core.body.in_file_only, how)
         },
     },
     Directive {
@@ -338,19 +378,23 @@ fn resolver(b: &mut Builder<'_>, d: &conf::Directive) -> Result<(), Diagnostic> 
         let text = word.str()?;
         match text.split_once('=') {
             Some(("valid", value)) => {
-                resolver.valid_ms =
-                    Some(conf::value::parse_time_ms(value.as_bytes()).ok_or_else(|| invalid_parameter(word))?);
+                resolver.valid_ms = Some(
+                    conf::value::parse_time_ms(value.as_bytes()).ok_or_else(|| invalid_parameter(word))?,
+                );
             }
             Some(("ipv4", value @ ("on" | "off"))) => resolver.ipv4 = value == "on",
             Some(("ipv6", value @ ("on" | "off"))) => resolver.ipv6 = value == "on",
             Some(_) => return Err(invalid_parameter(word)),
             None => {
-                let address = text
-                    .parse::<SocketAddr>()
-                    .or_else(|_| text.trim_matches(['[', ']']).parse::<IpAddr>().map(|ip| SocketAddr::new(ip, 53)));
+                let address = text.parse::<SocketAddr>().or_else(|_| {
+                    text.trim_matches(['[', ']']).parse::<IpAddr>().map(|ip| SocketAddr::new(ip, 53))
+                });
                 let Ok(address) = address else {
-                    return Err(Diagnostic::error(word.span, format!("host not found in resolver \"{text}\""))
-                        .mend("name servers are written as addresses: 127.0.0.53 or [::1]:5353"));
+                    return Err(Diagnostic::error(
+                        word.span,
+                        format!("host not found in resolver \"{text}\""),
+                    )
+                    .mend("name servers are written as addresses: 127.0.0.53 or [::1]:5353"));
                 };
                 resolver.servers.push(address);
             }
@@ -373,8 +417,14 @@ fn server(b: &mut Builder<'_>, d: &conf::Directive) -> Result<(), Diagnostic> {
     if !b.draft.listens.iter().any(|listen| listen.server == server) {
         // nginx: without `listen`, *:80; *:8000 when not run as root is left out, since it surprises.
         let address = ListenAddress::Inet(SocketAddr::from(([0, 0, 0, 0], 80)));
-        let draft =
-            ListenDraft { server, address, options: None, default_server: false, own_socket: false, span: d.name.span };
+        let draft = ListenDraft {
+            server,
+            address,
+            options: None,
+            default_server: false,
+            own_socket: false,
+            span: d.name.span,
+        };
         b.listen(draft);
     }
     if b.draft.servers[server].names.is_empty() {
@@ -472,7 +522,12 @@ fn split_modifier(word: &conf::Word) -> (Kind, &conf::Word) {
 }
 
 /// The rules of ngx_http_core_location about what may stand inside what.
-fn check_nesting(b: &Builder<'_>, d: &conf::Directive, name: &[u8], modifier: Modifier) -> Result<(), Diagnostic> {
+fn check_nesting(
+    b: &Builder<'_>,
+    d: &conf::Directive,
+    name: &[u8],
+    modifier: Modifier,
+) -> Result<(), Diagnostic> {
     let outer = &b.draft.scopes[b.scope_index()];
     let shown = String::from_utf8_lossy(name);
     let outer_name = String::from_utf8_lossy(&outer.name);
@@ -482,10 +537,14 @@ fn check_nesting(b: &Builder<'_>, d: &conf::Directive, name: &[u8], modifier: Mo
     }
     match outer.modifier {
         Modifier::Exact => {
-            return fault(format!("location \"{shown}\" cannot be inside the exact location \"{outer_name}\""));
+            return fault(format!(
+                "location \"{shown}\" cannot be inside the exact location \"{outer_name}\""
+            ));
         }
         Modifier::Named => {
-            return fault(format!("location \"{shown}\" cannot be inside the named location \"{outer_name}\""));
+            return fault(format!(
+                "location \"{shown}\" cannot be inside the named location \"{outer_name}\""
+            ));
         }
         _ => {}
     }

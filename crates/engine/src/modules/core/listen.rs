@@ -1,6 +1,8 @@
 //! `listen` and `server_name`.
 
-use crate::config::{Builder, ListenAddress, ListenDraft, ListenOptions, NameMatch, invalid_parameter, number};
+use crate::config::{
+    Builder, ListenAddress, ListenDraft, ListenOptions, NameMatch, invalid_parameter, number,
+};
 use crate::directive::{Args, Contexts, Directive};
 use conf::{Diagnostic, Word};
 
@@ -29,14 +31,20 @@ fn server_name(b: &mut Builder<'_>, d: &conf::Directive) -> Result<(), Diagnosti
         let matcher = NameMatch::parse(word.text()).map_err(|fault| Diagnostic::error(word.span, fault))?;
         if let NameMatch::Regex(regex) = &matcher {
             for (_, name) in regex.names() {
-                b.draft.variables.define_capture(name, word.span).map_err(|fault| Diagnostic::error(word.span, fault))?;
+                b.draft
+                    .variables
+                    .define_capture(name, word.span)
+                    .map_err(|fault| Diagnostic::error(word.span, fault))?;
             }
         }
         let name = if matches!(matcher, NameMatch::Regex(_)) {
             word.text().to_vec()
         } else if word.text() == "$hostname" {
-            return Err(Diagnostic::error(word.span, "\"$hostname\" in server_name is not supported by pointsman")
-                .mend("write the machine's name out"));
+            return Err(Diagnostic::error(
+                word.span,
+                "\"$hostname\" in server_name is not supported by pointsman",
+            )
+            .mend("write the machine's name out"));
         } else {
             word.text().to_ascii_lowercase()
         };
@@ -48,14 +56,40 @@ fn server_name(b: &mut Builder<'_>, d: &conf::Directive) -> Result<(), Diagnosti
 fn listen(b: &mut Builder<'_>, d: &conf::Directive) -> Result<(), Diagnostic> {
     let Some(server) = b.server_index() else { return Err(invalid_parameter(&d.name)) };
     let word = &d.args[0];
-    let address = ListenAddress::parse(word.str()?).map_err(|fault| Diagnostic::error(word.span, fault))?;
-    let mut draft =
-        ListenDraft { server, address, options: None, default_server: false, own_socket: false, span: word.span };
-    for word in &d.args[1..] {
-        option(&mut draft, word)?;
+    for text in port_range(word)? {
+        let address = ListenAddress::parse(&text).map_err(|fault| Diagnostic::error(word.span, fault))?;
+        let mut draft = ListenDraft {
+            server,
+            address,
+            options: None,
+            default_server: false,
+            own_socket: false,
+            span: word.span,
+        };
+        for word in &d.args[1..] {
+            option(&mut draft, word)?;
+        }
+        b.listen(draft);
     }
-    b.listen(draft);
     Ok(())
+}
+
+/// `127.0.0.1:8080-8089` is ten addresses.
+fn port_range(word: &Word) -> Result<Vec<String>, Diagnostic> {
+    let text = word.str()?;
+    let (host, ports) = match text.rsplit_once(':') {
+        Some((host, ports)) if !text.starts_with("unix:") => (format!("{host}:"), ports),
+        _ => (String::new(), text),
+    };
+    let Some((first, last)) = ports.split_once('-') else { return Ok(vec![text.to_owned()]) };
+    let (Some(first), Some(last)) = (number(first.as_bytes()), number(last.as_bytes())) else {
+        return Ok(vec![text.to_owned()]);
+    };
+    if first == 0 || last > 65535 || first > last {
+        let fault = format!("invalid port range in \"{text}\" of the \"listen\" directive");
+        return Err(Diagnostic::error(word.span, fault));
+    }
+    Ok((first..=last).map(|port| format!("{host}{port}")).collect())
 }
 
 /// One option; those that set something about the socket imply `bind`, as in nginx.
@@ -78,7 +112,12 @@ fn option(draft: &mut ListenDraft, word: &Word) -> Result<(), Diagnostic> {
             return Ok(());
         }
         ("ssl" | "http2" | "quic" | "proxy_protocol" | "spdy", None) => {
-            return Err(Diagnostic::error(word.span, format!("the \"{name}\" parameter of \"listen\" is known to nginx, not supported by pointsman")));
+            return Err(Diagnostic::error(
+                word.span,
+                format!(
+                    "the \"{name}\" parameter of \"listen\" is known to nginx, not supported by pointsman"
+                ),
+            ));
         }
         _ => {}
     }
@@ -98,7 +137,12 @@ fn option(draft: &mut ListenDraft, word: &Word) -> Result<(), Diagnostic> {
         ("so_keepalive", Some("on")) => options.so_keepalive = Some(true),
         ("so_keepalive", Some("off")) => options.so_keepalive = Some(false),
         ("setfib" | "fastopen" | "accept_filter" | "so_keepalive" | "multipath", _) => {
-            return Err(Diagnostic::error(word.span, format!("the \"{name}\" parameter of \"listen\" is known to nginx, not supported by pointsman")));
+            return Err(Diagnostic::error(
+                word.span,
+                format!(
+                    "the \"{name}\" parameter of \"listen\" is known to nginx, not supported by pointsman"
+                ),
+            ));
         }
         _ => return Err(wrong()),
     }

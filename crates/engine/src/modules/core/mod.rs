@@ -56,6 +56,17 @@ pub enum LingeringClose {
     Always,
 }
 
+/// Which request bodies go to a file (`client_body_in_file_only`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum InFileOnly {
+    /// Those that do not fit in memory.
+    Off,
+    /// All, and the files stay.
+    On,
+    /// All, and each file goes with its request.
+    Clean,
+}
+
 /// The request body.
 #[derive(Clone, Debug)]
 pub struct BodySettings {
@@ -66,7 +77,7 @@ pub struct BodySettings {
     /// The longest silence between two reads, in ms.
     pub timeout_ms: Setting<u64>,
     /// Always to a file.
-    pub in_file_only: Setting<bool>,
+    pub in_file_only: Setting<InFileOnly>,
     /// In one piece of memory: for scripts.
     pub in_single_buffer: Setting<bool>,
 }
@@ -168,7 +179,7 @@ impl Default for Settings {
                 max_size: Setting::new(1 << 20),
                 buffer_size: Setting::new(16 << 10),
                 timeout_ms: Setting::new(60_000),
-                in_file_only: Setting::new(false),
+                in_file_only: Setting::new(InFileOnly::Off),
                 in_single_buffer: Setting::new(false),
             },
             send: SendSettings {
@@ -246,7 +257,11 @@ pub struct HttpSettings {
 
 impl Default for HttpSettings {
     fn default() -> Self {
-        HttpSettings { identity: Identity::default(), present: false, client_body_temp_path: Setting::new(None) }
+        HttpSettings {
+            identity: Identity::default(),
+            present: false,
+            client_body_temp_path: Setting::new(None),
+        }
     }
 }
 
@@ -254,7 +269,16 @@ impl Default for HttpSettings {
 pub static MODULE: Module = Module {
     handlers: &[(Phase::Content, content)],
     finish: Some(directives::finish),
-    ..Module::new("core", &[directives::BLOCKS, directives::DIRECTIVES, limits::DIRECTIVES, listen::DIRECTIVES])
+    ..Module::new(
+        "core",
+        &[
+            directives::BLOCKS,
+            directives::SIZES,
+            directives::DIRECTIVES,
+            limits::DIRECTIVES,
+            listen::DIRECTIVES,
+        ],
+    )
 };
 
 /// Runs what serves the location, if something other than files does.
@@ -269,7 +293,8 @@ fn content(exchange: &mut Exchange, env: &mut Env<'_>) -> Verdict {
 pub fn choose_server(exchange: &mut Exchange, env: &mut Env<'_>) {
     let config = env.config;
     let Some(listener) = config.listeners.get(exchange.connection.listener) else { return };
-    let exact = exchange.connection.local.and_then(|local| listener.exact.iter().find(|(at, ..)| *at == local));
+    let exact =
+        exchange.connection.local.and_then(|local| listener.exact.iter().find(|(at, ..)| *at == local));
     let (default, names) = match exact {
         Some((_, default, names)) => (*default, names),
         None => (listener.default_server, &listener.names),
@@ -284,7 +309,9 @@ pub fn choose_server(exchange: &mut Exchange, env: &mut Env<'_>) {
                 }
             }
             Ok(None) => {}
-            Err(_) => log_line::error(exchange, env, Level::Alert, b"a server name's regular expression gave up"),
+            Err(_) => {
+                log_line::error(exchange, env, Level::Alert, b"a server name's regular expression gave up")
+            }
         }
     }
     exchange.route.location = config.server(exchange.route.server).scope;
@@ -306,7 +333,8 @@ pub fn find_location(exchange: &mut Exchange, env: &mut Env<'_>) -> Verdict {
     let config = env.config;
     let scope = config.server(exchange.route.server).scope;
     let mut captures = std::mem::take(&mut exchange.captures);
-    let found = config::find_location(config, &config.location(scope).inner, &exchange.request.uri, &mut captures);
+    let found =
+        config::find_location(config, &config.location(scope).inner, &exchange.request.uri, &mut captures);
     exchange.captures = captures;
     let id = match found {
         Ok(id) => id.unwrap_or(scope),

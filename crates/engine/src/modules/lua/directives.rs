@@ -1,6 +1,6 @@
 //! The directives of the Lua module: three spellings of each, and what holds for all scripts.
 
-use super::{ScriptId, Script, ScriptPhase, ScriptSource, SharedDict, content};
+use super::{Script, ScriptId, ScriptPhase, ScriptSource, SharedDict, content};
 use crate::config::{Builder, Settings as AllSettings, invalid_value, once};
 use crate::directive::{Args, Contexts, Directive};
 use crate::modules::rewrite::{self, Operation};
@@ -70,7 +70,10 @@ pub(super) const DIRECTIVES: &[Directive] = &[
         args: Args::LuaBlock(0),
         doc: "Lua that runs once in each worker thread's VM when a configuration is loaded, before any request.",
         example: "init_by_lua_block { cjson = require \"cjson\" }",
-        apply: |b, d| { let id = block(b, d, ScriptPhase::Init)?; once(b.draft.lua.init.write(Some(id)), d) },
+        apply: |b, d| {
+            let id = block(b, d, ScriptPhase::Init)?;
+            once(b.draft.lua.init.write(Some(id)), d)
+        },
     },
     Directive {
         name: "init_by_lua_file",
@@ -78,7 +81,10 @@ pub(super) const DIRECTIVES: &[Directive] = &[
         args: Args::Exactly(1),
         doc: "The same, from a file.",
         example: "init_by_lua_file lua/init.lua;",
-        apply: |b, d| { let id = file(b, d, ScriptPhase::Init)?; once(b.draft.lua.init.write(Some(id)), d) },
+        apply: |b, d| {
+            let id = file(b, d, ScriptPhase::Init)?;
+            once(b.draft.lua.init.write(Some(id)), d)
+        },
     },
     Directive {
         name: "init_by_lua",
@@ -86,7 +92,10 @@ pub(super) const DIRECTIVES: &[Directive] = &[
         args: Args::Exactly(1),
         doc: "The same, from a string.",
         example: "init_by_lua 'cjson = require \"cjson\"';",
-        apply: |b, d| { let id = string(b, d, ScriptPhase::Init)?; once(b.draft.lua.init.write(Some(id)), d) },
+        apply: |b, d| {
+            let id = string(b, d, ScriptPhase::Init)?;
+            once(b.draft.lua.init.write(Some(id)), d)
+        },
     },
     Directive {
         name: "init_worker_by_lua_block",
@@ -127,7 +136,10 @@ pub(super) const DIRECTIVES: &[Directive] = &[
         args: Args::LuaBlock(1),
         doc: "Sets a variable to what the Lua code returns, at its place among the rewrite directives.",
         example: "set_by_lua_block $half { return ngx.var.arg_n / 2 }",
-        apply: |b, d| { let id = block(b, d, ScriptPhase::Set)?; set(b, d, id) },
+        apply: |b, d| {
+            let id = block(b, d, ScriptPhase::Set)?;
+            set(b, d, id)
+        },
     },
     Directive {
         name: "set_by_lua_file",
@@ -135,7 +147,10 @@ pub(super) const DIRECTIVES: &[Directive] = &[
         args: Args::AtLeast(2),
         doc: "The same, from a file; further arguments are `ngx.arg[1]` and so on.",
         example: "set_by_lua_file $half lua/half.lua $arg_n;",
-        apply: |b, d| { let id = file_of(b, d, &d.args[1], ScriptPhase::Set)?; set(b, d, id) },
+        apply: |b, d| {
+            let id = file_of(b, d, &d.args[1], ScriptPhase::Set)?;
+            set(b, d, id)
+        },
     },
     Directive {
         name: "set_by_lua",
@@ -143,7 +158,10 @@ pub(super) const DIRECTIVES: &[Directive] = &[
         args: Args::AtLeast(2),
         doc: "The same, from a string; further arguments are `ngx.arg[1]` and so on.",
         example: "set_by_lua $half 'return ngx.arg[1] / 2' $arg_n;",
-        apply: |b, d| { let id = string_of(b, &d.args[1], d, ScriptPhase::Set)?; set(b, d, id) },
+        apply: |b, d| {
+            let id = string_of(b, &d.args[1], d, ScriptPhase::Set)?;
+            set(b, d, id)
+        },
     },
     Directive {
         name: "lua_shared_dict",
@@ -159,7 +177,10 @@ pub(super) const DIRECTIVES: &[Directive] = &[
         args: Args::Exactly(1),
         doc: "Where `require` looks for Lua; `;;` is the default path, `$prefix` the server's prefix.",
         example: "lua_package_path \"$prefix/lua/?.lua;;\";",
-        apply: |b, d| { let path = d.args[0].str()?.to_owned(); once(b.draft.lua.package_path.write(path), d) },
+        apply: |b, d| {
+            let path = d.args[0].str()?.to_owned();
+            once(b.draft.lua.package_path.write(path), d)
+        },
     },
     Directive {
         name: "lua_package_cpath",
@@ -167,7 +188,10 @@ pub(super) const DIRECTIVES: &[Directive] = &[
         args: Args::Exactly(1),
         doc: "Where `require` looks for C modules.",
         example: "lua_package_cpath \"/usr/lib/lua/?.so;;\";",
-        apply: |b, d| { let path = d.args[0].str()?.to_owned(); once(b.draft.lua.package_cpath.write(path), d) },
+        apply: |b, d| {
+            let path = d.args[0].str()?.to_owned();
+            once(b.draft.lua.package_cpath.write(path), d)
+        },
     },
     Directive {
         name: "lua_code_cache",
@@ -178,7 +202,8 @@ pub(super) const DIRECTIVES: &[Directive] = &[
         apply: |b, d| {
             let on = b.flag(d)?;
             if !on {
-                b.diagnostics.push(Diagnostic::warn(d.name.span, "lua_code_cache is off; this will hurt performance"));
+                b.diagnostics
+                    .push(Diagnostic::warn(d.name.span, "lua_code_cache is off; this will hurt performance"));
             }
             b.write(d, |s| &mut s.lua.code_cache, on)
         },
@@ -189,7 +214,10 @@ pub(super) const DIRECTIVES: &[Directive] = &[
         args: Args::Flag,
         doc: "Whether the request body is read before a script runs.",
         example: "lua_need_request_body on;",
-        apply: |b, d| { let on = b.flag(d)?; b.write(d, |s| &mut s.lua.need_request_body, on) },
+        apply: |b, d| {
+            let on = b.flag(d)?;
+            b.write(d, |s| &mut s.lua.need_request_body, on)
+        },
     },
     Directive {
         name: "lua_transform_underscores_in_response_headers",
@@ -197,7 +225,10 @@ pub(super) const DIRECTIVES: &[Directive] = &[
         args: Args::Flag,
         doc: "Whether `ngx.header.content_type` means Content-Type.",
         example: "lua_transform_underscores_in_response_headers off;",
-        apply: |b, d| { let on = b.flag(d)?; b.write(d, |s| &mut s.lua.transform_underscores, on) },
+        apply: |b, d| {
+            let on = b.flag(d)?;
+            b.write(d, |s| &mut s.lua.transform_underscores, on)
+        },
     },
     Directive {
         name: "lua_use_default_type",
@@ -205,7 +236,10 @@ pub(super) const DIRECTIVES: &[Directive] = &[
         args: Args::Flag,
         doc: "Whether `default_type` gives a script's answer its type.",
         example: "lua_use_default_type off;",
-        apply: |b, d| { let on = b.flag(d)?; b.write(d, |s| &mut s.lua.use_default_type, on) },
+        apply: |b, d| {
+            let on = b.flag(d)?;
+            b.write(d, |s| &mut s.lua.use_default_type, on)
+        },
     },
     Directive {
         name: "lua_http10_buffering",
@@ -213,7 +247,10 @@ pub(super) const DIRECTIVES: &[Directive] = &[
         args: Args::Flag,
         doc: "Whether the answer to an HTTP/1.0 request is held back until its length is known.",
         example: "lua_http10_buffering off;",
-        apply: |b, d| { let on = b.flag(d)?; b.write(d, |s| &mut s.lua.http10_buffering, on) },
+        apply: |b, d| {
+            let on = b.flag(d)?;
+            b.write(d, |s| &mut s.lua.http10_buffering, on)
+        },
     },
     Directive {
         name: "lua_regex_cache_max_entries",
@@ -221,7 +258,10 @@ pub(super) const DIRECTIVES: &[Directive] = &[
         args: Args::Exactly(1),
         doc: "How many patterns with the `o` option a worker thread keeps.",
         example: "lua_regex_cache_max_entries 4096;",
-        apply: |b, d| { let n = b.number(&d.args[0])?; once(b.draft.lua.regex_cache_max_entries.write(n), d) },
+        apply: |b, d| {
+            let n = b.number(&d.args[0])?;
+            once(b.draft.lua.regex_cache_max_entries.write(n), d)
+        },
     },
     Directive {
         name: "lua_regex_match_limit",
@@ -229,7 +269,10 @@ pub(super) const DIRECTIVES: &[Directive] = &[
         args: Args::Exactly(1),
         doc: "How much backtracking one match of `ngx.re` may take; 0 is PCRE2's default.",
         example: "lua_regex_match_limit 100000;",
-        apply: |b, d| { let n = b.number(&d.args[0])?; once(b.draft.lua.regex_match_limit.write(n), d) },
+        apply: |b, d| {
+            let n = b.number(&d.args[0])?;
+            once(b.draft.lua.regex_match_limit.write(n), d)
+        },
     },
     Directive {
         name: "lua_run_limit",
@@ -237,7 +280,10 @@ pub(super) const DIRECTIVES: &[Directive] = &[
         args: Args::Exactly(1),
         doc: "pointsman's own: how long a script may run without yielding before it is stopped with an error; 0 is for ever.",
         example: "lua_run_limit 2s;",
-        apply: |b, d| { let ms = b.time_ms(&d.args[0])?; once(b.draft.lua.run_limit_ms.write(ms), d) },
+        apply: |b, d| {
+            let ms = b.time_ms(&d.args[0])?;
+            once(b.draft.lua.run_limit_ms.write(ms), d)
+        },
     },
     Directive {
         name: "lua_memory_limit",
@@ -245,7 +291,10 @@ pub(super) const DIRECTIVES: &[Directive] = &[
         args: Args::Exactly(1),
         doc: "pointsman's own: how much memory the Lua VM of one worker thread may take; 0 is without limit.",
         example: "lua_memory_limit 256m;",
-        apply: |b, d| { let size = b.size(&d.args[0])?; once(b.draft.lua.memory_limit.write(size), d) },
+        apply: |b, d| {
+            let size = b.size(&d.args[0])?;
+            once(b.draft.lua.memory_limit.write(size), d)
+        },
     },
 ];
 

@@ -213,7 +213,6 @@ pub static MODULE: Module = Module {
     ..Module::new("lua", &[&directives::SCRIPTS, directives::DIRECTIVES])
 };
 
-
 const HTTP_OK: i32 = 200;
 const HTTP_SPECIAL_RESPONSE: i32 = 300;
 const NGX_DECLINED: i32 = -5;
@@ -338,7 +337,9 @@ pub fn set(exchange: &mut Exchange, env: &mut Env<'_>, script: ScriptId) -> Resu
 
 fn filter_header(exchange: &mut Exchange, env: &mut Env<'_>) -> Result<(), u16> {
     let config = env.config;
-    let Some(script) = *config.location(exchange.route.location).settings.lua.header_filter else { return Ok(()) };
+    let Some(script) = *config.location(exchange.route.location).settings.lua.header_filter else {
+        return Ok(());
+    };
     let before = exchange.script.phase;
     exchange.script.phase = ScriptPhase::HeaderFilter;
     let outcome = env.host.script(config, exchange, ScriptCall::Start(script));
@@ -358,7 +359,9 @@ fn filter_header(exchange: &mut Exchange, env: &mut Env<'_>) -> Result<(), u16> 
 /// The script failed: the answer cannot go on.
 pub fn filter_body(exchange: &mut Exchange, env: &mut Env<'_>) -> Result<(), FilterFailed> {
     let config = env.config;
-    let Some(script) = *config.location(exchange.route.location).settings.lua.body_filter else { return Ok(()) };
+    let Some(script) = *config.location(exchange.route.location).settings.lua.body_filter else {
+        return Ok(());
+    };
     let before = exchange.script.phase;
     exchange.script.phase = ScriptPhase::BodyFilter;
     let outcome = env.host.script(config, exchange, ScriptCall::BodyFilter(script));

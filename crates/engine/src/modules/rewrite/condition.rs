@@ -84,15 +84,24 @@ impl Condition {
                         Ok(matched != *negated)
                     }
                     Err(_) => {
-                        log_line::error(exchange, env, Level::Alert, b"a regular expression of \"if\" gave up");
+                        log_line::error(
+                            exchange,
+                            env,
+                            Level::Alert,
+                            b"a regular expression of \"if\" gave up",
+                        );
                         Err(500)
                     }
                 }
             }
             Condition::File { path, test, negated } => {
                 let path = path.value(exchange, env);
-                let request =
-                    OpenRequest { path: &path, stat_only: true, symlinks: Symlinks::Follow, trusted_prefix: 0 };
+                let request = OpenRequest {
+                    path: &path,
+                    stat_only: true,
+                    symlinks: Symlinks::Follow,
+                    trusted_prefix: 0,
+                };
                 let found = match env.host.open(request) {
                     Ok(found) => match test {
                         FileTest::File => found.is_file,

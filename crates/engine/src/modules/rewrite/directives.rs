@@ -125,9 +125,12 @@ fn answer(b: &mut Builder<'_>, d: &conf::Directive) -> Result<(), Diagnostic> {
     let text: &[u8] = word.text();
     let (status, text) = match number(text) {
         Some(status @ 0..=999) => (status as u16, d.args.get(1).map(|word| b.template(word)).transpose()?),
-        Some(_) => return Err(Diagnostic::error(word.span, format!("invalid return code \"{}\"", word.text()))),
+        Some(_) => {
+            return Err(Diagnostic::error(word.span, format!("invalid return code \"{}\"", word.text())));
+        }
         None => {
-            let url = [&b"http://"[..], b"https://", b"$scheme"].iter().any(|scheme| text.starts_with(scheme));
+            let url =
+                [&b"http://"[..], b"https://", b"$scheme"].iter().any(|scheme| text.starts_with(scheme));
             if d.args.len() == 2 || !url {
                 return Err(Diagnostic::error(word.span, format!("invalid return code \"{}\"", word.text()))
                     .mend("a status from 0 to 999, or a URL that begins with http://, https:// or $scheme"));
@@ -206,8 +209,11 @@ fn read_condition(b: &mut Builder<'_>, d: &conf::Directive) -> Result<Condition,
                     let regex = b.regex(word, text, operator.ends_with(b"*"))?;
                     Ok(Condition::Matches { variable, regex, negated: operator[0] == b'!' })
                 }
-                _ => Err(Diagnostic::error(place.span, format!("unexpected \"{}\" in condition", place.text()))
-                    .mend("one of =, !=, ~, ~*, !~ and !~*")),
+                _ => Err(Diagnostic::error(
+                    place.span,
+                    format!("unexpected \"{}\" in condition", place.text()),
+                )
+                .mend("one of =, !=, ~, ~*, !~ and !~*")),
             },
             [(_, word), ..] => fault(word),
         };

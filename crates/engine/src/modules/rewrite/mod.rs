@@ -157,19 +157,19 @@ fn run(exchange: &mut Exchange, env: &mut Env<'_>, operations: &[Operation]) -> 
             Operation::Rewrite { regex, replacement, drop_args, after } => {
                 rewrite(exchange, env, regex, replacement, *drop_args, *after)
             }
-            Operation::If { condition, location, operations } => {
-                match condition.holds(exchange, env) {
-                    Ok(true) => {
-                        if let Some(location) = location {
-                            phase::enter(exchange, *location);
-                        }
-                        run(exchange, env, operations)
+            Operation::If { condition, location, operations } => match condition.holds(exchange, env) {
+                Ok(true) => {
+                    if let Some(location) = location {
+                        phase::enter(exchange, *location);
                     }
-                    Ok(false) => Ended::Through,
-                    Err(status) => Ended::Answer(Verdict::Refuse(status)),
+                    run(exchange, env, operations)
                 }
+                Ok(false) => Ended::Through,
+                Err(status) => Ended::Answer(Verdict::Refuse(status)),
+            },
+            Operation::Return { status, text } => {
+                Ended::Answer(answer(exchange, env, *status, text.as_ref()))
             }
-            Operation::Return { status, text } => Ended::Answer(answer(exchange, env, *status, text.as_ref())),
             Operation::Break => {
                 // A `rewrite` before it changed the URI: the location is kept all the same.
                 exchange.route.rewritten |= std::mem::take(&mut exchange.route.search_again);
@@ -188,7 +188,12 @@ fn set(exchange: &mut Exchange, env: &mut Env<'_>, variable: VariableId, value: 
     variables::assign(exchange, &env.config.variables.entry(variable).definition, &text);
 }
 
-fn set_by_script(exchange: &mut Exchange, env: &mut Env<'_>, variable: VariableId, script: ScriptId) -> Ended {
+fn set_by_script(
+    exchange: &mut Exchange,
+    env: &mut Env<'_>,
+    variable: VariableId,
+    script: ScriptId,
+) -> Ended {
     if let Err(status) = lua::set(exchange, env, script) {
         return Ended::Answer(Verdict::Refuse(status));
     }
@@ -223,6 +228,11 @@ fn rewrite(
     let mut text = Vec::new();
     let mark = append_replacement(exchange, env, replacement, escape, &mut text);
     if let After::Redirect(status) = after {
+        let mut unescaped = Vec::with_capacity(text.len());
+        // nginx takes escapes of the path out again where they stand for themselves (NGX_UNESCAPE_REDIRECT).
+        let used = http::escape::unescape(http::escape::Unescape::Redirect, &text, &mut unescaped);
+        unescaped.extend_from_slice(&text[used..]);
+        let mut text = unescaped;
         if !drop_args && !exchange.request.args.is_empty() {
             text.push(if text.contains(&b'?') { b'&' } else { b'?' });
             text.extend_from_slice(&exchange.request.args);
@@ -309,7 +319,9 @@ fn append_replacement(
                 let decoded = exchange.request.quoted_uri;
                 match escape {
                     Some(kind) if decoded => http::escape::escape(kind, group, out),
-                    None if decoded && mark.is_some() => http::escape::escape(http::escape::Escape::Args, group, out),
+                    None if decoded && mark.is_some() => {
+                        http::escape::escape(http::escape::Escape::Args, group, out)
+                    }
                     _ => out.extend_from_slice(group),
                 }
             }

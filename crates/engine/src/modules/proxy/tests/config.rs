@@ -93,7 +93,7 @@ fn the_other_directives_are_checked() {
         ("proxy_ignore_headers X-Accel-Foo;", "invalid value \"X-Accel-Foo\""),
         ("proxy_http_version 1.2;", "invalid value \"1.2\""),
         ("proxy_http_version 2;", "HTTP/2 to upstreams is known to nginx, not supported by pointsman"),
-        ("proxy_connect_timeout x;", "invalid value"),
+        ("proxy_connect_timeout x;", "\"proxy_connect_timeout\" directive invalid value"),
         ("proxy_read_timeout 5s; proxy_read_timeout 6s;", "\"proxy_read_timeout\" directive is duplicate"),
         ("proxy_redirect on;", "invalid parameter \"on\""),
         ("proxy_redirect off; proxy_redirect a b;", "\"proxy_redirect\" directive is duplicate"),
