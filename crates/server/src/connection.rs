@@ -15,7 +15,7 @@ use engine::exchange::{Body, Connection};
 use engine::modules::{core::LingeringClose, log, lua};
 use engine::phase::{self, Content, Effect, Step, Wake};
 use engine::{Exchange, begin};
-use http::Progress;
+use http::{ChunkError, Progress};
 use std::future::poll_fn;
 use std::rc::Rc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -252,8 +252,12 @@ fn begin_request(client: &mut Client, exchange: &mut Exchange, generation: &Gene
     })
 }
 
+/// How many answers of one request may fail before its connection is cut.
+const MAX_REFUSALS: u32 = 3;
+
 /// Does what the engine asks until there is an answer, and sends that.
 async fn answer(client: &mut Client, exchange: &mut Exchange, generation: &Pinned, mut step: Step) -> After {
+    let mut refusals = 0;
     loop {
         let result = match step {
             Step::Wait(effect) => match perform(client, exchange, generation, effect).await {
@@ -290,6 +294,11 @@ async fn answer(client: &mut Client, exchange: &mut Exchange, generation: &Pinne
                 return After::Cut;
             }
             Err(Unfinished::Status(status)) => {
+                // A filter that fails on the error page too would go round for ever.
+                refusals += 1;
+                if refusals > MAX_REFUSALS {
+                    return After::Cut;
+                }
                 exchange.output.wire.clear();
                 step = with_env(&client.worker, generation, |env| phase::refuse(exchange, env, status));
             }
@@ -303,8 +312,8 @@ async fn serve_content(
     generation: &Pinned,
     content: Content,
 ) -> Result<(), Unfinished> {
-    if exchange.request.discard_wanted && !client.owes_continue {
-        discard_what_is_here(client, exchange);
+    if std::mem::take(&mut exchange.request.discard_wanted) && !client.owes_continue {
+        discard_what_is_here(client, exchange).map_err(|_| Unfinished::Status(client.bad_chunks(exchange, generation)))?;
     }
     match content {
         Content::Bytes(body) => client.serve_bytes(exchange, generation, &body).await,
@@ -315,14 +324,15 @@ async fn serve_content(
 }
 
 /// Throws away what has come of the body already.
-fn discard_what_is_here(client: &mut Client, exchange: &mut Exchange) {
-    while let Ok(Some(piece)) = client.body.next(&mut client.input) {
+fn discard_what_is_here(client: &mut Client, exchange: &mut Exchange) -> Result<(), ChunkError> {
+    while let Some(piece) = client.body.next(&mut client.input)? {
         if piece.done {
             client.body.finish();
             exchange.request.body = Body::Discarded;
             break;
         }
     }
+    Ok(())
 }
 
 async fn perform(

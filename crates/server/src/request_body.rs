@@ -1,5 +1,6 @@
 //! Reading a request's body whole (into memory, or into a file if it does not fit), or throwing it away.
 
+use crate::body::BodyReader;
 use crate::client::Client;
 use crate::files;
 use crate::generation::Generation;
@@ -54,6 +55,20 @@ impl Client {
             Err(status) => return Wake::Failed(status),
         }
         Wake::Done
+    }
+
+    /// A body that is to be passed on while it comes, but is all here already, is taken into memory: then it can be
+    /// sent again to another peer.
+    pub(crate) fn settle_small_body(&mut self, exchange: &mut Exchange) {
+        let BodyReader::Length(len) = self.body else { return };
+        let here = self.input.unread().len() as u64;
+        if !matches!(exchange.request.body, Body::Unread) || here < len {
+            return;
+        }
+        if let Ok(Some(piece)) = self.body.next(&mut self.input) {
+            exchange.request.body = Body::Memory(self.input.slice(piece.range).to_vec());
+            exchange.request.length += len;
+        }
     }
 
     /// Throws away what is still to come of the body.

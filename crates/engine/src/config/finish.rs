@@ -225,7 +225,7 @@ pub(super) fn config(mut draft: Draft, inputs: &Inputs<'_>) -> Result<Config, Di
     let servers =
         draft.servers.into_iter().zip(named).zip(redirects).map(|((server, named), auto_redirects)| Server {
             scope: LocationId(server.scope as u32),
-            names: server.names.into_iter().map(|(name, _)| name).collect(),
+            names: server.names.into_iter().map(|(name, _)| shown_name(name)).collect(),
             named,
             auto_redirects,
         });
@@ -244,6 +244,14 @@ pub(super) fn config(mut draft: Draft, inputs: &Inputs<'_>) -> Result<Config, Di
         lua: draft.lua,
         logs: draft.logs,
     })
+}
+
+/// `$server_name` shows `.example.com` without its dot.
+fn shown_name(name: Vec<u8>) -> Vec<u8> {
+    match name.strip_prefix(b".") {
+        Some(parent) => parent.to_vec(),
+        None => name,
+    }
 }
 
 fn inherit(scopes: &mut [Scope]) {

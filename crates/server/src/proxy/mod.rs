@@ -49,6 +49,7 @@ pub(crate) async fn serve(
 ) -> Result<(), Unfinished> {
     let worker = Rc::clone(&client.worker);
     let mut head = worker.buffers.lease_text();
+    client.settle_small_body(exchange);
     let planned = with_env(&worker, generation, |env| {
         let plan = proxy::plan(exchange, env)?;
         proxy::request_head(exchange, env, &plan, &mut head)?;

@@ -15,7 +15,7 @@ enum Source {
     /// A file.
     File(BodyFile),
     /// The client, while it comes; in chunks if its length is not known.
-    Client { chunked: bool, piece: Option<Range<usize>>, last: bool },
+    Client { chunked: bool, piece: Option<Range<usize>>, last: bool, head_sent: bool },
 }
 
 /// A request on its way.
@@ -64,7 +64,7 @@ impl<'a> Upload<'a> {
             Body::Memory(bytes) => (bytes, Source::None),
             Body::File(file) => (b"", Source::File(file.clone())),
             Body::Unread | Body::Streaming if streamed => {
-                (b"", Source::Client { chunked, piece: None, last: false })
+                (b"", Source::Client { chunked, piece: None, last: false, head_sent: false })
             }
             _ => (b"", Source::None),
         };
@@ -78,7 +78,7 @@ impl<'a> Upload<'a> {
 
     /// Has any of the client's own body been passed on? Then there can be no second try.
     pub(crate) fn took_from_client(&self) -> bool {
-        matches!(self.source, Source::Client { .. }) && self.stage != Stage::Head
+        matches!(self.source, Source::Client { head_sent: true, .. } | Source::Client { piece: Some(_), .. })
     }
 
     /// Sends on as far as both sides allow. `Ready(Ok)` when all is sent.
@@ -88,6 +88,10 @@ impl<'a> Upload<'a> {
         client: &mut Client,
         link: &mut Link,
     ) -> Poll<Result<(), UploadError>> {
+        if self.stage == Stage::Head && matches!(self.source, Source::Client { .. }) {
+            // The head goes in one write with what is there of the body.
+            self.stage = Stage::Body;
+        }
         if self.stage == Stage::Head {
             let before = self.done;
             let written = write_all(&mut link.stream, cx, &[self.head, self.body], &mut self.done);
@@ -126,20 +130,23 @@ impl<'a> Upload<'a> {
         client: &mut Client,
         link: &mut Link,
     ) -> Poll<Result<(), UploadError>> {
-        let Source::Client { chunked, piece, last } = &mut self.source else { return Poll::Ready(Ok(())) };
+        let Source::Client { chunked, piece, last, head_sent } = &mut self.source else { return Poll::Ready(Ok(())) };
         loop {
-            if let Some(range) = piece {
-                let data = client.input.slice(range.clone());
+            if piece.is_none()
+                && !*head_sent
+                && let Some(next) = client.body.next(&mut client.input).map_err(|_| UploadError::BadBody)?
+            {
+                *last = next.done;
+                *piece = Some(next.range);
+            }
+            if piece.is_some() || !*head_sent {
+                let head = if *head_sent { b"" } else { self.head };
+                let data = piece.clone().map_or(&b""[..], |range| client.input.slice(range));
+                let end: &[u8] = if *chunked && *last { b"0\r\n\r\n" } else { b"" };
                 let mut line = [0; 18];
-                let parts: [&[u8]; 4] = match (*chunked, data.is_empty()) {
-                    (false, _) => [data, b"", b"", b""],
-                    (true, false) => [
-                        http::chunk_size_line(data.len() as u64, &mut line),
-                        data,
-                        b"\r\n",
-                        if *last { b"0\r\n\r\n" } else { b"" },
-                    ],
-                    (true, true) => [if *last { b"0\r\n\r\n" } else { b"" }, b"", b"", b""],
+                let parts: [&[u8]; 5] = match *chunked && !data.is_empty() {
+                    false => [head, data, end, b"", b""],
+                    true => [head, http::chunk_size_line(data.len() as u64, &mut line), data, b"\r\n", end],
                 };
                 let before = self.done;
                 let written = write_all(&mut link.stream, cx, &parts, &mut self.done);
@@ -147,6 +154,7 @@ impl<'a> Upload<'a> {
                 ready!(written).map_err(UploadError::Peer)?;
                 self.done = 0;
                 *piece = None;
+                *head_sent = true;
                 if *last {
                     client.body.finish();
                     client.input.release(&client.worker.buffers);
