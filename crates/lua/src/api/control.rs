@@ -111,14 +111,9 @@ unsafe extern "C" fn redirect(bridge: *mut Bridge, uri: *const u8, len: usize, s
         return 0;
     }
     let response = &mut request.exchange.response;
-    response.headers.remove_known(http::Known::Location);
-    if uri.starts_with(b"/") {
-        // Only what the engine keeps apart is made absolute; ngx.redirect leaves a path as it is.
-        response.location = None;
-        response.headers.push_known(http::Known::Location, uri);
-    } else {
-        response.location = Some(uri.to_vec());
-    }
+    // In the list, so that the engine does not make a path absolute; nor does ngx.redirect.
+    response.location = None;
+    response.headers.set_known(http::Known::Location, uri);
     response.status = u16::try_from(status).unwrap_or(302);
     *request.want = Some(Want::Exit(status));
     1

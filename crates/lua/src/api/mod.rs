@@ -28,7 +28,7 @@ use mlua_sys as ffi;
 use mlua_sys::{lua_CFunction, lua_State};
 
 use crate::machine::bridge::Bridge;
-use crate::machine::{Options, stack};
+use crate::machine::{Options, stack, traceback};
 use crate::phase::{PHASES, Phases};
 
 /// One function or field of the API.
@@ -145,17 +145,19 @@ unsafe extern "C-unwind" fn open_protected(state: *mut lua_State) -> i32 {
             &opening.options.prefix,
         );
 
-        load(state, include_str!("../lua/support.lua"), c"=ngx.support");
+        load(state, include_str!("../lua/support.lua"), "support");
         ffi::lua_pushlightuserdata(state, opening.bridge.cast());
         push_phases(state);
         push_settings(state, opening.options);
         ffi::lua_call(state, 3, 1);
 
-        load(state, include_str!("../lua/coroutine.lua"), c"=coroutine");
+        load(state, include_str!("../lua/coroutine.lua"), "coroutine");
         ffi::lua_pushvalue(state, 1);
-        ffi::lua_call(state, 1, 0);
+        ffi::lua_pushlightuserdata(state, opening.bridge.cast());
+        ffi::lua_pushcclosure(state, traceback::tidied, 1);
+        ffi::lua_call(state, 2, 0);
         for area in AREAS {
-            load(state, area.source, c"=ngx");
+            load(state, area.source, area.name);
             ffi::lua_pushvalue(state, 1);
             ffi::lua_pushlightuserdata(state, area.table.0.cast_mut());
             ffi::lua_createtable(state, 0, area.natives.len() as i32);
@@ -166,7 +168,8 @@ unsafe extern "C-unwind" fn open_protected(state: *mut lua_State) -> i32 {
             }
             ffi::lua_call(state, 3, 0);
         }
-        load(state, include_str!("../lua/globals.lua"), c"=_G write guard");
+        // The messages of the guard begin with its name.
+        load_as(state, include_str!("../lua/globals.lua"), c"=_G write guard");
         ffi::lua_pushvalue(state, 1);
         ffi::lua_call(state, 1, 1);
         opening.forget_globals = ffi::luaL_ref(state, ffi::LUA_REGISTRYINDEX);
@@ -174,7 +177,20 @@ unsafe extern "C-unwind" fn open_protected(state: *mut lua_State) -> i32 {
     }
 }
 
-unsafe fn load(state: *mut lua_State, source: &'static str, name: &CStr) {
+/// Loads one of our own sources; tracebacks know it by its name.
+unsafe fn load(state: *mut lua_State, source: &'static str, name: &str) {
+    // SAFETY: a C function has the slot for the name, which stays below the function until it is removed.
+    unsafe {
+        stack::push(state, b"=(ngx.");
+        stack::push(state, name.as_bytes());
+        stack::push(state, b")");
+        ffi::lua_concat(state, 3);
+        load_as(state, source, CStr::from_ptr(ffi::lua_tostring(state, -1)));
+        ffi::lua_remove(state, -2);
+    }
+}
+
+unsafe fn load_as(state: *mut lua_State, source: &'static str, name: &CStr) {
     // SAFETY: the source is `len` readable bytes; a syntax error would be ours, and is raised like any other.
     unsafe {
         if ffi::luaL_loadbuffer(state, source.as_ptr().cast(), source.len(), name.as_ptr()) != ffi::LUA_OK {

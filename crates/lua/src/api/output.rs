@@ -79,12 +79,10 @@ unsafe fn write(state: *mut lua_State, newline: bool) -> c_int {
 unsafe fn refuse(state: *mut lua_State, bridge: *mut Bridge) -> Option<c_int> {
     // SAFETY: the caller vouches for both; nothing that needs dropping is alive when an error is raised.
     unsafe {
+        check_phase(state, bridge);
         let Some(request) = frame::request(bridge) else {
             stack::raise_at(state, 1, b"no request object found");
         };
-        if (*bridge).phase & Phases::OUTPUT.0 == 0 {
-            raise_disabled(state, (*bridge).phase);
-        }
         if request.state.header_only.get() {
             return Some(nil_and(state, c"header only"));
         }
@@ -92,16 +90,24 @@ unsafe fn refuse(state: *mut lua_State, bridge: *mut Bridge) -> Option<c_int> {
     }
 }
 
+/// Raises ngx_lua's error unless the running phase may write a body.
+///
 /// # Safety
 /// As for [`write`]; nothing that needs dropping may be alive.
-unsafe fn raise_disabled(state: *mut lua_State, phase: u32) -> ! {
-    let directive =
-        PHASES.iter().find(|(known, _, _)| *known as u32 == phase).map_or("(unknown)", |found| found.2);
+unsafe fn check_phase(state: *mut lua_State, bridge: *mut Bridge) {
     // SAFETY: the caller vouches for the stack; a C function has the slots.
     unsafe {
+        let phase = (*bridge).phase;
+        if phase & Phases::OUTPUT.0 != 0 {
+            return;
+        }
+        if phase == Phase::Init as u32 {
+            stack::raise_at(state, 1, b"no request object found");
+        }
+        let known = PHASES.iter().find(|(known, _, _)| *known as u32 == phase);
         ffi::luaL_where(state, 1);
         stack::push(state, b"API disabled in the context of ");
-        stack::push(state, directive.as_bytes());
+        stack::push(state, known.map_or("(unknown)", |known| known.2).as_bytes());
         ffi::lua_concat(state, 3);
         ffi::lua_error(state)
     }
@@ -142,14 +148,12 @@ unsafe extern "C-unwind" fn eof(state: *mut lua_State) -> c_int {
         if ffi::lua_gettop(state) != 0 {
             stack::raise_at(state, 1, b"no argument is expected");
         }
+        check_phase(state, bridge);
         let Some(request) = frame::request(bridge) else {
             stack::raise_at(state, 1, b"no request object found");
         };
         if request.state.eof.get() {
             return nil_and(state, c"seen eof");
-        }
-        if (*bridge).phase & Phases::OUTPUT.0 == 0 {
-            raise_disabled(state, (*bridge).phase);
         }
         answer(state, output::send(bridge, None))
     }

@@ -89,7 +89,7 @@ unsafe extern "C" fn compile_template(bridge: *mut Bridge, text: *const u8, len:
         Ok(template) => Box::into_raw(Box::new(template)),
         Err(error) => {
             const ERROR: u8 = 4;
-            bridge.world.log(ERROR, &error.text);
+            bridge.world.log_apart(ERROR, &error.text);
             ptr::null_mut()
         }
     }

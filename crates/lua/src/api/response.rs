@@ -86,9 +86,10 @@ fn spelt(name: &[u8], transform: bool, out: &mut Vec<u8>) {
     out.extend(name.iter().map(|&byte| if transform && byte == b'_' { b'-' } else { byte }));
 }
 
-/// A field that the engine keeps outside of the list of headers.
+/// A field that the engine keeps outside of the list of headers, unless the list has it.
 fn kept_apart(response: &Response, known: Option<Known>, out: &mut Vec<u8>) -> bool {
     match known {
+        Some(known) if response.headers.has(known) => false,
         Some(Known::ContentType) => append(response.content_type.as_deref(), out),
         Some(Known::Location) => append(response.location.as_deref(), out),
         Some(Known::ContentLength) => {
@@ -202,43 +203,33 @@ unsafe extern "C" fn set(
     c_int::from(done)
 }
 
+/// Headers keep the spelling and the place that the script gave them, so they go into the list; what the engine has
+/// found out about the same header goes.
 fn write_header(response: &mut Response, name: &[u8], value: &[u8], how: c_int) -> bool {
     let removes = how == REMOVE;
-    let kept = || (!removes).then(|| value.to_vec());
-    match Known::from_bytes(name) {
-        Some(Known::ContentType) => response.content_type = kept(),
-        Some(Known::Location) => {
-            response.headers.remove_known(Known::Location);
-            // A path stays one: only what the engine keeps apart is made absolute.
-            let is_path = value.starts_with(b"/");
-            response.location = if is_path { None } else { kept() };
-            if is_path {
-                response.headers.push(name, value);
+    let known = Known::from_bytes(name);
+    match known {
+        Some(Known::ContentType) => {
+            response.content_type = (!removes).then(|| value.to_vec());
+            return true;
+        }
+        Some(Known::Location) => response.location = None,
+        Some(Known::LastModified) => response.last_modified_s = None,
+        Some(Known::ContentLength) => {
+            response.content_length = None;
+            if !removes {
+                let Some(length) = http::framing::parse_length(value) else { return false };
+                response.content_length = Some(length);
             }
         }
-        Some(Known::ContentLength) if removes => response.content_length = None,
-        Some(Known::ContentLength) => match http::framing::parse_length(value) {
-            Some(length) => response.content_length = Some(length),
-            None => return false,
-        },
-        Some(Known::LastModified) => {
-            response.headers.remove_known(Known::LastModified);
-            let parsed = date::parse_http(value).and_then(|unix_s| u64::try_from(unix_s).ok());
-            response.last_modified_s = if removes { None } else { parsed };
-            if !removes && parsed.is_none() {
-                response.headers.push(name, value);
-            }
-        }
-        _ if removes => {
-            response.headers.remove(name);
-        }
-        known => {
-            if how == REPLACE || known.is_some_and(has_one_value) {
-                response.headers.set(name, value);
-            } else {
-                response.headers.push(name, value);
-            }
-        }
+        _ => {}
+    }
+    if removes {
+        response.headers.remove(name);
+    } else if how == REPLACE || known.is_some_and(has_one_value) {
+        response.headers.set(name, value);
+    } else {
+        response.headers.push(name, value);
     }
     true
 }
@@ -249,6 +240,9 @@ fn has_one_value(known: Known) -> bool {
         known,
         Known::Server
             | Known::Date
+            | Known::Location
+            | Known::LastModified
+            | Known::ContentLength
             | Known::ContentEncoding
             | Known::ContentRange
             | Known::AcceptRanges

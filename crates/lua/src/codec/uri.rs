@@ -1,7 +1,7 @@
 //! Percent-encoding as `ngx.escape_uri` and `ngx.unescape_uri` do it.
 //!
 //! The seven kinds are nginx's own (`ngx_escape_uri`), by number; ngx_lua differs from nginx in the component kind,
-//! which leaves only the unreserved characters of RFC 3986 section 2.3 alone.
+//! which leaves the unreserved characters of RFC 2396 section 2.3 alone, as JavaScript's encodeURIComponent does.
 
 /// Which characters are escaped; the numbers are what Lua code passes as the second argument.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -10,7 +10,7 @@ pub enum Escape {
     Uri,
     /// 1: a query string.
     Args,
-    /// 2, the default: everything but letters, digits, `-`, `.`, `_` and `~`.
+    /// 2, the default: everything but letters, digits and `-._~!'()*`.
     Component,
     /// 3: for an HTML attribute.
     Html,
@@ -43,7 +43,10 @@ impl Escape {
         match self {
             Escape::Uri => byte <= b' ' || is_binary || matches!(byte, b'#' | b'%' | b'?'),
             Escape::Args => byte <= b' ' || is_binary || matches!(byte, b'#' | b'%' | b'+' | b'?'),
-            Escape::Component => !(byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~')),
+            Escape::Component => {
+                !(byte.is_ascii_alphanumeric()
+                    || matches!(byte, b'-' | b'.' | b'_' | b'~' | b'!' | b'\'' | b'(' | b')' | b'*'))
+            }
             Escape::Html => byte <= b' ' || is_binary || matches!(byte, b'#' | b'"' | b'%' | b'\''),
             Escape::Refresh => byte <= b' ' || is_binary || matches!(byte, b'"' | b'%' | b'\''),
             Escape::Memcached => byte <= b' ' || byte == b'%',
@@ -152,7 +155,7 @@ mod tests {
         };
         assert_eq!(left(0), " #%?\u{7f}");
         assert_eq!(left(1), " #%+?\u{7f}");
-        assert_eq!(left(2), " !\"#$%&'()*+,/:;<=>?@[\\]^`{|}\u{7f}");
+        assert_eq!(left(2), " \"#$%&+,/:;<=>?@[\\]^`{|}\u{7f}");
         assert_eq!(left(3), " \"#%'\u{7f}");
         assert_eq!(left(4), " \"%'\u{7f}");
         assert_eq!(left(5), " %");

@@ -20,6 +20,7 @@ typedef struct {
 } pm_body;
 ]]
 local C = ffi.cast("const pm_body *", address)
+local text_argument = support.text_argument
 local READ = support.allowed "ngx.req.read_body"
 
 local function no_arguments(n)
@@ -87,21 +88,11 @@ local function check_read()
     end
 end
 
-local function text_argument(value, name)
-    if type(value) == "string" then
-        return value
-    elseif type(value) == "number" then
-        return tostring(value)
-    end
-    local kind = value == nil and "nil" or type(value)
-    error("bad argument #1 to '" .. name .. "' (string expected, got " .. kind .. ")", 3)
-end
-
 function req.set_body_data(...)
     if select("#", ...) ~= 1 then
         error("expecting 1 arguments but seen " .. select("#", ...), 2)
     end
-    local data = text_argument((...), "set_body_data")
+    local data = text_argument((...), 1)
     check_request()
     check_read()
     C.set_data(bridge, data, #data)
@@ -113,7 +104,7 @@ function req.set_body_file(...)
         error("expecting 1 or 2 arguments but seen " .. n, 2)
     end
     local path, removes = ...
-    path = text_argument(path, "set_body_file")
+    path = text_argument(path, 1)
     check_request()
     check_read()
     if C.set_file(bridge, path, #path, removes and 1 or 0) == 0 then
@@ -138,7 +129,7 @@ function req.append_body(...)
     if select("#", ...) ~= 1 then
         error("expecting 1 arguments but seen " .. select("#", ...), 2)
     end
-    local data = text_argument((...), "append_body")
+    local data = text_argument((...), 1)
     check_request()
     if C.append(bridge, data, #data) == 0 then
         error("request_body not initialized", 2)

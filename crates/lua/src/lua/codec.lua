@@ -5,6 +5,7 @@ local ffi = require "ffi"
 local str, tonumber, type, error, concat, pairs = ffi.string, tonumber, type, error, table.concat, pairs
 local tostring, select = tostring, select
 local bridge, text = support.bridge, support.text
+local argument_error, text_argument = support.argument_error, support.text_argument
 
 ffi.cdef [[
 typedef struct {
@@ -91,24 +92,12 @@ end
 
 ngx.crc32_long = ngx.crc32_short
 
--- luaL_checklstring: strings and numbers.
-local function string_argument(value, number, name)
-    local kind = type(value)
-    if kind == "string" then
-        return value
-    elseif kind == "number" then
-        return tostring(value)
-    end
-    kind = value == nil and "no value" or kind
-    error("bad argument #" .. number .. " to '" .. name .. "' (string expected, got " .. kind .. ")", 3)
-end
-
 function ngx.hmac_sha1(...)
     if select("#", ...) ~= 2 then
         error("expecting 2 arguments, but got " .. select("#", ...), 2)
     end
     local key, s = ...
-    key, s = string_argument(key, 1, "hmac_sha1"), string_argument(s, 2, "hmac_sha1")
+    key, s = text_argument(key, 1), text_argument(s, 2)
     hmac_sha1(bridge, key, #key, s, #s)
     local out = str(bridge.text, bridge.text_len)
     return out
@@ -118,7 +107,7 @@ function ngx.quote_sql_str(...)
     if select("#", ...) ~= 1 then
         error("expecting one argument", 2)
     end
-    local s = string_argument((...), 1, "quote_sql_str")
+    local s = text_argument((...), 1)
     quote_sql(bridge, s, #s)
     local out = str(bridge.text, bridge.text_len)
     return out
@@ -184,7 +173,7 @@ function ngx.encode_args(...)
     local args = ...
     if type(args) ~= "table" then
         local kind = args == nil and "nil" or type(args)
-        error("bad argument #1 to 'encode_args' (table expected, got " .. kind .. ")", 2)
+        argument_error(1, "table expected, got " .. kind)
     end
     local out = encode_args(args, 2)
     return out
@@ -198,11 +187,11 @@ function ngx.decode_args(...)
         error("expecting 1 or 2 arguments but seen " .. n, 2)
     end
     local s, max = ...
-    s = string_argument(s, 1, "decode_args")
+    s = text_argument(s, 1)
     if n == 1 then
         max = 100
     elseif not tonumber(max) then
-        error("bad argument #2 to 'decode_args' (number expected, got " .. type(max) .. ")", 2)
+        argument_error(2, "number expected, got " .. (max == nil and "nil" or type(max)))
     end
     return native_decode_args(s, tonumber(max))
 end

@@ -6,7 +6,7 @@ local str, type, error, tonumber, tostring, select = ffi.string, type, error, to
 local find, gsub, byte, format, concat = string.find, string.gsub, string.byte, string.format, table.concat
 local setmetatable = setmetatable
 local bridge, check, check_request, wait = support.bridge, support.check, support.check_request, support.wait
-local allowed = support.allowed
+local allowed, argument_error, text_argument = support.allowed, support.argument_error, support.text_argument
 
 ffi.cdef [[
 typedef struct {
@@ -41,18 +41,6 @@ function ngx.exit(code)
     return wait()
 end
 
--- As luaL_checklstring: strings and numbers.
-local function text_argument(value, number, name)
-    if type(value) == "string" then
-        return value
-    elseif type(value) == "number" then
-        return tostring(value)
-    end
-    local kind = value == nil and "no value" or type(value)
-    error("bad argument #" .. number .. " to '" .. name .. "' (string expected, got " .. kind .. ")", 3)
-end
-support.text_argument = text_argument
-
 -- The first byte that has no place in a URI, or nil.
 function support.unsafe_byte(uri)
     local at = find(uri, "[%z\1-\31\127]")
@@ -74,7 +62,7 @@ function ngx.redirect(...)
         error("expecting one or two arguments", 2)
     end
     local uri, status = ...
-    uri = text_argument(uri, 1, "redirect")
+    uri = text_argument(uri, 1)
     if n == 2 then
         status = tonumber(status)
         if not REDIRECTS[status] then
@@ -101,7 +89,7 @@ function ngx.exec(...)
         error("expecting one or two arguments, but got " .. n, 2)
     end
     local uri, args = ...
-    uri = text_argument(uri, 1, "exec")
+    uri = text_argument(uri, 1)
     if uri == "" then
         error("The uri argument is empty", 2)
     end
@@ -113,7 +101,7 @@ function ngx.exec(...)
     elseif type(args) == "number" then
         args = tostring(args)
     elseif type(args) ~= "string" then
-        error("bad argument #2 to 'exec' (string, number, or table expected, but got " .. type(args) .. ")", 2)
+        argument_error(2, "string, number, or table expected, but got " .. type(args))
     end
     local done = c_exec(bridge, uri, #uri, args, #args)
     if done == -1 then
@@ -132,7 +120,7 @@ function ngx.sleep(...)
     local seconds = tonumber((...))
     if not seconds then
         local kind = (...) == nil and "nil" or type((...))
-        error("bad argument #1 to 'sleep' (number expected, got " .. kind .. ")", 2)
+        argument_error(1, "number expected, got " .. kind)
     end
     if seconds < 0 then
         error(format('invalid sleep duration "%d"', seconds * 1000), 2)
@@ -205,7 +193,7 @@ local function joined(list, out)
         elseif type(value) == "string" or type(value) == "number" then
             out[#out + 1] = tostring(value)
         else
-            error("bad argument #3 to '__newindex' (bad data type " .. type(value) .. " found)", 3)
+            support.argument_error(3, "bad data type " .. type(value) .. " found", 1)
         end
     end
     return out

@@ -1,6 +1,6 @@
 -- Coroutines of scripts. A call that waits yields a token to the scheduler; when the script runs it inside a coroutine
 -- of its own, that yield comes out of coroutine.resume first, and is passed on here, however deep.
-local support = ...
+local support, tidy = ...
 local coroutine, error, tonumber, type = coroutine, error, tonumber, type
 local create, resume, yield, status = coroutine.create, coroutine.resume, coroutine.yield, coroutine.status
 
@@ -50,5 +50,6 @@ function debug.traceback(a, b, c)
     if type(text) ~= "string" then
         return text
     end
+    text = tidy(text)
     return (gsub(text, "in function <[^\n]*_by_lua%([^\n]*%):1>$", "in main chunk"))
 end

@@ -15,7 +15,7 @@ function ngx.flush(...)
     local wait = ...
     if n == 1 and type(wait) ~= "boolean" then
         local kind = wait == nil and "nil" or type(wait)
-        error("bad argument #1 to 'flush' (boolean expected, got " .. kind .. ")", 2)
+        support.argument_error(1, "boolean expected, got " .. kind)
     end
     local done, err = native_flush(wait or false)
     if done == 2 then

@@ -137,7 +137,7 @@ function req.set_uri_args(...)
         args = tostring(args)
     elseif type(args) ~= "string" then
         local kind = args == nil and "nil" or type(args)
-        error("bad argument #1 to 'set_uri_args' (string, number, or table expected, but got " .. kind .. ")", 2)
+        support.argument_error(1, "string, number, or table expected, but got " .. kind)
     end
     local bad = support.unsafe_byte(args)
     if bad then
@@ -150,8 +150,7 @@ local REWRITE = 0x2
 
 local function boolean_argument(value, number)
     if type(value) ~= "boolean" then
-        local kind = value == nil and "nil" or type(value)
-        error("bad argument #" .. number .. " to 'set_uri' (boolean expected, got " .. kind .. ")", 3)
+        support.argument_error(number, "boolean expected, got " .. (value == nil and "nil" or type(value)), 1)
     end
     return value
 end
@@ -163,11 +162,7 @@ function req.set_uri(...)
     end
     check_request()
     local uri, jump, binary = ...
-    if type(uri) ~= "string" and type(uri) ~= "number" then
-        local kind = uri == nil and "nil" or type(uri)
-        error("bad argument #1 to 'set_uri' (string expected, got " .. kind .. ")", 2)
-    end
-    uri = tostring(uri)
+    uri = support.text_argument(uri, 1)
     if uri == "" then
         error("attempt to use zero-length uri", 2)
     end

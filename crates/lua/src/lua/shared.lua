@@ -335,7 +335,7 @@ function methods.flush_all(dict)
 end
 
 -- An optional count, as luaL_checkint takes it.
-local function count_argument(name, n, count, default)
+local function count_argument(n, count, default)
     if n ~= 1 and n ~= 2 then
         error("expecting 1 or 2 argument(s), but saw " .. n, 3)
     end
@@ -344,14 +344,13 @@ local function count_argument(name, n, count, default)
     end
     local number = tonumber(count)
     if not number then
-        local kind = count == nil and "nil" or type(count)
-        error("bad argument #2 to '" .. name .. "' (number expected, got " .. kind .. ")", 3)
+        support.argument_error(2, "number expected, got " .. (count == nil and "nil" or type(count)), 1)
     end
     return number < 0 and 0 or number
 end
 
 function methods.flush_expired(...)
-    local max = count_argument("flush_expired", select("#", ...), (select(2, ...)), 0)
+    local max = count_argument(select("#", ...), (select(2, ...)), 0)
     local removed = c_flush_expired(bridge, zone_of((...)), max)
     return removed
 end
@@ -359,7 +358,7 @@ end
 local native_get_keys = natives.get_keys
 
 function methods.get_keys(...)
-    local max = count_argument("get_keys", select("#", ...), (select(2, ...)), 1024)
+    local max = count_argument(select("#", ...), (select(2, ...)), 1024)
     return native_get_keys(zone_of((...)), max)
 end
 

@@ -62,6 +62,25 @@ local function check_request()
     end
 end
 
+-- Raises what luaL_argerror does: the function goes by the name it was called by, or '?'. `depth` counts the frames from
+-- the API function to the caller of this one.
+local getinfo = debug.getinfo
+local function argument_error(number, text, depth)
+    local level = 2 + (depth or 0)
+    local name = getinfo(level, "n").name or "?"
+    error("bad argument #" .. number .. " to '" .. name .. "' (" .. text .. ")", level + 1)
+end
+
+-- luaL_checklstring: strings and numbers. To be called by the API function itself.
+local function text_argument(value, number)
+    if type(value) == "string" then
+        return value
+    elseif type(value) == "number" then
+        return tostring(value)
+    end
+    argument_error(number, "string expected, got " .. (value == nil and "nil" or type(value)), 1)
+end
+
 -- What ngx_lua's string functions make of their argument.
 local function text(value)
     if type(value) == "string" then
@@ -103,6 +122,8 @@ return {
     setters = setters,
     refuse = refuse,
     text = text,
+    argument_error = argument_error,
+    text_argument = text_argument,
     -- What a call that waits yields to the scheduler.
     token = {},
 }

@@ -23,6 +23,8 @@ pub trait World {
     fn logs(&self, level: u8) -> bool;
     /// Logs one message; `text` begins with `[lua]`.
     fn log(&self, level: u8, text: &[u8]);
+    /// Logs one message without saying which request it is about.
+    fn log_apart(&self, level: u8, text: &[u8]);
 }
 
 /// Answers of FFI calls, first what Lua sees of it.

@@ -11,7 +11,7 @@ mod chunk;
 mod coroutine;
 mod interrupt;
 pub(crate) mod stack;
-mod traceback;
+pub(crate) mod traceback;
 
 use std::cell::{Cell, RefCell};
 use std::ffi::c_void;

@@ -5,6 +5,7 @@ use std::mem::MaybeUninit;
 use mlua_sys as ffi;
 use mlua_sys::{lua_Debug, lua_State};
 
+use super::bridge::Bridge;
 use super::stack;
 
 /// How many frames are shown.
@@ -34,7 +35,59 @@ pub(super) unsafe fn of_entry(state: *mut lua_State) -> Vec<u8> {
         // SAFETY: LuaJIT owns these strings while the frame exists.
         unsafe { write_frame(&frame, &mut text) };
     }
-    text
+    let mut tidied = Vec::with_capacity(text.len());
+    tidy(&text, &mut tidied);
+    tidied
+}
+
+/// How the lines of our own Lua begin.
+const OWN: &[u8] = b"\t(ngx.";
+
+/// Appends a traceback in which the frames of our own Lua are one C function, as most of these functions are in
+/// ngx_lua: what raised the error inside of it is nobody's business.
+fn tidy(text: &[u8], out: &mut Vec<u8>) {
+    let mut lines = text.split(|&byte| byte == b'\n').peekable();
+    let mut is_first = true;
+    while let Some(line) = lines.next() {
+        if !std::mem::take(&mut is_first) {
+            out.push(b'\n');
+        }
+        let is_ours = line.starts_with(OWN);
+        let leads_to_ours =
+            line.starts_with(b"\t[C]:") && lines.peek().is_some_and(|next| next.starts_with(OWN));
+        if !is_ours && !leads_to_ours {
+            out.extend_from_slice(line);
+            continue;
+        }
+        let mut last = line;
+        while let Some(next) = lines.next_if(|next| next.starts_with(OWN)) {
+            last = next;
+        }
+        out.extend_from_slice(b"\t[C]:");
+        match last.windows(IN_FUNCTION.len()).position(|part| part == IN_FUNCTION) {
+            Some(name) => out.extend_from_slice(&last[name..]),
+            None => out.extend_from_slice(b" ?"),
+        }
+    }
+}
+
+const IN_FUNCTION: &[u8] = b" in function '";
+
+/// `tidy(text)`: for `debug.traceback`. Main chunks look as such, too.
+///
+/// # Safety
+/// Only Lua calls it, as a C function whose upvalue is the machine's bridge.
+pub(crate) unsafe extern "C-unwind" fn tidied(state: *mut lua_State) -> i32 {
+    // SAFETY: the text stays on the stack; the buffer is the bridge's, which an error does not free.
+    unsafe {
+        let bridge = ffi::lua_touserdata(state, ffi::lua_upvalueindex(1)).cast::<Bridge>();
+        let text = stack::bytes(state, 1).unwrap_or_default();
+        let buffer = &mut (*bridge).buffer;
+        buffer.clear();
+        tidy(text, buffer);
+        stack::push(state, buffer);
+    }
+    1
 }
 
 unsafe fn write_frame(frame: &lua_Debug, text: &mut Vec<u8>) {

@@ -48,8 +48,8 @@ pub struct Vm {
 }
 
 impl Vm {
-    /// Opens a machine and loads all inline scripts; runs nothing. Scripts that do not compile are logged, and answer
-    /// 500 when a request needs them, as in ngx_lua.
+    /// Opens a machine and loads all inline scripts; runs nothing. Scripts that do not compile answer 500 when a
+    /// request needs them, as in ngx_lua; [`Vm::faults`] tells of them at once.
     ///
     /// # Errors
     /// No machine can be had; the text is for the log.
@@ -62,11 +62,14 @@ impl Vm {
         let number = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
         let worker = Worker { id: number(options.worker), count: number(options.workers), pid: host.pid() };
         let scripts = open(config, dicts, worker)?;
-        for fault in scripts.faults() {
-            log_line::worker_error(&mut Env { config, host }, Level::Error, &fault.line);
-        }
         let (config, dicts) = (config.clone(), dicts.clone());
         Ok(Vm { config, dicts, worker, scripts: Rc::new(scripts), last_request: Cell::new(0) })
+    }
+
+    /// Inline scripts that do not compile, in the words in which the requests that need them will be logged.
+    pub fn faults(&self) -> Vec<String> {
+        let shown = |fault: scripts::NotLoaded| String::from_utf8_lossy(&fault.line).into_owned();
+        self.scripts.faults().into_iter().map(shown).collect()
     }
 
     /// What stops scripts that run for longer than `lua_run_limit`: to be asked to look about once a second, from

@@ -212,4 +212,9 @@ impl World for Desk {
         let Some(level) = Level::from_number(i64::from(level)) else { return };
         self.with((), |exchange, env| super::log_about(exchange, env, level, text));
     }
+
+    fn log_apart(&self, level: u8, text: &[u8]) {
+        let Some(level) = Level::from_number(i64::from(level)) else { return };
+        self.with((), |_, env| log_line::worker_error(env, level, text));
+    }
 }

@@ -133,6 +133,7 @@ pub(super) fn config_of(text: &str) -> Arc<Config> {
         names: &NoNames,
         prefix: PathBuf::from("/p/"),
         file: PathBuf::from("/p/conf/nginx.conf"),
+        identity: Default::default(),
     };
     match build(&parsed, &inputs) {
         Ok((config, _)) => Arc::new(config),
