@@ -213,7 +213,10 @@ fn encode_head(exchange: &mut Exchange, env: &mut Env<'_>) {
     if let Some(kind) = &response.content_type {
         http::encode::encode_field(wire, b"Content-Type", kind);
     }
-    if let Some(len) = response.content_length {
+    // A script's own Content-Length stands among the other fields, spelt as the script spells it.
+    if let Some(len) = response.content_length
+        && !response.headers.has(Known::ContentLength)
+    {
         wire.extend_from_slice(b"Content-Length: ");
         wire.extend_from_slice(itoa::Buffer::new().format(len).as_bytes());
         wire.extend_from_slice(b"\r\n");
