@@ -313,7 +313,8 @@ async fn serve_content(
     content: Content,
 ) -> Result<(), Unfinished> {
     if std::mem::take(&mut exchange.request.discard_wanted) && !client.owes_continue {
-        discard_what_is_here(client, exchange).map_err(|_| Unfinished::Status(client.bad_chunks(exchange, generation)))?;
+        discard_what_is_here(client, exchange)
+            .map_err(|_| Unfinished::Status(client.bad_chunks(exchange, generation)))?;
     }
     match content {
         Content::Bytes(body) => client.serve_bytes(exchange, generation, &body).await,

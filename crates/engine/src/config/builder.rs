@@ -263,7 +263,11 @@ impl Builder<'_> {
     /// Reads a whole number.
     pub fn number(&self, word: &Word) -> Result<u64, Diagnostic> {
         number(word.text()).ok_or_else(|| {
-            Diagnostic::error(word.span, "invalid number").label("a whole number is wanted here")
+            let text = match &self.applying {
+                Some(name) => format!("\"{name}\" directive invalid number"),
+                None => "invalid number".to_owned(),
+            };
+            Diagnostic::error(word.span, text).label("a whole number is wanted here")
         })
     }
 }

@@ -130,7 +130,9 @@ impl<'a> Upload<'a> {
         client: &mut Client,
         link: &mut Link,
     ) -> Poll<Result<(), UploadError>> {
-        let Source::Client { chunked, piece, last, head_sent } = &mut self.source else { return Poll::Ready(Ok(())) };
+        let Source::Client { chunked, piece, last, head_sent } = &mut self.source else {
+            return Poll::Ready(Ok(()));
+        };
         loop {
             if piece.is_none()
                 && !*head_sent

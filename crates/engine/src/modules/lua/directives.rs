@@ -5,7 +5,7 @@ use crate::config::{Builder, Settings as AllSettings, invalid_value, once};
 use crate::directive::{Args, Contexts, Directive};
 use crate::modules::rewrite::{self, Operation};
 use crate::setting::Setting;
-use conf::{Body, Diagnostic, Word};
+use conf::{Body, Diagnostic, Span, Word};
 
 /// Three spellings of one directive: a block, a file, and (deprecated by OpenResty, written by the tutorial) a string.
 macro_rules! script_directives {
@@ -311,14 +311,23 @@ fn inline(b: &mut Builder<'_>, d: &conf::Directive, code: &[u8], phase: ScriptPh
     let file = b.sources.path(d.span.source).file_name().map(|name| name.to_string_lossy().into_owned());
     let source =
         ScriptSource::Inline { code: code.to_vec(), file: file.unwrap_or_default(), line: script_line(b, d) };
-    add(b, Script { phase, source, args: Vec::new() })
+    add(b, Script { phase, source, span: Some(code_span(d)), args: Vec::new() })
 }
 
 /// The line that ngx_lua puts into the chunk's name: that of the directive's name, or, for a block, of its brace.
 fn script_line(b: &Builder<'_>, d: &conf::Directive) -> u32 {
     match &d.body {
         Body::Lua(lua) => lua.line,
-        _ => b.sources.line_column(d.span).0,
+        // nginx counts up to the `;`.
+        _ => b.sources.line(d.span.source, d.span.end.saturating_sub(1)),
+    }
+}
+
+/// Where a script's text stands.
+fn code_span(d: &conf::Directive) -> Span {
+    match &d.body {
+        Body::Lua(lua) => lua.span,
+        _ => d.span,
     }
 }
 
@@ -356,7 +365,7 @@ fn file_of(
     phase: ScriptPhase,
 ) -> Result<ScriptId, Diagnostic> {
     let path = b.template(word)?;
-    Ok(add(b, Script { phase, source: ScriptSource::File(path), args: Vec::new() }))
+    Ok(add(b, Script { phase, source: ScriptSource::File(path), span: None, args: Vec::new() }))
 }
 
 fn set(b: &mut Builder<'_>, d: &conf::Directive, script: ScriptId) -> Result<(), Diagnostic> {

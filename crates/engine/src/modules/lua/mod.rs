@@ -3,6 +3,7 @@
 //! The handlers here turn a script's outcome into the verdict that ngx_lua gives for it.
 
 mod directives;
+mod slips;
 
 use super::Module;
 use crate::exchange::Exchange;
@@ -84,6 +85,8 @@ pub struct Script {
     pub phase: ScriptPhase,
     /// Its text.
     pub source: ScriptSource,
+    /// Where its text stands, if it stands in the configuration.
+    pub span: Option<conf::Span>,
     /// Arguments of `set_by_lua $res <script> $a $b` (`ngx.arg`).
     pub args: Vec<Template>,
 }
@@ -210,6 +213,7 @@ impl Settings {
 pub static MODULE: Module = Module {
     handlers: &[(Phase::Rewrite, rewrite), (Phase::Access, access)],
     header_filter: Some(filter_header),
+    finish: Some(slips::finish),
     ..Module::new("lua", &[&directives::SCRIPTS, directives::DIRECTIVES])
 };
 
