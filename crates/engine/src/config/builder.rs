@@ -113,6 +113,7 @@ impl Builder<'_> {
         };
         let context = self.context();
         let Some(entry) = entries.iter().find(|entry| entry.contexts.meets(context)) else {
+            self.look_inside_misplaced(entries, directive);
             let mut places: Vec<_> = entries.iter().flat_map(|entry| entry.contexts.names()).collect();
             places.dedup();
             return Err(Diagnostic::error(
@@ -124,6 +125,18 @@ impl Builder<'_> {
         check_shape(entry, directive)?;
         self.applying = Some(name);
         (entry.apply)(self, directive)
+    }
+
+    /// A part of `http {}` that stands at the top by mistake is read as if it stood in `http {}`, so that what else is
+    /// wrong in it is named too.
+    fn look_inside_misplaced(&mut self, entries: &[&'static Directive], directive: &conf::Directive) {
+        let fits = entries.iter().find(|entry| entry.contexts.meets(Contexts::HTTP));
+        if let (Contexts::MAIN, Some(entry)) = (self.context(), fits) {
+            self.places.push(Place { context: Contexts::HTTP, scope: 0 });
+            let result = check_shape(entry, directive).and_then(|()| (entry.apply)(self, directive));
+            self.diagnostics.extend(result.err());
+            self.places.pop();
+        }
     }
 
     /// The context of the present place.
