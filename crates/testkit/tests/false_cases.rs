@@ -2,6 +2,8 @@
 //!
 //! They need some real server and run on nginx; where none is installed they say so and pass.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on is to stop")]
+
 use std::path::{Path, PathBuf};
 
 use pointsman_testkit::{Binary, Case, Kind, Outcome, bless, run};
