@@ -297,9 +297,9 @@ fn refusals_are_told_as_nginx_tells_them_and_forgotten() {
         let server = NameServer::start(|name, kind| match (name, kind) {
             ("none.test", _) => Play::Code(3),
             ("fails.test", _) => Play::Code(2),
-            ("half.test", A) | ("fails-half.test", AAAA) => Play::Records(vec![a(1, 60)]),
-            ("half.test", _) => Play::Records(vec![]),
-            ("fails-half.test", _) => Play::Code(2),
+            ("half.test" | "fails-v6.test", A) => Play::Records(vec![a(1, 60)]),
+            ("fails-v4.test", AAAA) => Play::Records(vec![aaaa(1, 60)]),
+            ("fails-v4.test" | "fails-v6.test", _) => Play::Code(2),
             ("unknown.test", _) => Play::Code(4),
             ("secret.test", _) => Play::Code(5),
             _ => Play::Records(vec![]),
@@ -311,7 +311,8 @@ fn refusals_are_told_as_nginx_tells_them_and_forgotten() {
             ("none.test", "3: Host not found"),
             ("empty.test", "3: Host not found"),
             ("fails.test", "2: Server failure"),
-            ("fails-half.test", "2: Server failure"),
+            ("fails-v4.test", "2: Server failure"),
+            ("fails-v6.test", "2: Server failure"),
             ("unknown.test", "4: Unimplemented"),
             ("secret.test", "5: Operation refused"),
         ] {
@@ -320,7 +321,7 @@ fn refusals_are_told_as_nginx_tells_them_and_forgotten() {
                 assert_eq!(fault.to_string(), text, "{name}");
             }
         }
-        assert_eq!(server.asked().len(), 6 * 2 * 2);
+        assert_eq!(server.asked().len(), 7 * 2 * 2);
         assert_eq!(resolvers.lookup(&spec, "half.test", LONG_MS).await, Ok(vec![v4(1)]));
     });
 }
@@ -406,10 +407,10 @@ fn valid_overrules_the_time_to_live() {
             }
             assert_eq!(server.asked().len(), questions);
         }
-        // Another line, another memory; and 0 is no time at all.
+        // Another line, another memory; and with 0 it is the time to live again.
         let none = Resolver { valid_ms: Some(0), ..spec };
-        for questions in [5, 6] {
-            assert_eq!(resolvers.lookup(&none, "short.test", LONG_MS).await, Ok(vec![v4(1)]));
+        for (name, questions) in [("short.test", 5), ("short.test", 6), ("long.test", 7), ("long.test", 7)] {
+            assert_eq!(resolvers.lookup(&none, name, LONG_MS).await, Ok(vec![v4(1)]));
             assert_eq!(server.asked().len(), questions);
         }
     });
