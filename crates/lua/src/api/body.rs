@@ -13,6 +13,7 @@ use mlua_sys as ffi;
 use mlua_sys::lua_State;
 
 use super::codec::push_args;
+use super::request::tell_args_limit;
 use super::{Area, Function, Table, stack};
 use crate::machine::bridge::{Bridge, arg};
 use crate::phase::Phases;
@@ -218,6 +219,7 @@ unsafe extern "C-unwind" fn get_post_args(state: *mut lua_State) -> c_int {
         ffi::lua_createtable(state, 0, 4);
         match push_args(state, body, max, &mut (*bridge).buffer) {
             true => {
+                tell_args_limit(bridge, max);
                 stack::push(state, b"truncated");
                 2
             }

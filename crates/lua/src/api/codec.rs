@@ -174,6 +174,7 @@ unsafe extern "C-unwind" fn decode_args(state: *mut lua_State) -> c_int {
         let bridge = ffi::lua_touserdata(state, ffi::lua_upvalueindex(1)).cast::<Bridge>();
         match push_args(state, query, max, &mut (*bridge).buffer) {
             true => {
+                super::request::tell_args_limit(bridge, max);
                 ffi::lua_pushliteral(state, c"truncated");
                 2
             }

@@ -2,12 +2,14 @@
 
 use std::ffi::c_int;
 
+use engine::host::Level;
+use engine::log_line;
 use http::{Known, Version};
 use mlua_sys as ffi;
 use mlua_sys::lua_State;
 
 use super::codec::push_args;
-use super::response::push_headers;
+use super::response::{push_headers, tell_limit};
 use super::{Area, Function, Table, stack};
 use crate::codec::uri::{self, Escape};
 use crate::machine::bridge::{Bridge, arg};
@@ -126,7 +128,16 @@ unsafe extern "C" fn set_header(
     };
     let how = if value.is_empty() { REMOVE } else { how };
     let known = Known::from_bytes(name);
-    let request = &mut request.exchange.request;
+    let exchange = request.exchange;
+    let head = &exchange.request.head;
+    if head.version == Version::Http09 {
+        return 1;
+    }
+    if known == Some(Known::Connection) && !http::framing::keep_alive(head.version, &head.headers) {
+        // nginx decided about the connection before any script ran.
+        exchange.response.close = true;
+    }
+    let request = &mut exchange.request;
     if known == Some(Known::Host) && how != REMOVE {
         // A host that is none leaves $host as it was.
         let mut host = Vec::new();
@@ -184,6 +195,9 @@ unsafe extern "C" fn set_uri(bridge: *mut Bridge, uri: *const u8, len: usize, ju
     exchange.route.internal = true;
     exchange.route.search_again = jump != 0;
     if jump != 0 {
+        let text = [b"lua set uri jump to \"", uri, b"\""].concat();
+        let mut env = request.env;
+        log_line::error(exchange, &mut env, Level::Debug, &text);
         *request.want = Some(Want::Jump);
     } else {
         exchange.route.rewritten = true;
@@ -224,6 +238,12 @@ unsafe extern "C-unwind" fn get_headers(state: *mut lua_State) -> c_int {
             ffi::lua_createtable(state, 0, 0);
             return 1;
         };
+        let found = request.exchange.request.head.headers.len();
+        if max > 0 && found > max {
+            tell_limit(bridge, "request header", found, max);
+        }
+        // Taken anew: the log has looked at the request too.
+        let Some(request) = frame::request(bridge) else { return 0 };
         let headers = &request.exchange.request.head.headers;
         ffi::lua_createtable(state, 0, headers.len() as c_int);
         push_headers(state, headers, raw, max, 0, &mut (*bridge).buffer)
@@ -244,10 +264,24 @@ unsafe extern "C-unwind" fn get_uri_args(state: *mut lua_State) -> c_int {
         let Some(request) = frame::request(bridge) else { return 1 };
         match push_args(state, &request.exchange.request.args, max, &mut (*bridge).buffer) {
             true => {
+                tell_args_limit(bridge, max);
                 stack::push(state, b"truncated");
                 2
             }
             false => 1,
         }
+    }
+}
+
+/// Says in the debug log that the limit of arguments was met.
+///
+/// # Safety
+/// `bridge` must be a machine's.
+pub(super) unsafe fn tell_args_limit(bridge: *mut Bridge, max: u32) {
+    const DEBUG: u8 = 8;
+    // SAFETY: the caller vouches for the bridge; nothing else of it is in use.
+    let world = unsafe { &(*bridge).world };
+    if world.logs(DEBUG) {
+        world.log(DEBUG, format!("lua hit query args limit {max}").as_bytes());
     }
 }

@@ -2,9 +2,11 @@
 
 use std::ffi::c_int;
 
+use engine::Exchange;
 use engine::exchange::Response;
 use engine::host::Level;
 use engine::log_line;
+use engine::output::Framing;
 use http::Known;
 use mlua_sys as ffi;
 use mlua_sys::lua_State;
@@ -87,7 +89,8 @@ fn spelt(name: &[u8], transform: bool, out: &mut Vec<u8>) {
 }
 
 /// A field that the engine keeps outside of the list of headers, unless the list has it.
-fn kept_apart(response: &Response, known: Option<Known>, out: &mut Vec<u8>) -> bool {
+fn kept_apart(exchange: &Exchange, known: Option<Known>, out: &mut Vec<u8>) -> bool {
+    let response = &exchange.response;
     match known {
         Some(known) if response.headers.has(known) => false,
         Some(Known::ContentType) => append(response.content_type.as_deref(), out),
@@ -102,7 +105,26 @@ fn kept_apart(response: &Response, known: Option<Known>, out: &mut Vec<u8>) -> b
             date::http(modified_s as i64, out);
             true
         }
+        Some(Known::TransferEncoding) => {
+            let is_chunked = exchange.output.head_written() && exchange.output.framing == Framing::Chunked;
+            append(is_chunked.then_some(b"chunked"), out)
+        }
+        Some(Known::Connection) => append(Some(connection(exchange)), out),
         _ => false,
+    }
+}
+
+/// What the head says, or will say, about the connection.
+fn connection(exchange: &Exchange) -> &'static [u8] {
+    let Exchange { output, request, response, .. } = exchange;
+    let keeps = match output.head_written() {
+        true => output.keep_alive,
+        false => !response.close && http::framing::keep_alive(request.head.version, &request.head.headers),
+    };
+    match response.status {
+        101 => b"upgrade",
+        _ if keeps => b"keep-alive",
+        _ => b"close",
     }
 }
 
@@ -122,7 +144,7 @@ unsafe extern "C" fn get(bridge: *mut Bridge, name: *const u8, len: usize) -> c_
     let response = &request.exchange.response;
     bridge.buffer.clear();
     let mut count = 0;
-    if kept_apart(response, Known::from_bytes(&name_buffer), &mut bridge.buffer) {
+    if kept_apart(request.exchange, Known::from_bytes(&name_buffer), &mut bridge.buffer) {
         count = 1;
     } else {
         for value in response.headers.find_all(&name_buffer) {
@@ -264,36 +286,44 @@ unsafe extern "C-unwind" fn get_headers(state: *mut lua_State) -> c_int {
         ffi::lua_createtable(state, 0, 8);
         let Some(request) = frame::request(bridge) else { return 1 };
         let buffer = &mut (*bridge).buffer;
-        let response = &request.exchange.response;
         let mut count = 0;
         let apart = [
             (Known::ContentType, &b"content-type"[..]),
             (Known::ContentLength, b"content-length"),
             (Known::LastModified, b"last-modified"),
             (Known::Location, b"location"),
+            (Known::Connection, b"connection"),
+            (Known::TransferEncoding, b"transfer-encoding"),
         ];
         for (known, name) in apart {
             buffer.clear();
-            if kept_apart(response, Some(known), buffer) {
+            if kept_apart(request.exchange, Some(known), buffer) {
                 stack::push(state, name);
                 stack::push(state, buffer);
                 ffi::lua_rawset(state, -3);
                 count += 1;
             }
         }
-        let output = &request.exchange.output;
-        let closes = match output.head_written() {
-            true => !output.keep_alive,
-            false => {
-                let head = &request.exchange.request.head;
-                response.close || !http::framing::keep_alive(head.version, &head.headers)
-            }
-        };
-        ffi::lua_pushliteral(state, c"connection");
-        ffi::lua_pushliteral(state, if closes { c"close" } else { c"keep-alive" });
-        ffi::lua_rawset(state, -3);
-        count += 1;
-        push_headers(state, &response.headers, raw, max, count, buffer)
+        let found = count + request.exchange.response.headers.len();
+        if max > 0 && found > max {
+            tell_limit(bridge, "response header", found, max);
+        }
+        // Taken anew: the log has looked at the request too.
+        let Some(request) = frame::request(bridge) else { return 1 };
+        push_headers(state, &request.exchange.response.headers, raw, max, count, &mut (*bridge).buffer)
+    }
+}
+
+/// Says in the debug log that a limit was met.
+///
+/// # Safety
+/// `bridge` must be a machine's.
+pub(super) unsafe fn tell_limit(bridge: *mut Bridge, what: &str, found: usize, max: usize) {
+    const DEBUG: u8 = 8;
+    // SAFETY: the caller vouches for the bridge; nothing else of it is in use.
+    let world = unsafe { &(*bridge).world };
+    if world.logs(DEBUG) {
+        world.log(DEBUG, format!("lua exceeding {what} limit {found} > {max}").as_bytes());
     }
 }
 

@@ -43,7 +43,7 @@ end
 
 -- The first byte that has no place in a URI, or nil.
 function support.unsafe_byte(uri)
-    local at = find(uri, "[%z\1-\31\127]")
+    local at = find(uri, "[%z\1-\8\10-\31\127]")
     return at and byte(uri, at)
 end
 

@@ -34,7 +34,7 @@ local MAX_KEY = 65535
 
 -- The number of the zone behind a dict.
 local function zone_of(dict)
-    local zone = type(dict) == "table" and dict[1]
+    local zone = type(dict) == "table" and dict[2]
     if type(zone) ~= "number" then
         error("bad \"zone\" argument", 3)
     end
@@ -225,7 +225,7 @@ local function push(right, n, dict, key, value)
     if n ~= 3 then
         error("expecting 3 arguments, but only seen " .. n, 2)
     end
-    local zone = type(dict) == "table" and dict[1]
+    local zone = type(dict) == "table" and dict[2]
     if type(zone) ~= "number" then
         error("bad \"zone\" argument", 2)
     end
@@ -260,7 +260,7 @@ local function pop(right, n, dict, key)
     if n ~= 2 then
         error("expecting 2 arguments, but only seen " .. n, 2)
     end
-    local zone = type(dict) == "table" and dict[1]
+    local zone = type(dict) == "table" and dict[2]
     if type(zone) ~= "number" then
         error("bad \"zone\" argument", 2)
     end
@@ -374,6 +374,7 @@ methods.__index = methods
 
 local shared = {}
 for number, name in ipairs(support.settings.zones) do
-    shared[name] = setmetatable({ number - 1 }, methods)
+    -- As in ngx_lua a dict is a table around userdata; here that is for looks, and the number is what counts.
+    shared[name] = setmetatable({ newproxy(), number - 1 }, methods)
 end
 ngx.shared = shared

@@ -297,7 +297,10 @@ unsafe fn run_on(
             }
             Some(Want::Exit(code)) => ScriptOutcome::Exit(code),
             Some(Want::Exec { uri, args }) => ScriptOutcome::Exec { uri, args },
-            Some(Want::Jump) => ScriptOutcome::Finished,
+            Some(Want::Jump) => {
+                machine.forget_request(state.number);
+                ScriptOutcome::Finished
+            }
         },
     };
     machine.finish(coroutine);

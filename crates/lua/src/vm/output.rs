@@ -75,8 +75,27 @@ pub(crate) unsafe fn send_head(bridge: *mut Bridge) -> Result<(), OutputFailed> 
         if is_held {
             return Ok(());
         }
+        head(bridge)
+    }
+}
+
+/// Writes the head; when that is refused, remembers with which status.
+///
+/// # Safety
+/// As for [`send`].
+unsafe fn head(bridge: *mut Bridge) -> Result<(), OutputFailed> {
+    // SAFETY: the parts are taken anew after the call that may run Lua.
+    unsafe {
         let Some(mut request) = frame::request(bridge) else { return Err(OutputFailed) };
-        write_head(request.exchange, &mut request.env).map_err(|_| OutputFailed)
+        let state: *const RequestState = request.state;
+        if let Some(status) = (*state).refused.get() {
+            debug_assert!(status > 0);
+            return Err(OutputFailed);
+        }
+        write_head(request.exchange, &mut request.env).map_err(|status| {
+            (*state).refused.set(Some(status));
+            OutputFailed
+        })
     }
 }
 
@@ -114,9 +133,11 @@ pub(super) unsafe fn settle(
             }
             _ => (false, outcome),
         };
-        match ends && send(bridge, None).is_err() {
-            true => ScriptOutcome::Failed,
-            false => left,
+        let failed = ends && send(bridge, None).is_err();
+        match state.refused.take() {
+            Some(status) => ScriptOutcome::Exit(i32::from(status)),
+            None if failed => ScriptOutcome::Failed,
+            None => left,
         }
     }
 }
@@ -172,6 +193,7 @@ unsafe fn release(bridge: *mut Bridge, state: *const RequestState, end: bool) ->
 unsafe fn write(bridge: *mut Bridge, data: &[u8], last: bool) -> Result<(), OutputFailed> {
     // SAFETY: the parts are handed on and not used afterwards.
     unsafe {
+        head(bridge)?;
         let Some(mut request) = frame::request(bridge) else { return Err(OutputFailed) };
         write_body(request.exchange, &mut request.env, data, last).map_err(|_| OutputFailed)
     }

@@ -34,6 +34,8 @@ pub(crate) struct RequestState {
     pub(crate) seen_body: Cell<bool>,
     /// A header filter has ended the request with an error page, which must not pass the filter again.
     pub(super) filter_exited: Cell<bool>,
+    /// What a header filter, or the engine, wants answered instead of what the script writes.
+    pub(crate) refused: Cell<Option<u16>>,
     /// The answer is held back until its length is known (`lua_http10_buffering`).
     pub(crate) held: RefCell<Option<Vec<u8>>>,
     /// The request body that `ngx.req.init_body` began.
@@ -56,6 +58,7 @@ impl RequestState {
             header_only: Cell::new(false),
             seen_body: Cell::new(false),
             filter_exited: Cell::new(false),
+            refused: Cell::new(None),
             held: RefCell::new(None),
             building: RefCell::new(None),
         })
