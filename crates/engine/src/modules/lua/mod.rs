@@ -278,6 +278,7 @@ fn run(exchange: &mut Exchange, env: &mut Env<'_>, script: ScriptId, phase: Scri
         ScriptOutcome::Finished if phase == ScriptPhase::Content => end_content(exchange, env),
         // Output from an earlier phase is the answer: nothing later may add to it.
         ScriptOutcome::Finished if exchange.output.head_written() => finish_written(exchange, env),
+        ScriptOutcome::Finished if phase == ScriptPhase::Access => Verdict::Allow,
         ScriptOutcome::Finished => Verdict::Next,
     }
 }
@@ -288,9 +289,10 @@ fn exit(exchange: &mut Exchange, env: &mut Env<'_>, code: i32, phase: ScriptPhas
         return if code == NGX_ERROR { Verdict::Drop } else { finish_written(exchange, env) };
     }
     match code {
-        NGX_ERROR if phase == ScriptPhase::Content => Verdict::Drop,
+        NGX_ERROR | NGX_DECLINED if phase == ScriptPhase::Content => Verdict::Drop,
         NGX_ERROR => Verdict::Refuse(500),
-        0 | NGX_DECLINED if phase == ScriptPhase::Content => end_content(exchange, env),
+        0 if phase == ScriptPhase::Content => end_content(exchange, env),
+        0 if phase == ScriptPhase::Access => Verdict::Allow,
         0 | NGX_DECLINED => Verdict::Next,
         HTTP_OK..HTTP_SPECIAL_RESPONSE => {
             exchange.response.status = code as u16;
