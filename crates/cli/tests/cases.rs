@@ -1,4 +1,5 @@
-//! Runs every file below `cases/`, and the seed configurations where they stand beside the checkout, on our own binary and prints as the usual test harness does.
+//! Runs every file below `cases/`, and the seed configurations where they stand beside the checkout, on our own
+//! binary, and prints as the usual test harness does.
 //!
 //! `cargo test -p pointsman --test cases -- [--exact] [--list] [--test-threads N] [FILTER…]`
 
