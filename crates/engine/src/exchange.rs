@@ -192,6 +192,17 @@ pub struct Route {
     pub named_location: bool,
     /// Limits set by variables or scripts: bytes a second to the client, 0 none.
     pub limit_rate: Option<u64>,
+    /// How far the access phase is.
+    pub access: AccessRecord,
+}
+
+/// What the handlers of the access phase have said so far.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct AccessRecord {
+    /// Under `satisfy any`, the status with which one refused the request; 0 if none did.
+    pub refused: u16,
+    /// A 401 is being held back (`auth_delay`).
+    pub delayed: bool,
 }
 
 /// One try of an upstream peer: the pieces of `$upstream_*`.

@@ -5,7 +5,7 @@
 use crate::config::LocationId;
 use crate::exchange::Exchange;
 use crate::host::{Env, Level};
-use crate::modules::{self, error_page};
+use crate::modules::{self, access, error_page};
 use crate::{log_line, output};
 use std::fs::File;
 use std::rc::Rc;
@@ -64,6 +64,8 @@ pub enum Verdict {
     Next,
     /// Go on with the next phase: the rest of this one is settled.
     NextPhase,
+    /// In the access phase: this client may have it. Whether that is enough is for `satisfy` to say.
+    Allow,
     /// The URI or the location changed: go on from this phase.
     Restart(Phase),
     /// Serve this.
@@ -158,6 +160,7 @@ pub fn advance(exchange: &mut Exchange, env: &mut Env<'_>) -> Step {
         }
         let handlers = modules::handlers(cursor.phase);
         let verdict = match handlers.get(cursor.handler) {
+            Some(handler) if cursor.phase == Phase::Access => access::satisfy::run(*handler, exchange, env),
             Some(handler) => handler(exchange, env),
             None => end_of_phase(exchange, env, cursor.phase),
         };
@@ -199,6 +202,7 @@ pub fn redirect_internally(
             return Err(500);
         };
         enter(exchange, location);
+        access::limit_except::apply(exchange, env);
         exchange.route.named_location = true;
         exchange.route.cursor = Cursor { phase: Phase::Rewrite, handler: 0 };
     } else {
@@ -248,6 +252,7 @@ fn end_of_phase(exchange: &mut Exchange, env: &mut Env<'_>, phase: Phase) -> Ver
             exchange.route.location = env.config.server(exchange.route.server).scope;
             Verdict::Restart(Phase::FindLocation)
         }
+        Phase::Access => access::satisfy::conclude(exchange, env),
         // Nothing served it: nginx logs a directory index that is forbidden, and answers 404 otherwise.
         Phase::Content => modules::files::nothing_served(exchange, env),
         _ => Verdict::NextPhase,
@@ -258,7 +263,7 @@ fn end_of_phase(exchange: &mut Exchange, env: &mut Env<'_>, phase: Phase) -> Ver
 fn obey(exchange: &mut Exchange, env: &mut Env<'_>, verdict: Verdict) -> Option<Step> {
     let cursor = &mut exchange.route.cursor;
     match verdict {
-        Verdict::Next => cursor.handler += 1,
+        Verdict::Next | Verdict::Allow => cursor.handler += 1,
         Verdict::NextPhase => *cursor = Cursor { phase: PHASES[cursor.phase as usize + 1], handler: 0 },
         Verdict::Restart(phase) => *cursor = Cursor { phase, handler: 0 },
         Verdict::Serve(content) => return Some(Step::Serve(content)),

@@ -39,6 +39,8 @@ pub struct LogId(pub u32);
 /// The settings of every module at one level.
 #[derive(Clone, Debug, Default)]
 pub struct Settings {
+    /// `allow`, `deny`, `satisfy`, `limit_except`.
+    pub access: modules::access::Settings,
     /// Limits, timeouts, connection handling.
     pub core: modules::core::Settings,
     /// Error pages.
@@ -62,6 +64,7 @@ pub struct Settings {
 impl Settings {
     /// Takes from the level around this one what this one does not say.
     pub fn inherit(&mut self, outer: &Settings) {
+        self.access.inherit(&outer.access);
         self.core.inherit(&outer.core);
         self.error_page.inherit(&outer.error_page);
         self.files.inherit(&outer.files);

@@ -11,6 +11,7 @@ use crate::host::Env;
 use crate::phase::{Handler, Phase};
 use std::sync::LazyLock;
 
+pub mod access;
 pub mod computed;
 pub mod core;
 pub mod error_page;
@@ -59,6 +60,7 @@ pub static MODULES: &[&Module] = &[
     &log::MODULE,
     &rewrite::MODULE,
     &error_page::MODULE,
+    &access::MODULE,
     &try_files::MODULE,
     &proxy::MODULE,
     &files::MODULE,

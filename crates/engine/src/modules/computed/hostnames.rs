@@ -6,7 +6,7 @@ use std::collections::HashMap;
 
 /// A table from keys to numbers, with or without wildcards.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Keys {
+pub(crate) struct Keys {
     exact: HashMap<Box<[u8]>, u32>,
     /// `*.example.com` under `.example.com`.
     leading: HashMap<Box<[u8]>, u32>,
@@ -16,7 +16,7 @@ pub(super) struct Keys {
 
 /// Why a key cannot be added.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum KeyFault {
+pub(crate) enum KeyFault {
     /// It is there already.
     Conflict,
     /// A `*` in the wrong place, or an empty label.
@@ -32,12 +32,12 @@ fn add(table: &mut HashMap<Box<[u8]>, u32>, key: &[u8], value: u32) -> Result<()
 
 impl Keys {
     /// Adds a key that stands for itself.
-    pub(super) fn add(&mut self, key: &[u8], value: u32) -> Result<(), KeyFault> {
+    pub(crate) fn add(&mut self, key: &[u8], value: u32) -> Result<(), KeyFault> {
         add(&mut self.exact, key, value)
     }
 
     /// Adds a host name that may have a wildcard.
-    pub(super) fn add_host(&mut self, name: &[u8], value: u32) -> Result<(), KeyFault> {
+    pub(crate) fn add_host(&mut self, name: &[u8], value: u32) -> Result<(), KeyFault> {
         let stars = name.iter().filter(|byte| **byte == b'*').count();
         if stars > 1 || name.contains(&0) || name.windows(2).any(|pair| pair == b"..") {
             return Err(KeyFault::Invalid);
@@ -59,7 +59,7 @@ impl Keys {
     }
 
     /// The number of a text: the key itself, the longest leading wildcard, the longest trailing one.
-    pub(super) fn find(&self, text: &[u8]) -> Option<u32> {
+    pub(crate) fn find(&self, text: &[u8]) -> Option<u32> {
         if let Some(value) = self.exact.get(text) {
             return Some(*value);
         }

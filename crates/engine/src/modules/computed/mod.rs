@@ -4,9 +4,9 @@
 //! large the table is, and allocate nothing in steady state.
 
 mod geo;
-mod hostnames;
+pub(crate) mod hostnames;
 mod map;
-mod networks;
+pub(crate) mod networks;
 mod split_clients;
 
 pub use geo::Geo;

@@ -74,7 +74,7 @@ impl<N: Number> Table<N> {
 
 /// `address/bits`; of an IPv6 address the whole 128 bits count, of an IPv4 address 32.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) enum Network {
+pub(crate) enum Network {
     V4(u32, u8),
     V6(u128, u8),
 }
@@ -92,7 +92,7 @@ impl Network {
 
     /// Reads `address` or `address/bits` (ngx_ptocidr). Says too whether bits beside the network were set: they are
     /// cleared.
-    pub(super) fn parse(text: &[u8]) -> Option<(Network, bool)> {
+    pub(crate) fn parse(text: &[u8]) -> Option<(Network, bool)> {
         let (address, bits) = match memchr::memchr(b'/', text) {
             Some(slash) => (&text[..slash], Some(conf::value::parse_number(&text[slash + 1..])?)),
             None => (text, None),
@@ -117,7 +117,12 @@ impl Network {
 
     /// Is the address in the network? An IPv4-mapped address counts as the IPv4 one (ngx_cidr_match).
     pub(super) fn contains(self, address: IpAddr) -> bool {
-        match (self, address.to_canonical()) {
+        self.holds(address.to_canonical())
+    }
+
+    /// Is the address, as it is, in the network?
+    pub(crate) fn holds(self, address: IpAddr) -> bool {
+        match (self, address) {
             (Network::V4(network, bits), IpAddr::V4(v4)) => {
                 let (first, last) = Network::ends_v4(network, bits);
                 (first..=last).contains(&v4.to_bits())

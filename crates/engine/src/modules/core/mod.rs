@@ -1,12 +1,13 @@
 //! http, server and location themselves: what holds for every request whatever serves it.
 
+mod blocks;
 mod directives;
 mod limits;
 mod listen;
 
-pub(crate) use directives::add_scope;
+pub(crate) use blocks::add_scope;
 
-use super::Module;
+use super::{Module, access};
 use crate::config::{self, Config};
 use crate::exchange::Exchange;
 use crate::host::{Env, Level};
@@ -42,6 +43,19 @@ pub struct KeepaliveDisable {
     pub msie6: bool,
     /// Safari on macOS.
     pub safari: bool,
+}
+
+/// A client's connection between requests.
+#[derive(Clone, Debug)]
+pub struct KeepaliveSettings {
+    /// `keepalive_timeout`.
+    pub idle: Setting<Keepalive>,
+    /// `keepalive_disable`: browsers without it.
+    pub disable: Setting<KeepaliveDisable>,
+    /// `keepalive_requests`: requests on one connection.
+    pub requests: Setting<u64>,
+    /// `keepalive_time`: the longest a connection may be used, in ms.
+    pub time_ms: Setting<u64>,
 }
 
 /// How a connection is closed while the client still sends.
@@ -130,13 +144,7 @@ pub struct Settings {
     /// Only for internal redirects.
     pub internal: Setting<bool>,
     /// Keep-alive of clients.
-    pub keepalive: Setting<Keepalive>,
-    /// Browsers without it.
-    pub keepalive_disable: Setting<KeepaliveDisable>,
-    /// Requests on one connection.
-    pub keepalive_requests: Setting<u64>,
-    /// The longest a connection may be used, in ms.
-    pub keepalive_time_ms: Setting<u64>,
+    pub keepalive: KeepaliveSettings,
     /// What the `Server` field says.
     pub server_tokens: Setting<ServerTokens>,
     /// Chunks for HTTP/1.1 clients when the length is not known.
@@ -166,10 +174,12 @@ impl Default for Settings {
         Settings {
             content: Setting::new(None),
             internal: Setting::new(false),
-            keepalive: Setting::new(Keepalive { timeout_ms: 75_000, header_s: None }),
-            keepalive_disable: Setting::new(KeepaliveDisable { msie6: true, safari: false }),
-            keepalive_requests: Setting::new(1000),
-            keepalive_time_ms: Setting::new(3_600_000),
+            keepalive: KeepaliveSettings {
+                idle: Setting::new(Keepalive { timeout_ms: 75_000, header_s: None }),
+                disable: Setting::new(KeepaliveDisable { msie6: true, safari: false }),
+                requests: Setting::new(1000),
+                time_ms: Setting::new(3_600_000),
+            },
             server_tokens: Setting::new(ServerTokens::On),
             chunked_transfer_encoding: Setting::new(true),
             absolute_redirect: Setting::new(true),
@@ -206,9 +216,10 @@ impl Default for Settings {
 impl Settings {
     /// Takes what this level does not say from the one around it. What serves a location stays where it is written.
     pub fn inherit(&mut self, outer: &Settings) {
-        inherit!(self, outer; keepalive, keepalive_disable, keepalive_requests, keepalive_time_ms, server_tokens,
+        inherit!(self, outer; server_tokens,
             chunked_transfer_encoding, absolute_redirect, server_name_in_redirect, port_in_redirect, resolver,
             resolver_timeout_ms);
+        inherit!(self.keepalive, outer.keepalive; idle, disable, requests, time_ms);
         inherit!(self.body, outer.body; max_size, buffer_size, timeout_ms, in_file_only, in_single_buffer);
         inherit!(self.send, outer.send; timeout_ms, limit_rate, limit_rate_after, tcp_nodelay, tcp_nopush,
             postpone_output, sendfile_max_chunk, reset_timedout, lingering_close, lingering_time_ms, lingering_timeout_ms);
@@ -268,16 +279,10 @@ impl Default for HttpSettings {
 /// The module.
 pub static MODULE: Module = Module {
     handlers: &[(Phase::Content, content)],
-    finish: Some(directives::finish),
+    finish: Some(blocks::finish),
     ..Module::new(
         "core",
-        &[
-            directives::BLOCKS,
-            directives::SIZES,
-            directives::DIRECTIVES,
-            limits::DIRECTIVES,
-            listen::DIRECTIVES,
-        ],
+        &[blocks::BLOCKS, directives::SIZES, directives::DIRECTIVES, limits::DIRECTIVES, listen::DIRECTIVES],
     )
 };
 
@@ -357,6 +362,8 @@ pub fn find_location(exchange: &mut Exchange, env: &mut Env<'_>) -> Verdict {
         exchange.response.location = Some(with_slash(exchange));
         return Verdict::Refuse(301);
     }
+    access::limit_except::apply(exchange, env);
+    let location = config.location(exchange.route.location);
     let limit = *location.settings.core.body.max_size;
     if limit > 0
         && !exchange.route.internal

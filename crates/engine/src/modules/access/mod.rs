@@ -1,0 +1,156 @@
+//! Who may have it: `allow` and `deny` by address, and how the modules of the access phase go together (`satisfy`).
+//!
+//! Owns the rules about addresses (ngx_http_access_module), the judgement over all access handlers
+//! ([`satisfy`]) and `limit_except`. It must never look at what a request carries: names and passwords are
+//! [`super::auth_basic`]'s.
+
+pub mod limit_except;
+pub mod satisfy;
+#[cfg(test)]
+mod tests;
+
+use super::Module;
+use super::computed::networks::Network;
+use crate::config::{Builder, LocationId, invalid_parameter};
+use crate::directive::{Args, Contexts, Directive};
+use crate::exchange::Exchange;
+use crate::host::{Env, Level};
+use crate::log_line;
+use crate::phase::{Phase, Verdict};
+use crate::setting::{Setting, inherit};
+use conf::Diagnostic;
+use satisfy::Satisfy;
+use std::net::IpAddr;
+
+/// Whom a rule is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Who {
+    /// Everybody.
+    All,
+    /// Who comes over a unix socket.
+    Unix,
+    /// An address or a network.
+    Network(Network),
+}
+
+/// One `allow` or `deny`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Rule {
+    /// Whom it is about.
+    pub(crate) who: Who,
+    /// They are refused.
+    pub(crate) deny: bool,
+}
+
+/// What is set at one level.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// `allow` and `deny`, in order: the first that fits decides.
+    pub(crate) rules: Setting<Vec<Rule>>,
+    /// `satisfy`.
+    pub satisfy: Setting<Satisfy>,
+    /// `auth_delay`: how long a 401 is held back, in ms.
+    pub auth_delay_ms: Setting<u64>,
+    /// `limit_except`: where requests with other methods go. It holds at its level alone.
+    pub limit_except: Setting<Option<(limit_except::Methods, LocationId)>>,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Settings {
+            rules: Setting::new(Vec::new()),
+            satisfy: Setting::new(Satisfy::All),
+            auth_delay_ms: Setting::new(0),
+            limit_except: Setting::new(None),
+        }
+    }
+}
+
+impl Settings {
+    /// Takes what this level does not say from the one around it.
+    pub fn inherit(&mut self, outer: &Settings) {
+        inherit!(self, outer; rules, satisfy, auth_delay_ms);
+    }
+}
+
+/// The module.
+pub static MODULE: Module = Module {
+    handlers: &[(Phase::Access, handle)],
+    ..Module::new("access", &[DIRECTIVES, satisfy::DIRECTIVES, limit_except::DIRECTIVES])
+};
+
+const PLACES: Contexts = Contexts::HSL.or(Contexts::LIMIT_EXCEPT);
+
+const DIRECTIVES: &[Directive] = &[
+    Directive {
+        name: "allow",
+        contexts: PLACES,
+        args: Args::Exactly(1),
+        doc: "Lets an address, a network, `unix:` or `all` in; the first rule that fits a client decides.",
+        example: "allow 192.168.0.0/16;",
+        apply: |b, d| rule(b, d, false),
+    },
+    Directive {
+        name: "deny",
+        contexts: PLACES,
+        args: Args::Exactly(1),
+        doc: "Keeps an address, a network, `unix:` or `all` out: 403.",
+        example: "deny all;",
+        apply: |b, d| rule(b, d, true),
+    },
+];
+
+fn rule(b: &mut Builder<'_>, d: &conf::Directive, deny: bool) -> Result<(), Diagnostic> {
+    let word = &d.args[0];
+    let who = match &**word.text() {
+        b"all" => Who::All,
+        b"unix:" => Who::Unix,
+        text => {
+            let Some((network, low_bits)) = Network::parse(text) else {
+                return Err(invalid_parameter(word).mend("an address, a network (10.0.0.0/8), unix: or all"));
+            };
+            if low_bits {
+                let text = format!("low address bits of {} are meaningless", word.text());
+                b.diagnostics.push(Diagnostic::warn(word.span, text));
+            }
+            Who::Network(network)
+        }
+    };
+    b.settings().access.rules.push(Rule { who, deny });
+    Ok(())
+}
+
+fn handle(exchange: &mut Exchange, env: &mut Env<'_>) -> Verdict {
+    let settings = &env.config.location(exchange.route.location).settings.access;
+    if settings.rules.is_empty() {
+        return Verdict::Next;
+    }
+    match first_fit(&settings.rules, exchange.connection.remote.map(|remote| remote.ip())) {
+        None => Verdict::Next,
+        Some(false) => Verdict::Allow,
+        Some(true) => {
+            if *settings.satisfy == Satisfy::All {
+                log_line::error(exchange, env, Level::Error, b"access forbidden by rule");
+            }
+            Verdict::Refuse(403)
+        }
+    }
+}
+
+/// Does the first rule that fits a client deny? `None` if there is none. No address is a unix socket.
+fn first_fit(rules: &[Rule], client: Option<IpAddr>) -> Option<bool> {
+    // An IPv4-mapped address is judged as the IPv4 one wherever there are rules about such.
+    let about_v4 = |rule: &Rule| matches!(rule.who, Who::All | Who::Network(Network::V4(..)));
+    let client = match client {
+        Some(mapped) if mapped.to_canonical() != mapped && rules.iter().any(about_v4) => {
+            Some(mapped.to_canonical())
+        }
+        client => client,
+    };
+    let fits = |rule: &&Rule| match (rule.who, client) {
+        (Who::All, _) | (Who::Unix, None) => true,
+        (Who::Network(network), Some(address)) => network.holds(address),
+        (Who::Unix, Some(_)) | (Who::Network(_), None) => false,
+    };
+    rules.iter().find(fits).map(|rule| rule.deny)
+}

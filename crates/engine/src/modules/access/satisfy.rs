@@ -1,0 +1,114 @@
+//! How the access handlers' answers make one: `satisfy` and `auth_delay` (ngx_http_core_access_phase,
+//! ngx_http_core_post_access_phase, ngx_http_core_auth_delay).
+//!
+//! The walk runs each handler of the access phase through [`run`] and asks [`conclude`] at the phase's end. Nothing
+//! here looks at a client: it only weighs what the handlers say.
+
+use crate::config::invalid_value;
+use crate::directive::{Args, Contexts, Directive};
+use crate::exchange::Exchange;
+use crate::host::{Env, Level};
+use crate::log_line;
+use crate::phase::{Effect, Handler, Verdict};
+use http::Known;
+
+/// How many of the access modules must let a request in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Satisfy {
+    /// All that have a say.
+    #[default]
+    All,
+    /// One is enough.
+    Any,
+}
+
+pub(super) const DIRECTIVES: &[Directive] = &[
+    Directive {
+        name: "satisfy",
+        contexts: Contexts::HSL,
+        args: Args::Exactly(1),
+        doc: "Whether all of allow/deny, auth_basic and access_by_lua must let a request in, or any one of them.",
+        example: "satisfy any;",
+        apply: |b, d| {
+            let satisfy = match &**d.args[0].text() {
+                b"all" => Satisfy::All,
+                b"any" => Satisfy::Any,
+                _ => return Err(invalid_value(&d.args[0]).mend("all or any")),
+            };
+            b.write(d, |s| &mut s.access.satisfy, satisfy)
+        },
+    },
+    Directive {
+        name: "auth_delay",
+        contexts: Contexts::HSL,
+        args: Args::Exactly(1),
+        doc: "How long a 401 is held back, against the guessing of passwords.",
+        example: "auth_delay 2s;",
+        apply: |b, d| {
+            let ms = b.time_ms(&d.args[0])?;
+            b.write(d, |s| &mut s.access.auth_delay_ms, ms)
+        },
+    },
+];
+
+/// Runs a handler of the access phase and weighs what it says.
+pub(crate) fn run(handler: Handler, exchange: &mut Exchange, env: &mut Env<'_>) -> Verdict {
+    if exchange.route.access.delayed {
+        return end_delay(exchange);
+    }
+    let verdict = handler(exchange, env);
+    judge(exchange, env, verdict)
+}
+
+fn judge(exchange: &mut Exchange, env: &mut Env<'_>, verdict: Verdict) -> Verdict {
+    let satisfy = *env.config.location(exchange.route.location).settings.access.satisfy;
+    match (verdict, satisfy) {
+        (Verdict::Allow, Satisfy::All) => Verdict::Next,
+        (Verdict::Allow, Satisfy::Any) => {
+            exchange.route.access.refused = 0;
+            exchange.response.headers.remove_known(Known::WwwAuthenticate);
+            Verdict::NextPhase
+        }
+        (Verdict::Refuse(status @ (401 | 403)), Satisfy::Any) => {
+            // That a password would help is told before that an address is not welcome.
+            if exchange.route.access.refused != 401 {
+                exchange.route.access.refused = status;
+            }
+            Verdict::Next
+        }
+        (Verdict::Refuse(401), Satisfy::All) => delay(exchange, env),
+        (verdict, _) => verdict,
+    }
+}
+
+/// The end of the access phase: nobody let the request in, if one of them refused it.
+pub(crate) fn conclude(exchange: &mut Exchange, env: &mut Env<'_>) -> Verdict {
+    if exchange.route.access.delayed {
+        return end_delay(exchange);
+    }
+    match std::mem::take(&mut exchange.route.access.refused) {
+        0 => Verdict::NextPhase,
+        401 => delay(exchange, env),
+        status => {
+            log_line::error(exchange, env, Level::Error, b"access forbidden by rule");
+            Verdict::Refuse(status)
+        }
+    }
+}
+
+fn delay(exchange: &mut Exchange, env: &mut Env<'_>) -> Verdict {
+    match *env.config.location(exchange.route.location).settings.access.auth_delay_ms {
+        0 => Verdict::Refuse(401),
+        ms => {
+            log_line::error(exchange, env, Level::Info, b"delaying unauthorized request");
+            exchange.route.access.delayed = true;
+            Verdict::Wait(Effect::Sleep(ms))
+        }
+    }
+}
+
+fn end_delay(exchange: &mut Exchange) -> Verdict {
+    exchange.route.access.delayed = false;
+    exchange.route.wake = None;
+    Verdict::Refuse(401)
+}
