@@ -4,7 +4,7 @@ CARGO ?= cargo
 # Where the example runs: its logs, its pid file and its temporary files.
 RUN_DIR := $(CURDIR)/target/switch
 
-.PHONY: help run test lint
+.PHONY: help run test lint lint-format lint-clippy lint-tidy lint-docs lint-deny
 
 help:
 	@echo "make run    build pointsman and start examples/switch (a gateway on 127.0.0.1:8080); Ctrl-C stops it"
@@ -21,9 +21,21 @@ test:
 	@.ci/install-test-packages
 	$(CARGO) test --workspace --locked --no-fail-fast
 
+# Each check by itself, so that one that fails does not hide the next.
 lint:
+	@$(MAKE) --no-print-directory --keep-going lint-format lint-clippy lint-tidy lint-docs lint-deny
+
+lint-format:
 	$(CARGO) fmt --all --check
+
+lint-clippy:
 	$(CARGO) clippy --workspace --all-targets --locked -- --deny warnings
+
+lint-tidy:
 	$(CARGO) xtask tidy
+
+lint-docs:
 	$(CARGO) xtask docs --check
+
+lint-deny:
 	@.ci/deny

@@ -243,6 +243,7 @@ mod tests {
             names: &AnyName,
             prefix: PathBuf::from("/prefix"),
             file,
+            identity: Default::default(),
         };
         match engine::config::build(&parsed, &inputs) {
             Ok(_) => Vec::new(),
