@@ -1,3 +1,5 @@
+//! Request heads: what is accepted, what is refused, and that it does not matter in which pieces they come.
+
 use super::*;
 
 const LIMITS: HeadLimits = HeadLimits {
