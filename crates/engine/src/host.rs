@@ -173,6 +173,8 @@ pub trait Host {
     fn random(&mut self) -> u64;
     /// Opens or looks at a file; blocking, as in nginx.
     fn open(&mut self, request: OpenRequest<'_>) -> Result<Opened, FileError>;
+    /// Reads a small file whole; blocking, as in nginx. The call that failed is `open()` or `pread()`.
+    fn read_file(&mut self, path: &[u8]) -> Result<Vec<u8>, FileError>;
     /// Runs a script for a request.
     fn script(&mut self, config: &Config, exchange: &mut Exchange, call: ScriptCall) -> ScriptOutcome;
     /// The path without symlinks, `.` and `..`, as realpath(3) gives it.

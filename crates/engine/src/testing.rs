@@ -133,6 +133,16 @@ impl Host for TestHost {
         })
     }
 
+    fn read_file(&mut self, path: &[u8]) -> Result<Vec<u8>, FileError> {
+        match self.find(path) {
+            Ok(Node::File(bytes)) => Ok(bytes.clone()),
+            Ok(Node::Directory) => Err(FileError { errno: libc::EISDIR, call: "pread()" }),
+            Ok(Node::Special) => Ok(Vec::new()),
+            Ok(Node::Locked(errno)) => Err(FileError { errno: *errno, call: "open()" }),
+            Err(errno) => Err(FileError { errno, call: "open()" }),
+        }
+    }
+
     fn script(&mut self, _: &Config, exchange: &mut Exchange, call: ScriptCall) -> ScriptOutcome {
         match &mut self.script {
             Some(script) => script(exchange, call),

@@ -9,7 +9,7 @@ use std::any::Any;
 use std::cell::Cell;
 use std::ffi::OsStr;
 use std::fs::File;
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::OpenOptionsExt;
@@ -35,6 +35,21 @@ pub(crate) fn open(request: OpenRequest<'_>) -> Result<Opened, FileError> {
     let flags = OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
     let fd = nix::fcntl::open(path, flags, Mode::empty()).map_err(fail("open()"))?;
     finish(fd)
+}
+
+/// Reads a whole file.
+pub(crate) fn read(path: &[u8]) -> Result<Vec<u8>, FileError> {
+    let opened = open(OpenRequest { path, stat_only: false, symlinks: Symlinks::Follow, trusted_prefix: 0 })?;
+    let failed = |errno| FileError { errno, call: "pread()" };
+    let Some(file) = opened.file else {
+        let errno = if opened.is_dir { Errno::EISDIR } else { Errno::EINVAL };
+        return Err(failed(errno as i32));
+    };
+    let mut bytes = Vec::with_capacity(opened.len as usize);
+    match (&*file).read_to_end(&mut bytes) {
+        Ok(_) => Ok(bytes),
+        Err(error) => Err(failed(error.raw_os_error().unwrap_or(Errno::EIO as i32))),
+    }
 }
 
 fn finish(fd: OwnedFd) -> Result<Opened, FileError> {

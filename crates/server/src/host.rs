@@ -54,6 +54,10 @@ impl Host for ThreadHost<'_> {
         }
     }
 
+    fn read_file(&mut self, path: &[u8]) -> Result<Vec<u8>, FileError> {
+        files::read(path)
+    }
+
     fn real_path(&mut self, path: &[u8]) -> Result<Vec<u8>, FileError> {
         files::real_path(path)
     }
@@ -105,6 +109,10 @@ impl Host for BootHost<'_> {
 
     fn script(&mut self, _: &Config, _: &mut Exchange, _: ScriptCall) -> ScriptOutcome {
         ScriptOutcome::Failed
+    }
+
+    fn read_file(&mut self, path: &[u8]) -> Result<Vec<u8>, FileError> {
+        files::read(path)
     }
 
     fn real_path(&mut self, path: &[u8]) -> Result<Vec<u8>, FileError> {

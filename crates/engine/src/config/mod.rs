@@ -41,6 +41,8 @@ pub struct LogId(pub u32);
 pub struct Settings {
     /// `allow`, `deny`, `satisfy`, `limit_except`.
     pub access: modules::access::Settings,
+    /// `auth_basic`.
+    pub auth_basic: modules::auth_basic::Settings,
     /// Limits, timeouts, connection handling.
     pub core: modules::core::Settings,
     /// Error pages.
@@ -65,6 +67,7 @@ impl Settings {
     /// Takes from the level around this one what this one does not say.
     pub fn inherit(&mut self, outer: &Settings) {
         self.access.inherit(&outer.access);
+        self.auth_basic.inherit(&outer.auth_basic);
         self.core.inherit(&outer.core);
         self.error_page.inherit(&outer.error_page);
         self.files.inherit(&outer.files);

@@ -12,6 +12,7 @@ use crate::phase::{Handler, Phase};
 use std::sync::LazyLock;
 
 pub mod access;
+pub mod auth_basic;
 pub mod computed;
 pub mod core;
 pub mod error_page;
@@ -61,6 +62,7 @@ pub static MODULES: &[&Module] = &[
     &rewrite::MODULE,
     &error_page::MODULE,
     &access::MODULE,
+    &auth_basic::MODULE,
     &try_files::MODULE,
     &proxy::MODULE,
     &files::MODULE,

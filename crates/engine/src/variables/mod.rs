@@ -17,6 +17,7 @@ mod upstream;
 pub(crate) mod write;
 
 pub use process::NGINX_VERSION;
+pub(crate) use request::basic_credentials;
 
 /// Appends a variable's value; `false` if the variable has none (then nothing is appended).
 pub type Get = fn(&mut Exchange, &mut Env<'_>, &mut Vec<u8>) -> bool;

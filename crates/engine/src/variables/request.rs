@@ -239,26 +239,29 @@ fn hex(id: &[u64; 2], out: &mut Vec<u8>) {
     }
 }
 
-/// Appends the user of `Basic base64(user:password)` (RFC 7617, ngx_http_auth_basic_user). The password is decoded
-/// only to see that the text is valid.
+/// Appends the user of `Basic base64(user:password)`.
 fn basic_user(authorization: &[u8], out: &mut Vec<u8>) -> bool {
-    let Some((scheme, rest)) = authorization.split_at_checked(6) else { return false };
+    let start = out.len();
+    let colon = basic_credentials(authorization, out);
+    out.truncate(colon.unwrap_or(start));
+    colon.is_some()
+}
+
+/// Appends `user:password` of `Basic base64(user:password)` (RFC 7617, ngx_http_auth_basic_user) and says where in
+/// `out` the colon is. Without a valid pair nothing is appended.
+pub(crate) fn basic_credentials(authorization: &[u8], out: &mut Vec<u8>) -> Option<usize> {
+    let (scheme, rest) = authorization.split_at_checked(6)?;
     if !scheme.eq_ignore_ascii_case(b"basic ") {
-        return false;
+        return None;
     }
     let spaces = rest.iter().take_while(|byte| **byte == b' ').count();
     let start = out.len();
     let valid = decode_base64(&rest[spaces..], out);
-    match memchr::memchr(b':', &out[start..]) {
-        Some(len) if valid && len > 0 => {
-            out.truncate(start + len);
-            true
-        }
-        _ => {
-            out.truncate(start);
-            false
-        }
+    let colon = memchr::memchr(b':', &out[start..]).filter(|len| valid && *len > 0);
+    if colon.is_none() {
+        out.truncate(start);
     }
+    colon.map(|len| start + len)
 }
 
 /// Base64 up to the first `=`, padded or not, as ngx_decode_base64 takes it; `false` if it is none.

@@ -77,6 +77,10 @@ impl Host for TestHost {
         let vm = self.vm.clone().expect("the machine is there before requests are");
         vm.run(self, config, exchange, call)
     }
+    fn read_file(&mut self, path: &[u8]) -> Result<Vec<u8>, FileError> {
+        let text = self.files.get(&*String::from_utf8_lossy(path));
+        text.map(|text| text.clone().into()).ok_or(FileError { errno: 2, call: "open()" })
+    }
     fn real_path(&mut self, path: &[u8]) -> Result<Vec<u8>, FileError> {
         Ok(path.to_vec())
     }
