@@ -271,6 +271,14 @@ mod tests {
     }
 
     #[test]
+    fn the_example_of_make_run_is_a_good_configuration() {
+        let text =
+            std::fs::read_to_string(crate::root().join("examples/switch/nginx.conf")).expect("it is there");
+        assert_eq!(faults(&text), [""; 0]);
+        assert!(!faults(&text.replace("proxy_pass ", "proxy_pas ")).is_empty());
+    }
+
+    #[test]
     fn the_pages_are_up_to_date() {
         for (name, page) in pages() {
             let there = std::fs::read_to_string(crate::root().join("docs").join(name)).unwrap_or_default();
