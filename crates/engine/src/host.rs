@@ -61,9 +61,12 @@ impl Level {
     pub const NAMES: [&'static str; 9] =
         ["stderr", "emerg", "alert", "crit", "error", "warn", "notice", "info", "debug"];
 
-    /// The level's word.
+    /// The level's word in the log; none for the first, as in nginx.
     pub fn name(self) -> &'static str {
-        Self::NAMES[self as usize]
+        match self {
+            Level::Stderr => "",
+            level => Self::NAMES[level as usize],
+        }
     }
 
     /// The level of a number, for `ngx.log`.

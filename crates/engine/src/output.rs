@@ -240,7 +240,7 @@ fn encode_head(exchange: &mut Exchange, env: &mut Env<'_>) {
         wire.extend_from_slice(b"Connection: close\r\n");
     } else {
         wire.extend_from_slice(b"Connection: keep-alive\r\n");
-        if let Some(seconds) = settings.core.keepalive.header_s {
+        if let Some(seconds) = settings.core.keepalive.idle.header_s {
             wire.extend_from_slice(b"Keep-Alive: timeout=");
             wire.extend_from_slice(itoa::Buffer::new().format(seconds).as_bytes());
             wire.extend_from_slice(b"\r\n");
@@ -267,11 +267,11 @@ fn decide_framing(exchange: &mut Exchange, settings: &crate::config::Settings, n
     let asked = http::framing::keep_alive(head.version, &head.headers);
     let mut keep_alive = asked
         && !response.close
-        && core.keepalive.timeout_ms > 0
-        && !is_disabled_browser(&exchange.request, *core.keepalive_disable)
-        && exchange.connection.requests < *core.keepalive_requests
+        && core.keepalive.idle.timeout_ms > 0
+        && !is_disabled_browser(&exchange.request, *core.keepalive.disable)
+        && exchange.connection.requests < *core.keepalive.requests
         && now.monotonic_us.saturating_sub(exchange.connection.opened.monotonic_us) / 1000
-            < *core.keepalive_time_ms;
+            < *core.keepalive.time_ms;
     if response.status == 204 {
         response.content_type = None;
         response.content_length = None;
@@ -303,17 +303,15 @@ fn decide_framing(exchange: &mut Exchange, settings: &crate::config::Settings, n
 
 /// `keepalive_disable` (ngx_http_process_user_agent): Internet Explorer up to 6 after a POST, Safari on macOS.
 fn is_disabled_browser(request: &crate::exchange::Request, disable: modules::core::KeepaliveDisable) -> bool {
-    if !disable.safari && !(disable.msie6 && request.head.method == http::Method::Post) {
+    let is_post = request.head.method == http::Method::Post;
+    if !(disable.safari || disable.msie6 && is_post) {
         return false;
     }
     let agent = request.head.headers.get(Known::UserAgent).unwrap_or_default();
     let has = |text: &[u8]| memchr::memmem::find(agent, text).is_some();
     let old_msie = |at: usize| matches!(agent.get(at + 5..at + 7), Some([b'1'..=b'6', b'.']));
     let msie = memchr::memmem::find(agent, b"MSIE ");
-    (disable.msie6
-        && request.head.method == http::Method::Post
-        && msie.is_some_and(old_msie)
-        && !has(b"Opera"))
+    (disable.msie6 && is_post && msie.is_some_and(old_msie) && !has(b"Opera"))
         || (disable.safari && has(b"Safari/") && has(b"Mac OS X") && !has(b"Chrome/"))
 }
 

@@ -10,7 +10,7 @@ use crate::process::{
     Source, UserSpec,
 };
 use crate::proxy::pool::SharedGroups;
-use crate::threads::{Common, Message, NewGeneration, Thread};
+use crate::threads::{Crew, Message, NewGeneration, Thread};
 use conf::Diagnostic;
 use engine::Config;
 use engine::config::{Inputs, ListenAddress};
@@ -111,10 +111,7 @@ fn boot(config: &Config, source: &Source) -> Boot {
             .error_log
             .iter()
             .map(|(log, level)| {
-                (
-                    process_target(&config.logs[log.0 as usize].target, &source.error_log),
-                    crate::host::log_level(*level),
-                )
+                (process_target(&config.logs[log.0 as usize].target, &source.error_log), *level)
             })
             .collect(),
         log_files: config
@@ -157,7 +154,7 @@ fn address(listen: &ListenAddress) -> Address {
 struct Process {
     app: Pointsman,
     ports: Ports,
-    common: Common,
+    crew: Crew,
     threads: Vec<Thread>,
     began: Instant,
     config: Arc<Config>,
@@ -181,7 +178,7 @@ impl Process {
     /// Starts the threads. What stops them is told to the master.
     fn start(app: Pointsman, built: Built, mut ports: Ports) -> Result<Process, ()> {
         let listeners = std::mem::take(&mut ports.listeners);
-        let common = Common {
+        let crew = Crew {
             threads: ports.threads,
             counters: Arc::new(Counters::new(ports.threads)),
             connection_serial: Arc::default(),
@@ -196,7 +193,7 @@ impl Process {
         };
         let mut process = Process {
             app,
-            common,
+            crew,
             threads: Vec::new(),
             began: Instant::now(),
             config: Arc::clone(&candidate.config),
@@ -212,19 +209,19 @@ impl Process {
     }
 
     fn start_threads(&mut self, candidate: &Candidate, listeners: Vec<Listener>) -> Result<(), String> {
-        let mut hands = deal(listeners, self.common.threads).map_err(|error| error.to_string())?;
+        let hands = deal(listeners, self.crew.threads).map_err(|error| error.to_string())?;
         let (word, words) = mpsc::channel();
         let departure = self.departure(candidate.number);
-        for number in 0..self.common.threads {
-            let new = self.generation_for(candidate, std::mem::take(&mut hands[number]), &departure);
+        for (number, sockets) in hands.into_iter().enumerate() {
+            let new = self.generation_for(candidate, sockets, &departure);
             let waker = self.ports.control.waker();
             let ended = move || waker.wake();
-            let thread = Thread::start(number, self.common.clone(), new, word.clone(), ended)
+            let thread = Thread::start(number, self.crew.clone(), new, word.clone(), ended)
                 .map_err(|error| format!("a worker thread cannot be started: {error}"))?;
             self.threads.push(thread);
         }
         drop(word);
-        collect(&words, self.common.threads)
+        collect(&words, self.crew.threads)
     }
 
     fn departure(&self, number: u64) -> Arc<Departure> {
@@ -276,7 +273,7 @@ impl Process {
 
     /// Stops scripts that have run for too long, and says when to look again.
     fn watch_scripts(&self) -> Option<Duration> {
-        let mut watchdogs = self.common.watchdogs.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut watchdogs = self.crew.watchdogs.lock().unwrap_or_else(PoisonError::into_inner);
         watchdogs.retain(|(generation, _)| generation.strong_count() > 0);
         let now_ms = self.began.elapsed().as_millis() as u64;
         for (_, watchdog) in watchdogs.iter_mut() {
@@ -310,7 +307,7 @@ impl Process {
             addresses: reload.listeners.iter().map(|listener| listener.address.clone()).collect(),
             config: built.config,
         };
-        let mut hands = deal(reload.listeners, self.common.threads).map_err(|error| error.to_string())?;
+        let mut hands = deal(reload.listeners, self.crew.threads).map_err(|error| error.to_string())?;
         let departure = self.departure(reload.generation);
         let error_log = std::mem::replace(
             &mut self.ports.error_log,

@@ -56,8 +56,9 @@ mod tests {
         let one = buffers.lease();
         let place = one.as_ptr();
         buffers.give_back(one);
-        assert_eq!(buffers.lease().as_ptr(), place);
+        let again = buffers.lease();
+        assert_eq!(again.as_ptr(), place);
         buffers.give_back(vec![0; BUFFER_BYTES * 8]);
-        assert!(buffers.free.borrow().is_empty());
+        assert!(buffers.free.borrow().is_empty(), "the swollen one is gone");
     }
 }

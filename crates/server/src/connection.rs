@@ -383,7 +383,7 @@ fn finish(client: &Client, exchange: &mut Exchange, generation: &Generation) {
 /// `100 Continue` cannot be told from one that sends, so that its connection is closed.
 async fn settle_body(client: &mut Client, exchange: &mut Exchange, generation: &Generation) -> After {
     let core = &generation.config.location(exchange.route.location).settings.core;
-    exchange.connection.idle_timeout_ms = core.keepalive.timeout_ms;
+    exchange.connection.idle_timeout_ms = core.keepalive.idle.timeout_ms;
     if client.body.is_done() {
         return After::Next;
     }

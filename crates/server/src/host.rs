@@ -5,7 +5,6 @@ use crate::counters::Counters as SharedCounters;
 use crate::files;
 use crate::generation::Generation;
 use crate::logs::Logs;
-use crate::process::log::Level as LogLevel;
 use crate::worker::Worker;
 use engine::Exchange;
 use engine::config::{Config, LogId};
@@ -79,7 +78,7 @@ impl Host for ThreadHost<'_> {
     }
 
     fn error_log(&mut self, _config: &Config, log: LogId, level: Level, connection: u64, text: &[u8]) {
-        self.generation.logs.error(log, log_level(level), connection, text);
+        self.generation.logs.error(log, level, connection, text);
     }
 
     fn counters(&self) -> Counters {
@@ -136,25 +135,10 @@ impl Host for BootHost<'_> {
     }
 
     fn error_log(&mut self, _config: &Config, log: LogId, level: Level, connection: u64, text: &[u8]) {
-        self.logs.error(log, log_level(level), connection, text);
+        self.logs.error(log, level, connection, text);
     }
 
     fn counters(&self) -> Counters {
         self.counters.read()
-    }
-}
-
-/// The same level in the words of [`crate::process::log`].
-pub(crate) fn log_level(level: Level) -> LogLevel {
-    match level {
-        Level::Stderr => LogLevel::Stderr,
-        Level::Emerg => LogLevel::Emerg,
-        Level::Alert => LogLevel::Alert,
-        Level::Crit => LogLevel::Crit,
-        Level::Error => LogLevel::Error,
-        Level::Warn => LogLevel::Warn,
-        Level::Notice => LogLevel::Notice,
-        Level::Info => LogLevel::Info,
-        Level::Debug => LogLevel::Debug,
     }
 }

@@ -10,7 +10,7 @@ mod message;
 #[cfg(test)]
 mod tests;
 
-use ask::{Abandoned, ask};
+use ask::ask;
 use cache::{Found, Names};
 use engine::modules::core::Resolver;
 use message::{Answer, Kind, Query};
@@ -109,13 +109,16 @@ impl Resolvers {
     }
 }
 
+/// Where the outcome of a question is going to be told.
+type Answering = watch::Receiver<Option<Outcome>>;
+
 /// The name servers of one `resolver` line, what they are being asked, and what they have answered.
 #[derive(Debug)]
 struct Directory {
     spec: Resolver,
     names: RefCell<Names>,
     /// Names being asked for, each with where the outcome is going to be told.
-    asked: RefCell<HashMap<Rc<[u8]>, watch::Receiver<Option<Outcome>>>>,
+    asked: RefCell<HashMap<Rc<[u8]>, Answering>>,
     /// The server that is asked next.
     next_server: Cell<usize>,
     random: Random,
@@ -142,7 +145,7 @@ impl Directory {
                 None => self.asked_outcome(&name).await?,
             };
             match &*found {
-                Found::Addresses(addresses) if was_held => return Ok(addresses.from_anywhere(&self.random)),
+                Found::Addresses(addresses) if was_held => return Ok(addresses.rotated(&self.random)),
                 Found::Addresses(addresses) => return Ok(addresses.in_order()),
                 Found::Alias(of) => name = Cow::Owned(of.to_vec()),
             }
@@ -198,12 +201,10 @@ impl Directory {
         let said = tokio::try_join!(one(v4), one(v6));
         // No await from here on: a name is either being asked for, and told, or neither.
         self.asked.borrow_mut().remove(&name);
-        match said {
-            Ok((v4, v6)) => {
-                let outcome = v4.and_then(|v4| self.conclude(name, v4, v6?));
-                tell.send_replace(Some(outcome));
-            }
-            Err(Abandoned) => {}
+        // An abandoned question has nobody left to be told.
+        if let Ok((v4, v6)) = said {
+            let outcome = v4.and_then(|v4| self.conclude(name, v4, v6?));
+            tell.send_replace(Some(outcome));
         }
     }
 

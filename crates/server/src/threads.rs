@@ -55,9 +55,9 @@ pub(crate) struct NewGeneration {
 /// Who stops scripts that run for too long: one for each machine, as long as its generation is there.
 pub(crate) type Watchdogs = Arc<Mutex<Vec<(Weak<()>, lua::machine::Watchdog)>>>;
 
-/// What all threads have in common.
+/// What all threads have together.
 #[derive(Clone)]
-pub(crate) struct Common {
+pub(crate) struct Crew {
     /// How many there are.
     pub(crate) threads: usize,
     pub(crate) counters: Arc<Counters>,
@@ -75,14 +75,14 @@ impl Thread {
     /// Starts a thread with its first generation. It says on `ready` whether it can take connections.
     pub(crate) fn start(
         number: usize,
-        common: Common,
+        crew: Crew,
         first: NewGeneration,
         ready: mpsc::Sender<Result<(), String>>,
         ended: impl FnOnce() + Send + 'static,
     ) -> std::io::Result<Thread> {
         let (messages, inbox) = unbounded_channel();
         let join = std::thread::Builder::new().name(format!("worker-{number}")).spawn(move || {
-            run(number, &common, first, inbox, &ready);
+            run(number, &crew, first, inbox, &ready);
             ended();
         })?;
         Ok(Thread { messages, join })
@@ -101,7 +101,7 @@ impl Thread {
 
 fn run(
     number: usize,
-    common: &Common,
+    crew: &Crew,
     first: NewGeneration,
     inbox: UnboundedReceiver<Message>,
     ready: &mpsc::Sender<Result<(), String>>,
@@ -111,42 +111,45 @@ fn run(
         .on_thread_unpark(clock::turn)
         .build_local(tokio::runtime::LocalOptions::default());
     match runtime {
-        Ok(runtime) => runtime.block_on(live(number, common, first, inbox, ready)),
+        Ok(runtime) => runtime.block_on(live(number, crew, first, inbox, ready)),
         // The receiver waits for every thread's word; it is there.
         Err(error) => drop(ready.send(Err(format!("a worker thread has no event loop: {error}")))),
     }
 }
 
+/// A generation that is ready, with the addresses it listens on and the sockets that are new.
+type Prepared = (Rc<Generation>, Vec<Address>, Vec<(Address, OwnedFd)>);
+
 /// A thread's life, from its first generation to its last connection.
 async fn live(
     number: usize,
-    common: &Common,
+    crew: &Crew,
     mut first: NewGeneration,
     mut inbox: UnboundedReceiver<Message>,
     ready: &mpsc::Sender<Result<(), String>>,
 ) {
     let clock = Rc::new(Clock::new());
     let sockets = (std::mem::take(&mut first.addresses), std::mem::take(&mut first.sockets));
-    let generation = match prepare(number, common, &clock, first, None) {
+    let generation = match prepare(number, crew, &clock, first, None) {
         Ok(generation) => generation,
         Err(fault) => return drop(ready.send(Err(fault))),
     };
-    let serial = Arc::clone(&common.connection_serial);
+    let serial = Arc::clone(&crew.connection_serial);
     let worker =
-        Rc::new(Worker::new(number, Rc::clone(&clock), Arc::clone(&common.counters), serial, generation));
+        Rc::new(Worker::new(number, Rc::clone(&clock), Arc::clone(&crew.counters), serial, generation));
     let listeners = Listeners::default();
     if let Err(error) = listeners.adopt(&worker, &sockets.0, sockets.1) {
         return drop(ready.send(Err(format!("a listening socket cannot be watched: {error}"))));
     }
     spawn_local(keep_house(Rc::clone(&worker)));
     let _ = ready.send(Ok(()));
-    let mut prepared: Option<(Rc<Generation>, Vec<Address>, Vec<(Address, OwnedFd)>)> = None;
+    let mut prepared: Option<Prepared> = None;
     while let Some(message) = inbox.recv().await {
         match message {
             Message::Prepare(mut new, answer) => {
                 let sockets = (std::mem::take(&mut new.addresses), std::mem::take(&mut new.sockets));
                 let old = worker.generation();
-                let result = prepare(number, common, &clock, *new, Some(&old));
+                let result = prepare(number, crew, &clock, *new, Some(&old));
                 let word = result.map(|generation| prepared = Some((generation, sockets.0, sockets.1)));
                 let _ = answer.send(word);
             }
@@ -196,7 +199,7 @@ async fn finish(worker: &Worker, inbox: &mut UnboundedReceiver<Message>, limit: 
 /// Makes a generation ready on this thread: its log files, its groups, its scripts.
 fn prepare(
     number: usize,
-    common: &Common,
+    crew: &Crew,
     clock: &Rc<Clock>,
     new: NewGeneration,
     old: Option<&Generation>,
@@ -206,11 +209,11 @@ fn prepare(
     let scripts = match new.config.lua.used {
         false => None,
         true => {
-            let mut host = BootHost { clock, logs: &logs, counters: &common.counters };
-            let options = lua::VmOptions { worker: number, workers: common.threads };
+            let mut host = BootHost { clock, logs: &logs, counters: &crew.counters };
+            let options = lua::VmOptions { worker: number, workers: crew.threads };
             let vm = lua::Vm::new(&new.config, &new.dicts, options, &mut host)?;
             let watchdog = (Arc::downgrade(&watched), vm.watchdog());
-            common.watchdogs.lock().unwrap_or_else(PoisonError::into_inner).push(watchdog);
+            crew.watchdogs.lock().unwrap_or_else(PoisonError::into_inner).push(watchdog);
             vm.init(&new.config, &mut host)?;
             vm.init_worker(&new.config, &mut host);
             Some(vm)

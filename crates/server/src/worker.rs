@@ -33,6 +33,8 @@ pub(crate) struct Worker {
     /// Answers are the last on their connections: the thread is to end.
     pub(crate) quitting: Cell<bool>,
     current: RefCell<Rc<Generation>>,
+    // Boxed: an exchange is large, and moves in and out of here with each request.
+    #[allow(clippy::vec_box)]
     exchanges: RefCell<Vec<Box<Exchange>>>,
     random: Cell<u64>,
 }

@@ -265,7 +265,7 @@ impl Builder<'_> {
     }
 
     /// nginx's words for a value of the wrong form: `"root" directive invalid value`.
-    fn invalid_setting(&self, word: &Word) -> Diagnostic {
+    pub fn invalid_setting(&self, word: &Word) -> Diagnostic {
         let text = match &self.applying {
             Some(name) => format!("\"{name}\" directive invalid value"),
             None => "invalid value".to_owned(),

@@ -1,8 +1,9 @@
 //! `events {}`: it may stand before or after `http`.
 
 use super::Module;
-use crate::config::{invalid_value, once};
+use crate::config::{number, once};
 use crate::directive::{Args, Contexts, Directive};
+use conf::Diagnostic;
 
 /// The module.
 pub static MODULE: Module = Module::new("events", &[DIRECTIVES]);
@@ -29,10 +30,11 @@ const DIRECTIVES: &[Directive] = &[
         doc: "How many connections, to clients and upstreams together, a thread may have open.",
         example: "worker_connections 1024;",
         apply: |b, d| {
-            let count = b.number(&d.args[0])? as usize;
-            if count == 0 {
-                return Err(invalid_value(&d.args[0]));
-            }
+            let word = &d.args[0];
+            let count = number(word.text())
+                .filter(|count| *count > 0)
+                .ok_or_else(|| Diagnostic::error(word.span, format!("invalid number \"{}\"", word.text())))?
+                as usize;
             once(b.draft.main.worker_connections.write(count), d)
         },
     },
@@ -67,11 +69,8 @@ const DIRECTIVES: &[Directive] = &[
         apply: |b, d| {
             if d.args[0].text() != "epoll" {
                 let shown = d.args[0].text();
-                return Err(conf::Diagnostic::error(
-                    d.args[0].span,
-                    format!("invalid event type \"{shown}\""),
-                )
-                .mend("epoll is the one event method there is: remove the line"));
+                return Err(Diagnostic::error(d.args[0].span, format!("invalid event type \"{shown}\""))
+                    .mend("epoll is the one event method there is: remove the line"));
             }
             once(b.draft.main.event_method.write(Some("epoll".to_owned())), d)
         },

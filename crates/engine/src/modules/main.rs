@@ -1,7 +1,7 @@
 //! The top of the file: the process and its workers.
 
 use super::Module;
-use crate::config::{Builder, LogId, invalid_value, once};
+use crate::config::{Builder, LogId, once};
 use crate::directive::{Args, Contexts, Directive};
 use crate::host::Level;
 use crate::setting::Setting;
@@ -165,7 +165,7 @@ fn worker_processes(b: &mut Builder<'_>, d: &conf::Directive) -> Result<(), Diag
         text if text == "auto" => None,
         text => match crate::config::number(text) {
             Some(count @ 1..=1024) => Some(count as usize),
-            _ => return Err(invalid_value(word).mend("a number from 1 to 1024, or auto")),
+            _ => return Err(b.invalid_setting(word).mend("a number from 1 to 1024, or auto")),
         },
     };
     once(b.draft.main.worker_processes.write(count), d)

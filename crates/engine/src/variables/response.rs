@@ -67,7 +67,7 @@ pub(super) const VARIABLES: &[Variable] = &[
         },
     ),
     read("sent_http_keep_alive", "The answer's Keep-Alive.", |exchange, env, out| {
-        let header_s = env.config.location(exchange.route.location).settings.core.keepalive.header_s;
+        let header_s = env.config.location(exchange.route.location).settings.core.keepalive.idle.header_s;
         match header_s {
             Some(seconds) if keeps_alive(exchange, env) => {
                 out.extend_from_slice(b"timeout=");
@@ -124,7 +124,7 @@ fn keeps_alive(exchange: &Exchange, env: &Env<'_>) -> bool {
     let core = &env.config.location(exchange.route.location).settings.core;
     let head = &exchange.request.head;
     !exchange.response.close
-        && core.keepalive.timeout_ms > 0
+        && core.keepalive.idle.timeout_ms > 0
         && http::framing::keep_alive(head.version, &head.headers)
 }
 

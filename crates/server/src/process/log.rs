@@ -19,36 +19,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 /// Bytes of the longest error-log line, its newline included (nginx: `NGX_MAX_ERROR_STR`).
 pub const MAX_LINE: usize = 2048;
 
-/// The levels of the error log, most severe first, as nginx numbers them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-#[repr(u8)]
-pub enum Level {
-    /// Written to standard error only.
-    Stderr = 0,
-    /// The server cannot start or go on.
-    Emerg = 1,
-    /// Something broke that must be mended at once.
-    Alert = 2,
-    /// A failure of one part.
-    Crit = 3,
-    /// A request failed.
-    Error = 4,
-    /// Something unusual.
-    Warn = 5,
-    /// Something worth knowing.
-    Notice = 6,
-    /// What a peer did.
-    Info = 7,
-    /// For those who look inside.
-    Debug = 8,
-}
-
-impl Level {
-    /// The level's word, as it stands in the configuration and in brackets in the log.
-    pub fn name(self) -> &'static str {
-        ["stderr", "emerg", "alert", "crit", "error", "warn", "notice", "info", "debug"][self as usize]
-    }
-}
+pub use engine::host::Level;
 
 /// Where log lines go.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -58,7 +58,7 @@ impl ThreadGroup {
         let spec = Arc::new(spec);
         ThreadGroup {
             state: State::Own(RefCell::new(Group::new(Arc::clone(&spec)))),
-            idle: RefCell::new(IdlePool::new(spec.keepalive.clone())),
+            idle: RefCell::new(IdlePool::new(spec.keepalive)),
             spec,
         }
     }
@@ -222,7 +222,7 @@ impl Groups {
                     State::Own(RefCell::new(group))
                 }
             };
-            let idle = RefCell::new(IdlePool::new(entry.spec.keepalive.clone()));
+            let idle = RefCell::new(IdlePool::new(entry.spec.keepalive));
             Rc::new(ThreadGroup { spec: Arc::clone(&entry.spec), state, idle })
         });
         Groups { groups: groups.collect() }

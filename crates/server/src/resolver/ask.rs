@@ -117,9 +117,8 @@ async fn by_datagram(server: SocketAddr, query: &Query) -> io::Result<Reply> {
 async fn by_stream(server: SocketAddr, query: &Query) -> io::Result<Reply> {
     let mut stream = TcpStream::connect(server).await?;
     stream.write_all(query.framed()).await?;
-    let mut message = Vec::new();
     loop {
-        message.resize(usize::from(stream.read_u16().await?), 0);
+        let mut message = vec![0; usize::from(stream.read_u16().await?)];
         stream.read_exact(&mut message).await?;
         if let Some(reply) = query.read(&message) {
             return Ok(reply);

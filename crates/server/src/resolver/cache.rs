@@ -47,7 +47,7 @@ impl Addresses {
 
     /// All, from a random place on, and each family from a random place of its own on. So does nginx share out what
     /// it holds.
-    pub(super) fn from_anywhere(&self, random: &Random) -> Vec<IpAddr> {
+    pub(super) fn rotated(&self, random: &Random) -> Vec<IpAddr> {
         let mut all = self.in_order();
         if all.len() > 1 {
             let (v4, v6) = all.split_at_mut(self.v4_count.min(self.all.len()));
