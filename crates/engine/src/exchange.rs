@@ -6,6 +6,7 @@
 
 use crate::config::{Config, LocationId, ServerId};
 use crate::host::Now;
+use crate::modules::{limit_conn, limit_req};
 use crate::output::Output;
 use crate::phase::{Cursor, FilePart, Wake};
 use http::{BodyFraming, Headers, RequestHead};
@@ -33,6 +34,8 @@ pub struct Exchange {
     pub captures: Captures,
     /// The script that runs or waits for this request.
     pub script: ScriptState,
+    /// What `limit_req` and `limit_conn` made of it.
+    pub limits: LimitRecord,
     /// Bytes on their way to the client.
     pub output: Output,
     /// When things happened.
@@ -362,6 +365,17 @@ pub struct ScriptState {
     pub phase: crate::modules::lua::ScriptPhase,
 }
 
+/// What the limits made of a request. It outlasts internal redirects: no request is judged twice.
+#[derive(Debug, Default)]
+pub struct LimitRecord {
+    /// What `limit_req` said.
+    pub requests: Option<limit_req::Outcome>,
+    /// What `limit_conn` said.
+    pub connections: Option<limit_conn::Outcome>,
+    /// Where `limit_conn` counts the request while it lasts.
+    pub seats: Vec<limit_conn::Seat>,
+}
+
 /// When things happened.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Timing {
@@ -388,14 +402,16 @@ impl Exchange {
             value: std::mem::take(&mut self.script.value),
             ..ScriptState::default()
         };
+        self.limits.reset();
         self.output.reset();
         self.timing = Timing { start: now };
     }
 
-    /// Lets go of what belongs to the request alone (its body, its script), so that the exchange can lie idle.
+    /// Lets go of what belongs to the request alone (its body, its script, its places in counts), so that the exchange can lie idle.
     pub fn release(&mut self) {
         self.request.body = Body::Unread;
         self.script.handle = None;
+        self.limits.reset();
         self.output.wire.shrink_to(IDLE_WIRE_BYTES);
     }
 
@@ -455,6 +471,14 @@ impl Response {
         self.allow_ranges = false;
         self.parts.clear();
         self.from_upstream = false;
+    }
+}
+
+impl LimitRecord {
+    fn reset(&mut self) {
+        self.requests = None;
+        self.connections = None;
+        self.seats.clear();
     }
 }
 

@@ -31,7 +31,7 @@ pub struct Pointsman {
 /// A configuration and what was found out while it was read.
 #[derive(Debug)]
 pub struct Built {
-    config: Arc<Config>,
+    config: Config,
 }
 
 impl Application for Pointsman {
@@ -56,7 +56,7 @@ impl Application for Pointsman {
             Ok((config, warnings)) => {
                 let findings = warnings.iter().map(finding).collect();
                 let boot = boot(&config, source);
-                Loaded { findings, outcome: Some((boot, Built { config: Arc::new(config) })) }
+                Loaded { findings, outcome: Some((boot, Built { config })) }
             }
         }
     }
@@ -184,12 +184,13 @@ impl Process {
             connection_serial: Arc::default(),
             watchdogs: Arc::default(),
         };
+        let config = Arc::new(built.config);
         let candidate = Candidate {
             number: ports.generation,
-            groups: Arc::new(SharedGroups::new(&built.config, None)),
-            dicts: lua::Dicts::new(&built.config.lua.dicts, None),
+            groups: Arc::new(SharedGroups::new(&config, None)),
+            dicts: lua::Dicts::new(&config.lua.dicts, None),
             addresses: listeners.iter().map(|listener| listener.address.clone()).collect(),
-            config: built.config,
+            config,
         };
         let mut process = Process {
             app,
@@ -300,12 +301,15 @@ impl Process {
             let lines: Vec<_> = loaded.findings.iter().map(|finding| finding.line.as_str()).collect();
             return Err(lines.join("; "));
         };
+        let mut config = built.config;
+        config.limits.carry_over(&self.config.limits)?;
+        let config = Arc::new(config);
         let candidate = Candidate {
             number: reload.generation,
-            groups: Arc::new(SharedGroups::new(&built.config, Some((&self.config, &self.groups)))),
-            dicts: lua::Dicts::new(&built.config.lua.dicts, Some(&self.dicts)),
+            groups: Arc::new(SharedGroups::new(&config, Some((&self.config, &self.groups)))),
+            dicts: lua::Dicts::new(&config.lua.dicts, Some(&self.dicts)),
             addresses: reload.listeners.iter().map(|listener| listener.address.clone()).collect(),
-            config: built.config,
+            config,
         };
         let mut hands = deal(reload.listeners, self.crew.threads).map_err(|error| error.to_string())?;
         let departure = self.departure(reload.generation);

@@ -41,6 +41,8 @@ pub struct Draft {
     pub computed: Vec<Computed>,
     /// All Lua.
     pub lua: lua::Program,
+    /// The zones of `limit_req` and `limit_conn`.
+    pub limits: modules::limit_zone::Limits,
     /// Log destinations, each once.
     pub logs: Vec<LogFile>,
     /// Log formats.
@@ -69,6 +71,7 @@ impl Default for Draft {
             variables: Default::default(),
             computed: Vec::new(),
             lua: Default::default(),
+            limits: Default::default(),
             logs: Vec::new(),
             formats: Vec::new(),
         }
@@ -242,6 +245,7 @@ pub(super) fn config(mut draft: Draft, inputs: &Inputs<'_>) -> Result<Config, Di
         variables: draft.variables,
         computed: draft.computed,
         lua: draft.lua,
+        limits: draft.limits,
         logs: draft.logs,
     })
 }

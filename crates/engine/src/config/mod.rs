@@ -51,12 +51,18 @@ pub struct Settings {
     pub files: modules::files::Settings,
     /// `add_header`, `expires`.
     pub headers: modules::headers::Settings,
+    /// `limit_conn`.
+    pub limit_conn: modules::limit_conn::Settings,
+    /// `limit_req`.
+    pub limit_req: modules::limit_req::Settings,
     /// Logs.
     pub log: modules::log::Settings,
     /// Lua blocks.
     pub lua: modules::lua::Settings,
     /// Proxying.
     pub proxy: modules::proxy::Settings,
+    /// `valid_referers`.
+    pub referer: modules::referer::Settings,
     /// `rewrite`, `set`, `if`, `return`.
     pub rewrite: modules::rewrite::Settings,
     /// `try_files`.
@@ -72,9 +78,12 @@ impl Settings {
         self.error_page.inherit(&outer.error_page);
         self.files.inherit(&outer.files);
         self.headers.inherit(&outer.headers);
+        self.limit_conn.inherit(&outer.limit_conn);
+        self.limit_req.inherit(&outer.limit_req);
         self.log.inherit(&outer.log);
         self.lua.inherit(&outer.lua);
         self.proxy.inherit(&outer.proxy);
+        self.referer.inherit(&outer.referer);
         self.rewrite.inherit(&outer.rewrite);
     }
 }
@@ -146,6 +155,8 @@ pub struct Config {
     pub computed: Vec<Computed>,
     /// All Lua.
     pub lua: lua::Program,
+    /// The zones of `limit_req` and `limit_conn`.
+    pub limits: modules::limit_zone::Limits,
     /// Log destinations, each once.
     pub logs: Vec<LogFile>,
 }

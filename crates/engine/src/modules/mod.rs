@@ -19,10 +19,14 @@ pub mod error_page;
 pub mod events;
 pub mod files;
 pub mod headers;
+pub mod limit_conn;
+pub mod limit_req;
+pub mod limit_zone;
 pub mod log;
 pub mod lua;
 pub mod main;
 pub mod proxy;
+pub mod referer;
 pub mod rewrite;
 pub mod try_files;
 pub mod upstream;
@@ -61,6 +65,9 @@ pub static MODULES: &[&Module] = &[
     &log::MODULE,
     &rewrite::MODULE,
     &error_page::MODULE,
+    &referer::MODULE,
+    &limit_req::MODULE,
+    &limit_conn::MODULE,
     &access::MODULE,
     &auth_basic::MODULE,
     &try_files::MODULE,

@@ -9,6 +9,7 @@ use crate::{log_line, modules};
 use conf::Span;
 use std::collections::HashMap;
 
+mod access;
 mod connection;
 mod process;
 mod request;
@@ -54,6 +55,7 @@ pub struct Family {
 
 /// All built-in variables, by origin.
 pub static VARIABLES: &[&[Variable]] = &[
+    access::VARIABLES,
     connection::VARIABLES,
     process::VARIABLES,
     request::VARIABLES,

@@ -1,0 +1,368 @@
+//! `limit_req`: how many requests a second there may be with the same key, by the leaky bucket
+//! (ngx_http_limit_req_module).
+//!
+//! Owns what is refused and what is delayed, nginx's to the millisecond. The arithmetic is [`buckets`]'; a bucket is
+//! never left held beyond one call of the handler.
+
+mod buckets;
+
+pub use buckets::{Buckets, Looked};
+
+use super::Module;
+use super::limit_zone::{self, Zones};
+use crate::config::{Builder, Config};
+use crate::directive::{Args, Contexts, Directive};
+use crate::exchange::Exchange;
+use crate::host::{Env, Level};
+use crate::log_line;
+use crate::phase::{Effect, Phase, Verdict};
+use crate::setting::{Setting, inherit};
+use conf::Diagnostic;
+
+/// What became of a request: `$limit_req_status`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// It went on at once.
+    Passed,
+    /// It had to wait.
+    Delayed,
+    /// It was refused.
+    Rejected,
+    /// It would have had to wait.
+    DelayedDryRun,
+    /// It would have been refused.
+    RejectedDryRun,
+}
+
+impl Outcome {
+    /// nginx's word for it.
+    pub fn word(self) -> &'static [u8] {
+        match self {
+            Outcome::Passed => b"PASSED",
+            Outcome::Delayed => b"DELAYED",
+            Outcome::Rejected => b"REJECTED",
+            Outcome::DelayedDryRun => b"DELAYED_DRY_RUN",
+            Outcome::RejectedDryRun => b"REJECTED_DRY_RUN",
+        }
+    }
+}
+
+/// One `limit_req`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limit {
+    /// The zone's number.
+    pub zone: usize,
+    /// The most excess, in thousandths of a request.
+    pub burst: u64,
+    /// The excess from which requests wait, in thousandths of a request.
+    pub delay: u64,
+}
+
+/// What is set at one level.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// `limit_req`, in order.
+    pub limits: Setting<Vec<Limit>>,
+    /// `limit_req_log_level`: the level of refusals; delays are one level less severe.
+    pub log_level: Setting<Level>,
+    /// `limit_req_status`.
+    pub status: Setting<u16>,
+    /// `limit_req_dry_run`: count and log, but let pass.
+    pub dry_run: Setting<bool>,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Settings {
+            limits: Setting::new(Vec::new()),
+            log_level: Setting::new(Level::Error),
+            status: Setting::new(503),
+            dry_run: Setting::new(false),
+        }
+    }
+}
+
+impl Settings {
+    /// Takes what this level does not say from the one around it.
+    pub fn inherit(&mut self, outer: &Settings) {
+        inherit!(self, outer; limits, log_level, status, dry_run);
+    }
+}
+
+/// How fast a bucket leaks, in thousandths of a request a second.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Rate(pub u64);
+
+/// The module.
+pub static MODULE: Module = Module {
+    handlers: &[(Phase::PreAccess, handle)],
+    finish: Some(limit_zone::check),
+    ..Module::new("limit_req", &[DIRECTIVES])
+};
+
+const DIRECTIVES: &[Directive] = &[
+    Directive {
+        name: "limit_req_zone",
+        contexts: Contexts::HTTP,
+        args: Args::Exactly(3),
+        doc: "Declares a zone that counts requests by a key: its name and size, and the rate that is allowed (r/s, r/m).",
+        example: "limit_req_zone $binary_remote_addr zone=one:10m rate=1r/s;",
+        apply: limit_req_zone,
+    },
+    Directive {
+        name: "limit_req",
+        contexts: Contexts::HSL,
+        args: Args::Between(1, 3),
+        doc: "Limits requests by a zone; up to burst= wait for their turn, with delay= or nodelay so many or all of them do not.",
+        example: "limit_req zone=one burst=5 nodelay;",
+        apply: limit_req,
+    },
+    Directive {
+        name: "limit_req_log_level",
+        contexts: Contexts::HSL,
+        args: Args::Exactly(1),
+        doc: "The level at which refused requests are logged; delayed ones are one level less severe.",
+        example: "limit_req_log_level warn;",
+        apply: |b, d| {
+            let level = limit_zone::log_level(d)?;
+            b.write(d, |s| &mut s.limit_req.log_level, level)
+        },
+    },
+    Directive {
+        name: "limit_req_status",
+        contexts: Contexts::HSL,
+        args: Args::Exactly(1),
+        doc: "The status of a refused request.",
+        example: "limit_req_status 429;",
+        apply: |b, d| {
+            let status = limit_zone::status(b, d)?;
+            b.write(d, |s| &mut s.limit_req.status, status)
+        },
+    },
+    Directive {
+        name: "limit_req_dry_run",
+        contexts: Contexts::HSL,
+        args: Args::Flag,
+        doc: "Whether requests are only counted and logged, and none is refused or delayed.",
+        example: "limit_req_dry_run on;",
+        apply: |b, d| {
+            let on = b.flag(d)?;
+            b.write(d, |s| &mut s.limit_req.dry_run, on)
+        },
+    },
+];
+
+fn limit_req_zone(b: &mut Builder<'_>, d: &conf::Directive) -> Result<(), Diagnostic> {
+    let key = b.template(&d.args[0])?;
+    let mut rate = Rate(1000);
+    let declaration = limit_zone::declaration(d, |word| {
+        let Some(text) = word.str()?.strip_prefix("rate=") else { return Err(limit_zone::unknown(word)) };
+        let (digits, scale) = match (text.strip_suffix("r/s"), text.strip_suffix("r/m")) {
+            (Some(digits), _) => (digits, 1),
+            (None, Some(digits)) => (digits, 60),
+            (None, None) => (text, 1),
+        };
+        let number = limit_zone::positive(word, digits, "rate").map_err(|fault| {
+            fault.mend("a number of requests a second or a minute: rate=10r/s, rate=30r/m")
+        })?;
+        rate = Rate(number.saturating_mul(1000) / scale);
+        Ok(())
+    })?;
+    b.draft.limits.requests.declare(declaration, key, rate)
+}
+
+fn limit_req(b: &mut Builder<'_>, d: &conf::Directive) -> Result<(), Diagnostic> {
+    let (mut zone, mut burst, mut delay) = (None, 0, 0);
+    for word in &d.args {
+        let text = word.str()?;
+        if let Some(name) = text.strip_prefix("zone=") {
+            zone = Some(b.draft.limits.requests.number(name, word.span));
+        } else if let Some(digits) = text.strip_prefix("burst=") {
+            burst = limit_zone::positive(word, digits, "burst value")?;
+        } else if let Some(digits) = text.strip_prefix("delay=") {
+            delay = limit_zone::positive(word, digits, "delay value")?;
+        } else if text == "nodelay" {
+            delay = u64::MAX;
+        } else {
+            return Err(limit_zone::unknown(word));
+        }
+    }
+    let Some(zone) = zone else { return Err(limit_zone::without_zone(d)) };
+    let limits = &mut b.settings().limit_req.limits;
+    if limits.written() && limits.iter().any(|limit| limit.zone == zone) {
+        return crate::config::once(Err(crate::setting::Duplicate), d);
+    }
+    limits.push(Limit { zone, burst: burst.saturating_mul(1000), delay: delay.saturating_mul(1000) });
+    Ok(())
+}
+
+fn handle(exchange: &mut Exchange, env: &mut Env<'_>) -> Verdict {
+    if exchange.limits.requests.is_some() {
+        // Judged before: this is the end of its wait, or the place where an internal redirect came to.
+        exchange.route.wake = None;
+        return Verdict::Next;
+    }
+    let config = env.config;
+    let settings = &config.location(exchange.route.location).settings.limit_req;
+    if settings.limits.is_empty() {
+        return Verdict::Next;
+    }
+    let mut key = std::mem::take(&mut exchange.scratch);
+    let mut held = Vec::new();
+    let looked = look(exchange, env, &settings.limits, &mut key, &mut held);
+    exchange.scratch = key;
+    let Some((last, looked)) = looked else { return Verdict::Next };
+    let zones = &config.limits.requests;
+    let excess = match looked {
+        Looked::Held(_) => 0,
+        Looked::Accounted(excess) => excess,
+        Looked::TooMany(excess) => {
+            log(
+                exchange,
+                env,
+                *settings.log_level,
+                "limiting requests",
+                excess,
+                " by zone",
+                &zones.get(last).name,
+            );
+            release(zones, &settings.limits, &held);
+            return refuse(exchange, settings);
+        }
+        Looked::NoRoom => {
+            let text = format!("could not allocate node in limit_req zone \"{}\"", zones.get(last).name);
+            log_line::worker_error(env, Level::Alert, text.as_bytes());
+            release(zones, &settings.limits, &held);
+            return refuse(exchange, settings);
+        }
+    };
+    let now_ms = env.host.now().monotonic_ms() as i64;
+    let wait = account(config, &settings.limits, &held, (last, excess), now_ms);
+    if wait.ms == 0 {
+        exchange.limits.requests = Some(Outcome::Passed);
+        return Verdict::Next;
+    }
+    let level = match *settings.log_level {
+        Level::Error => Level::Warn,
+        Level::Warn => Level::Notice,
+        _ => Level::Info,
+    };
+    log(exchange, env, level, "delaying request", wait.excess, ", by zone", &zones.get(wait.zone).name);
+    if *settings.dry_run {
+        exchange.limits.requests = Some(Outcome::DelayedDryRun);
+        return Verdict::Next;
+    }
+    exchange.limits.requests = Some(Outcome::Delayed);
+    Verdict::Wait(Effect::Sleep(wait.ms))
+}
+
+/// Looks the request up in one zone after another. The last is accounted for at once; in the others it holds its
+/// bucket until it is known that none refuses it. `None` if no key has a value.
+fn look(
+    exchange: &mut Exchange,
+    env: &mut Env<'_>,
+    limits: &[Limit],
+    key: &mut Vec<u8>,
+    held: &mut Vec<(usize, u32)>,
+) -> Option<(usize, Looked)> {
+    let config = env.config;
+    let mut looked = None;
+    for (number, limit) in limits.iter().enumerate() {
+        let zone = config.limits.requests.get(limit.zone);
+        zone.key_of(exchange, env, key);
+        if key.is_empty() {
+            continue;
+        }
+        if key.len() > MAX_KEY_BYTES {
+            let words: [&[u8]; 5] = [
+                b"the value of the \"",
+                zone.key_text.as_bytes(),
+                b"\" key is more than 65535 bytes: \"",
+                key,
+                b"\"",
+            ];
+            log_line::error(exchange, env, Level::Error, &words.concat());
+            continue;
+        }
+        let now_ms = env.host.now().monotonic_ms() as i64;
+        let outcome = zone.lock().look(key, now_ms, zone.terms, limit.burst, number + 1 == limits.len());
+        looked = Some((limit.zone, outcome));
+        match outcome {
+            Looked::Held(bucket) => held.push((number, bucket)),
+            _ => break,
+        }
+    }
+    looked
+}
+
+const MAX_KEY_BYTES: usize = 65535;
+
+fn refuse(exchange: &mut Exchange, settings: &Settings) -> Verdict {
+    if *settings.dry_run {
+        exchange.limits.requests = Some(Outcome::RejectedDryRun);
+        return Verdict::Next;
+    }
+    exchange.limits.requests = Some(Outcome::Rejected);
+    Verdict::Refuse(*settings.status)
+}
+
+#[cold]
+fn log(
+    exchange: &Exchange,
+    env: &mut Env<'_>,
+    level: Level,
+    what: &str,
+    excess: u64,
+    by_zone: &str,
+    zone: &str,
+) {
+    if !log_line::enabled(exchange, env.config, level) {
+        return;
+    }
+    let dry = *env.config.location(exchange.route.location).settings.limit_req.dry_run;
+    let dry = if dry { ", dry run" } else { "" };
+    let (whole, rest) = (excess / 1000, excess % 1000);
+    // nginx has a comma before "by zone" where it delays, and none where it refuses.
+    let text = format!("{what}{dry}, excess: {whole}.{rest:03}{by_zone} \"{zone}\"");
+    log_line::error(exchange, env, level, text.as_bytes());
+}
+
+fn release(zones: &Zones<Buckets, Rate>, limits: &[Limit], held: &[(usize, u32)]) {
+    for (number, bucket) in held {
+        zones.get(limits[*number].zone).lock().release(*bucket);
+    }
+}
+
+/// How long a request has to wait, and for which zone's sake.
+struct Wait {
+    ms: u64,
+    excess: u64,
+    zone: usize,
+}
+
+/// Enters the request in the buckets it holds. The longest wait counts.
+fn account(
+    config: &Config,
+    limits: &[Limit],
+    held: &[(usize, u32)],
+    (last, excess): (usize, u64),
+    now_ms: i64,
+) -> Wait {
+    let zones = &config.limits.requests;
+    let wait_ms = |excess: u64, delay: u64, rate: Rate| excess.saturating_sub(delay) * 1000 / rate.0.max(1);
+    let delay = limits.iter().find(|limit| limit.zone == last).map_or(0, |limit| limit.delay);
+    let mut wait = Wait { ms: wait_ms(excess, delay, zones.get(last).terms), excess, zone: last };
+    for (number, bucket) in held.iter().rev() {
+        let limit = &limits[*number];
+        let zone = zones.get(limit.zone);
+        let excess = zone.lock().account(*bucket, now_ms, zone.terms);
+        let ms = wait_ms(excess, limit.delay, zone.terms);
+        if ms > wait.ms {
+            wait = Wait { ms, excess, zone: limit.zone };
+        }
+    }
+    wait
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,280 @@
+//! The zones of `limit_req` and `limit_conn`: what is counted, by key, for all threads of the process.
+//!
+//! Owns the declaration (`zone=name:size`), the names, the space a zone may take, and how its state goes over to the
+//! next generation. What is counted is the two modules' own; a zone's lock must never be held across anything but a
+//! look-up.
+
+use super::{limit_conn, limit_req};
+use crate::config::{Builder, invalid_parameter};
+use crate::exchange::Exchange;
+use crate::host::Env;
+use crate::template::Template;
+use conf::{Diagnostic, Span, Word};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// What a zone counts.
+pub trait State: Sized {
+    /// The directive that declares such a zone.
+    const DIRECTIVE: &'static str;
+    /// What nginx calls such a zone where a reload is refused.
+    const WORD: &'static str;
+    /// Nothing counted yet, in so many bytes.
+    fn new(size: u64) -> Self;
+}
+
+/// One zone; `Terms` is what else its declaration says.
+#[derive(Debug)]
+pub struct Zone<S, Terms> {
+    /// Its name.
+    pub name: Box<str>,
+    /// What is counted by.
+    pub key: Template,
+    /// The key as it is written.
+    pub key_text: Box<str>,
+    /// What else is declared.
+    pub terms: Terms,
+    size: u64,
+    named_at: Span,
+    state: Arc<Mutex<S>>,
+}
+
+impl<S, Terms> Zone<S, Terms> {
+    /// What is counted, for a look-up.
+    pub fn lock(&self) -> MutexGuard<'_, S> {
+        // A thread that ended within a look-up left at worst one count that is off.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The state itself, for who must come back to it later.
+    pub fn state(&self) -> Arc<Mutex<S>> {
+        Arc::clone(&self.state)
+    }
+
+    /// Puts the key of a request into `key`.
+    pub fn key_of(&self, exchange: &mut Exchange, env: &mut Env<'_>, key: &mut Vec<u8>) {
+        key.clear();
+        self.key.append(exchange, env, key);
+    }
+}
+
+/// All zones of one kind.
+#[derive(Debug)]
+pub struct Zones<S, Terms>(Vec<Zone<S, Terms>>);
+
+impl<S, Terms> Default for Zones<S, Terms> {
+    fn default() -> Self {
+        Zones(Vec::new())
+    }
+}
+
+impl<S: State, Terms: Default> Zones<S, Terms> {
+    /// A zone by its number.
+    pub fn get(&self, number: usize) -> &Zone<S, Terms> {
+        &self.0[number]
+    }
+
+    /// A zone's number by its name: it may be named before it is declared.
+    pub fn number(&mut self, name: &str, named_at: Span) -> usize {
+        let known = self.0.iter().position(|zone| &*zone.name == name);
+        known.unwrap_or_else(|| {
+            self.0.push(Zone {
+                name: name.into(),
+                key: Template::default(),
+                key_text: Box::default(),
+                terms: Terms::default(),
+                size: 0,
+                named_at,
+                state: Arc::new(Mutex::new(S::new(0))),
+            });
+            self.0.len() - 1
+        })
+    }
+
+    /// Declares a zone.
+    ///
+    /// # Errors
+    /// It is declared already.
+    pub fn declare(
+        &mut self,
+        declaration: Declaration<'_>,
+        key: Template,
+        terms: Terms,
+    ) -> Result<(), Diagnostic> {
+        let Declaration { name, size, span, key_text } = declaration;
+        let number = self.number(name, span);
+        let zone = &mut self.0[number];
+        if zone.size > 0 {
+            let (what, bound) = (S::DIRECTIVE, &zone.key_text);
+            let text = format!("{what} \"{name}\" is already bound to key \"{bound}\"");
+            return Err(Diagnostic::error(span, text).also(zone.named_at, "here"));
+        }
+        let state = Arc::new(Mutex::new(S::new(size)));
+        *zone =
+            Zone { name: name.into(), key, key_text: key_text.into(), terms, size, named_at: span, state };
+        Ok(())
+    }
+
+    /// The zones that are named and not declared.
+    fn undeclared(&self) -> impl Iterator<Item = Diagnostic> {
+        self.0.iter().filter(|zone| zone.size == 0).map(|zone| {
+            Diagnostic::error(zone.named_at, format!("zero size shared memory zone \"{}\"", zone.name)).mend(
+                format!("declare it in http: {} $binary_remote_addr zone={}:10m …;", S::DIRECTIVE, zone.name),
+            )
+        })
+    }
+
+    fn carry_over(&mut self, old: &Zones<S, Terms>) -> Result<(), String> {
+        for zone in &mut self.0 {
+            let same = |known: &&Zone<S, Terms>| known.name == zone.name && known.size == zone.size;
+            let Some(known) = old.0.iter().find(same) else { continue };
+            if known.key_text != zone.key_text {
+                return Err(format!(
+                    "{} \"{}\" uses the \"{}\" key while previously it used the \"{}\" key",
+                    S::WORD,
+                    zone.name,
+                    zone.key_text,
+                    known.key_text
+                ));
+            }
+            zone.state = known.state();
+        }
+        Ok(())
+    }
+}
+
+/// The zones of a configuration.
+#[derive(Debug, Default)]
+pub struct Limits {
+    /// `limit_req_zone`.
+    pub requests: Zones<limit_req::Buckets, limit_req::Rate>,
+    /// `limit_conn_zone`.
+    pub connections: Zones<limit_conn::Counts, ()>,
+}
+
+impl Limits {
+    /// Goes on with what was counted under the configuration before this one, in zones of the same name and size.
+    ///
+    /// # Errors
+    /// nginx's words, if such a zone counts by another key now: the old configuration has to stay.
+    pub fn carry_over(&mut self, old: &Limits) -> Result<(), String> {
+        self.requests.carry_over(&old.requests)?;
+        self.connections.carry_over(&old.connections)
+    }
+}
+
+/// Names the zones that are used and declared nowhere.
+pub(super) fn check(b: &mut Builder<'_>) {
+    let limits = &b.draft.limits;
+    let faults: Vec<_> = limits.requests.undeclared().chain(limits.connections.undeclared()).collect();
+    b.diagnostics.extend(faults);
+}
+
+/// What a zone's declaration says of it, its key compiled apart.
+#[derive(Clone, Copy, Debug)]
+pub struct Declaration<'a> {
+    name: &'a str,
+    size: u64,
+    span: Span,
+    key_text: &'a str,
+}
+
+/// nginx wants eight pages of four kilobytes.
+const MIN_ZONE_BYTES: u64 = 8 * PAGE_BYTES;
+const PAGE_BYTES: u64 = 4096;
+
+/// Reads `KEY zone=NAME:SIZE …`; every other argument is `other`'s.
+pub(super) fn declaration<'a>(
+    d: &'a conf::Directive,
+    mut other: impl FnMut(&Word) -> Result<(), Diagnostic>,
+) -> Result<Declaration<'a>, Diagnostic> {
+    let mut declared = Declaration { name: "", size: 0, span: d.span, key_text: d.args[0].str()? };
+    for word in &d.args[1..] {
+        let text = word.str()?;
+        let Some(zone) = text.strip_prefix("zone=") else {
+            other(word)?;
+            continue;
+        };
+        let parts = zone.split_once(':');
+        let parts = parts.and_then(|(name, size)| Some((name, conf::value::parse_size(size.as_bytes())?)));
+        let Some((name, size)) = parts else {
+            return Err(Diagnostic::error(word.span, format!("invalid zone size \"{text}\""))
+                .mend("a zone is written with its size: zone=one:10m"));
+        };
+        if size < MIN_ZONE_BYTES {
+            return Err(Diagnostic::error(word.span, format!("zone \"{text}\" is too small"))
+                .mend("a zone has 32k or more"));
+        }
+        declared = Declaration { name, size, span: word.span, ..declared };
+    }
+    if declared.name.is_empty() {
+        return Err(without_zone(d));
+    }
+    Ok(declared)
+}
+
+/// A directive that has to say `zone=` and does not.
+pub(super) fn without_zone(d: &conf::Directive) -> Diagnostic {
+    Diagnostic::error(d.span, format!("\"{}\" must have \"zone\" parameter", d.name.text()))
+}
+
+/// Reads `limit_…_log_level`.
+pub(super) fn log_level(d: &conf::Directive) -> Result<crate::host::Level, Diagnostic> {
+    use crate::host::Level;
+    let word = &d.args[0];
+    match Level::from_name(word.text()) {
+        Some(level @ (Level::Info | Level::Notice | Level::Warn | Level::Error)) => Ok(level),
+        _ => Err(Diagnostic::error(word.span, format!("invalid value \"{}\"", word.text()))
+            .mend("one of info, notice, warn and error")),
+    }
+}
+
+/// Reads `limit_…_status`.
+pub(super) fn status(b: &Builder<'_>, d: &conf::Directive) -> Result<u16, Diagnostic> {
+    match b.number(&d.args[0])? {
+        status @ 400..=599 => Ok(status as u16),
+        _ => Err(Diagnostic::error(d.args[0].span, "value must be between 400 and 599")),
+    }
+}
+
+/// A parameter that must be a number from one up.
+pub(super) fn positive(word: &Word, digits: &str, what: &str) -> Result<u64, Diagnostic> {
+    match conf::value::parse_number(digits.as_bytes()) {
+        Some(number @ 1..) => Ok(number),
+        _ => Err(Diagnostic::error(word.span, format!("invalid {what} \"{}\"", word.text()))),
+    }
+}
+
+/// The words for an argument that is none of the known ones.
+pub(super) fn unknown(word: &Word) -> Diagnostic {
+    invalid_parameter(word)
+}
+
+/// The room in a zone, in bytes: as much as nginx's slab allocator finds in it, to within a page.
+#[derive(Debug)]
+pub(super) struct Room(u64);
+
+impl Room {
+    /// The room of a new zone.
+    pub(super) fn new(size: u64) -> Room {
+        // The allocator's own head, and 24 bytes for each page.
+        Room(size.saturating_sub(1024) / (PAGE_BYTES + 24) * PAGE_BYTES)
+    }
+
+    /// Takes the room of one entry; `false` if there is not so much.
+    pub(super) fn take(&mut self, bytes: usize) -> bool {
+        let left = self.0.checked_sub(slab(bytes));
+        self.0 = left.unwrap_or(self.0);
+        left.is_some()
+    }
+
+    /// Gives the room of an entry back.
+    pub(super) fn give(&mut self, bytes: usize) {
+        self.0 += slab(bytes);
+    }
+}
+
+/// What the allocator sets aside for so many bytes: a power of two up to half a page, then whole pages.
+fn slab(bytes: usize) -> u64 {
+    let bytes = bytes as u64;
+    if bytes <= PAGE_BYTES / 2 { bytes.next_power_of_two() } else { bytes.next_multiple_of(PAGE_BYTES) }
+}
