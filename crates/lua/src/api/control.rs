@@ -79,15 +79,22 @@ struct Functions {
     set_chunk: unsafe extern "C" fn(*mut Bridge, *const u8, usize),
     is_last: unsafe extern "C" fn(*mut Bridge) -> c_int,
     set_last: unsafe extern "C" fn(*mut Bridge, c_int),
+    is_exiting: unsafe extern "C" fn(*mut Bridge) -> c_int,
 }
 
 static FUNCTIONS: Functions =
-    Functions { exit, redirect, exec, sleep, set_arg, chunk, set_chunk, is_last, set_last };
+    Functions { exit, redirect, exec, sleep, set_arg, chunk, set_chunk, is_last, set_last, is_exiting };
 
 unsafe extern "C" fn exit(bridge: *mut Bridge, code: c_int) {
     const SPECIAL_RESPONSE: c_int = 300;
     // SAFETY: the machine's bridge, during a call from its Lua that runs no other Lua; so for all functions here.
-    let Some(mut request) = (unsafe { frame::request(bridge) }) else { return };
+    let Some(mut request) = (unsafe { frame::request(bridge) }) else {
+        // SAFETY: see `exit`'s beginning. Of a timer's function.
+        if let Some(want) = unsafe { frame::want(bridge) } {
+            *want = Some(Want::Exit(code));
+        }
+        return;
+    };
     let mut code = code;
     let status = c_int::from(request.exchange.response.status);
     let cuts_short = matches!(code, 408 | 444 | 499);
@@ -149,8 +156,14 @@ unsafe extern "C" fn exec(
 
 unsafe extern "C" fn sleep(bridge: *mut Bridge, ms: f64) {
     // SAFETY: see `exit`.
-    if let Some(request) = unsafe { frame::request(bridge) } {
-        *request.want = Some(Want::Effect(Effect::Sleep(ms as u64)));
+    unsafe {
+        if let Some(mut request) = frame::request(bridge) {
+            let text = format!("lua ready to sleep for {} ms", ms as u64);
+            log_line::error(request.exchange, &mut request.env, Level::Debug, text.as_bytes());
+        }
+        if let Some(want) = frame::want(bridge) {
+            *want = Some(Want::Effect(Effect::Sleep(ms as u64)));
+        }
     }
 }
 
@@ -195,4 +208,9 @@ unsafe extern "C" fn set_last(bridge: *mut Bridge, last: c_int) {
     if let Some(request) = unsafe { frame::request(bridge) } {
         request.exchange.script.chunk_last = last != 0;
     }
+}
+
+unsafe extern "C" fn is_exiting(bridge: *mut Bridge) -> c_int {
+    // SAFETY: see `exit`.
+    unsafe { frame::timers(bridge) }.map_or(0, |timers| c_int::from(timers.is_exiting()))
 }

@@ -20,6 +20,7 @@ mod request;
 mod response;
 mod shared;
 mod time;
+mod timer;
 mod variable;
 
 use std::ffi::{CStr, c_void};
@@ -28,7 +29,7 @@ use mlua_sys as ffi;
 use mlua_sys::{lua_CFunction, lua_State};
 
 use crate::machine::bridge::Bridge;
-use crate::machine::{Options, stack, traceback};
+use crate::machine::{Chunk, Options, stack, traceback};
 use crate::phase::{PHASES, Phases};
 
 /// One function or field of the API.
@@ -79,7 +80,7 @@ impl Table {
 }
 
 /// Every area, in the order in which they are loaded.
-pub static AREAS: [&Area; 14] = [
+pub static AREAS: [&Area; 15] = [
     &constants::AREA,
     &base::AREA,
     &codec::AREA,
@@ -93,11 +94,28 @@ pub static AREAS: [&Area; 14] = [
     &body::AREA,
     &output::AREA,
     &control::AREA,
+    &timer::AREA,
     &absent::AREA,
 ];
 
-/// Gives a new machine Lua's libraries and the API; where the registry keeps the function that forgets the globals of
-/// a request.
+/// Functions of our own Lua that Rust calls.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Anchors {
+    /// Forgets what a request kept in Lua: `(request)`.
+    pub(crate) forget: Chunk,
+    /// Runs the function of a timer: `(timer, premature, again)`.
+    pub(crate) run_timer: Chunk,
+    /// Forgets a timer that cannot run, and tells where its function stands: `(timer)`.
+    pub(crate) drop_timer: Chunk,
+}
+
+impl Anchors {
+    /// Before the machine is open.
+    pub(crate) const NONE: Anchors =
+        Anchors { forget: Chunk::NONE, run_timer: Chunk::NONE, drop_timer: Chunk::NONE };
+}
+
+/// Gives a new machine Lua's libraries and the API.
 ///
 /// # Safety
 /// `state` must be a new machine's main stack, and `bridge` must outlive it.
@@ -105,13 +123,13 @@ pub(crate) unsafe fn open(
     state: *mut lua_State,
     bridge: *mut Bridge,
     options: &Options,
-) -> Result<i32, Vec<u8>> {
-    let mut opening = Opening { bridge, options, forget_globals: ffi::LUA_NOREF };
+) -> Result<Anchors, Vec<u8>> {
+    let mut opening = Opening { bridge, options, anchors: Anchors::NONE };
     let argument: *mut Opening<'_> = &mut opening;
     // SAFETY: the C function gets `argument` back and runs before this returns.
     let status = unsafe { ffi::lua_cpcall(state, open_protected, argument.cast()) };
     match status {
-        ffi::LUA_OK => Ok(opening.forget_globals),
+        ffi::LUA_OK => Ok(opening.anchors),
         // SAFETY: a failed call leaves its error value.
         _ => Err(unsafe { stack::pop_error(state) }),
     }
@@ -120,7 +138,7 @@ pub(crate) unsafe fn open(
 struct Opening<'a> {
     bridge: *mut Bridge,
     options: &'a Options,
-    forget_globals: i32,
+    anchors: Anchors,
 }
 
 /// Runs under `lua_cpcall`: errors leave here by unwinding, so nothing that needs dropping is made.
@@ -171,8 +189,16 @@ unsafe extern "C-unwind" fn open_protected(state: *mut lua_State) -> i32 {
         // The messages of the guard begin with its name.
         load_as(state, include_str!("../lua/globals.lua"), c"=_G write guard");
         ffi::lua_pushvalue(state, 1);
-        ffi::lua_call(state, 1, 1);
-        opening.forget_globals = ffi::luaL_ref(state, ffi::LUA_REGISTRYINDEX);
+        ffi::lua_call(state, 1, 0);
+        let keep = |name: &CStr| {
+            ffi::lua_getfield_(state, 1, name.as_ptr());
+            Chunk { function: ffi::luaL_ref(state, ffi::LUA_REGISTRYINDEX) }
+        };
+        opening.anchors = Anchors {
+            forget: keep(c"forget"),
+            run_timer: keep(c"run_timer"),
+            drop_timer: keep(c"drop_timer"),
+        };
         0
     }
 }

@@ -170,6 +170,7 @@ unsafe extern "C-unwind" fn flush(state: *mut lua_State) -> c_int {
         }
         let Some(request) = frame::request(bridge) else { return 0 };
         if request.state.held.borrow().is_some() {
+            output::tell(bridge, "lua http 1.0 buffering makes ngx.flush() a no-op");
             return nil_and(state, c"buffering");
         }
         if !request.exchange.output.head_written() || (!request.state.seen_body.get() && !wait) {

@@ -36,6 +36,8 @@ pub(super) static AREA: Area = Area {
     natives: &[],
 };
 
+const DEBUG: u8 = 8;
+
 #[repr(C)]
 struct Functions {
     compile: unsafe extern "C" fn(*mut Bridge, *const u8, usize, u32) -> *mut Regex,
@@ -56,7 +58,13 @@ unsafe extern "C" fn compile(bridge: *mut Bridge, pattern: *const u8, len: usize
     // string lives during the call.
     let (bridge, pattern) = unsafe { (&mut *bridge, arg(pattern, len)) };
     match Regex::compile(pattern, Flags(flags), bridge.regex_match_limit) {
-        Ok(regex) => Box::into_raw(Box::new(regex)),
+        Ok(regex) => {
+            if Flags(flags).has(Flags::JIT) && bridge.world.logs(DEBUG) {
+                let line = format!("pcre JIT compiling result: {}", u8::from(regex.is_jitted()));
+                bridge.world.log_apart(DEBUG, line.as_bytes());
+            }
+            Box::into_raw(Box::new(regex))
+        }
         Err(text) => {
             bridge.buffer = text;
             bridge.answer_buffer();

@@ -18,7 +18,6 @@ local function absent(name)
 end
 
 for _, path in ipairs {
-    "timer.at", "timer.every", "timer.running_count", "timer.pending_count",
     "thread.spawn", "thread.wait", "thread.kill",
     "location.capture", "location.capture_multi",
     "socket.tcp", "socket.udp", "socket.connect", "socket.stream",

@@ -4,7 +4,7 @@ local ngx = ngx
 local ffi = require "ffi"
 local str, type, error, tonumber, tostring, select = ffi.string, type, error, tonumber, tostring, select
 local find, gsub, byte, format, concat = string.find, string.gsub, string.byte, string.format, table.concat
-local setmetatable = setmetatable
+local setmetatable, isyieldable, log, DEBUG = setmetatable, coroutine.isyieldable, ngx.log, ngx.DEBUG
 local bridge, check, check_request, wait = support.bridge, support.check, support.check_request, support.wait
 local allowed, argument_error, text_argument = support.allowed, support.argument_error, support.text_argument
 
@@ -19,6 +19,7 @@ typedef struct {
     void (*set_chunk)(pm_bridge *, const char *, size_t);
     int (*is_last)(pm_bridge *);
     void (*set_last)(pm_bridge *, int);
+    int (*is_exiting)(pm_bridge *);
 } pm_control;
 ]]
 local C = ffi.cast("const pm_control *", address)
@@ -127,6 +128,9 @@ function ngx.sleep(...)
     end
     check(SLEEP)
     c_sleep(bridge, seconds * 1000)
+    if not isyieldable() then
+        log(DEBUG, "lua clean up the timer for pending ngx.sleep")
+    end
     wait()
 end
 
@@ -139,8 +143,12 @@ end
 local ctxs = {}
 support.ctxs = ctxs
 
+local TIMER = 0x80
+
 function support.getters.ctx()
-    check_request()
+    if bridge.phase ~= TIMER then
+        check_request()
+    end
     local request = tonumber(bridge.request)
     local ctx = ctxs[request]
     if not ctx then
@@ -155,7 +163,9 @@ function support.setters.ctx(ctx)
     if type(ctx) ~= "table" then
         error("ctx should be a table while getting a " .. type(ctx), 3)
     end
-    check_request()
+    if bridge.phase ~= TIMER then
+        check_request()
+    end
     ctxs[tonumber(bridge.request)] = ctx
     bridge.touched = 1
 end
@@ -251,6 +261,6 @@ ngx.worker = {
         return pids
     end,
     exiting = function()
-        return false
+        return C.is_exiting(bridge) == 1
     end,
 }

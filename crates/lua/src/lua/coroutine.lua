@@ -6,22 +6,22 @@ local create, resume, yield, status = coroutine.create, coroutine.resume, corout
 
 local TOKEN = support.token
 
-local function pass(co, ok, first, ...)
-    if ok and first == TOKEN then
+local function pass(co, ok, ...)
+    if ok and (...) == TOKEN then
         return pass(co, resume(co, yield(TOKEN)))
     end
-    return ok, first, ...
+    return ok, ...
 end
 
 function coroutine.resume(co, ...)
     return pass(co, resume(co, ...))
 end
 
-local function unwrap(ok, first, ...)
+local function unwrap(ok, ...)
     if ok then
-        return first, ...
+        return ...
     end
-    error(first, 0)
+    error((...), 0)
 end
 
 function coroutine.wrap(f)
@@ -32,7 +32,11 @@ function coroutine.wrap(f)
 end
 
 -- What an API function calls to wait; it returns what the scheduler gives.
+local isyieldable = coroutine.isyieldable
 function support.wait()
+    if not isyieldable() then
+        error("attempt to yield across C-call boundary", 0)
+    end
     return yield(TOKEN)
 end
 

@@ -1,19 +1,26 @@
--- Globals that a request makes by accident are its own, and a warning is logged; what a module makes while it is
--- loaded, and what is made before the first request, is for all.
+-- Scripts and modules see _G through an empty table, so that a global they make can be told from one that is there:
+-- what a request makes by accident is its own, and a warning is logged. Deliberate sharing stays: by _G.name = value,
+-- by what a module makes while it is loaded, by what is made before the first request.
 local support = ...
-local log, WARN, traceback, getinfo, rawset = ngx.log, ngx.WARN, debug.traceback, debug.getinfo, rawset
-local bridge, require, tostring, tonumber = support.bridge, require, tostring, tonumber
-local private = support.settings.private_globals
-local SHARED = 0x10000 + 0x100
-local own, loading = {}
-local function keep(t, k, v) if not private or loading() then rawset(t, k, v) else local n = tonumber(bridge.request) own[n] = own[n] or {} own[n][k] = v bridge.touched = 1 end end
-local function newindex(t, key, value)
-    if bit.band(bridge.phase, SHARED) ~= 0 then rawset(t, key, value) return end
-    keep(t, key, value) log(WARN, "writing a global Lua variable ('", tostring(key), "') which may lead to race conditions between concurrent requests, so prefer the use of 'local' variables", traceback("", 2))
+local log, WARN, traceback, tostring = ngx.log, ngx.WARN, debug.traceback, tostring
+local MESSAGE = { "writing a global Lua variable ('", "') which may lead to race conditions between concurrent requests, so prefer the use of 'local' variables" }
+local shared, keep = _G, nil
+local function newindex(_, key, value)
+    if keep(key, value) then
+        return
+    end -- What follows is line 12, as in OpenResty's guard: tools look for it in logs.
+    log(WARN, MESSAGE[1], tostring(key), MESSAGE[2], traceback("", 2))
 end
 
+local bridge, private = support.bridge, support.settings.private_globals
+local getinfo, require, rawset, rawget, tonumber, band = debug.getinfo, require, rawset, rawget, tonumber, bit.band
+-- Phases in which a global is meant for all.
+local SHARED = 0x10000 + 0x100
+-- By the request's number: its globals.
+local own = {}
+
 -- Whether a module is being loaded further up.
-function loading()
+local function loading()
     for level = 3, 100 do
         local frame = getinfo(level, "f")
         if not frame then
@@ -25,6 +32,23 @@ function loading()
     end
 end
 
+-- Whether it was all right to write this global; if not, it is the request's own.
+function keep(key, value)
+    if rawget(shared, key) ~= nil or band(bridge.phase, SHARED) ~= 0 then
+        rawset(shared, key, value)
+        return true
+    end
+    if not private or loading() then
+        rawset(shared, key, value)
+        return false
+    end
+    local request = tonumber(bridge.request)
+    own[request] = own[request] or {}
+    own[request][key] = value
+    bridge.touched = 1
+    return false
+end
+
 local function index(_, key)
     local mine = own[tonumber(bridge.request)]
     if mine then
@@ -32,11 +56,12 @@ local function index(_, key)
     end
 end
 
-setmetatable(_G, { __newindex = newindex, __index = private and index or nil })
+setmetatable(shared, { __index = private and index or nil })
+setfenv(0, setmetatable({}, { __index = shared, __newindex = newindex }))
 
 -- Forgets what a request kept in Lua.
 local ctxs = support.ctxs
-return function(request)
+function support.forget(request)
     own[request] = nil
     ctxs[request] = nil
 end

@@ -11,7 +11,12 @@ use super::stack;
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Chunk {
     /// Where the registry keeps its function.
-    pub(super) function: c_int,
+    pub(crate) function: c_int,
+}
+
+impl Chunk {
+    /// No script.
+    pub(crate) const NONE: Chunk = Chunk { function: ffi::LUA_NOREF };
 }
 
 /// Why a script could not be loaded.

@@ -94,7 +94,7 @@ pub struct Machine {
     budget: *mut Budget,
     watch: Arc<interrupt::Watch>,
     idle: RefCell<Vec<Coroutine>>,
-    forget_globals: i32,
+    anchors: api::Anchors,
     /// How many runs are going on, one inside the other: a script that writes its answer may run filters.
     depth: Cell<u32>,
 }
@@ -114,7 +114,7 @@ impl Machine {
             budget,
             watch,
             idle: RefCell::default(),
-            forget_globals: ffi::LUA_NOREF,
+            anchors: api::Anchors::NONE,
             depth: Cell::new(0),
         };
         if state.is_null() {
@@ -123,7 +123,7 @@ impl Machine {
         // SAFETY: the machine is new and this thread's own; api::open raises errors only inside a protected call.
         let opened = unsafe { api::open(state, bridge, &options) };
         match opened {
-            Ok(forget_globals) => machine.forget_globals = forget_globals,
+            Ok(anchors) => machine.anchors = anchors,
             Err(text) => return Err(OpenError { text }),
         }
         machine.watch.opened(state);
@@ -174,6 +174,18 @@ impl Machine {
         request: u32,
         see: impl FnOnce(Option<&[u8]>) -> R,
     ) -> Result<R, ScriptError> {
+        self.call_with(chunk, phase, request, |_| 0, see)
+    }
+
+    /// The same with what `push` leaves on the stack, and returns the number of, as arguments; it has room for three.
+    pub(crate) fn call_with<R>(
+        &self,
+        chunk: Chunk,
+        phase: Phase,
+        request: u32,
+        push: impl FnOnce(*mut lua_State) -> i32,
+        see: impl FnOnce(Option<&[u8]>) -> R,
+    ) -> Result<R, ScriptError> {
         let before = self.enter(phase, request);
         let state = self.state;
         // SAFETY: the machine is open and this thread's own; the call is protected, and its stack is left as it was.
@@ -181,7 +193,8 @@ impl Machine {
             let top = ffi::lua_gettop(state);
             traceback::push_handler(state);
             ffi::lua_rawgeti_(state, ffi::LUA_REGISTRYINDEX, chunk.function);
-            let status = ffi::lua_pcall(state, 0, 1, top + 1);
+            let given = push(state);
+            let status = ffi::lua_pcall(state, given, 1, top + 1);
             let result = match status {
                 ffi::LUA_OK => {
                     let value = match ffi::lua_type(state, -1) {
@@ -199,16 +212,20 @@ impl Machine {
         result
     }
 
-    /// Forgets the globals that a request made for itself; to be called when it ends.
+    /// Forgets what a request kept in Lua; to be called when it ends.
     pub fn forget_request(&self, request: u32) {
-        // SAFETY: the machine is open; the function only clears a table slot, and runs protected all the same.
-        unsafe {
-            ffi::lua_rawgeti_(self.state, ffi::LUA_REGISTRYINDEX, self.forget_globals);
-            ffi::lua_pushinteger(self.state, ffi::lua_Integer::from(request));
-            if ffi::lua_pcall(self.state, 1, 0, 0) != ffi::LUA_OK {
-                ffi::lua_pop(self.state, 1);
-            }
-        }
+        let given = |state| {
+            // SAFETY: `call_with` leaves room for arguments.
+            unsafe { ffi::lua_pushnumber(state, f64::from(request)) };
+            1
+        };
+        // It only clears two slots of tables.
+        let _ = self.call_with(self.anchors.forget, Phase::Init, 0, given, |_| ());
+    }
+
+    /// The functions of our own Lua.
+    pub(crate) fn anchors(&self) -> api::Anchors {
+        self.anchors
     }
 
     /// Collects all garbage now.

@@ -194,6 +194,18 @@ fn one_request_never_sees_anothers_globals() {
 }
 
 #[test]
+fn globals_are_shared_where_that_is_meant() {
+    let (vm, world) = machine(|_| ());
+    for expected in ["1", "2"] {
+        let code = "_G.count = (_G.count or 0) + 1 return count";
+        assert_eq!(run(&vm, code).unwrap(), expected);
+    }
+    assert_eq!(run(&vm, "count = 10 return _G.count").unwrap(), "10");
+    assert_eq!(run(&vm, "loadstring('leak = 1')() return rawget(_G, 'leak')").unwrap(), "nil");
+    assert_eq!(world.logged.borrow().len(), 1, "{:?}", world.logged.borrow());
+}
+
+#[test]
 fn openrestys_shared_globals_can_be_had() {
     let (vm, _) = machine(|options| options.private_globals = false);
     for expected in ["1", "2", "3"] {

@@ -35,7 +35,8 @@ impl Flags {
     /// `x`
     pub const EXTENDED: Flags = Flags(1 << 10);
 
-    fn has(self, flag: Flags) -> bool {
+    /// Whether `flag` is one of them.
+    pub fn has(self, flag: Flags) -> bool {
         self.0 & flag.0 != 0
     }
 
@@ -76,6 +77,8 @@ pub struct Regex {
     data: *mut pcre::pcre2_match_data_8,
     context: *mut pcre::pcre2_match_context_8,
     flags: Flags,
+    /// It was compiled to machine code.
+    jitted: bool,
     workspace: Box<[c_int]>,
 }
 
@@ -116,6 +119,7 @@ impl Regex {
                 data,
                 context,
                 flags,
+                jitted: false,
                 workspace: vec![0; workspace].into_boxed_slice(),
             };
             if data.is_null() || context.is_null() {
@@ -126,7 +130,7 @@ impl Regex {
             }
             if flags.has(Flags::JIT) && !flags.has(Flags::DFA) {
                 // A pattern that cannot be compiled to machine code is interpreted.
-                pcre::pcre2_jit_compile_8(code, pcre::PCRE2_JIT_COMPLETE);
+                regex.jitted = pcre::pcre2_jit_compile_8(code, pcre::PCRE2_JIT_COMPLETE) == 0;
             }
             regex.offsets = pcre::pcre2_get_ovector_pointer_8(data);
             if !flags.has(Flags::DFA) {
@@ -138,6 +142,11 @@ impl Regex {
             pcre::pcre2_pattern_info_8(code, pcre::PCRE2_INFO_NAMETABLE, names.cast::<c_void>());
             Ok(regex)
         }
+    }
+
+    /// Whether it was compiled to machine code.
+    pub fn is_jitted(&self) -> bool {
+        self.jitted
     }
 
     /// Looks for a match from byte `at` on: how many groups it has, the whole match among them, or PCRE's (1) error

@@ -11,6 +11,7 @@ use engine::host::Host;
 use engine::{Config, Effect, Env, Exchange};
 
 use super::state::RequestState;
+use super::timers::Timers;
 use crate::machine::bridge::Bridge;
 
 /// What a script wants that only the engine or the server can do. The script yields after asking, or, in filters,
@@ -38,6 +39,10 @@ pub(crate) struct Frame {
     config: *const Config,
     host: *mut (dyn Host + 'static),
     state: Option<Rc<RequestState>>,
+    /// Whose timers these are.
+    timers: *const Timers,
+    /// What stands behind the log lines of a timer's function: where it came from.
+    context: Option<Rc<[u8]>>,
     /// What the script asked for last.
     pub(crate) want: Option<Want>,
     /// `ngx.arg` of `set_by_lua`.
@@ -61,6 +66,7 @@ impl Frame {
         config: &Config,
         exchange: Option<&mut Exchange>,
         state: Option<Rc<RequestState>>,
+        timers: &Timers,
     ) -> Frame {
         let host: *mut (dyn Host + '_) = host;
         Frame {
@@ -69,9 +75,71 @@ impl Frame {
             // SAFETY: only the lifetime changes; `Frame`'s users see to it that the frame goes first (see above).
             host: unsafe { std::mem::transmute::<*mut (dyn Host + '_), *mut (dyn Host + 'static)>(host) },
             state,
+            timers,
+            context: None,
             want: None,
             args: Vec::new(),
         }
+    }
+}
+
+impl Frame {
+    /// The same for the function of a timer.
+    pub(super) fn of_timer(mut self, origin: Rc<[u8]>) -> Frame {
+        self.context = Some(origin);
+        self
+    }
+}
+
+/// What stands behind the log lines of a frame without a request.
+///
+/// # Safety
+/// `frame` must be the innermost frame of a call that is going on.
+pub(crate) unsafe fn context(frame: *mut Frame) -> Option<Rc<[u8]>> {
+    // SAFETY: the caller vouches for it.
+    unsafe { (*frame).context.clone() }
+}
+
+/// The timers of the machine.
+///
+/// # Safety
+/// As for [`request`].
+pub(crate) unsafe fn timers<'a>(bridge: *mut Bridge) -> Option<&'a Timers> {
+    // SAFETY: the caller vouches for the bridge; the timers outlive the frame.
+    unsafe { (*bridge).frame.as_ref().map(|frame| &*frame.timers) }
+}
+
+/// What the function that runs asks for: of a request or of a timer.
+///
+/// # Safety
+/// As for [`request`].
+pub(crate) unsafe fn want<'a>(bridge: *mut Bridge) -> Option<&'a mut Option<Want>> {
+    // SAFETY: the caller vouches for the bridge.
+    unsafe { (*bridge).frame.as_mut().map(|frame| &mut frame.want) }
+}
+
+/// Who makes a timer now, for the log: `, client: …, server: …`.
+///
+/// # Safety
+/// As for [`request`].
+pub(crate) unsafe fn origin(bridge: *mut Bridge) -> Rc<[u8]> {
+    // SAFETY: the caller vouches for the bridge; the parts are used up here.
+    unsafe {
+        if (*bridge).frame.is_null() {
+            return Rc::from(&b", context: ngx.timer"[..]);
+        }
+        if let Some(context) = context((*bridge).frame) {
+            return context;
+        }
+        let mut text = b", context: ngx.timer".to_vec();
+        let (Some(exchange), env) = world((*bridge).frame) else { return text.into() };
+        if let Some(remote) = exchange.connection.remote {
+            text.extend_from_slice(format!(", client: {}", remote.ip()).as_bytes());
+        }
+        if let Some(listener) = env.config.listeners.get(exchange.connection.listener) {
+            text.extend_from_slice(format!(", server: {}", listener.address).as_bytes());
+        }
+        text.into()
     }
 }
 

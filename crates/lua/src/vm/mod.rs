@@ -10,6 +10,7 @@ pub(crate) mod frame;
 pub(crate) mod output;
 pub(crate) mod scripts;
 pub(crate) mod state;
+pub(crate) mod timers;
 
 use std::cell::Cell;
 use std::rc::Rc;
@@ -21,10 +22,13 @@ use engine::modules::lua::{ScriptId, ScriptPhase};
 use engine::phase::Wake;
 use engine::{Config, Effect, Env, log_line};
 
+use mlua_sys as ffi;
+
 pub use dicts::Dicts;
 use frame::{Frame, Want};
 use scripts::Scripts;
 use state::RequestState;
+use timers::Due;
 
 use crate::machine::{Chunk, Coroutine, Options, ScriptError, Step, Watchdog, Worker};
 use crate::phase::Phase;
@@ -123,26 +127,128 @@ impl Vm {
                 }
             },
         };
+        tell_handler(host, config, exchange, &state, call);
         let place = Place {
             phase: phase_of(exchange.script.phase),
             keep: *config.location(exchange.route.location).settings.lua.code_cache,
         };
         let wake = exchange.route.wake.take();
-        let mut frame = Frame::new(host, config, Some(exchange), Some(state.clone()));
+        state.scripts.timers.tick(host.now().monotonic_ms());
+        let mut frame = Frame::new(host, config, Some(exchange), Some(state.clone()), &state.scripts.timers);
         let scripts = state.scripts.clone();
         scripts.within(&mut frame, |frame| {
             // SAFETY: `frame` is the innermost frame, and what it was lent is not used otherwise meanwhile.
             let outcome = unsafe { run_in(frame, &state, place, call, wake) };
-            // SAFETY: the bridge lives as long as the machine; no script runs now that would look at it.
-            unsafe {
-                let bridge = scripts.machine.bridge();
-                if (*bridge).touched != 0 {
-                    (*bridge).touched = 0;
-                    state.touched.set(true);
-                }
-            }
+            note_touched(&state);
             outcome
         })
+    }
+
+    /// Runs what timers have due, and says in how many milliseconds something is due next. To be asked then, and
+    /// whenever the alarm rings.
+    pub fn poll_timers(&self, host: &mut dyn Host, config: &Config) -> Option<u64> {
+        let timers = &self.scripts.timers;
+        timers.tick(host.now().monotonic_ms());
+        while let Some(due) = timers.take_due() {
+            match due {
+                Due::Timer(pending, again) => self.run_timer(host, config, &pending, again),
+                Due::Goes(sleeping) => {
+                    let coroutine = sleeping.state.coroutine.take();
+                    self.run_function(host, config, sleeping.state, sleeping.origin, coroutine, |_| 0);
+                }
+            }
+        }
+        timers.next_ms()
+    }
+
+    /// What is to be called when [`Vm::poll_timers`] should be asked sooner than it said.
+    pub fn on_timer(&self, alarm: Box<dyn Fn()>) {
+        self.scripts.timers.set_alarm(alarm);
+    }
+
+    /// The worker is about to end: every timer that waits runs now, told that it does so prematurely.
+    pub fn exit(&self, host: &mut dyn Host, config: &Config) {
+        self.scripts.timers.exit();
+        self.poll_timers(host, config);
+    }
+
+    fn run_timer(&self, host: &mut dyn Host, config: &Config, pending: &timers::Pending, again: bool) {
+        let (timers, machine) = (&self.scripts.timers, &self.scripts.machine);
+        log_line::worker_error(&mut Env { config, host }, Level::Debug, b"lua ngx.timer expired");
+        let (timer, premature) = (pending.timer, timers.is_exiting());
+        if let Err(limit) = timers.begin() {
+            let push = |state| {
+                // SAFETY: `call_with` leaves room for arguments.
+                unsafe {
+                    ffi::lua_pushinteger(state, ffi::lua_Integer::from(timer));
+                    ffi::lua_pushboolean(state, i32::from(again));
+                }
+                2
+            };
+            let told = machine.call_with(machine.anchors().drop_timer, Phase::Timer, 0, push, |place| {
+                let place = String::from_utf8_lossy(place.unwrap_or(b"(unknown)")).into_owned();
+                format!(
+                    "lua failed to run timer with function defined at {place}: {limit} lua_max_running_timers are not \
+                     enough"
+                )
+            });
+            if let Ok(line) = told {
+                log_line::worker_error(&mut Env { config, host }, Level::Alert, line.as_bytes());
+            }
+            return;
+        }
+        let state = RequestState::new(self.scripts.clone(), self.next_number());
+        let coroutine = machine.start(machine.anchors().run_timer);
+        self.run_function(host, config, state, pending.origin.clone(), Some(coroutine), |state| {
+            // SAFETY: a coroutine that has not run has room for arguments.
+            unsafe {
+                ffi::lua_pushinteger(state, ffi::lua_Integer::from(timer));
+                ffi::lua_pushboolean(state, i32::from(premature));
+                ffi::lua_pushboolean(state, i32::from(again));
+            }
+            3
+        });
+    }
+
+    /// Lets the function of a timer run, from its beginning or from where it waits.
+    fn run_function(
+        &self,
+        host: &mut dyn Host,
+        config: &Config,
+        state: Rc<RequestState>,
+        origin: Rc<[u8]>,
+        coroutine: Option<Coroutine>,
+        push: impl FnOnce(*mut mlua_sys::lua_State) -> i32,
+    ) {
+        let (timers, machine) = (&self.scripts.timers, &self.scripts.machine);
+        let Some(mut coroutine) = coroutine else { return timers.end() };
+        let mut frame = Frame::new(host, config, None, Some(state.clone()), timers).of_timer(origin.clone());
+        let ended = self.scripts.within(&mut frame, |frame| {
+            let step = machine.resume_with(&mut coroutine, Phase::Timer, state.number, push);
+            note_touched(&state);
+            // SAFETY: `frame` is the innermost frame, and no script runs now.
+            unsafe {
+                match (step, (*frame).want.take()) {
+                    (Step::Waiting, Some(Want::Effect(Effect::Sleep(ms)))) => return Some(ms),
+                    (Step::Waiting, None) => return Some(0),
+                    (Step::Failed(ScriptError { text }), _) => log(frame, &text),
+                    _ => {}
+                }
+                None
+            }
+        });
+        if let Some(ms) = ended {
+            *state.coroutine.borrow_mut() = Some(coroutine);
+            timers.sleep(ms, state, origin);
+            return;
+        }
+        machine.finish(coroutine);
+        timers.end();
+        log_line::worker_error(
+            &mut Env { config, host },
+            Level::Debug,
+            b"http lua close fake http connection",
+        );
     }
 
     /// The machine that a request gets: everybody's, or with `lua_code_cache off` one of its own.
@@ -170,10 +276,11 @@ impl Vm {
         phase: Phase,
     ) -> Result<(), Vec<u8>> {
         let Some(script) = script else { return Ok(()) };
-        let mut frame = Frame::new(host, config, None, None);
+        scripts.timers.tick(host.now().monotonic_ms());
+        let mut frame = Frame::new(host, config, None, None, &scripts.timers);
         scripts.within(&mut frame, |frame| {
             // SAFETY: `frame` is the innermost frame.
-            let chunk = unsafe { scripts.chunk(frame, script, true) }.map_err(|fault| fault.line)?;
+            let chunk = unsafe { scripts.chunk(frame, script, true) }.map_err(|fault| fault.text)?;
             scripts.machine.call(chunk, phase, 0, |_| ()).map_err(|error| error.text)
         })
     }
@@ -208,6 +315,46 @@ fn open(config: &Config, dicts: &Dicts, worker: Worker) -> Result<Scripts, Strin
         world,
     })
     .map_err(|text| String::from_utf8_lossy(&text).into_owned())
+}
+
+/// Says in the debug log which handler runs, in ngx_lua's words: its own tests look for them.
+fn tell_handler(
+    host: &mut dyn Host,
+    config: &Config,
+    exchange: &mut Exchange,
+    state: &RequestState,
+    call: ScriptCall,
+) {
+    if !log_line::enabled(exchange, config, Level::Debug) {
+        return;
+    }
+    let uri = String::from_utf8_lossy(&exchange.request.uri);
+    let line = match (call, exchange.script.phase) {
+        (ScriptCall::Resume, _) if state.slept.get() => {
+            format!("lua sleep timer expired: \"{uri}?{}\"", String::from_utf8_lossy(&exchange.request.args))
+        }
+        (ScriptCall::Resume, _) => return,
+        (_, ScriptPhase::Rewrite) => format!("lua rewrite handler, uri:\"{uri}\" c:1"),
+        (_, ScriptPhase::Access) => format!("lua access handler, uri:\"{uri}\" c:1"),
+        (_, ScriptPhase::Content) => format!("lua content handler, uri:\"{uri}\" c:1"),
+        (_, ScriptPhase::Log) => format!("lua log handler, uri:\"{uri}\" c:0"),
+        (_, ScriptPhase::HeaderFilter) => format!("lua header filter for user lua code, uri \"{uri}\""),
+        (_, ScriptPhase::BodyFilter) => format!("lua body filter for user lua code, uri \"{uri}\""),
+        _ => return,
+    };
+    log_line::error(exchange, &mut Env { config, host }, Level::Debug, line.as_bytes());
+}
+
+/// Remembers that Lua keeps something for the request whose script ran last.
+fn note_touched(state: &RequestState) {
+    let bridge = state.scripts.machine.bridge();
+    // SAFETY: the bridge lives as long as the machine; no script runs now that would look at it.
+    unsafe {
+        if (*bridge).touched != 0 {
+            (*bridge).touched = 0;
+            state.touched.set(true);
+        }
+    }
 }
 
 /// Where a script runs.
@@ -287,11 +434,13 @@ unsafe fn run_on(
         }
         Step::Waiting => match want {
             Some(Want::Effect(effect)) => {
+                state.slept.set(matches!(effect, Effect::Sleep(_)));
                 *state.coroutine.borrow_mut() = Some(coroutine);
                 return ScriptOutcome::Wait(effect);
             }
             // coroutine.yield() of the script itself: others get their turn.
             None => {
+                state.slept.set(false);
                 *state.coroutine.borrow_mut() = Some(coroutine);
                 return ScriptOutcome::Wait(Effect::Sleep(0));
             }
@@ -368,17 +517,28 @@ unsafe fn run_at_once(
 unsafe fn log(frame: *mut Frame, line: &[u8]) {
     // SAFETY: the caller vouches for the frame; logging runs no Lua.
     let (exchange, mut env) = unsafe { frame::world(frame) };
-    log_about(exchange, &mut env, Level::Error, line);
+    // SAFETY: as above.
+    let context = unsafe { frame::context(frame) };
+    log_about(exchange, &mut env, Level::Error, line, context.as_deref());
 }
 
-/// Writes a line about a request or, without one, about the worker.
-fn log_about(exchange: Option<&mut Exchange>, env: &mut Env<'_>, level: Level, line: &[u8]) {
+/// Writes a line about a request or, without one, about the worker; `context` is that of a timer.
+fn log_about(
+    exchange: Option<&mut Exchange>,
+    env: &mut Env<'_>,
+    level: Level,
+    line: &[u8],
+    context: Option<&[u8]>,
+) {
     match exchange {
         Some(exchange) if exchange.script.phase == ScriptPhase::Log => {
             log_line::error(exchange, env, level, &[line, b" while logging request"].concat());
         }
         Some(exchange) => log_line::error(exchange, env, level, line),
-        None => log_line::worker_error(env, level, line),
+        None => match context {
+            Some(context) => log_line::worker_error(env, level, &[line, context].concat()),
+            None => log_line::worker_error(env, level, line),
+        },
     }
 }
 

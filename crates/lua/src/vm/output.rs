@@ -5,7 +5,8 @@
 
 use std::rc::Rc;
 
-use engine::host::ScriptOutcome;
+use engine::host::{Level, ScriptOutcome};
+use engine::log_line;
 use engine::modules::files;
 use engine::output::{write_body, write_head};
 
@@ -53,6 +54,7 @@ pub(crate) unsafe fn send(bridge: *mut Bridge, data: Option<&[u8]>) -> Result<()
             }
             if let Some(held) = &mut *(*state).held.borrow_mut() {
                 held.extend_from_slice(data);
+                tell(bridge, "lua buffering output bufs for the HTTP 1.0 request");
                 return Ok(());
             }
             return write(bridge, data, false);
@@ -196,5 +198,16 @@ unsafe fn write(bridge: *mut Bridge, data: &[u8], last: bool) -> Result<(), Outp
         head(bridge)?;
         let Some(mut request) = frame::request(bridge) else { return Err(OutputFailed) };
         write_body(request.exchange, &mut request.env, data, last).map_err(|_| OutputFailed)
+    }
+}
+
+/// Says something in the debug log, in ngx_lua's words: its own tests look for them.
+///
+/// # Safety
+/// As for [`send`].
+pub(crate) unsafe fn tell(bridge: *mut Bridge, line: &str) {
+    // SAFETY: the caller vouches for the bridge; the parts are used up here.
+    if let Some(mut request) = unsafe { frame::request(bridge) } {
+        log_line::error(request.exchange, &mut request.env, Level::Debug, line.as_bytes());
     }
 }

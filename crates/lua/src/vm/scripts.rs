@@ -16,6 +16,7 @@ use engine::variables::Definition;
 use engine::{Config, Env};
 
 use super::frame::{self, Frame};
+use super::timers::Timers;
 use crate::machine::{Chunk, LoadError, Machine, Options, World, chunk_name};
 
 /// See the module.
@@ -24,6 +25,7 @@ pub(crate) struct Scripts {
     inline: RefCell<Vec<Option<Result<Chunk, LoadError>>>>,
     files: RefCell<HashMap<Vec<u8>, Chunk>>,
     desk: Rc<Desk>,
+    pub(super) timers: Timers,
     /// Variables that scripts have named, by the number that Lua knows them by.
     pub(crate) variables: RefCell<Vec<Definition>>,
 }
@@ -37,6 +39,8 @@ pub(super) struct Desk {
 /// Why a script cannot run: the status to answer with, and the line for the log.
 pub(super) struct NotLoaded {
     pub(super) status: u16,
+    /// The compiler's or the system's words alone.
+    pub(super) text: Vec<u8>,
     pub(super) line: Vec<u8>,
 }
 
@@ -65,6 +69,7 @@ impl Scripts {
             inline: RefCell::new(inline),
             files: RefCell::default(),
             desk,
+            timers: Timers::new(*program.max_pending_timers, *program.max_running_timers),
             variables: RefCell::new(vec![Definition::Undefined]),
         })
     }
@@ -107,7 +112,8 @@ impl Scripts {
         let (exchange, mut env) = unsafe { frame::world(frame) };
         let source = env.config.lua.scripts.get(id.0 as usize).map(|script| &script.source);
         let Some(ScriptSource::File(template)) = source else {
-            return Err(NotLoaded { status: 500, line: b"no such script".to_vec() });
+            let text = b"no such script".to_vec();
+            return Err(NotLoaded { status: 500, line: text.clone(), text });
         };
         let path = match exchange {
             Some(exchange) => template.value(exchange, &mut env),
@@ -127,14 +133,15 @@ impl Scripts {
             }
             Err(LoadError { text, status }) => {
                 let line = [b"failed to load external Lua file \"", &path[..], b"\": ", &text].concat();
-                Err(NotLoaded { status, line })
+                Err(NotLoaded { status, line, text })
             }
         }
     }
 }
 
 fn inline_fault(error: &LoadError) -> NotLoaded {
-    NotLoaded { status: 500, line: [b"failed to load inlined Lua code: ", &error.text[..]].concat() }
+    let line = [b"failed to load inlined Lua code: ", &error.text[..]].concat();
+    NotLoaded { status: 500, line, text: error.text.clone() }
 }
 
 /// A path as given, or under the prefix.
@@ -210,7 +217,10 @@ impl World for Desk {
 
     fn log(&self, level: u8, text: &[u8]) {
         let Some(level) = Level::from_number(i64::from(level)) else { return };
-        self.with((), |exchange, env| super::log_about(exchange, env, level, text));
+        let frame = self.frame.get();
+        // SAFETY: the frame is the innermost one while it stands here.
+        let context = if frame.is_null() { None } else { unsafe { frame::context(frame) } };
+        self.with((), |exchange, env| super::log_about(exchange, env, level, text, context.as_deref()));
     }
 
     fn log_apart(&self, level: u8, text: &[u8]) {

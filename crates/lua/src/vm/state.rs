@@ -20,6 +20,8 @@ pub(crate) struct RequestState {
     pub(super) number: u32,
     /// The script that waits.
     pub(super) coroutine: RefCell<Option<Coroutine>>,
+    /// What it waits for is `ngx.sleep`.
+    pub(super) slept: Cell<bool>,
     /// Lua keeps something under the request's number.
     pub(super) touched: Cell<bool>,
     /// A script has set the type, or `default_type` has been applied.
@@ -51,6 +53,7 @@ impl RequestState {
             scripts,
             number,
             coroutine: RefCell::new(None),
+            slept: Cell::new(false),
             touched: Cell::new(false),
             type_set: Cell::new(false),
             headers_set: Cell::new(false),

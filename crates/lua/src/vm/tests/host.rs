@@ -186,7 +186,13 @@ impl Answer {
 impl Server {
     /// A server of one `http` block's inside.
     pub(super) fn of_http(text: &str, files: &[(&str, &str)]) -> Server {
-        let config = config_of(&format!("error_log logs/error.log info; events {{}} http {{ {text} }}"));
+        Server::with(text, files, |_| ())
+    }
+
+    /// The same, of a configuration that `change` has changed where no directive can.
+    pub(super) fn with(text: &str, files: &[(&str, &str)], change: impl FnOnce(&mut Config)) -> Server {
+        let mut config = config_of(&format!("error_log logs/error.log info; events {{}} http {{ {text} }}"));
+        change(Arc::get_mut(&mut config).unwrap());
         let mut host = TestHost::new(files);
         let dicts = Dicts::new(&config.lua.dicts, None);
         let vm = Rc::new(Vm::new(&config, &dicts, VmOptions { worker: 1, workers: 4 }, &mut host).unwrap());
@@ -251,6 +257,13 @@ impl Server {
             wire: String::from_utf8_lossy(&exchange.output.wire).into_owned(),
             status: exchange.response.status,
         }
+    }
+
+    /// Lets time go by, and polls the timers.
+    pub(super) fn poll_after(&mut self, ms: u64) -> Option<u64> {
+        self.host.now.monotonic_us += ms * 1000;
+        let (vm, config) = (self.vm.clone(), self.config.clone());
+        vm.poll_timers(&mut self.host, &config)
     }
 
     /// The error log's lines without what stands behind `, client:`, since the last time.

@@ -3,6 +3,7 @@
 mod host;
 
 use engine::Effect;
+use engine::setting::Setting;
 use host::Server;
 
 /// What a location's content script says.
@@ -473,7 +474,7 @@ fn dicts_are_carried_over_by_name_and_size() {
 
 #[test]
 fn what_is_not_there_says_so() {
-    for name in ["ngx.timer.at", "ngx.location.capture", "ngx.thread.spawn", "ngx.socket.tcp"] {
+    for name in ["ngx.location.capture", "ngx.thread.spawn", "ngx.socket.tcp"] {
         assert_eq!(failed(&format!("{name}(0, print)")), format!("1: {name} is not supported by pointsman"));
     }
     assert_eq!(said("ngx.print(ngx.on_abort(print))"), "nillua_check_client_abort is off");
@@ -493,4 +494,81 @@ fn a_request_that_ends_while_it_waits_leaves_nothing_behind() {
     }
     assert!(server.vm.used_bytes() < before + 8_000_000, "{} then {}", before, server.vm.used_bytes());
     assert!(server.dicts.zone("cats").is_some());
+}
+
+#[test]
+fn timers_run_apart_from_requests() {
+    let mut server = Server::of(
+        "location / { content_by_lua_block {
+             local function f(premature, a, b) ngx.ctx.x = a ngx.log(ngx.ERR, premature, a, b, ngx.get_phase()) ngx.sleep(0.5) ngx.log(ngx.ERR, 'woken ', ngx.ctx.x) end
+             ngx.say(ngx.timer.at(0.1, f, 1, nil))
+             ngx.say(ngx.timer.pending_count(), ngx.timer.running_count())
+             ngx.say(pcall(ngx.timer.at, 1, print)) ngx.say(pcall(ngx.timer.every, 0, f))
+         } }",
+    );
+    let body = server.get("/").body();
+    assert!(body.starts_with("1\n10\nfalsebad argument #2 to '?' (Lua function expected)\n"), "{body}");
+    assert_eq!(server.poll_after(0), Some(100));
+    assert!(server.errors().is_empty());
+    assert_eq!(server.poll_after(100), Some(500));
+    assert_eq!(
+        server.host.error_lines,
+        [
+            "[error] [lua] content_by_lua(nginx.conf:2):2: false1niltimer, context: ngx.timer, client: 127.0.0.1, server: 0.0.0.0:80"
+        ]
+    );
+    assert_eq!(server.poll_after(500), None);
+    assert!(
+        server.host.error_lines[1].contains("woken 1, context: ngx.timer"),
+        "{:?}",
+        server.host.error_lines
+    );
+}
+
+#[test]
+fn timers_that_fail_or_come_again() {
+    let mut server = Server::with(
+        "init_worker_by_lua_block { n = 0
+             ngx.timer.every(1, function(premature) n = n + 1 if n == 2 then error('second') end end) }
+         server { listen 80; location / { content_by_lua_block {
+             local function sleeper() ngx.sleep(10) end
+             ngx.say(ngx.timer.at(0, sleeper)) ngx.say(ngx.timer.at(0, sleeper)) ngx.say(n)
+         } } }",
+        &[],
+        |config| {
+            config.lua.max_running_timers = Setting::new(1);
+            config.lua.max_pending_timers = Setting::new(2);
+        },
+    );
+    for _ in 0..3 {
+        assert_eq!(server.poll_after(1000), Some(1000));
+    }
+    let errors = server.errors();
+    assert_eq!(errors.len(), 1, "{errors:?}");
+    assert!(
+        errors[0].starts_with("[error] lua entry thread aborted: runtime error: init_worker_by_lua(nginx.conf:1):2: second\nstack traceback:\ncoroutine 0:\n\t[C]: in function 'error'\n\tinit_worker_by_lua(nginx.conf:1):2: in function <init_worker_by_lua(nginx.conf:1):2>"),
+        "{errors:?}"
+    );
+    assert_eq!(server.get("/").body(), "1\nniltoo many pending timers\n3\n");
+    server.poll_after(0);
+    server.poll_after(1000);
+    let errors = server.errors();
+    assert!(
+        errors[0].starts_with("[alert] lua failed to run timer with function defined at =init_worker_by_lua(nginx.conf:1):2: 1 lua_max_running_timers are not enough"),
+        "{errors:?}"
+    );
+    let vm = server.vm.clone();
+    let config = server.config.clone();
+    vm.exit(&mut server.host, &config);
+    assert_eq!(server.poll_after(0), Some(9000));
+}
+
+#[test]
+fn a_wait_where_there_can_be_none_fails() {
+    assert_eq!(
+        failed(
+            "local t = setmetatable({}, {__index = function() ngx.sleep(0.1) return 1 end}) table.sort({2, 1}, function() return t.x end)"
+        ),
+        "[error] lua entry thread aborted: runtime error: attempt to yield across C-call boundary"
+    );
 }

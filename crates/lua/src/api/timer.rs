@@ -1,0 +1,54 @@
+//! `ngx.timer`: running functions later.
+
+use std::ffi::c_int;
+
+use super::{Area, Function, Table};
+use crate::machine::bridge::Bridge;
+use crate::phase::Phases;
+use crate::vm::frame;
+
+const fn everywhere(name: &'static str, doc: &'static str) -> Function {
+    Function { name, phases: Phases::ALL, doc }
+}
+
+pub(super) static AREA: Area = Area {
+    name: "timer",
+    functions: &[
+        everywhere("ngx.timer.at", "Calls a function after so many seconds, apart from the request."),
+        everywhere("ngx.timer.every", "Calls a function every so many seconds, apart from the request."),
+        everywhere("ngx.timer.pending_count", "How many timers wait for their time."),
+        everywhere("ngx.timer.running_count", "How many functions of timers run."),
+    ],
+    fields: &[],
+    source: include_str!("../lua/timer.lua"),
+    table: Table::of(&FUNCTIONS),
+    natives: &[],
+};
+
+#[repr(C)]
+struct Functions {
+    add: unsafe extern "C" fn(*mut Bridge, f64, c_int) -> c_int,
+    pending: unsafe extern "C" fn(*mut Bridge) -> c_int,
+    running: unsafe extern "C" fn(*mut Bridge) -> c_int,
+}
+
+static FUNCTIONS: Functions = Functions { add, pending, running };
+
+/// The timer's number; 0 when there are too many, -1 when the worker is about to end.
+unsafe extern "C" fn add(bridge: *mut Bridge, delay_ms: f64, every: c_int) -> c_int {
+    // SAFETY: the machine's bridge, during a call from its Lua that runs no other Lua; so for all functions here.
+    unsafe {
+        let origin = frame::origin(bridge);
+        frame::timers(bridge).map_or(0, |timers| timers.add(delay_ms.max(0.0) as u64, every != 0, origin))
+    }
+}
+
+unsafe extern "C" fn pending(bridge: *mut Bridge) -> c_int {
+    // SAFETY: see `add`.
+    unsafe { frame::timers(bridge) }.map_or(0, |timers| timers.pending() as c_int)
+}
+
+unsafe extern "C" fn running(bridge: *mut Bridge) -> c_int {
+    // SAFETY: see `add`.
+    unsafe { frame::timers(bridge) }.map_or(0, |timers| timers.running() as c_int)
+}

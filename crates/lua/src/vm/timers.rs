@@ -1,0 +1,230 @@
+//! Which timers wait, which functions of timers run, and when something is due next.
+//!
+//! It keeps times and numbers alone: the functions and their arguments are Lua's, running them is [`super::Vm`]'s. All
+//! times are in milliseconds of the clock that never goes back.
+
+use std::cell::{Cell, RefCell};
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::rc::Rc;
+
+use super::state::RequestState;
+
+/// A timer that waits.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Pending {
+    due_ms: u64,
+    /// Timers of the same moment run in the order in which they were made.
+    order: u64,
+    pub(crate) timer: i32,
+    every_ms: Option<u64>,
+    /// Who made it, for the log.
+    pub(crate) origin: Rc<[u8]>,
+}
+
+/// A function of a timer that waits for something itself.
+pub(crate) struct Sleeping {
+    due_ms: u64,
+    pub(crate) state: Rc<RequestState>,
+    pub(crate) origin: Rc<[u8]>,
+}
+
+/// See the module.
+pub(crate) struct Timers {
+    waiting: RefCell<BinaryHeap<Reverse<Pending>>>,
+    sleeping: RefCell<Vec<Sleeping>>,
+    running: Cell<u32>,
+    last_timer: Cell<i32>,
+    last_order: Cell<u64>,
+    now_ms: Cell<u64>,
+    max_pending: u64,
+    max_running: u64,
+    exiting: Cell<bool>,
+    /// Told when something may be due sooner than was said last.
+    alarm: RefCell<Option<Box<dyn Fn()>>>,
+}
+
+/// The next thing that is due.
+pub(crate) enum Due {
+    /// A timer; whether it waits again.
+    Timer(Pending, bool),
+    /// A function that goes on.
+    Goes(Sleeping),
+}
+
+impl Timers {
+    pub(super) fn new(max_pending: u64, max_running: u64) -> Timers {
+        Timers {
+            waiting: RefCell::default(),
+            sleeping: RefCell::default(),
+            running: Cell::new(0),
+            last_timer: Cell::new(0),
+            last_order: Cell::new(0),
+            now_ms: Cell::new(0),
+            max_pending,
+            max_running,
+            exiting: Cell::new(false),
+            alarm: RefCell::new(None),
+        }
+    }
+
+    /// Says what time it is.
+    pub(super) fn tick(&self, now_ms: u64) {
+        self.now_ms.set(now_ms);
+    }
+
+    pub(super) fn set_alarm(&self, alarm: Box<dyn Fn()>) {
+        *self.alarm.borrow_mut() = Some(alarm);
+    }
+
+    /// A new timer's number; 0 when there are too many, -1 when the worker is about to end.
+    pub(crate) fn add(&self, delay_ms: u64, every: bool, origin: Rc<[u8]>) -> i32 {
+        if self.exiting.get() && delay_ms > 0 {
+            return -1;
+        }
+        if self.pending() as u64 >= self.max_pending {
+            return 0;
+        }
+        // Numbers of timers that are over are used again after two thousand million others.
+        let timer = self.last_timer.get().checked_add(1).unwrap_or(1);
+        self.last_timer.set(timer);
+        self.wait(Pending {
+            due_ms: self.now_ms.get().saturating_add(delay_ms),
+            order: 0,
+            timer,
+            every_ms: every.then_some(delay_ms),
+            origin,
+        });
+        timer
+    }
+
+    fn wait(&self, mut pending: Pending) {
+        pending.order = self.last_order.get();
+        self.last_order.set(pending.order + 1);
+        self.waiting.borrow_mut().push(Reverse(pending));
+        self.ring();
+    }
+
+    /// Puts a running function to sleep.
+    pub(super) fn sleep(&self, ms: u64, state: Rc<RequestState>, origin: Rc<[u8]>) {
+        let due_ms = self.now_ms.get().saturating_add(ms);
+        self.sleeping.borrow_mut().push(Sleeping { due_ms, state, origin });
+        self.ring();
+    }
+
+    fn ring(&self) {
+        if let Some(alarm) = &*self.alarm.borrow() {
+            alarm();
+        }
+    }
+
+    /// Takes out what is due next, if anything is.
+    pub(super) fn take_due(&self) -> Option<Due> {
+        let now_ms = self.now_ms.get();
+        let mut sleeping = self.sleeping.borrow_mut();
+        if let Some(at) = sleeping.iter().position(|sleeper| sleeper.due_ms <= now_ms) {
+            return Some(Due::Goes(sleeping.remove(at)));
+        }
+        drop(sleeping);
+        let mut waiting = self.waiting.borrow_mut();
+        let is_due =
+            waiting.peek().is_some_and(|Reverse(first)| first.due_ms <= now_ms || self.exiting.get());
+        let Reverse(pending) = if is_due { waiting.pop()? } else { return None };
+        drop(waiting);
+        let again = pending.every_ms.filter(|_| !self.exiting.get());
+        if let Some(every_ms) = again {
+            self.wait(Pending { due_ms: now_ms.saturating_add(every_ms), ..pending.clone() });
+        }
+        Some(Due::Timer(pending, again.is_some()))
+    }
+
+    /// Milliseconds until something is due.
+    pub(super) fn next_ms(&self) -> Option<u64> {
+        let sleeping = self.sleeping.borrow().iter().map(|sleeper| sleeper.due_ms).min();
+        let waiting = self.waiting.borrow().peek().map(|Reverse(first)| first.due_ms);
+        let due_ms = [sleeping, waiting].into_iter().flatten().min()?;
+        Some(due_ms.saturating_sub(self.now_ms.get()))
+    }
+
+    pub(crate) fn pending(&self) -> usize {
+        self.waiting.borrow().len()
+    }
+
+    pub(crate) fn running(&self) -> u32 {
+        self.running.get()
+    }
+
+    /// Counts a function that begins; the limit, if it is met already.
+    pub(super) fn begin(&self) -> Result<(), u64> {
+        if u64::from(self.running.get()) >= self.max_running {
+            return Err(self.max_running);
+        }
+        self.running.set(self.running.get() + 1);
+        Ok(())
+    }
+
+    /// Counts a function that has ended.
+    pub(super) fn end(&self) {
+        self.running.set(self.running.get().saturating_sub(1));
+    }
+
+    /// From now on every timer is due, and none can be made that waits.
+    pub(super) fn exit(&self) {
+        self.exiting.set(true);
+    }
+
+    pub(crate) fn is_exiting(&self) -> bool {
+        self.exiting.get()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn taken(timers: &Timers) -> Vec<i32> {
+        let mut all = Vec::new();
+        while let Some(due) = timers.take_due() {
+            match due {
+                Due::Timer(pending, _) => all.push(pending.timer),
+                Due::Goes(_) => all.push(-1),
+            }
+        }
+        all
+    }
+
+    #[test]
+    fn timers_come_by_time_and_then_by_age() {
+        let timers = Timers::new(10, 10);
+        let origin: Rc<[u8]> = Rc::from(&b""[..]);
+        timers.tick(1000);
+        let made: Vec<i32> =
+            [50, 10, 10, 0].iter().map(|ms| timers.add(*ms, false, origin.clone())).collect();
+        assert_eq!(made, [1, 2, 3, 4]);
+        assert_eq!((timers.next_ms(), taken(&timers)), (Some(0), vec![4]));
+        timers.tick(1010);
+        assert_eq!((taken(&timers), timers.next_ms(), timers.pending()), (vec![2, 3], Some(40), 1));
+    }
+
+    #[test]
+    fn those_that_come_again_wait_again() {
+        let timers = Timers::new(10, 10);
+        timers.add(10, true, Rc::from(&b""[..]));
+        timers.tick(10);
+        assert_eq!((taken(&timers), timers.next_ms()), (vec![1], Some(10)));
+        timers.exit();
+        assert_eq!((taken(&timers), timers.next_ms()), (vec![1], None));
+    }
+
+    #[test]
+    fn there_are_limits() {
+        let timers = Timers::new(1, 1);
+        let origin: Rc<[u8]> = Rc::from(&b""[..]);
+        assert_eq!((timers.add(1, false, origin.clone()), timers.add(1, false, origin.clone())), (1, 0));
+        assert_eq!((timers.begin(), timers.begin()), (Ok(()), Err(1)));
+        timers.end();
+        assert_eq!(timers.begin(), Ok(()));
+        timers.exit();
+        assert_eq!(timers.add(1, false, origin), -1);
+    }
+}
