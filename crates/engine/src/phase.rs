@@ -220,6 +220,8 @@ pub fn redirect_internally(
     exchange.route.candidate = 0;
     exchange.route.uri_after_alias = false;
     exchange.route.rewrite_stopped = false;
+    // A rewrite that was under way has no say in where the request goes on.
+    exchange.route.search_again = false;
     exchange.upstream.redirected = true;
     exchange.script.waiting = false;
     // ngx.ctx does not outlive an internal redirect.
