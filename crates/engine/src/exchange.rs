@@ -413,6 +413,10 @@ impl Exchange {
         self.script.handle = None;
         self.limits.reset();
         self.output.wire.shrink_to(IDLE_WIRE_BYTES);
+        for text in [&mut self.script.chunk, &mut self.script.value, &mut self.scratch] {
+            text.clear();
+            text.shrink_to(IDLE_WIRE_BYTES);
+        }
     }
 
     /// The method as the modules see it.

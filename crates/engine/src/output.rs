@@ -297,6 +297,8 @@ fn decide_framing(exchange: &mut Exchange, settings: &crate::config::Settings, n
         keep_alive = false;
         Framing::Close
     };
+    // A client takes what is below 200 for no answer yet, and the next one for the answer to this request.
+    keep_alive &= response.status >= 200;
     exchange.output.keep_alive = keep_alive;
     exchange.output.framing = framing;
 }
