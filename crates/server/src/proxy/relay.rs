@@ -41,6 +41,8 @@ struct Relay {
     send_ms: u64,
     watch_client: bool,
     began_us: u64,
+    /// What had been sent, and whether anything waited, when the time last began to run.
+    progress: Option<(u64, bool)>,
 }
 
 /// What came next.
@@ -117,6 +119,7 @@ fn prepare(proxying: &mut Proxying<'_>, framing: AnswerFraming) -> Result<Relay,
             send_ms: *env.config.location(exchange.route.location).settings.core.send.timeout_ms,
             watch_client: !*connection.ignore_client_abort,
             began_us,
+            progress: None,
         })
     })?;
     Ok(relay)
@@ -222,7 +225,7 @@ async fn wait(proxying: &mut Proxying<'_>, link: &mut Link, relay: &mut Relay) -
     let Proxying { client, exchange, .. } = proxying;
     let worker = Rc::clone(&client.worker);
     let waiting_before = !relay.spool.is_empty();
-    let mut progress = u64::MAX;
+    let mut begun = false;
     poll_fn(|cx| {
         while !relay.spool.is_empty() {
             let (front, back) = match relay.spool.front() {
@@ -258,9 +261,10 @@ async fn wait(proxying: &mut Proxying<'_>, link: &mut Link, relay: &mut Relay) -
                 Poll::Pending => {}
             }
         }
-        // While the client is behind, its silence counts; else the upstream's.
-        if progress != exchange.output.sent {
-            progress = exchange.output.sent;
+        // While the client is behind, its silence counts, however much comes from the upstream; else the upstream's.
+        let progress = Some((exchange.output.sent, waiting));
+        if relay.progress != progress || !(waiting || begun) {
+            (relay.progress, begun) = (progress, true);
             client.patience.start(if waiting { relay.send_ms } else { relay.read_ms });
         }
         client.patience.poll_up(cx).map(|_| if waiting { Event::ClientTimedOut } else { Event::ReadTimedOut })

@@ -39,8 +39,11 @@ impl Spool {
 
     /// Is there room for more?
     pub(crate) fn has_room(&self) -> bool {
-        let used = self.file.as_ref().map_or(0, |spilled| spilled.file.len);
-        self.memory.len() < self.memory_limit || (self.file_limit > 0 && used < self.file_limit)
+        match &self.file {
+            // Nothing may pass by what waits in the file.
+            Some(spilled) if spilled.read < spilled.file.len => spilled.file.len < self.file_limit,
+            _ => self.memory.len() < self.memory_limit || self.file_limit > 0,
+        }
     }
 
     fn in_file(&self) -> u64 {
@@ -74,6 +77,11 @@ impl Spool {
             let mut bytes = vec![0; want];
             spilled.file.file.read_exact_at(&mut bytes, spilled.read)?;
             spilled.read += want as u64;
+            if spilled.read == spilled.file.len {
+                // What was sent must not fill the disk.
+                spilled.file.file.set_len(0)?;
+                (spilled.read, spilled.file.len) = (0, 0);
+            }
             self.memory = bytes.into();
         }
         Ok(self.memory.as_slices())
@@ -120,6 +128,30 @@ mod tests {
         assert_eq!(got, sent);
         drop(spool);
         assert_eq!(std::fs::read_dir(&folder).unwrap().count(), 0, "the file is removed");
+        std::fs::remove_dir(&folder).unwrap();
+    }
+
+    #[test]
+    fn a_file_does_not_outgrow_its_limit() {
+        let folder = std::env::temp_dir().join(format!("pointsman-spool-limit-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let mut number = 0;
+        let mut random = || {
+            number += 1;
+            number
+        };
+        let mut spool = Spool::new(4096, 20_000, folder.clone());
+        for _ in 0..100 {
+            while spool.has_room() {
+                spool.push(&[7; 1000], &mut random).unwrap();
+            }
+            let len = std::fs::read_dir(&folder).unwrap().next().unwrap().unwrap().metadata().unwrap().len();
+            assert!(len <= 21_000, "{len}");
+            let (front, back) = spool.front().unwrap();
+            let count = front.len() + back.len();
+            spool.sent(count);
+        }
+        drop(spool);
         std::fs::remove_dir(&folder).unwrap();
     }
 
