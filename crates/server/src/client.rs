@@ -119,28 +119,39 @@ impl Client {
         generation: &Generation,
         parts: &[&[u8]],
     ) -> Result<(), SendError> {
-        let after = *generation.config.location(exchange.route.location).settings.core.send.limit_rate_after;
         for part in parts {
             let mut rest = *part;
             while !rest.is_empty() {
-                let rate = core::limit_rate(exchange, &generation.config);
-                let elapsed_s =
-                    self.worker.clock.fresh().epoch_us.saturating_sub(exchange.timing.start.epoch_us)
-                        / 1_000_000;
-                let allowed = rate.saturating_mul(elapsed_s + 1) + after;
-                let room = allowed.saturating_sub(exchange.output.sent);
-                if rate > 0 && room == 0 {
-                    let over = exchange.output.sent - allowed;
-                    let delay_ms = over * 1000 / rate + 1;
-                    tokio::time::sleep(std::time::Duration::from_millis(delay_ms.max(10))).await;
-                    continue;
-                }
-                let count = if rate == 0 { rest.len() } else { rest.len().min(room as usize) };
+                let room = self.allowance(exchange, generation).await.unwrap_or(u64::MAX);
+                let count = rest.len().min(usize::try_from(room).unwrap_or(usize::MAX));
                 self.send_parts(exchange, generation, &[&rest[..count]]).await?;
                 rest = &rest[count..];
             }
         }
         Ok(())
+    }
+
+    /// How many bytes `limit_rate` lets go now; waits until there are any. `None` is without limit.
+    pub(crate) async fn allowance(&self, exchange: &Exchange, generation: &Generation) -> Option<u64> {
+        let after = *generation.config.location(exchange.route.location).settings.core.send.limit_rate_after;
+        loop {
+            let rate = core::limit_rate(exchange, &generation.config);
+            if rate == 0 {
+                return None;
+            }
+            let elapsed_us =
+                self.worker.clock.fresh().monotonic_us.saturating_sub(exchange.timing.start.monotonic_us);
+            let allowed = rate.saturating_mul(elapsed_us / 1_000_000 + 1).saturating_add(after);
+            match allowed.checked_sub(exchange.output.sent) {
+                Some(room @ 1..) => return Some(room),
+                _ => {
+                    // The allowance grows with each full second.
+                    let whole_s = ((exchange.output.sent - allowed) / rate).min(3600);
+                    let wait_us = whole_s * 1_000_000 + (1_000_000 - elapsed_us % 1_000_000);
+                    tokio::time::sleep(std::time::Duration::from_micros(wait_us)).await;
+                }
+            }
+        }
     }
 
     /// Logs a send that failed, and passes it on.

@@ -135,16 +135,12 @@ impl Client {
         let core = &generation.config.location(exchange.route.location).settings.core;
         let end = offset + len;
         while offset < end {
-            let rate = engine::modules::core::limit_rate(exchange, &generation.config);
-            // A limited answer goes in pieces of a tenth of a second, an unlimited one in pieces that leave room
-            // for the other connections of the thread.
-            let chunk = *core.send.sendfile_max_chunk;
-            let most = match (rate, chunk) {
-                (1.., _) => (rate / 10).max(1),
-                (0, 0) => 1 << 30,
-                (0, chunk) => chunk,
+            let room = self.allowance(exchange, generation).await.unwrap_or(u64::MAX);
+            let chunk = match *core.send.sendfile_max_chunk {
+                0 => 1 << 30,
+                chunk => chunk,
             };
-            let want = (end - offset).min(most) as usize;
+            let want = (end - offset).min(room).min(chunk) as usize;
             let before = offset;
             let Client { stream, patience, .. } = self;
             let mut waiting = false;
@@ -166,8 +162,9 @@ impl Client {
                     self.told(exchange, generation, Err(error))?;
                 }
             }
-            if rate > 0 && offset < end {
-                tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+            if offset < end && offset - before == want as u64 {
+                // A client that takes everything at once must not keep the thread from the others.
+                tokio::task::yield_now().await;
             }
         }
         exchange.output.close_chunk(len);
