@@ -123,6 +123,7 @@ enum Event {
     ReadFailed(io::Error),
     UploadFailed(UploadError),
     ClientGone,
+    ClientTimedOut,
     TimedOut {
         sending: bool,
     },
@@ -131,7 +132,9 @@ enum Event {
 /// Sends the request and reads the answer's head, both at once: an answer may come before the request is sent.
 async fn talk(proxying: &mut Proxying<'_>, link: &mut Link, head: &mut ResponseHead) -> Result<bool, Failed> {
     let generation = Rc::clone(proxying.generation);
-    let settings = &generation.config.location(proxying.exchange.route.location).settings.proxy;
+    let settings = &generation.config.location(proxying.exchange.route.location).settings;
+    let client_ms = *settings.core.body.timeout_ms;
+    let settings = &settings.proxy;
     let (send_ms, read_ms) = (*settings.connection.send_timeout_ms, *settings.connection.read_timeout_ms);
     let max_head = *settings.buffers.head_size as usize;
     let watch_client = !*settings.connection.ignore_client_abort && !proxying.streamed;
@@ -148,7 +151,7 @@ async fn talk(proxying: &mut Proxying<'_>, link: &mut Link, head: &mut ResponseH
         link,
         head,
         &mut upload,
-        Limits { send_ms, read_ms, max_head, watch_client },
+        Limits { client_ms, send_ms, read_ms, max_head, watch_client },
     )
     .await;
     let (sent, took) = (upload.sent, upload.took_from_client());
@@ -162,6 +165,7 @@ async fn talk(proxying: &mut Proxying<'_>, link: &mut Link, head: &mut ResponseH
 }
 
 struct Limits {
+    client_ms: u64,
     send_ms: u64,
     read_ms: u64,
     max_head: usize,
@@ -176,19 +180,29 @@ async fn wait_for_head(
     limits: Limits,
 ) -> Event {
     let mut watch_client = limits.watch_client;
-    let mut waits_for = u64::MAX;
+    let mut waits_for = None;
+    // A peer that takes no more may have said why: its answer is on its way, or the connection is over.
+    let mut broken = None;
     poll_fn(|cx| {
         if !upload.is_done()
+            && broken.is_none()
             && let Poll::Ready(Err(error)) = upload.poll(cx, client, link)
         {
-            return Poll::Ready(Event::UploadFailed(error));
+            match error {
+                UploadError::Peer(error) => broken = Some(UploadError::Peer(error)),
+                error => return Poll::Ready(Event::UploadFailed(error)),
+            }
         }
         loop {
-            match link.input.poll_fill(cx, &mut link.stream, &client.worker.buffers) {
-                Poll::Pending => break,
-                Poll::Ready(Ok(0)) => return Poll::Ready(Event::Ended),
-                Poll::Ready(Err(error)) => return Poll::Ready(Event::ReadFailed(error)),
-                Poll::Ready(Ok(_)) => {}
+            match (link.input.poll_fill(cx, &mut link.stream, &client.worker.buffers), broken.take()) {
+                (Poll::Pending, error) => {
+                    broken = error;
+                    break;
+                }
+                (Poll::Ready(Ok(1..)), error) => broken = error,
+                (Poll::Ready(_), Some(error)) => return Poll::Ready(Event::UploadFailed(error)),
+                (Poll::Ready(Ok(0)), None) => return Poll::Ready(Event::Ended),
+                (Poll::Ready(Err(error)), None) => return Poll::Ready(Event::ReadFailed(error)),
             }
             loop {
                 match head.decode(link.input.unread(), limits.max_head) {
@@ -214,12 +228,19 @@ async fn wait_for_head(
             }
         }
         // The time begins anew whenever something moves, and when the last byte is sent.
-        let moved = if upload.is_done() { u64::MAX - 1 } else { upload.sent };
-        if waits_for != moved {
-            waits_for = moved;
-            client.patience.start(if upload.is_done() { limits.read_ms } else { limits.send_ms });
+        let now = Some((upload.sent, upload.is_done(), upload.waits_for_client));
+        if waits_for != now {
+            waits_for = now;
+            client.patience.start(match (upload.is_done(), upload.waits_for_client) {
+                (true, _) => limits.read_ms,
+                (false, true) => limits.client_ms,
+                (false, false) => limits.send_ms,
+            });
         }
-        client.patience.poll_up(cx).map(|_| Event::TimedOut { sending: !upload.is_done() })
+        client.patience.poll_up(cx).map(|_| match (upload.is_done(), upload.waits_for_client) {
+            (false, true) => Event::ClientTimedOut,
+            (done, _) => Event::TimedOut { sending: !done },
+        })
     })
     .await
 }
@@ -253,6 +274,11 @@ fn judge(
         Event::UploadFailed(UploadError::ClientGone) => {
             proxying.say(Level::Info, &format!("client prematurely closed connection {SENDING}"));
             return Err(Failed::Client(400));
+        }
+        Event::ClientTimedOut => {
+            let text = format!("client timed out (110: Connection timed out) {SENDING}");
+            proxying.say(Level::Info, &text);
+            return Err(Failed::Client(408));
         }
         Event::UploadFailed(UploadError::BadBody) => {
             proxying.say(Level::Error, &format!("client sent invalid chunked body {SENDING}"));

@@ -15,10 +15,11 @@ mod upload;
 use crate::client::Client;
 use crate::generation::Pinned;
 use crate::host::with_env;
+use crate::request_body::say;
 use crate::respond::Unfinished;
 use attempt::{Answer, Failed, READING, attempt};
 use engine::Exchange;
-use engine::exchange::Try;
+use engine::exchange::{Body, Try};
 use engine::host::Level;
 use engine::log_line;
 use engine::modules::proxy::{self, Disposition, Plan, Progress};
@@ -50,18 +51,40 @@ pub(crate) async fn serve(
     let worker = Rc::clone(&client.worker);
     let mut head = worker.buffers.lease_text();
     client.settle_small_body(exchange);
+    forget_spent_body(client, exchange, generation)?;
     let planned = with_env(&worker, generation, |env| {
         let plan = proxy::plan(exchange, env)?;
         proxy::request_head(exchange, env, &plan, &mut head)?;
         Ok((plan, proxy::streams_body(exchange, env)))
     });
-    let (plan, streamed) = planned.map_err(Unfinished::Status)?;
+    let (plan, streams) = planned.map_err(Unfinished::Status)?;
+    // A request without a body can be tried again whatever is said about bodies.
+    let streamed = streams && !client.body.is_done();
     let group = target::group(client, exchange, generation, &plan).await?;
     let mut proxying = Proxying { client, exchange, generation, head, streamed, body_taken: false };
     let result = proxying.try_peers(&plan, &group).await;
     let text = std::mem::take(&mut proxying.head);
     worker.buffers.give_back_text(text);
     result
+}
+
+/// A body that an earlier origin was sent while it came is no more: an error page does without it, and what needs it
+/// cannot be served. To promise its length would leave the next origin waiting, and take the request behind for it.
+fn forget_spent_body(
+    client: &Client,
+    exchange: &mut Exchange,
+    generation: &Pinned,
+) -> Result<(), Unfinished> {
+    if !matches!(exchange.request.body, Body::Streaming) {
+        return Ok(());
+    }
+    if !matches!(exchange.method(), b"GET" | b"HEAD") {
+        let text = "the request's body was passed on already, so that it cannot be sent to another upstream";
+        say(client, exchange, generation, Level::Error, text);
+        return Err(Unfinished::Status(502));
+    }
+    exchange.request.body = Body::Discarded;
+    Ok(())
 }
 
 impl Proxying<'_> {

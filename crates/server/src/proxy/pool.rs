@@ -4,9 +4,12 @@ use crate::input::Input;
 use crate::stream::Stream;
 use engine::Config;
 use std::cell::{Cell, RefCell};
+use std::future::{Future, poll_fn};
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Waker};
+use tokio::task::coop;
 use upstream::{
     Address, ConnectionUse, Finished, Group, GroupSpec, IdleKey, IdlePool, Lease, Outcome, PickError,
     PickInput, Tried,
@@ -33,7 +36,9 @@ impl Link {
     /// Is it as quiet as an idle connection must be? One that was closed, or talks unasked, is of no use.
     fn is_quiet(&self) -> bool {
         let mut cx = Context::from_waker(Waker::noop());
-        self.input.is_empty() && self.stream.poll_closed(&mut cx).is_pending()
+        // Unconstrained: a task that has done much in this turn would be told to wait, which means "quiet" here.
+        let closed = pin!(coop::unconstrained(poll_fn(|cx| self.stream.poll_closed(cx))));
+        self.input.is_empty() && closed.poll(&mut cx).is_pending()
     }
 }
 

@@ -30,6 +30,8 @@ pub(crate) struct Upload<'a> {
     stage: Stage,
     /// Bytes sent in all.
     pub(crate) sent: u64,
+    /// The peer has taken all there is: it is the client's turn.
+    pub(crate) waits_for_client: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,7 +70,16 @@ impl<'a> Upload<'a> {
             }
             _ => (b"", Source::None),
         };
-        Upload { head, body: bytes, source, done: 0, offset: 0, stage: Stage::Head, sent: 0 }
+        Upload {
+            head,
+            body: bytes,
+            source,
+            done: 0,
+            offset: 0,
+            stage: Stage::Head,
+            sent: 0,
+            waits_for_client: false,
+        }
     }
 
     /// Has all of it been sent?
@@ -88,6 +99,7 @@ impl<'a> Upload<'a> {
         client: &mut Client,
         link: &mut Link,
     ) -> Poll<Result<(), UploadError>> {
+        self.waits_for_client = false;
         if self.stage == Stage::Head && matches!(self.source, Source::Client { .. }) {
             // The head goes in one write with what is there of the body.
             self.stage = Stage::Body;
@@ -168,9 +180,13 @@ impl<'a> Upload<'a> {
                     *last = next.done;
                     *piece = Some(next.range);
                 }
-                None => match ready!(client.poll_fill(cx)) {
-                    Ok(1..) => {}
-                    _ => return Poll::Ready(Err(UploadError::ClientGone)),
+                None => match client.poll_fill(cx) {
+                    Poll::Ready(Ok(1..)) => {}
+                    Poll::Ready(_) => return Poll::Ready(Err(UploadError::ClientGone)),
+                    Poll::Pending => {
+                        self.waits_for_client = true;
+                        return Poll::Pending;
+                    }
                 },
             }
         }
