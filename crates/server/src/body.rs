@@ -79,7 +79,7 @@ impl BodyReader {
                 Ok(Some(Piece { range: input.consume(count), done }))
             }
             BodyReader::Chunked(decoder) => {
-                if input.is_empty() {
+                if input.is_empty() && !decoder.is_done() {
                     return Ok(None);
                 }
                 let begin = input.position();

@@ -13,13 +13,14 @@ use crate::stream::Stream;
 use crate::worker::Worker;
 use engine::exchange::{Body, Connection};
 use engine::modules::{core::LingeringClose, log, lua};
+use engine::output::Framing;
 use engine::phase::{self, Content, Effect, Step, Wake};
-use engine::{Exchange, begin};
+use engine::{Exchange, LocationId, begin};
 use http::{ChunkError, Progress};
 use std::future::poll_fn;
 use std::rc::Rc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::task::Poll;
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 /// What follows an answer.
@@ -35,7 +36,7 @@ enum After {
 
 /// Serves a connection until it is closed.
 pub(crate) async fn serve(worker: Rc<Worker>, stream: Stream, accepted: Accepted) {
-    worker.counters.opened();
+    let _presence = Presence::begin(&worker);
     let mut client = Client {
         stream,
         patience: Patience::new(),
@@ -54,14 +55,29 @@ pub(crate) async fn serve(worker: Rc<Worker>, stream: Stream, accepted: Accepted
         ..Connection::default()
     };
     let after = requests(&mut client, &mut connection, &accepted).await;
-    let generation = worker.generation();
     if after == After::Close {
-        linger(&mut client, &generation).await;
+        linger(&mut client, &worker.generation(), LocationId(0)).await;
     }
     client.input.consume(client.input.unread().len());
     client.input.release(&worker.buffers);
-    worker.registry.leave();
-    worker.counters.closed();
+}
+
+/// An open connection is counted as long as this is there, however its task ends: a quitting thread waits for the
+/// last one.
+struct Presence(Rc<Worker>);
+
+impl Presence {
+    fn begin(worker: &Rc<Worker>) -> Presence {
+        worker.counters.opened();
+        Presence(Rc::clone(worker))
+    }
+}
+
+impl Drop for Presence {
+    fn drop(&mut self) {
+        self.0.registry.leave();
+        self.0.counters.closed();
+    }
 }
 
 /// One request after another.
@@ -73,14 +89,24 @@ async fn requests(client: &mut Client, connection: &mut Connection, accepted: &A
             // The address is no longer listened on: what had begun is finished, nothing new begins.
             return After::Close;
         };
-        connection.listener = listener;
         let pipelined = !client.input.is_empty();
-        if !pipelined && !await_request(client, &generation, connection).await {
+        let timeout_ms = match connection.requests {
+            0 => {
+                let scope = generation.default_scope(listener);
+                *generation.config.location(scope).settings.core.head.timeout_ms
+            }
+            _ => connection.idle_timeout_ms,
+        };
+        // An idle connection holds on to no generation.
+        drop(generation);
+        if !pipelined && !await_request(client, timeout_ms, connection).await {
             return After::Cut;
         }
-        let mut exchange = worker.lease_exchange();
         // The wait may have lasted over a reload: the request gets what holds now.
         let generation = worker.generation();
+        let Some(listener) = accepted.socket.listener(&generation) else { return After::Close };
+        connection.listener = listener;
+        let mut exchange = worker.lease_exchange();
         exchange.connection = connection.clone();
         let after = Box::pin(request(client, &mut exchange, &generation, pipelined)).await;
         *connection = std::mem::take(&mut exchange.connection);
@@ -95,12 +121,7 @@ async fn requests(client: &mut Client, connection: &mut Connection, accepted: &A
 }
 
 /// Waits for the first byte of a request, without holding a buffer. `false` if there will be none.
-async fn await_request(client: &mut Client, generation: &Generation, connection: &Connection) -> bool {
-    let settings = &generation.config.location(generation.default_scope(connection.listener)).settings.core;
-    let timeout_ms = match connection.requests {
-        0 => *settings.head.timeout_ms,
-        _ => connection.idle_timeout_ms,
-    };
+async fn await_request(client: &mut Client, timeout_ms: u64, connection: &Connection) -> bool {
     let mut started = false;
     let filled = poll_fn(|cx| {
         if client.worker.quitting.get() && connection.requests > 0 {
@@ -153,10 +174,15 @@ async fn request(
         None => After::Cut,
     };
     worker.counters.change(Activity::Writing, Activity::Waiting);
-    match after {
+    let after = match after {
         After::Next => settle_body(client, exchange, generation).await,
         after => after,
+    };
+    if after == After::Close {
+        linger(client, generation, exchange.route.location).await;
+        return After::Cut;
     }
+    after
 }
 
 enum Head {
@@ -193,7 +219,7 @@ async fn read_head(client: &mut Client, exchange: &mut Exchange, generation: &Ge
                 let status = with_env(&client.worker, generation, |env| {
                     begin::reject(exchange, env, fault, client.input.unread())
                 });
-                client.input.consume(client.input.unread().len());
+                // What is left unread says that more may come: see `linger`.
                 return Head::Refused(status);
             }
         }
@@ -282,7 +308,7 @@ async fn answer(client: &mut Client, exchange: &mut Exchange, generation: &Pinne
             Step::Serve(content) => serve_content(client, exchange, generation, content).await,
         };
         match result {
-            Ok(()) if exchange.output.keep_alive => return After::Next,
+            Ok(()) if exchange.output.keep_alive && is_whole(exchange) => return After::Next,
             Ok(()) => return After::Close,
             Err(Unfinished::Broken) => return After::Cut,
             Err(Unfinished::Walk) => {
@@ -304,6 +330,12 @@ async fn answer(client: &mut Client, exchange: &mut Exchange, generation: &Pinne
             }
         }
     }
+}
+
+/// Was as much sent as the head promised? If not, the client would take the next answer for the rest of this one.
+fn is_whole(exchange: &Exchange) -> bool {
+    exchange.output.framing != Framing::Length
+        || exchange.response.content_length.is_none_or(|len| len == exchange.output.body_len)
 }
 
 async fn serve_content(
@@ -399,13 +431,14 @@ async fn settle_body(client: &mut Client, exchange: &mut Exchange, generation: &
 
 /// Closes so that the client gets the whole answer: our end first, then reading what it still sends for a while
 /// (`lingering_close`). A close with unread bytes would be a reset, which can destroy the answer on its way.
-async fn linger(client: &mut Client, generation: &Generation) {
-    let settings = &generation.config.location(engine::LocationId(0)).settings.core.send;
+async fn linger(client: &mut Client, generation: &Generation, scope: LocationId) {
+    let settings = &generation.config.location(scope).settings.core.send;
     if *settings.lingering_close == LingeringClose::Off {
         return;
     }
     client.stream.shut_down_write();
-    let unread = !client.body.is_done() || !client.input.is_empty();
+    let readable = client.stream.poll_closed(&mut Context::from_waker(Waker::noop())) == Poll::Ready(false);
+    let unread = !client.body.is_done() || !client.input.is_empty() || readable;
     if !unread && *settings.lingering_close != LingeringClose::Always {
         return;
     }
