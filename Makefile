@@ -4,11 +4,12 @@ CARGO ?= cargo
 # Where the example runs: its logs, its pid file and its temporary files.
 RUN_DIR := $(CURDIR)/target/switch
 
-.PHONY: help run test lint lint-format lint-clippy lint-tidy lint-docs lint-deny
+.PHONY: help run test lint bench lint-format lint-clippy lint-tidy lint-docs lint-deny
 
 help:
 	@echo "make run    build pointsman and start examples/switch (a gateway on 127.0.0.1:8080); Ctrl-C stops it"
 	@echo "make test   install what the tests need, then run them all"
+	@echo "make bench  what a request costs in CPU time, beside nginx in the same run"
 	@echo "make lint   formats, clippy, licences, the laws of the house, generated docs"
 
 run:
@@ -39,3 +40,8 @@ lint-docs:
 
 lint-deny:
 	@.ci/deny
+
+bench:
+	@.ci/install-test-packages
+	$(CARGO) build --release --locked --package pointsman
+	$(CARGO) xtask bench

@@ -1,7 +1,9 @@
 //! Repository chores: `cargo xtask VERB`. One verb is one file; this one only finds it.
 
+mod bench;
 mod docs;
 mod oracle;
+mod server;
 mod soak;
 mod tidy;
 
@@ -12,6 +14,7 @@ const USAGE: &str = "usage: cargo xtask VERB\n\
     \x20 oracle [--bless] [FILTER…]   run cases/ on real nginx; --bless writes its answers into the case files\n\
     \x20 tidy                         check the laws of the house\n\
     \x20 docs [--check]               make the reference pages of docs/ from the tables, or tell whether they are stale\n\
+    \x20 bench [OPTION…]              CPU time per request beside nginx, in the same run\n\
     \x20 soak [PART…] [OPTION…]       a million requests with switches under way; bodies of 2 GiB past slow peers";
 
 fn main() -> ExitCode {
@@ -20,6 +23,7 @@ fn main() -> ExitCode {
         Some((verb, rest)) if verb == "oracle" => oracle::main(rest),
         Some((verb, rest)) if verb == "tidy" => tidy::main(rest),
         Some((verb, rest)) if verb == "soak" => soak::main(rest),
+        Some((verb, rest)) if verb == "bench" => bench::main(rest),
         Some((verb, rest)) if verb == "docs" => docs::main(rest),
         _ => {
             eprintln!("{USAGE}");

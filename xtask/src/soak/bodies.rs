@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use super::Plan;
 use super::memory;
-use super::server::{Server, free_ports};
+use crate::server::{Server, free_ports};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 /// All processes together, for the whole run.
@@ -35,7 +35,7 @@ pub(super) fn run(plan: &Plan) -> Result<String, String> {
     let [port] = free_ports()?;
     let front = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
     let files = [("conf/nginx.conf", conf(front, origin_at))];
-    let server = Server::start(plan, "bodies", &files, front)?;
+    let server = Server::start(&plan.program, "bodies", &files, front)?;
     let pattern = pattern();
     let mut told = Vec::new();
     for (up, buffered, slow) in

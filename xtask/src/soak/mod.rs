@@ -6,9 +6,9 @@
 
 mod bodies;
 mod memory;
-mod server;
 mod switches;
 
+use crate::server::Program;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -22,8 +22,7 @@ const USAGE: &str = "usage: cargo xtask soak [switches] [bodies] [--binary PATH]
 
 /// What to run, and how much of it.
 struct Plan {
-    binary: PathBuf,
-    is_nginx: bool,
+    program: Program,
     conf: Option<PathBuf>,
     requests: u64,
     body_bytes: u64,
@@ -60,13 +59,7 @@ pub(crate) fn main(args: &[String]) -> ExitCode {
 }
 
 fn parse(args: &[String]) -> Result<(Plan, Vec<&str>), String> {
-    let mut plan = Plan {
-        binary: crate::root().join("target/release/pointsman"),
-        is_nginx: false,
-        conf: None,
-        requests: 1_000_000,
-        body_bytes: 2 << 30,
-    };
+    let mut plan = Plan { program: Program::own(), conf: None, requests: 1_000_000, body_bytes: 2 << 30 };
     let mut parts = Vec::new();
     let mut args = args.iter();
     while let Some(arg) = args.next() {
@@ -74,8 +67,8 @@ fn parse(args: &[String]) -> Result<(Plan, Vec<&str>), String> {
         let number = |text: &String| text.parse::<u64>().map_err(|_| format!("{text} is no number"));
         match arg.as_str() {
             "switches" | "bodies" => parts.push(arg.as_str()),
-            "--binary" => plan.binary = value()?.into(),
-            "--nginx" => plan.is_nginx = true,
+            "--binary" => plan.program.binary = value()?.into(),
+            "--nginx" => plan.program.is_nginx = true,
             "--conf" => plan.conf = Some(value()?.into()),
             "--requests" => plan.requests = number(value()?)?,
             "--mebibytes" => plan.body_bytes = number(value()?)? << 20,
@@ -98,7 +91,7 @@ mod tests {
         let args = words("bodies --mebibytes 8 --binary a/b --requests 5");
         let (plan, parts) = parse(&args).expect("good");
         assert_eq!((plan.body_bytes, plan.requests, parts), (8 << 20, 5, vec!["bodies"]));
-        assert_eq!(plan.binary, PathBuf::from("a/b"));
+        assert_eq!(plan.program.binary, PathBuf::from("a/b"));
         assert_eq!(parse(&[]).expect("good").1, ["switches", "bodies"]);
         assert!(parse(&words("--requests many")).is_err());
         assert!(parse(&words("--requests")).is_err());

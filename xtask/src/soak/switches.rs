@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use super::Plan;
 use super::memory::{self, Memory};
-use super::server::{Server, free_ports};
+use crate::server::{Server, free_ports};
 
 const THREADS: u64 = 4;
 const CONNECTIONS_PER_THREAD: usize = 64;
@@ -75,7 +75,7 @@ pub(super) fn run(plan: &Plan) -> Result<String, String> {
         files.push((file, format!("server name {port}\n")));
     }
     let front = SocketAddr::from((Ipv4Addr::LOCALHOST, ports[0]));
-    let server = Server::start(plan, "switches", &files, front)?;
+    let server = Server::start(&plan.program, "switches", &files, front)?;
     let started = Instant::now();
     let shared = Run::default();
     let groups = [[ports[1], ports[2]], [ports[3], ports[4]]];

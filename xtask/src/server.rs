@@ -8,27 +8,40 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use super::Plan;
-
 const PATIENCE: Duration = Duration::from_secs(20);
 const MODULES: [&str; 2] =
     ["/usr/lib/nginx/modules/ndk_http_module.so", "/usr/lib/nginx/modules/ngx_http_lua_module.so"];
 
+/// What to run.
+#[derive(Clone, Debug)]
+pub(crate) struct Program {
+    pub(crate) binary: PathBuf,
+    /// It is nginx: ndk and ngx_lua are loaded.
+    pub(crate) is_nginx: bool,
+}
+
+impl Program {
+    /// Our own release build.
+    pub(crate) fn own() -> Program {
+        Program { binary: crate::root().join("target/release/pointsman"), is_nginx: false }
+    }
+}
+
 /// A running server in a folder of its own.
-pub(super) struct Server {
+pub(crate) struct Server {
     child: Child,
     folder: PathBuf,
 }
 
 impl Server {
     /// Starts the server with files below its prefix, and waits until it listens at `front`.
-    pub(super) fn start(
-        plan: &Plan,
+    pub(crate) fn start(
+        program: &Program,
         name: &str,
         files: &[(&str, String)],
         front: SocketAddr,
     ) -> Result<Server, String> {
-        let folder = crate::root().join(format!("target/soak/{name}-{}", std::process::id()));
+        let folder = crate::root().join(format!("target/xtask/{name}-{}", std::process::id()));
         for (file, text) in files.iter().chain([&("logs/.here", String::new())]) {
             let path = folder.join(file);
             let made = path.parent().map_or(Ok(()), fs::create_dir_all).and_then(|()| fs::write(&path, text));
@@ -39,10 +52,10 @@ impl Server {
         if is_root(&folder) {
             globals.push_str(" user root;");
         }
-        if plan.is_nginx {
+        if program.is_nginx {
             globals.extend(MODULES.map(|module| format!(" load_module {module};")));
         }
-        let mut command = Command::new(&plan.binary);
+        let mut command = Command::new(&program.binary);
         command.arg("-p").arg(&folder).args([
             "-c",
             "conf/nginx.conf",
@@ -52,7 +65,7 @@ impl Server {
             &globals,
         ]);
         let child =
-            command.stdin(Stdio::null()).spawn().map_err(|e| format!("{}: {e}", plan.binary.display()))?;
+            command.stdin(Stdio::null()).spawn().map_err(|e| format!("{}: {e}", program.binary.display()))?;
         let mut server = Server { child, folder };
         let deadline = Instant::now() + PATIENCE;
         loop {
@@ -70,12 +83,12 @@ impl Server {
     }
 
     /// The master's process id.
-    pub(super) fn pid(&self) -> u32 {
+    pub(crate) fn pid(&self) -> u32 {
         self.child.id()
     }
 
     /// Asks the server to finish, and says how it ended and what its error log holds of these levels.
-    pub(super) fn finish(mut self, levels: &[&str]) -> Result<Vec<String>, String> {
+    pub(crate) fn finish(mut self, levels: &[&str]) -> Result<Vec<String>, String> {
         // SIGTERM by the system's own tool: signals are not in the standard library.
         let pid = self.child.id().to_string();
         let sent = Command::new("kill").args(["-TERM", &pid]).status().map_err(|e| format!("kill: {e}"))?;
@@ -111,7 +124,7 @@ fn is_root(folder: &PathBuf) -> bool {
 }
 
 /// Free ports of 127.0.0.1, below those that outgoing connections are given.
-pub(super) fn free_ports<const N: usize>() -> Result<[u16; N], String> {
+pub(crate) fn free_ports<const N: usize>() -> Result<[u16; N], String> {
     let start = 20_000 + (std::process::id() % 5_000) as u16;
     let free = |port: &u16| TcpListener::bind((Ipv4Addr::LOCALHOST, *port)).is_ok();
     let ports: Vec<u16> = (start..start + 2_000).filter(free).take(N).collect();
