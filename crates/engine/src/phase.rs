@@ -121,6 +121,8 @@ pub enum Effect {
     DiscardBody,
     /// Wait so many milliseconds.
     Sleep(u64),
+    /// Hold the request back for so many milliseconds, or until its client goes away.
+    Hold(u64),
     /// Send what stands in the output to the client.
     Flush,
 }

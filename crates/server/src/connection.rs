@@ -382,11 +382,37 @@ async fn perform(
             tokio::time::sleep(Duration::from_millis(ms)).await;
             Wake::Done
         }
+        Effect::Hold(ms) => hold(client, exchange, generation, ms).await,
         Effect::Flush => match client.send_wire(exchange, generation).await {
             Ok(()) => Wake::Done,
             Err(_) => Wake::Failed(499),
         },
     })
+}
+
+/// Waits, and watches the client meanwhile (ngx_http_test_reading): who has given up must not be served.
+async fn hold(client: &mut Client, exchange: &mut Exchange, generation: &Generation, ms: u64) -> Wake {
+    client.patience.start(ms);
+    let mut watch = true;
+    let gone = poll_fn(|cx| {
+        if watch {
+            match client.stream.poll_closed(cx) {
+                Poll::Ready(true) => return Poll::Ready(true),
+                Poll::Ready(false) => watch = false,
+                Poll::Pending => {}
+            }
+        }
+        client.patience.poll_up(cx).map(|TimedOut| false)
+    })
+    .await;
+    if !gone {
+        return Wake::Done;
+    }
+    with_env(&client.worker, generation, |env| {
+        let text = b"client prematurely closed connection";
+        engine::log_line::error(exchange, env, engine::host::Level::Info, text);
+    });
+    Wake::Failed(499)
 }
 
 /// Before a wait, what has gathered is sent if it is as much as `postpone_output` says.

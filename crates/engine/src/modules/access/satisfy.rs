@@ -102,7 +102,7 @@ fn delay(exchange: &mut Exchange, env: &mut Env<'_>) -> Verdict {
         ms => {
             log_line::error(exchange, env, Level::Info, b"delaying unauthorized request");
             exchange.route.access.delayed = true;
-            Verdict::Wait(Effect::Sleep(ms))
+            Verdict::Wait(Effect::Hold(ms))
         }
     }
 }

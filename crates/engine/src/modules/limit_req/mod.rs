@@ -253,7 +253,7 @@ fn handle(exchange: &mut Exchange, env: &mut Env<'_>) -> Verdict {
         return Verdict::Next;
     }
     exchange.limits.requests = Some(Outcome::Delayed);
-    Verdict::Wait(Effect::Sleep(wait.ms))
+    Verdict::Wait(Effect::Hold(wait.ms))
 }
 
 /// Looks the request up in one zone after another. The last is accounted for at once; in the others it holds its

@@ -17,7 +17,7 @@ fn outcomes(settings: &str, uris: &[&str]) -> (Vec<String>, TestHost) {
         let mut exchange = exchange(&config, &mut host, &request);
         let mut env = Env { config: &config, host: &mut host };
         out.push(match phase::advance(&mut exchange, &mut env) {
-            Step::Wait(Effect::Sleep(ms)) => {
+            Step::Wait(Effect::Hold(ms)) => {
                 let step = phase::advance(&mut exchange, &mut env);
                 assert!(matches!(step, Step::Serve(_)), "{step:?}");
                 format!("{ms} ms")
