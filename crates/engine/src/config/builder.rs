@@ -305,6 +305,11 @@ pub fn invalid_value(word: &Word) -> Diagnostic {
     Diagnostic::error(word.span, "invalid value").label(format!("\"{}\"", word.text()))
 }
 
+/// nginx's words for a choice that is none of those there are: `invalid value "sometimes"`.
+pub fn invalid_choice(word: &Word) -> Diagnostic {
+    Diagnostic::error(word.span, format!("invalid value \"{}\"", word.text()))
+}
+
 /// `invalid parameter "x"`.
 pub fn invalid_parameter(word: &Word) -> Diagnostic {
     Diagnostic::error(word.span, format!("invalid parameter \"{}\"", word.text()))

@@ -10,8 +10,8 @@ mod locations;
 mod names;
 
 pub use builder::{
-    Builder, Inputs, NameLookup, build, directives, invalid_parameter, invalid_value, number, once,
-    variable_name,
+    Builder, Inputs, NameLookup, build, directives, invalid_choice, invalid_parameter, invalid_value, number,
+    once, variable_name,
 };
 pub use finish::{Draft, ListenDraft, Scope, ServerDraft};
 pub use listen::{ListenAddress, ListenOptions, Listener};

@@ -2,7 +2,7 @@
 
 use super::limits::flag;
 use super::{InFileOnly, Keepalive, KeepaliveDisable, LingeringClose, Resolver, ServerTokens};
-use crate::config::{Builder, invalid_parameter, invalid_value, once};
+use crate::config::{Builder, invalid_choice, invalid_parameter, once};
 use crate::directive::{Args, Contexts, Directive};
 use conf::Diagnostic;
 use std::net::{IpAddr, SocketAddr};
@@ -90,7 +90,7 @@ pub(super) const DIRECTIVES: &[Directive] = &[
             let tokens = match &**d.args[0].text() {
                 b"on" | b"build" => ServerTokens::On,
                 b"off" => ServerTokens::Off,
-                _ => return Err(invalid_value(&d.args[0]).mend("on or off")),
+                _ => return Err(invalid_choice(&d.args[0]).mend("on or off")),
             };
             b.write(d, |s| &mut s.core.server_tokens, tokens)
         },
@@ -182,7 +182,7 @@ pub(super) const DIRECTIVES: &[Directive] = &[
                 b"off" => InFileOnly::Off,
                 b"on" => InFileOnly::On,
                 b"clean" => InFileOnly::Clean,
-                _ => return Err(invalid_value(&d.args[0]).mend("off, on or clean")),
+                _ => return Err(invalid_choice(&d.args[0]).mend("off, on or clean")),
             };
             b.write(d, |s| &mut s.core.body.in_file_only, how)
         },
@@ -275,7 +275,7 @@ pub(super) const DIRECTIVES: &[Directive] = &[
                 b"off" => LingeringClose::Off,
                 b"on" => LingeringClose::On,
                 b"always" => LingeringClose::Always,
-                _ => return Err(invalid_value(&d.args[0]).mend("off, on or always")),
+                _ => return Err(invalid_choice(&d.args[0]).mend("off, on or always")),
             };
             b.write(d, |s| &mut s.core.send.lingering_close, how)
         },
@@ -330,7 +330,7 @@ fn keepalive_disable(b: &mut Builder<'_>, d: &conf::Directive) -> Result<(), Dia
             b"none" if d.args.len() == 1 => {}
             b"msie6" => disabled.msie6 = true,
             b"safari" => disabled.safari = true,
-            _ => return Err(invalid_value(word).mend("none alone, or msie6 and safari")),
+            _ => return Err(invalid_choice(word).mend("none alone, or msie6 and safari")),
         }
     }
     b.write(d, |s| &mut s.core.keepalive.disable, disabled)

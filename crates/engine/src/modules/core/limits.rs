@@ -74,9 +74,7 @@ pub(super) const DIRECTIVES: &[Directive] = &[
         apply: |b, d| {
             let pair = (b.number(&d.args[0])?, b.size(&d.args[1])?);
             if pair.0 == 0 {
-                return Err(
-                    Diagnostic::error(d.args[0].span, "invalid number").mend("at least one buffer is needed")
-                );
+                return Err(b.invalid_setting(&d.args[0]).mend("at least one buffer is needed"));
             }
             b.write(d, |s| &mut s.core.head.large_buffers, pair)
         },
