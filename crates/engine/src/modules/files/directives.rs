@@ -2,7 +2,7 @@
 
 use super::path::{self, Join, Root, SymlinkRule};
 use super::{IfModifiedSince, Types};
-use crate::config::{Builder, Modifier, invalid_parameter, invalid_value, once};
+use crate::config::{Builder, Modifier, invalid_choice, invalid_parameter, once};
 use crate::directive::{Args, Contexts, Directive};
 use crate::host::Symlinks;
 use crate::setting::Setting;
@@ -220,7 +220,7 @@ fn if_modified_since(b: &mut Builder<'_>, d: &conf::Directive) -> Result<(), Dia
         b"off" => IfModifiedSince::Off,
         b"exact" => IfModifiedSince::Exact,
         b"before" => IfModifiedSince::Before,
-        _ => return Err(invalid_value(&d.args[0]).mend("off, exact or before")),
+        _ => return Err(invalid_choice(&d.args[0]).mend("off, exact or before")),
     };
     b.write(d, |s| &mut s.files.if_modified_since, rule)
 }

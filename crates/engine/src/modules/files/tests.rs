@@ -331,7 +331,7 @@ fn faults_are_named_in_nginx_s_words() {
             "types { a/b x; a/c X; }",
             "duplicate extension \"X\", content type: \"a/c\", previous content type: \"a/b\"",
         ),
-        ("if_modified_since never;", "invalid value"),
+        ("if_modified_since never;", "invalid value \"never\""),
         ("max_ranges x;", "invalid value"),
         ("disable_symlinks maybe;", "invalid parameter \"maybe\""),
         (
