@@ -16,7 +16,7 @@ use engine::modules::{core::LingeringClose, log, lua};
 use engine::output::Framing;
 use engine::phase::{self, Content, Effect, Step, Wake};
 use engine::{Exchange, LocationId, begin};
-use http::{ChunkError, Progress};
+use http::{BodyFraming, ChunkError, Known, Progress};
 use std::future::poll_fn;
 use std::rc::Rc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -179,6 +179,11 @@ async fn request(
         after => after,
     };
     if after == After::Close {
+        // A body whose length was not believed is on its way all the same.
+        let fields = &exchange.request.head.headers;
+        if exchange.request.framing == BodyFraming::None && fields.has(Known::TransferEncoding) {
+            client.body = BodyReader::UntilClose;
+        }
         linger(client, generation, exchange.route.location).await;
         return After::Cut;
     }
