@@ -254,6 +254,11 @@ impl Proxying<'_> {
         let disposition = self.engine(|exchange, env| proxy::accept_head(exchange, env, plan, &mut head));
         let result = match disposition {
             Disposition::Forward => relay::relay(self, &mut link, framing, uploaded).await,
+            // What is left of the body would be taken for the new protocol's bytes.
+            Disposition::Upgrade if !uploaded => {
+                self.say(Level::Error, "upstream switched protocols before it had the whole request");
+                Err(Unfinished::Status(502))
+            }
             Disposition::Upgrade => self.upgrade(&mut link).await.map(|()| false),
             Disposition::InternalRedirect { uri, args } => {
                 let redirected =
