@@ -145,38 +145,55 @@ fn variables() -> String {
 fn lua() -> String {
     let mut page = format!("# The Lua API\n\n{MADE}\n");
     page.push_str(
-        "Lua runs on LuaJIT, one machine per worker thread, with Lua's own libraries. These are the functions of \
-         `ngx` as OpenResty has them. A function called outside its phases fails with `API disabled in the context of \
-         …`. The phases are those of the `*_by_lua` directives in [directives.md](directives.md).\n",
+        "Lua runs on LuaJIT, one machine per worker thread, with Lua's own libraries. This is `ngx` as OpenResty has \
+         it. A function called outside its phases fails with `API disabled in the context of …`. The phases are those \
+         of the `*_by_lua` directives in [directives.md](directives.md); *requests* are all in which there is a \
+         request: set, rewrite, access, content, header_filter, body_filter and log.\n",
     );
     for area in lua::api::AREAS {
-        if area.functions.is_empty() {
+        if area.functions.is_empty() && area.fields.is_empty() {
             continue;
         }
-        let _ = write!(page, "\n## {}\n\n| function | what it does | phases |\n|---|---|---|\n", area.name);
-        for function in area.functions {
-            let _ = writeln!(
-                page,
-                "| `{}` | {} | {} |",
-                function.name,
-                cell(function.doc),
-                phases(function.phases)
-            );
+        let _ = write!(page, "\n## {}\n\n| name | what it does | phases |\n|---|---|---|\n", area.name);
+        for entry in area.functions.iter().chain(area.fields) {
+            let _ = writeln!(page, "| `{}` | {} | {} |", entry.name, cell(entry.doc), phases(entry.phases));
         }
     }
+    page.push_str(
+        "\n## Known to OpenResty, and not supported\n\nTo use one of these is an error that says so.\n\n",
+    );
+    let _ =
+        writeln!(page, "{}.", absent().map(|name| format!("`ngx.{name}`")).collect::<Vec<_>>().join(", "));
     page
 }
 
+/// What the machine's own script says is not there: the names in its list.
+fn absent() -> impl Iterator<Item = &'static str> {
+    let script = include_str!("../../crates/lua/src/lua/absent.lua");
+    let list = script.split("in ipairs {").nth(1).and_then(|rest| rest.split('}').next()).unwrap_or_default();
+    list.split('"').skip(1).step_by(2)
+}
+
 fn phases(allowed: lua::phase::Phases) -> String {
+    use lua::phase::{PHASES, Phase};
+    let with_request =
+        |phase: Phase| !matches!(phase, Phase::Timer | Phase::InitWorker | Phase::ExitWorker | Phase::Init);
     let (in_it, outside): (Vec<_>, Vec<_>) =
-        lua::phase::PHASES.iter().partition(|(phase, _, _)| allowed.has(*phase));
-    let names = |phases: Vec<&(_, &'static str, _)>| {
+        PHASES.into_iter().partition(|(phase, _, _)| allowed.has(*phase));
+    let names = |phases: &[(Phase, &'static str, &str)]| {
         phases.iter().map(|(_, name, _)| *name).collect::<Vec<_>>().join(", ")
     };
-    match outside.len() {
-        0 => "all".to_owned(),
-        1..4 => format!("all but {}", names(outside)),
-        _ => names(in_it),
+    let rest: Vec<_> = in_it.iter().copied().filter(|(phase, _, _)| !with_request(*phase)).collect();
+    if outside.is_empty() {
+        "all".to_owned()
+    } else if outside.len() < 4 {
+        format!("all but {}", names(&outside))
+    } else if outside.iter().any(|(phase, _, _)| with_request(*phase)) {
+        names(&in_it)
+    } else if rest.is_empty() {
+        "requests".to_owned()
+    } else {
+        format!("requests, {}", names(&rest))
     }
 }
 
@@ -216,8 +233,11 @@ mod tests {
 
     /// The text of a whole configuration with a directive's example in one of its places.
     fn within(place: Contexts, example: &str) -> String {
-        // What examples name without defining it.
-        let named = "geo $geo { default de; } map $status $loggable { default 1; }";
+        // What examples name without defining it. A zone is not named by the example that declares it.
+        let mut named = "geo $geo { default de; } map $status $loggable { default 1; }".to_owned();
+        if !example.starts_with("limit_") || !example.contains("_zone ") {
+            named.push_str("limit_req_zone $uri zone=one:1m rate=1r/s; limit_conn_zone $uri zone=addr:1m;");
+        }
         let http = |inside: &str| format!("events {{}} http {{ {named} {inside} }}");
         let location = |inside: &str| http(&format!("server {{ location / {{ {inside} }} }}"));
         match place {
@@ -300,9 +320,27 @@ mod tests {
 
     #[test]
     fn phases_are_told_in_the_shorter_way() {
-        use lua::phase::{Phase, Phases};
+        use lua::phase::{PHASES, Phase, Phases};
+        let but = |left_out: &[Phase]| {
+            let in_it = PHASES.iter().map(|(phase, _, _)| *phase).filter(|phase| !left_out.contains(phase));
+            phases(Phases::of(&in_it.collect::<Vec<_>>()))
+        };
         assert_eq!(phases(Phases::ALL), "all");
         assert_eq!(phases(Phases::of(&[Phase::Set, Phase::Log])), "set, log");
-        assert_eq!(phases(Phases(Phases::ALL.0 & !(Phase::Init as u32))), "all but init");
+        assert_eq!(but(&[Phase::Init]), "all but init");
+        assert_eq!(but(&[Phase::Timer, Phase::InitWorker, Phase::ExitWorker, Phase::Init]), "requests");
+        assert_eq!(
+            but(&[Phase::Set, Phase::InitWorker, Phase::ExitWorker]),
+            "all but set, init_worker, exit_worker"
+        );
+    }
+
+    #[test]
+    fn what_is_absent_is_read_from_the_script() {
+        let names: Vec<&str> = absent().collect();
+        assert!(
+            names.contains(&"location.capture") && names.iter().all(|name| !name.contains([' ', '{'])),
+            "{names:?}"
+        );
     }
 }
