@@ -6,7 +6,7 @@
 
 use crate::config::{Config, LocationId, ServerId};
 use crate::host::Now;
-use crate::modules::{limit_conn, limit_req};
+use crate::modules::{access::satisfy, limit_zone};
 use crate::output::Output;
 use crate::phase::{Cursor, FilePart, Wake};
 use http::{BodyFraming, Headers, RequestHead};
@@ -35,7 +35,7 @@ pub struct Exchange {
     /// The script that runs or waits for this request.
     pub script: ScriptState,
     /// What `limit_req` and `limit_conn` made of it.
-    pub limits: LimitRecord,
+    pub limits: limit_zone::Record,
     /// Bytes on their way to the client.
     pub output: Output,
     /// When things happened.
@@ -196,16 +196,7 @@ pub struct Route {
     /// Limits set by variables or scripts: bytes a second to the client, 0 none.
     pub limit_rate: Option<u64>,
     /// How far the access phase is.
-    pub access: AccessRecord,
-}
-
-/// What the handlers of the access phase have said so far.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct AccessRecord {
-    /// Under `satisfy any`, the status with which one refused the request; 0 if none did.
-    pub refused: u16,
-    /// A 401 is being held back (`auth_delay`).
-    pub delayed: bool,
+    pub access: satisfy::Record,
 }
 
 /// One try of an upstream peer: the pieces of `$upstream_*`.
@@ -365,17 +356,6 @@ pub struct ScriptState {
     pub phase: crate::modules::lua::ScriptPhase,
 }
 
-/// What the limits made of a request. It outlasts internal redirects: no request is judged twice.
-#[derive(Debug, Default)]
-pub struct LimitRecord {
-    /// What `limit_req` said.
-    pub requests: Option<limit_req::Outcome>,
-    /// What `limit_conn` said.
-    pub connections: Option<limit_conn::Outcome>,
-    /// Where `limit_conn` counts the request while it lasts.
-    pub seats: Vec<limit_conn::Seat>,
-}
-
 /// When things happened.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Timing {
@@ -475,14 +455,6 @@ impl Response {
         self.allow_ranges = false;
         self.parts.clear();
         self.from_upstream = false;
-    }
-}
-
-impl LimitRecord {
-    fn reset(&mut self) {
-        self.requests = None;
-        self.connections = None;
-        self.seats.clear();
     }
 }
 

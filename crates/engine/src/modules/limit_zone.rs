@@ -5,7 +5,7 @@
 //! look-up.
 
 use super::{limit_conn, limit_req};
-use crate::config::{Builder, invalid_parameter};
+use crate::config::{Builder, invalid_choice};
 use crate::exchange::Exchange;
 use crate::host::Env;
 use crate::template::Template;
@@ -103,6 +103,13 @@ impl<S: State, Terms: Default> Zones<S, Terms> {
         let Declaration { name, size, span, key_text } = declaration;
         let number = self.number(name, span);
         let zone = &mut self.0[number];
+        if zone.size > 0 && zone.size != size {
+            let known = zone.size;
+            let text = format!(
+                "the size {size} of shared memory zone \"{name}\" conflicts with already declared size {known}"
+            );
+            return Err(Diagnostic::error(span, text).also(zone.named_at, "here"));
+        }
         if zone.size > 0 {
             let (what, bound) = (S::DIRECTIVE, &zone.key_text);
             let text = format!("{what} \"{name}\" is already bound to key \"{bound}\"");
@@ -162,10 +169,17 @@ impl Limits {
     }
 }
 
-/// Names the zones that are used and declared nowhere.
+/// Names the zones that are used and declared nowhere, and those that two kinds of limits lay claim to.
 pub(super) fn check(b: &mut Builder<'_>) {
-    let limits = &b.draft.limits;
-    let faults: Vec<_> = limits.requests.undeclared().chain(limits.connections.undeclared()).collect();
+    let Limits { requests, connections } = &b.draft.limits;
+    let mut faults: Vec<_> = requests.undeclared().chain(connections.undeclared()).collect();
+    for zone in &connections.0 {
+        if let Some(other) = requests.0.iter().find(|other| other.name == zone.name) {
+            let text =
+                format!("the shared memory zone \"{}\" is already declared for a different use", zone.name);
+            faults.push(Diagnostic::error(zone.named_at, text).also(other.named_at, "here, for limit_req"));
+        }
+    }
     b.diagnostics.extend(faults);
 }
 
@@ -223,8 +237,7 @@ pub(super) fn log_level(d: &conf::Directive) -> Result<crate::host::Level, Diagn
     let word = &d.args[0];
     match Level::from_name(word.text()) {
         Some(level @ (Level::Info | Level::Notice | Level::Warn | Level::Error)) => Ok(level),
-        _ => Err(Diagnostic::error(word.span, format!("invalid value \"{}\"", word.text()))
-            .mend("one of info, notice, warn and error")),
+        _ => Err(invalid_choice(word).mend("one of info, notice, warn and error")),
     }
 }
 
@@ -244,9 +257,24 @@ pub(super) fn positive(word: &Word, digits: &str, what: &str) -> Result<u64, Dia
     }
 }
 
-/// The words for an argument that is none of the known ones.
-pub(super) fn unknown(word: &Word) -> Diagnostic {
-    invalid_parameter(word)
+/// What the limits made of a request. It outlasts internal redirects: no request is judged twice.
+#[derive(Debug, Default)]
+pub struct Record {
+    /// What `limit_req` said.
+    pub requests: Option<limit_req::Outcome>,
+    /// What `limit_conn` said.
+    pub connections: Option<limit_conn::Outcome>,
+    /// Where `limit_conn` counts the request while it lasts.
+    pub seats: Vec<limit_conn::Seat>,
+}
+
+impl Record {
+    /// Forgets it, and gives the places back.
+    pub fn reset(&mut self) {
+        self.requests = None;
+        self.connections = None;
+        self.seats.clear();
+    }
 }
 
 /// The room in a zone, in bytes: as much as nginx's slab allocator finds in it, to within a page.

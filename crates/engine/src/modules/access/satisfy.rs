@@ -4,7 +4,7 @@
 //! The walk runs each handler of the access phase through [`run`] and asks [`conclude`] at the phase's end. Nothing
 //! here looks at a client: it only weighs what the handlers say.
 
-use crate::config::invalid_value;
+use crate::config::invalid_choice;
 use crate::directive::{Args, Contexts, Directive};
 use crate::exchange::Exchange;
 use crate::host::{Env, Level};
@@ -22,6 +22,15 @@ pub enum Satisfy {
     Any,
 }
 
+/// What the handlers of the access phase have said so far.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Record {
+    /// Under `satisfy any`, the status with which one refused the request; 0 if none did.
+    pub refused: u16,
+    /// A 401 is being held back (`auth_delay`).
+    pub delayed: bool,
+}
+
 pub(super) const DIRECTIVES: &[Directive] = &[
     Directive {
         name: "satisfy",
@@ -33,7 +42,7 @@ pub(super) const DIRECTIVES: &[Directive] = &[
             let satisfy = match &**d.args[0].text() {
                 b"all" => Satisfy::All,
                 b"any" => Satisfy::Any,
-                _ => return Err(invalid_value(&d.args[0]).mend("all or any")),
+                _ => return Err(invalid_choice(&d.args[0]).mend("all or any")),
             };
             b.write(d, |s| &mut s.access.satisfy, satisfy)
         },

@@ -1,3 +1,5 @@
+//! Who gets in, who does not, and what is said of it.
+
 use crate::testing::{TestHost, answer, exchange, faults_of, server_of};
 
 fn status(settings: &str, request: &str) -> (String, Vec<String>) {
@@ -87,7 +89,7 @@ fn what_is_wrong_is_told() {
     };
     assert_eq!(fault("allow 10.0.0.1/8;"), ["low address bits of 10.0.0.1/8 are meaningless"]);
     assert_eq!(fault("deny host;"), ["invalid parameter \"host\""]);
-    assert_eq!(fault("satisfy some;"), ["invalid value"]);
+    assert_eq!(fault("satisfy some;"), ["invalid value \"some\""]);
     assert_eq!(fault("location / { limit_except BREW { } }"), ["invalid method \"BREW\""]);
     assert_eq!(
         fault("location / { limit_except GET { } limit_except PUT { } }"),

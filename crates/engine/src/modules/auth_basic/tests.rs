@@ -1,3 +1,5 @@
+//! Users, passwords and files of them; requests go through the whole walk.
+
 use crate::testing::{Node, TestHost, answer, server_of};
 
 const USERS: &str = "# comment:{PLAIN}comment\n\r\n\nbob:{PLAIN}secret\r\nbobby:{PLAIN}other:Bob B.\nold:sa3tHJ3/KuYvI\nlast:{PLAIN}end";

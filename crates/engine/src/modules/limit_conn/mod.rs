@@ -5,7 +5,7 @@
 
 use super::Module;
 use super::limit_zone::{self, Room, State};
-use crate::config::Builder;
+use crate::config::{Builder, invalid_parameter};
 use crate::directive::{Args, Contexts, Directive};
 use crate::exchange::Exchange;
 use crate::host::{Env, Level};
@@ -91,7 +91,7 @@ const DIRECTIVES: &[Directive] = &[
         example: "limit_conn_zone $binary_remote_addr zone=addr:10m;",
         apply: |b, d| {
             let key = b.template(&d.args[0])?;
-            let declaration = limit_zone::declaration(d, |word| Err(limit_zone::unknown(word)))?;
+            let declaration = limit_zone::declaration(d, |word| Err(invalid_parameter(word)))?;
             b.draft.limits.connections.declare(declaration, key, ())
         },
     },

@@ -1,3 +1,5 @@
+//! Counts and their ends.
+
 use super::*;
 use crate::phase::{self, Step};
 use crate::testing::{TestHost, config_of, exchange, faults_of};

@@ -10,7 +10,7 @@ pub use buckets::{Buckets, Looked};
 
 use super::Module;
 use super::limit_zone::{self, Zones};
-use crate::config::{Builder, Config};
+use crate::config::{Builder, Config, invalid_parameter};
 use crate::directive::{Args, Contexts, Directive};
 use crate::exchange::Exchange;
 use crate::host::{Env, Level};
@@ -156,7 +156,7 @@ fn limit_req_zone(b: &mut Builder<'_>, d: &conf::Directive) -> Result<(), Diagno
     let key = b.template(&d.args[0])?;
     let mut rate = Rate(1000);
     let declaration = limit_zone::declaration(d, |word| {
-        let Some(text) = word.str()?.strip_prefix("rate=") else { return Err(limit_zone::unknown(word)) };
+        let Some(text) = word.str()?.strip_prefix("rate=") else { return Err(invalid_parameter(word)) };
         let (digits, scale) = match (text.strip_suffix("r/s"), text.strip_suffix("r/m")) {
             (Some(digits), _) => (digits, 1),
             (None, Some(digits)) => (digits, 60),
@@ -184,7 +184,7 @@ fn limit_req(b: &mut Builder<'_>, d: &conf::Directive) -> Result<(), Diagnostic>
         } else if text == "nodelay" {
             delay = u64::MAX;
         } else {
-            return Err(limit_zone::unknown(word));
+            return Err(invalid_parameter(word));
         }
     }
     let Some(zone) = zone else { return Err(limit_zone::without_zone(d)) };

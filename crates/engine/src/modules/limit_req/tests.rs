@@ -1,3 +1,5 @@
+//! Requests one after another at the same moment, and what becomes of each.
+
 use super::*;
 use crate::phase::{self, Step};
 use crate::testing::{TestHost, config_of, exchange, faults_of};
@@ -121,5 +123,10 @@ fn what_is_wrong_is_told() {
         fault(&format!("{zone} limit_req zone=a; limit_req zone=a;")),
         ["\"limit_req\" directive is duplicate"]
     );
+    let two = format!("{zone} limit_req_zone $host zone=a:64k rate=1r/s;");
+    let conflict = "the size 65536 of shared memory zone \"a\" conflicts with already declared size 32768";
+    assert_eq!(fault(&two), [conflict]);
+    let use_twice = format!("{zone} limit_conn_zone $uri zone=a:32k;");
+    assert_eq!(fault(&use_twice), ["the shared memory zone \"a\" is already declared for a different use"]);
     assert_eq!(fault("limit_req zone=b;"), ["zero size shared memory zone \"b\""]);
 }

@@ -1,3 +1,5 @@
+//! The field Referer against lists.
+
 use crate::testing::{TestHost, answer, faults_of, server_of};
 
 /// The value of `$invalid_referer` for a field, or for none.
