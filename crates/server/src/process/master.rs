@@ -50,6 +50,8 @@ struct Worker {
     ready: bool,
     /// Told to end; it is not started again.
     leaving: bool,
+    /// It has closed its end and says no more: polling it would find it ready for ever.
+    silent: bool,
 }
 
 /// A reload under way.
@@ -177,8 +179,8 @@ impl<A: Application> Master<A> {
             let left = due.saturating_duration_since(Instant::now());
             PollTimeout::try_from(left.as_millis() + 1).unwrap_or(PollTimeout::MAX)
         });
-        let fds =
-            std::iter::once(self.signals.as_fd()).chain(self.workers.iter().map(|one| one.channel.as_fd()));
+        let speaking = self.workers.iter().filter(|worker| !worker.silent);
+        let fds = std::iter::once(self.signals.as_fd()).chain(speaking.map(|one| one.channel.as_fd()));
         let mut fds: Vec<PollFd<'_>> = fds.map(|fd| PollFd::new(fd, PollFlags::POLLIN)).collect();
         // An interrupted wait is a signal to look at.
         let _ = poll(&mut fds, timeout);

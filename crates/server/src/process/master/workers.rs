@@ -81,6 +81,7 @@ impl<A: Application> Master<A> {
             born: Instant::now(),
             ready: false,
             leaving: false,
+            silent: false,
         });
         Ok(Forked::Parent(pid))
     }
@@ -214,8 +215,12 @@ impl<A: Application> Master<A> {
         let worker = &mut self.workers[at];
         let pid = worker.pid;
         let messages = match worker.inbox.collect(worker.channel.as_fd()) {
-            Ok((messages, _)) => messages,
+            Ok((messages, closed)) => {
+                worker.silent |= closed;
+                messages
+            }
             Err(error) => {
+                worker.silent = true;
                 self.journal.failed(Level::Alert, format_args!("reading from worker process {pid}"), &error);
                 return;
             }
