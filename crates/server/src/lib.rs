@@ -28,6 +28,7 @@ mod resolver;
 mod respond;
 mod stream;
 mod threads;
+mod timers;
 mod worker;
 
 pub use application::Pointsman;

@@ -9,6 +9,7 @@ use crate::logs::Logs;
 use crate::process::Address;
 use crate::process::log::{ErrorLog, LogFiles, LogTarget};
 use crate::proxy::pool::{Groups, SharedGroups};
+use crate::timers;
 use crate::worker::Worker;
 use engine::Config;
 use std::os::fd::OwnedFd;
@@ -142,6 +143,7 @@ async fn live(
         return drop(ready.send(Err(format!("a listening socket cannot be watched: {error}"))));
     }
     spawn_local(keep_house(Rc::clone(&worker)));
+    timers::start(&worker, &worker.generation());
     let _ = ready.send(Ok(()));
     let mut prepared: Option<Prepared> = None;
     while let Some(message) = inbox.recv().await {
@@ -156,7 +158,9 @@ async fn live(
             Message::Abandon => prepared = None,
             Message::Commit => {
                 if let Some((generation, addresses, sockets)) = prepared.take() {
-                    worker.adopt(generation);
+                    let old = worker.adopt(generation);
+                    timers::end(&worker, &old);
+                    timers::start(&worker, &worker.generation());
                     if let Err(error) = listeners.adopt(&worker, &addresses, sockets) {
                         let generation = worker.generation();
                         generation.alert(format_args!("a listening socket cannot be watched: {error}"));
@@ -172,6 +176,7 @@ async fn live(
                 listeners.close();
                 worker.quitting.set(true);
                 worker.registry.wake_all();
+                timers::end(&worker, &worker.generation());
                 finish(&worker, &mut inbox, limit).await;
                 return;
             }

@@ -275,6 +275,28 @@ pub(super) const DIRECTIVES: &[Directive] = &[
         },
     },
     Directive {
+        name: "lua_max_pending_timers",
+        contexts: Contexts::HTTP,
+        args: Args::Exactly(1),
+        doc: "How many timers may wait in one worker thread.",
+        example: "lua_max_pending_timers 4096;",
+        apply: |b, d| {
+            let count = b.number(&d.args[0])?;
+            once(b.draft.lua.max_pending_timers.write(count), d)
+        },
+    },
+    Directive {
+        name: "lua_max_running_timers",
+        contexts: Contexts::HTTP,
+        args: Args::Exactly(1),
+        doc: "How many timers may run at once in one worker thread.",
+        example: "lua_max_running_timers 512;",
+        apply: |b, d| {
+            let count = b.number(&d.args[0])?;
+            once(b.draft.lua.max_running_timers.write(count), d)
+        },
+    },
+    Directive {
         name: "lua_run_limit",
         contexts: Contexts::HTTP,
         args: Args::Exactly(1),
