@@ -3,7 +3,9 @@
 use crate::config::Config;
 use crate::exchange::Exchange;
 use crate::modules::lua::ScriptId;
+use std::any::Any;
 use std::fs::File;
+use std::path::Path;
 use std::rc::Rc;
 
 /// The time, read once per turn of the loop.
@@ -178,6 +180,8 @@ pub trait Host {
     fn open(&mut self, request: OpenRequest<'_>) -> Result<Opened, FileError>;
     /// Reads a small file whole; blocking, as in nginx. The call that failed is `open()` or `pread()`.
     fn read_file(&mut self, path: &[u8]) -> Result<Vec<u8>, FileError>;
+    /// What removes a file when it is dropped, for the file of a request's body (`ngx.req.set_body_file`).
+    fn removal(&mut self, path: &Path) -> Rc<dyn Any>;
     /// Runs a script for a request.
     fn script(&mut self, config: &Config, exchange: &mut Exchange, call: ScriptCall) -> ScriptOutcome;
     /// The path without symlinks, `.` and `..`, as realpath(3) gives it.

@@ -143,6 +143,10 @@ impl Host for TestHost {
         }
     }
 
+    fn removal(&mut self, _: &std::path::Path) -> std::rc::Rc<dyn std::any::Any> {
+        std::rc::Rc::new(())
+    }
+
     fn script(&mut self, _: &Config, exchange: &mut Exchange, call: ScriptCall) -> ScriptOutcome {
         match &mut self.script {
             Some(script) => script(exchange, call),

@@ -155,6 +155,11 @@ impl Drop for Removed {
     }
 }
 
+/// What removes a file when it is dropped.
+pub(crate) fn removal(path: &Path) -> Rc<dyn Any> {
+    Rc::new(Removed { path: path.to_owned(), stays: Cell::new(false) })
+}
+
 /// The file of a request's body stays when the request is over (`client_body_in_file_only on`).
 pub(crate) fn keep(file: &BodyFile) {
     if let Some(removed) = file.guard.downcast_ref::<Removed>() {
@@ -168,7 +173,7 @@ pub(crate) fn temporary(folder: &Path, random: &mut dyn FnMut() -> u64) -> io::R
         let path = folder.join(format!("{:016x}", random()));
         match File::options().read(true).write(true).create_new(true).open(&path) {
             Ok(file) => {
-                let guard: Rc<dyn Any> = Rc::new(Removed { path: path.clone(), stays: Cell::new(false) });
+                let guard = removal(&path);
                 return Ok(BodyFile { file: Rc::new(file), len: 0, path: path.into(), guard });
             }
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}

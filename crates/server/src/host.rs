@@ -11,6 +11,9 @@ use engine::config::{Config, LogId};
 use engine::host::{
     Counters, Env, FileError, Host, Level, Now, OpenRequest, Opened, ScriptCall, ScriptOutcome,
 };
+use std::any::Any;
+use std::path::Path;
+use std::rc::Rc;
 
 /// A thread and a generation: made for one call into the engine, for nothing.
 pub(crate) struct ThreadHost<'a> {
@@ -43,6 +46,10 @@ impl Host for ThreadHost<'_> {
 
     fn open(&mut self, request: OpenRequest<'_>) -> Result<Opened, FileError> {
         files::open(request)
+    }
+
+    fn removal(&mut self, path: &Path) -> Rc<dyn Any> {
+        files::removal(path)
     }
 
     fn script(&mut self, config: &Config, exchange: &mut Exchange, call: ScriptCall) -> ScriptOutcome {
@@ -104,6 +111,10 @@ impl Host for BootHost<'_> {
 
     fn open(&mut self, request: OpenRequest<'_>) -> Result<Opened, FileError> {
         files::open(request)
+    }
+
+    fn removal(&mut self, path: &Path) -> Rc<dyn Any> {
+        files::removal(path)
     }
 
     fn script(&mut self, _: &Config, _: &mut Exchange, _: ScriptCall) -> ScriptOutcome {

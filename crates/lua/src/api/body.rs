@@ -2,7 +2,7 @@
 
 use std::any::Any;
 use std::ffi::c_int;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::rc::Rc;
 
 use engine::Effect;
@@ -142,16 +142,6 @@ unsafe extern "C" fn set_data(bridge: *mut Bridge, data: *const u8, len: usize) 
     set_length(request, data.len() as u64);
 }
 
-/// Removes a file when the request is done with it.
-struct Removed(PathBuf);
-
-impl Drop for Removed {
-    fn drop(&mut self) {
-        // A file that is gone already is as good.
-        let _ = std::fs::remove_file(&self.0);
-    }
-}
-
 /// 0 when the file cannot be opened.
 unsafe extern "C" fn set_file(bridge: *mut Bridge, path: *const u8, len: usize, removes: c_int) -> c_int {
     // SAFETY: see `read`; the string lives during the call.
@@ -160,7 +150,7 @@ unsafe extern "C" fn set_file(bridge: *mut Bridge, path: *const u8, len: usize, 
     let Ok(opened) = request.env.host.open(open) else { return 0 };
     let (Some(file), Ok(name)) = (opened.file, std::str::from_utf8(path)) else { return 0 };
     let path = Path::new(name);
-    let guard: Rc<dyn Any> = if removes != 0 { Rc::new(Removed(path.to_owned())) } else { Rc::new(()) };
+    let guard: Rc<dyn Any> = if removes != 0 { request.env.host.removal(path) } else { Rc::new(()) };
     let request = &mut request.exchange.request;
     request.body = Body::File(BodyFile { file, len: opened.len, path: path.into(), guard });
     set_length(request, opened.len);

@@ -73,6 +73,10 @@ impl Host for TestHost {
             is_executable: false,
         })
     }
+    fn removal(&mut self, _: &std::path::Path) -> std::rc::Rc<dyn std::any::Any> {
+        std::rc::Rc::new(())
+    }
+
     fn script(&mut self, config: &Config, exchange: &mut Exchange, call: ScriptCall) -> ScriptOutcome {
         let vm = self.vm.clone().expect("the machine is there before requests are");
         vm.run(self, config, exchange, call)

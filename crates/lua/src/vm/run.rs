@@ -1,0 +1,259 @@
+//! One run of one script for one request: from the frame it runs in to the outcome the engine is told.
+//!
+//! Owns how a coroutine is started, let run on and ended, and what the error log says of its failures. Must never
+//! decide which script runs.
+
+use std::cell::Cell;
+use std::rc::Rc;
+
+use engine::exchange::Exchange;
+use engine::host::{Host, Level, ScriptCall, ScriptOutcome};
+use engine::modules::lua::{ScriptId, ScriptPhase};
+use engine::phase::Wake;
+use engine::{Config, Effect, Env, log_line};
+
+use super::frame::{self, Frame, Want};
+use super::output;
+use super::state::RequestState;
+use crate::machine::{Chunk, Coroutine, ScriptError, Step};
+use crate::phase::Phase;
+
+/// Says in the debug log which handler runs, in ngx_lua's words: its own tests look for them.
+pub(super) fn tell_handler(
+    host: &mut dyn Host,
+    config: &Config,
+    exchange: &mut Exchange,
+    state: &RequestState,
+    call: ScriptCall,
+) {
+    if !log_line::enabled(exchange, config, Level::Debug) {
+        return;
+    }
+    let uri = String::from_utf8_lossy(&exchange.request.uri);
+    let line = match (call, exchange.script.phase) {
+        (ScriptCall::Resume, _) if state.slept.get() => {
+            format!("lua sleep timer expired: \"{uri}?{}\"", String::from_utf8_lossy(&exchange.request.args))
+        }
+        (ScriptCall::Resume, _) => return,
+        (_, ScriptPhase::Rewrite) => format!("lua rewrite handler, uri:\"{uri}\" c:1"),
+        (_, ScriptPhase::Access) => format!("lua access handler, uri:\"{uri}\" c:1"),
+        (_, ScriptPhase::Content) => format!("lua content handler, uri:\"{uri}\" c:1"),
+        (_, ScriptPhase::Log) => format!("lua log handler, uri:\"{uri}\" c:0"),
+        (_, ScriptPhase::HeaderFilter) => format!("lua header filter for user lua code, uri \"{uri}\""),
+        (_, ScriptPhase::BodyFilter) => format!("lua body filter for user lua code, uri \"{uri}\""),
+        _ => return,
+    };
+    log_line::error(exchange, &mut Env { config, host }, Level::Debug, line.as_bytes());
+}
+
+/// Remembers that Lua keeps something for the request whose script ran last.
+pub(super) fn note_touched(state: &RequestState) {
+    let bridge = state.scripts.machine.bridge();
+    // SAFETY: the bridge lives as long as the machine; no script runs now that would look at it.
+    unsafe {
+        if (*bridge).touched != 0 {
+            (*bridge).touched = 0;
+            state.touched.set(true);
+        }
+    }
+}
+
+/// Where a script runs.
+#[derive(Clone, Copy)]
+pub(super) struct Place {
+    pub(super) phase: Phase,
+    /// `lua_code_cache`: whether a file's code is kept.
+    pub(super) keep: bool,
+}
+
+/// # Safety
+/// `frame` must be the innermost frame.
+pub(super) unsafe fn run_in(
+    frame: *mut Frame,
+    state: &Rc<RequestState>,
+    place: Place,
+    call: ScriptCall,
+    wake: Option<Wake>,
+) -> ScriptOutcome {
+    let machine = &state.scripts.machine;
+    if place.phase == Phase::HeaderFilter && state.filter_exited.get() {
+        return ScriptOutcome::Finished;
+    }
+    let coroutine = match call {
+        ScriptCall::Resume => {
+            let Some(coroutine) = state.coroutine.take() else { return ScriptOutcome::Failed };
+            if let Some(Wake::Failed(status)) = wake {
+                machine.finish(coroutine);
+                return ScriptOutcome::Exit(i32::from(status));
+            }
+            coroutine
+        }
+        ScriptCall::Start(id) | ScriptCall::BodyFilter(id) => {
+            // SAFETY: the caller vouches for the frame.
+            let chunk = match unsafe { state.scripts.chunk(frame, id, place.keep) } {
+                Ok(chunk) => chunk,
+                Err(fault) => {
+                    // SAFETY: as above.
+                    unsafe { log(frame, &fault.line) };
+                    return match fault.status {
+                        500 => ScriptOutcome::Failed,
+                        status => ScriptOutcome::Exit(i32::from(status)),
+                    };
+                }
+            };
+            if !matches!(place.phase, Phase::Rewrite | Phase::Access | Phase::Content) {
+                // SAFETY: as above.
+                return unsafe { run_at_once(frame, state, place.phase, chunk, id) };
+            }
+            machine.start(chunk)
+        }
+    };
+    // SAFETY: as above.
+    unsafe { run_on(frame, state, place.phase, coroutine) }
+}
+
+/// Lets a coroutine run on, and says what came of it.
+///
+/// # Safety
+/// `frame` must be the innermost frame.
+pub(super) unsafe fn run_on(
+    frame: *mut Frame,
+    state: &Rc<RequestState>,
+    phase: Phase,
+    mut coroutine: Coroutine,
+) -> ScriptOutcome {
+    let machine = &state.scripts.machine;
+    let step = machine.resume(&mut coroutine, phase, state.number);
+    // SAFETY: the caller vouches for the frame; the script does not run now.
+    let want = unsafe { (*frame).want.take() };
+    let outcome = match step {
+        Step::Done => ScriptOutcome::Finished,
+        Step::Failed(ScriptError { text }) => {
+            // SAFETY: as above.
+            unsafe { log(frame, &text) };
+            ScriptOutcome::Failed
+        }
+        Step::Waiting => match want {
+            Some(Want::Effect(effect)) => {
+                state.slept.set(matches!(effect, Effect::Sleep(_)));
+                *state.coroutine.borrow_mut() = Some(coroutine);
+                return ScriptOutcome::Wait(effect);
+            }
+            // coroutine.yield() of the script itself: others get their turn.
+            None => {
+                state.slept.set(false);
+                *state.coroutine.borrow_mut() = Some(coroutine);
+                return ScriptOutcome::Wait(Effect::Sleep(0));
+            }
+            Some(Want::Exit(code)) => ScriptOutcome::Exit(code),
+            Some(Want::Exec { uri, args }) => ScriptOutcome::Exec { uri, args },
+            Some(Want::Jump) => {
+                machine.forget_request(state.number);
+                ScriptOutcome::Finished
+            }
+        },
+    };
+    machine.finish(coroutine);
+    // SAFETY: as above.
+    unsafe { output::settle(frame, state, phase, outcome) }
+}
+
+/// Runs a script of the phases that cannot wait.
+///
+/// # Safety
+/// `frame` must be the innermost frame.
+pub(super) unsafe fn run_at_once(
+    frame: *mut Frame,
+    state: &Rc<RequestState>,
+    phase: Phase,
+    chunk: Chunk,
+    id: ScriptId,
+) -> ScriptOutcome {
+    let machine = &state.scripts.machine;
+    if phase == Phase::Set {
+        // SAFETY: the caller vouches for the frame; templates run no Lua.
+        unsafe {
+            let (exchange, mut env) = frame::world(frame);
+            if let (Some(exchange), Some(script)) = (exchange, env.config.lua.scripts.get(id.0 as usize)) {
+                (*frame).args =
+                    script.args.iter().map(|template| template.value(exchange, &mut env)).collect();
+            }
+        }
+    }
+    let value: Cell<Option<Vec<u8>>> = Cell::new(None);
+    let result = machine.call(chunk, phase, state.number, |text| {
+        if phase == Phase::Set {
+            value.set(text.map(<[u8]>::to_vec));
+        }
+    });
+    match result {
+        Ok(()) => {
+            // SAFETY: as above; the script does not run now.
+            unsafe {
+                if let (Some(exchange), _) = frame::world(frame)
+                    && phase == Phase::Set
+                {
+                    exchange.script.value = value.take().unwrap_or_default();
+                }
+                match (*frame).want.take() {
+                    Some(Want::Exit(code)) => {
+                        state.filter_exited.set(phase == Phase::HeaderFilter && code >= 300);
+                        ScriptOutcome::Exit(code)
+                    }
+                    _ => ScriptOutcome::Finished,
+                }
+            }
+        }
+        Err(ScriptError { text }) => {
+            let line = [b"failed to run ", phase.directive().as_bytes(), b": ", &text].concat();
+            // SAFETY: as above.
+            unsafe { log(frame, &line) };
+            ScriptOutcome::Failed
+        }
+    }
+}
+
+/// # Safety
+/// `frame` must be the innermost frame.
+pub(super) unsafe fn log(frame: *mut Frame, line: &[u8]) {
+    // SAFETY: the caller vouches for the frame; logging runs no Lua.
+    let (exchange, mut env) = unsafe { frame::world(frame) };
+    // SAFETY: as above.
+    let context = unsafe { frame::context(frame) };
+    log_about(exchange, &mut env, Level::Error, line, context.as_deref());
+}
+
+/// Writes a line about a request or, without one, about the worker; `context` is that of a timer.
+pub(super) fn log_about(
+    exchange: Option<&mut Exchange>,
+    env: &mut Env<'_>,
+    level: Level,
+    line: &[u8],
+    context: Option<&[u8]>,
+) {
+    match exchange {
+        Some(exchange) if exchange.script.phase == ScriptPhase::Log => {
+            log_line::error(exchange, env, level, &[line, b" while logging request"].concat());
+        }
+        Some(exchange) => log_line::error(exchange, env, level, line),
+        None => match context {
+            Some(context) => log_line::worker_error(env, level, &[line, context].concat()),
+            None => log_line::worker_error(env, level, line),
+        },
+    }
+}
+
+pub(super) fn phase_of(phase: ScriptPhase) -> Phase {
+    match phase {
+        ScriptPhase::Init => Phase::Init,
+        ScriptPhase::InitWorker => Phase::InitWorker,
+        ScriptPhase::Set => Phase::Set,
+        ScriptPhase::Rewrite => Phase::Rewrite,
+        ScriptPhase::Access => Phase::Access,
+        ScriptPhase::Content => Phase::Content,
+        ScriptPhase::HeaderFilter => Phase::HeaderFilter,
+        ScriptPhase::BodyFilter => Phase::BodyFilter,
+        ScriptPhase::Log => Phase::Log,
+        ScriptPhase::Timer => Phase::Timer,
+    }
+}
