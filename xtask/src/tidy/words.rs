@@ -87,7 +87,7 @@ fn stands_alone(line: &str, word: &str) -> bool {
         .any(|(at, _)| !line[..at].ends_with(is_letter) && !line[at + word.len()..].starts_with(is_letter))
 }
 
-/// Does a path start with this here? `prefix/work/…` does not.
+/// Does a path start with this here, and not in the middle of a longer one?
 fn begins_a_path(line: &str, start: &str) -> bool {
     let goes_on =
         |c: char| c.is_alphanumeric() || matches!(c, '_' | '-' | '.' | '/' | '}' | '>' | '*' | '%' | '$');
