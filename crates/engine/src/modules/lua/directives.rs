@@ -1,15 +1,17 @@
 //! The directives of the Lua module: three spellings of each, and what holds for all scripts.
 
 use super::{Script, ScriptId, ScriptPhase, ScriptSource, SharedDict, content};
-use crate::config::{Builder, Settings as AllSettings, invalid_value, once};
+use crate::config::{Builder, invalid_value, once};
 use crate::directive::{Args, Contexts, Directive};
 use crate::modules::rewrite::{self, Operation};
-use crate::setting::Setting;
 use conf::{Body, Diagnostic, Span, Word};
+
+/// Puts a script where it belongs.
+type Store = fn(&mut Builder<'_>, &conf::Directive, ScriptId) -> Result<(), Diagnostic>;
 
 /// Three spellings of one directive: a block, a file, and (deprecated by OpenResty, written by the tutorial) a string.
 macro_rules! script_directives {
-    ($($name:literal, $contexts:expr, $doc:literal, $phase:expr, $setting:expr;)+) => {
+    ($($name:literal, $contexts:expr, $doc:literal, $phase:expr, $store:expr;)+) => {
         [$(
             Directive {
                 name: concat!($name, "_block"),
@@ -17,7 +19,7 @@ macro_rules! script_directives {
                 args: Args::LuaBlock(0),
                 doc: $doc,
                 example: concat!($name, "_block { ngx.log(ngx.INFO, \"here\") }"),
-                apply: |b, d| { let id = block(b, d, $phase)?; b.write(d, $setting, Some(id)) },
+                apply: |b, d| { let id = block(b, d, $phase)?; let store: Store = $store; store(b, d, id) },
             },
             Directive {
                 name: concat!($name, "_file"),
@@ -25,7 +27,7 @@ macro_rules! script_directives {
                 args: Args::Exactly(1),
                 doc: $doc,
                 example: concat!($name, "_file lua/here.lua;"),
-                apply: |b, d| { let id = file(b, d, $phase)?; b.write(d, $setting, Some(id)) },
+                apply: |b, d| { let id = file(b, d, $phase)?; let store: Store = $store; store(b, d, id) },
             },
             Directive {
                 name: $name,
@@ -33,103 +35,42 @@ macro_rules! script_directives {
                 args: Args::Exactly(1),
                 doc: $doc,
                 example: concat!($name, " 'ngx.log(ngx.INFO, \"here\")';"),
-                apply: |b, d| { let id = string(b, d, $phase)?; b.write(d, $setting, Some(id)) },
+                apply: |b, d| { let id = string(b, d, $phase)?; let store: Store = $store; store(b, d, id) },
             },
         )+]
     };
 }
 
-pub(super) const SCRIPTS: [Directive; 18] = script_directives! {
-    "rewrite_by_lua", Contexts::HSLI, "Lua in the rewrite phase, after the rewrite module.", ScriptPhase::Rewrite,
-        |s: &mut AllSettings| &mut s.lua.rewrite;
-    "access_by_lua", Contexts::HSLI, "Lua in the access phase.", ScriptPhase::Access,
-        |s: &mut AllSettings| &mut s.lua.access;
-    "content_by_lua", LOCATIONS, "Lua that makes the answer.", ScriptPhase::Content, content_setting;
-    "header_filter_by_lua", Contexts::HSLI, "Lua that changes the answer's head.", ScriptPhase::HeaderFilter,
-        |s: &mut AllSettings| &mut s.lua.header_filter;
-    "body_filter_by_lua", Contexts::HSLI, "Lua that changes the answer's body.", ScriptPhase::BodyFilter,
-        |s: &mut AllSettings| &mut s.lua.body_filter;
-    "log_by_lua", Contexts::HSLI, "Lua after the answer.", ScriptPhase::Log,
-        |s: &mut AllSettings| &mut s.lua.log;
+pub(super) const SCRIPTS: [Directive; 24] = script_directives! {
+    "init_by_lua", Contexts::HTTP,
+        "Lua that runs once in each worker thread's VM when a configuration is loaded, before any request.",
+        ScriptPhase::Init, |b, d, id| once(b.draft.lua.init.write(Some(id)), d);
+    "init_worker_by_lua", Contexts::HTTP, "Lua that runs in each worker thread when it starts.",
+        ScriptPhase::InitWorker, |b, d, id| once(b.draft.lua.init_worker.write(Some(id)), d);
+    "rewrite_by_lua", Contexts::HSLI, "Lua in the rewrite phase, after the rewrite module.",
+        ScriptPhase::Rewrite, |b, d, id| b.write(d, |s| &mut s.lua.rewrite, Some(id));
+    "access_by_lua", Contexts::HSLI, "Lua in the access phase.",
+        ScriptPhase::Access, |b, d, id| b.write(d, |s| &mut s.lua.access, Some(id));
+    "content_by_lua", Contexts::LOCATION.or(Contexts::LOCATION_IF), "Lua that makes the answer.",
+        ScriptPhase::Content, store_content;
+    "header_filter_by_lua", Contexts::HSLI, "Lua that changes the answer's head.",
+        ScriptPhase::HeaderFilter, |b, d, id| b.write(d, |s| &mut s.lua.header_filter, Some(id));
+    "body_filter_by_lua", Contexts::HSLI, "Lua that changes the answer's body.",
+        ScriptPhase::BodyFilter, |b, d, id| b.write(d, |s| &mut s.lua.body_filter, Some(id));
+    "log_by_lua", Contexts::HSLI, "Lua after the answer.",
+        ScriptPhase::Log, |b, d, id| b.write(d, |s| &mut s.lua.log, Some(id));
 };
 
-const LOCATIONS: Contexts = Contexts::LOCATION.or(Contexts::LOCATION_IF);
-
-fn content_setting(settings: &mut AllSettings) -> &mut Setting<Option<ScriptId>> {
-    settings.core.content.replace(Some(content));
-    &mut settings.lua.content
+/// What serves a location is the last that says so.
+fn store_content(b: &mut Builder<'_>, d: &conf::Directive, id: ScriptId) -> Result<(), Diagnostic> {
+    b.settings().core.content.replace(Some(content));
+    b.write(d, |s| &mut s.lua.content, Some(id))
 }
 
 /// The smallest `lua_shared_dict`: ngx_lua refuses less than 8k.
 const MIN_DICT_BYTES: u64 = 8 << 10;
 
 pub(super) const DIRECTIVES: &[Directive] = &[
-    Directive {
-        name: "init_by_lua_block",
-        contexts: Contexts::HTTP,
-        args: Args::LuaBlock(0),
-        doc: "Lua that runs once in each worker thread's VM when a configuration is loaded, before any request.",
-        example: "init_by_lua_block { cjson = require \"cjson\" }",
-        apply: |b, d| {
-            let id = block(b, d, ScriptPhase::Init)?;
-            once(b.draft.lua.init.write(Some(id)), d)
-        },
-    },
-    Directive {
-        name: "init_by_lua_file",
-        contexts: Contexts::HTTP,
-        args: Args::Exactly(1),
-        doc: "The same, from a file.",
-        example: "init_by_lua_file lua/init.lua;",
-        apply: |b, d| {
-            let id = file(b, d, ScriptPhase::Init)?;
-            once(b.draft.lua.init.write(Some(id)), d)
-        },
-    },
-    Directive {
-        name: "init_by_lua",
-        contexts: Contexts::HTTP,
-        args: Args::Exactly(1),
-        doc: "The same, from a string.",
-        example: "init_by_lua 'cjson = require \"cjson\"';",
-        apply: |b, d| {
-            let id = string(b, d, ScriptPhase::Init)?;
-            once(b.draft.lua.init.write(Some(id)), d)
-        },
-    },
-    Directive {
-        name: "init_worker_by_lua_block",
-        contexts: Contexts::HTTP,
-        args: Args::LuaBlock(0),
-        doc: "Lua that runs in each worker thread when it starts.",
-        example: "init_worker_by_lua_block { ngx.log(ngx.NOTICE, \"up\") }",
-        apply: |b, d| {
-            let id = block(b, d, ScriptPhase::InitWorker)?;
-            once(b.draft.lua.init_worker.write(Some(id)), d)
-        },
-    },
-    Directive {
-        name: "init_worker_by_lua_file",
-        contexts: Contexts::HTTP,
-        args: Args::Exactly(1),
-        doc: "The same, from a file.",
-        example: "init_worker_by_lua_file lua/worker.lua;",
-        apply: |b, d| {
-            let id = file(b, d, ScriptPhase::InitWorker)?;
-            once(b.draft.lua.init_worker.write(Some(id)), d)
-        },
-    },
-    Directive {
-        name: "init_worker_by_lua",
-        contexts: Contexts::HTTP,
-        args: Args::Exactly(1),
-        doc: "The same, from a string.",
-        example: "init_worker_by_lua 'ngx.log(ngx.NOTICE, \"up\")';",
-        apply: |b, d| {
-            let id = string(b, d, ScriptPhase::InitWorker)?;
-            once(b.draft.lua.init_worker.write(Some(id)), d)
-        },
-    },
     Directive {
         name: "set_by_lua_block",
         contexts: SET_CONTEXTS,

@@ -48,8 +48,8 @@ fn hosts_wildcards_and_paths() {
 #[test]
 fn none_and_blocked() {
     assert_eq!(invalid("valid_referers none a.test;", None), "[]");
-    assert!(!valid("valid_referers none a.test;", "XXXXXXXXXXXXXXX"));
-    assert!(valid("valid_referers blocked a.test;", "XXXXXXXXXXXXXXX"));
+    assert!(!valid("valid_referers none a.test;", "-blocked-by-a-wall-"));
+    assert!(valid("valid_referers blocked a.test;", "-blocked-by-a-wall-"));
     assert!(valid("valid_referers blocked a.test;", "x"));
     assert_eq!(invalid("valid_referers blocked a.test;", None), "[1]");
     assert_eq!(invalid("", Some("http://whatever/")), "[]");
