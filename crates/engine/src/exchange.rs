@@ -191,8 +191,6 @@ pub struct Route {
     pub rewrite_stopped: bool,
     /// What an effect gave back, for the handler that asked for it.
     pub wake: Option<Wake>,
-    /// The upstream or address that `proxy_pass` came to.
-    pub named_location: bool,
     /// Limits set by variables or scripts: bytes a second to the client, 0 none.
     pub limit_rate: Option<u64>,
     /// How far the access phase is.

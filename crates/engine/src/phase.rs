@@ -5,8 +5,8 @@
 use crate::config::LocationId;
 use crate::exchange::Exchange;
 use crate::host::{Env, Level};
+use crate::log_line;
 use crate::modules::{self, access, error_page};
-use crate::{log_line, output};
 use std::fs::File;
 use std::rc::Rc;
 
@@ -205,7 +205,6 @@ pub fn redirect_internally(
         };
         enter(exchange, location);
         access::limit_except::apply(exchange, env);
-        exchange.route.named_location = true;
         exchange.route.cursor = Cursor { phase: Phase::Rewrite, handler: 0 };
     } else {
         exchange.request.uri.clear();
@@ -213,7 +212,6 @@ pub fn redirect_internally(
         exchange.request.args.clear();
         exchange.request.args.extend_from_slice(args);
         exchange.request.uri_changed = true;
-        exchange.route.named_location = false;
         exchange.route.rewritten = false;
         exchange.route.location = env.config.server(exchange.route.server).scope;
         exchange.route.cursor = Cursor { phase: Phase::ServerRewrite, handler: 0 };
@@ -288,9 +286,4 @@ fn refuse_with_page(exchange: &mut Exchange, env: &mut Env<'_>, status: u16) -> 
         error_page::Answer::Redirected => None,
         error_page::Answer::Serve(content) => Some(Step::Serve(content)),
     }
-}
-
-/// Ends a request: writes what is not written of the head, so that the server can send it.
-pub fn begin_answer(exchange: &mut Exchange, env: &mut Env<'_>) -> Result<(), u16> {
-    output::write_head(exchange, env)
 }

@@ -42,7 +42,7 @@ impl<T> Setting<T> {
         self.written
     }
 
-    /// Takes the value, leaving nothing inherited behind.
+    /// The value in force at this level.
     pub fn get(&self) -> &T {
         &self.value
     }

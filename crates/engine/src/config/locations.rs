@@ -89,13 +89,6 @@ impl LocationTable {
         }
     }
 
-    /// All locations of this level.
-    pub fn ids(&self) -> impl Iterator<Item = LocationId> {
-        let prefixes =
-            self.prefixes.iter().flat_map(|p| p.exact.into_iter().chain(p.inclusive.map(|(id, _)| id)));
-        prefixes.chain(self.regexes.iter().map(|(_, id)| *id))
-    }
-
     fn prefix(&self, uri: &[u8]) -> Found {
         let mut place = match self.prefixes.binary_search_by(|entry| entry.name.as_slice().cmp(uri)) {
             Ok(place) => {

@@ -1,6 +1,10 @@
 //! Request heads: what is accepted, what is refused, and that it does not matter in which pieces they come.
 
+#[path = "../../tests/told/mod.rs"]
+mod told;
+
 use super::*;
+use told::told;
 
 const LIMITS: HeadLimits = HeadLimits {
     client_header_buffer_size: 1024,
@@ -11,47 +15,6 @@ const LIMITS: HeadLimits = HeadLimits {
     merge_slashes: true,
     allow_bare_lf: true,
 };
-
-/// Everything a decoder tells about an input that comes in the given pieces.
-fn told(input: &[u8], pieces: &mut dyn Iterator<Item = usize>, limits: &HeadLimits) -> String {
-    let mut head = RequestHead::new();
-    let mut end = 0;
-    let result = loop {
-        end = (end + pieces.next().unwrap_or(input.len())).min(input.len());
-        match head.decode(&input[..end], limits) {
-            Ok(Progress::Partial) if end < input.len() => {}
-            other => break other,
-        }
-    };
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    let mut path = Vec::new();
-    let query = head.split_target(true, &mut path).map(text);
-    let fields: String =
-        head.headers.iter().map(|(_, name, value)| format!("{}={};", text(name), text(value))).collect();
-    let dropped: Vec<_> = head.dropped_lines(&input[..end]).map(text).collect();
-    let outcome = match result {
-        Ok(Progress::Complete { consumed }) => format!("complete {consumed} of which {}", head.len()),
-        Ok(Progress::Partial) => "partial".into(),
-        Err(error) => {
-            let mut words = Vec::new();
-            // A piece may end anywhere behind the fault; the message must not depend on it.
-            head.explain(error, input, &mut words);
-            format!("{} {}", error.status(), text(&words))
-        }
-    };
-    format!(
-        "{outcome}\n{}|{}|{}|{}|{:?}|{}|{query:?}|{}:{}\n{fields}\n{dropped:?}",
-        // Of a refused line there is as much as had come.
-        if head.has_line() { text(head.request_line()) } else { String::new() },
-        text(head.method_bytes()),
-        text(head.target()),
-        text(head.protocol()),
-        head.version,
-        text(&path),
-        text(head.host()),
-        head.port(),
-    )
-}
 
 fn whole(input: &[u8]) -> String {
     told(input, &mut std::iter::empty(), &LIMITS)

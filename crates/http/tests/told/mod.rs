@@ -1,0 +1,45 @@
+//! What a decoder makes of an input, as one text; for the tests inside the crate and outside it. The module around
+//! it has the decoder's types in scope.
+
+use super::{HeadLimits, Progress, RequestHead};
+
+/// Everything a decoder tells about an input that comes in the given pieces.
+pub(super) fn told(input: &[u8], pieces: &mut dyn Iterator<Item = usize>, limits: &HeadLimits) -> String {
+    let mut head = RequestHead::new();
+    let mut end = 0;
+    let result = loop {
+        end = (end + pieces.next().unwrap_or(input.len())).min(input.len());
+        match head.decode(&input[..end], limits) {
+            Ok(Progress::Partial) if end < input.len() => {}
+            other => break other,
+        }
+    };
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let mut path = Vec::new();
+    let query = head.split_target(true, &mut path).map(text);
+    let fields: String =
+        head.headers.iter().map(|(_, name, value)| format!("{}={};", text(name), text(value))).collect();
+    let dropped: Vec<_> = head.dropped_lines(&input[..end]).map(text).collect();
+    let outcome = match result {
+        Ok(Progress::Complete { consumed }) => format!("complete {consumed} of which {}", head.len()),
+        Ok(Progress::Partial) => "partial".into(),
+        Err(error) => {
+            let mut words = Vec::new();
+            // A piece may end anywhere behind the fault; the message must not depend on it.
+            head.explain(error, input, &mut words);
+            format!("{} {}", error.status(), text(&words))
+        }
+    };
+    format!(
+        "{outcome}\n{}|{}|{}|{}|{:?}|{}|{query:?}|{}:{}\n{fields}\n{dropped:?}",
+        // Of a refused line there is as much as had come.
+        if head.has_line() { text(head.request_line()) } else { String::new() },
+        text(head.method_bytes()),
+        text(head.target()),
+        text(head.protocol()),
+        head.version,
+        text(&path),
+        text(head.host()),
+        head.port(),
+    )
+}
