@@ -5,6 +5,8 @@
 //! memory must stay small. It talks to 127.0.0.1 alone, sends a bounded number of requests and ends by itself.
 
 mod bodies;
+mod client;
+mod load;
 mod memory;
 mod switches;
 
