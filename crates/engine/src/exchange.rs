@@ -350,6 +350,9 @@ pub struct ScriptState {
     pub chunk_last: bool,
     /// What `set_by_lua` gave back.
     pub value: Vec<u8>,
+    /// What became of the script's order to a switch ([`crate::phase::Effect::Switch`]): the new revision, or why it
+    /// was refused.
+    pub switched: Option<Result<u64, String>>,
     /// Which phase the script that runs is in, for `ngx.get_phase` and the phase checks.
     pub phase: crate::modules::lua::ScriptPhase,
 }

@@ -94,8 +94,32 @@ pub enum Content {
     },
     /// What an upstream says to it, as the location's `proxy_pass` has it.
     Proxy,
+    /// What the control API says to it (`control_api`). The request's body, if it has one, is read.
+    Control,
+    /// What the statistics say.
+    Report(Report),
     /// Nothing after the head.
     Empty,
+}
+
+/// A report that is made from the statistics. Status and type of the answer are set; its length is not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Report {
+    /// Groups and peers with their response times (`upstream_status`).
+    UpstreamStatus(ReportForm),
+    /// Everything in OpenMetrics' text format (`metrics`).
+    Metrics,
+}
+
+/// What an `upstream_status` report looks like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReportForm {
+    /// Plain text.
+    Text,
+    /// A page for a browser.
+    Html,
+    /// JSON.
+    Json,
 }
 
 /// A piece of a body that comes from a file.
@@ -125,6 +149,28 @@ pub enum Effect {
     Hold(u64),
     /// Send what stands in the output to the client.
     Flush,
+    /// Keep the request until a hold of the tables it has pinned lets it go, or until its client goes away. The wake
+    /// is `Done` when the newest tables are pinned in their place, `Failed(503)` when it waited for too long or too
+    /// many wait already.
+    AwaitRelease {
+        /// Which: an index into the pinned tables' holds.
+        hold: usize,
+    },
+    /// Carry out a script's command to a switch, and put the outcome into `script.switched`.
+    Switch(SwitchOrder),
+}
+
+/// What a script wants of a switch (`ngx.shared.DICT:set` of a dict that is a switch's face).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SwitchOrder {
+    /// Which switch: an index into [`crate::Config::switches`].
+    pub switch: usize,
+    /// The key as the script has it.
+    pub key: Vec<u8>,
+    /// The target, or what a split is written as; `None` is back to the default.
+    pub target: Option<Vec<u8>>,
+    /// Who does it: `lua:FILE:LINE`.
+    pub actor: String,
 }
 
 /// What became of an effect.

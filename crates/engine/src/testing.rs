@@ -48,6 +48,8 @@ pub(crate) struct TestHost {
     pub(crate) opened: Vec<(String, crate::host::Symlinks, usize)>,
     /// What scripts do, if there are any.
     pub(crate) script: Option<Script>,
+    /// What `stub_status` is to show.
+    pub(crate) counters: Counters,
     random: u64,
 }
 
@@ -61,6 +63,7 @@ impl TestHost {
             access_lines: Vec::new(),
             opened: Vec::new(),
             script: None,
+            counters: Counters::default(),
             random: 0,
         }
     }
@@ -181,7 +184,7 @@ impl Host for TestHost {
     }
 
     fn counters(&self) -> Counters {
-        Counters::default()
+        self.counters
     }
 }
 
@@ -196,11 +199,13 @@ fn real_file(bytes: &[u8]) -> File {
     file
 }
 
-struct NoFiles;
+/// Path and text of the files that a configuration may name.
+struct TextFiles<'f>(&'f [(&'f str, &'f str)]);
 
-impl conf::Loader for NoFiles {
-    fn read(&self, _: &Path) -> std::io::Result<Vec<u8>> {
-        Err(std::io::Error::from_raw_os_error(libc::ENOENT))
+impl conf::Loader for TextFiles<'_> {
+    fn read(&self, path: &Path) -> std::io::Result<Vec<u8>> {
+        let known = self.0.iter().find(|(known, _)| Path::new(known) == path);
+        known.map(|(_, text)| text.as_bytes().to_vec()).ok_or(std::io::Error::from_raw_os_error(libc::ENOENT))
     }
     fn glob(&self, _: &Path) -> std::io::Result<Vec<PathBuf>> {
         Ok(Vec::new())
@@ -218,12 +223,13 @@ impl NameLookup for LocalNames {
     }
 }
 
-fn built(text: &str) -> Result<(Config, Vec<String>), Vec<String>> {
+fn built(text: &str, files: &[(&str, &str)]) -> Result<(Config, Vec<String>), Vec<String>> {
+    let files = TextFiles(files);
     // Every configuration has an `events` block; in front, on the same line, it leaves the line numbers alone.
     let text = if text.contains("events") { text.to_owned() } else { format!("events {{}} {text}") };
-    let parsed = conf::parse_text("/etc/pointsman/nginx.conf", text, &NoFiles);
+    let parsed = conf::parse_text("/etc/pointsman/nginx.conf", text, &files);
     let inputs = Inputs {
-        loader: &NoFiles,
+        loader: &files,
         names: &LocalNames,
         prefix: PathBuf::from("/prefix"),
         file: PathBuf::from("/etc/pointsman/nginx.conf"),
@@ -240,10 +246,15 @@ fn built(text: &str) -> Result<(Config, Vec<String>), Vec<String>> {
 
 /// The configuration of a whole text.
 pub(crate) fn config_of(text: &str) -> Config {
-    match built(text) {
+    match built(text, &[]) {
         Ok((config, _)) => config,
         Err(faults) => panic!("{}\n{text}", faults.join("\n")),
     }
+}
+
+/// The configuration of a whole text that names files (path and text of each), or its faults.
+pub(crate) fn with_files(text: &str, files: &[(&str, &str)]) -> Result<Config, Vec<String>> {
+    built(text, files).map(|(config, _)| config)
 }
 
 /// The configuration of one server's inside.
@@ -253,7 +264,7 @@ pub(crate) fn server_of(text: &str) -> Config {
 
 /// Errors and warnings of a text, as nginx's one line.
 pub(crate) fn faults_of(text: &str) -> Vec<String> {
-    match built(text) {
+    match built(text, &[]) {
         Ok((_, warnings)) => warnings,
         Err(faults) => faults,
     }
@@ -295,6 +306,9 @@ pub(crate) fn answer(config: &Config, host: &mut TestHost, request: &str) -> Str
             Step::Written => break,
             Step::Drop => return "<drop>".to_owned(),
             Step::Serve(Content::Proxy) => return "<proxy>".to_owned(),
+            Step::Serve(content @ (Content::Control | Content::Report(_))) => {
+                return format!("<{content:?}>");
+            }
             Step::Serve(content) => content,
         };
         match send(&mut exchange, &mut env, content) {
@@ -324,7 +338,7 @@ fn send(exchange: &mut Exchange, env: &mut Env<'_>, content: Content) -> Result<
                 output::write_body(exchange, env, &bytes, false).unwrap();
             }
         }
-        Content::Proxy | Content::Empty => {}
+        Content::Proxy | Content::Control | Content::Report(_) | Content::Empty => {}
     }
     output::write_body(exchange, env, b"", true).unwrap();
     Ok(())

@@ -358,6 +358,8 @@ async fn serve_content(
         Content::Empty => client.serve_bytes(exchange, generation, b"").await,
         Content::File { file, parts } => client.serve_file(exchange, generation, &file, &parts).await,
         Content::Proxy => crate::proxy::serve(client, exchange, generation).await,
+        // There is no control plane and there are no statistics behind this worker.
+        Content::Control | Content::Report(_) => Err(Unfinished::Status(503)),
     }
 }
 
@@ -392,6 +394,8 @@ async fn perform(
             Ok(()) => Wake::Done,
             Err(_) => Wake::Failed(499),
         },
+        // There is no control plane behind this worker.
+        Effect::AwaitRelease { .. } | Effect::Switch(_) => Wake::Failed(503),
     })
 }
 

@@ -77,7 +77,7 @@ pub fn build(parsed: &Parsed, inputs: &Inputs<'_>) -> Result<(Config, Vec<Diagno
         inputs,
         sources: &parsed.sources,
         diagnostics: parsed.diagnostics.clone(),
-        draft: Draft::default(),
+        draft: Draft::new(&inputs.prefix),
         places: vec![Place { context: Contexts::MAIN, scope: 0 }],
         applying: None,
     };

@@ -18,6 +18,7 @@ use crate::variables::{self, Definition};
 use conf::{Diagnostic, Span};
 use std::collections::HashSet;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 
 /// The configuration while it is being written.
@@ -25,6 +26,8 @@ use std::sync::Arc;
 pub struct Draft {
     /// The process.
     pub main: modules::main::Settings,
+    /// The control plane.
+    pub control: modules::control::Settings,
     /// The http level's own.
     pub http: modules::core::HttpSettings,
     /// All scopes; the first is http's own, and each stands after the one around it.
@@ -49,8 +52,9 @@ pub struct Draft {
     pub formats: Vec<Arc<LogFormat>>,
 }
 
-impl Default for Draft {
-    fn default() -> Self {
+impl Draft {
+    /// Nothing said yet, with the defaults that lie under the prefix.
+    pub(super) fn new(prefix: &Path) -> Draft {
         let http = Scope {
             name: Vec::new(),
             modifier: Modifier::Unnamed,
@@ -63,6 +67,7 @@ impl Default for Draft {
         };
         Draft {
             main: Default::default(),
+            control: modules::control::Settings::new(prefix),
             http: Default::default(),
             scopes: vec![http],
             servers: Vec::new(),
@@ -76,9 +81,7 @@ impl Default for Draft {
             formats: Vec::new(),
         }
     }
-}
 
-impl Draft {
     /// The number of a log destination; the same destination has the same number.
     pub fn log(&mut self, target: LogTarget) -> LogId {
         let known = self.logs.iter().position(|log| log.target == target);
@@ -236,6 +239,7 @@ pub(super) fn config(mut draft: Draft, inputs: &Inputs<'_>) -> Result<Config, Di
         prefix: inputs.prefix.clone(),
         file: inputs.file.clone(),
         main: draft.main,
+        control: draft.control,
         http: draft.http,
         listeners,
         servers: servers.collect(),

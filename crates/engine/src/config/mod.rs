@@ -137,6 +137,8 @@ pub struct Config {
     pub file: PathBuf,
     /// The process: users, logs, workers.
     pub main: modules::main::Settings,
+    /// The control plane: its socket and who may come in.
+    pub control: modules::control::Settings,
     /// The http level's own: what is not settled per location.
     pub http: modules::core::HttpSettings,
     /// All sockets to listen on.

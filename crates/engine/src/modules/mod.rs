@@ -14,6 +14,7 @@ use std::sync::LazyLock;
 pub mod access;
 pub mod auth_basic;
 pub mod computed;
+pub mod control;
 pub mod core;
 pub mod error_page;
 pub mod events;
@@ -28,6 +29,7 @@ pub mod main;
 pub mod proxy;
 pub mod referer;
 pub mod rewrite;
+pub mod status;
 pub mod try_files;
 pub mod upstream;
 
@@ -59,6 +61,7 @@ impl Module {
 pub static MODULES: &[&Module] = &[
     &main::MODULE,
     &events::MODULE,
+    &control::MODULE,
     &core::MODULE,
     &upstream::MODULE,
     &computed::MODULE,
@@ -72,6 +75,7 @@ pub static MODULES: &[&Module] = &[
     &auth_basic::MODULE,
     &try_files::MODULE,
     &proxy::MODULE,
+    &status::MODULE,
     &files::MODULE,
     // The header filters run in nginx's order: conditions (of files), scripts, added fields, ranges.
     &lua::MODULE,

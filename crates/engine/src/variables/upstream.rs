@@ -29,6 +29,21 @@ pub(super) const VARIABLES: &[Variable] = &[
         "How long it took until the answer was there, in seconds.",
         |exchange, _, out| list(exchange, out, |one, out| time(one.response_us, out)),
     ),
+    read(
+        "upstream_connect_us",
+        "pointsman's own: as $upstream_connect_time, in microseconds.",
+        |exchange, _, out| list(exchange, out, |one, out| microseconds(one.connect_us, out)),
+    ),
+    read(
+        "upstream_header_us",
+        "pointsman's own: as $upstream_header_time, in microseconds.",
+        |exchange, _, out| list(exchange, out, |one, out| microseconds(one.header_us, out)),
+    ),
+    read(
+        "upstream_response_us",
+        "pointsman's own: as $upstream_response_time, in microseconds.",
+        |exchange, _, out| list(exchange, out, |one, out| microseconds(one.response_us, out)),
+    ),
     read("upstream_response_length", "How long the answers' bodies were.", |exchange, _, out| {
         list(exchange, out, |one, out| write::number(out, one.body_received))
     }),
@@ -92,6 +107,13 @@ fn list(exchange: &Exchange, out: &mut Vec<u8>, write: fn(&Try, &mut Vec<u8>)) -
 fn time(time_us: Option<u64>, out: &mut Vec<u8>) {
     match time_us {
         Some(us) => write::seconds(out, us / 1000),
+        None => out.push(b'-'),
+    }
+}
+
+fn microseconds(time_us: Option<u64>, out: &mut Vec<u8>) {
+    match time_us {
+        Some(us) => write::number(out, us),
         None => out.push(b'-'),
     }
 }

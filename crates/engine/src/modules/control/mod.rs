@@ -1,0 +1,166 @@
+//! The control plane's places: the socket (`control`), the location (`control_api`) and who may come in with a token
+//! (`control_tokens`).
+//!
+//! Owns what the configuration says of them. What the control API answers is the control plane's; here nothing of a
+//! request but its body is looked at, and no secret is kept: of a token there is its hash alone.
+
+#[cfg(test)]
+mod tests;
+mod tokens;
+
+pub use tokens::{Role, Token, Tokens};
+
+use super::Module;
+use crate::config::{Builder, Config, Modifier, invalid_parameter, once};
+use crate::directive::{Args, Contexts, Directive};
+use crate::exchange::Exchange;
+use crate::host::Env;
+use crate::phase::{Content, Effect, Verdict, Wake};
+use crate::setting::Setting;
+use conf::Diagnostic;
+use std::path::{Path, PathBuf};
+
+/// The control socket: a UNIX-domain socket whose file permissions say who may give commands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Socket {
+    /// Its path, under the prefix unless it is absolute.
+    pub path: PathBuf,
+    /// The file's permissions.
+    pub mode: u32,
+    /// The file's group, by name, if it is another than the master's.
+    pub group: Option<String>,
+}
+
+/// What is settled once for the whole configuration.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Where commands come in; `None` is `control off`. Whether it was written says how serious it is if the socket
+    /// cannot be had.
+    pub socket: Setting<Option<Socket>>,
+    /// Who may come in over HTTP.
+    pub tokens: Setting<Tokens>,
+}
+
+impl Settings {
+    /// What holds where nothing is said: `run/pointsman.sock` under the prefix, for the owner alone.
+    pub fn new(prefix: &Path) -> Settings {
+        Settings {
+            socket: Setting::new(Some(socket(prefix, "run/pointsman.sock"))),
+            tokens: Setting::new(Tokens::default()),
+        }
+    }
+}
+
+fn socket(prefix: &Path, path: &str) -> Socket {
+    Socket { path: prefix.join(path), mode: 0o600, group: None }
+}
+
+/// The module.
+pub static MODULE: Module = Module::new("control", &[DIRECTIVES]);
+
+const DIRECTIVES: &[Directive] = &[
+    Directive {
+        name: "control",
+        contexts: Contexts::MAIN,
+        args: Args::Between(1, 3),
+        doc: "The UNIX-domain socket where the pointsman command and other programs give orders, with mode= and group= of its file; off opens none. Without it: run/pointsman.sock, for the owner alone.",
+        example: "control unix:run/pointsman.sock mode=0660 group=ops;",
+        apply: control,
+    },
+    Directive {
+        name: "control_api",
+        contexts: Contexts::LOCATION,
+        args: Args::Exactly(0),
+        doc: "Answers with the control API in this location, behind the location's own access rules.",
+        example: "control_api;",
+        apply: |b, _| {
+            b.settings().core.content.replace(Some(content));
+            Ok(())
+        },
+    },
+    Directive {
+        name: "control_tokens",
+        contexts: Contexts::MAIN.or(Contexts::HTTP),
+        args: Args::Exactly(1),
+        doc: "A file of `name:role:sha256` lines, beside the configuration file unless its path is absolute: who may use control_api with a bearer token, as viewer or operator, and the SHA-256 of the token in hexadecimal digits.",
+        example: "control_tokens tokens;",
+        apply: control_tokens,
+    },
+];
+
+fn control(b: &mut Builder<'_>, d: &conf::Directive) -> Result<(), Diagnostic> {
+    let word = &d.args[0];
+    if word.text() == "off" {
+        if let Some(more) = d.args.get(1) {
+            return Err(invalid_parameter(more).mend("control off; takes nothing else"));
+        }
+        return once(b.draft.control.socket.write(None), d);
+    }
+    let text = word.str()?;
+    let path = text.strip_prefix("unix:").unwrap_or(text);
+    if path.is_empty() || path.ends_with('/') {
+        return Err(Diagnostic::error(word.span, format!("no path in the control socket \"{text}\""))
+            .mend("for example: control unix:run/pointsman.sock;"));
+    }
+    if text.parse::<std::net::SocketAddr>().is_ok() {
+        return Err(Diagnostic::error(word.span, "the control socket is a UNIX-domain socket")
+            .label("this is a network address")
+            .mend("over the network there is control_api in a location, behind its access rules"));
+    }
+    let mut socket = socket(&b.inputs.prefix, path);
+    for word in &d.args[1..] {
+        let parameter = word.str()?;
+        if let Some(mode) = parameter.strip_prefix("mode=") {
+            let octal = u32::from_str_radix(mode, 8).ok().filter(|mode| *mode <= 0o777);
+            socket.mode = octal.filter(|_| mode.len() >= 3).ok_or_else(|| {
+                Diagnostic::error(word.span, format!("invalid mode \"{mode}\""))
+                    .mend("three or four octal digits, as chmod takes them: mode=0660")
+            })?;
+        } else if let Some(group) = parameter.strip_prefix("group=").filter(|group| !group.is_empty()) {
+            socket.group = Some(group.to_owned());
+        } else {
+            return Err(invalid_parameter(word).mend("one of mode= and group="));
+        }
+    }
+    once(b.draft.control.socket.write(Some(socket)), d)
+}
+
+fn control_tokens(b: &mut Builder<'_>, d: &conf::Directive) -> Result<(), Diagnostic> {
+    let word = &d.args[0];
+    let path = b.conf_path(word)?;
+    let bytes = b.inputs.loader.read(&path).map_err(|fault| {
+        Diagnostic::error(word.span, format!("open() \"{}\" failed", path.display())).label(fault.to_string())
+    })?;
+    let tokens = Tokens::parse(&bytes).map_err(|fault| {
+        let place = format!("{}:{}", path.display(), fault.line);
+        Diagnostic::error(word.span, format!("{} in {place}", fault.text))
+            .mend("a line is name:role:sha256, for example ops:operator: and 64 hexadecimal digits")
+    })?;
+    once(b.draft.control.tokens.write(tokens), d)
+}
+
+/// The content handler of `control_api`: a command's body is read whole before the control plane sees it.
+fn content(exchange: &mut Exchange, _: &mut Env<'_>) -> Verdict {
+    if exchange.request.body_settled() {
+        return Verdict::Serve(Content::Control);
+    }
+    match exchange.route.wake.take() {
+        Some(Wake::Failed(status)) => Verdict::Refuse(status),
+        Some(Wake::Done) | None => Verdict::Wait(Effect::ReadBody),
+    }
+}
+
+/// The path that the control API is asked for: what is left of `$uri` behind the location's name, beginning with `/`.
+/// In a location that is no prefix it is the whole.
+pub fn path_below<'e>(exchange: &'e Exchange, config: &Config) -> &'e [u8] {
+    let uri = exchange.request.uri.as_slice();
+    let location = config.location(exchange.route.location);
+    if !matches!(location.modifier, Modifier::Prefix | Modifier::PrefixNoRegex | Modifier::Exact) {
+        return uri;
+    }
+    match uri.strip_prefix(location.name.strip_suffix(b"/").unwrap_or(&location.name)) {
+        Some(b"") => b"/",
+        Some(rest) if rest.starts_with(b"/") => rest,
+        _ => uri,
+    }
+}

@@ -1,0 +1,116 @@
+//! What the control directives make of their arguments and of the file of tokens.
+
+use super::tokens::Role;
+use super::{Socket, path_below};
+use crate::Env;
+use crate::phase::{self, Content, Effect, Step, Wake};
+use crate::testing::{TestHost, config_of, exchange, faults_of, server_of, with_files};
+
+const A: &str = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
+const B: &str = "BBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBB0f";
+
+#[test]
+fn the_socket_is_there_unless_it_is_turned_off() {
+    let socket = |text: &str| config_of(text).control.socket.get().clone();
+    let at = |path: &str, mode, group: Option<&str>| {
+        Some(Socket { path: path.into(), mode, group: group.map(str::to_owned) })
+    };
+    assert_eq!(socket(""), at("/prefix/run/pointsman.sock", 0o600, None));
+    assert!(!config_of("").control.socket.written());
+    assert_eq!(socket("control off;"), None);
+    assert_eq!(socket("control unix:s.sock mode=0660 group=ops;"), at("/prefix/s.sock", 0o660, Some("ops")));
+    assert_eq!(socket("control /run/p.sock mode=666;"), at("/run/p.sock", 0o666, None));
+}
+
+#[test]
+fn faults_of_the_socket() {
+    for (text, fault) in [
+        ("control off mode=0600;", "invalid parameter \"mode=0600\""),
+        ("control unix:;", "no path in the control socket \"unix:\""),
+        ("control run/;", "no path in the control socket \"run/\""),
+        ("control 127.0.0.1:9000;", "the control socket is a UNIX-domain socket"),
+        ("control a mode=0888;", "invalid mode \"0888\""),
+        ("control a mode=1777;", "invalid mode \"1777\""),
+        ("control a mode=6;", "invalid mode \"6\""),
+        ("control a group=;", "invalid parameter \"group=\""),
+        ("control a owner=b;", "invalid parameter \"owner=b\""),
+        ("control a; control b;", "\"control\" directive is duplicate"),
+        ("http { control a; }", "\"control\" directive is not allowed here"),
+    ] {
+        assert_eq!(faults_of(text), [format!("{fault} in /etc/pointsman/nginx.conf:1")], "{text}");
+    }
+}
+
+#[test]
+fn tokens_are_read_and_found_by_their_hash() {
+    let file = format!("# who\n\nops:operator:{A}\r\n  look.er@x:viewer:{B}  \n");
+    let config = with_files("control_tokens tokens;", &[("/etc/pointsman/tokens", &file)]).unwrap();
+    let tokens = config.control.tokens.get();
+    let found = tokens.find(&[0xaa; 32]).unwrap();
+    assert_eq!((&*found.name, found.role), ("ops", Role::Operator));
+    let mut hash = [0xbb; 32];
+    hash[31] = 0x0f;
+    assert_eq!(tokens.find(&hash).map(|token| (&*token.name, token.role)), Some(("look.er@x", Role::Viewer)));
+    assert_eq!(tokens.find(&[0; 32]), None);
+    assert!(config_of("").control.tokens.is_empty());
+}
+
+#[test]
+fn a_bad_line_of_tokens_is_named_with_its_file() {
+    for (file, fault) in [
+        ("ops:operator".to_owned(), "a line of tokens is not name:role:sha256 in /t:1"),
+        (format!("#\n#\nops:operator:{A}:x"), "a line of tokens is not name:role:sha256 in /t:3"),
+        (format!("o ps:operator:{A}"), "invalid name \"o ps\" of a token in /t:1"),
+        (format!(":operator:{A}"), "invalid name \"\" of a token in /t:1"),
+        (format!("ops:admin:{A}"), "unknown role \"admin\" of a token, which is viewer or operator in /t:1"),
+        (
+            format!("\nops:viewer:{}", &A[1..]),
+            "the hash of \"ops\" is not 64 hexadecimal digits of a SHA-256 in /t:2",
+        ),
+        (
+            format!("ops:viewer:{}", A.replace('a', "g")),
+            "the hash of \"ops\" is not 64 hexadecimal digits of a SHA-256 in /t:1",
+        ),
+        (format!("ops:viewer:{A}\nops:viewer:{B}"), "the name \"ops\" stands in line 1 already in /t:2"),
+        (format!("a:viewer:{A}\nb:viewer:{A}"), "the token of \"b\" is that of line 1 in /t:2"),
+    ] {
+        let faults = with_files("control_tokens /t;", &[("/t", &file)]).unwrap_err();
+        assert_eq!(faults, [format!("{fault} in /etc/pointsman/nginx.conf:1")], "{file}");
+    }
+    let missing = with_files("http { control_tokens none; }", &[]).unwrap_err();
+    assert_eq!(missing, ["open() \"/etc/pointsman/none\" failed in /etc/pointsman/nginx.conf:1"]);
+}
+
+#[test]
+fn the_api_is_served_once_the_body_is_read() {
+    let config = server_of("location /_control/ { control_api; }");
+    let mut host = TestHost::new();
+    let request = "PUT /_control/v1/x HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n";
+    let mut exchange = exchange(&config, &mut host, request);
+    let mut env = Env { config: &config, host: &mut host };
+    assert!(matches!(phase::advance(&mut exchange, &mut env), Step::Wait(Effect::ReadBody)));
+    exchange.request.body = crate::exchange::Body::Memory(b"{}".to_vec());
+    exchange.route.wake = Some(Wake::Done);
+    assert!(matches!(phase::advance(&mut exchange, &mut env), Step::Serve(Content::Control)));
+    assert_eq!(path_below(&exchange, &config), b"/v1/x");
+}
+
+#[test]
+fn the_path_begins_behind_the_location() {
+    for (location, uri, path) in [
+        ("/api", "/api", "/"),
+        ("/api", "/api/v1", "/v1"),
+        ("/api", "/apiv1", "/apiv1"),
+        ("/api/", "/api/", "/"),
+        ("= /v1/state", "/v1/state", "/"),
+        ("/", "/v1", "/v1"),
+        ("~ ^/v1", "/v1/x", "/v1/x"),
+    ] {
+        let config = server_of(&format!("location {location} {{ control_api; }}"));
+        let mut host = TestHost::new();
+        let mut exchange = exchange(&config, &mut host, &format!("GET {uri} HTTP/1.1\r\nHost: x\r\n\r\n"));
+        let mut env = Env { config: &config, host: &mut host };
+        assert!(matches!(phase::advance(&mut exchange, &mut env), Step::Serve(Content::Control)));
+        assert_eq!(path_below(&exchange, &config), path.as_bytes(), "{location}");
+    }
+}

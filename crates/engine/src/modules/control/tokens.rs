@@ -1,0 +1,113 @@
+//! The file of `control_tokens`: names, roles and hashes of tokens.
+//!
+//! Owns the file's grammar and the search for a token. It must never see a token itself: whoever has one gives its
+//! hash.
+
+use subtle::ConstantTimeEq;
+
+/// What somebody with a token may do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Role {
+    /// Look.
+    Viewer,
+    /// Look and give commands.
+    Operator,
+}
+
+impl Role {
+    /// Every role, by the word in the file.
+    pub const ALL: [(&'static str, Role); 2] = [("viewer", Role::Viewer), ("operator", Role::Operator)];
+}
+
+/// Who may come in with which token.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Token {
+    /// The name, which becomes the actor of the commands.
+    pub name: Box<str>,
+    /// What they may do.
+    pub role: Role,
+    /// The token's SHA-256.
+    pub sha256: [u8; 32],
+}
+
+/// All tokens of a configuration.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Tokens(Box<[Token]>);
+
+/// What is wrong with a file of tokens.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct TokenFault {
+    /// The line, counted from 1.
+    pub(super) line: usize,
+    /// What is wrong there.
+    pub(super) text: String,
+}
+
+impl Tokens {
+    /// Reads a file: a token a line; empty lines and those that begin with `#` are comments.
+    pub(super) fn parse(bytes: &[u8]) -> Result<Tokens, TokenFault> {
+        let mut tokens: Vec<(usize, Token)> = Vec::new();
+        for (index, bytes) in bytes.split(|byte| *byte == b'\n').enumerate() {
+            let line = index + 1;
+            let fault = |text: String| TokenFault { line, text };
+            let text = std::str::from_utf8(bytes)
+                .map_err(|_| fault("a line of tokens is not UTF-8".to_owned()))?
+                .trim();
+            if text.is_empty() || text.starts_with('#') {
+                continue;
+            }
+            let token = token(text).map_err(fault)?;
+            if let Some((first, _)) = tokens.iter().find(|(_, known)| known.name == token.name) {
+                return Err(fault(format!("the name \"{}\" stands in line {first} already", token.name)));
+            }
+            if let Some((first, _)) = tokens.iter().find(|(_, known)| known.sha256 == token.sha256) {
+                return Err(fault(format!("the token of \"{}\" is that of line {first}", token.name)));
+            }
+            tokens.push((line, token));
+        }
+        Ok(Tokens(tokens.into_iter().map(|(_, token)| token).collect()))
+    }
+
+    /// Is there none?
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Whose token has this SHA-256. How long that takes tells nothing about the tokens.
+    pub fn find(&self, sha256: &[u8; 32]) -> Option<&Token> {
+        let mut found = None;
+        for token in &self.0 {
+            if bool::from(token.sha256.ct_eq(sha256)) {
+                found = Some(token);
+            }
+        }
+        found
+    }
+}
+
+fn token(text: &str) -> Result<Token, String> {
+    let mut parts = text.split(':');
+    let (Some(name), Some(role), Some(digits), None) =
+        (parts.next(), parts.next(), parts.next(), parts.next())
+    else {
+        return Err("a line of tokens is not name:role:sha256".to_owned());
+    };
+    let is_name = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.' | b'@');
+    if name.is_empty() || name.len() > 64 || !name.bytes().all(is_name) {
+        return Err(format!("invalid name \"{name}\" of a token"));
+    }
+    let Some((_, role)) = Role::ALL.iter().find(|(word, _)| *word == role) else {
+        return Err(format!("unknown role \"{role}\" of a token, which is viewer or operator"));
+    };
+    let sha256 = sha256(digits.as_bytes())
+        .ok_or_else(|| format!("the hash of \"{name}\" is not 64 hexadecimal digits of a SHA-256"))?;
+    Ok(Token { name: name.into(), role: *role, sha256 })
+}
+
+fn sha256(digits: &[u8]) -> Option<[u8; 32]> {
+    let (pairs, []) = digits.as_chunks::<2>() else { return None };
+    let digit = |byte: u8| char::from(byte).to_digit(16);
+    let bytes: Option<Vec<u8>> =
+        pairs.iter().map(|[high, low]| Some((digit(*high)? << 4 | digit(*low)?) as u8)).collect();
+    bytes?.try_into().ok()
+}
