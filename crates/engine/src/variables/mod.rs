@@ -19,6 +19,7 @@ pub(crate) mod write;
 
 pub use process::NGINX_VERSION;
 pub(crate) use request::basic_credentials;
+pub(crate) use response::status;
 
 /// Appends a variable's value; `false` if the variable has none (then nothing is appended).
 pub type Get = fn(&mut Exchange, &mut Env<'_>, &mut Vec<u8>) -> bool;

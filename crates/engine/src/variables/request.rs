@@ -38,6 +38,11 @@ pub(super) const VARIABLES: &[Variable] = &[
             true
         },
     ),
+    read("request_us", "pointsman's own: as $request_time, in microseconds.", |exchange, env, out| {
+        let now_us = env.host.now().monotonic_us;
+        write::number(out, now_us.saturating_sub(exchange.timing.start.monotonic_us));
+        true
+    }),
     read("request_completion", "OK once the whole answer is sent, else empty.", |exchange, _, out| {
         if exchange.output.ended() && exchange.output.wire.is_empty() {
             out.extend_from_slice(b"OK");

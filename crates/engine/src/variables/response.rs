@@ -102,7 +102,7 @@ pub(super) const FAMILIES: &[Family] = &[
 ];
 
 /// ngx_http_variable_status: the error whose page is made goes before the status of what makes it.
-fn status(exchange: &Exchange) -> u16 {
+pub(crate) fn status(exchange: &Exchange) -> u16 {
     let response = &exchange.response;
     if exchange.output.head_written() && response.status != 0 {
         return response.status;

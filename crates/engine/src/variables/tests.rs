@@ -76,12 +76,12 @@ fn fields_cookies_and_what_is_made_of_them() {
 #[test]
 fn the_connection_the_process_and_the_time() {
     let names = "remote_addr remote_port server_addr server_port connection connection_requests scheme https pid \
-                 hostname nginx_version msec time_local time_iso8601 request_time connection_time pipe";
+                 hostname nginx_version msec time_local time_iso8601 request_time request_us connection_time pipe";
     assert_eq!(NOW_S, 1_000_000_000);
     assert_eq!(
         values("GET / HTTP/1.1\r\nHost: x\r\n\r\n", names),
         "127.0.0.1|40000|127.0.0.1|80|1|1|http||4711|test.local|1.22.1|1000000000.000|\
-         09/Sep/2001:01:46:40 +0000|2001-09-09T01:46:40+00:00|0.000|5.000|."
+         09/Sep/2001:01:46:40 +0000|2001-09-09T01:46:40+00:00|0.000|0|5.000|."
     );
 }
 
@@ -255,12 +255,15 @@ fn lists_over_several_tries_are_nginx_s() {
         "upstream_connect_time",
         "upstream_header_time",
         "upstream_response_time",
+        "upstream_connect_us",
+        "upstream_header_us",
+        "upstream_response_us",
         "upstream_response_length",
         "upstream_bytes_received",
         "upstream_bytes_sent",
     ];
     let mut all = |exchange: &mut Exchange| names.map(|name| value(exchange, &config, &mut host, name));
-    assert_eq!(all(&mut exchange), ["-"; 8]);
+    assert_eq!(all(&mut exchange), ["-"; 11]);
     let failed =
         Try { address: "127.0.0.1:1".into(), status: 502, response_us: Some(1_999), ..Try::default() };
     let good = Try {
@@ -284,6 +287,9 @@ fn lists_over_several_tries_are_nginx_s() {
             "-, 0.001 : -",
             "-, 12.345 : -",
             "0.001, - : -",
+            "-, 1000 : -",
+            "-, 12345678 : -",
+            "1999, - : -",
             "0, 5 : 0",
             "0, 20 : 0",
             "0, 10 : 0",

@@ -1,7 +1,7 @@
 //! The directives of the log module.
 
-use super::format::FormatFault;
-use super::{AccessLog, AccessLogs, AccessTarget, Escaping, LogBuffer, LogFormat, LogTarget};
+use super::format::{FormatFault, FormatPart};
+use super::{AccessLog, AccessLogs, AccessTarget, Escaping, LogBuffer, LogFormat, LogTarget, json};
 use crate::config::{Builder, LogId, invalid_parameter};
 use crate::directive::{Args, Contexts, Directive};
 use crate::host::Level;
@@ -13,7 +13,7 @@ pub(super) const DIRECTIVES: &[Directive] = &[
         name: "log_format",
         contexts: Contexts::HTTP,
         args: Args::AtLeast(2),
-        doc: "A format for access logs; escape=default, json or none says what is done with odd bytes. combined is there already.",
+        doc: "A format for access logs; escape=default, json or none says what is done with odd bytes. combined and json are there already.",
         example: "log_format short '$remote_addr \"$request\" $status $upstream_addr';",
         apply: log_format,
     },
@@ -51,6 +51,15 @@ fn combined(b: &mut Builder<'_>) -> Arc<LogFormat> {
     format
 }
 
+/// The other format that is always there, unless the configuration has one of that name before it is used.
+fn json(b: &mut Builder<'_>) -> Arc<LogFormat> {
+    let format =
+        LogFormat { name: json::NAME.into(), escaping: Escaping::None, parts: vec![FormatPart::Json] };
+    let format = Arc::new(format);
+    b.draft.formats.push(Arc::clone(&format));
+    format
+}
+
 fn log_format(b: &mut Builder<'_>, d: &conf::Directive) -> Result<(), Diagnostic> {
     let name = &d.args[0];
     let is_combined = name.text() == "combined";
@@ -59,6 +68,9 @@ fn log_format(b: &mut Builder<'_>, d: &conf::Directive) -> Result<(), Diagnostic
         let fault = Diagnostic::error(name.span, fault);
         return Err(if is_combined {
             fault.mend("combined is predefined: take another name")
+        } else if name.text() == json::NAME {
+            fault
+                .mend("if the json above is meant to be this one, put this before it; else take another name")
         } else {
             fault
         });
@@ -201,6 +213,9 @@ fn named_format(b: &mut Builder<'_>, name: &Word) -> Result<Arc<LogFormat>, Diag
     }
     if let Some(known) = b.draft.formats.iter().find(|format| format.name.eq_ignore_ascii_case(text)) {
         return Ok(Arc::clone(known));
+    }
+    if text == json::NAME {
+        return Ok(json(b));
     }
     let mut fault = Diagnostic::error(name.span, format!("unknown log format \"{}\"", name.text()));
     let known: Vec<_> = b.draft.formats.iter().map(|format| String::from_utf8_lossy(&format.name)).collect();

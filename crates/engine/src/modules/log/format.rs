@@ -1,5 +1,6 @@
 //! What an access log's line looks like.
 
+use super::json;
 use crate::exchange::Exchange;
 use crate::host::Env;
 use crate::variables::{self, VariableId};
@@ -23,6 +24,8 @@ pub enum FormatPart {
     Text(Box<[u8]>),
     /// A variable.
     Variable(VariableId),
+    /// All there is to say, as JSON (`access_log PATH json`).
+    Json,
 }
 
 /// A `log_format`.
@@ -84,6 +87,7 @@ impl LogFormat {
         for part in &self.parts {
             match part {
                 FormatPart::Text(text) => out.extend_from_slice(text),
+                FormatPart::Json => json::append(exchange, env, out),
                 FormatPart::Variable(id) => {
                     let start = out.len();
                     let found = variables::append(exchange, env, *id, out);

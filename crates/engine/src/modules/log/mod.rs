@@ -5,6 +5,7 @@
 
 mod directives;
 mod format;
+mod json;
 
 pub use format::{Escaping, LogFormat};
 
