@@ -1,0 +1,50 @@
+//! A call of the API that came in through a location of the configuration, or over the control socket.
+//!
+//! Owns: the shape of a call and of its answer, and who is calling. Must never: interpret either.
+
+/// A request to the API, its body read.
+#[derive(Clone, Debug)]
+pub struct ApiCall {
+    /// The method, as sent.
+    pub method: Vec<u8>,
+    /// The path below the location, beginning with `/`, as sent.
+    pub path: Vec<u8>,
+    /// The query, without `?`.
+    pub query: Vec<u8>,
+    /// All header fields, names in lower case.
+    pub headers: Vec<(Vec<u8>, Vec<u8>)>,
+    /// The body.
+    pub body: Vec<u8>,
+    /// Who calls.
+    pub actor: Origin,
+}
+
+/// Who calls, as far as the way in tells it. A bearer token may tell more.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Origin {
+    /// The way in.
+    pub via: Via,
+    /// The name the way in gives: the user of `auth_basic`, or the user of the process at the socket's other end; empty
+    /// if it gives none.
+    pub name: String,
+    /// The client's address, for the record; empty on the control socket.
+    pub address: String,
+}
+
+/// The way a call came in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Via {
+    /// The control socket: whoever may open it may do everything.
+    Socket,
+    /// A location with `control_api`, behind its access rules.
+    Location,
+}
+
+/// Where the answer to an [`ApiCall`] goes. Dropping it ends the answer.
+pub trait ApiAnswer: Send {
+    /// The status and the header fields, once, before any chunk. Without `content-length` among them the length is not
+    /// known beforehand.
+    fn head(&mut self, status: u16, headers: Vec<(String, String)>);
+    /// A piece of the body. False if the client has gone: what follows is of no use.
+    fn chunk(&mut self, bytes: Vec<u8>) -> bool;
+}
