@@ -1,0 +1,26 @@
+//! What the API says and hears, as JSON: one set of types for the server's side and for the command line.
+//!
+//! Owns the names of the fields, which are a promise to whoever wrote a program against them, and the schemas that the
+//! OpenAPI description is made of. Must never decide anything: the words are `switch`'s and `statistics`' own, said in
+//! JSON. Times are milliseconds since 1970 (`_ms`) or microseconds (`_us`); spans that people write are strings as in
+//! nginx.conf ("10m", "1h30m").
+
+mod commit;
+mod event;
+mod order;
+mod problem;
+mod shares;
+mod status;
+mod table;
+
+pub use crate::receipt::{
+    Drain, DrainState, GateResult, Held, KeyChange, Outcome, Receipt, ServerResult, WorkerAck,
+};
+pub use commit::{Commit, CommitKind, History, Verified};
+pub use event::{Event, Happening};
+pub use order::{
+    Confirm, HoldOrder, HoldTerms, KeyOrder, ManyOrder, OneChange, ReleaseOrder, ResetOrder, Terms, UndoOrder, Wait,
+};
+pub use problem::Problem;
+pub use status::{Comparison, Connections, Group, Judged, Latency, Peer, Side, Status, Traffic, Verdict};
+pub use table::{Draining, Hold, Key, KeyEntry, KeyPage, Pending, StoreFault, Switch, Switches};
