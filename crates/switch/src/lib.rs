@@ -2,3 +2,40 @@
 //!
 //! Owns: what a switch means and when it is refused.
 //! Must never: open a file, read a clock, or know who serves the traffic.
+//!
+//! How an order walks:
+//!
+//! 1. [`plan()`] holds an [`Order`] against the [`Table`] and the [`Rules`]: a [`Plan`], or a [`Refusal`].
+//! 2. The control plane asks the gate about [`Plan::targets`].
+//! 3. [`Plan::commit`] makes the [`Commit`], chained to the one before by its hash, and [`Store::commit`] keeps it.
+//! 4. [`Table::apply`] makes the next table out of what the store says, and [`Tables`] is what workers get.
+//!
+//! How a request walks: [`normalise`] its key, [`Table::find`] the entry, [`Route::pick`] the target.
+
+mod commit;
+mod hold;
+mod key;
+mod memory_store;
+mod order;
+mod plan;
+mod refusal;
+mod route;
+mod rules;
+mod store;
+mod table;
+mod tables;
+mod undo;
+
+pub use commit::{Chain, ChainBreak, ChainFault, Change, Commit, Hash, Kind, verify_chain};
+pub use hold::{Hold, HoldLimits, HoldState, Ticket};
+pub use key::{Key, KeyFault, KeyKind, Shape, normalise};
+pub use memory_store::MemoryStore;
+pub use order::{Action, Meta, Order};
+pub use plan::{Plan, plan};
+pub use refusal::{Code, Details, Refusal};
+pub use route::{MAX_SHARES, Route, RouteFault, Share, Split, point_of};
+pub use rules::{Orphan, Rules};
+pub use store::{Filter, Loaded, Pending, Store, StoreFault, StoreFaultKind, commit_at};
+pub use table::{Entry, Table};
+pub use tables::Tables;
+pub use undo::{Undoing, UndoneKey};

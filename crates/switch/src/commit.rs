@@ -1,0 +1,336 @@
+//! What happened to a switch: one commit for each revision, each chained to the one before.
+//!
+//! Owns the form of a commit and its hash. The hash is on people's disks: the serialisation below never changes; another
+//! one gets another first line.
+//!
+//! ## The canonical serialisation
+//!
+//! SHA-256 over these, one after the other. Numbers are 8 bytes, least significant first. A *text* is its length in
+//! bytes as a number, then its UTF-8 bytes. A *perhaps* is one byte 0 for nothing, or one byte 1 and the thing.
+//!
+//! 1. the 19 bytes `pointsman commit 1\n`
+//! 2. the hash of the previous commit, 32 bytes (zeros for revision 1)
+//! 3. revision, number
+//! 4. time in ms since 1970 UTC, number
+//! 5. kind: one byte (0 set, 1 undo, 2 undo of keys, 3 confirm, 4 revert), then the revision it is about, number
+//!    (0 for set and undo of keys)
+//! 6. actor, text
+//! 7. reason, perhaps text
+//! 8. idempotency key, perhaps text
+//! 9. forced: one byte, 0 or 1
+//! 10. confirm by, perhaps number (ms since 1970 UTC)
+//! 11. how many changes, number; for each of them: the key, text; the route before, perhaps text; the route after,
+//!     perhaps text; the revision it undoes, perhaps number
+//! 12. how many notes of the gate, number; each a text
+//!
+//! Must never leave a field of [`Commit`] out of it.
+
+use std::fmt;
+use std::str::FromStr;
+
+use sha2::{Digest, Sha256};
+
+use crate::{Key, Route};
+
+/// The first bytes of the serialisation.
+const FORM: &[u8] = b"pointsman commit 1\n";
+
+/// A SHA-256.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Hash(pub [u8; 32]);
+
+impl Hash {
+    /// What revision 1 has as its previous hash.
+    pub const ZERO: Hash = Hash([0; 32]);
+}
+
+impl fmt::Display for Hash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl fmt::Debug for Hash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{self}")
+    }
+}
+
+impl FromStr for Hash {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Hash, Self::Err> {
+        let digits = text.as_bytes();
+        let mut bytes = [0; 32];
+        if digits.len() != 64 {
+            return Err("a hash has 64 hexadecimal digits");
+        }
+        for (byte, pair) in bytes.iter_mut().zip(digits.chunks_exact(2)) {
+            let value = |digit: u8| char::from(digit).to_digit(16);
+            let (Some(high), Some(low)) = (value(pair[0]), value(pair[1])) else {
+                return Err("a hash has 64 hexadecimal digits");
+            };
+            *byte = (high * 16 + low) as u8;
+        }
+        Ok(Hash(bytes))
+    }
+}
+
+/// What sort of commit it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Keys were set, or put back to the default.
+    Set,
+    /// A whole commit was taken back.
+    Undo {
+        /// The revision that was taken back.
+        of: u64,
+    },
+    /// The last change of each of some keys was taken back; which, says [`Change::undoes`].
+    UndoKeys,
+    /// Somebody confirmed a commit. It changes no key.
+    Confirm {
+        /// The revision that was confirmed.
+        of: u64,
+    },
+    /// A commit that nobody confirmed in time was taken back.
+    Revert {
+        /// The revision that was taken back.
+        of: u64,
+    },
+}
+
+impl Kind {
+    /// Its stable name: `set`, `undo`, `undo_keys`, `confirm`, `revert`.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Kind::Set => "set",
+            Kind::Undo { .. } => "undo",
+            Kind::UndoKeys => "undo_keys",
+            Kind::Confirm { .. } => "confirm",
+            Kind::Revert { .. } => "revert",
+        }
+    }
+
+    /// The revision it is about.
+    pub fn of(&self) -> Option<u64> {
+        match *self {
+            Kind::Set | Kind::UndoKeys => None,
+            Kind::Undo { of } | Kind::Confirm { of } | Kind::Revert { of } => Some(of),
+        }
+    }
+
+    /// From [`Kind::name`] and [`Kind::of`], for stores. `None` if they do not fit together.
+    pub fn from_parts(name: &str, of: Option<u64>) -> Option<Kind> {
+        Some(match (name, of) {
+            ("set", None) => Kind::Set,
+            ("undo_keys", None) => Kind::UndoKeys,
+            ("undo", Some(of)) => Kind::Undo { of },
+            ("confirm", Some(of)) => Kind::Confirm { of },
+            ("revert", Some(of)) => Kind::Revert { of },
+            _ => return None,
+        })
+    }
+
+    /// The pending commit that it settles, if that was pending.
+    pub fn settles(&self) -> Option<u64> {
+        self.of()
+    }
+}
+
+/// What a commit did to one key. `None` is the switch's default.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Change {
+    /// Which key.
+    pub key: Key,
+    /// Where it led.
+    pub before: Option<Route>,
+    /// Where it leads since.
+    pub after: Option<Route>,
+    /// The revision whose change of this key was taken back by this one (commits of the kinds undo and revert).
+    pub undoes: Option<u64>,
+}
+
+/// One revision of a switch, as it is kept for ever.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Commit {
+    /// 1 is the first.
+    pub revision: u64,
+    /// When, in ms since 1970 UTC.
+    pub time_ms: u64,
+    /// What sort.
+    pub kind: Kind,
+    /// Who.
+    pub actor: String,
+    /// Why, in the actor's words.
+    pub reason: Option<String>,
+    /// The caller's own name for the order, so that the same order twice is one commit.
+    pub idempotency: Option<String>,
+    /// A gate or a newer change was overridden.
+    pub forced: bool,
+    /// Taken back at this time (ms since 1970 UTC) if nobody confirms it before.
+    pub confirm_by_ms: Option<u64>,
+    /// In the order of the order; each key once.
+    pub changes: Vec<Change>,
+    /// What the gate found.
+    pub gate: Vec<String>,
+    /// The hash of the revision before.
+    pub previous: Hash,
+    /// Of this one: SHA-256 over the canonical serialisation (see the module's text in the source).
+    pub hash: Hash,
+}
+
+/// What breaks a chain of commits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ChainBreak {
+    /// A revision is missing, doubled or out of order.
+    Revision {
+        /// The one that should come.
+        expected: u64,
+    },
+    /// It does not name the commit before it.
+    Previous,
+    /// Its hash is not that of its fields.
+    Hash,
+}
+
+/// Where a chain breaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ChainFault {
+    /// The commit that does not fit.
+    pub revision: u64,
+    /// What is wrong with it.
+    pub what: ChainBreak,
+}
+
+impl fmt::Display for ChainFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let revision = self.revision;
+        match self.what {
+            ChainBreak::Revision { expected } => {
+                write!(f, "revision {revision} stands where revision {expected} should")
+            }
+            ChainBreak::Previous => write!(f, "revision {revision} does not follow the one before it"),
+            ChainBreak::Hash => write!(f, "revision {revision} is not what was committed"),
+        }
+    }
+}
+
+impl std::error::Error for ChainFault {}
+
+impl Commit {
+    /// The hash that its fields have.
+    pub fn computed_hash(&self) -> Hash {
+        let mut sum = Canonical(Sha256::new());
+        sum.0.update(FORM);
+        sum.0.update(self.previous.0);
+        sum.number(self.revision);
+        sum.number(self.time_ms);
+        let kind = match self.kind {
+            Kind::Set => 0,
+            Kind::Undo { .. } => 1,
+            Kind::UndoKeys => 2,
+            Kind::Confirm { .. } => 3,
+            Kind::Revert { .. } => 4,
+        };
+        sum.byte(kind);
+        sum.number(self.kind.of().unwrap_or(0));
+        sum.text(&self.actor);
+        sum.perhaps(self.reason.as_deref(), Canonical::text);
+        sum.perhaps(self.idempotency.as_deref(), Canonical::text);
+        sum.byte(u8::from(self.forced));
+        sum.perhaps(self.confirm_by_ms, Canonical::number);
+        sum.number(self.changes.len() as u64);
+        for change in &self.changes {
+            sum.text(change.key.as_str());
+            sum.perhaps(change.before.as_ref(), |sum, route| sum.text(&route.to_string()));
+            sum.perhaps(change.after.as_ref(), |sum, route| sum.text(&route.to_string()));
+            sum.perhaps(change.undoes, Canonical::number);
+        }
+        sum.number(self.gate.len() as u64);
+        for note in &self.gate {
+            sum.text(note);
+        }
+        Hash(sum.0.finalize().into())
+    }
+
+    /// Does it follow a commit with this hash, and is it what was committed?
+    ///
+    /// # Errors
+    /// [`ChainBreak::Previous`] or [`ChainBreak::Hash`].
+    pub fn verify(&self, previous: Hash) -> Result<(), ChainFault> {
+        let fault = |what| Err(ChainFault { revision: self.revision, what });
+        if self.previous != previous {
+            return fault(ChainBreak::Previous);
+        }
+        if self.computed_hash() != self.hash {
+            return fault(ChainBreak::Hash);
+        }
+        Ok(())
+    }
+}
+
+/// Follows commits, oldest first, and says where they break. For histories too long to hold at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Chain {
+    /// The last revision that fitted; 0 before the first.
+    pub revision: u64,
+    /// Its hash.
+    pub hash: Hash,
+}
+
+impl Chain {
+    /// Before revision 1.
+    pub fn start() -> Chain {
+        Chain { revision: 0, hash: Hash::ZERO }
+    }
+
+    /// Takes the next commit.
+    ///
+    /// # Errors
+    /// It does not fit; the chain stays where it was.
+    pub fn follow(&mut self, commit: &Commit) -> Result<(), ChainFault> {
+        let expected = self.revision + 1;
+        if commit.revision != expected {
+            return Err(ChainFault { revision: commit.revision, what: ChainBreak::Revision { expected } });
+        }
+        commit.verify(self.hash)?;
+        *self = Chain { revision: commit.revision, hash: commit.hash };
+        Ok(())
+    }
+}
+
+/// Checks a whole history from revision 1 on, oldest first, and gives its end.
+///
+/// # Errors
+/// The first commit that does not fit.
+pub fn verify_chain<'a>(commits: impl IntoIterator<Item = &'a Commit>) -> Result<Chain, ChainFault> {
+    let mut chain = Chain::start();
+    commits.into_iter().try_for_each(|commit| chain.follow(commit))?;
+    Ok(chain)
+}
+
+/// The bytes that are hashed.
+struct Canonical(Sha256);
+
+impl Canonical {
+    fn byte(&mut self, byte: u8) {
+        self.0.update([byte]);
+    }
+
+    fn number(&mut self, number: u64) {
+        self.0.update(number.to_le_bytes());
+    }
+
+    fn text(&mut self, text: &str) {
+        self.number(text.len() as u64);
+        self.0.update(text.as_bytes());
+    }
+
+    fn perhaps<T>(&mut self, thing: Option<T>, add: impl FnOnce(&mut Self, T)) {
+        self.byte(u8::from(thing.is_some()));
+        if let Some(thing) = thing {
+            add(self, thing);
+        }
+    }
+}

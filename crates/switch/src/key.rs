@@ -1,0 +1,276 @@
+//! What a switch is asked about: a host or any other text, and the wildcards an entry may be written with.
+//!
+//! Owns how keys are written and brought into one form, for people's orders and for requests alike.
+//! Must never look anything up, and never let two spellings of one host be two keys.
+
+use std::fmt;
+use std::hash::{Hash, Hasher};
+use std::sync::Arc;
+
+/// What the keys of a switch are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KeyKind {
+    /// Host names: compared without case, port and trailing dot, and there are wildcards.
+    Host,
+    /// Any other text, compared byte by byte.
+    Text,
+}
+
+/// Which texts a key covers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Shape {
+    /// `*`: everything that no other entry covers.
+    All,
+    /// `www.example.*`: hosts that go on behind the dot.
+    Prefix,
+    /// `*.example.com`: hosts that have something before the dot.
+    Suffix,
+    /// One text.
+    Exact,
+}
+
+/// A key of a switch in its one form.
+///
+/// Cheap to clone. Keys are ordered by their written form.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Key {
+    shape: Shape,
+    /// As it is written, with its asterisk.
+    written: Arc<str>,
+}
+
+/// Why a text is no key. `Display` says it to people.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KeyFault {
+    /// Nothing is written, or nothing is left without port and dot.
+    Empty,
+    /// Longer than the configuration allows.
+    TooLong {
+        /// Bytes in its one form.
+        length: usize,
+        /// `keys length=N` of the switch.
+        max: usize,
+    },
+    /// A byte that neither a host nor a key may hold: a control character, and in hosts white space, `/` and their like.
+    BadByte(u8),
+    /// Text keys are UTF-8.
+    NotUtf8,
+    /// Hosts travel in ASCII; other letters are written `xn--…` there.
+    NotAscii,
+    /// Two dots follow each other, or a dot comes first.
+    EmptyLabel,
+    /// What follows the colon is no port.
+    BadPort,
+    /// A bracket that is not closed, or has something behind it.
+    BadAddress,
+    /// An asterisk that is neither the whole first label nor the whole last one.
+    BadWildcard,
+}
+
+impl fmt::Display for KeyFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            KeyFault::Empty => write!(f, "it is empty"),
+            KeyFault::TooLong { length, max } => {
+                write!(f, "it has {length} bytes, and the configuration allows {max}")
+            }
+            KeyFault::BadByte(byte) if byte.is_ascii_graphic() => {
+                write!(f, "'{}' has no place in it", char::from(*byte))
+            }
+            KeyFault::BadByte(b' ') => write!(f, "a space has no place in it"),
+            KeyFault::BadByte(byte) => write!(f, "the byte 0x{byte:02x} has no place in it"),
+            KeyFault::NotUtf8 => write!(f, "it is not UTF-8"),
+            KeyFault::NotAscii => {
+                write!(f, "hosts are written in ASCII (a name with other letters in its xn-- form)")
+            }
+            KeyFault::EmptyLabel => write!(f, "it has an empty label (a dot that follows none)"),
+            KeyFault::BadPort => write!(f, "what follows its colon is no port"),
+            KeyFault::BadAddress => write!(f, "its brackets hold no IPv6 address"),
+            KeyFault::BadWildcard => {
+                write!(f, "an asterisk stands alone, as the first label or as the last one")
+            }
+        }
+    }
+}
+
+impl std::error::Error for KeyFault {}
+
+impl Key {
+    /// Reads a key as people write it. `max_len` (bytes) bounds its one form.
+    ///
+    /// In hosts, letters become small, and a port and a trailing dot go, as nginx does with the Host header;
+    /// `*.example.com`, `www.example.*` and `*` are wildcards with the meaning they have in nginx's `server_name`.
+    /// Of the other keys, only `*` alone is special.
+    ///
+    /// # Errors
+    /// [`KeyFault`] says what is wrong with the text.
+    pub fn parse(kind: KeyKind, text: &[u8], max_len: usize) -> Result<Key, KeyFault> {
+        let (shape, written) = match kind {
+            KeyKind::Host => parse_host(text)?,
+            KeyKind::Text => (if text == b"*" { Shape::All } else { Shape::Exact }, parse_text(text)?),
+        };
+        if written.len() > max_len {
+            return Err(KeyFault::TooLong { length: written.len(), max: max_len });
+        }
+        Ok(Key { shape, written: written.into() })
+    }
+
+    /// As it is written, in its one form.
+    pub fn as_str(&self) -> &str {
+        &self.written
+    }
+
+    /// Which texts it covers.
+    pub fn shape(&self) -> Shape {
+        self.shape
+    }
+
+    /// Does it cover this text (in the form [`normalise`] gives)? Whether another key covers it better is the table's
+    /// to say.
+    pub fn covers(&self, normalised: &[u8]) -> bool {
+        let stem = self.stem();
+        match self.shape {
+            Shape::All => true,
+            Shape::Exact => stem == normalised,
+            Shape::Suffix => normalised.len() > stem.len() && normalised.ends_with(stem),
+            Shape::Prefix => normalised.len() > stem.len() && normalised.starts_with(stem),
+        }
+    }
+
+    /// Does it take precedence over `other`, where both cover a text? nginx's order for server names: the exact one,
+    /// the longest with the asterisk in front, the longest with it at the end.
+    pub fn precedes(&self, other: &Key) -> bool {
+        (self.shape, self.written.len()) > (other.shape, other.written.len())
+    }
+
+    /// What is compared: the text without its asterisk, the dot included.
+    pub(crate) fn stem(&self) -> &[u8] {
+        let bytes = self.written.as_bytes();
+        match self.shape {
+            Shape::All => &[],
+            Shape::Suffix => &bytes[1..],
+            Shape::Prefix => &bytes[..bytes.len() - 1],
+            Shape::Exact => bytes,
+        }
+    }
+}
+
+impl Hash for Key {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.written.hash(state);
+    }
+}
+
+impl PartialOrd for Key {
+    fn partial_cmp(&self, other: &Key) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Key {
+    fn cmp(&self, other: &Key) -> std::cmp::Ordering {
+        (&self.written, self.shape).cmp(&(&other.written, other.shape))
+    }
+}
+
+impl fmt::Debug for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}", self.written)
+    }
+}
+
+impl fmt::Display for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.written)
+    }
+}
+
+/// Brings the key of a request into the form that [`crate::Table::find`] takes.
+///
+/// Allocates only while `room` is smaller than the longest host seen; a text that is in its form already is given back
+/// as it is. What can be no host becomes empty, and finds `*` alone.
+pub fn normalise<'a>(kind: KeyKind, text: &'a [u8], room: &'a mut Vec<u8>) -> &'a [u8] {
+    match kind {
+        KeyKind::Text => text,
+        KeyKind::Host => {
+            let Ok(host) = host_part(text) else { return &[] };
+            if host.iter().any(u8::is_ascii_uppercase) {
+                room.clear();
+                room.extend(host.iter().map(u8::to_ascii_lowercase));
+                room
+            } else {
+                host
+            }
+        }
+    }
+}
+
+fn parse_text(text: &[u8]) -> Result<String, KeyFault> {
+    if text.is_empty() {
+        return Err(KeyFault::Empty);
+    }
+    if let Some(&byte) = text.iter().find(|b| b.is_ascii_control()) {
+        return Err(KeyFault::BadByte(byte));
+    }
+    std::str::from_utf8(text).map(str::to_owned).map_err(|_| KeyFault::NotUtf8)
+}
+
+fn parse_host(text: &[u8]) -> Result<(Shape, String), KeyFault> {
+    let host = host_part(text)?;
+    if !host.is_ascii() {
+        return Err(KeyFault::NotAscii);
+    }
+    let written: String = host.iter().map(|b| char::from(b.to_ascii_lowercase())).collect();
+    let (shape, stem) = if written == "*" {
+        (Shape::All, "")
+    } else if let Some(stem) = written.strip_prefix("*.") {
+        (Shape::Suffix, stem)
+    } else if let Some(stem) = written.strip_suffix(".*") {
+        (Shape::Prefix, stem)
+    } else {
+        (Shape::Exact, written.as_str())
+    };
+    if stem.contains('*') || (shape != Shape::Exact && stem.starts_with('[')) {
+        return Err(KeyFault::BadWildcard);
+    }
+    Ok((shape, written))
+}
+
+/// A host without port and trailing dot: what nginx's check of the Host header leaves, and stricter where that lets
+/// pass what no name server would answer.
+fn host_part(text: &[u8]) -> Result<&[u8], KeyFault> {
+    let (host, port) = if text.first() == Some(&b'[') {
+        let end = text.iter().position(|&b| b == b']').ok_or(KeyFault::BadAddress)?;
+        let (host, rest) = text.split_at(end + 1);
+        if host.len() < 4 || !host[1..end].iter().all(|b| b.is_ascii_hexdigit() || b":.%".contains(b)) {
+            return Err(KeyFault::BadAddress);
+        }
+        match rest {
+            [] => (host, None),
+            [b':', port @ ..] => (host, Some(port)),
+            _ => return Err(KeyFault::BadAddress),
+        }
+    } else {
+        match text.iter().position(|&b| b == b':') {
+            Some(at) => (&text[..at], Some(&text[at + 1..])),
+            None => (text, None),
+        }
+    };
+    if port.is_some_and(|port| port.len() > 5 || !port.iter().all(u8::is_ascii_digit)) {
+        return Err(KeyFault::BadPort);
+    }
+    let host = host.strip_suffix(b".").unwrap_or(host);
+    let mut before = b'.';
+    for &byte in host {
+        match byte {
+            b'.' if before == b'.' => return Err(KeyFault::EmptyLabel),
+            0..=b' ' | 0x7f | b'/' | b'\\' | b'?' | b'#' | b'@' => return Err(KeyFault::BadByte(byte)),
+            _ => before = byte,
+        }
+    }
+    match before {
+        _ if host.is_empty() => Err(KeyFault::Empty),
+        b'.' => Err(KeyFault::EmptyLabel),
+        _ => Ok(host),
+    }
+}

@@ -1,0 +1,72 @@
+//! What somebody asks of a switch.
+//!
+//! Owns the shape of an order. Whether it can be done is the plan's to say.
+
+use crate::{Commit, Key, Kind, Route, Undoing};
+
+/// An order to one switch.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Order {
+    /// What shall be done.
+    pub action: Action,
+    /// By whom, why, and under which conditions.
+    pub meta: Meta,
+}
+
+/// What shall be done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Action {
+    /// Lead these keys there; `None` is back to the default. All or none.
+    Set(Vec<(Key, Option<Route>)>),
+    /// Take back a commit, or the last change of each of some keys ([`Undoing::of_commit`], [`Undoing::of_keys`]).
+    Undo(Undoing),
+    /// The commit of this revision shall stay.
+    Confirm(u64),
+    /// Nobody confirmed the commit in time. Keys that were changed since are left alone: whoever did that decided later.
+    Revert(Undoing),
+}
+
+/// By whom, why, and under which conditions.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Meta {
+    /// Who: at least one character.
+    pub actor: String,
+    /// Why, in the actor's words.
+    pub reason: Option<String>,
+    /// Only if the table is at this revision.
+    pub expect: Option<u64>,
+    /// The caller's own name for the order, so that the same order twice is one commit.
+    pub idempotency: Option<String>,
+    /// Override the gate, and changes newer than what is undone. Recorded.
+    pub force: bool,
+    /// Take it back after this time unless it is confirmed.
+    pub confirm_within_ms: Option<u64>,
+}
+
+impl Order {
+    /// May this commit have come out of this order? Asked about a commit with the order's idempotency key: if not, the
+    /// key was used for something else.
+    ///
+    /// Keys of the order that led there already are in no commit, so this cannot see whether they were in the order.
+    pub fn may_have_made(&self, commit: &Commit) -> bool {
+        self.meta.actor == commit.actor
+            && match &self.action {
+                Action::Set(keys) => {
+                    commit.kind == Kind::Set
+                        && commit
+                            .changes
+                            .iter()
+                            .all(|change| keys.iter().any(|(k, r)| *k == change.key && *r == change.after))
+                }
+                Action::Undo(undoing) => match undoing.of() {
+                    Some(of) => commit.kind == Kind::Undo { of },
+                    None => {
+                        commit.kind == Kind::UndoKeys
+                            && commit.changes.iter().all(|change| undoing.names(&change.key))
+                    }
+                },
+                Action::Confirm(of) => commit.kind == Kind::Confirm { of: *of },
+                Action::Revert(undoing) => undoing.of().is_some_and(|of| commit.kind == Kind::Revert { of }),
+            }
+    }
+}

@@ -1,0 +1,314 @@
+//! Holding an order against the table and the rules: what would change, or why not.
+//!
+//! Owns every refusal that needs no look at the world. Must never change anything: a plan is a dry run until its commit
+//! is kept.
+
+use std::sync::Arc;
+
+use hashbrown::HashSet;
+
+use crate::{
+    Action, Change, Code, Commit, Details, Entry, Hash, Key, Kind, Meta, Order, Pending, Refusal, Route,
+    Rules, Table, Undoing, UndoneKey,
+};
+
+/// Longest actor and idempotency key, bytes.
+const MAX_NAME: usize = 256;
+/// Longest reason, bytes.
+const MAX_REASON: usize = 4096;
+/// Longest time to confirm: 30 days.
+const MAX_CONFIRM_MS: u64 = 30 * 24 * 3600 * 1000;
+
+/// What an order would do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Plan {
+    /// The revision its commit would be.
+    pub revision: u64,
+    /// The kind its commit would have.
+    pub kind: Kind,
+    /// What would change. Keys that lead there already are not among them.
+    pub changes: Vec<Change>,
+    /// The targets that would get requests by it: what the gate looks at.
+    pub targets: Vec<Arc<str>>,
+    /// Keys that a revert leaves alone, since they were changed after the commit it takes back.
+    pub left_alone: Vec<Key>,
+    /// There is nothing to commit: everything leads there already.
+    pub unchanged: bool,
+    meta: Meta,
+}
+
+/// Says what an order would do to a table, or refuses it.
+///
+/// `now_ms` is the time since 1970 UTC.
+///
+/// # Errors
+/// `bad_order`, `revision_conflict`, `bad_key` (too long for the rules), `unknown_target`, `too_many_keys`,
+/// `nothing_to_undo`, `changed_since`, `nothing_to_confirm`.
+pub fn plan(
+    table: &Table,
+    rules: &Rules,
+    order: &Order,
+    pending: &[Pending],
+    now_ms: u64,
+) -> Result<Plan, Refusal> {
+    check_meta(&order.meta)?;
+    if let Some(expected) = order.meta.expect
+        && expected != table.revision()
+    {
+        return Err(Refusal::revision_conflict(expected, table.revision()));
+    }
+    let mut left_alone = Vec::new();
+    let (kind, changes) = match &order.action {
+        Action::Set(keys) => (Kind::Set, set(table, rules, keys)?),
+        Action::Undo(undoing) => undo(table, undoing, order.meta.force)?,
+        Action::Confirm(of) => {
+            awaited(pending, *of, Some(now_ms))?;
+            if order.meta.confirm_within_ms.is_some() {
+                return Err(bad_order("a confirmation cannot wait to be confirmed itself"));
+            }
+            (Kind::Confirm { of: *of }, Vec::new())
+        }
+        Action::Revert(undoing) => revert(table, undoing, pending, &mut left_alone)?,
+    };
+    let changes = known_targets(rules, changes)?;
+    let growth = |route: &Option<Route>| usize::from(route.is_some());
+    let added: usize = changes.iter().map(|change| growth(&change.after)).sum();
+    let removed: usize = changes.iter().map(|change| growth(&change.before)).sum();
+    let keys = (table.len() + added).saturating_sub(removed);
+    if added > removed && keys > rules.max_keys {
+        return Err(too_many_keys(rules, keys));
+    }
+    Ok(Plan {
+        revision: table.revision() + 1,
+        kind,
+        targets: served(rules, &changes),
+        left_alone,
+        // A confirmation and a revert settle something even if no key changes.
+        unchanged: changes.is_empty() && !matches!(kind, Kind::Confirm { .. } | Kind::Revert { .. }),
+        changes,
+        meta: order.meta.clone(),
+    })
+}
+
+impl Plan {
+    /// The commit that this plan becomes: after `previous` (the hash of the revision before), at `now_ms` since 1970
+    /// UTC, with what the gate found.
+    pub fn commit(&self, previous: Hash, now_ms: u64, gate: Vec<String>) -> Commit {
+        let mut commit = Commit {
+            revision: self.revision,
+            time_ms: now_ms,
+            kind: self.kind,
+            actor: self.meta.actor.clone(),
+            reason: self.meta.reason.clone(),
+            idempotency: self.meta.idempotency.clone(),
+            forced: self.meta.force,
+            confirm_by_ms: self.meta.confirm_within_ms.map(|within| now_ms.saturating_add(within)),
+            changes: self.changes.clone(),
+            gate,
+            previous,
+            hash: Hash::ZERO,
+        };
+        commit.hash = commit.computed_hash();
+        commit
+    }
+}
+
+fn check_meta(meta: &Meta) -> Result<(), Refusal> {
+    let texts = [
+        ("actor", Some(&meta.actor), MAX_NAME),
+        ("reason", meta.reason.as_ref(), MAX_REASON),
+        ("idempotency key", meta.idempotency.as_ref(), MAX_NAME),
+    ];
+    for (what, text, max) in texts {
+        let Some(text) = text else { continue };
+        if text.len() > max {
+            return Err(bad_order(&format!("its {what} has {} bytes, and {max} are allowed", text.len())));
+        }
+        // History is shown in terminals and logs: one line each, and no escape sequences.
+        if text.chars().any(char::is_control) {
+            return Err(bad_order(&format!("its {what} has a control character in it")));
+        }
+        if text.trim().is_empty() && what != "reason" {
+            return Err(bad_order(&format!("its {what} is empty")));
+        }
+    }
+    match meta.confirm_within_ms {
+        Some(0) => Err(bad_order("no time is left to confirm it")),
+        Some(ms) if ms > MAX_CONFIRM_MS => Err(bad_order("the time to confirm it is longer than 30 days")),
+        _ => Ok(()),
+    }
+}
+
+fn set(table: &Table, rules: &Rules, keys: &[(Key, Option<Route>)]) -> Result<Vec<Change>, Refusal> {
+    if keys.is_empty() {
+        return Err(bad_order("it names no key"));
+    }
+    let mut seen: HashSet<&Key, foldhash::fast::RandomState> = HashSet::default();
+    let mut changes = Vec::with_capacity(keys.len());
+    for (key, after) in keys {
+        if !seen.insert(key) {
+            return Err(bad_order(&format!("it names the key \"{key}\" twice")));
+        }
+        // Keys are read with this bound; one that was read before a reload may be over the new one.
+        let (length, max) = (key.as_str().len(), rules.max_key_len);
+        if length > max && after.is_some() {
+            let fault = crate::KeyFault::TooLong { length, max };
+            return Err(Refusal::bad_key(key.as_str().as_bytes(), fault));
+        }
+        let before = current(table, key);
+        if before != after.as_ref() {
+            let before = before.cloned();
+            changes.push(Change { key: key.clone(), before, after: after.clone(), undoes: None });
+        }
+    }
+    Ok(changes)
+}
+
+fn undo(table: &Table, undoing: &Undoing, force: bool) -> Result<(Kind, Vec<Change>), Refusal> {
+    let what = match undoing.of() {
+        Some(of) => format!("revision {of}"),
+        None => "the keys".to_owned(),
+    };
+    if let Some(key) = undoing.missing().first() {
+        let keys = undoing.missing().iter().map(|key| (key.clone(), "has no change that stands".to_owned()));
+        return Err(nothing_to_undo(&format!("key \"{key}\"")).with(Details::Keys(keys.collect())));
+    }
+    let mut newer = Vec::new();
+    for undone in undoing.keys() {
+        if let Some(later) = undone.later {
+            newer.push((undone.key.clone(), format!("changed by revision {later}")));
+        } else if stale(table, undone) {
+            newer.push((undone.key.clone(), "changed while this was asked".to_owned()));
+        }
+    }
+    if !newer.is_empty() && !force {
+        return Err(changed_since(&what, newer));
+    }
+    let changes = taken_back(table, undoing.keys().iter());
+    if changes.is_empty() {
+        return Err(nothing_to_undo(&what));
+    }
+    Ok((undoing.of().map_or(Kind::UndoKeys, |of| Kind::Undo { of }), changes))
+}
+
+fn revert(
+    table: &Table,
+    undoing: &Undoing,
+    pending: &[Pending],
+    left_alone: &mut Vec<Key>,
+) -> Result<(Kind, Vec<Change>), Refusal> {
+    let Some(of) = undoing.of() else { return Err(bad_order("only a whole commit goes back by itself")) };
+    awaited(pending, of, None)?;
+    let (back, left): (Vec<&UndoneKey>, Vec<&UndoneKey>) =
+        undoing.keys().iter().partition(|undone| undone.later.is_none() && !stale(table, undone));
+    left_alone.extend(left.into_iter().map(|undone| undone.key.clone()));
+    Ok((Kind::Revert { of }, taken_back(table, back.into_iter())))
+}
+
+fn taken_back<'a>(table: &Table, keys: impl Iterator<Item = &'a UndoneKey>) -> Vec<Change> {
+    keys.map(|undone| Change {
+        key: undone.key.clone(),
+        before: current(table, &undone.key).cloned(),
+        after: undone.restore.clone(),
+        // Forced over a newer change it is a decision of its own, and can be undone like one.
+        undoes: undone.later.is_none().then_some(undone.of),
+    })
+    .filter(|change| change.before != change.after)
+    .collect()
+}
+
+/// Does the key lead elsewhere than the history said when it was read?
+fn stale(table: &Table, undone: &UndoneKey) -> bool {
+    current(table, &undone.key) != undone.seen.as_ref()
+}
+
+fn current<'a>(table: &'a Table, key: &Key) -> Option<&'a Route> {
+    table.get(key).map(|entry: &Arc<Entry>| &entry.route)
+}
+
+fn awaited(pending: &[Pending], of: u64, now_ms: Option<u64>) -> Result<(), Refusal> {
+    let Some(waiting) = pending.iter().find(|waiting| waiting.revision == of) else {
+        return Err(Refusal::new(
+            Code::NothingToConfirm,
+            format!("revision {of} waits for no confirmation"),
+            "look at history: it was confirmed or taken back already, or never had a time to confirm",
+        ));
+    };
+    if now_ms.is_some_and(|now_ms| now_ms >= waiting.confirm_by_ms) {
+        return Err(Refusal::new(
+            Code::NothingToConfirm,
+            format!("the time to confirm revision {of} is over"),
+            "repeat the order that was taken back",
+        ));
+    }
+    Ok(())
+}
+
+/// Refuses targets the switch does not have, and lets the names be the configuration's own, so that a table of many keys
+/// holds each name once.
+fn known_targets(rules: &Rules, mut changes: Vec<Change>) -> Result<Vec<Change>, Refusal> {
+    for route in changes.iter_mut().filter_map(|change| change.after.as_mut()) {
+        if let Some(unknown) = route.targets().find(|target| rules.target(target).is_none()) {
+            return Err(Refusal::unknown_target(rules, unknown));
+        }
+        if let Route::One(target) = route
+            && let Some(known) = rules.target(target)
+        {
+            *target = Arc::clone(known);
+        }
+    }
+    Ok(changes)
+}
+
+/// The targets that get requests after the changes, each once, in the order of the changes.
+fn served(rules: &Rules, changes: &[Change]) -> Vec<Arc<str>> {
+    let mut targets: Vec<Arc<str>> = Vec::new();
+    let mut add = |target: &Arc<str>| {
+        if !targets.contains(target) {
+            targets.push(Arc::clone(target));
+        }
+    };
+    for change in changes {
+        match &change.after {
+            Some(route) => route.live_targets().for_each(&mut add),
+            None => add(&rules.default),
+        }
+    }
+    targets
+}
+
+fn bad_order(text: &str) -> Refusal {
+    Refusal::new(
+        Code::BadOrder,
+        format!("the order cannot be carried out: {text}"),
+        "mend the order and repeat it",
+    )
+}
+
+fn too_many_keys(rules: &Rules, keys: usize) -> Refusal {
+    Refusal::new(
+        Code::TooManyKeys,
+        format!("switch \"{}\" would have {keys} keys, and {} are allowed", rules.name, rules.max_keys),
+        "put keys that are not needed back to the default, or raise `keys max=` in the configuration",
+    )
+}
+
+fn nothing_to_undo(what: &str) -> Refusal {
+    Refusal::new(
+        Code::NothingToUndo,
+        format!("nothing is left to undo of {what}"),
+        "look at history, and set the key to what it shall be",
+    )
+}
+
+fn changed_since(what: &str, keys: Vec<(Key, String)>) -> Refusal {
+    let named: Vec<String> = keys.iter().take(3).map(|(key, why)| format!("\"{key}\" ({why})")).collect();
+    let more = keys.len().saturating_sub(named.len());
+    let more = if more == 0 { String::new() } else { format!(" and {more} more") };
+    Refusal::new(
+        Code::ChangedSince,
+        format!("{what} cannot be taken back alone: {}{more}", named.join(", ")),
+        "undo the newer change first, undo the keys one by one, or repeat it with force",
+    )
+    .with(Details::Keys(keys))
+}

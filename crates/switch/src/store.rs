@@ -1,0 +1,147 @@
+//! What a store of a switch must promise.
+//!
+//! Owns the promise. Must never know how it is kept: files and networks are the implementations' affair.
+
+use std::fmt;
+
+use crate::{Commit, Hash, Key, Table};
+
+/// Keeps the commits of one switch.
+///
+/// There is one writer at a time. What [`Store::commit`] has said yes to is there after a crash at any instant, whole.
+pub trait Store: Send {
+    /// The table as it is kept, and what a writer must know to go on. Asked once, at the start.
+    ///
+    /// # Errors
+    /// It cannot be read, or is not to be trusted: then nobody guesses.
+    fn load(&mut self) -> Result<Loaded, StoreFault>;
+
+    /// Keeps a commit: durable when this returns.
+    ///
+    /// # Errors
+    /// [`StoreFaultKind::Conflict`] if it is not the next revision or does not follow the last hash. After any error
+    /// the commit is not there.
+    fn commit(&mut self, commit: &Commit) -> Result<(), StoreFault>;
+
+    /// The commits after this revision, oldest first.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    fn since(&mut self, revision: u64) -> Result<Vec<Commit>, StoreFault>;
+
+    /// Past commits, newest first.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    fn history(&mut self, filter: &Filter) -> Result<Vec<Commit>, StoreFault>;
+
+    /// The commit that an order with this idempotency key made.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    fn commit_by_idempotency(&mut self, idempotency: &str) -> Result<Option<Commit>, StoreFault>;
+}
+
+/// What a store holds at the start.
+#[derive(Debug, Clone)]
+pub struct Loaded {
+    /// The table.
+    pub table: Table,
+    /// The hash of the last commit; [`Hash::ZERO`] if there is none.
+    pub last_hash: Hash,
+    /// Commits that wait to be confirmed, oldest first.
+    pub pending: Vec<Pending>,
+}
+
+/// A commit that goes back by itself unless it is confirmed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Pending {
+    /// Which.
+    pub revision: u64,
+    /// When, in ms since 1970 UTC.
+    pub confirm_by_ms: u64,
+}
+
+impl Pending {
+    /// What waits after this commit: it may settle one, and wait itself.
+    pub fn follow(pending: &mut Vec<Pending>, commit: &Commit) {
+        if let Some(of) = commit.kind.settles() {
+            pending.retain(|waiting| waiting.revision != of);
+        }
+        if let Some(confirm_by_ms) = commit.confirm_by_ms {
+            pending.push(Pending { revision: commit.revision, confirm_by_ms });
+        }
+    }
+}
+
+/// Which part of the history is asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Filter {
+    /// Only commits that changed this key.
+    pub key: Option<Key>,
+    /// Only revisions below this one.
+    pub before_revision: Option<u64>,
+    /// At most so many.
+    pub limit: usize,
+}
+
+/// Why a store cannot do what it should.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StoreFaultKind {
+    /// What it holds contradicts itself.
+    Damaged,
+    /// It cannot be opened or read.
+    Unreadable,
+    /// It cannot be written.
+    ReadOnly,
+    /// The disk is full.
+    Full,
+    /// Somebody else has it.
+    Locked,
+    /// The commit is not the next one.
+    Conflict,
+    /// A newer pointsman wrote it.
+    Newer,
+    /// Anything else that went wrong.
+    Failed,
+}
+
+/// What went wrong in a store, for people.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoreFault {
+    /// What sort.
+    pub kind: StoreFaultKind,
+    /// What happened, with the file or place.
+    pub text: String,
+    /// What mends it.
+    pub remedy: String,
+}
+
+impl fmt::Display for StoreFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}; {}", self.text, self.remedy)
+    }
+}
+
+impl std::error::Error for StoreFault {}
+
+impl StoreFault {
+    /// The commit is not the one that comes next.
+    pub fn conflict(expected: u64, got: u64) -> StoreFault {
+        StoreFault {
+            kind: StoreFaultKind::Conflict,
+            text: format!("revision {got} was to be kept, and the next one is {expected}"),
+            remedy: "read the switch again and repeat the order".to_owned(),
+        }
+    }
+}
+
+/// The commit of this revision.
+///
+/// # Errors
+/// What the store says.
+pub fn commit_at(store: &mut dyn Store, revision: u64) -> Result<Option<Commit>, StoreFault> {
+    let Some(before_revision) = revision.checked_add(1) else { return Ok(None) };
+    let filter = Filter { key: None, before_revision: Some(before_revision), limit: 1 };
+    Ok(store.history(&filter)?.into_iter().next().filter(|commit| commit.revision == revision))
+}

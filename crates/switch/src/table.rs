@@ -1,0 +1,250 @@
+//! The table of one switch at one revision: which key leads where.
+//!
+//! Owns looking up (nginx's precedence of names) and making the next table out of a commit.
+//! Must never change: a request that has pinned a table reads the same answers for its whole life.
+//!
+//! The keys lie in 1,024 shards, and the next table shares all shards that its commit does not touch. So a commit to a
+//! table of a million keys copies a thousand entries and the list of shards, not the million.
+
+use std::hash::{BuildHasher, Hasher};
+use std::sync::Arc;
+
+use foldhash::fast::RandomState;
+use hashbrown::{HashSet, HashTable};
+
+use crate::{Commit, Key, Route, Shape};
+
+/// As many as entries in a shard when there are a million: then copying the shards' list and copying one shard cost alike.
+const SHARDS: usize = 1024;
+/// Wildcards are counted by the number of dots in them; those with more share the last count.
+const DEPTHS: usize = 32;
+
+/// What a table says about a key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// Where it leads.
+    pub route: Route,
+    /// The commit that set it.
+    pub revision: u64,
+}
+
+type Slot = (Key, Arc<Entry>);
+type Shard = HashTable<Slot>;
+
+/// The immutable table of one switch.
+#[derive(Debug, Clone)]
+pub struct Table {
+    revision: u64,
+    len: usize,
+    shards: Box<[Arc<Shard>]>,
+    /// The same for all tables that follow each other, since they share shards. Random, so that nobody who may choose
+    /// keys can choose ones that collide.
+    hasher: RandomState,
+    suffixes: Depths,
+    prefixes: Depths,
+    has_all: bool,
+}
+
+/// How many wildcards there are of each depth, so that a look-up tries only those.
+#[derive(Debug, Clone, Default)]
+struct Depths {
+    counts: [u32; DEPTHS],
+    /// Bit n: there are some of depth n.
+    present: u32,
+}
+
+impl Depths {
+    fn change(&mut self, depth: usize, added: bool) {
+        let depth = depth.min(DEPTHS - 1);
+        let count = &mut self.counts[depth];
+        *count = if added { *count + 1 } else { count.saturating_sub(1) };
+        let bit = 1 << depth;
+        self.present = if *count > 0 { self.present | bit } else { self.present & !bit };
+    }
+
+    fn has(&self, depth: usize) -> bool {
+        self.present & (1 << depth.min(DEPTHS - 1)) != 0
+    }
+}
+
+impl Default for Table {
+    fn default() -> Table {
+        Table::from_entries(0, [])
+    }
+}
+
+impl Table {
+    /// A table as a store has kept it: keys, where they lead, and the revision that set each. Of a key that is there
+    /// twice, the last counts.
+    pub fn from_entries(revision: u64, entries: impl IntoIterator<Item = (Key, Route, u64)>) -> Table {
+        // One shared empty shard: a switch with few keys shall not cost a thousand allocations.
+        let empty = Arc::new(Shard::new());
+        let mut table = Table {
+            revision,
+            len: 0,
+            shards: vec![empty; SHARDS].into(),
+            hasher: RandomState::default(),
+            suffixes: Depths::default(),
+            prefixes: Depths::default(),
+            has_all: false,
+        };
+        let mut names: HashSet<Arc<str>, RandomState> = HashSet::default();
+        for (key, mut route, revision) in entries {
+            // A million keys lead to a few targets: one name each in memory.
+            if let Route::One(target) = &mut route {
+                *target = Arc::clone(names.get_or_insert_with(&**target, |_| Arc::clone(target)));
+            }
+            table.put(&key, Some(Arc::new(Entry { route, revision })));
+        }
+        table
+    }
+
+    /// The last commit in it; 0 when there was none.
+    pub fn revision(&self) -> u64 {
+        self.revision
+    }
+
+    /// How many keys have an entry.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Has no key an entry?
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// The entry for a request's key (in the form [`crate::normalise`] gives): that of the key itself, else of the
+    /// longest `*.x`, else of the longest `x.*`, else of `*`. `None` is the switch's default.
+    ///
+    /// The order is nginx's, for server names and `map … hostnames`.
+    pub fn find(&self, normalised: &[u8]) -> Option<&Arc<Entry>> {
+        self.find_slot(normalised).map(|(_, entry)| entry)
+    }
+
+    /// [`Table::find`] with the key the entry is written under.
+    pub fn find_key(&self, normalised: &[u8]) -> Option<(&Key, &Arc<Entry>)> {
+        self.find_slot(normalised).map(|(key, entry)| (key, entry))
+    }
+
+    /// The entry written under this very key.
+    pub fn get(&self, key: &Key) -> Option<&Arc<Entry>> {
+        self.probe(key.shape(), key.stem()).map(|(_, entry)| entry)
+    }
+
+    /// All keys with their entries, in no order.
+    pub fn iter(&self) -> impl Iterator<Item = (&Key, &Arc<Entry>)> {
+        self.shards.iter().flat_map(|shard| shard.iter()).map(|(key, entry)| (key, entry))
+    }
+
+    /// The table after this commit. Costs as much as the commit has changes, whatever the size of the table.
+    pub fn apply(&self, commit: &Commit) -> Table {
+        let mut next = self.clone();
+        next.revision = commit.revision;
+        for change in &commit.changes {
+            let entry =
+                change.after.as_ref().map(|route| Entry { route: route.clone(), revision: commit.revision });
+            next.put(&change.key, entry.map(Arc::new));
+        }
+        next
+    }
+
+    fn find_slot(&self, text: &[u8]) -> Option<&Slot> {
+        if let Some(found) = self.probe(Shape::Exact, text) {
+            return Some(found);
+        }
+        if self.suffixes.present != 0
+            && let Some(found) = self.find_suffix(text)
+        {
+            return Some(found);
+        }
+        if self.prefixes.present != 0
+            && let Some(found) = self.find_prefix(text)
+        {
+            return Some(found);
+        }
+        if self.has_all { self.probe(Shape::All, &[]) } else { None }
+    }
+
+    /// The longest suffix first: from the left, one label less at each step. The stem of `*.example.com` is
+    /// `.example.com` and its depth 2.
+    fn find_suffix(&self, text: &[u8]) -> Option<&Slot> {
+        let mut depth = dots(text);
+        for (at, _) in text.iter().enumerate().filter(|&(_, &byte)| byte == b'.') {
+            if at > 0
+                && self.suffixes.has(depth)
+                && let Some(found) = self.probe(Shape::Suffix, &text[at..])
+            {
+                return Some(found);
+            }
+            depth -= 1;
+        }
+        None
+    }
+
+    /// The longest prefix first: from the right. The stem of `www.example.*` is `www.example.` and its depth 2.
+    fn find_prefix(&self, text: &[u8]) -> Option<&Slot> {
+        let mut depth = dots(text);
+        for (at, _) in text.iter().enumerate().rev().filter(|&(_, &byte)| byte == b'.') {
+            if at + 1 < text.len()
+                && self.prefixes.has(depth)
+                && let Some(found) = self.probe(Shape::Prefix, &text[..=at])
+            {
+                return Some(found);
+            }
+            depth -= 1;
+        }
+        None
+    }
+
+    fn probe(&self, shape: Shape, stem: &[u8]) -> Option<&Slot> {
+        let hash = hash_of(&self.hasher, shape, stem);
+        self.shards[shard_of(hash)].find(hash, |(key, _)| key.shape() == shape && key.stem() == stem)
+    }
+
+    fn put(&mut self, key: &Key, entry: Option<Arc<Entry>>) {
+        let hasher = &self.hasher;
+        let hash = hash_of(hasher, key.shape(), key.stem());
+        let shard = Arc::make_mut(&mut self.shards[shard_of(hash)]);
+        let added = match (shard.find_entry(hash, |(other, _)| other == key), entry) {
+            (Ok(mut slot), Some(entry)) => {
+                slot.get_mut().1 = entry;
+                return;
+            }
+            (Ok(slot), None) => {
+                slot.remove();
+                false
+            }
+            (Err(absent), Some(entry)) => {
+                absent.into_table().insert_unique(hash, (key.clone(), entry), |(key, _)| {
+                    hash_of(hasher, key.shape(), key.stem())
+                });
+                true
+            }
+            (Err(_), None) => return,
+        };
+        self.len = if added { self.len + 1 } else { self.len - 1 };
+        match key.shape() {
+            Shape::Exact => {}
+            Shape::Suffix => self.suffixes.change(dots(key.stem()), added),
+            Shape::Prefix => self.prefixes.change(dots(key.stem()), added),
+            Shape::All => self.has_all = added,
+        }
+    }
+}
+
+fn dots(text: &[u8]) -> usize {
+    text.iter().filter(|&&byte| byte == b'.').count()
+}
+
+fn hash_of(hasher: &RandomState, shape: Shape, stem: &[u8]) -> u64 {
+    let mut state = hasher.build_hasher();
+    state.write(stem);
+    state.write_u8(shape as u8);
+    state.finish()
+}
+
+/// Neither the lowest bits nor the seven highest: with those the shard itself chooses.
+fn shard_of(hash: u64) -> usize {
+    (hash >> 32) as usize % SHARDS
+}

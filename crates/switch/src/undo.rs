@@ -1,0 +1,166 @@
+//! What an undo takes back: found by walking the history backwards.
+//!
+//! Owns which change of a key is the last one that still stands. Must never decide whether it may be undone: that is
+//! the plan's.
+//!
+//! Commits of the kinds undo and revert name, for each key, the revision they take back ([`crate::Change::undoes`]).
+//! Walking from the newest commit, such a commit and the one it names are both skipped, and an undo that was undone
+//! itself skips nothing. So undoing a key again and again walks further and further back.
+
+use hashbrown::HashMap;
+
+use crate::{Commit, Filter, Key, Route, Store, StoreFault, commit_at};
+
+/// How many commits are read at a time.
+const PAGE: usize = 64;
+
+/// Something to take back, with what the history says about it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Undoing {
+    of: Option<u64>,
+    keys: Vec<UndoneKey>,
+    missing: Vec<Key>,
+}
+
+/// One key of an [`Undoing`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UndoneKey {
+    /// The key.
+    pub key: Key,
+    /// The revision whose change is taken back.
+    pub of: u64,
+    /// Where the key led before that change.
+    pub restore: Option<Route>,
+    /// Where it leads now, says the history.
+    pub seen: Option<Route>,
+    /// A newer change that still stands; only when a whole commit is undone.
+    pub later: Option<u64>,
+}
+
+/// What the walk knows about one key.
+#[derive(Default)]
+struct Walk {
+    /// Revisions whose change of this key was taken back.
+    dead: Vec<u64>,
+    later: Option<u64>,
+    seen: Option<Option<Route>>,
+}
+
+/// What a commit is for one key, seen from the newer ones.
+enum Step {
+    /// It was taken back, or took another one back.
+    Skipped,
+    /// It stands.
+    Stands,
+}
+
+impl Walk {
+    fn step(&mut self, revision: u64, after: &Option<Route>, undoes: Option<u64>) -> Step {
+        self.seen.get_or_insert_with(|| after.clone());
+        if self.dead.contains(&revision) {
+            return Step::Skipped;
+        }
+        match undoes {
+            Some(of) => {
+                self.dead.push(of);
+                Step::Skipped
+            }
+            None => Step::Stands,
+        }
+    }
+}
+
+impl Undoing {
+    /// A whole commit. `None` if there is no such revision. Keys of it that were taken back already are left out.
+    ///
+    /// # Errors
+    /// What the store says.
+    pub fn of_commit(store: &mut dyn Store, revision: u64) -> Result<Option<Undoing>, StoreFault> {
+        let Some(commit) = commit_at(store, revision)? else { return Ok(None) };
+        let mut walks: HashMap<&Key, Walk, foldhash::fast::RandomState> =
+            commit.changes.iter().map(|change| (&change.key, Walk::default())).collect();
+        for newer in store.since(revision)?.iter().rev() {
+            for change in &newer.changes {
+                let Some(walk) = walks.get_mut(&change.key) else { continue };
+                if let Step::Stands = walk.step(newer.revision, &change.after, change.undoes) {
+                    walk.later.get_or_insert(newer.revision);
+                }
+            }
+        }
+        let mut keys = Vec::with_capacity(commit.changes.len());
+        for change in &commit.changes {
+            let walk = walks.remove(&change.key).unwrap_or_default();
+            if walk.dead.contains(&revision) {
+                continue;
+            }
+            keys.push(UndoneKey {
+                key: change.key.clone(),
+                of: revision,
+                restore: change.before.clone(),
+                seen: walk.seen.unwrap_or_else(|| change.after.clone()),
+                later: walk.later,
+            });
+        }
+        Ok(Some(Undoing { of: Some(revision), keys, missing: Vec::new() }))
+    }
+
+    /// The last change that stands of each of these keys.
+    ///
+    /// # Errors
+    /// What the store says.
+    pub fn of_keys(store: &mut dyn Store, keys: &[Key]) -> Result<Undoing, StoreFault> {
+        let mut undoing = Undoing { of: None, keys: Vec::new(), missing: Vec::new() };
+        for key in keys {
+            match last_standing(store, key)? {
+                Some(found) => undoing.keys.push(found),
+                None => undoing.missing.push(key.clone()),
+            }
+        }
+        Ok(undoing)
+    }
+
+    /// The revision, if a whole commit is taken back.
+    pub fn of(&self) -> Option<u64> {
+        self.of
+    }
+
+    /// What is taken back.
+    pub fn keys(&self) -> &[UndoneKey] {
+        &self.keys
+    }
+
+    /// Keys that were asked for and have no change that stands.
+    pub fn missing(&self) -> &[Key] {
+        &self.missing
+    }
+
+    /// Is it about this key?
+    pub(crate) fn names(&self, key: &Key) -> bool {
+        self.missing.contains(key) || self.keys.iter().any(|undone| undone.key == *key)
+    }
+}
+
+fn last_standing(store: &mut dyn Store, key: &Key) -> Result<Option<UndoneKey>, StoreFault> {
+    let mut walk = Walk::default();
+    let mut filter = Filter { key: Some(key.clone()), before_revision: None, limit: PAGE };
+    loop {
+        let page: Vec<Commit> = store.history(&filter)?;
+        for commit in &page {
+            for change in commit.changes.iter().filter(|change| change.key == *key) {
+                if let Step::Stands = walk.step(commit.revision, &change.after, change.undoes) {
+                    return Ok(Some(UndoneKey {
+                        key: key.clone(),
+                        of: commit.revision,
+                        restore: change.before.clone(),
+                        seen: walk.seen.unwrap_or_default(),
+                        later: None,
+                    }));
+                }
+            }
+        }
+        match page.last() {
+            Some(oldest) if page.len() == PAGE => filter.before_revision = Some(oldest.revision),
+            _ => return Ok(None),
+        }
+    }
+}
