@@ -1,0 +1,299 @@
+//! What one thread measures under one generation, until the collector takes it.
+//!
+//! Owns: numbers since it was last emptied. Must never: lock, share, or allocate once what is in use has been seen.
+//!
+//! A request belongs to the recorder of the thread and generation it began under, for its whole life; so a recorder
+//! lives as long as its generation's last request, and is given to [`crate::Collector::absorb`] before it is dropped.
+
+use std::sync::Arc;
+
+use hashbrown::{Equivalent, HashMap};
+
+use crate::figures::{Figures, RequestEnd, TryEnd};
+use crate::layout::{Layout, OTHER};
+
+/// After how many emptyings without use a key leaves its place to others.
+const IDLE_EMPTYINGS: u32 = 60;
+
+/// The numbers of one thread and one generation.
+///
+/// Indices are those of the [`Layout`]: what is beyond it counts as [`OTHER`], of groups and of peers.
+#[derive(Debug)]
+pub struct Recorder {
+    layout: Arc<Layout>,
+    /// Where each group begins in `tallies`: itself first, then its peers, then its other peer. One more for the other
+    /// group, and one for the end.
+    starts: Box<[u32]>,
+    /// Boxed, because most of a thousand groups may be idle.
+    tallies: Vec<Option<Box<Tally>>>,
+    /// Which of `tallies` hold something.
+    touched: Vec<u32>,
+    keys: Keys,
+}
+
+/// The numbers of one group, peer or key.
+#[derive(Debug, Default)]
+pub(crate) struct Tally {
+    pub(crate) figures: Figures,
+    /// Begun less ended, since it was emptied.
+    pub(crate) in_flight: i64,
+    touched: bool,
+}
+
+/// Of what a tally is.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Place<'a> {
+    Group(&'a Arc<str>),
+    Peer(&'a Arc<str>, &'a Arc<str>),
+    /// Switch, key (none: the other keys), target.
+    Key(&'a Arc<str>, Option<&'a [u8]>, &'a Arc<str>),
+}
+
+impl Recorder {
+    /// An empty one for the names of a generation.
+    pub fn new(layout: Arc<Layout>) -> Recorder {
+        let mut starts = Vec::with_capacity(layout.groups.len() + 2);
+        let mut end = 0;
+        for peers in layout.groups.iter().map(|group| group.peers.len()).chain([0]) {
+            starts.push(end);
+            end += peers as u32 + 2;
+        }
+        starts.push(end);
+        Recorder {
+            tallies: (0..end).map(|_| None).collect(),
+            touched: Vec::with_capacity(end as usize),
+            keys: Keys::new(layout.max_keys),
+            starts: starts.into(),
+            layout,
+        }
+    }
+
+    /// The names it numbers by.
+    pub fn layout(&self) -> &Arc<Layout> {
+        &self.layout
+    }
+
+    /// Whether nothing happened since it was last emptied.
+    pub fn is_empty(&self) -> bool {
+        self.touched.is_empty() && !self.keys.touched
+    }
+
+    /// A request was given to a group.
+    #[inline]
+    pub fn request_began(&mut self, group: usize) {
+        let at = self.group_at(group);
+        self.tally(at).in_flight += 1;
+    }
+
+    /// A request that was given to a group has ended.
+    #[inline]
+    pub fn request_ended(&mut self, group: usize, end: &RequestEnd) {
+        let at = self.group_at(group);
+        let tally = self.tally(at);
+        tally.in_flight -= 1;
+        tally.figures.request_ended(end);
+    }
+
+    /// A try with a server begins.
+    #[inline]
+    pub fn try_began(&mut self, group: usize, peer: usize) {
+        let at = self.peer_at(group, peer);
+        self.tally(at).in_flight += 1;
+    }
+
+    /// A try with a server has ended.
+    #[inline]
+    pub fn try_ended(&mut self, group: usize, peer: usize, end: &TryEnd) {
+        let at = self.peer_at(group, peer);
+        let tally = self.tally(at);
+        tally.in_flight -= 1;
+        tally.figures.try_ended(end);
+    }
+
+    /// A request that a switch decided on has ended: the key as the table normalises it, and the target it got. A
+    /// switch that the layout has not is not counted.
+    #[inline]
+    pub fn key_ended(&mut self, switch: usize, key: &[u8], target: &str, end: &RequestEnd) {
+        if switch < self.layout.switches.len() {
+            self.keys.ended(&self.layout, switch as u16, key, target, end);
+        }
+    }
+
+    /// Bytes it holds, near enough.
+    pub fn bytes(&self) -> usize {
+        let one = |tally: &Tally| size_of::<Tally>() + tally.figures.heap_bytes();
+        let keys = self.keys.tallies.iter().map(|(name, entry)| {
+            one(&entry.tally)
+                + size_of::<KeyName>()
+                + size_of::<KeyTally>()
+                + name.key.as_ref().map_or(0, |k| k.len())
+        });
+        size_of::<Recorder>()
+            + self.starts.len() * 4
+            + self.tallies.len() * (size_of::<Option<Box<Tally>>>() + 4)
+            + self.tallies.iter().flatten().map(|tally| one(tally)).sum::<usize>()
+            + keys.sum::<usize>()
+    }
+
+    /// Hands out everything and is empty.
+    pub(crate) fn empty(&mut self, mut to: impl FnMut(Place<'_>, &Tally)) {
+        for at in self.touched.drain(..) {
+            let Some(tally) = &mut self.tallies[at as usize] else { continue };
+            to(place(&self.layout, &self.starts, at), tally);
+            tally.clear();
+        }
+        self.keys.empty(&self.layout, to);
+    }
+
+    #[inline]
+    fn group_at(&self, group: usize) -> u32 {
+        self.starts[group.min(self.starts.len() - 2)]
+    }
+
+    #[inline]
+    fn peer_at(&self, group: usize, peer: usize) -> u32 {
+        let group = group.min(self.starts.len() - 2);
+        let (from, to) = (self.starts[group], self.starts[group + 1]);
+        from + 1 + peer.min((to - from) as usize - 2) as u32
+    }
+
+    #[inline]
+    fn tally(&mut self, at: u32) -> &mut Tally {
+        let tally = self.tallies[at as usize].get_or_insert_default();
+        if !tally.touched {
+            tally.touched = true;
+            self.touched.push(at);
+        }
+        tally
+    }
+}
+
+impl Tally {
+    fn clear(&mut self) {
+        self.figures.clear();
+        self.in_flight = 0;
+        self.touched = false;
+    }
+}
+
+fn place<'a>(layout: &'a Layout, starts: &[u32], at: u32) -> Place<'a> {
+    let group = starts.partition_point(|&start| start <= at) - 1;
+    let within = (at - starts[group]) as usize;
+    let (name, peers) = match layout.groups.get(group) {
+        Some(group) => (&group.name, &group.peers[..]),
+        None => (other(), &[][..]),
+    };
+    match within {
+        0 => Place::Group(name),
+        _ => Place::Peer(name, peers.get(within - 1).unwrap_or_else(|| other())),
+    }
+}
+
+fn other() -> &'static Arc<str> {
+    static NAME: std::sync::LazyLock<Arc<str>> = std::sync::LazyLock::new(|| Arc::from(OTHER));
+    &NAME
+}
+
+/// The switch keys in use, at most so many, and the other ones by target.
+#[derive(Debug)]
+struct Keys {
+    tallies: HashMap<KeyName, KeyTally, foldhash::fast::RandomState>,
+    /// How many of `tallies` are not of the other keys.
+    named: usize,
+    max: usize,
+    emptyings: u32,
+    touched: bool,
+}
+
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct KeyName {
+    switch: u16,
+    key: Option<Box<[u8]>>,
+    target: Arc<str>,
+}
+
+#[derive(Debug, Default)]
+struct KeyTally {
+    tally: Box<Tally>,
+    /// At which emptying it last held something.
+    used: u32,
+}
+
+/// A [`KeyName`] to look for without making one; hashes as that does.
+#[derive(Hash)]
+struct KeyProbe<'a> {
+    switch: u16,
+    key: Option<&'a [u8]>,
+    target: &'a str,
+}
+
+impl Equivalent<KeyName> for KeyProbe<'_> {
+    #[inline]
+    fn equivalent(&self, name: &KeyName) -> bool {
+        self.key == name.key.as_deref() && self.switch == name.switch && self.target == &*name.target
+    }
+}
+
+impl Keys {
+    fn new(max: usize) -> Keys {
+        Keys { tallies: HashMap::default(), named: 0, max, emptyings: 0, touched: false }
+    }
+
+    #[inline]
+    fn ended(&mut self, layout: &Layout, switch: u16, key: &[u8], target: &str, end: &RequestEnd) {
+        self.touched = true;
+        match self.tallies.get_mut(&KeyProbe { switch, key: Some(key), target }) {
+            Some(entry) => entry.ended(end),
+            None => self.place_of_new(layout, switch, key, target).ended(end),
+        }
+    }
+
+    /// A place of its own for the key, or else the one of the other keys. Targets are upstream groups; what is none
+    /// counts as [`OTHER`], so that there are never more places than bounds allow.
+    #[cold]
+    fn place_of_new(&mut self, layout: &Layout, switch: u16, key: &[u8], target: &str) -> &mut KeyTally {
+        let known = layout.groups.iter().find(|group| &*group.name == target);
+        let target = known.map_or_else(|| other(), |group| &group.name);
+        let mut probe = KeyProbe { switch, key: Some(key), target };
+        if self.named >= self.max && !self.tallies.contains_key(&probe) {
+            probe.key = None;
+        }
+        if !self.tallies.contains_key(&probe) {
+            self.named += usize::from(probe.key.is_some());
+        }
+        let name = KeyName { switch, key: probe.key.map(Box::from), target: Arc::clone(target) };
+        self.tallies.entry(name).or_default()
+    }
+
+    fn empty(&mut self, layout: &Layout, mut to: impl FnMut(Place<'_>, &Tally)) {
+        self.emptyings = self.emptyings.wrapping_add(1);
+        if !std::mem::take(&mut self.touched) {
+            return;
+        }
+        for (name, entry) in &mut self.tallies {
+            if entry.tally.touched {
+                let switch = &layout.switches[usize::from(name.switch)];
+                to(Place::Key(switch, name.key.as_deref(), &name.target), &entry.tally);
+                entry.tally.clear();
+                entry.used = self.emptyings;
+            }
+        }
+        if self.named >= self.max {
+            let now = self.emptyings;
+            self.tallies
+                .retain(|name, entry| name.key.is_none() || now.wrapping_sub(entry.used) < IDLE_EMPTYINGS);
+            self.named = self.tallies.keys().filter(|name| name.key.is_some()).count();
+        }
+    }
+}
+
+impl KeyTally {
+    #[inline]
+    fn ended(&mut self, end: &RequestEnd) {
+        self.tally.touched = true;
+        self.tally.figures.request_ended(end);
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,110 @@
+//! What was measured, as it is handed out.
+//!
+//! Owns: the shape that renderers and the control plane read. Must never: be changed after it was made.
+
+use std::sync::Arc;
+
+use crate::figures::Figures;
+use crate::window::Window;
+
+/// Everything known at one moment: totals since the process began, and one window.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Summary {
+    /// Which window was asked for.
+    pub window: Window,
+    /// How much time the window covers: its length and up to a slot more, less while the process is younger.
+    pub span_ms: u64,
+    /// For how long numbers have been collected.
+    pub age_ms: u64,
+    /// All requests to all groups since then, groups that are gone included.
+    pub all: Figures,
+    /// In the order of the configuration, then what is gone from it (by name), then [`crate::OTHER`] if it was used.
+    pub groups: Vec<GroupSummary>,
+    /// In the order of the configuration, then what is gone from it.
+    pub switches: Vec<SwitchSummary>,
+}
+
+/// One upstream group.
+#[derive(Debug, Clone, PartialEq)]
+pub struct GroupSummary {
+    /// Its name.
+    pub name: Arc<str>,
+    /// Whether the present configuration has it.
+    pub configured: bool,
+    /// Requests that have begun and not ended.
+    pub in_flight: u64,
+    /// Requests since the beginning.
+    pub totals: Figures,
+    /// Requests in the window.
+    pub window: Figures,
+    /// Tries since the beginning, all servers together, those that are gone included.
+    pub tries_totals: Figures,
+    /// Tries in the window, all servers together.
+    pub tries_window: Figures,
+    /// In the order of the configuration, then what is gone from it, then [`crate::OTHER`] if it was used.
+    pub peers: Vec<PeerSummary>,
+}
+
+/// One server of a group. Its figures count tries.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PeerSummary {
+    /// Its label.
+    pub name: Arc<str>,
+    /// Whether the present configuration has it.
+    pub configured: bool,
+    /// Tries that have begun and not ended.
+    pub in_flight: u64,
+    /// Since the beginning.
+    pub totals: Figures,
+    /// In the window.
+    pub window: Figures,
+}
+
+/// One switch. Its figures count requests.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SwitchSummary {
+    /// The name of its variable.
+    pub name: Arc<str>,
+    /// Whether the present configuration has it.
+    pub configured: bool,
+    /// All requests that the switch decided on, by target, keys that are forgotten included.
+    pub targets: Vec<TargetSummary>,
+    /// By key and target: the keys in use, and last those that have no place of their own.
+    pub keys: Vec<KeySummary>,
+}
+
+/// What a switch sent to one target.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TargetSummary {
+    /// The target's name.
+    pub target: Arc<str>,
+    /// Since the beginning.
+    pub totals: Figures,
+    /// In the window.
+    pub window: Figures,
+}
+
+/// What a switch sent to one target for one key.
+#[derive(Debug, Clone, PartialEq)]
+pub struct KeySummary {
+    /// The key as the table normalises it; none for all that have no place of their own.
+    pub key: Option<Box<[u8]>>,
+    /// The target's name.
+    pub target: Arc<str>,
+    /// Since the key came into use.
+    pub totals: Figures,
+    /// In the window.
+    pub window: Figures,
+}
+
+impl Summary {
+    /// The group of that name.
+    pub fn group(&self, name: &str) -> Option<&GroupSummary> {
+        self.groups.iter().find(|group| &*group.name == name)
+    }
+
+    /// How often in a second something happened that was counted `count` times in the window.
+    pub fn per_second(&self, count: u64) -> f64 {
+        if self.span_ms == 0 { 0.0 } else { count as f64 * 1_000.0 / self.span_ms as f64 }
+    }
+}
