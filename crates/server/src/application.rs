@@ -7,7 +7,7 @@ use crate::names::SystemNames;
 use crate::process::log::{Level, LogTarget};
 use crate::process::{
     Address, Application, Boot, EnvRule, Finding, Limits, ListenSpec, Listener, Loaded, Order, Ports, Reload,
-    Source, UserSpec,
+    SocketAccess, Source, UserSpec,
 };
 use crate::proxy::pool::SharedGroups;
 use crate::threads::{Crew, Message, NewGeneration, Thread};
@@ -123,6 +123,8 @@ fn boot(config: &Config, source: &Source) -> Boot {
             })
             .collect(),
         temp_dirs: temporary_folders(config),
+        control: control_socket(config),
+        state_dirs: Vec::new(),
     }
 }
 
@@ -137,6 +139,16 @@ fn temporary_folders(config: &Config) -> Vec<PathBuf> {
         }
     }
     folders
+}
+
+/// The socket for commands. A server that was not told to have one runs without it where it cannot be had.
+fn control_socket(config: &Config) -> Option<ListenSpec> {
+    let socket = config.control.socket.as_ref()?;
+    Some(ListenSpec {
+        access: Some(SocketAccess { mode: socket.mode, group: socket.group.clone() }),
+        optional: !config.control.socket.written(),
+        ..ListenSpec::new(Address::Unix(socket.path.clone()))
+    })
 }
 
 fn processors() -> usize {

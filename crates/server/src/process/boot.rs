@@ -90,6 +90,11 @@ pub struct Boot {
     pub log_files: Vec<PathBuf>,
     /// Folders for temporary files (`client_body_temp_path`, `proxy_temp_path`), absolute.
     pub temp_dirs: Vec<PathBuf>,
+    /// The socket for commands (`control`), which the worker process is given beside the others.
+    pub control: Option<ListenSpec>,
+    /// Folders that the worker process keeps files in for good, absolute. One that is missing is made, and is the
+    /// worker's; one that is there stays as it is, since it may hold what others have put there.
+    pub state_dirs: Vec<PathBuf>,
 }
 
 impl Boot {
@@ -105,6 +110,11 @@ impl Boot {
     /// The main error log in force, over files that are open.
     pub fn error_log(&self, source: &Source, logs: &LogFiles) -> ErrorLog {
         logs.error_log(&self.main_error_logs(source))
+    }
+
+    /// Every socket to open: those for clients, and the one for commands.
+    pub(super) fn sockets(&self) -> Vec<ListenSpec> {
+        self.listeners.iter().chain(&self.control).cloned().collect()
     }
 
     /// Whether a worker process that runs `self` can go on with `newer`, or a new one must be started.
@@ -210,6 +220,19 @@ pub struct ListenSpec {
     pub sndbuf: Option<usize>,
     /// TCP keep-alive probes (`so_keepalive`); `None` leaves the system's setting.
     pub keepalive: Option<Keepalive>,
+    /// Who may connect to a unix socket; without it everyone who reaches the folder may, as with nginx.
+    pub access: Option<SocketAccess>,
+    /// The program goes on without this socket if it cannot be opened: nobody has asked for it in so many words.
+    pub optional: bool,
+}
+
+/// Who may connect to a unix socket.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SocketAccess {
+    /// The rights of its file.
+    pub mode: u32,
+    /// The group its file belongs to; the master's own if there is none.
+    pub group: Option<String>,
 }
 
 impl ListenSpec {
@@ -225,6 +248,8 @@ impl ListenSpec {
             rcvbuf: None,
             sndbuf: None,
             keepalive: None,
+            access: None,
+            optional: false,
         }
     }
 }

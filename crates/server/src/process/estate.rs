@@ -3,7 +3,7 @@
 //! Owns the steps that make a loaded configuration real, in nginx's order, so that a reload can be prepared beside
 //! the running one and dropped without a trace if any step fails. Must never fork or signal.
 
-use super::boot::{Boot, Source};
+use super::boot::{Address, Boot, ListenSpec, Source};
 use super::journal::{Journal, Said};
 use super::log::{Level, LogFiles, NewLogs, open_append};
 use super::privileges::{self, Owner};
@@ -41,10 +41,10 @@ impl Prepared {
         journal: &Journal,
     ) -> Result<Prepared, Said> {
         let owner = privileges::owner(boot.user.as_ref(), journal)?;
-        make_temp_dirs(&boot, owner.as_ref(), journal)?;
+        make_folders(&boot, owner.as_ref(), journal)?;
         let logs = open_logs(&boot, source, journal)?;
         let open_before = before.map_or(&[] as &[Listening], |estate| &estate.listening);
-        let listening = sockets::open_all(&boot.listeners, boot.threads, open_before, journal)?;
+        let listening = sockets::open_all(&boot.sockets(), boot.threads, open_before, journal)?;
         Ok(Prepared { estate: Estate { boot, owner, listening }, logs })
     }
 
@@ -87,9 +87,9 @@ impl Estate {
 pub(super) fn rehearse(boot: &Boot, source: &Source, journal: &Journal) -> Result<(), Said> {
     let owner = privileges::owner(boot.user.as_ref(), journal)?;
     rehearse_pid_file(&boot.pid_path, journal)?;
-    make_temp_dirs(boot, owner.as_ref(), journal)?;
+    make_folders(boot, owner.as_ref(), journal)?;
     open_logs(boot, source, journal)?;
-    sockets::try_all(&boot.listeners, journal)
+    sockets::try_all(&boot.sockets(), journal)
 }
 
 /// Opens every log file of a configuration.
@@ -128,24 +128,45 @@ pub(super) fn reopen_logs(estate: &Estate, source: &Source, journal: &Journal) -
     opened
 }
 
-/// Makes the folders for temporary files, the worker's own and closed to others, as nginx does.
-fn make_temp_dirs(boot: &Boot, owner: Option<&Owner>, journal: &Journal) -> Result<(), Said> {
+/// Makes the folders for temporary files, the worker's own and closed to others, as nginx does; and those that files
+/// are kept in for good.
+fn make_folders(boot: &Boot, owner: Option<&Owner>, journal: &Journal) -> Result<(), Said> {
     for folder in &boot.temp_dirs {
-        match DirBuilder::new().mode(0o700).create(folder) {
-            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
-                let what = format_args!("mkdir() \"{}\"", folder.display());
-                return Err(journal.failed(Level::Emerg, what, &error));
-            }
-            _ => {}
-        }
-        if let Some(owner) = owner
-            && let Err(error) = give_to(folder, owner.uid, 0o700)
-        {
-            let what = format_args!("chown(\"{}\", {})", folder.display(), owner.uid);
-            return Err(journal.failed(Level::Emerg, what, &error));
+        make_folder(folder, 0o700, journal)?;
+        give_folder(folder, owner, journal)?;
+    }
+    for folder in &boot.state_dirs {
+        // Never one that was there: it may be /tmp, or the folder of the configuration.
+        if make_folder(folder, 0o700, journal)? {
+            give_folder(folder, owner, journal)?;
         }
     }
+    if let Some(ListenSpec { address: Address::Unix(path), .. }) = &boot.control
+        && let Some(folder) = path.parent()
+    {
+        // If it cannot be made, what comes next says so: bind() finds no folder.
+        let _ = DirBuilder::new().mode(0o755).create(folder);
+    }
     Ok(())
+}
+
+/// Makes a folder unless it is there. Answers whether it is new.
+fn make_folder(folder: &Path, mode: u32, journal: &Journal) -> Result<bool, Said> {
+    match DirBuilder::new().mode(mode).create(folder) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
+        Err(error) => {
+            Err(journal.failed(Level::Emerg, format_args!("mkdir() \"{}\"", folder.display()), &error))
+        }
+    }
+}
+
+fn give_folder(folder: &Path, owner: Option<&Owner>, journal: &Journal) -> Result<(), Said> {
+    let Some(owner) = owner else { return Ok(()) };
+    give_to(folder, owner.uid, 0o700).map_err(|error| {
+        let what = format_args!("chown(\"{}\", {})", folder.display(), owner.uid);
+        journal.failed(Level::Emerg, what, &error)
+    })
 }
 
 /// Makes `uid` the owner of a path and gives the owner at least these rights.

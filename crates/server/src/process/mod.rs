@@ -32,7 +32,8 @@ mod upgrade;
 mod worker;
 
 pub use boot::{
-    Address, Application, Boot, EnvRule, Finding, Keepalive, Limits, ListenSpec, Loaded, Source, UserSpec,
+    Address, Application, Boot, EnvRule, Finding, Keepalive, Limits, ListenSpec, Loaded, SocketAccess,
+    Source, UserSpec,
 };
 pub use command::{Tell, run, tell, test};
 pub use control::{Control, Listener, Order, Ports, Reload, Reporter};

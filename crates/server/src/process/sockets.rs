@@ -2,13 +2,14 @@
 //!
 //! Owns every socket the program listens on, and the files of unix sockets. Must never accept a connection.
 
-use super::boot::{Address, ListenSpec};
+use super::boot::{Address, ListenSpec, SocketAccess};
 use super::journal::{Journal, Said, reason};
 use super::log::Level;
 use nix::errno::Errno;
 use nix::sys::socket::{
     AddressFamily, SockFlag, SockType, SockaddrStorage, UnixAddr, bind, connect, setsockopt, socket, sockopt,
 };
+use nix::unistd::{Group, chown};
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
@@ -56,6 +57,7 @@ pub(super) fn open_all(
                         in_use = true;
                         break;
                     }
+                    Err(Refused::Said(_)) if one.spec.optional => break,
                     Err(Refused::Said(said)) => {
                         remove_files(&all, before, journal);
                         return Err(said);
@@ -64,7 +66,7 @@ pub(super) fn open_all(
             }
         }
         if !in_use {
-            return Ok(all);
+            return Ok(give_up_optional(all, journal));
         }
         // nginx waits after the last try too; there is nothing to wait for.
         if tries_left > 0 {
@@ -72,9 +74,27 @@ pub(super) fn open_all(
             std::thread::sleep(BETWEEN_TRIES);
         }
     }
+    let needed = |one: &Listening| one.sockets.is_empty() && !one.spec.optional;
+    if !all.iter().any(needed) {
+        return Ok(give_up_optional(all, journal));
+    }
     journal.say(Level::Emerg, format_args!("still could not bind()"));
     remove_files(&all, before, journal);
     Err(Said)
+}
+
+/// Goes on without those that could not be opened and need not be.
+fn give_up_optional(mut all: Vec<Listening>, journal: &Journal) -> Vec<Listening> {
+    all.retain(|one| {
+        if one.sockets.is_empty() {
+            journal.say(
+                Level::Warn,
+                format_args!("there is no socket for commands at {}: see \"control\"", one.spec.address),
+            );
+        }
+        !one.sockets.is_empty()
+    });
+    all
 }
 
 /// Tries every address and closes it again, for `-t`. An address in use is no fault: the server itself may hold it.
@@ -133,6 +153,12 @@ fn take_over(spec: &ListenSpec, threads: usize, before: &[Listening], journal: &
         }
         configure(socket, spec, journal);
     }
+    if spec.access != old.spec.access
+        && let Address::Unix(path) = &spec.address
+        && let Err((what, error)) = open_to(path, spec.access.as_ref())
+    {
+        journal.failed(Level::Alert, format_args!("{what} \"{}\"", path.display()), &error);
+    }
     taken
 }
 
@@ -146,10 +172,11 @@ enum Refused {
 
 /// One new listening socket.
 fn open(spec: &ListenSpec, journal: &Journal) -> Result<OwnedFd, Refused> {
+    let level = if spec.optional { Level::Warn } else { Level::Emerg };
     let socket = match bound(spec, journal) {
         Ok(socket) => socket,
         Err((call, error)) => {
-            let said = journal.failed(Level::Emerg, describe(call, spec), &error.into());
+            let said = journal.failed(level, describe(call, spec), &error.into());
             return Err(if error == Errno::EADDRINUSE { Refused::InUse } else { Refused::Said(said) });
         }
     };
@@ -175,6 +202,7 @@ enum Call {
     Socket,
     Option(&'static str),
     Bind,
+    Rights,
 }
 
 fn describe(call: Call, spec: &ListenSpec) -> String {
@@ -182,6 +210,7 @@ fn describe(call: Call, spec: &ListenSpec) -> String {
         Call::Socket => format!("socket() {}", spec.address),
         Call::Option(name) => format!("setsockopt({name}) {}", spec.address),
         Call::Bind => format!("bind() to {}", spec.address),
+        Call::Rights => format!("giving rights to {}", spec.address),
     }
 }
 
@@ -207,10 +236,13 @@ fn bound(spec: &ListenSpec, journal: &Journal) -> Result<OwnedFd, (Call, Errno)>
         }
         Address::Unix(path) => {
             bind_unix(&fd, path).map_err(|error| (Call::Bind, error))?;
-            // Whoever may reach the folder may connect, as with nginx.
-            let open_to_all = std::fs::Permissions::from_mode(0o666);
-            if let Err(error) = std::fs::set_permissions(path, open_to_all) {
-                journal.failed(Level::Emerg, format_args!("chmod() \"{}\"", path.display()), &error);
+            // Nobody can connect yet, whatever the rights are: the socket does not listen.
+            if let Err((what, error)) = open_to(path, spec.access.as_ref()) {
+                journal.failed(Level::Emerg, format_args!("{what} \"{}\"", path.display()), &error);
+                if spec.access.is_some() {
+                    let _ = std::fs::remove_file(path);
+                    return Err((Call::Rights, Errno::EPERM));
+                }
             }
         }
     }
@@ -233,6 +265,19 @@ fn bind_unix(fd: &OwnedFd, path: &Path) -> Result<(), Errno> {
         }
         other => other,
     }
+}
+
+/// Gives the file of a unix socket its rights; without any said, whoever may reach the folder may connect, as with
+/// nginx. Answers the call that failed.
+fn open_to(path: &Path, access: Option<&SocketAccess>) -> Result<(), (&'static str, io::Error)> {
+    let mode = access.map_or(0o666, |access| access.mode);
+    if let Some(name) = access.and_then(|access| access.group.as_deref()) {
+        let group = Group::from_name(name).map_err(|error| ("getgrnam() for", error.into()))?;
+        let missing = || io::Error::new(io::ErrorKind::NotFound, format!("there is no group \"{name}\""));
+        let group = group.ok_or_else(|| ("getgrnam() for", missing()))?;
+        chown(path, None, Some(group.gid)).map_err(|error| ("chown()", error.into()))?;
+    }
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).map_err(|error| ("chmod()", error))
 }
 
 /// Settings that may be changed while a socket listens; a refusal is worth a line, not a failed start.
@@ -361,6 +406,31 @@ mod tests {
         assert!(matches!(open(&spec, &Journal::silent()), Err(Refused::InUse)));
         remove_files(&all, &[], &Journal::silent());
         assert!(!path.exists());
+    }
+
+    #[test]
+    fn the_socket_for_commands_is_its_owners_and_may_be_missing() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("commands.sock");
+        let access = |mode| Some(SocketAccess { mode, group: None });
+        let spec = ListenSpec { access: access(0o600), ..ListenSpec::new(Address::Unix(path.clone())) };
+        let rights = || std::fs::metadata(&path).unwrap().permissions().mode() & 0o777;
+        let first = open_all(std::slice::from_ref(&spec), 1, &[], &Journal::silent()).unwrap();
+        assert_eq!(rights(), 0o600);
+        let wider = ListenSpec { access: access(0o660), ..spec.clone() };
+        let second = open_all(&[wider], 1, &first, &Journal::silent()).unwrap();
+        assert_eq!(rights(), 0o660);
+        assert!(Arc::ptr_eq(&first[0].sockets[0], &second[0].sockets[0]));
+
+        let nowhere = Address::Unix(folder.path().join("missing/commands.sock"));
+        let optional = ListenSpec { optional: true, ..ListenSpec::new(nowhere.clone()) };
+        assert!(open_all(&[optional], 1, &[], &Journal::silent()).unwrap().is_empty());
+        assert!(open_all(&[ListenSpec::new(nowhere)], 1, &[], &Journal::silent()).is_err());
+        let group = SocketAccess { mode: 0o660, group: Some("no such group".to_owned()) };
+        let other = Address::Unix(folder.path().join("other.sock"));
+        let spec = ListenSpec { access: Some(group), ..ListenSpec::new(other) };
+        assert!(open_all(&[spec], 1, &[], &Journal::silent()).is_err());
+        assert!(!folder.path().join("other.sock").exists());
     }
 
     #[test]

@@ -7,7 +7,7 @@
 use pointsman_server::process::log::{ErrorLog, Level, LogFiles, LogTarget};
 use pointsman_server::process::{
     Address, Application, Boot, Control, EnvRule, Finding, Limits, ListenSpec, Listener, Loaded, Order,
-    Ports, Reload, Source, Tell, UserSpec, Waker,
+    Ports, Reload, SocketAccess, Source, Tell, UserSpec, Waker,
 };
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
@@ -78,6 +78,8 @@ impl Application for Sayer {
                 error_logs: Vec::new(),
                 log_files: Vec::new(),
                 temp_dirs: Vec::new(),
+                control: None,
+                state_dirs: Vec::new(),
             },
         };
         speech.boot.log_files.push(speech.access_log.clone());
@@ -186,6 +188,14 @@ fn read(
             }
             ["error_log", name] => boot.error_logs.push((LogTarget::File(absolute(name)), Level::Notice)),
             ["log", name] => boot.log_files.push(absolute(name)),
+            ["control", name, mode] => {
+                let mode = u32::from_str_radix(mode, 8).unwrap();
+                boot.control = Some(ListenSpec {
+                    access: Some(SocketAccess { mode, group: None }),
+                    ..ListenSpec::new(Address::Unix(absolute(name)))
+                });
+            }
+            ["state", name] => boot.state_dirs.push(absolute(name)),
             ["temp", name] => boot.temp_dirs.push(absolute(name)),
             ["warn", text] => fault(Level::Warn, format!("{text} in {place}")),
             [name, ..] => fault(Level::Emerg, format!("unknown directive \"{name}\" in {place}")),

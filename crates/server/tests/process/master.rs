@@ -17,6 +17,7 @@ pub const TESTS: &[(&str, fn())] = &[
     ("standard_error_follows_the_error_log", standard_error_follows_the_error_log),
     ("many_reloads_at_once_end_with_the_last", many_reloads_at_once_end_with_the_last),
     ("a_killed_worker_costs_no_connection", a_killed_worker_costs_no_connection),
+    ("the_socket_for_commands_outlives_workers", the_socket_for_commands_outlives_workers),
     ("a_terminated_worker_is_replaced", a_terminated_worker_is_replaced),
     ("logs_are_reopened", logs_are_reopened),
     ("a_worker_without_master_finishes_and_goes", a_worker_without_master_finishes_and_goes),
@@ -233,6 +234,38 @@ fn a_killed_worker_costs_no_connection() {
     });
     assert_eq!(refused.into_inner(), 0);
     assert_eq!(place.read("error.log").matches("start worker process ").count(), 3);
+}
+
+fn the_socket_for_commands_outlives_workers() {
+    let conf = format!("control run/c.sock 0600;\nstate kept;\nstate .;\n{CONF}");
+    let place = Place::new(&conf);
+    let folder_before = owner_of(&place.path(""));
+    place.start();
+    let rights = |place: &Place, name: &str| {
+        std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(place.path(name)).unwrap().permissions())
+            & 0o777
+    };
+    assert_eq!(rights(&place, "run/c.sock"), 0o600);
+    let inode = inode(&place, "run/c.sock");
+    let worker = place.ask("run/c.sock");
+    if is_root() {
+        assert_eq!(owner_of(&place.path("kept")), worker.uid, "the folder that was made is the worker's");
+        assert_eq!(owner_of(&place.path("")), folder_before, "the one that was there is not");
+        assert_eq!(owner_of(&place.path("run/c.sock")), 0);
+    }
+    kill(worker.pid, Signal::SIGKILL);
+    place.await_text("error.log", &format!("worker process {} exited on signal 9", worker.pid));
+    // Nothing is refused meanwhile: who comes now waits for the next worker.
+    assert_ne!(place.ask("run/c.sock").pid, worker.pid);
+    assert_eq!(self::inode(&place, "run/c.sock"), inode);
+
+    place.configure(&conf.replace("0600", "0660").replace("one", "two"));
+    place.kill(Signal::SIGHUP);
+    until("the second generation", || place.ask("run/c.sock").word == "two");
+    assert_eq!((self::inode(&place, "run/c.sock"), rights(&place, "run/c.sock")), (inode, 0o660));
+    place.configure(CONF);
+    place.kill(Signal::SIGHUP);
+    until("the socket to go", || !place.path("run/c.sock").exists());
 }
 
 fn a_terminated_worker_is_replaced() {
