@@ -211,7 +211,7 @@ fn taken_back<'a>(table: &Table, keys: impl Iterator<Item = &'a UndoneKey>) -> V
         before: current(table, &undone.key).cloned(),
         after: undone.restore.clone(),
         // Forced over a newer change it is a decision of its own, and can be undone like one.
-        undoes: undone.later.is_none().then_some(undone.of),
+        undoes: (undone.later.is_none() && !stale(table, undone)).then_some(undone.of),
     })
     .filter(|change| change.before != change.after)
     .collect()

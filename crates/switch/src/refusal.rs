@@ -180,6 +180,66 @@ impl Refusal {
         .with(Details::Revisions { expected, actual })
     }
 
+    /// A switch that the configuration does not have.
+    pub fn unknown_switch(name: &str, known: &[Arc<str>]) -> Refusal {
+        let remedy = match known {
+            [] => "declare it in the configuration (switch KEY $NAME { … }) and reload".to_owned(),
+            _ => format!("there are {}", known.join(", ")),
+        };
+        Refusal::new(Code::UnknownSwitch, format!("there is no switch \"{name}\""), remedy)
+            .with(Details::Names(known.to_vec()))
+    }
+
+    /// A key without an entry, where one is needed.
+    pub fn unknown_key(key: &Key) -> Refusal {
+        Refusal::new(
+            Code::UnknownKey,
+            format!("key \"{key}\" has no entry: it leads where the default or a wildcard does"),
+            "take a key that list shows",
+        )
+        .with(Details::Keys(vec![(key.clone(), "has no entry".to_owned())]))
+    }
+
+    /// An idempotency key that made another commit (see [`crate::Order::may_have_made`]).
+    pub fn idempotency_reused(idempotency: &str, revision: u64) -> Refusal {
+        Refusal::new(
+            Code::IdempotencyReused,
+            format!(
+                "the idempotency key {idempotency:?} belongs to another order, which made revision {revision}"
+            ),
+            "give each order an idempotency key of its own, and repeat only the very same order with it",
+        )
+    }
+
+    /// A target with too few healthy servers. `servers`: each with the reason why it does not count.
+    pub fn gate_failed(
+        target: &str,
+        healthy: usize,
+        needed: usize,
+        servers: Vec<(String, String)>,
+    ) -> Refusal {
+        let reasons: Vec<String> = servers.iter().map(|(server, why)| format!("{server}: {why}")).collect();
+        let reasons = if reasons.is_empty() { String::new() } else { format!(" ({})", reasons.join("; ")) };
+        Refusal::new(
+            Code::GateFailed,
+            format!("target \"{target}\" has {healthy} healthy servers of the {needed} it needs{reasons}"),
+            "start its servers, or repeat the order with force",
+        )
+        .with(Details::Servers(servers))
+    }
+
+    /// A second hold on a key.
+    pub fn hold_exists(key: &Key) -> Refusal {
+        Refusal::new(Code::HoldExists, format!("key \"{key}\" is held already"), "release it first")
+            .with(Details::Keys(vec![(key.clone(), "is held".to_owned())]))
+    }
+
+    /// A release without a hold.
+    pub fn not_held(key: &Key) -> Refusal {
+        Refusal::new(Code::NotHeld, format!("key \"{key}\" is not held"), "take a key that is held")
+            .with(Details::Keys(vec![(key.clone(), "is not held".to_owned())]))
+    }
+
     /// A revision that the history does not have.
     pub fn unknown_revision(revision: u64) -> Refusal {
         Refusal::new(

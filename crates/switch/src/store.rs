@@ -4,7 +4,7 @@
 
 use std::fmt;
 
-use crate::{Commit, Hash, Key, Table};
+use crate::{Change, Commit, Hash, Key, Table};
 
 /// Keeps the commits of one switch.
 ///
@@ -34,6 +34,25 @@ pub trait Store: Send {
     /// # Errors
     /// It cannot be read.
     fn history(&mut self, filter: &Filter) -> Result<Vec<Commit>, StoreFault>;
+
+    /// Past changes of one key with their revisions, newest first: at most `limit`, only revisions below
+    /// `before_revision`. A store that can find them without the rest of their commits does so itself.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    fn changes_of(
+        &mut self,
+        key: &Key,
+        before_revision: Option<u64>,
+        limit: usize,
+    ) -> Result<Vec<(u64, Change)>, StoreFault> {
+        let commits = self.history(&Filter { key: Some(key.clone()), before_revision, limit })?;
+        let change_of = |commit: Commit| {
+            let change = commit.changes.into_iter().find(|change| change.key == *key)?;
+            Some((commit.revision, change))
+        };
+        Ok(commits.into_iter().filter_map(change_of).collect())
+    }
 
     /// The commit that an order with this idempotency key made.
     ///

@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use crate::{Hold, Table};
+use crate::{Hold, Key, Refusal, Table};
 
 /// One publication. Immutable; the next one shares what did not change.
 #[derive(Debug, Clone, Default)]
@@ -29,19 +29,32 @@ impl Tables {
     }
 
     /// The next publication, with one hold more.
-    #[must_use]
-    pub fn with_hold(&self, hold: Arc<Hold>) -> Tables {
+    ///
+    /// # Errors
+    /// `hold_exists`: the key of this switch is held already.
+    pub fn with_hold(&self, hold: Arc<Hold>) -> Result<Tables, Refusal> {
+        if self.hold(hold.switch(), hold.key()).is_some() {
+            return Err(Refusal::hold_exists(hold.key()));
+        }
         let mut next = self.next();
         next.holds = self.holds.iter().cloned().chain([hold]).collect();
-        next
+        Ok(next)
     }
 
-    /// The next publication, without this hold.
-    #[must_use]
-    pub fn without_hold(&self, hold: &Arc<Hold>) -> Tables {
+    /// The next publication, without the hold on this key, and the hold, to release it.
+    ///
+    /// # Errors
+    /// `not_held`: there is none.
+    pub fn without_hold(&self, switch: usize, key: &Key) -> Result<(Tables, Arc<Hold>), Refusal> {
+        let Some(hold) = self.hold(switch, key).cloned() else { return Err(Refusal::not_held(key)) };
         let mut next = self.next();
-        next.holds = self.holds.iter().filter(|other| !Arc::ptr_eq(other, hold)).cloned().collect();
-        next
+        next.holds = self.holds.iter().filter(|other| !Arc::ptr_eq(other, &hold)).cloned().collect();
+        Ok((next, hold))
+    }
+
+    /// The hold on this very key.
+    pub fn hold(&self, switch: usize, key: &Key) -> Option<&Arc<Hold>> {
+        self.holds.iter().find(|hold| hold.switch() == switch && hold.key() == key)
     }
 
     /// Must a request with this key (in its one form) wait? Gives the index of the hold.

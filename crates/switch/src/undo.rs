@@ -9,7 +9,7 @@
 
 use hashbrown::HashMap;
 
-use crate::{Commit, Filter, Key, Route, Store, StoreFault, commit_at};
+use crate::{Change, Filter, Key, Route, Store, StoreFault, commit_at};
 
 /// How many commits are read at a time.
 const PAGE: usize = 64;
@@ -55,12 +55,12 @@ enum Step {
 }
 
 impl Walk {
-    fn step(&mut self, revision: u64, after: &Option<Route>, undoes: Option<u64>) -> Step {
-        self.seen.get_or_insert_with(|| after.clone());
+    fn step(&mut self, revision: u64, change: &Change) -> Step {
+        self.seen.get_or_insert_with(|| change.after.clone());
         if self.dead.contains(&revision) {
             return Step::Skipped;
         }
-        match undoes {
+        match change.undoes {
             Some(of) => {
                 self.dead.push(of);
                 Step::Skipped
@@ -79,12 +79,20 @@ impl Undoing {
         let Some(commit) = commit_at(store, revision)? else { return Ok(None) };
         let mut walks: HashMap<&Key, Walk, foldhash::fast::RandomState> =
             commit.changes.iter().map(|change| (&change.key, Walk::default())).collect();
-        for newer in store.since(revision)?.iter().rev() {
-            for change in &newer.changes {
-                let Some(walk) = walks.get_mut(&change.key) else { continue };
-                if let Step::Stands = walk.step(newer.revision, &change.after, change.undoes) {
-                    walk.later.get_or_insert(newer.revision);
+        let mut filter = Filter { key: None, before_revision: None, limit: PAGE };
+        loop {
+            let page = store.history(&filter)?;
+            for newer in page.iter().take_while(|newer| newer.revision > revision) {
+                for change in &newer.changes {
+                    let Some(walk) = walks.get_mut(&change.key) else { continue };
+                    if let Step::Stands = walk.step(newer.revision, change) {
+                        walk.later.get_or_insert(newer.revision);
+                    }
                 }
+            }
+            match page.last() {
+                Some(oldest) if oldest.revision > revision => filter.before_revision = Some(oldest.revision),
+                _ => break,
             }
         }
         let mut keys = Vec::with_capacity(commit.changes.len());
@@ -142,24 +150,22 @@ impl Undoing {
 
 fn last_standing(store: &mut dyn Store, key: &Key) -> Result<Option<UndoneKey>, StoreFault> {
     let mut walk = Walk::default();
-    let mut filter = Filter { key: Some(key.clone()), before_revision: None, limit: PAGE };
+    let mut before_revision = None;
     loop {
-        let page: Vec<Commit> = store.history(&filter)?;
-        for commit in &page {
-            for change in commit.changes.iter().filter(|change| change.key == *key) {
-                if let Step::Stands = walk.step(commit.revision, &change.after, change.undoes) {
-                    return Ok(Some(UndoneKey {
-                        key: key.clone(),
-                        of: commit.revision,
-                        restore: change.before.clone(),
-                        seen: walk.seen.unwrap_or_default(),
-                        later: None,
-                    }));
-                }
+        let page = store.changes_of(key, before_revision, PAGE)?;
+        for (revision, change) in &page {
+            if let Step::Stands = walk.step(*revision, change) {
+                return Ok(Some(UndoneKey {
+                    key: key.clone(),
+                    of: *revision,
+                    restore: change.before.clone(),
+                    seen: walk.seen.unwrap_or_default(),
+                    later: None,
+                }));
             }
         }
         match page.last() {
-            Some(oldest) if page.len() == PAGE => filter.before_revision = Some(oldest.revision),
+            Some(&(oldest, _)) if page.len() == PAGE => before_revision = Some(oldest),
             _ => return Ok(None),
         }
     }
