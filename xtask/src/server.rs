@@ -4,8 +4,9 @@
 
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -30,7 +31,38 @@ impl Program {
 /// A running server in a folder of its own.
 pub(crate) struct Server {
     child: Child,
-    folder: PathBuf,
+    folder: Folder,
+}
+
+/// The folder a server runs in; removed when the last server that uses it and its owner are gone.
+#[derive(Clone, Debug)]
+pub(crate) struct Folder(Rc<Removed>);
+
+#[derive(Debug)]
+struct Removed(PathBuf);
+
+impl Drop for Removed {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+impl Folder {
+    /// A folder of this name with these files in it, and one for logs.
+    pub(crate) fn make(name: &str, files: &[(&str, String)]) -> Result<Folder, String> {
+        let folder = crate::root().join(format!("target/xtask/{name}-{}", std::process::id()));
+        for (file, text) in files.iter().chain([&("logs/.here", String::new())]) {
+            let path = folder.join(file);
+            let made = path.parent().map_or(Ok(()), fs::create_dir_all).and_then(|()| fs::write(&path, text));
+            made.map_err(|e| format!("{}: {e}", path.display()))?;
+        }
+        Ok(Folder(Rc::new(Removed(folder))))
+    }
+
+    /// Where it is.
+    pub(crate) fn path(&self) -> &Path {
+        &self.0.0
+    }
 }
 
 impl Server {
@@ -41,22 +73,21 @@ impl Server {
         files: &[(&str, String)],
         front: SocketAddr,
     ) -> Result<Server, String> {
-        let folder = crate::root().join(format!("target/xtask/{name}-{}", std::process::id()));
-        for (file, text) in files.iter().chain([&("logs/.here", String::new())]) {
-            let path = folder.join(file);
-            let made = path.parent().map_or(Ok(()), fs::create_dir_all).and_then(|()| fs::write(&path, text));
-            made.map_err(|e| format!("{}: {e}", path.display()))?;
-        }
+        Server::start_in(program, &Folder::make(name, files)?, front)
+    }
+
+    /// Starts the server in a folder that is there.
+    pub(crate) fn start_in(program: &Program, folder: &Folder, front: SocketAddr) -> Result<Server, String> {
         // The master needs no rights to serve this, and without them the workers may read what we wrote.
         let mut globals = "daemon off;".to_owned();
-        if is_root(&folder) {
+        if is_root(folder.path()) {
             globals.push_str(" user root;");
         }
         if program.is_nginx {
             globals.extend(MODULES.map(|module| format!(" load_module {module};")));
         }
         let mut command = Command::new(&program.binary);
-        command.arg("-p").arg(&folder).args([
+        command.arg("-p").arg(folder.path()).args([
             "-c",
             "conf/nginx.conf",
             "-e",
@@ -66,7 +97,7 @@ impl Server {
         ]);
         let child =
             command.stdin(Stdio::null()).spawn().map_err(|e| format!("{}: {e}", program.binary.display()))?;
-        let mut server = Server { child, folder };
+        let mut server = Server { child, folder: folder.clone() };
         let deadline = Instant::now() + PATIENCE;
         loop {
             if TcpStream::connect(front).is_ok() {
@@ -87,6 +118,26 @@ impl Server {
         self.child.id()
     }
 
+    /// Ends all its processes at once, with no word to any of them.
+    pub(crate) fn kill(mut self) -> Result<(), String> {
+        let mut pids = vec![self.child.id().to_string()];
+        let children = format!("/proc/{0}/task/{0}/children", self.child.id());
+        let children = fs::read_to_string(&children).map_err(|e| format!("{children}: {e}"))?;
+        pids.extend(children.split_whitespace().map(str::to_owned));
+        let sent =
+            Command::new("kill").arg("-KILL").args(&pids).status().map_err(|e| format!("kill: {e}"))?;
+        let _ = self.child.wait();
+        // The worker is nobody's child now: it is gone when the system says so.
+        let deadline = Instant::now() + PATIENCE;
+        while pids.iter().any(|pid| runs(pid)) {
+            if Instant::now() > deadline {
+                return Err(format!("one of the processes {} does not die ({sent})", pids.join(", ")));
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        Ok(())
+    }
+
     /// Asks the server to finish, and says how it ended and what its error log holds of these levels.
     pub(crate) fn finish(mut self, levels: &[&str]) -> Result<Vec<String>, String> {
         // SIGTERM by the system's own tool: signals are not in the standard library.
@@ -96,7 +147,8 @@ impl Server {
         while sent.success() {
             match self.child.try_wait() {
                 Ok(Some(status)) if status.success() => {
-                    let log = fs::read_to_string(self.folder.join("logs/error.log")).unwrap_or_default();
+                    let log =
+                        fs::read_to_string(self.folder.path().join("logs/error.log")).unwrap_or_default();
                     let bad = |line: &&str| levels.iter().any(|level| line.contains(&format!("[{level}]")));
                     return Ok(log.lines().filter(bad).map(str::to_owned).collect());
                 }
@@ -113,12 +165,17 @@ impl Drop for Server {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
-        let _ = fs::remove_dir_all(&self.folder);
     }
 }
 
+/// Is there such a process, and not just its exit code?
+fn runs(pid: &str) -> bool {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    status.lines().any(|line| line.starts_with("State:") && !line.contains('Z'))
+}
+
 /// Do we own what we make as root?
-fn is_root(folder: &PathBuf) -> bool {
+fn is_root(folder: &Path) -> bool {
     use std::os::unix::fs::MetadataExt;
     fs::metadata(folder).is_ok_and(|folder| folder.uid() == 0)
 }

@@ -51,6 +51,12 @@ impl Connection {
         self.send_all("GET", target, &[], "")
     }
 
+    /// Sends a request for something of another host.
+    pub(super) fn send_to(&mut self, target: &str, host: &str) -> Result<(), String> {
+        let request = format!("GET {target} HTTP/1.1\r\nHost: {host}\r\n\r\n");
+        self.stream.write_all(request.as_bytes()).map_err(|e| format!("send: {e}"))
+    }
+
     /// Sends a request with more fields and a body.
     pub(super) fn send_all(
         &mut self,

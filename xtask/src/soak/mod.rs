@@ -1,26 +1,38 @@
 //! `cargo xtask soak`: a long run under load, and what it must not cost.
 //!
-//! `switches` sends a million requests while the group is switched under them: no request may fail, each must be
-//! answered by the group that was current, and memory must not grow. `bodies` sends bodies of 2 GiB past slow peers:
-//! memory must stay small. It talks to 127.0.0.1 alone, sends a bounded number of requests and ends by itself.
+//! `switches` sends a million requests while a script's choice of the group is switched under them: no request may
+//! fail, each must be answered by the group that was current, and memory must not grow. `bodies` sends bodies of 2 GiB
+//! past slow peers: memory must stay small. `points` does as `switches` with the native switch, and measures how soon
+//! every worker has taken a switch over. `kills` kills all processes while they switch, `race` lets two writers compete,
+//! `keys` fills a table. It talks to 127.0.0.1 alone, sends a bounded number of requests and ends by itself.
 
 mod bodies;
 mod client;
+mod control;
+mod gateway;
+mod keys;
+mod kills;
 mod load;
 mod memory;
+mod points;
+mod race;
 mod switches;
 
 use crate::server::Program;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-const USAGE: &str = "usage: cargo xtask soak [switches] [bodies] [--binary PATH] [--nginx] [--conf FILE] [--requests N] [--mebibytes N]\n\
-    \x20 switches         1,000,000 requests at 256 connections with 50 switches under way\n\
+const USAGE: &str = "usage: cargo xtask soak [PART…] [--binary PATH] [--nginx] [--conf FILE] [--requests N] [--mebibytes N] [--kills N] [--tries N] [--keys N]\n\
+    \x20 switches         1,000,000 requests at 256 connections with 50 switches of a script under way\n\
     \x20 bodies           bodies of 2 GiB, both ways, with a slow peer on either side\n\
+    \x20 points           1,000,000 requests at 256 connections with 1,000 native switches under way\n\
+    \x20 kills            500 times all processes killed while they switch\n\
+    \x20 race             10,000 tries of two writers that expect a revision\n\
+    \x20 keys             1,000,000 keys in one switch\n\
     \x20 --binary PATH    what to run; without it target/release/pointsman\n\
     \x20 --nginx          it is nginx: load ndk and ngx_lua\n\
     \x20 --conf FILE      for switches: a configuration with the ports 80 and 8081 to 8084, run as it is\n\
-    \x20 --requests N, --mebibytes N   other sizes";
+    \x20 --requests N and the like   other sizes; without a PART: switches and bodies";
 
 /// What to run, and how much of it.
 struct Plan {
@@ -28,7 +40,22 @@ struct Plan {
     conf: Option<PathBuf>,
     requests: u64,
     body_bytes: u64,
+    kills: u64,
+    tries: u64,
+    keys: u64,
 }
+
+/// A part's name and how it is run.
+type Part = (&'static str, fn(&Plan) -> Result<String, String>);
+
+const PARTS: [Part; 6] = [
+    ("switches", switches::run),
+    ("bodies", bodies::run),
+    ("points", points::run),
+    ("kills", kills::run),
+    ("race", race::run),
+    ("keys", keys::run),
+];
 
 /// Runs the verb.
 pub(crate) fn main(args: &[String]) -> ExitCode {
@@ -40,39 +67,46 @@ pub(crate) fn main(args: &[String]) -> ExitCode {
         }
     };
     let (mut passed, mut failed) = (0, 0);
-    let mut end = |name: &str, result: Result<String, String>| match result {
-        Ok(figures) => {
-            passed += 1;
-            println!("{name}: {figures}");
+    for (name, run) in PARTS.iter().filter(|(name, _)| parts.contains(name)) {
+        match run(&plan) {
+            Ok(figures) => {
+                passed += 1;
+                println!("{name}: {figures}");
+            }
+            Err(error) => {
+                failed += 1;
+                println!("{name}: FAILED: {error}");
+            }
         }
-        Err(error) => {
-            failed += 1;
-            println!("{name}: FAILED: {error}");
-        }
-    };
-    if parts.contains(&"switches") {
-        end("switches", switches::run(&plan));
-    }
-    if parts.contains(&"bodies") {
-        end("bodies", bodies::run(&plan));
     }
     println!("{passed} passed, {failed} failed");
     if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 fn parse(args: &[String]) -> Result<(Plan, Vec<&str>), String> {
-    let mut plan = Plan { program: Program::own(), conf: None, requests: 1_000_000, body_bytes: 2 << 30 };
+    let mut plan = Plan {
+        program: Program::own(),
+        conf: None,
+        requests: 1_000_000,
+        body_bytes: 2 << 30,
+        kills: 500,
+        tries: 10_000,
+        keys: 1_000_000,
+    };
     let mut parts = Vec::new();
     let mut args = args.iter();
     while let Some(arg) = args.next() {
         let mut value = || args.next().ok_or_else(|| format!("{arg} takes a value"));
         let number = |text: &String| text.parse::<u64>().map_err(|_| format!("{text} is no number"));
         match arg.as_str() {
-            "switches" | "bodies" => parts.push(arg.as_str()),
+            part if PARTS.iter().any(|(name, _)| *name == part) => parts.push(part),
             "--binary" => plan.program.binary = value()?.into(),
             "--nginx" => plan.program.is_nginx = true,
             "--conf" => plan.conf = Some(value()?.into()),
             "--requests" => plan.requests = number(value()?)?,
+            "--kills" => plan.kills = number(value()?)?,
+            "--tries" => plan.tries = number(value()?)?,
+            "--keys" => plan.keys = number(value()?)?.max(4),
             "--mebibytes" => plan.body_bytes = number(value()?)? << 20,
             _ => return Err(format!("what is {arg}?")),
         }
