@@ -53,3 +53,18 @@ pub(crate) fn try_end(dice: &mut Dice) -> crate::TryEnd {
         received: dice.below(100_000),
     }
 }
+
+/// A layout from `group: peer peer` lines, with the switches `live` and `canary`.
+pub(crate) fn layout(text: &str, max_keys: usize) -> std::sync::Arc<crate::Layout> {
+    let groups = text.lines().filter_map(|line| line.split_once(':'));
+    std::sync::Arc::new(crate::Layout {
+        groups: groups
+            .map(|(name, peers)| crate::GroupLayout {
+                name: name.trim().into(),
+                peers: peers.split_whitespace().map(Into::into).collect(),
+            })
+            .collect(),
+        switches: vec!["live".into(), "canary".into()],
+        max_keys,
+    })
+}

@@ -31,7 +31,10 @@ fn durations(dice: &mut Dice, shape: u64, len: usize) -> Vec<u64> {
             1 => 2_000 + dice.below(1_000),
             2 => (500.0 * (-(dice.unit().ln())).exp()).min(1e10) as u64,
             3 => 1 << dice.below(36),
-            _ => dice.below(1 << dice.below(35).max(1)),
+            _ => {
+                let octave = dice.below(35);
+                dice.below(2 << octave)
+            }
         })
         .collect()
 }

@@ -1,1 +1,229 @@
-//! t
+//! Where things are counted, that nothing grows, and what it costs (by hand).
+
+use super::*;
+use crate::testing::{Dice, layout, request_end, try_end};
+use crate::{Failure, Histogram};
+
+/// Everything a recorder hands out, by the names joined with `/`.
+fn emptied(recorder: &mut Recorder) -> Vec<(String, Figures, i64)> {
+    let mut all = Vec::new();
+    recorder.empty(|place, tally| {
+        let name = match place {
+            Place::Group(group) => group.to_string(),
+            Place::Peer(group, peer) => format!("{group}/{peer}"),
+            Place::Key(switch, key, target) => {
+                format!("${switch}/{}/{target}", key.map_or("-".into(), |key| String::from_utf8_lossy(key)))
+            }
+        };
+        all.push((name, tally.figures.clone(), tally.in_flight));
+    });
+    all.sort_by(|a, b| a.0.cmp(&b.0));
+    all
+}
+
+fn names(recorder: &mut Recorder) -> Vec<String> {
+    emptied(recorder).into_iter().map(|(name, ..)| name).collect()
+}
+
+#[test]
+fn each_index_has_its_name_and_what_is_beyond_is_other() {
+    let mut recorder = Recorder::new(layout("a: 1 2\nb:\nc: 3", 10));
+    for (group, peer, name) in [
+        (0, 0, "a/1"),
+        (0, 1, "a/2"),
+        (0, 2, "a/other"),
+        (0, usize::MAX, "a/other"),
+        (1, 0, "b/other"),
+        (2, 0, "c/3"),
+        (2, 1, "c/other"),
+        (3, 0, "other/other"),
+        (usize::MAX, 7, "other/other"),
+    ] {
+        recorder.try_began(group, peer);
+        assert_eq!(names(&mut recorder), [name]);
+        recorder.request_began(group);
+        assert_eq!(names(&mut recorder), [name.split('/').next().unwrap_or_default()]);
+    }
+    assert!(recorder.is_empty());
+}
+
+#[test]
+fn a_try_is_counted_once_with_all_it_had() {
+    let mut recorder = Recorder::new(layout("a: 1", 10));
+    let end = TryEnd {
+        status: 502,
+        failure: Some(Failure::InvalidHeader),
+        connect_us: Some(40),
+        first_byte_us: None,
+        response_us: Some(900),
+        sent: 10,
+        received: 20,
+    };
+    recorder.try_began(0, 0);
+    recorder.try_began(0, 0);
+    recorder.try_ended(0, 0, &end);
+    let all = emptied(&mut recorder);
+    let (name, figures, in_flight) = &all[0];
+    assert_eq!((&**name, *in_flight), ("a/1", 1));
+    assert_eq!((figures.ended, figures.errors), (1, 1), "an error once, though it failed and has a 5xx");
+    assert_eq!(figures.statuses, [0, 0, 0, 0, 1, 0]);
+    assert_eq!(figures.failures, [0, 0, 0, 0, 1, 0, 0]);
+    assert_eq!((figures.sent, figures.received), (10, 20));
+    assert_eq!((figures.connect.count(), figures.first_byte.count()), (1, 0));
+    assert_eq!((figures.response.sum_us(), figures.response.max_us()), (900, 900));
+    recorder.try_ended(0, 0, &TryEnd { failure: Some(Failure::ClientGone), ..TryEnd::default() });
+    let all = emptied(&mut recorder);
+    assert_eq!((all[0].1.errors, all[0].1.statuses[5], all[0].2), (0, 1, -1));
+    assert_eq!(emptied(&mut recorder), []);
+}
+
+#[test]
+fn failures_have_the_order_of_their_names() {
+    for (index, failure) in Failure::ALL.into_iter().enumerate() {
+        assert_eq!(failure as usize, index);
+    }
+}
+
+#[test]
+fn keys_beyond_the_bound_are_one_and_places_come_free() {
+    let mut recorder = Recorder::new(layout("blue:\ngreen:", 2));
+    let end = RequestEnd { status: 200, ..RequestEnd::default() };
+    for key in ["x", "y", "z", "w", "x"] {
+        recorder.key_ended(0, key.as_bytes(), "blue", &end);
+    }
+    recorder.key_ended(1, b"z", "green", &end);
+    recorder.key_ended(1, b"x", "no such group", &end);
+    recorder.key_ended(2, b"x", "blue", &end);
+    let all = emptied(&mut recorder);
+    let counted: Vec<_> = all.iter().map(|(name, figures, _)| (&**name, figures.ended)).collect();
+    assert_eq!(
+        counted,
+        [
+            ("$canary/-/green", 1),
+            ("$canary/-/other", 1),
+            ("$live/-/blue", 2),
+            ("$live/x/blue", 2),
+            ("$live/y/blue", 1)
+        ]
+    );
+    for _ in 0..IDLE_EMPTYINGS {
+        recorder.key_ended(0, b"x", "blue", &end);
+        emptied(&mut recorder);
+    }
+    recorder.key_ended(0, b"z", "blue", &end);
+    assert_eq!(names(&mut recorder), ["$live/z/blue"], "y was long idle");
+}
+
+#[test]
+fn a_thousand_idle_groups_cost_little_and_known_ones_nothing_more() {
+    let text: String = (0..1_000).map(|n| format!("group{n}: a{n} b{n}\n")).collect();
+    let mut recorder = Recorder::new(layout(&text, 1_000));
+    assert!(recorder.bytes() < 100_000, "{}", recorder.bytes());
+    let mut dice = Dice::new(1);
+    let mut sizes = Vec::new();
+    for _ in 0..200 {
+        for _ in 0..100 {
+            let (group, peer) = (dice.below(10) as usize, dice.below(2) as usize);
+            // The same times in each round, so that the first one has seen all octaves.
+            recorder.request_began(group);
+            recorder.try_began(group, peer);
+            let times = (0..32).map(|bit| 1 << bit);
+            for us in times.clone() {
+                let response_us = Some(us);
+                recorder.try_ended(group, peer, &TryEnd { response_us, ..TryEnd::default() });
+                recorder.request_ended(group, &RequestEnd { response_us, ..RequestEnd::default() });
+                recorder.key_ended(
+                    0,
+                    &[b'k', group as u8],
+                    "group1",
+                    &RequestEnd { response_us, ..RequestEnd::default() },
+                );
+            }
+        }
+        recorder.empty(|_, _| ());
+        sizes.push((recorder.bytes(), recorder.touched.capacity(), recorder.keys.tallies.capacity()));
+    }
+    assert_eq!(sizes[10], *sizes.last().expect("some"), "nothing grows once everything was seen");
+}
+
+#[test]
+fn random_ends_are_all_handed_out() {
+    let mut dice = Dice::new(99);
+    let mut recorder = Recorder::new(layout("a: 1 2\nb: 3", 3));
+    let (mut tries, mut requests, mut keys) = (Figures::default(), Figures::default(), Figures::default());
+    let mut sums = [const { None::<Figures> }; 3];
+    for _ in 0..5_000 {
+        match dice.below(4) {
+            0 => {
+                let end = try_end(&mut dice);
+                recorder.try_ended(dice.below(4) as usize, dice.below(3) as usize, &end);
+                tries.try_ended(&end);
+            }
+            1 => {
+                let end = request_end(&mut dice);
+                recorder.request_ended(dice.below(4) as usize, &end);
+                requests.request_ended(&end);
+            }
+            2 => {
+                let end = request_end(&mut dice);
+                let target = ["a", "b", "c"][dice.below(3) as usize];
+                recorder.key_ended(dice.below(2) as usize, &[b'a' + dice.below(6) as u8], target, &end);
+                keys.request_ended(&end);
+            }
+            _ if dice.below(20) == 0 => recorder.empty(|place, tally| sum(&mut sums, place, tally)),
+            _ => {}
+        }
+    }
+    recorder.empty(|place, tally| sum(&mut sums, place, tally));
+    assert_eq!(sums.map(Option::unwrap_or_default), [tries, requests, keys]);
+}
+
+fn sum(sums: &mut [Option<Figures>; 3], place: Place<'_>, tally: &Tally) {
+    let kind = match place {
+        Place::Peer(..) => 0,
+        Place::Group(_) => 1,
+        Place::Key(..) => 2,
+    };
+    sums[kind].get_or_insert_default().merge(&tally.figures);
+}
+
+/// `cargo test --release -p pointsman-statistics what_a_request_costs -- --ignored --nocapture`
+#[test]
+#[ignore = "a measurement for people, of a release build"]
+fn what_a_request_costs() {
+    let mut recorder = Recorder::new(layout("a: 1 2\nb: 3 4", 1_000));
+    let keys: Vec<Vec<u8>> = (0..64).map(|n| format!("shop{n}.example.com").into_bytes()).collect();
+    let mut dice = Dice::new(4);
+    let times: Vec<u64> = (0..4_096).map(|_| 300 + dice.below(3_000)).collect();
+    let rounds = 5_000_000_usize;
+    for with_key in [false, true] {
+        let started = std::time::Instant::now();
+        for round in 0..rounds {
+            let us = times[round % times.len()];
+            let (group, peer) = (round % 2, round / 2 % 2);
+            recorder.request_began(group);
+            recorder.try_began(group, peer);
+            let end = TryEnd {
+                status: 200,
+                failure: None,
+                connect_us: None,
+                first_byte_us: Some(us - 100),
+                response_us: Some(us),
+                sent: 200,
+                received: 1_000,
+            };
+            recorder.try_ended(group, peer, std::hint::black_box(&end));
+            let end = RequestEnd { status: 200, response_us: Some(us), received: 1_000, sent: 200 };
+            recorder.request_ended(group, std::hint::black_box(&end));
+            if with_key {
+                recorder.key_ended(0, &keys[round % keys.len()], "a", &end);
+            }
+            if round % 50_000 == 0 {
+                recorder.empty(|_, tally| _ = std::hint::black_box(tally.figures.ended));
+            }
+        }
+        let each = started.elapsed().as_nanos() as f64 / rounds as f64;
+        println!("a request with one try{}: {each:.1} ns", if with_key { " and a switch key" } else { "" });
+    }
+    assert!(Histogram::ERROR < 0.02);
+}
