@@ -29,6 +29,8 @@ impl Contexts {
     pub const UPSTREAM: Contexts = Contexts(128);
     /// `limit_except {}`.
     pub const LIMIT_EXCEPT: Contexts = Contexts(256);
+    /// `switch {}`.
+    pub const SWITCH: Contexts = Contexts(512);
 
     /// http, server and location: where most settings may stand.
     pub const HSL: Contexts = Self::HTTP.or(Self::SERVER).or(Self::LOCATION);
@@ -49,7 +51,7 @@ impl Contexts {
 
     /// The names nginx's documentation gives these places, in its order.
     pub fn names(self) -> Vec<&'static str> {
-        const NAMES: [(Contexts, &str); 9] = [
+        const NAMES: [(Contexts, &str); 10] = [
             (Contexts::MAIN, "main"),
             (Contexts::EVENTS, "events"),
             (Contexts::HTTP, "http"),
@@ -59,6 +61,7 @@ impl Contexts {
             (Contexts::LOCATION_IF, "if in location"),
             (Contexts::UPSTREAM, "upstream"),
             (Contexts::LIMIT_EXCEPT, "limit_except"),
+            (Contexts::SWITCH, "switch"),
         ];
         NAMES.iter().filter(|(bit, _)| self.meets(*bit)).map(|(_, name)| *name).collect()
     }

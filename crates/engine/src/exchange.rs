@@ -6,7 +6,7 @@
 
 use crate::config::{Config, LocationId, ServerId};
 use crate::host::Now;
-use crate::modules::{access::satisfy, limit_zone};
+use crate::modules::{access::satisfy, limit_zone, switch};
 use crate::output::Output;
 use crate::phase::{Cursor, FilePart, Wake};
 use http::{BodyFraming, Headers, RequestHead};
@@ -36,6 +36,8 @@ pub struct Exchange {
     pub script: ScriptState,
     /// What `limit_req` and `limit_conn` made of it.
     pub limits: limit_zone::Record,
+    /// The tables of switches it has pinned, and what was chosen for it.
+    pub switches: switch::Record,
     /// Bytes on their way to the client.
     pub output: Output,
     /// When things happened.
@@ -384,6 +386,7 @@ impl Exchange {
             ..ScriptState::default()
         };
         self.limits.reset();
+        self.switches.reset();
         self.output.reset();
         self.timing = Timing { start: now };
     }
@@ -393,6 +396,7 @@ impl Exchange {
         self.request.body = Body::Unread;
         self.script.handle = None;
         self.limits.reset();
+        self.switches.reset();
         self.output.wire.shrink_to(IDLE_WIRE_BYTES);
         for text in [&mut self.script.chunk, &mut self.script.value, &mut self.scratch] {
             text.clear();

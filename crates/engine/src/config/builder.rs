@@ -150,6 +150,14 @@ impl Builder<'_> {
         self.block_in(directive, context, scope);
     }
 
+    /// Applies one directive of a block in another context, with the settings of the present place.
+    pub fn within(&mut self, context: Contexts, directive: &conf::Directive) {
+        let scope = self.scope_index();
+        self.places.push(Place { context, scope });
+        self.apply_all(std::slice::from_ref(directive));
+        self.places.pop();
+    }
+
     /// Applies a block's directives in another context and scope.
     pub fn block_in(&mut self, directive: &conf::Directive, context: Contexts, scope: usize) {
         if let Body::Block(inner) = &directive.body {

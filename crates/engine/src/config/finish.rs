@@ -42,6 +42,10 @@ pub struct Draft {
     pub variables: variables::Table,
     /// What `map` and its kin define.
     pub computed: Vec<Computed>,
+    /// Switches as they are written.
+    pub switch_blocks: Vec<modules::switch::SwitchDraft>,
+    /// Switches whose targets are known.
+    pub switches: Vec<modules::switch::SwitchSpec>,
     /// All Lua.
     pub lua: lua::Program,
     /// The zones of `limit_req` and `limit_conn`.
@@ -75,6 +79,8 @@ impl Draft {
             groups: Vec::new(),
             variables: Default::default(),
             computed: Vec::new(),
+            switch_blocks: Vec::new(),
+            switches: Vec::new(),
             lua: Default::default(),
             limits: Default::default(),
             logs: Vec::new(),
@@ -248,6 +254,7 @@ pub(super) fn config(mut draft: Draft, inputs: &Inputs<'_>) -> Result<Config, Di
         groups: draft.groups,
         variables: draft.variables,
         computed: draft.computed,
+        switches: draft.switches,
         lua: draft.lua,
         limits: draft.limits,
         logs: draft.logs,

@@ -153,8 +153,10 @@ pub struct Config {
     pub group_numbers: HashMap<Box<[u8]>, usize>,
     /// All variables.
     pub variables: variables::Table,
-    /// What `map`, `geo` and `split_clients` define.
+    /// What `map`, `geo`, `split_clients` and `switch` define.
     pub computed: Vec<Computed>,
+    /// All switches, in the order of the text.
+    pub switches: Vec<modules::switch::SwitchSpec>,
     /// All Lua.
     pub lua: lua::Program,
     /// The zones of `limit_req` and `limit_conn`.

@@ -30,6 +30,7 @@ pub mod proxy;
 pub mod referer;
 pub mod rewrite;
 pub mod status;
+pub mod switch;
 pub mod try_files;
 pub mod upstream;
 
@@ -65,6 +66,7 @@ pub static MODULES: &[&Module] = &[
     &core::MODULE,
     &upstream::MODULE,
     &computed::MODULE,
+    &switch::MODULE,
     &log::MODULE,
     &rewrite::MODULE,
     &error_page::MODULE,

@@ -14,6 +14,7 @@ mod connection;
 mod process;
 mod request;
 mod response;
+mod switch;
 mod upstream;
 pub(crate) mod write;
 
@@ -61,6 +62,7 @@ pub static VARIABLES: &[&[Variable]] = &[
     process::VARIABLES,
     request::VARIABLES,
     response::VARIABLES,
+    switch::VARIABLES,
     upstream::VARIABLES,
 ];
 
@@ -76,6 +78,15 @@ pub static FAMILIES: &[&[Family]] = &[request::FAMILIES, response::FAMILIES, ups
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct VariableId(pub u32);
 
+/// A name that another variable has.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NameTaken {
+    /// nginx's words.
+    pub text: String,
+    /// Where the other one is named first, if it is not built in.
+    pub other: Option<Span>,
+}
+
 /// What a variable is in one configuration.
 #[derive(Clone, Debug)]
 pub enum Definition {
@@ -87,12 +98,14 @@ pub enum Definition {
     OfFamily(&'static Family, Box<str>),
     /// It lives in the request: `set`, named captures.
     Slot(u32),
-    /// Worked out when it is first asked for, then kept in the slot: `map`, `geo`, `split_clients`.
+    /// Worked out when it is first asked for, then kept in the slot: `map`, `geo`, `split_clients`, `switch`.
     Computed {
         /// Where the value is kept.
         slot: u32,
         /// Which one: an index into [`crate::Config::computed`].
         index: usize,
+        /// `set` and scripts may give it another value; not that of a `switch`.
+        settable: bool,
     },
 }
 
@@ -144,7 +157,8 @@ impl Table {
                 Ok(id)
             }
             Definition::Slot(_) => Ok(id),
-            Definition::Computed { .. } => Ok(id),
+            Definition::Computed { settable: true, .. } => Ok(id),
+            Definition::Computed { .. } => Err(format!("the duplicate \"{name}\" variable")),
             Definition::BuiltIn(variable) if variable.set.is_some() => Ok(id),
             // nginx lets `set` hide the variables of a family ($http_…, $arg_…).
             Definition::OfFamily(..) => {
@@ -182,14 +196,30 @@ impl Table {
     pub fn define_computed(&mut self, name: &str, index: usize, span: Span) -> Result<VariableId, String> {
         let id = self.id(name, Some(span));
         let slot = match &self.entries[id.0 as usize].definition {
-            Definition::Slot(slot) | Definition::Computed { slot, .. } => *slot,
-            Definition::BuiltIn(variable) if variable.set.is_none() => {
+            Definition::Slot(slot) | Definition::Computed { slot, settable: true, .. } => *slot,
+            Definition::BuiltIn(Variable { set: None, .. }) | Definition::Computed { .. } => {
                 return Err(format!("the duplicate \"{name}\" variable"));
             }
             _ => self.new_slot(),
         };
-        self.entries[id.0 as usize].definition = Definition::Computed { slot, index };
+        self.entries[id.0 as usize].definition = Definition::Computed { slot, index, settable: true };
         Ok(id)
+    }
+
+    /// Defines the variable of a `switch`, and gives its slot. Nothing else may define it, before or after.
+    ///
+    /// # Errors
+    /// The name is taken.
+    pub fn define_switch(&mut self, name: &str, index: usize, span: Span) -> Result<u32, NameTaken> {
+        let id = self.id(name, Some(span));
+        let entry = &self.entries[id.0 as usize];
+        if !matches!(entry.definition, Definition::Undefined) {
+            let text = format!("the duplicate \"{name}\" variable");
+            return Err(NameTaken { text, other: entry.first_named });
+        }
+        let slot = self.new_slot();
+        self.entries[id.0 as usize].definition = Definition::Computed { slot, index, settable: false };
+        Ok(slot)
     }
 
     fn new_slot(&mut self) -> u32 {
@@ -270,7 +300,7 @@ pub fn append_defined(
         Definition::BuiltIn(variable) => (variable.get)(exchange, env, out),
         Definition::OfFamily(family, name) => (family.get)(exchange, env, name, out),
         Definition::Slot(slot) => append_slot(exchange, *slot, out),
-        Definition::Computed { slot, index } => {
+        Definition::Computed { slot, index, .. } => {
             let config = env.config;
             let computed = &config.computed[*index];
             let state = exchange.slots.get(*slot).state;
@@ -310,7 +340,9 @@ fn append_slot(exchange: &Exchange, slot: u32, out: &mut Vec<u8>) -> bool {
 /// Writes a variable: `set`, `set_by_lua`, `ngx.var.name = value`. `false` if it cannot be written.
 pub fn assign(exchange: &mut Exchange, definition: &Definition, value: &[u8]) -> bool {
     match definition {
-        Definition::Slot(slot) | Definition::Computed { slot, .. } => exchange.slots.set(*slot, value),
+        Definition::Slot(slot) | Definition::Computed { slot, settable: true, .. } => {
+            exchange.slots.set(*slot, value);
+        }
         Definition::BuiltIn(Variable { set: Some(set), .. }) => set(exchange, value),
         _ => return false,
     }

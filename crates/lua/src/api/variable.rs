@@ -113,7 +113,7 @@ unsafe extern "C" fn set(
     let known = request.state.scripts().variables.borrow();
     let Some(definition) = known.get(number as usize) else { return NOT_WRITABLE };
     match definition {
-        Definition::Slot(slot) | Definition::Computed { slot, .. } if is_nil != 0 => {
+        Definition::Slot(slot) | Definition::Computed { slot, settable: true, .. } if is_nil != 0 => {
             let emptied = request.exchange.slots.take(*slot);
             request.exchange.slots.put(*slot, emptied, SlotState::NotFound);
             FOUND

@@ -13,7 +13,7 @@ pub use geo::Geo;
 pub use map::Map;
 pub use split_clients::SplitClients;
 
-use super::Module;
+use super::{Module, switch};
 use crate::config::{Builder, variable_name};
 use crate::directive::{Args, Contexts, Directive};
 use crate::exchange::Exchange;
@@ -29,6 +29,8 @@ pub enum Computed {
     Geo(Geo),
     /// By lot, the same for the same text.
     SplitClients(SplitClients),
+    /// By a table that people change: an index into [`crate::Config::switches`].
+    Switch(usize),
 }
 
 impl Computed {
@@ -37,17 +39,18 @@ impl Computed {
         match self {
             Computed::Map(map) => map.volatile,
             Computed::Geo(geo) => geo.volatile,
-            Computed::SplitClients(_) => false,
+            Computed::SplitClients(_) | Computed::Switch(_) => false,
         }
     }
 
-    /// Appends the value for this request; `false` if there is none. (These three always have one: without a default
-    /// it is empty.)
+    /// Appends the value for this request; `false` if there is none. (These always have one: without a default it is
+    /// empty.)
     pub fn append(&self, exchange: &mut Exchange, env: &mut Env<'_>, out: &mut Vec<u8>) -> bool {
         match self {
             Computed::Map(map) => map.append(exchange, env, out),
             Computed::Geo(geo) => geo.append(exchange, env, out),
             Computed::SplitClients(split) => split.append(exchange, env, out),
+            Computed::Switch(number) => switch::append(*number, exchange, env, out),
         }
         true
     }

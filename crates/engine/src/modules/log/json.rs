@@ -27,6 +27,7 @@ pub(super) fn append(exchange: &mut Exchange, env: &mut Env<'_>, out: &mut Vec<u
     number(out, "http.response.body.size", output.sent.saturating_sub(output.head_len));
     let took_us = now.monotonic_us.saturating_sub(exchange.timing.start.monotonic_us);
     number(out, "pointsman.request.duration_us", took_us);
+    append_switch(exchange, env, out);
     append_tries(&exchange.upstream.tries, out);
     out.push(b'}');
 }
@@ -90,6 +91,17 @@ fn append_ends(exchange: &mut Exchange, env: &mut Env<'_>, out: &mut Vec<u8>) {
     }
     number(out, "pointsman.connection.serial", connection.serial);
     number(out, "pointsman.connection.requests", connection.requests);
+}
+
+/// The choice of the switch that was asked first.
+fn append_switch(exchange: &Exchange, env: &Env<'_>, out: &mut Vec<u8>) {
+    let Some(choice) = exchange.switches.choices().first() else { return };
+    if let Some(spec) = env.config.switches.get(usize::from(choice.switch)) {
+        text(out, "pointsman.switch.name", spec.rules.name.as_bytes());
+    }
+    text(out, "pointsman.switch.key", &choice.key);
+    text(out, "pointsman.switch.target", choice.target.as_bytes());
+    number(out, "pointsman.switch.revision", choice.revision);
 }
 
 fn append_tries(tries: &[Try], out: &mut Vec<u8>) {

@@ -1,0 +1,229 @@
+//! What of a `switch` can be said only when the whole text is read: targets are upstreams, dicts are declared, no two
+//! switches keep their entries in one file.
+//!
+//! Owns these checks and the settings that come out of them. Must never name the first fault alone.
+
+use super::{GateSpec, Probe, StatePath, StreamsPolicy, SwitchSpec};
+use crate::config::Builder;
+use crate::modules::upstream::Origin;
+use crate::setting::Setting;
+use crate::template::{Part, Template};
+use crate::variables::Definition;
+use conf::{Diagnostic, Span};
+use std::path::PathBuf;
+use std::sync::Arc;
+use switch::{KeyKind, Route, Rules};
+
+/// A name and where it stands.
+#[derive(Clone, Debug)]
+pub(super) struct Named {
+    pub(super) name: String,
+    pub(super) span: Span,
+}
+
+/// A `gate` and where it stands.
+#[derive(Clone, Debug)]
+pub(super) struct Gate {
+    pub(super) healthy: usize,
+    pub(super) timeout_ms: u64,
+    pub(super) probe: Probe,
+    pub(super) span: Span,
+}
+
+/// A `switch {}` while the text is read.
+#[derive(Clone, Debug)]
+pub struct SwitchDraft {
+    pub(super) name: String,
+    pub(super) kind: KeyKind,
+    pub(super) key: Template,
+    pub(super) slot: u32,
+    pub(super) span: Span,
+    pub(super) place: String,
+    pub(super) default: Setting<Option<Named>>,
+    pub(super) targets: Setting<Vec<Named>>,
+    pub(super) state: Setting<Option<(StatePath, Span)>>,
+    pub(super) keys: Setting<(usize, usize)>,
+    pub(super) sticky: Setting<Option<Template>>,
+    pub(super) testers: Setting<Option<Template>>,
+    pub(super) gate: Setting<Option<Gate>>,
+    pub(super) streams: Setting<StreamsPolicy>,
+    pub(super) dict: Setting<Option<Named>>,
+}
+
+/// An `upstream {}` block, as a target.
+struct Group {
+    name: String,
+    servers: usize,
+}
+
+pub(super) fn finish(b: &mut Builder<'_>) {
+    let drafts = std::mem::take(&mut b.draft.switch_blocks);
+    if drafts.is_empty() {
+        return;
+    }
+    let blocks = b.draft.groups.iter().filter(|entry| entry.origin == Origin::Block);
+    let groups: Vec<Group> = blocks
+        .map(|entry| Group { name: entry.spec.name.clone(), servers: entry.spec.peers.len() })
+        .collect();
+    let (mut files, mut dicts): (Vec<(PathBuf, Span)>, Vec<Named>) = (Vec::new(), Vec::new());
+    for draft in &drafts {
+        let rules = rules(b, draft, &groups);
+        check_gate(b, draft, rules.as_ref(), &groups);
+        let state = state(b, draft, &mut files);
+        check_dict(b, draft, &mut dicts);
+        let Some(rules) = rules else { continue };
+        let spec = SwitchSpec {
+            rules: Arc::new(rules),
+            key: draft.key.clone(),
+            sticky: draft.sticky.get().clone(),
+            testers: draft.testers.get().clone(),
+            state,
+            gate: draft.gate.get().as_ref().map(|gate| GateSpec {
+                healthy: gate.healthy,
+                timeout_ms: gate.timeout_ms,
+                probe: gate.probe.clone(),
+            }),
+            streams: *draft.streams.get(),
+            dict: draft.dict.get().as_ref().map(|dict| dict.name.as_str().into()),
+            slot: draft.slot,
+            key_is_early: is_early(b, &draft.key),
+            place: draft.place.as_str().into(),
+        };
+        b.draft.switches.push(spec);
+    }
+}
+
+fn rules(b: &mut Builder<'_>, draft: &SwitchDraft, groups: &[Group]) -> Option<Rules> {
+    let mut targets: Vec<Arc<str>> = Vec::new();
+    for written in draft.targets.get() {
+        if let Some(group) = group(b, written, "target", groups) {
+            targets.push(group.name.as_str().into());
+        }
+    }
+    if !draft.targets.written() {
+        targets.extend(groups.iter().map(|group| Arc::from(group.name.as_str())));
+    }
+    let is_whole = !draft.targets.written() || targets.len() == draft.targets.get().len();
+    let Some(default) = draft.default.get() else {
+        let mut fault = Diagnostic::error(draft.span, format!("no default in \"switch\" ${}", draft.name))
+            .label("where do keys lead that nobody has switched?");
+        if let Some(first) = targets.first() {
+            fault = fault.mend(format!("for example: default {first};"));
+        }
+        b.diagnostics.push(fault);
+        return None;
+    };
+    let default_group = group(b, default, "default", groups)?;
+    let known = targets.iter().find(|target| ***target == *default_group.name).cloned();
+    if known.is_none() && is_whole {
+        let mut fault =
+            Diagnostic::error(default.span, format!("default \"{}\" is none of the targets", default.name))
+                .mend(format!("add it: targets {} {};", targets.join(" "), default.name));
+        if let Some(first) = draft.targets.get().first() {
+            fault = fault.also(first.span, "the targets");
+        }
+        b.diagnostics.push(fault);
+    }
+    if let Some(odd) = targets.iter().find(|target| !Route::may_name(target)) {
+        b.diagnostics.push(
+            Diagnostic::error(draft.span, format!("the upstream \"{odd}\" cannot be a target of a switch"))
+                .label("there is white space or = in its name"),
+        );
+    }
+    let (max_keys, max_key_len) = *draft.keys.get();
+    Some(Rules {
+        name: draft.name.as_str().into(),
+        default: known?,
+        targets: targets.into(),
+        kind: draft.kind,
+        max_keys,
+        max_key_len,
+    })
+}
+
+/// The upstream that a name means; nginx compares these names without case.
+fn group<'g>(b: &mut Builder<'_>, written: &Named, what: &str, groups: &'g [Group]) -> Option<&'g Group> {
+    let found = groups.iter().find(|group| group.name.eq_ignore_ascii_case(&written.name));
+    if found.is_none() {
+        let fault = Diagnostic::error(written.span, format!("{what} \"{}\" is no upstream", written.name));
+        let near = conf::nearest(&written.name, groups.iter().map(|group| group.name.as_str()));
+        b.diagnostics.push(match near {
+            Some(near) => fault.mend(format!("did you mean {near}?")),
+            None => fault.mend(format!(
+                "a target is the name of an upstream block: upstream {} {{ … }}",
+                written.name
+            )),
+        });
+    }
+    found
+}
+
+/// A gate that no target could pass would refuse every switch.
+fn check_gate(b: &mut Builder<'_>, draft: &SwitchDraft, rules: Option<&Rules>, groups: &[Group]) {
+    let (Some(gate), Some(rules)) = (draft.gate.get(), rules) else { return };
+    let targets = groups.iter().filter(|group| rules.target(&group.name).is_some());
+    if let Some(small) = targets.min_by_key(|group| group.servers)
+        && small.servers < gate.healthy
+    {
+        let fault = format!("the gate can never open for \"{}\"", small.name);
+        let servers =
+            if small.servers == 1 { "1 server".to_owned() } else { format!("{} servers", small.servers) };
+        b.diagnostics.push(
+            Diagnostic::error(gate.span, fault)
+                .label(format!("{} must be healthy, and it has {servers}", gate.healthy))
+                .mend(format!("ask for no more than healthy={}", small.servers)),
+        );
+    }
+}
+
+fn state(b: &mut Builder<'_>, draft: &SwitchDraft, files: &mut Vec<(PathBuf, Span)>) -> StatePath {
+    let (state, span) = match draft.state.get() {
+        Some((state, span)) => (state.clone(), *span),
+        None => (StatePath::File(b.inputs.prefix.join(format!("state/{}.db", draft.name))), draft.span),
+    };
+    if let StatePath::File(path) = &state {
+        if let Some((_, first)) = files.iter().find(|(known, _)| known == path) {
+            let fault = format!("the state \"{}\" is another switch's", path.display());
+            b.diagnostics.push(
+                Diagnostic::error(span, fault)
+                    .also(*first, "of this one")
+                    .mend(format!("each switch has a file of its own: state state/{}.db;", draft.name)),
+            );
+        }
+        files.push((path.clone(), span));
+    }
+    state
+}
+
+fn check_dict(b: &mut Builder<'_>, draft: &SwitchDraft, taken: &mut Vec<Named>) {
+    let Some(dict) = draft.dict.get() else { return };
+    if let Some(first) = taken.iter().find(|known| known.name == dict.name) {
+        let fault = format!("the dict \"{}\" is another switch's", dict.name);
+        b.diagnostics.push(Diagnostic::error(dict.span, fault).also(first.span, "of this one"));
+    }
+    taken.push(dict.clone());
+    let mut known = b.draft.lua.dicts.iter().map(|dict| dict.name.as_str());
+    if known.clone().any(|name| name == dict.name) {
+        return;
+    }
+    let near = conf::nearest(&dict.name, known.by_ref()).map(str::to_owned);
+    let fault = Diagnostic::error(dict.span, format!("no lua_shared_dict \"{}\"", dict.name));
+    b.diagnostics.push(match near {
+        Some(near) => fault.mend(format!("did you mean {near}?")),
+        None => fault.mend(format!("declare it in http: lua_shared_dict {} 1m;", dict.name)),
+    });
+}
+
+/// Is the key known once the request's head is? Not if `set`, a capture or a `map` of such may have a part in it.
+fn is_early(b: &Builder<'_>, key: &Template) -> bool {
+    key.parts().iter().all(|part| match part {
+        Part::Text(_) => true,
+        Part::Capture(_) => false,
+        Part::Variable(id) => {
+            matches!(
+                b.draft.variables.entry(*id).definition,
+                Definition::BuiltIn(_) | Definition::OfFamily(..)
+            )
+        }
+    })
+}

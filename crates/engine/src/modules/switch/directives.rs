@@ -1,0 +1,341 @@
+//! The block `switch` and what stands in it.
+//!
+//! Owns the grammar. What needs the whole text (are the targets upstreams?) is [`super::check`]'s.
+
+use super::check::{Gate, Named, SwitchDraft};
+use super::{Probe, StatePath, StreamsPolicy, kind_of};
+use crate::config::{Builder, invalid_choice, invalid_parameter, number, once, variable_name};
+use crate::directive::{Args, Contexts, Directive};
+use crate::modules::computed::Computed;
+use crate::setting::Setting;
+use conf::{Diagnostic, Word};
+use std::ops::RangeInclusive;
+
+pub(super) const DIRECTIVES: &[Directive] = &[
+    Directive {
+        name: "switch",
+        contexts: Contexts::HTTP,
+        args: Args::Block(2, 2),
+        doc: "pointsman's own: a variable whose value is an upstream group by a key, moved by people while traffic runs: `pointsman switch shop.example.com green`. Where the key is $host, $http_host or $server_name, keys are hosts: without case, port and trailing dot, and *.example.com is a wildcard.",
+        example: "switch $host $live { default blue; targets blue green; }",
+        apply: block,
+    },
+    Directive {
+        name: "default",
+        contexts: Contexts::SWITCH,
+        args: Args::Exactly(1),
+        doc: "The target of keys that nobody has switched. Every switch has one.",
+        example: "default blue;",
+        apply: |b, d| {
+            let name = named(&d.args[0])?;
+            once(draft(b).default.write(Some(name)), d)
+        },
+    },
+    Directive {
+        name: "targets",
+        contexts: Contexts::SWITCH,
+        args: Args::AtLeast(1),
+        doc: "The upstream groups that a key may lead to; without the line, all of them.",
+        example: "targets blue green;",
+        apply: targets,
+    },
+    Directive {
+        name: "state",
+        contexts: Contexts::SWITCH,
+        args: Args::Exactly(1),
+        doc: "The file that keeps the entries and their history, under the prefix unless it is absolute; `memory` forgets them at the end. Without the line: state/NAME.db.",
+        example: "state state/live.db;",
+        apply: state,
+    },
+    Directive {
+        name: "keys",
+        contexts: Contexts::SWITCH,
+        args: Args::Between(1, 2),
+        doc: "How many keys may have an entry (max=, by default 100000) and how long one may be in bytes (length=, by default 255).",
+        example: "keys max=1000000 length=255;",
+        apply: keys,
+    },
+    Directive {
+        name: "sticky",
+        contexts: Contexts::SWITCH,
+        args: Args::Exactly(1),
+        doc: "What a client is known by when its key is split between targets; without the line, or where the value is empty, its address.",
+        example: "sticky $cookie_uid;",
+        apply: |b, d| {
+            let template = b.template(&d.args[0])?;
+            once(draft(b).sticky.write(Some(template)), d)
+        },
+    },
+    Directive {
+        name: "testers",
+        contexts: Contexts::SWITCH,
+        args: Args::Exactly(1),
+        doc: "A text that names the target for this request alone, if it is the name of one: so that a tester sees the new side before anybody else.",
+        example: "testers $cookie_side;",
+        apply: |b, d| {
+            let template = b.template(&d.args[0])?;
+            once(draft(b).testers.write(Some(template)), d)
+        },
+    },
+    Directive {
+        name: "gate",
+        contexts: Contexts::SWITCH,
+        args: Args::Between(1, 4),
+        doc: "What a target must show before it is switched to: healthy= of its servers (by default 1) take a connection, or with uri= answer it with a status= (by default 200-399), each within timeout= (by default 3s).",
+        example: "gate healthy=2 timeout=2s uri=/health status=200;",
+        apply: gate,
+    },
+    Directive {
+        name: "streams",
+        contexts: Contexts::SWITCH,
+        args: Args::Between(1, 2),
+        doc: "What becomes of WebSockets and long answers of the old side: keep leaves them, close after= cuts them then, close spread= cuts them one by one over that time.",
+        example: "streams close spread=60s;",
+        apply: streams,
+    },
+    Directive {
+        name: "dict",
+        contexts: Contexts::SWITCH,
+        args: Args::Exactly(1),
+        doc: "The lua_shared_dict that is the switch's face to Lua: get reads the table, set of a string is an order.",
+        example: "dict routes;",
+        apply: |b, d| {
+            let name = named(&d.args[0])?;
+            once(draft(b).dict.write(Some(name)), d)
+        },
+    },
+];
+
+/// The draft of the block that is being read: the last one.
+fn draft<'d>(b: &'d mut Builder<'_>) -> &'d mut SwitchDraft {
+    let last = b.draft.switch_blocks.len() - 1;
+    &mut b.draft.switch_blocks[last]
+}
+
+fn named(word: &Word) -> Result<Named, Diagnostic> {
+    Ok(Named { name: word.str()?.to_owned(), span: word.span })
+}
+
+fn block(b: &mut Builder<'_>, d: &conf::Directive) -> Result<(), Diagnostic> {
+    let (key, variable) = (&d.args[0], &d.args[1]);
+    let name = variable_name(variable)?;
+    if !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_') {
+        return Err(Diagnostic::error(variable.span, format!("invalid variable name \"${name}\""))
+            .mend("a switch is called what its variable is called: letters, digits and _"));
+    }
+    let template = b.template(key)?;
+    let (number, span) = (b.draft.switch_blocks.len(), variable.span);
+    let slot = b.draft.variables.define_switch(name, b.draft.computed.len(), span).map_err(|fault| {
+        let diagnostic = Diagnostic::error(span, fault.text).label("a switch takes a name of its own");
+        match fault.other {
+            Some(other) if other != span => diagnostic.also(other, "the other one"),
+            _ => diagnostic,
+        }
+    })?;
+    b.draft.computed.push(Computed::Switch(number));
+    let place = format!(
+        "{}:{}",
+        b.sources.path(d.span.source).display(),
+        b.sources.line(d.span.source, d.span.start)
+    );
+    b.draft.switch_blocks.push(SwitchDraft {
+        name: name.to_ascii_lowercase(),
+        kind: kind_of(key.text()),
+        key: template,
+        slot,
+        span,
+        place,
+        default: Setting::new(None),
+        targets: Setting::new(Vec::new()),
+        state: Setting::new(None),
+        keys: Setting::new((100_000, 255)),
+        sticky: Setting::new(None),
+        testers: Setting::new(None),
+        gate: Setting::new(None),
+        streams: Setting::new(StreamsPolicy::Keep),
+        dict: Setting::new(None),
+    });
+    for inner in d.children() {
+        match unknown(inner) {
+            Some(fault) => b.diagnostics.push(fault),
+            None => b.within(Contexts::SWITCH, inner),
+        }
+    }
+    Ok(())
+}
+
+/// What is no parameter of a switch: a slip of the pen, or an entry as `map` has them.
+fn unknown(d: &conf::Directive) -> Option<Diagnostic> {
+    let parameters =
+        || DIRECTIVES.iter().filter(|entry| entry.contexts == Contexts::SWITCH).map(|entry| entry.name);
+    let name = d.name.text().to_string();
+    if parameters().any(|known| known == name) {
+        return None;
+    }
+    let fault = Diagnostic::error(d.name.span, format!("unknown parameter \"{name}\" in \"switch\""));
+    Some(match conf::nearest(&name, parameters()) {
+        Some(near) => fault.mend(format!("did you mean \"{near}\"?")),
+        None if d.args.len() == 1 => fault.label("a switch has no entries in the configuration").mend(
+            format!("entries are made while the server runs: pointsman switch {name} {}", d.args[0].text()),
+        ),
+        None => fault.mend(format!("one of {}", parameters().collect::<Vec<_>>().join(", "))),
+    })
+}
+
+fn targets(b: &mut Builder<'_>, d: &conf::Directive) -> Result<(), Diagnostic> {
+    let mut names: Vec<Named> = Vec::new();
+    for word in &d.args {
+        let target = named(word)?;
+        if let Some(first) = names.iter().find(|known| known.name.eq_ignore_ascii_case(&target.name)) {
+            let fault = format!("duplicate target \"{}\"", target.name);
+            return Err(Diagnostic::error(word.span, fault).also(first.span, "the first one"));
+        }
+        names.push(target);
+    }
+    once(draft(b).targets.write(names), d)
+}
+
+fn state(b: &mut Builder<'_>, d: &conf::Directive) -> Result<(), Diagnostic> {
+    let word = &d.args[0];
+    let state = match word.str()? {
+        "memory" => StatePath::Memory,
+        text if text.starts_with("etcd:") => {
+            return Err(Diagnostic::error(word.span, "a store in etcd is not supported by pointsman yet")
+                .mend("keep the state in a file: state state/live.db;"));
+        }
+        text if text.is_empty() || text.ends_with('/') => {
+            return Err(Diagnostic::error(word.span, format!("no file in the state \"{text}\""))
+                .mend("for example: state state/live.db;"));
+        }
+        _ => StatePath::File(b.path(word)?),
+    };
+    once(draft(b).state.write(Some((state, word.span))), d)
+}
+
+/// No store and no memory takes more; and lengths are bounded by what a request's head may hold.
+const MOST_KEYS: u64 = 10_000_000;
+const LONGEST_KEY: u64 = 4096;
+
+fn keys(b: &mut Builder<'_>, d: &conf::Directive) -> Result<(), Diagnostic> {
+    let (mut max, mut length) = *draft(b).keys.get();
+    for word in &d.args {
+        let text: &[u8] = word.text();
+        let bounded = |digits: &[u8], most: u64, what: &str| {
+            number(digits).filter(|count| (1..=most).contains(count)).map(|count| count as usize).ok_or_else(
+                || {
+                    Diagnostic::error(
+                        word.span,
+                        format!("invalid {what} of keys \"{}\"", String::from_utf8_lossy(digits)),
+                    )
+                    .mend(format!("a number from 1 to {most}"))
+                },
+            )
+        };
+        if let Some(digits) = text.strip_prefix(b"max=") {
+            max = bounded(digits, MOST_KEYS, "number")?;
+        } else if let Some(digits) = text.strip_prefix(b"length=") {
+            length = bounded(digits, LONGEST_KEY, "length")?;
+        } else {
+            return Err(invalid_parameter(word).mend("one of max= and length="));
+        }
+    }
+    once(draft(b).keys.write((max, length)), d)
+}
+
+fn gate(b: &mut Builder<'_>, d: &conf::Directive) -> Result<(), Diagnostic> {
+    let mut gate = Gate { healthy: 1, timeout_ms: 3000, probe: Probe::Connect, span: d.span };
+    let mut uri: Option<Box<str>> = None;
+    let mut statuses = None;
+    for word in &d.args {
+        let (name, value) = word.str()?.split_once('=').ok_or_else(|| unknown_of_gate(word))?;
+        match name {
+            "healthy" => {
+                let count = number(value.as_bytes()).filter(|count| (1..=1000).contains(count));
+                gate.healthy = count.ok_or_else(|| {
+                    Diagnostic::error(word.span, format!("invalid number of healthy servers \"{value}\""))
+                        .mend("a number from 1 up: so many servers of the target must be well")
+                })? as usize;
+            }
+            "timeout" => {
+                let ms = conf::value::parse_time_ms(value.as_bytes()).filter(|ms| *ms > 0);
+                gate.timeout_ms = ms.ok_or_else(|| {
+                    Diagnostic::error(word.span, format!("invalid timeout \"{value}\""))
+                        .mend("a time: 500ms, 2s")
+                })?;
+            }
+            "uri" if value.starts_with('/') && value.bytes().all(|byte| byte.is_ascii_graphic()) => {
+                uri = Some(value.into());
+            }
+            "uri" => {
+                return Err(Diagnostic::error(word.span, format!("invalid URI \"{value}\" of the gate"))
+                    .mend("a path, escaped as in a request: uri=/health"));
+            }
+            "status" => {
+                statuses = Some((self::statuses(value).ok_or_else(|| wrong_status(word, value))?, word))
+            }
+            _ => return Err(unknown_of_gate(word)),
+        }
+    }
+    gate.probe = match (uri, statuses) {
+        (Some(uri), Some((statuses, _))) => Probe::Http { uri, statuses },
+        (Some(uri), None) => Probe::Http { uri, statuses: [200..=399].into() },
+        (None, Some((_, word))) => {
+            return Err(Diagnostic::error(word.span, "status= of a gate needs uri=")
+                .mend("say what the servers are asked: gate uri=/health status=200;"));
+        }
+        (None, None) => Probe::Connect,
+    };
+    once(draft(b).gate.write(Some(gate)), d)
+}
+
+fn unknown_of_gate(word: &Word) -> Diagnostic {
+    let name = word.text().to_string();
+    let known = ["healthy", "timeout", "uri", "status"];
+    let fault = invalid_parameter(word);
+    match conf::nearest(name.split('=').next().unwrap_or_default(), known.into_iter()) {
+        Some(near) => fault.mend(format!("did you mean \"{near}=\"?")),
+        None => fault.mend("one of healthy=, timeout=, uri= and status="),
+    }
+}
+
+fn wrong_status(word: &Word, value: &str) -> Diagnostic {
+    Diagnostic::error(word.span, format!("invalid status \"{value}\" of the gate"))
+        .mend("statuses and ranges of them: status=200 or status=200-299,304")
+}
+
+/// `200`, `200-299`, `200,204`.
+fn statuses(text: &str) -> Option<Box<[RangeInclusive<u16>]>> {
+    let status =
+        |digits: &str| number(digits.as_bytes()).filter(|n| (100..=599).contains(n)).map(|n| n as u16);
+    text.split(',')
+        .map(|item| {
+            let (first, last) = item.split_once('-').unwrap_or((item, item));
+            let range = status(first)?..=status(last)?;
+            (!range.is_empty()).then_some(range)
+        })
+        .collect()
+}
+
+fn streams(b: &mut Builder<'_>, d: &conf::Directive) -> Result<(), Diagnostic> {
+    let word = &d.args[0];
+    let policy = match (word.str()?, d.args.get(1)) {
+        ("keep", None) => StreamsPolicy::Keep,
+        ("keep", Some(more)) => return Err(invalid_parameter(more).mend("streams keep; takes nothing else")),
+        ("close", None) => StreamsPolicy::CloseAfter { ms: 0 },
+        ("close", Some(how)) => {
+            let wrong = || {
+                invalid_parameter(how)
+                    .mend("when they are cut: close after=30s, or one by one: close spread=60s")
+            };
+            let (name, time) = how.str()?.split_once('=').ok_or_else(wrong)?;
+            let ms = conf::value::parse_time_ms(time.as_bytes()).ok_or_else(wrong)?;
+            match name {
+                "after" => StreamsPolicy::CloseAfter { ms },
+                "spread" => StreamsPolicy::CloseSpread { ms },
+                _ => return Err(wrong()),
+            }
+        }
+        _ => return Err(invalid_choice(word).mend("keep, or close with after= or spread=")),
+    };
+    once(draft(b).streams.write(policy), d)
+}

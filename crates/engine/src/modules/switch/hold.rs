@@ -1,0 +1,75 @@
+//! Which requests a hold makes wait, and when in their walk.
+//!
+//! A request waits where it is about to go to an upstream, never elsewhere: a location that serves the control API or a
+//! page must answer while its host is held, or nobody could release it. It waits before the location's rewrites, so that
+//! no `if` or script reads a table that the switch under way is about to replace; where the key is not known by then,
+//! after them. What waiting is, and for how long, is the server's.
+
+use crate::exchange::Exchange;
+use crate::host::Env;
+use crate::phase::{Effect, Verdict, Wake};
+
+/// What clients are told to wait before they try again, in seconds.
+const RETRY_AFTER_S: &[u8] = b"1";
+
+pub(super) fn before_rewrite(exchange: &mut Exchange, env: &mut Env<'_>) -> Verdict {
+    wait(exchange, env, true)
+}
+
+pub(super) fn before_access(exchange: &mut Exchange, env: &mut Env<'_>) -> Verdict {
+    wait(exchange, env, false)
+}
+
+fn wait(exchange: &mut Exchange, env: &mut Env<'_>, early: bool) -> Verdict {
+    if exchange.switches.woken()
+        && let Some(Wake::Failed(status)) = exchange.route.wake.take()
+    {
+        if status == 503 {
+            exchange.response.headers.push(b"Retry-After", RETRY_AFTER_S);
+        }
+        return Verdict::Refuse(status);
+    }
+    match exchange.switches.tables() {
+        Some(tables) if !tables.holds.is_empty() => held(exchange, env, early),
+        _ => Verdict::Next,
+    }
+}
+
+#[cold]
+fn held(exchange: &mut Exchange, env: &mut Env<'_>, early: bool) -> Verdict {
+    let config = env.config;
+    if config.location(exchange.route.location).settings.proxy.pass.is_none() {
+        return Verdict::Next;
+    }
+    let Some(tables) = exchange.switches.tables().cloned() else { return Verdict::Next };
+    let made = exchange.switches.choices().len();
+    let mut text = Vec::new();
+    let mut found = None;
+    for (number, spec) in config.switches.iter().enumerate() {
+        let switches = &exchange.switches;
+        let is_settled = switches.choices()[..made].iter().any(|choice| usize::from(choice.switch) == number);
+        if is_settled
+            || switches.has_passed(number)
+            || (early && !spec.key_is_early)
+            || tables.holds.iter().all(|hold| hold.switch() != number)
+        {
+            continue;
+        }
+        text.clear();
+        spec.key.append(exchange, env, &mut text);
+        let mut room = Vec::new();
+        let key = switch::normalise(spec.rules.kind, &text, &mut room);
+        if let Some(hold) = tables.held(number, key) {
+            found = Some((number, hold));
+            break;
+        }
+    }
+    let Some((number, hold)) = found else { return Verdict::Next };
+    // A key that is made of another switch's value: that is asked again when the newest tables are pinned.
+    let Exchange { switches, slots, .. } = exchange;
+    for forgotten in switches.forget_after(made) {
+        slots.forget(config.switches[forgotten].slot);
+    }
+    switches.wait_for(number);
+    Verdict::Wait(Effect::AwaitRelease { hold })
+}

@@ -1,0 +1,225 @@
+//! `switch`: a variable whose value people move while traffic runs.
+//!
+//! Owns the block's settings, the value for a request, and which requests a hold makes wait. The tables come with the
+//! request, which has pinned them; here nothing is ever changed in one, and nothing waits. What orders mean is the crate
+//! `switch`'s, carrying them out the control plane's.
+
+mod check;
+mod directives;
+mod hold;
+mod record;
+#[cfg(test)]
+mod tests;
+
+pub use check::SwitchDraft;
+pub use record::{Choice, Matched, Record};
+
+use super::Module;
+use crate::exchange::Exchange;
+use crate::host::Env;
+use crate::phase::Phase;
+use crate::template::Template;
+use crate::variables::write;
+use std::ops::RangeInclusive;
+use std::path::PathBuf;
+use std::sync::Arc;
+use switch::{KeyKind, Route, Rules, Tables};
+
+/// A `switch {}` of the configuration.
+#[derive(Clone, Debug)]
+pub struct SwitchSpec {
+    /// What orders are held against.
+    pub rules: Arc<Rules>,
+    /// What a request is looked up by.
+    pub key: Template,
+    /// What makes a client the same client in a split: `sticky`. Without it, or where it is empty, the client's address.
+    pub sticky: Option<Template>,
+    /// `testers`: its value names the target, if it is one of the targets.
+    pub testers: Option<Template>,
+    /// Where its entries are kept.
+    pub state: StatePath,
+    /// What is asked of a target before a commit.
+    pub gate: Option<GateSpec>,
+    /// What becomes of streams of the old side.
+    pub streams: StreamsPolicy,
+    /// The shared dict that is its face to Lua.
+    pub dict: Option<Box<str>>,
+    /// The slot in which a request keeps the value.
+    pub(crate) slot: u32,
+    /// The key is known before the location's rewrites have run.
+    pub(crate) key_is_early: bool,
+    /// Where the block stands (`FILE:LINE`), for messages at run time.
+    pub place: Box<str>,
+}
+
+/// Where the entries of a switch are kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StatePath {
+    /// In this file, an absolute path that no other switch has.
+    File(PathBuf),
+    /// Nowhere: they end with the process (`state memory`).
+    Memory,
+}
+
+/// What the servers of a target must show before it is switched to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GateSpec {
+    /// So many of them must be well; at least 1, and no more than any of the targets has.
+    pub healthy: usize,
+    /// How long one of them may take, in ms.
+    pub timeout_ms: u64,
+    /// What it is asked.
+    pub probe: Probe,
+}
+
+/// What a server is asked, to see whether it is well.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Probe {
+    /// To take a connection.
+    Connect,
+    /// To answer a GET.
+    Http {
+        /// The target of the request, which begins with `/`.
+        uri: Box<str>,
+        /// The statuses that are well.
+        statuses: Box<[RangeInclusive<u16>]>,
+    },
+}
+
+/// What becomes of WebSockets and long answers of the old side when their key is switched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StreamsPolicy {
+    /// They stay until they end.
+    Keep,
+    /// All are cut after so many milliseconds.
+    CloseAfter {
+        /// After the switch; 0 is at once.
+        ms: u64,
+    },
+    /// They are cut one after another, evenly over so many milliseconds.
+    CloseSpread {
+        /// From the switch to the last of them.
+        ms: u64,
+    },
+}
+
+/// The module.
+pub static MODULE: Module = Module {
+    handlers: &[(Phase::Rewrite, hold::before_rewrite), (Phase::PreAccess, hold::before_access)],
+    finish: Some(check::finish),
+    ..Module::new("switch", &[directives::DIRECTIVES])
+};
+
+/// Appends the target of this request, and notes the choice. Called once a request: the value lies in its slot after that.
+pub(crate) fn append(number: usize, exchange: &mut Exchange, env: &mut Env<'_>, out: &mut Vec<u8>) {
+    let spec = &env.config.switches[number];
+    let start = out.len();
+    spec.key.append(exchange, env, out);
+    let mut rooms = exchange.switches.take_rooms();
+    let tables = exchange.switches.tables().cloned();
+    let key = switch::normalise(spec.rules.kind, &out[start..], &mut rooms.key);
+    let table = table(tables.as_deref(), number);
+    let (target, matched) = match tester(spec, exchange, env, &mut rooms.text) {
+        Some(target) => (target, Matched::Tester),
+        None => match table.and_then(|table| table.find(key)) {
+            Some(entry) => (pick(spec, &entry.route, exchange, env, &mut rooms.text), Matched::Entry),
+            None => (&*spec.rules.default, Matched::Default),
+        },
+    };
+    let revision = table.map_or(0, |table| table.revision());
+    exchange.switches.note(number, key, target, revision, matched);
+    exchange.switches.put_rooms(rooms);
+    out.truncate(start);
+    out.extend_from_slice(target.as_bytes());
+}
+
+/// The target that a text has in the tables this request has pinned, as a dict that is the switch's face shows it:
+/// nothing if the text has no entry. `true` says that it is appended. A text that is the request's own key is noted as
+/// its choice.
+pub fn look_up(
+    number: usize,
+    text: &[u8],
+    exchange: &mut Exchange,
+    env: &mut Env<'_>,
+    out: &mut Vec<u8>,
+) -> bool {
+    let Some(spec) = env.config.switches.get(number) else { return false };
+    let Some(tables) = exchange.switches.tables().cloned() else { return false };
+    let Some(table) = tables.tables.get(number) else { return false };
+    let mut rooms = exchange.switches.take_rooms();
+    let key = switch::normalise(spec.rules.kind, text, &mut rooms.key);
+    let found = table.find(key);
+    if let Some(entry) = found {
+        let target = pick(spec, &entry.route, exchange, env, &mut rooms.text);
+        out.extend_from_slice(target.as_bytes());
+        if exchange.switches.choice_of(number).is_none() && is_own_key(spec, key, exchange, env) {
+            exchange.switches.note(number, key, target, table.revision(), Matched::Entry);
+        }
+    }
+    exchange.switches.put_rooms(rooms);
+    found.is_some()
+}
+
+/// Has this text an entry of its own or of a wildcard, in the tables this request has pinned?
+pub fn has_entry(number: usize, text: &[u8], tables: &Tables, rules: &Rules) -> bool {
+    let mut room = Vec::new();
+    let key = switch::normalise(rules.kind, text, &mut room);
+    table(Some(tables), number).is_some_and(|table| table.find(key).is_some())
+}
+
+fn is_own_key(spec: &SwitchSpec, key: &[u8], exchange: &mut Exchange, env: &mut Env<'_>) -> bool {
+    let own = spec.key.value(exchange, env);
+    switch::normalise(spec.rules.kind, &own, &mut Vec::new()) == key
+}
+
+fn table(tables: Option<&Tables>, number: usize) -> Option<&switch::Table> {
+    tables?.tables.get(number).map(|table| &**table)
+}
+
+/// The target that a tester names.
+fn tester<'c>(
+    spec: &'c SwitchSpec,
+    exchange: &mut Exchange,
+    env: &mut Env<'_>,
+    text: &mut Vec<u8>,
+) -> Option<&'c str> {
+    let testers = spec.testers.as_ref()?;
+    text.clear();
+    testers.append(exchange, env, text);
+    spec.rules.targets.iter().map(|target| &**target).find(|target| target.as_bytes() == text)
+}
+
+/// The target of this request's client.
+fn pick<'r>(
+    spec: &SwitchSpec,
+    route: &'r Route,
+    exchange: &mut Exchange,
+    env: &mut Env<'_>,
+    text: &mut Vec<u8>,
+) -> &'r str {
+    let point = match route {
+        Route::One(_) => 0,
+        Route::Split(_) => {
+            text.clear();
+            if let Some(sticky) = &spec.sticky {
+                sticky.append(exchange, env, text);
+            }
+            // A client that has no cookie yet is told from others by its address.
+            if text.is_empty() {
+                write::client(&exchange.connection, text);
+            }
+            switch::point_of(text)
+        }
+    };
+    route.pick(point)
+}
+
+/// Is this variable one by which hosts are told apart, so that its values are compared as hosts?
+fn kind_of(key: &[u8]) -> KeyKind {
+    match key {
+        b"$host" | b"${host}" | b"$http_host" | b"${http_host}" | b"$server_name" | b"${server_name}" => {
+            KeyKind::Host
+        }
+        _ => KeyKind::Text,
+    }
+}
