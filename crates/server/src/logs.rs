@@ -4,14 +4,51 @@ use crate::process::log::{ErrorLog, Level, LogFile, LogFiles, LogTarget};
 use engine::Config;
 use engine::config::LogId;
 use std::cell::{Cell, RefCell};
+use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::Notify;
+
+/// How long a line of a log without `buffer=` may wait for others, so that one write takes them all: too short for
+/// somebody who reads along, long enough for hundreds of requests.
+const GATHERING: Duration = Duration::from_millis(10);
+
+/// So many bytes are written at once, whatever the time.
+const GATHERED_BYTES: usize = 32 << 10;
+
+/// The logs of a thread that have lines which wait to be written together.
+#[derive(Debug, Default)]
+pub(crate) struct Gathering {
+    logs: RefCell<Vec<Rc<Log>>>,
+    begun: Notify,
+}
+
+impl Gathering {
+    fn add(&self, log: &Rc<Log>) {
+        let mut logs = self.logs.borrow_mut();
+        if logs.is_empty() {
+            self.begun.notify_one();
+        }
+        logs.push(Rc::clone(log));
+    }
+
+    /// Writes what was gathered, again and again.
+    pub(crate) async fn keep_writing(&self) {
+        loop {
+            self.begun.notified().await;
+            tokio::time::sleep(GATHERING).await;
+            self.logs.borrow_mut().drain(..).for_each(|log| log.flush());
+        }
+    }
+}
 
 /// One log.
 #[derive(Debug)]
 struct Log {
     file: Option<Arc<LogFile>>,
-    /// Lines not written yet (`buffer=`).
+    /// Lines not written yet: as many as `buffer=` allows, or those of a moment.
     buffer: RefCell<Vec<u8>>,
+    /// What `buffer=` says; 0 without it.
     buffer_size: usize,
     flush_ms: Option<u64>,
     /// When the oldest line in the buffer came, on the monotonic clock.
@@ -21,32 +58,40 @@ struct Log {
 /// All logs of a generation, by [`LogId`].
 #[derive(Debug)]
 pub(crate) struct Logs {
-    logs: Vec<Log>,
+    logs: Vec<Rc<Log>>,
+    gathering: Rc<Gathering>,
     error_logs: Vec<ErrorLog>,
 }
 
 impl Logs {
     /// Looks the open files up.
-    pub(crate) fn new(config: &Config, files: &LogFiles, command_line: &LogTarget) -> Logs {
-        let logs = config.logs.iter().map(|log| Log {
-            file: files.get(&process_target(&log.target, command_line)),
-            buffer: RefCell::default(),
-            buffer_size: log.buffer.as_ref().map_or(0, |buffer| buffer.size as usize),
-            flush_ms: log.buffer.as_ref().map(|buffer| buffer.flush_ms).filter(|ms| *ms > 0),
-            since_ms: Cell::new(0),
+    pub(crate) fn new(
+        config: &Config,
+        files: &LogFiles,
+        command_line: &LogTarget,
+        gathering: &Rc<Gathering>,
+    ) -> Logs {
+        let logs = config.logs.iter().map(|log| {
+            Rc::new(Log {
+                file: files.get(&process_target(&log.target, command_line)),
+                buffer: RefCell::default(),
+                buffer_size: log.buffer.as_ref().map_or(0, |buffer| buffer.size as usize),
+                flush_ms: log.buffer.as_ref().map(|buffer| buffer.flush_ms).filter(|ms| *ms > 0),
+                since_ms: Cell::new(0),
+            })
         });
         let error_logs = config
             .logs
             .iter()
             .map(|log| files.error_log(&[(process_target(&log.target, command_line), Level::Debug)]));
-        Logs { logs: logs.collect(), error_logs: error_logs.collect() }
+        Logs { logs: logs.collect(), gathering: Rc::clone(gathering), error_logs: error_logs.collect() }
     }
 
     /// Takes a finished line.
     pub(crate) fn write(&self, id: LogId, line: &[u8], now_ms: u64) {
         let log = &self.logs[id.0 as usize];
         if log.buffer_size == 0 {
-            log.send(line);
+            self.gather(log, line);
             return;
         }
         let full = log.buffer.borrow().len() + line.len() > log.buffer_size;
@@ -64,6 +109,18 @@ impl Logs {
         buffer.extend_from_slice(line);
     }
 
+    fn gather(&self, log: &Rc<Log>, line: &[u8]) {
+        let mut buffer = log.buffer.borrow_mut();
+        if buffer.is_empty() {
+            self.gathering.add(log);
+        }
+        buffer.extend_from_slice(line);
+        if buffer.len() >= GATHERED_BYTES {
+            log.send(&buffer);
+            buffer.clear();
+        }
+    }
+
     /// Writes a line of an error log; the file's own level was asked by the engine.
     pub(crate) fn error(&self, id: LogId, level: Level, connection: u64, text: &[u8]) {
         self.error_logs[id.0 as usize].write(level, connection, text);
@@ -71,7 +128,7 @@ impl Logs {
 
     /// Writes out what is buffered, all of it.
     pub(crate) fn flush(&self) {
-        self.logs.iter().for_each(Log::flush);
+        self.logs.iter().for_each(|log| log.flush());
     }
 
     /// Writes out what has been buffered for as long as `flush=` allows.

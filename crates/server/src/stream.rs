@@ -46,9 +46,12 @@ impl Stream {
         cx: &mut Context<'_>,
         parts: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        match self {
-            Stream::Tcp(stream) => Pin::new(stream).poll_write_vectored(cx, parts),
-            Stream::Unix(stream) => Pin::new(stream).poll_write_vectored(cx, parts),
+        // One part: send(2) does less on its way than writev(2).
+        match (self, parts) {
+            (Stream::Tcp(stream), [part]) => Pin::new(stream).poll_write(cx, part),
+            (Stream::Unix(stream), [part]) => Pin::new(stream).poll_write(cx, part),
+            (Stream::Tcp(stream), parts) => Pin::new(stream).poll_write_vectored(cx, parts),
+            (Stream::Unix(stream), parts) => Pin::new(stream).poll_write_vectored(cx, parts),
         }
     }
 

@@ -5,7 +5,7 @@ use crate::counters::Counters;
 use crate::generation::{Departure, Generation};
 use crate::host::BootHost;
 use crate::listeners::Listeners;
-use crate::logs::Logs;
+use crate::logs::{Gathering, Logs};
 use crate::process::Address;
 use crate::process::log::{ErrorLog, LogFiles, LogTarget};
 use crate::proxy::pool::{Groups, SharedGroups};
@@ -130,8 +130,9 @@ async fn live(
     ready: &mpsc::Sender<Result<(), String>>,
 ) {
     let clock = Rc::new(Clock::new());
+    let gathering = Rc::new(Gathering::default());
     let sockets = (std::mem::take(&mut first.addresses), std::mem::take(&mut first.sockets));
-    let generation = match prepare(number, crew, &clock, first, None) {
+    let generation = match prepare(number, crew, (&clock, &gathering), first, None) {
         Ok(generation) => generation,
         Err(fault) => return drop(ready.send(Err(fault))),
     };
@@ -143,6 +144,10 @@ async fn live(
         return drop(ready.send(Err(format!("a listening socket cannot be watched: {error}"))));
     }
     spawn_local(keep_house(Rc::clone(&worker)));
+    spawn_local({
+        let gathering = Rc::clone(&gathering);
+        async move { gathering.keep_writing().await }
+    });
     timers::start(&worker, &worker.generation());
     let _ = ready.send(Ok(()));
     let mut prepared: Option<Prepared> = None;
@@ -151,7 +156,7 @@ async fn live(
             Message::Prepare(mut new, answer) => {
                 let sockets = (std::mem::take(&mut new.addresses), std::mem::take(&mut new.sockets));
                 let old = worker.generation();
-                let result = prepare(number, crew, &clock, *new, Some(&old));
+                let result = prepare(number, crew, (&clock, &gathering), *new, Some(&old));
                 let word = result.map(|generation| prepared = Some((generation, sockets.0, sockets.1)));
                 let _ = answer.send(word);
             }
@@ -205,11 +210,11 @@ async fn finish(worker: &Worker, inbox: &mut UnboundedReceiver<Message>, limit: 
 fn prepare(
     number: usize,
     crew: &Crew,
-    clock: &Rc<Clock>,
+    (clock, gathering): (&Rc<Clock>, &Rc<Gathering>),
     new: NewGeneration,
     old: Option<&Generation>,
 ) -> Result<Rc<Generation>, String> {
-    let logs = Logs::new(&new.config, &new.files, &new.command_line_log);
+    let logs = Logs::new(&new.config, &new.files, &new.command_line_log, gathering);
     let watched = Arc::new(());
     let scripts = match new.config.lua.used {
         false => None,

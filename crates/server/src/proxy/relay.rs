@@ -189,8 +189,8 @@ async fn send(
     if !relay.buffering {
         return Ok(client.send(exchange, generation, before, data).await?);
     }
-    let wire = std::mem::take(&mut exchange.output.wire);
-    let parts = [&wire[..before], data, &wire[before..]];
+    let mut wire = std::mem::take(&mut exchange.output.wire);
+    let parts = gather(&mut wire, before, data);
     let mut done = 0;
     if relay.spool.is_empty() {
         let written = poll_fn(|cx| Poll::Ready(write_all(&mut client.stream, cx, &parts, &mut done))).await;
@@ -218,6 +218,18 @@ async fn send(
             .say(Level::Warn, "an upstream response is buffered to a temporary file while reading upstream");
     }
     Ok(())
+}
+
+/// Up to so many bytes are cheaper to copy behind the head than to send from where they are.
+const COPIED_BYTES: usize = 2 << 10;
+
+/// The parts to send: the wire with `data` in it, in one piece if `data` is small.
+fn gather<'a>(wire: &'a mut Vec<u8>, before: usize, data: &'a [u8]) -> [&'a [u8]; 3] {
+    if data.len() > COPIED_BYTES || wire.is_empty() {
+        return [&wire[..before], data, &wire[before..]];
+    }
+    wire.splice(before..before, data.iter().copied());
+    [wire, b"", b""]
 }
 
 /// Waits for more from the upstream, and sends what waits meanwhile.
