@@ -1,0 +1,67 @@
+//! A store that forgets everything when the process ends: `state memory`.
+//!
+//! Owns: nothing but memory. Must never: be a default.
+
+use super::{Keep, RECEIPTS_KEPT};
+use std::collections::BTreeMap;
+use switch::{Commit, Filter, KeyKind, Loaded, MemoryStore, Store, StoreFault};
+
+/// A store that forgets.
+#[derive(Debug)]
+pub struct MemoryKeep {
+    store: MemoryStore,
+    kind: KeyKind,
+    receipts: BTreeMap<u64, String>,
+}
+
+impl MemoryKeep {
+    /// An empty one.
+    pub fn new(kind: KeyKind) -> MemoryKeep {
+        MemoryKeep { store: MemoryStore::new(), kind, receipts: BTreeMap::new() }
+    }
+}
+
+impl Store for MemoryKeep {
+    fn load(&mut self) -> Result<Loaded, StoreFault> {
+        self.store.load()
+    }
+    fn commit(&mut self, commit: &Commit) -> Result<(), StoreFault> {
+        self.store.commit(commit)
+    }
+    fn since(&mut self, revision: u64) -> Result<Vec<Commit>, StoreFault> {
+        self.store.since(revision)
+    }
+    fn history(&mut self, filter: &Filter) -> Result<Vec<Commit>, StoreFault> {
+        self.store.history(filter)
+    }
+    fn commit_by_idempotency(&mut self, idempotency: &str) -> Result<Option<Commit>, StoreFault> {
+        self.store.commit_by_idempotency(idempotency)
+    }
+}
+
+impl Keep for MemoryKeep {
+    fn key_kind(&self) -> KeyKind {
+        self.kind
+    }
+    fn page(&mut self, after: u64, limit: usize) -> Result<Vec<Commit>, StoreFault> {
+        let end = after.saturating_add(limit as u64).saturating_add(1);
+        let filter = Filter { key: None, before_revision: Some(end), limit };
+        let mut commits = self.store.history(&filter)?;
+        commits.retain(|commit| commit.revision > after);
+        commits.reverse();
+        Ok(commits)
+    }
+    fn keep_receipt(&mut self, revision: u64, receipt: String) {
+        self.receipts.insert(revision, receipt);
+        while self.receipts.len() > RECEIPTS_KEPT {
+            self.receipts.pop_first();
+        }
+    }
+    fn receipt(&mut self, revision: u64) -> Result<Option<String>, StoreFault> {
+        Ok(self.receipts.get(&revision).cloned())
+    }
+    fn moved_on(&mut self) -> Result<bool, StoreFault> {
+        Ok(false)
+    }
+    fn idle(&mut self) {}
+}

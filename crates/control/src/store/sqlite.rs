@@ -1,0 +1,211 @@
+//! A switch's store in a file: SQLite with a write-ahead log.
+//!
+//! Owns: one connection to one file, and that a commit is one transaction, synced when it returns. Must never: keep a
+//! table in memory, or go on with a file that is not the one it opened.
+//!
+//! SQLite survives a crash, but has no checksums: what it reads back is held against the digest of the table and the
+//! hashes of the history. [`SqliteStore::load`] checks the whole table and the newest commits; `Office::verify` goes
+//! through the whole history.
+
+use super::rows::{self, COLUMNS, Head};
+use super::{Keep, fault, opening, receipts};
+use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior};
+use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
+use switch::{Commit, Filter, KeyKind, Loaded, Store, StoreFault, StoreFaultKind, Table};
+
+/// How many of the newest commits are checked when a file is opened.
+const CHECKED: u64 = 256;
+
+/// A switch's store in a file.
+pub struct SqliteStore {
+    connection: Connection,
+    path: PathBuf,
+    identity: (u64, u64),
+    kind: KeyKind,
+    waiting: receipts::Waiting,
+    /// `PRAGMA data_version` when it was last asked: it changes when another connection has written.
+    seen_version: i64,
+    /// There is something in the log that could be moved into the file.
+    unsettled: bool,
+}
+
+impl SqliteStore {
+    /// Opens the file and checks it; makes it if there is none. Keys are what the file says if it exists, else `kind`.
+    ///
+    /// # Errors
+    /// Why it cannot be used, with the way out.
+    pub fn open(path: &Path, kind: KeyKind) -> Result<SqliteStore, StoreFault> {
+        let now_ms = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64);
+        let opening::Opened { connection, identity } = opening::open(path, kind, now_ms)?;
+        let kind = Head::read(&connection)?.kind;
+        let mut store = SqliteStore {
+            connection,
+            path: path.to_owned(),
+            identity,
+            kind,
+            waiting: receipts::Waiting::default(),
+            seen_version: 0,
+            unsettled: true,
+        };
+        store.moved_on()?;
+        Ok(store)
+    }
+
+    fn wrong(&self, error: &rusqlite::Error) -> StoreFault {
+        fault::of(&self.connection, error)
+    }
+
+    fn read(&self, rest: &str, values: &[&dyn rusqlite::ToSql]) -> Result<Vec<Commit>, StoreFault> {
+        rows::read_commits(&self.connection, self.kind, &format!("SELECT {COLUMNS} FROM commits {rest}"), values)
+    }
+
+    /// The newest commits, and that they end where `head` says.
+    fn check_history(&self, head: &Head) -> Result<(), StoreFault> {
+        let newest = self.read("ORDER BY revision DESC LIMIT ?1", &[&rows::number(CHECKED)])?;
+        let end = newest.first().map_or((0, switch::Hash::ZERO), |last| (last.revision, last.hash));
+        if end != (head.revision, head.hash) {
+            return Err(fault::damaged(&self.connection, "its history does not end where it should"));
+        }
+        for (at, commit) in newest.iter().enumerate() {
+            let before = newest.get(at + 1);
+            let previous = match before {
+                Some(before) if before.revision + 1 == commit.revision => before.hash,
+                None if commit.revision == 1 => switch::Hash::ZERO,
+                None if at as u64 + 1 == CHECKED => commit.previous,
+                _ => return Err(fault::damaged(&self.connection, "a revision of its history is missing")),
+            };
+            commit
+                .verify(previous)
+                .map_err(|found| fault::damaged(&self.connection, &found.to_string()))?;
+        }
+        Ok(())
+    }
+
+    fn write(&self, transaction: &Transaction<'_>, commit: &Commit, head: &mut Head) -> rusqlite::Result<()> {
+        rows::insert_commit(transaction, commit)?;
+        rows::change_entries(transaction, commit, head)?;
+        (head.revision, head.hash) = (commit.revision, commit.hash);
+        head.write(transaction)?;
+        self.waiting.write(transaction)
+    }
+}
+
+impl Store for SqliteStore {
+    fn load(&mut self) -> Result<Loaded, StoreFault> {
+        // One snapshot, also if another process writes meanwhile.
+        let transaction = self.connection.unchecked_transaction().map_err(|error| self.wrong(&error))?;
+        let head = Head::read(&transaction)?;
+        self.check_history(&head)?;
+        let mut entries = Vec::new();
+        rows::read_entries(&transaction, &head, |key, route, revision| entries.push((key, route, revision)))?;
+        let pending = rows::read_pending(&transaction)?;
+        drop(transaction);
+        Ok(Loaded { table: Table::from_entries(head.revision, entries), last_hash: head.hash, pending })
+    }
+
+    fn commit(&mut self, commit: &Commit) -> Result<(), StoreFault> {
+        if !opening::still_there(&self.path, self.identity) {
+            return Err(fault::gone(&self.path.display().to_string()));
+        }
+        self.unsettled = true;
+        let transaction = Transaction::new_unchecked(&self.connection, TransactionBehavior::Immediate)
+            .map_err(|error| self.wrong(&error))?;
+        let mut head = Head::read(&transaction)?;
+        if commit.revision != head.revision + 1 {
+            return Err(StoreFault::conflict(head.revision + 1, commit.revision));
+        }
+        if let Err(found) = commit.verify(head.hash) {
+            return Err(StoreFault {
+                kind: StoreFaultKind::Conflict,
+                text: found.to_string(),
+                remedy: "read the switch again and repeat the order".to_owned(),
+            });
+        }
+        // Dropping the transaction takes everything back.
+        self.write(&transaction, commit, &mut head).map_err(|error| self.wrong(&error))?;
+        transaction.commit().map_err(|error| self.wrong(&error))?;
+        self.waiting.clear();
+        Ok(())
+    }
+
+    fn since(&mut self, revision: u64) -> Result<Vec<Commit>, StoreFault> {
+        self.read("WHERE revision > ?1 ORDER BY revision", &[&rows::number(revision)])
+    }
+
+    fn history(&mut self, filter: &Filter) -> Result<Vec<Commit>, StoreFault> {
+        let before = rows::number(filter.before_revision.unwrap_or(u64::MAX));
+        let limit = rows::number(filter.limit as u64);
+        match &filter.key {
+            None => self.read("WHERE revision < ?1 ORDER BY revision DESC LIMIT ?2", &[&before, &limit]),
+            Some(key) => self.read(
+                "WHERE revision IN (SELECT revision FROM changes WHERE key = ?1 AND revision < ?2
+                 ORDER BY revision DESC LIMIT ?3) ORDER BY revision DESC",
+                &[&key.as_str(), &before, &limit],
+            ),
+        }
+    }
+
+    fn commit_by_idempotency(&mut self, idempotency: &str) -> Result<Option<Commit>, StoreFault> {
+        let rest = "WHERE revision = (SELECT revision FROM idempotency WHERE name = ?1)";
+        Ok(self.read(rest, &[&idempotency])?.pop())
+    }
+}
+
+impl Keep for SqliteStore {
+    fn key_kind(&self) -> KeyKind {
+        self.kind
+    }
+
+    fn page(&mut self, after: u64, limit: usize) -> Result<Vec<Commit>, StoreFault> {
+        let rest = "WHERE revision > ?1 ORDER BY revision LIMIT ?2";
+        self.read(rest, &[&rows::number(after), &rows::number(limit as u64)])
+    }
+
+    fn keep_receipt(&mut self, revision: u64, receipt: String) {
+        self.waiting.put(revision, receipt);
+    }
+
+    fn receipt(&mut self, revision: u64) -> Result<Option<String>, StoreFault> {
+        if let Some(receipt) = self.waiting.get(revision) {
+            return Ok(Some(receipt.clone()));
+        }
+        receipts::read(&self.connection, revision).map_err(|error| self.wrong(&error))
+    }
+
+    fn moved_on(&mut self) -> Result<bool, StoreFault> {
+        let version = self
+            .connection
+            .pragma_query_value(None, "data_version", |row| row.get::<_, i64>(0))
+            .optional()
+            .map_err(|error| self.wrong(&error))?
+            .unwrap_or(0);
+        Ok(std::mem::replace(&mut self.seen_version, version) != version)
+    }
+
+    fn idle(&mut self) {
+        if !self.waiting.is_empty() && opening::still_there(&self.path, self.identity) {
+            let write = || -> rusqlite::Result<()> {
+                let transaction = self.connection.unchecked_transaction()?;
+                self.waiting.write(&transaction)?;
+                transaction.commit()
+            };
+            if write().is_ok() {
+                self.waiting.clear();
+                self.unsettled = true;
+            }
+        }
+        // Damage of the last commit in the log looks like a commit that was never finished. So nothing stays there
+        // longer than it must.
+        if self.unsettled {
+            let settled = self.connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get::<_, i64>(0));
+            self.unsettled = !matches!(settled, Ok(0));
+        }
+    }
+}
+
+impl Drop for SqliteStore {
+    fn drop(&mut self) {
+        self.idle();
+    }
+}

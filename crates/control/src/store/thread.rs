@@ -1,0 +1,124 @@
+//! The thread that a store has to itself.
+//!
+//! Owns: that whoever waits for a disk is this thread and nobody else. Must never: do two things at a time; what is asked
+//! is done in the order in which it was asked.
+
+use super::Keep;
+use std::io;
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+use switch::{StoreFault, StoreFaultKind};
+use tokio::sync::oneshot;
+
+/// After how long without work there is time for chores.
+const IDLE_MS: u64 = 500;
+
+type Work = Box<dyn FnOnce(&mut dyn Keep) + Send>;
+
+/// A store on its own thread. Dropping it lets the thread finish what was asked, and end.
+pub(crate) struct StoreThread {
+    work: Option<mpsc::Sender<Work>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl StoreThread {
+    /// Starts the thread, opens the store there, and waits until it is open.
+    pub(crate) fn start<F>(name: &str, open: F) -> Result<StoreThread, StoreFault>
+    where
+        F: FnOnce() -> Result<Box<dyn Keep>, StoreFault> + Send + 'static,
+    {
+        let (work, inbox) = mpsc::channel::<Work>();
+        let (ready, opened) = mpsc::channel();
+        // Linux shows fifteen bytes of a thread's name.
+        let thread = std::thread::Builder::new()
+            .name(format!("store {name}"))
+            .spawn(move || match open() {
+                Ok(mut store) => {
+                    let _ = ready.send(Ok(()));
+                    serve(&mut *store, &inbox);
+                }
+                Err(fault) => drop(ready.send(Err(fault))),
+            })
+            .map_err(|error| no_thread(&error))?;
+        match opened.recv() {
+            Ok(Ok(())) => Ok(StoreThread { work: Some(work), thread: Some(thread) }),
+            Ok(Err(fault)) => Err(fault),
+            Err(_) => Err(no_thread(&io::Error::other("it ended as it began"))),
+        }
+    }
+
+    /// Does something with the store, and gives what comes of it.
+    pub(crate) async fn with<T, F>(&self, work: F) -> Result<T, StoreFault>
+    where
+        T: Send + 'static,
+        F: FnOnce(&mut dyn Keep) -> Result<T, StoreFault> + Send + 'static,
+    {
+        let (answer, answered) = oneshot::channel();
+        self.tell(move |store| {
+            let _ = answer.send(work(store));
+        });
+        answered.await.unwrap_or_else(|_| Err(no_thread(&io::Error::other("it has ended"))))
+    }
+
+    /// The same for a thread that may wait.
+    pub(crate) fn with_blocking<T, F>(&self, work: F) -> Result<T, StoreFault>
+    where
+        T: Send + 'static,
+        F: FnOnce(&mut dyn Keep) -> Result<T, StoreFault> + Send + 'static,
+    {
+        let (answer, answered) = mpsc::channel();
+        self.tell(move |store| {
+            let _ = answer.send(work(store));
+        });
+        answered.recv().unwrap_or_else(|_| Err(no_thread(&io::Error::other("it has ended"))))
+    }
+
+    /// Does something with the store some time.
+    pub(crate) fn tell(&self, work: impl FnOnce(&mut dyn Keep) + Send + 'static) {
+        if let Some(sender) = &self.work {
+            // If the thread has ended, the work is dropped, and whoever awaits its answer learns it by that.
+            let _ = sender.send(Box::new(work));
+        }
+    }
+}
+
+impl Drop for StoreThread {
+    fn drop(&mut self) {
+        self.work = None;
+        if let Some(thread) = self.thread.take() {
+            // A panic there has been reported by the thread itself.
+            let _ = thread.join();
+        }
+    }
+}
+
+fn serve(store: &mut dyn Keep, inbox: &mpsc::Receiver<Work>) {
+    let mut busy = true;
+    loop {
+        let next = if busy {
+            inbox.recv_timeout(Duration::from_millis(IDLE_MS))
+        } else {
+            inbox.recv().map_err(|_| RecvTimeoutError::Disconnected)
+        };
+        match next {
+            Ok(work) => {
+                work(store);
+                busy = true;
+            }
+            Err(RecvTimeoutError::Timeout) => {
+                store.idle();
+                busy = false;
+            }
+            Err(RecvTimeoutError::Disconnected) => return,
+        }
+    }
+}
+
+fn no_thread(error: &io::Error) -> StoreFault {
+    StoreFault {
+        kind: StoreFaultKind::Failed,
+        text: format!("the store's thread cannot work: {error}"),
+        remedy: "restart; if it happens again, report it".to_owned(),
+    }
+}
