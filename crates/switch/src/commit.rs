@@ -334,3 +334,143 @@ impl Canonical {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::KeyKind;
+
+    fn key(text: &str) -> Key {
+        Key::parse(KeyKind::Text, text.as_bytes(), 64).unwrap()
+    }
+
+    fn full() -> Commit {
+        let change = Change {
+            key: key("shop"),
+            before: None,
+            after: Some(Route::parse("green=10 blue=90").unwrap()),
+            undoes: Some(3),
+        };
+        let mut commit = Commit {
+            revision: 7,
+            time_ms: 1_700_000_000_123,
+            kind: Kind::Undo { of: 3 },
+            actor: "anna".to_owned(),
+            reason: Some("wrong side".to_owned()),
+            idempotency: None,
+            forced: true,
+            confirm_by_ms: Some(1_700_000_600_123),
+            changes: vec![change],
+            gate: vec!["127.0.0.1:8083 answered 200".to_owned()],
+            previous: Hash([0xab; 32]),
+            hash: Hash::ZERO,
+        };
+        commit.hash = commit.computed_hash();
+        commit
+    }
+
+    #[test]
+    fn the_serialisation_never_changes() {
+        // Written down once, by a program that knows the list in the module's text alone.
+        assert_eq!(
+            full().hash.to_string(),
+            "c78e0db6a8a907adcc0b28b10b645f23400a9de17124f65d746d38fa31b8103b"
+        );
+    }
+
+    #[test]
+    fn every_field_is_hashed() {
+        let edits: &[fn(&mut Commit)] = &[
+            |c| c.revision = 8,
+            |c| c.time_ms += 1,
+            |c| c.kind = Kind::Revert { of: 3 },
+            |c| c.kind = Kind::Confirm { of: 3 },
+            |c| c.kind = Kind::Undo { of: 4 },
+            |c| c.kind = Kind::UndoKeys,
+            |c| c.kind = Kind::Set,
+            |c| c.actor = "ann".to_owned(),
+            |c| c.reason = None,
+            |c| c.reason = Some(String::new()),
+            |c| c.idempotency = Some(String::new()),
+            |c| std::mem::swap(&mut c.reason, &mut c.idempotency),
+            |c| c.forced = false,
+            |c| c.confirm_by_ms = None,
+            |c| c.confirm_by_ms = Some(0),
+            |c| c.changes.clear(),
+            |c| c.changes.push(c.changes[0].clone()),
+            |c| c.changes[0].key = key("shoq"),
+            |c| c.changes[0].before = Some(Route::One("red".into())),
+            |c| c.changes[0].after = None,
+            |c| c.changes[0].after = Some(Route::parse("green=10 blue=91").unwrap()),
+            |c| c.changes[0].undoes = None,
+            |c| c.gate.clear(),
+            |c| c.gate.push(String::new()),
+            |c| c.previous = Hash::ZERO,
+            // What leaves one field and enters the next is another text.
+            |c| {
+                c.actor = "annawrong side".to_owned();
+                c.reason = Some(String::new());
+            },
+        ];
+        let mut hashes = vec![full().hash];
+        for edit in edits {
+            let mut commit = full();
+            edit(&mut commit);
+            assert!(!hashes.contains(&commit.computed_hash()), "{commit:?}");
+            hashes.push(commit.computed_hash());
+        }
+    }
+
+    fn history() -> Vec<Commit> {
+        let mut chain = Chain::start();
+        let mut commits = Vec::new();
+        for revision in 1..=5 {
+            let mut commit = Commit { revision, previous: chain.hash, ..full() };
+            commit.hash = commit.computed_hash();
+            chain.follow(&commit).unwrap();
+            commits.push(commit);
+        }
+        commits
+    }
+
+    #[test]
+    fn a_chain_holds_or_says_where_it_breaks() {
+        let good = history();
+        assert_eq!(verify_chain(&good), Ok(Chain { revision: 5, hash: good[4].hash }));
+        assert_eq!(verify_chain([]), Ok(Chain::start()));
+        let broken = |edit: fn(&mut Vec<Commit>)| {
+            let mut commits = history();
+            edit(&mut commits);
+            let fault = verify_chain(&commits).unwrap_err();
+            assert!(fault.to_string().contains(&format!("revision {}", fault.revision)));
+            (fault.revision, fault.what)
+        };
+        assert_eq!(broken(|c| c[2].actor = "eve".to_owned()), (3, ChainBreak::Hash));
+        // A forger who hashes again breaks the next one.
+        let forged = broken(|c| {
+            c[2].actor = "eve".to_owned();
+            c[2].hash = c[2].computed_hash();
+        });
+        assert_eq!(forged, (4, ChainBreak::Previous));
+        assert_eq!(broken(|c| drop(c.remove(2))), (4, ChainBreak::Revision { expected: 3 }));
+        assert_eq!(broken(|c| drop(c.remove(0))), (2, ChainBreak::Revision { expected: 1 }));
+        assert_eq!(broken(|c| c.swap(1, 2)), (3, ChainBreak::Revision { expected: 2 }));
+        assert_eq!(broken(|c| c.insert(1, c[0].clone())), (1, ChainBreak::Revision { expected: 2 }));
+    }
+
+    #[test]
+    fn hashes_and_kinds_are_written_and_read() {
+        let hash = full().hash;
+        assert_eq!(hash.to_string().parse(), Ok(hash));
+        for text in ["", "00", &"g".repeat(64), &"0".repeat(65), &"é".repeat(32)] {
+            assert!(text.parse::<Hash>().is_err(), "{text}");
+        }
+        for kind in
+            [Kind::Set, Kind::UndoKeys, Kind::Undo { of: 1 }, Kind::Confirm { of: 2 }, Kind::Revert { of: 3 }]
+        {
+            assert_eq!(Kind::from_parts(kind.name(), kind.of()), Some(kind));
+            assert_eq!(Kind::from_parts(kind.name(), kind.of().xor(Some(9))), None);
+        }
+        assert_eq!(Kind::from_parts("", None), None);
+    }
+}

@@ -184,3 +184,84 @@ impl Drop for Ticket {
         self.hold.bytes.fetch_sub(self.bytes, Ordering::Relaxed);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::KeyKind;
+
+    const LIMITS: HoldLimits = HoldLimits { max: 3, timeout_ms: 1000, max_bytes: 100 };
+
+    fn hold() -> Arc<Hold> {
+        Hold::new(0, Key::parse(KeyKind::Host, b"a.example", 64).unwrap(), LIMITS)
+    }
+
+    #[test]
+    fn places_and_bytes_are_bounded_and_come_back() {
+        let hold = hold();
+        let first = hold.admit(60, 0).unwrap();
+        assert!(hold.admit(41, 0).is_none(), "41 bytes more are too many");
+        let mut second = hold.admit(40, 0).unwrap();
+        assert!(!second.grow(1));
+        let third = hold.admit(0, 0).unwrap();
+        assert!(hold.admit(0, 0).is_none(), "a fourth request is too many");
+        assert_eq!((hold.waiting(), hold.bytes(), hold.admitted()), (3, 100, 3));
+        drop(first);
+        assert!(second.grow(60));
+        assert_eq!((hold.waiting(), hold.bytes()), (2, 100));
+        drop((second, third));
+        assert_eq!((hold.waiting(), hold.bytes(), hold.admitted()), (0, 0, 3));
+        assert!(hold.admit(usize::MAX, 0).is_none());
+        assert_eq!((hold.waiting(), hold.bytes()), (0, 0));
+    }
+
+    #[test]
+    fn a_request_waits_until_its_own_time_is_over() {
+        let hold = hold();
+        let mut ticket = hold.admit(0, 500).unwrap();
+        assert_eq!(ticket.deadline_ms(), 1500);
+        assert_eq!(ticket.poll(1499), HoldState::Wait);
+        assert_eq!(ticket.poll(1500), HoldState::TimedOut);
+        assert!(hold.release(1600, None));
+        assert_eq!(ticket.poll(1600), HoldState::Go, "still there when it is released: it goes");
+    }
+
+    #[test]
+    fn a_release_counts_once() {
+        let hold = hold();
+        assert!(!hold.is_released());
+        assert!(hold.release(0, None) && hold.is_released());
+        assert!(!hold.release(0, Some(1)));
+        assert_eq!(hold.admit(0, 9).unwrap().poll(9), HoldState::Go);
+    }
+
+    #[test]
+    fn a_release_with_a_pace_lets_them_go_one_by_one() {
+        let hold = hold();
+        let gone = hold.admit(0, 0).unwrap();
+        let (mut a, mut b) = (hold.admit(0, 0).unwrap(), hold.admit(0, 0).unwrap());
+        drop(gone);
+        let mut c = hold.admit(0, 0).unwrap();
+        hold.release(100, Some(10));
+        assert_eq!(a.poll(100), HoldState::Go, "who gave up leaves no gap");
+        assert_eq!(b.poll(100), HoldState::WaitUntil(200));
+        assert_eq!(c.poll(150), HoldState::WaitUntil(300));
+        assert_eq!(b.poll(199), HoldState::WaitUntil(200), "the place is kept");
+        assert_eq!(b.poll(200), HoldState::Go);
+        assert_eq!(c.poll(300), HoldState::Go);
+    }
+
+    #[test]
+    fn a_turn_after_the_deadline_never_comes() {
+        let hold = hold();
+        let mut tickets: Vec<Ticket> = (0..3).map(|_| hold.admit(0, 0).unwrap()).collect();
+        hold.release(900, Some(0));
+        assert_eq!(tickets[0].poll(900), HoldState::Go);
+        assert_eq!(
+            tickets[1].poll(900),
+            HoldState::WaitUntil(1000),
+            "0 a second is 1: its turn were at 1900"
+        );
+        assert_eq!(tickets[1].poll(1000), HoldState::TimedOut);
+    }
+}

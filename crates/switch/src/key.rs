@@ -230,7 +230,7 @@ fn parse_host(text: &[u8]) -> Result<(Shape, String), KeyFault> {
     } else {
         (Shape::Exact, written.as_str())
     };
-    if stem.contains('*') || (shape != Shape::Exact && stem.starts_with('[')) {
+    if stem.contains('*') {
         return Err(KeyFault::BadWildcard);
     }
     Ok((shape, written))
@@ -239,7 +239,8 @@ fn parse_host(text: &[u8]) -> Result<(Shape, String), KeyFault> {
 /// A host without port and trailing dot: what nginx's check of the Host header leaves, and stricter where that lets
 /// pass what no name server would answer.
 fn host_part(text: &[u8]) -> Result<&[u8], KeyFault> {
-    let (host, port) = if text.first() == Some(&b'[') {
+    let address = text.first() == Some(&b'[');
+    let (host, port) = if address {
         let end = text.iter().position(|&b| b == b']').ok_or(KeyFault::BadAddress)?;
         let (host, rest) = text.split_at(end + 1);
         if host.len() < 4 || !host[1..end].iter().all(|b| b.is_ascii_hexdigit() || b":.%".contains(b)) {
@@ -265,6 +266,7 @@ fn host_part(text: &[u8]) -> Result<&[u8], KeyFault> {
         match byte {
             b'.' if before == b'.' => return Err(KeyFault::EmptyLabel),
             0..=b' ' | 0x7f | b'/' | b'\\' | b'?' | b'#' | b'@' => return Err(KeyFault::BadByte(byte)),
+            b'[' | b']' if !address => return Err(KeyFault::BadByte(byte)),
             _ => before = byte,
         }
     }
@@ -272,5 +274,128 @@ fn host_part(text: &[u8]) -> Result<&[u8], KeyFault> {
         _ if host.is_empty() => Err(KeyFault::Empty),
         b'.' => Err(KeyFault::EmptyLabel),
         _ => Ok(host),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn host(text: &str) -> Result<String, KeyFault> {
+        Key::parse(KeyKind::Host, text.as_bytes(), 64).map(|key| format!("{:?} {key}", key.shape()))
+    }
+
+    #[test]
+    fn a_host_has_one_form() {
+        for spelling in [
+            "example.com",
+            "EXAMPLE.com",
+            "example.com.",
+            "Example.Com:8080",
+            "example.com.:80",
+            "example.com:",
+        ] {
+            assert_eq!(host(spelling).as_deref(), Ok("Exact example.com"), "{spelling}");
+        }
+        assert_eq!(host("[2001:DB8::1]:443").as_deref(), Ok("Exact [2001:db8::1]"));
+        assert_eq!(host("[::1]").as_deref(), Ok("Exact [::1]"));
+        assert_eq!(host("a_b-c").as_deref(), Ok("Exact a_b-c"));
+        assert_eq!(host("*").as_deref(), Ok("All *"));
+        assert_eq!(host("*.Example.com").as_deref(), Ok("Suffix *.example.com"));
+        assert_eq!(host("www.example.*").as_deref(), Ok("Prefix www.example.*"));
+    }
+
+    #[test]
+    fn what_is_no_host_says_why() {
+        use KeyFault::*;
+        for (text, fault) in [
+            ("", Empty),
+            (".", Empty),
+            (":80", Empty),
+            ("a..b", EmptyLabel),
+            (".a", EmptyLabel),
+            ("a..", EmptyLabel),
+            ("a/b", BadByte(b'/')),
+            ("a b", BadByte(b' ')),
+            ("a\0", BadByte(0)),
+            ("a\x7f", BadByte(0x7f)),
+            ("http://a", BadPort),
+            ("a@b", BadByte(b'@')),
+            ("a:http", BadPort),
+            ("a:123456", BadPort),
+            ("a:80:80", BadPort),
+            ("[::1", BadAddress),
+            ("[::1]x", BadAddress),
+            ("[]", BadAddress),
+            ("[g::1]", BadAddress),
+            ("bücher.example", NotAscii),
+            ("*a.example", BadWildcard),
+            ("a.*.example", BadWildcard),
+            ("*.example.*", BadWildcard),
+            ("*.*", BadWildcard),
+            ("**", BadWildcard),
+            ("*.[::1]", BadPort),
+            ("a[b]", BadByte(b'[')),
+            ("[::1].*", BadAddress),
+        ] {
+            assert_eq!(host(text), Err(fault), "{text:?}");
+            assert!(!fault.to_string().is_empty());
+        }
+        let long = "a".repeat(65);
+        assert_eq!(host(&long), Err(TooLong { length: 65, max: 64 }));
+        assert!(host(&format!("{}:8080", "a".repeat(64))).is_ok(), "the port does not count");
+    }
+
+    #[test]
+    fn a_text_stays_as_it_is() {
+        let text = |text: &[u8]| Key::parse(KeyKind::Text, text, 8);
+        let key = text(b"*.Ab:80.").unwrap();
+        assert_eq!((key.shape(), key.as_str()), (Shape::Exact, "*.Ab:80."));
+        assert_eq!(text(b"*").unwrap().shape(), Shape::All);
+        assert_eq!(text(b""), Err(KeyFault::Empty));
+        assert_eq!(text(b"a\n"), Err(KeyFault::BadByte(b'\n')));
+        assert_eq!(text(b"\xff"), Err(KeyFault::NotUtf8));
+        assert_eq!(text(b"123456789"), Err(KeyFault::TooLong { length: 9, max: 8 }));
+    }
+
+    #[test]
+    fn a_request_comes_into_the_same_form() {
+        let mut room = Vec::new();
+        for spelling in
+            ["example.com", "EXAMPLE.com:80", "example.com.", "[::1]:80", "a.B.c.:1", "[2001:DB8::1]"]
+        {
+            let key = Key::parse(KeyKind::Host, spelling.as_bytes(), 64).unwrap();
+            let normalised = normalise(KeyKind::Host, spelling.as_bytes(), &mut room);
+            assert_eq!(normalised, key.as_str().as_bytes(), "{spelling}");
+        }
+        for nonsense in ["a/b.example.com", "..", "", "x:y", "[::1]]"] {
+            assert_eq!(normalise(KeyKind::Host, nonsense.as_bytes(), &mut room), b"", "{nonsense}");
+        }
+        assert_eq!(normalise(KeyKind::Text, b"A:1.", &mut room), b"A:1.");
+    }
+
+    #[test]
+    fn normalising_again_takes_no_memory() {
+        let mut room = Vec::with_capacity(32);
+        let before = (room.as_ptr(), room.capacity());
+        for _ in 0..3 {
+            normalise(KeyKind::Host, b"WWW.EXAMPLE.COM:8080", &mut room);
+        }
+        assert_eq!((room.as_ptr(), room.capacity()), before);
+    }
+
+    #[test]
+    fn what_covers_what() {
+        let key = |text: &str| Key::parse(KeyKind::Host, text.as_bytes(), 64).unwrap();
+        assert!(key("*.a.b").covers(b"x.a.b") && key("*.a.b").covers(b"y.x.a.b"));
+        assert!(
+            !key("*.a.b").covers(b"a.b") && !key("*.a.b").covers(b"xa.b") && !key("*.a.b").covers(b".a.b")
+        );
+        assert!(key("a.*").covers(b"a.b.c") && !key("a.*").covers(b"a") && !key("a.*").covers(b"a."));
+        assert!(key("*").covers(b"") && key("a").covers(b"a") && !key("a").covers(b"b"));
+        let order = ["a.b", "*.a.b.c", "*.b", "a.b.c.*", "a.*", "*"].map(key);
+        for pair in order.windows(2) {
+            assert!(pair[0].precedes(&pair[1]) && !pair[1].precedes(&pair[0]), "{pair:?}");
+        }
     }
 }

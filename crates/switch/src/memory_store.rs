@@ -79,3 +79,92 @@ impl Store for MemoryStore {
         Ok(revision.and_then(|revision| self.below(revision + 1).last()).cloned())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Action, Key, KeyKind, Meta, Order, Plan, Refusal, Route, Rules, commit_at, plan};
+
+    fn rules() -> Rules {
+        let green = std::sync::Arc::from("green");
+        Rules {
+            name: "live".into(),
+            default: std::sync::Arc::clone(&green),
+            targets: [green].into(),
+            kind: KeyKind::Text,
+            max_keys: 10,
+            max_key_len: 10,
+        }
+    }
+
+    fn key(text: &str) -> Key {
+        Key::parse(KeyKind::Text, text.as_bytes(), 10).unwrap()
+    }
+
+    fn planned(store: &mut MemoryStore, keys: &[&str], meta: Meta) -> Result<Plan, Refusal> {
+        let sets = keys.iter().map(|text| (key(text), Some(Route::One("green".into())))).collect();
+        let loaded = store.load().unwrap();
+        let meta = Meta { actor: "test".to_owned(), ..meta };
+        plan(&loaded.table, &rules(), &Order { action: Action::Set(sets), meta }, &loaded.pending, 5)
+    }
+
+    fn put(store: &mut MemoryStore, keys: &[&str], meta: Meta) -> Commit {
+        let commit =
+            planned(store, keys, meta).unwrap().commit(store.load().unwrap().last_hash, 5, Vec::new());
+        store.commit(&commit).unwrap();
+        commit
+    }
+
+    #[test]
+    fn what_is_kept_is_found_again() {
+        let mut store = MemoryStore::new();
+        let named = Meta { idempotency: Some("x1".to_owned()), ..Meta::default() };
+        let waiting = Meta { confirm_within_ms: Some(10), ..Meta::default() };
+        let commits = [
+            put(&mut store, &["a"], named),
+            put(&mut store, &["b", "c"], waiting),
+            put(&mut store, &["d"], Meta::default()),
+        ];
+        let loaded = store.load().unwrap();
+        assert_eq!((loaded.table.revision(), loaded.table.len()), (3, 4));
+        assert_eq!(loaded.last_hash, commits[2].hash);
+        assert_eq!(loaded.pending, [Pending { revision: 2, confirm_by_ms: 15 }]);
+        assert_eq!(store.since(0).unwrap(), commits);
+        assert_eq!(store.since(2).unwrap(), commits[2..]);
+        assert_eq!(store.since(3).unwrap(), []);
+        assert_eq!(store.since(u64::MAX).unwrap(), []);
+        let mut revisions = |key: Option<Key>, before_revision, limit| -> Vec<u64> {
+            let found = store.history(&Filter { key, before_revision, limit }).unwrap();
+            found.iter().map(|commit| commit.revision).collect()
+        };
+        assert_eq!(revisions(None, None, 9), [3, 2, 1]);
+        assert_eq!(revisions(None, Some(3), 1), [2]);
+        assert_eq!(revisions(Some(key("c")), None, 9), [2]);
+        assert_eq!(revisions(Some(key("c")), Some(2), 9), []);
+        assert_eq!(revisions(None, Some(0), 9), []);
+        assert_eq!(store.commit_by_idempotency("x1").unwrap().as_ref(), Some(&commits[0]));
+        assert_eq!(store.commit_by_idempotency("x2").unwrap(), None);
+        assert_eq!(commit_at(&mut store, 2).unwrap().as_ref(), Some(&commits[1]));
+        for nowhere in [0, 4, u64::MAX] {
+            assert_eq!(commit_at(&mut store, nowhere).unwrap(), None);
+        }
+        let changes = store.changes_of(&key("c"), None, 9).unwrap();
+        assert_eq!(changes, [(2, commits[1].changes[1].clone())]);
+    }
+
+    #[test]
+    fn only_the_next_commit_is_kept() {
+        let mut store = MemoryStore::new();
+        let first = put(&mut store, &["a"], Meta::default());
+        let mut forged =
+            planned(&mut store, &["b"], Meta::default()).unwrap().commit(first.hash, 5, Vec::new());
+        forged.actor = "eve".to_owned();
+        let stranger =
+            planned(&mut store, &["b"], Meta::default()).unwrap().commit(forged.hash, 5, Vec::new());
+        for wrong in [&first, &forged, &stranger] {
+            assert_eq!(store.commit(wrong).unwrap_err().kind, StoreFaultKind::Conflict);
+        }
+        assert_eq!(store.since(0).unwrap(), [first]);
+        assert_eq!(store.load().unwrap().table.len(), 1);
+    }
+}

@@ -248,3 +248,146 @@ fn hash_of(hasher: &RandomState, shape: Shape, stem: &[u8]) -> u64 {
 fn shard_of(hash: u64) -> usize {
     (hash >> 32) as usize % SHARDS
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Change, Hash, KeyKind, Kind};
+
+    fn key(text: &str) -> Key {
+        Key::parse(KeyKind::Host, text.as_bytes(), 255).unwrap()
+    }
+
+    fn table(keys: &[&str]) -> Table {
+        let entries =
+            (1..).zip(keys).map(|(revision, text)| (key(text), Route::One((*text).into()), revision));
+        Table::from_entries(keys.len() as u64, entries)
+    }
+
+    /// A commit that sets (or, with "", clears) keys; its texts and hashes do not matter here.
+    fn commit(revision: u64, sets: &[(&str, &str)]) -> Commit {
+        let change = |&(name, target): &(&str, &str)| Change {
+            key: key(name),
+            before: None,
+            after: (!target.is_empty()).then(|| Route::One(target.into())),
+            undoes: None,
+        };
+        Commit {
+            revision,
+            time_ms: 0,
+            kind: Kind::Set,
+            actor: "test".to_owned(),
+            reason: None,
+            idempotency: None,
+            forced: false,
+            confirm_by_ms: None,
+            changes: sets.iter().map(change).collect(),
+            gate: Vec::new(),
+            previous: Hash::ZERO,
+            hash: Hash::ZERO,
+        }
+    }
+
+    fn found<'a>(table: &'a Table, text: &str) -> &'a str {
+        table.find_key(text.as_bytes()).map_or("", |(key, _)| key.as_str())
+    }
+
+    #[test]
+    fn the_most_exact_key_is_found_in_the_order_of_nginx() {
+        let names = table(&[
+            "a.example.com",
+            "*.example.com",
+            "*.b.example.com",
+            "*.com",
+            "www.*",
+            "www.example.*",
+            "*",
+        ]);
+        for (text, expected) in [
+            ("a.example.com", "a.example.com"),
+            ("b.example.com", "*.example.com"),
+            ("x.b.example.com", "*.b.example.com"),
+            ("y.x.b.example.com", "*.b.example.com"),
+            ("example.com", "*.com"),
+            ("com", "*"),
+            ("www.example.com", "*.example.com"),
+            ("www.example.org", "www.example.*"),
+            ("www.example.co.uk", "www.example.*"),
+            ("www.other.org", "www.*"),
+            ("www", "*"),
+            ("", "*"),
+            ("*.example.com", "*.example.com"),
+            (".example.com", "*.com"),
+            ("www.example.", "www.*"),
+        ] {
+            assert_eq!(found(&names, text), expected, "{text}");
+        }
+        assert_eq!(found(&table(&["*.example.com"]), "example.com"), "");
+        assert_eq!(found(&table(&["a"]), "b"), "");
+        assert!(Table::default().find(b"a").is_none() && Table::default().is_empty());
+    }
+
+    #[test]
+    fn deep_names_are_found_too() {
+        let deep = format!("*{}", ".a".repeat(40));
+        let names = table(&[&deep, "*.a"]);
+        assert_eq!(found(&names, &format!("x{}", ".a".repeat(40))), deep);
+        assert_eq!(found(&names, &format!("x.y{}", ".a".repeat(40))), deep);
+        assert_eq!(found(&names, &format!("x{}", ".a".repeat(39))), "*.a");
+    }
+
+    #[test]
+    fn a_commit_makes_the_next_table_and_leaves_the_old_one() {
+        let old = table(&["a", "*.b", "c.*", "*"]);
+        let new = old.apply(&commit(
+            9,
+            &[("a", "green"), ("*.b", ""), ("c.*", ""), ("*", ""), ("d", "blue"), ("e", "")],
+        ));
+        assert_eq!((old.revision(), old.len()), (4, 4));
+        assert_eq!((new.revision(), new.len()), (9, 2));
+        assert_eq!(new.find(b"a").unwrap().revision, 9);
+        assert_eq!(new.find(b"a").unwrap().route, Route::One("green".into()));
+        assert_eq!(old.find(b"a").unwrap().revision, 1);
+        for gone in ["x.b", "c.x", "other"] {
+            assert!(new.find(gone.as_bytes()).is_none() && old.find(gone.as_bytes()).is_some(), "{gone}");
+        }
+        let back = new.apply(&commit(10, &[("*.b", "red"), ("*", "red")]));
+        assert_eq!((found(&back, "x.b"), found(&back, "other")), ("*.b", "*"));
+        assert_eq!(back.get(&key("*.b")).unwrap().revision, 10);
+        let mut keys: Vec<String> = back.iter().map(|(key, _)| key.to_string()).collect();
+        keys.sort();
+        assert_eq!(keys, ["*", "*.b", "a", "d"]);
+    }
+
+    #[test]
+    fn an_empty_table_has_one_shard_in_memory() {
+        let empty = Table::default();
+        assert!(empty.shards.iter().all(|shard| Arc::ptr_eq(shard, &empty.shards[0])));
+    }
+
+    #[test]
+    fn a_commit_to_a_million_keys_copies_its_shard_alone() {
+        const KEYS: usize = 1_000_000;
+        let name = |n: usize| Key::parse(KeyKind::Host, format!("host-{n}.example").as_bytes(), 64).unwrap();
+        let blue: Arc<str> = "blue".into();
+        let big = Table::from_entries(1, (0..KEYS).map(|n| (name(n), Route::One(Arc::clone(&blue)), 1)));
+        assert_eq!(big.len(), KEYS);
+        // One key changes, one is added, one goes: three shards at most.
+        let next = big.apply(&commit(
+            2,
+            &[("host-7.example", "green"), ("new.example", "green"), ("host-8.example", "")],
+        ));
+        let copied = big.shards.iter().zip(&next.shards).filter(|(a, b)| !Arc::ptr_eq(a, b)).count();
+        assert!((1..=3).contains(&copied), "{copied} shards were copied");
+        assert_eq!(next.len(), KEYS);
+        let fullest = big.shards.iter().map(|shard| shard.len()).max().unwrap();
+        assert!(fullest < 2 * KEYS / SHARDS, "{fullest} keys in one shard");
+        assert!(next.find(b"host-8.example").is_none());
+        assert_eq!(next.find(b"host-7.example").unwrap().route, Route::One("green".into()));
+        assert_eq!(big.find(b"host-7.example").unwrap().route, Route::One("blue".into()));
+        // Each target's name is in memory once.
+        let targets =
+            big.iter().filter(|(_, entry)| matches!(&entry.route, Route::One(t) if Arc::ptr_eq(t, &blue)));
+        assert_eq!(targets.count(), KEYS);
+    }
+}

@@ -77,3 +77,52 @@ impl Tables {
         Tables { number: self.number + 1, ..self.clone() }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{HoldLimits, KeyKind, Route};
+
+    fn key(text: &str) -> Key {
+        Key::parse(KeyKind::Host, text.as_bytes(), 64).unwrap()
+    }
+
+    fn hold(switch: usize, text: &str) -> Arc<Hold> {
+        Hold::new(switch, key(text), HoldLimits { max: 1, timeout_ms: 1, max_bytes: 1 })
+    }
+
+    fn tables(keys: &[&str]) -> Tables {
+        let entries = keys.iter().map(|text| (key(text), Route::One("green".into()), 1));
+        let other = Arc::new(Table::default());
+        Tables { tables: [Arc::new(Table::from_entries(1, entries)), other].into(), ..Tables::default() }
+    }
+
+    #[test]
+    fn each_publication_has_the_next_number_and_shares_the_rest() {
+        let first = tables(&["a"]);
+        let second = first.with_table(1, Arc::new(Table::from_entries(5, [])));
+        assert_eq!((first.number, second.number), (0, 1));
+        assert!(Arc::ptr_eq(&first.tables[0], &second.tables[0]));
+        assert_eq!((first.tables[1].revision(), second.tables[1].revision()), (0, 5));
+        let third = second.with_hold(hold(0, "a")).unwrap();
+        assert_eq!((third.number, third.holds.len()), (2, 1));
+        let (fourth, released) = third.without_hold(0, &key("a")).unwrap();
+        assert_eq!((fourth.number, fourth.holds.len(), released.key()), (3, 0, &key("a")));
+    }
+
+    #[test]
+    fn a_hold_stops_what_its_entry_would_serve() {
+        let held = |keys: &[&str], on: &str, text: &str| {
+            tables(keys).with_hold(hold(0, on)).unwrap().held(0, text.as_bytes()).is_some()
+        };
+        assert!(held(&[], "a.b", "a.b") && held(&["a.b"], "a.b", "a.b") && !held(&[], "a.b", "x.b"));
+        assert!(held(&[], "*.b", "a.b") && held(&["*.b"], "*.b", "a.b"));
+        assert!(!held(&["a.b"], "*.b", "a.b"), "it has an entry of its own");
+        assert!(held(&["a.*", "*"], "*.b", "a.b"), "less exact entries do not count");
+        assert!(!held(&["*.a.b"], "*.b", "x.a.b") && held(&["*.b"], "*.a.b", "x.a.b"));
+        assert!(held(&["c"], "*", "a.b") && !held(&["c"], "*", "c"));
+        let two = tables(&[]).with_hold(hold(1, "x")).unwrap().with_hold(hold(1, "y")).unwrap();
+        assert_eq!((two.held(1, b"y"), two.held(0, b"y")), (Some(1), None), "holds are one switch's");
+        assert_eq!(tables(&["a"]).held(0, b"a"), None);
+    }
+}
