@@ -8,7 +8,7 @@ use std::fmt::Write as _;
 use std::process::ExitCode;
 
 use conf::ledger::{self, Origin};
-use engine::directive::{Args, Directive};
+use engine::directive::{Args, Contexts, Directive};
 
 const MADE: &str = "<!-- Made by `cargo xtask docs` from the tables in the code: change it there. -->\n";
 
@@ -99,7 +99,11 @@ fn arguments(args: &Args) -> String {
 
 /// What the ledger of nginx's directives has beyond ours, module by module.
 fn unsupported() -> String {
-    let ours: BTreeSet<&str> = engine::config::directives().map(|(_, directive)| directive.name).collect();
+    // What stands in `switch {}` is called like directives of nginx that mean something else.
+    let ours: BTreeSet<&str> = engine::config::directives()
+        .filter(|(_, directive)| directive.contexts != Contexts::SWITCH)
+        .map(|(_, directive)| directive.name)
+        .collect();
     let mut by_module: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
     for entry in ledger::all() {
         let module = match entry.origin {
@@ -205,7 +209,6 @@ fn cell(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use engine::directive::Contexts;
     use std::io;
     use std::net::SocketAddr;
     use std::path::{Path, PathBuf};
@@ -238,6 +241,10 @@ mod tests {
         if !example.starts_with("limit_") || !example.contains("_zone ") {
             named.push_str("limit_req_zone $uri zone=one:1m rate=1r/s; limit_conn_zone $uri zone=addr:1m;");
         }
+        if !example.starts_with("upstream") && place != Contexts::UPSTREAM {
+            named.push_str("upstream blue { server 127.0.0.1:1; server 127.0.0.1:2; }");
+            named.push_str("upstream green { server 127.0.0.1:3; server 127.0.0.1:4; }");
+        }
         let http = |inside: &str| format!("events {{}} http {{ {named} {inside} }}");
         let location = |inside: &str| http(&format!("server {{ location / {{ {inside} }} }}"));
         match place {
@@ -251,6 +258,10 @@ mod tests {
             Contexts::LOCATION_IF => location(&format!("if ($uri) {{ {example} }}")),
             Contexts::LIMIT_EXCEPT => location(&format!("limit_except GET {{ {example} }}")),
             Contexts::UPSTREAM => http(&format!("upstream blue {{ server 127.0.0.1:8081; {example} }}")),
+            Contexts::SWITCH => {
+                let default = if example.starts_with("default") { "" } else { "default blue;" };
+                http(&format!("lua_shared_dict routes 1m; switch $uri $side {{ {default} {example} }}"))
+            }
             other => panic!("{other:?} is not one place"),
         }
     }

@@ -48,6 +48,8 @@ pub(crate) struct TestHost {
     pub(crate) opened: Vec<(String, crate::host::Symlinks, usize)>,
     /// What scripts do, if there are any.
     pub(crate) script: Option<Script>,
+    /// The tables that requests pin.
+    pub(crate) tables: Option<Rc<switch::Tables>>,
     /// What `stub_status` is to show.
     pub(crate) counters: Counters,
     random: u64,
@@ -63,6 +65,7 @@ impl TestHost {
             access_lines: Vec::new(),
             opened: Vec::new(),
             script: None,
+            tables: None,
             counters: Counters::default(),
             random: 0,
         }
@@ -223,22 +226,25 @@ impl NameLookup for LocalNames {
     }
 }
 
+fn inputs<'a>(files: &'a TextFiles<'_>) -> Inputs<'a> {
+    Inputs {
+        loader: files,
+        names: &LocalNames,
+        prefix: PathBuf::from("/prefix"),
+        file: PathBuf::from("/etc/pointsman/nginx.conf"),
+        identity: Default::default(),
+    }
+}
+
 fn built(text: &str, files: &[(&str, &str)]) -> Result<(Config, Vec<String>), Vec<String>> {
     let files = TextFiles(files);
     // Every configuration has an `events` block; in front, on the same line, it leaves the line numbers alone.
     let text = if text.contains("events") { text.to_owned() } else { format!("events {{}} {text}") };
     let parsed = conf::parse_text("/etc/pointsman/nginx.conf", text, &files);
-    let inputs = Inputs {
-        loader: &files,
-        names: &LocalNames,
-        prefix: PathBuf::from("/prefix"),
-        file: PathBuf::from("/etc/pointsman/nginx.conf"),
-        identity: Default::default(),
-    };
     let shown = |faults: Vec<conf::Diagnostic>| {
         faults.iter().map(|fault| fault.nginx_line(&parsed.sources)).collect::<Vec<_>>()
     };
-    match build(&parsed, &inputs) {
+    match build(&parsed, &inputs(&files)) {
         Ok((config, warnings)) => Ok((config, shown(warnings))),
         Err(faults) => Err(shown(faults)),
     }
@@ -270,6 +276,18 @@ pub(crate) fn faults_of(text: &str) -> Vec<String> {
     }
 }
 
+/// Errors and warnings of a text as people see them.
+pub(crate) fn shown_to_people(text: &str) -> String {
+    let text = format!("events {{}} {text}");
+    let files = TextFiles(&[]);
+    let parsed = conf::parse_text("/etc/pointsman/nginx.conf", text, &files);
+    let faults = match build(&parsed, &inputs(&files)) {
+        Ok((_, warnings)) => warnings,
+        Err(faults) => faults,
+    };
+    faults.iter().map(|fault| fault.render(&parsed.sources, false)).collect()
+}
+
 /// A request that has begun: its head is decoded and the server chosen.
 pub(crate) fn exchange(config: &Config, host: &mut TestHost, request: &str) -> Exchange {
     let mut exchange = Exchange::default();
@@ -282,6 +300,7 @@ pub(crate) fn exchange(config: &Config, host: &mut TestHost, request: &str) -> E
     assert!(matches!(progress, Ok(http::Progress::Complete { .. })), "{progress:?} for {request:?}");
     let mut env = Env { config, host };
     assert_eq!(begin::begin(&mut exchange, &mut env), Ok(()), "{request:?}");
+    exchange.switches.pin(host.tables.clone());
     exchange
 }
 

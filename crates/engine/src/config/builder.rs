@@ -113,6 +113,11 @@ impl Builder<'_> {
         };
         let context = self.context();
         let Some(entry) = entries.iter().find(|entry| entry.contexts.meets(context)) else {
+            // nginx has a directive of this name too, and it is the one that is meant outside of our block.
+            let is_ours_alone = entries.iter().all(|entry| entry.contexts == Contexts::SWITCH);
+            if is_ours_alone && conf::ledger::find(&name).is_some() {
+                return Err(conf::explain_unknown(&directive.name, TABLE.keys().copied()));
+            }
             self.look_inside_misplaced(entries, directive);
             let mut places: Vec<_> = entries.iter().flat_map(|entry| entry.contexts.names()).collect();
             places.dedup();

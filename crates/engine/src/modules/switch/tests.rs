@@ -1,1 +1,462 @@
+//! What a switch's block says, what a request gets of it, and when it waits.
 
+use super::{Choice, Matched, Probe, StatePath, StreamsPolicy, has_entry, look_up};
+use crate::config::Config;
+use crate::exchange::Exchange;
+use crate::host::Env;
+use crate::modules;
+use crate::phase::{self, Content, Effect, Step, Wake};
+use crate::testing::{TestHost, answer, config_of, exchange, faults_of};
+use std::rc::Rc;
+use std::sync::Arc;
+use switch::{Hold, HoldLimits, Key, KeyKind, Route, Table, Tables};
+
+const GROUPS: &str =
+    "upstream blue { server 127.0.0.1:1; server 127.0.0.1:2; } upstream green { server 127.0.0.1:3; }
+    upstream Red { server 127.0.0.1:4; server 127.0.0.1:5; server 127.0.0.1:6; }";
+
+fn config(http: &str, server: &str) -> Config {
+    config_of(&format!("http {{ {GROUPS} {http} server {{ listen 80; server_name first; {server} }} }}"))
+}
+
+/// The faults of a text beside the three groups; the lines are counted from the text.
+fn faults(http: &str) -> Vec<String> {
+    let groups = GROUPS.replace('\n', " ");
+    let cut = |fault: &String| fault.replace(" in /etc/pointsman/nginx.conf:1", "");
+    faults_of(&format!("http {{ {groups} {http} }}")).iter().map(cut).collect()
+}
+
+/// Tables with these entries in the first switch, at revision 7.
+fn tables(kind: KeyKind, entries: &[(&str, &str)]) -> Rc<Tables> {
+    let entries = entries.iter().map(|(key, route)| {
+        (Key::parse(kind, key.as_bytes(), 255).unwrap(), Route::parse(route).unwrap(), 3)
+    });
+    let table = Arc::new(Table::from_entries(7, entries));
+    Rc::new(Tables { tables: [table].into(), holds: Box::default(), number: 1 })
+}
+
+fn asked(config: &Config, host: &mut TestHost, request: &str) -> (String, Vec<Choice>) {
+    let mut exchange = exchange(config, host, request);
+    let mut env = Env { config, host };
+    match phase::advance(&mut exchange, &mut env) {
+        Step::Serve(Content::Bytes(body)) => {
+            (String::from_utf8(body).unwrap(), exchange.switches.choices().to_vec())
+        }
+        step => panic!("{step:?}"),
+    }
+}
+
+const LIVE: &str = "switch $host $live { default blue; targets blue green; }";
+
+#[test]
+fn settings_and_their_defaults() {
+    let config = config(
+        &format!(
+            "lua_shared_dict routes 1m; {LIVE} switch $arg_k $Other {{ default red; state /var/o.db;
+             keys length=20 max=5; sticky $cookie_uid; testers $http_x_side; streams close spread=1m;
+             gate healthy=1 timeout=2s uri=/health status=200-299,304; dict routes; }}
+             switch x$host $third {{ default green; state memory; streams close after=30s; gate timeout=1s; }}"
+        ),
+        "",
+    );
+    let [live, other, third] = &config.switches[..] else { panic!("{:?}", config.switches) };
+    assert_eq!((&*live.rules.name, &*live.rules.default, live.rules.kind), ("live", "blue", KeyKind::Host));
+    assert_eq!(live.rules.targets.iter().map(|target| &**target).collect::<Vec<_>>(), ["blue", "green"]);
+    assert_eq!((live.rules.max_keys, live.rules.max_key_len), (100_000, 255));
+    assert_eq!(live.state, StatePath::File("/prefix/state/live.db".into()));
+    assert!(live.gate.is_none() && live.sticky.is_none() && live.testers.is_none() && live.dict.is_none());
+    assert_eq!((live.streams, live.key_is_early), (StreamsPolicy::Keep, true));
+    assert_eq!(&*live.place, "/etc/pointsman/nginx.conf:2");
+    // The upstream's own spelling counts, whatever case the switch has.
+    assert_eq!(
+        (&*other.rules.name, &*other.rules.default, other.rules.kind),
+        ("other", "Red", KeyKind::Text)
+    );
+    assert_eq!(other.rules.targets.len(), 3);
+    assert_eq!((other.rules.max_keys, other.rules.max_key_len), (5, 20));
+    assert_eq!(other.state, StatePath::File("/var/o.db".into()));
+    assert_eq!(other.streams, StreamsPolicy::CloseSpread { ms: 60_000 });
+    assert_eq!(other.dict.as_deref(), Some("routes"));
+    let gate = other.gate.clone().unwrap();
+    assert_eq!((gate.healthy, gate.timeout_ms), (1, 2000));
+    assert_eq!(gate.probe, Probe::Http { uri: "/health".into(), statuses: [200..=299, 304..=304].into() });
+    assert_eq!((third.rules.kind, &third.state), (KeyKind::Text, &StatePath::Memory));
+    assert_eq!(third.streams, StreamsPolicy::CloseAfter { ms: 30_000 });
+    assert_eq!(third.gate.as_ref().map(|gate| gate.probe.clone()), Some(Probe::Connect));
+    for (key, kind) in
+        [("$http_host", KeyKind::Host), ("${server_name}", KeyKind::Host), ("$hostname", KeyKind::Text)]
+    {
+        let config = self::config(&format!("switch {key} $a {{ default blue; }}"), "");
+        assert_eq!(config.switches[0].rules.kind, kind, "{key}");
+    }
+}
+
+#[test]
+fn a_request_gets_the_target_of_its_key_and_that_is_noted() {
+    let config = config(LIVE, "return 200 \"$live $live $switch_key $switch_target $switch_revision\";");
+    let mut host = TestHost::new();
+    let get = |host: &mut TestHost, name: &str| {
+        asked(&config, host, &format!("GET / HTTP/1.1\r\nHost: {name}\r\n\r\n"))
+    };
+    assert_eq!(get(&mut host, "shop.test").0, "blue blue shop.test blue 0");
+    host.tables =
+        Some(tables(KeyKind::Host, &[("shop.test", "green"), ("*.test", "green"), ("a.test", "blue")]));
+    let choice = |key: &str, target: &str, matched| Choice {
+        switch: 0,
+        key: key.into(),
+        target: target.to_owned(),
+        revision: 7,
+        matched,
+    };
+    assert_eq!(
+        get(&mut host, "Shop.Test:8080"),
+        ("green green shop.test green 7".to_owned(), vec![choice("shop.test", "green", Matched::Entry)])
+    );
+    assert_eq!(get(&mut host, "x.test.").1, [choice("x.test", "green", Matched::Entry)]);
+    assert_eq!(get(&mut host, "a.test").1, [choice("a.test", "blue", Matched::Entry)]);
+    assert_eq!(get(&mut host, "other").1, [choice("other", "blue", Matched::Default)]);
+}
+
+#[test]
+fn without_a_choice_the_variables_are_not_there() {
+    let config = config(LIVE, "return 200 \"[$switch_key$switch_target$switch_revision]\";");
+    let (body, choices) = asked(&config, &mut TestHost::new(), "GET / HTTP/1.1\r\nHost: x\r\n\r\n");
+    assert_eq!((body.as_str(), choices.len()), ("[]", 0));
+}
+
+#[test]
+fn several_switches_each_have_their_choice() {
+    let config = config(
+        "switch $arg_k $a { default blue; } switch \"$a-$arg_k\" $b { default green; }",
+        "return 200 \"$b $a $switch_target\";",
+    );
+    let mut host = TestHost::new();
+    let first = &tables(KeyKind::Text, &[("k", "Red")]).tables[0];
+    let second = &tables(KeyKind::Text, &[("Red-k", "blue"), ("blue-k", "green")]).tables[0];
+    let both = [Arc::clone(first), Arc::clone(second)];
+    host.tables = Some(Rc::new(Tables { tables: both.into(), ..Tables::default() }));
+    let (body, choices) = asked(&config, &mut host, "GET /?k=k HTTP/1.1\r\nHost: x\r\n\r\n");
+    // The key of the second needs the first, which is asked before it.
+    assert_eq!(body, "blue Red Red");
+    let noted: Vec<_> = choices.iter().map(|choice| (choice.switch, choice.target.as_str())).collect();
+    assert_eq!(noted, [(0, "Red"), (1, "blue")]);
+}
+
+#[test]
+fn a_split_is_by_the_sticky_text_or_by_the_address() {
+    let switch = "switch $host $live { default blue; targets blue green; sticky $cookie_uid; }";
+    let config = config(switch, "return 200 $live;");
+    let mut host = TestHost::new();
+    host.tables = Some(tables(KeyKind::Host, &[("x", "green=30 blue=70")]));
+    let mut of = |cookie: &str| {
+        let request = format!("GET / HTTP/1.1\r\nHost: x\r\n{cookie}\r\n");
+        asked(&config, &mut host, &request).0
+    };
+    let route = Route::parse("green=30 blue=70").unwrap();
+    let mut green = 0;
+    for uid in 0..400 {
+        let target = of(&format!("Cookie: uid=u{uid}\r\n"));
+        let point = switch::point_of(format!("u{uid}").as_bytes());
+        assert_eq!(target, **route.pick(point));
+        assert_eq!(of(&format!("Cookie: uid=u{uid}\r\n")), target);
+        green += usize::from(target == "green");
+    }
+    assert!((80..160).contains(&green), "{green} of 400");
+    let by_address = &**route.pick(switch::point_of(b"127.0.0.1"));
+    assert_eq!(of(""), by_address);
+    assert_eq!(of("Cookie: uid=\r\n"), by_address);
+}
+
+#[test]
+fn a_tester_goes_where_they_say_if_it_is_a_target() {
+    let switch = "switch $host $live { default blue; targets blue green; testers $http_x_side; }";
+    let config = config(switch, "return 200 $live;");
+    let mut host = TestHost::new();
+    host.tables = Some(tables(KeyKind::Host, &[("x", "blue")]));
+    let mut of = |side: &str| {
+        asked(&config, &mut host, &format!("GET / HTTP/1.1\r\nHost: x\r\nX-Side: {side}\r\n\r\n"))
+    };
+    let (body, choices) = of("green");
+    assert_eq!((body.as_str(), choices[0].matched), ("green", Matched::Tester));
+    for other in ["", "Red", "greenish", "GREEN"] {
+        let (body, choices) = of(other);
+        assert_eq!((body.as_str(), choices[0].matched), ("blue", Matched::Entry), "{other}");
+    }
+}
+
+#[test]
+fn a_table_that_was_pinned_stays() {
+    let config = config(LIVE, "location / { set $a $arg_x; proxy_pass http://$live; }");
+    let mut host = TestHost::new();
+    host.tables = Some(tables(KeyKind::Host, &[("x", "green")]));
+    let mut exchange = exchange(&config, &mut host, "GET / HTTP/1.1\r\nHost: x\r\n\r\n");
+    host.tables = Some(tables(KeyKind::Host, &[("x", "blue")]));
+    let mut env = Env { config: &config, host: &mut host };
+    assert!(matches!(phase::advance(&mut exchange, &mut env), Step::Serve(Content::Proxy)));
+    let mut value = Vec::new();
+    let live = config.variables.find("live").unwrap();
+    assert!(crate::variables::append(&mut exchange, &mut env, live, &mut value));
+    assert_eq!(value, b"green");
+    // When the exchange lies idle it holds no table.
+    let weak = Rc::downgrade(exchange.switches.tables().unwrap());
+    exchange.release();
+    assert!(weak.upgrade().is_none() && exchange.switches.choices().is_empty());
+}
+
+#[test]
+fn the_log_tells_the_choice() {
+    let config = config(
+        &format!(
+            "{LIVE} log_format s '$switch_key $switch_target $switch_revision'; access_log a json; access_log b s;"
+        ),
+        "return 200 $live;",
+    );
+    let mut host = TestHost::new();
+    host.tables = Some(tables(KeyKind::Host, &[("x", "green")]));
+    let mut exchange = exchange(&config, &mut host, "GET / HTTP/1.1\r\nHost: X\r\n\r\n");
+    let mut env = Env { config: &config, host: &mut host };
+    let _ = phase::advance(&mut exchange, &mut env);
+    modules::log::access(&mut exchange, &mut env);
+    let [json, text] = &host.access_lines[..] else { panic!("{:?}", host.access_lines) };
+    assert_eq!(text, "x green 7\n");
+    let part = "\"pointsman.switch.name\":\"live\",\"pointsman.switch.key\":\"x\",\
+                \"pointsman.switch.target\":\"green\",\"pointsman.switch.revision\":7";
+    assert!(json.contains(part), "{json}");
+}
+
+#[test]
+fn a_dict_sees_entries_and_the_request_s_own_key_is_noted() {
+    let config = config(LIVE, "");
+    let mut host = TestHost::new();
+    host.tables = Some(tables(KeyKind::Host, &[("x", "green"), ("*.w", "blue")]));
+    let pinned = host.tables.clone().unwrap();
+    let mut exchange = exchange(&config, &mut host, "GET / HTTP/1.1\r\nHost: x\r\n\r\n");
+    let mut env = Env { config: &config, host: &mut host };
+    let mut get = |exchange: &mut Exchange, text: &str| {
+        let mut out = Vec::new();
+        let found = look_up(0, text.as_bytes(), exchange, &mut env, &mut out);
+        found.then(|| String::from_utf8(out).unwrap())
+    };
+    assert_eq!(get(&mut exchange, "a.w").as_deref(), Some("blue"));
+    assert_eq!(get(&mut exchange, "none"), None);
+    assert_eq!(get(&mut exchange, "not a host"), None);
+    assert_eq!(exchange.switches.choices(), []);
+    assert_eq!(get(&mut exchange, "X:80").as_deref(), Some("green"));
+    let noted: Vec<_> =
+        exchange.switches.choices().iter().map(|choice| (&*choice.key, &*choice.target)).collect();
+    assert_eq!(noted, [(&b"x"[..], "green")]);
+    let rules = &config.switches[0].rules;
+    assert!(has_entry(0, b"X.:80", &pinned, rules) && has_entry(0, b"a.w", &pinned, rules));
+    assert!(!has_entry(0, b"w", &pinned, rules) && !has_entry(1, b"x", &pinned, rules));
+}
+
+/// The tables with holds on keys of the first switch.
+fn with_holds(tables: &Tables, keys: &[&str]) -> Rc<Tables> {
+    let limits = HoldLimits { max: 10, timeout_ms: 1000, max_bytes: 1000 };
+    let hold = |key: &&str| Hold::new(0, Key::parse(KeyKind::Text, key.as_bytes(), 255).unwrap(), limits);
+    Rc::new(Tables { holds: keys.iter().map(hold).collect(), ..tables.clone() })
+}
+
+const HELD: &str =
+    "set $server_wide 1; location / { if ($live = green) { set $was_green 1; } proxy_pass http://$live; }
+    location /page { return 200 page; } location /api { control_api; } location /status { upstream_status; }
+    location /files { root html; } location /late { set $k $arg_k; proxy_pass http://$late; }";
+
+#[test]
+fn a_held_key_waits_before_the_location_s_rewrites_and_sees_the_newest_tables() {
+    let config = config(&format!("{LIVE} switch $k $late {{ default blue; }}"), HELD);
+    let mut host = TestHost::new();
+    let plain = tables(KeyKind::Host, &[("x", "blue")]);
+    host.tables = Some(with_holds(&plain, &["other", "x"]));
+    let request = "GET / HTTP/1.1\r\nHost: X\r\n\r\n";
+    let mut exchange = exchange(&config, &mut host, request);
+    let mut env = Env { config: &config, host: &mut host };
+    assert!(matches!(phase::advance(&mut exchange, &mut env), Step::Wait(Effect::AwaitRelease { hold: 1 })));
+    assert_eq!(exchange.switches.choices(), []);
+    // Even while the hold is still there for those who come, it has let this one go.
+    exchange.switches.pin(Some(with_holds(&tables(KeyKind::Host, &[("x", "green")]), &["x"])));
+    exchange.route.wake = Some(Wake::Done);
+    assert!(matches!(phase::advance(&mut exchange, &mut env), Step::Serve(Content::Proxy)));
+    assert_eq!(exchange.switches.choices()[0].target, "green");
+    let was_green = config.variables.find("was_green").unwrap();
+    assert!(crate::variables::append(&mut exchange, &mut env, was_green, &mut Vec::new()));
+}
+
+#[test]
+fn who_waited_in_vain_is_told_when_to_come_again() {
+    let config = config(LIVE, HELD.split(" location /late").next().unwrap());
+    for (status, line, again) in [(503, "503 Service Temporarily Unavailable", true), (499, "499", false)] {
+        let mut host = TestHost::new();
+        host.tables = Some(with_holds(&tables(KeyKind::Host, &[]), &["x"]));
+        let mut exchange = exchange(&config, &mut host, "GET / HTTP/1.1\r\nHost: x\r\n\r\n");
+        let mut env = Env { config: &config, host: &mut host };
+        assert!(matches!(phase::advance(&mut exchange, &mut env), Step::Wait(Effect::AwaitRelease { .. })));
+        exchange.route.wake = Some(Wake::Failed(status));
+        let Step::Serve(_) = phase::advance(&mut exchange, &mut env) else { panic!("it is refused") };
+        crate::output::write_head(&mut exchange, &mut env).unwrap();
+        let head = String::from_utf8_lossy(&exchange.output.wire).into_owned();
+        assert!(head.starts_with(&format!("HTTP/1.1 {line}")), "{head}");
+        assert_eq!(head.contains("\r\nRetry-After: 1\r\n"), again, "{head}");
+    }
+}
+
+#[test]
+fn what_goes_to_no_upstream_is_never_held() {
+    let config = config(&format!("{LIVE} switch $k $late {{ default blue; }}"), HELD);
+    let mut host = TestHost::new().file("/prefix/html/files", "f");
+    host.tables = Some(with_holds(&tables(KeyKind::Host, &[]), &["x"]));
+    for (target, wanted) in [
+        ("/page", "page"),
+        ("/api", "<Control>"),
+        ("/status", "<Report(UpstreamStatus(Text))>"),
+        ("/files", "f"),
+    ] {
+        let shown = answer(&config, &mut host, &format!("GET {target} HTTP/1.1\r\nHost: x\r\n\r\n"));
+        assert!(shown.ends_with(wanted), "{target}: {shown}");
+    }
+}
+
+#[test]
+fn a_key_that_rewrites_make_is_held_after_them() {
+    let config = config(&format!("error_log e warn; switch $k $late {{ default blue; }} {LIVE}"), HELD);
+    let mut host = TestHost::new();
+    let both = [Arc::default(), Arc::default()];
+    let plain = Tables { tables: both.into(), ..Tables::default() };
+    host.tables = Some(with_holds(&plain, &["k"]));
+    let mut exchange = exchange(&config, &mut host, "GET /late?k=k HTTP/1.1\r\nHost: x\r\n\r\n");
+    let mut env = Env { config: &config, host: &mut host };
+    assert!(matches!(phase::advance(&mut exchange, &mut env), Step::Wait(Effect::AwaitRelease { hold: 0 })));
+    assert_eq!(exchange.route.cursor.phase, phase::Phase::PreAccess);
+    exchange.route.wake = Some(Wake::Done);
+    assert!(matches!(phase::advance(&mut exchange, &mut env), Step::Serve(Content::Proxy)));
+    // Nobody was asked about a variable that is not set yet.
+    assert_eq!(host.error_lines, [""; 0]);
+}
+
+#[test]
+fn a_request_that_has_its_target_is_not_held_any_more() {
+    let config = config(LIVE, "set $side $live; location / { proxy_pass http://$live; }");
+    let mut host = TestHost::new();
+    host.tables = Some(with_holds(&tables(KeyKind::Host, &[]), &["x"]));
+    assert_eq!(answer(&config, &mut host, "GET / HTTP/1.1\r\nHost: x\r\n\r\n"), "<proxy>");
+}
+
+#[test]
+fn faults_are_named_with_their_cause() {
+    for (text, wanted) in [
+        ("switch $host $a { }", "no default in \"switch\" $a"),
+        ("switch $host $a { default blu; }", "default \"blu\" is no upstream"),
+        ("switch $host $a { default blue; targets blue gren; }", "target \"gren\" is no upstream"),
+        ("switch $host $a { default red; targets blue green; }", "default \"red\" is none of the targets"),
+        ("switch $host $a { default blue; targets blue Blue; }", "duplicate target \"Blue\""),
+        ("switch $host $a { default blue; default green; }", "\"default\" directive is duplicate"),
+        ("switch $host $a { default blue; tragets blue; }", "unknown parameter \"tragets\" in \"switch\""),
+        (
+            "switch $host $a { default blue; shop.test green; }",
+            "unknown parameter \"shop.test\" in \"switch\"",
+        ),
+        ("switch $host $a { default blue; one two three; }", "unknown parameter \"one\" in \"switch\""),
+        ("switch $host a { default blue; }", "invalid variable name \"a\""),
+        ("switch $host $a-b { default blue; }", "invalid variable name \"$a-b\""),
+        ("switch $host $uri { default blue; }", "the duplicate \"uri\" variable"),
+        ("switch $host $arg_x { default blue; }", "the duplicate \"arg_x\" variable"),
+        ("map $host $a { } switch $host $a { default blue; }", "the duplicate \"a\" variable"),
+        ("switch $host $a { default blue; } map $host $a { }", "the duplicate \"a\" variable"),
+        (
+            "switch $host $a { default blue; } server { listen 80; set $a green; }",
+            "the duplicate \"a\" variable",
+        ),
+        (
+            "switch $host $a { default blue; } switch $uri $A { default blue; }",
+            "the duplicate \"A\" variable",
+        ),
+        ("switch $host $a { default blue; state s/; }", "no file in the state \"s/\""),
+        (
+            "switch $host $a { default blue; state etcd://h/; }",
+            "a store in etcd is not supported by pointsman yet",
+        ),
+        (
+            "switch $host $a { default blue; state state/b.db; } switch $host $b { default blue; }",
+            "the state \"/prefix/state/b.db\" is another switch's",
+        ),
+        ("switch $host $a { default blue; keys max=0; }", "invalid number of keys \"0\""),
+        ("switch $host $a { default blue; keys length=x; }", "invalid length of keys \"x\""),
+        ("switch $host $a { default blue; keys count=1; }", "invalid parameter \"count=1\""),
+        ("switch $host $a { default blue; sticky $nope; }", "unknown \"nope\" variable"),
+        ("switch $host $a { default blue; gate healty=1; }", "invalid parameter \"healty=1\""),
+        ("switch $host $a { default blue; gate healthy=0; }", "invalid number of healthy servers \"0\""),
+        ("switch $host $a { default blue; gate timeout=0; }", "invalid timeout \"0\""),
+        ("switch $host $a { default blue; gate uri=health; }", "invalid URI \"health\" of the gate"),
+        ("switch $host $a { default blue; gate status=200; }", "status= of a gate needs uri="),
+        (
+            "switch $host $a { default blue; gate uri=/ status=299-200; }",
+            "invalid status \"299-200\" of the gate",
+        ),
+        ("switch $host $a { default blue; gate healthy=2; }", "the gate can never open for \"green\""),
+        ("switch $host $a { default blue; streams cut; }", "invalid value \"cut\""),
+        ("switch $host $a { default blue; streams close in=1s; }", "invalid parameter \"in=1s\""),
+        ("switch $host $a { default blue; streams keep after=1s; }", "invalid parameter \"after=1s\""),
+        ("switch $host $a { default blue; dict routes; }", "no lua_shared_dict \"routes\""),
+        (
+            "lua_shared_dict r 1m; switch $host $a { default blue; dict r; } switch $host $b { default blue; dict r; }",
+            "the dict \"r\" is another switch's",
+        ),
+        ("server { switch $host $a { default blue; } }", "\"switch\" directive is not allowed here"),
+        (
+            "upstream a { server 127.0.0.1:1; sticky cookie a; }",
+            "directive \"sticky\" is known to nginx (ngx_http_upstream_sticky_module), not supported by pointsman",
+        ),
+        ("targets blue;", "\"targets\" directive is not allowed here"),
+    ] {
+        assert_eq!(faults(text), [wanted], "{text}");
+    }
+    // A gate is good if each target can pass it.
+    assert_eq!(faults("switch $host $a { default blue; targets blue red; gate healthy=2; }"), [""; 0]);
+    // All faults are named at once.
+    let all = faults("switch $host $a { default blu; targets gren; state s/; nope; }");
+    assert_eq!(all.len(), 4, "{all:?}");
+}
+
+#[test]
+fn faults_say_where_they_are_and_what_mends_them() {
+    for (text, wanted) in [
+        ("switch $host $a { default bleu; }", "did you mean blue?"),
+        ("switch $host $a { default blue; targets blue grene; }", "did you mean green?"),
+        ("switch $host $a { default red; targets blue green; }", "add it: targets blue green red;"),
+        ("switch $host $a { default blue; tragets blue; }", "did you mean \"targets\"?"),
+        (
+            "switch $host $a { default blue; shop.test green; }",
+            "entries are made while the server runs: pointsman switch shop.test green",
+        ),
+        ("lua_shared_dict routes 1m; switch $host $a { default blue; dict route; }", "did you mean routes?"),
+        ("switch $host $a { default blue; gate healty=1; }", "did you mean \"healthy=\"?"),
+        ("switch $host $a { default blue; gate healthy=2; }", "ask for no more than healthy=1"),
+    ] {
+        let shown = crate::testing::shown_to_people(&format!("http {{ {GROUPS}\n{text} }}"));
+        assert!(shown.contains(wanted) && shown.contains("nginx.conf:3:"), "{text}: {shown}");
+    }
+}
+
+#[test]
+fn a_choice_allocates_nothing_once_the_connection_is_warm() {
+    let config = config(LIVE, "");
+    let mut host = TestHost::new();
+    host.tables = Some(tables(KeyKind::Host, &[("shop.test", "green")]));
+    let request = "GET / HTTP/1.1\r\nHost: Shop.test\r\n\r\n";
+    let mut exchange = exchange(&config, &mut host, request);
+    let tables = host.tables.clone();
+    let mut out = Vec::new();
+    let mut buffers = Vec::new();
+    for _ in 0..3 {
+        exchange.switches.reset();
+        exchange.switches.pin(tables.clone());
+        out.clear();
+        let mut env = Env { config: &config, host: &mut host };
+        super::append(0, &mut exchange, &mut env, &mut out);
+        assert_eq!(out, b"green");
+        let choice = &exchange.switches.choices()[0];
+        buffers.push((choice.key.as_ptr(), choice.target.as_ptr(), out.as_ptr()));
+    }
+    assert_eq!(buffers[0], buffers[1]);
+    assert_eq!(buffers[1], buffers[2]);
+}
