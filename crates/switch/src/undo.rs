@@ -40,8 +40,8 @@ pub struct UndoneKey {
 /// What the walk knows about one key.
 #[derive(Default)]
 struct Walk {
-    /// Revisions whose change of this key was taken back.
-    dead: Vec<u64>,
+    /// Revisions whose change of this key was taken back, each with the revision that did it.
+    dead: Vec<(u64, u64)>,
     later: Option<u64>,
     seen: Option<Option<Route>>,
 }
@@ -57,16 +57,27 @@ enum Step {
 impl Walk {
     fn step(&mut self, revision: u64, change: &Change) -> Step {
         self.seen.get_or_insert_with(|| change.after.clone());
-        if self.dead.contains(&revision) {
+        if self.is_dead(revision) {
             return Step::Skipped;
         }
         match change.undoes {
             Some(of) => {
-                self.dead.push(of);
+                self.dead.push((of, revision));
                 Step::Skipped
             }
             None => Step::Stands,
         }
+    }
+
+    fn is_dead(&self, revision: u64) -> bool {
+        self.dead.iter().any(|&(dead, _)| dead == revision)
+    }
+
+    /// After the walk down to `revision`: what changed the key since and stands. An undo of something older counts; one
+    /// of something newer has only put back what `revision` left.
+    fn since(&self, revision: u64) -> Option<u64> {
+        let deeper = self.dead.iter().filter(|&&(dead, _)| dead < revision).map(|&(_, by)| by);
+        deeper.chain(self.later).max()
     }
 }
 
@@ -98,15 +109,15 @@ impl Undoing {
         let mut keys = Vec::with_capacity(commit.changes.len());
         for change in &commit.changes {
             let walk = walks.remove(&change.key).unwrap_or_default();
-            if walk.dead.contains(&revision) {
+            if walk.is_dead(revision) {
                 continue;
             }
             keys.push(UndoneKey {
                 key: change.key.clone(),
                 of: revision,
                 restore: change.before.clone(),
+                later: walk.since(revision),
                 seen: walk.seen.unwrap_or_else(|| change.after.clone()),
-                later: walk.later,
             });
         }
         Ok(Some(Undoing { of: Some(revision), keys, missing: Vec::new() }))

@@ -1,0 +1,267 @@
+//! Every refusal, provoked: its code, what it says, and that nothing has changed.
+
+use std::sync::Arc;
+
+use pointsman_switch::{
+    Action, Code, Details, Hold, HoldLimits, Key, KeyKind, MemoryStore, Meta, Order, Refusal, Route, Rules,
+    Store, StoreFault, StoreFaultKind, Tables, Undoing, plan,
+};
+
+const NOW_MS: u64 = 1_000_000;
+
+fn rules() -> Rules {
+    let targets: Vec<Arc<str>> = ["blue", "green"].map(Arc::from).into();
+    Rules {
+        name: "live".into(),
+        default: Arc::clone(&targets[0]),
+        targets: targets.into(),
+        kind: KeyKind::Host,
+        max_keys: 2,
+        max_key_len: 20,
+    }
+}
+
+fn key(text: &str) -> Key {
+    Key::parse(KeyKind::Host, text.as_bytes(), 255).unwrap()
+}
+
+fn set(keys: &[(&str, &str)]) -> Action {
+    Action::Set(keys.iter().map(|(name, route)| (key(name), route.parse().ok())).collect())
+}
+
+/// A store with an order after the other.
+struct Desk(MemoryStore);
+
+impl Desk {
+    fn order(&mut self, action: Action, meta: Meta) -> Result<u64, Refusal> {
+        let meta = if meta.actor.is_empty() { Meta { actor: "anna".to_owned(), ..meta } } else { meta };
+        self.raw(&Order { action, meta })
+    }
+
+    fn raw(&mut self, order: &Order) -> Result<u64, Refusal> {
+        let loaded = self.0.load()?;
+        let plan = plan(&loaded.table, &rules(), order, &loaded.pending, NOW_MS)?;
+        self.0.commit(&plan.commit(loaded.last_hash, NOW_MS, Vec::new()))?;
+        Ok(plan.revision)
+    }
+
+    fn set(&mut self, keys: &[(&str, &str)]) -> Result<u64, Refusal> {
+        self.order(set(keys), Meta::default())
+    }
+
+    /// Its answer must be a refusal that has changed nothing.
+    fn refused(&mut self, action: Action, meta: Meta) -> Refusal {
+        let before = self.0.since(0).unwrap();
+        let refusal = self.order(action, meta).expect_err("it was to be refused");
+        assert_eq!(self.0.since(0).unwrap(), before);
+        refusal
+    }
+
+    fn of_commit(&mut self, revision: u64) -> Result<Undoing, Refusal> {
+        Undoing::of_commit(&mut self.0, revision)?.ok_or_else(|| Refusal::unknown_revision(revision))
+    }
+}
+
+fn desk() -> Desk {
+    Desk(MemoryStore::new())
+}
+
+fn hold() -> Arc<Hold> {
+    Hold::new(0, key("a"), HoldLimits { max: 1, timeout_ms: 1, max_bytes: 1 })
+}
+
+fn store_refusal(kind: StoreFaultKind) -> Refusal {
+    StoreFault { kind, text: "state/live.db".to_owned(), remedy: "mend it".to_owned() }.into()
+}
+
+/// Provokes a code. `None`: only who talks to the world can; the control plane's tests do.
+fn provoke(code: Code) -> Option<Refusal> {
+    let mut desk = desk();
+    let plain = Meta::default;
+    Some(match code {
+        Code::UnknownSwitch => Refusal::unknown_switch("love", &["live".into()]),
+        Code::UnknownKey => Refusal::unknown_key(&key("a")),
+        Code::UnknownRevision => desk.of_commit(1).unwrap_err(),
+        Code::UnknownTarget => desk.refused(set(&[("a", "green"), ("b", "green=1 red=0")]), plain()),
+        Code::BadKey => {
+            desk.refused(set(&[("a", "green"), ("this-is-far-too.long.example", "green")]), plain())
+        }
+        Code::BadRoute => Refusal::bad_route("a=", &"a=".parse::<Route>().unwrap_err()),
+        Code::BadOrder => desk.refused(set(&[("a", "green"), ("A:80", "blue")]), plain()),
+        Code::TooManyKeys => desk.refused(set(&[("a", "green"), ("b", "green"), ("c", "green")]), plain()),
+        Code::RevisionConflict => {
+            desk.refused(set(&[("a", "green")]), Meta { expect: Some(7), ..Meta::default() })
+        }
+        Code::IdempotencyReused => {
+            let meta =
+                Meta { actor: "anna".to_owned(), idempotency: Some("x".to_owned()), ..Meta::default() };
+            desk.order(set(&[("a", "green")]), meta.clone()).unwrap();
+            let commit = desk.0.commit_by_idempotency("x").unwrap().unwrap();
+            assert!(Order { action: set(&[("a", "green")]), meta: meta.clone() }.may_have_made(&commit));
+            assert!(!Order { action: set(&[("a", "blue")]), meta }.may_have_made(&commit));
+            Refusal::idempotency_reused("x", commit.revision)
+        }
+        Code::NothingToUndo => {
+            let undoing = Undoing::of_keys(&mut desk.0, &[key("a")]).unwrap();
+            desk.refused(Action::Undo(undoing), plain())
+        }
+        Code::ChangedSince => {
+            desk.set(&[("a", "green")]).unwrap();
+            desk.set(&[("a", "blue")]).unwrap();
+            let undoing = desk.of_commit(1).unwrap();
+            desk.refused(Action::Undo(undoing), plain())
+        }
+        Code::NothingToConfirm => {
+            desk.set(&[("a", "green")]).unwrap();
+            desk.refused(Action::Confirm(1), plain())
+        }
+        Code::GateFailed => {
+            let servers = vec![("127.0.0.1:8083".to_owned(), "connection refused".to_owned())];
+            Refusal::gate_failed("green", 0, 1, servers)
+        }
+        Code::StoreFailed => store_refusal(StoreFaultKind::Unreadable),
+        Code::StoreReadOnly => store_refusal(StoreFaultKind::ReadOnly),
+        Code::StoreFull => store_refusal(StoreFaultKind::Full),
+        Code::StoreLocked => store_refusal(StoreFaultKind::Locked),
+        Code::StoreDamaged => store_refusal(StoreFaultKind::Newer),
+        Code::HoldExists => Tables::default().with_hold(hold()).unwrap().with_hold(hold()).unwrap_err(),
+        Code::NotHeld => Tables::default().with_hold(hold()).unwrap().without_hold(1, &key("a")).unwrap_err(),
+        Code::BadRequest
+        | Code::Unauthorized
+        | Code::Forbidden
+        | Code::CrossSite
+        | Code::NotFound
+        | Code::MethodNotAllowed
+        | Code::TooLarge
+        | Code::BadMediaType
+        | Code::Busy
+        | Code::Stopping => return None,
+    })
+}
+
+#[test]
+fn every_code_has_a_case_or_is_the_control_planes() {
+    let mut elsewhere = Vec::new();
+    for &code in Code::ALL {
+        let Some(refusal) = provoke(code) else {
+            elsewhere.push(code.name());
+            continue;
+        };
+        assert_eq!(refusal.code, code, "{refusal}");
+        assert!(!refusal.text.is_empty() && !refusal.remedy.is_empty(), "{code}");
+        assert!(!refusal.text.ends_with('.') && !refusal.remedy.ends_with('.'), "{refusal}");
+        assert!(refusal.to_string().contains(code.name()));
+    }
+    assert_eq!(
+        elsewhere,
+        [
+            "bad_request",
+            "unauthorized",
+            "forbidden",
+            "cross_site",
+            "not_found",
+            "method_not_allowed",
+            "too_large",
+            "bad_media_type",
+            "busy",
+            "stopping"
+        ]
+    );
+}
+
+#[test]
+fn names_are_one_codes_own_and_statuses_are_refusals() {
+    for (at, &code) in Code::ALL.iter().enumerate() {
+        assert_eq!(Code::from_name(code.name()), Some(code));
+        assert!(Code::ALL[..at].iter().all(|other| other.name() != code.name()));
+        assert!(code.name().bytes().all(|b| b.is_ascii_lowercase() || b == b'_'));
+        assert!((400..600).contains(&code.status()) && code.meaning().ends_with('.'));
+    }
+    assert_eq!(Code::from_name("teapot"), None);
+}
+
+#[test]
+fn every_fault_of_a_store_is_a_refusal() {
+    use StoreFaultKind::*;
+    for (kind, code) in [
+        (Damaged, Code::StoreDamaged),
+        (Newer, Code::StoreDamaged),
+        (Unreadable, Code::StoreFailed),
+        (Failed, Code::StoreFailed),
+        (ReadOnly, Code::StoreReadOnly),
+        (Full, Code::StoreFull),
+        (Locked, Code::StoreLocked),
+        (Conflict, Code::RevisionConflict),
+    ] {
+        let refusal = store_refusal(kind);
+        assert_eq!((refusal.code, &*refusal.text, &*refusal.remedy), (code, "state/live.db", "mend it"));
+    }
+}
+
+#[test]
+fn an_order_must_be_whole() {
+    let actor = |text: &str| Meta { actor: text.to_owned(), ..Meta::default() };
+    let anna = || actor("anna");
+    let long = |n: usize| Some("x".repeat(n));
+    for (what, meta) in [
+        ("no actor", actor("")),
+        ("a blank actor", actor("  ")),
+        ("a long actor", actor(&"x".repeat(257))),
+        ("an escape sequence", actor("anna\x1b[2J")),
+        ("a long reason", Meta { reason: long(4097), ..anna() }),
+        ("two lines of reason", Meta { reason: Some("a\nb".to_owned()), ..anna() }),
+        ("an empty idempotency key", Meta { idempotency: long(0), ..anna() }),
+        ("a long idempotency key", Meta { idempotency: long(257), ..anna() }),
+        ("no time to confirm", Meta { confirm_within_ms: Some(0), ..anna() }),
+        ("too much time to confirm", Meta { confirm_within_ms: Some(u64::MAX), ..anna() }),
+    ] {
+        let refusal = desk().raw(&Order { action: set(&[("a", "green")]), meta }).unwrap_err();
+        assert_eq!(refusal.code, Code::BadOrder, "{what}");
+    }
+    let most = Meta { reason: long(4096), idempotency: long(256), ..actor(&"x".repeat(256)) };
+    assert_eq!(desk().order(set(&[("a", "green")]), most), Ok(1));
+    assert_eq!(desk().refused(Action::Set(Vec::new()), anna()).code, Code::BadOrder);
+    let mut desk = desk();
+    desk.order(set(&[("a", "green")]), Meta { confirm_within_ms: Some(1000), ..anna() }).unwrap();
+    let again = Meta { confirm_within_ms: Some(1000), ..anna() };
+    assert_eq!(desk.refused(Action::Confirm(1), again).code, Code::BadOrder);
+    let keys = Undoing::of_keys(&mut desk.0, &[key("a")]).unwrap();
+    assert_eq!(desk.refused(Action::Revert(keys), anna()).code, Code::BadOrder);
+}
+
+#[test]
+fn a_full_table_still_takes_what_adds_nothing() {
+    let mut desk = desk();
+    desk.set(&[("a", "green"), ("b", "green")]).unwrap();
+    assert_eq!(desk.refused(set(&[("c", "green")]), Meta::default()).code, Code::TooManyKeys);
+    assert_eq!(desk.set(&[("a", "blue")]), Ok(2));
+    assert_eq!(desk.set(&[("a", ""), ("c", "green")]), Ok(3), "one for another");
+    let keys = Undoing::of_keys(&mut desk.0, &[key("a")]).unwrap();
+    assert_eq!(desk.refused(Action::Undo(keys), Meta::default()).code, Code::TooManyKeys);
+}
+
+#[test]
+fn a_refusal_tells_programs_what_it_tells_people() {
+    let refusal = provoke(Code::RevisionConflict).unwrap();
+    assert_eq!(refusal.details, Details::Revisions { expected: 7, actual: 0 });
+    let refusal = provoke(Code::UnknownTarget).unwrap();
+    assert_eq!(refusal.details, Details::Names(vec!["blue".into(), "green".into()]));
+    assert!(refusal.remedy.contains("blue, green"), "{refusal}");
+    let refusal = provoke(Code::ChangedSince).unwrap();
+    assert_eq!(refusal.details, Details::Keys(vec![(key("a"), "changed by revision 2".to_owned())]));
+    let refusal = provoke(Code::GateFailed).unwrap();
+    assert!(refusal.text.contains("127.0.0.1:8083: connection refused"), "{refusal}");
+}
+
+#[test]
+fn orphans_are_named_at_reload() {
+    let mut desk = desk();
+    desk.set(&[("b", "green"), ("a", "green=1 blue=9")]).unwrap();
+    let table = desk.0.load().unwrap().table;
+    assert_eq!(rules().admits(&table), Ok(()));
+    let fewer = Rules { targets: ["blue".into()].into(), ..rules() };
+    let orphans = fewer.admits(&table).unwrap_err();
+    let named: Vec<String> =
+        orphans.iter().map(|orphan| format!("{} {}", orphan.key, orphan.target)).collect();
+    assert_eq!(named, ["a green", "b green"]);
+}

@@ -1,0 +1,316 @@
+//! Undo, confirm and revert, as people meet them.
+
+use std::sync::Arc;
+
+use pointsman_switch::{
+    Action, Code, Commit, Key, KeyKind, Kind, MemoryStore, Meta, Order, Plan, Refusal, Rules, Store, Undoing,
+    commit_at, plan,
+};
+
+/// One switch with its clock.
+struct Desk {
+    store: MemoryStore,
+    rules: Rules,
+    now_ms: u64,
+}
+
+fn key(text: &str) -> Key {
+    Key::parse(KeyKind::Host, text.as_bytes(), 255).unwrap()
+}
+
+fn force() -> Meta {
+    Meta { force: true, ..Meta::default() }
+}
+
+impl Desk {
+    fn new() -> Desk {
+        let targets: Vec<Arc<str>> = ["blue", "green", "red"].map(Arc::from).into();
+        let rules = Rules {
+            name: "live".into(),
+            default: Arc::clone(&targets[0]),
+            targets: targets.into(),
+            kind: KeyKind::Host,
+            max_keys: 100,
+            max_key_len: 64,
+        };
+        Desk { store: MemoryStore::new(), rules, now_ms: 0 }
+    }
+
+    fn plan(&mut self, action: Action, meta: Meta) -> Result<Plan, Refusal> {
+        let loaded = self.store.load()?;
+        let order = Order { action, meta: Meta { actor: "anna".to_owned(), ..meta } };
+        plan(&loaded.table, &self.rules, &order, &loaded.pending, self.now_ms)
+    }
+
+    fn order(&mut self, action: Action, meta: Meta) -> Result<Commit, Refusal> {
+        let plan = self.plan(action, meta)?;
+        let commit = plan.commit(self.store.load()?.last_hash, self.now_ms, Vec::new());
+        self.store.commit(&commit)?;
+        Ok(commit)
+    }
+
+    fn set(&mut self, keys: &[(&str, &str)]) -> u64 {
+        self.set_with(keys, Meta::default())
+    }
+
+    fn set_with(&mut self, keys: &[(&str, &str)], meta: Meta) -> u64 {
+        let sets = keys.iter().map(|(name, route)| (key(name), route.parse().ok())).collect();
+        self.order(Action::Set(sets), meta).unwrap().revision
+    }
+
+    fn undo(&mut self, revision: u64, meta: Meta) -> Result<Commit, Refusal> {
+        let undoing = Undoing::of_commit(&mut self.store, revision).unwrap().unwrap();
+        self.order(Action::Undo(undoing), meta)
+    }
+
+    fn undo_keys(&mut self, keys: &[&str]) -> Result<Commit, Refusal> {
+        let keys: Vec<Key> = keys.iter().map(|text| key(text)).collect();
+        let undoing = Undoing::of_keys(&mut self.store, &keys).unwrap();
+        self.order(Action::Undo(undoing), Meta::default())
+    }
+
+    fn revert(&mut self, revision: u64) -> Result<(Commit, Vec<Key>), Refusal> {
+        let undoing = Undoing::of_commit(&mut self.store, revision).unwrap().unwrap();
+        let left = self.plan(Action::Revert(undoing.clone()), Meta::default())?.left_alone;
+        Ok((self.order(Action::Revert(undoing), Meta::default())?, left))
+    }
+
+    /// Where keys lead; "-" is the default.
+    fn at(&mut self, keys: &str) -> String {
+        let table = self.store.load().unwrap().table;
+        let route =
+            |text: &str| table.get(&key(text)).map_or("-".to_owned(), |entry| entry.route.to_string());
+        keys.split(' ').map(route).collect::<Vec<_>>().join(" ")
+    }
+
+    fn pending(&mut self) -> Vec<u64> {
+        self.store.load().unwrap().pending.iter().map(|pending| pending.revision).collect()
+    }
+}
+
+fn code<T: std::fmt::Debug>(answer: Result<T, Refusal>) -> Code {
+    answer.unwrap_err().code
+}
+
+#[test]
+fn undoing_a_key_again_and_again_walks_back() {
+    let mut desk = Desk::new();
+    for route in ["green", "red", "green=1 red=9"] {
+        desk.set(&[("a", route)]);
+        desk.set(&[("other", route)]);
+    }
+    for expected in ["red", "green", "-"] {
+        let commit = desk.undo_keys(&["a"]).unwrap();
+        assert_eq!((desk.at("a").as_str(), commit.kind), (expected, Kind::UndoKeys));
+        assert_eq!(commit.changes.len(), 1);
+    }
+    assert_eq!(code(desk.undo_keys(&["a"])), Code::NothingToUndo);
+    assert_eq!(desk.at("other"), "green=1 red=9");
+    // What comes after the undoing is the next to be undone, and below it nothing is left.
+    desk.set(&[("a", "red")]);
+    desk.undo_keys(&["a"]).unwrap();
+    assert_eq!(desk.at("a"), "-");
+    assert_eq!(code(desk.undo_keys(&["a"])), Code::NothingToUndo);
+}
+
+#[test]
+fn a_long_history_is_walked_in_pages() {
+    let mut desk = Desk::new();
+    for round in 0..150 {
+        desk.set(&[("a", ["green", "red"][round % 2])]);
+    }
+    for left in (0..150).rev() {
+        desk.undo_keys(&["a"]).unwrap();
+        let expected = if left == 0 { "-" } else { ["red", "green"][left % 2] };
+        assert_eq!(desk.at("a"), expected, "{left} left");
+    }
+    assert_eq!(code(desk.undo_keys(&["a"])), Code::NothingToUndo);
+    assert_eq!(code(desk.undo(1, Meta::default())), Code::NothingToUndo);
+}
+
+#[test]
+fn several_keys_are_undone_each_its_own_last_change_or_none() {
+    let mut desk = Desk::new();
+    desk.set(&[("a", "green"), ("b", "green")]);
+    desk.set(&[("b", "red")]);
+    let commit = desk.undo_keys(&["a", "b"]).unwrap();
+    assert_eq!(desk.at("a b"), "- green");
+    assert_eq!(commit.changes.iter().map(|change| change.undoes).collect::<Vec<_>>(), [Some(1), Some(2)]);
+    desk.set(&[("a", "red")]);
+    assert_eq!(code(desk.undo_keys(&["a", "c"])), Code::NothingToUndo, "all or none");
+    assert_eq!(desk.at("a b"), "red green");
+}
+
+#[test]
+fn a_whole_commit_goes_back_and_comes_again() {
+    let mut desk = Desk::new();
+    desk.set(&[("a", "red")]);
+    let two = desk.set(&[("a", "green"), ("b", "green")]);
+    let undo = desk.undo(two, Meta::default()).unwrap();
+    assert_eq!((undo.kind, desk.at("a b").as_str()), (Kind::Undo { of: two }, "red -"));
+    assert_eq!(code(desk.undo(two, Meta::default())), Code::NothingToUndo);
+    assert_eq!(code(desk.undo(two, force())), Code::NothingToUndo);
+    // An undo is a commit too. Taken back, what it took back stands again, and can be undone again.
+    desk.undo(undo.revision, Meta::default()).unwrap();
+    assert_eq!(desk.at("a b"), "green green");
+    desk.undo(two, Meta::default()).unwrap();
+    assert_eq!(desk.at("a b"), "red -");
+    desk.undo_keys(&["a"]).unwrap();
+    assert_eq!(desk.at("a"), "-");
+}
+
+#[test]
+fn commits_are_undone_from_the_newest_to_the_oldest() {
+    let mut desk = Desk::new();
+    let commits =
+        [desk.set(&[("a", "green")]), desk.set(&[("a", "red")]), desk.set(&[("a", "green"), ("b", "red")])];
+    assert_eq!(code(desk.undo(commits[1], Meta::default())), Code::ChangedSince);
+    for (revision, expected) in commits.into_iter().rev().zip(["red -", "green -", "- -"]) {
+        desk.undo(revision, Meta::default()).unwrap();
+        assert_eq!(desk.at("a b"), expected);
+    }
+}
+
+#[test]
+fn the_same_value_again_is_a_change_all_the_same() {
+    let mut desk = Desk::new();
+    let first = desk.set(&[("a", "green")]);
+    desk.set(&[("a", "red")]);
+    desk.set(&[("a", "green")]);
+    assert_eq!(code(desk.undo(first, Meta::default())), Code::ChangedSince);
+}
+
+#[test]
+fn an_undo_of_something_older_is_a_change_since() {
+    let mut desk = Desk::new();
+    desk.set(&[("a", "green")]);
+    desk.set(&[("a", "red")]);
+    let third = desk.undo_keys(&["a"]).unwrap().revision;
+    desk.undo_keys(&["a"]).unwrap();
+    assert_eq!(desk.at("a"), "-");
+    // The third put back what the first had set, and the fourth took that away.
+    assert_eq!(code(desk.undo(third, Meta::default())), Code::ChangedSince);
+    desk.undo(4, Meta::default()).unwrap();
+    desk.undo(third, Meta::default()).unwrap();
+    assert_eq!(desk.at("a"), "red");
+}
+
+#[test]
+fn force_undoes_over_a_newer_change_and_is_recorded() {
+    let mut desk = Desk::new();
+    let first = desk.set(&[("a", "green"), ("b", "green")]);
+    desk.set(&[("a", "red")]);
+    assert_eq!(code(desk.undo(first, Meta::default())), Code::ChangedSince);
+    assert_eq!(desk.at("a b"), "red green", "all or none");
+    let commit = desk.undo(first, force()).unwrap();
+    assert!(commit.forced);
+    assert_eq!(desk.at("a b"), "- -");
+    // A decision of its own: undone, the newer change is back.
+    desk.undo_keys(&["a"]).unwrap();
+    assert_eq!(desk.at("a b"), "red -");
+}
+
+#[test]
+fn part_of_a_commit_may_be_undone_before_the_rest() {
+    let mut desk = Desk::new();
+    let first = desk.set(&[("a", "green"), ("b", "green")]);
+    desk.undo_keys(&["a"]).unwrap();
+    let commit = desk.undo(first, Meta::default()).unwrap();
+    assert_eq!((desk.at("a b").as_str(), commit.changes.len()), ("- -", 1));
+}
+
+#[test]
+fn what_changed_between_reading_and_planning_is_seen() {
+    let mut desk = Desk::new();
+    let first = desk.set(&[("a", "green")]);
+    let commit = Undoing::of_commit(&mut desk.store, first).unwrap().unwrap();
+    let keys = Undoing::of_keys(&mut desk.store, &[key("a")]).unwrap();
+    desk.set(&[("a", "red")]);
+    assert_eq!(code(desk.order(Action::Undo(commit), Meta::default())), Code::ChangedSince);
+    assert_eq!(code(desk.order(Action::Undo(keys.clone()), Meta::default())), Code::ChangedSince);
+    desk.order(Action::Undo(keys), force()).unwrap();
+    desk.undo_keys(&["a"]).unwrap();
+    assert_eq!(desk.at("a"), "red", "the forced one did not hide the newer change");
+}
+
+#[test]
+fn an_undo_needs_its_targets_too() {
+    let mut desk = Desk::new();
+    desk.set(&[("a", "red")]);
+    desk.set(&[("a", "green")]);
+    desk.rules.targets = ["blue", "green"].map(Arc::from).into();
+    assert_eq!(code(desk.undo_keys(&["a"])), Code::UnknownTarget);
+}
+
+#[test]
+fn a_commit_waits_to_be_confirmed() {
+    let mut desk = Desk::new();
+    let within = |ms| Meta { confirm_within_ms: Some(ms), ..Meta::default() };
+    desk.now_ms = 100;
+    let first = desk.set_with(&[("a", "green")], within(50));
+    assert_eq!(commit_at(&mut desk.store, first).unwrap().unwrap().confirm_by_ms, Some(150));
+    assert_eq!(desk.pending(), [first]);
+    desk.now_ms = 149;
+    let confirm = desk.order(Action::Confirm(first), Meta::default()).unwrap();
+    assert_eq!((confirm.kind, confirm.changes.len(), confirm.revision), (Kind::Confirm { of: first }, 0, 2));
+    assert_eq!((desk.pending(), desk.at("a").as_str()), (vec![], "green"));
+    assert_eq!(code(desk.order(Action::Confirm(first), Meta::default())), Code::NothingToConfirm);
+    assert_eq!(code(desk.revert(first)), Code::NothingToConfirm);
+    assert_eq!(code(desk.undo(confirm.revision, Meta::default())), Code::NothingToUndo);
+    // Confirmed or not, it can be undone.
+    desk.undo(first, Meta::default()).unwrap();
+    assert_eq!(desk.at("a"), "-");
+
+    let late = desk.set_with(&[("a", "red")], within(50));
+    desk.now_ms = 199;
+    let refusal = desk.order(Action::Confirm(late), Meta::default()).unwrap_err();
+    assert!(refusal.code == Code::NothingToConfirm && refusal.text.contains("over"), "{refusal}");
+}
+
+#[test]
+fn a_commit_nobody_confirmed_goes_back_but_not_over_what_came_later() {
+    let mut desk = Desk::new();
+    let within = Meta { confirm_within_ms: Some(50), ..Meta::default() };
+    let first = desk.set_with(&[("a", "green"), ("b", "green"), ("c", "green")], within);
+    desk.set(&[("a", "red")]);
+    desk.undo_keys(&["c"]).unwrap();
+    desk.now_ms = 50;
+    let (commit, left_alone) = desk.revert(first).unwrap();
+    assert_eq!(commit.kind, Kind::Revert { of: first });
+    assert_eq!((left_alone, commit.changes.len()), (vec![key("a")], 1));
+    assert_eq!((desk.at("a b c").as_str(), desk.pending()), ("red - -", vec![]));
+    // Also when nothing is left to change: it does not wait any more.
+    let second = desk.set_with(&[("a", "green")], Meta { confirm_within_ms: Some(50), ..Meta::default() });
+    desk.set(&[("a", "red")]);
+    let (commit, left_alone) = desk.revert(second).unwrap();
+    assert_eq!((left_alone, commit.changes.len(), desk.pending()), (vec![key("a")], 0, vec![]));
+}
+
+#[test]
+fn undoing_a_commit_ends_its_waiting() {
+    let mut desk = Desk::new();
+    let first = desk.set_with(&[("a", "green")], Meta { confirm_within_ms: Some(50), ..Meta::default() });
+    desk.undo(first, Meta::default()).unwrap();
+    assert_eq!(desk.pending(), []);
+}
+
+#[test]
+fn a_plan_says_what_would_be_without_doing_it() {
+    let mut desk = Desk::new();
+    desk.set(&[("a", "green"), ("b", "green")]);
+    let sets = [("a", "green"), ("b", "red=0 green=1"), ("c", "red"), ("d", "")];
+    let sets = sets.iter().map(|(name, route)| (key(name), route.parse().ok())).collect();
+    let plan = desk.plan(Action::Set(sets), Meta::default()).unwrap();
+    assert_eq!((plan.revision, plan.kind, plan.unchanged), (2, Kind::Set, false));
+    assert_eq!(plan.changes.iter().map(|change| change.key.as_str()).collect::<Vec<_>>(), ["b", "c"]);
+    assert_eq!(plan.targets.iter().map(|target| &**target).collect::<Vec<_>>(), ["green", "red"]);
+    assert_eq!(desk.at("b c"), "green -");
+    let same = desk.plan(Action::Set(vec![(key("a"), "green".parse().ok())]), Meta::default()).unwrap();
+    assert!(same.unchanged && same.changes.is_empty() && same.targets.is_empty());
+    let back = desk.plan(Action::Set(vec![(key("a"), None)]), Meta::default()).unwrap();
+    assert_eq!(
+        back.targets.iter().map(|target| &**target).collect::<Vec<_>>(),
+        ["blue"],
+        "the default's target"
+    );
+}
