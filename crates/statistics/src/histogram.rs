@@ -111,12 +111,21 @@ impl Histogram {
         self.ranked(rank).map(|bucket| (lower_edge(bucket), self.upper_edge(bucket)))
     }
 
-    /// How many durations count as at most `bound_us`: those whose bucket's middle is.
-    pub fn at_most(&self, bound_us: u64) -> u64 {
-        self.buckets()
-            .take_while(|&(bucket, _)| self.middle_of(bucket) <= bound_us as f64)
-            .map(|(_, count)| count)
-            .sum()
+    /// For each bound in microseconds, from the least on, how many durations count as at most that: those whose
+    /// bucket's middle is.
+    pub fn cumulative<const N: usize>(&self, bounds_us: &[u64; N]) -> [u64; N] {
+        let mut counts = [0; N];
+        let mut buckets = self.buckets().peekable();
+        let mut sum = 0;
+        for (to, &bound) in counts.iter_mut().zip(bounds_us) {
+            while let Some((_, count)) =
+                buckets.next_if(|&(bucket, _)| self.middle_of(bucket) <= bound as f64)
+            {
+                sum += count;
+            }
+            *to = sum;
+        }
+        counts
     }
 
     /// Every bucket that something fell into, from the shortest on, and how much.

@@ -6,16 +6,18 @@
 //! 1. Each thread has a [`Recorder`] for each generation of the configuration, numbered by the generation's [`Layout`].
 //! 2. About once a second, and when somebody reads, a thread hands it to the process' [`Collector`], which keeps
 //!    totals and windows by name.
-//! 3. A [`Summary`] of the collector is shown by [`render`], or compared with [`compare`].
+//! 3. A [`Summary`] of the collector is shown by [`render`].
 
 mod collector;
 mod figures;
 mod histogram;
 mod layout;
 mod recorder;
+pub mod render;
 mod series;
 mod slot;
 mod summary;
+mod surroundings;
 #[cfg(test)]
 mod testing;
 mod window;
@@ -26,4 +28,5 @@ pub use histogram::Histogram;
 pub use layout::{GroupLayout, Layout, OTHER};
 pub use recorder::Recorder;
 pub use summary::{GroupSummary, KeySummary, PeerSummary, Summary, SwitchSummary, TargetSummary};
+pub use surroundings::{Connections, PeerNow, PeerState, Surroundings, SwitchNow};
 pub use window::Window;

@@ -90,12 +90,12 @@ fn counts_below_a_bound_never_fall_and_end_with_all() {
     let mut histogram = Histogram::new();
     durations(&mut Dice::new(3), 2, 2_000).into_iter().for_each(|us| histogram.record(us));
     let bounds = [0, 1, 10, 100, 1_000, 10_000, 100_000, u64::MAX];
-    let counts: Vec<u64> = bounds.iter().map(|&bound| histogram.at_most(bound)).collect();
+    let counts = histogram.cumulative(&bounds);
     assert!(counts.is_sorted());
     assert_eq!(counts.last(), Some(&2_000));
     let mut sharp = Histogram::new();
     [999, 1_000, 1_100].into_iter().for_each(|us| sharp.record(us));
-    assert_eq!(sharp.at_most(1_000), 2, "a duration on a round bound is counted below it");
+    assert_eq!(sharp.cumulative(&[1_000]), [2], "a duration on a round bound is counted below it");
 }
 
 #[test]

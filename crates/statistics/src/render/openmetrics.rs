@@ -1,0 +1,505 @@
+//! `metrics`: what a Prometheus scrapes.
+//!
+//! Owns: the names of the metrics, and the two text forms. Must never: let a series appear twice, or a counter fall.
+//!
+//! The forms are OpenMetrics 1.0 (<https://prometheus.io/docs/specs/om/open_metrics_spec/>) and, for scrapers that do
+//! not ask for that, Prometheus' older one, 0.0.4
+//! (<https://prometheus.io/docs/instrumenting/exposition_formats/>). They are written here and not by the crate
+//! `prometheus-client`, because that knows the first form only and wants to own the counters as atomics.
+//!
+//! How many series there are is bounded by the configuration: for a group some 80, for a server that was used some 40,
+//! for a switch key 4, and no more keys than the layout allows. A counter falls only when what it counts was
+//! forgotten for an hour and comes back, which scrapers take for a restart.
+
+use std::fmt::Write;
+
+use super::readable_key;
+use crate::figures::{CLASSES, Failure};
+use crate::{Figures, Histogram, PeerState, Summary, Surroundings};
+
+/// Which text form.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Exposition {
+    /// OpenMetrics 1.0.
+    OpenMetrics,
+    /// Prometheus 0.0.4.
+    Prometheus,
+}
+
+impl Exposition {
+    /// What a request asks for with its `Accept`; Prometheus names OpenMetrics if it knows it.
+    pub fn asked_for(accept: Option<&[u8]>) -> Exposition {
+        let mut types = accept.unwrap_or_default().split(|&byte| byte == b',').map(super::media_type);
+        match types.any(|kind| kind == b"application/openmetrics-text") {
+            true => Exposition::OpenMetrics,
+            false => Exposition::Prometheus,
+        }
+    }
+
+    /// The value of `Content-Type`.
+    pub fn content_type(self) -> &'static str {
+        match self {
+            Exposition::OpenMetrics => "application/openmetrics-text; version=1.0.0; charset=utf-8",
+            Exposition::Prometheus => "text/plain; version=0.0.4; charset=utf-8",
+        }
+    }
+}
+
+/// What kind of metric.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Only goes up; its series end in `_total`.
+    Counter,
+    /// A value right now.
+    Gauge,
+    /// Its series end in `_bucket`, `_sum` and `_count`.
+    Histogram,
+    /// Without quantiles: its series end in `_sum` and `_count`.
+    Summary,
+    /// Always 1, with labels that tell something; its series ends in `_info`.
+    Info,
+}
+
+/// A family of metrics.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Family {
+    /// Without the suffix of its series.
+    pub name: &'static str,
+    /// Its kind.
+    pub kind: Kind,
+    /// The unit, which the name ends in; empty if it is a plain number.
+    pub unit: &'static str,
+    /// One sentence.
+    pub help: &'static str,
+}
+
+const fn family(name: &'static str, kind: Kind, unit: &'static str, help: &'static str) -> Family {
+    Family { name, kind, unit, help }
+}
+
+const BUILD: Family = family("pointsman_build", Kind::Info, "", "The version of the program.");
+const CONNECTIONS: Family =
+    family("pointsman_connections", Kind::Gauge, "", "Client connections by what they are doing.");
+const ACCEPTED: Family =
+    family("pointsman_connections_accepted", Kind::Counter, "", "Client connections accepted.");
+const HANDLED: Family =
+    family("pointsman_connections_handled", Kind::Counter, "", "Client connections served.");
+const REQUESTS: Family = family("pointsman_requests", Kind::Counter, "", "Requests of clients begun.");
+
+const UPSTREAM_REQUESTS: Family = family(
+    "pointsman_upstream_requests",
+    Kind::Counter,
+    "",
+    "Requests given to an upstream, by the class of the status the client got.",
+);
+const UPSTREAM_IN_FLIGHT: Family = family(
+    "pointsman_upstream_requests_in_flight",
+    Kind::Gauge,
+    "",
+    "Requests given to an upstream that have not ended.",
+);
+const UPSTREAM_RECEIVED: Family = family(
+    "pointsman_upstream_received_bytes",
+    Kind::Counter,
+    "bytes",
+    "Bytes that came from an upstream's servers.",
+);
+const UPSTREAM_SENT: Family = family(
+    "pointsman_upstream_sent_bytes",
+    Kind::Counter,
+    "bytes",
+    "Bytes that went to an upstream's servers.",
+);
+const UPSTREAM_RESPONSE: Family = family(
+    "pointsman_upstream_response_seconds",
+    Kind::Histogram,
+    "seconds",
+    "Time from giving a request to an upstream to the end of the answer, all tries together.",
+);
+const UPSTREAM_CONNECT: Family = family(
+    "pointsman_upstream_connect_seconds",
+    Kind::Histogram,
+    "seconds",
+    "Time to connect to a server of an upstream; connections used again do not count.",
+);
+const UPSTREAM_FIRST_BYTE: Family = family(
+    "pointsman_upstream_first_byte_seconds",
+    Kind::Histogram,
+    "seconds",
+    "Time from the beginning of a try to the first byte of the answer.",
+);
+const PEER_TRIES: Family = family(
+    "pointsman_upstream_peer_tries",
+    Kind::Counter,
+    "",
+    "Tries with one server of an upstream, by the class of the status it answered with.",
+);
+const PEER_FAILURES: Family = family(
+    "pointsman_upstream_peer_failures",
+    Kind::Counter,
+    "",
+    "Tries with one server of an upstream that failed, by the kind of failure.",
+);
+const PEER_RECEIVED: Family = family(
+    "pointsman_upstream_peer_received_bytes",
+    Kind::Counter,
+    "bytes",
+    "Bytes that came from one server of an upstream.",
+);
+const PEER_SENT: Family = family(
+    "pointsman_upstream_peer_sent_bytes",
+    Kind::Counter,
+    "bytes",
+    "Bytes that went to one server of an upstream.",
+);
+const PEER_RESPONSE: Family = family(
+    "pointsman_upstream_peer_response_seconds",
+    Kind::Histogram,
+    "seconds",
+    "Time from the beginning of a try with one server to its end.",
+);
+const PEER_IN_FLIGHT: Family = family(
+    "pointsman_upstream_peer_tries_in_flight",
+    Kind::Gauge,
+    "",
+    "Tries with one server of an upstream that have not ended.",
+);
+const PEER_UP: Family = family(
+    "pointsman_upstream_peer_up",
+    Kind::Gauge,
+    "",
+    "Whether requests go to a server: 0 if it is down or failed too often.",
+);
+const PEER_CONNECTIONS: Family = family(
+    "pointsman_upstream_peer_connections",
+    Kind::Gauge,
+    "",
+    "Tries under way with one server of an upstream as its balancer counts them.",
+);
+
+const SWITCH_REVISION: Family =
+    family("pointsman_switch_revision", Kind::Gauge, "", "The revision of a switch's table.");
+const SWITCH_ENTRIES: Family =
+    family("pointsman_switch_entries", Kind::Gauge, "", "Keys that a switch's table has entries for.");
+const SWITCH_PENDING: Family = family(
+    "pointsman_switch_pending_commits",
+    Kind::Gauge,
+    "",
+    "Commits of a switch that go back by themselves unless they are confirmed.",
+);
+const SWITCH_REQUESTS: Family = family(
+    "pointsman_switch_requests",
+    Kind::Counter,
+    "",
+    "Requests that a switch decided on, by target and the class of the status the client got.",
+);
+const KEY_REQUESTS: Family = family(
+    "pointsman_switch_key_requests",
+    Kind::Counter,
+    "",
+    "Requests by a switch's key and target; others=\"true\" is all keys without a place of their own.",
+);
+const KEY_ERRORS: Family = family(
+    "pointsman_switch_key_errors",
+    Kind::Counter,
+    "",
+    "Requests by a switch's key and target that were answered with a status of 500 or more.",
+);
+const KEY_RESPONSE: Family = family(
+    "pointsman_switch_key_response_seconds",
+    Kind::Summary,
+    "seconds",
+    "Response times by a switch's key and target.",
+);
+
+/// All there are, in the order in which they are written.
+pub const FAMILIES: &[Family] = &[
+    BUILD,
+    CONNECTIONS,
+    ACCEPTED,
+    HANDLED,
+    REQUESTS,
+    UPSTREAM_REQUESTS,
+    UPSTREAM_IN_FLIGHT,
+    UPSTREAM_RECEIVED,
+    UPSTREAM_SENT,
+    UPSTREAM_RESPONSE,
+    UPSTREAM_CONNECT,
+    UPSTREAM_FIRST_BYTE,
+    PEER_TRIES,
+    PEER_FAILURES,
+    PEER_RECEIVED,
+    PEER_SENT,
+    PEER_RESPONSE,
+    PEER_IN_FLIGHT,
+    PEER_UP,
+    PEER_CONNECTIONS,
+    SWITCH_REVISION,
+    SWITCH_ENTRIES,
+    SWITCH_PENDING,
+    SWITCH_REQUESTS,
+    KEY_REQUESTS,
+    KEY_ERRORS,
+    KEY_RESPONSE,
+];
+
+/// The upper bounds of a histogram's buckets in microseconds, and in seconds as they are written. A duration is sorted
+/// by the middle of its finer bucket, so a bound is sharp to [`Histogram::ERROR`].
+const BOUNDS_US: [u64; 18] = [
+    100, 250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000, 1_000_000,
+    2_500_000, 5_000_000, 10_000_000, 30_000_000, 60_000_000,
+];
+
+/// The body. The summary may be one without a window, [`crate::Collector::totals`].
+pub fn metrics(summary: &Summary, surroundings: &Surroundings, form: Exposition) -> String {
+    let mut writer = Writer { out: String::with_capacity(16_384), form, family: BUILD };
+    connections(surroundings, &mut writer);
+    upstreams(summary, &mut writer);
+    peers(summary, &mut writer);
+    peers_now(surroundings, &mut writer);
+    switches(summary, surroundings, &mut writer);
+    if form == Exposition::OpenMetrics {
+        writer.out += "# EOF\n";
+    }
+    writer.out
+}
+
+type Labels<'a> = &'a [(&'a str, &'a str)];
+
+fn connections(surroundings: &Surroundings, writer: &mut Writer) {
+    let now = &surroundings.connections;
+    writer.begin(BUILD);
+    writer.value(&[("version", &surroundings.version)], 1);
+    writer.begin(CONNECTIONS);
+    // Active ones are those of the three other states, so the sum over the label is meant.
+    for (state, count) in [("reading", now.reading), ("writing", now.writing), ("waiting", now.waiting)] {
+        writer.value(&[("state", state)], count);
+    }
+    for (family, count) in [(ACCEPTED, now.accepted), (HANDLED, now.handled), (REQUESTS, now.requests)] {
+        writer.begin(family);
+        writer.value(&[], count);
+    }
+}
+
+fn upstreams(summary: &Summary, writer: &mut Writer) {
+    let groups = &summary.groups;
+    writer.begin(UPSTREAM_REQUESTS);
+    for group in groups {
+        for (class, &count) in CLASSES.iter().zip(&group.totals.statuses) {
+            writer.value(&[("upstream", &group.name), ("status", class)], count);
+        }
+    }
+    writer.begin(UPSTREAM_IN_FLIGHT);
+    for group in groups {
+        writer.value(&[("upstream", &group.name)], group.in_flight);
+    }
+    let bytes: [(Family, fn(&Figures) -> u64); 2] =
+        [(UPSTREAM_RECEIVED, |figures| figures.received), (UPSTREAM_SENT, |figures| figures.sent)];
+    for (family, of) in bytes {
+        writer.begin(family);
+        for group in groups {
+            writer.value(&[("upstream", &group.name)], of(&group.totals));
+        }
+    }
+    writer.begin(UPSTREAM_RESPONSE);
+    for group in groups {
+        writer.histogram(&[("upstream", &group.name)], &group.totals.response);
+    }
+    writer.begin(UPSTREAM_CONNECT);
+    for group in groups {
+        writer.histogram(&[("upstream", &group.name)], &group.tries_totals.connect);
+    }
+    writer.begin(UPSTREAM_FIRST_BYTE);
+    for group in groups {
+        writer.histogram(&[("upstream", &group.name)], &group.tries_totals.first_byte);
+    }
+}
+
+fn peers(summary: &Summary, writer: &mut Writer) {
+    let peers = || {
+        let all = summary.groups.iter().flat_map(|group| group.peers.iter().map(move |peer| (group, peer)));
+        // A server that nothing was tried with has no series, or a large configuration would be all zeros.
+        all.filter(|(_, peer)| peer.totals.ended > 0 || peer.in_flight > 0)
+            .map(|(group, peer)| ([("upstream", &*group.name), ("peer", &*peer.name)], peer))
+    };
+    writer.begin(PEER_TRIES);
+    for ([upstream, name], peer) in peers() {
+        for (class, &count) in CLASSES.iter().zip(&peer.totals.statuses) {
+            writer.value(&[upstream, name, ("status", class)], count);
+        }
+    }
+    writer.begin(PEER_FAILURES);
+    for ([upstream, name], peer) in peers() {
+        for (kind, &count) in Failure::ALL.iter().zip(&peer.totals.failures) {
+            writer.value(&[upstream, name, ("kind", kind.name())], count);
+        }
+    }
+    let bytes: [(Family, fn(&Figures) -> u64); 2] =
+        [(PEER_RECEIVED, |figures| figures.received), (PEER_SENT, |figures| figures.sent)];
+    for (family, of) in bytes {
+        writer.begin(family);
+        for (labels, peer) in peers() {
+            writer.value(&labels, of(&peer.totals));
+        }
+    }
+    writer.begin(PEER_RESPONSE);
+    for (labels, peer) in peers() {
+        writer.histogram(&labels, &peer.totals.response);
+    }
+    writer.begin(PEER_IN_FLIGHT);
+    for (labels, peer) in peers() {
+        writer.value(&labels, peer.in_flight);
+    }
+}
+
+fn peers_now(surroundings: &Surroundings, writer: &mut Writer) {
+    let mut peers: Vec<_> = surroundings.peers_now().into_iter().collect();
+    peers.sort_unstable();
+    writer.begin(PEER_UP);
+    for &((upstream, peer), (state, _)) in &peers {
+        writer.value(&[("upstream", upstream), ("peer", peer)], u64::from(state == PeerState::Up));
+    }
+    writer.begin(PEER_CONNECTIONS);
+    for &((upstream, peer), (_, connections)) in &peers {
+        writer.value(&[("upstream", upstream), ("peer", peer)], connections);
+    }
+}
+
+fn switches(summary: &Summary, surroundings: &Surroundings, writer: &mut Writer) {
+    let now = &surroundings.switches;
+    writer.begin(SWITCH_REVISION);
+    now.iter().for_each(|now| writer.value(&[("switch", &now.name)], now.revision));
+    writer.begin(SWITCH_ENTRIES);
+    now.iter().for_each(|now| writer.value(&[("switch", &now.name)], now.keys));
+    writer.begin(SWITCH_PENDING);
+    now.iter().for_each(|now| writer.value(&[("switch", &now.name)], now.pending));
+    writer.begin(SWITCH_REQUESTS);
+    for switch in &summary.switches {
+        for target in &switch.targets {
+            for (class, &count) in CLASSES.iter().zip(&target.totals.statuses) {
+                let labels = [("switch", &*switch.name), ("target", &*target.target), ("status", *class)];
+                writer.value(&labels, count);
+            }
+        }
+    }
+    let keys: Vec<_> = summary
+        .switches
+        .iter()
+        .flat_map(|switch| switch.keys.iter().map(move |key| (switch, key)))
+        .map(|(switch, key)| (&*switch.name, key.key.as_deref().map(readable_key), key))
+        .collect();
+    let numbers: [(Family, fn(&Figures) -> u64); 2] =
+        [(KEY_REQUESTS, |figures| figures.ended), (KEY_ERRORS, |figures| figures.errors)];
+    for (family, of) in numbers {
+        writer.begin(family);
+        for (switch, name, key) in &keys {
+            writer.value(&key_labels(switch, name, &key.target), of(&key.totals));
+        }
+    }
+    writer.begin(KEY_RESPONSE);
+    for (switch, name, key) in &keys {
+        writer.sums(&key_labels(switch, name, &key.target), &key.totals.response);
+    }
+}
+
+/// The keys without a place of their own have a label of their own, because any text may be a key.
+fn key_labels<'a>(switch: &'a str, key: &'a Option<String>, target: &'a str) -> [(&'a str, &'a str); 3] {
+    let key = key.as_deref().map_or(("others", "true"), |key| ("key", key));
+    [("switch", switch), key, ("target", target)]
+}
+
+struct Writer {
+    out: String,
+    form: Exposition,
+    family: Family,
+}
+
+impl Writer {
+    /// What follows belongs to this family.
+    fn begin(&mut self, family: Family) {
+        self.family = family;
+        let Family { name, kind, unit, help } = family;
+        // Which kind it is called, and whether the suffix of the series belongs to the name, is where the forms differ.
+        let (suffix, kind) = match (self.form, kind) {
+            (Exposition::OpenMetrics, Kind::Counter) => ("", "counter"),
+            (Exposition::OpenMetrics, Kind::Info) => ("", "info"),
+            (Exposition::Prometheus, Kind::Counter) => ("_total", "counter"),
+            (Exposition::Prometheus, Kind::Info) => ("_info", "gauge"),
+            (_, Kind::Gauge) => ("", "gauge"),
+            (_, Kind::Histogram) => ("", "histogram"),
+            (_, Kind::Summary) => ("", "summary"),
+        };
+        let out = &mut self.out;
+        // Writing to a String does not fail.
+        let _ = writeln!(out, "# TYPE {name}{suffix} {kind}");
+        if self.form == Exposition::OpenMetrics && !unit.is_empty() {
+            let _ = writeln!(out, "# UNIT {name} {unit}");
+        }
+        let _ = write!(out, "# HELP {name}{suffix} ");
+        escape(help, self.form == Exposition::OpenMetrics, out);
+        out.push('\n');
+    }
+
+    /// The one series of a counter, gauge or info with these labels.
+    fn value(&mut self, labels: Labels<'_>, value: u64) {
+        let suffix = match self.family.kind {
+            Kind::Counter => "_total",
+            Kind::Info => "_info",
+            Kind::Gauge | Kind::Histogram | Kind::Summary => "",
+        };
+        self.series(suffix, labels, None);
+        let _ = writeln!(self.out, " {value}");
+    }
+
+    /// Buckets, sum and count; nothing if nothing was measured.
+    fn histogram(&mut self, labels: Labels<'_>, histogram: &Histogram) {
+        if histogram.count() == 0 {
+            return;
+        }
+        for (bound, count) in BOUNDS_US.iter().zip(histogram.cumulative(&BOUNDS_US)) {
+            self.series("_bucket", labels, Some(&format!("{:?}", *bound as f64 / 1e6)));
+            let _ = writeln!(self.out, " {count}");
+        }
+        self.series("_bucket", labels, Some("+Inf"));
+        let _ = writeln!(self.out, " {}", histogram.count());
+        self.sums(labels, histogram);
+    }
+
+    fn sums(&mut self, labels: Labels<'_>, histogram: &Histogram) {
+        let (count, sum_us) = (histogram.count(), histogram.sum_us());
+        self.series("_count", labels, None);
+        let _ = writeln!(self.out, " {count}");
+        self.series("_sum", labels, None);
+        let _ = writeln!(self.out, " {}.{:06}", sum_us / 1_000_000, sum_us % 1_000_000);
+    }
+
+    fn series(&mut self, suffix: &str, labels: Labels<'_>, bound: Option<&str>) {
+        let out = &mut self.out;
+        *out += self.family.name;
+        *out += suffix;
+        let mut mark = '{';
+        for (name, value) in labels.iter().copied().chain(bound.map(|bound| ("le", bound))) {
+            out.push(mark);
+            mark = ',';
+            *out += name;
+            *out += "=\"";
+            escape(value, true, out);
+            out.push('"');
+        }
+        if mark == ',' {
+            out.push('}');
+        }
+    }
+}
+
+/// As a label's value, or as help, where the older form leaves quotes alone.
+fn escape(text: &str, quotes: bool, out: &mut String) {
+    for char in text.chars() {
+        match char {
+            '\\' => *out += "\\\\",
+            '\n' => *out += "\\n",
+            '"' if quotes => *out += "\\\"",
+            char => out.push(char),
+        }
+    }
+}

@@ -1,0 +1,152 @@
+//! The tables that people are shown, whatever the form.
+//!
+//! Owns: which columns there are and how a number is written. Must never: know of a form.
+
+use super::readable_key;
+use crate::{Figures, Summary, Surroundings, SwitchSummary};
+
+/// A table of words.
+pub(super) struct Table {
+    pub(super) title: String,
+    /// The first `words` columns are read from the left, the others are numbers.
+    pub(super) words: usize,
+    pub(super) heads: Vec<&'static str>,
+    pub(super) rows: Vec<Row>,
+    /// What was left out.
+    pub(super) note: Option<String>,
+}
+
+/// One line of a table.
+pub(super) struct Row {
+    pub(super) cells: Vec<String>,
+    /// Belongs to the line above that is not.
+    pub(super) below: bool,
+}
+
+/// Keys of one switch that are shown: the busiest in the window.
+const KEYS: usize = 20;
+/// Characters of a key that are shown.
+const KEY_CHARS: usize = 60;
+
+const NUMBERS: [&str; 11] =
+    ["total", "requests", "req/s", "errors", "in flight", "mean", "p50", "p90", "p99", "p99.9", "max"];
+
+/// `average upstream response time: 0.00345 (1234 reqs)`: the mean in seconds over everything since the beginning.
+pub(super) fn average(summary: &Summary) -> String {
+    let response = &summary.all.response;
+    let mean = response.mean_us().map_or_else(|| "-".to_owned(), seconds);
+    format!("average upstream response time: {mean} ({} reqs)", response.count())
+}
+
+/// What the tables are of.
+pub(super) fn legend(summary: &Summary) -> String {
+    let span = summary.span_ms as f64 / 1_000.0;
+    format!(
+        "window {}, the last {span:.1} s; times in milliseconds; \"total\" is since the beginning, {} s ago",
+        summary.window.name(),
+        summary.age_ms / 1_000
+    )
+}
+
+/// Groups with their servers, then each switch with its keys.
+pub(super) fn tables(summary: &Summary, surroundings: &Surroundings) -> Vec<Table> {
+    let mut tables = vec![groups(summary, surroundings)];
+    tables.extend(summary.switches.iter().map(|switch| keys(summary, surroundings, switch)));
+    tables
+}
+
+fn groups(summary: &Summary, surroundings: &Surroundings) -> Table {
+    let now = surroundings.peers_now();
+    let mut rows = Vec::new();
+    for group in &summary.groups {
+        let state = if group.configured { "" } else { "gone" };
+        let mut cells = vec![group.name.to_string(), state.to_owned()];
+        cells.extend(numbers(summary, &group.totals, &group.window, Some(group.in_flight)));
+        rows.push(Row { cells, below: false });
+        for peer in &group.peers {
+            let state = match now.get(&(&*group.name, &*peer.name)) {
+                Some((state, _)) => state.name(),
+                None if peer.configured || &*peer.name == crate::OTHER => "",
+                None => "gone",
+            };
+            let mut cells = vec![peer.name.to_string(), state.to_owned()];
+            cells.extend(numbers(summary, &peer.totals, &peer.window, Some(peer.in_flight)));
+            rows.push(Row { cells, below: true });
+        }
+    }
+    let heads = ["upstream", "state"].into_iter().chain(NUMBERS).collect();
+    Table { title: "upstreams".to_owned(), words: 2, heads, rows, note: None }
+}
+
+fn keys(summary: &Summary, surroundings: &Surroundings, switch: &SwitchSummary) -> Table {
+    let mut title = format!("switch ${}", switch.name);
+    if let Some(now) = surroundings.switches.iter().find(|now| now.name == switch.name) {
+        title += &format!(": revision {}, keys {}, to be confirmed {}", now.revision, now.keys, now.pending);
+    }
+    let mut keys: Vec<_> = switch.keys.iter().collect();
+    keys.sort_by_key(|key| (key.key.is_none(), std::cmp::Reverse((key.window.ended, key.totals.ended))));
+    let named = keys.iter().take_while(|key| key.key.is_some()).count();
+    let note = (named > KEYS).then(|| format!("{} more keys are not shown", named - KEYS));
+    keys.drain(KEYS.min(named)..named);
+    let rows = keys.into_iter().map(|key| {
+        let name = key.key.as_deref().map_or_else(|| "(other keys)".to_owned(), short_key);
+        let mut cells = vec![name, key.target.to_string()];
+        cells.extend(numbers(summary, &key.totals, &key.window, None));
+        Row { cells, below: false }
+    });
+    let numbers = NUMBERS.into_iter().filter(|&head| head != "in flight");
+    let heads = ["key", "target"].into_iter().chain(numbers).collect();
+    Table { title, words: 2, heads, rows: rows.collect(), note }
+}
+
+fn short_key(key: &[u8]) -> String {
+    let readable = readable_key(key);
+    let mut chars = readable.chars();
+    let mut short: String = chars.by_ref().take(KEY_CHARS).flat_map(shown).collect();
+    if chars.next().is_some() {
+        short.push('…');
+    }
+    short
+}
+
+/// What a terminal might take for an order is written out.
+fn shown(char: char) -> Vec<char> {
+    if char.is_control() { char.escape_default().collect() } else { vec![char] }
+}
+
+fn numbers(summary: &Summary, totals: &Figures, window: &Figures, in_flight: Option<u64>) -> Vec<String> {
+    let times = &window.response;
+    let quantile = |q| milliseconds(times.quantile(q).map(|us| us as f64));
+    let mut cells = vec![
+        totals.ended.to_string(),
+        window.ended.to_string(),
+        format!("{:.1}", summary.per_second(window.ended)),
+        window.errors.to_string(),
+    ];
+    cells.extend(in_flight.map(|count| count.to_string()));
+    cells.extend([
+        milliseconds(times.mean_us()),
+        quantile(0.5),
+        quantile(0.9),
+        quantile(0.99),
+        quantile(0.999),
+        milliseconds((times.count() > 0).then(|| times.max_us() as f64)),
+    ]);
+    cells
+}
+
+/// Milliseconds with about the digits that mean something.
+fn milliseconds(us: Option<f64>) -> String {
+    match us.map(|us| us / 1_000.0) {
+        None => "-".to_owned(),
+        Some(ms) if ms < 10.0 => format!("{ms:.3}"),
+        Some(ms) if ms < 1_000.0 => format!("{ms:.1}"),
+        Some(ms) => format!("{ms:.0}"),
+    }
+}
+
+/// Seconds to the microsecond, without zeros that say nothing.
+fn seconds(us: f64) -> String {
+    let text = format!("{:.6}", us / 1e6);
+    text.trim_end_matches('0').trim_end_matches('.').to_owned()
+}

@@ -1,0 +1,60 @@
+//! `upstream_status` for a terminal.
+//!
+//! Owns: how columns are aligned. Must never: choose what is in them.
+//!
+//! Its first line is the one that the `log_by_lua` example everybody copies prints, mean over everything and all; the
+//! table below it shows what that mean hides.
+
+use super::table::{Row, Table, average, legend, tables};
+use crate::{Summary, Surroundings};
+
+/// The body as plain text.
+pub fn text(summary: &Summary, surroundings: &Surroundings) -> String {
+    let mut out = average(summary);
+    out += "\n\n";
+    out += &legend(summary);
+    out += "\n";
+    for table in tables(summary, surroundings) {
+        out += "\n";
+        write_table(&table, &mut out);
+    }
+    out
+}
+
+fn write_table(table: &Table, out: &mut String) {
+    let lines: Vec<Vec<String>> = table.rows.iter().map(line).collect();
+    let width = |column: usize| {
+        let cells = lines.iter().map(|cells| cells[column].chars().count());
+        cells.chain([table.heads[column].len()]).max().unwrap_or(0)
+    };
+    let widths: Vec<usize> = (0..table.heads.len()).map(width).collect();
+    *out += &table.title;
+    out.push('\n');
+    let heads = table.heads.iter().map(|head| (*head).to_owned()).collect();
+    for cells in [heads].iter().chain(&lines) {
+        let mut text = String::new();
+        for (column, (cell, &width)) in cells.iter().zip(&widths).enumerate() {
+            if column > 0 {
+                text += "  ";
+            }
+            match column < table.words {
+                true => text += &format!("{cell:<width$}"),
+                false => text += &format!("{cell:>width$}"),
+            }
+        }
+        *out += text.trim_end();
+        out.push('\n');
+    }
+    if let Some(note) = &table.note {
+        *out += note;
+        out.push('\n');
+    }
+}
+
+fn line(row: &Row) -> Vec<String> {
+    let mut cells = row.cells.clone();
+    if row.below {
+        cells[0].insert_str(0, "  ");
+    }
+    cells
+}
