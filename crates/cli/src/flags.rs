@@ -3,6 +3,7 @@
 //! Owns their reading, their meaning beside each other, and the complaints about wrong ones, in nginx's words. Must
 //! never act on them.
 
+use crate::verbs;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{CommandFactory, Parser};
 use server::process::log::LogTarget;
@@ -13,12 +14,12 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
 /// Where relative paths start from without `-p`; set when the program is built, as with nginx.
-const PREFIX: &str = match option_env!("POINTSMAN_PREFIX") {
+pub(crate) const PREFIX: &str = match option_env!("POINTSMAN_PREFIX") {
     Some(prefix) => prefix,
     None => "/usr/local/pointsman",
 };
 /// Below the prefix.
-const CONF_FILE: &str = "conf/nginx.conf";
+pub(crate) const CONF_FILE: &str = "conf/nginx.conf";
 /// Below the prefix.
 const ERROR_LOG: &str = "logs/error.log";
 
@@ -105,7 +106,7 @@ impl Flags {
         let defaults = format!(
             "Defaults:\n  -p {PREFIX}\n  -c {CONF_FILE}\n  -e {ERROR_LOG}\nRelative file names are below the prefix.\n"
         );
-        format!("{}\n{defaults}", Flags::command().render_help())
+        format!("{}\n{defaults}\n{}", Flags::command().render_help(), verbs::overview())
     }
 
     /// What is to be done. As with nginx, a version is shown before a test and instead of everything else, and a test
@@ -159,7 +160,10 @@ fn complaint(error: &clap::Error) -> String {
     };
     match error.kind() {
         ErrorKind::UnknownArgument => {
-            format!("invalid option: \"{}\"", argument.strip_prefix('-').unwrap_or(argument))
+            let names: Vec<String> = verbs::names().collect();
+            let verb = conf::nearest(argument, names.iter().map(String::as_str));
+            let meant = verb.map(|verb| format!(" (did you mean \"{verb}\"?)")).unwrap_or_default();
+            format!("invalid option: \"{}\"{meant}", argument.strip_prefix('-').unwrap_or(argument))
         }
         // The only values there are come as they are, so what is wrong with one is that it is missing.
         ErrorKind::InvalidValue => {
@@ -225,6 +229,7 @@ mod tests {
             (&["-x"][..], "invalid option: \"x\""),
             (&["-tx"], "invalid option: \"x\""),
             (&["start"], "invalid option: \"start\""),
+            (&["swich", "a", "b"], "invalid option: \"swich\" (did you mean \"switch\"?)"),
             (&["-p"], "option \"-p\" requires directory name"),
             (&["-tc"], "option \"-c\" requires file name"),
             (&["-e"], "option \"-e\" requires file name"),

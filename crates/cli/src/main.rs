@@ -1,22 +1,49 @@
 //! pointsman's command line.
 //!
-//! Owns the arguments and nothing else: what they ask for is done by the crates below. Without a verb the flags are
-//! nginx's, each in a file of its own kind: [`flags`] reads them, [`version`] answers `-v` and `-V`. It must never
-//! start a thread before the server has forked its worker process.
+//! Owns the arguments, and the conversation with a running server; what the flags ask for is done by the crates below.
+//! Without a verb the flags are nginx's: [`flags`] reads them, [`version`] answers `-v` and `-V`. With a verb something
+//! is asked of the server that runs: [`verbs`] lists them, and each has its own file. It must never start a thread
+//! before the server has forked its worker process.
 
+mod client;
+mod compare;
+mod completions;
+mod confirm;
+mod fault;
+mod figures;
 mod flags;
+mod history;
+mod hold;
+mod list;
+mod man;
+mod place;
+mod release;
+mod show;
+mod split;
+mod status;
+mod switch;
+mod terms;
+mod top;
+mod undo;
+mod verbs;
 mod version;
+mod watch;
 
 use flags::{Asked, Flags};
 use server::process;
 use server::{Identity, Pointsman};
+use std::ffi::OsString;
 use std::process::ExitCode;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    let flags = match Flags::read(std::env::args_os()) {
+    let arguments: Vec<OsString> = std::env::args_os().collect();
+    if verbs::are_meant(&arguments) {
+        return ExitCode::from(verbs::run(arguments));
+    }
+    let flags = match Flags::read(arguments) {
         Ok(flags) => flags,
         Err(message) => {
             eprintln!("{}: {message}", process::PROGRAM);

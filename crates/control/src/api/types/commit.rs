@@ -78,8 +78,9 @@ pub struct Verified {
     pub intact: bool,
     /// How many commits were checked.
     pub commits: u64,
+    /// The last commit's hash, in hexadecimal: whoever wrote it down can tell later that nothing was put in its place.
+    pub hash: String,
     /// What is wrong, if something is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fault: Option<String>,
 }
-

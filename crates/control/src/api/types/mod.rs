@@ -19,8 +19,11 @@ pub use crate::receipt::{
 pub use commit::{Commit, CommitKind, History, Verified};
 pub use event::{Event, Happening};
 pub use order::{
-    Confirm, HoldOrder, HoldTerms, KeyOrder, ManyOrder, OneChange, ReleaseOrder, ResetOrder, Terms, UndoOrder, Wait,
+    Confirm, HoldOrder, HoldTerms, KeyOrder, ManyOrder, OneChange, ReleaseOrder, ResetOrder, Terms,
+    UndoOrder, Wait,
 };
 pub use problem::Problem;
-pub use status::{Comparison, Connections, Group, Judged, Latency, Peer, Side, Status, Traffic, Verdict};
+pub use status::{
+    Comparison, Connections, Group, Judged, KeyTraffic, Latency, Peer, Side, Status, Traffic, Verdict,
+};
 pub use table::{Draining, Hold, Key, KeyEntry, KeyPage, Pending, StoreFault, Switch, Switches};

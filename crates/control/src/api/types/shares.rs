@@ -10,7 +10,9 @@ use std::fmt;
 
 /// Reads a map whose names may stand only once. JSON leaves open what a second one means (RFC 8259, section 4), and
 /// guessing which weight was meant is no way to move traffic.
-pub(super) fn once_each<'de, D: Deserializer<'de>>(from: D) -> Result<Option<BTreeMap<String, u32>>, D::Error> {
+pub(super) fn once_each<'de, D: Deserializer<'de>>(
+    from: D,
+) -> Result<Option<BTreeMap<String, u32>>, D::Error> {
     struct Shares;
     impl<'de> Visitor<'de> for Shares {
         type Value = BTreeMap<String, u32>;

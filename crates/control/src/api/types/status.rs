@@ -19,12 +19,30 @@ pub struct Status {
     pub workers: u64,
     /// What `stub_status` counts.
     pub connections: Connections,
-    /// What the figures below are about, unless they say "total".
-    pub window_s: u64,
+    /// What the figures below are about, unless they say "total": `10s`, `1m`, `5m` or `1h`.
+    pub window: String,
+    /// How much time the window covers, in milliseconds.
+    pub span_ms: u64,
     /// The upstream groups.
     pub groups: Vec<Group>,
     /// The switches.
     pub switches: Vec<Switch>,
+    /// The busiest keys of the switches.
+    pub keys: Vec<KeyTraffic>,
+}
+
+/// What went through a key of a switch to one of its targets.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct KeyTraffic {
+    /// The switch.
+    pub switch: String,
+    /// The key; none for all keys together that are not counted one by one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<String>,
+    /// The target.
+    pub target: String,
+    /// What went through.
+    pub traffic: Traffic,
 }
 
 /// What `stub_status` counts (nginx.org, ngx_http_stub_status_module).
@@ -59,7 +77,9 @@ pub struct Traffic {
     pub in_flight: u64,
     /// In the window: answers of 500 and above, and requests without an answer.
     pub errors: u64,
-    /// In the window, by kind: what the server did instead of answering.
+    /// In the window, by class: `2xx` and so on, `none` for no answer.
+    pub statuses: BTreeMap<String, u64>,
+    /// In the window, by kind: what a server did instead of answering.
     pub failures: BTreeMap<String, u64>,
     /// Times until the whole answer was there, in the window.
     pub response: Latency,
@@ -119,8 +139,8 @@ pub struct Peer {
 /// Two groups in the same window.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Comparison {
-    /// The window.
-    pub window_s: u64,
+    /// The window: `10s`, `1m`, `5m` or `1h`.
+    pub window: String,
     /// The first.
     pub a: Side,
     /// The second.

@@ -1,0 +1,205 @@
+//! Figures as people read them: times, rates, shares, routes; and tables.
+//!
+//! Owns the units and their rounding. Must never be parsed: programs take `--json`.
+
+use control::api::types::{Drain, DrainState, KeyChange};
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+
+/// A time in microseconds, with three digits that mean something.
+pub(crate) fn micros(us: u64) -> String {
+    match us {
+        0..1_000 => format!("{us} us"),
+        1_000..1_000_000 => format!("{} ms", digits(us as f64 / 1e3)),
+        1_000_000..120_000_000 => format!("{} s", digits(us as f64 / 1e6)),
+        _ => format!("{} min", digits(us as f64 / 60e6)),
+    }
+}
+
+/// A time that may not be known.
+pub(crate) fn micros_if(us: Option<u64>) -> String {
+    us.map_or_else(|| "-".into(), micros)
+}
+
+/// Something each second.
+pub(crate) fn rate(per_second: f64) -> String {
+    if per_second == 0.0 { "0".into() } else { digits(per_second) }
+}
+
+/// A part of a whole, in percent; a dash of nothing.
+pub(crate) fn share(part: u64, whole: u64) -> String {
+    match (part, whole) {
+        (_, 0) => "-".into(),
+        (0, _) => "0 %".into(),
+        _ => format!("{} %", digits(part as f64 * 100.0 / whole as f64)),
+    }
+}
+
+/// Three digits that mean something; never fewer than those before the point.
+fn digits(value: f64) -> String {
+    match value {
+        v if v < 9.995 => format!("{v:.2}"),
+        v if v < 99.95 => format!("{v:.1}"),
+        v => format!("{v:.0}"),
+    }
+}
+
+/// A moment on the clock of whoever reads, with its date.
+pub(crate) fn moment(ms: u64) -> String {
+    written(ms, "%Y-%m-%d %H:%M:%S")
+}
+
+/// A moment on the clock of whoever reads.
+pub(crate) fn clock(ms: u64) -> String {
+    written(ms, "%H:%M:%S")
+}
+
+fn written(ms: u64, format: &str) -> String {
+    match i64::try_from(ms).ok().and_then(|ms| Timestamp::from_millisecond(ms).ok()) {
+        Some(at) => at.to_zoned(TimeZone::system()).strftime(format).to_string(),
+        None => "-".into(),
+    }
+}
+
+/// A key before and after.
+pub(crate) fn change(change: &KeyChange) -> String {
+    let side = |route: &Option<String>| route.clone().unwrap_or_else(|| "default".into());
+    let mut text = format!("{}: {} -> {}", change.key, side(&change.from), side(&change.to));
+    if let Some(per_second) = change.requests_per_second {
+        text.push_str(&format!(", now {} requests/s", rate(per_second)));
+    }
+    if let Some(in_flight) = change.in_flight {
+        text.push_str(&format!(", {in_flight} in flight"));
+    }
+    if let Some(streams) = change.streams.filter(|streams| *streams > 0) {
+        text.push_str(&format!(", {streams} streams"));
+    }
+    text
+}
+
+/// How traffic went over.
+pub(crate) fn drain(drain: &Drain) -> String {
+    let left = match (drain.in_flight, drain.streams) {
+        (0, 0) => "nothing is in flight there".to_owned(),
+        (requests, 0) => format!("{requests} requests in flight"),
+        (0, streams) => format!("{streams} streams open"),
+        (requests, streams) => format!("{requests} requests in flight, {streams} streams open"),
+    };
+    let mut text = match drain.state {
+        DrainState::Drained => match drain.last_old_us {
+            Some(us) => format!("old side: empty after {}", micros(us)),
+            None => "old side: empty".to_owned(),
+        },
+        DrainState::Draining => format!("old side: {left}"),
+        DrainState::GivenUp => format!("old side: {left}; not looked at any longer"),
+    };
+    if drain.state == DrainState::Drained && drain.streams > 0 {
+        text.push_str(&format!(", but for {} streams that stay", drain.streams));
+    }
+    text.push_str(&match drain.first_new_us {
+        Some(us) => format!("; new side: first request after {}, {} served", micros(us), drain.served_new),
+        None => "; new side: no request yet".to_owned(),
+    });
+    if drain.failed_new + drain.failed_old > 0 {
+        text.push_str(&format!("; failed: {} new, {} old", drain.failed_new, drain.failed_old));
+    }
+    text
+}
+
+/// Columns under a head. A column whose head begins with `>` is aligned to the right.
+pub(crate) struct Table {
+    heads: Vec<&'static str>,
+    rows: Vec<Vec<String>>,
+}
+
+impl Table {
+    pub(crate) fn new(heads: &[&'static str]) -> Table {
+        Table { heads: heads.to_vec(), rows: Vec::new() }
+    }
+
+    pub(crate) fn row(&mut self, cells: impl IntoIterator<Item = String>) {
+        self.rows.push(cells.into_iter().collect());
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.rows.is_empty()
+    }
+
+    /// The lines, the head first, none with blanks at its end.
+    pub(crate) fn text(&self) -> String {
+        let head: Vec<String> =
+            self.heads.iter().map(|head| head.trim_start_matches('>').to_owned()).collect();
+        let lines = || std::iter::once(&head).chain(&self.rows);
+        let width = |column: usize| {
+            lines().filter_map(|cells| cells.get(column)).map(|cell| cell.chars().count()).max().unwrap_or(0)
+        };
+        let widths: Vec<usize> = (0..head.len()).map(width).collect();
+        let mut out = String::new();
+        for cells in lines() {
+            let mut line = String::new();
+            for (column, cell) in cells.iter().enumerate().take(widths.len()) {
+                let pad = widths[column] - cell.chars().count();
+                let (left, right) = if self.heads[column].starts_with('>') { (pad, 0) } else { (0, pad) };
+                line.push_str(&format!("{}{cell}{}", " ".repeat(left), " ".repeat(right + 2)));
+            }
+            out.push_str(line.trim_end());
+            out.push('\n');
+        }
+        out
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn figures_have_three_digits() {
+        for (us, text) in [
+            (0, "0 us"),
+            (999, "999 us"),
+            (1_000, "1.00 ms"),
+            (12_345, "12.3 ms"),
+            (123_456, "123 ms"),
+            (9_999, "10.0 ms"),
+            (1_234_567, "1.23 s"),
+            (180_000_000, "3.00 min"),
+        ] {
+            assert_eq!(micros(us), text);
+        }
+        assert_eq!((share(0, 0), share(0, 9), share(1, 3)), ("-".into(), "0 %".into(), "33.3 %".into()));
+        assert_eq!((rate(0.0), rate(0.25), rate(1234.5)), ("0".into(), "0.25".into(), "1234".into()));
+    }
+
+    #[test]
+    fn tables_are_aligned() {
+        let mut table = Table::new(&["key", ">n", "route"]);
+        table.row(["a".into(), "1".into(), "blue".into()]);
+        table.row(["long.example".into(), "100".into(), String::new()]);
+        assert_eq!(table.text(), "key             n  route\na               1  blue\nlong.example  100\n");
+    }
+
+    #[test]
+    fn a_change_says_both_sides() {
+        let there = KeyChange { key: "a".into(), to: Some("green".into()), ..KeyChange::default() };
+        assert_eq!(change(&there), "a: default -> green");
+        let planned = KeyChange { requests_per_second: Some(12.0), in_flight: Some(3), ..there };
+        assert_eq!(change(&planned), "a: default -> green, now 12.0 requests/s, 3 in flight");
+    }
+
+    #[test]
+    fn a_drain_hides_no_failure() {
+        let seen = Drain {
+            state: DrainState::Drained,
+            first_new_us: Some(150),
+            last_old_us: Some(2_000_000),
+            served_new: 7,
+            failed_new: 1,
+            ..Drain::default()
+        };
+        assert_eq!(
+            drain(&seen),
+            "old side: empty after 2.00 s; new side: first request after 150 us, 7 served; failed: 1 new, 0 old"
+        );
+    }
+}

@@ -1,0 +1,113 @@
+//! `pointsman list`: all keys that have an entry.
+//!
+//! Owns the verb's words and its paging. Must never hold a whole table: it may have a million keys.
+
+use crate::client::{Call, encoded};
+use crate::fault::{Code, Fault, say};
+use crate::figures::{Table, clock};
+use crate::verbs::Session;
+use clap::Args;
+use control::api::types::{KeyPage, Switch};
+
+/// How many keys are asked for at once.
+const PAGE: usize = 1000;
+
+/// List the switches and their keys
+#[derive(Debug, Args)]
+pub(crate) struct List {
+    /// Only keys that contain this
+    #[arg(value_name = "TEXT")]
+    contains: Option<String>,
+    /// Only keys that lead there
+    #[arg(long, value_name = "NAME")]
+    target: Option<String>,
+    /// At most so many of each switch
+    #[arg(long, value_name = "N")]
+    limit: Option<usize>,
+}
+
+impl List {
+    pub(crate) fn run(&self, session: &Session) -> Result<Code, Fault> {
+        for (index, switch) in session.switches()?.iter().enumerate() {
+            if !session.json {
+                say(&format!("{}{}", if index > 0 { "\n" } else { "" }, head(switch)))?;
+            }
+            self.keys(session, switch)?;
+        }
+        Ok(Code::Done)
+    }
+
+    /// The keys of a switch, page after page. JSON is a page a line.
+    fn keys(&self, session: &Session, switch: &Switch) -> Result<(), Fault> {
+        let mut left = self.limit.unwrap_or(usize::MAX);
+        let mut after: Option<String> = None;
+        while left > 0 {
+            let mut path = format!("/v1/switches/{}/keys?limit={}", encoded(&switch.name), left.min(PAGE));
+            for (name, value) in [("contains", &self.contains), ("target", &self.target), ("after", &after)] {
+                if let Some(value) = value {
+                    path.push_str(&format!("&{name}={}", encoded(value)));
+                }
+            }
+            let (page, body) = session.client.ask::<KeyPage>(&Call::get(path))?;
+            if session.json {
+                say(&format!("{}\n", String::from_utf8_lossy(&body)))?;
+            } else if !page.keys.is_empty() {
+                let mut table = Table::new(&["  key", "route", ">revision"]);
+                for entry in &page.keys {
+                    table.row([format!("  {}", entry.key), entry.route.clone(), entry.revision.to_string()]);
+                }
+                let text = table.text();
+                // One head is enough.
+                let skip = if after.is_some() { text.find('\n').map_or(0, |end| end + 1) } else { 0 };
+                say(&text[skip..])?;
+            }
+            left = left.saturating_sub(page.keys.len());
+            match page.next {
+                Some(next) => after = Some(next),
+                None => break,
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A switch in a few lines.
+pub(crate) fn head(switch: &Switch) -> String {
+    let mut text = format!(
+        "{}: revision {}, {} keys, default {}, targets {}\n",
+        switch.name,
+        switch.revision,
+        switch.keys,
+        switch.default,
+        switch.targets.join(" ")
+    );
+    for pending in &switch.pending {
+        text.push_str(&format!(
+            "  revision {} goes back at {} unless confirmed: pointsman confirm {}\n",
+            pending.revision,
+            clock(pending.confirm_by_ms),
+            pending.revision
+        ));
+    }
+    for hold in &switch.holds {
+        text.push_str(&format!(
+            "  {} is held since {} by {}: {} of {} waiting\n",
+            hold.key,
+            clock(hold.since_ms),
+            hold.actor,
+            hold.waiting,
+            hold.max
+        ));
+    }
+    for draining in &switch.draining {
+        text.push_str(&format!(
+            "  revision {}: {}\n",
+            draining.revision,
+            crate::figures::drain(&draining.drain)
+        ));
+    }
+    if let Some(fault) = &switch.store_fault {
+        text.push_str(&format!("  not kept: {}; {}\n", fault.text, fault.remedy));
+    }
+    text
+}
