@@ -192,6 +192,7 @@ impl fmt::Display for Key {
 pub fn normalise<'a>(kind: KeyKind, text: &'a [u8], room: &'a mut Vec<u8>) -> &'a [u8] {
     match kind {
         KeyKind::Text => text,
+        KeyKind::Host if is_plain(text) => text,
         KeyKind::Host => {
             let Ok(host) = host_part(text) else { return &[] };
             if host.iter().any(u8::is_ascii_uppercase) {
@@ -203,6 +204,20 @@ pub fn normalise<'a>(kind: KeyKind, text: &'a [u8], room: &'a mut Vec<u8>) -> &'
             }
         }
     }
+}
+
+/// Is it what nearly every client sends: small letters, digits, dots between them? Then it has its form already.
+fn is_plain(text: &[u8]) -> bool {
+    let mut before = b'.';
+    for &byte in text {
+        match byte {
+            b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' => {}
+            b'.' if before != b'.' => {}
+            _ => return false,
+        }
+        before = byte;
+    }
+    before != b'.'
 }
 
 fn parse_text(text: &[u8]) -> Result<String, KeyFault> {

@@ -1,5 +1,7 @@
 //! Every refusal, provoked: its code, what it says, and that nothing has changed.
 
+#![allow(clippy::unwrap_used, reason = "a test may fail where it stands")]
+
 use std::sync::Arc;
 
 use pointsman_switch::{

@@ -1,5 +1,7 @@
 //! Undo, confirm and revert, as people meet them.
 
+#![allow(clippy::unwrap_used, reason = "a test may fail where it stands")]
+
 use std::sync::Arc;
 
 use pointsman_switch::{
