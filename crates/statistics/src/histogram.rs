@@ -92,10 +92,15 @@ impl Histogram {
         (self.count > 0).then(|| self.sum_us as f64 / self.count as f64)
     }
 
-    /// The variance of the durations in µs², every duration taken for the middle of its bucket.
+    /// An upper bound of the variance of the durations in µs², near to it unless they all lie within a few buckets:
+    /// each is taken to be as far from the mean as its bucket allows. None of fewer than two.
     pub fn variance(&self) -> Option<f64> {
         let mean = self.mean_us()?;
-        let squares: f64 = self.buckets().map(|(b, n)| n as f64 * (self.middle_of(b) - mean).powi(2)).sum();
+        let furthest = |bucket| {
+            let (from, to) = (lower_edge(bucket) as f64, self.upper_edge(bucket) as f64);
+            (mean - from).abs().max((to - mean).abs())
+        };
+        let squares: f64 = self.buckets().map(|(bucket, n)| n as f64 * furthest(bucket).powi(2)).sum();
         (self.count > 1).then(|| squares / (self.count - 1) as f64)
     }
 

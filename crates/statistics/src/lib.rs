@@ -6,9 +6,10 @@
 //! 1. Each thread has a [`Recorder`] for each generation of the configuration, numbered by the generation's [`Layout`].
 //! 2. About once a second, and when somebody reads, a thread hands it to the process' [`Collector`], which keeps
 //!    totals and windows by name.
-//! 3. A [`Summary`] of the collector is shown by [`render`].
+//! 3. A [`Summary`] of the collector is shown by [`render`], or compared with [`compare::compare`].
 
 mod collector;
+pub mod compare;
 mod figures;
 mod histogram;
 mod layout;

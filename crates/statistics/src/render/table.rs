@@ -3,7 +3,7 @@
 //! Owns: which columns there are and how a number is written. Must never: know of a form.
 
 use super::readable_key;
-use crate::{Figures, Summary, Surroundings, SwitchSummary};
+use crate::{Figures, OTHER, Summary, Surroundings, SwitchSummary};
 
 /// A table of words.
 pub(super) struct Table {
@@ -23,7 +23,7 @@ pub(super) struct Row {
     pub(super) below: bool,
 }
 
-/// Keys of one switch that are shown: the busiest in the window.
+/// Keys of one switch that are shown: the busiest in the window. Programs get all of them.
 const KEYS: usize = 20;
 /// Characters of a key that are shown.
 const KEY_CHARS: usize = 60;
@@ -59,14 +59,14 @@ fn groups(summary: &Summary, surroundings: &Surroundings) -> Table {
     let now = surroundings.peers_now();
     let mut rows = Vec::new();
     for group in &summary.groups {
-        let state = if group.configured { "" } else { "gone" };
+        let state = if group.configured || &*group.name == OTHER { "" } else { "gone" };
         let mut cells = vec![group.name.to_string(), state.to_owned()];
         cells.extend(numbers(summary, &group.totals, &group.window, Some(group.in_flight)));
         rows.push(Row { cells, below: false });
         for peer in &group.peers {
             let state = match now.get(&(&*group.name, &*peer.name)) {
                 Some((state, _)) => state.name(),
-                None if peer.configured || &*peer.name == crate::OTHER => "",
+                None if peer.configured || &*peer.name == OTHER => "",
                 None => "gone",
             };
             let mut cells = vec![peer.name.to_string(), state.to_owned()];
@@ -86,7 +86,10 @@ fn keys(summary: &Summary, surroundings: &Surroundings, switch: &SwitchSummary) 
     let mut keys: Vec<_> = switch.keys.iter().collect();
     keys.sort_by_key(|key| (key.key.is_none(), std::cmp::Reverse((key.window.ended, key.totals.ended))));
     let named = keys.iter().take_while(|key| key.key.is_some()).count();
-    let note = (named > KEYS).then(|| format!("{} more keys are not shown", named - KEYS));
+    let note = match named {
+        0 if keys.is_empty() => Some("no requests yet".to_owned()),
+        _ => (named > KEYS).then(|| format!("{} more keys are not shown", named - KEYS)),
+    };
     keys.drain(KEYS.min(named)..named);
     let rows = keys.into_iter().map(|key| {
         let name = key.key.as_deref().map_or_else(|| "(other keys)".to_owned(), short_key);
@@ -101,17 +104,11 @@ fn keys(summary: &Summary, surroundings: &Surroundings, switch: &SwitchSummary) 
 
 fn short_key(key: &[u8]) -> String {
     let readable = readable_key(key);
-    let mut chars = readable.chars();
-    let mut short: String = chars.by_ref().take(KEY_CHARS).flat_map(shown).collect();
-    if chars.next().is_some() {
-        short.push('…');
+    match readable.char_indices().nth(KEY_CHARS) {
+        None if readable.is_empty() => "(empty)".to_owned(),
+        None => readable,
+        Some((end, _)) => format!("{}…", &readable[..end]),
     }
-    short
-}
-
-/// What a terminal might take for an order is written out.
-fn shown(char: char) -> Vec<char> {
-    if char.is_control() { char.escape_default().collect() } else { vec![char] }
 }
 
 fn numbers(summary: &Summary, totals: &Figures, window: &Figures, in_flight: Option<u64>) -> Vec<String> {

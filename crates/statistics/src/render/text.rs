@@ -52,9 +52,15 @@ fn write_table(table: &Table, out: &mut String) {
 }
 
 fn line(row: &Row) -> Vec<String> {
-    let mut cells = row.cells.clone();
+    let mut cells: Vec<String> =
+        row.cells.iter().map(|cell| cell.chars().flat_map(shown).collect()).collect();
     if row.below {
         cells[0].insert_str(0, "  ");
     }
     cells
+}
+
+/// What a terminal might take for an order is written out.
+fn shown(char: char) -> Vec<char> {
+    if char.is_control() { char.escape_default().collect() } else { vec![char] }
 }

@@ -1,0 +1,209 @@
+//! Two sets of figures side by side: is the difference more than noise?
+//!
+//! Owns: the statistics and how they are done. Must never: call something a difference that is likely none.
+//!
+//! **Method.** Five things are compared: the part of errors, the quantiles p50, p90 and p99 of the response time, and
+//! its mean. Each is tested by itself at 1 %, so that all five together err in at most 5 of 100 comparisons of two
+//! things that are the same (Bonferroni).
+//!
+//! - *Errors*: Fisher's exact test of the two-by-two table where it is small (fewer than [`EXACT_BELOW`] errors on the
+//!   whole, or as few successes), else the two-proportion z-test with a pooled variance. Both two-sided.
+//! - *Quantiles*: the interval of order statistics that holds the true quantile whatever the distribution, ranks
+//!   n·q ± z·√(n·q·(1−q)) and one more outwards; from the outer edges of the histogram's buckets, so what the buckets
+//!   hide (1.6 %) is part of it. The two intervals are combined to one of the difference by the square-and-add rule
+//!   (Zou and Donner 2008, *MOVER*). A difference is one if that interval does not hold zero. A quantile needs ten
+//!   samples beyond it on both sides: 20 for p50, 100 for p90, 1,000 for p99.
+//! - *Mean*: Welch's test, from 100 samples each, with an upper bound of the variance (the buckets hide some). With heavy tails it is the weakest of the five: look at quantiles.
+//!
+//! **What it takes for granted**: that requests are independent of one another. Within one busy second they are not
+//! quite (a queue slows all in it), and the two sides may get different requests. So it says how much chance can do,
+//! and no more.
+
+use crate::{Figures, Histogram};
+
+/// The two-sided 1 % point of the normal distribution.
+const Z: f64 = 2.575_829;
+/// The level that [`Z`] belongs to.
+const LEVEL: f64 = 0.01;
+/// Below so many errors, or successes, on both sides together the exact test is made.
+pub const EXACT_BELOW: u64 = 1_000;
+/// Samples that must lie beyond a quantile on either side of it.
+const BEYOND: f64 = 10.0;
+/// Samples that the mean needs.
+const MEAN_MIN: u64 = 100;
+/// What ended at least, for errors to be compared.
+const ERRORS_MIN: u64 = 20;
+
+/// Two things side by side.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Comparison {
+    /// What ended, of the first and the second.
+    pub ended: [u64; 2],
+    /// Errors, as parts of what ended: 0 to 1.
+    pub error_rate: Compared,
+    /// The median of the response time, in microseconds.
+    pub p50_us: Compared,
+    /// The 90th percentile of the response time, in microseconds.
+    pub p90_us: Compared,
+    /// The 99th percentile of the response time, in microseconds.
+    pub p99_us: Compared,
+    /// The mean response time, in microseconds.
+    pub mean_us: Compared,
+}
+
+/// One number of two things.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Compared {
+    /// Of the first; none if there is no sample.
+    pub first: Option<f64>,
+    /// Of the second.
+    pub second: Option<f64>,
+    /// What is to be thought of the difference.
+    pub verdict: Verdict,
+}
+
+/// Whether the second differs from the first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// The side with fewer samples has not as many as this.
+    TooFew {
+        /// How many each side must have.
+        needed: u64,
+    },
+    /// The difference may be chance.
+    Noise,
+    /// The second is lower, and not by chance.
+    Lower,
+    /// The second is higher, and not by chance.
+    Higher,
+}
+
+impl Verdict {
+    /// A stable name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Verdict::TooFew { .. } => "too_few",
+            Verdict::Noise => "noise",
+            Verdict::Lower => "lower",
+            Verdict::Higher => "higher",
+        }
+    }
+
+    fn of(first: f64, second: f64, differ: bool) -> Verdict {
+        match (differ, second < first) {
+            (false, _) => Verdict::Noise,
+            (true, true) => Verdict::Lower,
+            (true, false) => Verdict::Higher,
+        }
+    }
+}
+
+/// Compares two sets of figures, of the same window.
+pub fn compare(first: &Figures, second: &Figures) -> Comparison {
+    let times = [&first.response, &second.response];
+    Comparison {
+        ended: [first.ended, second.ended],
+        error_rate: errors(first, second),
+        p50_us: quantile(times, 0.5),
+        p90_us: quantile(times, 0.9),
+        p99_us: quantile(times, 0.99),
+        mean_us: mean(times),
+    }
+}
+
+/// The verdict of a test of two numbers, unless there are too few samples.
+fn compared(
+    numbers: [Option<f64>; 2],
+    samples: u64,
+    needed: u64,
+    test: impl Fn(f64, f64) -> bool,
+) -> Compared {
+    let [first, second] = numbers;
+    let verdict = match (first, second) {
+        (Some(a), Some(b)) if samples >= needed => Verdict::of(a, b, a != b && test(a, b)),
+        _ => Verdict::TooFew { needed },
+    };
+    Compared { first, second, verdict }
+}
+
+fn errors(first: &Figures, second: &Figures) -> Compared {
+    let rates = [first.error_rate(), second.error_rate()];
+    compared(rates, first.ended.min(second.ended), ERRORS_MIN, |a, b| {
+        let (all, wrong) = (first.ended + second.ended, first.errors + second.errors);
+        if wrong.min(all - wrong) < EXACT_BELOW {
+            return fisher(first, second) < LEVEL;
+        }
+        let pooled = wrong as f64 / all as f64;
+        let spread = pooled * (1.0 - pooled) * (1.0 / first.ended as f64 + 1.0 / second.ended as f64);
+        (a - b).abs() > Z * spread.sqrt()
+    })
+}
+
+/// Fisher's exact test: how likely a table with these margins is that is no likelier than this one.
+fn fisher(first: &Figures, second: &Figures) -> f64 {
+    let (all, wrong) = (first.ended + second.ended, first.errors + second.errors);
+    // The rarer outcome, so that the sum is short.
+    let (rare, seen) = match wrong <= all - wrong {
+        true => (wrong, first.errors),
+        false => (all - wrong, first.ended - first.errors),
+    };
+    let total = log_choose(all, rare);
+    let likelihood = |of_first: u64| {
+        let ways = log_choose(first.ended, of_first) + log_choose(second.ended, rare - of_first);
+        (ways - total).exp()
+    };
+    // Rounding must not leave out tables exactly as likely.
+    let bound = likelihood(seen) * (1.0 + 1e-7);
+    let tables = rare.saturating_sub(second.ended)..=rare.min(first.ended);
+    tables.map(likelihood).filter(|&one| one <= bound).sum()
+}
+
+fn log_choose(n: u64, k: u64) -> f64 {
+    log_factorial(n) - log_factorial(k) - log_factorial(n - k)
+}
+
+/// Stirling's series, exact to more than ten digits from 20 on.
+fn log_factorial(n: u64) -> f64 {
+    if n < 20 {
+        return (2..=n).map(|k| (k as f64).ln()).sum();
+    }
+    let x = n as f64;
+    x * x.ln() - x + 0.5 * (std::f64::consts::TAU * x).ln() + 1.0 / (12.0 * x) - 1.0 / (360.0 * x * x * x)
+}
+
+fn quantile(times: [&Histogram; 2], q: f64) -> Compared {
+    let needed = (BEYOND / q.min(1.0 - q)).round() as u64;
+    let of = times.map(|histogram| histogram.quantile(q).map(|us| us as f64));
+    compared(of, times[0].count().min(times[1].count()), needed, |a, b| {
+        let [Some((a_low, a_high)), Some((b_low, b_high))] = times.map(|histogram| interval(histogram, q))
+        else {
+            return false;
+        };
+        let low = (b - a) - ((b - b_low).powi(2) + (a_high - a).powi(2)).sqrt();
+        let high = (b - a) + ((b_high - b).powi(2) + (a - a_low).powi(2)).sqrt();
+        low > 0.0 || high < 0.0
+    })
+}
+
+/// The interval of order statistics that holds the true quantile in all but [`LEVEL`] of cases.
+fn interval(histogram: &Histogram, q: f64) -> Option<(f64, f64)> {
+    let n = histogram.count() as f64;
+    let spread = Z * (n * q * (1.0 - q)).sqrt();
+    let low = (n * q - spread).floor().max(1.0) as u64;
+    let high = (n * q + spread).ceil().min(n - 1.0) as u64 + 1;
+    Some((histogram.edges_of_rank(low)?.0 as f64, histogram.edges_of_rank(high)?.1 as f64))
+}
+
+fn mean(times: [&Histogram; 2]) -> Compared {
+    let samples = times[0].count().min(times[1].count());
+    compared(times.map(Histogram::mean_us), samples, MEAN_MIN, |a, b| {
+        let error = |histogram: &Histogram| Some(histogram.variance()? / histogram.count() as f64);
+        match times.map(error) {
+            [Some(of_a), Some(of_b)] => (a - b).abs() > Z * (of_a + of_b).sqrt(),
+            _ => false,
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests;
