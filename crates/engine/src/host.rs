@@ -3,6 +3,7 @@
 use crate::config::Config;
 use crate::exchange::Exchange;
 use crate::modules::lua::ScriptId;
+use crate::phase::SwitchOrder;
 use std::any::Any;
 use std::fs::File;
 use std::path::Path;
@@ -207,7 +208,20 @@ pub trait Host {
     );
     /// The connection counters of `stub_status`.
     fn counters(&self) -> Counters;
+    /// The newest tables of the switches, for who has no request that has pinned some.
+    fn tables(&self) -> Option<Rc<switch::Tables>> {
+        None
+    }
+    /// Carries out an order that belongs to no request (that of a timer's function), and answers on this thread: the
+    /// new revision, or why it was refused. A request's is [`crate::phase::Effect::Switch`].
+    fn order(&mut self, order: SwitchOrder, answer: SwitchAnswer) {
+        let _ = order;
+        answer(Err("there is no control plane".to_owned()));
+    }
 }
+
+/// Takes what became of an order. Dropping it unanswered is good for a worker that ends.
+pub type SwitchAnswer = Box<dyn FnOnce(Result<u64, String>)>;
 
 /// What `stub_status` shows.
 #[derive(Clone, Copy, Debug, Default)]

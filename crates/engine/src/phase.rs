@@ -156,7 +156,8 @@ pub enum Effect {
         /// Which: an index into the pinned tables' holds.
         hold: usize,
     },
-    /// Carry out a script's command to a switch, and put the outcome into `script.switched`.
+    /// Carry out a script's order to a switch, put the outcome into `script.switched` and pin the newest tables, so that
+    /// the script sees what it has done. The wake is `Done` whatever the outcome.
     Switch(SwitchOrder),
 }
 

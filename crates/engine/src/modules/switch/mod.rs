@@ -23,7 +23,7 @@ use crate::variables::write;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::sync::Arc;
-use switch::{KeyKind, Route, Rules, Tables};
+use switch::{Entry, KeyKind, Route, Rules, Tables};
 
 /// A `switch {}` of the configuration.
 #[derive(Clone, Debug)]
@@ -133,43 +133,87 @@ pub(crate) fn append(number: usize, exchange: &mut Exchange, env: &mut Env<'_>, 
     out.extend_from_slice(target.as_bytes());
 }
 
-/// The target that a text has in the tables this request has pinned, as a dict that is the switch's face shows it:
-/// nothing if the text has no entry. `true` says that it is appended. A text that is the request's own key is noted as
-/// its choice.
+/// How a text comes to an entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reach {
+    /// The entry is written under this very text.
+    Own,
+    /// It is a wildcard's.
+    Wildcard,
+}
+
+/// Appends the target that a text has for this request's client, as a dict that is the switch's face shows it; nothing
+/// if the text has no entry in the tables that the request has pinned. A text that is the request's own key is noted as
+/// its choice: a script that asks for it is about to go there, to the default if there is no entry.
 pub fn look_up(
     number: usize,
     text: &[u8],
     exchange: &mut Exchange,
     env: &mut Env<'_>,
     out: &mut Vec<u8>,
-) -> bool {
-    let Some(spec) = env.config.switches.get(number) else { return false };
-    let Some(tables) = exchange.switches.tables().cloned() else { return false };
-    let Some(table) = tables.tables.get(number) else { return false };
+) -> Option<Reach> {
+    let spec = env.config.switches.get(number)?;
+    let tables = exchange.switches.tables().cloned()?;
+    let table = tables.tables.get(number)?;
     let mut rooms = exchange.switches.take_rooms();
     let key = switch::normalise(spec.rules.kind, text, &mut rooms.key);
-    let found = table.find(key);
-    if let Some(entry) = found {
-        let target = pick(spec, &entry.route, exchange, env, &mut rooms.text);
-        out.extend_from_slice(target.as_bytes());
-        if exchange.switches.choice_of(number).is_none() && is_own_key(spec, key, exchange, env) {
-            exchange.switches.note(number, key, target, table.revision(), Matched::Entry);
+    let found = find(table, key);
+    let start = out.len();
+    let matched = match found {
+        Some((_, entry)) => {
+            out.extend_from_slice(pick(spec, &entry.route, exchange, env, &mut rooms.text).as_bytes());
+            Matched::Entry
         }
+        None => Matched::Default,
+    };
+    if exchange.switches.choice_of(number).is_none() && is_own_key(spec, key, exchange, env, &mut rooms.text)
+    {
+        let target = match matched {
+            Matched::Default => &*spec.rules.default,
+            _ => std::str::from_utf8(&out[start..]).unwrap_or_default(),
+        };
+        exchange.switches.note(number, key, target, table.revision(), matched);
     }
     exchange.switches.put_rooms(rooms);
-    found.is_some()
+    found.map(|(reach, _)| reach)
 }
 
-/// Has this text an entry of its own or of a wildcard, in the tables this request has pinned?
-pub fn has_entry(number: usize, text: &[u8], tables: &Tables, rules: &Rules) -> bool {
+/// The same for who has no request: of a split, the target of a client without a name.
+pub fn look_up_apart(
+    number: usize,
+    text: &[u8],
+    tables: &Tables,
+    rules: &Rules,
+    out: &mut Vec<u8>,
+) -> Option<Reach> {
     let mut room = Vec::new();
     let key = switch::normalise(rules.kind, text, &mut room);
-    table(Some(tables), number).is_some_and(|table| table.find(key).is_some())
+    let (reach, entry) = find(tables.tables.get(number)?, key)?;
+    out.extend_from_slice(entry.route.pick(switch::point_of(b"")).as_bytes());
+    Some(reach)
 }
 
-fn is_own_key(spec: &SwitchSpec, key: &[u8], exchange: &mut Exchange, env: &mut Env<'_>) -> bool {
-    let own = spec.key.value(exchange, env);
-    switch::normalise(spec.rules.kind, &own, &mut Vec::new()) == key
+/// The entry of a key in its one form. What is no key has none, not even that of `*`.
+fn find<'t>(table: &'t switch::Table, key: &[u8]) -> Option<(Reach, &'t Entry)> {
+    if key.is_empty() {
+        return None;
+    }
+    let (written, entry) = table.find_key(key)?;
+    let reach = if written.as_str().as_bytes() == key { Reach::Own } else { Reach::Wildcard };
+    Some((reach, entry))
+}
+
+fn is_own_key(
+    spec: &SwitchSpec,
+    key: &[u8],
+    exchange: &mut Exchange,
+    env: &mut Env<'_>,
+    text: &mut Vec<u8>,
+) -> bool {
+    text.clear();
+    spec.key.append(exchange, env, text);
+    // Only a host in capitals makes room.
+    switch::normalise(spec.rules.kind, text, &mut Vec::new()) == key
 }
 
 fn table(tables: Option<&Tables>, number: usize) -> Option<&switch::Table> {

@@ -1,6 +1,6 @@
 //! What a switch's block says, what a request gets of it, and when it waits.
 
-use super::{Choice, Matched, Probe, StatePath, StreamsPolicy, has_entry, look_up};
+use super::{Choice, Matched, Probe, Reach, StatePath, StreamsPolicy, look_up, look_up_apart};
 use crate::config::Config;
 use crate::exchange::Exchange;
 use crate::host::Env;
@@ -235,19 +235,31 @@ fn a_dict_sees_entries_and_the_request_s_own_key_is_noted() {
     let mut get = |exchange: &mut Exchange, text: &str| {
         let mut out = Vec::new();
         let found = look_up(0, text.as_bytes(), exchange, &mut env, &mut out);
-        found.then(|| String::from_utf8(out).unwrap())
+        found.map(|reach| (reach, String::from_utf8(out).unwrap()))
     };
-    assert_eq!(get(&mut exchange, "a.w").as_deref(), Some("blue"));
+    assert_eq!(get(&mut exchange, "a.w"), Some((Reach::Wildcard, "blue".to_owned())));
+    assert_eq!(get(&mut exchange, "*.w"), Some((Reach::Own, "blue".to_owned())));
     assert_eq!(get(&mut exchange, "none"), None);
     assert_eq!(get(&mut exchange, "not a host"), None);
     assert_eq!(exchange.switches.choices(), []);
-    assert_eq!(get(&mut exchange, "X:80").as_deref(), Some("green"));
-    let noted: Vec<_> =
-        exchange.switches.choices().iter().map(|choice| (&*choice.key, &*choice.target)).collect();
-    assert_eq!(noted, [(&b"x"[..], "green")]);
+    assert_eq!(get(&mut exchange, "X:80"), Some((Reach::Own, "green".to_owned())));
+    let noted = |exchange: &Exchange| {
+        let [choice] = exchange.switches.choices() else { panic!("one choice") };
+        (String::from_utf8(choice.key.clone()).unwrap(), choice.target.clone(), choice.matched)
+    };
+    assert_eq!(noted(&exchange), ("x".to_owned(), "green".to_owned(), Matched::Entry));
+    let mut other = self::exchange(&config, &mut host, "GET / HTTP/1.1\r\nHost: Other\r\n\r\n");
+    let mut env = Env { config: &config, host: &mut host };
+    assert_eq!(look_up(0, b"other:80", &mut other, &mut env, &mut Vec::new()), None);
+    assert_eq!(noted(&other), ("other".to_owned(), "blue".to_owned(), Matched::Default));
     let rules = &config.switches[0].rules;
-    assert!(has_entry(0, b"X.:80", &pinned, rules) && has_entry(0, b"a.w", &pinned, rules));
-    assert!(!has_entry(0, b"w", &pinned, rules) && !has_entry(1, b"x", &pinned, rules));
+    let mut out = Vec::new();
+    assert_eq!(look_up_apart(0, b"X.", &pinned, rules, &mut out), Some(Reach::Own));
+    assert_eq!((&out[..], look_up_apart(1, b"x", &pinned, rules, &mut Vec::new())), (&b"green"[..], None));
+    // A star is for hosts; what is none has no entry.
+    let star = tables(KeyKind::Host, &[("*", "green")]);
+    assert_eq!(look_up_apart(0, b"any", &star, rules, &mut Vec::new()), Some(Reach::Wildcard));
+    assert_eq!(look_up_apart(0, b"a b", &star, rules, &mut Vec::new()), None);
 }
 
 /// The tables with holds on keys of the first switch.
