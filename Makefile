@@ -7,7 +7,7 @@ RUN_DIR := $(CURDIR)/target/switch
 .PHONY: help run test lint bench lint-format lint-clippy lint-tidy lint-docs lint-deny
 
 help:
-	@echo "make run    build pointsman and start examples/switch (a gateway on 127.0.0.1:8080); Ctrl-C stops it"
+	@echo "make run    build pointsman and start examples/switch (gateways on 127.0.0.1:8090 and :8080); Ctrl-C stops it"
 	@echo "make test   install what the tests need, then run them all"
 	@echo "make bench  what a request costs in CPU time, beside nginx in the same run"
 	@echo "make lint   formats, clippy, licences, the laws of the house, generated docs"

@@ -266,11 +266,26 @@ mod tests {
         }
     }
 
+    /// Files that are named in full; no patterns.
+    struct NamedFiles;
+
+    impl conf::Loader for NamedFiles {
+        fn read(&self, path: &Path) -> std::io::Result<Vec<u8>> {
+            std::fs::read(path)
+        }
+        fn glob(&self, _: &Path) -> std::io::Result<Vec<PathBuf>> {
+            Ok(Vec::new())
+        }
+    }
+
     fn faults(text: &str) -> Vec<String> {
-        let file = PathBuf::from("nginx.conf");
-        let parsed = conf::parse_text(&file, text, &NoFiles);
+        faults_of(PathBuf::from("nginx.conf"), text, &NoFiles)
+    }
+
+    fn faults_of(file: PathBuf, text: &str, loader: &dyn conf::Loader) -> Vec<String> {
+        let parsed = conf::parse_text(&file, text, loader);
         let inputs = engine::config::Inputs {
-            loader: &NoFiles,
+            loader,
             names: &AnyName,
             prefix: PathBuf::from("/prefix"),
             file,
@@ -303,10 +318,10 @@ mod tests {
 
     #[test]
     fn the_example_of_make_run_is_a_good_configuration() {
-        let text =
-            std::fs::read_to_string(crate::root().join("examples/switch/nginx.conf")).expect("it is there");
-        assert_eq!(faults(&text), [""; 0]);
-        assert!(!faults(&text.replace("proxy_pass ", "proxy_pas ")).is_empty());
+        let file = crate::root().join("examples/switch/nginx.conf");
+        let text = std::fs::read_to_string(&file).expect("it is there");
+        assert_eq!(faults_of(file.clone(), &text, &NamedFiles), [""; 0]);
+        assert!(!faults_of(file, &text.replace("lua.conf", "luar.conf"), &NamedFiles).is_empty());
     }
 
     #[test]
