@@ -61,6 +61,7 @@ codes! {
     StoreDamaged "store_damaged" 503 "What the store holds is not to be trusted.";
     HoldExists "hold_exists" 409 "The key is held already.";
     NotHeld "not_held" 409 "The key is not held.";
+    NotDrained "not_drained" 409 "Requests were still under way when the time to wait for them was over.";
     BadRequest "bad_request" 400 "The request cannot be understood.";
     Unauthorized "unauthorized" 401 "It is not known who asks.";
     Forbidden "forbidden" 403 "Whoever asks may not do this.";

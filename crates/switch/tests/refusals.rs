@@ -128,7 +128,8 @@ fn provoke(code: Code) -> Option<Refusal> {
         Code::StoreDamaged => store_refusal(StoreFaultKind::Newer),
         Code::HoldExists => Tables::default().with_hold(hold()).unwrap().with_hold(hold()).unwrap_err(),
         Code::NotHeld => Tables::default().with_hold(hold()).unwrap().without_hold(1, &key("a")).unwrap_err(),
-        Code::BadRequest
+        Code::NotDrained
+        | Code::BadRequest
         | Code::Unauthorized
         | Code::Forbidden
         | Code::CrossSite
@@ -157,6 +158,7 @@ fn every_code_has_a_case_or_is_the_control_planes() {
     assert_eq!(
         elsewhere,
         [
+            "not_drained",
             "bad_request",
             "unauthorized",
             "forbidden",
