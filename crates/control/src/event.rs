@@ -30,7 +30,7 @@ pub enum EventKind {
     Committed {
         /// Its revision.
         revision: u64,
-        /// `set`, `undo`, `confirm` or `revert`.
+        /// `set`, `undo`, `undo_keys`, `confirm` or `revert`.
         kind: &'static str,
         /// Who.
         actor: String,

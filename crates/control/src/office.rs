@@ -59,13 +59,14 @@ pub struct Office {
 }
 
 /// What everybody on this side of the counter shares.
-pub(crate) struct Counter {
+struct Counter {
     jobs: mpsc::UnboundedSender<Message>,
     thread: Mutex<Option<JoinHandle<()>>>,
     config: Mutex<Arc<Config>>,
-    pub(crate) traffic: Arc<dyn Traffic>,
-    pub(crate) log: Log,
-    pub(crate) events: Events,
+    traffic: Arc<dyn Traffic>,
+    clock_ms: Arc<dyn Fn() -> u64 + Send + Sync>,
+    log: Log,
+    events: Events,
 }
 
 enum Message {
@@ -80,7 +81,7 @@ impl Office {
     /// # Errors
     /// A store cannot be used, or a table does not fit the configuration: the text says which, why, and what to do.
     pub fn start(setup: Setup) -> Result<(Office, Arc<Tables>), String> {
-        let Setup { config, listener, traffic, log } = setup;
+        let Setup { config, listener, traffic, clock_ms, log } = setup;
         let opened = opening::open(&config, now_ms())?;
         let (jobs, mut inbox) = mpsc::unbounded_channel();
         let counter = Arc::new(Counter {
@@ -88,6 +89,7 @@ impl Office {
             thread: Mutex::new(None),
             config: Mutex::new(config),
             traffic,
+            clock_ms,
             log,
             events: Events::new(now_us()),
         });
@@ -192,6 +194,14 @@ impl Office {
     /// There is none of this name.
     pub async fn show(&self, switch: &str) -> Result<SwitchState, Refusal> {
         self.at(switch, |room, desk| async move { Ok(room.state(&desk)) }).await
+    }
+
+    /// A switch's table as it is published.
+    ///
+    /// # Errors
+    /// There is no switch of this name.
+    pub async fn table(&self, switch: &str) -> Result<Arc<switch::Table>, Refusal> {
+        self.at(switch, |_, desk| async move { Ok(desk.table()) }).await
     }
 
     /// Entries of a switch's table.
@@ -315,6 +325,11 @@ impl Office {
         }
     }
 
+    /// The time by which held requests wait and what was measured is kept, in milliseconds.
+    pub(crate) fn clock_ms(&self) -> u64 {
+        (self.counter.clock_ms)()
+    }
+
     pub(crate) fn announce(&self, switch: &Arc<str>, kind: EventKind) {
         self.counter.events.announce(now_ms(), switch, kind);
     }
@@ -362,7 +377,7 @@ impl Office {
 }
 
 fn stopping() -> Refusal {
-    Refusal::new(Code::Stopping, "the control plane is stopping")
+    Refusal::new(Code::Stopping, "the control plane is stopping", "ask again when the process has been started anew")
 }
 
 /// Milliseconds since the Unix epoch.

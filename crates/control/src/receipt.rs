@@ -7,7 +7,11 @@
 //! commit's own time.
 
 use serde::{Deserialize, Serialize};
+use switch::{Change, Commit, Route};
 use utoipa::ToSchema;
+
+/// How many changes are told one by one.
+const MAX_CHANGES: usize = 1000;
 
 /// What became of an order.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
@@ -18,7 +22,7 @@ pub struct Receipt {
     pub revision: u64,
     /// When it was committed: milliseconds since the Unix epoch; 0 if nothing was.
     pub time_ms: u64,
-    /// What kind of commit: `set`, `undo`, `confirm` or `revert`.
+    /// What kind of commit: `set`, `undo`, `undo_keys`, `confirm` or `revert`.
     pub kind: String,
     /// Who gave the order.
     pub actor: String,
@@ -27,8 +31,13 @@ pub struct Receipt {
     pub reason: Option<String>,
     /// What became of it.
     pub outcome: Outcome,
-    /// The keys that changed, or would.
+    /// In a dry run: why the gate would refuse.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refusal: Option<String>,
+    /// The keys that changed, or would: the first thousand of them.
     pub changes: Vec<KeyChange>,
+    /// How many keys changed, or would.
+    pub changed_keys: usize,
     /// What the gate found. Empty if the switch has none, or the order needed no target up.
     pub gate: Vec<GateResult>,
     /// The gate refused, and was overruled.
@@ -46,6 +55,46 @@ pub struct Receipt {
     /// What the hold around the switch did, if one was asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hold: Option<Held>,
+}
+
+impl Receipt {
+    /// What a commit alone tells.
+    pub fn of_commit(switch: &str, commit: &Commit) -> Receipt {
+        let change = |change: &Change| KeyChange {
+            key: change.key.to_string(),
+            from: change.before.as_ref().map(Route::to_string),
+            to: change.after.as_ref().map(Route::to_string),
+            ..KeyChange::default()
+        };
+        Receipt {
+            switch: switch.to_owned(),
+            revision: commit.revision,
+            time_ms: commit.time_ms,
+            kind: commit.kind.name().to_owned(),
+            actor: commit.actor.clone(),
+            reason: commit.reason.clone(),
+            changes: commit.changes.iter().take(MAX_CHANGES).map(change).collect(),
+            changed_keys: commit.changes.len(),
+            forced: commit.forced,
+            confirm_by_ms: commit.confirm_by_ms,
+            ..Receipt::default()
+        }
+    }
+
+    /// A line for the log: `switch "live" revision 7 (set) by alice: a.example default -> green`.
+    pub fn line(&self) -> String {
+        let route = |route: &Option<String>| route.clone().unwrap_or_else(|| "default".to_owned());
+        let what = match &self.changes[..] {
+            [] => "no key changed".to_owned(),
+            [one] => format!("{} {} -> {}", one.key, route(&one.from), route(&one.to)),
+            [first, ..] => {
+                let (key, to, more) = (&first.key, route(&first.to), self.changed_keys - 1);
+                format!("{key} {} -> {to} and {more} more keys", route(&first.from))
+            }
+        };
+        let reason = self.reason.as_ref().map_or_else(String::new, |reason| format!(" ({reason})"));
+        format!("switch \"{}\" revision {} ({}) by {}: {what}{reason}", self.switch, self.revision, self.kind, self.actor)
+    }
 }
 
 /// What became of an order.

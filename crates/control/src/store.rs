@@ -28,8 +28,13 @@ pub const RECEIPTS_KEPT: usize = 1000;
 
 /// What the control plane needs of a store beyond [`Store`].
 pub trait Keep: Store {
-    /// What the keys are that the store was made for. A store that has none yet takes what it is opened with.
+    /// What the keys are that the store was made for.
     fn key_kind(&self) -> KeyKind;
+    /// Takes other keys, which it can only before the first commit. Says whether it did.
+    ///
+    /// # Errors
+    /// The store cannot be written.
+    fn rekey(&mut self, kind: KeyKind) -> Result<bool, StoreFault>;
     /// At most `limit` commits after this revision, oldest first: to go through a history that is too long to hold.
     ///
     /// # Errors

@@ -43,6 +43,13 @@ impl Keep for MemoryKeep {
     fn key_kind(&self) -> KeyKind {
         self.kind
     }
+    fn rekey(&mut self, kind: KeyKind) -> Result<bool, StoreFault> {
+        let is_empty = self.store.load()?.table.revision() == 0;
+        if is_empty {
+            self.kind = kind;
+        }
+        Ok(is_empty)
+    }
     fn page(&mut self, after: u64, limit: usize) -> Result<Vec<Commit>, StoreFault> {
         let end = after.saturating_add(limit as u64).saturating_add(1);
         let filter = Filter { key: None, before_revision: Some(end), limit };

@@ -207,7 +207,9 @@ pub(super) fn read_commits(
         let mut commit = commit_of(row).map_err(failed)?.ok_or_else(|| {
             fault::damaged(connection, "a commit of its history cannot be read")
         })?;
-        commit.changes = changes_of(connection, kind, commit.revision, &mut routes)?;
+        let rest = "WHERE revision = ?1 ORDER BY place";
+        let changes = read_changes(connection, kind, rest, &[&number(commit.revision)], &mut routes)?;
+        commit.changes = changes.into_iter().map(|(_, change)| change).collect();
         commits.push(commit);
     }
     Ok(commits)
@@ -245,16 +247,18 @@ fn commit_of(row: &Row<'_>) -> rusqlite::Result<Option<Commit>> {
     }))
 }
 
-fn changes_of(
+/// Changes that a condition selects, with their revisions.
+pub(super) fn read_changes(
     connection: &Connection,
     kind: KeyKind,
-    revision: u64,
+    rest: &str,
+    values: &[&dyn rusqlite::ToSql],
     routes: &mut Routes,
-) -> Result<Vec<Change>, StoreFault> {
+) -> Result<Vec<(u64, Change)>, StoreFault> {
     let failed = |error: rusqlite::Error| fault::of(connection, &error);
-    let sql = "SELECT key, before, after, undoes FROM changes WHERE revision = ?1 ORDER BY place";
-    let mut statement = connection.prepare_cached(sql).map_err(failed)?;
-    let mut rows = statement.query([number(revision)]).map_err(failed)?;
+    let sql = format!("SELECT key, before, after, undoes, revision FROM changes {rest}");
+    let mut statement = connection.prepare_cached(&sql).map_err(failed)?;
+    let mut rows = statement.query(values).map_err(failed)?;
     let mut changes = Vec::new();
     while let Some(row) = rows.next().map_err(failed)? {
         let column = |at: usize| row.get::<_, Option<String>>(at).map_err(failed);
@@ -267,7 +271,8 @@ fn changes_of(
             return Err(fault::damaged(connection, "a commit of its history cannot be read"));
         };
         let undoes = row.get::<_, Option<i64>>(3).map_err(failed)?.map(|value| value as u64);
-        changes.push(Change { key, before, after, undoes });
+        let revision = row.get::<_, i64>(4).map_err(failed)? as u64;
+        changes.push((revision, Change { key, before, after, undoes }));
     }
     Ok(changes)
 }

@@ -12,7 +12,7 @@ use super::{Keep, fault, opening, receipts};
 use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior};
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
-use switch::{Commit, Filter, KeyKind, Loaded, Store, StoreFault, StoreFaultKind, Table};
+use switch::{Change, Commit, Filter, Key, KeyKind, Loaded, Store, StoreFault, StoreFaultKind, Table};
 
 /// How many of the newest commits are checked when a file is opened.
 const CHECKED: u64 = 256;
@@ -146,6 +146,22 @@ impl Store for SqliteStore {
         }
     }
 
+    fn changes_of(
+        &mut self,
+        key: &Key,
+        before_revision: Option<u64>,
+        limit: usize,
+    ) -> Result<Vec<(u64, Change)>, StoreFault> {
+        let before = rows::number(before_revision.unwrap_or(u64::MAX));
+        rows::read_changes(
+            &self.connection,
+            self.kind,
+            "WHERE key = ?1 AND revision < ?2 ORDER BY revision DESC LIMIT ?3",
+            &[&key.as_str(), &before, &rows::number(limit as u64)],
+            &mut rows::Routes::new(),
+        )
+    }
+
     fn commit_by_idempotency(&mut self, idempotency: &str) -> Result<Option<Commit>, StoreFault> {
         let rest = "WHERE revision = (SELECT revision FROM idempotency WHERE name = ?1)";
         Ok(self.read(rest, &[&idempotency])?.pop())
@@ -155,6 +171,15 @@ impl Store for SqliteStore {
 impl Keep for SqliteStore {
     fn key_kind(&self) -> KeyKind {
         self.kind
+    }
+
+    fn rekey(&mut self, kind: KeyKind) -> Result<bool, StoreFault> {
+        let sql = "UPDATE head SET key_kind = ?1 WHERE one = 1 AND revision = 0";
+        let changed = self.connection.execute(sql, [rows::kind_name(kind)]).map_err(|error| self.wrong(&error))?;
+        if changed > 0 {
+            self.kind = kind;
+        }
+        Ok(changed > 0)
     }
 
     fn page(&mut self, after: u64, limit: usize) -> Result<Vec<Commit>, StoreFault> {
