@@ -1,0 +1,73 @@
+//! Which core the servers get, and which one the load and the origin.
+//!
+//! What is pinned is the calling thread; a process that it starts inherits that.
+
+use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
+use nix::unistd::Pid;
+
+/// The cores of a run.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Cores {
+    /// Every server under test runs here, alone.
+    pub(super) server: usize,
+    /// The load and the origin run here.
+    pub(super) load: usize,
+}
+
+impl Cores {
+    /// Chooses two of the cores that this process may use: not two halves of one, if there is a choice.
+    pub(super) fn choose() -> Result<Cores, String> {
+        let allowed = sched_getaffinity(Pid::from_raw(0)).map_err(|e| format!("sched_getaffinity: {e}"))?;
+        let cores: Vec<usize> =
+            (0..CpuSet::count()).filter(|core| allowed.is_set(*core).unwrap_or(false)).collect();
+        choose_of(&cores, &siblings).ok_or_else(|| "it takes two cores: one for the server alone".to_owned())
+    }
+
+    /// Does something with the thread on a core; what it starts stays there. The thread returns to the load's core.
+    pub(super) fn with<T>(&self, cores: &[usize], act: impl FnOnce() -> T) -> Result<T, String> {
+        pin(cores)?;
+        let result = act();
+        pin(&[self.load])?;
+        Ok(result)
+    }
+}
+
+/// Puts the calling thread onto these cores.
+pub(super) fn pin(cores: &[usize]) -> Result<(), String> {
+    let mut set = CpuSet::new();
+    for core in cores {
+        set.set(*core).map_err(|e| format!("core {core}: {e}"))?;
+    }
+    sched_setaffinity(Pid::from_raw(0), &set).map_err(|e| format!("sched_setaffinity: {e}"))
+}
+
+fn choose_of(cores: &[usize], siblings: &dyn Fn(usize) -> Vec<usize>) -> Option<Cores> {
+    let (server, others) = cores.split_first()?;
+    let same = siblings(*server);
+    let load = others.iter().find(|core| !same.contains(core)).or(others.first())?;
+    Some(Cores { server: *server, load: *load })
+}
+
+/// The logical cores that share a physical one with this, itself among them.
+fn siblings(core: usize) -> Vec<usize> {
+    let path = format!("/sys/devices/system/cpu/cpu{core}/topology/thread_siblings_list");
+    let text = std::fs::read_to_string(path).unwrap_or_default();
+    let ranges = text.trim().split(',').filter_map(|part| {
+        let (first, last) = part.split_once('-').unwrap_or((part, part));
+        Some(first.parse::<usize>().ok()?..=last.parse().ok()?)
+    });
+    ranges.flatten().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn halves_of_a_core_are_the_last_choice() {
+        let pairs = |core: usize| vec![core / 2 * 2, core / 2 * 2 + 1];
+        assert_eq!(choose_of(&[0, 1, 2, 3], &pairs), Some(Cores { server: 0, load: 2 }));
+        assert_eq!(choose_of(&[4, 5], &pairs), Some(Cores { server: 4, load: 5 }));
+        assert_eq!(choose_of(&[4], &pairs), None);
+    }
+}

@@ -1,0 +1,199 @@
+//! What a workload's run found: every side's figures, and whether what the project promises of it holds.
+//!
+//! It computes and never prints; where rounds disagree too much it has no figure.
+
+use std::collections::BTreeMap;
+
+use super::figures::{COST_LIMIT, LATENCY_LIMIT, RATE_LIMIT, Rounds};
+use super::workload::{Goal, Measure, Workload};
+
+/// The quantiles of latency that are told.
+pub(super) const QUANTILES: [f64; 3] = [0.5, 0.99, 0.999];
+
+/// Everything about one side.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Figures {
+    /// The program, and what tells this side from another of it.
+    pub(super) label: String,
+    /// CPU time per request, in microseconds.
+    pub(super) cost_us: Rounds,
+    /// How much of it in user mode, as a share.
+    pub(super) user_share: Rounds,
+    /// Requests per second, as fast as it can.
+    pub(super) rate: Rounds,
+    /// What others took of the server's core, as a share of the time.
+    pub(super) others_share: Rounds,
+    /// Latency at the offered rate, in microseconds, for each of [`QUANTILES`].
+    pub(super) latency_us: [Rounds; 3],
+    /// Requests at the offered rate that were not answered in time.
+    pub(super) unanswered: usize,
+    /// System calls per request by name: at one connection, at many. Nothing where strace cannot be had.
+    pub(super) calls: Option<[BTreeMap<String, f64>; 2]>,
+    pub(super) memory: MemoryFigures,
+    pub(super) starts_ms: Rounds,
+    pub(super) reloads_ms: Rounds,
+    /// How many connections each worker took.
+    pub(super) accepts: Vec<u64>,
+}
+
+/// Memory of one side.
+#[derive(Clone, Debug, Default)]
+pub(super) struct MemoryFigures {
+    /// Once it listens, before any request.
+    pub(super) idle_kib: u64,
+    /// The most seen under load (Pss).
+    pub(super) peak_kib: u64,
+    /// The kernel's own record of the most (VmHWM).
+    pub(super) peak_rss_kib: u64,
+    /// How many connections stood idle, and how many bytes each took.
+    pub(super) idle_connections: Option<(usize, f64)>,
+}
+
+/// One workload, run.
+pub(super) struct Outcome {
+    pub(super) workload: &'static Workload,
+    pub(super) sides: Vec<Figures>,
+    /// Requests per second that were offered to all.
+    pub(super) offered: Option<f64>,
+    /// What could not take part, and why.
+    pub(super) absent: Vec<String>,
+}
+
+/// Whether a promise holds.
+pub(super) struct Verdict {
+    pub(super) goal: &'static Goal,
+    /// Nothing where there is no figure.
+    pub(super) value: Option<f64>,
+}
+
+impl Verdict {
+    /// In one word.
+    pub(super) fn word(&self) -> &'static str {
+        match self.value {
+            Some(value) if value <= self.goal.at_most => "reached",
+            Some(_) => "missed",
+            None => "not measured",
+        }
+    }
+}
+
+impl Figures {
+    /// A figure, unless its rounds disagree too much.
+    pub(super) fn value(&self, measure: Measure) -> Option<f64> {
+        match measure {
+            Measure::Cost => self.cost_us.steady(COST_LIMIT),
+            Measure::P99 => self.latency_us[1].steady(LATENCY_LIMIT),
+            Measure::CallsAtOne => self.calls_per_request(0),
+            Measure::IdleConnection => self.memory.idle_connections.map(|(_, bytes)| bytes),
+            Measure::AcceptSpread => spread(&self.accepts),
+            Measure::Start => self.starts_ms.median(),
+            Measure::Reload => self.reloads_ms.median(),
+        }
+    }
+
+    /// Requests per second, unless the rounds disagree too much.
+    pub(super) fn steady_rate(&self) -> Option<f64> {
+        self.rate.steady(RATE_LIMIT)
+    }
+
+    /// All system calls per request: at one connection (0) or at many (1).
+    pub(super) fn calls_per_request(&self, at: usize) -> Option<f64> {
+        self.calls.as_ref().map(|calls| calls[at].values().sum())
+    }
+
+    /// A figure as a ratio to another side's, round by round where there are rounds.
+    pub(super) fn ratio(&self, measure: Measure, other: &Figures) -> Option<f64> {
+        let (own, others) = (self.value(measure)?, other.value(measure)?);
+        match measure {
+            Measure::Cost => self.cost_us.ratio(&other.cost_us),
+            Measure::P99 => self.latency_us[1].ratio(&other.latency_us[1]),
+            _ => (others > 0.0).then(|| own / others),
+        }
+    }
+}
+
+impl Outcome {
+    /// A side by its label.
+    pub(super) fn side(&self, label: &str) -> Option<&Figures> {
+        self.sides.iter().find(|side| side.label == label)
+    }
+
+    /// The side that the others are ratios to.
+    pub(super) fn reference(&self) -> Option<&Figures> {
+        self.side(self.workload.reference)
+    }
+
+    /// Why nothing of this is reported, if so: the sides whose rounds disagree.
+    pub(super) fn refusal(&self) -> Option<String> {
+        let wild: Vec<String> = self
+            .sides
+            .iter()
+            .filter(|side| side.cost_us.disagreement() > COST_LIMIT)
+            .map(|side| format!("{} by {:.0} %", side.label, side.cost_us.disagreement() * 100.0))
+            .collect();
+        (!wild.is_empty()).then(|| format!("the rounds disagree: {}", wild.join(", ")))
+    }
+
+    /// What was promised, and what was found.
+    pub(super) fn verdicts(&self) -> Vec<Verdict> {
+        let found = |goal: &Goal| {
+            let side = self.side(goal.side)?;
+            match goal.against {
+                Some(other) => side.ratio(goal.measure, self.side(other)?),
+                None => side.value(goal.measure),
+            }
+        };
+        let goals = self.workload.goals.iter();
+        goals.map(|goal| Verdict { goal, value: found(goal) }).collect()
+    }
+}
+
+/// How far the share that is farthest from an even one is from it.
+fn spread(counts: &[u64]) -> Option<f64> {
+    let total: u64 = counts.iter().sum();
+    let even = total as f64 / counts.len() as f64;
+    let far = counts.iter().map(|count| (*count as f64 - even).abs()).fold(0.0, f64::max);
+    (total > 0).then(|| far / even)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::workload::WORKLOADS;
+    use super::*;
+
+    fn figures(label: &str, cost_us: &[f64]) -> Figures {
+        Figures { label: label.to_owned(), cost_us: Rounds(cost_us.to_vec()), ..Figures::default() }
+    }
+
+    fn outcome(sides: Vec<Figures>) -> Outcome {
+        Outcome { workload: &WORKLOADS[0], sides, offered: None, absent: Vec::new() }
+    }
+
+    #[test]
+    fn a_goal_is_reached_missed_or_not_measured() {
+        let words = |own: f64| {
+            let outcome = outcome(vec![figures("pointsman", &[own]), figures("nginx", &[20.0])]);
+            outcome.verdicts().iter().map(Verdict::word).collect::<Vec<_>>()
+        };
+        assert_eq!(words(15.0), ["reached", "not measured", "not measured"]);
+        assert_eq!(words(16.0), ["missed", "not measured", "not measured"]);
+    }
+
+    #[test]
+    fn rounds_that_disagree_are_refused_by_name() {
+        let calm = figures("pointsman", &[10.0, 10.2, 10.1]);
+        let wild = figures("nginx", &[10.0, 14.0, 12.0]);
+        assert_eq!(outcome(vec![calm.clone()]).refusal(), None);
+        let refused = outcome(vec![calm, wild]);
+        assert_eq!(refused.refusal().as_deref(), Some("the rounds disagree: nginx by 17 %"));
+        assert_eq!(refused.verdicts()[0].word(), "not measured");
+    }
+
+    #[test]
+    fn the_spread_is_the_distance_from_an_even_share() {
+        assert_eq!(spread(&[100, 100]), Some(0.0));
+        assert_eq!(spread(&[150, 50]), Some(0.5));
+        assert_eq!(spread(&[100, 0]), Some(1.0));
+        assert_eq!(spread(&[]), None);
+    }
+}

@@ -1,0 +1,318 @@
+//! The report for people: Markdown, with what was promised first.
+//!
+//! Ratios lead; the figures behind them are those of one machine at one time and are there for who wants to check.
+//! It must never show a figure that `Outcome` refuses.
+
+use std::fmt::Write as _;
+
+use super::figures::{COST_LIMIT, LATENCY_LIMIT, RATE_LIMIT};
+use super::outcome::{Figures, Outcome, Verdict};
+use super::plot::Chart;
+use super::rounds::{CONNECTIONS, OFFERED_SHARE};
+use super::workload::Measure;
+
+/// Everything that a run leaves behind.
+pub(super) struct Run {
+    /// Versions, kernel and so on.
+    pub(super) facts: Vec<(String, String)>,
+    pub(super) outcomes: Vec<Outcome>,
+    /// Programs that are not there.
+    pub(super) absent: Vec<String>,
+    /// Workloads without an outcome: the name, and why.
+    pub(super) skipped: Vec<(&'static str, String)>,
+    pub(super) failed: Vec<(&'static str, String)>,
+}
+
+/// A figure, or a dash where there is none.
+pub(super) fn told(value: Option<f64>, digits: usize) -> String {
+    value.map_or_else(|| "–".to_owned(), |value| format!("{value:.digits$}"))
+}
+
+impl Run {
+    /// The report.
+    pub(super) fn markdown(&self) -> String {
+        let mut text = String::from(
+            "# What a request costs\n\nWritten by `cargo xtask bench` (`make bench`); the figures with every round are in \
+             [report.json](report.json), the configurations in [conf](conf).\n",
+        );
+        self.rules(&mut text);
+        text.push_str("\n## Compared\n\n| | |\n|---|---|\n");
+        for (name, fact) in &self.facts {
+            let _ = writeln!(text, "| {name} | {fact} |");
+        }
+        for line in &self.absent {
+            let _ = writeln!(text, "| not there | {line} |");
+        }
+        self.promises(&mut text);
+        for (name, title, _) in self.charts() {
+            let _ = writeln!(text, "\n![{title}](plots/{name}.svg)");
+        }
+        for outcome in &self.outcomes {
+            section(&mut text, outcome);
+        }
+        let refused = self.outcomes.iter().filter_map(|o| Some((o.workload.name, o.refusal()?)));
+        let rest: Vec<(&str, String)> = refused
+            .chain(self.skipped.iter().cloned())
+            .chain(self.failed.iter().map(|(name, error)| (*name, format!("failed: {error}"))))
+            .collect();
+        if !rest.is_empty() {
+            text.push_str("\n## Not reported\n\n");
+        }
+        for (name, reason) in rest {
+            let _ = writeln!(text, "- `{name}`: {reason}");
+        }
+        text
+    }
+
+    fn rules(&self, text: &mut String) {
+        let _ = write!(
+            text,
+            "\nAll servers run at once with one worker on a core of their own; load and origin share another and never \
+             sleep, so no server pays for waking them. A round belongs to one server, and rounds go in turn, each time in \
+             another order. CPU time is the kernel's account of all processes of a server; ratios are medians of the \
+             ratios round by round. The rate is what {CONNECTIONS} connections get; latencies are those of the same \
+             connections at {:.0} % of the reference's rate, with random gaps, counted from when a request was due and \
+             not from when it could be sent. Memory is Pss.\n\n\
+             A workload is not reported if the middle half of any side's rounds spans more than {:.0} % of their median \
+             in CPU per request, after as many rounds again; a rate is left out beyond {:.0} %, a latency beyond {:.0} %, \
+             and a quantile with fewer than ten requests beyond it.\n",
+            OFFERED_SHARE * 100.0,
+            COST_LIMIT * 100.0,
+            RATE_LIMIT * 100.0,
+            LATENCY_LIMIT * 100.0
+        );
+    }
+
+    fn promises(&self, text: &mut String) {
+        text.push_str("\n## Promised\n\n| | figure | of | at most | found | |\n|---|---|---|---|---|---|\n");
+        for outcome in &self.outcomes {
+            for verdict in outcome.verdicts() {
+                let Verdict { goal, value } = &verdict;
+                let of = match goal.against {
+                    Some(other) => format!("{} to {other}", goal.side),
+                    None => goal.side.to_owned(),
+                };
+                let _ = writeln!(
+                    text,
+                    "| ({}) {} | {} | {of} | {} | {} | {} |",
+                    outcome.workload.letter,
+                    outcome.workload.name,
+                    goal.measure.name(),
+                    goal.at_most,
+                    told(*value, 2),
+                    verdict.word()
+                );
+            }
+        }
+    }
+
+    /// The charts: a file's name, a title, the chart. Ratios to each workload's reference.
+    pub(super) fn charts(&self) -> Vec<(&'static str, &'static str, Chart)> {
+        let chart = |title: &str, figure: &dyn Fn(&Figures, &Figures) -> Option<f64>| {
+            let reported = self.outcomes.iter().filter(|outcome| outcome.refusal().is_none());
+            let mut series: Vec<String> = Vec::new();
+            for side in reported.clone().flat_map(|outcome| &outcome.sides) {
+                // "nginx keepalive" has nginx's colour only if nginx itself is not there: sides go by their order.
+                let name = side.label.split(' ').next().unwrap_or_default();
+                if !series.iter().any(|known| known == name) {
+                    series.push(name.to_owned());
+                }
+            }
+            let groups = reported.filter_map(|outcome| {
+                let reference = outcome.reference()?;
+                let value = |name: &String| {
+                    let side = match reference.label.split(' ').next() == Some(name) {
+                        true => reference,
+                        false => outcome.sides.iter().find(|s| s.label.split(' ').next() == Some(name))?,
+                    };
+                    figure(side, reference)
+                };
+                Some((outcome.workload.name.to_owned(), series.iter().map(value).collect()))
+            });
+            Chart {
+                title: title.to_owned(),
+                groups: groups.collect(),
+                series: series.clone(),
+                line: Some(1.0),
+            }
+        };
+        let ratio = |measure: Measure| move |side: &Figures, other: &Figures| side.ratio(measure, other);
+        let calls = |side: &Figures, other: &Figures| {
+            Some(side.calls_per_request(1)? / other.calls_per_request(1).filter(|calls| *calls > 0.0)?)
+        };
+        let cost = "CPU time per request as a ratio to nginx's (lower is better)";
+        let p99 = "p99 at the offered rate as a ratio to nginx's (lower is better)";
+        let system = "System calls per request as a ratio to nginx's (lower is better)";
+        vec![
+            ("cpu", cost, chart(cost, &ratio(Measure::Cost))),
+            ("p99", p99, chart(p99, &ratio(Measure::P99))),
+            ("calls", system, chart(system, &calls)),
+        ]
+    }
+}
+
+fn section(text: &mut String, outcome: &Outcome) {
+    let Some(reference) = outcome.reference() else { return };
+    if outcome.refusal().is_some() {
+        return;
+    }
+    let workload = outcome.workload;
+    let _ = write!(
+        text,
+        "\n## ({}) {}\n\n{}. Ratios to {}; offered: {} requests per second.\n\n",
+        workload.letter,
+        workload.name,
+        workload.title,
+        reference.label,
+        told(outcome.offered, 0)
+    );
+    text.push_str(
+        "| | CPU | µs | user | requests/s | p50 µs | p99 µs | p99.9 µs | calls at 1 | at 64 | idle KiB | peak KiB |\n\
+         |---|---|---|---|---|---|---|---|---|---|---|---|\n",
+    );
+    for side in &outcome.sides {
+        let [p50, p99, p999] = side.latency_us.each_ref().map(|rounds| told(rounds.steady(LATENCY_LIMIT), 0));
+        let user = side.user_share.median().map(|share| share * 100.0);
+        let _ = writeln!(
+            text,
+            "| {} | **{}** | {} | {} % | {} | {p50} | {p99} | {p999} | {} | {} | {} | {} |",
+            side.label,
+            told(side.ratio(Measure::Cost, reference), 2),
+            told(side.value(Measure::Cost), 2),
+            told(user, 0),
+            told(side.steady_rate(), 0),
+            told(side.calls_per_request(0), 2),
+            told(side.calls_per_request(1), 2),
+            side.memory.idle_kib,
+            side.memory.peak_kib
+        );
+    }
+    text.push('\n');
+    for side in &outcome.sides {
+        notes(text, side);
+    }
+    for line in &outcome.absent {
+        let _ = writeln!(text, "- not there: {line}");
+    }
+    if outcome.sides.iter().any(|side| side.calls.is_some()) && workload.name == "proxy" {
+        calls_by_name(text, outcome);
+    }
+}
+
+/// What only some sides have.
+fn notes(text: &mut String, side: &Figures) {
+    if let Some((count, bytes)) = side.memory.idle_connections {
+        let _ = writeln!(text, "- {}: {bytes:.0} bytes for each of {count} idle connections", side.label);
+    }
+    if side.unanswered > 0 {
+        let _ = writeln!(
+            text,
+            "- {}: {} requests at the offered rate were not answered within two seconds after the round",
+            side.label, side.unanswered
+        );
+    }
+    if !side.accepts.is_empty() {
+        let _ = writeln!(
+            text,
+            "- {}: two workers took {:?} connections, {:.0} % from even",
+            side.label,
+            side.accepts,
+            side.value(Measure::AcceptSpread).unwrap_or(0.0) * 100.0
+        );
+    }
+    if let (Some(start), Some(reload)) = (side.value(Measure::Start), side.value(Measure::Reload)) {
+        let _ = writeln!(
+            text,
+            "- {}: answers {start:.0} ms after its start, {reload:.0} ms after a reload",
+            side.label
+        );
+    }
+    if side.others_share.largest() > 0.1 {
+        let _ = writeln!(
+            text,
+            "- {}: others took up to {:.0} % of the server's core in a round",
+            side.label,
+            side.others_share.largest() * 100.0
+        );
+    }
+}
+
+/// Which calls they are, at one connection.
+fn calls_by_name(text: &mut String, outcome: &Outcome) {
+    let counted: Vec<&Figures> = outcome.sides.iter().filter(|side| side.calls.is_some()).collect();
+    let mut names: Vec<&String> =
+        counted.iter().filter_map(|side| side.calls.as_ref()).flat_map(|calls| calls[0].keys()).collect();
+    names.sort();
+    names.dedup();
+    let labels: Vec<&str> = counted.iter().map(|side| side.label.as_str()).collect();
+    let _ = write!(
+        text,
+        "\nSystem calls per request at one connection:\n\n| | {} |\n|---|{}\n",
+        labels.join(" | "),
+        "---|".repeat(labels.len())
+    );
+    for name in names {
+        let of = |side: &&Figures| side.calls.as_ref().and_then(|calls| calls[0].get(name)).copied();
+        let cells: Vec<String> = counted.iter().map(|side| told(of(side), 2)).collect();
+        let _ = writeln!(text, "| {name} | {} |", cells.join(" | "));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::figures::Rounds;
+    use super::super::workload::WORKLOADS;
+    use super::*;
+
+    fn side(label: &str, cost_us: &[f64]) -> Figures {
+        Figures {
+            label: label.to_owned(),
+            cost_us: Rounds(cost_us.to_vec()),
+            rate: Rounds(vec![20_000.0]),
+            accepts: vec![60, 40],
+            ..Figures::default()
+        }
+    }
+
+    fn run(nginx: &[f64]) -> Run {
+        let sides = vec![side("pointsman", &[14.0, 14.0, 14.0]), side("nginx", nginx)];
+        let outcome = Outcome {
+            workload: &WORKLOADS[0],
+            sides,
+            offered: Some(14_000.0),
+            absent: vec!["haproxy: gone".into()],
+        };
+        Run {
+            facts: vec![("kernel".into(), "Linux 6".into())],
+            outcomes: vec![outcome],
+            absent: Vec::new(),
+            skipped: vec![("switch", "pointsman: unknown directive".into())],
+            failed: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn a_steady_run_is_told_with_its_ratios_and_promises() {
+        let text = run(&[20.0, 20.0, 20.0]).markdown();
+        assert!(text.contains("| pointsman | **0.70** | 14.00 |"), "{text}");
+        assert!(
+            text.contains("| (a) proxy | CPU per request | pointsman to nginx | 0.78 | 0.70 | reached |"),
+            "{text}"
+        );
+        assert!(
+            text.contains("- pointsman: two workers took [60, 40] connections, 20 % from even"),
+            "{text}"
+        );
+        assert!(text.contains("- not there: haproxy: gone"), "{text}");
+        assert!(text.contains("- `switch`: pointsman: unknown directive"), "{text}");
+    }
+
+    #[test]
+    fn a_run_whose_rounds_disagree_is_not() {
+        let run = run(&[20.0, 30.0, 25.0]);
+        let text = run.markdown();
+        assert!(!text.contains("**0.70**") && !text.contains("14.00"), "{text}");
+        assert!(text.contains("- `proxy`: the rounds disagree: nginx by 20 %"), "{text}");
+        assert!(run.charts()[0].2.groups.is_empty());
+    }
+}
