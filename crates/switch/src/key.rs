@@ -143,6 +143,11 @@ impl Key {
         (self.shape, self.written.len()) > (other.shape, other.written.len())
     }
 
+    /// Is it the key of this shape and stem?
+    pub(crate) fn is(&self, shape: Shape, stem: &[u8]) -> bool {
+        self.shape == shape && self.stem() == stem
+    }
+
     /// What is compared: the text without its asterisk, the dot included.
     pub(crate) fn stem(&self) -> &[u8] {
         let bytes = self.written.as_bytes();

@@ -8,8 +8,8 @@ use std::sync::Arc;
 use hashbrown::HashSet;
 
 use crate::{
-    Action, Change, Code, Commit, Details, Entry, Hash, Key, Kind, Meta, Order, Pending, Refusal, Route,
-    Rules, Table, Undoing, UndoneKey,
+    Action, Change, Code, Commit, Details, Hash, Key, Kind, Meta, Order, Pending, Refusal, Route, Rules,
+    Table, Undoing, UndoneKey,
 };
 
 /// Longest actor and idempotency key, bytes.
@@ -223,7 +223,7 @@ fn stale(table: &Table, undone: &UndoneKey) -> bool {
 }
 
 fn current<'a>(table: &'a Table, key: &Key) -> Option<&'a Route> {
-    table.get(key).map(|entry: &Arc<Entry>| &entry.route)
+    table.get(key).map(|entry| &entry.route)
 }
 
 fn awaited(pending: &[Pending], of: u64, now_ms: Option<u64>) -> Result<(), Refusal> {

@@ -22,14 +22,17 @@ const DEPTHS: usize = 32;
 /// What a table says about a key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
+    /// The key it is written under.
+    pub key: Key,
     /// Where it leads.
     pub route: Route,
     /// The commit that set it.
     pub revision: u64,
 }
 
-type Slot = (Key, Arc<Entry>);
-type Shard = HashTable<Slot>;
+/// A slot is one pointer: a look-up in a million keys costs what it misses in the processor's caches, and the slots
+/// of small shards lie close together.
+type Shard = HashTable<Arc<Entry>>;
 
 /// The immutable table of one switch.
 #[derive(Debug, Clone)]
@@ -94,7 +97,7 @@ impl Table {
             if let Route::One(target) = &mut route {
                 *target = Arc::clone(names.get_or_insert_with(&**target, |_| Arc::clone(target)));
             }
-            table.put(&key, Some(Arc::new(Entry { route, revision })));
+            table.put(Entry { key, route, revision });
         }
         table
     }
@@ -119,22 +122,35 @@ impl Table {
     ///
     /// The order is nginx's, for server names and `map … hostnames`.
     pub fn find(&self, normalised: &[u8]) -> Option<&Arc<Entry>> {
-        self.find_slot(normalised).map(|(_, entry)| entry)
+        if let Some(found) = self.probe(Shape::Exact, normalised) {
+            return Some(found);
+        }
+        if self.suffixes.present != 0
+            && let Some(found) = self.find_suffix(normalised)
+        {
+            return Some(found);
+        }
+        if self.prefixes.present != 0
+            && let Some(found) = self.find_prefix(normalised)
+        {
+            return Some(found);
+        }
+        if self.has_all { self.probe(Shape::All, &[]) } else { None }
     }
 
     /// [`Table::find`] with the key the entry is written under.
     pub fn find_key(&self, normalised: &[u8]) -> Option<(&Key, &Arc<Entry>)> {
-        self.find_slot(normalised).map(|(key, entry)| (key, entry))
+        self.find(normalised).map(|entry| (&entry.key, entry))
     }
 
     /// The entry written under this very key.
     pub fn get(&self, key: &Key) -> Option<&Arc<Entry>> {
-        self.probe(key.shape(), key.stem()).map(|(_, entry)| entry)
+        self.probe(key.shape(), key.stem())
     }
 
     /// All keys with their entries, in no order.
     pub fn iter(&self) -> impl Iterator<Item = (&Key, &Arc<Entry>)> {
-        self.shards.iter().flat_map(|shard| shard.iter()).map(|(key, entry)| (key, entry))
+        self.shards.iter().flat_map(|shard| shard.iter()).map(|entry| (&entry.key, entry))
     }
 
     /// The table after this commit. Costs as much as the commit has changes, whatever the size of the table.
@@ -142,33 +158,23 @@ impl Table {
         let mut next = self.clone();
         next.revision = commit.revision;
         for change in &commit.changes {
-            let entry =
-                change.after.as_ref().map(|route| Entry { route: route.clone(), revision: commit.revision });
-            next.put(&change.key, entry.map(Arc::new));
+            match &change.after {
+                Some(route) => {
+                    next.put(Entry {
+                        key: change.key.clone(),
+                        route: route.clone(),
+                        revision: commit.revision,
+                    });
+                }
+                None => next.remove(&change.key),
+            }
         }
         next
     }
 
-    fn find_slot(&self, text: &[u8]) -> Option<&Slot> {
-        if let Some(found) = self.probe(Shape::Exact, text) {
-            return Some(found);
-        }
-        if self.suffixes.present != 0
-            && let Some(found) = self.find_suffix(text)
-        {
-            return Some(found);
-        }
-        if self.prefixes.present != 0
-            && let Some(found) = self.find_prefix(text)
-        {
-            return Some(found);
-        }
-        if self.has_all { self.probe(Shape::All, &[]) } else { None }
-    }
-
     /// The longest suffix first: from the left, one label less at each step. The stem of `*.example.com` is
     /// `.example.com` and its depth 2.
-    fn find_suffix(&self, text: &[u8]) -> Option<&Slot> {
+    fn find_suffix(&self, text: &[u8]) -> Option<&Arc<Entry>> {
         let mut depth = dots(text);
         for (at, _) in text.iter().enumerate().filter(|&(_, &byte)| byte == b'.') {
             if at > 0
@@ -183,7 +189,7 @@ impl Table {
     }
 
     /// The longest prefix first: from the right. The stem of `www.example.*` is `www.example.` and its depth 2.
-    fn find_prefix(&self, text: &[u8]) -> Option<&Slot> {
+    fn find_prefix(&self, text: &[u8]) -> Option<&Arc<Entry>> {
         let mut depth = dots(text);
         for (at, _) in text.iter().enumerate().rev().filter(|&(_, &byte)| byte == b'.') {
             if at + 1 < text.len()
@@ -197,37 +203,46 @@ impl Table {
         None
     }
 
-    fn probe(&self, shape: Shape, stem: &[u8]) -> Option<&Slot> {
+    fn probe(&self, shape: Shape, stem: &[u8]) -> Option<&Arc<Entry>> {
         let hash = hash_of(&self.hasher, shape, stem);
-        self.shards[shard_of(hash)].find(hash, |(key, _)| key.shape() == shape && key.stem() == stem)
+        self.shards[shard_of(hash)].find(hash, |entry| entry.key.is(shape, stem))
     }
 
-    fn put(&mut self, key: &Key, entry: Option<Arc<Entry>>) {
+    fn put(&mut self, entry: Entry) {
+        let (shape, depth) = (entry.key.shape(), dots(entry.key.stem()));
         let hasher = &self.hasher;
-        let hash = hash_of(hasher, key.shape(), key.stem());
+        let hash = hash_of(hasher, shape, entry.key.stem());
         let shard = Arc::make_mut(&mut self.shards[shard_of(hash)]);
-        let added = match (shard.find_entry(hash, |(other, _)| other == key), entry) {
-            (Ok(mut slot), Some(entry)) => {
-                slot.get_mut().1 = entry;
-                return;
+        match shard.find_mut(hash, |other| other.key == entry.key) {
+            Some(slot) => *slot = Arc::new(entry),
+            None => {
+                let hash_again = |entry: &Arc<Entry>| hash_of(hasher, entry.key.shape(), entry.key.stem());
+                shard.insert_unique(hash, Arc::new(entry), hash_again);
+                self.len += 1;
+                self.count(shape, depth, true);
             }
-            (Ok(slot), None) => {
-                slot.remove();
-                false
-            }
-            (Err(absent), Some(entry)) => {
-                absent.into_table().insert_unique(hash, (key.clone(), entry), |(key, _)| {
-                    hash_of(hasher, key.shape(), key.stem())
-                });
-                true
-            }
-            (Err(_), None) => return,
-        };
-        self.len = if added { self.len + 1 } else { self.len - 1 };
-        match key.shape() {
+        }
+    }
+
+    fn remove(&mut self, key: &Key) {
+        let hash = hash_of(&self.hasher, key.shape(), key.stem());
+        let shard = &mut self.shards[shard_of(hash)];
+        // A key that has no entry shall not cost the copy of a shard.
+        if shard.find(hash, |entry| entry.key == *key).is_none() {
+            return;
+        }
+        if let Ok(slot) = Arc::make_mut(shard).find_entry(hash, |entry| entry.key == *key) {
+            slot.remove();
+            self.len -= 1;
+            self.count(key.shape(), dots(key.stem()), false);
+        }
+    }
+
+    fn count(&mut self, shape: Shape, depth: usize, added: bool) {
+        match shape {
             Shape::Exact => {}
-            Shape::Suffix => self.suffixes.change(dots(key.stem()), added),
-            Shape::Prefix => self.prefixes.change(dots(key.stem()), added),
+            Shape::Suffix => self.suffixes.change(depth, added),
+            Shape::Prefix => self.prefixes.change(depth, added),
             Shape::All => self.has_all = added,
         }
     }
