@@ -19,6 +19,7 @@ mod regex;
 mod request;
 mod response;
 mod shared;
+mod switch;
 mod time;
 mod timer;
 mod variable;
@@ -31,6 +32,7 @@ use mlua_sys::{lua_CFunction, lua_State};
 use crate::machine::bridge::Bridge;
 use crate::machine::{Chunk, Options, stack, traceback};
 use crate::phase::{PHASES, Phases};
+pub(crate) use switch::faces;
 
 /// One function or field of the API.
 #[derive(Clone, Copy, Debug)]
@@ -80,12 +82,13 @@ impl Table {
 }
 
 /// Every area, in the order in which they are loaded.
-pub static AREAS: [&Area; 15] = [
+pub static AREAS: [&Area; 16] = [
     &constants::AREA,
     &base::AREA,
     &codec::AREA,
     &time::AREA,
     &shared::AREA,
+    &switch::AREA,
     &regex::AREA,
     &console::AREA,
     &variable::AREA,
@@ -277,6 +280,14 @@ unsafe fn push_settings(state: *mut lua_State, options: &Options) {
             ffi::lua_rawseti_(state, -2, at as i32 + 1);
         }
         ffi::lua_setfield(state, -2, c"zones".as_ptr());
+        ffi::lua_createtable(state, 0, 0);
+        for (at, face) in options.faces.iter().enumerate() {
+            if let Some(switch) = face {
+                ffi::lua_pushnumber(state, f64::from(*switch));
+                ffi::lua_rawseti_(state, -2, at as i32 + 1);
+            }
+        }
+        ffi::lua_setfield(state, -2, c"faces".as_ptr());
     }
 }
 

@@ -371,6 +371,8 @@ function methods.free_space(dict)
 end
 
 methods.__index = methods
+-- For dicts that are the face of a switch.
+support.dict = { methods = methods, zone_of = zone_of, checked = checked }
 
 local shared = {}
 for number, name in ipairs(support.settings.zones) do

@@ -43,6 +43,8 @@ pub struct Options {
     pub memory_limit_bytes: Option<usize>,
     /// The shared dicts, in any order.
     pub zones: Vec<Arc<Zone>>,
+    /// Which switch each of them is the face of, by the switch's number in the configuration.
+    pub faces: Vec<Option<u32>>,
     /// `lua_regex_cache_max_entries`; nginx's default is 1024.
     pub regex_cache_entries: u32,
     /// `lua_regex_match_limit`; 0 for PCRE2's own.

@@ -41,6 +41,7 @@ pub(crate) fn machine(change: impl FnOnce(&mut Options)) -> (Machine, Rc<Still>)
         prefix: b"/p/".to_vec(),
         memory_limit_bytes: None,
         zones: vec![Arc::new(Zone::new(b"cats", 102_400, 1)), Arc::new(Zone::new(b"dogs", 102_400, 1))],
+        faces: Vec::new(),
         regex_cache_entries: 1024,
         regex_match_limit: 0,
         private_globals: true,

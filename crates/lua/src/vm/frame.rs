@@ -118,6 +118,21 @@ pub(crate) unsafe fn want<'a>(bridge: *mut Bridge) -> Option<&'a mut Option<Want
     unsafe { (*bridge).frame.as_mut().map(|frame| &mut frame.want) }
 }
 
+/// What became of the order to a switch that the function that runs has waited for: a request's or a timer's.
+///
+/// # Safety
+/// As for [`request`].
+pub(crate) unsafe fn switched(bridge: *mut Bridge) -> Option<Result<u64, String>> {
+    // SAFETY: the caller vouches for the bridge; the exchange is lent for the call.
+    unsafe {
+        let frame = (*bridge).frame.as_mut()?;
+        match frame.exchange.as_mut() {
+            Some(exchange) => exchange.script.switched.take(),
+            None => frame.state.as_ref()?.switched.take(),
+        }
+    }
+}
+
 /// Who makes a timer now, for the log: `, client: …, server: …`.
 ///
 /// # Safety

@@ -14,12 +14,13 @@ pub(crate) mod state;
 pub(crate) mod timers;
 
 use std::cell::Cell;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::sync::Arc;
 
 use engine::exchange::Exchange;
 use engine::host::{Host, Level, ScriptCall, ScriptOutcome};
 use engine::modules::lua::ScriptId;
+use engine::phase::SwitchOrder;
 use engine::{Config, Effect, Env, log_line};
 
 use mlua_sys as ffi;
@@ -29,8 +30,9 @@ use frame::{Frame, Want};
 use run::{Place, log, log_about, note_touched, phase_of, run_in, tell_handler};
 use scripts::Scripts;
 use state::RequestState;
-use timers::Due;
+use timers::{Due, Parked};
 
+use crate::api;
 use crate::machine::{Coroutine, Options, ScriptError, Step, Watchdog, Worker};
 use crate::phase::Phase;
 
@@ -153,6 +155,18 @@ impl Vm {
         while let Some(due) = timers.take_due() {
             match due {
                 Due::Timer(pending, again) => self.run_timer(host, config, &pending, again),
+                Due::Answered(parked, outcome) => {
+                    parked.state.switched.set(Some(outcome));
+                    let coroutine = parked.state.coroutine.take();
+                    self.run_function(
+                        host,
+                        config,
+                        parked.state.clone(),
+                        parked.origin.clone(),
+                        coroutine,
+                        |_| 0,
+                    );
+                }
                 Due::Goes(sleeping) => {
                     let coroutine = sleeping.state.coroutine.take();
                     self.run_function(host, config, sleeping.state, sleeping.origin, coroutine, |_| 0);
@@ -224,23 +238,32 @@ impl Vm {
         let (timers, machine) = (&self.scripts.timers, &self.scripts.machine);
         let Some(mut coroutine) = coroutine else { return timers.end() };
         let mut frame = Frame::new(host, config, None, Some(state.clone()), timers).of_timer(origin.clone());
-        let ended = self.scripts.within(&mut frame, |frame| {
+        let awaited = self.scripts.within(&mut frame, |frame| {
             let step = machine.resume_with(&mut coroutine, Phase::Timer, state.number, push);
             note_touched(&state);
             // SAFETY: `frame` is the innermost frame, and no script runs now.
             unsafe {
                 match (step, (*frame).want.take()) {
-                    (Step::Waiting, Some(Want::Effect(Effect::Sleep(ms)))) => return Some(ms),
-                    (Step::Waiting, None) => return Some(0),
+                    (Step::Waiting, Some(Want::Effect(Effect::Sleep(ms)))) => return Some(Awaited::Time(ms)),
+                    (Step::Waiting, Some(Want::Effect(Effect::Switch(order)))) => {
+                        return Some(Awaited::Switch(order));
+                    }
+                    (Step::Waiting, None) => return Some(Awaited::Time(0)),
                     (Step::Failed(ScriptError { text }), _) => log(frame, &text),
                     _ => {}
                 }
                 None
             }
         });
-        if let Some(ms) = ended {
+        if let Some(awaited) = awaited {
             *state.coroutine.borrow_mut() = Some(coroutine);
-            timers.sleep(ms, state, origin);
+            match awaited {
+                Awaited::Time(ms) => timers.sleep(ms, state, origin),
+                Awaited::Switch(order) => {
+                    let answer = Answer::new(timers.park(state, origin), &self.scripts);
+                    host.order(order, Box::new(|outcome| answer.give(outcome)));
+                }
+            }
             return;
         }
         machine.finish(coroutine);
@@ -294,6 +317,41 @@ impl Vm {
     }
 }
 
+/// What the function of a timer waits for.
+enum Awaited {
+    /// So many milliseconds.
+    Time(u64),
+    /// The outcome of an order to a switch.
+    Switch(SwitchOrder),
+}
+
+/// Gives a parked function the outcome of its order, if nobody else does: that nobody carried it out.
+struct Answer {
+    parked: Rc<Parked>,
+    scripts: Weak<Scripts>,
+}
+
+impl Answer {
+    fn new(parked: Rc<Parked>, scripts: &Rc<Scripts>) -> Answer {
+        Answer { parked, scripts: Rc::downgrade(scripts) }
+    }
+
+    fn give(self, outcome: Result<u64, String>) {
+        self.parked.outcome.set(Some(outcome));
+    }
+}
+
+impl Drop for Answer {
+    fn drop(&mut self) {
+        let outcome = self.parked.outcome.take();
+        let lost = || Err("the control plane did not answer".to_owned());
+        self.parked.outcome.set(Some(outcome.unwrap_or_else(lost)));
+        if let Some(scripts) = self.scripts.upgrade() {
+            scripts.timers.ring();
+        }
+    }
+}
+
 fn open(config: &Config, dicts: &Dicts, worker: Worker) -> Result<Scripts, String> {
     let program = &config.lua;
     let given = |path: &str| (!path.is_empty()).then(|| path.as_bytes().to_vec());
@@ -309,6 +367,7 @@ fn open(config: &Config, dicts: &Dicts, worker: Worker) -> Result<Scripts, Strin
         prefix,
         memory_limit_bytes: (limit > 0).then(|| usize::try_from(limit).unwrap_or(usize::MAX)),
         zones,
+        faces: api::faces(config),
         regex_cache_entries: u32::try_from(*program.regex_cache_max_entries).unwrap_or(u32::MAX),
         regex_match_limit: u32::try_from(*program.regex_match_limit).unwrap_or(u32::MAX),
         private_globals: true,

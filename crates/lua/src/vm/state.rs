@@ -36,6 +36,8 @@ pub(crate) struct RequestState {
     pub(crate) seen_body: Cell<bool>,
     /// A header filter has ended the request with an error page, which must not pass the filter again.
     pub(super) filter_exited: Cell<bool>,
+    /// What became of the order to a switch that the function of a timer waited for.
+    pub(super) switched: Cell<Option<Result<u64, String>>>,
     /// What a header filter, or the engine, wants answered instead of what the script writes.
     pub(crate) refused: Cell<Option<u16>>,
     /// The answer is held back until its length is known (`lua_http10_buffering`).
@@ -61,6 +63,7 @@ impl RequestState {
             header_only: Cell::new(false),
             seen_body: Cell::new(false),
             filter_exited: Cell::new(false),
+            switched: Cell::new(None),
             refused: Cell::new(None),
             held: RefCell::new(None),
             building: RefCell::new(None),

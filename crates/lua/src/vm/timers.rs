@@ -29,10 +29,19 @@ pub(crate) struct Sleeping {
     pub(crate) origin: Rc<[u8]>,
 }
 
+/// A function of a timer that waits for the outcome of its order to a switch.
+pub(crate) struct Parked {
+    pub(crate) state: Rc<RequestState>,
+    pub(crate) origin: Rc<[u8]>,
+    /// Set once it is known.
+    pub(super) outcome: Cell<Option<Result<u64, String>>>,
+}
+
 /// See the module.
 pub(crate) struct Timers {
     waiting: RefCell<BinaryHeap<Reverse<Pending>>>,
     sleeping: RefCell<Vec<Sleeping>>,
+    parked: RefCell<Vec<Rc<Parked>>>,
     running: Cell<u32>,
     last_timer: Cell<i32>,
     last_order: Cell<u64>,
@@ -50,6 +59,8 @@ pub(crate) enum Due {
     Timer(Pending, bool),
     /// A function that goes on.
     Goes(Sleeping),
+    /// A function whose order to a switch has come out.
+    Answered(Rc<Parked>, Result<u64, String>),
 }
 
 impl Timers {
@@ -57,6 +68,7 @@ impl Timers {
         Timers {
             waiting: RefCell::default(),
             sleeping: RefCell::default(),
+            parked: RefCell::default(),
             running: Cell::new(0),
             last_timer: Cell::new(0),
             last_order: Cell::new(0),
@@ -112,7 +124,26 @@ impl Timers {
         self.ring();
     }
 
-    fn ring(&self) {
+    /// Keeps a running function until the outcome of its order is set.
+    pub(super) fn park(&self, state: Rc<RequestState>, origin: Rc<[u8]>) -> Rc<Parked> {
+        let parked = Rc::new(Parked { state, origin, outcome: Cell::new(None) });
+        self.parked.borrow_mut().push(Rc::clone(&parked));
+        parked
+    }
+
+    /// Takes out a function whose outcome is known.
+    fn take_answered(&self) -> Option<Due> {
+        let mut parked = self.parked.borrow_mut();
+        for at in 0..parked.len() {
+            if let Some(outcome) = parked[at].outcome.take() {
+                return Some(Due::Answered(parked.remove(at), outcome));
+            }
+        }
+        None
+    }
+
+    /// Tells that something may be due.
+    pub(super) fn ring(&self) {
         if let Some(alarm) = &*self.alarm.borrow() {
             alarm();
         }
@@ -120,6 +151,9 @@ impl Timers {
 
     /// Takes out what is due next, if anything is.
     pub(super) fn take_due(&self) -> Option<Due> {
+        if let Some(answered) = self.take_answered() {
+            return Some(answered);
+        }
         let now_ms = self.now_ms.get();
         let mut sleeping = self.sleeping.borrow_mut();
         if let Some(at) = sleeping.iter().position(|sleeper| sleeper.due_ms <= now_ms) {
@@ -188,6 +222,7 @@ mod tests {
             match due {
                 Due::Timer(pending, _) => all.push(pending.timer),
                 Due::Goes(_) => all.push(-1),
+                Due::Answered(..) => all.push(-2),
             }
         }
         all

@@ -10,10 +10,15 @@ use std::sync::Arc;
 
 use engine::config::{Inputs, LogId, NameLookup, build};
 use engine::exchange::{Body, Exchange};
-use engine::host::{Counters, FileError, Host, Level, Now, OpenRequest, Opened, ScriptCall, ScriptOutcome};
+use engine::host::{
+    Counters, FileError, Host, Level, Now, OpenRequest, Opened, ScriptCall, ScriptOutcome, SwitchAnswer,
+};
 use engine::modules::lua;
-use engine::phase::{self, Content, FilePart, Wake};
+use engine::modules::switch::Choice;
+use engine::phase::{self, Content, FilePart, SwitchOrder, Wake};
 use engine::{Config, Effect, Env, Step, begin, output};
+
+use switch::{Key, KeyKind, Route, Table, Tables};
 
 use crate::{Dicts, Vm, VmOptions};
 
@@ -33,6 +38,13 @@ pub(super) struct TestHost {
     pub(super) access_lines: Vec<String>,
     /// What scripts waited for.
     pub(super) waits: Vec<Effect>,
+    /// The entries of the first switch, if there is one.
+    pub(super) entries: BTreeMap<String, String>,
+    pub(super) revision: u64,
+    /// Orders of timers that nobody has answered yet.
+    pub(super) orders: Vec<(SwitchOrder, SwitchAnswer)>,
+    /// What was chosen for the last request.
+    pub(super) choices: Vec<Choice>,
     random: u64,
 }
 
@@ -45,12 +57,48 @@ impl TestHost {
             error_lines: Vec::new(),
             access_lines: Vec::new(),
             waits: Vec::new(),
+            entries: BTreeMap::new(),
+            revision: 0,
+            orders: Vec::new(),
+            choices: Vec::new(),
             random: 0,
         }
     }
 }
 
+impl TestHost {
+    /// The switch as the control plane has it: blue and green are its targets.
+    pub(super) fn carry_out(&mut self, order: &SwitchOrder) -> Result<u64, String> {
+        let key = Key::parse(KeyKind::Host, &order.key, 255).map_err(|fault| fault.to_string())?;
+        match order.target.as_deref().map(String::from_utf8_lossy) {
+            None => {
+                self.entries.remove(key.as_str());
+            }
+            Some(target) => {
+                let route = Route::parse(&target).map_err(|fault| fault.to_string())?;
+                if let Some(odd) = route.targets().find(|target| !["blue", "green"].contains(&&***target)) {
+                    return Err(format!("\"{odd}\" is no target of the switch"));
+                }
+                self.entries.insert(key.as_str().to_owned(), target.into_owned());
+            }
+        }
+        self.revision += 1;
+        Ok(self.revision)
+    }
+}
+
 impl Host for TestHost {
+    fn tables(&self) -> Option<Rc<Tables>> {
+        let entries = self.entries.iter().map(|(key, route)| {
+            let key = Key::parse(KeyKind::Host, key.as_bytes(), 255).unwrap();
+            (key, Route::parse(route).unwrap(), self.revision)
+        });
+        let table = Arc::new(Table::from_entries(self.revision, entries));
+        Some(Rc::new(Tables { tables: [table].into(), holds: Box::default(), number: self.revision }))
+    }
+    fn order(&mut self, order: SwitchOrder, answer: SwitchAnswer) {
+        self.orders.push((order, answer));
+    }
     fn now(&self) -> Now {
         self.now
     }
@@ -230,31 +278,38 @@ impl Server {
         let progress = exchange.request.head.decode(head.as_bytes(), &begin::head_limits(&self.config, 0));
         assert!(matches!(progress, Ok(http::Progress::Complete { .. })), "{progress:?} for {head:?}");
         let config = self.config.clone();
+        let host = &mut self.host;
         let mut waits = Vec::new();
-        {
-            let mut env = Env { config: &config, host: &mut self.host };
-            begin::begin(&mut exchange, &mut env).unwrap();
-            let mut step = phase::advance(&mut exchange, &mut env);
-            for turn in 0.. {
-                assert!(turn < 100, "the request goes round in circles");
-                match step {
-                    Step::Wait(effect) => {
-                        if effect == Effect::ReadBody {
-                            exchange.request.body = Body::Memory(body.as_bytes().to_vec());
-                        }
-                        waits.push(effect);
-                        exchange.route.wake = Some(Wake::Done);
-                        step = phase::advance(&mut exchange, &mut env);
+        begin::begin(&mut exchange, &mut Env { config: &config, host }).unwrap();
+        exchange.switches.pin(host.tables());
+        let mut step = phase::advance(&mut exchange, &mut Env { config: &config, host });
+        for turn in 0.. {
+            assert!(turn < 100, "the request goes round in circles");
+            match step {
+                Step::Wait(effect) => {
+                    if effect == Effect::ReadBody {
+                        exchange.request.body = Body::Memory(body.as_bytes().to_vec());
                     }
-                    Step::Written | Step::Drop => break,
-                    Step::Serve(content) => match send(&mut exchange, &mut env, content) {
+                    if let Effect::Switch(order) = &effect {
+                        exchange.script.switched = Some(host.carry_out(order));
+                        exchange.switches.pin(host.tables());
+                    }
+                    waits.push(effect);
+                    exchange.route.wake = Some(Wake::Done);
+                    step = phase::advance(&mut exchange, &mut Env { config: &config, host });
+                }
+                Step::Written | Step::Drop | Step::Serve(Content::Proxy) => break,
+                Step::Serve(content) => {
+                    let mut env = Env { config: &config, host };
+                    match send(&mut exchange, &mut env, content) {
                         Ok(()) => break,
                         Err(status) => step = phase::refuse(&mut exchange, &mut env, status),
-                    },
+                    }
                 }
             }
-            lua::log(&mut exchange, &mut env);
         }
+        lua::log(&mut exchange, &mut Env { config: &config, host });
+        self.host.choices = exchange.switches.choices().to_vec();
         self.host.waits = waits;
         exchange.script.handle = None;
         Answer {

@@ -1,6 +1,7 @@
 //! Scripts under real configurations, from the request's bytes to the answer's.
 
 mod host;
+mod switch;
 
 use engine::Effect;
 use engine::setting::Setting;
