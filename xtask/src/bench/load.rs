@@ -34,11 +34,28 @@ pub(super) struct Requests {
     pub(super) closes: bool,
 }
 
-/// When a round of the closed load ends.
+/// When a round of the closed load ends: whichever comes first.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Until {
-    After(Duration),
-    Answers(u64),
+pub(super) struct Until {
+    length: Duration,
+    answers: u64,
+}
+
+impl Until {
+    /// After a time.
+    pub(super) fn after(length: Duration) -> Until {
+        Until { length, answers: u64::MAX }
+    }
+
+    /// After so many answers.
+    pub(super) fn answers(answers: u64) -> Until {
+        Until { length: Duration::MAX, answers }
+    }
+
+    /// After this time though the answers are not so many.
+    pub(super) fn or_after(self, length: Duration) -> Until {
+        Until { length, ..self }
+    }
 }
 
 /// What a round of the closed load did.
@@ -112,18 +129,15 @@ impl<'a> Load<'a> {
         let (mut sent, mut answers, mut progress) = (0, 0, begin);
         loop {
             let now = Instant::now();
-            let over = match until {
-                Until::After(length) => now - begin >= length,
-                Until::Answers(count) => sent >= count,
-            };
-            while !over
-                && !matches!(until, Until::Answers(count) if sent >= count)
+            let late = now - begin >= until.length;
+            while !late
+                && sent < until.answers
                 && let Some(slot) = self.free.pop_front()
             {
                 self.send(slot, 0)?;
                 sent += 1;
             }
-            if over && self.free.len() == self.slots.len() {
+            if (late || sent >= until.answers) && self.free.len() == self.slots.len() {
                 let seconds = begin.elapsed().as_secs_f64();
                 return Ok(Closed { answers, seconds });
             }

@@ -256,7 +256,7 @@ mod tests {
         ];
         for requests in &cases {
             let mut load = Load::new(front, requests, 3).expect("a load");
-            let closed = load.closed(Until::Answers(20), &mut || origin.turn()).expect("all are answered");
+            let closed = load.closed(Until::answers(20), &mut || origin.turn()).expect("all are answered");
             assert_eq!(closed.answers, 20);
         }
     }
@@ -270,7 +270,7 @@ mod tests {
             requests(b"GET /nothing HTTP/1.1\r\nHost: x\r\n\r\n", 22, false),
         ] {
             let mut load = Load::new(front, &requests, 1).expect("a load");
-            assert!(load.closed(Until::Answers(1), &mut || origin.turn()).is_err());
+            assert!(load.closed(Until::answers(1), &mut || origin.turn()).is_err());
         }
     }
 
@@ -281,7 +281,7 @@ mod tests {
         let front = origin.address().expect("it has one");
         let requests = requests(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n", 22, false);
         let mut load = Load::new(front, &requests, 4).expect("a load");
-        load.closed(Until::Answers(4), &mut || origin.turn()).expect("it is warm");
+        load.closed(Until::answers(4), &mut || origin.turn()).expect("it is warm");
         let begin = std::time::Instant::now();
         let still = Duration::from_millis(200)..Duration::from_millis(300);
         let mut beside = || match still.contains(&begin.elapsed()) {

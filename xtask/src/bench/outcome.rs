@@ -136,7 +136,11 @@ impl Outcome {
 
     /// What was promised, and what was found.
     pub(super) fn verdicts(&self) -> Vec<Verdict> {
+        let refused = self.refusal().is_some();
         let found = |goal: &Goal| {
+            if refused {
+                return None;
+            }
             let side = self.side(goal.side)?;
             match goal.against {
                 Some(other) => side.ratio(goal.measure, self.side(other)?),

@@ -25,6 +25,8 @@ pub(super) const OFFERED_SHARE: f64 = 0.7;
 /// Idle connections are opened so many at a time, fewer than a listener's queue holds.
 const AT_ONCE: usize = 256;
 const WORKERS_TO_SPREAD: usize = 2;
+/// How long strace may look on at most.
+const COUNTING: Duration = Duration::from_secs(3);
 /// How often start and reload are timed.
 const RESTARTS: usize = 5;
 
@@ -172,7 +174,7 @@ impl Bench<'_> {
         let origin = &mut self.origin;
         let pid = contender.server.pid();
         let over = AtomicBool::new(false);
-        let length = Until::After(self.pace.round / 2);
+        let length = Until::after(self.pace.round / 2);
         let (result, peak_kib) = std::thread::scope(|scope| {
             let watch = scope.spawn(|| {
                 let mut peak_kib = 0;
@@ -195,7 +197,7 @@ impl Bench<'_> {
         while contender.held.len() < contender.side.idle {
             let count = AT_ONCE.min(contender.side.idle - contender.held.len());
             let mut load = Load::new(contender.server.front, requests, count)?;
-            load.closed(Until::Answers(count as u64), &mut || origin.turn())
+            load.closed(Until::answers(count as u64), &mut || origin.turn())
                 .map_err(|error| format!("{}, idle connections: {error}", contender.figures.label))?;
             contender.held.extend(load.into_streams());
         }
@@ -215,7 +217,7 @@ impl Bench<'_> {
                 let busy_before = core_busy_ns(self.cores.server);
                 let (before, begin) = (Cpu::of(server.pid()), Instant::now());
                 let closed = load
-                    .closed(Until::After(self.pace.round), &mut || origin.turn())
+                    .closed(Until::after(self.pace.round), &mut || origin.turn())
                     .map_err(|error| format!("{}: {error}", figures.label))?;
                 let spent = Cpu::of(server.pid()).since(&before);
                 let elapsed_ns = begin.elapsed().as_nanos() as f64;
@@ -267,11 +269,12 @@ impl Bench<'_> {
         for connections in [1, CONNECTIONS] {
             let mut load = Load::new(contender.server.front, requests, connections)?;
             // Connections are there before anybody counts.
-            load.closed(Until::Answers(connections as u64), &mut || origin.turn())?;
+            load.closed(Until::answers(connections as u64), &mut || origin.turn())?;
             let counting = Counting::attach(contender.server.pid(), What::ByName)?;
-            load.closed(Until::Answers(count), &mut || origin.turn())?;
+            let until = Until::answers(count).or_after(COUNTING);
+            let answers = load.closed(until, &mut || origin.turn())?.answers;
             let counted = counting.finish()?;
-            calls.push(counted.into_iter().map(|(name, n)| (name, n as f64 / count as f64)).collect());
+            calls.push(counted.into_iter().map(|(name, n)| (name, n as f64 / answers as f64)).collect());
         }
         contender.figures.calls = calls.try_into().ok();
         Ok(())
@@ -297,7 +300,7 @@ impl Bench<'_> {
                     }
                 };
                 let mut load = Load::new(server.front, requests, CONNECTIONS)?;
-                load.closed(Until::Answers(4_000), &mut || origin.turn())
+                load.closed(Until::answers(4_000).or_after(COUNTING), &mut || origin.turn())
                     .map_err(|error| format!("{label}, accepts: {error}"))?;
                 let mut accepts: Vec<u64> = counting.finish()?.into_values().collect();
                 // A worker that took none is not in the list.
