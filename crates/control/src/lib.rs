@@ -17,6 +17,8 @@ pub mod receipt;
 mod setup;
 mod state;
 pub mod store;
+#[cfg(test)]
+mod testing;
 mod traffic;
 
 pub use call::{ApiAnswer, ApiCall, Origin, Via};
