@@ -253,7 +253,10 @@ impl Keys {
     #[cold]
     fn place_of_new(&mut self, layout: &Layout, switch: u16, key: &[u8], target: &str) -> &mut KeyTally {
         let known = layout.groups.iter().find(|group| &*group.name == target);
-        let target = known.map_or_else(|| other(), |group| &group.name);
+        let target: &Arc<str> = match known {
+            Some(group) => &group.name,
+            None => other(),
+        };
         let mut probe = KeyProbe { switch, key: Some(key), target };
         if self.named >= self.max && !self.tallies.contains_key(&probe) {
             probe.key = None;

@@ -37,6 +37,7 @@ pub(crate) struct Bench {
     figures: Figures,
     packed: Vec<u8>,
     /// Emptied, for the next open second of any series.
+    #[expect(clippy::vec_box, reason = "the boxes are what is used again")]
     spare: Vec<Box<Figures>>,
 }
 

@@ -3,15 +3,17 @@
 //! Owns: the bodies of `upstream_status` and `metrics`, and which form somebody asked for. Must never: compute a
 //! number that the [`crate::Summary`] does not hold, but for quantiles and rates of it.
 
+mod families;
 mod html;
 mod json;
 mod openmetrics;
 mod table;
 mod text;
 
+pub use families::{FAMILIES, Family, Kind};
 pub use html::html;
 pub use json::json;
-pub use openmetrics::{Exposition, FAMILIES, Family, Kind, metrics};
+pub use openmetrics::{Exposition, metrics};
 pub use text::text;
 
 use crate::{Summary, Surroundings};

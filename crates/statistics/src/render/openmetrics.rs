@@ -1,6 +1,6 @@
 //! `metrics`: what a Prometheus scrapes.
 //!
-//! Owns: the names of the metrics, and the two text forms. Must never: let a series appear twice, or a counter fall.
+//! Owns: which series there are, and the two text forms. Must never: let a series appear twice, or a counter fall.
 //!
 //! The forms are OpenMetrics 1.0 (<https://prometheus.io/docs/specs/om/open_metrics_spec/>) and, for scrapers that do
 //! not ask for that, Prometheus' older one, 0.0.4
@@ -13,6 +13,7 @@
 
 use std::fmt::Write;
 
+use super::families::*;
 use super::readable_key;
 use crate::figures::{CLASSES, Failure};
 use crate::{Figures, Histogram, PeerState, Summary, Surroundings};
@@ -45,204 +46,6 @@ impl Exposition {
     }
 }
 
-/// What kind of metric.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
-    /// Only goes up; its series end in `_total`.
-    Counter,
-    /// A value right now.
-    Gauge,
-    /// Its series end in `_bucket`, `_sum` and `_count`.
-    Histogram,
-    /// Without quantiles: its series end in `_sum` and `_count`.
-    Summary,
-    /// Always 1, with labels that tell something; its series ends in `_info`.
-    Info,
-}
-
-/// A family of metrics.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Family {
-    /// Without the suffix of its series.
-    pub name: &'static str,
-    /// Its kind.
-    pub kind: Kind,
-    /// The unit, which the name ends in; empty if it is a plain number.
-    pub unit: &'static str,
-    /// One sentence.
-    pub help: &'static str,
-}
-
-const fn family(name: &'static str, kind: Kind, unit: &'static str, help: &'static str) -> Family {
-    Family { name, kind, unit, help }
-}
-
-const BUILD: Family = family("pointsman_build", Kind::Info, "", "The version of the program.");
-const CONNECTIONS: Family =
-    family("pointsman_connections", Kind::Gauge, "", "Client connections by what they are doing.");
-const ACCEPTED: Family =
-    family("pointsman_connections_accepted", Kind::Counter, "", "Client connections accepted.");
-const HANDLED: Family =
-    family("pointsman_connections_handled", Kind::Counter, "", "Client connections served.");
-const REQUESTS: Family = family("pointsman_requests", Kind::Counter, "", "Requests of clients begun.");
-
-const UPSTREAM_REQUESTS: Family = family(
-    "pointsman_upstream_requests",
-    Kind::Counter,
-    "",
-    "Requests given to an upstream, by the class of the status the client got.",
-);
-const UPSTREAM_IN_FLIGHT: Family = family(
-    "pointsman_upstream_requests_in_flight",
-    Kind::Gauge,
-    "",
-    "Requests given to an upstream that have not ended.",
-);
-const UPSTREAM_RECEIVED: Family = family(
-    "pointsman_upstream_received_bytes",
-    Kind::Counter,
-    "bytes",
-    "Bytes that came from an upstream's servers.",
-);
-const UPSTREAM_SENT: Family = family(
-    "pointsman_upstream_sent_bytes",
-    Kind::Counter,
-    "bytes",
-    "Bytes that went to an upstream's servers.",
-);
-const UPSTREAM_RESPONSE: Family = family(
-    "pointsman_upstream_response_seconds",
-    Kind::Histogram,
-    "seconds",
-    "Time from giving a request to an upstream to the end of the answer, all tries together.",
-);
-const UPSTREAM_CONNECT: Family = family(
-    "pointsman_upstream_connect_seconds",
-    Kind::Histogram,
-    "seconds",
-    "Time to connect to a server of an upstream; connections used again do not count.",
-);
-const UPSTREAM_FIRST_BYTE: Family = family(
-    "pointsman_upstream_first_byte_seconds",
-    Kind::Histogram,
-    "seconds",
-    "Time from the beginning of a try to the first byte of the answer.",
-);
-const PEER_TRIES: Family = family(
-    "pointsman_upstream_peer_tries",
-    Kind::Counter,
-    "",
-    "Tries with one server of an upstream, by the class of the status it answered with.",
-);
-const PEER_FAILURES: Family = family(
-    "pointsman_upstream_peer_failures",
-    Kind::Counter,
-    "",
-    "Tries with one server of an upstream that failed, by the kind of failure.",
-);
-const PEER_RECEIVED: Family = family(
-    "pointsman_upstream_peer_received_bytes",
-    Kind::Counter,
-    "bytes",
-    "Bytes that came from one server of an upstream.",
-);
-const PEER_SENT: Family = family(
-    "pointsman_upstream_peer_sent_bytes",
-    Kind::Counter,
-    "bytes",
-    "Bytes that went to one server of an upstream.",
-);
-const PEER_RESPONSE: Family = family(
-    "pointsman_upstream_peer_response_seconds",
-    Kind::Histogram,
-    "seconds",
-    "Time from the beginning of a try with one server to its end.",
-);
-const PEER_IN_FLIGHT: Family = family(
-    "pointsman_upstream_peer_tries_in_flight",
-    Kind::Gauge,
-    "",
-    "Tries with one server of an upstream that have not ended.",
-);
-const PEER_UP: Family = family(
-    "pointsman_upstream_peer_up",
-    Kind::Gauge,
-    "",
-    "Whether requests go to a server: 0 if it is down or failed too often.",
-);
-const PEER_CONNECTIONS: Family = family(
-    "pointsman_upstream_peer_connections",
-    Kind::Gauge,
-    "",
-    "Tries under way with one server of an upstream as its balancer counts them.",
-);
-
-const SWITCH_REVISION: Family =
-    family("pointsman_switch_revision", Kind::Gauge, "", "The revision of a switch's table.");
-const SWITCH_ENTRIES: Family =
-    family("pointsman_switch_entries", Kind::Gauge, "", "Keys that a switch's table has entries for.");
-const SWITCH_PENDING: Family = family(
-    "pointsman_switch_pending_commits",
-    Kind::Gauge,
-    "",
-    "Commits of a switch that go back by themselves unless they are confirmed.",
-);
-const SWITCH_REQUESTS: Family = family(
-    "pointsman_switch_requests",
-    Kind::Counter,
-    "",
-    "Requests that a switch decided on, by target and the class of the status the client got.",
-);
-const KEY_REQUESTS: Family = family(
-    "pointsman_switch_key_requests",
-    Kind::Counter,
-    "",
-    "Requests by a switch's key and target; others=\"true\" is all keys without a place of their own.",
-);
-const KEY_ERRORS: Family = family(
-    "pointsman_switch_key_errors",
-    Kind::Counter,
-    "",
-    "Requests by a switch's key and target that were answered with a status of 500 or more.",
-);
-const KEY_RESPONSE: Family = family(
-    "pointsman_switch_key_response_seconds",
-    Kind::Summary,
-    "seconds",
-    "Response times by a switch's key and target.",
-);
-
-/// All there are, in the order in which they are written.
-pub const FAMILIES: &[Family] = &[
-    BUILD,
-    CONNECTIONS,
-    ACCEPTED,
-    HANDLED,
-    REQUESTS,
-    UPSTREAM_REQUESTS,
-    UPSTREAM_IN_FLIGHT,
-    UPSTREAM_RECEIVED,
-    UPSTREAM_SENT,
-    UPSTREAM_RESPONSE,
-    UPSTREAM_CONNECT,
-    UPSTREAM_FIRST_BYTE,
-    PEER_TRIES,
-    PEER_FAILURES,
-    PEER_RECEIVED,
-    PEER_SENT,
-    PEER_RESPONSE,
-    PEER_IN_FLIGHT,
-    PEER_UP,
-    PEER_CONNECTIONS,
-    SWITCH_REVISION,
-    SWITCH_ENTRIES,
-    SWITCH_PENDING,
-    SWITCH_REQUESTS,
-    KEY_REQUESTS,
-    KEY_ERRORS,
-    KEY_RESPONSE,
-];
-
 /// The upper bounds of a histogram's buckets in microseconds, and in seconds as they are written. A duration is sorted
 /// by the middle of its finer bucket, so a bound is sharp to [`Histogram::ERROR`].
 const BOUNDS_US: [u64; 18] = [
@@ -263,6 +66,9 @@ pub fn metrics(summary: &Summary, surroundings: &Surroundings, form: Exposition)
     }
     writer.out
 }
+
+/// A family and what it counts.
+type Number = (Family, fn(&Figures) -> u64);
 
 type Labels<'a> = &'a [(&'a str, &'a str)];
 
@@ -293,7 +99,7 @@ fn upstreams(summary: &Summary, writer: &mut Writer) {
     for group in groups {
         writer.value(&[("upstream", &group.name)], group.in_flight);
     }
-    let bytes: [(Family, fn(&Figures) -> u64); 2] =
+    let bytes: [Number; 2] =
         [(UPSTREAM_RECEIVED, |figures| figures.received), (UPSTREAM_SENT, |figures| figures.sent)];
     for (family, of) in bytes {
         writer.begin(family);
@@ -334,7 +140,7 @@ fn peers(summary: &Summary, writer: &mut Writer) {
             writer.value(&[upstream, name, ("kind", kind.name())], count);
         }
     }
-    let bytes: [(Family, fn(&Figures) -> u64); 2] =
+    let bytes: [Number; 2] =
         [(PEER_RECEIVED, |figures| figures.received), (PEER_SENT, |figures| figures.sent)];
     for (family, of) in bytes {
         writer.begin(family);
@@ -388,7 +194,7 @@ fn switches(summary: &Summary, surroundings: &Surroundings, writer: &mut Writer)
         .flat_map(|switch| switch.keys.iter().map(move |key| (switch, key)))
         .map(|(switch, key)| (&*switch.name, key.key.as_deref().map(readable_key), key))
         .collect();
-    let numbers: [(Family, fn(&Figures) -> u64); 2] =
+    let numbers: [Number; 2] =
         [(KEY_REQUESTS, |figures| figures.ended), (KEY_ERRORS, |figures| figures.errors)];
     for (family, of) in numbers {
         writer.begin(family);
