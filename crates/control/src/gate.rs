@@ -57,7 +57,8 @@ pub async fn ask(
     let mut results = Vec::with_capacity(asked.len());
     for (mut result, probes) in asked {
         for probe in probes {
-            let ended = |_| ServerResult { reason: "the probe ended early".to_owned(), ..ServerResult::default() };
+            let ended =
+                |_| ServerResult { reason: "the probe ended early".to_owned(), ..ServerResult::default() };
             result.servers.push(probe.await.unwrap_or_else(ended));
         }
         result.healthy = result.servers.iter().filter(|server| server.healthy).count();
@@ -108,7 +109,8 @@ fn mark_of(marks: &[GroupState], group: &str, address: &str) -> Option<String> {
         .map(|peer| peer.failed)
         .collect();
     let failed = peers.iter().filter(|&&failed| failed).count();
-    (failed > 0).then(|| format!("left alone after failures (max_fails) by {failed} of {} workers", peers.len()))
+    (failed > 0)
+        .then(|| format!("left alone after failures (max_fails) by {failed} of {} workers", peers.len()))
 }
 
 async fn ask_one(
@@ -155,7 +157,9 @@ where
 {
     let Probe::Http { uri, statuses } = probe else { return Ok("it takes connections".to_owned()) };
     // HTTP/1.0, as nginx speaks to upstreams by default: the answer ends with the connection.
-    let request = format!("GET {uri} HTTP/1.0\r\nHost: {host}\r\nUser-Agent: pointsman-gate\r\nConnection: close\r\n\r\n");
+    let request = format!(
+        "GET {uri} HTTP/1.0\r\nHost: {host}\r\nUser-Agent: pointsman-gate\r\nConnection: close\r\n\r\n"
+    );
     let failed = |error: io::Error| format!("it broke off: {error}");
     stream.write_all(request.as_bytes()).await.map_err(failed)?;
     let mut head = ResponseHead::new();

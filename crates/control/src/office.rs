@@ -13,10 +13,10 @@ mod hold;
 mod opening;
 mod rehearsal;
 mod room;
-mod undo;
-mod walk;
 #[cfg(test)]
 mod tests;
+mod undo;
+mod walk;
 
 pub use admission::Admission;
 
@@ -290,7 +290,7 @@ impl Office {
         actor: String,
         reply: Box<dyn FnOnce(Result<u64, Refusal>) + Send>,
     ) {
-        let (office, name) = (self.clone(), switch.to_owned());
+        let name = switch.to_owned();
         let (key, target) = (key.to_vec(), target.map(<[u8]>::to_vec));
         self.send(Box::new(move |room| {
             let room = room.clone();
@@ -299,7 +299,6 @@ impl Office {
                     Ok(desk) => room.set_from_script(&desk, &key, target.as_deref(), actor).await,
                     Err(refusal) => Err(refusal),
                 };
-                drop(office);
                 reply(result);
             });
         }));
@@ -377,7 +376,11 @@ impl Office {
 }
 
 fn stopping() -> Refusal {
-    Refusal::new(Code::Stopping, "the control plane is stopping", "ask again when the process has been started anew")
+    Refusal::new(
+        Code::Stopping,
+        "the control plane is stopping",
+        "ask again when the process has been started anew",
+    )
 }
 
 /// Milliseconds since the Unix epoch.

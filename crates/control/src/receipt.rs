@@ -93,7 +93,10 @@ impl Receipt {
             }
         };
         let reason = self.reason.as_ref().map_or_else(String::new, |reason| format!(" ({reason})"));
-        format!("switch \"{}\" revision {} ({}) by {}: {what}{reason}", self.switch, self.revision, self.kind, self.actor)
+        format!(
+            "switch \"{}\" revision {} ({}) by {}: {what}{reason}",
+            self.switch, self.revision, self.kind, self.actor
+        )
     }
 }
 

@@ -19,8 +19,8 @@ pub struct Setup {
     pub listener: Option<UnixListener>,
     /// Whoever serves the requests.
     pub traffic: Arc<dyn Traffic>,
-    /// The clock by which held requests wait, in milliseconds: the one whose time the server gives to
-    /// [`switch::Hold::admit`] and [`switch::Ticket::poll`].
+    /// The clock by which held requests wait and what was measured is kept, in milliseconds: the one whose time the
+    /// server gives to [`switch::Hold::admit`], [`switch::Ticket::poll`] and [`statistics::Collector`].
     pub clock_ms: Arc<dyn Fn() -> u64 + Send + Sync>,
     /// The error log.
     pub log: Log,

@@ -3,9 +3,7 @@
 //! Owns: workers that answer at once and do as they are told. Must never: be where the real workers can be; what those do
 //! is tested in the server.
 
-use crate::traffic::{
-    Acknowledgement, GroupState, PeerState, Reply, Traffic, Watch, WatchReport,
-};
+use crate::traffic::{Acknowledgement, GroupState, PeerState, Reply, Traffic, Watch, WatchReport};
 use crate::{Office, Setup};
 use engine::Config;
 use engine::config::{Inputs, NameLookup, build};
@@ -198,7 +196,10 @@ impl Traffic for FakeTraffic {
 }
 
 /// An office over these workers, without a socket. What it logs goes to standard output.
-pub(crate) fn open(config: &Arc<Config>, traffic: &Arc<FakeTraffic>) -> Result<(Office, Arc<Tables>), String> {
+pub(crate) fn open(
+    config: &Arc<Config>,
+    traffic: &Arc<FakeTraffic>,
+) -> Result<(Office, Arc<Tables>), String> {
     let began = Instant::now();
     Office::start(Setup {
         config: config.clone(),

@@ -78,8 +78,7 @@ impl Admission {
 async fn check(room: &Rc<Room>, config: Arc<Config>) -> Result<Inner, String> {
     // Whoever is committing finishes first.
     let door = room.door.clone().write_owned().await;
-    let old: Vec<(usize, Place)> =
-        room.desks.borrow().iter().map(|desk| desk.place()).enumerate().collect();
+    let old: Vec<(usize, Place)> = room.desks.borrow().iter().map(|desk| desk.place()).enumerate().collect();
     let mut seats: Vec<Option<Seat>> = Vec::new();
     let mut new = Vec::new();
     for number in 0..config.switches.len() {
@@ -122,7 +121,9 @@ async fn still_fits(desk: &Rc<Desk>, place: &Place) -> Result<(), String> {
     let rules = place.spec().rules.clone();
     let wrong = |fault: switch::StoreFault| format!("switch \"{}\": {fault}", rules.name);
     let kind = rules.kind;
-    if desk.rules().kind != kind && !desk.store.with(move |store| opening::fits_kind(store, kind)).await.map_err(wrong)? {
+    if desk.rules().kind != kind
+        && !desk.store.with(move |store| opening::fits_kind(store, kind)).await.map_err(wrong)?
+    {
         return Err(opening::other_kind(&rules));
     }
     let mut position = desk.position();
@@ -132,7 +133,11 @@ async fn still_fits(desk: &Rc<Desk>, place: &Place) -> Result<(), String> {
     }
     let asked = rules.clone();
     // At the beginning of time nothing is overdue: this only asks whether it could go back.
-    let could = desk.store.with(move |store| opening::take_back(store, &asked, &mut position, 0)).await.map_err(wrong)?;
+    let could = desk
+        .store
+        .with(move |store| opening::take_back(store, &asked, &mut position, 0))
+        .await
+        .map_err(wrong)?;
     could.map(drop).map_err(|text| format!("switch \"{}\": {text}", rules.name))
 }
 

@@ -175,9 +175,16 @@ impl Desk {
         let fault = fault.or_else(|| {
             let position = self.position.borrow();
             let published = (position.table.revision(), position.hash);
-            let behind = chain.revision < published.0 || (chain.revision == published.0 && chain.hash != published.1);
+            let behind =
+                chain.revision < published.0 || (chain.revision == published.0 && chain.hash != published.1);
             behind.then(|| {
-                (published.0, format!("the history ends with revision {}, and {} is published", chain.revision, published.0))
+                (
+                    published.0,
+                    format!(
+                        "the history ends with revision {}, and {} is published",
+                        chain.revision, published.0
+                    ),
+                )
             })
         });
         let (commits, hash) = (chain.revision, chain.hash.to_string());

@@ -169,7 +169,8 @@ impl Room {
     /// The receipt of a commit: of one that is followed as it is now, else as it was kept, else what the history says.
     pub(super) async fn receipt(&self, desk: &Desk, revision: u64) -> Result<Receipt, Refusal> {
         let name = desk.name();
-        let live = self.drains.borrow().iter().find(|one| one.switch == name && one.revision == revision).cloned();
+        let live =
+            self.drains.borrow().iter().find(|one| one.switch == name && one.revision == revision).cloned();
         if let Some(live) = live {
             return Ok(live.receipt());
         }

@@ -109,7 +109,8 @@ impl Room {
         let (tables, hold) = self.tables().without_hold(desk.place().number, key)?;
         let place = self.holds.borrow().iter().position(|held| Arc::ptr_eq(&held.hold, &hold));
         // There is one for each hold that is published.
-        let held = place.map(|place| self.holds.borrow_mut().remove(place)).ok_or_else(|| Refusal::not_held(key))?;
+        let held =
+            place.map(|place| self.holds.borrow_mut().remove(place)).ok_or_else(|| Refusal::not_held(key))?;
         let state = held.state();
         hold.release(self.clock_ms(), per_second);
         drop(self.publish(tables, None));

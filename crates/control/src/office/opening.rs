@@ -9,8 +9,7 @@ use engine::Config;
 use engine::modules::switch::StatePath;
 use std::sync::Arc;
 use switch::{
-    Action, Commit, KeyKind, Meta, Order, Pending, Plan, Refusal, Rules, StoreFault, Table, Tables,
-    Undoing,
+    Action, Commit, KeyKind, Meta, Order, Pending, Plan, Refusal, Rules, StoreFault, Table, Tables, Undoing,
 };
 
 /// How many stores are opened at a time.
@@ -39,8 +38,7 @@ pub(super) struct OpenedSwitch {
 /// Opens all switches of a configuration.
 pub(super) fn open(config: &Arc<Config>, now_ms: u64) -> Result<Opened, String> {
     let places = (0..config.switches.len()).map(|number| Place { config: config.clone(), number }).collect();
-    let mut opened =
-        Opened { tables: Arc::default(), desks: Vec::new(), reverted: Vec::new() };
+    let mut opened = Opened { tables: Arc::default(), desks: Vec::new(), reverted: Vec::new() };
     for one in open_all(places, now_ms)? {
         let name: Arc<str> = Arc::from(&*one.place.spec().rules.name);
         opened.reverted.extend(one.reverted.into_iter().map(|commit| (name.clone(), commit)));
@@ -132,7 +130,10 @@ pub(super) fn fits(rules: &Rules, table: &Table) -> Result<(), String> {
 /// The order by which a commit goes back that nobody confirmed.
 pub(super) fn revert_order(undoing: Undoing) -> Order {
     let reason = Some("nobody confirmed it in time".to_owned());
-    Order { action: Action::Revert(undoing), meta: Meta { actor: ITSELF.to_owned(), reason, ..Meta::default() } }
+    Order {
+        action: Action::Revert(undoing),
+        meta: Meta { actor: ITSELF.to_owned(), reason, ..Meta::default() },
+    }
 }
 
 /// Plans for all that awaits confirmation to go back, newest first: of two for the same key, the older one says what it

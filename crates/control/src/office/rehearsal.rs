@@ -52,7 +52,7 @@ impl Room {
         let name = desk.name();
         let summary = {
             let mut collector = self.traffic().collector().lock().unwrap_or_else(PoisonError::into_inner);
-            collector.summary(Window::TenSeconds, now_ms())
+            collector.summary(Window::TenSeconds, self.clock_ms())
         };
         let Some(switch) = summary.switches.iter().find(|one| one.name == name) else { return };
         let table = desk.table();

@@ -69,7 +69,7 @@ impl Room {
 
     /// The time by which held requests wait.
     pub(super) fn clock_ms(&self) -> u64 {
-        (self.office.counter.clock_ms)()
+        self.office.clock_ms()
     }
 
     /// The desk of a switch.

@@ -38,14 +38,17 @@ impl Room {
             UndoWhat::Last => {
                 // Repeated, it would find another last one.
                 if let Some(name) = meta.idempotency.clone()
-                    && let Some(commit) = desk.store.with(move |store| store.commit_by_idempotency(&name)).await?
+                    && let Some(commit) =
+                        desk.store.with(move |store| store.commit_by_idempotency(&name)).await?
                     && commit.actor == meta.actor
                     && matches!(commit.kind, Kind::Undo { .. })
                 {
                     return self.repeated_receipt(desk, &commit).await;
                 }
                 let last = desk.store.with(last_standing).await?;
-                last.ok_or_else(|| nothing(format!("no commit of switch \"{}\" is left to undo", desk.name())))?
+                last.ok_or_else(|| {
+                    nothing(format!("no commit of switch \"{}\" is left to undo", desk.name()))
+                })?
             }
         };
         self.order(desk, Order { action: Action::Undo(undoing), meta }, options).await

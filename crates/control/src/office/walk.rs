@@ -91,7 +91,8 @@ impl Room {
         actor: String,
     ) -> Result<u64, Refusal> {
         let rules = desk.rules();
-        let key = Key::parse(rules.kind, key, rules.max_key_len).map_err(|fault| Refusal::bad_key(key, fault))?;
+        let key =
+            Key::parse(rules.kind, key, rules.max_key_len).map_err(|fault| Refusal::bad_key(key, fault))?;
         let route = target.map(|text| {
             let text = String::from_utf8_lossy(text);
             Route::parse(&text).map_err(|fault| Refusal::bad_route(&text, &fault))

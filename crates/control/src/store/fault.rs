@@ -59,7 +59,9 @@ pub(super) fn read_only(path: &str) -> StoreFault {
     StoreFault {
         kind: StoreFaultKind::ReadOnly,
         text: format!("the store {path} cannot be written"),
-        remedy: format!("let the worker's user write {path} and the folder it lies in; the file system must be writable too"),
+        remedy: format!(
+            "let the worker's user write {path} and the folder it lies in; the file system must be writable too"
+        ),
     }
 }
 
@@ -67,7 +69,9 @@ pub(super) fn read_only(path: &str) -> StoreFault {
 pub(super) fn gone(path: &str) -> StoreFault {
     StoreFault {
         kind: StoreFaultKind::Unreadable,
-        text: format!("the store {path} is not the file any more that was opened: it was moved away or replaced"),
+        text: format!(
+            "the store {path} is not the file any more that was opened: it was moved away or replaced"
+        ),
         remedy: "put it back, or restart to go on with what is there now".to_owned(),
     }
 }
@@ -106,11 +110,8 @@ pub(super) fn of(connection: &Connection, error: &rusqlite::Error) -> StoreFault
 }
 
 pub(super) fn at(path: &str, error: &rusqlite::Error) -> StoreFault {
-    let failed = |kind, remedy: String| StoreFault {
-        kind,
-        text: format!("the store {path} failed: {error}"),
-        remedy,
-    };
+    let failed =
+        |kind, remedy: String| StoreFault { kind, text: format!("the store {path} failed: {error}"), remedy };
     let Some(failure) = error.sqlite_error() else {
         // A value of another type than the column's: nothing we wrote.
         return damaged_at(path, &error.to_string());

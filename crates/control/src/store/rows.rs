@@ -133,7 +133,8 @@ pub(super) fn insert_commit(connection: &Connection, commit: &Commit) -> rusqlit
         &commit.previous.0[..],
         &commit.hash.0[..],
     ])?;
-    let sql = "INSERT INTO changes (revision, place, key, before, after, undoes) VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
+    let sql =
+        "INSERT INTO changes (revision, place, key, before, after, undoes) VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
     let mut insert = connection.prepare_cached(sql)?;
     for (place, change) in commit.changes.iter().enumerate() {
         insert.execute(params![
@@ -167,14 +168,13 @@ pub(super) fn change_entries(
     head: &mut Head,
 ) -> rusqlite::Result<()> {
     let mut find = connection.prepare_cached("SELECT route, revision FROM entries WHERE key = ?1")?;
-    let mut put =
-        connection.prepare_cached("INSERT OR REPLACE INTO entries (key, route, revision) VALUES (?1, ?2, ?3)")?;
+    let mut put = connection
+        .prepare_cached("INSERT OR REPLACE INTO entries (key, route, revision) VALUES (?1, ?2, ?3)")?;
     let mut remove = connection.prepare_cached("DELETE FROM entries WHERE key = ?1")?;
     for change in &commit.changes {
         let key = change.key.as_str();
-        let old = find
-            .query_row([key], |row| Ok((row.get::<_, String>(0)?, row.get::<_, i64>(1)?)))
-            .optional()?;
+        let old =
+            find.query_row([key], |row| Ok((row.get::<_, String>(0)?, row.get::<_, i64>(1)?))).optional()?;
         if let Some((route, revision)) = &old {
             head.digest = head.digest.wrapping_sub(entry_digest(key, route, *revision as u64));
             head.keys = head.keys.wrapping_sub(1);
@@ -204,9 +204,9 @@ pub(super) fn read_commits(
     let mut commits = Vec::new();
     let mut routes = Routes::new();
     while let Some(row) = rows.next().map_err(failed)? {
-        let mut commit = commit_of(row).map_err(failed)?.ok_or_else(|| {
-            fault::damaged(connection, "a commit of its history cannot be read")
-        })?;
+        let mut commit = commit_of(row)
+            .map_err(failed)?
+            .ok_or_else(|| fault::damaged(connection, "a commit of its history cannot be read"))?;
         let rest = "WHERE revision = ?1 ORDER BY place";
         let changes = read_changes(connection, kind, rest, &[&number(commit.revision)], &mut routes)?;
         commit.changes = changes.into_iter().map(|(_, change)| change).collect();
@@ -295,7 +295,8 @@ pub(super) fn read_entries(
         };
         keys += 1;
         digest = digest.wrapping_add(entry_digest(key, route, revision));
-        let (Ok(key), Some(route)) = (Key::parse(head.kind, key.as_bytes(), NO_LIMIT), routes.read(route)) else {
+        let (Ok(key), Some(route)) = (Key::parse(head.kind, key.as_bytes(), NO_LIMIT), routes.read(route))
+        else {
             return Err(fault::damaged(connection, "an entry of its table cannot be read"));
         };
         each(key, route, revision);
@@ -324,4 +325,3 @@ pub(super) fn read_pending(connection: &Connection) -> Result<Vec<Pending>, Stor
     }
     Ok(pending)
 }
-

@@ -57,7 +57,12 @@ impl SqliteStore {
     }
 
     fn read(&self, rest: &str, values: &[&dyn rusqlite::ToSql]) -> Result<Vec<Commit>, StoreFault> {
-        rows::read_commits(&self.connection, self.kind, &format!("SELECT {COLUMNS} FROM commits {rest}"), values)
+        rows::read_commits(
+            &self.connection,
+            self.kind,
+            &format!("SELECT {COLUMNS} FROM commits {rest}"),
+            values,
+        )
     }
 
     /// The newest commits, and that they end where `head` says.
@@ -75,9 +80,7 @@ impl SqliteStore {
                 None if at as u64 + 1 == CHECKED => commit.previous,
                 _ => return Err(fault::damaged(&self.connection, "a revision of its history is missing")),
             };
-            commit
-                .verify(previous)
-                .map_err(|found| fault::damaged(&self.connection, &found.to_string()))?;
+            commit.verify(previous).map_err(|found| fault::damaged(&self.connection, &found.to_string()))?;
         }
         Ok(())
     }
@@ -175,7 +178,8 @@ impl Keep for SqliteStore {
 
     fn rekey(&mut self, kind: KeyKind) -> Result<bool, StoreFault> {
         let sql = "UPDATE head SET key_kind = ?1 WHERE one = 1 AND revision = 0";
-        let changed = self.connection.execute(sql, [rows::kind_name(kind)]).map_err(|error| self.wrong(&error))?;
+        let changed =
+            self.connection.execute(sql, [rows::kind_name(kind)]).map_err(|error| self.wrong(&error))?;
         if changed > 0 {
             self.kind = kind;
         }
@@ -223,7 +227,8 @@ impl Keep for SqliteStore {
         // Damage of the last commit in the log looks like a commit that was never finished. So nothing stays there
         // longer than it must.
         if self.unsettled {
-            let settled = self.connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get::<_, i64>(0));
+            let settled =
+                self.connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get::<_, i64>(0));
             self.unsettled = !matches!(settled, Ok(0));
         }
     }

@@ -9,7 +9,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 use switch::{
-    Action, Chain, Commit, Filter, Hash, Key, Loaded, Meta, Order, Pending, Route, Rules, StoreFaultKind, Table,
+    Action, Chain, Commit, Filter, Hash, Key, Loaded, Meta, Order, Pending, Route, Rules, StoreFaultKind,
+    Table,
 };
 
 const KIND: KeyKind = KeyKind::Host;
@@ -90,8 +91,10 @@ fn written(folder: &Path, commits: usize) -> (PathBuf, Writer) {
             Some("green") => Some("green=10 blue=90"),
             Some(_) => None,
         };
-        let meta = Meta { idempotency: Some(format!("i{number}")), reason: Some("why".into()), ..Meta::default() };
-        let commit = writer.next(&[(&name, to), (&format!("*.{name}"), Some(["red", "green"][number / 40 % 2]))], meta);
+        let meta =
+            Meta { idempotency: Some(format!("i{number}")), reason: Some("why".into()), ..Meta::default() };
+        let commit = writer
+            .next(&[(&name, to), (&format!("*.{name}"), Some(["red", "green"][number / 40 % 2]))], meta);
         writer.take(commit).unwrap();
     }
     (path, writer)
@@ -120,7 +123,8 @@ fn what_was_committed_is_read_back() {
     assert_eq!(store.commit_by_idempotency("i7").unwrap().as_ref(), Some(&history[7]));
     assert_eq!(store.commit_by_idempotency("none").unwrap(), None);
     let name = key("shop-3.example.com");
-    let about = store.history(&Filter { key: Some(name.clone()), before_revision: Some(100), limit: 2 }).unwrap();
+    let about =
+        store.history(&Filter { key: Some(name.clone()), before_revision: Some(100), limit: 2 }).unwrap();
     assert_eq!(about.iter().map(|c| c.revision).collect::<Vec<_>>(), [84, 44]);
     let newest = store.history(&Filter { key: None, before_revision: None, limit: 3 }).unwrap();
     assert_eq!(newest.iter().map(|c| c.revision).collect::<Vec<_>>(), [201, 200, 199]);
