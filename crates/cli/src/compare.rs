@@ -8,7 +8,7 @@ use crate::figures::{Table, micros_if, share};
 use crate::status::Window;
 use crate::verbs::Session;
 use clap::Args;
-use control::api::types::{Comparison, Side, Verdict};
+use control::api::types::{Comparison, Judged, Side, Verdict};
 
 /// Show two groups side by side, and whether they differ by more than noise
 #[derive(Debug, Args)]
@@ -48,7 +48,7 @@ fn text(comparison: &Comparison) -> String {
     let mut table = Table::new(&["", ">a", ">b", "difference"]);
     let verdict = |figure: &str| {
         let judged = comparison.judged.iter().find(|judged| judged.figure == figure);
-        judged.map(|judged| said(judged.verdict, &b.group)).unwrap_or_default()
+        judged.map(|judged| said(judged, &b.group)).unwrap_or_default()
     };
     let mut row = |name: &str, cell: &dyn Fn(&Side) -> String, verdict: String| {
         table.row([name.to_owned(), cell(a), cell(b), verdict]);
@@ -63,9 +63,12 @@ fn text(comparison: &Comparison) -> String {
     format!("the last {}\n{}{}\n", comparison.window, table.text(), comparison.method)
 }
 
-fn said(verdict: Verdict, group: &str) -> String {
-    match verdict {
-        Verdict::TooFew => "too few to say".into(),
+fn said(judged: &Judged, group: &str) -> String {
+    match judged.verdict {
+        Verdict::TooFew => match judged.needed {
+            Some(needed) => format!("too few to say (needs {needed} each)"),
+            None => "too few to say".into(),
+        },
         Verdict::Noise => "no more than noise".into(),
         Verdict::Better => format!("{group} is better"),
         Verdict::Worse => format!("{group} is worse"),

@@ -62,9 +62,14 @@ fn written(ms: u64, format: &str) -> String {
 }
 
 /// A key before and after.
-pub(crate) fn change(change: &KeyChange) -> String {
+pub(crate) fn sides(key: &str, from: &Option<String>, to: &Option<String>) -> String {
     let side = |route: &Option<String>| route.clone().unwrap_or_else(|| "default".into());
-    let mut text = format!("{}: {} -> {}", change.key, side(&change.from), side(&change.to));
+    format!("{key}: {} -> {}", side(from), side(to))
+}
+
+/// A key before and after, with what a plan says is on it.
+pub(crate) fn change(change: &KeyChange) -> String {
+    let mut text = sides(&change.key, &change.from, &change.to);
     if let Some(per_second) = change.requests_per_second {
         text.push_str(&format!(", now {} requests/s", rate(per_second)));
     }

@@ -77,7 +77,7 @@ pub(crate) fn text(commits: &[Commit]) -> String {
         let kind = match (commit.kind, commit.of) {
             (CommitKind::Set, _) => String::new(),
             (CommitKind::Undo, Some(of)) => format!("  undo of {of}"),
-            (CommitKind::Undo, None) => "  undo".into(),
+            (CommitKind::Undo, None) | (CommitKind::UndoKeys, _) => "  undo".into(),
             (CommitKind::Confirm, of) => format!("  confirms {}", of.unwrap_or_default()),
             (CommitKind::Revert, of) => format!("  not confirmed in time: {}", of.unwrap_or_default()),
         };
@@ -90,7 +90,7 @@ pub(crate) fn text(commits: &[Commit]) -> String {
             commit.actor
         ));
         for change in commit.changes.iter().take(KEYS) {
-            out.push_str(&format!("        {}\n", figures::change(change)));
+            out.push_str(&format!("        {}\n", figures::sides(&change.key, &change.from, &change.to)));
         }
         if commit.changes.len() > KEYS {
             out.push_str(&format!("        and {} more keys\n", commit.changes.len() - KEYS));

@@ -6,7 +6,7 @@ use crate::client::encoded;
 use crate::fault::{Code, Fault};
 use crate::switch::shares;
 use crate::terms::Change;
-use crate::verbs::Session;
+use crate::verbs::Reach;
 use clap::Args;
 use control::api::types::KeyOrder;
 use hyper::Method;
@@ -28,9 +28,10 @@ pub(crate) struct Split {
 }
 
 impl Split {
-    pub(crate) fn run(&self, session: &Session) -> Result<Code, Fault> {
+    pub(crate) fn run(&self, reach: &Reach) -> Result<Code, Fault> {
         let split =
             shares(self.shares.iter().map(String::as_str)).map_err(|fault| Fault::usage(fault, ""))?;
+        let session = &reach.session()?;
         let order = KeyOrder { split: Some(split), ..KeyOrder::default() }.on(self.change.terms());
         let path = format!("{}/keys/{}", session.switch_path()?, encoded(&self.key));
         self.change.send(session, Method::PUT, path, &order)

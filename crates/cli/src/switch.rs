@@ -5,7 +5,7 @@
 use crate::client::encoded;
 use crate::fault::{Code, Fault};
 use crate::terms::Change;
-use crate::verbs::Session;
+use crate::verbs::{Reach, Session};
 use clap::Args;
 use control::api::types::{KeyOrder, ManyOrder, OneChange, ResetOrder};
 use hyper::Method;
@@ -15,13 +15,19 @@ use std::path::{Path, PathBuf};
 
 /// Lead keys to a target
 #[derive(Debug, Args)]
-#[command(after_help = "\
+#[command(
+    override_usage = "\
+pointsman switch [OPTIONS] KEY... TARGET
+       pointsman switch [OPTIONS] --default KEY...
+       pointsman switch [OPTIONS] --from FILE",
+    after_help = "\
 Examples:
   pointsman switch shop.example.com green
   pointsman switch '*.example.com' green --confirm-within 10m -m 'release 42'
   pointsman switch a.example.com b.example.com green --wait drained
   pointsman switch shop.example.com --default
-  pointsman switch --from list.txt --dry-run")]
+  pointsman switch --from list.txt --dry-run"
+)]
 pub(crate) struct Switch {
     /// The keys, then the target. Several keys are one commit: all or none
     #[arg(value_name = "KEY... TARGET", required_unless_present = "from", conflicts_with = "from")]
@@ -38,9 +44,9 @@ pub(crate) struct Switch {
 }
 
 impl Switch {
-    pub(crate) fn run(&self, session: &Session) -> Result<Code, Fault> {
+    pub(crate) fn run(&self, reach: &Reach) -> Result<Code, Fault> {
         if let Some(file) = &self.from {
-            return self.many(session, read(file)?);
+            return self.many(&reach.session()?, read(file)?);
         }
         let (keys, target) = match (&self.words[..], self.default) {
             (keys, true) => (keys, None),
@@ -52,6 +58,7 @@ impl Switch {
                 ));
             }
         };
+        let session = &reach.session()?;
         let [key] = keys else {
             let change = |key: &String| OneChange {
                 key: key.clone(),

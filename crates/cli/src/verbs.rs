@@ -217,8 +217,8 @@ pub(crate) fn run(arguments: impl IntoIterator<Item = OsString>) -> u8 {
 fn act(line: &Line) -> Result<Code, Fault> {
     let reach = &line.reach;
     match &line.verb {
-        Verb::Switch(verb) => verb.run(&reach.session()?),
-        Verb::Split(verb) => verb.run(&reach.session()?),
+        Verb::Switch(verb) => verb.run(reach),
+        Verb::Split(verb) => verb.run(reach),
         Verb::Undo(verb) => verb.run(&reach.session()?),
         Verb::Confirm(verb) => verb.run(&reach.session()?),
         Verb::Hold(verb) => verb.run(&reach.session()?),

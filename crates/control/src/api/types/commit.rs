@@ -3,7 +3,6 @@
 //! Owns how a commit is shown, with the hashes by which anybody can check the chain. Must never be asked how a commit
 //! went: its receipt tells.
 
-use crate::receipt::KeyChange;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -13,16 +12,32 @@ use utoipa::ToSchema;
 pub enum CommitKind {
     /// Keys got routes, or lost them.
     Set,
-    /// Something was taken back.
+    /// A whole commit was taken back.
     Undo,
+    /// The last change of each of some keys was taken back.
+    UndoKeys,
     /// An earlier commit stays.
     Confirm,
     /// An earlier commit was not confirmed in time.
     Revert,
 }
 
+/// What a commit did to one key.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Change {
+    /// The key.
+    pub key: String,
+    /// Its route before: `blue`, or `green=10 blue=90`; none for the default.
+    pub from: Option<String>,
+    /// Its route since; none for the default.
+    pub to: Option<String>,
+    /// The commit whose change of the key was taken back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub undoes: Option<u64>,
+}
+
 /// A commit, as the history keeps it.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Commit {
     /// Its number: one more than the commit before it.
     pub revision: u64,
@@ -47,7 +62,7 @@ pub struct Commit {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub confirm_by_ms: Option<u64>,
     /// What it changed.
-    pub changes: Vec<KeyChange>,
+    pub changes: Vec<Change>,
     /// What the gate found, a line for each server.
     pub gate: Vec<String>,
     /// The hash of the commit before it, in hexadecimal.
@@ -57,7 +72,7 @@ pub struct Commit {
 }
 
 /// Some of a switch's commits, the newest first.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct History {
     /// The switch.
     pub switch: String,

@@ -126,7 +126,7 @@ pub struct Group {
 pub struct Peer {
     /// Its address, as in the configuration.
     pub address: String,
-    /// `up`, `down` (in the configuration), or `unavailable` (too many failures of late).
+    /// `up`, `down` (in the configuration), or `failed` (too often of late, in the eyes of at least one worker).
     pub state: String,
     /// Asked only when no other can be.
     pub backup: bool,
@@ -181,12 +181,17 @@ pub enum Verdict {
 /// One figure of both sides, and what is to be made of it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Judged {
-    /// Which figure: `errors`, `p50`, `p90`, `p99`, `mean`.
+    /// Which figure: `errors`, `p50`, `p90`, `p99` or `mean`.
     pub figure: String,
-    /// The first side's: a share of the requests for errors, microseconds for times.
-    pub a: f64,
+    /// The first side's: a part of the requests (0 to 1) for errors, microseconds for times; nothing without samples.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub a: Option<f64>,
     /// The second side's.
-    pub b: f64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub b: Option<f64>,
     /// What it means.
     pub verdict: Verdict,
+    /// How many samples each side must have, where there are too few.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub needed: Option<u64>,
 }

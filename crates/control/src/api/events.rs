@@ -1,0 +1,103 @@
+//! What happens, as it happens, as server-sent events (WHATWG HTML, "Server-sent events").
+//!
+//! Owns the stream's form and its end. Must never make the office wait: a listener that reads too slowly loses events,
+//! and sees it at their numbers.
+
+use super::refused::{OfQuestions, Refused};
+use super::router::Api;
+use super::types;
+use crate::event::{Event, Subscription};
+use axum::body::{Body, Bytes};
+use axum::extract::State;
+use axum::http::{HeaderMap, header};
+use axum::response::{IntoResponse, Response};
+use hyper::body::Frame;
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+use switch::{Code, Refusal};
+use tokio::sync::broadcast::error::RecvError;
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
+
+/// How often a listener that hears nothing is told that all is well, so that a dead one is noticed.
+const ALIVE: Duration = Duration::from_secs(15);
+/// Pieces that wait for a slow reader.
+const WAITING: usize = 64;
+
+/// What happens, as server-sent events
+///
+/// Each event has its number as `id` and its name as `event`; the data is the event as JSON. `Last-Event-ID` brings
+/// those that were missed, of the last few hundred.
+#[utoipa::path(get, path = "/v1/events", tag = "events",
+    params(("last-event-id" = Option<u64>, Header, description = "Begin after this event.")),
+    responses((status = 200, description = "A stream without end.", body = types::Event,
+        content_type = "text/event-stream"), OfQuestions))]
+pub(super) async fn events(State(api): State<Api>, headers: HeaderMap) -> Result<Response, Refused> {
+    let Ok(place) = api.listeners.clone().try_acquire_owned() else {
+        return Err(Refused(Refusal::new(
+            Code::Busy,
+            "too many listen to the events already",
+            "end one of them (pointsman watch), or ask again later",
+        )));
+    };
+    let last = headers.get("last-event-id").and_then(|last| last.to_str().ok()?.parse().ok());
+    let subscription = api.office.events(last);
+    let (sender, pieces) = mpsc::channel(WAITING);
+    tokio::spawn(tell(subscription, sender, place));
+    let kind = [(header::CONTENT_TYPE, "text/event-stream")];
+    Ok((kind, Body::new(Stream { pieces })).into_response())
+}
+
+/// Writes events until nobody reads them any more.
+async fn tell(mut subscription: Subscription, sender: mpsc::Sender<Bytes>, _place: OwnedSemaphorePermit) {
+    // So that the head goes out, and the reader knows that it is heard.
+    let mut pieces = vec![Bytes::from_static(b"retry: 1000\n\n")];
+    pieces.extend(subscription.missed.iter().map(|event| piece(event)));
+    for piece in pieces {
+        if sender.send(piece).await.is_err() {
+            return;
+        }
+    }
+    loop {
+        let next = tokio::select! {
+            next = tokio::time::timeout(ALIVE, subscription.live.recv()) => next,
+            () = sender.closed() => return,
+        };
+        let piece = match next {
+            Ok(Ok(event)) => piece(&event),
+            // The numbers tell that some are missing.
+            Ok(Err(RecvError::Lagged(_))) => continue,
+            Ok(Err(RecvError::Closed)) => return,
+            Err(_) => Bytes::from_static(b": alive\n\n"),
+        };
+        if sender.send(piece).await.is_err() {
+            return;
+        }
+    }
+}
+
+fn piece(event: &Arc<Event>) -> Bytes {
+    let name = event.kind.name();
+    // Plain structs: there is nothing in them that JSON could not say.
+    let data = serde_json::to_string(&types::Event::from(&**event)).unwrap_or_default();
+    format!("id: {}\nevent: {name}\ndata: {data}\n\n", event.id).into()
+}
+
+/// A body made of what comes through a channel.
+struct Stream {
+    pieces: mpsc::Receiver<Bytes>,
+}
+
+impl hyper::body::Body for Stream {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        self.pieces.poll_recv(context).map(|piece| piece.map(|piece| Ok(Frame::data(piece))))
+    }
+}

@@ -1,0 +1,298 @@
+//! How the traffic is: status, comparison, metrics.
+//!
+//! Owns the handlers of `/v1/status`, `/v1/compare` and `/v1/metrics`, and what stands beside the numbers. Must never
+//! count anything: the collector has.
+
+use super::refused::{OfQuestions, Refused};
+use super::request::Question;
+use super::router::Api;
+use super::types::{self, Connections, Group, Judged, KeyTraffic, Latency, Peer, Side, Traffic};
+use super::view;
+use crate::office::{Office, now_ms};
+use axum::Json;
+use axum::extract::State;
+use axum::http::{HeaderMap, header};
+use axum::response::{IntoResponse, Response};
+use serde::Deserialize;
+use statistics::compare::{Compared, Verdict, compare as compared};
+use statistics::render::{Exposition, metrics as rendered};
+use statistics::{
+    CLASSES, Collector, Failure, Figures, GroupSummary, KeySummary, PeerNow, PeerState, PeerSummary, Summary,
+    Surroundings, SwitchNow, Window,
+};
+use std::collections::BTreeMap;
+use std::sync::{Arc, PoisonError};
+use switch::{Code, Refusal};
+use utoipa::IntoParams;
+
+/// How many of the busiest keys are told.
+const KEYS: usize = 20;
+/// How the verdicts come about, in short; crates/statistics/src/compare.rs has all of it.
+const METHOD: &str = "each figure by itself at 1 %: errors by Fisher's exact test or the two-proportion z-test, \
+                      percentiles by intervals of order statistics, the mean by Welch's test";
+
+/// Which window.
+#[derive(Debug, Default, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields, default)]
+#[into_params(parameter_in = Query)]
+pub(super) struct WindowAsked {
+    /// `10s`, `1m`, `5m` or `1h`; 1m if not said.
+    #[param(pattern = "^(10s|1m|5m|1h)$")]
+    window: Option<String>,
+}
+
+/// Everything at a glance
+#[utoipa::path(get, path = "/v1/status", tag = "figures", params(WindowAsked),
+    responses((status = 200, description = "Groups, servers, switches.", body = types::Status), OfQuestions))]
+pub(super) async fn status(
+    State(api): State<Api>,
+    Question(asked): Question<WindowAsked>,
+) -> Result<Json<types::Status>, Refused> {
+    let window = window(asked.window)?;
+    let office = &api.office;
+    let surroundings = surroundings(office).await?;
+    let switches = office.list().await?;
+    let summary = summary(office, |collector, now_ms| collector.summary(window, now_ms));
+    let connections = surroundings.connections;
+    let used = |key: &&KeySummary| key.window.ended > 0;
+    let mut keys: Vec<(&str, &KeySummary)> = summary
+        .switches
+        .iter()
+        .flat_map(|switch| switch.keys.iter().filter(used).map(|key| (&*switch.name, key)))
+        .collect();
+    keys.sort_by(|a, b| b.1.window.ended.cmp(&a.1.window.ended));
+    keys.truncate(KEYS);
+    Ok(Json(types::Status {
+        version: surroundings.version.clone(),
+        time_ms: now_ms(),
+        workers: office.traffic().threads() as u64,
+        connections: Connections {
+            active: connections.active,
+            accepted: connections.accepted,
+            handled: connections.handled,
+            requests: connections.requests,
+            reading: connections.reading,
+            writing: connections.writing,
+            waiting: connections.waiting,
+        },
+        window: window.name().into(),
+        span_ms: summary.span_ms,
+        groups: groups(office, &summary, &surroundings),
+        switches: switches.into_iter().map(view::switch).collect(),
+        keys: keys.into_iter().map(|(switch, key)| key_traffic(&summary, switch, key)).collect(),
+    }))
+}
+
+/// Which groups, and which window.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct ComparisonAsked {
+    /// A group.
+    a: String,
+    /// The group that is compared with it.
+    b: String,
+    /// `10s`, `1m`, `5m` or `1h`; 1m if not said.
+    #[param(pattern = "^(10s|1m|5m|1h)$")]
+    window: Option<String>,
+}
+
+/// Two groups side by side in the same window
+#[utoipa::path(get, path = "/v1/compare", tag = "figures", params(ComparisonAsked),
+    responses((status = 200, description = "Both sides, and what of it is more than noise.", body = types::Comparison),
+        OfQuestions))]
+pub(super) async fn compare(
+    State(api): State<Api>,
+    Question(asked): Question<ComparisonAsked>,
+) -> Result<Json<types::Comparison>, Refused> {
+    let window = window(asked.window)?;
+    api.office.collect().await?;
+    let summary = summary(&api.office, |collector, now_ms| collector.summary(window, now_ms));
+    let (a, b) = (group(&summary, &asked.a)?, group(&summary, &asked.b)?);
+    let compared = compared(&a.window, &b.window);
+    let judged = vec![
+        judged("errors", &compared.error_rate),
+        judged("p50", &compared.p50_us),
+        judged("p90", &compared.p90_us),
+        judged("p99", &compared.p99_us),
+        judged("mean", &compared.mean_us),
+    ];
+    let (a, b) = (side(a), side(b));
+    Ok(Json(types::Comparison { window: window.name().into(), a, b, judged, method: METHOD.into() }))
+}
+
+/// All counters and times in OpenMetrics' text format, or Prometheus' older one
+#[utoipa::path(get, path = "/v1/metrics", tag = "figures",
+    responses((status = 200, description = "By `Accept`.", body = String, content_type = "text/plain"), OfQuestions))]
+pub(super) async fn metrics(State(api): State<Api>, headers: HeaderMap) -> Result<Response, Refused> {
+    let surroundings = surroundings(&api.office).await?;
+    let summary = summary(&api.office, Collector::totals);
+    let form = Exposition::asked_for(headers.get(header::ACCEPT).map(|accept| accept.as_bytes()));
+    let text = rendered(&summary, &surroundings, form);
+    Ok(([(header::CONTENT_TYPE, form.content_type())], text).into_response())
+}
+
+/// What stands beside the numbers wherever they are shown: the servers' states, the tables' revisions, the connections.
+/// Also empties the threads' recorders, so that a summary that is read next is of now.
+///
+/// # Errors
+/// The control plane is stopping.
+pub async fn surroundings(office: &Office) -> Result<Surroundings, Refusal> {
+    office.collect().await?;
+    let config = office.config();
+    let mut peers = Vec::new();
+    for told in office.peers().await? {
+        let entry = config.groups.iter().find(|entry| entry.spec.name == *told.name);
+        for peer in told.peers {
+            let spec = entry.and_then(|entry| {
+                entry.spec.peers.iter().find(|spec| spec.address.to_string() == *peer.address)
+            });
+            let state = match (spec.is_some_and(|spec| spec.down), peer.failed) {
+                (true, _) => PeerState::Down,
+                (false, true) => PeerState::Failed,
+                (false, false) => PeerState::Up,
+            };
+            let connections = u64::from(peer.connections);
+            peers.push(PeerNow { group: told.name.clone(), peer: peer.address, state, connections });
+        }
+    }
+    let now = |state: &crate::SwitchState| SwitchNow {
+        name: Arc::from(&*state.name),
+        revision: state.revision,
+        keys: state.keys as u64,
+        pending: state.pending.len() as u64,
+    };
+    let counters = office.traffic().counters();
+    Ok(Surroundings {
+        peers,
+        switches: office.list().await?.iter().map(now).collect(),
+        connections: statistics::Connections {
+            active: counters.active,
+            accepted: counters.accepted,
+            handled: counters.handled,
+            requests: counters.requests,
+            reading: counters.reading,
+            writing: counters.writing,
+            waiting: counters.waiting,
+        },
+        version: env!("CARGO_PKG_VERSION").into(),
+    })
+}
+
+fn summary(office: &Office, read: impl FnOnce(&mut Collector, u64) -> Summary) -> Summary {
+    let now_ms = office.clock_ms();
+    // A thread that panicked while it counted leaves numbers that are a little short.
+    let mut collector = office.traffic().collector().lock().unwrap_or_else(PoisonError::into_inner);
+    read(&mut collector, now_ms)
+}
+
+fn window(asked: Option<String>) -> Result<Window, Refused> {
+    let Some(name) = asked else { return Ok(Window::default()) };
+    Window::parse(&name).ok_or_else(|| {
+        let known: Vec<&str> = Window::ALL.iter().map(|window| window.name()).collect();
+        Refused::bad_request(
+            format!("there is no window {name:?}"),
+            format!("there are {}", known.join(", ")),
+        )
+    })
+}
+
+fn group<'a>(summary: &'a Summary, name: &str) -> Result<&'a GroupSummary, Refused> {
+    summary.group(name).ok_or_else(|| {
+        let known: Vec<&str> = summary.groups.iter().map(|group| &*group.name).collect();
+        let remedy =
+            if known.is_empty() { "there is none".into() } else { format!("there are {}", known.join(", ")) };
+        Refused(Refusal::new(Code::NotFound, format!("there is no group {name:?}"), remedy))
+    })
+}
+
+fn groups(office: &Office, summary: &Summary, surroundings: &Surroundings) -> Vec<Group> {
+    let config = office.config();
+    let mut groups = Vec::new();
+    for group in summary.groups.iter().filter(|group| group.configured) {
+        let entry = config.groups.iter().find(|entry| entry.spec.name == *group.name);
+        let server = |peer: &PeerSummary| {
+            let spec = entry.and_then(|entry| {
+                entry.spec.peers.iter().find(|spec| spec.address.to_string() == *peer.name)
+            });
+            let now =
+                surroundings.peers.iter().filter(|now| now.group == group.name && now.peer == peer.name);
+            let state = now.map(|now| now.state).max().unwrap_or(PeerState::Up);
+            Peer {
+                address: peer.name.to_string(),
+                state: state.name().into(),
+                backup: spec.is_some_and(|spec| spec.backup),
+                weight: spec.map_or(1, |spec| u64::from(spec.weight)),
+                traffic: traffic(summary, &peer.totals, &peer.window, peer.in_flight),
+            }
+        };
+        groups.push(Group {
+            name: group.name.to_string(),
+            traffic: traffic(summary, &group.totals, &group.window, group.in_flight),
+            servers: group.peers.iter().filter(|peer| peer.configured).map(server).collect(),
+        });
+    }
+    groups
+}
+
+fn key_traffic(summary: &Summary, switch: &str, key: &KeySummary) -> KeyTraffic {
+    KeyTraffic {
+        switch: switch.into(),
+        key: key.key.as_ref().map(|key| String::from_utf8_lossy(key).into_owned()),
+        target: key.target.to_string(),
+        traffic: traffic(summary, &key.totals, &key.window, 0),
+    }
+}
+
+fn traffic(summary: &Summary, totals: &Figures, window: &Figures, in_flight: u64) -> Traffic {
+    let counted = |names: &mut dyn Iterator<Item = (&str, u64)>| -> BTreeMap<String, u64> {
+        names.filter(|(_, count)| *count > 0).map(|(name, count)| (name.to_owned(), count)).collect()
+    };
+    let failures = Failure::ALL.iter().map(|failure| failure.name());
+    Traffic {
+        total: totals.ended,
+        requests: window.ended,
+        per_second: summary.per_second(window.ended),
+        in_flight,
+        errors: window.errors,
+        statuses: counted(&mut CLASSES.into_iter().zip(window.statuses)),
+        failures: counted(&mut failures.zip(window.failures)),
+        response: latency(window),
+    }
+}
+
+fn latency(figures: &Figures) -> Latency {
+    let times = &figures.response;
+    if times.count() == 0 {
+        return Latency::default();
+    }
+    Latency {
+        samples: times.count(),
+        mean_us: times.mean_us(),
+        p50_us: times.quantile(0.5),
+        p90_us: times.quantile(0.9),
+        p99_us: times.quantile(0.99),
+        p999_us: times.quantile(0.999),
+        max_us: Some(times.max_us()),
+    }
+}
+
+fn side(group: &GroupSummary) -> Side {
+    Side {
+        group: group.name.to_string(),
+        requests: group.window.ended,
+        errors: group.window.errors,
+        response: latency(&group.window),
+    }
+}
+
+fn judged(figure: &str, compared: &Compared) -> Judged {
+    let (verdict, needed) = match compared.verdict {
+        Verdict::TooFew { needed } => (types::Verdict::TooFew, Some(needed)),
+        Verdict::Noise => (types::Verdict::Noise, None),
+        // Of errors and of times less is better.
+        Verdict::Lower => (types::Verdict::Better, None),
+        Verdict::Higher => (types::Verdict::Worse, None),
+    };
+    Judged { figure: figure.into(), a: compared.first, b: compared.second, verdict, needed }
+}

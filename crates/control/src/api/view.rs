@@ -1,0 +1,128 @@
+//! What the office says, as JSON's types.
+//!
+//! Owns the way from one to the other. Must never ask anything itself.
+
+use super::types;
+use crate::state::{Entries, HeldKey, SwitchState, Verification};
+use switch::{Commit, Key, KeyKind, Kind, Route, Table};
+
+pub(super) fn switch(state: SwitchState) -> types::Switch {
+    let rules = &state.rules;
+    types::Switch {
+        keys_are: match rules.kind {
+            KeyKind::Host => "host".into(),
+            KeyKind::Text => "text".into(),
+        },
+        default: rules.default.to_string(),
+        targets: rules.targets.iter().map(ToString::to_string).collect(),
+        revision: state.revision,
+        keys: state.keys as u64,
+        max_keys: rules.max_keys as u64,
+        max_key_length: rules.max_key_len as u64,
+        state: state.file.map_or_else(|| "memory".into(), |path| path.display().to_string()),
+        store_fault: state.store_fault.map(|(text, remedy)| types::StoreFault { text, remedy }),
+        pending: state
+            .pending
+            .iter()
+            .map(|pending| types::Pending {
+                revision: pending.revision,
+                confirm_by_ms: pending.confirm_by_ms,
+            })
+            .collect(),
+        holds: state.holds.into_iter().map(hold).collect(),
+        draining: state
+            .draining
+            .into_iter()
+            .map(|(revision, drain)| types::Draining { revision, drain })
+            .collect(),
+        name: state.name,
+    }
+}
+
+pub(super) fn hold(held: HeldKey) -> types::Hold {
+    types::Hold {
+        key: held.key.as_str().into(),
+        max: held.max as u64,
+        timeout_ms: held.timeout_ms,
+        max_bytes: held.max_bytes as u64,
+        waiting: held.waiting as u64,
+        waiting_bytes: held.waiting_bytes as u64,
+        since_ms: held.since_ms,
+        actor: held.actor,
+        reason: held.reason,
+    }
+}
+
+pub(super) fn page(name: String, found: Entries) -> types::KeyPage {
+    let entry = |entry: &crate::state::EntryState| types::KeyEntry {
+        key: entry.key.as_str().into(),
+        route: entry.route.to_string(),
+        revision: entry.revision,
+    };
+    let next = found.entries.last().filter(|_| found.more).map(|entry| entry.key.as_str().into());
+    types::KeyPage {
+        switch: name,
+        revision: found.revision,
+        keys: found.entries.iter().map(entry).collect(),
+        next,
+    }
+}
+
+/// What applies to a key: its own entry, or the wildcard that a request of that key would meet, or the default.
+pub(super) fn key(state: SwitchState, table: &Table, key: &Key) -> types::Key {
+    let own = table.get(key).map(|entry| (key, entry));
+    let found = own.or_else(|| table.find_key(key.as_str().as_bytes()));
+    let covering = |held: &HeldKey| held.key == *key || held.key.covers(key.as_str().as_bytes());
+    types::Key {
+        key: key.as_str().into(),
+        route: found.map_or_else(|| state.rules.default.to_string(), |(_, entry)| entry.route.to_string()),
+        entry: found.map(|(key, _)| key.as_str().into()),
+        entry_revision: found.map_or(0, |(_, entry)| entry.revision),
+        revision: table.revision(),
+        hold: state.holds.into_iter().find(covering).map(hold),
+        switch: state.name,
+    }
+}
+
+pub(super) fn commit(commit: Commit) -> types::Commit {
+    let text = |route: &Option<Route>| route.as_ref().map(ToString::to_string);
+    types::Commit {
+        revision: commit.revision,
+        time_ms: commit.time_ms,
+        kind: match commit.kind {
+            Kind::Set => types::CommitKind::Set,
+            Kind::Undo { .. } => types::CommitKind::Undo,
+            Kind::UndoKeys => types::CommitKind::UndoKeys,
+            Kind::Confirm { .. } => types::CommitKind::Confirm,
+            Kind::Revert { .. } => types::CommitKind::Revert,
+        },
+        of: commit.kind.of(),
+        changes: commit
+            .changes
+            .iter()
+            .map(|change| types::Change {
+                key: change.key.as_str().into(),
+                from: text(&change.before),
+                to: text(&change.after),
+                undoes: change.undoes,
+            })
+            .collect(),
+        actor: commit.actor,
+        reason: commit.reason,
+        idempotency_key: commit.idempotency,
+        forced: commit.forced,
+        confirm_by_ms: commit.confirm_by_ms,
+        gate: commit.gate,
+        previous: commit.previous.to_string(),
+        hash: commit.hash.to_string(),
+    }
+}
+
+pub(super) fn verified(found: Verification) -> types::Verified {
+    types::Verified {
+        intact: found.fault.is_none(),
+        commits: found.commits,
+        hash: found.hash,
+        fault: found.fault.map(|(revision, text)| format!("revision {revision}: {text}")),
+    }
+}
