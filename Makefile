@@ -42,6 +42,6 @@ lint-deny:
 	@.ci/deny
 
 bench:
-	@.ci/install-test-packages
+	@.ci/install-test-packages bench
 	$(CARGO) build --release --locked --package pointsman
 	$(CARGO) xtask bench

@@ -191,11 +191,6 @@ impl<'a> Load<'a> {
         Ok(Open { latencies_ns, unanswered })
     }
 
-    /// The connections that are open, to be kept while others work.
-    pub(super) fn into_streams(self) -> Vec<TcpStream> {
-        self.slots.into_iter().filter_map(|slot| slot.stream).collect()
-    }
-
     fn give_up(&mut self, arrivals: &mut Arrivals, now_ns: u64) -> usize {
         let mut count = arrivals.give_up(now_ns);
         for slot in self.slots.iter().filter(|slot| slot.busy) {

@@ -11,6 +11,7 @@ mod conf;
 mod cores;
 mod facts;
 mod figures;
+mod held;
 mod load;
 mod names;
 mod origin;
@@ -45,8 +46,8 @@ const USAGE: &str = "usage: cargo xtask bench [--quick] [--binary PATH] [--minut
     \x20 --out DIR        where the report goes; without it bench/ for a whole run, target/xtask/bench otherwise\n\
     \x20 PEER_NGINX and PEER_HAPROXY name more binaries to compare with, several with `:` between";
 
-/// Descriptors for the idle connections of all sides, and for all the others.
-const DESCRIPTORS: u64 = 32_768;
+/// Descriptors for the idle connections of a side, and for all the others.
+const DESCRIPTORS: u64 = 16_384;
 
 /// What the command line asks for.
 struct Plan {
@@ -59,6 +60,11 @@ struct Plan {
 
 /// Runs the verb.
 pub(crate) fn main(args: &[String]) -> ExitCode {
+    if let [verb, front, count] = args
+        && verb == held::VERB
+    {
+        return held::main(front, count);
+    }
     let plan = match parse(args) {
         Ok(plan) => plan,
         Err(error) => {

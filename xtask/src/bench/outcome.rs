@@ -17,7 +17,9 @@ pub(super) struct Figures {
     pub(super) label: String,
     /// CPU time per request, in microseconds.
     pub(super) cost_us: Rounds,
-    /// How much of it in user mode, as a share.
+    /// The same at the offered rate, which is the same for all sides.
+    pub(super) offered_cost_us: Rounds,
+    /// How much of the first in user mode, as a share.
     pub(super) user_share: Rounds,
     /// Requests per second, as fast as it can.
     pub(super) rate: Rounds,
@@ -89,6 +91,13 @@ impl Figures {
             Measure::Start => self.starts_ms.median(),
             Measure::Reload => self.reloads_ms.median(),
         }
+    }
+
+    /// CPU time per request at the offered rate, as a ratio to another side's.
+    pub(super) fn offered_ratio(&self, other: &Figures) -> Option<f64> {
+        self.offered_cost_us.steady(COST_LIMIT)?;
+        other.offered_cost_us.steady(COST_LIMIT)?;
+        self.offered_cost_us.ratio(&other.offered_cost_us)
     }
 
     /// Requests per second, unless the rounds disagree too much.

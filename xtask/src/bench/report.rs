@@ -70,7 +70,7 @@ impl Run {
             "\nAll servers run at once with one worker on a core of their own; load and origin share another and never \
              sleep, so no server pays for waking them. A round belongs to one server, and rounds go in turn, each time in \
              another order. CPU time is the kernel's account of all processes of a server; ratios are medians of the \
-             ratios round by round. The rate is what {CONNECTIONS} connections get; latencies are those of the same \
+             ratios round by round; \"at the rate\" is the same ratio where all sides get the same rate. The rate is what {CONNECTIONS} connections get; latencies are those of the same \
              connections at {:.0} % of the reference's rate, with random gaps, counted from when a request was due and \
              not from when it could be sent. Memory is Pss.\n\n\
              A workload is not reported if the middle half of any side's rounds spans more than {:.0} % of their median \
@@ -167,17 +167,18 @@ fn section(text: &mut String, outcome: &Outcome) {
         told(outcome.offered, 0)
     );
     text.push_str(
-        "| | CPU | µs | user | requests/s | p50 µs | p99 µs | p99.9 µs | calls at 1 | at 64 | idle KiB | peak KiB |\n\
-         |---|---|---|---|---|---|---|---|---|---|---|---|\n",
+        "| | CPU | at the rate | µs | user | requests/s | p50 µs | p99 µs | p99.9 µs | calls at 1 | at 64 | idle KiB | peak KiB |\n\
+         |---|---|---|---|---|---|---|---|---|---|---|---|---|\n",
     );
     for side in &outcome.sides {
         let [p50, p99, p999] = side.latency_us.each_ref().map(|rounds| told(rounds.steady(LATENCY_LIMIT), 0));
         let user = side.user_share.median().map(|share| share * 100.0);
         let _ = writeln!(
             text,
-            "| {} | **{}** | {} | {} % | {} | {p50} | {p99} | {p999} | {} | {} | {} | {} |",
+            "| {} | **{}** | {} | {} | {} % | {} | {p50} | {p99} | {p999} | {} | {} | {} | {} |",
             side.label,
             told(side.ratio(Measure::Cost, reference), 2),
+            told(side.offered_ratio(reference), 2),
             told(side.value(Measure::Cost), 2),
             told(user, 0),
             told(side.steady_rate(), 0),
@@ -294,7 +295,7 @@ mod tests {
     #[test]
     fn a_steady_run_is_told_with_its_ratios_and_promises() {
         let text = run(&[20.0, 20.0, 20.0]).markdown();
-        assert!(text.contains("| pointsman | **0.70** | 14.00 |"), "{text}");
+        assert!(text.contains("| pointsman | **0.70** | – | 14.00 |"), "{text}");
         assert!(
             text.contains("| (a) proxy | CPU per request | pointsman to nginx | 0.78 | 0.70 | reached |"),
             "{text}"

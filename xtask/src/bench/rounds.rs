@@ -3,7 +3,6 @@
 //! Every side gets the same load in the same rounds, one after the other, each round in another order, so that what
 //! disturbs the machine disturbs them all. It must never tell a figure of a run in which a request failed.
 
-use std::net::TcpStream;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -11,6 +10,7 @@ use super::account::{Cpu, Memory, core_busy_ns};
 use super::calls::{Counting, What};
 use super::cores::Cores;
 use super::figures::quantile;
+use super::held::Held;
 use super::load::{Load, Requests, Until};
 use super::origin::Origin;
 use super::outcome::{Figures, Outcome, QUANTILES};
@@ -22,8 +22,6 @@ use super::workload::{Besides, Measure, Side, Workload};
 pub(super) const CONNECTIONS: usize = 64;
 /// The share of the reference's top rate that is offered to all.
 pub(super) const OFFERED_SHARE: f64 = 0.7;
-/// Idle connections are opened so many at a time, fewer than a listener's queue holds.
-const AT_ONCE: usize = 256;
 const WORKERS_TO_SPREAD: usize = 2;
 /// How long strace may look on at most.
 const COUNTING: Duration = Duration::from_secs(3);
@@ -71,7 +69,7 @@ struct Contender<'r> {
     server: Running,
     load: Load<'r>,
     /// Connections that stand idle.
-    held: Vec<TcpStream>,
+    held: Option<Held>,
     figures: Figures,
 }
 
@@ -82,7 +80,7 @@ impl Bench<'_> {
         let mut outcome = Outcome { workload, sides: Vec::new(), offered: None, absent: Vec::new() };
         let mut contenders = self.start_all(workload, &requests, &mut outcome.absent)?;
         for contender in &mut contenders {
-            self.warm(contender, &requests)?;
+            self.warm(contender)?;
         }
         self.closed_rounds(&mut contenders)?;
         let disagree = contenders.iter().any(|c| c.figures.value(Measure::Cost).is_none());
@@ -141,7 +139,7 @@ impl Bench<'_> {
                 let load = Load::new(server.front, requests, CONNECTIONS)?;
                 let mut figures = Figures { label, ..Figures::default() };
                 figures.memory.idle_kib = Memory::of(server.pid()).pss_kib;
-                contenders.push(Contender { side, server, load, held: Vec::new(), figures });
+                contenders.push(Contender { side, server, load, held: None, figures });
             }
         }
         if !contenders.iter().any(|contender| contender.figures.label == workload.reference) {
@@ -170,7 +168,7 @@ impl Bench<'_> {
     }
 
     /// First requests, a short round that nobody counts while memory is watched, and the idle connections.
-    fn warm(&mut self, contender: &mut Contender, requests: &Requests) -> Result<(), String> {
+    fn warm(&mut self, contender: &mut Contender) -> Result<(), String> {
         let origin = &mut self.origin;
         let pid = contender.server.pid();
         let over = AtomicBool::new(false);
@@ -194,16 +192,12 @@ impl Bench<'_> {
             return Ok(());
         }
         let before = Memory::of(pid).pss_kib;
-        while contender.held.len() < contender.side.idle {
-            let count = AT_ONCE.min(contender.side.idle - contender.held.len());
-            let mut load = Load::new(contender.server.front, requests, count)?;
-            load.closed(Until::answers(count as u64), &mut || origin.turn())
-                .map_err(|error| format!("{}, idle connections: {error}", contender.figures.label))?;
-            contender.held.extend(load.into_streams());
-        }
+        let held = Held::open(contender.server.front, contender.side.idle, &mut || origin.turn())
+            .map_err(|error| format!("{}, idle connections: {error}", contender.figures.label))?;
         let grown_kib = Memory::of(pid).pss_kib as f64 - before as f64;
-        let count = contender.held.len();
+        let count = contender.side.idle;
         contender.figures.memory.idle_connections = Some((count, grown_kib * 1024.0 / count as f64));
+        contender.held = Some(held);
         Ok(())
     }
 
@@ -243,10 +237,16 @@ impl Bench<'_> {
                 let at = (at + round) % contenders.len();
                 let Contender { server, load, figures, .. } = &mut contenders[at];
                 server.empty_logs();
+                let before = Cpu::of(server.pid());
                 let open = load
                     .open(rate, self.pace.round, round as u64, &mut || origin.turn())
                     .map_err(|error| format!("{}, at the offered rate: {error}", figures.label))?;
+                let spent = Cpu::of(server.pid()).since(&before);
                 figures.unanswered += open.unanswered;
+                let answers = open.latencies_ns.len() - open.unanswered;
+                if answers > 0 {
+                    figures.offered_cost_us.0.push(spent.total_ns as f64 / 1e3 / answers as f64);
+                }
                 for (rounds, share) in figures.latency_us.iter_mut().zip(QUANTILES) {
                     let found = quantile(&open.latencies_ns, share);
                     rounds.0.extend(found.map(|latency_ns| latency_ns as f64 / 1e3));
@@ -292,6 +292,10 @@ impl Bench<'_> {
                 let Some(at) = outcome.sides.iter().position(|side| side.label == label) else { continue };
                 let server = self.start(&peer, side, &[("{workers}", &WORKERS_TO_SPREAD.to_string())])?;
                 let origin = &mut self.origin;
+                let mut load = Load::new(server.front, requests, CONNECTIONS)?;
+                // A master may listen before its workers are there: whoever serves requests has them.
+                load.closed(Until::answers(CONNECTIONS as u64), &mut || origin.turn())
+                    .map_err(|error| format!("{label}, two workers: {error}"))?;
                 let counting = match Counting::attach(server.pid(), What::AcceptsByThread) {
                     Ok(counting) => counting,
                     Err(error) => {
@@ -299,7 +303,6 @@ impl Bench<'_> {
                         continue;
                     }
                 };
-                let mut load = Load::new(server.front, requests, CONNECTIONS)?;
                 load.closed(Until::answers(4_000).or_after(COUNTING), &mut || origin.turn())
                     .map_err(|error| format!("{label}, accepts: {error}"))?;
                 let mut accepts: Vec<u64> = counting.finish()?.into_values().collect();

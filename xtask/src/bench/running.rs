@@ -142,8 +142,7 @@ pub(super) fn ask(front: SocketAddr, path: &str) -> Result<String, String> {
     let told = |error: std::io::Error| format!("{path}: {error}");
     let mut stream = TcpStream::connect(front).map_err(told)?;
     stream.set_read_timeout(Some(PATIENCE)).map_err(told)?;
-    write!(stream, "GET {path} HTTP/1.1\r\nHost: s0.example.com\r\nConnection: close\r\n\r\n")
-        .map_err(told)?;
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").map_err(told)?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer).map_err(told)?;
     Ok(answer)
