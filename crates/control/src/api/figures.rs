@@ -123,7 +123,8 @@ pub(super) async fn compare(
 
 /// All counters and times in OpenMetrics' text format, or Prometheus' older one
 #[utoipa::path(get, path = "/v1/metrics", tag = "figures",
-    responses((status = 200, description = "By `Accept`.", body = String, content_type = "text/plain"), OfQuestions))]
+    responses((status = 200, description = "By `Accept`.",
+        content((String = "text/plain"), (String = "application/openmetrics-text"))), OfQuestions))]
 pub(super) async fn metrics(State(api): State<Api>, headers: HeaderMap) -> Result<Response, Refused> {
     let surroundings = surroundings(&api.office).await?;
     let summary = summary(&api.office, Collector::totals);

@@ -74,7 +74,7 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Body<T> {
 
     async fn from_request(request: Request, _: &S) -> Result<Body<T>, Refused> {
         let bytes = whole(request.into_body()).await?;
-        serde_json::from_slice(&bytes).map(Body).map_err(|error| {
+        serde_json::from_slice(&bytes).map(|types::Object(order)| Body(order)).map_err(|error| {
             let text =
                 if bytes.is_empty() { "the body is empty".into() } else { format!("the body: {error}") };
             Refused::bad_request(

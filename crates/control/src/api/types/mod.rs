@@ -7,6 +7,7 @@
 
 mod commit;
 mod event;
+mod object;
 mod order;
 mod problem;
 mod shares;
@@ -18,6 +19,7 @@ pub use crate::receipt::{
 };
 pub use commit::{Change, Commit, CommitKind, History, Verified};
 pub use event::{Event, Happening};
+pub(super) use object::Object;
 pub use order::{
     Confirm, HoldOrder, HoldTerms, KeyOrder, ManyOrder, OneChange, ReleaseOrder, ResetOrder, Terms,
     UndoOrder, Wait,

@@ -3,6 +3,7 @@
 //! Owns their fields. A field that is not known is refused, for a mistyped `dry_run` must not switch. Must never hold a
 //! default other than "no": what is not said is not wanted.
 
+use super::object;
 use super::shares::once_each;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -66,7 +67,7 @@ macro_rules! order {
             #[schema(example = "30s")]
             pub timeout: Option<String>,
             /// New requests wait while what is in flight on the old side ends; then switches and lets them go.
-            #[serde(default, skip_serializing_if = "Option::is_none")]
+            #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "object::one")]
             pub hold: Option<HoldTerms>,
             /// Only says what would happen.
             #[serde(default, skip_serializing_if = "std::ops::Not::not")]
@@ -125,6 +126,7 @@ order! {
     /// Many keys in one commit: all or none.
     pub struct ManyOrder {
         /// At least one; each key once.
+        #[serde(deserialize_with = "object::each")]
         pub changes: Vec<OneChange>,
     }
 }

@@ -2,37 +2,45 @@
 //!
 //! Owns their reading. Must never judge a target or a weight: `switch` does.
 
-use serde::Deserializer;
 use serde::de::{Error, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::fmt;
 
-/// Reads a map whose names may stand only once. JSON leaves open what a second one means (RFC 8259, section 4), and
-/// guessing which weight was meant is no way to move traffic.
+/// Reads a map whose names may stand only once, or `null` for none. JSON leaves open what a second one means (RFC 8259,
+/// section 4), and guessing which weight was meant is no way to move traffic.
 pub(super) fn once_each<'de, D: Deserializer<'de>>(
     from: D,
 ) -> Result<Option<BTreeMap<String, u32>>, D::Error> {
-    struct Shares;
-    impl<'de> Visitor<'de> for Shares {
-        type Value = BTreeMap<String, u32>;
+    Option::<Shares>::deserialize(from).map(|shares| shares.map(|shares| shares.0))
+}
 
-        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            f.write_str("an object of weights by the targets' names")
-        }
+struct Shares(BTreeMap<String, u32>);
 
-        fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-            let mut shares = BTreeMap::new();
-            while let Some((target, weight)) = map.next_entry::<String, u32>()? {
-                match shares.entry(target) {
-                    Entry::Vacant(place) => place.insert(weight),
-                    Entry::Occupied(there) => {
-                        return Err(A::Error::custom(format_args!("\"{}\" stands twice", there.key())));
-                    }
-                };
+impl<'de> Deserialize<'de> for Shares {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Shares, D::Error> {
+        struct OnceEach;
+        impl<'de> Visitor<'de> for OnceEach {
+            type Value = Shares;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object of weights by the targets' names")
             }
-            Ok(shares)
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Shares, A::Error> {
+                let mut shares = BTreeMap::new();
+                while let Some((target, weight)) = map.next_entry::<String, u32>()? {
+                    match shares.entry(target) {
+                        Entry::Vacant(place) => place.insert(weight),
+                        Entry::Occupied(there) => {
+                            return Err(A::Error::custom(format_args!("\"{}\" stands twice", there.key())));
+                        }
+                    };
+                }
+                Ok(Shares(shares))
+            }
         }
+        from.deserialize_map(OnceEach)
     }
-    from.deserialize_map(Shares).map(Some)
 }
