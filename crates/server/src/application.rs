@@ -1,25 +1,28 @@
 //! The program as the master sees it: reading a configuration, and being a worker process.
 
 use crate::counters::Counters;
+use crate::demands::boot;
 use crate::generation::Departure;
-use crate::logs::process_target;
 use crate::names::SystemNames;
-use crate::process::log::{Level, LogTarget};
-use crate::process::{
-    Address, Application, Boot, EnvRule, Finding, Limits, ListenSpec, Listener, Loaded, Order, Ports, Reload,
-    SocketAccess, Source, UserSpec,
-};
+use crate::process::log::Level;
+use crate::process::{Address, Application, Finding, Listener, Loaded, Order, Ports, Reload, Source};
 use crate::proxy::pool::SharedGroups;
+use crate::recording;
+use crate::switching::Crossing;
 use crate::threads::{Crew, Message, NewGeneration, Thread};
 use conf::Diagnostic;
+use control::{Office, Setup};
 use engine::Config;
-use engine::config::{Inputs, ListenAddress};
+use engine::config::Inputs;
 use engine::modules::core::Identity;
+use statistics::{Collector, Layout};
 use std::os::fd::OwnedFd;
-use std::path::PathBuf;
+use std::os::unix::net::UnixListener;
 use std::sync::mpsc;
-use std::sync::{Arc, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
+use switch::Tables;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 /// pointsman.
 #[derive(Clone, Debug, Default)]
@@ -32,7 +35,12 @@ pub struct Pointsman {
 #[derive(Debug)]
 pub struct Built {
     config: Config,
+    /// Whether anything is measured.
+    records: bool,
 }
+
+/// The variable of the environment that, set to `off`, switches measuring off: to see what it costs.
+const STATISTICS: &str = "POINTSMAN_STATISTICS";
 
 impl Application for Pointsman {
     type Config = Built;
@@ -56,7 +64,9 @@ impl Application for Pointsman {
             Ok((config, warnings)) => {
                 let findings = warnings.iter().map(finding).collect();
                 let boot = boot(&config, source);
-                Loaded { findings, outcome: Some((boot, Built { config })) }
+                // A worker process has only the variables that `env` names; what holds is what the master saw.
+                let records = std::env::var_os(STATISTICS).is_none_or(|value| value != "off");
+                Loaded { findings, outcome: Some((boot, Built { config, records })) }
             }
         }
     }
@@ -69,106 +79,12 @@ impl Application for Pointsman {
     }
 }
 
-/// What the configuration asks of the operating system.
-fn boot(config: &Config, source: &Source) -> Boot {
-    let main = &config.main;
-    let listeners = config.listeners.iter().map(|listener| {
-        let options = &listener.options;
-        ListenSpec {
-            backlog: options.backlog,
-            reuseport: options.reuseport,
-            ipv6only: options.ipv6only,
-            deferred: options.deferred,
-            rcvbuf: options.rcvbuf,
-            sndbuf: options.sndbuf,
-            keepalive: options.so_keepalive.map(|on| crate::process::Keepalive {
-                on,
-                idle_s: None,
-                interval_s: None,
-                count: None,
-            }),
-            ..ListenSpec::new(address(&listener.address))
-        }
-    });
-    Boot {
-        pid_path: main.pid.as_ref().cloned().unwrap_or_else(|| source.prefix.join("logs/pointsman.pid")),
-        daemon: *main.daemon,
-        master_process: *main.master_process,
-        threads: main.worker_processes.unwrap_or_else(processors),
-        user: main.user.as_ref().map(|(user, group)| UserSpec {
-            user: user.clone(),
-            group: group.clone(),
-            place: source.conf_file.display().to_string(),
-        }),
-        limits: Limits { open_files: *main.worker_rlimit_nofile, ..Limits::default() },
-        environment: main
-            .env
-            .iter()
-            .map(|(name, value)| EnvRule { name: name.into(), value: value.as_ref().map(Into::into) })
-            .collect(),
-        listeners: listeners.collect(),
-        error_logs: main
-            .error_log
-            .iter()
-            .map(|(log, level)| {
-                (process_target(&config.logs[log.0 as usize].target, &source.error_log), *level)
-            })
-            .collect(),
-        log_files: config
-            .logs
-            .iter()
-            .filter_map(|log| match process_target(&log.target, &source.error_log) {
-                LogTarget::File(path) => Some(path),
-                LogTarget::Stderr => None,
-            })
-            .collect(),
-        temp_dirs: temporary_folders(config),
-        control: control_socket(config),
-        state_dirs: Vec::new(),
-    }
-}
-
-/// The folders for temporary files that some location uses.
-fn temporary_folders(config: &Config) -> Vec<PathBuf> {
-    let set = |path: &Option<PathBuf>, name: &str| path.clone().unwrap_or_else(|| config.prefix.join(name));
-    let mut folders = vec![set(&config.http.client_body_temp_path, "client_body_temp")];
-    for location in &config.locations {
-        let folder = set(&location.settings.proxy.buffers.temp_path, "proxy_temp");
-        if !folders.contains(&folder) {
-            folders.push(folder);
-        }
-    }
-    folders
-}
-
-/// The socket for commands. A server that was not told to have one runs without it where it cannot be had.
-fn control_socket(config: &Config) -> Option<ListenSpec> {
-    let socket = config.control.socket.as_ref()?;
-    Some(ListenSpec {
-        access: Some(SocketAccess { mode: socket.mode, group: socket.group.clone() }),
-        optional: !config.control.socket.written(),
-        ..ListenSpec::new(Address::Unix(socket.path.clone()))
-    })
-}
-
-fn processors() -> usize {
-    std::thread::available_parallelism().map_or(1, usize::from)
-}
-
-fn address(listen: &ListenAddress) -> Address {
-    match listen {
-        ListenAddress::Inet(address) => Address::Inet(*address),
-        ListenAddress::Unix(path) => Address::Unix(path.clone()),
-    }
-}
-
 /// The worker process: its threads, and what outlives a generation.
 struct Process {
     app: Pointsman,
     ports: Ports,
     crew: Crew,
     threads: Vec<Thread>,
-    began: Instant,
     config: Arc<Config>,
     groups: Arc<SharedGroups>,
     dicts: lua::Dicts,
@@ -183,24 +99,30 @@ struct Candidate {
     config: Arc<Config>,
     groups: Arc<SharedGroups>,
     dicts: lua::Dicts,
+    tables: Arc<Tables>,
+    layout: Arc<Layout>,
     addresses: Vec<Address>,
 }
 
 impl Process {
-    /// Starts the threads. What stops them is told to the master.
+    /// Starts the control plane and the threads. What stops them is told to the master.
     fn start(app: Pointsman, built: Built, mut ports: Ports) -> Result<Process, ()> {
-        let listeners = std::mem::take(&mut ports.listeners);
-        let crew = Crew {
-            threads: ports.threads,
-            counters: Arc::new(Counters::new(ports.threads)),
-            connection_serial: Arc::default(),
-            watchdogs: Arc::default(),
-        };
+        let reporter = ports.control.reporter();
+        let fail = |fault: String| reporter.failed(ports.generation, &fault);
+        let mut listeners = std::mem::take(&mut ports.listeners);
         let config = Arc::new(built.config);
+        let commands = take_control_socket(&config, &mut listeners);
+        let layout = Arc::new(recording::layout(&config));
+        let channels = (0..ports.threads).map(|_| unbounded_channel()).collect::<Vec<_>>();
+        let senders = channels.iter().map(|(sender, _)| sender.clone()).collect();
+        let started = crew(&ports, &config, &layout, built.records, senders, commands);
+        let (crew, tables) = started.map_err(fail)?;
         let candidate = Candidate {
             number: ports.generation,
             groups: Arc::new(SharedGroups::new(&config, None)),
             dicts: lua::Dicts::new(&config.lua.dicts, None),
+            tables,
+            layout,
             addresses: listeners.iter().map(|listener| listener.address.clone()).collect(),
             config,
         };
@@ -208,28 +130,33 @@ impl Process {
             app,
             crew,
             threads: Vec::new(),
-            began: Instant::now(),
             config: Arc::clone(&candidate.config),
             groups: Arc::clone(&candidate.groups),
             dicts: candidate.dicts.clone(),
             ports,
         };
-        process.start_threads(&candidate, listeners).map_err(|fault| {
+        process.start_threads(&candidate, listeners, channels).map_err(|fault| {
+            process.crew.office.stop();
             process.ports.control.reporter().failed(process.ports.generation, &fault);
         })?;
         process.ports.control.reporter().ready();
         Ok(process)
     }
 
-    fn start_threads(&mut self, candidate: &Candidate, listeners: Vec<Listener>) -> Result<(), String> {
+    fn start_threads(
+        &mut self,
+        candidate: &Candidate,
+        listeners: Vec<Listener>,
+        channels: Vec<Channel>,
+    ) -> Result<(), String> {
         let hands = deal(listeners, self.crew.threads).map_err(|error| error.to_string())?;
         let (word, words) = mpsc::channel();
         let departure = self.departure(candidate.number);
-        for (number, sockets) in hands.into_iter().enumerate() {
+        for (number, (sockets, channel)) in hands.into_iter().zip(channels).enumerate() {
             let new = self.generation_for(candidate, sockets, &departure);
             let waker = self.ports.control.waker();
             let ended = move || waker.wake();
-            let thread = Thread::start(number, self.crew.clone(), new, word.clone(), ended)
+            let thread = Thread::start(number, self.crew.clone(), new, channel, word.clone(), ended)
                 .map_err(|error| format!("a worker thread cannot be started: {error}"))?;
             self.threads.push(thread);
         }
@@ -255,6 +182,8 @@ impl Process {
             error_log: self.ports.error_log.clone(),
             groups: Arc::clone(&candidate.groups),
             dicts: candidate.dicts.clone(),
+            tables: Arc::clone(&candidate.tables),
+            layout: Arc::clone(&candidate.layout),
             addresses: candidate.addresses.clone(),
             sockets,
             departure: Arc::clone(departure),
@@ -288,7 +217,7 @@ impl Process {
     fn watch_scripts(&self) -> Option<Duration> {
         let mut watchdogs = self.crew.watchdogs.lock().unwrap_or_else(PoisonError::into_inner);
         watchdogs.retain(|(generation, _)| generation.strong_count() > 0);
-        let now_ms = self.began.elapsed().as_millis() as u64;
+        let now_ms = self.crew.began.elapsed().as_millis() as u64;
         for (_, watchdog) in watchdogs.iter_mut() {
             watchdog.look(now_ms);
         }
@@ -303,7 +232,7 @@ impl Process {
         }
     }
 
-    fn go_over(&mut self, reload: Reload) -> Result<(), String> {
+    fn go_over(&mut self, mut reload: Reload) -> Result<(), String> {
         self.flush_logs();
         self.ports.logs.adopt(reload.logs).map_err(|error| format!("log files: {error}"))?;
         let bundle =
@@ -316,8 +245,13 @@ impl Process {
         let mut config = built.config;
         config.limits.carry_over(&self.config.limits)?;
         let config = Arc::new(config);
+        drop(take_control_socket(&config, &mut reload.listeners));
+        // From here on nothing is committed until the new configuration holds, or is given up.
+        let admission = self.crew.office.admit(&config)?;
         let candidate = Candidate {
             number: reload.generation,
+            tables: Arc::clone(admission.tables()),
+            layout: Arc::new(recording::layout(&config)),
             groups: Arc::new(SharedGroups::new(&config, Some((&self.config, &self.groups)))),
             dicts: lua::Dicts::new(&config.lua.dicts, Some(&self.dicts)),
             addresses: reload.listeners.iter().map(|listener| listener.address.clone()).collect(),
@@ -341,6 +275,8 @@ impl Process {
             return Err(fault);
         }
         self.threads.iter().for_each(|thread| thread.tell(Message::Commit));
+        self.crew.collector.lock().unwrap_or_else(PoisonError::into_inner).arrange(candidate.layout);
+        admission.finish();
         self.config = candidate.config;
         self.groups = candidate.groups;
         self.dicts = candidate.dicts;
@@ -360,6 +296,8 @@ impl Process {
     fn quit(&mut self) -> i32 {
         let limit_ms = *self.config.main.worker_shutdown_timeout_ms;
         let limit = (limit_ms > 0).then(|| Duration::from_millis(limit_ms));
+        // Another process may be at work already: from here on orders are its to take.
+        self.crew.office.stop();
         self.threads.iter().for_each(|thread| thread.tell(Message::Quit(limit)));
         while !self.threads.iter().all(Thread::has_ended) {
             match self.ports.control.next(Some(Duration::from_millis(200))) {
@@ -381,6 +319,53 @@ impl Process {
         }
         0
     }
+}
+
+/// Both ends of a thread's orders.
+type Channel = (UnboundedSender<Message>, UnboundedReceiver<Message>);
+
+/// Starts the control plane, and puts together what all threads have in common. A store that cannot be used is a
+/// fault; nothing is guessed.
+fn crew(
+    ports: &Ports,
+    config: &Arc<Config>,
+    layout: &Arc<Layout>,
+    records: bool,
+    senders: Vec<UnboundedSender<Message>>,
+    commands: Option<UnixListener>,
+) -> Result<(Crew, Arc<Tables>), String> {
+    let began = Instant::now();
+    let counters = Arc::new(Counters::new(ports.threads));
+    let collector = Arc::new(Mutex::new(Collector::new(Arc::clone(layout), 0)));
+    let crossing = Arc::new(Crossing::new(senders, Arc::clone(&counters), Arc::clone(&collector)));
+    let log = ports.error_log.clone();
+    let (office, tables) = Office::start(Setup {
+        config: Arc::clone(config),
+        listener: commands,
+        traffic: Arc::clone(&crossing) as Arc<dyn control::Traffic>,
+        clock_ms: Arc::new(move || began.elapsed().as_millis() as u64),
+        log: Arc::new(move |level, text| log.write(level, 0, text.as_bytes())),
+    })?;
+    let crew = Crew {
+        threads: ports.threads,
+        counters,
+        connection_serial: Arc::default(),
+        watchdogs: Arc::default(),
+        began,
+        records,
+        collector,
+        office,
+        crossing,
+    };
+    Ok((crew, tables))
+}
+
+/// Takes the socket for commands out of those that clients are accepted from.
+fn take_control_socket(config: &Config, listeners: &mut Vec<Listener>) -> Option<UnixListener> {
+    let socket = config.control.socket.as_ref()?;
+    let address = Address::Unix(socket.path.clone());
+    let place = listeners.iter().position(|listener| listener.address == address)?;
+    listeners.remove(place).sockets.pop().map(UnixListener::from)
 }
 
 /// Every thread's own descriptors of the listening sockets: one of its own with `reuseport`, else a duplicate.

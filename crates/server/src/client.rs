@@ -6,6 +6,7 @@ use crate::input::Input;
 use crate::patience::{Patience, TimedOut};
 use crate::registry::Seat;
 use crate::stream::Stream;
+use crate::switching::Places;
 use crate::worker::Worker;
 use engine::Exchange;
 use engine::host::Level;
@@ -30,6 +31,8 @@ pub(crate) struct Client {
     pub(crate) body: BodyReader,
     /// `100 Continue` is still owed, should the body be wanted.
     pub(crate) owes_continue: bool,
+    /// Where switches have led its request.
+    pub(crate) places: Places,
     /// Where it is known.
     pub(crate) seat: Rc<Seat>,
     /// Its thread.
@@ -44,6 +47,9 @@ pub(crate) enum SendError {
     /// It did not take anything for too long.
     TimedOut,
 }
+
+/// What the error log says of a stream that is cut.
+pub(crate) const CUT: &str = "stream closed: its switch leads elsewhere now";
 
 /// The most slices one write takes.
 const MAX_SLICES: usize = 8;
@@ -163,6 +169,9 @@ impl Client {
     ) -> Result<(), SendError> {
         match result {
             Ok(()) => {}
+            Err(SendError::TimedOut) if self.seat.is_cut() => {
+                crate::request_body::say(self, exchange, generation, Level::Info, CUT);
+            }
             Err(SendError::TimedOut) => with_env(&self.worker, generation, |env| {
                 engine::log_line::error(
                     exchange,

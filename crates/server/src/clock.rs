@@ -24,8 +24,9 @@ pub(crate) struct Clock {
 }
 
 impl Clock {
-    pub(crate) fn new() -> Clock {
-        Clock { began: Instant::now(), now: Cell::new(Now::default()), offset_for_s: Cell::new(u64::MAX) }
+    /// A clock whose monotonic time begins at this moment: the same for all threads of the process.
+    pub(crate) fn new(began: Instant) -> Clock {
+        Clock { began, now: Cell::new(Now::default()), offset_for_s: Cell::new(u64::MAX) }
     }
 
     /// The time of this turn.

@@ -8,8 +8,10 @@ use crate::host::with_env;
 use crate::input::Input;
 use crate::listeners::Accepted;
 use crate::patience::{Patience, TimedOut};
+use crate::recording;
 use crate::respond::Unfinished;
 use crate::stream::Stream;
+use crate::switching::{self, Places, roster::Ended};
 use crate::worker::Worker;
 use engine::exchange::{Body, Connection};
 use engine::modules::{core::LingeringClose, log, lua};
@@ -37,13 +39,15 @@ enum After {
 /// Serves a connection until it is closed.
 pub(crate) async fn serve(worker: Rc<Worker>, stream: Stream, accepted: Accepted) {
     let _presence = Presence::begin(&worker);
+    let seat = worker.registry.enter();
     let mut client = Client {
         stream,
-        patience: Patience::new(),
+        patience: Patience::new(Rc::clone(&seat)),
         input: Input::default(),
         body: BodyReader::Done,
         owes_continue: false,
-        seat: worker.registry.enter(),
+        places: Places::new(&worker, &seat),
+        seat,
         worker: Rc::clone(&worker),
     };
     let mut connection = Connection {
@@ -169,6 +173,7 @@ async fn request(
         Some(step) => {
             let after = answer(client, exchange, generation, step).await;
             finish(client, exchange, generation);
+            end_switching(client, exchange, generation, after);
             after
         }
         None => After::Cut,
@@ -274,6 +279,7 @@ fn begin_request(client: &mut Client, exchange: &mut Exchange, generation: &Gene
             let head = &exchange.request.head;
             client.owes_continue =
                 !client.body.is_done() && http::framing::expects_continue(head.version, &head.headers);
+            exchange.switches.pin(generation.tables());
             phase::advance(exchange, env)
         }
         Err(status) => {
@@ -290,6 +296,7 @@ const MAX_REFUSALS: u32 = 3;
 async fn answer(client: &mut Client, exchange: &mut Exchange, generation: &Pinned, mut step: Step) -> After {
     let mut refusals = 0;
     loop {
+        client.places.keep_up(exchange, generation);
         let result = match step {
             Step::Wait(effect) => match perform(client, exchange, generation, effect).await {
                 Ok(wake) => {
@@ -358,8 +365,8 @@ async fn serve_content(
         Content::Empty => client.serve_bytes(exchange, generation, b"").await,
         Content::File { file, parts } => client.serve_file(exchange, generation, &file, &parts).await,
         Content::Proxy => crate::proxy::serve(client, exchange, generation).await,
-        // There is no control plane and there are no statistics behind this worker.
-        Content::Control | Content::Report(_) => Err(Unfinished::Status(503)),
+        Content::Control => switching::api::serve(client, exchange, generation).await,
+        Content::Report(report) => recording::report::serve(client, exchange, generation, report).await,
     }
 }
 
@@ -381,6 +388,18 @@ async fn perform(
     generation: &Pinned,
     effect: Effect,
 ) -> Result<Wake, Unfinished> {
+    client.places.wait_undecided(exchange);
+    let wake = undergo(client, exchange, generation, effect).await;
+    client.places.waited();
+    wake
+}
+
+async fn undergo(
+    client: &mut Client,
+    exchange: &mut Exchange,
+    generation: &Pinned,
+    effect: Effect,
+) -> Result<Wake, Unfinished> {
     Ok(match effect {
         Effect::ReadBody => client.read_body(exchange, generation).await,
         Effect::DiscardBody => client.discard_body(exchange, generation).await,
@@ -394,8 +413,12 @@ async fn perform(
             Ok(()) => Wake::Done,
             Err(_) => Wake::Failed(499),
         },
-        // There is no control plane behind this worker.
-        Effect::AwaitRelease { .. } | Effect::Switch(_) => Wake::Failed(503),
+        Effect::AwaitRelease { hold } => {
+            // It goes wherever the tables lead that it will pin: it is on no side.
+            client.places.waited();
+            switching::await_release(client, exchange, generation, hold).await
+        }
+        Effect::Switch(order) => switching::api::order(client, exchange, generation, order).await,
     })
 }
 
@@ -435,6 +458,22 @@ async fn send_what_is_due(
         client.send_wire(exchange, generation).await?;
     }
     Ok(())
+}
+
+/// What switches led it to is over.
+fn end_switching(client: &mut Client, exchange: &Exchange, generation: &Generation, after: After) {
+    let was_cut = client.seat.end_stream();
+    if exchange.switches.choices().is_empty() {
+        return;
+    }
+    recording::keys_ended(exchange, generation);
+    let failed = match exchange.response.status {
+        // The client's own doing, or what the switch was told to do with its streams.
+        499 => false,
+        _ if was_cut => false,
+        status => status >= 500 || status == 0 || after == After::Cut,
+    };
+    client.places.leave(if failed { Ended::Failed } else { Ended::Well });
 }
 
 /// The log phase.

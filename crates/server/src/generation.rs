@@ -4,11 +4,15 @@ use crate::logs::Logs;
 use crate::process::log::{ErrorLog, Level};
 use crate::process::{Address, Reporter};
 use crate::proxy::pool::Groups;
+use crate::recording::Recording;
 use engine::config::ListenAddress;
 use engine::{Config, LocationId, ServerId};
+use statistics::Layout;
+use std::cell::RefCell;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
+use switch::Tables;
 
 /// A generation on one thread. When the last request that holds on to it ends, it is dropped.
 pub(crate) struct Generation {
@@ -22,6 +26,14 @@ pub(crate) struct Generation {
     pub(crate) groups: Groups,
     /// Its scripts, if it has any.
     pub(crate) scripts: Option<lua::Vm>,
+    /// The tables of its switches for requests that begin now; none without switches.
+    pub(crate) tables: RefCell<Option<Rc<Tables>>>,
+    /// The numbers by which this thread knows its switches, in its order.
+    pub(crate) switches: Box<[u32]>,
+    /// The names under which its requests are measured.
+    pub(crate) layout: Arc<Layout>,
+    /// What is measured of its requests.
+    pub(crate) recording: Recording,
     /// While it is there, somebody watches that no script runs for too long.
     pub(crate) _watched: Arc<()>,
     /// The main error log: for what no request is to blame for.
@@ -53,6 +65,18 @@ impl Generation {
     /// Writes an alert to the main error log.
     pub(crate) fn alert(&self, text: std::fmt::Arguments<'_>) {
         self.error_log.write(Level::Alert, 0, text.to_string().as_bytes());
+    }
+
+    /// The tables that a request pins when it begins.
+    pub(crate) fn tables(&self) -> Option<Rc<Tables>> {
+        self.tables.borrow().clone()
+    }
+
+    /// Requests that begin from now on pin these.
+    pub(crate) fn publish(&self, tables: Tables) {
+        if !self.config.switches.is_empty() {
+            self.tables.replace(Some(Rc::new(tables)));
+        }
     }
 
     /// The scope of an address's default server: what holds before a request's host is known.

@@ -3,7 +3,8 @@
 //! Owns everything that touches the operating system; what a request means is the engine's to say.
 //!
 //! Reading order: [`process`] (the master and what it asks of the rest), `application` (a worker process), `threads`
-//! and `worker` (a thread), `connection` (one client), `proxy` (one upstream).
+//! and `worker` (a thread), `connection` (one client), `proxy` (one upstream), `switching` (tables taken over while requests run),
+//! `recording` (what is measured).
 
 mod application;
 mod body;
@@ -12,6 +13,7 @@ mod client;
 mod clock;
 mod connection;
 mod counters;
+mod demands;
 mod files;
 mod generation;
 mod host;
@@ -22,11 +24,13 @@ mod names;
 mod patience;
 pub mod process;
 mod proxy;
+mod recording;
 mod registry;
 mod request_body;
 mod resolver;
 mod respond;
 mod stream;
+mod switching;
 mod threads;
 mod timers;
 mod worker;

@@ -2,10 +2,12 @@
 //!
 //! Nearly every wait ends long before its time is up, and the next one has a later deadline. So the timer wheel is
 //! not told of each: the deadline is a number that moves, and the one timer of the connection, when it fires early,
-//! is armed again for what is left.
+//! is armed again for what is left. A connection whose stream is cut waits for nothing more.
 
+use crate::registry::Seat;
 use std::future::Future;
 use std::pin::{Pin, pin};
+use std::rc::Rc;
 use std::task::{Context, Poll};
 use tokio::time::{Duration, Instant, Sleep, sleep_until};
 
@@ -19,12 +21,13 @@ pub(crate) struct Patience {
     sleep: Pin<Box<Sleep>>,
     armed: Instant,
     deadline: Instant,
+    seat: Rc<Seat>,
 }
 
 impl Patience {
-    pub(crate) fn new() -> Patience {
+    pub(crate) fn new(seat: Rc<Seat>) -> Patience {
         let far = Instant::now() + Duration::from_secs(86_400);
-        Patience { sleep: Box::pin(sleep_until(far)), armed: far, deadline: far }
+        Patience { sleep: Box::pin(sleep_until(far)), armed: far, deadline: far, seat }
     }
 
     /// From now on the wait may take so many milliseconds.
@@ -40,8 +43,11 @@ impl Patience {
         self.sleep.as_mut().reset(self.deadline);
     }
 
-    /// Is the time up? Registers for waking if not.
+    /// Is the time up, or the stream cut? Registers for waking if not.
     pub(crate) fn poll_up(&mut self, cx: &mut Context<'_>) -> Poll<TimedOut> {
+        if self.seat.is_cut() {
+            return Poll::Ready(TimedOut);
+        }
         while self.sleep.as_mut().poll(cx).is_ready() {
             if Instant::now() >= self.deadline {
                 return Poll::Ready(TimedOut);
@@ -79,7 +85,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_later_deadline_needs_no_new_timer_and_an_earlier_one_is_kept() {
-        let mut patience = Patience::new();
+        let mut patience = Patience::new(Rc::default());
         let begin = Instant::now();
         assert_eq!(patience.wait(50, std::future::pending::<()>()).await, Err(TimedOut));
         assert_eq!(begin.elapsed().as_millis(), 50);

@@ -8,9 +8,47 @@ use std::task::{Context, Waker};
 #[derive(Debug, Default)]
 pub(crate) struct Seat {
     waker: RefCell<Option<Waker>>,
+    /// Its answer is a stream from this time of the thread's clock on, in ms.
+    stream_from_ms: Cell<Option<u64>>,
+    /// Its stream is to end now.
+    is_cut: Cell<bool>,
 }
 
 impl Seat {
+    /// The answer under way will be a stream from this time on: 0 for one that is from its beginning.
+    pub(crate) fn stream_from(&self, ms: u64) {
+        self.stream_from_ms.set(Some(ms));
+    }
+
+    /// The answer is over.
+    pub(crate) fn no_stream(&self) {
+        self.stream_from_ms.set(None);
+    }
+
+    /// The request is over. Answers whether its stream was cut.
+    pub(crate) fn end_stream(&self) -> bool {
+        self.no_stream();
+        self.is_cut.replace(false)
+    }
+
+    /// Is the answer under way a stream?
+    pub(crate) fn is_stream(&self, now_ms: u64) -> bool {
+        self.stream_from_ms.get().is_some_and(|from| from <= now_ms)
+    }
+
+    /// Ends the stream: whatever its task waits for, it is woken and finds that its time is up.
+    pub(crate) fn cut(&self) {
+        self.is_cut.set(true);
+        if let Some(waker) = &*self.waker.borrow() {
+            waker.wake_by_ref();
+        }
+    }
+
+    /// Is the stream to end?
+    pub(crate) fn is_cut(&self) -> bool {
+        self.is_cut.get()
+    }
+
     /// Whoever polls here wants to be woken when the thread is to end.
     pub(crate) fn note(&self, cx: &Context<'_>) {
         let mut waker = self.waker.borrow_mut();

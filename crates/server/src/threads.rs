@@ -9,17 +9,23 @@ use crate::logs::{Gathering, Logs};
 use crate::process::Address;
 use crate::process::log::{ErrorLog, LogFiles, LogTarget};
 use crate::proxy::pool::{Groups, SharedGroups};
+use crate::recording::{self, Recording};
+use crate::switching::{self, Crossing, Names, Question};
 use crate::timers;
 use crate::worker::Worker;
+use control::Office;
 use engine::Config;
+use statistics::{Collector, Layout};
+use std::cell::RefCell;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::sync::atomic::AtomicU64;
 use std::sync::mpsc;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::thread::JoinHandle;
-use std::time::Duration;
-use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use std::time::{Duration, Instant};
+use switch::Tables;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
 use tokio::task::spawn_local;
 
 /// What a thread is told.
@@ -32,6 +38,8 @@ pub(crate) enum Message {
     Abandon,
     /// Write out what is buffered for logs, and say so.
     FlushLogs(mpsc::Sender<()>),
+    /// The control plane wants something.
+    Ask(Question),
     /// Accept no more, finish what has begun, at most so long, then end.
     Quit(Option<Duration>),
     /// End.
@@ -48,6 +56,10 @@ pub(crate) struct NewGeneration {
     pub(crate) error_log: ErrorLog,
     pub(crate) groups: Arc<SharedGroups>,
     pub(crate) dicts: lua::Dicts,
+    /// The tables of its switches.
+    pub(crate) tables: Arc<Tables>,
+    /// The names under which its requests are measured.
+    pub(crate) layout: Arc<Layout>,
     pub(crate) addresses: Vec<Address>,
     pub(crate) sockets: Vec<(Address, OwnedFd)>,
     pub(crate) departure: Arc<Departure>,
@@ -64,6 +76,13 @@ pub(crate) struct Crew {
     pub(crate) counters: Arc<Counters>,
     pub(crate) connection_serial: Arc<AtomicU64>,
     pub(crate) watchdogs: Watchdogs,
+    /// When the process began: where all threads' clocks count from.
+    pub(crate) began: Instant,
+    /// Whether anything is measured.
+    pub(crate) records: bool,
+    pub(crate) collector: Arc<Mutex<Collector>>,
+    pub(crate) office: Office,
+    pub(crate) crossing: Arc<Crossing>,
 }
 
 /// A running thread.
@@ -78,10 +97,10 @@ impl Thread {
         number: usize,
         crew: Crew,
         first: NewGeneration,
+        (messages, inbox): (UnboundedSender<Message>, UnboundedReceiver<Message>),
         ready: mpsc::Sender<Result<(), String>>,
         ended: impl FnOnce() + Send + 'static,
     ) -> std::io::Result<Thread> {
-        let (messages, inbox) = unbounded_channel();
         let join = std::thread::Builder::new().name(format!("worker-{number}")).spawn(move || {
             run(number, &crew, first, inbox, &ready);
             ended();
@@ -129,16 +148,15 @@ async fn live(
     mut inbox: UnboundedReceiver<Message>,
     ready: &mpsc::Sender<Result<(), String>>,
 ) {
-    let clock = Rc::new(Clock::new());
+    let clock = Rc::new(Clock::new(crew.began));
+    let names = Names::default();
     let gathering = Rc::new(Gathering::default());
     let sockets = (std::mem::take(&mut first.addresses), std::mem::take(&mut first.sockets));
-    let generation = match prepare(number, crew, (&clock, &gathering), first, None) {
+    let generation = match prepare(number, crew, (&clock, &gathering, &names), first, None) {
         Ok(generation) => generation,
         Err(fault) => return drop(ready.send(Err(fault))),
     };
-    let serial = Arc::clone(&crew.connection_serial);
-    let worker =
-        Rc::new(Worker::new(number, Rc::clone(&clock), Arc::clone(&crew.counters), serial, generation));
+    let worker = Rc::new(Worker::new(number, Rc::clone(&clock), crew, generation));
     let listeners = Listeners::default();
     if let Err(error) = listeners.adopt(&worker, &sockets.0, sockets.1) {
         return drop(ready.send(Err(format!("a listening socket cannot be watched: {error}"))));
@@ -156,7 +174,7 @@ async fn live(
             Message::Prepare(mut new, answer) => {
                 let sockets = (std::mem::take(&mut new.addresses), std::mem::take(&mut new.sockets));
                 let old = worker.generation();
-                let result = prepare(number, crew, (&clock, &gathering), *new, Some(&old));
+                let result = prepare(number, crew, (&clock, &gathering, &names), *new, Some(&old));
                 let word = result.map(|generation| prepared = Some((generation, sockets.0, sockets.1)));
                 let _ = answer.send(word);
             }
@@ -176,6 +194,7 @@ async fn live(
                 worker.generation().logs.flush();
                 let _ = done.send(());
             }
+            Message::Ask(question) => switching::answer(&worker, question),
             Message::Terminate => return,
             Message::Quit(limit) => {
                 listeners.close();
@@ -190,12 +209,14 @@ async fn live(
 }
 
 /// Waits for the last connection, for the time limit, or for the order to end at once.
-async fn finish(worker: &Worker, inbox: &mut UnboundedReceiver<Message>, limit: Option<Duration>) {
+async fn finish(worker: &Rc<Worker>, inbox: &mut UnboundedReceiver<Message>, limit: Option<Duration>) {
     let limit = limit.unwrap_or(Duration::from_secs(86_400 * 365));
     let told = async {
         while let Some(message) = inbox.recv().await {
-            if let Message::Terminate = message {
-                return;
+            match message {
+                Message::Terminate => return,
+                Message::Ask(question) => switching::answer(worker, question),
+                _ => {}
             }
         }
     };
@@ -210,7 +231,7 @@ async fn finish(worker: &Worker, inbox: &mut UnboundedReceiver<Message>, limit: 
 fn prepare(
     number: usize,
     crew: &Crew,
-    (clock, gathering): (&Rc<Clock>, &Rc<Gathering>),
+    (clock, gathering, names): (&Rc<Clock>, &Rc<Gathering>, &Names),
     new: NewGeneration,
     old: Option<&Generation>,
 ) -> Result<Rc<Generation>, String> {
@@ -230,19 +251,25 @@ fn prepare(
         }
     };
     let groups = Groups::new(&new.config, &new.groups, old.map(|old| &old.groups));
+    let has_switches = !new.config.switches.is_empty();
     Ok(Rc::new(Generation {
         number: new.number,
-        config: new.config,
         logs,
         groups,
         scripts,
+        tables: RefCell::new(has_switches.then(|| Rc::new(Tables::clone(&new.tables)))),
+        switches: names.numbers(&new.config),
+        recording: Recording::new(crew.records.then_some(&new.layout), &crew.collector, clock),
+        layout: new.layout,
+        config: new.config,
         _watched: watched,
         error_log: new.error_log,
         _departure: new.departure,
     }))
 }
 
-/// Once a second: log buffers that are due, idle upstream connections that are too old or closed by the peer.
+/// Once a second: log buffers that are due, idle upstream connections that are too old or closed by the peer, what was
+/// measured.
 async fn keep_house(worker: Rc<Worker>) {
     let mut ticks = tokio::time::interval(Duration::from_secs(1));
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -252,5 +279,6 @@ async fn keep_house(worker: Rc<Worker>) {
         let now_ms = worker.clock.now().monotonic_ms();
         generation.logs.flush_due(now_ms);
         generation.groups.sweep(now_ms);
+        recording::collect(&worker);
     }
 }

@@ -5,19 +5,23 @@
 
 use crate::buffers::Buffers;
 use crate::clock::Clock;
-use crate::counters::{Counters, ThreadCounters};
+use crate::counters::ThreadCounters;
 use crate::generation::Generation;
 use crate::registry::Registry;
 use crate::resolver::Resolvers;
+use crate::switching::{Crossing, Waiting, roster::Roster};
+use crate::threads::Crew;
+use control::Office;
 use engine::Exchange;
 use std::cell::{Cell, RefCell};
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
 /// What a thread's connections share.
-#[derive(Debug)]
 pub(crate) struct Worker {
+    /// Its number among the threads of the process.
+    pub(crate) number: usize,
     /// Its clock.
     pub(crate) clock: Rc<Clock>,
     /// Its share of the connection counters.
@@ -32,11 +36,27 @@ pub(crate) struct Worker {
     pub(crate) connection_serial: Arc<AtomicU64>,
     /// Answers are the last on their connections: the thread is to end.
     pub(crate) quitting: Cell<bool>,
+    /// The requests that a switch has led somewhere.
+    pub(crate) roster: RefCell<Roster>,
+    /// The requests that wait for a hold.
+    pub(crate) waiting: Waiting,
+    /// The control plane.
+    pub(crate) office: Office,
+    /// The way to all threads, this one included.
+    pub(crate) crossing: Arc<Crossing>,
     current: RefCell<Rc<Generation>>,
+    /// Generations that new requests do not get any more.
+    older: RefCell<Vec<Weak<Generation>>>,
     // Boxed: an exchange is large, and moves in and out of here with each request.
     #[allow(clippy::vec_box)]
     exchanges: RefCell<Vec<Box<Exchange>>>,
     random: Cell<u64>,
+}
+
+impl std::fmt::Debug for Worker {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.debug_struct("Worker").field("number", &self.number).finish_non_exhaustive()
+    }
 }
 
 /// How many exchanges that are not in use are kept, with the buffers in them.
@@ -44,23 +64,23 @@ const KEEP_EXCHANGES: usize = 256;
 
 impl Worker {
     /// A worker that serves this generation.
-    pub(crate) fn new(
-        number: usize,
-        clock: Rc<Clock>,
-        counters: Arc<Counters>,
-        connection_serial: Arc<AtomicU64>,
-        first: Rc<Generation>,
-    ) -> Worker {
+    pub(crate) fn new(number: usize, clock: Rc<Clock>, crew: &Crew, first: Rc<Generation>) -> Worker {
         let seed = clock.fresh().epoch_us ^ (number as u64 + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15);
         Worker {
+            number,
             clock,
-            counters: ThreadCounters::new(counters, number),
+            counters: ThreadCounters::new(Arc::clone(&crew.counters), number),
             resolvers: Resolvers::default(),
             buffers: Buffers::default(),
             registry: Registry::default(),
-            connection_serial,
+            connection_serial: Arc::clone(&crew.connection_serial),
             quitting: Cell::new(false),
+            roster: RefCell::default(),
+            waiting: Waiting::default(),
+            office: crew.office.clone(),
+            crossing: Arc::clone(&crew.crossing),
             current: RefCell::new(first),
+            older: RefCell::default(),
             exchanges: RefCell::default(),
             random: Cell::new(seed | 1),
         }
@@ -73,7 +93,16 @@ impl Worker {
 
     /// From now on new requests get this one; answers the one before.
     pub(crate) fn adopt(&self, generation: Rc<Generation>) -> Rc<Generation> {
-        self.current.replace(generation)
+        let old = self.current.replace(generation);
+        let mut older = self.older.borrow_mut();
+        older.retain(|generation| generation.strong_count() > 0);
+        older.push(Rc::downgrade(&old));
+        old
+    }
+
+    /// The generations before it that requests still hold on to.
+    pub(crate) fn older_generations(&self) -> Vec<Rc<Generation>> {
+        self.older.borrow().iter().filter_map(Weak::upgrade).collect()
     }
 
     /// An exchange for a request; idle connections have none.

@@ -16,7 +16,7 @@ use std::rc::Rc;
 use std::task::Poll;
 use upstream::retry::TryFailure;
 
-const CONNECTING: &str = "while connecting to upstream";
+pub(super) const CONNECTING: &str = "while connecting to upstream";
 const SENDING: &str = "while sending request to upstream";
 pub(super) const READING: &str = "while reading response header from upstream";
 

@@ -12,12 +12,13 @@ mod target;
 mod tunnel;
 mod upload;
 
-use crate::client::Client;
+use crate::client::{CUT, Client};
 use crate::generation::Pinned;
 use crate::host::with_env;
+use crate::recording;
 use crate::request_body::say;
 use crate::respond::Unfinished;
-use attempt::{Answer, Failed, READING, attempt};
+use attempt::{Answer, CONNECTING, Failed, READING, attempt};
 use engine::Exchange;
 use engine::exchange::{Body, Try};
 use engine::host::Level;
@@ -25,6 +26,7 @@ use engine::log_line;
 use engine::modules::proxy::{self, Disposition, Plan, Progress};
 use engine::phase;
 use pool::{Link, Picked, ThreadGroup};
+use statistics::{Failure, TryEnd};
 use std::rc::Rc;
 use upstream::retry::TryFailure;
 use upstream::{Finished, IdleKey, Outcome, PickError, PickInput, Tried};
@@ -40,6 +42,10 @@ pub(crate) struct Proxying<'a> {
     pub(crate) streamed: bool,
     /// Bytes of the client's own body were passed on: there can be no other try.
     pub(crate) body_taken: bool,
+    /// The group's number for those who measure.
+    pub(crate) group: usize,
+    /// Why the answer under way will not be whole, as far as it is known.
+    pub(crate) broken: Option<Failure>,
 }
 
 /// Serves a request from the location's upstream.
@@ -60,11 +66,38 @@ pub(crate) async fn serve(
     let (plan, streams) = planned.map_err(Unfinished::Status)?;
     // A request without a body can be tried again whatever is said about bodies.
     let streamed = streams && !client.body.is_done();
-    let group = target::group(client, exchange, generation, &plan).await?;
-    let mut proxying = Proxying { client, exchange, generation, head, streamed, body_taken: false };
-    let result = proxying.try_peers(&plan, &group).await;
-    let text = std::mem::take(&mut proxying.head);
-    worker.buffers.give_back_text(text);
+    client.places.keep_up(exchange, generation);
+    let number = match plan.target {
+        proxy::Target::Group(number) => number,
+        _ => generation.layout.other_group(),
+    };
+    generation.recording.note(|recorder| recorder.request_began(number));
+    let first = exchange.upstream.tries.len();
+    let group = target::group(client, exchange, generation, &plan).await;
+    let result = match group {
+        Ok(group) => {
+            let mut proxying = Proxying {
+                client,
+                exchange,
+                generation,
+                head,
+                streamed,
+                body_taken: false,
+                group: number,
+                broken: None,
+            };
+            let result = proxying.try_peers(&plan, &group).await;
+            worker.buffers.give_back_text(std::mem::take(&mut proxying.head));
+            result
+        }
+        Err(unfinished) => Err(unfinished),
+    };
+    let status = match result {
+        Err(Unfinished::Status(status)) => status,
+        _ => exchange.response.status,
+    };
+    let end = recording::request_end(&exchange.upstream.tries[first..], status);
+    generation.recording.note(|recorder| recorder.request_ended(number, &end));
     result
 }
 
@@ -134,18 +167,33 @@ impl Proxying<'_> {
             let picked = self.pick(plan, group, &key, &mut tried)?;
             let link = self.idle_link(group, &picked);
             let reused = link.is_some();
+            let peer = picked.number;
+            self.generation.recording.note(|recorder| recorder.try_began(self.group, peer));
             let failed = match attempt(self, &picked, link).await {
                 Ok(answer) => {
                     let progress = self.progress(&tried, began_ms, true);
-                    match self.answered(plan, group, picked, answer, progress).await? {
+                    let came = self.answered(plan, group, picked, answer, progress).await;
+                    let failure = match &came {
+                        Ok(Some(failure)) => Some(kind(*failure, READING)),
+                        _ => self.broken.take(),
+                    };
+                    self.try_ended(peer, reused, failure);
+                    match came? {
                         None => return Ok(()),
                         Some(failure) => failure,
                     }
                 }
-                Err(Failed::ClientGone) => return Err(Unfinished::Status(499)),
-                Err(Failed::Client(status)) => return Err(Unfinished::Status(status)),
+                Err(Failed::ClientGone) => {
+                    self.try_ended(peer, reused, Some(Failure::ClientGone));
+                    return Err(Unfinished::Status(499));
+                }
+                Err(Failed::Client(status)) => {
+                    self.try_ended(peer, reused, Some(Failure::ClientGone));
+                    return Err(Unfinished::Status(status));
+                }
                 Err(Failed::Peer { failure, request_sent, doing }) => {
                     self.tried_in_vain(picked, failure, doing);
+                    self.try_ended(peer, reused, Some(kind(failure, doing)));
                     if failure == TryFailure::Timeout {
                         self.say(
                             Level::Error,
@@ -164,6 +212,21 @@ impl Proxying<'_> {
             };
             debug_assert!(failed.status() >= 400, "only what may be retried comes here");
         }
+    }
+
+    /// Records a try that has ended; its record is closed.
+    fn try_ended(&mut self, peer: usize, reused: bool, failure: Option<Failure>) {
+        let record = self.record();
+        let end = TryEnd {
+            status: record.status,
+            failure,
+            connect_us: record.connect_us.filter(|_| !reused),
+            first_byte_us: record.header_us,
+            response_us: record.response_us,
+            sent: record.sent,
+            received: record.received,
+        };
+        self.generation.recording.note(|recorder| recorder.try_ended(self.group, peer, &end));
     }
 
     fn progress(&self, tried: &Tried, began_ms: u64, request_sent: bool) -> Progress {
@@ -247,6 +310,7 @@ impl Proxying<'_> {
             Err(failure) => {
                 self.close_record(began_us);
                 self.tried_in_vain(picked, failure, READING);
+                self.broken = Some(kind(failure, READING));
                 let again = self.engine(|exchange, env| proxy::may_retry(exchange, env, failure, progress));
                 return if again { Ok(Some(failure)) } else { Err(Unfinished::Status(failure.status())) };
             }
@@ -268,6 +332,11 @@ impl Proxying<'_> {
             Disposition::Error(status) => Err(Unfinished::Status(status)),
         };
         self.close_record(began_us);
+        self.client.seat.no_stream();
+        if matches!(result, Err(Unfinished::Broken)) {
+            // Nobody has said that it was the upstream.
+            self.broken.get_or_insert(Failure::ClientGone);
+        }
         let now_ms = self.now_ms();
         let key = self.idle_key(group, &picked);
         picked.finish(Outcome::Success, now_ms);
@@ -300,6 +369,7 @@ impl Proxying<'_> {
             .proxy
             .connection
             .read_timeout_ms;
+        self.client.seat.stream_from(0);
         let through = tunnel::tunnel(self.client, link, timeout_ms).await;
         self.exchange.output.sent += through.down;
         self.exchange.output.body_len += through.down;
@@ -307,7 +377,10 @@ impl Proxying<'_> {
         record.received += through.down;
         record.body_received += through.down;
         record.sent += through.up;
-        if through.timed_out {
+        if self.client.seat.is_cut() {
+            self.say(Level::Info, CUT);
+        } else if through.timed_out {
+            self.broken = Some(Failure::Timeout);
             self.say(
                 Level::Error,
                 "upstream timed out (110: Connection timed out) while proxying upgraded connection",
@@ -315,6 +388,18 @@ impl Proxying<'_> {
         }
         self.exchange.output.keep_alive = false;
         Ok(())
+    }
+}
+
+/// What a failure is called where it is counted. `doing` tells a connection that was not made from one that broke.
+fn kind(failure: TryFailure, doing: &str) -> Failure {
+    match failure {
+        TryFailure::Error if doing == CONNECTING => Failure::Connect,
+        TryFailure::Error | TryFailure::NoLive => Failure::Closed,
+        TryFailure::Timeout if doing == CONNECTING => Failure::ConnectTimeout,
+        TryFailure::Timeout => Failure::Timeout,
+        TryFailure::InvalidHeader => Failure::InvalidHeader,
+        _ => Failure::HttpStatus,
     }
 }
 

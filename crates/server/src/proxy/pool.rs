@@ -2,6 +2,7 @@
 
 use crate::input::Input;
 use crate::stream::Stream;
+use control::PeerState;
 use engine::Config;
 use std::cell::{Cell, RefCell};
 use std::future::{Future, poll_fn};
@@ -11,7 +12,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Waker};
 use tokio::task::coop;
 use upstream::{
-    Address, ConnectionUse, Finished, Group, GroupSpec, IdleKey, IdlePool, Lease, Outcome, PickError,
+    Address, ConnectionUse, Finished, Group, GroupSpec, IdleKey, IdlePool, Lease, Outcome, Peer, PickError,
     PickInput, Tried,
 };
 
@@ -55,7 +56,23 @@ pub(crate) struct ThreadGroup {
     spec: Arc<GroupSpec>,
     state: State,
     idle: RefCell<IdlePool<Link>>,
+    /// How often a peer was picked.
+    picks: Cell<u64>,
+    doubt: Cell<Option<Doubt>>,
 }
+
+/// A switch that leads to this group was moved: perhaps nobody is led here any more.
+#[derive(Clone, Copy, Debug)]
+struct Doubt {
+    /// How often a peer had been picked when that was last looked at.
+    picks: u64,
+    /// When the switch was moved, in ms.
+    since_ms: u64,
+}
+
+/// How long a group is doubted after a switch, in ms: the requests that were under way bring their connections back in
+/// this time.
+const DOUBT_MS: u64 = 60_000;
 
 impl ThreadGroup {
     /// A group for one request alone: an address or a name that came at run time.
@@ -64,6 +81,8 @@ impl ThreadGroup {
         ThreadGroup {
             state: State::Own(RefCell::new(Group::new(Arc::clone(&spec)))),
             idle: RefCell::new(IdlePool::new(spec.keepalive)),
+            picks: Cell::default(),
+            doubt: Cell::default(),
             spec,
         }
     }
@@ -89,15 +108,18 @@ impl ThreadGroup {
         tried: &mut Tried,
         random: &mut dyn FnMut() -> u64,
     ) -> Result<Picked, PickError> {
+        self.picks.set(self.picks.get() + 1);
         self.with(|group| {
             let lease = group.pick(now_ms, input, tried, random)?;
             let peer = group.peer(&lease);
+            let offset = std::ptr::from_ref(peer).addr().wrapping_sub(group.peers().as_ptr().addr());
             let (address, label) = (peer.address().clone(), peer.label().to_vec());
             Ok(Picked {
                 group: Rc::clone(self),
                 lease: Some(lease),
                 address,
                 label,
+                number: offset / size_of::<Peer>(),
                 now_ms: Cell::new(now_ms),
             })
         })
@@ -133,7 +155,39 @@ impl ThreadGroup {
     fn sweep(&self, now_ms: u64) {
         let mut idle = self.idle.borrow_mut();
         idle.expire(now_ms, drop);
-        while idle.remove_where(|link| !link.is_quiet()).is_some() {}
+        let is_left = self.is_left(now_ms);
+        while idle.remove_where(|link| is_left || !link.is_quiet()).is_some() {}
+    }
+
+    /// A switch was moved that leads, or led, to this group. For a while its idle connections stay open only as long
+    /// as somebody asks for one every second.
+    pub(crate) fn doubt(&self, now_ms: u64) {
+        self.doubt.set(Some(Doubt { picks: self.picks.get(), since_ms: now_ms }));
+    }
+
+    /// Does nobody seem to be led here any more? Asked once a second.
+    fn is_left(&self, now_ms: u64) -> bool {
+        let Some(doubt) = self.doubt.get() else { return false };
+        // The first look may come right after the switch.
+        let is_left = doubt.picks == self.picks.get() && now_ms >= doubt.since_ms + 1000;
+        let is_over = now_ms >= doubt.since_ms + DOUBT_MS;
+        self.doubt.set((!is_over).then_some(Doubt { picks: self.picks.get(), ..doubt }));
+        is_left
+    }
+
+    /// What is known of its peers, which are called by these names.
+    pub(crate) fn peers(&self, names: &[Arc<str>], now_ms: u64) -> Vec<PeerState> {
+        let state = |(peer, name): (&Peer, &Arc<str>)| {
+            let spec = peer.spec();
+            let is_full = spec.max_conns > 0 && peer.conns() >= spec.max_conns;
+            PeerState {
+                address: Arc::clone(name),
+                failed: !spec.down && !is_full && !peer.is_available(now_ms),
+                fails: peer.fails(),
+                connections: peer.conns(),
+            }
+        };
+        self.with(|group| group.peers().iter().zip(names).map(state).collect())
     }
 }
 
@@ -146,6 +200,8 @@ pub(crate) struct Picked {
     pub(crate) address: Address,
     /// How `$upstream_addr` shows it.
     pub(crate) label: Vec<u8>,
+    /// Its place among the group's peers.
+    pub(crate) number: usize,
     now_ms: Cell<u64>,
 }
 
@@ -228,7 +284,8 @@ impl Groups {
                 }
             };
             let idle = RefCell::new(IdlePool::new(entry.spec.keepalive));
-            Rc::new(ThreadGroup { spec: Arc::clone(&entry.spec), state, idle })
+            let (picks, doubt) = Default::default();
+            Rc::new(ThreadGroup { spec: Arc::clone(&entry.spec), state, idle, picks, doubt })
         });
         Groups { groups: groups.collect() }
     }

@@ -8,7 +8,7 @@ use super::Proxying;
 use super::pool::Link;
 use super::spool::Spool;
 use crate::body::{BodyReader, Piece};
-use crate::client::write_all;
+use crate::client::{CUT, write_all};
 use crate::listeners::describe;
 use crate::respond::Unfinished;
 use engine::host::Level;
@@ -16,6 +16,7 @@ use engine::modules::core;
 use engine::modules::proxy::{self, AnswerFraming};
 use engine::output::{self, Framing};
 use http::BodyFraming;
+use statistics::Failure;
 use std::future::poll_fn;
 use std::io;
 use std::ops::Range;
@@ -58,6 +59,19 @@ enum Event {
     ClientGone,
     ClientTimedOut,
     SpoolFailed(io::Error),
+    /// Its switch leads elsewhere, and streams of the old side are to end.
+    Cut,
+}
+
+/// An answer that runs for so long counts as a stream, in ms.
+const STREAM_AFTER_MS: u64 = 5_000;
+
+/// Says from when on this answer is a stream: at once where events are promised, else when it has run for a while.
+fn note_stream(proxying: &Proxying<'_>) {
+    let kind = proxying.exchange.response.content_type.as_deref().unwrap_or_default();
+    let events = kind.get(..17).is_some_and(|kind| kind.eq_ignore_ascii_case(b"text/event-stream"));
+    let now_ms = proxying.client.worker.clock.now().monotonic_ms();
+    proxying.client.seat.stream_from(if events { 0 } else { now_ms + STREAM_AFTER_MS });
 }
 
 /// Passes the answer on: its head and its body. Answers whether the connection may be used again.
@@ -68,7 +82,11 @@ pub(super) async fn relay(
     uploaded: bool,
 ) -> Result<bool, Unfinished> {
     let mut relay = prepare(proxying, framing)?;
+    note_stream(proxying);
     loop {
+        if proxying.client.seat.is_cut() {
+            return Err(give_up(proxying, &mut relay, Event::Cut).await);
+        }
         while let Some(piece) = next_piece(proxying, link, &mut relay)? {
             let done = piece.done;
             pass_on(proxying, link, &mut relay, &piece).await?;
@@ -343,6 +361,13 @@ async fn drain(proxying: &mut Proxying<'_>, relay: &mut Relay) -> Result<(), Eve
 /// The answer cannot be finished: says why. What was read of it still goes to the client, as in nginx.
 async fn give_up(proxying: &mut Proxying<'_>, relay: &mut Relay, event: Event) -> Unfinished {
     const READING: &str = "while reading upstream";
+    let event = if proxying.client.seat.is_cut() { Event::Cut } else { event };
+    proxying.broken = match &event {
+        Event::Ended | Event::Failed(_) => Some(Failure::Closed),
+        Event::ReadTimedOut => Some(Failure::Timeout),
+        Event::ClientGone | Event::ClientTimedOut | Event::Cut => Some(Failure::ClientGone),
+        Event::SpoolFailed(_) | Event::More | Event::Drained => None,
+    };
     let (level, text) = match &event {
         Event::Ended => (Level::Error, format!("upstream prematurely closed connection {READING}")),
         Event::Failed(error) => {
@@ -356,6 +381,7 @@ async fn give_up(proxying: &mut Proxying<'_>, relay: &mut Relay, event: Event) -
         Event::ClientTimedOut => {
             (Level::Info, "client timed out (110: Connection timed out) while sending to client".to_owned())
         }
+        Event::Cut => (Level::Info, CUT.to_owned()),
         Event::SpoolFailed(error) => return spool_failed(proxying, error),
         Event::More | Event::Drained => return Unfinished::Broken,
     };

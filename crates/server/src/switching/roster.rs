@@ -1,0 +1,380 @@
+//! The requests of a thread that a switch has led somewhere, and what the control plane watches about them.
+//!
+//! Owns who is on which side of a change, and which streams are to be cut. In steady state a request that comes and
+//! goes costs two copies of a few bytes: its place and the buffer in it are used again, nothing is hashed and nothing
+//! allocated. Must never wait, and never decide when something is cut: that is told.
+
+use crate::registry::Seat;
+use control::{Watch, WatchReport};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Instant;
+use switch::{Route, Table};
+
+#[cfg(test)]
+mod tests;
+
+/// How many watches a thread keeps; with one more the oldest is forgotten.
+const MAX_WATCHES: usize = 64;
+
+/// A place in the roster, as long as whoever got it has not left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Place {
+    index: u32,
+    /// How often the place was taken: one that was left and taken again is another.
+    turn: u32,
+}
+
+/// Which tables a request follows: the switch is known by a number that outlives reloads, the tables by theirs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Following {
+    /// The switch; `None` while the request has pinned tables but asked no switch yet.
+    pub(crate) switch: Option<u32>,
+    /// [`switch::Tables::number`] of the tables it has pinned.
+    pub(crate) number: u64,
+}
+
+#[derive(Debug)]
+struct Entry {
+    turn: u32,
+    taken: bool,
+    following: Following,
+    /// The key, and behind it the target.
+    text: Vec<u8>,
+    key_len: usize,
+    /// Bit n: it is on the old side of the watch in slot n.
+    old: u64,
+    /// Bit n: it is on the new side of the watch in slot n.
+    new: u64,
+    connection: Option<Rc<Seat>>,
+}
+
+/// A change that somebody watches.
+#[derive(Debug)]
+struct Watched {
+    watch: Arc<Watch>,
+    /// The switch, by the number that outlives reloads.
+    switch: u32,
+    /// The number of the tables that brought the change.
+    number: u64,
+    /// Where keys without an entry lead.
+    default: Arc<str>,
+    /// How many places are on the old side.
+    old: usize,
+    report: WatchReport,
+}
+
+/// How a request ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ended {
+    /// With an answer.
+    Well,
+    /// Without one, or with 5xx.
+    Failed,
+    /// It is no longer known what will come of it: it waits, or asks anew.
+    Undecided,
+}
+
+/// A change to hold requests against.
+#[derive(Clone, Debug)]
+pub(crate) struct Change {
+    /// What is watched.
+    pub(crate) watch: Arc<Watch>,
+    /// Its switch, by the number that outlives reloads.
+    pub(crate) switch: u32,
+    /// The number of the tables that bring it.
+    pub(crate) number: u64,
+    /// Where keys without an entry lead.
+    pub(crate) default: Arc<str>,
+}
+
+/// The requests of a thread that a switch has led somewhere.
+#[derive(Debug, Default)]
+pub(crate) struct Roster {
+    entries: Vec<Entry>,
+    free: Vec<u32>,
+    watches: Vec<Option<Watched>>,
+    /// Which slots of `watches` are in use; 0 nearly always, which is all that a request looks at.
+    active: u64,
+}
+
+impl Roster {
+    /// A request takes a place: a switch has led it to a target (or it waits, and none has yet).
+    pub(crate) fn enter(
+        &mut self,
+        following: Following,
+        (key, target): (&[u8], &str),
+        connection: &Rc<Seat>,
+    ) -> Place {
+        let index = self.free.pop().unwrap_or_else(|| {
+            self.entries.push(Entry::empty());
+            (self.entries.len() - 1) as u32
+        });
+        let entry = &mut self.entries[index as usize];
+        entry.turn = entry.turn.wrapping_add(1);
+        entry.taken = true;
+        entry.following = following;
+        entry.text.clear();
+        entry.text.extend_from_slice(key);
+        entry.text.extend_from_slice(target.as_bytes());
+        entry.key_len = key.len();
+        (entry.old, entry.new) = (0, 0);
+        entry.connection = Some(Rc::clone(connection));
+        let place = Place { index, turn: entry.turn };
+        if self.active != 0 {
+            self.side_with_watches(index as usize);
+        }
+        place
+    }
+
+    /// A request leaves its place.
+    pub(crate) fn leave(&mut self, place: Place, ended: Ended) {
+        let Some(entry) = self.entries.get_mut(place.index as usize) else { return };
+        if !entry.taken || entry.turn != place.turn {
+            return;
+        }
+        entry.taken = false;
+        entry.connection = None;
+        let (old, new) = (entry.old, entry.new);
+        self.free.push(place.index);
+        if old | new != 0 {
+            self.settle(old, new, ended);
+        }
+    }
+
+    /// Begins to watch a change. Answers how many requests are on its old side now.
+    pub(crate) fn watch(&mut self, change: Change) -> usize {
+        let slot = self.free_slot();
+        let bit = 1 << slot;
+        let mut old = 0;
+        for entry in self.entries.iter_mut().filter(|entry| entry.taken) {
+            (entry.old, entry.new) = (entry.old & !bit, entry.new & !bit);
+            if change.is_old(entry) {
+                entry.old |= bit;
+                old += 1;
+            }
+        }
+        let Change { watch, switch, number, default } = change;
+        let report = WatchReport::default();
+        self.watches[slot] = Some(Watched { watch, switch, number, default, old, report });
+        self.active |= bit;
+        old
+    }
+
+    /// How many requests and streams a change would leave on its old side, without watching it. Those that have asked
+    /// no switch yet count if they would ask older tables than the ones that hold now.
+    pub(crate) fn affected(&self, change: &Change, now_ms: u64) -> (u64, u64) {
+        let later = Change { number: u64::MAX, ..change.clone() };
+        self.count(now_ms, |entry| match entry.following.switch {
+            None => entry.following.number < change.number,
+            Some(_) => later.is_old(entry),
+        })
+    }
+
+    /// What is known about a watch; `None` if it is not known here.
+    pub(crate) fn report(&self, watch: u64, now_ms: u64) -> Option<WatchReport> {
+        let (slot, watched) = self.find(watch)?;
+        let mut report = watched.report;
+        if watched.old > 0 {
+            (report.in_flight, report.streams) = self.count(now_ms, |entry| entry.old & (1 << slot) != 0);
+        }
+        Some(report)
+    }
+
+    /// Nobody asks about this watch any more.
+    pub(crate) fn forget(&mut self, watch: u64) {
+        if let Some(slot) = self.find(watch).map(|(slot, _)| slot) {
+            self.clear(slot);
+        }
+    }
+
+    /// Everyone on the old side of a watch, streams first, for them to be cut one after the other.
+    pub(crate) fn old_side(&self, watch: u64, now_ms: u64) -> Vec<Place> {
+        let Some((slot, _)) = self.find(watch) else { return Vec::new() };
+        let old = self.entries.iter().enumerate();
+        let old = old.filter(|(_, entry)| entry.taken && entry.old & (1 << slot) != 0);
+        let mut places: Vec<(bool, Place)> = old
+            .map(|(index, entry)| (!entry.is_stream(now_ms), Place { index: index as u32, turn: entry.turn }))
+            .collect();
+        places.sort_by_key(|(patient, _)| *patient);
+        places.into_iter().map(|(_, place)| place).collect()
+    }
+
+    /// Cuts a stream. Answers whether that is settled: not yet while the request is none.
+    pub(crate) fn cut(&self, place: Place, now_ms: u64) -> bool {
+        match self.entries.get(place.index as usize) {
+            Some(entry) if entry.taken && entry.turn == place.turn => {
+                let stream = entry.is_stream(now_ms);
+                if stream && let Some(connection) = &entry.connection {
+                    connection.cut();
+                }
+                stream
+            }
+            _ => true,
+        }
+    }
+
+    /// Is nobody here?
+    #[cfg(test)]
+    pub(crate) fn is_empty(&self) -> bool {
+        self.free.len() == self.entries.len()
+    }
+
+    fn find(&self, watch: u64) -> Option<(usize, &Watched)> {
+        let slots = self.watches.iter().enumerate();
+        slots
+            .flat_map(|(slot, watched)| Some((slot, watched.as_ref()?)))
+            .find(|(_, one)| one.watch.id == watch)
+    }
+
+    fn free_slot(&mut self) -> usize {
+        if let Some(slot) = self.watches.iter().position(Option::is_none) {
+            return slot;
+        }
+        if self.watches.len() < MAX_WATCHES {
+            self.watches.push(None);
+            return self.watches.len() - 1;
+        }
+        let ages = self.watches.iter().enumerate();
+        let oldest =
+            ages.min_by_key(|(_, one)| one.as_ref().map(|one| one.number)).map_or(0, |(slot, _)| slot);
+        self.clear(oldest);
+        oldest
+    }
+
+    /// The bits of a slot that is left are wiped when it is taken again.
+    fn clear(&mut self, slot: usize) {
+        self.watches[slot] = None;
+        self.active &= !(1 << slot);
+    }
+
+    /// Finds the sides of a request that has just come.
+    fn side_with_watches(&mut self, index: usize) {
+        let entry = &mut self.entries[index];
+        for (slot, watched) in self.watches.iter_mut().enumerate() {
+            let Some(watched) = watched else { continue };
+            if entry.following.number >= watched.number {
+                if watched.changes(entry) {
+                    entry.new |= 1 << slot;
+                    watched.report.first_new.get_or_insert_with(Instant::now);
+                }
+            } else if watched.is_old(entry) {
+                entry.old |= 1 << slot;
+                watched.old += 1;
+            }
+        }
+    }
+
+    /// Counts down for the watches of a request that has gone.
+    #[cold]
+    fn settle(&mut self, old: u64, new: u64, ended: Ended) {
+        let failed = u64::from(ended == Ended::Failed);
+        for (slot, watched) in self.watches.iter_mut().enumerate() {
+            let Some(watched) = watched else { continue };
+            if old & (1 << slot) != 0 {
+                watched.old -= 1;
+                if ended != Ended::Undecided {
+                    watched.report.last_old = Some(Instant::now());
+                    watched.report.failed_old += failed;
+                }
+            }
+            if new & (1 << slot) != 0 && ended != Ended::Undecided {
+                watched.report.served_new += 1;
+                watched.report.failed_new += failed;
+            }
+        }
+    }
+
+    fn count(&self, now_ms: u64, wanted: impl Fn(&Entry) -> bool) -> (u64, u64) {
+        let (mut requests, mut streams) = (0, 0);
+        for entry in self.entries.iter().filter(|entry| entry.taken && wanted(entry)) {
+            match entry.is_stream(now_ms) {
+                true => streams += 1,
+                false => requests += 1,
+            }
+        }
+        (requests, streams)
+    }
+}
+
+impl Entry {
+    fn empty() -> Entry {
+        Entry {
+            turn: 0,
+            taken: false,
+            following: Following { switch: None, number: 0 },
+            text: Vec::new(),
+            key_len: 0,
+            old: 0,
+            new: 0,
+            connection: None,
+        }
+    }
+
+    fn key(&self) -> &[u8] {
+        &self.text[..self.key_len]
+    }
+
+    fn target(&self) -> &[u8] {
+        &self.text[self.key_len..]
+    }
+
+    fn is_stream(&self, now_ms: u64) -> bool {
+        self.connection.as_ref().is_some_and(|connection| connection.is_stream(now_ms))
+    }
+}
+
+impl Change {
+    fn is_old(&self, entry: &Entry) -> bool {
+        is_old(entry, self.switch, self.number, &self.watch, &self.default)
+    }
+}
+
+impl Watched {
+    fn is_old(&self, entry: &Entry) -> bool {
+        is_old(entry, self.switch, self.number, &self.watch, &self.default)
+    }
+
+    /// Does the change say anything about the key of this request?
+    fn changes(&self, entry: &Entry) -> bool {
+        entry.following.switch == Some(self.switch) && differs(&self.watch, entry.key())
+    }
+}
+
+/// Is a request where the change leads nobody any more? One that may still go anywhere counts too.
+///
+/// A request whose key's entry has changed, but still leads somebody to this target (a split got other shares), is
+/// where it belongs.
+fn is_old(entry: &Entry, switch: u32, number: u64, watch: &Watch, default: &Arc<str>) -> bool {
+    if entry.following.number >= number {
+        return false;
+    }
+    match entry.following.switch {
+        None => true,
+        Some(known) if known != switch => false,
+        Some(_) => {
+            differs(watch, entry.key()) && !leads_to(&watch.after, entry.key(), default, entry.target())
+        }
+    }
+}
+
+fn differs(watch: &Watch, key: &[u8]) -> bool {
+    if let [only] = &*watch.changes
+        && !only.covers(key)
+    {
+        return false;
+    }
+    match (watch.before.find(key), watch.after.find(key)) {
+        (None, None) => false,
+        (Some(before), Some(after)) => !Arc::ptr_eq(before, after),
+        _ => true,
+    }
+}
+
+fn leads_to(table: &Table, key: &[u8], default: &Arc<str>, target: &[u8]) -> bool {
+    match table.find(key).map(|entry| &entry.route) {
+        None => default.as_bytes() == target,
+        Some(Route::One(one)) => one.as_bytes() == target,
+        Some(route) => route.live_targets().any(|live| live.as_bytes() == target),
+    }
+}
