@@ -167,7 +167,7 @@ impl Collector {
 
     fn sweep(&mut self) {
         let Collector { configured, now_ms, kept, .. } = self;
-        kept.series.iter_mut().for_each(|series| series.forget(*now_ms));
+        kept.series.iter_mut().for_each(|series| series.tidy(*now_ms, &mut kept.bench));
         self.groups.retain(|name, group| {
             let peers = configured.get(name);
             let Group { departed, .. } = group;

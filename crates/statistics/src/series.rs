@@ -3,8 +3,9 @@
 //! Owns: one thing's numbers since the beginning and in each window. Must never: know its name.
 //!
 //! What comes in is added to `open`, the second that is under way. When the second is over, [`Series::seal`] adds it
-//! to the totals and to the newest slot of each window; nothing else is ever touched, and a thing without traffic
-//! costs neither time nor, after [`Series::forget`], memory.
+//! to the totals and packs it into a slot of the finest tier. When a slot of a coarser tier is over, it is made of the
+//! finer ones in it ([`Series::fold`]); until then a window takes those. So each second is packed once and unpacked
+//! about once, and a thing without traffic costs neither time nor, after [`Series::tidy`], memory.
 
 use std::collections::VecDeque;
 
@@ -12,13 +13,18 @@ use crate::figures::Figures;
 use crate::slot::{pack, unpack};
 use crate::window::Window;
 
+/// One for each window: the slots of each are a whole number of slots of the one before.
+const TIERS: usize = Window::ALL.len();
+
 #[derive(Debug, Default)]
 pub(crate) struct Series {
     totals: Figures,
     /// Not in the totals yet, nor in the windows. None unless something came in this second.
     open: Option<Box<Figures>>,
     /// For each of [`Window::ALL`], the slots that hold something, from the oldest on.
-    slots: [VecDeque<Slot>; Window::ALL.len()],
+    tiers: [VecDeque<Slot>; TIERS],
+    /// For each tier, its first slot that is not made of finer ones yet.
+    folded: [u64; TIERS],
     /// Begun and not ended. Below zero for moments: a request's end may be absorbed before another's beginning.
     in_flight: i64,
     /// When something last came in.
@@ -61,19 +67,23 @@ impl Series {
     pub(crate) fn seal(&mut self, at_ms: u64, bench: &mut Bench) {
         let Some(mut open) = self.open.take() else { return };
         self.totals.merge(&open);
-        for (window, slots) in Window::ALL.into_iter().zip(&mut self.slots) {
-            bench.add(slots, at_ms / window.slot_ms(), &open);
-        }
-        self.forget(at_ms);
+        bench.packed.clear();
+        pack(&open, &mut bench.packed);
+        let number = at_ms / Window::TenSeconds.slot_ms();
+        self.tiers[0].push_back(Slot { number, packed: Box::from(&bench.packed[..]) });
+        self.tidy(at_ms, bench);
         if bench.spare.len() < SPARE {
             open.clear();
             bench.spare.push(open);
         }
     }
 
-    /// Drops the slots that no window reaches any more.
-    pub(crate) fn forget(&mut self, now_ms: u64) {
-        for (window, slots) in Window::ALL.into_iter().zip(&mut self.slots) {
+    /// Makes coarse slots of what is over, and drops those that no window reaches any more.
+    pub(crate) fn tidy(&mut self, now_ms: u64, bench: &mut Bench) {
+        for tier in 1..TIERS {
+            self.fold(tier, now_ms, bench);
+        }
+        for (window, slots) in Window::ALL.into_iter().zip(&mut self.tiers) {
             let oldest = window.oldest_slot(now_ms);
             while slots.front().is_some_and(|slot| slot.number < oldest) {
                 slots.pop_front();
@@ -81,6 +91,32 @@ impl Series {
             if slots.is_empty() {
                 slots.shrink_to_fit();
             }
+        }
+    }
+
+    /// Makes the slots of a tier that are over of the finer tier's.
+    fn fold(&mut self, tier: usize, now_ms: u64, bench: &mut Bench) {
+        let slot_ms = Window::ALL[tier].slot_ms();
+        let finer_in_one = slot_ms / Window::ALL[tier - 1].slot_ms();
+        let (from, under_way) = (self.folded[tier], now_ms / slot_ms);
+        if from == under_way {
+            return;
+        }
+        self.folded[tier] = under_way;
+        let (finer, coarser) = self.tiers.split_at_mut(tier);
+        let (finer, coarser) = (&finer[tier - 1], &mut coarser[0]);
+        let first = finer.partition_point(|slot| slot.number < from * finer_in_one);
+        let mut slots = finer.range(first..).peekable();
+        while let Some(number) =
+            slots.peek().map(|slot| slot.number / finer_in_one).filter(|&n| n < under_way)
+        {
+            bench.figures.clear();
+            bench.packed.clear();
+            while let Some(slot) = slots.next_if(|slot| slot.number / finer_in_one == number) {
+                unpack(&slot.packed, &mut bench.figures);
+            }
+            pack(&bench.figures, &mut bench.packed);
+            coarser.push_back(Slot { number, packed: Box::from(&bench.packed[..]) });
         }
     }
 
@@ -94,11 +130,14 @@ impl Series {
 
     /// Adds what is known of a window to `sum`.
     pub(crate) fn add_window(&self, window: Window, now_ms: u64, sum: &mut Figures) {
-        let oldest = window.oldest_slot(now_ms);
-        for slot in &self.slots[window as usize] {
-            if slot.number >= oldest {
+        let mut from_ms = window.oldest_slot(now_ms) * window.slot_ms();
+        for tier in (0..=window as usize).rev() {
+            let slot_ms = Window::ALL[tier].slot_ms();
+            for slot in self.tiers[tier].iter().filter(|slot| slot.number * slot_ms >= from_ms) {
                 unpack(&slot.packed, sum);
             }
+            // From the finer tiers, only what this one is not made of yet.
+            from_ms = from_ms.max(self.folded[tier] * slot_ms);
         }
         if let Some(open) = &self.open {
             sum.merge(open);
@@ -119,30 +158,10 @@ impl Series {
 
     /// Bytes it holds, near enough.
     pub(crate) fn bytes(&self) -> usize {
-        let slots = self.slots.iter().map(|slots| {
+        let slots = self.tiers.iter().map(|slots| {
             slots.capacity() * size_of::<Slot>() + slots.iter().map(|slot| slot.packed.len()).sum::<usize>()
         });
         let open = self.open.as_ref().map_or(0, |open| size_of::<Figures>() + open.heap_bytes());
         size_of::<Series>() + self.totals.heap_bytes() + open + slots.sum::<usize>()
-    }
-}
-
-impl Bench {
-    fn add(&mut self, slots: &mut VecDeque<Slot>, number: u64, figures: &Figures) {
-        self.packed.clear();
-        match slots.back_mut() {
-            // Time does not run backwards here, so a slot is either the newest or not there.
-            Some(newest) if newest.number >= number => {
-                self.figures.clear();
-                unpack(&newest.packed, &mut self.figures);
-                self.figures.merge(figures);
-                pack(&self.figures, &mut self.packed);
-                newest.packed = Box::from(&self.packed[..]);
-            }
-            _ => {
-                pack(figures, &mut self.packed);
-                slots.push_back(Slot { number, packed: Box::from(&self.packed[..]) });
-            }
-        }
     }
 }
