@@ -1,8 +1,9 @@
 //! The control API over its unix socket, as a program that switches would use it.
 
-use super::client::Connection;
+use super::client::{Connection, PATIENCE};
 use serde_json::Value;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 /// A connection to the control socket of a server.
 pub(super) struct Control(Connection);
@@ -14,8 +15,21 @@ pub(super) struct Said {
 }
 
 impl Control {
-    /// Connects to the socket at its usual place below a server's prefix.
+    /// Connects to the socket at its usual place below a server's prefix. A server that was just started may listen
+    /// for clients a moment before it listens there.
     pub(super) fn open(prefix: &Path) -> Result<Control, String> {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            match Control::open_now(prefix) {
+                Ok(control) => return Ok(control),
+                Err(error) if Instant::now() > deadline => return Err(error),
+                Err(_) => std::thread::sleep(Duration::from_millis(1)),
+            }
+        }
+    }
+
+    /// Connects to the socket of a server that listens there, or is gone.
+    pub(super) fn open_now(prefix: &Path) -> Result<Control, String> {
         Ok(Control(Connection::open_at(&prefix.join("run/pointsman.sock"))?))
     }
 

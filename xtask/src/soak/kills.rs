@@ -88,7 +88,7 @@ fn switch_until_killed(
     let killed = AtomicBool::new(false);
     std::thread::scope(|scope| {
         let switching = scope.spawn(|| {
-            let Ok(mut control) = Control::open(folder) else { return Ok(known) };
+            let Ok(mut control) = Control::open_now(folder) else { return Ok(known) };
             loop {
                 let group = 1 - known.group;
                 let change = |n: usize| json!({"key": format!("k{n}.example.com"), "target": GROUPS[group]});
