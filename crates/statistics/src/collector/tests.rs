@@ -431,3 +431,33 @@ fn what_a_thousand_groups_cost() {
     let body = crate::render::metrics(&summary, &nobody, crate::render::Exposition::OpenMetrics);
     println!("totals: {read:?}; metrics with them: {:?}, {} bytes", started.elapsed(), body.len());
 }
+
+#[test]
+fn a_key_that_is_long_idle_leaves_its_place_to_another() {
+    let layout = layout("blue:", 2);
+    let mut collector = Collector::new(Arc::clone(&layout), 0);
+    let take = |collector: &mut Collector, keys: &[&str], now_ms| {
+        // Each time a thread that knows no key yet: the bound that matters is the collector's.
+        let mut recorder = Recorder::new(Arc::clone(&layout));
+        for key in keys {
+            recorder.key_ended(
+                0,
+                key.as_bytes(),
+                "blue",
+                &RequestEnd { status: 200, ..RequestEnd::default() },
+            );
+        }
+        collector.absorb(&mut recorder, now_ms);
+        let keys = collector.totals(now_ms).switches.swap_remove(0).keys;
+        let name =
+            |key: &Option<Box<[u8]>>| key.as_deref().map(|key| String::from_utf8_lossy(key).into_owned());
+        keys.iter().map(|key| (name(&key.key), key.totals.ended)).collect::<Vec<_>>()
+    };
+    let named = |name: &str, count| (Some(name.to_owned()), count);
+    assert_eq!(take(&mut collector, &["a", "b"], 1_000), [named("a", 1), named("b", 1)]);
+    assert_eq!(take(&mut collector, &["c"], 2_000), [named("a", 1), named("b", 1), (None, 1)]);
+    take(&mut collector, &["b"], 3_000_000);
+    assert_eq!(take(&mut collector, &["c"], 4_000_000), [named("b", 2), named("c", 1), (None, 1)]);
+    let summary = collector.totals(4_000_000);
+    assert_eq!(summary.switches[0].targets[0].totals.ended, 5, "what was forgotten is in the target's sum");
+}
