@@ -5,15 +5,18 @@ use crate::counters::Counters as SharedCounters;
 use crate::files;
 use crate::generation::Generation;
 use crate::logs::Logs;
+use crate::switching;
 use crate::worker::Worker;
 use engine::Exchange;
 use engine::config::{Config, LogId};
 use engine::host::{
-    Counters, Env, FileError, Host, Level, Now, OpenRequest, Opened, ScriptCall, ScriptOutcome,
+    Counters, Env, FileError, Host, Level, Now, OpenRequest, Opened, ScriptCall, ScriptOutcome, SwitchAnswer,
 };
+use engine::phase::SwitchOrder;
 use std::any::Any;
 use std::path::Path;
 use std::rc::Rc;
+use switch::Tables;
 
 /// A thread and a generation: made for one call into the engine, for nothing.
 pub(crate) struct ThreadHost<'a> {
@@ -91,6 +94,15 @@ impl Host for ThreadHost<'_> {
     fn counters(&self) -> Counters {
         self.worker.counters.read()
     }
+
+    fn tables(&self) -> Option<Rc<Tables>> {
+        self.generation.tables()
+    }
+
+    fn order(&mut self, order: SwitchOrder, answer: SwitchAnswer) {
+        let outcome = switching::api::outcome(self.worker, self.generation, order);
+        tokio::task::spawn_local(async move { answer(outcome.await) });
+    }
 }
 
 /// The world while a generation is being made ready: no request, no thread yet.
@@ -98,6 +110,8 @@ pub(crate) struct BootHost<'a> {
     pub(crate) clock: &'a Clock,
     pub(crate) logs: &'a Logs,
     pub(crate) counters: &'a SharedCounters,
+    /// The tables of the generation's switches.
+    pub(crate) tables: &'a Rc<Tables>,
 }
 
 impl Host for BootHost<'_> {
@@ -151,5 +165,9 @@ impl Host for BootHost<'_> {
 
     fn counters(&self) -> Counters {
         self.counters.read()
+    }
+
+    fn tables(&self) -> Option<Rc<Tables>> {
+        Some(Rc::clone(self.tables))
     }
 }

@@ -237,10 +237,11 @@ fn prepare(
 ) -> Result<Rc<Generation>, String> {
     let logs = Logs::new(&new.config, &new.files, &new.command_line_log, gathering);
     let watched = Arc::new(());
+    let tables = Rc::new(Tables::clone(&new.tables));
     let scripts = match new.config.lua.used {
         false => None,
         true => {
-            let mut host = BootHost { clock, logs: &logs, counters: &crew.counters };
+            let mut host = BootHost { clock, logs: &logs, counters: &crew.counters, tables: &tables };
             let options = lua::VmOptions { worker: number, workers: crew.threads };
             let vm = lua::Vm::new(&new.config, &new.dicts, options, &mut host)?;
             let watchdog = (Arc::downgrade(&watched), vm.watchdog());
@@ -257,7 +258,7 @@ fn prepare(
         logs,
         groups,
         scripts,
-        tables: RefCell::new(has_switches.then(|| Rc::new(Tables::clone(&new.tables)))),
+        tables: RefCell::new(has_switches.then_some(tables)),
         switches: names.numbers(&new.config),
         recording: Recording::new(crew.records.then_some(&new.layout), &crew.collector, clock),
         layout: new.layout,

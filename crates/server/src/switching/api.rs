@@ -8,6 +8,7 @@ use crate::generation::{Generation, Pinned};
 use crate::host::with_env;
 use crate::request_body::say;
 use crate::respond::Unfinished;
+use crate::worker::Worker;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use control::{ApiAnswer, ApiCall, Origin, Via};
@@ -114,6 +115,12 @@ fn write_head(
     headers: Vec<(String, String)>,
 ) -> Result<(), Unfinished> {
     exchange.response.status = status;
+    // nginx has no words for these.
+    exchange.response.status_line = match status {
+        422 => Some(b"422 Unprocessable Content".to_vec()),
+        428 => Some(b"428 Precondition Required".to_vec()),
+        _ => None,
+    };
     for (name, value) in headers {
         if name.eq_ignore_ascii_case("content-type") {
             exchange.response.content_type = Some(value.into_bytes());
@@ -191,6 +198,27 @@ fn path_below(exchange: &Exchange, generation: &Generation) -> Vec<u8> {
     }
 }
 
+/// Hands an order in, and answers what will become of it: the new revision, or why it was refused.
+pub(crate) fn outcome(
+    worker: &Worker,
+    generation: &Generation,
+    order: SwitchOrder,
+) -> impl Future<Output = Result<u64, String>> + 'static {
+    let (answer, answered) = oneshot::channel();
+    if let Some(spec) = generation.config.switches.get(order.switch) {
+        let reply = Box::new(move |result| drop(answer.send(result)));
+        let SwitchOrder { key, target, actor, .. } = order;
+        worker.office.set_from_lua(&spec.rules.name, &key, target.as_deref(), actor, reply);
+    }
+    async {
+        match answered.await {
+            Ok(Ok(revision)) => Ok(revision),
+            Ok(Err(refusal)) => Err(refusal.text),
+            Err(_) => Err("the control plane is stopping".to_owned()),
+        }
+    }
+}
+
 /// Carries out a script's order to a switch.
 pub(crate) async fn order(
     client: &mut Client,
@@ -198,16 +226,11 @@ pub(crate) async fn order(
     generation: &Generation,
     order: SwitchOrder,
 ) -> Wake {
-    let Some(spec) = generation.config.switches.get(order.switch) else { return Wake::Failed(500) };
-    let (answer, answered) = oneshot::channel();
-    let reply = Box::new(move |result| drop(answer.send(result)));
-    let SwitchOrder { key, target, actor, .. } = order;
-    client.worker.office.set_from_lua(&spec.rules.name, &key, target.as_deref(), actor, reply);
-    let mut answered = pin!(answered);
+    let mut outcome = pin!(outcome(&client.worker, generation, order));
     let mut watch_client = true;
-    let answered = poll_fn(|cx| {
-        if let Poll::Ready(answered) = answered.as_mut().poll(cx) {
-            return Poll::Ready(Some(answered));
+    let outcome = poll_fn(|cx| {
+        if let Poll::Ready(outcome) = outcome.as_mut().poll(cx) {
+            return Poll::Ready(Some(outcome));
         }
         if watch_client {
             match client.stream.poll_closed(cx) {
@@ -219,11 +242,9 @@ pub(crate) async fn order(
         Poll::Pending
     })
     .await;
-    exchange.script.switched = Some(match answered {
-        Some(Ok(Ok(revision))) => Ok(revision),
-        Some(Ok(Err(refusal))) => Err(refusal.text),
-        Some(Err(_)) => Err("the control plane is stopping".to_owned()),
-        None => return Wake::Failed(499),
-    });
+    if outcome.is_none() {
+        return Wake::Failed(499);
+    }
+    exchange.script.switched = outcome;
     Wake::Done
 }
