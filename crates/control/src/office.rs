@@ -269,7 +269,11 @@ impl Office {
     /// # Errors
     /// The control thread has stopped.
     pub async fn collect(&self) -> Result<(), Refusal> {
-        self.ask(|room| async move { Ok(room.collect().await) }).await
+        self.ask(|room| async move {
+            room.collect().await;
+            Ok(())
+        })
+        .await
     }
 
     /// Answers a call of the API that came through a location.

@@ -12,10 +12,10 @@ mod receipts;
 mod rows;
 mod schema;
 mod sqlite;
-mod thread;
-mod wal;
 #[cfg(test)]
 mod tests;
+mod thread;
+mod wal;
 
 pub use memory::MemoryKeep;
 pub use sqlite::SqliteStore;

@@ -251,7 +251,7 @@ fn damaged_bytes_are_found_or_mean_nothing() {
     let whole = fs::read(&path).unwrap();
     let mut seed = 7;
     let mut found = 0;
-    for round in 0..400 {
+    for round in 0..250 {
         // The first hundred bytes are the header of all.
         let offset = if round < 100 { round } else { next(&mut seed) % whole.len() };
         let mut bytes = whole.clone();
@@ -267,7 +267,7 @@ fn damaged_bytes_are_found_or_mean_nothing() {
             }
         }
     }
-    assert!(found > 100, "only {found} of 400 were found: most of the file should matter");
+    assert!(found > 60, "only {found} of 250 were found: most of the file should matter");
 }
 
 #[test]

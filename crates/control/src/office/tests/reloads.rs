@@ -2,7 +2,7 @@
 
 use super::*;
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test]
 async fn a_reload_that_would_orphan_keys_names_them() {
     let folder = folder();
     let (office, _) = office(folder.path(), "");
@@ -21,7 +21,7 @@ async fn a_reload_that_would_orphan_keys_names_them() {
     assert!(refused.contains("a.example (green)"), "{refused}");
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test]
 async fn a_reload_takes_tables_along_and_opens_what_is_new() {
     let folder = folder();
     let (office, traffic) = office(folder.path(), "");
@@ -64,7 +64,7 @@ async fn a_reload_takes_tables_along_and_opens_what_is_new() {
     office.stop();
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test]
 async fn a_reload_that_cannot_be_is_told_why() {
     let folder = folder();
     let (office, _) = office(folder.path(), "");
@@ -102,7 +102,7 @@ async fn a_reload_that_cannot_be_is_told_why() {
     office.stop();
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test]
 async fn a_store_that_cannot_be_trusted_is_no_start() {
     let folder = folder();
     std::fs::write(folder.path().join("state/live.db"), "").unwrap();
