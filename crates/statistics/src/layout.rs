@@ -33,9 +33,4 @@ impl Layout {
     pub fn other_group(&self) -> usize {
         self.groups.len()
     }
-
-    /// Whether the configuration has this group.
-    pub fn has_group(&self, name: &str) -> bool {
-        self.groups.iter().any(|group| &*group.name == name)
-    }
 }
