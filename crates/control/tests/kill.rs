@@ -3,6 +3,8 @@
 //!
 //! `POINTSMAN_KILLS` says how often (40 if it is not set), `POINTSMAN_KILL_SEED` repeats the instants of a run.
 
+#![allow(clippy::unwrap_used, reason = "a test may fail where it stands")]
+
 use pointsman_control::store::SqliteStore;
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
