@@ -78,6 +78,16 @@ impl Server {
 
     /// Starts the server in a folder that is there.
     pub(crate) fn start_in(program: &Program, folder: &Folder, front: SocketAddr) -> Result<Server, String> {
+        Server::start_with(program, folder, front, &[])
+    }
+
+    /// Starts the server in a folder that is there, with more in its environment.
+    pub(crate) fn start_with(
+        program: &Program,
+        folder: &Folder,
+        front: SocketAddr,
+        environment: &[(&str, &str)],
+    ) -> Result<Server, String> {
         // The master needs no rights to serve this, and without them the workers may read what we wrote.
         let mut globals = "daemon off;".to_owned();
         if is_root(folder.path()) {
@@ -87,6 +97,7 @@ impl Server {
             globals.extend(MODULES.map(|module| format!(" load_module {module};")));
         }
         let mut command = Command::new(&program.binary);
+        command.envs(environment.iter().copied());
         command.arg("-p").arg(folder.path()).args([
             "-c",
             "conf/nginx.conf",

@@ -7,7 +7,6 @@ use super::gateway::{GROUPS, Gateway};
 use super::memory;
 use crate::server::Server;
 use serde_json::{Value, json};
-use std::path::Path;
 use std::time::Instant;
 
 /// So many in one commit: their text must stay below the API's limit.
@@ -115,7 +114,7 @@ fn commits(control: &mut Control) -> Result<(f64, f64), String> {
 fn cost(gateway: &Gateway, pid: u32, keys: u64, round: u64) -> Result<f64, String> {
     let mut connections =
         (0..CONNECTIONS).map(|_| Connection::open(gateway.front)).collect::<Result<Vec<_>, _>>()?;
-    let before = ticks(pid)?;
+    let before = memory::ticks(pid)?;
     let mut number = round * 7919;
     let mut sent = 0;
     while sent < REQUESTS_A_ROUND {
@@ -132,21 +131,5 @@ fn cost(gateway: &Gateway, pid: u32, keys: u64, round: u64) -> Result<f64, Strin
             sent += 1;
         }
     }
-    Ok((ticks(pid)? - before) as f64 / sent as f64)
-}
-
-/// User and system time of a master and its workers so far, in ticks of the system's clock.
-fn ticks(master: u32) -> Result<u64, String> {
-    let children = std::fs::read_to_string(format!("/proc/{master}/task/{master}/children"));
-    let children = children.map_err(|e| e.to_string())?;
-    let mut sum = 0;
-    for pid in std::iter::once(master.to_string()).chain(children.split_whitespace().map(str::to_owned)) {
-        let path = format!("/proc/{pid}/stat");
-        let stat = std::fs::read_to_string(Path::new(&path)).map_err(|e| format!("{path}: {e}"))?;
-        // The name, which may hold blanks, ends with the last parenthesis.
-        let fields = stat.rsplit(')').next().unwrap_or_default();
-        let time = |n: usize| fields.split_whitespace().nth(n).and_then(|field| field.parse::<u64>().ok());
-        sum += time(11).unwrap_or(0) + time(12).unwrap_or(0);
-    }
-    Ok(sum)
+    Ok((memory::ticks(pid)? - before) as f64 / sent as f64)
 }

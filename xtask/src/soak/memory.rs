@@ -1,4 +1,4 @@
-//! How much memory a process and its children hold, as Linux counts it.
+//! How much memory a process and its children hold, and how much time they took, as Linux counts it.
 
 use std::fs;
 
@@ -23,6 +23,22 @@ pub(super) fn of_tree(pid: u32) -> Memory {
         open.extend(children.split_whitespace().filter_map(|child| child.parse::<u32>().ok()));
     }
     sum
+}
+
+/// User and system time of a master and its workers so far, in ticks of the system's clock.
+pub(super) fn ticks(master: u32) -> Result<u64, String> {
+    let children = fs::read_to_string(format!("/proc/{master}/task/{master}/children"));
+    let children = children.map_err(|e| e.to_string())?;
+    let mut sum = 0;
+    for pid in std::iter::once(master.to_string()).chain(children.split_whitespace().map(str::to_owned)) {
+        let path = format!("/proc/{pid}/stat");
+        let stat = fs::read_to_string(&path).map_err(|e| format!("{path}: {e}"))?;
+        // The name, which may hold blanks, ends with the last parenthesis.
+        let fields = stat.rsplit(')').next().unwrap_or_default();
+        let time = |n: usize| fields.split_whitespace().nth(n).and_then(|field| field.parse::<u64>().ok());
+        sum += time(11).unwrap_or(0) + time(12).unwrap_or(0);
+    }
+    Ok(sum)
 }
 
 fn line_kib(status: &str, name: &str) -> u64 {

@@ -4,18 +4,23 @@
 //! fail, each must be answered by the group that was current, and memory must not grow. `bodies` sends bodies of 2 GiB
 //! past slow peers: memory must stay small. `points` does as `switches` with the native switch, and measures how soon
 //! every worker has taken a switch over. `kills` kills all processes while they switch, `race` lets two writers compete,
-//! `keys` fills a table. It talks to 127.0.0.1 alone, sends a bounded number of requests and ends by itself.
+//! `keys` fills a table. `figures` holds what is counted against who counted it too, `slow` looks how soon something
+//! slow is seen, `recording` what all of that costs. It talks to 127.0.0.1 alone, sends a bounded number of requests and ends by itself.
 
 mod bodies;
 mod client;
 mod control;
+mod figures;
 mod gateway;
 mod keys;
 mod kills;
 mod load;
 mod memory;
+mod origins;
 mod points;
 mod race;
+mod recording;
+mod slow;
 mod switches;
 
 use crate::server::Program;
@@ -29,6 +34,9 @@ const USAGE: &str = "usage: cargo xtask soak [PART…] [--binary PATH] [--nginx]
     \x20 kills            500 times all processes killed while they switch\n\
     \x20 race             10,000 tries of two writers that expect a revision\n\
     \x20 keys             1,000,000 keys in one switch\n\
+    \x20 figures          1,000,000 requests, and every figure held against those who counted it too\n\
+    \x20 slow             how soon a slow server and a slow group are seen\n\
+    \x20 recording        what all recording costs\n\
     \x20 --binary PATH    what to run; without it target/release/pointsman\n\
     \x20 --nginx          it is nginx: load ndk and ngx_lua\n\
     \x20 --conf FILE      for switches: a configuration with the ports 80 and 8081 to 8084, run as it is\n\
@@ -48,13 +56,16 @@ struct Plan {
 /// A part's name and how it is run.
 type Part = (&'static str, fn(&Plan) -> Result<String, String>);
 
-const PARTS: [Part; 6] = [
+const PARTS: [Part; 9] = [
     ("switches", switches::run),
     ("bodies", bodies::run),
     ("points", points::run),
     ("kills", kills::run),
     ("race", race::run),
     ("keys", keys::run),
+    ("figures", figures::run),
+    ("slow", slow::run),
+    ("recording", recording::run),
 ];
 
 /// Runs the verb.
