@@ -2,7 +2,7 @@
 
 use crate::counters::Counters;
 use crate::demands::boot;
-use crate::generation::Departure;
+use crate::generation::{Departure, same};
 use crate::names::SystemNames;
 use crate::process::log::Level;
 use crate::process::{Address, Application, Finding, Listener, Loaded, Order, Ports, Reload, Source};
@@ -362,10 +362,14 @@ fn crew(
 
 /// Takes the socket for commands out of those that clients are accepted from.
 fn take_control_socket(config: &Config, listeners: &mut Vec<Listener>) -> Option<UnixListener> {
-    let socket = config.control.socket.as_ref()?;
-    let address = Address::Unix(socket.path.clone());
-    let place = listeners.iter().position(|listener| listener.address == address)?;
-    listeners.remove(place).sockets.pop().map(UnixListener::from)
+    let is_commands = |listener: &Listener| {
+        let socket = config.control.socket.as_ref();
+        socket.is_some_and(|socket| listener.address == Address::Unix(socket.path.clone()))
+    };
+    let commands = listeners.iter().position(is_commands).map(|place| listeners.remove(place));
+    // A single process goes on with the one it began with, whatever a later configuration says.
+    listeners.retain(|listener| config.listeners.iter().any(|known| same(&known.address, &listener.address)));
+    commands?.sockets.pop().map(UnixListener::from)
 }
 
 /// Every thread's own descriptors of the listening sockets: one of its own with `reuseport`, else a duplicate.

@@ -101,7 +101,7 @@ impl Generation {
 }
 
 /// Are these the same place?
-fn same(one: &ListenAddress, other: &Address) -> bool {
+pub(crate) fn same(one: &ListenAddress, other: &Address) -> bool {
     match (one, other) {
         (ListenAddress::Inet(one), Address::Inet(other)) => one == other,
         (ListenAddress::Unix(one), Address::Unix(other)) => one == other,

@@ -107,12 +107,18 @@ fn live<A: Application>(start: Start<A>) -> io::Result<i32> {
 
 impl<A: Application> Alone<A> {
     fn prepare(&mut self) -> Option<Reload> {
-        let recorded = load(&self.app, &self.source, &self.journal, Pictures::Left).ok()?;
+        let mut recorded = load(&self.app, &self.source, &self.journal, Pictures::Left).ok()?;
+        let same_process = self.estate.boot.same_process(&recorded.boot);
+        if recorded.boot.control_address() != self.estate.boot.control_address() {
+            recorded.boot.control = self.estate.boot.control.clone();
+        }
         let prepared = Prepared::new(recorded.boot, &self.source, Some(&self.estate), &self.journal).ok()?;
-        if !self.estate.boot.same_process(&prepared.estate.boot) {
+        if !same_process {
             self.journal.say(
                 Level::Warn,
-                format_args!("a changed number of threads, limit or environment needs a restart, ignored"),
+                format_args!(
+                    "a changed number of threads, limit, environment or socket for commands needs a restart, ignored"
+                ),
             );
         }
         match worker_copy(&prepared) {

@@ -123,6 +123,13 @@ impl Boot {
             && self.limits == newer.limits
             && self.environment == newer.environment
             && self.user.as_ref().map(UserSpec::names) == newer.user.as_ref().map(UserSpec::names)
+            // Whoever takes commands does so on one socket for life.
+            && self.control_address() == newer.control_address()
+    }
+
+    /// Where commands come in.
+    pub(super) fn control_address(&self) -> Option<&Address> {
+        self.control.as_ref().map(|spec| &spec.address)
     }
 
     /// Every file that log lines are appended to, each once.
