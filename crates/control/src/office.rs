@@ -318,7 +318,8 @@ impl Office {
         admission::admit(self, config)
     }
 
-    /// Stops the control thread: what is being committed is finished, what waits is not begun. Blocks until it is done.
+    /// Stops the control thread: what is being committed is finished, what waits is not begun. Blocks until
+    /// it is done; not to be called on the control thread.
     pub fn stop(&self) {
         let _ = self.counter.jobs.send(Message::Stop);
         let thread = self.counter.thread.lock().unwrap_or_else(PoisonError::into_inner).take();

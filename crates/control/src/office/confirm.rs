@@ -85,6 +85,8 @@ pub(super) async fn look_after(room: Weak<Room>, desk: Weak<Desk>) {
                     pause_ms = LOOK_MS;
                     continue;
                 }
+                // Another process with the same store was faster, or somebody has confirmed it at the last moment.
+                Err(_) if !at.position().pending.contains(overdue) => continue,
                 Err(refusal) => {
                     let text = format!(
                         "switch \"{}\": revision {} was not confirmed and cannot go back yet: {refusal}",

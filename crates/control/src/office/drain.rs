@@ -183,6 +183,12 @@ impl Room {
         Ok(kept.unwrap_or_else(|| Receipt::of_commit(&name, &commit)))
     }
 
+    /// Tells listeners that a drain is over, and keeps the receipt as it is then; it may still learn something.
+    fn tell_drained(&self, desk: &Desk, following: &Following) {
+        self.office.announce(&following.switch, EventKind::Drained(Arc::new(following.receipt())));
+        self.keep_receipt(desk, following);
+    }
+
     fn keep_receipt(&self, desk: &Desk, following: &Following) {
         let (revision, receipt) = (following.revision, following.receipt());
         if let Ok(text) = serde_json::to_string(&receipt) {
@@ -215,69 +221,83 @@ async fn follow(
     }
     following.progress.send_modify(|now| now.published = true);
     if let Some(watch) = &following.watch {
-        look_after(&room, &following, watch.id, workers).await;
+        look_after(&room, &desk, &following, watch.id, workers).await;
         room.traffic().forget_watch(watch.id);
-        let receipt = Arc::new(following.receipt());
-        room.office.announce(&following.switch, EventKind::Drained(receipt));
     }
     room.keep_receipt(&desk, &following);
     room.drains.borrow_mut().retain(|one| !Rc::ptr_eq(one, &following));
 }
 
-/// Looks again and again until the old side is empty and the new one has shown itself.
-async fn look_after(room: &Rc<Room>, following: &Following, id: u64, workers: usize) {
-    let mut pause = PAUSES.0;
-    let mut closed = match following.streams {
-        StreamsPolicy::Keep => true,
-        StreamsPolicy::CloseAfter { .. } => false,
-        StreamsPolicy::CloseSpread { ms } => {
-            room.traffic().close_streams(id, ms);
-            true
+/// The policy for streams at work.
+struct Closing {
+    policy: StreamsPolicy,
+    /// They were told to go one after another.
+    begun: bool,
+}
+
+impl Closing {
+    /// When all of them shall be gone.
+    fn deadline(&self) -> Option<Duration> {
+        match self.policy {
+            StreamsPolicy::Keep => None,
+            StreamsPolicy::CloseAfter { ms } | StreamsPolicy::CloseSpread { ms } => {
+                Some(Duration::from_millis(ms))
+            }
         }
-    };
+    }
+
+    /// Does what is due at this age of the commit. Streams that began late, out of a request that was under way, are
+    /// closed when they are seen.
+    fn act(&mut self, room: &Room, id: u64, age: Duration, streams: u64) {
+        if let StreamsPolicy::CloseSpread { ms } = self.policy
+            && !self.begun
+        {
+            room.traffic().close_streams(id, ms);
+            self.begun = true;
+        } else if streams > 0 && self.deadline().is_some_and(|deadline| age >= deadline) {
+            room.traffic().close_streams(id, 0);
+        }
+    }
+}
+
+/// Looks again and again until the old side is empty and the new one has shown itself.
+async fn look_after(room: &Rc<Room>, desk: &Desk, following: &Following, id: u64, workers: usize) {
+    let mut pause = PAUSES.0;
+    let mut closing = Closing { policy: following.streams, begun: false };
     let mut drained: Option<Instant> = None;
-    loop {
+    while !following.given_up.get() {
         let reports = room.gather(|traffic, reply| traffic.watched(id, reply)).await;
-        if following.reported(&reports, workers) {
-            drained.get_or_insert_with(Instant::now);
+        if following.reported(&reports, workers) && drained.is_none() {
+            drained = Some(Instant::now());
+            room.tell_drained(desk, following);
         }
         let age = following.committed.elapsed();
-        if let StreamsPolicy::CloseAfter { ms } = following.streams
-            && !closed
-            && age >= Duration::from_millis(ms)
-        {
-            room.traffic().close_streams(id, 0);
-            closed = true;
-        }
+        closing.act(room, id, age, reports.iter().map(|report| report.streams).sum());
         let seen = following.first_new().is_some() && age >= LINGER_AT_LEAST;
         match drained {
             Some(since) if seen || since.elapsed() >= LINGER => return,
             None if age >= PATIENCE => break,
             _ => {}
         }
-        let mut next = pause;
-        if let StreamsPolicy::CloseAfter { ms } = following.streams
-            && !closed
-        {
-            next = next.min(Duration::from_millis(ms).saturating_sub(age)).max(Duration::from_millis(1));
-        }
+        let until_deadline = closing.deadline().map(|deadline| deadline.saturating_sub(age));
+        let next = match until_deadline.filter(|left| !left.is_zero()) {
+            Some(left) => pause.min(left),
+            None => pause,
+        };
         pause = (pause * 2).min(PAUSES.1);
-        if !following.given_up.get() {
-            let _ = tokio::time::timeout(next, following.give_up.notified()).await;
-        }
-        if following.given_up.get() {
-            break;
-        }
-    }
-    if !closed {
-        room.traffic().close_streams(id, 0);
+        // Whether the pause was over or the place is needed is seen above.
+        let _ = tokio::time::timeout(next, following.give_up.notified()).await;
     }
     if drained.is_none() {
+        if closing.deadline().is_some() {
+            room.traffic().close_streams(id, 0);
+        }
         following.progress.send_modify(|now| {
             if let Some(drain) = &mut now.receipt.drain {
                 drain.state = DrainState::GivenUp;
             }
             now.drained = true;
         });
+        room.tell_drained(desk, following);
     }
 }

@@ -157,6 +157,17 @@ fn a_commit_that_is_not_the_next_one_is_refused() {
 }
 
 #[test]
+fn a_store_that_somebody_else_is_writing_to_is_locked() {
+    let folder = tempfile::tempdir().unwrap();
+    let (path, mut writer) = written(folder.path(), 1);
+    let other = Connection::open(&path).unwrap();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    assert_eq!(writer.set("a.example", Some("red")).unwrap_err().kind, StoreFaultKind::Locked);
+    other.execute_batch("ROLLBACK").unwrap();
+    writer.set("a.example", Some("red")).unwrap();
+}
+
+#[test]
 fn receipts_are_kept_with_the_next_commit_or_in_a_quiet_moment() {
     let folder = tempfile::tempdir().unwrap();
     let (path, mut writer) = written(folder.path(), 2);

@@ -33,7 +33,9 @@ async fn a_key_is_held_and_let_go() {
     assert_eq!(published(&traffic).held(0, b"a.example"), None);
     let again = office.release("live", key("a.example"), None, "tester".into()).await;
     assert_eq!(again.unwrap_err().code, Code::NotHeld);
-    let names: Vec<_> = office.events(Some(0)).missed.iter().map(|event| event.kind.name()).collect();
+    let told = office.events(Some(0)).missed;
+    let names = told.iter().map(|event| event.kind.name()).filter(|name| *name != "drained");
+    let names: Vec<_> = names.collect();
     assert_eq!(names, ["held", "committed", "released"]);
     office.stop();
 }
