@@ -1,6 +1,7 @@
 //! Repository chores: `cargo xtask VERB`. One verb is one file; this one only finds it.
 
 mod bench;
+mod counts;
 mod docs;
 mod oracle;
 mod server;
@@ -14,7 +15,8 @@ const USAGE: &str = "usage: cargo xtask VERB\n\
     \x20 oracle [--bless] [FILTER…]   run cases/ on real nginx; --bless writes its answers into the case files\n\
     \x20 tidy                         check the laws of the house\n\
     \x20 docs [--check]               make the reference pages of docs/ from the tables, or tell whether they are stale\n\
-    \x20 bench [OPTION…]              CPU time per request beside nginx, in the same run\n\
+    \x20 bench [OPTION…]              what a request costs, beside nginx and HAProxy in the same run\n\
+    \x20 counts [--bless]             instructions of the hot pieces, compared with bench/counts.json\n\
     \x20 soak [PART…] [OPTION…]       a million requests with switches under way; bodies of 2 GiB past slow peers";
 
 fn main() -> ExitCode {
@@ -24,6 +26,7 @@ fn main() -> ExitCode {
         Some((verb, rest)) if verb == "tidy" => tidy::main(rest),
         Some((verb, rest)) if verb == "soak" => soak::main(rest),
         Some((verb, rest)) if verb == "bench" => bench::main(rest),
+        Some((verb, rest)) if verb == "counts" => counts::main(rest),
         Some((verb, rest)) if verb == "docs" => docs::main(rest),
         _ => {
             eprintln!("{USAGE}");

@@ -1,0 +1,241 @@
+//! Instructions of what the engine does for every request: finding the location, expanding variables, the line in the
+//! access log, and the whole walk to the proxy. `cargo xtask counts` runs and compares them.
+
+#![allow(
+    missing_docs,
+    unreachable_pub,
+    reason = "the macros make items that have neither documentation nor users"
+)]
+
+use engine::config::{Config, Inputs, LogId, NameLookup, build, find_location};
+use engine::exchange::{Captures, Exchange};
+use engine::host::{
+    Counters, Env, FileError, Host, Level, Now, OpenRequest, Opened, ScriptCall, ScriptOutcome,
+};
+use engine::phase::{self, Content, Step};
+use engine::{begin, modules};
+use gungraun::{library_benchmark, library_benchmark_group, main};
+use std::any::Any;
+use std::hint::black_box;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+
+const CONF: &str = r#"
+events {}
+http {
+    log_format main '$remote_addr - $remote_user [$time_local] "$request" '
+                    '$status $body_bytes_sent "$http_referer" '
+                    '"$http_user_agent" "$http_x_forwarded_for"';
+    access_log logs/access.log main;
+    upstream app { server 10.0.0.1:8080; server 10.0.0.2:8080; }
+    server { listen 80; server_name www.example.com example.com; return 301 https://shop.example.com$request_uri; }
+    server {
+        listen 80;
+        server_name shop.example.com *.shop.example.com;
+        proxy_set_header Host $host;
+        proxy_set_header X-Real-IP $remote_addr;
+        proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
+        proxy_set_header X-Forwarded-Proto $scheme;
+        proxy_set_header X-Original "$request_method $request_uri";
+        location / { proxy_pass http://app; }
+        location = / { proxy_pass http://app; }
+        location = /favicon.ico { return 204; }
+        location /api/ { proxy_pass http://app; location /api/v2/ { proxy_pass http://app; } }
+        location ^~ /static/ { root /srv; }
+        location /images/ { root /srv; }
+        location ~ \.php$ { return 403; }
+        location ~* \.(?:gif|jpe?g|png)$ { root /srv; }
+    }
+}
+"#;
+
+const REQUEST: &[u8] = b"GET /api/v1/orders?page=2 HTTP/1.1\r\nHost: shop.example.com\r\n\
+    User-Agent: Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0\r\n\
+    Accept: application/json\r\nReferer: https://shop.example.com/\r\n\r\n";
+
+/// A world in which nothing happens.
+#[derive(Default)]
+struct Still {
+    /// Bytes of the lines that were logged.
+    logged: usize,
+}
+
+const ABSENT: FileError = FileError { errno: 2, call: "open()" };
+
+impl Host for Still {
+    fn now(&self) -> Now {
+        Now { epoch_us: 1_700_000_000_123_456, monotonic_us: 5_000_000, utc_offset_s: 3600 }
+    }
+    fn random(&mut self) -> u64 {
+        4
+    }
+    fn open(&mut self, _: OpenRequest<'_>) -> Result<Opened, FileError> {
+        Err(ABSENT)
+    }
+    fn read_file(&mut self, _: &[u8]) -> Result<Vec<u8>, FileError> {
+        Err(ABSENT)
+    }
+    fn removal(&mut self, _: &Path) -> Rc<dyn Any> {
+        Rc::new(())
+    }
+    fn script(&mut self, _: &Config, _: &mut Exchange, _: ScriptCall) -> ScriptOutcome {
+        ScriptOutcome::Finished
+    }
+    fn real_path(&mut self, _: &[u8]) -> Result<Vec<u8>, FileError> {
+        Err(ABSENT)
+    }
+    fn hostname(&self) -> &[u8] {
+        b"bench"
+    }
+    fn pid(&self) -> u32 {
+        1
+    }
+    fn access_log(&mut self, _: &Config, _: LogId, line: &[u8]) {
+        self.logged += line.len();
+    }
+    fn access_log_at(&mut self, _: &[u8], _: &[u8]) -> Result<(), FileError> {
+        Err(ABSENT)
+    }
+    fn error_log(&mut self, _: &Config, _: LogId, _: Level, _: u64, _: &[u8]) {}
+    fn counters(&self) -> Counters {
+        Counters::default()
+    }
+}
+
+struct Nothing;
+
+impl conf::Loader for Nothing {
+    fn read(&self, _: &Path) -> std::io::Result<Vec<u8>> {
+        Err(std::io::ErrorKind::NotFound.into())
+    }
+    fn glob(&self, _: &Path) -> std::io::Result<Vec<PathBuf>> {
+        Ok(Vec::new())
+    }
+}
+
+impl NameLookup for Nothing {
+    fn lookup(&self, _: &str, _: u16) -> Result<Vec<SocketAddr>, String> {
+        Err("there are no names".to_owned())
+    }
+}
+
+fn config() -> Config {
+    let parsed = conf::parse_text("/etc/nginx.conf", CONF.to_owned(), &Nothing);
+    let inputs = Inputs {
+        loader: &Nothing,
+        names: &Nothing,
+        prefix: PathBuf::from("/prefix"),
+        file: PathBuf::from("/etc/nginx.conf"),
+        identity: Default::default(),
+    };
+    match build(&parsed, &inputs) {
+        Ok((config, _)) => config,
+        Err(faults) => {
+            panic!("{:?}", faults.iter().map(|f| f.nginx_line(&parsed.sources)).collect::<Vec<_>>())
+        }
+    }
+}
+
+/// One request on a connection that had others before.
+struct World {
+    config: Config,
+    host: Still,
+    exchange: Exchange,
+    out: Vec<u8>,
+}
+
+impl World {
+    fn begin(&mut self) {
+        let World { config, host, exchange, .. } = self;
+        exchange.reset(config, host.now());
+        let limits = begin::head_limits(config, 0);
+        assert!(exchange.request.head.decode(REQUEST, &limits).is_ok());
+        assert_eq!(begin::begin(exchange, &mut Env { config, host }), Ok(()));
+    }
+
+    fn walk(&mut self) {
+        let World { config, host, exchange, .. } = self;
+        let step = phase::advance(exchange, &mut Env { config, host });
+        assert!(matches!(step, Step::Serve(Content::Proxy)));
+    }
+}
+
+/// A request that is read, and its server found.
+fn begun() -> World {
+    let mut exchange = Exchange::default();
+    exchange.connection.remote = Some(SocketAddr::from(([192, 0, 2, 7], 40_000)));
+    exchange.connection.local = Some(SocketAddr::from(([192, 0, 2, 1], 80)));
+    let mut world =
+        World { config: config(), host: Still::default(), exchange, out: Vec::with_capacity(4096) };
+    // All that is allocated once is.
+    for _ in 0..3 {
+        world.begin();
+        world.walk();
+        write_log(&mut world);
+        expand(&mut world);
+        world.out.clear();
+    }
+    world.begin();
+    world
+}
+
+/// One that has come to its location.
+fn routed() -> World {
+    let mut world = begun();
+    world.walk();
+    world
+}
+
+fn write_log(world: &mut World) {
+    let World { config, host, exchange, .. } = world;
+    modules::log::access(exchange, &mut Env { config, host });
+}
+
+fn expand(world: &mut World) {
+    let World { config, host, exchange, out } = world;
+    let headers = &*config.location(exchange.route.location).settings.proxy.request.set_headers;
+    assert_eq!(headers.len(), 5);
+    for (_, template) in headers {
+        template.append(exchange, &mut Env { config, host }, out);
+    }
+}
+
+#[library_benchmark]
+#[bench::access(setup = routed)]
+fn log_line(mut world: World) -> World {
+    write_log(&mut world);
+    world
+}
+
+#[library_benchmark]
+#[bench::forwarding(setup = routed)]
+fn expand_variables(mut world: World) -> World {
+    expand(&mut world);
+    world
+}
+
+#[library_benchmark]
+#[bench::to_proxy(setup = begun)]
+fn walk(mut world: World) -> World {
+    world.walk();
+    world
+}
+
+fn server(uri: &'static [u8]) -> (Config, Captures, &'static [u8]) {
+    (config(), Captures::default(), uri)
+}
+
+#[library_benchmark]
+#[bench::exact(args = (b"/favicon.ico"), setup = server)]
+#[bench::prefix_after_regexes(args = (b"/api/v1/orders"), setup = server)]
+#[bench::prefix_alone(args = (b"/static/site.css"), setup = server)]
+#[bench::regex(args = (b"/images/logo.png"), setup = server)]
+fn find((config, mut captures, uri): (Config, Captures, &'static [u8])) -> (Config, Captures) {
+    let table = &config.location(config.servers[1].scope).inner;
+    assert!(black_box(find_location(&config, table, black_box(uri), &mut captures)).is_ok());
+    (config, captures)
+}
+
+library_benchmark_group!(name = requests, benchmarks = [find, expand_variables, log_line, walk]);
+main!(library_benchmark_groups = requests);
