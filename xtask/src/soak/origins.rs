@@ -7,14 +7,16 @@ const GATEWAY: &str = include_str!("figures.conf");
 const ORIGINS: &str = include_str!("origins.conf");
 
 /// How the servers answer.
-const ANSWERS: &str = "location / { return 200 'what was asked for\\n'; }\n\
-    location = /missing { return 404; }\n\
+const ANSWERS: &str = "location = /missing { return 404; }\n\
     location = /fail { return 500; }\n\
     location = /late { content_by_lua_block { ngx.sleep(0.003) ngx.say('at last') } }\n";
 
+/// What a server does at once.
+const QUICK: &str = "location / { return 200 'what was asked for\\n'; }";
+
 /// A server that takes its time.
 fn sleeping(seconds: &str) -> String {
-    format!("rewrite_by_lua_block {{ ngx.sleep({seconds}) }}")
+    format!("location / {{ content_by_lua_block {{ ngx.sleep({seconds}) ngx.say('at last') }} }}")
 }
 
 /// The processes, and where they are.
@@ -34,14 +36,15 @@ impl Origins {
     /// Starts them. `slow` makes the second server of blue, and both of green, take so many seconds.
     pub(super) fn start(program: &Program, name: &str, slow: Option<[&str; 2]>) -> Result<Origins, String> {
         let [front, ports @ ..]: [u16; 5] = free_ports()?;
-        let sleep = |number: usize| slow.map_or(String::new(), |seconds| sleeping(seconds[number]));
+        let sleep = |number: usize| slow.map_or(QUICK.to_owned(), |seconds| sleeping(seconds[number]));
         let fill = |text: &str| {
             let names = ["{a}", "{b}", "{c}", "{d}"];
             let text = names
                 .iter()
                 .zip(ports)
                 .fold(text.to_owned(), |text, (name, port)| text.replace(name, &port.to_string()));
-            text.replace("{front}", &front.to_string())
+            text.replace("{quick}", QUICK)
+                .replace("{front}", &front.to_string())
                 .replace("{slower}", &sleep(1))
                 .replace("{slow}", &sleep(0))
         };

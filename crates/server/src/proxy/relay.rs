@@ -148,7 +148,13 @@ fn next_piece(
     link: &mut Link,
     relay: &mut Relay,
 ) -> Result<Option<Piece>, Unfinished> {
+    let before = link.input.unread().len();
     let piece = relay.body.next(&mut link.input);
+    // What came over the wire counts, the framing of chunks too, as in nginx ($upstream_response_length).
+    let came = (before - link.input.unread().len()) as u64;
+    let record = proxying.record();
+    record.received += came;
+    record.body_received += came;
     piece.map_err(|_| {
         proxying.say(Level::Error, "upstream sent invalid chunked response while reading upstream");
         Unfinished::Broken
@@ -165,9 +171,6 @@ async fn pass_on(
     let whole = link.input.slice(piece.range.clone());
     let data = wanted(whole, relay.position, relay.range.as_ref());
     relay.position += whole.len() as u64;
-    let record = proxying.record();
-    record.received += whole.len() as u64;
-    record.body_received += whole.len() as u64;
     if piece.done
         && let Some(trailers) = relay.body.trailers()
     {
