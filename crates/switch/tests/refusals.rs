@@ -173,6 +173,25 @@ fn every_code_has_a_case_or_is_the_control_planes() {
     );
 }
 
+/// The row of a code in docs/refusals.md: as far as it is known here, with what it says when it is provoked.
+fn row(code: Code) -> String {
+    let head = format!("| `{code}` | {} | {} |", code.status(), code.meaning());
+    match provoke(code) {
+        // These texts are the store's own, and stand for them in the cases above.
+        None => head,
+        Some(refusal) if refusal.remedy == "mend it" => head,
+        Some(refusal) => format!("{head} {} | {} |", refusal.text, refusal.remedy),
+    }
+}
+
+#[test]
+fn the_page_of_refusals_says_what_they_say() {
+    let page = include_str!("../../../docs/refusals.md");
+    let missing: Vec<String> =
+        Code::ALL.iter().map(|&code| row(code)).filter(|row| !page.contains(row.as_str())).collect();
+    assert!(missing.is_empty(), "docs/refusals.md lacks:\n{}", missing.join("\n"));
+}
+
 #[test]
 fn names_are_one_codes_own_and_statuses_are_refusals() {
     for (at, &code) in Code::ALL.iter().enumerate() {
