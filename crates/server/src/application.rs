@@ -4,7 +4,7 @@ use crate::counters::Counters;
 use crate::demands::boot;
 use crate::generation::{Departure, same};
 use crate::names::SystemNames;
-use crate::process::log::Level;
+use crate::process::log::{ErrorLog, Level};
 use crate::process::{Address, Application, Finding, Listener, Loaded, Order, Ports, Reload, Source};
 use crate::proxy::pool::SharedGroups;
 use crate::recording;
@@ -74,7 +74,7 @@ impl Application for Pointsman {
     fn work(&self, built: Built, ports: Ports) -> i32 {
         match Process::start(self.clone(), built, ports) {
             Ok(process) => process.follow_orders(),
-            Err(()) => 2,
+            Err(code) => code,
         }
     }
 }
@@ -84,6 +84,8 @@ struct Process {
     app: Pointsman,
     ports: Ports,
     crew: Crew,
+    /// Where the control plane writes: the main error log, whichever that is.
+    office_log: Arc<Mutex<ErrorLog>>,
     threads: Vec<Thread>,
     config: Arc<Config>,
     groups: Arc<SharedGroups>,
@@ -105,18 +107,28 @@ struct Candidate {
 }
 
 impl Process {
-    /// Starts the control plane and the threads. What stops them is told to the master.
-    fn start(app: Pointsman, built: Built, mut ports: Ports) -> Result<Process, ()> {
+    /// Starts the control plane and the threads. What stops them is told to the master; the error is the exit code.
+    fn start(app: Pointsman, built: Built, mut ports: Ports) -> Result<Process, i32> {
         let reporter = ports.control.reporter();
-        let fail = |fault: String| reporter.failed(ports.generation, &fault);
+        let generation = ports.generation;
+        let fail = |code| {
+            let reporter = reporter.clone();
+            move |fault: String| {
+                reporter.failed(generation, &fault);
+                code
+            }
+        };
         let mut listeners = std::mem::take(&mut ports.listeners);
         let config = Arc::new(built.config);
         let commands = take_control_socket(&config, &mut listeners);
         let layout = Arc::new(recording::layout(&config));
         let channels = (0..ports.threads).map(|_| unbounded_channel()).collect::<Vec<_>>();
         let senders = channels.iter().map(|(sender, _)| sender.clone()).collect();
-        let started = crew(&ports, &config, &layout, built.records, senders, commands);
-        let (crew, tables) = started.map_err(fail)?;
+        let office_log = Arc::new(Mutex::new(ports.error_log.clone()));
+        let crossing = (senders, &office_log);
+        let started = crew(&ports, (&config, &layout), built.records, crossing, commands);
+        // A store may be well again: a worker that is started after a crash is started once more.
+        let (crew, tables) = started.map_err(fail(1))?;
         let candidate = Candidate {
             number: ports.generation,
             groups: Arc::new(SharedGroups::new(&config, None)),
@@ -129,16 +141,16 @@ impl Process {
         let mut process = Process {
             app,
             crew,
+            office_log,
             threads: Vec::new(),
             config: Arc::clone(&candidate.config),
             groups: Arc::clone(&candidate.groups),
             dicts: candidate.dicts.clone(),
             ports,
         };
-        process.start_threads(&candidate, listeners, channels).map_err(|fault| {
-            process.crew.office.stop();
-            process.ports.control.reporter().failed(process.ports.generation, &fault);
-        })?;
+        let started = process.start_threads(&candidate, listeners, channels);
+        // nginx does not start a worker again that could not be set up.
+        started.inspect_err(|_| process.crew.office.stop()).map_err(fail(2))?;
         process.ports.control.reporter().ready();
         Ok(process)
     }
@@ -280,6 +292,7 @@ impl Process {
         self.config = candidate.config;
         self.groups = candidate.groups;
         self.dicts = candidate.dicts;
+        *self.office_log.lock().unwrap_or_else(PoisonError::into_inner) = self.ports.error_log.clone();
         self.ports.control.log_to(self.ports.error_log.clone());
         Ok(())
     }
@@ -328,23 +341,24 @@ type Channel = (UnboundedSender<Message>, UnboundedReceiver<Message>);
 /// fault; nothing is guessed.
 fn crew(
     ports: &Ports,
-    config: &Arc<Config>,
-    layout: &Arc<Layout>,
+    (config, layout): (&Arc<Config>, &Arc<Layout>),
     records: bool,
-    senders: Vec<UnboundedSender<Message>>,
+    (senders, log): (Vec<UnboundedSender<Message>>, &Arc<Mutex<ErrorLog>>),
     commands: Option<UnixListener>,
 ) -> Result<(Crew, Arc<Tables>), String> {
     let began = Instant::now();
     let counters = Arc::new(Counters::new(ports.threads));
     let collector = Arc::new(Mutex::new(Collector::new(Arc::clone(layout), 0)));
     let crossing = Arc::new(Crossing::new(senders, Arc::clone(&counters), Arc::clone(&collector)));
-    let log = ports.error_log.clone();
+    let log = Arc::clone(log);
     let (office, tables) = Office::start(Setup {
         config: Arc::clone(config),
         listener: commands,
         traffic: Arc::clone(&crossing) as Arc<dyn control::Traffic>,
         clock_ms: Arc::new(move || began.elapsed().as_millis() as u64),
-        log: Arc::new(move |level, text| log.write(level, 0, text.as_bytes())),
+        log: Arc::new(move |level, text| {
+            log.lock().unwrap_or_else(PoisonError::into_inner).write(level, 0, text.as_bytes());
+        }),
     })?;
     let crew = Crew {
         threads: ports.threads,

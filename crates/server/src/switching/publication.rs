@@ -121,10 +121,15 @@ async fn close_streams(worker: Rc<Worker>, watch: u64, spread: Duration) {
             rest.push(place);
         }
     }
-    while !rest.is_empty() {
+    // Requests that had pinned the old tables may still come to the old side.
+    while !rest.is_empty() || worker.roster.borrow().knows(watch) {
         tokio::time::sleep(LOOK_AGAIN).await;
         let now_ms = worker.clock.fresh().monotonic_ms();
-        rest.retain(|place| !worker.roster.borrow().cut(*place, now_ms));
+        let roster = worker.roster.borrow();
+        rest.extend(roster.old_side(watch, now_ms));
+        rest.sort_unstable();
+        rest.dedup();
+        rest.retain(|place| !roster.cut(*place, now_ms));
     }
 }
 

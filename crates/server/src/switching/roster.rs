@@ -18,7 +18,7 @@ mod tests;
 const MAX_WATCHES: usize = 64;
 
 /// A place in the roster, as long as whoever got it has not left.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Place {
     index: u32,
     /// How often the place was taken: one that was left and taken again is another.
@@ -179,6 +179,11 @@ impl Roster {
             (report.in_flight, report.streams) = self.count(now_ms, |entry| entry.old & (1 << slot) != 0);
         }
         Some(report)
+    }
+
+    /// Is this watch kept?
+    pub(crate) fn knows(&self, watch: u64) -> bool {
+        self.find(watch).is_some()
     }
 
     /// Nobody asks about this watch any more.
