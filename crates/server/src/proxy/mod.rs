@@ -173,10 +173,7 @@ impl Proxying<'_> {
                 Ok(answer) => {
                     let progress = self.progress(&tried, began_ms, true);
                     let came = self.answered(plan, group, picked, answer, progress).await;
-                    let failure = match &came {
-                        Ok(Some(failure)) => Some(kind(*failure, READING)),
-                        _ => self.broken.take(),
-                    };
+                    let failure = self.broken.take();
                     self.try_ended(peer, reused, failure);
                     match came? {
                         None => return Ok(()),
@@ -218,7 +215,8 @@ impl Proxying<'_> {
     fn try_ended(&mut self, peer: usize, reused: bool, failure: Option<Failure>) {
         let record = self.record();
         let end = TryEnd {
-            status: record.status,
+            // nginx notes 502 and 504 where the peer has said nothing.
+            status: if record.header_us.is_some() { record.status } else { 0 },
             failure,
             connect_us: record.connect_us.filter(|_| !reused),
             first_byte_us: record.header_us,
