@@ -45,7 +45,8 @@ impl Compare {
 
 fn text(comparison: &Comparison) -> String {
     let (a, b) = (&comparison.a, &comparison.b);
-    let mut table = Table::new(&["", ">a", ">b", "difference"]);
+    let heads = [format!(">{}", a.group), format!(">{}", b.group)];
+    let mut table = Table::new(&["", &heads[0], &heads[1], "difference"]);
     let verdict = |figure: &str| {
         let judged = comparison.judged.iter().find(|judged| judged.figure == figure);
         judged.map(|judged| said(judged, &b.group)).unwrap_or_default()
@@ -53,14 +54,13 @@ fn text(comparison: &Comparison) -> String {
     let mut row = |name: &str, cell: &dyn Fn(&Side) -> String, verdict: String| {
         table.row([name.to_owned(), cell(a), cell(b), verdict]);
     };
-    row("", &|side| side.group.clone(), String::new());
     row("requests", &|side| side.requests.to_string(), String::new());
     row("errors", &|side| share(side.errors, side.requests), verdict("errors"));
     row("p50", &|side| micros_if(side.response.p50_us), verdict("p50"));
     row("p90", &|side| micros_if(side.response.p90_us), verdict("p90"));
     row("p99", &|side| micros_if(side.response.p99_us), verdict("p99"));
     row("mean", &|side| micros_if(side.response.mean_us.map(|us| us.round() as u64)), verdict("mean"));
-    format!("the last {}\n{}{}\n", comparison.window, table.text(), comparison.method)
+    format!("the last {}\n{}({})\n", comparison.window, table.text(), comparison.method)
 }
 
 fn said(judged: &Judged, group: &str) -> String {

@@ -67,8 +67,8 @@ impl Fault {
             return;
         }
         let mut text = format!("pointsman: {}\n", self.problem.text);
-        for server in self.servers() {
-            text.push_str(&format!("  {server}\n"));
+        for line in self.lines() {
+            text.push_str(&format!("  {line}\n"));
         }
         if !self.problem.remedy.is_empty() {
             text.push_str(&format!("  {}\n", self.problem.remedy));
@@ -76,25 +76,13 @@ impl Fault {
         let _ = io::stderr().write_all(text.as_bytes());
     }
 
-    /// The lines of the details that people need: what each server of a gate said, each key that stands in the way.
-    fn servers(&self) -> impl Iterator<Item = String> {
-        self.problem.details.values().filter_map(|value| value.as_array()).flatten().filter_map(|line| {
-            match line {
-                serde_json::Value::String(line) => Some(line.clone()),
-                serde_json::Value::Object(fields) => {
-                    let words: Vec<String> = fields.values().map(plain).collect();
-                    Some(words.join("  "))
-                }
-                _ => None,
-            }
+    /// The details that the text leaves out: what each server of a gate said, each key that stands in the way.
+    fn lines(&self) -> impl Iterator<Item = String> {
+        let details = self.problem.details.values().filter_map(|value| value.as_array()).flatten();
+        details.filter_map(|line| {
+            let words: Vec<&str> = line.as_object()?.values().filter_map(|word| word.as_str()).collect();
+            Some(words.join("  "))
         })
-    }
-}
-
-fn plain(value: &serde_json::Value) -> String {
-    match value {
-        serde_json::Value::String(text) => text.clone(),
-        other => other.to_string(),
     }
 }
 

@@ -61,6 +61,11 @@ fn written(ms: u64, format: &str) -> String {
     }
 }
 
+/// So many of something.
+pub(crate) fn count(number: u64, what: &str) -> String {
+    format!("{number} {what}{}", if number == 1 { "" } else { "s" })
+}
+
 /// A key before and after.
 pub(crate) fn sides(key: &str, from: &Option<String>, to: &Option<String>) -> String {
     let side = |route: &Option<String>| route.clone().unwrap_or_else(|| "default".into());
@@ -77,7 +82,7 @@ pub(crate) fn change(change: &KeyChange) -> String {
         text.push_str(&format!(", {in_flight} in flight"));
     }
     if let Some(streams) = change.streams.filter(|streams| *streams > 0) {
-        text.push_str(&format!(", {streams} streams"));
+        text.push_str(&format!(", {}", count(streams, "stream")));
     }
     text
 }
@@ -85,10 +90,12 @@ pub(crate) fn change(change: &KeyChange) -> String {
 /// How traffic went over.
 pub(crate) fn drain(drain: &Drain) -> String {
     let left = match (drain.in_flight, drain.streams) {
-        (0, 0) => "nothing is in flight there".to_owned(),
-        (requests, 0) => format!("{requests} requests in flight"),
-        (0, streams) => format!("{streams} streams open"),
-        (requests, streams) => format!("{requests} requests in flight, {streams} streams open"),
+        (0, 0) => "empty".to_owned(),
+        (requests, 0) => format!("{} in flight", count(requests, "request")),
+        (0, streams) => format!("{} open", count(streams, "stream")),
+        (requests, streams) => {
+            format!("{} in flight, {} open", count(requests, "request"), count(streams, "stream"))
+        }
     };
     let mut text = match drain.state {
         DrainState::Drained => match drain.last_old_us {
@@ -99,7 +106,7 @@ pub(crate) fn drain(drain: &Drain) -> String {
         DrainState::GivenUp => format!("old side: {left}; not looked at any longer"),
     };
     if drain.state == DrainState::Drained && drain.streams > 0 {
-        text.push_str(&format!(", but for {} streams that stay", drain.streams));
+        text.push_str(&format!(", but for {} that stay open", count(drain.streams, "stream")));
     }
     text.push_str(&match drain.first_new_us {
         Some(us) => format!("; new side: first request after {}, {} served", micros(us), drain.served_new),
@@ -113,13 +120,13 @@ pub(crate) fn drain(drain: &Drain) -> String {
 
 /// Columns under a head. A column whose head begins with `>` is aligned to the right.
 pub(crate) struct Table {
-    heads: Vec<&'static str>,
+    heads: Vec<String>,
     rows: Vec<Vec<String>>,
 }
 
 impl Table {
-    pub(crate) fn new(heads: &[&'static str]) -> Table {
-        Table { heads: heads.to_vec(), rows: Vec::new() }
+    pub(crate) fn new(heads: &[&str]) -> Table {
+        Table { heads: heads.iter().map(|head| (*head).to_owned()).collect(), rows: Vec::new() }
     }
 
     pub(crate) fn row(&mut self, cells: impl IntoIterator<Item = String>) {

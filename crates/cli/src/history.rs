@@ -5,6 +5,7 @@
 use crate::client::{Call, encoded};
 use crate::fault::{Code, Fault, say};
 use crate::figures;
+use crate::terms::KEYS_SHOWN;
 use crate::verbs::Session;
 use clap::Args;
 use control::api::types::{self, Commit, CommitKind};
@@ -50,13 +51,15 @@ impl History {
             out.push_str(&text(&history.commits));
             match &history.verified {
                 Some(verified) if verified.intact => out.push_str(&format!(
-                    "{}: {} commits, each follows from the one before; the last hash is {}\n",
-                    history.switch, verified.commits, verified.hash
+                    "{}: {}, each follows from the one before; the last hash is {}\n",
+                    history.switch,
+                    figures::count(verified.commits, "commit"),
+                    verified.hash
                 )),
                 Some(verified) => out.push_str(&format!(
-                    "{}: NOT INTACT after {} commits: {}\n",
+                    "{}: NOT INTACT after {}: {}\n",
                     history.switch,
-                    verified.commits,
+                    figures::count(verified.commits, "commit"),
                     verified.fault.as_deref().unwrap_or("the chain is broken")
                 )),
                 None => {}
@@ -70,8 +73,6 @@ impl History {
 
 /// Commits for people, a line for each and one for each key.
 pub(crate) fn text(commits: &[Commit]) -> String {
-    /// More keys than these are counted.
-    const KEYS: usize = 10;
     let mut out = String::new();
     for commit in commits {
         let kind = match (commit.kind, commit.of) {
@@ -89,11 +90,12 @@ pub(crate) fn text(commits: &[Commit]) -> String {
             figures::moment(commit.time_ms),
             commit.actor
         ));
-        for change in commit.changes.iter().take(KEYS) {
+        for change in commit.changes.iter().take(KEYS_SHOWN) {
             out.push_str(&format!("        {}\n", figures::sides(&change.key, &change.from, &change.to)));
         }
-        if commit.changes.len() > KEYS {
-            out.push_str(&format!("        and {} more keys\n", commit.changes.len() - KEYS));
+        let more = commit.changes.len().saturating_sub(KEYS_SHOWN);
+        if more > 0 {
+            out.push_str(&format!("        and {}\n", figures::count(more as u64, "more key")));
         }
     }
     out

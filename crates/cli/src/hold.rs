@@ -4,6 +4,7 @@
 
 use crate::client::encoded;
 use crate::fault::{Code, Fault, say};
+use crate::figures;
 use crate::terms::{Who, order_call, span};
 use crate::verbs::Session;
 use clap::Args;
@@ -53,7 +54,7 @@ impl Hold {
                 "{}: new requests wait, at most {} of them and each for {} at most\n",
                 hold.key,
                 hold.max,
-                crate::figures::micros(hold.timeout_ms * 1000)
+                figures::micros(hold.timeout_ms * 1000)
             ))?;
         }
         Ok(Code::Done)

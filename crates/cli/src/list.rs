@@ -4,7 +4,7 @@
 
 use crate::client::{Call, encoded};
 use crate::fault::{Code, Fault, say};
-use crate::figures::{Table, clock};
+use crate::figures::{self, Table, clock};
 use crate::verbs::Session;
 use clap::Args;
 use control::api::types::{KeyPage, Switch};
@@ -74,10 +74,10 @@ impl List {
 /// A switch in a few lines.
 pub(crate) fn head(switch: &Switch) -> String {
     let mut text = format!(
-        "{}: revision {}, {} keys, default {}, targets {}\n",
+        "{}: revision {}, {}, default {}, targets {}\n",
         switch.name,
         switch.revision,
-        switch.keys,
+        figures::count(switch.keys, "key"),
         switch.default,
         switch.targets.join(" ")
     );
@@ -100,11 +100,7 @@ pub(crate) fn head(switch: &Switch) -> String {
         ));
     }
     for draining in &switch.draining {
-        text.push_str(&format!(
-            "  revision {}: {}\n",
-            draining.revision,
-            crate::figures::drain(&draining.drain)
-        ));
+        text.push_str(&format!("  revision {}: {}\n", draining.revision, figures::drain(&draining.drain)));
     }
     if let Some(fault) = &switch.store_fault {
         text.push_str(&format!("  not kept: {}; {}\n", fault.text, fault.remedy));

@@ -4,6 +4,7 @@
 
 use crate::client::encoded;
 use crate::fault::{Code, Fault, say};
+use crate::figures;
 use crate::terms::{Who, order_call};
 use crate::verbs::Session;
 use clap::Args;
@@ -31,7 +32,8 @@ impl Release {
         if session.json {
             say(&format!("{}\n", String::from_utf8_lossy(&body)))?;
         } else {
-            say(&format!("{}: {} waiting requests go on\n", hold.key, hold.waiting))?;
+            let waiting = figures::count(hold.waiting, "waiting request");
+            say(&format!("{}: {waiting} released\n", hold.key))?;
         }
         Ok(Code::Done)
     }

@@ -4,7 +4,7 @@
 
 use crate::client::Call;
 use crate::fault::{Code, Fault, say};
-use crate::figures::{Table, micros_if, rate, share};
+use crate::figures::{Table, count, micros_if, rate, share};
 use crate::list;
 use crate::verbs::Session;
 use clap::{Args, ValueEnum};
@@ -64,51 +64,38 @@ pub(crate) fn call(window: Window) -> Call {
     Call::get(format!("/v1/status?window={}", window.name()))
 }
 
-/// The screen.
+/// The screen, for 80 columns unless names are long.
 pub(crate) fn screen(status: &types::Status) -> String {
     let connections = &status.connections;
     let mut text = format!(
-        "pointsman {}, {} workers, {} connections ({} waiting), {} requests; figures of the last {}\n\n",
+        "the last {}; pointsman {}, {}, {}, {}\n\n",
+        status.window,
         status.version,
-        status.workers,
-        connections.active,
-        connections.waiting,
-        connections.requests,
-        status.window
+        count(status.workers, "worker"),
+        count(connections.active, "connection"),
+        count(connections.requests, "request")
     );
-    let heads = [
-        "group",
-        "server",
-        "state",
-        ">req/s",
-        ">errors",
-        ">p50",
-        ">p90",
-        ">p99",
-        ">p99.9",
-        ">max",
-        ">in flight",
-    ];
-    let mut table = Table::new(&heads);
+    let mut table = table("upstream");
     for group in &status.groups {
-        table
-            .row([group.name.clone(), String::new(), String::new()].into_iter().chain(cells(&group.traffic)));
+        table.row([group.name.clone(), String::new()].into_iter().chain(cells(&group.traffic)));
         for server in &group.servers {
-            let place = [String::new(), server.address.clone(), server.state.clone()];
-            table.row(place.into_iter().chain(cells(&server.traffic)));
+            let state =
+                if server.backup { format!("{}, backup", server.state) } else { server.state.clone() };
+            table.row([format!("  {}", server.address), state].into_iter().chain(cells(&server.traffic)));
         }
     }
     if !table.is_empty() {
         text.push_str(&table.text());
     }
     if !status.keys.is_empty() {
-        let mut table = Table::new(&[
-            "switch", "key", "target", ">req/s", ">errors", ">p50", ">p90", ">p99", ">p99.9", ">max",
-        ]);
+        let several = status.switches.len() > 1;
+        let mut table = self::table("key");
         for key in &status.keys {
-            let name = key.key.clone().unwrap_or_else(|| "(others)".into());
-            let place = [key.switch.clone(), name, key.target.clone()];
-            table.row(place.into_iter().chain(cells(&key.traffic).into_iter().take(7)));
+            let mut name = key.key.clone().unwrap_or_else(|| "(others)".into());
+            if several {
+                name = format!("{}: {name}", key.switch);
+            }
+            table.row([name, key.target.clone()].into_iter().chain(cells(&key.traffic)));
         }
         text.push_str(&format!("\n{}", table.text()));
     }
@@ -121,7 +108,12 @@ pub(crate) fn screen(status: &types::Status) -> String {
     text
 }
 
-fn cells(traffic: &Traffic) -> [String; 8] {
+fn table(what: &str) -> Table {
+    let beside = if what == "key" { "target" } else { "state" };
+    Table::new(&[what, beside, ">req/s", ">errors", ">p50", ">p90", ">p99", ">max", ">in flight"])
+}
+
+fn cells(traffic: &Traffic) -> [String; 7] {
     let response = &traffic.response;
     [
         rate(traffic.per_second),
@@ -129,8 +121,7 @@ fn cells(traffic: &Traffic) -> [String; 8] {
         micros_if(response.p50_us),
         micros_if(response.p90_us),
         micros_if(response.p99_us),
-        micros_if(response.p999_us),
         micros_if(response.max_us),
-        traffic.in_flight.to_string(),
+        traffic.in_flight.map(|count| count.to_string()).unwrap_or_default(),
     ]
 }

@@ -12,6 +12,9 @@ use hyper::Method;
 use serde::Serialize;
 use std::time::Duration;
 
+/// How many changed keys are shown to people; more are counted.
+pub(crate) const KEYS_SHOWN: usize = 10;
+
 /// What `--wait` may say.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Until {
@@ -170,14 +173,21 @@ pub(crate) fn text(receipt: &Receipt) -> String {
         Outcome::WouldCommit => out.push_str(&format!("{name}: would switch\n")),
         Outcome::WouldRefuse => out.push_str(&format!("{name}: would be refused by the gate\n")),
     }
-    for change in &receipt.changes {
+    for change in receipt.changes.iter().take(KEYS_SHOWN) {
         out.push_str(&format!("  {}\n", figures::change(change)));
+    }
+    let more = receipt.changed_keys.saturating_sub(KEYS_SHOWN);
+    if more > 0 {
+        out.push_str(&format!("  and {}\n", figures::count(more as u64, "more key")));
+    }
+    if let Some(refusal) = &receipt.refusal {
+        out.push_str(&format!("  {refusal}\n"));
     }
     for gate in &receipt.gate {
         let verdict = if gate.passed { "up" } else { "not up" };
         let forced = if !gate.passed && receipt.forced { ", forced" } else { "" };
         out.push_str(&format!(
-            "  gate: {} is {verdict}, {} of {} needed servers{forced}\n",
+            "  gate: {} is {verdict}, {} servers answer and {} must{forced}\n",
             gate.target, gate.healthy, gate.required
         ));
         for server in gate.servers.iter().filter(|server| !server.healthy) {
@@ -194,8 +204,8 @@ pub(crate) fn text(receipt: &Receipt) -> String {
     }
     if let Some(held) = &receipt.hold {
         out.push_str(&format!(
-            "  held {} requests for {}; what was in flight ended within {}\n",
-            held.waiting,
+            "  held {} for {}; what was in flight ended within {}\n",
+            figures::count(held.waiting as u64, "request"),
             figures::micros(held.held_us),
             figures::micros(held.drained_us)
         ));

@@ -5,7 +5,7 @@
 
 use crate::fault::{Code, Fault, say};
 use crate::status::{self, Window};
-use crate::verbs::Session;
+use crate::verbs::Reach;
 use clap::Args;
 use control::api::types;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -36,13 +36,14 @@ pub(crate) struct Top {
 }
 
 impl Top {
-    pub(crate) fn run(&self, session: &Session) -> Result<Code, Fault> {
-        if session.json || !stdin().is_terminal() || !stdout().is_terminal() {
+    pub(crate) fn run(&self, reach: &Reach) -> Result<Code, Fault> {
+        if reach.json || !stdin().is_terminal() || !stdout().is_terminal() {
             return Err(Fault::usage(
                 "top needs a terminal",
                 "for programs there is pointsman status --json, for logs pointsman status",
             ));
         }
+        let session = reach.session()?;
         // Asked once before the terminal is touched, so that a fault is told on the usual screen.
         let mut window = self.window;
         let (mut shown, _) = session.client.ask::<types::Status>(&status::call(window))?;

@@ -228,7 +228,7 @@ fn act(line: &Line) -> Result<Code, Fault> {
         Verb::History(verb) => verb.run(&reach.session()?),
         Verb::Watch(verb) => verb.run(&reach.session()?),
         Verb::Status(verb) => verb.run(&reach.session()?),
-        Verb::Top(verb) => verb.run(&reach.session()?),
+        Verb::Top(verb) => verb.run(reach),
         Verb::Compare(verb) => verb.run(&reach.session()?),
         Verb::Completions(verb) => verb.run(),
         Verb::Man(verb) => verb.run(),

@@ -54,7 +54,7 @@ pub(super) async fn events(State(api): State<Api>, headers: HeaderMap) -> Result
 async fn tell(mut subscription: Subscription, sender: mpsc::Sender<Bytes>, _place: OwnedSemaphorePermit) {
     // So that the head goes out, and the reader knows that it is heard.
     let mut pieces = vec![Bytes::from_static(b"retry: 1000\n\n")];
-    pieces.extend(subscription.missed.iter().map(|event| piece(event)));
+    pieces.extend(subscription.missed.iter().map(piece));
     for piece in pieces {
         if sender.send(piece).await.is_err() {
             return;

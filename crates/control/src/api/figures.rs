@@ -60,7 +60,7 @@ pub(super) async fn status(
         .iter()
         .flat_map(|switch| switch.keys.iter().filter(used).map(|key| (&*switch.name, key)))
         .collect();
-    keys.sort_by(|a, b| b.1.window.ended.cmp(&a.1.window.ended));
+    keys.sort_by_key(|(_, key)| std::cmp::Reverse(key.window.ended));
     keys.truncate(KEYS);
     Ok(Json(types::Status {
         version: surroundings.version.clone(),
@@ -224,12 +224,12 @@ fn groups(office: &Office, summary: &Summary, surroundings: &Surroundings) -> Ve
                 state: state.name().into(),
                 backup: spec.is_some_and(|spec| spec.backup),
                 weight: spec.map_or(1, |spec| u64::from(spec.weight)),
-                traffic: traffic(summary, &peer.totals, &peer.window, peer.in_flight),
+                traffic: traffic(summary, &peer.totals, &peer.window, Some(peer.in_flight)),
             }
         };
         groups.push(Group {
             name: group.name.to_string(),
-            traffic: traffic(summary, &group.totals, &group.window, group.in_flight),
+            traffic: traffic(summary, &group.totals, &group.window, Some(group.in_flight)),
             servers: group.peers.iter().filter(|peer| peer.configured).map(server).collect(),
         });
     }
@@ -241,11 +241,11 @@ fn key_traffic(summary: &Summary, switch: &str, key: &KeySummary) -> KeyTraffic 
         switch: switch.into(),
         key: key.key.as_ref().map(|key| String::from_utf8_lossy(key).into_owned()),
         target: key.target.to_string(),
-        traffic: traffic(summary, &key.totals, &key.window, 0),
+        traffic: traffic(summary, &key.totals, &key.window, None),
     }
 }
 
-fn traffic(summary: &Summary, totals: &Figures, window: &Figures, in_flight: u64) -> Traffic {
+fn traffic(summary: &Summary, totals: &Figures, window: &Figures, in_flight: Option<u64>) -> Traffic {
     let counted = |names: &mut dyn Iterator<Item = (&str, u64)>| -> BTreeMap<String, u64> {
         names.filter(|(_, count)| *count > 0).map(|(name, count)| (name.to_owned(), count)).collect()
     };

@@ -48,11 +48,13 @@ fn request(call: ApiCall) -> Result<Request<Body>, Refused> {
     Ok(request)
 }
 
-/// The path is decoded (it is what is left of `$uri`): whatever may not stand in a target is encoded again.
+/// The path as it was sent, with whatever may not stand in a target encoded: clients send more than they should.
 fn encoded(path: &[u8]) -> String {
     let mut out = String::with_capacity(path.len());
-    for &byte in path {
-        if byte.is_ascii_alphanumeric() || b"-._~/".contains(&byte) {
+    for (at, &byte) in path.iter().enumerate() {
+        let escape =
+            byte == b'%' && path.get(at + 1..at + 3).is_some_and(|two| two.iter().all(u8::is_ascii_hexdigit));
+        if escape || byte.is_ascii_alphanumeric() || b"-._~/*:@!$&'()+,;=".contains(&byte) {
             out.push(char::from(byte));
         } else {
             out.push_str(&format!("%{byte:02X}"));

@@ -28,7 +28,7 @@ use utoipa::OpenApi;
 pub(super) struct Counter {
     pub(super) office: Office,
     pub(super) traffic: Arc<FakeTraffic>,
-    pub(super) folder: TempDir,
+    _folder: TempDir,
     router: Router,
     description: Value,
     pub(super) origin: Origin,
@@ -79,7 +79,7 @@ impl Counter {
         let router = Api::new(office.clone()).router();
         let description = serde_json::to_value(Description::openapi()).unwrap();
         let origin = Origin { via: Via::Socket, name: "unix:7(ann)".into(), address: String::new() };
-        Counter { office, traffic, folder, router, description, origin }
+        Counter { office, traffic, _folder: folder, router, description, origin }
     }
 
     pub(super) async fn get(&self, target: &str) -> Answer {

@@ -145,7 +145,10 @@ async fn a_location_gives_the_same_answers_with_its_clients_address() {
     for (method, path, status) in [
         ("GET", "/", 404),
         ("GET", "/v1/switches/live/keys/a b", 422),
-        ("GET", "/v1/switches/live/keys/a%20b", 200),
+        ("GET", "/v1/switches/live/keys/a%20b", 422),
+        ("GET", "/v1/switches/live/keys/a%2Fb", 422),
+        ("GET", "/v1/switches/live/keys/a%2eb", 200),
+        ("GET", "/v1/switches/live/keys/a%b", 200),
         ("POST", "/v1/switches", 405),
         ("P T", "/v1/switches", 400),
     ] {

@@ -54,7 +54,7 @@ pub enum Happening {
     /// The requests of a commit have left the old side, or it was given up to look.
     Drained {
         /// All of it.
-        receipt: Receipt,
+        receipt: Box<Receipt>,
     },
     /// New requests of a key wait.
     Held {
@@ -92,7 +92,7 @@ impl From<&crate::Event> for Event {
                 Happening::Committed { revision, kind: kind.into(), actor, reason, changes, confirm_by_ms }
             }
             From::Gate { passed, actor, results } => Happening::Gate { passed, actor, results },
-            From::Drained(receipt) => Happening::Drained { receipt: Receipt::clone(&receipt) },
+            From::Drained(receipt) => Happening::Drained { receipt: Box::new(Receipt::clone(&receipt)) },
             From::Held { key, actor, reason } => Happening::Held { key, actor, reason },
             From::Released { key, actor, waiting } => {
                 Happening::Released { key, actor, waiting: waiting as u64 }

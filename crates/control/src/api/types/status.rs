@@ -73,8 +73,9 @@ pub struct Traffic {
     pub requests: u64,
     /// Each second of the window.
     pub per_second: f64,
-    /// Not ended yet.
-    pub in_flight: u64,
+    /// Not ended yet; not known of keys.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub in_flight: Option<u64>,
     /// In the window: answers of 500 and above, and requests without an answer.
     pub errors: u64,
     /// In the window, by class: `2xx` and so on, `none` for no answer.

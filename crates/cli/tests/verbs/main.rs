@@ -1,0 +1,146 @@
+//! The verbs, as people and scripts call them: our own binary asks a server that our own binary is.
+
+#![allow(clippy::unwrap_used)]
+
+mod answers;
+mod served;
+mod shown;
+mod terminal;
+
+use serde_json::Value;
+use std::io::{Read, Write};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+use tempfile::TempDir;
+
+/// The longest time that anything may take which happens at once.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// What a verb said.
+struct Said {
+    code: i32,
+    out: String,
+    err: String,
+}
+
+impl Said {
+    fn json(&self) -> Value {
+        serde_json::from_str(&self.out).unwrap_or_else(|error| panic!("{error}: {} {}", self.out, self.err))
+    }
+
+    /// What was said by a verb that did what it was asked.
+    fn done(self) -> String {
+        assert_eq!(self.code, 0, "{}{}", self.out, self.err);
+        self.out
+    }
+}
+
+fn command(folder: &Path, words: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_pointsman"));
+    command.arg("-p").arg(folder).args(words).env_remove("SUDO_USER").env_remove("POINTSMAN_TOKEN");
+    command
+}
+
+fn said(output: Output) -> Said {
+    Said {
+        code: output.status.code().unwrap_or(-1),
+        out: String::from_utf8(output.stdout).unwrap(),
+        err: String::from_utf8(output.stderr).unwrap(),
+    }
+}
+
+fn say(folder: &Path, words: &[&str]) -> Said {
+    said(command(folder, words).output().unwrap())
+}
+
+/// A server with two groups: blue answers nothing until it is told to, green answers at once.
+struct Server {
+    folder: TempDir,
+    process: Child,
+    blue: UnixListener,
+}
+
+impl Server {
+    /// With these directives in the switch `$live`, and these beside it.
+    fn start(switch: &str, beside: &str) -> Server {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name).display().to_string();
+        for name in ["conf", "logs", "run"] {
+            std::fs::create_dir(folder.path().join(name)).unwrap();
+        }
+        let blue = UnixListener::bind(at("blue")).unwrap();
+        // Whoever starts the tests owns the folder.
+        let user = Command::new("id").arg("-un").output().unwrap();
+        let user = String::from_utf8(user.stdout).unwrap();
+        let conf = format!(
+            "user {}; worker_processes 2; daemon off; events {{}}
+             http {{
+                 upstream blue {{ server unix:{}; }}
+                 upstream green {{ server unix:{}; }}
+                 switch $host $live {{ default blue; {switch} }}
+                 {beside}
+                 server {{
+                     listen unix:{};
+                     location / {{ proxy_pass http://$live; }}
+                     location /control/ {{ control_api; }}
+                 }}
+                 server {{ listen unix:{}; location / {{ return 200 green; }} }}
+             }}",
+            user.trim(),
+            at("blue"),
+            at("green"),
+            at("front"),
+            at("green")
+        );
+        std::fs::write(folder.path().join("conf/nginx.conf"), conf).unwrap();
+        let process = command(folder.path(), &[]).stderr(Stdio::null()).spawn().unwrap();
+        let server = Server { folder, process, blue };
+        let socket = server.path("run/pointsman.sock");
+        server.until("it listens", || UnixStream::connect(&socket).is_ok());
+        server.until("it serves", || server.say(&["list"]).code == 0);
+        server
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn say(&self, words: &[&str]) -> Said {
+        say(self.folder.path(), words)
+    }
+
+    /// A request that nobody has answered yet.
+    fn ask(&self, host: &str) -> UnixStream {
+        let mut stream = UnixStream::connect(self.path("front")).unwrap();
+        let request = format!("GET / HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).unwrap();
+        stream
+    }
+
+    /// A request and its answer.
+    fn get(&self, host: &str) -> String {
+        let mut text = String::new();
+        self.ask(host).read_to_string(&mut text).unwrap();
+        text
+    }
+
+    fn until(&self, what: &str, mut is: impl FnMut() -> bool) {
+        let deadline = Instant::now() + PATIENCE;
+        while !is() {
+            if Instant::now() > deadline {
+                let log = std::fs::read_to_string(self.path("logs/error.log")).unwrap_or_default();
+                panic!("not in time: {what}\n{log}");
+            }
+            std::thread::yield_now();
+        }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.say(&["-s", "stop"]);
+        let _ = self.process.wait();
+    }
+}

@@ -1,0 +1,244 @@
+//! What the verbs do to a server.
+
+use super::*;
+use std::io::{BufRead, BufReader};
+
+#[test]
+fn a_day_at_the_points() {
+    let server = Server::start("", "");
+    let switched =
+        server.say(&["switch", "Shop.Example.", "green", "-m", "release 7", "--actor", "Jürgen"]).done();
+    assert!(switched.starts_with("live: revision 1\n  shop.example: default -> green\n"), "{switched}");
+    assert!(switched.contains("all workers took it over within"), "{switched}");
+    assert!(server.get("shop.example").ends_with("green"));
+
+    let shown = server.say(&["show", "shop.example"]).done();
+    assert!(shown.starts_with("shop.example: green (since revision 1)\n"), "{shown}");
+    assert!(shown.contains("for Jürgen  \"release 7\""), "{shown}");
+    assert_eq!(server.say(&["show", "other.example"]).done(), "other.example: blue (by default)\n");
+
+    let split = server.say(&["split", "*.example", "green=10", "blue=90", "--confirm-within", "1h"]).done();
+    assert!(split.contains("*.example: default -> blue=90 green=10\n"), "{split}");
+    assert!(split.contains("unless confirmed: pointsman confirm 2\n"), "{split}");
+    assert!(server.say(&["confirm"]).done().starts_with("live: revision 3\n"));
+    assert_eq!(server.say(&["confirm", "2"]).code, 1);
+
+    assert!(server.say(&["switch", "a.example", "b.example", "green"]).done().contains("revision 4"));
+    let list = server.say(&["list"]).done();
+    let rows: Vec<Vec<&str>> = list.lines().map(|line| line.split_whitespace().collect()).collect();
+    assert_eq!(rows[0].join(" "), "live: revision 4, 4 keys, default blue, targets blue green");
+    assert_eq!(
+        rows[2..],
+        [
+            vec!["*.example", "blue=90", "green=10", "2"],
+            vec!["a.example", "green", "4"],
+            vec!["b.example", "green", "4"],
+            vec!["shop.example", "green", "1"]
+        ]
+    );
+    assert_eq!(server.say(&["list", "shop"]).done().lines().count(), 3);
+    assert_eq!(server.say(&["list", "--target", "blue", "--limit", "9"]).done().lines().count(), 3);
+
+    assert!(server.say(&["undo", "a.example"]).done().contains("a.example: green -> default"));
+    assert!(server.say(&["undo", "--commit", "1"]).done().contains("shop.example: green -> default"));
+    assert!(server.say(&["switch", "--default", "b.example"]).done().contains("b.example: green -> default"));
+    let history = server.say(&["history", "--verify"]).done();
+    assert!(history.contains("undo of 1\n"), "{history}");
+    assert!(history.contains("live: 7 commits, each follows from the one before"), "{history}");
+    assert_eq!(
+        server.say(&["history", "shop.example", "--json"]).json()["commits"].as_array().unwrap().len(),
+        2
+    );
+}
+
+#[test]
+fn refusals_are_told_with_what_to_do() {
+    let server = Server::start("", "");
+    server.say(&["switch", "a.example", "green"]).done();
+    for (words, text) in [
+        (
+            &["switch", "a.example", "red"][..],
+            "pointsman: switch \"live\" has no target \"red\"\n  its targets are blue, green",
+        ),
+        (&["switch", "a b", "green"], "pointsman: \"a b\" is no key"),
+        (
+            &["switch", "a.example", "blue", "--expect", "0"],
+            "pointsman: the switch is at revision 1, not at 0\n",
+        ),
+        (&["undo", "--commit", "9"], "pointsman: there is no revision 9\n"),
+        (&["release", "a.example"], "pointsman: "),
+        (&["list", "--switch", "life"], "pointsman: there is no switch \"life\"\n"),
+        (&["compare", "blue", "red"], "pointsman: there is no group \"red\"\n  there are blue, green"),
+    ] {
+        let refused = server.say(words);
+        assert_eq!((refused.code, &*refused.out), (1, ""), "{words:?} {}", refused.err);
+        assert!(refused.err.starts_with(text), "{words:?} {}", refused.err);
+        let lines: Vec<&str> = refused.err.lines().collect();
+        assert!(lines.len() > 1 && lines[1].starts_with("  "), "no remedy: {}", refused.err);
+    }
+    // Programs read all of it in one place.
+    let refused = server.say(&["switch", "a.example", "red", "--json"]);
+    assert_eq!((refused.code, &*refused.err), (1, ""));
+    assert_eq!(refused.json()["code"], "unknown_target");
+}
+
+#[test]
+fn a_gate_that_says_no_is_a_plan_and_a_refusal() {
+    let server = Server::start("gate healthy=1 timeout=1s;", "");
+    std::fs::remove_file(server.path("green")).unwrap();
+    let plan = server.say(&["switch", "a.example", "green", "--dry-run"]);
+    assert_eq!(plan.code, 1, "{}{}", plan.out, plan.err);
+    assert!(
+        plan.out.starts_with("live: would be refused by the gate\n  a.example: default -> green"),
+        "{}",
+        plan.out
+    );
+    let refused = server.say(&["switch", "a.example", "green"]);
+    assert_eq!(refused.code, 1);
+    let green = format!("  unix:{}", server.path("green").display());
+    assert!(refused.err.lines().any(|line| line.starts_with(&green)), "{}", refused.err);
+    let forced = server.say(&["switch", "a.example", "green", "--force"]).done();
+    assert!(forced.contains("forced"), "{forced}");
+}
+
+#[test]
+fn a_list_of_changes_is_one_commit() {
+    let server = Server::start("", "");
+    let list = server.path("list.txt");
+    std::fs::write(&list, "a.example green\nb.example green=1 blue=3\n").unwrap();
+    let list = list.display().to_string();
+    let plan = server.say(&["switch", "--from", &list, "-n"]).done();
+    assert!(plan.starts_with("live: would switch\n"), "{plan}");
+    let done = server.say(&["switch", "--from", &list, "--json"]).json();
+    assert_eq!((&done["revision"], &done["changed_keys"]), (&1.into(), &2.into()));
+    std::fs::write(server.path("list.txt"), "a.example green\nb.example\n").unwrap();
+    let refused = server.say(&["switch", "--from", &list]);
+    assert_eq!(refused.code, 2);
+    assert!(refused.err.contains("list.txt:2: there is no target"), "{}", refused.err);
+}
+
+#[test]
+fn what_is_still_on_the_old_side_is_an_exit_code() {
+    let server = Server::start("", "");
+    let waiting = server.ask("a.example");
+    let (origin, _) = server.blue.accept().unwrap();
+    let switched = server.say(&["switch", "a.example", "green", "--wait", "drained", "--timeout", "50ms"]);
+    assert_eq!(switched.code, 4, "{}{}", switched.out, switched.err);
+    assert!(switched.out.contains("old side: 1 request in flight"), "{}", switched.out);
+    let plan = server.say(&["switch", "a.example", "blue", "--dry-run"]).done();
+    assert!(plan.contains("in flight"), "{plan}");
+    drop((origin, waiting));
+    let back = server.say(&["switch", "a.example", "blue", "--wait", "drained"]);
+    assert_eq!(back.code, 0, "{}{}", back.out, back.err);
+}
+
+#[test]
+fn requests_wait_in_a_hold() {
+    let server = Server::start("", "");
+    server.say(&["switch", "a.example", "green"]).done();
+    let held = server.say(&["hold", "a.example", "--max", "3", "--timeout", "1m"]).done();
+    assert_eq!(held, "a.example: new requests wait, at most 3 of them and each for 60.0 s at most\n");
+    let mut waiting = server.ask("a.example");
+    server.until("it waits", || server.say(&["show", "a.example"]).done().contains(": 1 of 3 waiting"));
+    assert!(server.say(&["list"]).done().contains("a.example is held since"));
+    assert_eq!(
+        server.say(&["release", "a.example", "--rate", "50"]).done(),
+        "a.example: 1 waiting request released\n"
+    );
+    let mut text = String::new();
+    waiting.read_to_string(&mut text).unwrap();
+    assert!(text.ends_with("green"), "{text}");
+}
+
+#[test]
+fn several_switches_are_told_apart() {
+    let server = Server::start("", "switch $arg_k $other { default green; state memory; }");
+    let unclear = server.say(&["switch", "a.example", "green"]);
+    assert_eq!(unclear.code, 2);
+    assert!(unclear.err.contains("live, other"), "{}", unclear.err);
+    server.say(&["--switch", "other", "switch", "a/b c", "blue"]).done();
+    assert!(
+        server
+            .say(&["show", "a/b c", "--switch", "other"])
+            .done()
+            .starts_with("a/b c: blue (since revision 1)")
+    );
+    let list = server.say(&["list"]).done();
+    assert!(list.starts_with("live: revision 0") && list.contains("\n\nother: revision 1"), "{list}");
+}
+
+#[test]
+fn events_are_watched() {
+    let server = Server::start("", "");
+    let mut watch = command(server.folder.path(), &["watch"]).stdout(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(watch.stdout.take().unwrap()).lines();
+    // Until the listener is there, nobody tells it anything.
+    let mut n = 0;
+    let (heard, listen) = std::sync::mpsc::channel();
+    let reader = std::thread::spawn(move || heard.send(lines.next().unwrap().unwrap()));
+    server.until("an event is heard", || {
+        n += 1;
+        server.say(&["switch", "a.example", ["green", "blue"][n % 2], "-m", "why"]).done();
+        listen.try_recv().map(|line| assert!(line.contains("  live  "), "{line}")).is_ok()
+    });
+    watch.kill().unwrap();
+    watch.wait().unwrap();
+    reader.join().unwrap().unwrap();
+    let mut past = command(server.folder.path(), &["watch", "--after", "0", "--json"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let line = BufReader::new(past.stdout.take().unwrap()).lines().next().unwrap().unwrap();
+    let event: Value = serde_json::from_str(&line).unwrap();
+    assert_eq!(
+        (&event["event"], &event["revision"], &event["reason"]),
+        (&"committed".into(), &1.into(), &"why".into())
+    );
+    past.kill().unwrap();
+    past.wait().unwrap();
+}
+
+#[test]
+fn figures_are_shown() {
+    let server = Server::start("", "");
+    server.say(&["switch", "a.example", "green"]).done();
+    for _ in 0..30 {
+        assert!(server.get("a.example").ends_with("green"));
+    }
+    let status = server.say(&["status", "--window", "1h"]).done();
+    let row = |name: &str| {
+        let line = status.lines().find(|line| line.starts_with(name)).unwrap_or_else(|| panic!("{status}"));
+        line.split_whitespace().map(str::to_owned).collect::<Vec<String>>()
+    };
+    // Name, rate, errors, and so on; nothing is in flight.
+    let green = row("green ");
+    assert_eq!((&*green[2], &*green[3], &**green.last().unwrap()), ("0", "%", "0"), "{status}");
+    assert_eq!(row("a.example ")[1], "green", "{status}");
+    assert_eq!(server.say(&["status", "--json"]).json()["groups"][1]["traffic"]["total"], 30);
+    let compared = server.say(&["compare", "blue", "green", "--window", "1m"]).done();
+    assert!(compared.contains("too few to say"), "{compared}");
+}
+
+#[test]
+fn a_location_is_a_way_in_too() {
+    let front = Server::start("", "");
+    // The front listens on a socket, and --control takes a network address: one that passes everything on.
+    let proxy = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = proxy.local_addr().unwrap().port();
+    let to = front.path("front");
+    std::thread::spawn(move || {
+        for client in proxy.incoming() {
+            let (mut client, mut server) = (client.unwrap(), UnixStream::connect(&to).unwrap());
+            let (mut from, mut back) = (client.try_clone().unwrap(), server.try_clone().unwrap());
+            std::thread::spawn(move || std::io::copy(&mut from, &mut server));
+            std::thread::spawn(move || {
+                let _ = std::io::copy(&mut back, &mut client);
+                let _ = client.shutdown(std::net::Shutdown::Both);
+            });
+        }
+    });
+    let place = format!("http://127.0.0.1:{port}/control/");
+    let done = front.say(&["switch", "a.example", "green", "--control", &place, "--json"]).json();
+    assert!(done["actor"].as_str().unwrap().starts_with("http:"), "{done}");
+    assert!(front.say(&["show", "a.example", "--control", &place]).done().starts_with("a.example: green"));
+}
