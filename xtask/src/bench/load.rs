@@ -16,7 +16,7 @@ use nix::sys::socket::{MsgFlags, recv};
 use super::answer::Answer;
 use super::arrivals::Arrivals;
 
-/// How long a load waits for any answer before it gives up.
+/// How long a load waits for anything to come before it gives up.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// How long a round at an offered rate may go on to answer what is late.
 const GRACE: Duration = Duration::from_secs(2);
@@ -101,6 +101,8 @@ pub(super) struct Load<'a> {
     next_text: usize,
     /// The requests that were answered in this turn: when they were due.
     answered: Vec<u64>,
+    /// Anything was read or written in this turn.
+    moved: bool,
 }
 
 impl<'a> Load<'a> {
@@ -120,6 +122,7 @@ impl<'a> Load<'a> {
             free: (0..connections).collect(),
             next_text: 0,
             answered: Vec::new(),
+            moved: false,
         })
     }
 
@@ -143,11 +146,10 @@ impl<'a> Load<'a> {
             }
             beside()?;
             self.turn()?;
-            if self.answered.is_empty() && now - progress > PATIENCE {
-                return Err(format!("no answer for {} s", PATIENCE.as_secs()));
-            }
-            if !self.answered.is_empty() {
+            if self.moved {
                 progress = now;
+            } else if now - progress > PATIENCE {
+                return Err(format!("nothing came for {} s", PATIENCE.as_secs()));
             }
             answers += self.answered.drain(..).count() as u64;
         }
@@ -256,6 +258,7 @@ impl<'a> Load<'a> {
             Err(nix::errno::Errno::EINTR) => 0,
             Err(error) => return Err(format!("epoll: {error}")),
         };
+        self.moved = count > 0;
         for event in &events[..count] {
             let at = event.data() as usize;
             if event.events().contains(EpollFlags::EPOLLOUT) {

@@ -42,7 +42,7 @@ const USAGE: &str = "usage: cargo xtask bench [--quick] [--binary PATH] [--minut
     \x20 WORKLOAD         names or letters; all of them without one\n\
     \x20 --quick          three short rounds each: does it run at all?\n\
     \x20 --binary PATH    what to run; without it target/release/pointsman\n\
-    \x20 --minutes N      how long all of it may take; without it 13\n\
+    \x20 --minutes N      how long all of it may take; without it 14\n\
     \x20 --out DIR        where the report goes; without it bench/ for a whole run, target/xtask/bench otherwise\n\
     \x20 PEER_NGINX and PEER_HAPROXY name more binaries to compare with, several with `:` between";
 
@@ -98,7 +98,7 @@ fn parse(args: &[String]) -> Result<Plan, String> {
     let mut plan = Plan {
         quick: false,
         binary: crate::root().join("target/release/pointsman"),
-        budget: Duration::from_secs(13 * 60),
+        budget: Duration::from_secs(14 * 60),
         out: PathBuf::new(),
         workloads: Vec::new(),
     };
@@ -137,6 +137,7 @@ fn run_all(plan: &Plan) -> Result<Run, String> {
     if !peers.iter().any(|peer| peer.kind == peer::Kind::Pointsman) {
         return Err(format!("{}: build it with cargo build --release", plan.binary.display()));
     }
+    let begin = Instant::now();
     let cores = Cores::choose()?;
     cores::pin(&[cores.load])?;
     raise_descriptors()?;
@@ -144,12 +145,16 @@ fn run_all(plan: &Plan) -> Result<Run, String> {
         workload.sides.iter().map(|side| peers.iter().filter(|peer| peer.kind == side.kind).count()).sum()
     };
     let sides = plan.workloads.iter().map(count).sum();
-    let pace = Pace::fit(plan.quick, sides, plan.budget, Instant::now());
+    let pace = Pace::fit(plan.quick, sides, plan.budget);
     let facts = facts::of(&peers, cores, pace);
     let mut bench = Bench { peers: &peers, cores, pace, origin: Origin::new()?, taken_ports: Vec::new() };
     let mut run = Run { facts, outcomes: Vec::new(), absent, skipped: Vec::new(), failed: Vec::new() };
     for workload in &plan.workloads {
-        let line = match bench.run(workload) {
+        let result = match begin.elapsed() > plan.budget {
+            true => Err(Stop::Skipped("the time is over: --minutes".to_owned())),
+            false => bench.run(workload),
+        };
+        let line = match result {
             Ok(outcome) => {
                 let line = summary(&outcome);
                 run.outcomes.push(outcome);

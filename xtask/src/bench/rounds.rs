@@ -37,8 +37,8 @@ pub(super) struct Pace {
     pub(super) offered_rounds: usize,
     /// How long each is.
     pub(super) round: Duration,
-    /// After this no rounds are added where they disagree.
-    pub(super) deadline: Instant,
+    /// What all workloads together may take for more rounds where theirs disagree.
+    pub(super) spare: Duration,
 }
 
 /// Why a workload has no outcome.
@@ -84,7 +84,9 @@ impl Bench<'_> {
         }
         self.closed_rounds(&mut contenders)?;
         let disagree = contenders.iter().any(|c| c.figures.value(Measure::Cost).is_none());
-        if disagree && Instant::now() < self.pace.deadline {
+        let more = self.pace.round * (self.pace.rounds * contenders.len()) as u32;
+        if disagree && let Some(spare) = self.pace.spare.checked_sub(more) {
+            self.pace.spare = spare;
             self.closed_rounds(&mut contenders)?;
         }
         let reference = contenders.iter().find(|c| c.figures.label == workload.reference);
@@ -348,15 +350,16 @@ impl Bench<'_> {
 }
 
 impl Pace {
-    /// Rounds as long as the time allows for so many sides.
-    pub(super) fn fit(quick: bool, sides: usize, budget: Duration, now: Instant) -> Pace {
+    /// Rounds as long as the time allows for so many sides, an eighth of it kept for more rounds.
+    pub(super) fn fit(quick: bool, sides: usize, budget: Duration) -> Pace {
         // What a side takes besides its rounds: start, warming, strace, end.
         const BESIDES_SECONDS: f64 = 2.0;
         let (rounds, offered_rounds, longest) = if quick { (3, 1, 0.3) } else { (5, 3, 2.0) };
         let rounds_of_all = (sides.max(1) * (rounds + offered_rounds)) as f64;
-        let free_seconds = budget.as_secs_f64() - BESIDES_SECONDS * sides as f64;
+        let spare = budget / 8;
+        let free_seconds = (budget - spare).as_secs_f64() - BESIDES_SECONDS * sides as f64;
         let round = (free_seconds / rounds_of_all).clamp(0.3, longest);
-        Pace { rounds, offered_rounds, round: Duration::from_secs_f64(round), deadline: now + budget }
+        Pace { rounds, offered_rounds, round: Duration::from_secs_f64(round), spare }
     }
 }
 
@@ -366,13 +369,11 @@ mod tests {
 
     #[test]
     fn rounds_get_the_time_that_there_is() {
-        let now = Instant::now();
-        let pace =
-            |quick, sides, minutes: u64| Pace::fit(quick, sides, Duration::from_secs(60 * minutes), now);
-        assert_eq!(pace(true, 50, 13).round, Duration::from_millis(300));
-        assert_eq!(pace(false, 3, 13).round, Duration::from_secs(2));
-        let full = pace(false, 50, 13);
-        let seconds = 50.0 * (8.0 * full.round.as_secs_f64() + 2.0);
-        assert!((770.0..790.0).contains(&seconds), "{seconds}");
+        let pace = |quick, sides, minutes: u64| Pace::fit(quick, sides, Duration::from_secs(60 * minutes));
+        assert_eq!(pace(true, 50, 14).round, Duration::from_millis(300));
+        assert_eq!(pace(false, 3, 14).round, Duration::from_secs(2));
+        let full = pace(false, 50, 14);
+        let seconds = 50.0 * (8.0 * full.round.as_secs_f64() + 2.0) + full.spare.as_secs_f64();
+        assert!((830.0..850.0).contains(&seconds), "{seconds}");
     }
 }
