@@ -51,7 +51,11 @@ pub(super) fn find_all(own: &Path) -> (Vec<Peer>, Vec<String>) {
     {
         wanted.push((kind, PathBuf::from(usual), true));
         let given = env::var_os(variable).unwrap_or_default();
-        wanted.extend(env::split_paths(&given).filter(|path| path.is_file()).map(|path| (kind, path, false)));
+        wanted.extend(
+            env::split_paths(&given)
+                .filter(|path| !path.as_os_str().is_empty())
+                .map(|path| (kind, path, false)),
+        );
     }
     let (mut peers, mut absent): (Vec<Peer>, Vec<String>) = Default::default();
     for (kind, binary, of_distribution) in wanted {
