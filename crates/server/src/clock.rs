@@ -1,4 +1,6 @@
-//! The time, read once per turn of the loop.
+//! The time, read once for each time that a task is woken.
+//!
+//! A loop that is never idle has no turns: what took five milliseconds in it would be told as nothing.
 
 use crate::process::log::utc_offset_s;
 use engine::host::Now;
@@ -6,11 +8,11 @@ use std::cell::Cell;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 thread_local! {
-    /// The loop of this thread woke since the time was last read.
+    /// The loop of this thread woke, or a task began to wait, since the time was last read.
     static STALE: Cell<bool> = const { Cell::new(true) };
 }
 
-/// The loop of this thread woke: what was read is old.
+/// The loop of this thread woke, or a task waits from now on: what was read is old for the next one.
 pub(crate) fn turn() {
     STALE.set(true);
 }

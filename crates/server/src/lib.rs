@@ -14,6 +14,7 @@ mod clock;
 mod connection;
 mod counters;
 mod demands;
+mod effects;
 mod files;
 mod generation;
 mod host;

@@ -4,6 +4,7 @@
 //! not told of each: the deadline is a number that moves, and the one timer of the connection, when it fires early,
 //! is armed again for what is left. A connection whose stream is cut waits for nothing more.
 
+use crate::clock;
 use crate::registry::Seat;
 use std::future::Future;
 use std::pin::{Pin, pin};
@@ -54,6 +55,8 @@ impl Patience {
             }
             self.arm();
         }
+        // Whoever is polled next may have waited long, though the loop never came to rest in between.
+        clock::turn();
         Poll::Pending
     }
 
@@ -82,6 +85,24 @@ impl Patience {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn time_goes_on_for_whoever_waits_though_the_loop_is_never_idle() {
+        let clock = clock::Clock::new(std::time::Instant::now());
+        let mut patience = Patience::new(Rc::default());
+        patience.start(1000);
+        let before = clock.now();
+        let later = std::time::Instant::now() + Duration::from_millis(2);
+        while std::time::Instant::now() < later {
+            assert_eq!(clock.now(), before);
+        }
+        std::future::poll_fn(|cx| {
+            assert!(patience.poll_up(cx).is_pending());
+            Poll::Ready(())
+        })
+        .await;
+        assert!(clock.now().monotonic_us >= before.monotonic_us + 2000);
+    }
 
     #[tokio::test(start_paused = true)]
     async fn a_later_deadline_needs_no_new_timer_and_an_earlier_one_is_kept() {

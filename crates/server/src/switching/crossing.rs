@@ -145,3 +145,52 @@ impl Traffic for Crossing {
         self.counters.read()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use statistics::Layout;
+    use std::sync::mpsc;
+    use tokio::sync::mpsc::unbounded_channel;
+
+    fn crossing(threads: Vec<UnboundedSender<Message>>) -> Crossing {
+        let layout = Layout { groups: Vec::new(), switches: Vec::new(), max_keys: 1 };
+        let collector = Arc::new(Mutex::new(Collector::new(Arc::new(layout), 0)));
+        Crossing::new(threads, Arc::new(Counters::new(2)), collector)
+    }
+
+    #[test]
+    fn everyone_has_collected_once_the_last_one_has() {
+        let (one, mut of_one) = unbounded_channel();
+        let (other, mut of_other) = unbounded_channel();
+        let crossing = crossing(vec![one, other]);
+        let (told, heard) = mpsc::channel();
+        crossing.collect(Box::new(move |()| told.send(()).unwrap()));
+        drop(of_one.try_recv());
+        assert!(heard.try_recv().is_err());
+        drop(of_other.try_recv());
+        assert!(heard.try_recv().is_ok() && heard.try_recv().is_err());
+    }
+
+    #[test]
+    fn a_thread_that_has_ended_holds_nobody_up() {
+        let (one, mut of_one) = unbounded_channel();
+        let (other, of_other) = unbounded_channel();
+        drop(of_other);
+        let crossing = crossing(vec![one, other]);
+        assert_eq!(crossing.threads(), 2, "nobody has asked it yet");
+        let (told, heard) = mpsc::channel();
+        crossing.publish(
+            Arc::default(),
+            None,
+            Box::new(move |acknowledged: Acknowledgement| told.send(acknowledged.worker).unwrap()),
+        );
+        assert_eq!(crossing.threads(), 1);
+        let Ok(Message::Ask(Question::Publish(publication))) = of_one.try_recv() else { panic!() };
+        let at = std::time::Instant::now();
+        (publication.acknowledged)(Acknowledgement { worker: 0, at, in_flight_old: 0 });
+        drop(publication);
+        // The reply is gone with the last one who could have given it.
+        assert_eq!(heard.iter().collect::<Vec<_>>(), [0]);
+    }
+}

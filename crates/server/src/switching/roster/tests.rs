@@ -1,3 +1,5 @@
+//! The roster held against what it promises, and against a list that is simply looked through.
+
 use super::*;
 use switch::{Change as KeyChange, Commit, Hash, Key, KeyKind, Kind};
 
