@@ -10,7 +10,7 @@ use clap::Args;
 use control::api::types::{KeyPage, Switch};
 
 /// How many keys are asked for at once.
-const PAGE: usize = 1000;
+const PAGE: usize = 10_000;
 
 /// List the switches and their keys
 #[derive(Debug, Args)]

@@ -20,8 +20,7 @@ use switch::{Action, Key, Order, Refusal, Route};
 #[utoipa::path(put, path = "/v1/switches/{name}/keys/{key}", tag = "orders",
     params(("name" = String, Path, description = "The switch."),
         ("key" = String, Path, description = "The key, percent-encoded."),
-        ("if-match" = Option<String>, Header, description = "Only if the switch has this revision, as the ETag says it."),
-        ("idempotency-key" = Option<String>, Header, description = "The same order with the same key is done once.")),
+        Conditions),
     request_body = types::KeyOrder,
     responses((status = 200, description = "What became of it.", body = Receipt,
         headers(("etag" = String, description = "The switch's revision."))), OfOrders))]
@@ -42,8 +41,7 @@ pub(super) async fn put_key(
 #[utoipa::path(delete, path = "/v1/switches/{name}/keys/{key}", tag = "orders",
     params(("name" = String, Path, description = "The switch."),
         ("key" = String, Path, description = "The key, percent-encoded."),
-        ("if-match" = Option<String>, Header, description = "Only if the switch has this revision, as the ETag says it."),
-        ("idempotency-key" = Option<String>, Header, description = "The same order with the same key is done once.")),
+        Conditions),
     request_body = types::ResetOrder,
     responses((status = 200, description = "What became of it.", body = Receipt,
         headers(("etag" = String, description = "The switch's revision."))), OfOrders))]
@@ -61,8 +59,7 @@ pub(super) async fn delete_key(
 /// Leads many keys somewhere in one commit: all or none
 #[utoipa::path(post, path = "/v1/switches/{name}/commits", tag = "orders",
     params(("name" = String, Path, description = "The switch."),
-        ("if-match" = Option<String>, Header, description = "Only if the switch has this revision, as the ETag says it."),
-        ("idempotency-key" = Option<String>, Header, description = "The same order with the same key is done once.")),
+        Conditions),
     request_body = types::ManyOrder,
     responses((status = 200, description = "What became of it.", body = Receipt,
         headers(("etag" = String, description = "The switch's revision."))), OfOrders))]
@@ -101,8 +98,7 @@ async fn set(
 /// neither, all that the last commit changed.
 #[utoipa::path(post, path = "/v1/switches/{name}/undo", tag = "orders",
     params(("name" = String, Path, description = "The switch."),
-        ("if-match" = Option<String>, Header, description = "Only if the switch has this revision, as the ETag says it."),
-        ("idempotency-key" = Option<String>, Header, description = "The same order with the same key is done once.")),
+        Conditions),
     request_body = types::UndoOrder,
     responses((status = 200, description = "What became of it.", body = Receipt,
         headers(("etag" = String, description = "The switch's revision."))), OfOrders))]
@@ -134,8 +130,7 @@ pub(super) async fn undo(
 /// Keeps a commit that would go back by itself
 #[utoipa::path(post, path = "/v1/switches/{name}/confirm", tag = "orders",
     params(("name" = String, Path, description = "The switch."),
-        ("if-match" = Option<String>, Header, description = "Only if the switch has this revision, as the ETag says it."),
-        ("idempotency-key" = Option<String>, Header, description = "The same order with the same key is done once.")),
+        Conditions),
     request_body = types::Confirm,
     responses((status = 200, description = "What became of it.", body = Receipt,
         headers(("etag" = String, description = "The switch's revision."))), OfOrders))]

@@ -18,6 +18,9 @@ use serde::de::DeserializeOwned;
 use std::sync::Arc;
 use std::time::Duration;
 use switch::{Code, Key, Meta, Refusal, Route, Rules, Split};
+use utoipa::IntoParams;
+use utoipa::openapi::path::{Parameter, ParameterBuilder, ParameterIn};
+use utoipa::openapi::schema::{ObjectBuilder, Type};
 
 /// The largest body.
 pub(super) const MAX_BODY: usize = 1 << 20;
@@ -73,6 +76,14 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Body<T> {
     type Rejection = Refused;
 
     async fn from_request(request: Request, _: &S) -> Result<Body<T>, Refused> {
+        // A form of another site cannot send this type without asking first (Fetch, "CORS-safelisted request-header").
+        if !is_json(request.headers()) {
+            return Err(Refused(Refusal::new(
+                Code::BadMediaType,
+                "an order has a body of the type application/json",
+                "send it with the header Content-Type: application/json",
+            )));
+        }
         let bytes = whole(request.into_body()).await?;
         serde_json::from_slice(&bytes).map(|types::Object(order)| Body(order)).map_err(|error| {
             let text =
@@ -83,6 +94,11 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Body<T> {
             )
         })
     }
+}
+
+fn is_json(headers: &HeaderMap) -> bool {
+    let Some(Ok(kind)) = headers.get("content-type").map(|kind| kind.to_str()) else { return false };
+    kind.split(';').next().unwrap_or_default().trim().eq_ignore_ascii_case("application/json")
 }
 
 async fn whole(body: axum::body::Body) -> Result<Bytes, Refused> {
@@ -106,6 +122,31 @@ async fn whole(body: axum::body::Body) -> Result<Bytes, Refused> {
 pub(super) struct Conditions {
     expect: Option<u64>,
     idempotency: Option<String>,
+}
+
+impl IntoParams for Conditions {
+    fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
+        let header = |name: &str, description: &str, schema: ObjectBuilder| {
+            ParameterBuilder::new()
+                .name(name)
+                .parameter_in(ParameterIn::Header)
+                .description(Some(description))
+                .schema(Some(schema.schema_type(Type::String)))
+                .build()
+        };
+        vec![
+            header(
+                "if-match",
+                "Only if the switch has this revision, as the ETag says it.",
+                ObjectBuilder::new().pattern(Some(r#"^(\*|"[0-9]{1,18}")$"#)),
+            ),
+            header(
+                "idempotency-key",
+                "The same order with the same key is done once.",
+                ObjectBuilder::new().pattern(Some("^[!-~]+$")).max_length(Some(MAX_IDEMPOTENCY)),
+            ),
+        ]
+    }
 }
 
 impl<S: Send + Sync> FromRequestParts<S> for Conditions {

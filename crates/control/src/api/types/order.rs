@@ -51,10 +51,11 @@ macro_rules! order {
             $($(#[$attribute])* pub $field: $type,)*
             /// Why, for the history: at most 1000 bytes.
             #[serde(default, skip_serializing_if = "Option::is_none")]
+            #[schema(max_length = 1000, pattern = r"^[^\x00-\x1f\x7f-\x9f]*$")]
             pub reason: Option<String>,
             /// Goes back by itself unless confirmed within this time, also after a restart.
             #[serde(default, skip_serializing_if = "Option::is_none")]
-            #[schema(example = "10m")]
+            #[schema(example = "10m", pattern = "^([0-9]+(w|d|h|m|s|ms)? *)+$")]
             pub confirm_within: Option<String>,
             /// Without the gate, and undo in spite of later changes. The history records it.
             #[serde(default, skip_serializing_if = "std::ops::Not::not")]
@@ -64,7 +65,7 @@ macro_rules! order {
             pub wait: Option<Wait>,
             /// How long to wait for it; 30s if not said.
             #[serde(default, skip_serializing_if = "Option::is_none")]
-            #[schema(example = "30s")]
+            #[schema(example = "30s", pattern = "^([0-9]+(w|d|h|m|s|ms)? *)+$")]
             pub timeout: Option<String>,
             /// New requests wait while what is in flight on the old side ends; then switches and lets them go.
             #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "object::one")]
@@ -127,6 +128,7 @@ order! {
     pub struct ManyOrder {
         /// At least one; each key once.
         #[serde(deserialize_with = "object::each")]
+        #[schema(min_items = 1)]
         pub changes: Vec<OneChange>,
     }
 }
@@ -170,6 +172,7 @@ pub struct Confirm {
     pub revision: Option<u64>,
     /// Why, for the history.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(max_length = 1000, pattern = r"^[^\x00-\x1f\x7f-\x9f]*$")]
     pub reason: Option<String>,
 }
 
@@ -182,14 +185,15 @@ pub struct HoldTerms {
     pub max: Option<u32>,
     /// How long each may wait before it gets 503; 10s if not said.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(example = "10s")]
+    #[schema(example = "10s", pattern = "^([0-9]+(w|d|h|m|s|ms)? *)+$")]
     pub timeout: Option<String>,
     /// How much of their bodies may be buffered in all; 16m if not said.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(example = "16m")]
+    #[schema(example = "16m", pattern = "^[0-9]+[kKmMgG]?$")]
     pub max_size: Option<String>,
     /// When they are let go, so many each second; all at once if not said.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = 1)]
     pub per_second: Option<u32>,
 }
 
@@ -202,14 +206,15 @@ pub struct HoldOrder {
     pub max: Option<u32>,
     /// How long each may wait before it gets 503; 10s if not said.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(example = "10s")]
+    #[schema(example = "10s", pattern = "^([0-9]+(w|d|h|m|s|ms)? *)+$")]
     pub timeout: Option<String>,
     /// How much of their bodies may be buffered in all; 16m if not said.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(example = "16m")]
+    #[schema(example = "16m", pattern = "^[0-9]+[kKmMgG]?$")]
     pub max_size: Option<String>,
     /// Why, for the log.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(max_length = 1000, pattern = r"^[^\x00-\x1f\x7f-\x9f]*$")]
     pub reason: Option<String>,
 }
 
@@ -219,6 +224,7 @@ pub struct HoldOrder {
 pub struct ReleaseOrder {
     /// So many each second; all at once if not said.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = 1)]
     pub per_second: Option<u32>,
 }
 
