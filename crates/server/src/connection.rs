@@ -95,6 +95,8 @@ async fn requests(client: &mut Client, connection: &mut Connection, accepted: &A
             return After::Close;
         };
         let pipelined = !client.input.is_empty();
+        // An idle connection holds no buffer, also when the last read took all there was without trying for more.
+        client.input.release(&worker.buffers);
         let timeout_ms = match connection.requests {
             0 => {
                 let scope = generation.default_scope(listener);
@@ -274,6 +276,7 @@ async fn read_head(client: &mut Client, exchange: &mut Exchange, generation: &Ge
 }
 
 fn begin_request(client: &mut Client, exchange: &mut Exchange, generation: &Generation) -> Step {
+    client.worker.look_for_questions();
     with_env(&client.worker, generation, |env| match begin::begin(exchange, env) {
         Ok(()) => {
             client.body = BodyReader::new(exchange.request.framing);

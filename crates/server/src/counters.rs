@@ -68,6 +68,11 @@ impl ThreadCounters {
         ThreadCounters { all, thread }
     }
 
+    /// The number of the thread they are for.
+    pub(crate) fn thread(&self) -> usize {
+        self.thread
+    }
+
     fn numbers(&self) -> &Numbers {
         &self.all.threads[self.thread]
     }

@@ -10,7 +10,7 @@ use crate::process::Address;
 use crate::process::log::{ErrorLog, LogFiles, LogTarget};
 use crate::proxy::pool::{Groups, SharedGroups};
 use crate::recording::{self, Recording};
-use crate::switching::{self, Crossing, Names, Question};
+use crate::switching::{Crossing, Names};
 use crate::timers;
 use crate::worker::Worker;
 use control::Office;
@@ -38,8 +38,8 @@ pub(crate) enum Message {
     Abandon,
     /// Write out what is buffered for logs, and say so.
     FlushLogs(mpsc::Sender<()>),
-    /// The control plane wants something.
-    Ask(Question),
+    /// Somebody has put a question.
+    Look,
     /// Accept no more, finish what has begun, at most so long, then end.
     Quit(Option<Duration>),
     /// End.
@@ -135,6 +135,7 @@ fn run(
         // The receiver waits for every thread's word; it is there.
         Err(error) => drop(ready.send(Err(format!("a worker thread has no event loop: {error}")))),
     }
+    crew.crossing.questions(number).close();
 }
 
 /// A generation that is ready, with the addresses it listens on and the sockets that are new.
@@ -176,12 +177,17 @@ async fn live(
                 let old = worker.generation();
                 let result = prepare(number, crew, (&clock, &gathering, &names), *new, Some(&old));
                 let word = result.map(|generation| prepared = Some((generation, sockets.0, sockets.1)));
+                worker.questions.hold_back(word.is_ok());
                 let _ = answer.send(word);
             }
-            Message::Abandon => prepared = None,
+            Message::Abandon => {
+                prepared = None;
+                worker.questions.hold_back(false);
+            }
             Message::Commit => {
                 if let Some((generation, addresses, sockets)) = prepared.take() {
                     let old = worker.adopt(generation);
+                    worker.questions.hold_back(false);
                     timers::end(&worker, &old);
                     timers::start(&worker, &worker.generation());
                     if let Err(error) = listeners.adopt(&worker, &addresses, sockets) {
@@ -194,7 +200,7 @@ async fn live(
                 worker.generation().logs.flush();
                 let _ = done.send(());
             }
-            Message::Ask(question) => switching::answer(&worker, question),
+            Message::Look => worker.answer_questions(),
             Message::Terminate => return,
             Message::Quit(limit) => {
                 listeners.close();
@@ -215,7 +221,7 @@ async fn finish(worker: &Rc<Worker>, inbox: &mut UnboundedReceiver<Message>, lim
         while let Some(message) = inbox.recv().await {
             match message {
                 Message::Terminate => return,
-                Message::Ask(question) => switching::answer(worker, question),
+                Message::Look => worker.answer_questions(),
                 _ => {}
             }
         }

@@ -9,7 +9,7 @@ use crate::counters::ThreadCounters;
 use crate::generation::Generation;
 use crate::registry::Registry;
 use crate::resolver::Resolvers;
-use crate::switching::{Crossing, Waiting, roster::Roster};
+use crate::switching::{self, Crossing, Questions, Waiting, roster::Roster};
 use crate::threads::Crew;
 use control::Office;
 use engine::Exchange;
@@ -20,8 +20,6 @@ use std::sync::atomic::AtomicU64;
 
 /// What a thread's connections share.
 pub(crate) struct Worker {
-    /// Its number among the threads of the process.
-    pub(crate) number: usize,
     /// Its clock.
     pub(crate) clock: Rc<Clock>,
     /// Its share of the connection counters.
@@ -40,6 +38,8 @@ pub(crate) struct Worker {
     pub(crate) roster: RefCell<Roster>,
     /// The requests that wait for a hold.
     pub(crate) waiting: Waiting,
+    /// What the control plane asks.
+    pub(crate) questions: Arc<Questions>,
     /// The control plane.
     pub(crate) office: Office,
     /// The way to all threads, this one included.
@@ -55,7 +55,7 @@ pub(crate) struct Worker {
 
 impl std::fmt::Debug for Worker {
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        out.debug_struct("Worker").field("number", &self.number).finish_non_exhaustive()
+        out.debug_struct("Worker").field("number", &self.number()).finish_non_exhaustive()
     }
 }
 
@@ -67,7 +67,6 @@ impl Worker {
     pub(crate) fn new(number: usize, clock: Rc<Clock>, crew: &Crew, first: Rc<Generation>) -> Worker {
         let seed = clock.fresh().epoch_us ^ (number as u64 + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15);
         Worker {
-            number,
             clock,
             counters: ThreadCounters::new(Arc::clone(&crew.counters), number),
             resolvers: Resolvers::default(),
@@ -77,12 +76,33 @@ impl Worker {
             quitting: Cell::new(false),
             roster: RefCell::default(),
             waiting: Waiting::default(),
+            questions: crew.crossing.questions(number),
             office: crew.office.clone(),
             crossing: Arc::clone(&crew.crossing),
             current: RefCell::new(first),
             older: RefCell::default(),
             exchanges: RefCell::default(),
             random: Cell::new(seed | 1),
+        }
+    }
+
+    /// Its number among the threads of the process.
+    pub(crate) fn number(&self) -> usize {
+        self.counters.thread()
+    }
+
+    /// Answers what has been asked since the last time. Asked with each request that begins: it costs a look at a flag.
+    #[inline]
+    pub(crate) fn look_for_questions(self: &Rc<Self>) {
+        if self.questions.are_waiting() {
+            self.answer_questions();
+        }
+    }
+
+    /// Answers what has been asked since the last time.
+    pub(crate) fn answer_questions(self: &Rc<Self>) {
+        for question in self.questions.take() {
+            switching::answer(self, question);
         }
     }
 

@@ -339,13 +339,12 @@ impl Proxying<'_> {
         let key = self.idle_key(group, &picked);
         picked.finish(Outcome::Success, now_ms);
         link.requests += 1;
+        link.input.consume(link.input.unread().len());
+        link.input.release(&self.client.worker.buffers);
         if let Ok(true) = result
             && group.keeps_idle()
         {
             group.keep_idle(key, link, now_ms);
-        } else {
-            link.input.consume(link.input.unread().len());
-            link.input.release(&self.client.worker.buffers);
         }
         result.map(|_| None)
     }

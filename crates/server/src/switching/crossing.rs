@@ -6,8 +6,8 @@ use crate::counters::Counters;
 use crate::threads::Message;
 use control::{Acknowledgement, GroupState, Reply, Traffic, Watch, WatchReport};
 use statistics::Collector;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use switch::Tables;
 use tokio::sync::mpsc::UnboundedSender;
 
@@ -60,9 +60,64 @@ impl Countdown {
     }
 }
 
+/// What a thread is asked, as long as it has not looked. A busy thread looks with each request that it begins, so that
+/// no request gets older tables than there are; an idle one is woken.
+#[derive(Default)]
+pub(crate) struct Questions {
+    /// There are some to be answered with the next request: all that a request looks at.
+    waiting: AtomicBool,
+    /// A new generation is ready and not gone over to: what is asked may be meant for it, and waits for its turn among
+    /// the thread's messages.
+    held_back: AtomicBool,
+    /// `None` once the thread has ended.
+    queue: Mutex<Option<Vec<Question>>>,
+}
+
+impl Questions {
+    /// Those of a thread that is about to start.
+    pub(crate) fn new() -> Questions {
+        Questions { queue: Mutex::new(Some(Vec::new())), ..Questions::default() }
+    }
+
+    /// Is there any?
+    #[inline]
+    pub(crate) fn are_waiting(&self) -> bool {
+        self.waiting.load(Ordering::Relaxed)
+    }
+
+    /// Takes them all, in order.
+    pub(crate) fn take(&self) -> Vec<Question> {
+        let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
+        self.waiting.store(false, Ordering::Relaxed);
+        queue.as_mut().map(std::mem::take).unwrap_or_default()
+    }
+
+    /// The thread has a generation ready that it has not gone over to, or not any more.
+    pub(crate) fn hold_back(&self, held_back: bool) {
+        let queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
+        self.held_back.store(held_back, Ordering::Relaxed);
+        let some = queue.as_ref().is_some_and(|queue| !queue.is_empty());
+        self.waiting.store(some && !held_back, Ordering::Relaxed);
+    }
+
+    /// The thread has ended: what it was asked is dropped, and nothing more is taken.
+    pub(crate) fn close(&self) {
+        drop(self.queue.lock().unwrap_or_else(PoisonError::into_inner).take());
+    }
+
+    /// Puts a question; `false` if the thread has ended.
+    fn put(&self, question: Question) -> bool {
+        let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(queue) = queue.as_mut() else { return false };
+        queue.push(question);
+        self.waiting.store(!self.held_back.load(Ordering::Relaxed), Ordering::Relaxed);
+        true
+    }
+}
+
 /// The way to all threads of the process.
 pub(crate) struct Crossing {
-    threads: Vec<UnboundedSender<Message>>,
+    threads: Vec<(UnboundedSender<Message>, Arc<Questions>)>,
     counters: Arc<Counters>,
     collector: Arc<Mutex<Collector>>,
     /// How many threads have ended: they answer nothing.
@@ -76,7 +131,13 @@ impl Crossing {
         counters: Arc<Counters>,
         collector: Arc<Mutex<Collector>>,
     ) -> Crossing {
+        let threads = threads.into_iter().map(|thread| (thread, Arc::new(Questions::new()))).collect();
         Crossing { threads, counters, collector, ended: AtomicUsize::new(0) }
+    }
+
+    /// What the thread of this number is asked.
+    pub(crate) fn questions(&self, number: usize) -> Arc<Questions> {
+        Arc::clone(&self.threads[number].1)
     }
 
     /// All that was counted, to be read on another thread.
@@ -86,8 +147,9 @@ impl Crossing {
 
     fn ask(&self, question: impl Fn() -> Question) {
         let mut ended = 0;
-        for thread in &self.threads {
-            ended += usize::from(thread.send(Message::Ask(question())).is_err());
+        for (thread, questions) in &self.threads {
+            let asked = questions.put(question()) && thread.send(Message::Look).is_ok();
+            ended += usize::from(!asked);
         }
         self.ended.store(ended, Ordering::Relaxed);
     }

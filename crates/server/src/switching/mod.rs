@@ -11,7 +11,7 @@ mod places;
 mod publication;
 pub(crate) mod roster;
 
-pub(crate) use crossing::{Crossing, Question};
+pub(crate) use crossing::{Crossing, Questions};
 pub(crate) use holds::{Waiting, await_release};
 pub(crate) use places::Places;
 pub(crate) use publication::answer;

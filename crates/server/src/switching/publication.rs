@@ -25,11 +25,11 @@ pub(crate) fn answer(worker: &Rc<Worker>, question: Question) {
         Question::Publish(publication) => publish(worker, publication),
         Question::Watched(watch, reply) => {
             let report = worker.roster.borrow().report(watch, now_ms(worker)).unwrap_or_default();
-            reply(WatchReport { worker: worker.number, ..report });
+            reply(WatchReport { worker: worker.number(), ..report });
         }
         Question::Affected(watch, reply) => {
             let generation = worker.generation();
-            let mut report = WatchReport { worker: worker.number, ..WatchReport::default() };
+            let mut report = WatchReport { worker: worker.number(), ..WatchReport::default() };
             let number = generation.tables().map_or(0, |tables| tables.number);
             if let Some(change) = change(&generation, watch, number) {
                 (report.in_flight, report.streams) = worker.roster.borrow().affected(&change, now_ms(worker));
@@ -67,7 +67,7 @@ fn publish(worker: &Rc<Worker>, publication: Publication) {
         doubt_groups(&generation, change.watch.switch, now_ms(worker));
         worker.roster.borrow_mut().watch(change)
     });
-    acknowledged(Acknowledgement { worker: worker.number, at, in_flight_old });
+    acknowledged(Acknowledgement { worker: worker.number(), at, in_flight_old });
     worker.waiting.wake_all();
 }
 
@@ -138,9 +138,9 @@ fn peers(worker: &Worker) -> Vec<GroupState> {
     let now_ms = now_ms(worker);
     let groups = generation.layout.groups.iter().zip(&generation.config.groups).enumerate();
     // What all threads share is told by one of them.
-    let groups = groups.filter(|(_, (_, entry))| !entry.shared || worker.number == 0);
+    let groups = groups.filter(|(_, (_, entry))| !entry.shared || worker.number() == 0);
     let state = |(number, (layout, _)): (usize, (&GroupLayout, _))| GroupState {
-        worker: worker.number,
+        worker: worker.number(),
         name: Arc::clone(&layout.name),
         peers: generation.groups.get(number).peers(&layout.peers, now_ms),
     };
