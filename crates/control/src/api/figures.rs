@@ -13,6 +13,7 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::{HeaderMap, header};
 use axum::response::{IntoResponse, Response};
+use engine::Config;
 use serde::Deserialize;
 use statistics::compare::{Compared, Verdict, compare as compared};
 use statistics::render::{Exposition, metrics as rendered};
@@ -20,9 +21,10 @@ use statistics::{
     CLASSES, Collector, Failure, Figures, GroupSummary, KeySummary, PeerNow, PeerState, PeerSummary, Summary,
     Surroundings, SwitchNow, Window,
 };
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, PoisonError};
 use switch::{Code, Refusal};
+use upstream::PeerSpec;
 use utoipa::IntoParams;
 
 /// How many of the busiest keys are told.
@@ -52,7 +54,7 @@ pub(super) async fn status(
     let office = &api.office;
     let surroundings = surroundings(office).await?;
     let switches = office.list().await?;
-    let summary = summary(office, |collector, now_ms| collector.summary(window, now_ms));
+    let summary = collected(office, move |collector, now_ms| collector.summary(window, now_ms)).await?;
     let connections = surroundings.connections;
     let used = |key: &&KeySummary| key.window.ended > 0;
     let mut keys: Vec<(&str, &KeySummary)> = summary
@@ -77,7 +79,7 @@ pub(super) async fn status(
         },
         window: window.name().into(),
         span_ms: summary.span_ms,
-        groups: groups(office, &summary, &surroundings),
+        groups: groups(&office.config(), &summary, &surroundings),
         switches: switches.into_iter().map(view::switch).collect(),
         keys: keys.into_iter().map(|(switch, key)| key_traffic(&summary, switch, key)).collect(),
     }))
@@ -107,7 +109,7 @@ pub(super) async fn compare(
 ) -> Result<Json<types::Comparison>, Refused> {
     let window = window(asked.window)?;
     api.office.collect().await?;
-    let summary = summary(&api.office, |collector, now_ms| collector.summary(window, now_ms));
+    let summary = collected(&api.office, move |collector, now_ms| collector.summary(window, now_ms)).await?;
     let (a, b) = (group(&summary, &asked.a)?, group(&summary, &asked.b)?);
     let compared = compared(&a.window, &b.window);
     let judged = vec![
@@ -127,9 +129,10 @@ pub(super) async fn compare(
         content((String = "text/plain"), (String = "application/openmetrics-text"))), OfQuestions))]
 pub(super) async fn metrics(State(api): State<Api>, headers: HeaderMap) -> Result<Response, Refused> {
     let surroundings = surroundings(&api.office).await?;
-    let summary = summary(&api.office, Collector::totals);
     let form = Exposition::asked_for(headers.get(header::ACCEPT).map(|accept| accept.as_bytes()));
-    let text = rendered(&summary, &surroundings, form);
+    let summary = collected(&api.office, Collector::totals).await?;
+    let text = tokio::task::spawn_blocking(move || rendered(&summary, &surroundings, form));
+    let text = text.await.map_err(|_| stopping())?;
     Ok(([(header::CONTENT_TYPE, form.content_type())], text).into_response())
 }
 
@@ -138,16 +141,14 @@ pub(super) async fn metrics(State(api): State<Api>, headers: HeaderMap) -> Resul
 ///
 /// # Errors
 /// The control plane is stopping.
-pub async fn surroundings(office: &Office) -> Result<Surroundings, Refusal> {
+async fn surroundings(office: &Office) -> Result<Surroundings, Refusal> {
     office.collect().await?;
     let config = office.config();
+    let specs = specs(&config);
     let mut peers = Vec::new();
     for told in office.peers().await? {
-        let entry = config.groups.iter().find(|entry| entry.spec.name == *told.name);
         for peer in told.peers {
-            let spec = entry.and_then(|entry| {
-                entry.spec.peers.iter().find(|spec| spec.address.to_string() == *peer.address)
-            });
+            let spec = specs.get(&(&*told.name, peer.address.to_string()));
             let state = match (spec.is_some_and(|spec| spec.down), peer.failed) {
                 (true, _) => PeerState::Down,
                 (false, true) => PeerState::Failed,
@@ -180,11 +181,23 @@ pub async fn surroundings(office: &Office) -> Result<Surroundings, Refusal> {
     })
 }
 
-fn summary(office: &Office, read: impl FnOnce(&mut Collector, u64) -> Summary) -> Summary {
-    let now_ms = office.clock_ms();
-    // A thread that panicked while it counted leaves numbers that are a little short.
-    let mut collector = office.traffic().collector().lock().unwrap_or_else(PoisonError::into_inner);
-    read(&mut collector, now_ms)
+/// What the collector has, made into something else by `read`. It may have much: that is no work for the thread that
+/// takes orders.
+async fn collected<T: Send + 'static>(
+    office: &Office,
+    read: impl FnOnce(&mut Collector, u64) -> T + Send + 'static,
+) -> Result<T, Refused> {
+    let (traffic, now_ms) = (office.traffic().clone(), office.clock_ms());
+    let reading = tokio::task::spawn_blocking(move || {
+        // A thread that panicked while it counted leaves numbers that are a little short.
+        let mut collector = traffic.collector().lock().unwrap_or_else(PoisonError::into_inner);
+        read(&mut collector, now_ms)
+    });
+    reading.await.map_err(|_| stopping())
+}
+
+fn stopping() -> Refused {
+    Refused(Refusal::new(Code::Stopping, "the figures could not be read", "ask again in a moment"))
 }
 
 fn window(asked: Option<String>) -> Result<Window, Refused> {
@@ -207,33 +220,43 @@ fn group<'a>(summary: &'a Summary, name: &str) -> Result<&'a GroupSummary, Refus
     })
 }
 
-fn groups(office: &Office, summary: &Summary, surroundings: &Surroundings) -> Vec<Group> {
-    let config = office.config();
-    let mut groups = Vec::new();
-    for group in summary.groups.iter().filter(|group| group.configured) {
-        let entry = config.groups.iter().find(|entry| entry.spec.name == *group.name);
-        let server = |peer: &PeerSummary| {
-            let spec = entry.and_then(|entry| {
-                entry.spec.peers.iter().find(|spec| spec.address.to_string() == *peer.name)
-            });
-            let now =
-                surroundings.peers.iter().filter(|now| now.group == group.name && now.peer == peer.name);
-            let state = now.map(|now| now.state).max().unwrap_or(PeerState::Up);
-            Peer {
-                address: peer.name.to_string(),
-                state: state.name().into(),
-                backup: spec.is_some_and(|spec| spec.backup),
-                weight: spec.map_or(1, |spec| u64::from(spec.weight)),
-                traffic: traffic(summary, &peer.totals, &peer.window, Some(peer.in_flight)),
-            }
-        };
-        groups.push(Group {
-            name: group.name.to_string(),
-            traffic: traffic(summary, &group.totals, &group.window, Some(group.in_flight)),
-            servers: group.peers.iter().filter(|peer| peer.configured).map(server).collect(),
-        });
-    }
+/// The servers by group and address.
+fn specs(config: &Config) -> HashMap<(&str, String), &PeerSpec> {
+    let groups = config.groups.iter().map(|entry| &entry.spec);
     groups
+        .flat_map(|group| group.peers.iter().map(|peer| ((&*group.name, peer.address.to_string()), peer)))
+        .collect()
+}
+
+fn groups(config: &Config, summary: &Summary, surroundings: &Surroundings) -> Vec<Group> {
+    let specs = specs(config);
+    let mut states: HashMap<(&str, &str), PeerState> = HashMap::new();
+    for now in &surroundings.peers {
+        let state = states.entry((&*now.group, &*now.peer)).or_insert(now.state);
+        *state = now.state.max(*state);
+    }
+    let server = |group: &str, peer: &PeerSummary| {
+        let spec = specs.get(&(group, peer.name.to_string()));
+        let state = states.get(&(group, &*peer.name)).copied().unwrap_or(PeerState::Up);
+        Peer {
+            address: peer.name.to_string(),
+            state: state.name().into(),
+            backup: spec.is_some_and(|spec| spec.backup),
+            weight: spec.map_or(1, |spec| u64::from(spec.weight)),
+            traffic: traffic(summary, &peer.totals, &peer.window, Some(peer.in_flight)),
+        }
+    };
+    let group = |group: &GroupSummary| Group {
+        name: group.name.to_string(),
+        traffic: traffic(summary, &group.totals, &group.window, Some(group.in_flight)),
+        servers: group
+            .peers
+            .iter()
+            .filter(|peer| peer.configured)
+            .map(|peer| server(&group.name, peer))
+            .collect(),
+    };
+    summary.groups.iter().filter(|group| group.configured).map(group).collect()
 }
 
 fn key_traffic(summary: &Summary, switch: &str, key: &KeySummary) -> KeyTraffic {

@@ -23,6 +23,5 @@ mod tests;
 pub mod types;
 mod view;
 
-pub use figures::surroundings;
 pub(crate) use location::answer;
 pub(crate) use socket::serve;
