@@ -33,7 +33,9 @@ pub(super) fn run(plan: &Plan) -> Result<String, String> {
     let (mut acknowledged, mut open_kept) = (0, 0);
     for kill in 1..=plan.kills {
         let server = Server::start_in(&plan.program, &gateway.folder, gateway.front)?;
-        let found = look(gateway.folder.path()).map_err(|e| format!("after kill {}: {e}", kill - 1))?;
+        let found = look(gateway.folder.path()).map_err(|e| {
+            format!("after kill {}: {e}; its log: {}", kill - 1, last_words(gateway.folder.path()))
+        })?;
         let fits = found == Known { open: false, ..known }
             || (known.open && found.revision == known.revision + 1 && found.group != known.group);
         if !fits {
@@ -55,6 +57,13 @@ pub(super) fn run(plan: &Plan) -> Result<String, String> {
          {open_kept} that were under way had been kept",
         plan.kills
     ))
+}
+
+/// The end of a server's error log.
+fn last_words(folder: &Path) -> String {
+    let log = std::fs::read_to_string(folder.join("logs/error.log")).unwrap_or_default();
+    let lines: Vec<&str> = log.lines().collect();
+    lines[lines.len().saturating_sub(8)..].join(" | ")
 }
 
 /// What a server that was just started knows.

@@ -34,6 +34,8 @@ pub(super) fn run(plan: &Plan) -> Result<String, String> {
         groups: gateway.groups,
         requests: plan.requests,
         switches: SWITCHES,
+        // A thousand receipts and commits, and an hour's windows that fill.
+        waves_kib: 8 << 10,
         pid: server.pid(),
     };
     // The clients are elsewhere in life; here they must not take the processors away from whom they measure.

@@ -46,6 +46,7 @@ pub(super) fn run(plan: &Plan) -> Result<String, String> {
         groups: [[ports[1], ports[2]], [ports[3], ports[4]]],
         requests: plan.requests,
         switches: SWITCHES,
+        waves_kib: 1024,
         pid: server.pid(),
     };
     let figures = load.run(&mut |group| {
