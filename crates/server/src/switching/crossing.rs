@@ -149,7 +149,11 @@ impl Crossing {
         let mut ended = 0;
         for (thread, questions) in &self.threads {
             let asked = questions.put(question()) && thread.send(Message::Look).is_ok();
-            ended += usize::from(!asked);
+            if !asked {
+                // Nobody will answer any more: whoever waits for the reply is to know.
+                questions.close();
+                ended += 1;
+            }
         }
         self.ended.store(ended, Ordering::Relaxed);
     }
@@ -228,10 +232,26 @@ mod tests {
         let crossing = crossing(vec![one, other]);
         let (told, heard) = mpsc::channel();
         crossing.collect(Box::new(move |()| told.send(()).unwrap()));
-        drop(of_one.try_recv());
+        assert!(matches!(of_one.try_recv(), Ok(Message::Look)) && crossing.questions(0).are_waiting());
+        drop(crossing.questions(0).take());
         assert!(heard.try_recv().is_err());
-        drop(of_other.try_recv());
+        assert!(matches!(of_other.try_recv(), Ok(Message::Look)));
+        drop(crossing.questions(1).take());
         assert!(heard.try_recv().is_ok() && heard.try_recv().is_err());
+    }
+
+    #[test]
+    fn what_is_asked_while_a_generation_is_ready_waits_for_its_turn() {
+        let (one, _of_one) = unbounded_channel();
+        let crossing = crossing(vec![one]);
+        let questions = crossing.questions(0);
+        questions.hold_back(true);
+        crossing.forget_watch(1);
+        assert!(!questions.are_waiting());
+        questions.hold_back(false);
+        assert!(questions.are_waiting());
+        assert_eq!(questions.take().len(), 1);
+        assert!(!questions.are_waiting());
     }
 
     #[test]
@@ -248,7 +268,8 @@ mod tests {
             Box::new(move |acknowledged: Acknowledgement| told.send(acknowledged.worker).unwrap()),
         );
         assert_eq!(crossing.threads(), 1);
-        let Ok(Message::Ask(Question::Publish(publication))) = of_one.try_recv() else { panic!() };
+        assert!(matches!(of_one.try_recv(), Ok(Message::Look)));
+        let Some(Question::Publish(publication)) = crossing.questions(0).take().pop() else { panic!() };
         let at = std::time::Instant::now();
         (publication.acknowledged)(Acknowledgement { worker: 0, at, in_flight_old: 0 });
         drop(publication);

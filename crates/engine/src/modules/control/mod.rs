@@ -17,7 +17,7 @@ use crate::exchange::Exchange;
 use crate::host::Env;
 use crate::phase::{Content, Effect, Verdict, Wake};
 use crate::setting::Setting;
-use conf::Diagnostic;
+use conf::{Diagnostic, Span};
 use std::path::{Path, PathBuf};
 
 /// The control socket: a UNIX-domain socket whose file permissions say who may give commands.
@@ -39,6 +39,8 @@ pub struct Settings {
     pub socket: Setting<Option<Socket>>,
     /// Who may come in over HTTP.
     pub tokens: Setting<Tokens>,
+    /// The scopes with `control_api`, and where it stands.
+    locations: Vec<(usize, Span)>,
 }
 
 impl Settings {
@@ -47,6 +49,7 @@ impl Settings {
         Settings {
             socket: Setting::new(Some(socket(prefix, "run/pointsman.sock"))),
             tokens: Setting::new(Tokens::default()),
+            locations: Vec::new(),
         }
     }
 }
@@ -56,7 +59,26 @@ fn socket(prefix: &Path, path: &str) -> Socket {
 }
 
 /// The module.
-pub static MODULE: Module = Module::new("control", &[DIRECTIVES]);
+pub static MODULE: Module = Module { finish: Some(look_at_doors), ..Module::new("control", &[DIRECTIVES]) };
+
+/// Warns of a location where everybody who reaches it may switch.
+fn look_at_doors(b: &mut Builder<'_>) {
+    if b.draft.control.tokens.written() {
+        return;
+    }
+    for &(scope, place) in &b.draft.control.locations {
+        let around = std::iter::successors(Some(scope), |&scope| b.draft.scopes[scope].parent);
+        let closed = around
+            .map(|scope| &b.draft.scopes[scope].settings)
+            .any(|settings| !settings.access.rules.is_empty() || settings.auth_basic.realm.is_some());
+        if !closed {
+            b.diagnostics.push(
+                Diagnostic::warn(place, "everybody who reaches this location may switch")
+                    .mend("add `allow 127.0.0.1; deny all;`, or `auth_basic`, or `control_tokens` in http"),
+            );
+        }
+    }
+}
 
 const DIRECTIVES: &[Directive] = &[
     Directive {
@@ -73,8 +95,10 @@ const DIRECTIVES: &[Directive] = &[
         args: Args::Exactly(0),
         doc: "Answers with the control API in this location, behind the location's own access rules.",
         example: "control_api;",
-        apply: |b, _| {
+        apply: |b, d| {
             b.settings().core.content.replace(Some(content));
+            let scope = b.scope_index();
+            b.draft.control.locations.push((scope, d.name.span));
             Ok(())
         },
     },

@@ -114,3 +114,16 @@ fn the_path_begins_behind_the_location() {
         assert_eq!(path_below(&exchange, &config), path.as_bytes(), "{location}");
     }
 }
+
+#[test]
+fn a_door_that_is_open_to_everybody_is_told() {
+    let warned = |location: &str| {
+        let text = format!("events {{}} http {{ server {{ listen 80; {location} }} }}");
+        faults_of(&text).iter().filter(|text| text.contains("everybody who reaches")).count()
+    };
+    assert_eq!(warned("location /a/ { control_api; }"), 1);
+    assert_eq!(warned("location /a/ { control_api; } location /b/ { control_api; deny all; }"), 1);
+    assert_eq!(warned("location /a/ { allow 127.0.0.1; deny all; control_api; }"), 0);
+    assert_eq!(warned("allow 10.0.0.1; deny all; location /a/ { location /a/b/ { control_api; } }"), 0);
+    assert_eq!(warned("location /a/ { auth_basic x; auth_basic_user_file f; control_api; }"), 0);
+}
