@@ -123,7 +123,13 @@ impl Following {
             after_us: self.after_us(acknowledgement.at),
             in_flight_old: acknowledgement.in_flight_old,
         };
-        self.progress.send_modify(|now| now.receipt.workers.push(ack));
+        self.progress.send_modify(|now| {
+            now.receipt.workers.push(ack);
+            // Until somebody has looked again, what was under way when a worker took over is all that is known.
+            if let Some(drain) = now.receipt.drain.as_mut().filter(|drain| drain.seen_us == 0) {
+                drain.in_flight += ack.in_flight_old as u64;
+            }
+        });
     }
 
     /// Takes the workers' reports together. Says whether the old side is empty; not if a worker is missing.

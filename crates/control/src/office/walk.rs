@@ -19,7 +19,9 @@ use engine::host::Level;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use switch::{Action, Commit, Key, Meta, Order, Plan, Refusal, Route, StoreFaultKind, Table};
+use switch::{
+    Action, Code, Commit, Key, KeyKind, Meta, Order, Plan, Refusal, Route, Shape, StoreFaultKind, Table,
+};
 
 /// The longest wait where an order names none.
 const TIMEOUT: Duration = Duration::from_secs(30);
@@ -93,6 +95,13 @@ impl Room {
         let rules = desk.rules();
         let key =
             Key::parse(rules.kind, key, rules.max_key_len).map_err(|fault| Refusal::bad_key(key, fault))?;
+        if !is_for_scripts(rules.kind, &key) {
+            return Err(Refusal::new(
+                Code::BadKey,
+                format!("a script cannot switch \"{key}\""),
+                "a script's keys often come from its clients: they are no wildcards, and hosts are of letters, digits, dots and hyphens; switch others by command",
+            ));
+        }
         let route = target.map(|text| {
             let text = String::from_utf8_lossy(text);
             Route::parse(&text).map_err(|fault| Refusal::bad_route(&text, &fault))
@@ -293,4 +302,12 @@ pub(super) async fn follow_others(room: Weak<Room>, desk: Weak<Desk>) {
             let _ = room.take_over(&desk, &news);
         }
     }
+}
+
+/// May a script order this key? What it orders is often what a client has sent: a `Host: *` must not move everybody,
+/// and one that is called like a script's own figure (with an underscore, which no host name has; RFC 1123 section 2.1)
+/// must not take its place.
+fn is_for_scripts(kind: KeyKind, key: &Key) -> bool {
+    let is_host = |byte: u8| byte.is_ascii_alphanumeric() || b".-:[]".contains(&byte);
+    key.shape() == Shape::Exact && (kind != KeyKind::Host || key.as_str().bytes().all(is_host))
 }

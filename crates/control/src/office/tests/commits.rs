@@ -308,7 +308,9 @@ async fn a_script_sets_a_key_and_hears_why_not() {
     assert_eq!(ask(b"Shop.Example:80", Some(b"green")).await.unwrap(), 1);
     assert_eq!(traffic.leads("shop.example").as_deref(), Some("green"));
     assert_eq!(ask(b"shop.example", Some(b"red")).await.unwrap_err().code, Code::UnknownTarget);
-    assert_eq!(ask(b"a b", Some(b"green")).await.unwrap_err().code, Code::BadKey);
+    for no in [&b"a b"[..], b"*", b"*.example", b"upstream_time-sum"] {
+        assert_eq!(ask(no, Some(b"green")).await.unwrap_err().code, Code::BadKey, "{}", no.escape_ascii());
+    }
     assert_eq!(ask(b"shop.example", Some(b"\xff=")).await.unwrap_err().code, Code::BadRoute);
     assert_eq!(ask(b"shop.example", None).await.unwrap(), 2);
     let history =

@@ -157,7 +157,11 @@ pub fn look_up(
     let table = tables.tables.get(number)?;
     let mut rooms = exchange.switches.take_rooms();
     let key = switch::normalise(spec.rules.kind, text, &mut rooms.key);
-    let found = find(table, key);
+    let found = match find(table, key) {
+        // A wildcard is for the request's own key: under other texts a script keeps what is its own.
+        Some((Reach::Wildcard, _)) if !is_own_key(spec, key, exchange, env, &mut rooms.text) => None,
+        found => found,
+    };
     let start = out.len();
     let matched = match found {
         Some((_, entry)) => {
