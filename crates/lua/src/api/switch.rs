@@ -112,7 +112,10 @@ unsafe extern "C" fn get(
         found.clear();
         let reach = match frame::world(frame) {
             (Some(exchange), mut env) => look_up(number as usize, key, exchange, &mut env, &mut found),
-            (None, env) => apart(number, key, &*env.host, env.config, &mut found),
+            // Without a request there is no key of its own that a wildcard could be for.
+            (None, env) => {
+                apart(number, key, &*env.host, env.config, &mut found).filter(|reach| *reach == Reach::Own)
+            }
         };
         let bridge = &mut *bridge;
         bridge.buffer = found;
