@@ -1,0 +1,10 @@
+//! The worlds of the lower floors: peers and their connections, orders and their history, holds, bodies on the wire.
+//!
+//! Each is one test with a few seeds; `cargo xtask simulate` runs as many as one likes.
+
+#![allow(clippy::unwrap_used, reason = "a test may fail where it stands")]
+
+mod holds;
+mod orders;
+mod peers;
+mod wire;
