@@ -18,12 +18,13 @@ pub use seeded::Seeded;
 /// Checks an invariant by its name. What follows the condition is the text for whoever must mend it.
 #[macro_export]
 macro_rules! holds {
-    ($name:expr, $condition:expr, $($text:tt)+) => {
+    ($name:expr, $condition:expr, $($text:tt)+) => {{
         $crate::note($name);
-        if !$condition {
+        let holds: bool = $condition;
+        if !holds {
             $crate::violated($name, format!($($text)+));
         }
-    };
+    }};
 }
 
 /// Tells what happens, if somebody listens (`--trace`). Costs a look at a flag otherwise.
