@@ -112,7 +112,8 @@ impl<A: Application> Alone<A> {
         if recorded.boot.control_address() != self.estate.boot.control_address() {
             recorded.boot.control = self.estate.boot.control.clone();
         }
-        let prepared = Prepared::new(recorded.boot, &self.source, Some(&self.estate), &self.journal).ok()?;
+        let prepared =
+            Prepared::new(recorded.boot, &self.source, &self.estate.listening, &self.journal).ok()?;
         if !same_process {
             self.journal.say(
                 Level::Warn,

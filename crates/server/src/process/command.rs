@@ -8,6 +8,7 @@ use super::estate::{self, Prepared};
 use super::journal::{Journal, Said, to_stderr};
 use super::load::{Pictures, Recorded, load};
 use super::log::{Level, LogFiles};
+use super::upgrade::{Heritage, Program};
 use super::{alone, daemon, master, title};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -45,30 +46,46 @@ impl Tell {
 ///
 /// It must be called before any thread is started. With `daemon on` the calling process ends inside this call.
 pub fn run<A: Application>(app: &A, source: &Source) -> i32 {
+    let heritage = Heritage::take();
+    let program = Program::running();
     let mut journal = Journal::first(&source.error_log, Level::Notice);
-    start(app, source, &mut journal).unwrap_or(1)
+    start(app, source, (program, heritage), &mut journal).unwrap_or(1)
 }
 
-fn start<A: Application>(app: &A, source: &Source, journal: &mut Journal) -> Result<i32, Said> {
+fn start<A: Application>(
+    app: &A,
+    source: &Source,
+    (program, heritage): (Program, Heritage),
+    journal: &mut Journal,
+) -> Result<i32, Said> {
     let Recorded { boot, config, .. } = load(app, source, journal, Pictures::for_start())?;
     let logs = LogFiles::new().map_err(|error| journal.failed(Level::Emerg, "dup(STDERR)", &error))?;
     let logs = Arc::new(logs);
-    let prepared = Prepared::new(boot, source, None, journal)?;
+    heritage.tell(journal);
+    let prepared = Prepared::new(boot, source, &heritage.listening, journal)?;
     let mut estate = prepared.commit(None, source, &logs, journal);
     journal.say(Level::Notice, format_args!("pointsman/{}", env!("CARGO_PKG_VERSION")));
-    let handshake = match estate.boot.daemon {
+    let predecessor = heritage.from;
+    // What no address asks for any more is closed.
+    drop(heritage);
+    // Who has started this process in its place has left the terminal already, or stays there.
+    let handshake = match estate.boot.daemon && predecessor.is_none() {
         true => Some(daemon::leave_terminal(journal)?),
         false => None,
     };
     if estate::write_pid_file(&estate.boot.pid_path, journal).is_err() {
-        estate.close_sockets(journal);
+        match predecessor {
+            Some(_) => estate.leave_sockets(),
+            None => estate.close_sockets(journal),
+        }
         return Err(Said);
     }
     let (app, source, journal) = (app.clone(), source.clone(), journal.clone());
     Ok(match estate.boot.master_process {
         true => {
             title::set_master();
-            master::run(master::Start { app, source, config, estate, logs, journal, handshake })
+            let kin = (program, predecessor);
+            master::run(master::Start { app, source, config, estate, logs, journal, handshake, kin })
         }
         false => alone::run(alone::Start { app, source, config, estate, logs, journal, handshake }),
     })

@@ -33,17 +33,16 @@ pub(super) struct Prepared {
 }
 
 impl Prepared {
-    /// Makes everything ready; `before` is the estate in use, whose sockets are kept.
+    /// Makes everything ready; of the sockets that are open already, those of the same addresses are kept.
     pub(super) fn new(
         boot: Boot,
         source: &Source,
-        before: Option<&Estate>,
+        open_before: &[Listening],
         journal: &Journal,
     ) -> Result<Prepared, Said> {
         let owner = privileges::owner(boot.user.as_ref(), journal)?;
         make_folders(&boot, owner.as_ref(), journal)?;
         let logs = open_logs(&boot, source, journal)?;
-        let open_before = before.map_or(&[] as &[Listening], |estate| &estate.listening);
         let listening = sockets::open_all(&boot.sockets(), boot.threads, open_before, journal)?;
         Ok(Prepared { estate: Estate { boot, owner, listening }, logs })
     }
@@ -79,6 +78,11 @@ impl Estate {
     /// Closes the listening sockets and deletes the files of the unix ones.
     pub(super) fn close_sockets(&mut self, journal: &Journal) {
         sockets::remove_files(&self.listening, &[], journal);
+        self.leave_sockets();
+    }
+
+    /// Closes the listening sockets; another process goes on with them, and with the files of the unix ones.
+    pub(super) fn leave_sockets(&mut self) {
         self.listening.clear();
     }
 }

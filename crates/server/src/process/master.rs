@@ -4,6 +4,7 @@
 //! starts a thread (it forks), and never gives up a listening socket while the configuration wants it.
 
 mod reload;
+mod successor;
 mod workers;
 
 use super::boot::{Application, Source};
@@ -13,8 +14,9 @@ use super::daemon::Handshake;
 use super::estate::{self, Estate, Prepared};
 use super::journal::{Journal, Said};
 use super::log::{Level, LogFiles, NewLogs};
+use super::notify::Notify;
 use super::signals::{self, Arrived, Signals};
-use super::upgrade;
+use super::upgrade::Program;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{Signal, kill};
@@ -24,6 +26,7 @@ use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use successor::Kin;
 
 /// After an order to terminate: when it is first repeated (doubling), and from which pause on it is a kill, as nginx
 /// does it.
@@ -38,6 +41,8 @@ pub(super) struct Start<A: Application> {
     pub(super) logs: Arc<LogFiles>,
     pub(super) journal: Journal,
     pub(super) handshake: Option<Handshake>,
+    /// The command that started this process, and the master that did if it is the next one of a binary upgrade.
+    pub(super) kin: (Program, Option<Pid>),
 }
 
 /// A worker process.
@@ -89,10 +94,11 @@ struct Master<A: Application> {
     generation: u64,
     workers: Vec<Worker>,
     pending: Option<Pending<A::Config>>,
-    reload_again: bool,
     ending: Ending,
     respawn: Respawn,
     state: State,
+    kin: Kin,
+    notify: Notify,
 }
 
 /// What else the master remembers.
@@ -102,6 +108,8 @@ struct State {
     started: bool,
     /// WINCH: no worker is wanted until HUP.
     resting: bool,
+    /// A reload was asked for when none could be begun.
+    reload_again: bool,
 }
 
 /// When the worker is started again.
@@ -113,7 +121,7 @@ struct Respawn {
 
 /// Watches until the end, and answers the exit code of the program.
 pub(super) fn run<A: Application>(start: Start<A>) -> i32 {
-    let Start { app, source, config, estate, logs, journal, handshake } = start;
+    let Start { app, source, config, estate, logs, journal, handshake, kin: (program, predecessor) } = start;
     let signals = match Signals::install().and_then(|signals| signals::unblock_all().map(|()| signals)) {
         Ok(signals) => signals,
         Err(error) => {
@@ -122,7 +130,7 @@ pub(super) fn run<A: Application>(start: Start<A>) -> i32 {
             return 1;
         }
     };
-    let daemonized = handshake.is_some();
+    let daemonized = handshake.is_some() || predecessor.is_some();
     let mut master = Master {
         app,
         source,
@@ -135,10 +143,11 @@ pub(super) fn run<A: Application>(start: Start<A>) -> i32 {
         generation: 1,
         workers: Vec::new(),
         pending: None,
-        reload_again: false,
         ending: Ending::No,
         respawn: Respawn::default(),
-        state: State { daemonized, started: false, resting: false },
+        state: State { daemonized, started: false, resting: false, reload_again: false },
+        kin: Kin { program, predecessor, successor: None },
+        notify: Notify::from_environment(),
     };
     let code = match master.start_worker() {
         Ok(()) => master.watch(),
@@ -194,8 +203,10 @@ impl<A: Application> Master<A> {
             Signal::SIGHUP => ", reconfiguring",
             Signal::SIGUSR1 => ", reopening logs",
             Signal::SIGUSR2 => ", changing binary",
-            // A terminal sends it whenever its window changes.
-            Signal::SIGWINCH if !self.state.daemonized => return,
+            // A terminal sends it whenever its window changes. The older of two masters is meant by whoever sends it.
+            Signal::SIGWINCH if !self.state.daemonized && (self.kin.successor.is_none() || sender == 0) => {
+                return;
+            }
             Signal::SIGWINCH => ", stop accepting connections",
             _ => "",
         };
@@ -203,9 +214,10 @@ impl<A: Application> Master<A> {
         match signal {
             Signal::SIGTERM | Signal::SIGINT => self.terminate(),
             Signal::SIGQUIT if !ending => self.quit(),
+            Signal::SIGHUP if !ending && self.kin.successor.is_some() => self.wake_up(),
             Signal::SIGHUP if !ending => self.reload(),
             Signal::SIGUSR1 => self.reopen(),
-            Signal::SIGUSR2 if !ending => upgrade::refuse(&self.journal),
+            Signal::SIGUSR2 if !ending => self.change_binary(),
             Signal::SIGWINCH if !ending => {
                 self.state.resting = true;
                 self.respawn.due = None;
@@ -235,6 +247,7 @@ impl<A: Application> Master<A> {
     }
 
     fn quit(&mut self) {
+        self.tell_end();
         self.ending = Ending::Quit;
         self.respawn.due = None;
         self.send_away(|_| true);
@@ -242,7 +255,24 @@ impl<A: Application> Master<A> {
         if let Some(pending) = self.pending.take() {
             pending.prepared.abandon(Some(&self.estate), &self.journal);
         }
-        self.estate.close_sockets(&self.journal);
+        self.close_sockets();
+    }
+
+    /// Says that the service ends, or who goes on.
+    fn tell_end(&self) {
+        match self.kin.successor {
+            Some(pid) => self.notify.succeeded_by(pid.as_raw()),
+            // The older one goes on.
+            None if self.kin.are_two() => {}
+            None => self.notify.stopping(),
+        }
+    }
+
+    fn close_sockets(&mut self) {
+        match self.kin.are_two() {
+            true => self.estate.leave_sockets(),
+            false => self.estate.close_sockets(&self.journal),
+        }
     }
 
     fn terminate(&mut self) {
@@ -250,6 +280,7 @@ impl<A: Application> Master<A> {
         if matches!(self.ending, Ending::Terminate { .. }) {
             return;
         }
+        self.tell_end();
         for worker in &mut self.workers {
             worker.leaving = true;
             if send_message(&worker.channel, kind::TERMINATE, 0, b"", &[]).is_err() {
@@ -261,9 +292,9 @@ impl<A: Application> Master<A> {
 
     /// The last steps, also of a start that failed.
     fn leave(&mut self) {
-        estate::remove_pid_file(&self.estate.boot.pid_path, &self.journal);
+        estate::remove_pid_file(&self.own_pid_path(), &self.journal);
         self.journal.say(Level::Notice, format_args!("exit"));
-        self.estate.close_sockets(&self.journal);
+        self.close_sockets();
     }
 }
 

@@ -24,6 +24,7 @@ mod journal;
 mod load;
 pub mod log;
 mod master;
+mod notify;
 mod privileges;
 mod signals;
 mod sockets;

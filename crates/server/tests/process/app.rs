@@ -115,7 +115,7 @@ impl Application for Sayer {
                 Some(Order::Reopen(newer)) => logs.adopt(newer).unwrap(),
                 Some(Order::Quit) => {
                     quitting = true;
-                    hall.open.clear();
+                    hall.close();
                 }
                 Some(Order::Terminate) => return 0,
                 Some(Order::Woken) | None => {}
@@ -205,8 +205,8 @@ fn read(
 
 /// Where people are listened to.
 struct Hall {
-    /// Dropping an entry stops listening there.
-    open: BTreeMap<Address, UnixStream>,
+    /// Dropping the stream of an entry stops listening there; its thread ends then.
+    open: BTreeMap<Address, (UnixStream, std::thread::JoinHandle<()>)>,
     current: Arc<Mutex<(u64, String)>>,
     talking: Arc<AtomicUsize>,
     waker: Waker,
@@ -231,8 +231,16 @@ impl Hall {
                 log: self.logs.get(&LogTarget::File(self.access_log.clone())).unwrap(),
             };
             let unix = matches!(address, Address::Unix(_));
-            std::thread::spawn(move || accept(&socket, unix, &stop, &guest));
-            self.open.insert(address, ours);
+            let thread = std::thread::spawn(move || accept(&socket, unix, &stop, &guest));
+            self.open.insert(address, (ours, thread));
+        }
+    }
+
+    /// Listens nowhere any more. Whoever was accepted is counted when this returns.
+    fn close(&mut self) {
+        for (stream, thread) in std::mem::take(&mut self.open).into_values() {
+            drop(stream);
+            thread.join().unwrap();
         }
     }
 }

@@ -105,7 +105,15 @@ impl Place {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        let pid = self.read("pid").trim_end().parse().unwrap_or(0);
+        for name in ["pid", "pid.oldbin"] {
+            self.kill_master(name);
+        }
+    }
+}
+
+impl Place {
+    fn kill_master(&mut self, name: &str) {
+        let pid = self.read(name).trim_end().parse().unwrap_or(0);
         if let Some(child) = &mut self.foreground {
             let _ = child.kill();
             let _ = child.wait();

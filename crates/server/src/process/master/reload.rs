@@ -4,11 +4,12 @@
 //! new configuration.
 
 use super::workers::Forked;
-use super::{Ending, Master, Pending, signal_worker};
+use super::{Ending, Master, Pending, Worker, signal_worker};
 use crate::process::boot::Application;
 use crate::process::channel::send_message;
 use crate::process::control::{encode_body, kind};
 use crate::process::estate::{self, Prepared};
+use crate::process::journal::Said;
 use crate::process::load::{Pictures, load};
 use crate::process::log::{Level, NewLogs};
 use nix::sys::signal::Signal;
@@ -17,17 +18,34 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
+use std::time::Duration;
+
+/// How long a worker may take to be ready before a reload starts another.
+const BEGINNING: Duration = Duration::from_secs(5);
 
 impl<A: Application> Master<A> {
     pub(super) fn reload(&mut self) {
-        if self.pending.is_some() {
-            self.reload_again = true;
+        // A worker that is about to be ready is asked then: only it can say what stands in the way of another
+        // configuration, and one started beside it would know nothing of what it holds. One that takes too long may
+        // wait for something that the new configuration mends.
+        let beginning = |worker: &Worker| {
+            !worker.ready && !worker.leaving && !worker.silent && worker.born.elapsed() < BEGINNING
+        };
+        if self.pending.is_some() || self.workers.iter().any(beginning) {
+            self.state.reload_again = true;
             return;
         }
+        self.notify.reloading();
+        if self.begin_reload().is_err() {
+            self.notify.reloaded(false);
+        }
+    }
+
+    fn begin_reload(&mut self) -> Result<(), Said> {
         self.journal.say(Level::Notice, format_args!("reconfiguring"));
-        let Ok(recorded) = load(&self.app, &self.source, &self.journal, Pictures::Left) else { return };
-        let prepared = Prepared::new(recorded.boot, &self.source, Some(&self.estate), &self.journal);
-        let Ok(prepared) = prepared else { return };
+        let recorded = load(&self.app, &self.source, &self.journal, Pictures::Left)?;
+        let prepared = Prepared::new(recorded.boot, &self.source, &self.estate.listening, &self.journal);
+        let prepared = prepared?;
         self.generation += 1;
         let generation = self.generation;
         let running = self.workers.iter().find(|worker| !worker.leaving && worker.ready);
@@ -53,20 +71,21 @@ impl<A: Application> Master<A> {
                     signal_worker(pid, Signal::SIGKILL, &self.journal);
                 }
             }
-            _ => self.reload_with_new_process(recorded.config, prepared),
+            _ => self.reload_with_new_process(recorded.config, prepared)?,
         }
+        Ok(())
     }
 
     /// Starts a new worker process with the new configuration; the old one goes when it is ready, as with nginx.
-    pub(super) fn reload_with_new_process(&mut self, config: A::Config, prepared: Prepared) {
+    fn reload_with_new_process(&mut self, config: A::Config, prepared: Prepared) -> Result<(), Said> {
         let generation = self.generation;
         self.respawn.due = None;
         // The new process writes to the new log files from its first line on.
         let copies = prepared.logs.iter().map(|(path, fd)| Ok((path.clone(), fd.try_clone()?)));
         let adopted = copies.collect::<io::Result<_>>().and_then(|files| self.logs.adopt(NewLogs { files }));
         if let Err(error) = adopted {
-            self.journal.failed(Level::Alert, "dup() of a log file", &error);
-            return prepared.abandon(Some(&self.estate), &self.journal);
+            prepared.abandon(Some(&self.estate), &self.journal);
+            return Err(self.journal.failed(Level::Alert, "dup() of a log file", &error));
         }
         self.journal.say(Level::Notice, format_args!("start worker processes"));
         match self.fork() {
@@ -78,8 +97,12 @@ impl<A: Application> Master<A> {
                 drop(prepared);
                 self.live(Some(config), estate, channel);
             }
-            Err(_) => prepared.abandon(Some(&self.estate), &self.journal),
+            Err(said) => {
+                prepared.abandon(Some(&self.estate), &self.journal);
+                return Err(said);
+            }
         }
+        Ok(())
     }
 
     pub(super) fn is_pending(&self, worker: Pid, generation: u64) -> bool {
@@ -96,6 +119,7 @@ impl<A: Application> Master<A> {
         self.estate = pending.prepared.commit(Some(before), &self.source, &self.logs, &mut self.journal);
         self.config = Some(pending.config);
         self.state.resting = false;
+        self.notify.reloaded(true);
         estate::move_pid_file(&old_pid_path, &self.estate.boot.pid_path, &self.journal);
         if pending.new_process {
             self.send_away(|worker| worker.pid != pending.worker);
@@ -110,12 +134,13 @@ impl<A: Application> Master<A> {
                 format_args!("the configuration was not reloaded, the one before stays in force"),
             );
             pending.prepared.abandon(Some(&self.estate), &self.journal);
+            self.notify.reloaded(false);
         }
         self.reload_if_asked();
     }
 
     pub(super) fn reload_if_asked(&mut self) {
-        if std::mem::take(&mut self.reload_again) && matches!(self.ending, Ending::No) {
+        if std::mem::take(&mut self.state.reload_again) && matches!(self.ending, Ending::No) {
             self.reload();
         }
     }

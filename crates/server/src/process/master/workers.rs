@@ -10,6 +10,7 @@ use crate::process::control::kind;
 use crate::process::estate::Estate;
 use crate::process::journal::Said;
 use crate::process::log::Level;
+use crate::process::notify::Notify;
 use crate::process::signals::Blocked;
 use crate::process::worker::{self, Birth};
 use nix::errno::Errno;
@@ -92,6 +93,7 @@ impl<A: Application> Master<A> {
         self.pending = None;
         // Held by the worker, it would keep the starting command waiting when the master fails.
         self.handshake = None;
+        self.notify = Notify::nobody();
         self.estate.listening.clear();
         let Some(config) = config else { std::process::exit(worker::FATAL) };
         let code = worker::live(Birth {
@@ -116,6 +118,10 @@ impl<A: Application> Master<A> {
                 Ok(status) => status,
             };
             let Some(pid) = status.pid() else { continue };
+            if self.kin.successor == Some(pid) {
+                self.succeeded_no_more(status);
+                continue;
+            }
             let Some(at) = self.workers.iter().position(|worker| worker.pid == pid) else { continue };
             let mut code = None;
             match status {
@@ -163,12 +169,24 @@ impl<A: Application> Master<A> {
                     worker::FATAL
                 ),
             );
+            self.reload_if_asked();
             return Ok(());
         }
         let short = !worker.ready || worker.born.elapsed() < SHORT_LIFE;
         let (pause, wait) = pause_after(short, self.respawn.pause);
         self.respawn.pause = pause;
         self.respawn.due = Some(Instant::now() + wait);
+        if !wait.is_zero() {
+            self.journal.say(
+                Level::Alert,
+                format_args!(
+                    "worker processes keep dying, the next is started in {} ms; who connects waits",
+                    wait.as_millis()
+                ),
+            );
+        }
+        // A reload that has waited for it may be what mends it.
+        self.reload_if_asked();
         Ok(())
     }
 
@@ -178,8 +196,7 @@ impl<A: Application> Master<A> {
         if self.respawn.due.is_some_and(|due| due <= now) {
             self.respawn.due = None;
             if self.start_worker().is_err() {
-                self.journal.say(Level::Alert, format_args!("could not respawn worker process"));
-                self.respawn.due = Some(now + LAST_PAUSE);
+                self.retry_start();
             }
         }
         if let Ending::Terminate { next, pause } = self.ending
@@ -193,6 +210,12 @@ impl<A: Application> Master<A> {
             }
             self.ending = Ending::Terminate { next: now + pause * 2, pause: pause * 2 };
         }
+    }
+
+    /// A worker process could not be forked: it is tried again.
+    pub(super) fn retry_start(&mut self) {
+        self.journal.say(Level::Alert, format_args!("could not respawn worker process"));
+        self.respawn.due = Some(Instant::now() + LAST_PAUSE);
     }
 
     /// Tells the workers that `which` picks to finish and go.
@@ -238,6 +261,8 @@ impl<A: Application> Master<A> {
                 self.started();
                 if self.pending.as_ref().is_some_and(|pending| pending.new_process && pending.worker == pid) {
                     self.finish_reload();
+                } else if self.pending.is_none() {
+                    self.reload_if_asked();
                 }
             }
             kind::RELOADED if self.is_pending(pid, message.generation) => {
@@ -262,6 +287,7 @@ impl<A: Application> Master<A> {
             return;
         }
         self.state.started = true;
+        self.notify.ready();
         self.journal.leave_stderr(&self.logs);
         if let Some(handshake) = self.handshake.take() {
             handshake.started();
