@@ -181,7 +181,7 @@ impl Drop for Server {
 
 /// Is there such a process, and not just its exit code? While one of its threads is still on its way out of the kernel
 /// its sockets are open, though the process is shown as a zombie already.
-fn runs(pid: &str) -> bool {
+pub(crate) fn runs(pid: &str) -> bool {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
     let threads = fs::read_dir(format!("/proc/{pid}/task")).map_or(0, |tasks| tasks.count());
     threads > 1 || status.lines().any(|line| line.starts_with("State:") && !line.contains('Z'))

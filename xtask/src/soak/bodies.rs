@@ -20,7 +20,7 @@ const CRAWL_BYTES_PER_S: u64 = 24 << 20;
 const STOP: Duration = Duration::from_secs(1);
 const CHUNK: usize = 64 << 10;
 /// A prime: no buffer of anybody's has a size that would hide a slip.
-const PERIOD: usize = 1_048_583;
+pub(super) const PERIOD: usize = 1_048_583;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Slow {
@@ -87,7 +87,7 @@ fn conf(front: SocketAddr, origin: SocketAddr) -> String {
 }
 
 /// The bytes of a body, twice over, so that every stretch of it stands in one piece.
-fn pattern() -> Vec<u8> {
+pub(super) fn pattern() -> Vec<u8> {
     let mut state = 0x9e37_79b9_7f4a_7c15_u64;
     let mut bytes: Vec<u8> = (0..PERIOD)
         .map(|_| {

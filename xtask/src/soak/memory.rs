@@ -25,6 +25,11 @@ pub(super) fn of_tree(pid: u32) -> Memory {
     sum
 }
 
+/// The memory of one process, with its part of what it shares with others (`Pss`).
+pub(super) fn proportional_kib(pid: u32) -> u64 {
+    line_kib(&fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap_or_default(), "Pss:")
+}
+
 /// User and system time of a master and its workers so far, in ticks of the system's clock.
 pub(super) fn ticks(master: u32) -> Result<u64, String> {
     let children = fs::read_to_string(format!("/proc/{master}/task/{master}/children"));
@@ -60,5 +65,6 @@ mod tests {
     fn our_own_memory_is_counted() {
         let own = of_tree(std::process::id());
         assert!(own.resident_kib > 100 && own.peak_kib >= own.resident_kib, "{own:?}");
+        assert!(proportional_kib(std::process::id()) > 100);
     }
 }

@@ -5,7 +5,7 @@
 //! past slow peers: memory must stay small. `points` does as `switches` with the native switch, and measures how soon
 //! every worker has taken a switch over. `kills` kills all processes while they switch, `race` lets two writers compete,
 //! `keys` fills a table. `figures` holds what is counted against who counted it too, `slow` looks how soon something
-//! slow is seen, `recording` what all of that costs. It talks to 127.0.0.1 alone, sends a bounded number of requests and ends by itself.
+//! slow is seen, `recording` what all of that costs. `mixed` drops nothing through reloads, upgrades, switches and kills. It talks to 127.0.0.1 alone, sends a bounded number of requests and ends by itself.
 
 mod bodies;
 mod client;
@@ -16,6 +16,7 @@ mod keys;
 mod kills;
 mod load;
 mod memory;
+mod mixed;
 mod origins;
 mod points;
 mod race;
@@ -37,9 +38,11 @@ const USAGE: &str = "usage: cargo xtask soak [PART…] [--binary PATH] [--nginx]
     \x20 figures          1,000,000 requests, and every figure held against those who counted it too\n\
     \x20 slow             how soon a slow server and a slow group are seen\n\
     \x20 recording        what all recording costs\n\
+    \x20 mixed            256 connections of all kinds with 100 reloads, 20 upgrades, 1,000 switches and 20 kills\n\
     \x20 --binary PATH    what to run; without it target/release/pointsman\n\
     \x20 --nginx          it is nginx: load ndk and ngx_lua\n\
     \x20 --conf FILE      for switches: a configuration with the ports 80 and 8081 to 8084, run as it is\n\
+    \x20 --reloads N, --upgrades N, --switches N, --connections N   for mixed\n\
     \x20 --requests N and the like   other sizes; without a PART: switches and bodies";
 
 /// What to run, and how much of it.
@@ -51,12 +54,13 @@ struct Plan {
     kills: u64,
     tries: u64,
     keys: u64,
+    mixed: mixed::Amount,
 }
 
 /// A part's name and how it is run.
 type Part = (&'static str, fn(&Plan) -> Result<String, String>);
 
-const PARTS: [Part; 9] = [
+const PARTS: [Part; 10] = [
     ("switches", switches::run),
     ("bodies", bodies::run),
     ("points", points::run),
@@ -66,6 +70,7 @@ const PARTS: [Part; 9] = [
     ("figures", figures::run),
     ("slow", slow::run),
     ("recording", recording::run),
+    ("mixed", mixed::run),
 ];
 
 /// Runs the verb.
@@ -103,6 +108,7 @@ fn parse(args: &[String]) -> Result<(Plan, Vec<&str>), String> {
         kills: 500,
         tries: 10_000,
         keys: 1_000_000,
+        mixed: mixed::Amount::default(),
     };
     let mut parts = Vec::new();
     let mut args = args.iter();
@@ -115,7 +121,14 @@ fn parse(args: &[String]) -> Result<(Plan, Vec<&str>), String> {
             "--nginx" => plan.program.is_nginx = true,
             "--conf" => plan.conf = Some(value()?.into()),
             "--requests" => plan.requests = number(value()?)?,
-            "--kills" => plan.kills = number(value()?)?,
+            "--kills" => {
+                plan.kills = number(value()?)?;
+                plan.mixed.kills = Some(plan.kills);
+            }
+            "--reloads" => plan.mixed.reloads = Some(number(value()?)?),
+            "--upgrades" => plan.mixed.upgrades = Some(number(value()?)?),
+            "--switches" => plan.mixed.switches = Some(number(value()?)?),
+            "--connections" => plan.mixed.connections = Some(number(value()?)?),
             "--tries" => plan.tries = number(value()?)?,
             "--keys" => plan.keys = number(value()?)?.max(4),
             "--mebibytes" => plan.body_bytes = number(value()?)? << 20,
