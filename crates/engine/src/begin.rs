@@ -15,6 +15,7 @@ pub fn head_limits(config: &crate::Config, listener: usize) -> HeadLimits {
     HeadLimits {
         client_header_buffer_size: *head.buffer_size as usize,
         large_client_header_buffers: (head.large_buffers.0 as usize, head.large_buffers.1 as usize),
+        max_fields: *head.max_fields as usize,
         underscores_in_headers: *head.underscores,
         ignore_invalid_headers: *head.ignore_invalid,
         merge_slashes: *head.merge_slashes,

@@ -10,6 +10,7 @@ use crate::input::Input;
 use crate::listeners::Accepted;
 use crate::patience::{Patience, TimedOut};
 use crate::recording;
+use crate::registry::Seat;
 use crate::respond::Unfinished;
 use crate::stream::Stream;
 use crate::switching::{self, Places, roster::Ended};
@@ -37,10 +38,17 @@ enum After {
     Cut,
 }
 
-/// Serves a connection until it is closed.
-pub(crate) async fn serve(worker: Rc<Worker>, stream: Stream, accepted: Accepted) {
-    let _presence = Presence::begin(&worker);
+/// Serves a connection until it is closed. It counts as open from this call on, before its task runs for the first
+/// time: a thread that is told to end in between waits for it.
+pub(crate) fn serve(worker: Rc<Worker>, stream: Stream, accepted: Accepted) -> impl Future<Output = ()> {
     let seat = worker.registry.enter();
+    let presence = Presence::begin(&worker, &seat);
+    converse(presence, stream, accepted)
+}
+
+async fn converse(presence: Presence, stream: Stream, accepted: Accepted) {
+    let Presence(worker, seat) = &presence;
+    let (worker, seat) = (Rc::clone(worker), Rc::clone(seat));
     let mut client = Client {
         stream,
         patience: Patience::new(Rc::clone(&seat)),
@@ -69,18 +77,18 @@ pub(crate) async fn serve(worker: Rc<Worker>, stream: Stream, accepted: Accepted
 
 /// An open connection is counted as long as this is there, however its task ends: a quitting thread waits for the
 /// last one.
-struct Presence(Rc<Worker>);
+struct Presence(Rc<Worker>, Rc<Seat>);
 
 impl Presence {
-    fn begin(worker: &Rc<Worker>) -> Presence {
+    fn begin(worker: &Rc<Worker>, seat: &Rc<Seat>) -> Presence {
         worker.counters.opened();
-        Presence(Rc::clone(worker))
+        Presence(Rc::clone(worker), Rc::clone(seat))
     }
 }
 
 impl Drop for Presence {
     fn drop(&mut self) {
-        self.0.registry.leave();
+        self.0.registry.leave(&self.1);
         self.0.counters.closed();
     }
 }
@@ -138,12 +146,19 @@ async fn await_request(client: &mut Client, timeout_ms: u64, connection: &Connec
         if let Poll::Ready(filled) = client.poll_fill(cx) {
             return Poll::Ready(filled);
         }
+        if client.seat.is_unwanted() {
+            return Poll::Ready(Ok(0));
+        }
         if !std::mem::replace(&mut started, true) {
+            client.worker.registry.rest(&client.seat);
             client.patience.start(timeout_ms);
         }
         client.patience.poll_up(cx).map(|TimedOut| Ok(0))
     })
     .await;
+    if started {
+        client.worker.registry.stir(&client.seat);
+    }
     matches!(filled, Ok(1..))
 }
 
@@ -443,12 +458,20 @@ async fn linger(client: &mut Client, generation: &Generation, scope: LocationId)
         return;
     }
     let until = tokio::time::Instant::now() + Duration::from_millis(*settings.lingering_time_ms);
+    // Its request is over: where there is no room, it is the first to go.
+    client.worker.registry.rest(&client.seat);
     loop {
         client.input.consume(client.input.unread().len());
-        let Client { stream, input, patience, worker, .. } = client;
+        let Client { stream, input, patience, worker, seat, .. } = client;
         let timeout_ms = *settings.lingering_timeout_ms;
-        let filled =
-            patience.wait(timeout_ms, poll_fn(|cx| input.poll_fill(cx, stream, &worker.buffers))).await;
+        let more = poll_fn(|cx| {
+            seat.note(cx);
+            match seat.is_unwanted() {
+                true => Poll::Ready(Ok(0)),
+                false => input.poll_fill(cx, stream, &worker.buffers),
+            }
+        });
+        let filled = patience.wait(timeout_ms, more).await;
         if !matches!(filled, Ok(Ok(1..))) || tokio::time::Instant::now() >= until {
             return;
         }

@@ -9,7 +9,8 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 #[derive(Debug, Default)]
 #[repr(align(128))]
 struct Numbers {
-    accepted: AtomicU64,
+    handled: AtomicU64,
+    refused: AtomicU64,
     active: AtomicU64,
     requests: AtomicU64,
     reading: AtomicU64,
@@ -32,11 +33,11 @@ impl Counters {
         let sum =
             |of: fn(&Numbers) -> &AtomicU64| self.threads.iter().map(|n| of(n).load(Relaxed)).sum::<u64>();
         let (active, reading, writing) = (sum(|n| &n.active), sum(|n| &n.reading), sum(|n| &n.writing));
-        let accepted = sum(|n| &n.accepted);
+        let handled = sum(|n| &n.handled);
         engine::host::Counters {
             active,
-            accepted,
-            handled: accepted,
+            accepted: handled + sum(|n| &n.refused),
+            handled,
             requests: sum(|n| &n.requests),
             reading,
             writing,
@@ -83,8 +84,13 @@ impl ThreadCounters {
     }
 
     pub(crate) fn opened(&self) {
-        Self::add(&self.numbers().accepted, 1);
+        Self::add(&self.numbers().handled, 1);
         Self::add(&self.numbers().active, 1);
+    }
+
+    /// A connection was accepted for which there is no room.
+    pub(crate) fn refused(&self) {
+        Self::add(&self.numbers().refused, 1);
     }
 
     pub(crate) fn closed(&self) {

@@ -4,9 +4,11 @@
 
 use crate::logs::process_target;
 use crate::process::log::LogTarget;
-use crate::process::{Address, Boot, EnvRule, Keepalive, Limits, ListenSpec, SocketAccess, Source, UserSpec};
+use crate::process::{Address, Boot, EnvRule, Keepalive, Limits, ListenSpec, Sandbox};
+use crate::process::{SocketAccess, Source, UserSpec};
 use engine::Config;
 use engine::config::ListenAddress;
+use engine::modules::main;
 use engine::modules::switch::StatePath;
 use std::path::PathBuf;
 
@@ -41,7 +43,8 @@ pub(crate) fn boot(config: &Config, source: &Source) -> Boot {
             group: group.clone(),
             place: source.conf_file.display().to_string(),
         }),
-        limits: Limits { open_files: *main.worker_rlimit_nofile, ..Limits::default() },
+        connections: (main.worker_processes.unwrap_or_else(processors) * *main.worker_connections) as u64,
+        limits: limits(config),
         environment: main
             .env
             .iter()
@@ -66,6 +69,23 @@ pub(crate) fn boot(config: &Config, source: &Source) -> Boot {
         temp_dirs: temporary_folders(config),
         control: control_socket(config),
         state_dirs: state_folders(config),
+    }
+}
+
+/// What the worker process is held to. `strict` is for whoever knows that no script starts a program; where there is
+/// no script at all, that is known.
+fn limits(config: &Config) -> Limits {
+    let process = &config.main.process;
+    Limits {
+        open_files: *process.rlimit_nofile,
+        core_bytes: *process.rlimit_core,
+        priority: *process.priority,
+        working_directory: process.working_directory.as_ref().cloned(),
+        sandbox: match *process.sandbox {
+            main::Sandbox::Off => Sandbox::Off,
+            main::Sandbox::On if config.lua.used => Sandbox::On,
+            main::Sandbox::On | main::Sandbox::Strict => Sandbox::NoPrograms,
+        },
     }
 }
 

@@ -120,7 +120,7 @@ async fn accept_tcp(worker: Rc<Worker>, listener: TcpListener, socket: Rc<Socket
                 let _ = stream.set_nodelay(true);
                 let accepted =
                     Accepted { socket: Rc::clone(&socket), remote: Some(remote), local, local_path: None };
-                admit(&worker, Stream::Tcp(stream), accepted);
+                admit(&worker, Stream::Tcp(stream), accepted).await;
             }
             Err(error) => rest(&worker, &error).await,
         }
@@ -133,7 +133,7 @@ async fn accept_unix(worker: Rc<Worker>, listener: UnixListener, socket: Rc<Sock
             Ok((stream, _)) => {
                 let local_path = Some(Rc::clone(&path));
                 let accepted = Accepted { socket: Rc::clone(&socket), remote: None, local: None, local_path };
-                admit(&worker, Stream::Unix(stream), accepted);
+                admit(&worker, Stream::Unix(stream), accepted).await;
             }
             Err(error) => rest(&worker, &error).await,
         }
@@ -141,12 +141,15 @@ async fn accept_unix(worker: Rc<Worker>, listener: UnixListener, socket: Rc<Sock
 }
 
 /// Takes the connection on, unless the thread has as many as `worker_connections` allows.
-fn admit(worker: &Rc<Worker>, stream: Stream, accepted: Accepted) {
-    let generation = worker.generation();
-    let limit = *generation.config.main.worker_connections;
-    if worker.registry.len() >= limit {
-        generation.alert(format_args!("{limit} worker_connections are not enough"));
-        return;
+async fn admit(worker: &Rc<Worker>, stream: Stream, accepted: Accepted) {
+    if !worker.has_room() {
+        // Of a flood, those just accepted have not run yet, so that none of them counts as idle.
+        tokio::task::yield_now().await;
+        if !worker.has_room() {
+            worker.say_full();
+            worker.counters.refused();
+            return;
+        }
     }
     spawn_local(connection::serve(Rc::clone(worker), stream, accepted));
 }
@@ -158,6 +161,10 @@ async fn rest(worker: &Worker, error: &io::Error) {
         return;
     }
     worker.generation().alert(format_args!("accept4() failed ({code}: {})", describe(code)));
+    if matches!(code, libc::EMFILE | libc::ENFILE) {
+        // As if this were all there is room for: idle connections give their descriptors back.
+        worker.registry.make_room(worker.registry.len());
+    }
     tokio::time::sleep(REST).await;
 }
 

@@ -46,6 +46,8 @@ impl Gathering {
 #[derive(Debug)]
 struct Log {
     file: Option<Arc<LogFile>>,
+    /// Where it is said that the file takes no lines.
+    errors: ErrorLog,
     /// Lines not written yet: as many as `buffer=` allows, or those of a moment.
     buffer: RefCell<Vec<u8>>,
     /// What `buffer=` says; 0 without it.
@@ -69,11 +71,13 @@ impl Logs {
         config: &Config,
         files: &LogFiles,
         command_line: &LogTarget,
+        errors: &ErrorLog,
         gathering: &Rc<Gathering>,
     ) -> Logs {
         let logs = config.logs.iter().map(|log| {
             Rc::new(Log {
                 file: files.get(&process_target(&log.target, command_line)),
+                errors: errors.clone(),
                 buffer: RefCell::default(),
                 buffer_size: log.buffer.as_ref().map_or(0, |buffer| buffer.size as usize),
                 flush_ms: log.buffer.as_ref().map(|buffer| buffer.flush_ms).filter(|ms| *ms > 0),
@@ -153,7 +157,7 @@ impl Log {
     /// A line that cannot be written is lost, as in nginx: a full disk must not stop the traffic.
     fn send(&self, lines: &[u8]) {
         if let Some(file) = &self.file {
-            let _ = file.write(lines);
+            file.append(lines, &self.errors);
         }
     }
 }

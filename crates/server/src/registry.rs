@@ -1,5 +1,7 @@
-//! The open client connections of a thread, so that idle ones can be woken when the thread is to end.
+//! The open connections of a thread: how many there are, and which of them are idle, so that those can be woken when
+//! the thread is to end and closed when there is no room for others.
 
+use crate::process::log::Level;
 use std::cell::{Cell, RefCell};
 use std::rc::{Rc, Weak};
 use std::task::{Context, Waker};
@@ -12,6 +14,10 @@ pub(crate) struct Seat {
     stream_from_ms: Cell<Option<u64>>,
     /// Its stream is to end now.
     is_cut: Cell<bool>,
+    /// Since when it is idle, on a clock that counts the times a connection became idle; 0 if it is not.
+    idle_since: Cell<u64>,
+    /// It is to make room for another, unless a request has come meanwhile.
+    is_unwanted: Cell<bool>,
 }
 
 impl Seat {
@@ -49,6 +55,11 @@ impl Seat {
         self.is_cut.get()
     }
 
+    /// Is it to be closed, for want of room?
+    pub(crate) fn is_unwanted(&self) -> bool {
+        self.is_unwanted.get()
+    }
+
     /// Whoever polls here wants to be woken when the thread is to end.
     pub(crate) fn note(&self, cx: &Context<'_>) {
         let mut waker = self.waker.borrow_mut();
@@ -59,11 +70,28 @@ impl Seat {
     }
 }
 
+/// A connection to an upstream, counted as long as this is there.
+#[derive(Debug)]
+pub(crate) struct Outward(Rc<Cell<usize>>);
+
+impl Drop for Outward {
+    fn drop(&mut self) {
+        self.0.set(self.0.get() - 1);
+    }
+}
+
 /// All connections of a thread.
 #[derive(Debug, Default)]
 pub(crate) struct Registry {
     seats: RefCell<Vec<Weak<Seat>>>,
     taken: Cell<usize>,
+    /// Connections to upstreams.
+    outward: Rc<Cell<usize>>,
+    /// Idle ones that were told to close and are not closed yet.
+    leaving: Cell<usize>,
+    idle_times: Cell<u64>,
+    /// In which second the want of room was spoken of last: as an alert, and as a warning.
+    said_s: Cell<[Option<u64>; 2]>,
     emptied: RefCell<Option<Waker>>,
 }
 
@@ -81,7 +109,8 @@ impl Registry {
     }
 
     /// A connection is closed.
-    pub(crate) fn leave(&self) {
+    pub(crate) fn leave(&self, seat: &Seat) {
+        self.stir(seat);
         self.taken.set(self.taken.get() - 1);
         if self.taken.get() == 0
             && let Some(waker) = self.emptied.borrow_mut().take()
@@ -90,9 +119,66 @@ impl Registry {
         }
     }
 
-    /// How many connections are open.
+    /// How many connections are open, those to upstreams included. One that was told to close is as good as closed.
     pub(crate) fn len(&self) -> usize {
-        self.taken.get()
+        self.taken.get() + self.outward.get() - self.leaving.get()
+    }
+
+    /// Counts a connection to an upstream.
+    pub(crate) fn outward(&self) -> Outward {
+        self.outward.set(self.outward.get() + 1);
+        Outward(Rc::clone(&self.outward))
+    }
+
+    /// A connection waits for a request, or for nothing but its end.
+    pub(crate) fn rest(&self, seat: &Seat) {
+        self.idle_times.set(self.idle_times.get() + 1);
+        seat.idle_since.set(self.idle_times.get());
+    }
+
+    /// It does so no more: something has come, or it is closed.
+    pub(crate) fn stir(&self, seat: &Seat) {
+        seat.idle_since.set(0);
+        if seat.is_unwanted.replace(false) {
+            self.leaving.set(self.leaving.get() - 1);
+        }
+    }
+
+    /// May a line of this level say that there is no room? Once a second: whoever floods the connections must not flood
+    /// the log.
+    pub(crate) fn may_say(&self, level: Level, now_s: u64) -> bool {
+        let mut said = self.said_s.get();
+        let last = said[usize::from(level > Level::Alert)].replace(now_s);
+        self.said_s.set(said);
+        last != Some(now_s)
+    }
+
+    /// Makes room when hardly any is left of `limit` (nginx: a sixteenth): those that have been idle longest are told
+    /// to close, an eighth of them, but not too many at once. Answers how many.
+    pub(crate) fn make_room(&self, limit: usize) -> usize {
+        if limit.saturating_sub(self.len()) > limit / 16 {
+            return 0;
+        }
+        let seats = self.seats.borrow();
+        let mut idle: Vec<_> = seats
+            .iter()
+            .filter_map(Weak::upgrade)
+            .filter(|seat| seat.idle_since.get() > 0 && !seat.is_unwanted())
+            .collect();
+        if idle.is_empty() {
+            return 0;
+        }
+        // Looking for them takes as long as there are connections, so that it must be worth it.
+        let wanted = (idle.len() / 8).clamp(1, (limit / 64).max(32));
+        idle.select_nth_unstable_by_key(wanted - 1, |seat| seat.idle_since.get());
+        for seat in &idle[..wanted] {
+            seat.is_unwanted.set(true);
+            if let Some(waker) = &*seat.waker.borrow() {
+                waker.wake_by_ref();
+            }
+        }
+        self.leaving.set(self.leaving.get() + wanted);
+        wanted
     }
 
     /// Wakes every connection, to look whether it should end.
@@ -114,5 +200,39 @@ impl Registry {
             }
         })
         .await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn room_is_made_by_those_that_are_idle_longest() {
+        let registry = Registry::default();
+        let seats: Vec<_> = (0..32).map(|_| registry.enter()).collect();
+        assert_eq!(registry.make_room(32), 0, "all are busy");
+        seats.iter().rev().for_each(|seat| registry.rest(seat));
+        assert_eq!(registry.make_room(64), 0, "there is room");
+        assert_eq!(registry.make_room(32), 4);
+        let unwanted: Vec<_> = (0..32).filter(|at| seats[*at].is_unwanted()).collect();
+        assert_eq!(unwanted, [28, 29, 30, 31]);
+        assert_eq!(registry.len(), 28, "as good as closed");
+        registry.stir(&seats[31]);
+        assert!(!seats[31].is_unwanted(), "a request has come");
+        assert_eq!(registry.len(), 29);
+    }
+
+    #[test]
+    fn connections_to_upstreams_take_room_too() {
+        let registry = Registry::default();
+        let idle = registry.enter();
+        registry.rest(&idle);
+        let outward: Vec<_> = (0..15).map(|_| registry.outward()).collect();
+        assert_eq!(registry.len(), 16);
+        assert_eq!(registry.make_room(16), 1);
+        assert!(idle.is_unwanted());
+        drop(outward);
+        assert_eq!(registry.len(), 0);
     }
 }

@@ -241,7 +241,7 @@ fn prepare(
     new: NewGeneration,
     old: Option<&Generation>,
 ) -> Result<Rc<Generation>, String> {
-    let logs = Logs::new(&new.config, &new.files, &new.command_line_log, gathering);
+    let logs = Logs::new(&new.config, &new.files, &new.command_line_log, &new.error_log, gathering);
     let watched = Arc::new(());
     let tables = Rc::new(Tables::clone(&new.tables));
     let scripts = match new.config.lua.used {

@@ -7,6 +7,7 @@ use crate::buffers::Buffers;
 use crate::clock::Clock;
 use crate::counters::ThreadCounters;
 use crate::generation::Generation;
+use crate::process::log::Level;
 use crate::registry::Registry;
 use crate::resolver::Resolvers;
 use crate::switching::{self, Crossing, Questions, Waiting, roster::Roster};
@@ -136,6 +137,31 @@ impl Worker {
         let mut exchanges = self.exchanges.borrow_mut();
         if exchanges.len() < KEEP_EXCHANGES {
             exchanges.push(exchange);
+        }
+    }
+
+    /// Is there room for one more connection? When it gets scarce, idle ones are closed, as nginx does.
+    pub(crate) fn has_room(&self) -> bool {
+        let generation = self.current.borrow();
+        let limit = *generation.config.main.worker_connections;
+        if self.registry.make_room(limit) > 0 {
+            let text = format_args!("{limit} worker_connections are not enough, reusing connections");
+            self.say_no_room(&generation, Level::Warn, text);
+        }
+        self.registry.len() < limit
+    }
+
+    /// Says that a connection is not had, for want of room.
+    pub(crate) fn say_full(&self) {
+        let generation = self.current.borrow();
+        let limit = *generation.config.main.worker_connections;
+        let text = format_args!("{limit} worker_connections are not enough");
+        self.say_no_room(&generation, Level::Alert, text);
+    }
+
+    fn say_no_room(&self, generation: &Generation, level: Level, text: std::fmt::Arguments<'_>) {
+        if self.registry.may_say(level, self.clock.now().monotonic_ms() / 1000) {
+            generation.error_log.write(level, 0, text.to_string().as_bytes());
         }
     }
 

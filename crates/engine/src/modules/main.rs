@@ -1,12 +1,50 @@
 //! The top of the file: the process and its workers.
 
 use super::Module;
-use crate::config::{Builder, LogId, once};
+use crate::config::{Builder, LogId, invalid_choice, number, once};
 use crate::directive::{Args, Contexts, Directive};
 use crate::host::Level;
 use crate::setting::Setting;
 use conf::Diagnostic;
 use std::path::PathBuf;
+
+/// What a worker process may not do, beyond what its user may not (`sandbox`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sandbox {
+    /// Nothing more.
+    Off,
+    /// What no worker needs; start programs neither, where there is no script that might.
+    On,
+    /// That, and start programs.
+    Strict,
+}
+
+/// The worker process as the system sees it.
+#[derive(Clone, Debug)]
+pub struct Process {
+    /// The limit on open descriptors, if it is set.
+    pub rlimit_nofile: Setting<Option<u64>>,
+    /// The limit on the size of a core file in bytes, if it is set.
+    pub rlimit_core: Setting<Option<u64>>,
+    /// Its priority: from -20, the highest, to 20.
+    pub priority: Setting<i32>,
+    /// The folder that it works in: where core files go.
+    pub working_directory: Setting<Option<PathBuf>>,
+    /// What it may not do.
+    pub sandbox: Setting<Sandbox>,
+}
+
+impl Default for Process {
+    fn default() -> Self {
+        Process {
+            rlimit_nofile: Setting::new(None),
+            rlimit_core: Setting::new(None),
+            priority: Setting::new(0),
+            working_directory: Setting::new(None),
+            sandbox: Setting::new(Sandbox::On),
+        }
+    }
+}
 
 /// What the process is told.
 #[derive(Clone, Debug)]
@@ -19,8 +57,8 @@ pub struct Settings {
     pub worker_processes: Setting<Option<usize>>,
     /// Connections a thread may have open.
     pub worker_connections: Setting<usize>,
-    /// The limit on open descriptors, if it is set.
-    pub worker_rlimit_nofile: Setting<Option<u64>>,
+    /// What the worker process may and may not.
+    pub process: Process,
     /// How long old connections may go on after a reload or a graceful stop, in ms; 0 is for ever.
     pub worker_shutdown_timeout_ms: Setting<u64>,
     /// Where the master's number is written.
@@ -48,7 +86,7 @@ impl Default for Settings {
             master_process: Setting::new(true),
             worker_processes: Setting::new(Some(1)),
             worker_connections: Setting::new(512),
-            worker_rlimit_nofile: Setting::new(None),
+            process: Process::default(),
             worker_shutdown_timeout_ms: Setting::new(0),
             pid: Setting::new(None),
             user: Setting::new(None),
@@ -104,7 +142,53 @@ const DIRECTIVES: &[Directive] = &[
         example: "worker_rlimit_nofile 65536;",
         apply: |b, d| {
             let limit = b.number(&d.args[0])?;
-            once(b.draft.main.worker_rlimit_nofile.write(Some(limit)), d)
+            once(b.draft.main.process.rlimit_nofile.write(Some(limit)), d)
+        },
+    },
+    Directive {
+        name: "worker_rlimit_core",
+        contexts: Contexts::MAIN,
+        args: Args::Exactly(1),
+        doc: "The largest core file of the worker process.",
+        example: "worker_rlimit_core 500m;",
+        apply: |b, d| {
+            let limit = b.size(&d.args[0])?;
+            once(b.draft.main.process.rlimit_core.write(Some(limit)), d)
+        },
+    },
+    Directive {
+        name: "worker_priority",
+        contexts: Contexts::MAIN,
+        args: Args::Exactly(1),
+        doc: "The priority of the worker process, from -20 (before others) to 20.",
+        example: "worker_priority -5;",
+        apply: worker_priority,
+    },
+    Directive {
+        name: "working_directory",
+        contexts: Contexts::MAIN,
+        args: Args::Exactly(1),
+        doc: "The directory that the worker process works in: core files are written there.",
+        example: "working_directory /var/crash;",
+        apply: |b, d| {
+            let path = PathBuf::from(d.args[0].str()?);
+            once(b.draft.main.process.working_directory.write(Some(path)), d)
+        },
+    },
+    Directive {
+        name: "sandbox",
+        contexts: Contexts::MAIN,
+        args: Args::Exactly(1),
+        doc: "pointsman's own: whether the kernel refuses the worker process what none needs (off, on; strict: starting programs too, which on refuses where there is no Lua).",
+        example: "sandbox strict;",
+        apply: |b, d| {
+            let how = match &**d.args[0].text() {
+                b"off" => Sandbox::Off,
+                b"on" => Sandbox::On,
+                b"strict" => Sandbox::Strict,
+                _ => return Err(invalid_choice(&d.args[0]).mend("off, on or strict")),
+            };
+            once(b.draft.main.process.sandbox.write(how), d)
         },
     },
     Directive {
@@ -169,4 +253,16 @@ fn worker_processes(b: &mut Builder<'_>, d: &conf::Directive) -> Result<(), Diag
         },
     };
     once(b.draft.main.worker_processes.write(count), d)
+}
+
+fn worker_priority(b: &mut Builder<'_>, d: &conf::Directive) -> Result<(), Diagnostic> {
+    let word = &d.args[0];
+    let (sign, digits) = match &**word.text() {
+        [b'-', digits @ ..] => (-1, digits),
+        [b'+', digits @ ..] | digits => (1, digits),
+    };
+    match number(digits) {
+        Some(number @ 0..=20) => once(b.draft.main.process.priority.write(sign * number as i32), d),
+        _ => Err(b.invalid_setting(word).mend("a number from -20 to 20")),
+    }
 }

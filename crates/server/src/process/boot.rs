@@ -78,6 +78,8 @@ pub struct Boot {
     pub threads: usize,
     /// Whose rights the worker process has (`user`); only asked for when started as root.
     pub user: Option<UserSpec>,
+    /// How many connections it may have open, all threads together (`worker_connections`).
+    pub connections: u64,
     /// The worker process's settings that cannot be changed while it lives.
     pub limits: Limits,
     /// The variables the worker process sees beside `TZ` (`env`).
@@ -159,6 +161,20 @@ pub struct Limits {
     pub priority: i32,
     /// The folder it works in (`working_directory`).
     pub working_directory: Option<PathBuf>,
+    /// What the kernel is to refuse it.
+    pub sandbox: Sandbox,
+}
+
+/// What the kernel is to refuse a worker process (`sandbox`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Sandbox {
+    /// Nothing beyond what its user may not do.
+    #[default]
+    Off,
+    /// What no worker needs.
+    On,
+    /// That, and starting programs.
+    NoPrograms,
 }
 
 /// `user NAME [GROUP]`.

@@ -14,7 +14,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// Bytes of the longest error-log line, its newline included (nginx: `NGX_MAX_ERROR_STR`).
 pub const MAX_LINE: usize = 2048;
@@ -37,17 +37,68 @@ pub enum LogTarget {
 #[derive(Debug)]
 pub struct LogFile {
     fd: OwnedFd,
+    path: PathBuf,
+    loss: Mutex<Loss>,
 }
 
+/// What a log file has not taken since it took a line last.
+#[derive(Debug, Default)]
+struct Loss {
+    lines: u64,
+    /// The last line it took is not whole.
+    cut: bool,
+    /// When it was said last.
+    said: Option<Instant>,
+}
+
+/// How often it is said again that a file takes no lines (as nginx).
+const SAID_AGAIN: Duration = Duration::from_secs(60);
+
 impl LogFile {
+    fn new(fd: OwnedFd, path: &Path) -> LogFile {
+        LogFile { fd, path: path.to_owned(), loss: Mutex::default() }
+    }
+
     /// Opens `path` for appending and makes it with mode 0644 where it is missing, as nginx does.
     pub fn open(path: &Path) -> io::Result<LogFile> {
-        Ok(LogFile { fd: open_append(path)? })
+        Ok(LogFile::new(open_append(path)?, path))
     }
 
     /// A second descriptor of standard error.
     pub fn stderr() -> io::Result<LogFile> {
-        Ok(LogFile { fd: io::stderr().as_fd().try_clone_to_owned()? })
+        Ok(LogFile::new(io::stderr().as_fd().try_clone_to_owned()?, Path::new("stderr")))
+    }
+
+    /// Appends whole lines. Those that the file does not take are lost, since a full disk must not stop the traffic;
+    /// `errors` is told when it begins, once a minute while it lasts, and at the end how many they were.
+    pub fn append(&self, lines: &[u8], errors: &ErrorLog) {
+        let mut loss = locked(&self.loss);
+        let result = match loss.cut {
+            // What came before must not run into the first of these.
+            true => self.write(&[b"\n", lines].concat()).map(|written| written.saturating_sub(1)),
+            false => self.write(lines),
+        };
+        let written = *result.as_ref().unwrap_or(&0);
+        let name = self.path.display();
+        if written == lines.len() {
+            if loss.lines > 0 {
+                let text = format!("\"{name}\" is written again, {} lines were lost", loss.lines);
+                errors.write(Level::Alert, 0, text.as_bytes());
+                *loss = Loss::default();
+            }
+            return;
+        }
+        let lost = &lines[written..];
+        loss.cut = if written > 0 { lines[written - 1] != b'\n' } else { loss.cut };
+        loss.lines += lost.iter().filter(|byte| **byte == b'\n').count() as u64;
+        if loss.said.is_none_or(|said| said.elapsed() >= SAID_AGAIN) {
+            loss.said = Some(Instant::now());
+            let text = match result {
+                Ok(_) => format!("write() to \"{name}\" was incomplete: {written} of {}", lines.len()),
+                Err(error) => format!("write() to \"{name}\" failed {}", super::journal::reason(&error)),
+            };
+            errors.write(Level::Alert, 0, text.as_bytes());
+        }
     }
 
     /// Appends these bytes, a whole line or several, in one call.
@@ -118,7 +169,8 @@ impl LogFiles {
             match open.get(&path) {
                 Some(known) => known.replace(fd.as_fd())?,
                 None => {
-                    open.insert(path, Arc::new(LogFile { fd }));
+                    let file = LogFile::new(fd, &path);
+                    open.insert(path, Arc::new(file));
                 }
             }
         }
@@ -365,6 +417,25 @@ mod tests {
         assert_eq!(read(&paths[0]).lines().count(), 2);
         assert_eq!(read(&paths[1]).lines().count(), 1);
         assert!(read(&paths[1]).ends_with(": *7 seen twice\n"));
+    }
+
+    #[test]
+    fn a_full_disk_is_told_once_and_its_end_with_the_number_of_lines() {
+        let folder = tempfile::tempdir().unwrap();
+        let told = folder.path().join("error.log");
+        let errors = ErrorLog::new(vec![(Arc::new(LogFile::open(&told).unwrap()), Level::Error)]);
+        let file = LogFile::new(open_append(Path::new("/dev/full")).unwrap(), Path::new("/x/access.log"));
+        file.append(b"one\n", &errors);
+        file.append(b"two\nthree\n", &errors);
+        let better = folder.path().join("better.log");
+        file.replace(open_append(&better).unwrap().as_fd()).unwrap();
+        file.append(b"four\n", &errors);
+        file.append(b"five\n", &errors);
+        assert_eq!(std::fs::read(&better).unwrap(), b"four\nfive\n");
+        let told = std::fs::read_to_string(&told).unwrap();
+        let lines: Vec<_> = told.lines().map(|line| line.split_once(": ").unwrap().1).collect();
+        let failed = "write() to \"/x/access.log\" failed (28: No space left on device)";
+        assert_eq!(lines, [failed, "\"/x/access.log\" is written again, 3 lines were lost"]);
     }
 
     #[test]

@@ -26,6 +26,8 @@ pub mod log;
 mod master;
 mod notify;
 mod privileges;
+mod running;
+mod sandbox;
 mod signals;
 mod sockets;
 mod title;
@@ -33,11 +35,12 @@ mod upgrade;
 mod worker;
 
 pub use boot::{
-    Address, Application, Boot, EnvRule, Finding, Keepalive, Limits, ListenSpec, Loaded, SocketAccess,
-    Source, UserSpec,
+    Address, Application, Boot, EnvRule, Finding, Keepalive, Limits, ListenSpec, Loaded, Sandbox,
+    SocketAccess, Source, UserSpec,
 };
 pub use command::{Tell, run, tell, test};
 pub use control::{Control, Listener, Order, Ports, Reload, Reporter};
 pub use disk::Disk;
 pub use journal::PROGRAM;
+pub use running::{Running, Step, choose_program};
 pub use signals::Waker;

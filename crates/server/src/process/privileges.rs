@@ -1,13 +1,14 @@
 //! Whose rights the worker process has, and its limits.
 //!
 //! Owns the way from root to `user`, in nginx's order: limits and priority first (they need root), then group,
-//! supplementary groups, user. Must never be called in a process that has started a thread.
+//! supplementary groups, user; then the sandbox. Must never be called in a process that has started a thread.
 
 use super::boot::{Boot, EnvRule, Limits, UserSpec};
 use super::journal::{Journal, Said};
 use super::log::Level;
+use super::sandbox;
 use nix::errno::Errno;
-use nix::sys::resource::{Resource, setrlimit};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::unistd::{Gid, Group, Uid, User, geteuid, initgroups, setgid, setuid};
 use std::ffi::{CString, OsString};
 use std::io;
@@ -67,6 +68,7 @@ pub(super) fn owner(user: Option<&UserSpec>, journal: &Journal) -> Result<Option
 /// something is only worth a line.
 pub(super) fn become_worker(boot: &Boot, owner: Option<&Owner>, journal: &Journal) -> Result<(), Said> {
     limit(&boot.limits, journal);
+    take_all_descriptors(boot.connections, journal);
     if let Some(owner) = owner {
         setgid(owner.gid).map_err(|error| fatal(journal, format_args!("setgid({})", owner.gid), error))?;
         let name = CString::new(owner.name.as_str()).map_err(|_| Said)?;
@@ -83,10 +85,11 @@ pub(super) fn become_worker(boot: &Boot, owner: Option<&Owner>, journal: &Journa
     if let Err(error) = nix::sys::prctl::set_dumpable(true) {
         journal.failed(Level::Alert, "prctl(PR_SET_DUMPABLE)", &error.into());
     }
-    match &boot.limits.working_directory {
-        Some(folder) => go_to(folder, journal),
-        None => Ok(()),
+    if let Some(folder) = &boot.limits.working_directory {
+        go_to(folder, journal)?;
     }
+    sandbox::enter(boot.limits.sandbox, journal);
+    Ok(())
 }
 
 fn go_to(folder: &Path, journal: &Journal) -> Result<(), Said> {
@@ -121,6 +124,23 @@ fn limit(limits: &Limits, journal: &Journal) {
                 &io::Error::from(error),
             );
         }
+    }
+}
+
+/// All threads share the process's descriptors, and the usual soft limit is meant for a program with one: it is raised
+/// to the hard one. What may be too little even then is said in nginx's words.
+fn take_all_descriptors(connections: u64, journal: &Journal) {
+    let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE) else { return };
+    if soft < hard
+        && let Err(error) = setrlimit(Resource::RLIMIT_NOFILE, hard, hard)
+    {
+        journal.failed(Level::Alert, format_args!("setrlimit(RLIMIT_NOFILE, {hard})"), &error.into());
+    }
+    if connections > hard {
+        journal.say(
+            Level::Warn,
+            format_args!("{connections} worker_connections exceed open file resource limit: {hard}"),
+        );
     }
 }
 

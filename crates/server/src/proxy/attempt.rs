@@ -37,6 +37,8 @@ pub(super) enum Failed {
     ClientGone,
     /// The client's body is at fault: this status is the answer.
     Client(u16),
+    /// This process is out of connections, descriptors or memory. No peer is to blame, and none would fare better.
+    Exhausted,
     /// The peer failed.
     Peer {
         failure: TryFailure,
@@ -88,10 +90,20 @@ async fn open(proxying: &mut Proxying<'_>, picked: &Picked) -> Result<Link, Fail
     let settings =
         &proxying.generation.config.location(proxying.exchange.route.location).settings.proxy.connection;
     let (timeout_ms, keepalive) = (*settings.connect_timeout_ms, *settings.socket_keepalive);
+    let worker = Rc::clone(&proxying.client.worker);
+    if !worker.has_room() {
+        worker.say_full();
+        return Err(Failed::Exhausted);
+    }
+    let outward = worker.registry.outward();
     let stream = connect(&picked.address, timeout_ms, keepalive, &mut proxying.client.patience).await;
     let failure = match stream {
-        Ok(stream) => return Ok(Link::new(stream, proxying.now_us() / 1000)),
+        Ok(stream) => return Ok(Link::new(stream, proxying.now_us() / 1000, outward)),
         Err(ConnectError::TimedOut) => TryFailure::Timeout,
+        Err(ConnectError::Exhausted(error)) => {
+            proxying.say(Level::Alert, &format!("socket() {} {CONNECTING}", told(&error)));
+            return Err(Failed::Exhausted);
+        }
         Err(ConnectError::Failed(error)) => {
             let text = match &picked.address {
                 upstream::Address::Unix(path) => {
@@ -99,7 +111,12 @@ async fn open(proxying: &mut Proxying<'_>, picked: &Picked) -> Result<Link, Fail
                 }
                 upstream::Address::Inet(_) => format!("connect() {} {CONNECTING}", told(&error)),
             };
-            proxying.say(Level::Error, &text);
+            // As in nginx: what is no peer's usual way to refuse is critical.
+            let level = match error.raw_os_error() {
+                Some(libc::EADDRNOTAVAIL) => Level::Crit,
+                _ => Level::Error,
+            };
+            proxying.say(level, &text);
             TryFailure::Error
         }
     };

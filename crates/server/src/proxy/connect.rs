@@ -11,6 +11,8 @@ use upstream::Address;
 pub(crate) enum ConnectError {
     /// The system's word.
     Failed(io::Error),
+    /// This machine is out of something: the peer was not even asked.
+    Exhausted(io::Error),
     /// It took too long.
     TimedOut,
 }
@@ -25,9 +27,15 @@ pub(crate) async fn connect(
     let connected = patience.wait(timeout_ms, open(address, keepalive)).await;
     match connected {
         Ok(Ok(stream)) => Ok(stream),
+        Ok(Err(error)) if is_ours(&error) => Err(ConnectError::Exhausted(error)),
         Ok(Err(error)) => Err(ConnectError::Failed(error)),
         Err(TimedOut) => Err(ConnectError::TimedOut),
     }
+}
+
+/// Is it a lack of descriptors or memory here?
+fn is_ours(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM))
 }
 
 async fn open(address: &Address, keepalive: bool) -> io::Result<Stream> {

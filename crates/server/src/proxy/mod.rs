@@ -188,6 +188,10 @@ impl Proxying<'_> {
                     self.try_ended(peer, reused, Some(Failure::ClientGone));
                     return Err(Unfinished::Status(status));
                 }
+                Err(Failed::Exhausted) => {
+                    self.try_ended(peer, reused, Some(Failure::Connect));
+                    return Err(Unfinished::Status(500));
+                }
                 Err(Failed::Peer { failure, request_sent, doing }) => {
                     self.tried_in_vain(picked, failure, doing);
                     self.try_ended(peer, reused, Some(kind(failure, doing)));

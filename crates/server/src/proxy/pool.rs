@@ -1,6 +1,7 @@
 //! Upstream groups as a thread uses them: which peer is next, and the idle connections to each.
 
 use crate::input::Input;
+use crate::registry::Outward;
 use crate::stream::Stream;
 use control::PeerState;
 use engine::Config;
@@ -27,11 +28,13 @@ pub(crate) struct Link {
     pub(crate) opened_ms: u64,
     /// Bytes of the present answer's head, interim answers included.
     pub(crate) head_bytes: u64,
+    /// It counts among the thread's connections.
+    _outward: Outward,
 }
 
 impl Link {
-    pub(crate) fn new(stream: Stream, opened_ms: u64) -> Link {
-        Link { stream, input: Input::default(), requests: 0, opened_ms, head_bytes: 0 }
+    pub(crate) fn new(stream: Stream, opened_ms: u64, outward: Outward) -> Link {
+        Link { stream, input: Input::default(), requests: 0, opened_ms, head_bytes: 0, _outward: outward }
     }
 
     /// Is it as quiet as an idle connection must be? One that was closed, or talks unasked, is of no use.

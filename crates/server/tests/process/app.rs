@@ -50,6 +50,10 @@ struct Speech {
     word: String,
     /// The start fails with this text.
     init_fails: Option<String>,
+    /// The worker is not ready before this file is there.
+    init_waits: Option<PathBuf>,
+    /// The worker dies at its start while this file is there.
+    dies_while: Option<PathBuf>,
     /// Building it in the worker fails with this text.
     reload_fails: Option<String>,
     access_log: PathBuf,
@@ -64,6 +68,8 @@ impl Application for Sayer {
         let mut speech = Speech {
             word: String::new(),
             init_fails: None,
+            init_waits: None,
+            dies_while: None,
             reload_fails: None,
             access_log: source.prefix.join("access.log"),
             boot: Boot {
@@ -72,6 +78,7 @@ impl Application for Sayer {
                 master_process: true,
                 threads: 1,
                 user: None,
+                connections: 512,
                 limits: Limits::default(),
                 environment: Vec::new(),
                 listeners: Vec::new(),
@@ -93,6 +100,12 @@ impl Application for Sayer {
         if let Some(why) = &speech.init_fails {
             control.reporter().failed(generation, why);
             return 1;
+        }
+        if speech.dies_while.as_ref().is_some_and(|file| file.exists()) {
+            std::process::abort();
+        }
+        while speech.init_waits.as_ref().is_some_and(|file| !file.exists()) {
+            std::thread::yield_now();
         }
         let mut hall = Hall {
             open: BTreeMap::new(),
@@ -168,6 +181,8 @@ fn read(
             ["word", word] => speech.word = (*word).to_owned(),
             ["init_fails", why] => speech.init_fails = Some((*why).to_owned()),
             ["reload_fails", why] => speech.reload_fails = Some((*why).to_owned()),
+            ["init_waits", name] => speech.init_waits = Some(absolute(name)),
+            ["dies_while", name] => speech.dies_while = Some(absolute(name)),
             ["pid", name] => boot.pid_path = absolute(name),
             ["daemon", flag] => boot.daemon = *flag == "on",
             ["master_process", flag] => boot.master_process = *flag == "on",

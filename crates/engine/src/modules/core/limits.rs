@@ -14,6 +14,8 @@ pub struct HeadSettings {
     pub buffer_size: Setting<u64>,
     /// How many buffers a large head may take, and how large one line of it may be.
     pub large_buffers: Setting<(u64, u64)>,
+    /// How many fields a head may have.
+    pub max_fields: Setting<u64>,
     /// Fields with odd names are dropped, not refused.
     pub ignore_invalid: Setting<bool>,
     /// Fields with `_` in their names are kept.
@@ -28,6 +30,7 @@ impl Default for HeadSettings {
             timeout_ms: Setting::new(60_000),
             buffer_size: Setting::new(1 << 10),
             large_buffers: Setting::new((4, 8 << 10)),
+            max_fields: Setting::new(1000),
             ignore_invalid: Setting::new(true),
             underscores: Setting::new(false),
             merge_slashes: Setting::new(true),
@@ -38,7 +41,8 @@ impl Default for HeadSettings {
 impl HeadSettings {
     /// Takes what this level does not say from the one around it.
     pub fn inherit(&mut self, outer: &HeadSettings) {
-        inherit!(self, outer; timeout_ms, buffer_size, large_buffers, ignore_invalid, underscores, merge_slashes);
+        inherit!(self, outer; timeout_ms, buffer_size, large_buffers, max_fields, ignore_invalid,
+            underscores, merge_slashes);
     }
 }
 
@@ -77,6 +81,17 @@ pub(super) const DIRECTIVES: &[Directive] = &[
                 return Err(b.invalid_setting(&d.args[0]).mend("at least one buffer is needed"));
             }
             b.write(d, |s| &mut s.core.head.large_buffers, pair)
+        },
+    },
+    Directive {
+        name: "max_headers",
+        contexts: Contexts::HS,
+        args: Args::Exactly(1),
+        doc: "How many header fields a request may have; one with more is refused.",
+        example: "max_headers 200;",
+        apply: |b, d| {
+            let count = b.number(&d.args[0])?;
+            b.write(d, |s| &mut s.core.head.max_fields, count)
         },
     },
     Directive {

@@ -252,7 +252,7 @@ pub(super) const DIRECTIVES: &[Directive] = &[
         name: "lua_memory_limit",
         contexts: Contexts::HTTP,
         args: Args::Exactly(1),
-        doc: "pointsman's own: how much memory the Lua VM of one worker thread may take; 0 is without limit.",
+        doc: "pointsman's own: how much memory the Lua VM of one worker thread may take, 1 GiB unless set; 0 is without limit.",
         example: "lua_memory_limit 256m;",
         apply: |b, d| {
             let size = b.size(&d.args[0])?;

@@ -145,7 +145,7 @@ impl Default for Program {
             max_pending_timers: Setting::new(1024),
             max_running_timers: Setting::new(256),
             run_limit_ms: Setting::new(10_000),
-            memory_limit: Setting::new(0),
+            memory_limit: Setting::new(1 << 30),
             used: false,
         }
     }
