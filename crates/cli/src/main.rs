@@ -25,6 +25,7 @@ mod switch;
 mod terms;
 mod top;
 mod undo;
+mod upgrade;
 mod verbs;
 mod version;
 mod watch;

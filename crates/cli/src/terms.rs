@@ -154,7 +154,8 @@ pub(crate) fn span(text: &str) -> Result<String, String> {
     }
 }
 
-fn ms(text: &str) -> u64 {
+/// The milliseconds of a time that `span` has taken.
+pub(crate) fn ms(text: &str) -> u64 {
     conf::value::parse_time_ms(text.as_bytes()).unwrap_or_default()
 }
 

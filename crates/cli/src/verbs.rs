@@ -8,12 +8,12 @@ use crate::fault::{CODES, Code, Fault};
 use crate::place;
 use crate::{
     compare, completions, confirm, history, hold, list, man, release, show, split, status, switch, top, undo,
-    watch,
+    upgrade, watch,
 };
 use clap::error::ErrorKind;
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use control::api::types::{Switch, Switches};
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 
 /// A command line with a verb.
@@ -77,6 +77,7 @@ enum Verb {
     Status(status::Status),
     Top(top::Top),
     Compare(compare::Compare),
+    Upgrade(upgrade::Upgrade),
     Completions(completions::Completions),
     Man(man::Man),
 }
@@ -89,6 +90,11 @@ pub(crate) struct Session {
 }
 
 impl Reach {
+    /// `-p`, `-c` and `-g`, as they were given.
+    pub(crate) fn configuration(&self) -> (Option<&OsStr>, Option<&OsStr>, Option<&OsStr>) {
+        (self.prefix.as_deref(), self.conf_file.as_deref(), self.globals.as_deref())
+    }
+
     /// A session with the server; nothing is sent yet.
     pub(crate) fn session(&self) -> Result<Session, Fault> {
         let place = place::find(
@@ -230,6 +236,7 @@ fn act(line: &Line) -> Result<Code, Fault> {
         Verb::Status(verb) => verb.run(&reach.session()?),
         Verb::Top(verb) => verb.run(reach),
         Verb::Compare(verb) => verb.run(&reach.session()?),
+        Verb::Upgrade(verb) => verb.run(reach),
         Verb::Completions(verb) => verb.run(),
         Verb::Man(verb) => verb.run(),
     }
@@ -272,6 +279,6 @@ mod tests {
     #[test]
     fn the_definitions_are_sound() {
         Line::command().debug_assert();
-        assert_eq!(names().count(), 15);
+        assert_eq!(names().count(), 16);
     }
 }

@@ -6,6 +6,7 @@ mod answers;
 mod served;
 mod shown;
 mod terminal;
+mod upgrade;
 
 use serde_json::Value;
 use std::io::{Read, Write};

@@ -66,6 +66,8 @@ pub(super) async fn status(
     keys.truncate(KEYS);
     Ok(Json(types::Status {
         version: surroundings.version.clone(),
+        pid: std::process::id(),
+        parent_pid: std::os::unix::process::parent_id(),
         time_ms: now_ms(),
         workers: office.traffic().threads() as u64,
         connections: Connections {

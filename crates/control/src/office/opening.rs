@@ -9,13 +9,16 @@ use engine::Config;
 use engine::modules::switch::StatePath;
 use std::sync::Arc;
 use switch::{
-    Action, Commit, KeyKind, Meta, Order, Pending, Plan, Refusal, Rules, StoreFault, Table, Tables, Undoing,
+    Action, Commit, KeyKind, Meta, Order, Pending, Plan, Refusal, Rules, StoreFault, StoreFaultKind, Table,
+    Tables, Undoing,
 };
 
 /// How many stores are opened at a time.
 const AT_ONCE: usize = 8;
 /// How many keys are named when a table does not fit.
 const NAMED: usize = 10;
+/// How often a table is read again that another process changes at the same time.
+const TRIES: u32 = 5;
 /// Who takes back what nobody confirmed.
 pub(super) const ITSELF: &str = "pointsman";
 
@@ -80,20 +83,30 @@ fn open_one(place: Place, now_ms: u64) -> Result<OpenedSwitch, String> {
     if !store.with_blocking(move |store| fits_kind(store, kind)).map_err(wrong)? {
         return Err(other_kind(&rules));
     }
-    let loaded = store.with_blocking(|store| store.load()).map_err(wrong)?;
-    let position =
-        Position { table: Arc::new(loaded.table), hash: loaded.last_hash, pending: loaded.pending };
-    fits(&rules, &position.table)?;
-    let asked = (rules.clone(), position);
-    let outcome = store
-        .with_blocking(move |store| {
+    let mut tries = TRIES;
+    loop {
+        let loaded = store.with_blocking(|store| store.load()).map_err(wrong)?;
+        let position =
+            Position { table: Arc::new(loaded.table), hash: loaded.last_hash, pending: loaded.pending };
+        fits(&rules, &position.table)?;
+        let asked = (rules.clone(), position);
+        let outcome = store.with_blocking(move |store| {
             let (rules, mut position) = asked;
             let outcome = take_back(store, &rules, &mut position, now_ms)?;
             Ok(outcome.map(|reverted| (position, reverted)))
-        })
-        .map_err(wrong)?;
-    let (position, reverted) = outcome.map_err(|text| format!("switch \"{}\": {text}", rules.name))?;
-    Ok(OpenedSwitch { place, store, position, reverted })
+        });
+        tries -= 1;
+        match outcome {
+            // The process that this one is to replace was faster.
+            Err(fault) if fault.kind == StoreFaultKind::Conflict && tries > 0 => {}
+            outcome => {
+                let taken = outcome.map_err(wrong)?;
+                let (position, reverted) =
+                    taken.map_err(|text| format!("switch \"{}\": {text}", rules.name))?;
+                return Ok(OpenedSwitch { place, store, position, reverted });
+            }
+        }
+    }
 }
 
 /// Whether a store's keys are of this kind; one without a commit takes it on.

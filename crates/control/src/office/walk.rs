@@ -16,17 +16,22 @@ use crate::order::{Options, Wait};
 use crate::receipt::{GateResult, Outcome, Receipt};
 use crate::traffic::Watch;
 use engine::host::Level;
+use engine::modules::switch::StatePath;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 use switch::{
     Action, Code, Commit, Key, KeyKind, Meta, Order, Plan, Refusal, Route, Shape, StoreFaultKind, Table,
 };
 
 /// The longest wait where an order names none.
 const TIMEOUT: Duration = Duration::from_secs(30);
-/// How often a store is asked whether another process has written to it, as the two of a binary upgrade may.
-const OTHERS: Duration = Duration::from_secs(1);
+/// How often a store is asked whether another process has written to it, as the two of a binary upgrade may: while
+/// there may be one, and otherwise.
+const OTHERS_NEAR: Duration = Duration::from_millis(25);
+const OTHERS_FAR: Duration = Duration::from_secs(1);
+/// How long another process may be there after this one has begun, or after it was last seen.
+const NEAR: Duration = Duration::from_secs(120);
 
 /// What became of an order in the slot.
 pub(super) enum Made {
@@ -283,15 +288,25 @@ fn is_gated(desk: &Desk, plan: &Plan) -> bool {
     !settles && desk.place().spec().gate.is_some()
 }
 
-/// Publishes what other processes commit to the same store.
+/// Publishes what other processes commit to the same store. One that opens it writes there too: so both know.
 pub(super) async fn follow_others(room: Weak<Room>, desk: Weak<Desk>) {
+    let (mut seen, mut asked) = (Instant::now(), Instant::now());
+    let mut stamp = None;
     loop {
-        tokio::time::sleep(OTHERS).await;
+        let near = seen.elapsed() < NEAR;
+        tokio::time::sleep(if near { OTHERS_NEAR } else { OTHERS_FAR }).await;
         let (Some(room), Some(desk)) = (room.upgrade(), desk.upgrade()) else { return };
         if desk.retired.get() {
             return;
         }
+        // The store is left in peace unless its log has changed; what a clock is too coarse for is found a little later.
+        let now = log_stamp(&desk);
+        if std::mem::replace(&mut stamp, now) == now && asked.elapsed() < OTHERS_FAR {
+            continue;
+        }
+        asked = Instant::now();
         let Ok(true) = desk.store.with(|store| store.moved_on()).await else { continue };
+        seen = Instant::now();
         let _door = room.door.read().await;
         let _slot = desk.slot.lock().await;
         let revision = desk.table().revision();
@@ -302,6 +317,16 @@ pub(super) async fn follow_others(room: Weak<Room>, desk: Weak<Desk>) {
             let _ = room.take_over(&desk, &news);
         }
     }
+}
+
+/// What changes when somebody writes to a switch's store: when its write-ahead log was written, and how long it is.
+fn log_stamp(desk: &Desk) -> Option<(SystemTime, u64)> {
+    let place = desk.place();
+    let StatePath::File(path) = &place.spec().state else { return None };
+    let mut log = path.as_os_str().to_owned();
+    log.push("-wal");
+    let found = std::fs::metadata(log).ok()?;
+    Some((found.modified().ok()?, found.len()))
 }
 
 /// May a script order this key? What it orders is often what a client has sent: a `Host: *` must not move everybody,

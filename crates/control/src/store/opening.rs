@@ -15,6 +15,10 @@ use switch::{KeyKind, StoreFault};
 /// How long a commit waits for another process that is writing, which an upgrade's two may do.
 const BUSY_MS: u64 = 2_000;
 
+/// How often a log that looks damaged is looked at, and how long to wait between.
+const LOOKS: u32 = 3;
+const BETWEEN_LOOKS: Duration = Duration::from_millis(20);
+
 /// An open file and what it is known by.
 pub(super) struct Opened {
     pub(super) connection: Connection,
@@ -62,19 +66,23 @@ pub(super) fn still_there(path: &Path, identity: (u64, u64)) -> bool {
 
 fn look_at_log(path: &Path) -> Result<(), StoreFault> {
     let log = beside(path, "-wal");
-    let file = match File::open(&log) {
-        Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        Err(error) => return Err(fault::system(&log, "opened", &error)),
-    };
-    match wal::look(io::BufReader::with_capacity(1 << 16, file)) {
-        Ok(wal::Condition::Sound) => Ok(()),
-        Ok(wal::Condition::Damaged) => Err(fault::damaged_at(
-            &path.display().to_string(),
-            "commits in its write-ahead log follow a part that does not fit",
-        )),
-        Err(error) => Err(fault::system(&log, "read", &error)),
+    for _ in 0..LOOKS {
+        let file = match File::open(&log) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(error) => return Err(fault::system(&log, "opened", &error)),
+        };
+        match wal::look(io::BufReader::with_capacity(1 << 16, file)) {
+            Ok(wal::Condition::Sound) => return Ok(()),
+            // Another process may have begun the log anew while it was read. Damage stays.
+            Ok(wal::Condition::Damaged) => std::thread::sleep(BETWEEN_LOOKS),
+            Err(error) => return Err(fault::system(&log, "read", &error)),
+        }
     }
+    Err(fault::damaged_at(
+        &path.display().to_string(),
+        "commits in its write-ahead log follow a part that does not fit",
+    ))
 }
 
 fn connect(path: &Path) -> Result<Connection, StoreFault> {

@@ -16,6 +16,8 @@ pub const TESTS: &[(&str, fn())] = &[
     ("an_address_given_up_is_free_again", an_address_given_up_is_free_again),
     ("standard_error_follows_the_error_log", standard_error_follows_the_error_log),
     ("many_reloads_at_once_end_with_the_last", many_reloads_at_once_end_with_the_last),
+    ("a_reload_waits_for_a_worker_that_begins", a_reload_waits_for_a_worker_that_begins),
+    ("a_worker_that_keeps_dying_is_started_ever_later", a_worker_that_keeps_dying_is_started_ever_later),
     ("a_killed_worker_costs_no_connection", a_killed_worker_costs_no_connection),
     ("the_socket_for_commands_outlives_workers", the_socket_for_commands_outlives_workers),
     ("a_terminated_worker_is_replaced", a_terminated_worker_is_replaced),
@@ -197,6 +199,50 @@ fn many_reloads_at_once_end_with_the_last() {
     assert!(!place.read("error.log").contains("[alert]"));
 }
 
+fn a_reload_waits_for_a_worker_that_begins() {
+    let mut place = Place::new(&format!("daemon off;\n{CONF}init_waits go;\n"));
+    place.start_in_foreground();
+    // Only a worker can say that it does not take this; a process started beside it would not be asked.
+    place.configure("listen unix:a.sock;\nword two;\nerror_log error.log;\nreload_fails bad-lua;\n");
+    place.kill(Signal::SIGHUP);
+    place.await_text("error.log", ", reconfiguring");
+    std::fs::write(place.path("go"), "").unwrap();
+    place.await_text("error.log", "bad-lua");
+    place.await_text("error.log", "the one before stays in force");
+    assert_eq!(place.ask("a.sock").word, "one");
+    assert_eq!(place.read("error.log").matches("start worker process ").count(), 1);
+}
+
+fn a_worker_that_keeps_dying_is_started_ever_later() {
+    let place = Place::new(&format!("{CONF}dies_while bad\n"));
+    place.start();
+    let worker = place.ask("a.sock").pid;
+    std::fs::write(place.path("bad"), "").unwrap();
+    slay(worker, Signal::SIGSEGV);
+    place.await_text("error.log", &format!("worker process {worker} exited on signal 11"));
+    place.await_text("error.log", "[alert]");
+    place.await_text("error.log", "keep dying, the next is started in 400 ms");
+    // Who comes meanwhile waits.
+    let early = UnixStream::connect(place.path("a.sock")).unwrap();
+    std::fs::remove_file(place.path("bad")).unwrap();
+    assert!(hello(early).starts_with("one"));
+    // A reload does not wait for the pause to be over.
+    std::fs::write(place.path("bad"), "").unwrap();
+    slay(place.ask("a.sock").pid, Signal::SIGABRT);
+    place.await_text("error.log", "the next is started in 1600 ms");
+    place.configure(&CONF.replace("one", "two"));
+    place.kill(Signal::SIGHUP);
+    until("the mended one", || place.ask("a.sock").word == "two");
+}
+
+/// Sends a signal until the process is dead: Rust's runtime takes a first SIGSEGV for a fault that will come again.
+fn slay(pid: i32, signal: Signal) {
+    until("its death", || {
+        let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), signal);
+        !alive(pid)
+    });
+}
+
 fn a_killed_worker_costs_no_connection() {
     let address = free_address();
     let place = Place::new(&format!("listen {address};\n{CONF}"));
@@ -221,19 +267,20 @@ fn a_killed_worker_costs_no_connection() {
                 }
             });
         }
-        for _ in 0..2 {
+        for signal in [Signal::SIGKILL, Signal::SIGSEGV, Signal::SIGABRT] {
             let seen = answered.load(Ordering::SeqCst);
             until("answers", || answered.load(Ordering::SeqCst) > seen + 20);
             let worker = place.ask("a.sock").pid;
-            kill(worker, Signal::SIGKILL);
-            place.await_text("error.log", &format!("worker process {worker} exited on signal 9"));
+            slay(worker, signal);
+            let number = signal as i32;
+            place.await_text("error.log", &format!("worker process {worker} exited on signal {number}"));
         }
         let seen = answered.load(Ordering::SeqCst);
         until("answers", || answered.load(Ordering::SeqCst) > seen + 20);
         stop.store(true, Ordering::SeqCst);
     });
     assert_eq!(refused.into_inner(), 0);
-    assert_eq!(place.read("error.log").matches("start worker process ").count(), 3);
+    assert_eq!(place.read("error.log").matches("start worker process ").count(), 4);
 }
 
 fn the_socket_for_commands_outlives_workers() {

@@ -142,9 +142,9 @@ fn an_upgrade_can_be_taken_back() {
     let place = Place::new(CONF);
     place.start();
     let (old, new) = upgrade(&place);
-    let begun = UnixStream::connect(place.path("a.sock")).unwrap();
     kill(old, Signal::SIGWINCH);
     until("the old worker to go", || children(old) == [new]);
+    let begun = UnixStream::connect(place.path("a.sock")).unwrap();
     kill(old, Signal::SIGHUP);
     until("a worker again", || children(old).len() == 2);
     kill(new, Signal::SIGQUIT);

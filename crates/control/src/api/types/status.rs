@@ -13,6 +13,12 @@ use utoipa::ToSchema;
 pub struct Status {
     /// pointsman's version.
     pub version: String,
+    /// The process that serves, 0 if it does not say.
+    #[serde(default)]
+    pub pid: u32,
+    /// The process that has started it: the master process, unless `master_process` is off.
+    #[serde(default)]
+    pub parent_pid: u32,
     /// When, in milliseconds since 1970.
     pub time_ms: u64,
     /// How many worker threads serve.

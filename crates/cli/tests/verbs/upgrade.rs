@@ -1,0 +1,109 @@
+//! `upgrade`, and what holds while two masters share the sockets and the store.
+
+use super::*;
+use std::collections::BTreeMap;
+
+/// Sends a signal to the process that a pid file names.
+fn signal(server: &Server, pid_file: &str, signal: &str) {
+    let pid = std::fs::read_to_string(server.path(pid_file)).unwrap();
+    assert!(Command::new("kill").args([signal, pid.trim()]).status().unwrap().success());
+}
+
+/// The revision that each master's worker serves, by the master's process number, as many answers show it.
+fn revisions(server: &Server) -> BTreeMap<u64, u64> {
+    let states = (0..12).map(|_| server.say(&["status", "--json"]).json());
+    states
+        .map(|one| (one["parent_pid"].as_u64().unwrap(), one["switches"][0]["revision"].as_u64().unwrap()))
+        .collect()
+}
+
+#[test]
+fn two_processes_serve_the_same_table() {
+    let server = Server::start("", "");
+    server.say(&["switch", "a.example", "green"]).done();
+    signal(&server, "logs/pointsman.pid", "-USR2");
+    server.until("both answer", || revisions(&server).len() == 2);
+    for revision in 2..8 {
+        let target = if revision % 2 == 0 { "blue" } else { "green" };
+        // Whoever of the two takes it: the other one follows.
+        let said = server.say(&["switch", "a.example", target]).done();
+        assert!(said.starts_with(&format!("live: revision {revision}\n")), "{said}");
+        server.until("both are there", || {
+            let known = revisions(&server);
+            known.len() == 2 && known.values().all(|known| *known == revision)
+        });
+    }
+    // All at once: whoever is slower repeats what it was asked on top of the other's.
+    let orders: Vec<Child> = (0..8)
+        .map(|number| {
+            let words = ["switch", &format!("k{number}.example"), "green"];
+            command(server.folder.path(), &words).stdout(Stdio::null()).spawn().unwrap()
+        })
+        .collect();
+    for mut order in orders {
+        assert!(order.wait().unwrap().success());
+    }
+    server.until("both have all", || revisions(&server).values().all(|known| *known == 15));
+    // The new one goes, and nothing of it is lost.
+    signal(&server, "logs/pointsman.pid", "-QUIT");
+    server.until("one answers", || revisions(&server).len() == 1);
+    let history = server.say(&["history", "--verify"]).done();
+    assert!(history.contains("live: 15 commits, each follows from the one before"), "{history}");
+    assert!(server.get("k7.example").ends_with("green"));
+}
+
+#[test]
+fn another_binary_takes_over() {
+    let server = Server::start("", "");
+    server.say(&["switch", "a.example", "green", "--confirm-within", "1h"]).done();
+    let copy = server.path("pointsman-next");
+    std::fs::copy(env!("CARGO_BIN_EXE_pointsman"), &copy).unwrap();
+    let before = std::fs::read_to_string(server.path("logs/pointsman.pid")).unwrap();
+    let done = server.say(&["upgrade", "--binary", copy.to_str().unwrap(), "--json"]).json();
+    assert_eq!(done["old_pid"].to_string(), before.trim());
+    let pid = std::fs::read_to_string(server.path("logs/pointsman.pid")).unwrap();
+    assert_eq!(done["new_pid"].to_string(), pid.trim());
+    assert_eq!(std::fs::read_link(format!("/proc/{}/exe", pid.trim())).unwrap(), copy);
+    assert!(server.get("a.example").ends_with("green"));
+    // What awaits a confirmation goes on waiting for it.
+    assert!(server.say(&["confirm"]).done().starts_with("live: revision 2\n"));
+    let again = server.say(&["upgrade"]).done();
+    assert!(again.starts_with("pointsman "), "{again}");
+    assert!(server.get("a.example").ends_with("green"));
+}
+
+#[test]
+fn a_refused_upgrade_changes_nothing() {
+    let server = Server::start("", "");
+    let pid = || std::fs::read_to_string(server.path("logs/pointsman.pid")).unwrap();
+    let before = pid();
+    let conf = std::fs::read_to_string(server.path("conf/nginx.conf")).unwrap();
+    let refused = |words: &[&str], text: &str| {
+        let said = server.say(words);
+        assert_eq!((said.code, &*said.out), (1, ""), "{}", said.err);
+        assert!(said.err.contains(text), "{}", said.err);
+        assert_eq!(pid(), before);
+        assert!(!server.path("logs/pointsman.pid.oldbin").exists());
+        assert!(server.say(&["list"]).done().starts_with("live: revision "));
+    };
+    refused(&["upgrade", "--binary", "/nonexistent"], "/nonexistent cannot be run");
+    std::fs::write(server.path("conf/nginx.conf"), conf.replace("events {}", "events { nonsense; }"))
+        .unwrap();
+    refused(&["upgrade"], "unknown directive \"nonsense\"");
+    // It tests well, and cannot serve.
+    std::fs::write(
+        server.path("conf/nginx.conf"),
+        conf.replace("http {", "http { init_by_lua_block { error('no') }"),
+    )
+    .unwrap();
+    refused(&["upgrade"], "goes on");
+    // It serves, without the switch.
+    std::fs::write(server.path("conf/nginx.conf"), conf.replace("$live", "$dead")).unwrap();
+    refused(&["upgrade", "--timeout", "1s"], "it has no switch \"live\"");
+    std::fs::write(server.path("conf/nginx.conf"), &conf).unwrap();
+    server.say(&["hold", "a.example"]).done();
+    refused(&["upgrade"], "are held");
+    server.say(&["release", "a.example"]).done();
+    server.say(&["upgrade"]).done();
+    assert_ne!(pid(), before);
+}
