@@ -5,7 +5,8 @@
 //! past slow peers: memory must stay small. `points` does as `switches` with the native switch, and measures how soon
 //! every worker has taken a switch over. `kills` kills all processes while they switch, `race` lets two writers compete,
 //! `keys` fills a table. `figures` holds what is counted against who counted it too, `slow` looks how soon something
-//! slow is seen, `recording` what all of that costs. `mixed` drops nothing through reloads, upgrades, switches and kills. It talks to 127.0.0.1 alone, sends a bounded number of requests and ends by itself.
+//! slow is seen, `recording` what all of that costs. `mixed` drops
+//! nothing through reloads, upgrades, switches and kills, and `long` does so for minutes among broken servers. It talks to 127.0.0.1 alone, sends a bounded number of requests and ends by itself.
 
 mod bodies;
 mod client;
@@ -39,10 +40,11 @@ const USAGE: &str = "usage: cargo xtask soak [PART…] [--binary PATH] [--nginx]
     \x20 slow             how soon a slow server and a slow group are seen\n\
     \x20 recording        what all recording costs\n\
     \x20 mixed            256 connections of all kinds with 100 reloads, 20 upgrades, 1,000 switches and 20 kills\n\
+    \x20 long             20 minutes of that with broken servers and hostile clients: memory and descriptors stay flat\n\
     \x20 --binary PATH    what to run; without it target/release/pointsman\n\
     \x20 --nginx          it is nginx: load ndk and ngx_lua\n\
     \x20 --conf FILE      for switches: a configuration with the ports 80 and 8081 to 8084, run as it is\n\
-    \x20 --reloads N, --upgrades N, --switches N, --connections N   for mixed\n\
+    \x20 --reloads N, --upgrades N, --switches N, --connections N, --minutes N   for mixed and long\n\
     \x20 --requests N and the like   other sizes; without a PART: switches and bodies";
 
 /// What to run, and how much of it.
@@ -60,7 +62,7 @@ struct Plan {
 /// A part's name and how it is run.
 type Part = (&'static str, fn(&Plan) -> Result<String, String>);
 
-const PARTS: [Part; 10] = [
+const PARTS: [Part; 11] = [
     ("switches", switches::run),
     ("bodies", bodies::run),
     ("points", points::run),
@@ -71,6 +73,7 @@ const PARTS: [Part; 10] = [
     ("slow", slow::run),
     ("recording", recording::run),
     ("mixed", mixed::run),
+    ("long", mixed::long::run),
 ];
 
 /// Runs the verb.
@@ -128,6 +131,7 @@ fn parse(args: &[String]) -> Result<(Plan, Vec<&str>), String> {
             "--reloads" => plan.mixed.reloads = Some(number(value()?)?),
             "--upgrades" => plan.mixed.upgrades = Some(number(value()?)?),
             "--switches" => plan.mixed.switches = Some(number(value()?)?),
+            "--minutes" => plan.mixed.minutes = Some(number(value()?)?.max(1)),
             "--connections" => plan.mixed.connections = Some(number(value()?)?),
             "--tries" => plan.tries = number(value()?)?,
             "--keys" => plan.keys = number(value()?)?.max(4),

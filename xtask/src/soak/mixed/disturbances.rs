@@ -12,6 +12,7 @@ use super::traffic::{Random, World};
 use nix::sys::signal::Signal;
 use std::fs;
 use std::path::PathBuf;
+use std::sync::atomic::Ordering::SeqCst;
 use std::time::{Duration, Instant};
 
 /// How many connections in a row must be answered under a configuration until it counts as in force everywhere.
@@ -75,6 +76,11 @@ impl<'a> Disturber<'a> {
     pub(super) fn disturb(&mut self, doing: Doing) -> Result<(), String> {
         if doing == Doing::Reload && self.number % 10 == 9 {
             self.reload_in_vain()?;
+        }
+        // As with nginx, a master changes its binary only when the one before it is gone, and with it the last tunnel.
+        if doing == Doing::Upgrade {
+            self.world.epoch.fetch_add(1, SeqCst);
+            self.fleet.settle()?;
         }
         // Doors that will be shut get no new visitors from here on.
         if doing == Doing::Reload {

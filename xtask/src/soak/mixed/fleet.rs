@@ -86,7 +86,9 @@ impl Fleet {
             }
             looked += 1;
         }
-        all.retain(|pid| runs(&pid.to_string()) && title(*pid).starts_with("pointsman"));
+        // One that is on its way out has no title any more, and is its children's parent still.
+        let ours = |title: &str| title.is_empty() || title.starts_with("pointsman");
+        all.retain(|pid| runs(&pid.to_string()) && ours(&title(*pid)));
         all
     }
 

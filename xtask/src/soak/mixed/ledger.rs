@@ -26,11 +26,21 @@ pub(super) enum Kind {
     Tunnel,
     /// Through doors that reloads open and shut.
     Side,
+    /// What misbehaves, or asks for an origin that does.
+    Rough,
 }
 
 impl Kind {
-    pub(super) const ALL: [Kind; 7] =
-        [Kind::Small, Kind::Thinking, Kind::Large, Kind::Upload, Kind::Fresh, Kind::Tunnel, Kind::Side];
+    pub(super) const ALL: [Kind; 8] = [
+        Kind::Small,
+        Kind::Thinking,
+        Kind::Large,
+        Kind::Upload,
+        Kind::Fresh,
+        Kind::Tunnel,
+        Kind::Side,
+        Kind::Rough,
+    ];
 
     pub(super) fn name(self) -> &'static str {
         match self {
@@ -41,6 +51,7 @@ impl Kind {
             Kind::Fresh => "new connections",
             Kind::Tunnel => "WebSocket",
             Kind::Side => "side doors",
+            Kind::Rough => "misbehaving",
         }
     }
 }
@@ -108,7 +119,7 @@ pub(super) struct Tally {
 pub(super) struct Ledger {
     started: Instant,
     marks: [Mark; 4],
-    tallies: [Tally; 7],
+    tallies: [Tally; 8],
     failures: Mutex<Vec<Failure>>,
     /// Connections that the server closed between requests, and the client saw it before it sent.
     pub(super) closed_idle: AtomicU64,

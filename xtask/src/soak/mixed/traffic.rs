@@ -9,7 +9,7 @@ use super::origin::Pattern;
 use super::wire::{Fault, Idle, Line, What};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::RwLock;
-use std::sync::atomic::Ordering::SeqCst;
+use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
 /// What all clients share.
@@ -20,6 +20,8 @@ pub(super) struct World {
     pub(super) front: SocketAddr,
     /// The side doors that are open for new connections now.
     pub(super) sides: RwLock<[Option<u16>; 2]>,
+    /// Tunnels that began under an earlier number come to their end.
+    pub(super) epoch: AtomicU64,
 }
 
 /// Random numbers from a seed.
@@ -46,7 +48,8 @@ pub(super) struct Client<'a> {
     key: usize,
     line: Option<Line>,
     random: Random,
-    /// A tunnel that lasts as long as the run.
+    /// A tunnel that lasts until it is asked to end: an upgrade can only follow another one when nobody is left on the
+    /// server of the one before.
     stays: bool,
 }
 
@@ -72,7 +75,7 @@ impl Client<'_> {
                 Kind::Upload => 500,
                 Kind::Fresh => 200,
                 Kind::Tunnel => 1000,
-                Kind::Side => 100,
+                Kind::Side | Kind::Rough => 100,
             };
             std::thread::sleep(Duration::from_millis(self.random.below(pause_ms)));
         }
@@ -215,8 +218,11 @@ impl Client<'_> {
         let judged = self.world.boards.judge(self.key, before, head.field("x-origin"))?;
         self.world.ledger.judged[usize::from(!judged)].fetch_add(1, SeqCst);
         let life = Duration::from_millis(5000 + self.random.below(15_000));
-        let (began, mut bytes) = (Instant::now(), 0);
-        while !self.world.ledger.is_over() && (self.stays || began.elapsed() < life) {
+        let (began, epoch, mut bytes) = (Instant::now(), self.world.epoch.load(SeqCst), 0);
+        while !self.world.ledger.is_over()
+            && self.world.epoch.load(SeqCst) == epoch
+            && (self.stays || began.elapsed() < life)
+        {
             let length = match self.random.below(10) {
                 0 => 10_000 + self.random.below(60_000),
                 _ => self.random.below(2_000),
