@@ -19,7 +19,8 @@ pub struct HeadLimits {
     pub ignore_invalid_headers: bool,
     /// `merge_slashes`, of the default server: a target that is no good path is refused with its line.
     pub merge_slashes: bool,
-    /// Is a lone LF taken for a line end? RFC 9112 §2.2 allows it and nginx does it.
+    /// Is a lone LF taken for a line end, in a head whose first line ends with one? RFC 9112 §2.2 allows it; nginx
+    /// takes it in any head.
     pub allow_bare_lf: bool,
 }
 

@@ -1,13 +1,17 @@
 //! The chunked transfer coding.
 //!
 //! Owns chunk sizes, extensions and the trailer section (RFC 9112 §7.1), after `ngx_http_parse_chunked` as it is
-//! since nginx 1.29: every line ends with CRLF, a lone LF is refused. It must never copy body bytes: it tells which
-//! part of the input they are.
+//! since nginx 1.29: every line ends with CRLF, a lone LF is refused. Where nginx is laxer (numbers behind the size,
+//! control bytes in extensions, trailers that are no fields, any number of digits) this is not, because some server
+//! sees another end there. It must never copy body bytes: it tells which part of the input they are.
 
 use crate::field::{FieldRules, FieldScanner, Step};
 use crate::headers::Headers;
 use crate::known::Known;
 use std::ops::Range;
+
+/// A size of 64 bits has 16; more are zeros, and there is no end to them.
+const MAX_DIGITS: u8 = 32;
 
 /// Limits on what surrounds the data of a chunked body; nginx has none, so that a peer can keep it busy for ever.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,6 +60,7 @@ enum State {
     #[default]
     Start,
     Size,
+    Padding,
     Extension,
     SizeEnd,
     Data,
@@ -73,6 +78,8 @@ pub struct ChunkedDecoder {
     limits: ChunkLimits,
     /// What is left of the chunk; while its size is read, the size so far.
     left: u64,
+    /// How many digits of the size have come.
+    digits: u8,
     extension_bytes: u64,
     data_bytes: u64,
     trailer_bytes: usize,
@@ -157,7 +164,8 @@ impl ChunkedDecoder {
     fn byte(&mut self, byte: u8) -> Result<usize, ChunkError> {
         self.state = match (self.state, byte) {
             (State::Start | State::Size, b'0'..=b'9' | b'a'..=b'f' | b'A'..=b'F') => {
-                if self.left > i64::MAX as u64 / 16 {
+                self.digits = if self.state == State::Start { 1 } else { self.digits + 1 };
+                if self.left > i64::MAX as u64 / 16 || self.digits > MAX_DIGITS {
                     return Err(ChunkError::TooLarge);
                 }
                 let digit = (byte as char).to_digit(16).ok_or(ChunkError::Malformed)?;
@@ -165,13 +173,19 @@ impl ChunkedDecoder {
                 State::Size
             }
             (State::Size, b'\r') => State::SizeEnd,
-            (State::Size, b';' | b' ' | b'\t') => State::Extension,
+            (State::Size | State::Padding, b';') => State::Extension,
+            // Old servers pad the size with spaces.
+            (State::Size | State::Padding, b' ' | b'\t') => {
+                self.count_extension(1)?;
+                State::Padding
+            }
+            (State::Padding, b'\r') => State::SizeEnd,
             (State::SizeEnd, b'\n') if self.left == 0 => State::Trailer,
             (State::SizeEnd, b'\n') => State::Data,
             (State::DataEnd, b'\r') => State::DataEndLf,
             (State::DataEndLf, b'\n') => State::Start,
             (State::TrailerEnd, b'\n') => {
-                self.finish();
+                self.finish()?;
                 State::Done
             }
             _ => return Err(ChunkError::Malformed),
@@ -183,11 +197,10 @@ impl ChunkedDecoder {
     fn extension(&mut self, input: &[u8]) -> Result<usize, ChunkError> {
         let end = memchr::memchr2(b'\r', b'\n', input);
         let len = end.unwrap_or(input.len());
-        self.extension_bytes += len as u64;
-        if self.extension_bytes > self.limits.max_extension_bytes + self.data_bytes {
-            return Err(ChunkError::TooManyExtensions);
-        }
+        self.count_extension(len as u64)?;
+        let is_control = |byte: &u8| (*byte < b' ' && *byte != b'\t') || *byte == 0x7f;
         match end {
+            _ if input[..len].iter().any(is_control) => Err(ChunkError::Malformed),
             None => Ok(len),
             Some(_) if input[len] == b'\n' => Err(ChunkError::Malformed),
             Some(_) => {
@@ -195,6 +208,14 @@ impl ChunkedDecoder {
                 Ok(len + 1)
             }
         }
+    }
+
+    fn count_extension(&mut self, bytes: u64) -> Result<(), ChunkError> {
+        self.extension_bytes += bytes;
+        if self.extension_bytes > self.limits.max_extension_bytes + self.data_bytes {
+            return Err(ChunkError::TooManyExtensions);
+        }
+        Ok(())
     }
 
     /// Reads trailer lines, up to the CR of the empty line that ends them.
@@ -212,7 +233,11 @@ impl ChunkedDecoder {
                     self.line_len = 0;
                     continue;
                 }
-                (b'\n', false) | (_, true) => return Err(ChunkError::Malformed),
+                (b'\n', false) | (_, true) => {
+                    // What is too long is told first, in whatever pieces it comes.
+                    self.keep(&input[..at])?;
+                    return Err(ChunkError::Malformed);
+                }
                 _ => {}
             }
             self.line_len += 1;
@@ -232,12 +257,21 @@ impl ChunkedDecoder {
         Ok(())
     }
 
-    /// Takes the fields out of the kept trailer section. A malformed line ends the reading: nothing behind it can
-    /// be trusted, and the body itself is whole.
-    fn finish(&mut self) {
-        let rules = FieldRules { underscores: true, bare_lf: false, skip_status_lines: false };
+    /// Takes the fields out of the kept trailer section. A line that is no field is refused: a request line here, for
+    /// one, is the next request to whoever does not know of trailers.
+    fn finish(&mut self) -> Result<(), ChunkError> {
+        let rules =
+            FieldRules { underscores: true, bare_lf: false, repeated_cr: false, skip_status_lines: false };
         let mut scanner = FieldScanner::default();
-        while scanner.scan(&self.section, rules) == Step::Field {
+        loop {
+            match scanner.scan(&self.section, rules) {
+                Step::Field => {}
+                Step::More => return Ok(()),
+                Step::End | Step::Fault => return Err(ChunkError::Malformed),
+            }
+            if self.section.get(scanner.name().end) != Some(&b':') {
+                return Err(ChunkError::Malformed);
+            }
             let name = &self.section[scanner.name()];
             let forbidden = Known::from_bytes(name).is_some_and(is_forbidden_in_trailers);
             if !forbidden && !scanner.odd {
@@ -342,12 +376,12 @@ mod tests {
             (b"0\r\n\r\n", "", "", 5),
             (b"5\r\nhello\r\n0\r\n\r\nGET", "hello", "", 15),
             (b"5;a=b\r\nhello\r\n00001 ; x=\"y\"\r\n!\r\n000\r\n\r\n", "hello!", "", 39),
+            (b"5  \t\r\nhello\r\n0 \r\n\r\n", "hello", "", 19),
             (b"a\r\n0123456789\r\nA\t\r\nabcdefghij\r\n0\r\n\r\n", "0123456789abcdefghij", "", 36),
             (b"1\r\nx\r\n0;last\r\n\r\n", "x", "", 16),
             (b"0\r\nX-Sum: 1\r\nHost: evil\r\nx-b:2 \r\n\r\n", "", "X-Sum=1;x-b=2;", 35),
             (b"0\r\nTransfer-Encoding: x\r\nContent-Length: 1\r\n\r\n", "", "", 46),
             (b"0\r\na.b: 1\r\nc: 2\r\n\r\n", "", "c=2;", 19),
-            (b"0\r\na: 1\r\nbad name: 2\r\nc: 3\r\n\r\n", "", "a=1;", 30),
         ];
         for (input, data, trailers, consumed) in cases {
             let expected = Ok(Some((data.to_string(), trailers.to_string(), *consumed)));
@@ -376,7 +410,17 @@ mod tests {
             b"5\r\nhello\rx",
             b"5;a\n",
             b"5;a\rx",
+            b"5;a\0",
+            b"5;\x7f",
+            b"5 x",
+            b"5\t5\r\n",
             b"0\n",
+            b"0\r\na: 1\r\nbad name: 2\r\nc: 3\r\n\r\n",
+            b"0\r\nGET / HTTP/1.1\r\n\r\n",
+            b"0\r\nnothing\r\n\r\n",
+            b"0\r\na: 1\r\n b\r\n\r\n",
+            b"0\r\n: 1\r\n\r\n",
+            b"0\r\na: \0\r\n\r\n",
             b"0\r\n\n",
             b"0\r\n\rx",
             b"0\r\na: 1\n",
@@ -399,6 +443,9 @@ mod tests {
         assert_eq!(at_every_size(b"7fffffffffffffff\r\n", KEEP), Ok(None));
         assert_eq!(at_every_size(b"8000000000000000", KEEP), Err(ChunkError::TooLarge));
         assert_eq!(at_every_size(b"ffffffffffffffffff", KEEP), Err(ChunkError::TooLarge));
+        assert_eq!(at_every_size(&[b'0'; 33], KEEP), Err(ChunkError::TooLarge));
+        let padded = [b"0".to_vec(), vec![b' '; 65]].concat();
+        assert_eq!(at_every_size(&padded, KEEP), Err(ChunkError::TooManyExtensions));
         let long = [b"0;".to_vec(), vec![b'x'; 64], b"\r\n\r\n".to_vec()].concat();
         assert!(matches!(at_every_size(&long, KEEP), Ok(Some(_))));
         let longer = [b"0;".to_vec(), vec![b'x'; 65]].concat();

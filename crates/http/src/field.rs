@@ -43,6 +43,8 @@ fn token_len(text: &[u8]) -> usize {
 pub(crate) struct FieldRules {
     pub(crate) underscores: bool,
     pub(crate) bare_lf: bool,
+    /// Several CRs may stand before the LF of a field line, as nginx has it.
+    pub(crate) repeated_cr: bool,
     /// Skip lines that repeat the status line, as IIS is known to send.
     pub(crate) skip_status_lines: bool,
 }
@@ -135,7 +137,7 @@ impl FieldScanner {
                 State::Name => self.name_bytes(input, rules),
                 State::BeforeValue => self.before_value(input, rules),
                 State::Value => self.value_bytes(input, rules),
-                State::AfterValue => self.after_value(byte),
+                State::AfterValue => self.after_value(byte, rules),
                 State::StatusLine => self.status_line(input),
                 State::Ending => self.ending(byte),
             };
@@ -231,7 +233,7 @@ impl FieldScanner {
             self.pos = at + 1;
             self.state = State::AfterValue;
             return match input.get(self.pos) {
-                Some(byte) => self.after_value(*byte),
+                Some(byte) => self.after_value(*byte, rules),
                 None => Step::More,
             };
         }
@@ -261,15 +263,14 @@ impl FieldScanner {
     }
 
     #[inline]
-    fn after_value(&mut self, byte: u8) -> Step {
+    fn after_value(&mut self, byte: u8, rules: FieldRules) -> Step {
         match byte {
             b'\n' => {
                 self.pos += 1;
                 self.state = State::Start;
                 Step::Field
             }
-            b'\r' => {
-                // nginx lets a line end in several CRs.
+            b'\r' if rules.repeated_cr => {
                 self.pos += 1;
                 Step::More
             }
@@ -307,7 +308,8 @@ impl FieldScanner {
 mod tests {
     use super::*;
 
-    const RULES: FieldRules = FieldRules { underscores: false, bare_lf: true, skip_status_lines: false };
+    const RULES: FieldRules =
+        FieldRules { underscores: false, bare_lf: true, repeated_cr: false, skip_status_lines: false };
 
     /// Every event of an input that comes in pieces of the given size.
     fn events(input: &[u8], piece: usize, rules: FieldRules) -> String {
@@ -343,7 +345,7 @@ mod tests {
             (b"a_b: 1\r\n\r\n", "a_b=1?;end@10"),
             (b"a.b: 1\r\n\r\n", "a.b=1?;end@10"),
             (b"\xff: 1\r\n\r\n", "\u{fffd}=1?;end@8"),
-            (b"A: 1\r\r\n\r\n", "A=1;end@9"),
+            (b"A: 1\r\r\n\r\n", "fault@4"),
             (b"A: 1\rX\n\r\n", "fault@4"),
             (b"A : 1\r\n\r\n", "fault@1"),
             (b" A: 1\r\n\r\n", "fault@0"),
@@ -372,6 +374,8 @@ mod tests {
         assert_eq!(events(b"a: 1\n\r\n", 2, strict), "fault@4");
         assert_eq!(events(b"a: 1\r\n\n", 2, strict), "a=1;fault@6");
         assert_eq!(events(b"a\n", 2, strict), "fault@1");
+        let cr = FieldRules { repeated_cr: true, ..RULES };
+        assert_eq!(events(b"A: 1\r\r\n\r\n", 2, cr), "A=1;end@9");
         let upstream = FieldRules { skip_status_lines: true, ..underscores };
         for piece in 1..20 {
             assert_eq!(events(b"HTTP/1.1 200 OK\r\nA: 1\r\n\r\n", piece, upstream), "A=1;end@25");

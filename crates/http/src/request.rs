@@ -308,7 +308,9 @@ impl RequestHead {
     fn decode_fields(&mut self, input: &[u8], limits: &HeadLimits) -> Result<bool, HeadError> {
         let rules = FieldRules {
             underscores: limits.underscores_in_headers,
-            bare_lf: limits.allow_bare_lf,
+            // In a head that began with CR LF, a server in front may have seen a lone LF inside a value.
+            bare_lf: self.line_scanner.lone_lf,
+            repeated_cr: false,
             skip_status_lines: false,
         };
         loop {

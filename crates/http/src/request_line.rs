@@ -107,6 +107,8 @@ pub(crate) struct LineScanner {
     /// 9 with major 0 stands for HTTP/0.9.
     pub(crate) minor: u16,
     bare_lf: bool,
+    /// The line ended with a lone LF.
+    pub(crate) lone_lf: bool,
 }
 
 impl Default for LineScanner {
@@ -120,6 +122,7 @@ impl Default for LineScanner {
             major: 0,
             minor: 0,
             bare_lf: true,
+            lone_lf: false,
         }
     }
 }
@@ -177,6 +180,9 @@ impl LineScanner {
             self.start = self.pos;
             if self.pos == input.len() {
                 return Ok(Line::More);
+            }
+            if has_lone_cr(&input[..self.start]) {
+                return Err(HeadError::InvalidRequest);
             }
             self.state = State::Method;
         }
@@ -405,6 +411,7 @@ impl LineScanner {
             return Err(HeadError::InvalidRequest);
         }
         self.parts.line_end = self.here();
+        self.lone_lf = true;
         self.whole()
     }
 
@@ -416,6 +423,11 @@ impl LineScanner {
         self.pos += 1;
         Ok(Line::Whole)
     }
+}
+
+/// Does any CR in these CRs and LFs stand without its LF (RFC 9112 §2.2)?
+fn has_lone_cr(blank: &[u8]) -> bool {
+    blank.iter().enumerate().any(|(at, byte)| *byte == b'\r' && blank.get(at + 1) != Some(&b'\n'))
 }
 
 #[cfg(test)]
@@ -460,7 +472,7 @@ mod tests {
     fn good_lines() {
         let cases: &[(&[u8], &str)] = &[
             (b"GET / HTTP/1.1\r\n", "GET / q0 [] [] 1.1 end14"),
-            (b"\r\n\n\rGET / HTTP/1.0\n", "GET / q0 [] [] 1.0 end14"),
+            (b"\r\n\n\r\nGET / HTTP/1.0\n", "GET / q0 [] [] 1.0 end14"),
             (b"GET   /a/b.c?x=/../  HTTP/1.1  \r\n", "GET /a/b.c?x=/../ q13 [] [] 1.1 end31"),
             (b"GET /a/./b HTTP/1.1\r\n", "GET /a/./b q0 [] [] 1.1 end19 complex"),
             (b"GET //b HTTP/1.1\r\n", "GET //b q0 [] [] 1.1 end16 complex"),

@@ -11,7 +11,8 @@ use crate::known::Known;
 use crate::{Progress, Version};
 use std::ops::Range;
 
-const RULES: FieldRules = FieldRules { underscores: true, bare_lf: true, skip_status_lines: true };
+const RULES: FieldRules =
+    FieldRules { underscores: true, bare_lf: true, repeated_cr: true, skip_status_lines: true };
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum State {

@@ -157,7 +157,12 @@ fn is_wanted_difference(request: &[u8], ours: &Fate) -> bool {
     // CONNECT has an authority since 1.29; hosts are held to RFC 3986 since then.
     let invalid_host = matches!(ours, Fate::Refused(_, words) if words.starts_with("invalid host"));
     let connect = request.windows(8).any(|window| window == b"CONNECT ");
-    invalid_host || connect
+    // A lone LF in a head that began with CR LF, and CRs without LF where nginx skips them: RFC 9112 §2.2.
+    let lone = |at: usize| request[at] == b'\n' && (at == 0 || request[at - 1] != b'\r');
+    let lone_cr = |at: usize| request[at] == b'\r' && request.get(at + 1) != Some(&b'\n');
+    let lone_end = (0..request.len()).any(|at| lone(at) || lone_cr(at));
+    let refused = matches!(ours, Fate::Refused(400, words) if words == "invalid header line" || words == "invalid request");
+    invalid_host || connect || (lone_end && refused)
 }
 
 /// Puts one request after the other before both. How many were served, refused and not answered.

@@ -34,7 +34,7 @@ impl Client {
         };
         let keep = match *settings.in_file_only {
             InFileOnly::Off => Keep::Memory(Vec::with_capacity(expected)),
-            _ => match files::temporary(&generation.body_folder(), &mut || self.worker.random()) {
+            only => match body_file(only, generation, &self.worker) {
                 Ok(file) => Keep::File(file),
                 Err(error) => {
                     let text = format!("a request body could not be kept: {error}");
@@ -103,8 +103,9 @@ impl Client {
                     // nginx counts what it keeps, not what it throws away.
                     exchange.request.length += data.len() as u64;
                 }
-                if limit > 0 && len > limit {
-                    let chunk = len - before + self.body.chunk_left();
+                // A chunk counts as soon as its size is known, as in nginx.
+                let chunk = len - before + self.body.chunk_left();
+                if limit > 0 && before + chunk > limit {
                     let text =
                         format!("client intended to send too large chunked body: {before}+{chunk} bytes");
                     say(self, exchange, generation, Level::Error, &text);
@@ -199,6 +200,19 @@ fn append(file: &mut BodyFile, data: &[u8]) -> std::io::Result<()> {
     (&*file.file).write_all(data)?;
     file.len += data.len() as u64;
     Ok(())
+}
+
+/// A file for a body that goes to one whatever its size.
+fn body_file(
+    only: InFileOnly,
+    generation: &Generation,
+    worker: &crate::worker::Worker,
+) -> std::io::Result<BodyFile> {
+    let (folder, mut random) = (generation.body_folder(), || worker.random());
+    match only {
+        InFileOnly::On => files::lasting(&folder, &mut random),
+        _ => files::temporary(&folder, &mut random),
+    }
 }
 
 /// Writes to the error log about this request.

@@ -56,7 +56,9 @@ pub(crate) fn request(random: &mut Xorshift) -> Vec<u8> {
         "User-Agent: a value that needs more than one hundred bytes of any buffer it is put into, and then some more",
         "Content-Length: 010",
     ];
-    let end = |random: &mut Xorshift| if random.below(6) == 0 { "\n" } else { "\r\n" };
+    // All lines with LF, each as it comes, or most of the time all with CR LF.
+    let lone_lf = [usize::MAX, 3, 1][random.below(12).saturating_sub(9)];
+    let end = |random: &mut Xorshift| if random.below(lone_lf) == 0 { "\n" } else { "\r\n" };
     let mut text = "\r\n".repeat(random.below(8) / 6);
     text += LINES[random.below(LINES.len())];
     text += end(random);

@@ -19,6 +19,11 @@ use upstream::retry::TryFailure;
 pub(super) const CONNECTING: &str = "while connecting to upstream";
 const SENDING: &str = "while sending request to upstream";
 pub(super) const READING: &str = "while reading response header from upstream";
+const CLIENT_GONE: &str =
+    "epoll_wait() reported that client prematurely closed connection, so upstream connection is closed too";
+
+/// How many interim answers (RFC 9110, section 15.2) may come before the answer.
+const MAX_INTERIM: u32 = 100;
 
 /// An answer's head, and the connection its body comes on.
 pub(super) struct Answer {
@@ -96,10 +101,17 @@ async fn open(proxying: &mut Proxying<'_>, picked: &Picked) -> Result<Link, Fail
         return Err(Failed::Exhausted);
     }
     let outward = worker.registry.outward();
-    let stream = connect(&picked.address, timeout_ms, keepalive, &mut proxying.client.patience).await;
+    let watches = !*settings.ignore_client_abort;
+    let crate::client::Client { stream: client, patience, .. } = &mut *proxying.client;
+    let watched = watches.then_some(&*client);
+    let stream = connect(&picked.address, timeout_ms, keepalive, patience, watched).await;
     let failure = match stream {
         Ok(stream) => return Ok(Link::new(stream, proxying.now_us() / 1000, outward)),
         Err(ConnectError::TimedOut) => TryFailure::Timeout,
+        Err(ConnectError::ClientGone) => {
+            proxying.say(Level::Info, &format!("{CLIENT_GONE} {CONNECTING}"));
+            return Err(Failed::ClientGone);
+        }
         Err(ConnectError::Exhausted(error)) => {
             proxying.say(Level::Alert, &format!("socket() {} {CONNECTING}", told(&error)));
             return Err(Failed::Exhausted);
@@ -124,7 +136,7 @@ async fn open(proxying: &mut Proxying<'_>, picked: &Picked) -> Result<Link, Fail
 }
 
 /// nginx's form for a failed system call: `failed (111: Connection refused)`.
-fn told(error: &io::Error) -> String {
+pub(super) fn told(error: &io::Error) -> String {
     let code = error.raw_os_error().unwrap_or_default();
     format!("failed ({code}: {})", describe(code))
 }
@@ -136,6 +148,8 @@ enum Event {
         uploaded: bool,
     },
     Broken(ResponseError),
+    /// Interim answers, and no end of them.
+    Storm,
     Ended,
     ReadFailed(io::Error),
     UploadFailed(UploadError),
@@ -151,6 +165,7 @@ async fn talk(proxying: &mut Proxying<'_>, link: &mut Link, head: &mut ResponseH
     let generation = Rc::clone(proxying.generation);
     let settings = &generation.config.location(proxying.exchange.route.location).settings;
     let client_ms = *settings.core.body.timeout_ms;
+    let max_body = *settings.core.body.max_size;
     let settings = &settings.proxy;
     let (send_ms, read_ms) = (*settings.connection.send_timeout_ms, *settings.connection.read_timeout_ms);
     let max_head = *settings.buffers.head_size as usize;
@@ -160,7 +175,7 @@ async fn talk(proxying: &mut Proxying<'_>, link: &mut Link, head: &mut ResponseH
         sent.map_err(|_| Failed::ClientGone)?;
     }
     let pass_body = *settings.request.pass_body && settings.request.body.is_none();
-    let chunked = proxying.exchange.request.framing == BodyFraming::Chunked;
+    let chunked = (proxying.exchange.request.framing == BodyFraming::Chunked).then_some(max_body);
     let body = std::mem::replace(&mut proxying.exchange.request.body, Body::Streaming);
     let mut upload = Upload::new(&proxying.head, &body, pass_body, proxying.streamed, chunked);
     let event = wait_for_head(
@@ -198,6 +213,7 @@ async fn wait_for_head(
 ) -> Event {
     let mut watch_client = limits.watch_client;
     let mut waits_for = None;
+    let mut interim = 0;
     // A peer that takes no more may have said why: its answer is on its way, or the connection is over.
     let mut broken = None;
     poll_fn(|cx| {
@@ -229,6 +245,10 @@ async fn wait_for_head(
                         link.input.consume(consumed);
                         link.head_bytes += consumed as u64;
                         if head.is_interim() {
+                            interim += 1;
+                            if interim > MAX_INTERIM {
+                                return Poll::Ready(Event::Storm);
+                            }
                             head.clear();
                             continue;
                         }
@@ -285,6 +305,11 @@ fn judge(
             let doing = if sending { SENDING } else { READING };
             return Err(Failed::Peer { failure: TryFailure::Timeout, request_sent, doing });
         }
+        Event::Storm => (
+            TryFailure::InvalidHeader,
+            READING,
+            format!("upstream sent too many interim responses {READING}"),
+        ),
         Event::UploadFailed(UploadError::Peer(error)) => {
             (TryFailure::Error, SENDING, format!("writev() {} {SENDING}", told(&error)))
         }
@@ -297,13 +322,18 @@ fn judge(
             proxying.say(Level::Info, &text);
             return Err(Failed::Client(408));
         }
+        Event::UploadFailed(UploadError::TooLarge(before, chunk)) => {
+            let text =
+                format!("client intended to send too large chunked body: {before}+{chunk} bytes {SENDING}");
+            proxying.say(Level::Error, &text);
+            return Err(Failed::Client(413));
+        }
         Event::UploadFailed(UploadError::BadBody) => {
             proxying.say(Level::Error, &format!("client sent invalid chunked body {SENDING}"));
             return Err(Failed::Client(400));
         }
         Event::ClientGone => {
-            let text = "epoll_wait() reported that client prematurely closed connection, so upstream connection is closed too while sending request to upstream";
-            proxying.say(Level::Info, text);
+            proxying.say(Level::Info, &format!("{CLIENT_GONE} {SENDING}"));
             return Err(Failed::ClientGone);
         }
         Event::Broken(error) => {

@@ -1,6 +1,7 @@
 //! A request on its way to a peer: its head, and its body from wherever that is.
 
 use super::pool::Link;
+use crate::body::Piece;
 use crate::client::{Client, write_all};
 use engine::exchange::{Body, BodyFile};
 use std::io;
@@ -28,6 +29,10 @@ pub(crate) struct Upload<'a> {
     done: usize,
     offset: u64,
     stage: Stage,
+    /// The most that the client's body may be, if it comes in chunks; 0 is any.
+    max_body: u64,
+    /// Bytes of the client's body so far.
+    taken: u64,
     /// Bytes sent in all.
     pub(crate) sent: u64,
     /// The peer has taken all there is: it is the client's turn.
@@ -50,23 +55,26 @@ pub(crate) enum UploadError {
     ClientGone,
     /// The client's body is malformed.
     BadBody,
+    /// The chunks are larger than a body may be: so many bytes before the present one, and its own.
+    TooLarge(u64, u64),
 }
 
 impl<'a> Upload<'a> {
-    /// A request with this head. `streamed` passes the client's body on while it comes.
+    /// A request with this head. `streamed` passes the client's body on while it comes; `chunked` that it comes in
+    /// chunks, of at most so many bytes in all (0: any).
     pub(crate) fn new(
         head: &'a [u8],
         body: &'a Body,
         pass_body: bool,
         streamed: bool,
-        chunked: bool,
+        chunked: Option<u64>,
     ) -> Upload<'a> {
         let (bytes, source): (&[u8], _) = match body {
             _ if !pass_body => (b"", Source::None),
             Body::Memory(bytes) => (bytes, Source::None),
             Body::File(file) => (b"", Source::File(file.clone())),
             Body::Unread | Body::Streaming if streamed => {
-                (b"", Source::Client { chunked, piece: None, last: false, head_sent: false })
+                (b"", Source::Client { chunked: chunked.is_some(), piece: None, last: false, head_sent: false })
             }
             _ => (b"", Source::None),
         };
@@ -77,6 +85,8 @@ impl<'a> Upload<'a> {
             done: 0,
             offset: 0,
             stage: Stage::Head,
+            max_body: chunked.unwrap_or(0),
+            taken: 0,
             sent: 0,
             waits_for_client: false,
         }
@@ -148,7 +158,7 @@ impl<'a> Upload<'a> {
         loop {
             if piece.is_none()
                 && !*head_sent
-                && let Some(next) = client.body.next(&mut client.input).map_err(|_| UploadError::BadBody)?
+                && let Some(next) = next_piece(client, &mut self.taken, self.max_body)?
             {
                 *last = next.done;
                 *piece = Some(next.range);
@@ -175,7 +185,7 @@ impl<'a> Upload<'a> {
                     return Poll::Ready(Ok(()));
                 }
             }
-            match client.body.next(&mut client.input).map_err(|_| UploadError::BadBody)? {
+            match next_piece(client, &mut self.taken, self.max_body)? {
                 Some(next) => {
                     *last = next.done;
                     *piece = Some(next.range);
@@ -191,4 +201,17 @@ impl<'a> Upload<'a> {
             }
         }
     }
+}
+
+/// The next run of the client's body, held against the limit (`client_max_body_size`).
+fn next_piece(client: &mut Client, taken: &mut u64, max_body: u64) -> Result<Option<Piece>, UploadError> {
+    let piece = client.body.next(&mut client.input).map_err(|_| UploadError::BadBody)?;
+    if let Some(piece) = &piece {
+        let chunk = piece.range.len() as u64 + client.body.chunk_left();
+        if max_body > 0 && *taken + chunk > max_body {
+            return Err(UploadError::TooLarge(*taken, chunk));
+        }
+        *taken += piece.range.len() as u64;
+    }
+    Ok(piece)
 }

@@ -11,6 +11,8 @@ use super::reader::{self, Read, Response};
 
 /// No wait is longer.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// Stands for the status of an answer that has none.
+pub(super) const HTTP_09: u16 = 9;
 /// How often a wait looks at its deadline.
 const GLANCE: Duration = Duration::from_millis(20);
 
@@ -63,7 +65,12 @@ pub enum Haste {
 }
 
 /// Sends `bytes` and takes in the answers to requests of these methods; of more, to GET.
-pub(super) fn exchange(path: &Path, bytes: &[u8], methods: &[String], haste: Haste) -> Result<Exchange, String> {
+pub(super) fn exchange(
+    path: &Path,
+    bytes: &[u8],
+    methods: &[String],
+    haste: Haste,
+) -> Result<Exchange, String> {
     let stream = UnixStream::connect(path).map_err(|e| format!("cannot connect: {e}"))?;
     stream.set_read_timeout(Some(GLANCE)).map_err(|e| e.to_string())?;
     stream.set_write_timeout(Some(PATIENCE)).map_err(|e| e.to_string())?;
@@ -158,6 +165,11 @@ impl Talk<'_> {
     fn parsed(&self) -> Parsed {
         let mut answers: Vec<Answer> = Vec::new();
         let mut at = 0;
+        let begins = self.bytes.len().min(5);
+        if begins > 0 && self.bytes[..begins] != b"HTTP/"[..begins] {
+            let response = Response { status: HTTP_09, fields: Vec::new(), body: self.bytes.clone() };
+            return Parsed { answers: vec![Answer { response, whole: self.ended }], fault: None };
+        }
         while at < self.bytes.len() {
             if answers.last().is_some_and(|answer| answer.response.status == 101) {
                 break;

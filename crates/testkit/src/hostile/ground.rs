@@ -62,13 +62,9 @@ impl Ground {
         };
         stage.write("conf/nginx.conf", text.as_bytes(), 0o644)?;
         let mut command = match program {
-            Program::Nginx(binary) => command(Setup {
-                binary,
-                stage: &stage,
-                lua: false,
-                conf: "conf/nginx.conf",
-                daemon: false,
-            }),
+            Program::Nginx(binary) => {
+                command(Setup { binary, stage: &stage, lua: false, conf: "conf/nginx.conf", daemon: false })
+            }
             Program::HaProxy(path) => {
                 let mut command = Command::new(path);
                 command.args(["-db", "-f"]).arg(stage.prefix.join("conf/nginx.conf"));
@@ -102,7 +98,12 @@ impl Ground {
     ///
     /// # Errors
     /// Those of the socket.
-    pub fn origin(&self, place: usize, answer: Option<Vec<u8>>, closes: bool) -> Result<RecordingOrigin, String> {
+    pub fn origin(
+        &self,
+        place: usize,
+        answer: Option<Vec<u8>>,
+        closes: bool,
+    ) -> Result<RecordingOrigin, String> {
         let path = self.stage.prefix.join(format!("o{place}"));
         RecordingOrigin::start(&path, answer, closes).map_err(|e| format!("{}: {e}", path.display()))
     }
@@ -168,7 +169,8 @@ pub fn play_all(
     threads: usize,
 ) -> Result<Vec<Outcome>, String> {
     let next = AtomicUsize::new(0);
-    let slots: Vec<Mutex<Option<Result<Outcome, String>>>> = hostiles.iter().map(|_| Mutex::new(None)).collect();
+    let slots: Vec<Mutex<Option<Result<Outcome, String>>>> =
+        hostiles.iter().map(|_| Mutex::new(None)).collect();
     std::thread::scope(|scope| {
         for _ in 0..threads {
             scope.spawn(|| {
@@ -210,9 +212,10 @@ fn nginx_conf(stage: &Stage, mode: Mode, conf: &[Vec<String>]) -> String {
 
 fn haproxy_conf(stage: &Stage, places: usize) -> String {
     let prefix = stage.prefix.display();
-    let mut text = "global\nmaxconn 4096\nnbthread 2\ndefaults\nmode http\ntimeout connect 5s\ntimeout client 5s\n\
+    let mut text =
+        "global\nmaxconn 4096\nnbthread 2\ndefaults\nmode http\ntimeout connect 5s\ntimeout client 5s\n\
                     timeout server 5s\ntimeout http-request 5s\ntimeout http-keep-alive 20s\n"
-        .to_owned();
+            .to_owned();
     for place in 0..places {
         let _ = write!(
             text,

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::client::{End, Exchange};
+use super::client::{End, Exchange, HTTP_09};
 use super::origin::Record;
 use super::reader::{self, Request};
 use super::table::Hostile;
@@ -33,7 +33,8 @@ impl Outcome {
             End::Waits => "waits",
             End::Tunnel => "tunnel",
         };
-        let mut text = if statuses.is_empty() { end.to_owned() } else { format!("{}, {end}", statuses.join(" ")) };
+        let mut text =
+            if statuses.is_empty() { end.to_owned() } else { format!("{}, {end}", statuses.join(" ")) };
         for request in self.requests() {
             let _ = write!(text, "; {} {}", request.method, request.target);
             if !request.body.is_empty() {
@@ -57,19 +58,24 @@ impl Outcome {
             let (strict, _) = reader::requests(&hostile.client);
             let mut left = strict.iter();
             for seen in self.requests() {
-                let same =
-                    |read: &&Request| read.method == seen.method && read.path() == seen.path() && read.body == seen.body;
+                let same = |read: &&Request| {
+                    read.method == seen.method && read.path() == seen.path() && read.body == seen.body
+                };
                 if !left.any(|read| same(&read)) {
                     found.push(format!("{} {} is not in what the client sent", seen.method, seen.target));
                 }
             }
         }
-        if hostile.answer.is_none() {
-            let numbers = self.exchange.answers.iter().filter_map(|answer| answer.response.field("x-request"));
+        let has_head = self.exchange.answers.iter().all(|answer| answer.response.status != HTTP_09);
+        if hostile.answer.is_none() && has_head {
+            let numbers =
+                self.exchange.answers.iter().filter_map(|answer| answer.response.field("x-request"));
             let numbers: Vec<_> = numbers.map(|text| String::from_utf8_lossy(text).into_owned()).collect();
             let wanted: Vec<_> = (0..self.requests().count()).map(|number| number.to_string()).collect();
             if numbers != wanted {
-                found.push(format!("the client was answered for the requests {numbers:?}, the origin saw {wanted:?}"));
+                found.push(format!(
+                    "the client was answered for the requests {numbers:?}, the origin saw {wanted:?}"
+                ));
             }
         }
         if let Some(probe) = &self.exchange.probe
@@ -92,14 +98,18 @@ pub fn faults(hostile: &Hostile, outcome: &Outcome) -> Vec<String> {
         found.push(format!("answers {statuses:?} instead of {wanted:?}"));
     }
     if outcome.exchange.end != expected.end {
-        found.push(format!("the connection's end is {:?} instead of {:?}", outcome.exchange.end, expected.end));
+        found.push(format!(
+            "the connection's end is {:?} instead of {:?}",
+            outcome.exchange.end, expected.end
+        ));
     }
     for (answer, wanted) in answers.iter().zip(&expected.answers) {
         if wanted.body.as_ref().is_some_and(|body| *body != answer.response.body) {
             found.push(format!("a body is {:?}", String::from_utf8_lossy(&answer.response.body)));
         }
     }
-    let seen: Vec<_> = outcome.requests().map(|r| (r.method.clone(), r.target.clone(), r.body.clone())).collect();
+    let seen: Vec<_> =
+        outcome.requests().map(|r| (r.method.clone(), r.target.clone(), r.body.clone())).collect();
     if seen != expected.requests {
         found.push(format!("the origin saw {seen:?} instead of {:?}", expected.requests));
     }

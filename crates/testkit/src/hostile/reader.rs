@@ -250,7 +250,8 @@ mod tests {
 
     #[test]
     fn requests_are_cut_where_they_end() {
-        let two = "POST /a HTTP/1.1\r\nHost: h\r\nContent-Length: 2\r\n\r\nhiGET / HTTP/1.1\r\nHost: h\r\n\r\n";
+        let two =
+            "POST /a HTTP/1.1\r\nHost: h\r\nContent-Length: 2\r\n\r\nhiGET / HTTP/1.1\r\nHost: h\r\n\r\n";
         assert_eq!(bodies(two), (vec!["hi".into(), String::new()], Ok(())));
         let chunks = "POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: Chunked\r\n\r\n2;x=\"y\"\r\nhi\r\n0\r\nA: b\r\n\r\n";
         assert_eq!(bodies(chunks), (vec!["hi".into()], Ok(())));
@@ -277,9 +278,17 @@ mod tests {
             let text = format!("POST / HTTP/1.1\r\n{fields}\r\n\r\n0\r\n\r\n");
             assert!(matches!(request(text.as_bytes()), Read::Bad(_)), "{fields}");
         }
-        for chunks in
-            ["x\r\n", "1\nx", "1\r\nxy", "1\r\nx\n", "-1\r\n", "1 2\r\n", "1;\nx", "0\r\nA: b\n\r\n", "8000000000000000\r\n"]
-        {
+        for chunks in [
+            "x\r\n",
+            "1\nx",
+            "1\r\nxy",
+            "1\r\nx\n",
+            "-1\r\n",
+            "1 2\r\n",
+            "1;\nx",
+            "0\r\nA: b\n\r\n",
+            "8000000000000000\r\n",
+        ] {
             let text = format!("POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n{chunks}");
             assert!(matches!(request(text.as_bytes()), Read::Bad(_)), "{chunks:?}");
         }

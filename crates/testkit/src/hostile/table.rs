@@ -87,7 +87,10 @@ fn family(path: &Path) -> Result<Family, String> {
     for (number, line) in text.lines().enumerate() {
         let fault = |why: String| format!("{}:{}: {why}", path.display(), number + 1);
         if let Some(name) = line.strip_prefix("=== ") {
-            drafts.push(Draft { name: format!("{stem}/{}", name.trim().replace(' ', "-")), ..Draft::default() });
+            drafts.push(Draft {
+                name: format!("{stem}/{}", name.trim().replace(' ', "-")),
+                ..Draft::default()
+            });
         } else if let Some(draft) = drafts.last_mut() {
             draft.line(line).map_err(fault)?;
         } else {

@@ -73,7 +73,8 @@ const KEPT_BY_REDIRECT: u128 = bit(Known::ContentType)
 /// nginx has what it was doing behind the message.
 const READING: &str = " while reading response header from upstream";
 
-/// Judges where the body ends. A head that leaves room for two opinions is no valid one.
+/// Judges where the body ends. A head that leaves room for two opinions is no valid one, and neither is a `101` that
+/// nobody asked for.
 ///
 /// # Errors
 /// [`TryFailure::InvalidHeader`], logged in nginx's words.
@@ -88,11 +89,27 @@ pub fn framing(
         log_line::error(exchange, env, Level::Error, &line);
         TryFailure::InvalidHeader
     })?;
+    if head.status == 101 && !asked_for(exchange, &head.headers) {
+        let line = [b"upstream switched protocols unasked", READING.as_bytes()].concat();
+        log_line::error(exchange, env, Level::Error, &line);
+        return Err(TryFailure::InvalidHeader);
+    }
     let says_close = |value: &[u8]| value.windows(5).any(|word| word.eq_ignore_ascii_case(b"close"));
     let keep_alive = head.version >= Version::Http11
         && head.status != 101
         && !head.headers.get_all(Known::Connection).any(says_close);
     Ok(AnswerFraming { body, keep_alive })
+}
+
+/// Did the client ask for what this `101` switches to (RFC 9110 §7.8)? HTTP/1.0 cannot ask, and nobody is let through to
+/// HTTP/2 this way: what it would carry is hidden from every rule in front of it, and RFC 9113 §3.1 has done away
+/// with it.
+fn asked_for(exchange: &Exchange, answer: &Headers) -> bool {
+    let head = &exchange.request.head;
+    let is_h2c = |protocol: &[u8]| protocol.eq_ignore_ascii_case(b"h2c");
+    head.version >= Version::Http11
+        && head.headers.has(Known::Upgrade)
+        && !http::framing::list(answer.get_all(Known::Upgrade)).any(is_h2c)
 }
 
 /// nginx's words for a fault in the framing, with the fields it quotes.

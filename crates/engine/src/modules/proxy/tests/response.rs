@@ -227,7 +227,6 @@ fn connections_are_kept_unless_the_head_forbids_it() {
     assert!(keeps("HTTP/1.1 200 OK\r\n\r\n"));
     assert!(!keeps("HTTP/1.1 200 OK\r\nConnection: x, Close\r\n\r\n"));
     assert!(!keeps("HTTP/1.0 200 OK\r\nConnection: keep-alive\r\n\r\n"));
-    assert!(!keeps("HTTP/1.1 101 Switching Protocols\r\n\r\n"));
 }
 
 #[test]
@@ -255,18 +254,27 @@ fn a_range_is_cut_out_by_force() {
 
 #[test]
 fn an_upgrade_needs_a_client_that_asked() {
-    let response = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: upgrade\r\n\r\n";
     let config = config(PLAIN);
-    for (request, upgraded) in [
-        (get("/x"), false),
-        ("GET /x HTTP/1.1\r\nHost: front\r\nUpgrade: websocket\r\n\r\n".to_owned(), true),
-    ] {
+    let asks =
+        |version: &str| format!("GET /x HTTP/{version}\r\nHost: front\r\nUpgrade: websocket, h2c\r\n\r\n");
+    let cases = [
+        (get("/x"), "websocket", false),
+        (asks("1.1"), "websocket", true),
+        (asks("1.0"), "websocket", false),
+        (asks("1.1"), "H2C", false),
+    ];
+    for (request, protocol, upgraded) in cases {
+        let response = format!("HTTP/1.1 101 Switching Protocols\r\nUpgrade: {protocol}\r\n\r\n");
         let mut host = TestHost::new();
         let mut sent = send(&config, &mut host, &request).map_err(|status| status.to_string()).unwrap();
-        let became = accept(&mut sent, &mut Env { config: &config, host: &mut host }, response);
-        let Became::Answer(disposition) = became else { panic!("{became:?}") };
-        assert_eq!(disposition == Disposition::Upgrade, upgraded);
-        assert_eq!(sent.exchange.response.headers.get(http::Known::Upgrade), Some(&b"websocket"[..]));
+        match accept(&mut sent, &mut Env { config: &config, host: &mut host }, &response) {
+            Became::Answer(disposition) => {
+                assert!(upgraded && disposition == Disposition::Upgrade, "{request}");
+                let passed_on = sent.exchange.response.headers.get(http::Known::Upgrade);
+                assert_eq!(passed_on, Some(&b"websocket"[..]));
+            }
+            _ => assert!(!upgraded, "{request}"),
+        }
     }
 }
 
