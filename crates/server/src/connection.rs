@@ -341,7 +341,13 @@ async fn answer(client: &mut Client, exchange: &mut Exchange, generation: &Pinne
         match result {
             Ok(()) if exchange.output.keep_alive && is_whole(exchange) => return After::Next,
             Ok(()) => return After::Close,
-            Err(Unfinished::Broken) => return After::Cut,
+            Err(Unfinished::Broken) => {
+                // Where only the end of the connection tells the end of the answer, an orderly one would be a lie.
+                if exchange.output.framing == Framing::Close {
+                    client.stream.reset_on_close();
+                }
+                return After::Cut;
+            }
             Err(Unfinished::Walk) => {
                 step = with_env(&client.worker, generation, |env| phase::advance(exchange, env));
             }

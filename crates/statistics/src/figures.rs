@@ -53,11 +53,13 @@ pub enum Failure {
     HttpStatus,
     /// The client went away first; not counted as an error of the server.
     ClientGone,
+    /// We ended it ourselves, because a switch leads elsewhere now; not counted as an error of the server either.
+    Cut,
 }
 
 impl Failure {
     /// All kinds, in the order of [`Figures::failures`].
-    pub const ALL: [Failure; 7] = [
+    pub const ALL: [Failure; 8] = [
         Failure::Connect,
         Failure::ConnectTimeout,
         Failure::Timeout,
@@ -65,6 +67,7 @@ impl Failure {
         Failure::InvalidHeader,
         Failure::HttpStatus,
         Failure::ClientGone,
+        Failure::Cut,
     ];
 
     /// A stable name, as in metrics.
@@ -77,7 +80,13 @@ impl Failure {
             Failure::InvalidHeader => "invalid_header",
             Failure::HttpStatus => "http_status",
             Failure::ClientGone => "client_gone",
+            Failure::Cut => "cut",
         }
+    }
+
+    /// Is it the server's doing?
+    pub fn is_error(self) -> bool {
+        !matches!(self, Failure::ClientGone | Failure::Cut)
     }
 }
 
@@ -89,7 +98,7 @@ pub const CLASSES: [&str; 6] = ["1xx", "2xx", "3xx", "4xx", "5xx", "none"];
 pub struct Figures {
     /// Requests, or tries, that have ended.
     pub ended: u64,
-    /// Those of them that went wrong: a failure other than [`Failure::ClientGone`], or a status of 500 and more.
+    /// Those of them that went wrong: a failure that [is an error](Failure::is_error), or a status of 500 and more.
     pub errors: u64,
     /// By class of the status, as [`CLASSES`] names them. They add up to `ended`.
     pub statuses: [u64; CLASSES.len()],
@@ -123,7 +132,7 @@ impl Figures {
     /// One try has ended.
     pub fn try_ended(&mut self, end: &TryEnd) {
         self.ended += 1;
-        let failed = end.failure.is_some_and(|failure| failure != Failure::ClientGone);
+        let failed = end.failure.is_some_and(Failure::is_error);
         self.errors += u64::from(failed || end.status >= 500);
         self.statuses[class(end.status)] += 1;
         if let Some(failure) = end.failure {

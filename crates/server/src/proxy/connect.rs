@@ -2,7 +2,10 @@
 
 use crate::patience::{Patience, TimedOut};
 use crate::stream::Stream;
+use std::future::{Future, poll_fn};
 use std::io;
+use std::pin::pin;
+use std::task::Poll;
 use tokio::net::{TcpSocket, UnixStream};
 use upstream::Address;
 
@@ -15,22 +18,44 @@ pub(crate) enum ConnectError {
     Exhausted(io::Error),
     /// It took too long.
     TimedOut,
+    /// The client that wanted it is gone.
+    ClientGone,
 }
 
-/// Connects within so many milliseconds. `keepalive` is SO_KEEPALIVE (`proxy_socket_keepalive`).
+/// Connects within so many milliseconds, as long as the client that is watched, if one is, does not go.
+/// `keepalive` is SO_KEEPALIVE (`proxy_socket_keepalive`).
 pub(crate) async fn connect(
     address: &Address,
     timeout_ms: u64,
     keepalive: bool,
     patience: &mut Patience,
+    client: Option<&Stream>,
 ) -> Result<Stream, ConnectError> {
-    let connected = patience.wait(timeout_ms, open(address, keepalive)).await;
+    let connected = patience.wait(timeout_ms, unless_gone(client, open(address, keepalive))).await;
     match connected {
-        Ok(Ok(stream)) => Ok(stream),
-        Ok(Err(error)) if is_ours(&error) => Err(ConnectError::Exhausted(error)),
-        Ok(Err(error)) => Err(ConnectError::Failed(error)),
+        Ok(Some(Ok(stream))) => Ok(stream),
+        Ok(Some(Err(error))) if is_ours(&error) => Err(ConnectError::Exhausted(error)),
+        Ok(Some(Err(error))) => Err(ConnectError::Failed(error)),
+        Ok(None) => Err(ConnectError::ClientGone),
         Err(TimedOut) => Err(ConnectError::TimedOut),
     }
+}
+
+/// What comes of `what`, or nothing if the client goes before. One that sends more stays, for all that can be known.
+pub(crate) async fn unless_gone<T>(mut client: Option<&Stream>, what: impl Future<Output = T>) -> Option<T> {
+    let mut what = pin!(what);
+    poll_fn(|cx| {
+        if let Poll::Ready(value) = what.as_mut().poll(cx) {
+            return Poll::Ready(Some(value));
+        }
+        match client.map(|client| client.poll_closed(cx)) {
+            Some(Poll::Ready(true)) => return Poll::Ready(None),
+            Some(Poll::Ready(false)) => client = None,
+            Some(Poll::Pending) | None => {}
+        }
+        Poll::Pending
+    })
+    .await
 }
 
 /// Is it a lack of descriptors or memory here?

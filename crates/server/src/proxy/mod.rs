@@ -18,7 +18,7 @@ use crate::host::with_env;
 use crate::recording;
 use crate::request_body::say;
 use crate::respond::Unfinished;
-use attempt::{Answer, CONNECTING, Failed, READING, attempt};
+use attempt::{Answer, CONNECTING, Failed, READING, attempt, told};
 use engine::Exchange;
 use engine::exchange::{Body, Try};
 use engine::host::Level;
@@ -337,7 +337,8 @@ impl Proxying<'_> {
         self.client.seat.no_stream();
         if matches!(result, Err(Unfinished::Broken)) {
             // Nobody has said that it was the upstream.
-            self.broken.get_or_insert(Failure::ClientGone);
+            let cut = self.client.seat.is_cut();
+            self.broken.get_or_insert(if cut { Failure::Cut } else { Failure::ClientGone });
         }
         let now_ms = self.now_ms();
         let key = self.idle_key(group, &picked);
@@ -379,7 +380,12 @@ impl Proxying<'_> {
         record.body_received += through.down;
         record.sent += through.up;
         if self.client.seat.is_cut() {
+            self.broken = Some(Failure::Cut);
             self.say(Level::Info, CUT);
+        } else if let Some(error) = through.broken {
+            self.broken = Some(Failure::Closed);
+            let text = format!("recv() {} while proxying upgraded connection", told(&error));
+            self.say(Level::Error, &text);
         } else if through.timed_out {
             self.broken = Some(Failure::Timeout);
             self.say(

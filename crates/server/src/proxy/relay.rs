@@ -11,11 +11,12 @@ use crate::body::{BodyReader, Piece};
 use crate::client::{CUT, write_all};
 use crate::listeners::describe;
 use crate::respond::Unfinished;
+use engine::Exchange;
 use engine::host::Level;
 use engine::modules::core;
 use engine::modules::proxy::{self, AnswerFraming};
 use engine::output::{self, Framing};
-use http::BodyFraming;
+use http::{BodyFraming, ChunkError};
 use statistics::Failure;
 use std::future::poll_fn;
 use std::io;
@@ -30,6 +31,8 @@ struct Relay {
     spool: Spool,
     /// The client may lag behind.
     buffering: bool,
+    /// What there is goes to the client before anything is waited for, if it is the head alone.
+    at_once: bool,
     /// Lua or another filter must see the bytes.
     filtered: bool,
     /// Bytes a second from the upstream; 0 is without limit.
@@ -61,15 +64,22 @@ enum Event {
     SpoolFailed(io::Error),
     /// Its switch leads elsewhere, and streams of the old side are to end.
     Cut,
+    /// The chunks are none.
+    BadChunks,
 }
 
 /// An answer that runs for so long counts as a stream, in ms.
 const STREAM_AFTER_MS: u64 = 5_000;
 
+/// Are events promised that may be long in coming?
+fn promises_events(exchange: &Exchange) -> bool {
+    let kind = exchange.response.content_type.as_deref().unwrap_or_default();
+    kind.get(..17).is_some_and(|kind| kind.eq_ignore_ascii_case(b"text/event-stream"))
+}
+
 /// Says from when on this answer is a stream: at once where events are promised, else when it has run for a while.
 fn note_stream(proxying: &Proxying<'_>) {
-    let kind = proxying.exchange.response.content_type.as_deref().unwrap_or_default();
-    let events = kind.get(..17).is_some_and(|kind| kind.eq_ignore_ascii_case(b"text/event-stream"));
+    let events = promises_events(proxying.exchange);
     let now_ms = proxying.client.worker.clock.now().monotonic_ms();
     proxying.client.seat.stream_from(if events { 0 } else { now_ms + STREAM_AFTER_MS });
 }
@@ -87,7 +97,12 @@ pub(super) async fn relay(
         if proxying.client.seat.is_cut() {
             return Err(give_up(proxying, &mut relay, Event::Cut).await);
         }
-        while let Some(piece) = next_piece(proxying, link, &mut relay)? {
+        loop {
+            let piece = match next_piece(proxying, link, &mut relay) {
+                Ok(Some(piece)) => piece,
+                Ok(None) => break,
+                Err(_) => return Err(give_up(proxying, &mut relay, Event::BadChunks).await),
+            };
             let done = piece.done;
             pass_on(proxying, link, &mut relay, &piece).await?;
             if done {
@@ -98,6 +113,9 @@ pub(super) async fn relay(
                 finish(proxying, &mut relay).await?;
                 return Ok(framing.keep_alive && uploaded && link.input.is_empty());
             }
+        }
+        if relay.at_once && !proxying.exchange.output.wire.is_empty() {
+            send_head(proxying, &mut relay).await?;
         }
         throttle(proxying, &relay).await;
         match wait(proxying, link, &mut relay).await {
@@ -129,6 +147,7 @@ fn prepare(proxying: &mut Proxying<'_>, framing: AnswerFraming) -> Result<Relay,
             body: BodyReader::new(framing.body),
             spool: Spool::new(memory, plan.max_temp_file_size, folder),
             buffering: plan.buffering && core::limit_rate(exchange, env.config) == 0,
+            at_once: !plan.buffering || promises_events(exchange),
             filtered: output::has_body_filter(exchange, env),
             limit_rate: plan.limit_rate,
             range: plan.range,
@@ -147,7 +166,7 @@ fn next_piece(
     proxying: &mut Proxying<'_>,
     link: &mut Link,
     relay: &mut Relay,
-) -> Result<Option<Piece>, Unfinished> {
+) -> Result<Option<Piece>, ChunkError> {
     let before = link.input.unread().len();
     let piece = relay.body.next(&mut link.input);
     // What came over the wire counts, the framing of chunks too, as in nginx ($upstream_response_length).
@@ -155,10 +174,13 @@ fn next_piece(
     let record = proxying.record();
     record.received += came;
     record.body_received += came;
-    piece.map_err(|_| {
-        proxying.say(Level::Error, "upstream sent invalid chunked response while reading upstream");
-        Unfinished::Broken
-    })
+    piece
+}
+
+/// Sends the head, which has waited for the first of the body.
+async fn send_head(proxying: &mut Proxying<'_>, relay: &mut Relay) -> Result<(), Unfinished> {
+    let wire = proxying.exchange.output.wire.len();
+    send(proxying, relay, wire, b"").await
 }
 
 /// Sends a run of body bytes, or puts it where the client will get it from later.
@@ -368,7 +390,9 @@ async fn give_up(proxying: &mut Proxying<'_>, relay: &mut Relay, event: Event) -
     proxying.broken = match &event {
         Event::Ended | Event::Failed(_) => Some(Failure::Closed),
         Event::ReadTimedOut => Some(Failure::Timeout),
-        Event::ClientGone | Event::ClientTimedOut | Event::Cut => Some(Failure::ClientGone),
+        Event::ClientGone | Event::ClientTimedOut => Some(Failure::ClientGone),
+        Event::Cut => Some(Failure::Cut),
+        Event::BadChunks => Some(Failure::InvalidHeader),
         Event::SpoolFailed(_) | Event::More | Event::Drained => None,
     };
     let (level, text) = match &event {
@@ -385,12 +409,14 @@ async fn give_up(proxying: &mut Proxying<'_>, relay: &mut Relay, event: Event) -
             (Level::Info, "client timed out (110: Connection timed out) while sending to client".to_owned())
         }
         Event::Cut => (Level::Info, CUT.to_owned()),
+        Event::BadChunks => (Level::Error, format!("upstream sent invalid chunked response {READING}")),
         Event::SpoolFailed(error) => return spool_failed(proxying, error),
         Event::More | Event::Drained => return Unfinished::Broken,
     };
     proxying.say(level, &text);
-    if matches!(event, Event::Ended | Event::Failed(_) | Event::ReadTimedOut) {
+    if matches!(event, Event::Ended | Event::Failed(_) | Event::ReadTimedOut | Event::BadChunks) {
         // A client that is gone too changes nothing: the connection is closed either way.
+        let _ = send_head(proxying, relay).await;
         let _ = drain(proxying, relay).await;
     }
     Unfinished::Broken

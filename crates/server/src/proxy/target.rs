@@ -1,5 +1,6 @@
 //! From where a request is to go to the group whose peers are tried.
 
+use super::connect::unless_gone;
 use super::lone_group;
 use super::pool::ThreadGroup;
 use crate::client::Client;
@@ -27,7 +28,14 @@ pub(crate) async fn group(
         Target::Host { host, port } => {
             let core = &generation.config.location(exchange.route.location).settings.core;
             let Some(resolver) = &*core.resolver else { return Err(Unfinished::Status(502)) };
-            let found = client.worker.resolvers.lookup(resolver, host, *core.resolver_timeout_ms).await;
+            let proxy = &generation.config.location(exchange.route.location).settings.proxy;
+            let watched = (!*proxy.connection.ignore_client_abort).then_some(&client.stream);
+            let found = client.worker.resolvers.lookup(resolver, host, *core.resolver_timeout_ms);
+            let Some(found) = unless_gone(watched, found).await else {
+                let text = "epoll_wait() reported that client prematurely closed connection";
+                say(client, exchange, generation, Level::Info, text);
+                return Err(Unfinished::Status(499));
+            };
             match found {
                 Ok(addresses) => {
                     let peers = addresses.into_iter().map(|ip| {

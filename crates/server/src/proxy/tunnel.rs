@@ -22,7 +22,7 @@ struct Way {
 }
 
 /// How a tunnel ended, and what went through it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub(crate) struct Tunnelled {
     /// From the client to the upstream, in bytes.
     pub(crate) up: u64,
@@ -30,17 +30,24 @@ pub(crate) struct Tunnelled {
     pub(crate) down: u64,
     /// Nothing moved for too long.
     pub(crate) timed_out: bool,
+    /// Reading from the upstream failed: it did not end in an orderly way.
+    pub(crate) broken: Option<io::Error>,
 }
 
 /// Passes bytes both ways; ends when both sides have ended, one has failed, or nothing moved for so many ms.
 pub(crate) async fn tunnel(client: &mut Client, link: &mut Link, timeout_ms: u64) -> Tunnelled {
     let (mut up, mut down) = (Way::default(), Way::default());
     let mut seen = u64::MAX;
+    let mut broken = None;
     let timed_out = poll_fn(|cx| {
         let Client { stream, input, worker, patience, .. } = &mut *client;
         let there = up.poll(cx, (stream, input), &mut link.stream, &worker.buffers);
         let back = down.poll(cx, (&mut link.stream, &mut link.input), stream, &worker.buffers);
         match (there, back) {
+            (_, Err(Broken::Reading(error))) => {
+                broken = Some(error);
+                return Poll::Ready(false);
+            }
             (Err(_), _) | (_, Err(_)) => return Poll::Ready(false),
             _ if up.closed && down.closed => return Poll::Ready(false),
             // nginx ends a tunnel as soon as the upstream has.
@@ -54,7 +61,16 @@ pub(crate) async fn tunnel(client: &mut Client, link: &mut Link, timeout_ms: u64
         patience.poll_up(cx).map(|_| true)
     })
     .await;
-    Tunnelled { up: up.moved, down: down.moved, timed_out }
+    Tunnelled { up: up.moved, down: down.moved, timed_out, broken }
+}
+
+/// What ended a direction before its time.
+#[derive(Debug)]
+enum Broken {
+    /// Its sender failed.
+    Reading(io::Error),
+    /// Its receiver did.
+    Writing,
 }
 
 impl Way {
@@ -65,7 +81,7 @@ impl Way {
         (from, input): (&mut Stream, &mut Input),
         to: &mut Stream,
         buffers: &crate::buffers::Buffers,
-    ) -> io::Result<()> {
+    ) -> Result<(), Broken> {
         loop {
             if !input.is_empty() {
                 let before = self.done;
@@ -73,7 +89,7 @@ impl Way {
                 self.moved += (self.done - before) as u64;
                 match written {
                     Poll::Pending => return Ok(()),
-                    Poll::Ready(result) => result?,
+                    Poll::Ready(result) => result.map_err(|_| Broken::Writing)?,
                 }
                 input.consume(std::mem::take(&mut self.done));
                 input.release(buffers);
@@ -88,7 +104,7 @@ impl Way {
                 Poll::Pending => return Ok(()),
                 Poll::Ready(Ok(0)) => self.ended = true,
                 Poll::Ready(Ok(_)) => {}
-                Poll::Ready(Err(error)) => return Err(error),
+                Poll::Ready(Err(error)) => return Err(Broken::Reading(error)),
             }
         }
     }

@@ -67,13 +67,14 @@ fn a_try_is_counted_once_with_all_it_had() {
     assert_eq!((&**name, *in_flight), ("a/1", 1));
     assert_eq!((figures.ended, figures.errors), (1, 1), "an error once, though it failed and has a 5xx");
     assert_eq!(figures.statuses, [0, 0, 0, 0, 1, 0]);
-    assert_eq!(figures.failures, [0, 0, 0, 0, 1, 0, 0]);
+    assert_eq!(figures.failures, [0, 0, 0, 0, 1, 0, 0, 0]);
     assert_eq!((figures.sent, figures.received), (10, 20));
     assert_eq!((figures.connect.count(), figures.first_byte.count()), (1, 0));
     assert_eq!((figures.response.sum_us(), figures.response.max_us()), (900, 900));
     recorder.try_ended(0, 0, &TryEnd { failure: Some(Failure::ClientGone), ..TryEnd::default() });
+    recorder.try_ended(0, 0, &TryEnd { failure: Some(Failure::Cut), ..TryEnd::default() });
     let all = emptied(&mut recorder);
-    assert_eq!((all[0].1.errors, all[0].1.statuses[5], all[0].2), (0, 1, -1));
+    assert_eq!((all[0].1.errors, all[0].1.statuses[5], all[0].2), (0, 2, -2));
     assert_eq!(emptied(&mut recorder), []);
 }
 

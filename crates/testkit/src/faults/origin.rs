@@ -1,0 +1,414 @@
+//! The servers of a cell: one that breaks, and one that does not.
+//!
+//! Owns their sockets and threads, which end with the scene. What is sent is `script`'s to say.
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::os::fd::AsFd;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use socket2::{Domain, Socket, Type};
+
+use super::conf::{Role, address};
+use super::scene::{End, Request, Scene};
+use super::script::{self, PING, body_byte, script};
+use super::table::{Cell, Client, Fault, Framing, Stage};
+use crate::response::find;
+use crate::stage::PATIENCE;
+
+/// How often who waits looks whether the scene is over.
+const GLANCE: Duration = Duration::from_millis(20);
+
+/// A fault without end ends by itself after so many bytes: then nothing bounds it.
+const ENOUGH_BYTES: usize = 64 << 20;
+
+/// The servers of one cell.
+pub(crate) struct Origins {
+    threads: Vec<JoinHandle<()>>,
+    /// A queue that is full takes these up.
+    _fillers: Vec<Socket>,
+    _full: Option<Socket>,
+}
+
+impl Origins {
+    /// Listens at the cell's own addresses.
+    pub(crate) fn start(cell: &Cell, port: u16, scene: &Arc<Scene>) -> Result<Origins, String> {
+        let mut origins = Origins { threads: Vec::new(), _fillers: Vec::new(), _full: None };
+        let at = |role| SocketAddr::from((address(cell, role), port));
+        match (cell.row.stage, cell.row.fault) {
+            (Stage::Connect, Fault::Hang) => {
+                let show = |e: std::io::Error| format!("a full queue: {e}");
+                let (full, fillers) = full_queue(at(Role::Primary)).map_err(show)?;
+                (origins._full, origins._fillers) = (Some(full), fillers);
+            }
+            (Stage::Connect, _) => {}
+            _ => origins.listen(cell, at(Role::Primary), Role::Primary, scene)?,
+        }
+        origins.listen(cell, at(Role::Backup), Role::Backup, scene)?;
+        Ok(origins)
+    }
+
+    fn listen(
+        &mut self,
+        cell: &Cell,
+        at: SocketAddr,
+        role: Role,
+        scene: &Arc<Scene>,
+    ) -> Result<(), String> {
+        let small = matches!(cell.row.fault, Fault::EarlyClose | Fault::EarlyDrain);
+        let open = || {
+            let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
+            socket.set_reuse_address(true)?;
+            if small {
+                socket.set_recv_buffer_size(4096)?;
+            }
+            socket.bind(&at.into())?;
+            socket.listen(64)?;
+            socket.set_nonblocking(true)?;
+            Ok::<_, std::io::Error>(socket)
+        };
+        let listener = open().map_err(|e| format!("{at}: {e}"))?;
+        let (cell, scene) = (*cell, Arc::clone(scene));
+        self.threads.push(std::thread::spawn(move || accept_all(&listener, cell, role, &scene)));
+        Ok(())
+    }
+
+    /// Waits for all threads; the scene must be over.
+    pub(crate) fn finish(self) -> Result<(), String> {
+        let mut ended = Ok(());
+        for thread in self.threads {
+            ended = thread.join().map_err(|_| "a server's thread panicked".to_owned()).and(ended);
+        }
+        ended
+    }
+}
+
+/// A listener whose queue is full: the system answers nobody who wants to connect.
+fn full_queue(at: SocketAddr) -> std::io::Result<(Socket, Vec<Socket>)> {
+    let listener = Socket::new(Domain::IPV4, Type::STREAM, None)?;
+    listener.set_reuse_address(true)?;
+    listener.bind(&at.into())?;
+    listener.listen(0)?;
+    let first = Socket::new(Domain::IPV4, Type::STREAM, None)?;
+    first.connect(&at.into())?;
+    let second = Socket::new(Domain::IPV4, Type::STREAM, None)?;
+    second.set_nonblocking(true)?;
+    // In progress, and never any further.
+    let _ = second.connect(&at.into());
+    Ok((listener, vec![first, second]))
+}
+
+fn accept_all(listener: &Socket, cell: Cell, role: Role, scene: &Arc<Scene>) {
+    let mut threads: Vec<JoinHandle<()>> = Vec::new();
+    while !scene.look().over {
+        let mut ready = [PollFd::new(listener.as_fd(), PollFlags::POLLIN)];
+        let _ = poll(&mut ready, PollTimeout::try_from(GLANCE).unwrap_or(PollTimeout::ZERO));
+        while let Ok((socket, _)) = listener.accept() {
+            let number = scene.open(role);
+            if cell.row.fault == Fault::ResetAtOnce && role == Role::Primary {
+                let _ = socket.set_linger(Some(Duration::ZERO));
+                drop(socket);
+                scene.note(|state| {
+                    state.links[number].end = Some(End::Own);
+                    state.acted = true;
+                });
+                continue;
+            }
+            let stream = TcpStream::from(socket);
+            let set = stream
+                .set_nonblocking(false)
+                .and_then(|()| stream.set_nodelay(true))
+                .and_then(|()| stream.set_read_timeout(Some(GLANCE)))
+                .and_then(|()| stream.set_write_timeout(Some(PATIENCE)));
+            if set.is_err() {
+                continue;
+            }
+            let scene = Arc::clone(scene);
+            let link = Link { stream, buffer: Vec::new(), ended: false, scene, number, cell, role };
+            threads.push(std::thread::spawn(move || link.serve()));
+        }
+    }
+    for thread in threads {
+        // A panic shows on stderr, and as a connection that never ended.
+        let _ = thread.join();
+    }
+}
+
+/// One connection of a server.
+struct Link {
+    stream: TcpStream,
+    buffer: Vec<u8>,
+    /// The proxy has ended its side.
+    ended: bool,
+    scene: Arc<Scene>,
+    number: usize,
+    cell: Cell,
+    role: Role,
+}
+
+/// What follows a fault on its connection.
+enum Next {
+    /// Whatever comes is answered.
+    Serve,
+    /// It is over.
+    Over(End),
+}
+
+impl Link {
+    fn serve(mut self) {
+        let mut served = 0;
+        let end = loop {
+            let Some(head) = self.head(served) else {
+                break if self.ended { End::Proxy } else { End::Never };
+            };
+            let faulty = self.role == Role::Primary
+                && head.path.ends_with("/fault")
+                && self.cell.row.stage != Stage::LookUp
+                && (self.cell.row.stage != Stage::Reused || (served > 0 && !self.is_idle_fault()));
+            self.scene.note(|state| {
+                state.head_seen = true;
+                let link = &mut state.links[self.number];
+                link.after_fault = link.after_fault.map(|n| n + 1);
+                link.requests.push(Request { path: head.path.clone(), body: 0, whole: false, right: true });
+                if faulty {
+                    link.after_fault = Some(0);
+                }
+            });
+            if !faulty {
+                self.body(&head);
+                self.answer(&head);
+            } else if let Next::Over(end) = self.play(&head) {
+                break end;
+            }
+            served += 1;
+        };
+        drop(self.stream);
+        self.scene.note(|state| {
+            state.links[self.number].end = Some(end);
+            state.acted |= end == End::Own;
+        });
+    }
+
+    fn is_idle_fault(&self) -> bool {
+        matches!(self.cell.row.fault, Fault::IdleClose | Fault::IdleReset | Fault::IdleGarbage)
+    }
+
+    /// Reads once; `false` when nothing came in a glance.
+    fn fill(&mut self) -> bool {
+        let mut chunk = [0; 16384];
+        match self.stream.read(&mut chunk) {
+            Ok(0) => self.ended = true,
+            Ok(count) => self.buffer.extend_from_slice(&chunk[..count]),
+            Err(e) if matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut | ErrorKind::Interrupted) => {
+                return false;
+            }
+            Err(_) => self.ended = true,
+        }
+        true
+    }
+
+    /// The next request's head, or nothing when there is none: then the proxy has ended, or the scene is over.
+    fn head(&mut self, served: usize) -> Option<Head> {
+        loop {
+            if let Some(end) = find(&self.buffer, b"\r\n\r\n") {
+                let text = String::from_utf8_lossy(&self.buffer[..end]).into_owned();
+                self.buffer.drain(..end + 4);
+                return Some(Head::read(&text));
+            }
+            if self.ended {
+                return None;
+            }
+            if !self.fill() {
+                let (over, idle) = {
+                    let state = self.scene.look();
+                    (state.over, state.idle && !state.acted)
+                };
+                if over {
+                    return None;
+                }
+                if idle && served > 0 && self.role == Role::Primary && self.is_idle_fault() {
+                    self.idle_fault();
+                }
+            }
+        }
+    }
+
+    fn idle_fault(&mut self) {
+        match self.cell.row.fault {
+            Fault::IdleClose => {
+                let _ = self.stream.shutdown(Shutdown::Write);
+            }
+            Fault::IdleReset => {
+                let _ = socket2::SockRef::from(&self.stream).set_linger(Some(Duration::ZERO));
+                // The reset goes out with the last descriptor.
+                let Ok(other) = unconnected() else { return };
+                drop(std::mem::replace(&mut self.stream, other));
+                self.ended = true;
+            }
+            _ => {
+                let _ = self.stream.write_all(script::GARBAGE);
+            }
+        }
+        self.scene.note(|state| {
+            state.acted = true;
+            state.links[self.number].after_fault = Some(0);
+        });
+    }
+
+    /// Reads a request's body, as far as it comes, and notes what came.
+    fn body(&mut self, head: &Head) {
+        let deadline = Instant::now() + PATIENCE;
+        while self.buffer.len() < head.length && !self.ended && Instant::now() < deadline {
+            if !self.fill() && self.scene.look().over {
+                break;
+            }
+        }
+        let came = self.buffer.len().min(head.length);
+        let right = self.buffer[..came].iter().enumerate().all(|(at, byte)| *byte == body_byte(at));
+        self.buffer.drain(..came);
+        self.scene.note(|state| {
+            if let Some(request) = state.links[self.number].requests.last_mut() {
+                (request.body, request.whole, request.right) = (came, came == head.length, right);
+            }
+        });
+    }
+
+    fn answer(&mut self, head: &Head) {
+        if !head.upgrades {
+            // A proxy that is gone shows in what it answers.
+            let _ = self.stream.write_all(&script::healthy(&head.path, head.method == "HEAD"));
+            return;
+        }
+        let _ = self.stream.write_all(&script::switching());
+        self.echo();
+    }
+
+    /// Sends back what comes, until the other side ends.
+    fn echo(&mut self) {
+        loop {
+            if !self.buffer.is_empty() {
+                let bytes = std::mem::take(&mut self.buffer);
+                let _ = self.stream.write_all(&bytes);
+            }
+            if self.ended || (!self.fill() && self.scene.look().over) {
+                return;
+            }
+        }
+    }
+
+    /// Plays the cell's fault.
+    fn play(&mut self, head: &Head) -> Next {
+        let row = self.cell.row;
+        let mut script = script(&self.cell);
+        let early = matches!(row.fault, Fault::EarlyClose | Fault::EarlyDrain);
+        if !early && !(row.stage == Stage::BeforeHead && self.cell.client == Client::PostStreamed) {
+            self.body(head);
+        }
+        if head.method == "HEAD" && row.fault == Fault::Extra && row.framing == Framing::Length {
+            // What follows the head of an answer to HEAD is too much already.
+            script.before.extend_from_slice(b"!");
+        }
+        if !self.send_before(row.fault, row.stage, &script.before) {
+            return Next::Serve;
+        }
+        if row.stage == Stage::Tunnel && matches!(row.fault, Fault::Reset | Fault::Close) {
+            while find(&self.buffer, PING).is_none() && !self.ended {
+                if !self.fill() && self.scene.look().over {
+                    return Next::Over(End::Never);
+                }
+            }
+        }
+        match row.fault {
+            Fault::Reset => {
+                let _ = socket2::SockRef::from(&self.stream).set_linger(Some(Duration::ZERO));
+                return Next::Over(End::Own);
+            }
+            Fault::EarlyClose => return Next::Over(End::Own),
+            Fault::Close | Fault::CloseAfter => {
+                let _ = self.stream.shutdown(Shutdown::Write);
+            }
+            Fault::Hang => self.scene.note(|state| state.reached = true),
+            Fault::Trickle => self.trickle(&script.rest),
+            Fault::Garbage => {
+                let _ = self.stream.write_all(&script.rest);
+            }
+            Fault::Storm | Fault::Endless => self.flood(&script.rest),
+            _ => {}
+        }
+        self.scene.note(|state| state.acted = true);
+        if row.fault == Fault::EarlyDrain {
+            self.body(head);
+        }
+        if head.upgrades && row.fault == Fault::Trickle {
+            self.echo();
+        }
+        Next::Serve
+    }
+
+    /// What comes before the fault. A close right behind the last byte comes with it, so that nobody can be quicker.
+    fn send_before(&mut self, fault: Fault, stage: Stage, bytes: &[u8]) -> bool {
+        let corked = stage == Stage::AtEnd && matches!(fault, Fault::Close | Fault::CloseAfter);
+        if corked {
+            let socket = socket2::SockRef::from(&self.stream);
+            let _ = socket.set_tcp_nodelay(false);
+            let _ = socket.set_tcp_cork(true);
+        }
+        bytes.is_empty() || self.stream.write_all(bytes).is_ok()
+    }
+
+    fn trickle(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            if self.stream.write_all(&[*byte]).is_err() || self.scene.look().over {
+                return;
+            }
+            // The pause is the fault.
+            std::thread::sleep(Duration::from_micros(1500));
+        }
+    }
+
+    /// Sends the same again and again until the proxy has had enough.
+    fn flood(&mut self, bytes: &[u8]) {
+        let many = bytes.repeat(64);
+        let mut sent = 0;
+        while sent < ENOUGH_BYTES && self.stream.write_all(&many).is_ok() {
+            sent += many.len();
+        }
+        if sent < ENOUGH_BYTES {
+            self.ended = true;
+        }
+    }
+}
+
+/// A stream to nobody, to take the place of one that is closed.
+fn unconnected() -> std::io::Result<TcpStream> {
+    Ok(Socket::new(Domain::IPV4, Type::STREAM, None)?.into())
+}
+
+/// What matters of a request's head.
+#[derive(Debug)]
+struct Head {
+    method: String,
+    path: String,
+    length: usize,
+    upgrades: bool,
+}
+
+impl Head {
+    fn read(text: &str) -> Head {
+        let mut words = text.split(' ');
+        let (method, path) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
+        let field = |name: &str| {
+            let line = text.lines().find(|l| l.to_ascii_lowercase().starts_with(&format!("{name}:")))?;
+            Some(line[name.len() + 1..].trim().to_owned())
+        };
+        Head {
+            method: method.to_owned(),
+            path: path.to_owned(),
+            length: field("content-length").and_then(|v| v.parse().ok()).unwrap_or(0),
+            upgrades: field("upgrade").is_some(),
+        }
+    }
+}
