@@ -3,6 +3,7 @@
 mod bench;
 mod counts;
 mod docs;
+mod faults;
 mod oracle;
 mod server;
 mod soak;
@@ -17,6 +18,7 @@ const USAGE: &str = "usage: cargo xtask VERB\n\
     \x20 docs [--check]               make the reference pages of docs/ from the tables, or tell whether they are stale\n\
     \x20 bench [OPTION…]              what a request costs, beside nginx and HAProxy in the same run\n\
     \x20 counts [--bless]             instructions of the hot pieces, compared with bench/counts.json\n\
+    \x20 faults [--server nginx] [FILTER…]   what comes of upstreams that break, beside nginx; writes docs/fault-matrix.md\n\
     \x20 soak [PART…] [OPTION…]       a million requests with switches under way; bodies of 2 GiB past slow peers";
 
 fn main() -> ExitCode {
@@ -27,6 +29,7 @@ fn main() -> ExitCode {
         Some((verb, rest)) if verb == "soak" => soak::main(rest),
         Some((verb, rest)) if verb == "bench" => bench::main(rest),
         Some((verb, rest)) if verb == "counts" => counts::main(rest),
+        Some((verb, rest)) if verb == "faults" => faults::main(rest),
         Some((verb, rest)) if verb == "docs" => docs::main(rest),
         _ => {
             eprintln!("{USAGE}");

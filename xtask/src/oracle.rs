@@ -69,7 +69,7 @@ fn bless_all(cases: &[Case], binary: &Binary) -> ExitCode {
 }
 
 /// Where nginx is: `$NGINX`, or the places where packages put it.
-fn nginx() -> Option<PathBuf> {
+pub(crate) fn nginx() -> Option<PathBuf> {
     let named = std::env::var_os("NGINX").map(PathBuf::from);
     let usual = ["/usr/sbin/nginx", "/usr/local/nginx/sbin/nginx", "/usr/local/openresty/nginx/sbin/nginx"];
     named.into_iter().chain(usual.iter().map(PathBuf::from)).find(|path| path.is_file())

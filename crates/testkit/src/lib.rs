@@ -8,6 +8,7 @@ mod case;
 mod client;
 mod connection;
 mod failure;
+pub mod faults;
 pub mod hostile;
 mod logs;
 mod names;

@@ -25,7 +25,12 @@ pub(crate) fn address(cell: &Cell, role: Role) -> Ipv4Addr {
     };
     // 250 numbers to each third byte; 0 and 255 stay unused.
     let (third, fourth) = (cell.number / 250, cell.number % 250 + 1);
-    Ipv4Addr::new(127, second, u8::try_from(third).unwrap_or(u8::MAX), u8::try_from(fourth).unwrap_or(u8::MAX))
+    Ipv4Addr::new(
+        127,
+        second,
+        u8::try_from(third).unwrap_or(u8::MAX),
+        u8::try_from(fourth).unwrap_or(u8::MAX),
+    )
 }
 
 /// How long a server waits for one that hangs, in ms; long enough for a busy machine to do all that does not hang.
@@ -47,6 +52,7 @@ pub(crate) fn text(cells: &[Cell]) -> String {
          http {\n\
          log_format cell '$request_uri $status [$upstream_status] [$upstream_addr]';\n\
          access_log logs/access.log cell;\n\
+         proxy_temp_path logs/proxy_temp; client_body_temp_path logs/body_temp;\n\
          client_max_body_size 8m; client_body_buffer_size 4m; keepalive_requests 100000;\n\
          proxy_http_version 1.1; proxy_set_header Connection \"\"; proxy_send_timeout 20s;\n",
     );
@@ -89,6 +95,13 @@ fn location(out: &mut String, cell: &Cell) {
          proxy_read_timeout {read_ms}ms;{extra} }}",
         of(Stage::Connect)
     );
+    if row.stage == Stage::Connect && *client == Client::Aborts {
+        // Nobody has marked the server: the next request meets the same fault, and is patient.
+        let _ = writeln!(
+            out,
+            "location /c{number}/next {{ proxy_pass http://u{number}; proxy_connect_timeout {SHORT_MS}ms; }}"
+        );
+    }
     if row.stage == Stage::LookUp {
         let server = if row.fault == Fault::NoNameServer { "{port:nobody}" } else { "{port:names}" };
         let _ = writeln!(

@@ -23,7 +23,7 @@ use crate::stage::PATIENCE;
 const GLANCE: Duration = Duration::from_millis(20);
 
 /// A fault without end ends by itself after so many bytes: then nothing bounds it.
-const ENOUGH_BYTES: usize = 64 << 20;
+const ENOUGH_BYTES: usize = 16 << 20;
 
 /// The servers of one cell.
 pub(crate) struct Origins {
@@ -51,13 +51,7 @@ impl Origins {
         Ok(origins)
     }
 
-    fn listen(
-        &mut self,
-        cell: &Cell,
-        at: SocketAddr,
-        role: Role,
-        scene: &Arc<Scene>,
-    ) -> Result<(), String> {
+    fn listen(&mut self, cell: &Cell, at: SocketAddr, role: Role, scene: &Arc<Scene>) -> Result<(), String> {
         let small = matches!(cell.row.fault, Fault::EarlyClose | Fault::EarlyDrain);
         let open = || {
             let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
@@ -202,7 +196,12 @@ impl Link {
         match self.stream.read(&mut chunk) {
             Ok(0) => self.ended = true,
             Ok(count) => self.buffer.extend_from_slice(&chunk[..count]),
-            Err(e) if matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut | ErrorKind::Interrupted) => {
+            Err(e)
+                if matches!(
+                    e.kind(),
+                    ErrorKind::WouldBlock | ErrorKind::TimedOut | ErrorKind::Interrupted
+                ) =>
+            {
                 return false;
             }
             Err(_) => self.ended = true,
@@ -331,7 +330,12 @@ impl Link {
                 let _ = self.stream.shutdown(Shutdown::Write);
             }
             Fault::Hang => self.scene.note(|state| state.reached = true),
-            Fault::Trickle => self.trickle(&script.rest),
+            Fault::Trickle => {
+                self.trickle(&script.rest);
+                if row.framing == Framing::UntilClose {
+                    let _ = self.stream.shutdown(Shutdown::Write);
+                }
+            }
             Fault::Garbage => {
                 let _ = self.stream.write_all(&script.rest);
             }
@@ -350,13 +354,16 @@ impl Link {
 
     /// What comes before the fault. A close right behind the last byte comes with it, so that nobody can be quicker.
     fn send_before(&mut self, fault: Fault, stage: Stage, bytes: &[u8]) -> bool {
-        let corked = stage == Stage::AtEnd && matches!(fault, Fault::Close | Fault::CloseAfter);
-        if corked {
-            let socket = socket2::SockRef::from(&self.stream);
-            let _ = socket.set_tcp_nodelay(false);
-            let _ = socket.set_tcp_cork(true);
+        if bytes.is_empty() {
+            return true;
         }
-        bytes.is_empty() || self.stream.write_all(bytes).is_ok()
+        if stage == Stage::AtEnd && matches!(fault, Fault::Close | Fault::CloseAfter) {
+            // More is to come, the system is told, and what comes is the end.
+            const MSG_MORE: i32 = 0x8000;
+            let sent = socket2::SockRef::from(&self.stream).send_with_flags(bytes, MSG_MORE);
+            return sent.is_ok_and(|count| count == bytes.len());
+        }
+        self.stream.write_all(bytes).is_ok()
     }
 
     fn trickle(&mut self, bytes: &[u8]) {

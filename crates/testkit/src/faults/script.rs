@@ -98,6 +98,7 @@ pub(crate) fn script(cell: &Cell) -> Script {
         }
         (Stage::InHead, _) => b"HTTP/1.1 200 OK\r\nContent-Len".to_vec(),
         (Stage::AfterHead, _) => head(framing).to_vec(),
+        (Stage::InBody, Fault::Garbage) => [head(framing), b"3c\r\n", &BODY[..60], b"\r\n"].concat(),
         (Stage::InBody, _) => {
             let mut half = open_ended(framing);
             half.truncate(half.len() - BODY.len() / 2);
@@ -116,7 +117,7 @@ pub(crate) fn script(cell: &Cell) -> Script {
         (Stage::InBody, Fault::Trickle) if *client == Client::Head => BODY[60..].to_vec(),
         (_, Fault::Trickle) => all.get(before.len()..).unwrap_or_default().to_vec(),
         (Stage::InHead, Fault::Garbage) => b"\x00\x01 no field at all\r\n\r\n".to_vec(),
-        (Stage::InBody, Fault::Garbage) => b"\r\nzz\r\nno chunk at all\r\n".to_vec(),
+        (Stage::InBody, Fault::Garbage) => b"zz\r\nno chunk at all\r\n".to_vec(),
         (_, Fault::Garbage | Fault::IdleGarbage) => GARBAGE.to_vec(),
         (_, Fault::Storm) => INTERIM.to_vec(),
         (_, Fault::Endless) => FIELD.to_vec(),

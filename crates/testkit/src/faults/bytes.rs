@@ -1,0 +1,181 @@
+//! An answer that ends after each of its bytes in turn: with a reset, and with an orderly end.
+//!
+//! Owns a server of its own that is told by the path where to end. What must come follows from the framing alone: no
+//! whole head, no answer; no whole body, no whole answer.
+
+use std::io::{Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use super::client::{Got, Wire};
+use super::table::Framing;
+use crate::process::{Binary, Server, Setup};
+use crate::response::find;
+use crate::stage::{PATIENCE, Stage as Prefix};
+
+/// The body of every answer here.
+const BODY: &[u8] = b"0123456789abcdefghij";
+
+/// One way to end, over all the bytes of an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EachByte {
+    framing: Framing,
+    resets: bool,
+}
+
+impl EachByte {
+    /// All of them.
+    pub fn all() -> Vec<EachByte> {
+        let framings = [Framing::Length, Framing::Chunked, Framing::UntilClose];
+        framings
+            .into_iter()
+            .flat_map(|framing| [true, false].map(|resets| EachByte { framing, resets }))
+            .collect()
+    }
+
+    /// What its test is called.
+    pub fn name(self) -> String {
+        let end = if self.resets { "reset" } else { "close" };
+        format!("each-byte/{end}-{}", self.framing.title().replace(' ', "-"))
+    }
+
+    fn path(self, at: usize) -> String {
+        let way = EachByte::all().iter().position(|way| *way == self).unwrap_or(0);
+        format!("/{way}/{at}")
+    }
+
+    fn answer(self) -> Vec<u8> {
+        let (field, body) = match self.framing {
+            Framing::Length => ("Content-Length: 20", BODY.to_vec()),
+            Framing::Chunked => {
+                let (one, other) = BODY.split_at(7);
+                let parts = [b"7\r\n", one, b"\r\nd\r\n", other, b"\r\n0\r\n\r\n"];
+                ("Transfer-Encoding: chunked", parts.concat())
+            }
+            Framing::UntilClose => ("Connection: close", BODY.to_vec()),
+        };
+        [format!("HTTP/1.1 200 OK\r\n{field}\r\n\r\n").as_bytes(), &body].concat()
+    }
+
+    /// What is wrong with an answer of which so many bytes came.
+    fn judge(self, at: usize, got: &Got) -> Option<String> {
+        let answer = self.answer();
+        let head = find(&answer, b"\r\n\r\n").map_or(0, |end| end + 4);
+        let body = at.saturating_sub(head);
+        let is_whole = match self.framing {
+            Framing::UntilClose => !self.resets,
+            _ => at == answer.len(),
+        };
+        let good = match got {
+            Got::Whole(502, _) => at < head,
+            Got::Whole(200, came) if self.framing == Framing::UntilClose => {
+                at >= head && is_whole && came == &BODY[..body]
+            }
+            Got::Whole(200, came) => at >= head && is_whole && came == BODY,
+            Got::Cut(200, came) => {
+                let in_order = self.framing != Framing::Length || BODY[..body].starts_with(came);
+                at >= head && !is_whole && in_order
+            }
+            _ => false,
+        };
+        (!good).then(|| format!("after {at} of {} bytes ({head} of the head): {got:?}", answer.len()))
+    }
+}
+
+/// Runs all of them on a program; answers what is wrong with each.
+///
+/// # Errors
+/// The server could not be started, or did not end well.
+pub fn run_each_byte(binary: &Binary) -> Result<Vec<(EachByte, Vec<String>)>, String> {
+    let prefix = Prefix::new("{port:front} {port:back}", false)?;
+    let conf = prefix.fill_in(
+        "error_log logs/error.log; pid logs/nginx.pid; worker_processes 1; events { worker_connections 256; }\n\
+         http { access_log logs/access.log; keepalive_requests 10000; proxy_http_version 1.1;\n\
+         upstream u { server 127.0.0.1:{port:back} max_fails=0; }\n\
+         server { listen 127.0.0.1:{port:front}; location / { proxy_pass http://u; } } }\n",
+    );
+    prefix.write("conf/nginx.conf", conf.as_bytes(), 0o644)?;
+    let show = |e: std::io::Error| e.to_string();
+    let listener = TcpListener::bind(("127.0.0.1", prefix.port("back")?)).map_err(show)?;
+    listener.set_nonblocking(true).map_err(show)?;
+    let setup = Setup { binary, stage: &prefix, lua: false, conf: "conf/nginx.conf", daemon: false };
+    let mut server = Server::start(setup).map_err(|e| format!("{e}\n{}", prefix.evidence()))?;
+    let front = SocketAddr::from(([127, 0, 0, 1], prefix.port("front")?));
+    let over = AtomicBool::new(false);
+    let seen = std::thread::scope(|scope| {
+        scope.spawn(|| accept_all(&listener, &over));
+        let ways = EachByte::all().into_iter().map(|way| (way, scope.spawn(move || each(way, front))));
+        let threads: Vec<_> = ways.collect();
+        let panicked = |_| vec!["the client panicked".to_owned()];
+        let seen = threads.into_iter().map(|(way, thread)| (way, thread.join().unwrap_or_else(panicked)));
+        let seen: Vec<_> = seen.collect();
+        over.store(true, Ordering::Relaxed);
+        seen
+    });
+    server.signal("QUIT", false)?;
+    match server.wait() {
+        Some(0) => Ok(seen),
+        other => Err(format!("exit code {other:?} after QUIT\n{}", prefix.evidence())),
+    }
+}
+
+/// Every length of an answer, on one connection for as long as it lasts.
+fn each(way: EachByte, front: SocketAddr) -> Vec<String> {
+    let mut faults = Vec::new();
+    let mut wire = None;
+    for at in 0..=way.answer().len() {
+        let taken = match wire.take() {
+            Some(wire) => Ok(wire),
+            None => Wire::connect(front),
+        };
+        match taken {
+            Ok(mut taken) => {
+                let got = taken.get(&way.path(at));
+                faults.extend(way.judge(at, &got));
+                wire = matches!(got, Got::Whole(..)).then_some(taken);
+            }
+            Err(fault) => faults.push(fault),
+        }
+    }
+    faults
+}
+
+fn accept_all(listener: &TcpListener, over: &AtomicBool) {
+    std::thread::scope(|scope| {
+        while !over.load(Ordering::Relaxed) {
+            match listener.accept() {
+                Ok((stream, _)) => {
+                    scope.spawn(|| break_off(stream));
+                }
+                Err(_) => std::thread::sleep(Duration::from_millis(2)),
+            }
+        }
+    });
+}
+
+/// Takes one request, and ends after as many bytes of its answer as its path says.
+fn break_off(mut stream: TcpStream) {
+    let _ = stream.set_nonblocking(false).and_then(|()| stream.set_read_timeout(Some(PATIENCE)));
+    let mut request = Vec::new();
+    let mut chunk = [0; 4096];
+    while find(&request, b"\r\n\r\n").is_none() {
+        match stream.read(&mut chunk) {
+            Ok(count @ 1..) => request.extend_from_slice(&chunk[..count]),
+            _ => return,
+        }
+    }
+    let text = String::from_utf8_lossy(&request).into_owned();
+    let mut words = text.split(' ').nth(1).unwrap_or_default().split('/').skip(1);
+    let mut number = || words.next().and_then(|word| word.parse::<usize>().ok());
+    let (Some(way), Some(at)) = (number(), number()) else { return };
+    let Some(way) = EachByte::all().get(way).copied() else { return };
+    let _ = stream.write_all(&way.answer()[..at]);
+    if way.resets {
+        let _ = socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO));
+        return;
+    }
+    let _ = stream.shutdown(Shutdown::Write);
+    // The proxy ends its side when it has seen ours.
+    let _ = stream.read(&mut chunk);
+}

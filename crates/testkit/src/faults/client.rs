@@ -1,0 +1,225 @@
+//! The clients of a cell: each sends its request and says what it got, whole or cut.
+//!
+//! Owns what "complete" means to a client: an orderly end may be the end of an answer, a reset never is.
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::time::{Duration, Instant};
+
+use super::scene::Scene;
+use super::script::{HELLO, PING, TUNNELLED, request_body};
+use super::table::{Cell, Client, Fault, Stage};
+use crate::response::{Progress, decode, find};
+use crate::stage::PATIENCE;
+
+/// What a client got for a request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Got {
+    /// A whole answer: status and body.
+    Whole(u16, Vec<u8>),
+    /// The beginning of one, and then visibly the end.
+    Cut(u16, Vec<u8>),
+    /// The connection ended before any answer.
+    Nothing,
+    /// The client did not wait.
+    Left,
+    /// What must never be: no HTTP, or nothing at all in all the time there is.
+    Wrong(String),
+}
+
+/// A client's connection.
+pub(crate) struct Wire {
+    stream: TcpStream,
+    buffer: Vec<u8>,
+    /// The server ended it: in an orderly way (`true`), or by a reset.
+    ended: Option<bool>,
+}
+
+impl Wire {
+    pub(crate) fn connect(front: SocketAddr) -> Result<Wire, String> {
+        let show = |e: std::io::Error| format!("the proxy at {front}: {e}");
+        let stream = TcpStream::connect(front).map_err(show)?;
+        stream.set_nodelay(true).map_err(show)?;
+        stream.set_read_timeout(Some(Duration::from_millis(20))).map_err(show)?;
+        stream.set_write_timeout(Some(PATIENCE)).map_err(show)?;
+        Ok(Wire { stream, buffer: Vec::new(), ended: None })
+    }
+
+    /// Sends; that the server has closed shows in what it answered.
+    fn send(&mut self, bytes: &[u8]) {
+        let _ = self.stream.write_all(bytes);
+    }
+
+    /// Reads once; `false` when nothing came in a glance.
+    fn fill(&mut self) -> bool {
+        let mut chunk = [0; 16384];
+        match self.stream.read(&mut chunk) {
+            Ok(0) => self.ended = Some(true),
+            Ok(count) => self.buffer.extend_from_slice(&chunk[..count]),
+            Err(e)
+                if matches!(
+                    e.kind(),
+                    ErrorKind::WouldBlock | ErrorKind::TimedOut | ErrorKind::Interrupted
+                ) =>
+            {
+                return false;
+            }
+            Err(_) => self.ended = Some(false),
+        }
+        true
+    }
+
+    /// Reads until it is so, or the connection ends; `false` when there is no more time.
+    fn fill_until(&mut self, mut is_so: impl FnMut(&Wire) -> bool) -> bool {
+        let deadline = Instant::now() + PATIENCE;
+        while !is_so(self) && self.ended.is_none() {
+            if !self.fill() && Instant::now() > deadline {
+                return false;
+            }
+        }
+        true
+    }
+
+    /// Asks for a path over HTTP/1.1, and reads the answer.
+    pub(crate) fn get(&mut self, path: &str) -> Got {
+        self.send(format!("GET {path} HTTP/1.1\r\nHost: x\r\n\r\n").as_bytes());
+        self.answer(false)
+    }
+
+    /// Reads an answer.
+    pub(crate) fn answer(&mut self, to_head: bool) -> Got {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            match decode(&self.buffer, self.ended == Some(true), to_head) {
+                Progress::Done(response) => {
+                    self.buffer.drain(..response.used);
+                    if !response.interim {
+                        return Got::Whole(status(&response.head[0]), response.body);
+                    }
+                    continue;
+                }
+                Progress::Bad(why) if self.ended.is_none() => return Got::Wrong(why),
+                Progress::More | Progress::Bad(_) => {}
+            }
+            if self.ended.is_some() {
+                return self.cut();
+            }
+            if !self.fill() && Instant::now() > deadline {
+                return Got::Wrong("no end of the answer".to_owned());
+            }
+        }
+    }
+
+    fn cut(&mut self) -> Got {
+        let bytes = std::mem::take(&mut self.buffer);
+        match find(&bytes, b"\r\n\r\n") {
+            Some(end) => Got::Cut(status(&bytes), bytes[end + 4..].to_vec()),
+            None if bytes.is_empty() => Got::Nothing,
+            None => Got::Cut(0, bytes),
+        }
+    }
+}
+
+fn status(head: &[u8]) -> u16 {
+    head.get(9..12).and_then(|digits| std::str::from_utf8(digits).ok()?.parse().ok()).unwrap_or(0)
+}
+
+/// The path of a cell's request.
+pub(crate) fn path(cell: &Cell) -> String {
+    format!("/c{}/fault", cell.number)
+}
+
+/// The path of the request after it.
+pub(crate) fn next_path(cell: &Cell) -> String {
+    match cell.row.fault {
+        Fault::Changes => format!("/c{}/fault/next", cell.number),
+        _ => format!("/c{}/next", cell.number),
+    }
+}
+
+/// Sends a cell's request and reads what comes. `is_stuck` tells a client without patience that its time has come.
+pub(crate) fn talk(cell: &Cell, wire: &mut Wire, scene: &Scene, is_stuck: &dyn Fn() -> bool) -> Got {
+    let path = path(cell);
+    let line = |method: &str, version: &str| format!("{method} {path} HTTP/{version}\r\nHost: x\r\n");
+    let upgrade = "Upgrade: echo\r\nConnection: upgrade\r\n\r\n";
+    match cell.client {
+        Client::Get => wire.send(format!("{}\r\n", line("GET", "1.1")).as_bytes()),
+        Client::Get10 => wire.send(format!("{}\r\n", line("GET", "1.0")).as_bytes()),
+        Client::Head => wire.send(format!("{}\r\n", line("HEAD", "1.1")).as_bytes()),
+        Client::Post | Client::Put | Client::PostStreamed | Client::PostChunked => {
+            send_body(cell, wire, scene, &line);
+        }
+        Client::Pipelined => {
+            let next = next_path(cell);
+            let both = format!("{}\r\nGET {next} HTTP/1.1\r\nHost: x\r\n\r\n", line("GET", "1.1"));
+            wire.send(both.as_bytes());
+        }
+        Client::Aborts => {
+            let end = if cell.row.stage == Stage::Tunnel { upgrade } else { "\r\n" };
+            wire.send(format!("{}{end}", line("GET", "1.1")).as_bytes());
+            return leave(cell, wire, is_stuck);
+        }
+        Client::WebSocket => wire.send(format!("{}{upgrade}", line("GET", "1.1")).as_bytes()),
+    }
+    match wire.answer(cell.client == Client::Head) {
+        Got::Whole(101, _) => through_tunnel(cell, wire),
+        got => got,
+    }
+}
+
+fn send_body(cell: &Cell, wire: &mut Wire, scene: &Scene, line: &dyn Fn(&str, &str) -> String) {
+    let body = request_body(&cell.row);
+    let method = if cell.client == Client::Put { "PUT" } else { "POST" };
+    let head = line(method, "1.1");
+    if cell.client == Client::PostChunked {
+        let (one, other) = body.split_at(body.len() / 2);
+        wire.send(format!("{head}Transfer-Encoding: chunked\r\n\r\n").as_bytes());
+        for part in [one, other] {
+            wire.send(&[format!("{:x}\r\n", part.len()).as_bytes(), part, b"\r\n"].concat());
+        }
+        wire.send(b"0\r\n\r\n");
+        return;
+    }
+    let head = format!("{head}Content-Length: {}\r\n\r\n", body.len());
+    if cell.client != Client::PostStreamed {
+        wire.send(&[head.as_bytes(), &body].concat());
+        return;
+    }
+    // The second half comes when the first has gone through, or there is an answer without it.
+    let (one, other) = body.split_at(body.len() / 2);
+    wire.send(&[head.as_bytes(), one].concat());
+    wire.fill_until(|wire| !wire.buffer.is_empty() || scene.look().head_seen);
+    wire.send(other);
+}
+
+/// Waits until the upstream hangs, and goes.
+fn leave(cell: &Cell, wire: &mut Wire, is_stuck: &dyn Fn() -> bool) -> Got {
+    let has_head = |wire: &Wire| find(&wire.buffer, b"\r\n\r\n").is_some();
+    let in_answer = matches!(cell.row.stage, Stage::AfterHead | Stage::InBody | Stage::AtEnd | Stage::Tunnel);
+    let came = wire.fill_until(|wire| is_stuck() && (!in_answer || has_head(wire)));
+    match (came, wire.ended) {
+        (true, None) => Got::Left,
+        (true, Some(_)) => Got::Wrong("the connection ended before the client could leave".to_owned()),
+        (false, _) => Got::Wrong("the point at which the client was to leave never came".to_owned()),
+    }
+}
+
+/// After `101`: a greeting, and what is sent comes back; or the tunnel breaks.
+fn through_tunnel(cell: &Cell, wire: &mut Wire) -> Got {
+    let mut awaited = HELLO.to_vec();
+    wire.fill_until(|wire| wire.buffer.len() >= HELLO.len());
+    wire.send(PING);
+    let in_tunnel = cell.row.stage == Stage::Tunnel;
+    if in_tunnel && cell.row.fault == Fault::Trickle {
+        awaited.extend_from_slice(TUNNELLED);
+    }
+    awaited.extend_from_slice(PING);
+    let in_time = wire.fill_until(|wire| wire.buffer.len() >= awaited.len());
+    if wire.buffer == awaited {
+        return Got::Whole(101, Vec::new());
+    }
+    match in_time {
+        true => Got::Cut(101, std::mem::take(&mut wire.buffer)),
+        false => Got::Wrong("the tunnel is silent".to_owned()),
+    }
+}
