@@ -4,6 +4,7 @@
 //! disturbances of each kind are over, whoever ends looks how many have begun, and one that has begun and was not over
 //! has overlapped. Must never decide whether a failure is excused for any other reason.
 
+use super::boards::Verdict;
 use super::wire::{Fault, What};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
@@ -123,8 +124,9 @@ pub(super) struct Ledger {
     failures: Mutex<Vec<Failure>>,
     /// Connections that the server closed between requests, and the client saw it before it sent.
     pub(super) closed_idle: AtomicU64,
-    /// Answers whose group was judged while no switch of their key was under way, and the others.
-    pub(super) judged: [AtomicU64; 2],
+    /// Answers that came from the one right group; those during a switch of their key; those of a process that was
+    /// behind; and how far the last of these was, in ms.
+    pub(super) judged: [AtomicU64; 4],
     /// Traffic is to end.
     pub(super) stop: AtomicBool,
 }
@@ -166,6 +168,19 @@ impl Ledger {
     pub(super) fn failed(&self, kind: Kind, seen: Seen, fault: Fault) {
         let failure = Failure { kind, during: self.during(seen), fault, at_ms: self.elapsed_ms() };
         self.failures.lock().unwrap_or_else(|e| e.into_inner()).push(failure);
+    }
+
+    /// An answer's group was looked at.
+    pub(super) fn judged(&self, verdict: Verdict) {
+        let [right, under_way, behind, most_ms] = &self.judged;
+        match verdict {
+            Verdict::Right => right.fetch_add(1, SeqCst),
+            Verdict::UnderWay => under_way.fetch_add(1, SeqCst),
+            Verdict::Behind(ms) => {
+                most_ms.fetch_max(ms, SeqCst);
+                behind.fetch_add(1, SeqCst)
+            }
+        };
     }
 
     /// A disturbance begins; it lasts until [`Ledger::done`].

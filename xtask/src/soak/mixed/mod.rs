@@ -86,7 +86,7 @@ impl Stage {
         origins.extend(broken);
         let world = World {
             ledger: Ledger::new(),
-            boards: Boards::default(),
+            boards: Boards::new(),
             pattern,
             front: SocketAddr::from((Ipv4Addr::LOCALHOST, front)),
             sides: RwLock::default(),

@@ -115,7 +115,8 @@ fn pause(world: &World, ms: u64) {
 /// An answer that refuses, or a close.
 fn refused(line: &mut Line) -> Result<(), Fault> {
     match line.head() {
-        Ok(head) if (400..500).contains(&head.status()) => Ok(()),
+        // 501 is what a coding of the body gets that nobody knows (RFC 9112 section 6.1).
+        Ok(head) if (400..500).contains(&head.status()) || head.status() == 501 => Ok(()),
         Ok(head) => {
             Err(Fault::wrong(format!("served instead of refused: {}", head.0.replace("\r\n", " | "))))
         }

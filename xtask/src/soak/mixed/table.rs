@@ -44,11 +44,12 @@ pub(super) fn show(
     let calm = failures.iter().filter(|one| one.during == [false; 4]).count();
     let count = |what| failures.iter().filter(|one| one.fault.what == what).count();
     let raced = failures.iter().filter(|one| one.fault.what == What::Raced && !one.is_excused()).count();
-    let [clear, under_way] = [0, 1].map(|n| ledger.judged[n].load(SeqCst));
+    let [clear, under_way, behind, most_ms] = [0, 1, 2, 3].map(|n| ledger.judged[n].load(SeqCst));
     let _ = write!(
         told,
         "  failed while nothing was done: {calm}; refused connections: {}; sent into a close: {raced}; idle connections closed \
-         by right: {}\n  answers with one right group: {clear}, during a switch of their key: {under_way}\n  \
+         by right: {}\n  answers with one right group: {clear}, during a switch of their key: {under_way}, of an upgrade's \
+         other process that had not read it yet: {behind} (the latest {most_ms} ms after it was told)\n  \
          configurations refused: {}; orders looked up after a lost connection: {}, of which {} had been kept",
         count(What::Refused),
         ledger.closed_idle.load(SeqCst),

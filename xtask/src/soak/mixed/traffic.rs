@@ -2,11 +2,11 @@
 //!
 //! Owns what is sent and what is compared. Must never try a request again: a failure is written down as it is.
 
-use super::boards::{Boards, KEYS, host};
+use super::boards::{Before, Boards, KEYS, host};
 use super::frames::Frame;
-use super::ledger::{Kind, Ledger, Seen};
+use super::ledger::{Doing, Kind, Ledger, Seen};
 use super::origin::Pattern;
-use super::wire::{Fault, Idle, Line, What};
+use super::wire::{Fault, Head, Idle, Line, What};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::RwLock;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
@@ -22,6 +22,16 @@ pub(super) struct World {
     pub(super) sides: RwLock<[Option<u16>; 2]>,
     /// Tunnels that began under an earlier number come to their end.
     pub(super) epoch: AtomicU64,
+}
+
+impl World {
+    /// Looks whether an answer came from a right group, and counts that.
+    fn judge(&self, key: usize, (seen, before): (Seen, Before), head: &Head) -> Result<(), Fault> {
+        let two = self.ledger.during(seen)[Doing::Upgrade as usize];
+        let verdict = self.boards.judge(key, before, head.field("x-origin"), two)?;
+        self.ledger.judged(verdict);
+        Ok(())
+    }
 }
 
 /// Random numbers from a seed.
@@ -84,7 +94,7 @@ impl Client<'_> {
     /// One request, and its place in the ledger.
     fn one(&mut self, at: SocketAddr) {
         let seen = self.world.ledger.begin();
-        let asked = self.ask(at);
+        let asked = self.connected(at).and_then(|line| self.ask_over(line, seen));
         self.write_down(seen, asked);
     }
 
@@ -119,12 +129,7 @@ impl Client<'_> {
     }
 
     /// A request of this client's kind; the bytes of its body.
-    fn ask(&mut self, at: SocketAddr) -> Result<u64, Fault> {
-        let line = self.connected(at)?;
-        self.ask_over(line)
-    }
-
-    fn ask_over(&mut self, line: Line) -> Result<u64, Fault> {
+    fn ask_over(&mut self, line: Line, seen: Seen) -> Result<u64, Fault> {
         // It is kept here also when it fails, so that what it had seen can be told.
         let line = self.line.insert(line);
         line.answered = false;
@@ -162,8 +167,7 @@ impl Client<'_> {
         if head.status() != 200 {
             return Err(Fault::wrong(format!("{target} is answered with {}", head.0.replace("\r\n", " | "))));
         }
-        let judged = self.world.boards.judge(self.key, before, head.field("x-origin"))?;
-        self.world.ledger.judged[usize::from(!judged)].fetch_add(1, SeqCst);
+        self.world.judge(self.key, (seen, before), &head)?;
         let framing = head.framing().ok_or_else(|| Fault::wrong("an answer without a length"))?;
         let mut text = Vec::new();
         let mut compare = self.world.pattern.compare(start);
@@ -196,12 +200,12 @@ impl Client<'_> {
     /// A WebSocket from its first byte to its last.
     fn tunnel(&mut self) {
         let seen = self.world.ledger.begin();
-        let ended = self.frames();
+        let ended = self.frames(seen);
         self.write_down(seen, ended);
         self.line = None;
     }
 
-    fn frames(&mut self) -> Result<u64, Fault> {
+    fn frames(&mut self, seen: Seen) -> Result<u64, Fault> {
         let line = Line::open(self.world.front)?;
         let line = self.line.insert(line);
         let before = self.world.boards.before(self.key);
@@ -215,8 +219,7 @@ impl Client<'_> {
         if head.status() != 101 {
             return Err(Fault::wrong(format!("no tunnel: {}", head.0.replace("\r\n", " | "))));
         }
-        let judged = self.world.boards.judge(self.key, before, head.field("x-origin"))?;
-        self.world.ledger.judged[usize::from(!judged)].fetch_add(1, SeqCst);
+        self.world.judge(self.key, (seen, before), &head)?;
         let life = Duration::from_millis(5000 + self.random.below(15_000));
         let (began, epoch, mut bytes) = (Instant::now(), self.world.epoch.load(SeqCst), 0);
         while !self.world.ledger.is_over()
@@ -258,7 +261,7 @@ impl Client<'_> {
         // A door that was shut behind us closes the connection; no other one can be had then.
         match self.line.take().map(|line| (line.idle(), line)) {
             Some((Idle::Open, line)) => {
-                let asked = self.ask_over(line);
+                let asked = self.ask_over(line, seen);
                 self.write_down(seen, asked);
             }
             Some((Idle::Closed, _)) => drop(world.ledger.closed_idle.fetch_add(1, SeqCst)),
