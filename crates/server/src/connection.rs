@@ -97,11 +97,7 @@ impl Drop for Presence {
 async fn requests(client: &mut Client, connection: &mut Connection, accepted: &Accepted) -> After {
     let worker = Rc::clone(&client.worker);
     loop {
-        let generation = worker.generation();
-        let Some(listener) = accepted.socket.listener(&generation) else {
-            // The address is no longer listened on: what had begun is finished, nothing new begins.
-            return After::Close;
-        };
+        let Some((generation, listener)) = accepted.socket.place(&worker) else { return After::Close };
         let pipelined = !client.input.is_empty();
         // An idle connection holds no buffer, also when the last read took all there was without trying for more.
         client.input.release(&worker.buffers);
@@ -114,37 +110,42 @@ async fn requests(client: &mut Client, connection: &mut Connection, accepted: &A
         };
         // An idle connection holds on to no generation.
         drop(generation);
-        if !pipelined && !await_request(client, timeout_ms, connection).await {
+        if !pipelined && !await_request(client, timeout_ms, connection, accepted).await {
             return After::Cut;
         }
         // The wait may have lasted over a reload: the request gets what holds now.
-        let generation = worker.generation();
-        let Some(listener) = accepted.socket.listener(&generation) else { return After::Close };
+        let Some((generation, listener)) = accepted.socket.place(&worker) else { return After::Close };
         connection.listener = listener;
         let mut exchange = worker.lease_exchange();
         exchange.connection = connection.clone();
-        let after = Box::pin(request(client, &mut exchange, &generation, pipelined)).await;
+        let is_last = worker.quitting.get() || accepted.socket.is_given_up();
+        let after = Box::pin(request(client, &mut exchange, &generation, (pipelined, is_last))).await;
         *connection = std::mem::take(&mut exchange.connection);
         worker.give_back_exchange(exchange);
         if after != After::Next {
             return after;
         }
-        if worker.quitting.get() && client.input.is_empty() {
-            return After::Close;
-        }
     }
 }
 
 /// Waits for the first byte of a request, without holding a buffer. `false` if there will be none.
-async fn await_request(client: &mut Client, timeout_ms: u64, connection: &Connection) -> bool {
+async fn await_request(
+    client: &mut Client,
+    timeout_ms: u64,
+    connection: &Connection,
+    accepted: &Accepted,
+) -> bool {
     let mut started = false;
     let filled = poll_fn(|cx| {
-        if client.worker.quitting.get() && connection.requests > 0 {
-            return Poll::Ready(Ok(0));
-        }
         client.seat.note(cx);
         if let Poll::Ready(filled) = client.poll_fill(cx) {
             return Poll::Ready(filled);
+        }
+        let is_over = client.worker.quitting.get() || accepted.socket.is_given_up();
+        // A first request is waited for, and one that has arrived already is answered, with the word that it is the
+        // last.
+        if is_over && connection.requests > 0 && !client.stream.has_bytes() {
+            return Poll::Ready(Ok(0));
         }
         if client.seat.is_unwanted() {
             return Poll::Ready(Ok(0));
@@ -167,11 +168,11 @@ async fn request(
     client: &mut Client,
     exchange: &mut Exchange,
     generation: &Pinned,
-    pipelined: bool,
+    (pipelined, is_last): (bool, bool),
 ) -> After {
     let worker = Rc::clone(&client.worker);
     exchange.reset(&generation.config, worker.clock.now());
-    exchange.response.close = worker.quitting.get();
+    exchange.response.close = is_last;
     exchange.request.pipelined = pipelined;
     worker.counters.change(Activity::Waiting, Activity::Reading);
     let head = read_head(client, exchange, generation).await;

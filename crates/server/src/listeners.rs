@@ -1,7 +1,7 @@
 //! The sockets a thread accepts from.
 
 use crate::connection;
-use crate::generation::Generation;
+use crate::generation::{Generation, Pinned};
 use crate::process::Address;
 use crate::stream::Stream;
 use crate::worker::Worker;
@@ -23,6 +23,9 @@ pub(crate) struct Socket {
     /// The generation that `index` was looked up in.
     looked_up: Cell<u64>,
     index: Cell<Option<usize>>,
+    /// The last generation that listened here, once there is none any more. It is there as long as a connection that
+    /// came in here: what was accepted is answered.
+    last: RefCell<Option<Pinned>>,
 }
 
 impl Socket {
@@ -32,6 +35,24 @@ impl Socket {
             self.index.set(generation.listener(&self.address));
         }
         self.index.get()
+    }
+
+    /// The generation and the listener of a request that begins now.
+    pub(crate) fn place(&self, worker: &Worker) -> Option<(Pinned, usize)> {
+        let generation = worker.generation();
+        match self.listener(&generation) {
+            Some(listener) => Some((generation, listener)),
+            None => {
+                let last = self.last.borrow().clone()?;
+                let listener = last.listener(&self.address)?;
+                Some((last, listener))
+            }
+        }
+    }
+
+    /// Was it taken out of the configuration since?
+    pub(crate) fn is_given_up(&self) -> bool {
+        self.last.borrow().is_some()
     }
 }
 
@@ -51,28 +72,36 @@ pub(crate) struct Accepted {
 /// All sockets of a thread.
 #[derive(Debug, Default)]
 pub(crate) struct Listeners {
-    accepting: RefCell<HashMap<Address, AbortHandle>>,
+    accepting: RefCell<HashMap<Address, (Rc<Socket>, AbortHandle)>>,
 }
 
 impl Listeners {
-    /// Goes over to these addresses: begins to accept from new sockets, ends with those that are not named.
+    /// Goes over from a generation to these addresses: begins to accept from new sockets, ends with those that are not
+    /// named.
     ///
     /// # Errors
     /// A socket cannot be watched; the others are.
     pub(crate) fn adopt(
         &self,
         worker: &Rc<Worker>,
+        old: &Pinned,
         wanted: &[Address],
         new: Vec<(Address, OwnedFd)>,
     ) -> io::Result<()> {
         let mut accepting = self.accepting.borrow_mut();
-        accepting.retain(|address, task| {
+        let before = accepting.len();
+        accepting.retain(|address, (socket, task)| {
             let keep = wanted.contains(address);
             if !keep {
                 task.abort();
+                socket.last.replace(Some(Rc::clone(old)));
             }
             keep
         });
+        if accepting.len() < before {
+            // Who waits between two requests at an address that is given up learns it now, and not from the next one.
+            worker.registry.wake_all();
+        }
         for (address, fd) in new {
             if accepting.contains_key(&address) {
                 continue;
@@ -81,7 +110,9 @@ impl Listeners {
                 address: address.clone(),
                 looked_up: Cell::new(u64::MAX),
                 index: Cell::new(None),
+                last: RefCell::default(),
             });
+            let known = Rc::clone(&socket);
             let task = match &address {
                 Address::Inet(_) => {
                     let listener = TcpListener::from_std(std::net::TcpListener::from(fd))?;
@@ -93,14 +124,14 @@ impl Listeners {
                     spawn_local(accept_unix(Rc::clone(worker), listener, socket, path)).abort_handle()
                 }
             };
-            accepting.insert(address, task);
+            accepting.insert(address, (known, task));
         }
         Ok(())
     }
 
     /// Accepts no more.
     pub(crate) fn close(&self) {
-        for (_, task) in self.accepting.borrow_mut().drain() {
+        for (_, (_, task)) in self.accepting.borrow_mut().drain() {
             task.abort();
         }
     }

@@ -113,6 +113,13 @@ impl Stream {
         }
     }
 
+    /// Are there bytes to read at this instant? Asks the system, because the event loop hears of them only with its
+    /// next turn.
+    pub(crate) fn has_bytes(&self) -> bool {
+        let flags = MsgFlags::MSG_PEEK | MsgFlags::MSG_DONTWAIT;
+        matches!(recv(self.as_fd().as_raw_fd(), &mut [0], flags), Ok(1))
+    }
+
     /// Ends our side: the peer sees the end of what we send.
     pub(crate) fn shut_down_write(&self) {
         // A peer that is gone already need not be told.

@@ -159,7 +159,7 @@ async fn live(
     };
     let worker = Rc::new(Worker::new(number, Rc::clone(&clock), crew, generation));
     let listeners = Listeners::default();
-    if let Err(error) = listeners.adopt(&worker, &sockets.0, sockets.1) {
+    if let Err(error) = listeners.adopt(&worker, &worker.generation(), &sockets.0, sockets.1) {
         return drop(ready.send(Err(format!("a listening socket cannot be watched: {error}"))));
     }
     spawn_local(keep_house(Rc::clone(&worker)));
@@ -190,7 +190,7 @@ async fn live(
                     worker.questions.hold_back(false);
                     timers::end(&worker, &old);
                     timers::start(&worker, &worker.generation());
-                    if let Err(error) = listeners.adopt(&worker, &addresses, sockets) {
+                    if let Err(error) = listeners.adopt(&worker, &old, &addresses, sockets) {
                         let generation = worker.generation();
                         generation.alert(format_args!("a listening socket cannot be watched: {error}"));
                     }
