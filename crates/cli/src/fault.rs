@@ -76,12 +76,20 @@ impl Fault {
         let _ = io::stderr().write_all(text.as_bytes());
     }
 
-    /// The details that the text leaves out: what each server of a gate said, each key that stands in the way.
+    /// The details that the text leaves out: what each server of a gate said, each key that stands in the way, each
+    /// fault of a configuration. Names that would do instead stand in the remedy.
     fn lines(&self) -> impl Iterator<Item = String> {
-        let details = self.problem.details.values().filter_map(|value| value.as_array()).flatten();
-        details.filter_map(|line| {
-            let words: Vec<&str> = line.as_object()?.values().filter_map(|word| word.as_str()).collect();
-            Some(words.join("  "))
+        let details = self.problem.details.iter();
+        let lists = details.filter_map(|(name, value)| Some((name == "findings", value.as_array()?)));
+        lists.flat_map(|(findings, lines)| {
+            lines.iter().filter_map(move |line| match line.as_str() {
+                Some(line) => findings.then(|| line.to_owned()),
+                None => {
+                    let words: Vec<&str> =
+                        line.as_object()?.values().filter_map(|word| word.as_str()).collect();
+                    Some(words.join("  "))
+                }
+            })
         })
     }
 }

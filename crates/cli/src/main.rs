@@ -18,6 +18,7 @@ mod list;
 mod man;
 mod place;
 mod release;
+mod reload;
 mod show;
 mod split;
 mod status;

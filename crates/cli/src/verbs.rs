@@ -7,7 +7,7 @@ use crate::client::{self, Call, Client};
 use crate::fault::{CODES, Code, Fault};
 use crate::place;
 use crate::{
-    compare, completions, confirm, history, hold, list, man, release, show, split, status, switch, top, undo,
+    compare, completions, confirm, history, hold, list, man, release, reload, show, split, status, switch, top, undo,
     upgrade, watch,
 };
 use clap::error::ErrorKind;
@@ -77,6 +77,7 @@ enum Verb {
     Status(status::Status),
     Top(top::Top),
     Compare(compare::Compare),
+    Reload(reload::Reload),
     Upgrade(upgrade::Upgrade),
     Completions(completions::Completions),
     Man(man::Man),
@@ -236,6 +237,7 @@ fn act(line: &Line) -> Result<Code, Fault> {
         Verb::Status(verb) => verb.run(&reach.session()?),
         Verb::Top(verb) => verb.run(reach),
         Verb::Compare(verb) => verb.run(&reach.session()?),
+        Verb::Reload(verb) => verb.run(&reach.session()?),
         Verb::Upgrade(verb) => verb.run(reach),
         Verb::Completions(verb) => verb.run(),
         Verb::Man(verb) => verb.run(),
@@ -279,6 +281,6 @@ mod tests {
     #[test]
     fn the_definitions_are_sound() {
         Line::command().debug_assert();
-        assert_eq!(names().count(), 16);
+        assert_eq!(names().count(), 17);
     }
 }

@@ -28,4 +28,4 @@ pub use order::{HoldOptions, HoldOrder, Options, Wait};
 pub use receipt::Receipt;
 pub use setup::{Log, Setup};
 pub use state::{Entries, EntryQuery, EntryState, HeldKey, PendingState, SwitchState, Verification};
-pub use traffic::{Acknowledgement, GroupState, PeerState, Reply, Traffic, Watch, WatchReport};
+pub use traffic::{Acknowledgement, GroupState, PeerState, Reloaded, Reply, Traffic, Watch, WatchReport};

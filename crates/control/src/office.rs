@@ -32,9 +32,10 @@ use engine::host::Level;
 use room::Room;
 use std::future::Future;
 use std::rc::Rc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use switch::{Code, Commit, Filter, Key, Meta, Order, Refusal, Tables};
 use tokio::sync::{mpsc, oneshot};
 
@@ -67,7 +68,22 @@ struct Counter {
     clock_ms: Arc<dyn Fn() -> u64 + Send + Sync>,
     log: Log,
     events: Events,
+    /// How many calls of the API are being answered.
+    calls: AtomicUsize,
 }
+
+/// A call that is being answered: who stops the control thread waits for it, for a while.
+pub(crate) struct Answering(Arc<Counter>);
+
+impl Drop for Answering {
+    fn drop(&mut self) {
+        self.0.calls.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// How long calls that are being answered are waited for when the control thread is stopped, and how long the bytes of
+/// the last answer may take to leave.
+const LAST_ANSWERS: (Duration, Duration) = (Duration::from_millis(500), Duration::from_millis(5));
 
 enum Message {
     Job(Job),
@@ -92,6 +108,7 @@ impl Office {
             clock_ms,
             log,
             events: Events::new(now_us()),
+            calls: AtomicUsize::new(0),
         });
         let office = Office { counter };
         let tables = opened.tables.clone();
@@ -108,12 +125,17 @@ impl Office {
                 let local = tokio::task::LocalSet::new();
                 local.block_on(&runtime, async move {
                     let room = Room::furnish(opened, inside.clone());
-                    if let Some(listener) = listener {
-                        tokio::task::spawn_local(crate::api::serve(inside, listener));
-                    }
+                    let counter = Arc::clone(&inside.counter);
+                    let serving = listener
+                        .map(|listener| tokio::task::spawn_local(crate::api::serve(inside, listener)));
                     while let Some(Message::Job(job)) = inbox.recv().await {
                         job(&room);
                     }
+                    // Whoever comes now is for the process that goes on.
+                    if let Some(serving) = serving {
+                        serving.abort();
+                    }
+                    counter.answer_last().await;
                 });
             })
             .map_err(|error| format!("the control thread cannot be started: {error}"))?;
@@ -280,8 +302,18 @@ impl Office {
     pub fn call(&self, call: ApiCall, answer: Box<dyn ApiAnswer>) {
         let office = self.clone();
         self.send(Box::new(move |_| {
-            tokio::task::spawn_local(crate::api::answer(office, call, answer));
+            let answering = office.answering();
+            tokio::task::spawn_local(async move {
+                crate::api::answer(office, call, answer).await;
+                drop(answering);
+            });
         }));
+    }
+
+    /// A call is being answered as long as this is there.
+    pub(crate) fn answering(&self) -> Answering {
+        self.counter.calls.fetch_add(1, Ordering::Relaxed);
+        Answering(Arc::clone(&self.counter))
     }
 
     /// An order from a script: this key gets this target, or the default. The reply is called on the control thread,
@@ -377,6 +409,21 @@ impl Office {
             });
         }));
         answered.await.unwrap_or_else(|_| Err(stopping()))
+    }
+}
+
+impl Counter {
+    /// Lets those have their answer who are about to get one, such as whoever asked for the reload that ends this
+    /// process.
+    async fn answer_last(&self) {
+        let began = Instant::now();
+        let any = self.calls.load(Ordering::Relaxed) > 0;
+        while self.calls.load(Ordering::Relaxed) > 0 && began.elapsed() < LAST_ANSWERS.0 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        if any {
+            tokio::time::sleep(LAST_ANSWERS.1).await;
+        }
     }
 }
 

@@ -37,6 +37,25 @@ pub trait Traffic: Send + Sync + 'static {
     fn threads(&self) -> usize;
     /// What `stub_status` shows.
     fn counters(&self) -> Counters;
+    /// So many keys are held now: as long as it is any, another process must not take this one's place, because it
+    /// would not hold them.
+    fn held(&self, keys: usize) {
+        let _ = keys;
+    }
+    /// The configuration is read anew and gone over to; one answer when that has come to an end. A reply that is
+    /// dropped means that nobody is there to do it.
+    fn reload(&self, reply: Reply<Reloaded>) {
+        drop(reply);
+    }
+}
+
+/// What a reload came to.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Reloaded {
+    /// Requests that begin now are served by the new configuration. If not, nothing has changed.
+    pub done: bool,
+    /// Faults and warnings, as the error log has them.
+    pub findings: Vec<String>,
 }
 
 /// What the workers look out for after a switch: the requests that are still where the tables led before, and those

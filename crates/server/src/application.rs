@@ -1,13 +1,16 @@
 //! The program as the master sees it: reading a configuration, and being a worker process.
 
 use crate::counters::Counters;
-use crate::demands::boot;
+use crate::demands::{boot, temporary_folders};
+use crate::files;
 use crate::generation::{Departure, same};
 use crate::names::SystemNames;
+use crate::panics;
 use crate::process::log::{ErrorLog, Level};
 use crate::process::{Address, Application, Finding, Listener, Loaded, Order, Ports, Reload, Source};
 use crate::proxy::pool::SharedGroups;
 use crate::recording;
+use crate::reloads::Reloads;
 use crate::switching::Crossing;
 use crate::threads::{Crew, Message, NewGeneration, Thread};
 use conf::Diagnostic;
@@ -64,6 +67,8 @@ impl Application for Pointsman {
             Ok((config, warnings)) => {
                 let findings = warnings.iter().map(finding).collect();
                 let boot = boot(&config, source);
+                #[cfg(debug_assertions)]
+                panics::provoked::prepare();
                 // A worker process has only the variables that `env` names; what holds is what the master saw.
                 let records = std::env::var_os(STATISTICS).is_none_or(|value| value != "off");
                 Loaded { findings, outcome: Some((boot, Built { config, records })) }
@@ -125,6 +130,8 @@ impl Process {
         let channels = (0..ports.threads).map(|_| unbounded_channel()).collect::<Vec<_>>();
         let senders = channels.iter().map(|(sender, _)| sender.clone()).collect();
         let office_log = Arc::new(Mutex::new(ports.error_log.clone()));
+        panics::tell_in(Arc::clone(&office_log));
+        sweep(&config, &ports.error_log);
         let crossing = (senders, &office_log);
         let started = crew(&ports, (&config, &layout), built.records, crossing, commands);
         // A store may be well again: a worker that is started after a crash is started once more.
@@ -213,6 +220,7 @@ impl Process {
                         self.ports.error_log.write(Level::Alert, 0, format!("log files: {error}").as_bytes());
                     }
                 }
+                Some(Order::Answered(answer)) => self.crew.crossing.reloads().answered(answer),
                 Some(Order::Quit) => return self.quit(),
                 Some(Order::Terminate) => return self.terminate(),
                 // A thread ends only when it is told to: anything else is a fault that the master mends.
@@ -334,6 +342,18 @@ impl Process {
     }
 }
 
+/// Removes what a killed process has left in the folders for temporary files.
+fn sweep(config: &Config, log: &ErrorLog) {
+    for folder in temporary_folders(config) {
+        let count = files::swept(&folder);
+        if count > 0 {
+            let text =
+                format!("{count} temporary files of ended processes removed from \"{}\"", folder.display());
+            log.write(Level::Notice, 0, text.as_bytes());
+        }
+    }
+}
+
 /// Both ends of a thread's orders.
 type Channel = (UnboundedSender<Message>, UnboundedReceiver<Message>);
 
@@ -349,7 +369,9 @@ fn crew(
     let began = Instant::now();
     let counters = Arc::new(Counters::new(ports.threads));
     let collector = Arc::new(Mutex::new(Collector::new(Arc::clone(layout), 0)));
-    let crossing = Arc::new(Crossing::new(senders, Arc::clone(&counters), Arc::clone(&collector)));
+    let reloads = Reloads::new(ports.control.has_master().then(|| ports.control.reporter()));
+    let crossing = Crossing::new(senders, Arc::clone(&counters), Arc::clone(&collector), reloads);
+    let crossing = Arc::new(crossing);
     let log = Arc::clone(log);
     let (office, tables) = Office::start(Setup {
         config: Arc::clone(config),

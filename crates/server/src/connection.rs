@@ -119,7 +119,9 @@ async fn requests(client: &mut Client, connection: &mut Connection, accepted: &A
         let mut exchange = worker.lease_exchange();
         exchange.connection = connection.clone();
         let is_last = worker.quitting.get() || accepted.socket.is_given_up();
+        client.seat.serve(generation.number);
         let after = Box::pin(request(client, &mut exchange, &generation, (pipelined, is_last))).await;
+        client.seat.serve(0);
         *connection = std::mem::take(&mut exchange.connection);
         worker.give_back_exchange(exchange);
         if after != After::Next {
@@ -300,6 +302,8 @@ fn begin_request(client: &mut Client, exchange: &mut Exchange, generation: &Gene
             client.owes_continue =
                 !client.body.is_done() && http::framing::expects_continue(head.version, &head.headers);
             exchange.switches.pin(generation.tables());
+            #[cfg(debug_assertions)]
+            crate::panics::provoked::panic_at(&exchange.request.uri);
             phase::advance(exchange, env)
         }
         Err(status) => {

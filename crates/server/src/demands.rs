@@ -90,7 +90,7 @@ fn limits(config: &Config) -> Limits {
 }
 
 /// The folders for temporary files that some location uses.
-fn temporary_folders(config: &Config) -> Vec<PathBuf> {
+pub(crate) fn temporary_folders(config: &Config) -> Vec<PathBuf> {
     let set = |path: &Option<PathBuf>, name: &str| path.clone().unwrap_or_else(|| config.prefix.join(name));
     let mut folders = vec![set(&config.http.client_body_temp_path, "client_body_temp")];
     for location in &config.locations {

@@ -167,10 +167,41 @@ pub(crate) fn keep(file: &BodyFile) {
     }
 }
 
-/// A new temporary file in a folder.
+/// A new temporary file in a folder. Its name says whose it is: what a killed process has left there is [`swept`].
 pub(crate) fn temporary(folder: &Path, random: &mut dyn FnMut() -> u64) -> io::Result<BodyFile> {
+    let owner = std::process::id();
+    made(folder, &mut || format!("{owner}-{:016x}", random()))
+}
+
+/// A new file that is to stay, unless its request comes to nothing.
+pub(crate) fn lasting(folder: &Path, random: &mut dyn FnMut() -> u64) -> io::Result<BodyFile> {
+    made(folder, &mut || format!("{:016x}", random()))
+}
+
+/// Removes the temporary files of processes that are no more, this one's predecessors of the same number among them.
+/// Answers how many there were. To be called before this process has made any.
+pub(crate) fn swept(folder: &Path) -> usize {
+    let Ok(entries) = std::fs::read_dir(folder) else { return 0 };
+    let is_left = |entry: &std::fs::DirEntry| owner(&entry.file_name()).is_some_and(is_gone);
+    let left = entries.flatten().filter(is_left);
+    left.filter(|entry| std::fs::remove_file(entry.path()).is_ok()).count()
+}
+
+/// The process that a temporary file's name names.
+fn owner(name: &OsStr) -> Option<u32> {
+    let (owner, random) = name.to_str()?.split_once('-')?;
+    let is_ours = random.len() == 16 && random.bytes().all(|byte| byte.is_ascii_hexdigit());
+    owner.parse().ok().filter(|_| is_ours)
+}
+
+fn is_gone(process: u32) -> bool {
+    let pid = nix::unistd::Pid::from_raw(process.cast_signed());
+    process == std::process::id() || nix::sys::signal::kill(pid, None) == Err(Errno::ESRCH)
+}
+
+fn made(folder: &Path, name: &mut dyn FnMut() -> String) -> io::Result<BodyFile> {
     for _ in 0..16 {
-        let path = folder.join(format!("{:016x}", random()));
+        let path = folder.join(name());
         match File::options().read(true).write(true).create_new(true).open(&path) {
             Ok(file) => {
                 let guard = removal(&path);
@@ -181,4 +212,35 @@ pub(crate) fn temporary(folder: &Path, random: &mut dyn FnMut() -> u64) -> io::R
         }
     }
     Err(io::Error::from(io::ErrorKind::AlreadyExists))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_nobody_owns_any_more_is_swept() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut child = std::process::Command::new("true").spawn().unwrap();
+        let dead = child.id();
+        child.wait().unwrap();
+        let living = std::os::unix::process::parent_id();
+        let names = [
+            format!("{dead}-0123456789abcdef"),
+            format!("{}-0123456789abcdef", std::process::id()),
+            format!("{living}-0123456789abcdef"),
+            "0123456789abcdef".to_owned(),
+            format!("{dead}-notes"),
+        ];
+        for name in &names {
+            std::fs::write(folder.path().join(name), "x").unwrap();
+        }
+        assert_eq!(swept(folder.path()), 2);
+        for (name, stays) in names.iter().zip([false, false, true, true, true]) {
+            assert_eq!(folder.path().join(name).exists(), stays, "{name}");
+        }
+        assert_eq!(swept(&folder.path().join("missing")), 0);
+        let file = temporary(folder.path(), &mut || 7).unwrap();
+        assert_eq!(owner(file.path.file_name().unwrap()), Some(std::process::id()));
+    }
 }

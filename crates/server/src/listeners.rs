@@ -2,6 +2,7 @@
 
 use crate::connection;
 use crate::generation::{Generation, Pinned};
+use crate::panics::Vital;
 use crate::process::Address;
 use crate::stream::Stream;
 use crate::worker::Worker;
@@ -141,6 +142,7 @@ impl Listeners {
 const REST: Duration = Duration::from_millis(500);
 
 async fn accept_tcp(worker: Rc<Worker>, listener: TcpListener, socket: Rc<Socket>) {
+    let _vital = Vital;
     let local = listener.local_addr().ok();
     let anywhere = local.is_none_or(|local| local.ip().is_unspecified());
     loop {
@@ -159,6 +161,7 @@ async fn accept_tcp(worker: Rc<Worker>, listener: TcpListener, socket: Rc<Socket
 }
 
 async fn accept_unix(worker: Rc<Worker>, listener: UnixListener, socket: Rc<Socket>, path: Rc<[u8]>) {
+    let _vital = Vital;
     loop {
         match listener.accept().await {
             Ok((stream, _)) => {

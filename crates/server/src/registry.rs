@@ -18,6 +18,8 @@ pub(crate) struct Seat {
     idle_since: Cell<u64>,
     /// It is to make room for another, unless a request has come meanwhile.
     is_unwanted: Cell<bool>,
+    /// The generation that its request began under; 0 without one.
+    generation: Cell<u64>,
 }
 
 impl Seat {
@@ -48,6 +50,11 @@ impl Seat {
         if let Some(waker) = &*self.waker.borrow() {
             waker.wake_by_ref();
         }
+    }
+
+    /// A request begins under this generation; 0 when it has ended.
+    pub(crate) fn serve(&self, generation: u64) {
+        self.generation.set(generation);
     }
 
     /// Is the stream to end?
@@ -179,6 +186,14 @@ impl Registry {
         }
         self.leaving.set(self.leaving.get() + wanted);
         wanted
+    }
+
+    /// Ends whatever still goes on under this generation or an older one.
+    pub(crate) fn cut_up_to(&self, generation: u64) {
+        let seats: Vec<Rc<Seat>> = self.seats.borrow().iter().filter_map(Weak::upgrade).collect();
+        for seat in seats.iter().filter(|seat| (1..=generation).contains(&seat.generation.get())) {
+            seat.cut();
+        }
     }
 
     /// Wakes every connection, to look whether it should end.

@@ -6,6 +6,7 @@ use crate::generation::{Departure, Generation};
 use crate::host::BootHost;
 use crate::listeners::Listeners;
 use crate::logs::{Gathering, Logs};
+use crate::panics::Vital;
 use crate::process::Address;
 use crate::process::log::{ErrorLog, LogFiles, LogTarget};
 use crate::proxy::pool::{Groups, SharedGroups};
@@ -187,6 +188,7 @@ async fn live(
             Message::Commit => {
                 if let Some((generation, addresses, sockets)) = prepared.take() {
                     let old = worker.adopt(generation);
+                    bound(&worker, &old);
                     worker.questions.hold_back(false);
                     timers::end(&worker, &old);
                     timers::start(&worker, &worker.generation());
@@ -211,6 +213,20 @@ async fn live(
                 return;
             }
         }
+    }
+}
+
+/// Requests that have begun under a generation that is left may go on for `worker_shutdown_timeout`, as long as a worker
+/// process of nginx may that is told to finish
+/// (<https://nginx.org/en/docs/ngx_core_module.html#worker_shutdown_timeout>).
+fn bound(worker: &Rc<Worker>, old: &Generation) {
+    let limit_ms = *old.config.main.worker_shutdown_timeout_ms;
+    if limit_ms > 0 {
+        let (worker, number) = (Rc::clone(worker), old.number);
+        spawn_local(async move {
+            tokio::time::sleep(Duration::from_millis(limit_ms)).await;
+            worker.registry.cut_up_to(number);
+        });
     }
 }
 
@@ -278,6 +294,7 @@ fn prepare(
 /// Once a second: log buffers that are due, idle upstream connections that are too old or closed by the peer, what was
 /// measured.
 async fn keep_house(worker: Rc<Worker>) {
+    let _vital = Vital;
     let mut ticks = tokio::time::interval(Duration::from_secs(1));
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {

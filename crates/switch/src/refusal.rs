@@ -62,6 +62,7 @@ codes! {
     HoldExists "hold_exists" 409 "The key is held already.";
     NotHeld "not_held" 409 "The key is not held.";
     NotDrained "not_drained" 409 "Requests were still under way when the time to wait for them was over.";
+    ConfigRefused "config_refused" 422 "The new configuration cannot be gone over to; the one before stays in force.";
     BadRequest "bad_request" 400 "The request cannot be understood.";
     Unauthorized "unauthorized" 401 "It is not known who asks.";
     Forbidden "forbidden" 403 "Whoever asks may not do this.";
@@ -106,6 +107,8 @@ pub enum Details {
     Names(Vec<Arc<str>>),
     /// Servers, each with the reason why it does not count as healthy.
     Servers(Vec<(String, String)>),
+    /// What was found in a configuration, a line each.
+    Findings(Vec<String>),
 }
 
 /// Something is not done, and nothing has changed.

@@ -129,6 +129,7 @@ fn provoke(code: Code) -> Option<Refusal> {
         Code::HoldExists => Tables::default().with_hold(hold()).unwrap().with_hold(hold()).unwrap_err(),
         Code::NotHeld => Tables::default().with_hold(hold()).unwrap().without_hold(1, &key("a")).unwrap_err(),
         Code::NotDrained
+        | Code::ConfigRefused
         | Code::BadRequest
         | Code::Unauthorized
         | Code::Forbidden
@@ -159,6 +160,7 @@ fn every_code_has_a_case_or_is_the_control_planes() {
         elsewhere,
         [
             "not_drained",
+            "config_refused",
             "bad_request",
             "unauthorized",
             "forbidden",

@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used, reason = "a test may fail where it stands")]
 
 mod answers;
+mod crash;
+mod reload;
 mod served;
 mod shown;
 mod terminal;
@@ -66,6 +68,11 @@ struct Server {
 impl Server {
     /// With these directives in the switch `$live`, and these beside it.
     fn start(switch: &str, beside: &str) -> Server {
+        Server::start_with(switch, beside, &[])
+    }
+
+    /// The same, with these variables in its environment.
+    fn start_with(switch: &str, beside: &str, environment: &[(&str, &str)]) -> Server {
         let folder = tempfile::tempdir().unwrap();
         let at = |name: &str| folder.path().join(name).display().to_string();
         for name in ["conf", "logs", "run"] {
@@ -96,7 +103,8 @@ impl Server {
             at("green")
         );
         std::fs::write(folder.path().join("conf/nginx.conf"), conf).unwrap();
-        let process = command(folder.path(), &[]).stderr(Stdio::null()).spawn().unwrap();
+        let mut process = command(folder.path(), &[]);
+        let process = process.envs(environment.iter().copied()).stderr(Stdio::null()).spawn().unwrap();
         let server = Server { folder, process, blue };
         let socket = server.path("run/pointsman.sock");
         server.until("it listens", || UnixStream::connect(&socket).is_ok());

@@ -107,3 +107,44 @@ fn a_refused_upgrade_changes_nothing() {
     server.say(&["upgrade"]).done();
     assert_ne!(pid(), before);
 }
+
+#[test]
+fn a_reload_says_what_came_of_it() {
+    let server = Server::start("", "");
+    let path = server.path("conf/nginx.conf");
+    let conf = std::fs::read_to_string(&path).unwrap();
+    assert!(server.say(&["reload"]).done().starts_with("the new configuration is in force\n"));
+    std::fs::write(&path, conf.replace("events {}", "events { nonsense; }\nother;")).unwrap();
+    let refused = server.say(&["reload"]);
+    assert_eq!((refused.code, &*refused.out), (1, ""));
+    for text in [
+        "stays in force",
+        "unknown directive \"nonsense\"",
+        "unknown directive \"other\"",
+        "mend what was found",
+    ] {
+        assert!(refused.err.contains(text), "{}", refused.err);
+    }
+    // What only the worker can find.
+    server.say(&["switch", "a.example", "green"]).done();
+    std::fs::write(&path, conf.replace("default blue;", "default blue; targets blue;")).unwrap();
+    let refused = server.say(&["reload", "--json"]).json();
+    assert_eq!(refused["code"], "config_refused");
+    assert!(
+        refused["details"]["findings"].to_string().contains("keys lead there: a.example (green)"),
+        "{refused}"
+    );
+    assert!(server.get("a.example").ends_with("green"));
+    // Another process would not hold what this one holds.
+    std::fs::write(&path, conf.replace("worker_processes 2", "worker_processes 1")).unwrap();
+    server.say(&["hold", "b.example"]).done();
+    let refused = server.say(&["reload"]);
+    assert!(refused.code == 1 && refused.err.contains("release them first"), "{}", refused.err);
+    server.say(&["release", "b.example"]).done();
+    // One that needs another process is answered before the old one ends.
+    std::fs::write(&path, conf.replace("worker_processes 2", "worker_processes 1")).unwrap();
+    let before = server.say(&["status", "--json"]).json()["pid"].clone();
+    assert!(server.say(&["reload"]).done().starts_with("the new configuration is in force\n"));
+    server.until("the other process alone", || server.say(&["status", "--json"]).json()["pid"] != before);
+    assert!(server.get("a.example").ends_with("green"));
+}

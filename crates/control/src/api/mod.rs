@@ -5,7 +5,7 @@
 //! refusal comes from there or says what is wrong with the request itself.
 //!
 //! A request walks: [`socket`] or [`location`] → [`entry`] (who is it, and may they) → a handler in [`questions`],
-//! [`orders`], [`figures`] or [`events`] → the office → [`view`] (what it says, as JSON).
+//! [`orders`], [`figures`], [`reload`] or [`events`] → the office → [`view`] (what it says, as JSON).
 
 mod entry;
 mod events;
@@ -15,6 +15,7 @@ mod openapi;
 mod orders;
 mod questions;
 mod refused;
+mod reload;
 mod request;
 mod router;
 mod socket;

@@ -3,7 +3,7 @@
 //! Owns the list of what is described. Must never describe by hand what a type says.
 
 use super::refused::Refused;
-use super::{events, figures, orders, questions, types};
+use super::{events, figures, orders, questions, reload, types};
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use utoipa::OpenApi;
@@ -31,6 +31,7 @@ use utoipa::OpenApi;
         orders::confirm,
         orders::put_hold,
         orders::delete_hold,
+        reload::reload,
         events::events,
         figures::status,
         figures::compare,

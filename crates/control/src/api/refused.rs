@@ -73,6 +73,7 @@ pub(super) fn problem(refusal: Refusal) -> Problem {
                 servers.iter().map(|(server, text)| json!({"server": server, "text": text})).collect();
             BTreeMap::from([("servers".into(), Value::from(servers))])
         }
+        Details::Findings(lines) => BTreeMap::from([("findings".into(), json!(lines))]),
     };
     Problem { code: refusal.code.name().into(), text: refusal.text, remedy: refusal.remedy, details }
 }

@@ -4,7 +4,7 @@
 //! handler.
 
 use super::refused::Refused;
-use super::{entry, events, figures, openapi, orders, questions};
+use super::{entry, events, figures, openapi, orders, questions, reload};
 use crate::office::Office;
 use axum::extract::Request;
 use axum::http::{HeaderValue, header};
@@ -50,6 +50,7 @@ impl Api {
             .route("/v1/switches/{name}/holds/{*key}", put(orders::put_hold).delete(orders::delete_hold))
             .route("/v1/switches/{name}/history", get(questions::history))
             .route("/v1/switches/{name}/receipts/{revision}", get(questions::receipt))
+            .route("/v1/reload", post(reload::reload))
             .route("/v1/events", get(events::events))
             .route("/v1/status", get(figures::status))
             .route("/v1/compare", get(figures::compare))

@@ -42,7 +42,7 @@ pub(crate) async fn serve(office: Office, listener: std::os::unix::net::UnixList
         let Ok(place) = places.clone().acquire_owned().await else { return };
         match listener.accept().await {
             Ok((stream, _)) => {
-                tokio::task::spawn_local(converse(stream, router.clone(), place));
+                tokio::task::spawn_local(converse(stream, office.clone(), router.clone(), place));
             }
             Err(error) => {
                 office.log(Level::Error, &format!("accept() on the control socket failed: {error}"));
@@ -52,13 +52,18 @@ pub(crate) async fn serve(office: Office, listener: std::os::unix::net::UnixList
     }
 }
 
-async fn converse(stream: UnixStream, router: Router, _place: OwnedSemaphorePermit) {
+async fn converse(stream: UnixStream, office: Office, router: Router, _place: OwnedSemaphorePermit) {
     let Some(name) = peer(&stream).await else { return };
     let origin = Origin { via: Via::Socket, name, address: String::new() };
     let service = service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
         let mut request = request.map(Body::new);
         request.extensions_mut().insert(origin.clone());
-        router.clone().oneshot(request)
+        let (answer, answering) = (router.clone().oneshot(request), office.answering());
+        async move {
+            let answer = answer.await;
+            drop(answering);
+            answer
+        }
     });
     // Whatever breaks a connection, its client has seen it.
     let _ = http1::Builder::new()

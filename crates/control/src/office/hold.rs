@@ -78,6 +78,7 @@ impl Room {
         let tables = self.tables().with_hold(hold.clone())?;
         let state = held.state();
         self.holds.borrow_mut().push(held);
+        self.traffic().held(self.holds.borrow().len());
         let acknowledgements = self.publish(tables, None);
         let key = hold.key().to_string();
         self.office.announce(&desk.name(), EventKind::Held { key, actor, reason });
@@ -111,6 +112,7 @@ impl Room {
         // There is one for each hold that is published.
         let held =
             place.map(|place| self.holds.borrow_mut().remove(place)).ok_or_else(|| Refusal::not_held(key))?;
+        self.traffic().held(self.holds.borrow().len());
         let state = held.state();
         hold.release(self.clock_ms(), per_second);
         drop(self.publish(tables, None));

@@ -61,8 +61,40 @@ pub enum Order {
     Quit,
     /// Return at once.
     Terminate,
+    /// What a reload came to that [`Reporter::want_reload`] had asked for.
+    Answered(Answer),
     /// A thread called [`Waker::wake`].
     Woken,
+}
+
+/// What a reload came to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Answer {
+    /// The number it was asked for with.
+    pub ticket: u64,
+    /// The new configuration is in force.
+    pub done: bool,
+    /// Faults and warnings.
+    pub findings: Vec<String>,
+}
+
+impl Answer {
+    /// As the body of a message.
+    pub(super) fn encode(done: bool, findings: &[String]) -> Vec<u8> {
+        let mut body = vec![u8::from(done)];
+        for (at, line) in findings.iter().enumerate() {
+            body.extend((at > 0).then_some(b'\n'));
+            // A line stays a line.
+            body.extend(line.bytes().map(|byte| if byte == b'\n' { b' ' } else { byte }));
+        }
+        body
+    }
+
+    fn decode(ticket: u64, body: &[u8]) -> Option<Answer> {
+        let (done, text) = body.split_first()?;
+        let text = String::from_utf8_lossy(text);
+        Some(Answer { ticket, done: *done != 0, findings: text.lines().map(str::to_owned).collect() })
+    }
 }
 
 /// Another configuration.
@@ -88,6 +120,9 @@ pub(super) mod kind {
     pub(in crate::process) const RELOADED: u32 = 6;
     pub(in crate::process) const FAILED: u32 = 7;
     pub(in crate::process) const GONE: u32 = 8;
+    pub(in crate::process) const WANT_RELOAD: u32 = 9;
+    pub(in crate::process) const ANSWER: u32 = 10;
+    pub(in crate::process) const HELD: u32 = 11;
 }
 
 /// Tells the master how things stand; may be cloned into any thread.
@@ -120,6 +155,18 @@ impl Reporter {
     /// The last request of this generation has ended and nothing of it is left.
     pub fn generation_gone(&self, generation: u64) {
         self.tell(kind::GONE, generation, b"");
+    }
+
+    /// Asks for a reload. [`Order::Answered`] with this number says what came of it; it may come before or after the
+    /// order to reload itself.
+    pub fn want_reload(&self, ticket: u64) {
+        self.tell(kind::WANT_RELOAD, ticket, b"");
+    }
+
+    /// So many keys are held. As long as it is any, no other process is put in this one's place, which would not hold
+    /// them, unless this one dies or is told to end.
+    pub fn held(&self, keys: u64) {
+        self.tell(kind::HELD, keys, b"");
     }
 
     fn tell(&self, kind: u32, generation: u64, body: &[u8]) {
@@ -164,6 +211,11 @@ impl Control {
         logs: Arc<LogFiles>,
     ) -> Control {
         Control { link, signals, reporter, log, logs, waiting: VecDeque::new(), quitting: false }
+    }
+
+    /// Whether a master could be asked for a reload.
+    pub fn has_master(&self) -> bool {
+        matches!(self.link, Link::Master(_))
     }
 
     /// Reports from any thread.
@@ -352,6 +404,7 @@ fn order_from(message: Message) -> Option<Order> {
         kind::QUIT => Some(Order::Quit),
         kind::TERMINATE => Some(Order::Terminate),
         kind::RELOAD => decode(message).map(Order::Reload),
+        kind::ANSWER => Answer::decode(message.generation, &message.body).map(Order::Answered),
         kind::REOPEN => decode(message).map(|reload| Order::Reopen(reload.logs)),
         _ => None,
     }

@@ -6,7 +6,7 @@
 use super::log::{ErrorLog, Level, LogFile, LogFiles, LogTarget};
 use std::fmt::{Arguments, Display};
 use std::io::{self, Write};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// The name in front of every line on standard error.
 pub const PROGRAM: &str = "pointsman";
@@ -21,7 +21,12 @@ pub(super) struct Journal {
     log: ErrorLog,
     /// Standard error takes warnings and worse too, until the program has started.
     on_stderr: bool,
+    /// Warnings and worse that somebody else has asked for, as long as he listens.
+    listener: Listener,
 }
+
+/// Lines for somebody who has asked for a reload.
+type Listener = Arc<Mutex<Option<Vec<String>>>>;
 
 impl Journal {
     /// The journal before there is a configuration: the `-e` log. If that cannot be opened, standard error alone.
@@ -37,7 +42,7 @@ impl Journal {
                 )),
             }
         }
-        Journal { log: ErrorLog::new(sinks), on_stderr: true }
+        Journal { log: ErrorLog::new(sinks), on_stderr: true, listener: Listener::default() }
     }
 
     /// Goes on in the configuration's own error logs.
@@ -65,13 +70,32 @@ impl Journal {
     /// A journal for tests: it writes nowhere.
     #[cfg(test)]
     pub(super) fn silent() -> Journal {
-        Journal { log: ErrorLog::new(Vec::new()), on_stderr: false }
+        Journal { log: ErrorLog::new(Vec::new()), on_stderr: false, listener: Listener::default() }
+    }
+
+    /// Warnings and worse are gathered from now on.
+    pub(super) fn listen(&self) {
+        *self.listened() = Some(Vec::new());
+    }
+
+    /// What was gathered since; nothing more is.
+    pub(super) fn heard(&self) -> Vec<String> {
+        self.listened().take().unwrap_or_default()
+    }
+
+    fn listened(&self) -> MutexGuard<'_, Option<Vec<String>>> {
+        self.listener.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Writes a line.
     pub(super) fn say(&self, level: Level, text: Arguments<'_>) {
         if self.log.takes(level) {
             self.log.write(level, 0, text.to_string().as_bytes());
+        }
+        if level <= Level::Warn
+            && let Some(lines) = &mut *self.listened()
+        {
+            lines.push(format!("[{}] {text}", level.name()));
         }
         if self.on_stderr && level <= Level::Warn {
             to_stderr(format_args!("[{}] {text}", level.name()));

@@ -53,6 +53,8 @@ struct Worker {
     generation: u64,
     born: Instant,
     ready: bool,
+    /// How many keys it holds requests of, which no other process would.
+    held: u64,
     /// Told to end; it is not started again.
     leaving: bool,
     /// It has closed its end and says no more: polling it would find it ready for ever.
@@ -110,6 +112,10 @@ struct State {
     resting: bool,
     /// A reload was asked for when none could be begun.
     reload_again: bool,
+    /// Workers that wait to hear what comes of the next reload, with their numbers for it.
+    asking: Vec<(Pid, u64)>,
+    /// Those who wait to hear of the one under way.
+    answering: Vec<(Pid, u64)>,
 }
 
 /// When the worker is started again.
@@ -145,7 +151,14 @@ pub(super) fn run<A: Application>(start: Start<A>) -> i32 {
         pending: None,
         ending: Ending::No,
         respawn: Respawn::default(),
-        state: State { daemonized, started: false, resting: false, reload_again: false },
+        state: State {
+            daemonized,
+            started: false,
+            resting: false,
+            reload_again: false,
+            asking: Vec::new(),
+            answering: Vec::new(),
+        },
         kin: Kin { program, predecessor, successor: None },
         notify: Notify::from_environment(),
     };
@@ -161,12 +174,13 @@ impl<A: Application> Master<A> {
     fn watch(&mut self) -> i32 {
         loop {
             self.wait();
+            // First: what a worker has said before somebody sent a signal counts for it.
+            self.hear_workers();
             while let Some(arrived) = self.signals.take() {
                 if let Arrived::Signal(signal, sender) = arrived {
                     self.signalled(signal, sender);
                 }
             }
-            self.hear_workers();
             if self.reap().is_err() {
                 return 1;
             }

@@ -10,7 +10,8 @@
 //! How it goes, as with nginx: [`run`] loads the configuration, opens logs and sockets, leaves the terminal, writes the
 //! pid file and forks the worker. On HUP the master loads the configuration again and sends the bytes it read together
 //! with all descriptors to the worker, which goes over to it in place; only a changed user, limit, environment or
-//! number of threads takes a new worker process. A worker that dies is started again while its sockets stay open.
+//! number of threads takes a new worker process. A worker that dies is started again while its sockets stay open. On USR2
+//! the master starts the program anew and hands it the sockets; then two masters run until one is told to end.
 
 mod alone;
 mod boot;
@@ -39,7 +40,7 @@ pub use boot::{
     SocketAccess, Source, UserSpec,
 };
 pub use command::{Tell, run, tell, test};
-pub use control::{Control, Listener, Order, Ports, Reload, Reporter};
+pub use control::{Answer, Control, Listener, Order, Ports, Reload, Reporter};
 pub use disk::Disk;
 pub use journal::PROGRAM;
 pub use running::{Running, Step, choose_program};

@@ -3,8 +3,9 @@
 //! Owns the sending alone. Must never wait for an answer: each thread gives its own when its loop comes to it.
 
 use crate::counters::Counters;
+use crate::reloads::Reloads;
 use crate::threads::Message;
-use control::{Acknowledgement, GroupState, Reply, Traffic, Watch, WatchReport};
+use control::{Acknowledgement, GroupState, Reloaded, Reply, Traffic, Watch, WatchReport};
 use statistics::Collector;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -122,6 +123,7 @@ pub(crate) struct Crossing {
     collector: Arc<Mutex<Collector>>,
     /// How many threads have ended: they answer nothing.
     ended: AtomicUsize,
+    reloads: Reloads,
 }
 
 impl Crossing {
@@ -130,9 +132,15 @@ impl Crossing {
         threads: Vec<UnboundedSender<Message>>,
         counters: Arc<Counters>,
         collector: Arc<Mutex<Collector>>,
+        reloads: Reloads,
     ) -> Crossing {
         let threads = threads.into_iter().map(|thread| (thread, Arc::new(Questions::new()))).collect();
-        Crossing { threads, counters, collector, ended: AtomicUsize::new(0) }
+        Crossing { threads, counters, collector, ended: AtomicUsize::new(0), reloads }
+    }
+
+    /// Those who wait for a reload.
+    pub(crate) fn reloads(&self) -> &Reloads {
+        &self.reloads
     }
 
     /// What the thread of this number is asked.
@@ -203,6 +211,14 @@ impl Traffic for Crossing {
         &self.collector
     }
 
+    fn held(&self, keys: usize) {
+        self.reloads.held(keys);
+    }
+
+    fn reload(&self, reply: Reply<Reloaded>) {
+        self.reloads.ask(reply);
+    }
+
     fn threads(&self) -> usize {
         self.threads.len() - self.ended.load(Ordering::Relaxed)
     }
@@ -222,7 +238,7 @@ mod tests {
     fn crossing(threads: Vec<UnboundedSender<Message>>) -> Crossing {
         let layout = Layout { groups: Vec::new(), switches: Vec::new(), max_keys: 1 };
         let collector = Arc::new(Mutex::new(Collector::new(Arc::new(layout), 0)));
-        Crossing::new(threads, Arc::new(Counters::new(2)), collector)
+        Crossing::new(threads, Arc::new(Counters::new(2)), collector, Reloads::new(None))
     }
 
     #[test]

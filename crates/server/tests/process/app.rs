@@ -131,7 +131,7 @@ impl Application for Sayer {
                     hall.close();
                 }
                 Some(Order::Terminate) => return 0,
-                Some(Order::Woken) | None => {}
+                Some(Order::Answered(_) | Order::Woken) | None => {}
             }
         }
     }

@@ -105,15 +105,14 @@ impl Place {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        for name in ["pid", "pid.oldbin"] {
-            self.kill_master(name);
-        }
+        // The older master first: it would put its pid file back when the newer one dies.
+        let pids = ["pid.oldbin", "pid"].map(|name| self.read(name).trim_end().parse().unwrap_or(0));
+        pids.into_iter().for_each(|pid| self.kill_master(pid));
     }
 }
 
 impl Place {
-    fn kill_master(&mut self, name: &str) {
-        let pid = self.read(name).trim_end().parse().unwrap_or(0);
+    fn kill_master(&mut self, pid: i32) {
         if let Some(child) = &mut self.foreground {
             let _ = child.kill();
             let _ = child.wait();

@@ -228,6 +228,18 @@ pub struct ReleaseOrder {
     pub per_second: Option<u32>,
 }
 
+/// Read the configuration anew.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ReloadOrder {}
+
+/// The new configuration is in force.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Reloaded {
+    /// Warnings, as the error log has them.
+    pub findings: Vec<String>,
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

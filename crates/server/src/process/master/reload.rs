@@ -7,7 +7,7 @@ use super::workers::Forked;
 use super::{Ending, Master, Pending, Worker, signal_worker};
 use crate::process::boot::Application;
 use crate::process::channel::send_message;
-use crate::process::control::{encode_body, kind};
+use crate::process::control::{Answer, encode_body, kind};
 use crate::process::estate::{self, Prepared};
 use crate::process::journal::Said;
 use crate::process::load::{Pictures, load};
@@ -35,9 +35,45 @@ impl<A: Application> Master<A> {
             self.state.reload_again = true;
             return;
         }
+        self.state.answering = std::mem::take(&mut self.state.asking);
+        if !self.state.answering.is_empty() {
+            self.journal.listen();
+        }
         self.notify.reloading();
         if self.begin_reload().is_err() {
-            self.notify.reloaded(false);
+            self.tell_outcome(false);
+        }
+    }
+
+    /// A worker asks for a reload, as HUP does, and wants to know what comes of it.
+    pub(super) fn reload_for(&mut self, worker: Pid, ticket: u64) {
+        self.state.asking.push((worker, ticket));
+        if !matches!(self.ending, Ending::No) || self.kin.are_two() {
+            self.state.answering = std::mem::take(&mut self.state.asking);
+            self.journal.listen();
+            self.journal
+                .say(Level::Warn, format_args!("there is no reload while the processes end or are replaced"));
+            return self.answer(false);
+        }
+        self.reload();
+    }
+
+    /// Tells everybody who wants to know how a reload has ended.
+    fn tell_outcome(&mut self, done: bool) {
+        self.notify.reloaded(done);
+        self.answer(done);
+    }
+
+    fn answer(&mut self, done: bool) {
+        let findings = self.journal.heard();
+        let body = Answer::encode(done, &findings);
+        for (pid, ticket) in std::mem::take(&mut self.state.answering) {
+            let Some(worker) = self.workers.iter().find(|worker| worker.pid == pid) else { continue };
+            if let Err(error) = send_message(&worker.channel, kind::ANSWER, ticket, &body, &[]) {
+                self.journal.failed(Level::Alert, format_args!("sendmsg() to worker process {pid}"), &error);
+                // Half a message: it would understand no other.
+                signal_worker(pid, Signal::SIGKILL, &self.journal);
+            }
         }
     }
 
@@ -70,6 +106,10 @@ impl<A: Application> Master<A> {
                     );
                     signal_worker(pid, Signal::SIGKILL, &self.journal);
                 }
+            }
+            _ if self.holds("this configuration") => {
+                prepared.abandon(Some(&self.estate), &self.journal);
+                return Err(Said);
             }
             _ => self.reload_with_new_process(recorded.config, prepared)?,
         }
@@ -119,7 +159,7 @@ impl<A: Application> Master<A> {
         self.estate = pending.prepared.commit(Some(before), &self.source, &self.logs, &mut self.journal);
         self.config = Some(pending.config);
         self.state.resting = false;
-        self.notify.reloaded(true);
+        self.tell_outcome(true);
         estate::move_pid_file(&old_pid_path, &self.estate.boot.pid_path, &self.journal);
         if pending.new_process {
             self.send_away(|worker| worker.pid != pending.worker);
@@ -134,7 +174,7 @@ impl<A: Application> Master<A> {
                 format_args!("the configuration was not reloaded, the one before stays in force"),
             );
             pending.prepared.abandon(Some(&self.estate), &self.journal);
-            self.notify.reloaded(false);
+            self.tell_outcome(false);
         }
         self.reload_if_asked();
     }

@@ -47,6 +47,9 @@ impl<A: Application> Master<A> {
                 ),
             );
         }
+        if self.holds("another binary") {
+            return;
+        }
         let pid_path = self.estate.boot.pid_path.clone();
         let program = self.kin.program.chosen(&pid_path, &self.journal);
         let old_path = upgrade::old_pid_path(&pid_path);

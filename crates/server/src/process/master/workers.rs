@@ -81,6 +81,7 @@ impl<A: Application> Master<A> {
             generation: self.generation,
             born: Instant::now(),
             ready: false,
+            held: 0,
             leaving: false,
             silent: false,
         });
@@ -212,6 +213,18 @@ impl<A: Application> Master<A> {
         }
     }
 
+    /// Says so if requests are held: whatever `what` is would let them go, or leave them waiting for ever.
+    pub(super) fn holds(&self, what: &str) -> bool {
+        let held: u64 = self.workers.iter().filter(|worker| !worker.leaving).map(|worker| worker.held).sum();
+        if held > 0 {
+            self.journal.say(
+                Level::Emerg,
+                format_args!("{what} needs another worker process, which would not hold {held} keys: release them first"),
+            );
+        }
+        held > 0
+    }
+
     /// A worker process could not be forked: it is tried again.
     pub(super) fn retry_start(&mut self) {
         self.journal.say(Level::Alert, format_args!("could not respawn worker process"));
@@ -275,6 +288,11 @@ impl<A: Application> Master<A> {
                 if self.is_pending(pid, message.generation) {
                     self.give_up_reload();
                 }
+            }
+            kind::HELD => self.workers[at].held = message.generation,
+            kind::WANT_RELOAD => {
+                self.journal.say(Level::Notice, format_args!("worker process {pid} asks for a reload"));
+                self.reload_for(pid, message.generation);
             }
             kind::GONE => say_gone(&self.journal, message.generation, pid.as_raw().unsigned_abs()),
             _ => {}
