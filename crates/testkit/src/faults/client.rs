@@ -185,10 +185,12 @@ fn send_body(cell: &Cell, wire: &mut Wire, scene: &Scene, line: &dyn Fn(&str, &s
         wire.send(&[head.as_bytes(), &body].concat());
         return;
     }
-    // The second half comes when the first has gone through, or there is an answer without it.
+    // The second half comes when the first has gone through, or there is an answer without it. An answer that comes too
+    // early is waited for: whether it overtakes the body would be chance.
+    let early = matches!(cell.row.fault, Fault::EarlyClose | Fault::EarlyDrain);
     let (one, other) = body.split_at(body.len() / 2);
     wire.send(&[head.as_bytes(), one].concat());
-    wire.fill_until(|wire| !wire.buffer.is_empty() || scene.look().head_seen);
+    wire.fill_until(|wire| !wire.buffer.is_empty() || (!early && scene.look().head_seen));
     wire.send(other);
 }
 

@@ -53,7 +53,7 @@ pub(crate) fn text(cells: &[Cell]) -> String {
          log_format cell '$request_uri $status [$upstream_status] [$upstream_addr]';\n\
          access_log logs/access.log cell;\n\
          proxy_temp_path logs/proxy_temp; client_body_temp_path logs/body_temp;\n\
-         client_max_body_size 8m; client_body_buffer_size 4m; keepalive_requests 100000;\n\
+         client_max_body_size 8m; client_body_buffer_size 8m; keepalive_requests 100000;\n\
          proxy_http_version 1.1; proxy_set_header Connection \"\"; proxy_send_timeout 20s;\n",
     );
     for cell in cells {

@@ -76,7 +76,9 @@ pub fn matrix(seen: &[Seen]) -> String {
                     by_place.get(&(*number, *client)).map_or("–".to_owned(), |o| cell(o, *client))
                 })
                 .collect();
-            let words = match logged(row, clients[0]) {
+            // Nobody logs for those who leave, and for HEAD there may be nothing left to go wrong.
+            let usual = clients.iter().find(|client| !matches!(client, Client::Aborts | Client::Head));
+            let words = match usual.map_or(Logged::Nothing, |client| logged(row, *client)) {
                 Logged::Words(words) => format!("`{words}`"),
                 Logged::Nothing | Logged::Anything => String::new(),
             };
@@ -119,27 +121,44 @@ fn cell(outcome: &Outcome, client: Client) -> String {
 pub fn document(own: &[Seen], nginx: &[Seen], version: &str) -> String {
     let mut out = matrix(own);
     out.push_str(NGINX_BEGINS);
+    let alike = |one: &&Seen| other(one, nginx).is_some_and(|theirs| theirs.outcome == one.outcome);
     let _ = writeln!(
         out,
-        "\nThe same cells on {version}: {} of {} come out alike, and these do not. \"Complete\" means that the client \
-         cannot see that\nanything is missing.\n\n| cell | pointsman | nginx |\n|---|---|---|",
-        own.iter().filter(|one| other(one, nginx).is_some_and(|n| n.outcome == one.outcome)).count(),
+        "\nThe same cells on {version}: {} of {} come out alike, and these do not.\n\n\
+         | stage | fault | clients | pointsman | nginx |\n|---|---|---|---|---|",
+        own.iter().filter(alike).count(),
         own.len()
     );
-    for one in own {
+    // Neighbours that differ in the same way share a line.
+    let mut lines: Vec<(Row, String, String, Vec<&str>)> = Vec::new();
+    for one in own.iter().filter(|one| !alike(one)) {
+        let Some(theirs) = other(one, nginx) else { continue };
         let client = one.cell.client;
-        let Some(theirs) = other(one, nginx).filter(|theirs| theirs.outcome != one.outcome) else { continue };
-        let mut told = cell(&theirs.outcome, client);
-        if let (Answer::Cut(_), Answer::Whole(_)) = (one.outcome.answer, theirs.outcome.answer) {
-            told.push_str(" – it looks complete");
+        let (ours, theirs) = (cell(&one.outcome, client), on_nginx(one, theirs));
+        let row = one.cell.row;
+        match lines.iter_mut().find(|(r, o, t, _)| (*r, &*o, &*t) == (row, &ours, &theirs)) {
+            Some((.., clients)) => clients.push(client.title()),
+            None => lines.push((row, ours, theirs, vec![client.title()])),
         }
-        if theirs.outcome.answer == Answer::Wrong {
-            let why = theirs.faults.first().map_or("", |why| why.lines().next().unwrap_or_default());
-            let _ = write!(told, ": {}", why.replace('|', "\\|"));
-        }
-        let _ = writeln!(out, "| {} | {} | {told} |", one.cell.name(), cell(&one.outcome, client));
+    }
+    for (row, ours, theirs, clients) in lines {
+        let (stage, clients) = (row.stage.name(), clients.join(", "));
+        let _ = writeln!(out, "| {stage} | {} | {clients} | {ours} | {theirs} |", row.title());
     }
     out
+}
+
+/// What came of a cell on nginx, where it is not what came of it on our own program.
+fn on_nginx(own: &Seen, theirs: &Seen) -> String {
+    if theirs.outcome.answer == Answer::Wrong {
+        let why = theirs.faults.first().map_or("", |why| why.lines().next().unwrap_or_default());
+        return why.replace('|', "\\|");
+    }
+    let mut told = cell(&theirs.outcome, own.cell.client);
+    if let (Answer::Cut(_), Answer::Whole(_)) = (own.outcome.answer, theirs.outcome.answer) {
+        told.push_str(", and it looks complete");
+    }
+    told
 }
 
 fn other<'a>(one: &Seen, others: &'a [Seen]) -> Option<&'a Seen> {

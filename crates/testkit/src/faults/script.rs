@@ -28,7 +28,7 @@ pub(crate) const FIELD: &[u8] = b"X-Endless: 0123456789abcdefghijklmnopqrstuvwxy
 /// The first and the following bytes of a request's body.
 pub(crate) fn request_body(row: &Row) -> Vec<u8> {
     // What comes too early must come before a body that no socket's buffers hold.
-    let len = if matches!(row.fault, Fault::EarlyClose | Fault::EarlyDrain) { 2 << 20 } else { 600 };
+    let len = if matches!(row.fault, Fault::EarlyClose | Fault::EarlyDrain) { 6 << 20 } else { 600 };
     (0..len).map(|at| body_byte(at)).collect()
 }
 
