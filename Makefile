@@ -4,12 +4,13 @@ CARGO ?= cargo
 # Where the example runs: its logs, its pid file and its temporary files.
 RUN_DIR := $(CURDIR)/target/switch
 
-.PHONY: help run test lint bench lint-format lint-clippy lint-tidy lint-docs lint-deny
+.PHONY: help run test lint bench fuzz lint-format lint-clippy lint-tidy lint-docs lint-deny
 
 help:
 	@echo "make run    build pointsman and start examples/switch (gateways on 127.0.0.1:8090 and :8080); Ctrl-C stops it"
 	@echo "make test   install what the tests need, then run them all"
 	@echo "make bench  what a request costs in CPU time, beside nginx in the same run"
+	@echo "make fuzz   every target of fuzz/ for FUZZ_SECONDS each (60), up to the first finding"
 	@echo "make lint   formats, clippy, licences, the laws of the house, generated docs"
 
 run:
@@ -45,3 +46,6 @@ bench:
 	@.ci/install-test-packages bench
 	$(CARGO) build --release --locked --package pointsman
 	$(CARGO) xtask bench
+
+fuzz:
+	@fuzz/run

@@ -1,0 +1,69 @@
+//! What is fuzzed, and what must be so of any bytes at all.
+//!
+//! Owns one function for each target: it takes bytes, and panics if they show a fault. Each holds the code against
+//! something else: another reading of the same rules, the same bytes in other pieces, or its own result taken back.
+//! It must never depend on anything but its argument, so that a case that was found once is found again: `cargo fuzz`
+//! calls these functions with new bytes, `cargo test` with all that were kept.
+
+#![allow(clippy::unwrap_used, reason = "a panic is how a target tells what it found")]
+
+mod api;
+mod bundle;
+mod chunked;
+mod config_build;
+mod config_text;
+mod dice;
+mod field_values;
+mod files;
+mod header_list;
+mod key_route;
+mod lua_block;
+mod messages;
+mod name_reply;
+mod pack;
+mod range;
+mod request_head;
+mod response_head;
+mod seeds;
+mod store;
+mod template;
+mod uri;
+mod values;
+mod world;
+
+pub use pack::{Pack, read_pack, write_pack};
+pub use seeds::{dictionary, seeds};
+
+/// A target's function.
+pub type Target = fn(&[u8]);
+
+/// Every target, by the name of its file, its corpus and its findings.
+pub const TARGETS: &[(&str, Target)] = &[
+    ("api", api::check),
+    ("bundle", bundle::check),
+    ("chunked", chunked::check),
+    ("config_build", config_build::check),
+    ("config_text", config_text::check),
+    ("field_values", field_values::check),
+    ("header_list", header_list::check),
+    ("key_route", key_route::check),
+    ("lua_block", lua_block::check),
+    ("messages", messages::check),
+    ("name_reply", name_reply::check),
+    ("range", range::check),
+    ("request_head", request_head::check),
+    ("response_head", response_head::check),
+    ("store", store::check),
+    ("template", template::check),
+    ("uri", uri::check),
+    ("values", values::check),
+];
+
+/// Runs the target of this name.
+///
+/// # Panics
+/// There is none of this name, or it found something.
+pub fn run(name: &str, data: &[u8]) {
+    let (_, check) = TARGETS.iter().find(|(known, _)| *known == name).expect("a target of this name");
+    check(data);
+}

@@ -1,0 +1,57 @@
+//! Replies of name servers: the server's reading of RFC 1035.
+//!
+//! Holds what a reply says against what was asked, and against what fits into its bytes. The file is the server's own,
+//! compiled here alone, because the server as a whole is too much to fuzz. The first byte chooses the question.
+
+use std::net::IpAddr;
+
+/// As in the server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ResolveFault {
+    ServerFailure,
+    HostNotFound,
+    Unimplemented,
+    OperationRefused,
+}
+
+#[path = "../../../crates/server/src/resolver/message.rs"]
+mod message;
+
+use message::{Kind, Query, Reply};
+
+pub(crate) fn check(data: &[u8]) {
+    let Some((choice, reply)) = data.split_first() else { return };
+    let kind = if choice & 1 == 0 { Kind::A } else { Kind::Aaaa };
+    let asked = Query::new(0x1234, b"a.example", kind).expect("a name");
+    // Bytes as they are, and bytes that follow a header and the question, so that there is a way behind them.
+    let mut behind = asked.datagram().to_vec();
+    behind[2..4].copy_from_slice(&[0x81, 0x80]);
+    behind[6..8].copy_from_slice(&[0, choice >> 1]);
+    behind.extend_from_slice(reply);
+    for bytes in [reply, &behind] {
+        if let Some(Reply::Answer(answer)) = asked.read(bytes) {
+            let each = if kind == Kind::A { 4 } else { 16 };
+            assert!(answer.addresses.len() * (each + 11) <= bytes.len(), "more addresses than bytes");
+            assert!(answer.addresses.iter().all(|address| matches!(
+                (address, kind),
+                (IpAddr::V4(_), Kind::A) | (IpAddr::V6(_), Kind::Aaaa)
+            )));
+            let alias = answer.alias.unwrap_or_default();
+            assert!(alias.len() <= 253 && !alias.iter().any(u8::is_ascii_uppercase));
+        }
+        // To another number it is no reply.
+        let mut other = bytes.to_vec();
+        if let Some(first) = other.first_mut() {
+            *first ^= 1;
+        }
+        assert!(asked.read(bytes).is_none() || asked.read(&other).is_none());
+    }
+    if let Some(query) = Query::new(7, reply, kind) {
+        assert_eq!(query.framed()[2..], *query.datagram());
+        assert_eq!(
+            usize::from(u16::from_be_bytes([query.framed()[0], query.framed()[1]])),
+            query.datagram().len()
+        );
+        assert!(!reply.is_empty() && query.datagram().len() <= 12 + 255 + 4);
+    }
+}

@@ -1,0 +1,71 @@
+//! Every case that was kept, and every case in which something was found, once more.
+//!
+//! One test for each target. A corpus is `fuzz/corpus/TARGET.pack`, findings are files in `fuzz/found/TARGET/`.
+
+use pointsman_fuzz_targets::{TARGETS, read_pack, run, write_pack};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+fn fuzz() -> &'static Path {
+    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
+}
+
+/// Runs a target over all that is kept for it, and says which case it is if one fails.
+fn replay(target: &str) {
+    let pack = fs::read(fuzz().join(format!("corpus/{target}.pack"))).expect("a corpus");
+    let cases = read_pack(&pack).expect("a whole pack");
+    assert!(cases.len() >= 5, "a corpus of {} cases is none", cases.len());
+    let kept =
+        cases.into_iter().enumerate().map(|(number, case)| (format!("case {number} of the corpus"), case));
+    let found = found(target)
+        .into_iter()
+        .map(|path| (path.display().to_string(), fs::read(&path).expect("a finding")));
+    for (name, case) in kept.chain(found) {
+        let quiet = std::panic::catch_unwind(|| run(target, &case));
+        assert!(quiet.is_ok(), "{target}: {name}: {}", case.escape_ascii());
+    }
+}
+
+fn found(target: &str) -> Vec<PathBuf> {
+    let Ok(entries) = fs::read_dir(fuzz().join("found").join(target)) else { return Vec::new() };
+    let mut paths: Vec<PathBuf> = entries.map(|entry| entry.expect("an entry").path()).collect();
+    paths.sort();
+    paths
+}
+
+macro_rules! replayed {
+    ($($target:ident)*) => {
+        $(#[test]
+        fn $target() {
+            replay(stringify!($target));
+        })*
+
+        #[test]
+        fn every_target_is_replayed() {
+            let replayed = [$(stringify!($target)),*];
+            assert!(TARGETS.iter().map(|(name, _)| *name).eq(replayed));
+            for (name, _) in TARGETS {
+                let file = fuzz().join(format!("fuzz_targets/{name}.rs"));
+                assert!(file.is_file(), "{} is missing", file.display());
+            }
+            for folder in fs::read_dir(fuzz().join("found")).into_iter().flatten() {
+                let name = folder.expect("an entry").file_name();
+                assert!(replayed.iter().any(|known| name == *known), "{name:?} is no target");
+            }
+        }
+    };
+}
+
+replayed! {
+    api bundle chunked config_build config_text field_values header_list key_route lua_block messages name_reply range
+    request_head response_head store template uri values
+}
+
+#[test]
+fn a_pack_is_read_back_and_a_broken_one_is_not() {
+    let cases = vec![b"b".to_vec(), Vec::new(), b"aa".to_vec(), b"b".to_vec()];
+    let bytes = write_pack(&cases);
+    assert_eq!(read_pack(&bytes).expect("its own bytes"), [b"".to_vec(), b"b".to_vec(), b"aa".to_vec()]);
+    assert_eq!(read_pack(&bytes[..bytes.len() - 1]), None);
+    assert_eq!(read_pack(b"x"), None);
+}
