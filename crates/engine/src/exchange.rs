@@ -14,6 +14,7 @@ use std::any::Any;
 use std::fs::File;
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::sync::Arc;
 
 /// One request and its answer.
 #[derive(Debug, Default)]
@@ -203,7 +204,7 @@ pub struct Route {
 #[derive(Clone, Debug, Default)]
 pub struct Try {
     /// The peer's address as nginx prints it, or the group's name when no peer could be picked.
-    pub address: Rc<str>,
+    pub address: Arc<str>,
     /// The peer's status; 0 when none came (printed as `-`, or 502/504 as nginx does).
     pub status: u16,
     /// Microseconds until connected; `None` if it did not come to that.

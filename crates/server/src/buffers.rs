@@ -4,23 +4,51 @@
 
 use std::cell::RefCell;
 
-/// How large a leased buffer is: two of nginx's large header buffers, and what one read of a body takes.
-pub(crate) const BUFFER_BYTES: usize = 16 << 10;
+/// How large a buffer is to be.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Room {
+    /// For requests: two of nginx's large header buffers.
+    #[default]
+    Request,
+    /// For answers: what comes of a body in one read goes to the client in one write, so that a large buffer saves
+    /// both. It is held for no longer than it takes to pass the bytes on.
+    Answer,
+}
 
-/// How many are kept for later.
-const KEEP: usize = 256;
+impl Room {
+    /// In bytes.
+    pub(crate) const fn bytes(self) -> usize {
+        match self {
+            Room::Request => 16 << 10,
+            Room::Answer => 64 << 10,
+        }
+    }
+}
+
+/// How many bytes of buffers of one kind are kept for later.
+const KEEP_BYTES: usize = 4 << 20;
+/// How many texts are kept for later, and how long they may be.
+const KEEP_TEXTS: usize = 256;
 
 /// A thread's store of buffers.
 #[derive(Debug, Default)]
 pub(crate) struct Buffers {
-    free: RefCell<Vec<Vec<u8>>>,
+    requests: RefCell<Vec<Vec<u8>>>,
+    answers: RefCell<Vec<Vec<u8>>>,
     texts: RefCell<Vec<Vec<u8>>>,
 }
 
 impl Buffers {
-    /// A buffer of [`BUFFER_BYTES`]; what stands in it is of no meaning.
-    pub(crate) fn lease(&self) -> Vec<u8> {
-        self.free.borrow_mut().pop().unwrap_or_else(|| vec![0; BUFFER_BYTES])
+    /// A buffer with so much room; what stands in it is of no meaning.
+    pub(crate) fn lease(&self, room: Room) -> Vec<u8> {
+        self.kept(room).borrow_mut().pop().unwrap_or_else(|| vec![0; room.bytes()])
+    }
+
+    fn kept(&self, room: Room) -> &RefCell<Vec<Vec<u8>>> {
+        match room {
+            Room::Request => &self.requests,
+            Room::Answer => &self.answers,
+        }
     }
 
     /// An empty buffer to put a text together in.
@@ -31,7 +59,7 @@ impl Buffers {
     /// Gives a text's buffer back.
     pub(crate) fn give_back_text(&self, mut text: Vec<u8>) {
         let mut texts = self.texts.borrow_mut();
-        if text.capacity() <= BUFFER_BYTES && texts.len() < KEEP {
+        if text.capacity() <= Room::Request.bytes() && texts.len() < KEEP_TEXTS {
             text.clear();
             texts.push(text);
         }
@@ -39,9 +67,13 @@ impl Buffers {
 
     /// Gives a buffer back. One that grew is let go.
     pub(crate) fn give_back(&self, buffer: Vec<u8>) {
-        let mut free = self.free.borrow_mut();
-        if buffer.len() == BUFFER_BYTES && free.len() < KEEP {
-            free.push(buffer);
+        let Some(room) = [Room::Request, Room::Answer].into_iter().find(|room| room.bytes() == buffer.len())
+        else {
+            return;
+        };
+        let mut kept = self.kept(room).borrow_mut();
+        if (kept.len() + 1) * room.bytes() <= KEEP_BYTES {
+            kept.push(buffer);
         }
     }
 }
@@ -53,12 +85,15 @@ mod tests {
     #[test]
     fn a_buffer_comes_back_and_a_swollen_one_does_not() {
         let buffers = Buffers::default();
-        let one = buffers.lease();
-        let place = one.as_ptr();
-        buffers.give_back(one);
-        let again = buffers.lease();
-        assert_eq!(again.as_ptr(), place);
-        buffers.give_back(vec![0; BUFFER_BYTES * 8]);
-        assert!(buffers.free.borrow().is_empty(), "the swollen one is gone");
+        for room in [Room::Request, Room::Answer] {
+            let one = buffers.lease(room);
+            let place = one.as_ptr();
+            buffers.give_back(one);
+            let again = buffers.lease(room);
+            assert_eq!((again.as_ptr(), again.len()), (place, room.bytes()));
+        }
+        buffers.give_back(vec![0; Room::Request.bytes() * 2]);
+        let kept = [Room::Request, Room::Answer].map(|room| buffers.kept(room).borrow().len());
+        assert_eq!(kept, [0, 0], "the swollen one is gone");
     }
 }

@@ -5,7 +5,7 @@
 use crate::process::log::utc_offset_s;
 use engine::host::Now;
 use std::cell::Cell;
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 thread_local! {
     /// The loop of this thread woke, or a task began to wait, since the time was last read.
@@ -23,12 +23,25 @@ pub(crate) struct Clock {
     began: Instant,
     now: Cell<Now>,
     offset_for_s: Cell<u64>,
+    /// The system's time when the clock began, as it was when last asked, and when that was, in microseconds.
+    began_epoch_us: Cell<u64>,
+    asked_us: Cell<u64>,
 }
+
+/// How often the system's time is asked for, in microseconds: in between it goes on with the clock that never jumps,
+/// so that the time costs one look and not two.
+const ASK_EVERY_US: u64 = 100_000;
 
 impl Clock {
     /// A clock whose monotonic time begins at this moment: the same for all threads of the process.
     pub(crate) fn new(began: Instant) -> Clock {
-        Clock { began, now: Cell::new(Now::default()), offset_for_s: Cell::new(u64::MAX) }
+        Clock {
+            began,
+            now: Cell::new(Now::default()),
+            offset_for_s: Cell::new(u64::MAX),
+            began_epoch_us: Cell::new(0),
+            asked_us: Cell::new(0),
+        }
     }
 
     /// The time of this turn.
@@ -45,12 +58,22 @@ impl Clock {
         self.now.get()
     }
 
+    /// The moment that is so many milliseconds on the clock that never jumps.
+    pub(crate) fn moment(&self, monotonic_ms: u64) -> Instant {
+        self.began + Duration::from_millis(monotonic_ms)
+    }
+
     fn read(&self) {
-        let epoch_us =
-            SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_micros() as u64);
+        let monotonic_us = self.began.elapsed().as_micros() as u64;
+        if monotonic_us - self.asked_us.get() >= ASK_EVERY_US || self.began_epoch_us.get() == 0 {
+            let epoch_us =
+                SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_micros() as u64);
+            self.began_epoch_us.set(epoch_us.saturating_sub(monotonic_us));
+            self.asked_us.set(monotonic_us);
+        }
         let mut now = Now {
-            epoch_us,
-            monotonic_us: self.began.elapsed().as_micros() as u64,
+            epoch_us: self.began_epoch_us.get() + monotonic_us,
+            monotonic_us,
             utc_offset_s: self.now.get().utc_offset_s,
         };
         // The offset from UTC changes at most twice a year, on a full quarter of an hour.

@@ -24,7 +24,7 @@ use http::{BodyFraming, ChunkError, Known, Progress};
 use std::future::poll_fn;
 use std::rc::Rc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::task::{Context, Poll, Waker};
+use std::task::Poll;
 use std::time::Duration;
 
 /// What follows an answer.
@@ -51,7 +51,7 @@ async fn converse(presence: Presence, stream: Stream, accepted: Accepted) {
     let (worker, seat) = (Rc::clone(worker), Rc::clone(seat));
     let mut client = Client {
         stream,
-        patience: Patience::new(Rc::clone(&seat)),
+        patience: Patience::new(&worker, &seat),
         input: Input::default(),
         body: BodyReader::Done,
         owes_continue: false,
@@ -117,12 +117,12 @@ async fn requests(client: &mut Client, connection: &mut Connection, accepted: &A
         let Some((generation, listener)) = accepted.socket.place(&worker) else { return After::Close };
         connection.listener = listener;
         let mut exchange = worker.lease_exchange();
-        exchange.connection = connection.clone();
+        std::mem::swap(&mut exchange.connection, connection);
         let is_last = worker.quitting.get() || accepted.socket.is_given_up();
         client.seat.serve(generation.number);
         let after = Box::pin(request(client, &mut exchange, &generation, (pipelined, is_last))).await;
         client.seat.serve(0);
-        *connection = std::mem::take(&mut exchange.connection);
+        std::mem::swap(&mut exchange.connection, connection);
         worker.give_back_exchange(exchange);
         if after != After::Next {
             return after;
@@ -462,12 +462,11 @@ async fn linger(client: &mut Client, generation: &Generation, scope: LocationId)
     if *settings.lingering_close == LingeringClose::Off {
         return;
     }
-    client.stream.shut_down_write();
-    let readable = client.stream.poll_closed(&mut Context::from_waker(Waker::noop())) == Poll::Ready(false);
-    let unread = !client.body.is_done() || !client.input.is_empty() || readable;
+    let unread = !client.body.is_done() || !client.input.is_empty() || !client.stream.is_silent();
     if !unread && *settings.lingering_close != LingeringClose::Always {
         return;
     }
+    client.stream.shut_down_write();
     let until = tokio::time::Instant::now() + Duration::from_millis(*settings.lingering_time_ms);
     // Its request is over: where there is no room, it is the first to go.
     client.worker.registry.rest(&client.seat);

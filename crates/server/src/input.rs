@@ -3,11 +3,12 @@
 //! The buffer is leased when the first byte is about to come and given back when the last one is used, so that an
 //! idle connection holds none.
 
-use crate::buffers::Buffers;
+use crate::buffers::{Buffers, Room};
 use crate::stream::Stream;
 use std::io;
 use std::ops::Range;
 use std::task::{Context, Poll, ready};
+use tokio::task::coop;
 
 /// A connection's unread bytes.
 #[derive(Debug, Default)]
@@ -15,9 +16,18 @@ pub(crate) struct Input {
     bytes: Vec<u8>,
     start: usize,
     end: usize,
+    /// How much the buffer holds that is leased next.
+    room: Room,
+    /// The last read took all the buffer had room for: there may be more.
+    was_filled: bool,
 }
 
 impl Input {
+    /// The input of a connection whose messages are as large as this.
+    pub(crate) fn with_room(room: Room) -> Input {
+        Input { room, ..Input::default() }
+    }
+
     /// The bytes not used yet.
     pub(crate) fn unread(&self) -> &[u8] {
         &self.bytes[self.start..self.end]
@@ -55,9 +65,12 @@ impl Input {
         stream: &mut Stream,
         buffers: &Buffers,
     ) -> Poll<io::Result<usize>> {
-        ready!(stream.poll_readable(cx))?;
+        if self.was_filled {
+            // A peer that always has more must not keep the thread for itself.
+            ready!(coop::poll_proceed(cx)).made_progress();
+        }
         if self.bytes.is_empty() {
-            self.bytes = buffers.lease();
+            self.bytes = buffers.lease(self.room);
         }
         if self.is_empty() {
             (self.start, self.end) = (0, 0);
@@ -70,12 +83,14 @@ impl Input {
             }
         }
         match stream.poll_read(cx, &mut self.bytes[self.end..]) {
-            Poll::Ready(Ok(count)) => {
+            Poll::Ready(Ok(count)) if count > 0 => {
                 self.end += count;
+                self.was_filled = self.end == self.bytes.len();
                 Poll::Ready(Ok(count))
             }
             other => {
-                // The readiness was stale, or the peer is gone: nothing to hold a buffer for.
+                // Nothing has come, or the peer is gone: nothing to hold a buffer for.
+                self.was_filled = false;
                 self.release(buffers);
                 other
             }

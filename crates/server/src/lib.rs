@@ -13,6 +13,7 @@ mod client;
 mod clock;
 mod connection;
 mod counters;
+mod deadlines;
 mod demands;
 mod effects;
 mod files;

@@ -1,6 +1,7 @@
 //! The open connections of a thread: how many there are, and which of them are idle, so that those can be woken when
 //! the thread is to end and closed when there is no room for others.
 
+use crate::deadlines::Deadline;
 use crate::process::log::Level;
 use std::cell::{Cell, RefCell};
 use std::rc::{Rc, Weak};
@@ -10,6 +11,8 @@ use std::task::{Context, Waker};
 #[derive(Debug, Default)]
 pub(crate) struct Seat {
     waker: RefCell<Option<Waker>>,
+    /// How long its task waits.
+    pub(crate) deadline: Deadline,
     /// Its answer is a stream from this time of the thread's clock on, in ms.
     stream_from_ms: Cell<Option<u64>>,
     /// Its stream is to end now.
@@ -47,6 +50,11 @@ impl Seat {
     /// Ends the stream: whatever its task waits for, it is woken and finds that its time is up.
     pub(crate) fn cut(&self) {
         self.is_cut.set(true);
+        self.wake();
+    }
+
+    /// Wakes its task.
+    pub(crate) fn wake(&self) {
         if let Some(waker) = &*self.waker.borrow() {
             waker.wake_by_ref();
         }
@@ -180,9 +188,7 @@ impl Registry {
         idle.select_nth_unstable_by_key(wanted - 1, |seat| seat.idle_since.get());
         for seat in &idle[..wanted] {
             seat.is_unwanted.set(true);
-            if let Some(waker) = &*seat.waker.borrow() {
-                waker.wake_by_ref();
-            }
+            seat.wake();
         }
         self.leaving.set(self.leaving.get() + wanted);
         wanted
@@ -199,9 +205,7 @@ impl Registry {
     /// Wakes every connection, to look whether it should end.
     pub(crate) fn wake_all(&self) {
         for seat in self.seats.borrow().iter().filter_map(Weak::upgrade) {
-            if let Some(waker) = &*seat.waker.borrow() {
-                waker.wake_by_ref();
-            }
+            seat.wake();
         }
     }
 

@@ -1,5 +1,6 @@
 //! Sending what the engine decided to serve, other than what an upstream says.
 
+use crate::buffers::Room;
 use crate::client::{Client, SendError, send_timeout_ms};
 use crate::generation::Generation;
 use crate::host::with_env;
@@ -97,7 +98,7 @@ impl Client {
         mut offset: u64,
         mut len: u64,
     ) -> Result<(), Unfinished> {
-        let mut buffer = self.worker.buffers.lease();
+        let mut buffer = self.worker.buffers.lease(Room::Request);
         while len > 0 {
             let want = buffer.len().min(usize::try_from(len).unwrap_or(usize::MAX));
             let count = match file.read_at(&mut buffer[..want], offset) {

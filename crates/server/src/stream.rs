@@ -3,13 +3,12 @@
 //! The data path polls instead of awaiting, so that it can watch both sides of a relay at once and lease a buffer
 //! only when there is something to put into it.
 
-use nix::sys::socket::{MsgFlags, recv};
+use nix::sys::socket::{MsgFlags, recv, send, sendmsg};
 use std::fs::File;
 use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
-use std::pin::Pin;
 use std::task::{Context, Poll, ready};
-use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
+use tokio::io::Interest;
 use tokio::net::{TcpStream, UnixStream};
 
 /// A connected stream.
@@ -31,13 +30,29 @@ impl Stream {
     }
 
     /// Reads what is there into `buffer`; 0 is the peer's end.
+    ///
+    /// The readiness that is known is enough to try; who would have to wait asks for being woken. A read that leaves
+    /// room in the buffer has taken all there was: nobody need try again before there is more.
     pub(crate) fn poll_read(&mut self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
-        let mut into = ReadBuf::new(buffer);
-        ready!(match self {
-            Stream::Tcp(stream) => Pin::new(stream).poll_read(cx, &mut into),
-            Stream::Unix(stream) => Pin::new(stream).poll_read(cx, &mut into),
-        })?;
-        Poll::Ready(Ok(into.filled().len()))
+        let fd = self.as_fd().as_raw_fd();
+        loop {
+            let mut taken = 0;
+            let read = self.try_io(Interest::READABLE, || {
+                taken = recv(fd, buffer, MsgFlags::empty())?;
+                if (1..buffer.len()).contains(&taken) {
+                    Err(io::ErrorKind::WouldBlock.into())
+                } else {
+                    Ok(())
+                }
+            });
+            match read {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock && taken == 0 => {
+                    ready!(self.poll_readable(cx))?;
+                }
+                Err(error) if error.kind() != io::ErrorKind::WouldBlock => return Poll::Ready(Err(error)),
+                _ => return Poll::Ready(Ok(taken)),
+            }
+        }
     }
 
     /// Writes from several buffers in one call; answers how many bytes went.
@@ -46,12 +61,38 @@ impl Stream {
         cx: &mut Context<'_>,
         parts: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        // One part: send(2) does less on its way than writev(2).
-        match (self, parts) {
-            (Stream::Tcp(stream), [part]) => Pin::new(stream).poll_write(cx, part),
-            (Stream::Unix(stream), [part]) => Pin::new(stream).poll_write(cx, part),
-            (Stream::Tcp(stream), parts) => Pin::new(stream).poll_write_vectored(cx, parts),
-            (Stream::Unix(stream), parts) => Pin::new(stream).poll_write_vectored(cx, parts),
+        let fd = self.as_fd().as_raw_fd();
+        let len: usize = parts.iter().map(|part| part.len()).sum();
+        loop {
+            let mut went = None;
+            let written = self.try_io(Interest::WRITABLE, || {
+                let count = match parts {
+                    // One part: send(2) does less on its way than sendmsg(2).
+                    [part] => send(fd, part, MsgFlags::MSG_NOSIGNAL)?,
+                    parts => sendmsg::<()>(fd, parts, &[], MsgFlags::MSG_NOSIGNAL, None)?,
+                };
+                went = Some(count);
+                if (1..len).contains(&count) { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(()) }
+            });
+            match (written, went) {
+                (_, Some(count)) => return Poll::Ready(Ok(count)),
+                (Err(error), None) if error.kind() == io::ErrorKind::WouldBlock => {
+                    ready!(match self {
+                        Stream::Tcp(stream) => stream.poll_write_ready(cx),
+                        Stream::Unix(stream) => stream.poll_write_ready(cx),
+                    })?;
+                }
+                (Err(error), None) => return Poll::Ready(Err(error)),
+                (Ok(()), None) => return Poll::Ready(Ok(0)),
+            }
+        }
+    }
+
+    /// Does `call` if the socket is known to be ready for it. `WouldBlock` from it says that it is not after all.
+    fn try_io<T>(&self, interest: Interest, call: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+        match self {
+            Stream::Tcp(stream) => stream.try_io(interest, call),
+            Stream::Unix(stream) => stream.try_io(interest, call),
         }
     }
 
@@ -69,13 +110,10 @@ impl Stream {
                 Stream::Unix(stream) => stream.poll_write_ready(cx),
             })?;
             let mut at = *offset as i64;
-            let mut send = |socket: BorrowedFd<'_>| {
-                nix::sys::sendfile::sendfile64(socket, file, Some(&mut at), len).map_err(io::Error::from)
-            };
-            let sent = match self {
-                Stream::Tcp(stream) => stream.try_io(Interest::WRITABLE, || send(stream.as_fd())),
-                Stream::Unix(stream) => stream.try_io(Interest::WRITABLE, || send(stream.as_fd())),
-            };
+            let sent = self.try_io(Interest::WRITABLE, || {
+                nix::sys::sendfile::sendfile64(self.as_fd(), file, Some(&mut at), len)
+                    .map_err(io::Error::from)
+            });
             match sent {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 Ok(sent) => {
@@ -93,15 +131,7 @@ impl Stream {
         if ready!(self.poll_readable(cx)).is_err() {
             return Poll::Ready(true);
         }
-        let mut byte = [0];
-        let fd = self.as_fd().as_raw_fd();
-        let peek =
-            || recv(fd, &mut byte, MsgFlags::MSG_PEEK | MsgFlags::MSG_DONTWAIT).map_err(io::Error::from);
-        let seen = match self {
-            Stream::Tcp(stream) => stream.try_io(Interest::READABLE, peek),
-            Stream::Unix(stream) => stream.try_io(Interest::READABLE, peek),
-        };
-        match seen {
+        match self.peek() {
             Ok(0) => Poll::Ready(true),
             Ok(_) => Poll::Ready(false),
             // The readiness was stale; it is cleared now, so that asking again waits.
@@ -118,6 +148,26 @@ impl Stream {
     pub(crate) fn has_bytes(&self) -> bool {
         let flags = MsgFlags::MSG_PEEK | MsgFlags::MSG_DONTWAIT;
         matches!(recv(self.as_fd().as_raw_fd(), &mut [0], flags), Ok(1))
+    }
+
+    /// Is the peer silent, as far as is known? Registers nothing.
+    pub(crate) fn is_silent(&self) -> bool {
+        self.peek().is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
+    }
+
+    /// How many bytes there are to read, up to one; 0 is the peer's end. Without known readiness no system call.
+    fn peek(&self) -> io::Result<usize> {
+        let fd = self.as_fd().as_raw_fd();
+        let flags = MsgFlags::MSG_PEEK | MsgFlags::MSG_DONTWAIT;
+        self.try_io(Interest::READABLE, || recv(fd, &mut [0], flags).map_err(io::Error::from))
+    }
+
+    /// Small pieces do not wait for acknowledgements of earlier ones (TCP_NODELAY).
+    pub(crate) fn send_at_once(&self) {
+        if let Stream::Tcp(stream) = self {
+            // Without it small pieces are late, and that is all.
+            let _ = stream.set_nodelay(true);
+        }
     }
 
     /// Ends our side: the peer sees the end of what we send.

@@ -168,6 +168,10 @@ async fn live(
         let gathering = Rc::clone(&gathering);
         async move { gathering.keep_writing().await }
     });
+    spawn_local({
+        let worker = Rc::clone(&worker);
+        async move { worker.deadlines.keep_waking(&worker.clock).await }
+    });
     timers::start(&worker, &worker.generation());
     let _ = ready.send(Ok(()));
     let mut prepared: Option<Prepared> = None;

@@ -6,6 +6,7 @@
 use crate::buffers::Buffers;
 use crate::clock::Clock;
 use crate::counters::ThreadCounters;
+use crate::deadlines::Deadlines;
 use crate::generation::Generation;
 use crate::process::log::Level;
 use crate::registry::Registry;
@@ -14,6 +15,7 @@ use crate::switching::{self, Crossing, Questions, Waiting, roster::Roster};
 use crate::threads::Crew;
 use control::Office;
 use engine::Exchange;
+use http::ResponseHead;
 use std::cell::{Cell, RefCell};
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
@@ -31,6 +33,8 @@ pub(crate) struct Worker {
     pub(crate) buffers: Buffers,
     /// Open connections, and how to wake the idle ones.
     pub(crate) registry: Registry,
+    /// How long they wait.
+    pub(crate) deadlines: Deadlines,
     /// The number of the last connection of the whole process.
     pub(crate) connection_serial: Arc<AtomicU64>,
     /// Answers are the last on their connections: the thread is to end.
@@ -51,6 +55,8 @@ pub(crate) struct Worker {
     // Boxed: an exchange is large, and moves in and out of here with each request.
     #[allow(clippy::vec_box)]
     exchanges: RefCell<Vec<Box<Exchange>>>,
+    #[allow(clippy::vec_box)]
+    heads: RefCell<Vec<Box<ResponseHead>>>,
     random: Cell<u64>,
 }
 
@@ -63,6 +69,10 @@ impl std::fmt::Debug for Worker {
 /// How many exchanges that are not in use are kept, with the buffers in them.
 const KEEP_EXCHANGES: usize = 256;
 
+/// How many heads of answers are kept, and how large they may be.
+const KEEP_HEADS: usize = 256;
+const KEEP_HEAD_BYTES: usize = 8 << 10;
+
 impl Worker {
     /// A worker that serves this generation.
     pub(crate) fn new(number: usize, clock: Rc<Clock>, crew: &Crew, first: Rc<Generation>) -> Worker {
@@ -73,6 +83,7 @@ impl Worker {
             resolvers: Resolvers::default(),
             buffers: Buffers::default(),
             registry: Registry::default(),
+            deadlines: Deadlines::default(),
             connection_serial: Arc::clone(&crew.connection_serial),
             quitting: Cell::new(false),
             roster: RefCell::default(),
@@ -83,6 +94,7 @@ impl Worker {
             current: RefCell::new(first),
             older: RefCell::default(),
             exchanges: RefCell::default(),
+            heads: RefCell::default(),
             random: Cell::new(seed | 1),
         }
     }
@@ -162,6 +174,21 @@ impl Worker {
     fn say_no_room(&self, generation: &Generation, level: Level, text: std::fmt::Arguments<'_>) {
         if self.registry.may_say(level, self.clock.now().monotonic_ms() / 1000) {
             generation.error_log.write(level, 0, text.to_string().as_bytes());
+        }
+    }
+
+    /// A head for an upstream's answer.
+    pub(crate) fn lease_head(&self) -> Box<ResponseHead> {
+        self.heads.borrow_mut().pop().unwrap_or_default()
+    }
+
+    /// Gives a head back for another answer.
+    pub(crate) fn give_back_head(&self, mut head: Box<ResponseHead>) {
+        let mut heads = self.heads.borrow_mut();
+        if heads.len() < KEEP_HEADS {
+            head.clear();
+            head.headers.shrink_to(KEEP_HEAD_BYTES);
+            heads.push(head);
         }
     }
 

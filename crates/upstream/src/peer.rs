@@ -5,6 +5,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::ops::Range;
+use std::sync::Arc;
 
 use crate::address::Address;
 use crate::spec::PeerSpec;
@@ -13,7 +14,7 @@ use crate::spec::PeerSpec;
 #[derive(Debug, Clone)]
 pub struct Peer {
     spec: PeerSpec,
-    label: Box<[u8]>,
+    label: Arc<str>,
     pub(crate) id: u64,
     pub(crate) conns: u32,
     fails: u32,
@@ -29,7 +30,7 @@ impl Peer {
     fn new(spec: &PeerSpec, id: u64) -> Peer {
         let mut peer = Peer {
             spec: spec.clone(),
-            label: spec.address.to_string().into_bytes().into(),
+            label: spec.address.to_string().into(),
             id,
             conns: 0,
             fails: 0,
@@ -55,7 +56,7 @@ impl Peer {
     }
 
     /// The address as `$upstream_addr` shows it, made once.
-    pub fn label(&self) -> &[u8] {
+    pub fn label(&self) -> &Arc<str> {
         &self.label
     }
 

@@ -1,10 +1,10 @@
 //! What a workload's run found: every side's figures, and whether what the project promises of it holds.
 //!
-//! It computes and never prints; where rounds disagree too much it has no figure.
+//! It computes and never prints; where ratios are uncertain it has no figure.
 
 use std::collections::BTreeMap;
 
-use super::figures::{COST_LIMIT, LATENCY_LIMIT, RATE_LIMIT, Rounds};
+use super::figures::{LATENCY_LIMIT, RATE_LIMIT, RATIO_LIMIT, Rounds};
 use super::workload::{Goal, Measure, Workload};
 
 /// The quantiles of latency that are told.
@@ -80,10 +80,10 @@ impl Verdict {
 }
 
 impl Figures {
-    /// A figure, unless its rounds disagree too much.
+    /// A figure.
     pub(super) fn value(&self, measure: Measure) -> Option<f64> {
         match measure {
-            Measure::Cost => self.cost_us.steady(COST_LIMIT),
+            Measure::Cost => self.cost_us.median(),
             Measure::P99 => self.latency_us[1].steady(LATENCY_LIMIT),
             Measure::CallsAtOne => self.calls_per_request(0),
             Measure::IdleConnection => self.memory.idle_connections.map(|(_, bytes)| bytes),
@@ -93,11 +93,10 @@ impl Figures {
         }
     }
 
-    /// CPU time per request at the offered rate, as a ratio to another side's.
+    /// CPU time per request at the offered rate, as a ratio to another side's, unless that is too uncertain.
     pub(super) fn offered_ratio(&self, other: &Figures) -> Option<f64> {
-        self.offered_cost_us.steady(COST_LIMIT)?;
-        other.offered_cost_us.steady(COST_LIMIT)?;
-        self.offered_cost_us.ratio(&other.offered_cost_us)
+        let ratios = self.offered_cost_us.ratios(&other.offered_cost_us);
+        ratios.median().filter(|_| ratios.width() <= RATIO_LIMIT * 2.0)
     }
 
     /// Requests per second, unless the rounds disagree too much.
@@ -114,8 +113,8 @@ impl Figures {
     pub(super) fn ratio(&self, measure: Measure, other: &Figures) -> Option<f64> {
         let (own, others) = (self.value(measure)?, other.value(measure)?);
         match measure {
-            Measure::Cost => self.cost_us.ratio(&other.cost_us),
-            Measure::P99 => self.latency_us[1].ratio(&other.latency_us[1]),
+            Measure::Cost => self.cost_us.ratios(&other.cost_us).median(),
+            Measure::P99 => self.latency_us[1].ratios(&other.latency_us[1]).median(),
             _ => (others > 0.0).then(|| own / others),
         }
     }
@@ -132,15 +131,26 @@ impl Outcome {
         self.side(self.workload.reference)
     }
 
-    /// Why nothing of this is reported, if so: the sides whose rounds disagree.
+    /// Why nothing of this is reported, if so: the ratios that are too uncertain.
     pub(super) fn refusal(&self) -> Option<String> {
         let wild: Vec<String> = self
-            .sides
-            .iter()
-            .filter(|side| side.cost_us.disagreement() > COST_LIMIT)
-            .map(|side| format!("{} by {:.0} %", side.label, side.cost_us.disagreement() * 100.0))
+            .compared()
+            .map(|(side, other)| (side, other, side.cost_us.ratios(&other.cost_us)))
+            .filter(|(_, _, ratios)| ratios.width() > RATIO_LIMIT)
+            .map(|(side, other, ratios)| {
+                format!("{} to {}, by {:.0} %", side.label, other.label, ratios.width() * 100.0)
+            })
             .collect();
         (!wild.is_empty()).then(|| format!("the rounds disagree: {}", wild.join(", ")))
+    }
+
+    /// Which sides are told as ratios to which: all to the reference, and what goals compare besides.
+    fn compared(&self) -> impl Iterator<Item = (&Figures, &Figures)> {
+        let to_reference = self.sides.iter().filter_map(|side| Some((side, self.reference()?)));
+        let goals = self.workload.goals.iter().filter(|goal| goal.measure == Measure::Cost);
+        let in_goals = goals.filter_map(|goal| Some((self.side(goal.side)?, self.side(goal.against?)?)));
+        let extra = in_goals.filter(|(_, other)| other.label != self.workload.reference);
+        to_reference.filter(|(side, other)| side.label != other.label).chain(extra)
     }
 
     /// What was promised, and what was found.
@@ -194,11 +204,11 @@ mod tests {
 
     #[test]
     fn rounds_that_disagree_are_refused_by_name() {
-        let calm = figures("pointsman", &[10.0, 10.2, 10.1]);
-        let wild = figures("nginx", &[10.0, 14.0, 12.0]);
-        assert_eq!(outcome(vec![calm.clone()]).refusal(), None);
-        let refused = outcome(vec![calm, wild]);
-        assert_eq!(refused.refusal().as_deref(), Some("the rounds disagree: nginx by 17 %"));
+        let own = figures("pointsman", &[10.0, 14.0, 12.0]);
+        let along = figures("nginx", &[20.0, 28.0, 24.0]);
+        assert_eq!(outcome(vec![own.clone(), along]).refusal(), None);
+        let refused = outcome(vec![own, figures("nginx", &[20.0, 20.0, 20.0])]);
+        assert_eq!(refused.refusal().as_deref(), Some("the rounds disagree: pointsman to nginx, by 33 %"));
         assert_eq!(refused.verdicts()[0].word(), "not measured");
     }
 

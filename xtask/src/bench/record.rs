@@ -56,7 +56,6 @@ fn side(side: &Figures) -> Value {
         "label": side.label,
         "cpu_us_per_request": side.cost_us.0,
         "cpu_us_per_request_at_offered_rate": side.offered_cost_us.0,
-        "cpu_disagreement": side.cost_us.disagreement(),
         "user_share": side.user_share.0,
         "requests_per_second": side.rate.0,
         "others_share_of_core": side.others_share.0,

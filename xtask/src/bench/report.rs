@@ -5,7 +5,7 @@
 
 use std::fmt::Write as _;
 
-use super::figures::{COST_LIMIT, LATENCY_LIMIT, RATE_LIMIT};
+use super::figures::{LATENCY_LIMIT, RATE_LIMIT, RATIO_LIMIT};
 use super::outcome::{Figures, Outcome, Verdict};
 use super::plot::Chart;
 use super::rounds::{CONNECTIONS, OFFERED_SHARE};
@@ -73,11 +73,13 @@ impl Run {
              ratios round by round; \"at the rate\" is the same ratio where all sides get the same rate. The rate is what {CONNECTIONS} connections get; latencies are those of the same \
              connections at {:.0} % of the reference's rate, with random gaps, counted from when a request was due and \
              not from when it could be sent. Memory is Pss.\n\n\
-             A workload is not reported if the middle half of any side's rounds spans more than {:.0} % of their median \
-             in CPU per request, after as many rounds again; a rate is left out beyond {:.0} %, a latency beyond {:.0} %, \
-             and a quantile with fewer than ten requests beyond it.\n",
+             Behind a ratio of CPU time stands where it lies with a confidence of 95 %, by the sign test over the rounds. A \
+             workload is not reported if that interval is wider than {:.0} % of the ratio, after as many rounds again. The \
+             machine may be one that others use too: it is faster and slower for all sides alike, so that a figure of one \
+             side alone says little. A rate is left out where the middle half of the rounds lies further apart than {:.0} % of their \
+             median, a latency beyond {:.0} %, and a quantile with fewer than ten requests beyond it.\n",
             OFFERED_SHARE * 100.0,
-            COST_LIMIT * 100.0,
+            RATIO_LIMIT * 100.0,
             RATE_LIMIT * 100.0,
             LATENCY_LIMIT * 100.0
         );
@@ -175,9 +177,10 @@ fn section(text: &mut String, outcome: &Outcome) {
         let user = side.user_share.median().map(|share| share * 100.0);
         let _ = writeln!(
             text,
-            "| {} | **{}** | {} | {} | {} % | {} | {p50} | {p99} | {p999} | {} | {} | {} | {} |",
+            "| {} | **{}** {} | {} | {} | {} % | {} | {p50} | {p99} | {p999} | {} | {} | {} | {} |",
             side.label,
             told(side.ratio(Measure::Cost, reference), 2),
+            interval(side, reference),
             told(side.offered_ratio(reference), 2),
             told(side.value(Measure::Cost), 2),
             told(user, 0),
@@ -198,6 +201,13 @@ fn section(text: &mut String, outcome: &Outcome) {
     if outcome.sides.iter().any(|side| side.calls.is_some()) && workload.name == "proxy" {
         calls_by_name(text, outcome);
     }
+}
+
+/// Where a ratio of CPU time lies.
+fn interval(side: &Figures, reference: &Figures) -> String {
+    let interval =
+        side.cost_us.ratios(&reference.cost_us).interval().filter(|_| side.label != reference.label);
+    interval.map_or_else(String::new, |(low, high)| format!("({low:.2}–{high:.2})"))
 }
 
 /// What only some sides have.
@@ -295,7 +305,7 @@ mod tests {
     #[test]
     fn a_steady_run_is_told_with_its_ratios_and_promises() {
         let text = run(&[20.0, 20.0, 20.0]).markdown();
-        assert!(text.contains("| pointsman | **0.70** | – | 14.00 |"), "{text}");
+        assert!(text.contains("| pointsman | **0.70**  | – | 14.00 |"), "{text}");
         assert!(
             text.contains("| (a) proxy | CPU per request | pointsman to nginx | 0.78 | 0.70 | reached |"),
             "{text}"
@@ -313,7 +323,7 @@ mod tests {
         let run = run(&[20.0, 30.0, 25.0]);
         let text = run.markdown();
         assert!(!text.contains("**0.70**") && !text.contains("14.00"), "{text}");
-        assert!(text.contains("- `proxy`: the rounds disagree: nginx by 20 %"), "{text}");
+        assert!(text.contains("- `proxy`: the rounds disagree: pointsman to nginx, by 42 %"), "{text}");
         assert!(run.charts()[0].2.groups.is_empty());
     }
 }

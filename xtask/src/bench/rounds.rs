@@ -35,8 +35,10 @@ pub(super) struct Pace {
     pub(super) rounds: usize,
     /// Rounds at the offered rate.
     pub(super) offered_rounds: usize,
-    /// How long each is.
+    /// How long each of the first is.
     pub(super) round: Duration,
+    /// How long each of the second is.
+    pub(super) offered_round: Duration,
     /// What all workloads together may take for more rounds where theirs disagree.
     pub(super) spare: Duration,
 }
@@ -83,7 +85,9 @@ impl Bench<'_> {
             self.warm(contender)?;
         }
         self.closed_rounds(&mut contenders)?;
-        let disagree = contenders.iter().any(|c| c.figures.value(Measure::Cost).is_none());
+        let figures = |contenders: &[Contender]| contenders.iter().map(|c| c.figures.clone()).collect();
+        outcome.sides = figures(&contenders);
+        let disagree = outcome.refusal().is_some();
         let more = self.pace.round * (self.pace.rounds * contenders.len()) as u32;
         if disagree && let Some(spare) = self.pace.spare.checked_sub(more) {
             self.pace.spare = spare;
@@ -174,7 +178,7 @@ impl Bench<'_> {
         let origin = &mut self.origin;
         let pid = contender.server.pid();
         let over = AtomicBool::new(false);
-        let length = Until::after(self.pace.round / 2);
+        let length = Until::after(self.pace.round * 4);
         let (result, peak_kib) = std::thread::scope(|scope| {
             let watch = scope.spawn(|| {
                 let mut peak_kib = 0;
@@ -241,7 +245,7 @@ impl Bench<'_> {
                 server.empty_logs();
                 let before = Cpu::of(server.pid());
                 let open = load
-                    .open(rate, self.pace.round, round as u64, &mut || origin.turn())
+                    .open(rate, self.pace.offered_round, round as u64, &mut || origin.turn())
                     .map_err(|error| format!("{}, at the offered rate: {error}", figures.label))?;
                 let spent = Cpu::of(server.pid()).since(&before);
                 figures.unanswered += open.unanswered;
@@ -351,15 +355,20 @@ impl Bench<'_> {
 
 impl Pace {
     /// Rounds as long as the time allows for so many sides, an eighth of it kept for more rounds.
+    ///
+    /// Many short ones, since it is their turns that make two sides comparable: what disturbs a machine rarely comes and
+    /// goes within a quarter of a second.
     pub(super) fn fit(quick: bool, sides: usize, budget: Duration) -> Pace {
         // What a side takes besides its rounds: start, warming, strace, end.
-        const BESIDES_SECONDS: f64 = 2.0;
-        let (rounds, offered_rounds, longest) = if quick { (3, 1, 0.3) } else { (5, 3, 2.0) };
-        let rounds_of_all = (sides.max(1) * (rounds + offered_rounds)) as f64;
+        const BESIDES_SECONDS: f64 = 2.5;
+        // A round at a rate must hold enough requests for its 99.9th percentile.
+        const OFFERED_TIMES: f64 = 4.0;
+        let (rounds, offered_rounds, longest) = if quick { (6, 1, 0.15) } else { (40, 7, 0.25) };
+        let rounds_of_all = sides.max(1) as f64 * (rounds as f64 + OFFERED_TIMES * offered_rounds as f64);
         let spare = budget / 8;
         let free_seconds = (budget - spare).as_secs_f64() - BESIDES_SECONDS * sides as f64;
-        let round = (free_seconds / rounds_of_all).clamp(0.3, longest);
-        Pace { rounds, offered_rounds, round: Duration::from_secs_f64(round), spare }
+        let round = Duration::from_secs_f64((free_seconds / rounds_of_all).clamp(0.1, longest));
+        Pace { rounds, offered_rounds, round, offered_round: round.mul_f64(OFFERED_TIMES), spare }
     }
 }
 
@@ -370,10 +379,11 @@ mod tests {
     #[test]
     fn rounds_get_the_time_that_there_is() {
         let pace = |quick, sides, minutes: u64| Pace::fit(quick, sides, Duration::from_secs(60 * minutes));
-        assert_eq!(pace(true, 50, 14).round, Duration::from_millis(300));
-        assert_eq!(pace(false, 3, 14).round, Duration::from_secs(2));
+        assert_eq!(pace(true, 50, 14).round, Duration::from_millis(150));
+        assert_eq!(pace(false, 3, 14).round, Duration::from_millis(250));
         let full = pace(false, 50, 14);
-        let seconds = 50.0 * (8.0 * full.round.as_secs_f64() + 2.0) + full.spare.as_secs_f64();
+        let rounds = 40.0 * full.round.as_secs_f64() + 7.0 * full.offered_round.as_secs_f64();
+        let seconds = 50.0 * (rounds + 2.5) + full.spare.as_secs_f64();
         assert!((830.0..850.0).contains(&seconds), "{seconds}");
     }
 }

@@ -27,8 +27,8 @@ const MAX_INTERIM: u32 = 100;
 
 /// An answer's head, and the connection its body comes on.
 pub(super) struct Answer {
-    pub(super) link: Link,
-    pub(super) head: ResponseHead,
+    pub(super) link: Box<Link>,
+    pub(super) head: Box<ResponseHead>,
     /// When the try began, in microseconds.
     pub(super) began_us: u64,
     /// All of the request was sent before the answer came.
@@ -58,7 +58,7 @@ pub(super) enum Failed {
 pub(super) async fn attempt(
     proxying: &mut Proxying<'_>,
     picked: &Picked,
-    link: Option<Link>,
+    link: Option<Box<Link>>,
 ) -> Result<Answer, Failed> {
     let began_us = proxying.now_us();
     let result = run(proxying, picked, link, began_us).await;
@@ -72,7 +72,7 @@ pub(super) async fn attempt(
 async fn run(
     proxying: &mut Proxying<'_>,
     picked: &Picked,
-    link: Option<Link>,
+    link: Option<Box<Link>>,
     began_us: u64,
 ) -> Result<Answer, Failed> {
     let mut link = match link {
@@ -82,7 +82,7 @@ async fn run(
     let now_us = proxying.now_us();
     proxying.record().connect_us = Some(now_us - began_us);
     link.head_bytes = 0;
-    let mut head = ResponseHead::new();
+    let mut head = proxying.client.worker.lease_head();
     let uploaded = talk(proxying, &mut link, &mut head).await?;
     let now_us = proxying.now_us();
     let record = proxying.record();
@@ -91,7 +91,7 @@ async fn run(
     Ok(Answer { link, head, began_us, uploaded })
 }
 
-async fn open(proxying: &mut Proxying<'_>, picked: &Picked) -> Result<Link, Failed> {
+async fn open(proxying: &mut Proxying<'_>, picked: &Picked) -> Result<Box<Link>, Failed> {
     let settings =
         &proxying.generation.config.location(proxying.exchange.route.location).settings.proxy.connection;
     let (timeout_ms, keepalive) = (*settings.connect_timeout_ms, *settings.socket_keepalive);
@@ -106,7 +106,7 @@ async fn open(proxying: &mut Proxying<'_>, picked: &Picked) -> Result<Link, Fail
     let watched = watches.then_some(&*client);
     let stream = connect(&picked.address, timeout_ms, keepalive, patience, watched).await;
     let failure = match stream {
-        Ok(stream) => return Ok(Link::new(stream, proxying.now_us() / 1000, outward)),
+        Ok(stream) => return Ok(Box::new(Link::new(stream, proxying.now_us() / 1000, outward))),
         Err(ConnectError::TimedOut) => TryFailure::Timeout,
         Err(ConnectError::ClientGone) => {
             proxying.say(Level::Info, &format!("{CLIENT_GONE} {CONNECTING}"));
@@ -177,6 +177,9 @@ async fn talk(proxying: &mut Proxying<'_>, link: &mut Link, head: &mut ResponseH
     let pass_body = *settings.request.pass_body && settings.request.body.is_none();
     let chunked = (proxying.exchange.request.framing == BodyFraming::Chunked).then_some(max_body);
     let body = std::mem::replace(&mut proxying.exchange.request.body, Body::Streaming);
+    if proxying.streamed || matches!(body, Body::File(_)) {
+        link.send_at_once();
+    }
     let mut upload = Upload::new(&proxying.head, &body, pass_body, proxying.streamed, chunked);
     let event = wait_for_head(
         proxying.client,

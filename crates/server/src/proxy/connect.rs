@@ -2,11 +2,16 @@
 
 use crate::patience::{Patience, TimedOut};
 use crate::stream::Stream;
+use nix::errno::Errno;
+use nix::sys::socket::sockopt::KeepAlive;
+use nix::sys::socket::{self, AddressFamily, SockFlag, SockType, SockaddrStorage};
 use std::future::{Future, poll_fn};
 use std::io;
+use std::os::fd::AsRawFd;
 use std::pin::pin;
 use std::task::Poll;
-use tokio::net::{TcpSocket, UnixStream};
+use tokio::io::Interest;
+use tokio::net::{TcpStream, UnixStream};
 use upstream::Address;
 
 /// Why there is no connection.
@@ -66,12 +71,24 @@ fn is_ours(error: &io::Error) -> bool {
 async fn open(address: &Address, keepalive: bool) -> io::Result<Stream> {
     match address {
         Address::Inet(address) => {
-            let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
-            socket.set_nodelay(true)?;
+            let flags = SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC;
+            let family = if address.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
+            let socket = socket::socket(family, SockType::Stream, flags, None)?;
             if keepalive {
-                socket.set_keepalive(true)?;
+                socket::setsockopt(&socket, KeepAlive, &true)?;
             }
-            Ok(Stream::Tcp(socket.connect(*address).await?))
+            match socket::connect(socket.as_raw_fd(), &SockaddrStorage::from(*address)) {
+                Ok(()) | Err(Errno::EINPROGRESS) => {}
+                Err(error) => return Err(error.into()),
+            }
+            let stream = TcpStream::from_std(socket.into())?;
+            // A connection that failed is told as closed, so that only then the socket need be asked why.
+            if stream.ready(Interest::WRITABLE).await?.is_write_closed()
+                && let Some(error) = stream.take_error()?
+            {
+                return Err(error);
+            }
+            Ok(Stream::Tcp(stream))
         }
         Address::Unix(path) => Ok(Stream::Unix(UnixStream::connect(path).await?)),
     }

@@ -28,6 +28,7 @@ use engine::phase;
 use pool::{Link, Picked, ThreadGroup};
 use statistics::{Failure, TryEnd};
 use std::rc::Rc;
+use std::sync::Arc;
 use upstream::retry::TryFailure;
 use upstream::{Finished, IdleKey, Outcome, PickError, PickInput, Tried};
 
@@ -253,8 +254,8 @@ impl Proxying<'_> {
         let input = PickInput { key, client };
         let picked = group.pick(self.now_ms(), &input, tried, &mut || worker.random());
         let after_redirect = std::mem::take(&mut self.exchange.upstream.redirected);
-        let address: Rc<str> = match &picked {
-            Ok(picked) => String::from_utf8_lossy(&picked.label).into(),
+        let address: Arc<str> = match &picked {
+            Ok(picked) => Arc::clone(&picked.label),
             Err(PickError::NoLive) => group.name().into(),
         };
         proxy::upstream_url(self.exchange, plan, &address);
@@ -273,7 +274,7 @@ impl Proxying<'_> {
         IdleKey { address: picked.address.clone(), tag }
     }
 
-    fn idle_link(&self, group: &ThreadGroup, picked: &Picked) -> Option<Link> {
+    fn idle_link(&self, group: &ThreadGroup, picked: &Picked) -> Option<Box<Link>> {
         if !group.keeps_idle() {
             return None;
         }
@@ -343,6 +344,7 @@ impl Proxying<'_> {
         let now_ms = self.now_ms();
         let key = self.idle_key(group, &picked);
         picked.finish(Outcome::Success, now_ms);
+        self.client.worker.give_back_head(head);
         link.requests += 1;
         link.input.consume(link.input.unread().len());
         link.input.release(&self.client.worker.buffers);
@@ -361,6 +363,7 @@ impl Proxying<'_> {
 
     /// After `101`: bytes go both ways.
     async fn upgrade(&mut self, link: &mut Link) -> Result<(), Unfinished> {
+        link.send_at_once();
         self.engine(engine::output::write_head).map_err(Unfinished::Status)?;
         self.client.send_wire(self.exchange, self.generation).await?;
         let timeout_ms = *self

@@ -1,17 +1,14 @@
 //! Upstream groups as a thread uses them: which peer is next, and the idle connections to each.
 
+use crate::buffers::Room;
 use crate::input::Input;
 use crate::registry::Outward;
 use crate::stream::Stream;
 use control::PeerState;
 use engine::Config;
 use std::cell::{Cell, RefCell};
-use std::future::{Future, poll_fn};
-use std::pin::pin;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Context, Waker};
-use tokio::task::coop;
 use upstream::{
     Address, ConnectionUse, Finished, Group, GroupSpec, IdleKey, IdlePool, Lease, Outcome, Peer, PickError,
     PickInput, Tried,
@@ -28,21 +25,36 @@ pub(crate) struct Link {
     pub(crate) opened_ms: u64,
     /// Bytes of the present answer's head, interim answers included.
     pub(crate) head_bytes: u64,
+    /// Small pieces are sent at once (TCP_NODELAY).
+    sends_at_once: bool,
     /// It counts among the thread's connections.
     _outward: Outward,
 }
 
 impl Link {
     pub(crate) fn new(stream: Stream, opened_ms: u64, outward: Outward) -> Link {
-        Link { stream, input: Input::default(), requests: 0, opened_ms, head_bytes: 0, _outward: outward }
+        Link {
+            stream,
+            input: Input::with_room(Room::Answer),
+            requests: 0,
+            opened_ms,
+            head_bytes: 0,
+            sends_at_once: false,
+            _outward: outward,
+        }
+    }
+
+    /// From now on a small piece does not wait until what was sent before it is acknowledged. A connection that carries
+    /// one request in one piece need not be told.
+    pub(crate) fn send_at_once(&mut self) {
+        if !std::mem::replace(&mut self.sends_at_once, true) {
+            self.stream.send_at_once();
+        }
     }
 
     /// Is it as quiet as an idle connection must be? One that was closed, or talks unasked, is of no use.
     fn is_quiet(&self) -> bool {
-        let mut cx = Context::from_waker(Waker::noop());
-        // Unconstrained: a task that has done much in this turn would be told to wait, which means "quiet" here.
-        let closed = pin!(coop::unconstrained(poll_fn(|cx| self.stream.poll_closed(cx))));
-        self.input.is_empty() && closed.poll(&mut cx).is_pending()
+        self.input.is_empty() && self.stream.is_silent()
     }
 }
 
@@ -58,7 +70,7 @@ enum State {
 pub(crate) struct ThreadGroup {
     spec: Arc<GroupSpec>,
     state: State,
-    idle: RefCell<IdlePool<Link>>,
+    idle: RefCell<IdlePool<Box<Link>>>,
     /// How often a peer was picked.
     picks: Cell<u64>,
     doubt: Cell<Option<Doubt>>,
@@ -116,7 +128,7 @@ impl ThreadGroup {
             let lease = group.pick(now_ms, input, tried, random)?;
             let peer = group.peer(&lease);
             let offset = std::ptr::from_ref(peer).addr().wrapping_sub(group.peers().as_ptr().addr());
-            let (address, label) = (peer.address().clone(), peer.label().to_vec());
+            let (address, label) = (peer.address().clone(), Arc::clone(peer.label()));
             Ok(Picked {
                 group: Rc::clone(self),
                 lease: Some(lease),
@@ -129,7 +141,7 @@ impl ThreadGroup {
     }
 
     /// An idle connection to an address, if there is one that is still good.
-    pub(crate) fn take_idle(&self, key: &IdleKey, now_ms: u64) -> Option<Link> {
+    pub(crate) fn take_idle(&self, key: &IdleKey, now_ms: u64) -> Option<Box<Link>> {
         let mut idle = self.idle.borrow_mut();
         while let Some(link) = idle.take(key, now_ms) {
             if link.is_quiet() {
@@ -140,7 +152,8 @@ impl ThreadGroup {
     }
 
     /// Keeps a connection for later, if the group keeps any.
-    pub(crate) fn keep_idle(&self, key: IdleKey, link: Link, now_ms: u64) {
+    pub(crate) fn keep_idle(&self, key: IdleKey, mut link: Box<Link>, now_ms: u64) {
+        link.send_at_once();
         let used = ConnectionUse { requests: link.requests, opened_ms: link.opened_ms };
         drop(self.idle.borrow_mut().put(key, link, now_ms, used));
     }
@@ -202,7 +215,7 @@ pub(crate) struct Picked {
     /// Where it is.
     pub(crate) address: Address,
     /// How `$upstream_addr` shows it.
-    pub(crate) label: Vec<u8>,
+    pub(crate) label: Arc<str>,
     /// Its place among the group's peers.
     pub(crate) number: usize,
     now_ms: Cell<u64>,

@@ -9,6 +9,7 @@ use super::pool::Link;
 use super::spool::Spool;
 use crate::body::{BodyReader, Piece};
 use crate::client::{CUT, write_all};
+use crate::files;
 use crate::listeners::describe;
 use crate::respond::Unfinished;
 use engine::Exchange;
@@ -141,11 +142,10 @@ fn prepare(proxying: &mut Proxying<'_>, framing: AnswerFraming) -> Result<Relay,
         exchange.response.close |= quitting;
         output::write_head(exchange, env).map_err(Unfinished::Status)?;
         let plan = proxy::relay(exchange, env);
-        let folder = plan.temp_path.map_or_else(|| env.config.prefix.join("proxy_temp"), Into::into);
         let memory = (plan.buffer_count * plan.buffer_size + plan.head_size) as usize;
         Ok::<_, Unfinished>(Relay {
             body: BodyReader::new(framing.body),
-            spool: Spool::new(memory, plan.max_temp_file_size, folder),
+            spool: Spool::new(memory, plan.max_temp_file_size),
             buffering: plan.buffering && core::limit_rate(exchange, env.config) == 0,
             at_once: !plan.buffering || promises_events(exchange),
             filtered: output::has_body_filter(exchange, env),
@@ -248,7 +248,12 @@ async fn send(
         let skip = done.min(part.len());
         done -= skip;
         if skip < part.len() {
-            match relay.spool.push(&part[skip..], &mut || worker.random()) {
+            let config = &generation.config;
+            let new_file = || {
+                let folder = proxy::temp_path(exchange, config);
+                files::temporary(&folder, &mut || worker.random())
+            };
+            match relay.spool.push(&part[skip..], new_file) {
                 Ok(new_file) => begun |= new_file,
                 Err(error) => return Err(spool_failed(proxying, &error)),
             }
@@ -271,7 +276,11 @@ fn gather<'a>(wire: &'a mut Vec<u8>, before: usize, data: &'a [u8]) -> [&'a [u8]
     if data.len() > COPIED_BYTES || wire.is_empty() {
         return [&wire[..before], data, &wire[before..]];
     }
-    wire.splice(before..before, data.iter().copied());
+    if before == wire.len() {
+        wire.extend_from_slice(data);
+    } else {
+        wire.splice(before..before, data.iter().copied());
+    }
     [wire, b"", b""]
 }
 

@@ -3,12 +3,10 @@
 //! With `proxy_buffering on` the upstream is let go as soon as possible; what the client has not taken yet waits here.
 //! What waits is framed already: the spool holds bytes for the wire.
 
-use crate::files;
 use engine::exchange::BodyFile;
 use std::collections::VecDeque;
 use std::io;
 use std::os::unix::fs::FileExt;
-use std::path::PathBuf;
 
 /// Bytes that wait.
 #[derive(Debug)]
@@ -17,7 +15,6 @@ pub(crate) struct Spool {
     memory_limit: usize,
     file: Option<Spilled>,
     file_limit: u64,
-    folder: PathBuf,
 }
 
 #[derive(Debug)]
@@ -27,9 +24,9 @@ struct Spilled {
 }
 
 impl Spool {
-    /// An empty spool that may hold so much in memory, and so much in a file in `folder`.
-    pub(crate) fn new(memory_limit: usize, file_limit: u64, folder: PathBuf) -> Spool {
-        Spool { memory: VecDeque::new(), memory_limit, file: None, file_limit, folder }
+    /// An empty spool that may hold so much in memory, and so much in a file.
+    pub(crate) fn new(memory_limit: usize, file_limit: u64) -> Spool {
+        Spool { memory: VecDeque::new(), memory_limit, file: None, file_limit }
     }
 
     /// Does nothing wait?
@@ -51,8 +48,12 @@ impl Spool {
     }
 
     /// Takes bytes behind those that wait. They go to the file once memory is full, and as long as the file has
-    /// bytes that wait, so that the order stays. Answers whether a file was begun.
-    pub(crate) fn push(&mut self, bytes: &[u8], random: &mut dyn FnMut() -> u64) -> io::Result<bool> {
+    /// bytes that wait, so that the order stays. `new_file` makes it. Answers whether a file was begun.
+    pub(crate) fn push(
+        &mut self,
+        bytes: &[u8],
+        new_file: impl FnOnce() -> io::Result<BodyFile>,
+    ) -> io::Result<bool> {
         if self.in_file() == 0 && (self.memory.len() < self.memory_limit || self.file_limit == 0) {
             self.memory.extend(bytes);
             return Ok(false);
@@ -60,7 +61,7 @@ impl Spool {
         let begun = self.file.is_none();
         let spilled = match &mut self.file {
             Some(spilled) => spilled,
-            none => none.insert(Spilled { file: files::temporary(&self.folder, random)?, read: 0 }),
+            none => none.insert(Spilled { file: new_file()?, read: 0 }),
         };
         spilled.file.file.write_all_at(bytes, spilled.file.len)?;
         spilled.file.len += bytes.len() as u64;
@@ -96,6 +97,7 @@ impl Spool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::files;
 
     #[test]
     fn order_is_kept_through_the_file() {
@@ -106,12 +108,12 @@ mod tests {
             number += 1;
             number
         };
-        let mut spool = Spool::new(10, 1000, folder.clone());
+        let mut spool = Spool::new(10, 1000);
         let sent: Vec<u8> = (0..=255).collect();
         let mut got = Vec::new();
         for (turn, chunk) in sent.chunks(7).enumerate() {
             assert!(spool.has_room());
-            spool.push(chunk, &mut random).unwrap();
+            spool.push(chunk, || files::temporary(&folder, &mut random)).unwrap();
             if turn % 3 == 0 {
                 let (front, _) = spool.front().unwrap();
                 let take = front.len().min(5);
@@ -140,10 +142,10 @@ mod tests {
             number += 1;
             number
         };
-        let mut spool = Spool::new(4096, 20_000, folder.clone());
+        let mut spool = Spool::new(4096, 20_000);
         for _ in 0..100 {
             while spool.has_room() {
-                spool.push(&[7; 1000], &mut random).unwrap();
+                spool.push(&[7; 1000], || files::temporary(&folder, &mut random)).unwrap();
             }
             let len = std::fs::read_dir(&folder).unwrap().next().unwrap().unwrap().metadata().unwrap().len();
             assert!(len <= 21_000, "{len}");
@@ -157,8 +159,8 @@ mod tests {
 
     #[test]
     fn a_full_spool_has_no_room() {
-        let mut spool = Spool::new(4, 0, PathBuf::new());
-        spool.push(b"12345", &mut || 0).unwrap();
+        let mut spool = Spool::new(4, 0);
+        spool.push(b"12345", || unreachable!("without a file")).unwrap();
         assert!(!spool.has_room());
     }
 }

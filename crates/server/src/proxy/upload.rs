@@ -73,9 +73,10 @@ impl<'a> Upload<'a> {
             _ if !pass_body => (b"", Source::None),
             Body::Memory(bytes) => (bytes, Source::None),
             Body::File(file) => (b"", Source::File(file.clone())),
-            Body::Unread | Body::Streaming if streamed => {
-                (b"", Source::Client { chunked: chunked.is_some(), piece: None, last: false, head_sent: false })
-            }
+            Body::Unread | Body::Streaming if streamed => (
+                b"",
+                Source::Client { chunked: chunked.is_some(), piece: None, last: false, head_sent: false },
+            ),
             _ => (b"", Source::None),
         };
         Upload {

@@ -215,7 +215,7 @@ fn model(group: &mut Group, script: &Script, tries: u32) -> (u16, String) {
             labels.push(group.spec().name.clone());
             return (TryFailure::NoLive.status(), labels.join(", "));
         };
-        let label = String::from_utf8_lossy(group.peer(&lease).label()).into_owned();
+        let label = group.peer(&lease).label().to_string();
         let answer = script.answer(&label);
         labels.push(label);
         let state = TryState {

@@ -272,9 +272,9 @@ fn random_two_never_compares_a_peer_with_itself() {
         lease
     };
     let busy = pick(&mut group, &[1, 0]);
-    assert_eq!(group.peer(&busy).label(), b"unix:/p0.sock", "equally loaded: the second draw");
+    assert_eq!(&**group.peer(&busy).label(), "unix:/p0.sock", "equally loaded: the second draw");
     let free = pick(&mut group, &[0, 0, 0, 1]);
-    assert_eq!(group.peer(&free).label(), b"unix:/p1.sock");
+    assert_eq!(&**group.peer(&free).label(), "unix:/p1.sock");
     group.finish(busy, Outcome::Success, 0);
     group.finish(free, Outcome::Success, 0);
 }
@@ -448,14 +448,14 @@ fn peers_are_replaced_by_identity_under_leases() {
     let input = PickInput::default();
     let leases: Vec<Lease> = (0..3).map(|_| pick_once(&mut group, 0, &input).unwrap()).collect();
     let failed = pick_once(&mut group, 0, &input).unwrap();
-    assert_eq!(group.peer(&failed).label(), b"unix:/p0.sock");
+    assert_eq!(&**group.peer(&failed).label(), "unix:/p0.sock");
     group.finish(failed, Outcome::Failed, 0);
 
     group.replace_peers(spec(&[3, 2, 0]));
     let counts: Vec<(u32, u32)> = group.peers().iter().map(|peer| (peer.conns(), peer.fails())).collect();
     assert_eq!(counts, [(0, 0), (1, 0), (1, 1)]);
     assert_eq!(group.departed().len(), 1);
-    let labels: Vec<&[u8]> = leases.iter().map(|lease| group.peer(lease).label()).collect();
+    let labels: Vec<&str> = leases.iter().map(|lease| &**group.peer(lease).label()).collect();
     assert_eq!(labels, [b"unix:/p0.sock", b"unix:/p1.sock", b"unix:/p2.sock"]);
 
     // The one that went comes back with its lease; then all end.
@@ -530,7 +530,7 @@ fn a_retry_goes_on_after_the_peers_were_replaced() {
     group_of.finish(lease, Outcome::Failed, 0);
     assert_eq!(tried.tries_left(), 1);
     let lease = group_of.pick(0, &input, &mut tried, &mut { NO_RANDOM }).unwrap();
-    assert_eq!(group_of.peer(&lease).label(), b"unix:/p5.sock");
+    assert_eq!(&**group_of.peer(&lease).label(), "unix:/p5.sock");
     assert_eq!(tried.tries_left(), 0);
     group_of.finish(lease, Outcome::Success, 0);
 }

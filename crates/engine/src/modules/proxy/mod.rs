@@ -30,7 +30,7 @@ pub use cookies::CookieFlags;
 pub use names::NameSet;
 pub use pass::{Destination, Pass};
 pub use plan::{Plan, Target, plan, upstream_url};
-pub use relay::{Progress, Relay, may_retry, relay, tries_limit, wanted_retry};
+pub use relay::{Progress, Relay, may_retry, relay, temp_path, tries_limit, wanted_retry};
 pub use request::request_head;
 pub use response::{AnswerFraming, Disposition, accept_head, accept_trailers, framing};
 pub use rewrite::{Pattern, Redirects, Rule};

@@ -4,16 +4,17 @@
 
 use super::Settings;
 use super::rewrite::with_value;
+use crate::config::Config;
 use crate::exchange::Exchange;
 use crate::host::Env;
 use http::ResponseHead;
 use std::ops::Range;
-use std::path::Path;
+use std::path::PathBuf;
 use upstream::retry::{self, TryFailure, TryState};
 
 /// How the answer's body is passed on. Sizes are in bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Relay<'a> {
+pub struct Relay {
     /// The upstream is read as fast as it sends; otherwise as fast as the client takes it, and each piece is sent on
     /// at once.
     pub buffering: bool,
@@ -29,8 +30,6 @@ pub struct Relay<'a> {
     pub max_temp_file_size: u64,
     /// How much is written to it at a time.
     pub temp_file_write_size: u64,
-    /// The directory for it, if it is set.
-    pub temp_path: Option<&'a Path>,
     /// Bytes a second read from the upstream; 0 is without limit. Only with buffering.
     pub limit_rate: u64,
     /// The part of the upstream's body that goes to the client; all of it if there is none.
@@ -38,7 +37,7 @@ pub struct Relay<'a> {
 }
 
 /// How the answer's body is to be passed on. To be asked once the head is accepted.
-pub fn relay<'a>(exchange: &mut Exchange, env: &mut Env<'a>) -> Relay<'a> {
+pub fn relay(exchange: &mut Exchange, env: &mut Env<'_>) -> Relay {
     let Settings { buffers, compiled, .. } = &env.config.location(exchange.route.location).settings.proxy;
     let limit_rate = match &*buffers.limit_rate {
         Some(rate) => with_value(rate, exchange, env, conf::value::parse_buffer_size).unwrap_or(0),
@@ -52,10 +51,15 @@ pub fn relay<'a>(exchange: &mut Exchange, env: &mut Env<'a>) -> Relay<'a> {
         busy_size: compiled.busy_size,
         max_temp_file_size: compiled.max_temp_file_size,
         temp_file_write_size: compiled.temp_file_write_size,
-        temp_path: buffers.temp_path.as_deref(),
         limit_rate,
         range: exchange.upstream.range.clone(),
     }
+}
+
+/// The directory for the temporary file of an answer.
+pub fn temp_path(exchange: &Exchange, config: &Config) -> PathBuf {
+    let set = &config.location(exchange.route.location).settings.proxy.buffers.temp_path;
+    set.as_ref().map_or_else(|| config.prefix.join("proxy_temp"), Clone::clone)
 }
 
 /// Where a request stands after a try, as far as the server alone knows.
