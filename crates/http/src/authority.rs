@@ -3,6 +3,8 @@
 //! Owns which bytes make a host, after `ngx_http_validate_host` (RFC 3986 §3.2.2), and the form in which hosts are
 //! compared: lower case, no port, no final dot.
 
+use crate::scan;
+
 /// The authority is no host: an unexpected byte, two dots in a row, an open bracket, no name, a bad port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct InvalidHost;
@@ -43,32 +45,40 @@ fn split(authority: &[u8], host: &mut Vec<u8>) -> Result<u16, InvalidHost> {
         let close = authority.iter().position(|byte| *byte == b']').ok_or(InvalidHost)?;
         close + 1
     } else {
-        authority.iter().position(|byte| *byte == b':').unwrap_or(authority.len())
+        scan::colon(authority).unwrap_or(authority.len())
     };
     let (name, port) = authority.split_at(host_len);
     host.extend_from_slice(name);
-    let inside = if literal { &mut host[1..host_len - 1] } else { &mut host[..] };
-    let mut before = 0;
-    for byte in inside {
+    if literal {
         // A percent sign is taken in names, but not in literals, and a colon the other way round.
-        let folded = match *byte {
-            b':' if literal => b':',
-            b'%' if literal => 0,
+        fold(&mut host[1..host_len - 1], |byte| match byte {
+            b':' => b':',
+            b'%' => 0,
             other => FOLDED[other as usize],
-        };
-        if folded == 0 || (folded == b'.' && before == b'.') {
-            return Err(InvalidHost);
-        }
-        before = folded;
-        *byte = folded;
-    }
-    if before == b'.' && !literal {
+        })?;
+    } else if fold(host, |byte| FOLDED[byte as usize])? == b'.' {
         host.pop();
     }
     if host.is_empty() {
         return Err(InvalidHost);
     }
     parse_port(port)
+}
+
+/// Brings every byte of a host into the form for comparing, and answers the last one; 0 for a byte that may not stand
+/// there.
+#[inline]
+fn fold(host: &mut [u8], folded: impl Fn(u8) -> u8) -> Result<u8, InvalidHost> {
+    let mut before = 0;
+    for byte in host {
+        let folded = folded(*byte);
+        if folded == 0 || (folded == b'.' && before == b'.') {
+            return Err(InvalidHost);
+        }
+        before = folded;
+        *byte = folded;
+    }
+    Ok(before)
 }
 
 /// `:digits`, `:` alone or nothing.

@@ -1,7 +1,10 @@
 //! Dates as HTTP and nginx's logs write them.
 //!
 //! Owns the calendar (proleptic Gregorian, no leap seconds) and the formats. It never asks for the time or the
-//! time zone: both are arguments.
+//! time zone: both are arguments. The texts of the second asked for last are kept for each thread: all requests of
+//! one second have the same.
+
+use std::cell::Cell;
 
 const SECONDS_PER_DAY: u64 = 86_400;
 /// The last second that four digits of a year can tell; nginx stops there too.
@@ -106,6 +109,33 @@ pub fn http_date(epoch_s: u64) -> [u8; 29] {
     pen.text(WEEKDAYS[time.weekday]).text(b", ").two(time.day).text(b" ").month(&time).text(b" ");
     pen.four(time.year).text(b" ").clock(&time).text(b" GMT");
     out
+}
+
+thread_local! {
+    static LAST_HTTP_DATE: Cell<(u64, [u8; 29])> = const { Cell::new((0, *b"Thu, 01 Jan 1970 00:00:00 GMT")) };
+    static LAST_LOG_TIME: Cell<(u64, i32, [u8; 26])> = const { Cell::new((0, 0, *b"01/Jan/1970:00:00:00 +0000")) };
+}
+
+/// As [`http_date`], of the present second: made once for all who ask within it.
+pub fn present_http_date(epoch_s: u64) -> [u8; 29] {
+    let (known, text) = LAST_HTTP_DATE.get();
+    if known == epoch_s {
+        return text;
+    }
+    let text = http_date(epoch_s);
+    LAST_HTTP_DATE.set((epoch_s, text));
+    text
+}
+
+/// As [`log_time`], of the present second: made once for all who ask within it.
+pub fn present_log_time(epoch_s: u64, utc_offset_s: i32) -> [u8; 26] {
+    let (known, offset, text) = LAST_LOG_TIME.get();
+    if (known, offset) == (epoch_s, utc_offset_s) {
+        return text;
+    }
+    let text = log_time(epoch_s, utc_offset_s);
+    LAST_LOG_TIME.set((epoch_s, utc_offset_s, text));
+    text
 }
 
 /// Appends a date for `Set-Cookie` in nginx's form: `Sun, 06-Nov-94 08:49:37 GMT`, and with a year of four digits
@@ -271,6 +301,18 @@ mod tests {
 
     fn text(bytes: &[u8]) -> &str {
         std::str::from_utf8(bytes).unwrap()
+    }
+
+    #[test]
+    fn a_kept_text_is_the_text() {
+        let moments =
+            [0, 0, 1, 1_700_000_000, 1_700_000_000, 1_699_999_999, LATEST_S, LATEST_S + 1, 0, u64::MAX];
+        for epoch_s in moments {
+            assert_eq!(present_http_date(epoch_s), http_date(epoch_s));
+            for offset_s in [0, 0, 3600, 3600, -5400] {
+                assert_eq!(present_log_time(epoch_s, offset_s), log_time(epoch_s, offset_s));
+            }
+        }
     }
 
     #[test]

@@ -55,6 +55,10 @@ pub const fn reason(status: u16) -> &'static str {
 /// Appends `HTTP/1.1 200 OK` and the line end. nginx answers as HTTP/1.1 whatever the request's version; a status
 /// without a phrase has a space behind its number all the same.
 pub fn encode_status_line(out: &mut Vec<u8>, status: u16) {
+    if status == 200 {
+        // Nearly all of them, in one piece.
+        return out.extend_from_slice(b"HTTP/1.1 200 OK\r\n");
+    }
     out.extend_from_slice(b"HTTP/1.1 ");
     push_status(out, status);
     out.push(b' ');
@@ -148,9 +152,7 @@ impl<'a> HeadEncoder<'a> {
 
     /// Adds every field of a list.
     pub fn fields(&mut self, headers: &Headers) -> &mut Self {
-        for (_, name, value) in headers {
-            encode_field(self.out, name, value);
-        }
+        headers.append_to(self.out, |_, _, _| true);
         self
     }
 

@@ -175,6 +175,9 @@ pub struct Connection {
 /// Reads every `Connection` field (RFC 9110 §7.6.1).
 pub fn connection(headers: &Headers) -> Connection {
     let mut found = Connection::default();
+    if !headers.has(Known::Connection) {
+        return found;
+    }
     for option in connection_options(headers) {
         found.close |= option.eq_ignore_ascii_case(b"close");
         found.keep_alive |= option.eq_ignore_ascii_case(b"keep-alive");

@@ -3,16 +3,20 @@
 //! Owns names, values and their order. It must never judge what a field means, and after warm-up it must not
 //! allocate: `clear` keeps the capacity, removed bytes stay in the arena until then.
 
+use crate::encode::encode_field;
 use crate::known::Known;
 use std::fmt;
 use std::ops::Range;
 
 /// `Field::name_at` of a field whose name is the canonical spelling of its [`Known`].
 const CANONICAL: u32 = u32::MAX;
+const LINE_END: &[u8] = b"\r\n";
 
 #[derive(Clone, Copy, Debug)]
 struct Field {
     known: Option<Known>,
+    /// The arena holds the field as it is sent, from the name's first byte to the line end behind the value.
+    is_line: bool,
     name_at: u32,
     name_len: u32,
     value_at: u32,
@@ -28,12 +32,20 @@ pub struct Headers {
     fields: Vec<Field>,
     /// The known names that occur, so that the usual answer ("no such field") costs one test.
     present: u128,
+    /// Those that occur more than once, and perhaps some that did and no longer do.
+    repeated: u128,
+}
+
+/// Where the bytes of another list lie in this one: see [`Headers::adopt`].
+#[derive(Clone, Copy, Debug)]
+pub struct Adopted {
+    base: u32,
 }
 
 impl Headers {
     /// An empty list; allocates with the first field.
     pub const fn new() -> Headers {
-        Headers { bytes: Vec::new(), fields: Vec::new(), present: 0 }
+        Headers { bytes: Vec::new(), fields: Vec::new(), present: 0, repeated: 0 }
     }
 
     /// Forgets every field and keeps the memory.
@@ -42,6 +54,7 @@ impl Headers {
         self.bytes.clear();
         self.fields.clear();
         self.present = 0;
+        self.repeated = 0;
     }
 
     /// Gives memory back that a rare large head has taken, so that an idle connection stays small.
@@ -61,15 +74,43 @@ impl Headers {
 
     /// Adds a field at the end. The caller vouches that name and value hold no CR, LF or NUL.
     pub fn push(&mut self, name: &[u8], value: &[u8]) {
+        self.push_as(Known::from_bytes(name), name, value);
+    }
+
+    /// As [`Headers::push`], of a name that was looked up already.
+    fn push_as(&mut self, known: Option<Known>, name: &[u8], value: &[u8]) {
+        // As it will be sent, so that this is one piece: see `append_to`.
+        self.bytes.reserve(name.len() + value.len() + 4);
         let (name_at, name_len) = self.store(name);
+        self.bytes.extend_from_slice(b": ");
         let (value_at, value_len) = self.store(value);
-        self.add(Field { known: Known::from_bytes(name), name_at, name_len, value_at, value_len });
+        self.bytes.extend_from_slice(LINE_END);
+        self.add(Field { known, is_line: true, name_at, name_len, value_at, value_len });
+    }
+
+    /// Takes a copy of all bytes of another list, for fields of it that [`Headers::push_adopted`] then adds: one
+    /// copy for all of them.
+    pub fn adopt(&mut self, other: &Headers) -> Adopted {
+        Adopted { base: self.store(&other.bytes).0 }
+    }
+
+    /// Adds the field at this place of a list that was adopted and is as it was then. Out of range: nothing happens.
+    #[inline]
+    pub fn push_adopted(&mut self, adopted: Adopted, other: &Headers, index: usize) {
+        if let Some(mut field) = other.fields.get(index).copied() {
+            field.value_at += adopted.base;
+            if field.name_at != CANONICAL {
+                field.name_at += adopted.base;
+            }
+            self.add(field);
+        }
     }
 
     /// Adds a field with a known name in its canonical spelling at the end.
     pub fn push_known(&mut self, known: Known, value: &[u8]) {
         let (value_at, value_len) = self.store(value);
-        self.add(Field { known: Some(known), name_at: CANONICAL, name_len: 0, value_at, value_len });
+        let known = Some(known);
+        self.add(Field { known, is_line: false, name_at: CANONICAL, name_len: 0, value_at, value_len });
     }
 
     /// The value of the first field with this name.
@@ -82,9 +123,10 @@ impl Headers {
     }
 
     /// The values of every field with this name, in order.
+    #[inline]
     pub fn get_all(&self, known: Known) -> Values<'_, 'static> {
-        let wanted = if self.has(known) { Wanted::Known(known) } else { Wanted::Nothing };
-        Values { headers: self, next: 0, wanted }
+        let next = if self.has(known) { 0 } else { self.fields.len() };
+        Values { headers: self, next, wanted: Wanted::Known(known) }
     }
 
     /// Is there a field with this name?
@@ -151,6 +193,7 @@ impl Headers {
     pub fn set_value(&mut self, index: usize, value: &[u8]) {
         let (value_at, value_len) = self.store(value);
         if let Some(field) = self.fields.get_mut(index) {
+            field.is_line = false;
             field.value_at = value_at;
             field.value_len = value_len;
         }
@@ -202,11 +245,43 @@ impl Headers {
         self.fields.get(index).map(|field| (field.known, self.name_of(field), self.value_of(field)))
     }
 
-    /// Adds a field whose bytes the decoder is about to append with [`Headers::append_block`].
+    /// Appends the fields for which the test holds, each with its line end, as they are sent. Fields that lie one
+    /// behind the other are copied at once.
     #[inline]
-    pub(crate) fn add_span(&mut self, known: Option<Known>, name: Range<usize>, value: Range<usize>) {
+    pub fn append_to(&self, out: &mut Vec<u8>, mut keep: impl FnMut(Option<Known>, &[u8], &[u8]) -> bool) {
+        let mut run = 0..0;
+        for field in &self.fields {
+            let (name, value) = (self.name_of(field), self.value_of(field));
+            if !keep(field.known, name, value) {
+                continue;
+            }
+            let line = field.name_at as usize..value_range(field).end + LINE_END.len();
+            if field.is_line && line.start == run.end {
+                run.end = line.end;
+                continue;
+            }
+            out.extend_from_slice(&self.bytes[run]);
+            run = if field.is_line { line } else { 0..0 };
+            if !field.is_line {
+                encode_field(out, name, value);
+            }
+        }
+        out.extend_from_slice(&self.bytes[run]);
+    }
+
+    /// Adds a field whose bytes the decoder is about to append with [`Headers::append_block`]. `is_line`: these are
+    /// name, colon, space, value and CRLF.
+    #[inline]
+    pub(crate) fn add_span(
+        &mut self,
+        known: Option<Known>,
+        is_line: bool,
+        name: Range<usize>,
+        value: Range<usize>,
+    ) {
         self.add(Field {
             known,
+            is_line,
             name_at: name.start as u32,
             name_len: name.len() as u32,
             value_at: value.start as u32,
@@ -228,7 +303,9 @@ impl Headers {
 
     #[inline]
     fn add(&mut self, field: Field) {
-        self.present |= field.known.map_or(0, Known::bit);
+        let bit = field.known.map_or(0, Known::bit);
+        self.repeated |= self.present & bit;
+        self.present |= bit;
         self.fields.push(field);
     }
 
@@ -249,6 +326,7 @@ impl Headers {
                 return true;
             }
             if first {
+                field.is_line = false;
                 field.value_at = value_at;
                 field.value_len = value_len;
             }
@@ -315,7 +393,6 @@ impl<'a> Iterator for Iter<'a> {
 
 #[derive(Clone, Copy, Debug)]
 enum Wanted<'n> {
-    Nothing,
     Known(Known),
     Unknown(&'n [u8]),
     Underscored(&'n [u8]),
@@ -332,28 +409,35 @@ pub struct Values<'a, 'n> {
 impl<'a> Iterator for Values<'a, '_> {
     type Item = &'a [u8];
 
+    #[inline]
     fn next(&mut self) -> Option<&'a [u8]> {
+        // Nearly always nothing is there, or nothing more.
+        if self.next >= self.headers.fields.len() { None } else { self.search() }
+    }
+}
+
+impl<'a> Values<'a, '_> {
+    fn search(&mut self) -> Option<&'a [u8]> {
         let headers = self.headers;
-        let wanted = self.wanted;
         let rest = headers.fields.get(self.next..)?;
-        let found = rest.iter().position(|field| match wanted {
-            Wanted::Nothing => false,
-            Wanted::Known(known) => field.known == Some(known),
-            Wanted::Unknown(name) => {
-                field.known.is_none() && headers.name_of(field).eq_ignore_ascii_case(name)
+        let mut last = false;
+        let found = match self.wanted {
+            Wanted::Known(known) => {
+                last = headers.repeated & known.bit() == 0;
+                rest.iter().position(|field| field.known == Some(known))
             }
-            Wanted::Underscored(name) => is_underscored(headers.name_of(field), name),
-        });
-        match found {
-            Some(ahead) => {
-                self.next += ahead + 1;
-                Some(headers.value_of(&rest[ahead]))
+            Wanted::Unknown(name) => rest
+                .iter()
+                .position(|field| field.known.is_none() && headers.name_of(field).eq_ignore_ascii_case(name)),
+            Wanted::Underscored(name) => {
+                rest.iter().position(|field| is_underscored(headers.name_of(field), name))
             }
-            None => {
-                self.next = headers.fields.len();
-                None
-            }
-        }
+        };
+        self.next = match found {
+            Some(ahead) if !last => self.next + ahead + 1,
+            _ => headers.fields.len(),
+        };
+        found.map(|ahead| headers.value_of(&rest[ahead]))
     }
 }
 
@@ -442,6 +526,71 @@ mod tests {
         assert_eq!(shown(&headers), "host: shop.example.com");
         headers.retain(|known, _, _| known != Some(Known::Host));
         assert!(headers.is_empty() && !headers.has(Known::Host));
+    }
+
+    /// What is sent of a list, by one way and by the other.
+    fn sent(headers: &Headers, keep: fn(Option<Known>) -> bool) -> String {
+        let mut out = Vec::new();
+        headers.append_to(&mut out, |known, _, _| keep(known));
+        let mut one_by_one = Vec::new();
+        for (_, name, value) in headers.iter().filter(|(known, ..)| keep(*known)) {
+            encode_field(&mut one_by_one, name, value);
+        }
+        assert_eq!(bstr::BStr::new(&out), bstr::BStr::new(&one_by_one));
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn fields_are_sent_as_they_are() {
+        let mut headers = sample();
+        assert_eq!(
+            sent(&headers, |_| true),
+            "host: shop.example.com\r\nX-Trace: 1\r\nAccept: */*\r\nx-trace: 2\r\nACCEPT: text/html\r\n"
+        );
+        assert_eq!(sent(&headers, |known| known.is_none()), "X-Trace: 1\r\nx-trace: 2\r\n");
+        assert_eq!(sent(&headers, |_| false), "");
+        headers.set(b"X-Trace", b"3");
+        headers.set_value(0, b"other.example.com");
+        headers.remove(b"Accept");
+        headers.push(b"X-Last", b"");
+        assert_eq!(sent(&headers, |_| true), "host: other.example.com\r\nX-Trace: 3\r\nX-Last: \r\n");
+    }
+
+    #[test]
+    fn decoded_fields_are_sent_as_they_are() {
+        let head = b"HTTP/1.1 200 OK\r\nServer: a\r\nVary:b\r\nX-A: 1 \r\nX-B:  2\r\nDate: c\nAge:\r\nX-C: 3\r\nEtag: d\r\n\r\n";
+        for piece in 1..=head.len() {
+            let mut decoded = crate::ResponseHead::new();
+            for end in (piece..head.len()).step_by(piece).chain([head.len()]) {
+                assert!(decoded.decode(&head[..end], 4096).is_ok());
+            }
+            let expected =
+                "Server: a\r\nVary: b\r\nX-A: 1\r\nX-B: 2\r\nDate: c\r\nAge: \r\nX-C: 3\r\nEtag: d\r\n";
+            assert_eq!(sent(&decoded.headers, |_| true), expected);
+            let mut copy = sample();
+            copy.clear();
+            copy.push_known(Known::Via, b"v");
+            let adopted = copy.adopt(&decoded.headers);
+            for index in [0, 2, 3, 7, 99] {
+                copy.push_adopted(adopted, &decoded.headers, index);
+            }
+            assert_eq!(sent(&copy, |_| true), "Via: v\r\nServer: a\r\nX-A: 1\r\nX-B: 2\r\nEtag: d\r\n");
+            assert_eq!((copy.get(Known::ETag), copy.has(Known::Vary)), (Some(&b"d"[..]), false));
+        }
+    }
+
+    #[test]
+    fn repeated_names_are_all_found() {
+        let mut headers = sample();
+        headers.remove_known(Known::Accept);
+        headers.push(b"accept", b"1");
+        assert_eq!(headers.get_all(Known::Accept).collect::<Vec<_>>(), [b"1"]);
+        headers.push_known(Known::Accept, b"2");
+        headers.push(b"Via", b"v");
+        headers.push(b"aCCEPT", b"3");
+        assert_eq!(headers.get_all(Known::Accept).collect::<Vec<_>>(), [b"1", b"2", b"3"]);
+        assert_eq!(headers.get_all(Known::Via).collect::<Vec<_>>(), [b"v"]);
+        assert_eq!(headers.get_all(Known::Age).next(), None);
     }
 
     #[test]

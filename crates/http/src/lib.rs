@@ -25,6 +25,7 @@ pub mod range;
 mod request;
 mod request_line;
 mod response;
+pub mod scan;
 pub mod uri;
 
 pub use budget::HeadLimits;

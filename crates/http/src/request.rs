@@ -357,7 +357,7 @@ impl RequestHead {
         if self.headers.len() >= limits.max_fields {
             return Err(HeadError::TooManyFields);
         }
-        let known = Known::from_bytes(&input[name.clone()]);
+        let known = self.fields.known(input);
         if let Some(known) = known {
             if known.is_unique_in_request() && self.headers.has(known) {
                 let is_host = known == Known::Host;
@@ -373,7 +373,7 @@ impl RequestHead {
             range.start - self.copied + base..range.end - self.copied + base
         };
         let (name, value) = (shift(name), shift(value));
-        self.headers.add_span(known, name, value);
+        self.headers.add_span(known, self.fields.is_usual, name, value);
         Ok(())
     }
 

@@ -185,6 +185,15 @@ impl LineScanner {
                 return Err(HeadError::InvalidRequest);
             }
             self.state = State::Method;
+            if input[self.pos..].starts_with(b"GET /") {
+                // What most clients send, at once.
+                self.parts.method_end = 3;
+                self.parts.path.0 = 4;
+                self.method = Method::Get;
+                self.pos += 5;
+                self.state = State::AfterSlash;
+                return Ok(Line::More);
+            }
         }
         let rest = &input[self.pos..];
         let token = rest.iter().take_while(|byte| matches!(byte, b'A'..=b'Z' | b'_' | b'-')).count();

@@ -7,8 +7,7 @@
 use crate::error::ResponseError;
 use crate::field::{FieldRules, FieldScanner, Step};
 use crate::headers::Headers;
-use crate::known::Known;
-use crate::{Progress, Version};
+use crate::{Progress, Version, scan};
 use std::ops::Range;
 
 const RULES: FieldRules =
@@ -79,7 +78,7 @@ impl ResponseHead {
     /// the same bytes and more behind them: no byte is looked at twice.
     pub fn decode(&mut self, input: &[u8], max_bytes: usize) -> Result<Progress, ResponseError> {
         let within = &input[..input.len().min(max_bytes)];
-        if !matches!(self.state, State::Fields | State::Whole) {
+        if !self.has_line() && !self.take_usual_line(within) {
             self.scan_line(within)?;
         }
         if self.state == State::Fields {
@@ -138,6 +137,38 @@ impl ResponseHead {
         }
     }
 
+    /// Takes the line at once if it is the first that comes, whole, and written as nearly every peer writes it.
+    fn take_usual_line(&mut self, input: &[u8]) -> bool {
+        if self.pos > 0 {
+            return false;
+        }
+        let Some((b"HTTP/1.1 ", rest)) = input.split_first_chunk::<9>() else { return false };
+        let Some((&[a @ b'0'..=b'9', b @ b'0'..=b'9', c @ b'0'..=b'9', b' '], phrase)) =
+            rest.split_first_chunk()
+        else {
+            return false;
+        };
+        let Some(len) = scan::control(phrase).filter(|len| phrase[*len..].starts_with(b"\r\n")) else {
+            return false;
+        };
+        let digit = |byte: u8| u16::from(byte - b'0');
+        self.status = digit(a) * 100 + digit(b) * 10 + digit(c);
+        (self.major, self.minor) = (1, 1);
+        self.line_at = (9, 13 + len);
+        self.pos = self.line_at.1 + 2;
+        self.take_line(input);
+        true
+    }
+
+    /// The line stands; the fields begin.
+    fn take_line(&mut self, input: &[u8]) {
+        self.state = State::Fields;
+        self.line.extend_from_slice(&input[self.line_at.0..self.line_at.1]);
+        self.version = if (self.major, self.minor) < (1, 1) { Version::Http10 } else { Version::Http11 };
+        self.fields = FieldScanner::starting_at(self.pos);
+        self.copied = self.pos;
+    }
+
     fn scan_line(&mut self, input: &[u8]) -> Result<(), ResponseError> {
         while let Some(&byte) = input.get(self.pos) {
             if self.state == State::Reason {
@@ -153,11 +184,7 @@ impl ResponseHead {
             }
             self.pos += 1;
             if self.state == State::Fields {
-                self.line.extend_from_slice(&input[self.line_at.0..self.line_at.1]);
-                self.version =
-                    if (self.major, self.minor) < (1, 1) { Version::Http10 } else { Version::Http11 };
-                self.fields = FieldScanner::starting_at(self.pos);
-                self.copied = self.pos;
+                self.take_line(input);
                 return Ok(());
             }
         }
@@ -225,9 +252,9 @@ impl ResponseHead {
                     let shift = |range: Range<usize>| {
                         range.start - self.copied + base..range.end - self.copied + base
                     };
-                    let known = Known::from_bytes(&input[self.fields.name()]);
+                    let known = self.fields.known(input);
                     let (name, value) = (shift(self.fields.name()), shift(self.fields.value()));
-                    self.headers.add_span(known, name, value);
+                    self.headers.add_span(known, self.fields.is_usual, name, value);
                 }
                 Step::End => {
                     self.state = State::Whole;
