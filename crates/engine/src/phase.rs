@@ -199,24 +199,31 @@ pub enum Step {
 /// Walks on until the server is needed.
 pub fn advance(exchange: &mut Exchange, env: &mut Env<'_>) -> Step {
     loop {
-        let cursor = exchange.route.cursor;
-        if cursor.phase == Phase::FindLocation {
-            let verdict = modules::core::find_location(exchange, env);
-            if let Some(step) = obey(exchange, env, verdict) {
-                return step;
-            }
-            continue;
-        }
-        let handlers = modules::handlers(cursor.phase);
-        let verdict = match handlers.get(cursor.handler) {
-            Some(handler) if cursor.phase == Phase::Access => access::satisfy::run(*handler, exchange, env),
-            Some(handler) => handler(exchange, env),
-            None => end_of_phase(exchange, env, cursor.phase),
+        let verdict = match exchange.route.cursor {
+            Cursor { phase: Phase::FindLocation, .. } => modules::core::find_location(exchange, env),
+            cursor => run(exchange, env, cursor),
         };
         if let Some(step) = obey(exchange, env, verdict) {
             return step;
         }
     }
+}
+
+/// Runs a phase's handlers from the cursor on, up to one that has something to say; that one the cursor is left at.
+fn run(exchange: &mut Exchange, env: &mut Env<'_>, cursor: Cursor) -> Verdict {
+    let handlers = modules::handlers(cursor.phase);
+    for (place, handler) in handlers.iter().enumerate().skip(cursor.handler) {
+        let verdict = match cursor.phase {
+            Phase::Access => access::satisfy::run(*handler, exchange, env),
+            _ => handler(exchange, env),
+        };
+        if !matches!(verdict, Verdict::Next) {
+            exchange.route.cursor.handler = place;
+            return verdict;
+        }
+    }
+    exchange.route.cursor.handler = handlers.len();
+    end_of_phase(exchange, env, cursor.phase)
 }
 
 /// Answers a request that failed outside the phases: a broken head, a dead upstream, a body that is too large.

@@ -271,6 +271,9 @@ pub fn lookup_built_in(name: &str) -> Option<Definition> {
 pub fn append(exchange: &mut Exchange, env: &mut Env<'_>, id: VariableId, out: &mut Vec<u8>) -> bool {
     let config = env.config;
     let entry = config.variables.entry(id);
+    if let Definition::BuiltIn(variable) = &entry.definition {
+        return (variable.get)(exchange, env, out);
+    }
     if let (Definition::Slot(slot), true) = (&entry.definition, entry.by_set)
         && exchange.slots.get(*slot).state == SlotState::Unset
     {

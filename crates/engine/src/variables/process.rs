@@ -12,7 +12,7 @@ pub(super) const VARIABLES: &[Variable] = &[
     }),
     read("time_local", "The local time as the common log format has it.", |_, env, out| {
         let now = env.host.now();
-        out.extend_from_slice(&http::date::log_time(now.epoch_s(), now.utc_offset_s));
+        out.extend_from_slice(&http::date::present_log_time(now.epoch_s(), now.utc_offset_s));
         true
     }),
     read("time_iso8601", "The local time as ISO 8601 has it.", |_, env, out| {

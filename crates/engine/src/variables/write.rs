@@ -25,13 +25,36 @@ pub(crate) fn ip(out: &mut Vec<u8>, address: IpAddr) {
     }
 }
 
-fn octets(out: &mut Vec<u8>, octets: [u8; 4]) {
-    for (place, octet) in octets.into_iter().enumerate() {
-        if place > 0 {
-            out.push(b'.');
+/// Every octet in decimal digits with a dot behind, and how long that is.
+static OCTETS: [([u8; 4], u8); 256] = octet_texts();
+
+const fn octet_texts() -> [([u8; 4], u8); 256] {
+    let mut texts = [([b'.'; 4], 0); 256];
+    let mut octet = 0;
+    while octet < 256 {
+        let len = if octet < 10 { 1 } else { 2 + (octet >= 100) as usize };
+        let mut rest = octet;
+        let mut place = len;
+        while place > 0 {
+            place -= 1;
+            texts[octet].0[place] = b'0' + (rest % 10) as u8;
+            rest /= 10;
         }
-        number(out, u64::from(octet));
+        texts[octet].1 = len as u8 + 1;
+        octet += 1;
     }
+    texts
+}
+
+fn octets(out: &mut Vec<u8>, octets: [u8; 4]) {
+    let mut text = [0; 16];
+    let mut len = 0;
+    for octet in octets {
+        let (digits, count) = &OCTETS[usize::from(octet)];
+        text[len..len + 4].copy_from_slice(digits);
+        len += usize::from(*count);
+    }
+    out.extend_from_slice(&text[..len - 1]);
 }
 
 /// nginx writes addresses whose first six groups are zero with dots, which std does not.
@@ -89,6 +112,16 @@ mod tests {
         }
         assert_eq!(shown("::a00:1"), "::10.0.0.1");
         assert_eq!(shown("::1234"), "::0.0.18.52");
+    }
+
+    #[test]
+    fn every_octet_is_written_as_std_writes_it() {
+        for octet in 0..=255u8 {
+            for octets in [[octet, 0, 99, 255], [255, octet, 1, octet], [octet; 4]] {
+                let address = std::net::Ipv4Addr::from(octets).to_string();
+                assert_eq!(shown(&address), address);
+            }
+        }
     }
 
     #[test]

@@ -65,8 +65,10 @@ pub(crate) fn run(handler: Handler, exchange: &mut Exchange, env: &mut Env<'_>) 
     if exchange.route.access.delayed {
         return end_delay(exchange);
     }
-    let verdict = handler(exchange, env);
-    judge(exchange, env, verdict)
+    match handler(exchange, env) {
+        Verdict::Next => Verdict::Next,
+        verdict => judge(exchange, env, verdict),
+    }
 }
 
 fn judge(exchange: &mut Exchange, env: &mut Env<'_>, verdict: Verdict) -> Verdict {

@@ -4,6 +4,7 @@ use super::json;
 use crate::exchange::Exchange;
 use crate::host::Env;
 use crate::variables::{self, VariableId};
+use http::scan;
 
 /// What is done with bytes that would break the line's format.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -93,8 +94,8 @@ impl LogFormat {
                     let found = variables::append(exchange, env, *id, out);
                     match self.escaping {
                         Escaping::Default if !found => out.push(b'-'),
-                        Escaping::Default => escape_tail(out, start, breaks_line, escape_default),
-                        Escaping::Json => escape_tail(out, start, breaks_json, http::escape::escape_json),
+                        Escaping::Default => escape_tail(out, start, scan::unquotable, escape_default),
+                        Escaping::Json => escape_tail(out, start, scan::no_json, http::escape::escape_json),
                         Escaping::None => {}
                     }
                 }
@@ -103,33 +104,32 @@ impl LogFormat {
     }
 }
 
-/// Escapes what stands in `out` from `start` on; most values need nothing and are only looked at.
-fn escape_tail(out: &mut Vec<u8>, start: usize, breaks: fn(&u8) -> bool, escape: fn(&[u8], &mut Vec<u8>)) {
-    if !out[start..].iter().any(breaks) {
-        return;
+/// Escapes what stands in `out` from `start` on, if the search finds something to escape there; most values need
+/// nothing.
+#[inline]
+fn escape_tail(
+    out: &mut Vec<u8>,
+    start: usize,
+    search: impl Fn(&[u8]) -> Option<usize>,
+    escape: fn(&[u8], &mut Vec<u8>),
+) {
+    if search(&out[start..]).is_some() {
+        let value = out.split_off(start);
+        escape(&value, out);
     }
-    let value = out.split_off(start);
-    escape(&value, out);
 }
 
-/// The bytes of ngx_http_log_escape.
-fn breaks_line(byte: &u8) -> bool {
-    !matches!(byte, b' '..=b'~') || matches!(byte, b'"' | b'\\')
-}
-
-fn breaks_json(byte: &u8) -> bool {
-    matches!(byte, 0..=0x1f | b'"' | b'\\')
-}
-
+/// ngx_http_log_escape.
 fn escape_default(value: &[u8], out: &mut Vec<u8>) {
     const HEX: &[u8; 16] = b"0123456789ABCDEF";
-    for byte in value {
-        if breaks_line(byte) {
-            out.extend_from_slice(&[b'\\', b'x', HEX[usize::from(byte >> 4)], HEX[usize::from(byte & 15)]]);
-        } else {
-            out.push(*byte);
-        }
+    let mut rest = value;
+    while let Some(at) = scan::unquotable(rest) {
+        let byte = usize::from(rest[at]);
+        out.extend_from_slice(&rest[..at]);
+        out.extend_from_slice(&[b'\\', b'x', HEX[byte >> 4], HEX[byte & 15]]);
+        rest = &rest[at + 1..];
     }
+    out.extend_from_slice(rest);
 }
 
 #[cfg(test)]
@@ -159,7 +159,7 @@ mod tests {
         let mut out = b"kept\x01".to_vec();
         let start = out.len();
         out.extend(0..=255u8);
-        escape_tail(&mut out, start, breaks_line, escape_default);
+        escape_tail(&mut out, start, scan::unquotable, escape_default);
         let text = String::from_utf8(out).unwrap();
         assert!(text.starts_with("kept\u{1}\\x00\\x01"));
         assert!(text.contains("\\x1F !\\x22#$%&'()"));
@@ -171,7 +171,7 @@ mod tests {
     #[test]
     fn json_keeps_utf8_and_escapes_controls() {
         let mut out = "\"ä\\\n\u{1}\u{7f}".as_bytes().to_vec();
-        escape_tail(&mut out, 0, breaks_json, http::escape::escape_json);
+        escape_tail(&mut out, 0, scan::no_json, http::escape::escape_json);
         assert_eq!(String::from_utf8(out).unwrap(), "\\\"ä\\\\\\n\\u0001\u{7f}");
     }
 }

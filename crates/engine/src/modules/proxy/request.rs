@@ -43,7 +43,6 @@ pub fn request_head(
         log_line::error(exchange, env, Level::Error, b"zero length URI to proxy");
         return Err(500);
     }
-    escape_line_ends(out, start);
     exchange.upstream.uri.clear();
     exchange.upstream.uri.extend_from_slice(&out[start..]);
     let version = *settings.request.version;
@@ -59,11 +58,8 @@ pub fn request_head(
         append_line(exchange, env, line, length, out);
     }
     if *settings.request.pass_headers {
-        for (known, name, value) in exchange.request.head.headers.iter() {
-            if !settings.compiled.suppressed.contains(known, name) {
-                http::encode::encode_field(out, name, value);
-            }
-        }
+        let suppressed = &settings.compiled.suppressed;
+        exchange.request.head.headers.append_to(out, |known, name, _| !suppressed.contains(known, name));
     }
     out.extend_from_slice(b"\r\n");
     out.extend_from_slice(body.as_deref().unwrap_or_default());
@@ -96,12 +92,14 @@ fn append_method(
 /// changed it and the URL has none; else the URI, with the URL's in the place of the location's name.
 fn append_target(exchange: &Exchange, pass: &Pass, plan: &Plan, out: &mut Vec<u8>) {
     let request = &exchange.request;
+    let start = out.len();
     if let Some(uri) = &plan.uri {
         out.extend_from_slice(exchange.upstream.pass.get(uri.clone()).unwrap_or_default());
-        return;
+        return escape_line_ends(out, start);
     }
     let in_place = matches!(pass.to, Destination::Group(_)) && !pass.uri.is_empty();
     if !in_place && !request.uri_changed && request.head.is_target_whole() {
+        // As it came it holds no line end.
         out.extend_from_slice(request.head.target());
         return;
     }
@@ -120,6 +118,7 @@ fn append_target(exchange: &Exchange, pass: &Pass, plan: &Plan, out: &mut Vec<u8
         out.push(b'?');
         out.extend_from_slice(&request.args);
     }
+    escape_line_ends(out, start);
 }
 
 /// `Host` comes first. Set to nothing, it is left out in HTTP/1.0, and the default in 1.1, which demands one.
@@ -179,8 +178,10 @@ fn end_line(out: &mut Vec<u8>, start: usize, value: usize) {
 /// A line end in a value would be the beginning of another field: RFC 9110 §5.5 has a space in its place.
 fn blank_line_ends(out: &mut [u8], from: usize) {
     let mut rest = &mut out[from..];
-    while let Some(at) = memchr::memchr3(b'\r', b'\n', 0, rest) {
-        rest[at] = b' ';
+    while let Some(at) = http::scan::control(rest) {
+        if matches!(rest[at], b'\r' | b'\n' | 0) {
+            rest[at] = b' ';
+        }
         rest = &mut rest[at + 1..];
     }
 }
