@@ -239,3 +239,14 @@ async fn what_cannot_be_read_is_refused_in_words() {
     assert_eq!((refused.status, &*refused.code()), (413, "too_large"));
     assert_eq!(counter.get("/v1/switches/live").await.done()["revision"], 0);
 }
+
+#[tokio::test]
+async fn a_reload_needs_somebody_to_do_it() {
+    let counter = Counter::new("state memory;");
+    let answer = counter.order("POST", "/v1/reload", json!({})).await;
+    assert_eq!((answer.status, &*answer.code()), (422, "config_refused"), "{}", answer.text);
+    assert!(answer.json()["remedy"].as_str().unwrap().contains("HUP"), "{}", answer.text);
+    let answer = counter.order("POST", "/v1/reload", json!({"force": true})).await;
+    assert_eq!(answer.code(), "bad_request");
+    assert_eq!(counter.ask("POST", "/v1/reload", &[], None).await.code(), "bad_media_type");
+}

@@ -219,7 +219,10 @@ impl<A: Application> Master<A> {
         if held > 0 {
             self.journal.say(
                 Level::Emerg,
-                format_args!("{what} needs another worker process, which would not hold {held} keys: release them first"),
+                format_args!(
+                    "{what} needs another worker process, which would not hold the keys that are held ({held}): \
+                     release them first"
+                ),
             );
         }
         held > 0
