@@ -136,7 +136,7 @@ pub fn document(own: &[Seen], nginx: &[Seen], version: &str) -> String {
         let client = one.cell.client;
         let (ours, theirs) = (cell(&one.outcome, client), on_nginx(one, theirs));
         let row = one.cell.row;
-        match lines.iter_mut().find(|(r, o, t, _)| (*r, &*o, &*t) == (row, &ours, &theirs)) {
+        match lines.iter_mut().find(|line| line.0 == row && line.1 == ours && line.2 == theirs) {
             Some((.., clients)) => clients.push(client.title()),
             None => lines.push((row, ours, theirs, vec![client.title()])),
         }

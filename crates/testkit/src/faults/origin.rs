@@ -303,7 +303,8 @@ impl Link {
         let row = self.cell.row;
         let mut script = script(&self.cell);
         let early = matches!(row.fault, Fault::EarlyClose | Fault::EarlyDrain);
-        if !early && !(row.stage == Stage::BeforeHead && self.cell.client == Client::PostStreamed) {
+        let streams = row.stage == Stage::BeforeHead && self.cell.client == Client::PostStreamed;
+        if !(early || streams) {
             self.body(head);
         }
         if head.method == "HEAD" && row.fault == Fault::Extra && row.framing == Framing::Length {

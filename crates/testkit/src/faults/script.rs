@@ -29,7 +29,7 @@ pub(crate) const FIELD: &[u8] = b"X-Endless: 0123456789abcdefghijklmnopqrstuvwxy
 pub(crate) fn request_body(row: &Row) -> Vec<u8> {
     // What comes too early must come before a body that no socket's buffers hold.
     let len = if matches!(row.fault, Fault::EarlyClose | Fault::EarlyDrain) { 6 << 20 } else { 600 };
-    (0..len).map(|at| body_byte(at)).collect()
+    (0..len).map(body_byte).collect()
 }
 
 /// The byte of a request's body at this place.
