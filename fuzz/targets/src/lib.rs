@@ -7,9 +7,11 @@
 
 #![allow(clippy::unwrap_used, reason = "a panic is how a target tells what it found")]
 
+#[cfg(feature = "whole")]
 mod api;
 mod bundle;
 mod chunked;
+#[cfg(feature = "whole")]
 mod config_build;
 mod config_text;
 mod dice;
@@ -24,14 +26,19 @@ mod pack;
 mod range;
 mod request_head;
 mod response_head;
+#[cfg(feature = "whole")]
 mod seeds;
+#[cfg(feature = "whole")]
 mod store;
+#[cfg(feature = "whole")]
 mod template;
 mod uri;
 mod values;
+#[cfg(feature = "whole")]
 mod world;
 
 pub use pack::{Pack, read_pack, write_pack};
+#[cfg(feature = "whole")]
 pub use seeds::{dictionary, seeds};
 
 /// A target's function.
@@ -39,9 +46,11 @@ pub type Target = fn(&[u8]);
 
 /// Every target, by the name of its file, its corpus and its findings.
 pub const TARGETS: &[(&str, Target)] = &[
+    #[cfg(feature = "whole")]
     ("api", api::check),
     ("bundle", bundle::check),
     ("chunked", chunked::check),
+    #[cfg(feature = "whole")]
     ("config_build", config_build::check),
     ("config_text", config_text::check),
     ("field_values", field_values::check),
@@ -53,7 +62,9 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("range", range::check),
     ("request_head", request_head::check),
     ("response_head", response_head::check),
+    #[cfg(feature = "whole")]
     ("store", store::check),
+    #[cfg(feature = "whole")]
     ("template", template::check),
     ("uri", uri::check),
     ("values", values::check),

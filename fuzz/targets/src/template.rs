@@ -70,9 +70,11 @@ fn with(config: &Config, text: &[u8], request: &[u8]) {
     for request in [REQUEST, request] {
         let Some(mut exchange) = exchange(config, &mut world, request) else { continue };
         let mut env = Env { config, host: &mut world };
+        // A map with a regular expression sets captures when it is first asked, which may stand before it.
+        template.value(&mut exchange, &mut env);
         let whole = template.value(&mut exchange, &mut env);
         let again = template.value(&mut exchange, &mut env);
-        assert_eq!(BStr::new(&whole), BStr::new(&again), "a second time");
+        assert_eq!(BStr::new(&whole), BStr::new(&again), "once more");
         let mut parts = Vec::new();
         for part in template.parts() {
             match part {

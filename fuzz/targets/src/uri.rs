@@ -25,8 +25,8 @@ pub(crate) fn check(data: &[u8]) {
         assert!(!path.split(|byte| *byte == b'/').any(|segment| segment == b".."));
         assert!(data.ends_with(query));
     }
-    // A target that was taken begins with one of these.
-    if !matches!(data.first(), Some(b'/' | b'?')) {
+    // A target that was taken begins with one of these, and holds no control byte.
+    if !matches!(data.first(), Some(b'/' | b'?')) || data.iter().any(u8::is_ascii_control) {
         return;
     }
     for merge_slashes in [true, false] {

@@ -29,7 +29,7 @@ fn digits(text: &[u8]) -> Option<u128> {
     if text.is_empty() || !text.iter().all(u8::is_ascii_digit) {
         return None;
     }
-    Some(text.iter().fold(0, |sum: u128, digit| (sum * 10 + u128::from(digit - b'0')).min(1 << 100)))
+    Some(text.iter().fold(0, |sum: u128, digit| (sum * 10 + u128::from(digit - b'0')).min(1 << 90)))
 }
 
 fn scaled(text: &[u8], units: &[(u8, u32)]) -> Option<u64> {
