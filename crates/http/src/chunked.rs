@@ -197,10 +197,12 @@ impl ChunkedDecoder {
     fn extension(&mut self, input: &[u8]) -> Result<usize, ChunkError> {
         let end = memchr::memchr2(b'\r', b'\n', input);
         let len = end.unwrap_or(input.len());
-        self.count_extension(len as u64)?;
         let is_control = |byte: &u8| (*byte < b' ' && *byte != b'\t') || *byte == 0x7f;
+        let odd = input[..len].iter().position(is_control);
+        // What is too long is told first, in whatever pieces it comes.
+        self.count_extension(odd.unwrap_or(len) as u64)?;
         match end {
-            _ if input[..len].iter().any(is_control) => Err(ChunkError::Malformed),
+            _ if odd.is_some() => Err(ChunkError::Malformed),
             None => Ok(len),
             Some(_) if input[len] == b'\n' => Err(ChunkError::Malformed),
             Some(_) => {
