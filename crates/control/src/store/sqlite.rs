@@ -12,7 +12,7 @@ use super::{Keep, fault, opening, receipts};
 use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior};
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
-use switch::{Change, Commit, Filter, Key, KeyKind, Loaded, Store, StoreFault, StoreFaultKind, Table};
+use switch::{Change, Commit, Filter, Key, KeyKind, Loaded, Pending, Store, StoreFault, StoreFaultKind, Table};
 
 /// How many of the newest commits are checked when a file is opened.
 const CHECKED: u64 = 256;
@@ -65,8 +65,8 @@ impl SqliteStore {
         )
     }
 
-    /// The newest commits, and that they end where `head` says.
-    fn check_history(&self, head: &Head) -> Result<(), StoreFault> {
+    /// The newest commits, newest first: that they end where `head` says, and that each is what was committed.
+    fn check_history(&self, head: &Head) -> Result<Vec<Commit>, StoreFault> {
         let newest = self.read("ORDER BY revision DESC LIMIT ?1", &[&rows::number(CHECKED)])?;
         let end = newest.first().map_or((0, switch::Hash::ZERO), |last| (last.revision, last.hash));
         if end != (head.revision, head.hash) {
@@ -82,7 +82,7 @@ impl SqliteStore {
             };
             commit.verify(previous).map_err(|found| fault::damaged(&self.connection, &found.to_string()))?;
         }
-        Ok(())
+        Ok(newest)
     }
 
     fn write(&self, transaction: &Transaction<'_>, commit: &Commit, head: &mut Head) -> rusqlite::Result<()> {
@@ -94,15 +94,30 @@ impl SqliteStore {
     }
 }
 
+/// Whether what awaits a confirmation is what these commits (newest first) left behind. A row that is gone would let a
+/// commit stand that nobody confirmed. What is older than all of them may wait, unless one of them settled it.
+fn is_awaited(newest: &[Commit], pending: &[Pending]) -> bool {
+    let mut expected = Vec::new();
+    newest.iter().rev().for_each(|commit| Pending::follow(&mut expected, commit));
+    let oldest = newest.last().map_or(0, |commit| commit.revision);
+    let (older, recent) = pending.split_at(pending.partition_point(|waiting| waiting.revision < oldest));
+    let settled = |waiting: &Pending| newest.iter().any(|commit| commit.kind.settles() == Some(waiting.revision));
+    recent == expected && !older.iter().any(settled)
+}
+
 impl Store for SqliteStore {
     fn load(&mut self) -> Result<Loaded, StoreFault> {
         // One snapshot, also if another process writes meanwhile.
         let transaction = self.connection.unchecked_transaction().map_err(|error| self.wrong(&error))?;
         let head = Head::read(&transaction)?;
-        self.check_history(&head)?;
+        let newest = self.check_history(&head)?;
         let mut entries = Vec::new();
         rows::read_entries(&transaction, &head, |key, route, revision| entries.push((key, route, revision)))?;
         let pending = rows::read_pending(&transaction)?;
+        if !is_awaited(&newest, &pending) {
+            let what = "what awaits a confirmation is not what was committed";
+            return Err(fault::damaged(&transaction, what));
+        }
         drop(transaction);
         Ok(Loaded { table: Table::from_entries(head.revision, entries), last_hash: head.hash, pending })
     }
@@ -167,7 +182,12 @@ impl Store for SqliteStore {
 
     fn commit_by_idempotency(&mut self, idempotency: &str) -> Result<Option<Commit>, StoreFault> {
         let rest = "WHERE revision = (SELECT revision FROM idempotency WHERE name = ?1)";
-        Ok(self.read(rest, &[&idempotency])?.pop())
+        match self.read(rest, &[&idempotency])?.pop() {
+            Some(commit) if commit.idempotency.as_deref() != Some(idempotency) => {
+                Err(fault::damaged(&self.connection, "an idempotency key leads to another commit"))
+            }
+            found => Ok(found),
+        }
     }
 }
 

@@ -234,11 +234,15 @@ fn a_row_that_is_not_what_was_committed_is_found() {
         "UPDATE head SET revision = revision - 1",
         "UPDATE commits SET kind = 'sat' WHERE revision = 9",
         "INSERT INTO pending VALUES (9, 1)",
+        "DELETE FROM pending WHERE revision = 21",
+        "UPDATE pending SET confirm_by_ms = confirm_by_ms + 1",
         "DELETE FROM head",
     ];
     for forgery in forgeries {
         let folder = tempfile::tempdir().unwrap();
-        let (path, writer) = written(folder.path(), 20);
+        let (path, mut writer) = written(folder.path(), 20);
+        let confirm = Meta { confirm_within_ms: Some(60_000), ..Meta::default() };
+        writer.take(writer.next(&[("p.example", Some("green"))], confirm)).unwrap();
         drop(writer);
         assert!(Connection::open(&path).unwrap().execute(forgery, []).unwrap() > 0, "{forgery}");
         let fault = reopened(&path).map(drop).unwrap_err();
