@@ -14,6 +14,8 @@ mod opening;
 mod rehearsal;
 mod room;
 #[cfg(test)]
+mod simulation;
+#[cfg(test)]
 mod tests;
 mod undo;
 mod walk;
@@ -442,5 +444,9 @@ pub(crate) fn now_ms() -> u64 {
 
 /// Microseconds since the Unix epoch.
 pub(crate) fn now_us() -> u64 {
+    #[cfg(test)]
+    if let Some(now_us) = simulation::now_us() {
+        return now_us;
+    }
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_micros() as u64)
 }

@@ -13,9 +13,10 @@ use engine::modules::switch::StreamsPolicy;
 use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use switch::Refusal;
 use tokio::sync::{Notify, mpsc, watch};
+use tokio::time::Instant;
 
 /// Most commits that are followed at a time: each costs the workers a look at every request.
 const MAX_FOLLOWED: usize = 32;
@@ -120,7 +121,7 @@ impl Following {
     fn acknowledged(&self, acknowledgement: Acknowledgement) {
         let ack = WorkerAck {
             worker: acknowledgement.worker,
-            after_us: self.after_us(acknowledgement.at),
+            after_us: self.after_us(acknowledgement.at.into()),
             in_flight_old: acknowledgement.in_flight_old,
         };
         self.progress.send_modify(|now| {
@@ -138,8 +139,16 @@ impl Following {
         let mut drain = Drain {
             state: DrainState::Draining,
             seen_us: self.after_us(Instant::now()),
-            first_new_us: reports.iter().filter_map(|one| one.first_new).min().map(|at| self.after_us(at)),
-            last_old_us: reports.iter().filter_map(|one| one.last_old).max().map(|at| self.after_us(at)),
+            first_new_us: reports
+                .iter()
+                .filter_map(|one| one.first_new)
+                .min()
+                .map(|at| self.after_us(at.into())),
+            last_old_us: reports
+                .iter()
+                .filter_map(|one| one.last_old)
+                .max()
+                .map(|at| self.after_us(at.into())),
             in_flight: sum(|one| one.in_flight),
             streams: sum(|one| one.streams),
             served_new: sum(|one| one.served_new),
@@ -210,7 +219,7 @@ async fn follow(
     mut acknowledgements: mpsc::UnboundedReceiver<Acknowledgement>,
 ) {
     let workers = room.traffic().threads();
-    let deadline = tokio::time::Instant::now() + super::room::PATIENCE;
+    let deadline = Instant::now() + super::room::PATIENCE;
     let mut missing = workers;
     while missing > 0
         && let Ok(Some(one)) = tokio::time::timeout_at(deadline, acknowledgements.recv()).await

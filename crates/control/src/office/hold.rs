@@ -14,8 +14,9 @@ use crate::state::HeldKey;
 use crate::traffic::Watch;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use switch::{Code, Hash, Hold, HoldLimits, Key, Order, Plan, Refusal};
+use tokio::time::Instant;
 
 /// Most keys that are held at a time: every request is held against each of them.
 const MAX_HELD: usize = 64;

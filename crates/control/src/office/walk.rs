@@ -19,10 +19,11 @@ use engine::host::Level;
 use engine::modules::switch::StatePath;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, SystemTime};
 use switch::{
     Action, Code, Commit, Key, KeyKind, Meta, Order, Plan, Refusal, Route, Shape, StoreFaultKind, Table,
 };
+use tokio::time::Instant;
 
 /// The longest wait where an order names none.
 const TIMEOUT: Duration = Duration::from_secs(30);

@@ -18,8 +18,16 @@ type Work = Box<dyn FnOnce(&mut dyn Keep) + Send>;
 
 /// A store on its own thread. Dropping it lets the thread finish what was asked, and end.
 pub(crate) struct StoreThread {
-    work: Option<mpsc::Sender<Work>>,
+    work: Option<Way>,
     thread: Option<JoinHandle<()>>,
+}
+
+/// The way to whoever does the work.
+enum Way {
+    Thread(mpsc::Sender<Work>),
+    /// A task of a simulated world, where nothing has a thread of its own.
+    #[cfg(test)]
+    Task(tokio::sync::mpsc::UnboundedSender<Work>),
 }
 
 impl StoreThread {
@@ -42,7 +50,7 @@ impl StoreThread {
             })
             .map_err(|error| no_thread(&error))?;
         match opened.recv() {
-            Ok(Ok(())) => Ok(StoreThread { work: Some(work), thread: Some(thread) }),
+            Ok(Ok(())) => Ok(StoreThread { work: Some(Way::Thread(work)), thread: Some(thread) }),
             Ok(Err(fault)) => Err(fault),
             Err(_) => Err(no_thread(&io::Error::other("it ended as it began"))),
         }
@@ -76,10 +84,29 @@ impl StoreThread {
 
     /// Does something with the store some time.
     pub(crate) fn tell(&self, work: impl FnOnce(&mut dyn Keep) + Send + 'static) {
-        if let Some(sender) = &self.work {
-            // If the thread has ended, the work is dropped, and whoever awaits its answer learns it by that.
-            let _ = sender.send(Box::new(work));
+        // If the thread has ended, the work is dropped, and whoever awaits its answer learns it by that.
+        match &self.work {
+            Some(Way::Thread(sender)) => drop(sender.send(Box::new(work))),
+            #[cfg(test)]
+            Some(Way::Task(sender)) => drop(sender.send(Box::new(work))),
+            None => {}
         }
+    }
+
+    /// A store whose work is done by a task of this thread; `pause` comes before each piece of it.
+    #[cfg(test)]
+    pub(crate) fn simulated<P: Future<Output = ()>>(
+        mut store: Box<dyn Keep>,
+        mut pause: impl FnMut() -> P + 'static,
+    ) -> StoreThread {
+        let (work, mut inbox) = tokio::sync::mpsc::unbounded_channel::<Work>();
+        tokio::task::spawn_local(async move {
+            while let Some(work) = inbox.recv().await {
+                pause().await;
+                work(&mut *store);
+            }
+        });
+        StoreThread { work: Some(Way::Task(work)), thread: None }
     }
 }
 
