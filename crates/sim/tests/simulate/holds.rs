@@ -213,10 +213,9 @@ impl World {
             (HoldState::Go, Some((at_ms, pace))) => {
                 placed.gone_ms.push(now_ms);
                 let count = placed.gone_ms.len() as u64;
-                // At no time more have gone than the pace allows: one at once, and one for each turn since.
-                let most = pace.map_or(u64::MAX, |pace| {
-                    (now_ms - at_ms).saturating_mul(u64::from(pace.max(1))) / 1000 + 1
-                });
+                // At no time more have gone than the pace allows; a turn is rounded down to its millisecond.
+                let most = pace
+                    .map_or(u64::MAX, |pace| ((now_ms - at_ms + 1) * u64::from(pace.max(1))).div_ceil(1000));
                 holds!(
                     "hold-paced",
                     count <= most,

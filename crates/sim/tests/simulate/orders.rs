@@ -439,10 +439,10 @@ fn orders() {
             "chain-verifies",
             "pending-agrees",
         ],
-        usual: 60,
+        usual: 150,
         run: |seeded| {
             let mut run = Run::new(seeded);
-            for _ in 0..run.seeded.within(10..=90) {
+            for _ in 0..run.seeded.within(4..=24) {
                 run.step();
             }
             run.finish();

@@ -164,7 +164,7 @@ impl World {
     }
 
     fn run(mut self) {
-        for _ in 0..150 {
+        for _ in 0..90 {
             self.step();
             self.check_leases();
             self.check_pool();
