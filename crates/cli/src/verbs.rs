@@ -7,8 +7,8 @@ use crate::client::{self, Call, Client};
 use crate::fault::{CODES, Code, Fault};
 use crate::place;
 use crate::{
-    compare, completions, confirm, history, hold, list, man, release, reload, show, split, status, switch, top, undo,
-    upgrade, watch,
+    compare, completions, confirm, history, hold, list, man, release, reload, show, split, status, switch,
+    top, undo, upgrade, watch,
 };
 use clap::error::ErrorKind;
 use clap::{Args, CommandFactory, Parser, Subcommand};
