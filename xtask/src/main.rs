@@ -6,6 +6,7 @@ mod docs;
 mod faults;
 mod oracle;
 mod server;
+mod simulate;
 mod soak;
 mod tidy;
 
@@ -19,6 +20,7 @@ const USAGE: &str = "usage: cargo xtask VERB\n\
     \x20 bench [OPTION…]              what a request costs, beside nginx and HAProxy in the same run\n\
     \x20 counts [--bless]             instructions of the hot pieces, compared with bench/counts.json\n\
     \x20 faults [--server nginx] [FILTER…]   what comes of upstreams that break, beside nginx; writes docs/fault-matrix.md\n\
+    \x20 simulate [OPTION…]           worlds made of one number each, with faults; builds broken on purpose (--mutants)\n\
     \x20 soak [PART…] [OPTION…]       a million requests with switches under way; bodies of 2 GiB past slow peers";
 
 fn main() -> ExitCode {
@@ -26,6 +28,7 @@ fn main() -> ExitCode {
     match args.split_first() {
         Some((verb, rest)) if verb == "oracle" => oracle::main(rest),
         Some((verb, rest)) if verb == "tidy" => tidy::main(rest),
+        Some((verb, rest)) if verb == "simulate" => simulate::main(rest),
         Some((verb, rest)) if verb == "soak" => soak::main(rest),
         Some((verb, rest)) if verb == "bench" => bench::main(rest),
         Some((verb, rest)) if verb == "counts" => counts::main(rest),
