@@ -80,18 +80,16 @@ fn draw<'a>(picture: &Picture<'a>, sources: &SourceMap) -> Snippet<'a, Annotatio
     let (start, _) = sources.line_range(picture.source, picture.first_line);
     let (_, end) = sources.line_range(picture.source, picture.last_line);
     let bytes = text.get(start..end).unwrap_or_default();
-    let mut snippet = Snippet::source(bytes.to_str_lossy().into_owned())
-        .line_start(picture.first_line as usize)
-        .path(if sources.is_option(picture.source) {
-            "command line".to_owned()
-        } else {
-            sources.path(picture.source).display().to_string()
-        });
+    let path = match sources.is_option(picture.source) {
+        true => "command line".to_owned(),
+        false => harmless(&sources.path(picture.source).display().to_string()),
+    };
+    let mut snippet = Snippet::source(drawable(bytes)).line_start(picture.first_line as usize).path(path);
     for mark in &picture.marks {
         let kind = if mark.primary { AnnotationKind::Primary } else { AnnotationKind::Context };
         let range = one_line(mark.span, sources);
-        let lossy = lossy_len(text, start..range.start)..lossy_len(text, start..range.end);
-        snippet = snippet.annotation(kind.span(lossy).label(mark.label.map(harmless)));
+        let drawn = drawn_len(text, start..range.start)..drawn_len(text, start..range.end);
+        snippet = snippet.annotation(kind.span(drawn).label(mark.label.map(harmless)));
     }
     snippet
 }
@@ -102,9 +100,23 @@ fn one_line(span: Span, sources: &SourceMap) -> Range<usize> {
     (span.start as usize).clamp(start, end)..(span.end as usize).clamp(start, end)
 }
 
-/// How many bytes a part of a text has once invalid UTF-8 is replaced.
-fn lossy_len(text: &[u8], range: Range<usize>) -> usize {
-    text.get(range).map_or(0, |part| part.to_str_lossy().len())
+/// A part of a text as it is drawn. Of control characters the drawing makes those of ASCII visible; the others (some
+/// terminals obey U+009B as they do ESC and `[`) are replaced like what is no UTF-8.
+fn drawable(part: &[u8]) -> String {
+    let text = part.to_str_lossy();
+    if !text.contains(is_c1) {
+        return text.into_owned();
+    }
+    text.chars().map(|c| if is_c1(c) { char::REPLACEMENT_CHARACTER } else { c }).collect()
+}
+
+fn is_c1(c: char) -> bool {
+    c.is_control() && !c.is_ascii()
+}
+
+/// How many bytes a part of a text has once it is drawn.
+fn drawn_len(text: &[u8], range: Range<usize>) -> usize {
+    text.get(range).map_or(0, |part| drawable(part).len())
 }
 
 /// The text with its control characters made visible.

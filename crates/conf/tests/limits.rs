@@ -102,6 +102,34 @@ fn spans_lead_back_to_the_text() {
     assert_eq!((slice(lua.span), lua.line), (" x ", 3));
 }
 
+/// Where a brace is missing at the end of a text, no place lies behind it.
+#[test]
+fn no_place_lies_behind_the_text() {
+    for text in ["events x", "http", "a { server"] {
+        let parsed = parse_text("/c/n", text, &Nothing);
+        let spans = parsed
+            .diagnostics
+            .iter()
+            .flat_map(|fault| fault.span.iter().chain(fault.also.iter().map(|(span, _)| span)));
+        assert!(
+            spans.clone().count() > 0 && spans.into_iter().all(|span| span.end as usize <= text.len()),
+            "{text}"
+        );
+    }
+}
+
+/// Some terminals obey U+009B as they do ESC and `[`.
+#[test]
+fn no_control_character_is_drawn() {
+    for control in ['\u{1b}', '\u{7f}', '\u{82}', '\u{9b}'] {
+        let text = format!("a {control}[31m b {{ \u{e4}{control} x }} }}");
+        let parsed = parse_text(format!("/c/{control}n"), text, &Nothing);
+        let drawn = parsed.diagnostics[0].render(&parsed.sources, false);
+        assert!(!drawn.chars().any(|c| c.is_control() && c != '\n'), "{drawn:?}");
+        assert!(drawn.contains("[31m"), "{drawn:?}");
+    }
+}
+
 const BASE: &str = r#"
 user nobody;
 events { worker_connections 64; }

@@ -223,7 +223,8 @@ impl<'p, 'l> FileParser<'p, 'l> {
 
     /// Opens a block.
     pub(super) fn push(&mut self, head: Option<Directive>, at: u32) {
-        let brace = self.span(at, at + 1);
+        // Where the brace itself is missing, the text may end.
+        let brace = self.span(at, (at + 1).min(self.text.len() as u32));
         if self.outer.depth + self.frames.len() >= MAX_DEPTH {
             let message = format!("blocks are nested more than {MAX_DEPTH} deep");
             self.parser.stop(Diagnostic::error(brace, message).label("one block too deep"));
