@@ -188,12 +188,14 @@ async fn live(
             Message::Abandon => {
                 prepared = None;
                 worker.questions.hold_back(false);
+                worker.look_for_questions();
             }
             Message::Commit => {
                 if let Some((generation, addresses, sockets)) = prepared.take() {
                     let old = worker.adopt(generation);
                     bound(&worker, &old);
                     worker.questions.hold_back(false);
+                    worker.look_for_questions();
                     timers::end(&worker, &old);
                     timers::start(&worker, &worker.generation());
                     if let Err(error) = listeners.adopt(&worker, &old, &addresses, sockets) {
@@ -210,6 +212,7 @@ async fn live(
             Message::Terminate => return,
             Message::Quit(limit) => {
                 listeners.close();
+                worker.questions.hold_back(false);
                 worker.quitting.set(true);
                 worker.registry.wake_all();
                 timers::end(&worker, &worker.generation());

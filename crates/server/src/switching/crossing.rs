@@ -86,9 +86,13 @@ impl Questions {
         self.waiting.load(Ordering::Relaxed)
     }
 
-    /// Takes them all, in order.
+    /// Takes them all, in order; none while they are held back, whoever has woken the thread: what is meant for the new
+    /// generation must not be answered by the one that it is about to leave.
     pub(crate) fn take(&self) -> Vec<Question> {
         let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.held_back.load(Ordering::Relaxed) {
+            return Vec::new();
+        }
         self.waiting.store(false, Ordering::Relaxed);
         queue.as_mut().map(std::mem::take).unwrap_or_default()
     }
@@ -264,6 +268,7 @@ mod tests {
         questions.hold_back(true);
         crossing.forget_watch(1);
         assert!(!questions.are_waiting());
+        assert!(questions.take().is_empty(), "somebody else's question has woken the thread");
         questions.hold_back(false);
         assert!(questions.are_waiting());
         assert_eq!(questions.take().len(), 1);
