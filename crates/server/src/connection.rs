@@ -7,7 +7,7 @@ use crate::effects::perform;
 use crate::generation::{Generation, Pinned};
 use crate::host::with_env;
 use crate::input::Input;
-use crate::listeners::Accepted;
+use crate::listeners::{Accepted, Socket};
 use crate::patience::{Patience, TimedOut};
 use crate::recording;
 use crate::registry::Seat;
@@ -26,6 +26,7 @@ use std::rc::Rc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::task::Poll;
 use std::time::Duration;
+use tokio::task::coop;
 
 /// What follows an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,127 +43,151 @@ enum After {
 /// time: a thread that is told to end in between waits for it.
 pub(crate) fn serve(worker: Rc<Worker>, stream: Stream, accepted: Accepted) -> impl Future<Output = ()> {
     let seat = worker.registry.enter();
-    let presence = Presence::begin(&worker, &seat);
-    converse(presence, stream, accepted)
-}
-
-async fn converse(presence: Presence, stream: Stream, accepted: Accepted) {
-    let Presence(worker, seat) = &presence;
-    let (worker, seat) = (Rc::clone(worker), Rc::clone(seat));
-    let mut client = Client {
-        stream,
-        patience: Patience::new(&worker, &seat),
-        input: Input::default(),
-        body: BodyReader::Done,
-        owes_continue: false,
-        places: Places::new(&worker, &seat),
-        seat,
-        worker: Rc::clone(&worker),
-    };
-    let mut connection = Connection {
+    worker.counters.opened();
+    let connection = Connection {
         serial: worker.connection_serial.fetch_add(1, Relaxed) + 1,
         remote: accepted.remote,
         local: accepted.local,
-        local_path: accepted.local_path.clone(),
+        local_path: accepted.local_path,
         opened: worker.clock.now(),
         ..Connection::default()
     };
-    let after = requests(&mut client, &mut connection, &accepted).await;
-    if after == After::Close {
-        linger(&mut client, &worker.generation(), LocationId(0)).await;
+    let presence = Presence { worker, seat };
+    let mut idle = Idle { presence, stream: Some(stream), socket: accepted.socket, connection };
+    // A block and not a function: what a function is given lies in its future twice.
+    async move {
+        while await_request(&idle).await {
+            // Boxed: what a request needs must not lie in an idle connection's task.
+            Box::pin(requests(&mut idle)).await;
+        }
     }
-    client.input.consume(client.input.unread().len());
-    client.input.release(&worker.buffers);
+}
+
+/// What a connection is while it waits for a request. Most connections are idle most of the time: it must be small.
+struct Idle {
+    presence: Presence,
+    /// Away while requests are served, and gone with the last one.
+    stream: Option<Stream>,
+    socket: Rc<Socket>,
+    connection: Connection,
 }
 
 /// An open connection is counted as long as this is there, however its task ends: a quitting thread waits for the
 /// last one.
-struct Presence(Rc<Worker>, Rc<Seat>);
-
-impl Presence {
-    fn begin(worker: &Rc<Worker>, seat: &Rc<Seat>) -> Presence {
-        worker.counters.opened();
-        Presence(Rc::clone(worker), Rc::clone(seat))
-    }
+struct Presence {
+    worker: Rc<Worker>,
+    seat: Rc<Seat>,
 }
 
 impl Drop for Presence {
     fn drop(&mut self) {
-        self.0.registry.leave(&self.1);
-        self.0.counters.closed();
+        self.worker.deadlines.remove(&self.seat);
+        self.worker.registry.leave(&self.seat);
+        self.worker.counters.closed();
     }
 }
 
-/// One request after another.
-async fn requests(client: &mut Client, connection: &mut Connection, accepted: &Accepted) -> After {
-    let worker = Rc::clone(&client.worker);
-    loop {
-        let Some((generation, listener)) = accepted.socket.place(&worker) else { return After::Close };
-        let pipelined = !client.input.is_empty();
-        // An idle connection holds no buffer, also when the last read took all there was without trying for more.
-        client.input.release(&worker.buffers);
-        let timeout_ms = match connection.requests {
-            0 => {
-                let scope = generation.default_scope(listener);
-                *generation.config.location(scope).settings.core.head.timeout_ms
-            }
-            _ => connection.idle_timeout_ms,
-        };
-        // An idle connection holds on to no generation.
-        drop(generation);
-        if !pipelined && !await_request(client, timeout_ms, connection, accepted).await {
-            return After::Cut;
-        }
-        // The wait may have lasted over a reload: the request gets what holds now.
-        let Some((generation, listener)) = accepted.socket.place(&worker) else { return After::Close };
-        connection.listener = listener;
-        let mut exchange = worker.lease_exchange();
-        std::mem::swap(&mut exchange.connection, connection);
-        let is_last = worker.quitting.get() || accepted.socket.is_given_up();
-        client.seat.serve(generation.number);
-        let after = Box::pin(request(client, &mut exchange, &generation, (pipelined, is_last))).await;
-        client.seat.serve(0);
-        std::mem::swap(&mut exchange.connection, connection);
-        worker.give_back_exchange(exchange);
-        if after != After::Next {
-            return after;
-        }
-    }
-}
-
-/// Waits for the first byte of a request, without holding a buffer. `false` if there will be none.
-async fn await_request(
-    client: &mut Client,
-    timeout_ms: u64,
-    connection: &Connection,
-    accepted: &Accepted,
-) -> bool {
+/// Waits until there is something to read. `false` if there will be nothing.
+async fn await_request(idle: &Idle) -> bool {
+    let Idle { presence: Presence { worker, seat }, stream, socket, connection } = idle;
+    let Some(stream) = stream else { return false };
+    let Some(timeout_ms) = idle_timeout_ms(idle) else { return false };
+    let mut patience = Patience::new(worker, seat);
     let mut started = false;
-    let filled = poll_fn(|cx| {
-        client.seat.note(cx);
-        if let Poll::Ready(filled) = client.poll_fill(cx) {
-            return Poll::Ready(filled);
+    let has_come = poll_fn(|cx| {
+        seat.note(cx);
+        if stream.poll_readable(cx).is_ready() {
+            return Poll::Ready(true);
         }
-        let is_over = client.worker.quitting.get() || accepted.socket.is_given_up();
+        let is_over = worker.quitting.get() || socket.is_given_up();
         // A first request is waited for, and one that has arrived already is answered, with the word that it is the
         // last.
-        if is_over && connection.requests > 0 && !client.stream.has_bytes() {
-            return Poll::Ready(Ok(0));
-        }
-        if client.seat.is_unwanted() {
-            return Poll::Ready(Ok(0));
+        if is_over && connection.requests > 0 && !stream.has_bytes() || seat.is_unwanted() {
+            return Poll::Ready(false);
         }
         if !std::mem::replace(&mut started, true) {
-            client.worker.registry.rest(&client.seat);
-            client.patience.start(timeout_ms);
+            worker.registry.rest(seat);
+            patience.start(timeout_ms);
         }
-        client.patience.poll_up(cx).map(|TimedOut| Ok(0))
+        patience.poll_up(cx).map(|TimedOut| false)
     })
     .await;
     if started {
-        client.worker.registry.stir(&client.seat);
+        worker.registry.stir(seat);
     }
-    matches!(filled, Ok(1..))
+    has_come
+}
+
+/// How long a connection may be idle now; nothing if its address is no longer listened on: what had begun is finished
+/// then, and nothing new begins.
+fn idle_timeout_ms(idle: &Idle) -> Option<u64> {
+    let (generation, listener) = idle.socket.place(&idle.presence.worker)?;
+    if idle.connection.requests > 0 {
+        return Some(idle.connection.idle_timeout_ms);
+    }
+    let scope = generation.default_scope(listener);
+    Some(*generation.config.location(scope).settings.core.head.timeout_ms)
+}
+
+/// Serves one request after another, until the connection is idle again or closed.
+async fn requests(idle: &mut Idle) {
+    let Some(stream) = idle.stream.take() else { return };
+    let Presence { worker, seat } = &idle.presence;
+    let mut client = Client {
+        stream,
+        patience: Patience::new(worker, seat),
+        input: Input::default(),
+        body: BodyReader::Done,
+        owes_continue: false,
+        places: Places::new(worker, seat),
+        seat: Rc::clone(seat),
+        worker: Rc::clone(worker),
+    };
+    let mut pipelined = false;
+    let after = loop {
+        if client.input.is_empty() {
+            match poll_fn(|cx| Poll::Ready(client.poll_fill(cx))).await {
+                Poll::Ready(Ok(1..)) => pipelined = false,
+                Poll::Ready(_) => break After::Cut,
+                Poll::Pending => break After::Next,
+            }
+        }
+        let after = next_request(&mut client, &mut idle.connection, &idle.socket, pipelined).await;
+        if after != After::Next {
+            break after;
+        }
+        // Whoever sends many at once must not keep the thread for himself.
+        pipelined = true;
+        coop::consume_budget().await;
+    };
+    if after == After::Close {
+        let generation = client.worker.generation();
+        linger(&mut client, &generation, LocationId(0)).await;
+    }
+    client.input.consume(client.input.unread().len());
+    client.input.release(&client.worker.buffers);
+    idle.stream = (after == After::Next).then_some(client.stream);
+}
+
+/// One request under the configuration that holds now.
+async fn next_request(
+    client: &mut Client,
+    connection: &mut Connection,
+    socket: &Socket,
+    pipelined: bool,
+) -> After {
+    let worker = Rc::clone(&client.worker);
+    let Some((generation, listener)) = socket.place(&worker) else { return After::Close };
+    connection.listener = listener;
+    let mut exchange = worker.lease_exchange();
+    std::mem::swap(&mut exchange.connection, connection);
+    let is_last = worker.quitting.get() || socket.is_given_up();
+    client.seat.serve(generation.number);
+    let after = request(client, &mut exchange, &generation, (pipelined, is_last)).await;
+    client.seat.serve(0);
+    std::mem::swap(&mut exchange.connection, connection);
+    worker.give_back_exchange(exchange);
+    after
 }
 
 /// One request: its head, its answer, its log line.
@@ -485,5 +510,22 @@ async fn linger(client: &mut Client, generation: &Generation, scope: LocationId)
         if !matches!(filled, Ok(Ok(1..))) || tokio::time::Instant::now() >= until {
             return;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// How large what a function makes is.
+    fn size<F>(_: fn(Rc<Worker>, Stream, Accepted) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    #[test]
+    fn an_idle_connection_is_small() {
+        // Beside it lie what the event loop knows of the socket, a seat and an entry among the deadlines.
+        let bytes = size(serve);
+        assert!(bytes <= 352, "{bytes}");
     }
 }

@@ -62,9 +62,3 @@ impl Patience {
         .await
     }
 }
-
-impl Drop for Patience {
-    fn drop(&mut self) {
-        self.worker.deadlines.remove(&self.seat);
-    }
-}
