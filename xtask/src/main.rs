@@ -4,6 +4,7 @@ mod bench;
 mod counts;
 mod docs;
 mod faults;
+mod framing;
 mod oracle;
 mod server;
 mod simulate;
@@ -18,6 +19,7 @@ const USAGE: &str = "usage: cargo xtask VERB\n\
     \x20 tidy                         check the laws of the house\n\
     \x20 docs [--check]               make the reference pages of docs/ from the tables, or tell whether they are stale\n\
     \x20 bench [OPTION…]              what a request costs, beside nginx and HAProxy in the same run\n\
+    \x20 framing [OPTION…]            hostile messages put to pointsman, nginx and HAProxy; docs/framing.md is made of them\n\
     \x20 counts [--bless]             instructions of the hot pieces, compared with bench/counts.json\n\
     \x20 faults [--server nginx] [FILTER…]   what comes of upstreams that break, beside nginx; writes docs/fault-matrix.md\n\
     \x20 simulate [OPTION…]           worlds made of one number each, with faults; builds broken on purpose (--mutants)\n\
@@ -31,6 +33,7 @@ fn main() -> ExitCode {
         Some((verb, rest)) if verb == "simulate" => simulate::main(rest),
         Some((verb, rest)) if verb == "soak" => soak::main(rest),
         Some((verb, rest)) if verb == "bench" => bench::main(rest),
+        Some((verb, rest)) if verb == "framing" => framing::main(rest),
         Some((verb, rest)) if verb == "counts" => counts::main(rest),
         Some((verb, rest)) if verb == "faults" => faults::main(rest),
         Some((verb, rest)) if verb == "docs" => docs::main(rest),

@@ -133,9 +133,11 @@ impl Ground {
             true => hostile.expected.requests.iter().map(|(method, ..)| method.clone()).collect(),
             false => strict.into_iter().map(|request| request.method).collect(),
         };
+        let expected = &hostile.expected;
         let haste = match quiet {
-            Some(quiet) => Haste::Quiet(quiet),
-            None => Haste::Expecting(hostile.expected.answers.len(), hostile.expected.end),
+            // More bytes would be taken for the rest of it.
+            Some(quiet) if expected.end != client::End::Waits => Haste::Quiet(quiet),
+            _ => Haste::Expecting(expected.answers.len(), expected.end),
         };
         let exchange = self.exchange(place, &hostile.client, &methods, haste)?;
         Ok(Outcome { exchange, record: origin.finish() })

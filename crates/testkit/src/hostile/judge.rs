@@ -55,14 +55,15 @@ impl Outcome {
             found.push(format!("the origin cannot read connection {connection}: {why}"));
         }
         if hostile.expected.reader_differs.is_none() {
-            let (strict, _) = reader::requests(&hostile.client);
+            let (strict, stopped) = reader::requests(&hostile.client);
             let mut left = strict.iter();
             for seen in self.requests() {
                 let same = |read: &&Request| {
                     read.method == seen.method && read.path() == seen.path() && read.body == seen.body
                 };
                 if !left.any(|read| same(&read)) {
-                    found.push(format!("{} {} is not in what the client sent", seen.method, seen.target));
+                    let why = stopped.as_ref().err().map_or("nothing is left", String::as_str);
+                    found.push(format!("{} {} was sent on; a strict reader: {why}", seen.method, seen.target));
                 }
             }
         }

@@ -189,7 +189,7 @@ pub fn accept_head(
     keep_absent_server_and_date(exchange, proxy);
     let Exchange { upstream, response, .. } = exchange;
     response.status = head.status;
-    response.status_line = (!is_usual(head)).then(|| head.status_line().to_vec());
+    response.status_line = (!is_usual(head) && is_clean(head)).then(|| head.status_line().to_vec());
     response.content_length = match upstream.headers.has(Known::TransferEncoding) {
         true => None,
         false => http::framing::content_length(&upstream.headers).ok().flatten(),
@@ -215,6 +215,11 @@ pub fn accept_head(
 fn is_usual(head: &ResponseHead) -> bool {
     let reason = http::encode::reason(head.status).as_bytes();
     matches!(head.status_line(), [_, _, _, b' ', phrase @ ..] if phrase == reason)
+}
+
+/// May the phrase be sent on? With a control byte in it (RFC 9112 §4) the line is written as ours.
+fn is_clean(head: &ResponseHead) -> bool {
+    !head.status_line().iter().any(|byte| *byte != b'\t' && byte.is_ascii_control())
 }
 
 /// What the upstream says about the passing on: `X-Accel-Buffering`, `X-Accel-Limit-Rate`.
