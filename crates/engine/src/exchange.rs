@@ -196,6 +196,8 @@ pub struct Route {
     pub wake: Option<Wake>,
     /// Limits set by variables or scripts: bytes a second to the client, 0 none.
     pub limit_rate: Option<u64>,
+    /// Bytes before that begins, where variables say it.
+    pub limit_rate_after: Option<u64>,
     /// How far the access phase is.
     pub access: satisfy::Record,
 }

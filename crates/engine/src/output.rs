@@ -118,6 +118,7 @@ pub fn write_head(exchange: &mut Exchange, env: &mut Env<'_>) -> Result<(), u16>
             filter(exchange, env)?;
         }
     }
+    modules::core::settle_rates(exchange, env);
     encode_head(exchange, env);
     Ok(())
 }

@@ -139,7 +139,7 @@ impl Client {
 
     /// How many bytes `limit_rate` lets go now; waits until there are any. `None` is without limit.
     pub(crate) async fn allowance(&self, exchange: &Exchange, generation: &Generation) -> Option<u64> {
-        let after = *generation.config.location(exchange.route.location).settings.core.send.limit_rate_after;
+        let after = core::limit_rate_after(exchange, &generation.config);
         loop {
             let rate = core::limit_rate(exchange, &generation.config);
             if rate == 0 {

@@ -9,6 +9,7 @@ mod exhausted;
 mod floods;
 mod sandbox;
 mod scripts;
+mod unit;
 
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;

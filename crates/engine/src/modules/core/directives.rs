@@ -207,28 +207,6 @@ pub(super) const DIRECTIVES: &[Directive] = &[
         },
     },
     Directive {
-        name: "limit_rate",
-        contexts: Contexts::HSLI,
-        args: Args::Exactly(1),
-        doc: "Bytes a second that an answer is sent with; 0 is without limit. `set $limit_rate` does it by request.",
-        example: "limit_rate 500k;",
-        apply: |b, d| {
-            let rate = b.size(&d.args[0])?;
-            b.write(d, |s| &mut s.core.send.limit_rate, rate)
-        },
-    },
-    Directive {
-        name: "limit_rate_after",
-        contexts: Contexts::HSLI,
-        args: Args::Exactly(1),
-        doc: "How much of an answer is sent before `limit_rate` begins.",
-        example: "limit_rate_after 1m;",
-        apply: |b, d| {
-            let size = b.size(&d.args[0])?;
-            b.write(d, |s| &mut s.core.send.limit_rate_after, size)
-        },
-    },
-    Directive {
         name: "tcp_nodelay",
         contexts: Contexts::HSL,
         args: Args::Flag,

@@ -4,8 +4,10 @@ mod blocks;
 mod directives;
 mod limits;
 mod listen;
+mod rate;
 
 pub(crate) use blocks::add_scope;
+pub use rate::{Amount, limit_rate, limit_rate_after, settle_rates};
 
 use super::{Module, access};
 use crate::config::{self, Config};
@@ -102,9 +104,9 @@ pub struct SendSettings {
     /// The longest silence between two writes, in ms.
     pub timeout_ms: Setting<u64>,
     /// Bytes a second, 0 without limit (`limit_rate`).
-    pub limit_rate: Setting<u64>,
+    pub limit_rate: Setting<Amount>,
     /// Bytes before `limit_rate` begins.
-    pub limit_rate_after: Setting<u64>,
+    pub limit_rate_after: Setting<Amount>,
     /// TCP_NODELAY.
     pub tcp_nodelay: Setting<bool>,
     /// TCP_CORK around file bodies.
@@ -194,8 +196,8 @@ impl Default for Settings {
             },
             send: SendSettings {
                 timeout_ms: Setting::new(60_000),
-                limit_rate: Setting::new(0),
-                limit_rate_after: Setting::new(0),
+                limit_rate: Setting::new(Amount::Fixed(0)),
+                limit_rate_after: Setting::new(Amount::Fixed(0)),
                 tcp_nodelay: Setting::new(true),
                 tcp_nopush: Setting::new(false),
                 postpone_output: Setting::new(1460),
@@ -282,7 +284,14 @@ pub static MODULE: Module = Module {
     finish: Some(blocks::finish),
     ..Module::new(
         "core",
-        &[blocks::BLOCKS, directives::SIZES, directives::DIRECTIVES, limits::DIRECTIVES, listen::DIRECTIVES],
+        &[
+            blocks::BLOCKS,
+            directives::SIZES,
+            directives::DIRECTIVES,
+            limits::DIRECTIVES,
+            listen::DIRECTIVES,
+            rate::DIRECTIVES,
+        ],
     )
 };
 
@@ -387,10 +396,4 @@ fn with_slash(exchange: &Exchange) -> Vec<u8> {
         to.extend_from_slice(&exchange.request.args);
     }
     to
-}
-
-/// The bandwidth limit in force for a request, in bytes a second; 0 is none.
-pub fn limit_rate(exchange: &Exchange, config: &Config) -> u64 {
-    let set = exchange.route.limit_rate;
-    set.unwrap_or(*config.location(exchange.route.location).settings.core.send.limit_rate)
 }

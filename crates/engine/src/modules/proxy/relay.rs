@@ -7,6 +7,7 @@ use super::rewrite::with_value;
 use crate::config::Config;
 use crate::exchange::Exchange;
 use crate::host::Env;
+use crate::modules::core;
 use http::ResponseHead;
 use std::ops::Range;
 use std::path::PathBuf;
@@ -38,6 +39,7 @@ pub struct Relay {
 
 /// How the answer's body is to be passed on. To be asked once the head is accepted.
 pub fn relay(exchange: &mut Exchange, env: &mut Env<'_>) -> Relay {
+    core::settle_rates(exchange, env);
     let Settings { buffers, compiled, .. } = &env.config.location(exchange.route.location).settings.proxy;
     let limit_rate = match &*buffers.limit_rate {
         Some(rate) => with_value(rate, exchange, env, conf::value::parse_buffer_size).unwrap_or(0),
