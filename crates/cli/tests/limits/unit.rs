@@ -35,7 +35,9 @@ fn the_unit_is_whole_and_hardened() {
     let judged = analyze(&["security", "--offline=true", "--no-pager", &unit]).unwrap();
     let told = String::from_utf8_lossy(&judged.stdout).into_owned();
     let Some(line) = told.lines().find(|line| line.contains("Overall exposure level")) else {
-        eprintln!("{name}: the exposure is skipped, this systemd-analyze judges no unit that is not installed");
+        eprintln!(
+            "{name}: the exposure is skipped, this systemd-analyze judges no unit that is not installed"
+        );
         return;
     };
     let words: Vec<_> = line.split_whitespace().collect();
