@@ -193,7 +193,7 @@ impl World {
                     };
                     body.extend_from_slice(&self.wire[self.used..self.come][step.data.clone()]);
                     self.used += step.consumed;
-                    holds!("one-end", step.done == decoder.is_done(), "{step:?}");
+                    holds!("cut-is-seen", step.done == decoder.is_done(), "{step:?}");
                     if !step.done && self.used == self.come && !self.more() {
                         let prefix = message.body.starts_with(&body);
                         holds!("body-agrees", prefix, "what came of the body is no part of it");
