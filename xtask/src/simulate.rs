@@ -10,7 +10,7 @@ use std::path::Path;
 use std::process::{Command, ExitCode, Stdio};
 
 const USAGE: &str = "usage: cargo xtask simulate [--scenario NAME]… [--seeds N] [--from N] [--seed N] [--trace] [--mutants]\n\
-    \x20 --scenario NAME  one of peers, orders, holds, wire, relay, office; without it all\n\
+    \x20 --scenario NAME  one of peers, orders, holds, wire, office; without it all\n\
     \x20 --seeds N        how many seeds; without it 100,000\n\
     \x20 --from N         the first seed; without it 1\n\
     \x20 --seed N         this seed alone\n\
@@ -23,26 +23,25 @@ struct Scenario {
     name: &'static str,
     package: &'static str,
     target: &'static [&'static str],
-    /// The test's whole name; none for a target that is one test.
-    test: Option<&'static str>,
+    /// The test's whole name.
+    test: &'static str,
 }
 
-const SCENARIOS: [Scenario; 6] = [
+const SCENARIOS: [Scenario; 5] = [
     low("peers", "peers::peers"),
     low("orders", "orders::orders"),
     low("holds", "holds::holds"),
     low("wire", "wire::wire"),
-    Scenario { name: "relay", package: "pointsman-sim", target: &["--test", "relay"], test: None },
     Scenario {
         name: "office",
         package: "pointsman-control",
         target: &["--lib"],
-        test: Some("office::simulation::simulation_office"),
+        test: "office::simulation::simulation_office",
     },
 ];
 
 const fn low(name: &'static str, test: &'static str) -> Scenario {
-    Scenario { name, package: "pointsman-sim", target: &["--test", "simulate"], test: Some(test) }
+    Scenario { name, package: "pointsman-sim", target: &["--test", "simulate"], test }
 }
 
 /// What a run came to.
@@ -128,10 +127,7 @@ fn simulate(folder: &Path, scenario: &Scenario, profile: &str, what: &str) -> Re
     let mut command = Command::new(env!("CARGO"));
     command.current_dir(folder).env("POINTSMAN_SIMULATE", what);
     command.args(["test", "--quiet", "--profile", profile, "--package", scenario.package]);
-    command.args(scenario.target).arg("--");
-    if let Some(test) = scenario.test {
-        command.args([test, "--exact", "--nocapture"]);
-    }
+    command.args(scenario.target).args(["--", scenario.test, "--exact", "--nocapture"]);
     let output =
         command.stdin(Stdio::null()).output().map_err(|error| format!("cargo cannot be started: {error}"))?;
     let text =
