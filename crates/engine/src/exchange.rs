@@ -164,6 +164,8 @@ pub struct Response {
     pub filtered: bool,
     /// The answer must not be followed by another request.
     pub close: bool,
+    /// The memory of the last Content-Type, for the next.
+    spare: Vec<u8>,
 }
 
 /// Where in the configuration a request is.
@@ -453,10 +455,20 @@ impl Response {
         self.forget_content();
     }
 
+    /// Says what the body is, in the memory of the last answer's.
+    pub fn set_content_type(&mut self, kind: &[u8]) {
+        let mut text = self.content_type.take().unwrap_or_else(|| std::mem::take(&mut self.spare));
+        text.clear();
+        text.extend_from_slice(kind);
+        self.content_type = Some(text);
+    }
+
     /// Forgets what described the body, before another body takes its place.
     pub fn forget_content(&mut self) {
         self.status_line = None;
-        self.content_type = None;
+        if let Some(text) = self.content_type.take() {
+            self.spare = text;
+        }
         self.content_length = None;
         self.last_modified_s = None;
         self.location = None;

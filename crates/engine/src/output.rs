@@ -208,7 +208,7 @@ fn encode_head(exchange: &mut Exchange, env: &mut Env<'_>) {
     }
     if !response.headers.has(Known::Date) {
         wire.extend_from_slice(b"Date: ");
-        wire.extend_from_slice(&http::date::http_date(now.epoch_s()));
+        wire.extend_from_slice(&http::date::present_http_date(now.epoch_s()));
         wire.extend_from_slice(b"\r\n");
     }
     if let Some(kind) = &response.content_type {
@@ -250,12 +250,10 @@ fn encode_head(exchange: &mut Exchange, env: &mut Env<'_>) {
     if let (Some(location), false) = (&response.location, made_absolute) {
         http::encode::encode_field(wire, b"Location", location);
     }
-    for (known, name, value) in response.headers.iter() {
+    response.headers.append_to(wire, |known, _, value| {
         // Empty, these two say only that ours are not wanted (`proxy_pass_header` without such a field).
-        if !(value.is_empty() && matches!(known, Some(Known::Server | Known::Date))) {
-            http::encode::encode_field(wire, name, value);
-        }
-    }
+        !(value.is_empty() && matches!(known, Some(Known::Server | Known::Date)))
+    });
     wire.extend_from_slice(b"\r\n");
     output.head_len = (wire.len() - before) as u64;
 }

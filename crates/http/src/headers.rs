@@ -135,6 +135,18 @@ impl Headers {
         self.present & known.bit() != 0
     }
 
+    /// The number of the field at this place, if its name is known; `None` out of range.
+    #[inline]
+    pub fn known_at(&self, index: usize) -> Option<Known> {
+        self.fields.get(index)?.known
+    }
+
+    /// May a known name occur more than once? `false` is certain.
+    #[inline]
+    pub fn may_repeat(&self) -> bool {
+        self.repeated != 0
+    }
+
     /// The value of the first field with this name, in any case.
     pub fn find<'a>(&'a self, name: &[u8]) -> Option<&'a [u8]> {
         self.find_all(name).next()

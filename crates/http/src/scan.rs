@@ -33,8 +33,14 @@ fn position(text: &[u8], in_word: impl Fn(Word) -> Word, is: impl Fn(u8) -> bool
         }
         rest = after;
     }
-    let ahead = rest.iter().position(|byte| is(*byte))?;
-    Some(text.len() - rest.len() + ahead)
+    match text.last_chunk::<8>() {
+        // Some of these bytes were looked at before, and are none.
+        Some(word) if !rest.is_empty() => {
+            let found = in_word(u64::from_le_bytes(*word));
+            (found != 0).then(|| text.len() - 8 + found.trailing_zeros() as usize / 8)
+        }
+        _ => rest.iter().position(|byte| is(*byte)),
+    }
 }
 
 /// Where the first colon is.

@@ -346,10 +346,8 @@ pub fn keep_named_captures(exchange: &mut Exchange, config: &Config, regex: &cra
 pub fn find_location(exchange: &mut Exchange, env: &mut Env<'_>) -> Verdict {
     let config = env.config;
     let scope = config.server(exchange.route.server).scope;
-    let mut captures = std::mem::take(&mut exchange.captures);
-    let found =
-        config::find_location(config, &config.location(scope).inner, &exchange.request.uri, &mut captures);
-    exchange.captures = captures;
+    let Exchange { request, captures, .. } = &mut *exchange;
+    let found = config::find_location(config, &config.location(scope).inner, &request.uri, captures);
     let id = match found {
         Ok(id) => id.unwrap_or(scope),
         Err(_) => {

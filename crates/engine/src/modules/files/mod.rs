@@ -118,7 +118,11 @@ pub fn set_content_type(exchange: &mut Exchange, env: &mut Env<'_>) {
         extension => settings.types.get().get(extension),
     };
     let kind = kind.unwrap_or(settings.default_type.get());
-    exchange.response.content_type = (!kind.is_empty()).then(|| kind.to_vec());
+    if kind.is_empty() {
+        exchange.response.content_type = None;
+    } else {
+        exchange.response.set_content_type(kind);
+    }
 }
 
 #[cfg(test)]

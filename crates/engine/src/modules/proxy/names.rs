@@ -45,6 +45,12 @@ impl NameSet {
         }
     }
 
+    /// The known names in the set, as bits.
+    #[inline]
+    pub(super) fn known(&self) -> u128 {
+        self.known
+    }
+
     /// Is the known name in the set?
     #[inline]
     pub fn has(&self, known: Known) -> bool {

@@ -94,7 +94,9 @@ pub fn framing(
         log_line::error(exchange, env, Level::Error, &line);
         return Err(TryFailure::InvalidHeader);
     }
-    let says_close = |value: &[u8]| value.windows(5).any(|word| word.eq_ignore_ascii_case(b"close"));
+    let says_close = |value: &[u8]| {
+        value.windows(5).any(|word| matches!(word[0], b'c' | b'C') && word.eq_ignore_ascii_case(b"close"))
+    };
     let keep_alive = head.version >= Version::Http11
         && head.status != 101
         && !head.headers.get_all(Known::Connection).any(says_close);
@@ -283,20 +285,26 @@ fn redirect(exchange: &mut Exchange, env: &mut Env<'_>) -> Disposition {
 /// Copies the fields that go to the client; for a redirect only the few that describe what is served instead.
 fn copy_fields(exchange: &mut Exchange, env: &mut Env<'_>, settings: &Settings, redirected: bool) {
     let hidden = &settings.compiled.hidden;
+    let adopted = exchange.response.headers.adopt(&exchange.upstream.headers);
+    // Where no name occurs twice, nobody need look for that.
+    let single = if exchange.upstream.headers.may_repeat() { SINGLE } else { 0 };
+    let plain = if redirected { 0 } else { !(hidden.known() | DROPPED | SPECIAL | single) };
     let mut seen = 0u128;
-    let mut index = 0;
-    loop {
+    for place in 0..exchange.upstream.headers.len() {
         let Exchange { upstream, response, .. } = exchange;
-        let Some((known, name, value)) = upstream.headers.at(index) else { return };
-        let place = index;
-        index += 1;
+        let known = upstream.headers.known_at(place);
+        let flag = known.map_or(0, bit);
+        if flag & plain != 0 {
+            response.headers.push_adopted(adopted, &upstream.headers, place);
+            continue;
+        }
         let Some(known) = known else {
+            let name = upstream.headers.at(place).map_or(&b""[..], |(_, name, _)| name);
             if !redirected && !hidden.contains(None, name) {
-                response.headers.push(name, value);
+                response.headers.push_adopted(adopted, &upstream.headers, place);
             }
             continue;
         };
-        let flag = bit(known);
         if flag & SINGLE != 0 {
             if seen & flag != 0 {
                 warn_of_duplicate(exchange, env, known, place);
@@ -304,12 +312,12 @@ fn copy_fields(exchange: &mut Exchange, env: &mut Env<'_>, settings: &Settings, 
             }
             seen |= flag;
         }
-        let goes = if redirected { flag & KEPT_BY_REDIRECT != 0 } else { !hidden.has(known) };
+        let goes = if redirected { flag & KEPT_BY_REDIRECT != 0 } else { flag & hidden.known() == 0 };
         if !goes || flag & DROPPED != 0 {
             continue;
         }
         match flag & SPECIAL {
-            0 => response.headers.push(name, value),
+            0 => response.headers.push_adopted(adopted, &upstream.headers, place),
             _ => copy_special(exchange, env, settings, known, place),
         }
     }
@@ -321,9 +329,7 @@ fn copy_special(exchange: &mut Exchange, env: &mut Env<'_>, settings: &Settings,
     let redirects = &settings.compiled.redirects;
     let changed = match known {
         Known::ContentType => {
-            let kept = response.content_type.get_or_insert_default();
-            kept.clear();
-            kept.extend_from_slice(value);
+            response.set_content_type(value);
             return;
         }
         Known::AcceptRanges if *settings.response.force_ranges => return,

@@ -278,7 +278,7 @@ fn an_upgrade_needs_a_client_that_asked() {
     }
 }
 
-fn relay_of(directives: &str, fields: &str) -> (Relay<'static>, Option<u64>) {
+fn relay_of(directives: &str, fields: &str) -> (Relay, Option<u64>) {
     let config = Box::leak(Box::new(config(&with(directives))));
     let host = Box::leak(Box::new(TestHost::new()));
     let mut sent = send(config, host, &get("/x?rate=3k")).map_err(|status| status.to_string()).unwrap();
