@@ -12,9 +12,11 @@ use engine::exchange::{Captures, Exchange};
 use engine::host::{
     Counters, Env, FileError, Host, Level, Now, OpenRequest, Opened, ScriptCall, ScriptOutcome,
 };
+use engine::modules::proxy;
 use engine::phase::{self, Content, Step};
-use engine::{begin, modules};
+use engine::{begin, modules, output};
 use gungraun::{library_benchmark, library_benchmark_group, main};
+use http::ResponseHead;
 use std::any::Any;
 use std::hint::black_box;
 use std::net::SocketAddr;
@@ -147,10 +149,20 @@ struct World {
 
 impl World {
     fn begin(&mut self) {
+        self.read();
+        self.choose();
+    }
+
+    fn read(&mut self) {
         let World { config, host, exchange, .. } = self;
         exchange.reset(config, host.now());
+        exchange.request.head.clear();
         let limits = begin::head_limits(config, 0);
         assert!(exchange.request.head.decode(REQUEST, &limits).is_ok());
+    }
+
+    fn choose(&mut self) {
+        let World { config, host, exchange, .. } = self;
         assert_eq!(begin::begin(exchange, &mut Env { config, host }), Ok(()));
     }
 
@@ -237,5 +249,121 @@ fn find((config, mut captures, uri): (Config, Captures, &'static [u8])) -> (Conf
     (config, captures)
 }
 
-library_benchmark_group!(name = requests, benchmarks = [find, expand_variables, log_line, walk]);
+/// As an origin answers that keeps its connections.
+const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\nServer: origin/1.0\r\nDate: Thu, 01 Jan 2026 00:00:00 GMT\r\n\
+    Content-Type: application/json\r\nContent-Length: 1234\r\nConnection: keep-alive\r\n\
+    Cache-Control: private, max-age=0\r\nETag: \"5f1d7a84-3039\"\r\nVary: Accept-Encoding\r\n\r\n";
+
+/// A request that is with an upstream, and the head of its answer.
+fn answered() -> (World, ResponseHead) {
+    let mut world = routed();
+    let mut head = ResponseHead::new();
+    // Some answers before it: all that is allocated once is.
+    for _ in 0..3 {
+        answer(&mut world, &mut head);
+        accept(&mut world, &mut head);
+        send_head(&mut world);
+    }
+    answer(&mut world, &mut head);
+    (world, head)
+}
+
+fn answer(world: &mut World, head: &mut ResponseHead) {
+    world.begin();
+    world.walk();
+    head.clear();
+    assert!(head.decode(ANSWER, 4096).is_ok());
+}
+
+/// One whose answer is about to be sent.
+fn accepted() -> World {
+    let (mut world, mut head) = answered();
+    accept(&mut world, &mut head);
+    world
+}
+
+fn accept(world: &mut World, head: &mut ResponseHead) {
+    let World { config, host, exchange, .. } = world;
+    let env = &mut Env { config, host };
+    let Ok(plan) = proxy::plan(exchange, env) else { panic!("the group is known") };
+    assert!(proxy::framing(exchange, env, head).is_ok_and(|framing| framing.keep_alive));
+    assert_eq!(proxy::accept_head(exchange, env, &plan, head), proxy::Disposition::Forward);
+}
+
+fn send_head(world: &mut World) {
+    let World { config, host, exchange, .. } = world;
+    assert_eq!(output::write_head(exchange, &mut Env { config, host }), Ok(()));
+}
+
+fn ask(world: &mut World) {
+    let World { config, host, exchange, out } = world;
+    let env = &mut Env { config, host };
+    let Ok(plan) = proxy::plan(exchange, env) else { panic!("the group is known") };
+    assert_eq!(proxy::request_head(exchange, env, &plan, out), Ok(()));
+    proxy::upstream_url(exchange, &plan, "10.0.0.1:8080");
+}
+
+#[library_benchmark]
+#[bench::proxied(setup = answered)]
+fn accept_head((mut world, mut head): (World, ResponseHead)) -> (World, ResponseHead) {
+    accept(&mut world, &mut head);
+    (world, head)
+}
+
+#[library_benchmark]
+#[bench::proxied(setup = accepted)]
+fn write_head(mut world: World) -> World {
+    send_head(&mut world);
+    world
+}
+
+/// As [`routed`], with a request that was sent to an upstream before.
+fn warm_routed() -> World {
+    let mut world = routed();
+    ask(&mut world);
+    world.out.clear();
+    world
+}
+
+#[library_benchmark]
+#[bench::proxied(setup = warm_routed)]
+fn request_head(mut world: World) -> World {
+    ask(&mut world);
+    world
+}
+
+/// One that has been answered.
+fn done() -> World {
+    let mut world = accepted();
+    send_head(&mut world);
+    write_log(&mut world);
+    world
+}
+
+#[library_benchmark]
+#[bench::proxied(setup = done)]
+fn reset(mut world: World) -> World {
+    world.exchange.reset(&world.config, world.host.now());
+    world
+}
+
+/// A head that is read.
+fn read() -> World {
+    let mut world = begun();
+    world.read();
+    world
+}
+
+#[library_benchmark]
+#[bench::get(setup = read)]
+fn begin_request(mut world: World) -> World {
+    world.choose();
+    world
+}
+
+library_benchmark_group!(
+    name = requests,
+    benchmarks =
+        [find, expand_variables, log_line, walk, begin_request, request_head, accept_head, write_head, reset]
+);
 main!(library_benchmark_groups = requests);
