@@ -136,7 +136,8 @@ pub fn decode_internal<'a>(uri: &'a [u8], path: &mut Vec<u8>) -> Result<&'a [u8]
     } else {
         path.extend_from_slice(raw);
     }
-    if memchr::memchr(0, path).is_some() || climbs(path) {
+    // Escapes that are broken off vanish, and the path with them.
+    if path.is_empty() || memchr::memchr(0, path).is_some() || climbs(path) {
         path.clear();
         return Err(InvalidUri);
     }
@@ -254,6 +255,8 @@ mod tests {
             ("/..a/b..", Some(("/..a/b..", ""))),
             ("", None),
             ("?x", None),
+            ("%2.?x", None),
+            ("%", None),
             ("../a", None),
             ("..", None),
             ("/a/../b", None),
