@@ -14,7 +14,7 @@ pub(crate) fn check(data: &[u8]) {
     let [length, allowed, value @ ..] = data else { return };
     let length = LENGTHS[usize::from(*length) % LENGTHS.len()];
     let allowed = ALLOWED[usize::from(*allowed) % ALLOWED.len()];
-    let mut ranges = vec![7..9];
+    let mut ranges: Vec<Range<u64>> = std::iter::once(7..9).collect();
     let answer = parse(value, length, allowed, &mut ranges);
     if answer != RangeAnswer::Parts {
         assert!(ranges.is_empty());
