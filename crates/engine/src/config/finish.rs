@@ -16,6 +16,7 @@ use crate::modules::{
 use crate::regex::Regex;
 use crate::variables::{self, Definition};
 use conf::{Diagnostic, Span};
+use foldhash::fast::RandomState;
 use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::path::Path;
@@ -195,7 +196,8 @@ pub(super) fn config(mut draft: Draft, inputs: &Inputs<'_>) -> Result<Config, Di
     let listeners = listeners(&draft)?;
     let mut tables: Vec<LocationTable> = draft.scopes.iter().map(|_| LocationTable::default()).collect();
     let mut named: Vec<Vec<(Vec<u8>, LocationId)>> = draft.servers.iter().map(|_| Vec::new()).collect();
-    let mut redirects: Vec<HashSet<Box<[u8]>>> = draft.servers.iter().map(|_| HashSet::new()).collect();
+    let mut redirects: Vec<HashSet<Box<[u8]>, RandomState>> =
+        draft.servers.iter().map(|_| HashSet::default()).collect();
     for (index, scope) in draft.scopes.iter().enumerate() {
         let id = LocationId(index as u32);
         let parent = scope.parent.unwrap_or_default();

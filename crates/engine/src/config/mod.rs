@@ -113,7 +113,7 @@ pub struct Server {
     /// `location @name`.
     pub named: Vec<(Vec<u8>, LocationId)>,
     /// URIs that lack just the `/` of a proxied location's name: they are redirected to it.
-    pub auto_redirects: HashSet<Box<[u8]>>,
+    pub auto_redirects: HashSet<Box<[u8]>, foldhash::fast::RandomState>,
 }
 
 impl Server {

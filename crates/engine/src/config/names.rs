@@ -3,16 +3,20 @@
 use super::ServerId;
 use crate::exchange::Captures;
 use crate::regex::{LimitReached, Regex};
+use foldhash::fast::RandomState;
 use std::collections::HashMap;
+
+/// The names of one kind. Clients choose what is looked up, never what is entered: a fast hash will do.
+type Names = HashMap<Box<[u8]>, ServerId, RandomState>;
 
 /// The names of all servers at one address.
 #[derive(Debug, Default)]
 pub struct ServerNames {
-    exact: HashMap<Box<[u8]>, ServerId>,
+    exact: Names,
     /// `*.example.com`, keyed by `.example.com`.
-    leading: HashMap<Box<[u8]>, ServerId>,
+    leading: Names,
     /// `www.example.*`, keyed by `www.example.`.
-    trailing: HashMap<Box<[u8]>, ServerId>,
+    trailing: Names,
     regexes: Vec<(Regex, ServerId)>,
 }
 
@@ -77,7 +81,7 @@ impl ServerNames {
     /// Enters a name. `false` if another server has it already (nginx warns and keeps the first).
     #[must_use]
     pub fn insert(&mut self, name: NameMatch, server: ServerId) -> bool {
-        fn add(map: &mut HashMap<Box<[u8]>, ServerId>, name: Vec<u8>, server: ServerId) -> bool {
+        fn add(map: &mut Names, name: Vec<u8>, server: ServerId) -> bool {
             let first = *map.entry(name.into()).or_insert(server);
             first == server
         }
