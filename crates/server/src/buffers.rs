@@ -1,7 +1,9 @@
-//! Read buffers that no connection needs just now.
+//! What no connection needs just now: buffers, exchanges, heads.
 //!
 //! A connection leases one only while there are bytes in it; an idle connection has none.
 
+use engine::Exchange;
+use http::ResponseHead;
 use std::cell::RefCell;
 
 /// How large a buffer is to be.
@@ -30,12 +32,24 @@ const KEEP_BYTES: usize = 4 << 20;
 /// How many texts are kept for later, and how long they may be.
 const KEEP_TEXTS: usize = 256;
 
-/// A thread's store of buffers.
+/// How many exchanges that are not in use are kept, with the buffers in them.
+const KEEP_EXCHANGES: usize = 256;
+
+/// How many heads of answers are kept, and how large they may be.
+const KEEP_HEADS: usize = 256;
+const KEEP_HEAD_BYTES: usize = 8 << 10;
+
+/// A thread's store of them.
 #[derive(Debug, Default)]
 pub(crate) struct Buffers {
     requests: RefCell<Vec<Vec<u8>>>,
     answers: RefCell<Vec<Vec<u8>>>,
     texts: RefCell<Vec<Vec<u8>>>,
+    // Boxed, both: they are large, and move in and out of here with each request.
+    #[allow(clippy::vec_box)]
+    exchanges: RefCell<Vec<Box<Exchange>>>,
+    #[allow(clippy::vec_box)]
+    heads: RefCell<Vec<Box<ResponseHead>>>,
 }
 
 impl Buffers {
@@ -74,6 +88,35 @@ impl Buffers {
         let mut kept = self.kept(room).borrow_mut();
         if (kept.len() + 1) * room.bytes() <= KEEP_BYTES {
             kept.push(buffer);
+        }
+    }
+
+    /// An exchange for a request; idle connections have none.
+    pub(crate) fn lease_exchange(&self) -> Box<Exchange> {
+        self.exchanges.borrow_mut().pop().unwrap_or_default()
+    }
+
+    /// Gives an exchange back for another request. What it holds on to for this one is let go.
+    pub(crate) fn give_back_exchange(&self, mut exchange: Box<Exchange>) {
+        exchange.release();
+        let mut exchanges = self.exchanges.borrow_mut();
+        if exchanges.len() < KEEP_EXCHANGES {
+            exchanges.push(exchange);
+        }
+    }
+
+    /// A head for an upstream's answer.
+    pub(crate) fn lease_head(&self) -> Box<ResponseHead> {
+        self.heads.borrow_mut().pop().unwrap_or_default()
+    }
+
+    /// Gives a head back for another answer.
+    pub(crate) fn give_back_head(&self, mut head: Box<ResponseHead>) {
+        let mut heads = self.heads.borrow_mut();
+        if heads.len() < KEEP_HEADS {
+            head.clear();
+            head.headers.shrink_to(KEEP_HEAD_BYTES);
+            heads.push(head);
         }
     }
 }

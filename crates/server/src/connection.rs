@@ -1,4 +1,4 @@
-//! A client's connection from accept to close: one request after another.
+//! A client's connection while requests come: one after another, each from its head to its log line.
 
 use crate::body::BodyReader;
 use crate::client::Client;
@@ -6,15 +6,13 @@ use crate::counters::Activity;
 use crate::effects::perform;
 use crate::generation::{Generation, Pinned};
 use crate::host::with_env;
+use crate::idle::{Idle, Presence};
 use crate::input::Input;
-use crate::listeners::{Accepted, Socket};
+use crate::listeners::Socket;
 use crate::patience::{Patience, TimedOut};
 use crate::recording;
-use crate::registry::Seat;
 use crate::respond::Unfinished;
-use crate::stream::Stream;
 use crate::switching::{self, Places, roster::Ended};
-use crate::worker::Worker;
 use engine::exchange::{Body, Connection};
 use engine::modules::{core::LingeringClose, log, lua};
 use engine::output::Framing;
@@ -23,7 +21,6 @@ use engine::{Exchange, LocationId, begin};
 use http::{BodyFraming, ChunkError, Known, Progress};
 use std::future::poll_fn;
 use std::rc::Rc;
-use std::sync::atomic::Ordering::Relaxed;
 use std::task::Poll;
 use std::time::Duration;
 use tokio::task::coop;
@@ -39,98 +36,8 @@ enum After {
     Cut,
 }
 
-/// Serves a connection until it is closed. It counts as open from this call on, before its task runs for the first
-/// time: a thread that is told to end in between waits for it.
-pub(crate) fn serve(worker: Rc<Worker>, stream: Stream, accepted: Accepted) -> impl Future<Output = ()> {
-    let seat = worker.registry.enter();
-    worker.counters.opened();
-    let connection = Connection {
-        serial: worker.connection_serial.fetch_add(1, Relaxed) + 1,
-        remote: accepted.remote,
-        local: accepted.local,
-        local_path: accepted.local_path,
-        opened: worker.clock.now(),
-        ..Connection::default()
-    };
-    let presence = Presence { worker, seat };
-    let mut idle = Idle { presence, stream: Some(stream), socket: accepted.socket, connection };
-    // A block and not a function: what a function is given lies in its future twice.
-    async move {
-        while await_request(&idle).await {
-            // Boxed: what a request needs must not lie in an idle connection's task.
-            Box::pin(requests(&mut idle)).await;
-        }
-    }
-}
-
-/// What a connection is while it waits for a request. Most connections are idle most of the time: it must be small.
-struct Idle {
-    presence: Presence,
-    /// Away while requests are served, and gone with the last one.
-    stream: Option<Stream>,
-    socket: Rc<Socket>,
-    connection: Connection,
-}
-
-/// An open connection is counted as long as this is there, however its task ends: a quitting thread waits for the
-/// last one.
-struct Presence {
-    worker: Rc<Worker>,
-    seat: Rc<Seat>,
-}
-
-impl Drop for Presence {
-    fn drop(&mut self) {
-        self.worker.deadlines.remove(&self.seat);
-        self.worker.registry.leave(&self.seat);
-        self.worker.counters.closed();
-    }
-}
-
-/// Waits until there is something to read. `false` if there will be nothing.
-async fn await_request(idle: &Idle) -> bool {
-    let Idle { presence: Presence { worker, seat }, stream, socket, connection } = idle;
-    let Some(stream) = stream else { return false };
-    let Some(timeout_ms) = idle_timeout_ms(idle) else { return false };
-    let mut patience = Patience::new(worker, seat);
-    let mut started = false;
-    let has_come = poll_fn(|cx| {
-        seat.note(cx);
-        if stream.poll_readable(cx).is_ready() {
-            return Poll::Ready(true);
-        }
-        let is_over = worker.quitting.get() || socket.is_given_up();
-        // A first request is waited for, and one that has arrived already is answered, with the word that it is the
-        // last.
-        if is_over && connection.requests > 0 && !stream.has_bytes() || seat.is_unwanted() {
-            return Poll::Ready(false);
-        }
-        if !std::mem::replace(&mut started, true) {
-            worker.registry.rest(seat);
-            patience.start(timeout_ms);
-        }
-        patience.poll_up(cx).map(|TimedOut| false)
-    })
-    .await;
-    if started {
-        worker.registry.stir(seat);
-    }
-    has_come
-}
-
-/// How long a connection may be idle now; nothing if its address is no longer listened on: what had begun is finished
-/// then, and nothing new begins.
-fn idle_timeout_ms(idle: &Idle) -> Option<u64> {
-    let (generation, listener) = idle.socket.place(&idle.presence.worker)?;
-    if idle.connection.requests > 0 {
-        return Some(idle.connection.idle_timeout_ms);
-    }
-    let scope = generation.default_scope(listener);
-    Some(*generation.config.location(scope).settings.core.head.timeout_ms)
-}
-
 /// Serves one request after another, until the connection is idle again or closed.
-async fn requests(idle: &mut Idle) {
+pub(crate) async fn requests(idle: &mut Idle) {
     let Some(stream) = idle.stream.take() else { return };
     let Presence { worker, seat } = &idle.presence;
     let mut client = Client {
@@ -179,14 +86,14 @@ async fn next_request(
     let worker = Rc::clone(&client.worker);
     let Some((generation, listener)) = socket.place(&worker) else { return After::Close };
     connection.listener = listener;
-    let mut exchange = worker.lease_exchange();
+    let mut exchange = worker.buffers.lease_exchange();
     std::mem::swap(&mut exchange.connection, connection);
     let is_last = worker.quitting.get() || socket.is_given_up();
     client.seat.serve(generation.number);
     let after = request(client, &mut exchange, &generation, (pipelined, is_last)).await;
     client.seat.serve(0);
     std::mem::swap(&mut exchange.connection, connection);
-    worker.give_back_exchange(exchange);
+    worker.buffers.give_back_exchange(exchange);
     after
 }
 
@@ -510,22 +417,5 @@ async fn linger(client: &mut Client, generation: &Generation, scope: LocationId)
         if !matches!(filled, Ok(Ok(1..))) || tokio::time::Instant::now() >= until {
             return;
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// How large what a function makes is.
-    fn size<F>(_: fn(Rc<Worker>, Stream, Accepted) -> F) -> usize {
-        size_of::<F>()
-    }
-
-    #[test]
-    fn an_idle_connection_is_small() {
-        // Beside it lie what the event loop knows of the socket, a seat and an entry among the deadlines.
-        let bytes = size(serve);
-        assert!(bytes <= 352, "{bytes}");
     }
 }

@@ -19,6 +19,7 @@ mod effects;
 mod files;
 mod generation;
 mod host;
+mod idle;
 mod input;
 mod listeners;
 mod logs;

@@ -1,7 +1,7 @@
 //! The sockets a thread accepts from.
 
-use crate::connection;
 use crate::generation::{Generation, Pinned};
+use crate::idle;
 use crate::panics::Vital;
 use crate::process::Address;
 use crate::stream::Stream;
@@ -187,7 +187,7 @@ async fn admit(worker: &Rc<Worker>, stream: Stream, accepted: Accepted) {
             return;
         }
     }
-    spawn_local(connection::serve(Rc::clone(worker), stream, accepted));
+    spawn_local(idle::serve(Rc::clone(worker), stream, accepted));
 }
 
 /// What follows a failed accept: nothing for a connection that is gone again, a rest if descriptors have run out.

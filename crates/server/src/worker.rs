@@ -14,8 +14,6 @@ use crate::resolver::Resolvers;
 use crate::switching::{self, Crossing, Questions, Waiting, roster::Roster};
 use crate::threads::Crew;
 use control::Office;
-use engine::Exchange;
-use http::ResponseHead;
 use std::cell::{Cell, RefCell};
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
@@ -29,7 +27,7 @@ pub(crate) struct Worker {
     pub(crate) counters: ThreadCounters,
     /// Host names that come at run time.
     pub(crate) resolvers: Resolvers,
-    /// Buffers not in use.
+    /// Buffers and the like that are not in use.
     pub(crate) buffers: Buffers,
     /// Open connections, and how to wake the idle ones.
     pub(crate) registry: Registry,
@@ -52,11 +50,6 @@ pub(crate) struct Worker {
     current: RefCell<Rc<Generation>>,
     /// Generations that new requests do not get any more.
     older: RefCell<Vec<Weak<Generation>>>,
-    // Boxed: an exchange is large, and moves in and out of here with each request.
-    #[allow(clippy::vec_box)]
-    exchanges: RefCell<Vec<Box<Exchange>>>,
-    #[allow(clippy::vec_box)]
-    heads: RefCell<Vec<Box<ResponseHead>>>,
     random: Cell<u64>,
 }
 
@@ -65,13 +58,6 @@ impl std::fmt::Debug for Worker {
         out.debug_struct("Worker").field("number", &self.number()).finish_non_exhaustive()
     }
 }
-
-/// How many exchanges that are not in use are kept, with the buffers in them.
-const KEEP_EXCHANGES: usize = 256;
-
-/// How many heads of answers are kept, and how large they may be.
-const KEEP_HEADS: usize = 256;
-const KEEP_HEAD_BYTES: usize = 8 << 10;
 
 impl Worker {
     /// A worker that serves this generation.
@@ -93,8 +79,6 @@ impl Worker {
             crossing: Arc::clone(&crew.crossing),
             current: RefCell::new(first),
             older: RefCell::default(),
-            exchanges: RefCell::default(),
-            heads: RefCell::default(),
             random: Cell::new(seed | 1),
         }
     }
@@ -138,20 +122,6 @@ impl Worker {
         self.older.borrow().iter().filter_map(Weak::upgrade).collect()
     }
 
-    /// An exchange for a request; idle connections have none.
-    pub(crate) fn lease_exchange(&self) -> Box<Exchange> {
-        self.exchanges.borrow_mut().pop().unwrap_or_default()
-    }
-
-    /// Gives an exchange back for another request. What it holds on to for this one is let go.
-    pub(crate) fn give_back_exchange(&self, mut exchange: Box<Exchange>) {
-        exchange.release();
-        let mut exchanges = self.exchanges.borrow_mut();
-        if exchanges.len() < KEEP_EXCHANGES {
-            exchanges.push(exchange);
-        }
-    }
-
     /// Is there room for one more connection? When it gets scarce, idle ones are closed, as nginx does.
     pub(crate) fn has_room(&self) -> bool {
         let generation = self.current.borrow();
@@ -174,21 +144,6 @@ impl Worker {
     fn say_no_room(&self, generation: &Generation, level: Level, text: std::fmt::Arguments<'_>) {
         if self.registry.may_say(level, self.clock.now().monotonic_ms() / 1000) {
             generation.error_log.write(level, 0, text.to_string().as_bytes());
-        }
-    }
-
-    /// A head for an upstream's answer.
-    pub(crate) fn lease_head(&self) -> Box<ResponseHead> {
-        self.heads.borrow_mut().pop().unwrap_or_default()
-    }
-
-    /// Gives a head back for another answer.
-    pub(crate) fn give_back_head(&self, mut head: Box<ResponseHead>) {
-        let mut heads = self.heads.borrow_mut();
-        if heads.len() < KEEP_HEADS {
-            head.clear();
-            head.headers.shrink_to(KEEP_HEAD_BYTES);
-            heads.push(head);
         }
     }
 

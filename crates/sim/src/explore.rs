@@ -151,7 +151,10 @@ fn hear_panics() {
             if !record::is_running() {
                 return before(info);
             }
-            let text = info.payload_as_str().unwrap_or("a panic without a text");
+            let payload = info.payload();
+            let known = payload.downcast_ref::<&str>().copied();
+            let text = known.or_else(|| payload.downcast_ref::<String>().map(String::as_str));
+            let text = text.unwrap_or("a panic without a text");
             let place = info.location().map_or_else(String::new, |at| format!("{}:{}", at.file(), at.line()));
             record::keep("no-panic", &format!("{text} ({place})"));
         }));

@@ -16,7 +16,7 @@ use super::origin::Origin;
 use super::outcome::{Figures, Outcome, QUANTILES};
 use super::peer::{Kind, Peer};
 use super::running::{Running, ask, free_port};
-use super::workload::{Besides, Measure, Side, Workload};
+use super::workload::{Besides, Side, Workload};
 
 /// Connections of the load.
 pub(super) const CONNECTIONS: usize = 64;
@@ -85,8 +85,7 @@ impl Bench<'_> {
             self.warm(contender)?;
         }
         self.closed_rounds(&mut contenders)?;
-        let figures = |contenders: &[Contender]| contenders.iter().map(|c| c.figures.clone()).collect();
-        outcome.sides = figures(&contenders);
+        outcome.sides = contenders.iter().map(|contender| contender.figures.clone()).collect();
         let disagree = outcome.refusal().is_some();
         let more = self.pace.round * (self.pace.rounds * contenders.len()) as u32;
         if disagree && let Some(spare) = self.pace.spare.checked_sub(more) {

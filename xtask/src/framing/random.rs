@@ -128,7 +128,7 @@ fn request(
                 let same = |own: &&Request| {
                     own.method == request.method && own.path() == request.path() && own.body == request.body
                 };
-                if !seen.get(at).is_some_and(|own| same(own)) {
+                if !seen.get(at).is_some_and(same) {
                     return Err(format!(
                         "{name} sees {} {} +{} as request {at} of {}",
                         request.method,

@@ -136,7 +136,7 @@ fn clients_that_do_not_read_hold_little_and_are_let_go() {
         server.said("client timed out") + server.said("(110:") > 0 || {
             let grown_kib = server.memory_kib().saturating_sub(before_kib);
             assert!(grown_kib < 100 * 160, "{grown_kib} KiB for 100 connections");
-            deaf.iter().all(|stream| ended(stream))
+            deaf.iter().all(ended)
         }
     });
     drop(deaf);

@@ -67,7 +67,8 @@ fn listeners_come_and_go_under_load() {
             assert_eq!(there.is_ok_and(|body| body == "extra"), turn % 2 == 0);
             server.until("answers", || answered.load(Ordering::SeqCst) > seen + 10);
             // Both ways, also over the generation it began with.
-            for (from, to) in [(&mut socket, &mut origin)] {
+            {
+                let (from, to) = (&mut socket, &mut origin);
                 from.write_all(b"ping").unwrap();
                 let mut four = [0; 4];
                 to.read_exact(&mut four).unwrap();

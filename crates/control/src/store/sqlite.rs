@@ -12,7 +12,9 @@ use super::{Keep, fault, opening, receipts};
 use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior};
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
-use switch::{Change, Commit, Filter, Key, KeyKind, Loaded, Pending, Store, StoreFault, StoreFaultKind, Table};
+use switch::{
+    Change, Commit, Filter, Key, KeyKind, Loaded, Pending, Store, StoreFault, StoreFaultKind, Table,
+};
 
 /// How many of the newest commits are checked when a file is opened.
 const CHECKED: u64 = 256;
@@ -101,7 +103,8 @@ fn is_awaited(newest: &[Commit], pending: &[Pending]) -> bool {
     newest.iter().rev().for_each(|commit| Pending::follow(&mut expected, commit));
     let oldest = newest.last().map_or(0, |commit| commit.revision);
     let (older, recent) = pending.split_at(pending.partition_point(|waiting| waiting.revision < oldest));
-    let settled = |waiting: &Pending| newest.iter().any(|commit| commit.kind.settles() == Some(waiting.revision));
+    let settled =
+        |waiting: &Pending| newest.iter().any(|commit| commit.kind.settles() == Some(waiting.revision));
     recent == expected && !older.iter().any(settled)
 }
 

@@ -82,7 +82,7 @@ async fn run(
     let now_us = proxying.now_us();
     proxying.record().connect_us = Some(now_us - began_us);
     link.head_bytes = 0;
-    let mut head = proxying.client.worker.lease_head();
+    let mut head = proxying.client.worker.buffers.lease_head();
     let uploaded = talk(proxying, &mut link, &mut head).await?;
     let now_us = proxying.now_us();
     let record = proxying.record();

@@ -344,7 +344,7 @@ impl Proxying<'_> {
         let now_ms = self.now_ms();
         let key = self.idle_key(group, &picked);
         picked.finish(Outcome::Success, now_ms);
-        self.client.worker.give_back_head(head);
+        self.client.worker.buffers.give_back_head(head);
         link.requests += 1;
         link.input.consume(link.input.unread().len());
         link.input.release(&self.client.worker.buffers);

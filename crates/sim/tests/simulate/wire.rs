@@ -88,8 +88,8 @@ impl World {
 
     fn message(&mut self) -> Message {
         let line: &[u8] = match self.requests {
-            true => *self.seeded.one_of(&[&b"POST /a HTTP/1.1"[..], b"PUT /some/where?x=1 HTTP/1.1"]),
-            false => *self.seeded.one_of(&[&b"HTTP/1.1 200 OK"[..], b"HTTP/1.1 404 Not Found"]),
+            true => self.seeded.one_of::<&[u8]>(&[b"POST /a HTTP/1.1", b"PUT /some/where?x=1 HTTP/1.1"]),
+            false => self.seeded.one_of::<&[u8]>(&[b"HTTP/1.1 200 OK", b"HTTP/1.1 404 Not Found"]),
         };
         let mut fields = vec![("Host".to_owned(), "a.example".to_owned())];
         for number in 0..self.seeded.within(0..=4) {

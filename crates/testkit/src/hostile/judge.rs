@@ -63,7 +63,8 @@ impl Outcome {
                 };
                 if !left.any(|read| same(&read)) {
                     let why = stopped.as_ref().err().map_or("nothing is left", String::as_str);
-                    found.push(format!("{} {} was sent on; a strict reader: {why}", seen.method, seen.target));
+                    found
+                        .push(format!("{} {} was sent on; a strict reader: {why}", seen.method, seen.target));
                 }
             }
         }

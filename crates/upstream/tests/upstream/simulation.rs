@@ -456,7 +456,7 @@ fn peers_are_replaced_by_identity_under_leases() {
     assert_eq!(counts, [(0, 0), (1, 0), (1, 1)]);
     assert_eq!(group.departed().len(), 1);
     let labels: Vec<&str> = leases.iter().map(|lease| &**group.peer(lease).label()).collect();
-    assert_eq!(labels, [b"unix:/p0.sock", b"unix:/p1.sock", b"unix:/p2.sock"]);
+    assert_eq!(labels, ["unix:/p0.sock", "unix:/p1.sock", "unix:/p2.sock"]);
 
     // The one that went comes back with its lease; then all end.
     group.replace_peers(spec(&[1, 0]));

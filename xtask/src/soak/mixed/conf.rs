@@ -33,7 +33,7 @@ pub(super) fn has_side(number: u64, side: usize) -> bool {
 pub(super) fn text(number: u64, ports: &Ports) -> String {
     let [a, b, c, d] = ports.origins;
     let group = |name: &str, one: u16, two: u16| {
-        let (one, two) = if number % 2 == 0 { (one, two) } else { (two, one) };
+        let (one, two) = if number.is_multiple_of(2) { (one, two) } else { (two, one) };
         format!("upstream {name} {{ server 127.0.0.1:{one}; server 127.0.0.1:{two}; keepalive 32; }}")
     };
     let mut groups = [group("blue", a, b), group("green", c, d)];

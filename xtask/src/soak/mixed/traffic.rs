@@ -67,7 +67,7 @@ impl Client<'_> {
     /// The client of this number.
     pub(super) fn new(world: &World, kind: Kind, number: u64) -> Client<'_> {
         let key = number as usize % KEYS;
-        Client { world, kind, key, line: None, random: Random::new(number), stays: number % 4 == 0 }
+        Client { world, kind, key, line: None, random: Random::new(number), stays: number.is_multiple_of(4) }
     }
 
     /// Sends until the run is over.

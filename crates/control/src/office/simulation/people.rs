@@ -148,9 +148,7 @@ async fn insist(
             Err(refusal) if is_unknown(&refusal) => {
                 tell!("{reason}: who knows: {refusal}");
                 world.told.borrow_mut().unknown.insert(reason.clone());
-                if meta.idempotency.is_none() {
-                    return None;
-                }
+                meta.idempotency.as_ref()?;
                 sleep(Duration::from_millis(seeded.within(0..=500))).await;
             }
             Err(refusal) => {
