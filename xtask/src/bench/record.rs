@@ -82,9 +82,13 @@ mod tests {
 
     #[test]
     fn every_round_is_in_it() {
-        let side = Figures { label: "nginx".into(), cost_us: Rounds(vec![1.0, 9.0]), ..Figures::default() };
-        let outcome =
-            Outcome { workload: &WORKLOADS[0], sides: vec![side], offered: None, absent: Vec::new() };
+        let side = |label: &str, cost_us: [f64; 2]| Figures {
+            label: label.to_owned(),
+            cost_us: Rounds(cost_us.to_vec()),
+            ..Figures::default()
+        };
+        let sides = vec![side("nginx", [1.0, 9.0]), side("pointsman", [1.0, 1.0])];
+        let outcome = Outcome { workload: &WORKLOADS[0], sides, offered: None, absent: Vec::new() };
         let run = Run {
             facts: Vec::new(),
             outcomes: vec![outcome],

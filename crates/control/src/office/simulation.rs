@@ -53,7 +53,7 @@ fn simulation_office() {
             "holds-end",
             "converges",
         ],
-        usual: 60,
+        usual: 200,
         run: |seeded| {
             let runtime =
                 tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();

@@ -55,6 +55,8 @@ impl Spool {
         new_file: impl FnOnce() -> io::Result<BodyFile>,
     ) -> io::Result<bool> {
         if self.in_file() == 0 && (self.memory.len() < self.memory_limit || self.file_limit == 0) {
+            // What waits for slow clients is most of a busy server's memory: no more is taken than is needed.
+            self.memory.reserve_exact(bytes.len());
             self.memory.extend(bytes);
             return Ok(false);
         }
