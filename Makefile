@@ -4,13 +4,14 @@ CARGO ?= cargo
 # Where the example runs: its logs, its pid file and its temporary files.
 RUN_DIR := $(CURDIR)/target/switch
 
-.PHONY: help run test lint bench fuzz lint-format lint-clippy lint-tidy lint-docs lint-deny
+.PHONY: help run test lint bench counts fuzz lint-format lint-clippy lint-tidy lint-docs lint-deny
 
 help:
 	@echo "make run    build pointsman and start examples/switch (gateways on 127.0.0.1:8090 and :8080); Ctrl-C stops it"
 	@echo "make test   install what the tests need, then run them all"
 	@echo "make bench  what a request costs in CPU time, beside nginx in the same run"
 	@echo "make fuzz   every target of fuzz/ for FUZZ_SECONDS each (60), up to the first finding"
+	@echo "make counts instructions of the hot pieces, beside the baseline"
 	@echo "make lint   formats, clippy, licences, the laws of the house, generated docs"
 
 run:
@@ -41,6 +42,9 @@ lint-docs:
 
 lint-deny:
 	@.ci/deny
+
+counts:
+	@.ci/counts
 
 bench:
 	@.ci/install-test-packages bench
