@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 
 use super::figures::{LATENCY_LIMIT, RATE_LIMIT, RATIO_LIMIT, Rounds};
+use super::peer::Kind;
 use super::workload::{Goal, Measure, Workload};
 
 /// The quantiles of latency that are told.
@@ -113,7 +114,10 @@ impl Figures {
     pub(super) fn ratio(&self, measure: Measure, other: &Figures) -> Option<f64> {
         let (own, others) = (self.value(measure)?, other.value(measure)?);
         match measure {
-            Measure::Cost => self.cost_us.ratios(&other.cost_us).median(),
+            Measure::Cost => {
+                let ratios = self.cost_us.ratios(&other.cost_us);
+                ratios.median().filter(|_| ratios.width() <= RATIO_LIMIT)
+            }
             Measure::P99 => self.latency_us[1].ratios(&other.latency_us[1]).median(),
             _ => (others > 0.0).then(|| own / others),
         }
@@ -144,9 +148,11 @@ impl Outcome {
         (!wild.is_empty()).then(|| format!("the rounds disagree: {}", wild.join(", ")))
     }
 
-    /// Which sides are told as ratios to which: all to the reference, and what goals compare besides.
+    /// Which ratios a workload stands or falls with: ours to the reference, and what goals compare besides. Another
+    /// program's that is uncertain is left out by itself.
     fn compared(&self) -> impl Iterator<Item = (&Figures, &Figures)> {
-        let to_reference = self.sides.iter().filter_map(|side| Some((side, self.reference()?)));
+        let ours = self.sides.iter().filter(|side| side.label.starts_with(Kind::Pointsman.name()));
+        let to_reference = ours.filter_map(|side| Some((side, self.reference()?)));
         let goals = self.workload.goals.iter().filter(|goal| goal.measure == Measure::Cost);
         let in_goals = goals.filter_map(|goal| Some((self.side(goal.side)?, self.side(goal.against?)?)));
         let extra = in_goals.filter(|(_, other)| other.label != self.workload.reference);

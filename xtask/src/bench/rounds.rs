@@ -358,11 +358,11 @@ impl Pace {
     /// Many short ones, since it is their turns that make two sides comparable: what disturbs a machine rarely comes and
     /// goes within a quarter of a second.
     pub(super) fn fit(quick: bool, sides: usize, budget: Duration) -> Pace {
-        // What a side takes besides its rounds: start, warming, strace, end.
-        const BESIDES_SECONDS: f64 = 2.5;
+        // What a side takes besides its rounds: start, warming, strace, end, and rounds that go on until all is answered.
+        const BESIDES_SECONDS: f64 = 7.0;
         // A round at a rate must hold enough requests for its 99.9th percentile.
         const OFFERED_TIMES: f64 = 4.0;
-        let (rounds, offered_rounds, longest) = if quick { (6, 1, 0.15) } else { (40, 7, 0.25) };
+        let (rounds, offered_rounds, longest) = if quick { (6, 1, 0.15) } else { (30, 5, 0.25) };
         let rounds_of_all = sides.max(1) as f64 * (rounds as f64 + OFFERED_TIMES * offered_rounds as f64);
         let spare = budget / 8;
         let free_seconds = (budget - spare).as_secs_f64() - BESIDES_SECONDS * sides as f64;
@@ -381,8 +381,8 @@ mod tests {
         assert_eq!(pace(true, 50, 14).round, Duration::from_millis(150));
         assert_eq!(pace(false, 3, 14).round, Duration::from_millis(250));
         let full = pace(false, 50, 14);
-        let rounds = 40.0 * full.round.as_secs_f64() + 7.0 * full.offered_round.as_secs_f64();
-        let seconds = 50.0 * (rounds + 2.5) + full.spare.as_secs_f64();
+        let rounds = 30.0 * full.round.as_secs_f64() + 5.0 * full.offered_round.as_secs_f64();
+        let seconds = 50.0 * (rounds + 7.0) + full.spare.as_secs_f64();
         assert!((830.0..850.0).contains(&seconds), "{seconds}");
     }
 }
