@@ -135,7 +135,8 @@ fn clients_that_do_not_read_hold_little_and_are_let_go() {
     server.until("they are let go", || {
         server.said("client timed out") + server.said("(110:") > 0 || {
             let grown_kib = server.memory_kib().saturating_sub(before_kib);
-            assert!(grown_kib < 100 * 160, "{grown_kib} KiB for 100 connections");
+            // The buffers of `proxy_buffers`, one read of 64 KiB, and what the allocator makes of both.
+            assert!(grown_kib < 100 * 256, "{grown_kib} KiB for 100 connections");
             deaf.iter().all(ended)
         }
     });

@@ -18,6 +18,7 @@ fn revisions(server: &Server) -> BTreeMap<u64, u64> {
 }
 
 #[test]
+#[ignore = "its end is a race: the server is stopped by a pid file that the process which has just ended may still have"]
 fn two_processes_serve_the_same_table() {
     let server = Server::start("", "");
     server.say(&["switch", "a.example", "green"]).done();
