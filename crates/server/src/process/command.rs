@@ -8,6 +8,7 @@ use super::estate::{self, Prepared};
 use super::journal::{Journal, Said, to_stderr};
 use super::load::{Pictures, Recorded, load};
 use super::log::{Level, LogFiles};
+use super::signals::Blocked;
 use super::upgrade::{Heritage, Program};
 use super::{alone, daemon, master, title};
 use nix::sys::signal::{Signal, kill};
@@ -73,6 +74,8 @@ fn start<A: Application>(
         true => Some(daemon::leave_terminal(journal)?),
         false => None,
     };
+    // Whoever reads the pid file may send a signal at once, which would end a process that has no handler yet.
+    let _held = Blocked::new().map_err(|error| journal.failed(Level::Emerg, "sigprocmask()", &error))?;
     if estate::write_pid_file(&estate.boot.pid_path, journal).is_err() {
         match predecessor {
             Some(_) => estate.leave_sockets(),

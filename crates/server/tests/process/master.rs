@@ -250,6 +250,7 @@ fn a_killed_worker_costs_no_connection() {
     let (refused, answered) = (AtomicUsize::new(0), AtomicUsize::new(0));
     let stop = AtomicBool::new(false);
     std::thread::scope(|scope| {
+        let _stop = StopAtEnd(&stop);
         for _ in 0..2 {
             scope.spawn(|| {
                 while !stop.load(Ordering::SeqCst) {
@@ -277,7 +278,6 @@ fn a_killed_worker_costs_no_connection() {
         }
         let seen = answered.load(Ordering::SeqCst);
         until("answers", || answered.load(Ordering::SeqCst) > seen + 20);
-        stop.store(true, Ordering::SeqCst);
     });
     assert_eq!(refused.into_inner(), 0);
     assert_eq!(place.read("error.log").matches("start worker process ").count(), 4);

@@ -6,7 +6,8 @@ use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 /// A prefix of a test's own. Whatever was started in it is killed when it is dropped.
@@ -50,7 +51,7 @@ impl Place {
         let (out, err) = (self.path("stdout"), self.path("stderr"));
         let mut command = self.command(action);
         command.stdout(fs::File::create(&out).unwrap()).stderr(fs::File::create(&err).unwrap());
-        let status = command.status().unwrap();
+        let status = status_of(command);
         Output { status, stdout: fs::read(out).unwrap(), stderr: fs::read(err).unwrap() }
     }
 
@@ -64,16 +65,21 @@ impl Place {
     pub fn start_in_foreground(&mut self) {
         let child = self.command("").stderr(fs::File::create(self.path("stderr")).unwrap()).spawn().unwrap();
         self.foreground = Some(child);
-        until("the pid file", || self.path("pid").exists());
+        self.pid();
     }
 
     pub fn foreground(&mut self) -> &mut Child {
         self.foreground.as_mut().unwrap()
     }
 
-    /// The number in the pid file.
+    /// The number in the pid file, which is there for a moment before its number is.
     pub fn pid(&self) -> i32 {
-        fs::read_to_string(self.path("pid")).unwrap().trim_end().parse().unwrap()
+        let mut pid = None;
+        until("a number in the pid file", || {
+            pid = self.read("pid").strip_suffix('\n').and_then(|text| text.parse().ok());
+            pid.is_some()
+        });
+        pid.unwrap()
     }
 
     pub fn kill(&self, signal: nix::sys::signal::Signal) {
@@ -148,18 +154,69 @@ impl Answer {
     }
 }
 
+/// A connection of which nothing is awaited for ever.
+pub trait Stream: std::io::Read + Write {
+    fn bound(&self);
+}
+
+impl Stream for UnixStream {
+    fn bound(&self) {
+        self.set_read_timeout(Some(PATIENCE)).unwrap();
+    }
+}
+
+impl Stream for std::net::TcpStream {
+    fn bound(&self) {
+        self.set_read_timeout(Some(PATIENCE)).unwrap();
+    }
+}
+
 /// Says hello and reads the answer; empty when the connection ends without one.
-pub fn hello<S: std::io::Read + Write>(mut stream: S) -> String {
+pub fn hello<S: Stream>(mut stream: S) -> String {
     match stream.write_all(b"hello\n") {
         Ok(()) => read_line(stream),
         Err(_) => String::new(),
     }
 }
 
-pub fn read_line<S: std::io::Read>(stream: S) -> String {
+/// Reads a line; empty when the connection ends without one.
+pub fn read_line<S: Stream>(stream: S) -> String {
+    stream.bound();
     let mut line = String::new();
-    let _ = BufReader::new(stream).read_line(&mut line);
-    line
+    match BufReader::new(stream).read_line(&mut line) {
+        Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => panic!("no answer in time"),
+        _ => line,
+    }
+}
+
+/// Runs a command to its end, which it reaches in time.
+pub fn status_of(mut command: Command) -> ExitStatus {
+    end_of(&mut command.spawn().unwrap())
+}
+
+/// The end of a process that was told to end.
+pub fn end_of(child: &mut Child) -> ExitStatus {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        if let Some(status) = child.try_wait().unwrap() {
+            return status;
+        }
+        if Instant::now() > deadline {
+            let _ = child.kill();
+            let _ = child.wait();
+            panic!("process {} did not end in time", child.id());
+        }
+        pause();
+    }
+}
+
+/// Says stop to threads when the test goes on without them, also when it fails: whoever joins them would wait for ever.
+pub struct StopAtEnd<'a>(pub &'a AtomicBool);
+
+impl Drop for StopAtEnd<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::SeqCst);
+    }
 }
 
 /// An address nobody listens on at the moment.
@@ -188,7 +245,8 @@ pub fn until(what: &str, mut holds: impl FnMut() -> bool) {
     }
 }
 
-fn pause() {
+/// Lets others work between two looks at the same thing.
+pub fn pause() {
     std::thread::sleep(Duration::from_millis(2));
 }
 

@@ -63,7 +63,7 @@ fn without_daemon_the_command_is_the_master() {
     place.kill(Signal::SIGWINCH);
     assert_eq!(place.ask("a.sock").word, "hello");
     place.kill(Signal::SIGINT);
-    assert_eq!(place.foreground().wait().unwrap().code(), Some(0));
+    assert_eq!(end_of(place.foreground()).code(), Some(0));
 }
 
 fn a_faulty_configuration_is_told_and_not_started() {
@@ -166,7 +166,7 @@ fn only_named_variables_reach_the_worker() {
         let place = Place::new(&conf);
         let mut command = place.command("");
         command.env("KEPT_ONE", "1").env("LOST_ONE", "2").env("TZ", "UTC").env_remove("UNSET_ONE");
-        assert!(command.status().unwrap().success());
+        assert!(status_of(command).success());
         let answer = place.ask("a.sock");
         let mut seen: Vec<&str> = answer.env.split(',').collect();
         seen.sort_unstable();

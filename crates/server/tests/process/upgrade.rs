@@ -101,6 +101,7 @@ fn an_upgrade_loses_no_connection() {
     let files = [inode(&place, "a.sock"), inode(&place, "run/c.sock")];
     let load = Load::on(&address);
     std::thread::scope(|scope| {
+        let _stop = StopAtEnd(&load.stop);
         for _ in 0..2 {
             scope.spawn(|| load.run());
         }
@@ -125,7 +126,6 @@ fn an_upgrade_loses_no_connection() {
             assert_eq!(place.pid(), new);
             assert!(!place.path("pid.oldbin").exists());
         }
-        load.stop.store(true, Ordering::SeqCst);
     });
     assert_eq!(load.failed.into_inner(), 0, "{}", place.read("error.log"));
     assert_eq!(files, [inode(&place, "a.sock"), inode(&place, "run/c.sock")]);
@@ -260,7 +260,8 @@ fn systemd_is_told_who_serves() {
         String::from_utf8_lossy(&bytes[..read]).into_owned()
     };
     let mut command = place.command("");
-    assert!(command.env("NOTIFY_SOCKET", place.path("notify")).status().unwrap().success());
+    command.env("NOTIFY_SOCKET", place.path("notify"));
+    assert!(status_of(command).success());
     let old = place.pid();
     assert!(hear().starts_with(&format!("READY=1\nMAINPID={old}\n")));
     for conf in ["broken;\n", CONF] {
