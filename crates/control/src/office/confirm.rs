@@ -26,6 +26,7 @@ impl Room {
         revision: Option<u64>,
         meta: Meta,
     ) -> Result<Receipt, Refusal> {
+        self.catch_up(desk).await?;
         let pending = desk.position().pending;
         let revision = match (revision, &pending[..]) {
             (Some(revision), _) => revision,

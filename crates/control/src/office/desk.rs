@@ -127,6 +127,12 @@ impl Desk {
         switch::plan(&position.table, &self.rules(), order, &position.pending, now_ms)
     }
 
+    /// What the store has that is not taken over yet.
+    pub(super) async fn news(&self) -> Result<Vec<Commit>, StoreFault> {
+        let revision = self.table().revision();
+        self.store.with(move |store| store.since(revision)).await
+    }
+
     /// Takes over what the store has: commits that follow. Gives the table before.
     pub(super) fn advance(&self, news: &[Commit]) -> Result<Arc<Table>, StoreFault> {
         let before = self.position();

@@ -27,10 +27,15 @@ use tokio::time::Instant;
 
 /// The longest wait where an order names none.
 const TIMEOUT: Duration = Duration::from_secs(30);
-/// How often a store is asked whether another process has written to it, as the two of a binary upgrade may: while
-/// there may be one, and otherwise.
+/// How often a store's log is looked at, to see whether another process has written to it, as the two of a binary upgrade
+/// may: while there may be one, and otherwise. One that begins has opened the store some time before it takes orders.
 const OTHERS_NEAR: Duration = Duration::from_millis(25);
-const OTHERS_FAR: Duration = Duration::from_secs(1);
+const OTHERS_FAR: Duration = Duration::from_millis(250);
+/// How often the store itself is asked, whatever its log looks like.
+const ASKED_ANYWAY: Duration = Duration::from_secs(1);
+/// How long the store is asked after its log has changed: what is written there is a commit only when it is synced.
+/// Shorter than what the store's thread waits for its chores.
+const BEING_SYNCED: Duration = Duration::from_millis(300);
 /// How long another process may be there after this one has begun, or after it was last seen.
 const NEAR: Duration = Duration::from_secs(120);
 
@@ -67,6 +72,7 @@ impl Room {
         {
             return self.repeated_receipt(desk, &commit).await;
         }
+        self.catch_up(desk).await?;
         let mut plan = desk.plan(&order, now_ms())?;
         let timeout = options.timeout.unwrap_or(TIMEOUT);
         loop {
@@ -133,10 +139,12 @@ impl Room {
                 return Ok(Made::Repeated(commit));
             }
             let now_ms = now_ms();
-            let plan = desk.plan(order, now_ms)?;
-            if plan.unchanged {
-                return Ok(Made::Unchanged);
-            }
+            let plan = match desk.plan(order, now_ms) {
+                // What this process has published may not be the last word.
+                Ok(Plan { unchanged: true, .. }) | Err(_) if self.hear_others(desk).await? => continue,
+                Ok(Plan { unchanged: true, .. }) => return Ok(Made::Unchanged),
+                planned => planned?,
+            };
             let asked = |target: &Arc<str>| gate.iter().any(|result| *result.target == **target);
             if is_gated(desk, &plan) && !plan.targets.iter().all(asked) {
                 return Ok(Made::Elsewhere(plan));
@@ -180,6 +188,27 @@ impl Room {
         let before = desk.advance(&news).inspect_err(|fault| self.store_failed(desk, fault))?;
         *desk.fault.borrow_mut() = None;
         Ok(Some(Kept { commit, before, at }))
+    }
+
+    /// Publishes what another process has committed and this one has not heard of yet. An order is held against what
+    /// the store says: held against less, it might be found to be carried out already when it is not.
+    pub(super) async fn catch_up(self: &Rc<Room>, desk: &Rc<Desk>) -> Result<(), Refusal> {
+        if desk.news().await?.is_empty() {
+            return Ok(());
+        }
+        let _door = self.door.read().await;
+        let _slot = desk.slot.lock().await;
+        self.hear_others(desk).await.map(drop)
+    }
+
+    /// The same for whoever has the slot. Answers whether there was something.
+    async fn hear_others(self: &Rc<Room>, desk: &Rc<Desk>) -> Result<bool, Refusal> {
+        let news = desk.news().await?;
+        if news.is_empty() {
+            return Ok(false);
+        }
+        self.take_over(desk, &news)?;
+        Ok(true)
     }
 
     /// Publishes what another process has committed.
@@ -291,7 +320,7 @@ fn is_gated(desk: &Desk, plan: &Plan) -> bool {
 
 /// Publishes what other processes commit to the same store. One that opens it writes there too: so both know.
 pub(super) async fn follow_others(room: Weak<Room>, desk: Weak<Desk>) {
-    let (mut seen, mut asked) = (Instant::now(), Instant::now());
+    let (mut seen, mut asked, mut written) = (Instant::now(), Instant::now(), Instant::now());
     let mut stamp = None;
     loop {
         let near = seen.elapsed() < NEAR;
@@ -302,20 +331,17 @@ pub(super) async fn follow_others(room: Weak<Room>, desk: Weak<Desk>) {
         }
         // The store is left in peace unless its log has changed; what a clock is too coarse for is found a little later.
         let now = log_stamp(&desk);
-        if std::mem::replace(&mut stamp, now) == now && asked.elapsed() < OTHERS_FAR {
+        if std::mem::replace(&mut stamp, now) != now {
+            written = Instant::now();
+        }
+        if written.elapsed() > BEING_SYNCED && asked.elapsed() < ASKED_ANYWAY {
             continue;
         }
         asked = Instant::now();
-        let Ok(true) = desk.store.with(|store| store.moved_on()).await else { continue };
-        seen = Instant::now();
-        let _door = room.door.read().await;
-        let _slot = desk.slot.lock().await;
-        let revision = desk.table().revision();
-        // A fault here is met again, and told, by the next order.
-        if let Ok(news) = desk.store.with(move |store| store.since(revision)).await
-            && !news.is_empty()
-        {
-            let _ = room.take_over(&desk, &news);
+        if let Ok(true) = desk.store.with(|store| store.moved_on()).await {
+            seen = Instant::now();
+            // A fault here is met again, and told, by the next order.
+            let _ = room.catch_up(&desk).await;
         }
     }
 }

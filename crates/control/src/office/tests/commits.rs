@@ -266,6 +266,28 @@ async fn what_another_process_commits_is_published_too() {
 }
 
 #[tokio::test]
+async fn what_another_process_has_undone_meanwhile_is_no_order_carried_out() {
+    let folder = folder();
+    let (office, traffic) = office(folder.path(), "");
+    let other = FakeTraffic::new();
+    let (second, _) = open(&config(folder.path(), &two_groups("")), &other).unwrap();
+    for turn in 0..20 {
+        // To each process that is asked, it looks as if it were so already, unless it has heard of the other's commit.
+        let green = set(&office, "a.example", "green").await.unwrap();
+        let blue = set(&second, "a.example", "blue").await.unwrap();
+        assert_eq!([green.revision, blue.revision], [2 * turn + 1, 2 * turn + 2]);
+        assert_eq!([green.outcome, blue.outcome], [Outcome::Committed; 2]);
+    }
+    let expects = Meta { expect: Some(40), ..meta() };
+    let to_confirm = Meta { confirm_within_ms: Some(60_000), ..expects };
+    office.order("live", to(&[("a.example", "green")], to_confirm), Options::default()).await.unwrap();
+    assert_eq!(second.confirm("live", None, meta()).await.unwrap().revision, 42);
+    assert_eq!(traffic.leads("a.example").as_deref(), Some("green"));
+    office.stop();
+    second.stop();
+}
+
+#[tokio::test]
 async fn entries_come_in_order_and_in_pages() {
     let folder = folder();
     let (office, _) = office(folder.path(), "state memory;");
