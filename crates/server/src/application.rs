@@ -100,6 +100,9 @@ struct Process {
 /// How often somebody looks whether a script runs for too long.
 const LOOK_AFTER_SCRIPTS: Duration = Duration::from_millis(100);
 
+/// How long a process that ends waits for the master's answer to a reload.
+const LAST_ANSWER: Duration = Duration::from_millis(200);
+
 /// A generation before it is handed to the threads.
 struct Candidate {
     number: u64,
@@ -294,7 +297,7 @@ impl Process {
             self.ports.error_log = error_log;
             return Err(fault);
         }
-        self.threads.iter().for_each(|thread| thread.tell(Message::Commit));
+        self.tell_all(Message::Commit);
         self.crew.collector.lock().unwrap_or_else(PoisonError::into_inner).arrange(candidate.layout);
         admission.finish();
         self.config = candidate.config;
@@ -305,11 +308,17 @@ impl Process {
         Ok(())
     }
 
+    /// A thread that is busy for long has lines that go to the old file; no harm is done.
     fn flush_logs(&self) {
+        self.tell_all(Message::FlushLogs);
+    }
+
+    /// Tells every thread something and waits until it is done, but not for a thread that is busy for long, with a
+    /// script: that one does it later.
+    fn tell_all(&self, message: impl Fn(mpsc::Sender<()>) -> Message) {
         let (done, all) = mpsc::channel();
-        self.threads.iter().for_each(|thread| thread.tell(Message::FlushLogs(done.clone())));
+        self.threads.iter().for_each(|thread| thread.tell(message(done.clone())));
         drop(done);
-        // A thread that is busy for this long has lines that go to the old file; no harm is done.
         while all.recv_timeout(Duration::from_secs(1)).is_ok() {}
     }
 
@@ -317,9 +326,19 @@ impl Process {
     fn quit(&mut self) -> i32 {
         let limit_ms = *self.config.main.worker_shutdown_timeout_ms;
         let limit = (limit_ms > 0).then(|| Duration::from_millis(limit_ms));
+        self.tell_all(|closed| Message::Quit(limit, closed));
+        // The reload that another process was started for is answered through this one; the answer is on its way.
+        while self.crew.crossing.reloads().are_awaited() {
+            match self.ports.control.next(Some(LAST_ANSWER)) {
+                Some(Order::Answered(answer)) => self.crew.crossing.reloads().answered(answer),
+                Some(Order::Terminate) => return self.terminate(),
+                Some(Order::Reopen(logs)) => drop(self.ports.logs.adopt(logs)),
+                Some(_) => {}
+                None => break,
+            }
+        }
         // Another process may be at work already: from here on orders are its to take.
         self.crew.office.stop();
-        self.threads.iter().for_each(|thread| thread.tell(Message::Quit(limit)));
         while !self.threads.iter().all(Thread::has_ended) {
             match self.ports.control.next(Some(Duration::from_millis(200))) {
                 Some(Order::Terminate) => return self.terminate(),

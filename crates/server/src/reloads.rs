@@ -38,6 +38,11 @@ impl Reloads {
         reporter.want_reload(ticket);
     }
 
+    /// Does anybody wait for an answer?
+    pub(crate) fn are_awaited(&self) -> bool {
+        !self.waiting().replies.is_empty()
+    }
+
     /// The master is to know how many keys are held.
     pub(crate) fn held(&self, keys: usize) {
         if let Some(reporter) = &self.reporter {

@@ -33,16 +33,16 @@ use tokio::task::spawn_local;
 pub(crate) enum Message {
     /// Make this generation ready beside the one in force, and say whether it can be gone over to.
     Prepare(Box<NewGeneration>, mpsc::Sender<Result<(), String>>),
-    /// Go over to the prepared generation.
-    Commit,
+    /// Go over to the prepared generation, and say so.
+    Commit(mpsc::Sender<()>),
     /// Forget the prepared generation.
     Abandon,
     /// Write out what is buffered for logs, and say so.
     FlushLogs(mpsc::Sender<()>),
     /// Somebody has put a question.
     Look,
-    /// Accept no more, finish what has begun, at most so long, then end.
-    Quit(Option<Duration>),
+    /// Accept no more, and say so; finish what has begun, at most so long, then end.
+    Quit(Option<Duration>, mpsc::Sender<()>),
     /// End.
     Terminate,
 }
@@ -190,7 +190,7 @@ async fn live(
                 worker.questions.hold_back(false);
                 worker.look_for_questions();
             }
-            Message::Commit => {
+            Message::Commit(done) => {
                 if let Some((generation, addresses, sockets)) = prepared.take() {
                     let old = worker.adopt(generation);
                     bound(&worker, &old);
@@ -203,6 +203,7 @@ async fn live(
                         generation.alert(format_args!("a listening socket cannot be watched: {error}"));
                     }
                 }
+                let _ = done.send(());
             }
             Message::FlushLogs(done) => {
                 worker.generation().logs.flush();
@@ -210,8 +211,9 @@ async fn live(
             }
             Message::Look => worker.answer_questions(),
             Message::Terminate => return,
-            Message::Quit(limit) => {
+            Message::Quit(limit, closed) => {
                 listeners.close();
+                let _ = closed.send(());
                 worker.questions.hold_back(false);
                 worker.quitting.set(true);
                 worker.registry.wake_all();

@@ -159,11 +159,12 @@ impl<A: Application> Master<A> {
         self.estate = pending.prepared.commit(Some(before), &self.source, &self.logs, &mut self.journal);
         self.config = Some(pending.config);
         self.state.resting = false;
-        self.tell_outcome(true);
-        estate::move_pid_file(&old_pid_path, &self.estate.boot.pid_path, &self.journal);
+        // Before the answer: whoever gets it is to find nobody any more who accepts for the configuration before.
         if pending.new_process {
             self.send_away(|worker| worker.pid != pending.worker);
         }
+        self.tell_outcome(true);
+        estate::move_pid_file(&old_pid_path, &self.estate.boot.pid_path, &self.journal);
         self.reload_if_asked();
     }
 
