@@ -8,6 +8,7 @@ mod case;
 mod client;
 mod connection;
 mod failure;
+mod family;
 pub mod faults;
 pub mod hostile;
 mod logs;
@@ -26,6 +27,7 @@ mod suite;
 
 pub use case::{Case, Kind, Step};
 pub use failure::Failure;
+pub use family::{Family, output_of};
 pub use process::Binary;
 pub use run::{Outcome, bless, run};
 pub use seed::seed_cases;

@@ -7,8 +7,7 @@ fn a_panic_ends_one_connection() {
     let server = Server::start_with("", "", &[("POINTSMAN_PANIC_AT", "/panic")]);
     server.say(&["switch", "a.example", "green"]).done();
     // Both threads' worth of connections that are open meanwhile.
-    let mut kept: Vec<UnixStream> =
-        (0..8).map(|_| UnixStream::connect(server.path("front")).unwrap()).collect();
+    let mut kept: Vec<UnixStream> = (0..8).map(|_| server.connect()).collect();
     let ask = |stream: &mut UnixStream| {
         stream.write_all(b"GET / HTTP/1.1\r\nHost: a.example\r\n\r\n").unwrap();
         let mut text = Vec::new();
@@ -22,7 +21,7 @@ fn a_panic_ends_one_connection() {
     kept.iter_mut().for_each(ask);
     let pid = server.say(&["status", "--json"]).json()["pid"].clone();
     for _ in 0..4 {
-        let mut stream = UnixStream::connect(server.path("front")).unwrap();
+        let mut stream = server.connect();
         stream.write_all(b"GET /panic HTTP/1.1\r\nHost: a.example\r\n\r\n").unwrap();
         let mut text = Vec::new();
         // Closed without an answer; a reset is as good.
@@ -57,7 +56,7 @@ fn a_dead_worker_is_replaced_with_the_same_tables() {
         if target == "green" {
             server.until("an answer", || {
                 let mut text = String::new();
-                let asked = UnixStream::connect(server.path("front")).and_then(|mut stream| {
+                let asked = UnixStream::connect(server.path("front")).map(bounded).and_then(|mut stream| {
                     stream.write_all(b"GET / HTTP/1.1\r\nHost: a.example\r\nConnection: close\r\n\r\n")?;
                     stream.read_to_string(&mut text)
                 });

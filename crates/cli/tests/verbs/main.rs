@@ -14,12 +14,16 @@ use serde_json::Value;
 use std::io::{Read, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
+use testkit::{Family, output_of};
 
 /// The longest time that anything may take which happens at once.
 const PATIENCE: Duration = Duration::from_secs(30);
+
+/// How often it is looked whether something has happened.
+const GLANCE: Duration = Duration::from_millis(2);
 
 /// What a verb said.
 struct Said {
@@ -55,13 +59,14 @@ fn said(output: Output) -> Said {
 }
 
 fn say(folder: &Path, words: &[&str]) -> Said {
-    said(command(folder, words).output().unwrap())
+    said(output_of(&mut command(folder, words), PATIENCE).unwrap())
 }
 
 /// A server with two groups: blue answers nothing until it is told to, green answers at once.
 struct Server {
+    /// Dropped first: its files are in the folder.
+    _process: Family,
     folder: TempDir,
-    process: Child,
     blue: UnixListener,
 }
 
@@ -104,8 +109,10 @@ impl Server {
         );
         std::fs::write(folder.path().join("conf/nginx.conf"), conf).unwrap();
         let mut process = command(folder.path(), &[]);
-        let process = process.envs(environment.iter().copied()).stderr(Stdio::null()).spawn().unwrap();
-        let server = Server { folder, process, blue };
+        process.envs(environment.iter().copied()).stderr(Stdio::null());
+        let process = Family::start(&mut process).unwrap();
+        blue.set_nonblocking(true).unwrap();
+        let server = Server { _process: process, folder, blue };
         let socket = server.path("run/pointsman.sock");
         server.until("it listens", || UnixStream::connect(&socket).is_ok());
         server.until("it serves", || server.say(&["list"]).code == 0);
@@ -120,9 +127,26 @@ impl Server {
         say(self.folder.path(), words)
     }
 
+    /// A connection on which nothing is awaited for ever.
+    fn connect(&self) -> UnixStream {
+        bounded(UnixStream::connect(self.path("front")).unwrap())
+    }
+
+    /// The next connection of the server to blue.
+    fn asked_blue(&self) -> UnixStream {
+        let mut asked = None;
+        self.until("blue is asked", || {
+            asked = self.blue.accept().ok();
+            asked.is_some()
+        });
+        let (stream, _) = asked.unwrap();
+        stream.set_nonblocking(false).unwrap();
+        bounded(stream)
+    }
+
     /// A request that nobody has answered yet.
     fn ask(&self, host: &str) -> UnixStream {
-        let mut stream = UnixStream::connect(self.path("front")).unwrap();
+        let mut stream = self.connect();
         let request = format!("GET / HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
         stream.write_all(request.as_bytes()).unwrap();
         stream
@@ -142,14 +166,19 @@ impl Server {
                 let log = std::fs::read_to_string(self.path("logs/error.log")).unwrap_or_default();
                 panic!("not in time: {what}\n{log}");
             }
-            std::thread::yield_now();
+            std::thread::sleep(GLANCE);
         }
     }
 }
 
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.say(&["-s", "stop"]);
-        let _ = self.process.wait();
-    }
+/// Makes a read or a write fail that takes too long.
+fn bounded(stream: UnixStream) -> UnixStream {
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.set_write_timeout(Some(PATIENCE)).unwrap();
+    stream
+}
+
+/// Waits for the end of what a test has started.
+fn end_of(process: &Family) -> i32 {
+    process.wait(PATIENCE).expect("it does not end")
 }

@@ -121,7 +121,7 @@ fn a_list_of_changes_is_one_commit() {
 fn what_is_still_on_the_old_side_is_an_exit_code() {
     let server = Server::start("", "");
     let waiting = server.ask("a.example");
-    let (origin, _) = server.blue.accept().unwrap();
+    let origin = server.asked_blue();
     let switched = server.say(&["switch", "a.example", "green", "--wait", "drained", "--timeout", "50ms"]);
     assert_eq!(switched.code, 4, "{}{}", switched.out, switched.err);
     assert!(switched.out.contains("old side: 1 request in flight"), "{}", switched.out);
@@ -170,8 +170,8 @@ fn several_switches_are_told_apart() {
 #[test]
 fn events_are_watched() {
     let server = Server::start("", "");
-    let mut watch = command(server.folder.path(), &["watch"]).stdout(Stdio::piped()).spawn().unwrap();
-    let mut lines = BufReader::new(watch.stdout.take().unwrap()).lines();
+    let mut watch = Family::start(command(server.folder.path(), &["watch"]).stdout(Stdio::piped())).unwrap();
+    let mut lines = BufReader::new(watch.child().stdout.take().unwrap()).lines();
     // Until the listener is there, nobody tells it anything.
     let mut n = 0;
     let (heard, listen) = std::sync::mpsc::channel();
@@ -181,21 +181,19 @@ fn events_are_watched() {
         server.say(&["switch", "a.example", ["green", "blue"][n % 2], "-m", "why"]).done();
         listen.try_recv().map(|line| assert!(line.contains("  live  "), "{line}")).is_ok()
     });
-    watch.kill().unwrap();
-    watch.wait().unwrap();
+    watch.end().unwrap();
     reader.join().unwrap().unwrap();
-    let mut past = command(server.folder.path(), &["watch", "--after", "0", "--json"])
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let line = BufReader::new(past.stdout.take().unwrap()).lines().next().unwrap().unwrap();
+    let mut past = command(server.folder.path(), &["watch", "--after", "0", "--json"]);
+    let mut past = Family::start(past.stdout(Stdio::piped())).unwrap();
+    let mut lines = BufReader::new(past.child().stdout.take().unwrap()).lines();
+    let (heard, listen) = std::sync::mpsc::channel();
+    std::thread::spawn(move || heard.send(lines.next().unwrap().unwrap()));
+    let line = listen.recv_timeout(PATIENCE).unwrap();
     let event: Value = serde_json::from_str(&line).unwrap();
     assert_eq!(
         (&event["event"], &event["revision"], &event["reason"]),
         (&"committed".into(), &1.into(), &"why".into())
     );
-    past.kill().unwrap();
-    past.wait().unwrap();
 }
 
 #[test]

@@ -21,11 +21,8 @@ fn top_gives_the_terminal_back_as_it_was() {
     let end = open();
     let before = tcgetattr(&end).unwrap().local_modes;
     for leave in [&b"q"[..], b"\x03"] {
-        let mut top = command(server.folder.path(), &["top"])
-            .stdin(Stdio::from(open()))
-            .stdout(Stdio::from(open()))
-            .spawn()
-            .unwrap();
+        let mut top = command(server.folder.path(), &["top"]);
+        let top = Family::start(top.stdin(Stdio::from(open())).stdout(Stdio::from(open()))).unwrap();
         let mut screen = Screen { terminal: File::from(terminal.try_clone().unwrap()), seen: Vec::new() };
         screen.see("live: revision 0");
         screen.see("\x1b[?1049h");
@@ -34,7 +31,7 @@ fn top_gives_the_terminal_back_as_it_was() {
         screen.see("the last 1m;");
         screen.terminal.write_all(leave).unwrap();
         screen.see("\x1b[?1049l");
-        assert_eq!(top.wait().unwrap().code(), Some(0));
+        assert_eq!(end_of(&top), 0);
         assert_eq!(tcgetattr(&end).unwrap().local_modes, before);
     }
 }
