@@ -23,6 +23,8 @@ use tokio::time::{Instant, sleep};
 const KEYS: [&str; 4] = ["a.example", "b.example", "c.example", HELD_BY_ORDERS];
 /// Changed by one person alone, who has it held meanwhile.
 const HELD_BY_ORDERS: &str = "h.example";
+/// Who that is.
+const HOLDER: &str = "holder";
 /// When the world begins, by the clock on the wall.
 const EPOCH_MS: u64 = 1_800_000_000_000;
 

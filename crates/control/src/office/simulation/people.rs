@@ -2,7 +2,7 @@
 //! keep in mind what they were told.
 
 use super::process::Process;
-use super::{HELD_BY_ORDERS, KEYS, World};
+use super::{HELD_BY_ORDERS, HOLDER, KEYS, World};
 use crate::UndoWhat;
 use crate::order::{HoldOptions, Options, Wait};
 use crate::receipt::{DrainState, Outcome, Receipt};
@@ -101,9 +101,9 @@ pub(super) async fn hold_and_switch(world: Rc<World>, mut seeded: Seeded) {
     while !world.is_over() {
         sleep(Duration::from_millis(seeded.within(200..=3_000))).await;
         serial += 1;
-        let reason = format!("holder/{serial}");
+        let reason = format!("{HOLDER}/{serial}");
         let wish = Wish::Set(vec![(key(HELD_BY_ORDERS), route(&mut seeded))]);
-        let meta = Meta { actor: "holder".into(), reason: Some(reason), ..Meta::default() };
+        let meta = Meta { actor: HOLDER.into(), reason: Some(reason), ..Meta::default() };
         let hold = HoldOptions { timeout_ms: seeded.within(300..=3_000), ..HoldOptions::default() };
         let timeout = Some(Duration::from_millis(seeded.within(500..=4_000)));
         let options = Options { hold: Some(hold), timeout, ..Options::default() };
