@@ -1,8 +1,10 @@
 //! Clients that send too much, too often, too slowly, or nothing.
 
 use super::*;
+use rustix::process::{Resource, getrlimit, setrlimit};
 
-const ECHO: &str = "server { listen unix:{folder}/front; location / { return 200 here; } }";
+const ECHO: &str = "server { listen unix:{folder}/front; location / { return 200 here; }
+    location /active { return 200 <$connections_active>; } }";
 
 /// Connections that send nothing are closed for those that do, long before `client_header_timeout`.
 #[test]
@@ -18,6 +20,36 @@ fn silent_connections_make_room() {
     assert!(server.said("worker_connections") <= 2 * 30, "{}", server.log());
     drop(silent);
     assert!(server.get("/").ends_with("here"));
+}
+
+/// So many silent connections that are all kept, because there is room for them: each costs little, and whoever asks
+/// meanwhile is answered.
+#[test]
+fn ten_thousand_silent_connections_cost_little() {
+    const SILENT: usize = 10_000;
+    let mut limit = getrlimit(Resource::Nofile);
+    if limit.maximum.is_some_and(|maximum| maximum < SILENT as u64 + 1000) {
+        eprintln!("ten_thousand_silent_connections_cost_little: skipped, needs {SILENT} descriptors");
+        return;
+    }
+    limit.current = limit.maximum;
+    setrlimit(Resource::Nofile, limit).unwrap();
+    let main = "events { worker_connections 10900; }";
+    let server = Server::start(Setup { main, http: ECHO, ..Setup::default() });
+    assert!(server.get("/").ends_with("here"));
+    let before_kib = server.memory_kib();
+    let mut silent = Vec::new();
+    for _ in 0..100 {
+        silent.extend((0..SILENT / 100).map(|_| server.connect()));
+        assert!(server.get("/").ends_with("here"), "{}", server.log());
+    }
+    let grown = (server.memory_kib().saturating_sub(before_kib) << 10) / SILENT as u64;
+    println!("{grown} bytes for each of {SILENT} silent connections");
+    assert!(grown < 2048, "{grown} bytes for each connection");
+    assert_eq!(silent.iter().filter(|stream| ended(stream)).count(), 0, "{}", server.log());
+    assert_eq!(server.said("worker_connections"), 0, "{}", server.log());
+    drop(silent);
+    server.until("they are forgotten", || server.get("/active").ends_with("<1>"));
 }
 
 /// The same with connections that were used once and are kept alive since.
@@ -93,6 +125,7 @@ fn a_pipelining_flood_starves_nobody() {
     let over = std::sync::atomic::AtomicBool::new(false);
     let over = &over;
     std::thread::scope(|scope| {
+        let _over = Over(over);
         for _ in 0..8 {
             let mut sender = server.connect();
             let mut reader = sender.try_clone().unwrap();
@@ -114,8 +147,16 @@ fn a_pipelining_flood_starves_nobody() {
         }
         // On an idle machine some milliseconds; whoever starves waits for as long as the flood lasts.
         assert!(began.elapsed() < Duration::from_secs(20), "{:?}", began.elapsed());
-        over.store(true, std::sync::atomic::Ordering::Relaxed);
     });
+}
+
+/// Ends a flood with its test, also when that fails: whoever joins the threads would wait for ever.
+struct Over<'a>(&'a std::sync::atomic::AtomicBool);
+
+impl Drop for Over<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, std::sync::atomic::Ordering::Relaxed);
+    }
 }
 
 /// Clients that ask for much and read nothing hold their buffers and no more, and end with `send_timeout`.
@@ -225,9 +266,8 @@ fn deep_configurations_are_refused() {
     for text in texts {
         std::fs::write(&file, &text).unwrap();
         let mut command = Command::new(env!("CARGO_BIN_EXE_pointsman"));
-        let output =
-            command.arg("-p").arg(folder.path()).args(["-t", "-e", "stderr", "-c"]).arg(&file).output();
-        let output = output.unwrap();
+        command.arg("-p").arg(folder.path()).args(["-t", "-e", "stderr", "-c"]).arg(&file);
+        let output = output_of(&mut command, PATIENCE).unwrap();
         let told = String::from_utf8_lossy(&output.stderr);
         assert_eq!(output.status.code(), Some(1), "{}: {told}", &text[..text.len().min(60)]);
         assert!(told.contains("[emerg]"), "{told}");

@@ -14,9 +14,10 @@ mod unit;
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
+use testkit::{Family, output_of};
 
 /// The longest time that anything may take.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -37,8 +38,9 @@ struct Setup<'a> {
 
 /// A server that runs.
 struct Server {
+    /// Dropped first: its files are in the folder.
+    _process: Family,
     folder: TempDir,
-    process: Child,
 }
 
 impl Server {
@@ -65,8 +67,8 @@ impl Server {
         words.extend([program, "-p", &place]);
         let mut command = Command::new(words[0]);
         command.args(&words[1..]).env("PROGRAM", program).env("PREFIX", &place);
-        let process = command.stderr(Stdio::null()).spawn().unwrap();
-        let server = Server { folder, process };
+        let process = Family::start(command.stderr(Stdio::null())).unwrap();
+        let server = Server { _process: process, folder };
         server.until("it listens", || UnixStream::connect(server.path("front")).is_ok());
         server.until("it has a worker", || server.worker().is_some());
         server
@@ -79,7 +81,8 @@ impl Server {
     /// Calls the program for this server.
     fn say(&self, words: &[&str]) -> Output {
         let mut command = Command::new(env!("CARGO_BIN_EXE_pointsman"));
-        command.arg("-p").arg(self.folder.path()).args(words).env_remove("SUDO_USER").output().unwrap()
+        command.arg("-p").arg(self.folder.path()).args(words).env_remove("SUDO_USER");
+        output_of(&mut command, PATIENCE).unwrap()
     }
 
     fn connect(&self) -> UnixStream {
@@ -145,15 +148,6 @@ impl Server {
     /// Memory of the worker process in KiB.
     fn memory_kib(&self) -> u64 {
         self.worker_status("VmRSS").split(' ').next().unwrap().parse().unwrap()
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        if !self.say(&["-s", "stop"]).status.success() {
-            let _ = self.process.kill();
-        }
-        let _ = self.process.wait();
     }
 }
 
