@@ -73,7 +73,16 @@ impl Room {
             return self.repeated_receipt(desk, &commit).await;
         }
         self.catch_up(desk).await?;
-        let mut plan = desk.plan(&order, now_ms())?;
+        let planned = desk.plan(&order, now_ms());
+        // The same order may have been committed since it was looked for: it is answered as that, not as one that finds
+        // everything done already or something in its way.
+        if !options.dry_run
+            && planned.as_ref().map_or(true, |plan| plan.unchanged)
+            && let Some(commit) = self.repeated(desk, &order).await?
+        {
+            return self.repeated_receipt(desk, &commit).await;
+        }
+        let mut plan = planned?;
         let timeout = options.timeout.unwrap_or(TIMEOUT);
         loop {
             if plan.unchanged {

@@ -86,6 +86,41 @@ async fn an_order_repeated_under_its_idempotency_key_is_one_commit() {
     office.stop();
 }
 
+/// However far the first one is when the second comes: it is told what became of the first, never that all is done.
+#[tokio::test]
+async fn an_order_that_comes_twice_at_once_is_one_commit() {
+    let folder = folder();
+    let (office, _) = office(folder.path(), "");
+    for revision in 1..=100 {
+        let order = |pause: Duration| {
+            let route = if revision % 2 == 0 { "blue" } else { "green" };
+            let meta = Meta {
+                idempotency: Some(format!("deploy-{revision}")),
+                expect: (revision % 3 == 0).then_some(revision - 1),
+                ..meta()
+            };
+            let order = to(&[("a.example", route)], meta);
+            let options = Options { wait: Wait::None, ..Options::default() };
+            let office = office.clone();
+            async move {
+                let due = Instant::now() + pause;
+                while Instant::now() < due {
+                    tokio::task::yield_now().await;
+                }
+                office.order("live", order, options).await.unwrap()
+            }
+        };
+        let second = order(Duration::from_micros(revision * 97 % 1500));
+        let (first, second) = tokio::join!(order(Duration::ZERO), second);
+        assert_eq!((first.revision, second.revision), (revision, revision));
+        assert_ne!(first.outcome, second.outcome);
+        for outcome in [first.outcome, second.outcome] {
+            assert!(matches!(outcome, Outcome::Committed | Outcome::Repeated), "{revision}: {outcome:?}");
+        }
+    }
+    office.stop();
+}
+
 #[tokio::test]
 async fn of_two_writers_with_the_same_expectation_one_wins() {
     let folder = folder();
