@@ -39,7 +39,7 @@ enum After {
 /// Serves one request after another, until the connection is idle again or closed.
 pub(crate) async fn requests(idle: &mut Idle) {
     let Some(stream) = idle.stream.take() else { return };
-    let Presence { worker, seat } = &idle.presence;
+    let Presence { worker, seat, .. } = &idle.presence;
     let mut client = Client {
         stream,
         patience: Patience::new(worker, seat),

@@ -5,6 +5,7 @@
 
 use crate::connection::requests;
 use crate::listeners::{Accepted, Socket};
+use crate::parking::Parked;
 use crate::patience::{Patience, TimedOut};
 use crate::registry::Seat;
 use crate::stream::Stream;
@@ -18,23 +19,37 @@ use std::task::Poll;
 /// Serves a connection until it is closed. It counts as open from this call on, before its task runs for the first
 /// time: a thread that is told to end in between waits for it.
 pub(crate) fn serve(worker: Rc<Worker>, stream: Stream, accepted: Accepted) -> impl Future<Output = ()> {
-    let seat = worker.registry.enter();
-    worker.counters.opened();
+    let opened = worker.clock.now();
     let connection = Connection {
         serial: worker.connection_serial.fetch_add(1, Relaxed) + 1,
         remote: accepted.remote,
         local: accepted.local,
         local_path: accepted.local_path,
-        opened: worker.clock.now(),
+        opened,
         ..Connection::default()
     };
-    let presence = Presence { worker, seat };
-    let mut idle = Idle { presence, stream: Some(stream), socket: accepted.socket, connection };
-    // A block and not a function: what a function is given lies in its future twice.
+    let presence = Presence::of_a_new_one(worker);
+    let since_ms = opened.monotonic_ms();
+    go_on(Idle { presence, stream: Some(stream), socket: accepted.socket, connection, since_ms })
+}
+
+/// Serves a connection that is idle, until it is closed or has been idle for so long that it is parked.
+#[allow(clippy::manual_async_fn, reason = "what an async function is given lies in its future twice")]
+pub(crate) fn go_on(mut idle: Idle) -> impl Future<Output = ()> {
     async move {
-        while await_request(&idle).await {
-            // Boxed: what a request needs must not lie in an idle connection's task.
-            Box::pin(requests(&mut idle)).await;
+        loop {
+            match await_request(&idle).await {
+                Coming::Request => {
+                    // Boxed: what a request needs must not lie in an idle connection's task.
+                    Box::pin(requests(&mut idle)).await;
+                    idle.since_ms = idle.presence.worker.clock.now().monotonic_ms();
+                }
+                Coming::Silence => match Parked::park(idle) {
+                    Ok(()) => return,
+                    Err(still_here) => idle = *still_here,
+                },
+                Coming::Nothing => return,
+            }
         }
     }
 }
@@ -46,63 +61,118 @@ pub(crate) struct Idle {
     pub(crate) stream: Option<Stream>,
     pub(crate) socket: Rc<Socket>,
     pub(crate) connection: Connection,
+    /// Since when it is idle, on the thread's clock, in ms.
+    pub(crate) since_ms: u64,
 }
 
-/// An open connection is counted as long as this is there, however its task ends: a quitting thread waits for the
-/// last one.
+/// An open connection is counted as long as this is there, wherever it is kept: a quitting thread waits for the last
+/// one.
+pub(crate) struct Open {
+    pub(crate) worker: Rc<Worker>,
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.worker.registry.leave();
+        self.worker.counters.closed();
+    }
+}
+
+/// An open connection that has a task, and a seat where that can be woken.
 pub(crate) struct Presence {
     pub(crate) worker: Rc<Worker>,
     pub(crate) seat: Rc<Seat>,
+    /// Behind the seat, because it is to go last.
+    open: Option<Open>,
+}
+
+impl Presence {
+    fn of_a_new_one(worker: Rc<Worker>) -> Presence {
+        worker.registry.enter();
+        worker.counters.opened();
+        Presence::of(Open { worker })
+    }
+
+    /// Gives an open connection a seat.
+    pub(crate) fn of(open: Open) -> Presence {
+        let worker = Rc::clone(&open.worker);
+        let seat = worker.registry.seat();
+        Presence { worker, seat, open: Some(open) }
+    }
+
+    /// The seat is free again; the connection is open still.
+    pub(crate) fn leave_seat(mut self) -> Option<Open> {
+        self.open.take()
+    }
 }
 
 impl Drop for Presence {
     fn drop(&mut self) {
         self.worker.deadlines.remove(&self.seat);
-        self.worker.registry.leave(&self.seat);
-        self.worker.counters.closed();
+        self.worker.registry.rise(&self.seat);
     }
 }
 
-/// Waits until there is something to read. `false` if there will be nothing.
-async fn await_request(idle: &Idle) -> bool {
-    let Idle { presence: Presence { worker, seat }, stream, socket, connection } = idle;
-    let Some(stream) = stream else { return false };
-    let Some(timeout_ms) = idle_timeout_ms(idle) else { return false };
+/// What comes of waiting for a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Coming {
+    /// Something to read.
+    Request,
+    /// Nothing yet: it need not have a task as long as that is so.
+    Silence,
+    /// Nothing: the connection is to be closed.
+    Nothing,
+}
+
+/// How long a connection is idle before it is parked, in ms: whoever asks again sooner is spared the ways there and
+/// back.
+const PARKED_AFTER_MS: u64 = 3_000;
+
+/// Waits until there is something to read.
+async fn await_request(idle: &Idle) -> Coming {
+    let Idle { presence: Presence { worker, seat, .. }, stream, socket, connection, .. } = idle;
+    let (Some(stream), Some(until_ms)) = (stream, idle.until_ms()) else { return Coming::Nothing };
     let mut patience = Patience::new(worker, seat);
     let mut started = false;
-    let has_come = poll_fn(|cx| {
+    let coming = poll_fn(|cx| {
         seat.note(cx);
         if stream.poll_readable(cx).is_ready() {
-            return Poll::Ready(true);
+            return Poll::Ready(Coming::Request);
         }
         let is_over = worker.quitting.get() || socket.is_given_up();
         // A first request is waited for, and one that has arrived already is answered, with the word that it is the
         // last.
         if is_over && connection.requests > 0 && !stream.has_bytes() || seat.is_unwanted() {
-            return Poll::Ready(false);
+            return Poll::Ready(Coming::Nothing);
         }
+        let now_ms = worker.clock.now().monotonic_ms();
         if !std::mem::replace(&mut started, true) {
             worker.registry.rest(seat);
-            patience.start(timeout_ms);
+            patience.start(until_ms.saturating_sub(now_ms).min(PARKED_AFTER_MS));
         }
-        patience.poll_up(cx).map(|TimedOut| false)
+        let is_up = patience.poll_up(cx);
+        is_up.map(|TimedOut| if now_ms < until_ms { Coming::Silence } else { Coming::Nothing })
     })
     .await;
     if started {
         worker.registry.stir(seat);
     }
-    has_come
+    coming
 }
 
-/// How long a connection may be idle now; nothing if its address is no longer listened on: what had begun is finished
-/// then, and nothing new begins.
-fn idle_timeout_ms(idle: &Idle) -> Option<u64> {
-    let (generation, listener) = idle.socket.place(&idle.presence.worker)?;
-    if idle.connection.requests > 0 {
-        return Some(idle.connection.idle_timeout_ms);
+impl Idle {
+    /// How long it may be idle, on the thread's clock, in ms; nothing if its address is no longer listened on: what had
+    /// begun is finished then, and nothing new begins.
+    pub(crate) fn until_ms(&self) -> Option<u64> {
+        let (generation, listener) = self.socket.place(&self.presence.worker)?;
+        let timeout_ms = if self.connection.requests > 0 {
+            self.connection.idle_timeout_ms
+        } else {
+            let scope = generation.default_scope(listener);
+            *generation.config.location(scope).settings.core.head.timeout_ms
+        };
+        Some(self.since_ms.saturating_add(timeout_ms))
     }
-    let scope = generation.default_scope(listener);
-    Some(*generation.config.location(scope).settings.core.head.timeout_ms)
 }
 
 #[cfg(test)]

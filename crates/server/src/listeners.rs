@@ -102,7 +102,7 @@ impl Listeners {
         });
         if accepting.len() < before {
             // Who waits between two requests at an address that is given up learns it now, and not from the next one.
-            worker.registry.wake_all();
+            worker.wake_all();
         }
         for (address, fd) in new {
             if accepting.contains_key(&address) {
@@ -199,7 +199,7 @@ async fn rest(worker: &Worker, error: &io::Error) {
     worker.generation().alert(format_args!("accept4() failed ({code}: {})", describe(code)));
     if matches!(code, libc::EMFILE | libc::ENFILE) {
         // As if this were all there is room for: idle connections give their descriptors back.
-        worker.registry.make_room(worker.registry.len());
+        worker.make_room(worker.registry.len());
     }
     tokio::time::sleep(REST).await;
 }

@@ -98,6 +98,8 @@ impl Drop for Outward {
 /// All connections of a thread.
 #[derive(Debug, Default)]
 pub(crate) struct Registry {
+    /// How many connections there are, with a seat or without.
+    open: Cell<usize>,
     seats: RefCell<Vec<Weak<Seat>>>,
     taken: Cell<usize>,
     /// Connections to upstreams.
@@ -111,23 +113,36 @@ pub(crate) struct Registry {
 }
 
 impl Registry {
-    /// A seat for a new connection.
-    pub(crate) fn enter(&self) -> Rc<Seat> {
+    /// A connection is open.
+    pub(crate) fn enter(&self) {
+        self.open.set(self.open.get() + 1);
+    }
+
+    /// A seat for a connection with a task.
+    pub(crate) fn seat(&self) -> Rc<Seat> {
         let seat = Rc::new(Seat::default());
-        let mut seats = self.seats.borrow_mut();
-        if seats.len() > 64 && seats.len() > 2 * self.taken.get() {
-            seats.retain(|seat| seat.strong_count() > 0);
-        }
-        seats.push(Rc::downgrade(&seat));
+        self.seats.borrow_mut().push(Rc::downgrade(&seat));
         self.taken.set(self.taken.get() + 1);
         seat
     }
 
-    /// A connection is closed.
-    pub(crate) fn leave(&self, seat: &Seat) {
+    /// Its seat is free.
+    pub(crate) fn rise(&self, seat: &Seat) {
         self.stir(seat);
         self.taken.set(self.taken.get() - 1);
-        if self.taken.get() == 0
+        let mut seats = self.seats.borrow_mut();
+        if seats.len() > 64 && seats.len() > 2 * self.taken.get() {
+            // This one has its task still, but nothing will wake that any more.
+            seats.retain(|other| other.strong_count() > 0 && !std::ptr::eq(other.as_ptr(), seat));
+            let enough = 2 * seats.len();
+            seats.shrink_to(enough);
+        }
+    }
+
+    /// A connection is closed.
+    pub(crate) fn leave(&self) {
+        self.open.set(self.open.get() - 1);
+        if self.open.get() == 0
             && let Some(waker) = self.emptied.borrow_mut().take()
         {
             waker.wake();
@@ -136,7 +151,7 @@ impl Registry {
 
     /// How many connections are open, those to upstreams included. One that was told to close is as good as closed.
     pub(crate) fn len(&self) -> usize {
-        self.taken.get() + self.outward.get() - self.leaving.get()
+        self.open.get() + self.outward.get() - self.leaving.get()
     }
 
     /// Counts a connection to an upstream.
@@ -168,12 +183,14 @@ impl Registry {
         last != Some(now_s)
     }
 
-    /// Makes room when hardly any is left of `limit` (nginx: a sixteenth): those that have been idle longest are told
-    /// to close, an eighth of them, but not too many at once. Answers how many.
-    pub(crate) fn make_room(&self, limit: usize) -> usize {
-        if limit.saturating_sub(self.len()) > limit / 16 {
-            return 0;
-        }
+    /// Is hardly any room left where `limit` connections are the most (nginx: a sixteenth)?
+    pub(crate) fn is_nearly_full(&self, limit: usize) -> bool {
+        limit.saturating_sub(self.len()) <= limit / 16
+    }
+
+    /// Those that have been idle longest are told to close, to make room where `limit` connections are the most: an eighth
+    /// of them, but not too many at once. Answers how many.
+    pub(crate) fn tell_oldest(&self, limit: usize) -> usize {
         let seats = self.seats.borrow();
         let mut idle: Vec<_> = seats
             .iter()
@@ -183,8 +200,7 @@ impl Registry {
         if idle.is_empty() {
             return 0;
         }
-        // Looking for them takes as long as there are connections, so that it must be worth it.
-        let wanted = (idle.len() / 8).clamp(1, (limit / 64).max(32));
+        let wanted = worth_closing(idle.len(), limit);
         idle.select_nth_unstable_by_key(wanted - 1, |seat| seat.idle_since.get());
         for seat in &idle[..wanted] {
             seat.is_unwanted.set(true);
@@ -211,7 +227,7 @@ impl Registry {
 
     /// Waits until no connection is open.
     pub(crate) async fn emptied(&self) {
-        std::future::poll_fn(|cx| match self.taken.get() {
+        std::future::poll_fn(|cx| match self.open.get() {
             0 => std::task::Poll::Ready(()),
             _ => {
                 *self.emptied.borrow_mut() = Some(cx.waker().clone());
@@ -222,6 +238,12 @@ impl Registry {
     }
 }
 
+/// How many of so many idle connections to close at a time. Looking for the oldest takes as long as there are
+/// connections, so that it must be worth it.
+pub(crate) fn worth_closing(idle: usize, limit: usize) -> usize {
+    (idle / 8).clamp(1, (limit / 64).max(32)).min(idle)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -229,11 +251,12 @@ mod tests {
     #[test]
     fn room_is_made_by_those_that_are_idle_longest() {
         let registry = Registry::default();
-        let seats: Vec<_> = (0..32).map(|_| registry.enter()).collect();
-        assert_eq!(registry.make_room(32), 0, "all are busy");
+        (0..32).for_each(|_| registry.enter());
+        let seats: Vec<_> = (0..32).map(|_| registry.seat()).collect();
+        assert_eq!(registry.tell_oldest(32), 0, "all are busy");
         seats.iter().rev().for_each(|seat| registry.rest(seat));
-        assert_eq!(registry.make_room(64), 0, "there is room");
-        assert_eq!(registry.make_room(32), 4);
+        assert!(registry.is_nearly_full(34) && !registry.is_nearly_full(35));
+        assert_eq!(registry.tell_oldest(32), 4);
         let unwanted: Vec<_> = (0..32).filter(|at| seats[*at].is_unwanted()).collect();
         assert_eq!(unwanted, [28, 29, 30, 31]);
         assert_eq!(registry.len(), 28, "as good as closed");
@@ -245,13 +268,28 @@ mod tests {
     #[test]
     fn connections_to_upstreams_take_room_too() {
         let registry = Registry::default();
-        let idle = registry.enter();
+        registry.enter();
+        let idle = registry.seat();
         registry.rest(&idle);
         let outward: Vec<_> = (0..15).map(|_| registry.outward()).collect();
         assert_eq!(registry.len(), 16);
-        assert_eq!(registry.make_room(16), 1);
+        assert!(registry.is_nearly_full(17));
+        assert_eq!(registry.tell_oldest(16), 1);
         assert!(idle.is_unwanted());
         drop(outward);
         assert_eq!(registry.len(), 0);
+        registry.rise(&idle);
+        registry.leave();
+        assert_eq!(registry.len(), 0, "it is counted as closed once");
+    }
+
+    #[test]
+    fn who_has_no_seat_is_open_still() {
+        let registry = Registry::default();
+        (0..200).for_each(|_| registry.enter());
+        let seats: Vec<_> = (0..200).map(|_| registry.seat()).collect();
+        seats.into_iter().for_each(|seat| registry.rise(&seat));
+        assert_eq!((registry.len(), registry.taken.get()), (200, 0));
+        assert!(registry.seats.borrow().len() <= 64, "free seats are not kept");
     }
 }

@@ -162,6 +162,28 @@ impl Stream {
         self.try_io(Interest::READABLE, || recv(fd, &mut [0], flags).map_err(io::Error::from))
     }
 
+    /// Takes it out of the event loop.
+    ///
+    /// # Errors
+    /// The event loop cannot let go of it; it is closed then.
+    pub(crate) fn set_aside(self) -> io::Result<Aside> {
+        Ok(match self {
+            Stream::Tcp(stream) => Aside::Tcp(stream.into_std()?),
+            Stream::Unix(stream) => Aside::Unix(stream.into_std()?),
+        })
+    }
+
+    /// Puts it back into the event loop.
+    ///
+    /// # Errors
+    /// The event loop cannot watch it; it is closed then.
+    pub(crate) fn resume(aside: Aside) -> io::Result<Stream> {
+        Ok(match aside {
+            Aside::Tcp(stream) => Stream::Tcp(TcpStream::from_std(stream)?),
+            Aside::Unix(stream) => Stream::Unix(UnixStream::from_std(stream)?),
+        })
+    }
+
     /// Small pieces do not wait for acknowledgements of earlier ones (TCP_NODELAY).
     pub(crate) fn send_at_once(&self) {
         if let Stream::Tcp(stream) = self {
@@ -188,6 +210,24 @@ impl AsFd for Stream {
         match self {
             Stream::Tcp(stream) => stream.as_fd(),
             Stream::Unix(stream) => stream.as_fd(),
+        }
+    }
+}
+
+/// A stream that no event loop knows of.
+#[derive(Debug)]
+pub(crate) enum Aside {
+    /// Over TCP.
+    Tcp(std::net::TcpStream),
+    /// Over a unix socket.
+    Unix(std::os::unix::net::UnixStream),
+}
+
+impl AsFd for Aside {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Aside::Tcp(stream) => stream.as_fd(),
+            Aside::Unix(stream) => stream.as_fd(),
         }
     }
 }

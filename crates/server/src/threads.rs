@@ -6,7 +6,9 @@ use crate::generation::{Departure, Generation};
 use crate::host::BootHost;
 use crate::listeners::Listeners;
 use crate::logs::{Gathering, Logs};
+use crate::memory;
 use crate::panics::Vital;
+use crate::parking::Parking;
 use crate::process::Address;
 use crate::process::log::{ErrorLog, LogFiles, LogTarget};
 use crate::proxy::pool::{Groups, SharedGroups};
@@ -158,7 +160,11 @@ async fn live(
         Ok(generation) => generation,
         Err(fault) => return drop(ready.send(Err(fault))),
     };
-    let worker = Rc::new(Worker::new(number, Rc::clone(&clock), crew, generation));
+    let parking = match Parking::new() {
+        Ok(parking) => parking,
+        Err(error) => return drop(ready.send(Err(format!("idle connections cannot be watched: {error}")))),
+    };
+    let worker = Rc::new(Worker::new(number, (Rc::clone(&clock), parking), crew, generation));
     let listeners = Listeners::default();
     if let Err(error) = listeners.adopt(&worker, &worker.generation(), &sockets.0, sockets.1) {
         return drop(ready.send(Err(format!("a listening socket cannot be watched: {error}"))));
@@ -171,6 +177,10 @@ async fn live(
     spawn_local({
         let worker = Rc::clone(&worker);
         async move { worker.deadlines.keep_waking(&worker.clock).await }
+    });
+    spawn_local({
+        let worker = Rc::clone(&worker);
+        async move { worker.parking.keep_watching().await }
     });
     timers::start(&worker, &worker.generation());
     let _ = ready.send(Ok(()));
@@ -216,7 +226,7 @@ async fn live(
                 let _ = closed.send(());
                 worker.questions.hold_back(false);
                 worker.quitting.set(true);
-                worker.registry.wake_all();
+                worker.wake_all();
                 timers::end(&worker, &worker.generation());
                 finish(&worker, &mut inbox, limit).await;
                 return;
@@ -300,8 +310,8 @@ fn prepare(
     }))
 }
 
-/// Once a second: log buffers that are due, idle upstream connections that are too old or closed by the peer, what was
-/// measured.
+/// Once a second: log buffers that are due, idle upstream connections that are too old or closed by the peer, clients
+/// that have been silent for too long, buffers that nobody needs, what was measured.
 async fn keep_house(worker: Rc<Worker>) {
     let _vital = Vital;
     let mut ticks = tokio::time::interval(Duration::from_secs(1));
@@ -312,6 +322,10 @@ async fn keep_house(worker: Rc<Worker>) {
         let now_ms = worker.clock.now().monotonic_ms();
         generation.logs.flush_due(now_ms);
         generation.groups.sweep(now_ms);
+        worker.parking.close_overdue(now_ms);
+        if worker.buffers.settle() | worker.parking.has_grown() {
+            memory::give_back();
+        }
         recording::collect(&worker);
     }
 }

@@ -8,6 +8,7 @@ use crate::clock::Clock;
 use crate::counters::ThreadCounters;
 use crate::deadlines::Deadlines;
 use crate::generation::Generation;
+use crate::parking::Parking;
 use crate::process::log::Level;
 use crate::registry::Registry;
 use crate::resolver::Resolvers;
@@ -31,7 +32,9 @@ pub(crate) struct Worker {
     pub(crate) buffers: Buffers,
     /// Open connections, and how to wake the idle ones.
     pub(crate) registry: Registry,
-    /// How long they wait.
+    /// The connections that have been idle for long.
+    pub(crate) parking: Parking,
+    /// How long the others wait.
     pub(crate) deadlines: Deadlines,
     /// The number of the last connection of the whole process.
     pub(crate) connection_serial: Arc<AtomicU64>,
@@ -61,7 +64,12 @@ impl std::fmt::Debug for Worker {
 
 impl Worker {
     /// A worker that serves this generation.
-    pub(crate) fn new(number: usize, clock: Rc<Clock>, crew: &Crew, first: Rc<Generation>) -> Worker {
+    pub(crate) fn new(
+        number: usize,
+        (clock, parking): (Rc<Clock>, Parking),
+        crew: &Crew,
+        first: Rc<Generation>,
+    ) -> Worker {
         let seed = clock.fresh().epoch_us ^ (number as u64 + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15);
         Worker {
             clock,
@@ -69,6 +77,7 @@ impl Worker {
             resolvers: Resolvers::default(),
             buffers: Buffers::default(),
             registry: Registry::default(),
+            parking,
             deadlines: Deadlines::default(),
             connection_serial: Arc::clone(&crew.connection_serial),
             quitting: Cell::new(false),
@@ -126,7 +135,7 @@ impl Worker {
     pub(crate) fn has_room(&self) -> bool {
         let generation = self.current.borrow();
         let limit = *generation.config.main.worker_connections;
-        if self.registry.make_room(limit) > 0 {
+        if self.make_room(limit) > 0 {
             let text = format_args!("{limit} worker_connections are not enough, reusing connections");
             self.say_no_room(&generation, Level::Warn, text);
         }

@@ -186,7 +186,7 @@ fn clients_that_do_not_read_hold_little_and_are_let_go() {
 }
 
 /// Has the server closed? Reads nothing away.
-fn ended(stream: &UnixStream) -> bool {
+pub(super) fn ended(stream: &UnixStream) -> bool {
     let mut poll = [rustix::event::PollFd::new(stream, rustix::event::PollFlags::RDHUP)];
     let _ = rustix::event::poll(&mut poll, Some(&rustix::event::Timespec { tv_sec: 0, tv_nsec: 0 }));
     poll[0].revents().intersects(rustix::event::PollFlags::RDHUP | rustix::event::PollFlags::HUP)

@@ -7,6 +7,7 @@
 
 mod exhausted;
 mod floods;
+mod parked;
 mod sandbox;
 mod scripts;
 mod unit;

@@ -1,0 +1,107 @@
+//! Connections that have been idle for some seconds are kept without a task: nobody who has one may notice.
+
+use super::floods::ended;
+use super::*;
+
+const HTTP: &str = "server { listen unix:{folder}/front; keepalive_timeout 1h; client_header_timeout 1h;
+    location / { return 200 here; } location /active { stub_status; } }";
+
+const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n";
+
+impl Server {
+    /// How many connections are parked: what a file of events watches that is itself watched by another.
+    fn parked(&self) -> usize {
+        let Some(worker) = self.worker() else { return 0 };
+        let Ok(files) = std::fs::read_dir(format!("/proc/{worker}/fd")) else { return 0 };
+        let polls: Vec<(String, Vec<String>)> = files
+            .flatten()
+            .filter(|file| {
+                let target = std::fs::read_link(file.path()).unwrap_or_default();
+                target.to_string_lossy().contains("eventpoll")
+            })
+            .map(|file| {
+                let name = file.file_name().to_string_lossy().into_owned();
+                let info =
+                    std::fs::read_to_string(format!("/proc/{worker}/fdinfo/{name}")).unwrap_or_default();
+                let watched = info.lines().filter_map(|line| line.strip_prefix("tfd:"));
+                let watched = watched.filter_map(|line| line.split_whitespace().next().map(str::to_owned));
+                (name, watched.collect())
+            })
+            .collect();
+        let is_inner = |name: &String| polls.iter().any(|(_, watched)| watched.contains(name));
+        polls.iter().filter(|(name, _)| is_inner(name)).map(|(_, watched)| watched.len()).sum()
+    }
+
+    /// Asks on a connection that is kept.
+    fn ask_on(&self, stream: &mut UnixStream) -> String {
+        stream.write_all(REQUEST).unwrap();
+        let mut bytes = Vec::new();
+        let mut piece = [0; 512];
+        while !bytes.ends_with(b"here") {
+            match stream.read(&mut piece) {
+                Ok(count @ 1..) => bytes.extend_from_slice(&piece[..count]),
+                other => panic!("{other:?} after {:?}\n{}", String::from_utf8_lossy(&bytes), self.log()),
+            }
+        }
+        String::from_utf8_lossy(&bytes).into_owned()
+    }
+}
+
+#[test]
+fn who_speaks_again_is_answered_and_who_is_silent_ends_with_the_server() {
+    let server = Server::start(Setup { http: HTTP, ..Setup::default() });
+    let mut kept: Vec<_> = (0..100).map(|_| server.connect()).collect();
+    for stream in &mut kept {
+        assert!(server.ask_on(stream).starts_with("HTTP/1.1 200 OK\r\n"));
+    }
+    let mut silent = server.connect();
+    server.until("all are parked", || server.parked() == 101);
+    // The one that asks is the hundred and second.
+    assert!(server.get("/active").contains("Active connections: 102 "), "{}", server.get("/active"));
+    for stream in &mut kept[..50] {
+        assert!(server.ask_on(stream).starts_with("HTTP/1.1 200 OK\r\n"));
+    }
+    server.until("others are parked still", || server.parked() == 51);
+    server.until("all are parked again", || server.parked() == 101);
+    let mut gone = kept.drain(..10).collect::<Vec<_>>();
+    gone.iter_mut().for_each(|stream| stream.shutdown(std::net::Shutdown::Both).unwrap());
+    server.until("who has closed is forgotten", || server.get("/active").contains("connections: 92 "));
+    assert!(server.say(&["-s", "quit"]).status.success());
+    server.until("who had an answer is closed", || kept.iter().all(ended));
+    // Who has never asked may: the answer is his last.
+    assert!(server.ask_on(&mut silent).contains("\r\nConnection: close\r\n"));
+    assert!(rest_of(silent).is_empty());
+}
+
+#[test]
+fn time_passes_for_who_is_parked() {
+    let http = HTTP.replace("keepalive_timeout 1h", "keepalive_timeout 4s");
+    let server = Server::start(Setup { http: &http, ..Setup::default() });
+    let mut stream = server.connect();
+    server.ask_on(&mut stream);
+    let answered = Instant::now();
+    server.until("it is parked", || server.parked() == 1);
+    assert!(!ended(&stream));
+    server.until("its time is up", || ended(&stream));
+    // A little less, because its time began before we had read the answer.
+    assert!(answered.elapsed() > Duration::from_millis(3900), "{:?}", answered.elapsed());
+    server.until("it is forgotten", || server.parked() == 0);
+}
+
+#[test]
+fn who_is_parked_makes_room() {
+    let main = "events { worker_connections 64; }";
+    let server = Server::start(Setup { main, http: HTTP, ..Setup::default() });
+    let mut first = server.connect();
+    server.ask_on(&mut first);
+    server.until("the first is parked", || server.parked() == 1);
+    let mut others: Vec<_> = (0..50).map(|_| server.connect()).collect();
+    others.iter_mut().for_each(|stream| drop(server.ask_on(stream)));
+    server.until("all are parked", || server.parked() == 51);
+    assert_eq!(server.said("worker_connections"), 0);
+    let more: Vec<_> = (0..12).map(|_| server.connect()).collect();
+    server.until("room is made", || server.said("64 worker_connections are not enough, reusing") > 0);
+    server.until("by the oldest", || ended(&first));
+    drop(more);
+    assert!(server.get("/").ends_with("here"));
+}

@@ -1,0 +1,202 @@
+//! Connections that have been idle for some seconds: most of those that are open.
+//!
+//! Owns them until they say something. Here a connection is what must be remembered of it, in a few hundred bytes: no
+//! task, no timer, nothing in the event loop but the one descriptor through which the system tells of all of them. Must
+//! never read a byte, nor keep a connection that has something to say.
+
+use crate::idle::{Idle, Open, Presence, go_on};
+use crate::listeners::Socket;
+use crate::panics::Vital;
+use crate::stream::{Aside, Stream};
+use crate::worker::Worker;
+use engine::exchange::Connection;
+use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
+use std::rc::Rc;
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+use tokio::task::spawn_local;
+
+/// A connection without a task.
+pub(crate) struct Parked {
+    open: Open,
+    stream: Aside,
+    socket: Rc<Socket>,
+    connection: Connection,
+    /// Since when it is idle, on the thread's clock, in ms.
+    since_ms: u64,
+}
+
+impl Parked {
+    /// Parks a connection. One that cannot be parked comes back.
+    pub(crate) fn park(mut idle: Idle) -> Result<(), Box<Idle>> {
+        let worker = Rc::clone(&idle.presence.worker);
+        let (Some(stream), Some(until_ms)) = (idle.stream.take(), idle.until_ms()) else {
+            return Err(Box::new(idle));
+        };
+        let parking = &worker.parking;
+        let fd = stream.as_fd().as_raw_fd();
+        // Before it leaves the event loop: if there is no room here, it stays there.
+        let event = EpollEvent::new(EpollFlags::EPOLLIN | EpollFlags::EPOLLRDHUP, fd as u64);
+        if parking.watch.get_ref().0.add(stream.as_fd(), event).is_err() {
+            idle.stream = Some(stream);
+            return Err(Box::new(idle));
+        }
+        let Idle { presence, socket, connection, since_ms, .. } = idle;
+        // Both are there, or the connection is closed here and counted so.
+        if let (Some(open), Ok(stream)) = (presence.leave_seat(), stream.set_aside()) {
+            let parked = Box::new(Parked { open, stream, socket, connection, since_ms });
+            parking.parked.borrow_mut().insert(fd, (until_ms, parked));
+            parking.has_grown.set(true);
+        }
+        Ok(())
+    }
+
+    /// Gives it a task again.
+    fn resume(self) {
+        let Parked { open, stream, socket, connection, since_ms } = self;
+        // A stream that the event loop does not take is closed.
+        if let Ok(stream) = Stream::resume(stream) {
+            let presence = Presence::of(open);
+            spawn_local(go_on(Idle { presence, stream: Some(stream), socket, connection, since_ms }));
+        }
+    }
+}
+
+/// What tells of all of them.
+struct Watch(Epoll);
+
+impl AsRawFd for Watch {
+    fn as_raw_fd(&self) -> RawFd {
+        self.0.0.as_raw_fd()
+    }
+}
+
+impl AsFd for Watch {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.0.as_fd()
+    }
+}
+
+/// The parked connections of a thread.
+pub(crate) struct Parking {
+    watch: AsyncFd<Watch>,
+    /// By descriptor, with the time at which each is closed.
+    parked: RefCell<HashMap<RawFd, (u64, Box<Parked>)>>,
+    has_grown: Cell<bool>,
+}
+
+/// How many are told of at a time.
+const AT_A_TIME: usize = 64;
+
+impl Parking {
+    /// Room for parked connections, empty.
+    ///
+    /// # Errors
+    /// The system has no descriptor for it.
+    pub(crate) fn new() -> io::Result<Parking> {
+        let watch = Watch(Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?);
+        #[allow(unsafe_code)]
+        // SAFETY: the watch owns its descriptor and shows always the same one, until it is dropped.
+        let watch =
+            unsafe { AsyncFd::register_with_interest(watch, Interest::READABLE) }.map_err(io::Error::from)?;
+        Ok(Parking { watch, parked: RefCell::default(), has_grown: Cell::new(false) })
+    }
+
+    /// Resumes whoever has something to say, for ever.
+    pub(crate) async fn keep_watching(&self) {
+        let _vital = Vital;
+        loop {
+            let Ok(mut ready) = self.watch.readable().await else { continue };
+            let mut events = [EpollEvent::empty(); AT_A_TIME];
+            let told =
+                ready.try_io(|watch| match watch.get_ref().0.wait(&mut events, EpollTimeout::ZERO)? {
+                    0 => Err(io::ErrorKind::WouldBlock.into()),
+                    count => Ok(count),
+                });
+            for event in &events[..told.map_or(0, |count| count.unwrap_or(0))] {
+                if let Some(parked) = self.take(event.data() as RawFd) {
+                    parked.resume();
+                }
+            }
+            // Others are served in between.
+            tokio::task::coop::consume_budget().await;
+        }
+    }
+
+    /// Have connections come since the last time that this was asked? What they needed before is free now.
+    pub(crate) fn has_grown(&self) -> bool {
+        self.has_grown.take()
+    }
+
+    fn take(&self, fd: RawFd) -> Option<Parked> {
+        let (_, parked) = self.parked.borrow_mut().remove(&fd)?;
+        // It is watched as long as it is here; a descriptor is forgotten with its last close in any case.
+        let _ = self.watch.get_ref().0.delete(parked.stream.as_fd());
+        Some(*parked)
+    }
+
+    /// Closes those whose time is up.
+    pub(crate) fn close_overdue(&self, now_ms: u64) {
+        let overdue = |parked: &HashMap<RawFd, (u64, Box<Parked>)>| -> Vec<RawFd> {
+            parked.iter().filter(|(_, (until_ms, _))| *until_ms <= now_ms).map(|(fd, _)| *fd).collect()
+        };
+        let overdue = overdue(&self.parked.borrow());
+        for fd in overdue {
+            drop(self.take(fd));
+        }
+        let mut parked = self.parked.borrow_mut();
+        if parked.len() < parked.capacity() / 4 {
+            parked.shrink_to_fit();
+        }
+    }
+
+    /// Closes those that have been idle longest, to make room where `limit` connections are the most: an eighth of them,
+    /// but not too many at once. Answers how many.
+    pub(crate) fn close_oldest(&self, limit: usize) -> usize {
+        let mut all: Vec<(u64, RawFd)> =
+            self.parked.borrow().iter().map(|(fd, (_, parked))| (parked.since_ms, *fd)).collect();
+        if all.is_empty() {
+            return 0;
+        }
+        let wanted = crate::registry::worth_closing(all.len(), limit);
+        all.select_nth_unstable(wanted - 1);
+        for (_, fd) in &all[..wanted] {
+            drop(self.take(*fd));
+        }
+        wanted
+    }
+
+    /// Gives each a task again, to look whether it should end.
+    pub(crate) fn resume_all(&self) {
+        let fds: Vec<RawFd> = self.parked.borrow().keys().copied().collect();
+        for fd in fds {
+            if let Some(parked) = self.take(fd) {
+                parked.resume();
+            }
+        }
+    }
+}
+
+impl Worker {
+    /// Has every connection look whether it should end.
+    pub(crate) fn wake_all(&self) {
+        self.parking.resume_all();
+        self.registry.wake_all();
+    }
+
+    /// Makes room when hardly any is left of `limit`: idle connections are closed, those first that
+    /// are idle longest. Answers how many.
+    pub(crate) fn make_room(&self, limit: usize) -> usize {
+        if !self.registry.is_nearly_full(limit) {
+            return 0;
+        }
+        match self.parking.close_oldest(limit) {
+            0 => self.registry.tell_oldest(limit),
+            closed => closed,
+        }
+    }
+}
