@@ -36,16 +36,19 @@ impl Room {
                 .await?
                 .ok_or_else(|| Refusal::unknown_revision(revision))?,
             UndoWhat::Last => {
-                // Repeated, it would find another last one.
-                if let Some(name) = meta.idempotency.clone()
-                    && let Some(commit) =
-                        desk.store.with(move |store| store.commit_by_idempotency(&name)).await?
+                // Repeated, it would find another last one. Both are looked for at once, between two commits.
+                let name = meta.idempotency.clone();
+                let look = move |store: &mut dyn Keep| {
+                    let named = name.map_or(Ok(None), |name| store.commit_by_idempotency(&name))?;
+                    Ok((named, last_standing(store)?))
+                };
+                let (named, last) = desk.store.with(look).await?;
+                if let Some(commit) = named
                     && commit.actor == meta.actor
                     && matches!(commit.kind, Kind::Undo { .. })
                 {
                     return self.repeated_receipt(desk, &commit).await;
                 }
-                let last = desk.store.with(last_standing).await?;
                 last.ok_or_else(|| {
                     nothing(format!("no commit of switch \"{}\" is left to undo", desk.name()))
                 })?

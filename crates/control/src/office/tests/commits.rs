@@ -118,6 +118,13 @@ async fn an_order_that_comes_twice_at_once_is_one_commit() {
             assert!(matches!(outcome, Outcome::Committed | Outcome::Repeated), "{revision}: {outcome:?}");
         }
     }
+    // Of an undo, too: the second does not take back one commit more.
+    for revision in 101..=150 {
+        let named = || Meta { idempotency: Some(format!("back-{revision}")), ..meta() };
+        let undo = || office.undo("live", UndoWhat::Last, named(), Options::default());
+        let (first, second) = tokio::join!(undo(), undo());
+        assert_eq!((first.unwrap().revision, second.unwrap().revision), (revision, revision));
+    }
     office.stop();
 }
 
