@@ -72,7 +72,8 @@ impl Run {
              another order. CPU time is the kernel's account of all processes of a server; ratios are medians of the \
              ratios round by round; \"at the rate\" is the same ratio where all sides get the same rate. The rate is what {CONNECTIONS} connections get; latencies are those of the same \
              connections at {:.0} % of the reference's rate, with random gaps, counted from when a request was due and \
-             not from when it could be sent. Memory is Pss.\n\n\
+             not from when it could be sent. Memory is Pss; that of idle connections is \
+             read after six seconds without a request, before and after.\n\n\
              Behind a ratio of CPU time stands where it lies with a confidence of 95 %, by the sign test over the rounds. A \
              workload is not reported if that interval is wider than {:.0} % of the ratio, after as many rounds again. The \
              machine may be one that others use too: it is faster and slower for all sides alike, so that a figure of one \

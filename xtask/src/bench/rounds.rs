@@ -25,6 +25,8 @@ pub(super) const OFFERED_SHARE: f64 = 0.7;
 const WORKERS_TO_SPREAD: usize = 2;
 /// How long strace may look on at most.
 const COUNTING: Duration = Duration::from_secs(3);
+/// How long a server is left alone before its memory beside idle connections is read.
+const REST: Duration = Duration::from_secs(6);
 /// How often start and reload are timed.
 const RESTARTS: usize = 5;
 
@@ -196,10 +198,10 @@ impl Bench<'_> {
         if contender.side.idle == 0 {
             return Ok(());
         }
-        let before = Memory::of(pid).pss_kib;
+        let before = at_rest(pid);
         let held = Held::open(contender.server.front, contender.side.idle, &mut || origin.turn())
             .map_err(|error| format!("{}, idle connections: {error}", contender.figures.label))?;
-        let grown_kib = Memory::of(pid).pss_kib as f64 - before as f64;
+        let grown_kib = at_rest(pid) as f64 - before as f64;
         let count = contender.side.idle;
         contender.figures.memory.idle_connections = Some((count, grown_kib * 1024.0 / count as f64));
         contender.held = Some(held);
@@ -369,6 +371,13 @@ impl Pace {
         let round = Duration::from_secs_f64((free_seconds / rounds_of_all).clamp(0.1, longest));
         Pace { rounds, offered_rounds, round, offered_round: round.mul_f64(OFFERED_TIMES), spare }
     }
+}
+
+/// A server's memory in KiB once nobody has asked anything for some seconds: what the work before needed may have been
+/// given back by then.
+fn at_rest(pid: u32) -> u64 {
+    std::thread::sleep(REST);
+    Memory::of(pid).pss_kib
 }
 
 #[cfg(test)]
