@@ -143,7 +143,7 @@ impl ResponseHead {
             return false;
         }
         let Some((b"HTTP/1.1 ", rest)) = input.split_first_chunk::<9>() else { return false };
-        let Some((&[a @ b'0'..=b'9', b @ b'0'..=b'9', c @ b'0'..=b'9', b' '], phrase)) =
+        let Some((&[a @ b'1'..=b'9', b @ b'0'..=b'9', c @ b'0'..=b'9', b' '], phrase)) =
             rest.split_first_chunk()
         else {
             return false;
@@ -223,6 +223,8 @@ impl ResponseHead {
             }
             // nginx takes spaces here, even between the digits; between them we do not.
             State::Status(0) if byte == b' ' => State::Status(0),
+            // There is no status below 100 (RFC 9110 §15), and clients do not read the line of an answer that has one.
+            State::Status(0) if byte == b'0' => return None,
             State::Status(done) if is_digit => {
                 if done == 0 {
                     self.line_at.0 = self.pos;
@@ -301,7 +303,7 @@ mod tests {
             (b"HTTP/1.1  200\n\r\n", "HTTP/1.1 200||16"),
             (b"HTTP/1.1 403.1 Bad\r\n\r\n", "HTTP/1.1 403.1 Bad||22"),
             (b"HTTP/2.0 200 OK\r\n\r\n", "HTTP/1.1 200 OK||19"),
-            (b"HTTP/1.1 000 \xff\r\n\r\n", "HTTP/1.1 000 \u{fffd}||18"),
+            (b"HTTP/1.1 999 \xff\r\n\r\n", "HTTP/1.1 999 \u{fffd}||18"),
             (
                 b"HTTP/1.1 200 OK\r\na_b: 1\r\nc.d: 2\r\nHTTP/1.1 200 OK\r\n\r\n",
                 "HTTP/1.1 200 OK|a_b=1;c.d=2;|52",
@@ -326,6 +328,8 @@ mod tests {
             (b"HTTP/1.1 20x", NoStatusLine),
             (b"HTTP/1.1 2 0", NoStatusLine),
             (b"HTTP/1.1 2000", NoStatusLine),
+            (b"HTTP/1.1 000 OK\r\n\r\n", NoStatusLine),
+            (b"HTTP/1.0  099\r\n\r\n", NoStatusLine),
             (b"HTTP/1.1\r\n", NoStatusLine),
             (b"HTTP/1.1 200 OK\rx", NoStatusLine),
             (b"HTTP/1000.1", NoStatusLine),

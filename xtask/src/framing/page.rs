@@ -59,11 +59,15 @@ pub(super) fn run(families: &[Family], own: &Server, others: &[Server], check: b
     let servers: Vec<&Server> = std::iter::once(own).chain(others).collect();
     let text = page(families, &servers, &columns);
     let path = crate::root().join("docs/framing.md");
-    if std::fs::read_to_string(&path).is_ok_and(|old| old == text) {
+    let old = std::fs::read_to_string(&path).unwrap_or_default();
+    if old == text {
         return Ok(good);
     }
     if check {
         println!("docs/framing.md is not what the servers say: run `cargo xtask framing`");
+        let (old, new): (Vec<&str>, Vec<&str>) = (old.lines().collect(), text.lines().collect());
+        old.iter().filter(|line| !new.contains(line)).for_each(|line| println!("- {line}"));
+        new.iter().filter(|line| !old.contains(line)).for_each(|line| println!("+ {line}"));
         return Ok(false);
     }
     std::fs::write(&path, text).map_err(|e| format!("{}: {e}", path.display()))?;

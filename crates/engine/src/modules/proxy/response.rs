@@ -219,9 +219,12 @@ fn is_usual(head: &ResponseHead) -> bool {
     matches!(head.status_line(), [_, _, _, b' ', phrase @ ..] if phrase == reason)
 }
 
-/// May the phrase be sent on? With a control byte in it (RFC 9112 §4) the line is written as ours.
+/// May the phrase be sent on? With a control byte in it, or without the space before it (`403.1`, which IIS says), no
+/// client needs to understand the line (RFC 9112 §4): it is written as ours.
 fn is_clean(head: &ResponseHead) -> bool {
-    !head.status_line().iter().any(|byte| *byte != b'\t' && byte.is_ascii_control())
+    let line = head.status_line();
+    matches!(line.get(3), None | Some(b' '))
+        && !line.iter().any(|byte| *byte != b'\t' && byte.is_ascii_control())
 }
 
 /// What the upstream says about the passing on: `X-Accel-Buffering`, `X-Accel-Limit-Rate`.
