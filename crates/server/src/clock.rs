@@ -64,10 +64,9 @@ impl Clock {
     }
 
     fn read(&self) {
-        let monotonic_us = self.began.elapsed().as_micros() as u64;
+        let monotonic_us = instant().saturating_duration_since(self.began).as_micros() as u64;
         if monotonic_us - self.asked_us.get() >= ASK_EVERY_US || self.began_epoch_us.get() == 0 {
-            let epoch_us =
-                SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_micros() as u64);
+            let epoch_us = system_us();
             self.began_epoch_us.set(epoch_us.saturating_sub(monotonic_us));
             self.asked_us.set(monotonic_us);
         }
@@ -83,4 +82,21 @@ impl Clock {
         }
         self.now.set(now);
     }
+}
+
+/// The clock that never jumps.
+fn instant() -> Instant {
+    #[cfg(test)]
+    return tokio::time::Instant::now().into_std();
+    #[cfg(not(test))]
+    Instant::now()
+}
+
+/// The system's time, in microseconds since the Unix epoch.
+fn system_us() -> u64 {
+    #[cfg(test)]
+    if let Some(us) = crate::simulation::system_us() {
+        return us;
+    }
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_micros() as u64)
 }

@@ -200,6 +200,8 @@ fn is_gone(process: u32) -> bool {
 }
 
 fn made(folder: &Path, name: &mut dyn FnMut() -> String) -> io::Result<BodyFile> {
+    #[cfg(test)]
+    crate::simulation::ask_disk()?;
     for _ in 0..16 {
         let path = folder.join(name());
         match File::options().read(true).write(true).create_new(true).open(&path) {

@@ -88,6 +88,8 @@ impl Host for ThreadHost<'_> {
     }
 
     fn error_log(&mut self, _config: &Config, log: LogId, level: Level, connection: u64, text: &[u8]) {
+        #[cfg(test)]
+        crate::simulation::heard(level, connection, text);
         self.generation.logs.error(log, level, connection, text);
     }
 

@@ -36,6 +36,8 @@ mod reloads;
 mod request_body;
 mod resolver;
 mod respond;
+#[cfg(test)]
+mod simulation;
 mod stream;
 mod switching;
 mod threads;

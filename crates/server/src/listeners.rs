@@ -31,6 +31,11 @@ pub(crate) struct Socket {
 }
 
 impl Socket {
+    /// Nothing is known of this address yet.
+    pub(crate) fn new(address: Address) -> Socket {
+        Socket { address, looked_up: Cell::new(u64::MAX), index: Cell::new(None), last: RefCell::default() }
+    }
+
     /// The listener of this address in a generation; `None` if it has none any more.
     pub(crate) fn listener(&self, generation: &Generation) -> Option<usize> {
         if self.looked_up.replace(generation.number) != generation.number {
@@ -108,12 +113,7 @@ impl Listeners {
             if accepting.contains_key(&address) {
                 continue;
             }
-            let socket = Rc::new(Socket {
-                address: address.clone(),
-                looked_up: Cell::new(u64::MAX),
-                index: Cell::new(None),
-                last: RefCell::default(),
-            });
+            let socket = Rc::new(Socket::new(address.clone()));
             let known = Rc::clone(&socket);
             let task = match &address {
                 Address::Inet(_) => {

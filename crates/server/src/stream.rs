@@ -18,6 +18,9 @@ pub(crate) enum Stream {
     Tcp(TcpStream),
     /// Over a unix socket.
     Unix(UnixStream),
+    /// In a simulated world.
+    #[cfg(test)]
+    Simulated(crate::simulation::Wire),
 }
 
 impl Stream {
@@ -26,6 +29,8 @@ impl Stream {
         match self {
             Stream::Tcp(stream) => stream.poll_read_ready(cx),
             Stream::Unix(stream) => stream.poll_read_ready(cx),
+            #[cfg(test)]
+            Stream::Simulated(wire) => wire.poll_readable(cx),
         }
     }
 
@@ -34,6 +39,10 @@ impl Stream {
     /// The readiness that is known is enough to try; who would have to wait asks for being woken. A read that leaves
     /// room in the buffer has taken all there was: nobody need try again before there is more.
     pub(crate) fn poll_read(&mut self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
+        #[cfg(test)]
+        if let Stream::Simulated(wire) = self {
+            return wire.poll_read(cx, buffer);
+        }
         let fd = self.as_fd().as_raw_fd();
         loop {
             let mut taken = 0;
@@ -61,6 +70,10 @@ impl Stream {
         cx: &mut Context<'_>,
         parts: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        #[cfg(test)]
+        if let Stream::Simulated(wire) = self {
+            return wire.poll_write(cx, parts);
+        }
         let fd = self.as_fd().as_raw_fd();
         let len: usize = parts.iter().map(|part| part.len()).sum();
         loop {
@@ -77,14 +90,20 @@ impl Stream {
             match (written, went) {
                 (_, Some(count)) => return Poll::Ready(Ok(count)),
                 (Err(error), None) if error.kind() == io::ErrorKind::WouldBlock => {
-                    ready!(match self {
-                        Stream::Tcp(stream) => stream.poll_write_ready(cx),
-                        Stream::Unix(stream) => stream.poll_write_ready(cx),
-                    })?;
+                    ready!(self.poll_writable(cx))?;
                 }
                 (Err(error), None) => return Poll::Ready(Err(error)),
                 (Ok(()), None) => return Poll::Ready(Ok(0)),
             }
+        }
+    }
+
+    fn poll_writable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Stream::Tcp(stream) => stream.poll_write_ready(cx),
+            Stream::Unix(stream) => stream.poll_write_ready(cx),
+            #[cfg(test)]
+            Stream::Simulated(wire) => wire.poll_writable(cx),
         }
     }
 
@@ -93,6 +112,9 @@ impl Stream {
         match self {
             Stream::Tcp(stream) => stream.try_io(interest, call),
             Stream::Unix(stream) => stream.try_io(interest, call),
+            // Its own ways were gone before.
+            #[cfg(test)]
+            Stream::Simulated(_) => call(),
         }
     }
 
@@ -104,11 +126,12 @@ impl Stream {
         offset: &mut u64,
         len: usize,
     ) -> Poll<io::Result<usize>> {
+        #[cfg(test)]
+        if let Stream::Simulated(wire) = self {
+            return wire.poll_send_file(cx, file, offset, len);
+        }
         loop {
-            ready!(match self {
-                Stream::Tcp(stream) => stream.poll_write_ready(cx),
-                Stream::Unix(stream) => stream.poll_write_ready(cx),
-            })?;
+            ready!(self.poll_writable(cx))?;
             let mut at = *offset as i64;
             let sent = self.try_io(Interest::WRITABLE, || {
                 nix::sys::sendfile::sendfile64(self.as_fd(), file, Some(&mut at), len)
@@ -146,6 +169,10 @@ impl Stream {
     /// Are there bytes to read at this instant? Asks the system, because the event loop hears of them only with its
     /// next turn.
     pub(crate) fn has_bytes(&self) -> bool {
+        #[cfg(test)]
+        if let Stream::Simulated(wire) = self {
+            return matches!(wire.peek(), Ok(1));
+        }
         let flags = MsgFlags::MSG_PEEK | MsgFlags::MSG_DONTWAIT;
         matches!(recv(self.as_fd().as_raw_fd(), &mut [0], flags), Ok(1))
     }
@@ -157,6 +184,10 @@ impl Stream {
 
     /// How many bytes there are to read, up to one; 0 is the peer's end. Without known readiness no system call.
     fn peek(&self) -> io::Result<usize> {
+        #[cfg(test)]
+        if let Stream::Simulated(wire) = self {
+            return wire.peek();
+        }
         let fd = self.as_fd().as_raw_fd();
         let flags = MsgFlags::MSG_PEEK | MsgFlags::MSG_DONTWAIT;
         self.try_io(Interest::READABLE, || recv(fd, &mut [0], flags).map_err(io::Error::from))
@@ -170,6 +201,8 @@ impl Stream {
         Ok(match self {
             Stream::Tcp(stream) => Aside::Tcp(stream.into_std()?),
             Stream::Unix(stream) => Aside::Unix(stream.into_std()?),
+            #[cfg(test)]
+            Stream::Simulated(_) => return Err(io::ErrorKind::Unsupported.into()),
         })
     }
 
@@ -194,12 +227,20 @@ impl Stream {
 
     /// Ends our side: the peer sees the end of what we send.
     pub(crate) fn shut_down_write(&self) {
+        #[cfg(test)]
+        if let Stream::Simulated(wire) = self {
+            return wire.shut_down_write();
+        }
         // A peer that is gone already need not be told.
         let _ = nix::sys::socket::shutdown(self.as_fd().as_raw_fd(), nix::sys::socket::Shutdown::Write);
     }
 
     /// Makes the close that follows a reset instead of an orderly end.
     pub(crate) fn reset_on_close(&self) {
+        #[cfg(test)]
+        if let Stream::Simulated(wire) = self {
+            return wire.reset_on_close();
+        }
         let linger = libc::linger { l_onoff: 1, l_linger: 0 };
         let _ = nix::sys::socket::setsockopt(&self.as_fd(), nix::sys::socket::sockopt::Linger, &linger);
     }
@@ -210,6 +251,8 @@ impl AsFd for Stream {
         match self {
             Stream::Tcp(stream) => stream.as_fd(),
             Stream::Unix(stream) => stream.as_fd(),
+            #[cfg(test)]
+            Stream::Simulated(_) => unreachable!("what is simulated has no descriptor"),
         }
     }
 }

@@ -20,6 +20,8 @@ pub struct Scenario {
     pub invariants: &'static [&'static str],
     /// How many seeds are run in `cargo test`.
     pub usual: u64,
+    /// Seeds that once showed a fault: `cargo test` runs them too.
+    pub kept: &'static [u64],
     /// One run.
     pub run: fn(Seeded),
 }
@@ -78,6 +80,12 @@ pub fn explore(scenario: &Scenario) {
             record::take_story().iter().for_each(|line| println!("{line}"));
         }
         if let Some(violation) = violation {
+            fail(scenario, seed, &violation);
+        }
+    }
+    for &seed in scenario.kept.iter().filter(|_| !wanted.asked) {
+        record::listen(false);
+        if let Some(violation) = run(scenario, seed) {
             fail(scenario, seed, &violation);
         }
     }

@@ -136,6 +136,12 @@ impl Reporter {
         Reporter { outbox }
     }
 
+    /// One whom nobody hears.
+    #[cfg(test)]
+    pub(crate) fn unheard() -> std::io::Result<Reporter> {
+        Ok(Reporter::new(Outbox::new(std::os::unix::net::UnixStream::pair()?.0)))
+    }
+
     /// The worker can take connections. Until then a return from `work` means that the program did not start.
     pub fn ready(&self) {
         self.tell(kind::READY, 0, b"");

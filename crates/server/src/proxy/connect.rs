@@ -69,6 +69,10 @@ fn is_ours(error: &io::Error) -> bool {
 }
 
 async fn open(address: &Address, keepalive: bool) -> io::Result<Stream> {
+    #[cfg(test)]
+    if let Some(connecting) = crate::simulation::connect(address) {
+        return connecting.await;
+    }
     match address {
         Address::Inet(address) => {
             let flags = SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC;

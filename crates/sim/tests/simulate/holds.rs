@@ -19,6 +19,7 @@ fn holds() {
             "hold-is-one",
         ],
         usual: 500,
+        kept: &[],
         run: |seeded| World::new(seeded).run(),
     });
 }

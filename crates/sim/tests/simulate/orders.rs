@@ -440,6 +440,7 @@ fn orders() {
             "pending-agrees",
         ],
         usual: 150,
+        kept: &[],
         run: |seeded| {
             let mut run = Run::new(seeded);
             for _ in 0..run.seeded.within(4..=24) {

@@ -58,6 +58,7 @@ fn peers() {
             "served-its-time",
         ],
         usual: 300,
+        kept: &[],
         run: |seeded| World::new(seeded).run(),
     });
 }

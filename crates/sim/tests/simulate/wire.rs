@@ -20,6 +20,7 @@ fn wire() {
             "trailers-agree",
         ],
         usual: 500,
+        kept: &[],
         run: |seeded| World::new(seeded).run(),
     });
 }

@@ -1,0 +1,46 @@
+//! The end of a simulated world: everybody has gone, and nothing of them must be left.
+
+use super::{LATE_MS, World, house};
+use sim::{holds, tell};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::sleep;
+
+/// Looks when only what is kept on purpose is left, and again when that is too old.
+pub(super) async fn wait_and_see(world: &World) {
+    tell!("everybody has gone");
+    // Longer than all timeouts of all tries together.
+    sleep(Duration::from_secs(6)).await;
+    let (links, keeps) = (world.links.get(), world.settings.keepalive);
+    holds!("idle-bound", links <= keeps, "{links} connections are kept, {keeps} may be");
+    sleep(Duration::from_secs(60)).await;
+    let worker = &world.house.worker;
+    let (open, links) = (worker.registry.len(), world.links.get());
+    holds!(
+        "nothing-left",
+        open == 0 && links == 0,
+        "{open} connections are open, {links} of them to origins"
+    );
+    let counters = world.house.counters.read();
+    let busy = counters.active + counters.reading + counters.writing;
+    holds!("nothing-left", busy == 0, "{counters:?}");
+    let files = house::temporary_files();
+    holds!("nothing-left", files == 0, "{files} temporary files are left");
+    let generation = worker.generation();
+    let names: Vec<Arc<str>> = (0..super::settings::ORIGINS).map(|_| Arc::from("")).collect();
+    let peers = generation.groups.get(0).peers(&names, worker.clock.fresh().monotonic_ms());
+    let leases: u32 = peers.iter().map(|peer| peer.connections).sum();
+    holds!("nothing-left", leases == 0, "{leases} leases have not ended");
+    let connect_ms = world.settings.connect_ms;
+    if world.fate.is_undisturbed() {
+        for &waited_ms in &*world.waited_ms.borrow() {
+            holds!(
+                "timer-never-early",
+                waited_ms >= connect_ms,
+                "given up after {waited_ms} of {connect_ms} ms"
+            );
+            let in_time = waited_ms <= connect_ms + LATE_MS;
+            holds!("timer-in-time", in_time, "given up after {waited_ms}, not {connect_ms} ms");
+        }
+    }
+}
