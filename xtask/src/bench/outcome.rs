@@ -135,7 +135,7 @@ impl Outcome {
         self.side(self.workload.reference)
     }
 
-    /// Why nothing of this is reported, if so: the ratios that are too uncertain.
+    /// Why nothing that was measured in rounds is reported, if so: the ratios that are too uncertain.
     pub(super) fn refusal(&self) -> Option<String> {
         let wild: Vec<String> = self
             .compared()
@@ -163,7 +163,7 @@ impl Outcome {
     pub(super) fn verdicts(&self) -> Vec<Verdict> {
         let refused = self.refusal().is_some();
         let found = |goal: &Goal| {
-            if refused {
+            if refused && goal.measure.is_of_rounds() {
                 return None;
             }
             let side = self.side(goal.side)?;
@@ -216,6 +216,15 @@ mod tests {
         let refused = outcome(vec![own, figures("nginx", &[20.0, 20.0, 20.0])]);
         assert_eq!(refused.refusal().as_deref(), Some("the rounds disagree: pointsman to nginx, by 33 %"));
         assert_eq!(refused.verdicts()[0].word(), "not measured");
+        let counted = [BTreeMap::from([("recvfrom".to_owned(), 2.0)]), BTreeMap::new()];
+        let own = Figures { calls: Some(counted), ..figures("pointsman", &[10.0, 14.0, 12.0]) };
+        let refused = outcome(vec![own, figures("nginx", &[20.0, 20.0, 20.0])]);
+        let words = refused.verdicts().iter().map(Verdict::word).collect::<Vec<_>>();
+        assert_eq!(
+            words,
+            ["not measured", "not measured", "reached"],
+            "what is counted does not hang on rounds"
+        );
     }
 
     #[test]

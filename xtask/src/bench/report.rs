@@ -75,7 +75,8 @@ impl Run {
              not from when it could be sent. Memory is Pss; that of idle connections is \
              read after six seconds without a request, before and after.\n\n\
              Behind a ratio of CPU time stands where it lies with a confidence of 95 %, by the sign test over the rounds. A \
-             workload is not reported if that interval is wider than {:.0} % of the ratio, after as many rounds again. The \
+             workload's CPU time, rates and latencies are not reported if that interval is wider than {:.0} % of the ratio, after \
+             as many rounds again; what is counted holds all the same. The \
              machine may be one that others use too: it is faster and slower for all sides alike, so that a figure of one \
              side alone says little. A rate is left out where the middle half of the rounds lies further apart than {:.0} % of their \
              median, a latency beyond {:.0} %, and a quantile with fewer than ten requests beyond it.\n",

@@ -83,6 +83,11 @@ pub(super) enum Measure {
 }
 
 impl Measure {
+    /// Is it measured in rounds that may disagree? What is counted, or timed by itself, holds whatever the rounds say.
+    pub(super) fn is_of_rounds(self) -> bool {
+        matches!(self, Measure::Cost | Measure::P99)
+    }
+
     /// As the report calls it.
     pub(super) fn name(self) -> &'static str {
         match self {
