@@ -37,6 +37,12 @@ impl Parked {
         let (Some(stream), Some(until_ms)) = (idle.stream.take(), idle.until_ms()) else {
             return Err(Box::new(idle));
         };
+        // What is simulated has no descriptor that the system could tell of.
+        #[cfg(test)]
+        if matches!(stream, Stream::Simulated(_)) {
+            idle.stream = Some(stream);
+            return Err(Box::new(idle));
+        }
         let parking = &worker.parking;
         let fd = stream.as_fd().as_raw_fd();
         // Before it leaves the event loop: if there is no room here, it stays there.
