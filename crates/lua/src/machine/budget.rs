@@ -9,8 +9,9 @@ use std::ptr;
 
 use super::interrupt::Watch;
 
-/// What every LuaJIT object is aligned to.
-const ALIGN: usize = 16;
+/// What every LuaJIT object is aligned to: as its own allocator has it (MALLOC_ALIGNMENT in lj_alloc.c). With more, the
+/// allocator beneath would have to look for room whose size is no multiple of it.
+const ALIGN: usize = 8;
 
 /// Counts and limits what one machine has allocated. Its address is LuaJIT's allocator argument, so it also leads
 /// from inside the machine to what belongs to it.
