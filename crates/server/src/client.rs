@@ -128,7 +128,7 @@ impl Client {
         for part in parts {
             let mut rest = *part;
             while !rest.is_empty() {
-                let room = self.allowance(exchange, generation).await.unwrap_or(u64::MAX);
+                let room = self.allowance(exchange, generation).await?.unwrap_or(u64::MAX);
                 let count = rest.len().min(usize::try_from(room).unwrap_or(usize::MAX));
                 self.send_parts(exchange, generation, &[&rest[..count]]).await?;
                 rest = &rest[count..];
@@ -138,23 +138,32 @@ impl Client {
     }
 
     /// How many bytes `limit_rate` lets go now; waits until there are any. `None` is without limit.
-    pub(crate) async fn allowance(&self, exchange: &Exchange, generation: &Generation) -> Option<u64> {
+    ///
+    /// # Errors
+    /// The stream was cut meanwhile.
+    pub(crate) async fn allowance(
+        &mut self,
+        exchange: &mut Exchange,
+        generation: &Generation,
+    ) -> Result<Option<u64>, SendError> {
         let after = core::limit_rate_after(exchange, &generation.config);
         loop {
             let rate = core::limit_rate(exchange, &generation.config);
             if rate == 0 {
-                return None;
+                return Ok(None);
             }
             let elapsed_us =
                 self.worker.clock.fresh().monotonic_us.saturating_sub(exchange.timing.start.monotonic_us);
             let allowed = rate.saturating_mul(elapsed_us / 1_000_000 + 1).saturating_add(after);
             match allowed.checked_sub(exchange.output.sent) {
-                Some(room @ 1..) => return Some(room),
+                Some(room @ 1..) => return Ok(Some(room)),
                 _ => {
                     // The allowance grows with each full second.
                     let whole_s = ((exchange.output.sent - allowed) / rate).min(3600);
                     let wait_us = whole_s * 1_000_000 + (1_000_000 - elapsed_us % 1_000_000);
-                    tokio::time::sleep(std::time::Duration::from_micros(wait_us)).await;
+                    if !self.patience.rest(std::time::Duration::from_micros(wait_us)).await {
+                        self.told(exchange, generation, Err(SendError::TimedOut))?;
+                    }
                 }
             }
         }

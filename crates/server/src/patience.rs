@@ -7,6 +7,7 @@ use std::future::Future;
 use std::pin::pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 /// The time was up before the thing happened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,6 +40,19 @@ impl Patience {
         // Whoever is polled next may have waited long, though the loop never came to rest in between.
         clock::turn();
         Poll::Pending
+    }
+
+    /// Lets so much time pass. `false` if the stream is cut meanwhile: that is not waited out.
+    pub(crate) async fn rest(&mut self, time: Duration) -> bool {
+        let mut sleep = pin!(tokio::time::sleep(time));
+        std::future::poll_fn(|cx| {
+            if self.seat.is_cut() {
+                return Poll::Ready(false);
+            }
+            self.seat.note(cx);
+            sleep.as_mut().poll(cx).map(|()| true)
+        })
+        .await
     }
 
     /// Waits for `what`, but no longer than so many milliseconds.

@@ -136,7 +136,7 @@ impl Client {
         let core = &generation.config.location(exchange.route.location).settings.core;
         let end = offset + len;
         while offset < end {
-            let room = self.allowance(exchange, generation).await.unwrap_or(u64::MAX);
+            let room = self.allowance(exchange, generation).await?.unwrap_or(u64::MAX);
             let chunk = match *core.send.sendfile_max_chunk {
                 0 => 1 << 30,
                 chunk => chunk,

@@ -48,6 +48,7 @@ fn simulation_relay() {
             "timer-never-early",
             "timer-in-time",
             "cut-at-once",
+            "blames-nobody",
             "relay-ends",
             "idle-bound",
             "nothing-left",
@@ -142,6 +143,11 @@ impl Fate {
     /// Nothing but the origins is to blame for how long something takes.
     fn is_undisturbed(&self) -> bool {
         !(self.rude || self.cuts)
+    }
+
+    /// The origins do nothing wrong.
+    fn is_innocent(&self) -> bool {
+        self.faulty + self.unreachable == 0 && !self.silent
     }
 
     fn is_calm(&self) -> bool {

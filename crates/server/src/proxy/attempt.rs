@@ -4,6 +4,7 @@ use super::Proxying;
 use super::connect::{ConnectError, connect};
 use super::pool::{Link, Picked};
 use super::upload::{Upload, UploadError};
+use crate::client::CUT;
 use crate::host::with_env;
 use crate::listeners::describe;
 use engine::exchange::Body;
@@ -42,6 +43,8 @@ pub(super) enum Failed {
     ClientGone,
     /// The client's body is at fault: this status is the answer.
     Client(u16),
+    /// The request is to end, whatever it waits for: its configuration's time is over, or its switch leads elsewhere.
+    Cut,
     /// This process is out of connections, descriptors or memory. No peer is to blame, and none would fare better.
     Exhausted,
     /// The peer failed.
@@ -61,7 +64,12 @@ pub(super) async fn attempt(
     link: Option<Box<Link>>,
 ) -> Result<Answer, Failed> {
     let began_us = proxying.now_us();
-    let result = run(proxying, picked, link, began_us).await;
+    let mut result = run(proxying, picked, link, began_us).await;
+    if result.is_err() && proxying.client.seat.is_cut() {
+        // Its time was up at once, and no peer is to blame for that.
+        proxying.say(Level::Info, CUT);
+        result = Err(Failed::Cut);
+    }
     if result.is_err() {
         let now_us = proxying.now_us();
         proxying.record().response_us = Some(now_us - began_us);

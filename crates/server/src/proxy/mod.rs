@@ -185,6 +185,10 @@ impl Proxying<'_> {
                     self.try_ended(peer, reused, Some(Failure::ClientGone));
                     return Err(Unfinished::Status(499));
                 }
+                Err(Failed::Cut) => {
+                    self.try_ended(peer, reused, Some(Failure::Cut));
+                    return Err(Unfinished::Status(499));
+                }
                 Err(Failed::Client(status)) => {
                     self.try_ended(peer, reused, Some(Failure::ClientGone));
                     return Err(Unfinished::Status(status));

@@ -337,7 +337,7 @@ async fn wait(proxying: &mut Proxying<'_>, link: &mut Link, relay: &mut Relay) -
 }
 
 /// `proxy_limit_rate`: waits while more was read than so many bytes a second allow.
-async fn throttle(proxying: &Proxying<'_>, relay: &Relay) {
+async fn throttle(proxying: &mut Proxying<'_>, relay: &Relay) {
     if relay.limit_rate == 0 || !relay.buffering {
         return;
     }
@@ -345,7 +345,8 @@ async fn throttle(proxying: &Proxying<'_>, relay: &Relay) {
     let allowed = relay.limit_rate.saturating_mul(elapsed_us / 1_000_000 + 1);
     if relay.position > allowed {
         let wait_ms = (relay.position - allowed) * 1000 / relay.limit_rate + 1;
-        tokio::time::sleep(Duration::from_millis(wait_ms)).await;
+        // Whoever is cut meanwhile is seen with the next turn.
+        proxying.client.patience.rest(Duration::from_millis(wait_ms)).await;
     }
 }
 

@@ -4,7 +4,7 @@
 use super::message::{Message, Reader, body, byte, chunks};
 use super::origins::{Fault, Try};
 use super::wire::Wire;
-use super::{LATE_MS, World, between_ms};
+use super::{LATE_MS, World, between_ms, end};
 use crate::stream::Stream;
 use sim::{Seeded, holds, tell, violated};
 use std::cell::{Cell, RefCell};
@@ -44,6 +44,8 @@ pub(super) struct Asked {
     /// When the first byte of it went, and the last.
     begun: Cell<Option<Instant>>,
     pub(super) said: Cell<Option<Instant>>,
+    /// When its answer was whole.
+    answered: Cell<Option<Instant>>,
     pub(super) tries: RefCell<Vec<Rc<Try>>>,
 }
 
@@ -84,6 +86,7 @@ fn think_up(world: &World, wire: &Rc<Wire>, seeded: &mut Seeded) -> Vec<Rc<Asked
             old,
             begun: Cell::new(None),
             said: Cell::new(None),
+            answered: Cell::new(None),
             tries: RefCell::default(),
         });
         all.push(Rc::clone(&asked));
@@ -139,6 +142,7 @@ async fn converse(world: &Rc<World>, wire: Rc<Wire>, seeded: &mut Seeded) {
     }
     writing.abort();
     tell!("the client of {} is done", requests[0].id);
+    end::check_blame(world);
     wire.close();
 }
 
@@ -195,7 +199,8 @@ async fn hear(
                 violated("well-framed", format!("nobody asked for {:?}", message.head));
             };
             check_whole(world, asked, &message);
-            check_cut(world, asked);
+            check_cut(world, &requests[..=number]);
+            asked.answered.set(Some(Instant::now()));
             stays = message.keeps();
             number += 1;
             answered.notify_one();
@@ -216,7 +221,7 @@ async fn hear(
         holds!("well-framed", rest.is_none(), "something stands behind the last answer");
         return None;
     };
-    check_cut(world, asked);
+    check_cut(world, &requests[..=number]);
     match rest {
         Some(message) if message.whole => check_whole(world, asked, &message),
         rest => {
@@ -300,7 +305,10 @@ fn check_broken(world: &World, missing: &[Rc<Asked>], rest: Option<&Message>, en
     let got = rest.map_or(0, |message| message.body.len());
     tell!("the connection is over: {} of {} has come", got, asked.id);
     let one = rest.and_then(|message| check_owner(asked, message));
-    if world.fate.is_calm() && stays {
+    // Whoever takes long to read the answer before has been idle meanwhile, for all the other end can know.
+    let idle = between_ms(asked.wire.came().last_put, Instant::now()) >= world.settings.idle_ms;
+    let idled = idle && asked.tries.borrow().is_empty() && rest.is_none();
+    if world.fate.is_calm() && stays && !idled {
         violated("no-false-alarm", format!("{} has no whole answer: {:?}", asked.id, asked.tries));
     }
     let wire = &asked.wire;
@@ -348,10 +356,13 @@ fn check_mute(world: &World, asked: &Asked) {
 }
 
 /// A request that was under way when everything was cut is over at once.
-fn check_cut(world: &World, asked: &Asked) {
+fn check_cut(world: &World, requests: &[Rc<Asked>]) {
+    let [earlier @ .., asked] = requests else { return };
     let (Some(cut), Some(said)) = (world.cut.get(), asked.said.get()) else { return };
     let now = Instant::now();
-    if said >= cut || now < cut || asked.manner != Manner::Prompt || world.settings.is_slowed() {
+    // What waits behind another request is not under way.
+    let waits = earlier.last().is_some_and(|one| one.answered.get().is_none_or(|at| at >= cut));
+    if waits || said >= cut || now < cut || asked.manner != Manner::Prompt {
         return;
     }
     let late_ms = between_ms(cut, now);

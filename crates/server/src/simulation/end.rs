@@ -1,10 +1,29 @@
 //! The end of a simulated world: everybody has gone, and nothing of them must be left.
 
 use super::{LATE_MS, World, house};
+use control::PeerState;
 use sim::{holds, tell};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::sleep;
+
+fn peers(world: &World) -> Vec<PeerState> {
+    let worker = &world.house.worker;
+    let names: Vec<Arc<str>> = (0..super::settings::ORIGINS).map(|_| Arc::from("")).collect();
+    worker.generation().groups.get(0).peers(&names, worker.clock.fresh().monotonic_ms())
+}
+
+/// Origins that do everything right are not marked as failed, whatever clients, the disk or a cut have done.
+pub(super) fn check_blame(world: &World) {
+    if world.fate.is_innocent() {
+        let fails: Vec<u32> = peers(world).iter().map(|peer| peer.fails).collect();
+        holds!(
+            "blames-nobody",
+            fails.iter().all(|fails| *fails == 0),
+            "origins without fault have failed: {fails:?}"
+        );
+    }
+}
 
 /// Looks when only what is kept on purpose is left, and again when that is too old.
 pub(super) async fn wait_and_see(world: &World) {
@@ -26,10 +45,7 @@ pub(super) async fn wait_and_see(world: &World) {
     holds!("nothing-left", busy == 0, "{counters:?}");
     let files = house::temporary_files();
     holds!("nothing-left", files == 0, "{files} temporary files are left");
-    let generation = worker.generation();
-    let names: Vec<Arc<str>> = (0..super::settings::ORIGINS).map(|_| Arc::from("")).collect();
-    let peers = generation.groups.get(0).peers(&names, worker.clock.fresh().monotonic_ms());
-    let leases: u32 = peers.iter().map(|peer| peer.connections).sum();
+    let leases: u32 = peers(world).iter().map(|peer| peer.connections).sum();
     holds!("nothing-left", leases == 0, "{leases} leases have not ended");
     let connect_ms = world.settings.connect_ms;
     if world.fate.is_undisturbed() {
