@@ -6,7 +6,7 @@
 use crate::exchange::Exchange;
 use crate::host::Env;
 use crate::modules;
-use http::{Known, Version};
+use http::{Known, Version, line_end};
 
 /// How the body's end is told to the client.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -316,10 +316,11 @@ fn is_disabled_browser(request: &crate::exchange::Request, disable: modules::cor
         || (disable.safari && has(b"Safari/") && has(b"Mac OS X") && !has(b"Chrome/"))
 }
 
-/// Makes a relative `Location` absolute, as `absolute_redirect` (on by default) has it.
+/// Makes a `Location` that is one line, and absolute if it is relative, as `absolute_redirect` (on by default) has it.
 fn absolute_location(exchange: &mut Exchange, config: &crate::config::Config) -> bool {
     let core = &config.location(exchange.route.location).settings.core;
     let Some(location) = &mut exchange.response.location else { return false };
+    line_end::escape_from(location, 0);
     if !location.starts_with(b"/") || !*core.absolute_redirect {
         return false;
     }

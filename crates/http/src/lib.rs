@@ -20,6 +20,7 @@ mod field;
 pub mod framing;
 mod headers;
 mod known;
+pub mod line_end;
 mod method;
 pub mod range;
 mod request;

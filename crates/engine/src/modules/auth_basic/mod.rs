@@ -128,7 +128,8 @@ fn complain(exchange: &Exchange, env: &mut Env<'_>, words: &[&[u8]]) {
 
 /// 401 and the field that tells what is wanted.
 fn ask(exchange: &mut Exchange, realm: &[u8]) -> Verdict {
-    let value = [b"Basic realm=\"", realm, b"\""].concat();
+    let mut value = [b"Basic realm=\"", realm, b"\""].concat();
+    http::line_end::blank(&mut value);
     exchange.response.headers.push_known(Known::WwwAuthenticate, &value);
     Verdict::Refuse(401)
 }

@@ -18,6 +18,7 @@ use bstr::ByteSlice;
 use conf::Diagnostic;
 use http::Known;
 use http::date::{http_date, parse_http_date};
+use http::line_end;
 
 /// One `add_header` or `add_trailer`.
 #[derive(Clone, Debug)]
@@ -176,8 +177,7 @@ fn inherit_rule(d: &conf::Directive) -> Result<Inherit, Diagnostic> {
     }
 }
 
-/// What would end a line of the head. nginx lets it through, and with it whatever an attacker puts into a decoded
-/// URI; here it becomes a space.
+/// What would end a line of the head.
 const FORBIDDEN: &[u8] = b"\r\n\0";
 
 /// Adds the location's fields to the head.
@@ -211,9 +211,7 @@ fn evaluate(exchange: &mut Exchange, env: &mut Env<'_>, template: &Template) -> 
     let mut value = std::mem::take(&mut exchange.scratch);
     value.clear();
     template.append(exchange, env, &mut value);
-    for byte in value.iter_mut().filter(|byte| FORBIDDEN.contains(byte)) {
-        *byte = b' ';
-    }
+    line_end::blank(&mut value);
     value
 }
 

@@ -9,6 +9,7 @@ use crate::exchange::{Body, Exchange};
 use crate::host::{Env, Level};
 use crate::log_line;
 use http::escape::{Escape, escape};
+use http::line_end;
 use http::{BodyFraming, Known, Version};
 
 /// How long what follows the head is.
@@ -95,7 +96,7 @@ fn append_target(exchange: &Exchange, pass: &Pass, plan: &Plan, out: &mut Vec<u8
     let start = out.len();
     if let Some(uri) = &plan.uri {
         out.extend_from_slice(exchange.upstream.pass.get(uri.clone()).unwrap_or_default());
-        return escape_line_ends(out, start);
+        return line_end::escape_from(out, start);
     }
     let in_place = matches!(pass.to, Destination::Group(_)) && !pass.uri.is_empty();
     if !in_place && !request.uri_changed && request.head.is_target_whole() {
@@ -118,7 +119,7 @@ fn append_target(exchange: &Exchange, pass: &Pass, plan: &Plan, out: &mut Vec<u8
         out.push(b'?');
         out.extend_from_slice(&request.args);
     }
-    escape_line_ends(out, start);
+    line_end::escape_from(out, start);
 }
 
 /// `Host` comes first. Set to nothing, it is left out in HTTP/1.0, and the default in 1.1, which demands one.
@@ -135,7 +136,7 @@ fn append_host(
     match &settings.compiled.host {
         Some(host) => {
             host.append(exchange, env, out);
-            blank_line_ends(out, value);
+            line_end::blank(&mut out[value..]);
             if out.len() == value && version == Version::Http11 {
                 out.extend_from_slice(&exchange.upstream.proxy_host);
             }
@@ -153,7 +154,7 @@ fn append_line(exchange: &mut Exchange, env: &mut Env<'_>, line: &Line, length: 
             out.extend_from_slice(name);
             let at = out.len();
             value.append(exchange, env, out);
-            blank_line_ends(out, at);
+            line_end::blank(&mut out[at..]);
             end_line(out, start, at);
         }
         (Line::BodyLength, Length::Known(length)) => {
@@ -172,30 +173,6 @@ fn end_line(out: &mut Vec<u8>, start: usize, value: usize) {
         out.truncate(start);
     } else {
         out.extend_from_slice(b"\r\n");
-    }
-}
-
-/// A line end in a value would be the beginning of another field: RFC 9110 §5.5 has a space in its place.
-fn blank_line_ends(out: &mut [u8], from: usize) {
-    let mut rest = &mut out[from..];
-    while let Some(at) = http::scan::control(rest) {
-        if matches!(rest[at], b'\r' | b'\n' | 0) {
-            rest[at] = b' ';
-        }
-        rest = &mut rest[at + 1..];
-    }
-}
-
-/// The same in the target, where such a byte can be said otherwise.
-fn escape_line_ends(out: &mut Vec<u8>, from: usize) {
-    if memchr::memchr3(b'\r', b'\n', 0, &out[from..]).is_none() {
-        return;
-    }
-    for byte in out.split_off(from) {
-        match byte {
-            b'\r' | b'\n' | 0 => escape(Escape::Uri, &[byte], out),
-            byte => out.push(byte),
-        }
     }
 }
 

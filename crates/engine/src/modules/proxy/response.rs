@@ -7,7 +7,7 @@ use super::{Plan, Settings, cookies, ranges, request, rewrite};
 use crate::exchange::Exchange;
 use crate::host::{Env, Level};
 use crate::log_line;
-use http::{BodyFraming, FramingError, Headers, Known, Method, ResponseHead, Version};
+use http::{BodyFraming, FramingError, Headers, Known, Method, ResponseHead, Version, line_end};
 use upstream::retry::TryFailure;
 
 /// What follows an upstream's head.
@@ -330,7 +330,7 @@ fn copy_special(exchange: &mut Exchange, env: &mut Env<'_>, settings: &Settings,
     let Exchange { upstream, response, .. } = &mut *exchange;
     let Some((_, name, value)) = upstream.headers.at(place) else { return };
     let redirects = &settings.compiled.redirects;
-    let changed = match known {
+    let mut changed = match known {
         Known::ContentType => {
             response.set_content_type(value);
             return;
@@ -363,6 +363,12 @@ fn copy_special(exchange: &mut Exchange, env: &mut Env<'_>, settings: &Settings,
             return;
         }
     };
+    // What it was changed to may come from variables.
+    match &mut changed {
+        Some(text) if known == Known::SetCookie => line_end::blank(text),
+        Some(text) => line_end::escape_from(text, 0),
+        None => {}
+    }
     let Exchange { upstream, response, .. } = exchange;
     if let Some((_, name, value)) = upstream.headers.at(place) {
         response.headers.push(name, changed.as_deref().unwrap_or(value));

@@ -1,0 +1,52 @@
+//! What would end a line of a head, in values that are put together from what others sent.
+//!
+//! Owns what stands in its place: a decoded URI may hold any byte, and a line end in a field's value would be the
+//! beginning of a field, or of an answer, that a client has made up. Must never let one through; nginx does.
+
+use crate::escape::{Escape, escape};
+use crate::scan;
+
+fn ends_line(byte: u8) -> bool {
+    matches!(byte, b'\r' | b'\n' | 0)
+}
+
+/// Puts a space in the place of each CR, LF and NUL of a field's value (RFC 9110 §5.5).
+pub fn blank(value: &mut [u8]) {
+    let mut rest = value;
+    while let Some(at) = scan::control(rest) {
+        if ends_line(rest[at]) {
+            rest[at] = b' ';
+        }
+        rest = &mut rest[at + 1..];
+    }
+}
+
+/// Escapes each CR, LF and NUL from `from` on with a percent sign: in a URI it can be said otherwise.
+pub fn escape_from(uri: &mut Vec<u8>, from: usize) {
+    if memchr::memchr3(b'\r', b'\n', 0, &uri[from..]).is_none() {
+        return;
+    }
+    for byte in uri.split_off(from) {
+        match ends_line(byte) {
+            true => escape(Escape::Uri, &[byte], uri),
+            false => uri.push(byte),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_ends_a_line() {
+        let mut value = b"a\r\nb\tc\0\x01\xff".to_vec();
+        blank(&mut value);
+        assert_eq!(value, b"a  b\tc \x01\xff");
+        let mut uri = b"\r/x\r\ny z\0\t".to_vec();
+        escape_from(&mut uri, 1);
+        assert_eq!(uri, b"\r/x%0D%0Ay z%00\t");
+        escape_from(&mut uri, 1);
+        assert_eq!(uri, b"\r/x%0D%0Ay z%00\t");
+    }
+}
