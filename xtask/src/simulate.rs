@@ -6,17 +6,17 @@
 mod mutants;
 
 use crate::root;
-use std::path::Path;
+use std::path::PathBuf;
 use std::process::{Command, ExitCode, Stdio};
 
 const USAGE: &str = "usage: cargo xtask simulate [--scenario NAME]… [--seeds N] [--from N] [--seed N] [--trace] [--mutants]\n\
-    \x20 --scenario NAME  one of peers, orders, holds, wire, office; without it all\n\
+    \x20 --scenario NAME  one of peers, orders, holds, wire, relay, office; without it all\n\
     \x20 --seeds N        how many seeds; without it 100,000\n\
     \x20 --from N         the first seed; without it 1\n\
     \x20 --seed N         this seed alone\n\
     \x20 --trace          tell what happens\n\
-    \x20 --mutants        break the product in a copy, once for each entry of crates/sim/mutants.txt, and show that it is seen;\n\
-    \x20                  writes crates/sim/mutants.md";
+    \x20 --mutants        break the product in a copy, once for each entry of crates/sim/mutants.txt, and show that it is seen,\n\
+    \x20                  and that each invariant sees something; writes crates/sim/mutants.md";
 
 /// A scenario, and the test that it is.
 struct Scenario {
@@ -27,11 +27,17 @@ struct Scenario {
     test: &'static str,
 }
 
-const SCENARIOS: [Scenario; 5] = [
+const SCENARIOS: [Scenario; 6] = [
     low("peers", "peers::peers"),
     low("orders", "orders::orders"),
     low("holds", "holds::holds"),
     low("wire", "wire::wire"),
+    Scenario {
+        name: "relay",
+        package: "pointsman-server",
+        target: &["--lib"],
+        test: "simulation::simulation_relay",
+    },
     Scenario {
         name: "office",
         package: "pointsman-control",
@@ -58,6 +64,13 @@ impl Ran {
         let line = self.text.lines().find_map(|line| line.split_once("violated scenario="))?.1;
         let word = |name: &str| line.split_whitespace().find_map(|word| word.strip_prefix(name));
         Some((word("seed=")?.parse().ok()?, word("invariant=")?.to_owned()))
+    }
+
+    /// The invariants that were looked at.
+    fn invariants(&self) -> Vec<String> {
+        let told = self.text.lines().find_map(|line| line.split_once("looked at: "));
+        let each = told.into_iter().flat_map(|(_, names)| names.split(", "));
+        each.filter_map(|one| one.split(' ').next()).map(str::to_owned).collect()
     }
 }
 
@@ -99,7 +112,7 @@ fn run(args: &[String]) -> Result<bool, String> {
         SCENARIOS.iter().filter(|one| names.is_empty() || names.iter().any(|name| name == one.name))
     {
         let what = format!("seeds={seeds} from={from}{}", if trace { " trace" } else { "" });
-        let ran = simulate(&root(), scenario, FAST, &what)?;
+        let ran = simulate(&Place::here(), scenario, FAST, &what)?;
         for line in ran.text.lines().filter(|line| trace || is_worth_showing(line)) {
             println!("{line}");
         }
@@ -122,10 +135,23 @@ fn find(name: &str) -> Option<&'static Scenario> {
 const FAST: &str = "simulation";
 const SOON: &str = "dev";
 
-/// Runs a scenario of the sources in a folder.
-fn simulate(folder: &Path, scenario: &Scenario, profile: &str, what: &str) -> Result<Ran, String> {
+/// Where sources lie, and where what is built of them goes.
+struct Place {
+    sources: PathBuf,
+    target: PathBuf,
+}
+
+impl Place {
+    fn here() -> Place {
+        Place { sources: root(), target: root().join("target") }
+    }
+}
+
+/// Runs a scenario of these sources.
+fn simulate(place: &Place, scenario: &Scenario, profile: &str, what: &str) -> Result<Ran, String> {
     let mut command = Command::new(env!("CARGO"));
-    command.current_dir(folder).env("POINTSMAN_SIMULATE", what);
+    command.current_dir(&place.sources).env("POINTSMAN_SIMULATE", what).env("RUST_BACKTRACE", "0");
+    command.env("CARGO_TARGET_DIR", &place.target);
     command.args(["test", "--quiet", "--profile", profile, "--package", scenario.package]);
     command.args(scenario.target).args(["--", scenario.test, "--exact", "--nocapture"]);
     let output =

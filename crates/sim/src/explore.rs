@@ -3,8 +3,8 @@
 //! Owns: which seeds are run, what is said about the first that fails, and that a seed gives the same run twice.
 //! Must never: try a seed again until it passes.
 //!
-//! `POINTSMAN_SIMULATE` says what to run instead of the usual number: `seeds=100000 from=1 trace`. `cargo xtask
-//! simulate` sets it.
+//! `POINTSMAN_SIMULATE` says what to run instead of the usual number: `seeds=100000 from=1 limit_s=60 trace`. `cargo
+//! xtask simulate` sets it.
 
 use crate::Seeded;
 use crate::record::{self, Violation};
@@ -30,6 +30,8 @@ pub struct Scenario {
 struct Wanted {
     seeds: u64,
     from: u64,
+    /// No more seeds are begun after so many seconds.
+    limit_s: u64,
     trace: bool,
     /// Somebody has asked for these seeds; it may be for a single one, which need not come across every invariant.
     asked: bool,
@@ -37,13 +39,14 @@ struct Wanted {
 
 impl Wanted {
     fn read(usual: u64) -> Wanted {
-        let mut wanted = Wanted { seeds: usual, from: 1, trace: false, asked: false };
+        let mut wanted = Wanted { seeds: usual, from: 1, limit_s: u64::MAX, trace: false, asked: false };
         let text = std::env::var("POINTSMAN_SIMULATE").unwrap_or_default();
         for word in text.split_whitespace() {
             wanted.asked = true;
             match word.split_once('=') {
                 Some(("seeds", number)) => wanted.seeds = parse(word, number),
                 Some(("from", number)) => wanted.from = parse(word, number),
+                Some(("limit_s", number)) => wanted.limit_s = parse(word, number),
                 None if word == "trace" => wanted.trace = true,
                 _ => panic!("POINTSMAN_SIMULATE has a word that means nothing: {word}"),
             }
@@ -69,7 +72,12 @@ pub fn explore(scenario: &Scenario) {
     let wanted = Wanted::read(scenario.usual);
     record::begin_checks(scenario.invariants);
     let began = Instant::now();
+    let mut done = 0;
     for seed in wanted.from..wanted.from + wanted.seeds {
+        if began.elapsed().as_secs() >= wanted.limit_s {
+            break;
+        }
+        done += 1;
         if seed < wanted.from + TWICE && !wanted.trace {
             run_twice(scenario, seed);
             continue;
@@ -94,7 +102,7 @@ pub fn explore(scenario: &Scenario) {
     println!(
         "simulated {}: {} seeds from {} in {:.1} s, nothing violated; looked at: {}",
         scenario.name,
-        wanted.seeds,
+        done,
         wanted.from,
         began.elapsed().as_secs_f64(),
         told.join(", ")

@@ -3,15 +3,16 @@
 //!
 //! Must never: touch the sources themselves.
 
-use super::{SOON, find, simulate};
+use super::{Place, SCENARIOS, SOON, Scenario, find, simulate};
 use crate::root;
 use std::fmt::Write;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 
-/// How many seeds a broken build has to be seen in.
+/// How many seeds a broken build has to be seen in, and how long it may take, in seconds.
 const SEEDS: u64 = 20_000;
+const LIMIT_S: u64 = 240;
 
 /// A way to break the product.
 struct Mutant {
@@ -25,47 +26,82 @@ struct Mutant {
     after: String,
 }
 
-/// Runs the mutants of these scenarios, or of all; writes the table if all were seen. Says whether they were.
+/// A broken build, and the seed and the invariant that have shown it.
+type Seen<'a> = (&'a Mutant, Option<(u64, String)>);
+
+/// Runs the mutants of these scenarios, or of all, and writes the table if all were seen. Says whether they were, and
+/// whether each invariant has seen one.
 pub(super) fn run(names: &[String]) -> Result<bool, String> {
     let listed = root().join("crates/sim/mutants.txt");
     let text = fs::read_to_string(&listed).map_err(|error| format!("{}: {error}", listed.display()))?;
     let mutants = parse(&text)?;
-    let copy = std::env::temp_dir().join(format!("pointsman-mutants-{}", std::process::id()));
+    // It stays: what the next run finds there need not be built again.
+    let folder = root().join("target/mutants");
+    let copy = Place { sources: folder.join("sources"), target: folder.join("target") };
     copy_sources(&copy)?;
-    let mut rows = Vec::new();
+    let mut rows: Vec<Seen<'_>> = Vec::new();
     let mut well = true;
-    for mutant in mutants.iter().filter(|one| names.is_empty() || names.contains(&one.scenario)) {
-        let seen = try_one(&copy, mutant)?;
-        let told = match &seen {
-            Some((seed, invariant)) => format!("seed {seed} violates {invariant}"),
-            None => "NOT SEEN".to_owned(),
-        };
-        println!("{}: {}: {told}", mutant.scenario, mutant.what);
-        let expected = seen.as_ref().is_some_and(|(_, invariant)| mutant.invariants.contains(invariant));
-        if seen.is_some() && !expected {
-            println!("  expected one of {}", mutant.invariants.join(", "));
+    let wanted = |name: &str| names.is_empty() || names.iter().any(|one| one == name);
+    for scenario in SCENARIOS.iter().filter(|one| wanted(one.name)) {
+        let whole = simulate(&copy, scenario, SOON, "seeds=10")?;
+        if !whole.well {
+            return Err(format!("{}: it fails before anything is broken:\n{}", scenario.name, whole.text));
         }
-        well &= expected;
-        rows.push((mutant, told));
+        let first = rows.len();
+        for mutant in mutants.iter().filter(|one| one.scenario == scenario.name) {
+            let seen = try_one(&copy, scenario, mutant)?;
+            well &= tell(mutant, seen.as_ref());
+            rows.push((mutant, seen));
+        }
+        let has_seen = |name: &str| {
+            rows[first..]
+                .iter()
+                .any(|(_, seen)| seen.as_ref().is_some_and(|(_, invariant)| invariant == name))
+        };
+        for blind in whole.invariants().iter().filter(|name| !has_seen(name)) {
+            println!("{}: {blind} has seen nothing", scenario.name);
+            well = false;
+        }
     }
-    let _ = fs::remove_dir_all(&copy);
-    if well && names.is_empty() {
+    if well {
         let table = root().join("crates/sim/mutants.md");
-        fs::write(&table, render(&rows)).map_err(|error| format!("{}: {error}", table.display()))?;
+        // Those of the scenarios that were not run stay.
+        let known = fs::read_to_string(&table).unwrap_or_default();
+        let page = render(&rows, &known);
+        fs::write(&table, page).map_err(|error| format!("{}: {error}", table.display()))?;
     }
     Ok(well)
 }
 
-fn try_one(copy: &Path, mutant: &Mutant) -> Result<Option<(u64, String)>, String> {
-    let path = copy.join(&mutant.file);
+/// Says what came of a broken build, and whether that is what its entry says.
+fn tell(mutant: &Mutant, seen: Option<&(u64, String)>) -> bool {
+    println!("{}: {}: {}", mutant.scenario, mutant.what, told(seen));
+    match seen {
+        Some((_, invariant)) if mutant.invariants.contains(invariant) => true,
+        Some(_) => {
+            println!("  expected one of {}", mutant.invariants.join(", "));
+            false
+        }
+        None => false,
+    }
+}
+
+fn told(seen: Option<&(u64, String)>) -> String {
+    match seen {
+        Some((seed, invariant)) => format!("seed {seed} violates {invariant}"),
+        None => "NOT SEEN".to_owned(),
+    }
+}
+
+fn try_one(copy: &Place, scenario: &Scenario, mutant: &Mutant) -> Result<Option<(u64, String)>, String> {
+    let path = copy.sources.join(&mutant.file);
     let whole = fs::read_to_string(&path).map_err(|error| format!("{}: {error}", path.display()))?;
     if whole.matches(&mutant.before).count() != 1 {
         return Err(format!("{}: this must stand there once:\n{}", mutant.file.display(), mutant.before));
     }
     let write = |text: &str| fs::write(&path, text).map_err(|error| format!("{}: {error}", path.display()));
     write(&whole.replacen(&mutant.before, &mutant.after, 1))?;
-    let scenario = find(&mutant.scenario).ok_or(format!("there is no scenario {}", mutant.scenario))?;
-    let ran = simulate(copy, scenario, SOON, &format!("seeds={SEEDS}"));
+    let ran = simulate(copy, scenario, SOON, &format!("seeds={SEEDS} limit_s={LIMIT_S}"));
     write(&whole)?;
     let ran = ran?;
     let violation = ran.violation();
@@ -75,21 +111,22 @@ fn try_one(copy: &Path, mutant: &Mutant) -> Result<Option<(u64, String)>, String
     Ok(violation)
 }
 
-/// What git knows of, and what is new.
-fn copy_sources(copy: &Path) -> Result<(), String> {
+/// What git knows of, and what is new; what is the same already is left alone, so that it is not built again.
+fn copy_sources(copy: &Place) -> Result<(), String> {
     let listed = Command::new("git")
         .current_dir(root())
         .args(["ls-files", "--cached", "--others", "--exclude-standard"])
         .output()
         .map_err(|error| format!("git cannot be started: {error}"))?;
     for name in String::from_utf8_lossy(&listed.stdout).lines() {
-        let (from, to) = (root().join(name), copy.join(name));
+        let (from, to) = (root().join(name), copy.sources.join(name));
         // Deleted, and still in the index.
-        if !from.is_file() {
+        let Ok(bytes) = fs::read(&from) else { continue };
+        if fs::read(&to).is_ok_and(|known| known == bytes) {
             continue;
         }
         let made = to.parent().map_or(Ok(()), fs::create_dir_all);
-        made.and_then(|()| fs::copy(&from, &to).map(drop)).map_err(|error| format!("{name}: {error}"))?;
+        made.and_then(|()| fs::write(&to, bytes)).map_err(|error| format!("{name}: {error}"))?;
     }
     Ok(())
 }
@@ -107,31 +144,39 @@ fn parse(text: &str) -> Result<Vec<Mutant>, String> {
             let marked = block.lines().filter_map(|line| line.strip_prefix(sign));
             marked.map(|line| line.strip_prefix(' ').unwrap_or(line)).collect::<Vec<_>>().join("\n")
         };
-        mutants.push(Mutant {
+        let mutant = Mutant {
             what: word("what: ")?,
             scenario: word("scenario: ")?,
             invariants: word("invariant: ")?.split(' ').map(str::to_owned).collect(),
             file: word("file: ")?.into(),
             before: lines('-'),
             after: lines('+'),
-        });
+        };
+        if find(&mutant.scenario).is_none() {
+            return Err(format!("there is no scenario {}", mutant.scenario));
+        }
+        mutants.push(mutant);
     }
     Ok(mutants)
 }
 
-fn render(rows: &[(&Mutant, String)]) -> String {
+/// The page; `known` is the one that there is, for the scenarios that have not been run now.
+fn render(rows: &[Seen<'_>], known: &str) -> String {
     let mut text = String::from(
-        "# Broken on purpose\n\nMade by `cargo xtask simulate --mutants`: each line is a change of the product's own code in `mutants.txt`, and\nthe first seed that shows it.\n\n| scenario | what is broken | file | seen by |\n|---|---|---|---|\n",
+        "# Broken on purpose\n\nMade by `cargo xtask simulate --mutants`: each line is a change of the product's own code in `mutants.txt`, and\nthe first seed that shows it. Each invariant of each scenario has seen at least one.\n\n| scenario | what is broken | file | seen by |\n|---|---|---|---|\n",
     );
-    for (mutant, told) in rows {
-        // Writing to a String cannot fail.
-        let _ = writeln!(
-            text,
-            "| {} | {} | `{}` | {told} |",
-            mutant.scenario,
-            mutant.what,
-            mutant.file.display()
-        );
+    for scenario in &SCENARIOS {
+        let now: Vec<_> = rows.iter().filter(|(mutant, _)| mutant.scenario == scenario.name).collect();
+        for (mutant, seen) in &now {
+            let (what, file, told) = (&mutant.what, mutant.file.display(), told(seen.as_ref()));
+            // Writing to a String cannot fail.
+            let _ = writeln!(text, "| {} | {what} | `{file}` | {told} |", scenario.name);
+        }
+        let own = format!("| {} |", scenario.name);
+        for line in known.lines().filter(|line| now.is_empty() && line.starts_with(&own)) {
+            text.push_str(line);
+            text.push('\n');
+        }
     }
     text
 }

@@ -35,7 +35,6 @@ fn simulation_office() {
         invariants: &[
             "kept-before-told",
             "told-is-kept",
-            "told-holds",
             "told-everywhere",
             "revision-never-back",
             "refused-changes-nothing",
