@@ -68,6 +68,8 @@ pub struct Connection {
     pub opened: Now,
     /// How long it may be idle before the next request, in ms: what held for the last one.
     pub idle_timeout_ms: u64,
+    /// For how much of that it is not closed even if this process ends or connections run out, in ms.
+    pub idle_min_ms: u32,
 }
 
 /// What the client asked.

@@ -223,7 +223,7 @@ pub trait Host {
 /// Takes what became of an order. Dropping it unanswered is good for a worker that ends.
 pub type SwitchAnswer = Box<dyn FnOnce(Result<u64, String>)>;
 
-/// What `stub_status` shows.
+/// What `stub_status` shows, and what else the process counts as a whole.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Counters {
     /// Client connections open now, the idle ones included.
@@ -240,6 +240,8 @@ pub struct Counters {
     pub writing: u64,
     /// Connections that wait for a next request.
     pub waiting: u64,
+    /// Lines of access logs that their files have not taken.
+    pub log_lines_lost: u64,
 }
 
 /// The configuration a request is pinned to, and the world.

@@ -2,7 +2,6 @@
 
 use crate::body::BodyReader;
 use crate::client::Client;
-use crate::counters::Activity;
 use crate::effects::perform;
 use crate::generation::{Generation, Pinned};
 use crate::host::with_env;
@@ -108,9 +107,9 @@ async fn request(
     exchange.reset(&generation.config, worker.clock.now());
     exchange.response.close = is_last;
     exchange.request.pipelined = pipelined;
-    worker.counters.change(Activity::Waiting, Activity::Reading);
+    let mut busy = worker.counters.busy();
     let head = read_head(client, exchange, generation).await;
-    worker.counters.change(Activity::Reading, Activity::Writing);
+    busy.answers();
     let step = match head {
         Head::Whole => {
             worker.counters.request();
@@ -131,7 +130,7 @@ async fn request(
         }
         None => After::Cut,
     };
-    worker.counters.change(Activity::Writing, Activity::Waiting);
+    drop(busy);
     let after = match after {
         After::Next => settle_body(client, exchange, generation).await,
         after => after,
@@ -374,6 +373,7 @@ fn finish(client: &Client, exchange: &mut Exchange, generation: &Generation) {
 async fn settle_body(client: &mut Client, exchange: &mut Exchange, generation: &Generation) -> After {
     let core = &generation.config.location(exchange.route.location).settings.core;
     exchange.connection.idle_timeout_ms = core.keepalive.idle.timeout_ms;
+    exchange.connection.idle_min_ms = u32::try_from(*core.keepalive.min_ms).unwrap_or(u32::MAX);
     if client.body.is_done() {
         return After::Next;
     }

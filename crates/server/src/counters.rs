@@ -2,6 +2,7 @@
 //!
 //! Each thread writes to numbers of its own; whoever reads adds them up.
 
+use crate::process::log;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
@@ -42,19 +43,41 @@ impl Counters {
             reading,
             writing,
             waiting: active.saturating_sub(reading + writing),
+            log_lines_lost: log::lost_lines(),
         }
     }
 }
 
 /// What a connection is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Activity {
+enum Activity {
     /// Waiting for a request.
     Waiting,
     /// Reading a request's head.
     Reading,
     /// Being answered.
     Writing,
+}
+
+/// A connection that is not waiting, as long as this is there: a panic or a cut ends that, too.
+#[derive(Debug)]
+pub(crate) struct Busy<'a> {
+    counters: &'a ThreadCounters,
+    activity: Activity,
+}
+
+impl Busy<'_> {
+    /// The request's head was read, and it is answered now.
+    pub(crate) fn answers(&mut self) {
+        self.counters.change(self.activity, Activity::Writing);
+        self.activity = Activity::Writing;
+    }
+}
+
+impl Drop for Busy<'_> {
+    fn drop(&mut self) {
+        self.counters.change(self.activity, Activity::Waiting);
+    }
 }
 
 /// The numbers of one thread, for that thread to write.
@@ -101,8 +124,14 @@ impl ThreadCounters {
         Self::add(&self.numbers().requests, 1);
     }
 
+    /// A connection begins to read a request's head.
+    pub(crate) fn busy(&self) -> Busy<'_> {
+        self.change(Activity::Waiting, Activity::Reading);
+        Busy { counters: self, activity: Activity::Reading }
+    }
+
     /// A connection goes from one activity to another.
-    pub(crate) fn change(&self, from: Activity, to: Activity) {
+    fn change(&self, from: Activity, to: Activity) {
         for (activity, step) in [(from, -1), (to, 1)] {
             match activity {
                 Activity::Waiting => {}

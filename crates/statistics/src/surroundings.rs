@@ -13,6 +13,8 @@ pub struct Surroundings {
     pub switches: Vec<SwitchNow>,
     /// What `stub_status` shows.
     pub connections: Connections,
+    /// Lines that the access logs have lost since the beginning.
+    pub log_lines_lost: u64,
     /// The version of the program.
     pub version: String,
 }

@@ -105,6 +105,10 @@ fn a_full_disk_stops_the_log_and_nothing_else() {
     }
     let failed = format!("write() to \"{}\" failed (28: No space left on device)", log.display());
     server.until("it is said", || server.said(&failed) == 1);
+    server.until("all are counted", || {
+        let status = server.say(&["status", "--json"]).stdout;
+        String::from_utf8_lossy(&status).contains("\"log_lines_lost\":20")
+    });
     std::fs::remove_file(&log).unwrap();
     assert!(server.say(&["-s", "reopen"]).status.success());
     server.until("it is written again", || {

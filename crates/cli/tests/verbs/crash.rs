@@ -34,7 +34,9 @@ fn a_panic_ends_one_connection() {
     assert_eq!(status["pid"], pid, "the process goes on");
     // Nothing is counted as open that is not: the kept ones, and whoever asks just now.
     server.until("the figures", || {
-        server.say(&["status", "--json"]).json()["connections"]["active"].as_u64() == Some(8)
+        let connections = &server.say(&["status", "--json"]).json()["connections"];
+        let count = |name: &str| connections[name].as_u64().unwrap();
+        (count("active"), count("reading"), count("writing"), count("waiting")) == (8, 0, 0, 8)
     });
     let log = std::fs::read_to_string(server.path("logs/error.log")).unwrap();
     assert_eq!(log.matches("[alert]").count(), 4, "{log}");

@@ -79,6 +79,7 @@ pub(super) async fn status(
             writing: connections.writing,
             waiting: connections.waiting,
         },
+        log_lines_lost: surroundings.log_lines_lost,
         window: window.name().into(),
         span_ms: summary.span_ms,
         groups: groups(&office.config(), &summary, &surroundings),
@@ -179,6 +180,7 @@ async fn surroundings(office: &Office) -> Result<Surroundings, Refusal> {
             writing: counters.writing,
             waiting: counters.waiting,
         },
+        log_lines_lost: counters.log_lines_lost,
         version: env!("CARGO_PKG_VERSION").into(),
     })
 }

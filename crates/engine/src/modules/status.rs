@@ -170,6 +170,7 @@ mod tests {
             reading: 1,
             writing: 2,
             waiting: 4,
+            log_lines_lost: 5,
         };
         let shown = answer(&config, &mut host, "GET /s HTTP/1.1\r\nHost: x\r\n\r\n");
         assert!(shown.contains("\r\nContent-Type: text/plain\r\nContent-Length: 99\r\n"), "{shown}");

@@ -13,6 +13,7 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -49,6 +50,14 @@ struct Loss {
     cut: bool,
     /// When it was said last.
     said: Option<Instant>,
+}
+
+/// What all log files of this process have not taken.
+static LOST_LINES: AtomicU64 = AtomicU64::new(0);
+
+/// How many lines the access logs of this process have lost since it began: the disk was full, or a pipe was.
+pub fn lost_lines() -> u64 {
+    LOST_LINES.load(Ordering::Relaxed)
 }
 
 /// How often it is said again that a file takes no lines (as nginx).
@@ -90,7 +99,9 @@ impl LogFile {
         }
         let lost = &lines[written..];
         loss.cut = if written > 0 { lines[written - 1] != b'\n' } else { loss.cut };
-        loss.lines += lost.iter().filter(|byte| **byte == b'\n').count() as u64;
+        let count = lost.iter().filter(|byte| **byte == b'\n').count() as u64;
+        loss.lines += count;
+        LOST_LINES.fetch_add(count, Ordering::Relaxed);
         if loss.said.is_none_or(|said| said.elapsed() >= SAID_AGAIN) {
             loss.said = Some(Instant::now());
             let text = match result {

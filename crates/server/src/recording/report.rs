@@ -114,6 +114,7 @@ async fn surroundings(worker: &Worker, generation: &Generation) -> Surroundings 
         peers: all,
         switches: switches(worker).await,
         connections: connections(worker),
+        log_lines_lost: worker.counters.read().log_lines_lost,
         version: env!("CARGO_PKG_VERSION").to_owned(),
     }
 }

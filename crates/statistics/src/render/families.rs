@@ -42,6 +42,12 @@ pub(super) const ACCEPTED: Family =
     family("pointsman_connections_accepted", Kind::Counter, "", "Client connections accepted.");
 pub(super) const HANDLED: Family =
     family("pointsman_connections_handled", Kind::Counter, "", "Client connections served.");
+pub(super) const LOG_LINES_LOST: Family = family(
+    "pointsman_log_lines_lost",
+    Kind::Counter,
+    "",
+    "Lines that access logs have lost, because a disk or a pipe was full.",
+);
 pub(super) const REQUESTS: Family =
     family("pointsman_requests", Kind::Counter, "", "Requests of clients begun.");
 
@@ -178,6 +184,7 @@ pub const FAMILIES: &[Family] = &[
     ACCEPTED,
     HANDLED,
     REQUESTS,
+    LOG_LINES_LOST,
     UPSTREAM_REQUESTS,
     UPSTREAM_IN_FLIGHT,
     UPSTREAM_RECEIVED,

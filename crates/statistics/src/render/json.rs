@@ -17,6 +17,7 @@ struct Document<'a> {
     age_ms: u64,
     all: Numbers,
     connections: Connections,
+    log_lines_lost: u64,
     upstreams: Vec<Upstream<'a>>,
     switches: Vec<Switch<'a>>,
 }
@@ -144,6 +145,7 @@ pub fn json(summary: &Summary, surroundings: &Surroundings) -> String {
         age_ms: summary.age_ms,
         all: numbers(&summary.all, summary.age_ms),
         connections: connections(surroundings),
+        log_lines_lost: surroundings.log_lines_lost,
         upstreams: upstreams(summary, surroundings),
         switches: switches(summary, surroundings),
     };

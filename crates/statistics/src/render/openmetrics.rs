@@ -81,7 +81,13 @@ fn connections(surroundings: &Surroundings, writer: &mut Writer) {
     for (state, count) in [("reading", now.reading), ("writing", now.writing), ("waiting", now.waiting)] {
         writer.value(&[("state", state)], count);
     }
-    for (family, count) in [(ACCEPTED, now.accepted), (HANDLED, now.handled), (REQUESTS, now.requests)] {
+    let since_begin = [
+        (ACCEPTED, now.accepted),
+        (HANDLED, now.handled),
+        (REQUESTS, now.requests),
+        (LOG_LINES_LOST, surroundings.log_lines_lost),
+    ];
+    for (family, count) in since_begin {
         writer.begin(family);
         writer.value(&[], count);
     }

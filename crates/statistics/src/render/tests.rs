@@ -95,6 +95,7 @@ fn surroundings() -> Surroundings {
             writing: 2,
             waiting: 3,
         },
+        log_lines_lost: 7,
         version: "0.1.0".to_owned(),
     }
 }

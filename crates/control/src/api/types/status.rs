@@ -25,6 +25,9 @@ pub struct Status {
     pub workers: u64,
     /// What `stub_status` counts.
     pub connections: Connections,
+    /// Lines that access logs have lost since the process began, because a disk or a pipe was full.
+    #[serde(default)]
+    pub log_lines_lost: u64,
     /// What the figures below are about, unless they say "total": `10s`, `1m`, `5m` or `1h`.
     pub window: String,
     /// How much time the window covers, in milliseconds.

@@ -273,7 +273,11 @@ pub(super) async fn visit(world: Rc<World>, mut seeded: Seeded) {
         let told = process.told.get();
         let mut pinned = workers.all.lock().unwrap()[number].tables.clone();
         let has = pinned.tables[0].revision();
-        holds!("told-everywhere", has >= told, "a request follows {has}, and {told} was told to be everywhere");
+        holds!(
+            "told-everywhere",
+            has >= told,
+            "a request follows {has}, and {told} was told to be everywhere"
+        );
         if let Some(held) = pinned.held(0, key.as_bytes()) {
             let hold = pinned.holds[held].clone();
             let Some(ticket) = hold.admit(10, world.clock_ms()) else { continue };

@@ -70,6 +70,17 @@ pub(super) const DIRECTIVES: &[Directive] = &[
         apply: keepalive_disable,
     },
     Directive {
+        name: "keepalive_min_timeout",
+        contexts: Contexts::HSL,
+        args: Args::Exactly(1),
+        doc: "How long an idle client connection is left open also when the worker process ends or makes room.",
+        example: "keepalive_min_timeout 3s;",
+        apply: |b, d| {
+            let ms = b.time_ms(&d.args[0])?;
+            b.write(d, |s| &mut s.core.keepalive.min_ms, ms)
+        },
+    },
+    Directive {
         name: "keepalive_time",
         contexts: Contexts::HSL,
         args: Args::Exactly(1),

@@ -56,6 +56,8 @@ pub struct KeepaliveSettings {
     pub disable: Setting<KeepaliveDisable>,
     /// `keepalive_requests`: requests on one connection.
     pub requests: Setting<u64>,
+    /// `keepalive_min_timeout`: how long it is not closed for any reason but the client's, in ms.
+    pub min_ms: Setting<u64>,
     /// `keepalive_time`: the longest a connection may be used, in ms.
     pub time_ms: Setting<u64>,
 }
@@ -180,6 +182,7 @@ impl Default for Settings {
                 idle: Setting::new(Keepalive { timeout_ms: 75_000, header_s: None }),
                 disable: Setting::new(KeepaliveDisable { msie6: true, safari: false }),
                 requests: Setting::new(1000),
+                min_ms: Setting::new(0),
                 time_ms: Setting::new(3_600_000),
             },
             server_tokens: Setting::new(ServerTokens::On),
@@ -221,7 +224,7 @@ impl Settings {
         inherit!(self, outer; server_tokens,
             chunked_transfer_encoding, absolute_redirect, server_name_in_redirect, port_in_redirect, resolver,
             resolver_timeout_ms);
-        inherit!(self.keepalive, outer.keepalive; idle, disable, requests, time_ms);
+        inherit!(self.keepalive, outer.keepalive; idle, disable, requests, min_ms, time_ms);
         inherit!(self.body, outer.body; max_size, buffer_size, timeout_ms, in_file_only, in_single_buffer);
         inherit!(self.send, outer.send; timeout_ms, limit_rate, limit_rate_after, tcp_nodelay, tcp_nopush,
             postpone_output, sendfile_max_chunk, reset_timedout, lingering_close, lingering_time_ms, lingering_timeout_ms);
