@@ -67,7 +67,7 @@ pub struct Connection {
     /// When it was accepted.
     pub opened: Now,
     /// How long it may be idle before the next request, in ms: what held for the last one.
-    pub idle_timeout_ms: u64,
+    pub idle_timeout_ms: u32,
     /// For how much of that it is not closed even if this process ends or connections run out, in ms.
     pub idle_min_ms: u32,
 }

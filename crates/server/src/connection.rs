@@ -372,8 +372,10 @@ fn finish(client: &Client, exchange: &mut Exchange, generation: &Generation) {
 /// `100 Continue` cannot be told from one that sends, so that its connection is closed.
 async fn settle_body(client: &mut Client, exchange: &mut Exchange, generation: &Generation) -> After {
     let core = &generation.config.location(exchange.route.location).settings.core;
-    exchange.connection.idle_timeout_ms = core.keepalive.idle.timeout_ms;
-    exchange.connection.idle_min_ms = u32::try_from(*core.keepalive.min_ms).unwrap_or(u32::MAX);
+    // Weeks are for ever.
+    let short = |ms| u32::try_from(ms).unwrap_or(u32::MAX);
+    exchange.connection.idle_timeout_ms = short(core.keepalive.idle.timeout_ms);
+    exchange.connection.idle_min_ms = short(*core.keepalive.min_ms);
     if client.body.is_done() {
         return After::Next;
     }

@@ -130,7 +130,7 @@ const PARKED_AFTER_MS: u64 = 3_000;
 
 /// Waits until there is something to read.
 async fn await_request(idle: &Idle) -> Coming {
-    let Idle { presence: Presence { worker, seat, .. }, stream, socket, connection, .. } = idle;
+    let Idle { presence: Presence { worker, seat, .. }, stream, .. } = idle;
     let (Some(stream), Some(until_ms)) = (stream, idle.until_ms()) else { return Coming::Nothing };
     let mut patience = Patience::new(worker, seat);
     let mut started = false;
@@ -139,16 +139,22 @@ async fn await_request(idle: &Idle) -> Coming {
         if stream.poll_readable(cx).is_ready() {
             return Poll::Ready(Coming::Request);
         }
-        let is_over = worker.quitting.get() || socket.is_given_up();
+        let now_ms = worker.clock.now().monotonic_ms();
+        // A client that asks again soon is to meet no close on its way (`keepalive_min_timeout`).
+        let spared_ms = idle.since_ms.saturating_add(u64::from(idle.connection.idle_min_ms));
+        let is_spared = now_ms < spared_ms.min(until_ms);
+        let is_over = worker.quitting.get() || idle.socket.is_given_up();
         // A first request is waited for, and one that has arrived already is answered, with the word that it is the
         // last.
-        if is_over && connection.requests > 0 && !stream.has_bytes() || seat.is_unwanted() {
+        let is_unwanted =
+            is_over && idle.connection.requests > 0 && !stream.has_bytes() || seat.is_unwanted();
+        if is_unwanted && !is_spared {
             return Poll::Ready(Coming::Nothing);
         }
-        let now_ms = worker.clock.now().monotonic_ms();
         if !std::mem::replace(&mut started, true) {
             worker.registry.rest(seat);
-            patience.start(until_ms.saturating_sub(now_ms).min(PARKED_AFTER_MS));
+            let at_first = if is_spared { spared_ms - now_ms } else { PARKED_AFTER_MS };
+            patience.start(until_ms.saturating_sub(now_ms).min(at_first));
         }
         let is_up = patience.poll_up(cx);
         is_up.map(|TimedOut| if now_ms < until_ms { Coming::Silence } else { Coming::Nothing })
@@ -166,7 +172,7 @@ impl Idle {
     pub(crate) fn until_ms(&self) -> Option<u64> {
         let (generation, listener) = self.socket.place(&self.presence.worker)?;
         let timeout_ms = if self.connection.requests > 0 {
-            self.connection.idle_timeout_ms
+            u64::from(self.connection.idle_timeout_ms)
         } else {
             let scope = generation.default_scope(listener);
             *generation.config.location(scope).settings.core.head.timeout_ms
