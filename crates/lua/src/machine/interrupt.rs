@@ -55,9 +55,16 @@ impl Interrupter {
         if self.0.run.load(Ordering::Acquire) != run.0 {
             return;
         }
-        self.0.unwanted.store(run.0, Ordering::Release);
+        let again = self.0.unwanted.swap(run.0, Ordering::AcqRel) == run.0;
         // SAFETY: the machine is open while the lock is held; see `Machine`.
-        unsafe { ffi::lua_sethook(state, Some(stop_here), ffi::LUA_MASKCOUNT, 1) };
+        unsafe {
+            if again {
+                // It did not hear: its own thread may have turned to another way of running at the same moment. LuaJIT
+                // changes nothing for a hook that it believes to be set.
+                ffi::lua_sethook(state, None, 0, 0);
+            }
+            ffi::lua_sethook(state, Some(stop_here), ffi::LUA_MASKCOUNT, 1);
+        }
     }
 }
 

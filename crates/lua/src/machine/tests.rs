@@ -1,6 +1,8 @@
 //! The machine: loading, running, isolation, limits.
 
 use std::cell::{Cell, RefCell};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use super::interrupt::Run;
 use super::*;
@@ -258,22 +260,26 @@ fn memory_is_limited_and_the_machine_lives_on() {
 /// Lets a watchdog stop `code`, and gives its error.
 fn stopped(vm: &Machine, code: &str) -> String {
     let interrupter = vm.interrupter();
+    let ended = AtomicBool::new(false);
     std::thread::scope(|scope| {
-        scope.spawn(move || {
-            // As soon as a run has been seen often enough to be compiled, it is stopped.
-            let mut seen = 0u64;
-            loop {
+        scope.spawn(|| {
+            // As soon as a run has been seen often enough, or for long enough, to be compiled, it is stopped; and again,
+            // as a watchdog does it.
+            let (mut seen, mut since) = (0u64, None);
+            while !ended.load(Ordering::Acquire) {
                 if let Some(run) = interrupter.running() {
                     seen += 1;
-                    if seen > 20_000 {
+                    if seen > 20_000 || since.get_or_insert_with(Instant::now).elapsed().as_millis() > 50 {
                         interrupter.stop(run);
-                        return;
+                        std::thread::park_timeout(Duration::from_millis(20));
                     }
                 }
                 std::thread::yield_now();
             }
         });
-        run(vm, code).unwrap_err()
+        let result = run(vm, code);
+        ended.store(true, Ordering::Release);
+        result.unwrap_err()
     })
 }
 
