@@ -330,7 +330,7 @@ fn is_gated(desk: &Desk, plan: &Plan) -> bool {
 /// Publishes what other processes commit to the same store. One that opens it writes there too: so both know.
 pub(super) async fn follow_others(room: Weak<Room>, desk: Weak<Desk>) {
     let (mut seen, mut asked, mut written) = (Instant::now(), Instant::now(), Instant::now());
-    let mut stamp = None;
+    let (mut stamp, mut behind) = (None, false);
     loop {
         let near = seen.elapsed() < NEAR;
         tokio::time::sleep(if near { OTHERS_NEAR } else { OTHERS_FAR }).await;
@@ -349,8 +349,12 @@ pub(super) async fn follow_others(room: Weak<Room>, desk: Weak<Desk>) {
         asked = Instant::now();
         if let Ok(true) = desk.store.with(|store| store.moved_on()).await {
             seen = Instant::now();
-            // A fault here is met again, and told, by the next order.
-            let _ = room.catch_up(&desk).await;
+            behind = true;
+        }
+        if behind {
+            // The store says once that it has moved on. What could not be read then is read a second later; the fault
+            // is told by the next order.
+            behind = room.catch_up(&desk).await.is_err();
         }
     }
 }
