@@ -1,4 +1,4 @@
-//! A process that a test starts, with all that it starts in turn.
+//! A process that a test starts, with all that it starts in turn; and the threads of a test.
 //!
 //! Owns their end: whatever becomes of the test, none of them outlives it, and nobody waits for one for ever. Must never
 //! signal a process by a number that a file or somebody else told.
@@ -6,6 +6,7 @@
 use std::io::{self, Read};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill, killpg};
@@ -111,6 +112,17 @@ impl Drop for Family {
     fn drop(&mut self) {
         // The system's own end of a child cannot fail.
         let _ = self.end();
+    }
+}
+
+/// Says stop to the threads of a test when it goes on without them, also when it fails: whoever joins them would wait
+/// for ever.
+#[derive(Debug)]
+pub struct StopAtEnd<'a>(pub &'a AtomicBool);
+
+impl Drop for StopAtEnd<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::SeqCst);
     }
 }
 

@@ -27,7 +27,7 @@ mod suite;
 
 pub use case::{Case, Kind, Step};
 pub use failure::Failure;
-pub use family::{Family, output_of};
+pub use family::{Family, StopAtEnd, output_of};
 pub use process::Binary;
 pub use run::{Outcome, bless, run};
 pub use seed::seed_cases;

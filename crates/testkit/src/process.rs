@@ -15,6 +15,7 @@ use nix::unistd::Pid;
 use regex::Regex;
 
 use crate::case::Kind;
+use crate::family::Family;
 use crate::stage::{PATIENCE, Stage};
 
 /// A program that reads nginx.conf.
@@ -101,7 +102,8 @@ fn has_directive(conf: &str, name: &str) -> bool {
 
 /// A running server.
 pub(crate) struct Server {
-    child: Option<Child>,
+    /// None of a daemon.
+    family: Option<Family>,
     /// The master's process id.
     pid: Pid,
 }
@@ -115,18 +117,20 @@ impl Server {
         let mut command = command(setup);
         command.stdout(create("stdout")?).stderr(create("stderr")?);
         let conf = fs::read_to_string(stage.prefix.join(setup.conf)).map_err(|e| e.to_string())?;
-        let mut child = command.spawn().map_err(|e| format!("{}: {e}", binary.path.display()))?;
+        let failed = |e| format!("{}: {e}", binary.path.display());
         let deadline = Instant::now() + PATIENCE;
         if setup.daemon {
+            let mut child = command.spawn().map_err(failed)?;
             let code = wait_for_exit(&mut child, deadline).ok_or("it did not go into the background")?;
             if code != 0 {
                 return Err(format!("it exited with code {code} instead of going into the background"));
             }
             let pid = until(deadline, || pid_in_file(stage, &conf)).ok_or("no pid file")?;
-            return Ok(Server { child: None, pid });
+            return Ok(Server { family: None, pid });
         }
-        let pid = Pid::from_raw(i32::try_from(child.id()).map_err(|e| e.to_string())?);
-        let mut server = Server { child: Some(child), pid };
+        let family = Family::start(&mut command).map_err(failed)?;
+        let pid = family.pid();
+        let server = Server { family: Some(family), pid };
         let alone = conf.contains("master_process off");
         loop {
             let listening = missing_listeners(stage, &conf).is_empty();
@@ -152,33 +156,22 @@ impl Server {
     }
 
     /// Waits for the end; answers the exit code, 0 for a daemon, or nothing if it does not end in time.
-    pub(crate) fn wait(&mut self) -> Option<i32> {
-        let deadline = Instant::now() + PATIENCE;
-        match &mut self.child {
-            Some(child) => wait_for_exit(child, deadline),
-            None => until(deadline, || (!is_alive(self.pid)).then_some(0)),
+    pub(crate) fn wait(&self) -> Option<i32> {
+        match &self.family {
+            Some(family) => family.wait(PATIENCE),
+            None => until(Instant::now() + PATIENCE, || (!is_alive(self.pid)).then_some(0)),
         }
     }
 
-    fn exited(&mut self) -> Option<i32> {
-        let status = self.child.as_mut()?.try_wait().ok()??;
-        Some(code_of(status))
+    fn exited(&self) -> Option<i32> {
+        self.family.as_ref()?.code()
     }
 }
 
 impl Drop for Server {
     fn drop(&mut self) {
-        let alive = match &mut self.child {
-            Some(child) => matches!(child.try_wait(), Ok(None)),
-            None => is_alive(self.pid),
-        };
-        if !alive {
-            return;
-        }
-        if let Some(child) = &mut self.child {
-            let _ = killpg(self.pid, Signal::SIGKILL);
-            let _ = child.wait();
-        } else {
+        // A family ends by itself.
+        if self.family.is_none() && is_alive(self.pid) {
             for worker in children(self.pid) {
                 let _ = kill(worker, Signal::SIGKILL);
             }

@@ -349,7 +349,7 @@ impl<'a> Play<'a> {
         for (_, client) in std::mem::take(&mut self.clients) {
             client.finish()?;
         }
-        let Some(mut server) = self.server.take() else { return Ok(()) };
+        let Some(server) = self.server.take() else { return Ok(()) };
         server.signal("QUIT", false).map_err(|e| Fault::new(last, e))?;
         match server.wait() {
             Some(0) => Ok(()),

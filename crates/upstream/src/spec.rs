@@ -83,6 +83,17 @@ pub enum BalancerSpec {
 }
 
 impl BalancerSpec {
+    /// Each way of choosing, for whoever tries them all.
+    pub const ALL: [BalancerSpec; 7] = [
+        BalancerSpec::RoundRobin,
+        BalancerSpec::LeastConn,
+        BalancerSpec::IpHash,
+        BalancerSpec::Hash { consistent: false },
+        BalancerSpec::Hash { consistent: true },
+        BalancerSpec::Random { two: None },
+        BalancerSpec::Random { two: Some(TwoBy::LeastConn) },
+    ];
+
     /// Whether `backup` may stand on a `server` line: nginx refuses it for `ip_hash`, `hash` and `random`.
     pub fn allows_backup(self) -> bool {
         matches!(self, BalancerSpec::RoundRobin | BalancerSpec::LeastConn)

@@ -2,6 +2,7 @@
 
 use super::*;
 use rustix::process::{Resource, getrlimit, setrlimit};
+use testkit::StopAtEnd;
 
 const ECHO: &str = "server { listen unix:{folder}/front; location / { return 200 here; }
     location /active { return 200 <$connections_active>; } }";
@@ -125,7 +126,7 @@ fn a_pipelining_flood_starves_nobody() {
     let over = std::sync::atomic::AtomicBool::new(false);
     let over = &over;
     std::thread::scope(|scope| {
-        let _over = Over(over);
+        let _over = StopAtEnd(over);
         for _ in 0..8 {
             let mut sender = server.connect();
             let mut reader = sender.try_clone().unwrap();
@@ -148,15 +149,6 @@ fn a_pipelining_flood_starves_nobody() {
         // On an idle machine some milliseconds; whoever starves waits for as long as the flood lasts.
         assert!(began.elapsed() < Duration::from_secs(20), "{:?}", began.elapsed());
     });
-}
-
-/// Ends a flood with its test, also when that fails: whoever joins the threads would wait for ever.
-struct Over<'a>(&'a std::sync::atomic::AtomicBool);
-
-impl Drop for Over<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, std::sync::atomic::Ordering::Relaxed);
-    }
 }
 
 /// Clients that ask for much and read nothing hold their buffers and no more, and end with `send_timeout`.

@@ -3,6 +3,7 @@
 use super::*;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use testkit::StopAtEnd;
 
 /// One request on a connection of its own; the body, never in chunks, or what went wrong.
 fn once(path: &Path, uri: &str) -> Result<String, String> {
@@ -20,15 +21,6 @@ fn once(path: &Path, uri: &str) -> Result<String, String> {
 fn reload(server: &Server, conf: &str) {
     std::fs::write(server.path("conf/nginx.conf"), conf).unwrap();
     server.say(&["reload"]).done();
-}
-
-/// Says stop to the threads of a test, also when it fails: whoever joins them would wait for ever.
-struct StopAtEnd<'a>(&'a AtomicBool);
-
-impl Drop for StopAtEnd<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::SeqCst);
-    }
 }
 
 #[test]

@@ -100,7 +100,7 @@ pub fn run_each_byte(binary: &Binary) -> Result<Vec<(EachByte, Vec<String>)>, St
     let listener = TcpListener::bind(("127.0.0.1", prefix.port("back")?)).map_err(show)?;
     listener.set_nonblocking(true).map_err(show)?;
     let setup = Setup { binary, stage: &prefix, lua: false, conf: "conf/nginx.conf", daemon: false };
-    let mut server = Server::start(setup).map_err(|e| format!("{e}\n{}", prefix.evidence()))?;
+    let server = Server::start(setup).map_err(|e| format!("{e}\n{}", prefix.evidence()))?;
     let front = SocketAddr::from(([127, 0, 0, 1], prefix.port("front")?));
     let over = AtomicBool::new(false);
     let seen = std::thread::scope(|scope| {

@@ -48,7 +48,7 @@ pub fn run(
     prefix.write("conf/nginx.conf", conf.as_bytes(), 0o644)?;
     let names = Names::start(cells, prefix.port("names")?)?;
     let setup = Setup { binary, stage: &prefix, lua: false, conf: "conf/nginx.conf", daemon: false };
-    let mut server = Server::start(setup).map_err(|e| format!("{e}\n{}", prefix.evidence()))?;
+    let server = Server::start(setup).map_err(|e| format!("{e}\n{}", prefix.evidence()))?;
     let run = Run { prefix: &prefix, names: &names, front: ([127, 0, 0, 1], prefix.port("front")?).into() };
     let next = AtomicUsize::new(0);
     let all = Mutex::new(Vec::new());

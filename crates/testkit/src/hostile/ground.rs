@@ -6,16 +6,13 @@
 
 use std::fmt::Write as _;
 use std::os::unix::net::UnixStream;
-use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use nix::sys::signal::{Signal, killpg};
-use nix::unistd::Pid;
-
+use crate::family::Family;
 use crate::process::{Binary, Setup, command, until};
 use crate::stage::{PATIENCE, Stage};
 
@@ -45,8 +42,9 @@ pub enum Program {
 
 /// A running server with a place for each message.
 pub struct Ground {
+    /// Dropped first: its files are on the stage.
+    family: Family,
     stage: Stage,
-    child: Child,
 }
 
 impl Ground {
@@ -68,19 +66,19 @@ impl Ground {
             Program::HaProxy(path) => {
                 let mut command = Command::new(path);
                 command.args(["-db", "-f"]).arg(stage.prefix.join("conf/nginx.conf"));
-                command.env_clear().stdin(Stdio::null()).process_group(0);
+                command.env_clear().stdin(Stdio::null());
                 command
             }
         };
         let create = |name: &str| std::fs::File::create(stage.prefix.join(name)).map_err(|e| e.to_string());
         command.stdout(create("stdout")?).stderr(create("stderr")?);
-        let child = command.spawn().map_err(|e| format!("{program:?}: {e}"))?;
-        let mut ground = Ground { stage, child };
+        let family = Family::start(&mut command).map_err(|e| format!("{program:?}: {e}"))?;
+        let ground = Ground { family, stage };
         let deadline = Instant::now() + PATIENCE;
         for place in 0..conf.len() {
             let front = ground.front(place);
             let open = until(deadline, || {
-                let gone = matches!(ground.child.try_wait(), Ok(Some(_)) | Err(_));
+                let gone = ground.family.code().is_some();
                 (gone || UnixStream::connect(&front).is_ok()).then_some(!gone)
             });
             if open != Some(true) {
@@ -146,17 +144,6 @@ impl Ground {
     /// What the server left to read.
     pub fn evidence(&self) -> String {
         self.stage.evidence()
-    }
-}
-
-impl Drop for Ground {
-    fn drop(&mut self) {
-        if matches!(self.child.try_wait(), Ok(None))
-            && let Ok(pid) = i32::try_from(self.child.id())
-        {
-            let _ = killpg(Pid::from_raw(pid), Signal::SIGKILL);
-            let _ = self.child.wait();
-        }
     }
 }
 

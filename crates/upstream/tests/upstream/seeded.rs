@@ -3,7 +3,7 @@
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
-use pointsman_upstream::{Address, BalancerSpec, GroupSpec, KeepaliveSpec, PeerSpec, TwoBy};
+use pointsman_upstream::{Address, BalancerSpec, GroupSpec, KeepaliveSpec, PeerSpec};
 
 /// xorshift64*; the same numbers for the same seed everywhere.
 pub(crate) struct Seeded(u64);
@@ -29,16 +29,6 @@ impl Seeded {
         self.within(1..=100) <= percent
     }
 }
-
-pub(crate) const ALL_BALANCERS: [BalancerSpec; 7] = [
-    BalancerSpec::RoundRobin,
-    BalancerSpec::LeastConn,
-    BalancerSpec::IpHash,
-    BalancerSpec::Hash { consistent: false },
-    BalancerSpec::Hash { consistent: true },
-    BalancerSpec::Random { two: None },
-    BalancerSpec::Random { two: Some(TwoBy::LeastConn) },
-];
 
 pub(crate) fn peer(number: usize) -> PeerSpec {
     let path = format!("/p{number}.sock");

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use crate::seeded::{self, ALL_BALANCERS, Seeded, group, peer, vary};
+use crate::seeded::{self, Seeded, group, peer, vary};
 use pointsman_upstream::{
     BalancerSpec, Finished, Group, GroupSpec, Lease, Outcome, PeerSpec, PickError, PickInput, Tried, TwoBy,
 };
@@ -185,7 +185,7 @@ fn random_spec(random: &mut Seeded, balancer: BalancerSpec) -> GroupSpec {
 
 #[test]
 fn every_balancer_keeps_the_invariants() {
-    for balancer in ALL_BALANCERS {
+    for balancer in BalancerSpec::ALL {
         for seed in 1..=15 {
             World::new(seed, balancer).run(1_000);
         }
@@ -210,7 +210,7 @@ fn round_robin_gives_exact_and_smooth_shares() {
 #[test]
 fn shares_follow_weights() {
     let weights = [1, 2, 3, 4];
-    for balancer in ALL_BALANCERS {
+    for balancer in BalancerSpec::ALL {
         let peers: Vec<PeerSpec> =
             weights.iter().map(|&weight| PeerSpec { weight, ..peer(weight as usize) }).collect();
         let mut group = Group::new(Arc::new(group(balancer, peers)));
@@ -555,7 +555,7 @@ fn a_group_may_stand_behind_a_mutex_of_several_threads() {
 
 #[test]
 fn an_empty_group_has_nobody() {
-    for balancer in ALL_BALANCERS {
+    for balancer in BalancerSpec::ALL {
         let mut group = Group::new(Arc::new(group(balancer, Vec::new())));
         let input = PickInput { key: b"k", client: None };
         assert_eq!(pick_once(&mut group, 0, &input).unwrap_err(), PickError::NoLive);
