@@ -409,7 +409,6 @@ fn crew(
     let crew = Crew {
         threads: ports.threads,
         counters,
-        connection_serial: Arc::default(),
         watchdogs: Arc::default(),
         began,
         records,

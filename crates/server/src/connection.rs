@@ -402,7 +402,7 @@ async fn linger(client: &mut Client, generation: &Generation, scope: LocationId)
     }
     client.stream.shut_down_write();
     let until = tokio::time::Instant::now() + Duration::from_millis(*settings.lingering_time_ms);
-    // Its request is over: where there is no room, it is the first to go.
+    // Its request is over: where there is no room, it may go.
     client.worker.registry.rest(&client.seat);
     loop {
         client.input.consume(client.input.unread().len());

@@ -22,11 +22,13 @@ struct Numbers {
 #[derive(Debug)]
 pub(crate) struct Counters {
     threads: Vec<Numbers>,
+    /// The serial number of the last connection.
+    last: AtomicU64,
 }
 
 impl Counters {
     pub(crate) fn new(threads: usize) -> Counters {
-        Counters { threads: (0..threads).map(|_| Numbers::default()).collect() }
+        Counters { threads: (0..threads).map(|_| Numbers::default()).collect(), last: AtomicU64::new(0) }
     }
 
     /// The sums.
@@ -104,6 +106,11 @@ impl ThreadCounters {
     /// Only one thread writes, so that a load and a store will do.
     fn add(number: &AtomicU64, step: i64) {
         number.store(number.load(Relaxed).wrapping_add_signed(step), Relaxed);
+    }
+
+    /// The serial number of a new connection, counted over all threads: the one in the error log (`*7`).
+    pub(crate) fn next_serial(&self) -> u64 {
+        self.all.last.fetch_add(1, Relaxed) + 1
     }
 
     pub(crate) fn opened(&self) {

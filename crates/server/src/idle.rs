@@ -13,15 +13,14 @@ use crate::worker::Worker;
 use engine::exchange::Connection;
 use std::future::poll_fn;
 use std::rc::Rc;
-use std::sync::atomic::Ordering::Relaxed;
-use std::task::Poll;
+use std::task::{Poll, ready};
 
 /// Serves a connection until it is closed. It counts as open from this call on, before its task runs for the first
 /// time: a thread that is told to end in between waits for it.
 pub(crate) fn serve(worker: Rc<Worker>, stream: Stream, accepted: Accepted) -> impl Future<Output = ()> {
     let opened = worker.clock.now();
     let connection = Connection {
-        serial: worker.connection_serial.fetch_add(1, Relaxed) + 1,
+        serial: worker.counters.next_serial(),
         remote: accepted.remote,
         local: accepted.local,
         local_path: accepted.local_path,
@@ -130,40 +129,52 @@ const PARKED_AFTER_MS: u64 = 3_000;
 
 /// Waits until there is something to read.
 async fn await_request(idle: &Idle) -> Coming {
-    let Idle { presence: Presence { worker, seat, .. }, stream, .. } = idle;
-    let (Some(stream), Some(until_ms)) = (stream, idle.until_ms()) else { return Coming::Nothing };
-    let mut patience = Patience::new(worker, seat);
-    let mut started = false;
+    let Some(until_ms) = idle.until_ms() else { return Coming::Nothing };
+    let mut patience = Patience::new(&idle.presence.worker, &idle.presence.seat);
+    // When it is parked; 0 until it really waits.
+    let mut parked_ms = 0;
     let coming = poll_fn(|cx| {
+        let Idle { presence: Presence { worker, seat, .. }, stream: Some(stream), connection, .. } = idle
+        else {
+            return Poll::Ready(Coming::Nothing);
+        };
         seat.note(cx);
         if stream.poll_readable(cx).is_ready() {
             return Poll::Ready(Coming::Request);
         }
         let now_ms = worker.clock.now().monotonic_ms();
-        // A client that asks again soon is to meet no close on its way (`keepalive_min_timeout`).
-        let spared_ms = idle.since_ms.saturating_add(u64::from(idle.connection.idle_min_ms));
-        let is_spared = now_ms < spared_ms.min(until_ms);
         let is_over = worker.quitting.get() || idle.socket.is_given_up();
         // A first request is waited for, and one that has arrived already is answered, with the word that it is the
         // last.
-        let is_unwanted =
-            is_over && idle.connection.requests > 0 && !stream.has_bytes() || seat.is_unwanted();
-        if is_unwanted && !is_spared {
+        let is_unwanted = is_over && connection.requests > 0 && !stream.has_bytes() || seat.is_unwanted();
+        let spared_ms = spared_until_ms(connection, idle.since_ms);
+        if is_unwanted && spared_ms <= now_ms {
             return Poll::Ready(Coming::Nothing);
         }
-        if !std::mem::replace(&mut started, true) {
+        if parked_ms == 0 {
             worker.registry.rest(seat);
-            let at_first = if is_spared { spared_ms - now_ms } else { PARKED_AFTER_MS };
-            patience.start(until_ms.saturating_sub(now_ms).min(at_first));
+            parked_ms = now_ms + PARKED_AFTER_MS;
         }
-        let is_up = patience.poll_up(cx);
-        is_up.map(|TimedOut| if now_ms < until_ms { Coming::Silence } else { Coming::Nothing })
+        let due_ms = until_ms.min(if is_unwanted { spared_ms } else { parked_ms });
+        patience.start(due_ms.saturating_sub(now_ms));
+        let TimedOut = ready!(patience.poll_up(cx));
+        if now_ms < until_ms {
+            return Poll::Ready(Coming::Silence);
+        }
+        // A request that has come just in time is not heard of yet: the event loop is about to tell.
+        if stream.has_bytes() { Poll::Pending } else { Poll::Ready(Coming::Nothing) }
     })
     .await;
-    if started {
-        worker.registry.stir(seat);
+    if parked_ms > 0 {
+        idle.presence.worker.registry.stir(&idle.presence.seat);
     }
     coming
+}
+
+/// Until when a connection that is idle since then is not closed before its time, on the thread's clock, in ms: a client
+/// that asks again soon is to meet no close on its way (`keepalive_min_timeout`).
+pub(crate) fn spared_until_ms(connection: &Connection, since_ms: u64) -> u64 {
+    since_ms.saturating_add(u64::from(connection.idle_min_ms))
 }
 
 impl Idle {

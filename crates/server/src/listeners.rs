@@ -107,7 +107,8 @@ impl Listeners {
         });
         if accepting.len() < before {
             // Who waits between two requests at an address that is given up learns it now, and not from the next one.
-            worker.wake_all();
+            worker.parking.resume_where(|parked| parked.is_given_up());
+            worker.registry.wake_all();
         }
         for (address, fd) in new {
             if accepting.contains_key(&address) {

@@ -4,9 +4,10 @@
 //! task, no timer, nothing in the event loop but the one descriptor through which the system tells of all of them. Must
 //! never read a byte, nor keep a connection that has something to say.
 
-use crate::idle::{Idle, Open, Presence, go_on};
+use crate::idle::{self, Idle, Open, Presence, go_on};
 use crate::listeners::Socket;
 use crate::panics::Vital;
+use crate::process::log::Level;
 use crate::stream::{Aside, Stream};
 use crate::worker::Worker;
 use engine::exchange::Connection;
@@ -52,22 +53,40 @@ impl Parked {
             return Err(Box::new(idle));
         }
         let Idle { presence, socket, connection, since_ms, .. } = idle;
-        // Both are there, or the connection is closed here and counted so.
-        if let (Some(open), Ok(stream)) = (presence.leave_seat(), stream.set_aside()) {
-            let parked = Box::new(Parked { open, stream, socket, connection, since_ms });
-            parking.parked.borrow_mut().insert(fd, (until_ms, parked));
-            parking.has_grown.set(true);
+        match (presence.leave_seat(), stream.set_aside()) {
+            (Some(open), Ok(stream)) => {
+                let parked = Box::new(Parked { open, stream, socket, connection, since_ms });
+                parking.parked.borrow_mut().insert(fd, (until_ms, parked));
+                parking.has_grown.set(true);
+            }
+            // It is closed.
+            (_, Err(error)) => worker.say_unwatched(&error),
+            (None, Ok(_)) => {}
         }
         Ok(())
+    }
+
+    /// Is its address no longer listened on?
+    pub(crate) fn is_given_up(&self) -> bool {
+        self.socket.is_given_up()
     }
 
     /// Gives it a task again.
     fn resume(self) {
         let Parked { open, stream, socket, connection, since_ms } = self;
-        // A stream that the event loop does not take is closed.
-        if let Ok(stream) = Stream::resume(stream) {
-            let presence = Presence::of(open);
-            spawn_local(go_on(Idle { presence, stream: Some(stream), socket, connection, since_ms }));
+        match Stream::resume(stream) {
+            Ok(stream) => {
+                let presence = Presence::of(open);
+                spawn_local(go_on(Idle { presence, stream: Some(stream), socket, connection, since_ms }));
+            }
+            Err(error) => open.worker.say_unwatched(&error),
+        }
+    }
+
+    /// Closes it, unless a request has come that nobody has heard of yet.
+    fn end(self) {
+        if self.stream.has_bytes() {
+            self.resume();
         }
     }
 }
@@ -116,7 +135,8 @@ impl Parking {
     pub(crate) async fn keep_watching(&self) {
         let _vital = Vital;
         loop {
-            let Ok(mut ready) = self.watch.readable().await else { continue };
+            // It fails when the event loop has ended, and nothing else goes on then.
+            let Ok(mut ready) = self.watch.readable().await else { return };
             let mut events = [EpollEvent::empty(); AT_A_TIME];
             let told =
                 ready.try_io(|watch| match watch.get_ref().0.wait(&mut events, EpollTimeout::ZERO)? {
@@ -146,13 +166,20 @@ impl Parking {
     }
 
     /// Closes those whose time is up.
-    pub(crate) fn close_overdue(&self, now_ms: u64) {
-        let overdue = |parked: &HashMap<RawFd, (u64, Box<Parked>)>| -> Vec<RawFd> {
+    pub(crate) async fn close_overdue(&self, now_ms: u64) {
+        let overdue: Vec<RawFd> = {
+            let parked = self.parked.borrow();
             parked.iter().filter(|(_, (until_ms, _))| *until_ms <= now_ms).map(|(fd, _)| *fd).collect()
         };
-        let overdue = overdue(&self.parked.borrow());
-        for fd in overdue {
-            drop(self.take(fd));
+        for some in overdue.chunks(AT_A_TIME) {
+            for fd in some {
+                // It may be another one by now, that came under the same descriptor.
+                if self.parked.borrow().get(fd).is_some_and(|(until_ms, _)| *until_ms <= now_ms) {
+                    self.take(*fd).into_iter().for_each(Parked::end);
+                }
+            }
+            // Those that came in one burst are due in one burst, and others are served in between.
+            tokio::task::yield_now().await;
         }
         let mut parked = self.parked.borrow_mut();
         if parked.len() < parked.capacity() / 4 {
@@ -162,36 +189,72 @@ impl Parking {
 
     /// Closes those that have been idle longest, to make room where `limit` connections are the most: an eighth of them,
     /// but not too many at once. Answers how many.
-    pub(crate) fn close_oldest(&self, limit: usize) -> usize {
-        let mut all: Vec<(u64, RawFd)> =
-            self.parked.borrow().iter().map(|(fd, (_, parked))| (parked.since_ms, *fd)).collect();
+    fn close_oldest(&self, limit: usize, now_ms: u64) -> usize {
+        let parked = self.parked.borrow();
+        let may_go = parked
+            .iter()
+            .filter(|(_, (_, parked))| idle::spared_until_ms(&parked.connection, parked.since_ms) <= now_ms);
+        let mut all: Vec<(u64, RawFd)> = may_go.map(|(fd, (_, parked))| (parked.since_ms, *fd)).collect();
+        drop(parked);
         if all.is_empty() {
             return 0;
         }
         let wanted = crate::registry::worth_closing(all.len(), limit);
         all.select_nth_unstable(wanted - 1);
         for (_, fd) in &all[..wanted] {
-            drop(self.take(*fd));
+            self.take(*fd).into_iter().for_each(Parked::end);
         }
         wanted
     }
 
-    /// Gives each a task again, to look whether it should end.
-    pub(crate) fn resume_all(&self) {
-        let fds: Vec<RawFd> = self.parked.borrow().keys().copied().collect();
+    /// Gives a task to each of which this is so, to look whether it should end.
+    pub(crate) fn resume_where(&self, is_meant: impl Fn(&Parked) -> bool) {
+        let parked = self.parked.borrow();
+        let fds: Vec<RawFd> =
+            parked.iter().filter(|(_, (_, parked))| is_meant(parked)).map(|(fd, _)| *fd).collect();
+        drop(parked);
         for fd in fds {
-            if let Some(parked) = self.take(fd) {
+            self.take(fd).into_iter().for_each(Parked::resume);
+        }
+    }
+
+    /// Closes those that have had an answer and say nothing: the thread is to end. The others have a task from here on.
+    fn finish(&self) {
+        let fds: Vec<RawFd> = self.parked.borrow().keys().copied().collect();
+        for parked in fds.into_iter().filter_map(|fd| self.take(fd)) {
+            // Who is spared for a while yet (`keepalive_min_timeout`) needs one, too.
+            if parked.connection.requests > 0 && parked.connection.idle_min_ms == 0 {
+                parked.end();
+            } else {
                 parked.resume();
             }
         }
     }
 }
 
+/// Closes what is parked when the thread ends, however it does: each of them holds on to the worker that it is parked
+/// with, whose logs are written out when it goes.
+pub(crate) struct ClosedAtTheEnd(pub(crate) Rc<Worker>);
+
+impl Drop for ClosedAtTheEnd {
+    fn drop(&mut self) {
+        drop(self.0.parking.parked.take());
+    }
+}
+
 impl Worker {
-    /// Has every connection look whether it should end.
-    pub(crate) fn wake_all(&self) {
-        self.parking.resume_all();
+    /// Has every connection end that is idle, now that the thread is to end.
+    pub(crate) fn end_idle(&self) {
+        self.parking.finish();
         self.registry.wake_all();
+    }
+
+    /// Says that a connection was closed because the event loop cannot watch it.
+    fn say_unwatched(&self, error: &io::Error) {
+        if self.registry.may_say(Level::Alert, self.clock.now().monotonic_ms() / 1000) {
+            self.generation()
+                .alert(format_args!("an idle connection cannot be watched and is closed: {error}"));
+        }
     }
 
     /// Makes room when hardly any is left of `limit`: idle connections are closed, those first that
@@ -200,7 +263,7 @@ impl Worker {
         if !self.registry.is_nearly_full(limit) {
             return 0;
         }
-        match self.parking.close_oldest(limit) {
+        match self.parking.close_oldest(limit, self.clock.now().monotonic_ms()) {
             0 => self.registry.tell_oldest(limit),
             closed => closed,
         }

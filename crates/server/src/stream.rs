@@ -173,8 +173,7 @@ impl Stream {
         if let Stream::Simulated(wire) = self {
             return matches!(wire.peek(), Ok(1));
         }
-        let flags = MsgFlags::MSG_PEEK | MsgFlags::MSG_DONTWAIT;
-        matches!(recv(self.as_fd().as_raw_fd(), &mut [0], flags), Ok(1))
+        has_bytes(self)
     }
 
     /// Is the peer silent, as far as is known? Registers nothing.
@@ -257,6 +256,12 @@ impl AsFd for Stream {
     }
 }
 
+/// Are there bytes to read at this instant?
+fn has_bytes(stream: &impl AsFd) -> bool {
+    let flags = MsgFlags::MSG_PEEK | MsgFlags::MSG_DONTWAIT;
+    matches!(recv(stream.as_fd().as_raw_fd(), &mut [0], flags), Ok(1))
+}
+
 /// A stream that no event loop knows of.
 #[derive(Debug)]
 pub(crate) enum Aside {
@@ -264,6 +269,13 @@ pub(crate) enum Aside {
     Tcp(std::net::TcpStream),
     /// Over a unix socket.
     Unix(std::os::unix::net::UnixStream),
+}
+
+impl Aside {
+    /// Are there bytes to read at this instant?
+    pub(crate) fn has_bytes(&self) -> bool {
+        has_bytes(self)
+    }
 }
 
 impl AsFd for Aside {

@@ -8,7 +8,7 @@ use crate::listeners::Listeners;
 use crate::logs::{Gathering, Logs};
 use crate::memory;
 use crate::panics::Vital;
-use crate::parking::Parking;
+use crate::parking::{ClosedAtTheEnd, Parking};
 use crate::process::Address;
 use crate::process::log::{ErrorLog, LogFiles, LogTarget};
 use crate::proxy::pool::{Groups, SharedGroups};
@@ -22,7 +22,6 @@ use statistics::{Collector, Layout};
 use std::cell::RefCell;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
-use std::sync::atomic::AtomicU64;
 use std::sync::mpsc;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::thread::JoinHandle;
@@ -77,7 +76,6 @@ pub(crate) struct Crew {
     /// How many there are.
     pub(crate) threads: usize,
     pub(crate) counters: Arc<Counters>,
-    pub(crate) connection_serial: Arc<AtomicU64>,
     pub(crate) watchdogs: Watchdogs,
     /// When the process began: where all threads' clocks count from.
     pub(crate) began: Instant,
@@ -165,6 +163,7 @@ async fn live(
         Err(error) => return drop(ready.send(Err(format!("idle connections cannot be watched: {error}")))),
     };
     let worker = Rc::new(Worker::new(number, (Rc::clone(&clock), parking), crew, generation));
+    let _parked = ClosedAtTheEnd(Rc::clone(&worker));
     let listeners = Listeners::default();
     if let Err(error) = listeners.adopt(&worker, &worker.generation(), &sockets.0, sockets.1) {
         return drop(ready.send(Err(format!("a listening socket cannot be watched: {error}"))));
@@ -226,7 +225,7 @@ async fn live(
                 let _ = closed.send(());
                 worker.questions.hold_back(false);
                 worker.quitting.set(true);
-                worker.wake_all();
+                worker.end_idle();
                 timers::end(&worker, &worker.generation());
                 finish(&worker, &mut inbox, limit).await;
                 return;
@@ -316,16 +315,20 @@ async fn keep_house(worker: Rc<Worker>) {
     let _vital = Vital;
     let mut ticks = tokio::time::interval(Duration::from_secs(1));
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut has_freed = false;
     loop {
         ticks.tick().await;
         let generation = worker.generation();
         let now_ms = worker.clock.now().monotonic_ms();
         generation.logs.flush_due(now_ms);
         generation.groups.sweep(now_ms);
-        worker.parking.close_overdue(now_ms);
-        if worker.buffers.settle() | worker.parking.has_grown() {
+        worker.parking.close_overdue(now_ms).await;
+        let frees = worker.buffers.settle() | worker.parking.has_grown();
+        // Once more a second later: the allocator waits a little with what has only just become free.
+        if frees || has_freed {
             memory::give_back();
         }
+        has_freed = frees;
         recording::collect(&worker);
     }
 }

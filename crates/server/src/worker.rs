@@ -18,7 +18,6 @@ use control::Office;
 use std::cell::{Cell, RefCell};
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 
 /// What a thread's connections share.
 pub(crate) struct Worker {
@@ -36,8 +35,6 @@ pub(crate) struct Worker {
     pub(crate) parking: Parking,
     /// How long the others wait.
     pub(crate) deadlines: Deadlines,
-    /// The number of the last connection of the whole process.
-    pub(crate) connection_serial: Arc<AtomicU64>,
     /// Answers are the last on their connections: the thread is to end.
     pub(crate) quitting: Cell<bool>,
     /// The requests that a switch has led somewhere.
@@ -79,7 +76,6 @@ impl Worker {
             registry: Registry::default(),
             parking,
             deadlines: Deadlines::default(),
-            connection_serial: Arc::clone(&crew.connection_serial),
             quitting: Cell::new(false),
             roster: RefCell::default(),
             waiting: Waiting::default(),

@@ -2,6 +2,7 @@
 
 use super::floods::ended;
 use super::*;
+use rustix::process::{Resource, getrlimit, setrlimit};
 
 const HTTP: &str = "server { listen unix:{folder}/front; keepalive_timeout 1h; client_header_timeout 1h;
     location / { return 200 here; } location /active { stub_status; } }";
@@ -61,7 +62,7 @@ fn who_speaks_again_is_answered_and_who_is_silent_ends_with_the_server() {
     for stream in &mut kept[..50] {
         assert!(server.ask_on(stream).starts_with("HTTP/1.1 200 OK\r\n"));
     }
-    server.until("others are parked still", || server.parked() == 51);
+    server.until("who was answered is not", || server.parked() < 101);
     server.until("all are parked again", || server.parked() == 101);
     let mut gone = kept.drain(..10).collect::<Vec<_>>();
     gone.iter_mut().for_each(|stream| stream.shutdown(std::net::Shutdown::Both).unwrap());
@@ -75,7 +76,7 @@ fn who_speaks_again_is_answered_and_who_is_silent_ends_with_the_server() {
 
 #[test]
 fn time_passes_for_who_is_parked() {
-    let http = HTTP.replace("keepalive_timeout 1h", "keepalive_timeout 4s");
+    let http = HTTP.replace("keepalive_timeout 1h", "keepalive_timeout 6s");
     let server = Server::start(Setup { http: &http, ..Setup::default() });
     let mut stream = server.connect();
     server.ask_on(&mut stream);
@@ -83,8 +84,10 @@ fn time_passes_for_who_is_parked() {
     server.until("it is parked", || server.parked() == 1);
     assert!(!ended(&stream));
     server.until("its time is up", || ended(&stream));
-    // A little less, because its time began before we had read the answer.
-    assert!(answered.elapsed() > Duration::from_millis(3900), "{:?}", answered.elapsed());
+    // A little less, because its time began before we had read the answer; up to a second more, and what a busy machine
+    // takes.
+    let lived = answered.elapsed();
+    assert!(lived > Duration::from_millis(5900) && lived < Duration::from_secs(10), "{lived:?}");
     server.until("it is forgotten", || server.parked() == 0);
 }
 
@@ -104,4 +107,92 @@ fn who_is_parked_makes_room() {
     server.until("by the oldest", || ended(&first));
     drop(more);
     assert!(server.get("/").ends_with("here"));
+}
+
+/// Between the end of its time and the close a connection looks open: whoever asks then is answered.
+#[test]
+fn who_asks_when_his_time_is_just_up_is_answered() {
+    let http = HTTP.replace("keepalive_timeout 1h", "keepalive_timeout 4s");
+    let server = Server::start(Setup { http: &http, ..Setup::default() });
+    let mut kept: Vec<(UnixStream, Instant)> = Vec::new();
+    // They end one after another, wherever in a second the server looks for those whose time is up.
+    while kept.len() < 20 {
+        if kept.last().is_none_or(|(_, answered)| answered.elapsed() > Duration::from_millis(50)) {
+            let mut stream = server.connect();
+            server.ask_on(&mut stream);
+            kept.push((stream, Instant::now()));
+        }
+    }
+    let mut asked = 0;
+    for (mut stream, answered) in kept {
+        server.until("its time is up", || answered.elapsed() > Duration::from_millis(4005));
+        if !ended(&stream) {
+            asked += usize::from(server.ask_on(&mut stream).starts_with("HTTP/1.1 200 OK\r\n"));
+        }
+    }
+    println!("{asked} asked after their time");
+}
+
+/// What is written last is written, though connections are parked.
+#[test]
+fn logs_are_written_out_at_the_end() {
+    let http = HTTP.replace(
+        "keepalive_timeout 1h;",
+        "keepalive_timeout 1h; access_log logs/late.log combined buffer=64k;",
+    );
+    let server = Server::start(Setup { http: &http, ..Setup::default() });
+    let mut kept = server.connect();
+    server.ask_on(&mut kept);
+    server.until("it is parked", || server.parked() == 1);
+    let late = server.path("logs/late.log");
+    assert_eq!(std::fs::metadata(&late).unwrap().len(), 0);
+    assert!(server.say(&["-s", "stop"]).status.success());
+    server.until("it is written", || std::fs::read_to_string(&late).unwrap().contains("GET / HTTP/1.1"));
+}
+
+/// Who came in where nobody listens any more is closed, and nobody else.
+#[test]
+fn a_reload_ends_those_whose_address_is_given_up() {
+    let http = HTTP.replace("{folder}/front;", "{folder}/front; listen unix:{folder}/side;");
+    let server = Server::start(Setup { http: &http, ..Setup::default() });
+    let mut front = server.connect();
+    let mut side = UnixStream::connect(server.path("side")).unwrap();
+    server.ask_on(&mut front);
+    server.ask_on(&mut side);
+    server.until("both are parked", || server.parked() == 2);
+    let conf = server.path("conf/nginx.conf");
+    let text = std::fs::read_to_string(&conf).unwrap();
+    let side_path = server.path("side").display().to_string();
+    std::fs::write(&conf, text.replace(&format!("listen unix:{side_path};"), "")).unwrap();
+    assert!(server.say(&["-s", "reload"]).status.success());
+    server.until("one is closed", || ended(&side));
+    assert_eq!(server.parked(), 1);
+    assert!(server.ask_on(&mut front).starts_with("HTTP/1.1 200 OK\r\n"));
+}
+
+#[test]
+fn who_is_parked_takes_little() {
+    const SILENT: usize = 5_000;
+    let mut limit = getrlimit(Resource::Nofile);
+    if limit.maximum.is_some_and(|maximum| maximum < SILENT as u64 + 1000) {
+        eprintln!("who_is_parked_takes_little: skipped, needs {SILENT} descriptors");
+        return;
+    }
+    limit.current = limit.maximum;
+    setrlimit(Resource::Nofile, limit).unwrap();
+    let main = "events { worker_connections 6000; }";
+    let server = Server::start(Setup { main, http: HTTP, ..Setup::default() });
+    assert!(server.get("/").ends_with("here"));
+    let before_kib = server.memory_kib();
+    let mut silent: Vec<_> = (0..SILENT).map(|_| server.connect()).collect();
+    silent.iter_mut().step_by(2).for_each(|stream| drop(server.ask_on(stream)));
+    server.until("all are parked", || server.parked() == SILENT);
+    let mut grown = 0;
+    // What they needed before goes back to the system within a second or two: without that it is 2,400 bytes and more, in
+    // this build.
+    server.until("memory is given back", || {
+        grown = (server.memory_kib().saturating_sub(before_kib) << 10) / SILENT as u64;
+        grown < 1700
+    });
+    println!("{grown} bytes for each of {SILENT}");
 }

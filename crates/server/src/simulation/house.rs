@@ -156,7 +156,6 @@ impl House {
             let crew = Crew {
                 threads: 1,
                 counters: Arc::clone(&counters),
-                connection_serial: Arc::default(),
                 watchdogs: Arc::default(),
                 began: tokio::time::Instant::now().into_std(),
                 records: true,
