@@ -138,7 +138,6 @@ fn what_is_known_is_known_by_name() {
         "upstream green {{ server unix:{dead} max_fails=1 fail_timeout=1h; server unix:{green}; keepalive 4; }}"
     );
     reload(&server, &conf.replace(&before, &two));
-    // The first scripts come with a worker process of their own; what the one before has accepted it answers itself.
     // The first scripts come with a worker process of their own, which is the only one that accepts by now.
     assert_eq!(once(&server.path("front"), "/set").unwrap(), "set");
     // Each thread finds out for itself that the first one is dead.
