@@ -150,6 +150,11 @@ impl Fate {
         self.faulty + self.unreachable == 0 && !self.silent
     }
 
+    /// Whoever does his part gets his answer: what else goes wrong goes wrong with others.
+    fn is_even(&self) -> bool {
+        self.full_disk == 0 && !(self.silent || self.cuts)
+    }
+
     fn is_calm(&self) -> bool {
         let Fate { faulty, unreachable, full_disk, silent, rude, cuts, jumps: _ } = *self;
         faulty + unreachable + full_disk == 0 && !(silent || rude || cuts)

@@ -12,7 +12,7 @@ use std::process::Command;
 
 /// How many seeds a broken build has to be seen in, and how long it may take, in seconds.
 const SEEDS: u64 = 20_000;
-const LIMIT_S: u64 = 240;
+const LIMIT_S: u64 = 900;
 
 /// A way to break the product.
 struct Mutant {

@@ -55,7 +55,7 @@ fn simulation_office() {
             "converges",
         ],
         usual: 200,
-        kept: &[3170],
+        kept: &[3170, 79_571],
         run: |seeded| {
             let runtime =
                 tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();

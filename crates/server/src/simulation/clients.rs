@@ -311,16 +311,22 @@ fn check_broken(world: &World, missing: &[Rc<Asked>], rest: Option<&Message>, en
     if world.fate.is_calm() && stays && !idled {
         violated("no-false-alarm", format!("{} has no whole answer: {:?}", asked.id, asked.tries));
     }
+    let patient = matches!(asked.manner, Manner::Prompt | Manner::Slow);
+    if let Some(one) = &one
+        && one.fault == Fault::None
+        && patient
+        && world.fate.is_even()
+    {
+        violated("no-false-alarm", format!("{} breaks after {got} bytes of {}", asked.id, one.len));
+    }
     let wire = &asked.wire;
     let heard_out = wire.went().put == wire.went().taken && missing.len() == 1;
     if let Some(one) = one
-        && asked.manner == Manner::Prompt
+        && patient
         && matches!(one.fault, Fault::Close(_) | Fault::Hang(_))
         && ended
         && heard_out
-        && world.cut.get().is_none()
-        && world.fate.full_disk == 0
-        && !world.fate.silent
+        && world.fate.is_even()
         && !world.settings.is_slowed()
     {
         let put = one.put.get();
