@@ -88,7 +88,7 @@ fn draw<'a>(picture: &Picture<'a>, sources: &SourceMap) -> Snippet<'a, Annotatio
     for mark in &picture.marks {
         let kind = if mark.primary { AnnotationKind::Primary } else { AnnotationKind::Context };
         let range = one_line(mark.span, sources);
-        let drawn = drawn_len(text, start..range.start)..drawn_len(text, start..range.end);
+        let drawn = drawn_range(bytes, range.start.saturating_sub(start)..range.end.saturating_sub(start));
         snippet = snippet.annotation(kind.span(drawn).label(mark.label.map(harmless)));
     }
     snippet
@@ -114,9 +114,21 @@ fn is_c1(c: char) -> bool {
     c.is_control() && !c.is_ascii()
 }
 
-/// How many bytes a part of a text has once it is drawn.
-fn drawn_len(text: &[u8], range: Range<usize>) -> usize {
-    text.get(range).map_or(0, |part| drawable(part).len())
+/// Where a part of a text is once that is drawn. A character is in it whole or not at all: what is wrong with a text may
+/// be one byte of several.
+fn drawn_range(text: &[u8], part: Range<usize>) -> Range<usize> {
+    let (mut from, mut to, mut at) = (None, 0, 0);
+    for (start, end, c) in text.char_indices() {
+        if part.start < end {
+            from.get_or_insert(at);
+        }
+        at += if is_c1(c) { char::REPLACEMENT_CHARACTER } else { c }.len_utf8();
+        if start < part.end {
+            to = at;
+        }
+    }
+    let from = from.unwrap_or(at);
+    from..to.max(from)
 }
 
 /// The text with its control characters made visible.
