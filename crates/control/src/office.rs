@@ -39,7 +39,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use switch::{Code, Commit, Filter, Key, Meta, Order, Refusal, Tables};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot};
 
 /// Something to do on the control thread, inside its runtime.
 type Job = Box<dyn FnOnce(&Rc<Room>) + Send>;
@@ -89,6 +89,7 @@ const LAST_ANSWERS: (Duration, Duration) = (Duration::from_millis(500), Duration
 
 enum Message {
     Job(Job),
+    Retire,
     Stop,
 }
 
@@ -128,16 +129,25 @@ impl Office {
                 local.block_on(&runtime, async move {
                     let room = Room::furnish(opened, inside.clone());
                     let counter = Arc::clone(&inside.counter);
-                    let serving = listener
-                        .map(|listener| tokio::task::spawn_local(crate::api::serve(inside, listener)));
-                    while let Some(Message::Job(job)) = inbox.recv().await {
-                        job(&room);
+                    let closing = Rc::new(Notify::new());
+                    let mut serving = listener.map(|listener| {
+                        tokio::task::spawn_local(crate::api::serve(inside, listener, closing.clone()))
+                    });
+                    let mut retired = false;
+                    loop {
+                        match inbox.recv().await {
+                            Some(Message::Job(job)) if !retired => job(&room),
+                            // It is dropped with the answers it owes, and whoever awaits them learns it.
+                            Some(Message::Job(_)) => {}
+                            Some(Message::Retire) if !retired => {
+                                retired = true;
+                                counter.close(&closing, serving.take()).await;
+                            }
+                            Some(Message::Retire) => {}
+                            Some(Message::Stop) | None => break,
+                        }
                     }
-                    // Whoever comes now is for the process that goes on.
-                    if let Some(serving) = serving {
-                        serving.abort();
-                    }
-                    counter.answer_last().await;
+                    counter.close(&closing, serving).await;
                 });
             })
             .map_err(|error| format!("the control thread cannot be started: {error}"))?;
@@ -352,6 +362,12 @@ impl Office {
         admission::admit(self, config)
     }
 
+    /// Takes no orders any more, and answers nobody but those who are about to be answered: another process does that from
+    /// here on. What that one commits is published here too, until [`Office::stop`]: requests go on here for a while.
+    pub fn retire(&self) {
+        let _ = self.counter.jobs.send(Message::Retire);
+    }
+
     /// Stops the control thread: what is being committed is finished, what waits is not begun. Blocks until
     /// it is done; not to be called on the control thread.
     pub fn stop(&self) {
@@ -415,6 +431,15 @@ impl Office {
 }
 
 impl Counter {
+    /// Lets nobody in any more, and sends those away who are there, after their last answers.
+    async fn close(&self, closing: &Notify, serving: Option<tokio::task::JoinHandle<()>>) {
+        let Some(serving) = serving else { return };
+        // Whoever comes now is for the process that goes on.
+        closing.notify_one();
+        self.answer_last().await;
+        serving.abort();
+    }
+
     /// Lets those have their answer who are about to get one, such as whoever asked for the reload that ends this
     /// process.
     async fn answer_last(&self) {

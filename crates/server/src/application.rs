@@ -342,8 +342,9 @@ impl Process {
                 None => break,
             }
         }
-        // Another process may be at work already: from here on orders are its to take.
-        self.crew.office.stop();
+        // Another process may be at work already: from here on orders are its to take. Requests that come here still are to
+        // find what that one commits.
+        self.crew.office.retire();
         while !self.threads.iter().all(Thread::has_ended) {
             match self.ports.control.next(Some(Duration::from_millis(200))) {
                 Some(Order::Terminate) => return self.terminate(),
@@ -351,6 +352,7 @@ impl Process {
                 _ => {}
             }
         }
+        self.crew.office.stop();
         0
     }
 

@@ -13,10 +13,12 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use nix::unistd::{Uid, User};
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+use tokio::task::JoinSet;
 use tower::ServiceExt;
 
 /// How many connections there may be at a time.
@@ -26,8 +28,9 @@ const HEAD_TIME: Duration = Duration::from_secs(60);
 /// After an accept that failed for want of something.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// Serves the API on the socket for as long as the thread lives.
-pub(crate) async fn serve(office: Office, listener: std::os::unix::net::UnixListener) {
+/// Serves the API on the socket. Once it is told that this is `closing` it lets nobody in any more; all connections end
+/// with it.
+pub(crate) async fn serve(office: Office, listener: std::os::unix::net::UnixListener, closing: Rc<Notify>) {
     let listening = listener.set_nonblocking(true).and_then(|()| UnixListener::from_std(listener));
     let listener = match listening {
         Ok(listener) => listener,
@@ -37,19 +40,29 @@ pub(crate) async fn serve(office: Office, listener: std::os::unix::net::UnixList
     };
     let router = Api::new(office.clone()).router();
     let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
-    loop {
-        // The semaphore is never closed.
-        let Ok(place) = places.clone().acquire_owned().await else { return };
-        match listener.accept().await {
-            Ok((stream, _)) => {
-                tokio::task::spawn_local(converse(stream, office.clone(), router.clone(), place));
-            }
-            Err(error) => {
-                office.log(Level::Error, &format!("accept() on the control socket failed: {error}"));
-                tokio::time::sleep(PAUSE).await;
+    let mut conversations = JoinSet::new();
+    let accepting = async {
+        loop {
+            // The semaphore is never closed.
+            let Ok(place) = places.clone().acquire_owned().await else { return };
+            match listener.accept().await {
+                Ok((stream, _)) => {
+                    conversations.spawn_local(converse(stream, office.clone(), router.clone(), place));
+                    while conversations.try_join_next().is_some() {}
+                }
+                Err(error) => {
+                    office.log(Level::Error, &format!("accept() on the control socket failed: {error}"));
+                    tokio::time::sleep(PAUSE).await;
+                }
             }
         }
+    };
+    tokio::select! {
+        () = accepting => {}
+        () = closing.notified() => {}
     }
+    drop(listener);
+    while conversations.join_next().await.is_some() {}
 }
 
 async fn converse(stream: UnixStream, office: Office, router: Router, _place: OwnedSemaphorePermit) {

@@ -330,6 +330,19 @@ async fn what_another_process_has_undone_meanwhile_is_no_order_carried_out() {
 }
 
 #[tokio::test]
+async fn one_that_has_retired_takes_no_orders_and_follows_those_of_another_process() {
+    let folder = folder();
+    let (office, traffic) = office(folder.path(), "");
+    let (second, _) = open(&config(folder.path(), &two_groups("")), &FakeTraffic::new()).unwrap();
+    office.retire();
+    assert_eq!(set(&office, "a.example", "green").await.unwrap_err().code, Code::Stopping);
+    assert_eq!(set(&second, "a.example", "green").await.unwrap().revision, 1);
+    until("it follows", || traffic.leads("a.example").as_deref() == Some("green")).await;
+    office.stop();
+    second.stop();
+}
+
+#[tokio::test]
 async fn entries_come_in_order_and_in_pages() {
     let folder = folder();
     let (office, _) = office(folder.path(), "state memory;");
