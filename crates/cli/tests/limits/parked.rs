@@ -2,7 +2,6 @@
 
 use super::floods::ended;
 use super::*;
-use rustix::process::{Resource, getrlimit, setrlimit};
 
 const HTTP: &str = "server { listen unix:{folder}/front; keepalive_timeout 1h; client_header_timeout 1h;
     location / { return 200 here; } location /active { stub_status; } }";
@@ -168,31 +167,4 @@ fn a_reload_ends_those_whose_address_is_given_up() {
     server.until("one is closed", || ended(&side));
     assert_eq!(server.parked(), 1);
     assert!(server.ask_on(&mut front).starts_with("HTTP/1.1 200 OK\r\n"));
-}
-
-#[test]
-fn who_is_parked_takes_little() {
-    const SILENT: usize = 5_000;
-    let mut limit = getrlimit(Resource::Nofile);
-    if limit.maximum.is_some_and(|maximum| maximum < SILENT as u64 + 1000) {
-        eprintln!("who_is_parked_takes_little: skipped, needs {SILENT} descriptors");
-        return;
-    }
-    limit.current = limit.maximum;
-    setrlimit(Resource::Nofile, limit).unwrap();
-    let main = "events { worker_connections 6000; }";
-    let server = Server::start(Setup { main, http: HTTP, ..Setup::default() });
-    assert!(server.get("/").ends_with("here"));
-    let before_kib = server.memory_kib();
-    let mut silent: Vec<_> = (0..SILENT).map(|_| server.connect()).collect();
-    silent.iter_mut().step_by(2).for_each(|stream| drop(server.ask_on(stream)));
-    server.until("all are parked", || server.parked() == SILENT);
-    let mut grown = 0;
-    // What they needed before goes back to the system within a second or two: without that it is 2,400 bytes and more, in
-    // this build.
-    server.until("memory is given back", || {
-        grown = (server.memory_kib().saturating_sub(before_kib) << 10) / SILENT as u64;
-        grown < 1700
-    });
-    println!("{grown} bytes for each of {SILENT}");
 }
