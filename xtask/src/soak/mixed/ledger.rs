@@ -79,6 +79,10 @@ impl Doing {
     }
 }
 
+/// How long the old process of an upgrade may answer on connections that it has, after the upgrade: the configuration's
+/// `keepalive_min_timeout`, and as much again for the last answers.
+const LAST_ANSWERS_MS: u64 = 6000;
+
 /// How many disturbances of each kind were over when something began.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Seen([u64; 4]);
@@ -122,6 +126,8 @@ pub(super) struct Ledger {
     marks: [Mark; 4],
     tallies: [Tally; 8],
     failures: Mutex<Vec<Failure>>,
+    /// When the last upgrade was over.
+    upgraded_ms: AtomicU64,
     /// Connections that the server closed between requests, and the client saw it before it sent.
     pub(super) closed_idle: AtomicU64,
     /// Answers that came from the one right group; those during a switch of their key; those of a process that was
@@ -138,6 +144,7 @@ impl Ledger {
             marks: Default::default(),
             tallies: Default::default(),
             failures: Mutex::default(),
+            upgraded_ms: AtomicU64::new(0),
             closed_idle: AtomicU64::new(0),
             judged: Default::default(),
             stop: AtomicBool::new(false),
@@ -152,6 +159,13 @@ impl Ledger {
     /// Which disturbances have overlapped what began then.
     pub(super) fn during(&self, seen: Seen) -> [bool; 4] {
         std::array::from_fn(|doing| self.marks[doing].begun.load(SeqCst) > seen.0[doing])
+    }
+
+    /// May either of two processes have answered what began then?
+    pub(super) fn had_two_processes(&self, seen: Seen) -> bool {
+        let since_ms = self.elapsed_ms().saturating_sub(self.upgraded_ms.load(SeqCst));
+        let (upgrades, _) = self.mark(Doing::Upgrade);
+        self.during(seen)[Doing::Upgrade as usize] || upgrades > 0 && since_ms <= LAST_ANSWERS_MS
     }
 
     /// It ended as it should.
@@ -190,6 +204,9 @@ impl Ledger {
 
     /// It is over.
     pub(super) fn done(&self, doing: Doing) {
+        if doing == Doing::Upgrade {
+            self.upgraded_ms.store(self.elapsed_ms(), SeqCst);
+        }
         self.marks[doing as usize].done.fetch_add(1, SeqCst);
     }
 
@@ -258,6 +275,10 @@ mod tests {
         ledger.ended_well(Kind::Large, ledger.begin(), 10);
         assert_eq!(ledger.mark(Doing::Reload), (1, 1));
         assert_eq!(ledger.mark(Doing::Kill), (0, 0));
+        assert!(!ledger.had_two_processes(ledger.begin()));
+        ledger.doing(Doing::Upgrade);
+        ledger.done(Doing::Upgrade);
+        assert!(ledger.had_two_processes(seen) && ledger.had_two_processes(ledger.begin()));
         assert_eq!(ledger.tally(Kind::Large).bytes.load(SeqCst), 20);
         assert_eq!(ledger.ended(), 2);
     }

@@ -4,7 +4,7 @@
 
 use super::boards::{Before, Boards, KEYS, host};
 use super::frames::Frame;
-use super::ledger::{Doing, Kind, Ledger, Seen};
+use super::ledger::{Kind, Ledger, Seen};
 use super::origin::Pattern;
 use super::wire::{Fault, Head, Idle, Line, What};
 use std::net::{Ipv4Addr, SocketAddr};
@@ -27,7 +27,7 @@ pub(super) struct World {
 impl World {
     /// Looks whether an answer came from a right group, and counts that.
     fn judge(&self, key: usize, (seen, before): (Seen, Before), head: &Head) -> Result<(), Fault> {
-        let two = self.ledger.during(seen)[Doing::Upgrade as usize];
+        let two = self.ledger.had_two_processes(seen);
         let verdict = self.boards.judge(key, before, head.field("x-origin"), two)?;
         self.ledger.judged(verdict);
         Ok(())
