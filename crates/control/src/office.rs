@@ -90,6 +90,8 @@ const LAST_ANSWERS: (Duration, Duration) = (Duration::from_millis(500), Duration
 enum Message {
     Job(Job),
     Retire,
+    /// The last ones have been answered.
+    Retired,
     Stop,
 }
 
@@ -130,24 +132,24 @@ impl Office {
                     let room = Room::furnish(opened, inside.clone());
                     let counter = Arc::clone(&inside.counter);
                     let closing = Rc::new(Notify::new());
-                    let mut serving = listener.map(|listener| {
+                    let serving = listener.map(|listener| {
                         tokio::task::spawn_local(crate::api::serve(inside, listener, closing.clone()))
                     });
-                    let mut retired = false;
-                    loop {
+                    let mut close = Some(counter.close(closing, serving));
+                    let (mut retired, mut stopping) = (false, false);
+                    while !(retired && stopping) {
                         match inbox.recv().await {
                             Some(Message::Job(job)) if !retired => job(&room),
                             // It is dropped with the answers it owes, and whoever awaits them learns it.
                             Some(Message::Job(_)) => {}
-                            Some(Message::Retire) if !retired => {
-                                retired = true;
-                                counter.close(&closing, serving.take()).await;
+                            Some(Message::Retired) => retired = true,
+                            Some(message) => {
+                                stopping |= matches!(message, Message::Stop);
+                                close.take().map(tokio::task::spawn_local);
                             }
-                            Some(Message::Retire) => {}
-                            Some(Message::Stop) | None => break,
+                            None => return,
                         }
                     }
-                    counter.close(&closing, serving).await;
                 });
             })
             .map_err(|error| format!("the control thread cannot be started: {error}"))?;
@@ -362,8 +364,8 @@ impl Office {
         admission::admit(self, config)
     }
 
-    /// Takes no orders any more, and answers nobody but those who are about to be answered: another process does that from
-    /// here on. What that one commits is published here too, until [`Office::stop`]: requests go on here for a while.
+    /// Takes no orders any more but those of connections that it has let in already, which have a moment for that: another
+    /// process takes them from here on. What that one commits is published here too, until [`Office::stop`]: requests go on here for a while.
     pub fn retire(&self) {
         let _ = self.counter.jobs.send(Message::Retire);
     }
@@ -432,12 +434,14 @@ impl Office {
 
 impl Counter {
     /// Lets nobody in any more, and sends those away who are there, after their last answers.
-    async fn close(&self, closing: &Notify, serving: Option<tokio::task::JoinHandle<()>>) {
-        let Some(serving) = serving else { return };
-        // Whoever comes now is for the process that goes on.
-        closing.notify_one();
-        self.answer_last().await;
-        serving.abort();
+    async fn close(self: Arc<Counter>, closing: Rc<Notify>, serving: Option<tokio::task::JoinHandle<()>>) {
+        if let Some(serving) = serving {
+            // Whoever comes now is for the process that goes on.
+            closing.notify_one();
+            self.answer_last().await;
+            serving.abort();
+        }
+        let _ = self.jobs.send(Message::Retired);
     }
 
     /// Lets those have their answer who are about to get one, such as whoever asked for the reload that ends this

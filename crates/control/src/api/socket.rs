@@ -13,6 +13,7 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use nix::unistd::{Uid, User};
+use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -66,12 +67,15 @@ pub(crate) async fn serve(office: Office, listener: std::os::unix::net::UnixList
 }
 
 async fn converse(stream: UnixStream, office: Office, router: Router, _place: OwnedSemaphorePermit) {
+    // Whoever has been let in, and is about to ask, counts as one who is about to be answered.
+    let first = Cell::new(Some(office.answering()));
     let Some(name) = peer(&stream).await else { return };
     let origin = Origin { via: Via::Socket, name, address: String::new() };
     let service = service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
         let mut request = request.map(Body::new);
         request.extensions_mut().insert(origin.clone());
-        let (answer, answering) = (router.clone().oneshot(request), office.answering());
+        let answering = first.take().unwrap_or_else(|| office.answering());
+        let answer = router.clone().oneshot(request);
         async move {
             let answer = answer.await;
             drop(answering);
