@@ -135,21 +135,24 @@ impl Outcome {
         self.side(self.workload.reference)
     }
 
-    /// Why nothing that was measured in rounds is reported, if so: the ratios that are too uncertain.
-    pub(super) fn refusal(&self) -> Option<String> {
-        let wild: Vec<String> = self
-            .compared()
-            .map(|(side, other)| (side, other, side.cost_us.ratios(&other.cost_us)))
-            .filter(|(_, _, ratios)| ratios.width() > RATIO_LIMIT)
-            .map(|(side, other, ratios)| {
-                format!("{} to {}, by {:.0} %", side.label, other.label, ratios.width() * 100.0)
-            })
-            .collect();
-        (!wild.is_empty()).then(|| format!("the rounds disagree: {}", wild.join(", ")))
+    /// The ratios that are too uncertain to be told, each with how far its rounds disagree.
+    pub(super) fn uncertain(&self) -> Vec<String> {
+        self.compared()
+            .map(|(side, other)| (side, other, side.cost_us.ratios(&other.cost_us).width()))
+            .filter(|(_, _, width)| *width > RATIO_LIMIT)
+            .map(|(side, other, width)| format!("{} to {}, by {:.0} %", side.label, other.label, width * 100.0))
+            .collect()
     }
 
-    /// Which ratios a workload stands or falls with: ours to the reference, and what goals compare besides. Another
-    /// program's that is uncertain is left out by itself.
+    /// Why nothing that was measured in rounds is reported, if so: none of the ratios is certain. Where some are, those
+    /// that are not are left out by themselves.
+    pub(super) fn refusal(&self) -> Option<String> {
+        let uncertain = self.uncertain();
+        let all = !uncertain.is_empty() && uncertain.len() == self.compared().count();
+        all.then(|| format!("the rounds disagree: {}", uncertain.join(", ")))
+    }
+
+    /// Which ratios a workload is run for: ours to the reference, and what goals compare besides.
     fn compared(&self) -> impl Iterator<Item = (&Figures, &Figures)> {
         let ours = self.sides.iter().filter(|side| side.label.starts_with(Kind::Pointsman.name()));
         let to_reference = ours.filter_map(|side| Some((side, self.reference()?)));
@@ -225,6 +228,22 @@ mod tests {
             ["not measured", "not measured", "reached"],
             "what is counted does not hang on rounds"
         );
+    }
+
+    #[test]
+    fn a_ratio_that_is_uncertain_leaves_the_others() {
+        let tutorial = WORKLOADS.iter().find(|workload| workload.name == "tutorial").expect("it is there");
+        let even = [10.0, 10.0, 10.0];
+        let sides = vec![
+            figures("pointsman", &even),
+            figures("nginx", &[20.0, 30.0, 40.0]),
+            figures("nginx keepalive", &[20.0, 20.0, 20.0]),
+        ];
+        let outcome = Outcome { workload: tutorial, ..outcome(sides) };
+        assert_eq!(outcome.refusal(), None);
+        assert_eq!(outcome.uncertain(), ["pointsman to nginx, by 75 %"]);
+        let words: Vec<_> = outcome.verdicts().iter().map(Verdict::word).collect();
+        assert_eq!(words, ["not measured", "reached"]);
     }
 
     #[test]

@@ -8,7 +8,7 @@ use std::fmt::Write as _;
 use super::figures::{LATENCY_LIMIT, RATE_LIMIT, RATIO_LIMIT};
 use super::outcome::{Figures, Outcome, Verdict};
 use super::plot::Chart;
-use super::rounds::{CONNECTIONS, OFFERED_SHARE};
+use super::rounds::{CONNECTIONS, OFFERED_SHARE, TIMES_AT_MOST};
 use super::workload::Measure;
 
 /// Everything that a run leaves behind.
@@ -75,8 +75,8 @@ impl Run {
              not from when it could be sent. Memory is Pss; that of idle connections is \
              read after six seconds without a request, before and after.\n\n\
              Behind a ratio of CPU time stands where it lies with a confidence of 95 %, by the sign test over the rounds. A \
-             workload's CPU time, rates and latencies are not reported if that interval is wider than {:.0} % of the ratio, after \
-             as many rounds again; what is counted holds all the same. The \
+             ratio is not reported if that interval is wider than {:.0} % of it after up to {TIMES_AT_MOST} times as many rounds; \
+             where no ratio is left, neither are the workload's CPU time, rates and latencies. What is counted holds all the same. The \
              machine may be one that others use too: it is faster and slower for all sides alike, so that a figure of one \
              side alone says little. A rate is left out where the middle half of the rounds lies further apart than {:.0} % of their \
              median, a latency beyond {:.0} %, and a quantile with fewer than ten requests beyond it.\n",
@@ -197,6 +197,9 @@ fn section(text: &mut String, outcome: &Outcome) {
     for side in &outcome.sides {
         notes(text, side);
     }
+    for ratio in outcome.uncertain() {
+        let _ = writeln!(text, "- not told, since the rounds disagree: {ratio}");
+    }
     for line in &outcome.absent {
         let _ = writeln!(text, "- not there: {line}");
     }
@@ -207,8 +210,8 @@ fn section(text: &mut String, outcome: &Outcome) {
 
 /// Where a ratio of CPU time lies.
 fn interval(side: &Figures, reference: &Figures) -> String {
-    let interval =
-        side.cost_us.ratios(&reference.cost_us).interval().filter(|_| side.label != reference.label);
+    let told = side.label != reference.label && side.ratio(Measure::Cost, reference).is_some();
+    let interval = side.cost_us.ratios(&reference.cost_us).interval().filter(|_| told);
     interval.map_or_else(String::new, |(low, high)| format!("({low:.2}–{high:.2})"))
 }
 
