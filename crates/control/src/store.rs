@@ -35,7 +35,8 @@ pub trait Keep: Store {
     /// # Errors
     /// The store cannot be written.
     fn rekey(&mut self, kind: KeyKind) -> Result<bool, StoreFault>;
-    /// At most `limit` commits after this revision, oldest first: to go through a history that is too long to hold.
+    /// At most `limit` commits after this revision, oldest first: to go through a history that is too long to hold. Each of
+    /// their changes is also looked for where a key's history is looked up.
     ///
     /// # Errors
     /// The store cannot be read.

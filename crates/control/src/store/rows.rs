@@ -277,6 +277,13 @@ pub(super) fn read_changes(
     Ok(changes)
 }
 
+/// Whether the index by which a key's history is read leads to what this revision did to the key.
+pub(super) fn finds_change(connection: &Connection, revision: u64, key: &Key) -> rusqlite::Result<bool> {
+    let sql =
+        "SELECT EXISTS (SELECT 1 FROM changes INDEXED BY changes_by_key WHERE key = ?1 AND revision = ?2)";
+    connection.prepare_cached(sql)?.query_row((key.as_str(), number(revision)), |row| row.get(0))
+}
+
 /// All entries, held against what `head` says they add up to.
 pub(super) fn read_entries(
     connection: &Connection,

@@ -5,7 +5,7 @@
 //!
 //! SQLite survives a crash, but has no checksums: what it reads back is held against the digest of the table and the
 //! hashes of the history. [`SqliteStore::load`] checks the whole table and the newest commits; `Office::verify` goes
-//! through the whole history.
+//! through the whole history, and through the index that finds a key's changes in it. Opening a small file checks that too.
 
 use super::rows::{self, COLUMNS, Head};
 use super::{Keep, fault, opening, receipts};
@@ -211,7 +211,18 @@ impl Keep for SqliteStore {
 
     fn page(&mut self, after: u64, limit: usize) -> Result<Vec<Commit>, StoreFault> {
         let rest = "WHERE revision > ?1 ORDER BY revision LIMIT ?2";
-        self.read(rest, &[&rows::number(after), &rows::number(limit as u64)])
+        let page = self.read(rest, &[&rows::number(after), &rows::number(limit as u64)])?;
+        for commit in &page {
+            for change in &commit.changes {
+                let found = rows::finds_change(&self.connection, commit.revision, &change.key);
+                if !found.map_err(|error| self.wrong(&error))? {
+                    let what =
+                        format!("the history of {} leaves out revision {}", change.key, commit.revision);
+                    return Err(fault::damaged(&self.connection, &what));
+                }
+            }
+        }
+        Ok(page)
     }
 
     fn keep_receipt(&mut self, revision: u64, receipt: String) {

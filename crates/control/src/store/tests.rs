@@ -251,6 +251,29 @@ fn a_row_that_is_not_what_was_committed_is_found() {
     }
 }
 
+#[test]
+fn an_index_that_leads_astray_is_found() {
+    let astray = "DROP INDEX changes_by_key;
+        CREATE INDEX changes_by_key ON changes (iif(revision = 9, 'elsewhere', key), revision);
+        PRAGMA writable_schema = ON;
+        UPDATE sqlite_schema SET sql = 'CREATE INDEX changes_by_key ON changes (key, revision)'
+            WHERE name = 'changes_by_key';";
+    let folder = tempfile::tempdir().unwrap();
+    let (path, writer) = written(folder.path(), 20);
+    drop(writer);
+    Connection::open(&path).unwrap().execute_batch(astray).unwrap();
+    assert_eq!(reopened(&path).map(drop).unwrap_err().kind, StoreFaultKind::Damaged);
+
+    // One that is too large for that is found by whoever goes through the history.
+    let more = "INSERT INTO receipts VALUES (1, printf('%.*c', 5000000, 'x'))";
+    Connection::open(&path).unwrap().execute(more, []).unwrap();
+    let mut store = SqliteStore::open(&path, KIND).unwrap();
+    assert_eq!(store.page(0, 8).unwrap().len(), 8);
+    let fault = store.page(8, 8).unwrap_err();
+    assert_eq!(fault.kind, StoreFaultKind::Damaged);
+    assert!(fault.text.contains("leaves out revision 9"), "{fault}");
+}
+
 /// A small generator: the same bytes are damaged in every run.
 fn next(seed: &mut u64) -> usize {
     *seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
