@@ -23,11 +23,21 @@ pub fn blank(value: &mut [u8]) {
 
 /// Escapes each CR, LF and NUL from `from` on with a percent sign: in a URI it can be said otherwise.
 pub fn escape_from(uri: &mut Vec<u8>, from: usize) {
-    if memchr::memchr3(b'\r', b'\n', 0, &uri[from..]).is_none() {
+    escape_those(uri, from, ends_line);
+}
+
+/// The same for the target of a request line, where a space is an end too: behind it stands the version, which decides how
+/// the message is read (RFC 9112 §3).
+pub fn escape_target_from(line: &mut Vec<u8>, from: usize) {
+    escape_those(line, from, |byte| byte <= b' ' || byte == 0x7f);
+}
+
+fn escape_those(uri: &mut Vec<u8>, from: usize, is_one: fn(u8) -> bool) {
+    if !uri[from..].iter().any(|byte| is_one(*byte)) {
         return;
     }
     for byte in uri.split_off(from) {
-        match ends_line(byte) {
+        match is_one(byte) {
             true => escape(Escape::Uri, &[byte], uri),
             false => uri.push(byte),
         }
@@ -48,5 +58,7 @@ mod tests {
         assert_eq!(uri, b"\r/x%0D%0Ay z%00\t");
         escape_from(&mut uri, 1);
         assert_eq!(uri, b"\r/x%0D%0Ay z%00\t");
+        escape_target_from(&mut uri, 1);
+        assert_eq!(uri, b"\r/x%0D%0Ay%20z%00%09");
     }
 }

@@ -90,13 +90,14 @@ fn append_method(
 }
 
 /// The target: the one of the URL where that is made of variables and has one, the client's own where nothing
-/// changed it and the URL has none; else the URI, with the URL's in the place of the location's name.
+/// changed it and the URL has none; else the URI, with the URL's in the place of the location's name. What a target cannot
+/// hold, such as a decoded space, is escaped; nginx sends some of it as it is.
 fn append_target(exchange: &Exchange, pass: &Pass, plan: &Plan, out: &mut Vec<u8>) {
     let request = &exchange.request;
     let start = out.len();
     if let Some(uri) = &plan.uri {
         out.extend_from_slice(exchange.upstream.pass.get(uri.clone()).unwrap_or_default());
-        return line_end::escape_from(out, start);
+        return line_end::escape_target_from(out, start);
     }
     let in_place = matches!(pass.to, Destination::Group(_)) && !pass.uri.is_empty();
     if !in_place && !request.uri_changed && request.head.is_target_whole() {
@@ -119,7 +120,7 @@ fn append_target(exchange: &Exchange, pass: &Pass, plan: &Plan, out: &mut Vec<u8
         out.push(b'?');
         out.extend_from_slice(&request.args);
     }
-    line_end::escape_from(out, start);
+    line_end::escape_target_from(out, start);
 }
 
 /// `Host` comes first. Set to nothing, it is left out in HTTP/1.0, and the default in 1.1, which demands one.
