@@ -14,7 +14,8 @@ impl FileParser<'_, '_> {
     /// `proxy_pass http;//backend;`: the `;` is a slip for `:`. Puts the two halves together again.
     pub(super) fn rejoin(&mut self, word: &Lexed) -> bool {
         let (source, text, start) = (self.source, self.text, word.start);
-        if word.quoted || !word.value.starts_with(b"//") || self.text.get(start as usize - 1) != Some(&b';') {
+        let before = &self.text[..start as usize];
+        if word.quoted || !word.value.starts_with(b"//") || before.last() != Some(&b';') {
             return false;
         }
         let siblings = self.siblings();
