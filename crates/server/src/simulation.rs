@@ -142,7 +142,7 @@ impl Fate {
 
     /// Nothing but the origins is to blame for how long something takes.
     fn is_undisturbed(&self) -> bool {
-        !(self.rude || self.cuts)
+        self.full_disk == 0 && !(self.rude || self.cuts)
     }
 
     /// The origins do nothing wrong.

@@ -58,8 +58,6 @@ enum Event {
     Ended,
     Failed(io::Error),
     ReadTimedOut,
-    /// All that waited has been sent.
-    Drained,
     ClientGone,
     ClientTimedOut,
     SpoolFailed(io::Error),
@@ -120,7 +118,7 @@ pub(super) async fn relay(
         }
         throttle(proxying, &relay).await;
         match wait(proxying, link, &mut relay).await {
-            Event::More | Event::Drained => {}
+            Event::More => {}
             Event::Ended if matches!(relay.body, BodyReader::UntilClose) => {
                 let end = Piece { range: 0..0, done: true };
                 pass_on(proxying, link, &mut relay, &end).await?;
@@ -288,7 +286,6 @@ fn gather<'a>(wire: &'a mut Vec<u8>, before: usize, data: &'a [u8]) -> [&'a [u8]
 async fn wait(proxying: &mut Proxying<'_>, link: &mut Link, relay: &mut Relay) -> Event {
     let Proxying { client, exchange, .. } = proxying;
     let worker = Rc::clone(&client.worker);
-    let waiting_before = !relay.spool.is_empty();
     let mut begun = false;
     poll_fn(|cx| {
         while !relay.spool.is_empty() {
@@ -315,8 +312,6 @@ async fn wait(proxying: &mut Proxying<'_>, link: &mut Link, relay: &mut Relay) -
                 Poll::Ready(Err(error)) => return Poll::Ready(Event::Failed(error)),
                 Poll::Pending => {}
             }
-        } else if waiting_before && !waiting {
-            return Poll::Ready(Event::Drained);
         }
         if relay.watch_client && !waiting {
             match client.stream.poll_closed(cx) {
@@ -403,7 +398,7 @@ async fn give_up(proxying: &mut Proxying<'_>, relay: &mut Relay, event: Event) -
         Event::ClientGone | Event::ClientTimedOut => Some(Failure::ClientGone),
         Event::Cut => Some(Failure::Cut),
         Event::BadChunks => Some(Failure::InvalidHeader),
-        Event::SpoolFailed(_) | Event::More | Event::Drained => None,
+        Event::SpoolFailed(_) | Event::More => None,
     };
     let (level, text) = match &event {
         Event::Ended => (Level::Error, format!("upstream prematurely closed connection {READING}")),
@@ -421,7 +416,7 @@ async fn give_up(proxying: &mut Proxying<'_>, relay: &mut Relay, event: Event) -
         Event::Cut => (Level::Info, CUT.to_owned()),
         Event::BadChunks => (Level::Error, format!("upstream sent invalid chunked response {READING}")),
         Event::SpoolFailed(error) => return spool_failed(proxying, error),
-        Event::More | Event::Drained => return Unfinished::Broken,
+        Event::More => return Unfinished::Broken,
     };
     proxying.say(level, &text);
     if matches!(event, Event::Ended | Event::Failed(_) | Event::ReadTimedOut | Event::BadChunks) {
