@@ -140,7 +140,9 @@ impl Outcome {
         self.compared()
             .map(|(side, other)| (side, other, side.cost_us.ratios(&other.cost_us).width()))
             .filter(|(_, _, width)| *width > RATIO_LIMIT)
-            .map(|(side, other, width)| format!("{} to {}, by {:.0} %", side.label, other.label, width * 100.0))
+            .map(|(side, other, width)| {
+                format!("{} to {}, by {:.0} %", side.label, other.label, width * 100.0)
+            })
             .collect()
     }
 
