@@ -9,14 +9,17 @@ use crate::root;
 use std::path::PathBuf;
 use std::process::{Command, ExitCode, Stdio};
 
-const USAGE: &str = "usage: cargo xtask simulate [--scenario NAME]… [--seeds N] [--from N] [--seed N] [--trace] [--mutants]\n\
+const USAGE: &str = "usage: cargo xtask simulate [--scenario NAME]… [--seeds N] [--from N] [--seed N] [--trace]\n\
+    \x20      cargo xtask simulate --mutants [--scenario NAME]… [--only TEXT]…\n\
     \x20 --scenario NAME  one of peers, orders, holds, wire, relay, office; without it all\n\
     \x20 --seeds N        how many seeds; without it 100,000\n\
     \x20 --from N         the first seed; without it 1\n\
     \x20 --seed N         this seed alone\n\
     \x20 --trace          tell what happens\n\
     \x20 --mutants        break the product in a copy, once for each entry of crates/sim/mutants.txt, and show that it is seen,\n\
-    \x20                  and that each invariant sees something; writes crates/sim/mutants.md";
+    \x20                  and that each invariant sees something; writes crates/sim/mutants.md\n\
+    \x20 --only TEXT      those entries alone that have this text in their first line, their invariants or their file;\n\
+    \x20                  `new` is those of which crates/sim/mutants.md does not say what has seen them";
 
 /// A scenario, and the test that it is.
 struct Scenario {
@@ -86,7 +89,8 @@ pub(crate) fn main(args: &[String]) -> ExitCode {
 }
 
 fn run(args: &[String]) -> Result<bool, String> {
-    let (mut names, mut seeds, mut from, mut trace, mut broken) = (Vec::new(), 100_000, 1, false, false);
+    let (mut names, mut only) = (Vec::new(), Vec::new());
+    let (mut seeds, mut from, mut trace, mut broken) = (100_000, 1, false, false);
     let mut args = args.iter();
     while let Some(arg) = args.next() {
         let mut value = || args.next().ok_or(format!("{arg} needs a value\n{USAGE}"));
@@ -98,6 +102,7 @@ fn run(args: &[String]) -> Result<bool, String> {
             "--seed" => (from, seeds) = (number(value()?)?, 1),
             "--trace" => trace = true,
             "--mutants" => broken = true,
+            "--only" => only.push(value()?.clone()),
             _ => return Err(USAGE.to_owned()),
         }
     }
@@ -105,7 +110,7 @@ fn run(args: &[String]) -> Result<bool, String> {
         return Err(format!("there is no scenario {unknown}\n{USAGE}"));
     }
     if broken {
-        return mutants::run(&names);
+        return mutants::run(&names, &only);
     }
     let mut well = true;
     for scenario in

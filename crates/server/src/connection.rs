@@ -31,6 +31,8 @@ enum After {
     Next,
     /// An orderly close, reading what the client still sends.
     Close,
+    /// The same, of an answer that is not whole, which its framing tells the client.
+    BreakOff,
     /// A close at once.
     Cut,
 }
@@ -135,7 +137,7 @@ async fn request(
         After::Next => settle_body(client, exchange, generation).await,
         after => after,
     };
-    if after == After::Close {
+    if matches!(after, After::Close | After::BreakOff) {
         // A body whose length was not believed is on its way all the same.
         let fields = &exchange.request.head.headers;
         if exchange.request.framing == BodyFraming::None && fields.has(Known::TransferEncoding) {
@@ -277,7 +279,9 @@ async fn answer(client: &mut Client, exchange: &mut Exchange, generation: &Pinne
         match result {
             Ok(()) if exchange.output.keep_alive && is_whole(exchange) => return After::Next,
             Ok(()) => return After::Close,
-            Err(Unfinished::Broken) => {
+            // A close at once could destroy what is on its way, be it of an answer before: as in nginx.
+            Err(Unfinished::Short) if exchange.output.framing != Framing::Close => return After::BreakOff,
+            Err(Unfinished::Broken | Unfinished::Short) => {
                 // Where only the end of the connection tells the end of the answer, an orderly one would be a lie.
                 if exchange.output.framing == Framing::Close {
                     client.stream.reset_on_close();
@@ -354,7 +358,7 @@ fn end_switching(client: &mut Client, exchange: &Exchange, generation: &Generati
         // The client's own doing, or what the switch was told to do with its streams.
         499 => false,
         _ if was_cut => false,
-        status => status >= 500 || status == 0 || after == After::Cut,
+        status => status >= 500 || status == 0 || matches!(after, After::Cut | After::BreakOff),
     };
     client.places.leave(if failed { Ended::Failed } else { Ended::Well });
 }

@@ -23,6 +23,8 @@ pub(crate) enum Unfinished {
     Walk,
     /// Part of it was sent, or the client is gone: the connection must be closed.
     Broken,
+    /// Its source broke off, and all that there was of it is sent: the connection must be closed so that it arrives.
+    Short,
 }
 
 impl From<SendError> for Unfinished {

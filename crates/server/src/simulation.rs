@@ -54,7 +54,7 @@ fn simulation_relay() {
             "nothing-left",
         ],
         usual: 150,
-        kept: &[],
+        kept: &[20_826],
         run: |seeded| {
             let runtime = tokio::runtime::Builder::new_current_thread()
                 .enable_all()

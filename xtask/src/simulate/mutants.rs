@@ -5,14 +5,13 @@
 
 use super::{Place, SCENARIOS, SOON, Scenario, find, simulate};
 use crate::root;
-use std::fmt::Write;
 use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
 
 /// How many seeds a broken build has to be seen in, and how long it may take, in seconds.
 const SEEDS: u64 = 20_000;
-const LIMIT_S: u64 = 900;
+const LIMIT_S: u64 = 300;
 
 /// A way to break the product.
 struct Mutant {
@@ -26,12 +25,56 @@ struct Mutant {
     after: String,
 }
 
-/// A broken build, and the seed and the invariant that have shown it.
-type Seen<'a> = (&'a Mutant, Option<(u64, String)>);
+impl Mutant {
+    /// What stands for it in the table before what has seen it.
+    fn row(&self) -> String {
+        format!("| {} | {} | `{}` | ", self.scenario, self.what, self.file.display())
+    }
 
-/// Runs the mutants of these scenarios, or of all, and writes the table if all were seen. Says whether they were, and
-/// whether each invariant has seen one.
-pub(super) fn run(names: &[String]) -> Result<bool, String> {
+    /// Is it among those that are asked for? `known` is the table as it stands.
+    fn is_wanted(&self, only: &[String], known: &str) -> bool {
+        let has = |text: &str| {
+            let own = self.what.contains(text) || self.file.to_string_lossy().contains(text);
+            own || self.invariants.iter().any(|one| one == text)
+        };
+        let is_new = !known.contains(&format!("{}seed ", self.row()));
+        only.is_empty() || only.iter().any(|text| has(text) || (text == "new" && is_new))
+    }
+}
+
+/// The table, and where it stands.
+struct Page {
+    path: PathBuf,
+    text: String,
+}
+
+impl Page {
+    fn read() -> Page {
+        let path = root().join("crates/sim/mutants.md");
+        // Without one, all are new.
+        let text = fs::read_to_string(&path).unwrap_or_default();
+        Page { path, text }
+    }
+
+    /// Notes what has come of a mutant, among what is known of the others.
+    fn note(&mut self, mutants: &[Mutant], mutant: &Mutant, seen: Option<&Shown>) -> Result<(), String> {
+        self.text = render(mutants, &self.text, &format!("{}{} |", mutant.row(), told(seen)));
+        fs::write(&self.path, &self.text).map_err(|error| format!("{}: {error}", self.path.display()))
+    }
+
+    /// Has an invariant of this scenario seen a mutant?
+    fn has_seen(&self, scenario: &Scenario, invariant: &str) -> bool {
+        let (own, seen) = (format!("| {} |", scenario.name), format!(" violates {invariant} |"));
+        self.text.lines().any(|line| line.starts_with(&own) && line.ends_with(&seen))
+    }
+}
+
+/// The seed and the invariant that have shown a broken build.
+type Shown = (u64, String);
+
+/// Runs the mutants of these scenarios, or of all, and notes in the table what has seen them. Says whether all were seen,
+/// and whether each invariant has seen one.
+pub(super) fn run(names: &[String], only: &[String]) -> Result<bool, String> {
     let listed = root().join("crates/sim/mutants.txt");
     let text = fs::read_to_string(&listed).map_err(|error| format!("{}: {error}", listed.display()))?;
     let mutants = parse(&text)?;
@@ -39,7 +82,8 @@ pub(super) fn run(names: &[String]) -> Result<bool, String> {
     let folder = root().join("target/mutants");
     let copy = Place { sources: folder.join("sources"), target: folder.join("target") };
     copy_sources(&copy)?;
-    let mut rows: Vec<Seen<'_>> = Vec::new();
+    let mut page = Page::read();
+    let known = page.text.clone();
     let mut well = true;
     let wanted = |name: &str| names.is_empty() || names.iter().any(|one| one == name);
     for scenario in SCENARIOS.iter().filter(|one| wanted(one.name)) {
@@ -47,34 +91,22 @@ pub(super) fn run(names: &[String]) -> Result<bool, String> {
         if !whole.well {
             return Err(format!("{}: it fails before anything is broken:\n{}", scenario.name, whole.text));
         }
-        let first = rows.len();
-        for mutant in mutants.iter().filter(|one| one.scenario == scenario.name) {
+        let own = mutants.iter().filter(|one| one.scenario == scenario.name);
+        for mutant in own.filter(|one| one.is_wanted(only, &known)) {
             let seen = try_one(&copy, scenario, mutant)?;
             well &= tell(mutant, seen.as_ref());
-            rows.push((mutant, seen));
+            page.note(&mutants, mutant, seen.as_ref())?;
         }
-        let has_seen = |name: &str| {
-            rows[first..]
-                .iter()
-                .any(|(_, seen)| seen.as_ref().is_some_and(|(_, invariant)| invariant == name))
-        };
-        for blind in whole.invariants().iter().filter(|name| !has_seen(name)) {
+        for blind in whole.invariants().iter().filter(|name| !page.has_seen(scenario, name)) {
             println!("{}: {blind} has seen nothing", scenario.name);
             well = false;
         }
-    }
-    if well {
-        let table = root().join("crates/sim/mutants.md");
-        // Those of the scenarios that were not run stay.
-        let known = fs::read_to_string(&table).unwrap_or_default();
-        let page = render(&rows, &known);
-        fs::write(&table, page).map_err(|error| format!("{}: {error}", table.display()))?;
     }
     Ok(well)
 }
 
 /// Says what came of a broken build, and whether that is what its entry says.
-fn tell(mutant: &Mutant, seen: Option<&(u64, String)>) -> bool {
+fn tell(mutant: &Mutant, seen: Option<&Shown>) -> bool {
     println!("{}: {}: {}", mutant.scenario, mutant.what, told(seen));
     match seen {
         Some((_, invariant)) if mutant.invariants.contains(invariant) => true,
@@ -86,14 +118,14 @@ fn tell(mutant: &Mutant, seen: Option<&(u64, String)>) -> bool {
     }
 }
 
-fn told(seen: Option<&(u64, String)>) -> String {
+fn told(seen: Option<&Shown>) -> String {
     match seen {
         Some((seed, invariant)) => format!("seed {seed} violates {invariant}"),
         None => "NOT SEEN".to_owned(),
     }
 }
 
-fn try_one(copy: &Place, scenario: &Scenario, mutant: &Mutant) -> Result<Option<(u64, String)>, String> {
+fn try_one(copy: &Place, scenario: &Scenario, mutant: &Mutant) -> Result<Option<Shown>, String> {
     let path = copy.sources.join(&mutant.file);
     let whole = fs::read_to_string(&path).map_err(|error| format!("{}: {error}", path.display()))?;
     if whole.matches(&mutant.before).count() != 1 {
@@ -160,22 +192,19 @@ fn parse(text: &str) -> Result<Vec<Mutant>, String> {
     Ok(mutants)
 }
 
-/// The page; `known` is the one that there is, for the scenarios that have not been run now.
-fn render(rows: &[Seen<'_>], known: &str) -> String {
+/// The table: a row for each mutant that there is a row of, the new one and those of `known`.
+fn render(mutants: &[Mutant], known: &str, new: &str) -> String {
     let mut text = String::from(
-        "# Broken on purpose\n\nMade by `cargo xtask simulate --mutants`: each line is a change of the product's own code in `mutants.txt`, and\nthe first seed that shows it. Each invariant of each scenario has seen at least one.\n\n| scenario | what is broken | file | seen by |\n|---|---|---|---|\n",
+        "# Broken on purpose\n\nMade by `cargo xtask simulate --mutants`: each line is a change of the product's own code in `mutants.txt`, and\nthe first seed that shows it. One that is listed there and has no line here has not been run.\n\n| scenario | what is broken | file | seen by |\n|---|---|---|---|\n",
     );
     for scenario in &SCENARIOS {
-        let now: Vec<_> = rows.iter().filter(|(mutant, _)| mutant.scenario == scenario.name).collect();
-        for (mutant, seen) in &now {
-            let (what, file, told) = (&mutant.what, mutant.file.display(), told(seen.as_ref()));
-            // Writing to a String cannot fail.
-            let _ = writeln!(text, "| {} | {what} | `{file}` | {told} |", scenario.name);
-        }
-        let own = format!("| {} |", scenario.name);
-        for line in known.lines().filter(|line| now.is_empty() && line.starts_with(&own)) {
-            text.push_str(line);
-            text.push('\n');
+        for mutant in mutants.iter().filter(|one| one.scenario == scenario.name) {
+            let row = mutant.row();
+            let lines = std::iter::once(new).chain(known.lines());
+            if let Some(line) = lines.into_iter().find(|line| line.starts_with(&row)) {
+                text.push_str(line);
+                text.push('\n');
+            }
         }
     }
     text

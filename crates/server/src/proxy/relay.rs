@@ -421,8 +421,9 @@ async fn give_up(proxying: &mut Proxying<'_>, relay: &mut Relay, event: Event) -
     proxying.say(level, &text);
     if matches!(event, Event::Ended | Event::Failed(_) | Event::ReadTimedOut | Event::BadChunks) {
         // A client that is gone too changes nothing: the connection is closed either way.
-        let _ = send_head(proxying, relay).await;
-        let _ = drain(proxying, relay).await;
+        if send_head(proxying, relay).await.is_ok() && drain(proxying, relay).await.is_ok() {
+            return Unfinished::Short;
+        }
     }
     Unfinished::Broken
 }

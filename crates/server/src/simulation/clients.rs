@@ -320,7 +320,7 @@ fn check_broken(world: &World, missing: &[Rc<Asked>], rest: Option<&Message>, en
         violated("no-false-alarm", format!("{} breaks after {got} bytes of {}", asked.id, one.len));
     }
     let wire = &asked.wire;
-    let heard_out = wire.went().put == wire.went().taken && missing.len() == 1;
+    let heard_out = wire.went().put == wire.went().taken;
     if let Some(one) = one
         && patient
         && matches!(one.fault, Fault::Close(_) | Fault::Hang(_))
@@ -332,7 +332,8 @@ fn check_broken(world: &World, missing: &[Rc<Asked>], rest: Option<&Message>, en
         let put = one.put.get();
         holds!("what-came-goes", got == put, "{got} bytes of {} came, {put} had gone", asked.id);
     }
-    if asked.manner == Manner::Mute && rest.is_none() && ended {
+    // Behind an answer that was the last one it is not waited for.
+    if asked.manner == Manner::Mute && rest.is_none() && ended && stays {
         check_mute(world, asked);
     }
 }
