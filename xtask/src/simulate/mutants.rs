@@ -21,6 +21,8 @@ struct Mutant {
     /// What must be violated: one of these.
     invariants: Vec<String>,
     file: PathBuf,
+    /// The first seed: 1, or the one that once showed it, where it takes long to come across another.
+    from: u64,
     before: String,
     after: String,
 }
@@ -133,7 +135,8 @@ fn try_one(copy: &Place, scenario: &Scenario, mutant: &Mutant) -> Result<Option<
     }
     let write = |text: &str| fs::write(&path, text).map_err(|error| format!("{}: {error}", path.display()));
     write(&whole.replacen(&mutant.before, &mutant.after, 1))?;
-    let ran = simulate(copy, scenario, SOON, &format!("seeds={SEEDS} limit_s={LIMIT_S}"));
+    let ran =
+        simulate(copy, scenario, SOON, &format!("seeds={SEEDS} from={} limit_s={LIMIT_S}", mutant.from));
     write(&whole)?;
     let ran = ran?;
     let violation = ran.violation();
@@ -163,8 +166,8 @@ fn copy_sources(copy: &Place) -> Result<(), String> {
     Ok(())
 }
 
-/// Entries: `what:`, `scenario:`, `invariant:` and `file:` in a line each, then the lines to be found after `- ` and
-/// those to stand instead after `+ `. An empty line ends one.
+/// Entries: `what:`, `scenario:`, `invariant:` and `file:` in a line each, and `from:` if the first seed is not 1; then
+/// the lines to be found after `- ` and those to stand instead after `+ `. An empty line ends one.
 fn parse(text: &str) -> Result<Vec<Mutant>, String> {
     let mut mutants = Vec::new();
     for block in text.split("\n\n").filter(|block| block.contains("what: ")) {
@@ -181,6 +184,8 @@ fn parse(text: &str) -> Result<Vec<Mutant>, String> {
             scenario: word("scenario: ")?,
             invariants: word("invariant: ")?.split(' ').map(str::to_owned).collect(),
             file: word("file: ")?.into(),
+            from: word("from: ")
+                .map_or(Ok(1), |text| text.parse().map_err(|_| format!("{text} is no seed")))?,
             before: lines('-'),
             after: lines('+'),
         };
