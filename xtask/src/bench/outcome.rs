@@ -67,15 +67,22 @@ pub(super) struct Verdict {
     pub(super) goal: &'static Goal,
     /// Nothing where there is no figure.
     pub(super) value: Option<f64>,
+    /// Between what it lies where it is too uncertain to be a figure.
+    pub(super) between: Option<(f64, f64)>,
 }
 
 impl Verdict {
-    /// In one word.
+    /// In one word. What is no figure may still lie on one side of the promise for certain.
     pub(super) fn word(&self) -> &'static str {
-        match self.value {
-            Some(value) if value <= self.goal.at_most => "reached",
-            Some(_) => "missed",
-            None => "not measured",
+        let (low, high) = match (self.value, self.between) {
+            (Some(value), _) => (value, value),
+            (None, Some(between)) => between,
+            (None, None) => return "not measured",
+        };
+        match self.goal.at_most {
+            at_most if high <= at_most => "reached",
+            at_most if low > at_most => "missed",
+            _ => "not measured",
         }
     }
 }
@@ -177,8 +184,14 @@ impl Outcome {
                 None => side.value(goal.measure),
             }
         };
+        let between = |goal: &Goal| match (goal.measure, goal.against) {
+            (Measure::Cost, Some(other)) => {
+                self.side(goal.side)?.cost_us.ratios(&self.side(other)?.cost_us).interval()
+            }
+            _ => None,
+        };
         let goals = self.workload.goals.iter();
-        goals.map(|goal| Verdict { goal, value: found(goal) }).collect()
+        goals.map(|goal| Verdict { goal, value: found(goal), between: between(goal) }).collect()
     }
 }
 
@@ -246,6 +259,17 @@ mod tests {
         assert_eq!(outcome.uncertain(), ["pointsman to nginx, by 75 %"]);
         let words: Vec<_> = outcome.verdicts().iter().map(Verdict::word).collect();
         assert_eq!(words, ["not measured", "reached"]);
+    }
+
+    #[test]
+    fn what_is_no_figure_may_still_be_missed() {
+        let word = |own: f64| {
+            let all = [1.0, 1.1, 1.2, 1.3, 1.4, 1.5].map(|one| one * own);
+            let outcome = outcome(vec![figures("pointsman", &all), figures("nginx", &[10.0; 6])]);
+            assert!(outcome.refusal().is_some());
+            outcome.verdicts()[0].word()
+        };
+        assert_eq!((word(5.0), word(6.0), word(8.0)), ("reached", "not measured", "missed"));
     }
 
     #[test]

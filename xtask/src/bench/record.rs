@@ -31,6 +31,7 @@ fn outcome(outcome: &Outcome) -> Value {
             "against": verdict.goal.against,
             "at_most": verdict.goal.at_most,
             "found": verdict.value,
+            "between": verdict.between,
             "verdict": verdict.word(),
         })
     });

@@ -76,7 +76,8 @@ impl Run {
              read after six seconds without a request, before and after.\n\n\
              Behind a ratio of CPU time stands where it lies with a confidence of 95 %, by the sign test over the rounds. A \
              ratio is not reported if that interval is wider than {:.0} % of it after up to {TIMES_AT_MOST} times as many rounds; \
-             where no ratio is left, neither are the workload's CPU time, rates and latencies. What is counted holds all the same. The \
+             where no ratio is left, neither are the workload's CPU time, rates and latencies; a promise about it may still be reached or \
+             missed by all of the interval, which then stands for the figure. What is counted holds all the same. The \
              machine may be one that others use too: it is faster and slower for all sides alike, so that a figure of one \
              side alone says little. A rate is left out where the middle half of the rounds lies further apart than {:.0} % of their \
              median, a latency beyond {:.0} %, and a quantile with fewer than ten requests beyond it.\n",
@@ -91,7 +92,11 @@ impl Run {
         text.push_str("\n## Promised\n\n| | figure | of | at most | found | |\n|---|---|---|---|---|---|\n");
         for outcome in &self.outcomes {
             for verdict in outcome.verdicts() {
-                let Verdict { goal, value } = &verdict;
+                let Verdict { goal, value, between } = &verdict;
+                let found = match (value, between) {
+                    (None, Some((low, high))) => format!("{low:.2}–{high:.2}"),
+                    _ => told(*value, 2),
+                };
                 let of = match goal.against {
                     Some(other) => format!("{} to {other}", goal.side),
                     None => goal.side.to_owned(),
@@ -103,7 +108,7 @@ impl Run {
                     outcome.workload.name,
                     goal.measure.name(),
                     goal.at_most,
-                    told(*value, 2),
+                    found,
                     verdict.word()
                 );
             }
