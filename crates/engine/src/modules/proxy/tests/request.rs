@@ -27,7 +27,8 @@ fn targets_are_nginx_s() {
         ("location /v { proxy_pass http://backend$request_uri; }", "/v/a%20b?x", "/v/a%20b?x"),
         ("location /v { set $b backend; proxy_pass http://$b/fixed; }", "/v/a%20b//c?x", "/fixed"),
         ("location /v { set $b backend; proxy_pass http://$b?q=1; }", "/v/a", "/?q=1"),
-        ("location ~ ^/re(.*)$ { proxy_pass http://backend$1; }", "/re/a%20b?x", "/a b"),
+        // But for what a target cannot hold, which nginx sends.
+        ("location ~ ^/re(.*)$ { proxy_pass http://backend$1; }", "/re/a%20b?x", "/a%20b"),
         // What was rewritten is escaped anew; within its location it stands for itself.
         (
             "location /name/ { rewrite /name/([^/]+) /users?name=$1 break; proxy_pass http://backend; }",
@@ -76,7 +77,7 @@ fn targets_are_nginx_s() {
 fn no_value_can_end_a_line() {
     let server = "location / { set $x $uri; proxy_pass http://backend$x; proxy_set_header X-Uri $uri; }";
     let head = sent(server, &get("/a%0D%0AX-Evil:%201"));
-    assert_eq!(head, "GET /a%0D%0AX-Evil: 1 HTTP/1.1\r\nHost: backend\r\nX-Uri: /a  X-Evil: 1\r\n\r\n");
+    assert_eq!(head, "GET /a%0D%0AX-Evil:%201 HTTP/1.1\r\nHost: backend\r\nX-Uri: /a  X-Evil: 1\r\n\r\n");
     let server = "location ~ ^/(.*)$ { set $m $1; proxy_pass http://backend; proxy_set_header Host $m; proxy_method $m; }";
     assert_eq!(sent(server, &get("/PUT")), "PUT /PUT HTTP/1.1\r\nHost: PUT\r\n\r\n");
     assert_eq!(sent(server, &get("/PUT%20/%0A")), "500");
