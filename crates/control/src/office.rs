@@ -365,7 +365,8 @@ impl Office {
     }
 
     /// Takes no orders any more but those of connections that it has let in already, which have a moment for that: another
-    /// process takes them from here on. What that one commits is published here too, until [`Office::stop`]: requests go on here for a while.
+    /// process takes them from here on. What that one commits is published here too, until [`Office::stop`]: requests go
+    /// on here for a while.
     pub fn retire(&self) {
         let _ = self.counter.jobs.send(Message::Retire);
     }

@@ -32,7 +32,7 @@ pub fn escape_target_from(line: &mut Vec<u8>, from: usize) {
     escape_those(line, from, |byte| byte <= b' ' || byte == 0x7f);
 }
 
-fn escape_those(uri: &mut Vec<u8>, from: usize, is_one: fn(u8) -> bool) {
+fn escape_those(uri: &mut Vec<u8>, from: usize, is_one: impl Fn(u8) -> bool) {
     if !uri[from..].iter().any(|byte| is_one(*byte)) {
         return;
     }

@@ -74,14 +74,10 @@ pub(super) struct Verdict {
 impl Verdict {
     /// In one word. What is no figure may still lie on one side of the promise for certain.
     pub(super) fn word(&self) -> &'static str {
-        let (low, high) = match (self.value, self.between) {
-            (Some(value), _) => (value, value),
-            (None, Some(between)) => between,
-            (None, None) => return "not measured",
-        };
-        match self.goal.at_most {
-            at_most if high <= at_most => "reached",
-            at_most if low > at_most => "missed",
+        let at_most = self.goal.at_most;
+        match self.value.map(|value| (value, value)).or(self.between) {
+            Some((_, high)) if high <= at_most => "reached",
+            Some((low, _)) if low > at_most => "missed",
             _ => "not measured",
         }
     }
@@ -105,6 +101,11 @@ impl Figures {
     pub(super) fn offered_ratio(&self, other: &Figures) -> Option<f64> {
         let ratios = self.offered_cost_us.ratios(&other.offered_cost_us);
         ratios.median().filter(|_| ratios.width() <= RATIO_LIMIT * 2.0)
+    }
+
+    /// Where the ratio of CPU time per request to another side's lies, if there are rounds enough to tell.
+    pub(super) fn cost_interval(&self, other: &Figures) -> Option<(f64, f64)> {
+        self.cost_us.ratios(&other.cost_us).interval()
     }
 
     /// Requests per second, unless the rounds disagree too much.
@@ -185,9 +186,7 @@ impl Outcome {
             }
         };
         let between = |goal: &Goal| match (goal.measure, goal.against) {
-            (Measure::Cost, Some(other)) => {
-                self.side(goal.side)?.cost_us.ratios(&self.side(other)?.cost_us).interval()
-            }
+            (Measure::Cost, Some(other)) => self.side(goal.side)?.cost_interval(self.side(other)?),
             _ => None,
         };
         let goals = self.workload.goals.iter();

@@ -216,7 +216,7 @@ fn section(text: &mut String, outcome: &Outcome) {
 /// Where a ratio of CPU time lies.
 fn interval(side: &Figures, reference: &Figures) -> String {
     let told = side.label != reference.label && side.ratio(Measure::Cost, reference).is_some();
-    let interval = side.cost_us.ratios(&reference.cost_us).interval().filter(|_| told);
+    let interval = side.cost_interval(reference).filter(|_| told);
     interval.map_or_else(String::new, |(low, high)| format!("({low:.2}–{high:.2})"))
 }
 

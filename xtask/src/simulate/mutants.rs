@@ -205,8 +205,8 @@ fn render(mutants: &[Mutant], known: &str, new: &str) -> String {
     for scenario in &SCENARIOS {
         for mutant in mutants.iter().filter(|one| one.scenario == scenario.name) {
             let row = mutant.row();
-            let lines = std::iter::once(new).chain(known.lines());
-            if let Some(line) = lines.into_iter().find(|line| line.starts_with(&row)) {
+            let mut lines = std::iter::once(new).chain(known.lines());
+            if let Some(line) = lines.find(|line| line.starts_with(&row)) {
                 text.push_str(line);
                 text.push('\n');
             }
