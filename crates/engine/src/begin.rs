@@ -48,7 +48,6 @@ pub fn begin(exchange: &mut Exchange, env: &mut Env<'_>) -> Result<(), u16> {
             return Err(400);
         }
     }
-    request.quoted_uri = memchr::memchr(b'%', request.head.target()).is_some();
     match http::framing::request_body(&request.head) {
         Ok(framing) => request.framing = framing,
         Err(fault) => {

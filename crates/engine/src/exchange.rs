@@ -94,8 +94,6 @@ pub struct Request {
     /// The URI holds `//`, `%` or dots, so that it was changed while it was normalised (`proxy_pass` without URI must
     /// pass the original on only while `uri` is untouched).
     pub uri_changed: bool,
-    /// The URI as it came held escapes: captures of it are escaped again where they go into a query or a redirect.
-    pub quoted_uri: bool,
     /// The body is to be read and thrown away before the answer is sent.
     pub discard_wanted: bool,
     /// The request was in the connection's buffer before the answer to the one before it was sent (`$pipe`).
@@ -357,6 +355,8 @@ pub struct ScriptState {
     pub chunk: Vec<u8>,
     /// The chunk is the last one.
     pub chunk_last: bool,
+    /// The arguments of the `set_by_lua` that runs have their numbered captures escaped.
+    pub escapes_captures: bool,
     /// What `set_by_lua` gave back.
     pub value: Vec<u8>,
     /// What became of the script's order to a switch ([`crate::phase::Effect::Switch`]): the new revision, or why it
@@ -428,6 +428,22 @@ impl Request {
         self.framing == BodyFraming::None || !matches!(self.body, Body::Unread)
     }
 
+    /// Did the path as it came hold escapes (nginx's `quoted_uri`)?
+    pub fn is_quoted(&self) -> bool {
+        memchr::memchr(b'%', self.path_as_sent()).is_some()
+    }
+
+    /// Did decoding the path perhaps bring forth bytes that mean something in a query? Then numbered captures are
+    /// escaped again where they go into a query, a redirect or a variable (nginx's `quoted_uri` or `plus_in_uri`).
+    pub fn escapes_captures(&self) -> bool {
+        memchr::memchr2(b'%', b'+', self.path_as_sent()).is_some()
+    }
+
+    fn path_as_sent(&self) -> &[u8] {
+        let target = self.head.target();
+        &target[..memchr::memchr2(b'?', b'#', target).unwrap_or(target.len())]
+    }
+
     fn reset(&mut self) {
         self.uri.clear();
         self.args.clear();
@@ -437,7 +453,6 @@ impl Request {
         self.length = 0;
         self.method_override = None;
         self.uri_changed = false;
-        self.quoted_uri = false;
         self.discard_wanted = false;
         self.pipelined = false;
         self.id = None;

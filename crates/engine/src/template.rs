@@ -15,6 +15,26 @@ pub enum Part {
     Capture(usize),
 }
 
+impl Part {
+    /// Appends the piece's value in this request; with `quote`, a capture as [`Template::value_in_rewrite`] has it.
+    #[inline]
+    pub fn append(&self, exchange: &mut Exchange, env: &mut Env<'_>, quote: bool, out: &mut Vec<u8>) {
+        match self {
+            Part::Text(text) => out.extend_from_slice(text),
+            Part::Variable(id) => {
+                variables::append(exchange, env, *id, out);
+            }
+            Part::Capture(n) => {
+                let group = exchange.captures.group(*n).unwrap_or_default();
+                match quote && exchange.request.escapes_captures() {
+                    true => http::escape::escape(http::escape::Escape::Args, group, out),
+                    false => out.extend_from_slice(group),
+                }
+            }
+        }
+    }
+}
+
 /// Text with variables in it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Template {
@@ -87,16 +107,18 @@ impl Template {
         &self.parts
     }
 
+    /// As [`Template::value`]; numbered captures of a decoded path are escaped as parts of a query where the rewrite
+    /// module does so (`quote`; ngx_http_script_copy_capture_code).
+    pub fn value_in_rewrite(&self, exchange: &mut Exchange, env: &mut Env<'_>, quote: bool) -> Vec<u8> {
+        let mut out = Vec::new();
+        self.parts.iter().for_each(|part| part.append(exchange, env, quote, &mut out));
+        out
+    }
+
     /// Appends the text with the variables' values of this request. A variable that is not there is empty.
     pub fn append(&self, exchange: &mut Exchange, env: &mut Env<'_>, out: &mut Vec<u8>) {
         for part in &self.parts {
-            match part {
-                Part::Text(text) => out.extend_from_slice(text),
-                Part::Variable(id) => {
-                    variables::append(exchange, env, *id, out);
-                }
-                Part::Capture(n) => out.extend_from_slice(exchange.captures.group(*n).unwrap_or_default()),
-            }
+            part.append(exchange, env, false, out);
         }
     }
 

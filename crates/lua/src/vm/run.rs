@@ -175,8 +175,9 @@ pub(super) unsafe fn run_at_once(
         unsafe {
             let (exchange, mut env) = frame::world(frame);
             if let (Some(exchange), Some(script)) = (exchange, env.config.lua.scripts.get(id.0 as usize)) {
-                (*frame).args =
-                    script.args.iter().map(|template| template.value(exchange, &mut env)).collect();
+                let quote = exchange.script.escapes_captures;
+                let args = script.args.iter();
+                (*frame).args = args.map(|arg| arg.value_in_rewrite(exchange, &mut env, quote)).collect();
             }
         }
     }

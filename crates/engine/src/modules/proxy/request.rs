@@ -111,7 +111,7 @@ fn append_target(exchange: &Exchange, pass: &Pass, plan: &Plan, out: &mut Vec<u8
         out.extend_from_slice(&pass.uri);
         rest = &rest[pass.location.len().min(rest.len())..];
     }
-    if request.quoted_uri || exchange.route.internal || request.uri_changed {
+    if request.is_quoted() || exchange.route.internal || request.uri_changed {
         escape(Escape::Uri, rest, out);
     } else {
         out.extend_from_slice(rest);

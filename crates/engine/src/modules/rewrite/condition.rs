@@ -21,6 +21,18 @@ pub enum FileTest {
     Executable,
 }
 
+impl FileTest {
+    fn holds(self, env: &mut Env<'_>, path: &[u8]) -> bool {
+        let request = OpenRequest { path, stat_only: true, symlinks: Symlinks::Follow, trusted_prefix: 0 };
+        env.host.open(request).is_ok_and(|found| match self {
+            FileTest::File => found.is_file,
+            FileTest::Directory => found.is_dir,
+            FileTest::Exists => true,
+            FileTest::Executable => found.is_executable,
+        })
+    }
+}
+
 /// A condition.
 #[derive(Clone, Debug)]
 pub enum Condition {
@@ -60,7 +72,7 @@ impl Condition {
     ///
     /// # Errors
     /// 500 if a regular expression gave up.
-    pub fn holds(&self, exchange: &mut Exchange, env: &mut Env<'_>) -> Result<bool, u16> {
+    pub fn holds(&self, exchange: &mut Exchange, env: &mut Env<'_>, quote: bool) -> Result<bool, u16> {
         match self {
             Condition::True(variable) => {
                 let mut value = Vec::new();
@@ -70,7 +82,7 @@ impl Condition {
             Condition::Equals { variable, text, negated } => {
                 let mut left = Vec::new();
                 variables::append(exchange, env, *variable, &mut left);
-                let right = text.value(exchange, env);
+                let right = text.value_in_rewrite(exchange, env, quote);
                 Ok((left == right) != *negated)
             }
             Condition::Matches { variable, regex, negated } => {
@@ -95,23 +107,8 @@ impl Condition {
                 }
             }
             Condition::File { path, test, negated } => {
-                let path = path.value(exchange, env);
-                let request = OpenRequest {
-                    path: &path,
-                    stat_only: true,
-                    symlinks: Symlinks::Follow,
-                    trusted_prefix: 0,
-                };
-                let found = match env.host.open(request) {
-                    Ok(found) => match test {
-                        FileTest::File => found.is_file,
-                        FileTest::Directory => found.is_dir,
-                        FileTest::Exists => true,
-                        FileTest::Executable => found.is_executable,
-                    },
-                    Err(_) => false,
-                };
-                Ok(found != *negated)
+                let path = path.value_in_rewrite(exchange, env, quote);
+                Ok(test.holds(env, &path) != *negated)
             }
         }
     }

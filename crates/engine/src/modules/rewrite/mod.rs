@@ -124,7 +124,7 @@ enum Ended {
 fn server(exchange: &mut Exchange, env: &mut Env<'_>) -> Verdict {
     let config = env.config;
     let scope = config.server(exchange.route.server).scope;
-    match run(exchange, env, &config.location(scope).settings.rewrite.operations) {
+    match run(exchange, env, &config.location(scope).settings.rewrite.operations, &mut true) {
         Ended::Answer(verdict) => verdict,
         _ => {
             // The location is searched with the changed URI anyway.
@@ -140,29 +140,37 @@ fn location(exchange: &mut Exchange, env: &mut Env<'_>) -> Verdict {
     if operations.is_empty() {
         return Verdict::Next;
     }
-    match run(exchange, env, operations) {
+    match run(exchange, env, operations, &mut true) {
         Ended::Answer(verdict) => verdict,
         _ => Verdict::Next,
     }
 }
 
-fn run(exchange: &mut Exchange, env: &mut Env<'_>, operations: &[Operation]) -> Ended {
+/// Runs operations in order.
+///
+/// `quote` is the flag of ngx_http_script's engine: while it is set, `set`, `if` and the arguments of `set_by_lua`
+/// escape numbered captures. A `rewrite` that matched ends it for the rest of the program.
+fn run(exchange: &mut Exchange, env: &mut Env<'_>, operations: &[Operation], quote: &mut bool) -> Ended {
     for operation in operations {
         let ended = match operation {
             Operation::Set { variable, value } => {
-                set(exchange, env, *variable, value);
+                set(exchange, env, *variable, value, *quote);
                 Ended::Through
             }
-            Operation::SetByScript { variable, script } => set_by_script(exchange, env, *variable, *script),
-            Operation::Rewrite { regex, replacement, drop_args, after } => {
-                rewrite(exchange, env, regex, replacement, *drop_args, *after)
+            Operation::SetByScript { variable, script } => {
+                exchange.script.escapes_captures = *quote;
+                set_by_script(exchange, env, *variable, *script)
             }
-            Operation::If { condition, location, operations } => match condition.holds(exchange, env) {
+            Operation::Rewrite { regex, replacement, drop_args, after } => {
+                rewrite(exchange, env, regex, replacement, *drop_args, *after, quote)
+            }
+            Operation::If { condition, location, operations } => match condition.holds(exchange, env, *quote)
+            {
                 Ok(true) => {
                     if let Some(location) = location {
                         phase::enter(exchange, *location);
                     }
-                    run(exchange, env, operations)
+                    run(exchange, env, operations, quote)
                 }
                 Ok(false) => Ended::Through,
                 Err(status) => Ended::Answer(Verdict::Refuse(status)),
@@ -183,8 +191,8 @@ fn run(exchange: &mut Exchange, env: &mut Env<'_>, operations: &[Operation]) -> 
     Ended::Through
 }
 
-fn set(exchange: &mut Exchange, env: &mut Env<'_>, variable: VariableId, value: &Template) {
-    let text = value.value(exchange, env);
+fn set(exchange: &mut Exchange, env: &mut Env<'_>, variable: VariableId, value: &Template, quote: bool) {
+    let text = value.value_in_rewrite(exchange, env, quote);
     variables::assign(exchange, &env.config.variables.entry(variable).definition, &text);
 }
 
@@ -211,6 +219,7 @@ fn rewrite(
     replacement: &Template,
     drop_args: bool,
     after: After,
+    quote: &mut bool,
 ) -> Ended {
     let config = env.config;
     let Exchange { request, captures, .. } = exchange;
@@ -223,6 +232,7 @@ fn rewrite(
         }
     }
     keep_named_captures(exchange, config, regex);
+    *quote = false;
     let redirect = matches!(after, After::Redirect(_));
     let escape = if redirect { Some(http::escape::Escape::Args) } else { None };
     let mut text = Vec::new();
@@ -316,7 +326,7 @@ fn append_replacement(
             Part::Capture(n) => {
                 let group = exchange.captures.group(*n).unwrap_or_default();
                 // nginx escapes captures that go into the query, or into a redirect, when the URI had to be decoded.
-                let decoded = exchange.request.quoted_uri;
+                let decoded = exchange.request.escapes_captures();
                 match escape {
                     Some(kind) if decoded => http::escape::escape(kind, group, out),
                     None if decoded && mark.is_some() => {
