@@ -1,6 +1,7 @@
 //! `try_files`: the first of several files that is there, or else another URI (ngx_http_try_files_module).
 
 use super::Module;
+use super::files::confine::{self, Climbs};
 use super::files::path::{self, Join, log_failure};
 use crate::config::{Builder, number};
 use crate::directive::{Args, Contexts, Directive};
@@ -105,11 +106,15 @@ fn search(exchange: &mut Exchange, env: &mut Env<'_>, rule: &TryFiles, path: &mu
     if !path::can_map(exchange, env) {
         return Verdict::Refuse(500);
     }
-    path::append_root(exchange, env, path);
+    if path::append_root(exchange, env, path).is_err() {
+        return Verdict::Refuse(403);
+    }
     let root_len = path.len();
     for candidate in &rule.candidates {
         path.truncate(root_len);
-        append_name(exchange, env, &candidate.name, join, path);
+        if append_name(exchange, env, &candidate.name, join, path).is_err() {
+            continue;
+        }
         match path::open(exchange, env, path, true) {
             Ok(found) if found.is_dir == candidate.directory => {
                 take(exchange, &path[root_len..], join, candidate.directory);
@@ -127,23 +132,40 @@ fn search(exchange: &mut Exchange, env: &mut Env<'_>, rule: &TryFiles, path: &mu
         Fallback::Status(status) => Verdict::Refuse(*status),
         Fallback::Redirect(target) => {
             path.clear();
-            append_name(exchange, env, target, join, path);
+            target.append(exchange, env, path);
+            cut_location(exchange, target, join, path, 0);
             redirect(exchange, env, path)
         }
     }
 }
 
-/// Appends a name as it stands after the directory. Under `alias` a name made with variables loses the location's
-/// name at its beginning, for `$uri` has it; nginx does so with the last argument too.
-fn append_name(exchange: &mut Exchange, env: &mut Env<'_>, name: &Template, join: Join, path: &mut Vec<u8>) {
+/// Appends a name as it stands after the directory.
+fn append_name(
+    exchange: &mut Exchange,
+    env: &mut Env<'_>,
+    name: &Template,
+    join: Join,
+    path: &mut Vec<u8>,
+) -> Result<(), Climbs> {
     let start = path.len();
-    name.append(exchange, env, path);
+    confine::append(name, exchange, env, path)?;
+    match cut_location(exchange, name, join, path, start) {
+        true => confine::check_rest(exchange, env, path, start),
+        false => Ok(()),
+    }
+}
+
+/// Under `alias` a name made with variables loses the location's name at its beginning, for `$uri` has it; nginx does
+/// so with the last argument too.
+fn cut_location(exchange: &Exchange, name: &Template, join: Join, path: &mut Vec<u8>, start: usize) -> bool {
     if let (Join::Without(len), None) = (join, name.constant())
         && let Some(location) = exchange.request.uri.get(..len)
         && path[start..].starts_with(location)
     {
         path.drain(start..start + len);
+        return true;
     }
+    false
 }
 
 /// The name that was found becomes the URI.

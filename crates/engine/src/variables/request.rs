@@ -81,11 +81,10 @@ pub(super) const VARIABLES: &[Variable] = &[
         },
     ),
     read("request_filename", "The path of the file that the URI stands for.", |exchange, env, out| {
-        files::append_path(exchange, env, out).is_some()
+        is_whole(out, |out| files::append_path(exchange, env, out).is_ok())
     }),
     read("document_root", "The root or alias of the location.", |exchange, env, out| {
-        files::append_root(exchange, env, out);
-        true
+        is_whole(out, |out| files::append_root(exchange, env, out).is_ok())
     }),
     read("realpath_root", "The same without symlinks.", realpath_root),
     read("content_length", "The body's length, if it is known.", content_length),
@@ -203,9 +202,21 @@ fn set_args(exchange: &mut Exchange, value: &[u8]) {
     exchange.request.uri_changed = true;
 }
 
+/// Takes back what was appended of a value that is not to be had.
+fn is_whole(out: &mut Vec<u8>, append: impl FnOnce(&mut Vec<u8>) -> bool) -> bool {
+    let before = out.len();
+    let whole = append(out);
+    if !whole {
+        out.truncate(before);
+    }
+    whole
+}
+
 fn realpath_root(exchange: &mut Exchange, env: &mut Env<'_>, out: &mut Vec<u8>) -> bool {
     let mut root = Vec::new();
-    files::append_root(exchange, env, &mut root);
+    if files::append_root(exchange, env, &mut root).is_err() {
+        return false;
+    }
     match env.host.real_path(&root) {
         Ok(real) => {
             out.extend_from_slice(&real);

@@ -11,6 +11,7 @@ use std::rc::Rc;
 use engine::config::LocationId;
 use engine::host::{Level, OpenRequest, Symlinks};
 use engine::log_line;
+use engine::modules::files::confine;
 use engine::modules::lua::{Program, ScriptId, ScriptSource};
 use engine::variables::Definition;
 use engine::{Config, Env};
@@ -115,10 +116,14 @@ impl Scripts {
             let text = b"no such script".to_vec();
             return Err(NotLoaded { status: 500, line: text.clone(), text });
         };
-        let path = match exchange {
-            Some(exchange) => template.value(exchange, &mut env),
-            None => template.constant().unwrap_or_default().to_vec(),
-        };
+        let mut path = Vec::new();
+        match exchange {
+            Some(exchange) => confine::append(template, exchange, &mut env, &mut path).map_err(|_| {
+                let line = [b"failed to load external Lua file \"", &path[..], b"\": refused"].concat();
+                NotLoaded { status: 403, line: line.clone(), text: line }
+            })?,
+            None => path.extend_from_slice(template.constant().unwrap_or_default()),
+        }
         let path = rebased(env.config, path);
         if let Some(chunk) = self.files.borrow().get(&path) {
             return Ok(*chunk);

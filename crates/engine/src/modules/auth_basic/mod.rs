@@ -8,6 +8,7 @@ mod password;
 mod tests;
 
 use super::Module;
+use super::files::confine::{self, Climbs};
 use super::files::path::log_failure;
 use crate::directive::{Args, Contexts, Directive};
 use crate::exchange::Exchange;
@@ -91,7 +92,7 @@ fn handle(exchange: &mut Exchange, env: &mut Env<'_>) -> Verdict {
         return ask(exchange, &realm);
     };
     let (user, password) = (&credentials[..colon], &credentials[colon + 1..]);
-    let path = path(exchange, env, user_file);
+    let Ok(path) = path(exchange, env, user_file) else { return Verdict::Refuse(403) };
     let file = match env.host.read_file(&path) {
         Ok(file) => file,
         Err(error) => {
@@ -134,14 +135,15 @@ fn ask(exchange: &mut Exchange, realm: &[u8]) -> Verdict {
     Verdict::Refuse(401)
 }
 
-/// The file's path: beside the configuration file unless it is absolute.
-fn path(exchange: &mut Exchange, env: &mut Env<'_>, user_file: &Template) -> Vec<u8> {
-    let path = user_file.value(exchange, env);
+/// The file's path: beside the configuration file unless it is absolute. A request cannot lead it elsewhere.
+fn path(exchange: &mut Exchange, env: &mut Env<'_>, user_file: &Template) -> Result<Vec<u8>, Climbs> {
+    let mut path = Vec::new();
+    confine::append(user_file, exchange, env, &mut path)?;
     if path.starts_with(b"/") {
-        return path;
+        return Ok(path);
     }
     let folder = env.config.file.parent().map_or(&b""[..], |folder| folder.as_os_str().as_bytes());
-    [folder, b"/", &path].concat()
+    Ok([folder, b"/", &path].concat())
 }
 
 /// What the first line of a user has behind the name, up to another colon or the line's end.

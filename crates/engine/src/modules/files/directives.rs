@@ -153,6 +153,15 @@ fn root(b: &mut Builder<'_>, d: &conf::Directive) -> Result<(), Diagnostic> {
             return Err(Diagnostic::error(word.span, fault));
         }
     }
+    let is_open_prefix =
+        matches!(scope.modifier, Modifier::Prefix | Modifier::PrefixNoRegex) && !scope.name.ends_with(b"/");
+    if is_alias && is_open_prefix && word.text().ends_with(b"/") {
+        let name = scope.name.as_bstr();
+        let fault = format!("location \"{name}\" has no slash at its end, its \"alias\" has one");
+        let mend =
+            format!("write `location {name}/`: as it is, \"{name}X\" is served from \"{}X\"", word.text());
+        b.diagnostics.push(Diagnostic::warn(word.span, fault).mend(mend));
+    }
     let mut text = word.text().to_vec();
     if !is_alias && text.ends_with(b"/") {
         text.pop();

@@ -3,6 +3,7 @@
 //! A URI that ends in `/` is redirected internally to the first index file that is there, so that the file's own
 //! location serves it.
 
+use super::confine;
 use super::path::{self, log_failure, log_path};
 use crate::exchange::Exchange;
 use crate::host::{Env, Level};
@@ -32,11 +33,15 @@ fn search(exchange: &mut Exchange, env: &mut Env<'_>, found: &mut Vec<u8>) -> Ve
         }
         let directory_len = match directory {
             Some(len) => len,
-            None if path::append_path(exchange, env, found).is_some() => *directory.insert(found.len()),
-            None => return Verdict::Refuse(500),
+            None => match path::append_path(exchange, env, found) {
+                Ok(()) => *directory.insert(found.len()),
+                Err(status) => return Verdict::Refuse(status),
+            },
         };
         found.truncate(directory_len);
-        name.append(exchange, env, found);
+        if confine::append(name, exchange, env, found).is_err() {
+            return Verdict::Refuse(403);
+        }
         if found.get(directory_len) == Some(&b'/') {
             return redirect(exchange, env, &found[directory_len..]);
         }

@@ -4,6 +4,7 @@
 //! never reads a byte of it: files are opened by [`crate::Host::open`] and sent by the server.
 
 mod conditional;
+pub mod confine;
 mod directives;
 mod index;
 pub mod path;
@@ -100,7 +101,7 @@ pub fn nothing_served(exchange: &mut Exchange, env: &mut Env<'_>) -> Verdict {
         return Verdict::Refuse(404);
     }
     let mut directory = Vec::new();
-    if append_path(exchange, env, &mut directory).is_some() {
+    if append_path(exchange, env, &mut directory).is_ok() {
         let words = ("directory index of \"", directory.as_slice(), "\" is forbidden");
         path::log_path(exchange, env, Level::Error, words, None);
     }

@@ -2,6 +2,7 @@
 //!
 //! Follows ngx_http_map_uri_to_path. It never looks at a file itself: that is [`crate::Host::open`]'s.
 
+use super::confine::{self, Climbs};
 use crate::config::{Config, Modifier};
 use crate::exchange::Exchange;
 use crate::host::{Env, FileError, Level, OpenRequest, Opened, Symlinks};
@@ -60,15 +61,21 @@ pub fn join_of(exchange: &Exchange, config: &Config) -> Join {
 }
 
 /// Appends the directory of `root` or the path of `alias`, absolute: `$document_root`.
-pub fn append_root(exchange: &mut Exchange, env: &mut Env<'_>, out: &mut Vec<u8>) {
+///
+/// # Errors
+/// A variable in it would lead out of the directory.
+pub fn append_root(exchange: &mut Exchange, env: &mut Env<'_>, out: &mut Vec<u8>) -> Result<(), Climbs> {
     let config = env.config;
     let start = out.len();
     match config.location(exchange.route.location).settings.files.root.get() {
         None => out.extend_from_slice(b"html"),
         Some(root) => match root.text.constant() {
             // Made absolute when the configuration was read; `root /;` is the empty text.
-            Some(text) => return out.extend_from_slice(text),
-            None => root.text.append(exchange, env, out),
+            Some(text) => {
+                out.extend_from_slice(text);
+                return Ok(());
+            }
+            None => confine::append(&root.text, exchange, env, out)?,
         },
     }
     if out.get(start) != Some(&b'/') {
@@ -76,6 +83,7 @@ pub fn append_root(exchange: &mut Exchange, env: &mut Env<'_>, out: &mut Vec<u8>
         let slash = (!prefix.ends_with(b"/")).then_some(b'/');
         out.splice(start..start, prefix.iter().copied().chain(slash));
     }
+    Ok(())
 }
 
 /// Can the URI be turned into a path here? If not, for `alias` replaces a location's name that a rewrite has taken
@@ -91,20 +99,28 @@ pub fn can_map(exchange: &Exchange, env: &mut Env<'_>) -> bool {
     false
 }
 
-/// Appends the path of the request's URI: `$request_filename`. Nothing if [`can_map`] says no.
-pub fn append_path(exchange: &mut Exchange, env: &mut Env<'_>, out: &mut Vec<u8>) -> Option<()> {
+/// Appends the path of the request's URI: `$request_filename`.
+///
+/// # Errors
+/// The status to answer, already logged: 500 if [`can_map`] says no, 403 if the path would leave its directory.
+pub fn append_path(exchange: &mut Exchange, env: &mut Env<'_>, out: &mut Vec<u8>) -> Result<(), u16> {
     if !can_map(exchange, env) {
-        return None;
+        return Err(500);
     }
-    append_root(exchange, env, out);
-    let uri = exchange.request.uri.as_slice();
-    out.extend_from_slice(match join_of(exchange, env.config) {
+    append_root(exchange, env, out).map_err(|Climbs| 403u16)?;
+    let (uri, rest) = (exchange.request.uri.as_slice(), out.len());
+    let join = join_of(exchange, env.config);
+    out.extend_from_slice(match join {
         Join::Whole => uri,
         Join::Without(len) => uri.get(len..).unwrap_or_default(),
         Join::Nothing if exchange.route.uri_after_alias => uri,
         Join::Nothing => b"",
     });
-    Some(())
+    // The whole URI as the client sent it was normalised.
+    if join != Join::Whole || exchange.request.uri_changed {
+        confine::check_rest(exchange, env, out, rest).map_err(|Climbs| 403u16)?;
+    }
+    Ok(())
 }
 
 /// Opens or looks at a path under the location's `disable_symlinks` (ngx_http_set_disable_symlinks).

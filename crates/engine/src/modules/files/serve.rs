@@ -25,8 +25,8 @@ pub(super) fn handle(exchange: &mut Exchange, env: &mut Env<'_>) -> Verdict {
 }
 
 fn answer(exchange: &mut Exchange, env: &mut Env<'_>, path: &mut Vec<u8>, is_post: bool) -> Verdict {
-    if path::append_path(exchange, env, path).is_none() {
-        return Verdict::Refuse(500);
+    if let Err(status) = path::append_path(exchange, env, path) {
+        return Verdict::Refuse(status);
     }
     let opened = match path::open(exchange, env, path, false) {
         Ok(opened) => opened,

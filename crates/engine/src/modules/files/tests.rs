@@ -345,3 +345,45 @@ fn faults_are_named_in_nginx_s_words() {
         assert_eq!(faults, [format!("{expected} in /etc/pointsman/nginx.conf:1")], "{text}");
     }
 }
+
+#[test]
+fn a_parent_segment_from_the_request_is_refused_and_one_of_the_configuration_obeyed() {
+    for (server, target, path) in [
+        ("location /f { alias /www/; }", "/f../locked", Some("/www/../locked")),
+        ("location /f { alias /www/.; }", "/f./a.txt", Some("/www/../a.txt")),
+        ("location ~ ^/f(.*)$ { alias /www/$1; }", "/f../a.txt", Some("/www/../a.txt")),
+        ("location / { root /www/$arg_a./; }", "/a.txt?a=.", Some("/www/..")),
+        ("location / { root /www/dir$arg_a; }", "/a.txt?a=/..", Some("/www/dir/..")),
+        ("location / { root /www/dir/../$arg_a; }", "/a.txt", None),
+        ("location /f { alias /www/dir/../; }", "/f/a.txt", None),
+        ("location /f { alias /www/dir/..; }", "/f/a.txt", None),
+        ("location / { root /www; index $arg_a; }", "/dir/?a=../a.txt", Some("/www/dir/../a.txt")),
+        ("location / { root /www/dir/..; if (-f $document_root/a.txt) { return 200; } }", "/", None),
+    ] {
+        let (_, lines) = get(server, target, "");
+        let refusal =
+            path.map(|path| format!("[error] path \"{path}\" is refused: the request put a \"..\" into it"));
+        let refused = lines.iter().find(|line| line.contains("is refused"));
+        assert_eq!(refused, refusal.as_ref(), "{server} {target}: {lines:?}");
+        if path.is_some() {
+            assert_eq!(status(server, target), "403", "{server} {target}");
+        }
+    }
+}
+
+#[test]
+fn an_alias_off_by_a_slash_gets_a_warning() {
+    for (location, warned) in [
+        ("/f { alias /www/; }", true),
+        ("^~ /f { alias /www/; }", true),
+        ("/f/ { alias /www/; }", false),
+        ("/f { alias /www; }", false),
+        ("= /f { alias /www/; }", false),
+        ("~ ^/f { alias /www/; }", false),
+    ] {
+        let faults = faults_of(&format!("http {{ server {{ listen 80; location {location} }} }}"));
+        let expected =
+            "location \"/f\" has no slash at its end, its \"alias\" has one in /etc/pointsman/nginx.conf:1";
+        assert_eq!(faults, if warned { vec![expected] } else { vec![] }, "{location}");
+    }
+}

@@ -138,7 +138,9 @@ pub fn access(exchange: &mut Exchange, env: &mut Env<'_>) {
 /// and may not have files made for hosts that nobody serves.
 fn write_at(exchange: &mut Exchange, env: &mut Env<'_>, path: &Template, line: &[u8]) {
     let mut full = Vec::new();
-    files::append_root(exchange, env, &mut full);
+    if files::append_root(exchange, env, &mut full).is_err() {
+        return;
+    }
     let root = files::path::open(exchange, env, &full, true);
     let errno = match root {
         Ok(root) if root.is_dir => None,
@@ -150,7 +152,9 @@ fn write_at(exchange: &mut Exchange, env: &mut Env<'_>, path: &Template, line: &
         return files::path::log_path(exchange, env, Level::Error, words, errno);
     }
     full.clear();
-    path.append(exchange, env, &mut full);
+    if files::confine::append(path, exchange, env, &mut full).is_err() {
+        return;
+    }
     if full.first() != Some(&b'/') {
         let prefix = env.config.prefix.as_os_str().as_encoded_bytes();
         let slash = (!prefix.ends_with(b"/")).then_some(b'/');

@@ -4,6 +4,7 @@ use crate::exchange::Exchange;
 use crate::host::{Env, Level, OpenRequest, Symlinks};
 use crate::log_line;
 use crate::modules::core::keep_named_captures;
+use crate::modules::files::confine;
 use crate::regex::Regex;
 use crate::template::Template;
 use crate::variables::{self, VariableId};
@@ -107,8 +108,10 @@ impl Condition {
                 }
             }
             Condition::File { path, test, negated } => {
-                let path = path.value_in_rewrite(exchange, env, quote);
-                Ok(test.holds(env, &path) != *negated)
+                let mut whole = Vec::new();
+                let is_there = confine::append_in_rewrite(path, exchange, env, quote, &mut whole).is_ok()
+                    && test.holds(env, &whole);
+                Ok(is_there != *negated)
             }
         }
     }

@@ -78,7 +78,8 @@ fn no_value_can_end_a_line() {
     let server = "location / { set $x $uri; proxy_pass http://backend$x; proxy_set_header X-Uri $uri; }";
     let head = sent(server, &get("/a%0D%0AX-Evil:%201"));
     assert_eq!(head, "GET /a%0D%0AX-Evil:%201 HTTP/1.1\r\nHost: backend\r\nX-Uri: /a  X-Evil: 1\r\n\r\n");
-    let server = "location ~ ^/(?<m>.*)$ { proxy_pass http://backend; proxy_set_header Host $m; proxy_method $m; }";
+    let server =
+        "location ~ ^/(?<m>.*)$ { proxy_pass http://backend; proxy_set_header Host $m; proxy_method $m; }";
     assert_eq!(sent(server, &get("/PUT")), "PUT /PUT HTTP/1.1\r\nHost: PUT\r\n\r\n");
     assert_eq!(sent(server, &get("/PUT%20/%0A")), "500");
     assert_eq!(sent(server, &get("/")), "500");
