@@ -74,6 +74,9 @@ fn start<A: Application>(
         true => Some(daemon::leave_terminal(journal)?),
         false => None,
     };
+    if estate.boot.daemon {
+        logs.borrow_stderr();
+    }
     // Whoever reads the pid file may send a signal at once, which would end a process that has no handler yet.
     let _held = Blocked::new().map_err(|error| journal.failed(Level::Emerg, "sigprocmask()", &error))?;
     if estate::write_pid_file(&estate.boot.pid_path, journal).is_err() {

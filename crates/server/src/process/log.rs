@@ -13,7 +13,7 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -153,6 +153,8 @@ pub struct LogFiles {
     stderr: Arc<LogFile>,
     /// What standard error is sent to, as nginx does once it has started.
     redirected: Mutex<Option<Arc<LogFile>>>,
+    /// Standard error belongs to a command that is to end: it is let go of as soon as it is sent elsewhere.
+    borrowed: AtomicBool,
 }
 
 impl LogFiles {
@@ -162,7 +164,15 @@ impl LogFiles {
             open: Mutex::default(),
             stderr: Arc::new(LogFile::stderr()?),
             redirected: Mutex::default(),
+            borrowed: AtomicBool::new(false),
         })
+    }
+
+    /// This process goes on when the command that started it has ended. Whoever reads that command's standard error
+    /// waits for its end, so that no descriptor of it may stay behind where the error log does not need it. From then
+    /// on `error_log stderr` means, as with nginx, where standard error was sent to last.
+    pub(super) fn borrow_stderr(&self) {
+        self.borrowed.store(true, Ordering::Relaxed);
     }
 
     /// The open file behind a target; `None` for a path that was not among the configuration's log files.
@@ -186,9 +196,17 @@ impl LogFiles {
             }
         }
         if let Some(file) = locked(&self.redirected).as_ref() {
-            nix::unistd::dup2_stderr(&**file)?;
+            self.send_stderr_to(file)?;
         }
         Ok(())
+    }
+
+    fn send_stderr_to(&self, file: &Arc<LogFile>) -> io::Result<()> {
+        nix::unistd::dup2_stderr(&**file)?;
+        match self.borrowed.load(Ordering::Relaxed) && !Arc::ptr_eq(file, &self.stderr) {
+            true => self.stderr.replace(file.as_fd()),
+            false => Ok(()),
+        }
     }
 
     /// Forgets the files that `wanted` does not name; each closes when the last configuration that uses it is gone.
@@ -197,7 +215,8 @@ impl LogFiles {
     }
 
     /// Sends this process's standard error to the first file of an error log from now on, also after it is reopened.
-    /// A log that itself goes to standard error leaves it, or puts it back, where it was when the program started.
+    /// A log that itself goes to standard error leaves it where it is; in the foreground it puts it back to where it was
+    /// when the program started.
     pub(super) fn redirect_stderr(&self, log: &ErrorLog) -> io::Result<()> {
         let own = log.sinks.iter().any(|(file, _)| Arc::ptr_eq(file, &self.stderr));
         let target = match log.sinks.first() {
@@ -205,7 +224,7 @@ impl LogFiles {
             Some((file, _)) => file,
             None => return Ok(()),
         };
-        nix::unistd::dup2_stderr(&**target)?;
+        self.send_stderr_to(target)?;
         *locked(&self.redirected) = Some(Arc::clone(target));
         Ok(())
     }

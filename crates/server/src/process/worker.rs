@@ -46,6 +46,9 @@ pub(super) fn live<A: Application>(birth: Birth<A>) -> i32 {
         Err(error) => return fatal(&journal, "sigaction()", &error),
     };
     title::set("worker process");
+    // A reload that needs a new process starts it under the configuration before.
+    journal.move_to(&logs, &estate.boot.main_error_logs(&source));
+    logs.keep_only(&estate.boot.all_log_files(&source));
     privileges::keep_environment(&estate.boot.environment);
     if privileges::become_worker(&estate.boot, estate.owner.as_ref(), &journal).is_err() {
         return FATAL;

@@ -206,6 +206,7 @@ fn read(
                     None => Address::Inet(address.parse().unwrap()),
                 }))
             }
+            ["error_log", "stderr"] => boot.error_logs.push((LogTarget::Stderr, Level::Notice)),
             ["error_log", name] => boot.error_logs.push((LogTarget::File(absolute(name)), Level::Notice)),
             ["log", name] => boot.log_files.push(absolute(name)),
             ["control", name, mode] => {

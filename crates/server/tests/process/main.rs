@@ -11,6 +11,7 @@ mod master;
 mod place;
 mod single;
 mod start;
+mod starter;
 mod upgrade;
 
 use libtest_mimic::{Arguments, Failed, Trial};
@@ -23,7 +24,7 @@ fn main() {
         std::process::exit(app::main(arguments.split('\n').map(str::to_owned).collect()));
     }
     let arguments = Arguments::from_args();
-    let all = [start::TESTS, master::TESTS, single::TESTS, upgrade::TESTS].concat();
+    let all = [start::TESTS, starter::TESTS, master::TESTS, single::TESTS, upgrade::TESTS].concat();
     let trial = |(name, test): (&str, fn())| {
         Trial::test(name, move || {
             test();

@@ -61,6 +61,14 @@ impl Place {
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     }
 
+    /// Starts the daemon with one pipe for its standard output and standard error.
+    pub fn start_piped(&self) -> (ExitStatus, Piped) {
+        let (reader, writer) = std::io::pipe().unwrap();
+        let mut command = self.command("");
+        command.stdout(writer.try_clone().unwrap()).stderr(writer);
+        (status_of(command), Piped { reader, text: String::new() })
+    }
+
     /// Starts the server without leaving this process, and waits for its pid file.
     pub fn start_in_foreground(&mut self) {
         let child = self.command("").stderr(fs::File::create(self.path("stderr")).unwrap()).spawn().unwrap();
@@ -126,6 +134,42 @@ impl Place {
             // A worker ends by itself when its master is gone.
             kill(pid, nix::sys::signal::Signal::SIGKILL);
         }
+    }
+}
+
+/// The reading end of a pipe that was a server's standard output and standard error.
+pub struct Piped {
+    reader: std::io::PipeReader,
+    text: String,
+}
+
+impl Piped {
+    /// Waits until nobody holds the other end any more. Gives everything that was written.
+    pub fn until_end(&mut self) -> String {
+        let deadline = Instant::now() + PATIENCE;
+        while self.read(deadline) {}
+        self.text.clone()
+    }
+
+    /// Waits for a text. The other end is open still.
+    pub fn until_text(&mut self, text: &str) {
+        let deadline = Instant::now() + PATIENCE;
+        while !self.text.contains(text) {
+            assert!(self.read(deadline), "the end without {text:?}:\n{}", self.text);
+        }
+    }
+
+    /// Reads what is there, and waits if there is nothing; false at the end.
+    fn read(&mut self, deadline: Instant) -> bool {
+        use nix::poll::{PollFd, PollFlags, poll};
+        let left = deadline.saturating_duration_since(Instant::now());
+        let mut fds = [PollFd::new(std::os::fd::AsFd::as_fd(&self.reader), PollFlags::POLLIN)];
+        let ready = poll(&mut fds, u16::try_from(left.as_millis()).unwrap()).unwrap();
+        assert_ne!(ready, 0, "the pipe is held open, and nothing comes:\n{}", self.text);
+        let mut bytes = [0; 4096];
+        let read = std::io::Read::read(&mut self.reader, &mut bytes).unwrap();
+        self.text.push_str(std::str::from_utf8(&bytes[..read]).unwrap());
+        read > 0
     }
 }
 
