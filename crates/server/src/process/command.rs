@@ -10,7 +10,7 @@ use super::load::{Pictures, Recorded, load};
 use super::log::{Level, LogFiles};
 use super::signals::Blocked;
 use super::upgrade::{Heritage, Program};
-use super::{alone, daemon, master, title};
+use super::{alone, daemon, dry_run, master, title};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::io::{self, Write};
@@ -71,7 +71,7 @@ fn start<A: Application>(
     drop(heritage);
     // Who has started this process in its place has left the terminal already, or stays there.
     let handshake = match estate.boot.daemon && predecessor.is_none() {
-        true => Some(daemon::leave_terminal(journal)?),
+        true => Some(daemon::leave_terminal(journal).inspect_err(|_| estate.close_sockets(journal))?),
         false => None,
     };
     if estate.boot.daemon {
@@ -106,7 +106,7 @@ pub fn test<A: Application>(app: &A, source: &Source, quiet: bool, dump: bool) -
         if !quiet {
             to_stderr(format_args!("the configuration file {file} syntax is ok"));
         }
-        estate::rehearse(&recorded.boot, source, &journal)?;
+        dry_run::dry_run(&recorded.boot, source, &journal)?;
         Ok(recorded)
     });
     let Ok(recorded) = tested else {

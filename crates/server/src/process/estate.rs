@@ -8,8 +8,9 @@ use super::journal::{Journal, Said};
 use super::log::{Level, LogFiles, NewLogs, open_append};
 use super::privileges::{self, Owner};
 use super::sockets::{self, Listening};
-use nix::unistd::{Uid, chown};
-use std::fs::{DirBuilder, OpenOptions, Permissions};
+use nix::errno::Errno;
+use nix::unistd::{Uid, chown, fchown};
+use std::fs::{DirBuilder, File, OpenOptions, Permissions};
 use std::io::{self, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
@@ -87,15 +88,6 @@ impl Estate {
     }
 }
 
-/// Everything `-t` can find out without getting in the way of a server that runs.
-pub(super) fn rehearse(boot: &Boot, source: &Source, journal: &Journal) -> Result<(), Said> {
-    let owner = privileges::owner(boot.user.as_ref(), journal)?;
-    rehearse_pid_file(&boot.pid_path, journal)?;
-    make_folders(boot, owner.as_ref(), journal)?;
-    open_logs(boot, source, journal)?;
-    sockets::try_all(&boot.sockets(), journal)
-}
-
 /// Opens every log file of a configuration.
 pub(super) fn open_logs(
     boot: &Boot,
@@ -119,7 +111,7 @@ pub(super) fn reopen_logs(estate: &Estate, source: &Source, journal: &Journal) -
     let mut opened = Vec::new();
     for path in estate.boot.all_log_files(source) {
         let made_ours = |fd: OwnedFd| match &estate.owner {
-            Some(owner) => give_to(&path, owner.uid, 0o600).map(|()| fd),
+            Some(owner) => give_log_to(&path, fd, owner.uid),
             None => Ok(fd),
         };
         match open_append(&path).and_then(made_ours) {
@@ -130,6 +122,24 @@ pub(super) fn reopen_logs(estate: &Estate, source: &Source, journal: &Journal) -
         }
     }
     opened
+}
+
+/// Makes `uid` the owner of an open log file. A link is not followed, and a file with a second name is not given away:
+/// whoever may write to the folder of the logs could have put a file of the system's there (nginx gives it away).
+fn give_log_to(path: &Path, fd: OwnedFd, uid: Uid) -> io::Result<OwnedFd> {
+    let file = File::from(fd);
+    let found = file.metadata()?;
+    let named = path.symlink_metadata()?;
+    let same = (found.dev(), found.ino()) == (named.dev(), named.ino());
+    if same && found.is_file() && found.nlink() == 1 {
+        if found.uid() != uid.as_raw() {
+            fchown(&file, Some(uid), None)?;
+        }
+        if found.mode() & 0o600 != 0o600 {
+            file.set_permissions(Permissions::from_mode(found.mode() & 0o7777 | 0o600))?;
+        }
+    }
+    Ok(file.into())
 }
 
 /// Makes the folders for temporary files, the worker's own and closed to others, as nginx does; and those that files
@@ -156,12 +166,23 @@ fn make_folders(boot: &Boot, owner: Option<&Owner>, journal: &Journal) -> Result
 
 /// Makes a folder unless it is there. Answers whether it is new.
 fn make_folder(folder: &Path, mode: u32, journal: &Journal) -> Result<bool, Said> {
+    let failed = |error: &io::Error| {
+        journal.failed(Level::Emerg, format_args!("mkdir() \"{}\"", folder.display()), error)
+    };
     match DirBuilder::new().mode(mode).create(folder) {
         Ok(()) => Ok(true),
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
-        Err(error) => {
-            Err(journal.failed(Level::Emerg, format_args!("mkdir() \"{}\"", folder.display()), &error))
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            must_be_folder(folder).map(|()| false).map_err(|error| failed(&error))
         }
+        Err(error) => Err(failed(&error)),
+    }
+}
+
+/// Fails if something else than a folder has the name: nothing that a configuration names by mistake is given away.
+pub(super) fn must_be_folder(path: &Path) -> io::Result<()> {
+    match path.metadata()?.is_dir() {
+        true => Ok(()),
+        false => Err(Errno::EEXIST.into()),
     }
 }
 
@@ -185,39 +206,46 @@ fn give_to(path: &Path, uid: Uid, rights: u32) -> io::Result<()> {
     Ok(())
 }
 
+/// Longest content of a pid file, in bytes: a number and the ends of a line.
+const MAX_PID_FILE: u64 = 32;
+
 /// Writes this process's number into the pid file.
 pub(super) fn write_pid_file(path: &Path, journal: &Journal) -> Result<(), Said> {
-    let written = OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o644)
-        .open(path)
-        .and_then(|mut file| file.write_all(format!("{}\n", std::process::id()).as_bytes()));
+    let written = is_pid_file(path).and_then(|()| {
+        let mut options = OpenOptions::new();
+        let mut file = options.write(true).create(true).truncate(true).mode(0o644).open(path)?;
+        file.write_all(format!("{}\n", std::process::id()).as_bytes())
+    });
     written
         .map_err(|error| journal.failed(Level::Emerg, format_args!("open() \"{}\"", path.display()), &error))
 }
 
-/// Deletes the pid file.
-pub(super) fn remove_pid_file(path: &Path, journal: &Journal) {
-    if let Err(error) = std::fs::remove_file(path) {
-        journal.failed(Level::Alert, format_args!("unlink() \"{}\"", path.display()), &error);
+/// Fails if there is a file at the path that is no pid file: what it holds would be lost (nginx overwrites it).
+pub(super) fn is_pid_file(path: &Path) -> io::Result<()> {
+    let Ok(found) = path.metadata() else { return Ok(()) };
+    let looks_like_one = || {
+        let text = std::fs::read(path)?;
+        let of_one = |byte: &u8| byte.is_ascii_digit() || byte.is_ascii_whitespace();
+        Ok::<bool, io::Error>(text.iter().all(of_one))
+    };
+    match found.is_file() && (found.len() > MAX_PID_FILE || !looks_like_one()?) {
+        true => Err(Errno::EEXIST.into()),
+        false => Ok(()),
     }
 }
 
-/// Whether the pid file could be written, without touching one that is there. (nginx leaves an empty one behind.)
-fn rehearse_pid_file(path: &Path, journal: &Journal) -> Result<(), Said> {
-    let there = path.exists();
-    let opened = OpenOptions::new().write(true).create(true).truncate(false).mode(0o644).open(path);
-    match opened {
-        Ok(_) if there => Ok(()),
+/// Deletes the pid file, unless it names another process by now.
+pub(super) fn remove_pid_file(path: &Path, journal: &Journal) {
+    let ours = |text: Vec<u8>| text.trim_ascii() == std::process::id().to_string().as_bytes();
+    let removed = match path.metadata() {
+        Ok(found) if !found.is_file() => Ok(()),
         Ok(_) => {
-            remove_pid_file(path, journal);
-            Ok(())
+            std::fs::read(path).and_then(|text| if ours(text) { std::fs::remove_file(path) } else { Ok(()) })
         }
-        Err(error) => {
-            Err(journal.failed(Level::Emerg, format_args!("open() \"{}\"", path.display()), &error))
-        }
+        Err(error) => Err(error),
+    };
+    if let Err(error) = removed {
+        journal.failed(Level::Alert, format_args!("unlink() \"{}\"", path.display()), &error);
     }
 }
 

@@ -5,15 +5,14 @@
 use super::boot::{Address, ListenSpec, SocketAccess};
 use super::journal::{Journal, Said, reason};
 use super::log::Level;
+use super::socket_file::{SocketFile, bind_to};
 use nix::errno::Errno;
 use nix::sys::socket::{
-    AddressFamily, SockFlag, SockType, SockaddrStorage, UnixAddr, bind, connect, setsockopt, socket, sockopt,
+    AddressFamily, SockFlag, SockType, SockaddrStorage, bind, setsockopt, socket, sockopt,
 };
-use nix::unistd::{Group, chown};
+use nix::unistd::{Gid, Group};
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -27,6 +26,8 @@ pub(super) struct Listening {
     pub(super) spec: ListenSpec,
     /// One socket, or one for each thread with `reuseport`. Shared with the configuration that had them before.
     pub(super) sockets: Vec<Arc<OwnedFd>>,
+    /// The file of a unix socket, which is removed with it.
+    pub(super) file: Option<SocketFile>,
 }
 
 impl Listening {
@@ -52,7 +53,10 @@ pub(super) fn open_all(
         for one in &mut all {
             while one.sockets.len() < Listening::wanted(&one.spec, threads) {
                 match open(&one.spec, journal) {
-                    Ok(socket) => one.sockets.push(Arc::new(socket)),
+                    Ok((socket, file)) => {
+                        one.sockets.push(Arc::new(socket));
+                        one.file = file;
+                    }
                     Err(Refused::InUse) => {
                         in_use = true;
                         break;
@@ -87,54 +91,60 @@ pub(super) fn open_all(
 fn give_up_optional(mut all: Vec<Listening>, journal: &Journal) -> Vec<Listening> {
     all.retain(|one| {
         if one.sockets.is_empty() {
-            journal.say(
-                Level::Warn,
-                format_args!("there is no socket for commands at {}: see \"control\"", one.spec.address),
-            );
+            say_missing(&one.spec, journal);
         }
         !one.sockets.is_empty()
     });
     all
 }
 
-/// Tries every address and closes it again, for `-t`. An address in use is no fault: the server itself may hold it.
-pub(super) fn try_all(specs: &[ListenSpec], journal: &Journal) -> Result<(), Said> {
-    for spec in specs {
-        let plain = ListenSpec { reuseport: false, ..spec.clone() };
-        match bound(&plain, journal) {
-            Ok(_socket) => remove_file(spec, journal),
-            Err((_, Errno::EADDRINUSE)) => {}
-            Err((call, error)) => {
-                return Err(journal.failed(Level::Emerg, describe(call, spec), &error.into()));
-            }
-        }
+/// Says that the program goes on without a socket.
+pub(super) fn say_missing(spec: &ListenSpec, journal: &Journal) {
+    let address = &spec.address;
+    journal.say(Level::Warn, format_args!("there is no socket for commands at {address}: see \"control\""));
+}
+
+/// Tries a TCP address and closes it again, for `-t`. An address in use is no fault: the server itself may hold it.
+pub(super) fn try_inet(spec: &ListenSpec, journal: &Journal) -> Result<(), Said> {
+    let plain = ListenSpec { reuseport: false, ..spec.clone() };
+    match bound(&plain, journal) {
+        Ok(_) | Err((_, Errno::EADDRINUSE)) => Ok(()),
+        Err((call, error)) => Err(journal.failed(Level::Emerg, describe(call, spec), &error.into())),
     }
-    Ok(())
 }
 
 /// Deletes the files of unix sockets in `all` that `kept` does not have.
 pub(super) fn remove_files(all: &[Listening], kept: &[Listening], journal: &Journal) {
     for one in all {
         let remains = kept.iter().any(|other| other.spec.address == one.spec.address);
-        if !remains && !one.sockets.is_empty() {
-            remove_file(&one.spec, journal);
+        if let Some(file) = one.file.as_ref().filter(|_| !remains) {
+            remove_file(&one.spec, file, journal);
         }
     }
 }
 
-fn remove_file(spec: &ListenSpec, journal: &Journal) {
-    if let Address::Unix(path) = &spec.address
-        && let Err(error) = std::fs::remove_file(path)
-    {
-        journal.failed(Level::Emerg, format_args!("unlink() \"{}\"", path.display()), &error);
+fn remove_file(spec: &ListenSpec, file: &SocketFile, journal: &Journal) {
+    match file.remove() {
+        Ok(true) => {}
+        Ok(false) => {
+            let address = &spec.address;
+            journal.say(
+                Level::Warn,
+                format_args!("{address} was replaced by another file, which is left there"),
+            );
+        }
+        Err(error) => {
+            journal.failed(Level::Emerg, format_args!("unlink() \"{}\"", file.path().display()), &error);
+        }
     }
 }
 
 /// The sockets of the same address from before, adjusted to what is asked now.
 fn take_over(spec: &ListenSpec, threads: usize, before: &[Listening], journal: &Journal) -> Listening {
-    let mut taken = Listening { spec: spec.clone(), sockets: Vec::new() };
+    let mut taken = Listening { spec: spec.clone(), sockets: Vec::new(), file: None };
     let Some(old) = before.iter().find(|old| old.spec.address == spec.address) else { return taken };
     taken.sockets = old.sockets.clone();
+    taken.file = old.file.clone();
     // A socket that no thread accepts from would swallow its share of the connections.
     taken.sockets.truncate(Listening::wanted(spec, threads));
     for socket in &taken.sockets {
@@ -154,10 +164,10 @@ fn take_over(spec: &ListenSpec, threads: usize, before: &[Listening], journal: &
         configure(socket, spec, journal);
     }
     if spec.access != old.spec.access
-        && let Address::Unix(path) = &spec.address
-        && let Err((what, error)) = open_to(path, spec.access.as_ref())
+        && let Some(file) = &taken.file
+        && let Err((what, error)) = open_to(file, spec.access.as_ref())
     {
-        journal.failed(Level::Alert, format_args!("{what} \"{}\"", path.display()), &error);
+        journal.failed(Level::Alert, format_args!("{what} {}", spec.address), &error);
     }
     taken
 }
@@ -170,11 +180,11 @@ enum Refused {
     Said(Said),
 }
 
-/// One new listening socket.
-fn open(spec: &ListenSpec, journal: &Journal) -> Result<OwnedFd, Refused> {
+/// One new listening socket, and its file if it has one.
+fn open(spec: &ListenSpec, journal: &Journal) -> Result<(OwnedFd, Option<SocketFile>), Refused> {
     let level = if spec.optional { Level::Warn } else { Level::Emerg };
-    let socket = match bound(spec, journal) {
-        Ok(socket) => socket,
+    let (socket, file) = match bound(spec, journal) {
+        Ok(made) => made,
         Err((call, error)) => {
             let said = journal.failed(level, describe(call, spec), &error.into());
             return Err(if error == Errno::EADDRINUSE { Refused::InUse } else { Refused::Said(said) });
@@ -191,9 +201,12 @@ fn open(spec: &ListenSpec, journal: &Journal) -> Result<OwnedFd, Refused> {
     if let Err(error) = listen(&socket, spec) {
         let what = format_args!("listen() to {}, backlog {}", spec.address, spec.backlog);
         let said = journal.failed(Level::Emerg, what, &error.into());
+        if let Some(file) = &file {
+            remove_file(spec, file, journal);
+        }
         return Err(if error == Errno::EADDRINUSE { Refused::InUse } else { Refused::Said(said) });
     }
-    Ok(socket)
+    Ok((socket, file))
 }
 
 /// The system calls on the way to a bound socket, as nginx names them.
@@ -214,8 +227,8 @@ fn describe(call: Call, spec: &ListenSpec) -> String {
     }
 }
 
-/// A socket bound to the address, not yet listening.
-fn bound(spec: &ListenSpec, journal: &Journal) -> Result<OwnedFd, (Call, Errno)> {
+/// A socket bound to the address, not yet listening; and its file if it has one.
+fn bound(spec: &ListenSpec, journal: &Journal) -> Result<(OwnedFd, Option<SocketFile>), (Call, Errno)> {
     let family = match &spec.address {
         Address::Inet(address) if address.is_ipv6() => AddressFamily::Inet6,
         Address::Inet(_) => AddressFamily::Inet,
@@ -235,49 +248,36 @@ fn bound(spec: &ListenSpec, journal: &Journal) -> Result<OwnedFd, (Call, Errno)>
             bind(fd.as_raw_fd(), &SockaddrStorage::from(*address)).map_err(|error| (Call::Bind, error))?;
         }
         Address::Unix(path) => {
-            bind_unix(&fd, path).map_err(|error| (Call::Bind, error))?;
+            let file = bind_to(&fd, path).map_err(|error| (Call::Bind, error))?;
             // Nobody can connect yet, whatever the rights are: the socket does not listen.
-            if let Err((what, error)) = open_to(path, spec.access.as_ref()) {
+            if let Some(made) = &file
+                && let Err((what, error)) = open_to(made, spec.access.as_ref())
+            {
                 journal.failed(Level::Emerg, format_args!("{what} \"{}\"", path.display()), &error);
                 if spec.access.is_some() {
-                    let _ = std::fs::remove_file(path);
+                    remove_file(spec, made, journal);
                     return Err((Call::Rights, Errno::EPERM));
                 }
             }
+            return Ok((fd, file));
         }
     }
-    Ok(fd)
-}
-
-/// Binds a unix socket. A file left behind by a process that was killed is replaced (nginx refuses to start on it):
-/// it is told from a living one by a connection that nobody takes.
-fn bind_unix(fd: &OwnedFd, path: &Path) -> Result<(), Errno> {
-    let address = UnixAddr::new(path)?;
-    match bind(fd.as_raw_fd(), &address) {
-        Err(Errno::EADDRINUSE) => {
-            let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
-            let probe = socket(AddressFamily::Unix, SockType::Stream, flags, None)?;
-            if connect(probe.as_raw_fd(), &address) != Err(Errno::ECONNREFUSED) {
-                return Err(Errno::EADDRINUSE);
-            }
-            nix::unistd::unlink(path)?;
-            bind(fd.as_raw_fd(), &address)
-        }
-        other => other,
-    }
+    Ok((fd, None))
 }
 
 /// Gives the file of a unix socket its rights; without any said, whoever may reach the folder may connect, as with
 /// nginx. Answers the call that failed.
-fn open_to(path: &Path, access: Option<&SocketAccess>) -> Result<(), (&'static str, io::Error)> {
-    let mode = access.map_or(0o666, |access| access.mode);
-    if let Some(name) = access.and_then(|access| access.group.as_deref()) {
-        let group = Group::from_name(name).map_err(|error| ("getgrnam() for", error.into()))?;
-        let missing = || io::Error::new(io::ErrorKind::NotFound, format!("there is no group \"{name}\""));
-        let group = group.ok_or_else(|| ("getgrnam() for", missing()))?;
-        chown(path, None, Some(group.gid)).map_err(|error| ("chown()", error.into()))?;
-    }
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).map_err(|error| ("chmod()", error))
+fn open_to(file: &SocketFile, access: Option<&SocketAccess>) -> Result<(), (&'static str, io::Error)> {
+    let group = access.map(group).transpose()?.flatten();
+    file.open_to(access.map_or(0o666, |access| access.mode), group)
+}
+
+/// The group that a socket's file is to belong to, if one is named.
+pub(super) fn group(access: &SocketAccess) -> Result<Option<Gid>, (&'static str, io::Error)> {
+    let Some(name) = access.group.as_deref() else { return Ok(None) };
+    let found = Group::from_name(name).map_err(|error| ("getgrnam() for", error.into()))?;
+    let missing = || io::Error::new(io::ErrorKind::NotFound, format!("there is no group \"{name}\""));
+    found.map(|group| Some(group.gid)).ok_or_else(|| ("getgrnam() for", missing()))
 }
 
 /// Settings that may be changed while a socket listens; a refusal is worth a line, not a failed start.
@@ -343,6 +343,7 @@ mod tests {
     use super::*;
     use nix::sys::socket::{getsockname, getsockopt};
     use std::net::SocketAddr;
+    use std::os::unix::fs::PermissionsExt;
     use std::os::unix::net::{UnixListener, UnixStream};
 
     fn any_port() -> ListenSpec {
@@ -431,17 +432,5 @@ mod tests {
         let spec = ListenSpec { access: Some(group), ..ListenSpec::new(other) };
         assert!(open_all(&[spec], 1, &[], &Journal::silent()).is_err());
         assert!(!folder.path().join("other.sock").exists());
-    }
-
-    #[test]
-    fn a_test_of_the_configuration_leaves_nothing_behind() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("x.sock");
-        let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let in_use = ListenSpec::new(Address::Inet(taken.local_addr().unwrap()));
-        try_all(&[in_use, ListenSpec::new(Address::Unix(path.clone()))], &Journal::silent()).unwrap();
-        assert!(!path.exists());
-        let elsewhere = ListenSpec::new(Address::Inet(SocketAddr::from(([192, 0, 2, 1], 0))));
-        assert_eq!(try_all(&[elsewhere], &Journal::silent()), Err(Said));
     }
 }

@@ -11,6 +11,7 @@ use super::boot::{Address, ListenSpec, SocketAccess};
 use super::journal::{Journal, reason};
 use super::log::Level;
 use super::signals::Blocked;
+use super::socket_file::SocketFile;
 use super::sockets::Listening;
 use nix::errno::Errno;
 use nix::sys::socket::{SockaddrStorage, getsockname, getsockopt, sockopt};
@@ -18,7 +19,7 @@ use nix::unistd::{Pid, getppid};
 use std::ffi::OsString;
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -27,6 +28,8 @@ use std::sync::Arc;
 
 /// The environment variable with the descriptors (nginx calls its own `NGINX`).
 const SOCKETS: &str = "POINTSMAN_SOCKETS";
+/// The environment variable with the files of those that are unix sockets: descriptor, device and inode of each.
+const SOCKET_FILES: &str = "POINTSMAN_SOCKET_FILES";
 /// Longest path of a program that the file beside the pid file may name, in bytes.
 const MAX_PATH: u64 = 4096;
 
@@ -102,13 +105,16 @@ impl Program {
     ///
     /// # Errors
     /// The program cannot be executed; nothing was started.
-    pub(super) fn start(&self, sockets: &[BorrowedFd<'_>]) -> io::Result<Pid> {
-        let mut numbers: Vec<RawFd> = sockets.iter().map(AsRawFd::as_raw_fd).collect();
+    pub(super) fn start(&self, listening: &[&Listening]) -> io::Result<Pid> {
+        let sockets = listening.iter().flat_map(|one| &one.sockets);
+        let mut numbers: Vec<RawFd> = sockets.map(AsRawFd::as_raw_fd).collect();
         numbers.sort_unstable();
         numbers.dedup();
         let text: String = numbers.iter().map(|number| format!("{number};")).collect();
+        let files: String = listening.iter().filter_map(|one| described(one)).collect();
         let mut command = Command::new(self.name());
-        command.arg0(self.name()).args(self.arguments.iter().skip(1)).env(SOCKETS, text);
+        command.arg0(self.name()).args(self.arguments.iter().skip(1));
+        command.env(SOCKETS, text).env(SOCKET_FILES, files);
         let keep_open = move || {
             for number in &numbers {
                 // SAFETY: fcntl with F_SETFD takes numbers and touches no memory.
@@ -130,22 +136,40 @@ impl Program {
     }
 }
 
+/// The file of a unix socket, in the form of the variable.
+fn described(one: &Listening) -> Option<String> {
+    let (device, inode) = one.file.as_ref()?.numbers();
+    Some(format!("{}:{device}:{inode};", one.sockets.first()?.as_raw_fd()))
+}
+
+/// Device and inode of the file of this descriptor's socket, out of the variable.
+fn numbers(files: &str, number: RawFd) -> Option<(u64, u64)> {
+    files.split_terminator(';').find_map(|word| {
+        let mut parts = word.split(':').map(|part| part.parse::<u64>().ok());
+        let same = parts.next()?? == u64::try_from(number).ok()?;
+        let (device, inode) = (parts.next()??, parts.next()??);
+        same.then_some((device, inode))
+    })
+}
+
 impl Heritage {
     /// Takes the descriptors that the variable names, and the variable out of the environment. Must be called before
     /// this process has opened anything, and before it has a second thread.
     pub(super) fn take() -> Heritage {
         let Some(text) = std::env::var_os(SOCKETS) else { return Heritage::default() };
+        let files = std::env::var(SOCKET_FILES).unwrap_or_default();
         // SAFETY: this process has a single thread (the function's rule), so nobody reads the environment meanwhile.
         #[allow(unsafe_code)]
         unsafe {
             std::env::remove_var(SOCKETS);
+            std::env::remove_var(SOCKET_FILES);
         }
         let mut heritage = Heritage { from: Some(getppid()), ..Heritage::default() };
-        heritage.read(&text.to_string_lossy());
+        heritage.read(&text.to_string_lossy(), &files);
         heritage
     }
 
-    fn read(&mut self, text: &str) {
+    fn read(&mut self, text: &str, files: &str) {
         let mut taken: Vec<RawFd> = Vec::new();
         for word in text.split_terminator(';') {
             let number = word.parse::<RawFd>().ok();
@@ -155,14 +179,14 @@ impl Heritage {
                 continue;
             };
             taken.push(number);
-            if let Err(error) = self.adopt(number) {
+            if let Err(error) = self.adopt(number, files) {
                 let why = reason(&error);
                 self.faults.push(format!("socket {number} in {SOCKETS} cannot be used, ignored {why}"));
             }
         }
     }
 
-    fn adopt(&mut self, number: RawFd) -> io::Result<()> {
+    fn adopt(&mut self, number: RawFd, files: &str) -> io::Result<()> {
         // SAFETY: fcntl with F_SETFD takes numbers and touches no memory; it fails where nothing is open.
         #[allow(unsafe_code)]
         let marked = unsafe { libc::fcntl(number, libc::F_SETFD, libc::FD_CLOEXEC) };
@@ -180,8 +204,16 @@ impl Heritage {
         match self.listening.iter_mut().find(|known| known.spec.address == address) {
             Some(known) => known.sockets.push(socket),
             None => {
+                let file = match &address {
+                    Address::Inet(_) => None,
+                    // A program of before 0.1.1 does not say which file it made.
+                    Address::Unix(path) => match numbers(files, number) {
+                        Some((device, inode)) => Some(SocketFile::known(path, device, inode)),
+                        None => SocketFile::at(path),
+                    },
+                };
                 let spec = ListenSpec { reuseport: shares, ..unknown(address) };
-                self.listening.push(Listening { spec, sockets: vec![socket] });
+                self.listening.push(Listening { spec, sockets: vec![socket], file });
             }
         }
         Ok(())
@@ -239,10 +271,12 @@ mod tests {
         let unix = UnixListener::bind(&path).unwrap();
         let (one, other) = (tcp.into_raw_fd(), unix.into_raw_fd());
         let mut heritage = Heritage::default();
-        heritage.read(&format!("{one};{other};"));
+        heritage.read(&format!("{one};{other};"), &format!("{one}:x;{other}:7:8;"));
         assert!(heritage.faults.is_empty(), "{:?}", heritage.faults);
         let addresses: Vec<&Address> = heritage.listening.iter().map(|one| &one.spec.address).collect();
         assert_eq!(addresses, [&Address::Inet(at), &Address::Unix(path)]);
+        let files: Vec<_> = heritage.listening.iter().map(|one| Some(one.file.as_ref()?.numbers())).collect();
+        assert_eq!(files, [None, Some((7, 8))]);
         for one in &heritage.listening {
             let flags = fcntl(&*one.sockets[0], FcntlArg::F_GETFD).unwrap();
             assert_eq!(flags, libc::FD_CLOEXEC, "what is started later must not inherit it by chance");
@@ -254,7 +288,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let file = std::fs::File::create(folder.path().join("x")).unwrap().into_raw_fd();
         let mut heritage = Heritage::default();
-        heritage.read(&format!("1;x;-4;{file};{file};1000000;"));
+        heritage.read(&format!("1;x;-4;{file};{file};1000000;"), "");
         assert!(heritage.listening.is_empty());
         assert_eq!(heritage.faults.len(), 6, "{:?}", heritage.faults);
     }

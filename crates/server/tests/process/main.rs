@@ -8,6 +8,7 @@
 
 mod app;
 mod master;
+mod paths;
 mod place;
 mod single;
 mod start;
@@ -24,7 +25,8 @@ fn main() {
         std::process::exit(app::main(arguments.split('\n').map(str::to_owned).collect()));
     }
     let arguments = Arguments::from_args();
-    let all = [start::TESTS, starter::TESTS, master::TESTS, single::TESTS, upgrade::TESTS].concat();
+    let all =
+        [start::TESTS, starter::TESTS, paths::TESTS, master::TESTS, single::TESTS, upgrade::TESTS].concat();
     let trial = |(name, test): (&str, fn())| {
         Trial::test(name, move || {
             test();

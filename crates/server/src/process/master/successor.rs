@@ -10,7 +10,6 @@ use crate::process::log::Level;
 use crate::process::upgrade::{self, Program};
 use nix::sys::wait::WaitStatus;
 use nix::unistd::{Pid, getppid};
-use std::os::fd::{AsFd, BorrowedFd};
 use std::path::PathBuf;
 
 /// The masters before and after this one.
@@ -61,9 +60,7 @@ impl<A: Application> Master<A> {
         let mut listening = self.estate.listening.iter().collect::<Vec<_>>();
         // The new program reads the newest configuration: what a reload has just opened is in it.
         listening.extend(self.pending.iter().flat_map(|pending| &pending.prepared.estate.listening));
-        let sockets: Vec<BorrowedFd<'_>> =
-            listening.into_iter().flat_map(|one| &one.sockets).map(|socket| (**socket).as_fd()).collect();
-        match program.start(&sockets) {
+        match program.start(&listening) {
             Ok(pid) => {
                 let name = program.name().display();
                 self.journal.say(Level::Notice, format_args!("start new binary process {pid} \"{name}\""));
