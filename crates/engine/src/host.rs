@@ -3,6 +3,7 @@
 use crate::config::Config;
 use crate::exchange::Exchange;
 use crate::modules::lua::ScriptId;
+use crate::output::HeadRefused;
 use crate::phase::SwitchOrder;
 use std::any::Any;
 use std::fs::File;
@@ -167,6 +168,8 @@ pub enum ScriptOutcome {
     Wait(crate::phase::Effect),
     /// It raised an error, already logged.
     Failed,
+    /// It came to its end, but a header filter has refused the head of what it wrote.
+    HeadRefused(HeadRefused),
 }
 
 /// Everything outside the engine that a request may need at once. Waiting is not here: see [`crate::phase::Effect`].

@@ -39,9 +39,22 @@ pub struct Output {
     pub keep_alive: bool,
     head_written: bool,
     ended: bool,
+    /// A body filter has failed: nothing more may be sent.
+    failed: bool,
 }
 
-/// The answer cannot go on: a filter failed. The connection must be closed, or 500 answered if the head is not out.
+/// A header filter does not let the head go out that it was given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HeadRefused {
+    /// This status is answered, with the fields that the answer has.
+    Refuse(u16),
+    /// This status is answered, with no field of the answer that was to go out.
+    Replace(u16),
+    /// The connection is closed, and nothing is sent.
+    Close,
+}
+
+/// A body filter failed: what was sent stays, nothing more is sent, and the connection must be closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FilterFailed;
 
@@ -99,8 +112,8 @@ impl Output {
 /// Runs the header filters and writes the head into the wire. Does nothing if the head is written.
 ///
 /// # Errors
-/// The status to answer instead, if a filter failed.
-pub fn write_head(exchange: &mut Exchange, env: &mut Env<'_>) -> Result<(), u16> {
+/// What a filter wants to be answered instead.
+pub fn write_head(exchange: &mut Exchange, env: &mut Env<'_>) -> Result<(), HeadRefused> {
     if exchange.output.head_written {
         return Ok(());
     }
@@ -131,15 +144,24 @@ pub fn write_body(
     last: bool,
 ) -> Result<(), FilterFailed> {
     write_head(exchange, env).map_err(|_| FilterFailed)?;
-    if exchange.output.framing == Framing::None && !has_body_filter(exchange, env) {
+    if exchange.output.framing == Framing::None {
+        // nginx's `header_only`: no body filter sees a body that is not sent.
         exchange.output.ended |= last;
         return Ok(());
+    }
+    if exchange.output.failed {
+        return Err(FilterFailed);
     }
     if has_body_filter(exchange, env) {
         exchange.script.chunk.clear();
         exchange.script.chunk.extend_from_slice(data);
         exchange.script.chunk_last = last;
-        modules::lua::filter_body(exchange, env)?;
+        if let Err(failed) = modules::lua::filter_body(exchange, env) {
+            // As nginx's `c->error`: what was not sent yet is not sent any more.
+            exchange.output.failed = true;
+            exchange.output.wire.clear();
+            return Err(failed);
+        }
         let chunk = std::mem::take(&mut exchange.script.chunk);
         append(exchange, env, &chunk, exchange.script.chunk_last);
         exchange.script.chunk = chunk;
@@ -156,12 +178,10 @@ pub fn has_body_filter(exchange: &Exchange, env: &Env<'_>) -> bool {
 
 fn append(exchange: &mut Exchange, env: &mut Env<'_>, data: &[u8], last: bool) {
     let output = &mut exchange.output;
-    if output.framing != Framing::None {
-        let len = data.len() as u64;
-        output.open_chunk(len);
-        output.wire.extend_from_slice(data);
-        output.close_chunk(len);
-    }
+    let len = data.len() as u64;
+    output.open_chunk(len);
+    output.wire.extend_from_slice(data);
+    output.close_chunk(len);
     if last {
         end_body(exchange, env);
     }

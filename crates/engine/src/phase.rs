@@ -72,6 +72,8 @@ pub enum Verdict {
     Serve(Content),
     /// Answer with this status: `error_page` may have a word, then nginx's built-in page.
     Refuse(u16),
+    /// The same, with no field of the answer that was to go out: a header filter has refused it.
+    Replace(u16),
     /// Do this, then call the same handler again: it finds the result in `route.wake`.
     Wait(Effect),
     /// The answer has been written to the exchange's output already (by a script).
@@ -236,6 +238,14 @@ pub fn refuse(exchange: &mut Exchange, env: &mut Env<'_>, status: u16) -> Step {
     }
 }
 
+/// Answers instead of a head that a header filter has refused ([`crate::output::HeadRefused::Replace`]).
+pub fn replace(exchange: &mut Exchange, env: &mut Env<'_>, status: u16) -> Step {
+    match obey(exchange, env, Verdict::Replace(status)) {
+        Some(step) => step,
+        None => advance(exchange, env),
+    }
+}
+
 /// Redirects internally, as `error_page`, `try_files`, `X-Accel-Redirect` and `ngx.exec` do.
 pub fn redirect_internally(
     exchange: &mut Exchange,
@@ -329,6 +339,13 @@ fn obey(exchange: &mut Exchange, env: &mut Env<'_>, verdict: Verdict) -> Option<
         Verdict::Written => return Some(Step::Written),
         Verdict::Drop | Verdict::Refuse(444) => return Some(Step::Drop),
         Verdict::Refuse(status) => return refuse_with_page(exchange, env, status),
+        // ngx_http_filter_finalize_request and ngx_http_clean_header.
+        Verdict::Replace(status) => {
+            exchange.response.headers.clear();
+            exchange.response.trailers.clear();
+            exchange.response.forget_content();
+            return refuse_with_page(exchange, env, status);
+        }
     }
     None
 }

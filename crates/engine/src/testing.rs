@@ -6,7 +6,7 @@ use crate::exchange::{Body, Exchange};
 use crate::host::{
     Counters, Env, FileError, Host, Level, Now, OpenRequest, Opened, ScriptCall, ScriptOutcome,
 };
-use crate::output;
+use crate::output::{self, HeadRefused};
 use crate::phase::{self, Content, Effect, FilePart, Step, Wake};
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -332,14 +332,16 @@ pub(crate) fn answer(config: &Config, host: &mut TestHost, request: &str) -> Str
         };
         match send(&mut exchange, &mut env, content) {
             Ok(()) => break,
-            Err(status) => step = phase::refuse(&mut exchange, &mut env, status),
+            Err(HeadRefused::Refuse(status)) => step = phase::refuse(&mut exchange, &mut env, status),
+            Err(HeadRefused::Replace(status)) => step = phase::replace(&mut exchange, &mut env, status),
+            Err(HeadRefused::Close) => return "<drop>".to_owned(),
         }
     }
     String::from_utf8_lossy(&exchange.output.wire).into_owned()
 }
 
 /// As the server sends.
-fn send(exchange: &mut Exchange, env: &mut Env<'_>, content: Content) -> Result<(), u16> {
+fn send(exchange: &mut Exchange, env: &mut Env<'_>, content: Content) -> Result<(), HeadRefused> {
     output::write_head(exchange, env)?;
     match content {
         Content::Bytes(bytes) => output::write_body(exchange, env, &bytes, false).unwrap(),

@@ -296,14 +296,17 @@ async fn answer(client: &mut Client, exchange: &mut Exchange, generation: &Pinne
                 exchange.response.status = status;
                 return After::Cut;
             }
-            Err(Unfinished::Status(status)) => {
+            Err(refused @ (Unfinished::Status(status) | Unfinished::Replaced(status))) => {
                 // A filter that fails on the error page too would go round for ever.
                 refusals += 1;
                 if refusals > MAX_REFUSALS {
                     return After::Cut;
                 }
                 exchange.output.wire.clear();
-                step = with_env(&client.worker, generation, |env| phase::refuse(exchange, env, status));
+                step = with_env(&client.worker, generation, |env| match refused {
+                    Unfinished::Replaced(_) => phase::replace(exchange, env, status),
+                    _ => phase::refuse(exchange, env, status),
+                });
             }
         }
     }

@@ -7,7 +7,7 @@ use crate::host::with_env;
 use crate::patience::TimedOut;
 use engine::Exchange;
 use engine::host::Level;
-use engine::output::{self, FilterFailed};
+use engine::output::{self, FilterFailed, HeadRefused};
 use engine::phase::FilePart;
 use std::fs::File;
 use std::future::poll_fn;
@@ -19,11 +19,14 @@ use std::task::Poll;
 pub(crate) enum Unfinished {
     /// Nothing was sent: this status is to be answered instead.
     Status(u16),
+    /// Nothing was sent: a filter has this status answered instead, with no field of the answer that was to go out.
+    Replaced(u16),
     /// The request was redirected internally: walk on.
     Walk,
     /// Part of it was sent, or the client is gone: the connection must be closed.
     Broken,
-    /// Its source broke off, and all that there was of it is sent: the connection must be closed so that it arrives.
+    /// Its source or a filter broke it off, and all that may be sent of it is sent: the connection must be closed so
+    /// that it arrives.
     Short,
 }
 
@@ -35,7 +38,17 @@ impl From<SendError> for Unfinished {
 
 impl From<FilterFailed> for Unfinished {
     fn from(_: FilterFailed) -> Self {
-        Unfinished::Broken
+        Unfinished::Short
+    }
+}
+
+impl From<HeadRefused> for Unfinished {
+    fn from(refused: HeadRefused) -> Self {
+        match refused {
+            HeadRefused::Refuse(status) => Unfinished::Status(status),
+            HeadRefused::Replace(status) => Unfinished::Replaced(status),
+            HeadRefused::Close => Unfinished::Short,
+        }
     }
 }
 
@@ -51,7 +64,7 @@ impl Client {
         body: &[u8],
     ) -> Result<(), Unfinished> {
         with_env(&self.worker, generation, |env| {
-            output::write_head(exchange, env).map_err(Unfinished::Status)?;
+            output::write_head(exchange, env)?;
             output::write_body(exchange, env, body, true).map_err(Unfinished::from)
         })?;
         Ok(self.send_wire(exchange, generation).await?)
@@ -66,7 +79,7 @@ impl Client {
         parts: &[FilePart],
     ) -> Result<(), Unfinished> {
         let filtered = with_env(&self.worker, generation, |env| {
-            output::write_head(exchange, env).map_err(Unfinished::Status)?;
+            output::write_head(exchange, env)?;
             Ok::<_, Unfinished>(output::has_body_filter(exchange, env))
         })?;
         // A filter may have chosen ranges of what was to be sent whole.

@@ -8,8 +8,9 @@ use engine::begin;
 use engine::config::{Config, Inputs, LogId, NameLookup, build};
 use engine::exchange::{Body, Exchange};
 use engine::host::{Counters, FileError, Level, Now, OpenRequest, Opened, ScriptCall, ScriptOutcome};
+use engine::output::{self, HeadRefused};
 use engine::phase::{self, Content, Effect, Step, Wake};
-use engine::{Env, Host, output};
+use engine::{Env, Host};
 use std::any::Any;
 use std::fs::File;
 use std::io::Write;
@@ -182,7 +183,9 @@ pub(crate) fn answer(config: &Config, world: &mut World, exchange: &mut Exchange
                 let _ = output::write_body(exchange, &mut env, b"", true);
                 return;
             }
-            Err(status) => step = phase::refuse(exchange, &mut env, status),
+            Err(HeadRefused::Refuse(status)) => step = phase::refuse(exchange, &mut env, status),
+            Err(HeadRefused::Replace(status)) => step = phase::replace(exchange, &mut env, status),
+            Err(HeadRefused::Close) => return,
         }
     }
     panic!("the request goes round in a circle");

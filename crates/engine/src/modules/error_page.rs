@@ -193,7 +193,7 @@ fn send_page(exchange: &mut Exchange, env: &mut Env<'_>, page: &ErrorPage) -> Re
         } else {
             phase::redirect_internally(exchange, env, &uri, &args)?;
         }
-        exchange.response.error_status = if seen == 0 { 0 } else { error };
+        exchange.response.error_status = seen;
         exchange.response.forced_status = (seen != 0).then_some(seen);
         return Ok(true);
     }

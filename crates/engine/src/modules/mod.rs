@@ -8,6 +8,7 @@ use crate::config::Builder;
 use crate::directive::Directive;
 use crate::exchange::Exchange;
 use crate::host::Env;
+use crate::output::HeadRefused;
 use crate::phase::{Handler, Phase};
 use std::sync::LazyLock;
 
@@ -34,8 +35,8 @@ pub mod switch;
 pub mod try_files;
 pub mod upstream;
 
-/// A header filter: changes the answer's head before it is written. `Err` is the status to answer instead.
-pub type HeaderFilter = fn(&mut Exchange, &mut Env<'_>) -> Result<(), u16>;
+/// A header filter: changes the answer's head before it is written, or refuses it.
+pub type HeaderFilter = fn(&mut Exchange, &mut Env<'_>) -> Result<(), HeadRefused>;
 
 /// One module.
 pub struct Module {

@@ -15,6 +15,7 @@ pub(crate) mod traceback;
 
 use std::cell::{Cell, RefCell};
 use std::ffi::c_void;
+use std::marker::PhantomData;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -167,14 +168,13 @@ impl Machine {
         unsafe { ffi::luaL_unref(self.state, ffi::LUA_REGISTRYINDEX, chunk.function) }
     }
 
-    /// Runs a script to its end, as the phases that cannot wait do; shows `see` its first result as text, when it is
-    /// a string or a number.
+    /// Runs a script to its end, as the phases that cannot wait do; shows `see` its first result.
     pub fn call<R>(
         &self,
         chunk: Chunk,
         phase: Phase,
         request: u32,
-        see: impl FnOnce(Option<&[u8]>) -> R,
+        see: impl FnOnce(Returned<'_>) -> R,
     ) -> Result<R, ScriptError> {
         self.call_with(chunk, phase, request, |_| 0, see)
     }
@@ -186,7 +186,7 @@ impl Machine {
         phase: Phase,
         request: u32,
         push: impl FnOnce(*mut lua_State) -> i32,
-        see: impl FnOnce(Option<&[u8]>) -> R,
+        see: impl FnOnce(Returned<'_>) -> R,
     ) -> Result<R, ScriptError> {
         let before = self.enter(phase, request);
         let state = self.state;
@@ -198,13 +198,7 @@ impl Machine {
             let given = push(state);
             let status = ffi::lua_pcall(state, given, 1, top + 1);
             let result = match status {
-                ffi::LUA_OK => {
-                    let value = match ffi::lua_type(state, -1) {
-                        ffi::LUA_TSTRING | ffi::LUA_TNUMBER => stack::bytes(state, -1),
-                        _ => None,
-                    };
-                    Ok(see(value))
-                }
+                ffi::LUA_OK => Ok(see(Returned { state, machine: PhantomData })),
                 _ => Err(ScriptError { text: stack::pop_error(state) }),
             };
             ffi::lua_settop(state, top);
@@ -285,6 +279,31 @@ impl Machine {
     fn keep(&self) -> Chunk {
         // SAFETY: the caller left a value on the stack.
         Chunk { function: unsafe { ffi::luaL_ref(self.state, ffi::LUA_REGISTRYINDEX) } }
+    }
+}
+
+/// The first result of a script that has run to its end.
+pub struct Returned<'a> {
+    state: *mut lua_State,
+    machine: PhantomData<&'a Machine>,
+}
+
+impl Returned<'_> {
+    /// Returns the result as text, if it is a string or a number.
+    pub fn text(&self) -> Option<&[u8]> {
+        // SAFETY: the value is at the top of the machine's stack for as long as `self` lives.
+        unsafe {
+            match ffi::lua_type(self.state, -1) {
+                ffi::LUA_TSTRING | ffi::LUA_TNUMBER => stack::bytes(self.state, -1),
+                _ => None,
+            }
+        }
+    }
+
+    /// Returns the result as an integer, its fraction cut off; 0 if it is no number.
+    pub fn integer(&self) -> i64 {
+        // SAFETY: as in `text`.
+        unsafe { ffi::lua_tointeger_(self.state, -1) }
     }
 }
 

@@ -60,7 +60,7 @@ const NAME: &[u8] = b"content_by_lua(nginx.conf:9)";
 pub(crate) fn run(vm: &Machine, code: &str) -> Result<String, String> {
     let shown = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     let chunk = vm.load_inline(code.as_bytes(), NAME).map_err(|error| shown(&error.text))?;
-    let result = vm.call(chunk, Phase::Content, 1, |value| shown(value.unwrap_or(b"nil")));
+    let result = vm.call(chunk, Phase::Content, 1, |value| shown(value.text().unwrap_or(b"nil")));
     vm.unload(chunk);
     result.map_err(|error| shown(&error.text))
 }
@@ -179,12 +179,13 @@ fn one_request_never_sees_anothers_globals() {
     let shared = vm.load_inline(b"for_all = 7", b"init_by_lua(nginx.conf:3)").unwrap();
     vm.call(shared, Phase::Init, 0, |_| ()).unwrap();
     let count = vm.load_inline(b"count = (count or 0) + 1 return count .. ' ' .. for_all", NAME).unwrap();
-    let show = |request| vm.call(count, Phase::Content, request, |text| text.map(<[u8]>::to_vec)).unwrap();
+    let show =
+        |request| vm.call(count, Phase::Content, request, |value| value.text().map(<[u8]>::to_vec)).unwrap();
     assert_eq!(show(1).as_deref(), Some(&b"1 7"[..]));
     assert_eq!(show(1).as_deref(), Some(&b"2 7"[..]));
     assert_eq!(show(2).as_deref(), Some(&b"1 7"[..]));
     vm.forget_request(1);
-    let forgotten = vm.call(count, Phase::Content, 1, |text| text.map(<[u8]>::to_vec)).unwrap();
+    let forgotten = vm.call(count, Phase::Content, 1, |value| value.text().map(<[u8]>::to_vec)).unwrap();
     assert_eq!(forgotten.as_deref(), Some(&b"1 7"[..]));
     let logged = world.logged.borrow();
     assert_eq!(logged[0].0, 5);
@@ -213,7 +214,7 @@ fn openrestys_shared_globals_can_be_had() {
     let (vm, _) = machine(|options| options.private_globals = false);
     for expected in ["1", "2", "3"] {
         let chunk = vm.load_inline(b"count = (count or 0) + 1 return count", NAME).unwrap();
-        let counted = vm.call(chunk, Phase::Content, 9, |text| text.map(<[u8]>::to_vec)).unwrap();
+        let counted = vm.call(chunk, Phase::Content, 9, |value| value.text().map(<[u8]>::to_vec)).unwrap();
         assert_eq!(counted.as_deref(), Some(expected.as_bytes()));
     }
 }
@@ -229,7 +230,7 @@ fn modules_are_found_and_their_globals_are_for_all() {
     });
     let chunk = vm.load_inline(b"return require('shop').price + shop_loaded", NAME).unwrap();
     for request in [1, 2] {
-        let sum = vm.call(chunk, Phase::Content, request, |text| text.map(<[u8]>::to_vec)).unwrap();
+        let sum = vm.call(chunk, Phase::Content, request, |value| value.text().map(<[u8]>::to_vec)).unwrap();
         assert_eq!(sum.as_deref(), Some(&b"8"[..]));
     }
     let path = run(&vm, "return package.path").unwrap();

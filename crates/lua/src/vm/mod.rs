@@ -201,7 +201,7 @@ impl Vm {
                 2
             };
             let told = machine.call_with(machine.anchors().drop_timer, Phase::Timer, 0, push, |place| {
-                let place = String::from_utf8_lossy(place.unwrap_or(b"(unknown)")).into_owned();
+                let place = String::from_utf8_lossy(place.text().unwrap_or(b"(unknown)")).into_owned();
                 format!(
                     "lua failed to run timer with function defined at {place}: {limit} lua_max_running_timers are not \
                      enough"

@@ -81,7 +81,7 @@ pub(crate) unsafe fn send_head(bridge: *mut Bridge) -> Result<(), OutputFailed> 
     }
 }
 
-/// Writes the head; when that is refused, remembers with which status.
+/// Writes the head; when a filter refuses it, remembers what is to be answered.
 ///
 /// # Safety
 /// As for [`send`].
@@ -90,12 +90,11 @@ unsafe fn head(bridge: *mut Bridge) -> Result<(), OutputFailed> {
     unsafe {
         let Some(mut request) = frame::request(bridge) else { return Err(OutputFailed) };
         let state: *const RequestState = request.state;
-        if let Some(status) = (*state).refused.get() {
-            debug_assert!(status > 0);
+        if (*state).refused.get().is_some() {
             return Err(OutputFailed);
         }
-        write_head(request.exchange, &mut request.env).map_err(|status| {
-            (*state).refused.set(Some(status));
+        write_head(request.exchange, &mut request.env).map_err(|refused| {
+            (*state).refused.set(Some(refused));
             OutputFailed
         })
     }
@@ -137,14 +136,14 @@ pub(super) unsafe fn settle(
         };
         let failed = ends && send(bridge, None).is_err();
         match state.refused.take() {
-            Some(status) => ScriptOutcome::Exit(i32::from(status)),
+            Some(refused) => ScriptOutcome::HeadRefused(refused),
             None if failed => ScriptOutcome::Failed,
             None => left,
         }
     }
 }
 
-const NGX_ERROR: i32 = -1;
+pub(super) const NGX_ERROR: i32 = -1;
 const NO_CONTENT: i32 = 204;
 
 /// The head as ngx_lua leaves it: a status, a type, and no length of somebody else's.

@@ -76,9 +76,6 @@ pub(super) unsafe fn run_in(
     wake: Option<Wake>,
 ) -> ScriptOutcome {
     let machine = &state.scripts.machine;
-    if place.phase == Phase::HeaderFilter && state.filter_exited.get() {
-        return ScriptOutcome::Finished;
-    }
     let coroutine = match call {
         ScriptCall::Resume => {
             let Some(coroutine) = state.coroutine.take() else { return ScriptOutcome::Failed };
@@ -182,12 +179,14 @@ pub(super) unsafe fn run_at_once(
         }
     }
     let value: Cell<Option<Vec<u8>>> = Cell::new(None);
-    let result = machine.call(chunk, phase, state.number, |text| {
-        if phase == Phase::Set {
-            value.set(text.map(<[u8]>::to_vec));
-        }
+    let mut has_failed = false;
+    let result = machine.call(chunk, phase, state.number, |returned| match phase {
+        Phase::Set => value.set(returned.text().map(<[u8]>::to_vec)),
+        Phase::BodyFilter => has_failed = is_failure(returned.integer()),
+        _ => {}
     });
     match result {
+        Ok(()) if has_failed => ScriptOutcome::Failed,
         Ok(()) => {
             // SAFETY: as above; the script does not run now.
             unsafe {
@@ -197,10 +196,11 @@ pub(super) unsafe fn run_at_once(
                     exchange.script.value = value.take().unwrap_or_default();
                 }
                 match (*frame).want.take() {
-                    Some(Want::Exit(code)) => {
-                        state.filter_exited.set(phase == Phase::HeaderFilter && code >= 300);
-                        ScriptOutcome::Exit(code)
+                    // The answer that a header filter has chosen passes it too.
+                    Some(Want::Exit(code)) if state.filter_exit.replace(code) == code => {
+                        ScriptOutcome::Finished
                     }
+                    Some(Want::Exit(code)) => ScriptOutcome::Exit(code),
                     _ => ScriptOutcome::Finished,
                 }
             }
@@ -212,6 +212,12 @@ pub(super) unsafe fn run_at_once(
             ScriptOutcome::Failed
         }
     }
+}
+
+/// Whether a body filter that returns this number ends the answer (ngx_http_lua_body_filter_by_chunk).
+fn is_failure(returned: i64) -> bool {
+    const SPECIAL_RESPONSE: i64 = 300;
+    returned == i64::from(output::NGX_ERROR) || returned >= SPECIAL_RESPONSE
 }
 
 /// # Safety

@@ -8,6 +8,7 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
 use engine::Exchange;
+use engine::output::HeadRefused;
 
 use super::scripts::Scripts;
 use crate::machine::Coroutine;
@@ -34,12 +35,12 @@ pub(crate) struct RequestState {
     pub(crate) header_only: Cell<bool>,
     /// A script has written some of the body.
     pub(crate) seen_body: Cell<bool>,
-    /// A header filter has ended the request with an error page, which must not pass the filter again.
-    pub(super) filter_exited: Cell<bool>,
+    /// The status that a header filter has answered instead: asked for again for that answer, it changes nothing.
+    pub(super) filter_exit: Cell<i32>,
     /// What became of the order to a switch that the function of a timer waited for.
     pub(super) switched: Cell<Option<Result<u64, String>>>,
-    /// What a header filter, or the engine, wants answered instead of what the script writes.
-    pub(crate) refused: Cell<Option<u16>>,
+    /// What a header filter wants answered instead of what the script writes.
+    pub(crate) refused: Cell<Option<HeadRefused>>,
     /// The answer is held back until its length is known (`lua_http10_buffering`).
     pub(crate) held: RefCell<Option<Vec<u8>>>,
     /// The request body that `ngx.req.init_body` began.
@@ -62,7 +63,7 @@ impl RequestState {
             eof: Cell::new(false),
             header_only: Cell::new(false),
             seen_body: Cell::new(false),
-            filter_exited: Cell::new(false),
+            filter_exit: Cell::new(0),
             switched: Cell::new(None),
             refused: Cell::new(None),
             held: RefCell::new(None),

@@ -94,7 +94,7 @@ pub(crate) async fn serve(
         Err(unfinished) => Err(unfinished),
     };
     let status = match result {
-        Err(Unfinished::Status(status)) => status,
+        Err(Unfinished::Status(status) | Unfinished::Replaced(status)) => status,
         _ => exchange.response.status,
     };
     let end = recording::request_end(&exchange.upstream.tries[first..], status);
@@ -368,7 +368,7 @@ impl Proxying<'_> {
     /// After `101`: bytes go both ways.
     async fn upgrade(&mut self, link: &mut Link) -> Result<(), Unfinished> {
         link.send_at_once();
-        self.engine(engine::output::write_head).map_err(Unfinished::Status)?;
+        self.engine(engine::output::write_head)?;
         self.client.send_wire(self.exchange, self.generation).await?;
         let timeout_ms = *self
             .generation

@@ -138,7 +138,7 @@ fn prepare(proxying: &mut Proxying<'_>, framing: AnswerFraming) -> Result<Relay,
     let quitting = worker.quitting.get();
     let relay = proxying.engine(|exchange, env| {
         exchange.response.close |= quitting;
-        output::write_head(exchange, env).map_err(Unfinished::Status)?;
+        output::write_head(exchange, env)?;
         let plan = proxy::relay(exchange, env);
         let memory = (plan.buffer_count * plan.buffer_size + plan.head_size) as usize;
         Ok::<_, Unfinished>(Relay {

@@ -130,7 +130,7 @@ fn write_head(
             exchange.response.headers.push(name.as_bytes(), value.as_bytes());
         }
     }
-    with_env(&client.worker, generation, |env| output::write_head(exchange, env)).map_err(Unfinished::Status)
+    Ok(with_env(&client.worker, generation, |env| output::write_head(exchange, env))?)
 }
 
 fn call(client: &Client, exchange: &mut Exchange, generation: &Generation) -> Result<ApiCall, Unfinished> {

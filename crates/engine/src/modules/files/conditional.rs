@@ -5,11 +5,12 @@
 use super::IfModifiedSince;
 use crate::exchange::{Exchange, Response};
 use crate::host::Env;
+use crate::output::HeadRefused;
 use http::Known;
 use http::date::parse_http_date;
 
 /// Turns a 200 into 304, or refuses with 412, as the request's conditions have it.
-pub(super) fn filter(exchange: &mut Exchange, env: &mut Env<'_>) -> Result<(), u16> {
+pub(super) fn filter(exchange: &mut Exchange, env: &mut Env<'_>) -> Result<(), HeadRefused> {
     let Exchange { request, response, route, .. } = exchange;
     if response.status != 200 || response.from_upstream {
         return Ok(());
@@ -18,12 +19,12 @@ pub(super) fn filter(exchange: &mut Exchange, env: &mut Env<'_>) -> Result<(), u
     if let Some(date) = fields.get(Known::IfUnmodifiedSince)
         && !is_unmodified_since(response, date)
     {
-        return Err(precondition_failed(response));
+        return Err(PRECONDITION_FAILED);
     }
     if let Some(list) = fields.get(Known::IfMatch)
         && !matches(response, list, Comparison::Strong)
     {
-        return Err(precondition_failed(response));
+        return Err(PRECONDITION_FAILED);
     }
     let since = fields.get(Known::IfModifiedSince);
     let none_match = fields.get(Known::IfNoneMatch);
@@ -46,13 +47,7 @@ pub(super) fn filter(exchange: &mut Exchange, env: &mut Env<'_>) -> Result<(), u
     Ok(())
 }
 
-/// nginx forgets everything that was to be answered, scripts' fields too, before it makes the error page.
-fn precondition_failed(response: &mut Response) -> u16 {
-    response.headers.clear();
-    response.trailers.clear();
-    response.forget_content();
-    412
-}
+const PRECONDITION_FAILED: HeadRefused = HeadRefused::Replace(412);
 
 /// When the answer's content last changed, if anybody said so: the server itself, an upstream or a script.
 pub(crate) fn last_modified_s(response: &Response) -> Option<u64> {

@@ -9,6 +9,7 @@ use crate::directive::{Args, Contexts, Directive};
 use crate::exchange::{Exchange, Response};
 use crate::host::Env;
 use crate::modules::Module;
+use crate::output::HeadRefused;
 use crate::phase::FilePart;
 use http::date::parse_http_date;
 use http::range::{self, Boundary, RangeAnswer};
@@ -31,7 +32,7 @@ const DIRECTIVES: &[Directive] = &[Directive {
     },
 }];
 
-fn filter(exchange: &mut Exchange, env: &mut Env<'_>) -> Result<(), u16> {
+fn filter(exchange: &mut Exchange, env: &mut Env<'_>) -> Result<(), HeadRefused> {
     let Exchange { request, response, route, .. } = exchange;
     if !response.allow_ranges || response.status != 200 || request.head.version == Version::Http09 {
         return Ok(());
@@ -58,7 +59,7 @@ fn filter(exchange: &mut Exchange, env: &mut Env<'_>) -> Result<(), u16> {
             // The error page that follows is no version of the file.
             response.headers.remove_known(Known::ETag);
             response.content_length = None;
-            return Err(416);
+            return Err(HeadRefused::Refuse(416));
         }
         RangeAnswer::Parts => {}
     }

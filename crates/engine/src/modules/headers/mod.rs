@@ -12,6 +12,7 @@ use crate::config::{Builder, invalid_parameter, invalid_value};
 use crate::directive::{Args, Contexts, Directive};
 use crate::exchange::{Exchange, Response};
 use crate::host::Env;
+use crate::output::HeadRefused;
 use crate::setting::{Setting, inherit};
 use crate::template::Template;
 use bstr::ByteSlice;
@@ -181,7 +182,7 @@ fn inherit_rule(d: &conf::Directive) -> Result<Inherit, Diagnostic> {
 const FORBIDDEN: &[u8] = b"\r\n\0";
 
 /// Adds the location's fields to the head.
-fn filter(exchange: &mut Exchange, env: &mut Env<'_>) -> Result<(), u16> {
+fn filter(exchange: &mut Exchange, env: &mut Env<'_>) -> Result<(), HeadRefused> {
     let config = env.config;
     let settings = &config.location(exchange.route.location).settings.headers;
     let safe = is_safe(exchange.response.status);

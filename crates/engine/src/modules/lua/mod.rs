@@ -8,7 +8,7 @@ mod slips;
 use super::Module;
 use crate::exchange::Exchange;
 use crate::host::{Env, ScriptCall, ScriptOutcome};
-use crate::output::{self, FilterFailed};
+use crate::output::{self, FilterFailed, HeadRefused};
 use crate::phase::{self, Effect, Phase, Verdict, Wake};
 use crate::setting::{Setting, inherit};
 use crate::template::Template;
@@ -274,6 +274,7 @@ fn run(exchange: &mut Exchange, env: &mut Env<'_>, script: ScriptId, phase: Scri
         },
         ScriptOutcome::Failed if exchange.output.head_written() => Verdict::Drop,
         ScriptOutcome::Failed => Verdict::Refuse(500),
+        ScriptOutcome::HeadRefused(refused) => verdict_on(refused),
         ScriptOutcome::Exit(code) => exit(exchange, env, code, phase),
         ScriptOutcome::Finished if phase == ScriptPhase::Content => end_content(exchange, env),
         // Output from an earlier phase is the answer: nothing later may add to it.
@@ -316,12 +317,20 @@ fn finish_written(exchange: &mut Exchange, env: &mut Env<'_>) -> Verdict {
     if exchange.output.ended() {
         return Verdict::Written;
     }
-    if let Err(status) = output::write_head(exchange, env) {
-        return Verdict::Refuse(status);
+    if let Err(refused) = output::write_head(exchange, env) {
+        return verdict_on(refused);
     }
     match output::write_body(exchange, env, b"", true) {
         Ok(()) => Verdict::Written,
         Err(FilterFailed) => Verdict::Drop,
+    }
+}
+
+fn verdict_on(refused: HeadRefused) -> Verdict {
+    match refused {
+        HeadRefused::Refuse(status) => Verdict::Refuse(status),
+        HeadRefused::Replace(status) => Verdict::Replace(status),
+        HeadRefused::Close => Verdict::Drop,
     }
 }
 
@@ -341,7 +350,7 @@ pub fn set(exchange: &mut Exchange, env: &mut Env<'_>, script: ScriptId) -> Resu
     }
 }
 
-fn filter_header(exchange: &mut Exchange, env: &mut Env<'_>) -> Result<(), u16> {
+fn filter_header(exchange: &mut Exchange, env: &mut Env<'_>) -> Result<(), HeadRefused> {
     let config = env.config;
     let Some(script) = *config.location(exchange.route.location).settings.lua.header_filter else {
         return Ok(());
@@ -351,11 +360,10 @@ fn filter_header(exchange: &mut Exchange, env: &mut Env<'_>) -> Result<(), u16> 
     let outcome = env.host.script(config, exchange, ScriptCall::Start(script));
     exchange.script.phase = before;
     match outcome {
-        ScriptOutcome::Finished => Ok(()),
-        ScriptOutcome::Exit(code) if code >= HTTP_SPECIAL_RESPONSE => Err(code as u16),
-        ScriptOutcome::Exit(_) => Ok(()),
-        // ngx_lua lets the connection go without an answer: an error page would have to pass this filter too.
-        _ => Err(444),
+        ScriptOutcome::Finished | ScriptOutcome::Exit(0) => Ok(()),
+        ScriptOutcome::Exit(code @ HTTP_OK..1000) => Err(HeadRefused::Replace(code as u16)),
+        // An error of the script's, `ngx.ERROR`, and what is no final status (nginx sends that as it is).
+        _ => Err(HeadRefused::Close),
     }
 }
 

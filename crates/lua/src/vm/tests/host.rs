@@ -15,6 +15,7 @@ use engine::host::{
 };
 use engine::modules::lua;
 use engine::modules::switch::Choice;
+use engine::output::HeadRefused;
 use engine::phase::{self, Content, FilePart, SwitchOrder, Wake};
 use engine::{Config, Effect, Env, Step, begin, output};
 
@@ -303,7 +304,13 @@ impl Server {
                     let mut env = Env { config: &config, host };
                     match send(&mut exchange, &mut env, content) {
                         Ok(()) => break,
-                        Err(status) => step = phase::refuse(&mut exchange, &mut env, status),
+                        Err(HeadRefused::Refuse(status)) => {
+                            step = phase::refuse(&mut exchange, &mut env, status);
+                        }
+                        Err(HeadRefused::Replace(status)) => {
+                            step = phase::replace(&mut exchange, &mut env, status);
+                        }
+                        Err(HeadRefused::Close) => break,
                     }
                 }
             }
@@ -332,7 +339,7 @@ impl Server {
     }
 }
 
-fn send(exchange: &mut Exchange, env: &mut Env<'_>, content: Content) -> Result<(), u16> {
+fn send(exchange: &mut Exchange, env: &mut Env<'_>, content: Content) -> Result<(), HeadRefused> {
     output::write_head(exchange, env)?;
     match content {
         Content::Bytes(bytes) => {
