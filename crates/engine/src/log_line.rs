@@ -2,13 +2,13 @@
 //!
 //! Owns which targets want a line and what stands behind its text (ngx_http_log_error_handler). It must never write
 //! time, level, process or connection in front: that is the host's, and so is the limit on a line's length. Text of
-//! clients and peers stands in the line as it came, as in nginx.
+//! clients and peers is in the line as it came, as in nginx, but for the values of secret fields ([`http::masking`]).
 
 use crate::config::{Config, LocationId, LogId};
 use crate::exchange::{Connection, Exchange};
 use crate::host::{Env, Level};
 use crate::variables::write;
-use http::Known;
+use http::{Known, masking};
 use std::io::Write;
 
 /// Would a line of this level about this request be written anywhere? Asked before a costly line is put together.
@@ -82,7 +82,10 @@ pub fn append_context(exchange: &Exchange, config: &Config, line: &mut Vec<u8>) 
     };
     let head = &exchange.request.head;
     if !head.request_line().is_empty() {
-        quoted(b", request: \"", head.request_line());
+        // A header line comes to be a request line where a client loses count of its own bytes.
+        let mut request = Vec::with_capacity(head.request_line().len());
+        masking::append_lines(head.request_line(), &mut request);
+        quoted(b", request: \"", &request);
     }
     if !exchange.upstream.url.is_empty() {
         quoted(b", upstream: \"", &exchange.upstream.url);

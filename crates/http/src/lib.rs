@@ -21,6 +21,7 @@ pub mod framing;
 mod headers;
 mod known;
 pub mod line_end;
+pub mod masking;
 mod method;
 pub mod range;
 mod request;

@@ -12,7 +12,7 @@ use crate::known::Known;
 use crate::method::Method;
 use crate::request_line::{Line, LineScanner};
 use crate::uri::{self, InvalidUri};
-use crate::{Progress, Version, authority};
+use crate::{Progress, Version, authority, masking};
 use std::ops::Range;
 
 /// nginx quotes no more than this of a header line: NGX_MAX_ERROR_STR less 300.
@@ -193,13 +193,14 @@ impl RequestHead {
     }
 
     /// The lines that were dropped for their names, without their line ends; nginx logs each at level info as
-    /// `client sent invalid header line: "…"`. The input is the one of the last call.
+    /// `client sent invalid header line: "…"`; a log line takes them through [`masking`]. The input is the one of the
+    /// last call.
     pub fn dropped_lines<'a>(&'a self, input: &'a [u8]) -> impl Iterator<Item = &'a [u8]> {
         self.dropped.iter().filter_map(|line| input.get(line.clone()))
     }
 
-    /// Appends nginx's whole log message for an error: its words and the bytes it quotes. The input is the one of
-    /// the call that failed.
+    /// Appends nginx's whole log message for an error: its words and the bytes it quotes, secrets masked. The input is
+    /// the one of the call that failed.
     pub fn explain(&self, error: HeadError, input: &[u8], out: &mut Vec<u8>) {
         out.extend_from_slice(error.words().as_bytes());
         let line_start = self.fields.line_start();
@@ -207,7 +208,7 @@ impl RequestHead {
             HeadError::HeaderLineTooLong => {
                 let rest = input.get(line_start..).unwrap_or_default();
                 out.extend_from_slice(b": \"");
-                out.extend_from_slice(&rest[..rest.len().min(MAX_QUOTED)]);
+                masking::append_lines(&rest[..rest.len().min(MAX_QUOTED)], out);
                 out.extend_from_slice(b"...\"");
             }
             HeadError::InvalidHeaderLine => {
@@ -215,7 +216,7 @@ impl RequestHead {
                 let fault = self.fields.fault;
                 let byte = input.get(fault).copied().unwrap_or_default();
                 out.extend_from_slice(b": \"");
-                out.extend_from_slice(input.get(line_start..fault).unwrap_or_default());
+                masking::append_lines(input.get(line_start..fault).unwrap_or_default(), out);
                 out.extend_from_slice(b"\\x");
                 out.extend_from_slice(&[HEX[usize::from(byte >> 4)], HEX[usize::from(byte & 15)]]);
                 out.extend_from_slice(b"...\"");
@@ -223,11 +224,11 @@ impl RequestHead {
             HeadError::DuplicateField | HeadError::DuplicateHost => {
                 let name = input.get(self.fields.name()).unwrap_or_default();
                 out.extend_from_slice(b": \"");
-                quote(name, input.get(self.fields.value()).unwrap_or_default(), out);
+                masking::append_field(name, input.get(self.fields.value()).unwrap_or_default(), out);
                 let previous = self.headers.iter().find(|(_, earlier, _)| earlier.eq_ignore_ascii_case(name));
                 if let Some((_, earlier, value)) = previous {
                     out.extend_from_slice(b"\", previous value: \"");
-                    quote(earlier, value, out);
+                    masking::append_field(earlier, value, out);
                 }
                 out.push(b'"');
             }
@@ -395,12 +396,6 @@ impl RequestHead {
         }
         Ok(())
     }
-}
-
-fn quote(name: &[u8], value: &[u8], out: &mut Vec<u8>) {
-    out.extend_from_slice(name);
-    out.extend_from_slice(b": ");
-    out.extend_from_slice(value);
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@
 use crate::error::ResponseError;
 use crate::field::{FieldRules, FieldScanner, Step};
 use crate::headers::Headers;
-use crate::{Progress, Version, scan};
+use crate::{Progress, Version, masking, scan};
 use std::ops::Range;
 
 const RULES: FieldRules =
@@ -121,8 +121,8 @@ impl ResponseHead {
         matches!(self.status, 100 | 102..=199)
     }
 
-    /// Appends nginx's whole log message for an error: its words and the bytes it quotes. The input is the one of
-    /// the call that failed.
+    /// Appends nginx's whole log message for an error: its words and the bytes it quotes, secrets masked. The input is
+    /// the one of the call that failed.
     pub fn explain(&self, error: ResponseError, input: &[u8], out: &mut Vec<u8>) {
         const HEX: &[u8; 16] = b"0123456789abcdef";
         out.extend_from_slice(error.words().as_bytes());
@@ -130,7 +130,7 @@ impl ResponseHead {
             let fault = self.fields.fault;
             let byte = input.get(fault).copied().unwrap_or_default();
             out.extend_from_slice(b": \"");
-            out.extend_from_slice(input.get(self.fields.line_start()..fault).unwrap_or_default());
+            masking::append_lines(input.get(self.fields.line_start()..fault).unwrap_or_default(), out);
             out.extend_from_slice(b"\\x");
             out.extend_from_slice(&[HEX[usize::from(byte >> 4)], HEX[usize::from(byte & 15)]]);
             out.extend_from_slice(b"...\"");
@@ -389,5 +389,18 @@ mod tests {
         assert_eq!(String::from_utf8_lossy(&text), "upstream sent invalid header: \"bad\\x20...\"");
         assert_eq!(head.headers.len(), 1, "what came before the fault is kept");
         assert_eq!(head.headers.find(b"a"), Some(&b"1"[..]));
+    }
+
+    #[test]
+    fn cookies_are_masked() {
+        let mut head = ResponseHead::new();
+        let input = b"HTTP/1.1 200 OK\r\nset-cookie: a=s3cret\0\r\n\r\n";
+        let error = head.decode(input, 4096).unwrap_err();
+        let mut text = Vec::new();
+        head.explain(error, input, &mut text);
+        assert_eq!(
+            String::from_utf8_lossy(&text),
+            "upstream sent invalid header: \"set-cookie: ***\\x00...\""
+        );
     }
 }

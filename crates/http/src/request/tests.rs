@@ -193,3 +193,54 @@ fn no_byte_is_looked_at_twice() {
     }
     assert_eq!(head.decode(input.as_bytes(), &limits), Ok(Progress::Complete { consumed: input.len() }));
 }
+
+/// Every message about a head with a secret in it: all kinds of faults, in front of the secret, in it and behind it, however
+/// the head comes in pieces.
+#[test]
+fn no_message_about_a_head_quotes_a_secret() {
+    let small =
+        HeadLimits { client_header_buffer_size: 128, large_client_header_buffers: (2, 128), ..LIMITS };
+    let strict = HeadLimits { ignore_invalid_headers: false, max_fields: 2, ..LIMITS };
+    let mut masked = 0;
+    for name in ["Authorization", "PROXY-AUTHORIZATION", "cookie", "Set-Cookie", "Set_Cookie", "Cookie "] {
+        let secret = format!("{name}: s3cret-s3cret\r\n");
+        let twice = format!("{secret}{}", secret.to_lowercase());
+        let long = format!("{name}: s3cret{}\r\n", "s3cret".repeat(40));
+        let after_long = format!("X: {}\r\n{secret}{secret}", "x".repeat(200));
+        let folded = format!("{name}: a\r\n s3cret\r\n");
+        let mut heads = vec![twice, long, after_long, folded];
+        heads.extend((0..secret.len()).flat_map(|at| {
+            ["\0", "\r", "\n", "\x7f", " "].map(|byte| format!("{}{byte}{}", &secret[..at], &secret[at..]))
+        }));
+        heads.extend(
+            ["Host: y\r\n", "Host: ..\r\n", "Content-Length: x\r\n"].map(|more| format!("{secret}{more}")),
+        );
+        for fields in heads {
+            for head in [
+                format!("GET / HTTP/1.1\r\nHost: x\r\n{fields}\r\n"),
+                format!("GET / HTTP/1.1\r\n{fields}\r\n"),
+            ] {
+                for (limits, piece) in
+                    [(&LIMITS, 4096), (&LIMITS, 1), (&small, 4096), (&small, 7), (&strict, 64)]
+                {
+                    let mut decoded = RequestHead::new();
+                    for end in (piece..).step_by(piece).map(|end| end.min(head.len())) {
+                        match decoded.decode(&head.as_bytes()[..end], limits) {
+                            Ok(Progress::Partial) if end < head.len() => continue,
+                            Ok(_) => {}
+                            Err(error) => {
+                                let mut message = Vec::new();
+                                decoded.explain(error, &head.as_bytes()[..end], &mut message);
+                                let message = String::from_utf8_lossy(&message);
+                                assert!(!message.contains("s3cret"), "{head:?}: {message}");
+                                masked += usize::from(message.contains("***"));
+                            }
+                        }
+                        break;
+                    }
+                }
+            }
+        }
+    }
+    assert!(masked > 100, "{masked}");
+}

@@ -7,7 +7,7 @@ use super::{Plan, Settings, cookies, ranges, request, rewrite};
 use crate::exchange::Exchange;
 use crate::host::{Env, Level};
 use crate::log_line;
-use http::{BodyFraming, FramingError, Headers, Known, Method, ResponseHead, Version, line_end};
+use http::{BodyFraming, FramingError, Headers, Known, Method, ResponseHead, Version, line_end, masking};
 use upstream::retry::TryFailure;
 
 /// What follows an upstream's head.
@@ -121,7 +121,9 @@ fn quoted(error: FramingError, headers: &Headers) -> Vec<u8> {
     match error {
         FramingError::InvalidLength => {
             if let Some((_, name, value)) = all(Known::ContentLength).next() {
-                line.extend_from_slice(&[b": \"", name, b": ", value, b"\""].concat());
+                line.extend_from_slice(b": \"");
+                masking::append_field(name, value, &mut line);
+                line.push(b'"');
             }
         }
         FramingError::DuplicateLength | FramingError::DuplicateTransferEncoding => {
@@ -145,18 +147,12 @@ fn quoted(error: FramingError, headers: &Headers) -> Vec<u8> {
 type Field<'a> = (Option<Known>, &'a [u8], &'a [u8]);
 
 fn duplicate((_, name, value): Field<'_>, (_, before, previous): Field<'_>) -> Vec<u8> {
-    let parts: [&[u8]; 9] = [
-        b"duplicate header line: \"",
-        name,
-        b": ",
-        value,
-        b"\", previous value: \"",
-        before,
-        b": ",
-        previous,
-        b"\"",
-    ];
-    parts.concat()
+    let mut line = b"duplicate header line: \"".to_vec();
+    masking::append_field(name, value, &mut line);
+    line.extend_from_slice(b"\", previous value: \"");
+    masking::append_field(before, previous, &mut line);
+    line.push(b'"');
+    line
 }
 
 /// Makes an upstream's head the client's answer, or says what else follows. The head's fields move to
