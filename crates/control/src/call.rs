@@ -2,6 +2,8 @@
 //!
 //! Owns: the shape of a call and of its answer, and who is calling. Must never: interpret either.
 
+use std::net::IpAddr;
+
 /// A request to the API, its body read.
 #[derive(Clone, Debug)]
 pub struct ApiCall {
@@ -11,7 +13,7 @@ pub struct ApiCall {
     pub path: Vec<u8>,
     /// The query, without `?`.
     pub query: Vec<u8>,
-    /// All header fields, names in lower case.
+    /// All header fields, names in lower case. `host` is the host asked for, also where the target names it.
     pub headers: Vec<(Vec<u8>, Vec<u8>)>,
     /// The body.
     pub body: Vec<u8>,
@@ -29,6 +31,18 @@ pub struct Origin {
     pub name: String,
     /// The client's address, for the record; empty on the control socket.
     pub address: String,
+    /// The address of this machine at which the connection arrived; `None` on a unix socket.
+    pub local: Option<IpAddr>,
+    /// The location's server's `server_name`s, in lower case, wildcards and regular expressions as written; empty on
+    /// the control socket.
+    pub server_names: Vec<Vec<u8>>,
+}
+
+impl Origin {
+    /// A process at the other end of the control socket.
+    pub fn at_socket(name: String) -> Origin {
+        Origin { via: Via::Socket, name, address: String::new(), local: None, server_names: Vec::new() }
+    }
 }
 
 /// The way a call came in.

@@ -67,6 +67,7 @@ codes! {
     Unauthorized "unauthorized" 401 "It is not known who asks.";
     Forbidden "forbidden" 403 "Whoever asks may not do this.";
     CrossSite "cross_site" 403 "A web page of another site sent the request.";
+    HostNotAllowed "host_not_allowed" 403 "The request brings no token, and its Host is not a name of this server.";
     NotFound "not_found" 404 "There is nothing under this path.";
     MethodNotAllowed "method_not_allowed" 405 "The path does not know this method.";
     TooLarge "too_large" 413 "The body is larger than the API takes.";

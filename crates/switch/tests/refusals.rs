@@ -134,6 +134,7 @@ fn provoke(code: Code) -> Option<Refusal> {
         | Code::Unauthorized
         | Code::Forbidden
         | Code::CrossSite
+        | Code::HostNotAllowed
         | Code::NotFound
         | Code::MethodNotAllowed
         | Code::TooLarge
@@ -165,6 +166,7 @@ fn every_code_has_a_case_or_is_the_control_planes() {
             "unauthorized",
             "forbidden",
             "cross_site",
+            "host_not_allowed",
             "not_found",
             "method_not_allowed",
             "too_large",

@@ -5,7 +5,7 @@
 
 use bstr::ByteSlice;
 use control::{Acknowledgement, GroupState, Reply, Traffic, Watch, WatchReport};
-use control::{ApiAnswer, ApiCall, Office, Origin, Setup, Via};
+use control::{ApiAnswer, ApiCall, Office, Origin, Setup};
 use engine::host::Counters;
 use serde_json::Value;
 use std::net::TcpListener;
@@ -115,7 +115,7 @@ fn call(text: &[u8]) -> Option<ApiCall> {
         query: query.to_vec(),
         headers,
         body: body.to_vec(),
-        actor: Origin { via: Via::Socket, name: "somebody".into(), address: String::new() },
+        actor: Origin::at_socket("somebody".into()),
     })
 }
 

@@ -3,6 +3,7 @@
 //! Owns the actor's name, the roles, and the defence against web pages of other sites. Must never trust a name that the
 //! request itself brings, except as a remark beside the one that is known.
 
+use super::own_host;
 use super::refused::Refused;
 use super::router::Api;
 use crate::call::{Origin, Via};
@@ -83,6 +84,11 @@ fn caller(headers: &HeaderMap, origin: &Origin, tokens: &Tokens) -> Result<Calle
         Via::Location if !tokens.is_empty() => return Err(unauthorized("there is no token")),
         Via::Location => format!("http:{}", origin.address),
     };
+    if origin.via == Via::Location {
+        own_host::check(headers, origin)?;
+        // Reading too: what another site's page reads blindly still takes the place of a listener.
+        fetched_by_own_page(headers)?;
+    }
     Ok(Caller { actor, role: Role::Operator })
 }
 
@@ -108,17 +114,10 @@ fn remark(headers: &HeaderMap) -> Result<Option<String>, Refusal> {
     if fits { Ok(Some(text)) } else { Err(bad()) }
 }
 
-/// A browser says where a request comes from (Fetch Metadata, `Sec-Fetch-Site`; RFC 6454, `Origin`). What comes from
-/// another site is not what its user wanted.
+/// Fails if a page of another site sent the request. A browser says so in `Sec-Fetch-Site` (Fetch Metadata) and `Origin`
+/// (RFC 6454); what comes from another site is not what its user wanted.
 fn same_site(headers: &HeaderMap) -> Result<(), Refusal> {
-    let refusal = |text: String| {
-        Refusal::new(Code::CrossSite, text, "send orders from a program, or a page of the same host")
-    };
-    for site in headers.get_all("sec-fetch-site") {
-        if site != "same-origin" && site != "none" {
-            return Err(refusal("a web page of another site sent the request".into()));
-        }
-    }
+    fetched_by_own_page(headers)?;
     let own = headers.get(header::HOST).map_or(&b""[..], |host| host.as_bytes());
     for origin in headers.get_all(header::ORIGIN) {
         let authority = origin
@@ -128,10 +127,23 @@ fn same_site(headers: &HeaderMap) -> Result<(), Refusal> {
             .map(|at| &origin.as_bytes()[at + 3..]);
         if !authority.is_some_and(|authority| !authority.is_empty() && authority.eq_ignore_ascii_case(own)) {
             let origin = origin.as_bytes().escape_ascii();
-            return Err(refusal(format!("a web page of {origin} sent the request")));
+            return Err(cross_site(format!("a web page of {origin} sent the request")));
         }
     }
     Ok(())
+}
+
+fn fetched_by_own_page(headers: &HeaderMap) -> Result<(), Refusal> {
+    for site in headers.get_all("sec-fetch-site") {
+        if site != "same-origin" && site != "none" {
+            return Err(cross_site("a web page of another site sent the request".into()));
+        }
+    }
+    Ok(())
+}
+
+fn cross_site(text: String) -> Refusal {
+    Refusal::new(Code::CrossSite, text, "send orders from a program, or a page of the same host")
 }
 
 fn unauthorized(text: &str) -> Refusal {

@@ -13,6 +13,7 @@ mod figures;
 mod location;
 mod openapi;
 mod orders;
+mod own_host;
 mod questions;
 mod refused;
 mod reload;

@@ -4,7 +4,7 @@
 //! has to come within a time.
 
 use super::router::Api;
-use crate::call::{Origin, Via};
+use crate::call::Origin;
 use crate::office::Office;
 use axum::Router;
 use axum::body::Body;
@@ -70,7 +70,7 @@ async fn converse(stream: UnixStream, office: Office, router: Router, _place: Ow
     // Whoever has been let in, and is about to ask, counts as one who is about to be answered.
     let first = Cell::new(Some(office.answering()));
     let Some(name) = peer(&stream).await else { return };
-    let origin = Origin { via: Via::Socket, name, address: String::new() };
+    let origin = Origin::at_socket(name);
     let service = service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
         let mut request = request.map(Body::new);
         request.extensions_mut().insert(origin.clone());

@@ -153,7 +153,12 @@ fn call(client: &Client, exchange: &mut Exchange, generation: &Generation) -> Re
     };
     let name = verified_user(client, exchange, generation);
     let head = &exchange.request.head;
-    let fields = head.headers.iter().map(|(_, name, value)| (name.to_ascii_lowercase(), value.to_vec()));
+    // The authority of a target in absolute form is the host asked for, whatever `Host` says (RFC 9112 §3.2.2).
+    let authority = head.authority();
+    let fields = head.headers.iter().map(|(known, name, value)| match (known, authority) {
+        (Some(http::Known::Host), Some(authority)) => (b"host".to_vec(), authority.to_vec()),
+        _ => (name.to_ascii_lowercase(), value.to_vec()),
+    });
     let address = exchange.connection.remote.map_or_else(String::new, |remote| remote.ip().to_string());
     Ok(ApiCall {
         method: exchange.method().to_vec(),
@@ -161,7 +166,13 @@ fn call(client: &Client, exchange: &mut Exchange, generation: &Generation) -> Re
         query: exchange.request.args.clone(),
         headers: fields.collect(),
         body,
-        actor: Origin { via: Via::Location, name, address },
+        actor: Origin {
+            via: Via::Location,
+            name,
+            address,
+            local: exchange.connection.local.map(|local| local.ip()),
+            server_names: generation.config.server(exchange.route.server).names.clone(),
+        },
     })
 }
 

@@ -15,8 +15,19 @@ fn with_tokens() -> Counter {
     let file = format!("eve:viewer:{}\nolga:operator:{}\n", hashed("look"), hashed("act"));
     let http = format!("control_tokens tokens; {}", two_groups("state memory;"));
     let mut counter = Counter::of(&http, &[("tokens", file)]);
-    counter.origin = Origin { via: Via::Location, name: String::new(), address: "192.0.2.7".into() };
+    counter.origin = location();
     counter
+}
+
+/// A client at a location of the server `pointsman`, to which the tests' requests go.
+fn location() -> Origin {
+    Origin {
+        via: Via::Location,
+        name: String::new(),
+        address: "192.0.2.7".into(),
+        local: Some([192, 0, 2, 1].into()),
+        server_names: vec![b"pointsman".to_vec(), b"*.pointsman".to_vec()],
+    }
 }
 
 #[tokio::test]
@@ -96,6 +107,83 @@ async fn pages_of_other_sites_change_nothing() {
         // Looking is what the browser itself keeps from other sites.
         assert_eq!(counter.ask("GET", "/v1/switches", headers, None).await.status, 200);
     }
+}
+
+/// A page of `evil.example` that has made its name lead to this machine: every request of its browser is refused, in
+/// a location that lets its address in.
+#[tokio::test]
+async fn dns_rebinding_opens_nothing() {
+    let mut counter = Counter::new("state memory;");
+    counter.origin = location();
+    let evil =
+        [("host", "evil.example"), ("origin", "http://evil.example"), ("sec-fetch-site", "same-origin")];
+    let order = || json!({"target": "green"});
+    for headers in [&evil[..], &evil[..1], &[("host", "evil.example:8090")], &[("host", "a.pointsman")]] {
+        for (method, target) in [
+            ("PUT", KEY),
+            ("DELETE", KEY),
+            ("POST", "/v1/switches/live/undo"),
+            ("POST", "/v1/reload"),
+            ("GET", "/v1/switches"),
+            ("GET", "/v1/switches/live/history"),
+            ("GET", "/v1/status"),
+            ("GET", "/v1/metrics"),
+            ("GET", "/v1/events"),
+            ("GET", "/v1/openapi.json"),
+        ] {
+            let body = (method != "GET").then(|| order().to_string());
+            let answer = counter.ask(method, target, &[&[JSON], headers].concat(), body).await;
+            assert_eq!(
+                (answer.status, &*answer.code()),
+                (403, "host_not_allowed"),
+                "{method} {target} {headers:?}"
+            );
+        }
+    }
+    // Its own name is in Origin at least where it asks for the machine by another one.
+    for origin in ["http://evil.example", "http://evil.example:8090", "null", "file://", "http://a.pointsman"]
+    {
+        let answer =
+            counter.ask("GET", "/v1/events", &[("host", "localhost"), ("origin", origin)], None).await;
+        assert_eq!((answer.status, &*answer.code()), (403, "cross_site"), "{origin}");
+    }
+    for site in ["cross-site", "same-site"] {
+        let answer = counter.ask("GET", "/v1/switches", &[("sec-fetch-site", site)], None).await;
+        assert_eq!((answer.status, &*answer.code()), (403, "cross_site"), "{site}");
+    }
+    for host in ["pointsman", "Pointsman:8090", "localhost", "127.0.0.1:8090", "[::1]", "192.0.2.1"] {
+        let own = format!("http://{host}");
+        let headers = [("host", host), ("origin", &*own), ("sec-fetch-site", "same-origin")];
+        let answer = counter.order_with("PUT", KEY, &headers, order()).await;
+        assert_eq!(answer.status, 200, "{host}: {}", answer.text);
+    }
+    assert_eq!(
+        counter.get("/v1/switches/live").await.done()["revision"],
+        1,
+        "all of them were the same order"
+    );
+}
+
+#[tokio::test]
+async fn a_token_or_the_socket_needs_no_name_of_ours() {
+    let counter = with_tokens();
+    let order = async |headers: &[(&str, &str)]| {
+        counter.order_with("PUT", KEY, headers, json!({"target": "green"})).await
+    };
+    let evil = ("host", "evil.example");
+    assert_eq!(order(&[evil, ("authorization", "Bearer act")]).await.status, 200);
+    assert_eq!(order(&[evil, ("authorization", "Bearer wrong")]).await.status, 401);
+    assert_eq!(order(&[evil]).await.status, 401);
+    let mut counter = with_tokens();
+    counter.origin.name = "ursula".into();
+    let answer = counter.ask("GET", "/v1/switches", &[evil], None).await;
+    assert_eq!(
+        (answer.status, &*answer.code()),
+        (403, "host_not_allowed"),
+        "a browser may know the password"
+    );
+    let socket = Counter::new("state memory;");
+    assert_eq!(socket.ask("GET", "/v1/switches", &[evil], None).await.status, 200);
 }
 
 #[tokio::test]

@@ -78,7 +78,7 @@ impl Counter {
         let (office, _) = open(&config, &traffic).unwrap();
         let router = Api::new(office.clone()).router();
         let description = serde_json::to_value(Description::openapi()).unwrap();
-        let origin = Origin { via: Via::Socket, name: "unix:7(ann)".into(), address: String::new() };
+        let origin = Origin::at_socket("unix:7(ann)".into());
         Counter { office, traffic, _folder: folder, router, description, origin }
     }
 
@@ -126,7 +126,10 @@ impl Counter {
         headers: &[(&str, &str)],
         body: Option<String>,
     ) -> axum::response::Response {
-        let mut request = Request::builder().method(method).uri(target).header("host", "pointsman");
+        let mut request = Request::builder().method(method).uri(target);
+        if !headers.iter().any(|(name, _)| *name == "host") {
+            request = request.header("host", "pointsman");
+        }
         for (name, value) in headers {
             request = request.header(*name, *value);
         }

@@ -113,11 +113,17 @@ async fn call(
         path: path.into(),
         query: query.into(),
         headers: vec![
-            (b"host".to_vec(), b"x".to_vec()),
+            (b"host".to_vec(), b"localhost".to_vec()),
             (b"content-type".to_vec(), b"application/json".to_vec()),
         ],
         body: body.into(),
-        actor: Origin { via: Via::Location, name: String::new(), address: "192.0.2.7".into() },
+        actor: Origin {
+            via: Via::Location,
+            name: String::new(),
+            address: "192.0.2.7".into(),
+            local: None,
+            server_names: Vec::new(),
+        },
     };
     office.call(call, Box::new(Heard(sender)));
     let Some(Piece::Head(status, headers)) = heard.recv().await else { panic!("no head") };

@@ -61,7 +61,7 @@ fn socket(prefix: &Path, path: &str) -> Socket {
 /// The module.
 pub static MODULE: Module = Module { finish: Some(look_at_doors), ..Module::new("control", &[DIRECTIVES]) };
 
-/// Warns of a location where everybody who reaches it may switch.
+/// Warns of a location where anyone who reaches it may switch traffic.
 fn look_at_doors(b: &mut Builder<'_>) {
     if b.draft.control.tokens.written() {
         return;
@@ -73,8 +73,9 @@ fn look_at_doors(b: &mut Builder<'_>) {
             .any(|settings| !settings.access.rules.is_empty() || settings.auth_basic.realm.is_some());
         if !closed {
             b.diagnostics.push(
-                Diagnostic::warn(place, "everybody who reaches this location may switch")
-                    .mend("add `allow 127.0.0.1; deny all;`, or `auth_basic`, or `control_tokens` in http"),
+                Diagnostic::warn(place, "anyone who reaches this location may switch traffic").mend(
+                    "add `control_tokens` in http: each caller then needs a token; `auth_basic`, or `allow` and `deny`, narrow the location besides",
+                ),
             );
         }
     }
@@ -93,7 +94,7 @@ const DIRECTIVES: &[Directive] = &[
         name: "control_api",
         contexts: Contexts::LOCATION,
         args: Args::Exactly(0),
-        doc: "Answers with the control API in this location, behind the location's own access rules.",
+        doc: "Answers with the control API in this location, behind the location's own access rules. Requests without a token of control_tokens must name the server in Host: localhost, an IP address of this machine, or a server_name without wildcards.",
         example: "control_api;",
         apply: |b, d| {
             b.settings().core.content.replace(Some(content));

@@ -116,10 +116,10 @@ fn the_path_begins_behind_the_location() {
 }
 
 #[test]
-fn a_door_that_is_open_to_everybody_is_told() {
+fn an_open_location_is_warned_about() {
     let warned = |location: &str| {
         let text = format!("events {{}} http {{ server {{ listen 80; {location} }} }}");
-        faults_of(&text).iter().filter(|text| text.contains("everybody who reaches")).count()
+        faults_of(&text).iter().filter(|text| text.contains("anyone who reaches")).count()
     };
     assert_eq!(warned("location /a/ { control_api; }"), 1);
     assert_eq!(warned("location /a/ { control_api; } location /b/ { control_api; deny all; }"), 1);
