@@ -1,20 +1,22 @@
-//! Replies of name servers: the server's reading of RFC 1035.
+//! Replies of name servers, as the crate `transport` reads RFC 1035.
 //!
-//! Holds what a reply says against what was asked, and against what fits into its bytes. The file is the server's own,
-//! compiled here alone, because the server as a whole is too much to fuzz. The first byte chooses the question.
+//! Compares what a reply says with the question, and with what fits into its bytes. The file is that crate's own, compiled
+//! here alone. The first byte chooses the question.
 
 use std::net::IpAddr;
 
-/// As in the server.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum ResolveFault {
-    ServerFailure,
-    HostNotFound,
-    Unimplemented,
-    OperationRefused,
+/// As in the crate `transport`.
+mod fault {
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub(crate) enum ResolveFault {
+        ServerFailure,
+        HostNotFound,
+        Unimplemented,
+        OperationRefused,
+    }
 }
 
-#[path = "../../../crates/server/src/resolver/message.rs"]
+#[path = "../../../crates/transport/src/resolver/message.rs"]
 mod message;
 
 use message::{Kind, Query, Reply};

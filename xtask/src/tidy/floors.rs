@@ -8,7 +8,7 @@ use super::Finding;
 use super::rust::{RustFile, Token};
 
 /// Every crate of the house, with its floor.
-const FLOORS: [(&str, u8); 11] = [
+const FLOORS: [(&str, u8); 12] = [
     ("conf", 0),
     ("http", 0),
     ("upstream", 1),
@@ -17,6 +17,7 @@ const FLOORS: [(&str, u8); 11] = [
     ("engine", 2),
     ("lua", 3),
     ("control", 4),
+    ("transport", 4),
     ("store-etcd", 4),
     ("server", 5),
     ("cli", 6),

@@ -1,163 +1,115 @@
-//! One try of one peer: connect, send the request, read the answer's head.
+//! One try of one peer: connect, send the request, read the response's head.
 
-use super::Proxying;
-use super::connect::{ConnectError, connect};
-use super::pool::{Link, Picked};
-use super::upload::{Upload, UploadError};
-use crate::client::CUT;
-use crate::host::with_env;
-use crate::listeners::describe;
+use super::connect::connect;
+use super::fault::{UpstreamFault, UpstreamStage};
+use super::pool::{Picked, UpstreamConn};
+use super::request::ProxyRequest;
+use super::upload::{BodySource, Upload, UploadError};
+use crate::request::client::Client;
 use engine::exchange::Body;
-use engine::host::Level;
-use engine::log_line;
 use http::{BodyFraming, Progress, ResponseError, ResponseHead};
 use std::future::poll_fn;
 use std::io;
-use std::rc::Rc;
 use std::task::Poll;
-use upstream::retry::TryFailure;
 
-pub(super) const CONNECTING: &str = "while connecting to upstream";
-const SENDING: &str = "while sending request to upstream";
-pub(super) const READING: &str = "while reading response header from upstream";
-const CLIENT_GONE: &str =
-    "epoll_wait() reported that client prematurely closed connection, so upstream connection is closed too";
-
-/// How many interim answers (RFC 9110, section 15.2) may come before the answer.
+/// How many interim responses (RFC 9110, section 15.2) may come before the response.
 const MAX_INTERIM: u32 = 100;
 
-/// An answer's head, and the connection its body comes on.
-pub(super) struct Answer {
-    pub(super) link: Box<Link>,
+/// A response's head, and the connection its body comes on.
+pub(super) struct Response {
+    pub(super) conn: Box<UpstreamConn>,
     pub(super) head: Box<ResponseHead>,
     /// When the try began, in microseconds.
     pub(super) began_us: u64,
-    /// All of the request was sent before the answer came.
+    /// Whether all of the request was sent before the response came.
     pub(super) uploaded: bool,
 }
 
-/// Why a try gave no answer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Failed {
-    /// The client went away.
-    ClientGone,
-    /// The client's body is at fault: this status is the answer.
-    Client(u16),
-    /// The request is to end, whatever it waits for: its configuration's time is over, or its switch leads elsewhere.
-    Cut,
-    /// This process is out of connections, descriptors or memory. No peer is to blame, and none would fare better.
-    Exhausted,
-    /// The peer failed.
-    Peer {
-        failure: TryFailure,
-        /// Any byte of the request went out.
-        request_sent: bool,
-        /// What was being done: nginx's words.
-        doing: &'static str,
-    },
+/// Why a try gave no response. It is logged, unless it is [`UpstreamFault::TimedOut`].
+#[derive(Debug)]
+pub(super) struct FailedTry {
+    pub(super) fault: UpstreamFault,
+    pub(super) stage: UpstreamStage,
+    /// Whether any byte of the request went out.
+    pub(super) request_sent: bool,
 }
 
 /// Tries a peer, over an idle connection if there is one.
 pub(super) async fn attempt(
-    proxying: &mut Proxying<'_>,
+    request: &mut ProxyRequest<'_, '_>,
     picked: &Picked,
-    link: Option<Box<Link>>,
-) -> Result<Answer, Failed> {
-    let began_us = proxying.now_us();
-    let mut result = run(proxying, picked, link, began_us).await;
-    if result.is_err() && proxying.client.seat.is_cut() {
-        // Its time was up at once, and no peer is to blame for that.
-        proxying.say(Level::Info, CUT);
-        result = Err(Failed::Cut);
+    conn: Option<Box<UpstreamConn>>,
+) -> Result<Response, FailedTry> {
+    let began_us = request.now_us();
+    let mut result = run(request, picked, conn, began_us).await;
+    if result.is_err() && request.cx.client.conn_state.is_cut() {
+        // A cut makes every wait time out at once; no peer is to blame for that.
+        result = Err(request.failed(UpstreamFault::Cut, UpstreamStage::ReadingHead, false));
     }
     if result.is_err() {
-        let now_us = proxying.now_us();
-        proxying.record().response_us = Some(now_us - began_us);
+        let now_us = request.now_us();
+        request.record().response_us = Some(now_us - began_us);
     }
     result
 }
 
 async fn run(
-    proxying: &mut Proxying<'_>,
+    request: &mut ProxyRequest<'_, '_>,
     picked: &Picked,
-    link: Option<Box<Link>>,
+    conn: Option<Box<UpstreamConn>>,
     began_us: u64,
-) -> Result<Answer, Failed> {
-    let mut link = match link {
-        Some(link) => link,
-        None => open(proxying, picked).await?,
+) -> Result<Response, FailedTry> {
+    let mut conn = match conn {
+        Some(conn) => conn,
+        None => open(request, picked).await?,
     };
-    let now_us = proxying.now_us();
-    proxying.record().connect_us = Some(now_us - began_us);
-    link.head_bytes = 0;
-    let mut head = proxying.client.worker.buffers.lease_head();
-    let uploaded = talk(proxying, &mut link, &mut head).await?;
-    let now_us = proxying.now_us();
-    let record = proxying.record();
+    let now_us = request.now_us();
+    request.record().connect_us = Some(now_us - began_us);
+    conn.head_bytes = 0;
+    let mut head = request.cx.client.thread.buffers.lease_head();
+    let uploaded = exchange_heads(request, &mut conn, &mut head).await?;
+    let now_us = request.now_us();
+    let record = request.record();
     record.header_us = Some(now_us - began_us);
     record.status = head.status;
-    Ok(Answer { link, head, began_us, uploaded })
+    Ok(Response { conn, head, began_us, uploaded })
 }
 
-async fn open(proxying: &mut Proxying<'_>, picked: &Picked) -> Result<Box<Link>, Failed> {
-    let settings =
-        &proxying.generation.config.location(proxying.exchange.route.location).settings.proxy.connection;
-    let (timeout_ms, keepalive) = (*settings.connect_timeout_ms, *settings.socket_keepalive);
-    let worker = Rc::clone(&proxying.client.worker);
-    if !worker.has_room() {
-        worker.say_full();
-        return Err(Failed::Exhausted);
+impl ProxyRequest<'_, '_> {
+    /// Logs why the try failed, as far as that is logged here.
+    fn failed(&mut self, fault: UpstreamFault, stage: UpstreamStage, request_sent: bool) -> FailedTry {
+        if !matches!(fault, UpstreamFault::TimedOut) {
+            self.log_fault(&fault, stage);
+        }
+        FailedTry { fault, stage, request_sent }
     }
-    let outward = worker.registry.outward();
-    let watches = !*settings.ignore_client_abort;
-    let crate::client::Client { stream: client, patience, .. } = &mut *proxying.client;
-    let watched = watches.then_some(&*client);
-    let stream = connect(&picked.address, timeout_ms, keepalive, patience, watched).await;
-    let failure = match stream {
-        Ok(stream) => return Ok(Box::new(Link::new(stream, proxying.now_us() / 1000, outward))),
-        Err(ConnectError::TimedOut) => TryFailure::Timeout,
-        Err(ConnectError::ClientGone) => {
-            proxying.say(Level::Info, &format!("{CLIENT_GONE} {CONNECTING}"));
-            return Err(Failed::ClientGone);
-        }
-        Err(ConnectError::Exhausted(error)) => {
-            proxying.say(Level::Alert, &format!("socket() {} {CONNECTING}", told(&error)));
-            return Err(Failed::Exhausted);
-        }
-        Err(ConnectError::Failed(error)) => {
-            let text = match &picked.address {
-                upstream::Address::Unix(path) => {
-                    format!("connect() to unix:{} {} {CONNECTING}", path.display(), told(&error))
-                }
-                upstream::Address::Inet(_) => format!("connect() {} {CONNECTING}", told(&error)),
-            };
-            // As in nginx: what is no peer's usual way to refuse is critical.
-            let level = match error.raw_os_error() {
-                Some(libc::EADDRNOTAVAIL) => Level::Crit,
-                _ => Level::Error,
-            };
-            proxying.say(level, &text);
-            TryFailure::Error
-        }
+}
+
+async fn open(request: &mut ProxyRequest<'_, '_>, picked: &Picked) -> Result<Box<UpstreamConn>, FailedTry> {
+    let settings = &request.cx.settings().proxy.connection;
+    let Client { stream: client, timeout, thread, .. } = &mut *request.cx.client;
+    let connected = if thread.has_room() {
+        let count = thread.registry.add_upstream();
+        let watched = (!*settings.ignore_client_abort).then_some(&*client);
+        let timeout_ms = *settings.connect_timeout_ms;
+        let stream = connect(&picked.address, timeout_ms, *settings.socket_keepalive, timeout, watched).await;
+        let opened_ms = thread.clock.now().monotonic_ms();
+        stream.map(|stream| Box::new(UpstreamConn::new(stream, opened_ms, count)))
+    } else {
+        thread.log_full();
+        Err(UpstreamFault::NoRoom)
     };
-    Err(Failed::Peer { failure, request_sent: false, doing: CONNECTING })
+    connected.map_err(|fault| request.failed(fault, UpstreamStage::Connecting, false))
 }
 
-/// nginx's form for a failed system call: `failed (111: Connection refused)`.
-pub(super) fn told(error: &io::Error) -> String {
-    let code = error.raw_os_error().unwrap_or_default();
-    format!("failed ({code}: {})", describe(code))
-}
-
-/// What happened next while the request was sent and the answer awaited.
+/// What happened next while the request was sent and the response awaited.
 enum Event {
     /// The head is whole; the request was sent to its end, or not.
     Head {
         uploaded: bool,
     },
-    Broken(ResponseError),
-    /// Interim answers, and no end of them.
-    Storm,
+    Malformed(ResponseError),
+    TooManyInterim,
     Ended,
     ReadFailed(io::Error),
     UploadFailed(UploadError),
@@ -168,43 +120,58 @@ enum Event {
     },
 }
 
-/// Sends the request and reads the answer's head, both at once: an answer may come before the request is sent.
-async fn talk(proxying: &mut Proxying<'_>, link: &mut Link, head: &mut ResponseHead) -> Result<bool, Failed> {
-    let generation = Rc::clone(proxying.generation);
-    let settings = &generation.config.location(proxying.exchange.route.location).settings;
-    let client_ms = *settings.core.body.timeout_ms;
-    let max_body = *settings.core.body.max_size;
-    let settings = &settings.proxy;
-    let (send_ms, read_ms) = (*settings.connection.send_timeout_ms, *settings.connection.read_timeout_ms);
-    let max_head = *settings.buffers.head_size as usize;
-    let watch_client = !*settings.connection.ignore_client_abort && !proxying.streamed;
-    if proxying.streamed && proxying.client.owes_continue {
-        let sent = proxying.client.say_continue(proxying.exchange, &generation).await;
-        sent.map_err(|_| Failed::ClientGone)?;
+/// Sends the request and reads the response's head, both at once: a response may come before the request is sent.
+/// Returns true if all of the request was sent.
+async fn exchange_heads(
+    request: &mut ProxyRequest<'_, '_>,
+    conn: &mut UpstreamConn,
+    head: &mut ResponseHead,
+) -> Result<bool, FailedTry> {
+    let settings = request.cx.settings();
+    let (core, proxy) = (&settings.core, &settings.proxy);
+    let limits = Limits {
+        client_ms: *core.body.timeout_ms,
+        send_ms: *proxy.connection.send_timeout_ms,
+        read_ms: *proxy.connection.read_timeout_ms,
+        max_head: *proxy.buffers.head_size as usize,
+        watch_client: !*proxy.connection.ignore_client_abort && !request.streamed,
+    };
+    if request.streamed && request.cx.client.owes_continue && request.cx.send_continue().await.is_err() {
+        // Logged by the send.
+        return Err(FailedTry {
+            fault: UpstreamFault::ClientLeft,
+            stage: UpstreamStage::SendingRequest,
+            request_sent: false,
+        });
     }
-    let pass_body = *settings.request.pass_body && settings.request.body.is_none();
-    let chunked = (proxying.exchange.request.framing == BodyFraming::Chunked).then_some(max_body);
-    let body = std::mem::replace(&mut proxying.exchange.request.body, Body::Streaming);
-    if proxying.streamed || matches!(body, Body::File(_)) {
-        link.send_at_once();
+    let pass_body = *proxy.request.pass_body && proxy.request.body.is_none();
+    let body = std::mem::replace(&mut request.cx.exchange.request.body, Body::Streaming);
+    if request.streamed || matches!(body, Body::File(_)) {
+        conn.send_at_once();
     }
-    let mut upload = Upload::new(&proxying.head, &body, pass_body, proxying.streamed, chunked);
-    let event = wait_for_head(
-        proxying.client,
-        link,
-        head,
-        &mut upload,
-        Limits { client_ms, send_ms, read_ms, max_head, watch_client },
-    )
-    .await;
+    let chunked = request.cx.exchange.request.framing == BodyFraming::Chunked;
+    let source = match pass_body {
+        false => BodySource::Nothing,
+        true if request.streamed => BodySource::Client { chunked, max_body: *core.body.max_size },
+        true => BodySource::Kept,
+    };
+    let mut upload = Upload::new(&request.head, &body, source);
+    let event = wait_for_head(request.cx.client, conn, head, &mut upload, limits).await;
     let (sent, took) = (upload.sent, upload.took_from_client());
-    proxying.exchange.request.body = match body {
+    request.cx.exchange.request.body = match body {
         Body::Unread if took => Body::Streaming,
         body => body,
     };
-    proxying.body_taken |= took;
-    proxying.record().sent = sent;
-    judge(proxying, link, head, event, sent > 0)
+    request.body_taken |= took;
+    request.record().sent = sent;
+    let (fault, stage) = match event {
+        Event::Head { uploaded } => {
+            request.record().received = conn.head_bytes;
+            return Ok(uploaded);
+        }
+        event => judge(conn, head, event),
+    };
+    Err(request.failed(fault, stage, sent > 0))
 }
 
 struct Limits {
@@ -216,8 +183,8 @@ struct Limits {
 }
 
 async fn wait_for_head(
-    client: &mut crate::client::Client,
-    link: &mut Link,
+    client: &mut Client,
+    conn: &mut UpstreamConn,
     head: &mut ResponseHead,
     upload: &mut Upload<'_>,
     limits: Limits,
@@ -225,12 +192,12 @@ async fn wait_for_head(
     let mut watch_client = limits.watch_client;
     let mut waits_for = None;
     let mut interim = 0;
-    // A peer that takes no more may have said why: its answer is on its way, or the connection is over.
+    // A peer that takes no more may have said why: its response is on its way, or the connection is over.
     let mut broken = None;
     poll_fn(|cx| {
         if !upload.is_done()
             && broken.is_none()
-            && let Poll::Ready(Err(error)) = upload.poll(cx, client, link)
+            && let Poll::Ready(Err(error)) = upload.poll(cx, client, conn)
         {
             match error {
                 UploadError::Peer(error) => broken = Some(UploadError::Peer(error)),
@@ -238,7 +205,7 @@ async fn wait_for_head(
             }
         }
         loop {
-            match (link.input.poll_fill(cx, &mut link.stream, &client.worker.buffers), broken.take()) {
+            match (conn.read_buffer.poll_fill(cx, &mut conn.stream, &client.thread.buffers), broken.take()) {
                 (Poll::Pending, error) => {
                     broken = error;
                     break;
@@ -249,16 +216,16 @@ async fn wait_for_head(
                 (Poll::Ready(Err(error)), None) => return Poll::Ready(Event::ReadFailed(error)),
             }
             loop {
-                match head.decode(link.input.unread(), limits.max_head) {
+                match head.decode(conn.read_buffer.unread(), limits.max_head) {
                     Ok(Progress::Partial) => break,
-                    Err(error) => return Poll::Ready(Event::Broken(error)),
+                    Err(error) => return Poll::Ready(Event::Malformed(error)),
                     Ok(Progress::Complete { consumed }) => {
-                        link.input.consume(consumed);
-                        link.head_bytes += consumed as u64;
+                        conn.read_buffer.consume(consumed);
+                        conn.head_bytes += consumed as u64;
                         if head.is_interim() {
                             interim += 1;
                             if interim > MAX_INTERIM {
-                                return Poll::Ready(Event::Storm);
+                                return Poll::Ready(Event::TooManyInterim);
                             }
                             head.clear();
                             continue;
@@ -275,17 +242,17 @@ async fn wait_for_head(
                 Poll::Pending => {}
             }
         }
-        // The time begins anew whenever something moves, and when the last byte is sent.
+        // The time starts anew whenever something moves, and when the last byte is sent.
         let now = Some((upload.sent, upload.is_done(), upload.waits_for_client));
         if waits_for != now {
             waits_for = now;
-            client.patience.start(match (upload.is_done(), upload.waits_for_client) {
+            client.timeout.start(match (upload.is_done(), upload.waits_for_client) {
                 (true, _) => limits.read_ms,
                 (false, true) => limits.client_ms,
                 (false, false) => limits.send_ms,
             });
         }
-        client.patience.poll_up(cx).map(|_| match (upload.is_done(), upload.waits_for_client) {
+        client.timeout.poll_elapsed(cx).map(|_| match (upload.is_done(), upload.waits_for_client) {
             (false, true) => Event::ClientTimedOut,
             (done, _) => Event::TimedOut { sending: !done },
         })
@@ -293,72 +260,28 @@ async fn wait_for_head(
     .await
 }
 
-/// What an event comes to: an answer, or a failure that is logged in nginx's words.
-fn judge(
-    proxying: &mut Proxying<'_>,
-    link: &mut Link,
-    head: &ResponseHead,
-    event: Event,
-    request_sent: bool,
-) -> Result<bool, Failed> {
-    let (failure, doing, text) = match event {
-        Event::Head { uploaded } => {
-            proxying.record().received = link.head_bytes;
-            return Ok(uploaded);
-        }
-        Event::Ended => {
-            (TryFailure::Error, READING, format!("upstream prematurely closed connection {READING}"))
-        }
-        Event::ReadFailed(error) => {
-            (TryFailure::Error, READING, format!("recv() {} {READING}", told(&error)))
-        }
-        Event::TimedOut { sending } => {
-            let doing = if sending { SENDING } else { READING };
-            return Err(Failed::Peer { failure: TryFailure::Timeout, request_sent, doing });
-        }
-        Event::Storm => (
-            TryFailure::InvalidHeader,
-            READING,
-            format!("upstream sent too many interim responses {READING}"),
-        ),
-        Event::UploadFailed(UploadError::Peer(error)) => {
-            (TryFailure::Error, SENDING, format!("writev() {} {SENDING}", told(&error)))
-        }
-        Event::UploadFailed(UploadError::ClientGone) => {
-            proxying.say(Level::Info, &format!("client prematurely closed connection {SENDING}"));
-            return Err(Failed::Client(400));
-        }
-        Event::ClientTimedOut => {
-            let text = format!("client timed out (110: Connection timed out) {SENDING}");
-            proxying.say(Level::Info, &text);
-            return Err(Failed::Client(408));
-        }
+/// Returns the fault that an event is, and its stage.
+fn judge(conn: &UpstreamConn, head: &ResponseHead, event: Event) -> (UpstreamFault, UpstreamStage) {
+    use UpstreamFault as Fault;
+    use UpstreamStage::{ReadingHead, SendingRequest};
+    match event {
+        Event::Head { .. } | Event::Ended => (Fault::Closed, ReadingHead),
+        Event::ReadFailed(error) => (Fault::Read(error), ReadingHead),
+        Event::TimedOut { sending: true } => (Fault::TimedOut, SendingRequest),
+        Event::TimedOut { sending: false } => (Fault::TimedOut, ReadingHead),
+        Event::TooManyInterim => (Fault::TooManyInterim, ReadingHead),
+        Event::UploadFailed(UploadError::Peer(error)) => (Fault::Write(error), SendingRequest),
+        Event::UploadFailed(UploadError::ClientGone) => (Fault::ClientClosed, SendingRequest),
         Event::UploadFailed(UploadError::TooLarge(before, chunk)) => {
-            let text =
-                format!("client intended to send too large chunked body: {before}+{chunk} bytes {SENDING}");
-            proxying.say(Level::Error, &text);
-            return Err(Failed::Client(413));
+            (Fault::BodyTooLarge(before, chunk), SendingRequest)
         }
-        Event::UploadFailed(UploadError::BadBody) => {
-            proxying.say(Level::Error, &format!("client sent invalid chunked body {SENDING}"));
-            return Err(Failed::Client(400));
+        Event::UploadFailed(UploadError::BadBody) => (Fault::BadBody, SendingRequest),
+        Event::ClientTimedOut => (Fault::ClientTimedOut, SendingRequest),
+        Event::ClientGone => (Fault::ClientLeft, SendingRequest),
+        Event::Malformed(error) => {
+            let mut text = Vec::new();
+            head.explain(error, conn.read_buffer.unread(), &mut text);
+            (Fault::BadHead(text), ReadingHead)
         }
-        Event::ClientGone => {
-            proxying.say(Level::Info, &format!("{CLIENT_GONE} {SENDING}"));
-            return Err(Failed::ClientGone);
-        }
-        Event::Broken(error) => {
-            let worker = Rc::clone(&proxying.client.worker);
-            let mut line = Vec::new();
-            head.explain(error, link.input.unread(), &mut line);
-            line.extend_from_slice(b" ");
-            line.extend_from_slice(READING.as_bytes());
-            with_env(&worker, proxying.generation, |env| {
-                log_line::error(proxying.exchange, env, Level::Error, &line);
-            });
-            return Err(Failed::Peer { failure: TryFailure::InvalidHeader, request_sent, doing: READING });
-        }
-    };
-    proxying.say(Level::Error, &text);
-    Err(Failed::Peer { failure, request_sent, doing })
+    }
 }

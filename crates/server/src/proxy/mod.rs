@@ -1,230 +1,159 @@
-//! One proxied request: peers are tried until one answers, and the answer is passed on.
+//! One proxied request: peers are tried until one responds, and the response is passed on.
 //!
-//! The column of a request: [`serve`] plans and picks → [`attempt`] connects, sends, reads the head → [`relay`]
-//! passes the body on, or [`tunnel`] everything, both ways.
+//! [`serve`] plans and picks → [`attempt`] connects, sends, reads the head → [`relay`] passes the body on, or [`tunnel`]
+//! everything, both ways.
 
 mod attempt;
 mod connect;
+mod fault;
 pub(crate) mod pool;
 mod relay;
+mod request;
 mod spool;
 mod target;
 mod tunnel;
 mod upload;
 
-use crate::client::{CUT, Client};
-use crate::generation::Pinned;
-use crate::host::with_env;
-use crate::recording;
-use crate::request_body::say;
-use crate::respond::Unfinished;
-use attempt::{Answer, CONNECTING, Failed, READING, attempt, told};
-use engine::Exchange;
+use crate::context::metrics;
+use crate::request::cx::RequestCx;
+use crate::request::respond::Unfinished;
+use attempt::{FailedTry, Response, attempt};
 use engine::exchange::{Body, Try};
 use engine::host::Level;
-use engine::log_line;
 use engine::modules::proxy::{self, Disposition, Plan, Progress};
-use engine::phase;
-use pool::{Link, Picked, ThreadGroup};
+use engine::{output, phase};
+use fault::{Consequence, UpstreamFault, UpstreamStage};
+use pool::{Picked, ThreadGroup, UpstreamConn};
+use relay::BodyRelay;
+use request::ProxyRequest;
 use statistics::{Failure, TryEnd};
 use std::rc::Rc;
 use std::sync::Arc;
 use upstream::retry::TryFailure;
 use upstream::{Finished, IdleKey, Outcome, PickError, PickInput, Tried};
 
-/// A proxied request under way.
-pub(crate) struct Proxying<'a> {
-    pub(crate) client: &'a mut Client,
-    pub(crate) exchange: &'a mut Exchange,
-    pub(crate) generation: &'a Pinned,
-    /// The request's head as it goes to every peer.
-    pub(crate) head: Vec<u8>,
-    /// The client's body goes behind it while it comes.
-    pub(crate) streamed: bool,
-    /// Bytes of the client's own body were passed on: there can be no other try.
-    pub(crate) body_taken: bool,
-    /// The group's number for those who measure.
-    pub(crate) group: usize,
-    /// Why the answer under way will not be whole, as far as it is known.
-    pub(crate) broken: Option<Failure>,
-}
-
 /// Serves a request from the location's upstream.
-pub(crate) async fn serve(
-    client: &mut Client,
-    exchange: &mut Exchange,
-    generation: &Pinned,
-) -> Result<(), Unfinished> {
-    let worker = Rc::clone(&client.worker);
-    let mut head = worker.buffers.lease_text();
-    client.settle_small_body(exchange);
-    forget_spent_body(client, exchange, generation)?;
-    let planned = with_env(&worker, generation, |env| {
+pub(crate) async fn serve(cx: &mut RequestCx<'_>) -> Result<(), Unfinished> {
+    let mut head = cx.client.thread.buffers.lease_text();
+    cx.client.settle_small_body(cx.exchange);
+    forget_spent_body(cx)?;
+    let planned = cx.engine(|exchange, env| {
         let plan = proxy::plan(exchange, env)?;
         proxy::request_head(exchange, env, &plan, &mut head)?;
         Ok((plan, proxy::streams_body(exchange, env)))
     });
     let (plan, streams) = planned.map_err(Unfinished::Status)?;
-    // A request without a body can be tried again whatever is said about bodies.
-    let streamed = streams && !client.body.is_done();
-    client.places.keep_up(exchange, generation);
+    // A request without a body can be tried again whatever the settings say about bodies.
+    let streamed = streams && !cx.client.body.is_done();
+    cx.track_choices();
     let number = match plan.target {
         proxy::Target::Group(number) => number,
-        _ => generation.layout.other_group(),
+        _ => cx.generation.layout.other_group(),
     };
-    generation.recording.note(|recorder| recorder.request_began(number));
-    let first = exchange.upstream.tries.len();
-    let group = target::group(client, exchange, generation, &plan).await;
-    let result = match group {
+    let metrics = &cx.generation.metrics;
+    metrics.record(|recorder| recorder.request_began(number));
+    let first = cx.exchange.upstream.tries.len();
+    let result = match target::group(cx, &plan).await {
         Ok(group) => {
-            let mut proxying = Proxying {
-                client,
-                exchange,
-                generation,
-                head,
-                streamed,
-                body_taken: false,
-                group: number,
-                broken: None,
-            };
-            let result = proxying.try_peers(&plan, &group).await;
-            worker.buffers.give_back_text(std::mem::take(&mut proxying.head));
+            let mut request =
+                ProxyRequest { cx, head, streamed, body_taken: false, group: number, broken: None };
+            let result = request.try_peers(&plan, &group).await;
+            let head = std::mem::take(&mut request.head);
+            cx.client.thread.buffers.give_back_text(head);
             result
         }
         Err(unfinished) => Err(unfinished),
     };
     let status = match result {
         Err(Unfinished::Status(status) | Unfinished::Replaced(status)) => status,
-        _ => exchange.response.status,
+        _ => cx.exchange.response.status,
     };
-    let end = recording::request_end(&exchange.upstream.tries[first..], status);
-    generation.recording.note(|recorder| recorder.request_ended(number, &end));
+    let end = metrics::request_end(&cx.exchange.upstream.tries[first..], status);
+    metrics.record(|recorder| recorder.request_ended(number, &end));
     result
 }
 
-/// A body that an earlier origin was sent while it came is no more: an error page does without it, and what needs it
-/// cannot be served. To promise its length would leave the next origin waiting, and take the request behind for it.
-fn forget_spent_body(
-    client: &Client,
-    exchange: &mut Exchange,
-    generation: &Pinned,
-) -> Result<(), Unfinished> {
-    if !matches!(exchange.request.body, Body::Streaming) {
+/// Forgets a body that was streamed to an earlier upstream: an error page does without it, and another request cannot be
+/// served. To promise its length would leave the next upstream waiting, and take the following request for it.
+fn forget_spent_body(cx: &mut RequestCx<'_>) -> Result<(), Unfinished> {
+    if !matches!(cx.exchange.request.body, Body::Streaming) {
         return Ok(());
     }
-    if !matches!(exchange.method(), b"GET" | b"HEAD") {
+    if !matches!(cx.exchange.method(), b"GET" | b"HEAD") {
         let text = "the request's body was passed on already, so that it cannot be sent to another upstream";
-        say(client, exchange, generation, Level::Error, text);
+        cx.log(Level::Error, text);
         return Err(Unfinished::Status(502));
     }
-    exchange.request.body = Body::Discarded;
+    cx.exchange.request.body = Body::Discarded;
     Ok(())
 }
 
-impl Proxying<'_> {
-    /// Now, in microseconds of the clock that never goes back.
-    pub(crate) fn now_us(&self) -> u64 {
-        self.client.worker.clock.now().monotonic_us
-    }
-
-    fn now_ms(&self) -> u64 {
-        self.now_us() / 1000
-    }
-
-    /// Writes to the error log about this request.
-    pub(crate) fn say(&mut self, level: Level, text: &str) {
-        let worker = Rc::clone(&self.client.worker);
-        with_env(&worker, self.generation, |env| log_line::error(self.exchange, env, level, text.as_bytes()));
-    }
-
-    /// Calls into the engine for this request.
-    pub(crate) fn engine<T>(
-        &mut self,
-        call: impl FnOnce(&mut Exchange, &mut engine::host::Env<'_>) -> T,
-    ) -> T {
-        let worker = Rc::clone(&self.client.worker);
-        with_env(&worker, self.generation, |env| call(self.exchange, env))
-    }
-
-    /// The record of the try under way.
-    pub(crate) fn record(&mut self) -> &mut Try {
-        let tries = &mut self.exchange.upstream.tries;
-        if tries.is_empty() {
-            tries.push(Try::default());
-        }
-        let last = tries.len() - 1;
-        &mut tries[last]
-    }
-
+impl ProxyRequest<'_, '_> {
     async fn try_peers(&mut self, plan: &Plan, group: &Rc<ThreadGroup>) -> Result<(), Unfinished> {
-        let limit = self.engine(|exchange, env| proxy::tries_limit(exchange, env)).unwrap_or(0);
+        let limit = self.cx.engine(|exchange, env| proxy::tries_limit(exchange, env)).unwrap_or(0);
         let mut tried = Tried::new(limit);
         let mut key = Vec::new();
         if let proxy::Target::Group(number) = plan.target {
-            self.engine(|exchange, env| engine::modules::upstream::hash_key(exchange, env, number, &mut key));
+            self.cx.engine(|exchange, env| {
+                engine::modules::upstream::hash_key(exchange, env, number, &mut key);
+            });
         }
         let began_ms = self.now_ms();
         loop {
             let picked = self.pick(plan, group, &key, &mut tried)?;
-            let link = self.idle_link(group, &picked);
-            let reused = link.is_some();
+            let conn = self.idle_conn(group, &picked);
+            let reused = conn.is_some();
             let peer = picked.number;
-            self.generation.recording.note(|recorder| recorder.try_began(self.group, peer));
-            let failed = match attempt(self, &picked, link).await {
-                Ok(answer) => {
+            self.cx.generation.metrics.record(|recorder| recorder.try_began(self.group, peer));
+            let failure = match attempt(self, &picked, conn).await {
+                Ok(response) => {
                     let progress = self.progress(&tried, began_ms, true);
-                    let came = self.answered(plan, group, picked, answer, progress).await;
+                    let result = self.respond(plan, group, picked, response, progress).await;
                     let failure = self.broken.take();
                     self.try_ended(peer, reused, failure);
-                    match came? {
+                    match result? {
                         None => return Ok(()),
                         Some(failure) => failure,
                     }
                 }
-                Err(Failed::ClientGone) => {
-                    self.try_ended(peer, reused, Some(Failure::ClientGone));
-                    return Err(Unfinished::Status(499));
-                }
-                Err(Failed::Cut) => {
-                    self.try_ended(peer, reused, Some(Failure::Cut));
-                    return Err(Unfinished::Status(499));
-                }
-                Err(Failed::Client(status)) => {
-                    self.try_ended(peer, reused, Some(Failure::ClientGone));
-                    return Err(Unfinished::Status(status));
-                }
-                Err(Failed::Exhausted) => {
-                    self.try_ended(peer, reused, Some(Failure::Connect));
-                    return Err(Unfinished::Status(500));
-                }
-                Err(Failed::Peer { failure, request_sent, doing }) => {
-                    self.tried_in_vain(picked, failure, doing);
-                    self.try_ended(peer, reused, Some(kind(failure, doing)));
-                    if failure == TryFailure::Timeout {
-                        self.say(
-                            Level::Error,
-                            &format!("upstream timed out (110: Connection timed out) {doing}"),
-                        );
+                Err(FailedTry { fault, stage, request_sent }) => {
+                    let row = fault.row(stage);
+                    let failure = match row.consequence {
+                        Consequence::Peer(failure) => failure,
+                        Consequence::End(status) => {
+                            self.try_ended(peer, reused, Some(row.failure));
+                            return Err(Unfinished::Status(status));
+                        }
+                    };
+                    self.tried_in_vain(picked, failure, stage);
+                    self.try_ended(peer, reused, Some(row.failure));
+                    if let UpstreamFault::TimedOut = fault {
+                        // nginx logs a timeout after the mark that it leaves on the peer.
+                        self.log_fault(&fault, stage);
                     }
                     if reused && failure == TryFailure::Error {
                         tried.refund();
                     }
                     let progress = self.progress(&tried, began_ms, request_sent);
-                    if !self.engine(|exchange, env| proxy::may_retry(exchange, env, failure, progress)) {
+                    if !self.may_retry(failure, progress) {
                         return Err(Unfinished::Status(failure.status()));
                     }
                     failure
                 }
             };
-            debug_assert!(failed.status() >= 400, "only what may be retried comes here");
+            debug_assert!(failure.status() >= 400, "only what may be retried comes here");
         }
     }
 
-    /// Records a try that has ended; its record is closed.
+    fn may_retry(&mut self, failure: TryFailure, progress: Progress) -> bool {
+        self.cx.engine(|exchange, env| proxy::may_retry(exchange, env, failure, progress))
+    }
+
+    /// Counts a try that has ended; its record is closed.
     fn try_ended(&mut self, peer: usize, reused: bool, failure: Option<Failure>) {
         let record = self.record();
         let end = TryEnd {
-            // nginx notes 502 and 504 where the peer has said nothing.
+            // nginx notes 502 and 504 where the peer has sent nothing.
             status: if record.header_us.is_some() { record.status } else { 0 },
             failure,
             connect_us: record.connect_us.filter(|_| !reused),
@@ -233,7 +162,7 @@ impl Proxying<'_> {
             sent: record.sent,
             received: record.received,
         };
-        self.generation.recording.note(|recorder| recorder.try_ended(self.group, peer, &end));
+        self.cx.generation.metrics.record(|recorder| recorder.try_ended(self.group, peer, &end));
     }
 
     fn progress(&self, tried: &Tried, began_ms: u64, request_sent: bool) -> Progress {
@@ -253,19 +182,20 @@ impl Proxying<'_> {
         key: &[u8],
         tried: &mut Tried,
     ) -> Result<Picked, Unfinished> {
-        let worker = Rc::clone(&self.client.worker);
-        let client = self.exchange.connection.remote.map(|remote| remote.ip());
-        let input = PickInput { key, client };
-        let picked = group.pick(self.now_ms(), &input, tried, &mut || worker.random());
-        let after_redirect = std::mem::take(&mut self.exchange.upstream.redirected);
+        let exchange = &mut *self.cx.exchange;
+        let thread = &self.cx.client.thread;
+        let client = exchange.connection.remote.map(|remote| remote.ip());
+        let now_ms = thread.clock.now().monotonic_ms();
+        let picked = group.pick(now_ms, &PickInput { key, client }, tried, &mut || thread.random());
+        let after_redirect = std::mem::take(&mut exchange.upstream.redirected);
         let address: Arc<str> = match &picked {
             Ok(picked) => Arc::clone(&picked.label),
             Err(PickError::NoLive) => group.name().into(),
         };
-        proxy::upstream_url(self.exchange, plan, &address);
-        self.exchange.upstream.tries.push(Try { address, after_redirect, ..Try::default() });
+        proxy::upstream_url(exchange, plan, &address);
+        exchange.upstream.tries.push(Try { address, after_redirect, ..Try::default() });
         picked.map_err(|PickError::NoLive| {
-            self.say(Level::Error, "no live upstreams while connecting to upstream");
+            self.cx.log(Level::Error, "no live upstreams while connecting to upstream");
             let record = self.record();
             record.status = 502;
             record.response_us = Some(0);
@@ -274,88 +204,96 @@ impl Proxying<'_> {
     }
 
     fn idle_key(&self, group: &ThreadGroup, picked: &Picked) -> IdleKey {
-        let tag = if group.keeps_per_location() { u64::from(self.exchange.route.location.0) + 1 } else { 0 };
+        let location = self.cx.exchange.route.location;
+        let tag = if group.keeps_per_location() { u64::from(location.0) + 1 } else { 0 };
         IdleKey { address: picked.address.clone(), tag }
     }
 
-    fn idle_link(&self, group: &ThreadGroup, picked: &Picked) -> Option<Box<Link>> {
+    fn idle_conn(&self, group: &ThreadGroup, picked: &Picked) -> Option<Box<UpstreamConn>> {
         if !group.keeps_idle() {
             return None;
         }
         group.take_idle(&self.idle_key(group, picked), self.now_ms())
     }
 
-    /// Closes the record of a try that gave no answer, and ends the lease. `doing` is what nginx has behind its
-    /// messages.
-    fn tried_in_vain(&mut self, picked: Picked, failure: TryFailure, doing: &str) {
+    /// Closes the record of a try without a response, and ends the lease.
+    fn tried_in_vain(&mut self, picked: Picked, failure: TryFailure, stage: UpstreamStage) {
         let now_ms = self.now_ms();
         let record = self.record();
         if record.status == 0 {
             record.status = failure.status();
         }
         if picked.finish(failure.outcome(), now_ms) == Finished::Disabled {
-            self.say(Level::Warn, &format!("upstream server temporarily disabled {doing}"));
+            self.cx.log(Level::Warn, format!("upstream server temporarily disabled {stage}"));
         }
     }
 
-    /// There is an answer: it goes to the client, or is a reason for another try (then this is why).
-    async fn answered(
+    /// Passes a response on to the client, unless it is a reason for another try: then that is returned.
+    async fn respond(
         &mut self,
         plan: &Plan,
         group: &Rc<ThreadGroup>,
         picked: Picked,
-        answer: Answer,
+        response: Response,
         progress: Progress,
     ) -> Result<Option<TryFailure>, Unfinished> {
-        let Answer { mut link, mut head, began_us, uploaded } = answer;
-        let framing = self.engine(|exchange, env| {
+        let Response { mut conn, mut head, began_us, uploaded } = response;
+        let framing = self.cx.engine(|exchange, env| {
             let framing = proxy::framing(exchange, env, &head)?;
             proxy::wanted_retry(exchange, env, &head, progress).map_or(Ok(framing), Err)
         });
         let framing = match framing {
             Ok(framing) => framing,
             Err(failure) => {
+                let stage = UpstreamStage::ReadingHead;
                 self.close_record(began_us);
-                self.tried_in_vain(picked, failure, READING);
-                self.broken = Some(kind(failure, READING));
-                let again = self.engine(|exchange, env| proxy::may_retry(exchange, env, failure, progress));
-                return if again { Ok(Some(failure)) } else { Err(Unfinished::Status(failure.status())) };
+                self.tried_in_vain(picked, failure, stage);
+                self.broken = Some(UpstreamFault::NotAccepted(failure).row(stage).failure);
+                return match self.may_retry(failure, progress) {
+                    true => Ok(Some(failure)),
+                    false => Err(Unfinished::Status(failure.status())),
+                };
             }
         };
-        let disposition = self.engine(|exchange, env| proxy::accept_head(exchange, env, plan, &mut head));
+        let disposition = self.cx.engine(|exchange, env| proxy::accept_head(exchange, env, plan, &mut head));
         let result = match disposition {
-            Disposition::Forward => relay::relay(self, &mut link, framing, uploaded).await,
-            // What is left of the body would be taken for the new protocol's bytes.
+            Disposition::Forward => match BodyRelay::new(self, &mut conn, framing, uploaded) {
+                Ok(mut relay) => relay.run().await,
+                Err(unfinished) => Err(unfinished),
+            },
+            // The rest of the body would be taken for bytes of the new protocol.
             Disposition::Upgrade if !uploaded => {
-                self.say(Level::Error, "upstream switched protocols before it had the whole request");
+                self.log_fault(&UpstreamFault::EarlyUpgrade, UpstreamStage::Tunnel);
                 Err(Unfinished::Status(502))
             }
-            Disposition::Upgrade => self.upgrade(&mut link).await.map(|()| false),
+            Disposition::Upgrade => self.upgrade(&mut conn).await.map(|()| false),
             Disposition::InternalRedirect { uri, args } => {
                 let redirected =
-                    self.engine(|exchange, env| phase::redirect_internally(exchange, env, &uri, &args));
+                    self.cx.engine(|exchange, env| phase::redirect_internally(exchange, env, &uri, &args));
                 Err(redirected.map_or_else(Unfinished::Status, |()| Unfinished::Walk))
             }
             Disposition::Error(status) => Err(Unfinished::Status(status)),
         };
         self.close_record(began_us);
-        self.client.seat.no_stream();
+        let conn_state = &self.cx.client.conn_state;
+        conn_state.no_stream();
         if matches!(result, Err(Unfinished::Broken)) {
-            // Nobody has said that it was the upstream.
-            let cut = self.client.seat.is_cut();
+            // Without a fault of the upstream it was the client's, or ours.
+            let cut = conn_state.is_cut();
             self.broken.get_or_insert(if cut { Failure::Cut } else { Failure::ClientGone });
         }
         let now_ms = self.now_ms();
         let key = self.idle_key(group, &picked);
         picked.finish(Outcome::Success, now_ms);
-        self.client.worker.buffers.give_back_head(head);
-        link.requests += 1;
-        link.input.consume(link.input.unread().len());
-        link.input.release(&self.client.worker.buffers);
+        let buffers = &self.cx.client.thread.buffers;
+        buffers.give_back_head(head);
+        conn.requests += 1;
+        conn.read_buffer.consume(conn.read_buffer.unread().len());
+        conn.read_buffer.release(buffers);
         if let Ok(true) = result
             && group.keeps_idle()
         {
-            group.keep_idle(key, link, now_ms);
+            group.keep_idle(key, conn, now_ms);
         }
         result.map(|_| None)
     }
@@ -365,64 +303,29 @@ impl Proxying<'_> {
         self.record().response_us = Some(now_us - began_us);
     }
 
-    /// After `101`: bytes go both ways.
-    async fn upgrade(&mut self, link: &mut Link) -> Result<(), Unfinished> {
-        link.send_at_once();
-        self.engine(engine::output::write_head)?;
-        self.client.send_wire(self.exchange, self.generation).await?;
-        let timeout_ms = *self
-            .generation
-            .config
-            .location(self.exchange.route.location)
-            .settings
-            .proxy
-            .connection
-            .read_timeout_ms;
-        self.client.seat.stream_from(0);
-        let through = tunnel::tunnel(self.client, link, timeout_ms).await;
-        self.exchange.output.sent += through.down;
-        self.exchange.output.body_len += through.down;
+    /// Passes bytes both ways after `101`.
+    async fn upgrade(&mut self, conn: &mut UpstreamConn) -> Result<(), Unfinished> {
+        conn.send_at_once();
+        self.cx.engine(output::write_head)?;
+        self.cx.send_wire().await?;
+        let timeout_ms = *self.cx.settings().proxy.connection.read_timeout_ms;
+        self.cx.client.conn_state.stream_from(0);
+        let through = tunnel::tunnel(self.cx.client, conn, timeout_ms).await;
+        let output = &mut self.cx.exchange.output;
+        output.sent += through.down;
+        output.body_len += through.down;
+        output.keep_alive = false;
         let record = self.record();
         record.received += through.down;
         record.body_received += through.down;
         record.sent += through.up;
-        if self.client.seat.is_cut() {
-            self.broken = Some(Failure::Cut);
-            self.say(Level::Info, CUT);
-        } else if let Some(error) = through.broken {
-            self.broken = Some(Failure::Closed);
-            let text = format!("recv() {} while proxying upgraded connection", told(&error));
-            self.say(Level::Error, &text);
-        } else if through.timed_out {
-            self.broken = Some(Failure::Timeout);
-            self.say(
-                Level::Error,
-                "upstream timed out (110: Connection timed out) while proxying upgraded connection",
-            );
+        let fault = match through.fault {
+            _ if self.cx.client.conn_state.is_cut() => Some(UpstreamFault::Cut),
+            fault => fault,
+        };
+        if let Some(fault) = fault {
+            self.broken = Some(self.log_fault(&fault, UpstreamStage::Tunnel).failure);
         }
-        self.exchange.output.keep_alive = false;
         Ok(())
     }
-}
-
-/// What a failure is called where it is counted. `doing` tells a connection that was not made from one that broke.
-fn kind(failure: TryFailure, doing: &str) -> Failure {
-    match failure {
-        TryFailure::Error if doing == CONNECTING => Failure::Connect,
-        TryFailure::Error | TryFailure::NoLive => Failure::Closed,
-        TryFailure::Timeout if doing == CONNECTING => Failure::ConnectTimeout,
-        TryFailure::Timeout => Failure::Timeout,
-        TryFailure::InvalidHeader => Failure::InvalidHeader,
-        _ => Failure::HttpStatus,
-    }
-}
-
-/// A group of one for an address that came at run time.
-pub(crate) fn lone_group(name: &str, peers: Vec<upstream::PeerSpec>) -> Rc<ThreadGroup> {
-    Rc::new(ThreadGroup::passing(upstream::GroupSpec {
-        name: name.to_owned(),
-        peers,
-        balancer: upstream::BalancerSpec::RoundRobin,
-        keepalive: upstream::KeepaliveSpec::OFF,
-    }))
 }

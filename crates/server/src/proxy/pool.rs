@@ -1,14 +1,14 @@
-//! Upstream groups as a thread uses them: which peer is next, and the idle connections to each.
+//! Upstream groups on a thread: which peer is next, and the idle connections to each.
 
-use crate::buffers::Room;
-use crate::input::Input;
-use crate::registry::Outward;
-use crate::stream::Stream;
+use crate::context::conn_state::UpstreamConnCount;
 use control::PeerState;
 use engine::Config;
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::{Arc, Mutex, PoisonError};
+use transport::buffers::Room;
+use transport::read_buffer::ReadBuffer;
+use transport::stream::Stream;
 use upstream::{
     Address, ConnectionUse, Finished, Group, GroupSpec, IdleKey, IdlePool, Lease, Outcome, Peer, PickError,
     PickInput, Tried,
@@ -16,45 +16,45 @@ use upstream::{
 
 /// A connection to an upstream peer.
 #[derive(Debug)]
-pub(crate) struct Link {
+pub(crate) struct UpstreamConn {
     pub(crate) stream: Stream,
-    pub(crate) input: Input,
+    pub(crate) read_buffer: ReadBuffer,
     /// Requests it has carried.
     pub(crate) requests: u32,
     /// When it was opened, in ms.
     pub(crate) opened_ms: u64,
-    /// Bytes of the present answer's head, interim answers included.
+    /// Bytes of the present response's head, interim responses included.
     pub(crate) head_bytes: u64,
     /// Small pieces are sent at once (TCP_NODELAY).
     sends_at_once: bool,
     /// It counts among the thread's connections.
-    _outward: Outward,
+    _count: UpstreamConnCount,
 }
 
-impl Link {
-    pub(crate) fn new(stream: Stream, opened_ms: u64, outward: Outward) -> Link {
-        Link {
+impl UpstreamConn {
+    pub(crate) fn new(stream: Stream, opened_ms: u64, upstream_conns: UpstreamConnCount) -> UpstreamConn {
+        UpstreamConn {
             stream,
-            input: Input::with_room(Room::Answer),
+            read_buffer: ReadBuffer::with_room(Room::Answer),
             requests: 0,
             opened_ms,
             head_bytes: 0,
             sends_at_once: false,
-            _outward: outward,
+            _count: upstream_conns,
         }
     }
 
-    /// From now on a small piece does not wait until what was sent before it is acknowledged. A connection that carries
-    /// one request in one piece need not be told.
+    /// Sets TCP_NODELAY, so that small pieces do not wait for acknowledgements. A connection that carries one request in one
+    /// piece does not need it.
     pub(crate) fn send_at_once(&mut self) {
         if !std::mem::replace(&mut self.sends_at_once, true) {
             self.stream.send_at_once();
         }
     }
 
-    /// Is it as quiet as an idle connection must be? One that was closed, or talks unasked, is of no use.
+    /// Returns true if it is as quiet as an idle connection must be, neither closed nor with bytes that nothing asked for.
     fn is_quiet(&self) -> bool {
-        self.input.is_empty() && self.stream.is_silent()
+        self.read_buffer.is_empty() && self.stream.is_silent()
     }
 }
 
@@ -70,39 +70,39 @@ enum State {
 pub(crate) struct ThreadGroup {
     spec: Arc<GroupSpec>,
     state: State,
-    idle: RefCell<IdlePool<Box<Link>>>,
+    idle: RefCell<IdlePool<Box<UpstreamConn>>>,
     /// How often a peer was picked.
     picks: Cell<u64>,
-    doubt: Cell<Option<Doubt>>,
+    suspicion: Cell<Option<Suspicion>>,
 }
 
-/// A switch that leads to this group was moved: perhaps nobody is led here any more.
+/// A switch with this target was moved: perhaps no key routes here any more.
 #[derive(Clone, Copy, Debug)]
-struct Doubt {
-    /// How often a peer had been picked when that was last looked at.
+struct Suspicion {
+    /// How often a peer had been picked at the last check.
     picks: u64,
     /// When the switch was moved, in ms.
     since_ms: u64,
 }
 
-/// How long a group is doubted after a switch, in ms: the requests that were under way bring their connections back in
-/// this time.
-const DOUBT_MS: u64 = 60_000;
+/// How long a group is suspected after a switch, in ms: the requests that were under way return their connections in this
+/// time.
+const SUSPICION_MS: u64 = 60_000;
 
 impl ThreadGroup {
-    /// A group for one request alone: an address or a name that came at run time.
-    pub(crate) fn passing(spec: GroupSpec) -> ThreadGroup {
+    /// Creates the group of one request, whose address or name came at run time.
+    pub(crate) fn single_use(spec: GroupSpec) -> ThreadGroup {
         let spec = Arc::new(spec);
         ThreadGroup {
             state: State::Own(RefCell::new(Group::new(Arc::clone(&spec)))),
             idle: RefCell::new(IdlePool::new(spec.keepalive)),
             picks: Cell::default(),
-            doubt: Cell::default(),
+            suspicion: Cell::default(),
             spec,
         }
     }
 
-    /// Its name in the configuration.
+    /// Returns its name in the configuration.
     pub(crate) fn name(&self) -> &str {
         &self.spec.name
     }
@@ -110,7 +110,7 @@ impl ThreadGroup {
     fn with<T>(&self, call: impl FnOnce(&mut Group) -> T) -> T {
         match &self.state {
             State::Own(group) => call(&mut group.borrow_mut()),
-            // A thread that panicked in here left at worst a count that is off by one.
+            // A thread that panicked here has left at worst a count that is off by one.
             State::Shared(group) => call(&mut group.lock().unwrap_or_else(PoisonError::into_inner)),
         }
     }
@@ -119,13 +119,13 @@ impl ThreadGroup {
     pub(crate) fn pick(
         self: &Rc<Self>,
         now_ms: u64,
-        input: &PickInput<'_>,
+        read_buffer: &PickInput<'_>,
         tried: &mut Tried,
         random: &mut dyn FnMut() -> u64,
     ) -> Result<Picked, PickError> {
         self.picks.set(self.picks.get() + 1);
         self.with(|group| {
-            let lease = group.pick(now_ms, input, tried, random)?;
+            let lease = group.pick(now_ms, read_buffer, tried, random)?;
             let peer = group.peer(&lease);
             let offset = std::ptr::from_ref(peer).addr().wrapping_sub(group.peers().as_ptr().addr());
             let (address, label) = (peer.address().clone(), Arc::clone(peer.label()));
@@ -140,30 +140,30 @@ impl ThreadGroup {
         })
     }
 
-    /// An idle connection to an address, if there is one that is still good.
-    pub(crate) fn take_idle(&self, key: &IdleKey, now_ms: u64) -> Option<Box<Link>> {
+    /// Takes an idle connection to an address, if there is one that is still usable.
+    pub(crate) fn take_idle(&self, key: &IdleKey, now_ms: u64) -> Option<Box<UpstreamConn>> {
         let mut idle = self.idle.borrow_mut();
-        while let Some(link) = idle.take(key, now_ms) {
-            if link.is_quiet() {
-                return Some(link);
+        while let Some(conn) = idle.take(key, now_ms) {
+            if conn.is_quiet() {
+                return Some(conn);
             }
         }
         None
     }
 
-    /// Keeps a connection for later, if the group keeps any.
-    pub(crate) fn keep_idle(&self, key: IdleKey, mut link: Box<Link>, now_ms: u64) {
-        link.send_at_once();
-        let used = ConnectionUse { requests: link.requests, opened_ms: link.opened_ms };
-        drop(self.idle.borrow_mut().put(key, link, now_ms, used));
+    /// Keeps a connection for reuse, if the group keeps any.
+    pub(crate) fn keep_idle(&self, key: IdleKey, mut conn: Box<UpstreamConn>, now_ms: u64) {
+        conn.send_at_once();
+        let used = ConnectionUse { requests: conn.requests, opened_ms: conn.opened_ms };
+        drop(self.idle.borrow_mut().put(key, conn, now_ms, used));
     }
 
-    /// May connections of this group be used again at all?
+    /// Returns true if connections of this group may be reused.
     pub(crate) fn keeps_idle(&self) -> bool {
         self.spec.keepalive.max_idle > 0
     }
 
-    /// Must an idle connection serve the same location again (`keepalive … local`)?
+    /// Returns true if an idle connection serves only its location (`keepalive … local`).
     pub(crate) fn keeps_per_location(&self) -> bool {
         self.spec.keepalive.local
     }
@@ -172,26 +172,26 @@ impl ThreadGroup {
         let mut idle = self.idle.borrow_mut();
         idle.expire(now_ms, drop);
         let is_left = self.is_left(now_ms);
-        while idle.remove_where(|link| is_left || !link.is_quiet()).is_some() {}
+        while idle.remove_where(|conn| is_left || !conn.is_quiet()).is_some() {}
     }
 
-    /// A switch was moved that leads, or led, to this group. For a while its idle connections stay open only as long
-    /// as somebody asks for one every second.
-    pub(crate) fn doubt(&self, now_ms: u64) {
-        self.doubt.set(Some(Doubt { picks: self.picks.get(), since_ms: now_ms }));
+    /// Notes that a switch with this target was moved. For a while its idle connections stay open only as long as the group
+    /// is used every second.
+    pub(crate) fn suspect(&self, now_ms: u64) {
+        self.suspicion.set(Some(Suspicion { picks: self.picks.get(), since_ms: now_ms }));
     }
 
-    /// Does nobody seem to be led here any more? Asked once a second.
+    /// Returns true if the group seems unused since a switch was moved. Called once a second.
     fn is_left(&self, now_ms: u64) -> bool {
-        let Some(doubt) = self.doubt.get() else { return false };
-        // The first look may come right after the switch.
-        let is_left = doubt.picks == self.picks.get() && now_ms >= doubt.since_ms + 1000;
-        let is_over = now_ms >= doubt.since_ms + DOUBT_MS;
-        self.doubt.set((!is_over).then_some(Doubt { picks: self.picks.get(), ..doubt }));
+        let Some(suspicion) = self.suspicion.get() else { return false };
+        // The first check may come right after the switch.
+        let is_left = suspicion.picks == self.picks.get() && now_ms >= suspicion.since_ms + 1000;
+        let is_over = now_ms >= suspicion.since_ms + SUSPICION_MS;
+        self.suspicion.set((!is_over).then_some(Suspicion { picks: self.picks.get(), ..suspicion }));
         is_left
     }
 
-    /// What is known of its peers, which are called by these names.
+    /// Returns the state of its peers under these names.
     pub(crate) fn peers(&self, names: &[Arc<str>], now_ms: u64) -> Vec<PeerState> {
         let state = |(peer, name): (&Peer, &Arc<str>)| {
             let spec = peer.spec();
@@ -207,22 +207,22 @@ impl ThreadGroup {
     }
 }
 
-/// A peer that was picked. Its lease ends when this is dropped, as neither good nor bad, unless it ended before.
+/// A peer that was picked. If its lease is not finished, it ends as neutral when this is dropped.
 #[derive(Debug)]
 pub(crate) struct Picked {
     group: Rc<ThreadGroup>,
     lease: Option<Lease>,
-    /// Where it is.
+    /// Its address.
     pub(crate) address: Address,
-    /// How `$upstream_addr` shows it.
+    /// Its address as `$upstream_addr` shows it.
     pub(crate) label: Arc<str>,
-    /// Its place among the group's peers.
+    /// Its number among the group's peers.
     pub(crate) number: usize,
     now_ms: Cell<u64>,
 }
 
 impl Picked {
-    /// Says how the try went.
+    /// Finishes the lease.
     pub(crate) fn finish(mut self, outcome: Outcome, now_ms: u64) -> Finished {
         match self.lease.take() {
             Some(lease) => self.group.with(|group| group.finish(lease, outcome, now_ms)),
@@ -247,7 +247,7 @@ pub(crate) struct SharedGroups {
 }
 
 impl SharedGroups {
-    /// The shared groups of a configuration; what an earlier one knew of the same group goes on.
+    /// Creates the shared groups of a configuration, with the state that an earlier one has of them.
     pub(crate) fn new(config: &Config, old: Option<(&Config, &SharedGroups)>) -> SharedGroups {
         let groups = config.groups.iter().map(|entry| {
             if !entry.shared {
@@ -276,8 +276,8 @@ pub(crate) struct Groups {
 }
 
 impl Groups {
-    /// The groups of a configuration. One that is the same as before goes on with its marks and its idle
-    /// connections; one that changed takes over what is known of the peers it still has.
+    /// Creates the groups of a configuration. An unchanged one keeps its state and its idle connections; a changed one takes
+    /// over the state of the peers it still has.
     pub(crate) fn new(config: &Config, shared: &SharedGroups, old: Option<&Groups>) -> Groups {
         let groups = config.groups.iter().zip(&shared.groups).map(|(entry, shared)| {
             let known =
@@ -300,13 +300,13 @@ impl Groups {
                 }
             };
             let idle = RefCell::new(IdlePool::new(entry.spec.keepalive));
-            let (picks, doubt) = Default::default();
-            Rc::new(ThreadGroup { spec: Arc::clone(&entry.spec), state, idle, picks, doubt })
+            let (picks, suspicion) = Default::default();
+            Rc::new(ThreadGroup { spec: Arc::clone(&entry.spec), state, idle, picks, suspicion })
         });
         Groups { groups: groups.collect() }
     }
 
-    /// A group by its number.
+    /// Returns a group by its number.
     pub(crate) fn get(&self, number: usize) -> &Rc<ThreadGroup> {
         &self.groups[number]
     }

@@ -1,7 +1,7 @@
 //! Bytes for a client that is slower than its upstream: first in memory, then in a temporary file.
 //!
-//! With `proxy_buffering on` the upstream is let go as soon as possible; what the client has not taken yet waits here.
-//! What waits is framed already: the spool holds bytes for the wire.
+//! With `proxy_buffering on` the upstream is released as soon as possible; what the client has not taken yet waits here,
+//! framed already.
 
 use engine::exchange::BodyFile;
 use std::collections::VecDeque;
@@ -24,20 +24,20 @@ struct Spilled {
 }
 
 impl Spool {
-    /// An empty spool that may hold so much in memory, and so much in a file.
+    /// Creates an empty spool with these limits, in bytes.
     pub(crate) fn new(memory_limit: usize, file_limit: u64) -> Spool {
         Spool { memory: VecDeque::new(), memory_limit, file: None, file_limit }
     }
 
-    /// Does nothing wait?
+    /// Returns true if nothing waits.
     pub(crate) fn is_empty(&self) -> bool {
         self.memory.is_empty() && self.in_file() == 0
     }
 
-    /// Is there room for more?
+    /// Returns true if there is room for more.
     pub(crate) fn has_room(&self) -> bool {
         match &self.file {
-            // Nothing may pass by what waits in the file.
+            // Nothing may overtake what waits in the file.
             Some(spilled) if spilled.read < spilled.file.len => spilled.file.len < self.file_limit,
             _ => self.memory.len() < self.memory_limit || self.file_limit > 0,
         }
@@ -47,8 +47,8 @@ impl Spool {
         self.file.as_ref().map_or(0, |spilled| spilled.file.len - spilled.read)
     }
 
-    /// Takes bytes behind those that wait. They go to the file once memory is full, and as long as the file has
-    /// bytes that wait, so that the order stays. `new_file` makes it. Answers whether a file was begun.
+    /// Appends bytes. They go to the file once memory is full, and as long as bytes wait in the file, so that the order is
+    /// kept. `new_file` creates it. Returns true if a file was begun.
     pub(crate) fn push(
         &mut self,
         bytes: &[u8],
@@ -70,7 +70,7 @@ impl Spool {
         Ok(begun)
     }
 
-    /// The next bytes to send, in one or two runs; those of the file are read into memory first.
+    /// Returns the next bytes to send, in one or two slices; those of the file are read into memory first.
     pub(crate) fn front(&mut self) -> io::Result<(&[u8], &[u8])> {
         if self.memory.is_empty()
             && let Some(spilled) = &mut self.file
@@ -90,7 +90,7 @@ impl Spool {
         Ok(self.memory.as_slices())
     }
 
-    /// So many bytes of the front were sent.
+    /// Removes bytes of the front that were sent.
     pub(crate) fn sent(&mut self, count: usize) {
         self.memory.drain(..count);
     }
@@ -99,7 +99,7 @@ impl Spool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::files;
+    use transport::files;
 
     #[test]
     fn order_is_kept_through_the_file() {

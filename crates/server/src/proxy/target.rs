@@ -1,39 +1,30 @@
-//! From where a request is to go to the group whose peers are tried.
+//! The group whose peers are tried for a request.
 
 use super::connect::unless_gone;
-use super::lone_group;
 use super::pool::ThreadGroup;
-use crate::client::Client;
-use crate::generation::Pinned;
-use crate::request_body::say;
-use crate::respond::Unfinished;
-use engine::Exchange;
+use crate::request::cx::RequestCx;
+use crate::request::respond::Unfinished;
 use engine::host::Level;
 use engine::modules::proxy::{Plan, Target};
 use std::rc::Rc;
 use upstream::{Address, PeerSpec};
 
-/// The group of a plan; a host name that came at run time is resolved now.
-pub(crate) async fn group(
-    client: &mut Client,
-    exchange: &mut Exchange,
-    generation: &Pinned,
-    plan: &Plan,
-) -> Result<Rc<ThreadGroup>, Unfinished> {
+/// Returns the group of a plan; resolves a host name that came at run time.
+pub(super) async fn group(cx: &mut RequestCx<'_>, plan: &Plan) -> Result<Rc<ThreadGroup>, Unfinished> {
     match &plan.target {
-        Target::Group(number) => Ok(Rc::clone(generation.groups.get(*number))),
+        Target::Group(number) => Ok(Rc::clone(cx.generation.groups.get(*number))),
         Target::Address { address, name } => {
-            Ok(lone_group(name, vec![PeerSpec::new(name.clone(), address.clone())]))
+            Ok(single_use_group(name, vec![PeerSpec::new(name.clone(), address.clone())]))
         }
         Target::Host { host, port } => {
-            let core = &generation.config.location(exchange.route.location).settings.core;
-            let Some(resolver) = &*core.resolver else { return Err(Unfinished::Status(502)) };
-            let proxy = &generation.config.location(exchange.route.location).settings.proxy;
-            let watched = (!*proxy.connection.ignore_client_abort).then_some(&client.stream);
-            let found = client.worker.resolvers.lookup(resolver, host, *core.resolver_timeout_ms);
+            let settings = cx.settings();
+            let Some(resolver) = &*settings.core.resolver else { return Err(Unfinished::Status(502)) };
+            let client = &*cx.client;
+            let watched = (!*settings.proxy.connection.ignore_client_abort).then_some(&client.stream);
+            let found = client.thread.resolvers.lookup(resolver, host, *settings.core.resolver_timeout_ms);
             let Some(found) = unless_gone(watched, found).await else {
                 let text = "epoll_wait() reported that client prematurely closed connection";
-                say(client, exchange, generation, Level::Info, text);
+                cx.log(Level::Info, text);
                 return Err(Unfinished::Status(499));
             };
             match found {
@@ -42,14 +33,23 @@ pub(crate) async fn group(
                         let address = Address::Inet((ip, *port).into());
                         PeerSpec::new(address.to_string(), address)
                     });
-                    Ok(lone_group(host, peers.collect()))
+                    Ok(single_use_group(host, peers.collect()))
                 }
                 Err(fault) => {
-                    let text = format!("{host} could not be resolved ({fault})");
-                    say(client, exchange, generation, Level::Error, &text);
+                    cx.log(Level::Error, format!("{host} could not be resolved ({fault})"));
                     Err(Unfinished::Status(502))
                 }
             }
         }
     }
+}
+
+/// Creates the group of one request: its address came at run time.
+fn single_use_group(name: &str, peers: Vec<upstream::PeerSpec>) -> Rc<ThreadGroup> {
+    Rc::new(ThreadGroup::single_use(upstream::GroupSpec {
+        name: name.to_owned(),
+        peers,
+        balancer: upstream::BalancerSpec::RoundRobin,
+        keepalive: upstream::KeepaliveSpec::OFF,
+    }))
 }

@@ -1,17 +1,18 @@
-//! After `101 Switching Protocols`: bytes both ways until both sides are done (RFC 9110 §7.8).
+//! After `101 Switching Protocols`: bytes both ways until both sides are done (RFC 9110, section 7.8).
 
-use super::pool::Link;
-use crate::client::{Client, write_all};
-use crate::input::Input;
-use crate::stream::Stream;
+use super::fault::UpstreamFault;
+use super::pool::UpstreamConn;
+use crate::request::client::Client;
 use std::future::poll_fn;
 use std::io;
 use std::task::{Context, Poll};
+use transport::read_buffer::ReadBuffer;
+use transport::stream::Stream;
 
 /// One direction.
 #[derive(Debug, Default)]
 struct Way {
-    /// Bytes of the input's front that were written already.
+    /// Bytes of the buffer's front that were written already.
     done: usize,
     /// The sender has ended.
     ended: bool,
@@ -28,43 +29,39 @@ pub(crate) struct Tunnelled {
     pub(crate) up: u64,
     /// From the upstream to the client, in bytes.
     pub(crate) down: u64,
-    /// Nothing moved for too long.
-    pub(crate) timed_out: bool,
-    /// Reading from the upstream failed: it did not end in an orderly way.
-    pub(crate) broken: Option<io::Error>,
+    /// Why it ended, if not in an orderly way.
+    pub(crate) fault: Option<UpstreamFault>,
 }
 
-/// Passes bytes both ways; ends when both sides have ended, one has failed, or nothing moved for so many ms.
-pub(crate) async fn tunnel(client: &mut Client, link: &mut Link, timeout_ms: u64) -> Tunnelled {
+/// Passes bytes both ways, until both sides have ended, one has failed, or nothing moved for `timeout_ms`.
+pub(crate) async fn tunnel(client: &mut Client, conn: &mut UpstreamConn, timeout_ms: u64) -> Tunnelled {
     let (mut up, mut down) = (Way::default(), Way::default());
     let mut seen = u64::MAX;
-    let mut broken = None;
-    let timed_out = poll_fn(|cx| {
-        let Client { stream, input, worker, patience, .. } = &mut *client;
-        let there = up.poll(cx, (stream, input), &mut link.stream, &worker.buffers);
-        let back = down.poll(cx, (&mut link.stream, &mut link.input), stream, &worker.buffers);
+    let fault = poll_fn(|cx| {
+        let Client { stream, read_buffer, thread, timeout, .. } = &mut *client;
+        let there = up.poll(cx, (stream, read_buffer), &mut conn.stream, &thread.buffers);
+        let back = down.poll(cx, (&mut conn.stream, &mut conn.read_buffer), stream, &thread.buffers);
         match (there, back) {
             (_, Err(Broken::Reading(error))) => {
-                broken = Some(error);
-                return Poll::Ready(false);
+                return Poll::Ready(Some(UpstreamFault::Read(error)));
             }
-            (Err(_), _) | (_, Err(_)) => return Poll::Ready(false),
-            _ if up.closed && down.closed => return Poll::Ready(false),
+            (Err(_), _) | (_, Err(_)) => return Poll::Ready(None),
+            _ if up.closed && down.closed => return Poll::Ready(None),
             // nginx ends a tunnel as soon as the upstream has.
-            _ if down.closed => return Poll::Ready(false),
+            _ if down.closed => return Poll::Ready(None),
             _ => {}
         }
         if seen != up.moved + down.moved {
             seen = up.moved + down.moved;
-            patience.start(timeout_ms);
+            timeout.start(timeout_ms);
         }
-        patience.poll_up(cx).map(|_| true)
+        timeout.poll_elapsed(cx).map(|_| Some(UpstreamFault::TimedOut))
     })
     .await;
-    Tunnelled { up: up.moved, down: down.moved, timed_out, broken }
+    Tunnelled { up: up.moved, down: down.moved, fault }
 }
 
-/// What ended a direction before its time.
+/// What ended a direction early.
 #[derive(Debug)]
 enum Broken {
     /// Its sender failed.
@@ -78,21 +75,21 @@ impl Way {
     fn poll(
         &mut self,
         cx: &mut Context<'_>,
-        (from, input): (&mut Stream, &mut Input),
+        (from, read_buffer): (&mut Stream, &mut ReadBuffer),
         to: &mut Stream,
-        buffers: &crate::buffers::Buffers,
+        buffers: &transport::buffers::Buffers,
     ) -> Result<(), Broken> {
         loop {
-            if !input.is_empty() {
+            if !read_buffer.is_empty() {
                 let before = self.done;
-                let written = write_all(to, cx, &[input.unread()], &mut self.done);
+                let written = to.poll_write_all(cx, &[read_buffer.unread()], &mut self.done);
                 self.moved += (self.done - before) as u64;
                 match written {
                     Poll::Pending => return Ok(()),
                     Poll::Ready(result) => result.map_err(|_| Broken::Writing)?,
                 }
-                input.consume(std::mem::take(&mut self.done));
-                input.release(buffers);
+                read_buffer.consume(std::mem::take(&mut self.done));
+                read_buffer.release(buffers);
             }
             if self.ended {
                 if !std::mem::replace(&mut self.closed, true) {
@@ -100,7 +97,7 @@ impl Way {
                 }
                 return Ok(());
             }
-            match input.poll_fill(cx, from, buffers) {
+            match read_buffer.poll_fill(cx, from, buffers) {
                 Poll::Pending => return Ok(()),
                 Poll::Ready(Ok(0)) => self.ended = true,
                 Poll::Ready(Ok(_)) => {}

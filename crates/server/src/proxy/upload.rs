@@ -1,22 +1,34 @@
-//! A request on its way to a peer: its head, and its body from wherever that is.
+//! A request on its way to a peer: its head, and its body from memory, a file or the client.
 
-use super::pool::Link;
-use crate::body::Piece;
-use crate::client::{Client, write_all};
+use super::pool::UpstreamConn;
+use crate::request::client::Client;
 use engine::exchange::{Body, BodyFile};
 use std::io;
 use std::ops::Range;
 use std::task::{Context, Poll, ready};
+use transport::body_reader::Piece;
 
-/// Where the body comes from.
+/// Where the rest of the body comes from.
 #[derive(Debug)]
 enum Source {
-    /// There is none, or it stands behind the head already.
+    /// There is none, or it is sent with the head.
     None,
     /// A file.
     File(BodyFile),
-    /// The client, while it comes; in chunks if its length is not known.
+    /// The client, as it comes; in chunks if its length is not known.
     Client { chunked: bool, piece: Option<Range<usize>>, last: bool, head_sent: bool },
+}
+
+/// Which body a request is sent with.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum BodySource {
+    /// None.
+    Nothing,
+    /// The one that was read whole, if there is one.
+    Kept,
+    /// The client's, as it comes, if it was not read whole; in chunks, of at most `max_body` bytes (0 is any), if its
+    /// length is not known.
+    Client { chunked: bool, max_body: u64 },
 }
 
 /// A request on its way.
@@ -25,17 +37,17 @@ pub(crate) struct Upload<'a> {
     head: &'a [u8],
     body: &'a [u8],
     source: Source,
-    /// Bytes of the present part that went.
+    /// Bytes sent of the present part.
     done: usize,
     offset: u64,
     stage: Stage,
-    /// The most that the client's body may be, if it comes in chunks; 0 is any.
+    /// The most bytes that a chunked body may have; 0 is any.
     max_body: u64,
     /// Bytes of the client's body so far.
     taken: u64,
     /// Bytes sent in all.
     pub(crate) sent: u64,
-    /// The peer has taken all there is: it is the client's turn.
+    /// Whether the peer has taken all there is, so that the client must send more.
     pub(crate) waits_for_client: bool,
 }
 
@@ -46,7 +58,7 @@ enum Stage {
     Done,
 }
 
-/// Why it stopped.
+/// Why an upload stopped.
 #[derive(Debug)]
 pub(crate) enum UploadError {
     /// The peer's side failed.
@@ -55,29 +67,27 @@ pub(crate) enum UploadError {
     ClientGone,
     /// The client's body is malformed.
     BadBody,
-    /// The chunks are larger than a body may be: so many bytes before the present one, and its own.
+    /// The chunks are larger than a body may be: the bytes before the present one, and its own.
     TooLarge(u64, u64),
 }
 
 impl<'a> Upload<'a> {
-    /// A request with this head. `streamed` passes the client's body on while it comes; `chunked` that it comes in
-    /// chunks, of at most so many bytes in all (0: any).
-    pub(crate) fn new(
-        head: &'a [u8],
-        body: &'a Body,
-        pass_body: bool,
-        streamed: bool,
-        chunked: Option<u64>,
-    ) -> Upload<'a> {
-        let (bytes, source): (&[u8], _) = match body {
-            _ if !pass_body => (b"", Source::None),
-            Body::Memory(bytes) => (bytes, Source::None),
-            Body::File(file) => (b"", Source::File(file.clone())),
-            Body::Unread | Body::Streaming if streamed => (
-                b"",
-                Source::Client { chunked: chunked.is_some(), piece: None, last: false, head_sent: false },
-            ),
-            _ => (b"", Source::None),
+    /// Starts to send a request with this head, and a body from `source`.
+    pub(super) fn new(head: &'a [u8], body: &'a Body, source: BodySource) -> Upload<'a> {
+        let mut bytes: &[u8] = b"";
+        let mut limit = 0;
+        let source = match (source, body) {
+            (BodySource::Nothing, _) => Source::None,
+            (_, Body::Memory(memory)) => {
+                bytes = memory;
+                Source::None
+            }
+            (_, Body::File(file)) => Source::File(file.clone()),
+            (BodySource::Client { chunked, max_body }, Body::Unread | Body::Streaming) => {
+                limit = if chunked { max_body } else { 0 };
+                Source::Client { chunked, piece: None, last: false, head_sent: false }
+            }
+            _ => Source::None,
         };
         Upload {
             head,
@@ -86,29 +96,29 @@ impl<'a> Upload<'a> {
             done: 0,
             offset: 0,
             stage: Stage::Head,
-            max_body: chunked.unwrap_or(0),
+            max_body: limit,
             taken: 0,
             sent: 0,
             waits_for_client: false,
         }
     }
 
-    /// Has all of it been sent?
+    /// Returns true if all of it was sent.
     pub(crate) fn is_done(&self) -> bool {
         self.stage == Stage::Done
     }
 
-    /// Has any of the client's own body been passed on? Then there can be no second try.
+    /// Returns true if bytes of the client's own body were passed on: then there can be no second try.
     pub(crate) fn took_from_client(&self) -> bool {
         matches!(self.source, Source::Client { head_sent: true, .. } | Source::Client { piece: Some(_), .. })
     }
 
-    /// Sends on as far as both sides allow. `Ready(Ok)` when all is sent.
+    /// Sends as much as both sides allow. `Ready(Ok)` when all is sent.
     pub(crate) fn poll(
         &mut self,
         cx: &mut Context<'_>,
         client: &mut Client,
-        link: &mut Link,
+        conn: &mut UpstreamConn,
     ) -> Poll<Result<(), UploadError>> {
         self.waits_for_client = false;
         if self.stage == Stage::Head && matches!(self.source, Source::Client { .. }) {
@@ -117,7 +127,7 @@ impl<'a> Upload<'a> {
         }
         if self.stage == Stage::Head {
             let before = self.done;
-            let written = write_all(&mut link.stream, cx, &[self.head, self.body], &mut self.done);
+            let written = conn.stream.poll_write_all(cx, &[self.head, self.body], &mut self.done);
             self.sent += (self.done - before) as u64;
             ready!(written).map_err(UploadError::Peer)?;
             self.done = 0;
@@ -126,19 +136,19 @@ impl<'a> Upload<'a> {
         if self.stage == Stage::Body {
             ready!(match self.source {
                 Source::None => Poll::Ready(Ok(())),
-                Source::File(_) => self.poll_file(cx, link),
-                Source::Client { .. } => self.poll_client(cx, client, link),
+                Source::File(_) => self.poll_file(cx, conn),
+                Source::Client { .. } => self.poll_client(cx, client, conn),
             })?;
             self.stage = Stage::Done;
         }
         Poll::Ready(Ok(()))
     }
 
-    fn poll_file(&mut self, cx: &mut Context<'_>, link: &mut Link) -> Poll<Result<(), UploadError>> {
+    fn poll_file(&mut self, cx: &mut Context<'_>, conn: &mut UpstreamConn) -> Poll<Result<(), UploadError>> {
         let Source::File(file) = &self.source else { return Poll::Ready(Ok(())) };
         while self.offset < file.len {
             let want = usize::try_from(file.len - self.offset).unwrap_or(usize::MAX).min(1 << 20);
-            let sent = ready!(link.stream.poll_send_file(cx, &file.file, &mut self.offset, want));
+            let sent = ready!(conn.stream.poll_send_file(cx, &file.file, &mut self.offset, want));
             match sent.map_err(UploadError::Peer)? {
                 0 => return Poll::Ready(Err(UploadError::Peer(io::ErrorKind::UnexpectedEof.into()))),
                 sent => self.sent += sent as u64,
@@ -151,7 +161,7 @@ impl<'a> Upload<'a> {
         &mut self,
         cx: &mut Context<'_>,
         client: &mut Client,
-        link: &mut Link,
+        conn: &mut UpstreamConn,
     ) -> Poll<Result<(), UploadError>> {
         let Source::Client { chunked, piece, last, head_sent } = &mut self.source else {
             return Poll::Ready(Ok(()));
@@ -166,7 +176,7 @@ impl<'a> Upload<'a> {
             }
             if piece.is_some() || !*head_sent {
                 let head = if *head_sent { b"" } else { self.head };
-                let data = piece.clone().map_or(&b""[..], |range| client.input.slice(range));
+                let data = piece.clone().map_or(&b""[..], |range| client.read_buffer.slice(range));
                 let end: &[u8] = if *chunked && *last { b"0\r\n\r\n" } else { b"" };
                 let mut line = [0; 18];
                 let parts: [&[u8]; 5] = match *chunked && !data.is_empty() {
@@ -174,7 +184,7 @@ impl<'a> Upload<'a> {
                     true => [head, http::chunk_size_line(data.len() as u64, &mut line), data, b"\r\n", end],
                 };
                 let before = self.done;
-                let written = write_all(&mut link.stream, cx, &parts, &mut self.done);
+                let written = conn.stream.poll_write_all(cx, &parts, &mut self.done);
                 self.sent += (self.done - before) as u64;
                 ready!(written).map_err(UploadError::Peer)?;
                 self.done = 0;
@@ -182,7 +192,7 @@ impl<'a> Upload<'a> {
                 *head_sent = true;
                 if *last {
                     client.body.finish();
-                    client.input.release(&client.worker.buffers);
+                    client.read_buffer.release(&client.thread.buffers);
                     return Poll::Ready(Ok(()));
                 }
             }
@@ -204,9 +214,9 @@ impl<'a> Upload<'a> {
     }
 }
 
-/// The next run of the client's body, held against the limit (`client_max_body_size`).
+/// Returns the next piece of the client's body, after a check of the limit (`client_max_body_size`).
 fn next_piece(client: &mut Client, taken: &mut u64, max_body: u64) -> Result<Option<Piece>, UploadError> {
-    let piece = client.body.next(&mut client.input).map_err(|_| UploadError::BadBody)?;
+    let piece = client.body.next(&mut client.read_buffer).map_err(|_| UploadError::BadBody)?;
     if let Some(piece) = &piece {
         let chunk = piece.range.len() as u64 + client.body.chunk_left();
         if max_body > 0 && *taken + chunk > max_body {

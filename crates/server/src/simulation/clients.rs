@@ -5,7 +5,6 @@ use super::message::{Message, Reader, body, byte, chunks};
 use super::origins::{Fault, Try};
 use super::wire::Wire;
 use super::{LATE_MS, World, between_ms, end};
-use crate::stream::Stream;
 use sim::{Seeded, holds, tell, violated};
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -13,6 +12,7 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::task::spawn_local;
 use tokio::time::{Instant, sleep};
+use transport::stream::Stream;
 
 /// What a client is like.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,7 +55,7 @@ pub(super) async fn visit(world: Rc<World>, number: u64, mut seeded: Seeded) {
         sleep(Duration::from_millis(seeded.within(0..=400))).await;
         let (ours, theirs) = Wire::pair(&mut seeded);
         let port = 1_000 + number as u16 * 100 + turn as u16;
-        world.house.accept(Stream::Simulated(theirs), port);
+        world.harness.accept(Stream::Simulated(Box::new(theirs)), port);
         converse(&world, Rc::new(ours), &mut seeded).await;
     }
 }

@@ -1,6 +1,6 @@
 //! The end of a simulated world: everybody has gone, and nothing of them must be left.
 
-use super::{LATE_MS, World, house};
+use super::{LATE_MS, World, harness};
 use control::PeerState;
 use sim::{holds, tell};
 use std::sync::Arc;
@@ -8,9 +8,9 @@ use std::time::Duration;
 use tokio::time::sleep;
 
 fn peers(world: &World) -> Vec<PeerState> {
-    let worker = &world.house.worker;
+    let thread = &world.harness.thread;
     let names: Vec<Arc<str>> = (0..super::settings::ORIGINS).map(|_| Arc::from("")).collect();
-    worker.generation().groups.get(0).peers(&names, worker.clock.fresh().monotonic_ms())
+    thread.generation().groups.get(0).peers(&names, thread.clock.fresh().monotonic_ms())
 }
 
 /// Origins that do everything right are not marked as failed, whatever clients, the disk or a cut have done.
@@ -33,17 +33,17 @@ pub(super) async fn wait_and_see(world: &World) {
     let (links, keeps) = (world.links.get(), world.settings.keepalive);
     holds!("idle-bound", links <= keeps, "{links} connections are kept, {keeps} may be");
     sleep(Duration::from_secs(60)).await;
-    let worker = &world.house.worker;
-    let (open, links) = (worker.registry.len(), world.links.get());
+    let thread = &world.harness.thread;
+    let (open, links) = (thread.registry.len(), world.links.get());
     holds!(
         "nothing-left",
         open == 0 && links == 0,
         "{open} connections are open, {links} of them to origins"
     );
-    let counters = world.house.counters.read();
+    let counters = world.harness.counters.read();
     let busy = counters.active + counters.reading + counters.writing;
     holds!("nothing-left", busy == 0, "{counters:?}");
-    let files = house::temporary_files();
+    let files = harness::temporary_files();
     holds!("nothing-left", files == 0, "{files} temporary files are left");
     let leases: u32 = peers(world).iter().map(|peer| peer.connections).sum();
     holds!("nothing-left", leases == 0, "{leases} leases have not ended");

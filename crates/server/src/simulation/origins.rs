@@ -15,6 +15,7 @@ use std::rc::Rc;
 use std::time::Duration;
 use tokio::task::spawn_local;
 use tokio::time::{Instant, sleep};
+use transport::simulated::SimulatedStream;
 use upstream::Address;
 
 /// How an answer is broken.
@@ -68,9 +69,9 @@ struct Script {
 }
 
 /// An open connection is counted as long as this is there.
-struct Open(Rc<World>);
+struct OpenConn(Rc<World>);
 
-impl Drop for Open {
+impl Drop for OpenConn {
     fn drop(&mut self) {
         self.0.links.set(self.0.links.get() - 1);
     }
@@ -102,7 +103,7 @@ pub(super) async fn connect(world: &Rc<World>, address: &Address) -> io::Result<
     sleep(Duration::from_millis(pause_ms)).await;
     let (ours, theirs) = Wire::pair(&mut seeded);
     world.links.set(world.links.get() + 1);
-    let open = Open(Rc::clone(world));
+    let open = OpenConn(Rc::clone(world));
     spawn_local(async move { serve(&open.0, &theirs, seeded).await });
     Ok(ours)
 }

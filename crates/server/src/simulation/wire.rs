@@ -13,6 +13,7 @@ use std::os::unix::fs::FileExt;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 use tokio::time::Instant;
+use transport::simulated::SimulatedStream;
 
 /// One direction.
 #[derive(Debug)]
@@ -94,110 +95,10 @@ impl Wire {
         (end(&one, &other, seeded.fork()), end(&other, &one, seeded.fork()))
     }
 
-    pub(crate) fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let mut from = self.from.borrow_mut();
-        if from.bytes.is_empty() && !from.ended && !from.torn {
-            from.reader = Some(cx.waker().clone());
-            return Poll::Pending;
-        }
-        Poll::Ready(Ok(()))
-    }
-
-    pub(crate) fn poll_writable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let mut to = self.to.borrow_mut();
-        if to.bytes.len() >= to.capacity && !to.unread && !self.from.borrow().torn {
-            to.writer = Some(cx.waker().clone());
-            return Poll::Pending;
-        }
-        Poll::Ready(Ok(()))
-    }
-
-    /// How many bytes there are to read, up to one; 0 is the other's end.
-    pub(crate) fn peek(&self) -> io::Result<usize> {
-        let from = self.from.borrow();
-        match (from.bytes.is_empty(), from.torn, from.ended) {
-            (false, ..) => Ok(1),
-            (true, true, _) => Err(Errno::ECONNRESET.into()),
-            (true, false, true) => Ok(0),
-            (true, false, false) => Err(io::ErrorKind::WouldBlock.into()),
-        }
-    }
-
-    pub(crate) fn poll_read(&self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
-        match self.peek() {
-            Ok(0) => return Poll::Ready(Ok(0)),
-            Ok(_) => {}
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                return self.poll_readable(cx).map_ok(|()| 0);
-            }
-            Err(error) => return Poll::Ready(Err(error)),
-        }
-        let mut from = self.from.borrow_mut();
-        let most = buffer.len().min(from.bytes.len());
-        let count = self.some_of(most, 60);
-        for (place, byte) in buffer.iter_mut().zip(from.bytes.drain(..count)) {
-            *place = byte;
-        }
-        from.taken += count as u64;
-        from.wake();
-        Poll::Ready(Ok(count))
-    }
-
     /// As many as there are, so many times in a hundred; else fewer.
     fn some_of(&self, most: usize, percent: u64) -> usize {
         let mut seeded = self.seeded.borrow_mut();
         if most == 0 || seeded.chance(percent) { most } else { seeded.within(1..=most as u64) as usize }
-    }
-
-    pub(crate) fn poll_write(&self, cx: &mut Context<'_>, parts: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
-        let all: usize = parts.iter().map(|part| part.len()).sum();
-        if self.from.borrow().torn {
-            return Poll::Ready(Err(Errno::ECONNRESET.into()));
-        }
-        if self.to.borrow().unread {
-            // The first that comes after a close goes, for all the sender knows; it is answered with a reset.
-            self.from.borrow_mut().torn = true;
-            let goes = self.seeded.borrow_mut().chance(50);
-            return Poll::Ready(if goes { Ok(all) } else { Err(Errno::EPIPE.into()) });
-        }
-        if self.poll_writable(cx).is_pending() {
-            return Poll::Pending;
-        }
-        let mut to = self.to.borrow_mut();
-        let count = self.some_of((to.capacity - to.bytes.len()).min(all), 70);
-        to.bytes.extend(parts.iter().flat_map(|part| part.iter().copied()).take(count));
-        to.put += count as u64;
-        to.last_put = Instant::now();
-        to.wake();
-        Poll::Ready(Ok(count))
-    }
-
-    pub(crate) fn poll_send_file(
-        &self,
-        cx: &mut Context<'_>,
-        file: &File,
-        offset: &mut u64,
-        len: usize,
-    ) -> Poll<io::Result<usize>> {
-        let mut bytes = vec![0; len];
-        let count = file.read_at(&mut bytes, *offset)?;
-        let sent = self.poll_write(cx, &[IoSlice::new(&bytes[..count])]);
-        if let Poll::Ready(Ok(sent)) = sent {
-            *offset += sent as u64;
-        }
-        sent
-    }
-
-    /// The other end sees the end of what this one sends.
-    pub(crate) fn shut_down_write(&self) {
-        let mut to = self.to.borrow_mut();
-        to.ended = true;
-        to.wake();
-    }
-
-    /// The close that follows is a reset.
-    pub(crate) fn reset_on_close(&self) {
-        self.resets.set(true);
     }
 
     /// Puts all of this in at once, however much there is already.
@@ -270,6 +171,108 @@ impl Wire {
             Poll::Pending
         })
         .await;
+    }
+}
+
+impl SimulatedStream for Wire {
+    fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let mut from = self.from.borrow_mut();
+        if from.bytes.is_empty() && !from.ended && !from.torn {
+            from.reader = Some(cx.waker().clone());
+            return Poll::Pending;
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_writable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let mut to = self.to.borrow_mut();
+        if to.bytes.len() >= to.capacity && !to.unread && !self.from.borrow().torn {
+            to.writer = Some(cx.waker().clone());
+            return Poll::Pending;
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// How many bytes there are to read, up to one; 0 is the other's end.
+    fn peek(&self) -> io::Result<usize> {
+        let from = self.from.borrow();
+        match (from.bytes.is_empty(), from.torn, from.ended) {
+            (false, ..) => Ok(1),
+            (true, true, _) => Err(Errno::ECONNRESET.into()),
+            (true, false, true) => Ok(0),
+            (true, false, false) => Err(io::ErrorKind::WouldBlock.into()),
+        }
+    }
+
+    fn poll_read(&self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
+        match self.peek() {
+            Ok(0) => return Poll::Ready(Ok(0)),
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                return self.poll_readable(cx).map_ok(|()| 0);
+            }
+            Err(error) => return Poll::Ready(Err(error)),
+        }
+        let mut from = self.from.borrow_mut();
+        let most = buffer.len().min(from.bytes.len());
+        let count = self.some_of(most, 60);
+        for (place, byte) in buffer.iter_mut().zip(from.bytes.drain(..count)) {
+            *place = byte;
+        }
+        from.taken += count as u64;
+        from.wake();
+        Poll::Ready(Ok(count))
+    }
+
+    fn poll_write(&self, cx: &mut Context<'_>, parts: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
+        let all: usize = parts.iter().map(|part| part.len()).sum();
+        if self.from.borrow().torn {
+            return Poll::Ready(Err(Errno::ECONNRESET.into()));
+        }
+        if self.to.borrow().unread {
+            // The first that comes after a close goes, for all the sender knows; it is answered with a reset.
+            self.from.borrow_mut().torn = true;
+            let goes = self.seeded.borrow_mut().chance(50);
+            return Poll::Ready(if goes { Ok(all) } else { Err(Errno::EPIPE.into()) });
+        }
+        if self.poll_writable(cx).is_pending() {
+            return Poll::Pending;
+        }
+        let mut to = self.to.borrow_mut();
+        let count = self.some_of((to.capacity - to.bytes.len()).min(all), 70);
+        to.bytes.extend(parts.iter().flat_map(|part| part.iter().copied()).take(count));
+        to.put += count as u64;
+        to.last_put = Instant::now();
+        to.wake();
+        Poll::Ready(Ok(count))
+    }
+
+    fn poll_send_file(
+        &self,
+        cx: &mut Context<'_>,
+        file: &File,
+        offset: &mut u64,
+        len: usize,
+    ) -> Poll<io::Result<usize>> {
+        let mut bytes = vec![0; len];
+        let count = file.read_at(&mut bytes, *offset)?;
+        let sent = self.poll_write(cx, &[IoSlice::new(&bytes[..count])]);
+        if let Poll::Ready(Ok(sent)) = sent {
+            *offset += sent as u64;
+        }
+        sent
+    }
+
+    /// The other end sees the end of what this one sends.
+    fn shut_down_write(&self) {
+        let mut to = self.to.borrow_mut();
+        to.ended = true;
+        to.wake();
+    }
+
+    /// The close that follows is a reset.
+    fn reset_on_close(&self) {
+        self.resets.set(true);
     }
 }
 

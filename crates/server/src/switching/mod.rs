@@ -1,41 +1,15 @@
-//! The switch as a thread lives with it: taking tables over, who is where, who waits, who is cut.
+//! The switch as a thread sees it: new tables, requests in flight on either side, requests that wait, streams that are cut.
 //!
-//! Owns the thread's answers to the control plane ([`Question`]) and the way of one question to all threads
-//! ([`Crossing`]). What a switch means is the engine's, what an order means the control plane's; here nothing is decided
-//! about either, and nothing waits for the control plane but the request that has called it.
+//! Owns the thread's answers to the control plane ([`worker_bus::Command`]) and the way of one command to all threads
+//! ([`worker_bus::WorkerBus`]). The engine knows what a switch means and the control plane what an order means; nothing
+//! here decides about either, and only a request that calls the control plane waits for it.
 
 pub(crate) mod api;
-mod crossing;
-mod holds;
-mod places;
-mod publication;
-pub(crate) mod roster;
-
-pub(crate) use crossing::{Crossing, Questions};
-pub(crate) use holds::{Waiting, await_release};
-pub(crate) use places::Places;
-pub(crate) use publication::answer;
-
-use engine::Config;
-use std::cell::RefCell;
-
-/// The names of all switches this thread has ever had; a name's place is the number by which the roster knows the
-/// switch, whatever its place in a configuration.
-#[derive(Debug, Default)]
-pub(crate) struct Names(RefCell<Vec<Box<str>>>);
-
-impl Names {
-    /// The numbers of a configuration's switches, in its order.
-    pub(crate) fn numbers(&self, config: &Config) -> Box<[u32]> {
-        config.switches.iter().map(|spec| self.number(&spec.rules.name)).collect()
-    }
-
-    fn number(&self, name: &str) -> u32 {
-        let mut names = self.0.borrow_mut();
-        let known = names.iter().position(|known| **known == *name);
-        known.unwrap_or_else(|| {
-            names.push(name.into());
-            names.len() - 1
-        }) as u32
-    }
-}
+pub(crate) mod holds;
+pub(crate) mod in_flight;
+pub(crate) mod in_flight_guard;
+pub(crate) mod publish;
+pub(crate) mod script_order;
+pub(crate) mod switch_ids;
+pub(crate) mod waiting;
+pub(crate) mod worker_bus;

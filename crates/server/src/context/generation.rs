@@ -1,0 +1,113 @@
+//! One configuration as one thread serves it: the immutable [`Config`], and the thread's state beside it.
+
+use crate::context::logs::Logs;
+use crate::context::metrics::Metrics;
+use crate::process::log::{ErrorLog, Level};
+use crate::process::{Address, Reporter};
+use crate::proxy::pool::Groups;
+use engine::config::ListenAddress;
+use engine::{Config, LocationId, ServerId};
+use statistics::Layout;
+use std::cell::RefCell;
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::sync::Arc;
+use switch::Tables;
+
+/// A generation on one thread. It is dropped with the last request that uses it.
+pub(crate) struct Generation {
+    /// Its number; a reload's is higher.
+    pub(crate) number: u64,
+    /// The configuration.
+    pub(crate) config: Arc<Config>,
+    /// Its log files.
+    pub(crate) logs: Logs,
+    /// Its upstream groups and their idle connections.
+    pub(crate) groups: Groups,
+    /// Its scripts, if it has any.
+    pub(crate) scripts: Option<lua::Vm>,
+    /// The tables of its switches for requests that begin now; `None` without switches.
+    pub(crate) tables: RefCell<Option<Rc<Tables>>>,
+    /// The numbers by which this thread knows its switches, in its order.
+    pub(crate) switches: Box<[u32]>,
+    /// The names under which its requests are measured.
+    pub(crate) layout: Arc<Layout>,
+    /// Measures its requests.
+    pub(crate) metrics: Metrics,
+    /// As long as it exists, a watchdog limits how long scripts run.
+    pub(crate) _watched: Arc<()>,
+    /// The main error log, for what concerns no request.
+    pub(crate) error_log: ErrorLog,
+    /// Shared by all threads: dropped with the last of them.
+    pub(crate) _drop_guard: Arc<GenerationDropGuard>,
+}
+
+/// Reports to the master, when it is dropped, that nothing of a generation is left.
+#[derive(Debug)]
+pub(crate) struct GenerationDropGuard {
+    pub(crate) number: u64,
+    pub(crate) reporter: Reporter,
+}
+
+impl Drop for GenerationDropGuard {
+    fn drop(&mut self) {
+        self.reporter.generation_gone(self.number);
+    }
+}
+
+impl std::fmt::Debug for Generation {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.debug_struct("Generation").field("number", &self.number).finish_non_exhaustive()
+    }
+}
+
+impl Generation {
+    /// Writes an alert to the main error log.
+    pub(crate) fn alert(&self, text: std::fmt::Arguments<'_>) {
+        self.error_log.write(Level::Alert, 0, text.to_string().as_bytes());
+    }
+
+    /// Returns the tables that a request pins when it begins.
+    pub(crate) fn tables(&self) -> Option<Rc<Tables>> {
+        self.tables.borrow().clone()
+    }
+
+    /// Makes requests pin these tables from now on.
+    pub(crate) fn publish(&self, tables: Tables) {
+        if !self.config.switches.is_empty() {
+            self.tables.replace(Some(Rc::new(tables)));
+        }
+    }
+
+    /// Returns the scope of an address's default server, which applies before a request's host is known.
+    pub(crate) fn default_scope(&self, listener: usize) -> LocationId {
+        let server =
+            self.config.listeners.get(listener).map_or(ServerId(0), |listener| listener.default_server);
+        self.config.server(server).scope
+    }
+
+    /// Returns the listener of an address in this configuration.
+    pub(crate) fn listener(&self, address: &Address) -> Option<usize> {
+        self.config.listeners.iter().position(|listener| same_address(&listener.address, address))
+    }
+}
+
+impl Generation {
+    /// Returns the folder of request bodies that do not fit in memory (`client_body_temp_path`).
+    pub(crate) fn body_folder(&self) -> PathBuf {
+        let set = self.config.http.client_body_temp_path.as_ref();
+        set.cloned().unwrap_or_else(|| self.config.prefix.join("client_body_temp"))
+    }
+}
+
+/// Returns true if both are the same address.
+pub(crate) fn same_address(one: &ListenAddress, other: &Address) -> bool {
+    match (one, other) {
+        (ListenAddress::Inet(one), Address::Inet(other)) => one == other,
+        (ListenAddress::Unix(one), Address::Unix(other)) => one == other,
+        _ => false,
+    }
+}
+
+/// A generation that a request uses.
+pub(crate) type Pinned = Rc<Generation>;

@@ -1,0 +1,27 @@
+//! What all threads of a worker process share.
+
+use crate::context::counters::Counters;
+use crate::switching::worker_bus::WorkerBus;
+use control::Office;
+use statistics::Collector;
+use std::sync::{Arc, Mutex, Weak};
+use std::time::Instant;
+
+/// Stops scripts that run for too long: one watchdog for each Lua machine, as long as its generation exists.
+pub(crate) type Watchdogs = Arc<Mutex<Vec<(Weak<()>, lua::machine::Watchdog)>>>;
+
+/// See the module.
+#[derive(Clone)]
+pub(crate) struct SharedState {
+    /// How many threads there are.
+    pub(crate) threads: usize,
+    pub(crate) counters: Arc<Counters>,
+    pub(crate) watchdogs: Watchdogs,
+    /// When the process began: the zero of all threads' clocks.
+    pub(crate) began: Instant,
+    /// Whether anything is measured.
+    pub(crate) records: bool,
+    pub(crate) collector: Arc<Mutex<Collector>>,
+    pub(crate) office: Office,
+    pub(crate) bus: Arc<WorkerBus>,
+}

@@ -1,0 +1,7 @@
+//! Clients' connections: accepted, idle, parked, or serving requests.
+
+pub(crate) mod accept;
+pub(crate) mod conn;
+pub(crate) mod http1;
+pub(crate) mod idle;
+pub(crate) mod parking;

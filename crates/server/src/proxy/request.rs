@@ -1,0 +1,52 @@
+//! A proxied request under way.
+
+use super::fault::{Row, UpstreamFault, UpstreamStage};
+use crate::request::cx::RequestCx;
+use engine::exchange::Try;
+use statistics::Failure;
+
+/// See the module.
+pub(crate) struct ProxyRequest<'a, 'b> {
+    pub(crate) cx: &'a mut RequestCx<'b>,
+    /// The request's head as it goes to every peer.
+    pub(crate) head: Vec<u8>,
+    /// Whether the client's body follows it as it comes.
+    pub(crate) streamed: bool,
+    /// Whether bytes of the client's own body were passed on: then there can be no other try.
+    pub(crate) body_taken: bool,
+    /// The group's number in the statistics.
+    pub(crate) group: usize,
+    /// Why the response under way will not be whole, as far as it is known.
+    pub(crate) broken: Option<Failure>,
+}
+
+impl ProxyRequest<'_, '_> {
+    /// Returns the time in microseconds of the monotonic clock.
+    pub(crate) fn now_us(&self) -> u64 {
+        self.cx.client.thread.clock.now().monotonic_us
+    }
+
+    /// Returns the time in milliseconds of the monotonic clock.
+    pub(crate) fn now_ms(&self) -> u64 {
+        self.now_us() / 1000
+    }
+
+    /// Returns the record of the try under way.
+    pub(crate) fn record(&mut self) -> &mut Try {
+        let tries = &mut self.cx.exchange.upstream.tries;
+        if tries.is_empty() {
+            tries.push(Try::default());
+        }
+        let last = tries.len() - 1;
+        &mut tries[last]
+    }
+
+    /// Logs a fault, and returns its row.
+    pub(super) fn log_fault(&mut self, fault: &UpstreamFault, stage: UpstreamStage) -> Row {
+        let row = fault.row(stage);
+        if let Some(line) = fault.line(stage) {
+            self.cx.log(row.level, line);
+        }
+        row
+    }
+}

@@ -1,0 +1,37 @@
+//! A client's connection while a request is served.
+
+use crate::context::conn_state::ConnState;
+use crate::context::thread_context::ThreadContext;
+use crate::context::timeout::Timeout;
+use crate::switching::in_flight_guard::InFlightGuard;
+use std::io;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+use transport::body_reader::BodyReader;
+use transport::read_buffer::ReadBuffer;
+use transport::stream::Stream;
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Client {
+    pub(crate) stream: Stream,
+    /// Its timer.
+    pub(crate) timeout: Timeout,
+    /// Bytes not used yet.
+    pub(crate) read_buffer: ReadBuffer,
+    /// Reads the rest of the request's body.
+    pub(crate) body: BodyReader,
+    /// Whether `100 Continue` is still owed, should the body be wanted.
+    pub(crate) owes_continue: bool,
+    /// Where switches have routed its request.
+    pub(crate) in_flight: InFlightGuard,
+    pub(crate) conn_state: Rc<ConnState>,
+    pub(crate) thread: Rc<ThreadContext>,
+}
+
+impl Client {
+    /// Reads more into the buffer; `Ok(0)` is the client's end.
+    pub(crate) fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        self.read_buffer.poll_fill(cx, &mut self.stream, &self.thread.buffers)
+    }
+}

@@ -1,0 +1,41 @@
+//! What a request is served with: the client, the state of the request, and the generation it began under.
+
+use crate::context::generation::Pinned;
+use crate::request::client::Client;
+use crate::request::host::with_env;
+use engine::Exchange;
+use engine::config::Settings;
+use engine::host::{Env, Level};
+use engine::log_line;
+
+/// See the module.
+pub(crate) struct RequestCx<'a> {
+    pub(crate) client: &'a mut Client,
+    pub(crate) exchange: &'a mut Exchange,
+    pub(crate) generation: &'a Pinned,
+}
+
+impl<'a> RequestCx<'a> {
+    /// Returns the settings of the location that the request is in now.
+    #[inline]
+    pub(crate) fn settings(&self) -> &'a Settings {
+        &self.generation.config.location(self.exchange.route.location).settings
+    }
+
+    /// Calls the engine for this request.
+    #[inline]
+    pub(crate) fn engine<T>(&mut self, call: impl FnOnce(&mut Exchange, &mut Env<'_>) -> T) -> T {
+        with_env(&self.client.thread, self.generation, |env| call(self.exchange, env))
+    }
+
+    /// Writes a line about this request to the error log.
+    pub(crate) fn log(&mut self, level: Level, text: impl AsRef<[u8]>) {
+        self.engine(|exchange, env| log_line::error(exchange, env, level, text.as_ref()));
+    }
+
+    /// Sets up tracking of what switches have chosen for the request. Without a new choice it costs a comparison.
+    #[inline]
+    pub(crate) fn track_choices(&mut self) {
+        self.client.in_flight.track(self.exchange, self.generation);
+    }
+}

@@ -1,0 +1,175 @@
+//! The engine's [`Host`] on one thread: time, files, logs and scripts for one generation.
+
+use crate::context::counters::Counters as SharedCounters;
+use crate::context::generation::Generation;
+use crate::context::logs::Logs;
+use crate::context::thread_context::ThreadContext;
+use crate::switching::script_order;
+use engine::Exchange;
+use engine::config::{Config, LogId};
+use engine::host::{
+    Counters, Env, FileError, Host, Level, Now, OpenRequest, Opened, ScriptCall, ScriptOutcome, SwitchAnswer,
+};
+use engine::phase::SwitchOrder;
+use std::any::Any;
+use std::path::Path;
+use std::rc::Rc;
+use switch::Tables;
+use transport::clock::Clock;
+use transport::files;
+
+/// The host of one call into the engine; creating it costs nothing.
+pub(crate) struct ThreadHost<'a> {
+    pub(crate) thread: &'a ThreadContext,
+    pub(crate) generation: &'a Generation,
+}
+
+/// Calls the engine on this thread and under this generation.
+pub(crate) fn with_env<T>(
+    thread: &ThreadContext,
+    generation: &Generation,
+    call: impl FnOnce(&mut Env<'_>) -> T,
+) -> T {
+    let mut host = ThreadHost { thread, generation };
+    call(&mut Env { config: &generation.config, host: &mut host })
+}
+
+impl Host for ThreadHost<'_> {
+    fn now(&self) -> Now {
+        self.thread.clock.now()
+    }
+
+    fn refresh_time(&mut self) {
+        self.thread.clock.fresh();
+    }
+
+    fn random(&mut self) -> u64 {
+        self.thread.random()
+    }
+
+    fn open(&mut self, request: OpenRequest<'_>) -> Result<Opened, FileError> {
+        files::open(request)
+    }
+
+    fn removal(&mut self, path: &Path) -> Rc<dyn Any> {
+        files::removal(path)
+    }
+
+    fn script(&mut self, config: &Config, exchange: &mut Exchange, call: ScriptCall) -> ScriptOutcome {
+        let generation = self.generation;
+        match &generation.scripts {
+            Some(scripts) => scripts.run(self, config, exchange, call),
+            None => ScriptOutcome::Failed,
+        }
+    }
+
+    fn read_file(&mut self, path: &[u8]) -> Result<Vec<u8>, FileError> {
+        files::read(path)
+    }
+
+    fn real_path(&mut self, path: &[u8]) -> Result<Vec<u8>, FileError> {
+        files::real_path(path)
+    }
+
+    fn hostname(&self) -> &[u8] {
+        files::hostname()
+    }
+
+    fn pid(&self) -> u32 {
+        std::process::id()
+    }
+
+    fn access_log_at(&mut self, path: &[u8], line: &[u8]) -> Result<(), FileError> {
+        files::append(path, line)
+    }
+
+    fn access_log(&mut self, _config: &Config, log: LogId, line: &[u8]) {
+        self.generation.logs.write(log, line, self.thread.clock.now().monotonic_ms());
+    }
+
+    fn error_log(&mut self, _config: &Config, log: LogId, level: Level, connection: u64, text: &[u8]) {
+        #[cfg(test)]
+        crate::simulation::heard(level, connection, text);
+        self.generation.logs.error(log, level, connection, text);
+    }
+
+    fn counters(&self) -> Counters {
+        self.thread.counters.read()
+    }
+
+    fn tables(&self) -> Option<Rc<Tables>> {
+        self.generation.tables()
+    }
+
+    fn order(&mut self, order: SwitchOrder, answer: SwitchAnswer) {
+        let outcome = script_order::outcome(self.thread, self.generation, order);
+        tokio::task::spawn_local(async move { answer(outcome.await) });
+    }
+}
+
+/// The host while a generation is built: there is no request yet.
+pub(crate) struct BootHost<'a> {
+    pub(crate) clock: &'a Clock,
+    pub(crate) logs: &'a Logs,
+    pub(crate) counters: &'a SharedCounters,
+    /// The tables of the generation's switches.
+    pub(crate) tables: &'a Rc<Tables>,
+}
+
+impl Host for BootHost<'_> {
+    fn now(&self) -> Now {
+        self.clock.fresh()
+    }
+
+    fn random(&mut self) -> u64 {
+        self.clock.fresh().epoch_us.wrapping_mul(0x9E37_79B9_7F4A_7C15)
+    }
+
+    fn open(&mut self, request: OpenRequest<'_>) -> Result<Opened, FileError> {
+        files::open(request)
+    }
+
+    fn removal(&mut self, path: &Path) -> Rc<dyn Any> {
+        files::removal(path)
+    }
+
+    fn script(&mut self, _: &Config, _: &mut Exchange, _: ScriptCall) -> ScriptOutcome {
+        ScriptOutcome::Failed
+    }
+
+    fn read_file(&mut self, path: &[u8]) -> Result<Vec<u8>, FileError> {
+        files::read(path)
+    }
+
+    fn real_path(&mut self, path: &[u8]) -> Result<Vec<u8>, FileError> {
+        files::real_path(path)
+    }
+
+    fn hostname(&self) -> &[u8] {
+        files::hostname()
+    }
+
+    fn pid(&self) -> u32 {
+        std::process::id()
+    }
+
+    fn access_log_at(&mut self, path: &[u8], line: &[u8]) -> Result<(), FileError> {
+        files::append(path, line)
+    }
+
+    fn access_log(&mut self, _config: &Config, log: LogId, line: &[u8]) {
+        self.logs.write(log, line, self.clock.now().monotonic_ms());
+    }
+
+    fn error_log(&mut self, _config: &Config, log: LogId, level: Level, connection: u64, text: &[u8]) {
+        self.logs.error(log, level, connection, text);
+    }
+
+    fn counters(&self) -> Counters {
+        self.counters.read()
+    }
+
+    fn tables(&self) -> Option<Rc<Tables>> {
+        Some(Rc::clone(self.tables))
+    }
+}

@@ -1,0 +1,152 @@
+//! `upstream_status` and `metrics`: the measurements of this moment.
+//!
+//! Owns the gathering of what a report shows; the crate `statistics` formats it. Must never block a thread: threads answer
+//! in their own time, and a long report is written elsewhere.
+
+use crate::context::generation::Generation;
+use crate::context::metrics::in_order;
+use crate::context::thread_context::ThreadContext;
+use crate::request::cx::RequestCx;
+use crate::request::respond::Unfinished;
+use control::{GroupState, Traffic};
+use engine::Exchange;
+use engine::phase::{Report, ReportForm};
+use http::Known;
+use statistics::render::{Exposition, Page, metrics};
+use statistics::{Collector, Connections, PeerNow, PeerState, Surroundings, SwitchNow, Window};
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tokio::sync::{mpsc, oneshot};
+
+/// How long threads are waited for: one in a long script is shown as it last was.
+const ANSWER_TIMEOUT: Duration = Duration::from_millis(500);
+
+/// The format of a report.
+#[derive(Clone, Copy)]
+enum Form {
+    Page(Page, Window),
+    Metrics(Exposition),
+}
+
+/// Serves a report.
+pub(crate) async fn serve(cx: &mut RequestCx<'_>, report: Report) -> Result<(), Unfinished> {
+    let form = form(cx.exchange, report)?;
+    let thread = &*cx.client.thread;
+    let surroundings = surroundings(thread, cx.generation).await;
+    let (collector, now_ms) = (thread.bus.shared_collector(), thread.clock.now().monotonic_ms());
+    let written = tokio::task::spawn_blocking(move || write(&collector, &surroundings, form, now_ms)).await;
+    let Ok(body) = written else { return Err(Unfinished::Status(500)) };
+    cx.exchange.response.content_length = Some(body.len() as u64);
+    cx.serve_bytes(body.as_bytes()).await
+}
+
+fn form(exchange: &mut Exchange, report: Report) -> Result<Form, Unfinished> {
+    Ok(match report {
+        Report::Metrics => {
+            let exposition = Exposition::asked_for(exchange.request.head.headers.get(Known::Accept));
+            exchange.response.content_type = Some(exposition.content_type().into());
+            Form::Metrics(exposition)
+        }
+        Report::UpstreamStatus(form) => {
+            let window = match http::args::find(&exchange.request.args, b"window") {
+                None => Some(Window::default()),
+                Some(name) => std::str::from_utf8(name).ok().and_then(Window::parse),
+            };
+            let page = match form {
+                ReportForm::Text => Page::Text,
+                ReportForm::Html => Page::Html,
+                ReportForm::Json => Page::Json,
+            };
+            Form::Page(page, window.ok_or(Unfinished::Status(400))?)
+        }
+    })
+}
+
+fn write(collector: &Mutex<Collector>, surroundings: &Surroundings, form: Form, now_ms: u64) -> String {
+    let read = |read: &dyn Fn(&mut Collector) -> statistics::Summary| {
+        read(&mut collector.lock().unwrap_or_else(PoisonError::into_inner))
+    };
+    match form {
+        Form::Page(page, window) => page.render(&read(&|all| all.summary(window, now_ms)), surroundings),
+        Form::Metrics(exposition) => metrics(&read(&|all| all.totals(now_ms)), surroundings, exposition),
+    }
+}
+
+/// Empties all recorders, and collects the state of peers and switches.
+async fn surroundings(thread: &ThreadContext, generation: &Generation) -> Surroundings {
+    let (done, collected) = oneshot::channel::<()>();
+    let done = Mutex::new(Some(done));
+    thread.bus.collect(Box::new(move |()| drop(done.lock().unwrap_or_else(PoisonError::into_inner).take())));
+    let (sender, mut received) = mpsc::unbounded_channel();
+    thread.bus.peers(Box::new(move |groups| drop(sender.send(groups))));
+    let mut peers = PeersNow::new();
+    let gathered = async {
+        // The sender is dropped when all have emptied theirs.
+        let _ = collected.await;
+        while let Some(groups) = received.recv().await {
+            groups.into_iter().for_each(|group| merge(&mut peers, group));
+        }
+    };
+    let _ = tokio::time::timeout(ANSWER_TIMEOUT, gathered).await;
+    let mut all = Vec::new();
+    for (layout, entry) in generation.layout.groups.iter().zip(&generation.config.groups) {
+        for (label, spec) in layout.peers.iter().zip(in_order(&entry.spec)) {
+            let key = (Arc::clone(&layout.name), Arc::clone(label));
+            // A peer that is listed twice has been counted as one.
+            let (failed, connections) = peers.remove(&key).unwrap_or_default();
+            let state = match () {
+                () if spec.down => PeerState::Down,
+                () if failed => PeerState::Failed,
+                () => PeerState::Up,
+            };
+            all.push(PeerNow { group: key.0, peer: key.1, state, connections });
+        }
+    }
+    Surroundings {
+        peers: all,
+        switches: switches(thread).await,
+        connections: connections(thread),
+        log_lines_lost: thread.counters.read().log_lines_lost,
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+    }
+}
+
+/// By group and peer: whether a thread leaves it alone, and the connections of all threads.
+type PeersNow = HashMap<(Arc<str>, Arc<str>), (bool, u64)>;
+
+fn merge(peers: &mut PeersNow, group: GroupState) {
+    for peer in group.peers {
+        let known = peers.entry((Arc::clone(&group.name), peer.address)).or_default();
+        known.0 |= peer.failed;
+        known.1 += u64::from(peer.connections);
+    }
+}
+
+async fn switches(thread: &ThreadContext) -> Vec<SwitchNow> {
+    if thread.generation().config.switches.is_empty() {
+        return Vec::new();
+    }
+    let listed = tokio::time::timeout(ANSWER_TIMEOUT, thread.office.list()).await;
+    let Ok(Ok(states)) = listed else { return Vec::new() };
+    let now = states.into_iter().map(|state| SwitchNow {
+        name: state.name.into(),
+        revision: state.revision,
+        keys: state.keys as u64,
+        pending: state.pending.len() as u64,
+    });
+    now.collect()
+}
+
+fn connections(thread: &ThreadContext) -> Connections {
+    let now = thread.counters.read();
+    Connections {
+        active: now.active,
+        accepted: now.accepted,
+        handled: now.handled,
+        requests: now.requests,
+        reading: now.reading,
+        writing: now.writing,
+        waiting: now.waiting,
+    }
+}

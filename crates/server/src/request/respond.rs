@@ -1,0 +1,167 @@
+//! Sending what the engine decided to serve, other than the response of an upstream.
+
+use crate::context::timeout::TimedOut;
+use crate::request::client::Client;
+use crate::request::cx::RequestCx;
+use crate::request::send::SendError;
+use engine::host::Level;
+use engine::output::{self, FilterFailed, HeadRefused};
+use engine::phase::FilePart;
+use std::fs::File;
+use std::future::poll_fn;
+use std::os::unix::fs::FileExt;
+use std::task::Poll;
+use transport::buffers::Room;
+
+/// Why a response was not finished.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Unfinished {
+    /// Nothing was sent: this status is to be answered instead.
+    Status(u16),
+    /// Nothing was sent: a filter has this status answered instead, without any field of the response.
+    Replaced(u16),
+    /// The request was redirected internally: its phases go on.
+    Walk,
+    /// Part of it was sent, or the client is gone: the connection must be closed.
+    Broken,
+    /// Its source or a filter broke it off, and all that may be sent of it is sent: the connection must be closed so that it
+    /// arrives.
+    Short,
+}
+
+impl From<SendError> for Unfinished {
+    fn from(_: SendError) -> Self {
+        Unfinished::Broken
+    }
+}
+
+impl From<FilterFailed> for Unfinished {
+    fn from(_: FilterFailed) -> Self {
+        Unfinished::Short
+    }
+}
+
+impl From<HeadRefused> for Unfinished {
+    fn from(refused: HeadRefused) -> Self {
+        match refused {
+            HeadRefused::Refuse(status) => Unfinished::Status(status),
+            HeadRefused::Replace(status) => Unfinished::Replaced(status),
+            HeadRefused::Close => Unfinished::Short,
+        }
+    }
+}
+
+/// Bodies up to this size are copied into one write with their heads, instead of sent by sendfile after them.
+const COPY_UP_TO: u64 = 16 << 10;
+
+impl RequestCx<'_> {
+    /// Sends a body that is in memory.
+    pub(crate) async fn serve_bytes(&mut self, body: &[u8]) -> Result<(), Unfinished> {
+        self.engine(|exchange, env| {
+            output::write_head(exchange, env)?;
+            output::write_body(exchange, env, body, true).map_err(Unfinished::from)
+        })?;
+        Ok(self.send_wire().await?)
+    }
+
+    /// Sends parts of a file.
+    pub(crate) async fn serve_file(&mut self, file: &File, parts: &[FilePart]) -> Result<(), Unfinished> {
+        let filtered = self.engine(|exchange, env| {
+            output::write_head(exchange, env)?;
+            Ok::<_, Unfinished>(output::has_body_filter(exchange, env))
+        })?;
+        // A filter may have chosen ranges of what was to be sent whole.
+        let chosen = std::mem::take(&mut self.exchange.response.parts);
+        let parts = if chosen.is_empty() { parts } else { chosen.as_slice() };
+        let bodiless = self.exchange.output.framing == output::Framing::None;
+        for part in parts {
+            match part {
+                _ if bodiless => {}
+                FilePart::Text(text) => {
+                    self.engine(|exchange, env| output::write_body(exchange, env, text, false))?;
+                }
+                FilePart::Range { offset, len } if filtered || *len <= COPY_UP_TO => {
+                    self.copy_range(file, *offset, *len).await?;
+                }
+                FilePart::Range { offset, len } => {
+                    self.send_range(file, *offset, *len).await?;
+                }
+            }
+        }
+        self.engine(|exchange, env| output::write_body(exchange, env, b"", true))?;
+        Ok(self.send_wire().await?)
+    }
+
+    /// Reads a range into buffers: a small one, or one that a filter must see.
+    async fn copy_range(&mut self, file: &File, mut offset: u64, mut len: u64) -> Result<(), Unfinished> {
+        let mut buffer = self.client.thread.buffers.lease(Room::Request);
+        while len > 0 {
+            let want = buffer.len().min(usize::try_from(len).unwrap_or(usize::MAX));
+            let count = match file.read_at(&mut buffer[..want], offset) {
+                Ok(count @ 1..) => count,
+                _ => {
+                    self.client.thread.buffers.give_back(buffer);
+                    return Err(self.shrunk());
+                }
+            };
+            self.engine(|exchange, env| output::write_body(exchange, env, &buffer[..count], false))?;
+            offset += count as u64;
+            len -= count as u64;
+            if len > 0 {
+                self.send_wire().await?;
+            }
+        }
+        self.client.thread.buffers.give_back(buffer);
+        Ok(())
+    }
+
+    /// Sends a range by sendfile(2).
+    async fn send_range(&mut self, file: &File, mut offset: u64, len: u64) -> Result<(), Unfinished> {
+        self.exchange.output.open_chunk(len);
+        self.send_wire().await?;
+        let settings = &self.settings().core.send;
+        let timeout_ms = *settings.timeout_ms;
+        let end = offset + len;
+        while offset < end {
+            let room = self.allowance().await?.unwrap_or(u64::MAX);
+            let chunk = match *settings.sendfile_max_chunk {
+                0 => 1 << 30,
+                chunk => chunk,
+            };
+            let want = (end - offset).min(room).min(chunk) as usize;
+            let before = offset;
+            let Client { stream, timeout, .. } = &mut *self.client;
+            let mut waiting = false;
+            let sent = poll_fn(|cx| {
+                if let Poll::Ready(sent) = stream.poll_send_file(cx, file, &mut offset, want) {
+                    return Poll::Ready(sent.map_err(|_| SendError::Gone));
+                }
+                if !std::mem::replace(&mut waiting, true) {
+                    timeout.start(timeout_ms);
+                }
+                timeout.poll_elapsed(cx).map(|TimedOut| Err(SendError::TimedOut))
+            })
+            .await;
+            self.exchange.output.sent += offset - before;
+            match sent {
+                Ok(0) => return Err(self.shrunk()),
+                Ok(_) => {}
+                Err(error) => {
+                    self.log_send(Err(error))?;
+                }
+            }
+            if offset < end && offset - before == want as u64 {
+                // Yield, so that a client that takes everything at once does not monopolise the thread.
+                tokio::task::yield_now().await;
+            }
+        }
+        self.exchange.output.close_chunk(len);
+        Ok(())
+    }
+
+    /// The file is shorter than when the head was made: the response cannot be finished.
+    fn shrunk(&mut self) -> Unfinished {
+        self.log(Level::Alert, "the file was truncated while it was sent");
+        Unfinished::Broken
+    }
+}

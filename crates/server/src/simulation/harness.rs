@@ -1,0 +1,191 @@
+//! One worker thread of the product, as the real one is put together, without its sockets and without its thread.
+//!
+//! Must never: be anything but what `threads` makes of a configuration; what a world draws comes in as text.
+
+use crate::context::counters::Counters;
+use crate::context::generation::{Generation, GenerationDropGuard};
+use crate::context::listen_socket::ListenSocket;
+use crate::context::logs::{Gathering, Logs};
+use crate::context::metrics::{self, Metrics};
+use crate::context::shared_state::SharedState;
+use crate::context::thread_context::ThreadContext;
+use crate::downstream::idle;
+use crate::downstream::idle::Accepted;
+use crate::downstream::parking::Parking;
+use crate::process::log::{ErrorLog, LogFiles, LogTarget, utc_offset_s};
+use crate::process::{Address, Reporter};
+use crate::proxy::pool::{Groups, SharedGroups};
+use crate::switching::switch_ids::SwitchIds;
+use crate::switching::worker_bus::WorkerBus;
+use crate::worker::reload_requests::ReloadRequests;
+use control::{Office, Setup};
+use engine::Config;
+use engine::config::{Inputs, NameLookup};
+use statistics::Collector;
+use std::cell::RefCell;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use tokio::task::spawn_local;
+use transport::clock::Clock;
+use transport::stream::Stream;
+
+/// The worker of a world.
+pub(super) struct Harness {
+    pub(super) thread: Rc<ThreadContext>,
+    pub(super) counters: Arc<Counters>,
+    socket: Rc<ListenSocket>,
+}
+
+struct NoFiles;
+
+impl conf::Loader for NoFiles {
+    fn read(&self, _: &Path) -> std::io::Result<Vec<u8>> {
+        Err(std::io::ErrorKind::NotFound.into())
+    }
+    fn glob(&self, _: &Path) -> std::io::Result<Vec<PathBuf>> {
+        Ok(Vec::new())
+    }
+}
+
+struct NoNames;
+
+impl NameLookup for NoNames {
+    fn lookup(&self, _: &str, _: u16) -> Result<Vec<SocketAddr>, String> {
+        Err("no names here".to_owned())
+    }
+}
+
+fn compile(text: &str, prefix: &Path) -> Arc<Config> {
+    let parsed = conf::parse_text("/nginx.conf", text.to_owned(), &NoFiles);
+    let inputs = Inputs {
+        loader: &NoFiles,
+        names: &NoNames,
+        prefix: prefix.to_owned(),
+        file: "/nginx.conf".into(),
+        identity: Default::default(),
+    };
+    match engine::config::build(&parsed, &inputs) {
+        Ok((config, _)) => Arc::new(config),
+        Err(faults) => {
+            let lines: Vec<String> = faults.iter().map(|fault| fault.nginx_line(&parsed.sources)).collect();
+            panic!("{}\n{text}", lines.join("\n"))
+        }
+    }
+}
+
+/// What every world's worker has and none of them needs: a control plane without switches.
+struct Plant {
+    office: Office,
+    collector: Arc<Mutex<Collector>>,
+    drop_guard: Arc<GenerationDropGuard>,
+    files: LogFiles,
+    folder: tempfile::TempDir,
+}
+
+thread_local! {
+    static PLANT: Plant = plant();
+}
+
+fn bus(counters: &Arc<Counters>, collector: &Arc<Mutex<Collector>>) -> Arc<WorkerBus> {
+    let (sender, _) = tokio::sync::mpsc::unbounded_channel();
+    let reloads = ReloadRequests::new(None);
+    Arc::new(WorkerBus::new(vec![sender], Arc::clone(counters), Arc::clone(collector), reloads))
+}
+
+fn plant() -> Plant {
+    let config = compile("events {} http { server { listen 80; } }", Path::new("/"));
+    let collector = Arc::new(Mutex::new(Collector::new(Arc::new(metrics::layout(&config)), 0)));
+    let bus = bus(&Arc::new(Counters::new(1)), &collector);
+    let setup =
+        Setup { config, listener: None, traffic: bus, clock_ms: Arc::new(|| 0), log: Arc::new(|_, _| {}) };
+    let (office, _) = Office::start(setup).unwrap();
+    let drop_guard = Arc::new(GenerationDropGuard { number: 0, reporter: Reporter::unheard().unwrap() });
+    // Memory that looks like a disk, if the system has some.
+    let shared = Path::new("/dev/shm");
+    let folder = if shared.is_dir() { tempfile::tempdir_in(shared) } else { tempfile::tempdir() }.unwrap();
+    for name in ["client_body_temp", "proxy_temp"] {
+        std::fs::create_dir(folder.path().join(name)).unwrap();
+    }
+    Plant { office, collector, drop_guard, files: LogFiles::new().unwrap(), folder }
+}
+
+/// The temporary files that are there.
+pub(super) fn temporary_files() -> usize {
+    PLANT.with(|plant| {
+        let folders = ["client_body_temp", "proxy_temp"].map(|name| plant.folder.path().join(name));
+        folders.iter().map(|folder| std::fs::read_dir(folder).unwrap().count()).sum()
+    })
+}
+
+/// Where clients come in.
+fn door() -> SocketAddr {
+    SocketAddr::from(([127, 0, 0, 1], 80))
+}
+
+impl Harness {
+    /// A worker that serves this configuration from now on.
+    pub(super) fn open(text: &str) -> Harness {
+        PLANT.with(|plant| {
+            let config = compile(text, plant.folder.path());
+            let clock = Rc::new(Clock::new(tokio::time::Instant::now().into_std(), utc_offset_s));
+            let counters = Arc::new(Counters::new(1));
+            let layout = Arc::new(metrics::layout(&config));
+            let errors = ErrorLog::new(Vec::new());
+            let gathering = Rc::new(Gathering::default());
+            let shared = SharedGroups::new(&config, None);
+            let generation = Rc::new(Generation {
+                number: 1,
+                logs: Logs::new(&config, &plant.files, &LogTarget::Stderr, &errors, &gathering),
+                groups: Groups::new(&config, &shared, None),
+                scripts: None,
+                tables: RefCell::new(None),
+                switches: SwitchIds::default().numbers(&config),
+                metrics: Metrics::new(Some(&layout), &plant.collector, &clock),
+                layout,
+                config,
+                _watched: Arc::new(()),
+                error_log: errors,
+                _drop_guard: Arc::clone(&plant.drop_guard),
+            });
+            let shared = SharedState {
+                threads: 1,
+                counters: Arc::clone(&counters),
+                watchdogs: Arc::default(),
+                began: tokio::time::Instant::now().into_std(),
+                records: true,
+                collector: Arc::clone(&plant.collector),
+                office: plant.office.clone(),
+                bus: bus(&counters, &plant.collector),
+            };
+            let thread = Rc::new(ThreadContext::new(0, clock, Parking::new().unwrap(), &shared, generation));
+            let waking = Rc::clone(&thread);
+            spawn_local(async move { waking.deadlines.keep_waking(&waking.clock).await });
+            spawn_local(sweep(Rc::clone(&thread)));
+            Harness { thread, counters, socket: Rc::new(ListenSocket::new(Address::Inet(door()))) }
+        })
+    }
+
+    /// A client comes in.
+    pub(super) fn accept(&self, stream: Stream, port: u16) {
+        let accepted = Accepted {
+            socket: Rc::clone(&self.socket),
+            remote: Some(SocketAddr::from(([127, 0, 0, 9], port))),
+            local: Some(door()),
+            local_path: None,
+        };
+        spawn_local(idle::serve(Rc::clone(&self.thread), stream, accepted));
+    }
+}
+
+/// Once a second, as the thread's own housekeeping does.
+async fn sweep(thread: Rc<ThreadContext>) {
+    let mut ticks = tokio::time::interval(Duration::from_secs(1));
+    loop {
+        ticks.tick().await;
+        thread.generation().groups.sweep(thread.clock.now().monotonic_ms());
+        thread.collect_metrics();
+    }
+}

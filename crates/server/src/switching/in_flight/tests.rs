@@ -1,0 +1,228 @@
+//! `InFlight` compared with its promises, and with a plain list.
+
+use super::*;
+use switch::{Change as KeyChange, Commit, Hash, Key, KeyKind, Kind};
+
+const SWITCH: u32 = 7;
+
+fn key(text: &str) -> Key {
+    Key::parse(KeyKind::Host, text.as_bytes(), 255).unwrap()
+}
+
+fn table(entries: &[(&str, &str)]) -> Table {
+    Table::from_entries(1, entries.iter().map(|(name, route)| (key(name), route.parse().unwrap(), 1)))
+}
+
+/// The change of one key, brought by the tables of this number.
+fn change(id: u64, before: &Table, name: &str, route: Option<&str>, number: u64) -> Change {
+    let commit = Commit {
+        revision: before.revision() + 1,
+        time_ms: 0,
+        kind: Kind::Set,
+        actor: String::new(),
+        reason: None,
+        idempotency: None,
+        forced: false,
+        confirm_by_ms: None,
+        changes: vec![KeyChange {
+            key: key(name),
+            before: None,
+            after: route.map(|route| route.parse().unwrap()),
+            undoes: None,
+        }],
+        gate: Vec::new(),
+        previous: Hash::ZERO,
+        hash: Hash::ZERO,
+    };
+    let watch = Watch {
+        id,
+        switch: 0,
+        before: Arc::new(before.clone()),
+        after: Arc::new(before.apply(&commit)),
+        changes: vec![key(name)],
+    };
+    Change { watch: Arc::new(watch), switch: SWITCH, number, default: "blue".into() }
+}
+
+struct Hall {
+    in_flight: InFlight,
+    connection: Rc<ConnState>,
+}
+
+impl Hall {
+    fn new() -> Hall {
+        Hall { in_flight: InFlight::default(), connection: Rc::default() }
+    }
+
+    fn enter(&mut self, number: u64, key: &str, target: &str) -> InFlightId {
+        let following = Following { switch: Some(SWITCH), number };
+        self.in_flight.enter(following, (key.as_bytes(), target), &self.connection)
+    }
+
+    fn wait(&mut self, number: u64) -> InFlightId {
+        let following = Following { switch: None, number };
+        self.in_flight.enter(following, (b"", ""), &self.connection)
+    }
+
+    fn report(&self, watch: u64) -> WatchReport {
+        self.in_flight.report(watch, 0).unwrap()
+    }
+}
+
+#[test]
+fn the_old_side_is_counted_at_the_switch_and_counts_down() {
+    let mut hall = Hall::new();
+    let one = hall.enter(1, "a.example", "blue");
+    let two = hall.enter(1, "a.example", "blue");
+    let other_key = hall.enter(1, "b.example", "blue");
+    assert_eq!(hall.in_flight.watch(change(1, &table(&[]), "a.example", Some("green"), 2)), 2);
+    // It had pinned the tables before, and asks them only now.
+    let late = hall.enter(1, "a.example", "blue");
+    let new = hall.enter(2, "a.example", "green");
+    let report = hall.report(1);
+    assert_eq!((report.in_flight, report.streams), (3, 0));
+    assert!(report.first_new.is_some() && report.last_old.is_none());
+    hall.in_flight.leave(one, Ended::Well);
+    hall.in_flight.leave(two, Ended::Failed);
+    hall.in_flight.leave(late, Ended::Well);
+    hall.in_flight.leave(new, Ended::Failed);
+    hall.in_flight.leave(other_key, Ended::Failed);
+    let report = hall.report(1);
+    assert_eq!((report.in_flight, report.served_new, report.failed_new, report.failed_old), (0, 1, 1, 1));
+    assert!(report.last_old.is_some());
+    assert!(hall.in_flight.is_empty());
+    hall.in_flight.forget(1);
+    assert!(hall.in_flight.report(1, 0).is_none());
+}
+
+#[test]
+fn who_is_still_led_there_is_where_it_belongs() {
+    let mut hall = Hall::new();
+    hall.enter(1, "a.example", "blue");
+    hall.enter(1, "b.example", "green");
+    // A split that keeps some on blue moves nobody by force; one with no share left does.
+    let before = table(&[("b.example", "green")]);
+    assert_eq!(hall.in_flight.watch(change(1, &before, "a.example", Some("green=10 blue=90"), 2)), 0);
+    assert_eq!(hall.in_flight.watch(change(2, &before, "a.example", Some("green=10 blue=0"), 2)), 1);
+    // Back to the default.
+    assert_eq!(hall.in_flight.watch(change(3, &before, "b.example", None, 2)), 1);
+    // A wildcard beside an exact entry says nothing about its key.
+    assert_eq!(hall.in_flight.watch(change(4, &before, "*.example", Some("green"), 2)), 1);
+}
+
+#[test]
+fn who_has_asked_no_switch_yet_may_still_go_there() {
+    let mut hall = Hall::new();
+    let undecided = hall.wait(1);
+    let change = change(1, &table(&[]), "a.example", Some("green"), 2);
+    assert_eq!(hall.in_flight.affected(&change, 0), (1, 0));
+    assert_eq!(hall.in_flight.affected(&Change { number: 1, ..change.clone() }, 0), (0, 0));
+    assert_eq!(hall.in_flight.watch(change), 1);
+    hall.in_flight.leave(undecided, Ended::Undecided);
+    let report = hall.report(1);
+    assert_eq!((report.in_flight, report.failed_old), (0, 0));
+    assert!(report.last_old.is_none());
+    // Whoever waits with the new tables goes to the new side at most.
+    hall.wait(2);
+    assert_eq!(hall.report(1).in_flight, 0);
+}
+
+#[test]
+fn another_switch_is_none_of_its_business() {
+    let mut hall = Hall::new();
+    let following = Following { switch: Some(SWITCH + 1), number: 1 };
+    hall.in_flight.enter(following, (b"a.example", "blue"), &hall.connection);
+    assert_eq!(hall.in_flight.watch(change(1, &table(&[]), "a.example", Some("green"), 2)), 0);
+    hall.in_flight.enter(Following { number: 2, ..following }, (b"a.example", "blue"), &hall.connection);
+    assert!(hall.report(1).first_new.is_none());
+}
+
+#[test]
+fn streams_are_told_apart_and_cut() {
+    let mut hall = Hall::new();
+    let request = hall.enter(1, "a.example", "blue");
+    hall.connection = Rc::default();
+    let stream = hall.enter(1, "a.example", "blue");
+    hall.connection.stream_from(500);
+    hall.in_flight.watch(change(1, &table(&[]), "a.example", Some("green"), 2));
+    let counts = |hall: &Hall, now_ms| {
+        let report = hall.in_flight.report(1, now_ms).unwrap();
+        (report.in_flight, report.streams)
+    };
+    assert_eq!((counts(&hall, 499), counts(&hall, 500)), ((2, 0), (1, 1)));
+    assert_eq!(hall.in_flight.old_side(1, 500), [stream, request]);
+    assert!(!hall.in_flight.cut(request, 500), "a request that is no stream is left alone for now");
+    assert!(!hall.in_flight.cut(stream, 499) && !hall.connection.is_cut());
+    assert!(hall.in_flight.cut(stream, 500) && hall.connection.is_cut());
+    hall.in_flight.leave(stream, Ended::Well);
+    assert!(hall.in_flight.cut(stream, 500), "who has left needs no cutting");
+    // Whoever has its place now is somebody else.
+    hall.connection = Rc::default();
+    hall.connection.stream_from(0);
+    let next = hall.enter(2, "a.example", "green");
+    assert_eq!(next.index, stream.index);
+    assert!(hall.in_flight.cut(stream, 500) && !hall.connection.is_cut());
+}
+
+#[test]
+fn the_oldest_of_too_many_watches_is_forgotten_and_its_marks_with_it() {
+    let mut hall = Hall::new();
+    let place = hall.enter(1, "a.example", "blue");
+    let before = table(&[]);
+    for id in 0..MAX_WATCHES as u64 + 1 {
+        assert_eq!(hall.in_flight.watch(change(id, &before, "a.example", Some("green"), 2 + id)), 1);
+    }
+    assert!(hall.in_flight.report(0, 0).is_none());
+    assert_eq!(hall.report(MAX_WATCHES as u64).in_flight, 1);
+    // The slot of the first one serves a watch that this request is not on the old side of.
+    hall.in_flight.watch(change(99, &before, "b.example", Some("green"), 1000));
+    assert_eq!(hall.report(99).in_flight, 0);
+    hall.in_flight.leave(place, Ended::Well);
+    assert_eq!(hall.report(99).last_old, None);
+    assert_eq!(hall.report(MAX_WATCHES as u64).in_flight, 0);
+}
+
+#[test]
+fn the_counts_are_those_of_a_list_that_is_looked_through() {
+    // A small random walk against a model: xorshift, so that a failure can be repeated.
+    let mut seed = 0x2545_F491_4F6C_DD1D_u64;
+    let mut random = move |below: usize| {
+        seed ^= seed << 13;
+        seed ^= seed >> 7;
+        seed ^= seed << 17;
+        (seed % below as u64) as usize
+    };
+    let keys = ["a.example", "b.example", "c.example"];
+    let targets = ["blue", "green"];
+    let mut hall = Hall::new();
+    let mut present: Vec<(InFlightId, u64, usize, usize)> = Vec::new();
+    let mut current = table(&[]);
+    let mut number = 1;
+    for step in 0..5_000 {
+        match random(3) {
+            0 => {
+                let (key, target) = (random(3), random(2));
+                let older = number - random(2).min(number as usize - 1) as u64;
+                let place = hall.enter(older, keys[key], targets[target]);
+                present.push((place, older, key, target));
+            }
+            1 if !present.is_empty() => {
+                let (place, ..) = present.swap_remove(random(present.len()));
+                hall.in_flight.leave(place, Ended::Well);
+            }
+            _ if step % 50 == 0 => {
+                number += 1;
+                let (key, target) = (random(3), random(2));
+                let change = change(number, &current, keys[key], Some(targets[target]), number);
+                current = (*change.watch.after).clone();
+                let on_old = |(_, pinned, at, to): &&(InFlightId, u64, usize, usize)| {
+                    *pinned < number && *at == key && *to != target
+                };
+                let expected = present.iter().filter(on_old).count();
+                assert_eq!(hall.in_flight.watch(change), expected, "step {step}");
+                assert_eq!(hall.report(number).in_flight, expected as u64, "step {step}");
+            }
+            _ => {}
+        }
+    }
+}

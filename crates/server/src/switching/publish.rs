@@ -1,0 +1,163 @@
+//! How a thread runs the control plane's commands.
+//!
+//! Owns the moment at which a publication takes effect on this thread: from then on each request that begins pins the new
+//! tables, whatever connection it comes on.
+
+use super::in_flight::{Change, InFlightId};
+use super::worker_bus::{Command, Publication};
+use crate::context::generation::Generation;
+use crate::context::thread_context::ThreadContext;
+use control::{Acknowledgement, GroupState, WatchReport};
+use statistics::GroupLayout;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use switch::Tables;
+use tokio::task::spawn_local;
+
+/// How often requests that are to be cut are checked for having become streams.
+const RECHECK: Duration = Duration::from_secs(1);
+
+/// Runs the commands that have come since the last time. Called with each request that begins: without a command it
+/// costs the look at a flag.
+#[inline]
+pub(crate) fn check_mailbox(thread: &Rc<ThreadContext>) {
+    if thread.mailbox.has_commands() {
+        run_commands(thread);
+    }
+}
+
+/// Runs the commands that have come since the last time.
+pub(crate) fn run_commands(thread: &Rc<ThreadContext>) {
+    for command in thread.mailbox.take() {
+        run(thread, command);
+    }
+}
+
+fn run(thread: &Rc<ThreadContext>, command: Command) {
+    match command {
+        Command::Publish(publication) => publish(thread, publication),
+        Command::Watched(watch, reply) => {
+            let report = thread.in_flight.borrow().report(watch, now_ms(thread)).unwrap_or_default();
+            reply(WatchReport { worker: thread.number(), ..report });
+        }
+        Command::Affected(watch, reply) => {
+            let generation = thread.generation();
+            let mut report = WatchReport { worker: thread.number(), ..WatchReport::default() };
+            let number = generation.tables().map_or(0, |tables| tables.number);
+            if let Some(change) = change(&generation, watch, number) {
+                (report.in_flight, report.streams) =
+                    thread.in_flight.borrow().affected(&change, now_ms(thread));
+            }
+            reply(report);
+        }
+        Command::CloseStreams(watch, spread_ms) => {
+            spawn_local(close_streams(Rc::clone(thread), watch, Duration::from_millis(spread_ms)));
+        }
+        Command::Forget(watch) => thread.in_flight.borrow_mut().forget(watch),
+        Command::Peers(reply) => reply(peers(thread)),
+        Command::Collect(countdown) => {
+            thread.collect_metrics();
+            drop(countdown);
+        }
+    }
+}
+
+fn now_ms(thread: &ThreadContext) -> u64 {
+    thread.clock.now().monotonic_ms()
+}
+
+fn publish(thread: &Rc<ThreadContext>, publication: Publication) {
+    let Publication { tables, watch, acknowledged } = publication;
+    let generation = thread.generation();
+    for older in thread.older_generations() {
+        if let Some(tables) = carried_over(&tables, &generation, &older) {
+            older.publish(tables);
+        }
+    }
+    let change = watch.and_then(|watch| change(&generation, watch, tables.number));
+    generation.publish(Tables::clone(&tables));
+    let at = Instant::now();
+    let in_flight_old = change.map_or(0, |change| {
+        suspect_groups(&generation, change.watch.switch, now_ms(thread));
+        thread.in_flight.borrow_mut().watch(change)
+    });
+    acknowledged(Acknowledgement { worker: thread.number(), at, in_flight_old });
+    thread.waiting.wake_all();
+}
+
+/// Returns a watch with what [`crate::switching::in_flight`] needs beside it.
+fn change(generation: &Generation, watch: Arc<control::Watch>, number: u64) -> Option<Change> {
+    let switch = *generation.switches.get(watch.switch)?;
+    let default = Arc::clone(&generation.config.switches.get(watch.switch)?.rules.default);
+    Some(Change { watch, switch, number, default })
+}
+
+/// Returns the publication for an older generation, whose requests may still read their heads or wait for a hold: the
+/// tables of its switches, by name. A switch that may route to groups that the older generation lacks keeps its table. No
+/// new holds apply there.
+fn carried_over(tables: &Tables, newest: &Generation, older: &Generation) -> Option<Tables> {
+    let mut mapped = Tables::clone(older.tables()?.as_ref());
+    mapped.number = tables.number;
+    mapped.holds = Box::default();
+    for (place, spec) in mapped.tables.iter_mut().zip(&older.config.switches) {
+        let mut known = newest.config.switches.iter().zip(&tables.tables);
+        let Some((new, table)) = known.find(|(new, _)| new.rules.name == spec.rules.name) else { continue };
+        if new.rules.targets.iter().all(|target| spec.rules.target(target).is_some()) {
+            *place = Arc::clone(table);
+        }
+    }
+    Some(mapped)
+}
+
+/// Idle connections to a target that no key routes to are of no use, and keep the old side's servers from stopping. The
+/// table would have to be read whole to tell which targets those are; the requests show it in a moment.
+fn suspect_groups(generation: &Generation, switch: usize, now_ms: u64) {
+    let Some(spec) = generation.config.switches.get(switch) else { return };
+    for target in &spec.rules.targets {
+        if let Some(group) = generation.config.group(target.as_bytes()) {
+            generation.groups.get(group).suspect(now_ms);
+        }
+    }
+}
+
+/// Cuts the streams left on a watch's old side. What is not a stream when its turn comes is cut as soon as it is one.
+async fn close_streams(thread: Rc<ThreadContext>, watch: u64, spread: Duration) {
+    let began = tokio::time::Instant::now();
+    let places = thread.in_flight.borrow().old_side(watch, now_ms(&thread));
+    let count = places.len().max(1) as u32;
+    let mut rest: Vec<InFlightId> = Vec::new();
+    for (turn, place) in places.into_iter().enumerate() {
+        let due = began + spread * turn as u32 / count;
+        if due > tokio::time::Instant::now() {
+            tokio::time::sleep_until(due).await;
+        }
+        if !thread.in_flight.borrow().cut(place, now_ms(&thread)) {
+            rest.push(place);
+        }
+    }
+    // Requests that have pinned the old tables may still reach the old side.
+    while !rest.is_empty() || thread.in_flight.borrow().knows(watch) {
+        tokio::time::sleep(RECHECK).await;
+        let now_ms = thread.clock.fresh().monotonic_ms();
+        let in_flight = thread.in_flight.borrow();
+        rest.extend(in_flight.old_side(watch, now_ms));
+        rest.sort_unstable();
+        rest.dedup();
+        rest.retain(|place| !in_flight.cut(*place, now_ms));
+    }
+}
+
+fn peers(thread: &ThreadContext) -> Vec<GroupState> {
+    let generation = thread.generation();
+    let now_ms = now_ms(thread);
+    let groups = generation.layout.groups.iter().zip(&generation.config.groups).enumerate();
+    // What all threads share is reported by one of them.
+    let groups = groups.filter(|(_, (_, entry))| !entry.shared || thread.number() == 0);
+    let state = |(number, (layout, _)): (usize, (&GroupLayout, _))| GroupState {
+        worker: thread.number(),
+        name: Arc::clone(&layout.name),
+        peers: generation.groups.get(number).peers(&layout.peers, now_ms),
+    };
+    groups.map(state).collect()
+}

@@ -1,0 +1,80 @@
+//! Builds generations on a thread: their log files, groups and scripts.
+
+use crate::context::generation::Generation;
+use crate::context::logs::{Gathering, Logs};
+use crate::context::metrics::Metrics;
+use crate::context::shared_state::SharedState;
+use crate::proxy::pool::Groups;
+use crate::request::host::BootHost;
+use crate::switching::switch_ids::SwitchIds;
+use crate::worker::message::NewGeneration;
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::{Arc, PoisonError};
+use switch::Tables;
+use transport::clock::Clock;
+
+/// What all generations of a thread are built with.
+pub(super) struct GenerationBuilder {
+    /// The thread's number.
+    number: usize,
+    shared: SharedState,
+    clock: Rc<Clock>,
+    gathering: Rc<Gathering>,
+    switch_ids: SwitchIds,
+}
+
+impl GenerationBuilder {
+    pub(super) fn new(
+        number: usize,
+        shared: SharedState,
+        clock: Rc<Clock>,
+        gathering: Rc<Gathering>,
+    ) -> GenerationBuilder {
+        GenerationBuilder { number, shared, clock, gathering, switch_ids: SwitchIds::default() }
+    }
+
+    /// Builds a generation beside the one in force, and carries over what is unchanged.
+    ///
+    /// # Errors
+    /// Fails if a script fails to load or to initialise.
+    pub(super) fn build(
+        &self,
+        new: NewGeneration,
+        old: Option<&Generation>,
+    ) -> Result<Rc<Generation>, String> {
+        let GenerationBuilder { number, shared, clock, gathering, switch_ids } = self;
+        let logs = Logs::new(&new.config, &new.files, &new.command_line_log, &new.error_log, gathering);
+        let watched = Arc::new(());
+        let tables = Rc::new(Tables::clone(&new.tables));
+        let scripts = match new.config.lua.used {
+            false => None,
+            true => {
+                let mut host = BootHost { clock, logs: &logs, counters: &shared.counters, tables: &tables };
+                let options = lua::VmOptions { worker: *number, workers: shared.threads };
+                let vm = lua::Vm::new(&new.config, &new.dicts, options, &mut host)?;
+                let watchdog = (Arc::downgrade(&watched), vm.watchdog());
+                shared.watchdogs.lock().unwrap_or_else(PoisonError::into_inner).push(watchdog);
+                vm.init(&new.config, &mut host)?;
+                vm.init_worker(&new.config, &mut host);
+                Some(vm)
+            }
+        };
+        let groups = Groups::new(&new.config, &new.groups, old.map(|old| &old.groups));
+        let has_switches = !new.config.switches.is_empty();
+        Ok(Rc::new(Generation {
+            number: new.number,
+            logs,
+            groups,
+            scripts,
+            tables: RefCell::new(has_switches.then_some(tables)),
+            switches: switch_ids.numbers(&new.config),
+            metrics: Metrics::new(shared.records.then_some(&new.layout), &shared.collector, clock),
+            layout: new.layout,
+            config: new.config,
+            _watched: watched,
+            error_log: new.error_log,
+            _drop_guard: new.drop_guard,
+        }))
+    }
+}

@@ -1,0 +1,106 @@
+//! A reload, as a commit in two phases: **Prepare**, then **Commit** or **Abort**.
+//!
+//! The worker process coordinates: it builds the new configuration from the master's bytes, opens its switches, and has
+//! every thread *prepare* a generation of it beside the one in force. When all have, it *commits*: threads serve the new
+//! generation from then on, and what belongs to the process follows. If anything fails before, it *aborts*, and the old
+//! configuration stays in force as it was. A thread's side is
+//! `participant.rs`.
+
+use crate::context::metrics;
+use crate::process::log::ErrorLog;
+use crate::process::{Application, Reload};
+use crate::proxy::pool::SharedGroups;
+use crate::worker::candidate::{Candidate, distribute, take_control_socket};
+use crate::worker::message::{Message, collect};
+use crate::worker::process::WorkerProcess;
+use control::Admission;
+use std::sync::mpsc;
+use std::sync::{Arc, PoisonError};
+
+/// A reload that every thread has prepared.
+struct Prepared {
+    candidate: Candidate,
+    admission: Admission,
+    error_log: ErrorLog,
+}
+
+impl WorkerProcess {
+    /// Carries a reload out, and reports the outcome to the master.
+    pub(super) fn reload(&mut self, reload: Reload) {
+        let (number, reporter) = (reload.generation, self.ports.control.reporter());
+        match self.prepare(reload) {
+            Ok(prepared) => {
+                self.commit(prepared);
+                reporter.reloaded(number);
+            }
+            Err(fault) => reporter.failed(number, &fault),
+        }
+    }
+
+    /// Prepare: builds the configuration, and has every thread build a generation of it.
+    fn prepare(&mut self, mut reload: Reload) -> Result<Prepared, String> {
+        self.flush_logs();
+        self.ports.logs.adopt(reload.logs).map_err(|error| format!("log files: {error}"))?;
+        let bundle =
+            conf::Bundle::from_bytes(&reload.bundle).ok_or("the configuration did not arrive whole")?;
+        let loaded = self.app.load(&self.ports.source, &bundle);
+        let Some((boot, built)) = loaded.outcome else {
+            let lines: Vec<_> = loaded.findings.iter().map(|finding| finding.line.as_str()).collect();
+            return Err(lines.join("; "));
+        };
+        let mut config = built.config;
+        config.limits.carry_over(&self.config.limits)?;
+        let config = Arc::new(config);
+        drop(take_control_socket(&config, &mut reload.listeners));
+        // From here on no order is committed until the new configuration is in force or given up.
+        let admission = self.shared.office.admit(&config)?;
+        let error_log = boot.error_log(&self.ports.source, &self.ports.logs);
+        let candidate = Candidate {
+            number: reload.generation,
+            tables: Arc::clone(admission.tables()),
+            layout: Arc::new(metrics::layout(&config)),
+            groups: Arc::new(SharedGroups::new(&config, Some((&self.config, &self.groups)))),
+            dicts: lua::Dicts::new(&config.lua.dicts, Some(&self.dicts)),
+            files: Arc::clone(&self.ports.logs),
+            command_line_log: self.ports.source.error_log.clone(),
+            error_log: error_log.clone(),
+            drop_guard: self.drop_guard(reload.generation),
+            addresses: reload.listeners.iter().map(|listener| listener.address.clone()).collect(),
+            config,
+        };
+        let shares = distribute(reload.listeners, self.shared.threads).map_err(|error| error.to_string())?;
+        let (answer, answers) = mpsc::channel();
+        for (thread, sockets) in self.threads.iter().zip(shares) {
+            thread.send(Message::Prepare(Box::new(candidate.for_thread(sockets)), answer.clone()));
+        }
+        drop(answer);
+        match collect(&answers, self.threads.len()) {
+            Ok(()) => Ok(Prepared { candidate, admission, error_log }),
+            Err(fault) => {
+                self.abort();
+                Err(fault)
+            }
+        }
+    }
+
+    /// Commit: puts the prepared generation in force.
+    fn commit(&mut self, prepared: Prepared) {
+        let Prepared { candidate, admission, error_log } = prepared;
+        self.send_all(Message::Commit);
+        let mut collector = self.shared.collector.lock().unwrap_or_else(PoisonError::into_inner);
+        collector.arrange(candidate.layout);
+        drop(collector);
+        admission.finish();
+        self.config = candidate.config;
+        self.groups = candidate.groups;
+        self.dicts = candidate.dicts;
+        *self.office_log.lock().unwrap_or_else(PoisonError::into_inner) = error_log.clone();
+        self.ports.control.log_to(error_log.clone());
+        self.ports.error_log = error_log;
+    }
+
+    /// Abort: has every thread drop what it has prepared.
+    fn abort(&self) {
+        self.threads.iter().for_each(|thread| thread.send(Message::Abort));
+    }
+}

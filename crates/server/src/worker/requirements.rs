@@ -1,0 +1,138 @@
+//! What a configuration asks of the operating system: sockets, files, folders, rights.
+//!
+//! Owns the way from the engine's settings to a [`Boot`]. Must never open anything: that is the master's.
+
+use crate::context::logs::process_target;
+use crate::process::log::LogTarget;
+use crate::process::{Address, Boot, EnvRule, Keepalive, Limits, ListenSpec, Sandbox};
+use crate::process::{SocketAccess, Source, UserSpec};
+use engine::Config;
+use engine::config::ListenAddress;
+use engine::modules::main;
+use engine::modules::switch::StatePath;
+use std::path::PathBuf;
+
+/// What the configuration asks of the operating system.
+pub(crate) fn boot(config: &Config, source: &Source) -> Boot {
+    let main = &config.main;
+    let listeners = config.listeners.iter().map(|listener| {
+        let options = &listener.options;
+        ListenSpec {
+            backlog: options.backlog,
+            reuseport: options.reuseport,
+            ipv6only: options.ipv6only,
+            deferred: options.deferred,
+            rcvbuf: options.rcvbuf,
+            sndbuf: options.sndbuf,
+            keepalive: options.so_keepalive.map(|on| Keepalive {
+                on,
+                idle_s: None,
+                interval_s: None,
+                count: None,
+            }),
+            ..ListenSpec::new(address(&listener.address))
+        }
+    });
+    Boot {
+        pid_path: main.pid.as_ref().cloned().unwrap_or_else(|| source.prefix.join("logs/pointsman.pid")),
+        daemon: *main.daemon,
+        master_process: *main.master_process,
+        threads: main.worker_processes.unwrap_or_else(processors),
+        user: main.user.as_ref().map(|(user, group)| UserSpec {
+            user: user.clone(),
+            group: group.clone(),
+            place: source.conf_file.display().to_string(),
+        }),
+        connections: (main.worker_processes.unwrap_or_else(processors) * *main.worker_connections) as u64,
+        limits: limits(config),
+        environment: main
+            .env
+            .iter()
+            .map(|(name, value)| EnvRule { name: name.into(), value: value.as_ref().map(Into::into) })
+            .collect(),
+        listeners: listeners.collect(),
+        error_logs: main
+            .error_log
+            .iter()
+            .map(|(log, level)| {
+                (process_target(&config.logs[log.0 as usize].target, &source.error_log), *level)
+            })
+            .collect(),
+        log_files: config
+            .logs
+            .iter()
+            .filter_map(|log| match process_target(&log.target, &source.error_log) {
+                LogTarget::File(path) => Some(path),
+                LogTarget::Stderr => None,
+            })
+            .collect(),
+        temp_dirs: temporary_folders(config),
+        control: control_socket(config),
+        state_dirs: state_folders(config),
+    }
+}
+
+/// What the worker process is held to. `strict` is for whoever knows that no script starts a program; where there is
+/// no script at all, that is known.
+fn limits(config: &Config) -> Limits {
+    let process = &config.main.process;
+    Limits {
+        open_files: *process.rlimit_nofile,
+        core_bytes: *process.rlimit_core,
+        priority: *process.priority,
+        working_directory: process.working_directory.as_ref().cloned(),
+        sandbox: match *process.sandbox {
+            main::Sandbox::Off => Sandbox::Off,
+            main::Sandbox::On if config.lua.used => Sandbox::On,
+            main::Sandbox::On | main::Sandbox::Strict => Sandbox::NoPrograms,
+        },
+    }
+}
+
+/// The folders for temporary files that some location uses.
+pub(crate) fn temporary_folders(config: &Config) -> Vec<PathBuf> {
+    let set = |path: &Option<PathBuf>, name: &str| path.clone().unwrap_or_else(|| config.prefix.join(name));
+    let mut folders = vec![set(&config.http.client_body_temp_path, "client_body_temp")];
+    for location in &config.locations {
+        let folder = set(&location.settings.proxy.buffers.temp_path, "proxy_temp");
+        if !folders.contains(&folder) {
+            folders.push(folder);
+        }
+    }
+    folders
+}
+
+/// The folders in which switches keep their entries.
+fn state_folders(config: &Config) -> Vec<PathBuf> {
+    let mut folders: Vec<PathBuf> = Vec::new();
+    for spec in &config.switches {
+        if let StatePath::File(path) = &spec.state
+            && let Some(folder) = path.parent()
+            && !folders.iter().any(|known| known == folder)
+        {
+            folders.push(folder.to_owned());
+        }
+    }
+    folders
+}
+
+/// The socket for commands. A server that was not told to have one runs without it where it cannot be had.
+fn control_socket(config: &Config) -> Option<ListenSpec> {
+    let socket = config.control.socket.as_ref()?;
+    Some(ListenSpec {
+        access: Some(SocketAccess { mode: socket.mode, group: socket.group.clone() }),
+        optional: !config.control.socket.written(),
+        ..ListenSpec::new(Address::Unix(socket.path.clone()))
+    })
+}
+
+fn processors() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+fn address(listen: &ListenAddress) -> Address {
+    match listen {
+        ListenAddress::Inet(address) => Address::Inet(*address),
+        ListenAddress::Unix(path) => Address::Unix(path.clone()),
+    }
+}
