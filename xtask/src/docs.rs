@@ -8,7 +8,7 @@ use std::fmt::Write as _;
 use std::process::ExitCode;
 
 use conf::ledger::{self, Origin};
-use engine::directive::{Args, Contexts, Directive};
+use engine::directive::{Contexts, Directive};
 
 const MADE: &str = "<!-- Made by `cargo xtask docs` from the tables in the code: change it there. -->\n";
 
@@ -24,14 +24,14 @@ pub(crate) fn main(args: &[String]) -> ExitCode {
     };
     let mut status = ExitCode::SUCCESS;
     for (name, page) in pages() {
-        let path = crate::root().join("docs").join(name);
+        let path = crate::root().join("docs").join(&name);
         if std::fs::read_to_string(&path).is_ok_and(|old| old == page) {
             continue;
         }
         if check {
             println!("docs/{name} is not what the tables say: run `cargo xtask docs`");
             status = ExitCode::FAILURE;
-        } else if let Err(error) = std::fs::write(&path, page) {
+        } else if let Err(error) = write(&path, &page) {
             eprintln!("{}: {error}", path.display());
             status = ExitCode::FAILURE;
         } else {
@@ -41,18 +41,26 @@ pub(crate) fn main(args: &[String]) -> ExitCode {
     status
 }
 
-/// Every page that is made, with its text.
-fn pages() -> [(&'static str, String); 3] {
-    [("directives.md", directives()), ("variables.md", variables()), ("lua.md", lua())]
+fn write(path: &std::path::Path, page: &str) -> std::io::Result<()> {
+    path.parent().map_or(Ok(()), std::fs::create_dir_all)?;
+    std::fs::write(path, page)
 }
 
-fn directives() -> String {
-    let mut page = format!("# Directives\n\n{MADE}\n");
-    page.push_str(
-        "What `nginx.conf` may say to pointsman. A directive does what nginx's documentation says of it; where it \
-         differs on purpose, [coming-from-nginx.md](coming-from-nginx.md) tells. What nginx knows and pointsman does \
-         not is at the end: such a directive is refused by name, never ignored.\n",
+/// Every generated page: its path below `docs/`, and its text.
+fn pages() -> Vec<(String, String)> {
+    let mut pages = vec![
+        ("directives.md".to_owned(), directives()),
+        ("variables.md".to_owned(), variables()),
+        ("lua.md".to_owned(), lua()),
+    ];
+    pages.extend(
+        modules().into_iter().map(|(name, table)| (format!("directives/{name}.md"), module(name, &table))),
     );
+    pages
+}
+
+/// The modules with their directives, in the order of the tables.
+fn modules() -> Vec<(&'static str, Vec<&'static Directive>)> {
     let mut modules: Vec<(&str, Vec<&Directive>)> = Vec::new();
     for (module, directive) in engine::config::directives() {
         match modules.last_mut() {
@@ -60,41 +68,51 @@ fn directives() -> String {
             _ => modules.push((module.name, vec![directive])),
         }
     }
-    let chapters: Vec<String> = modules.iter().map(|(name, _)| format!("[{name}](#{name})")).collect();
-    let _ = write!(page, "\nModules: {}.\n", chapters.join(", "));
-    for (module, directives) in &modules {
-        let _ = write!(page, "\n## {module}\n");
-        for directive in directives {
-            let _ = write!(
-                page,
-                "\n### {}\n\n{}\n\n{} · {}\n\n```nginx\n{}\n```\n",
-                directive.name,
-                directive.doc,
-                directive.contexts.names().join(", "),
-                arguments(&directive.args),
-                directive.example
-            );
-        }
+    modules
+}
+
+/// The index of all directives.
+fn directives() -> String {
+    let mut page = format!("# Directives\n\n{MADE}\n");
+    page.push_str(
+        "Every directive that `nginx.conf` may use with pointsman, one page a module. A directive does what nginx's \
+         documentation says of it; [coming-from-nginx.md](coming-from-nginx.md) lists where it differs on purpose. \
+         The end of this page lists what nginx knows and pointsman does not support: such a directive is refused by \
+         name, never ignored.\n\n| module | directives |\n|---|---|\n",
+    );
+    for (module, directives) in modules() {
+        let links: Vec<String> = directives
+            .iter()
+            .map(|directive| format!("[{0}](directives/{module}.md#{0})", directive.name))
+            .collect();
+        let _ = writeln!(page, "| [{module}](directives/{module}.md) | {} |", links.join(", "));
     }
     page.push_str(&unsupported());
     page
 }
 
-fn arguments(args: &Args) -> String {
-    let count = |(low, high): (usize, usize)| match (low, high) {
-        (0, 0) => "no arguments".to_owned(),
-        (1, 1) => "one argument".to_owned(),
-        (1, usize::MAX) => "one argument or more".to_owned(),
-        (low, high) if low == high => format!("{low} arguments"),
-        (low, usize::MAX) => format!("{low} arguments or more"),
-        (low, high) => format!("{low} to {high} arguments"),
-    };
-    match args {
-        Args::Flag => "`on` or `off`".to_owned(),
-        Args::Block(..) => format!("a block, {}", count(args.range())),
-        Args::LuaBlock(_) => format!("a block of Lua, {}", count(args.range())),
-        Args::Exactly(_) | Args::Between(..) | Args::AtLeast(_) => count(args.range()),
+/// One module's page: each directive as nginx's documentation shows it.
+fn module(name: &str, directives: &[&Directive]) -> String {
+    let mut page = format!("# Directives: {name}\n\n{MADE}\n[All directives](../directives.md)\n");
+    for directive in directives {
+        let line = |arguments: &str| {
+            let space = if arguments.is_empty() { "" } else { " " };
+            let end = if arguments.ends_with('}') { "" } else { ";" };
+            format!("`{}{space}{}{end}`", directive.name, cell(arguments))
+        };
+        let _ = write!(
+            page,
+            "\n## {}\n\n| | |\n|---|---|\n| Syntax | {} |\n| Default | {} |\n| Context | {} |\n\n{}\n\n\
+             ```nginx\n{}\n```\n",
+            directive.name,
+            line(directive.syntax),
+            directive.default.map_or("—".to_owned(), line),
+            directive.contexts.names().join(", "),
+            directive.doc,
+            directive.example
+        );
     }
+    page
 }
 
 /// What the ledger of nginx's directives has beyond ours, module by module.
@@ -209,6 +227,7 @@ fn cell(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use engine::directive::Args;
     use std::io;
     use std::net::SocketAddr;
     use std::path::{Path, PathBuf};
@@ -327,7 +346,7 @@ mod tests {
     #[test]
     fn the_pages_are_up_to_date() {
         for (name, page) in pages() {
-            let there = std::fs::read_to_string(crate::root().join("docs").join(name)).unwrap_or_default();
+            let there = std::fs::read_to_string(crate::root().join("docs").join(&name)).unwrap_or_default();
             assert!(there == page, "docs/{name} is not what the tables say: run `cargo xtask docs`");
         }
     }
@@ -338,10 +357,110 @@ mod tests {
     }
 
     #[test]
-    fn argument_counts_are_read_as_people_say_them() {
-        assert_eq!(arguments(&Args::AtLeast(1)), "one argument or more");
-        assert_eq!(arguments(&Args::Block(0, 0)), "a block, no arguments");
-        assert_eq!(arguments(&Args::Exactly(1)), "one argument");
+    fn every_directive_is_documented() {
+        for (module, directive) in engine::config::directives() {
+            let bare = directive.args.range().0 == 0 && !matches!(directive.args, Args::Block(..));
+            assert!(bare || !directive.syntax.is_empty(), "{}: no syntax: {}", module.name, directive.name);
+            assert!(!directive.doc.is_empty(), "{}: no doc: {}", module.name, directive.name);
+            let named = directive.example.trim_start().starts_with(directive.name);
+            assert!(named, "{}: the example is of another directive: {}", module.name, directive.name);
+        }
+    }
+
+    /// Defaults whose setting stays empty when they are not written, each with the place that knows the value.
+    const FILLED_IN_LATER: &[(&str, &str)] = &[
+        ("log_format", "`combined` is built in, and a name is defined once"),
+        ("pid", "the path is known to the master process"),
+        ("env", "TZ is always kept: process::requirements"),
+        ("use", "epoll is the one method"),
+        ("client_body_temp_path", "the directory is made by the worker process"),
+        ("proxy_temp_path", "proxy::temp_path"),
+        ("access_log", "the log is opened where no level of a location writes one: log::finish"),
+        ("error_log", "the log of the command line is used until another is written"),
+        ("auth_basic", "no realm and `off` both ask for no password"),
+        ("proxy_redirect", "`default` is allowed after `proxy_pass` alone"),
+        ("proxy_busy_buffers_size", "proxy::Compiled"),
+        ("proxy_max_temp_file_size", "proxy::Compiled"),
+        ("proxy_temp_file_write_size", "proxy::Compiled"),
+        ("proxy_limit_rate", "no rate and a rate of 0 are both without limit"),
+        ("root", "static files: html under the prefix"),
+    ];
+
+    /// A default is what holds without the directive: a configuration that writes it out means the same.
+    #[test]
+    fn every_default_means_the_same_as_nothing() {
+        let (mut wrong, mut bare) = (Vec::new(), BTreeMap::new());
+        for (module, directive) in engine::config::directives() {
+            let Some(default) = directive.default else { continue };
+            if FILLED_IN_LATER.iter().any(|(name, _)| *name == directive.name) {
+                continue;
+            }
+            let places =
+                (0..16).map(|bit| Contexts(1 << bit)).filter(|place| directive.contexts.meets(*place));
+            for place in places {
+                let end = if default.ends_with('}') { "" } else { ";" };
+                let line = format!("{} {default}{end}", directive.name);
+                let without = bare.entry(place.0).or_insert_with(|| meaning(&within(place, "")));
+                let with = meaning(&within(place, &line));
+                if without.is_err() || *without != with {
+                    wrong.push(format!(
+                        "{} {:?}: {line}: {}",
+                        module.name,
+                        place.names(),
+                        difference(without, &with)
+                    ));
+                }
+            }
+        }
+        assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    }
+
+    /// What a configuration's text comes to, as sorted lines (tables by name have no order), or its faults.
+    fn meaning(text: &str) -> Result<Vec<String>, Vec<String>> {
+        let (file, loader) = (PathBuf::from("nginx.conf"), NoFiles);
+        let parsed = conf::parse_text(&file, text, &loader);
+        let inputs = engine::config::Inputs {
+            loader: &loader,
+            names: &AnyName,
+            prefix: PathBuf::from("/prefix"),
+            file,
+            identity: Default::default(),
+        };
+        let (config, _) = engine::config::build(&parsed, &inputs).map_err(|faults| {
+            faults.iter().map(|fault| fault.nginx_line(&parsed.sources)).collect::<Vec<_>>()
+        })?;
+        let settings: Vec<_> = config.locations.iter().map(|location| &location.settings).collect();
+        let shown = format!(
+            "{:#?}",
+            (
+                (&config.main, &config.control, &config.http, settings, &config.groups),
+                (&config.listeners, &config.switches, &config.lua, &config.limits, &config.logs),
+            )
+        );
+        let mut lines: Vec<String> = shown.lines().map(|line| line.trim().to_owned()).collect();
+        lines.sort_unstable();
+        Ok(lines)
+    }
+
+    fn difference(
+        without: &Result<Vec<String>, Vec<String>>,
+        with: &Result<Vec<String>, Vec<String>>,
+    ) -> String {
+        match (without, with) {
+            (Ok(without), Ok(with)) => {
+                let only = |these: &[String], those: &[String]| {
+                    these
+                        .iter()
+                        .filter(|line| !those.contains(line))
+                        .take(4)
+                        .cloned()
+                        .collect::<Vec<_>>()
+                        .join(" ")
+                };
+                format!("{} is not {}", only(without, with), only(with, without))
+            }
+            (Err(faults), _) | (_, Err(faults)) => faults.join("; "),
+        }
     }
 
     #[test]

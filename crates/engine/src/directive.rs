@@ -1,9 +1,14 @@
 //! What a directive is: a table entry beside its module.
 //!
-//! From these tables come the checks of context and argument count, the "did you mean" of the diagnostics and
-//! `docs/directives.md`. Nothing about a directive stands anywhere else.
+//! From these tables come the checks of context and argument count, the "did you mean" of the diagnostics and the
+//! pages of `docs/directives/`. Nothing about a directive is written anywhere else.
+//!
+//! An entry names the kind of its value where there is one (`Directive::flag`, `time`, `size`, `number`, `template`),
+//! and brings code of its own ([`Directive::new`]) where there is none.
 
-use crate::config::Builder;
+use crate::config::{Builder, once};
+use crate::setting::Setting;
+use crate::template::Template;
 use conf::Diagnostic;
 
 /// The places a directive may stand in, as a set of bits.
@@ -70,13 +75,13 @@ impl Contexts {
 /// How many arguments a directive takes, and whether it opens a block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Args {
-    /// Just `on` or `off`.
+    /// One argument, `on` or `off`.
     Flag,
-    /// So many, no more and no fewer.
+    /// Exactly this many.
     Exactly(usize),
     /// From the first to the second number, both included.
     Between(usize, usize),
-    /// So many or more.
+    /// This many or more.
     AtLeast(usize),
     /// A `{ … }` block after so many arguments.
     Block(usize, usize),
@@ -96,22 +101,176 @@ impl Args {
     }
 }
 
-/// Puts one directive's meaning into the configuration under construction.
-pub type Apply = fn(&mut Builder<'_>, &conf::Directive) -> Result<(), Diagnostic>;
+/// Code that puts one directive's meaning into the configuration under construction.
+pub type Code = fn(&mut Builder<'_>, &conf::Directive) -> Result<(), Diagnostic>;
+
+/// Where a directive's value is kept: a setting of the present level, or one of the whole configuration.
+pub type Field<T> = for<'a, 'b> fn(&'a mut Builder<'b>) -> &'a mut Setting<T>;
+
+/// How a directive's arguments become configuration.
+#[derive(Clone, Copy)]
+pub enum Apply {
+    /// By code of its own.
+    Code(Code),
+    /// `on` or `off`.
+    Flag(Field<bool>),
+    /// A time, kept in milliseconds.
+    Time(Field<u64>),
+    /// A size in bytes, with `k`, `m` or `g`.
+    Size(Field<u64>),
+    /// A whole number.
+    Number(Field<u64>),
+    /// A text with variables, evaluated for each request.
+    Template(Field<Option<Template>>),
+    /// A whole number that is read and has no effect: tables have the size that they need.
+    IgnoredNumber,
+    /// A size that is read and has no effect.
+    IgnoredSize,
+}
+
+impl Apply {
+    /// Reads the arguments and writes the setting.
+    ///
+    /// # Errors
+    /// The argument has another form, or the directive is a duplicate.
+    pub fn run(self, b: &mut Builder<'_>, d: &conf::Directive) -> Result<(), Diagnostic> {
+        match self {
+            Apply::Code(code) => code(b, d),
+            Apply::Flag(field) => {
+                let on = b.flag(d)?;
+                once(field(b).write(on), d)
+            }
+            Apply::Time(field) => {
+                let ms = b.time_ms(&d.args[0])?;
+                once(field(b).write(ms), d)
+            }
+            Apply::Size(field) => {
+                let bytes = b.size(&d.args[0])?;
+                once(field(b).write(bytes), d)
+            }
+            Apply::Number(field) => {
+                let number = b.number(&d.args[0])?;
+                once(field(b).write(number), d)
+            }
+            Apply::Template(field) => {
+                let template = b.template(&d.args[0])?;
+                once(field(b).write(Some(template)), d)
+            }
+            Apply::IgnoredNumber => b.number(&d.args[0]).map(drop),
+            Apply::IgnoredSize => b.size(&d.args[0]).map(drop),
+        }
+    }
+}
+
+impl std::fmt::Debug for Apply {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Apply::Code(_) => "Code",
+            Apply::Flag(_) => "Flag",
+            Apply::Time(_) => "Time",
+            Apply::Size(_) => "Size",
+            Apply::Number(_) => "Number",
+            Apply::Template(_) => "Template",
+            Apply::IgnoredNumber => "IgnoredNumber",
+            Apply::IgnoredSize => "IgnoredSize",
+        })
+    }
+}
 
 /// One directive.
 #[derive(Debug)]
 pub struct Directive {
     /// Its name in nginx.conf.
     pub name: &'static str,
-    /// Where it may stand.
+    /// Where it is allowed.
     pub contexts: Contexts,
     /// How many arguments it takes.
     pub args: Args,
-    /// One line for `docs/directives.md`.
+    /// Its arguments as nginx's documentation writes them: `time`, `on | off`, `number size`.
+    pub syntax: &'static str,
+    /// The arguments that mean the same as leaving it out, if there are any.
+    pub default: Option<&'static str>,
+    /// One line for its documentation.
     pub doc: &'static str,
     /// One true example.
     pub example: &'static str,
-    /// What it does to the configuration.
+    /// How its arguments become configuration.
     pub apply: Apply,
+}
+
+impl Directive {
+    const fn of(
+        name: &'static str,
+        contexts: Contexts,
+        args: Args,
+        syntax: &'static str,
+        apply: Apply,
+    ) -> Directive {
+        Directive { name, contexts, args, syntax, default: None, doc: "", example: "", apply }
+    }
+
+    /// A directive with code of its own. `syntax` is its arguments as nginx's documentation writes them.
+    pub const fn new(
+        name: &'static str,
+        contexts: Contexts,
+        args: Args,
+        syntax: &'static str,
+        code: Code,
+    ) -> Directive {
+        Directive::of(name, contexts, args, syntax, Apply::Code(code))
+    }
+
+    /// `on` or `off`.
+    pub const fn flag(name: &'static str, contexts: Contexts, field: Field<bool>) -> Directive {
+        Directive::of(name, contexts, Args::Flag, "on | off", Apply::Flag(field))
+    }
+
+    /// A time, kept in milliseconds.
+    pub const fn time(name: &'static str, contexts: Contexts, field: Field<u64>) -> Directive {
+        Directive::of(name, contexts, Args::Exactly(1), "time", Apply::Time(field))
+    }
+
+    /// A size in bytes.
+    pub const fn size(name: &'static str, contexts: Contexts, field: Field<u64>) -> Directive {
+        Directive::of(name, contexts, Args::Exactly(1), "size", Apply::Size(field))
+    }
+
+    /// A whole number.
+    pub const fn number(name: &'static str, contexts: Contexts, field: Field<u64>) -> Directive {
+        Directive::of(name, contexts, Args::Exactly(1), "number", Apply::Number(field))
+    }
+
+    /// A text with variables. `syntax` is its one argument as nginx's documentation writes it.
+    pub const fn template(
+        name: &'static str,
+        contexts: Contexts,
+        syntax: &'static str,
+        field: Field<Option<Template>>,
+    ) -> Directive {
+        Directive::of(name, contexts, Args::Exactly(1), syntax, Apply::Template(field))
+    }
+
+    /// A number or size of a table of nginx's own, which is read and has no effect.
+    pub const fn ignored(name: &'static str, contexts: Contexts, apply: Apply) -> Directive {
+        let syntax = if matches!(apply, Apply::IgnoredNumber) { "number" } else { "size" };
+        Directive::of(name, contexts, Args::Exactly(1), syntax, apply)
+    }
+
+    /// Sets the arguments that mean the same as leaving the directive out.
+    pub const fn default(mut self, default: &'static str) -> Directive {
+        self.default = Some(default);
+        self
+    }
+
+    /// Sets the line for the documentation.
+    pub const fn doc(mut self, doc: &'static str) -> Directive {
+        self.doc = doc;
+        self
+    }
+
+    /// Sets the example.
+    pub const fn example(mut self, example: &'static str) -> Directive {
+        self.example = example;
+        self
+    }
 }

@@ -3,10 +3,11 @@
 //! nginx's rule of inheritance is the same for every directive: a level that does not write it takes the value of
 //! the level around it, and one that writes it replaces that value whole. `Setting` is that rule, once.
 
+use std::fmt;
 use std::ops::Deref;
 
 /// A value with its default built in, and a mark whether the configuration wrote it at this level.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Setting<T> {
     value: T,
     written: bool,
@@ -68,6 +69,13 @@ impl<T> Setting<Vec<T>> {
     }
 }
 
+/// Shows the value in force, so that a default that is written out looks like one that is not.
+impl<T: fmt::Debug> fmt::Debug for Setting<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.value.fmt(f)
+    }
+}
+
 impl<T> Deref for Setting<T> {
     type Target = T;
     fn deref(&self) -> &T {
@@ -75,11 +83,81 @@ impl<T> Deref for Setting<T> {
     }
 }
 
-/// Inherits the named fields, one after another: `inherit!(self, outer; root, index)`.
-macro_rules! inherit {
-    ($inner:expr, $outer:expr; $($field:ident),+ $(,)?) => { $($inner.$field.inherit(&$outer.$field);)+ };
+/// Declares a module's settings at one level: each field with its type and default, and what a level does with the
+/// level around it.
+///
+/// ```text
+/// settings! {
+///     /// What is set at one level.
+///     pub struct ExampleSettings {
+///         /// `example_timeout`, in ms.
+///         pub timeout_ms: u64 = 60_000,
+///     }
+///     nested {
+///         /// Settings of the same kind in a struct of their own.
+///         pub body: BodySettings,
+///     }
+///     not inherited {
+///         /// Holds at the level that writes it.
+///         pub content: Option<Handler> = None,
+///     }
+///     not a setting {
+///         /// No directive's value.
+///         pub compiled: Arc<Compiled> = Arc::default(),
+///     }
+/// }
+/// ```
+///
+/// Makes the struct with a [`Setting`] for each field (but for the last section), its `Default`, and
+/// `inherit(&mut self, outer: &Self)`.
+macro_rules! settings {
+    (
+        $(#[$doc:meta])*
+        $vis:vis struct $name:ident {
+            $($(#[$field_doc:meta])* $field_vis:vis $field:ident: $type:ty = $default:expr,)*
+        }
+        $(nested {
+            $($(#[$nested_doc:meta])* $nested_vis:vis $nested:ident: $nested_type:ty,)+
+        })?
+        $(not inherited {
+            $($(#[$own_doc:meta])* $own_vis:vis $own:ident: $own_type:ty = $own_default:expr,)+
+        })?
+        $(not a setting {
+            $($(#[$plain_doc:meta])* $plain_vis:vis $plain:ident: $plain_type:ty = $plain_default:expr,)+
+        })?
+    ) => {
+        $(#[$doc])*
+        #[derive(Clone, Debug)]
+        $vis struct $name {
+            $($(#[$field_doc])* $field_vis $field: $crate::setting::Setting<$type>,)*
+            $($($(#[$nested_doc])* $nested_vis $nested: $nested_type,)+)?
+            $($($(#[$own_doc])* $own_vis $own: $crate::setting::Setting<$own_type>,)+)?
+            $($($(#[$plain_doc])* $plain_vis $plain: $plain_type,)+)?
+        }
+
+        impl Default for $name {
+            fn default() -> Self {
+                $name {
+                    $($field: $crate::setting::Setting::new($default),)*
+                    $($($nested: Default::default(),)+)?
+                    $($($own: $crate::setting::Setting::new($own_default),)+)?
+                    $($($plain: $plain_default,)+)?
+                }
+            }
+        }
+
+        impl $name {
+            /// Takes from the level around this one what this one does not write.
+            #[allow(dead_code, reason = "the settings of the whole file have no level around them")]
+            pub(crate) fn inherit(&mut self, outer: &Self) {
+                let _ = outer;
+                $(self.$field.inherit(&outer.$field);)*
+                $($(self.$nested.inherit(&outer.$nested);)+)?
+            }
+        }
+    };
 }
-pub(crate) use inherit;
+pub(crate) use settings;
 
 #[cfg(test)]
 mod tests {

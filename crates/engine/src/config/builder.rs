@@ -129,7 +129,7 @@ impl Builder<'_> {
         };
         check_shape(entry, directive)?;
         self.applying = Some(name);
-        (entry.apply)(self, directive)
+        entry.apply.run(self, directive)
     }
 
     /// A part of `http {}` that stands at the top by mistake is read as if it stood in `http {}`, so that what else is
@@ -138,7 +138,7 @@ impl Builder<'_> {
         let fits = entries.iter().find(|entry| entry.contexts.meets(Contexts::HTTP));
         if let (Contexts::MAIN, Some(entry)) = (self.context(), fits) {
             self.places.push(Place { context: Contexts::HTTP, scope: 0 });
-            let result = check_shape(entry, directive).and_then(|()| (entry.apply)(self, directive));
+            let result = check_shape(entry, directive).and_then(|()| entry.apply.run(self, directive));
             self.diagnostics.extend(result.err());
             self.places.pop();
         }

@@ -26,9 +26,9 @@ use std::sync::Arc;
 #[derive(Debug)]
 pub struct Draft {
     /// The process.
-    pub main: modules::main::Settings,
+    pub main: modules::main::MainSettings,
     /// The control plane.
-    pub control: modules::control::Settings,
+    pub control: modules::control::ControlSettings,
     /// The http level's own.
     pub http: modules::core::HttpSettings,
     /// All scopes; the first is http's own, and each stands after the one around it.
@@ -72,7 +72,7 @@ impl Draft {
         };
         Draft {
             main: Default::default(),
-            control: modules::control::Settings::new(prefix),
+            control: modules::control::ControlSettings::new(prefix),
             http: Default::default(),
             scopes: vec![http],
             servers: Vec::new(),

@@ -40,33 +40,33 @@ pub struct LogId(pub u32);
 #[derive(Clone, Debug, Default)]
 pub struct Settings {
     /// `allow`, `deny`, `satisfy`, `limit_except`.
-    pub access: modules::access::Settings,
+    pub access: modules::access::AccessSettings,
     /// `auth_basic`.
-    pub auth_basic: modules::auth_basic::Settings,
+    pub auth_basic: modules::auth_basic::AuthBasicSettings,
     /// Limits, timeouts, connection handling.
-    pub core: modules::core::Settings,
+    pub core: modules::core::CoreSettings,
     /// Error pages.
-    pub error_page: modules::error_page::Settings,
+    pub error_page: modules::error_page::ErrorPageSettings,
     /// Files to serve.
-    pub files: modules::files::Settings,
+    pub files: modules::files::FileSettings,
     /// `add_header`, `expires`.
-    pub headers: modules::headers::Settings,
+    pub headers: modules::headers::HeaderSettings,
     /// `limit_conn`.
-    pub limit_conn: modules::limit_conn::Settings,
+    pub limit_conn: modules::limit_conn::LimitConnSettings,
     /// `limit_req`.
-    pub limit_req: modules::limit_req::Settings,
+    pub limit_req: modules::limit_req::LimitReqSettings,
     /// Logs.
-    pub log: modules::log::Settings,
+    pub log: modules::log::LogSettings,
     /// Lua blocks.
-    pub lua: modules::lua::Settings,
+    pub lua: modules::lua::LuaSettings,
     /// Proxying.
-    pub proxy: modules::proxy::Settings,
+    pub proxy: modules::proxy::ProxySettings,
     /// `valid_referers`.
-    pub referer: modules::referer::Settings,
+    pub referer: modules::referer::RefererSettings,
     /// `rewrite`, `set`, `if`, `return`.
-    pub rewrite: modules::rewrite::Settings,
+    pub rewrite: modules::rewrite::RewriteSettings,
     /// `try_files`.
-    pub try_files: modules::try_files::Settings,
+    pub try_files: modules::try_files::TryFilesSettings,
 }
 
 impl Settings {
@@ -78,12 +78,13 @@ impl Settings {
         self.error_page.inherit(&outer.error_page);
         self.files.inherit(&outer.files);
         self.headers.inherit(&outer.headers);
+        self.headers.inherit_lists(&outer.headers);
         self.limit_conn.inherit(&outer.limit_conn);
         self.limit_req.inherit(&outer.limit_req);
         self.log.inherit(&outer.log);
         self.lua.inherit(&outer.lua);
         self.proxy.inherit(&outer.proxy);
-        self.referer.inherit(&outer.referer);
+        self.referer.inherit_lists(&outer.referer);
         self.rewrite.inherit(&outer.rewrite);
     }
 }
@@ -136,9 +137,9 @@ pub struct Config {
     /// The configuration file.
     pub file: PathBuf,
     /// The process: users, logs, workers.
-    pub main: modules::main::Settings,
+    pub main: modules::main::MainSettings,
     /// The control plane: its socket and who may come in.
-    pub control: modules::control::Settings,
+    pub control: modules::control::ControlSettings,
     /// The http level's own: what is not settled per location.
     pub http: modules::core::HttpSettings,
     /// All sockets to listen on.

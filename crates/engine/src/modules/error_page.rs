@@ -6,7 +6,7 @@ use crate::directive::{Args, Contexts, Directive};
 use crate::exchange::Exchange;
 use crate::host::Env;
 use crate::phase::{self, Content};
-use crate::setting::{Setting, inherit};
+use crate::setting::settings;
 use crate::template::Template;
 use conf::Diagnostic;
 
@@ -21,33 +21,19 @@ pub struct ErrorPage {
     pub target: Template,
 }
 
-/// What is set at one level.
-#[derive(Clone, Debug)]
-pub struct Settings {
-    /// The pages.
-    pub pages: Setting<Vec<ErrorPage>>,
-    /// Error pages for errors of error pages.
-    pub recursive: Setting<bool>,
-    /// Padding for old browsers that hide short error pages.
-    pub msie_padding: Setting<bool>,
-}
-
-impl Default for Settings {
-    fn default() -> Self {
-        Settings {
-            pages: Setting::new(Vec::new()),
-            recursive: Setting::new(false),
-            msie_padding: Setting::new(true),
-        }
+settings! {
+    /// What is set at one level.
+    pub struct ErrorPageSettings {
+        /// The pages.
+        pub pages: Vec<ErrorPage> = Vec::new(),
+        /// Error pages for errors of error pages.
+        pub recursive: bool = false,
+        /// Padding for old browsers that hide short error pages.
+        pub msie_padding: bool = true,
     }
 }
 
-impl Settings {
-    /// Takes what this level does not say from the one around it.
-    pub fn inherit(&mut self, outer: &Settings) {
-        inherit!(self, outer; pages, recursive, msie_padding);
-    }
-
+impl ErrorPageSettings {
     /// The page for a status, the first that names it.
     pub fn page_for(&self, status: u16) -> Option<&ErrorPage> {
         self.pages.iter().find(|page| page.statuses.contains(&status))
@@ -58,36 +44,20 @@ impl Settings {
 pub static MODULE: Module = Module::new("error_page", &[DIRECTIVES]);
 
 const DIRECTIVES: &[Directive] = &[
-    Directive {
-        name: "error_page",
-        contexts: Contexts::HSLI,
-        args: Args::AtLeast(2),
-        doc: "What is served instead of an error: a URI, @name or URL, with another status if `=` says so.",
-        example: "error_page 502 503 =200 /sorry.html;",
-        apply: error_page,
-    },
-    Directive {
-        name: "recursive_error_pages",
-        contexts: Contexts::HSL,
-        args: Args::Flag,
-        doc: "Whether an error of an error page has an error page.",
-        example: "recursive_error_pages on;",
-        apply: |b, d| {
-            let on = b.flag(d)?;
-            b.write(d, |s| &mut s.error_page.recursive, on)
-        },
-    },
-    Directive {
-        name: "msie_padding",
-        contexts: Contexts::HSL,
-        args: Args::Flag,
-        doc: "Whether short error pages are made longer for Internet Explorer, which hides them.",
-        example: "msie_padding off;",
-        apply: |b, d| {
-            let on = b.flag(d)?;
-            b.write(d, |s| &mut s.error_page.msie_padding, on)
-        },
-    },
+    Directive::new("error_page", Contexts::HSLI, Args::AtLeast(2), "code ... [=[response]] uri", error_page)
+        .doc(
+            "What is served instead of an error: a URI, @name or URL, with another status if `=` \
+         says so.",
+        )
+        .example("error_page 502 503 =200 /sorry.html;"),
+    Directive::flag("recursive_error_pages", Contexts::HSL, |b| &mut b.settings().error_page.recursive)
+        .default("off")
+        .doc("Whether an error of an error page has an error page.")
+        .example("recursive_error_pages on;"),
+    Directive::flag("msie_padding", Contexts::HSL, |b| &mut b.settings().error_page.msie_padding)
+        .default("on")
+        .doc("Whether short error pages are made longer for Internet Explorer, which hides them.")
+        .example("msie_padding off;"),
 ];
 
 fn error_page(b: &mut Builder<'_>, d: &conf::Directive) -> Result<(), Diagnostic> {

@@ -15,39 +15,36 @@ use http::Known;
 pub static MODULE: Module = Module::new("status", &[DIRECTIVES]);
 
 const DIRECTIVES: &[Directive] = &[
-    Directive {
-        name: "stub_status",
-        contexts: Contexts::SERVER.or(Contexts::LOCATION),
-        args: Args::Between(0, 1),
-        doc: "Answers with a few lines that count connections and requests.",
-        example: "stub_status;",
-        apply: |b, _| {
+    Directive::new(
+        "stub_status",
+        Contexts::SERVER.or(Contexts::LOCATION),
+        Args::Between(0, 1),
+        "",
+        |b, _| {
             b.settings().core.content.replace(Some(stub_status));
             Ok(())
         },
-    },
-    Directive {
-        name: "upstream_status",
-        contexts: Contexts::LOCATION,
-        args: Args::Exactly(0),
-        doc: "Answers with the response times of every upstream group and its servers, as text, HTML or JSON: what the client accepts, or ?format=text, html or json.",
-        example: "upstream_status;",
-        apply: |b, _| {
-            b.settings().core.content.replace(Some(upstream_status));
-            Ok(())
-        },
-    },
-    Directive {
-        name: "metrics",
-        contexts: Contexts::LOCATION,
-        args: Args::Exactly(0),
-        doc: "Answers with all counters and response times in OpenMetrics' text format, for Prometheus and its like.",
-        example: "metrics;",
-        apply: |b, _| {
-            b.settings().core.content.replace(Some(metrics));
-            Ok(())
-        },
-    },
+    )
+    .doc("Answers with a few lines that count connections and requests.")
+    .example("stub_status;"),
+    Directive::new("upstream_status", Contexts::LOCATION, Args::Exactly(0), "", |b, _| {
+        b.settings().core.content.replace(Some(upstream_status));
+        Ok(())
+    })
+    .doc(
+        "Answers with the response times of every upstream group and its servers, as text, \
+         HTML or JSON: what the client accepts, or ?format=text, html or json.",
+    )
+    .example("upstream_status;"),
+    Directive::new("metrics", Contexts::LOCATION, Args::Exactly(0), "", |b, _| {
+        b.settings().core.content.replace(Some(metrics));
+        Ok(())
+    })
+    .doc(
+        "Answers with all counters and response times in OpenMetrics' text format, for \
+         Prometheus and its like.",
+    )
+    .example("metrics;"),
 ];
 
 /// Answers a GET or HEAD that has no need of its body; anything else is 405, as in nginx.
@@ -177,7 +174,7 @@ mod tests {
         assert!(
             shown.ends_with(
                 "\r\n\r\nActive connections: 3 \nserver accepts handled requests\n 10 9 20 \n\
-                 Reading: 1 Writing: 2 Waiting: 4 \n"
+         Reading: 1 Writing: 2 Waiting: 4 \n"
             ),
             "{shown}"
         );

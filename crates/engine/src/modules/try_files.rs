@@ -8,7 +8,7 @@ use crate::directive::{Args, Contexts, Directive};
 use crate::exchange::Exchange;
 use crate::host::{Env, Level};
 use crate::phase::{self, Phase, Verdict};
-use crate::setting::Setting;
+use crate::setting::settings;
 use crate::template::Template;
 use conf::Diagnostic;
 use std::sync::Arc;
@@ -40,16 +40,13 @@ pub struct TryFiles {
     pub fallback: Fallback,
 }
 
-/// What is set at one level. It holds there alone: neither a location nor an `if` block inherits it.
-#[derive(Clone, Debug)]
-pub struct Settings {
-    /// `try_files`, if it is there.
-    pub rule: Setting<Option<Arc<TryFiles>>>,
-}
-
-impl Default for Settings {
-    fn default() -> Self {
-        Settings { rule: Setting::new(None) }
+settings! {
+    /// What is set at one level. It holds there alone: neither a location nor an `if` block inherits it.
+    pub struct TryFilesSettings {
+    }
+    not inherited {
+        /// `try_files`, if it is there.
+        pub rule: Option<Arc<TryFiles>> = None,
     }
 }
 
@@ -57,14 +54,18 @@ impl Default for Settings {
 pub static MODULE: Module =
     Module { handlers: &[(Phase::PreContent, handle)], ..Module::new("try_files", &[DIRECTIVES]) };
 
-const DIRECTIVES: &[Directive] = &[Directive {
-    name: "try_files",
-    contexts: Contexts::SERVER.or(Contexts::LOCATION),
-    args: Args::AtLeast(2),
-    doc: "Serves the first file (or, with / at its end, directory) that is there; else the last argument: a URI, @name or =code.",
-    example: "try_files $uri $uri/ @app;",
-    apply: try_files,
-}];
+const DIRECTIVES: &[Directive] = &[Directive::new(
+    "try_files",
+    Contexts::SERVER.or(Contexts::LOCATION),
+    Args::AtLeast(2),
+    "file ... uri | file ... =code",
+    try_files,
+)
+.doc(
+    "Serves the first file (or, with / at its end, directory) that is there; else the \
+         last argument: a URI, @name or =code.",
+)
+.example("try_files $uri $uri/ @app;")];
 
 fn try_files(b: &mut Builder<'_>, d: &conf::Directive) -> Result<(), Diagnostic> {
     let Some((last, words)) = d.args.split_last() else { return Ok(()) };

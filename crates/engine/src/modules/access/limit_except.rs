@@ -50,14 +50,15 @@ impl Methods {
     }
 }
 
-pub(super) const DIRECTIVES: &[Directive] = &[Directive {
-    name: "limit_except",
-    contexts: Contexts::LOCATION,
-    args: Args::Block(1, usize::MAX),
-    doc: "Settings for requests with other methods than these; GET stands for HEAD too.",
-    example: "limit_except GET { deny all; }",
-    apply: limit_except,
-}];
+pub(super) const DIRECTIVES: &[Directive] = &[Directive::new(
+    "limit_except",
+    Contexts::LOCATION,
+    Args::Block(1, usize::MAX),
+    "method ... { … }",
+    limit_except,
+)
+.doc("Settings for requests with other methods than these; GET includes HEAD.")
+.example("limit_except GET { deny all; }")];
 
 fn limit_except(b: &mut Builder<'_>, d: &conf::Directive) -> Result<(), Diagnostic> {
     let mut methods = Methods::default();

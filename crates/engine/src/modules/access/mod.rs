@@ -17,7 +17,7 @@ use crate::exchange::Exchange;
 use crate::host::{Env, Level};
 use crate::log_line;
 use crate::phase::{Phase, Verdict};
-use crate::setting::{Setting, inherit};
+use crate::setting::settings;
 use conf::Diagnostic;
 use satisfy::Satisfy;
 use std::net::IpAddr;
@@ -42,34 +42,19 @@ pub(crate) struct Rule {
     pub(crate) deny: bool,
 }
 
-/// What is set at one level.
-#[derive(Clone, Debug)]
-pub struct Settings {
-    /// `allow` and `deny`, in order: the first that fits decides.
-    pub(crate) rules: Setting<Vec<Rule>>,
-    /// `satisfy`.
-    pub satisfy: Setting<Satisfy>,
-    /// `auth_delay`: how long a 401 is held back, in ms.
-    pub auth_delay_ms: Setting<u64>,
-    /// `limit_except`: where requests with other methods go. It holds at its level alone.
-    pub limit_except: Setting<Option<(limit_except::Methods, LocationId)>>,
-}
-
-impl Default for Settings {
-    fn default() -> Self {
-        Settings {
-            rules: Setting::new(Vec::new()),
-            satisfy: Setting::new(Satisfy::All),
-            auth_delay_ms: Setting::new(0),
-            limit_except: Setting::new(None),
-        }
+settings! {
+    /// What is set at one level.
+    pub struct AccessSettings {
+        /// `allow` and `deny`, in order: the first that fits decides.
+        pub(crate) rules: Vec<Rule> = Vec::new(),
+        /// `satisfy`.
+        pub satisfy: Satisfy = Satisfy::All,
+        /// `auth_delay`: how long a 401 is held back, in ms.
+        pub auth_delay_ms: u64 = 0,
     }
-}
-
-impl Settings {
-    /// Takes what this level does not say from the one around it.
-    pub fn inherit(&mut self, outer: &Settings) {
-        inherit!(self, outer; rules, satisfy, auth_delay_ms);
+    not inherited {
+        /// `limit_except`: where requests with other methods go. It holds at its level alone.
+        pub limit_except: Option<(limit_except::Methods, LocationId)> = None,
     }
 }
 
@@ -82,22 +67,17 @@ pub static MODULE: Module = Module {
 const PLACES: Contexts = Contexts::HSL.or(Contexts::LIMIT_EXCEPT);
 
 const DIRECTIVES: &[Directive] = &[
-    Directive {
-        name: "allow",
-        contexts: PLACES,
-        args: Args::Exactly(1),
-        doc: "Lets an address, a network, `unix:` or `all` in; the first rule that fits a client decides.",
-        example: "allow 192.168.0.0/16;",
-        apply: |b, d| rule(b, d, false),
-    },
-    Directive {
-        name: "deny",
-        contexts: PLACES,
-        args: Args::Exactly(1),
-        doc: "Keeps an address, a network, `unix:` or `all` out: 403.",
-        example: "deny all;",
-        apply: |b, d| rule(b, d, true),
-    },
+    Directive::new("allow", PLACES, Args::Exactly(1), "address | CIDR | unix: | all", |b, d| {
+        rule(b, d, false)
+    })
+    .doc(
+        "Lets an address, a network, `unix:` or `all` in; the first rule that fits a client \
+         decides.",
+    )
+    .example("allow 192.168.0.0/16;"),
+    Directive::new("deny", PLACES, Args::Exactly(1), "address | CIDR | unix: | all", |b, d| rule(b, d, true))
+        .doc("Keeps an address, a network, `unix:` or `all` out: 403.")
+        .example("deny all;"),
 ];
 
 fn rule(b: &mut Builder<'_>, d: &conf::Directive, deny: bool) -> Result<(), Diagnostic> {

@@ -32,32 +32,24 @@ pub struct Record {
 }
 
 pub(super) const DIRECTIVES: &[Directive] = &[
-    Directive {
-        name: "satisfy",
-        contexts: Contexts::HSL,
-        args: Args::Exactly(1),
-        doc: "Whether all of allow/deny, auth_basic and access_by_lua must let a request in, or any one of them.",
-        example: "satisfy any;",
-        apply: |b, d| {
-            let satisfy = match &**d.args[0].text() {
-                b"all" => Satisfy::All,
-                b"any" => Satisfy::Any,
-                _ => return Err(invalid_choice(&d.args[0]).mend("all or any")),
-            };
-            b.write(d, |s| &mut s.access.satisfy, satisfy)
-        },
-    },
-    Directive {
-        name: "auth_delay",
-        contexts: Contexts::HSL,
-        args: Args::Exactly(1),
-        doc: "How long a 401 is held back, against the guessing of passwords.",
-        example: "auth_delay 2s;",
-        apply: |b, d| {
-            let ms = b.time_ms(&d.args[0])?;
-            b.write(d, |s| &mut s.access.auth_delay_ms, ms)
-        },
-    },
+    Directive::new("satisfy", Contexts::HSL, Args::Exactly(1), "all | any", |b, d| {
+        let satisfy = match &**d.args[0].text() {
+            b"all" => Satisfy::All,
+            b"any" => Satisfy::Any,
+            _ => return Err(invalid_choice(&d.args[0]).mend("all or any")),
+        };
+        b.write(d, |s| &mut s.access.satisfy, satisfy)
+    })
+    .default("all")
+    .doc(
+        "Whether all of allow/deny, auth_basic and access_by_lua must let a request in, or \
+         any one of them.",
+    )
+    .example("satisfy any;"),
+    Directive::time("auth_delay", Contexts::HSL, |b| &mut b.settings().access.auth_delay_ms)
+        .default("0s")
+        .doc("How long a 401 is held back, against the guessing of passwords.")
+        .example("auth_delay 2s;"),
 ];
 
 /// Runs a handler of the access phase and weighs what it says.

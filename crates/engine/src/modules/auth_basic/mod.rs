@@ -10,37 +10,25 @@ mod tests;
 use super::Module;
 use super::files::confine::{self, Climbs};
 use super::files::path::log_failure;
-use crate::directive::{Args, Contexts, Directive};
+use crate::directive::{Contexts, Directive};
 use crate::exchange::Exchange;
 use crate::host::{Env, Level};
 use crate::log_line;
 use crate::phase::{Phase, Verdict};
-use crate::setting::{Setting, inherit};
+use crate::setting::settings;
 use crate::template::Template;
 use crate::variables;
 use http::Known;
 use password::Check;
 use std::os::unix::ffi::OsStrExt;
 
-/// What is set at one level.
-#[derive(Clone, Debug)]
-pub struct Settings {
-    /// `auth_basic`: the realm; the value `off` is none.
-    pub realm: Setting<Option<Template>>,
-    /// `auth_basic_user_file`.
-    pub user_file: Setting<Option<Template>>,
-}
-
-impl Default for Settings {
-    fn default() -> Self {
-        Settings { realm: Setting::new(None), user_file: Setting::new(None) }
-    }
-}
-
-impl Settings {
-    /// Takes what this level does not say from the one around it.
-    pub fn inherit(&mut self, outer: &Settings) {
-        inherit!(self, outer; realm, user_file);
+settings! {
+    /// What is set at one level.
+    pub struct AuthBasicSettings {
+        /// `auth_basic`: the realm; the value `off` is none.
+        pub realm: Option<Template> = None,
+        /// `auth_basic_user_file`.
+        pub user_file: Option<Template> = None,
     }
 }
 
@@ -51,28 +39,20 @@ pub static MODULE: Module =
 const PLACES: Contexts = Contexts::HSL.or(Contexts::LIMIT_EXCEPT);
 
 const DIRECTIVES: &[Directive] = &[
-    Directive {
-        name: "auth_basic",
-        contexts: PLACES,
-        args: Args::Exactly(1),
-        doc: "Asks for a user and a password; the realm is what browsers show. `off` asks for none.",
-        example: "auth_basic \"closed site\";",
-        apply: |b, d| {
-            let realm = b.template(&d.args[0])?;
-            b.write(d, |s| &mut s.auth_basic.realm, Some(realm))
-        },
-    },
-    Directive {
-        name: "auth_basic_user_file",
-        contexts: PLACES,
-        args: Args::Exactly(1),
-        doc: "The file of `user:password` lines, beside the configuration file unless its path is absolute. Passwords: $2y$ (bcrypt), $5$, $6$, $1$, $apr1$, {SSHA}, {SHA}, {PLAIN}; not plain crypt.",
-        example: "auth_basic_user_file conf/htpasswd;",
-        apply: |b, d| {
-            let path = b.template(&d.args[0])?;
-            b.write(d, |s| &mut s.auth_basic.user_file, Some(path))
-        },
-    },
+    Directive::template("auth_basic", PLACES, "string | off", |b| &mut b.settings().auth_basic.realm)
+        .default("off")
+        .doc(
+            "Asks for a user and a password; the realm is what browsers show. `off` asks for \
+         none.",
+        )
+        .example("auth_basic \"closed site\";"),
+    Directive::template("auth_basic_user_file", PLACES, "file", |b| &mut b.settings().auth_basic.user_file)
+        .doc(
+            "The file of `user:password` lines, beside the configuration file unless its path is \
+         absolute. Passwords: $2y$ (bcrypt), $5$, $6$, $1$, $apr1$, {SSHA}, {SHA}, {PLAIN}; \
+         not plain crypt.",
+        )
+        .example("auth_basic_user_file conf/htpasswd;"),
 ];
 
 fn handle(exchange: &mut Exchange, env: &mut Env<'_>) -> Verdict {

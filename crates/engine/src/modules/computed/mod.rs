@@ -15,7 +15,7 @@ pub use split_clients::SplitClients;
 
 use super::{Module, switch};
 use crate::config::{Builder, variable_name};
-use crate::directive::{Args, Contexts, Directive};
+use crate::directive::{Apply, Args, Contexts, Directive};
 use crate::exchange::Exchange;
 use crate::host::Env;
 use conf::{Diagnostic, Word};
@@ -60,46 +60,44 @@ impl Computed {
 pub static MODULE: Module = Module::new("computed", &[DIRECTIVES]);
 
 const DIRECTIVES: &[Directive] = &[
-    Directive {
-        name: "map",
-        contexts: Contexts::HTTP,
-        args: Args::Block(2, 2),
-        doc: "A variable whose value depends on a text: on what it is, on patterns it matches, on the host names it fits.",
-        example: "map $http_upgrade $connection_upgrade { default upgrade; '' close; }",
-        apply: map::apply,
-    },
-    Directive {
-        name: "map_hash_max_size",
-        contexts: Contexts::HTTP,
-        args: Args::Exactly(1),
-        doc: "How large nginx's tables for map may grow. Without effect: the tables take the size they need.",
-        example: "map_hash_max_size 4096;",
-        apply: |b, d| b.number(&d.args[0]).map(|_| ()),
-    },
-    Directive {
-        name: "map_hash_bucket_size",
-        contexts: Contexts::HTTP,
-        args: Args::Exactly(1),
-        doc: "How long keys in nginx's tables for map may be. Without effect: keys may be of any length.",
-        example: "map_hash_bucket_size 128;",
-        apply: |b, d| b.number(&d.args[0]).map(|_| ()),
-    },
-    Directive {
-        name: "geo",
-        contexts: Contexts::HTTP,
-        args: Args::Block(1, 2),
-        doc: "A variable whose value depends on the network that the client's address, or another, is in.",
-        example: "geo $internal { default 0; 10.0.0.0/8 1; 192.168.0.0/16 1; }",
-        apply: geo::apply,
-    },
-    Directive {
-        name: "split_clients",
-        contexts: Contexts::HTTP,
-        args: Args::Block(2, 2),
-        doc: "A variable whose value is drawn by lot from a text, each value with its share of all texts.",
-        example: "split_clients $remote_addr $variant { 0.5% new; * old; }",
-        apply: split_clients::apply,
-    },
+    Directive::new("map", Contexts::HTTP, Args::Block(2, 2), "string $variable { … }", map::apply)
+        .doc(
+            "A variable whose value depends on a text: on what it is, on patterns it matches, on \
+         the host names it fits.",
+        )
+        .example("map $http_upgrade $connection_upgrade { default upgrade; '' close; }"),
+    Directive::ignored("map_hash_max_size", Contexts::HTTP, Apply::IgnoredNumber)
+        .default("2048")
+        .doc(
+            "How large nginx's tables for map may grow. Without effect: the tables take the size \
+         they need.",
+        )
+        .example("map_hash_max_size 4096;"),
+    Directive::ignored("map_hash_bucket_size", Contexts::HTTP, Apply::IgnoredNumber)
+        .default("64")
+        .doc(
+            "How long keys in nginx's tables for map may be. Without effect: keys may be of any \
+         length.",
+        )
+        .example("map_hash_bucket_size 128;"),
+    Directive::new("geo", Contexts::HTTP, Args::Block(1, 2), "[$address] $variable { … }", geo::apply)
+        .doc(
+            "A variable whose value depends on the network that the client's address, or \
+         another, is in.",
+        )
+        .example("geo $internal { default 0; 10.0.0.0/8 1; 192.168.0.0/16 1; }"),
+    Directive::new(
+        "split_clients",
+        Contexts::HTTP,
+        Args::Block(2, 2),
+        "string $variable { … }",
+        split_clients::apply,
+    )
+    .doc(
+        "A variable whose value is drawn by lot from a text, each value with its share of \
+         all texts.",
+    )
+    .example("split_clients $remote_addr $variant { 0.5% new; * old; }"),
 ];
 
 /// Defines the variable that the word names, before its block is read: a fault in the block must not lead to a

@@ -224,8 +224,8 @@ fn faults_of_geo_are_worded_as_nginx_words_them() {
 #[test]
 fn split_clients_draws_as_nginx_draws() {
     let split = "split_clients $arg_v $half { 50% a; * b; } \
-                 split_clients $arg_v $tenths { 10% one; 20.5% two; 0.01% rare; * rest; } \
-                 split_clients $arg_v $all { 100% all; } split_clients $arg_v $none { 0.01% x; }";
+         split_clients $arg_v $tenths { 10% one; 20.5% two; 0.01% rare; * rest; } \
+         split_clients $arg_v $all { 100% all; } split_clients $arg_v $none { 0.01% x; }";
     for (v, wanted) in [
         ("1", "a two all []"),
         ("2", "a two all []"),

@@ -33,7 +33,7 @@ pub struct Socket {
 
 /// What is settled once for the whole configuration.
 #[derive(Clone, Debug)]
-pub struct Settings {
+pub struct ControlSettings {
     /// Where commands come in; `None` is `control off`. Whether it was written says how serious it is if the socket
     /// cannot be had.
     pub socket: Setting<Option<Socket>>,
@@ -43,10 +43,10 @@ pub struct Settings {
     locations: Vec<(usize, Span)>,
 }
 
-impl Settings {
+impl ControlSettings {
     /// What holds where nothing is said: `run/pointsman.sock` under the prefix, for the owner alone.
-    pub fn new(prefix: &Path) -> Settings {
-        Settings {
+    pub fn new(prefix: &Path) -> ControlSettings {
+        ControlSettings {
             socket: Setting::new(Some(socket(prefix, "run/pointsman.sock"))),
             tokens: Setting::new(Tokens::default()),
             locations: Vec::new(),
@@ -82,35 +82,45 @@ fn look_at_doors(b: &mut Builder<'_>) {
 }
 
 const DIRECTIVES: &[Directive] = &[
-    Directive {
-        name: "control",
-        contexts: Contexts::MAIN,
-        args: Args::Between(1, 3),
-        doc: "The UNIX-domain socket where the pointsman command and other programs give orders, with mode= and group= of its file; off opens none. Without it: run/pointsman.sock, for the owner alone.",
-        example: "control unix:run/pointsman.sock mode=0660 group=ops;",
-        apply: control,
-    },
-    Directive {
-        name: "control_api",
-        contexts: Contexts::LOCATION,
-        args: Args::Exactly(0),
-        doc: "Answers with the control API in this location, behind the location's own access rules. Requests without a token of control_tokens must name the server in Host: localhost, an IP address of this machine, or a server_name without wildcards.",
-        example: "control_api;",
-        apply: |b, d| {
-            b.settings().core.content.replace(Some(content));
-            let scope = b.scope_index();
-            b.draft.control.locations.push((scope, d.name.span));
-            Ok(())
-        },
-    },
-    Directive {
-        name: "control_tokens",
-        contexts: Contexts::MAIN.or(Contexts::HTTP),
-        args: Args::Exactly(1),
-        doc: "A file of `name:role:sha256` lines, beside the configuration file unless its path is absolute: who may use control_api with a bearer token, as viewer or operator, and the SHA-256 of the token in hexadecimal digits.",
-        example: "control_tokens tokens;",
-        apply: control_tokens,
-    },
+    Directive::new(
+        "control",
+        Contexts::MAIN,
+        Args::Between(1, 3),
+        "unix:path [mode=mode] [group=group] | off",
+        control,
+    )
+    .default("unix:run/pointsman.sock")
+    .doc(
+        "The UNIX-domain socket where the pointsman command and other programs give orders, \
+         with mode= and group= of its file; off opens none. Without it: run/pointsman.sock, \
+         for the owner alone.",
+    )
+    .example("control unix:run/pointsman.sock mode=0660 group=ops;"),
+    Directive::new("control_api", Contexts::LOCATION, Args::Exactly(0), "", |b, d| {
+        b.settings().core.content.replace(Some(content));
+        let scope = b.scope_index();
+        b.draft.control.locations.push((scope, d.name.span));
+        Ok(())
+    })
+    .doc(
+        "Answers with the control API in this location, behind the location's own access \
+         rules. Requests without a token of control_tokens must name the server in Host: \
+         localhost, an IP address of this machine, or a server_name without wildcards.",
+    )
+    .example("control_api;"),
+    Directive::new(
+        "control_tokens",
+        Contexts::MAIN.or(Contexts::HTTP),
+        Args::Exactly(1),
+        "file",
+        control_tokens,
+    )
+    .doc(
+        "A file of `name:role:sha256` lines, beside the configuration file unless its path \
+         is absolute: who may use control_api with a bearer token, as viewer or operator, \
+         and the SHA-256 of the token in hexadecimal digits.",
+    )
+    .example("control_tokens tokens;"),
 ];
 
 fn control(b: &mut Builder<'_>, d: &conf::Directive) -> Result<(), Diagnostic> {

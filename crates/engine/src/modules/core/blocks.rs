@@ -7,36 +7,30 @@ use conf::Diagnostic;
 use std::net::SocketAddr;
 
 pub(super) const BLOCKS: &[Directive] = &[
-    Directive {
-        name: "http",
-        contexts: Contexts::MAIN,
-        args: Args::Block(0, 0),
-        doc: "Everything about HTTP.",
-        example: "http { server { listen 8080; } }",
-        apply: |b, d| {
-            if std::mem::replace(&mut b.draft.http.present, true) {
-                return once(Err(crate::setting::Duplicate), d);
-            }
-            b.block_in(d, Contexts::HTTP, 0);
-            Ok(())
-        },
-    },
-    Directive {
-        name: "server",
-        contexts: Contexts::HTTP,
-        args: Args::Block(0, 0),
-        doc: "A virtual server.",
-        example: "server { listen 8080; server_name shop.example.com; }",
-        apply: server,
-    },
-    Directive {
-        name: "location",
-        contexts: Contexts::SERVER.or(Contexts::LOCATION),
-        args: Args::Block(1, 2),
-        doc: "Settings for URIs: a prefix, `=` exact, `^~` prefix before regular expressions, `~` and `~*` regular expressions, `@name`.",
-        example: "location ^~ /static/ { root /srv; }",
-        apply: location,
-    },
+    Directive::new("http", Contexts::MAIN, Args::Block(0, 0), "{ … }", |b, d| {
+        if std::mem::replace(&mut b.draft.http.present, true) {
+            return once(Err(crate::setting::Duplicate), d);
+        }
+        b.block_in(d, Contexts::HTTP, 0);
+        Ok(())
+    })
+    .doc("Everything about HTTP.")
+    .example("http { server { listen 8080; } }"),
+    Directive::new("server", Contexts::HTTP, Args::Block(0, 0), "{ … }", server)
+        .doc("A virtual server.")
+        .example("server { listen 8080; server_name shop.example.com; }"),
+    Directive::new(
+        "location",
+        Contexts::SERVER.or(Contexts::LOCATION),
+        Args::Block(1, 2),
+        "[= | ~ | ~* | ^~] uri { … } | @name { … }",
+        location,
+    )
+    .doc(
+        "Settings for URIs: a prefix, `=` exact, `^~` prefix before regular expressions, `~` \
+         and `~*` regular expressions, `@name`.",
+    )
+    .example("location ^~ /static/ { root /srv; }"),
 ];
 
 fn server(b: &mut Builder<'_>, d: &conf::Directive) -> Result<(), Diagnostic> {

@@ -7,22 +7,25 @@ use crate::directive::{Args, Contexts, Directive};
 use conf::{Diagnostic, Word};
 
 pub(super) const DIRECTIVES: &[Directive] = &[
-    Directive {
-        name: "listen",
-        contexts: Contexts::SERVER,
-        args: Args::AtLeast(1),
-        doc: "An address to listen on: port, address:port, [IPv6]:port or unix:path, with default_server and socket options.",
-        example: "listen 127.0.0.1:8080 default_server;",
-        apply: listen,
-    },
-    Directive {
-        name: "server_name",
-        contexts: Contexts::SERVER,
-        args: Args::AtLeast(1),
-        doc: "The hosts this server answers for: exact, *.example.com, www.example.*, or ~regex.",
-        example: "server_name shop.example.com *.shop.example.com;",
-        apply: server_name,
-    },
+    Directive::new(
+        "listen",
+        Contexts::SERVER,
+        Args::AtLeast(1),
+        "address[:port] | port | unix:path [default_server] [backlog=number] [rcvbuf=size] \
+         [sndbuf=size] [ipv6only=on|off] [reuseport] [deferred] \
+         [so_keepalive=on|off|[keepidle]:[keepintvl]:[keepcnt]]",
+        listen,
+    )
+    .default("*:80")
+    .doc(
+        "An address to listen on: port, address:port, [IPv6]:port or unix:path, with \
+         default_server and socket options.",
+    )
+    .example("listen 127.0.0.1:8080 default_server;"),
+    Directive::new("server_name", Contexts::SERVER, Args::AtLeast(1), "name ...", server_name)
+        .default(r#""""#)
+        .doc("The hosts this server answers for: exact, *.example.com, www.example.*, or ~regex.")
+        .example("server_name shop.example.com *.shop.example.com;"),
 ];
 
 fn server_name(b: &mut Builder<'_>, d: &conf::Directive) -> Result<(), Diagnostic> {

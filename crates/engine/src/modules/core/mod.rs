@@ -15,7 +15,7 @@ use crate::exchange::Exchange;
 use crate::host::{Env, Level};
 use crate::log_line;
 use crate::phase::{self, Handler, Phase, Verdict};
-use crate::setting::{Setting, inherit};
+use crate::setting::settings;
 use crate::variables::Definition;
 use std::net::SocketAddr;
 
@@ -47,19 +47,20 @@ pub struct KeepaliveDisable {
     pub safari: bool,
 }
 
-/// A client's connection between requests.
-#[derive(Clone, Debug)]
-pub struct KeepaliveSettings {
-    /// `keepalive_timeout`.
-    pub idle: Setting<Keepalive>,
-    /// `keepalive_disable`: browsers without it.
-    pub disable: Setting<KeepaliveDisable>,
-    /// `keepalive_requests`: requests on one connection.
-    pub requests: Setting<u64>,
-    /// `keepalive_min_timeout`: how long it is not closed for any reason but the client's, in ms.
-    pub min_ms: Setting<u64>,
-    /// `keepalive_time`: the longest a connection may be used, in ms.
-    pub time_ms: Setting<u64>,
+settings! {
+    /// A client's connection between requests.
+    pub struct KeepaliveSettings {
+        /// `keepalive_timeout`.
+        pub idle: Keepalive = Keepalive { timeout_ms: 75_000, header_s: None },
+        /// `keepalive_disable`: browsers without it.
+        pub disable: KeepaliveDisable = KeepaliveDisable { msie6: true, safari: false },
+        /// `keepalive_requests`: requests on one connection.
+        pub requests: u64 = 1000,
+        /// `keepalive_min_timeout`: how long it is not closed for any reason but the client's, in ms.
+        pub min_ms: u64 = 0,
+        /// `keepalive_time`: the longest a connection may be used, in ms.
+        pub time_ms: u64 = 3_600_000,
+    }
 }
 
 /// How a connection is closed while the client still sends.
@@ -85,46 +86,48 @@ pub enum InFileOnly {
     Clean,
 }
 
-/// The request body.
-#[derive(Clone, Debug)]
-pub struct BodySettings {
-    /// The largest body in bytes; 0 is without limit.
-    pub max_size: Setting<u64>,
-    /// How much of it is kept in memory; the rest goes to a file.
-    pub buffer_size: Setting<u64>,
-    /// The longest silence between two reads, in ms.
-    pub timeout_ms: Setting<u64>,
-    /// Always to a file.
-    pub in_file_only: Setting<InFileOnly>,
-    /// In one piece of memory: for scripts.
-    pub in_single_buffer: Setting<bool>,
+settings! {
+    /// The request body.
+    pub struct BodySettings {
+        /// The largest body in bytes; 0 is without limit.
+        pub max_size: u64 = 1 << 20,
+        /// How much of it is kept in memory; the rest goes to a file.
+        pub buffer_size: u64 = 16 << 10,
+        /// The longest silence between two reads, in ms.
+        pub timeout_ms: u64 = 60_000,
+        /// Always to a file.
+        pub in_file_only: InFileOnly = InFileOnly::Off,
+        /// In one piece of memory: for scripts.
+        pub in_single_buffer: bool = false,
+    }
 }
 
-/// The client's connection while it is answered.
-#[derive(Clone, Debug)]
-pub struct SendSettings {
-    /// The longest silence between two writes, in ms.
-    pub timeout_ms: Setting<u64>,
-    /// Bytes a second, 0 without limit (`limit_rate`).
-    pub limit_rate: Setting<Amount>,
-    /// Bytes before `limit_rate` begins.
-    pub limit_rate_after: Setting<Amount>,
-    /// TCP_NODELAY.
-    pub tcp_nodelay: Setting<bool>,
-    /// TCP_CORK around file bodies.
-    pub tcp_nopush: Setting<bool>,
-    /// Send a small answer only when so many bytes are there.
-    pub postpone_output: Setting<u64>,
-    /// The most that one sendfile(2) sends; 0 is without limit.
-    pub sendfile_max_chunk: Setting<u64>,
-    /// Reset a connection that timed out.
-    pub reset_timedout: Setting<bool>,
-    /// How to close.
-    pub lingering_close: Setting<LingeringClose>,
-    /// For how long at most to read on, in ms.
-    pub lingering_time_ms: Setting<u64>,
-    /// For how long to wait for more to read on, in ms.
-    pub lingering_timeout_ms: Setting<u64>,
+settings! {
+    /// The client's connection while it is answered.
+    pub struct SendSettings {
+        /// The longest silence between two writes, in ms.
+        pub timeout_ms: u64 = 60_000,
+        /// Bytes a second, 0 without limit (`limit_rate`).
+        pub limit_rate: Amount = Amount::Fixed(0),
+        /// Bytes before `limit_rate` begins.
+        pub limit_rate_after: Amount = Amount::Fixed(0),
+        /// TCP_NODELAY.
+        pub tcp_nodelay: bool = true,
+        /// TCP_CORK around file bodies.
+        pub tcp_nopush: bool = false,
+        /// Send a small answer only when so many bytes are there.
+        pub postpone_output: u64 = 1460,
+        /// The most that one sendfile(2) sends; 0 is without limit.
+        pub sendfile_max_chunk: u64 = 2 << 20,
+        /// Reset a connection that timed out.
+        pub reset_timedout: bool = false,
+        /// How to close.
+        pub lingering_close: LingeringClose = LingeringClose::On,
+        /// For how long at most to read on, in ms.
+        pub lingering_time_ms: u64 = 30_000,
+        /// For how long to wait for more to read on, in ms.
+        pub lingering_timeout_ms: u64 = 5_000,
+    }
 }
 
 /// Host names at run time.
@@ -140,95 +143,41 @@ pub struct Resolver {
     pub ipv6: bool,
 }
 
-/// What is set at one level.
-#[derive(Clone, Debug)]
-pub struct Settings {
-    /// What serves the location, if it is not files.
-    pub content: Setting<Option<Handler>>,
-    /// Only for internal redirects.
-    pub internal: Setting<bool>,
-    /// Keep-alive of clients.
-    pub keepalive: KeepaliveSettings,
-    /// What the `Server` field says.
-    pub server_tokens: Setting<ServerTokens>,
-    /// Chunks for HTTP/1.1 clients when the length is not known.
-    pub chunked_transfer_encoding: Setting<bool>,
-    /// `Location` with scheme and host.
-    pub absolute_redirect: Setting<bool>,
-    /// The host in it is the server's first name.
-    pub server_name_in_redirect: Setting<bool>,
-    /// The port is in it.
-    pub port_in_redirect: Setting<bool>,
-    /// Request bodies.
-    pub body: BodySettings,
-    /// Sending.
-    pub send: SendSettings,
-    /// Name servers.
-    pub resolver: Setting<Option<Resolver>>,
-    /// How long a name may take, in ms.
-    pub resolver_timeout_ms: Setting<u64>,
-    /// A name of a prefix location that ends in `/` and is served by a proxy: the name without it is redirected.
-    pub auto_redirect: Setting<bool>,
-    /// What is set for request heads; of the default server of an address.
-    pub head: limits::HeadSettings,
-}
-
-impl Default for Settings {
-    fn default() -> Self {
-        Settings {
-            content: Setting::new(None),
-            internal: Setting::new(false),
-            keepalive: KeepaliveSettings {
-                idle: Setting::new(Keepalive { timeout_ms: 75_000, header_s: None }),
-                disable: Setting::new(KeepaliveDisable { msie6: true, safari: false }),
-                requests: Setting::new(1000),
-                min_ms: Setting::new(0),
-                time_ms: Setting::new(3_600_000),
-            },
-            server_tokens: Setting::new(ServerTokens::On),
-            chunked_transfer_encoding: Setting::new(true),
-            absolute_redirect: Setting::new(true),
-            server_name_in_redirect: Setting::new(false),
-            port_in_redirect: Setting::new(true),
-            body: BodySettings {
-                max_size: Setting::new(1 << 20),
-                buffer_size: Setting::new(16 << 10),
-                timeout_ms: Setting::new(60_000),
-                in_file_only: Setting::new(InFileOnly::Off),
-                in_single_buffer: Setting::new(false),
-            },
-            send: SendSettings {
-                timeout_ms: Setting::new(60_000),
-                limit_rate: Setting::new(Amount::Fixed(0)),
-                limit_rate_after: Setting::new(Amount::Fixed(0)),
-                tcp_nodelay: Setting::new(true),
-                tcp_nopush: Setting::new(false),
-                postpone_output: Setting::new(1460),
-                sendfile_max_chunk: Setting::new(2 << 20),
-                reset_timedout: Setting::new(false),
-                lingering_close: Setting::new(LingeringClose::On),
-                lingering_time_ms: Setting::new(30_000),
-                lingering_timeout_ms: Setting::new(5_000),
-            },
-            resolver: Setting::new(None),
-            resolver_timeout_ms: Setting::new(30_000),
-            auto_redirect: Setting::new(false),
-            head: limits::HeadSettings::default(),
-        }
+settings! {
+    /// What is set at one level.
+    pub struct CoreSettings {
+        /// What the `Server` field says.
+        pub server_tokens: ServerTokens = ServerTokens::On,
+        /// Chunks for HTTP/1.1 clients when the length is not known.
+        pub chunked_transfer_encoding: bool = true,
+        /// `Location` with scheme and host.
+        pub absolute_redirect: bool = true,
+        /// The host in it is the server's first name.
+        pub server_name_in_redirect: bool = false,
+        /// The port is in it.
+        pub port_in_redirect: bool = true,
+        /// Name servers.
+        pub resolver: Option<Resolver> = None,
+        /// How long a name may take, in ms.
+        pub resolver_timeout_ms: u64 = 30_000,
     }
-}
-
-impl Settings {
-    /// Takes what this level does not say from the one around it. What serves a location stays where it is written.
-    pub fn inherit(&mut self, outer: &Settings) {
-        inherit!(self, outer; server_tokens,
-            chunked_transfer_encoding, absolute_redirect, server_name_in_redirect, port_in_redirect, resolver,
-            resolver_timeout_ms);
-        inherit!(self.keepalive, outer.keepalive; idle, disable, requests, min_ms, time_ms);
-        inherit!(self.body, outer.body; max_size, buffer_size, timeout_ms, in_file_only, in_single_buffer);
-        inherit!(self.send, outer.send; timeout_ms, limit_rate, limit_rate_after, tcp_nodelay, tcp_nopush,
-            postpone_output, sendfile_max_chunk, reset_timedout, lingering_close, lingering_time_ms, lingering_timeout_ms);
-        self.head.inherit(&outer.head);
+    nested {
+        /// Keep-alive of clients.
+        pub keepalive: KeepaliveSettings,
+        /// Request bodies.
+        pub body: BodySettings,
+        /// Sending.
+        pub send: SendSettings,
+        /// Request heads; those of the default server of an address.
+        pub head: limits::HeadSettings,
+    }
+    not inherited {
+        /// The handler that serves the location, if it is not files.
+        pub content: Option<Handler> = None,
+        /// Only for internal redirects.
+        pub internal: bool = false,
+        /// A name of a prefix location that ends in `/` and is served by a proxy: the name without it is redirected.
+        pub auto_redirect: bool = false,
     }
 }
 
@@ -260,24 +209,17 @@ impl Identity {
     }
 }
 
-/// What is settled once for the whole of `http`.
-#[derive(Clone, Debug)]
-pub struct HttpSettings {
-    /// The server's name for itself.
-    pub identity: Identity,
-    /// There is an `http` block.
-    pub present: bool,
-    /// Where request bodies go that do not fit in memory; `None` is the default.
-    pub client_body_temp_path: Setting<Option<std::path::PathBuf>>,
-}
-
-impl Default for HttpSettings {
-    fn default() -> Self {
-        HttpSettings {
-            identity: Identity::default(),
-            present: false,
-            client_body_temp_path: Setting::new(None),
-        }
+settings! {
+    /// Settings of the whole of `http`.
+    pub struct HttpSettings {
+        /// Where request bodies go that do not fit in memory; `None` is the default.
+        pub client_body_temp_path: Option<std::path::PathBuf> = None,
+    }
+    not a setting {
+        /// The server's name for itself.
+        pub identity: Identity = Identity::default(),
+        /// There is an `http` block.
+        pub present: bool = false,
     }
 }
 

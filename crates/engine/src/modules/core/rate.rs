@@ -30,22 +30,21 @@ impl Amount {
 }
 
 pub(super) const DIRECTIVES: &[Directive] = &[
-    Directive {
-        name: "limit_rate",
-        contexts: Contexts::HSLI,
-        args: Args::Exactly(1),
-        doc: "Bytes a second that an answer is sent with, variables in it too; 0 is without limit. `set $limit_rate` does it by request.",
-        example: "limit_rate 500k;",
-        apply: |b, d| amount(b, d, |s| &mut s.core.send.limit_rate),
-    },
-    Directive {
-        name: "limit_rate_after",
-        contexts: Contexts::HSLI,
-        args: Args::Exactly(1),
-        doc: "How much of an answer is sent before `limit_rate` begins, variables in it too.",
-        example: "limit_rate_after 1m;",
-        apply: |b, d| amount(b, d, |s| &mut s.core.send.limit_rate_after),
-    },
+    Directive::new("limit_rate", Contexts::HSLI, Args::Exactly(1), "rate", |b, d| {
+        amount(b, d, |s| &mut s.core.send.limit_rate)
+    })
+    .default("0")
+    .doc(
+        "Bytes a second that an answer is sent with, variables in it too; 0 is without \
+         limit. `set $limit_rate` does it by request.",
+    )
+    .example("limit_rate 500k;"),
+    Directive::new("limit_rate_after", Contexts::HSLI, Args::Exactly(1), "size", |b, d| {
+        amount(b, d, |s| &mut s.core.send.limit_rate_after)
+    })
+    .default("0")
+    .doc("How much of an answer is sent before `limit_rate` begins, variables in it too.")
+    .example("limit_rate_after 1m;"),
 ];
 
 fn amount(

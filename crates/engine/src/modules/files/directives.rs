@@ -3,124 +3,89 @@
 use super::path::{self, Join, Root, SymlinkRule};
 use super::{IfModifiedSince, Types};
 use crate::config::{Builder, Modifier, invalid_choice, invalid_parameter, once};
-use crate::directive::{Args, Contexts, Directive};
+use crate::directive::{Apply, Args, Contexts, Directive};
 use crate::host::Symlinks;
-use crate::setting::Setting;
 use bstr::ByteSlice;
 use conf::{Body, Diagnostic};
 use std::os::unix::ffi::OsStrExt;
 use std::sync::Arc;
 
 pub(super) const DIRECTIVES: &[Directive] = &[
-    Directive {
-        name: "root",
-        contexts: Contexts::HSLI,
-        args: Args::Exactly(1),
-        doc: "The directory of files: a URI is a path under it. Variables may stand in it.",
-        example: "root /srv/www;",
-        apply: root,
-    },
-    Directive {
-        name: "alias",
-        contexts: Contexts::LOCATION,
-        args: Args::Exactly(1),
-        doc: "The directory that stands for the location's name; in a regular expression's location, the whole path.",
-        example: "alias /srv/images/;",
-        apply: root,
-    },
-    Directive {
-        name: "index",
-        contexts: Contexts::HSL,
-        args: Args::AtLeast(1),
-        doc: "The files that are looked for when a URI ends in /; the last may be a URI of its own.",
-        example: "index index.html index.$geo.html /index.html;",
-        apply: index,
-    },
-    Directive {
-        name: "types",
-        contexts: Contexts::HSL,
-        args: Args::Block(0, 0),
-        doc: "Media types and the file extensions they are for.",
-        example: "types { text/html html htm; image/png png; }",
-        apply: types,
-    },
-    Directive {
-        name: "default_type",
-        contexts: Contexts::HSL,
-        args: Args::Exactly(1),
-        doc: "The media type of what `types` has no type for.",
-        example: "default_type application/octet-stream;",
-        apply: |b, d| {
-            let kind = d.args[0].text().as_bytes().into();
-            b.write(d, |s| &mut s.files.default_type, kind)
-        },
-    },
-    Directive {
-        name: "types_hash_max_size",
-        contexts: Contexts::HSL,
-        args: Args::Exactly(1),
-        doc: "Without effect here: the table of types finds its size by itself.",
-        example: "types_hash_max_size 2048;",
-        apply: |b, d| b.number(&d.args[0]).map(drop),
-    },
-    Directive {
-        name: "types_hash_bucket_size",
-        contexts: Contexts::HSL,
-        args: Args::Exactly(1),
-        doc: "Without effect here: the table of types finds its size by itself.",
-        example: "types_hash_bucket_size 64;",
-        apply: |b, d| b.number(&d.args[0]).map(drop),
-    },
-    Directive {
-        name: "etag",
-        contexts: Contexts::HSL,
-        args: Args::Flag,
-        doc: "Whether files have entity tags, made of time and length.",
-        example: "etag off;",
-        apply: |b, d| flag(b, d, |s| &mut s.files.etag),
-    },
-    Directive {
-        name: "if_modified_since",
-        contexts: Contexts::HSL,
-        args: Args::Exactly(1),
-        doc: "When If-Modified-Since gets 304: off never, exact if the dates are the same, before if the answer is not younger.",
-        example: "if_modified_since before;",
-        apply: if_modified_since,
-    },
-    Directive {
-        name: "disable_symlinks",
-        contexts: Contexts::HSL,
-        args: Args::Between(1, 2),
-        doc: "Whether symlinks in paths are refused: on, if_not_owner, off; from= names a beginning that is trusted.",
-        example: "disable_symlinks if_not_owner from=$document_root;",
-        apply: disable_symlinks,
-    },
-    Directive {
-        name: "sendfile",
-        contexts: Contexts::HSLI,
-        args: Args::Flag,
-        doc: "Whether the system copies files to the connection, past the process.",
-        example: "sendfile on;",
-        apply: |b, d| flag(b, d, |s| &mut s.files.sendfile),
-    },
-    Directive {
-        name: "log_not_found",
-        contexts: Contexts::HSL,
-        args: Args::Flag,
-        doc: "Whether missing files are logged.",
-        example: "log_not_found off;",
-        apply: |b, d| flag(b, d, |s| &mut s.files.log_not_found),
-    },
+    Directive::new("root", Contexts::HSLI, Args::Exactly(1), "path", root)
+        .default("html")
+        .doc("The directory of files: a URI is a path under it. Variables may stand in it.")
+        .example("root /srv/www;"),
+    Directive::new("alias", Contexts::LOCATION, Args::Exactly(1), "path", root)
+        .doc(
+            "The directory that stands for the location's name; in a regular expression's \
+         location, the whole path.",
+        )
+        .example("alias /srv/images/;"),
+    Directive::new("index", Contexts::HSL, Args::AtLeast(1), "file ...", index)
+        .default("index.html")
+        .doc(
+            "The files that are looked for when a URI ends in /; the last may be a URI of its \
+         own.",
+        )
+        .example("index index.html index.$geo.html /index.html;"),
+    Directive::new("types", Contexts::HSL, Args::Block(0, 0), "{ … }", types)
+        .default("{ text/html html; image/gif gif; image/jpeg jpg; }")
+        .doc("Media types and the file extensions they are for.")
+        .example("types { text/html html htm; image/png png; }"),
+    Directive::new("default_type", Contexts::HSL, Args::Exactly(1), "mime-type", |b, d| {
+        let kind = d.args[0].text().as_bytes().into();
+        b.write(d, |s| &mut s.files.default_type, kind)
+    })
+    .default("text/plain")
+    .doc("The media type of what `types` has no type for.")
+    .example("default_type application/octet-stream;"),
+    Directive::ignored("types_hash_max_size", Contexts::HSL, Apply::IgnoredNumber)
+        .default("1024")
+        .doc("Without effect here: the table of types finds its size by itself.")
+        .example("types_hash_max_size 2048;"),
+    Directive::ignored("types_hash_bucket_size", Contexts::HSL, Apply::IgnoredNumber)
+        .default("64")
+        .doc("Without effect here: the table of types finds its size by itself.")
+        .example("types_hash_bucket_size 64;"),
+    Directive::flag("etag", Contexts::HSL, |b| &mut b.settings().files.etag)
+        .default("on")
+        .doc("Whether files have entity tags, made of time and length.")
+        .example("etag off;"),
+    Directive::new(
+        "if_modified_since",
+        Contexts::HSL,
+        Args::Exactly(1),
+        "off | exact | before",
+        if_modified_since,
+    )
+    .default("exact")
+    .doc(
+        "When If-Modified-Since gets 304: off never, exact if the dates are the same, before \
+         if the answer is not younger.",
+    )
+    .example("if_modified_since before;"),
+    Directive::new(
+        "disable_symlinks",
+        Contexts::HSL,
+        Args::Between(1, 2),
+        "off | on | if_not_owner [from=part]",
+        disable_symlinks,
+    )
+    .default("off")
+    .doc(
+        "Whether symlinks in paths are refused: on, if_not_owner, off; from= names a \
+         beginning that is trusted.",
+    )
+    .example("disable_symlinks if_not_owner from=$document_root;"),
+    Directive::flag("sendfile", Contexts::HSLI, |b| &mut b.settings().files.sendfile)
+        .default("off")
+        .doc("Whether the system copies files to the connection, past the process.")
+        .example("sendfile on;"),
+    Directive::flag("log_not_found", Contexts::HSL, |b| &mut b.settings().files.log_not_found)
+        .default("on")
+        .doc("Whether missing files are logged.")
+        .example("log_not_found off;"),
 ];
-
-fn flag(
-    b: &mut Builder<'_>,
-    d: &conf::Directive,
-    setting: impl FnOnce(&mut crate::config::Settings) -> &mut Setting<bool>,
-) -> Result<(), Diagnostic> {
-    let on = b.flag(d)?;
-    b.write(d, setting, on)
-}
 
 /// `root` and `alias` (ngx_http_core_root).
 fn root(b: &mut Builder<'_>, d: &conf::Directive) -> Result<(), Diagnostic> {

@@ -21,7 +21,7 @@ use crate::exchange::Exchange;
 use crate::host::{Env, Level};
 use crate::log_line;
 use crate::phase::{Phase, Verdict};
-use crate::setting::{Setting, inherit};
+use crate::setting::settings;
 use crate::template::Template;
 use std::sync::Arc;
 
@@ -37,53 +37,29 @@ pub enum IfModifiedSince {
     Before,
 }
 
-/// What is set at one level.
-#[derive(Clone, Debug)]
-pub struct Settings {
-    /// `root` or `alias`; without either, `html` under the prefix.
-    pub root: Setting<Option<Root>>,
-    /// `index`: what is looked for in a directory, in order.
-    pub index: Setting<Vec<Template>>,
-    /// `types`.
-    pub types: Setting<Arc<Types>>,
-    /// `default_type`.
-    pub default_type: Setting<Box<[u8]>>,
-    /// `etag`: files have entity tags.
-    pub etag: Setting<bool>,
-    /// `if_modified_since`.
-    pub if_modified_since: Setting<IfModifiedSince>,
-    /// `max_ranges`; `None` is nginx's default, without a limit.
-    pub max_ranges: Setting<Option<u32>>,
-    /// `disable_symlinks`.
-    pub disable_symlinks: Setting<SymlinkRule>,
-    /// `sendfile`: the system copies files to the connection, past the process.
-    pub sendfile: Setting<bool>,
-    /// `log_not_found`: missing files are logged.
-    pub log_not_found: Setting<bool>,
-}
-
-impl Default for Settings {
-    fn default() -> Self {
-        Settings {
-            root: Setting::new(None),
-            index: Setting::new(vec![Template::text(b"index.html")]),
-            types: Setting::new(Arc::new(Types::default())),
-            default_type: Setting::new(b"text/plain"[..].into()),
-            etag: Setting::new(true),
-            if_modified_since: Setting::new(IfModifiedSince::Exact),
-            max_ranges: Setting::new(None),
-            disable_symlinks: Setting::new(SymlinkRule::default()),
-            sendfile: Setting::new(false),
-            log_not_found: Setting::new(true),
-        }
-    }
-}
-
-impl Settings {
-    /// Takes what this level does not say from the one around it.
-    pub fn inherit(&mut self, outer: &Settings) {
-        inherit!(self, outer; root, index, types, default_type, etag, if_modified_since, max_ranges,
-            disable_symlinks, sendfile, log_not_found);
+settings! {
+    /// What is set at one level.
+    pub struct FileSettings {
+        /// `root` or `alias`; without either, `html` under the prefix.
+        pub root: Option<Root> = None,
+        /// `index`: what is looked for in a directory, in order.
+        pub index: Vec<Template> = vec![Template::text(b"index.html")],
+        /// `types`.
+        pub types: Arc<Types> = Arc::new(Types::default()),
+        /// `default_type`.
+        pub default_type: Box<[u8]> = b"text/plain"[..].into(),
+        /// `etag`: files have entity tags.
+        pub etag: bool = true,
+        /// `if_modified_since`.
+        pub if_modified_since: IfModifiedSince = IfModifiedSince::Exact,
+        /// `max_ranges`; `None` is nginx's default, without a limit.
+        pub max_ranges: Option<u32> = None,
+        /// `disable_symlinks`.
+        pub disable_symlinks: SymlinkRule = SymlinkRule::default(),
+        /// `sendfile`: the system copies files to the connection, past the process.
+        pub sendfile: bool = false,
+        /// `log_not_found`: missing files are logged.
+        pub log_not_found: bool = true,
     }
 }
 

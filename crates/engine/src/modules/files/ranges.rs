@@ -19,18 +19,14 @@ use std::ops::Range;
 /// The module.
 pub static MODULE: Module = Module { header_filter: Some(filter), ..Module::new("ranges", &[DIRECTIVES]) };
 
-const DIRECTIVES: &[Directive] = &[Directive {
-    name: "max_ranges",
-    contexts: Contexts::HSL,
-    args: Args::Exactly(1),
-    doc: "How many ranges of a body one request may ask for; 0 answers no ranges at all.",
-    example: "max_ranges 1;",
-    apply: |b, d| {
+const DIRECTIVES: &[Directive] =
+    &[Directive::new("max_ranges", Contexts::HSL, Args::Exactly(1), "number", |b, d| {
         let count = number(d.args[0].text()).and_then(|count| u32::try_from(count).ok());
         let count = count.ok_or_else(|| invalid_value(&d.args[0]).mend("a whole number below 4294967296"))?;
         b.write(d, |s| &mut s.files.max_ranges, Some(count))
-    },
-}];
+    })
+    .doc("How many ranges of a body one request may ask for; 0 answers no ranges at all.")
+    .example("max_ranges 1;")];
 
 fn filter(exchange: &mut Exchange, env: &mut Env<'_>) -> Result<(), HeadRefused> {
     let Exchange { request, response, route, .. } = exchange;

@@ -13,7 +13,7 @@ use crate::directive::{Args, Contexts, Directive};
 use crate::exchange::{Exchange, Response};
 use crate::host::Env;
 use crate::output::HeadRefused;
-use crate::setting::{Setting, inherit};
+use crate::setting::{Setting, settings};
 use crate::template::Template;
 use bstr::ByteSlice;
 use conf::Diagnostic;
@@ -46,37 +46,27 @@ pub enum Inherit {
     Merge,
 }
 
-/// What is set at one level.
-#[derive(Clone, Debug)]
-pub struct Settings {
-    /// `add_header`.
-    pub fields: Setting<Vec<Field>>,
-    /// `add_header_inherit`.
-    pub fields_inherit: Setting<Inherit>,
-    /// `add_trailer`.
-    pub trailers: Setting<Vec<Field>>,
-    /// `add_trailer_inherit`.
-    pub trailers_inherit: Setting<Inherit>,
-    /// `expires`.
-    pub expires: Setting<Expires>,
-}
-
-impl Default for Settings {
-    fn default() -> Self {
-        Settings {
-            fields: Setting::new(Vec::new()),
-            fields_inherit: Setting::new(Inherit::On),
-            trailers: Setting::new(Vec::new()),
-            trailers_inherit: Setting::new(Inherit::On),
-            expires: Setting::new(Expires::Off),
-        }
+settings! {
+    /// What is set at one level.
+    pub struct HeaderSettings {
+        /// `add_header_inherit`.
+        pub fields_inherit: Inherit = Inherit::On,
+        /// `add_trailer_inherit`.
+        pub trailers_inherit: Inherit = Inherit::On,
+        /// `expires`.
+        pub expires: Expires = Expires::Off,
+    }
+    not inherited {
+        /// `add_header`.
+        pub fields: Vec<Field> = Vec::new(),
+        /// `add_trailer`.
+        pub trailers: Vec<Field> = Vec::new(),
     }
 }
 
-impl Settings {
-    /// Takes what this level does not say from the one around it.
-    pub fn inherit(&mut self, outer: &Settings) {
-        inherit!(self, outer; expires, fields_inherit, trailers_inherit);
+impl HeaderSettings {
+    /// Takes the fields and trailers of the level around this one, as `add_header_inherit` and its kin say.
+    pub fn inherit_lists(&mut self, outer: &HeaderSettings) {
         inherit_fields(&mut self.fields, &outer.fields, *self.fields_inherit);
         inherit_fields(&mut self.trailers, &outer.trailers, *self.trailers_inherit);
     }
@@ -94,63 +84,59 @@ fn inherit_fields(own: &mut Setting<Vec<Field>>, outer: &Setting<Vec<Field>>, ru
 pub static MODULE: Module = Module { header_filter: Some(filter), ..Module::new("headers", &[DIRECTIVES]) };
 
 const DIRECTIVES: &[Directive] = &[
-    Directive {
-        name: "add_header",
-        contexts: Contexts::HSLI,
-        args: Args::Between(2, 3),
-        doc: "Adds a field to answers with status 200, 201, 204, 206, 301 to 304, 307 and 308; `always` to all.",
-        example: "add_header X-Frame-Options DENY always;",
-        apply: |b, d| {
-            let field = field(b, d, true)?;
-            b.settings().headers.fields.push(field);
-            Ok(())
-        },
-    },
-    Directive {
-        name: "add_trailer",
-        contexts: Contexts::HSLI,
-        args: Args::Between(2, 3),
-        doc: "Adds a field after the body of a chunked answer, with the value that it has then.",
-        example: "add_trailer X-Time $request_time;",
-        apply: |b, d| {
-            let field = field(b, d, false)?;
-            b.settings().headers.trailers.push(field);
-            Ok(())
-        },
-    },
-    Directive {
-        name: "add_header_inherit",
-        contexts: Contexts::HSLI,
-        args: Args::Exactly(1),
-        doc: "What becomes of the fields of the level around this one: on if there are none here, off, merge.",
-        example: "add_header_inherit merge;",
-        apply: |b, d| {
-            let rule = inherit_rule(d)?;
-            b.write(d, |s| &mut s.headers.fields_inherit, rule)
-        },
-    },
-    Directive {
-        name: "add_trailer_inherit",
-        contexts: Contexts::HSLI,
-        args: Args::Exactly(1),
-        doc: "What becomes of the trailers of the level around this one: on if there are none here, off, merge.",
-        example: "add_trailer_inherit merge;",
-        apply: |b, d| {
-            let rule = inherit_rule(d)?;
-            b.write(d, |s| &mut s.headers.trailers_inherit, rule)
-        },
-    },
-    Directive {
-        name: "expires",
-        contexts: Contexts::HSLI,
-        args: Args::Between(1, 2),
-        doc: "Sets Expires and Cache-Control: a time from now, from the last change (modified), of day (@), or epoch, max, off.",
-        example: "expires modified +24h;",
-        apply: |b, d| {
+    Directive::new("add_header", Contexts::HSLI, Args::Between(2, 3), "name value [always]", |b, d| {
+        let field = field(b, d, true)?;
+        b.settings().headers.fields.push(field);
+        Ok(())
+    })
+    .doc(
+        "Adds a field to answers with status 200, 201, 204, 206, 301 to 304, 307 and 308; \
+         `always` to all.",
+    )
+    .example("add_header X-Frame-Options DENY always;"),
+    Directive::new("add_trailer", Contexts::HSLI, Args::Between(2, 3), "name value [always]", |b, d| {
+        let field = field(b, d, false)?;
+        b.settings().headers.trailers.push(field);
+        Ok(())
+    })
+    .doc("Adds a field after the body of a chunked answer, with the value that it has then.")
+    .example("add_trailer X-Time $request_time;"),
+    Directive::new("add_header_inherit", Contexts::HSLI, Args::Exactly(1), "on | off | merge", |b, d| {
+        let rule = inherit_rule(d)?;
+        b.write(d, |s| &mut s.headers.fields_inherit, rule)
+    })
+    .default("on")
+    .doc(
+        "What becomes of the fields of the level around this one: on if there are none here, \
+         off, merge.",
+    )
+    .example("add_header_inherit merge;"),
+    Directive::new("add_trailer_inherit", Contexts::HSLI, Args::Exactly(1), "on | off | merge", |b, d| {
+        let rule = inherit_rule(d)?;
+        b.write(d, |s| &mut s.headers.trailers_inherit, rule)
+    })
+    .default("on")
+    .doc(
+        "What becomes of the trailers of the level around this one: on if there are none \
+         here, off, merge.",
+    )
+    .example("add_trailer_inherit merge;"),
+    Directive::new(
+        "expires",
+        Contexts::HSLI,
+        Args::Between(1, 2),
+        "[modified] time | epoch | max | off",
+        |b, d| {
             let rule = expires::parse(b, d)?;
             b.write(d, |s| &mut s.headers.expires, rule)
         },
-    },
+    )
+    .default("off")
+    .doc(
+        "Sets Expires and Cache-Control: a time from now, from the last change (modified), \
+         of day (@), or epoch, max, off.",
+    )
+    .example("expires modified +24h;"),
 ];
 
 fn field(b: &mut Builder<'_>, d: &conf::Directive, in_head: bool) -> Result<Field, Diagnostic> {
@@ -233,7 +219,7 @@ fn add(response: &mut Response, field: &Field, value: &[u8]) {
 }
 
 /// Will the answer have trailers, so that it must be chunked whatever its length?
-pub fn wants_trailers(response: &Response, settings: &Settings) -> bool {
+pub fn wants_trailers(response: &Response, settings: &HeaderSettings) -> bool {
     settings.trailers.iter().any(|field| field.always || is_safe(response.status))
 }
 

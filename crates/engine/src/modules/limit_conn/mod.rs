@@ -11,7 +11,7 @@ use crate::exchange::Exchange;
 use crate::host::{Env, Level};
 use crate::log_line;
 use crate::phase::{Phase, Verdict};
-use crate::setting::{Setting, inherit};
+use crate::setting::settings;
 use conf::Diagnostic;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -47,34 +47,17 @@ pub struct Limit {
     pub connections: u32,
 }
 
-/// What is set at one level.
-#[derive(Clone, Debug)]
-pub struct Settings {
-    /// `limit_conn`, in order.
-    pub limits: Setting<Vec<Limit>>,
-    /// `limit_conn_log_level`.
-    pub log_level: Setting<Level>,
-    /// `limit_conn_status`.
-    pub status: Setting<u16>,
-    /// `limit_conn_dry_run`: count and log, but let pass.
-    pub dry_run: Setting<bool>,
-}
-
-impl Default for Settings {
-    fn default() -> Self {
-        Settings {
-            limits: Setting::new(Vec::new()),
-            log_level: Setting::new(Level::Error),
-            status: Setting::new(503),
-            dry_run: Setting::new(false),
-        }
-    }
-}
-
-impl Settings {
-    /// Takes what this level does not say from the one around it.
-    pub fn inherit(&mut self, outer: &Settings) {
-        inherit!(self, outer; limits, log_level, status, dry_run);
+settings! {
+    /// What is set at one level.
+    pub struct LimitConnSettings {
+        /// `limit_conn`, in order.
+        pub limits: Vec<Limit> = Vec::new(),
+        /// `limit_conn_log_level`.
+        pub log_level: Level = Level::Error,
+        /// `limit_conn_status`.
+        pub status: u16 = 503,
+        /// `limit_conn_dry_run`: count and log, but let pass.
+        pub dry_run: bool = false,
     }
 }
 
@@ -83,59 +66,40 @@ pub static MODULE: Module =
     Module { handlers: &[(Phase::PreAccess, handle)], ..Module::new("limit_conn", &[DIRECTIVES]) };
 
 const DIRECTIVES: &[Directive] = &[
-    Directive {
-        name: "limit_conn_zone",
-        contexts: Contexts::HTTP,
-        args: Args::Exactly(2),
-        doc: "Declares a zone that counts requests under way by a key: its name and size.",
-        example: "limit_conn_zone $binary_remote_addr zone=addr:10m;",
-        apply: |b, d| {
-            let key = b.template(&d.args[0])?;
-            let declaration = limit_zone::declaration(d, |word| Err(invalid_parameter(word)))?;
-            b.draft.limits.connections.declare(declaration, key, ())
-        },
-    },
-    Directive {
-        name: "limit_conn",
-        contexts: Contexts::HSL,
-        args: Args::Exactly(2),
-        doc: "How many requests with the same key of a zone may be under way at once.",
-        example: "limit_conn addr 10;",
-        apply: limit_conn,
-    },
-    Directive {
-        name: "limit_conn_log_level",
-        contexts: Contexts::HSL,
-        args: Args::Exactly(1),
-        doc: "The level at which refused requests are logged.",
-        example: "limit_conn_log_level warn;",
-        apply: |b, d| {
+    Directive::new("limit_conn_zone", Contexts::HTTP, Args::Exactly(2), "key zone=name:size", |b, d| {
+        let key = b.template(&d.args[0])?;
+        let declaration = limit_zone::declaration(d, |word| Err(invalid_parameter(word)))?;
+        b.draft.limits.connections.declare(declaration, key, ())
+    })
+    .doc("Declares a zone that counts requests under way by a key: its name and size.")
+    .example("limit_conn_zone $binary_remote_addr zone=addr:10m;"),
+    Directive::new("limit_conn", Contexts::HSL, Args::Exactly(2), "zone number", limit_conn)
+        .doc("How many requests with the same key of a zone may be under way at once.")
+        .example("limit_conn addr 10;"),
+    Directive::new(
+        "limit_conn_log_level",
+        Contexts::HSL,
+        Args::Exactly(1),
+        "info | notice | warn | error",
+        |b, d| {
             let level = limit_zone::log_level(d)?;
             b.write(d, |s| &mut s.limit_conn.log_level, level)
         },
-    },
-    Directive {
-        name: "limit_conn_status",
-        contexts: Contexts::HSL,
-        args: Args::Exactly(1),
-        doc: "The status of a refused request.",
-        example: "limit_conn_status 429;",
-        apply: |b, d| {
-            let status = limit_zone::status(b, d)?;
-            b.write(d, |s| &mut s.limit_conn.status, status)
-        },
-    },
-    Directive {
-        name: "limit_conn_dry_run",
-        contexts: Contexts::HSL,
-        args: Args::Flag,
-        doc: "Whether requests are only counted and logged, and none is refused.",
-        example: "limit_conn_dry_run on;",
-        apply: |b, d| {
-            let on = b.flag(d)?;
-            b.write(d, |s| &mut s.limit_conn.dry_run, on)
-        },
-    },
+    )
+    .default("error")
+    .doc("The level at which refused requests are logged.")
+    .example("limit_conn_log_level warn;"),
+    Directive::new("limit_conn_status", Contexts::HSL, Args::Exactly(1), "code", |b, d| {
+        let status = limit_zone::status(b, d)?;
+        b.write(d, |s| &mut s.limit_conn.status, status)
+    })
+    .default("503")
+    .doc("The status of a refused request.")
+    .example("limit_conn_status 429;"),
+    Directive::flag("limit_conn_dry_run", Contexts::HSL, |b| &mut b.settings().limit_conn.dry_run)
+        .default("off")
+        .doc("Whether requests are only counted and logged, and none is refused.")
+        .example("limit_conn_dry_run on;"),
 ];
 
 fn limit_conn(b: &mut Builder<'_>, d: &conf::Directive) -> Result<(), Diagnostic> {
@@ -165,7 +129,12 @@ fn handle(exchange: &mut Exchange, env: &mut Env<'_>) -> Verdict {
     verdict
 }
 
-fn count(exchange: &mut Exchange, env: &mut Env<'_>, settings: &Settings, key: &mut Vec<u8>) -> Verdict {
+fn count(
+    exchange: &mut Exchange,
+    env: &mut Env<'_>,
+    settings: &LimitConnSettings,
+    key: &mut Vec<u8>,
+) -> Verdict {
     let config = env.config;
     for limit in settings.limits.iter() {
         let zone = config.limits.connections.get(limit.zone);
@@ -202,7 +171,7 @@ fn count(exchange: &mut Exchange, env: &mut Env<'_>, settings: &Settings, key: &
 
 const MAX_KEY_BYTES: usize = 255;
 
-fn refuse(exchange: &mut Exchange, settings: &Settings) -> Verdict {
+fn refuse(exchange: &mut Exchange, settings: &LimitConnSettings) -> Verdict {
     exchange.limits.seats.clear();
     if *settings.dry_run {
         exchange.limits.connections = Some(Outcome::RejectedDryRun);

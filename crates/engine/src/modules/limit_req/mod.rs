@@ -16,7 +16,7 @@ use crate::exchange::Exchange;
 use crate::host::{Env, Level};
 use crate::log_line;
 use crate::phase::{Effect, Phase, Verdict};
-use crate::setting::{Setting, inherit};
+use crate::setting::settings;
 use conf::Diagnostic;
 
 /// What became of a request: `$limit_req_status`.
@@ -58,34 +58,17 @@ pub struct Limit {
     pub delay: u64,
 }
 
-/// What is set at one level.
-#[derive(Clone, Debug)]
-pub struct Settings {
-    /// `limit_req`, in order.
-    pub limits: Setting<Vec<Limit>>,
-    /// `limit_req_log_level`: the level of refusals; delays are one level less severe.
-    pub log_level: Setting<Level>,
-    /// `limit_req_status`.
-    pub status: Setting<u16>,
-    /// `limit_req_dry_run`: count and log, but let pass.
-    pub dry_run: Setting<bool>,
-}
-
-impl Default for Settings {
-    fn default() -> Self {
-        Settings {
-            limits: Setting::new(Vec::new()),
-            log_level: Setting::new(Level::Error),
-            status: Setting::new(503),
-            dry_run: Setting::new(false),
-        }
-    }
-}
-
-impl Settings {
-    /// Takes what this level does not say from the one around it.
-    pub fn inherit(&mut self, outer: &Settings) {
-        inherit!(self, outer; limits, log_level, status, dry_run);
+settings! {
+    /// What is set at one level.
+    pub struct LimitReqSettings {
+        /// `limit_req`, in order.
+        pub limits: Vec<Limit> = Vec::new(),
+        /// `limit_req_log_level`: the level of refusals; delays are one level less severe.
+        pub log_level: Level = Level::Error,
+        /// `limit_req_status`.
+        pub status: u16 = 503,
+        /// `limit_req_dry_run`: count and log, but let pass.
+        pub dry_run: bool = false,
     }
 }
 
@@ -101,55 +84,57 @@ pub static MODULE: Module = Module {
 };
 
 const DIRECTIVES: &[Directive] = &[
-    Directive {
-        name: "limit_req_zone",
-        contexts: Contexts::HTTP,
-        args: Args::Exactly(3),
-        doc: "Declares a zone that counts requests by a key: its name and size, and the rate that is allowed (r/s, r/m).",
-        example: "limit_req_zone $binary_remote_addr zone=one:10m rate=1r/s;",
-        apply: limit_req_zone,
-    },
-    Directive {
-        name: "limit_req",
-        contexts: Contexts::HSL,
-        args: Args::Between(1, 3),
-        doc: "Limits requests by a zone; up to burst= wait for their turn, with delay= or nodelay so many or all of them do not.",
-        example: "limit_req zone=one burst=5 nodelay;",
-        apply: limit_req,
-    },
-    Directive {
-        name: "limit_req_log_level",
-        contexts: Contexts::HSL,
-        args: Args::Exactly(1),
-        doc: "The level at which refused requests are logged; delayed ones are one level less severe.",
-        example: "limit_req_log_level warn;",
-        apply: |b, d| {
+    Directive::new(
+        "limit_req_zone",
+        Contexts::HTTP,
+        Args::Exactly(3),
+        "key zone=name:size rate=rate",
+        limit_req_zone,
+    )
+    .doc(
+        "Declares a zone that counts requests by a key: its name and size, and the rate that \
+         is allowed (r/s, r/m).",
+    )
+    .example("limit_req_zone $binary_remote_addr zone=one:10m rate=1r/s;"),
+    Directive::new(
+        "limit_req",
+        Contexts::HSL,
+        Args::Between(1, 3),
+        "zone=name [burst=number] [nodelay | delay=number]",
+        limit_req,
+    )
+    .doc(
+        "Limits requests by a zone; up to burst= wait for their turn, with delay= or nodelay \
+         so many or all of them do not.",
+    )
+    .example("limit_req zone=one burst=5 nodelay;"),
+    Directive::new(
+        "limit_req_log_level",
+        Contexts::HSL,
+        Args::Exactly(1),
+        "info | notice | warn | error",
+        |b, d| {
             let level = limit_zone::log_level(d)?;
             b.write(d, |s| &mut s.limit_req.log_level, level)
         },
-    },
-    Directive {
-        name: "limit_req_status",
-        contexts: Contexts::HSL,
-        args: Args::Exactly(1),
-        doc: "The status of a refused request.",
-        example: "limit_req_status 429;",
-        apply: |b, d| {
-            let status = limit_zone::status(b, d)?;
-            b.write(d, |s| &mut s.limit_req.status, status)
-        },
-    },
-    Directive {
-        name: "limit_req_dry_run",
-        contexts: Contexts::HSL,
-        args: Args::Flag,
-        doc: "Whether requests are only counted and logged, and none is refused or delayed.",
-        example: "limit_req_dry_run on;",
-        apply: |b, d| {
-            let on = b.flag(d)?;
-            b.write(d, |s| &mut s.limit_req.dry_run, on)
-        },
-    },
+    )
+    .default("error")
+    .doc(
+        "The level at which refused requests are logged; delayed ones are one level less \
+         severe.",
+    )
+    .example("limit_req_log_level warn;"),
+    Directive::new("limit_req_status", Contexts::HSL, Args::Exactly(1), "code", |b, d| {
+        let status = limit_zone::status(b, d)?;
+        b.write(d, |s| &mut s.limit_req.status, status)
+    })
+    .default("503")
+    .doc("The status of a refused request.")
+    .example("limit_req_status 429;"),
+    Directive::flag("limit_req_dry_run", Contexts::HSL, |b| &mut b.settings().limit_req.dry_run)
+        .default("off")
+        .doc("Whether requests are only counted and logged, and none is refused or delayed.")
+        .example("limit_req_dry_run on;"),
 ];
 
 fn limit_req_zone(b: &mut Builder<'_>, d: &conf::Directive) -> Result<(), Diagnostic> {
@@ -297,7 +282,7 @@ fn look(
 
 const MAX_KEY_BYTES: usize = 65535;
 
-fn refuse(exchange: &mut Exchange, settings: &Settings) -> Verdict {
+fn refuse(exchange: &mut Exchange, settings: &LimitReqSettings) -> Verdict {
     if *settings.dry_run {
         exchange.limits.requests = Some(Outcome::RejectedDryRun);
         return Verdict::Next;

@@ -9,30 +9,48 @@ use conf::{Diagnostic, Word};
 use std::sync::Arc;
 
 pub(super) const DIRECTIVES: &[Directive] = &[
-    Directive {
-        name: "log_format",
-        contexts: Contexts::HTTP,
-        args: Args::AtLeast(2),
-        doc: "A format for access logs; escape=default, json or none says what is done with odd bytes. combined and json are there already.",
-        example: "log_format short '$remote_addr \"$request\" $status $upstream_addr';",
-        apply: log_format,
-    },
-    Directive {
-        name: "access_log",
-        contexts: Contexts::HSLI.or(Contexts::LIMIT_EXCEPT),
-        args: Args::AtLeast(1),
-        doc: "A file with a line for each request, in a format, with buffer=, flush= and if=; the path may hold variables. off writes none.",
-        example: "access_log logs/access.log combined buffer=32k flush=5s if=$loggable;",
-        apply: access_log,
-    },
-    Directive {
-        name: "error_log",
-        contexts: Contexts::MAIN.or(Contexts::HSL),
-        args: Args::AtLeast(1),
-        doc: "A file or stderr for what goes wrong, down to a level; error if none is named. The debug_* masks mean debug.",
-        example: "error_log logs/error.log warn;",
-        apply: error_log,
-    },
+    Directive::new(
+        "log_format",
+        Contexts::HTTP,
+        Args::AtLeast(2),
+        "name [escape=default|json|none] string ...",
+        log_format,
+    )
+    .default(
+        "combined '$remote_addr - $remote_user [$time_local] \"$request\" $status \
+         $body_bytes_sent \"$http_referer\" \"$http_user_agent\"'",
+    )
+    .doc(
+        "A format for access logs; escape=default, json or none says what is done with odd \
+         bytes. combined and json are there already.",
+    )
+    .example("log_format short '$remote_addr \"$request\" $status $upstream_addr';"),
+    Directive::new(
+        "access_log",
+        Contexts::HSLI.or(Contexts::LIMIT_EXCEPT),
+        Args::AtLeast(1),
+        "path [format [buffer=size] [flush=time] [if=condition]] | off",
+        access_log,
+    )
+    .default("logs/access.log combined")
+    .doc(
+        "A file with a line for each request, in a format, with buffer=, flush= and if=; the \
+         path may hold variables. off writes none.",
+    )
+    .example("access_log logs/access.log combined buffer=32k flush=5s if=$loggable;"),
+    Directive::new(
+        "error_log",
+        Contexts::MAIN.or(Contexts::HSL),
+        Args::AtLeast(1),
+        "file | stderr | syslog [debug | info | notice | warn | error | crit | alert | emerg]",
+        error_log,
+    )
+    .default("logs/error.log error")
+    .doc(
+        "A file or stderr for what goes wrong, down to a level; error if none is named. The \
+         debug_* masks mean debug.",
+    )
+    .example("error_log logs/error.log warn;"),
 ];
 
 const COMBINED: &[u8] = br#"$remote_addr - $remote_user [$time_local] "$request" $status $body_bytes_sent "$http_referer" "$http_user_agent""#;

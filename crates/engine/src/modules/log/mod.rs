@@ -13,7 +13,7 @@ use super::{Module, files};
 use crate::config::LogId;
 use crate::exchange::Exchange;
 use crate::host::{Env, Level};
-use crate::setting::{Setting, inherit};
+use crate::setting::settings;
 use crate::template::Template;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -76,25 +76,13 @@ pub struct AccessLogs {
     pub logs: Vec<AccessLog>,
 }
 
-/// What is set at one level.
-#[derive(Clone, Debug)]
-pub struct Settings {
-    /// Access logs.
-    pub access: Setting<AccessLogs>,
-    /// Error logs, each with the least severe level it takes.
-    pub errors: Setting<Vec<(LogId, Level)>>,
-}
-
-impl Default for Settings {
-    fn default() -> Self {
-        Settings { access: Setting::new(AccessLogs::default()), errors: Setting::new(Vec::new()) }
-    }
-}
-
-impl Settings {
-    /// Takes what this level does not say from the one around it.
-    pub fn inherit(&mut self, outer: &Settings) {
-        inherit!(self, outer; access, errors);
+settings! {
+    /// What is set at one level.
+    pub struct LogSettings {
+        /// Access logs.
+        pub access: AccessLogs = AccessLogs::default(),
+        /// Error logs, each with the least severe level it takes.
+        pub errors: Vec<(LogId, Level)> = Vec::new(),
     }
 }
 

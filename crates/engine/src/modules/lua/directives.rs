@@ -13,30 +13,27 @@ type Store = fn(&mut Builder<'_>, &conf::Directive, ScriptId) -> Result<(), Diag
 macro_rules! script_directives {
     ($($name:literal, $contexts:expr, $doc:literal, $phase:expr, $store:expr;)+) => {
         [$(
-            Directive {
-                name: concat!($name, "_block"),
-                contexts: $contexts,
-                args: Args::LuaBlock(0),
-                doc: $doc,
-                example: concat!($name, "_block { ngx.log(ngx.INFO, \"here\") }"),
-                apply: |b, d| { let id = block(b, d, $phase)?; let store: Store = $store; store(b, d, id) },
-            },
-            Directive {
-                name: concat!($name, "_file"),
-                contexts: $contexts,
-                args: Args::Exactly(1),
-                doc: $doc,
-                example: concat!($name, "_file lua/here.lua;"),
-                apply: |b, d| { let id = file(b, d, $phase)?; let store: Store = $store; store(b, d, id) },
-            },
-            Directive {
-                name: $name,
-                contexts: $contexts,
-                args: Args::Exactly(1),
-                doc: $doc,
-                example: concat!($name, " 'ngx.log(ngx.INFO, \"here\")';"),
-                apply: |b, d| { let id = string(b, d, $phase)?; let store: Store = $store; store(b, d, id) },
-            },
+            Directive::new(concat!($name, "_block"), $contexts, Args::LuaBlock(0), "{ lua }", |b, d| {
+                let id = block(b, d, $phase)?;
+                let store: Store = $store;
+                store(b, d, id)
+            })
+            .doc($doc)
+            .example(concat!($name, "_block { ngx.log(ngx.INFO, \"here\") }")),
+            Directive::new(concat!($name, "_file"), $contexts, Args::Exactly(1), "file", |b, d| {
+                let id = file(b, d, $phase)?;
+                let store: Store = $store;
+                store(b, d, id)
+            })
+            .doc($doc)
+            .example(concat!($name, "_file lua/here.lua;")),
+            Directive::new($name, $contexts, Args::Exactly(1), "string", |b, d| {
+                let id = string(b, d, $phase)?;
+                let store: Store = $store;
+                store(b, d, id)
+            })
+            .doc($doc)
+            .example(concat!($name, " 'ngx.log(ngx.INFO, \"here\")';")),
         )+]
     };
 }
@@ -71,194 +68,123 @@ fn store_content(b: &mut Builder<'_>, d: &conf::Directive, id: ScriptId) -> Resu
 const MIN_DICT_BYTES: u64 = 8 << 10;
 
 pub(super) const DIRECTIVES: &[Directive] = &[
-    Directive {
-        name: "set_by_lua_block",
-        contexts: SET_CONTEXTS,
-        args: Args::LuaBlock(1),
-        doc: "Sets a variable to what the Lua code returns, at its place among the rewrite directives.",
-        example: "set_by_lua_block $half { return ngx.var.arg_n / 2 }",
-        apply: |b, d| {
-            let id = block(b, d, ScriptPhase::Set)?;
-            set(b, d, id)
-        },
-    },
-    Directive {
-        name: "set_by_lua_file",
-        contexts: SET_CONTEXTS,
-        args: Args::AtLeast(2),
-        doc: "The same, from a file; further arguments are `ngx.arg[1]` and so on.",
-        example: "set_by_lua_file $half lua/half.lua $arg_n;",
-        apply: |b, d| {
+    Directive::new("set_by_lua_block", SET_CONTEXTS, Args::LuaBlock(1), "$variable { lua }", |b, d| {
+        let id = block(b, d, ScriptPhase::Set)?;
+        set(b, d, id)
+    })
+    .doc(
+        "Sets a variable to what the Lua code returns, at its place among the rewrite \
+         directives.",
+    )
+    .example("set_by_lua_block $half { return ngx.var.arg_n / 2 }"),
+    Directive::new(
+        "set_by_lua_file",
+        SET_CONTEXTS,
+        Args::AtLeast(2),
+        "$variable file [argument ...]",
+        |b, d| {
             let id = file_of(b, d, &d.args[1], ScriptPhase::Set)?;
             set(b, d, id)
         },
-    },
-    Directive {
-        name: "set_by_lua",
-        contexts: SET_CONTEXTS,
-        args: Args::AtLeast(2),
-        doc: "The same, from a string; further arguments are `ngx.arg[1]` and so on.",
-        example: "set_by_lua $half 'return ngx.arg[1] / 2' $arg_n;",
-        apply: |b, d| {
+    )
+    .doc("The same, from a file; further arguments are `ngx.arg[1]` and so on.")
+    .example("set_by_lua_file $half lua/half.lua $arg_n;"),
+    Directive::new(
+        "set_by_lua",
+        SET_CONTEXTS,
+        Args::AtLeast(2),
+        "$variable string [argument ...]",
+        |b, d| {
             let id = string_of(b, &d.args[1], d, ScriptPhase::Set)?;
             set(b, d, id)
         },
-    },
-    Directive {
-        name: "lua_shared_dict",
-        contexts: Contexts::HTTP,
-        args: Args::Exactly(2),
-        doc: "A dictionary that all worker threads share, of a fixed size.",
-        example: "lua_shared_dict sessions 10m;",
-        apply: shared_dict,
-    },
-    Directive {
-        name: "lua_package_path",
-        contexts: Contexts::HTTP,
-        args: Args::Exactly(1),
-        doc: "Where `require` looks for Lua; `;;` is the default path, `$prefix` the server's prefix.",
-        example: "lua_package_path \"$prefix/lua/?.lua;;\";",
-        apply: |b, d| {
-            let path = d.args[0].str()?.to_owned();
-            once(b.draft.lua.package_path.write(path), d)
-        },
-    },
-    Directive {
-        name: "lua_package_cpath",
-        contexts: Contexts::HTTP,
-        args: Args::Exactly(1),
-        doc: "Where `require` looks for C modules.",
-        example: "lua_package_cpath \"/usr/lib/lua/?.so;;\";",
-        apply: |b, d| {
-            let path = d.args[0].str()?.to_owned();
-            once(b.draft.lua.package_cpath.write(path), d)
-        },
-    },
-    Directive {
-        name: "lua_code_cache",
-        contexts: Contexts::HSLI,
-        args: Args::Flag,
-        doc: "Whether compiled code is kept; off reads files anew for each request, for development.",
-        example: "lua_code_cache off;",
-        apply: |b, d| {
-            let on = b.flag(d)?;
-            if !on {
-                b.diagnostics
-                    .push(Diagnostic::warn(d.name.span, "lua_code_cache is off; this will hurt performance"));
-            }
-            b.write(d, |s| &mut s.lua.code_cache, on)
-        },
-    },
-    Directive {
-        name: "lua_need_request_body",
-        contexts: Contexts::HSLI,
-        args: Args::Flag,
-        doc: "Whether the request body is read before a script runs.",
-        example: "lua_need_request_body on;",
-        apply: |b, d| {
-            let on = b.flag(d)?;
-            b.write(d, |s| &mut s.lua.need_request_body, on)
-        },
-    },
-    Directive {
-        name: "lua_transform_underscores_in_response_headers",
-        contexts: Contexts::HSLI,
-        args: Args::Flag,
-        doc: "Whether `ngx.header.content_type` means Content-Type.",
-        example: "lua_transform_underscores_in_response_headers off;",
-        apply: |b, d| {
-            let on = b.flag(d)?;
-            b.write(d, |s| &mut s.lua.transform_underscores, on)
-        },
-    },
-    Directive {
-        name: "lua_use_default_type",
-        contexts: Contexts::HSLI,
-        args: Args::Flag,
-        doc: "Whether `default_type` gives a script's answer its type.",
-        example: "lua_use_default_type off;",
-        apply: |b, d| {
-            let on = b.flag(d)?;
-            b.write(d, |s| &mut s.lua.use_default_type, on)
-        },
-    },
-    Directive {
-        name: "lua_http10_buffering",
-        contexts: Contexts::HSLI,
-        args: Args::Flag,
-        doc: "Whether the answer to an HTTP/1.0 request is held back until its length is known.",
-        example: "lua_http10_buffering off;",
-        apply: |b, d| {
-            let on = b.flag(d)?;
-            b.write(d, |s| &mut s.lua.http10_buffering, on)
-        },
-    },
-    Directive {
-        name: "lua_regex_cache_max_entries",
-        contexts: Contexts::HTTP,
-        args: Args::Exactly(1),
-        doc: "How many patterns with the `o` option a worker thread keeps.",
-        example: "lua_regex_cache_max_entries 4096;",
-        apply: |b, d| {
-            let n = b.number(&d.args[0])?;
-            once(b.draft.lua.regex_cache_max_entries.write(n), d)
-        },
-    },
-    Directive {
-        name: "lua_regex_match_limit",
-        contexts: Contexts::HTTP,
-        args: Args::Exactly(1),
-        doc: "How much backtracking one match of `ngx.re` may take; 0 is PCRE2's default.",
-        example: "lua_regex_match_limit 100000;",
-        apply: |b, d| {
-            let n = b.number(&d.args[0])?;
-            once(b.draft.lua.regex_match_limit.write(n), d)
-        },
-    },
-    Directive {
-        name: "lua_max_pending_timers",
-        contexts: Contexts::HTTP,
-        args: Args::Exactly(1),
-        doc: "How many timers may wait in one worker thread.",
-        example: "lua_max_pending_timers 4096;",
-        apply: |b, d| {
-            let count = b.number(&d.args[0])?;
-            once(b.draft.lua.max_pending_timers.write(count), d)
-        },
-    },
-    Directive {
-        name: "lua_max_running_timers",
-        contexts: Contexts::HTTP,
-        args: Args::Exactly(1),
-        doc: "How many timers may run at once in one worker thread.",
-        example: "lua_max_running_timers 512;",
-        apply: |b, d| {
-            let count = b.number(&d.args[0])?;
-            once(b.draft.lua.max_running_timers.write(count), d)
-        },
-    },
-    Directive {
-        name: "lua_run_limit",
-        contexts: Contexts::HTTP,
-        args: Args::Exactly(1),
-        doc: "pointsman's own: how long a script may run without yielding before it is stopped with an error; 0 is for ever.",
-        example: "lua_run_limit 2s;",
-        apply: |b, d| {
-            let ms = b.time_ms(&d.args[0])?;
-            once(b.draft.lua.run_limit_ms.write(ms), d)
-        },
-    },
-    Directive {
-        name: "lua_memory_limit",
-        contexts: Contexts::HTTP,
-        args: Args::Exactly(1),
-        doc: "pointsman's own: how much memory the Lua VM of one worker thread may take, 1 GiB unless set; 0 is without limit.",
-        example: "lua_memory_limit 256m;",
-        apply: |b, d| {
-            let size = b.size(&d.args[0])?;
-            once(b.draft.lua.memory_limit.write(size), d)
-        },
-    },
+    )
+    .doc("The same, from a string; further arguments are `ngx.arg[1]` and so on.")
+    .example("set_by_lua $half 'return ngx.arg[1] / 2' $arg_n;"),
+    Directive::new("lua_shared_dict", Contexts::HTTP, Args::Exactly(2), "name size", shared_dict)
+        .doc("A dictionary that all worker threads share, of a fixed size.")
+        .example("lua_shared_dict sessions 10m;"),
+    Directive::new("lua_package_path", Contexts::HTTP, Args::Exactly(1), "path", |b, d| {
+        let path = d.args[0].str()?.to_owned();
+        once(b.draft.lua.package_path.write(path), d)
+    })
+    .default(r#""""#)
+    .doc(
+        "Where `require` looks for Lua; `;;` is the default path, `$prefix` the server's \
+         prefix.",
+    )
+    .example("lua_package_path \"$prefix/lua/?.lua;;\";"),
+    Directive::new("lua_package_cpath", Contexts::HTTP, Args::Exactly(1), "path", |b, d| {
+        let path = d.args[0].str()?.to_owned();
+        once(b.draft.lua.package_cpath.write(path), d)
+    })
+    .default(r#""""#)
+    .doc("Where `require` looks for C modules.")
+    .example("lua_package_cpath \"/usr/lib/lua/?.so;;\";"),
+    Directive::new("lua_code_cache", Contexts::HSLI, Args::Flag, "on | off", |b, d| {
+        let on = b.flag(d)?;
+        if !on {
+            b.diagnostics
+                .push(Diagnostic::warn(d.name.span, "lua_code_cache is off; this will hurt performance"));
+        }
+        b.write(d, |s| &mut s.lua.code_cache, on)
+    })
+    .default("on")
+    .doc(
+        "Whether compiled code is kept; off reads files anew for each request, for \
+         development.",
+    )
+    .example("lua_code_cache off;"),
+    Directive::flag("lua_need_request_body", Contexts::HSLI, |b| &mut b.settings().lua.need_request_body)
+        .default("off")
+        .doc("Whether the request body is read before a script runs.")
+        .example("lua_need_request_body on;"),
+    Directive::flag("lua_transform_underscores_in_response_headers", Contexts::HSLI, |b| {
+        &mut b.settings().lua.transform_underscores
+    })
+    .default("on")
+    .doc("Whether `ngx.header.content_type` means Content-Type.")
+    .example("lua_transform_underscores_in_response_headers off;"),
+    Directive::flag("lua_use_default_type", Contexts::HSLI, |b| &mut b.settings().lua.use_default_type)
+        .default("on")
+        .doc("Whether `default_type` gives a script's answer its type.")
+        .example("lua_use_default_type off;"),
+    Directive::flag("lua_http10_buffering", Contexts::HSLI, |b| &mut b.settings().lua.http10_buffering)
+        .default("on")
+        .doc("Whether the answer to an HTTP/1.0 request is held back until its length is known.")
+        .example("lua_http10_buffering off;"),
+    Directive::number("lua_regex_cache_max_entries", Contexts::HTTP, |b| {
+        &mut b.draft.lua.regex_cache_max_entries
+    })
+    .default("1024")
+    .doc("How many patterns with the `o` option a worker thread keeps.")
+    .example("lua_regex_cache_max_entries 4096;"),
+    Directive::number("lua_regex_match_limit", Contexts::HTTP, |b| &mut b.draft.lua.regex_match_limit)
+        .default("0")
+        .doc("How much backtracking one match of `ngx.re` may take; 0 is PCRE2's default.")
+        .example("lua_regex_match_limit 100000;"),
+    Directive::number("lua_max_pending_timers", Contexts::HTTP, |b| &mut b.draft.lua.max_pending_timers)
+        .default("1024")
+        .doc("How many timers may wait in one worker thread.")
+        .example("lua_max_pending_timers 4096;"),
+    Directive::number("lua_max_running_timers", Contexts::HTTP, |b| &mut b.draft.lua.max_running_timers)
+        .default("256")
+        .doc("How many timers may run at once in one worker thread.")
+        .example("lua_max_running_timers 512;"),
+    Directive::time("lua_run_limit", Contexts::HTTP, |b| &mut b.draft.lua.run_limit_ms)
+        .default("10s")
+        .doc(
+            "pointsman's own: how long a script may run without yielding before it is stopped \
+         with an error; 0 is for ever.",
+        )
+        .example("lua_run_limit 2s;"),
+    Directive::size("lua_memory_limit", Contexts::HTTP, |b| &mut b.draft.lua.memory_limit)
+        .default("1g")
+        .doc(
+            "pointsman's own: how much memory the Lua VM of one worker thread may take, 1 GiB \
+         unless set; 0 is without limit.",
+        )
+        .example("lua_memory_limit 256m;"),
 ];
 
 const SET_CONTEXTS: Contexts =

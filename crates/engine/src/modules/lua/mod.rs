@@ -10,7 +10,7 @@ use crate::exchange::Exchange;
 use crate::host::{Env, ScriptCall, ScriptOutcome};
 use crate::output::{self, FilterFailed, HeadRefused};
 use crate::phase::{self, Effect, Phase, Verdict, Wake};
-use crate::setting::{Setting, inherit};
+use crate::setting::{Setting, settings};
 use crate::template::Template;
 
 /// A script's number.
@@ -151,60 +151,39 @@ impl Default for Program {
     }
 }
 
-/// What is set at one level.
-#[derive(Clone, Debug)]
-pub struct Settings {
-    /// `rewrite_by_lua*`.
-    pub rewrite: Setting<Option<ScriptId>>,
-    /// `access_by_lua*`.
-    pub access: Setting<Option<ScriptId>>,
-    /// `content_by_lua*`; not inherited.
-    pub content: Setting<Option<ScriptId>>,
-    /// `header_filter_by_lua*`.
-    pub header_filter: Setting<Option<ScriptId>>,
-    /// `body_filter_by_lua*`.
-    pub body_filter: Setting<Option<ScriptId>>,
-    /// `log_by_lua*`.
-    pub log: Setting<Option<ScriptId>>,
-    /// `lua_code_cache`.
-    pub code_cache: Setting<bool>,
-    /// `lua_need_request_body`.
-    pub need_request_body: Setting<bool>,
-    /// `lua_transform_underscores_in_response_headers`.
-    pub transform_underscores: Setting<bool>,
-    /// `lua_use_default_type`.
-    pub use_default_type: Setting<bool>,
-    /// `lua_http10_buffering`.
-    pub http10_buffering: Setting<bool>,
-}
-
-impl Default for Settings {
-    fn default() -> Self {
-        Settings {
-            rewrite: Setting::new(None),
-            access: Setting::new(None),
-            content: Setting::new(None),
-            header_filter: Setting::new(None),
-            body_filter: Setting::new(None),
-            log: Setting::new(None),
-            code_cache: Setting::new(true),
-            need_request_body: Setting::new(false),
-            transform_underscores: Setting::new(true),
-            use_default_type: Setting::new(true),
-            http10_buffering: Setting::new(true),
-        }
+settings! {
+    /// What is set at one level.
+    pub struct LuaSettings {
+        /// `rewrite_by_lua*`.
+        pub rewrite: Option<ScriptId> = None,
+        /// `access_by_lua*`.
+        pub access: Option<ScriptId> = None,
+        /// `header_filter_by_lua*`.
+        pub header_filter: Option<ScriptId> = None,
+        /// `body_filter_by_lua*`.
+        pub body_filter: Option<ScriptId> = None,
+        /// `log_by_lua*`.
+        pub log: Option<ScriptId> = None,
+        /// `lua_code_cache`.
+        pub code_cache: bool = true,
+        /// `lua_need_request_body`.
+        pub need_request_body: bool = false,
+        /// `lua_transform_underscores_in_response_headers`.
+        pub transform_underscores: bool = true,
+        /// `lua_use_default_type`.
+        pub use_default_type: bool = true,
+        /// `lua_http10_buffering`.
+        pub http10_buffering: bool = true,
+    }
+    not inherited {
+        /// `content_by_lua*`; not inherited.
+        pub content: Option<ScriptId> = None,
     }
 }
 
-impl Settings {
-    /// Takes what this level does not say from the one around it; the content script stays where it is.
-    pub fn inherit(&mut self, outer: &Settings) {
-        inherit!(self, outer; rewrite, access, header_filter, body_filter, log, code_cache, need_request_body,
-            transform_underscores, use_default_type, http10_buffering);
-    }
-
+impl LuaSettings {
     /// For `if` blocks: what serves the location serves the block in it.
-    pub fn inherit_content(&mut self, outer: &Settings) {
+    pub fn inherit_content(&mut self, outer: &LuaSettings) {
         self.content.inherit(&outer.content);
     }
 }

@@ -4,7 +4,7 @@
 //! that are suppressed or hidden, the rules for redirects, the sizes that depend on one another. Levels that say
 //! nothing of their own share what the level around them has.
 
-use super::{BufferSettings, Destination, NameSet, Redirects, Rule, Settings};
+use super::{BufferSettings, Destination, NameSet, ProxySettings, Redirects, Rule};
 use crate::config::Builder;
 use crate::directive::Contexts;
 use crate::modules::proxy::rewrite::Pattern;
@@ -96,7 +96,7 @@ pub(super) fn finish(b: &mut Builder<'_>) {
         };
         let own_pass = settings.pass.is_some();
         settings.inherit(parent);
-        settings.buffers.written_at = settings.buffers.written_at.or(parent.buffers.written_at);
+        settings.buffers.written_at.0 = settings.buffers.written_at.0.or(parent.buffers.written_at.0);
         if scope.context.meets(Contexts::LOCATION_IF.or(Contexts::LIMIT_EXCEPT)) {
             settings.inherit_target(parent);
         }
@@ -104,7 +104,7 @@ pub(super) fn finish(b: &mut Builder<'_>) {
             true => Arc::new(compile(settings, Some(&parent.compiled), own_pass)),
             false => parent.compiled.clone(),
         };
-        let at = settings.buffers.written_at;
+        let at = settings.buffers.written_at.0;
         if at.is_some()
             && !reported.contains(&at)
             && let Err(fault) = check_sizes(&settings.buffers, &settings.compiled)
@@ -116,16 +116,16 @@ pub(super) fn finish(b: &mut Builder<'_>) {
 }
 
 /// Does this level write anything that is compiled?
-fn says_something(settings: &Settings) -> bool {
+fn says_something(settings: &ProxySettings) -> bool {
     let (response, buffers) = (&settings.response, &settings.buffers);
     settings.request.set_headers.written()
         || response.hide.written()
         || response.pass.written()
         || response.redirects.written()
-        || buffers.written_at.is_some()
+        || buffers.written_at.0.is_some()
 }
 
-fn compile(settings: &Settings, outer: Option<&Compiled>, own_pass: bool) -> Compiled {
+fn compile(settings: &ProxySettings, outer: Option<&Compiled>, own_pass: bool) -> Compiled {
     let mut compiled = Compiled { redirects: redirects(settings, outer, own_pass), ..Compiled::default() };
     for (name, value) in settings.request.set_headers.iter() {
         if name.eq_ignore_ascii_case(b"host") {
@@ -173,7 +173,7 @@ fn push_line(lines: &mut Vec<Line>, name: &[u8], value: &Template) {
 
 /// A level without rules of its own has those of the level around it before it has the one its `proxy_pass` implies:
 /// nginx does so too, also where that rule was implied by another `proxy_pass`.
-fn redirects(settings: &Settings, outer: Option<&Compiled>, own_pass: bool) -> Vec<Rule> {
+fn redirects(settings: &ProxySettings, outer: Option<&Compiled>, own_pass: bool) -> Vec<Rule> {
     match &*settings.response.redirects {
         Redirects::Off => Vec::new(),
         Redirects::Rules(rules) => rules.clone(),
@@ -186,7 +186,7 @@ fn redirects(settings: &Settings, outer: Option<&Compiled>, own_pass: bool) -> V
 }
 
 /// What `proxy_redirect default` stands for: the upstream's URL becomes the location's name.
-pub(super) fn implied_redirect(settings: &Settings) -> Option<Rule> {
+pub(super) fn implied_redirect(settings: &ProxySettings) -> Option<Rule> {
     let pass = settings.pass.as_ref().filter(|pass| matches!(pass.to, Destination::Group(_)))?;
     let (pattern, replacement) = if pass.uri.is_empty() {
         ([&*pass.url, b"/"].concat(), &b"/"[..])
@@ -201,7 +201,7 @@ pub(super) fn implied_redirect(settings: &Settings) -> Option<Rule> {
 fn check_sizes(buffers: &BufferSettings, compiled: &Compiled) -> Result<(), Diagnostic> {
     let (count, size) = *buffers.buffers;
     let larger = size.max(*buffers.head_size);
-    let fault = |text: &str| Err(Diagnostic::error(buffers.written_at, text.to_owned()));
+    let fault = |text: &str| Err(Diagnostic::error(buffers.written_at.0, text.to_owned()));
     let all_but_one = count.saturating_sub(1).saturating_mul(size);
     let sizes = format!("the larger of the two is {larger} bytes here");
     if count < 2 {

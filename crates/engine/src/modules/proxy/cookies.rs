@@ -4,7 +4,7 @@
 //! nothing changes is passed on byte by byte.
 
 use super::rewrite::{self, Rule, with_value};
-use super::{ResponseSettings, Settings};
+use super::{ProxySettings, ResponseSettings};
 use crate::exchange::Exchange;
 use crate::host::Env;
 use crate::regex::Regex;
@@ -78,7 +78,7 @@ impl Attribute<'_> {
 }
 
 /// Does the location change cookies at all?
-pub(super) fn wanted(settings: &Settings) -> bool {
+pub(super) fn wanted(settings: &ProxySettings) -> bool {
     let ResponseSettings { cookie_domains, cookie_paths, cookie_flags, .. } = &settings.response;
     !(cookie_domains.is_empty() && cookie_paths.is_empty() && cookie_flags.is_empty())
 }

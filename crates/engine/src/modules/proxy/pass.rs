@@ -37,14 +37,18 @@ pub struct Pass {
     pub port: Box<[u8]>,
 }
 
-pub(super) const DIRECTIVES: &[Directive] = &[Directive {
-    name: "proxy_pass",
-    contexts: Contexts::LOCATION.or(Contexts::LOCATION_IF).or(Contexts::LIMIT_EXCEPT),
-    args: Args::Exactly(1),
-    doc: "Where requests go: http:// with a group, a host or unix:/path:, perhaps a URI that takes the place of the location's name, or all of it in variables.",
-    example: "proxy_pass http://blue;",
-    apply: proxy_pass,
-}];
+pub(super) const DIRECTIVES: &[Directive] = &[Directive::new(
+    "proxy_pass",
+    Contexts::LOCATION.or(Contexts::LOCATION_IF).or(Contexts::LIMIT_EXCEPT),
+    Args::Exactly(1),
+    "URL",
+    proxy_pass,
+)
+.doc(
+    "Where requests go: http:// with a group, a host or unix:/path:, perhaps a URI that \
+         takes the place of the location's name, or all of it in variables.",
+)
+.example("proxy_pass http://blue;")];
 
 const SCHEME: &[u8] = b"http://";
 

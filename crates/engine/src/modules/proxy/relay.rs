@@ -2,7 +2,7 @@
 //!
 //! Owns what the settings and the upstream's own words (`X-Accel-Buffering`) come to for one request.
 
-use super::Settings;
+use super::ProxySettings;
 use super::rewrite::with_value;
 use crate::config::Config;
 use crate::exchange::Exchange;
@@ -40,7 +40,8 @@ pub struct Relay {
 /// How the answer's body is to be passed on. To be asked once the head is accepted.
 pub fn relay(exchange: &mut Exchange, env: &mut Env<'_>) -> Relay {
     core::settle_rates(exchange, env);
-    let Settings { buffers, compiled, .. } = &env.config.location(exchange.route.location).settings.proxy;
+    let ProxySettings { buffers, compiled, .. } =
+        &env.config.location(exchange.route.location).settings.proxy;
     let limit_rate = match &*buffers.limit_rate {
         Some(rate) => with_value(rate, exchange, env, conf::value::parse_buffer_size).unwrap_or(0),
         None => 0,
@@ -109,6 +110,6 @@ pub fn wanted_retry(
     may_retry(exchange, env, failure, progress).then_some(failure)
 }
 
-fn settings<'a>(exchange: &Exchange, env: &Env<'a>) -> &'a Settings {
+fn settings<'a>(exchange: &Exchange, env: &Env<'a>) -> &'a ProxySettings {
     &env.config.location(exchange.route.location).settings.proxy
 }

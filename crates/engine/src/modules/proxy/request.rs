@@ -4,7 +4,7 @@
 
 use super::compile::Line;
 use super::rewrite::with_value;
-use super::{Destination, Pass, Plan, Settings};
+use super::{Destination, Pass, Plan, ProxySettings};
 use crate::exchange::{Body, Exchange};
 use crate::host::{Env, Level};
 use crate::log_line;
@@ -70,7 +70,7 @@ pub fn request_head(
 fn append_method(
     exchange: &mut Exchange,
     env: &mut Env<'_>,
-    settings: &Settings,
+    settings: &ProxySettings,
     out: &mut Vec<u8>,
 ) -> Result<(), u16> {
     let Some(method) = &*settings.request.method else {
@@ -127,7 +127,7 @@ fn append_target(exchange: &Exchange, pass: &Pass, plan: &Plan, out: &mut Vec<u8
 fn append_host(
     exchange: &mut Exchange,
     env: &mut Env<'_>,
-    settings: &Settings,
+    settings: &ProxySettings,
     version: Version,
     out: &mut Vec<u8>,
 ) {

@@ -3,7 +3,7 @@
 //! Owns which fields go to the client and which are meant for us. Must never see a body.
 
 use super::names::bit;
-use super::{Plan, Settings, cookies, ranges, request, rewrite};
+use super::{Plan, ProxySettings, cookies, ranges, request, rewrite};
 use crate::exchange::Exchange;
 use crate::host::{Env, Level};
 use crate::log_line;
@@ -224,7 +224,7 @@ fn is_clean(head: &ResponseHead) -> bool {
 }
 
 /// What the upstream says about the passing on: `X-Accel-Buffering`, `X-Accel-Limit-Rate`.
-fn heed_limits(exchange: &mut Exchange, settings: &Settings) {
+fn heed_limits(exchange: &mut Exchange, settings: &ProxySettings) {
     let Exchange { upstream, route, .. } = exchange;
     let ignore = &*settings.response.ignore;
     upstream.buffering = None;
@@ -282,7 +282,7 @@ fn redirect(exchange: &mut Exchange, env: &mut Env<'_>) -> Disposition {
 }
 
 /// Copies the fields that go to the client; for a redirect only the few that describe what is served instead.
-fn copy_fields(exchange: &mut Exchange, env: &mut Env<'_>, settings: &Settings, redirected: bool) {
+fn copy_fields(exchange: &mut Exchange, env: &mut Env<'_>, settings: &ProxySettings, redirected: bool) {
     let hidden = &settings.compiled.hidden;
     let adopted = exchange.response.headers.adopt(&exchange.upstream.headers);
     // Where no name occurs twice, nobody need look for that.
@@ -322,7 +322,13 @@ fn copy_fields(exchange: &mut Exchange, env: &mut Env<'_>, settings: &Settings, 
     }
 }
 
-fn copy_special(exchange: &mut Exchange, env: &mut Env<'_>, settings: &Settings, known: Known, place: usize) {
+fn copy_special(
+    exchange: &mut Exchange,
+    env: &mut Env<'_>,
+    settings: &ProxySettings,
+    known: Known,
+    place: usize,
+) {
     let Exchange { upstream, response, .. } = &mut *exchange;
     let Some((_, name, value)) = upstream.headers.at(place) else { return };
     let redirects = &settings.compiled.redirects;
@@ -384,7 +390,7 @@ fn warn_of_duplicate(exchange: &Exchange, env: &mut Env<'_>, known: Known, place
 }
 
 /// `proxy_pass_header Server` passes on that the upstream names none: an empty field says to send none of ours.
-fn keep_absent_server_and_date(exchange: &mut Exchange, settings: &Settings) {
+fn keep_absent_server_and_date(exchange: &mut Exchange, settings: &ProxySettings) {
     let Exchange { upstream, response, .. } = exchange;
     for known in [Known::Server, Known::Date] {
         if !settings.compiled.hidden.has(known) && !upstream.headers.has(known) {
@@ -394,7 +400,7 @@ fn keep_absent_server_and_date(exchange: &mut Exchange, settings: &Settings) {
 }
 
 /// Without `charset` in the configuration there is no charset that `X-Accel-Charset` could name.
-fn warn_of_charset(exchange: &Exchange, env: &mut Env<'_>, settings: &Settings) {
+fn warn_of_charset(exchange: &Exchange, env: &mut Env<'_>, settings: &ProxySettings) {
     let Some(charset) = exchange.upstream.headers.get(Known::XAccelCharset) else { return };
     if charset.is_empty()
         || settings.response.ignore.has(Known::XAccelCharset)

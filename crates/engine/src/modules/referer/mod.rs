@@ -9,12 +9,12 @@ mod tests;
 use super::Module;
 use super::computed::hostnames::{KeyFault, Keys};
 use crate::config::Builder;
-use crate::directive::{Args, Contexts, Directive};
+use crate::directive::{Apply, Args, Contexts, Directive};
 use crate::exchange::Exchange;
 use crate::host::{Env, Level};
 use crate::log_line;
 use crate::regex::Regex;
-use crate::setting::Setting;
+use crate::setting::settings;
 use conf::{Diagnostic, Span};
 use http::Known;
 use std::sync::Arc;
@@ -36,22 +36,19 @@ pub struct Referers {
     own_names: Option<Span>,
 }
 
-/// What is set at one level.
-#[derive(Clone, Debug)]
-pub struct Settings {
-    /// `valid_referers`.
-    pub referers: Setting<Option<Referers>>,
-}
-
-impl Default for Settings {
-    fn default() -> Self {
-        Settings { referers: Setting::new(None) }
+settings! {
+    /// What is set at one level.
+    pub struct RefererSettings {
+    }
+    not inherited {
+        /// `valid_referers`.
+        pub referers: Option<Referers> = None,
     }
 }
 
-impl Settings {
+impl RefererSettings {
     /// Takes what this level does not say from the one around it: the list, or just its regular expressions.
-    pub fn inherit(&mut self, outer: &Settings) {
+    pub fn inherit_lists(&mut self, outer: &RefererSettings) {
         if let (true, Some(own), Some(outer)) =
             (self.referers.written(), self.referers.get(), outer.referers.get())
         {
@@ -75,30 +72,29 @@ pub static MODULE: Module = Module { finish: Some(finish), ..Module::new("refere
 const PLACES: Contexts = Contexts::SERVER.or(Contexts::LOCATION);
 
 const DIRECTIVES: &[Directive] = &[
-    Directive {
-        name: "valid_referers",
-        contexts: PLACES,
-        args: Args::AtLeast(1),
-        doc: "The pages a request may come from: hosts with wildcards and paths, regular expressions, server_names, none, blocked. For others $invalid_referer is 1.",
-        example: "valid_referers none blocked server_names *.example.com www.example.org/galleries/ ~\\.google\\.;",
-        apply: valid_referers,
-    },
-    Directive {
-        name: "referer_hash_max_size",
-        contexts: PLACES,
-        args: Args::Exactly(1),
-        doc: "The size of a table of nginx's; without effect here, where it sizes itself.",
-        example: "referer_hash_max_size 2048;",
-        apply: |b, d| b.number(&d.args[0]).map(|_| ()),
-    },
-    Directive {
-        name: "referer_hash_bucket_size",
-        contexts: PLACES,
-        args: Args::Exactly(1),
-        doc: "The same.",
-        example: "referer_hash_bucket_size 64;",
-        apply: |b, d| b.number(&d.args[0]).map(|_| ()),
-    },
+    Directive::new(
+        "valid_referers",
+        PLACES,
+        Args::AtLeast(1),
+        "none | blocked | server_names | string ...",
+        valid_referers,
+    )
+    .doc(
+        "The pages a request may come from: hosts with wildcards and paths, regular \
+         expressions, server_names, none, blocked. For others $invalid_referer is 1.",
+    )
+    .example(
+        "valid_referers none blocked server_names *.example.com www.example.org/galleries/ \
+         ~\\.google\\.;",
+    ),
+    Directive::ignored("referer_hash_max_size", PLACES, Apply::IgnoredNumber)
+        .default("2048")
+        .doc("The size of a table of nginx's; without effect here, where it sizes itself.")
+        .example("referer_hash_max_size 2048;"),
+    Directive::ignored("referer_hash_bucket_size", PLACES, Apply::IgnoredNumber)
+        .default("64")
+        .doc("The same.")
+        .example("referer_hash_bucket_size 64;"),
 ];
 
 fn valid_referers(b: &mut Builder<'_>, d: &conf::Directive) -> Result<(), Diagnostic> {
@@ -178,7 +174,7 @@ fn finish(b: &mut Builder<'_>) {
             faults.push(Diagnostic::error(
                 span,
                 "the \"none\" or \"blocked\" referers are specified in the \"valid_referers\" directive \
-                 without any valid referer",
+         without any valid referer",
             ));
         }
         b.draft.scopes[index].settings.referer.referers.replace(Some(referers));

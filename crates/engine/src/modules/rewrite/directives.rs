@@ -13,76 +13,56 @@ const EVERYWHERE: Contexts =
     Contexts::SERVER.or(Contexts::SERVER_IF).or(Contexts::LOCATION).or(Contexts::LOCATION_IF);
 
 pub(super) const DIRECTIVES: &[Directive] = &[
-    Directive {
-        name: "set",
-        contexts: EVERYWHERE,
-        args: Args::Exactly(2),
-        doc: "Gives a variable a value.",
-        example: "set $backend blue;",
-        apply: |b, d| {
-            let value = b.template(&d.args[1])?;
-            let variable = define(b, &d.args[0])?;
-            push(b, Operation::Set { variable, value });
-            Ok(())
-        },
-    },
-    Directive {
-        name: "rewrite",
-        contexts: EVERYWHERE,
-        args: Args::Between(2, 3),
-        doc: "Changes a URI that matches a regular expression; flags last, break, redirect, permanent.",
-        example: "rewrite ^/old/(.*)$ /new/$1 last;",
-        apply: rewrite,
-    },
-    Directive {
-        name: "return",
-        contexts: EVERYWHERE,
-        args: Args::Between(1, 2),
-        doc: "Answers at once: a status, a status with text, a redirect with its URL, or a URL alone for 302.",
-        example: "return 301 https://$host$request_uri;",
-        apply: answer,
-    },
-    Directive {
-        name: "break",
-        contexts: EVERYWHERE,
-        args: Args::Exactly(0),
-        doc: "Ends the rewrite directives of this level.",
-        example: "break;",
-        apply: |b, _| {
-            push(b, Operation::Break);
-            Ok(())
-        },
-    },
-    Directive {
-        name: "if",
-        contexts: Contexts::SERVER.or(Contexts::LOCATION),
-        args: Args::Block(1, usize::MAX),
-        doc: "Settings and rewrite directives under a condition.",
-        example: "if ($request_method = POST) { return 405; }",
-        apply: condition,
-    },
-    Directive {
-        name: "rewrite_log",
-        contexts: EVERYWHERE.or(Contexts::HTTP),
-        args: Args::Flag,
-        doc: "Whether rewrites are logged at notice level.",
-        example: "rewrite_log on;",
-        apply: |b, d| {
-            let on = b.flag(d)?;
-            b.write(d, |s| &mut s.rewrite.log, on)
-        },
-    },
-    Directive {
-        name: "uninitialized_variable_warn",
-        contexts: EVERYWHERE.or(Contexts::HTTP),
-        args: Args::Flag,
-        doc: "Whether using a variable before it is set is logged.",
-        example: "uninitialized_variable_warn off;",
-        apply: |b, d| {
-            let on = b.flag(d)?;
-            b.write(d, |s| &mut s.rewrite.warn_unset, on)
-        },
-    },
+    Directive::new("set", EVERYWHERE, Args::Exactly(2), "$variable value", |b, d| {
+        let value = b.template(&d.args[1])?;
+        let variable = define(b, &d.args[0])?;
+        push(b, Operation::Set { variable, value });
+        Ok(())
+    })
+    .doc("Gives a variable a value.")
+    .example("set $backend blue;"),
+    Directive::new(
+        "rewrite",
+        EVERYWHERE,
+        Args::Between(2, 3),
+        "regex replacement [last | break | redirect | permanent]",
+        rewrite,
+    )
+    .doc(
+        "Changes a URI that matches a regular expression; flags last, break, redirect, \
+         permanent.",
+    )
+    .example("rewrite ^/old/(.*)$ /new/$1 last;"),
+    Directive::new("return", EVERYWHERE, Args::Between(1, 2), "code [text] | code URL | URL", answer)
+        .doc(
+            "Answers at once: a status, a status with text, a redirect with its URL, or a URL alone for 302.",
+        )
+        .example("return 301 https://$host$request_uri;"),
+    Directive::new("break", EVERYWHERE, Args::Exactly(0), "", |b, _| {
+        push(b, Operation::Break);
+        Ok(())
+    })
+    .doc("Ends the rewrite directives of this level.")
+    .example("break;"),
+    Directive::new(
+        "if",
+        Contexts::SERVER.or(Contexts::LOCATION),
+        Args::Block(1, usize::MAX),
+        "(condition) { … }",
+        condition,
+    )
+    .doc("Settings and rewrite directives under a condition.")
+    .example("if ($request_method = POST) { return 405; }"),
+    Directive::flag("rewrite_log", EVERYWHERE.or(Contexts::HTTP), |b| &mut b.settings().rewrite.log)
+        .default("off")
+        .doc("Whether rewrites are logged at notice level.")
+        .example("rewrite_log on;"),
+    Directive::flag("uninitialized_variable_warn", EVERYWHERE.or(Contexts::HTTP), |b| {
+        &mut b.settings().rewrite.warn_unset
+    })
+    .default("on")
+    .doc("Whether using a variable before it is set is logged.")
+    .example("uninitialized_variable_warn off;"),
 ];
 
 /// Defines the variable that an argument names (`$name`).

@@ -15,7 +15,7 @@ use crate::host::{Env, Level};
 use crate::log_line;
 use crate::phase::{self, Content, Phase, Verdict};
 use crate::regex::Regex;
-use crate::setting::{Setting, inherit};
+use crate::setting::settings;
 use crate::template::Template;
 use crate::variables::{self, VariableId};
 
@@ -80,27 +80,17 @@ pub enum Operation {
     Break,
 }
 
-/// What is set at one level.
-#[derive(Clone, Debug)]
-pub struct Settings {
-    /// The program of this level; never inherited.
-    pub operations: Vec<Operation>,
-    /// `rewrite_log`: each rewrite is logged at notice level.
-    pub log: Setting<bool>,
-    /// `uninitialized_variable_warn`: so is, at warn level, the use of a variable before it is set.
-    pub warn_unset: Setting<bool>,
-}
-
-impl Default for Settings {
-    fn default() -> Self {
-        Settings { operations: Vec::new(), log: Setting::new(false), warn_unset: Setting::new(true) }
+settings! {
+    /// What is set at one level.
+    pub struct RewriteSettings {
+        /// `rewrite_log`: each rewrite is logged at notice level.
+        pub log: bool = false,
+        /// `uninitialized_variable_warn`: so is, at warn level, the use of a variable before it is set.
+        pub warn_unset: bool = true,
     }
-}
-
-impl Settings {
-    /// Takes what this level does not say from the one around it; the program stays where it is written.
-    pub fn inherit(&mut self, outer: &Settings) {
-        inherit!(self, outer; log, warn_unset);
+    not a setting {
+        /// The program of this level; never inherited.
+        pub operations: Vec<Operation> = Vec::new(),
     }
 }
 

@@ -12,98 +12,83 @@ use conf::{Diagnostic, Word};
 use std::ops::RangeInclusive;
 
 pub(super) const DIRECTIVES: &[Directive] = &[
-    Directive {
-        name: "switch",
-        contexts: Contexts::HTTP,
-        args: Args::Block(2, 2),
-        doc: "pointsman's own: a variable whose value is an upstream group by a key, moved by people while traffic runs: `pointsman switch shop.example.com green`. Where the key is $host, $http_host or $server_name, keys are hosts: without case, port and trailing dot, and *.example.com is a wildcard.",
-        example: "switch $host $live { default blue; targets blue green; }",
-        apply: block,
-    },
-    Directive {
-        name: "default",
-        contexts: Contexts::SWITCH,
-        args: Args::Exactly(1),
-        doc: "The target of keys that nobody has switched. Every switch has one.",
-        example: "default blue;",
-        apply: |b, d| {
-            let name = named(&d.args[0])?;
-            once(draft(b).default.write(Some(name)), d)
-        },
-    },
-    Directive {
-        name: "targets",
-        contexts: Contexts::SWITCH,
-        args: Args::AtLeast(1),
-        doc: "The upstream groups that a key may lead to; without the line, all of them.",
-        example: "targets blue green;",
-        apply: targets,
-    },
-    Directive {
-        name: "state",
-        contexts: Contexts::SWITCH,
-        args: Args::Exactly(1),
-        doc: "The file that keeps the entries and their history, under the prefix unless it is absolute; `memory` forgets them at the end. Without the line: state/NAME.db.",
-        example: "state state/live.db;",
-        apply: state,
-    },
-    Directive {
-        name: "keys",
-        contexts: Contexts::SWITCH,
-        args: Args::Between(1, 2),
-        doc: "How many keys may have an entry (max=, by default 100000) and how long one may be in bytes (length=, by default 255).",
-        example: "keys max=1000000 length=255;",
-        apply: keys,
-    },
-    Directive {
-        name: "sticky",
-        contexts: Contexts::SWITCH,
-        args: Args::Exactly(1),
-        doc: "What a client is known by when its key is split between targets; without the line, or where the value is empty, its address.",
-        example: "sticky $cookie_uid;",
-        apply: |b, d| {
-            let template = b.template(&d.args[0])?;
-            once(draft(b).sticky.write(Some(template)), d)
-        },
-    },
-    Directive {
-        name: "testers",
-        contexts: Contexts::SWITCH,
-        args: Args::Exactly(1),
-        doc: "A text that names the target for this request alone, if it is the name of one: so that a tester sees the new side before anybody else.",
-        example: "testers $cookie_side;",
-        apply: |b, d| {
-            let template = b.template(&d.args[0])?;
-            once(draft(b).testers.write(Some(template)), d)
-        },
-    },
-    Directive {
-        name: "gate",
-        contexts: Contexts::SWITCH,
-        args: Args::Between(1, 4),
-        doc: "What a target must show before it is switched to: healthy= of its servers (by default 1) take a connection, or with uri= answer it with a status= (by default 200-399), each within timeout= (by default 3s).",
-        example: "gate healthy=2 timeout=2s uri=/health status=200;",
-        apply: gate,
-    },
-    Directive {
-        name: "streams",
-        contexts: Contexts::SWITCH,
-        args: Args::Between(1, 2),
-        doc: "What becomes of WebSockets and long answers of the old side: keep leaves them, close after= cuts them then, close spread= cuts them one by one over that time.",
-        example: "streams close spread=60s;",
-        apply: streams,
-    },
-    Directive {
-        name: "dict",
-        contexts: Contexts::SWITCH,
-        args: Args::Exactly(1),
-        doc: "The lua_shared_dict that is the switch's face to Lua: get reads the table, set of a string is an order.",
-        example: "dict routes;",
-        apply: |b, d| {
-            let name = named(&d.args[0])?;
-            once(draft(b).dict.write(Some(name)), d)
-        },
-    },
+    Directive::new("switch", Contexts::HTTP, Args::Block(2, 2), "key $variable { … }", block)
+        .doc(
+            "pointsman's own: a variable whose value is an upstream group by a key, moved by \
+         people while traffic runs: `pointsman switch shop.example.com green`. Where the key \
+         is $host, $http_host or $server_name, keys are hosts: without case, port and \
+         trailing dot, and *.example.com is a wildcard.",
+        )
+        .example("switch $host $live { default blue; targets blue green; }"),
+    Directive::new("default", Contexts::SWITCH, Args::Exactly(1), "target", |b, d| {
+        let name = named(&d.args[0])?;
+        once(draft(b).default.write(Some(name)), d)
+    })
+    .doc("The target of keys that nobody has switched. Every switch has one.")
+    .example("default blue;"),
+    Directive::new("targets", Contexts::SWITCH, Args::AtLeast(1), "target ...", targets)
+        .doc("The upstream groups that a key may lead to; without the line, all of them.")
+        .example("targets blue green;"),
+    Directive::new("state", Contexts::SWITCH, Args::Exactly(1), "file | memory", state)
+        .doc(
+            "The file that keeps the entries and their history, under the prefix unless it is \
+         absolute; `memory` forgets them at the end. Without the line: state/NAME.db.",
+        )
+        .example("state state/live.db;"),
+    Directive::new("keys", Contexts::SWITCH, Args::Between(1, 2), "[max=number] [length=number]", keys)
+        .default("max=100000 length=255")
+        .doc(
+            "How many keys may have an entry (max=, by default 100000) and how long one may be \
+         in bytes (length=, by default 255).",
+        )
+        .example("keys max=1000000 length=255;"),
+    Directive::template("sticky", Contexts::SWITCH, "string", |b| &mut draft(b).sticky)
+        .doc(
+            "What a client is known by when its key is split between targets; without the line, \
+         or where the value is empty, its address.",
+        )
+        .example("sticky $cookie_uid;"),
+    Directive::template("testers", Contexts::SWITCH, "string", |b| &mut draft(b).testers)
+        .doc(
+            "A text that names the target for this request alone, if it is the name of one: so \
+         that a tester sees the new side before anybody else.",
+        )
+        .example("testers $cookie_side;"),
+    Directive::new(
+        "gate",
+        Contexts::SWITCH,
+        Args::Between(1, 4),
+        "[healthy=number] [timeout=time] [uri=uri [status=code[-code]]]",
+        gate,
+    )
+    .doc(
+        "What a target must show before it is switched to: healthy= of its servers (by \
+         default 1) take a connection, or with uri= answer it with a status= (by default \
+         200-399), each within timeout= (by default 3s).",
+    )
+    .example("gate healthy=2 timeout=2s uri=/health status=200;"),
+    Directive::new(
+        "streams",
+        Contexts::SWITCH,
+        Args::Between(1, 2),
+        "keep | close after=time | close spread=time",
+        streams,
+    )
+    .default("keep")
+    .doc(
+        "What becomes of WebSockets and long answers of the old side: keep leaves them, \
+         close after= cuts them then, close spread= cuts them one by one over that time.",
+    )
+    .example("streams close spread=60s;"),
+    Directive::new("dict", Contexts::SWITCH, Args::Exactly(1), "name", |b, d| {
+        let name = named(&d.args[0])?;
+        once(draft(b).dict.write(Some(name)), d)
+    })
+    .doc(
+        "The lua_shared_dict that is the switch's face to Lua: get reads the table, set of a \
+         string is an order.",
+    )
+    .example("dict routes;"),
 ];
 
 /// The draft of the block that is being read: the last one.

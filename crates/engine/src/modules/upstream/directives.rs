@@ -50,103 +50,78 @@ pub(super) struct Zone {
 const MIN_ZONE_BYTES: u64 = 8 * 4096;
 
 pub(super) const DIRECTIVES: &[Directive] = &[
-    Directive {
-        name: "upstream",
-        contexts: Contexts::HTTP,
-        args: Args::Block(1, 1),
-        doc: "A group of servers.",
-        example: "upstream blue { server 127.0.0.1:8081; server 127.0.0.1:8082; }",
-        apply: block,
-    },
-    Directive {
-        name: "server",
-        contexts: Contexts::UPSTREAM,
-        args: Args::AtLeast(1),
-        doc: "A server of the group, with weight=, max_conns=, max_fails=, fail_timeout=, backup, down. A host name is resolved at load, and each of its addresses is a server.",
-        example: "server 127.0.0.1:8081 weight=2 max_fails=3 fail_timeout=30s;",
-        apply: server,
-    },
-    Directive {
-        name: "least_conn",
-        contexts: Contexts::UPSTREAM,
-        args: Args::Exactly(0),
-        doc: "The server with the fewest connections in proportion to its weight is chosen.",
-        example: "least_conn;",
-        apply: |b, d| balance(b, d, BalancerSpec::LeastConn),
-    },
-    Directive {
-        name: "ip_hash",
-        contexts: Contexts::UPSTREAM,
-        args: Args::Exactly(0),
-        doc: "The client's address chooses the server: the first three bytes of an IPv4 address, all of an IPv6 one.",
-        example: "ip_hash;",
-        apply: |b, d| balance(b, d, BalancerSpec::IpHash),
-    },
-    Directive {
-        name: "hash",
-        contexts: Contexts::UPSTREAM,
-        args: Args::Between(1, 2),
-        doc: "The value of a text with variables chooses the server; `consistent` moves few keys when servers change.",
-        example: "hash $request_uri consistent;",
-        apply: hash,
-    },
-    Directive {
-        name: "random",
-        contexts: Contexts::UPSTREAM,
-        args: Args::Between(0, 2),
-        doc: "A server is drawn; with `two`, the one of two that has fewer connections.",
-        example: "random two least_conn;",
-        apply: random,
-    },
-    Directive {
-        name: "keepalive",
-        contexts: Contexts::UPSTREAM,
-        args: Args::Between(1, 2),
-        doc: "How many idle connections each thread keeps for the group; `local` keeps them apart by location. Without the directive: 32 local. 0 keeps none.",
-        example: "keepalive 64;",
-        apply: keepalive,
-    },
-    Directive {
-        name: "keepalive_requests",
-        contexts: Contexts::UPSTREAM,
-        args: Args::Exactly(1),
-        doc: "How many requests one connection to a server may carry.",
-        example: "keepalive_requests 1000;",
-        apply: |b, d| {
-            let count = b.number(&d.args[0])?;
-            once(draft(b, d)?.requests.write(u32::try_from(count).unwrap_or(u32::MAX)), d)
-        },
-    },
-    Directive {
-        name: "keepalive_time",
-        contexts: Contexts::UPSTREAM,
-        args: Args::Exactly(1),
-        doc: "The age beyond which a connection to a server is not kept.",
-        example: "keepalive_time 1h;",
-        apply: |b, d| {
-            let ms = b.time_ms(&d.args[0])?;
-            once(draft(b, d)?.time_ms.write(ms), d)
-        },
-    },
-    Directive {
-        name: "keepalive_timeout",
-        contexts: Contexts::UPSTREAM,
-        args: Args::Exactly(1),
-        doc: "How long a connection to a server may lie idle.",
-        example: "keepalive_timeout 60s;",
-        apply: |b, d| {
-            let ms = b.time_ms(&d.args[0])?;
-            once(draft(b, d)?.timeout_ms.write(ms), d)
-        },
-    },
-    Directive {
-        name: "zone",
-        contexts: Contexts::UPSTREAM,
-        args: Args::Between(1, 2),
-        doc: "All threads share one state of the group: rotation, failures, connections. The memory is not taken from the size, which is checked and is otherwise without effect.",
-        example: "zone blue 64k;",
-        apply: zone,
-    },
+    Directive::new("upstream", Contexts::HTTP, Args::Block(1, 1), "name { … }", block)
+        .doc("A group of servers.")
+        .example("upstream blue { server 127.0.0.1:8081; server 127.0.0.1:8082; }"),
+    Directive::new(
+        "server",
+        Contexts::UPSTREAM,
+        Args::AtLeast(1),
+        "address [weight=number] [max_conns=number] [max_fails=number] [fail_timeout=time] \
+         [backup] [down]",
+        server,
+    )
+    .doc(
+        "A server of the group, with weight=, max_conns=, max_fails=, fail_timeout=, backup, \
+         down. A host name is resolved at load, and each of its addresses is a server.",
+    )
+    .example("server 127.0.0.1:8081 weight=2 max_fails=3 fail_timeout=30s;"),
+    Directive::new("least_conn", Contexts::UPSTREAM, Args::Exactly(0), "", |b, d| {
+        balance(b, d, BalancerSpec::LeastConn)
+    })
+    .doc("The server with the fewest connections in proportion to its weight is chosen.")
+    .example("least_conn;"),
+    Directive::new("ip_hash", Contexts::UPSTREAM, Args::Exactly(0), "", |b, d| {
+        balance(b, d, BalancerSpec::IpHash)
+    })
+    .doc(
+        "The client's address chooses the server: the first three bytes of an IPv4 address, \
+         all of an IPv6 one.",
+    )
+    .example("ip_hash;"),
+    Directive::new("hash", Contexts::UPSTREAM, Args::Between(1, 2), "key [consistent]", hash)
+        .doc(
+            "The value of a text with variables chooses the server; `consistent` moves few keys \
+         when servers change.",
+        )
+        .example("hash $request_uri consistent;"),
+    Directive::new("random", Contexts::UPSTREAM, Args::Between(0, 2), "[two [least_conn]]", random)
+        .doc("A server is drawn; with `two`, the one of two that has fewer connections.")
+        .example("random two least_conn;"),
+    Directive::new("keepalive", Contexts::UPSTREAM, Args::Between(1, 2), "connections [local]", keepalive)
+        .default("32 local")
+        .doc(
+            "How many idle connections each thread keeps for the group; `local` keeps them apart \
+         by location. Without the directive: 32 local. 0 keeps none.",
+        )
+        .example("keepalive 64;"),
+    Directive::new("keepalive_requests", Contexts::UPSTREAM, Args::Exactly(1), "number", |b, d| {
+        let count = b.number(&d.args[0])?;
+        once(draft(b, d)?.requests.write(u32::try_from(count).unwrap_or(u32::MAX)), d)
+    })
+    .default("1000")
+    .doc("How many requests one connection to a server may carry.")
+    .example("keepalive_requests 1000;"),
+    Directive::new("keepalive_time", Contexts::UPSTREAM, Args::Exactly(1), "time", |b, d| {
+        let ms = b.time_ms(&d.args[0])?;
+        once(draft(b, d)?.time_ms.write(ms), d)
+    })
+    .default("1h")
+    .doc("The age beyond which a connection to a server is not kept.")
+    .example("keepalive_time 1h;"),
+    Directive::new("keepalive_timeout", Contexts::UPSTREAM, Args::Exactly(1), "time", |b, d| {
+        let ms = b.time_ms(&d.args[0])?;
+        once(draft(b, d)?.timeout_ms.write(ms), d)
+    })
+    .default("60s")
+    .doc("How long a connection to a server may lie idle.")
+    .example("keepalive_timeout 60s;"),
+    Directive::new("zone", Contexts::UPSTREAM, Args::Between(1, 2), "name [size]", zone)
+        .doc(
+            "All threads share one state of the group: rotation, failures, connections. The \
+         memory is not taken from the size, which is checked and is otherwise without effect.",
+        )
+        .example("zone blue 64k;"),
 ];
 
 fn block(b: &mut Builder<'_>, d: &conf::Directive) -> Result<(), Diagnostic> {

@@ -1,6 +1,6 @@
 //! Directives about the connection to the upstream, further tries, and the answer's body.
 
-use super::{buffer_size, duplicate_value, flag, one_of};
+use super::{buffer_size, duplicate_value, one_of};
 use crate::config::{Builder, invalid_value};
 use crate::directive::{Args, Contexts, Directive};
 use conf::Diagnostic;
@@ -8,170 +8,132 @@ use upstream::retry::NextUpstream;
 
 /// The connection, further tries, and the answer's body.
 pub(in crate::modules::proxy) const CONNECTION: &[Directive] = &[
-    Directive {
-        name: "proxy_next_upstream",
-        contexts: Contexts::HSL,
-        args: Args::AtLeast(1),
-        doc: "Which failures lead to another try: error, timeout, invalid_header, http_500, http_502, http_503, http_504, http_403, http_404, http_429, and non_idempotent for POST, LOCK and PATCH; or off.",
-        example: "proxy_next_upstream error timeout http_502;",
-        apply: next_upstream,
-    },
-    Directive {
-        name: "proxy_next_upstream_tries",
-        contexts: Contexts::HSL,
-        args: Args::Exactly(1),
-        doc: "How many tries there may be, the first included; 0 is as many as servers.",
-        example: "proxy_next_upstream_tries 2;",
-        apply: |b, d| {
-            let tries = b.number(&d.args[0])?;
-            b.write(d, |s| &mut s.proxy.retry.tries, tries)
-        },
-    },
-    Directive {
-        name: "proxy_next_upstream_timeout",
-        contexts: Contexts::HSL,
-        args: Args::Exactly(1),
-        doc: "The time after which no other try is begun; 0 is without limit.",
-        example: "proxy_next_upstream_timeout 10s;",
-        apply: |b, d| {
-            let ms = b.time_ms(&d.args[0])?;
-            b.write(d, |s| &mut s.proxy.retry.timeout_ms, ms)
-        },
-    },
-    Directive {
-        name: "proxy_connect_timeout",
-        contexts: Contexts::HSL,
-        args: Args::Exactly(1),
-        doc: "How long connecting may take.",
-        example: "proxy_connect_timeout 5s;",
-        apply: |b, d| {
-            let ms = b.time_ms(&d.args[0])?;
-            b.write(d, |s| &mut s.proxy.connection.connect_timeout_ms, ms)
-        },
-    },
-    Directive {
-        name: "proxy_send_timeout",
-        contexts: Contexts::HSL,
-        args: Args::Exactly(1),
-        doc: "The longest silence between two writes to the upstream.",
-        example: "proxy_send_timeout 30s;",
-        apply: |b, d| {
-            let ms = b.time_ms(&d.args[0])?;
-            b.write(d, |s| &mut s.proxy.connection.send_timeout_ms, ms)
-        },
-    },
-    Directive {
-        name: "proxy_read_timeout",
-        contexts: Contexts::HSL,
-        args: Args::Exactly(1),
-        doc: "The longest silence between two reads from the upstream.",
-        example: "proxy_read_timeout 30s;",
-        apply: |b, d| {
-            let ms = b.time_ms(&d.args[0])?;
-            b.write(d, |s| &mut s.proxy.connection.read_timeout_ms, ms)
-        },
-    },
-    Directive {
-        name: "proxy_socket_keepalive",
-        contexts: Contexts::HSL,
-        args: Args::Flag,
-        doc: "Whether the system probes idle connections to upstreams (SO_KEEPALIVE).",
-        example: "proxy_socket_keepalive on;",
-        apply: |b, d| flag(b, d, |s| &mut s.proxy.connection.socket_keepalive),
-    },
-    Directive {
-        name: "proxy_ignore_client_abort",
-        contexts: Contexts::HSL,
-        args: Args::Flag,
-        doc: "Whether a request goes on when its client is gone.",
-        example: "proxy_ignore_client_abort on;",
-        apply: |b, d| flag(b, d, |s| &mut s.proxy.connection.ignore_client_abort),
-    },
-    Directive {
-        name: "proxy_buffering",
-        contexts: Contexts::HSL,
-        args: Args::Flag,
-        doc: "Whether the upstream is read as fast as it sends, whatever the client takes. The upstream's X-Accel-Buffering field may say otherwise.",
-        example: "proxy_buffering off;",
-        apply: |b, d| flag(b, d, |s| &mut s.proxy.buffers.buffering),
-    },
-    Directive {
-        name: "proxy_buffer_size",
-        contexts: Contexts::HSL,
-        args: Args::Exactly(1),
-        doc: "The buffer for an answer's head, which must fit into it.",
-        example: "proxy_buffer_size 8k;",
-        apply: |b, d| {
-            let size = buffer_size(&d.args[0])?;
-            size_written(b, d);
-            b.write(d, |s| &mut s.proxy.buffers.head_size, size)
-        },
-    },
-    Directive {
-        name: "proxy_buffers",
-        contexts: Contexts::HSL,
-        args: Args::Exactly(2),
-        doc: "How many buffers an answer may take, and how large each is.",
-        example: "proxy_buffers 8 16k;",
-        apply: buffers,
-    },
-    Directive {
-        name: "proxy_busy_buffers_size",
-        contexts: Contexts::HSL,
-        args: Args::Exactly(1),
-        doc: "How much of an answer may be on its way to the client while more is read.",
-        example: "proxy_busy_buffers_size 16k;",
-        apply: |b, d| {
-            let size = buffer_size(&d.args[0])?;
-            size_written(b, d);
-            b.write(d, |s| &mut s.proxy.buffers.busy_size, Some(size))
-        },
-    },
-    Directive {
-        name: "proxy_max_temp_file_size",
-        contexts: Contexts::HSL,
-        args: Args::Exactly(1),
-        doc: "How much of an answer that the client does not take goes to a temporary file; 0 is none.",
-        example: "proxy_max_temp_file_size 0;",
-        apply: |b, d| {
-            let size = buffer_size(&d.args[0])?;
-            size_written(b, d);
-            b.write(d, |s| &mut s.proxy.buffers.max_temp_file_size, Some(size))
-        },
-    },
-    Directive {
-        name: "proxy_temp_file_write_size",
-        contexts: Contexts::HSL,
-        args: Args::Exactly(1),
-        doc: "How much is written to the temporary file at a time.",
-        example: "proxy_temp_file_write_size 16k;",
-        apply: |b, d| {
-            let size = buffer_size(&d.args[0])?;
-            size_written(b, d);
-            b.write(d, |s| &mut s.proxy.buffers.temp_file_write_size, Some(size))
-        },
-    },
-    Directive {
-        name: "proxy_temp_path",
-        contexts: Contexts::HSL,
-        args: Args::Between(1, 4),
-        doc: "The directory for temporary files. They have no names, so its levels are without effect.",
-        example: "proxy_temp_path proxy_temp 1 2;",
-        apply: temp_path,
-    },
-    Directive {
-        name: "proxy_limit_rate",
-        contexts: Contexts::HSL,
-        args: Args::Exactly(1),
-        doc: "How many bytes a second are read from the upstream, with buffering; 0 is without limit.",
-        example: "proxy_limit_rate 100k;",
-        apply: limit_rate,
-    },
+    Directive::new(
+        "proxy_next_upstream",
+        Contexts::HSL,
+        Args::AtLeast(1),
+        "error | timeout | invalid_header | http_500 | http_502 | http_503 | http_504 | \
+         http_403 | http_404 | http_429 | non_idempotent | off ...",
+        next_upstream,
+    )
+    .default("error timeout")
+    .doc(
+        "Which failures lead to another try: error, timeout, invalid_header, http_500, \
+         http_502, http_503, http_504, http_403, http_404, http_429, and non_idempotent for \
+         POST, LOCK and PATCH; or off.",
+    )
+    .example("proxy_next_upstream error timeout http_502;"),
+    Directive::number("proxy_next_upstream_tries", Contexts::HSL, |b| &mut b.settings().proxy.retry.tries)
+        .default("0")
+        .doc("How many tries there may be, the first included; 0 is as many as servers.")
+        .example("proxy_next_upstream_tries 2;"),
+    Directive::time("proxy_next_upstream_timeout", Contexts::HSL, |b| {
+        &mut b.settings().proxy.retry.timeout_ms
+    })
+    .default("0")
+    .doc("The time after which no other try is begun; 0 is without limit.")
+    .example("proxy_next_upstream_timeout 10s;"),
+    Directive::time("proxy_connect_timeout", Contexts::HSL, |b| {
+        &mut b.settings().proxy.connection.connect_timeout_ms
+    })
+    .default("60s")
+    .doc("How long connecting may take.")
+    .example("proxy_connect_timeout 5s;"),
+    Directive::time("proxy_send_timeout", Contexts::HSL, |b| {
+        &mut b.settings().proxy.connection.send_timeout_ms
+    })
+    .default("60s")
+    .doc("The longest silence between two writes to the upstream.")
+    .example("proxy_send_timeout 30s;"),
+    Directive::time("proxy_read_timeout", Contexts::HSL, |b| {
+        &mut b.settings().proxy.connection.read_timeout_ms
+    })
+    .default("60s")
+    .doc("The longest silence between two reads from the upstream.")
+    .example("proxy_read_timeout 30s;"),
+    Directive::flag("proxy_socket_keepalive", Contexts::HSL, |b| {
+        &mut b.settings().proxy.connection.socket_keepalive
+    })
+    .default("off")
+    .doc("Whether the system probes idle connections to upstreams (SO_KEEPALIVE).")
+    .example("proxy_socket_keepalive on;"),
+    Directive::flag("proxy_ignore_client_abort", Contexts::HSL, |b| {
+        &mut b.settings().proxy.connection.ignore_client_abort
+    })
+    .default("off")
+    .doc("Whether a request goes on when its client is gone.")
+    .example("proxy_ignore_client_abort on;"),
+    Directive::flag("proxy_buffering", Contexts::HSL, |b| &mut b.settings().proxy.buffers.buffering)
+        .default("on")
+        .doc(
+            "Whether the upstream is read as fast as it sends, whatever the client takes. The \
+         upstream's X-Accel-Buffering field may say otherwise.",
+        )
+        .example("proxy_buffering off;"),
+    Directive::new("proxy_buffer_size", Contexts::HSL, Args::Exactly(1), "size", |b, d| {
+        let size = buffer_size(&d.args[0])?;
+        size_written(b, d);
+        b.write(d, |s| &mut s.proxy.buffers.head_size, size)
+    })
+    .default("4k")
+    .doc("The buffer for an answer's head, which must fit into it.")
+    .example("proxy_buffer_size 8k;"),
+    Directive::new("proxy_buffers", Contexts::HSL, Args::Exactly(2), "number size", buffers)
+        .default("8 4k")
+        .doc("How many buffers an answer may take, and how large each is.")
+        .example("proxy_buffers 8 16k;"),
+    Directive::new("proxy_busy_buffers_size", Contexts::HSL, Args::Exactly(1), "size", |b, d| {
+        let size = buffer_size(&d.args[0])?;
+        size_written(b, d);
+        b.write(d, |s| &mut s.proxy.buffers.busy_size, Some(size))
+    })
+    .default("8k")
+    .doc("How much of an answer may be on its way to the client while more is read.")
+    .example("proxy_busy_buffers_size 16k;"),
+    Directive::new("proxy_max_temp_file_size", Contexts::HSL, Args::Exactly(1), "size", |b, d| {
+        let size = buffer_size(&d.args[0])?;
+        size_written(b, d);
+        b.write(d, |s| &mut s.proxy.buffers.max_temp_file_size, Some(size))
+    })
+    .default("1024m")
+    .doc(
+        "How much of an answer that the client does not take goes to a temporary file; 0 is \
+         none.",
+    )
+    .example("proxy_max_temp_file_size 0;"),
+    Directive::new("proxy_temp_file_write_size", Contexts::HSL, Args::Exactly(1), "size", |b, d| {
+        let size = buffer_size(&d.args[0])?;
+        size_written(b, d);
+        b.write(d, |s| &mut s.proxy.buffers.temp_file_write_size, Some(size))
+    })
+    .default("8k")
+    .doc("How much is written to the temporary file at a time.")
+    .example("proxy_temp_file_write_size 16k;"),
+    Directive::new(
+        "proxy_temp_path",
+        Contexts::HSL,
+        Args::Between(1, 4),
+        "path [level1 [level2 [level3]]]",
+        temp_path,
+    )
+    .default("proxy_temp")
+    .doc(
+        "The directory for temporary files. They have no names, so its levels are without \
+         effect.",
+    )
+    .example("proxy_temp_path proxy_temp 1 2;"),
+    Directive::new("proxy_limit_rate", Contexts::HSL, Args::Exactly(1), "rate", limit_rate)
+        .default("0")
+        .doc(
+            "How many bytes a second are read from the upstream, with buffering; 0 is without \
+         limit.",
+        )
+        .example("proxy_limit_rate 100k;"),
 ];
 
 /// Remembers where a size stands, for what is wrong with all sizes together.
 fn size_written(b: &mut Builder<'_>, d: &conf::Directive) {
-    b.settings().proxy.buffers.written_at = Some(d.words_span());
+    b.settings().proxy.buffers.written_at.0 = Some(d.words_span());
 }
 
 /// Several lines at one level add up, as nginx's bit masks do.

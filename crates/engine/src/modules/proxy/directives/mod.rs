@@ -10,18 +10,8 @@ pub(super) use connection::CONNECTION;
 pub(super) use request::REQUEST;
 pub(super) use response::RESPONSE;
 
-use crate::config::{Builder, Settings, invalid_value};
-use crate::setting::Setting;
+use crate::config::invalid_value;
 use conf::{Diagnostic, Word};
-
-fn flag(
-    b: &mut Builder<'_>,
-    d: &conf::Directive,
-    setting: impl FnOnce(&mut Settings) -> &mut Setting<bool>,
-) -> Result<(), Diagnostic> {
-    let on = b.flag(d)?;
-    b.write(d, setting, on)
-}
 
 /// A size of a buffer: no gigabytes, as in nginx.
 fn buffer_size(word: &Word) -> Result<u64, Diagnostic> {

@@ -1,6 +1,6 @@
 //! Directives about the answer's head.
 
-use super::{duplicate_value, flag, one_of};
+use super::{duplicate_value, one_of};
 use crate::config::{Builder, Settings, invalid_parameter, once};
 use crate::directive::{Args, Contexts, Directive};
 use crate::modules::proxy::cookies::{self, CookieFlags, CookieName};
@@ -11,94 +11,93 @@ use conf::{Diagnostic, Word};
 
 /// The answer's head.
 pub(in crate::modules::proxy) const RESPONSE: &[Directive] = &[
-    Directive {
-        name: "proxy_hide_header",
-        contexts: Contexts::HSL,
-        args: Args::Exactly(1),
-        doc: "A field of the upstream that is not passed on, beside Date, Server, X-Pad and X-Accel-….",
-        example: "proxy_hide_header X-Powered-By;",
-        apply: |b, d| {
-            let name = d.args[0].text().to_vec().into_boxed_slice();
-            b.settings().proxy.response.hide.push(name);
-            Ok(())
-        },
-    },
-    Directive {
-        name: "proxy_pass_header",
-        contexts: Contexts::HSL,
-        args: Args::Exactly(1),
-        doc: "A field of the upstream that is passed on although it is hidden by default.",
-        example: "proxy_pass_header Server;",
-        apply: |b, d| {
-            let name = d.args[0].text().to_vec().into_boxed_slice();
-            b.settings().proxy.response.pass.push(name);
-            Ok(())
-        },
-    },
-    Directive {
-        name: "proxy_ignore_headers",
-        contexts: Contexts::HSL,
-        args: Args::AtLeast(1),
-        doc: "Fields of the upstream that are passed on and not heeded: X-Accel-Redirect, X-Accel-Limit-Rate, X-Accel-Buffering, X-Accel-Charset. (X-Accel-Expires, Expires, Cache-Control, Set-Cookie and Vary matter to a cache alone.)",
-        example: "proxy_ignore_headers X-Accel-Redirect;",
-        apply: ignore_headers,
-    },
-    Directive {
-        name: "proxy_intercept_errors",
-        contexts: Contexts::HSL,
-        args: Args::Flag,
-        doc: "Whether error_page is applied to the upstream's statuses.",
-        example: "proxy_intercept_errors on;",
-        apply: |b, d| flag(b, d, |s| &mut s.proxy.response.intercept_errors),
-    },
-    Directive {
-        name: "proxy_force_ranges",
-        contexts: Contexts::HSL,
-        args: Args::Flag,
-        doc: "Whether a single byte range is cut out here, whatever the upstream says about ranges.",
-        example: "proxy_force_ranges on;",
-        apply: |b, d| flag(b, d, |s| &mut s.proxy.response.force_ranges),
-    },
-    Directive {
-        name: "proxy_pass_trailers",
-        contexts: Contexts::HSL,
-        args: Args::Flag,
-        doc: "Whether the upstream's trailers are passed on.",
-        example: "proxy_pass_trailers on;",
-        apply: |b, d| flag(b, d, |s| &mut s.proxy.response.pass_trailers),
-    },
-    Directive {
-        name: "proxy_redirect",
-        contexts: Contexts::HSL,
-        args: Args::Between(1, 2),
-        doc: "How Location and Refresh of the upstream are changed: a beginning or a regular expression and what takes its place; default; off.",
-        example: "proxy_redirect http://backend:8080/ /;",
-        apply: redirect,
-    },
-    Directive {
-        name: "proxy_cookie_domain",
-        contexts: Contexts::HSL,
-        args: Args::Between(1, 2),
-        doc: "How the domain in Set-Cookie is changed, or off.",
-        example: "proxy_cookie_domain backend.local shop.example.com;",
-        apply: |b, d| cookie_rule(b, d, Rule::read_domain, |s| &mut s.proxy.response.cookie_domains),
-    },
-    Directive {
-        name: "proxy_cookie_path",
-        contexts: Contexts::HSL,
-        args: Args::Between(1, 2),
-        doc: "How the path in Set-Cookie is changed, or off.",
-        example: "proxy_cookie_path /app/ /;",
-        apply: |b, d| cookie_rule(b, d, Rule::read, |s| &mut s.proxy.response.cookie_paths),
-    },
-    Directive {
-        name: "proxy_cookie_flags",
-        contexts: Contexts::HSL,
-        args: Args::Between(1, 4),
-        doc: "Flags set or taken away in Set-Cookie: secure, httponly, samesite=strict|lax|none, nosecure, nohttponly, nosamesite; or off.",
-        example: "proxy_cookie_flags session secure httponly;",
-        apply: cookie_flags,
-    },
+    Directive::new("proxy_hide_header", Contexts::HSL, Args::Exactly(1), "field", |b, d| {
+        let name = d.args[0].text().to_vec().into_boxed_slice();
+        b.settings().proxy.response.hide.push(name);
+        Ok(())
+    })
+    .doc(
+        "A field of the upstream that is not passed on, beside Date, Server, X-Pad and \
+         X-Accel-….",
+    )
+    .example("proxy_hide_header X-Powered-By;"),
+    Directive::new("proxy_pass_header", Contexts::HSL, Args::Exactly(1), "field", |b, d| {
+        let name = d.args[0].text().to_vec().into_boxed_slice();
+        b.settings().proxy.response.pass.push(name);
+        Ok(())
+    })
+    .doc("A field of the upstream that is passed on although it is hidden by default.")
+    .example("proxy_pass_header Server;"),
+    Directive::new("proxy_ignore_headers", Contexts::HSL, Args::AtLeast(1), "field ...", ignore_headers)
+        .doc(
+            "Fields of the upstream that are passed on and not heeded: X-Accel-Redirect, \
+         X-Accel-Limit-Rate, X-Accel-Buffering, X-Accel-Charset. (X-Accel-Expires, Expires, \
+         Cache-Control, Set-Cookie and Vary matter to a cache alone.)",
+        )
+        .example("proxy_ignore_headers X-Accel-Redirect;"),
+    Directive::flag("proxy_intercept_errors", Contexts::HSL, |b| {
+        &mut b.settings().proxy.response.intercept_errors
+    })
+    .default("off")
+    .doc("Whether error_page is applied to the upstream's statuses.")
+    .example("proxy_intercept_errors on;"),
+    Directive::flag("proxy_force_ranges", Contexts::HSL, |b| &mut b.settings().proxy.response.force_ranges)
+        .default("off")
+        .doc(
+            "Whether a single byte range is cut out here, whatever the upstream says about \
+         ranges.",
+        )
+        .example("proxy_force_ranges on;"),
+    Directive::flag("proxy_pass_trailers", Contexts::HSL, |b| &mut b.settings().proxy.response.pass_trailers)
+        .default("off")
+        .doc("Whether the upstream's trailers are passed on.")
+        .example("proxy_pass_trailers on;"),
+    Directive::new(
+        "proxy_redirect",
+        Contexts::HSL,
+        Args::Between(1, 2),
+        "default | off | redirect replacement",
+        redirect,
+    )
+    .default("default")
+    .doc(
+        "How Location and Refresh of the upstream are changed: a beginning or a regular \
+         expression and what takes its place; default; off.",
+    )
+    .example("proxy_redirect http://backend:8080/ /;"),
+    Directive::new(
+        "proxy_cookie_domain",
+        Contexts::HSL,
+        Args::Between(1, 2),
+        "off | domain replacement",
+        |b, d| cookie_rule(b, d, Rule::read_domain, |s| &mut s.proxy.response.cookie_domains),
+    )
+    .default("off")
+    .doc("How the domain in Set-Cookie is changed, or off.")
+    .example("proxy_cookie_domain backend.local shop.example.com;"),
+    Directive::new(
+        "proxy_cookie_path",
+        Contexts::HSL,
+        Args::Between(1, 2),
+        "off | path replacement",
+        |b, d| cookie_rule(b, d, Rule::read, |s| &mut s.proxy.response.cookie_paths),
+    )
+    .default("off")
+    .doc("How the path in Set-Cookie is changed, or off.")
+    .example("proxy_cookie_path /app/ /;"),
+    Directive::new(
+        "proxy_cookie_flags",
+        Contexts::HSL,
+        Args::Between(1, 4),
+        "off | cookie [flag ...]",
+        cookie_flags,
+    )
+    .default("off")
+    .doc(
+        "Flags set or taken away in Set-Cookie: secure, httponly, samesite=strict|lax|none, \
+         nosecure, nohttponly, nosamesite; or off.",
+    )
+    .example("proxy_cookie_flags session secure httponly;"),
 ];
 
 /// The fields that `proxy_ignore_headers` knows.
