@@ -5,6 +5,10 @@ use super::Finding;
 /// The list, beside xtask's `Cargo.toml`.
 pub(super) const FILE: &str = "tidy-exceptions.txt";
 
+/// How many exceptions there may be from some laws together.
+const AT_MOST: [(&[&str], usize); 3] =
+    [(&["circle", "large-circle", "huge-circle"], 4), (&["large-circle"], 1), (&["huge-circle"], 0)];
+
 /// One line: `law | path | subject or * | reason`.
 struct Exception<'a> {
     line: usize,
@@ -35,6 +39,13 @@ pub(super) fn apply(list: &str, found: Vec<Finding>) -> Vec<Finding> {
                 text,
                 "is not `law | path | subject or * | reason`",
             )),
+        }
+    }
+    for (laws, most) in AT_MOST {
+        let listed = exceptions.iter().filter(|(exception, _)| laws.contains(&exception.law));
+        for (exception, _) in listed.skip(most) {
+            let text = format!("is one more than the {most} exceptions that there may be");
+            left.push(Finding::new(&own, exception.line, "exceptions", exception.law, text));
         }
     }
     for finding in found {
@@ -77,6 +88,22 @@ mod tests {
         ];
         let left = apply(list, found);
         assert_eq!(left, [finding("unwrap", "b.rs", "expect"), finding("function-lines", "a.rs", "longer")]);
+    }
+
+    #[test]
+    fn circles_have_few_exceptions() {
+        let list = |laws: &[&str]| {
+            laws.iter().map(|law| format!("{law} | a | * | It is one.\n")).collect::<String>()
+        };
+        let excess = |laws: &[&'static str]| {
+            let found = laws.iter().map(|law| finding(law, "a", "b")).collect();
+            let left = apply(&list(laws), found);
+            left.into_iter().filter(|f| f.text.contains("one more")).map(|f| f.line).collect::<Vec<_>>()
+        };
+        assert_eq!(excess(&["circle", "circle", "circle", "large-circle"]), [0; 0]);
+        assert_eq!(excess(&["circle", "circle", "circle", "circle", "large-circle"]), [5]);
+        assert_eq!(excess(&["large-circle", "large-circle"]), [2]);
+        assert_eq!(excess(&["huge-circle"]), [1]);
     }
 
     #[test]

@@ -165,6 +165,12 @@ impl<'ast> Visit<'ast> for TestFinder {
         visit::visit_impl_item_fn(self, item);
     }
 
+    fn visit_item_use(&mut self, item: &'ast syn::ItemUse) {
+        if is_for_tests(&item.attrs) {
+            self.ranges.push((item.use_token.span.start().line, item.semi_token.span.end().line));
+        }
+    }
+
     fn visit_item_impl(&mut self, item: &'ast syn::ItemImpl) {
         if is_for_tests(&item.attrs) {
             self.ranges.push((item.impl_token.span.start().line, item.brace_token.span.close().end().line));
@@ -208,11 +214,12 @@ mod tests {
     fn tests_are_told_from_the_rest() {
         let file = parsed(
             "crates/a/src/b.rs",
-            "fn a() {}\n#[cfg(test)]\nmod tests {\n fn b() {}\n}\n#[test]\nfn c() {}",
+            "fn a() {}\n#[cfg(test)]\nmod tests {\n fn b() {}\n}\n#[test]\nfn c() {}\n#[cfg(test)]\nuse d::{\n e,\n};",
         );
         assert!(!file.in_test(1));
         assert!(file.in_test(4));
         assert!(file.in_test(7));
+        assert!(file.in_test(10));
         let other =
             parsed("crates/a/src/b.rs", "#[cfg(not(test))]\nfn a() {\n}\n#[cfg(any(test, unix))]\nfn b() {}");
         assert!(!other.in_test(2) && !other.in_test(5));
