@@ -4,7 +4,7 @@ CARGO ?= cargo
 # Where the example runs: its logs, its pid file and its temporary files.
 RUN_DIR := $(CURDIR)/target/switch
 
-.PHONY: help run test lint bench counts fuzz lint-format lint-clippy lint-tidy lint-docs lint-deny
+.PHONY: help run test build-tests lint bench counts fuzz lint-format lint-clippy lint-tidy lint-docs lint-deny
 
 help:
 	@echo "make run    build pointsman and start examples/switch (gateways on 127.0.0.1:8090 and :8080); Ctrl-C stops it"
@@ -12,7 +12,7 @@ help:
 	@echo "make bench  what a request costs in CPU time, beside nginx in the same run"
 	@echo "make fuzz   every target of fuzz/ for FUZZ_SECONDS each (60), up to the first finding"
 	@echo "make counts instructions of the hot pieces, beside the baseline"
-	@echo "make lint   formats, clippy, licences, the laws of the house, generated docs"
+	@echo "make lint   formats, clippy, licences, the lints of cargo xtask tidy, generated docs"
 
 run:
 	$(CARGO) build --release --locked --package pointsman
@@ -21,8 +21,10 @@ run:
 	@exec target/release/pointsman -p $(RUN_DIR) -c $(CURDIR)/examples/switch/nginx.conf -g 'daemon off;'
 
 test:
-	@.ci/install-test-packages
-	$(CARGO) test --workspace --locked --no-fail-fast
+	@.ci/test
+
+build-tests:
+	@.ci/test --no-run
 
 # Each check by itself, so that one that fails does not hide the next.
 lint:

@@ -14,6 +14,8 @@ struct Options {
     skips: Vec<String>,
     exact: bool,
     list: bool,
+    /// With `list`: only what does not apply here, by which nextest knows what to skip.
+    ignored: bool,
     threads: usize,
 }
 
@@ -31,14 +33,16 @@ fn main() -> ExitCode {
     };
     let all = cases.len();
     cases.retain(|case| wanted(&options, &case.name));
+    let binary = Binary { path: PathBuf::from(env!("CARGO_BIN_EXE_pointsman")), kind: Kind::Pointsman };
     if options.list {
         for case in &cases {
-            println!("{}: test", case.name);
+            if !options.ignored || case.skipped(&binary).is_some() {
+                println!("{}: test", case.name);
+            }
         }
         return ExitCode::SUCCESS;
     }
     println!("\nrunning {} tests", cases.len());
-    let binary = Binary { path: PathBuf::from(env!("CARGO_BIN_EXE_pointsman")), kind: Kind::Pointsman };
     let tally = run_all(&cases, &binary, options.threads, &tell);
     let verdict = if tally.failed == 0 { "ok" } else { "FAILED" };
     println!(
@@ -66,6 +70,7 @@ fn options(args: impl Iterator<Item = String>) -> Options {
         skips: Vec::new(),
         exact: false,
         list: false,
+        ignored: false,
         threads: usual_threads(),
     };
     let mut args = args;
@@ -77,6 +82,7 @@ fn options(args: impl Iterator<Item = String>) -> Options {
         match name.as_str() {
             "--exact" => options.exact = true,
             "--list" => options.list = true,
+            "--ignored" => options.ignored = true,
             "--test-threads" => {
                 let count = value.or_else(|| args.next()).and_then(|n| n.parse().ok());
                 options.threads = count.unwrap_or(options.threads);

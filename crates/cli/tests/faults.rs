@@ -2,12 +2,20 @@
 //! that `docs/fault-matrix.md` says what came of them.
 //!
 //! `cargo test -p pointsman --test faults -- [--exact] [--list] [FILTER…]`
+//!
+//! nextest runs each test in a process of its own. A server for each cell would take longer than all cells on one, so
+//! that to nextest they are one test, [`MATRIX`], and the answers that end after each byte another.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use testkit::faults::{Cell, EachByte, Seen, cells, difference, run, run_each_byte};
 use testkit::{Binary, Kind};
+
+/// All cells, for nextest.
+const MATRIX: &str = "matrix";
+/// All answers that end after each byte, for nextest.
+const EACH_BYTE: &str = "each-byte";
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
@@ -16,6 +24,10 @@ fn main() -> ExitCode {
     let wanted = |name: String| {
         filters.is_empty() || filters.iter().any(|f| if exact { name == **f } else { name.contains(*f) })
     };
+    // `--list --format terse` is how nextest asks for the list.
+    if std::env::var_os("NEXTEST").is_some() || args.iter().any(|arg| arg == "terse") {
+        return for_nextest(&args, &filters);
+    }
     let chosen: Vec<Cell> = cells().into_iter().filter(|cell| wanted(cell.name())).collect();
     let each: Vec<EachByte> = EachByte::all().into_iter().filter(|way| wanted(way.name())).collect();
     if args.iter().any(|arg| arg == "--list") {
@@ -27,9 +39,27 @@ fn main() -> ExitCode {
         }
         return ExitCode::SUCCESS;
     }
+    run_chosen(&chosen, &each, filters.is_empty())
+}
+
+/// Lists or runs the two tests that nextest sees.
+fn for_nextest(args: &[String], filters: &[&String]) -> ExitCode {
+    if args.iter().any(|arg| arg == "--list") {
+        if !args.iter().any(|arg| arg == "--ignored") {
+            println!("{MATRIX}: test\n{EACH_BYTE}: test");
+        }
+        return ExitCode::SUCCESS;
+    }
+    let is_wanted = |name| filters.iter().any(|filter| *filter == name);
+    let chosen = if is_wanted(MATRIX) { cells() } else { Vec::new() };
+    let each = if is_wanted(EACH_BYTE) { EachByte::all() } else { Vec::new() };
+    run_chosen(&chosen, &each, true)
+}
+
+fn run_chosen(chosen: &[Cell], each: &[EachByte], whole: bool) -> ExitCode {
     let count = chosen.len() + each.len();
     println!("\nrunning {count} tests");
-    match all(&chosen, filters.is_empty()).and_then(|failed| Ok(failed + each_byte(&each)?)) {
+    match all(chosen, whole).and_then(|failed| Ok(failed + each_byte(each)?)) {
         Ok(failed) => {
             let verdict = if failed == 0 { "ok" } else { "FAILED" };
             println!("\ntest result: {verdict}. {} passed; {failed} failed\n", count - failed);

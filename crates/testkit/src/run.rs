@@ -36,6 +36,14 @@ const HTTP_AFTER: &str = "}\n";
 /// How often a case is tried when a port was taken by somebody else.
 const ATTEMPTS: usize = 3;
 
+impl Case {
+    /// Returns why the case does not apply to a program on this machine, if it does not.
+    pub fn skipped(&self, binary: &Binary) -> Option<String> {
+        let oracle_skip = self.oracle_skip.as_ref().filter(|_| binary.kind == Kind::Nginx);
+        oracle_skip.cloned().or_else(|| self.needs.iter().find_map(|need| binary.lacks(need)))
+    }
+}
+
 /// Runs a case on a program.
 pub fn run(case: &Case, binary: &Binary) -> Result<Outcome, Failure> {
     let alone = || attempt(case, binary, false).map(|(outcome, _)| outcome);
@@ -66,12 +74,7 @@ pub fn bless(case: &Case, binary: &Binary) -> Result<bool, Failure> {
 }
 
 fn attempt(case: &Case, binary: &Binary, blessing: bool) -> Result<(Outcome, Vec<Edit>), Failure> {
-    if binary.kind == Kind::Nginx
-        && let Some(reason) = &case.oracle_skip
-    {
-        return Ok((Outcome::Skipped(reason.clone()), Vec::new()));
-    }
-    if let Some(reason) = case.needs.iter().find_map(|need| binary.lacks(need)) {
+    if let Some(reason) = case.skipped(binary) {
         return Ok((Outcome::Skipped(reason), Vec::new()));
     }
     let mut last = None;
