@@ -1,9 +1,9 @@
 //! A conversation with the control API.
 //!
-//! Owns the connection, the repetition of what got no answer, and the reading of refusals. Must never show anything.
+//! Owns the connection, retries of what got no answer, and the parsing of refusals. Must never print anything.
 
-use crate::fault::{Code, Fault};
-use crate::place::Place;
+use crate::endpoint::Endpoint;
+use crate::error::{Code, Error};
 use control::api::types::Problem;
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Bytes, Incoming};
@@ -11,7 +11,6 @@ use hyper::client::conn::http1;
 use hyper::{Method, Request, Response};
 use hyper_util::rt::TokioIo;
 use serde::de::DeserializeOwned;
-use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -19,40 +18,40 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio::runtime::Runtime;
 use tokio::time::timeout;
 
-/// The longest time to get a connection.
+/// Time limit for a connect.
 const CONNECT: Duration = Duration::from_secs(5);
-/// The longest time for an answer, beside what the order itself waits for.
+/// Time limit for an answer, not counting what the order itself waits for.
 pub(crate) const ANSWER: Duration = Duration::from_secs(30);
-/// How long an order that got no answer is sent again: a worker that died is back within that time.
+/// How long an order that got no answer is retried: a worker that died is restarted within that time.
 const REPEAT: Duration = Duration::from_secs(5);
-/// Between two repetitions.
+/// Between two retries.
 const PAUSE: Duration = Duration::from_millis(200);
 
-/// What is asked.
+/// A request to the API.
 #[derive(Clone, Debug)]
 pub(crate) struct Call {
     pub(crate) method: Method,
-    /// From `/v1`, encoded.
+    /// From `/v1` on, encoded.
     pub(crate) path: String,
-    /// Beside those that every call has.
+    /// In addition to those that every call has.
     pub(crate) headers: Vec<(&'static str, String)>,
     /// JSON.
     pub(crate) body: Option<Vec<u8>>,
-    /// The longest time for the whole answer.
+    /// Time limit for the whole answer.
     pub(crate) limit: Duration,
 }
 
 impl Call {
-    /// A question, which changes nothing.
+    /// Returns a query, which changes nothing.
     pub(crate) fn get(path: impl Into<String>) -> Call {
         Call { method: Method::GET, path: path.into(), headers: Vec::new(), body: None, limit: ANSWER }
     }
 }
 
-/// One server, spoken to on a connection for each call.
+/// One server, with a connection for each call.
 pub(crate) struct Client {
-    place: Place,
-    /// `Authorization`, for a location.
+    endpoint: Endpoint,
+    /// The bearer token, for a location.
     token: Option<String>,
     runtime: Runtime,
 }
@@ -66,17 +65,17 @@ enum Failed {
 }
 
 impl Client {
-    /// Speaks to nobody yet.
-    pub(crate) fn new(place: Place, token: Option<String>) -> Result<Client, Fault> {
+    /// Opens no connection yet.
+    pub(crate) fn new(endpoint: Endpoint, token: Option<String>) -> Result<Client, Error> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.map_err(|error| {
-            Fault::new(Code::Unreachable, "system", format!("cannot wait for anything: {error}"), "")
+            Error::new(Code::Unreachable, "system", format!("cannot create an event loop: {error}"), "")
         })?;
-        Ok(Client { place, token, runtime })
+        Ok(Client { endpoint, token, runtime })
     }
 
-    /// Asks, and reads the answer as JSON.
-    pub(crate) fn ask<T: DeserializeOwned>(&self, call: &Call) -> Result<(T, Vec<u8>), Fault> {
+    /// Sends a call and parses the answer as JSON.
+    pub(crate) fn ask<T: DeserializeOwned>(&self, call: &Call) -> Result<(T, Vec<u8>), Error> {
         let body = self.send(call)?;
         match serde_json::from_slice(&body) {
             Ok(value) => Ok((value, body)),
@@ -84,9 +83,9 @@ impl Client {
         }
     }
 
-    /// Asks, and answers the body of an answer of 200 or so. What carries an idempotency key is sent again if its
-    /// connection breaks, and so are questions: neither can happen twice.
-    pub(crate) fn send(&self, call: &Call) -> Result<Vec<u8>, Fault> {
+    /// Sends a call and returns the body of a successful answer. A call with an idempotency key is retried if its
+    /// connection breaks, and so is a query: neither can take effect twice.
+    pub(crate) fn send(&self, call: &Call) -> Result<Vec<u8>, Error> {
         let repeatable =
             call.method == Method::GET || call.headers.iter().any(|(name, _)| *name == "idempotency-key");
         let began = Instant::now();
@@ -112,27 +111,26 @@ impl Client {
                             return Err(self.silent(call, &error));
                         }
                     }
-                    Err(_) => return Err(self.silent(call, "it takes too long")),
+                    Err(_) => return Err(self.silent(call, "timed out")),
                 }
                 tokio::time::sleep(PAUSE).await;
             }
         })
     }
 
-    /// Listens to a stream of events until `each`, which gets piece after piece of the body, has had enough, or the
-    /// stream ends.
+    /// Passes a stream of events to `each`, piece by piece, until it fails or the stream ends.
     pub(crate) fn listen(
         &self,
         call: &Call,
-        mut each: impl FnMut(&[u8]) -> Result<(), Fault>,
-    ) -> Result<(), Fault> {
+        mut each: impl FnMut(&[u8]) -> Result<(), Error>,
+    ) -> Result<(), Error> {
         self.runtime.block_on(async {
             let answer = timeout(call.limit, self.begin(call)).await;
             let mut response = match answer {
                 Ok(Ok(response)) => response,
                 Ok(Err(Failed::Connect(error))) => return Err(self.unreachable(&error)),
                 Ok(Err(Failed::Answer(error))) => return Err(self.silent(call, &error)),
-                Err(_) => return Err(self.silent(call, "it takes too long")),
+                Err(_) => return Err(self.silent(call, "timed out")),
             };
             let status = response.status().as_u16();
             if status != 200 {
@@ -140,7 +138,7 @@ impl Client {
                     response.into_body().collect().await.map(|body| body.to_bytes()).unwrap_or_default();
                 return Err(self.refusal(status, &body));
             }
-            // That the stream breaks is its usual end: the server stops, or is loaded again.
+            // Streams usually end by breaking: the server stops or reloads.
             while let Some(Ok(frame)) = response.body_mut().frame().await {
                 if let Some(bytes) = frame.data_ref() {
                     each(bytes)?;
@@ -157,14 +155,14 @@ impl Client {
         Ok((status, body.to_bytes().to_vec()))
     }
 
-    /// Sends and waits for the head of the answer.
+    /// Sends a call and waits for the head of the answer.
     async fn begin(&self, call: &Call) -> Result<Response<Incoming>, Failed> {
-        match &self.place {
-            Place::Socket(path) => {
+        match &self.endpoint {
+            Endpoint::Socket(path) => {
                 let stream = connected(UnixStream::connect(path)).await?;
                 self.over(stream, call, "pointsman", "").await
             }
-            Place::Http { authority, base } => {
+            Endpoint::Http { authority, base } => {
                 let stream = connected(TcpStream::connect(authority)).await?;
                 self.over(stream, call, authority, base).await
             }
@@ -201,47 +199,61 @@ impl Client {
         sender.send_request(request).await.map_err(broken)
     }
 
-    fn unreachable(&self, error: &io::Error) -> Fault {
+    fn unreachable(&self, error: &io::Error) -> Error {
         let remedy = match error.kind() {
             io::ErrorKind::NotFound => {
-                "is pointsman running with this configuration? -p and -c, or --control, say which one is meant"
+                "is pointsman running with this configuration? choose another with -p and -c, or with --control"
             }
             io::ErrorKind::ConnectionRefused => {
-                "pointsman is not running: start it, or say where with --control"
+                "pointsman is not running: start it, or give its address with --control"
             }
             io::ErrorKind::PermissionDenied => {
-                "only its owner may open the control socket; mode= and group= of the control directive let others in"
+                "only its owner may open the control socket; mode= and group= of the control directive admit others"
             }
             _ => "",
         };
-        Fault::new(Code::Unreachable, "unreachable", format!("cannot reach {}: {error}", self.place), remedy)
+        Error::new(
+            Code::Unreachable,
+            "unreachable",
+            format!("cannot reach {}: {error}", self.endpoint),
+            remedy,
+        )
     }
 
-    /// No answer came.
-    fn silent(&self, call: &Call, error: &str) -> Fault {
-        let text = format!("no answer from {}: {error}", self.place);
+    /// Returns the error of a call that got no answer.
+    fn silent(&self, call: &Call, error: &str) -> Error {
+        let text = format!("no answer from {}: {error}", self.endpoint);
         match call.method {
-            Method::GET => Fault::new(Code::Unreachable, "no_answer", text, "its error log may say why"),
-            _ => Fault::new(Code::Unknown, "no_answer", text, "see what was done with `pointsman history`"),
+            Method::GET => Error::new(Code::Unreachable, "no_answer", text, "its error log may say why"),
+            _ => Error::new(
+                Code::Unknown,
+                "no_answer",
+                text,
+                "check with `pointsman history` whether it was done",
+            ),
         }
     }
 
-    fn strange(&self, error: &str) -> Fault {
-        let text = format!("{} answers what is not understood: {error}", self.place);
-        let remedy = "is it pointsman, and of the same version as this program?";
-        Fault::new(Code::Unreachable, "not_understood", text, remedy)
+    fn strange(&self, error: &str) -> Error {
+        let text = format!("unexpected answer from {}: {error}", self.endpoint);
+        let remedy = "is it pointsman, in the same version as this program?";
+        Error::new(Code::Unreachable, "not_understood", text, remedy)
     }
 
-    fn refusal(&self, status: u16, body: &[u8]) -> Fault {
+    fn refusal(&self, status: u16, body: &[u8]) -> Error {
         match serde_json::from_slice::<Problem>(body) {
-            Ok(problem) => Fault::refused(problem),
-            Err(_) if status == 401 || status == 403 => Fault::new(
+            Ok(problem) => Error::refused(problem),
+            Err(_) if status == 401 || status == 403 => Error::new(
                 Code::Refused,
                 "forbidden",
-                format!("{} lets nobody in without a name (status {status})", self.place),
-                "put a token of its control_tokens into the environment variable POINTSMAN_TOKEN",
+                format!(
+                    "{} {} (HTTP {status})",
+                    self.endpoint,
+                    if status == 401 { "requires authentication" } else { "denies access" }
+                ),
+                "set the environment variable POINTSMAN_TOKEN to a token from its control_tokens",
             ),
-            Err(_) => self.strange(&format!("status {status}")),
+            Err(_) => self.strange(&format!("HTTP {status}")),
         }
     }
 }
@@ -253,16 +265,16 @@ async fn connected<S>(connecting: impl Future<Output = io::Result<S>>) -> Result
     }
 }
 
-/// A key that no other order has: orders carry one, so that they can be sent again safely.
-pub(crate) fn fresh_key() -> String {
-    // Each RandomState is seeded anew by the system or by counting on, and the rest tells processes apart.
-    let now = std::time::SystemTime::now();
-    let one = RandomState::new().hash_one((now, std::process::id()));
-    let other = RandomState::new().hash_one((one, now));
-    format!("cli-{one:016x}{other:016x}")
+/// Returns an idempotency key for one order, so that it can be retried safely: 128 random bits.
+pub(crate) fn fresh_key() -> Result<String, Error> {
+    let mut bits = [0; 16];
+    getrandom::fill(&mut bits).map_err(|error| {
+        Error::new(Code::Unreachable, "system", format!("no random numbers: {error}"), "")
+    })?;
+    Ok(format!("cli-{:032x}", u128::from_be_bytes(bits)))
 }
 
-/// A piece of a path or query, encoded (RFC 3986, section 2.1).
+/// Encodes a part of a path or query (RFC 3986, section 2.1).
 pub(crate) fn encoded(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for byte in text.bytes() {
@@ -287,7 +299,7 @@ mod tests {
 
     #[test]
     fn no_two_orders_have_the_same_key() {
-        let keys: std::collections::HashSet<String> = (0..1000).map(|_| fresh_key()).collect();
+        let keys: std::collections::HashSet<String> = (0..1000).map(|_| fresh_key().unwrap()).collect();
         assert_eq!(keys.len(), 1000);
     }
 }

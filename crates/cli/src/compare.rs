@@ -1,32 +1,32 @@
-//! `pointsman compare`: two groups side by side in the same window.
+//! `pointsman compare`: two groups side by side over the same period.
 //!
-//! Owns the verb's words. Must never call a difference real: the server works out what noise can explain.
+//! Owns the verb's options. Must never judge a difference: the server works out what noise can explain.
 
 use crate::client::{Call, encoded};
-use crate::fault::{Code, Fault, say};
-use crate::figures::{Table, micros_if, share};
+use crate::error::{Code, Error, say, say_json};
+use crate::format::{Table, micros_if, share};
+use crate::session::Session;
 use crate::status::Window;
-use crate::verbs::Session;
 use clap::Args;
 use control::api::types::{Comparison, Judged, Side, Verdict};
 
-/// Show two groups side by side, and whether they differ by more than noise
+/// Compare two groups, and show whether they differ by more than noise
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
   pointsman compare blue green --window 5m")]
 pub(crate) struct Compare {
-    /// A group
+    /// Group
     a: String,
-    /// The group that is compared with it
+    /// Group to compare with it
     b: String,
-    /// How far back the figures reach
+    /// Period that the figures cover
     #[arg(long, value_name = "TIME", value_enum, default_value = "5m")]
     window: Window,
 }
 
 impl Compare {
-    pub(crate) fn run(&self, session: &Session) -> Result<Code, Fault> {
+    pub(crate) fn run(&self, session: &Session) -> Result<Code, Error> {
         let path = format!(
             "/v1/compare?a={}&b={}&window={}",
             encoded(&self.a),
@@ -35,7 +35,7 @@ impl Compare {
         );
         let (comparison, body) = session.client.ask::<Comparison>(&Call::get(path))?;
         if session.json {
-            say(&format!("{}\n", String::from_utf8_lossy(&body)))?;
+            say_json(&body)?;
         } else {
             say(&text(&comparison))?;
         }
@@ -60,16 +60,16 @@ fn text(comparison: &Comparison) -> String {
     row("p90", &|side| micros_if(side.response.p90_us), verdict("p90"));
     row("p99", &|side| micros_if(side.response.p99_us), verdict("p99"));
     row("mean", &|side| micros_if(side.response.mean_us.map(|us| us.round() as u64)), verdict("mean"));
-    format!("the last {}\n{}({})\n", comparison.window, table.text(), comparison.method)
+    format!("last {}\n{}({})\n", comparison.window, table.text(), comparison.method)
 }
 
 fn said(judged: &Judged, group: &str) -> String {
     match judged.verdict {
         Verdict::TooFew => match judged.needed {
-            Some(needed) => format!("too few to say (needs {needed} each)"),
-            None => "too few to say".into(),
+            Some(needed) => format!("too few requests (needs {needed} each)"),
+            None => "too few requests".into(),
         },
-        Verdict::Noise => "no more than noise".into(),
+        Verdict::Noise => "within noise".into(),
         Verdict::Better => format!("{group} is better"),
         Verdict::Worse => format!("{group} is worse"),
     }

@@ -1,27 +1,26 @@
-//! `pointsman completions`: what a shell needs to complete verbs and options.
+//! `pointsman completions`: scripts by which shells complete verbs and options.
 //!
-//! Owns the verb's words. Must never write anywhere but to standard output.
+//! Owns the verb's options. Must never write anywhere but to standard output.
 
-use crate::fault::{Code, Fault, say};
-use crate::verbs::Line;
-use clap::{Args, CommandFactory};
+use crate::error::{Code, Error, say};
+use clap::{Args, Command};
 use clap_complete::{Shell, generate};
 
-/// Write a shell's completions to standard output
+/// Print a shell's completion script
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
   pointsman completions bash > /usr/share/bash-completion/completions/pointsman
   pointsman completions fish > ~/.config/fish/completions/pointsman.fish")]
 pub(crate) struct Completions {
-    /// The shell
+    /// Shell
     shell: Shell,
 }
 
 impl Completions {
-    pub(crate) fn run(&self) -> Result<Code, Fault> {
+    pub(crate) fn run(&self, mut command: Command) -> Result<Code, Error> {
         let mut text = Vec::new();
-        generate(self.shell, &mut Line::command(), "pointsman", &mut text);
+        generate(self.shell, &mut command, "pointsman", &mut text);
         say(&String::from_utf8_lossy(&text))?;
         Ok(Code::Done)
     }

@@ -1,39 +1,63 @@
-//! `pointsman confirm`: a commit that would go back by itself stays.
+//! `pointsman confirm`: keeps a commit that would otherwise be reverted.
 //!
-//! Owns the verb's words. Must never confirm what was not named, if more than one commit waits.
+//! Owns the verb's options. Must never choose between several commits that wait.
 
-use crate::client::fresh_key;
-use crate::fault::{Code, Fault, say};
-use crate::terms::{self, Who, order_call};
-use crate::verbs::Session;
+use crate::client::{Call, fresh_key};
+use crate::error::{Code, Error, say, say_json};
+use crate::format;
+use crate::order_options::{ActorOption, order_call};
+use crate::receipt::{self, KEYS_SHOWN};
+use crate::session::Session;
 use clap::Args;
 use control::api::types;
 use hyper::Method;
 
-/// Keep a commit that would go back by itself
+/// Keep a commit that would otherwise be reverted
 #[derive(Debug, Args)]
 pub(crate) struct Confirm {
-    /// The commit; not needed if only one waits
+    /// Revision of the commit; may be omitted if only one waits
     revision: Option<u64>,
-    /// Why, for the history
+    /// Reason, for the history
     #[arg(long, short = 'm', value_name = "TEXT")]
     reason: Option<String>,
     #[command(flatten)]
-    who: Who,
+    actor: ActorOption,
 }
 
 impl Confirm {
-    pub(crate) fn run(&self, session: &Session) -> Result<Code, Fault> {
+    pub(crate) fn run(&self, session: &Session) -> Result<Code, Error> {
         let order = types::Confirm { revision: self.revision, reason: self.reason.clone() };
-        let path = format!("{}/confirm", session.switch_path()?);
-        let mut call = order_call(Method::POST, path, &order, &self.who);
-        call.headers.push(("idempotency-key", fresh_key()));
+        let switch = session.switch_path()?;
+        let mut call = order_call(Method::POST, format!("{switch}/confirm"), &order, &self.actor);
+        call.headers.push(("idempotency-key", fresh_key()?));
         let (receipt, body) = session.client.ask::<types::Receipt>(&call)?;
         if session.json {
-            say(&format!("{}\n", String::from_utf8_lossy(&body)))?;
+            say_json(&body)?;
         } else {
-            say(&terms::text(&receipt))?;
+            say(&format!("{}{}", receipt::text(&receipt), confirmed(session, &switch, receipt.revision)))?;
         }
         Ok(Code::Done)
     }
+}
+
+/// Returns the lines that show what a confirmation has confirmed; nothing if the history does not answer.
+fn confirmed(session: &Session, switch: &str, revision: u64) -> String {
+    let commit = |revision: u64| {
+        let path = format!("{switch}/history?limit=1&before={}", revision + 1);
+        let (history, _) = session.client.ask::<types::History>(&Call::get(path)).ok()?;
+        history.commits.into_iter().find(|commit| commit.revision == revision)
+    };
+    let Some(of) = commit(revision).and_then(|commit| commit.of).and_then(commit) else {
+        return String::new();
+    };
+    let reason = of.reason.as_ref().map(|reason| format!("  \"{reason}\"")).unwrap_or_default();
+    let mut out = format!("  confirms revision {} by {}{reason}\n", of.revision, of.actor);
+    for change in of.changes.iter().take(KEYS_SHOWN) {
+        out.push_str(&format!("    {}\n", format::sides(&change.key, &change.from, &change.to)));
+    }
+    let more = of.changes.len().saturating_sub(KEYS_SHOWN);
+    if more > 0 {
+        out.push_str(&format!("    and {}\n", format::count(more as u64, "more key")));
+    }
+    out
 }

@@ -1,8 +1,8 @@
 //! nginx's flags.
 //!
-//! Owns their reading, their meaning beside each other, and the complaints about wrong ones, in nginx's words. Must
-//! never act on them.
+//! Owns their parsing, their combinations, and the messages about wrong ones, in nginx's words. Must never act on them.
 
+use crate::defaults::{CONF_FILE, ERROR_LOG, PREFIX};
 use crate::verbs;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{CommandFactory, Parser};
@@ -12,16 +12,6 @@ use std::ffi::{OsStr, OsString};
 use std::io::{self, IsTerminal};
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
-
-/// Where relative paths start from without `-p`; set when the program is built, as with nginx.
-pub(crate) const PREFIX: &str = match option_env!("POINTSMAN_PREFIX") {
-    Some(prefix) => prefix,
-    None => "/usr/local/pointsman",
-};
-/// Below the prefix.
-pub(crate) const CONF_FILE: &str = "conf/nginx.conf";
-/// Below the prefix.
-const ERROR_LOG: &str = "logs/error.log";
 
 /// A reverse proxy that runs nginx.conf and switches live traffic between upstream groups.
 ///
@@ -38,13 +28,13 @@ const ERROR_LOG: &str = "logs/error.log";
                   there, --without-… for each module of a plain nginx that is not."
 )]
 pub(crate) struct Flags {
-    /// Show this help
+    /// Print this help
     #[arg(short = 'h', short_alias = '?')]
     help: bool,
-    /// Show the version
+    /// Print the version
     #[arg(short = 'v')]
     version: bool,
-    /// Show the version and what is built in
+    /// Print the version and the build options
     #[arg(short = 'V')]
     build: bool,
     /// Test the configuration and exit
@@ -53,19 +43,19 @@ pub(crate) struct Flags {
     /// Test the configuration, print all its files and exit
     #[arg(short = 'T')]
     dump: bool,
-    /// Leave out what is not an error while testing the configuration
+    /// Print only errors while testing the configuration
     #[arg(short = 'q')]
     pub(crate) quiet: bool,
     /// Send a signal to the running master process: stop, quit, reopen, reload
     #[arg(short = 's', value_name = "signal", allow_hyphen_values = true)]
     signal: Option<OsString>,
-    /// Where relative paths start from
+    /// Prefix for relative paths
     #[arg(short = 'p', value_name = "prefix", allow_hyphen_values = true)]
     prefix: Option<OsString>,
-    /// The error log until the configuration names one; "stderr" for standard error
+    /// Error log until the configuration names one; "stderr" for standard error
     #[arg(short = 'e', value_name = "filename", allow_hyphen_values = true)]
     error_log: Option<OsString>,
-    /// The configuration file
+    /// Configuration file
     #[arg(short = 'c', value_name = "filename", allow_hyphen_values = true)]
     conf_file: Option<OsString>,
     /// Directives in front of the configuration file
@@ -73,7 +63,7 @@ pub(crate) struct Flags {
     globals: Option<OsString>,
 }
 
-/// What the flags ask for together.
+/// What the flags together ask for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Asked {
     Help,
@@ -92,7 +82,7 @@ pub(crate) enum Asked {
 }
 
 impl Flags {
-    /// Reads a command line, the program's name first; an error is a sentence in nginx's words.
+    /// Parses a command line, the program's name first; an error is a sentence in nginx's words.
     pub(crate) fn read(arguments: impl IntoIterator<Item = OsString>) -> Result<Flags, String> {
         let flags = Flags::try_parse_from(arguments).map_err(|error| complaint(&error))?;
         match flags.signal.as_deref().map(|signal| (signal, tell(signal))) {
@@ -101,16 +91,16 @@ impl Flags {
         }
     }
 
-    /// The help text.
+    /// Returns the help text.
     pub(crate) fn help() -> String {
         let defaults = format!(
-            "Defaults:\n  -p {PREFIX}\n  -c {CONF_FILE}\n  -e {ERROR_LOG}\nRelative file names are below the prefix.\n"
+            "Defaults:\n  -p {PREFIX}\n  -c {CONF_FILE}\n  -e {ERROR_LOG}\nRelative file names start at the prefix.\n"
         );
         format!("{}\n{defaults}\n{}", Flags::command().render_help(), verbs::overview())
     }
 
-    /// What is to be done. As with nginx, a version is shown before a test and instead of everything else, and a test
-    /// goes before a signal.
+    /// Returns what is to be done. As with nginx, a version is printed before a test and instead of everything else,
+    /// and a test comes before a signal.
     pub(crate) fn asked(&self) -> Asked {
         let version = (self.version || self.build).then_some(self.build);
         match (self.help, self.test || self.dump, version, self.signal.as_deref().and_then(tell)) {
@@ -122,7 +112,7 @@ impl Flags {
         }
     }
 
-    /// Which configuration it is about. The prefix is made absolute with the current folder.
+    /// Returns the configuration that is meant. The prefix is made absolute with the current directory.
     pub(crate) fn source(&self) -> io::Result<Source> {
         let prefix = std::path::absolute(self.prefix.as_deref().unwrap_or(OsStr::new(PREFIX)))?;
         let conf_file = self.conf_file.as_deref().map_or(PathBuf::from(CONF_FILE), PathBuf::from);
@@ -152,7 +142,7 @@ fn tell(signal: &OsStr) -> Option<Tell> {
     }
 }
 
-/// What clap found wrong, as nginx says it.
+/// Returns what clap found wrong, in nginx's words.
 fn complaint(error: &clap::Error) -> String {
     let argument = match error.get(ContextKind::InvalidArg) {
         Some(ContextValue::String(argument)) => argument.as_str(),
@@ -160,10 +150,7 @@ fn complaint(error: &clap::Error) -> String {
     };
     match error.kind() {
         ErrorKind::UnknownArgument => {
-            let names: Vec<String> = verbs::names().collect();
-            let verb = conf::nearest(argument, names.iter().map(String::as_str));
-            let meant = verb.map(|verb| format!(" (did you mean \"{verb}\"?)")).unwrap_or_default();
-            format!("invalid option: \"{}\"{meant}", argument.strip_prefix('-').unwrap_or(argument))
+            format!("invalid option: \"{}\"", argument.strip_prefix('-').unwrap_or(argument))
         }
         // The only values there are come as they are, so what is wrong with one is that it is missing.
         ErrorKind::InvalidValue => {
@@ -189,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn flags_are_read_as_nginx_reads_them() {
+    fn flags_are_parsed_as_by_nginx() {
         assert_eq!(read(&[]).unwrap().asked(), Asked::Run);
         assert_eq!(read(&["-tq"]).unwrap().asked(), Asked::Test { version: None, dump: false });
         assert!(read(&["-tq"]).unwrap().quiet);
@@ -206,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn names_are_below_the_prefix() {
+    fn file_names_start_at_the_prefix() {
         let source = read(&["-p", "/srv/x/", "-c", "a.conf", "-e", "e.log", "-g", "-daemon off;"]);
         let source = source.unwrap().source().unwrap();
         assert_eq!(source.prefix, Path::new("/srv/x/"));
@@ -229,7 +216,6 @@ mod tests {
             (&["-x"][..], "invalid option: \"x\""),
             (&["-tx"], "invalid option: \"x\""),
             (&["start"], "invalid option: \"start\""),
-            (&["swich", "a", "b"], "invalid option: \"swich\" (did you mean \"switch\"?)"),
             (&["-p"], "option \"-p\" requires directory name"),
             (&["-tc"], "option \"-c\" requires file name"),
             (&["-e"], "option \"-e\" requires file name"),

@@ -1,17 +1,17 @@
-//! `pointsman hold`: new requests of a key wait.
+//! `pointsman hold`: lets new requests of a key wait.
 //!
-//! Owns the verb's words. Must never hold without bounds: the server has some for what is not said.
+//! Owns the verb's options. Must never hold without bounds: the server has defaults for what is not given.
 
 use crate::client::encoded;
-use crate::fault::{Code, Fault, say};
-use crate::figures;
-use crate::terms::{Who, order_call, span};
-use crate::verbs::Session;
+use crate::error::{Code, Error, say, say_json};
+use crate::format;
+use crate::order_options::{ActorOption, order_call, time};
+use crate::session::Session;
 use clap::Args;
 use control::api::types::{self, HoldOrder};
 use hyper::Method;
 
-/// Let a key's new requests wait, while those in flight end
+/// Hold a key's new requests while those in flight end
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -20,24 +20,24 @@ Examples:
 pub(crate) struct Hold {
     /// The key
     key: String,
-    /// How many may wait; the next ones are answered with 503
+    /// How many requests may wait; further ones get 503
     #[arg(long, value_name = "N", default_value_t = 1000)]
     max: u32,
-    /// How long each may wait before it is answered with 503
-    #[arg(long, value_name = "TIME", value_parser = span, default_value = "10s")]
+    /// How long a request may wait before it gets 503
+    #[arg(long, value_name = "TIME", value_parser = time, default_value = "10s")]
     timeout: String,
-    /// How much of their bodies may be kept in memory in all
+    /// How much of their bodies may be kept in memory in total
     #[arg(long, value_name = "SIZE", default_value = "16m")]
     max_size: String,
-    /// Why, for the log
+    /// Reason, for the log
     #[arg(long, short = 'm', value_name = "TEXT")]
     reason: Option<String>,
     #[command(flatten)]
-    who: Who,
+    actor: ActorOption,
 }
 
 impl Hold {
-    pub(crate) fn run(&self, session: &Session) -> Result<Code, Fault> {
+    pub(crate) fn run(&self, session: &Session) -> Result<Code, Error> {
         let order = HoldOrder {
             max: Some(self.max),
             timeout: Some(self.timeout.clone()),
@@ -46,15 +46,15 @@ impl Hold {
         };
         let path = format!("{}/holds/{}", session.switch_path()?, encoded(&self.key));
         let (hold, body) =
-            session.client.ask::<types::Hold>(&order_call(Method::PUT, path, &order, &self.who))?;
+            session.client.ask::<types::Hold>(&order_call(Method::PUT, path, &order, &self.actor))?;
         if session.json {
-            say(&format!("{}\n", String::from_utf8_lossy(&body)))?;
+            say_json(&body)?;
         } else {
             say(&format!(
-                "{}: new requests wait, at most {} of them and each for {} at most\n",
+                "{}: held; up to {} new requests wait, each for up to {}\n",
                 hold.key,
                 hold.max,
-                figures::micros(hold.timeout_ms * 1000)
+                format::micros(hold.timeout_ms * 1000)
             ))?;
         }
         Ok(Code::Done)

@@ -1,33 +1,33 @@
-//! `pointsman list`: all keys that have an entry.
+//! `pointsman list`: the keys that have an entry.
 //!
-//! Owns the verb's words and its paging. Must never hold a whole table: it may have a million keys.
+//! Owns the verb's options and its paging. Must never hold a whole table: it may have a million keys.
 
 use crate::client::{Call, encoded};
-use crate::fault::{Code, Fault, say};
-use crate::figures::{self, Table, clock};
-use crate::verbs::Session;
+use crate::error::{Code, Error, say, say_json};
+use crate::format::{self, Table, clock};
+use crate::session::Session;
 use clap::Args;
 use control::api::types::{KeyPage, Switch};
 
-/// How many keys are asked for at once.
+/// How many keys a page has.
 const PAGE: usize = 10_000;
 
 /// List the switches and their keys
 #[derive(Debug, Args)]
 pub(crate) struct List {
-    /// Only keys that contain this
+    /// Show only keys that contain this text
     #[arg(value_name = "TEXT")]
     contains: Option<String>,
-    /// Only keys that lead there
+    /// Show only keys routed to this target
     #[arg(long, value_name = "NAME")]
     target: Option<String>,
-    /// At most so many of each switch
+    /// Show at most this many keys of each switch
     #[arg(long, value_name = "N")]
     limit: Option<usize>,
 }
 
 impl List {
-    pub(crate) fn run(&self, session: &Session) -> Result<Code, Fault> {
+    pub(crate) fn run(&self, session: &Session) -> Result<Code, Error> {
         for (index, switch) in session.switches()?.iter().enumerate() {
             if !session.json {
                 say(&format!("{}{}", if index > 0 { "\n" } else { "" }, head(switch)))?;
@@ -37,8 +37,8 @@ impl List {
         Ok(Code::Done)
     }
 
-    /// The keys of a switch, page after page. JSON is a page a line.
-    fn keys(&self, session: &Session, switch: &Switch) -> Result<(), Fault> {
+    /// Prints the keys of a switch, page after page; a JSON line is a page.
+    fn keys(&self, session: &Session, switch: &Switch) -> Result<(), Error> {
         let mut left = self.limit.unwrap_or(usize::MAX);
         let mut after: Option<String> = None;
         while left > 0 {
@@ -50,7 +50,7 @@ impl List {
             }
             let (page, body) = session.client.ask::<KeyPage>(&Call::get(path))?;
             if session.json {
-                say(&format!("{}\n", String::from_utf8_lossy(&body)))?;
+                say_json(&body)?;
             } else if !page.keys.is_empty() {
                 let mut table = Table::new(&["  key", "route", ">revision"]);
                 for entry in &page.keys {
@@ -71,27 +71,22 @@ impl List {
     }
 }
 
-/// A switch in a few lines.
+/// Returns the summary of a switch.
 pub(crate) fn head(switch: &Switch) -> String {
     let mut text = format!(
         "{}: revision {}, {}, default {}, targets {}\n",
         switch.name,
         switch.revision,
-        figures::count(switch.keys, "key"),
+        format::count(switch.keys, "key"),
         switch.default,
         switch.targets.join(" ")
     );
     for pending in &switch.pending {
-        text.push_str(&format!(
-            "  revision {} goes back at {} unless confirmed: pointsman confirm {}\n",
-            pending.revision,
-            clock(pending.confirm_by_ms),
-            pending.revision
-        ));
+        text.push_str(&format!("  {}\n", format::pending(pending.revision, pending.confirm_by_ms)));
     }
     for hold in &switch.holds {
         text.push_str(&format!(
-            "  {} is held since {} by {}: {} of {} waiting\n",
+            "  {}: held since {} by {}, {} of {} waiting\n",
             hold.key,
             clock(hold.since_ms),
             hold.actor,
@@ -100,10 +95,10 @@ pub(crate) fn head(switch: &Switch) -> String {
         ));
     }
     for draining in &switch.draining {
-        text.push_str(&format!("  revision {}: {}\n", draining.revision, figures::drain(&draining.drain)));
+        text.push_str(&format!("  revision {}: {}\n", draining.revision, format::drain(&draining.drain)));
     }
     if let Some(fault) = &switch.store_fault {
-        text.push_str(&format!("  not kept: {}; {}\n", fault.text, fault.remedy));
+        text.push_str(&format!("  store: {}; {}\n", fault.text, fault.remedy));
     }
     text
 }

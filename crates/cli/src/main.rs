@@ -1,29 +1,32 @@
 //! pointsman's command line.
 //!
 //! Owns the arguments, and the conversation with a running server; what the flags ask for is done by the crates below.
-//! Without a verb the flags are nginx's: [`flags`] reads them, [`version`] answers `-v` and `-V`. With a verb something
-//! is asked of the server that runs: [`verbs`] lists them, and each has its own file. It must never start a thread
-//! before the server has forked its worker process.
+//! Without a verb the flags are nginx's: [`flags`] parses them, [`version`] answers `-v` and `-V`. A verb asks a running
+//! server for something: [`verbs`] lists them, and each has its own file. Must never start a thread before the server
+//! has forked its worker process.
 
 mod client;
 mod compare;
 mod completions;
 mod confirm;
-mod fault;
-mod figures;
+mod defaults;
+mod endpoint;
+mod error;
 mod flags;
+mod format;
 mod history;
 mod hold;
 mod list;
 mod man;
-mod place;
+mod order_options;
+mod receipt;
 mod release;
 mod reload;
+mod session;
 mod show;
 mod split;
 mod status;
 mod switch;
-mod terms;
 mod top;
 mod undo;
 mod upgrade;
@@ -81,7 +84,8 @@ fn main() -> ExitCode {
     ExitCode::from(u8::try_from(code).unwrap_or(1))
 }
 
-/// `POINTSMAN_IDENTITY=NAME/VERSION` is what the server calls itself, for suites and clients that look for nginx.
+/// Returns the name and version that the server gives itself: `POINTSMAN_IDENTITY=NAME/VERSION` sets them, for test
+/// suites and clients that expect nginx.
 fn identity() -> Identity {
     let wanted = std::env::var("POINTSMAN_IDENTITY").ok();
     match wanted.as_deref().and_then(|wanted| wanted.split_once('/')) {

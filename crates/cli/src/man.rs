@@ -1,28 +1,26 @@
 //! `pointsman man`: the manual pages, from the same definitions as `--help`.
 //!
-//! Owns the verb's words and the pages' file names. Must never say what the definitions do not.
+//! Owns the verb's options and the pages' file names. Must never add to the definitions.
 
-use crate::fault::{Code, Fault, say};
-use crate::verbs::Line;
-use clap::{Args, Command, CommandFactory};
+use crate::error::{Code, Error, say};
+use clap::{Args, Command};
 use clap_mangen::Man as Page;
 use std::path::{Path, PathBuf};
 
-/// Write the manual pages into a folder, or the first one to standard output
+/// Write the manual pages to a directory, or print the first one
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
   pointsman man | man -l -
   pointsman man /usr/local/share/man/man1")]
 pub(crate) struct Man {
-    /// The folder
+    /// Directory
     #[arg(value_name = "DIR")]
     folder: Option<PathBuf>,
 }
 
 impl Man {
-    pub(crate) fn run(&self) -> Result<Code, Fault> {
-        let mut command = Line::command();
+    pub(crate) fn run(&self, mut command: Command) -> Result<Code, Error> {
         command.build();
         let Some(folder) = &self.folder else {
             say(&String::from_utf8_lossy(&page(command)?))?;
@@ -39,15 +37,15 @@ impl Man {
     }
 }
 
-fn page(command: Command) -> Result<Vec<u8>, Fault> {
+fn page(command: Command) -> Result<Vec<u8>, Error> {
     let mut text = Vec::new();
-    Page::new(command).render(&mut text).map_err(|error| Fault::usage(error.to_string(), ""))?;
+    Page::new(command).render(&mut text).map_err(|error| Error::usage(error.to_string(), ""))?;
     Ok(text)
 }
 
-fn write(path: &Path, command: Command) -> Result<(), Fault> {
+fn write(path: &Path, command: Command) -> Result<(), Error> {
     let text = page(command)?;
     std::fs::write(path, text).map_err(|error| {
-        Fault::usage(format!("{}: {error}", path.display()), "the folder must be there, and yours to write")
+        Error::usage(format!("{}: {error}", path.display()), "the directory must exist and be writable")
     })
 }

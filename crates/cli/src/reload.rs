@@ -1,37 +1,38 @@
-//! `pointsman reload`: go over to the configuration as it is now, and say what came of it.
+//! `pointsman reload`: applies the configuration as it is now, and reports the outcome.
 //!
-//! Owns the verb's words. Must never send a signal: `-s reload` does, as with nginx, and says nothing.
+//! Owns the verb's options. Must never send a signal: `-s reload` does, as with nginx, and reports nothing.
 
 use crate::client::Call;
-use crate::fault::{Code, Fault, say};
-use crate::terms::{self, Who};
-use crate::verbs::Session;
+use crate::error::{Code, Error, say, say_json};
+use crate::order_options::{self, ActorOption};
+use crate::session::Session;
 use clap::Args;
 use control::api::types;
 use hyper::Method;
 use std::time::Duration;
 
-/// The longest time for the answer: longer than the server's own.
+/// Time limit for the answer: longer than the server's own.
 const ANSWER: Duration = Duration::from_secs(70);
 
-/// Go over to the configuration as it is now, or say what is wrong with it
+/// Reload the configuration, or print what is wrong with it
 #[derive(Debug, Args)]
 pub(crate) struct Reload {
     #[command(flatten)]
-    who: Who,
+    actor: ActorOption,
 }
 
 impl Reload {
-    pub(crate) fn run(&self, session: &Session) -> Result<Code, Fault> {
+    pub(crate) fn run(&self, session: &Session) -> Result<Code, Error> {
         let order = types::ReloadOrder {};
-        let mut call: Call = terms::order_call(Method::POST, "/v1/reload".to_owned(), &order, &self.who);
+        let mut call: Call =
+            order_options::order_call(Method::POST, "/v1/reload".to_owned(), &order, &self.actor);
         call.limit = ANSWER;
         let (reloaded, body) = session.client.ask::<types::Reloaded>(&call)?;
         if session.json {
-            say(&format!("{}\n", String::from_utf8_lossy(&body)))?;
+            say_json(&body)?;
             return Ok(Code::Done);
         }
-        let mut text = "the new configuration is in force\n".to_owned();
+        let mut text = "the new configuration is active\n".to_owned();
         for line in &reloaded.findings {
             text.push_str(&format!("  {line}\n"));
         }

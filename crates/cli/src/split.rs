@@ -1,17 +1,17 @@
-//! `pointsman split`: a key leads to several targets, by shares.
+//! `pointsman split`: divides a key's traffic between several targets.
 //!
-//! Owns the verb's words. Must never work out a share: who goes where is the switch's.
+//! Owns the verb's options. Must never work out a share: which client goes where is up to the switch.
 
 use crate::client::encoded;
-use crate::fault::{Code, Fault};
-use crate::switch::shares;
-use crate::terms::Change;
-use crate::verbs::Reach;
+use crate::error::{Code, Error};
+use crate::order_options::OrderOptions;
+use crate::session::GlobalOptions;
+use crate::switch::weights_of;
 use clap::Args;
 use control::api::types::KeyOrder;
 use hyper::Method;
 
-/// Lead a key to several targets, by shares
+/// Divide a key's traffic between several targets by weight
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -20,20 +20,20 @@ Examples:
 pub(crate) struct Split {
     /// The key
     key: String,
-    /// Each target with its weight; a share is the weight over the sum of all
+    /// Each target with its weight; its share is the weight over the sum of all
     #[arg(value_name = "TARGET=WEIGHT", required = true)]
-    shares: Vec<String>,
+    weights: Vec<String>,
     #[command(flatten)]
-    change: Change,
+    options: OrderOptions,
 }
 
 impl Split {
-    pub(crate) fn run(&self, reach: &Reach) -> Result<Code, Fault> {
+    pub(crate) fn run(&self, global: &GlobalOptions) -> Result<Code, Error> {
         let split =
-            shares(self.shares.iter().map(String::as_str)).map_err(|fault| Fault::usage(fault, ""))?;
-        let session = &reach.session()?;
-        let order = KeyOrder { split: Some(split), ..KeyOrder::default() }.on(self.change.terms());
+            weights_of(self.weights.iter().map(String::as_str)).map_err(|fault| Error::usage(fault, ""))?;
+        let session = &global.session()?;
+        let order = KeyOrder { split: Some(split), ..KeyOrder::default() }.on(self.options.terms());
         let path = format!("{}/keys/{}", session.switch_path()?, encoded(&self.key));
-        self.change.send(session, Method::PUT, path, &order)
+        self.options.send(session, Method::PUT, path, &order)
     }
 }

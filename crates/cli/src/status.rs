@@ -1,16 +1,16 @@
-//! `pointsman status`: how the traffic is, on one screen.
+//! `pointsman status`: the traffic on one screen.
 //!
-//! Owns the screen, which `top` redraws. Must never show a mean: percentiles tell what it hides.
+//! Owns the screen, which `top` redraws. Must never show a mean: it hides what percentiles show.
 
 use crate::client::Call;
-use crate::fault::{Code, Fault, say};
-use crate::figures::{Table, count, micros_if, rate, share};
+use crate::error::{Code, Error, say, say_json};
+use crate::format::{Table, count, micros_if, rate, share};
 use crate::list;
-use crate::verbs::Session;
+use crate::session::Session;
 use clap::{Args, ValueEnum};
 use control::api::types::{self, Traffic};
 
-/// How far back figures reach.
+/// The period that the figures cover.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Window {
     /// Ten seconds
@@ -28,7 +28,7 @@ pub(crate) enum Window {
 }
 
 impl Window {
-    /// As the API names it.
+    /// Returns the API's name for it.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Window::TenSeconds => "10s",
@@ -42,33 +42,34 @@ impl Window {
 /// Show groups, servers, rates, errors and response times
 #[derive(Debug, Args)]
 pub(crate) struct Status {
-    /// How far back the figures reach
+    /// Period that the figures cover
     #[arg(long, value_name = "TIME", value_enum, default_value = "10s")]
     window: Window,
 }
 
 impl Status {
-    pub(crate) fn run(&self, session: &Session) -> Result<Code, Fault> {
+    pub(crate) fn run(&self, session: &Session) -> Result<Code, Error> {
         let (status, body) = session.client.ask::<types::Status>(&call(self.window))?;
         if session.json {
-            say(&format!("{}\n", String::from_utf8_lossy(&body)))?;
+            say_json(&body)?;
         } else {
-            say(&screen(&status))?;
+            say(&screen(&status, session.switch_name()))?;
         }
         Ok(Code::Done)
     }
 }
 
-/// The question behind the screen.
+/// Returns the call for what the screen shows.
 pub(crate) fn call(window: Window) -> Call {
     Call::get(format!("/v1/status?window={}", window.name()))
 }
 
-/// The screen, for 80 columns unless names are long.
-pub(crate) fn screen(status: &types::Status) -> String {
+/// Returns the screen, for 80 columns unless names are long, with all switches or the one named.
+pub(crate) fn screen(status: &types::Status, switch: Option<&str>) -> String {
+    let is_meant = |name: &str| switch.is_none_or(|switch| switch == name);
     let connections = &status.connections;
     let mut text = format!(
-        "the last {}; pointsman {}, {}, {}, {}\n\n",
+        "last {}; pointsman {}, {}, {}, {}\n\n",
         status.window,
         status.version,
         count(status.workers, "worker"),
@@ -87,10 +88,11 @@ pub(crate) fn screen(status: &types::Status) -> String {
     if !table.is_empty() {
         text.push_str(&table.text());
     }
-    if !status.keys.is_empty() {
+    let mut keys = status.keys.iter().filter(|key| is_meant(&key.switch)).peekable();
+    if keys.peek().is_some() {
         let several = status.switches.len() > 1;
         let mut table = self::table("key");
-        for key in &status.keys {
+        for key in keys {
             let mut name = key.key.clone().unwrap_or_else(|| "(others)".into());
             if several {
                 name = format!("{}: {name}", key.switch);
@@ -101,7 +103,7 @@ pub(crate) fn screen(status: &types::Status) -> String {
     }
     if !status.switches.is_empty() {
         text.push('\n');
-        for switch in &status.switches {
+        for switch in status.switches.iter().filter(|switch| is_meant(&switch.name)) {
             text.push_str(&list::head(switch));
         }
     }

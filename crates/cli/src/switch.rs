@@ -1,11 +1,11 @@
-//! `pointsman switch`: keys lead to a target from now on.
+//! `pointsman switch`: routes keys to a target.
 //!
-//! Owns the verb's words, and the reading of a list of changes. Must never read a target: the server knows them.
+//! Owns the verb's options and the parsing of a list of changes. Must never judge a target: the server knows them.
 
 use crate::client::encoded;
-use crate::fault::{Code, Fault};
-use crate::terms::Change;
-use crate::verbs::{Reach, Session};
+use crate::error::{Code, Error};
+use crate::order_options::OrderOptions;
+use crate::session::{GlobalOptions, Session};
 use clap::Args;
 use control::api::types::{KeyOrder, ManyOrder, OneChange, ResetOrder};
 use hyper::Method;
@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-/// Lead keys to a target
+/// Route keys to a target
 #[derive(Debug, Args)]
 #[command(
     override_usage = "\
@@ -29,36 +29,45 @@ Examples:
   pointsman switch --from list.txt --dry-run"
 )]
 pub(crate) struct Switch {
-    /// The keys, then the target. Several keys are one commit: all or none
+    /// Keys, then their target; several keys are switched in one commit, all or none
     #[arg(value_name = "KEY... TARGET", required_unless_present = "from", conflicts_with = "from")]
     words: Vec<String>,
-    /// Take the keys' entries away, so that the switch's default applies; there is no TARGET then
+    /// Remove the keys' entries, so that the switch's default applies; without TARGET
     #[arg(long, conflicts_with = "from")]
     default: bool,
-    /// A file with a key and its target, its shares or the word "default" on each line, for one commit; - is standard
-    /// input
+    /// Read changes for one commit from a file ("-" for standard input): on each line a key and its target, its
+    /// weights, or the word "default"
     #[arg(long, value_name = "FILE")]
     from: Option<PathBuf>,
     #[command(flatten)]
-    change: Change,
+    options: OrderOptions,
 }
 
 impl Switch {
-    pub(crate) fn run(&self, reach: &Reach) -> Result<Code, Fault> {
+    pub(crate) fn run(&self, global: &GlobalOptions) -> Result<Code, Error> {
         if let Some(file) = &self.from {
-            return self.many(&reach.session()?, read(file)?);
+            return self.many(&global.session()?, read(file)?);
         }
         let (keys, target) = match (&self.words[..], self.default) {
             (keys, true) => (keys, None),
             ([keys @ .., target], false) if !keys.is_empty() => (keys, Some(target.clone())),
             _ => {
-                return Err(Fault::usage(
-                    "there is no target",
+                return Err(Error::usage(
+                    "the target is missing",
                     "pointsman switch KEY TARGET, or pointsman switch KEY --default",
                 ));
             }
         };
-        let session = &reach.session()?;
+        if let [key, weights @ ..] = &self.words[..]
+            && weights.len() > 1
+            && weights_of(weights.iter().map(String::as_str)).is_ok()
+        {
+            return Err(Error::usage(
+                format!("\"{}\" is a weight, not a target", weights[0]),
+                format!("to split a key by weights: pointsman split {key} {}", weights.join(" ")),
+            ));
+        }
+        let session = &global.session()?;
         let [key] = keys else {
             let change = |key: &String| OneChange {
                 key: key.clone(),
@@ -69,38 +78,38 @@ impl Switch {
             return self.many(session, keys.iter().map(change).collect());
         };
         let path = format!("{}/keys/{}", session.switch_path()?, encoded(key));
-        let terms = self.change.terms();
+        let terms = self.options.terms();
         match target {
             Some(_) => {
                 let order = KeyOrder { target, ..KeyOrder::default() }.on(terms);
-                self.change.send(session, Method::PUT, path, &order)
+                self.options.send(session, Method::PUT, path, &order)
             }
-            None => self.change.send(session, Method::DELETE, path, &ResetOrder::default().on(terms)),
+            None => self.options.send(session, Method::DELETE, path, &ResetOrder::default().on(terms)),
         }
     }
 
-    fn many(&self, session: &Session, changes: Vec<OneChange>) -> Result<Code, Fault> {
-        let order = ManyOrder { changes, ..ManyOrder::default() }.on(self.change.terms());
+    fn many(&self, session: &Session, changes: Vec<OneChange>) -> Result<Code, Error> {
+        let order = ManyOrder { changes, ..ManyOrder::default() }.on(self.options.terms());
         let path = format!("{}/commits", session.switch_path()?);
-        self.change.send(session, Method::POST, path, &order)
+        self.options.send(session, Method::POST, path, &order)
     }
 }
 
-fn read(file: &Path) -> Result<Vec<OneChange>, Fault> {
+fn read(file: &Path) -> Result<Vec<OneChange>, Error> {
     let mut text = String::new();
     let outcome = if file == Path::new("-") {
         std::io::stdin().read_to_string(&mut text)
     } else {
         std::fs::File::open(file).and_then(|mut file| file.read_to_string(&mut text))
     };
-    outcome.map_err(|error| Fault::usage(format!("{}: {error}", file.display()), ""))?;
+    outcome.map_err(|error| Error::usage(format!("{}: {error}", file.display()), ""))?;
     changes(&text).map_err(|(line, fault)| {
-        let form = "a line is: KEY TARGET, or KEY green=10 blue=90, or KEY default";
-        Fault::usage(format!("{}:{line}: {fault}", file.display()), form)
+        let form = "write KEY TARGET, or KEY green=10 blue=90, or KEY default";
+        Error::usage(format!("{}:{line}: {fault}", file.display()), form)
     })
 }
 
-/// Reads a list of changes; an error comes with its line.
+/// Parses a list of changes; an error comes with its line.
 fn changes(text: &str) -> Result<Vec<OneChange>, (usize, String)> {
     let mut changes = Vec::new();
     for (index, line) in text.lines().enumerate() {
@@ -113,30 +122,30 @@ fn changes(text: &str) -> Result<Vec<OneChange>, (usize, String)> {
         changes.push(match route {
             ["default"] => OneChange { default: true, ..change },
             [target] if !target.contains('=') => OneChange { target: Some((*target).to_owned()), ..change },
-            [] => return Err((index + 1, "there is no target".into())),
+            [] => return Err((index + 1, "the target is missing".into())),
             words => {
-                let split = shares(words.iter().copied()).map_err(|fault| (index + 1, fault))?;
+                let split = weights_of(words.iter().copied()).map_err(|fault| (index + 1, fault))?;
                 OneChange { split: Some(split), ..change }
             }
         });
     }
-    if changes.is_empty() { Err((1, "there is no change".into())) } else { Ok(changes) }
+    if changes.is_empty() { Err((1, "the list is empty".into())) } else { Ok(changes) }
 }
 
-/// Reads shares: `green=10 blue=90`.
-pub(crate) fn shares<'a>(words: impl Iterator<Item = &'a str>) -> Result<BTreeMap<String, u32>, String> {
-    let mut shares = BTreeMap::new();
+/// Parses weights: `green=10 blue=90`.
+pub(crate) fn weights_of<'a>(words: impl Iterator<Item = &'a str>) -> Result<BTreeMap<String, u32>, String> {
+    let mut weights = BTreeMap::new();
     for word in words {
         let (target, weight) = word
             .rsplit_once('=')
             .and_then(|(target, weight)| Some((target, weight.parse().ok()?)))
             .filter(|(target, _)| !target.is_empty())
-            .ok_or_else(|| format!("\"{word}\" is no share: write target=weight, such as green=10"))?;
-        if shares.insert(target.to_owned(), weight).is_some() {
-            return Err(format!("\"{target}\" stands twice"));
+            .ok_or_else(|| format!("invalid weight in \"{word}\": expected TARGET=WEIGHT with a whole number, such as green=10"))?;
+        if weights.insert(target.to_owned(), weight).is_some() {
+            return Err(format!("\"{target}\" is given twice"));
         }
     }
-    Ok(shares)
+    Ok(weights)
 }
 
 #[cfg(test)]
@@ -144,7 +153,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lists_of_changes_are_read() {
+    fn lists_of_changes_are_parsed() {
         let read =
             changes("# why\n\na.example green\n b.example  green=10 blue=90 \nc.example default\n").unwrap();
         assert_eq!(read.len(), 3);
@@ -152,11 +161,19 @@ mod tests {
         assert_eq!(read[1].split.as_ref().unwrap()["blue"], 90);
         assert!(read[2].default);
         for (text, line, fault) in [
-            ("a green\nb", 2, "there is no target"),
-            ("", 1, "there is no change"),
-            ("a green blue", 1, "\"green\" is no share: write target=weight, such as green=10"),
-            ("a g=1 g=2", 1, "\"g\" stands twice"),
-            ("a g=-1", 1, "\"g=-1\" is no share: write target=weight, such as green=10"),
+            ("a green\nb", 2, "the target is missing"),
+            ("", 1, "the list is empty"),
+            (
+                "a green blue",
+                1,
+                "invalid weight in \"green\": expected TARGET=WEIGHT with a whole number, such as green=10",
+            ),
+            ("a g=1 g=2", 1, "\"g\" is given twice"),
+            (
+                "a g=-1",
+                1,
+                "invalid weight in \"g=-1\": expected TARGET=WEIGHT with a whole number, such as green=10",
+            ),
         ] {
             assert_eq!(changes(text).unwrap_err(), (line, fault.to_owned()), "{text}");
         }

@@ -1,11 +1,11 @@
-//! `pointsman top`: the screen of `status`, again each second.
+//! `pointsman top`: the screen of `status`, redrawn each second.
 //!
-//! Owns the terminal while it runs, and gives it back as it was: on `q`, on Ctrl-C, on an error. Must never be used
-//! without a terminal: a program takes `status --json`.
+//! Owns the terminal while it runs, and restores it: on `q`, on Ctrl-C, on an error. Must never be used without a
+//! terminal: a program takes `status --json`.
 
-use crate::fault::{Code, Fault, say};
+use crate::error::{Code, Error, say};
+use crate::session::GlobalOptions;
 use crate::status::{self, Window};
-use crate::verbs::Reach;
 use clap::Args;
 use control::api::types;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -16,40 +16,40 @@ use std::time::{Duration, Instant};
 
 /// Between two screens.
 const EACH: Duration = Duration::from_secs(1);
-/// Another screen beside the usual one, without a cursor (xterm control sequences).
+/// Switches to the alternate screen, without a cursor (xterm control sequences).
 const ENTER: &str = "\x1b[?1049h\x1b[?25l";
-/// Back, with the cursor.
+/// Switches back, with the cursor.
 const LEAVE: &str = "\x1b[?25h\x1b[?1049l";
-/// To the first line.
+/// Moves to the first line.
 const HOME: &str = "\x1b[H";
-/// What is left of the line, of the screen.
+/// Erases the rest of the line, of the screen.
 const REST_OF_LINE: &str = "\x1b[K";
 const REST_OF_SCREEN: &str = "\x1b[J";
 
-/// Show the status again each second, until q or Ctrl-C
+/// Show the status and redraw it each second, until q or Ctrl-C
 #[derive(Debug, Args)]
-#[command(after_help = "Keys: 1 2 3 4 show the last 10 seconds, minute, 5 minutes, hour; q ends.")]
+#[command(after_help = "Keys: 1 2 3 4 show the last 10 seconds, minute, 5 minutes, hour; q quits.")]
 pub(crate) struct Top {
-    /// How far back the figures reach
+    /// Period that the figures cover
     #[arg(long, value_name = "TIME", value_enum, default_value = "10s")]
     window: Window,
 }
 
 impl Top {
-    pub(crate) fn run(&self, reach: &Reach) -> Result<Code, Fault> {
-        if reach.json || !stdin().is_terminal() || !stdout().is_terminal() {
-            return Err(Fault::usage(
+    pub(crate) fn run(&self, global: &GlobalOptions) -> Result<Code, Error> {
+        if global.json || !stdin().is_terminal() || !stdout().is_terminal() {
+            return Err(Error::usage(
                 "top needs a terminal",
-                "for programs there is pointsman status --json, for logs pointsman status",
+                "use pointsman status, with --json for programs",
             ));
         }
-        let session = reach.session()?;
-        // Asked once before the terminal is touched, so that a fault is told on the usual screen.
+        let session = global.session()?;
+        // Asked once before the terminal is touched, so that an error is printed on the usual screen.
         let mut window = self.window;
         let (mut shown, _) = session.client.ask::<types::Status>(&status::call(window))?;
         let _terminal = Terminal::take()?;
         loop {
-            draw(&status::screen(&shown))?;
+            draw(&status::screen(&shown, session.switch_name()))?;
             match key(EACH)? {
                 Some(b'q' | b'Q' | 0x03 | 0x04) => return Ok(Code::Done),
                 Some(b'1') => window = Window::TenSeconds,
@@ -63,8 +63,8 @@ impl Top {
     }
 }
 
-/// As much of the text as fits the screen.
-fn draw(text: &str) -> Result<(), Fault> {
+/// Draws as much of the text as fits the screen.
+fn draw(text: &str) -> Result<(), Error> {
     let (rows, columns) = size();
     let mut out = HOME.to_owned();
     for line in text.lines().take(rows.saturating_sub(1)) {
@@ -76,7 +76,7 @@ fn draw(text: &str) -> Result<(), Fault> {
     say(&out)
 }
 
-/// The screen's lines and columns; the usual ones where they are not known.
+/// Returns the screen's lines and columns; 24 and 80 where they are unknown.
 fn size() -> (usize, usize) {
     match tcgetwinsize(stdout()) {
         Ok(size) if size.ws_row > 0 && size.ws_col > 0 => (size.ws_row.into(), size.ws_col.into()),
@@ -84,8 +84,8 @@ fn size() -> (usize, usize) {
     }
 }
 
-/// The next key within this time.
-fn key(within: Duration) -> Result<Option<u8>, Fault> {
+/// Returns the next key pressed within this time.
+fn key(within: Duration) -> Result<Option<u8>, Error> {
     let until = Instant::now() + within;
     loop {
         let left = until.saturating_duration_since(Instant::now());
@@ -102,19 +102,19 @@ fn key(within: Duration) -> Result<Option<u8>, Fault> {
                 };
             }
             Err(Errno::INTR) => {}
-            Err(error) => return Err(Fault::usage(format!("the terminal: {error}"), "")),
+            Err(error) => return Err(Error::usage(format!("the terminal: {error}"), "")),
         }
     }
 }
 
-/// A terminal that gives each key at once, and is as it was when this is dropped.
+/// A terminal that delivers each key at once, and is restored on drop.
 struct Terminal {
     before: Termios,
 }
 
 impl Terminal {
-    fn take() -> Result<Terminal, Fault> {
-        let fault = |error| Fault::usage(format!("the terminal: {error}"), "");
+    fn take() -> Result<Terminal, Error> {
+        let fault = |error| Error::usage(format!("the terminal: {error}"), "");
         let before = tcgetattr(stdin()).map_err(fault)?;
         let mut raw = before.clone();
         // Without signals Ctrl-C is a key like others, and nothing can end the program before the terminal is restored.

@@ -1,38 +1,38 @@
-//! `pointsman undo`: back to what it was before.
+//! `pointsman undo`: restores what was before.
 //!
-//! Owns the verb's words. Must never look for the commit itself: the history is the server's.
+//! Owns the verb's options. Must never look for the commit itself: the history is the server's.
 
-use crate::fault::{Code, Fault};
-use crate::terms::Change;
-use crate::verbs::Session;
+use crate::error::{Code, Error};
+use crate::order_options::OrderOptions;
+use crate::session::Session;
 use clap::Args;
 use control::api::types::UndoOrder;
 use hyper::Method;
 
-/// Go back to what it was before: the last commit, a certain commit, or the last change of some keys
+/// Undo the last commit, a given commit, or the last change of some keys
 #[derive(Debug, Args)]
 #[command(after_help = "\
-An undo is a commit too, and can be undone by its number. Undo again, and it goes back one change more.
+An undo is a commit too, and can itself be undone by its number. A second undo goes back one change further.
 
 Examples:
   pointsman undo
   pointsman undo shop.example.com
   pointsman undo --commit 17")]
 pub(crate) struct Undo {
-    /// Only these keys, each to what it was before its last change
+    /// Restore only these keys, each to its route before its last change
     #[arg(value_name = "KEY", conflicts_with = "commit")]
     keys: Vec<String>,
-    /// All that this commit changed
+    /// Undo all changes of this commit
     #[arg(long, value_name = "REVISION")]
     commit: Option<u64>,
     #[command(flatten)]
-    change: Change,
+    options: OrderOptions,
 }
 
 impl Undo {
-    pub(crate) fn run(&self, session: &Session) -> Result<Code, Fault> {
+    pub(crate) fn run(&self, session: &Session) -> Result<Code, Error> {
         let order = UndoOrder { keys: self.keys.clone(), commit: self.commit, ..UndoOrder::default() };
         let path = format!("{}/undo", session.switch_path()?);
-        self.change.send(session, Method::POST, path, &order.on(self.change.terms()))
+        self.options.send(session, Method::POST, path, &order.on(self.options.terms()))
     }
 }

@@ -1,19 +1,16 @@
 //! The verbs: what can be asked of a running server, one file for each.
 //!
-//! Owns the list, and what all verbs have in common: how the server is found and how the answer is shown. Must never
-//! read nginx's flags: without a verb the command line is [`crate::flags`]'.
+//! Owns the list. Must never read nginx's flags: without a verb the command line is for [`crate::flags`].
 
-use crate::client::{self, Call, Client};
-use crate::fault::{CODES, Code, Fault};
-use crate::place;
+use crate::error::{CODES, Code, Error};
+use crate::session::GlobalOptions;
 use crate::{
     compare, completions, confirm, history, hold, list, man, release, reload, show, split, status, switch,
     top, undo, upgrade, watch,
 };
-use clap::error::ErrorKind;
-use clap::{Args, CommandFactory, Parser, Subcommand};
-use control::api::types::{Switch, Switches};
-use std::ffi::{OsStr, OsString};
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap::{ArgAction, CommandFactory, Parser, Subcommand};
+use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt;
 
 /// A command line with a verb.
@@ -27,38 +24,17 @@ use std::os::unix::ffi::OsStrExt;
     disable_help_subcommand = false,
     about = "Switches live traffic between upstream groups",
     long_about = None,
+    version,
     after_help = CODES
 )]
 pub(crate) struct Line {
+    /// Print the version
+    #[arg(long, action = ArgAction::Version)]
+    version: Option<bool>,
     #[command(flatten)]
-    reach: Reach,
+    global: GlobalOptions,
     #[command(subcommand)]
     verb: Verb,
-}
-
-/// How the server is found, and how it is answered.
-#[derive(Debug, Args)]
-#[command(next_help_heading = "Which server")]
-pub(crate) struct Reach {
-    /// Where relative paths start from, as when the server was started
-    #[arg(short = 'p', value_name = "PREFIX", global = true)]
-    prefix: Option<OsString>,
-    /// The configuration file, as when the server was started
-    #[arg(short = 'c', value_name = "FILE", global = true)]
-    conf_file: Option<OsString>,
-    /// Directives in front of the configuration file, as when the server was started
-    #[arg(short = 'g', value_name = "DIRECTIVES", global = true, allow_hyphen_values = true)]
-    globals: Option<OsString>,
-    /// The control socket (unix:PATH), or the http:// address of a location that has control_api; the environment
-    /// variable POINTSMAN_TOKEN holds the token for the latter
-    #[arg(long, value_name = "PLACE", global = true)]
-    control: Option<String>,
-    /// Which switch, if there are several
-    #[arg(long, value_name = "NAME", global = true)]
-    switch: Option<String>,
-    /// Show the API's answer as it is
-    #[arg(long, global = true)]
-    pub(crate) json: bool,
 }
 
 /// All verbs.
@@ -83,86 +59,15 @@ enum Verb {
     Man(man::Man),
 }
 
-/// A server that can be spoken to, and the switch that is meant.
-pub(crate) struct Session {
-    pub(crate) client: Client,
-    pub(crate) json: bool,
-    switch: Option<String>,
-}
-
-impl Reach {
-    /// `-p`, `-c` and `-g`, as they were given.
-    pub(crate) fn configuration(&self) -> (Option<&OsStr>, Option<&OsStr>, Option<&OsStr>) {
-        (self.prefix.as_deref(), self.conf_file.as_deref(), self.globals.as_deref())
-    }
-
-    /// A session with the server; nothing is sent yet.
-    pub(crate) fn session(&self) -> Result<Session, Fault> {
-        let place = place::find(
-            self.control.as_deref(),
-            self.prefix.as_deref(),
-            self.conf_file.as_deref(),
-            self.globals.as_deref(),
-        )?;
-        let token = std::env::var("POINTSMAN_TOKEN").ok().filter(|token| !token.is_empty());
-        let client = Client::new(place, token)?;
-        Ok(Session { client, json: self.json, switch: self.switch.clone() })
-    }
-}
-
-impl Session {
-    /// The switch that was named.
-    pub(crate) fn switch_name(&self) -> Option<&str> {
-        self.switch.as_deref()
-    }
-
-    /// All switches, or the one that was named.
-    pub(crate) fn switches(&self) -> Result<Vec<Switch>, Fault> {
-        match &self.switch {
-            Some(name) => {
-                let path = format!("/v1/switches/{}", client::encoded(name));
-                Ok(vec![self.client.ask(&Call::get(path))?.0])
-            }
-            None => Ok(self.client.ask::<Switches>(&Call::get("/v1/switches"))?.0.switches),
-        }
-    }
-
-    /// The path of the one switch that is meant: the one that was named, or the only one.
-    pub(crate) fn switch_path(&self) -> Result<String, Fault> {
-        let name = match &self.switch {
-            Some(name) => name.clone(),
-            None => {
-                let names: Vec<String> = self.switches()?.into_iter().map(|switch| switch.name).collect();
-                match &names[..] {
-                    [one] => one.clone(),
-                    [] => {
-                        return Err(Fault::new(
-                            Code::Refused,
-                            "no_switch",
-                            "the configuration has no switch",
-                            "declare one: switch $host $live { default …; }",
-                        ));
-                    }
-                    several => {
-                        return Err(Fault::usage(
-                            "there are several switches",
-                            format!("say which one with --switch: {}", several.join(", ")),
-                        ));
-                    }
-                }
-            }
-        };
-        Ok(format!("/v1/switches/{}", client::encoded(&name)))
-    }
-}
-
-/// Does the command line have a verb? nginx's flags may stand before it.
+/// Returns whether the command line has a verb, or is meant to have one. nginx's flags may come before it.
 pub(crate) fn are_meant(arguments: &[OsString]) -> bool {
     let mut words = arguments.iter().skip(1);
+    // A flag that no verb takes has come.
+    let mut of_nginx = false;
     while let Some(word) = words.next() {
         match word.as_bytes() {
             // nginx knows no long options.
-            b"--help" | b"--json" => return true,
+            b"--help" | b"--version" | b"--json" => return true,
             [b'-', b'-', long @ ..] => {
                 let name = long.split(|byte| *byte == b'=').next().unwrap_or_default();
                 return [&b"control"[..], b"switch"].contains(&name);
@@ -173,74 +78,112 @@ pub(crate) fn are_meant(arguments: &[OsString]) -> bool {
                 if taker.is_some_and(|at| at + 1 == flags.len()) {
                     words.next();
                 }
+                let own = &flags[..taker.map_or(flags.len(), |at| at + 1)];
+                of_nginx |= own.iter().any(|flag| !b"pcg".contains(flag));
             }
-            verb => return verb == b"help" || names().any(|name| name.as_bytes() == verb),
+            // nginx knows no words either: without one of its own flags before it, this was to be a verb.
+            verb => {
+                return !of_nginx || verb == b"help" || names().any(|name| name.as_bytes() == verb);
+            }
         }
     }
     false
 }
 
-/// The names of all verbs.
+/// Returns the names of all verbs.
 pub(crate) fn names() -> impl Iterator<Item = String> {
     let command = Line::command();
     let names: Vec<String> = command.get_subcommands().map(|verb| verb.get_name().to_owned()).collect();
     names.into_iter()
 }
 
-/// The verbs with a line about each, for the help of the flags.
+/// Returns a line about each verb, for the help of the flags.
 pub(crate) fn overview() -> String {
     let mut text = String::from("Verbs:\n");
     for verb in Line::command().get_subcommands() {
         let about = verb.get_about().map(ToString::to_string).unwrap_or_default();
         text.push_str(&format!("  {:<12} {about}\n", verb.get_name()));
     }
-    text.push_str("`pointsman VERB --help` says more about each.\n");
+    text.push_str(
+        "`pointsman VERB --help` describes each of them; `pointsman --help` lists their common options.\n",
+    );
     text
 }
 
-/// Does what the command line asks for, and answers the exit code.
+/// Runs the verb and returns the exit code.
 pub(crate) fn run(arguments: impl IntoIterator<Item = OsString>) -> u8 {
     let line = match Line::try_parse_from(arguments) {
         Ok(line) => line,
         Err(error) => {
-            // Help that was asked for goes to standard output, complaints do not; a closed output is nobody's fault.
+            if error.kind() == ErrorKind::InvalidSubcommand {
+                unknown(&error).print(false);
+                return Code::Usage as u8;
+            }
+            // Help that was asked for goes to standard output, errors to standard error; either may be closed.
             let _ = error.print();
             return match error.kind() {
-                ErrorKind::DisplayHelp => Code::Done as u8,
+                ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => Code::Done as u8,
                 _ => Code::Usage as u8,
             };
         }
     };
     match act(&line) {
         Ok(code) => code as u8,
-        Err(fault) if fault.code == Code::Done => Code::Done as u8,
-        Err(fault) => {
-            fault.tell(line.reach.json);
-            fault.code as u8
+        Err(error) if error.code == Code::Done => Code::Done as u8,
+        Err(error) => {
+            error.print(line.global.json);
+            error.code as u8
         }
     }
 }
 
-fn act(line: &Line) -> Result<Code, Fault> {
-    let reach = &line.reach;
+/// nginx's words for what to do with a running server, with what means the same here.
+const SIGNALS: [(&str, &str); 5] = [
+    ("stop", "pointsman -s stop"),
+    ("quit", "pointsman -s quit"),
+    ("reopen", "pointsman -s reopen"),
+    ("start", "pointsman, without a verb"),
+    ("test", "pointsman -t"),
+];
+
+/// Returns the error for a word that is no verb.
+fn unknown(error: &clap::Error) -> Error {
+    let word = match error.get(ContextKind::InvalidSubcommand) {
+        Some(ContextValue::String(word)) => word.as_str(),
+        _ => "",
+    };
+    let names: Vec<String> = names().collect();
+    let meant = SIGNALS.iter().find(|(signal, _)| *signal == word).map(|(_, meant)| (*meant).to_owned());
+    let meant = meant.or_else(|| {
+        conf::nearest(word, names.iter().map(String::as_str)).map(|verb| format!("pointsman {verb}"))
+    });
+    let remedy = match meant {
+        Some(meant) => format!("did you mean: {meant}? `pointsman --help` lists the verbs"),
+        None => "`pointsman --help` lists the verbs, `pointsman -h` nginx's options".to_owned(),
+    };
+    Error::usage(format!("unknown verb \"{word}\""), remedy)
+}
+
+fn act(line: &Line) -> Result<Code, Error> {
+    let global = &line.global;
     match &line.verb {
-        Verb::Switch(verb) => verb.run(reach),
-        Verb::Split(verb) => verb.run(reach),
-        Verb::Undo(verb) => verb.run(&reach.session()?),
-        Verb::Confirm(verb) => verb.run(&reach.session()?),
-        Verb::Hold(verb) => verb.run(&reach.session()?),
-        Verb::Release(verb) => verb.run(&reach.session()?),
-        Verb::List(verb) => verb.run(&reach.session()?),
-        Verb::Show(verb) => verb.run(&reach.session()?),
-        Verb::History(verb) => verb.run(&reach.session()?),
-        Verb::Watch(verb) => verb.run(&reach.session()?),
-        Verb::Status(verb) => verb.run(&reach.session()?),
-        Verb::Top(verb) => verb.run(reach),
-        Verb::Compare(verb) => verb.run(&reach.session()?),
-        Verb::Reload(verb) => verb.run(&reach.session()?),
-        Verb::Upgrade(verb) => verb.run(reach),
-        Verb::Completions(verb) => verb.run(),
-        Verb::Man(verb) => verb.run(),
+        Verb::Switch(verb) => verb.run(global),
+        Verb::Split(verb) => verb.run(global),
+        Verb::Undo(verb) => verb.run(&global.session()?),
+        Verb::Confirm(verb) => verb.run(&global.session()?),
+        Verb::Hold(verb) => verb.run(&global.session()?),
+        Verb::Release(verb) => verb.run(&global.session()?),
+        Verb::List(verb) => verb.run(&global.session()?),
+        Verb::Show(verb) => verb.run(&global.session()?),
+        Verb::History(verb) => verb.run(&global.session()?),
+        Verb::Watch(verb) => verb.run(&global.session()?),
+        Verb::Status(verb) => verb.run(&global.session()?),
+        Verb::Top(verb) => verb.run(global),
+        Verb::Compare(verb) => verb.run(&global.session()?),
+        Verb::Reload(verb) => verb.run(&global.session()?),
+        Verb::Upgrade(verb) => verb.run(global),
+        Verb::Completions(verb) => verb.run(Line::command()),
+        Verb::Man(verb) => verb.run(Line::command()),
     }
 }
 
@@ -255,10 +198,8 @@ mod tests {
     }
 
     #[test]
-    fn nginx_flags_stay_what_they_are() {
-        for line in
-            ["", "-t", "-p switch", "-pswitch -t", "-s reload", "-tqc list", "-V", "-h", "start", "--version"]
-        {
+    fn nginx_flags_are_no_verbs() {
+        for line in ["", "-t", "-p switch", "-pswitch -t", "-s reload", "-tqc list", "-V", "-h", "-t start"] {
             assert!(!meant(line), "{line}");
         }
     }
@@ -273,8 +214,25 @@ mod tests {
             "--control=x list",
             "help",
             "--help",
+            "--version",
+            "start",
         ] {
             assert!(meant(line), "{line}");
+        }
+    }
+
+    #[test]
+    fn an_unknown_verb_names_the_nearest() {
+        for (word, meant) in [
+            ("swtch", "did you mean: pointsman switch?"),
+            ("stop", "did you mean: pointsman -s stop?"),
+            ("frobnicate", "`pointsman --help` lists the verbs, `pointsman -h` nginx's options"),
+        ] {
+            let error = Line::try_parse_from(["pointsman", word, "a"]).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::InvalidSubcommand, "{word}");
+            let error = unknown(&error);
+            assert_eq!(error.problem.text, format!("unknown verb \"{word}\""));
+            assert!(error.problem.remedy.starts_with(meant), "{}", error.problem.remedy);
         }
     }
 

@@ -1,30 +1,30 @@
-//! `pointsman watch`: what happens, as it happens.
+//! `pointsman watch`: events as they happen.
 //!
-//! Owns the verb's words, and the reading of server-sent events (WHATWG HTML, "Server-sent events"). Must never show
-//! an event twice: it says which one it saw last when it comes back.
+//! Owns the verb's options and the parsing of server-sent events (WHATWG HTML, "Server-sent events"). Must never show
+//! an event twice: when it reconnects it names the last one that it saw.
 
 use crate::client::Call;
-use crate::fault::{Code, Fault, say};
-use crate::figures::{self, clock};
-use crate::verbs::Session;
+use crate::error::{Code, Error, say};
+use crate::format::{self, clock};
+use crate::session::Session;
 use clap::Args;
 use control::api::types::{Event, Happening};
 use std::time::Duration;
 
-/// Between two attempts to come back.
+/// Between two attempts to reconnect.
 const PAUSE: Duration = Duration::from_secs(1);
 
 /// Show commits, gates, drains and holds as they happen
 #[derive(Debug, Args)]
-#[command(after_help = "It ends with Ctrl-C. When the server is started anew, it comes back by itself.")]
+#[command(after_help = "Ctrl-C ends it. When the server restarts, it reconnects.")]
 pub(crate) struct Watch {
-    /// Also what happened after this event, as far as it is still known
+    /// Show earlier events too, from the one after this, as far as the server has kept them
     #[arg(long, value_name = "EVENT")]
     after: Option<u64>,
 }
 
 impl Watch {
-    pub(crate) fn run(&self, session: &Session) -> Result<Code, Fault> {
+    pub(crate) fn run(&self, session: &Session) -> Result<Code, Error> {
         let only = session.switch_name();
         let mut last = self.after;
         let mut met = false;
@@ -46,7 +46,7 @@ impl Watch {
                 Ok(())
             });
             match outcome {
-                // It was there before, so it is worth waiting for.
+                // It answered before, so it is worth waiting for.
                 Err(fault) if fault.code == Code::Unreachable && met => {}
                 Err(fault) => return Err(fault),
                 Ok(()) => met = true,
@@ -56,7 +56,7 @@ impl Watch {
     }
 }
 
-/// Puts the data of events together from pieces of a stream.
+/// Assembles the data of events from pieces of a stream.
 #[derive(Default)]
 struct Reader {
     rest: Vec<u8>,
@@ -64,7 +64,7 @@ struct Reader {
 }
 
 impl Reader {
-    /// The data of the events that end within this piece.
+    /// Returns the data of the events that end within this piece.
     fn feed(&mut self, piece: &[u8]) -> Vec<String> {
         self.rest.extend_from_slice(piece);
         let mut events = Vec::new();
@@ -84,7 +84,7 @@ impl Reader {
     }
 }
 
-/// An event for people.
+/// Returns the lines of an event.
 fn text(event: &Event) -> String {
     let head = format!("{}  {}", clock(event.time_ms), event.switch);
     let because =
@@ -92,32 +92,35 @@ fn text(event: &Event) -> String {
     match &event.happening {
         Happening::Committed { revision, kind, actor, reason, changes, confirm_by_ms } => {
             let kind = if kind == "set" { String::new() } else { format!("  {kind}") };
-            let by = confirm_by_ms.map(|by| format!("  until {}", clock(by))).unwrap_or_default();
+            let by = confirm_by_ms
+                .map(|by| format!("  reverts at {} unless confirmed", clock(by)))
+                .unwrap_or_default();
             let mut text = format!("{head}  revision {revision}{kind}  {actor}{}{by}\n", because(reason));
             for change in changes {
-                text.push_str(&format!("          {}\n", figures::change(change)));
+                text.push_str(&format!("          {}\n", format::change(change)));
             }
             text
         }
         Happening::Gate { passed, actor, results } => {
             let verdict = if *passed { "passed" } else { "refused" };
-            let mut text = format!("{head}  gate {verdict}  {actor}\n");
+            let targets: Vec<&str> = results.iter().map(|result| result.target.as_str()).collect();
+            let mut text = format!("{head}  gate {verdict} for {}  {actor}\n", targets.join(", "));
             for server in results.iter().flat_map(|result| &result.servers).filter(|server| !server.healthy) {
                 text.push_str(&format!("          {}: {}\n", server.address, server.reason));
             }
             text
         }
         Happening::Drained { receipt } => match &receipt.drain {
-            Some(drain) => format!("{head}  revision {}  {}\n", receipt.revision, figures::drain(drain)),
+            Some(drain) => format!("{head}  revision {}  {}\n", receipt.revision, format::drain(drain)),
             None => format!("{head}  revision {}  drained\n", receipt.revision),
         },
         Happening::Held { key, actor, reason } => {
-            format!("{head}  {key} is held  {actor}{}\n", because(reason))
+            format!("{head}  {key} held  {actor}{}\n", because(reason))
         }
         Happening::Released { key, actor, waiting } => {
-            format!("{head}  {key} is released, {waiting} waited  {actor}\n")
+            format!("{head}  {key} released, {waiting} waiting  {actor}\n")
         }
-        Happening::StoreFailed { text, remedy } => format!("{head}  not kept: {text}; {remedy}\n"),
+        Happening::StoreFailed { text, remedy } => format!("{head}  store: {text}; {remedy}\n"),
     }
 }
 
@@ -126,7 +129,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn events_are_put_together_from_pieces() {
+    fn events_are_assembled_from_pieces() {
         let stream = b"retry: 1000\n\n: alive\n\nid: 1\nevent: held\ndata: {\"a\":\ndata: 1}\n\nid: 2\r\ndata:x\r\n\r\n";
         for size in 1..stream.len() {
             let mut reader = Reader::default();

@@ -31,7 +31,10 @@ struct Nginx {
 impl Nginx {
     fn find(test: &str) -> Option<Nginx> {
         if Command::new("nginx").arg("-v").output().is_err() {
-            assert!(std::env::var("CI").as_deref() != Ok("true"), "nginx is not installed, and CI compares with it");
+            assert!(
+                std::env::var("CI").as_deref() != Ok("true"),
+                "nginx is not installed, and CI compares with it"
+            );
             eprintln!("skipped: no nginx here to compare with");
             return None;
         }

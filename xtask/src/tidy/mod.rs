@@ -1,7 +1,7 @@
-//! `cargo xtask tidy`: the laws of the house as one failing test.
+//! `cargo xtask tidy`: the lints as one failing test.
 //!
 //! This file gathers the tracked files, runs every check and takes away what `tidy-exceptions.txt` excuses. A check
-//! looks at text and answers with findings; it opens nothing itself and never mends anything.
+//! looks at text and answers with findings; it opens nothing itself and never changes anything.
 
 mod circles;
 mod danger;

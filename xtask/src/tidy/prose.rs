@@ -83,7 +83,7 @@ fn stands_at(text: &str, words: &[Word], at: usize, phrase: &str) -> bool {
 fn is_quoted(text: &str, words: &[Word], at: usize, phrase: &str) -> bool {
     let (before, after) = (text[..words[at].start].chars().next_back(), text[words[at].end..].chars().next());
     let in_marks = before == after && matches!(before, Some('`' | '"' | '\''));
-    // `user nobody;` of nginx.conf, with whatever blanks, quoted or not.
+    // `user nobody;` of nginx.conf, with any blanks, quoted or not.
     let is_user = phrase == BANNED[1].0
         && at.checked_sub(1).is_some_and(|before| {
             words[before].is(text, "user")

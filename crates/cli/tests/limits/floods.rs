@@ -23,7 +23,7 @@ fn silent_connections_make_room() {
     assert!(server.get("/").ends_with("here"));
 }
 
-/// So many silent connections that are all kept, because there is room for them: each costs little, and whoever asks
+/// So many silent connections that are all kept, because there is room for them: each costs little, and a client that asks
 /// meanwhile is answered.
 #[test]
 fn ten_thousand_silent_connections_cost_little() {
@@ -117,7 +117,7 @@ fn pipelined_requests_wait_on_their_connection() {
     assert!(grown_kib < 50 * 100, "{grown_kib} KiB for 50 connections");
 }
 
-/// Whoever sends one request after another without a pause gets his turn, and no more than that.
+/// A client that sends one request after another without a pause gets its turn, and no more than that.
 #[test]
 fn a_pipelining_flood_starves_nobody() {
     let http = "server { listen unix:{folder}/front; keepalive_requests 100000000; access_log off;
@@ -146,7 +146,7 @@ fn a_pipelining_flood_starves_nobody() {
         for _ in 0..20 {
             assert!(server.get("/").ends_with("here"));
         }
-        // On an idle machine some milliseconds; whoever starves waits for as long as the flood lasts.
+        // On an idle machine some milliseconds; a client that starves waits for as long as the flood lasts.
         assert!(began.elapsed() < Duration::from_secs(20), "{:?}", began.elapsed());
     });
 }
@@ -266,7 +266,7 @@ fn deep_configurations_are_refused() {
     }
 }
 
-/// A variable that is made of itself is refused where it is used, and not followed for ever.
+/// A variable that is made of itself is refused where it is used, and not followed forever.
 #[test]
 fn variables_that_go_round_come_to_an_end() {
     let http = "map $uri $b { default $c; } map $uri $c { default $b; }

@@ -160,7 +160,7 @@ fn rest_of(mut stream: UnixStream) -> String {
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
-/// Whoever starts the tests owns the folders.
+/// The user who starts the tests owns the folders.
 fn user() -> String {
     let user = Command::new("id").arg("-un").output().unwrap();
     String::from_utf8(user.stdout).unwrap().trim().to_owned()

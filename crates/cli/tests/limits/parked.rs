@@ -1,4 +1,4 @@
-//! Connections that have been idle for some seconds are kept without a task: nobody who has one may notice.
+//! Connections that have been idle for some seconds are kept without a task: no client may notice.
 
 use super::floods::ended;
 use super::*;
@@ -108,7 +108,7 @@ fn who_is_parked_makes_room() {
     assert!(server.get("/").ends_with("here"));
 }
 
-/// Between the end of its time and the close a connection looks open: whoever asks then is answered.
+/// Between the end of its time and the close a connection looks open: a request then is answered.
 #[test]
 fn who_asks_when_his_time_is_just_up_is_answered() {
     let http = HTTP.replace("keepalive_timeout 1h", "keepalive_timeout 4s");
@@ -149,7 +149,7 @@ fn logs_are_written_out_at_the_end() {
     server.until("it is written", || std::fs::read_to_string(&late).unwrap().contains("GET / HTTP/1.1"));
 }
 
-/// Who came in where nobody listens any more is closed, and nobody else.
+/// Connections to an address that is no longer listened on are closed, and no others.
 #[test]
 fn a_reload_ends_those_whose_address_is_given_up() {
     let http = HTTP.replace("{folder}/front;", "{folder}/front; listen unix:{folder}/side;");

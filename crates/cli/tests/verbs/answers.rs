@@ -55,7 +55,7 @@ fn an_order_that_got_no_answer_is_sent_again_as_the_same_order() {
     let (folder, place, asked) = fake(vec![None, None, Some(RECEIPT.into())]);
     let words = ["switch", "a.example", "green", "--switch", "live", "--control", &place];
     let done = say(folder.path(), &words).done();
-    assert_eq!(done, "live: was done already, revision 3\n");
+    assert_eq!(done, "live: already applied (same idempotency key), revision 3\n");
     let requests: Vec<String> = asked.try_iter().collect();
     assert_eq!(requests.len(), 3);
     assert!(requests.iter().all(|request| key_of(request) == key_of(&requests[0])));
@@ -86,15 +86,15 @@ fn an_answer_that_is_none_is_told() {
 #[test]
 fn nobody_there_is_an_exit_code_with_a_remedy() {
     let folder = tempfile::tempdir().unwrap();
-    let nobody = say(folder.path(), &["list"]);
-    assert_eq!(nobody.code, 3);
-    assert!(nobody.err.contains("conf/nginx.conf cannot be read"), "{}", nobody.err);
-    assert!(nobody.err.contains("--control"), "{}", nobody.err);
+    let absent = say(folder.path(), &["list"]);
+    assert_eq!(absent.code, 3);
+    assert!(absent.err.contains("cannot read "), "{}", absent.err);
+    assert!(absent.err.contains("--control"), "{}", absent.err);
     std::fs::create_dir(folder.path().join("conf")).unwrap();
     std::fs::write(folder.path().join("conf/nginx.conf"), "control unix:here.sock;").unwrap();
-    let nobody = say(folder.path(), &["status", "--json"]);
-    assert_eq!((nobody.code, &*nobody.err), (3, ""));
-    assert!(nobody.json()["text"].as_str().unwrap().contains("/here.sock: No such file"), "{}", nobody.out);
+    let absent = say(folder.path(), &["status", "--json"]);
+    assert_eq!((absent.code, &*absent.err), (3, ""));
+    assert!(absent.json()["text"].as_str().unwrap().contains("/here.sock: No such file"), "{}", absent.out);
     drop(UnixListener::bind(folder.path().join("here.sock")).unwrap());
     let refused = say(folder.path(), &["status"]);
     assert_eq!(refused.code, 3);

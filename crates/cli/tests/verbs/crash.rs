@@ -32,7 +32,7 @@ fn a_panic_ends_one_connection() {
     assert!(server.get("a.example").ends_with("green"));
     let status = server.say(&["status", "--json"]).json();
     assert_eq!(status["pid"], pid, "the process goes on");
-    // Nothing is counted as open that is not: the kept ones, and whoever asks just now.
+    // Nothing is counted as open that is not: the kept ones, and the one that asks just now.
     server.until("the figures", || {
         let connections = &server.say(&["status", "--json"]).json()["connections"];
         let count = |name: &str| connections[name].as_u64().unwrap();
@@ -53,7 +53,7 @@ fn a_dead_worker_is_replaced_with_the_same_tables() {
         let pid = server.say(&["status", "--json"]).json()["pid"].to_string();
         let left = tmp.join(format!("{pid}-0123456789abcdef"));
         std::fs::write(&left, "left").unwrap();
-        // Whoever comes first is led by the table: nothing is accepted before it is there.
+        // The first request is routed by the table: nothing is accepted before it is loaded.
         assert!(Command::new("kill").args(["-ABRT", &pid]).status().unwrap().success());
         if target == "green" {
             server.until("an answer", || {

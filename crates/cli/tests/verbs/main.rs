@@ -84,7 +84,7 @@ impl Server {
             std::fs::create_dir(folder.path().join(name)).unwrap();
         }
         let blue = UnixListener::bind(at("blue")).unwrap();
-        // Whoever starts the tests owns the folder.
+        // The user who starts the tests owns the folder.
         let user = Command::new("id").arg("-un").output().unwrap();
         let user = String::from_utf8(user.stdout).unwrap();
         let conf = format!(
@@ -127,7 +127,7 @@ impl Server {
         say(self.folder.path(), words)
     }
 
-    /// A connection on which nothing is awaited for ever.
+    /// Returns a connection on which no read waits forever.
     fn connect(&self) -> UnixStream {
         bounded(UnixStream::connect(self.path("front")).unwrap())
     }
@@ -144,7 +144,7 @@ impl Server {
         bounded(stream)
     }
 
-    /// A request that nobody has answered yet.
+    /// Returns a connection with a request that has no answer yet.
     fn ask(&self, host: &str) -> UnixStream {
         let mut stream = self.connect();
         let request = format!("GET / HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");

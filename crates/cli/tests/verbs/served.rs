@@ -4,12 +4,12 @@ use super::*;
 use std::io::{BufRead, BufReader};
 
 #[test]
-fn a_day_at_the_points() {
+fn a_key_is_switched_split_confirmed_listed_and_undone() {
     let server = Server::start("", "");
     let switched =
         server.say(&["switch", "Shop.Example.", "green", "-m", "release 7", "--actor", "Jürgen"]).done();
     assert!(switched.starts_with("live: revision 1\n  shop.example: default -> green\n"), "{switched}");
-    assert!(switched.contains("all workers took it over within"), "{switched}");
+    assert!(switched.contains("applied by all workers within"), "{switched}");
     assert!(server.get("shop.example").ends_with("green"));
 
     let shown = server.say(&["show", "shop.example"]).done();
@@ -20,7 +20,9 @@ fn a_day_at_the_points() {
     let split = server.say(&["split", "*.example", "green=10", "blue=90", "--confirm-within", "1h"]).done();
     assert!(split.contains("*.example: default -> blue=90 green=10\n"), "{split}");
     assert!(split.contains("unless confirmed: pointsman confirm 2\n"), "{split}");
-    assert!(server.say(&["confirm"]).done().starts_with("live: revision 3\n"));
+    let confirmed = server.say(&["confirm"]).done();
+    assert!(confirmed.starts_with("live: revision 3\n  confirms revision 2 by "), "{confirmed}");
+    assert!(confirmed.ends_with("    *.example: default -> blue=90 green=10\n"), "{confirmed}");
     assert_eq!(server.say(&["confirm", "2"]).code, 1);
 
     assert!(server.say(&["switch", "a.example", "b.example", "green"]).done().contains("revision 4"));
@@ -44,7 +46,7 @@ fn a_day_at_the_points() {
     assert!(server.say(&["switch", "--default", "b.example"]).done().contains("b.example: green -> default"));
     let history = server.say(&["history", "--verify"]).done();
     assert!(history.contains("undo of 1\n"), "{history}");
-    assert!(history.contains("live: 7 commits, each follows from the one before"), "{history}");
+    assert!(history.contains("live: 7 commits verified"), "{history}");
     assert_eq!(
         server.say(&["history", "shop.example", "--json"]).json()["commits"].as_array().unwrap().len(),
         2
@@ -52,7 +54,7 @@ fn a_day_at_the_points() {
 }
 
 #[test]
-fn refusals_are_told_with_what_to_do() {
+fn refusals_come_with_a_remedy() {
     let server = Server::start("", "");
     server.say(&["switch", "a.example", "green"]).done();
     for (words, text) in [
@@ -83,13 +85,13 @@ fn refusals_are_told_with_what_to_do() {
 }
 
 #[test]
-fn a_gate_that_says_no_is_a_plan_and_a_refusal() {
+fn a_failed_gate_fails_the_dry_run_and_the_order() {
     let server = Server::start("gate healthy=1 timeout=1s;", "");
     std::fs::remove_file(server.path("green")).unwrap();
     let plan = server.say(&["switch", "a.example", "green", "--dry-run"]);
     assert_eq!(plan.code, 1, "{}{}", plan.out, plan.err);
     assert!(
-        plan.out.starts_with("live: would be refused by the gate\n  a.example: default -> green"),
+        plan.out.starts_with("live: the gate would refuse\n  a.example: default -> green"),
         "{}",
         plan.out
     );
@@ -98,7 +100,7 @@ fn a_gate_that_says_no_is_a_plan_and_a_refusal() {
     let green = format!("  unix:{}", server.path("green").display());
     assert!(refused.err.lines().any(|line| line.starts_with(&green)), "{}", refused.err);
     let forced = server.say(&["switch", "a.example", "green", "--force"]).done();
-    assert!(forced.contains("forced"), "{forced}");
+    assert!(forced.contains("overruled by --force"), "{forced}");
 }
 
 #[test]
@@ -114,11 +116,11 @@ fn a_list_of_changes_is_one_commit() {
     std::fs::write(server.path("list.txt"), "a.example green\nb.example\n").unwrap();
     let refused = server.say(&["switch", "--from", &list]);
     assert_eq!(refused.code, 2);
-    assert!(refused.err.contains("list.txt:2: there is no target"), "{}", refused.err);
+    assert!(refused.err.contains("list.txt:2: the target is missing"), "{}", refused.err);
 }
 
 #[test]
-fn what_is_still_on_the_old_side_is_an_exit_code() {
+fn an_unfinished_drain_is_exit_code_4() {
     let server = Server::start("", "");
     let waiting = server.ask("a.example");
     let origin = server.asked_blue();
@@ -137,10 +139,10 @@ fn requests_wait_in_a_hold() {
     let server = Server::start("", "");
     server.say(&["switch", "a.example", "green"]).done();
     let held = server.say(&["hold", "a.example", "--max", "3", "--timeout", "1m"]).done();
-    assert_eq!(held, "a.example: new requests wait, at most 3 of them and each for 60.0 s at most\n");
+    assert_eq!(held, "a.example: held; up to 3 new requests wait, each for up to 60.0 s\n");
     let mut waiting = server.ask("a.example");
-    server.until("it waits", || server.say(&["show", "a.example"]).done().contains(": 1 of 3 waiting"));
-    assert!(server.say(&["list"]).done().contains("a.example is held since"));
+    server.until("it waits", || server.say(&["show", "a.example"]).done().contains(", 1 of 3 waiting"));
+    assert!(server.say(&["list"]).done().contains("a.example: held since"));
     assert_eq!(
         server.say(&["release", "a.example", "--rate", "50"]).done(),
         "a.example: 1 waiting request released\n"
@@ -151,7 +153,7 @@ fn requests_wait_in_a_hold() {
 }
 
 #[test]
-fn several_switches_are_told_apart() {
+fn several_switches_need_a_name() {
     let server = Server::start("", "switch $arg_k $other { default green; state memory; }");
     let unclear = server.say(&["switch", "a.example", "green"]);
     assert_eq!(unclear.code, 2);
@@ -172,7 +174,7 @@ fn events_are_watched() {
     let server = Server::start("", "");
     let mut watch = Family::start(command(server.folder.path(), &["watch"]).stdout(Stdio::piped())).unwrap();
     let mut lines = BufReader::new(watch.child().stdout.take().unwrap()).lines();
-    // Until the listener is there, nobody tells it anything.
+    // Events before the listener is connected are not sent to it.
     let mut n = 0;
     let (heard, listen) = std::sync::mpsc::channel();
     let reader = std::thread::spawn(move || heard.send(lines.next().unwrap().unwrap()));
@@ -214,7 +216,9 @@ fn figures_are_shown() {
     assert_eq!(row("a.example ")[1], "green", "{status}");
     assert_eq!(server.say(&["status", "--json"]).json()["groups"][1]["traffic"]["total"], 30);
     let compared = server.say(&["compare", "blue", "green", "--window", "1m"]).done();
-    assert!(compared.contains("too few to say"), "{compared}");
+    let other = server.say(&["status", "--switch", "other"]).done();
+    assert!(status.contains("live: revision 1") && !other.contains("live: revision 1"), "{other}");
+    assert!(compared.contains("too few requests"), "{compared}");
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! What is said without a server: complaints, help, completions, manual pages.
+//! What needs no server: errors in the command line, help, completions, manual pages.
 
 use super::*;
 
@@ -22,6 +22,8 @@ fn wrong_command_lines_are_code_two() {
         &["status", "--window", "2m"],
         &["list", "-t"],
         &["top"],
+        &["frobnicate"],
+        &["switch", "a.example", "green=10", "blue=90"],
     ] {
         let refused = alone(words);
         assert_eq!(refused.code, 2, "{words:?}: {}", refused.err);
@@ -31,10 +33,8 @@ fn wrong_command_lines_are_code_two() {
 
 #[test]
 fn nginx_flags_are_nginx_flags() {
-    let start = alone(&["start"]);
+    let start = alone(&["-t", "start"]);
     assert_eq!((start.code, &*start.err), (1, "pointsman: invalid option: \"start\"\n"));
-    let typo = alone(&["swich", "a", "b"]);
-    assert_eq!(typo.err, "pointsman: invalid option: \"swich\" (did you mean \"switch\"?)\n");
     assert_eq!(alone(&["-v"]).code, 0);
     let help = alone(&["-h"]).done();
     assert!(help.contains("  -t ") && help.contains("\n  switch  "), "{help}");
@@ -43,7 +43,18 @@ fn nginx_flags_are_nginx_flags() {
 }
 
 #[test]
-fn completions_are_scripts_that_the_shells_take() {
+fn a_wrong_verb_names_the_right_one() {
+    let typo = alone(&["-p", "/nonexistent", "swich", "a", "b"]);
+    let meant = "pointsman: unknown verb \"swich\"\n  did you mean: pointsman switch? `pointsman --help` lists the verbs\n";
+    assert_eq!((typo.code, &*typo.err), (2, meant));
+    assert!(alone(&["stop"]).err.contains("pointsman -s stop"));
+    let split = alone(&["switch", "a.example", "green=10", "blue=90"]);
+    assert!(split.err.ends_with("pointsman split a.example green=10 blue=90\n"), "{}", split.err);
+    assert!(alone(&["--version"]).done().starts_with("pointsman "));
+}
+
+#[test]
+fn completions_are_accepted_by_the_shells() {
     for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
         let text = alone(&["completions", shell]).done();
         assert!(text.contains("confirm-within"), "{shell}");

@@ -28,7 +28,7 @@ fn top_gives_the_terminal_back_as_it_was() {
         screen.see("\x1b[?1049h");
         assert!(!tcgetattr(&end).unwrap().local_modes.contains(LocalModes::ICANON));
         screen.terminal.write_all(b"2").unwrap();
-        screen.see("the last 1m;");
+        screen.see("last 1m;");
         screen.terminal.write_all(leave).unwrap();
         screen.see("\x1b[?1049l");
         assert_eq!(end_of(&top), 0);

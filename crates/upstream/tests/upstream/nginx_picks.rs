@@ -34,7 +34,10 @@ fn nginx_binary() -> Option<PathBuf> {
     let places = std::env::split_paths(&path).chain([PathBuf::from("/usr/sbin")]);
     let found = places.map(|place| place.join("nginx")).find(|file| file.is_file());
     if found.is_none() {
-        assert!(std::env::var("CI").as_deref() != Ok("true"), "nginx is not installed, and CI compares with it");
+        assert!(
+            std::env::var("CI").as_deref() != Ok("true"),
+            "nginx is not installed, and CI compares with it"
+        );
         eprintln!("skipped: no nginx on this machine to compare with");
     }
     found

@@ -1,11 +1,10 @@
-//! Where the server that is to be spoken to listens.
+//! Where the server listens for orders.
 //!
-//! Owns the way from `-p`, `-c`, `-g` and `--control` to an address. It reads the configuration as text and takes only
-//! the `control` directive from it, so that a configuration somebody is just editing stands in nobody's way. Must
-//! never check one.
+//! Owns the way from `-p`, `-c`, `-g` and `--control` to an address. It parses the configuration and takes only the
+//! `control` directive from it, so that a configuration that is being edited is no obstacle. Must never check one.
 
-use crate::fault::{Code, Fault};
-use crate::flags;
+use crate::defaults;
+use crate::error::{Code, Error};
 use bstr::ByteSlice;
 use server::process::Disk;
 use std::ffi::{OsStr, OsString};
@@ -13,73 +12,70 @@ use std::fmt;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-/// Below the prefix, where no `control` directive says otherwise.
-const SOCKET: &str = "run/pointsman.sock";
-
-/// Where a server listens for orders.
+/// The address of a control API.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Place {
+pub(crate) enum Endpoint {
     /// Its control socket.
     Socket(PathBuf),
     /// A location with `control_api`.
     Http {
         /// Host and port, to connect to.
         authority: String,
-        /// What stands before `/v1`, without a slash at the end.
+        /// The path before `/v1`, without a slash at the end.
         base: String,
     },
 }
 
-impl fmt::Display for Place {
+impl fmt::Display for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Place::Socket(path) => write!(f, "{}", path.display()),
-            Place::Http { authority, base } => write!(f, "http://{authority}{base}"),
+            Endpoint::Socket(path) => write!(f, "{}", path.display()),
+            Endpoint::Http { authority, base } => write!(f, "http://{authority}{base}"),
         }
     }
 }
 
-/// Finds the place: what `--control` says, or else the configuration.
+/// Returns the address given with `--control`, or else that of the configuration.
 pub(crate) fn find(
     control: Option<&str>,
     prefix: Option<&OsStr>,
     conf_file: Option<&OsStr>,
     globals: Option<&OsStr>,
-) -> Result<Place, Fault> {
-    let prefix = std::path::absolute(prefix.unwrap_or(OsStr::new(flags::PREFIX)))
-        .map_err(|error| Fault::usage(format!("there is no current folder: {error}"), ""))?;
+) -> Result<Endpoint, Error> {
+    let prefix = std::path::absolute(prefix.unwrap_or(OsStr::new(defaults::PREFIX)))
+        .map_err(|error| Error::usage(format!("cannot find the current directory: {error}"), ""))?;
     if let Some(text) = control {
-        // On the command line a relative path is below the current folder, as everywhere in a shell.
+        // On the command line a relative path starts at the current directory, as everywhere in a shell.
         return written(text, Path::new(""));
     }
-    let conf_file = prefix.join(conf_file.map_or(OsString::from(flags::CONF_FILE), OsString::from));
+    let conf_file = prefix.join(conf_file.map_or(OsString::from(defaults::CONF_FILE), OsString::from));
     let parsed = conf::parse_with_option(&conf_file, globals.map(OsStrExt::as_bytes), &Disk);
     let directive = parsed.tree.directives.iter().rev().find(|directive| directive.name.value == "control");
-    let place = match directive.and_then(|directive| directive.args.first()) {
+    let endpoint = match directive.and_then(|directive| directive.args.first()) {
         Some(word) if word.value == "off" => {
-            return Err(Fault::usage(
+            return Err(Error::usage(
                 format!("the control socket is off in {}", conf_file.display()),
                 "use --control with the address of a location that has control_api: --control http://HOST:PORT/PATH",
             ));
         }
-        Some(word) => Place::Socket(prefix.join(socket(&word.value.to_os_str_lossy()))),
-        None => Place::Socket(prefix.join(SOCKET)),
+        Some(word) => Endpoint::Socket(prefix.join(socket(&word.value.to_os_str_lossy()))),
+        None => Endpoint::Socket(prefix.join(defaults::SOCKET)),
     };
-    // Without the file the socket's place is a guess, which is fine if somebody is there.
+    // Without the file the path of the socket is a guess, which is fine if the socket exists.
     let guessed = directive.is_none() && parsed.has_errors();
-    match &place {
-        Place::Socket(path) if guessed && !path.exists() => Err(Fault::new(
+    match &endpoint {
+        Endpoint::Socket(path) if guessed && !path.exists() => Err(Error::new(
             Code::Unreachable,
             "no_configuration",
-            format!("{} cannot be read, and there is no {}", conf_file.display(), path.display()),
-            "say where the configuration is with -p and -c, or where the socket is with --control",
+            format!("cannot read {}, and {} does not exist", conf_file.display(), path.display()),
+            "give the configuration with -p and -c, or the socket with --control",
         )),
-        _ => Ok(place),
+        _ => Ok(endpoint),
     }
 }
 
-/// What `--control` may say: a socket with or without `unix:`, or an http address.
-fn written(text: &str, folder: &Path) -> Result<Place, Fault> {
+/// Parses the value of `--control`: a socket with or without `unix:`, or an http address.
+fn written(text: &str, folder: &Path) -> Result<Endpoint, Error> {
     if let Some(rest) = text.strip_prefix("http://") {
         let (authority, base) = rest.split_once('/').map_or((rest, String::new()), |(authority, base)| {
             (authority, format!("/{}", base.trim_end_matches('/')))
@@ -87,15 +83,15 @@ fn written(text: &str, folder: &Path) -> Result<Place, Fault> {
         let base = if base == "/" { String::new() } else { base };
         let has_port = authority.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok());
         let authority = if has_port { authority.to_owned() } else { format!("{authority}:80") };
-        return Ok(Place::Http { authority, base });
+        return Ok(Endpoint::Http { authority, base });
     }
     if text.starts_with("https://") {
-        return Err(Fault::usage(
-            "--control speaks no TLS",
+        return Err(Error::usage(
+            "--control does not support https",
             "use the control socket, or a tunnel to it: ssh -L ./pointsman.sock:/path/to/pointsman.sock HOST",
         ));
     }
-    Ok(Place::Socket(folder.join(socket(OsStr::new(text)))))
+    Ok(Endpoint::Socket(folder.join(socket(OsStr::new(text)))))
 }
 
 fn socket(text: &OsStr) -> PathBuf {
@@ -107,18 +103,18 @@ fn socket(text: &OsStr) -> PathBuf {
 mod tests {
     use super::*;
 
-    fn found(conf: &str, globals: Option<&str>) -> Result<Place, Fault> {
+    fn found(conf: &str, globals: Option<&str>) -> Result<Endpoint, Error> {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("a.conf"), conf).unwrap();
-        let place =
+        let endpoint =
             find(None, Some(folder.path().as_os_str()), Some(OsStr::new("a.conf")), globals.map(OsStr::new))?;
-        let Place::Socket(path) = place else { panic!("{place}") };
-        Ok(Place::Socket(path.strip_prefix(folder.path()).map_or(path.clone(), PathBuf::from)))
+        let Endpoint::Socket(path) = endpoint else { panic!("{endpoint}") };
+        Ok(Endpoint::Socket(path.strip_prefix(folder.path()).map_or(path.clone(), PathBuf::from)))
     }
 
     #[test]
-    fn the_configuration_says_where() {
-        let socket = |path: &str| Place::Socket(path.into());
+    fn the_configuration_names_the_socket() {
+        let socket = |path: &str| Endpoint::Socket(path.into());
         assert_eq!(found("events {}\n", None).unwrap(), socket("run/pointsman.sock"));
         assert_eq!(found("control unix:a.sock mode=0660;\n", None).unwrap(), socket("a.sock"));
         assert_eq!(found("control /run/x.sock;", None).unwrap(), socket("/run/x.sock"));
@@ -128,8 +124,8 @@ mod tests {
 
     #[test]
     fn a_file_that_is_being_edited_is_no_obstacle() {
-        let place = found("control a.sock;\nhttp { server { listen 80", None).unwrap();
-        assert_eq!(place, Place::Socket("a.sock".into()));
+        let endpoint = found("control a.sock;\nhttp { server { listen 80", None).unwrap();
+        assert_eq!(endpoint, Endpoint::Socket("a.sock".into()));
         let none = find(None, Some(OsStr::new("/nonexistent")), None, None).unwrap_err();
         assert_eq!(none.code, Code::Unreachable);
         assert!(none.problem.text.contains("/nonexistent/conf/nginx.conf"), "{}", none.problem.text);
@@ -137,14 +133,14 @@ mod tests {
 
     #[test]
     fn a_place_can_be_written() {
-        let place = |text: &str| find(Some(text), None, None, None).unwrap();
-        assert_eq!(place("unix:run/a.sock"), Place::Socket("run/a.sock".into()));
-        assert_eq!(place("/a.sock"), Place::Socket("/a.sock".into()));
+        let endpoint = |text: &str| find(Some(text), None, None, None).unwrap();
+        assert_eq!(endpoint("unix:run/a.sock"), Endpoint::Socket("run/a.sock".into()));
+        assert_eq!(endpoint("/a.sock"), Endpoint::Socket("/a.sock".into()));
         let http =
-            |authority: &str, base: &str| Place::Http { authority: authority.into(), base: base.into() };
-        assert_eq!(place("http://127.0.0.1:8080/control/"), http("127.0.0.1:8080", "/control"));
-        assert_eq!(place("http://gateway"), http("gateway:80", ""));
-        assert_eq!(place("http://[::1]/"), http("[::1]:80", ""));
+            |authority: &str, base: &str| Endpoint::Http { authority: authority.into(), base: base.into() };
+        assert_eq!(endpoint("http://127.0.0.1:8080/control/"), http("127.0.0.1:8080", "/control"));
+        assert_eq!(endpoint("http://gateway"), http("gateway:80", ""));
+        assert_eq!(endpoint("http://[::1]/"), http("[::1]:80", ""));
         assert_eq!(find(Some("https://a"), None, None, None).unwrap_err().code, Code::Usage);
     }
 }

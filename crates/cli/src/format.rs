@@ -1,12 +1,13 @@
-//! Figures as people read them: times, rates, shares, routes; and tables.
+//! Numbers and names as people read them: times, rates, percentages, routes; and tables.
 //!
 //! Owns the units and their rounding. Must never be parsed: programs take `--json`.
 
+use comfy_table::{CellAlignment, ContentArrangement};
 use control::api::types::{Drain, DrainState, KeyChange};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
-/// A time in microseconds, with three digits that mean something.
+/// Formats a time in microseconds with three significant digits.
 pub(crate) fn micros(us: u64) -> String {
     match us {
         0..1_000 => format!("{us} us"),
@@ -16,17 +17,17 @@ pub(crate) fn micros(us: u64) -> String {
     }
 }
 
-/// A time that may not be known.
+/// Formats a time that may be unknown.
 pub(crate) fn micros_if(us: Option<u64>) -> String {
     us.map_or_else(|| "-".into(), micros)
 }
 
-/// Something each second.
+/// Formats a number per second.
 pub(crate) fn rate(per_second: f64) -> String {
     if per_second == 0.0 { "0".into() } else { digits(per_second) }
 }
 
-/// A part of a whole, in percent; a dash of nothing.
+/// Formats a part of a whole in percent; a dash if there is no whole.
 pub(crate) fn share(part: u64, whole: u64) -> String {
     match (part, whole) {
         (_, 0) => "-".into(),
@@ -35,7 +36,7 @@ pub(crate) fn share(part: u64, whole: u64) -> String {
     }
 }
 
-/// Three digits that mean something; never fewer than those before the point.
+/// Formats three significant digits, or all that are before the point.
 fn digits(value: f64) -> String {
     match value {
         v if v < 9.995 => format!("{v:.2}"),
@@ -44,12 +45,12 @@ fn digits(value: f64) -> String {
     }
 }
 
-/// A moment on the clock of whoever reads, with its date.
+/// Formats a point in time in the reader's time zone, with its date and offset.
 pub(crate) fn moment(ms: u64) -> String {
-    written(ms, "%Y-%m-%d %H:%M:%S")
+    written(ms, "%Y-%m-%d %H:%M:%S%:z")
 }
 
-/// A moment on the clock of whoever reads.
+/// Formats a point in time in the reader's time zone.
 pub(crate) fn clock(ms: u64) -> String {
     written(ms, "%H:%M:%S")
 }
@@ -61,18 +62,18 @@ fn written(ms: u64, format: &str) -> String {
     }
 }
 
-/// So many of something.
+/// Formats a number of things.
 pub(crate) fn count(number: u64, what: &str) -> String {
     format!("{number} {what}{}", if number == 1 { "" } else { "s" })
 }
 
-/// A key before and after.
+/// Formats a key with its route before and after.
 pub(crate) fn sides(key: &str, from: &Option<String>, to: &Option<String>) -> String {
     let side = |route: &Option<String>| route.clone().unwrap_or_else(|| "default".into());
     format!("{key}: {} -> {}", side(from), side(to))
 }
 
-/// A key before and after, with what a plan says is on it.
+/// Formats a key with its route before and after, and with its traffic where a plan knows it.
 pub(crate) fn change(change: &KeyChange) -> String {
     let mut text = sides(&change.key, &change.from, &change.to);
     if let Some(per_second) = change.requests_per_second {
@@ -87,7 +88,7 @@ pub(crate) fn change(change: &KeyChange) -> String {
     text
 }
 
-/// How traffic went over.
+/// Formats the progress of a drain.
 pub(crate) fn drain(drain: &Drain) -> String {
     let left = match (drain.in_flight, drain.streams) {
         (0, 0) => "empty".to_owned(),
@@ -103,10 +104,10 @@ pub(crate) fn drain(drain: &Drain) -> String {
             None => "old side: empty".to_owned(),
         },
         DrainState::Draining => format!("old side: {left}"),
-        DrainState::GivenUp => format!("old side: {left}; not looked at any longer"),
+        DrainState::GivenUp => format!("old side: {left}, no longer watched"),
     };
     if drain.state == DrainState::Drained && drain.streams > 0 {
-        text.push_str(&format!(", but for {} that stay open", count(drain.streams, "stream")));
+        text.push_str(&format!("; {} kept open", count(drain.streams, "stream")));
     }
     text.push_str(&match drain.first_new_us {
         Some(us) => format!("; new side: first request after {}, {} served", micros(us), drain.served_new),
@@ -118,46 +119,42 @@ pub(crate) fn drain(drain: &Drain) -> String {
     text
 }
 
+/// Formats the deadline of a commit that awaits its confirmation.
+pub(crate) fn pending(revision: u64, by_ms: u64) -> String {
+    format!("revision {revision} reverts at {} unless confirmed: pointsman confirm {revision}", clock(by_ms))
+}
+
 /// Columns under a head. A column whose head begins with `>` is aligned to the right.
 pub(crate) struct Table {
-    heads: Vec<String>,
-    rows: Vec<Vec<String>>,
+    table: comfy_table::Table,
 }
 
 impl Table {
     pub(crate) fn new(heads: &[&str]) -> Table {
-        Table { heads: heads.iter().map(|head| (*head).to_owned()).collect(), rows: Vec::new() }
+        let mut table = comfy_table::Table::new();
+        table.load_preset(comfy_table::presets::NOTHING);
+        table.set_content_arrangement(ContentArrangement::Disabled);
+        table.set_header(heads.iter().map(|head| head.trim_start_matches('>')));
+        for (column, head) in table.column_iter_mut().zip(heads) {
+            column.set_padding((0, 2));
+            if head.starts_with('>') {
+                column.set_cell_alignment(CellAlignment::Right);
+            }
+        }
+        Table { table }
     }
 
     pub(crate) fn row(&mut self, cells: impl IntoIterator<Item = String>) {
-        self.rows.push(cells.into_iter().collect());
+        self.table.add_row(cells.into_iter().collect::<Vec<String>>());
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.rows.is_empty()
+        self.table.is_empty()
     }
 
-    /// The lines, the head first, none with blanks at its end.
+    /// Returns the lines, the head first, none with blanks at its end.
     pub(crate) fn text(&self) -> String {
-        let head: Vec<String> =
-            self.heads.iter().map(|head| head.trim_start_matches('>').to_owned()).collect();
-        let lines = || std::iter::once(&head).chain(&self.rows);
-        let width = |column: usize| {
-            lines().filter_map(|cells| cells.get(column)).map(|cell| cell.chars().count()).max().unwrap_or(0)
-        };
-        let widths: Vec<usize> = (0..head.len()).map(width).collect();
-        let mut out = String::new();
-        for cells in lines() {
-            let mut line = String::new();
-            for (column, cell) in cells.iter().enumerate().take(widths.len()) {
-                let pad = widths[column] - cell.chars().count();
-                let (left, right) = if self.heads[column].starts_with('>') { (pad, 0) } else { (0, pad) };
-                line.push_str(&format!("{}{cell}{}", " ".repeat(left), " ".repeat(right + 2)));
-            }
-            out.push_str(line.trim_end());
-            out.push('\n');
-        }
-        out
+        self.table.trim_fmt() + "\n"
     }
 }
 
@@ -166,7 +163,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn figures_have_three_digits() {
+    fn numbers_have_three_digits() {
         for (us, text) in [
             (0, "0 us"),
             (999, "999 us"),
@@ -192,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn a_change_says_both_sides() {
+    fn a_change_shows_both_sides() {
         let there = KeyChange { key: "a".into(), to: Some("green".into()), ..KeyChange::default() };
         assert_eq!(change(&there), "a: default -> green");
         let planned = KeyChange { requests_per_second: Some(12.0), in_flight: Some(3), ..there };

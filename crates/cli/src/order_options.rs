@@ -1,0 +1,160 @@
+//! The options that `switch`, `split` and `undo` share.
+//!
+//! Owns their names and the sending of orders. Must never judge an order: the server does.
+
+use crate::client::{self, ANSWER, Call};
+use crate::error::{Code, Error, say, say_json};
+use crate::receipt;
+use crate::session::Session;
+use clap::{Args, ValueEnum};
+use control::api::types::{DrainState, HoldTerms, Outcome, Receipt, Terms, Wait};
+use hyper::Method;
+use serde::Serialize;
+use std::time::Duration;
+
+/// What `--wait` waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Until {
+    /// Return once the commit is durable
+    None,
+    /// Return once every worker has applied it (the default)
+    Published,
+    /// Return once nothing is in flight on the old side
+    Drained,
+}
+
+/// The options of an order.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Order options")]
+pub(crate) struct OrderOptions {
+    /// Reason, for the history
+    #[arg(long, short = 'm', value_name = "TEXT")]
+    reason: Option<String>,
+    /// Refuse unless the switch is at this revision
+    #[arg(long, value_name = "REVISION")]
+    expect: Option<u64>,
+    /// Revert unless `pointsman confirm` comes within this time (30s, 10m, 1h30m; a bare number is seconds)
+    #[arg(long, value_name = "TIME", value_parser = time)]
+    confirm_within: Option<String>,
+    /// What to wait for
+    #[arg(long, value_name = "EVENT", value_enum)]
+    wait: Option<Until>,
+    /// How long to wait for it
+    #[arg(long, value_name = "TIME", value_parser = time, default_value = "30s")]
+    timeout: String,
+    /// Hold new requests until those in flight have ended, then switch and release them
+    #[arg(long)]
+    hold: bool,
+    /// With --hold: how many requests may wait
+    #[arg(long, value_name = "N", requires = "hold")]
+    hold_max: Option<u32>,
+    /// With --hold: how long a request may wait
+    #[arg(long, value_name = "TIME", value_parser = time, requires = "hold")]
+    hold_timeout: Option<String>,
+    /// With --hold: how many requests to release each second
+    #[arg(long, value_name = "N", requires = "hold")]
+    hold_rate: Option<u32>,
+    /// Overrule the gate, or a later change of what is undone; recorded
+    #[arg(long)]
+    force: bool,
+    /// Print what would happen, and change nothing
+    #[arg(long, short = 'n')]
+    dry_run: bool,
+    /// Apply an order once, however often it is sent with this key
+    #[arg(long, value_name = "KEY")]
+    idempotency_key: Option<String>,
+    #[command(flatten)]
+    actor: ActorOption,
+}
+
+/// The option that names an actor.
+#[derive(Debug, Args)]
+pub(crate) struct ActorOption {
+    /// Act for somebody else; recorded beside the user that the server sees
+    #[arg(long, value_name = "NAME", help_heading = "Order options")]
+    actor: Option<String>,
+}
+
+impl ActorOption {
+    /// Returns the header that names the actor. Under sudo it is the user who called it.
+    pub(crate) fn header(&self) -> Option<(&'static str, String)> {
+        let name = self.actor.clone().or_else(|| std::env::var("SUDO_USER").ok());
+        name.filter(|name| !name.is_empty()).map(|name| ("x-pointsman-actor", client::encoded(&name)))
+    }
+}
+
+impl OrderOptions {
+    /// Returns the options as the API takes them.
+    pub(crate) fn terms(&self) -> Terms {
+        Terms {
+            reason: self.reason.clone(),
+            confirm_within: self.confirm_within.clone(),
+            force: self.force,
+            wait: self.wait.map(|until| match until {
+                Until::None => Wait::None,
+                Until::Published => Wait::Published,
+                Until::Drained => Wait::Drained,
+            }),
+            timeout: Some(self.timeout.clone()),
+            hold: self.hold.then(|| HoldTerms {
+                max: self.hold_max,
+                timeout: self.hold_timeout.clone(),
+                max_size: None,
+                per_second: self.hold_rate,
+            }),
+            dry_run: self.dry_run,
+        }
+    }
+
+    /// Sends the order and prints the receipt.
+    pub(crate) fn send(
+        &self,
+        session: &Session,
+        method: Method,
+        path: String,
+        order: &impl Serialize,
+    ) -> Result<Code, Error> {
+        let mut call = order_call(method, path, order, &self.actor);
+        if let Some(revision) = self.expect {
+            call.headers.push(("if-match", format!("\"{revision}\"")));
+        }
+        let key = match &self.idempotency_key {
+            Some(key) => key.clone(),
+            None => client::fresh_key()?,
+        };
+        call.headers.push(("idempotency-key", key));
+        // The server waits first for the drain of a hold, then for what --wait says; and a gate takes its time too.
+        call.limit = ANSWER + 3 * Duration::from_millis(ms(&self.timeout));
+        let (receipt, body) = session.client.ask::<Receipt>(&call)?;
+        if session.json {
+            say_json(&body)?;
+        } else {
+            say(&receipt::text(&receipt))?;
+        }
+        Ok(match (receipt.outcome, receipt.drain, self.wait) {
+            (Outcome::WouldRefuse, ..) => Code::Refused,
+            (_, Some(drain), Some(Until::Drained)) if drain.state != DrainState::Drained => Code::NotDrained,
+            _ => Code::Done,
+        })
+    }
+}
+
+/// Returns a call with an order in it.
+pub(crate) fn order_call(method: Method, path: String, order: &impl Serialize, actor: &ActorOption) -> Call {
+    // Orders are plain structs: there is nothing in them that JSON could not say.
+    let body = serde_json::to_vec(order).unwrap_or_default();
+    Call { method, path, headers: actor.header().into_iter().collect(), body: Some(body), limit: ANSWER }
+}
+
+/// Checks a time in nginx's notation; the server parses it again.
+pub(crate) fn time(text: &str) -> Result<String, String> {
+    match conf::value::parse_time_ms(text.as_bytes()) {
+        Some(_) => Ok(text.to_owned()),
+        None => Err("expected a time such as 30s, 10m or 1h30m".into()),
+    }
+}
+
+/// Returns the milliseconds of a time that [`time`] has accepted.
+pub(crate) fn ms(text: &str) -> u64 {
+    conf::value::parse_time_ms(text.as_bytes()).unwrap_or_default()
+}

@@ -1,0 +1,116 @@
+//! The server that a verb talks to, and the switch that is meant.
+//!
+//! Owns the options that all verbs share.
+
+use crate::client::{self, Call, Client};
+use crate::endpoint;
+use crate::error::{Code, Error};
+use clap::Args;
+use control::api::types::{Switch, Switches};
+use std::ffi::{OsStr, OsString};
+
+/// How the server is found, and in which form its answers are printed.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Which server")]
+pub(crate) struct GlobalOptions {
+    /// Prefix for relative paths, as given to the server
+    #[arg(short = 'p', value_name = "PREFIX", global = true)]
+    prefix: Option<OsString>,
+    /// Configuration file, as given to the server
+    #[arg(short = 'c', value_name = "FILE", global = true)]
+    conf_file: Option<OsString>,
+    /// Directives in front of the configuration file, as given to the server
+    #[arg(short = 'g', value_name = "DIRECTIVES", global = true, allow_hyphen_values = true)]
+    globals: Option<OsString>,
+    /// Control socket (unix:PATH), or the http:// address of a location with control_api; the environment variable
+    /// POINTSMAN_TOKEN holds the token for the latter
+    #[arg(long, value_name = "ADDRESS", global = true)]
+    control: Option<String>,
+    /// Name of the switch, if there are several
+    #[arg(long, value_name = "NAME", global = true)]
+    switch: Option<String>,
+    /// Print the API's answer as JSON
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+}
+
+/// A server that can be reached, and the switch that is meant.
+pub(crate) struct Session {
+    pub(crate) client: Client,
+    pub(crate) json: bool,
+    switch: Option<String>,
+}
+
+impl GlobalOptions {
+    /// Returns `-p`, `-c` and `-g` as they were given.
+    pub(crate) fn configuration(&self) -> (Option<&OsStr>, Option<&OsStr>, Option<&OsStr>) {
+        (self.prefix.as_deref(), self.conf_file.as_deref(), self.globals.as_deref())
+    }
+
+    /// Returns nginx's flags as they were given.
+    pub(crate) fn command_line(&self) -> Vec<OsString> {
+        let (prefix, conf_file, globals) = self.configuration();
+        let given = [("-p", prefix), ("-c", conf_file), ("-g", globals)];
+        let given = given.into_iter().filter_map(|(flag, value)| Some([flag.into(), value?.to_owned()]));
+        given.flatten().collect()
+    }
+
+    /// Returns a session with the server; nothing is sent yet.
+    pub(crate) fn session(&self) -> Result<Session, Error> {
+        let endpoint = endpoint::find(
+            self.control.as_deref(),
+            self.prefix.as_deref(),
+            self.conf_file.as_deref(),
+            self.globals.as_deref(),
+        )?;
+        let token = std::env::var("POINTSMAN_TOKEN").ok().filter(|token| !token.is_empty());
+        let client = Client::new(endpoint, token)?;
+        Ok(Session { client, json: self.json, switch: self.switch.clone() })
+    }
+}
+
+impl Session {
+    /// Returns the name given with `--switch`.
+    pub(crate) fn switch_name(&self) -> Option<&str> {
+        self.switch.as_deref()
+    }
+
+    /// Returns all switches, or the one named with `--switch`.
+    pub(crate) fn switches(&self) -> Result<Vec<Switch>, Error> {
+        match &self.switch {
+            Some(name) => {
+                let path = format!("/v1/switches/{}", client::encoded(name));
+                Ok(vec![self.client.ask(&Call::get(path))?.0])
+            }
+            None => Ok(self.client.ask::<Switches>(&Call::get("/v1/switches"))?.0.switches),
+        }
+    }
+
+    /// Returns the API path of the switch named with `--switch`, or of the only one.
+    pub(crate) fn switch_path(&self) -> Result<String, Error> {
+        let name = match &self.switch {
+            Some(name) => name.clone(),
+            None => {
+                let names: Vec<String> = self.switches()?.into_iter().map(|switch| switch.name).collect();
+                match &names[..] {
+                    [one] => one.clone(),
+                    [] => {
+                        return Err(Error::new(
+                            Code::Refused,
+                            "no_switch",
+                            "the configuration has no switch",
+                            "declare one: switch $host $live { default …; }",
+                        ));
+                    }
+                    several => {
+                        return Err(Error::usage(
+                            "there are several switches",
+                            format!("choose one with --switch: {}", several.join(", ")),
+                        ));
+                    }
+                }
+            }
+        };
+        Ok(format!("/v1/switches/{}", client::encoded(&name)))
+    }
+}
