@@ -28,7 +28,7 @@ fn table(host: &'static [u8]) -> (Table, Vec<u8>, &'static [u8]) {
 #[bench::exact(args = (b"s500.example.com"), setup = table)]
 #[bench::capitals_and_port(args = (b"S500.Example.com:8080"), setup = table)]
 #[bench::wildcard(args = (b"shop.example.org"), setup = table)]
-#[bench::absent(args = (b"nobody.example.net"), setup = table)]
+#[bench::absent(args = (b"absent.example.net"), setup = table)]
 fn look_up((table, mut room, host): (Table, Vec<u8>, &'static [u8])) -> (Table, Vec<u8>) {
     let key = normalise(KeyKind::Host, black_box(host), &mut room);
     black_box(table.find(key));

@@ -34,7 +34,9 @@ impl Confirm {
         if session.json {
             say_json(&body)?;
         } else {
-            say(&format!("{}{}", receipt::text(&receipt), confirmed(session, &switch, receipt.revision)))?;
+            let text = receipt::text(&receipt);
+            let (head, rest) = text.split_once('\n').unwrap_or((&text, ""));
+            say(&format!("{head}\n{}{rest}", confirmed(session, &switch, receipt.revision)))?;
         }
         Ok(Code::Done)
     }

@@ -86,7 +86,7 @@ pub(crate) enum Reading {
     /// The input ends before the body does.
     Short,
     Wrong,
-    /// A trailer line is no field: whoever does not look into trailers may take it.
+    /// A trailer line is no field: a reader that does not look into trailers may take it.
     OddTrailer,
 }
 

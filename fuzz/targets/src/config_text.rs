@@ -64,7 +64,7 @@ fn directives(all: &[Directive], parsed: &Parsed) {
         text_of(directive.words_span(), sources);
         for word in std::iter::once(&directive.name).chain(&directive.args) {
             let text = text_of(word.span, sources);
-            // With faults, the tree is that of the mended text.
+            // With faults, the tree is that of the repaired text.
             if !parsed.has_errors() && !word.quoted && !text.contains(&b'\\') {
                 assert_eq!(BStr::new(text), word.text());
             }

@@ -234,7 +234,7 @@ fn examine(path: &Path, sound: Option<&Sound>) {
     let (table, hash, pending) =
         sound.tables.get(usize::try_from(revision).unwrap()).expect("a revision that was committed");
     if control::store::Keep::key_kind(&store) != KIND {
-        // Whoever opened it for hosts refuses it.
+        // A switch that is keyed by hosts refuses it.
         return;
     }
     assert_eq!(&content(&loaded.table), table, "the table of revision {revision}");

@@ -64,7 +64,7 @@ fn an_order_that_got_no_answer_is_sent_again_as_the_same_order() {
 }
 
 #[test]
-fn an_order_whose_fate_is_not_known_says_so() {
+fn an_order_without_an_answer_is_exit_code_5() {
     let (folder, place, _asked) = fake(Vec::new());
     let words = ["hold", "a.example", "--switch", "live", "--control", &place];
     let unknown = say(folder.path(), &words);
@@ -76,15 +76,15 @@ fn an_order_whose_fate_is_not_known_says_so() {
 }
 
 #[test]
-fn an_answer_that_is_none_is_told() {
+fn an_answer_that_is_no_json_is_exit_code_3() {
     let (folder, place, _asked) = fake(vec![Some("<html>".into())]);
     let strange = say(folder.path(), &["list", "--control", &place]);
     assert_eq!(strange.code, 3);
-    assert!(strange.err.contains("not understood"), "{}", strange.err);
+    assert!(strange.err.contains("unexpected answer"), "{}", strange.err);
 }
 
 #[test]
-fn nobody_there_is_an_exit_code_with_a_remedy() {
+fn an_absent_server_is_exit_code_3_with_a_remedy() {
     let folder = tempfile::tempdir().unwrap();
     let absent = say(folder.path(), &["list"]);
     assert_eq!(absent.code, 3);

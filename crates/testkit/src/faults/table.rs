@@ -134,7 +134,7 @@ impl Fault {
             Fault::NoAddress => "no address",
             Fault::Silence => "hang",
             Fault::Malformed => "garbage",
-            Fault::NoNameServer => "nobody there",
+            Fault::NoNameServer => "no server there",
             Fault::Thousands => "4000 addresses",
             Fault::Changes => "changed address",
             Fault::Refuse => "refuse",
