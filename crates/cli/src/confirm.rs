@@ -34,7 +34,7 @@ impl Confirm {
         if session.json {
             say_json(&body)?;
         } else {
-            let text = receipt::text(&receipt);
+            let text = receipt::text(&receipt, None);
             let (head, rest) = text.split_once('\n').unwrap_or((&text, ""));
             say(&format!("{head}\n{}{rest}", confirmed(session, &switch, receipt.revision)))?;
         }
@@ -55,7 +55,7 @@ fn confirmed(session: &Session, switch: &str, revision: u64) -> String {
     let reason = of.reason.as_ref().map(|reason| format!("  \"{reason}\"")).unwrap_or_default();
     let mut out = format!("  confirms revision {} by {}{reason}\n", of.revision, of.actor);
     for change in of.changes.iter().take(KEYS_SHOWN) {
-        out.push_str(&format!("    {}\n", format::sides(&change.key, &change.from, &change.to)));
+        out.push_str(&format!("    {}\n", format::sides(&change.key, &change.from, &change.to, None)));
     }
     let more = of.changes.len().saturating_sub(KEYS_SHOWN);
     if more > 0 {

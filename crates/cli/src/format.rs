@@ -67,15 +67,19 @@ pub(crate) fn count(number: u64, what: &str) -> String {
     format!("{number} {what}{}", if number == 1 { "" } else { "s" })
 }
 
-/// Formats a key with its route before and after.
-pub(crate) fn sides(key: &str, from: &Option<String>, to: &Option<String>) -> String {
-    let side = |route: &Option<String>| route.clone().unwrap_or_else(|| "default".into());
+/// Formats a key with its route before and after; a key without an entry has the default, which may be known.
+pub(crate) fn sides(key: &str, from: &Option<String>, to: &Option<String>, default: Option<&str>) -> String {
+    let side = |route: &Option<String>| match (route, default) {
+        (Some(route), _) => route.clone(),
+        (None, Some(default)) => format!("default ({default})"),
+        (None, None) => "default".to_owned(),
+    };
     format!("{key}: {} -> {}", side(from), side(to))
 }
 
 /// Formats a key with its route before and after, and with its traffic where a plan knows it.
-pub(crate) fn change(change: &KeyChange) -> String {
-    let mut text = sides(&change.key, &change.from, &change.to);
+pub(crate) fn change(change: &KeyChange, default: Option<&str>) -> String {
+    let mut text = sides(&change.key, &change.from, &change.to, default);
     if let Some(per_second) = change.requests_per_second {
         text.push_str(&format!(", now {} requests/s", rate(per_second)));
     }
@@ -191,9 +195,10 @@ mod tests {
     #[test]
     fn a_change_shows_both_sides() {
         let there = KeyChange { key: "a".into(), to: Some("green".into()), ..KeyChange::default() };
-        assert_eq!(change(&there), "a: default -> green");
+        assert_eq!(change(&there, None), "a: default -> green");
+        assert_eq!(change(&there, Some("blue")), "a: default (blue) -> green");
         let planned = KeyChange { requests_per_second: Some(12.0), in_flight: Some(3), ..there };
-        assert_eq!(change(&planned), "a: default -> green, now 12.0 requests/s, 3 in flight");
+        assert_eq!(change(&planned, None), "a: default -> green, now 12.0 requests/s, 3 in flight");
     }
 
     #[test]

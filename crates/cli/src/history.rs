@@ -95,7 +95,10 @@ pub(crate) fn text(commits: &[Commit]) -> String {
             commit.actor
         ));
         for change in commit.changes.iter().take(KEYS_SHOWN) {
-            out.push_str(&format!("        {}\n", format::sides(&change.key, &change.from, &change.to)));
+            out.push_str(&format!(
+                "        {}\n",
+                format::sides(&change.key, &change.from, &change.to, None)
+            ));
         }
         let more = commit.changes.len().saturating_sub(KEYS_SHOWN);
         if more > 0 {

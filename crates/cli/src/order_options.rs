@@ -129,7 +129,10 @@ impl OrderOptions {
         if session.json {
             say_json(&body)?;
         } else {
-            say(&receipt::text(&receipt))?;
+            let has_default =
+                receipt.changes.iter().any(|change| change.from.is_none() || change.to.is_none());
+            let default = has_default.then(|| session.default_of(&receipt.switch)).flatten();
+            say(&receipt::text(&receipt, default.as_deref()))?;
         }
         Ok(match (receipt.outcome, receipt.drain, self.wait) {
             (Outcome::WouldRefuse, ..) => Code::Refused,

@@ -8,8 +8,8 @@ use control::api::types::{GateResult, Outcome, Receipt};
 /// How many changed keys are shown to people; the others are counted.
 pub(crate) const KEYS_SHOWN: usize = 10;
 
-/// Returns the lines of a receipt.
-pub(crate) fn text(receipt: &Receipt) -> String {
+/// Returns the lines of a receipt, with the switch's default where it is known.
+pub(crate) fn text(receipt: &Receipt, default: Option<&str>) -> String {
     let (name, revision) = (&receipt.switch, receipt.revision);
     let mut out = match receipt.outcome {
         Outcome::Committed => format!("{name}: revision {revision}\n"),
@@ -21,7 +21,7 @@ pub(crate) fn text(receipt: &Receipt) -> String {
         Outcome::WouldRefuse => format!("{name}: the gate would refuse\n"),
     };
     for change in receipt.changes.iter().take(KEYS_SHOWN) {
-        out.push_str(&format!("  {}\n", format::change(change)));
+        out.push_str(&format!("  {}\n", format::change(change, default)));
     }
     let more = receipt.changed_keys.saturating_sub(KEYS_SHOWN);
     if more > 0 {

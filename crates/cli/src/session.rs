@@ -86,6 +86,12 @@ impl Session {
         }
     }
 
+    /// Returns the default of a switch, or nothing if the server does not answer.
+    pub(crate) fn default_of(&self, switch: &str) -> Option<String> {
+        let path = format!("/v1/switches/{}", client::encoded(switch));
+        Some(self.client.ask::<Switch>(&Call::get(path)).ok()?.0.default)
+    }
+
     /// Returns the API path of the switch named with `--switch`, or of the only one.
     pub(crate) fn switch_path(&self) -> Result<String, Error> {
         let name = match &self.switch {

@@ -8,7 +8,7 @@ use crate::error::{Code, Error, say};
 use crate::format::{self, clock};
 use crate::session::Session;
 use clap::Args;
-use control::api::types::{Event, Happening};
+use control::api::types::{Event, Happening, Switch};
 use std::time::Duration;
 
 /// Between two attempts to reconnect.
@@ -33,6 +33,8 @@ impl Watch {
             if let Some(last) = last {
                 call.headers.push(("last-event-id", last.to_string()));
             }
+            // The defaults of the configuration that the server has now: a reload ends the stream.
+            let switches = if session.json { Vec::new() } else { session.switches().unwrap_or_default() };
             let mut reader = Reader::default();
             let outcome = session.client.listen(&call, |bytes| {
                 for data in reader.feed(bytes) {
@@ -41,7 +43,7 @@ impl Watch {
                     if only.is_some_and(|name| name != event.switch) {
                         continue;
                     }
-                    say(&if session.json { format!("{data}\n") } else { text(&event) })?;
+                    say(&if session.json { format!("{data}\n") } else { text(&event, &switches) })?;
                 }
                 Ok(())
             });
@@ -85,7 +87,7 @@ impl Reader {
 }
 
 /// Returns the lines of an event.
-fn text(event: &Event) -> String {
+fn text(event: &Event, switches: &[Switch]) -> String {
     let head = format!("{}  {}", clock(event.time_ms), event.switch);
     let because =
         |reason: &Option<String>| reason.as_ref().map(|reason| format!("  \"{reason}\"")).unwrap_or_default();
@@ -96,8 +98,10 @@ fn text(event: &Event) -> String {
                 .map(|by| format!("  reverts at {} unless confirmed", clock(by)))
                 .unwrap_or_default();
             let mut text = format!("{head}  revision {revision}{kind}  {actor}{}{by}\n", because(reason));
+            let switch = switches.iter().find(|switch| switch.name == event.switch);
+            let default = switch.map(|switch| switch.default.as_str());
             for change in changes {
-                text.push_str(&format!("          {}\n", format::change(change)));
+                text.push_str(&format!("          {}\n", format::change(change, default)));
             }
             text
         }

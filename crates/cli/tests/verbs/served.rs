@@ -8,7 +8,10 @@ fn a_key_is_switched_split_confirmed_listed_and_undone() {
     let server = Server::start("", "");
     let switched =
         server.say(&["switch", "Shop.Example.", "green", "-m", "release 7", "--actor", "Jürgen"]).done();
-    assert!(switched.starts_with("live: revision 1\n  shop.example: default -> green\n"), "{switched}");
+    assert!(
+        switched.starts_with("live: revision 1\n  shop.example: default (blue) -> green\n"),
+        "{switched}"
+    );
     assert!(switched.contains("applied by all workers within"), "{switched}");
     assert!(server.get("shop.example").ends_with("green"));
 
@@ -18,7 +21,7 @@ fn a_key_is_switched_split_confirmed_listed_and_undone() {
     assert_eq!(server.say(&["show", "other.example"]).done(), "other.example: blue (by default)\n");
 
     let split = server.say(&["split", "*.example", "green=10", "blue=90", "--confirm-within", "1h"]).done();
-    assert!(split.contains("*.example: default -> blue=90 green=10\n"), "{split}");
+    assert!(split.contains("*.example: default (blue) -> blue=90 green=10\n"), "{split}");
     assert!(split.contains("unless confirmed: pointsman confirm 2\n"), "{split}");
     let confirmed = server.say(&["confirm"]).done();
     assert!(confirmed.starts_with("live: revision 3\n  confirms revision 2 by "), "{confirmed}");
@@ -41,9 +44,14 @@ fn a_key_is_switched_split_confirmed_listed_and_undone() {
     assert_eq!(server.say(&["list", "shop"]).done().lines().count(), 3);
     assert_eq!(server.say(&["list", "--target", "blue", "--limit", "9"]).done().lines().count(), 3);
 
-    assert!(server.say(&["undo", "a.example"]).done().contains("a.example: green -> default"));
-    assert!(server.say(&["undo", "--commit", "1"]).done().contains("shop.example: green -> default"));
-    assert!(server.say(&["switch", "--default", "b.example"]).done().contains("b.example: green -> default"));
+    assert!(server.say(&["undo", "a.example"]).done().contains("a.example: green -> default (blue)"));
+    assert!(server.say(&["undo", "--commit", "1"]).done().contains("shop.example: green -> default (blue)"));
+    assert!(
+        server
+            .say(&["switch", "--default", "b.example"])
+            .done()
+            .contains("b.example: green -> default (blue)")
+    );
     let history = server.say(&["history", "--verify"]).done();
     assert!(history.contains("undo of 1\n"), "{history}");
     assert!(history.contains("live: 7 commits verified"), "{history}");
@@ -91,7 +99,7 @@ fn a_failed_gate_fails_the_dry_run_and_the_order() {
     let plan = server.say(&["switch", "a.example", "green", "--dry-run"]);
     assert_eq!(plan.code, 1, "{}{}", plan.out, plan.err);
     assert!(
-        plan.out.starts_with("live: the gate would refuse\n  a.example: default -> green"),
+        plan.out.starts_with("live: the gate would refuse\n  a.example: default (blue) -> green"),
         "{}",
         plan.out
     );
