@@ -2,13 +2,13 @@
 //!
 //! No functions of its own; the names stand in the Lua source.
 
-use super::{Area, Table};
+use super::{Area, FunctionTable};
 
 pub(super) static AREA: Area = Area {
     name: "absent",
     functions: &[],
     fields: &[],
     source: include_str!("../lua/absent.lua"),
-    table: Table::NONE,
+    table: FunctionTable::NONE,
     natives: &[],
 };

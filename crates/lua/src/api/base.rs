@@ -1,6 +1,6 @@
 //! `ngx.get_phase`, `ngx.config` and what else needs neither a request nor a calculation.
 
-use super::{Area, Function, Table, field};
+use super::{Area, Function, FunctionTable, field};
 use crate::phase::Phases;
 
 pub(super) static AREA: Area = Area {
@@ -24,6 +24,6 @@ pub(super) static AREA: Area = Area {
     ],
     fields: &[field("ngx.config", Phases::ALL, "`subsystem`, `debug`, `nginx_version`, `ngx_lua_version`.")],
     source: include_str!("../lua/base.lua"),
-    table: Table::NONE,
+    table: FunctionTable::NONE,
     natives: &[],
 };

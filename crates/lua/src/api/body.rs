@@ -14,7 +14,7 @@ use mlua_sys::lua_State;
 
 use super::codec::push_args;
 use super::request::tell_args_limit;
-use super::{Area, Function, Table, stack};
+use super::{Area, Function, FunctionTable, stack};
 use crate::machine::bridge::{Bridge, arg};
 use crate::phase::Phases;
 use crate::vm::frame::{self, Want};
@@ -52,7 +52,7 @@ pub(super) static AREA: Area = Area {
     ],
     fields: &[],
     source: include_str!("../lua/body.lua"),
-    table: Table::of(&FUNCTIONS),
+    table: FunctionTable::of(&FUNCTIONS),
     natives: &[(c"get_post_args", get_post_args)],
 };
 

@@ -5,7 +5,7 @@ use std::ffi::c_int;
 use mlua_sys as ffi;
 use mlua_sys::lua_State;
 
-use super::{Area, Function, Table, stack};
+use super::{Area, Function, FunctionTable, stack};
 use crate::codec::args::Args;
 use crate::codec::uri::{self, Escape};
 use crate::codec::{base64, digest, sql};
@@ -47,7 +47,7 @@ pub(super) static AREA: Area = Area {
     ],
     fields: &[],
     source: include_str!("../lua/codec.lua"),
-    table: Table::of(&FUNCTIONS),
+    table: FunctionTable::of(&FUNCTIONS),
     natives: &[(c"decode_args", decode_args)],
 };
 

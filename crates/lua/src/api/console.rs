@@ -6,7 +6,7 @@ use std::mem::MaybeUninit;
 use mlua_sys as ffi;
 use mlua_sys::{lua_Debug, lua_State};
 
-use super::{Area, Function, Table, stack};
+use super::{Area, Function, FunctionTable, stack};
 use crate::machine::bridge::Bridge;
 use crate::phase::Phases;
 
@@ -26,7 +26,7 @@ pub(super) static AREA: Area = Area {
     ],
     fields: &[],
     source: "local support, table, natives = ... ngx.log, print = natives.log, natives.print",
-    table: Table::NONE,
+    table: FunctionTable::NONE,
     natives: &[(c"log", log), (c"print", print)],
 };
 

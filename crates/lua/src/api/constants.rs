@@ -7,7 +7,7 @@ use std::ffi::c_int;
 use mlua_sys as ffi;
 use mlua_sys::lua_State;
 
-use super::{Area, Table, field};
+use super::{Area, FunctionTable, field};
 use crate::phase::Phases;
 
 pub(super) static AREA: Area = Area {
@@ -24,7 +24,7 @@ pub(super) static AREA: Area = Area {
         field("ngx.HTTP_OK", Phases::ALL, "And the other statuses, and the methods, by name."),
     ],
     source: "local support, table, natives = ... natives.define(ngx)",
-    table: Table::NONE,
+    table: FunctionTable::NONE,
     natives: &[(c"define", define)],
 };
 

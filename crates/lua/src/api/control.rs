@@ -7,7 +7,7 @@ use engine::Effect;
 use engine::host::Level;
 use engine::log_line;
 
-use super::{Area, Function, Table, field};
+use super::{Area, Function, FunctionTable, field};
 use crate::machine::bridge::{Bridge, arg};
 use crate::phase::{Phase, Phases};
 use crate::vm::frame::{self, Want};
@@ -64,7 +64,7 @@ pub(super) static AREA: Area = Area {
         ),
     ],
     source: include_str!("../lua/control.lua"),
-    table: Table::of(&FUNCTIONS),
+    table: FunctionTable::of(&FUNCTIONS),
     natives: &[],
 };
 

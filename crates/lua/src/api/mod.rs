@@ -30,7 +30,7 @@ use mlua_sys as ffi;
 use mlua_sys::{lua_CFunction, lua_State};
 
 use crate::machine::bridge::Bridge;
-use crate::machine::{Chunk, Options, stack, traceback};
+use crate::machine::{Chunk, MachineOptions, stack, traceback};
 use crate::phase::{PHASES, Phases};
 pub(crate) use switch::faces;
 
@@ -61,23 +61,23 @@ pub struct Area {
     /// Its Lua source.
     source: &'static str,
     /// The struct of function pointers that its source declares.
-    table: Table,
+    table: FunctionTable,
     /// C functions, under the names by which its source finds them.
     natives: &'static [(&'static CStr, lua_CFunction)],
 }
 
 /// The address of a `'static` struct of function pointers, or null.
 #[derive(Clone, Copy)]
-struct Table(*const c_void);
+struct FunctionTable(*const c_void);
 
 // SAFETY: it points to a constant that is only ever read.
-unsafe impl Sync for Table {}
+unsafe impl Sync for FunctionTable {}
 
-impl Table {
-    const NONE: Table = Table(std::ptr::null());
+impl FunctionTable {
+    const NONE: FunctionTable = FunctionTable(std::ptr::null());
 
-    const fn of<T>(table: &'static T) -> Table {
-        Table(std::ptr::from_ref(table).cast())
+    const fn of<T>(table: &'static T) -> FunctionTable {
+        FunctionTable(std::ptr::from_ref(table).cast())
     }
 }
 
@@ -125,7 +125,7 @@ impl Anchors {
 pub(crate) unsafe fn open(
     state: *mut lua_State,
     bridge: *mut Bridge,
-    options: &Options,
+    options: &MachineOptions,
 ) -> Result<Anchors, Vec<u8>> {
     let mut opening = Opening { bridge, options, anchors: Anchors::NONE };
     let argument: *mut Opening<'_> = &mut opening;
@@ -140,7 +140,7 @@ pub(crate) unsafe fn open(
 
 struct Opening<'a> {
     bridge: *mut Bridge,
-    options: &'a Options,
+    options: &'a MachineOptions,
     anchors: Anchors,
 }
 
@@ -256,7 +256,7 @@ unsafe fn push_phases(state: *mut lua_State) {
 }
 
 /// Pushes what the Lua sources need to know of the configuration.
-unsafe fn push_settings(state: *mut lua_State, options: &Options) {
+unsafe fn push_settings(state: *mut lua_State, options: &MachineOptions) {
     // SAFETY: as in push_phases.
     unsafe {
         ffi::lua_createtable(state, 0, 8);

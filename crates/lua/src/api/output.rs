@@ -5,7 +5,7 @@ use std::ffi::c_int;
 use mlua_sys as ffi;
 use mlua_sys::lua_State;
 
-use super::{Area, Function, Table, console, stack};
+use super::{Area, Function, FunctionTable, console, stack};
 use crate::machine::bridge::Bridge;
 use crate::phase::{PHASES, Phase, Phases};
 use crate::vm::frame;
@@ -29,7 +29,7 @@ pub(super) static AREA: Area = Area {
     ],
     fields: &[],
     source: include_str!("../lua/output.lua"),
-    table: Table::NONE,
+    table: FunctionTable::NONE,
     natives: &[(c"print", print), (c"say", say), (c"eof", eof), (c"flush", flush)],
 };
 

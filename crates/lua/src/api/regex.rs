@@ -3,7 +3,7 @@
 use std::ffi::c_int;
 use std::ptr;
 
-use super::{Area, Function, Table};
+use super::{Area, Function, FunctionTable};
 use crate::machine::bridge::{Bridge, arg};
 use crate::phase::Phases;
 use crate::re::{Flags, Regex, Template, substitute};
@@ -32,7 +32,7 @@ pub(super) static AREA: Area = Area {
     ],
     fields: &[],
     source: include_str!("../lua/regex.lua"),
-    table: Table::of(&FUNCTIONS),
+    table: FunctionTable::of(&FUNCTIONS),
     natives: &[],
 };
 

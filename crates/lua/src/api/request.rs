@@ -10,7 +10,7 @@ use mlua_sys::lua_State;
 
 use super::codec::push_args;
 use super::response::{push_headers, tell_limit};
-use super::{Area, Function, Table, stack};
+use super::{Area, Function, FunctionTable, stack};
 use crate::codec::uri::{self, Escape};
 use crate::machine::bridge::{Bridge, arg};
 use crate::phase::Phases;
@@ -50,7 +50,7 @@ pub(super) static AREA: Area = Area {
     ],
     fields: &[],
     source: include_str!("../lua/request.lua"),
-    table: Table::of(&FUNCTIONS),
+    table: FunctionTable::of(&FUNCTIONS),
     natives: &[(c"get_headers", get_headers), (c"get_uri_args", get_uri_args)],
 };
 

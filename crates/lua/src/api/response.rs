@@ -12,7 +12,7 @@ use mlua_sys as ffi;
 use mlua_sys::lua_State;
 
 use super::codec::add_to_multi_value;
-use super::{Area, Function, Table, field, stack};
+use super::{Area, Function, FunctionTable, field, stack};
 use crate::codec::date;
 use crate::codec::uri::{self, Escape};
 use crate::machine::bridge::{Bridge, arg};
@@ -40,7 +40,7 @@ pub(super) static AREA: Area = Area {
         field("ngx.is_subrequest", Phases::REQUEST, "Always false: there are no subrequests."),
     ],
     source: include_str!("../lua/response.lua"),
-    table: Table::of(&FUNCTIONS),
+    table: FunctionTable::of(&FUNCTIONS),
     natives: &[(c"get_headers", get_headers), (c"send_headers", send_headers)],
 };
 

@@ -6,10 +6,10 @@ use std::sync::Arc;
 use mlua_sys as ffi;
 use mlua_sys::lua_State;
 
-use super::{Area, Function, Table, field, stack};
+use super::{Area, Function, FunctionTable, field, stack};
 use crate::machine::bridge::{Bridge, arg};
 use crate::phase::Phases;
-use crate::shdict::{End, Op, Refused, Stored, Value, Zone};
+use crate::shdict::{DictError, ListEnd, Op, Stored, Value, Zone};
 
 const fn everywhere(name: &'static str, doc: &'static str) -> Function {
     Function { name, phases: Phases::ALL, doc }
@@ -51,7 +51,7 @@ pub(super) static AREA: Area = Area {
     ],
     fields: &[field("ngx.shared", Phases::ALL, "The dicts of `lua_shared_dict`, by name.")],
     source: include_str!("../lua/shared.lua"),
-    table: Table::of(&FUNCTIONS),
+    table: FunctionTable::of(&FUNCTIONS),
     natives: &[(c"get_keys", get_keys)],
 };
 
@@ -123,7 +123,7 @@ unsafe fn at<'a>(bridge: *mut Bridge, zone: u32) -> Option<(&'a mut Bridge, Arc<
     Some((bridge, zone, now_ms))
 }
 
-fn refuse(bridge: &mut Bridge, refused: Refused) -> c_int {
+fn refuse(bridge: &mut Bridge, refused: DictError) -> c_int {
     bridge.answer(refused.text().as_bytes());
     REFUSED
 }
@@ -257,12 +257,12 @@ unsafe extern "C" fn incr(
     }
 }
 
-fn end(right: c_int) -> End {
-    if right != 0 { End::Right } else { End::Left }
+fn end(right: c_int) -> ListEnd {
+    if right != 0 { ListEnd::Right } else { ListEnd::Left }
 }
 
 /// Answers with a number.
-fn counted(bridge: &mut Bridge, result: Result<u32, Refused>) -> c_int {
+fn counted(bridge: &mut Bridge, result: Result<u32, DictError>) -> c_int {
     match result {
         Ok(count) => {
             bridge.number = f64::from(count);
@@ -329,7 +329,7 @@ unsafe extern "C" fn ttl(bridge: *mut Bridge, zone: u32, key: *const u8, key_len
             bridge.number = left_ms as f64;
             DONE
         }
-        None => refuse(bridge, Refused::NotFound),
+        None => refuse(bridge, DictError::NotFound),
     }
 }
 
@@ -345,7 +345,7 @@ unsafe extern "C" fn expire(
     // SAFETY: see `at`.
     match zone.expire(unsafe { arg(key, key_len) }, u64::try_from(ttl_ms).unwrap_or(0), now_ms) {
         true => DONE,
-        false => refuse(bridge, Refused::NotFound),
+        false => refuse(bridge, DictError::NotFound),
     }
 }
 

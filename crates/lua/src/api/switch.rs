@@ -13,10 +13,10 @@ use engine::Config;
 use engine::modules::switch::{Reach, SwitchSpec, look_up, look_up_apart};
 use engine::phase::{Effect, SwitchOrder};
 
-use super::{Area, Table, field};
+use super::{Area, FunctionTable, field};
 use crate::machine::bridge::{Bridge, arg};
 use crate::phase::{PHASES, Phase, Phases};
-use crate::shdict::{Refused, Value, Zone};
+use crate::shdict::{DictError, Value, Zone};
 use crate::vm::frame::{self, Frame, Want};
 
 /// Where a script can wait for the store.
@@ -45,7 +45,7 @@ pub(super) static AREA: Area = Area {
         ),
     ],
     source: include_str!("../lua/switch.lua"),
-    table: Table::of(&FUNCTIONS),
+    table: FunctionTable::of(&FUNCTIONS),
     natives: &[],
 };
 
@@ -84,7 +84,7 @@ fn plain(zone: &Zone, key: &[u8], now_ms: u64) -> Plain {
     match zone.get(key, false, now_ms, |value, _| matches!(value, Value::String(_))) {
         Ok(Some(true)) => Plain::Text,
         Ok(None) => Plain::Nothing,
-        Ok(Some(false)) | Err(Refused::IsAList) => Plain::Other,
+        Ok(Some(false)) | Err(DictError::IsAList) => Plain::Other,
         Err(_) => Plain::Nothing,
     }
 }

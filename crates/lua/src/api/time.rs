@@ -2,7 +2,7 @@
 
 use std::ffi::c_int;
 
-use super::{Area, Function, Table};
+use super::{Area, Function, FunctionTable};
 use crate::codec::date;
 use crate::machine::bridge::{Bridge, arg};
 use crate::phase::Phases;
@@ -29,7 +29,7 @@ pub(super) static AREA: Area = Area {
     ],
     fields: &[],
     source: include_str!("../lua/time.lua"),
-    table: Table::of(&FUNCTIONS),
+    table: FunctionTable::of(&FUNCTIONS),
     natives: &[],
 };
 

@@ -2,7 +2,7 @@
 
 use std::ffi::c_int;
 
-use super::{Area, Function, Table};
+use super::{Area, Function, FunctionTable};
 use crate::machine::bridge::Bridge;
 use crate::phase::Phases;
 use crate::vm::frame;
@@ -21,7 +21,7 @@ pub(super) static AREA: Area = Area {
     ],
     fields: &[],
     source: include_str!("../lua/timer.lua"),
-    table: Table::of(&FUNCTIONS),
+    table: FunctionTable::of(&FUNCTIONS),
     natives: &[],
 };
 

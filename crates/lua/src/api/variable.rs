@@ -5,7 +5,7 @@ use std::ffi::c_int;
 use engine::exchange::SlotState;
 use engine::variables::{self, Definition};
 
-use super::{Area, Table, field};
+use super::{Area, FunctionTable, field};
 use crate::machine::bridge::{Bridge, arg};
 use crate::phase::Phases;
 use crate::vm::frame;
@@ -19,7 +19,7 @@ pub(super) static AREA: Area = Area {
         "The variables of nginx.conf, and by number the groups of the last match.",
     )],
     source: include_str!("../lua/variable.lua"),
-    table: Table::of(&FUNCTIONS),
+    table: FunctionTable::of(&FUNCTIONS),
     natives: &[],
 };
 

@@ -23,7 +23,7 @@ pub struct Coroutine {
 
 /// What a coroutine did when it was let run.
 #[derive(PartialEq, Eq, Debug)]
-pub enum Step {
+pub enum Resumed {
     /// It came to its end.
     Done,
     /// It waits for the world.
@@ -57,7 +57,7 @@ impl Machine {
         phase: Phase,
         request: u32,
         push: impl FnOnce(*mut lua_State) -> c_int,
-    ) -> Step {
+    ) -> Resumed {
         let state = coroutine.state;
         let given = push(state);
         let before = self.enter(phase, request);
@@ -66,12 +66,12 @@ impl Machine {
         let step = match status {
             ffi::LUA_OK => {
                 coroutine.clean = true;
-                Step::Done
+                Resumed::Done
             }
             ffi::LUA_YIELD => {
                 // SAFETY: a coroutine that yielded is live; what it yielded was for the scheduler, who has it already.
                 unsafe { ffi::lua_settop(state, 0) };
-                Step::Waiting
+                Resumed::Waiting
             }
             status => {
                 // SAFETY: the error value is at the top; the frames below are intact until the next use.
@@ -82,7 +82,7 @@ impl Machine {
                     _ => b"error handler error: ",
                 };
                 let text = [b"lua entry thread aborted: ", kind, &message, b"\n", &trace].concat();
-                Step::Failed(ScriptError { text })
+                Resumed::Failed(ScriptError { text })
             }
         };
         self.leave(before, status);
@@ -90,7 +90,7 @@ impl Machine {
     }
 
     /// Lets a coroutine run; the call that waited returns nothing.
-    pub fn resume(&self, coroutine: &mut Coroutine, phase: Phase, request: u32) -> Step {
+    pub fn resume(&self, coroutine: &mut Coroutine, phase: Phase, request: u32) -> Resumed {
         self.resume_with(coroutine, phase, request, |_| 0)
     }
 

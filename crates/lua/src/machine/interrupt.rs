@@ -24,18 +24,18 @@ pub(crate) struct Watch {
     /// The run that is to stop.
     unwanted: AtomicU64,
     /// The machine, until it is closed.
-    machine: Mutex<Option<Machine>>,
+    machine: Mutex<Option<StatePointer>>,
 }
 
-struct Machine(*mut lua_State);
+struct StatePointer(*mut lua_State);
 
 // SAFETY: the pointer is only handed to lua_sethook, which LuaJIT allows from another thread, and only under the lock
 // that closing the machine takes too.
-unsafe impl Send for Machine {}
+unsafe impl Send for StatePointer {}
 
 /// One run of a script, as a watchdog saw it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Run(pub(super) u64);
+pub struct RunId(pub(super) u64);
 
 /// A watchdog's view of one machine; any thread may hold it, and it may outlive the machine.
 #[derive(Clone)]
@@ -43,20 +43,20 @@ pub struct Interrupter(pub(super) Arc<Watch>);
 
 impl Interrupter {
     /// The run going on, if any. The same value twice means the same script without a break.
-    pub fn running(&self) -> Option<Run> {
+    pub fn running(&self) -> Option<RunId> {
         let run = self.0.run.load(Ordering::Acquire);
-        (run % 2 == 1).then_some(Run(run))
+        (run % 2 == 1).then_some(RunId(run))
     }
 
     /// Stops `run`, and nothing else: a script that started since goes on.
-    pub fn stop(&self, run: Run) {
+    pub fn stop(&self, run: RunId) {
         let machine = self.0.machine.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(Machine(state)) = *machine else { return };
+        let Some(StatePointer(state)) = *machine else { return };
         if self.0.run.load(Ordering::Acquire) != run.0 {
             return;
         }
         let again = self.0.unwanted.swap(run.0, Ordering::AcqRel) == run.0;
-        // SAFETY: the machine is open while the lock is held; see `Machine`.
+        // SAFETY: the machine is open while the lock is held; see `StatePointer`.
         unsafe {
             if again {
                 // It did not hear: its own thread may have turned to another way of running at the same moment. LuaJIT
@@ -73,7 +73,7 @@ pub struct Watchdog {
     interrupter: Interrupter,
     limit_ms: u64,
     /// The run seen last, and since when.
-    seen: Option<(Run, u64)>,
+    seen: Option<(RunId, u64)>,
 }
 
 impl Watchdog {
@@ -105,7 +105,7 @@ impl Watch {
     }
 
     pub(super) fn opened(&self, state: *mut lua_State) {
-        *self.machine.lock().unwrap_or_else(PoisonError::into_inner) = Some(Machine(state));
+        *self.machine.lock().unwrap_or_else(PoisonError::into_inner) = Some(StatePointer(state));
     }
 
     pub(super) fn closed(&self) {
@@ -134,7 +134,7 @@ impl Watch {
 /// The hook itself, called before the next instruction of whatever runs.
 unsafe extern "C-unwind" fn stop_here(state: *mut lua_State, _activation: *mut lua_Debug) {
     let mut budget = std::ptr::null_mut();
-    // SAFETY: `state` is the running stack; the allocator's argument is the machine's Budget, see `Machine::new`.
+    // SAFETY: `state` is the running stack; the allocator's argument is the machine's Budget, see `StatePointer::new`.
     let unwanted: c_int = unsafe {
         ffi::lua_getallocf(state, &mut budget);
         c_int::from((*budget.cast::<Budget>()).watch.is_unwanted())

@@ -29,11 +29,11 @@ use bridge::Bridge;
 pub use bridge::World;
 use budget::Budget;
 pub use chunk::{Chunk, LoadError, chunk_name};
-pub use coroutine::{Coroutine, Step};
-pub use interrupt::{Interrupter, Run, STOPPED, Watchdog};
+pub use coroutine::{Coroutine, Resumed};
+pub use interrupt::{Interrupter, RunId, STOPPED, Watchdog};
 
 /// What a machine is opened with.
-pub struct Options {
+pub struct MachineOptions {
     /// `lua_package_path`; `;;` stands for the default, `$prefix` for `prefix`.
     pub package_path: Option<Vec<u8>>,
     /// `lua_package_cpath`, likewise.
@@ -54,14 +54,14 @@ pub struct Options {
     /// in OpenResty; the warning is logged either way.
     pub private_globals: bool,
     /// Which of the workers this is.
-    pub worker: Worker,
+    pub worker: WorkerIdentity,
     /// Time and the log.
     pub world: Rc<dyn World>,
 }
 
 /// What `ngx.worker` tells.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct Worker {
+pub struct WorkerIdentity {
     /// The worker's number, from 0.
     pub id: u32,
     /// How many there are.
@@ -85,7 +85,7 @@ pub struct ScriptError {
 }
 
 /// What ran before a run that began inside another.
-struct Before {
+struct OuterRun {
     phase: u32,
     request: u32,
 }
@@ -104,7 +104,7 @@ pub struct Machine {
 
 impl Machine {
     /// Opens a machine with Lua's and the `ngx` libraries. Reads no file.
-    pub fn open(options: Options) -> Result<Machine, OpenError> {
+    pub fn open(options: MachineOptions) -> Result<Machine, OpenError> {
         let watch = Arc::new(interrupt::Watch::new());
         let budget = Box::into_raw(Box::new(Budget::new(options.memory_limit_bytes, watch.clone())));
         let bridge = Bridge::new(options.world.clone(), options.zones.clone(), options.regex_match_limit);
@@ -237,13 +237,13 @@ impl Machine {
     }
 
     /// Begins a run; what ran before, if this one runs inside another, is to be given to [`Machine::leave`].
-    fn enter(&self, phase: Phase, request: u32) -> Before {
+    fn enter(&self, phase: Phase, request: u32) -> OuterRun {
         if self.depth.replace(self.depth.get() + 1) == 0 {
             self.watch.enter();
         }
         // SAFETY: the bridge and the budget live as long as self, and nothing else refers to them between calls.
         unsafe {
-            let before = Before { phase: (*self.bridge).phase, request: (*self.bridge).request };
+            let before = OuterRun { phase: (*self.bridge).phase, request: (*self.bridge).request };
             (*self.bridge).phase = phase as u32;
             (*self.bridge).request = request;
             (*self.budget).set_limited(true);
@@ -252,7 +252,7 @@ impl Machine {
     }
 
     /// Ends a run that came out with LuaJIT's `status`.
-    fn leave(&self, before: Before, status: i32) {
+    fn leave(&self, before: OuterRun, status: i32) {
         self.depth.set(self.depth.get() - 1);
         let is_outermost = self.depth.get() == 0;
         // SAFETY: as in enter.

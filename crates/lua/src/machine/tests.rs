@@ -4,7 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use super::interrupt::Run;
+use super::interrupt::RunId;
 use super::*;
 
 /// A world that stands still and remembers what was logged.
@@ -35,9 +35,9 @@ impl World for Still {
 }
 
 /// A machine for a test, and its world.
-pub(crate) fn machine(change: impl FnOnce(&mut Options)) -> (Machine, Rc<Still>) {
+pub(crate) fn machine(change: impl FnOnce(&mut MachineOptions)) -> (Machine, Rc<Still>) {
     let world = Rc::new(Still { now_ms: Cell::new(1_290_079_655_001), logged: RefCell::new(Vec::new()) });
-    let mut options = Options {
+    let mut options = MachineOptions {
         package_path: None,
         package_cpath: None,
         prefix: b"/p/".to_vec(),
@@ -47,7 +47,7 @@ pub(crate) fn machine(change: impl FnOnce(&mut Options)) -> (Machine, Rc<Still>)
         regex_cache_entries: 1024,
         regex_match_limit: 0,
         private_globals: true,
-        worker: Worker { id: 1, count: 4, pid: 77 },
+        worker: WorkerIdentity { id: 1, count: 4, pid: 77 },
         world: world.clone(),
     };
     change(&mut options);
@@ -65,9 +65,9 @@ pub(crate) fn run(vm: &Machine, code: &str) -> Result<String, String> {
     result.map_err(|error| shown(&error.text))
 }
 
-fn failure(step: Step) -> String {
+fn failure(step: Resumed) -> String {
     match step {
-        Step::Failed(error) => String::from_utf8(error.text).unwrap(),
+        Resumed::Failed(error) => String::from_utf8(error.text).unwrap(),
         other => panic!("{other:?}"),
     }
 }
@@ -120,13 +120,13 @@ fn a_coroutine_is_used_again() {
     let (vm, _) = machine(|_| ());
     let chunk = vm.load_inline(b"local x = 1 return x", NAME).unwrap();
     let mut first = vm.start(chunk);
-    assert_eq!(vm.resume(&mut first, Phase::Content, 1), Step::Done);
+    assert_eq!(vm.resume(&mut first, Phase::Content, 1), Resumed::Done);
     let state = first.state;
     vm.finish(first);
     for _ in 0..3 {
         let mut next = vm.start(chunk);
         assert_eq!(next.state, state);
-        assert_eq!(vm.resume(&mut next, Phase::Content, 1), Step::Done);
+        assert_eq!(vm.resume(&mut next, Phase::Content, 1), Resumed::Done);
         vm.finish(next);
     }
 }
@@ -161,13 +161,13 @@ fn a_wait_passes_through_coroutines_of_the_script() {
         ngx.log(ngx.ERR, first, ' ', last, ' ', coroutine.status(inner))";
     let chunk = vm.load_inline(code, NAME).unwrap();
     let mut coroutine = vm.start(chunk);
-    assert_eq!(vm.resume(&mut coroutine, Phase::Content, 1), Step::Waiting);
+    assert_eq!(vm.resume(&mut coroutine, Phase::Content, 1), Resumed::Waiting);
     let step = vm.resume_with(&mut coroutine, Phase::Content, 1, |state| {
         // SAFETY: a coroutine that waits has room for a value.
         unsafe { ffi::lua_pushinteger(state, 100) };
         1
     });
-    assert_eq!(step, Step::Done);
+    assert_eq!(step, Resumed::Done);
     vm.finish(coroutine);
     let logged = world.logged.borrow();
     assert_eq!(logged[0].1, "[lua] content_by_lua(nginx.conf:9):11: 2 111 dead");
@@ -306,10 +306,10 @@ fn a_stop_that_comes_too_late_stops_nothing() {
     let interrupter = vm.interrupter();
     run(&vm, "return 1").unwrap();
     assert_eq!(interrupter.running(), None);
-    interrupter.stop(Run(1));
+    interrupter.stop(RunId(1));
     assert_eq!(run(&vm, "local x = 0 for i = 1, 1000 do x = x + 1 end return x").unwrap(), "1000");
     drop(vm);
-    interrupter.stop(Run(3));
+    interrupter.stop(RunId(3));
 }
 
 #[test]

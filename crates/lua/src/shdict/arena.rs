@@ -17,20 +17,20 @@ pub(super) const LIST_HEAD_BYTES: usize = 16;
 /// What kind of value an entry or element holds. The numbers are Lua's own type tags, which ngx_lua stores.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u8)]
-pub(super) enum Kind {
+pub(super) enum ValueKind {
     Boolean = 1,
     Number = 3,
     String = 4,
     List = 5,
 }
 
-impl Kind {
-    fn from_tag(tag: u8) -> Kind {
+impl ValueKind {
+    fn from_tag(tag: u8) -> ValueKind {
         match tag {
-            1 => Kind::Boolean,
-            3 => Kind::Number,
-            5 => Kind::List,
-            _ => Kind::String,
+            1 => ValueKind::Boolean,
+            3 => ValueKind::Number,
+            5 => ValueKind::List,
+            _ => ValueKind::String,
         }
     }
 }
@@ -92,11 +92,11 @@ impl Arena {
         usize::from(u16::from_le_bytes([self.bytes[at], self.bytes[at + 1]]))
     }
 
-    pub(super) fn kind(&self, at: usize) -> Kind {
-        Kind::from_tag(self.bytes[at])
+    pub(super) fn kind(&self, at: usize) -> ValueKind {
+        ValueKind::from_tag(self.bytes[at])
     }
 
-    pub(super) fn set_kind(&mut self, at: usize, kind: Kind) {
+    pub(super) fn set_kind(&mut self, at: usize, kind: ValueKind) {
         self.bytes[at] = kind as u8;
     }
 

@@ -3,33 +3,33 @@
 //! A list entry keeps its length where other entries keep the length of their value, and its ends behind its key.
 //! Pushing never evicts: a full zone answers "no memory".
 
-use super::arena::{Arena, ELEMENT_HEADER_BYTES, Kind, LIST_HEAD_BYTES, NIL, element, entry};
+use super::arena::{Arena, ELEMENT_HEADER_BYTES, LIST_HEAD_BYTES, NIL, ValueKind, element, entry};
 use super::store::encode;
-use super::table::{Lookup, Table, entry_bytes};
-use super::{Refused, Value};
+use super::table::{HashIndex, Lookup, entry_bytes};
+use super::{DictError, Value};
 
 /// Which end of a list.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum End {
+pub enum ListEnd {
     /// The first element: `lpush`, `lpop`.
     Left,
     /// The last element: `rpush`, `rpop`.
     Right,
 }
 
-impl Table {
+impl HashIndex {
     pub(super) fn push(
         &mut self,
-        end: End,
+        end: ListEnd,
         key: &[u8],
         value: Value<'_>,
         now_ms: u64,
-    ) -> Result<u32, Refused> {
+    ) -> Result<u32, DictError> {
         self.expire_some(now_ms);
         let hash = self.hash(key);
         let there = match self.lookup(hash, key, now_ms) {
             Lookup::Live(at) if self.is_list(at) => Some(at),
-            Lookup::Live(_) => return Err(Refused::NotAList),
+            Lookup::Live(_) => return Err(DictError::NotAList),
             Lookup::Expired(at) if self.is_list(at) => {
                 self.free_elements(at);
                 self.make_empty(at);
@@ -45,7 +45,7 @@ impl Table {
             Some(at) => at,
             None => {
                 let room = entry_bytes(key, LIST_HEAD_BYTES).next_multiple_of(8);
-                let at = self.alloc(room).ok_or(Refused::NoMemory)?;
+                let at = self.alloc(room).ok_or(DictError::NoMemory)?;
                 self.arena.set_key(at, key);
                 self.arena.set_u32(at + entry::FLAGS, 0);
                 self.make_empty(at);
@@ -59,7 +59,7 @@ impl Table {
             if length == 0 {
                 self.remove(at);
             }
-            return Err(Refused::NoMemory);
+            return Err(DictError::NoMemory);
         };
         self.arena.set_kind(new + element::KIND, kind);
         self.arena.set_element_value(new, bytes.as_ref());
@@ -70,25 +70,25 @@ impl Table {
 
     pub(super) fn pop<R>(
         &mut self,
-        end: End,
+        end: ListEnd,
         key: &[u8],
         now_ms: u64,
         see: impl FnOnce(Value<'_>) -> R,
-    ) -> Result<Option<R>, Refused> {
+    ) -> Result<Option<R>, DictError> {
         self.expire_some(now_ms);
         let Lookup::Live(at) = self.lookup(self.hash(key), key, now_ms) else { return Ok(None) };
         if !self.is_list(at) {
-            return Err(Refused::NotAList);
+            return Err(DictError::NotAList);
         }
         let (first, last) = self.ends(at);
         let popped = match end {
-            End::Left => self.arena.u64(first),
-            End::Right => self.arena.u64(last),
+            ListEnd::Left => self.arena.u64(first),
+            ListEnd::Right => self.arena.u64(last),
         } as usize;
         let bytes = self.arena.element_value(popped);
         let seen = match self.arena.kind(popped + element::KIND) {
-            Kind::Number => see(Value::Number(Arena::as_number(bytes))),
-            Kind::String | Kind::Boolean | Kind::List => see(Value::String(bytes)),
+            ValueKind::Number => see(Value::Number(Arena::as_number(bytes))),
+            ValueKind::String | ValueKind::Boolean | ValueKind::List => see(Value::String(bytes)),
         };
         self.unlink_element(at, popped);
         self.free(popped);
@@ -100,22 +100,22 @@ impl Table {
         Ok(Some(seen))
     }
 
-    pub(super) fn llen(&mut self, key: &[u8], now_ms: u64) -> Result<u32, Refused> {
+    pub(super) fn llen(&mut self, key: &[u8], now_ms: u64) -> Result<u32, DictError> {
         self.expire_some(now_ms);
         match self.lookup(self.hash(key), key, now_ms) {
             Lookup::Live(at) if self.is_list(at) => Ok(self.arena.u32(at + entry::VALUE_LEN)),
-            Lookup::Live(_) => Err(Refused::NotAList),
+            Lookup::Live(_) => Err(DictError::NotAList),
             Lookup::Expired(_) | Lookup::Missing => Ok(0),
         }
     }
 
     fn is_list(&self, at: usize) -> bool {
-        self.arena.kind(at + entry::KIND) == Kind::List
+        self.arena.kind(at + entry::KIND) == ValueKind::List
     }
 
     /// Makes the record an empty list that never expires.
     fn make_empty(&mut self, at: usize) {
-        self.arena.set_kind(at + entry::KIND, Kind::List);
+        self.arena.set_kind(at + entry::KIND, ValueKind::List);
         self.arena.set_u64(at + entry::EXPIRES_MS, 0);
         self.arena.set_u32(at + entry::VALUE_LEN, 0);
         let (first, last) = self.ends(at);
@@ -129,11 +129,11 @@ impl Table {
         (head, head + 8)
     }
 
-    fn link_element(&mut self, at: usize, end: End, new: usize) {
+    fn link_element(&mut self, at: usize, end: ListEnd, new: usize) {
         let (first, last) = self.ends(at);
         let (own, other, towards, back) = match end {
-            End::Left => (first, last, element::NEXT, element::PREV),
-            End::Right => (last, first, element::PREV, element::NEXT),
+            ListEnd::Left => (first, last, element::NEXT, element::PREV),
+            ListEnd::Right => (last, first, element::PREV, element::NEXT),
         };
         let neighbour = self.arena.u64(own);
         self.arena.set_u64(new + towards, neighbour);

@@ -14,9 +14,9 @@ mod table;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-pub use list::End;
+pub use list::ListEnd;
 pub use store::Op;
-use table::Table;
+use table::HashIndex;
 
 /// The longest key, in bytes; ngx_lua keeps its length in 16 bits.
 pub const MAX_KEY_BYTES: usize = 65535;
@@ -32,9 +32,9 @@ pub enum Value<'a> {
     Boolean(bool),
 }
 
-/// Why a call did nothing; [`Refused::text`] is what Lua gets.
+/// Why a call did nothing; [`DictError::text`] is what Lua gets.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Refused {
+pub enum DictError {
     /// `add` of a key that is there.
     Exists,
     /// `replace`, `incr`, `ttl` or `expire` of a key that is not there.
@@ -49,16 +49,16 @@ pub enum Refused {
     NotAList,
 }
 
-impl Refused {
+impl DictError {
     /// ngx_lua's words for it.
     pub fn text(self) -> &'static str {
         match self {
-            Refused::Exists => "exists",
-            Refused::NotFound => "not found",
-            Refused::NoMemory => "no memory",
-            Refused::NotANumber => "not a number",
-            Refused::IsAList => "value is a list",
-            Refused::NotAList => "value not a list",
+            DictError::Exists => "exists",
+            DictError::NotFound => "not found",
+            DictError::NoMemory => "no memory",
+            DictError::NotANumber => "not a number",
+            DictError::IsAList => "value is a list",
+            DictError::NotAList => "value not a list",
         }
     }
 }
@@ -67,7 +67,7 @@ impl Refused {
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub struct Stored<T> {
     /// The outcome.
-    pub result: Result<T, Refused>,
+    pub result: Result<T, DictError>,
     /// Whether entries that had not expired were evicted to make room.
     pub forcible: bool,
 }
@@ -86,14 +86,14 @@ pub struct Found {
 pub struct Zone {
     name: Box<[u8]>,
     size_bytes: usize,
-    table: Mutex<Table>,
+    table: Mutex<HashIndex>,
 }
 
 impl Zone {
     /// A zone as declared by `lua_shared_dict NAME SIZE`; `seed` makes the order of its hash table unguessable.
     /// Where nginx finds no room for a dict's own records and does not start, below 12k, the zone gets that much.
     pub fn new(name: &[u8], size_bytes: usize, seed: u64) -> Zone {
-        let table = Table::new(name.len(), size_bytes, seed);
+        let table = HashIndex::new(name.len(), size_bytes, seed);
         Zone { name: name.into(), size_bytes, table: Mutex::new(table) }
     }
 
@@ -120,7 +120,7 @@ impl Zone {
         stale: bool,
         now_ms: u64,
         see: impl FnOnce(Value<'_>, Found) -> R,
-    ) -> Result<Option<R>, Refused> {
+    ) -> Result<Option<R>, DictError> {
         self.lock().get(key, stale, now_ms, see)
     }
 
@@ -148,23 +148,23 @@ impl Zone {
     }
 
     /// `lpush` or `rpush`: the list's new length. Only strings and numbers can be elements.
-    pub fn push(&self, end: End, key: &[u8], value: Value<'_>, now_ms: u64) -> Result<u32, Refused> {
+    pub fn push(&self, end: ListEnd, key: &[u8], value: Value<'_>, now_ms: u64) -> Result<u32, DictError> {
         self.lock().push(end, key, value, now_ms)
     }
 
     /// `lpop` or `rpop`: shows `see` the element, under the zone's lock.
     pub fn pop<R>(
         &self,
-        end: End,
+        end: ListEnd,
         key: &[u8],
         now_ms: u64,
         see: impl FnOnce(Value<'_>) -> R,
-    ) -> Result<Option<R>, Refused> {
+    ) -> Result<Option<R>, DictError> {
         self.lock().pop(end, key, now_ms, see)
     }
 
     /// `DICT:llen(key)`.
-    pub fn llen(&self, key: &[u8], now_ms: u64) -> Result<u32, Refused> {
+    pub fn llen(&self, key: &[u8], now_ms: u64) -> Result<u32, DictError> {
         self.lock().llen(key, now_ms)
     }
 
@@ -195,7 +195,7 @@ impl Zone {
         self.lock().keys(max, now_ms, see);
     }
 
-    fn lock(&self) -> MutexGuard<'_, Table> {
+    fn lock(&self) -> MutexGuard<'_, HashIndex> {
         // A panic under the lock would have to come from a broken link inside the arena; the data is the user's, so
         // going on is better than refusing every later request.
         self.table.lock().unwrap_or_else(PoisonError::into_inner)

@@ -22,7 +22,7 @@ const PAGE_DESCRIPTOR_BYTES: usize = 24;
 const NONE: u32 = u32::MAX;
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Kind {
+enum PageKind {
     /// First page of a free run of `run` pages.
     Free,
     /// Inside a free run; the last of a run has `head` set to the first.
@@ -44,11 +44,11 @@ struct Page {
     /// One bit per chunk; 32-byte chunks are the most there are, 128 in a page.
     taken: u128,
     shift: u8,
-    kind: Kind,
+    kind: PageKind,
 }
 
 const BLANK: Page =
-    Page { next: NONE, prev: NONE, head: NONE, run: 0, taken: 0, shift: 0, kind: Kind::FreeInside };
+    Page { next: NONE, prev: NONE, head: NONE, run: 0, taken: 0, shift: 0, kind: PageKind::FreeInside };
 
 /// The allocator of one zone.
 pub(super) struct Slab {
@@ -69,7 +69,7 @@ impl Slab {
         }
         let mut slab = Slab { pages, count: count as u32, free_pages: count as u32 };
         if count > 0 {
-            slab.pages[0].kind = Kind::Free;
+            slab.pages[0].kind = PageKind::Free;
             slab.pages[0].run = count as u32;
             slab.pages[count - 1].head = 0;
             slab.push_front(slab.free_list(), 0);
@@ -99,7 +99,7 @@ impl Slab {
         if page == list {
             page = self.take_pages(1)?;
             let descriptor = &mut self.pages[page as usize];
-            descriptor.kind = Kind::Chunks;
+            descriptor.kind = PageKind::Chunks;
             descriptor.shift = shift as u8;
             descriptor.taken = reserved(shift);
             self.push_front(list, page);
@@ -117,11 +117,11 @@ impl Slab {
     pub(super) fn free(&mut self, offset: usize) {
         let page = (offset / PAGE_BYTES) as u32;
         let descriptor = self.pages[page as usize];
-        if descriptor.kind == Kind::Run {
+        if descriptor.kind == PageKind::Run {
             self.give_pages(page, descriptor.run);
             return;
         }
-        debug_assert_eq!(descriptor.kind, Kind::Chunks);
+        debug_assert_eq!(descriptor.kind, PageKind::Chunks);
         let shift = u32::from(descriptor.shift);
         let chunk = (offset % PAGE_BYTES) >> shift;
         debug_assert!(descriptor.taken & (1 << chunk) != 0);
@@ -158,13 +158,13 @@ impl Slab {
         if run > wanted {
             // The rest keeps the run's place in the list.
             let rest = page + wanted;
-            self.pages[rest as usize] = Page { run: run - wanted, kind: Kind::Free, ..BLANK };
+            self.pages[rest as usize] = Page { run: run - wanted, kind: PageKind::Free, ..BLANK };
             self.pages[(page + run - 1) as usize].head = rest;
             self.insert_between(prev, rest, next);
         }
-        self.pages[page as usize] = Page { run: wanted, kind: Kind::Run, ..BLANK };
+        self.pages[page as usize] = Page { run: wanted, kind: PageKind::Run, ..BLANK };
         for inside in page + 1..page + wanted {
-            self.pages[inside as usize] = Page { kind: Kind::RunInside, ..BLANK };
+            self.pages[inside as usize] = Page { kind: PageKind::RunInside, ..BLANK };
         }
         self.free_pages -= wanted;
         Some(page)
@@ -179,7 +179,7 @@ impl Slab {
             self.pages[inside as usize] = BLANK;
         }
         let after = page + run;
-        if after < self.count && self.pages[after as usize].kind == Kind::Free {
+        if after < self.count && self.pages[after as usize].kind == PageKind::Free {
             length += self.pages[after as usize].run;
             self.unlink(after);
             self.pages[after as usize] = BLANK;
@@ -189,7 +189,7 @@ impl Slab {
             self.unlink(before);
             first = before;
         }
-        self.pages[first as usize] = Page { run: length, kind: Kind::Free, ..BLANK };
+        self.pages[first as usize] = Page { run: length, kind: PageKind::Free, ..BLANK };
         self.pages[(first + length - 1) as usize].head = first;
         self.push_front(self.free_list(), first);
     }
@@ -197,9 +197,9 @@ impl Slab {
     fn free_run_ending_at(&self, page: u32) -> Option<u32> {
         let last = page.checked_sub(1)?;
         match self.pages[last as usize].kind {
-            Kind::Free => Some(last),
-            Kind::FreeInside => Some(self.pages[last as usize].head),
-            Kind::Run | Kind::RunInside | Kind::Chunks => None,
+            PageKind::Free => Some(last),
+            PageKind::FreeInside => Some(self.pages[last as usize].head),
+            PageKind::Run | PageKind::RunInside | PageKind::Chunks => None,
         }
     }
 

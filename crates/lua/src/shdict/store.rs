@@ -3,9 +3,9 @@
 //! Each call first drops up to two expired entries from the old end, as ngx_lua does; `get_stale`, `ttl` and `expire`
 //! do not.
 
-use super::arena::{Arena, Kind, entry};
-use super::table::{Lookup, Table, entry_bytes};
-use super::{Found, Refused, Stored, Value};
+use super::arena::{Arena, ValueKind, entry};
+use super::table::{HashIndex, Lookup, entry_bytes};
+use super::{DictError, Found, Stored, Value};
 
 /// How often a store may evict before it gives up.
 const EVICTIONS: usize = 30;
@@ -31,14 +31,14 @@ impl Op {
     }
 }
 
-impl Table {
+impl HashIndex {
     pub(super) fn get<R>(
         &mut self,
         key: &[u8],
         stale: bool,
         now_ms: u64,
         see: impl FnOnce(Value<'_>, Found) -> R,
-    ) -> Result<Option<R>, Refused> {
+    ) -> Result<Option<R>, DictError> {
         if !stale {
             self.expire_some(now_ms);
         }
@@ -48,14 +48,14 @@ impl Table {
             Lookup::Expired(_) | Lookup::Missing => return Ok(None),
         };
         let kind = self.arena.kind(at + entry::KIND);
-        if kind == Kind::List {
-            return Err(Refused::IsAList);
+        if kind == ValueKind::List {
+            return Err(DictError::IsAList);
         }
         let bytes = self.arena.value(at);
         let value = match kind {
-            Kind::Number => Value::Number(Arena::as_number(bytes)),
-            Kind::Boolean => Value::Boolean(bytes.first().is_some_and(|&byte| byte != 0)),
-            Kind::String | Kind::List => Value::String(bytes),
+            ValueKind::Number => Value::Number(Arena::as_number(bytes)),
+            ValueKind::Boolean => Value::Boolean(bytes.first().is_some_and(|&byte| byte != 0)),
+            ValueKind::String | ValueKind::List => Value::String(bytes),
         };
         let found = Found { flags: self.arena.u32(at + entry::FLAGS), stale: expired };
         Ok(Some(see(value, found)))
@@ -75,13 +75,13 @@ impl Table {
         self.expire_some(now_ms);
         let hash = self.hash(key);
         let there = match (op, self.lookup(hash, key, now_ms)) {
-            (Op::Replace, Lookup::Expired(_) | Lookup::Missing) => return refused(Refused::NotFound),
-            (Op::Add | Op::SafeAdd, Lookup::Live(_)) => return refused(Refused::Exists),
+            (Op::Replace, Lookup::Expired(_) | Lookup::Missing) => return refused(DictError::NotFound),
+            (Op::Add | Op::SafeAdd, Lookup::Live(_)) => return refused(DictError::Exists),
             (_, Lookup::Live(at) | Lookup::Expired(at)) => Some(at),
             (_, Lookup::Missing) => None,
         };
         if let Some(at) = there {
-            let same_length = self.arena.kind(at + entry::KIND) != Kind::List
+            let same_length = self.arena.kind(at + entry::KIND) != ValueKind::List
                 && self.arena.u32(at + entry::VALUE_LEN) as usize == bytes.as_ref().len();
             if same_length {
                 self.write(at, kind, bytes.as_ref(), ttl_ms, flags, now_ms);
@@ -95,7 +95,7 @@ impl Table {
             None if op.is_safe() => (None, false),
             None => self.alloc_evicting(room, now_ms),
         };
-        let Some(at) = at else { return Stored { result: Err(Refused::NoMemory), forcible } };
+        let Some(at) = at else { return Stored { result: Err(DictError::NoMemory), forcible } };
         self.arena.set_key(at, key);
         self.write(at, kind, bytes.as_ref(), ttl_ms, flags, now_ms);
         self.insert(at, hash);
@@ -122,8 +122,8 @@ impl Table {
         let done = |result| Stored { result, forcible: false };
         let there = match self.lookup(hash, key, now_ms) {
             Lookup::Live(at) => {
-                if self.arena.kind(at + entry::KIND) != Kind::Number {
-                    return done(Err(Refused::NotANumber));
+                if self.arena.kind(at + entry::KIND) != ValueKind::Number {
+                    return done(Err(DictError::NotANumber));
                 }
                 let number = Arena::as_number(self.arena.value(at)) + by;
                 self.arena.set_value(at, &number.to_le_bytes());
@@ -132,13 +132,13 @@ impl Table {
             Lookup::Expired(at) => Some(at),
             Lookup::Missing => None,
         };
-        let Some(init) = init else { return done(Err(Refused::NotFound)) };
+        let Some(init) = init else { return done(Err(DictError::NotFound)) };
         let number = by + init;
         if let Some(at) = there {
-            let same_length = self.arena.kind(at + entry::KIND) != Kind::List
+            let same_length = self.arena.kind(at + entry::KIND) != ValueKind::List
                 && self.arena.u32(at + entry::VALUE_LEN) as usize == size_of::<f64>();
             if same_length {
-                self.write(at, Kind::Number, &number.to_le_bytes(), init_ttl_ms, 0, now_ms);
+                self.write(at, ValueKind::Number, &number.to_le_bytes(), init_ttl_ms, 0, now_ms);
                 return done(Ok(number));
             }
             self.remove(at);
@@ -148,9 +148,9 @@ impl Table {
             Some(at) => (Some(at), false),
             None => self.alloc_evicting(room, now_ms),
         };
-        let Some(at) = at else { return Stored { result: Err(Refused::NoMemory), forcible } };
+        let Some(at) = at else { return Stored { result: Err(DictError::NoMemory), forcible } };
         self.arena.set_key(at, key);
-        self.write(at, Kind::Number, &number.to_le_bytes(), init_ttl_ms, 0, now_ms);
+        self.write(at, ValueKind::Number, &number.to_le_bytes(), init_ttl_ms, 0, now_ms);
         self.insert(at, hash);
         Stored { result: Ok(number), forcible }
     }
@@ -184,7 +184,7 @@ impl Table {
         (None, forcible)
     }
 
-    fn write(&mut self, at: usize, kind: Kind, bytes: &[u8], ttl_ms: u64, flags: u32, now_ms: u64) {
+    fn write(&mut self, at: usize, kind: ValueKind, bytes: &[u8], ttl_ms: u64, flags: u32, now_ms: u64) {
         self.arena.set_kind(at + entry::KIND, kind);
         self.arena.set_u32(at + entry::FLAGS, flags);
         self.arena.set_u64(at + entry::EXPIRES_MS, deadline_ms(ttl_ms, now_ms));
@@ -213,10 +213,10 @@ impl AsRef<[u8]> for Encoded<'_> {
     }
 }
 
-pub(super) fn encode<'a>(value: &Value<'a>) -> (Kind, Encoded<'a>) {
+pub(super) fn encode<'a>(value: &Value<'a>) -> (ValueKind, Encoded<'a>) {
     match *value {
-        Value::String(bytes) => (Kind::String, Encoded::String(bytes)),
-        Value::Number(number) => (Kind::Number, Encoded::Number(number.to_le_bytes())),
-        Value::Boolean(truth) => (Kind::Boolean, Encoded::Boolean([u8::from(truth)])),
+        Value::String(bytes) => (ValueKind::String, Encoded::String(bytes)),
+        Value::Number(number) => (ValueKind::Number, Encoded::Number(number.to_le_bytes())),
+        Value::Boolean(truth) => (ValueKind::Boolean, Encoded::Boolean([u8::from(truth)])),
     }
 }

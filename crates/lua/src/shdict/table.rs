@@ -3,7 +3,7 @@
 //! Every entry is on exactly one hash chain and on the list by last use. A lookup that finds a key counts as a use
 //! even when the entry has expired, as in ngx_lua. This file never decides what is stored.
 
-use super::arena::{Arena, ENTRY_HEADER_BYTES, Kind, NIL, element, entry};
+use super::arena::{Arena, ENTRY_HEADER_BYTES, NIL, ValueKind, element, entry};
 use super::slab::Slab;
 
 /// The smallest hash table; it doubles as entries come.
@@ -27,7 +27,7 @@ pub(super) enum Lookup {
     Missing,
 }
 
-pub(super) struct Table {
+pub(super) struct HashIndex {
     pub(super) arena: Arena,
     slab: Slab,
     buckets: Vec<u64>,
@@ -37,8 +37,8 @@ pub(super) struct Table {
     seed: u64,
 }
 
-impl Table {
-    pub(super) fn new(name_bytes: usize, size_bytes: usize, seed: u64) -> Table {
+impl HashIndex {
+    pub(super) fn new(name_bytes: usize, size_bytes: usize, seed: u64) -> HashIndex {
         let mut slab = Slab::new(size_bytes.max(SMALLEST_BYTES));
         // Both are for the count alone: what they would hold is kept elsewhere. A name so long that its text finds no
         // room takes none.
@@ -46,7 +46,7 @@ impl Table {
         slab.alloc(LOG_TEXT_BYTES + name_bytes);
         let arena = Arena::new(slab.arena_bytes());
         let buckets = vec![NIL; FIRST_BUCKETS];
-        Table { arena, slab, buckets, entries: 0, newest: NIL, oldest: NIL, seed }
+        HashIndex { arena, slab, buckets, entries: 0, newest: NIL, oldest: NIL, seed }
     }
 
     pub(super) fn free_bytes(&self) -> usize {
@@ -120,7 +120,7 @@ impl Table {
 
     /// Takes an entry out and gives its space back, list elements included.
     pub(super) fn remove(&mut self, at: usize) {
-        if self.arena.kind(at + entry::KIND) == Kind::List {
+        if self.arena.kind(at + entry::KIND) == ValueKind::List {
             self.free_elements(at);
         }
         self.unlink_chain(at);

@@ -43,12 +43,12 @@ fn values_of_each_type_come_back() {
 fn add_replace_and_incr_refuse_as_documented() {
     let zone = zone(102400);
     let string = Value::String(b"v");
-    assert_eq!(zone.store(Op::Replace, b"k", string, 0, 0, NOW_MS).result, Err(Refused::NotFound));
+    assert_eq!(zone.store(Op::Replace, b"k", string, 0, 0, NOW_MS).result, Err(DictError::NotFound));
     assert_eq!(zone.store(Op::Add, b"k", string, 0, 0, NOW_MS).result, Ok(()));
-    assert_eq!(zone.store(Op::Add, b"k", string, 0, 0, NOW_MS).result, Err(Refused::Exists));
-    assert_eq!(zone.store(Op::SafeAdd, b"k", string, 0, 0, NOW_MS).result, Err(Refused::Exists));
-    assert_eq!(zone.incr(b"k", 1.0, None, 0, NOW_MS).result, Err(Refused::NotANumber));
-    assert_eq!(zone.incr(b"n", 1.0, None, 0, NOW_MS).result, Err(Refused::NotFound));
+    assert_eq!(zone.store(Op::Add, b"k", string, 0, 0, NOW_MS).result, Err(DictError::Exists));
+    assert_eq!(zone.store(Op::SafeAdd, b"k", string, 0, 0, NOW_MS).result, Err(DictError::Exists));
+    assert_eq!(zone.incr(b"k", 1.0, None, 0, NOW_MS).result, Err(DictError::NotANumber));
+    assert_eq!(zone.incr(b"n", 1.0, None, 0, NOW_MS).result, Err(DictError::NotFound));
     assert_eq!(zone.incr(b"n", 1.0, Some(10.0), 0, NOW_MS).result, Ok(11.0));
     assert_eq!(zone.incr(b"n", -2.5, None, 0, NOW_MS).result, Ok(8.5));
 }
@@ -110,15 +110,15 @@ fn flush_all_leaves_the_rest_for_get_stale() {
 #[test]
 fn lists_push_and_pop_at_both_ends() {
     let zone = zone(102400);
-    for (number, end) in [(2.0, End::Left), (1.0, End::Left), (3.0, End::Right)] {
+    for (number, end) in [(2.0, ListEnd::Left), (1.0, ListEnd::Left), (3.0, ListEnd::Right)] {
         zone.push(end, b"l", Value::Number(number), NOW_MS).unwrap();
     }
-    assert_eq!(zone.push(End::Right, b"l", Value::String(b"four"), NOW_MS), Ok(4));
+    assert_eq!(zone.push(ListEnd::Right, b"l", Value::String(b"four"), NOW_MS), Ok(4));
     assert_eq!(zone.llen(b"l", NOW_MS), Ok(4));
-    assert_eq!(zone.get(b"l", false, NOW_MS, |_, _| ()), Err(Refused::IsAList));
-    assert_eq!(zone.incr(b"l", 1.0, None, 0, NOW_MS).result, Err(Refused::NotANumber));
+    assert_eq!(zone.get(b"l", false, NOW_MS, |_, _| ()), Err(DictError::IsAList));
+    assert_eq!(zone.incr(b"l", 1.0, None, 0, NOW_MS).result, Err(DictError::NotANumber));
     let mut popped = Vec::new();
-    for end in [End::Left, End::Right, End::Left, End::Right, End::Left] {
+    for end in [ListEnd::Left, ListEnd::Right, ListEnd::Left, ListEnd::Right, ListEnd::Left] {
         popped.push(zone.pop(end, b"l", NOW_MS, |value| format!("{value:?}")).unwrap());
     }
     let expected = [
@@ -131,9 +131,9 @@ fn lists_push_and_pop_at_both_ends() {
     assert_eq!(popped.iter().map(Option::as_deref).collect::<Vec<_>>(), expected);
     assert!(keys(&zone, 0, NOW_MS).is_empty());
     set(&zone, "s", "v", 0);
-    assert_eq!(zone.push(End::Left, b"s", Value::Number(1.0), NOW_MS), Err(Refused::NotAList));
-    assert_eq!(zone.llen(b"s", NOW_MS), Err(Refused::NotAList));
-    assert_eq!(zone.pop(End::Left, b"s", NOW_MS, |_| ()), Err(Refused::NotAList));
+    assert_eq!(zone.push(ListEnd::Left, b"s", Value::Number(1.0), NOW_MS), Err(DictError::NotAList));
+    assert_eq!(zone.llen(b"s", NOW_MS), Err(DictError::NotAList));
+    assert_eq!(zone.pop(ListEnd::Left, b"s", NOW_MS, |_| ()), Err(DictError::NotAList));
 }
 
 #[test]
@@ -141,7 +141,7 @@ fn a_list_is_replaced_by_set_and_its_space_comes_back() {
     let zone = zone(102400);
     let before = zone.free_bytes();
     for _ in 0..100 {
-        zone.push(End::Right, b"l", Value::String(&[b'x'; 300]), NOW_MS).unwrap();
+        zone.push(ListEnd::Right, b"l", Value::String(&[b'x'; 300]), NOW_MS).unwrap();
     }
     set(&zone, "l", "v", 0);
     zone.delete(b"l", NOW_MS);
@@ -152,10 +152,10 @@ fn a_list_is_replaced_by_set_and_its_space_comes_back() {
 fn an_expired_list_starts_anew() {
     let zone = zone(102400);
     set(&zone, "old", "keeps the list from the old end", 0);
-    zone.push(End::Right, b"l", Value::Number(1.0), NOW_MS).unwrap();
+    zone.push(ListEnd::Right, b"l", Value::Number(1.0), NOW_MS).unwrap();
     zone.expire(b"l", 10, NOW_MS);
     assert_eq!(zone.llen(b"l", NOW_MS + 20), Ok(0));
-    assert_eq!(zone.push(End::Right, b"l", Value::Number(2.0), NOW_MS + 20), Ok(1));
+    assert_eq!(zone.push(ListEnd::Right, b"l", Value::Number(2.0), NOW_MS + 20), Ok(1));
     assert_eq!(zone.ttl_ms(b"l", NOW_MS + 20), Some(0));
 }
 
@@ -172,7 +172,7 @@ fn safe_set_never_evicts_and_set_does() {
         stored += 1;
     }
     let full = zone.store(Op::SafeSet, b"more", Value::String(&value), 0, 0, NOW_MS);
-    assert_eq!(full, Stored { result: Err(Refused::NoMemory), forcible: false });
+    assert_eq!(full, Stored { result: Err(DictError::NoMemory), forcible: false });
     assert_eq!(keys(&zone, 0, NOW_MS).len(), stored);
     let forced = zone.store(Op::Set, b"more", Value::String(&value), 0, 0, NOW_MS);
     assert_eq!(forced, Stored { result: Ok(()), forcible: true });
@@ -180,7 +180,7 @@ fn safe_set_never_evicts_and_set_does() {
     assert!(text(&zone, "k1", NOW_MS).is_some());
     let huge = vec![b'x'; 102400];
     let never = zone.store(Op::Set, b"huge", Value::String(&huge), 0, 0, NOW_MS);
-    assert_eq!(never, Stored { result: Err(Refused::NoMemory), forcible: true });
+    assert_eq!(never, Stored { result: Err(DictError::NoMemory), forcible: true });
 }
 
 /// The same calls were run on nginx 1.22.1 with ngx_lua 0.10.23; every number below is what it printed.
@@ -202,8 +202,12 @@ fn a_busy_zone_evicts_and_accounts_like_the_reference() {
     }
     assert_eq!(state(), (0, 84));
     for i in 1..=100usize {
-        let _ =
-            zone.push(End::Right, format!("l{}", i % 7).as_bytes(), Value::String(&vec![b'z'; i]), NOW_MS);
+        let _ = zone.push(
+            ListEnd::Right,
+            format!("l{}", i % 7).as_bytes(),
+            Value::String(&vec![b'z'; i]),
+            NOW_MS,
+        );
     }
     assert_eq!(state(), (0, 91));
     for i in (1..=500).step_by(3) {

@@ -50,7 +50,7 @@ pub(crate) struct Frame {
 }
 
 /// The parts of a frame, for one API call.
-pub(crate) struct Request<'a> {
+pub(crate) struct CurrentRequest<'a> {
     pub(crate) exchange: &'a mut Exchange,
     pub(crate) env: Env<'a>,
     pub(crate) state: &'a RequestState,
@@ -173,12 +173,12 @@ pub(crate) unsafe fn world<'a>(frame: *mut Frame) -> (Option<&'a mut Exchange>, 
 /// # Safety
 /// `bridge` must be a machine's, during a call from its Lua; the parts must not be used after a call into the engine
 /// that may run Lua.
-pub(crate) unsafe fn request<'a>(bridge: *mut Bridge) -> Option<Request<'a>> {
+pub(crate) unsafe fn request<'a>(bridge: *mut Bridge) -> Option<CurrentRequest<'a>> {
     // SAFETY: the caller vouches for it; the frame outlives the call from Lua.
     unsafe {
         let frame = (*bridge).frame.as_mut()?;
         let state = frame.state.as_deref()?;
-        Some(Request {
+        Some(CurrentRequest {
             exchange: frame.exchange.as_mut()?,
             env: Env { config: &*frame.config, host: &mut *frame.host },
             state,

@@ -27,13 +27,13 @@ use mlua_sys as ffi;
 
 pub use dicts::Dicts;
 use frame::{Frame, Want};
-use run::{Place, log, log_about, note_touched, phase_of, run_in, tell_handler};
+use run::{RunSettings, log, log_about, note_touched, phase_of, run_in, tell_handler};
 use scripts::Scripts;
 use state::RequestState;
-use timers::{Due, Parked};
+use timers::{Due, ParkedFunction};
 
 use crate::api;
-use crate::machine::{Coroutine, Options, ScriptError, Step, Watchdog, Worker};
+use crate::machine::{Coroutine, MachineOptions, Resumed, ScriptError, Watchdog, WorkerIdentity};
 use crate::phase::Phase;
 
 /// Where a machine runs.
@@ -49,7 +49,7 @@ pub struct VmOptions {
 pub struct Vm {
     config: Arc<Config>,
     dicts: Dicts,
-    worker: Worker,
+    worker: WorkerIdentity,
     scripts: Rc<Scripts>,
     last_request: Cell<u32>,
 }
@@ -67,7 +67,8 @@ impl Vm {
         host: &mut dyn Host,
     ) -> Result<Vm, String> {
         let number = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
-        let worker = Worker { id: number(options.worker), count: number(options.workers), pid: host.pid() };
+        let worker =
+            WorkerIdentity { id: number(options.worker), count: number(options.workers), pid: host.pid() };
         let scripts = open(config, dicts, worker)?;
         let (config, dicts) = (config.clone(), dicts.clone());
         Ok(Vm { config, dicts, worker, scripts: Rc::new(scripts), last_request: Cell::new(0) })
@@ -131,7 +132,7 @@ impl Vm {
             },
         };
         tell_handler(host, config, exchange, &state, call);
-        let place = Place {
+        let place = RunSettings {
             phase: phase_of(exchange.script.phase),
             keep: *config.location(exchange.route.location).settings.lua.code_cache,
         };
@@ -187,7 +188,7 @@ impl Vm {
         self.poll_timers(host, config);
     }
 
-    fn run_timer(&self, host: &mut dyn Host, config: &Config, pending: &timers::Pending, again: bool) {
+    fn run_timer(&self, host: &mut dyn Host, config: &Config, pending: &timers::PendingTimer, again: bool) {
         let (timers, machine) = (&self.scripts.timers, &self.scripts.machine);
         log_line::worker_error(&mut Env { config, host }, Level::Debug, b"lua ngx.timer expired");
         let (timer, premature) = (pending.timer, timers.is_exiting());
@@ -244,12 +245,14 @@ impl Vm {
             // SAFETY: `frame` is the innermost frame, and no script runs now.
             unsafe {
                 match (step, (*frame).want.take()) {
-                    (Step::Waiting, Some(Want::Effect(Effect::Sleep(ms)))) => return Some(Awaited::Time(ms)),
-                    (Step::Waiting, Some(Want::Effect(Effect::Switch(order)))) => {
+                    (Resumed::Waiting, Some(Want::Effect(Effect::Sleep(ms)))) => {
+                        return Some(Awaited::Time(ms));
+                    }
+                    (Resumed::Waiting, Some(Want::Effect(Effect::Switch(order)))) => {
                         return Some(Awaited::Switch(order));
                     }
-                    (Step::Waiting, None) => return Some(Awaited::Time(0)),
-                    (Step::Failed(ScriptError { text }), _) => log(frame, &text),
+                    (Resumed::Waiting, None) => return Some(Awaited::Time(0)),
+                    (Resumed::Failed(ScriptError { text }), _) => log(frame, &text),
                     _ => {}
                 }
                 None
@@ -260,7 +263,7 @@ impl Vm {
             match awaited {
                 Awaited::Time(ms) => timers.sleep(ms, state, origin),
                 Awaited::Switch(order) => {
-                    let answer = Answer::new(timers.park(state, origin), &self.scripts);
+                    let answer = OrderReply::new(timers.park(state, origin), &self.scripts);
                     host.order(order, Box::new(|outcome| answer.give(outcome)));
                 }
             }
@@ -326,14 +329,14 @@ enum Awaited {
 }
 
 /// Gives a parked function the outcome of its order, if nobody else does: that nobody carried it out.
-struct Answer {
-    parked: Rc<Parked>,
+struct OrderReply {
+    parked: Rc<ParkedFunction>,
     scripts: Weak<Scripts>,
 }
 
-impl Answer {
-    fn new(parked: Rc<Parked>, scripts: &Rc<Scripts>) -> Answer {
-        Answer { parked, scripts: Rc::downgrade(scripts) }
+impl OrderReply {
+    fn new(parked: Rc<ParkedFunction>, scripts: &Rc<Scripts>) -> OrderReply {
+        OrderReply { parked, scripts: Rc::downgrade(scripts) }
     }
 
     fn give(self, outcome: Result<u64, String>) {
@@ -341,7 +344,7 @@ impl Answer {
     }
 }
 
-impl Drop for Answer {
+impl Drop for OrderReply {
     fn drop(&mut self) {
         let outcome = self.parked.outcome.take();
         let lost = || Err("the control plane did not answer".to_owned());
@@ -352,7 +355,7 @@ impl Drop for Answer {
     }
 }
 
-fn open(config: &Config, dicts: &Dicts, worker: Worker) -> Result<Scripts, String> {
+fn open(config: &Config, dicts: &Dicts, worker: WorkerIdentity) -> Result<Scripts, String> {
     let program = &config.lua;
     let given = |path: &str| (!path.is_empty()).then(|| path.as_bytes().to_vec());
     let mut prefix = config.prefix.as_os_str().as_encoded_bytes().to_vec();
@@ -361,7 +364,7 @@ fn open(config: &Config, dicts: &Dicts, worker: Worker) -> Result<Scripts, Strin
     }
     let zones = dicts.zones_of(&program.dicts);
     let limit = *program.memory_limit;
-    Scripts::open(program, |world| Options {
+    Scripts::open(program, |world| MachineOptions {
         package_path: given(&program.package_path),
         package_cpath: given(&program.package_cpath),
         prefix,

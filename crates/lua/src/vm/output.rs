@@ -147,8 +147,8 @@ pub(super) const NGX_ERROR: i32 = -1;
 const NO_CONTENT: i32 = 204;
 
 /// The head as ngx_lua leaves it: a status, a type, and no length of somebody else's.
-fn prepare_head(request: frame::Request<'_>) {
-    let frame::Request { exchange, mut env, state, .. } = request;
+fn prepare_head(request: frame::CurrentRequest<'_>) {
+    let frame::CurrentRequest { exchange, mut env, state, .. } = request;
     if exchange.output.head_written() {
         return;
     }

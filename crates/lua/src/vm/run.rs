@@ -15,7 +15,7 @@ use engine::{Config, Effect, Env, log_line};
 use super::frame::{self, Frame, Want};
 use super::output;
 use super::state::RequestState;
-use crate::machine::{Chunk, Coroutine, ScriptError, Step};
+use crate::machine::{Chunk, Coroutine, Resumed, ScriptError};
 use crate::phase::Phase;
 
 /// Says in the debug log which handler runs, in ngx_lua's words: its own tests look for them.
@@ -60,7 +60,7 @@ pub(super) fn note_touched(state: &RequestState) {
 
 /// Where a script runs.
 #[derive(Clone, Copy)]
-pub(super) struct Place {
+pub(super) struct RunSettings {
     pub(super) phase: Phase,
     /// `lua_code_cache`: whether a file's code is kept.
     pub(super) keep: bool,
@@ -71,7 +71,7 @@ pub(super) struct Place {
 pub(super) unsafe fn run_in(
     frame: *mut Frame,
     state: &Rc<RequestState>,
-    place: Place,
+    place: RunSettings,
     call: ScriptCall,
     wake: Option<Wake>,
 ) -> ScriptOutcome {
@@ -124,13 +124,13 @@ pub(super) unsafe fn run_on(
     // SAFETY: the caller vouches for the frame; the script does not run now.
     let want = unsafe { (*frame).want.take() };
     let outcome = match step {
-        Step::Done => ScriptOutcome::Finished,
-        Step::Failed(ScriptError { text }) => {
+        Resumed::Done => ScriptOutcome::Finished,
+        Resumed::Failed(ScriptError { text }) => {
             // SAFETY: as above.
             unsafe { log(frame, &text) };
             ScriptOutcome::Failed
         }
-        Step::Waiting => match want {
+        Resumed::Waiting => match want {
             Some(Want::Effect(effect)) => {
                 state.slept.set(matches!(effect, Effect::Sleep(_)));
                 *state.coroutine.borrow_mut() = Some(coroutine);

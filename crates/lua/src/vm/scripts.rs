@@ -18,14 +18,14 @@ use engine::{Config, Env};
 
 use super::frame::{self, Frame};
 use super::timers::Timers;
-use crate::machine::{Chunk, LoadError, Machine, Options, World, chunk_name};
+use crate::machine::{Chunk, LoadError, Machine, MachineOptions, World, chunk_name};
 
 /// See the module.
 pub(crate) struct Scripts {
     pub(super) machine: Machine,
     inline: RefCell<Vec<Option<Result<Chunk, LoadError>>>>,
     files: RefCell<HashMap<Vec<u8>, Chunk>>,
-    desk: Rc<Desk>,
+    world: Rc<FrameWorld>,
     pub(super) timers: Timers,
     /// Variables that scripts have named, by the number that Lua knows them by.
     pub(crate) variables: RefCell<Vec<Definition>>,
@@ -33,7 +33,7 @@ pub(crate) struct Scripts {
 
 /// Time and the log for the machine, taken from the innermost call of the engine.
 #[derive(Default)]
-pub(super) struct Desk {
+pub(super) struct FrameWorld {
     frame: Cell<*mut Frame>,
 }
 
@@ -49,10 +49,10 @@ impl Scripts {
     /// Opens a machine and loads the program's inline scripts. The faults among them are only remembered.
     pub(super) fn open(
         program: &Program,
-        options: impl FnOnce(Rc<Desk>) -> Options,
+        options: impl FnOnce(Rc<FrameWorld>) -> MachineOptions,
     ) -> Result<Scripts, Vec<u8>> {
-        let desk = Rc::new(Desk::default());
-        let machine = Machine::open(options(desk.clone())).map_err(|error| error.text)?;
+        let world = Rc::new(FrameWorld::default());
+        let machine = Machine::open(options(world.clone())).map_err(|error| error.text)?;
         let inline = program
             .scripts
             .iter()
@@ -69,7 +69,7 @@ impl Scripts {
             machine,
             inline: RefCell::new(inline),
             files: RefCell::default(),
-            desk,
+            world,
             timers: Timers::new(*program.max_pending_timers, *program.max_running_timers),
             variables: RefCell::new(vec![Definition::Undefined]),
         })
@@ -86,11 +86,11 @@ impl Scripts {
     pub(super) fn within<R>(&self, frame: &mut Frame, run: impl FnOnce(*mut Frame) -> R) -> R {
         let frame: *mut Frame = frame;
         let bridge = self.machine.bridge();
-        let before = self.desk.frame.replace(frame);
+        let before = self.world.frame.replace(frame);
         // SAFETY: the bridge lives as long as the machine; no script of it looks at it now.
         unsafe { (*bridge).frame = frame };
         let result = run(frame);
-        self.desk.frame.set(before);
+        self.world.frame.set(before);
         // SAFETY: as above.
         unsafe { (*bridge).frame = before };
         result
@@ -182,7 +182,7 @@ fn read(env: &mut Env<'_>, path: &[u8]) -> Result<Vec<u8>, LoadError> {
     Ok(code)
 }
 
-impl Desk {
+impl FrameWorld {
     /// The request that runs, if one does, and the world.
     fn with<R>(&self, absent: R, act: impl FnOnce(Option<&mut engine::Exchange>, &mut Env<'_>) -> R) -> R {
         let frame = self.frame.get();
@@ -196,7 +196,7 @@ impl Desk {
     }
 }
 
-impl World for Desk {
+impl World for FrameWorld {
     fn now_ms(&self) -> u64 {
         self.with(0, |_, env| env.host.now().epoch_ms())
     }

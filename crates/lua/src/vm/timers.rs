@@ -12,7 +12,7 @@ use super::state::RequestState;
 
 /// A timer that waits.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Pending {
+pub(crate) struct PendingTimer {
     due_ms: u64,
     /// Timers of the same moment run in the order in which they were made.
     order: u64,
@@ -23,14 +23,14 @@ pub(crate) struct Pending {
 }
 
 /// A function of a timer that waits for something itself.
-pub(crate) struct Sleeping {
+pub(crate) struct SleepingFunction {
     due_ms: u64,
     pub(crate) state: Rc<RequestState>,
     pub(crate) origin: Rc<[u8]>,
 }
 
 /// A function of a timer that waits for the outcome of its order to a switch.
-pub(crate) struct Parked {
+pub(crate) struct ParkedFunction {
     pub(crate) state: Rc<RequestState>,
     pub(crate) origin: Rc<[u8]>,
     /// Set once it is known.
@@ -39,9 +39,9 @@ pub(crate) struct Parked {
 
 /// See the module.
 pub(crate) struct Timers {
-    waiting: RefCell<BinaryHeap<Reverse<Pending>>>,
-    sleeping: RefCell<Vec<Sleeping>>,
-    parked: RefCell<Vec<Rc<Parked>>>,
+    waiting: RefCell<BinaryHeap<Reverse<PendingTimer>>>,
+    sleeping: RefCell<Vec<SleepingFunction>>,
+    parked: RefCell<Vec<Rc<ParkedFunction>>>,
     running: Cell<u32>,
     last_timer: Cell<i32>,
     last_order: Cell<u64>,
@@ -56,11 +56,11 @@ pub(crate) struct Timers {
 /// The next thing that is due.
 pub(crate) enum Due {
     /// A timer; whether it waits again.
-    Timer(Pending, bool),
+    Timer(PendingTimer, bool),
     /// A function that goes on.
-    Goes(Sleeping),
+    Goes(SleepingFunction),
     /// A function whose order to a switch has come out.
-    Answered(Rc<Parked>, Result<u64, String>),
+    Answered(Rc<ParkedFunction>, Result<u64, String>),
 }
 
 impl Timers {
@@ -100,7 +100,7 @@ impl Timers {
         // Numbers of timers that are over are used again after two thousand million others.
         let timer = self.last_timer.get().checked_add(1).unwrap_or(1);
         self.last_timer.set(timer);
-        self.wait(Pending {
+        self.wait(PendingTimer {
             due_ms: self.now_ms.get().saturating_add(delay_ms),
             order: 0,
             timer,
@@ -110,7 +110,7 @@ impl Timers {
         timer
     }
 
-    fn wait(&self, mut pending: Pending) {
+    fn wait(&self, mut pending: PendingTimer) {
         pending.order = self.last_order.get();
         self.last_order.set(pending.order + 1);
         self.waiting.borrow_mut().push(Reverse(pending));
@@ -120,13 +120,13 @@ impl Timers {
     /// Puts a running function to sleep.
     pub(super) fn sleep(&self, ms: u64, state: Rc<RequestState>, origin: Rc<[u8]>) {
         let due_ms = self.now_ms.get().saturating_add(ms);
-        self.sleeping.borrow_mut().push(Sleeping { due_ms, state, origin });
+        self.sleeping.borrow_mut().push(SleepingFunction { due_ms, state, origin });
         self.ring();
     }
 
     /// Keeps a running function until the outcome of its order is set.
-    pub(super) fn park(&self, state: Rc<RequestState>, origin: Rc<[u8]>) -> Rc<Parked> {
-        let parked = Rc::new(Parked { state, origin, outcome: Cell::new(None) });
+    pub(super) fn park(&self, state: Rc<RequestState>, origin: Rc<[u8]>) -> Rc<ParkedFunction> {
+        let parked = Rc::new(ParkedFunction { state, origin, outcome: Cell::new(None) });
         self.parked.borrow_mut().push(Rc::clone(&parked));
         parked
     }
@@ -167,7 +167,7 @@ impl Timers {
         drop(waiting);
         let again = pending.every_ms.filter(|_| !self.exiting.get());
         if let Some(every_ms) = again {
-            self.wait(Pending { due_ms: now_ms.saturating_add(every_ms), ..pending.clone() });
+            self.wait(PendingTimer { due_ms: now_ms.saturating_add(every_ms), ..pending.clone() });
         }
         Some(Due::Timer(pending, again.is_some()))
     }

@@ -202,12 +202,12 @@ pub(super) fn config_of(text: &str) -> Arc<Config> {
 }
 
 /// A request's answer, and how the exchange stood at the end.
-pub(super) struct Answer {
+pub(super) struct TestResponse {
     pub(super) wire: String,
     pub(super) status: u16,
 }
 
-impl Answer {
+impl TestResponse {
     /// The body, without chunks.
     pub(super) fn body(&self) -> String {
         let (head, mut rest) = self.wire.split_once("\r\n\r\n").unwrap_or((&self.wire, ""));
@@ -265,12 +265,12 @@ impl Server {
     }
 
     /// The answer to `GET path`.
-    pub(super) fn get(&mut self, path: &str) -> Answer {
+    pub(super) fn get(&mut self, path: &str) -> TestResponse {
         self.ask(&format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n"), "")
     }
 
     /// The answer to a request with a body.
-    pub(super) fn ask(&mut self, head: &str, body: &str) -> Answer {
+    pub(super) fn ask(&mut self, head: &str, body: &str) -> TestResponse {
         let mut exchange = Exchange::default();
         exchange.connection.serial = 1;
         exchange.connection.remote = Some(SocketAddr::from(([127, 0, 0, 1], 40000)));
@@ -319,7 +319,7 @@ impl Server {
         self.host.choices = exchange.switches.choices().to_vec();
         self.host.waits = waits;
         exchange.script.handle = None;
-        Answer {
+        TestResponse {
             wire: String::from_utf8_lossy(&exchange.output.wire).into_owned(),
             status: exchange.response.status,
         }
