@@ -172,7 +172,7 @@ fn lua() -> String {
          of the `*_by_lua` directives in [directives.md](directives.md); *requests* are all in which there is a \
          request: set, rewrite, access, content, header_filter, body_filter and log.\n",
     );
-    for area in lua::api::AREAS {
+    for area in lua::AREAS {
         if area.functions.is_empty() && area.fields.is_empty() {
             continue;
         }
@@ -196,8 +196,8 @@ fn absent() -> impl Iterator<Item = &'static str> {
     list.split('"').skip(1).step_by(2)
 }
 
-fn phases(allowed: lua::phase::Phases) -> String {
-    use lua::phase::{PHASES, Phase};
+fn phases(allowed: lua::Phases) -> String {
+    use lua::{PHASES, Phase};
     let with_request =
         |phase: Phase| !matches!(phase, Phase::Timer | Phase::InitWorker | Phase::ExitWorker | Phase::Init);
     let (in_it, outside): (Vec<_>, Vec<_>) =
@@ -465,7 +465,7 @@ mod tests {
 
     #[test]
     fn phases_are_told_in_the_shorter_way() {
-        use lua::phase::{PHASES, Phase, Phases};
+        use lua::{PHASES, Phase, Phases};
         let but = |left_out: &[Phase]| {
             let in_it = PHASES.iter().map(|(phase, _, _)| *phase).filter(|phase| !left_out.contains(phase));
             phases(Phases::of(&in_it.collect::<Vec<_>>()))

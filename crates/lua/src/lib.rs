@@ -5,12 +5,33 @@
 //! ends its own request and nothing else; a C function of Lua's that panics ends the process.
 #![allow(unsafe_code)] // LuaJIT and PCRE2 are C; each block states why it is sound
 
-pub mod api;
-pub mod codec;
-pub mod machine;
-pub mod phase;
-pub mod re;
-pub mod shdict;
-pub mod vm;
+mod api;
+mod codec;
+mod machine;
+mod phase;
+mod re;
+mod shdict;
+mod vm;
 
+use std::sync::Arc;
+
+use engine::{Config, Host};
+
+pub use api::AREAS;
+pub use machine::{Area, Function, Watchdog};
+pub use phase::{PHASES, Phase, Phases};
 pub use vm::{Dicts, Vm, VmOptions};
+
+/// Opens the Lua of a configuration on one thread, with the whole `ngx.*` API; runs nothing. Scripts that do not
+/// compile answer 500 when a request needs them, as in ngx_lua; [`Vm::faults`] names them at once.
+///
+/// # Errors
+/// Fails if no machine can be had; the text is for the log.
+pub fn open(
+    config: &Arc<Config>,
+    dicts: &Dicts,
+    options: VmOptions,
+    host: &mut dyn Host,
+) -> Result<Vm, String> {
+    Vm::new(config, dicts, &api::AREAS, options, host)
+}

@@ -2,7 +2,7 @@
 //!
 //! No functions of its own; the names stand in the Lua source.
 
-use super::{Area, FunctionTable};
+use crate::machine::{Area, FunctionTable};
 
 pub(super) static AREA: Area = Area {
     name: "absent",

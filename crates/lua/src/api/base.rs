@@ -1,6 +1,6 @@
 //! `ngx.get_phase`, `ngx.config` and what else needs neither a request nor a calculation.
 
-use super::{Area, Function, FunctionTable, field};
+use crate::machine::{Area, Function, FunctionTable, field};
 use crate::phase::Phases;
 
 pub(super) static AREA: Area = Area {

@@ -12,10 +12,9 @@ use http::{BodyFraming, Known};
 use mlua_sys as ffi;
 use mlua_sys::lua_State;
 
-use super::codec::push_args;
-use super::request::tell_args_limit;
-use super::{Area, Function, FunctionTable, stack};
+use super::multi_value::{push_args, tell_args_limit};
 use crate::machine::bridge::{Bridge, arg};
+use crate::machine::{Area, Function, FunctionTable, stack};
 use crate::phase::Phases;
 use crate::vm::frame::{self, Want};
 

@@ -5,11 +5,11 @@ use std::ffi::c_int;
 use mlua_sys as ffi;
 use mlua_sys::lua_State;
 
-use super::{Area, Function, FunctionTable, stack};
-use crate::codec::args::Args;
+use super::multi_value::{push_args, tell_args_limit};
 use crate::codec::uri::{self, Escape};
 use crate::codec::{base64, digest, sql};
 use crate::machine::bridge::{Bridge, arg};
+use crate::machine::{Area, Function, FunctionTable, stack};
 use crate::phase::Phases;
 
 const fn everywhere(name: &'static str, doc: &'static str) -> Function {
@@ -174,69 +174,11 @@ unsafe extern "C-unwind" fn decode_args(state: *mut lua_State) -> c_int {
         let bridge = ffi::lua_touserdata(state, ffi::lua_upvalueindex(1)).cast::<Bridge>();
         match push_args(state, query, max, &mut (*bridge).buffer) {
             true => {
-                super::request::tell_args_limit(bridge, max);
+                tell_args_limit(bridge, max);
                 ffi::lua_pushliteral(state, c"truncated");
                 2
             }
             false => 1,
-        }
-    }
-}
-
-/// Puts the arguments of `query` into the table at the top of the stack; a name that comes twice gets a list. Whether
-/// the limit cut something off.
-///
-/// # Safety
-/// `state` must be a live stack with a table at the top and four free slots; `scratch` must not be freed by an unwind.
-pub(crate) unsafe fn push_args(state: *mut lua_State, query: &[u8], max: u32, scratch: &mut Vec<u8>) -> bool {
-    let mut args = Args::new(query, max);
-    for argument in args.by_ref() {
-        scratch.clear();
-        uri::unescape(argument.name, scratch);
-        // SAFETY: the caller vouches for the stack; strings are copied.
-        unsafe {
-            stack::push(state, scratch);
-            match argument.value {
-                Some(value) => {
-                    scratch.clear();
-                    uri::unescape(value, scratch);
-                    stack::push(state, scratch);
-                }
-                None => ffi::lua_pushboolean(state, 1),
-            }
-            add_to_multi_value(state);
-        }
-    }
-    args.is_truncated()
-}
-
-/// With table, name and value at the top: sets the name, or makes or extends a list when it is there already.
-///
-/// # Safety
-/// `state` must be a live stack that looks so, with two free slots.
-pub(crate) unsafe fn add_to_multi_value(state: *mut lua_State) {
-    // SAFETY: the caller vouches for the stack.
-    unsafe {
-        ffi::lua_pushvalue(state, -2);
-        ffi::lua_rawget_(state, -4);
-        match ffi::lua_type(state, -1) {
-            ffi::LUA_TNIL => {
-                ffi::lua_pop(state, 1);
-                ffi::lua_rawset(state, -3);
-            }
-            ffi::LUA_TTABLE => {
-                ffi::lua_insert(state, -2);
-                ffi::lua_rawseti_(state, -2, ffi::lua_objlen(state, -2) as c_int + 1);
-                ffi::lua_pop(state, 2);
-            }
-            _ => {
-                ffi::lua_createtable(state, 4, 0);
-                ffi::lua_insert(state, -2);
-                ffi::lua_rawseti_(state, -2, 1);
-                ffi::lua_insert(state, -2);
-                ffi::lua_rawseti_(state, -2, 2);
-                ffi::lua_rawset(state, -3);
-            }
         }
     }
 }

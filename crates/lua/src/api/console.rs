@@ -6,8 +6,8 @@ use std::mem::MaybeUninit;
 use mlua_sys as ffi;
 use mlua_sys::{lua_Debug, lua_State};
 
-use super::{Area, Function, FunctionTable, stack};
 use crate::machine::bridge::Bridge;
+use crate::machine::{Area, Function, FunctionTable, stack};
 use crate::phase::Phases;
 
 pub(super) static AREA: Area = Area {

@@ -7,7 +7,7 @@ use std::ffi::c_int;
 use mlua_sys as ffi;
 use mlua_sys::lua_State;
 
-use super::{Area, FunctionTable, field};
+use crate::machine::{Area, FunctionTable, field};
 use crate::phase::Phases;
 
 pub(super) static AREA: Area = Area {
@@ -101,7 +101,7 @@ unsafe extern "C-unwind" fn define(state: *mut lua_State) -> c_int {
     // SAFETY: called from our own source with the ngx table as its only argument.
     unsafe {
         for (name, number) in CONSTANTS {
-            super::stack::push(state, name.as_bytes());
+            crate::machine::stack::push(state, name.as_bytes());
             ffi::lua_pushinteger(state, ffi::lua_Integer::from(number));
             ffi::lua_rawset(state, 1);
         }

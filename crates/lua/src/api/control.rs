@@ -7,8 +7,8 @@ use engine::Effect;
 use engine::host::Level;
 use engine::log_line;
 
-use super::{Area, Function, FunctionTable, field};
 use crate::machine::bridge::{Bridge, arg};
+use crate::machine::{Area, Function, FunctionTable, field};
 use crate::phase::{Phase, Phases};
 use crate::vm::frame::{self, Want};
 

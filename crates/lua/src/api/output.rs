@@ -5,8 +5,9 @@ use std::ffi::c_int;
 use mlua_sys as ffi;
 use mlua_sys::lua_State;
 
-use super::{Area, Function, FunctionTable, console, stack};
+use super::console;
 use crate::machine::bridge::Bridge;
+use crate::machine::{Area, Function, FunctionTable, stack};
 use crate::phase::{PHASES, Phase, Phases};
 use crate::vm::frame;
 use crate::vm::output::{self, OutputFailed};

@@ -3,8 +3,8 @@
 use std::ffi::c_int;
 use std::ptr;
 
-use super::{Area, Function, FunctionTable};
 use crate::machine::bridge::{Bridge, arg};
+use crate::machine::{Area, Function, FunctionTable};
 use crate::phase::Phases;
 use crate::re::{Flags, Regex, Template, substitute};
 

@@ -8,11 +8,10 @@ use http::{Known, Version};
 use mlua_sys as ffi;
 use mlua_sys::lua_State;
 
-use super::codec::push_args;
-use super::response::{push_headers, tell_limit};
-use super::{Area, Function, FunctionTable, stack};
+use super::multi_value::{push_args, push_headers, tell_args_limit, tell_limit};
 use crate::codec::uri::{self, Escape};
 use crate::machine::bridge::{Bridge, arg};
+use crate::machine::{Area, Function, FunctionTable, stack};
 use crate::phase::Phases;
 use crate::vm::frame::{self, Want};
 
@@ -270,18 +269,5 @@ unsafe extern "C-unwind" fn get_uri_args(state: *mut lua_State) -> c_int {
             }
             false => 1,
         }
-    }
-}
-
-/// Says in the debug log that the limit of arguments was met.
-///
-/// # Safety
-/// `bridge` must be a machine's.
-pub(super) unsafe fn tell_args_limit(bridge: *mut Bridge, max: u32) {
-    const DEBUG: u8 = 8;
-    // SAFETY: the caller vouches for the bridge; nothing else of it is in use.
-    let world = unsafe { &(*bridge).world };
-    if world.logs(DEBUG) {
-        world.log(DEBUG, format!("lua hit query args limit {max}").as_bytes());
     }
 }

@@ -11,11 +11,11 @@ use http::Known;
 use mlua_sys as ffi;
 use mlua_sys::lua_State;
 
-use super::codec::add_to_multi_value;
-use super::{Area, Function, FunctionTable, field, stack};
+use super::multi_value::{push_headers, tell_limit};
 use crate::codec::date;
 use crate::codec::uri::{self, Escape};
 use crate::machine::bridge::{Bridge, arg};
+use crate::machine::{Area, Function, FunctionTable, field, stack};
 use crate::phase::Phases;
 use crate::vm::{frame, output};
 
@@ -312,53 +312,6 @@ unsafe extern "C-unwind" fn get_headers(state: *mut lua_State) -> c_int {
         let Some(request) = frame::request(bridge) else { return 1 };
         push_headers(state, &request.exchange.response.headers, raw, max, count, &mut (*bridge).buffer)
     }
-}
-
-/// Says in the debug log that a limit was met.
-///
-/// # Safety
-/// `bridge` must be a machine's.
-pub(super) unsafe fn tell_limit(bridge: *mut Bridge, what: &str, found: usize, max: usize) {
-    const DEBUG: u8 = 8;
-    // SAFETY: the caller vouches for the bridge; nothing else of it is in use.
-    let world = unsafe { &(*bridge).world };
-    if world.logs(DEBUG) {
-        world.log(DEBUG, format!("lua exceeding {what} limit {found} > {max}").as_bytes());
-    }
-}
-
-/// Adds headers to the table at the top, of which `max` may be shown and `count` are there already; 2 results with
-/// "truncated", else 1.
-///
-/// # Safety
-/// `state` must be a live stack with a table at the top and five free slots; `buffer` must not be freed by an unwind.
-pub(super) unsafe fn push_headers(
-    state: *mut lua_State,
-    headers: &http::Headers,
-    raw: bool,
-    max: usize,
-    mut count: usize,
-    buffer: &mut Vec<u8>,
-) -> c_int {
-    for (_, name, value) in headers.iter() {
-        // SAFETY: the caller vouches for the stack; strings are copied.
-        unsafe {
-            if max > 0 && count >= max {
-                ffi::lua_pushliteral(state, c"truncated");
-                return 2;
-            }
-            count += 1;
-            buffer.clear();
-            buffer.extend_from_slice(name);
-            if !raw {
-                buffer.make_ascii_lowercase();
-            }
-            stack::push(state, buffer);
-            stack::push(state, value);
-            add_to_multi_value(state);
-        }
-    }
-    1
 }
 
 /// `send_headers()`: 1, or nil and an error.

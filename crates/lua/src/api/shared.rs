@@ -6,8 +6,8 @@ use std::sync::Arc;
 use mlua_sys as ffi;
 use mlua_sys::lua_State;
 
-use super::{Area, Function, FunctionTable, field, stack};
 use crate::machine::bridge::{Bridge, arg};
+use crate::machine::{Area, Function, FunctionTable, field, stack};
 use crate::phase::Phases;
 use crate::shdict::{DictError, ListEnd, Op, Stored, Value, Zone};
 

@@ -10,11 +10,11 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use engine::Config;
-use engine::modules::switch::{Reach, SwitchSpec, look_up, look_up_apart};
+use engine::modules::switch::{Reach, look_up, look_up_apart};
 use engine::phase::{Effect, SwitchOrder};
 
-use super::{Area, FunctionTable, field};
 use crate::machine::bridge::{Bridge, arg};
+use crate::machine::{Area, FunctionTable, field};
 use crate::phase::{PHASES, Phase, Phases};
 use crate::shdict::{DictError, Value, Zone};
 use crate::vm::frame::{self, Frame, Want};
@@ -90,9 +90,15 @@ fn plain(zone: &Zone, key: &[u8], now_ms: u64) -> Plain {
 }
 
 /// The zone with Lua's number for it, and the call from the engine that runs.
-fn at(bridge: &Bridge, zone: u32) -> Option<(Arc<Zone>, *mut Frame)> {
-    let zone = bridge.zones.get(zone as usize)?;
-    (!bridge.frame.is_null()).then(|| (Arc::clone(zone), bridge.frame))
+///
+/// # Safety
+/// `bridge` must be a machine's, during a call from its Lua.
+unsafe fn at(bridge: *mut Bridge, zone: u32) -> Option<(Arc<Zone>, *mut Frame)> {
+    // SAFETY: the caller vouches for the bridge.
+    let zone = unsafe { &*bridge }.zones.get(zone as usize)?;
+    // SAFETY: as above.
+    let frame = unsafe { frame::innermost(bridge) };
+    (!frame.is_null()).then(|| (Arc::clone(zone), frame))
 }
 
 /// 1 with the target in the bridge, or 0: then the dict itself is to be asked.
@@ -107,7 +113,7 @@ unsafe extern "C" fn get(
     // all functions here. Templates run no Lua.
     unsafe {
         let key = arg(key, key_len);
-        let Some((zone, frame)) = at(&*bridge, zone) else { return 0 };
+        let Some((zone, frame)) = at(bridge, zone) else { return 0 };
         let mut found = std::mem::take(&mut (*bridge).buffer);
         found.clear();
         let reach = match frame::world(frame) {
@@ -152,7 +158,7 @@ unsafe extern "C" fn holds(
     // SAFETY: see `get`.
     unsafe {
         let key = arg(key, key_len);
-        let Some((zone, frame)) = at(&*bridge, zone) else { return 0 };
+        let Some((zone, frame)) = at(bridge, zone) else { return 0 };
         let (exchange, env) = frame::world(frame);
         let Some(spec) = env.config.switches.get(number as usize) else { return 0 };
         let pinned = || exchange.and_then(|exchange| exchange.switches.tables().map(Rc::clone));
@@ -240,13 +246,4 @@ unsafe extern "C" fn outcome(bridge: *mut Bridge, zone: u32, key: *const u8, key
     bridge.buffer.extend_from_slice(refused.as_bytes());
     bridge.answer_buffer();
     0
-}
-
-/// Which switch each of the configuration's dicts is the face of.
-pub(crate) fn faces(config: &Config) -> Vec<Option<u32>> {
-    let face_of = |name: &str| {
-        let is_its = |spec: &SwitchSpec| spec.dict.as_deref() == Some(name);
-        config.switches.iter().position(is_its).and_then(|number| u32::try_from(number).ok())
-    };
-    config.lua.dicts.iter().map(|dict| face_of(&dict.name)).collect()
 }

@@ -1,7 +1,11 @@
 //! The functions as Lua code sees them. What is expected was read off nginx 1.22.1 with ngx_lua 0.10.23, or stands in
 //! ngx_lua's documentation.
 
-use super::*;
+use mlua_sys as ffi;
+use mlua_sys::lua_State;
+
+use super::{AREAS, console};
+use crate::machine::stack;
 use crate::machine::tests::{machine, run};
 
 /// Runs each piece of code and compares what it returns, or how it fails, up to the traceback.

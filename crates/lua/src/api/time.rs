@@ -2,9 +2,9 @@
 
 use std::ffi::c_int;
 
-use super::{Area, Function, FunctionTable};
 use crate::codec::date;
 use crate::machine::bridge::{Bridge, arg};
+use crate::machine::{Area, Function, FunctionTable};
 use crate::phase::Phases;
 
 const fn everywhere(name: &'static str, doc: &'static str) -> Function {

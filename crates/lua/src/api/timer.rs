@@ -2,8 +2,8 @@
 
 use std::ffi::c_int;
 
-use super::{Area, Function, FunctionTable};
 use crate::machine::bridge::Bridge;
+use crate::machine::{Area, Function, FunctionTable};
 use crate::phase::Phases;
 use crate::vm::frame;
 

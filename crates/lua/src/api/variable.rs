@@ -5,8 +5,8 @@ use std::ffi::c_int;
 use engine::exchange::SlotState;
 use engine::variables::{self, Definition};
 
-use super::{Area, FunctionTable, field};
 use crate::machine::bridge::{Bridge, arg};
+use crate::machine::{Area, FunctionTable, field};
 use crate::phase::Phases;
 use crate::vm::frame;
 

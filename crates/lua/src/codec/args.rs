@@ -2,15 +2,15 @@
 
 /// One argument: its name, and its value unless it came without `=`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Arg<'a> {
+pub(crate) struct Arg<'a> {
     /// Still escaped; never empty.
-    pub name: &'a [u8],
+    pub(crate) name: &'a [u8],
     /// Still escaped; `None` becomes `true` in Lua.
-    pub value: Option<&'a [u8]>,
+    pub(crate) value: Option<&'a [u8]>,
 }
 
 /// The arguments of `query`, at most `max` (0: all of them). Nameless ones are skipped but counted, as in ngx_lua.
-pub struct Args<'a> {
+pub(crate) struct Args<'a> {
     rest: Option<&'a [u8]>,
     left: u32,
     limited: bool,
@@ -19,13 +19,13 @@ pub struct Args<'a> {
 
 impl<'a> Args<'a> {
     /// Starts at the front of `query`.
-    pub fn new(query: &'a [u8], max: u32) -> Args<'a> {
+    pub(crate) fn new(query: &'a [u8], max: u32) -> Args<'a> {
         let rest = if query.is_empty() { None } else { Some(query) };
         Args { rest, left: max, limited: max > 0, truncated: false }
     }
 
     /// Whether the limit cut something off; known once the iterator has ended.
-    pub fn is_truncated(&self) -> bool {
+    pub(crate) fn is_truncated(&self) -> bool {
         self.truncated
     }
 }

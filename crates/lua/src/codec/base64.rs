@@ -14,7 +14,7 @@ static DIGITS: [u8; 256] = {
 };
 
 /// Appends `source` encoded, with `=` at the end unless `padded` is false.
-pub fn encode(source: &[u8], padded: bool, out: &mut Vec<u8>) {
+pub(crate) fn encode(source: &[u8], padded: bool, out: &mut Vec<u8>) {
     out.reserve(source.len().div_ceil(3) * 4);
     let digit = |value: u8| ALPHABET[usize::from(value & 63)];
     for group in source.chunks(3) {
@@ -35,7 +35,7 @@ pub fn encode(source: &[u8], padded: bool, out: &mut Vec<u8>) {
 
 /// Appends `source` decoded; false when it is not base64. As in nginx the first `=` ends the text, padding may be
 /// missing, and bits left over are dropped.
-pub fn decode(source: &[u8], out: &mut Vec<u8>) -> bool {
+pub(crate) fn decode(source: &[u8], out: &mut Vec<u8>) -> bool {
     let end = source.iter().position(|&byte| byte == b'=').unwrap_or(source.len());
     let text = &source[..end];
     if text.len() % 4 == 1 || text.iter().any(|&byte| DIGITS[usize::from(byte)] == NO_DIGIT) {

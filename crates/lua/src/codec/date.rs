@@ -60,7 +60,7 @@ impl Civil {
 }
 
 /// `2010-11-19`, at an offset from UTC.
-pub fn day(unix_s: i64, offset_s: i64, out: &mut Vec<u8>) {
+pub(crate) fn day(unix_s: i64, offset_s: i64, out: &mut Vec<u8>) {
     let at = Civil::at(unix_s.saturating_add(offset_s));
     digits(at.year, 4, out);
     out.push(b'-');
@@ -70,14 +70,14 @@ pub fn day(unix_s: i64, offset_s: i64, out: &mut Vec<u8>) {
 }
 
 /// `2010-11-19 20:56:31`, at an offset from UTC.
-pub fn day_and_time(unix_s: i64, offset_s: i64, out: &mut Vec<u8>) {
+pub(crate) fn day_and_time(unix_s: i64, offset_s: i64, out: &mut Vec<u8>) {
     day(unix_s, offset_s, out);
     out.push(b' ');
     clock(Civil::at(unix_s.saturating_add(offset_s)), out);
 }
 
 /// `Sun, 06 Nov 1994 08:49:37 GMT` (RFC 9110 section 5.6.7).
-pub fn http(unix_s: i64, out: &mut Vec<u8>) {
+pub(crate) fn http(unix_s: i64, out: &mut Vec<u8>) {
     let at = Civil::at(unix_s);
     weekday_and_day(at, b' ', out);
     digits(at.year, 4, out);
@@ -87,7 +87,7 @@ pub fn http(unix_s: i64, out: &mut Vec<u8>) {
 }
 
 /// `Sun, 06-Nov-94 08:49:37 GMT`; the year in full after 2037, where old readers of two digits go wrong.
-pub fn cookie(unix_s: i64, out: &mut Vec<u8>) {
+pub(crate) fn cookie(unix_s: i64, out: &mut Vec<u8>) {
     let at = Civil::at(unix_s);
     weekday_and_day(at, b'-', out);
     if at.year > 2037 {
@@ -101,7 +101,7 @@ pub fn cookie(unix_s: i64, out: &mut Vec<u8>) {
 }
 
 /// Reads the three forms that RFC 9110 section 5.6.7 names, as leniently about names of days as nginx does.
-pub fn parse_http(text: &[u8]) -> Option<i64> {
+pub(crate) fn parse_http(text: &[u8]) -> Option<i64> {
     let at = match text.iter().position(|&byte| byte == b',' || byte == b' ')? {
         comma if text[comma] == b',' => parse_with_weekday(trim_start(&text[comma + 1..]))?,
         space => parse_asctime(trim_start(&text[space + 1..]))?,

@@ -5,17 +5,17 @@ use md5::{Digest, Md5};
 use sha1::Sha1;
 
 /// MD5 (RFC 1321).
-pub fn md5(source: &[u8]) -> [u8; 16] {
+pub(crate) fn md5(source: &[u8]) -> [u8; 16] {
     Md5::digest(source).into()
 }
 
 /// SHA-1 (FIPS 180-4).
-pub fn sha1(source: &[u8]) -> [u8; 20] {
+pub(crate) fn sha1(source: &[u8]) -> [u8; 20] {
     Sha1::digest(source).into()
 }
 
 /// HMAC-SHA-1 (RFC 2104).
-pub fn hmac_sha1(key: &[u8], source: &[u8]) -> [u8; 20] {
+pub(crate) fn hmac_sha1(key: &[u8], source: &[u8]) -> [u8; 20] {
     match Hmac::<Sha1>::new_from_slice(key) {
         Ok(mut mac) => {
             mac.update(source);
@@ -27,7 +27,7 @@ pub fn hmac_sha1(key: &[u8], source: &[u8]) -> [u8; 20] {
 }
 
 /// Lower-case hexadecimal.
-pub fn hex(bytes: &[u8], out: &mut Vec<u8>) {
+pub(crate) fn hex(bytes: &[u8], out: &mut Vec<u8>) {
     const HEX: &[u8; 16] = b"0123456789abcdef";
     for &byte in bytes {
         out.extend_from_slice(&[HEX[usize::from(byte >> 4)], HEX[usize::from(byte & 15)]]);

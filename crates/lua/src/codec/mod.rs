@@ -2,9 +2,9 @@
 //!
 //! Plain functions over bytes, each appending to a buffer of the caller's. They know neither Lua nor a clock.
 
-pub mod args;
-pub mod base64;
-pub mod date;
-pub mod digest;
-pub mod sql;
-pub mod uri;
+pub(crate) mod args;
+pub(crate) mod base64;
+pub(crate) mod date;
+pub(crate) mod digest;
+pub(crate) mod sql;
+pub(crate) mod uri;

@@ -1,7 +1,7 @@
 //! `ngx.quote_sql_str`: a MySQL string literal.
 
 /// Appends `source` in single quotes, with backslashes before what MySQL would read as something else.
-pub fn quote(source: &[u8], out: &mut Vec<u8>) {
+pub(crate) fn quote(source: &[u8], out: &mut Vec<u8>) {
     out.reserve(source.len() + 2);
     out.push(b'\'');
     for &byte in source {

@@ -5,7 +5,7 @@
 
 /// Which characters are escaped; the numbers are what Lua code passes as the second argument.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Escape {
+pub(crate) enum Escape {
     /// 0: a whole path.
     Uri,
     /// 1: a query string.
@@ -26,7 +26,7 @@ pub enum Escape {
 
 impl Escape {
     /// The kind that Lua code means by `number`.
-    pub fn from_number(number: u32) -> Option<Escape> {
+    pub(crate) fn from_number(number: u32) -> Option<Escape> {
         Some(match number {
             0 => Escape::Uri,
             1 => Escape::Args,
@@ -84,7 +84,7 @@ static TABLES: [[bool; 256]; 8] = [
 ];
 
 /// Appends `source` escaped; false, and nothing appended, when there is nothing to escape.
-pub fn escape_if_needed(kind: Escape, source: &[u8], out: &mut Vec<u8>) -> bool {
+pub(crate) fn escape_if_needed(kind: Escape, source: &[u8], out: &mut Vec<u8>) -> bool {
     let table = &TABLES[kind as usize];
     if !source.iter().any(|&byte| table[usize::from(byte)]) {
         return false;
@@ -94,7 +94,7 @@ pub fn escape_if_needed(kind: Escape, source: &[u8], out: &mut Vec<u8>) -> bool 
 }
 
 /// Appends `source` escaped.
-pub fn escape(kind: Escape, source: &[u8], out: &mut Vec<u8>) {
+pub(crate) fn escape(kind: Escape, source: &[u8], out: &mut Vec<u8>) {
     let table = &TABLES[kind as usize];
     out.reserve(source.len());
     for &byte in source {
@@ -107,7 +107,7 @@ pub fn escape(kind: Escape, source: &[u8], out: &mut Vec<u8>) {
 }
 
 /// Appends `source` unescaped: `%XX` becomes a byte, `+` a space, and a `%` without two hex digits stays.
-pub fn unescape(source: &[u8], out: &mut Vec<u8>) {
+pub(crate) fn unescape(source: &[u8], out: &mut Vec<u8>) {
     out.reserve(source.len());
     let mut rest = source;
     while let Some((&byte, after)) = rest.split_first() {

@@ -4,15 +4,15 @@
 //! there. A function called from Lua gets the bridge's address, fills in its answer and returns; the answer is good
 //! until the next call. It never calls back into Lua.
 
+use std::ffi::c_void;
 use std::rc::Rc;
 use std::sync::Arc;
 
 use crate::phase::Phase;
 use crate::shdict::Zone;
-use crate::vm::frame::Frame;
 
 /// What a machine needs from outside: time and the log.
-pub trait World {
+pub(crate) trait World {
     /// Milliseconds since the epoch, as of this turn of the event loop.
     fn now_ms(&self) -> u64;
     /// Reads the clock anew: `ngx.update_time()`.
@@ -51,8 +51,8 @@ pub(crate) struct Bridge {
     pub(crate) world: Rc<dyn World>,
     /// Matching steps that one regular expression may take; 0 for PCRE2's own limit.
     pub(crate) regex_match_limit: u32,
-    /// The call from the engine that runs now; null outside of such calls. See [`crate::vm::frame`].
-    pub(crate) frame: *mut Frame,
+    /// The call into the machine that runs now, which is its caller's and opaque here; null outside of such calls.
+    pub(crate) frame: *mut c_void,
 }
 
 impl Bridge {

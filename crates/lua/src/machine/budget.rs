@@ -7,7 +7,7 @@ use std::alloc::{Layout, alloc, dealloc, realloc};
 use std::ffi::c_void;
 use std::ptr;
 
-use super::interrupt::Watch;
+use super::watch::Watch;
 
 /// What every LuaJIT object is aligned to: as its own allocator has it (MALLOC_ALIGNMENT in lj_alloc.c). With more, the
 /// allocator beneath would have to look for room whose size is no multiple of it.

@@ -9,7 +9,7 @@ use super::stack;
 
 /// A script loaded into one machine; good for that machine only, for as long as it lives.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Chunk {
+pub(crate) struct Chunk {
     /// Where the registry keeps its function.
     pub(crate) function: c_int,
 }
@@ -21,12 +21,12 @@ impl Chunk {
 
 /// Why a script could not be loaded.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct LoadError {
+pub(crate) struct LoadError {
     /// The compiler's or the system's words, without a prefix.
-    pub text: Vec<u8>,
+    pub(crate) text: Vec<u8>,
     /// What a request that needed it is answered with: 404 when the file is not there, 503 when it cannot be read, 500
     /// for code that does not compile.
-    pub status: u16,
+    pub(crate) status: u16,
 }
 
 /// The longest name that fits LuaJIT's `LUA_IDSIZE` of 60 beside `=(:)`.
@@ -37,7 +37,7 @@ const LONGEST: usize = 56;
 /// `directive` is the name without `_block`; `line` the line on which the code starts; `file` the configuration file
 /// as given, `conf_prefix` the directory of the main one with its slash. A file in that directory is named relative
 /// to it, any `nginx.conf` by that alone, and a name that would be too long keeps its end behind `...`.
-pub fn chunk_name(directive: &[u8], file: &[u8], conf_prefix: &[u8], line: usize) -> Vec<u8> {
+pub(crate) fn chunk_name(directive: &[u8], file: &[u8], conf_prefix: &[u8], line: usize) -> Vec<u8> {
     let line = line.to_string();
     let taken = directive.len() + line.len();
     let cut = |from: usize| -> (&[u8], &[u8]) {

@@ -13,7 +13,7 @@ const KEPT: usize = 256;
 
 /// A coroutine of one machine. It must be given back with [`Machine::finish`].
 #[derive(Debug)]
-pub struct Coroutine {
+pub(crate) struct Coroutine {
     pub(crate) state: *mut lua_State,
     /// Where the registry keeps it alive.
     anchor: c_int,
@@ -23,7 +23,7 @@ pub struct Coroutine {
 
 /// What a coroutine did when it was let run.
 #[derive(PartialEq, Eq, Debug)]
-pub enum Resumed {
+pub(crate) enum Resumed {
     /// It came to its end.
     Done,
     /// It waits for the world.
@@ -34,7 +34,7 @@ pub enum Resumed {
 
 impl Machine {
     /// Makes ready to run a script; [`Machine::resume`] lets it run.
-    pub fn start(&self, chunk: Chunk) -> Coroutine {
+    pub(crate) fn start(&self, chunk: Chunk) -> Coroutine {
         let coroutine = match self.idle.borrow_mut().pop() {
             Some(idle) => idle,
             // SAFETY: the machine is open. Running out of memory here is a panic of LuaJIT's, as in ngx_lua.
@@ -90,12 +90,12 @@ impl Machine {
     }
 
     /// Lets a coroutine run; the call that waited returns nothing.
-    pub fn resume(&self, coroutine: &mut Coroutine, phase: Phase, request: u32) -> Resumed {
+    pub(crate) fn resume(&self, coroutine: &mut Coroutine, phase: Phase, request: u32) -> Resumed {
         self.resume_with(coroutine, phase, request, |_| 0)
     }
 
     /// Takes a coroutine back, wherever it stands: one that waits will never go on.
-    pub fn finish(&self, mut coroutine: Coroutine) {
+    pub(crate) fn finish(&self, mut coroutine: Coroutine) {
         // SAFETY: the machine is open and the coroutine is one of its own that does not run.
         unsafe {
             if coroutine.clean && self.idle.borrow().len() < KEPT {

@@ -5,51 +5,36 @@
 //! with `LUAJIT_ENABLE_CHECKHOOK`, so compiled loops notice too. A C function that never returns cannot be stopped.
 
 use std::ffi::c_int;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
 
 use mlua_sys as ffi;
 use mlua_sys::{lua_Debug, lua_State};
 
 use super::budget::Budget;
 use super::stack;
+use super::watch::{StatePointer, Watch};
 
 /// What the script's error says.
-pub const STOPPED: &str = "the script ran for too long and was stopped";
-
-/// Shared between a machine and its watchdogs.
-pub(crate) struct Watch {
-    /// Odd while a script runs; every run has its own number.
-    run: AtomicU64,
-    /// The run that is to stop.
-    unwanted: AtomicU64,
-    /// The machine, until it is closed.
-    machine: Mutex<Option<StatePointer>>,
-}
-
-struct StatePointer(*mut lua_State);
-
-// SAFETY: the pointer is only handed to lua_sethook, which LuaJIT allows from another thread, and only under the lock
-// that closing the machine takes too.
-unsafe impl Send for StatePointer {}
+pub(crate) const STOPPED: &str = "the script ran for too long and was stopped";
 
 /// One run of a script, as a watchdog saw it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct RunId(pub(super) u64);
+pub(crate) struct RunId(pub(super) u64);
 
 /// A watchdog's view of one machine; any thread may hold it, and it may outlive the machine.
 #[derive(Clone)]
-pub struct Interrupter(pub(super) Arc<Watch>);
+pub(crate) struct Interrupter(pub(super) Arc<Watch>);
 
 impl Interrupter {
     /// The run going on, if any. The same value twice means the same script without a break.
-    pub fn running(&self) -> Option<RunId> {
+    pub(crate) fn running(&self) -> Option<RunId> {
         let run = self.0.run.load(Ordering::Acquire);
         (run % 2 == 1).then_some(RunId(run))
     }
 
     /// Stops `run`, and nothing else: a script that started since goes on.
-    pub fn stop(&self, run: RunId) {
+    pub(crate) fn stop(&self, run: RunId) {
         let machine = self.0.machine.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(StatePointer(state)) = *machine else { return };
         if self.0.run.load(Ordering::Acquire) != run.0 {
@@ -78,7 +63,7 @@ pub struct Watchdog {
 
 impl Watchdog {
     /// Watches a machine; a limit of 0 is none.
-    pub fn new(interrupter: Interrupter, limit_ms: u64) -> Watchdog {
+    pub(crate) fn new(interrupter: Interrupter, limit_ms: u64) -> Watchdog {
         Watchdog { interrupter, limit_ms, seen: None }
     }
 
@@ -96,38 +81,6 @@ impl Watchdog {
             self.interrupter.stop(run);
         }
         is_over
-    }
-}
-
-impl Watch {
-    pub(super) fn new() -> Watch {
-        Watch { run: AtomicU64::new(0), unwanted: AtomicU64::new(0), machine: Mutex::new(None) }
-    }
-
-    pub(super) fn opened(&self, state: *mut lua_State) {
-        *self.machine.lock().unwrap_or_else(PoisonError::into_inner) = Some(StatePointer(state));
-    }
-
-    pub(super) fn closed(&self) {
-        *self.machine.lock().unwrap_or_else(PoisonError::into_inner) = None;
-    }
-
-    pub(super) fn enter(&self) {
-        self.run.fetch_add(1, Ordering::AcqRel);
-    }
-
-    /// Ends the run; removes the hook of a stop, which may also have come too late.
-    pub(super) fn leave(&self, state: *mut lua_State) {
-        let ended = self.run.fetch_add(1, Ordering::AcqRel);
-        if self.unwanted.load(Ordering::Acquire) == ended {
-            let _until_set = self.machine.lock().unwrap_or_else(PoisonError::into_inner);
-            // SAFETY: `state` is the open machine of this thread; the lock keeps a stop from setting it again.
-            unsafe { ffi::lua_sethook(state, None, 0, 0) };
-        }
-    }
-
-    fn is_unwanted(&self) -> bool {
-        self.unwanted.load(Ordering::Acquire) == self.run.load(Ordering::Acquire)
     }
 }
 

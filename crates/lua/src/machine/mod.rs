@@ -5,83 +5,52 @@
 //! ([`Machine::call`]). Nothing here knows what a request is; the number of the request that runs only keeps the globals
 //! of one apart from those of another.
 
+mod area;
 pub(crate) mod bridge;
 mod budget;
 mod chunk;
 mod coroutine;
 mod interrupt;
+mod library;
+mod options;
 pub(crate) mod stack;
-pub(crate) mod traceback;
+mod traceback;
+mod watch;
 
 use std::cell::{Cell, RefCell};
 use std::ffi::c_void;
 use std::marker::PhantomData;
-use std::rc::Rc;
 use std::sync::Arc;
 
 use mlua_sys as ffi;
 use mlua_sys::lua_State;
 
-use crate::api;
 use crate::phase::Phase;
-use crate::shdict::Zone;
+pub use area::{Area, Function};
+pub(crate) use area::{FunctionTable, field};
 use bridge::Bridge;
-pub use bridge::World;
+pub(crate) use bridge::World;
 use budget::Budget;
-pub use chunk::{Chunk, LoadError, chunk_name};
-pub use coroutine::{Coroutine, Resumed};
-pub use interrupt::{Interrupter, RunId, STOPPED, Watchdog};
-
-/// What a machine is opened with.
-pub struct MachineOptions {
-    /// `lua_package_path`; `;;` stands for the default, `$prefix` for `prefix`.
-    pub package_path: Option<Vec<u8>>,
-    /// `lua_package_cpath`, likewise.
-    pub package_cpath: Option<Vec<u8>>,
-    /// The server's prefix, with its slash.
-    pub prefix: Vec<u8>,
-    /// The most memory scripts may hold, in bytes.
-    pub memory_limit_bytes: Option<usize>,
-    /// The shared dicts, in any order.
-    pub zones: Vec<Arc<Zone>>,
-    /// Which switch each of them is the face of, by the switch's number in the configuration.
-    pub faces: Vec<Option<u32>>,
-    /// `lua_regex_cache_max_entries`; nginx's default is 1024.
-    pub regex_cache_entries: u32,
-    /// `lua_regex_match_limit`; 0 for PCRE2's own.
-    pub regex_match_limit: u32,
-    /// Whether a new global that a request makes is seen by that request alone. When false it is shared by all, as
-    /// in OpenResty; the warning is logged either way.
-    pub private_globals: bool,
-    /// Which of the workers this is.
-    pub worker: WorkerIdentity,
-    /// Time and the log.
-    pub world: Rc<dyn World>,
-}
-
-/// What `ngx.worker` tells.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct WorkerIdentity {
-    /// The worker's number, from 0.
-    pub id: u32,
-    /// How many there are.
-    pub count: u32,
-    /// The process.
-    pub pid: u32,
-}
+pub(crate) use chunk::{Chunk, LoadError, chunk_name};
+pub(crate) use coroutine::{Coroutine, Resumed};
+pub(crate) use interrupt::Interrupter;
+pub use interrupt::Watchdog;
+use library::Anchors;
+pub(crate) use options::{MachineOptions, WorkerIdentity};
+use watch::Watch;
 
 /// Why a machine could not be opened.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct OpenError {
+pub(crate) struct OpenError {
     /// What went wrong, for the log.
-    pub text: Vec<u8>,
+    pub(crate) text: Vec<u8>,
 }
 
 /// A script failed; the text is ngx_lua's, traceback included.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct ScriptError {
+pub(crate) struct ScriptError {
     /// For the log.
-    pub text: Vec<u8>,
+    pub(crate) text: Vec<u8>,
 }
 
 /// What ran before a run that began inside another.
@@ -91,21 +60,21 @@ struct OuterRun {
 }
 
 /// One Lua machine.
-pub struct Machine {
+pub(crate) struct Machine {
     state: *mut lua_State,
     bridge: *mut Bridge,
     budget: *mut Budget,
-    watch: Arc<interrupt::Watch>,
+    watch: Arc<Watch>,
     idle: RefCell<Vec<Coroutine>>,
-    anchors: api::Anchors,
+    anchors: Anchors,
     /// How many runs are going on, one inside the other: a script that writes its answer may run filters.
     depth: Cell<u32>,
 }
 
 impl Machine {
     /// Opens a machine with Lua's and the `ngx` libraries. Reads no file.
-    pub fn open(options: MachineOptions) -> Result<Machine, OpenError> {
-        let watch = Arc::new(interrupt::Watch::new());
+    pub(crate) fn open(options: MachineOptions) -> Result<Machine, OpenError> {
+        let watch = Arc::new(Watch::new());
         let budget = Box::into_raw(Box::new(Budget::new(options.memory_limit_bytes, watch.clone())));
         let bridge = Bridge::new(options.world.clone(), options.zones.clone(), options.regex_match_limit);
         let bridge = Box::into_raw(Box::new(bridge));
@@ -117,14 +86,14 @@ impl Machine {
             budget,
             watch,
             idle: RefCell::default(),
-            anchors: api::Anchors::NONE,
+            anchors: Anchors::NONE,
             depth: Cell::new(0),
         };
         if state.is_null() {
             return Err(OpenError { text: b"no memory for a Lua machine".to_vec() });
         }
-        // SAFETY: the machine is new and this thread's own; api::open raises errors only inside a protected call.
-        let opened = unsafe { api::open(state, bridge, &options) };
+        // SAFETY: the machine is new and this thread's own; library::open raises errors only inside a protected call.
+        let opened = unsafe { library::open(state, bridge, &options) };
         match opened {
             Ok(anchors) => machine.anchors = anchors,
             Err(text) => return Err(OpenError { text }),
@@ -134,18 +103,18 @@ impl Machine {
     }
 
     /// A handle for a watchdog, good for any thread and for longer than the machine.
-    pub fn interrupter(&self) -> Interrupter {
+    pub(crate) fn interrupter(&self) -> Interrupter {
         Interrupter(self.watch.clone())
     }
 
     /// Bytes that the machine holds.
-    pub fn used_bytes(&self) -> usize {
+    pub(crate) fn used_bytes(&self) -> usize {
         // SAFETY: the budget lives as long as self, and no allocation is under way.
         unsafe { (*self.budget).used_bytes() }
     }
 
     /// Loads inline code under the name that [`chunk_name`] makes.
-    pub fn load_inline(&self, code: &[u8], name: &[u8]) -> Result<Chunk, LoadError> {
+    pub(crate) fn load_inline(&self, code: &[u8], name: &[u8]) -> Result<Chunk, LoadError> {
         // SAFETY: the machine is open and this thread's own.
         unsafe {
             chunk::load_inline(self.state, code, name)?;
@@ -154,7 +123,7 @@ impl Machine {
     }
 
     /// Loads the code of a file that was read already; `path` is what tracebacks show.
-    pub fn load_file(&self, path: &[u8], code: &[u8]) -> Result<Chunk, LoadError> {
+    pub(crate) fn load_file(&self, path: &[u8], code: &[u8]) -> Result<Chunk, LoadError> {
         // SAFETY: as in load_inline.
         unsafe {
             chunk::load_file(self.state, path, code)?;
@@ -162,14 +131,8 @@ impl Machine {
         }
     }
 
-    /// Gives a script's function up.
-    pub fn unload(&self, chunk: Chunk) {
-        // SAFETY: the machine is open; a reference that is not taken is ignored.
-        unsafe { ffi::luaL_unref(self.state, ffi::LUA_REGISTRYINDEX, chunk.function) }
-    }
-
     /// Runs a script to its end, as the phases that cannot wait do; shows `see` its first result.
-    pub fn call<R>(
+    pub(crate) fn call<R>(
         &self,
         chunk: Chunk,
         phase: Phase,
@@ -209,7 +172,7 @@ impl Machine {
     }
 
     /// Forgets what a request kept in Lua; to be called when it ends.
-    pub fn forget_request(&self, request: u32) {
+    pub(crate) fn forget_request(&self, request: u32) {
         let given = |state| {
             // SAFETY: `call_with` leaves room for arguments.
             unsafe { ffi::lua_pushnumber(state, f64::from(request)) };
@@ -220,12 +183,12 @@ impl Machine {
     }
 
     /// The functions of our own Lua.
-    pub(crate) fn anchors(&self) -> api::Anchors {
+    pub(crate) fn anchors(&self) -> Anchors {
         self.anchors
     }
 
     /// Collects all garbage now.
-    pub fn collect_garbage(&self) {
+    pub(crate) fn collect_garbage(&self) {
         // SAFETY: the machine is open and this thread's own. Finalizers that fail are logged by LuaJIT itself.
         unsafe { ffi::lua_gc(self.state, ffi::LUA_GCCOLLECT, 0) };
     }
@@ -283,14 +246,14 @@ impl Machine {
 }
 
 /// The first result of a script that has run to its end.
-pub struct Returned<'a> {
+pub(crate) struct Returned<'a> {
     state: *mut lua_State,
     machine: PhantomData<&'a Machine>,
 }
 
 impl Returned<'_> {
     /// Returns the result as text, if it is a string or a number.
-    pub fn text(&self) -> Option<&[u8]> {
+    pub(crate) fn text(&self) -> Option<&[u8]> {
         // SAFETY: the value is at the top of the machine's stack for as long as `self` lives.
         unsafe {
             match ffi::lua_type(self.state, -1) {
@@ -301,7 +264,7 @@ impl Returned<'_> {
     }
 
     /// Returns the result as an integer, its fraction cut off; 0 if it is no number.
-    pub fn integer(&self) -> i64 {
+    pub(crate) fn integer(&self) -> i64 {
         // SAFETY: as in `text`.
         unsafe { ffi::lua_tointeger_(self.state, -1) }
     }

@@ -1,11 +1,13 @@
 //! The machine: loading, running, isolation, limits.
 
 use std::cell::{Cell, RefCell};
+use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use super::interrupt::RunId;
+use super::interrupt::{RunId, STOPPED};
 use super::*;
+use crate::shdict::Zone;
 
 /// A world that stands still and remembers what was logged.
 pub(crate) struct Still {
@@ -47,6 +49,7 @@ pub(crate) fn machine(change: impl FnOnce(&mut MachineOptions)) -> (Machine, Rc<
         regex_cache_entries: 1024,
         regex_match_limit: 0,
         private_globals: true,
+        areas: &crate::api::AREAS,
         worker: WorkerIdentity { id: 1, count: 4, pid: 77 },
         world: world.clone(),
     };
@@ -61,7 +64,6 @@ pub(crate) fn run(vm: &Machine, code: &str) -> Result<String, String> {
     let shown = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     let chunk = vm.load_inline(code.as_bytes(), NAME).map_err(|error| shown(&error.text))?;
     let result = vm.call(chunk, Phase::Content, 1, |value| shown(value.text().unwrap_or(b"nil")));
-    vm.unload(chunk);
     result.map_err(|error| shown(&error.text))
 }
 

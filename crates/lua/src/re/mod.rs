@@ -7,12 +7,12 @@ mod errors;
 mod pattern;
 mod template;
 
-pub use pattern::{Flags, Regex};
-pub use template::{Template, TemplateError};
+pub(crate) use pattern::{Flags, Regex};
+pub(crate) use template::Template;
 
 /// Replaces matches of `regex` in `subject`, the first or with `global` all, by what `template` makes of each, and
 /// appends the result to `out`. How often it replaced, or PCRE's (1) error number.
-pub fn substitute(
+pub(crate) fn substitute(
     regex: &mut Regex,
     template: &Template,
     subject: &[u8],

@@ -9,34 +9,34 @@ use super::errors;
 
 /// The ways in which a pattern is compiled and matched; the bits are what `lua/regex.lua` makes of `ngx.re`'s letters.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct Flags(pub u32);
+pub(crate) struct Flags(pub u32);
 
 impl Flags {
     /// `a`: only at the start of the search.
-    pub const ANCHORED: Flags = Flags(1);
+    pub(crate) const ANCHORED: Flags = Flags(1);
     /// `d`: the longest match, without groups.
-    pub const DFA: Flags = Flags(1 << 1);
+    pub(crate) const DFA: Flags = Flags(1 << 1);
     /// `D`: names may be used twice.
-    pub const DUPLICATE_NAMES: Flags = Flags(1 << 2);
+    pub(crate) const DUPLICATE_NAMES: Flags = Flags(1 << 2);
     /// `i`
-    pub const CASELESS: Flags = Flags(1 << 3);
+    pub(crate) const CASELESS: Flags = Flags(1 << 3);
     /// `j`: compile to machine code.
-    pub const JIT: Flags = Flags(1 << 4);
+    pub(crate) const JIT: Flags = Flags(1 << 4);
     /// `J`: as JavaScript reads escapes and unset groups.
-    pub const JAVASCRIPT: Flags = Flags(1 << 5);
+    pub(crate) const JAVASCRIPT: Flags = Flags(1 << 5);
     /// `m`
-    pub const MULTILINE: Flags = Flags(1 << 6);
+    pub(crate) const MULTILINE: Flags = Flags(1 << 6);
     /// `s`
-    pub const DOTALL: Flags = Flags(1 << 7);
+    pub(crate) const DOTALL: Flags = Flags(1 << 7);
     /// `u`: UTF-8, checked.
-    pub const UTF8: Flags = Flags(1 << 8);
+    pub(crate) const UTF8: Flags = Flags(1 << 8);
     /// `U`: UTF-8, not checked.
-    pub const UTF8_UNCHECKED: Flags = Flags(1 << 9);
+    pub(crate) const UTF8_UNCHECKED: Flags = Flags(1 << 9);
     /// `x`
-    pub const EXTENDED: Flags = Flags(1 << 10);
+    pub(crate) const EXTENDED: Flags = Flags(1 << 10);
 
     /// Whether `flag` is one of them.
-    pub fn has(self, flag: Flags) -> bool {
+    pub(crate) fn has(self, flag: Flags) -> bool {
         self.0 & flag.0 != 0
     }
 
@@ -63,7 +63,7 @@ const DFA_WORKSPACE: usize = 100;
 /// A compiled pattern. The first fields are read from Lua, which declares the same struct.
 #[repr(C)]
 #[derive(Debug)]
-pub struct Regex {
+pub(crate) struct Regex {
     /// Start and end of each group of the last match, `usize::MAX` where a group took no part.
     offsets: *const usize,
     /// Groups beside the whole match; 0 in DFA mode.
@@ -84,7 +84,7 @@ pub struct Regex {
 
 impl Regex {
     /// Compiles `pattern`; `match_limit` of 0 leaves PCRE2's own limit. The error is ngx_lua's text.
-    pub fn compile(pattern: &[u8], flags: Flags, match_limit: u32) -> Result<Regex, Vec<u8>> {
+    pub(crate) fn compile(pattern: &[u8], flags: Flags, match_limit: u32) -> Result<Regex, Vec<u8>> {
         let mut error = 0;
         let mut error_at = 0;
         // SAFETY: the pattern is `len` readable bytes; PCRE2 copies what it needs.
@@ -145,13 +145,13 @@ impl Regex {
     }
 
     /// Whether it was compiled to machine code.
-    pub fn is_jitted(&self) -> bool {
+    pub(crate) fn is_jitted(&self) -> bool {
         self.jitted
     }
 
     /// Looks for a match from byte `at` on: how many groups it has, the whole match among them, or PCRE's (1) error
     /// number. The offsets are good until the next call.
-    pub fn exec(&mut self, subject: &[u8], at: usize) -> Result<Option<usize>, i32> {
+    pub(crate) fn exec(&mut self, subject: &[u8], at: usize) -> Result<Option<usize>, i32> {
         if at > subject.len() {
             return Ok(None);
         }
@@ -193,7 +193,7 @@ impl Regex {
     }
 
     /// Where the last match has group `number`.
-    pub fn group(&self, number: usize) -> Option<(usize, usize)> {
+    pub(crate) fn group(&self, number: usize) -> Option<(usize, usize)> {
         if number > self.groups as usize {
             return None;
         }

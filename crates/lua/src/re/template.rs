@@ -2,7 +2,7 @@
 
 /// A template taken apart.
 #[derive(Debug, Default)]
-pub struct Template {
+pub(crate) struct Template {
     parts: Vec<Part>,
 }
 
@@ -14,14 +14,14 @@ enum Part {
 
 /// Why a template is none; ngx_lua logs the reason and tells Lua only that it failed.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct TemplateError {
+pub(crate) struct TemplateError {
     /// For the log.
-    pub text: Vec<u8>,
+    pub(crate) text: Vec<u8>,
 }
 
 impl Template {
     /// Takes `source` apart.
-    pub fn parse(source: &[u8]) -> Result<Template, TemplateError> {
+    pub(crate) fn parse(source: &[u8]) -> Result<Template, TemplateError> {
         let mut parts = Vec::new();
         let mut rest = source;
         while let Some(dollar) = rest.iter().position(|&byte| byte == b'$') {
@@ -76,7 +76,7 @@ impl Template {
     }
 
     /// Appends the template with its groups filled in; a group that `group` does not know is left out.
-    pub fn expand<'a>(&self, group: impl Fn(usize) -> Option<&'a [u8]>, out: &mut Vec<u8>) {
+    pub(crate) fn expand<'a>(&self, group: impl Fn(usize) -> Option<&'a [u8]>, out: &mut Vec<u8>) {
         for part in &self.parts {
             match part {
                 Part::Text(text) => out.extend_from_slice(text),

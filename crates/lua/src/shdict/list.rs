@@ -10,7 +10,7 @@ use super::{DictError, Value};
 
 /// Which end of a list.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum ListEnd {
+pub(crate) enum ListEnd {
     /// The first element: `lpush`, `lpop`.
     Left,
     /// The last element: `rpush`, `rpop`.

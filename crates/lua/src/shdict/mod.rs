@@ -14,16 +14,13 @@ mod table;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-pub use list::ListEnd;
-pub use store::Op;
+pub(crate) use list::ListEnd;
+pub(crate) use store::Op;
 use table::HashIndex;
-
-/// The longest key, in bytes; ngx_lua keeps its length in 16 bits.
-pub const MAX_KEY_BYTES: usize = 65535;
 
 /// A value to store or a value found.
 #[derive(Clone, Copy, PartialEq, Debug)]
-pub enum Value<'a> {
+pub(crate) enum Value<'a> {
     /// Any bytes.
     String(&'a [u8]),
     /// A Lua number.
@@ -34,7 +31,7 @@ pub enum Value<'a> {
 
 /// Why a call did nothing; [`DictError::text`] is what Lua gets.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum DictError {
+pub(crate) enum DictError {
     /// `add` of a key that is there.
     Exists,
     /// `replace`, `incr`, `ttl` or `expire` of a key that is not there.
@@ -51,7 +48,7 @@ pub enum DictError {
 
 impl DictError {
     /// ngx_lua's words for it.
-    pub fn text(self) -> &'static str {
+    pub(crate) fn text(self) -> &'static str {
         match self {
             DictError::Exists => "exists",
             DictError::NotFound => "not found",
@@ -65,25 +62,26 @@ impl DictError {
 
 /// What became of a store or an increment.
 #[derive(Clone, Copy, PartialEq, Debug)]
-pub struct Stored<T> {
+pub(crate) struct Stored<T> {
     /// The outcome.
-    pub result: Result<T, DictError>,
+    pub(crate) result: Result<T, DictError>,
     /// Whether entries that had not expired were evicted to make room.
-    pub forcible: bool,
+    pub(crate) forcible: bool,
 }
 
 /// What a lookup found beside the value.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Found {
+pub(crate) struct Found {
     /// The user's flags.
-    pub flags: u32,
+    pub(crate) flags: u32,
     /// Whether the entry had expired; only `get_stale` sees such entries.
-    pub stale: bool,
+    pub(crate) stale: bool,
 }
 
 /// One shared dict. All times are in milliseconds since the epoch, all lifetimes in milliseconds; a lifetime of 0
-/// means for ever. Keys must not be empty nor longer than [`MAX_KEY_BYTES`].
-pub struct Zone {
+/// means for ever. Keys must not be empty nor longer than 65,535 bytes (ngx_lua keeps
+/// the length in 16 bits), which the Lua side sees to.
+pub(crate) struct Zone {
     name: Box<[u8]>,
     size_bytes: usize,
     table: Mutex<HashIndex>,
@@ -92,29 +90,29 @@ pub struct Zone {
 impl Zone {
     /// A zone as declared by `lua_shared_dict NAME SIZE`; `seed` makes the order of its hash table unguessable.
     /// Where nginx finds no room for a dict's own records and does not start, below 12k, the zone gets that much.
-    pub fn new(name: &[u8], size_bytes: usize, seed: u64) -> Zone {
+    pub(crate) fn new(name: &[u8], size_bytes: usize, seed: u64) -> Zone {
         let table = HashIndex::new(name.len(), size_bytes, seed);
         Zone { name: name.into(), size_bytes, table: Mutex::new(table) }
     }
 
     /// The name it was declared with.
-    pub fn name(&self) -> &[u8] {
+    pub(crate) fn name(&self) -> &[u8] {
         &self.name
     }
 
     /// The declared size: `DICT:capacity()`.
-    pub fn capacity_bytes(&self) -> usize {
+    pub(crate) fn capacity_bytes(&self) -> usize {
         self.size_bytes
     }
 
     /// Bytes in wholly free pages: `DICT:free_space()`. Zero does not mean that nothing more fits.
-    pub fn free_bytes(&self) -> usize {
+    pub(crate) fn free_bytes(&self) -> usize {
         self.lock().free_bytes()
     }
 
     /// `DICT:get(key)`, or with `stale` `DICT:get_stale(key)`: shows `see` the value, when there is one. `see` runs
     /// under the zone's lock and may only copy.
-    pub fn get<R>(
+    pub(crate) fn get<R>(
         &self,
         key: &[u8],
         stale: bool,
@@ -125,7 +123,7 @@ impl Zone {
     }
 
     /// `set`, `safe_set`, `add`, `safe_add`, `replace` (see [`Op`]).
-    pub fn store(
+    pub(crate) fn store(
         &self,
         op: Op,
         key: &[u8],
@@ -138,22 +136,35 @@ impl Zone {
     }
 
     /// `DICT:delete(key)`; fine when there is no such key.
-    pub fn delete(&self, key: &[u8], now_ms: u64) {
+    pub(crate) fn delete(&self, key: &[u8], now_ms: u64) {
         self.lock().delete(key, now_ms);
     }
 
     /// `DICT:incr(key, by, init, init_ttl)`: the new number.
-    pub fn incr(&self, key: &[u8], by: f64, init: Option<f64>, init_ttl_ms: u64, now_ms: u64) -> Stored<f64> {
+    pub(crate) fn incr(
+        &self,
+        key: &[u8],
+        by: f64,
+        init: Option<f64>,
+        init_ttl_ms: u64,
+        now_ms: u64,
+    ) -> Stored<f64> {
         self.lock().incr(key, by, init, init_ttl_ms, now_ms)
     }
 
     /// `lpush` or `rpush`: the list's new length. Only strings and numbers can be elements.
-    pub fn push(&self, end: ListEnd, key: &[u8], value: Value<'_>, now_ms: u64) -> Result<u32, DictError> {
+    pub(crate) fn push(
+        &self,
+        end: ListEnd,
+        key: &[u8],
+        value: Value<'_>,
+        now_ms: u64,
+    ) -> Result<u32, DictError> {
         self.lock().push(end, key, value, now_ms)
     }
 
     /// `lpop` or `rpop`: shows `see` the element, under the zone's lock.
-    pub fn pop<R>(
+    pub(crate) fn pop<R>(
         &self,
         end: ListEnd,
         key: &[u8],
@@ -164,34 +175,34 @@ impl Zone {
     }
 
     /// `DICT:llen(key)`.
-    pub fn llen(&self, key: &[u8], now_ms: u64) -> Result<u32, DictError> {
+    pub(crate) fn llen(&self, key: &[u8], now_ms: u64) -> Result<u32, DictError> {
         self.lock().llen(key, now_ms)
     }
 
     /// `DICT:ttl(key)`: what is left, 0 for ever, negative for an expired entry that is still there; `None` without
     /// such a key.
-    pub fn ttl_ms(&self, key: &[u8], now_ms: u64) -> Option<i64> {
+    pub(crate) fn ttl_ms(&self, key: &[u8], now_ms: u64) -> Option<i64> {
         self.lock().ttl_ms(key, now_ms)
     }
 
     /// `DICT:expire(key, ttl)`; false without such a key.
-    pub fn expire(&self, key: &[u8], ttl_ms: u64, now_ms: u64) -> bool {
+    pub(crate) fn expire(&self, key: &[u8], ttl_ms: u64, now_ms: u64) -> bool {
         self.lock().set_ttl(key, ttl_ms, now_ms)
     }
 
     /// `DICT:flush_all()`: marks every entry expired.
-    pub fn flush_all(&self, now_ms: u64) {
+    pub(crate) fn flush_all(&self, now_ms: u64) {
         self.lock().flush_all(now_ms);
     }
 
     /// `DICT:flush_expired(max)`: removes expired entries, oldest first, at most `max` (0: all); how many.
-    pub fn flush_expired(&self, max: u32, now_ms: u64) -> u32 {
+    pub(crate) fn flush_expired(&self, max: u32, now_ms: u64) -> u32 {
         self.lock().flush_expired(max, now_ms)
     }
 
     /// `DICT:get_keys(max)`: shows `see` each live key, least recently used first, at most `max` (0: all), under the
     /// zone's lock.
-    pub fn keys(&self, max: u32, now_ms: u64, see: impl FnMut(&[u8])) {
+    pub(crate) fn keys(&self, max: u32, now_ms: u64, see: impl FnMut(&[u8])) {
         self.lock().keys(max, now_ms, see);
     }
 

@@ -12,7 +12,7 @@ const EVICTIONS: usize = 30;
 
 /// Which of the storing calls it is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Op {
+pub(crate) enum Op {
     /// `set`: whatever was there; evicts if it must.
     Set,
     /// `safe_set`: never evicts.

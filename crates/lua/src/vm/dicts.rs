@@ -3,7 +3,9 @@
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 
+use engine::Config;
 use engine::modules::lua::SharedDict;
+use engine::modules::switch::SwitchSpec;
 
 use crate::shdict::Zone;
 
@@ -27,7 +29,7 @@ impl Dicts {
     }
 
     /// The zone of a name: for those who look into dicts from outside of Lua.
-    pub fn zone(&self, name: &str) -> Option<&Arc<Zone>> {
+    pub(crate) fn zone(&self, name: &str) -> Option<&Arc<Zone>> {
         self.0.iter().find(|zone| zone.name() == name.as_bytes())
     }
 
@@ -35,4 +37,13 @@ impl Dicts {
     pub(super) fn zones_of(&self, wanted: &[SharedDict]) -> Vec<Arc<Zone>> {
         wanted.iter().filter_map(|dict| self.zone(&dict.name).cloned()).collect()
     }
+}
+
+/// Which switch each of the configuration's dicts is the face of.
+pub(super) fn faces(config: &Config) -> Vec<Option<u32>> {
+    let face_of = |name: &str| {
+        let is_its = |spec: &SwitchSpec| spec.dict.as_deref() == Some(name);
+        config.switches.iter().position(is_its).and_then(|number| u32::try_from(number).ok())
+    };
+    config.lua.dicts.iter().map(|dict| face_of(&dict.name)).collect()
 }

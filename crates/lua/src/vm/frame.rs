@@ -1,15 +1,16 @@
-//! One call of the engine into Lua, as the API functions reach it: the request, its configuration and the host.
+//! One call of the engine into Lua, as the API functions reach it: what the engine lent, and what the script wants.
 //!
-//! The engine lends these for the length of the call. A frame holds them as raw pointers, because a script that
-//! writes its answer makes the engine call in again (header and body filters); the inner call lends what the outer
-//! one lent it, and puts its own frame in front. Functions get at the request only through [`request`], which hands
-//! out references for one API call, and must never keep one across a call into the engine that may run Lua.
+//! A script that writes its answer makes the engine call in again (header and body filters); the inner call puts its
+//! own frame in front. Functions get at the request only through [`request`], which hands out references for one API
+//! call, and must never keep one across a call into the engine that may run Lua.
 
 use std::rc::Rc;
 
-use engine::host::Host;
-use engine::{Config, Effect, Env, Exchange};
+use engine::host::Level;
+use engine::{Effect, Env, Exchange};
 
+use super::engine_call::EngineCall;
+use super::scripts::Scripts;
 use super::state::RequestState;
 use super::timers::Timers;
 use crate::machine::bridge::Bridge;
@@ -35,14 +36,10 @@ pub(crate) enum Want {
 
 /// See the module.
 pub(crate) struct Frame {
-    exchange: *mut Exchange,
-    config: *const Config,
-    host: *mut (dyn Host + 'static),
+    call: EngineCall,
     state: Option<Rc<RequestState>>,
     /// Whose timers these are.
     timers: *const Timers,
-    /// What stands behind the log lines of a timer's function: where it came from.
-    context: Option<Rc<[u8]>>,
     /// What the script asked for last.
     pub(crate) want: Option<Want>,
     /// `ngx.arg` of `set_by_lua`.
@@ -59,45 +56,53 @@ pub(crate) struct CurrentRequest<'a> {
 }
 
 impl Frame {
-    /// A frame for a request, or, without one, for `init_by_lua` and its like. It must be given up before what it was
-    /// lent is.
-    pub(super) fn new(
-        host: &mut dyn Host,
-        config: &Config,
-        exchange: Option<&mut Exchange>,
-        state: Option<Rc<RequestState>>,
-        timers: &Timers,
-    ) -> Frame {
-        let host: *mut (dyn Host + '_) = host;
-        Frame {
-            exchange: exchange.map_or(std::ptr::null_mut(), std::ptr::from_mut),
-            config,
-            // SAFETY: only the lifetime changes; `Frame`'s users see to it that the frame goes first (see above).
-            host: unsafe { std::mem::transmute::<*mut (dyn Host + '_), *mut (dyn Host + 'static)>(host) },
-            state,
-            timers,
-            context: None,
-            want: None,
-            args: Vec::new(),
-        }
+    /// Makes a frame for a request or the function of a timer, or, without a state, for `init_by_lua` and its like.
+    pub(super) fn new(call: EngineCall, state: Option<Rc<RequestState>>, timers: &Timers) -> Frame {
+        Frame { call, state, timers, want: None, args: Vec::new() }
+    }
+
+    /// Puts the frame in front for the length of `run`; the machine sees the request and the world through it.
+    pub(super) fn within<R>(&mut self, scripts: &Scripts, run: impl FnOnce(*mut Frame) -> R) -> R {
+        let frame: *mut Frame = self;
+        let bridge = scripts.machine.bridge();
+        // SAFETY: the frame is alive for as long as this runs.
+        let before = scripts.serve(unsafe { &raw mut (*frame).call });
+        // SAFETY: the bridge lives as long as the machine; no script of it looks at it now.
+        let outer = unsafe { std::mem::replace(&mut (*bridge).frame, frame.cast()) };
+        let result = run(frame);
+        scripts.serve(before);
+        // SAFETY: as above.
+        unsafe { (*bridge).frame = outer };
+        result
     }
 }
 
-impl Frame {
-    /// The same for the function of a timer.
-    pub(super) fn of_timer(mut self, origin: Rc<[u8]>) -> Frame {
-        self.context = Some(origin);
-        self
-    }
+/// Returns the innermost frame of a machine; null outside of calls.
+///
+/// # Safety
+/// `bridge` must be a machine's.
+#[inline]
+pub(crate) unsafe fn innermost(bridge: *mut Bridge) -> *mut Frame {
+    // SAFETY: the caller vouches for the bridge; only `within` puts anything there.
+    unsafe { (*bridge).frame.cast() }
 }
 
-/// What stands behind the log lines of a frame without a request.
+/// Returns what the engine lent for a frame.
 ///
 /// # Safety
 /// `frame` must be the innermost frame of a call that is going on.
-pub(crate) unsafe fn context(frame: *mut Frame) -> Option<Rc<[u8]>> {
+pub(super) unsafe fn engine_call(frame: *mut Frame) -> *mut EngineCall {
     // SAFETY: the caller vouches for it.
-    unsafe { (*frame).context.clone() }
+    unsafe { &raw mut (*frame).call }
+}
+
+/// Writes to the error log about what runs in a frame.
+///
+/// # Safety
+/// As for [`world`].
+pub(super) unsafe fn log(frame: *mut Frame, line: &[u8]) {
+    // SAFETY: the caller vouches for the frame.
+    unsafe { (*frame).call.log(Level::Error, line) }
 }
 
 /// The timers of the machine.
@@ -106,7 +111,7 @@ pub(crate) unsafe fn context(frame: *mut Frame) -> Option<Rc<[u8]>> {
 /// As for [`request`].
 pub(crate) unsafe fn timers<'a>(bridge: *mut Bridge) -> Option<&'a Timers> {
     // SAFETY: the caller vouches for the bridge; the timers outlive the frame.
-    unsafe { (*bridge).frame.as_ref().map(|frame| &*frame.timers) }
+    unsafe { innermost(bridge).as_ref().map(|frame| &*frame.timers) }
 }
 
 /// What the function that runs asks for: of a request or of a timer.
@@ -115,7 +120,7 @@ pub(crate) unsafe fn timers<'a>(bridge: *mut Bridge) -> Option<&'a Timers> {
 /// As for [`request`].
 pub(crate) unsafe fn want<'a>(bridge: *mut Bridge) -> Option<&'a mut Option<Want>> {
     // SAFETY: the caller vouches for the bridge.
-    unsafe { (*bridge).frame.as_mut().map(|frame| &mut frame.want) }
+    unsafe { innermost(bridge).as_mut().map(|frame| &mut frame.want) }
 }
 
 /// What became of the order to a switch that the function that runs has waited for: a request's or a timer's.
@@ -125,8 +130,8 @@ pub(crate) unsafe fn want<'a>(bridge: *mut Bridge) -> Option<&'a mut Option<Want
 pub(crate) unsafe fn switched(bridge: *mut Bridge) -> Option<Result<u64, String>> {
     // SAFETY: the caller vouches for the bridge; the exchange is lent for the call.
     unsafe {
-        let frame = (*bridge).frame.as_mut()?;
-        match frame.exchange.as_mut() {
+        let frame = innermost(bridge).as_mut()?;
+        match frame.call.exchange() {
             Some(exchange) => exchange.script.switched.take(),
             None => frame.state.as_ref()?.switched.take(),
         }
@@ -140,14 +145,15 @@ pub(crate) unsafe fn switched(bridge: *mut Bridge) -> Option<Result<u64, String>
 pub(crate) unsafe fn origin(bridge: *mut Bridge) -> Rc<[u8]> {
     // SAFETY: the caller vouches for the bridge; the parts are used up here.
     unsafe {
-        if (*bridge).frame.is_null() {
+        let frame = innermost(bridge);
+        if frame.is_null() {
             return Rc::from(&b", context: ngx.timer"[..]);
         }
-        if let Some(context) = context((*bridge).frame) {
-            return context;
+        if let Some(origin) = (*frame).call.origin() {
+            return origin;
         }
         let mut text = b", context: ngx.timer".to_vec();
-        let (Some(exchange), env) = world((*bridge).frame) else { return text.into() };
+        let (Some(exchange), env) = world(frame) else { return text.into() };
         if let Some(remote) = exchange.connection.remote {
             text.extend_from_slice(format!(", client: {}", remote.ip()).as_bytes());
         }
@@ -165,7 +171,7 @@ pub(crate) unsafe fn origin(bridge: *mut Bridge) -> Rc<[u8]> {
 /// the result is in use.
 pub(crate) unsafe fn world<'a>(frame: *mut Frame) -> (Option<&'a mut Exchange>, Env<'a>) {
     // SAFETY: the caller vouches for it.
-    unsafe { ((*frame).exchange.as_mut(), Env { config: &*(*frame).config, host: &mut *(*frame).host }) }
+    unsafe { ((*frame).call.exchange(), (*frame).call.env()) }
 }
 
 /// The request that runs; `None` outside of requests.
@@ -176,11 +182,11 @@ pub(crate) unsafe fn world<'a>(frame: *mut Frame) -> (Option<&'a mut Exchange>, 
 pub(crate) unsafe fn request<'a>(bridge: *mut Bridge) -> Option<CurrentRequest<'a>> {
     // SAFETY: the caller vouches for it; the frame outlives the call from Lua.
     unsafe {
-        let frame = (*bridge).frame.as_mut()?;
+        let frame = innermost(bridge).as_mut()?;
         let state = frame.state.as_deref()?;
         Some(CurrentRequest {
-            exchange: frame.exchange.as_mut()?,
-            env: Env { config: &*frame.config, host: &mut *frame.host },
+            exchange: frame.call.exchange()?,
+            env: frame.call.env(),
             state,
             want: &mut frame.want,
             args: &frame.args,

@@ -6,6 +6,7 @@
 //! call.
 
 mod dicts;
+mod engine_call;
 pub(crate) mod frame;
 pub(crate) mod output;
 mod run;
@@ -13,7 +14,8 @@ pub(crate) mod scripts;
 pub(crate) mod state;
 pub(crate) mod timers;
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 
@@ -26,14 +28,14 @@ use engine::{Config, Effect, Env, log_line};
 use mlua_sys as ffi;
 
 pub use dicts::Dicts;
+use engine_call::EngineCall;
 use frame::{Frame, Want};
-use run::{RunSettings, log, log_about, note_touched, phase_of, run_in, tell_handler};
+use run::{RunSettings, note_touched, phase_of, run_in, tell_handler};
 use scripts::Scripts;
 use state::RequestState;
 use timers::{Due, ParkedFunction};
 
-use crate::api;
-use crate::machine::{Coroutine, MachineOptions, Resumed, ScriptError, Watchdog, WorkerIdentity};
+use crate::machine::{Area, Coroutine, MachineOptions, Resumed, ScriptError, Watchdog, WorkerIdentity};
 use crate::phase::Phase;
 
 /// Where a machine runs.
@@ -52,6 +54,9 @@ pub struct Vm {
     worker: WorkerIdentity,
     scripts: Rc<Scripts>,
     last_request: Cell<u32>,
+    /// Functions of timers that have begun and wait, by the number of their run.
+    waiting: RefCell<HashMap<u32, WaitingFunction>>,
+    areas: &'static [&'static Area],
 }
 
 impl Vm {
@@ -60,18 +65,26 @@ impl Vm {
     ///
     /// # Errors
     /// No machine can be had; the text is for the log.
-    pub fn new(
+    pub(crate) fn new(
         config: &Arc<Config>,
         dicts: &Dicts,
+        areas: &'static [&'static Area],
         options: VmOptions,
         host: &mut dyn Host,
     ) -> Result<Vm, String> {
         let number = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
         let worker =
             WorkerIdentity { id: number(options.worker), count: number(options.workers), pid: host.pid() };
-        let scripts = open(config, dicts, worker)?;
-        let (config, dicts) = (config.clone(), dicts.clone());
-        Ok(Vm { config, dicts, worker, scripts: Rc::new(scripts), last_request: Cell::new(0) })
+        let scripts = open(config, dicts, areas, worker)?;
+        Ok(Vm {
+            config: config.clone(),
+            dicts: dicts.clone(),
+            worker,
+            scripts: Rc::new(scripts),
+            last_request: Cell::new(0),
+            waiting: RefCell::default(),
+            areas,
+        })
     }
 
     /// Inline scripts that do not compile, in the words in which the requests that need them will be logged.
@@ -138,9 +151,10 @@ impl Vm {
         };
         let wake = exchange.route.wake.take();
         state.scripts.timers.tick(host.now().monotonic_ms());
-        let mut frame = Frame::new(host, config, Some(exchange), Some(state.clone()), &state.scripts.timers);
+        let lent = EngineCall::new(host, config, Some(exchange), None);
+        let mut frame = Frame::new(lent, Some(state.clone()), &state.scripts.timers);
         let scripts = state.scripts.clone();
-        scripts.within(&mut frame, |frame| {
+        frame.within(&scripts, |frame| {
             // SAFETY: `frame` is the innermost frame, and what it was lent is not used otherwise meanwhile.
             let outcome = unsafe { run_in(frame, &state, place, call, wake) };
             note_touched(&state);
@@ -156,21 +170,14 @@ impl Vm {
         while let Some(due) = timers.take_due() {
             match due {
                 Due::Timer(pending, again) => self.run_timer(host, config, &pending, again),
-                Due::Answered(parked, outcome) => {
-                    parked.state.switched.set(Some(outcome));
-                    let coroutine = parked.state.coroutine.take();
-                    self.run_function(
-                        host,
-                        config,
-                        parked.state.clone(),
-                        parked.origin.clone(),
-                        coroutine,
-                        |_| 0,
-                    );
+                Due::Answered(function, outcome) => {
+                    let Some(waiting) = self.take_waiting(function) else { continue };
+                    waiting.state.switched.set(Some(outcome));
+                    self.go_on(host, config, waiting);
                 }
-                Due::Goes(sleeping) => {
-                    let coroutine = sleeping.state.coroutine.take();
-                    self.run_function(host, config, sleeping.state, sleeping.origin, coroutine, |_| 0);
+                Due::Goes(function) => {
+                    let Some(waiting) = self.take_waiting(function) else { continue };
+                    self.go_on(host, config, waiting);
                 }
             }
         }
@@ -186,6 +193,16 @@ impl Vm {
     pub fn exit(&self, host: &mut dyn Host, config: &Config) {
         self.scripts.timers.exit();
         self.poll_timers(host, config);
+    }
+
+    fn take_waiting(&self, function: u32) -> Option<WaitingFunction> {
+        self.waiting.borrow_mut().remove(&function)
+    }
+
+    /// Lets a function that waited run on.
+    fn go_on(&self, host: &mut dyn Host, config: &Config, waiting: WaitingFunction) {
+        let coroutine = waiting.state.coroutine.take();
+        self.run_function(host, config, waiting, coroutine, |_| 0);
     }
 
     fn run_timer(&self, host: &mut dyn Host, config: &Config, pending: &timers::PendingTimer, again: bool) {
@@ -215,7 +232,8 @@ impl Vm {
         }
         let state = RequestState::new(self.scripts.clone(), self.next_number());
         let coroutine = machine.start(machine.anchors().run_timer);
-        self.run_function(host, config, state, pending.origin.clone(), Some(coroutine), |state| {
+        let waiting = WaitingFunction { state, origin: pending.origin.clone() };
+        self.run_function(host, config, waiting, Some(coroutine), |state| {
             // SAFETY: a coroutine that has not run has room for arguments.
             unsafe {
                 ffi::lua_pushinteger(state, ffi::lua_Integer::from(timer));
@@ -231,17 +249,18 @@ impl Vm {
         &self,
         host: &mut dyn Host,
         config: &Config,
-        state: Rc<RequestState>,
-        origin: Rc<[u8]>,
+        function: WaitingFunction,
         coroutine: Option<Coroutine>,
         push: impl FnOnce(*mut mlua_sys::lua_State) -> i32,
     ) {
         let (timers, machine) = (&self.scripts.timers, &self.scripts.machine);
         let Some(mut coroutine) = coroutine else { return timers.end() };
-        let mut frame = Frame::new(host, config, None, Some(state.clone()), timers).of_timer(origin.clone());
-        let awaited = self.scripts.within(&mut frame, |frame| {
+        let WaitingFunction { state, origin } = &function;
+        let call = EngineCall::new(host, config, None, Some(origin.clone()));
+        let mut frame = Frame::new(call, Some(state.clone()), timers);
+        let awaited = frame.within(&self.scripts, |frame| {
             let step = machine.resume_with(&mut coroutine, Phase::Timer, state.number, push);
-            note_touched(&state);
+            note_touched(state);
             // SAFETY: `frame` is the innermost frame, and no script runs now.
             unsafe {
                 match (step, (*frame).want.take()) {
@@ -252,18 +271,20 @@ impl Vm {
                         return Some(Awaited::Switch(order));
                     }
                     (Resumed::Waiting, None) => return Some(Awaited::Time(0)),
-                    (Resumed::Failed(ScriptError { text }), _) => log(frame, &text),
+                    (Resumed::Failed(ScriptError { text }), _) => frame::log(frame, &text),
                     _ => {}
                 }
                 None
             }
         });
         if let Some(awaited) = awaited {
+            let number = state.number;
             *state.coroutine.borrow_mut() = Some(coroutine);
+            self.waiting.borrow_mut().insert(number, function);
             match awaited {
-                Awaited::Time(ms) => timers.sleep(ms, state, origin),
+                Awaited::Time(ms) => timers.sleep(ms, number),
                 Awaited::Switch(order) => {
-                    let answer = OrderReply::new(timers.park(state, origin), &self.scripts);
+                    let answer = OrderReply::new(timers.park(number), &self.scripts);
                     host.order(order, Box::new(|outcome| answer.give(outcome)));
                 }
             }
@@ -288,7 +309,7 @@ impl Vm {
         if *config.location(exchange.route.location).settings.lua.code_cache {
             return Ok(self.scripts.clone());
         }
-        let scripts = open(&self.config, &self.dicts, self.worker)?;
+        let scripts = open(&self.config, &self.dicts, self.areas, self.worker)?;
         self.run_without_request(&scripts, config, host, *config.lua.init, Phase::Init)
             .map_err(|text| format!("init_by_lua error: {}", String::from_utf8_lossy(&text)))?;
         Ok(Rc::new(scripts))
@@ -304,10 +325,12 @@ impl Vm {
     ) -> Result<(), Vec<u8>> {
         let Some(script) = script else { return Ok(()) };
         scripts.timers.tick(host.now().monotonic_ms());
-        let mut frame = Frame::new(host, config, None, None, &scripts.timers);
-        scripts.within(&mut frame, |frame| {
+        let call = EngineCall::new(host, config, None, None);
+        let mut frame = Frame::new(call, None, &scripts.timers);
+        frame.within(scripts, |frame| {
             // SAFETY: `frame` is the innermost frame.
-            let chunk = unsafe { scripts.chunk(frame, script, true) }.map_err(|fault| fault.text)?;
+            let chunk = unsafe { scripts.chunk(frame::engine_call(frame), script, true) }
+                .map_err(|fault| fault.text)?;
             scripts.machine.call(chunk, phase, 0, |_| ()).map_err(|error| error.text)
         })
     }
@@ -318,6 +341,13 @@ impl Vm {
         self.last_request.set(next);
         next
     }
+}
+
+/// A function of a timer that has begun and waits.
+struct WaitingFunction {
+    state: Rc<RequestState>,
+    /// Where its timer came from, for the log.
+    origin: Rc<[u8]>,
 }
 
 /// What the function of a timer waits for.
@@ -355,7 +385,12 @@ impl Drop for OrderReply {
     }
 }
 
-fn open(config: &Config, dicts: &Dicts, worker: WorkerIdentity) -> Result<Scripts, String> {
+fn open(
+    config: &Config,
+    dicts: &Dicts,
+    areas: &'static [&'static Area],
+    worker: WorkerIdentity,
+) -> Result<Scripts, String> {
     let program = &config.lua;
     let given = |path: &str| (!path.is_empty()).then(|| path.as_bytes().to_vec());
     let mut prefix = config.prefix.as_os_str().as_encoded_bytes().to_vec();
@@ -370,11 +405,12 @@ fn open(config: &Config, dicts: &Dicts, worker: WorkerIdentity) -> Result<Script
         prefix,
         memory_limit_bytes: (limit > 0).then(|| usize::try_from(limit).unwrap_or(usize::MAX)),
         zones,
-        faces: api::faces(config),
+        faces: dicts::faces(config),
         regex_cache_entries: u32::try_from(*program.regex_cache_max_entries).unwrap_or(u32::MAX),
         regex_match_limit: u32::try_from(*program.regex_match_limit).unwrap_or(u32::MAX),
         private_globals: true,
         worker,
+        areas,
         world,
     })
     .map_err(|text| String::from_utf8_lossy(&text).into_owned())

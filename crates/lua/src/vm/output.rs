@@ -114,7 +114,7 @@ pub(super) unsafe fn settle(
     let bridge = state.scripts.machine.bridge();
     // SAFETY: the caller vouches for the frame, which is the bridge's; the parts are not used after `send`.
     unsafe {
-        debug_assert!(std::ptr::eq((*bridge).frame, frame));
+        debug_assert!(std::ptr::eq(frame::innermost(bridge), frame));
         let Some(request) = frame::request(bridge) else { return outcome };
         let head_written = request.exchange.output.head_written();
         let status = &mut request.exchange.response.status;

@@ -87,11 +87,11 @@ pub(super) unsafe fn run_in(
         }
         ScriptCall::Start(id) | ScriptCall::BodyFilter(id) => {
             // SAFETY: the caller vouches for the frame.
-            let chunk = match unsafe { state.scripts.chunk(frame, id, place.keep) } {
+            let chunk = match unsafe { state.scripts.chunk(frame::engine_call(frame), id, place.keep) } {
                 Ok(chunk) => chunk,
                 Err(fault) => {
                     // SAFETY: as above.
-                    unsafe { log(frame, &fault.line) };
+                    unsafe { frame::log(frame, &fault.line) };
                     return match fault.status {
                         500 => ScriptOutcome::Failed,
                         status => ScriptOutcome::Exit(i32::from(status)),
@@ -127,7 +127,7 @@ pub(super) unsafe fn run_on(
         Resumed::Done => ScriptOutcome::Finished,
         Resumed::Failed(ScriptError { text }) => {
             // SAFETY: as above.
-            unsafe { log(frame, &text) };
+            unsafe { frame::log(frame, &text) };
             ScriptOutcome::Failed
         }
         Resumed::Waiting => match want {
@@ -208,7 +208,7 @@ pub(super) unsafe fn run_at_once(
         Err(ScriptError { text }) => {
             let line = [b"failed to run ", phase.directive().as_bytes(), b": ", &text].concat();
             // SAFETY: as above.
-            unsafe { log(frame, &line) };
+            unsafe { frame::log(frame, &line) };
             ScriptOutcome::Failed
         }
     }
@@ -218,36 +218,6 @@ pub(super) unsafe fn run_at_once(
 fn is_failure(returned: i64) -> bool {
     const SPECIAL_RESPONSE: i64 = 300;
     returned == i64::from(output::NGX_ERROR) || returned >= SPECIAL_RESPONSE
-}
-
-/// # Safety
-/// `frame` must be the innermost frame.
-pub(super) unsafe fn log(frame: *mut Frame, line: &[u8]) {
-    // SAFETY: the caller vouches for the frame; logging runs no Lua.
-    let (exchange, mut env) = unsafe { frame::world(frame) };
-    // SAFETY: as above.
-    let context = unsafe { frame::context(frame) };
-    log_about(exchange, &mut env, Level::Error, line, context.as_deref());
-}
-
-/// Writes a line about a request or, without one, about the worker; `context` is that of a timer.
-pub(super) fn log_about(
-    exchange: Option<&mut Exchange>,
-    env: &mut Env<'_>,
-    level: Level,
-    line: &[u8],
-    context: Option<&[u8]>,
-) {
-    match exchange {
-        Some(exchange) if exchange.script.phase == ScriptPhase::Log => {
-            log_line::error(exchange, env, level, &[line, b" while logging request"].concat());
-        }
-        Some(exchange) => log_line::error(exchange, env, level, line),
-        None => match context {
-            Some(context) => log_line::worker_error(env, level, &[line, context].concat()),
-            None => log_line::worker_error(env, level, line),
-        },
-    }
 }
 
 pub(super) fn phase_of(phase: ScriptPhase) -> Phase {

@@ -16,7 +16,7 @@ use engine::modules::lua::{Program, ScriptId, ScriptSource};
 use engine::variables::Definition;
 use engine::{Config, Env};
 
-use super::frame::{self, Frame};
+use super::engine_call::EngineCall;
 use super::timers::Timers;
 use crate::machine::{Chunk, LoadError, Machine, MachineOptions, World, chunk_name};
 
@@ -32,9 +32,8 @@ pub(crate) struct Scripts {
 }
 
 /// Time and the log for the machine, taken from the innermost call of the engine.
-#[derive(Default)]
 pub(super) struct FrameWorld {
-    frame: Cell<*mut Frame>,
+    call: Cell<*mut EngineCall>,
 }
 
 /// Why a script cannot run: the status to answer with, and the line for the log.
@@ -51,7 +50,7 @@ impl Scripts {
         program: &Program,
         options: impl FnOnce(Rc<FrameWorld>) -> MachineOptions,
     ) -> Result<Scripts, Vec<u8>> {
-        let world = Rc::new(FrameWorld::default());
+        let world = Rc::new(FrameWorld { call: Cell::new(std::ptr::null_mut()) });
         let machine = Machine::open(options(world.clone())).map_err(|error| error.text)?;
         let inline = program
             .scripts
@@ -82,35 +81,26 @@ impl Scripts {
         failed.map(inline_fault).collect()
     }
 
-    /// Puts a frame in front for the length of `run`; the machine sees the request and the world through it.
-    pub(super) fn within<R>(&self, frame: &mut Frame, run: impl FnOnce(*mut Frame) -> R) -> R {
-        let frame: *mut Frame = frame;
-        let bridge = self.machine.bridge();
-        let before = self.world.frame.replace(frame);
-        // SAFETY: the bridge lives as long as the machine; no script of it looks at it now.
-        unsafe { (*bridge).frame = frame };
-        let result = run(frame);
-        self.world.frame.set(before);
-        // SAFETY: as above.
-        unsafe { (*bridge).frame = before };
-        result
+    /// Lets the machine see the request and the world through this call; returns the one before.
+    pub(super) fn serve(&self, call: *mut EngineCall) -> *mut EngineCall {
+        self.world.call.replace(call)
     }
 
     /// A script ready to run.
     ///
     /// # Safety
-    /// `frame` must be the innermost frame.
+    /// `call` must be the innermost call.
     pub(super) unsafe fn chunk(
         &self,
-        frame: *mut Frame,
+        call: *mut EngineCall,
         id: ScriptId,
         keep: bool,
     ) -> Result<Chunk, NotLoaded> {
         if let Some(Some(loaded)) = self.inline.borrow().get(id.0 as usize) {
             return loaded.as_ref().map(|chunk| *chunk).map_err(inline_fault);
         }
-        // SAFETY: the caller vouches for the frame; the parts are used up in this call, which runs no Lua.
-        let (exchange, mut env) = unsafe { frame::world(frame) };
+        // SAFETY: the caller vouches for the call; the parts are used up here, where no Lua runs.
+        let (exchange, mut env) = unsafe { ((*call).exchange(), (*call).env()) };
         let source = env.config.lua.scripts.get(id.0 as usize).map(|script| &script.source);
         let Some(ScriptSource::File(template)) = source else {
             let text = b"no such script".to_vec();
@@ -185,13 +175,12 @@ fn read(env: &mut Env<'_>, path: &[u8]) -> Result<Vec<u8>, LoadError> {
 impl FrameWorld {
     /// The request that runs, if one does, and the world.
     fn with<R>(&self, absent: R, act: impl FnOnce(Option<&mut engine::Exchange>, &mut Env<'_>) -> R) -> R {
-        let frame = self.frame.get();
-        if frame.is_null() {
+        let call = self.call.get();
+        if call.is_null() {
             return absent;
         }
-        // SAFETY: the frame is the innermost one while it stands here; the parts are used up in `act`, which runs no
-        // Lua.
-        let (exchange, mut env) = unsafe { frame::world(frame) };
+        // SAFETY: it is the innermost call while it is here; the parts are used up in `act`, which runs no Lua.
+        let (exchange, mut env) = unsafe { ((*call).exchange(), (*call).env()) };
         act(exchange, &mut env)
     }
 }
@@ -222,10 +211,11 @@ impl World for FrameWorld {
 
     fn log(&self, level: u8, text: &[u8]) {
         let Some(level) = Level::from_number(i64::from(level)) else { return };
-        let frame = self.frame.get();
-        // SAFETY: the frame is the innermost one while it stands here.
-        let context = if frame.is_null() { None } else { unsafe { frame::context(frame) } };
-        self.with((), |exchange, env| super::log_about(exchange, env, level, text, context.as_deref()));
+        let call = self.call.get();
+        if !call.is_null() {
+            // SAFETY: it is the innermost call while it is here.
+            unsafe { (*call).log(level, text) };
+        }
     }
 
     fn log_apart(&self, level: u8, text: &[u8]) {

@@ -1,14 +1,12 @@
 //! Which timers wait, which functions of timers run, and when something is due next.
 //!
-//! It keeps times and numbers alone: the functions and their arguments are Lua's, running them is [`super::Vm`]'s. All
-//! times are in milliseconds of the clock that never goes back.
+//! It keeps times and numbers alone: the functions and their arguments are Lua's, running them is the `Vm`'s. All times
+//! are in milliseconds of the clock that never goes back.
 
 use std::cell::{Cell, RefCell};
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::rc::Rc;
-
-use super::state::RequestState;
 
 /// A timer that waits.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -22,17 +20,15 @@ pub(crate) struct PendingTimer {
     pub(crate) origin: Rc<[u8]>,
 }
 
-/// A function of a timer that waits for something itself.
-pub(crate) struct SleepingFunction {
+/// A function of a timer that sleeps itself.
+struct SleepingFunction {
     due_ms: u64,
-    pub(crate) state: Rc<RequestState>,
-    pub(crate) origin: Rc<[u8]>,
+    function: u32,
 }
 
 /// A function of a timer that waits for the outcome of its order to a switch.
 pub(crate) struct ParkedFunction {
-    pub(crate) state: Rc<RequestState>,
-    pub(crate) origin: Rc<[u8]>,
+    function: u32,
     /// Set once it is known.
     pub(super) outcome: Cell<Option<Result<u64, String>>>,
 }
@@ -57,10 +53,10 @@ pub(crate) struct Timers {
 pub(crate) enum Due {
     /// A timer; whether it waits again.
     Timer(PendingTimer, bool),
-    /// A function that goes on.
-    Goes(SleepingFunction),
+    /// A function that goes on, by its number.
+    Goes(u32),
     /// A function whose order to a switch has come out.
-    Answered(Rc<ParkedFunction>, Result<u64, String>),
+    Answered(u32, Result<u64, String>),
 }
 
 impl Timers {
@@ -118,15 +114,15 @@ impl Timers {
     }
 
     /// Puts a running function to sleep.
-    pub(super) fn sleep(&self, ms: u64, state: Rc<RequestState>, origin: Rc<[u8]>) {
+    pub(super) fn sleep(&self, ms: u64, function: u32) {
         let due_ms = self.now_ms.get().saturating_add(ms);
-        self.sleeping.borrow_mut().push(SleepingFunction { due_ms, state, origin });
+        self.sleeping.borrow_mut().push(SleepingFunction { due_ms, function });
         self.ring();
     }
 
     /// Keeps a running function until the outcome of its order is set.
-    pub(super) fn park(&self, state: Rc<RequestState>, origin: Rc<[u8]>) -> Rc<ParkedFunction> {
-        let parked = Rc::new(ParkedFunction { state, origin, outcome: Cell::new(None) });
+    pub(super) fn park(&self, function: u32) -> Rc<ParkedFunction> {
+        let parked = Rc::new(ParkedFunction { function, outcome: Cell::new(None) });
         self.parked.borrow_mut().push(Rc::clone(&parked));
         parked
     }
@@ -136,7 +132,7 @@ impl Timers {
         let mut parked = self.parked.borrow_mut();
         for at in 0..parked.len() {
             if let Some(outcome) = parked[at].outcome.take() {
-                return Some(Due::Answered(parked.remove(at), outcome));
+                return Some(Due::Answered(parked.remove(at).function, outcome));
             }
         }
         None
@@ -157,7 +153,7 @@ impl Timers {
         let now_ms = self.now_ms.get();
         let mut sleeping = self.sleeping.borrow_mut();
         if let Some(at) = sleeping.iter().position(|sleeper| sleeper.due_ms <= now_ms) {
-            return Some(Due::Goes(sleeping.remove(at)));
+            return Some(Due::Goes(sleeping.remove(at).function));
         }
         drop(sleeping);
         let mut waiting = self.waiting.borrow_mut();

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, Weak};
 use std::time::Instant;
 
 /// Stops scripts that run for too long: one watchdog for each Lua machine, as long as its generation exists.
-pub(crate) type Watchdogs = Arc<Mutex<Vec<(Weak<()>, lua::machine::Watchdog)>>>;
+pub(crate) type Watchdogs = Arc<Mutex<Vec<(Weak<()>, lua::Watchdog)>>>;
 
 /// See the module.
 #[derive(Clone)]

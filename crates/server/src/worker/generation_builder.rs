@@ -52,7 +52,7 @@ impl GenerationBuilder {
             true => {
                 let mut host = BootHost { clock, logs: &logs, counters: &shared.counters, tables: &tables };
                 let options = lua::VmOptions { worker: *number, workers: shared.threads };
-                let vm = lua::Vm::new(&new.config, &new.dicts, options, &mut host)?;
+                let vm = lua::open(&new.config, &new.dicts, options, &mut host)?;
                 let watchdog = (Arc::downgrade(&watched), vm.watchdog());
                 shared.watchdogs.lock().unwrap_or_else(PoisonError::into_inner).push(watchdog);
                 vm.init(&new.config, &mut host)?;

@@ -248,7 +248,8 @@ impl Server {
         change(Arc::get_mut(&mut config).unwrap());
         let mut host = TestHost::new(files);
         let dicts = Dicts::new(&config.lua.dicts, None);
-        let vm = Rc::new(Vm::new(&config, &dicts, VmOptions { worker: 1, workers: 4 }, &mut host).unwrap());
+        let vm =
+            Rc::new(crate::open(&config, &dicts, VmOptions { worker: 1, workers: 4 }, &mut host).unwrap());
         host.vm = Some(vm.clone());
         let mut server = Server { config, vm, dicts, host };
         server.vm.init(&server.config, &mut server.host).unwrap();

@@ -449,8 +449,8 @@ fn init_runs_before_requests_and_may_fail() {
     assert_eq!(server.get("/").body(), "4\n");
     let config = host::config_of("events {} http { init_by_lua_block { error('no') } }");
     let dicts = crate::Dicts::new(&config.lua.dicts, None);
-    let vm = crate::Vm::new(&config, &dicts, crate::VmOptions { worker: 0, workers: 1 }, &mut server.host)
-        .unwrap();
+    let vm =
+        crate::open(&config, &dicts, crate::VmOptions { worker: 0, workers: 1 }, &mut server.host).unwrap();
     let fault = vm.init(&config, &mut server.host).unwrap_err();
     assert!(
         fault.starts_with("init_by_lua error: init_by_lua(nginx.conf:1):1: no\nstack traceback:"),
