@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::process::ExitCode;
 
-use conf::ledger::{self, Origin};
+use conf::known_directives::{self, Origin};
 use engine::directive::{Contexts, Directive};
 
 const MADE: &str = "<!-- Made by `cargo xtask docs` from the tables in the code: change it there. -->\n";
@@ -115,7 +115,7 @@ fn module(name: &str, directives: &[&Directive]) -> String {
     page
 }
 
-/// What the ledger of nginx's directives has beyond ours, module by module.
+/// Lists the known directives that pointsman does not support, module by module.
 fn unsupported() -> String {
     // What stands in `switch {}` is called like directives of nginx that mean something else.
     let ours: BTreeSet<&str> = engine::config::directives()
@@ -123,12 +123,12 @@ fn unsupported() -> String {
         .map(|(_, directive)| directive.name)
         .collect();
     let mut by_module: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
-    for entry in ledger::all() {
+    for entry in known_directives::all() {
         let module = match entry.origin {
-            Origin::Nginx(module) => module,
-            Origin::NgxLua => "ngx_http_lua_module",
+            DirectiveOrigin::Nginx(module) => module,
+            DirectiveOrigin::NgxLua => "ngx_http_lua_module",
             // Other people's modules are known for the sake of the diagnostics alone.
-            Origin::Plus(_) | Origin::Other(_) => continue,
+            DirectiveOrigin::Plus(_) | DirectiveOrigin::Other(_) => continue,
         };
         if !ours.contains(entry.name) && !entry.is_mail() && !entry.is_stream() {
             by_module.entry(module).or_default().insert(entry.name);

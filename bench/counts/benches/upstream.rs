@@ -10,7 +10,9 @@ use gungraun::{library_benchmark, library_benchmark_group, main};
 use std::hint::black_box;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use upstream::{Address, BalancerSpec, Group, GroupSpec, KeepaliveSpec, Outcome, PeerSpec, PickInput, Tried};
+use upstream::{
+    Address, BalancerSpec, Group, GroupSpec, KeepaliveSpec, PeerSpec, PickInput, Tried, TryOutcome,
+};
 
 /// A group of so many servers that has served before.
 fn group(peers: u16, balancer: BalancerSpec) -> (Group, Tried) {
@@ -35,7 +37,7 @@ fn choose(group: &mut Group, tried: &mut Tried) {
     let input = PickInput { key: black_box(b"/articles/42"), client: None };
     if let Ok(lease) = group.pick(black_box(1_000), &input, tried, &mut || 7) {
         black_box(group.peer(&lease).spec());
-        black_box(group.finish(lease, Outcome::Success, 1_001));
+        black_box(group.finish(lease, TryOutcome::Success, 1_001));
     }
 }
 

@@ -120,7 +120,7 @@ mod tests {
     #[test]
     fn each_directive_is_one_that_nginx_knows() {
         for (module, directive) in USUAL.iter().chain(OPTIONAL) {
-            assert!(conf::ledger::find(directive).is_some(), "{module}: {directive}");
+            assert!(conf::known_directives::find(directive).is_some(), "{module}: {directive}");
         }
     }
 }

@@ -18,14 +18,14 @@ pub trait Loader {
     fn glob(&self, pattern: &Path) -> io::Result<Vec<PathBuf>>;
 }
 
-/// How an outcome is kept: the value, or the system's error number.
-type Outcome<T> = Result<T, i32>;
+/// How an answer is kept: the value, or the system's error number.
+type Recorded<T> = Result<T, i32>;
 
 /// Everything a parse was given: a loader that answers the same again.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Bundle {
-    files: BTreeMap<PathBuf, Outcome<Vec<u8>>>,
-    globs: BTreeMap<PathBuf, Outcome<Vec<PathBuf>>>,
+    files: BTreeMap<PathBuf, Recorded<Vec<u8>>>,
+    globs: BTreeMap<PathBuf, Recorded<Vec<PathBuf>>>,
 }
 
 /// Passes everything on to another loader and writes down the answers. What was asked before is answered from the
@@ -80,7 +80,7 @@ const EIO: i32 = 5;
 /// The first bytes of a bundle, with its version.
 const MAGIC: &[u8] = b"pointsman-bundle-1\n";
 
-fn keep<T>(result: io::Result<T>) -> Outcome<T> {
+fn keep<T>(result: io::Result<T>) -> Recorded<T> {
     result.map_err(|error| {
         error.raw_os_error().unwrap_or(if error.kind() == io::ErrorKind::NotFound { ENOENT } else { EIO })
     })
@@ -91,14 +91,14 @@ impl Bundle {
     pub fn to_bytes(&self) -> Vec<u8> {
         let mut out = MAGIC.to_vec();
         put_number(&mut out, self.files.len() as u64);
-        for (path, outcome) in &self.files {
+        for (path, recorded) in &self.files {
             put_bytes(&mut out, path.as_os_str().as_bytes());
-            put_outcome(&mut out, outcome, |out, text| put_bytes(out, text));
+            put_recorded(&mut out, recorded, |out, text| put_bytes(out, text));
         }
         put_number(&mut out, self.globs.len() as u64);
-        for (pattern, outcome) in &self.globs {
+        for (pattern, recorded) in &self.globs {
             put_bytes(&mut out, pattern.as_os_str().as_bytes());
-            put_outcome(&mut out, outcome, |out, paths| {
+            put_recorded(&mut out, recorded, |out, paths| {
                 put_number(out, paths.len() as u64);
                 paths.iter().for_each(|path| put_bytes(out, path.as_os_str().as_bytes()));
             });
@@ -112,16 +112,16 @@ impl Bundle {
         let mut bundle = Bundle::default();
         for _ in 0..take_number(&mut rest)? {
             let path = take_path(&mut rest)?;
-            let outcome = take_outcome(&mut rest, |rest| take_bytes(rest).map(<[u8]>::to_vec))?;
-            bundle.files.insert(path, outcome);
+            let recorded = take_recorded(&mut rest, |rest| take_bytes(rest).map(<[u8]>::to_vec))?;
+            bundle.files.insert(path, recorded);
         }
         for _ in 0..take_number(&mut rest)? {
             let pattern = take_path(&mut rest)?;
-            let outcome = take_outcome(&mut rest, |rest| {
+            let recorded = take_recorded(&mut rest, |rest| {
                 let count = take_number(rest)?;
                 (0..count).map(|_| take_path(rest)).collect()
             })?;
-            bundle.globs.insert(pattern, outcome);
+            bundle.globs.insert(pattern, recorded);
         }
         rest.is_empty().then_some(bundle)
     }
@@ -136,10 +136,10 @@ fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
     out.extend_from_slice(bytes);
 }
 
-fn put_outcome<T>(out: &mut Vec<u8>, outcome: &Outcome<T>, put: impl Fn(&mut Vec<u8>, &T)) {
+fn put_recorded<T>(out: &mut Vec<u8>, recorded: &Recorded<T>, put: impl Fn(&mut Vec<u8>, &T)) {
     // An error number is never 0, so 0 says that a value follows.
-    put_number(out, outcome.as_ref().map_or_else(|errno| *errno as u32 as u64, |_| 0));
-    if let Ok(value) = outcome {
+    put_number(out, recorded.as_ref().map_or_else(|errno| *errno as u32 as u64, |_| 0));
+    if let Ok(value) = recorded {
         put(out, value);
     }
 }
@@ -161,7 +161,7 @@ fn take_path(rest: &mut &[u8]) -> Option<PathBuf> {
     take_bytes(rest).map(|bytes| PathBuf::from(OsString::from_vec(bytes.to_vec())))
 }
 
-fn take_outcome<T>(rest: &mut &[u8], take: impl Fn(&mut &[u8]) -> Option<T>) -> Option<Outcome<T>> {
+fn take_recorded<T>(rest: &mut &[u8], take: impl Fn(&mut &[u8]) -> Option<T>) -> Option<Recorded<T>> {
     match take_number(rest)? {
         0 => take(rest).map(Ok),
         errno => Some(Err(u32::try_from(errno).ok()? as i32)),

@@ -36,7 +36,7 @@ pub struct Diagnostic {
     /// What is to be seen there.
     pub label: Option<String>,
     /// What to do about it.
-    pub mend: Option<String>,
+    pub help: Option<String>,
     /// Other places that have to do with it, each with what is to be seen there.
     pub also: Vec<(Span, String)>,
 }
@@ -53,7 +53,7 @@ impl Diagnostic {
     }
 
     fn new(severity: Severity, span: Option<Span>, message: String) -> Diagnostic {
-        Diagnostic { severity, message, span, label: None, mend: None, also: Vec::new() }
+        Diagnostic { severity, message, span, label: None, help: None, also: Vec::new() }
     }
 
     /// Says what is to be seen at the span.
@@ -63,8 +63,8 @@ impl Diagnostic {
     }
 
     /// Says what to do about it.
-    pub fn mend(mut self, mend: impl Into<String>) -> Diagnostic {
-        self.mend = Some(mend.into());
+    pub fn help(mut self, help: impl Into<String>) -> Diagnostic {
+        self.help = Some(help.into());
         self
     }
 

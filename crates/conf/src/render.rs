@@ -36,8 +36,8 @@ pub(crate) fn render(diagnostic: &Diagnostic, sources: &SourceMap, colour: bool)
     for picture in pictures(diagnostic, sources) {
         group = group.element(draw(&picture, sources));
     }
-    if let Some(mend) = &diagnostic.mend {
-        group = group.element(Level::HELP.message(harmless(mend)));
+    if let Some(help) = &diagnostic.help {
+        group = group.element(Level::HELP.message(harmless(help)));
     }
     let renderer = if colour { Renderer::styled() } else { Renderer::plain() };
     let mut drawn = renderer.render(&[group]);

@@ -2,7 +2,7 @@
 //!
 //! Owns the explanation only: whether a name is known at its place is the engine's to judge.
 
-use crate::{Diagnostic, Word, ledger, nearest};
+use crate::{Diagnostic, Word, known_directives, nearest};
 
 /// The diagnostic for a directive whose name `known` does not hold: a comment of another language, something nginx has
 /// and pointsman has not, or a slip of the fingers.
@@ -11,7 +11,7 @@ pub fn explain_unknown<'a>(word: &Word, known: impl Iterator<Item = &'a str>) ->
     if let Some(diagnostic) = foreign_comment(word) {
         return diagnostic;
     }
-    if let Some(entry) = ledger::find(&name) {
+    if let Some(entry) = known_directives::find(&name) {
         let message =
             format!("directive \"{name}\" is known to {}, not supported by pointsman", entry.origin);
         return Diagnostic::error(word.span, message).label("not supported");
@@ -20,15 +20,16 @@ pub fn explain_unknown<'a>(word: &Word, known: impl Iterator<Item = &'a str>) ->
     if let Some(code) = name.strip_suffix(':').or_else(|| name.strip_suffix('=')) {
         return unknown
             .label("nginx.conf has only a space between a name and its value")
-            .mend(format!("write `{code}`"));
+            .help(format!("write `{code}`"));
     }
     let ours: Vec<&str> = known.collect();
     let lower = name.to_ascii_lowercase();
     let meant = nearest(&lower, ours.into_iter()).map(str::to_owned);
-    let meant =
-        meant.or_else(|| nearest(&lower, ledger::all().iter().map(|entry| entry.name)).map(str::to_owned));
+    let meant = meant.or_else(|| {
+        nearest(&lower, known_directives::all().iter().map(|entry| entry.name)).map(str::to_owned)
+    });
     match meant {
-        Some(meant) => unknown.label("no directive has this name").mend(format!("did you mean `{meant}`?")),
+        Some(meant) => unknown.label("no directive has this name").help(format!("did you mean `{meant}`?")),
         None => unknown.label("no directive has this name"),
     }
 }
@@ -45,7 +46,7 @@ pub(crate) fn foreign_comment(word: &Word) -> Option<Diagnostic> {
     Some(
         Diagnostic::error(word.span, message)
             .label(format!("{language}; nginx.conf uses `#`"))
-            .mend(format!("write `#` instead of `{mark}`")),
+            .help(format!("write `#` instead of `{mark}`")),
     )
 }
 
@@ -64,14 +65,14 @@ mod tests {
     fn each_kind_of_stranger_has_its_own_words() {
         assert_eq!(explain("--").label.unwrap(), "a Lua comment; nginx.conf uses `#`");
         assert_eq!(explain("--").message, "unknown directive \"--\"");
-        assert_eq!(explain("swich").mend.unwrap(), "did you mean `switch`?");
-        assert_eq!(explain("Listen").mend.unwrap(), "did you mean `listen`?");
-        assert_eq!(explain("fastcgi_pas").mend.unwrap(), "did you mean `fastcgi_pass`?");
-        assert_eq!(explain("listen:").mend.unwrap(), "write `listen`");
+        assert_eq!(explain("swich").help.unwrap(), "did you mean `switch`?");
+        assert_eq!(explain("Listen").help.unwrap(), "did you mean `listen`?");
+        assert_eq!(explain("fastcgi_pas").help.unwrap(), "did you mean `fastcgi_pass`?");
+        assert_eq!(explain("listen:").help.unwrap(), "write `listen`");
         assert_eq!(
             explain("ssi").message,
             "directive \"ssi\" is known to nginx (ngx_http_ssi_filter_module), not supported by pointsman"
         );
-        assert_eq!(explain("banana").mend, None);
+        assert_eq!(explain("banana").help, None);
     }
 }

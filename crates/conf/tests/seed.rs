@@ -34,7 +34,7 @@ fn seed(name: &str) -> Option<Parsed> {
 fn faults(parsed: &Parsed) -> Vec<(u32, u32, &str)> {
     let faults = parsed.diagnostics.iter().map(|diagnostic| {
         let (line, column) = parsed.sources.line_column(diagnostic.span.unwrap());
-        (line, column, diagnostic.mend.as_deref().unwrap_or_default())
+        (line, column, diagnostic.help.as_deref().unwrap_or_default())
     });
     faults.collect()
 }

@@ -15,9 +15,9 @@ use std::sync::Arc;
 
 use hashbrown::{Equivalent, HashMap, HashSet};
 
-use crate::figures::Figures;
+use crate::counters::Counters;
 use crate::layout::{Layout, OTHER};
-use crate::recorder::{Place, Recorder};
+use crate::recorder::{Recorder, Subject};
 use crate::series::{Bench, Series};
 use crate::summary::Summary;
 use crate::window::Window;
@@ -43,7 +43,7 @@ pub struct Collector {
     /// How many keys have numbers of their own, all switches together.
     named_keys: usize,
     /// Requests of groups that are forgotten.
-    departed: Figures,
+    departed: Counters,
     kept: Kept,
 }
 
@@ -63,14 +63,14 @@ struct Group {
     requests: usize,
     peers: Map<Arc<str>, usize>,
     /// Tries with servers that are forgotten.
-    departed: Figures,
+    departed: Counters,
 }
 
 #[derive(Debug, Default)]
 struct Switch {
     keys: Map<KeyName, usize>,
     /// By target, requests of keys that are forgotten.
-    departed: Map<Arc<str>, Figures>,
+    departed: Map<Arc<str>, Counters>,
 }
 
 #[derive(Debug, PartialEq, Eq, Hash)]
@@ -102,7 +102,7 @@ impl Collector {
             groups: Map::default(),
             switches: Map::default(),
             named_keys: 0,
-            departed: Figures::default(),
+            departed: Counters::default(),
             kept: Kept::default(),
             layout: Arc::clone(&layout),
         };
@@ -121,10 +121,10 @@ impl Collector {
     /// Takes everything out of a recorder.
     pub fn absorb(&mut self, recorder: &mut Recorder, now_ms: u64) {
         self.advance(now_ms);
-        recorder.empty(|place, tally| {
-            let at = self.place(place);
+        recorder.empty(|subject, tally| {
+            let at = self.series_of(subject);
             let Kept { series, open, bench, .. } = &mut self.kept;
-            if series[at].add(&tally.figures, tally.in_flight, self.now_ms, bench) {
+            if series[at].add(&tally.counters, tally.in_flight, self.now_ms, bench) {
                 open.push(at);
             }
         });
@@ -195,25 +195,25 @@ impl Collector {
     }
 
     /// Where the numbers of a thing are; makes a place for what is new.
-    fn place(&mut self, place: Place<'_>) -> usize {
+    fn series_of(&mut self, subject: Subject<'_>) -> usize {
         let kept = &mut self.kept;
-        let (name, peer) = match place {
-            Place::Group(name) => (name, None),
-            Place::Peer(name, peer) => (name, Some(peer)),
-            Place::Key(switch, key, target) => return self.place_of_key(switch, key, target),
+        let (name, peer) = match subject {
+            Subject::Group(name) => (name, None),
+            Subject::Peer(name, peer) => (name, Some(peer)),
+            Subject::Key(switch, key, target) => return self.series_of_key(switch, key, target),
         };
         let group = self.groups.entry(Arc::clone(name)).or_insert_with(|| Group {
-            requests: kept.place(),
+            requests: kept.new_series(),
             peers: Map::default(),
-            departed: Figures::default(),
+            departed: Counters::default(),
         });
         match peer {
-            Some(peer) => *group.peers.entry(Arc::clone(peer)).or_insert_with(|| kept.place()),
+            Some(peer) => *group.peers.entry(Arc::clone(peer)).or_insert_with(|| kept.new_series()),
             None => group.requests,
         }
     }
 
-    fn place_of_key(&mut self, switch: &Arc<str>, key: Option<&[u8]>, target: &Arc<str>) -> usize {
+    fn series_of_key(&mut self, switch: &Arc<str>, key: Option<&[u8]>, target: &Arc<str>) -> usize {
         let keys = &mut self.switches.entry(Arc::clone(switch)).or_default().keys;
         let mut probe = KeyProbe { key, target };
         if let Some(&at) = keys.get(&probe) {
@@ -226,7 +226,7 @@ impl Collector {
             return at;
         }
         self.named_keys += usize::from(probe.key.is_some());
-        let at = self.kept.place();
+        let at = self.kept.new_series();
         keys.insert(KeyName { key: probe.key.map(Box::from), target: Arc::clone(target) }, at);
         at
     }
@@ -234,7 +234,7 @@ impl Collector {
 
 impl Kept {
     /// A place for something new.
-    fn place(&mut self) -> usize {
+    fn new_series(&mut self) -> usize {
         self.free.pop().unwrap_or_else(|| {
             self.series.push(Series::default());
             self.series.len() - 1
@@ -242,7 +242,7 @@ impl Kept {
     }
 
     /// Gives a place back when it is over; its totals go into `sum`.
-    fn let_go(&mut self, at: usize, now_ms: u64, sum: &mut Figures) -> bool {
+    fn let_go(&mut self, at: usize, now_ms: u64, sum: &mut Counters) -> bool {
         let over = self.series[at].is_over(now_ms);
         if over {
             std::mem::take(&mut self.series[at]).add_totals(sum);

@@ -1,4 +1,4 @@
-//! Two sets of figures side by side: is the difference more than noise?
+//! Two sets of counters side by side: is the difference more than noise?
 //!
 //! Owns: the statistics and how they are done. Must never: call something a difference that is likely none.
 //!
@@ -19,7 +19,7 @@
 //! quite (a queue slows all in it), and the two sides may get different requests. So it says how much chance can do,
 //! and no more.
 
-use crate::{Figures, Histogram};
+use crate::{Counters, Histogram};
 
 /// The two-sided 1 % point of the normal distribution.
 const Z: f64 = 2.575_829;
@@ -59,12 +59,12 @@ pub struct Compared {
     /// Of the second.
     pub second: Option<f64>,
     /// What is to be thought of the difference.
-    pub verdict: Verdict,
+    pub difference: Difference,
 }
 
 /// Whether the second differs from the first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Verdict {
+pub enum Difference {
     /// The side with fewer samples has not as many as this.
     TooFew {
         /// How many each side must have.
@@ -78,28 +78,28 @@ pub enum Verdict {
     Higher,
 }
 
-impl Verdict {
+impl Difference {
     /// A stable name.
     pub fn name(self) -> &'static str {
         match self {
-            Verdict::TooFew { .. } => "too_few",
-            Verdict::Noise => "noise",
-            Verdict::Lower => "lower",
-            Verdict::Higher => "higher",
+            Difference::TooFew { .. } => "too_few",
+            Difference::Noise => "noise",
+            Difference::Lower => "lower",
+            Difference::Higher => "higher",
         }
     }
 
-    fn of(first: f64, second: f64, differ: bool) -> Verdict {
+    fn of(first: f64, second: f64, differ: bool) -> Difference {
         match (differ, second < first) {
-            (false, _) => Verdict::Noise,
-            (true, true) => Verdict::Lower,
-            (true, false) => Verdict::Higher,
+            (false, _) => Difference::Noise,
+            (true, true) => Difference::Lower,
+            (true, false) => Difference::Higher,
         }
     }
 }
 
-/// Compares two sets of figures, of the same window.
-pub fn compare(first: &Figures, second: &Figures) -> Comparison {
+/// Compares two sets of counters, of the same window.
+pub fn compare(first: &Counters, second: &Counters) -> Comparison {
     let times = [&first.response, &second.response];
     Comparison {
         ended: [first.ended, second.ended],
@@ -111,7 +111,7 @@ pub fn compare(first: &Figures, second: &Figures) -> Comparison {
     }
 }
 
-/// The verdict of a test of two numbers, unless there are too few samples.
+/// The difference of a test of two numbers, unless there are too few samples.
 fn compared(
     numbers: [Option<f64>; 2],
     samples: u64,
@@ -119,14 +119,14 @@ fn compared(
     test: impl Fn(f64, f64) -> bool,
 ) -> Compared {
     let [first, second] = numbers;
-    let verdict = match (first, second) {
-        (Some(a), Some(b)) if samples >= needed => Verdict::of(a, b, a != b && test(a, b)),
-        _ => Verdict::TooFew { needed },
+    let difference = match (first, second) {
+        (Some(a), Some(b)) if samples >= needed => Difference::of(a, b, a != b && test(a, b)),
+        _ => Difference::TooFew { needed },
     };
-    Compared { first, second, verdict }
+    Compared { first, second, difference }
 }
 
-fn errors(first: &Figures, second: &Figures) -> Compared {
+fn errors(first: &Counters, second: &Counters) -> Compared {
     let rates = [first.error_rate(), second.error_rate()];
     compared(rates, first.ended.min(second.ended), ERRORS_MIN, |a, b| {
         let (all, wrong) = (first.ended + second.ended, first.errors + second.errors);
@@ -140,7 +140,7 @@ fn errors(first: &Figures, second: &Figures) -> Compared {
 }
 
 /// Fisher's exact test: how likely a table with these margins is that is no likelier than this one.
-fn fisher(first: &Figures, second: &Figures) -> f64 {
+fn fisher(first: &Counters, second: &Counters) -> f64 {
     let (all, wrong) = (first.ended + second.ended, first.errors + second.errors);
     // The rarer outcome, so that the sum is short.
     let (rare, seen) = match wrong <= all - wrong {

@@ -10,24 +10,24 @@
 
 mod collector;
 pub mod compare;
-mod figures;
+mod counters;
 mod histogram;
 mod layout;
 mod recorder;
 pub mod render;
 mod series;
 mod slot;
+mod snapshot;
 mod summary;
-mod surroundings;
 #[cfg(test)]
 mod testing;
 mod window;
 
 pub use collector::Collector;
-pub use figures::{CLASSES, Failure, Figures, RequestEnd, TryEnd};
+pub use counters::{CLASSES, Counters, Failure, RequestEnd, TryEnd};
 pub use histogram::Histogram;
 pub use layout::{GroupLayout, Layout, OTHER};
 pub use recorder::Recorder;
+pub use snapshot::{Connections, PeerNow, PeerState, Snapshot, SwitchNow};
 pub use summary::{GroupSummary, KeySummary, PeerSummary, Summary, SwitchSummary, TargetSummary};
-pub use surroundings::{Connections, PeerNow, PeerState, Surroundings, SwitchNow};
 pub use window::Window;

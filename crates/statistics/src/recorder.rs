@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use hashbrown::{Equivalent, HashMap};
 
-use crate::figures::{Figures, RequestEnd, TryEnd};
+use crate::counters::{Counters, RequestEnd, TryEnd};
 use crate::layout::{Layout, OTHER};
 
 /// After how many emptyings without use a key leaves its place to others.
@@ -34,7 +34,7 @@ pub struct Recorder {
 /// The numbers of one group, peer or key.
 #[derive(Debug, Default)]
 pub(crate) struct Tally {
-    pub(crate) figures: Figures,
+    pub(crate) counters: Counters,
     /// Begun less ended, since it was emptied.
     pub(crate) in_flight: i64,
     touched: bool,
@@ -42,7 +42,7 @@ pub(crate) struct Tally {
 
 /// Of what a tally is.
 #[derive(Debug, Clone, Copy)]
-pub(crate) enum Place<'a> {
+pub(crate) enum Subject<'a> {
     Group(&'a Arc<str>),
     Peer(&'a Arc<str>, &'a Arc<str>),
     /// Switch, key (none: the other keys), target.
@@ -91,7 +91,7 @@ impl Recorder {
         let at = self.group_at(group);
         let tally = self.tally(at);
         tally.in_flight -= 1;
-        tally.figures.request_ended(end);
+        tally.counters.request_ended(end);
     }
 
     /// A try with a server begins.
@@ -107,7 +107,7 @@ impl Recorder {
         let at = self.peer_at(group, peer);
         let tally = self.tally(at);
         tally.in_flight -= 1;
-        tally.figures.try_ended(end);
+        tally.counters.try_ended(end);
     }
 
     /// A request that a switch decided on has ended: the key as the table normalises it, and the target it got. A
@@ -121,7 +121,7 @@ impl Recorder {
 
     /// Bytes it holds, near enough.
     pub fn bytes(&self) -> usize {
-        let one = |tally: &Tally| size_of::<Tally>() + tally.figures.heap_bytes();
+        let one = |tally: &Tally| size_of::<Tally>() + tally.counters.heap_bytes();
         let keys = self.keys.tallies.iter().map(|(name, entry)| {
             one(&entry.tally)
                 + size_of::<KeyName>()
@@ -136,10 +136,10 @@ impl Recorder {
     }
 
     /// Hands out everything and is empty.
-    pub(crate) fn empty(&mut self, mut to: impl FnMut(Place<'_>, &Tally)) {
+    pub(crate) fn empty(&mut self, mut to: impl FnMut(Subject<'_>, &Tally)) {
         for at in self.touched.drain(..) {
             let Some(tally) = &mut self.tallies[at as usize] else { continue };
-            to(place(&self.layout, &self.starts, at), tally);
+            to(subject(&self.layout, &self.starts, at), tally);
             tally.clear();
         }
         self.keys.empty(&self.layout, to);
@@ -170,13 +170,13 @@ impl Recorder {
 
 impl Tally {
     fn clear(&mut self) {
-        self.figures.clear();
+        self.counters.clear();
         self.in_flight = 0;
         self.touched = false;
     }
 }
 
-fn place<'a>(layout: &'a Layout, starts: &[u32], at: u32) -> Place<'a> {
+fn subject<'a>(layout: &'a Layout, starts: &[u32], at: u32) -> Subject<'a> {
     let group = starts.partition_point(|&start| start <= at) - 1;
     let within = (at - starts[group]) as usize;
     let (name, peers) = match layout.groups.get(group) {
@@ -184,8 +184,8 @@ fn place<'a>(layout: &'a Layout, starts: &[u32], at: u32) -> Place<'a> {
         None => (other(), &[][..]),
     };
     match within {
-        0 => Place::Group(name),
-        _ => Place::Peer(name, peers.get(within - 1).unwrap_or_else(|| other())),
+        0 => Subject::Group(name),
+        _ => Subject::Peer(name, peers.get(within - 1).unwrap_or_else(|| other())),
     }
 }
 
@@ -268,7 +268,7 @@ impl Keys {
         self.tallies.entry(name).or_default()
     }
 
-    fn empty(&mut self, layout: &Layout, mut to: impl FnMut(Place<'_>, &Tally)) {
+    fn empty(&mut self, layout: &Layout, mut to: impl FnMut(Subject<'_>, &Tally)) {
         self.emptyings = self.emptyings.wrapping_add(1);
         if !std::mem::take(&mut self.touched) {
             return;
@@ -276,7 +276,7 @@ impl Keys {
         for (name, entry) in &mut self.tallies {
             if entry.tally.touched {
                 let switch = &layout.switches[usize::from(name.switch)];
-                to(Place::Key(switch, name.key.as_deref(), &name.target), &entry.tally);
+                to(Subject::Key(switch, name.key.as_deref(), &name.target), &entry.tally);
                 entry.tally.clear();
                 entry.used = self.emptyings;
             }
@@ -294,7 +294,7 @@ impl KeyTally {
     #[inline]
     fn ended(&mut self, end: &RequestEnd) {
         self.tally.touched = true;
-        self.tally.figures.request_ended(end);
+        self.tally.counters.request_ended(end);
     }
 }
 

@@ -9,7 +9,7 @@
 
 use std::collections::VecDeque;
 
-use crate::figures::Figures;
+use crate::counters::Counters;
 use crate::slot::{pack, unpack};
 use crate::window::Window;
 
@@ -18,9 +18,9 @@ const TIERS: usize = Window::ALL.len();
 
 #[derive(Debug, Default)]
 pub(crate) struct Series {
-    totals: Figures,
+    totals: Counters,
     /// Not in the totals yet, nor in the windows. None unless something came in this second.
-    open: Option<Box<Figures>>,
+    open: Option<Box<Counters>>,
     /// For each of [`Window::ALL`], the slots that hold something, from the oldest on.
     tiers: [VecDeque<Slot>; TIERS],
     /// For each tier, its first slot that is not made of finer ones yet.
@@ -40,26 +40,32 @@ struct Slot {
 /// Memory that sealing works in, and that it hands back, so that busy seconds do not allocate anew.
 #[derive(Debug, Default)]
 pub(crate) struct Bench {
-    figures: Figures,
+    counters: Counters,
     packed: Vec<u8>,
     /// Emptied, for the next open second of any series.
     #[expect(clippy::vec_box, reason = "the boxes are what is used again")]
-    spare: Vec<Box<Figures>>,
+    spare: Vec<Box<Counters>>,
 }
 
-/// How many emptied [`Figures`] are kept for the next second.
+/// How many emptied [`Counters`] are kept for the next second.
 const SPARE: usize = 256;
 
 impl Series {
     /// Adds to the second under way; says whether it is the first to do so.
-    pub(crate) fn add(&mut self, figures: &Figures, in_flight: i64, now_ms: u64, bench: &mut Bench) -> bool {
+    pub(crate) fn add(
+        &mut self,
+        counters: &Counters,
+        in_flight: i64,
+        now_ms: u64,
+        bench: &mut Bench,
+    ) -> bool {
         self.in_flight += in_flight;
         self.used_ms = self.used_ms.max(now_ms);
-        if figures.ended == 0 {
+        if counters.ended == 0 {
             return false;
         }
         let first = self.open.is_none();
-        self.open.get_or_insert_with(|| bench.spare.pop().unwrap_or_default()).merge(figures);
+        self.open.get_or_insert_with(|| bench.spare.pop().unwrap_or_default()).merge(counters);
         first
     }
 
@@ -110,18 +116,18 @@ impl Series {
         while let Some(number) =
             slots.peek().map(|slot| slot.number / finer_in_one).filter(|&n| n < under_way)
         {
-            bench.figures.clear();
+            bench.counters.clear();
             bench.packed.clear();
             while let Some(slot) = slots.next_if(|slot| slot.number / finer_in_one == number) {
-                unpack(&slot.packed, &mut bench.figures);
+                unpack(&slot.packed, &mut bench.counters);
             }
-            pack(&bench.figures, &mut bench.packed);
+            pack(&bench.counters, &mut bench.packed);
             coarser.push_back(Slot { number, packed: Box::from(&bench.packed[..]) });
         }
     }
 
     /// Adds what is known since the beginning to `sum`.
-    pub(crate) fn add_totals(&self, sum: &mut Figures) {
+    pub(crate) fn add_totals(&self, sum: &mut Counters) {
         sum.merge(&self.totals);
         if let Some(open) = &self.open {
             sum.merge(open);
@@ -129,7 +135,7 @@ impl Series {
     }
 
     /// Adds what is known of a window to `sum`.
-    pub(crate) fn add_window(&self, window: Window, now_ms: u64, sum: &mut Figures) {
+    pub(crate) fn add_window(&self, window: Window, now_ms: u64, sum: &mut Counters) {
         let mut from_ms = window.oldest_slot(now_ms) * window.slot_ms();
         for tier in (0..=window as usize).rev() {
             let slot_ms = Window::ALL[tier].slot_ms();
@@ -161,7 +167,7 @@ impl Series {
         let slots = self.tiers.iter().map(|slots| {
             slots.capacity() * size_of::<Slot>() + slots.iter().map(|slot| slot.packed.len()).sum::<usize>()
         });
-        let open = self.open.as_ref().map_or(0, |open| size_of::<Figures>() + open.heap_bytes());
+        let open = self.open.as_ref().map_or(0, |open| size_of::<Counters>() + open.heap_bytes());
         size_of::<Series>() + self.totals.heap_bytes() + open + slots.sum::<usize>()
     }
 }

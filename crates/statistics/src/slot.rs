@@ -1,27 +1,27 @@
-//! Figures of one stretch of time, packed.
+//! Counters of one stretch of time, packed.
 //!
 //! Owns: the form in which windows are kept in memory. Must never: be written to disk, for it is not stable.
 //!
 //! A busy server has some fifty slots, so they are small: counts as LEB128 numbers, mostly of one byte, and of the
 //! histograms only the buckets that something fell into, each as the distance from the last and its count.
 
-use crate::figures::Figures;
+use crate::counters::Counters;
 use crate::histogram::Histogram;
 
 /// Appends the packed form.
-pub(crate) fn pack(figures: &Figures, into: &mut Vec<u8>) {
-    let plain = [figures.ended, figures.errors, figures.received, figures.sent];
-    for &number in plain.iter().chain(&figures.statuses) {
+pub(crate) fn pack(counters: &Counters, into: &mut Vec<u8>) {
+    let plain = [counters.ended, counters.errors, counters.received, counters.sent];
+    for &number in plain.iter().chain(&counters.statuses) {
         put(into, number);
     }
     // Nearly always there is none of any kind.
-    let kinds = figures.failures.iter().filter(|&&count| count != 0).count();
+    let kinds = counters.failures.iter().filter(|&&count| count != 0).count();
     put(into, kinds as u64);
-    for (kind, &count) in figures.failures.iter().enumerate().filter(|&(_, &count)| count != 0) {
+    for (kind, &count) in counters.failures.iter().enumerate().filter(|&(_, &count)| count != 0) {
         put(into, kind as u64);
         put(into, count);
     }
-    for histogram in [&figures.connect, &figures.first_byte, &figures.response] {
+    for histogram in [&counters.connect, &counters.first_byte, &counters.response] {
         pack_histogram(histogram, into);
     }
 }
@@ -41,10 +41,10 @@ fn pack_histogram(histogram: &Histogram, into: &mut Vec<u8>) {
     }
 }
 
-/// Adds what was packed to `figures`.
-pub(crate) fn unpack(packed: &[u8], figures: &mut Figures) {
+/// Adds what was packed to `counters`.
+pub(crate) fn unpack(packed: &[u8], counters: &mut Counters) {
     let mut rest = packed;
-    let Figures { ended, errors, received, sent, statuses, failures, .. } = figures;
+    let Counters { ended, errors, received, sent, statuses, failures, .. } = counters;
     for number in [ended, errors, received, sent].into_iter().chain(statuses) {
         *number += take(&mut rest);
     }
@@ -54,7 +54,7 @@ pub(crate) fn unpack(packed: &[u8], figures: &mut Figures) {
             *failure += count;
         }
     }
-    for histogram in [&mut figures.connect, &mut figures.first_byte, &mut figures.response] {
+    for histogram in [&mut counters.connect, &mut counters.first_byte, &mut counters.response] {
         unpack_histogram(&mut rest, histogram);
     }
 }
@@ -104,9 +104,9 @@ mod tests {
     fn what_is_packed_comes_out_and_adds_up() {
         let mut dice = Dice::new(5);
         for round in 0..300 {
-            let (mut one, mut sum) = (Figures::default(), Figures::default());
+            let (mut one, mut sum) = (Counters::default(), Counters::default());
             for _ in 0..2 {
-                let mut part = Figures::default();
+                let mut part = Counters::default();
                 for _ in 0..dice.below(200) {
                     if round % 2 == 0 {
                         part.try_ended(&try_end(&mut dice));
@@ -136,10 +136,10 @@ mod tests {
 
     #[test]
     fn a_quiet_second_is_small() {
-        let mut figures = Figures::default();
-        figures.try_ended(&crate::TryEnd { status: 200, response_us: Some(1_000), ..Default::default() });
+        let mut counters = Counters::default();
+        counters.try_ended(&crate::TryEnd { status: 200, response_us: Some(1_000), ..Default::default() });
         let mut packed = Vec::new();
-        pack(&figures, &mut packed);
+        pack(&counters, &mut packed);
         assert!(packed.len() <= 24, "{}", packed.len());
     }
 }

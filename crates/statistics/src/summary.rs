@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use crate::figures::Figures;
+use crate::counters::Counters;
 use crate::window::Window;
 
 /// Everything known at one moment: totals since the process began, and one window.
@@ -17,7 +17,7 @@ pub struct Summary {
     /// For how long numbers have been collected.
     pub age_ms: u64,
     /// All requests to all groups since then, groups that are gone included.
-    pub all: Figures,
+    pub all: Counters,
     /// In the order of the configuration, then what is gone from it (by name), then [`crate::OTHER`] if it was used.
     pub groups: Vec<GroupSummary>,
     /// In the order of the configuration, then what is gone from it.
@@ -34,18 +34,18 @@ pub struct GroupSummary {
     /// Requests that have begun and not ended.
     pub in_flight: u64,
     /// Requests since the beginning.
-    pub totals: Figures,
+    pub totals: Counters,
     /// Requests in the window.
-    pub window: Figures,
+    pub window: Counters,
     /// Tries since the beginning, all servers together, those that are gone included.
-    pub tries_totals: Figures,
+    pub tries_totals: Counters,
     /// Tries in the window, all servers together.
-    pub tries_window: Figures,
+    pub tries_window: Counters,
     /// In the order of the configuration, then what is gone from it, then [`crate::OTHER`] if it was used.
     pub peers: Vec<PeerSummary>,
 }
 
-/// One server of a group. Its figures count tries.
+/// One server of a group. Its counters count tries.
 #[derive(Debug, Clone, PartialEq)]
 pub struct PeerSummary {
     /// Its label.
@@ -55,12 +55,12 @@ pub struct PeerSummary {
     /// Tries that have begun and not ended.
     pub in_flight: u64,
     /// Since the beginning.
-    pub totals: Figures,
+    pub totals: Counters,
     /// In the window.
-    pub window: Figures,
+    pub window: Counters,
 }
 
-/// One switch. Its figures count requests.
+/// One switch. Its counters count requests.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SwitchSummary {
     /// The name of its variable.
@@ -79,9 +79,9 @@ pub struct TargetSummary {
     /// The target's name.
     pub target: Arc<str>,
     /// Since the beginning.
-    pub totals: Figures,
+    pub totals: Counters,
     /// In the window.
-    pub window: Figures,
+    pub window: Counters,
 }
 
 /// What a switch sent to one target for one key.
@@ -92,9 +92,9 @@ pub struct KeySummary {
     /// The target's name.
     pub target: Arc<str>,
     /// Since the key came into use.
-    pub totals: Figures,
+    pub totals: Counters,
     /// In the window.
-    pub window: Figures,
+    pub window: Counters,
 }
 
 impl Summary {

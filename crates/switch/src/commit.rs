@@ -78,7 +78,7 @@ impl FromStr for Hash {
 
 /// What sort of commit it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
+pub enum CommitKind {
     /// Keys were set, or put back to the default.
     Set,
     /// A whole commit was taken back.
@@ -100,34 +100,34 @@ pub enum Kind {
     },
 }
 
-impl Kind {
+impl CommitKind {
     /// Its stable name: `set`, `undo`, `undo_keys`, `confirm`, `revert`.
     pub fn name(&self) -> &'static str {
         match self {
-            Kind::Set => "set",
-            Kind::Undo { .. } => "undo",
-            Kind::UndoKeys => "undo_keys",
-            Kind::Confirm { .. } => "confirm",
-            Kind::Revert { .. } => "revert",
+            CommitKind::Set => "set",
+            CommitKind::Undo { .. } => "undo",
+            CommitKind::UndoKeys => "undo_keys",
+            CommitKind::Confirm { .. } => "confirm",
+            CommitKind::Revert { .. } => "revert",
         }
     }
 
     /// The revision it is about.
     pub fn of(&self) -> Option<u64> {
         match *self {
-            Kind::Set | Kind::UndoKeys => None,
-            Kind::Undo { of } | Kind::Confirm { of } | Kind::Revert { of } => Some(of),
+            CommitKind::Set | CommitKind::UndoKeys => None,
+            CommitKind::Undo { of } | CommitKind::Confirm { of } | CommitKind::Revert { of } => Some(of),
         }
     }
 
-    /// From [`Kind::name`] and [`Kind::of`], for stores. `None` if they do not fit together.
-    pub fn from_parts(name: &str, of: Option<u64>) -> Option<Kind> {
+    /// From [`CommitKind::name`] and [`CommitKind::of`], for stores. `None` if they do not fit together.
+    pub fn from_parts(name: &str, of: Option<u64>) -> Option<CommitKind> {
         Some(match (name, of) {
-            ("set", None) => Kind::Set,
-            ("undo_keys", None) => Kind::UndoKeys,
-            ("undo", Some(of)) => Kind::Undo { of },
-            ("confirm", Some(of)) => Kind::Confirm { of },
-            ("revert", Some(of)) => Kind::Revert { of },
+            ("set", None) => CommitKind::Set,
+            ("undo_keys", None) => CommitKind::UndoKeys,
+            ("undo", Some(of)) => CommitKind::Undo { of },
+            ("confirm", Some(of)) => CommitKind::Confirm { of },
+            ("revert", Some(of)) => CommitKind::Revert { of },
             _ => return None,
         })
     }
@@ -159,7 +159,7 @@ pub struct Commit {
     /// When, in ms since 1970 UTC.
     pub time_ms: u64,
     /// What sort.
-    pub kind: Kind,
+    pub kind: CommitKind,
     /// Who.
     pub actor: String,
     /// Why, in the actor's words.
@@ -227,11 +227,11 @@ impl Commit {
         sum.number(self.revision);
         sum.number(self.time_ms);
         let kind = match self.kind {
-            Kind::Set => 0,
-            Kind::Undo { .. } => 1,
-            Kind::UndoKeys => 2,
-            Kind::Confirm { .. } => 3,
-            Kind::Revert { .. } => 4,
+            CommitKind::Set => 0,
+            CommitKind::Undo { .. } => 1,
+            CommitKind::UndoKeys => 2,
+            CommitKind::Confirm { .. } => 3,
+            CommitKind::Revert { .. } => 4,
         };
         sum.byte(kind);
         sum.number(self.kind.of().unwrap_or(0));
@@ -354,7 +354,7 @@ mod tests {
         let mut commit = Commit {
             revision: 7,
             time_ms: 1_700_000_000_123,
-            kind: Kind::Undo { of: 3 },
+            kind: CommitKind::Undo { of: 3 },
             actor: "anna".to_owned(),
             reason: Some("wrong side".to_owned()),
             idempotency: None,
@@ -383,11 +383,11 @@ mod tests {
         let edits: &[fn(&mut Commit)] = &[
             |c| c.revision = 8,
             |c| c.time_ms += 1,
-            |c| c.kind = Kind::Revert { of: 3 },
-            |c| c.kind = Kind::Confirm { of: 3 },
-            |c| c.kind = Kind::Undo { of: 4 },
-            |c| c.kind = Kind::UndoKeys,
-            |c| c.kind = Kind::Set,
+            |c| c.kind = CommitKind::Revert { of: 3 },
+            |c| c.kind = CommitKind::Confirm { of: 3 },
+            |c| c.kind = CommitKind::Undo { of: 4 },
+            |c| c.kind = CommitKind::UndoKeys,
+            |c| c.kind = CommitKind::Set,
             |c| c.actor = "ann".to_owned(),
             |c| c.reason = None,
             |c| c.reason = Some(String::new()),
@@ -465,12 +465,16 @@ mod tests {
         for text in ["", "00", &"g".repeat(64), &"0".repeat(65), &"é".repeat(32)] {
             assert!(text.parse::<Hash>().is_err(), "{text}");
         }
-        for kind in
-            [Kind::Set, Kind::UndoKeys, Kind::Undo { of: 1 }, Kind::Confirm { of: 2 }, Kind::Revert { of: 3 }]
-        {
-            assert_eq!(Kind::from_parts(kind.name(), kind.of()), Some(kind));
-            assert_eq!(Kind::from_parts(kind.name(), kind.of().xor(Some(9))), None);
+        for kind in [
+            CommitKind::Set,
+            CommitKind::UndoKeys,
+            CommitKind::Undo { of: 1 },
+            CommitKind::Confirm { of: 2 },
+            CommitKind::Revert { of: 3 },
+        ] {
+            assert_eq!(CommitKind::from_parts(kind.name(), kind.of()), Some(kind));
+            assert_eq!(CommitKind::from_parts(kind.name(), kind.of().xor(Some(9))), None);
         }
-        assert_eq!(Kind::from_parts("", None), None);
+        assert_eq!(CommitKind::from_parts("", None), None);
     }
 }

@@ -26,7 +26,7 @@ mod table;
 mod tables;
 mod undo;
 
-pub use commit::{Chain, ChainBreak, ChainFault, Change, Commit, Hash, Kind, verify_chain};
+pub use commit::{Chain, ChainBreak, ChainFault, Change, Commit, CommitKind, Hash, verify_chain};
 pub use hold::{Hold, HoldLimits, HoldState, Ticket};
 pub use key::{Key, KeyFault, KeyKind, Shape, normalise};
 pub use memory_store::MemoryStore;
@@ -36,6 +36,6 @@ pub use refusal::{Code, Details, Refusal};
 pub use route::{MAX_SHARES, Route, RouteFault, Share, Split, point_of};
 pub use rules::{Orphan, Rules};
 pub use store::{Filter, Loaded, Pending, Store, StoreFault, StoreFaultKind, commit_at};
-pub use table::{Entry, Table};
+pub use table::{Table, TableEntry};
 pub use tables::Tables;
 pub use undo::{Undoing, UndoneKey};

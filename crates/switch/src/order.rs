@@ -2,7 +2,7 @@
 //!
 //! Owns the shape of an order. Whether it can be done is the plan's to say.
 
-use crate::{Commit, Key, Kind, Route, Undoing};
+use crate::{Commit, CommitKind, Key, Route, Undoing};
 
 /// An order to one switch.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -52,21 +52,23 @@ impl Order {
         self.meta.actor == commit.actor
             && match &self.action {
                 Action::Set(keys) => {
-                    commit.kind == Kind::Set
+                    commit.kind == CommitKind::Set
                         && commit
                             .changes
                             .iter()
                             .all(|change| keys.iter().any(|(k, r)| *k == change.key && *r == change.after))
                 }
                 Action::Undo(undoing) => match undoing.of() {
-                    Some(of) => commit.kind == Kind::Undo { of },
+                    Some(of) => commit.kind == CommitKind::Undo { of },
                     None => {
-                        commit.kind == Kind::UndoKeys
+                        commit.kind == CommitKind::UndoKeys
                             && commit.changes.iter().all(|change| undoing.names(&change.key))
                     }
                 },
-                Action::Confirm(of) => commit.kind == Kind::Confirm { of: *of },
-                Action::Revert(undoing) => undoing.of().is_some_and(|of| commit.kind == Kind::Revert { of }),
+                Action::Confirm(of) => commit.kind == CommitKind::Confirm { of: *of },
+                Action::Revert(undoing) => {
+                    undoing.of().is_some_and(|of| commit.kind == CommitKind::Revert { of })
+                }
             }
     }
 }

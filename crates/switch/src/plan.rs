@@ -8,8 +8,8 @@ use std::sync::Arc;
 use hashbrown::HashSet;
 
 use crate::{
-    Action, Change, Code, Commit, Details, Hash, Key, Kind, Meta, Order, Pending, Refusal, Route, Rules,
-    Table, Undoing, UndoneKey,
+    Action, Change, Code, Commit, CommitKind, Details, Hash, Key, Meta, Order, Pending, Refusal, Route,
+    Rules, Table, Undoing, UndoneKey,
 };
 
 /// Longest actor and idempotency key, bytes.
@@ -25,7 +25,7 @@ pub struct Plan {
     /// The revision its commit would be.
     pub revision: u64,
     /// The kind its commit would have.
-    pub kind: Kind,
+    pub kind: CommitKind,
     /// What would change. Keys that lead there already are not among them.
     pub changes: Vec<Change>,
     /// The targets that would get requests by it: what the gate looks at.
@@ -59,14 +59,14 @@ pub fn plan(
     }
     let mut left_alone = Vec::new();
     let (kind, changes) = match &order.action {
-        Action::Set(keys) => (Kind::Set, set(table, rules, keys)?),
+        Action::Set(keys) => (CommitKind::Set, set(table, rules, keys)?),
         Action::Undo(undoing) => undo(table, undoing, order.meta.force)?,
         Action::Confirm(of) => {
             awaited(pending, *of, Some(now_ms))?;
             if order.meta.confirm_within_ms.is_some() {
                 return Err(bad_order("a confirmation cannot wait to be confirmed itself"));
             }
-            (Kind::Confirm { of: *of }, Vec::new())
+            (CommitKind::Confirm { of: *of }, Vec::new())
         }
         Action::Revert(undoing) => revert(table, undoing, pending, &mut left_alone)?,
     };
@@ -84,7 +84,8 @@ pub fn plan(
         targets: served(rules, &changes),
         left_alone,
         // A confirmation and a revert settle something even if no key changes.
-        unchanged: changes.is_empty() && !matches!(kind, Kind::Confirm { .. } | Kind::Revert { .. }),
+        unchanged: changes.is_empty()
+            && !matches!(kind, CommitKind::Confirm { .. } | CommitKind::Revert { .. }),
         changes,
         meta: order.meta.clone(),
     })
@@ -164,7 +165,7 @@ fn set(table: &Table, rules: &Rules, keys: &[(Key, Option<Route>)]) -> Result<Ve
     Ok(changes)
 }
 
-fn undo(table: &Table, undoing: &Undoing, force: bool) -> Result<(Kind, Vec<Change>), Refusal> {
+fn undo(table: &Table, undoing: &Undoing, force: bool) -> Result<(CommitKind, Vec<Change>), Refusal> {
     let what = match undoing.of() {
         Some(of) => format!("revision {of}"),
         None => "the keys".to_owned(),
@@ -188,7 +189,7 @@ fn undo(table: &Table, undoing: &Undoing, force: bool) -> Result<(Kind, Vec<Chan
     if changes.is_empty() {
         return Err(nothing_to_undo(&what));
     }
-    Ok((undoing.of().map_or(Kind::UndoKeys, |of| Kind::Undo { of }), changes))
+    Ok((undoing.of().map_or(CommitKind::UndoKeys, |of| CommitKind::Undo { of }), changes))
 }
 
 fn revert(
@@ -196,13 +197,13 @@ fn revert(
     undoing: &Undoing,
     pending: &[Pending],
     left_alone: &mut Vec<Key>,
-) -> Result<(Kind, Vec<Change>), Refusal> {
+) -> Result<(CommitKind, Vec<Change>), Refusal> {
     let Some(of) = undoing.of() else { return Err(bad_order("only a whole commit goes back by itself")) };
     awaited(pending, of, None)?;
     let (back, left): (Vec<&UndoneKey>, Vec<&UndoneKey>) =
         undoing.keys().iter().partition(|undone| undone.later.is_none() && !stale(table, undone));
     left_alone.extend(left.into_iter().map(|undone| undone.key.clone()));
-    Ok((Kind::Revert { of }, taken_back(table, back.into_iter())))
+    Ok((CommitKind::Revert { of }, taken_back(table, back.into_iter())))
 }
 
 fn taken_back<'a>(table: &Table, keys: impl Iterator<Item = &'a UndoneKey>) -> Vec<Change> {

@@ -21,7 +21,7 @@ const DEPTHS: usize = 32;
 
 /// What a table says about a key.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Entry {
+pub struct TableEntry {
     /// The key it is written under.
     pub key: Key,
     /// Where it leads.
@@ -32,7 +32,7 @@ pub struct Entry {
 
 /// A slot is one pointer: a look-up in a million keys costs what it misses in the processor's caches, and the slots
 /// of small shards lie close together.
-type Shard = HashTable<Arc<Entry>>;
+type Shard = HashTable<Arc<TableEntry>>;
 
 /// The immutable table of one switch.
 #[derive(Debug, Clone)]
@@ -97,7 +97,7 @@ impl Table {
             if let Route::One(target) = &mut route {
                 *target = Arc::clone(names.get_or_insert_with(&**target, |_| Arc::clone(target)));
             }
-            table.put(Entry { key, route, revision });
+            table.put(TableEntry { key, route, revision });
         }
         table
     }
@@ -121,7 +121,7 @@ impl Table {
     /// longest `*.x`, else of the longest `x.*`, else of `*`. `None` is the switch's default.
     ///
     /// The order is nginx's, for server names and `map … hostnames`.
-    pub fn find(&self, normalised: &[u8]) -> Option<&Arc<Entry>> {
+    pub fn find(&self, normalised: &[u8]) -> Option<&Arc<TableEntry>> {
         if let Some(found) = self.probe(Shape::Exact, normalised) {
             return Some(found);
         }
@@ -139,17 +139,17 @@ impl Table {
     }
 
     /// [`Table::find`] with the key the entry is written under.
-    pub fn find_key(&self, normalised: &[u8]) -> Option<(&Key, &Arc<Entry>)> {
+    pub fn find_key(&self, normalised: &[u8]) -> Option<(&Key, &Arc<TableEntry>)> {
         self.find(normalised).map(|entry| (&entry.key, entry))
     }
 
     /// The entry written under this very key.
-    pub fn get(&self, key: &Key) -> Option<&Arc<Entry>> {
+    pub fn get(&self, key: &Key) -> Option<&Arc<TableEntry>> {
         self.probe(key.shape(), key.stem())
     }
 
     /// All keys with their entries, in no order.
-    pub fn iter(&self) -> impl Iterator<Item = (&Key, &Arc<Entry>)> {
+    pub fn iter(&self) -> impl Iterator<Item = (&Key, &Arc<TableEntry>)> {
         self.shards.iter().flat_map(|shard| shard.iter()).map(|entry| (&entry.key, entry))
     }
 
@@ -160,7 +160,7 @@ impl Table {
         for change in &commit.changes {
             match &change.after {
                 Some(route) => {
-                    next.put(Entry {
+                    next.put(TableEntry {
                         key: change.key.clone(),
                         route: route.clone(),
                         revision: commit.revision,
@@ -174,7 +174,7 @@ impl Table {
 
     /// The longest suffix first: from the left, one label less at each step. The stem of `*.example.com` is
     /// `.example.com` and its depth 2.
-    fn find_suffix(&self, text: &[u8]) -> Option<&Arc<Entry>> {
+    fn find_suffix(&self, text: &[u8]) -> Option<&Arc<TableEntry>> {
         let mut depth = dots(text);
         for (at, _) in text.iter().enumerate().filter(|&(_, &byte)| byte == b'.') {
             if at > 0
@@ -189,7 +189,7 @@ impl Table {
     }
 
     /// The longest prefix first: from the right. The stem of `www.example.*` is `www.example.` and its depth 2.
-    fn find_prefix(&self, text: &[u8]) -> Option<&Arc<Entry>> {
+    fn find_prefix(&self, text: &[u8]) -> Option<&Arc<TableEntry>> {
         let mut depth = dots(text);
         for (at, _) in text.iter().enumerate().rev().filter(|&(_, &byte)| byte == b'.') {
             if at + 1 < text.len()
@@ -203,12 +203,12 @@ impl Table {
         None
     }
 
-    fn probe(&self, shape: Shape, stem: &[u8]) -> Option<&Arc<Entry>> {
+    fn probe(&self, shape: Shape, stem: &[u8]) -> Option<&Arc<TableEntry>> {
         let hash = hash_of(&self.hasher, shape, stem);
         self.shards[shard_of(hash)].find(hash, |entry| entry.key.is(shape, stem))
     }
 
-    fn put(&mut self, entry: Entry) {
+    fn put(&mut self, entry: TableEntry) {
         let (shape, depth) = (entry.key.shape(), dots(entry.key.stem()));
         let hasher = &self.hasher;
         let hash = hash_of(hasher, shape, entry.key.stem());
@@ -216,7 +216,8 @@ impl Table {
         match shard.find_mut(hash, |other| other.key == entry.key) {
             Some(slot) => *slot = Arc::new(entry),
             None => {
-                let hash_again = |entry: &Arc<Entry>| hash_of(hasher, entry.key.shape(), entry.key.stem());
+                let hash_again =
+                    |entry: &Arc<TableEntry>| hash_of(hasher, entry.key.shape(), entry.key.stem());
                 shard.insert_unique(hash, Arc::new(entry), hash_again);
                 self.len += 1;
                 self.count(shape, depth, true);
@@ -267,7 +268,7 @@ fn shard_of(hash: u64) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Change, Hash, KeyKind, Kind};
+    use crate::{Change, CommitKind, Hash, KeyKind};
 
     fn key(text: &str) -> Key {
         Key::parse(KeyKind::Host, text.as_bytes(), 255).unwrap()
@@ -290,7 +291,7 @@ mod tests {
         Commit {
             revision,
             time_ms: 0,
-            kind: Kind::Set,
+            kind: CommitKind::Set,
             actor: "test".to_owned(),
             reason: None,
             idempotency: None,

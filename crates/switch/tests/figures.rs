@@ -5,7 +5,7 @@ use std::hint::black_box;
 use std::sync::Arc;
 use std::time::Instant;
 
-use pointsman_switch::{Change, Commit, Hash, Key, KeyKind, Kind, Route, Table, normalise, point_of};
+use pointsman_switch::{Change, Commit, CommitKind, Hash, Key, KeyKind, Route, Table, normalise, point_of};
 
 fn key(n: usize) -> Key {
     Key::parse(KeyKind::Host, format!("shop-{n}.example.com").as_bytes(), 255).expect("it is a host")
@@ -17,7 +17,7 @@ fn commit(revision: u64, keys: impl Iterator<Item = usize>) -> Commit {
     Commit {
         revision,
         time_ms: 0,
-        kind: Kind::Set,
+        kind: CommitKind::Set,
         actor: "figures".to_owned(),
         reason: None,
         idempotency: None,

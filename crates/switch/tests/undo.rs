@@ -5,8 +5,8 @@
 use std::sync::Arc;
 
 use pointsman_switch::{
-    Action, Code, Commit, Key, KeyKind, Kind, MemoryStore, Meta, Order, Plan, Refusal, Rules, Store, Undoing,
-    commit_at, plan,
+    Action, Code, Commit, CommitKind, Key, KeyKind, MemoryStore, Meta, Order, Plan, Refusal, Rules, Store,
+    Undoing, commit_at, plan,
 };
 
 /// One switch with its clock.
@@ -103,7 +103,7 @@ fn undoing_a_key_again_and_again_walks_back() {
     }
     for expected in ["red", "green", "-"] {
         let commit = desk.undo_keys(&["a"]).unwrap();
-        assert_eq!((desk.at("a").as_str(), commit.kind), (expected, Kind::UndoKeys));
+        assert_eq!((desk.at("a").as_str(), commit.kind), (expected, CommitKind::UndoKeys));
         assert_eq!(commit.changes.len(), 1);
     }
     assert_eq!(code(desk.undo_keys(&["a"])), Code::NothingToUndo);
@@ -149,7 +149,7 @@ fn a_whole_commit_goes_back_and_comes_again() {
     desk.set(&[("a", "red")]);
     let two = desk.set(&[("a", "green"), ("b", "green")]);
     let undo = desk.undo(two, Meta::default()).unwrap();
-    assert_eq!((undo.kind, desk.at("a b").as_str()), (Kind::Undo { of: two }, "red -"));
+    assert_eq!((undo.kind, desk.at("a b").as_str()), (CommitKind::Undo { of: two }, "red -"));
     assert_eq!(code(desk.undo(two, Meta::default())), Code::NothingToUndo);
     assert_eq!(code(desk.undo(two, force())), Code::NothingToUndo);
     // An undo is a commit too. Taken back, what it took back stands again, and can be undone again.
@@ -254,7 +254,10 @@ fn a_commit_waits_to_be_confirmed() {
     assert_eq!(desk.pending(), [first]);
     desk.now_ms = 149;
     let confirm = desk.order(Action::Confirm(first), Meta::default()).unwrap();
-    assert_eq!((confirm.kind, confirm.changes.len(), confirm.revision), (Kind::Confirm { of: first }, 0, 2));
+    assert_eq!(
+        (confirm.kind, confirm.changes.len(), confirm.revision),
+        (CommitKind::Confirm { of: first }, 0, 2)
+    );
     assert_eq!((desk.pending(), desk.at("a").as_str()), (vec![], "green"));
     assert_eq!(code(desk.order(Action::Confirm(first), Meta::default())), Code::NothingToConfirm);
     assert_eq!(code(desk.revert(first)), Code::NothingToConfirm);
@@ -278,7 +281,7 @@ fn a_commit_nobody_confirmed_goes_back_but_not_over_what_came_later() {
     desk.undo_keys(&["c"]).unwrap();
     desk.now_ms = 50;
     let (commit, left_alone) = desk.revert(first).unwrap();
-    assert_eq!(commit.kind, Kind::Revert { of: first });
+    assert_eq!(commit.kind, CommitKind::Revert { of: first });
     assert_eq!((left_alone, commit.changes.len()), (vec![key("a")], 1));
     assert_eq!((desk.at("a b c").as_str(), desk.pending()), ("red - -", vec![]));
     // Also when nothing is left to change: it does not wait any more.
@@ -303,7 +306,7 @@ fn a_plan_says_what_would_be_without_doing_it() {
     let sets = [("a", "green"), ("b", "red=0 green=1"), ("c", "red"), ("d", "")];
     let sets = sets.iter().map(|(name, route)| (key(name), route.parse().ok())).collect();
     let plan = desk.plan(Action::Set(sets), Meta::default()).unwrap();
-    assert_eq!((plan.revision, plan.kind, plan.unchanged), (2, Kind::Set, false));
+    assert_eq!((plan.revision, plan.kind, plan.unchanged), (2, CommitKind::Set, false));
     assert_eq!(plan.changes.iter().map(|change| change.key.as_str()).collect::<Vec<_>>(), ["b", "c"]);
     assert_eq!(plan.targets.iter().map(|target| &**target).collect::<Vec<_>>(), ["green", "red"]);
     assert_eq!(desk.at("b c"), "green -");

@@ -4,7 +4,7 @@
 //! behind a tab in it is its route. The last line is what is asked for.
 
 use bstr::{BStr, ByteSlice};
-use switch::{Change, Commit, Hash, Key, KeyKind, Kind, Route, Table, normalise, point_of};
+use switch::{Change, Commit, CommitKind, Hash, Key, KeyKind, Route, Table, normalise, point_of};
 
 const MAX_LEN: usize = 255;
 
@@ -100,7 +100,7 @@ fn tables(kind: KeyKind, entries: &[(Key, Route)], asked: &[u8]) {
     let mut commit = Commit {
         revision: 4,
         time_ms: 1,
-        kind: Kind::Set,
+        kind: CommitKind::Set,
         actor: String::from_utf8_lossy(asked).into_owned(),
         reason: None,
         idempotency: None,

@@ -6,7 +6,7 @@
 
 use super::cuts::{End, Realm};
 use super::file::{FileParser, Frame};
-use crate::ledger::Block;
+use crate::known_directives::Block;
 use crate::{Diagnostic, Directive, Span};
 
 /// A guess at a brace, made while reading on as if nothing were wrong.
@@ -74,7 +74,7 @@ impl FileParser<'_, '_> {
         if self.repairs.list.contains(&Repair::Skip(at)) {
             let fault = Diagnostic::error(brace, "unexpected \"}\"")
                 .label("by its indentation, this one is too many");
-            self.parser.report(fault.mend("remove it"));
+            self.parser.report(fault.help("remove it"));
             return None;
         }
         self.repair_before(at);
@@ -83,7 +83,7 @@ impl FileParser<'_, '_> {
                 return Some(extra);
             }
             let fault = Diagnostic::error(brace, "unexpected \"}\"").label("no block is open here");
-            self.parser.report(fault.mend("remove it"));
+            self.parser.report(fault.help("remove it"));
             return None;
         };
         if let (Some(opened), Some(closed)) = (frame.indent, self.indent(at)) {
@@ -111,7 +111,7 @@ impl FileParser<'_, '_> {
                 let line = self.parser.sources.line(self.source, at);
                 let fault = Diagnostic::error(open, "unexpected end of file, expecting \"}\"");
                 let fault = fault.label("this block is not closed").also(*seen, why.as_str());
-                self.parser.report(fault.mend(format!("add `}}` before line {line}")));
+                self.parser.report(fault.help(format!("add `}}` before line {line}")));
             }
         }
     }
@@ -130,13 +130,13 @@ impl FileParser<'_, '_> {
             open => format!("{open} blocks are not closed, this one is the innermost"),
         };
         let fault = Diagnostic::error(frame.open, "unexpected end of file, expecting \"}\"");
-        self.parser.report(fault.label(label).mend("add `}`"));
+        self.parser.report(fault.label(label).help("add `}`"));
         None
     }
 }
 
 impl Frame {
-    /// The context its directives stand in, in the ledger's words, if that is certain.
+    /// The context its directives stand in, as [`known_directives`](crate::known_directives) names it, if that is certain.
     fn context(&self) -> Option<&'static str> {
         let name = self.head.as_ref()?.name.value.as_slice();
         match (self.around.realm, name) {

@@ -6,7 +6,7 @@
 //! It must only ever cut what nginx refuses: a directive of many lines that nginx takes is left whole.
 
 use super::Grammar;
-use crate::ledger::{self, Block, Entry};
+use crate::known_directives::{self, Block, KnownDirective};
 use crate::lexer::Lexed;
 use bstr::ByteSlice;
 
@@ -33,8 +33,8 @@ pub(super) enum Realm {
 
 impl Realm {
     /// What nginx knows by a name in this part.
-    pub(super) fn entries(self, name: &[u8]) -> impl Iterator<Item = &'static Entry> + Clone {
-        ledger::find_all(name.to_str().unwrap_or_default()).iter().filter(move |entry| match self {
+    pub(super) fn entries(self, name: &[u8]) -> impl Iterator<Item = &'static KnownDirective> + Clone {
+        known_directives::find_all(name.to_str().unwrap_or_default()).iter().filter(move |entry| match self {
             Realm::Http => !entry.is_mail() && !entry.is_stream(),
             Realm::Stream => !entry.is_mail(),
             Realm::Mail => !entry.is_stream(),

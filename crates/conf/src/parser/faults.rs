@@ -34,7 +34,7 @@ impl FileParser<'_, '_> {
         let fault = Diagnostic::error(self.span(at, at + next.len_utf8() as u32), message)
             .label("a quoted word ends just before; only a space, `;` or `{` may follow it")
             .also(self.span(open, open + 1), "the quoted word begins here")
-            .mend(format!("put a space here, or write `\\{quote}` for a quote inside the word"));
+            .help(format!("put a space here, or write `\\{quote}` for a quote inside the word"));
         self.parser.report(fault);
         self.resume(at);
     }
@@ -46,7 +46,7 @@ impl FileParser<'_, '_> {
         }
         let quote = char::from(self.text[open as usize]);
         let fault = Diagnostic::error(self.span(open, open + 1), message).label("this quote is never closed");
-        self.parser.report(fault.mend(format!("add the closing `{quote}`")));
+        self.parser.report(fault.help(format!("add the closing `{quote}`")));
         self.resume(open + 1);
     }
 
@@ -82,9 +82,9 @@ impl FileParser<'_, '_> {
         let lua = self.words.first().is_some_and(|name| name.value.ends_with(b"_by_lua"));
         self.parser.report(match self.words.first() {
             Some(name) if lua => {
-                fault.mend(format!("write `{}_block {{ … }}`, which has no limit", name.value))
+                fault.help(format!("write `{}_block {{ … }}`, which has no limit", name.value))
             }
-            _ => fault.mend("make it shorter"),
+            _ => fault.help("make it shorter"),
         });
         self.lexer.jump(word.end as usize);
         self.words.push(word);
@@ -102,7 +102,7 @@ impl FileParser<'_, '_> {
         let fault = Diagnostic::error(self.span(at, at), message)
             .label(format!("the closing `{}` is missing here", char::from(quote)))
             .also(self.span(open, open + 1), "of this one")
-            .mend(format!("add `{}` before the `{}`", char::from(quote), char::from(line[mark])));
+            .help(format!("add `{}` before the `{}`", char::from(quote), char::from(line[mark])));
         self.parser.report(fault);
         let value = line[..mark].into();
         self.words.push(Lexed { value, start: open, end: at, quoted: true, starts_line: false });

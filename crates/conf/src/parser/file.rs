@@ -6,7 +6,7 @@
 use super::braces::{Repair, Repairs};
 use super::cuts::{self, End, Realm};
 use super::{Grammar, MAX_DEPTH, Parser, Surroundings};
-use crate::ledger::Block;
+use crate::known_directives::Block;
 use crate::lexer::{Lexed, Lexer, Token};
 use crate::{Body, Diagnostic, Directive, SourceId, Span, Word};
 use bstr::ByteSlice;
@@ -74,7 +74,7 @@ impl<'p, 'l> FileParser<'p, 'l> {
                 Token::Word(word) => self.word(word),
                 Token::Semicolon(at) if self.words.is_empty() => {
                     let fault = Diagnostic::error(self.span(at, at + 1), "unexpected \";\"");
-                    self.parser.report(fault.label("no directive stands before it").mend("remove it"));
+                    self.parser.report(fault.label("no directive stands before it").help("remove it"));
                 }
                 Token::Semicolon(at) => self.statement(End::Semicolon(at)),
                 Token::Open(at) if self.words.is_empty() => {
@@ -109,7 +109,7 @@ impl<'p, 'l> FileParser<'p, 'l> {
         if self.text.starts_with(b"\xEF\xBB\xBF") && !self.option {
             let fault = Diagnostic::warn(self.span(0, 3), "the file begins with a byte order mark");
             let fault = fault.label("nginx takes it for a part of the first name");
-            self.parser.report(fault.mend("save the file as UTF-8 without byte order mark"));
+            self.parser.report(fault.help("save the file as UTF-8 without byte order mark"));
             self.lexer.jump(3);
         }
     }
@@ -153,7 +153,7 @@ impl<'p, 'l> FileParser<'p, 'l> {
         let name = &directive.name.value;
         if around.grammar == Grammar::Directives && cuts::only_block(name, around.realm) {
             let fault = Diagnostic::error(after, format!("directive \"{name}\" has no opening \"{{\""));
-            self.parser.report(fault.label("`{` is missing here").mend(format!("add `{{` {place}")));
+            self.parser.report(fault.label("`{` is missing here").help(format!("add `{{` {place}")));
             let at = last.end;
             self.push(Some(directive), at);
             return;
@@ -164,7 +164,7 @@ impl<'p, 'l> FileParser<'p, 'l> {
             _ => format!("entry \"{name}\" is not terminated by \";\""),
         };
         let fault = Diagnostic::error(after, message).label("`;` is missing here");
-        self.parser.report(fault.mend(format!("add `;` {place}")));
+        self.parser.report(fault.help(format!("add `;` {place}")));
         self.complete(directive);
     }
 
@@ -211,7 +211,7 @@ impl<'p, 'l> FileParser<'p, 'l> {
             let message = format!("directive \"{name}\" is not terminated by \";\"");
             let fault =
                 Diagnostic::error(directive.name.span, message).label("this form takes its code in quotes");
-            self.parser.report(fault.mend(format!("write `{name}_block {{ … }}`")));
+            self.parser.report(fault.help(format!("write `{name}_block {{ … }}`")));
             directive.name.value.extend_from_slice(b"_block");
             return self.lua(directive, at);
         }

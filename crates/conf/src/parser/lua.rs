@@ -49,7 +49,7 @@ impl FileParser<'_, '_> {
                 let message = format!("Lua code block missing the closing long bracket \"{closing}\"");
                 let span = self.span(from as u32, (from + level + 2) as u32);
                 let fault = Diagnostic::error(span, message).label("this long bracket is not closed");
-                fault.also(brace, "in this block of Lua code").mend(format!("add `{closing}`"))
+                fault.also(brace, "in this block of Lua code").help(format!("add `{closing}`"))
             }
             _ => {
                 let message = "unexpected end of file, expecting terminating characters for lua code block";
@@ -59,7 +59,7 @@ impl FileParser<'_, '_> {
                         self.span(likely_end as u32, likely_end as u32 + 1),
                         "by its indentation it ends here, but a `{` of the code is not closed before",
                     ),
-                    None => fault.mend("add `}`"),
+                    None => fault.help("add `}`"),
                 }
             }
         };

@@ -36,7 +36,7 @@ impl FileParser<'_, '_> {
         } else {
             format!("unknown directive \"{}\"", word.value)
         };
-        let mend = format!("write `{}:{}`", scheme.value, word.value);
+        let help = format!("write `{}:{}`", scheme.value, word.value);
         let first = before.name.span.start;
         let Some(before) = siblings.pop() else { return false };
         let mut line_start = self.begins_line(first);
@@ -57,7 +57,7 @@ impl FileParser<'_, '_> {
             last.end = word.end;
         }
         let fault = Diagnostic::error(self.span(start - 1, start), message);
-        self.parser.report(fault.label("`;` stands where `:` belongs").mend(mend));
+        self.parser.report(fault.label("`;` stands where `:` belongs").help(help));
         true
     }
 
@@ -91,7 +91,7 @@ impl FileParser<'_, '_> {
         let fault = Diagnostic::error(self.span(at, at + 1), format!("unknown directive \"{name}\""));
         let whole = self.text[word.start as usize..end].as_bstr();
         let fault =
-            fault.label("outside quotes, this `{` begins a block").mend(format!("write `\"{whole}\"`"));
+            fault.label("outside quotes, this `{` begins a block").help(format!("write `\"{whole}\"`"));
         self.parser.report(fault);
         if let Some(word) = self.words.last_mut() {
             word.value = self.text[word.start as usize..end].into();
@@ -112,7 +112,7 @@ impl FileParser<'_, '_> {
         let line = self.parser.sources.line(self.source, words[0].start);
         let fault = fault.also(frame.open, "this block is not closed");
         self.parser
-            .report(fault.label("no block may begin here").mend(format!("add `}}` before line {line}")));
+            .report(fault.label("no block may begin here").help(format!("add `}}` before line {line}")));
         self.pop();
         true
     }

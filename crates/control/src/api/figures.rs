@@ -15,11 +15,11 @@ use axum::http::{HeaderMap, header};
 use axum::response::{IntoResponse, Response};
 use engine::Config;
 use serde::Deserialize;
-use statistics::compare::{Compared, Verdict, compare as compared};
+use statistics::compare::{Compared, Difference, compare as compared};
 use statistics::render::{Exposition, metrics as rendered};
 use statistics::{
-    CLASSES, Collector, Failure, Figures, GroupSummary, KeySummary, PeerNow, PeerState, PeerSummary, Summary,
-    Surroundings, SwitchNow, Window,
+    CLASSES, Collector, Counters, Failure, GroupSummary, KeySummary, PeerNow, PeerState, PeerSummary,
+    Snapshot, Summary, SwitchNow, Window,
 };
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, PoisonError};
@@ -52,10 +52,10 @@ pub(super) async fn status(
 ) -> Result<Json<types::Status>, Refused> {
     let window = window(asked.window)?;
     let office = &api.office;
-    let surroundings = surroundings(office).await?;
+    let snapshot = snapshot(office).await?;
     let switches = office.list().await?;
     let summary = collected(office, move |collector, now_ms| collector.summary(window, now_ms)).await?;
-    let connections = surroundings.connections;
+    let connections = snapshot.connections;
     let used = |key: &&KeySummary| key.window.ended > 0;
     let mut keys: Vec<(&str, &KeySummary)> = summary
         .switches
@@ -65,7 +65,7 @@ pub(super) async fn status(
     keys.sort_by_key(|(_, key)| std::cmp::Reverse(key.window.ended));
     keys.truncate(KEYS);
     Ok(Json(types::Status {
-        version: surroundings.version.clone(),
+        version: snapshot.version.clone(),
         pid: std::process::id(),
         parent_pid: std::os::unix::process::parent_id(),
         time_ms: now_ms(),
@@ -79,10 +79,10 @@ pub(super) async fn status(
             writing: connections.writing,
             waiting: connections.waiting,
         },
-        log_lines_lost: surroundings.log_lines_lost,
+        log_lines_lost: snapshot.log_lines_lost,
         window: window.name().into(),
         span_ms: summary.span_ms,
-        groups: groups(&office.config(), &summary, &surroundings),
+        groups: groups(&office.config(), &summary, &snapshot),
         switches: switches.into_iter().map(view::switch).collect(),
         keys: keys.into_iter().map(|(switch, key)| key_traffic(&summary, switch, key)).collect(),
     }))
@@ -131,10 +131,10 @@ pub(super) async fn compare(
     responses((status = 200, description = "By `Accept`.",
         content((String = "text/plain"), (String = "application/openmetrics-text"))), OfQuestions))]
 pub(super) async fn metrics(State(api): State<Api>, headers: HeaderMap) -> Result<Response, Refused> {
-    let surroundings = surroundings(&api.office).await?;
+    let snapshot = snapshot(&api.office).await?;
     let form = Exposition::asked_for(headers.get(header::ACCEPT).map(|accept| accept.as_bytes()));
     let summary = collected(&api.office, Collector::totals).await?;
-    let text = tokio::task::spawn_blocking(move || rendered(&summary, &surroundings, form));
+    let text = tokio::task::spawn_blocking(move || rendered(&summary, &snapshot, form));
     let text = text.await.map_err(|_| stopping())?;
     Ok(([(header::CONTENT_TYPE, form.content_type())], text).into_response())
 }
@@ -144,7 +144,7 @@ pub(super) async fn metrics(State(api): State<Api>, headers: HeaderMap) -> Resul
 ///
 /// # Errors
 /// The control plane is stopping.
-async fn surroundings(office: &Office) -> Result<Surroundings, Refusal> {
+async fn snapshot(office: &Office) -> Result<Snapshot, Refusal> {
     office.collect().await?;
     let config = office.config();
     let specs = specs(&config);
@@ -168,7 +168,7 @@ async fn surroundings(office: &Office) -> Result<Surroundings, Refusal> {
         pending: state.pending.len() as u64,
     };
     let counters = office.traffic().counters();
-    Ok(Surroundings {
+    Ok(Snapshot {
         peers,
         switches: office.list().await?.iter().map(now).collect(),
         connections: statistics::Connections {
@@ -232,10 +232,10 @@ fn specs(config: &Config) -> HashMap<(&str, String), &PeerSpec> {
         .collect()
 }
 
-fn groups(config: &Config, summary: &Summary, surroundings: &Surroundings) -> Vec<Group> {
+fn groups(config: &Config, summary: &Summary, snapshot: &Snapshot) -> Vec<Group> {
     let specs = specs(config);
     let mut states: HashMap<(&str, &str), PeerState> = HashMap::new();
-    for now in &surroundings.peers {
+    for now in &snapshot.peers {
         let state = states.entry((&*now.group, &*now.peer)).or_insert(now.state);
         *state = now.state.max(*state);
     }
@@ -272,7 +272,7 @@ fn key_traffic(summary: &Summary, switch: &str, key: &KeySummary) -> KeyTraffic 
     }
 }
 
-fn traffic(summary: &Summary, totals: &Figures, window: &Figures, in_flight: Option<u64>) -> Traffic {
+fn traffic(summary: &Summary, totals: &Counters, window: &Counters, in_flight: Option<u64>) -> Traffic {
     let counted = |names: &mut dyn Iterator<Item = (&str, u64)>| -> BTreeMap<String, u64> {
         names.filter(|(_, count)| *count > 0).map(|(name, count)| (name.to_owned(), count)).collect()
     };
@@ -289,8 +289,8 @@ fn traffic(summary: &Summary, totals: &Figures, window: &Figures, in_flight: Opt
     }
 }
 
-fn latency(figures: &Figures) -> Latency {
-    let times = &figures.response;
+fn latency(counters: &Counters) -> Latency {
+    let times = &counters.response;
     if times.count() == 0 {
         return Latency::default();
     }
@@ -315,12 +315,12 @@ fn side(group: &GroupSummary) -> Side {
 }
 
 fn judged(figure: &str, compared: &Compared) -> Judged {
-    let (verdict, needed) = match compared.verdict {
-        Verdict::TooFew { needed } => (types::Verdict::TooFew, Some(needed)),
-        Verdict::Noise => (types::Verdict::Noise, None),
+    let (verdict, needed) = match compared.difference {
+        Difference::TooFew { needed } => (types::Verdict::TooFew, Some(needed)),
+        Difference::Noise => (types::Verdict::Noise, None),
         // Of errors and of times less is better.
-        Verdict::Lower => (types::Verdict::Better, None),
-        Verdict::Higher => (types::Verdict::Worse, None),
+        Difference::Lower => (types::Verdict::Better, None),
+        Difference::Higher => (types::Verdict::Worse, None),
     };
     Judged { figure: figure.into(), a: compared.first, b: compared.second, verdict, needed }
 }

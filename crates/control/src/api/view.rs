@@ -4,7 +4,7 @@
 
 use super::types;
 use crate::state::{Entries, HeldKey, SwitchState, Verification};
-use switch::{Commit, Key, KeyKind, Kind, Route, Table};
+use switch::{Commit, CommitKind, Key, KeyKind, Route, Table};
 
 pub(super) fn switch(state: SwitchState) -> types::Switch {
     let rules = &state.rules;
@@ -90,11 +90,11 @@ pub(super) fn commit(commit: Commit) -> types::Commit {
         revision: commit.revision,
         time_ms: commit.time_ms,
         kind: match commit.kind {
-            Kind::Set => types::CommitKind::Set,
-            Kind::Undo { .. } => types::CommitKind::Undo,
-            Kind::UndoKeys => types::CommitKind::UndoKeys,
-            Kind::Confirm { .. } => types::CommitKind::Confirm,
-            Kind::Revert { .. } => types::CommitKind::Revert,
+            CommitKind::Set => types::CommitKind::Set,
+            CommitKind::Undo { .. } => types::CommitKind::Undo,
+            CommitKind::UndoKeys => types::CommitKind::UndoKeys,
+            CommitKind::Confirm { .. } => types::CommitKind::Confirm,
+            CommitKind::Revert { .. } => types::CommitKind::Revert,
         },
         of: commit.kind.of(),
         changes: commit

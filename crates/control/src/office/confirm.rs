@@ -49,7 +49,7 @@ impl Room {
         if let Some(name) = meta.idempotency.clone()
             && let Some(commit) = desk.store.with(move |store| store.commit_by_idempotency(&name)).await?
             && commit.actor == meta.actor
-            && matches!(commit.kind, switch::Kind::Confirm { .. })
+            && matches!(commit.kind, switch::CommitKind::Confirm { .. })
         {
             return self.repeated_receipt(desk, &commit).await;
         }

@@ -222,7 +222,7 @@ fn select(table: &Table, query: &EntryQuery) -> Entries {
             && query.after.as_ref().is_none_or(|after| key.as_str() > &**after)
             && query.target.as_ref().is_none_or(|target| route.targets().any(|one| **one == **target))
     };
-    let mut found: std::collections::BTreeMap<&switch::Key, &Arc<switch::Entry>> = Default::default();
+    let mut found: std::collections::BTreeMap<&switch::Key, &Arc<switch::TableEntry>> = Default::default();
     for (key, entry) in table.iter().filter(|(key, entry)| wanted(key, &entry.route)) {
         found.insert(key, entry);
         // One more than is shown tells that there is more.
@@ -231,7 +231,7 @@ fn select(table: &Table, query: &EntryQuery) -> Entries {
         }
     }
     let more = found.len() > limit;
-    let state = |(key, entry): (&switch::Key, &Arc<switch::Entry>)| EntryState {
+    let state = |(key, entry): (&switch::Key, &Arc<switch::TableEntry>)| EntryState {
         key: key.clone(),
         route: entry.route.clone(),
         revision: entry.revision,

@@ -9,7 +9,7 @@ use crate::order::Options;
 use crate::receipt::Receipt;
 use crate::store::Keep;
 use std::rc::Rc;
-use switch::{Action, Code, Filter, Kind, Meta, Order, Refusal, StoreFault, Undoing};
+use switch::{Action, Code, CommitKind, Filter, Meta, Order, Refusal, StoreFault, Undoing};
 
 /// How many commits are read at a time.
 const PAGE: usize = 64;
@@ -45,7 +45,7 @@ impl Room {
                 let (named, last) = desk.store.with(look).await?;
                 if let Some(commit) = named
                     && commit.actor == meta.actor
-                    && matches!(commit.kind, Kind::Undo { .. })
+                    && matches!(commit.kind, CommitKind::Undo { .. })
                 {
                     return self.repeated_receipt(desk, &commit).await;
                 }

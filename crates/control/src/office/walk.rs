@@ -323,7 +323,7 @@ impl Room {
 /// Whether the gate has a say: not when somebody confirms, and not when a switch goes back by itself; that would leave
 /// traffic where nobody has said it is well.
 fn is_gated(desk: &Desk, plan: &Plan) -> bool {
-    let settles = matches!(plan.kind, switch::Kind::Confirm { .. } | switch::Kind::Revert { .. });
+    let settles = matches!(plan.kind, switch::CommitKind::Confirm { .. } | switch::CommitKind::Revert { .. });
     !settles && desk.place().spec().gate.is_some()
 }
 

@@ -6,7 +6,7 @@ use super::fault;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 use sha2::{Digest, Sha256};
 use std::collections::HashMap;
-use switch::{Change, Commit, Hash, Key, KeyKind, Kind, Pending, Route, StoreFault};
+use switch::{Change, Commit, CommitKind, Hash, Key, KeyKind, Pending, Route, StoreFault};
 
 /// Longer than any key of a configuration may be: what was once let in is read back.
 const NO_LIMIT: usize = usize::MAX;
@@ -227,7 +227,7 @@ fn commit_of(row: &Row<'_>) -> rusqlite::Result<Option<Commit>> {
     let gate = serde_json::from_str::<Vec<String>>(&row.get::<_, String>(9)?);
     let hash = |at: usize| row.get::<_, Vec<u8>>(at).map(|bytes| bytes.try_into().ok().map(Hash));
     let (Some(kind), Ok(gate), Some(previous), Some(own)) =
-        (Kind::from_parts(&kind, about), gate, hash(10)?, hash(11)?)
+        (CommitKind::from_parts(&kind, about), gate, hash(10)?, hash(11)?)
     else {
         return Ok(None);
     };

@@ -115,7 +115,7 @@ impl Builder<'_> {
         let Some(entry) = entries.iter().find(|entry| entry.contexts.meets(context)) else {
             // nginx has a directive of this name too, and it is the one that is meant outside of our block.
             let is_ours_alone = entries.iter().all(|entry| entry.contexts == Contexts::SWITCH);
-            if is_ours_alone && conf::ledger::find(&name).is_some() {
+            if is_ours_alone && conf::known_directives::find(&name).is_some() {
                 return Err(conf::explain_unknown(&directive.name, TABLE.keys().copied()));
             }
             self.look_inside_misplaced(entries, directive);
@@ -125,7 +125,7 @@ impl Builder<'_> {
                 directive.name.span,
                 format!("\"{name}\" directive is not allowed here"),
             )
-            .mend(format!("\"{name}\" may stand in: {}", places.join(", "))));
+            .help(format!("\"{name}\" may stand in: {}", places.join(", "))));
         };
         check_shape(entry, directive)?;
         self.applying = Some(name);
@@ -265,7 +265,7 @@ impl Builder<'_> {
     /// Reads a size in bytes (`k`, `m`, `g`).
     pub fn size(&self, word: &Word) -> Result<u64, Diagnostic> {
         conf::value::parse_size(word.text()).ok_or_else(|| {
-            self.invalid_setting(word).mend("a size is a number of bytes, or a number with k, m or g: 8k, 1m")
+            self.invalid_setting(word).help("a size is a number of bytes, or a number with k, m or g: 8k, 1m")
         })
     }
 
@@ -273,7 +273,7 @@ impl Builder<'_> {
     pub fn time_ms(&self, word: &Word) -> Result<u64, Diagnostic> {
         conf::value::parse_time_ms(word.text()).ok_or_else(|| {
             self.invalid_setting(word)
-                .mend("a time is a number of seconds, or with units: 500ms, 30s, 1m30s, 2h, 1d")
+                .help("a time is a number of seconds, or with units: 500ms, 30s, 1m30s, 2h, 1d")
         })
     }
 
@@ -309,7 +309,7 @@ pub fn variable_name(word: &Word) -> Result<&str, Diagnostic> {
     match word.str()?.strip_prefix('$') {
         Some(name) if !name.is_empty() => Ok(name),
         _ => Err(Diagnostic::error(word.span, format!("invalid variable name \"{}\"", word.text()))
-            .mend("a variable's name begins with $")),
+            .help("a variable's name begins with $")),
     }
 }
 
@@ -333,7 +333,7 @@ pub fn once(written: Result<(), Duplicate>, directive: &conf::Directive) -> Resu
     written.map_err(|Duplicate| {
         let name = directive.name.text();
         Diagnostic::error(directive.name.span, format!("\"{name}\" directive is duplicate"))
-            .mend("remove one of the two: at one level it may stand once")
+            .help("remove one of the two: at one level it may stand once")
     })
 }
 
@@ -353,7 +353,7 @@ fn check_shape(entry: &Directive, directive: &conf::Directive) -> Result<(), Dia
                 directive.span,
                 format!("directive \"{name}\" is not terminated by \";\""),
             )
-            .mend(format!("\"{name}\" takes no block: end it with `;`")));
+            .help(format!("\"{name}\" takes no block: end it with `;`")));
         }
     }
     let (low, high) = entry.args.range();
@@ -371,7 +371,7 @@ fn check_shape(entry: &Directive, directive: &conf::Directive) -> Result<(), Dia
         format!("invalid number of arguments in \"{name}\" directive"),
     )
     .label(format!("takes {wanted}, has {given}"))
-    .mend(format!("for example: {}", entry.example)))
+    .help(format!("for example: {}", entry.example)))
 }
 
 /// All directives, for the documentation.

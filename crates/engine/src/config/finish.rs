@@ -155,7 +155,7 @@ pub(super) fn check(builder: &mut Builder<'_>) {
             let known =
                 variables::VARIABLES.iter().flat_map(|table| table.iter()).map(|variable| variable.name);
             if let Some(near) = conf::nearest(&entry.name, known) {
-                fault = fault.mend(format!("did you mean ${near}?"));
+                fault = fault.help(format!("did you mean ${near}?"));
             }
             builder.diagnostics.push(fault);
         }

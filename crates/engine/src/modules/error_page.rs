@@ -83,7 +83,7 @@ fn error_page(b: &mut Builder<'_>, d: &conf::Directive) -> Result<(), Diagnostic
             Some(499) => {
                 let fault = Diagnostic::error(word.span, "invalid value \"499\"");
                 return Err(
-                    fault.mend("499 is logged when the client is gone: there is nobody to serve a page to")
+                    fault.help("499 is logged when the client is gone: there is nobody to serve a page to")
                 );
             }
             Some(status @ 300..=599) => statuses.push(status as u16),

@@ -44,7 +44,7 @@ const DIRECTIVES: &[Directive] = &[
         if d.args[0].text() != "epoll" {
             let shown = d.args[0].text();
             return Err(Diagnostic::error(d.args[0].span, format!("invalid event type \"{shown}\""))
-                .mend("epoll is the one event method there is: remove the line"));
+                .help("epoll is the one event method there is: remove the line"));
         }
         once(b.draft.main.event_method.write(Some("epoll".to_owned())), d)
     })

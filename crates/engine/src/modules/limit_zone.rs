@@ -124,7 +124,7 @@ impl<S: State, Terms: Default> Zones<S, Terms> {
     /// The zones that are named and not declared.
     fn undeclared(&self) -> impl Iterator<Item = Diagnostic> {
         self.0.iter().filter(|zone| zone.size == 0).map(|zone| {
-            Diagnostic::error(zone.named_at, format!("zero size shared memory zone \"{}\"", zone.name)).mend(
+            Diagnostic::error(zone.named_at, format!("zero size shared memory zone \"{}\"", zone.name)).help(
                 format!("declare it in http: {} $binary_remote_addr zone={}:10m …;", S::DIRECTIVE, zone.name),
             )
         })
@@ -212,11 +212,11 @@ pub(super) fn declaration<'a>(
         let parts = parts.and_then(|(name, size)| Some((name, conf::value::parse_size(size.as_bytes())?)));
         let Some((name, size)) = parts else {
             return Err(Diagnostic::error(word.span, format!("invalid zone size \"{text}\""))
-                .mend("a zone is written with its size: zone=one:10m"));
+                .help("a zone is written with its size: zone=one:10m"));
         };
         if size < MIN_ZONE_BYTES {
             return Err(Diagnostic::error(word.span, format!("zone \"{text}\" is too small"))
-                .mend("a zone has 32k or more"));
+                .help("a zone has 32k or more"));
         }
         declared = Declaration { name, size, span: word.span, ..declared };
     }
@@ -237,7 +237,7 @@ pub(super) fn log_level(d: &conf::Directive) -> Result<crate::host::Level, Diagn
     let word = &d.args[0];
     match Level::from_name(word.text()) {
         Some(level @ (Level::Info | Level::Notice | Level::Warn | Level::Error)) => Ok(level),
-        _ => Err(invalid_choice(word).mend("one of info, notice, warn and error")),
+        _ => Err(invalid_choice(word).help("one of info, notice, warn and error")),
     }
 }
 

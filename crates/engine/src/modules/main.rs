@@ -116,7 +116,7 @@ const DIRECTIVES: &[Directive] = &[
             b"off" => Sandbox::Off,
             b"on" => Sandbox::On,
             b"strict" => Sandbox::Strict,
-            _ => return Err(invalid_choice(&d.args[0]).mend("off, on or strict")),
+            _ => return Err(invalid_choice(&d.args[0]).help("off, on or strict")),
         };
         once(b.draft.main.process.sandbox.write(how), d)
     })
@@ -166,7 +166,7 @@ fn worker_processes(b: &mut Builder<'_>, d: &conf::Directive) -> Result<(), Diag
         text if text == "auto" => None,
         text => match crate::config::number(text) {
             Some(count @ 1..=1024) => Some(count as usize),
-            _ => return Err(b.invalid_setting(word).mend("a number from 1 to 1024, or auto")),
+            _ => return Err(b.invalid_setting(word).help("a number from 1 to 1024, or auto")),
         },
     };
     once(b.draft.main.worker_processes.write(count), d)
@@ -180,6 +180,6 @@ fn worker_priority(b: &mut Builder<'_>, d: &conf::Directive) -> Result<(), Diagn
     };
     match number(digits) {
         Some(number @ 0..=20) => once(b.draft.main.process.priority.write(sign * number as i32), d),
-        _ => Err(b.invalid_setting(word).mend("a number from -20 to 20")),
+        _ => Err(b.invalid_setting(word).help("a number from -20 to 20")),
     }
 }

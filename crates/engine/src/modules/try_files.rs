@@ -83,7 +83,7 @@ fn try_files(b: &mut Builder<'_>, d: &conf::Directive) -> Result<(), Diagnostic>
             Some(code @ 1..=999) => Fallback::Status(code),
             _ => {
                 let fault = Diagnostic::error(last.span, format!("invalid code \"{}\"", last.text()));
-                return Err(fault.mend("a status from 1 to 999: =404"));
+                return Err(fault.help("a status from 1 to 999: =404"));
             }
         },
     };

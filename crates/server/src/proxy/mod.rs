@@ -30,7 +30,7 @@ use statistics::{Failure, TryEnd};
 use std::rc::Rc;
 use std::sync::Arc;
 use upstream::retry::TryFailure;
-use upstream::{Finished, IdleKey, Outcome, PickError, PickInput, Tried};
+use upstream::{Finished, IdleKey, PickError, PickInput, Tried, TryOutcome};
 
 /// Serves a request from the location's upstream.
 pub(crate) async fn serve(cx: &mut RequestCx<'_>) -> Result<(), Unfinished> {
@@ -284,7 +284,7 @@ impl ProxyRequest<'_, '_> {
         }
         let now_ms = self.now_ms();
         let key = self.idle_key(group, &picked);
-        picked.finish(Outcome::Success, now_ms);
+        picked.finish(TryOutcome::Success, now_ms);
         let buffers = &self.cx.client.thread.buffers;
         buffers.give_back_head(head);
         conn.requests += 1;

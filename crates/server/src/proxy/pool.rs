@@ -10,8 +10,8 @@ use transport::buffers::Room;
 use transport::read_buffer::ReadBuffer;
 use transport::stream::Stream;
 use upstream::{
-    Address, ConnectionUse, Finished, Group, GroupSpec, IdleKey, IdlePool, Lease, Outcome, Peer, PickError,
-    PickInput, Tried,
+    Address, ConnectionUse, Finished, Group, GroupSpec, IdleKey, IdlePool, Lease, Peer, PickError, PickInput,
+    Tried, TryOutcome,
 };
 
 /// A connection to an upstream peer.
@@ -223,7 +223,7 @@ pub(crate) struct Picked {
 
 impl Picked {
     /// Finishes the lease.
-    pub(crate) fn finish(mut self, outcome: Outcome, now_ms: u64) -> Finished {
+    pub(crate) fn finish(mut self, outcome: TryOutcome, now_ms: u64) -> Finished {
         match self.lease.take() {
             Some(lease) => self.group.with(|group| group.finish(lease, outcome, now_ms)),
             None => Finished::Recorded,
@@ -235,7 +235,7 @@ impl Drop for Picked {
     fn drop(&mut self) {
         if let Some(lease) = self.lease.take() {
             let now_ms = self.now_ms.get();
-            self.group.with(|group| group.finish(lease, Outcome::Neutral, now_ms));
+            self.group.with(|group| group.finish(lease, TryOutcome::Neutral, now_ms));
         }
     }
 }

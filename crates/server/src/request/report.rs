@@ -13,7 +13,7 @@ use engine::Exchange;
 use engine::phase::{Report, ReportForm};
 use http::Known;
 use statistics::render::{Exposition, Page, metrics};
-use statistics::{Collector, Connections, PeerNow, PeerState, Surroundings, SwitchNow, Window};
+use statistics::{Collector, Connections, PeerNow, PeerState, Snapshot, SwitchNow, Window};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -33,9 +33,9 @@ enum Form {
 pub(crate) async fn serve(cx: &mut RequestCx<'_>, report: Report) -> Result<(), Unfinished> {
     let form = form(cx.exchange, report)?;
     let thread = &*cx.client.thread;
-    let surroundings = surroundings(thread, cx.generation).await;
+    let snapshot = snapshot(thread, cx.generation).await;
     let (collector, now_ms) = (thread.bus.shared_collector(), thread.clock.now().monotonic_ms());
-    let written = tokio::task::spawn_blocking(move || write(&collector, &surroundings, form, now_ms)).await;
+    let written = tokio::task::spawn_blocking(move || write(&collector, &snapshot, form, now_ms)).await;
     let Ok(body) = written else { return Err(Unfinished::Status(500)) };
     cx.exchange.response.content_length = Some(body.len() as u64);
     cx.serve_bytes(body.as_bytes()).await
@@ -63,18 +63,18 @@ fn form(exchange: &mut Exchange, report: Report) -> Result<Form, Unfinished> {
     })
 }
 
-fn write(collector: &Mutex<Collector>, surroundings: &Surroundings, form: Form, now_ms: u64) -> String {
+fn write(collector: &Mutex<Collector>, snapshot: &Snapshot, form: Form, now_ms: u64) -> String {
     let read = |read: &dyn Fn(&mut Collector) -> statistics::Summary| {
         read(&mut collector.lock().unwrap_or_else(PoisonError::into_inner))
     };
     match form {
-        Form::Page(page, window) => page.render(&read(&|all| all.summary(window, now_ms)), surroundings),
-        Form::Metrics(exposition) => metrics(&read(&|all| all.totals(now_ms)), surroundings, exposition),
+        Form::Page(page, window) => page.render(&read(&|all| all.summary(window, now_ms)), snapshot),
+        Form::Metrics(exposition) => metrics(&read(&|all| all.totals(now_ms)), snapshot, exposition),
     }
 }
 
 /// Empties all recorders, and collects the state of peers and switches.
-async fn surroundings(thread: &ThreadContext, generation: &Generation) -> Surroundings {
+async fn snapshot(thread: &ThreadContext, generation: &Generation) -> Snapshot {
     let (done, collected) = oneshot::channel::<()>();
     let done = Mutex::new(Some(done));
     thread.bus.collect(Box::new(move |()| drop(done.lock().unwrap_or_else(PoisonError::into_inner).take())));
@@ -103,7 +103,7 @@ async fn surroundings(thread: &ThreadContext, generation: &Generation) -> Surrou
             all.push(PeerNow { group: key.0, peer: key.1, state, connections });
         }
     }
-    Surroundings {
+    Snapshot {
         peers: all,
         switches: switches(thread).await,
         connections: connections(thread),

@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use pointsman_sim::{Scenario, Seeded, explore, holds, tell, violated};
 use switch::{
-    Action, Code, Commit, Key, KeyKind, Kind, MemoryStore, Meta, Order, Pending, Plan, Refusal, Route, Rules,
-    Store, StoreFaultKind, Table, Undoing, normalise, plan, verify_chain,
+    Action, Code, Commit, CommitKind, Key, KeyKind, MemoryStore, Meta, Order, Pending, Plan, Refusal, Route,
+    Rules, Store, StoreFaultKind, Table, Undoing, normalise, plan, verify_chain,
 };
 
 const KEYS: [&str; 10] = ["a.x.y", "b.x.y", "a.b.x.y", "x.y", "*.x.y", "*.b.x.y", "*.y", "a.*", "a.x.*", "*"];
@@ -281,7 +281,10 @@ impl Run {
             }
             (Ok(plan), Ok(changes)) => {
                 tell!("revision {newest}: {} gives {:?}", what(&order), shown(&plan));
-                if matches!(plan.kind, Kind::Undo { .. } | Kind::UndoKeys | Kind::Revert { .. }) {
+                if matches!(
+                    plan.kind,
+                    CommitKind::Undo { .. } | CommitKind::UndoKeys | CommitKind::Revert { .. }
+                ) {
                     holds!("undo-restores", shown(&plan) == changes, "{:?}, not {changes:?}", shown(&plan));
                 } else {
                     holds!("plan-agrees", shown(&plan) == changes, "{:?}, not {changes:?}", shown(&plan));

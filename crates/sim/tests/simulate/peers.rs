@@ -12,7 +12,7 @@ use pointsman_sim::{Scenario, Seeded, explore, holds, tell};
 use upstream::retry::{NextUpstream, TryFailure, TryState, is_non_idempotent, may_retry};
 use upstream::{
     Address, BalancerSpec, ConnectionUse, Finished, Group, GroupSpec, IdleKey, IdlePool, KeepaliveSpec,
-    Lease, Outcome, PeerSpec, PickError, PickInput, Tried, TwoBy,
+    Lease, PeerSpec, PickError, PickInput, Tried, TryOutcome, TwoBy,
 };
 
 const BALANCERS: [BalancerSpec; 7] = [
@@ -171,7 +171,7 @@ impl World {
             self.check_pool();
         }
         while let Some(request) = self.requests.pop() {
-            self.end(request, Outcome::Neutral);
+            self.end(request, TryOutcome::Neutral);
         }
         self.check_leases();
         for peer in self.group.peers() {
@@ -363,7 +363,7 @@ impl World {
                 let clean = self.seeded.chance(85);
                 self.answer(request, clean);
             }
-            5 => self.end(request, Outcome::Neutral),
+            5 => self.end(request, TryOutcome::Neutral),
             _ => {
                 let failure = *self.seeded.one_of(&FAILURES);
                 self.fail(request, failure);
@@ -373,7 +373,7 @@ impl World {
 
     fn answer(&mut self, mut request: Request, clean: bool) {
         let number = request.connection.take().unwrap();
-        self.finish(&mut request, Outcome::Success);
+        self.finish(&mut request, TryOutcome::Success);
         let connection = &mut self.connections[number];
         connection.requests += 1;
         if !clean {
@@ -403,14 +403,14 @@ impl World {
         }
     }
 
-    fn end(&mut self, mut request: Request, outcome: Outcome) {
+    fn end(&mut self, mut request: Request, outcome: TryOutcome) {
         if let Some(number) = request.connection.take() {
             self.connections[number].at = At::Closed;
         }
         self.finish(&mut request, outcome);
     }
 
-    fn finish(&mut self, request: &mut Request, outcome: Outcome) {
+    fn finish(&mut self, request: &mut Request, outcome: TryOutcome) {
         let lease = request.lease.take().unwrap();
         let spec = self.group.peer(&lease).spec().clone();
         let finished = self.group.finish(lease, outcome, self.now_ms);
@@ -420,7 +420,7 @@ impl World {
         if finished == Finished::Disabled {
             let until_ms = self.now_ms.saturating_add(spec.fail_timeout_ms);
             self.marks.insert(spec.name, Mark { until_ms, probe: None });
-        } else if is_probed && outcome != Outcome::Failed {
+        } else if is_probed && outcome != TryOutcome::Failed {
             self.marks.remove(&spec.name);
         }
     }

@@ -5,13 +5,13 @@
 use std::sync::Arc;
 
 use super::{Collector, Group, Map, Switch};
-use crate::figures::Figures;
+use crate::counters::Counters;
 use crate::layout::{GroupLayout, OTHER};
 use crate::summary::{GroupSummary, KeySummary, PeerSummary, Summary, SwitchSummary, TargetSummary};
 use crate::window::Window;
 
 impl Collector {
-    /// Everything known now; without a window, the window's figures are empty and its span is zero.
+    /// Everything known now; without a window, the window's counters are empty and its span is zero.
     pub(super) fn read(&self, window: Option<Window>) -> Summary {
         let from_ms = window.map_or(self.now_ms, |window| window.oldest_slot(self.now_ms) * window.slot_ms());
         let groups: Vec<GroupSummary> =
@@ -39,8 +39,8 @@ impl Collector {
         configured.iter().chain(sorted(self.switches.keys().filter(|name| !configured.contains(name))))
     }
 
-    fn figures(&self, at: Option<usize>, window: Option<Window>) -> (Figures, Figures, u64) {
-        let (mut totals, mut recent) = (Figures::default(), Figures::default());
+    fn counters(&self, at: Option<usize>, window: Option<Window>) -> (Counters, Counters, u64) {
+        let (mut totals, mut recent) = (Counters::default(), Counters::default());
         let Some(series) = at.map(|at| &self.kept.series[at]) else { return (totals, recent, 0) };
         series.add_totals(&mut totals);
         if let Some(window) = window {
@@ -56,10 +56,10 @@ impl Collector {
         window: Option<Window>,
     ) -> GroupSummary {
         let group = self.groups.get(name);
-        let (totals, recent, in_flight) = self.figures(group.map(|group| group.requests), window);
+        let (totals, recent, in_flight) = self.counters(group.map(|group| group.requests), window);
         let peers = self.read_peers(layout, group, window);
-        let mut tries_totals = group.map_or_else(Figures::default, |group| group.departed.clone());
-        let mut tries_window = Figures::default();
+        let mut tries_totals = group.map_or_else(Counters::default, |group| group.departed.clone());
+        let mut tries_window = Counters::default();
         for peer in &peers {
             tries_totals.merge(&peer.totals);
             tries_window.merge(&peer.window);
@@ -98,7 +98,7 @@ impl Collector {
             .enumerate()
             .map(|(index, peer)| {
                 let at = group.and_then(|group| group.peers.get(peer)).copied();
-                let (totals, recent, in_flight) = self.figures(at, window);
+                let (totals, recent, in_flight) = self.counters(at, window);
                 PeerSummary {
                     name: Arc::clone(peer),
                     configured: index < len,
@@ -113,13 +113,13 @@ impl Collector {
     fn read_switch(&self, name: &Arc<str>, window: Option<Window>) -> SwitchSummary {
         let nothing = Switch::default();
         let switch = self.switches.get(name).unwrap_or(&nothing);
-        let mut targets: Map<&Arc<str>, (Figures, Figures)> = Map::default();
+        let mut targets: Map<&Arc<str>, (Counters, Counters)> = Map::default();
         for (target, departed) in &switch.departed {
             targets.entry(target).or_default().0.merge(departed);
         }
         let mut keys = Vec::with_capacity(switch.keys.len());
         for (key, &at) in &switch.keys {
-            let (totals, recent, _) = self.figures(Some(at), window);
+            let (totals, recent, _) = self.counters(Some(at), window);
             let target = targets.entry(&key.target).or_default();
             target.0.merge(&totals);
             target.1.merge(&recent);

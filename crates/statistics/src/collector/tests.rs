@@ -29,15 +29,15 @@ struct Model {
 }
 
 impl Model {
-    fn figures(&self, from_ms: u64, of: impl Fn(&Event) -> bool) -> Figures {
-        let mut figures = Figures::default();
+    fn counters(&self, from_ms: u64, of: impl Fn(&Event) -> bool) -> Counters {
+        let mut counters = Counters::default();
         for (_, event) in self.events.iter().filter(|(at, event)| *at >= from_ms && of(event)) {
             match event {
-                Event::Request(_, end) | Event::Key(_, _, _, end) => figures.request_ended(end),
-                Event::Try(_, _, end) => figures.try_ended(end),
+                Event::Request(_, end) | Event::Key(_, _, _, end) => counters.request_ended(end),
+                Event::Try(_, _, end) => counters.try_ended(end),
             }
         }
-        figures
+        counters
     }
 }
 
@@ -182,7 +182,7 @@ fn every_sum_and_window_is_what_a_model_of_all_events_says() {
             let span_ms = world.now_ms - from_ms.max(started_ms);
             assert_eq!(summary.span_ms, span_ms);
             assert!(span_ms <= window.length_ms() + slot_ms);
-            assert_eq!(summary.all, world.model.figures(0, |event| matches!(event, Event::Request(..))));
+            assert_eq!(summary.all, world.model.counters(0, |event| matches!(event, Event::Request(..))));
             check(&summary, &world, from_ms);
         }
     }
@@ -194,19 +194,19 @@ fn check(summary: &Summary, world: &World, from_ms: u64) {
     for group in &summary.groups {
         let name = &*group.name;
         let requests = |event: &Event| matches!(event, Event::Request(of, _) if of == name);
-        assert_eq!(group.totals, model.figures(0, requests));
-        assert_eq!(group.window, model.figures(from_ms, requests));
+        assert_eq!(group.totals, model.counters(0, requests));
+        assert_eq!(group.window, model.counters(from_ms, requests));
         let tries = |event: &Event| matches!(event, Event::Try(of, ..) if of == name);
-        assert_eq!(group.tries_totals, model.figures(0, tries));
-        assert_eq!(group.tries_window, model.figures(from_ms, tries));
+        assert_eq!(group.tries_totals, model.counters(0, tries));
+        assert_eq!(group.tries_window, model.counters(from_ms, tries));
         let under_way =
             |thread: &Thread| thread.requests.iter().filter(|&&at| thread.group(at) == name).count();
         assert_eq!(group.in_flight, world.in_flight(under_way));
         for peer in &group.peers {
             let tries =
                 |event: &Event| matches!(event, Event::Try(of, on, _) if of == name && **on == *peer.name);
-            assert_eq!(peer.totals, model.figures(0, tries));
-            assert_eq!(peer.window, model.figures(from_ms, tries));
+            assert_eq!(peer.totals, model.counters(0, tries));
+            assert_eq!(peer.window, model.counters(from_ms, tries));
             let under_way = |thread: &Thread| {
                 let same = |&&(of, on): &&(usize, usize)| {
                     thread.group(of) == name && thread.peer(of, on) == *peer.name
@@ -224,31 +224,31 @@ fn check(summary: &Summary, world: &World, from_ms: u64) {
                 matches!(event, Event::Key(of, key_of, target, _)
                     if **of == *switch.name && **key_of == *bytes && **target == *key.target)
             };
-            assert_eq!(key.totals, model.figures(0, same));
-            assert_eq!(key.window, model.figures(from_ms, same));
+            assert_eq!(key.totals, model.counters(0, same));
+            assert_eq!(key.window, model.counters(from_ms, same));
             assert_eq!(keys.insert((switch.name.clone(), bytes, key.target.clone()), ()), None);
         }
         for target in &switch.targets {
             let same = |event: &Event| matches!(event, Event::Key(of, _, to, _) if **of == *switch.name && **to == *target.target);
-            assert_eq!(target.totals, model.figures(0, same));
-            assert_eq!(target.window, model.figures(from_ms, same));
+            assert_eq!(target.totals, model.counters(0, same));
+            assert_eq!(target.window, model.counters(from_ms, same));
         }
     }
     let counted: u64 =
         summary.switches.iter().flat_map(|switch| &switch.keys).map(|key| key.totals.ended).sum();
-    assert_eq!(counted, model.figures(0, |event| matches!(event, Event::Key(..))).ended);
+    assert_eq!(counted, model.counters(0, |event| matches!(event, Event::Key(..))).ended);
 }
 
 #[test]
 fn what_is_forgotten_stays_in_the_sums() {
     for seed in 100..130 {
         let mut world = World::new(seed, 5);
-        let mut before = Figures::default();
+        let mut before = Counters::default();
         for step in 0..3_000 {
             world.step(3_000_000);
             if step % 250 == 0 {
                 let summary = world.collector.totals(world.now_ms);
-                let model = world.model.figures(0, |event| matches!(event, Event::Request(..)));
+                let model = world.model.counters(0, |event| matches!(event, Event::Request(..)));
                 assert_eq!(summary.all, model);
                 assert!(summary.all.ended >= before.ended);
                 before = summary.all.clone();
@@ -260,7 +260,7 @@ fn what_is_forgotten_stays_in_the_sums() {
                             matches!(event, Event::Key(of, _, to, _)
                                 if **of == *switch.name && **to == *target.target)
                         };
-                        assert_eq!(target.totals, world.model.figures(0, same));
+                        assert_eq!(target.totals, world.model.counters(0, same));
                     }
                 }
                 for group in summary.groups.iter().filter(|group| group.configured) {
@@ -331,9 +331,9 @@ fn windows_let_go_after_their_length() {
     let series = &collector.kept.series[collector.groups["g"].requests];
     for window in Window::ALL {
         let seen = |later_ms| {
-            let mut figures = Figures::default();
-            series.add_window(window, 7_200_000 + later_ms, &mut figures);
-            figures.ended
+            let mut counters = Counters::default();
+            series.add_window(window, 7_200_000 + later_ms, &mut counters);
+            counters.ended
         };
         assert_eq!(seen(window.length_ms() - 1), 1, "{window:?}");
         assert_eq!(seen(window.length_ms() + window.slot_ms()), 0, "{window:?}");
@@ -415,7 +415,7 @@ fn what_a_thousand_groups_cost() {
     }
     println!("busy: recorder {} bytes, collector {} bytes", recorder.bytes(), collector.bytes());
     println!("one absorption, with sealing: {:?}", absorbing / steps.len() as u32);
-    let nobody = crate::Surroundings::default();
+    let nobody = crate::Snapshot::default();
     for window in Window::ALL {
         let started = std::time::Instant::now();
         let summary = collector.summary(window, 3_720_000);

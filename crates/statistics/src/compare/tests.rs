@@ -16,21 +16,21 @@ struct Side {
 
 const USUAL: Side = Side { median_us: 2_000.0, sigma: 0.5, errors: 0.01, slow: 0.0 };
 
-fn simulate(side: Side, requests: u64, dice: &mut Dice) -> Figures {
-    let mut figures = Figures::default();
+fn simulate(side: Side, requests: u64, dice: &mut Dice) -> Counters {
+    let mut counters = Counters::default();
     for _ in 0..requests {
         let normal = (-2.0 * dice.unit().ln()).sqrt() * (std::f64::consts::TAU * dice.unit()).cos();
         let slow = if dice.unit() <= side.slow { 10.0 } else { 1.0 };
         let us = side.median_us * (side.sigma * normal).exp() * slow;
         let status = if dice.unit() <= side.errors { 503 } else { 200 };
-        figures.request_ended(&RequestEnd { status, response_us: Some(us as u64), received: 0, sent: 0 });
+        counters.request_ended(&RequestEnd { status, response_us: Some(us as u64), received: 0, sent: 0 });
     }
-    figures
+    counters
 }
 
-fn verdicts(comparison: &Comparison) -> [Verdict; 5] {
+fn differences(comparison: &Comparison) -> [Difference; 5] {
     let Comparison { error_rate, p50_us, p90_us, p99_us, mean_us, .. } = comparison;
-    [error_rate, p50_us, p90_us, p99_us, mean_us].map(|compared| compared.verdict)
+    [error_rate, p50_us, p90_us, p99_us, mean_us].map(|compared| compared.difference)
 }
 
 /// How many of so many rounds found a difference: by each test, and by any.
@@ -39,8 +39,8 @@ fn found(sides: [Side; 2], requests: [u64; 2], rounds: u64) -> ([u64; 5], u64) {
     let (mut each, mut any) = ([0; 5], 0);
     for _ in 0..rounds {
         let [first, second] = [0, 1].map(|at| simulate(sides[at], requests[at], &mut dice));
-        let differ = verdicts(&compare(&first, &second))
-            .map(|verdict| matches!(verdict, Verdict::Lower | Verdict::Higher));
+        let differ = differences(&compare(&first, &second))
+            .map(|difference| matches!(difference, Difference::Lower | Difference::Higher));
         each.iter_mut().zip(differ).for_each(|(count, differ)| *count += u64::from(differ));
         any += u64::from(differ.contains(&true));
     }
@@ -86,9 +86,9 @@ fn the_direction_is_that_of_the_second() {
     let mut dice = Dice::new(9);
     let slow = Side { median_us: 9_000.0, errors: 0.5, ..USUAL };
     let [fast, slow] = [USUAL, slow].map(|side| simulate(side, 2_000, &mut dice));
-    assert_eq!(verdicts(&compare(&fast, &slow)), [Verdict::Higher; 5]);
-    assert_eq!(verdicts(&compare(&slow, &fast)), [Verdict::Lower; 5]);
-    assert_eq!(verdicts(&compare(&slow, &slow)), [Verdict::Noise; 5]);
+    assert_eq!(differences(&compare(&fast, &slow)), [Difference::Higher; 5]);
+    assert_eq!(differences(&compare(&slow, &fast)), [Difference::Lower; 5]);
+    assert_eq!(differences(&compare(&slow, &slow)), [Difference::Noise; 5]);
 }
 
 #[test]
@@ -96,11 +96,11 @@ fn too_few_is_said_with_how_many_it_takes() {
     let mut dice = Dice::new(2);
     let [few, many] = [19, 5_000].map(|requests| simulate(USUAL, requests, &mut dice));
     let needed = [20, 20, 100, 1_000, 100];
-    for pair in [[&few, &many], [&many, &few], [&Figures::default(), &many]] {
+    for pair in [[&few, &many], [&many, &few], [&Counters::default(), &many]] {
         let comparison = compare(pair[0], pair[1]);
-        assert_eq!(verdicts(&comparison), needed.map(|needed| Verdict::TooFew { needed }));
+        assert_eq!(differences(&comparison), needed.map(|needed| Difference::TooFew { needed }));
     }
-    let nothing = compare(&Figures::default(), &Figures::default());
+    let nothing = compare(&Counters::default(), &Counters::default());
     assert_eq!((nothing.error_rate.first, nothing.p50_us.second, nothing.ended), (None, None, [0, 0]));
 }
 
@@ -111,8 +111,8 @@ fn the_intervals_hold_the_true_quantile() {
     for (q, z) in [(0.5, 0.0_f64), (0.9, 1.281_552), (0.99, 2.326_348)] {
         let truth = USUAL.median_us * (USUAL.sigma * z).exp();
         let missed = (0..400).filter(|_| {
-            let figures = simulate(USUAL, 1_000, &mut dice);
-            let (low, high) = interval(&figures.response, q).expect("enough");
+            let counters = simulate(USUAL, 1_000, &mut dice);
+            let (low, high) = interval(&counters.response, q).expect("enough");
             !(low..=high).contains(&truth)
         });
         let missed = missed.count();
@@ -124,7 +124,7 @@ fn the_intervals_hold_the_true_quantile() {
 #[test]
 fn fishers_test_is_exact() {
     let table = |a: u64, n: u64, b: u64, m: u64| {
-        let side = |errors, ended| Figures { errors, ended, ..Figures::default() };
+        let side = |errors, ended| Counters { errors, ended, ..Counters::default() };
         fisher(&side(a, n), &side(b, m))
     };
     // Fisher's lady tasting tea: three of four right, 34/70.
@@ -140,13 +140,13 @@ fn fishers_test_is_exact() {
 
 #[test]
 fn the_two_tests_of_errors_agree_where_they_meet() {
-    let side = |errors, ended| Figures { errors, ended, ..Figures::default() };
+    let side = |errors, ended| Counters { errors, ended, ..Counters::default() };
     for (more, differ) in [(490, false), (520, false), (700, true)] {
         let below = errors(&side(499, 10_000), &side(more.min(500), 10_000));
         let above = errors(&side(510, 10_000), &side(more, 10_000));
-        assert_eq!(below.verdict, Verdict::Noise);
-        assert_eq!(matches!(above.verdict, Verdict::Higher), differ, "{more}");
+        assert_eq!(below.difference, Difference::Noise);
+        assert_eq!(matches!(above.difference, Difference::Higher), differ, "{more}");
     }
     assert!(fisher(&side(510, 10_000), &side(600, 10_000)) < LEVEL);
-    assert_eq!(errors(&side(510, 10_000), &side(600, 10_000)).verdict, Verdict::Higher);
+    assert_eq!(errors(&side(510, 10_000), &side(600, 10_000)).difference, Difference::Higher);
 }

@@ -5,17 +5,17 @@ use crate::Failure;
 use crate::testing::{Dice, layout, request_end, try_end};
 
 /// Everything a recorder hands out, by the names joined with `/`.
-fn emptied(recorder: &mut Recorder) -> Vec<(String, Figures, i64)> {
+fn emptied(recorder: &mut Recorder) -> Vec<(String, Counters, i64)> {
     let mut all = Vec::new();
-    recorder.empty(|place, tally| {
-        let name = match place {
-            Place::Group(group) => group.to_string(),
-            Place::Peer(group, peer) => format!("{group}/{peer}"),
-            Place::Key(switch, key, target) => {
+    recorder.empty(|subject, tally| {
+        let name = match subject {
+            Subject::Group(group) => group.to_string(),
+            Subject::Peer(group, peer) => format!("{group}/{peer}"),
+            Subject::Key(switch, key, target) => {
                 format!("${switch}/{}/{target}", key.map_or("-".into(), |key| String::from_utf8_lossy(key)))
             }
         };
-        all.push((name, tally.figures.clone(), tally.in_flight));
+        all.push((name, tally.counters.clone(), tally.in_flight));
     });
     all.sort_by(|a, b| a.0.cmp(&b.0));
     all
@@ -63,14 +63,14 @@ fn a_try_is_counted_once_with_all_it_had() {
     recorder.try_began(0, 0);
     recorder.try_ended(0, 0, &end);
     let all = emptied(&mut recorder);
-    let (name, figures, in_flight) = &all[0];
+    let (name, counters, in_flight) = &all[0];
     assert_eq!((&**name, *in_flight), ("a/1", 1));
-    assert_eq!((figures.ended, figures.errors), (1, 1), "an error once, though it failed and has a 5xx");
-    assert_eq!(figures.statuses, [0, 0, 0, 0, 1, 0]);
-    assert_eq!(figures.failures, [0, 0, 0, 0, 1, 0, 0, 0]);
-    assert_eq!((figures.sent, figures.received), (10, 20));
-    assert_eq!((figures.connect.count(), figures.first_byte.count()), (1, 0));
-    assert_eq!((figures.response.sum_us(), figures.response.max_us()), (900, 900));
+    assert_eq!((counters.ended, counters.errors), (1, 1), "an error once, though it failed and has a 5xx");
+    assert_eq!(counters.statuses, [0, 0, 0, 0, 1, 0]);
+    assert_eq!(counters.failures, [0, 0, 0, 0, 1, 0, 0, 0]);
+    assert_eq!((counters.sent, counters.received), (10, 20));
+    assert_eq!((counters.connect.count(), counters.first_byte.count()), (1, 0));
+    assert_eq!((counters.response.sum_us(), counters.response.max_us()), (900, 900));
     recorder.try_ended(0, 0, &TryEnd { failure: Some(Failure::ClientGone), ..TryEnd::default() });
     recorder.try_ended(0, 0, &TryEnd { failure: Some(Failure::Cut), ..TryEnd::default() });
     let all = emptied(&mut recorder);
@@ -96,7 +96,7 @@ fn keys_beyond_the_bound_are_one_and_places_come_free() {
     recorder.key_ended(1, b"x", "no such group", &end);
     recorder.key_ended(2, b"x", "blue", &end);
     let all = emptied(&mut recorder);
-    let counted: Vec<_> = all.iter().map(|(name, figures, _)| (&**name, figures.ended)).collect();
+    let counted: Vec<_> = all.iter().map(|(name, counters, _)| (&**name, counters.ended)).collect();
     assert_eq!(
         counted,
         [
@@ -151,8 +151,8 @@ fn a_thousand_idle_groups_cost_little_and_known_ones_nothing_more() {
 fn random_ends_are_all_handed_out() {
     let mut dice = Dice::new(99);
     let mut recorder = Recorder::new(layout("a: 1 2\nb: 3", 3));
-    let (mut tries, mut requests, mut keys) = (Figures::default(), Figures::default(), Figures::default());
-    let mut sums = [const { None::<Figures> }; 3];
+    let (mut tries, mut requests, mut keys) = (Counters::default(), Counters::default(), Counters::default());
+    let mut sums = [const { None::<Counters> }; 3];
     for _ in 0..5_000 {
         match dice.below(4) {
             0 => {
@@ -171,21 +171,21 @@ fn random_ends_are_all_handed_out() {
                 recorder.key_ended(dice.below(2) as usize, &[b'a' + dice.below(6) as u8], target, &end);
                 keys.request_ended(&end);
             }
-            _ if dice.below(20) == 0 => recorder.empty(|place, tally| sum(&mut sums, place, tally)),
+            _ if dice.below(20) == 0 => recorder.empty(|subject, tally| sum(&mut sums, subject, tally)),
             _ => {}
         }
     }
-    recorder.empty(|place, tally| sum(&mut sums, place, tally));
+    recorder.empty(|subject, tally| sum(&mut sums, subject, tally));
     assert_eq!(sums.map(Option::unwrap_or_default), [tries, requests, keys]);
 }
 
-fn sum(sums: &mut [Option<Figures>; 3], place: Place<'_>, tally: &Tally) {
-    let kind = match place {
-        Place::Peer(..) => 0,
-        Place::Group(_) => 1,
-        Place::Key(..) => 2,
+fn sum(sums: &mut [Option<Counters>; 3], subject: Subject<'_>, tally: &Tally) {
+    let kind = match subject {
+        Subject::Peer(..) => 0,
+        Subject::Group(_) => 1,
+        Subject::Key(..) => 2,
     };
-    sums[kind].get_or_insert_default().merge(&tally.figures);
+    sums[kind].get_or_insert_default().merge(&tally.counters);
 }
 
 /// `cargo test --release -p pointsman-statistics what_a_request_costs -- --ignored --nocapture`
@@ -220,7 +220,7 @@ fn what_a_request_costs() {
                 recorder.key_ended(0, &keys[round % keys.len()], "a", &end);
             }
             if round % 50_000 == 0 {
-                recorder.empty(|_, tally| _ = std::hint::black_box(tally.figures.ended));
+                recorder.empty(|_, tally| _ = std::hint::black_box(tally.counters.ended));
             }
         }
         let each = started.elapsed().as_nanos() as f64 / rounds as f64;

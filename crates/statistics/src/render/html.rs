@@ -3,7 +3,7 @@
 //! Owns: a page that needs nothing but itself: no script, no other file. Must never: let a name through unescaped.
 
 use super::table::{Table, average, legend, tables};
-use crate::{Summary, Surroundings, Window};
+use crate::{Snapshot, Summary, Window};
 
 const HEAD: &str = "<!DOCTYPE html>\n<html lang=\"en\">\n<meta charset=\"utf-8\">\n\
 <meta http-equiv=\"refresh\" content=\"5\">\n<meta name=\"viewport\" content=\"width=device-width\">\n\
@@ -14,7 +14,7 @@ th{border-bottom:1px solid}\n.word{text-align:left}\n.below .word:first-child{pa
 tr:not(.below) td:first-child{font-weight:600}\nh2{font-size:1.1em;margin:1.5em 0 .3em}\n</style>\n";
 
 /// The body as a page that loads itself anew every 5 s.
-pub fn html(summary: &Summary, surroundings: &Surroundings) -> String {
+pub fn html(summary: &Summary, snapshot: &Snapshot) -> String {
     let mut out = HEAD.to_owned();
     out += "<h1>";
     escape(&average(summary), &mut out);
@@ -29,11 +29,11 @@ pub fn html(summary: &Summary, surroundings: &Surroundings) -> String {
     out += "</p>\n<p>";
     escape(&legend(summary), &mut out);
     out += "</p>\n";
-    for table in tables(summary, surroundings) {
+    for table in tables(summary, snapshot) {
         write_table(&table, &mut out);
     }
     out += "<p>pointsman ";
-    escape(&surroundings.version, &mut out);
+    escape(&snapshot.version, &mut out);
     out += "</p>\n</html>\n";
     out
 }

@@ -6,8 +6,8 @@
 use serde::Serialize;
 
 use super::readable_key;
-use crate::figures::{CLASSES, Failure};
-use crate::{Figures, Histogram, Summary, Surroundings};
+use crate::counters::{CLASSES, Failure};
+use crate::{Counters, Histogram, Snapshot, Summary};
 
 #[derive(Serialize)]
 struct Document<'a> {
@@ -137,31 +137,31 @@ impl Serialize for Failures {
 }
 
 /// The body as JSON.
-pub fn json(summary: &Summary, surroundings: &Surroundings) -> String {
+pub fn json(summary: &Summary, snapshot: &Snapshot) -> String {
     let document = Document {
-        version: &surroundings.version,
+        version: &snapshot.version,
         window: summary.window.name(),
         span_ms: summary.span_ms,
         age_ms: summary.age_ms,
         all: numbers(&summary.all, summary.age_ms),
-        connections: connections(surroundings),
-        log_lines_lost: surroundings.log_lines_lost,
-        upstreams: upstreams(summary, surroundings),
-        switches: switches(summary, surroundings),
+        connections: connections(snapshot),
+        log_lines_lost: snapshot.log_lines_lost,
+        upstreams: upstreams(summary, snapshot),
+        switches: switches(summary, snapshot),
     };
     // Nothing in it can fail to be written: no map has keys that are no strings.
     serde_json::to_string(&document).unwrap_or_else(|_| "null".to_owned())
 }
 
-fn connections(surroundings: &Surroundings) -> Connections {
+fn connections(snapshot: &Snapshot) -> Connections {
     let crate::Connections { active, accepted, handled, requests, reading, writing, waiting } =
-        surroundings.connections;
+        snapshot.connections;
     Connections { active, accepted, handled, requests, reading, writing, waiting }
 }
 
-fn upstreams<'a>(summary: &'a Summary, surroundings: &Surroundings) -> Vec<Upstream<'a>> {
+fn upstreams<'a>(summary: &'a Summary, snapshot: &Snapshot) -> Vec<Upstream<'a>> {
     let (span_ms, age_ms) = (summary.span_ms, summary.age_ms);
-    let now = surroundings.peers_now();
+    let now = snapshot.peers_now();
     let groups = summary.groups.iter().map(|group| Upstream {
         name: &group.name,
         configured: group.configured,
@@ -186,10 +186,10 @@ fn upstreams<'a>(summary: &'a Summary, surroundings: &Surroundings) -> Vec<Upstr
     groups.collect()
 }
 
-fn switches<'a>(summary: &'a Summary, surroundings: &Surroundings) -> Vec<Switch<'a>> {
+fn switches<'a>(summary: &'a Summary, snapshot: &Snapshot) -> Vec<Switch<'a>> {
     let (span_ms, age_ms) = (summary.span_ms, summary.age_ms);
     let switches = summary.switches.iter().map(|switch| {
-        let now = surroundings.switches.iter().find(|now| now.name == switch.name);
+        let now = snapshot.switches.iter().find(|now| now.name == switch.name);
         let targets = switch.targets.iter().map(|target| Target {
             target: &target.target,
             totals: numbers(&target.totals, age_ms),
@@ -214,19 +214,19 @@ fn switches<'a>(summary: &'a Summary, surroundings: &Surroundings) -> Vec<Switch
     switches.collect()
 }
 
-fn numbers(figures: &Figures, span_ms: u64) -> Numbers {
-    let rate = figures.ended as f64 * 1_000.0 / span_ms as f64;
+fn numbers(counters: &Counters, span_ms: u64) -> Numbers {
+    let rate = counters.ended as f64 * 1_000.0 / span_ms as f64;
     Numbers {
-        ended: figures.ended,
-        errors: figures.errors,
+        ended: counters.ended,
+        errors: counters.errors,
         per_second: (span_ms > 0).then(|| (rate * 1_000.0).round() / 1_000.0),
-        statuses: Statuses(figures.statuses),
-        failures: Failures(figures.failures),
-        received_bytes: figures.received,
-        sent_bytes: figures.sent,
-        connect: times(&figures.connect),
-        first_byte: times(&figures.first_byte),
-        response: times(&figures.response),
+        statuses: Statuses(counters.statuses),
+        failures: Failures(counters.failures),
+        received_bytes: counters.received,
+        sent_bytes: counters.sent,
+        connect: times(&counters.connect),
+        first_byte: times(&counters.first_byte),
+        response: times(&counters.response),
     }
 }
 

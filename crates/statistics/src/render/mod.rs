@@ -3,20 +3,20 @@
 //! Owns: the bodies of `upstream_status` and `metrics`, and which form somebody asked for. Must never: compute a
 //! number that the [`crate::Summary`] does not hold, but for quantiles and rates of it.
 
-mod families;
 mod html;
 mod json;
+mod metric_defs;
 mod openmetrics;
 mod table;
 mod text;
 
-pub use families::{FAMILIES, Family, Kind};
 pub use html::html;
 pub use json::json;
+pub use metric_defs::{METRIC_DEFS, MetricDef, MetricKind};
 pub use openmetrics::{Exposition, metrics};
 pub use text::text;
 
-use crate::{Summary, Surroundings};
+use crate::{Snapshot, Summary};
 
 /// The forms of `upstream_status`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,11 +59,11 @@ impl Page {
     }
 
     /// The body.
-    pub fn render(self, summary: &Summary, surroundings: &Surroundings) -> String {
+    pub fn render(self, summary: &Summary, snapshot: &Snapshot) -> String {
         match self {
-            Page::Text => text(summary, surroundings),
-            Page::Html => html(summary, surroundings),
-            Page::Json => json(summary, surroundings),
+            Page::Text => text(summary, snapshot),
+            Page::Html => html(summary, snapshot),
+            Page::Json => json(summary, snapshot),
         }
     }
 }

@@ -13,10 +13,10 @@
 
 use std::fmt::Write;
 
-use super::families::*;
+use super::metric_defs::*;
 use super::readable_key;
-use crate::figures::{CLASSES, Failure};
-use crate::{Figures, Histogram, PeerState, Summary, Surroundings};
+use crate::counters::{CLASSES, Failure};
+use crate::{Counters, Histogram, PeerState, Snapshot, Summary};
 
 /// Which text form.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,28 +54,28 @@ const BOUNDS_US: [u64; 18] = [
 ];
 
 /// The body. The summary may be one without a window, [`crate::Collector::totals`].
-pub fn metrics(summary: &Summary, surroundings: &Surroundings, form: Exposition) -> String {
-    let mut writer = Writer { out: String::with_capacity(16_384), form, family: BUILD };
-    connections(surroundings, &mut writer);
+pub fn metrics(summary: &Summary, snapshot: &Snapshot, form: Exposition) -> String {
+    let mut writer = Writer { out: String::with_capacity(16_384), form, def: BUILD };
+    connections(snapshot, &mut writer);
     upstreams(summary, &mut writer);
     peers(summary, &mut writer);
-    peers_now(surroundings, &mut writer);
-    switches(summary, surroundings, &mut writer);
+    peers_now(snapshot, &mut writer);
+    switches(summary, snapshot, &mut writer);
     if form == Exposition::OpenMetrics {
         writer.out += "# EOF\n";
     }
     writer.out
 }
 
-/// A family and what it counts.
-type Number = (Family, fn(&Figures) -> u64);
+/// A metric and what it counts.
+type Number = (MetricDef, fn(&Counters) -> u64);
 
 type Labels<'a> = &'a [(&'a str, &'a str)];
 
-fn connections(surroundings: &Surroundings, writer: &mut Writer) {
-    let now = &surroundings.connections;
+fn connections(snapshot: &Snapshot, writer: &mut Writer) {
+    let now = &snapshot.connections;
     writer.begin(BUILD);
-    writer.value(&[("version", &surroundings.version)], 1);
+    writer.value(&[("version", &snapshot.version)], 1);
     writer.begin(CONNECTIONS);
     // Active ones are those of the three other states, so the sum over the label is meant.
     for (state, count) in [("reading", now.reading), ("writing", now.writing), ("waiting", now.waiting)] {
@@ -85,10 +85,10 @@ fn connections(surroundings: &Surroundings, writer: &mut Writer) {
         (ACCEPTED, now.accepted),
         (HANDLED, now.handled),
         (REQUESTS, now.requests),
-        (LOG_LINES_LOST, surroundings.log_lines_lost),
+        (LOG_LINES_LOST, snapshot.log_lines_lost),
     ];
-    for (family, count) in since_begin {
-        writer.begin(family);
+    for (def, count) in since_begin {
+        writer.begin(def);
         writer.value(&[], count);
     }
 }
@@ -106,9 +106,9 @@ fn upstreams(summary: &Summary, writer: &mut Writer) {
         writer.value(&[("upstream", &group.name)], group.in_flight);
     }
     let bytes: [Number; 2] =
-        [(UPSTREAM_RECEIVED, |figures| figures.received), (UPSTREAM_SENT, |figures| figures.sent)];
-    for (family, of) in bytes {
-        writer.begin(family);
+        [(UPSTREAM_RECEIVED, |counters| counters.received), (UPSTREAM_SENT, |counters| counters.sent)];
+    for (def, of) in bytes {
+        writer.begin(def);
         for group in groups {
             writer.value(&[("upstream", &group.name)], of(&group.totals));
         }
@@ -147,9 +147,9 @@ fn peers(summary: &Summary, writer: &mut Writer) {
         }
     }
     let bytes: [Number; 2] =
-        [(PEER_RECEIVED, |figures| figures.received), (PEER_SENT, |figures| figures.sent)];
-    for (family, of) in bytes {
-        writer.begin(family);
+        [(PEER_RECEIVED, |counters| counters.received), (PEER_SENT, |counters| counters.sent)];
+    for (def, of) in bytes {
+        writer.begin(def);
         for (labels, peer) in peers() {
             writer.value(&labels, of(&peer.totals));
         }
@@ -164,8 +164,8 @@ fn peers(summary: &Summary, writer: &mut Writer) {
     }
 }
 
-fn peers_now(surroundings: &Surroundings, writer: &mut Writer) {
-    let mut peers: Vec<_> = surroundings.peers_now().into_iter().collect();
+fn peers_now(snapshot: &Snapshot, writer: &mut Writer) {
+    let mut peers: Vec<_> = snapshot.peers_now().into_iter().collect();
     peers.sort_unstable();
     writer.begin(PEER_UP);
     for &((upstream, peer), (state, _)) in &peers {
@@ -177,8 +177,8 @@ fn peers_now(surroundings: &Surroundings, writer: &mut Writer) {
     }
 }
 
-fn switches(summary: &Summary, surroundings: &Surroundings, writer: &mut Writer) {
-    let now = &surroundings.switches;
+fn switches(summary: &Summary, snapshot: &Snapshot, writer: &mut Writer) {
+    let now = &snapshot.switches;
     writer.begin(SWITCH_REVISION);
     now.iter().for_each(|now| writer.value(&[("switch", &now.name)], now.revision));
     writer.begin(SWITCH_ENTRIES);
@@ -201,9 +201,9 @@ fn switches(summary: &Summary, surroundings: &Surroundings, writer: &mut Writer)
         .map(|(switch, key)| (&*switch.name, key.key.as_deref().map(readable_key), key))
         .collect();
     let numbers: [Number; 2] =
-        [(KEY_REQUESTS, |figures| figures.ended), (KEY_ERRORS, |figures| figures.errors)];
-    for (family, of) in numbers {
-        writer.begin(family);
+        [(KEY_REQUESTS, |counters| counters.ended), (KEY_ERRORS, |counters| counters.errors)];
+    for (def, of) in numbers {
+        writer.begin(def);
         for (switch, name, key) in &keys {
             writer.value(&key_labels(switch, name, &key.target), of(&key.totals));
         }
@@ -223,23 +223,23 @@ fn key_labels<'a>(switch: &'a str, key: &'a Option<String>, target: &'a str) -> 
 struct Writer {
     out: String,
     form: Exposition,
-    family: Family,
+    def: MetricDef,
 }
 
 impl Writer {
-    /// What follows belongs to this family.
-    fn begin(&mut self, family: Family) {
-        self.family = family;
-        let Family { name, kind, unit, help } = family;
+    /// Begins a metric: the samples that follow belong to it.
+    fn begin(&mut self, def: MetricDef) {
+        self.def = def;
+        let MetricDef { name, kind, unit, help } = def;
         // Which kind it is called, and whether the suffix of the series belongs to the name, is where the forms differ.
         let (suffix, kind) = match (self.form, kind) {
-            (Exposition::OpenMetrics, Kind::Counter) => ("", "counter"),
-            (Exposition::OpenMetrics, Kind::Info) => ("", "info"),
-            (Exposition::Prometheus, Kind::Counter) => ("_total", "counter"),
-            (Exposition::Prometheus, Kind::Info) => ("_info", "gauge"),
-            (_, Kind::Gauge) => ("", "gauge"),
-            (_, Kind::Histogram) => ("", "histogram"),
-            (_, Kind::Summary) => ("", "summary"),
+            (Exposition::OpenMetrics, MetricKind::Counter) => ("", "counter"),
+            (Exposition::OpenMetrics, MetricKind::Info) => ("", "info"),
+            (Exposition::Prometheus, MetricKind::Counter) => ("_total", "counter"),
+            (Exposition::Prometheus, MetricKind::Info) => ("_info", "gauge"),
+            (_, MetricKind::Gauge) => ("", "gauge"),
+            (_, MetricKind::Histogram) => ("", "histogram"),
+            (_, MetricKind::Summary) => ("", "summary"),
         };
         let out = &mut self.out;
         // Writing to a String does not fail.
@@ -254,10 +254,10 @@ impl Writer {
 
     /// The one series of a counter, gauge or info with these labels.
     fn value(&mut self, labels: Labels<'_>, value: u64) {
-        let suffix = match self.family.kind {
-            Kind::Counter => "_total",
-            Kind::Info => "_info",
-            Kind::Gauge | Kind::Histogram | Kind::Summary => "",
+        let suffix = match self.def.kind {
+            MetricKind::Counter => "_total",
+            MetricKind::Info => "_info",
+            MetricKind::Gauge | MetricKind::Histogram | MetricKind::Summary => "",
         };
         self.series(suffix, labels, None);
         let _ = writeln!(self.out, " {value}");
@@ -287,7 +287,7 @@ impl Writer {
 
     fn series(&mut self, suffix: &str, labels: Labels<'_>, bound: Option<&str>) {
         let out = &mut self.out;
-        *out += self.family.name;
+        *out += self.def.name;
         *out += suffix;
         let mut mark = '{';
         for (name, value) in labels.iter().copied().chain(bound.map(|bound| ("le", bound))) {

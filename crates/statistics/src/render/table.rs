@@ -3,7 +3,7 @@
 //! Owns: which columns there are and how a number is written. Must never: know of a form.
 
 use super::readable_key;
-use crate::{Figures, OTHER, Summary, Surroundings, SwitchSummary};
+use crate::{Counters, OTHER, Snapshot, Summary, SwitchSummary};
 
 /// A table of words.
 pub(super) struct Table {
@@ -49,14 +49,14 @@ pub(super) fn legend(summary: &Summary) -> String {
 }
 
 /// Groups with their servers, then each switch with its keys.
-pub(super) fn tables(summary: &Summary, surroundings: &Surroundings) -> Vec<Table> {
-    let mut tables = vec![groups(summary, surroundings)];
-    tables.extend(summary.switches.iter().map(|switch| keys(summary, surroundings, switch)));
+pub(super) fn tables(summary: &Summary, snapshot: &Snapshot) -> Vec<Table> {
+    let mut tables = vec![groups(summary, snapshot)];
+    tables.extend(summary.switches.iter().map(|switch| keys(summary, snapshot, switch)));
     tables
 }
 
-fn groups(summary: &Summary, surroundings: &Surroundings) -> Table {
-    let now = surroundings.peers_now();
+fn groups(summary: &Summary, snapshot: &Snapshot) -> Table {
+    let now = snapshot.peers_now();
     let mut rows = Vec::new();
     for group in &summary.groups {
         let state = if group.configured || &*group.name == OTHER { "" } else { "gone" };
@@ -78,9 +78,9 @@ fn groups(summary: &Summary, surroundings: &Surroundings) -> Table {
     Table { title: "upstreams".to_owned(), words: 2, heads, rows, note: None }
 }
 
-fn keys(summary: &Summary, surroundings: &Surroundings, switch: &SwitchSummary) -> Table {
+fn keys(summary: &Summary, snapshot: &Snapshot, switch: &SwitchSummary) -> Table {
     let mut title = format!("switch ${}", switch.name);
-    if let Some(now) = surroundings.switches.iter().find(|now| now.name == switch.name) {
+    if let Some(now) = snapshot.switches.iter().find(|now| now.name == switch.name) {
         title += &format!(": revision {}, keys {}, to be confirmed {}", now.revision, now.keys, now.pending);
     }
     let mut keys: Vec<_> = switch.keys.iter().collect();
@@ -111,7 +111,7 @@ fn short_key(key: &[u8]) -> String {
     }
 }
 
-fn numbers(summary: &Summary, totals: &Figures, window: &Figures, in_flight: Option<u64>) -> Vec<String> {
+fn numbers(summary: &Summary, totals: &Counters, window: &Counters, in_flight: Option<u64>) -> Vec<String> {
     let times = &window.response;
     let quantile = |q| milliseconds(times.quantile(q).map(|us| us as f64));
     let mut cells = vec![

@@ -17,7 +17,7 @@ use crate::{
 const NASTY: &str = "we\"ird\\<b>&";
 
 /// A fast server and a slow one, one that refuses, a group that is gone, names that want escaping, keys of all sorts.
-fn sample() -> (Collector, Surroundings) {
+fn sample() -> (Collector, Snapshot) {
     let old =
         layout("blue: 10.0.0.1:80 10.0.0.2:80\nretired: 10.0.0.9:80\ngreen: 10.0.1.1:80 10.0.1.2:80", 3);
     let mut collector = Collector::new(Arc::clone(&old), 1_000_000);
@@ -53,7 +53,7 @@ fn sample() -> (Collector, Surroundings) {
             collector.arrange(Arc::clone(&weird));
         }
     }
-    (collector, surroundings())
+    (collector, snapshot())
 }
 
 /// One request with one try, from its beginning to its end.
@@ -69,14 +69,14 @@ fn one(recorder: &mut Recorder, group: usize, peer: usize, us: u64, failure: Opt
     recorder.request_ended(group, &RequestEnd { status, response_us, received, sent });
 }
 
-fn surroundings() -> Surroundings {
+fn snapshot() -> Snapshot {
     let peer = |group: &str, peer: &str, state, connections| PeerNow {
         group: group.into(),
         peer: peer.into(),
         state,
         connections,
     };
-    Surroundings {
+    Snapshot {
         peers: vec![
             peer("blue", "10.0.0.1:80", PeerState::Up, 0),
             peer("blue", "10.0.0.2:80", PeerState::Failed, 1),
@@ -116,24 +116,24 @@ fn golden(name: &str, is: &str, should_be: &str) {
 
 #[test]
 fn text_is_as_its_golden_file() {
-    let (mut collector, surroundings) = sample();
-    let is = text(&collector.summary(Window::Minute, NOW_MS), &surroundings);
+    let (mut collector, snapshot) = sample();
+    let is = text(&collector.summary(Window::Minute, NOW_MS), &snapshot);
     assert!(is.chars().all(|char| char == '\n' || !char.is_control()), "a key gives a terminal no orders");
     golden("status.txt", &is, include_str!("golden/status.txt"));
 }
 
 #[test]
 fn html_is_as_its_golden_file() {
-    let (mut collector, surroundings) = sample();
-    let is = html(&collector.summary(Window::FiveMinutes, NOW_MS), &surroundings);
+    let (mut collector, snapshot) = sample();
+    let is = html(&collector.summary(Window::FiveMinutes, NOW_MS), &snapshot);
     golden("status.html", &is, include_str!("golden/status.html"));
     assert!(!is.contains("<b>&") && !is.contains("<script"), "names are escaped");
 }
 
 #[test]
 fn json_is_as_its_golden_file() {
-    let (mut collector, surroundings) = sample();
-    let is = json(&collector.summary(Window::TenSeconds, NOW_MS), &surroundings);
+    let (mut collector, snapshot) = sample();
+    let is = json(&collector.summary(Window::TenSeconds, NOW_MS), &snapshot);
     let value: serde_json::Value = serde_json::from_str(&is).expect("it is JSON");
     assert_eq!(value["switches"][0]["revision"], 17);
     assert_eq!(
@@ -151,11 +151,11 @@ fn json_is_as_its_golden_file() {
 
 #[test]
 fn metrics_are_as_their_golden_files() {
-    let (mut collector, surroundings) = sample();
+    let (mut collector, snapshot) = sample();
     let summary = collector.totals(NOW_MS);
-    let is = metrics(&summary, &surroundings, Exposition::OpenMetrics);
+    let is = metrics(&summary, &snapshot, Exposition::OpenMetrics);
     golden("metrics.openmetrics", &is, include_str!("golden/metrics.openmetrics"));
-    let is = metrics(&summary, &surroundings, Exposition::Prometheus);
+    let is = metrics(&summary, &snapshot, Exposition::Prometheus);
     golden("metrics.prom", &is, include_str!("golden/metrics.prom"));
 }
 
@@ -163,7 +163,7 @@ fn metrics_are_as_their_golden_files() {
 fn nothing_measured_is_shown_as_nothing() {
     let mut collector = Collector::new(layout("", 0), 0);
     let summary = collector.summary(Window::Minute, 0);
-    let nobody = Surroundings::default();
+    let nobody = Snapshot::default();
     assert!(text(&summary, &nobody).starts_with("average upstream response time: - (0 reqs)\n"));
     assert!(serde_json::from_str::<serde_json::Value>(&json(&summary, &nobody)).is_ok());
     assert!(html(&summary, &nobody).ends_with("</html>\n"));
@@ -178,32 +178,32 @@ fn the_first_line_is_the_mean_of_all_requests() {
         recorder.request_ended(group, &RequestEnd { status: 200, response_us, ..RequestEnd::default() });
     }
     collector.absorb(&mut recorder, 0);
-    let body = text(&collector.summary(Window::Minute, 10_000_000), &Surroundings::default());
+    let body = text(&collector.summary(Window::Minute, 10_000_000), &Snapshot::default());
     assert_eq!(body.lines().next(), Some("average upstream response time: 0.00345 (2 reqs)"));
 }
 
 #[test]
 fn every_series_belongs_to_its_family_and_stands_once() {
-    let (mut collector, surroundings) = sample();
-    let body = metrics(&collector.totals(NOW_MS), &surroundings, Exposition::OpenMetrics);
-    let (mut seen, mut family) = (HashSet::new(), "");
+    let (mut collector, snapshot) = sample();
+    let body = metrics(&collector.totals(NOW_MS), &snapshot, Exposition::OpenMetrics);
+    let (mut seen, mut metric) = (HashSet::new(), "");
     for line in body.lines() {
         match line.strip_prefix("# TYPE ") {
-            Some(rest) => family = rest.split(' ').next().unwrap_or_default(),
+            Some(rest) => metric = rest.split(' ').next().unwrap_or_default(),
             None if line.starts_with('#') => {}
             None => {
-                assert!(line.starts_with(family), "{line}");
+                assert!(line.starts_with(metric), "{line}");
                 let (series, value) = line.rsplit_once(' ').expect("a value");
                 assert!(seen.insert(series.to_owned()), "twice: {series}");
                 value.parse::<f64>().expect("a number");
             }
         }
     }
-    let families = body.lines().filter(|line| line.starts_with("# TYPE")).count();
-    assert_eq!(families, FAMILIES.len());
-    for family in FAMILIES {
-        assert_eq!(body.matches(&format!("# HELP {} ", family.name)).count(), 1, "{}", family.name);
-        assert!(family.name.ends_with(family.unit) && family.help.ends_with('.'), "{}", family.name);
+    let written = body.lines().filter(|line| line.starts_with("# TYPE")).count();
+    assert_eq!(written, METRIC_DEFS.len());
+    for metric in METRIC_DEFS {
+        assert_eq!(body.matches(&format!("# HELP {} ", metric.name)).count(), 1, "{}", metric.name);
+        assert!(metric.name.ends_with(metric.unit) && metric.help.ends_with('.'), "{}", metric.name);
     }
 }
 
@@ -266,8 +266,8 @@ fn promtool() -> Option<PathBuf> {
 #[test]
 fn promtool_finds_no_fault_in_the_older_form() {
     let Some(promtool) = promtool() else { return };
-    let (mut collector, surroundings) = sample();
-    let body = metrics(&collector.totals(NOW_MS), &surroundings, Exposition::Prometheus);
+    let (mut collector, snapshot) = sample();
+    let body = metrics(&collector.totals(NOW_MS), &snapshot, Exposition::Prometheus);
     let mut child = Command::new(promtool)
         .args(["check", "metrics"])
         .stdin(Stdio::piped())
@@ -286,8 +286,8 @@ fn promtool_finds_no_fault_in_the_older_form() {
 #[test]
 fn prometheus_takes_in_the_open_metrics() {
     let Some(promtool) = promtool() else { return };
-    let (mut collector, surroundings) = sample();
-    let body = metrics(&collector.totals(NOW_MS), &surroundings, Exposition::OpenMetrics);
+    let (mut collector, snapshot) = sample();
+    let body = metrics(&collector.totals(NOW_MS), &snapshot, Exposition::OpenMetrics);
     let mut values = 0;
     let timed: String = body
         .lines()
@@ -324,8 +324,8 @@ fn the_dashboard_names_only_what_there_is() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../contrib/grafana/pointsman.json");
     let dashboard = std::fs::read_to_string(path).expect("the dashboard is in the repository");
     let value: serde_json::Value = serde_json::from_str(&dashboard).expect("it is JSON");
-    let (mut collector, surroundings) = sample();
-    let body = metrics(&collector.totals(NOW_MS), &surroundings, Exposition::OpenMetrics);
+    let (mut collector, snapshot) = sample();
+    let body = metrics(&collector.totals(NOW_MS), &snapshot, Exposition::OpenMetrics);
     let series: HashSet<&str> = body
         .lines()
         .filter(|line| !line.starts_with('#'))

@@ -6,15 +6,15 @@
 //! table below it shows what that mean hides.
 
 use super::table::{Row, Table, average, legend, tables};
-use crate::{Summary, Surroundings};
+use crate::{Snapshot, Summary};
 
 /// The body as plain text.
-pub fn text(summary: &Summary, surroundings: &Surroundings) -> String {
+pub fn text(summary: &Summary, snapshot: &Snapshot) -> String {
     let mut out = average(summary);
     out += "\n\n";
     out += &legend(summary);
     out += "\n";
-    for table in tables(summary, surroundings) {
+    for table in tables(summary, snapshot) {
         out += "\n";
         write_table(&table, &mut out);
     }

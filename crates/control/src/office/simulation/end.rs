@@ -6,7 +6,7 @@ use sim::{Seeded, holds, tell};
 use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 use std::time::Duration;
-use switch::{Chain, Commit, Kind, Store, Table, verify_chain};
+use switch::{Chain, Commit, CommitKind, Store, Table, verify_chain};
 use tokio::time::sleep;
 
 /// How much later than its time a commit may go back in a world where nothing is wrong: the clock on the wall is looked
@@ -94,19 +94,19 @@ fn check_settled(world: &World, commits: &[Commit]) {
     let mut settled: HashMap<u64, &Commit> = HashMap::new();
     for commit in commits {
         let of = match commit.kind {
-            Kind::Confirm { of } | Kind::Revert { of } => of,
-            Kind::Undo { of } => {
+            CommitKind::Confirm { of } | CommitKind::Revert { of } => of,
+            CommitKind::Undo { of } => {
                 settled.insert(of, commit);
                 continue;
             }
-            Kind::Set | Kind::UndoKeys => continue,
+            CommitKind::Set | CommitKind::UndoKeys => continue,
         };
         let by_ms = commits[of as usize - 1].confirm_by_ms;
         holds!("settled-once", by_ms.is_some(), "{:?} settles what waits for nothing", commit.kind);
         let by_ms = by_ms.unwrap_or_default();
         let earlier = settled.insert(of, commit).map(|one| one.kind);
         holds!("settled-once", earlier.is_none(), "{:?} comes after {earlier:?}", commit.kind);
-        let confirms = matches!(commit.kind, Kind::Confirm { .. });
+        let confirms = matches!(commit.kind, CommitKind::Confirm { .. });
         if confirms {
             holds!(
                 "confirm-in-time",

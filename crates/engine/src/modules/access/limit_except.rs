@@ -65,7 +65,7 @@ fn limit_except(b: &mut Builder<'_>, d: &conf::Directive) -> Result<(), Diagnost
     for word in &d.args {
         if !methods.insert(word.text()) {
             return Err(Diagnostic::error(word.span, format!("invalid method \"{}\"", word.text()))
-                .mend(format!("one of {}", NAMES.join(", "))));
+                .help(format!("one of {}", NAMES.join(", "))));
         }
     }
     let outer = b.scope_index();

@@ -87,7 +87,7 @@ fn rule(b: &mut Builder<'_>, d: &conf::Directive, deny: bool) -> Result<(), Diag
         b"unix:" => Who::Unix,
         text => {
             let Some((network, low_bits)) = Network::parse(text) else {
-                return Err(invalid_parameter(word).mend("an address, a network (10.0.0.0/8), unix: or all"));
+                return Err(invalid_parameter(word).help("an address, a network (10.0.0.0/8), unix: or all"));
             };
             if low_bits {
                 let text = format!("low address bits of {} are meaningless", word.text());

@@ -36,7 +36,7 @@ pub(super) const DIRECTIVES: &[Directive] = &[
         let satisfy = match &**d.args[0].text() {
             b"all" => Satisfy::All,
             b"any" => Satisfy::Any,
-            _ => return Err(invalid_choice(&d.args[0]).mend("all or any")),
+            _ => return Err(invalid_choice(&d.args[0]).help("all or any")),
         };
         b.write(d, |s| &mut s.access.satisfy, satisfy)
     })

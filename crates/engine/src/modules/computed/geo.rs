@@ -173,7 +173,7 @@ impl Draft {
             [key, value] => (key, value),
             _ => {
                 return Err(Diagnostic::error(d.words_span(), "invalid number of the geo parameters")
-                    .mend("an entry is a network and a value: `10.0.0.0/8 inside;`"));
+                    .help("an entry is a network and a value: `10.0.0.0/8 inside;`"));
             }
         };
         if key.text() == "proxy" {
@@ -190,7 +190,7 @@ impl Draft {
     fn ranges(&mut self, word: &Word) -> Result<(), Diagnostic> {
         if matches!(self.form, Form::Networks(_)) {
             let fault = "the \"ranges\" directive must be the first directive inside \"geo\" block";
-            return Err(Diagnostic::error(word.span, fault).mend("move it to the top of the block"));
+            return Err(Diagnostic::error(word.span, fault).help("move it to the top of the block"));
         }
         self.form = Form::Ranges(Ranges::default());
         Ok(())
@@ -256,7 +256,7 @@ impl Draft {
         }
         let Some((first, last)) = parse_range(net.text()) else {
             return Err(Diagnostic::error(net.span, format!("invalid range \"{}\"", net.text()))
-                .mend("a range is two IPv4 addresses: 10.0.0.0-10.0.0.255"));
+                .help("a range is two IPv4 addresses: 10.0.0.0-10.0.0.255"));
         };
         let mut missing = false;
         for high in (first >> 16) as u16..=(last >> 16) as u16 {
@@ -382,7 +382,7 @@ fn parse_range(text: &[u8]) -> Option<(u32, u32)> {
 fn network(b: &mut Builder<'_>, word: &Word) -> Result<Network, Diagnostic> {
     let Some((network, low_bits)) = Network::parse(word.text()) else {
         return Err(Diagnostic::error(word.span, format!("invalid network \"{}\"", word.text()))
-            .mend("a network is an address, or an address and a number of bits: 10.0.0.0/8, 2001:db8::/32"));
+            .help("a network is an address, or an address and a number of bits: 10.0.0.0/8, 2001:db8::/32"));
     };
     if low_bits {
         let text = format!("low address bits of {} are meaningless", word.text());

@@ -120,7 +120,7 @@ impl Draft {
             [key, value] => (key, value),
             _ => {
                 return Err(Diagnostic::error(d.words_span(), "invalid number of the map parameters")
-                    .mend("an entry is a text and a value: `/old /new;`; quote what has spaces in it"));
+                    .help("an entry is a text and a value: `/old /new;`; quote what has spaces in it"));
             }
         };
         let number = self.value(b, value)?;
@@ -154,7 +154,7 @@ impl Draft {
                 }
                 KeyFault::Invalid => {
                     Diagnostic::error(key.span, format!("invalid hostname or wildcard \"{shown}\""))
-                        .mend("a * stands at the beginning (*.example.com) or at the end (www.example.*)")
+                        .help("a * stands at the beginning (*.example.com) or at the end (www.example.*)")
                 }
             }
         })

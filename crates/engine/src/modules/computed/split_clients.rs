@@ -43,7 +43,7 @@ pub(super) fn apply(b: &mut Builder<'_>, d: &conf::Directive) -> Result<(), Diag
             _ => {
                 b.diagnostics.push(
                     Diagnostic::error(inner.words_span(), "invalid number of the split_clients parameters")
-                        .mend("an entry is a share and a value: `10% new;`, `* old;`"),
+                        .help("an entry is a share and a value: `10% new;`, `* old;`"),
                 );
                 continue;
             }
@@ -83,7 +83,7 @@ fn percent(word: &Word) -> Result<Option<u64>, Diagnostic> {
     }
     let share = text.strip_suffix(b"%").and_then(hundredths).filter(|share| *share > 0);
     share.map(Some).ok_or_else(|| {
-        Diagnostic::error(word.span, format!("invalid percent value \"{}\"", word.text())).mend(
+        Diagnostic::error(word.span, format!("invalid percent value \"{}\"", word.text())).help(
             "a share is a number with at most two decimals and a percent sign (0.5%), or * for the rest",
         )
     })

@@ -73,7 +73,7 @@ fn look_at_doors(b: &mut Builder<'_>) {
             .any(|settings| !settings.access.rules.is_empty() || settings.auth_basic.realm.is_some());
         if !closed {
             b.diagnostics.push(
-                Diagnostic::warn(place, "anyone who reaches this location may switch traffic").mend(
+                Diagnostic::warn(place, "anyone who reaches this location may switch traffic").help(
                     "add `control_tokens` in http: each caller then needs a token; `auth_basic`, or `allow` and `deny`, narrow the location besides",
                 ),
             );
@@ -127,7 +127,7 @@ fn control(b: &mut Builder<'_>, d: &conf::Directive) -> Result<(), Diagnostic> {
     let word = &d.args[0];
     if word.text() == "off" {
         if let Some(more) = d.args.get(1) {
-            return Err(invalid_parameter(more).mend("control off; takes nothing else"));
+            return Err(invalid_parameter(more).help("control off; takes nothing else"));
         }
         return once(b.draft.control.socket.write(None), d);
     }
@@ -135,12 +135,12 @@ fn control(b: &mut Builder<'_>, d: &conf::Directive) -> Result<(), Diagnostic> {
     let path = text.strip_prefix("unix:").unwrap_or(text);
     if path.is_empty() || path.ends_with('/') {
         return Err(Diagnostic::error(word.span, format!("no path in the control socket \"{text}\""))
-            .mend("for example: control unix:run/pointsman.sock;"));
+            .help("for example: control unix:run/pointsman.sock;"));
     }
     if text.parse::<std::net::SocketAddr>().is_ok() {
         return Err(Diagnostic::error(word.span, "the control socket is a UNIX-domain socket")
             .label("this is a network address")
-            .mend("over the network there is control_api in a location, behind its access rules"));
+            .help("over the network there is control_api in a location, behind its access rules"));
     }
     let mut socket = socket(&b.inputs.prefix, path);
     for word in &d.args[1..] {
@@ -149,12 +149,12 @@ fn control(b: &mut Builder<'_>, d: &conf::Directive) -> Result<(), Diagnostic> {
             let octal = u32::from_str_radix(mode, 8).ok().filter(|mode| *mode <= 0o777);
             socket.mode = octal.filter(|_| mode.len() >= 3).ok_or_else(|| {
                 Diagnostic::error(word.span, format!("invalid mode \"{mode}\""))
-                    .mend("three or four octal digits, as chmod takes them: mode=0660")
+                    .help("three or four octal digits, as chmod takes them: mode=0660")
             })?;
         } else if let Some(group) = parameter.strip_prefix("group=").filter(|group| !group.is_empty()) {
             socket.group = Some(group.to_owned());
         } else {
-            return Err(invalid_parameter(word).mend("one of mode= and group="));
+            return Err(invalid_parameter(word).help("one of mode= and group="));
         }
     }
     once(b.draft.control.socket.write(Some(socket)), d)
@@ -169,7 +169,7 @@ fn control_tokens(b: &mut Builder<'_>, d: &conf::Directive) -> Result<(), Diagno
     let tokens = Tokens::parse(&bytes).map_err(|fault| {
         let place = format!("{}:{}", path.display(), fault.line);
         Diagnostic::error(word.span, format!("{} in {place}", fault.text))
-            .mend("a line is name:role:sha256, for example ops:operator: and 64 hexadecimal digits")
+            .help("a line is name:role:sha256, for example ops:operator: and 64 hexadecimal digits")
     })?;
     once(b.draft.control.tokens.write(tokens), d)
 }

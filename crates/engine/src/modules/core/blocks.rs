@@ -91,7 +91,7 @@ fn location(b: &mut Builder<'_>, d: &conf::Directive) -> Result<(), Diagnostic> 
             _ => {
                 let shown = kind.text();
                 return Err(Diagnostic::error(kind.span, format!("invalid location modifier \"{shown}\""))
-                    .mend("one of =, ^~, ~ and ~*"));
+                    .help("one of =, ^~, ~ and ~*"));
             }
         },
         [name] => split_modifier(name),
@@ -186,6 +186,6 @@ fn check_nesting(
 pub(super) fn finish(b: &mut Builder<'_>) {
     if !b.draft.main.has_events {
         let fault = Diagnostic::error(None, "no \"events\" section in configuration");
-        b.diagnostics.push(fault.mend("add `events {}` at the top level"));
+        b.diagnostics.push(fault.help("add `events {}` at the top level"));
     }
 }

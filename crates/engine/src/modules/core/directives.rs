@@ -86,7 +86,7 @@ pub(super) const DIRECTIVES: &[Directive] = &[
         let tokens = match &**d.args[0].text() {
             b"on" | b"build" => ServerTokens::On,
             b"off" => ServerTokens::Off,
-            _ => return Err(invalid_choice(&d.args[0]).mend("on or off")),
+            _ => return Err(invalid_choice(&d.args[0]).help("on or off")),
         };
         b.write(d, |s| &mut s.core.server_tokens, tokens)
     })
@@ -154,7 +154,7 @@ pub(super) const DIRECTIVES: &[Directive] = &[
                 b"off" => InFileOnly::Off,
                 b"on" => InFileOnly::On,
                 b"clean" => InFileOnly::Clean,
-                _ => return Err(invalid_choice(&d.args[0]).mend("off, on or clean")),
+                _ => return Err(invalid_choice(&d.args[0]).help("off, on or clean")),
             };
             b.write(d, |s| &mut s.core.body.in_file_only, how)
         },
@@ -219,7 +219,7 @@ pub(super) const DIRECTIVES: &[Directive] = &[
             b"off" => LingeringClose::Off,
             b"on" => LingeringClose::On,
             b"always" => LingeringClose::Always,
-            _ => return Err(invalid_choice(&d.args[0]).mend("off, on or always")),
+            _ => return Err(invalid_choice(&d.args[0]).help("off, on or always")),
         };
         b.write(d, |s| &mut s.core.send.lingering_close, how)
     })
@@ -259,7 +259,7 @@ fn keepalive_disable(b: &mut Builder<'_>, d: &conf::Directive) -> Result<(), Dia
             b"none" if d.args.len() == 1 => {}
             b"msie6" => disabled.msie6 = true,
             b"safari" => disabled.safari = true,
-            _ => return Err(invalid_choice(word).mend("none alone, or msie6 and safari")),
+            _ => return Err(invalid_choice(word).help("none alone, or msie6 and safari")),
         }
     }
     b.write(d, |s| &mut s.core.keepalive.disable, disabled)
@@ -287,7 +287,7 @@ fn resolver(b: &mut Builder<'_>, d: &conf::Directive) -> Result<(), Diagnostic> 
                         word.span,
                         format!("host not found in resolver \"{text}\""),
                     )
-                    .mend("name servers are written as addresses: 127.0.0.53 or [::1]:5353"));
+                    .help("name servers are written as addresses: 127.0.0.53 or [::1]:5353"));
                 };
                 resolver.servers.push(address);
             }

@@ -35,7 +35,7 @@ pub(super) const DIRECTIVES: &[Directive] = &[
     Directive::new("large_client_header_buffers", Contexts::HS, Args::Exactly(2), "number size", |b, d| {
         let pair = (b.number(&d.args[0])?, b.size(&d.args[1])?);
         if pair.0 == 0 {
-            return Err(b.invalid_setting(&d.args[0]).mend("at least one buffer is needed"));
+            return Err(b.invalid_setting(&d.args[0]).help("at least one buffer is needed"));
         }
         b.write(d, |s| &mut s.core.head.large_buffers, pair)
     })

@@ -47,7 +47,7 @@ fn server_name(b: &mut Builder<'_>, d: &conf::Directive) -> Result<(), Diagnosti
                 word.span,
                 "\"$hostname\" in server_name is not supported by pointsman",
             )
-            .mend("write the machine's name out"));
+            .help("write the machine's name out"));
         } else {
             word.text().to_ascii_lowercase()
         };

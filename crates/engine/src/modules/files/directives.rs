@@ -99,7 +99,7 @@ fn root(b: &mut Builder<'_>, d: &conf::Directive) -> Result<(), Diagnostic> {
         let earlier = if earlier.is_alias() { "alias" } else { "root" };
         let fault =
             format!("\"{name}\" directive is duplicate, \"{earlier}\" directive was specified earlier");
-        return Err(Diagnostic::error(d.name.span, fault).mend("keep one of the two"));
+        return Err(Diagnostic::error(d.name.span, fault).help("keep one of the two"));
     }
     let join = match is_alias {
         true => path::alias_join(scope.modifier, &scope.name),
@@ -108,7 +108,7 @@ fn root(b: &mut Builder<'_>, d: &conf::Directive) -> Result<(), Diagnostic> {
     if is_alias && scope.modifier == Modifier::Named {
         let fault = "the \"alias\" directive cannot be used inside the named location";
         return Err(
-            Diagnostic::error(d.name.span, fault).mend("a named location has no URI to replace: use `root`")
+            Diagnostic::error(d.name.span, fault).help("a named location has no URI to replace: use `root`")
         );
     }
     for variable in ["document_root", "realpath_root"] {
@@ -125,7 +125,7 @@ fn root(b: &mut Builder<'_>, d: &conf::Directive) -> Result<(), Diagnostic> {
         let fault = format!("location \"{name}\" has no slash at its end, its \"alias\" has one");
         let mend =
             format!("write `location {name}/`: as it is, \"{name}X\" is served from \"{}X\"", word.text());
-        b.diagnostics.push(Diagnostic::warn(word.span, fault).mend(mend));
+        b.diagnostics.push(Diagnostic::warn(word.span, fault).help(mend));
     }
     let mut text = word.text().to_vec();
     if !is_alias && text.ends_with(b"/") {
@@ -169,7 +169,7 @@ fn types(b: &mut Builder<'_>, d: &conf::Directive) -> Result<(), Diagnostic> {
         let kind = entry.name.text();
         if !matches!(entry.body, Body::None) {
             let fault = format!("\"{kind}\" in \"types\" takes no block");
-            return Err(Diagnostic::error(entry.name.span, fault).mend(format!("write `{kind} EXTENSION;`")));
+            return Err(Diagnostic::error(entry.name.span, fault).help(format!("write `{kind} EXTENSION;`")));
         }
         for word in &entry.args {
             if let Some(previous) = table.insert(word.text(), kind) {
@@ -194,7 +194,7 @@ fn if_modified_since(b: &mut Builder<'_>, d: &conf::Directive) -> Result<(), Dia
         b"off" => IfModifiedSince::Off,
         b"exact" => IfModifiedSince::Exact,
         b"before" => IfModifiedSince::Before,
-        _ => return Err(invalid_choice(&d.args[0]).mend("off, exact or before")),
+        _ => return Err(invalid_choice(&d.args[0]).help("off, exact or before")),
     };
     b.write(d, |s| &mut s.files.if_modified_since, rule)
 }

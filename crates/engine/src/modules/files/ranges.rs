@@ -22,7 +22,7 @@ pub static MODULE: Module = Module { header_filter: Some(filter), ..Module::new(
 const DIRECTIVES: &[Directive] =
     &[Directive::new("max_ranges", Contexts::HSL, Args::Exactly(1), "number", |b, d| {
         let count = number(d.args[0].text()).and_then(|count| u32::try_from(count).ok());
-        let count = count.ok_or_else(|| invalid_value(&d.args[0]).mend("a whole number below 4294967296"))?;
+        let count = count.ok_or_else(|| invalid_value(&d.args[0]).help("a whole number below 4294967296"))?;
         b.write(d, |s| &mut s.files.max_ranges, Some(count))
     })
     .doc("How many ranges of a body one request may ask for; 0 answers no ranges at all.")

@@ -46,7 +46,7 @@ pub(super) fn parse(b: &mut Builder<'_>, d: &conf::Directive) -> Result<Expires,
     let (word, modified) = match d.args.as_slice() {
         [word] => (word, false),
         [first, word] if first.text() == "modified" => (word, true),
-        [first, ..] => return Err(invalid_value(first).mend("with two arguments the first is `modified`")),
+        [first, ..] => return Err(invalid_value(first).help("with two arguments the first is `modified`")),
         [] => return Err(invalid_value(&d.name)),
     };
     let value = b.template(word)?;
@@ -57,7 +57,7 @@ pub(super) fn parse(b: &mut Builder<'_>, d: &conf::Directive) -> Result<Expires,
             Ok(None) => Ok(Expires::Off),
             Err(fault) => {
                 let fault = Diagnostic::error(word.span, fault);
-                Err(fault.mend("for example: 30d, -1, @18h30m, modified +1h, epoch, max, off"))
+                Err(fault.help("for example: 30d, -1, @18h30m, modified +1h, epoch, max, off"))
             }
         },
     }

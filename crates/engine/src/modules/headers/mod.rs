@@ -142,10 +142,10 @@ const DIRECTIVES: &[Directive] = &[
 fn field(b: &mut Builder<'_>, d: &conf::Directive, in_head: bool) -> Result<Field, Diagnostic> {
     let (name, always) = (&d.args[0], d.args.get(2));
     if let Some(word) = always.filter(|word| word.text() != "always") {
-        return Err(invalid_parameter(word).mend("the only parameter is `always`"));
+        return Err(invalid_parameter(word).help("the only parameter is `always`"));
     }
     if name.text().is_empty() || name.text().find_byteset(FORBIDDEN).is_some() {
-        return Err(invalid_value(name).mend("a field's name has no line break in it"));
+        return Err(invalid_value(name).help("a field's name has no line break in it"));
     }
     let replaces = match Known::from_bytes(name.text()) {
         Some(known @ (Known::LastModified | Known::ETag)) if in_head => Some(known),
@@ -160,7 +160,7 @@ fn inherit_rule(d: &conf::Directive) -> Result<Inherit, Diagnostic> {
         b"on" => Ok(Inherit::On),
         b"off" => Ok(Inherit::Off),
         b"merge" => Ok(Inherit::Merge),
-        _ => Err(invalid_value(&d.args[0]).mend("on, off or merge")),
+        _ => Err(invalid_value(&d.args[0]).help("on, off or merge")),
     }
 }
 

@@ -148,7 +148,7 @@ fn limit_req_zone(b: &mut Builder<'_>, d: &conf::Directive) -> Result<(), Diagno
             (None, None) => (text, 1),
         };
         let number = limit_zone::positive(word, digits, "rate").map_err(|fault| {
-            fault.mend("a number of requests a second or a minute: rate=10r/s, rate=30r/m")
+            fault.help("a number of requests a second or a minute: rate=10r/s, rate=30r/m")
         })?;
         rate = Rate(number.saturating_mul(1000) / scale);
         Ok(())

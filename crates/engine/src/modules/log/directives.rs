@@ -85,10 +85,10 @@ fn log_format(b: &mut Builder<'_>, d: &conf::Directive) -> Result<(), Diagnostic
         let fault = format!("duplicate \"log_format\" name \"{}\"", name.text());
         let fault = Diagnostic::error(name.span, fault);
         return Err(if is_combined {
-            fault.mend("combined is predefined: take another name")
+            fault.help("combined is predefined: take another name")
         } else if name.text() == json::NAME {
             fault
-                .mend("if the json above is meant to be this one, put this before it; else take another name")
+                .help("if the json above is meant to be this one, put this before it; else take another name")
         } else {
             fault
         });
@@ -105,7 +105,7 @@ fn log_format(b: &mut Builder<'_>, d: &conf::Directive) -> Result<(), Diagnostic
             _ => {
                 let shown = String::from_utf8_lossy(escaping);
                 let fault = format!("unknown log format escaping \"{shown}\"");
-                return Err(Diagnostic::error(first.span, fault).mend("one of default, json and none"));
+                return Err(Diagnostic::error(first.span, fault).help("one of default, json and none"));
             }
         };
         parts = rest;
@@ -158,11 +158,11 @@ fn parameters(words: &[Word]) -> Result<Parameters<'_>, Diagnostic> {
                 word.span,
                 "compressed access logs are not supported by pointsman",
             )
-            .mend("remove gzip, and let logrotate compress the files"));
+            .help("remove gzip, and let logrotate compress the files"));
         } else if let Some(condition) = text.strip_prefix(b"if=") {
             found.condition = Some((condition, word));
         } else {
-            return Err(invalid_parameter(word).mend("one of buffer=, flush= and if="));
+            return Err(invalid_parameter(word).help("one of buffer=, flush= and if="));
         }
     }
     Ok(found)
@@ -174,7 +174,7 @@ fn access_log(b: &mut Builder<'_>, d: &conf::Directive) -> Result<(), Diagnostic
     let mut access = if present.written() { AccessLogs::clone(present) } else { AccessLogs::default() };
     if path.text() == "off" {
         if let Some(more) = d.args.get(1) {
-            return Err(invalid_parameter(more).mend("access_log off; takes nothing else"));
+            return Err(invalid_parameter(more).help("access_log off; takes nothing else"));
         }
         access.off = true;
         b.settings().log.access.replace(access);
@@ -188,7 +188,7 @@ fn access_log(b: &mut Builder<'_>, d: &conf::Directive) -> Result<(), Diagnostic
     let parameters = parameters(d.args.get(2..).unwrap_or_default())?;
     if parameters.flush_ms > 0 && parameters.buffer_size.is_none() {
         let fault = format!("no buffer is defined for access_log \"{}\"", path.text());
-        return Err(Diagnostic::error(path.span, fault).mend("flush= needs buffer=: buffer=32k flush=5s"));
+        return Err(Diagnostic::error(path.span, fault).help("flush= needs buffer=: buffer=32k flush=5s"));
     }
     let buffer = parameters.buffer_size.map(|size| LogBuffer { size, flush_ms: parameters.flush_ms });
     let condition = match parameters.condition {
@@ -216,7 +216,7 @@ fn buffered_file(b: &mut Builder<'_>, path: &Word, buffer: Option<LogBuffer>) ->
     match (file.buffer, buffer) {
         (Some(known), Some(wanted)) if known != wanted => {
             let fault = format!("access_log \"{}\" already defined with conflicting parameters", path.text());
-            return Err(Diagnostic::error(path.span, fault).mend("one file has one buffer= and one flush="));
+            return Err(Diagnostic::error(path.span, fault).help("one file has one buffer= and one flush="));
         }
         (None, Some(_)) => file.buffer = buffer,
         _ => {}
@@ -239,8 +239,8 @@ fn named_format(b: &mut Builder<'_>, name: &Word) -> Result<Arc<LogFormat>, Diag
     let known: Vec<_> = b.draft.formats.iter().map(|format| String::from_utf8_lossy(&format.name)).collect();
     let near = name.str().ok().and_then(|name| conf::nearest(name, known.iter().map(|name| &**name)));
     fault = match near {
-        Some(near) => fault.mend(format!("did you mean {near}?")),
-        None => fault.mend("a log_format stands before the access_log that uses it"),
+        Some(near) => fault.help(format!("did you mean {near}?")),
+        None => fault.help("a log_format stands before the access_log that uses it"),
     };
     Err(fault)
 }
@@ -248,7 +248,7 @@ fn named_format(b: &mut Builder<'_>, name: &Word) -> Result<Arc<LogFormat>, Diag
 fn refuse_syslog(path: &Word) -> Result<(), Diagnostic> {
     if path.text().starts_with(b"syslog:") {
         return Err(Diagnostic::error(path.span, "logging to syslog is not supported by pointsman yet")
-            .mend("log to a file, which rsyslog (imfile) or systemd can read"));
+            .help("log to a file, which rsyslog (imfile) or systemd can read"));
     }
     Ok(())
 }
@@ -258,7 +258,7 @@ fn error_log(b: &mut Builder<'_>, d: &conf::Directive) -> Result<(), Diagnostic>
     refuse_syslog(path)?;
     if path.text().starts_with(b"memory:") {
         return Err(Diagnostic::error(path.span, "logging to memory is not supported by pointsman")
-            .mend("log to a file, or to stderr"));
+            .help("log to a file, or to stderr"));
     }
     let level = level(&d.args[1..])?;
     let target = if path.text() == "stderr" { LogTarget::Stderr } else { LogTarget::File(b.path(path)?) };
@@ -290,7 +290,7 @@ fn level(words: &[Word]) -> Result<Level, Diagnostic> {
             None if is_mask => Level::Debug,
             _ => {
                 return Err(Diagnostic::error(word.span, format!("invalid log level \"{}\"", word.text()))
-                    .mend(format!("one of {}", Level::NAMES[1..].join(", "))));
+                    .help(format!("one of {}", Level::NAMES[1..].join(", "))));
             }
         };
         match found {

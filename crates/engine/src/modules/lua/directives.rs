@@ -269,12 +269,12 @@ fn shared_dict(b: &mut Builder<'_>, d: &conf::Directive) -> Result<(), Diagnosti
     let name = d.args[0].str()?.to_owned();
     let size = b.size(&d.args[1]).map_err(|_| {
         Diagnostic::error(d.args[1].span, format!("invalid lua shared dict size \"{}\"", d.args[1].text()))
-            .mend("a size is a number of bytes, or a number with k, m or g: 10m")
+            .help("a size is a number of bytes, or a number with k, m or g: 10m")
     })?;
     if size < MIN_DICT_BYTES {
         let shown = d.args[1].text();
         return Err(Diagnostic::error(d.args[1].span, format!("invalid lua shared dict size \"{shown}\""))
-            .mend("a shared dict takes at least 8k"));
+            .help("a shared dict takes at least 8k"));
     }
     if b.draft.lua.dicts.iter().any(|dict| dict.name == name) {
         let fault = format!("lua_shared_dict \"{name}\" is already defined as \"{name}\"");

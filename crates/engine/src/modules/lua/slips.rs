@@ -65,7 +65,7 @@ pub(super) fn finish(b: &mut Builder<'_>) {
             Diagnostic::warn(*place, format!("the key \"{key}\" is written here and read nowhere"))
                 .label(format!("\"{near}\" is what is read"))
                 .also(*read_at, "read here, and written nowhere")
-                .mend(format!("if they are one key, write \"{near}\"")),
+                .help(format!("if they are one key, write \"{near}\"")),
         );
     }
     b.diagnostics.extend(warnings);

@@ -222,7 +222,7 @@ fn check_sizes(buffers: &BufferSettings, compiled: &Compiled) -> Result<(), Diag
         .map_err(|fault| {
             fault
                 .label(format!("\"proxy_busy_buffers_size\" is {busy} bytes here, all buffers but one {all_but_one}"))
-                .mend("give \"proxy_buffers\" more or larger buffers, or write a smaller \"proxy_busy_buffers_size\"")
+                .help("give \"proxy_buffers\" more or larger buffers, or write a smaller \"proxy_busy_buffers_size\"")
         });
     }
     if compiled.temp_file_write_size < larger {

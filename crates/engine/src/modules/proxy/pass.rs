@@ -101,7 +101,7 @@ fn constant(b: &mut Builder<'_>, d: &conf::Directive) -> Result<Pass, Diagnostic
         }
         return Err(Diagnostic::error(word.span, "invalid URL prefix")
             .label(format!("\"{}\" does not begin with http://", word.text()))
-            .mend("for example: proxy_pass http://127.0.0.1:8081;"));
+            .help("for example: proxy_pass http://127.0.0.1:8081;"));
     };
     let url = Url::parse(rest, true).map_err(|fault| {
         let shown = String::from_utf8_lossy(rest);
@@ -112,7 +112,7 @@ fn constant(b: &mut Builder<'_>, d: &conf::Directive) -> Result<Pass, Diagnostic
     if !has_prefix && !url.uri.is_empty() {
         let fault = "\"proxy_pass\" cannot have URI part in location given by regular expression, or inside named \
                      location, or inside \"if\" statement, or inside \"limit_except\" block";
-        return Err(Diagnostic::error(word.span, fault).mend(
+        return Err(Diagnostic::error(word.span, fault).help(
             "there is no location name that the URI could take the place of: remove it, or use variables",
         ));
     }

@@ -88,7 +88,7 @@ fn rewrite(b: &mut Builder<'_>, d: &conf::Directive) -> Result<(), Diagnostic> {
         Some((_, b"last")) => After::Last,
         Some((_, b"break")) => After::Break,
         Some((word, _)) => {
-            return Err(invalid_parameter(word).mend("one of last, break, redirect and permanent"));
+            return Err(invalid_parameter(word).help("one of last, break, redirect and permanent"));
         }
     };
     let (text, drop_args) = match text {
@@ -113,7 +113,7 @@ fn answer(b: &mut Builder<'_>, d: &conf::Directive) -> Result<(), Diagnostic> {
                 [&b"http://"[..], b"https://", b"$scheme"].iter().any(|scheme| text.starts_with(scheme));
             if d.args.len() == 2 || !url {
                 return Err(Diagnostic::error(word.span, format!("invalid return code \"{}\"", word.text()))
-                    .mend("a status from 0 to 999, or a URL that begins with http://, https:// or $scheme"));
+                    .help("a status from 0 to 999, or a URL that begins with http://, https:// or $scheme"));
             }
             (302, Some(b.template(word)?))
         }
@@ -193,7 +193,7 @@ fn read_condition(b: &mut Builder<'_>, d: &conf::Directive) -> Result<Condition,
                     place.span,
                     format!("unexpected \"{}\" in condition", place.text()),
                 )
-                .mend("one of =, !=, ~, ~*, !~ and !~*")),
+                .help("one of =, !=, ~, ~*, !~ and !~*")),
             },
             [(_, word), ..] => fault(word),
         };
@@ -224,13 +224,13 @@ fn strip_parentheses(d: &conf::Directive) -> Result<Vec<(Vec<u8>, &Word)>, Diagn
     let mut words: Vec<(Vec<u8>, &Word)> = d.args.iter().map(|word| (word.text().to_vec(), word)).collect();
     let (first, word) = &mut words[0];
     if first.first() != Some(&b'(') {
-        return Err(fault(word).mend("a condition stands in parentheses: if ($variable) { … }"));
+        return Err(fault(word).help("a condition stands in parentheses: if ($variable) { … }"));
     }
     first.remove(0);
     let last = words.len() - 1;
     let (text, word) = &mut words[last];
     if text.last() != Some(&b')') {
-        return Err(fault(word).mend("the condition has no closing parenthesis"));
+        return Err(fault(word).help("the condition has no closing parenthesis"));
     }
     text.pop();
     words.retain(|(text, word)| !text.is_empty() || word.quoted);

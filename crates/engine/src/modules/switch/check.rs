@@ -108,7 +108,7 @@ fn rules(b: &mut Builder<'_>, draft: &SwitchDraft, groups: &[Group]) -> Option<R
         let mut fault = Diagnostic::error(draft.span, format!("no default in \"switch\" ${}", draft.name))
             .label("where do keys lead that nobody has switched?");
         if let Some(first) = targets.first() {
-            fault = fault.mend(format!("for example: default {first};"));
+            fault = fault.help(format!("for example: default {first};"));
         }
         b.diagnostics.push(fault);
         return None;
@@ -118,7 +118,7 @@ fn rules(b: &mut Builder<'_>, draft: &SwitchDraft, groups: &[Group]) -> Option<R
     if known.is_none() && is_whole {
         let mut fault =
             Diagnostic::error(default.span, format!("default \"{}\" is none of the targets", default.name))
-                .mend(format!("add it: targets {} {};", targets.join(" "), default.name));
+                .help(format!("add it: targets {} {};", targets.join(" "), default.name));
         if let Some(first) = draft.targets.get().first() {
             fault = fault.also(first.span, "the targets");
         }
@@ -148,8 +148,8 @@ fn group<'g>(b: &mut Builder<'_>, written: &Named, what: &str, groups: &'g [Grou
         let fault = Diagnostic::error(written.span, format!("{what} \"{}\" is no upstream", written.name));
         let near = conf::nearest(&written.name, groups.iter().map(|group| group.name.as_str()));
         b.diagnostics.push(match near {
-            Some(near) => fault.mend(format!("did you mean {near}?")),
-            None => fault.mend(format!(
+            Some(near) => fault.help(format!("did you mean {near}?")),
+            None => fault.help(format!(
                 "a target is the name of an upstream block: upstream {} {{ … }}",
                 written.name
             )),
@@ -171,7 +171,7 @@ fn check_gate(b: &mut Builder<'_>, draft: &SwitchDraft, rules: Option<&Rules>, g
         b.diagnostics.push(
             Diagnostic::error(gate.span, fault)
                 .label(format!("{} must be healthy, and it has {servers}", gate.healthy))
-                .mend(format!("ask for no more than healthy={}", small.servers)),
+                .help(format!("ask for no more than healthy={}", small.servers)),
         );
     }
 }
@@ -187,7 +187,7 @@ fn state(b: &mut Builder<'_>, draft: &SwitchDraft, files: &mut Vec<(PathBuf, Spa
             b.diagnostics.push(
                 Diagnostic::error(span, fault)
                     .also(*first, "of this one")
-                    .mend(format!("each switch has a file of its own: state state/{}.db;", draft.name)),
+                    .help(format!("each switch has a file of its own: state state/{}.db;", draft.name)),
             );
         }
         files.push((path.clone(), span));
@@ -209,8 +209,8 @@ fn check_dict(b: &mut Builder<'_>, draft: &SwitchDraft, taken: &mut Vec<Named>) 
     let near = conf::nearest(&dict.name, known.by_ref()).map(str::to_owned);
     let fault = Diagnostic::error(dict.span, format!("no lua_shared_dict \"{}\"", dict.name));
     b.diagnostics.push(match near {
-        Some(near) => fault.mend(format!("did you mean {near}?")),
-        None => fault.mend(format!("declare it in http: lua_shared_dict {} 1m;", dict.name)),
+        Some(near) => fault.help(format!("did you mean {near}?")),
+        None => fault.help(format!("declare it in http: lua_shared_dict {} 1m;", dict.name)),
     });
 }
 

@@ -106,7 +106,7 @@ fn block(b: &mut Builder<'_>, d: &conf::Directive) -> Result<(), Diagnostic> {
     let name = variable_name(variable)?;
     if !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_') {
         return Err(Diagnostic::error(variable.span, format!("invalid variable name \"${name}\""))
-            .mend("a switch is called what its variable is called: letters, digits and _"));
+            .help("a switch is called what its variable is called: letters, digits and _"));
     }
     let template = b.template(key)?;
     let (number, span) = (b.draft.switch_blocks.len(), variable.span);
@@ -159,11 +159,11 @@ fn unknown(d: &conf::Directive) -> Option<Diagnostic> {
     }
     let fault = Diagnostic::error(d.name.span, format!("unknown parameter \"{name}\" in \"switch\""));
     Some(match conf::nearest(&name, parameters()) {
-        Some(near) => fault.mend(format!("did you mean \"{near}\"?")),
-        None if d.args.len() == 1 => fault.label("a switch has no entries in the configuration").mend(
+        Some(near) => fault.help(format!("did you mean \"{near}\"?")),
+        None if d.args.len() == 1 => fault.label("a switch has no entries in the configuration").help(
             format!("entries are made while the server runs: pointsman switch {name} {}", d.args[0].text()),
         ),
-        None => fault.mend(format!("one of {}", parameters().collect::<Vec<_>>().join(", "))),
+        None => fault.help(format!("one of {}", parameters().collect::<Vec<_>>().join(", "))),
     })
 }
 
@@ -186,11 +186,11 @@ fn state(b: &mut Builder<'_>, d: &conf::Directive) -> Result<(), Diagnostic> {
         "memory" => StatePath::Memory,
         text if text.starts_with("etcd:") => {
             return Err(Diagnostic::error(word.span, "a store in etcd is not supported by pointsman yet")
-                .mend("keep the state in a file: state state/live.db;"));
+                .help("keep the state in a file: state state/live.db;"));
         }
         text if text.is_empty() || text.ends_with('/') => {
             return Err(Diagnostic::error(word.span, format!("no file in the state \"{text}\""))
-                .mend("for example: state state/live.db;"));
+                .help("for example: state state/live.db;"));
         }
         _ => StatePath::File(b.path(word)?),
     };
@@ -212,7 +212,7 @@ fn keys(b: &mut Builder<'_>, d: &conf::Directive) -> Result<(), Diagnostic> {
                         word.span,
                         format!("invalid {what} of keys \"{}\"", String::from_utf8_lossy(digits)),
                     )
-                    .mend(format!("a number from 1 to {most}"))
+                    .help(format!("a number from 1 to {most}"))
                 },
             )
         };
@@ -221,7 +221,7 @@ fn keys(b: &mut Builder<'_>, d: &conf::Directive) -> Result<(), Diagnostic> {
         } else if let Some(digits) = text.strip_prefix(b"length=") {
             length = bounded(digits, LONGEST_KEY, "length")?;
         } else {
-            return Err(invalid_parameter(word).mend("one of max= and length="));
+            return Err(invalid_parameter(word).help("one of max= and length="));
         }
     }
     once(draft(b).keys.write((max, length)), d)
@@ -238,14 +238,14 @@ fn gate(b: &mut Builder<'_>, d: &conf::Directive) -> Result<(), Diagnostic> {
                 let count = number(value.as_bytes()).filter(|count| (1..=1000).contains(count));
                 gate.healthy = count.ok_or_else(|| {
                     Diagnostic::error(word.span, format!("invalid number of healthy servers \"{value}\""))
-                        .mend("a number from 1 up: so many servers of the target must be well")
+                        .help("a number from 1 up: so many servers of the target must be well")
                 })? as usize;
             }
             "timeout" => {
                 let ms = conf::value::parse_time_ms(value.as_bytes()).filter(|ms| *ms > 0);
                 gate.timeout_ms = ms.ok_or_else(|| {
                     Diagnostic::error(word.span, format!("invalid timeout \"{value}\""))
-                        .mend("a time: 500ms, 2s")
+                        .help("a time: 500ms, 2s")
                 })?;
             }
             "uri" if value.starts_with('/') && value.bytes().all(|byte| byte.is_ascii_graphic()) => {
@@ -253,7 +253,7 @@ fn gate(b: &mut Builder<'_>, d: &conf::Directive) -> Result<(), Diagnostic> {
             }
             "uri" => {
                 return Err(Diagnostic::error(word.span, format!("invalid URI \"{value}\" of the gate"))
-                    .mend("a path, escaped as in a request: uri=/health"));
+                    .help("a path, escaped as in a request: uri=/health"));
             }
             "status" => {
                 statuses = Some((self::statuses(value).ok_or_else(|| wrong_status(word, value))?, word))
@@ -266,7 +266,7 @@ fn gate(b: &mut Builder<'_>, d: &conf::Directive) -> Result<(), Diagnostic> {
         (Some(uri), None) => Probe::Http { uri, statuses: [200..=399].into() },
         (None, Some((_, word))) => {
             return Err(Diagnostic::error(word.span, "status= of a gate needs uri=")
-                .mend("say what the servers are asked: gate uri=/health status=200;"));
+                .help("say what the servers are asked: gate uri=/health status=200;"));
         }
         (None, None) => Probe::Connect,
     };
@@ -278,14 +278,14 @@ fn unknown_of_gate(word: &Word) -> Diagnostic {
     let known = ["healthy", "timeout", "uri", "status"];
     let fault = invalid_parameter(word);
     match conf::nearest(name.split('=').next().unwrap_or_default(), known.into_iter()) {
-        Some(near) => fault.mend(format!("did you mean \"{near}=\"?")),
-        None => fault.mend("one of healthy=, timeout=, uri= and status="),
+        Some(near) => fault.help(format!("did you mean \"{near}=\"?")),
+        None => fault.help("one of healthy=, timeout=, uri= and status="),
     }
 }
 
 fn wrong_status(word: &Word, value: &str) -> Diagnostic {
     Diagnostic::error(word.span, format!("invalid status \"{value}\" of the gate"))
-        .mend("statuses and ranges of them: status=200 or status=200-299,304")
+        .help("statuses and ranges of them: status=200 or status=200-299,304")
 }
 
 /// `200`, `200-299`, `200,204`.
@@ -305,12 +305,12 @@ fn streams(b: &mut Builder<'_>, d: &conf::Directive) -> Result<(), Diagnostic> {
     let word = &d.args[0];
     let policy = match (word.str()?, d.args.get(1)) {
         ("keep", None) => StreamsPolicy::Keep,
-        ("keep", Some(more)) => return Err(invalid_parameter(more).mend("streams keep; takes nothing else")),
+        ("keep", Some(more)) => return Err(invalid_parameter(more).help("streams keep; takes nothing else")),
         ("close", None) => StreamsPolicy::CloseAfter { ms: 0 },
         ("close", Some(how)) => {
             let wrong = || {
                 invalid_parameter(how)
-                    .mend("when they are cut: close after=30s, or one by one: close spread=60s")
+                    .help("when they are cut: close after=30s, or one by one: close spread=60s")
             };
             let (name, time) = how.str()?.split_once('=').ok_or_else(wrong)?;
             let ms = conf::value::parse_time_ms(time.as_bytes()).ok_or_else(wrong)?;
@@ -320,7 +320,7 @@ fn streams(b: &mut Builder<'_>, d: &conf::Directive) -> Result<(), Diagnostic> {
                 _ => return Err(wrong()),
             }
         }
-        _ => return Err(invalid_choice(word).mend("keep, or close with after= or spread=")),
+        _ => return Err(invalid_choice(word).help("keep, or close with after= or spread=")),
     };
     once(draft(b).streams.write(policy), d)
 }

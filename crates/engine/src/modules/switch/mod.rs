@@ -23,7 +23,7 @@ use crate::variables::write;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::sync::Arc;
-use switch::{Entry, KeyKind, Route, Rules, Tables};
+use switch::{KeyKind, Route, Rules, TableEntry, Tables};
 
 /// A `switch {}` of the configuration.
 #[derive(Clone, Debug)]
@@ -198,7 +198,7 @@ pub fn look_up_apart(
 }
 
 /// The entry of a key in its one form. What is no key has none, not even that of `*`.
-fn find<'t>(table: &'t switch::Table, key: &[u8]) -> Option<(Reach, &'t Entry)> {
+fn find<'t>(table: &'t switch::Table, key: &[u8]) -> Option<(Reach, &'t TableEntry)> {
     if key.is_empty() {
         return None;
     }

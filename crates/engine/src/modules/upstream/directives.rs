@@ -161,11 +161,11 @@ fn complete(entry: &GroupEntry, draft: GroupDraft) -> (GroupSpec, Option<Diagnos
     let fault = match backup {
         Some(span) if !balancer.allows_backup() => Some(
             Diagnostic::error(span, "balancing method does not support parameter \"backup\"")
-                .mend("round robin and least_conn have backup servers"),
+                .help("round robin and least_conn have backup servers"),
         ),
         Some(span) if !has_primary => Some(
             Diagnostic::error(span, format!("no servers in upstream \"{name}\""))
-                .mend("a group needs a server that is no backup"),
+                .help("a group needs a server that is no backup"),
         ),
         _ => None,
     };
@@ -186,7 +186,7 @@ fn draft<'a>(b: &'a mut Builder<'_>, d: &conf::Directive) -> Result<&'a mut Grou
 fn balance(b: &mut Builder<'_>, d: &conf::Directive, balancer: BalancerSpec) -> Result<(), Diagnostic> {
     if draft(b, d)?.balancer.replace(balancer).is_some() {
         let warning = Diagnostic::warn(d.name.span, "load balancing method redefined");
-        b.diagnostics.push(warning.mend("a group has one method: the last one written is used"));
+        b.diagnostics.push(warning.help("a group has one method: the last one written is used"));
     }
     Ok(())
 }
@@ -196,7 +196,7 @@ fn hash(b: &mut Builder<'_>, d: &conf::Directive) -> Result<(), Diagnostic> {
     let consistent = match d.args.get(1) {
         None => false,
         Some(word) if word.text() == "consistent" => true,
-        Some(word) => return Err(invalid_parameter(word).mend("consistent, or nothing")),
+        Some(word) => return Err(invalid_parameter(word).help("consistent, or nothing")),
     };
     balance(b, d, BalancerSpec::Hash { consistent })?;
     entry(b, d)?.hash_key = Some(key);
@@ -207,13 +207,13 @@ fn random(b: &mut Builder<'_>, d: &conf::Directive) -> Result<(), Diagnostic> {
     let two = match d.args.first() {
         None => None,
         Some(word) if word.text() == "two" => Some(TwoBy::LeastConn),
-        Some(word) => return Err(invalid_parameter(word).mend("two, or nothing")),
+        Some(word) => return Err(invalid_parameter(word).help("two, or nothing")),
     };
     match d.args.get(1) {
         Some(word) if word.text().starts_with(b"least_time") => {
             return Err(unsupported_parameter(word, "least_time", "random"));
         }
-        Some(word) if word.text() != "least_conn" => return Err(invalid_parameter(word).mend("least_conn")),
+        Some(word) if word.text() != "least_conn" => return Err(invalid_parameter(word).help("least_conn")),
         _ => {}
     }
     balance(b, d, BalancerSpec::Random { two })
@@ -224,12 +224,12 @@ fn keepalive(b: &mut Builder<'_>, d: &conf::Directive) -> Result<(), Diagnostic>
     let count = conf::value::parse_number(word.text()).and_then(|count| u32::try_from(count).ok());
     let count = count.ok_or_else(|| {
         let fault = format!("invalid value \"{}\" in \"keepalive\" directive", word.text());
-        Diagnostic::error(word.span, fault).mend("a number of connections; 0 keeps none")
+        Diagnostic::error(word.span, fault).help("a number of connections; 0 keeps none")
     })?;
     let local = match d.args.get(1) {
         None => false,
         Some(word) if word.text() == "local" => true,
-        Some(word) => return Err(invalid_parameter(word).mend("local, or nothing")),
+        Some(word) => return Err(invalid_parameter(word).help("local, or nothing")),
     };
     once(draft(b, d)?.keepalive.write(Some((count, local))), d)
 }
@@ -248,7 +248,7 @@ fn zone(b: &mut Builder<'_>, d: &conf::Directive) -> Result<(), Diagnostic> {
             }
             Some(size) if size < MIN_ZONE_BYTES => {
                 let fault = format!("zone \"{}\" is too small", d.args[0].text());
-                return Err(Diagnostic::error(word.span, fault).mend("a zone takes at least 32k"));
+                return Err(Diagnostic::error(word.span, fault).help("a zone takes at least 32k"));
             }
             Some(size) => Some(size),
         },
@@ -273,7 +273,7 @@ pub(super) fn check_zones(b: &mut Builder<'_>) {
             (None, _) if zones[..index].iter().all(|earlier| earlier.name != zone.name) => {
                 faults.push(
                     Diagnostic::error(zone.span, format!("zero size shared memory zone \"{name}\""))
-                        .mend(format!("say how large it is: zone {name} 64k;")),
+                        .help(format!("say how large it is: zone {name} 64k;")),
                 );
             }
             (Some((declared, span)), Some(size)) if declared != size => {
@@ -331,7 +331,7 @@ impl Parameters {
             (b"fail_timeout", Some(value)) => {
                 let seconds = conf::value::parse_time_s(value);
                 self.fail_timeout_ms = seconds
-                    .ok_or_else(|| wrong().mend("a time in whole seconds: 30s, 1m"))?
+                    .ok_or_else(|| wrong().help("a time in whole seconds: 30s, 1m"))?
                     .saturating_mul(1000);
             }
             (b"backup", None) => self.backup = Some(word.span),
@@ -376,7 +376,7 @@ fn addresses(b: &Builder<'_>, word: &Word) -> Result<Vec<Address>, Diagnostic> {
         let fault = Diagnostic::error(word.span, format!("{fault} in upstream \"{}\"", word.text()));
         match memchr::memmem::find(text, b"://") {
             Some(_) => {
-                fault.mend("an address has no scheme: write 127.0.0.1:8081, a host name or unix:/path")
+                fault.help("an address has no scheme: write 127.0.0.1:8081, a host name or unix:/path")
             }
             None => fault,
         }

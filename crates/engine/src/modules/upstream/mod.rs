@@ -164,7 +164,7 @@ fn define(b: &mut Builder<'_>, name: &Word) -> Result<usize, Diagnostic> {
 
 fn may_not_have_port(name: &str, port: u16, span: Span) -> Diagnostic {
     Diagnostic::error(span, format!("upstream \"{name}\" may not have port {port}"))
-        .mend(format!("the ports stand in the block: write `http://{name}`"))
+        .help(format!("the ports stand in the block: write `http://{name}`"))
 }
 
 /// Once the whole text is read: what is no block is an address or is resolved now.
@@ -189,7 +189,7 @@ fn finish(b: &mut Builder<'_>) {
                 let fault = host_not_found(&name, &reason, span);
                 let fault = match conf::nearest(&name, blocks.by_ref().map(|entry| entry.spec.name.as_str()))
                 {
-                    Some(meant) => fault.mend(format!("did you mean the upstream `{meant}`?")),
+                    Some(meant) => fault.help(format!("did you mean the upstream `{meant}`?")),
                     None => fault,
                 };
                 b.diagnostics.push(fault);

@@ -1,7 +1,7 @@
 //! `InFlight` compared with its promises, and with a plain list.
 
 use super::*;
-use switch::{Change as KeyChange, Commit, Hash, Key, KeyKind, Kind};
+use switch::{Change as KeyChange, Commit, CommitKind, Hash, Key, KeyKind};
 
 const SWITCH: u32 = 7;
 
@@ -18,7 +18,7 @@ fn change(id: u64, before: &Table, name: &str, route: Option<&str>, number: u64)
     let commit = Commit {
         revision: before.revision() + 1,
         time_ms: 0,
-        kind: Kind::Set,
+        kind: CommitKind::Set,
         actor: String::new(),
         reason: None,
         idempotency: None,

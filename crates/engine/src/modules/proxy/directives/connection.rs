@@ -161,7 +161,7 @@ fn next_upstream(b: &mut Builder<'_>, d: &conf::Directive) -> Result<(), Diagnos
 
 fn buffers(b: &mut Builder<'_>, d: &conf::Directive) -> Result<(), Diagnostic> {
     let count = conf::value::parse_number(d.args[0].text()).filter(|count| *count > 0);
-    let count = count.ok_or_else(|| invalid_value(&d.args[0]).mend("a number of buffers, at least 2"))?;
+    let count = count.ok_or_else(|| invalid_value(&d.args[0]).help("a number of buffers, at least 2"))?;
     let size = buffer_size(&d.args[1])?;
     if size == 0 {
         return Err(invalid_value(&d.args[1]));
@@ -177,7 +177,7 @@ fn temp_path(b: &mut Builder<'_>, d: &conf::Directive) -> Result<(), Diagnostic>
     }
     for word in &d.args[1..] {
         if !matches!(&**word.text(), b"1" | b"2" | b"3") {
-            return Err(invalid_value(word).mend("a level is 1, 2 or 3"));
+            return Err(invalid_value(word).help("a level is 1, 2 or 3"));
         }
     }
     b.write(d, |s| &mut s.proxy.buffers.temp_path, Some(path))

@@ -16,15 +16,15 @@ use conf::{Diagnostic, Word};
 /// A size of a buffer: no gigabytes, as in nginx.
 fn buffer_size(word: &Word) -> Result<u64, Diagnostic> {
     conf::value::parse_buffer_size(word.text()).ok_or_else(|| {
-        invalid_value(word).mend("a size is a number of bytes, or a number with k or m: 8k, 1m")
+        invalid_value(word).help("a size is a number of bytes, or a number with k or m: 8k, 1m")
     })
 }
 
 fn one_of(word: &Word, known: &[&str]) -> Diagnostic {
     let fault = Diagnostic::error(word.span, format!("invalid value \"{}\"", word.text()));
     match conf::nearest(&word.text().to_string().to_ascii_lowercase(), known.iter().copied()) {
-        Some(meant) => fault.mend(format!("did you mean `{meant}`?")),
-        None => fault.mend(format!("one of {}", known.join(", "))),
+        Some(meant) => fault.help(format!("did you mean `{meant}`?")),
+        None => fault.help(format!("one of {}", known.join(", "))),
     }
 }
 

@@ -74,7 +74,7 @@ fn http_version(b: &mut Builder<'_>, d: &conf::Directive) -> Result<(), Diagnost
         }
         _ => {
             return Err(
-                Diagnostic::error(word.span, format!("invalid value \"{}\"", word.text())).mend("1.0 or 1.1")
+                Diagnostic::error(word.span, format!("invalid value \"{}\"", word.text())).help("1.0 or 1.1")
             );
         }
     };

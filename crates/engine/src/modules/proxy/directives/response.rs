@@ -146,7 +146,7 @@ fn redirect(b: &mut Builder<'_>, d: &conf::Directive) -> Result<(), Diagnostic> 
         words => {
             let word = words.first().unwrap_or(&d.name);
             return Err(
-                invalid_parameter(word).mend("off, default, or what is replaced and what takes its place")
+                invalid_parameter(word).help("off, default, or what is replaced and what takes its place")
             );
         }
     }

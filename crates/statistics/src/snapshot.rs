@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 /// What a renderer shows besides a [`crate::Summary`].
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Surroundings {
+pub struct Snapshot {
     /// The servers of the present configuration, in any order.
     pub peers: Vec<PeerNow>,
     /// The switches of the present configuration, in any order.
@@ -90,7 +90,7 @@ pub struct Connections {
 pub(crate) type PeersNow<'a> =
     hashbrown::HashMap<(&'a str, &'a str), (PeerState, u64), foldhash::fast::RandomState>;
 
-impl Surroundings {
+impl Snapshot {
     /// The servers, to look up.
     pub(crate) fn peers_now(&self) -> PeersNow<'_> {
         let mut peers = PeersNow::default();

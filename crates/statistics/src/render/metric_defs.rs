@@ -5,7 +5,7 @@
 
 /// What kind of metric.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
+pub enum MetricKind {
     /// Only goes up; its series end in `_total`.
     Counter,
     /// A value right now.
@@ -20,165 +20,166 @@ pub enum Kind {
 
 /// A family of metrics.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Family {
+pub struct MetricDef {
     /// Without the suffix of its series.
     pub name: &'static str,
     /// Its kind.
-    pub kind: Kind,
+    pub kind: MetricKind,
     /// The unit, which the name ends in; empty if it is a plain number.
     pub unit: &'static str,
     /// One sentence.
     pub help: &'static str,
 }
 
-const fn family(name: &'static str, kind: Kind, unit: &'static str, help: &'static str) -> Family {
-    Family { name, kind, unit, help }
+const fn metric(name: &'static str, kind: MetricKind, unit: &'static str, help: &'static str) -> MetricDef {
+    MetricDef { name, kind, unit, help }
 }
 
-pub(super) const BUILD: Family = family("pointsman_build", Kind::Info, "", "The version of the program.");
-pub(super) const CONNECTIONS: Family =
-    family("pointsman_connections", Kind::Gauge, "", "Client connections by what they are doing.");
-pub(super) const ACCEPTED: Family =
-    family("pointsman_connections_accepted", Kind::Counter, "", "Client connections accepted.");
-pub(super) const HANDLED: Family =
-    family("pointsman_connections_handled", Kind::Counter, "", "Client connections served.");
-pub(super) const LOG_LINES_LOST: Family = family(
+pub(super) const BUILD: MetricDef =
+    metric("pointsman_build", MetricKind::Info, "", "The version of the program.");
+pub(super) const CONNECTIONS: MetricDef =
+    metric("pointsman_connections", MetricKind::Gauge, "", "Client connections by what they are doing.");
+pub(super) const ACCEPTED: MetricDef =
+    metric("pointsman_connections_accepted", MetricKind::Counter, "", "Client connections accepted.");
+pub(super) const HANDLED: MetricDef =
+    metric("pointsman_connections_handled", MetricKind::Counter, "", "Client connections served.");
+pub(super) const LOG_LINES_LOST: MetricDef = metric(
     "pointsman_log_lines_lost",
-    Kind::Counter,
+    MetricKind::Counter,
     "",
     "Lines that access logs have lost, because a disk or a pipe was full.",
 );
-pub(super) const REQUESTS: Family =
-    family("pointsman_requests", Kind::Counter, "", "Requests of clients begun.");
+pub(super) const REQUESTS: MetricDef =
+    metric("pointsman_requests", MetricKind::Counter, "", "Requests of clients begun.");
 
-pub(super) const UPSTREAM_REQUESTS: Family = family(
+pub(super) const UPSTREAM_REQUESTS: MetricDef = metric(
     "pointsman_upstream_requests",
-    Kind::Counter,
+    MetricKind::Counter,
     "",
     "Requests given to an upstream, by the class of the status the client got.",
 );
-pub(super) const UPSTREAM_IN_FLIGHT: Family = family(
+pub(super) const UPSTREAM_IN_FLIGHT: MetricDef = metric(
     "pointsman_upstream_requests_in_flight",
-    Kind::Gauge,
+    MetricKind::Gauge,
     "",
     "Requests given to an upstream that have not ended.",
 );
-pub(super) const UPSTREAM_RECEIVED: Family = family(
+pub(super) const UPSTREAM_RECEIVED: MetricDef = metric(
     "pointsman_upstream_received_bytes",
-    Kind::Counter,
+    MetricKind::Counter,
     "bytes",
     "Bytes that came from an upstream's servers.",
 );
-pub(super) const UPSTREAM_SENT: Family = family(
+pub(super) const UPSTREAM_SENT: MetricDef = metric(
     "pointsman_upstream_sent_bytes",
-    Kind::Counter,
+    MetricKind::Counter,
     "bytes",
     "Bytes that went to an upstream's servers.",
 );
-pub(super) const UPSTREAM_RESPONSE: Family = family(
+pub(super) const UPSTREAM_RESPONSE: MetricDef = metric(
     "pointsman_upstream_response_seconds",
-    Kind::Histogram,
+    MetricKind::Histogram,
     "seconds",
     "Time from giving a request to an upstream to the end of the answer, all tries together.",
 );
-pub(super) const UPSTREAM_CONNECT: Family = family(
+pub(super) const UPSTREAM_CONNECT: MetricDef = metric(
     "pointsman_upstream_connect_seconds",
-    Kind::Histogram,
+    MetricKind::Histogram,
     "seconds",
     "Time to connect to a server of an upstream; connections used again do not count.",
 );
-pub(super) const UPSTREAM_FIRST_BYTE: Family = family(
+pub(super) const UPSTREAM_FIRST_BYTE: MetricDef = metric(
     "pointsman_upstream_first_byte_seconds",
-    Kind::Histogram,
+    MetricKind::Histogram,
     "seconds",
     "Time from the beginning of a try to the first byte of the answer.",
 );
-pub(super) const PEER_TRIES: Family = family(
+pub(super) const PEER_TRIES: MetricDef = metric(
     "pointsman_upstream_peer_tries",
-    Kind::Counter,
+    MetricKind::Counter,
     "",
     "Tries with one server of an upstream, by the class of the status it answered with.",
 );
-pub(super) const PEER_FAILURES: Family = family(
+pub(super) const PEER_FAILURES: MetricDef = metric(
     "pointsman_upstream_peer_failures",
-    Kind::Counter,
+    MetricKind::Counter,
     "",
     "Tries with one server of an upstream that failed, by the kind of failure.",
 );
-pub(super) const PEER_RECEIVED: Family = family(
+pub(super) const PEER_RECEIVED: MetricDef = metric(
     "pointsman_upstream_peer_received_bytes",
-    Kind::Counter,
+    MetricKind::Counter,
     "bytes",
     "Bytes that came from one server of an upstream.",
 );
-pub(super) const PEER_SENT: Family = family(
+pub(super) const PEER_SENT: MetricDef = metric(
     "pointsman_upstream_peer_sent_bytes",
-    Kind::Counter,
+    MetricKind::Counter,
     "bytes",
     "Bytes that went to one server of an upstream.",
 );
-pub(super) const PEER_RESPONSE: Family = family(
+pub(super) const PEER_RESPONSE: MetricDef = metric(
     "pointsman_upstream_peer_response_seconds",
-    Kind::Histogram,
+    MetricKind::Histogram,
     "seconds",
     "Time from the beginning of a try with one server to its end.",
 );
-pub(super) const PEER_IN_FLIGHT: Family = family(
+pub(super) const PEER_IN_FLIGHT: MetricDef = metric(
     "pointsman_upstream_peer_tries_in_flight",
-    Kind::Gauge,
+    MetricKind::Gauge,
     "",
     "Tries with one server of an upstream that have not ended.",
 );
-pub(super) const PEER_UP: Family = family(
+pub(super) const PEER_UP: MetricDef = metric(
     "pointsman_upstream_peer_up",
-    Kind::Gauge,
+    MetricKind::Gauge,
     "",
     "Whether requests go to a server: 0 if it is down or failed too often.",
 );
-pub(super) const PEER_CONNECTIONS: Family = family(
+pub(super) const PEER_CONNECTIONS: MetricDef = metric(
     "pointsman_upstream_peer_connections",
-    Kind::Gauge,
+    MetricKind::Gauge,
     "",
     "Tries under way with one server of an upstream as its balancer counts them.",
 );
 
-pub(super) const SWITCH_REVISION: Family =
-    family("pointsman_switch_revision", Kind::Gauge, "", "The revision of a switch's table.");
-pub(super) const SWITCH_ENTRIES: Family =
-    family("pointsman_switch_entries", Kind::Gauge, "", "Keys that a switch's table has entries for.");
-pub(super) const SWITCH_PENDING: Family = family(
+pub(super) const SWITCH_REVISION: MetricDef =
+    metric("pointsman_switch_revision", MetricKind::Gauge, "", "The revision of a switch's table.");
+pub(super) const SWITCH_ENTRIES: MetricDef =
+    metric("pointsman_switch_entries", MetricKind::Gauge, "", "Keys that a switch's table has entries for.");
+pub(super) const SWITCH_PENDING: MetricDef = metric(
     "pointsman_switch_pending_commits",
-    Kind::Gauge,
+    MetricKind::Gauge,
     "",
     "Commits of a switch that go back by themselves unless they are confirmed.",
 );
-pub(super) const SWITCH_REQUESTS: Family = family(
+pub(super) const SWITCH_REQUESTS: MetricDef = metric(
     "pointsman_switch_requests",
-    Kind::Counter,
+    MetricKind::Counter,
     "",
     "Requests that a switch decided on, by target and the class of the status the client got.",
 );
-pub(super) const KEY_REQUESTS: Family = family(
+pub(super) const KEY_REQUESTS: MetricDef = metric(
     "pointsman_switch_key_requests",
-    Kind::Counter,
+    MetricKind::Counter,
     "",
     "Requests by a switch's key and target; others=\"true\" is all keys without a place of their own.",
 );
-pub(super) const KEY_ERRORS: Family = family(
+pub(super) const KEY_ERRORS: MetricDef = metric(
     "pointsman_switch_key_errors",
-    Kind::Counter,
+    MetricKind::Counter,
     "",
     "Requests by a switch's key and target that were answered with a status of 500 or more.",
 );
-pub(super) const KEY_RESPONSE: Family = family(
+pub(super) const KEY_RESPONSE: MetricDef = metric(
     "pointsman_switch_key_response_seconds",
-    Kind::Summary,
+    MetricKind::Summary,
     "seconds",
     "Response times by a switch's key and target.",
 );
 
 /// All there are, in the order in which they are written.
-pub const FAMILIES: &[Family] = &[
+pub const METRIC_DEFS: &[MetricDef] = &[
     BUILD,
     CONNECTIONS,
     ACCEPTED,

@@ -58,7 +58,7 @@ pub enum Failure {
 }
 
 impl Failure {
-    /// All kinds, in the order of [`Figures::failures`].
+    /// All kinds, in the order of [`Counters::failures`].
     pub const ALL: [Failure; 8] = [
         Failure::Connect,
         Failure::ConnectTimeout,
@@ -90,12 +90,12 @@ impl Failure {
     }
 }
 
-/// The classes of statuses, in the order of [`Figures::statuses`]. `none` is no status, or one outside 100 to 599.
+/// The classes of statuses, in the order of [`Counters::statuses`]. `none` is no status, or one outside 100 to 599.
 pub const CLASSES: [&str; 6] = ["1xx", "2xx", "3xx", "4xx", "5xx", "none"];
 
 /// What is known of a group's or key's requests, or of a server's tries.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Figures {
+pub struct Counters {
     /// Requests, or tries, that have ended.
     pub ended: u64,
     /// Those of them that went wrong: a failure that [is an error](Failure::is_error), or a status of 500 and more.
@@ -116,7 +116,7 @@ pub struct Figures {
     pub response: Histogram,
 }
 
-impl Figures {
+impl Counters {
     /// One request has ended.
     pub fn request_ended(&mut self, end: &RequestEnd) {
         self.ended += 1;
@@ -153,7 +153,7 @@ impl Figures {
     }
 
     /// Everything in `other` too.
-    pub fn merge(&mut self, other: &Figures) {
+    pub fn merge(&mut self, other: &Counters) {
         if other.ended == 0 {
             return;
         }

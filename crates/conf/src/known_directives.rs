@@ -1,13 +1,13 @@
 //! What nginx, ngx_lua and widely used modules know: names, places and argument counts of directives.
 //!
-//! Owns the data of `ledger.txt` (facts about nginx 1.31, ngx_lua 0.10.32 and others) and answers questions about it.
+//! Owns the data of `known_directives.txt` (facts about nginx 1.31, ngx_lua 0.10.32 and others) and answers questions about it.
 //! It says what *exists*, never what pointsman supports: that is the engine's table.
 
 use std::sync::LazyLock;
 
 /// Who brings a directive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Origin {
+pub enum DirectiveOrigin {
     /// A module of nginx itself, by its name.
     Nginx(&'static str),
     /// A module of the commercial nginx.
@@ -18,13 +18,13 @@ pub enum Origin {
     Other(&'static str),
 }
 
-impl std::fmt::Display for Origin {
+impl std::fmt::Display for DirectiveOrigin {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Origin::Nginx(module) => write!(f, "nginx ({module})"),
-            Origin::Plus(module) => write!(f, "commercial nginx ({module})"),
-            Origin::NgxLua => f.write_str("OpenResty (ngx_http_lua_module)"),
-            Origin::Other(project) => write!(f, "nginx's third-party module {project}"),
+            DirectiveOrigin::Nginx(module) => write!(f, "nginx ({module})"),
+            DirectiveOrigin::Plus(module) => write!(f, "commercial nginx ({module})"),
+            DirectiveOrigin::NgxLua => f.write_str("OpenResty (ngx_http_lua_module)"),
+            DirectiveOrigin::Other(project) => write!(f, "nginx's third-party module {project}"),
         }
     }
 }
@@ -46,11 +46,11 @@ pub enum Block {
 
 /// One directive of one module.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Entry {
+pub struct KnownDirective {
     /// Its name.
     pub name: &'static str,
     /// Who brings it.
-    pub origin: Origin,
+    pub origin: DirectiveOrigin,
     /// Where it may stand: main, events, http, server, location, if-in-server, if-in-location, upstream,
     /// limit_except; stream, stream-server, stream-upstream; mail, mail-server; any; or the name of another block.
     pub contexts: Vec<&'static str>,
@@ -64,7 +64,7 @@ pub struct Entry {
     pub strict: bool,
 }
 
-impl Entry {
+impl KnownDirective {
     /// May it have so many arguments?
     pub fn takes(&self, count: usize) -> bool {
         self.at_least.is_some_and(|least| count >= least) || (count < 8 && self.counts & (1 << count) != 0)
@@ -81,16 +81,16 @@ impl Entry {
     }
 }
 
-static TEXT: &str = include_str!("ledger.txt");
-static ENTRIES: LazyLock<Vec<Entry>> = LazyLock::new(|| TEXT.lines().filter_map(entry).collect());
+static TEXT: &str = include_str!("known_directives.txt");
+static ENTRIES: LazyLock<Vec<KnownDirective>> = LazyLock::new(|| TEXT.lines().filter_map(entry).collect());
 
 /// The directive of this name; nginx's own and HTTP's before others.
-pub fn find(name: &str) -> Option<&'static Entry> {
+pub fn find(name: &str) -> Option<&'static KnownDirective> {
     find_all(name).first()
 }
 
 /// All directives of this name, of all modules.
-pub fn find_all(name: &str) -> &'static [Entry] {
+pub fn find_all(name: &str) -> &'static [KnownDirective] {
     let entries = &ENTRIES[..];
     let start = entries.partition_point(|entry| entry.name < name);
     let len = entries[start..].iter().take_while(|entry| entry.name == name).count();
@@ -98,12 +98,12 @@ pub fn find_all(name: &str) -> &'static [Entry] {
 }
 
 /// Every directive, by name.
-pub fn all() -> &'static [Entry] {
+pub fn all() -> &'static [KnownDirective] {
     &ENTRIES
 }
 
 /// One line: name, origin, module, contexts, shape.
-fn entry(line: &'static str) -> Option<Entry> {
+fn entry(line: &'static str) -> Option<KnownDirective> {
     if line.starts_with('#') {
         return None;
     }
@@ -111,10 +111,10 @@ fn entry(line: &'static str) -> Option<Entry> {
     let name = fields.next()?;
     let (origin, module) = (fields.next()?, fields.next()?);
     let origin = match origin {
-        "nginx" => Origin::Nginx(module),
-        "nginx-plus" => Origin::Plus(module),
-        "ngx_lua" => Origin::NgxLua,
-        project => Origin::Other(project),
+        "nginx" => DirectiveOrigin::Nginx(module),
+        "nginx-plus" => DirectiveOrigin::Plus(module),
+        "ngx_lua" => DirectiveOrigin::NgxLua,
+        project => DirectiveOrigin::Other(project),
     };
     let contexts = fields.next()?.split(',').collect();
     let shape = fields.next()?;
@@ -135,7 +135,7 @@ fn entry(line: &'static str) -> Option<Entry> {
             None,
         ),
     };
-    Some(Entry { name, origin, contexts, block, counts, at_least, strict })
+    Some(KnownDirective { name, origin, contexts, block, counts, at_least, strict })
 }
 
 #[cfg(test)]
@@ -160,11 +160,11 @@ mod tests {
         assert_eq!(location.contexts, ["server", "location"]);
         assert_eq!(location.block, Block::Directives);
         assert!(location.takes(1) && location.takes(2) && !location.takes(3) && !location.takes(0));
-        assert_eq!(find("proxy_pass").unwrap().origin, Origin::Nginx("ngx_http_proxy_module"));
-        assert_eq!(find("lua_shared_dict").unwrap().origin, Origin::NgxLua);
+        assert_eq!(find("proxy_pass").unwrap().origin, DirectiveOrigin::Nginx("ngx_http_proxy_module"));
+        assert_eq!(find("lua_shared_dict").unwrap().origin, DirectiveOrigin::NgxLua);
         assert_eq!(find("set_by_lua_block").unwrap().block, Block::Lua);
         assert_eq!(find("map").unwrap().block, Block::Pairs);
-        assert_eq!(find("echo").unwrap().origin, Origin::Other("echo"));
+        assert_eq!(find("echo").unwrap().origin, DirectiveOrigin::Other("echo"));
         assert!(find("server_name").unwrap().takes(99));
         assert!(find_all("server").len() >= 4);
         assert_eq!(find("sevrer"), None);
