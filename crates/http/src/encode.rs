@@ -1,8 +1,9 @@
 //! Heads on their way out.
 //!
-//! Owns the reason phrases and the bytes of status lines, request lines and fields. It writes what it is given:
+//! Owns the reason phrases and the bytes of status lines and request lines. It writes what it is given:
 //! whoever takes a name or a value from outside must know that it holds no line end.
 
+pub use crate::field::encode_field;
 use crate::headers::Headers;
 use crate::known::Known;
 
@@ -91,16 +92,6 @@ pub fn encode_request_line(out: &mut Vec<u8>, method: &[u8], target: &[u8], vers
     out.extend_from_slice(target);
     out.push(b' ');
     out.extend_from_slice(version.name().as_bytes());
-    out.extend_from_slice(b"\r\n");
-}
-
-/// Appends one field and its line end.
-#[inline]
-pub fn encode_field(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
-    out.reserve(name.len() + value.len() + 4);
-    out.extend_from_slice(name);
-    out.extend_from_slice(b": ");
-    out.extend_from_slice(value);
     out.extend_from_slice(b"\r\n");
 }
 

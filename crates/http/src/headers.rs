@@ -3,7 +3,7 @@
 //! Owns names, values and their order. It must never judge what a field means, and after warm-up it must not
 //! allocate: `clear` keeps the capacity, removed bytes stay in the arena until then.
 
-use crate::encode::encode_field;
+use crate::field::encode_field;
 use crate::known::Known;
 use std::fmt;
 use std::ops::Range;

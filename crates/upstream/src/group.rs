@@ -4,43 +4,14 @@
 //! Must never: be shared without a lock. One per worker thread gives nginx's behaviour without `zone`; one behind a
 //! mutex gives the behaviour with it. Which of the two is the owner's business.
 
-use std::fmt;
-use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::balancers::{self, Balancer, Turn};
-use crate::lease::{Lease, Outcome};
+use crate::lease::{Lease, TryOutcome};
 use crate::peer::{Peer, Peers};
+use crate::pick::{PickError, PickInput};
 use crate::spec::GroupSpec;
 use crate::tried::{Tier, Tried};
-
-/// What a request brings to the choice of a peer.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct PickInput<'a> {
-    /// The evaluated key of `hash`. Empty means round robin, as in nginx. Other balancers ignore it.
-    pub key: &'a [u8],
-    /// The client's address, for `ip_hash`; `None` if it came over a UNIX-domain socket.
-    pub client: Option<IpAddr>,
-}
-
-/// Why there is no peer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum PickError {
-    /// Every peer is down, failed, full or tried already, backups included. The request ends with 502, and
-    /// `$upstream_addr` shows the group's name.
-    NoLive,
-}
-
-/// The text that nginx writes to its error log, level `error`.
-impl fmt::Display for PickError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            PickError::NoLive => f.write_str("no live upstreams"),
-        }
-    }
-}
-
-impl std::error::Error for PickError {}
 
 /// What [`Group::finish`] made of an outcome.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -154,7 +125,7 @@ impl Group {
     }
 
     /// Ends a lease.
-    pub fn finish(&mut self, lease: Lease, outcome: Outcome, now_ms: u64) -> Finished {
+    pub fn finish(&mut self, lease: Lease, outcome: TryOutcome, now_ms: u64) -> Finished {
         let (index, id) = (lease.index, lease.id);
         lease.close();
         let single = self.peers.is_single();
@@ -166,12 +137,12 @@ impl Group {
         peer.release();
         match outcome {
             _ if single => peer.forget_failures(),
-            Outcome::Failed => {
+            TryOutcome::Failed => {
                 if peer.record_failure(now_ms) {
                     return Finished::Disabled;
                 }
             }
-            Outcome::Success | Outcome::Neutral => peer.record_success(),
+            TryOutcome::Success | TryOutcome::Neutral => peer.record_success(),
         }
         Finished::Recorded
     }

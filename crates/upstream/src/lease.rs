@@ -32,7 +32,7 @@ impl Drop for Lease {
 
 /// How a try ended, as the peer's health sees it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Outcome {
+pub enum TryOutcome {
     /// The peer answered, and its answer goes to the client — a 500 too, when it is not a reason for another try.
     Success,
     /// The try failed in a way that counts against the peer: see [`crate::retry::TryFailure::outcome`].

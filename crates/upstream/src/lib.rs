@@ -9,7 +9,7 @@
 //!
 //! 1. [`Group::pick`] gives a [`Lease`] on a peer, and notes it in the request's [`Tried`].
 //! 2. The caller takes an idle connection from its [`IdlePool`] or connects to [`Peer::address`].
-//! 3. The try ends: [`Group::finish`] takes the lease and its [`Outcome`].
+//! 3. The try ends: [`Group::finish`] takes the lease and its [`TryOutcome`].
 //! 4. After a [`retry::TryFailure`], [`retry::may_retry`] says whether there is another try.
 //!
 //! The algorithms are those of nginx 1.31; `tests/upstream/nginx_picks.rs` compares them, pick by pick, with an installed nginx.
@@ -21,14 +21,16 @@ mod group;
 mod idle;
 mod lease;
 mod peer;
+mod pick;
 pub mod retry;
 mod spec;
 mod tried;
 
 pub use address::Address;
-pub use group::{Finished, Group, PickError, PickInput};
+pub use group::{Finished, Group};
 pub use idle::{ConnectionUse, IdleKey, IdlePool};
-pub use lease::{Lease, Outcome};
+pub use lease::{Lease, TryOutcome};
 pub use peer::Peer;
+pub use pick::{PickError, PickInput};
 pub use spec::{BalancerSpec, GroupSpec, KeepaliveSpec, PeerSpec, TwoBy};
 pub use tried::Tried;

@@ -13,7 +13,7 @@
 
 use std::ops::{BitOr, BitOrAssign};
 
-use crate::lease::Outcome;
+use crate::lease::TryOutcome;
 
 /// The words of `proxy_next_upstream`, as a set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -163,11 +163,11 @@ impl TryFailure {
     }
 
     /// What [`crate::Group::finish`] is told: 403 and 404 never count against a peer, everything else does. (A
-    /// status that is not a reason for another try is no failure at all: [`Outcome::Success`].)
-    pub fn outcome(self) -> Outcome {
+    /// status that is not a reason for another try is no failure at all: [`TryOutcome::Success`].)
+    pub fn outcome(self) -> TryOutcome {
         match self {
-            TryFailure::Http403 | TryFailure::Http404 => Outcome::Neutral,
-            _ => Outcome::Failed,
+            TryFailure::Http403 | TryFailure::Http404 => TryOutcome::Neutral,
+            _ => TryOutcome::Failed,
         }
     }
 
@@ -295,7 +295,7 @@ mod tests {
                     assert!(may_retry(word, failure, &STATE));
                     assert!(!may_retry(NextUpstream::default(), failure, &STATE));
                     let blamed = !matches!(status, 403 | 404);
-                    assert_eq!(failure.outcome() == Outcome::Failed, blamed);
+                    assert_eq!(failure.outcome() == TryOutcome::Failed, blamed);
                 }
                 None => assert!(![403, 404, 429, 500, 502, 503, 504].contains(&status)),
             }

@@ -13,8 +13,8 @@ mod round_robin;
 use std::fmt::Debug;
 use std::ops::Range;
 
-use crate::group::PickInput;
 use crate::peer::{Peer, Peers};
+use crate::pick::PickInput;
 use crate::spec::BalancerSpec;
 use crate::tried::{Tier, Tried};
 

@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 
 use pointsman_upstream::retry::{self, NextUpstream, TryFailure, TryState};
 use pointsman_upstream::{
-    Address, BalancerSpec, Group, GroupSpec, Lease, Outcome, PeerSpec, PickInput, Tried,
+    Address, BalancerSpec, Group, GroupSpec, Lease, PeerSpec, PickInput, Tried, TryOutcome,
 };
 
 use crate::seeded::{Seeded, group, vary};
@@ -235,7 +235,7 @@ fn model(group: &mut Group, script: &Script, tries: u32) -> (u16, String) {
         let outcome = match (failure, answer) {
             (Some(failure), _) if retries => failure.outcome(),
             (Some(failure), None) => failure.outcome(),
-            _ => Outcome::Success,
+            _ => TryOutcome::Success,
         };
         group.finish(lease, outcome, NOW_MS);
         if !retries {
@@ -356,7 +356,7 @@ fn consistent_hash_of_host_and_port_agrees() {
         let input = PickInput { key: text.as_bytes(), client: Some(client) };
         let lease = group.pick(NOW_MS, &input, &mut Tried::default(), &mut || 0).expect("a peer");
         assert_eq!((200, group.peer(&lease).address().to_string()), real, "key {text}");
-        group.finish(lease, Outcome::Success, NOW_MS);
+        group.finish(lease, TryOutcome::Success, NOW_MS);
     }
 }
 
@@ -463,20 +463,20 @@ impl HeldWorld {
         write!(origin, "HTTP/1.0 {status} As You Like It\r\n\r\n").expect("an answer sent");
         drop(origin);
         if status == 500 && tried.tries_left() > 0 {
-            self.group.finish(lease, Outcome::Failed, NOW_MS);
+            self.group.finish(lease, TryOutcome::Failed, NOW_MS);
             self.pick(tried, from, client);
             return;
         }
         // nginx gives the peer back before it ends the client's connection.
         assert_eq!(receive(client).0, status);
-        self.group.finish(lease, Outcome::Success, NOW_MS);
+        self.group.finish(lease, TryOutcome::Success, NOW_MS);
     }
 
     fn end(self) {
         assert!(self.refused > 0, "nothing was ever full");
         let HeldWorld { mut group, held, .. } = self;
         for Held { lease, .. } in held {
-            group.finish(lease, Outcome::Success, NOW_MS);
+            group.finish(lease, TryOutcome::Success, NOW_MS);
         }
     }
 }

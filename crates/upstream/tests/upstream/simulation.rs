@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::seeded::{self, Seeded, group, peer, vary};
 use pointsman_upstream::{
-    BalancerSpec, Finished, Group, GroupSpec, Lease, Outcome, PeerSpec, PickError, PickInput, Tried, TwoBy,
+    BalancerSpec, Finished, Group, GroupSpec, Lease, PeerSpec, PickError, PickInput, Tried, TryOutcome, TwoBy,
 };
 
 const NO_RANDOM: fn() -> u64 = || panic!("this balancer needs no randomness");
@@ -18,7 +18,7 @@ fn pick_once(group: &mut Group, now_ms: u64, input: &PickInput<'_>) -> Result<Le
 fn visit(group: &mut Group, now_ms: u64, input: &PickInput<'_>) -> String {
     let lease = pick_once(group, now_ms, input).expect("a peer");
     let name = group.peer(&lease).spec().name.clone();
-    group.finish(lease, Outcome::Success, now_ms);
+    group.finish(lease, TryOutcome::Success, now_ms);
     name
 }
 
@@ -126,12 +126,12 @@ impl World {
     fn end_try(&mut self, mut request: Request) {
         let lease = request.lease.take().expect("a request under way has a lease");
         let outcome = match self.random.within(0..=9) {
-            0..=3 => Outcome::Failed,
-            4 => Outcome::Neutral,
-            _ => Outcome::Success,
+            0..=3 => TryOutcome::Failed,
+            4 => TryOutcome::Neutral,
+            _ => TryOutcome::Success,
         };
         self.group.finish(lease, outcome, self.now_ms);
-        if outcome != Outcome::Success && request.tried.tries_left() > 0 {
+        if outcome != TryOutcome::Success && request.tried.tries_left() > 0 {
             self.try_next(request);
         }
     }
@@ -163,7 +163,7 @@ impl World {
         assert!(self.picks > 0, "no request ever found a peer");
         for request in std::mem::take(&mut self.requests) {
             if let Some(lease) = request.lease {
-                self.group.finish(lease, Outcome::Success, self.now_ms);
+                self.group.finish(lease, TryOutcome::Success, self.now_ms);
             }
         }
         self.check_counts();
@@ -223,7 +223,7 @@ fn shares_follow_weights() {
             let input = PickInput { key: key.as_bytes(), client: Some(octets.into()) };
             let lease = group.pick(0, &input, &mut Tried::default(), &mut || random.next()).unwrap();
             counts[group.peer(&lease).spec().weight as usize - 1] += 1.0;
-            group.finish(lease, Outcome::Success, 0);
+            group.finish(lease, TryOutcome::Success, 0);
         }
         for (weight, count) in weights.into_iter().zip(counts) {
             let share = count / f64::from(requests);
@@ -256,7 +256,7 @@ fn random_two_spreads_held_connections_by_weight() {
         assert!((0.98..1.02).contains(&share), "weight {}: {share}", peer.spec().weight);
     }
     for lease in leases {
-        group.finish(lease, Outcome::Success, 0);
+        group.finish(lease, TryOutcome::Success, 0);
     }
 }
 
@@ -275,8 +275,8 @@ fn random_two_never_compares_a_peer_with_itself() {
     assert_eq!(&**group.peer(&busy).label(), "unix:/p0.sock", "equally loaded: the second draw");
     let free = pick(&mut group, &[0, 0, 0, 1]);
     assert_eq!(&**group.peer(&free).label(), "unix:/p1.sock");
-    group.finish(busy, Outcome::Success, 0);
-    group.finish(free, Outcome::Success, 0);
+    group.finish(busy, TryOutcome::Success, 0);
+    group.finish(free, TryOutcome::Success, 0);
 }
 
 #[test]
@@ -288,9 +288,9 @@ fn a_failed_peer_is_left_alone_for_fail_timeout_and_then_probed_once() {
     let fail_at = |group: &mut Group, now_ms| loop {
         let lease = pick_once(group, now_ms, &input).unwrap();
         if group.peer(&lease).spec().name == "unix:/p0.sock" {
-            return group.finish(lease, Outcome::Failed, now_ms);
+            return group.finish(lease, TryOutcome::Failed, now_ms);
         }
-        group.finish(lease, Outcome::Success, now_ms);
+        group.finish(lease, TryOutcome::Success, now_ms);
     };
     assert_eq!(fail_at(&mut group, 5_000), Finished::Recorded);
     assert_eq!(fail_at(&mut group, 5_300), Finished::Disabled);
@@ -303,12 +303,12 @@ fn a_failed_peer_is_left_alone_for_fail_timeout_and_then_probed_once() {
         if group.peer(&lease).spec().name == "unix:/p0.sock" {
             break lease;
         }
-        group.finish(lease, Outcome::Success, 6_301);
+        group.finish(lease, TryOutcome::Success, 6_301);
     };
     for _ in 0..20 {
         assert_eq!(visit(&mut group, 6_400, &input), "unix:/p1.sock");
     }
-    group.finish(probe, Outcome::Success, 6_500);
+    group.finish(probe, TryOutcome::Success, 6_500);
     assert_eq!(group.peers()[0].fails(), 0);
     let visits: Vec<String> = (0..8).map(|_| visit(&mut group, 6_500, &input)).collect();
     assert_eq!(visits.iter().filter(|name| *name == "unix:/p0.sock").count(), 4, "{visits:?}");
@@ -326,9 +326,9 @@ fn failures_within_one_window_add_up_despite_successes() {
         let lease = pick_once(&mut group, now_ms, &PickInput::default()).unwrap();
         group.finish(lease, outcome, now_ms)
     };
-    assert_eq!(end(Outcome::Failed, 20_000), Finished::Recorded);
-    assert_eq!(end(Outcome::Success, 21_000), Finished::Recorded);
-    assert_eq!(end(Outcome::Failed, 22_000), Finished::Disabled);
+    assert_eq!(end(TryOutcome::Failed, 20_000), Finished::Recorded);
+    assert_eq!(end(TryOutcome::Success, 21_000), Finished::Recorded);
+    assert_eq!(end(TryOutcome::Failed, 22_000), Finished::Disabled);
     assert_eq!(pick_once(&mut group, 32_000, &PickInput::default()).unwrap_err(), PickError::NoLive);
 }
 
@@ -340,12 +340,12 @@ fn a_single_peer_is_never_given_up() {
         let mut tried = Tried::new(3);
         let lease = group.pick(now_ms, &input, &mut tried, &mut { NO_RANDOM }).unwrap();
         assert_eq!(tried.tries_left(), 0);
-        assert_eq!(group.finish(lease, Outcome::Failed, now_ms), Finished::Recorded);
+        assert_eq!(group.finish(lease, TryOutcome::Failed, now_ms), Finished::Recorded);
         tried.refund();
         assert_eq!(tried.tries_left(), 1);
         let again = group.pick(now_ms, &input, &mut tried, &mut { NO_RANDOM }).unwrap();
         assert_eq!(tried.tries_left(), 0);
-        group.finish(again, Outcome::Success, now_ms);
+        group.finish(again, TryOutcome::Success, now_ms);
     }
     let mut spec = group.spec().as_ref().clone();
     spec.peers[0].down = true;
@@ -367,7 +367,7 @@ fn tries_are_the_peers_that_are_not_down_backups_included() {
     let mut names = Vec::new();
     while let Ok(lease) = group.pick(0, &PickInput::default(), &mut tried, &mut { NO_RANDOM }) {
         names.push((group.peer(&lease).spec().name.clone(), tried.tries_left()));
-        group.finish(lease, Outcome::Neutral, 0);
+        group.finish(lease, TryOutcome::Neutral, 0);
     }
     let expected = [("unix:/p0.sock", 2), ("unix:/p2.sock", 1), ("unix:/p3.sock", 0)];
     assert_eq!(names, expected.map(|(name, left)| (name.to_string(), left)));
@@ -432,7 +432,7 @@ fn addresses_of_one_name_share_its_keys_in_rotation() {
             let lease = pick_once(&mut group, 0, &input).unwrap();
             let peer = group.peer(&lease);
             seen.push(if peer.spec().name == "two:80" { "two".into() } else { peer.address().to_string() });
-            group.finish(lease, Outcome::Success, 0);
+            group.finish(lease, TryOutcome::Success, 0);
         }
         assert_eq!(seen[0] == seen[1], seen[0] == "two", "{seen:?}");
     }
@@ -449,7 +449,7 @@ fn peers_are_replaced_by_identity_under_leases() {
     let leases: Vec<Lease> = (0..3).map(|_| pick_once(&mut group, 0, &input).unwrap()).collect();
     let failed = pick_once(&mut group, 0, &input).unwrap();
     assert_eq!(&**group.peer(&failed).label(), "unix:/p0.sock");
-    group.finish(failed, Outcome::Failed, 0);
+    group.finish(failed, TryOutcome::Failed, 0);
 
     group.replace_peers(spec(&[3, 2, 0]));
     let counts: Vec<(u32, u32)> = group.peers().iter().map(|peer| (peer.conns(), peer.fails())).collect();
@@ -464,10 +464,10 @@ fn peers_are_replaced_by_identity_under_leases() {
     let mut leases = leases;
     let last = leases.pop().unwrap();
     for lease in leases {
-        group.finish(lease, Outcome::Success, 0);
+        group.finish(lease, TryOutcome::Success, 0);
     }
     assert_eq!(group.departed().len(), 1);
-    group.finish(last, Outcome::Failed, 0);
+    group.finish(last, TryOutcome::Failed, 0);
     assert!(group.departed().is_empty());
     assert!(group.peers().iter().all(|peer| peer.conns() == 0));
 }
@@ -480,7 +480,7 @@ fn a_changed_weight_starts_afresh_and_keeps_the_failures() {
     };
     let mut group = Group::new(spec(1_000));
     let lease = pick_once(&mut group, 0, &PickInput::default()).unwrap();
-    group.finish(lease, Outcome::Failed, 0);
+    group.finish(lease, TryOutcome::Failed, 0);
     group.replace_peers(spec(2));
     assert_eq!(group.peers()[0].fails(), 1);
     let names: Vec<String> = (0..3).map(|_| visit(&mut group, 0, &PickInput::default())).collect();
@@ -496,7 +496,7 @@ fn a_server_listed_twice_stays_two_peers() {
     group.replace_peers(spec);
     assert!(group.peers().iter().all(|peer| peer.conns() == 1) && group.departed().is_empty());
     for lease in leases {
-        group.finish(lease, Outcome::Success, 0);
+        group.finish(lease, TryOutcome::Success, 0);
     }
 }
 
@@ -508,7 +508,7 @@ fn a_new_group_carries_over_what_the_old_one_learned() {
     let mut old = Group::new(spec(&[0, 1]));
     let input = PickInput::default();
     let failed = pick_once(&mut old, 50_000, &input).unwrap();
-    old.finish(failed, Outcome::Failed, 50_000);
+    old.finish(failed, TryOutcome::Failed, 50_000);
     let held = pick_once(&mut old, 50_000, &input).unwrap();
 
     let mut new = Group::new(spec(&[2, 1, 0]));
@@ -517,7 +517,7 @@ fn a_new_group_carries_over_what_the_old_one_learned() {
     for _ in 0..10 {
         assert_ne!(visit(&mut new, 50_001, &input), "unix:/p0.sock");
     }
-    old.finish(held, Outcome::Success, 50_001);
+    old.finish(held, TryOutcome::Success, 50_001);
 }
 
 #[test]
@@ -527,12 +527,12 @@ fn a_retry_goes_on_after_the_peers_were_replaced() {
     let input = PickInput::default();
     let lease = group_of.pick(0, &input, &mut tried, &mut { NO_RANDOM }).unwrap();
     group_of.replace_peers(Arc::new(group(BalancerSpec::LeastConn, vec![peer(5), peer(6), peer(7)])));
-    group_of.finish(lease, Outcome::Failed, 0);
+    group_of.finish(lease, TryOutcome::Failed, 0);
     assert_eq!(tried.tries_left(), 1);
     let lease = group_of.pick(0, &input, &mut tried, &mut { NO_RANDOM }).unwrap();
     assert_eq!(&**group_of.peer(&lease).label(), "unix:/p5.sock");
     assert_eq!(tried.tries_left(), 0);
-    group_of.finish(lease, Outcome::Success, 0);
+    group_of.finish(lease, TryOutcome::Success, 0);
 }
 
 #[test]
@@ -543,8 +543,8 @@ fn no_retry_once_a_single_peer_is_left() {
     group_of.replace_peers(Arc::new(group(BalancerSpec::RoundRobin, vec![peer(9)])));
     let second = group_of.pick(0, &PickInput::default(), &mut tried, &mut { NO_RANDOM }).unwrap();
     assert_eq!(tried.tries_left(), 0, "the same peer would be tried over and over");
-    group_of.finish(first, Outcome::Failed, 0);
-    group_of.finish(second, Outcome::Failed, 0);
+    group_of.finish(first, TryOutcome::Failed, 0);
+    group_of.finish(second, TryOutcome::Failed, 0);
 }
 
 #[test]
@@ -565,7 +565,7 @@ fn an_empty_group_has_nobody() {
         )));
         let mut random = Seeded::new(1);
         let lease = group.pick(0, &input, &mut Tried::default(), &mut || random.next()).unwrap();
-        group.finish(lease, Outcome::Success, 0);
+        group.finish(lease, TryOutcome::Success, 0);
     }
 }
 

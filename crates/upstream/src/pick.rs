@@ -1,0 +1,34 @@
+//! The input of a pick, and its error.
+//!
+//! Owns: what the request hands to its balancer. Must never: know how a balancer uses it.
+
+use std::fmt;
+use std::net::IpAddr;
+
+/// What a request brings to the choice of a peer.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct PickInput<'a> {
+    /// The evaluated key of `hash`. Empty means round robin, as in nginx. Other balancers ignore it.
+    pub key: &'a [u8],
+    /// The client's address, for `ip_hash`; `None` if it came over a UNIX-domain socket.
+    pub client: Option<IpAddr>,
+}
+
+/// Why there is no peer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PickError {
+    /// Every peer is down, failed, full or tried already, backups included. The request ends with 502, and
+    /// `$upstream_addr` shows the group's name.
+    NoLive,
+}
+
+/// The text that nginx writes to its error log, level `error`.
+impl fmt::Display for PickError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            PickError::NoLive => f.write_str("no live upstreams"),
+        }
+    }
+}
+
+impl std::error::Error for PickError {}
