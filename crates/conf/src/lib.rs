@@ -17,8 +17,10 @@ mod lexer;
 mod lua_block;
 mod nearest;
 mod parser;
+mod recovery;
 mod render;
 mod source;
+mod syntax;
 mod tree;
 mod unknown;
 

@@ -1,20 +1,15 @@
 //! From texts to one tree.
 //!
-//! Owns the entry points, the files of one parse and `include`. [`file`] reads one text, [`lua`] its blocks of Lua;
-//! [`cuts`], [`braces`], [`slips`] and [`faults`] find the causes of its faults and go on behind them. It must report every fault it can tell apart, never more
-//! than one for the same cause, and always come to an end: depth, files and diagnostics are limited.
+//! Owns the entry points, the files of one parse and `include`; [`file`] reads one text. It must report every fault it
+//! can tell apart, never more than one for the same cause, and always come to an end: depth, files and diagnostics are
+//! limited.
 
-mod braces;
-mod cuts;
-mod faults;
 mod file;
-mod lua;
-mod slips;
 
+use crate::recovery::braces::BraceFixes;
+use crate::syntax::Scope;
 use crate::{Diagnostic, Directive, Loader, SourceId, SourceMap, Span, Tree, Word};
-use braces::Repairs;
 use bstr::ByteSlice;
-use cuts::Realm;
 use file::FileParser;
 use std::collections::HashMap;
 use std::io;
@@ -51,7 +46,7 @@ impl Parsed {
 /// file's directory, as nginx does, whichever file they stand in.
 pub fn parse(path: &Path, loader: &dyn Loader) -> Parsed {
     let mut parser = Parser::new(path.parent().unwrap_or(Path::new("/")), loader);
-    let directives = parser.file(path, None, Surroundings::TOP);
+    let directives = parser.file(path, None, Scope::TOP);
     parser.finish(directives)
 }
 
@@ -61,9 +56,9 @@ pub fn parse_with_option(path: &Path, option: Option<&[u8]>, loader: &dyn Loader
     let mut directives = Vec::new();
     if let Some(option) = option {
         let source = parser.sources.add(PathBuf::new(), option.to_vec(), true);
-        directives = parser.text(source, Surroundings::TOP);
+        directives = parser.text(source, Scope::TOP);
     }
-    directives.extend(parser.file(path, None, Surroundings::TOP));
+    directives.extend(parser.file(path, None, Scope::TOP));
     parser.finish(directives)
 }
 
@@ -73,7 +68,7 @@ pub fn parse_text(path: impl AsRef<Path>, text: impl Into<Vec<u8>>, loader: &dyn
     let mut parser = Parser::new(path.parent().unwrap_or(Path::new("/")), loader);
     let source = parser.sources.add(path.to_owned(), text.into(), false);
     parser.open_files.push(path.to_owned());
-    let directives = parser.text(source, Surroundings::TOP);
+    let directives = parser.text(source, Scope::TOP);
     parser.finish(directives)
 }
 
@@ -81,31 +76,8 @@ pub fn parse_text(path: impl AsRef<Path>, text: impl Into<Vec<u8>>, loader: &dyn
 pub fn parse_option(text: impl Into<Vec<u8>>, conf_dir: &Path, loader: &dyn Loader) -> Parsed {
     let mut parser = Parser::new(conf_dir, loader);
     let source = parser.sources.add(PathBuf::new(), text.into(), true);
-    let directives = parser.text(source, Surroundings::TOP);
+    let directives = parser.text(source, Scope::TOP);
     parser.finish(directives)
-}
-
-/// What the entries of a block are.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Grammar {
-    Directives,
-    /// Their first word is free, and there may be any number of them.
-    Words,
-    /// The same, two words each.
-    Pairs,
-}
-
-/// Where a text stands.
-#[derive(Clone, Copy, Debug)]
-struct Surroundings {
-    grammar: Grammar,
-    realm: Realm,
-    /// Open blocks around it.
-    depth: usize,
-}
-
-impl Surroundings {
-    const TOP: Surroundings = Surroundings { grammar: Grammar::Directives, realm: Realm::Http, depth: 0 };
 }
 
 /// One parse over all its files.
@@ -161,31 +133,27 @@ impl<'l> Parser<'l> {
         }
     }
 
-    /// Reads a text, a second time if the first shows where a brace is missing or too many.
-    fn text(&mut self, source: SourceId, around: Surroundings) -> Vec<Directive> {
-        const MAX_REPAIRS: usize = 4;
+    /// Reads a text, and once more with each guess at its braces if they do not fit.
+    fn text(&mut self, source: SourceId, scope: Scope) -> Vec<Directive> {
+        const MAX_FIXES: usize = 4;
         let text = self.sources.shared_text(source);
         let before = (self.diagnostics.len(), self.files);
-        let mut repairs = Repairs::default();
-        for _ in 0..MAX_REPAIRS {
-            let (directives, repair) = FileParser::new(self, source, &text, around, &repairs).read();
-            let Some(repair) = repair else { return directives };
-            if self.stopped || !repairs.add(repair) {
+        let mut fixes = BraceFixes::default();
+        for _ in 0..MAX_FIXES {
+            let (directives, fix) = FileParser::new(self, source, &text, scope, &fixes).read();
+            let Some(fix) = fix else { return directives };
+            self.diagnostics.truncate(before.0);
+            self.files = before.1;
+            if !fixes.add(fix) {
                 break;
             }
-            self.diagnostics.truncate(before.0);
-            self.files = before.1;
         }
-        if !self.stopped {
-            self.diagnostics.truncate(before.0);
-            self.files = before.1;
-        }
-        let none = Repairs::given_up();
-        FileParser::new(self, source, &text, around, &none).read().0
+        // The guesses lead nowhere: the text is reported as it is.
+        FileParser::new(self, source, &text, scope, &BraceFixes::default()).read().0
     }
 
     /// Reads a file that stands, or was asked for, at a place.
-    fn file(&mut self, path: &Path, at: Option<Span>, around: Surroundings) -> Vec<Directive> {
+    fn file(&mut self, path: &Path, at: Option<Span>, scope: Scope) -> Vec<Directive> {
         self.files += 1;
         let name = path.display();
         if self.open_files.iter().any(|open| open == path) {
@@ -222,13 +190,13 @@ impl<'l> Parser<'l> {
             },
         };
         self.open_files.push(path.to_owned());
-        let directives = self.text(source, around);
+        let directives = self.text(source, scope);
         self.open_files.pop();
         directives
     }
 
     /// What an `include` stands for.
-    fn include(&mut self, directive: &Directive, around: Surroundings) -> Vec<Directive> {
+    fn include(&mut self, directive: &Directive, scope: Scope) -> Vec<Directive> {
         let [Word { value, span, .. }] = &directive.args[..] else {
             let message = "invalid number of arguments in \"include\" directive";
             let fault = Diagnostic::error(directive.words_span(), message);
@@ -237,10 +205,10 @@ impl<'l> Parser<'l> {
         };
         let path = self.conf_dir.join(value.to_path_lossy());
         if value.find_byteset(b"*?[").is_none() {
-            return self.file(&path, Some(*span), around);
+            return self.file(&path, Some(*span), scope);
         }
         match self.loader.glob(&path) {
-            Ok(paths) => paths.iter().flat_map(|path| self.file(path, Some(*span), around)).collect(),
+            Ok(paths) => paths.iter().flat_map(|path| self.file(path, Some(*span), scope)).collect(),
             Err(error) => {
                 let message = format!("glob() \"{}\" failed ({})", path.display(), system_words(&error));
                 self.report(Diagnostic::error(*span, message));

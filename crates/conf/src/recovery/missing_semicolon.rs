@@ -5,60 +5,61 @@
 //!
 //! It must only ever cut what nginx refuses: a directive of many lines that nginx takes is left whole.
 
-use super::Grammar;
-use crate::known_directives::{self, Block, KnownDirective};
+use super::state::ParseState;
+use crate::known_directives::Block;
 use crate::lexer::Lexed;
-use bstr::ByteSlice;
+use crate::syntax::{End, Grammar, Realm, Scope};
+use crate::{Diagnostic, Directive};
 
-/// What ended a directive.
+/// What an unterminated statement lacks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum End {
-    /// `;` at this offset.
-    Semicolon(u32),
-    /// `{` at this offset.
-    Open(u32),
-    /// `}`, and so always a fault.
-    Close,
-    /// The end of the text, and so always a fault.
-    Text,
+pub(crate) enum Missing {
+    /// Its `;`.
+    Semicolon,
+    /// The `{` of its block.
+    Brace,
 }
 
-/// The part of nginx whose directives are meant: names mean different things in different parts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Realm {
-    Http,
-    Stream,
-    Mail,
-}
-
-impl Realm {
-    /// What nginx knows by a name in this part.
-    pub(super) fn entries(self, name: &[u8]) -> impl Iterator<Item = &'static KnownDirective> + Clone {
-        known_directives::find_all(name.to_str().unwrap_or_default()).iter().filter(move |entry| match self {
-            Realm::Http => !entry.is_mail() && !entry.is_stream(),
-            Realm::Stream => !entry.is_mail(),
-            Realm::Mail => !entry.is_stream(),
-        })
+impl ParseState<'_> {
+    /// Describes a directive whose words end at `end` and that nothing terminates.
+    pub(crate) fn unterminated(&self, directive: &Directive, end: u32) -> (Diagnostic, Missing) {
+        let after = self.span(end, end);
+        let place = self.place(end);
+        let name = &directive.name.value;
+        if self.scope.grammar == Grammar::Directives && only_block(name, self.scope.realm) {
+            let fault = Diagnostic::error(after, format!("directive \"{name}\" has no opening \"{{\""))
+                .label("`{` is missing here")
+                .help(format!("add `{{` {place}"));
+            return (fault, Missing::Brace);
+        }
+        let message = match self.scope.grammar {
+            _ if self.is_option() => "unexpected end of parameter, expecting \";\"".to_owned(),
+            Grammar::Directives => format!("directive \"{name}\" is not terminated by \";\""),
+            _ => format!("entry \"{name}\" is not terminated by \";\""),
+        };
+        let fault =
+            Diagnostic::error(after, message).label("`;` is missing here").help(format!("add `;` {place}"));
+        (fault, Missing::Semicolon)
     }
 }
 
 /// The indexes of the words that begin a directive of their own, the first word excepted.
-pub(super) fn cuts(words: &[Lexed], end: End, grammar: Grammar, realm: Realm) -> Vec<usize> {
-    match grammar {
+pub(crate) fn starts(words: &[Lexed], end: End, scope: Scope) -> Vec<usize> {
+    match scope.grammar {
         Grammar::Words => Vec::new(),
-        Grammar::Pairs => pair_cuts(words),
-        Grammar::Directives => directive_cuts(words, end, realm),
+        Grammar::Pairs => pair_starts(words),
+        Grammar::Directives => directive_starts(words, end, scope.realm),
     }
 }
 
 /// Entries of two words, one on each line.
-fn pair_cuts(words: &[Lexed]) -> Vec<usize> {
+fn pair_starts(words: &[Lexed]) -> Vec<usize> {
     // Two words are an entry, even if each has a line and the first is also a word of its own.
     if words.len() == 2 {
         return Vec::new();
     }
-    let cuts: Vec<usize> = (1..words.len()).filter(|at| words[*at].starts_line).collect();
-    let bounds = cuts.iter().copied().chain([words.len()]);
+    let starts: Vec<usize> = (1..words.len()).filter(|at| words[*at].starts_line).collect();
+    let bounds = starts.iter().copied().chain([words.len()]);
     let mut start = 0;
     for bound in bounds {
         let flag = matches!(words[start].value.as_slice(), b"hostnames" | b"volatile" | b"ranges");
@@ -67,10 +68,10 @@ fn pair_cuts(words: &[Lexed]) -> Vec<usize> {
         }
         start = bound;
     }
-    cuts
+    starts
 }
 
-fn directive_cuts(words: &[Lexed], end: End, realm: Realm) -> Vec<usize> {
+fn directive_starts(words: &[Lexed], end: End, realm: Realm) -> Vec<usize> {
     let judge = Judge { words, end, realm };
     let lines: Vec<usize> =
         (1..words.len()).filter(|at| words[*at].starts_line && !words[*at].quoted).collect();
@@ -81,18 +82,18 @@ fn directive_cuts(words: &[Lexed], end: End, realm: Realm) -> Vec<usize> {
     if candidates.is_empty() && matches!(end, End::Open(_)) && judge.known(0) {
         candidates.extend(lines.last());
     }
-    let mut cuts = Vec::new();
+    let mut starts = Vec::new();
     let mut start = 0;
     for (nth, &at) in candidates.iter().enumerate() {
         let next = candidates.get(nth + 1).copied().unwrap_or(words.len());
         let apart = judge.complete(start, at) && judge.complete(at, next);
         let neither = judge.complete(start, at) && !judge.whole(start, next);
         if apart || neither {
-            cuts.push(at);
+            starts.push(at);
             start = at;
         }
     }
-    if judge.certainly_refused() || judge.complete(start, words.len()) { cuts } else { Vec::new() }
+    if judge.certainly_refused() || judge.complete(start, words.len()) { starts } else { Vec::new() }
 }
 
 /// Tells what nginx would take.

@@ -1,0 +1,104 @@
+//! Quotes that are not closed, or closed too early.
+//!
+//! Owns the cause of the lexer's faults and the way back. One such fault turns the rest of the file inside out, so the
+//! way back goes by lines, as people write.
+
+use super::state::{Action, ParseState, Recovery};
+use crate::Diagnostic;
+use crate::lexer::{Fault, Lexed, Lexer, Token, line_end};
+use bstr::ByteSlice;
+
+impl ParseState<'_> {
+    pub(super) fn no_token(&self, fault: Fault) -> Recovery {
+        match fault {
+            Fault::AfterQuote { open, at } => self.after_quote(open, at),
+            Fault::NoClosingQuote { open } => {
+                self.unclosed_quote(open, "unexpected end of file, expecting \";\" or \"}\"".to_owned())
+            }
+            Fault::TooLong { start, quote } => self.too_long(start, quote),
+        }
+    }
+
+    /// Something follows a quoted word without a space.
+    fn after_quote(&self, open: u32, at: u32) -> Recovery {
+        let next = self.text[at as usize..].chars().next().unwrap_or('\u{fffd}');
+        let message = format!("unexpected \"{next}\"");
+        // A quoted word of several lines whose first line ends with `;`: the quote was forgotten there.
+        let is_long = self.text[open as usize + 1..at as usize].contains(&b'\n');
+        if is_long && let Some(recovery) = self.forgotten_quote(open, &message) {
+            return recovery;
+        }
+        let quote = char::from(self.text[open as usize]);
+        Diagnostic::error(self.span(at, at + next.len_utf8() as u32), message)
+            .label("a quoted word ends just before; only a space, `;` or `{` may follow it")
+            .also(self.span(open, open + 1), "the quoted word begins here")
+            .help(format!("put a space here, or write `\\{quote}` for a quote inside the word"))
+            .then(Action::DropStatement { from: at })
+    }
+
+    /// A quoted word never ends.
+    fn unclosed_quote(&self, open: u32, message: String) -> Recovery {
+        self.forgotten_quote(open, &message).unwrap_or_else(|| {
+            let quote = char::from(self.text[open as usize]);
+            Diagnostic::error(self.span(open, open + 1), message)
+                .label("this quote is never closed")
+                .help(format!("add the closing `{quote}`"))
+                .then(Action::DropStatement { from: open + 1 })
+        })
+    }
+
+    /// A word is longer than nginx takes.
+    fn too_long(&self, start: u32, quote: Option<u8>) -> Recovery {
+        let message = match quote {
+            Some(quote) => format!(
+                "too long parameter, probably missing terminating \"{}\" character",
+                char::from(quote)
+            ),
+            None => {
+                let begin = &self.text[start as usize..];
+                format!("too long parameter \"{}...\" started", begin[..begin.len().min(10)].as_bstr())
+            }
+        };
+        let Some(word) = self.whole_word(start, quote) else {
+            return self.unclosed_quote(start, message);
+        };
+        let fault = Diagnostic::error(self.span(start, start + 1), message)
+            .label(format!("this word has {} bytes, nginx takes 4096", word.end - start));
+        let fault = match self.words.first() {
+            Some(name) if name.value.ends_with(b"_by_lua") => {
+                fault.help(format!("write `{}_block {{ … }}`, which has no limit", name.value))
+            }
+            _ => fault.help("make it shorter"),
+        };
+        fault.then(Action::TakeWord(word))
+    }
+
+    /// Returns the word that begins at `start`, however long, if it ends as a word does.
+    fn whole_word(&self, start: u32, quote: Option<u8>) -> Option<Lexed> {
+        let mut unlimited = Lexer::new(self.text, false);
+        unlimited.jump(start as usize);
+        let Token::Word(word) = unlimited.next() else { return None };
+        let is_well_ended = match self.text.get(word.end as usize) {
+            Some(after) => matches!(after, b' ' | b'\t' | b'\r' | b'\n' | b';' | b'{'),
+            None => quote.is_none(),
+        };
+        is_well_ended.then_some(word)
+    }
+
+    /// Puts the closing quote at the end of the very line of the opening one, if that line ends as a statement does.
+    fn forgotten_quote(&self, open: u32, message: &str) -> Option<Recovery> {
+        let start = open as usize + 1;
+        let rest = &self.text[start..];
+        let line = &rest[..rest.find_byte(b'\n').unwrap_or(rest.len())];
+        let quote = char::from(self.text[open as usize]);
+        let mark = line_end(line)?;
+        let at = (start + mark) as u32;
+        let fault = Diagnostic::error(self.span(at, at), message)
+            .label(format!("the closing `{quote}` is missing here"))
+            .also(self.span(open, open + 1), "of this one")
+            .help(format!("add `{quote}` before the `{}`", char::from(line[mark])));
+        let value = line[..mark].into();
+        let word = Lexed { value, start: open, end: at, quoted: true, starts_line: false };
+        Some(fault.then(Action::TakeWord(word)))
+    }
+}
