@@ -1,7 +1,7 @@
-//! Where texts come from: the [`Loader`] argument, and a record of everything one parse was given.
+//! Where texts come from: the [`Loader`] argument, and a record of everything that one parse has read.
 //!
-//! The crate itself opens nothing. A [`Bundle`] carries the very bytes of one process's parse into another (the master
-//! reads, the worker parses the same), so that a file changed in between cannot make them disagree.
+//! The crate itself opens nothing. A [`Bundle`] carries the bytes that one process has parsed to another (the master
+//! reads, the worker parses the same), so that a file that changes in between cannot make them disagree.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -12,36 +12,36 @@ use std::path::{Path, PathBuf};
 
 /// Reads configuration files.
 pub trait Loader {
-    /// The bytes of a file.
+    /// Returns the bytes of a file.
     fn read(&self, path: &Path) -> io::Result<Vec<u8>>;
-    /// The files that fit a pattern of `glob(3)`, sorted as it sorts them; none is not an error.
+    /// Returns the files that fit a pattern of `glob(3)`, sorted as it sorts them; none is not an error.
     fn glob(&self, pattern: &Path) -> io::Result<Vec<PathBuf>>;
 }
 
-/// How an answer is kept: the value, or the system's error number.
+/// A recorded answer: the value, or the system's error number.
 type Recorded<T> = Result<T, i32>;
 
-/// Everything a parse was given: a loader that answers the same again.
+/// Everything that one parse has read: a loader that gives the same answers again.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Bundle {
     files: BTreeMap<PathBuf, Recorded<Vec<u8>>>,
     globs: BTreeMap<PathBuf, Recorded<Vec<PathBuf>>>,
 }
 
-/// Passes everything on to another loader and writes down the answers. What was asked before is answered from the
-/// record, so one parse never sees two versions of a file.
+/// Passes every question on to another loader and records the answers. A repeated question is answered from the
+/// record, so that one parse never sees two versions of a file.
 pub struct RecordingLoader<'a> {
     inner: &'a dyn Loader,
     bundle: RefCell<Bundle>,
 }
 
 impl<'a> RecordingLoader<'a> {
-    /// A recorder with nothing in it yet.
+    /// Creates an empty recorder.
     pub fn new(inner: &'a dyn Loader) -> Self {
         RecordingLoader { inner, bundle: RefCell::default() }
     }
 
-    /// What was recorded.
+    /// Returns the record.
     pub fn into_bundle(self) -> Bundle {
         self.bundle.into_inner()
     }
@@ -87,7 +87,7 @@ fn keep<T>(result: io::Result<T>) -> Recorded<T> {
 }
 
 impl Bundle {
-    /// As bytes, for another process. Lengths are 64-bit little-endian numbers before what they count.
+    /// Encodes the bundle for another process. Lengths are 64-bit little-endian numbers before what they count.
     pub fn to_bytes(&self) -> Vec<u8> {
         let mut out = MAGIC.to_vec();
         put_number(&mut out, self.files.len() as u64);
@@ -106,7 +106,7 @@ impl Bundle {
         out
     }
 
-    /// From the bytes of [`Bundle::to_bytes`]; nothing if they are anything else.
+    /// Decodes the bytes of [`Bundle::to_bytes`]; `None` if they are anything else.
     pub fn from_bytes(bytes: &[u8]) -> Option<Bundle> {
         let mut rest = bytes.strip_prefix(MAGIC)?;
         let mut bundle = Bundle::default();
@@ -186,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bundle_answers_as_the_loader_did_even_after_a_journey_as_bytes() {
+    fn a_decoded_bundle_answers_as_the_loader_did() {
         let recorder = RecordingLoader::new(&Shelf);
         assert!(recorder.read(Path::new("/a.conf")).is_ok());
         assert!(recorder.read(Path::new("/secret")).is_err());
@@ -200,7 +200,10 @@ mod tests {
         assert_eq!(again.read(Path::new("/never")).unwrap_err().kind(), io::ErrorKind::NotFound);
         assert_eq!(again.glob(Path::new("/b/*")).unwrap(), [Path::new("/b/1"), Path::new("/b/2")]);
         for len in 0..bytes.len() {
-            assert!(Bundle::from_bytes(&bytes[..len]).is_none(), "{len} bytes were taken for a whole bundle");
+            assert!(
+                Bundle::from_bytes(&bytes[..len]).is_none(),
+                "{len} bytes were accepted as a whole bundle"
+            );
         }
         let mut huge = MAGIC.to_vec();
         put_number(&mut huge, u64::MAX);

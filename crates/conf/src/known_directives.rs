@@ -1,11 +1,11 @@
 //! What nginx, ngx_lua and widely used modules know: names, places and argument counts of directives.
 //!
-//! Owns the data of `known_directives.txt` (facts about nginx 1.31, ngx_lua 0.10.32 and others) and answers questions about it.
-//! It says what *exists*, never what pointsman supports: that is the engine's table.
+//! Owns the data of `known_directives.txt` (facts about nginx 1.31, ngx_lua 0.10.32 and others) and answers questions
+//! about it. It says what *exists*, never what pointsman supports: that is the engine's table.
 
 use std::sync::LazyLock;
 
-/// Who brings a directive.
+/// The project that a directive comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DirectiveOrigin {
     /// A module of nginx itself, by its name.
@@ -29,7 +29,7 @@ impl std::fmt::Display for DirectiveOrigin {
     }
 }
 
-/// What a directive's block holds.
+/// The contents of a directive's block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Block {
     /// It has none and ends with `;`.
@@ -49,12 +49,12 @@ pub enum Block {
 pub struct KnownDirective {
     /// Its name.
     pub name: &'static str,
-    /// Who brings it.
+    /// The project it comes from.
     pub origin: DirectiveOrigin,
-    /// Where it may stand: main, events, http, server, location, if-in-server, if-in-location, upstream,
+    /// Where it is allowed: main, events, http, server, location, if-in-server, if-in-location, upstream,
     /// limit_except; stream, stream-server, stream-upstream; mail, mail-server; any; or the name of another block.
     pub contexts: Vec<&'static str>,
-    /// What its block holds.
+    /// The contents of its block.
     pub block: Block,
     /// The argument counts allowed, one bit each (bit 0: none).
     counts: u8,
@@ -65,17 +65,17 @@ pub struct KnownDirective {
 }
 
 impl KnownDirective {
-    /// May it have so many arguments?
+    /// Returns true if nginx takes it with this many arguments.
     pub fn takes(&self, count: usize) -> bool {
         self.at_least.is_some_and(|least| count >= least) || (count < 8 && self.counts & (1 << count) != 0)
     }
 
-    /// Is it a directive of the mail part?
+    /// Returns true if it belongs to the mail part.
     pub fn is_mail(&self) -> bool {
         self.contexts.iter().all(|context| context.starts_with("mail"))
     }
 
-    /// Is it a directive of the stream part?
+    /// Returns true if it belongs to the stream part.
     pub fn is_stream(&self) -> bool {
         self.contexts.iter().all(|context| context.starts_with("stream"))
     }
@@ -84,12 +84,12 @@ impl KnownDirective {
 static TEXT: &str = include_str!("known_directives.txt");
 static ENTRIES: LazyLock<Vec<KnownDirective>> = LazyLock::new(|| TEXT.lines().filter_map(entry).collect());
 
-/// The directive of this name; nginx's own and HTTP's before others.
+/// Returns the directive of this name; nginx's own and HTTP's before others.
 pub fn find(name: &str) -> Option<&'static KnownDirective> {
     find_all(name).first()
 }
 
-/// All directives of this name, of all modules.
+/// Returns all directives of this name, of all modules.
 pub fn find_all(name: &str) -> &'static [KnownDirective] {
     let entries = &ENTRIES[..];
     let start = entries.partition_point(|entry| entry.name < name);
@@ -97,12 +97,12 @@ pub fn find_all(name: &str) -> &'static [KnownDirective] {
     &entries[start..start + len]
 }
 
-/// Every directive, by name.
+/// Returns every directive, by name.
 pub fn all() -> &'static [KnownDirective] {
     &ENTRIES
 }
 
-/// One line: name, origin, module, contexts, shape.
+/// Parses a line: name, origin, module, contexts, shape.
 fn entry(line: &'static str) -> Option<KnownDirective> {
     if line.starts_with('#') {
         return None;
@@ -143,19 +143,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_line_is_understood_and_in_order() {
+    fn every_line_parses_and_the_order_is_by_name() {
         let lines = TEXT.lines().filter(|line| !line.starts_with('#')).count();
         assert_eq!(all().len(), lines);
         assert!(lines > 1000);
         assert!(all().windows(2).all(|pair| pair[0].name <= pair[1].name));
         for entry in all() {
             assert!((0..12).any(|count| entry.takes(count)), "{} takes no arguments at all", entry.name);
-            assert!(!entry.contexts.contains(&""), "{} may stand nowhere", entry.name);
+            assert!(!entry.contexts.contains(&""), "{} is allowed nowhere", entry.name);
         }
     }
 
     #[test]
-    fn it_knows_places_counts_and_blocks() {
+    fn an_entry_has_contexts_counts_and_a_block() {
         let location = find("location").unwrap();
         assert_eq!(location.contexts, ["server", "location"]);
         assert_eq!(location.block, Block::Directives);

@@ -8,7 +8,7 @@ use bstr::{BString, ByteSlice};
 /// nginx reads configuration through a buffer of this size, and so refuses a longer word.
 pub(crate) const WORD_LIMIT_BYTES: usize = 4096;
 
-/// What comes next in a text. Numbers are offsets.
+/// The next thing in a text. Numbers are offsets.
 #[derive(Debug, PartialEq)]
 pub(crate) enum Token {
     /// A word.
@@ -25,7 +25,7 @@ pub(crate) enum Token {
     Fault(Fault),
 }
 
-/// A word as it stands.
+/// A word with its place.
 #[derive(Debug, PartialEq)]
 pub(crate) struct Lexed {
     /// Without quotes and escapes.
@@ -43,7 +43,7 @@ pub(crate) struct Lexed {
 /// Why there is no token. Offsets.
 #[derive(Debug, PartialEq)]
 pub(crate) enum Fault {
-    /// A quoted word, begun at `open`, ended just before `at`, where something stands that may not follow.
+    /// The quoted word that began at `open` ended just before `at`, where something is that must not follow it.
     AfterQuote { open: u32, at: u32 },
     /// A word, quoted or not, that began at `start` and is too long.
     TooLong { start: u32, quote: Option<u8> },
@@ -75,25 +75,25 @@ pub(crate) struct Lexer<'a> {
 }
 
 impl<'a> Lexer<'a> {
-    /// A lexer at the front of a text. `limited`: words are limited as in files, not as in the `-g` option.
+    /// Creates a lexer at the start of a text. `limited`: words are limited as in files, not as in the `-g` option.
     pub(crate) fn new(text: &'a [u8], limited: bool) -> Self {
         Lexer { text, at: 0, after_quote: None, starts_line: true, limited }
     }
 
-    /// Goes on from another place.
+    /// Moves to another offset.
     pub(crate) fn jump(&mut self, at: usize) {
         self.at = at.min(self.text.len());
         self.after_quote = None;
         self.starts_line = false;
     }
 
-    /// Leaves the rest of the line that holds an offset.
+    /// Skips the rest of the line that holds an offset.
     pub(crate) fn skip_line(&mut self, from: u32) {
         let rest = &self.text[(from as usize).min(self.text.len())..];
         self.jump(from as usize + rest.find_byte(b'\n').unwrap_or(rest.len()));
     }
 
-    /// The next token.
+    /// Returns the next token.
     pub(crate) fn next(&mut self) -> Token {
         while let Some(&byte) = self.text.get(self.at) {
             if let Some(open) = self.after_quote
@@ -128,7 +128,7 @@ impl<'a> Lexer<'a> {
         Token::End
     }
 
-    /// A word that begins with this byte at the present place.
+    /// Returns a word that begins with this byte at the present place.
     fn word(&mut self, first: u8) -> Token {
         let open = self.at;
         let quote = matches!(first, b'"' | b'\'').then_some(first);
@@ -170,7 +170,7 @@ impl<'a> Lexer<'a> {
         Token::Word(Lexed { value, start: open as u32, end: self.at as u32, quoted, starts_line })
     }
 
-    /// After a fault: goes on where the text seems to make sense again, that is after the first `;` or `{` at the end
+    /// Goes on after a fault where the text seems to make sense again: after the first `;` or `{` at the end
     /// of a line, or before the first line that begins with `}`, from this offset.
     pub(crate) fn resume(&mut self, from: u32) -> Resumed {
         let mut at = (from as usize).min(self.text.len());
@@ -200,7 +200,7 @@ impl<'a> Lexer<'a> {
     }
 }
 
-/// The place of the `;` or `{` that ends a line: only blanks, closing braces and a comment may follow.
+/// Returns the place of the `;` or `{` that ends a line: only blanks, closing braces and a comment may follow.
 pub(crate) fn line_end(line: &[u8]) -> Option<usize> {
     let comment =
         (0..line.len()).find(|at| line[*at] == b'#' && (*at == 0 || b" \t;".contains(&line[at - 1])));
@@ -209,7 +209,7 @@ pub(crate) fn line_end(line: &[u8]) -> Option<usize> {
     matches!(clean.get(end.checked_sub(1)?)?, b';' | b'{').then_some(end - 1)
 }
 
-/// Takes the escapes out: only these five exist, any other backslash stays.
+/// Decodes the escapes: only these five exist, any other backslash stays.
 fn unescape(raw: &[u8]) -> BString {
     let mut value = Vec::with_capacity(raw.len());
     let mut rest = raw;
@@ -252,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn words_end_where_nginx_ends_them() {
+    fn a_word_ends_where_nginx_ends_it() {
         assert_eq!(words("a b;c{d}"), ["a", "b", "<;>", "c", "<{>", "d}"]);
         assert_eq!(words("a${b}c d$ {"), ["a${b}c", "d$", "<{>"]);
         assert_eq!(words("$${{x} y;"), ["$${{x}", "y", "<;>"]);
@@ -264,13 +264,13 @@ mod tests {
     }
 
     #[test]
-    fn five_escapes_are_taken_out_and_no_other() {
+    fn five_escapes_are_decoded_and_no_other() {
         assert_eq!(words(r#""\"\'\\\t\r\n\$\d\." \"x;"#), ["\"'\\\t\r\n\\$\\d\\.", "\"x", "<;>"]);
         assert_eq!(unescape(br"a\"), r"a\");
     }
 
     #[test]
-    fn faults_name_their_place() {
+    fn a_fault_has_its_offset() {
         assert_eq!(words("a 'b'c;")[2], "AfterQuote { open: 2, at: 5 }");
         assert_eq!(words("a 'b'};")[2], "AfterQuote { open: 2, at: 5 }");
         assert_eq!(words("a 'b;")[1], "NoClosingQuote { open: 2 }");
@@ -283,7 +283,7 @@ mod tests {
     }
 
     #[test]
-    fn the_end_of_a_line_is_seen_through_comments_and_closing_braces() {
+    fn comments_and_closing_braces_may_follow_the_end_of_a_statement() {
         assert_eq!(line_end(b"a b;  # c;"), Some(3));
         assert_eq!(line_end(b"a b; }"), Some(3));
         assert_eq!(line_end(b"a {"), Some(2));

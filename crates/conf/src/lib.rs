@@ -1,12 +1,12 @@
 //! nginx.conf as text: lexer, Lua blocks, parser, includes, spans, diagnostics and values.
 //!
 //! Owns how bytes become a tree of directives, and how a fault is shown to people (file, line, column, the line
-//! itself and the mend) and to tools (nginx's one line). It knows *names* from the [`known_directives`], never what a directive
-//! does: whether a name is supported, allowed in its place or rightly used is the engine's to say.
+//! itself and the help) and to tools (nginx's one line). It knows *names*, from the [`known_directives`], never what a
+//! directive does: whether a name is supported, allowed where it is or used correctly is for the engine to say.
 //!
 //! It must never open a file (a [`Loader`] is an argument), never stop at the first fault, and never read a text that
-//! nginx accepts differently than nginx does. Where it guesses at the cause of a fault, nginx would have refused the
-//! text as well.
+//! nginx accepts in any other way than nginx does. Where it guesses at the cause of a fault, nginx would have refused
+//! the text as well.
 
 pub mod known_directives;
 pub mod value;

@@ -1,8 +1,8 @@
 //! Where a block of Lua code ends.
 //!
-//! Owns the one question ngx_lua's lexer answers: which `}` closes the block, seen past short strings, long brackets
-//! and comments. It must never judge the Lua itself; as in ngx_lua, a quote without its partner on the same line is
-//! just a byte.
+//! Owns the question that ngx_lua's lexer answers: which `}` closes the block, past short strings, long brackets and
+//! comments. It must never judge the Lua itself; as in ngx_lua, a quote without its partner on the same line is just a
+//! byte.
 
 use bstr::ByteSlice;
 
@@ -15,7 +15,7 @@ pub(crate) enum Unclosed {
     LongBracket(usize),
 }
 
-/// The offset of the `}` that closes the block whose code begins at `start`.
+/// Returns the offset of the `}` that closes the block whose code begins at `start`.
 pub(crate) fn end_of_block(text: &[u8], start: usize) -> Result<usize, Unclosed> {
     let mut depth = 1usize;
     let mut at = start;
@@ -60,7 +60,7 @@ pub(crate) fn end_of_block(text: &[u8], start: usize) -> Result<usize, Unclosed>
     Err(Unclosed::Brace)
 }
 
-/// The offset of the quote that closes the one at `open`, or that of the end of the line without one.
+/// Returns the offset of the quote that closes the one at `open`, or that of the end of the line without one.
 fn closing_quote(text: &[u8], open: usize, quote: u8) -> Result<usize, usize> {
     let mut at = open + 1;
     loop {
@@ -74,14 +74,14 @@ fn closing_quote(text: &[u8], open: usize, quote: u8) -> Result<usize, usize> {
     }
 }
 
-/// The number of `=` of the long bracket that opens at `at`.
+/// Returns the number of `=` of the long bracket that opens at `at`.
 fn long_bracket(text: &[u8], at: usize) -> Option<usize> {
     let rest = text.get(at..)?.strip_prefix(b"[")?;
     let level = rest.iter().take_while(|byte| **byte == b'=').count();
     (rest.get(level) == Some(&b'[')).then_some(level)
 }
 
-/// The offset after the long bracket that opens at `at`.
+/// Returns the offset after the long bracket that opens at `at`.
 fn past_long_bracket(text: &[u8], at: usize, level: usize) -> Result<usize, Unclosed> {
     let mut closing = vec![b'='; level + 2];
     closing[0] = b']';
@@ -123,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_closed_is_named() {
+    fn an_unclosed_bracket_is_located() {
         assert_eq!(block("{ } "), Err(Unclosed::Brace));
         assert_eq!(block(" x = [=[ ]] }"), Err(Unclosed::LongBracket(5)));
         assert_eq!(block("--[[ }"), Err(Unclosed::LongBracket(2)));

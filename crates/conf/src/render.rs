@@ -1,7 +1,7 @@
 //! How a diagnostic looks on a terminal.
 //!
 //! Owns the drawing, done by `annotate-snippets`. A configuration may hold any bytes and a diagnostic quotes them, so
-//! nothing of a text may reach the terminal as a control sequence.
+//! no part of a text may reach the terminal as a control sequence.
 
 use crate::{Diagnostic, Severity, SourceId, SourceMap, Span};
 use annotate_snippets::{Annotation, AnnotationKind, Group, Level, Renderer, Snippet};
@@ -94,14 +94,14 @@ fn draw<'a>(picture: &Picture<'a>, sources: &SourceMap) -> Snippet<'a, Annotatio
     snippet
 }
 
-/// The part of a span that is on its first line.
+/// Returns the part of a span that is on its first line.
 fn one_line(span: Span, sources: &SourceMap) -> Range<usize> {
     let (start, end) = sources.line_range(span.source, sources.line(span.source, span.start));
     (span.start as usize).clamp(start, end)..(span.end as usize).clamp(start, end)
 }
 
-/// A part of a text as it is drawn. Of control characters the drawing makes those of ASCII visible; the others (some
-/// terminals obey U+009B as they do ESC and `[`) are replaced like what is no UTF-8.
+/// Returns a part of a text as it is drawn. Of the control characters the drawing makes those of ASCII visible; the
+/// others (some terminals obey U+009B as they do ESC and `[`) are replaced like what is no UTF-8.
 fn drawable(part: &[u8]) -> String {
     let text = part.to_str_lossy();
     if !text.contains(is_c1) {
@@ -114,8 +114,8 @@ fn is_c1(c: char) -> bool {
     c.is_control() && !c.is_ascii()
 }
 
-/// Where a part of a text is once that is drawn. A character is in it whole or not at all: what is wrong with a text may
-/// be one byte of several.
+/// Returns where a part of a text is once it is drawn. A character is in it whole or not at all: what is wrong with a
+/// text may be one byte of several.
 fn drawn_range(text: &[u8], part: Range<usize>) -> Range<usize> {
     let (mut from, mut to, mut at) = (None, 0, 0);
     for (start, end, c) in text.char_indices() {
@@ -131,7 +131,7 @@ fn drawn_range(text: &[u8], part: Range<usize>) -> Range<usize> {
     from..to.max(from)
 }
 
-/// The text with its control characters made visible.
+/// Returns the text with its control characters made visible.
 fn harmless(text: &str) -> String {
     if !text.chars().any(char::is_control) {
         return text.to_owned();

@@ -23,17 +23,18 @@ pub struct Span {
 }
 
 impl Span {
-    /// The bytes `start..end` of a text.
+    /// Creates the span of the bytes `start..end` of a text.
     pub fn new(source: SourceId, start: u32, end: u32) -> Span {
         Span { source, start, end }
     }
 
-    /// From the start of this one to the end of the other; this one itself if they are in different texts.
+    /// Returns the span from the start of this one to the end of the other; this one itself if they are in different
+    /// texts.
     pub fn to(self, other: Span) -> Span {
         if self.source == other.source { Span { end: other.end.max(self.end), ..self } } else { self }
     }
 
-    /// The place just after it.
+    /// Returns the place just after it.
     pub fn after(self) -> Span {
         Span { start: self.end, ..self }
     }
@@ -55,7 +56,7 @@ pub struct SourceMap {
 }
 
 impl SourceMap {
-    /// Takes a text in. `option` marks the text of the `-g` option, which nginx calls "command line".
+    /// Adds a text. `option` marks the text of the `-g` option, which nginx calls "command line".
     pub(crate) fn add(&mut self, path: PathBuf, text: Vec<u8>, option: bool) -> SourceId {
         let starts = text.iter().enumerate().filter(|(_, byte)| **byte == b'\n').map(|(at, _)| at as u32 + 1);
         let line_starts = std::iter::once(0).chain(starts).collect();
@@ -63,38 +64,38 @@ impl SourceMap {
         SourceId(self.sources.len() as u32 - 1)
     }
 
-    /// All texts.
+    /// Returns all texts.
     pub fn ids(&self) -> impl Iterator<Item = SourceId> {
         (0..self.sources.len() as u32).map(SourceId)
     }
 
-    /// The name of a text's file.
+    /// Returns the name of a text's file.
     pub fn path(&self, id: SourceId) -> &Path {
         self.get(id).map_or(Path::new(""), |source| &source.path)
     }
 
-    /// A text's bytes.
+    /// Returns a text's bytes.
     pub fn text(&self, id: SourceId) -> &[u8] {
         self.get(id).map_or(&[], |source| &source.text)
     }
 
-    /// Is this the text of the `-g` option?
+    /// Returns true for the text of the `-g` option.
     pub fn is_option(&self, id: SourceId) -> bool {
         self.get(id).is_some_and(|source| source.option)
     }
 
-    /// The text's bytes, to be kept while the map grows.
+    /// Returns the text's bytes, to be kept while the map grows.
     pub(crate) fn shared_text(&self, id: SourceId) -> Arc<[u8]> {
         self.get(id).map_or_else(|| Arc::from([]), |source| source.text.clone())
     }
 
-    /// The line of an offset, counted from 1.
+    /// Returns the line of an offset, counted from 1.
     pub fn line(&self, id: SourceId, offset: u32) -> u32 {
         let Some(source) = self.get(id) else { return 1 };
         source.line_starts.partition_point(|start| *start <= offset).max(1) as u32
     }
 
-    /// Line and column of a span's start, both counted from 1; a column is a character.
+    /// Returns the line and column of a span's start, both counted from 1; a column is a character.
     pub fn line_column(&self, span: Span) -> (u32, u32) {
         let line = self.line(span.source, span.start);
         let (start, _) = self.line_range(span.source, line);
@@ -103,13 +104,13 @@ impl SourceMap {
         (line, before.chars().count() as u32 + 1)
     }
 
-    /// The whole line in which a span starts, without its end.
+    /// Returns the whole line in which a span starts, without its end.
     pub fn line_text(&self, span: Span) -> &BStr {
         let (start, end) = self.line_range(span.source, self.line(span.source, span.start));
         self.text(span.source).get(start..end).unwrap_or_default().as_bstr()
     }
 
-    /// The bytes of a line, counted from 1, without its `\n` or `\r\n`.
+    /// Returns the bytes of a line, counted from 1, without its `\n` or `\r\n`.
     pub(crate) fn line_range(&self, id: SourceId, line: u32) -> (usize, usize) {
         let Some(source) = self.get(id) else { return (0, 0) };
         let Some(start) = source.line_starts.get(line as usize - 1) else { return (0, 0) };

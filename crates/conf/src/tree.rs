@@ -19,19 +19,19 @@ pub struct Directive {
     pub name: Word,
     /// The words after it. A Lua block is not among them.
     pub args: Vec<Word>,
-    /// What follows the words.
+    /// What ends the words.
     pub body: Body,
     /// From the name to its `;` or `{`, that byte included. nginx reports faults at the line of that last byte.
     pub span: Span,
 }
 
 impl Directive {
-    /// The span of the words alone, without `;` or `{`.
+    /// Returns the span of the words alone, without `;` or `{`.
     pub fn words_span(&self) -> Span {
         self.args.last().map_or(self.name.span, |last| self.name.span.to(last.span))
     }
 
-    /// The directives of its block; none if it has no block.
+    /// Returns the directives of its block; none if it has no block.
     pub fn children(&self) -> &[Directive] {
         if let Body::Block(children) = &self.body { children } else { &[] }
     }
@@ -51,9 +51,9 @@ pub enum Body {
 /// The code of a `*_by_lua_block`.
 #[derive(Clone, Debug)]
 pub struct LuaCode {
-    /// All bytes between the braces, as they stand.
+    /// All bytes between the braces, unchanged.
     pub code: BString,
-    /// Where they stand.
+    /// Where they are.
     pub span: Span,
     /// The line of the opening brace, counted from 1: OpenResty names the chunk after it.
     pub line: u32,
@@ -62,21 +62,21 @@ pub struct LuaCode {
 /// One word.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Word {
-    /// What it says, without quotes and escapes.
+    /// Its text, without quotes and escapes.
     pub value: BString,
-    /// Where it stands, quotes included.
+    /// Where it is, quotes included.
     pub span: Span,
     /// It was written in quotes.
     pub quoted: bool,
 }
 
 impl Word {
-    /// What it says.
+    /// Returns its value.
     pub fn text(&self) -> &BStr {
         self.value.as_bstr()
     }
 
-    /// What it says, where only UTF-8 makes sense.
+    /// Returns its value as UTF-8, or a diagnostic if it is not.
     pub fn str(&self) -> Result<&str, Diagnostic> {
         self.value.to_str().map_err(|_| {
             Diagnostic::error(self.span, format!("invalid UTF-8 in \"{}\"", self.value))

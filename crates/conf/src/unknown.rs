@@ -1,11 +1,11 @@
-//! Words for a directive's name that is not known.
+//! The diagnostic for an unknown directive.
 //!
-//! Owns the explanation only: whether a name is known at its place is the engine's to judge.
+//! Owns the explanation only: whether a name is known where it is used is for the engine to judge.
 
 use crate::{Diagnostic, Word, known_directives, nearest};
 
-/// The diagnostic for a directive whose name `known` does not hold: a comment of another language, something nginx has
-/// and pointsman has not, or a slip of the fingers.
+/// Returns the diagnostic for a directive whose name is not in `known`: a comment of another language, a directive that
+/// nginx has and pointsman has not, or a typo.
 pub fn explain_unknown<'a>(word: &Word, known: impl Iterator<Item = &'a str>) -> Diagnostic {
     let name = word.value.to_string();
     if let Some(diagnostic) = foreign_comment(word) {
@@ -34,7 +34,7 @@ pub fn explain_unknown<'a>(word: &Word, known: impl Iterator<Item = &'a str>) ->
     }
 }
 
-/// The diagnostic for a comment written as another language writes it, if the name begins like one.
+/// Returns the diagnostic for a comment written as another language writes it, if the name begins like one.
 pub(crate) fn foreign_comment(word: &Word) -> Option<Diagnostic> {
     if word.quoted {
         return None;
@@ -62,7 +62,7 @@ mod tests {
     }
 
     #[test]
-    fn each_kind_of_stranger_has_its_own_words() {
+    fn each_kind_of_unknown_name_has_its_own_explanation() {
         assert_eq!(explain("--").label.unwrap(), "a Lua comment; nginx.conf uses `#`");
         assert_eq!(explain("--").message, "unknown directive \"--\"");
         assert_eq!(explain("swich").help.unwrap(), "did you mean `switch`?");

@@ -1,15 +1,15 @@
-//! The values directives are written with: sizes, times, flags and numbers.
+//! Values of directives: sizes, times, flags and numbers.
 //!
-//! Owns nginx's spelling of them (nginx.org, "Configuration file measurement units"). A function answers `None` where
-//! nginx would refuse; the words of the refusal belong to the directive.
+//! Owns nginx's spelling of them (nginx.org, "Configuration file measurement units"). A function returns `None` where
+//! nginx refuses the text; the message belongs to the directive.
 
-/// A size in bytes: digits, then nothing, `k`, `m` or `g` in either case. nginx's "offset".
+/// Parses a size in bytes: digits, then nothing, `k`, `m` or `g` in either case. nginx's "offset".
 pub fn parse_size(text: &[u8]) -> Option<u64> {
     scaled(text, true)
 }
 
-/// A size in bytes for the directives that know no gigabytes: digits, then nothing, `k` or `m`. nginx's "size", used
-/// for buffers and shared memory zones.
+/// Parses a size in bytes for the directives that have no gigabytes: digits, then nothing, `k` or `m`. nginx's "size",
+/// used for buffers and shared memory zones.
 pub fn parse_buffer_size(text: &[u8]) -> Option<u64> {
     scaled(text, false)
 }
@@ -25,7 +25,7 @@ fn scaled(text: &[u8], giga: bool) -> Option<u64> {
     i64::try_from(size).is_ok().then_some(size)
 }
 
-/// A number without sign, as nginx reads it: digits only, at most what a signed 64-bit number holds.
+/// Parses a number without a sign, as nginx does: digits only, at most what a signed 64-bit number holds.
 pub fn parse_number(text: &[u8]) -> Option<u64> {
     if text.is_empty() {
         return None;
@@ -37,7 +37,7 @@ pub fn parse_number(text: &[u8]) -> Option<u64> {
     u64::try_from(number).ok()
 }
 
-/// `on` or `off`, in either case.
+/// Parses `on` or `off`, in either case.
 pub fn parse_flag(text: &[u8]) -> Option<bool> {
     if text.eq_ignore_ascii_case(b"on") {
         Some(true)
@@ -48,13 +48,20 @@ pub fn parse_flag(text: &[u8]) -> Option<bool> {
     }
 }
 
-/// A time in milliseconds, for nginx's "time" in milliseconds (timeouts): numbers with the units w d h m s ms, each
+/// Parses a time in milliseconds, nginx's "time" of timeouts: numbers with the units w d h m s ms, each
 /// at most once and in that order, spaces between allowed; a bare number at the end is seconds.
+///
+/// ```
+/// use pointsman_conf::value::parse_time_ms;
+///
+/// assert_eq!(parse_time_ms(b"1m 30s"), Some(90_000));
+/// assert_eq!(parse_time_ms(b"30s 1m"), None);
+/// ```
 pub fn parse_time_ms(text: &[u8]) -> Option<u64> {
     time(text, false)
 }
 
-/// A time in seconds, for nginx's "time" in seconds (cache times, `expires`): as [`parse_time_ms`], with y and M
+/// Parses a time in seconds, nginx's "time" of cache times and `expires`: as [`parse_time_ms`], with y and M
 /// (365 and 30 days) and without ms.
 pub fn parse_time_s(text: &[u8]) -> Option<u64> {
     time(text, true)

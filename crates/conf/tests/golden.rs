@@ -1,10 +1,10 @@
-//! Texts and what is said about them: every `golden/NAME.case` must give `golden/NAME.out`.
+//! Golden files: every `golden/NAME.case` must give `golden/NAME.out`.
 //!
 //! A case is one or more files, each under a line `=== PATH`; the first is the main one. The output is the tree as
 //! read, then each diagnostic as people see it and as tools see it. `BLESS=1 cargo test -p pointsman-conf --test
-//! golden` writes the outputs anew; read the difference before committing it.
+//! golden` rewrites the outputs; read the difference before committing it.
 
-#![allow(clippy::unwrap_used, reason = "a test may fail where it stands")]
+#![allow(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
 
 use conf::{Body, Directive, Loader};
 use pointsman_conf as conf;
@@ -76,7 +76,7 @@ fn output(case: &[u8]) -> String {
 }
 
 #[test]
-fn every_case_reads_as_its_golden_file_says() {
+fn every_case_matches_its_golden_file() {
     let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
     let bless = std::env::var_os("BLESS").is_some();
     let mut cases: Vec<PathBuf> = fs::read_dir(&dir).unwrap().map(|entry| entry.unwrap().path()).collect();
@@ -93,5 +93,5 @@ fn every_case_reads_as_its_golden_file_says() {
             wrong.push(format!("{}:\n{got}", case.display()));
         }
     }
-    assert!(wrong.is_empty(), "these read otherwise than their golden files say:\n{}", wrong.join("\n"));
+    assert!(wrong.is_empty(), "these differ from their golden files:\n{}", wrong.join("\n"));
 }

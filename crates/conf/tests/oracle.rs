@@ -1,8 +1,8 @@
-//! Real nginx as the judge of the lexer and the parser, on random texts.
+//! Lexer and parser compared with real nginx, on random texts.
 //!
 //! Where no `nginx` is installed the tests say so and pass.
 
-#![allow(clippy::unwrap_used, reason = "a test may fail where it stands")]
+#![allow(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
 
 use pointsman_conf::{Directive, Loader, Parsed, parse};
 use std::path::{Path, PathBuf};
@@ -92,7 +92,7 @@ fn first(directives: &[Directive]) -> Option<String> {
 }
 
 #[test]
-fn the_first_word_is_the_one_nginx_reads() {
+fn the_first_word_matches_nginx() {
     let Some(mut nginx) = Nginx::find("names") else { return };
     let mut named = 0;
     for _ in 0..400 {
@@ -116,7 +116,7 @@ fn the_first_word_is_the_one_nginx_reads() {
 }
 
 #[test]
-fn an_argument_is_the_one_nginx_reads() {
+fn an_argument_matches_nginx() {
     let Some(mut nginx) = Nginx::find("arguments") else { return };
     let mut compared = 0;
     for _ in 0..400 {
@@ -136,7 +136,7 @@ fn an_argument_is_the_one_nginx_reads() {
 }
 
 #[test]
-fn free_entries_are_taken_and_refused_as_nginx_does() {
+fn free_entries_are_accepted_and_refused_as_by_nginx() {
     let Some(mut nginx) = Nginx::find("entries") else { return };
     let (mut taken, mut refused) = (0, 0);
     for _ in 0..600 {
@@ -161,7 +161,7 @@ fn free_entries_are_taken_and_refused_as_nginx_does() {
 }
 
 #[test]
-fn what_nginx_takes_has_no_fault_and_what_it_refuses_has() {
+fn a_text_has_a_fault_if_nginx_refuses_it() {
     let Some(nginx) = Nginx::find("snippets") else { return };
     for (inside, right) in [
         ("", true),

@@ -1,8 +1,8 @@
-//! The configurations people gave us, where they are at hand: a folder `shared/seed` beside the checkout.
+//! Real configurations, where they are at hand: a folder `shared/seed` beside the checkout.
 //!
-//! They are not ours to commit. Without the folder the test says so and passes.
+//! They are not ours to publish. Without the folder the test says so and passes.
 
-#![allow(clippy::unwrap_used, reason = "a test may fail where it stands")]
+#![allow(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
 
 use pointsman_conf::{Loader, Parsed, parse};
 use std::path::{Path, PathBuf};
@@ -30,7 +30,7 @@ fn seed(name: &str) -> Option<Parsed> {
     Some(parse(&dir.join(name), &Disk))
 }
 
-/// Line, column and mend of each fault.
+/// Line, column and help of each fault.
 fn faults(parsed: &Parsed) -> Vec<(u32, u32, &str)> {
     let faults = parsed.diagnostics.iter().map(|diagnostic| {
         let (line, column) = parsed.sources.line_column(diagnostic.span.unwrap());
@@ -40,7 +40,7 @@ fn faults(parsed: &Parsed) -> Vec<(u32, u32, &str)> {
 }
 
 #[test]
-fn the_mended_ones_have_no_fault() {
+fn the_corrected_files_have_no_fault() {
     for name in ["switch.conf", "merged.fixed.conf", "average.fixed.conf"] {
         let Some(parsed) = seed(name) else { return };
         assert_eq!(faults(&parsed), [], "{name}");
@@ -48,7 +48,7 @@ fn the_mended_ones_have_no_fault() {
 }
 
 #[test]
-fn each_fault_of_the_others_is_shown_at_its_cause() {
+fn each_fault_is_located_at_its_cause() {
     let Some(average) = seed("average.fragment.conf") else { return };
     assert_eq!(
         faults(&average),

@@ -85,7 +85,7 @@ impl<'p, 'l> FileParser<'p, 'l> {
         self.words.push(word);
     }
 
-    /// The words read so far are a statement, or several whose `;` was forgotten.
+    /// Takes the words read so far as a statement, or as several whose `;` was forgotten.
     fn statement(&mut self, end: End) {
         let mut words = std::mem::take(&mut self.words);
         let starts = missing_semicolon::starts(&words, end, self.scope());
@@ -103,7 +103,7 @@ impl<'p, 'l> FileParser<'p, 'l> {
         }
     }
 
-    /// A statement that lacks its `;`, or the `{` of its block.
+    /// Takes a statement that lacks its `;`, or the `{` of its block.
     fn unterminated(&mut self, words: Vec<Lexed>) {
         let Some(end) = words.last().map(|last| last.end) else { return };
         let directive = self.directive(&words, end);
@@ -115,7 +115,7 @@ impl<'p, 'l> FileParser<'p, 'l> {
         }
     }
 
-    /// A directive without a block.
+    /// Takes a directive without a block.
     fn complete(&mut self, directive: Directive) {
         if directive.name.value == "include" {
             let scope = Scope { depth: self.outer.depth + self.blocks.len(), ..self.scope() };
@@ -126,7 +126,7 @@ impl<'p, 'l> FileParser<'p, 'l> {
         }
     }
 
-    /// A directive with a block, whose `{` is at this offset.
+    /// Takes a directive with a block, whose `{` is at this offset.
     fn open(&mut self, words: Vec<Lexed>, at: u32) {
         if self.parser.sources.is_option(self.source) {
             let fault = block_in_option(&self.state(), at);
@@ -157,7 +157,7 @@ impl<'p, 'l> FileParser<'p, 'l> {
         self.push(Some(directive), at);
     }
 
-    /// The block of a `*_by_lua_block`.
+    /// Reads the block of a `*_by_lua_block`.
     fn lua(&mut self, mut directive: Directive, open: u32) {
         let start = open as usize + 1;
         let name = directive.name.span.start;
@@ -209,7 +209,7 @@ impl<'p, 'l> FileParser<'p, 'l> {
         self.blocks.push(OpenBlock { head, open, scope, children: Vec::new() });
     }
 
-    /// A `}`.
+    /// Takes a `}`.
     fn close(&mut self, at: u32) {
         if !self.words.is_empty() {
             self.statement(End::Close);
@@ -239,7 +239,7 @@ impl<'p, 'l> FileParser<'p, 'l> {
         }
     }
 
-    /// The end of the text.
+    /// Takes the end of the text.
     fn end(&mut self) {
         if !self.words.is_empty() {
             self.statement(End::Text);

@@ -21,13 +21,13 @@ const MAX_DEPTH: usize = 100;
 const MAX_INCLUDE_DEPTH: usize = 50;
 /// Files of one parse, each counted as often as it is included.
 const MAX_FILES: usize = 20_000;
-/// Diagnostics of one parse; who has this many will not read more.
+/// Diagnostics of one parse: more than anyone would read.
 const MAX_DIAGNOSTICS: usize = 200;
 
-/// What came of a parse.
+/// The result of a parse.
 #[derive(Clone, Debug, Default)]
 pub struct Parsed {
-    /// The directives; with faults, what they are if the faults were mended.
+    /// The directives; if there are faults, as they are with the faults corrected.
     pub tree: Tree,
     /// Everything that was read.
     pub sources: SourceMap,
@@ -36,21 +36,49 @@ pub struct Parsed {
 }
 
 impl Parsed {
-    /// Is there a fault that refuses the configuration?
+    /// Returns true if a fault refuses the configuration.
     pub fn has_errors(&self) -> bool {
         self.diagnostics.iter().any(Diagnostic::is_error)
     }
 }
 
 /// Parses a configuration file, by its absolute path, and all it includes. Relative includes are searched in the
-/// file's directory, as nginx does, whichever file they stand in.
+/// directory of this file, as nginx does, whichever file holds them.
+///
+/// ```
+/// use pointsman_conf::{Loader, parse};
+/// use std::io;
+/// use std::path::{Path, PathBuf};
+///
+/// /// One file, in memory.
+/// struct Memory(&'static str);
+///
+/// impl Loader for Memory {
+///     fn read(&self, _: &Path) -> io::Result<Vec<u8>> {
+///         Ok(self.0.into())
+///     }
+///
+///     fn glob(&self, _: &Path) -> io::Result<Vec<PathBuf>> {
+///         Ok(Vec::new())
+///     }
+/// }
+///
+/// let parsed = parse(Path::new("/etc/nginx.conf"), &Memory("events { }\nhttp {\n  gzip on\n  sendfile on;\n}"));
+/// assert_eq!(parsed.tree.directives[1].children().len(), 2);
+/// let fault = &parsed.diagnostics[0];
+/// assert_eq!(
+///     fault.nginx_line(&parsed.sources),
+///     "directive \"gzip\" is not terminated by \";\" in /etc/nginx.conf:3"
+/// );
+/// assert_eq!(fault.help.as_deref(), Some("add `;` at the end of line 3"));
+/// ```
 pub fn parse(path: &Path, loader: &dyn Loader) -> Parsed {
     let mut parser = Parser::new(path.parent().unwrap_or(Path::new("/")), loader);
     let directives = parser.file(path, None, Scope::TOP);
     parser.finish(directives)
 }
 
-/// Parses a configuration file behind the text of nginx's `-g` option: what a process is started with.
+/// Parses the text of nginx's `-g` option, then a configuration file: what a process is started with.
 pub fn parse_with_option(path: &Path, option: Option<&[u8]>, loader: &dyn Loader) -> Parsed {
     let mut parser = Parser::new(path.parent().unwrap_or(Path::new("/")), loader);
     let mut directives = Vec::new();
@@ -112,7 +140,7 @@ impl<'l> Parser<'l> {
         Parsed { tree: Tree { directives }, sources: self.sources, diagnostics: self.diagnostics }
     }
 
-    /// Takes a fault down, once: a file that is included twice has its faults once.
+    /// Records a fault, once: a file that is included twice has its faults once.
     fn report(&mut self, diagnostic: Diagnostic) {
         if self.stopped || self.diagnostics.contains(&diagnostic) {
             return;
@@ -152,13 +180,13 @@ impl<'l> Parser<'l> {
         FileParser::new(self, source, &text, scope, &BraceFixes::default()).read().0
     }
 
-    /// Reads a file that stands, or was asked for, at a place.
+    /// Reads a file; `at` is the place of its `include`.
     fn file(&mut self, path: &Path, at: Option<Span>, scope: Scope) -> Vec<Directive> {
         self.files += 1;
         let name = path.display();
         if self.open_files.iter().any(|open| open == path) {
             let fault = Diagnostic::error(at, format!("file \"{name}\" includes itself"));
-            self.report(fault.label("by way of this include, without end"));
+            self.report(fault.label("this include leads back to the file itself"));
             return Vec::new();
         }
         if self.open_files.len() >= MAX_INCLUDE_DEPTH {
@@ -195,7 +223,7 @@ impl<'l> Parser<'l> {
         directives
     }
 
-    /// What an `include` stands for.
+    /// Reads the files that an `include` names.
     fn include(&mut self, directive: &Directive, scope: Scope) -> Vec<Directive> {
         let [Word { value, span, .. }] = &directive.args[..] else {
             let message = "invalid number of arguments in \"include\" directive";
@@ -218,7 +246,7 @@ impl<'l> Parser<'l> {
     }
 }
 
-/// An error of the system as nginx writes it: `2: No such file or directory`.
+/// Returns an error of the system as nginx writes it: `2: No such file or directory`.
 fn system_words(error: &io::Error) -> String {
     let words = error.to_string();
     match error.raw_os_error() {

@@ -98,7 +98,7 @@ impl ParseState<'_> {
                     let opened = blocks.pop().and_then(|block| block.indent);
                     let Some((opened, closed)) = opened.zip(self.indent(at)) else { continue };
                     if closed < opened {
-                        let why = "by its indentation, this `}` closes a block further out".to_owned();
+                        let why = "by its indentation, this `}` closes an outer block".to_owned();
                         let seen = self.span(at, at + 1);
                         missing.get_or_insert(BraceFix::Close { before: at, blocks: 1, seen, why });
                     } else if closed > opened {
@@ -140,14 +140,14 @@ impl ParseState<'_> {
             None => return None,
         };
         let here = here.rsplit('-').next().unwrap_or(here);
-        let why = format!("`{}` may not stand in `{here}`", bstr::BStr::new(name));
+        let why = format!("`{}` is not allowed in `{here}`", bstr::BStr::new(name));
         Some(BraceFix::Close { before: head.start, blocks: missing, seen: head, why })
     }
 
     /// Describes a `}` that a guess takes out.
     pub(crate) fn superfluous_brace(&self, at: u32) -> Diagnostic {
         Diagnostic::error(self.span(at, at + 1), "unexpected \"}\"")
-            .label("by its indentation, this one is too many")
+            .label("by its indentation, this `}` is superfluous")
             .help("remove it")
     }
 

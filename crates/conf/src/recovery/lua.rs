@@ -36,7 +36,7 @@ impl ParseState<'_> {
         match self.text.get(likely_end) {
             Some(_) => fault.also(
                 self.span(likely_end as u32, likely_end as u32 + 1),
-                "by its indentation it ends here, but a `{` of the code is not closed before",
+                "by its indentation the block ends here, but a `{` in the code is still open",
             ),
             None => fault.help("add `}`"),
         }

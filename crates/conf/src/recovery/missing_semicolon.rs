@@ -1,9 +1,9 @@
 //! Where a `;` (or `{`) was forgotten.
 //!
-//! A directive without its `;` swallows the lines after it. nginx then complains about whatever it meets at last; people
-//! want the end of the line where the `;` is missing. Owns the judgement where one directive, as it stands, is several.
+//! A directive without its `;` swallows the lines after it. nginx complains about what it meets in the end; people want
+//! the end of the line where the `;` is missing. Owns the judgement where the words of one directive are several.
 //!
-//! It must only ever cut what nginx refuses: a directive of many lines that nginx takes is left whole.
+//! It must never split what nginx accepts, on however many lines it is.
 
 use super::state::ParseState;
 use crate::known_directives::Block;
@@ -43,7 +43,7 @@ impl ParseState<'_> {
     }
 }
 
-/// The indexes of the words that begin a directive of their own, the first word excepted.
+/// Returns the indexes of the words that begin a directive of their own, the first word excepted.
 pub(crate) fn starts(words: &[Lexed], end: End, scope: Scope) -> Vec<usize> {
     match scope.grammar {
         Grammar::Words => Vec::new(),
@@ -96,7 +96,7 @@ fn directive_starts(words: &[Lexed], end: End, realm: Realm) -> Vec<usize> {
     if judge.certainly_refused() || judge.complete(start, words.len()) { starts } else { Vec::new() }
 }
 
-/// Tells what nginx would take.
+/// Tells what nginx would accept.
 struct Judge<'w> {
     words: &'w [Lexed],
     end: End,
@@ -108,7 +108,7 @@ impl Judge<'_> {
         self.realm.entries(&self.words[at].value).next().is_some()
     }
 
-    /// Does nginx refuse these words as one directive, because of their number or their end?
+    /// Returns true if nginx refuses these words as one directive, because of their number or their end.
     fn refused(&self, candidates: &[usize], lines: &[usize]) -> bool {
         let all = self.words.len();
         match self.end {
@@ -120,7 +120,7 @@ impl Judge<'_> {
         }
     }
 
-    /// Are these words no directive whatever they are?
+    /// Returns true if these words are no directive under any reading.
     fn certainly_refused(&self) -> bool {
         match self.end {
             End::Close | End::Text => true,
@@ -132,7 +132,8 @@ impl Judge<'_> {
         }
     }
 
-    /// nginx checks each argument of this directive, and one of them is a directive's name with its arguments.
+    /// Returns true if nginx checks each argument of this directive, and one of them is the name of another directive
+    /// with its arguments.
     fn swallows(&self, candidates: &[usize]) -> bool {
         let count = self.words.len() - 1;
         let mut entries =
@@ -143,7 +144,7 @@ impl Judge<'_> {
             })
     }
 
-    /// May these words be a directive of their own, with the end they have or would have?
+    /// Returns true if these words may be a directive of their own, with the end they have or would have.
     fn complete(&self, start: usize, end: usize) -> bool {
         if !self.known(start) {
             return true;
@@ -153,19 +154,19 @@ impl Judge<'_> {
         self.whole(start, end) || lost_brace
     }
 
-    /// Does nginx take these words as one directive, with the end they have or would have?
+    /// Returns true if nginx takes these words as one directive, with the end they have or would have.
     fn whole(&self, start: usize, end: usize) -> bool {
         let open = end == self.words.len() && matches!(self.end, End::Open(_));
         if open { self.opens(start, end) } else { self.ends_well(start, end) }
     }
 
-    /// May these words end with `;`?
+    /// Returns true if these words may end with `;`.
     fn ends_well(&self, start: usize, end: usize) -> bool {
         let mut entries = self.realm.entries(&self.words[start].value);
         entries.any(|entry| entry.block == Block::None && entry.takes(end - start - 1))
     }
 
-    /// May these words end with `{`?
+    /// Returns true if these words may end with `{`.
     fn opens(&self, start: usize, end: usize) -> bool {
         opens(&self.words[start..end], self.realm)
     }
@@ -175,7 +176,7 @@ impl Judge<'_> {
     }
 }
 
-/// May these words open a block?
+/// Returns true if these words may open a block.
 pub(super) fn opens(words: &[Lexed], realm: Realm) -> bool {
     let Some((name, args)) = words.split_first() else { return false };
     // `location` takes two words only if the first is a modifier.
@@ -186,7 +187,7 @@ pub(super) fn opens(words: &[Lexed], realm: Realm) -> bool {
         && realm.entries(&name.value).any(|entry| entry.block != Block::None && entry.takes(args.len()))
 }
 
-/// Is this a directive, and always one with a block?
+/// Returns true for the name of a directive that always has a block.
 pub(super) fn only_block(name: &[u8], realm: Realm) -> bool {
     let mut entries = realm.entries(name);
     entries.clone().next().is_some() && entries.all(|entry| entry.block != Block::None)

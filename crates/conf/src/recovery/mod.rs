@@ -34,11 +34,11 @@ pub(crate) fn recover(state: &ParseState<'_>, error: SyntaxError) -> Recovery {
     match error {
         SyntaxError::NoToken(fault) => state.no_token(fault),
         SyntaxError::EmptyStatement { at } => Diagnostic::error(state.span(at, at + 1), "unexpected \";\"")
-            .label("no directive stands before it")
+            .label("no directive precedes it")
             .help("remove it")
             .then(Action::Continue),
         SyntaxError::NamelessBlock { at } => Diagnostic::error(state.span(at, at + 1), "unexpected \"{\"")
-            .label("no directive stands before it")
+            .label("no directive precedes it")
             .then(Action::OpenNameless { at }),
         SyntaxError::StrayClose { at } => Diagnostic::error(state.span(at, at + 1), "unexpected \"}\"")
             .label("no block is open here")

@@ -19,7 +19,7 @@ impl ParseState<'_> {
         }
     }
 
-    /// Something follows a quoted word without a space.
+    /// Handles what follows a quoted word without a space.
     fn after_quote(&self, open: u32, at: u32) -> Recovery {
         let next = self.text[at as usize..].chars().next().unwrap_or('\u{fffd}');
         let message = format!("unexpected \"{next}\"");
@@ -36,7 +36,7 @@ impl ParseState<'_> {
             .then(Action::DropStatement { from: at })
     }
 
-    /// A quoted word never ends.
+    /// Handles a quoted word that never ends.
     fn unclosed_quote(&self, open: u32, message: String) -> Recovery {
         self.forgotten_quote(open, &message).unwrap_or_else(|| {
             let quote = char::from(self.text[open as usize]);
@@ -47,7 +47,7 @@ impl ParseState<'_> {
         })
     }
 
-    /// A word is longer than nginx takes.
+    /// Handles a word longer than nginx takes.
     fn too_long(&self, start: u32, quote: Option<u8>) -> Recovery {
         let message = match quote {
             Some(quote) => format!(
@@ -63,7 +63,7 @@ impl ParseState<'_> {
             return self.unclosed_quote(start, message);
         };
         let fault = Diagnostic::error(self.span(start, start + 1), message)
-            .label(format!("this word has {} bytes, nginx takes 4096", word.end - start));
+            .label(format!("this word is {} bytes long; nginx accepts at most 4096", word.end - start));
         let fault = match self.words.first() {
             Some(name) if name.value.ends_with(b"_by_lua") => {
                 fault.help(format!("write `{}_block {{ … }}`, which has no limit", name.value))
@@ -85,7 +85,7 @@ impl ParseState<'_> {
         is_well_ended.then_some(word)
     }
 
-    /// Puts the closing quote at the end of the very line of the opening one, if that line ends as a statement does.
+    /// Assumes the closing quote at the end of the line of the opening one, if that line ends as a statement does.
     fn forgotten_quote(&self, open: u32, message: &str) -> Option<Recovery> {
         let start = open as usize + 1;
         let rest = &self.text[start..];
@@ -95,7 +95,7 @@ impl ParseState<'_> {
         let at = (start + mark) as u32;
         let fault = Diagnostic::error(self.span(at, at), message)
             .label(format!("the closing `{quote}` is missing here"))
-            .also(self.span(open, open + 1), "of this one")
+            .also(self.span(open, open + 1), "for the quote opened here")
             .help(format!("add `{quote}` before the `{}`", char::from(line[mark])));
         let value = line[..mark].into();
         let word = Lexed { value, start: open, end: at, quoted: true, starts_line: false };

@@ -51,7 +51,7 @@ impl<'a> ParseState<'a> {
         Span::new(self.source, start, end)
     }
 
-    /// The text of a span, which must be of this source.
+    /// Returns the text of a span, which must be of this source.
     pub(super) fn slice(&self, span: Span) -> &'a [u8] {
         self.text.get(span.start as usize..span.end as usize).unwrap_or_default()
     }

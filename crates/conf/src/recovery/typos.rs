@@ -12,15 +12,15 @@ use crate::{Diagnostic, Directive};
 use bstr::ByteSlice;
 
 impl ParseState<'_> {
-    /// Describes the three bytes with which some editors begin a file: nginx reads them as a part of the first name.
+    /// Describes the byte order mark that some editors write.
     pub(crate) fn byte_order_mark(&self) -> Option<Diagnostic> {
         let fault = Diagnostic::warn(self.span(0, 3), "the file begins with a byte order mark")
-            .label("nginx takes it for a part of the first name")
-            .help("save the file as UTF-8 without byte order mark");
+            .label("nginx reads it as part of the first directive name")
+            .help("save the file as UTF-8 without a byte order mark");
         (self.text.starts_with(b"\xEF\xBB\xBF") && !self.is_option()).then_some(fault)
     }
 
-    /// Judges the first word of a directive: part of an address, or a comment of another language?
+    /// Recovers from a directive that begins with half an address, or with a comment of another language.
     pub(crate) fn odd_first_word(&self, word: &Lexed) -> Option<Recovery> {
         if self.scope.grammar != Grammar::Directives {
             return None;
@@ -31,7 +31,7 @@ impl ParseState<'_> {
         })
     }
 
-    /// `proxy_pass http;//backend;`: puts the two halves together again.
+    /// Joins the two halves of `proxy_pass http;//backend;`.
     fn split_address(&self, word: &Lexed) -> Option<Recovery> {
         let start = word.start;
         let is_half = !word.quoted && word.value.starts_with(b"//");
@@ -56,13 +56,13 @@ impl ParseState<'_> {
             address.end = word.end;
         }
         let fault = Diagnostic::error(self.span(start - 1, start), message)
-            .label("`;` stands where `:` belongs")
+            .label("this `;` should be `:`")
             .help(format!("write `{}:{}`", scheme.value, word.value));
         Some(fault.then(Action::Reopen(words)))
     }
 
-    /// `location ~ ^/\d{2}/ {`: the `{2}` of a pattern without quotes opens a block, whose first word `2}/` is no
-    /// directive. Puts the pattern together again.
+    /// Joins the pattern of `location ~ ^/\d{2}/ {`: without quotes, its `{2}` opens a block, whose first word `2}/` is
+    /// no directive.
     pub(crate) fn repetition(&self, at: u32) -> Option<Recovery> {
         let word = self.words.last().filter(|word| word.end == at && !word.quoted)?;
         if self.scope.grammar != Grammar::Directives {
@@ -80,7 +80,7 @@ impl ParseState<'_> {
         let name = self.text[at as usize + 1..end].as_bstr();
         let whole = self.text[word.start as usize..end].as_bstr();
         let fault = Diagnostic::error(self.span(at, at + 1), format!("unknown directive \"{name}\""))
-            .label("outside quotes, this `{` begins a block")
+            .label("an unquoted `{` opens a block")
             .help(format!("write `\"{whole}\"`"));
         Some(fault.then(Action::ExtendWord { end: end as u32 }))
     }
@@ -90,12 +90,12 @@ impl ParseState<'_> {
     pub(crate) fn block_in_entries(&self, words: &[Lexed], at: u32) -> (Diagnostic, bool) {
         let fault = Diagnostic::error(self.span(at, at + 1), "unexpected \"{\"");
         let Some(block) = self.blocks.last().filter(|_| opens(words, self.scope.realm)) else {
-            return (fault.label("an entry has no block"), false);
+            return (fault.label("entries here cannot have a block"), false);
         };
         let line = self.line(words[0].start);
         let fault = fault
             .also(block.open, "this block is not closed")
-            .label("no block may begin here")
+            .label("a block cannot start here")
             .help(format!("add `}}` before line {line}"));
         (fault, true)
     }
@@ -105,7 +105,7 @@ impl ParseState<'_> {
         let name = &directive.name.value;
         let message = format!("directive \"{name}\" is not terminated by \";\"");
         let fault = Diagnostic::error(directive.name.span, message)
-            .label("this form takes its code in quotes")
+            .label("this directive takes its code as a quoted string")
             .help(format!("write `{name}_block {{ … }}`"));
         name.ends_with(b"_by_lua").then_some(fault)
     }
