@@ -2,7 +2,7 @@
 //!
 //! Owns the search for one argument, as `$arg_name` means it (`ngx_http_arg`). Values stay escaped.
 
-/// The value of the first argument with this name, whatever the case of its letters; an argument without `=` is
+/// Returns the value of the first argument with this name, whatever the case of its letters; an argument without `=` is
 /// not found.
 pub fn find<'a>(query: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
     if name.is_empty() || query.len() <= name.len() {
@@ -22,7 +22,7 @@ mod tests {
     use super::find;
 
     #[test]
-    fn the_first_of_a_name_is_found() {
+    fn the_first_argument_of_a_name_is_found() {
         let cases: &[(&str, &str, Option<&str>)] = &[
             ("a=1&b=2", "b", Some("2")),
             ("a=1&A=2", "A", Some("1")),

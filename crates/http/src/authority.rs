@@ -1,4 +1,4 @@
-//! `host[:port]`, as it stands in `Host` and in absolute-form targets.
+//! `host[:port]`, as in `Host` and in absolute-form targets.
 //!
 //! Owns which bytes make a host, after `ngx_http_validate_host` (RFC 3986 §3.2.2), and the form in which hosts are
 //! compared: lower case, no port, no final dot.
@@ -9,7 +9,7 @@ use crate::scan;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct InvalidHost;
 
-/// Each byte of a host in lower case; 0 where a byte may not stand in one. unreserved, sub-delims and `%`.
+/// Each byte of a host in lower case; 0 for a byte that no host has. Allowed are unreserved, sub-delims and `%`.
 static FOLDED: [u8; 256] = folded();
 
 const fn folded() -> [u8; 256] {
@@ -28,7 +28,7 @@ const fn folded() -> [u8; 256] {
 }
 
 /// Splits and checks an authority. The host goes to `host` (cleared first) in the form for comparing, brackets of
-/// an IPv6 literal included; the answer is the port, 0 if none is given. After an error
+/// an IPv6 literal included; the result is the port, 0 if none is given. After an error
 /// `host` is empty.
 pub fn parse(authority: &[u8], host: &mut Vec<u8>) -> Result<u16, InvalidHost> {
     host.clear();
@@ -50,7 +50,7 @@ fn split(authority: &[u8], host: &mut Vec<u8>) -> Result<u16, InvalidHost> {
     let (name, port) = authority.split_at(host_len);
     host.extend_from_slice(name);
     if literal {
-        // A percent sign is taken in names, but not in literals, and a colon the other way round.
+        // Names may hold a percent sign but no colon, IPv6 literals the other way round.
         fold(&mut host[1..host_len - 1], |byte| match byte {
             b':' => b':',
             b'%' => 0,
@@ -65,8 +65,7 @@ fn split(authority: &[u8], host: &mut Vec<u8>) -> Result<u16, InvalidHost> {
     parse_port(port)
 }
 
-/// Brings every byte of a host into the form for comparing, and answers the last one; 0 for a byte that may not stand
-/// there.
+/// Converts every byte of a host to the form for comparing, and returns the last one; 0 for a byte that no host has.
 #[inline]
 fn fold(host: &mut [u8], folded: impl Fn(u8) -> u8) -> Result<u8, InvalidHost> {
     let mut before = 0;
@@ -81,7 +80,7 @@ fn fold(host: &mut [u8], folded: impl Fn(u8) -> u8) -> Result<u8, InvalidHost> {
     Ok(before)
 }
 
-/// `:digits`, `:` alone or nothing.
+/// Parses `:digits`, `:` alone or nothing.
 fn parse_port(text: &[u8]) -> Result<u16, InvalidHost> {
     let Some((colon, digits)) = text.split_first() else {
         return Ok(0);
@@ -100,7 +99,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn hosts_are_split_and_folded() {
+    fn a_host_is_split_and_lowered() {
         let cases: &[(&str, &str, u16)] = &[
             ("Shop.Example.COM", "shop.example.com", 0),
             ("shop.example.com:8080", "shop.example.com", 8080),
@@ -122,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn others_are_refused() {
+    fn an_invalid_host_is_refused() {
         let cases = [
             "", ".", ":80", "a..b", "a b", "a/b", "a@b", "a\\b", "a\"b", "a\u{0}", "é", "h:x", "h:65536",
             "h:80:90", "[::1", "[::1]x", "[::1]80", "[a/b]", "[::%41]", "h:-1", "a?b", "a#b", "a]", "a[",

@@ -6,26 +6,26 @@
 /// Limits on a request head; see ngx_http_core_module in nginx's documentation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HeadLimits {
-    /// `client_header_buffer_size`, bytes: what a small head fits in.
+    /// `client_header_buffer_size`, bytes: the buffer of a small head.
     pub client_header_buffer_size: usize,
     /// `large_client_header_buffers`: how many larger buffers a head may use, and their size in bytes. No line
     /// may be longer than one of them.
     pub large_client_header_buffers: (usize, usize),
     /// `max_headers`: how many fields a request may have.
     pub max_fields: usize,
-    /// `underscores_in_headers`: is a name with `_` a valid one?
+    /// `underscores_in_headers`: whether a name with `_` is valid.
     pub underscores_in_headers: bool,
-    /// `ignore_invalid_headers`: are fields with invalid names dropped (and else passed on)?
+    /// `ignore_invalid_headers`: whether fields with invalid names are dropped, or passed on.
     pub ignore_invalid_headers: bool,
     /// `merge_slashes`, of the default server: a target that is no good path is refused with its line.
     pub merge_slashes: bool,
-    /// Is a lone LF taken for a line end, in a head whose first line ends with one? RFC 9112 §2.2 allows it; nginx
-    /// takes it in any head.
+    /// Whether a lone LF ends a line, in a head whose first line ends with one. RFC 9112 §2.2 allows it; nginx accepts
+    /// it in any head.
     pub allow_bare_lf: bool,
 }
 
 impl HeadLimits {
-    /// A read buffer of so many bytes holds any head within these limits.
+    /// Returns the size of a read buffer that holds any head within these limits, in bytes.
     pub const fn max_head_bytes(&self) -> usize {
         let (number, size) = self.large_client_header_buffers;
         self.client_header_buffer_size + number * size
@@ -33,7 +33,7 @@ impl HeadLimits {
 }
 
 impl Default for HeadLimits {
-    /// nginx's defaults.
+    /// Returns nginx's defaults.
     fn default() -> HeadLimits {
         HeadLimits {
             client_header_buffer_size: 1024,
@@ -59,7 +59,7 @@ pub(crate) struct Budget {
     taken: usize,
 }
 
-/// Which limit a line runs against.
+/// The limit that a line exceeds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Exceeded {
     /// The line alone is longer than a large buffer.
@@ -93,7 +93,7 @@ impl Budget {
         self.next_buffer(len, whole, limits)
     }
 
-    /// Do the whole lines fill the buffer in use to the last byte?
+    /// Returns true if the whole lines fill the buffer in use to the last byte.
     pub(crate) fn is_full(&self) -> bool {
         self.used == self.capacity
     }

@@ -3,7 +3,7 @@
 //! Owns chunk sizes, extensions and the trailer section (RFC 9112 §7.1), after `ngx_http_parse_chunked` as it is
 //! since nginx 1.29: every line ends with CRLF, a lone LF is refused. Where nginx is laxer (numbers behind the size,
 //! control bytes in extensions, trailers that are no fields, any number of digits) this is not, because some server
-//! sees another end there. It must never copy body bytes: it tells which part of the input they are.
+//! sees another end there. It must never copy body bytes: it returns which part of the input they are.
 
 use crate::field::{FieldRules, FieldScanner, Step};
 use crate::headers::Headers;
@@ -13,7 +13,7 @@ use std::ops::Range;
 /// A size of 64 bits has 16; more are zeros, and there is no end to them.
 const MAX_DIGITS: u8 = 32;
 
-/// Limits on what surrounds the data of a chunked body; nginx has none, so that a peer can keep it busy for ever.
+/// Limits on what surrounds the data of a chunked body; nginx has none, so that a peer can keep it busy without end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ChunkLimits {
     /// Bytes of chunk extensions in one message, on top of as many as there are data bytes.
@@ -72,11 +72,26 @@ enum State {
 }
 
 /// Decodes one chunked body, step by step; resumable at every byte.
+///
+/// ```
+/// use pointsman_http::{ChunkLimits, ChunkedDecoder};
+///
+/// let input = b"5\r\nhello\r\n0\r\n\r\nGET / HTTP/1.1\r\n";
+/// let mut decoder = ChunkedDecoder::new(ChunkLimits::default());
+/// let (mut at, mut body) = (0, Vec::new());
+/// while !decoder.is_done() {
+///     let step = decoder.decode(&input[at..])?;
+///     body.extend_from_slice(&input[at..][step.data]);
+///     at += step.consumed;
+/// }
+/// assert_eq!((&body[..], &input[at..]), (&b"hello"[..], &b"GET / HTTP/1.1\r\n"[..]));
+/// # Ok::<(), pointsman_http::ChunkError>(())
+/// ```
 #[derive(Clone, Debug, Default)]
 pub struct ChunkedDecoder {
     state: State,
     limits: ChunkLimits,
-    /// What is left of the chunk; while its size is read, the size so far.
+    /// The bytes left of the chunk; while its size is read, the size so far.
     left: u64,
     /// How many digits of the size have come.
     digits: u8,
@@ -92,12 +107,12 @@ pub struct ChunkedDecoder {
 }
 
 impl ChunkedDecoder {
-    /// A decoder at the beginning of a body.
+    /// Returns a decoder at the beginning of a body.
     pub fn new(limits: ChunkLimits) -> ChunkedDecoder {
         ChunkedDecoder { limits, ..ChunkedDecoder::default() }
     }
 
-    /// Back to the beginning of a body; keeps memory.
+    /// Starts over at the beginning of a body; keeps memory.
     pub fn reset(&mut self, limits: ChunkLimits) {
         let (mut section, mut trailers) =
             (std::mem::take(&mut self.section), std::mem::take(&mut self.trailers));
@@ -106,14 +121,14 @@ impl ChunkedDecoder {
         *self = ChunkedDecoder { limits, section, trailers, ..ChunkedDecoder::default() };
     }
 
-    /// The trailer fields, whole when the body is done. Those that would change framing, routing or the meaning of
-    /// the body are left out (RFC 9110 §6.5.1).
+    /// Returns the trailer fields, whole when the body is done. Those that would change framing, routing or the meaning
+    /// of the body are left out (RFC 9110 §6.5.1).
     pub fn trailers(&self) -> &Headers {
         &self.trailers
     }
 
-    /// How many data bytes the chunk under way still has, 0 between chunks: so many may bypass the decoder if they
-    /// are reported with [`ChunkedDecoder::skip`].
+    /// Returns how many data bytes the chunk under way still has, 0 between chunks: so many may bypass the decoder if
+    /// they are reported with [`ChunkedDecoder::skip`].
     pub fn chunk_left(&self) -> u64 {
         if self.state == State::Data { self.left } else { 0 }
     }
@@ -124,12 +139,12 @@ impl ChunkedDecoder {
         self.take_data(bytes);
     }
 
-    /// Is the body whole?
+    /// Returns true if the body is complete.
     pub fn is_done(&self) -> bool {
         self.state == State::Done
     }
 
-    /// Data bytes so far.
+    /// Returns the number of data bytes so far.
     pub fn data_bytes(&self) -> u64 {
         self.data_bytes
     }
@@ -199,7 +214,7 @@ impl ChunkedDecoder {
         let len = end.unwrap_or(input.len());
         let is_control = |byte: &u8| (*byte < b' ' && *byte != b'\t') || *byte == 0x7f;
         let odd = input[..len].iter().position(is_control);
-        // What is too long is told first, in whatever pieces it comes.
+        // A length limit is checked first, so that the error does not depend on the pieces.
         self.count_extension(odd.unwrap_or(len) as u64)?;
         match end {
             _ if odd.is_some() => Err(ChunkError::Malformed),
@@ -236,7 +251,7 @@ impl ChunkedDecoder {
                     continue;
                 }
                 (b'\n', false) | (_, true) => {
-                    // What is too long is told first, in whatever pieces it comes.
+                    // A length limit is checked first, so that the error does not depend on the pieces.
                     self.keep(&input[..at])?;
                     return Err(ChunkError::Malformed);
                 }
@@ -260,7 +275,7 @@ impl ChunkedDecoder {
     }
 
     /// Takes the fields out of the kept trailer section. A line that is no field is refused: a request line here, for
-    /// one, is the next request to whoever does not know of trailers.
+    /// one, is the next request to a reader that does not know trailers.
     fn finish(&mut self) -> Result<(), ChunkError> {
         let rules =
             FieldRules { underscores: true, bare_lf: false, repeated_cr: false, skip_status_lines: false };
@@ -307,7 +322,7 @@ fn is_forbidden_in_trailers(known: Known) -> bool {
         )
 }
 
-/// The line before a chunk's data, `1f` CRLF, written into the given array.
+/// Returns the line before a chunk's data, `1f` CRLF, written into the given array.
 pub fn chunk_size_line(len: u64, line: &mut [u8; 18]) -> &[u8] {
     line[16..].copy_from_slice(b"\r\n");
     let mut at = 16;
@@ -322,7 +337,7 @@ pub fn chunk_size_line(len: u64, line: &mut [u8; 18]) -> &[u8] {
     }
 }
 
-/// What ends a chunked body without trailers.
+/// The end of a chunked body without trailers.
 pub const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
 
 #[cfg(test)]
@@ -332,7 +347,8 @@ mod tests {
     const KEEP: ChunkLimits =
         ChunkLimits { max_extension_bytes: 64, max_trailer_bytes: 64, keep_trailers: true };
 
-    /// The data, the trailers and how many bytes were consumed, for an input in pieces; nothing if it is not done.
+    /// Returns the data, the trailers and how many bytes were consumed, for an input in pieces; nothing if it is not
+    /// done.
     fn decoded(
         input: &[u8],
         pieces: impl Iterator<Item = usize>,
@@ -373,7 +389,7 @@ mod tests {
     }
 
     #[test]
-    fn good_bodies() {
+    fn good_bodies_decode() {
         let cases: &[(&[u8], &str, &str, usize)] = &[
             (b"0\r\n\r\n", "", "", 5),
             (b"5\r\nhello\r\n0\r\n\r\nGET", "hello", "", 15),
@@ -397,7 +413,7 @@ mod tests {
     }
 
     #[test]
-    fn bad_bodies() {
+    fn bad_bodies_are_refused() {
         let cases: &[&[u8]] = &[
             b"\r\n",
             b"x",
@@ -441,7 +457,7 @@ mod tests {
     }
 
     #[test]
-    fn limits() {
+    fn sizes_and_trailers_are_limited() {
         assert_eq!(at_every_size(b"7fffffffffffffff\r\n", KEEP), Ok(None));
         assert_eq!(at_every_size(b"8000000000000000", KEEP), Err(ChunkError::TooLarge));
         assert_eq!(at_every_size(b"ffffffffffffffffff", KEEP), Err(ChunkError::TooLarge));
@@ -476,7 +492,7 @@ mod tests {
     }
 
     #[test]
-    fn size_lines() {
+    fn size_lines_are_hexadecimal() {
         let mut line = [0; 18];
         for (len, text) in [(0, "0\r\n"), (15, "f\r\n"), (16, "10\r\n"), (u64::MAX, "ffffffffffffffff\r\n")] {
             assert_eq!(chunk_size_line(len, &mut line), text.as_bytes());

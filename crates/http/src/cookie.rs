@@ -3,7 +3,7 @@
 //! Owns the search for one cookie, as `$cookie_name` means it (`ngx_http_parse_cookie_lines`). Values are neither
 //! unescaped nor unquoted.
 
-/// The value of the first cookie with this name in these `Cookie` fields, whatever the case of its letters.
+/// Returns the value of the first cookie with this name in these `Cookie` fields, whatever the case of its letters.
 pub fn find<'a>(fields: impl IntoIterator<Item = &'a [u8]>, name: &[u8]) -> Option<&'a [u8]> {
     fields.into_iter().find_map(|field| find_in(field, name))
 }
@@ -18,7 +18,7 @@ fn find_in<'a>(field: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
                     let end = memchr::memchr(b';', value).unwrap_or(value.len());
                     return Some(&value[..end]);
                 }
-                // The byte behind the name is used up even if it is the `;`, and the next pair goes with it.
+                // As in nginx, the byte behind the name is skipped even if it is the `;`, and the next pair with it.
                 Some((_, after)) => rest = after,
                 None => return None,
             }
@@ -38,7 +38,7 @@ mod tests {
     use super::find;
 
     #[test]
-    fn the_first_of_a_name_is_found() {
+    fn the_first_cookie_of_a_name_is_found() {
         let cases: &[(&[&str], &str, Option<&str>)] = &[
             (&["a=1; b=2"], "b", Some("2")),
             (&["a=1", "c=3; b=4"], "b", Some("4")),

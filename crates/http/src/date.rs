@@ -1,13 +1,13 @@
 //! Dates as HTTP and nginx's logs write them.
 //!
 //! Owns the calendar (proleptic Gregorian, no leap seconds) and the formats. It never asks for the time or the
-//! time zone: both are arguments. The texts of the second asked for last are kept for each thread: all requests of
-//! one second have the same.
+//! time zone: both are arguments. The texts of the last second asked for are cached for each thread: all requests of
+//! one second share them.
 
 use std::cell::Cell;
 
 const SECONDS_PER_DAY: u64 = 86_400;
-/// The last second that four digits of a year can tell; nginx stops there too.
+/// The last second of year 9999, the last with four digits; nginx stops there too.
 const LATEST_S: u64 = 253_402_300_799;
 const MONTHS: [&[u8; 3]; 12] =
     [b"Jan", b"Feb", b"Mar", b"Apr", b"May", b"Jun", b"Jul", b"Aug", b"Sep", b"Oct", b"Nov", b"Dec"];
@@ -101,7 +101,7 @@ impl Pen<'_> {
     }
 }
 
-/// `Sun, 06 Nov 1994 08:49:37 GMT` (IMF-fixdate, RFC 9110 §5.6.7).
+/// Formats `Sun, 06 Nov 1994 08:49:37 GMT` (IMF-fixdate, RFC 9110 §5.6.7).
 pub fn http_date(epoch_s: u64) -> [u8; 29] {
     let time = Civil::from_epoch_s(epoch_s);
     let mut out = [0; 29];
@@ -116,7 +116,7 @@ thread_local! {
     static LAST_LOG_TIME: Cell<(u64, i32, [u8; 26])> = const { Cell::new((0, 0, *b"01/Jan/1970:00:00:00 +0000")) };
 }
 
-/// As [`http_date`], of the present second: made once for all who ask within it.
+/// As [`http_date`], of the current second: formatted once for all requests within it.
 pub fn present_http_date(epoch_s: u64) -> [u8; 29] {
     let (known, text) = LAST_HTTP_DATE.get();
     if known == epoch_s {
@@ -127,7 +127,7 @@ pub fn present_http_date(epoch_s: u64) -> [u8; 29] {
     text
 }
 
-/// As [`log_time`], of the present second: made once for all who ask within it.
+/// As [`log_time`], of the current second: formatted once for all requests within it.
 pub fn present_log_time(epoch_s: u64, utc_offset_s: i32) -> [u8; 26] {
     let (known, offset, text) = LAST_LOG_TIME.get();
     if (known, offset) == (epoch_s, utc_offset_s) {
@@ -154,7 +154,7 @@ pub fn cookie_date(epoch_s: u64, out: &mut Vec<u8>) {
     out.extend_from_slice(&text[..len]);
 }
 
-/// `06/Nov/1994:08:49:37 +0000`: `$time_local`.
+/// Formats `06/Nov/1994:08:49:37 +0000`: `$time_local`.
 pub fn log_time(epoch_s: u64, utc_offset_s: i32) -> [u8; 26] {
     let time = Civil::local(epoch_s, utc_offset_s);
     let mut out = [0; 26];
@@ -164,7 +164,7 @@ pub fn log_time(epoch_s: u64, utc_offset_s: i32) -> [u8; 26] {
     out
 }
 
-/// `1994-11-06T08:49:37+00:00`: `$time_iso8601`.
+/// Formats `1994-11-06T08:49:37+00:00`: `$time_iso8601`.
 pub fn iso8601(epoch_s: u64, utc_offset_s: i32) -> [u8; 25] {
     let time = Civil::local(epoch_s, utc_offset_s);
     let mut out = [0; 25];
@@ -174,7 +174,7 @@ pub fn iso8601(epoch_s: u64, utc_offset_s: i32) -> [u8; 25] {
     out
 }
 
-/// `1994/11/06 08:49:37`: the beginning of a line in the error log.
+/// Formats `1994/11/06 08:49:37`: the beginning of a line in the error log.
 pub fn error_log_time(epoch_s: u64, utc_offset_s: i32) -> [u8; 19] {
     let time = Civil::local(epoch_s, utc_offset_s);
     let mut out = [0; 19];
@@ -183,7 +183,7 @@ pub fn error_log_time(epoch_s: u64, utc_offset_s: i32) -> [u8; 19] {
     out
 }
 
-/// `Nov  6 08:49:37`: the beginning of a syslog line (RFC 3164).
+/// Formats `Nov  6 08:49:37`: the beginning of a syslog line (RFC 3164).
 pub fn syslog_time(epoch_s: u64, utc_offset_s: i32) -> [u8; 15] {
     let time = Civil::local(epoch_s, utc_offset_s);
     let mut out = [0; 15];
@@ -195,8 +195,8 @@ pub fn syslog_time(epoch_s: u64, utc_offset_s: i32) -> [u8; 15] {
     out
 }
 
-/// Reads one of the three forms of RFC 9110 §5.6.7: IMF-fixdate, RFC 850 and asctime. Weekday and zone are not
-/// looked at, as in nginx; a date before the epoch is none.
+/// Parses one of the three forms of RFC 9110 §5.6.7: IMF-fixdate, RFC 850 and asctime. Weekday and zone are ignored,
+/// as in nginx; a date before the epoch is refused.
 pub fn parse_http_date(text: &[u8]) -> Option<u64> {
     let start = text.iter().position(|byte| matches!(byte, b',' | b' '))?;
     let asctime = text[start] == b' ';
@@ -206,7 +206,7 @@ pub fn parse_http_date(text: &[u8]) -> Option<u64> {
     let (year, month, day, clock);
     if asctime {
         month = reader.month()?;
-        // Whatever it is, as in nginx.
+        // Any byte, as in nginx.
         reader.next()?;
         day = reader.day_of_asctime()?;
         reader.take(b' ')?;
@@ -232,7 +232,7 @@ pub fn parse_http_date(text: &[u8]) -> Option<u64> {
     epoch_s(year, month, day).map(|midnight| midnight + clock)
 }
 
-/// Midnight of a day in seconds after the epoch, if there is such a day.
+/// Returns midnight of a day in seconds after the epoch, if there is such a day.
 fn epoch_s(year: u64, month: usize, day: u64) -> Option<u64> {
     let leap = (year.is_multiple_of(4) && !year.is_multiple_of(100)) || year.is_multiple_of(400);
     let days = MONTH_DAYS[month] + u64::from(leap && month == 1);
@@ -276,7 +276,7 @@ impl Reader<'_> {
         MONTHS.iter().position(|month| *month == name)
     }
 
-    /// Two digits, a space and a digit, or a digit alone.
+    /// Parses two digits, a space and a digit, or a digit alone.
     fn day_of_asctime(&mut self) -> Option<u64> {
         if self.rest.first() == Some(&b' ') {
             self.next();
@@ -304,7 +304,7 @@ mod tests {
     }
 
     #[test]
-    fn a_kept_text_is_the_text() {
+    fn a_cached_text_equals_a_fresh_one() {
         let moments =
             [0, 0, 1, 1_700_000_000, 1_700_000_000, 1_699_999_999, LATEST_S, LATEST_S + 1, 0, u64::MAX];
         for epoch_s in moments {
@@ -316,7 +316,7 @@ mod tests {
     }
 
     #[test]
-    fn formats() {
+    fn each_format_is_that_of_nginx() {
         let at = 784_111_777;
         assert_eq!(text(&http_date(at)), "Sun, 06 Nov 1994 08:49:37 GMT");
         assert_eq!(text(&http_date(0)), "Thu, 01 Jan 1970 00:00:00 GMT");
@@ -342,7 +342,7 @@ mod tests {
     }
 
     #[test]
-    fn the_three_forms_are_read() {
+    fn the_three_forms_parse() {
         for form in [
             "Sun, 06 Nov 1994 08:49:37 GMT",
             "Sunday, 06-Nov-94 08:49:37 GMT",
@@ -358,7 +358,7 @@ mod tests {
     }
 
     #[test]
-    fn other_texts_are_no_dates() {
+    fn other_texts_do_not_parse() {
         for none in [
             "",
             "x",

@@ -1,13 +1,13 @@
-//! Heads on their way out.
+//! Writing heads.
 //!
-//! Owns the reason phrases and the bytes of status lines and request lines. It writes what it is given:
-//! whoever takes a name or a value from outside must know that it holds no line end.
+//! Owns the reason phrases and the bytes of status lines and request lines. It writes what it is
+//! given: a caller that takes a name or a value from outside must know that it holds no line end.
 
 pub use crate::field::encode_field;
 use crate::headers::Headers;
 use crate::known::Known;
 
-/// The phrase that nginx sends with a status, and nothing where nginx sends none (`ngx_http_status_lines`).
+/// Returns the phrase that nginx sends with a status, and nothing where nginx sends none (`ngx_http_status_lines`).
 pub const fn reason(status: u16) -> &'static str {
     match status {
         100 => "Continue",
@@ -53,11 +53,11 @@ pub const fn reason(status: u16) -> &'static str {
     }
 }
 
-/// Appends `HTTP/1.1 200 OK` and the line end. nginx answers as HTTP/1.1 whatever the request's version; a status
-/// without a phrase has a space behind its number all the same.
+/// Appends `HTTP/1.1 200 OK` and the line end. nginx answers as HTTP/1.1 whatever the version of the request; a
+/// status without a phrase still has a space behind its number.
 pub fn encode_status_line(out: &mut Vec<u8>, status: u16) {
     if status == 200 {
-        // Nearly all of them, in one piece.
+        // The status of nearly all responses, in one piece.
         return out.extend_from_slice(b"HTTP/1.1 200 OK\r\n");
     }
     out.extend_from_slice(b"HTTP/1.1 ");
@@ -75,7 +75,7 @@ pub fn encode_status_line_as(out: &mut Vec<u8>, status_line: &[u8]) {
     out.extend_from_slice(b"\r\n");
 }
 
-/// Three digits at least.
+/// Appends a status with at least three digits.
 fn push_status(out: &mut Vec<u8>, status: u16) {
     if status < 1000 {
         let digit = |number: u16| b'0' + (number % 10) as u8;
@@ -159,7 +159,7 @@ mod tests {
     use crate::Version;
 
     #[test]
-    fn status_lines() {
+    fn a_status_line_has_the_phrase_of_nginx() {
         let cases: &[(u16, &str)] = &[
             (200, "HTTP/1.1 200 OK\r\n"),
             (302, "HTTP/1.1 302 Moved Temporarily\r\n"),
@@ -179,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn whole_heads() {
+    fn a_head_is_written_field_by_field() {
         let mut headers = Headers::new();
         headers.push(b"x-a", b"1");
         headers.push_known(Known::ETag, b"\"e\"");

@@ -1,6 +1,6 @@
 //! Why a head is refused.
 //!
-//! Owns the kinds of fault, the status each is answered with and the words nginx's error log has for it. The
+//! Owns the kinds of fault, the status of the response to each and its message in nginx's error log. The
 //! bytes that are quoted in the log come from the head itself: see `RequestHead::explain`.
 
 /// A request head that is refused.
@@ -28,7 +28,7 @@ pub enum HeadError {
     DuplicateField,
     /// A second `Host`.
     DuplicateHost,
-    /// `Host` is no host.
+    /// `Host` holds no valid host.
     InvalidHost,
     /// An absolute-form target whose authority is no host.
     InvalidTargetHost,
@@ -43,8 +43,8 @@ pub enum HeadError {
 }
 
 impl HeadError {
-    /// The status that nginx finalizes the request with. 494 is nginx's own number: an `error_page` can name it,
-    /// the client is told 400.
+    /// Returns the status that nginx finalizes the request with. 494 is nginx's own number: an `error_page` can name
+    /// it, the client gets 400.
     pub const fn status(self) -> u16 {
         match self {
             HeadError::InvalidVersion => 505,
@@ -55,7 +55,7 @@ impl HeadError {
         }
     }
 
-    /// nginx's words for the error log, at level info, without the bytes it quotes behind some of them.
+    /// Returns nginx's message for the error log, at level info, without the bytes it quotes behind some of them.
     pub const fn words(self) -> &'static str {
         match self {
             HeadError::InvalidMethod => "client sent invalid method",
@@ -83,7 +83,7 @@ impl HeadError {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ResponseError {
     /// The first bytes are no status line. nginx logs it and passes everything on as the body of a 200 in
-    /// HTTP/0.9; whoever cares for safety answers 502.
+    /// HTTP/0.9; the safe response is 502.
     NoStatusLine,
     /// A malformed header line.
     InvalidHeader,
@@ -92,7 +92,7 @@ pub enum ResponseError {
 }
 
 impl ResponseError {
-    /// nginx's words for the error log, at level error.
+    /// Returns nginx's message for the error log, at level error.
     pub const fn words(self) -> &'static str {
         match self {
             ResponseError::NoStatusLine => "upstream sent no valid HTTP/1.0 header",

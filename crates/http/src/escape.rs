@@ -3,7 +3,7 @@
 //! Owns which bytes are escaped where, after `ngx_escape_uri`, `ngx_unescape_uri`, `ngx_escape_html` and
 //! `ngx_escape_json`. Output goes to the end of the caller's buffer.
 
-/// What a text is escaped for; the sets are nginx's, quirks included.
+/// The place a text is escaped for; the sets are nginx's, quirks included.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Escape {
     /// A path: keeps `/`, escapes `%`, `#` and `?` (NGX_ESCAPE_URI).
@@ -29,7 +29,7 @@ const fn has(set: &ByteSet, byte: u8) -> bool {
     set[(byte >> 6) as usize] & (1 << (byte & 63)) != 0
 }
 
-/// Control bytes, and those of `listed`; with `high` also DEL and everything that is not ASCII.
+/// Returns the control bytes and those of `listed`; with `high` also DEL and everything that is not ASCII.
 const fn controls_and(listed: &[u8], high: bool) -> ByteSet {
     let mut set = if high { [0xffff_ffff, 1 << 63, u64::MAX, u64::MAX] } else { [0xffff_ffff, 0, 0, 0] };
     let mut i = 0;
@@ -56,7 +56,7 @@ static URI: ByteSet = controls_and(b" \"#%<>?\\^`{|}", true);
 static ARGS: ByteSet = controls_and(b" \"#%&+;<>?\\^`{|}", true);
 static URI_COMPONENT: ByteSet = all_but_unreserved();
 static HTML: ByteSet = controls_and(b" \"#%'<>\\^`{|}", true);
-// nginx escapes `~` here and leaves `}`: kept, for its answers are compared byte by byte.
+// nginx escapes `~` here and not `}`; so do we, so that both answer with the same bytes.
 static REFRESH: ByteSet = controls_and(b" \"'<>\\^`{|~", true);
 static MEMCACHED: ByteSet = controls_and(b" %", false);
 
@@ -75,7 +75,7 @@ impl Escape {
 
 const HEX: &[u8; 16] = b"0123456789ABCDEF";
 
-/// How many bytes of the text would be escaped.
+/// Returns the number of bytes of the text that would be escaped.
 pub fn count(kind: Escape, text: &[u8]) -> usize {
     let set = kind.set();
     text.iter().filter(|byte| has(set, **byte)).count()
@@ -189,13 +189,13 @@ pub fn escape_json(text: &[u8], out: &mut Vec<u8>) {
 mod tests {
     use super::*;
 
-    /// The ASCII bytes from space to DEL that a kind escapes.
+    /// Returns the ASCII bytes from space to DEL that a kind escapes.
     fn escaped(kind: Escape) -> String {
         (0x20..=0x7f).filter(|byte| count(kind, &[*byte]) == 1).map(char::from).collect()
     }
 
     #[test]
-    fn sets_are_those_of_nginx() {
+    fn the_sets_are_those_of_nginx() {
         assert_eq!(escaped(Escape::Uri), " \"#%<>?\\^`{|}\x7f");
         assert_eq!(escaped(Escape::Args), " \"#%&+;<>?\\^`{|}\x7f");
         assert_eq!(escaped(Escape::UriComponent), " !\"#$%&'()*+,/:;<=>?@[\\]^`{|}\x7f");
@@ -211,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn escaping_and_unescaping_undo_each_other() {
+    fn unescaping_reverses_escaping() {
         let every: Vec<u8> = (0..=255).collect();
         for kind in [Escape::Uri, Escape::Args, Escape::UriComponent, Escape::Html, Escape::Memcached] {
             let mut text = Vec::new();
@@ -244,7 +244,7 @@ mod tests {
     }
 
     #[test]
-    fn html_and_json() {
+    fn html_and_json_are_escaped() {
         let mut out = Vec::new();
         escape_html(b"<a href=\"x\">&'", &mut out);
         assert_eq!(out, b"&lt;a href=&quot;x&quot;&gt;&amp;'");

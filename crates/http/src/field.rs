@@ -1,8 +1,8 @@
-//! Header lines: the scanner that requests, responses and trailers share.
+//! Header lines: the scanner that requests, responses and trailers share, and the encoder.
 //!
-//! Owns where a name and a value begin and end, after `ngx_http_parse_header_line`. However small the pieces are
-//! that a sender chooses, it looks at no byte more than twice: once in the hope of a whole usual line, and once in
-//! earnest. It must never copy or judge a field.
+//! Owns where a name and a value begin and end, after `ngx_http_parse_header_line`. However small the pieces of a
+//! sender, the scanner looks at no byte more than twice: once for a whole line of the usual form, and once byte by
+//! byte. It must never judge a field.
 
 use crate::known::Known;
 use crate::scan;
@@ -35,27 +35,27 @@ const fn classes() -> [u8; 256] {
     class
 }
 
-/// A name with its colon is looked for within so many bytes, before a line is taken for an unusual one.
+/// Names are searched for their colon within this many bytes; a line with a longer one is read byte by byte.
 const USUAL_NAME_BYTES: usize = 40;
 
-/// How many bytes of a name stand at the beginning.
+/// Returns the number of bytes at the beginning that a name may hold.
 #[inline]
 fn token_len(text: &[u8]) -> usize {
     text.iter().position(|byte| CLASS[*byte as usize] != TOKEN).unwrap_or(text.len())
 }
 
-/// What a scanner takes for a valid line.
+/// The lines that a scanner accepts.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct FieldRules {
     pub(crate) underscores: bool,
     pub(crate) bare_lf: bool,
-    /// Several CRs may stand before the LF of a field line, as nginx has it.
+    /// Several CRs are allowed before the LF of a field line, as in nginx.
     pub(crate) repeated_cr: bool,
     /// Skip lines that repeat the status line, as IIS is known to send.
     pub(crate) skip_status_lines: bool,
 }
 
-/// What the scanner came to.
+/// The scanner's result.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Step {
     /// The end of the input, inside a line or before one.
@@ -95,7 +95,7 @@ pub(crate) struct FieldScanner {
     pub(crate) fault: usize,
     /// The name holds bytes that names should not have.
     pub(crate) odd: bool,
-    /// The number of the name, or that it has none, if that was looked up already.
+    /// The known name, or that it is none, if it was looked up already.
     known: Option<Option<Known>>,
     /// The last whole line is name, colon, one space, value and CRLF, and nothing else.
     pub(crate) is_usual: bool,
@@ -106,12 +106,12 @@ impl FieldScanner {
         FieldScanner { pos, line: pos, ..FieldScanner::default() }
     }
 
-    /// Where the line under way, or the last whole one, begins.
+    /// Returns where the line under way, or the last whole one, begins.
     pub(crate) fn line_start(&self) -> usize {
         self.line
     }
 
-    /// The next byte to look at; behind the line end after a whole line.
+    /// Returns the next byte to look at; behind the line end after a whole line.
     #[inline]
     pub(crate) fn pos(&self) -> usize {
         self.pos
@@ -127,13 +127,13 @@ impl FieldScanner {
         self.value_start..self.value_end
     }
 
-    /// The number of the name of the last whole line.
+    /// Returns the known name of the last whole line.
     #[inline]
     pub(crate) fn known(&self, input: &[u8]) -> Option<Known> {
         self.known.unwrap_or_else(|| Known::from_bytes(&input[self.name()]))
     }
 
-    /// Has the line under way any byte yet?
+    /// Returns true if no byte of the line under way has come.
     pub(crate) fn is_at_line_start(&self) -> bool {
         self.state == State::Start
     }
@@ -168,8 +168,8 @@ impl FieldScanner {
         }
     }
 
-    /// Takes a line that is there to its end and holds nothing unusual, as nearly all do. Of any other nothing is
-    /// taken: the states below go through it byte by byte.
+    /// Takes a line that is complete and of the usual form, as nearly all are. Any other is left to the states below,
+    /// which go through it byte by byte.
     #[inline]
     fn whole_line(&mut self, input: &[u8]) -> bool {
         let line = &input[self.pos..];
@@ -178,7 +178,7 @@ impl FieldScanner {
             return false;
         };
         let (name, rest) = line.split_at(colon);
-        // What is spelt as a known name needs no look at its bytes.
+        // The bytes of a known name need no check.
         let known = Known::from_bytes(name);
         if known.is_none() && token_len(name) < colon {
             return false;
@@ -296,7 +296,7 @@ impl FieldScanner {
         self.bare_line_end(rules)
     }
 
-    /// At a line end with nothing between the name and it.
+    /// Handles a line end right behind the name.
     fn empty_value(&mut self, byte: u8, rules: FieldRules) -> Step {
         self.value_start = self.pos;
         self.value_end = self.pos;
@@ -376,7 +376,7 @@ mod tests {
     const RULES: FieldRules =
         FieldRules { underscores: false, bare_lf: true, repeated_cr: false, skip_status_lines: false };
 
-    /// Every event of an input that comes in pieces of the given size.
+    /// Returns every event of an input that comes in pieces of the given size.
     fn events(input: &[u8], piece: usize, rules: FieldRules) -> String {
         let mut scanner = FieldScanner::default();
         let mut seen = String::new();
@@ -400,7 +400,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_are_read_as_nginx_reads_them() {
+    fn a_line_has_the_parts_that_nginx_finds() {
         let cases: &[(&[u8], &str)] = &[
             (b"Host: a\r\n\r\n", "Host=a;end@11"),
             (b"Host:a\nB:  b  c  \n\n", "Host=a;B=b  c;end@19"),
@@ -431,9 +431,9 @@ mod tests {
         }
     }
 
-    /// A line is taken at once where all of it is there, and by its bytes where it comes in pieces of one.
+    /// A line that is there at once is taken at once, and one in pieces of one byte is read byte by byte.
     #[test]
-    fn a_whole_line_is_what_its_bytes_are() {
+    fn a_whole_line_equals_the_same_line_byte_by_byte() {
         let pieces: &[&[u8]] = &[
             b"Host",
             b"x-a",
@@ -489,7 +489,7 @@ mod tests {
     }
 
     #[test]
-    fn rules_change_what_is_valid() {
+    fn rules_decide_which_lines_are_valid() {
         let underscores = FieldRules { underscores: true, ..RULES };
         assert_eq!(events(b"a_b: 1\r\n\r\n", 3, underscores), "a_b=1;end@10");
         let strict = FieldRules { bare_lf: false, ..RULES };

@@ -43,7 +43,7 @@ pub enum FramingError {
 }
 
 impl FramingError {
-    /// The status a request with this fault is answered with; for a response it is 502 always.
+    /// Returns the status a request with this fault is answered with; for a response it is 502 always.
     pub const fn status(self) -> u16 {
         match self {
             FramingError::UnknownTransferEncoding => 501,
@@ -51,8 +51,8 @@ impl FramingError {
         }
     }
 
-    /// nginx's words for the error log behind `client sent ` (level info) or `upstream sent ` (level error). The
-    /// unknown transfer encoding is quoted behind them: `: "VALUE"`.
+    /// Returns nginx's words for the error log behind `client sent ` (level info) or `upstream sent ` (level error).
+    /// The unknown transfer encoding is quoted behind them: `: "VALUE"`.
     pub const fn words(self) -> &'static str {
         match self {
             FramingError::InvalidLength => "invalid \"Content-Length\" header",
@@ -67,7 +67,7 @@ impl FramingError {
     }
 }
 
-/// How the body of a request is delimited: RFC 9112 §6.3, as nginx has it since 1.21.1.
+/// Returns how the body of a request is delimited: RFC 9112 §6.3, as nginx has it since 1.21.1.
 pub fn request_body(head: &RequestHead) -> Result<BodyFraming, FramingError> {
     let length = content_length(&head.headers)?;
     let coding = transfer_encoding(&head.headers)?;
@@ -83,8 +83,8 @@ pub fn request_body(head: &RequestHead) -> Result<BodyFraming, FramingError> {
     }
 }
 
-/// How the body of a response is delimited, given the method of the request it answers. Faulty fields are refused
-/// even where the status allows no body, as nginx does.
+/// Returns how the body of a response is delimited, given the method of the request it answers. Faulty fields are
+/// refused even where the status allows no body, as nginx does.
 pub fn response_body(head: &ResponseHead, method: Method) -> Result<BodyFraming, FramingError> {
     let length = content_length(&head.headers)?;
     let coding = transfer_encoding(&head.headers)?;
@@ -137,7 +137,7 @@ fn transfer_encoding(headers: &Headers) -> Result<Coding, FramingError> {
     }
 }
 
-/// The value of `Content-Length`, if there is one field and it is a number.
+/// Returns the value of `Content-Length`, if there is one field and it is a number.
 pub fn content_length(headers: &Headers) -> Result<Option<u64>, FramingError> {
     let mut values = headers.get_all(Known::ContentLength);
     let Some(value) = values.next() else {
@@ -149,7 +149,7 @@ pub fn content_length(headers: &Headers) -> Result<Option<u64>, FramingError> {
     parse_length(value).map(Some).ok_or(FramingError::InvalidLength)
 }
 
-/// Decimal digits and nothing else, below 2^63.
+/// Parses decimal digits and nothing else, below 2^63.
 pub fn parse_length(digits: &[u8]) -> Option<u64> {
     if digits.is_empty() {
         return None;
@@ -186,12 +186,12 @@ pub fn connection(headers: &Headers) -> Connection {
     found
 }
 
-/// The options that `Connection` lists. Each may name a field that is for this connection only.
+/// Returns the options that `Connection` lists. Each may name a field that is for this connection only.
 pub fn connection_options(headers: &Headers) -> impl Iterator<Item = &[u8]> {
     list(headers.get_all(Known::Connection))
 }
 
-/// The members of a comma-separated list spread over fields, without white space and empty members (RFC 9110
+/// Returns the members of a comma-separated list spread over fields, without white space and empty members (RFC 9110
 /// §5.6.1).
 pub fn list<'a>(fields: impl Iterator<Item = &'a [u8]>) -> impl Iterator<Item = &'a [u8]> {
     fields
@@ -200,8 +200,8 @@ pub fn list<'a>(fields: impl Iterator<Item = &'a [u8]>) -> impl Iterator<Item = 
         .filter(|item| !item.is_empty())
 }
 
-/// May the connection be used again after this message, as far as the head says? HTTP/1.1 keeps it unless told to
-/// close, 1.0 closes unless told to keep it (RFC 9112 §9.3).
+/// Returns true if the head allows another message on the connection. HTTP/1.1 keeps it unless asked to
+/// close, 1.0 closes unless asked to keep it (RFC 9112 §9.3).
 pub fn keep_alive(version: Version, headers: &Headers) -> bool {
     let connection = connection(headers);
     match version {
@@ -211,8 +211,8 @@ pub fn keep_alive(version: Version, headers: &Headers) -> bool {
     }
 }
 
-/// Does the client wait for `100 Continue` before it sends its body? Heeded from HTTP/1.1 on, and any other
-/// expectation is passed over, as nginx does.
+/// Returns true if the client waits for `100 Continue` before it sends its body. Heeded from HTTP/1.1 on; any
+/// other expectation is ignored, as in nginx.
 pub fn expects_continue(version: Version, headers: &Headers) -> bool {
     version >= Version::Http11
         && headers.get(Known::Expect).is_some_and(|value| value.eq_ignore_ascii_case(b"100-continue"))
@@ -243,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn request_bodies() {
+    fn a_request_body_is_framed_as_in_rfc_9112() {
         use BodyFraming::*;
         use FramingError::*;
         let cases: &[(&str, &str, Result<BodyFraming, FramingError>)] = &[
@@ -287,7 +287,7 @@ mod tests {
     }
 
     #[test]
-    fn response_bodies() {
+    fn a_response_body_is_framed_as_in_rfc_9112() {
         use BodyFraming::*;
         use FramingError::*;
         let cases: &[(&str, &str, Method, Result<BodyFraming, FramingError>)] = &[
@@ -324,7 +324,7 @@ mod tests {
     }
 
     #[test]
-    fn connections() {
+    fn connection_options_decide_about_reuse() {
         let with = |values: &[&str]| {
             let mut headers = Headers::new();
             values.iter().for_each(|value| headers.push(b"Connection", value.as_bytes()));
@@ -351,7 +351,7 @@ mod tests {
     }
 
     #[test]
-    fn methods_that_a_gateway_refuses() {
+    fn a_gateway_refuses_connect_and_trace() {
         let head = |line: &str, fields: &str| {
             let text = format!("{line}\r\nHost: h\r\n{fields}\r\n");
             let mut head = RequestHead::new();
@@ -368,7 +368,7 @@ mod tests {
     }
 
     #[test]
-    fn expectations() {
+    fn only_100_continue_is_expected() {
         let mut headers = Headers::new();
         assert!(!expects_continue(Version::Http11, &headers));
         headers.push(b"Expect", b"100-Continue");

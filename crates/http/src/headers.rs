@@ -30,9 +30,9 @@ struct Field {
 pub struct Headers {
     bytes: Vec<u8>,
     fields: Vec<Field>,
-    /// The known names that occur, so that the usual answer ("no such field") costs one test.
+    /// The known names that occur, so that the usual result ("no such field") costs one test.
     present: u128,
-    /// Those that occur more than once, and perhaps some that did and no longer do.
+    /// Those that occur more than once, and perhaps some that no longer do.
     repeated: u128,
 }
 
@@ -43,7 +43,7 @@ pub struct Adopted {
 }
 
 impl Headers {
-    /// An empty list; allocates with the first field.
+    /// Returns an empty list; allocates with the first field.
     pub const fn new() -> Headers {
         Headers { bytes: Vec::new(), fields: Vec::new(), present: 0, repeated: 0 }
     }
@@ -57,27 +57,27 @@ impl Headers {
         self.repeated = 0;
     }
 
-    /// Gives memory back that a rare large head has taken, so that an idle connection stays small.
+    /// Returns memory that a rare large head has taken, so that an idle connection stays small.
     pub fn shrink_to(&mut self, bytes: usize) {
         self.bytes.shrink_to(bytes);
     }
 
-    /// How many fields there are.
+    /// Returns the number of fields.
     pub fn len(&self) -> usize {
         self.fields.len()
     }
 
-    /// Is there no field?
+    /// Returns true if there is no field.
     pub fn is_empty(&self) -> bool {
         self.fields.is_empty()
     }
 
-    /// Adds a field at the end. The caller vouches that name and value hold no CR, LF or NUL.
+    /// Adds a field at the end. The caller guarantees that name and value hold no CR, LF or NUL.
     pub fn push(&mut self, name: &[u8], value: &[u8]) {
         self.push_as(Known::from_bytes(name), name, value);
     }
 
-    /// As [`Headers::push`], of a name that was looked up already.
+    /// As [`Headers::push`], for a name that was looked up already.
     fn push_as(&mut self, known: Option<Known>, name: &[u8], value: &[u8]) {
         // As it will be sent, so that this is one piece: see `append_to`.
         self.bytes.reserve(name.len() + value.len() + 4);
@@ -113,7 +113,7 @@ impl Headers {
         self.add(Field { known, is_line: false, name_at: CANONICAL, name_len: 0, value_at, value_len });
     }
 
-    /// The value of the first field with this name.
+    /// Returns the value of the first field with this name.
     #[inline]
     pub fn get(&self, known: Known) -> Option<&[u8]> {
         if self.present & known.bit() == 0 {
@@ -122,37 +122,37 @@ impl Headers {
         self.fields.iter().find(|field| field.known == Some(known)).map(|field| self.value_of(field))
     }
 
-    /// The values of every field with this name, in order.
+    /// Returns the values of every field with this name, in order.
     #[inline]
     pub fn get_all(&self, known: Known) -> Values<'_, 'static> {
         let next = if self.has(known) { 0 } else { self.fields.len() };
         Values { headers: self, next, wanted: Wanted::Known(known) }
     }
 
-    /// Is there a field with this name?
+    /// Returns true if there is a field with this name.
     #[inline]
     pub fn has(&self, known: Known) -> bool {
         self.present & known.bit() != 0
     }
 
-    /// The number of the field at this place, if its name is known; `None` out of range.
+    /// Returns the name of the field at this place, if it is a known one; `None` out of range.
     #[inline]
     pub fn known_at(&self, index: usize) -> Option<Known> {
         self.fields.get(index)?.known
     }
 
-    /// May a known name occur more than once? `false` is certain.
+    /// Returns true if a known name may occur more than once; false is certain.
     #[inline]
     pub fn may_repeat(&self) -> bool {
         self.repeated != 0
     }
 
-    /// The value of the first field with this name, in any case.
+    /// Returns the value of the first field with this name, in any case.
     pub fn find<'a>(&'a self, name: &[u8]) -> Option<&'a [u8]> {
         self.find_all(name).next()
     }
 
-    /// The values of every field with this name, in any case.
+    /// Returns the values of every field with this name, in any case.
     pub fn find_all<'n>(&self, name: &'n [u8]) -> Values<'_, 'n> {
         match Known::from_bytes(name) {
             Some(known) => self.get_all(known),
@@ -160,24 +160,24 @@ impl Headers {
         }
     }
 
-    /// Is there a field with this name, in any case?
+    /// Returns true if there is a field with this name, in any case.
     pub fn contains(&self, name: &[u8]) -> bool {
         self.find(name).is_some()
     }
 
-    /// The value of the first field that a variable such as `$http_x_forwarded_for` means: letters in lower
+    /// Returns the value of the first field that a variable such as `$http_x_forwarded_for` means: letters in lower
     /// case, `_` for `-`.
     pub fn find_underscored<'a>(&'a self, name: &[u8]) -> Option<&'a [u8]> {
         self.find_all_underscored(name).next()
     }
 
-    /// The values of every field that such a variable means; nginx joins several with `, `.
+    /// Returns the values of every field that such a variable means; nginx joins several with `, `.
     pub fn find_all_underscored<'n>(&self, name: &'n [u8]) -> Values<'_, 'n> {
         Values { headers: self, next: 0, wanted: Wanted::Underscored(name) }
     }
 
-    /// Gives a name one single value: the first field of that name keeps its place, others go, and without one
-    /// the field comes at the end.
+    /// Gives a name a single value: the first field of that name keeps its place, the others are removed; without one,
+    /// the field is added at the end.
     pub fn set(&mut self, name: &[u8], value: &[u8]) {
         if let Some(known) = Known::from_bytes(name) {
             if self.has(known) {
@@ -211,7 +211,7 @@ impl Headers {
         }
     }
 
-    /// Removes every field with this name, in any case. Was there one?
+    /// Removes every field with this name, in any case. Returns true if there was one.
     pub fn remove(&mut self, name: &[u8]) -> bool {
         match Known::from_bytes(name) {
             Some(known) => self.remove_known(known),
@@ -223,7 +223,7 @@ impl Headers {
         }
     }
 
-    /// Removes every field with this name. Was there one?
+    /// Removes every field with this name. Returns true if there was one.
     pub fn remove_known(&mut self, known: Known) -> bool {
         if !self.has(known) {
             return false;
@@ -247,12 +247,12 @@ impl Headers {
         self.present = present;
     }
 
-    /// Every field in order: its number if known, its name as spelt, its value.
+    /// Returns every field in order: its number if known, its name as spelt, its value.
     pub fn iter(&self) -> Iter<'_> {
         Iter { headers: self, fields: self.fields.iter() }
     }
 
-    /// The field at this place in the list.
+    /// Returns the field at this place in the list.
     pub fn at(&self, index: usize) -> Option<(Option<Known>, &[u8], &[u8])> {
         self.fields.get(index).map(|field| (field.known, self.name_of(field), self.value_of(field)))
     }
@@ -307,7 +307,7 @@ impl Headers {
         self.bytes.extend_from_slice(block);
     }
 
-    /// How long the arena is; the next block lands there.
+    /// Returns the length of the arena; the next block is appended there.
     #[inline]
     pub(crate) fn arena_len(&self) -> usize {
         self.bytes.len()
@@ -453,7 +453,7 @@ impl<'a> Values<'a, '_> {
     }
 }
 
-/// Does a variable's name part mean this field? Only the field's letters are folded, as in nginx.
+/// Returns true if a variable's name means this field. Only the field's letters are folded, as in nginx.
 fn is_underscored(field: &[u8], name: &[u8]) -> bool {
     field.len() == name.len()
         && field.iter().zip(name).all(|(ours, wanted)| match ours {
@@ -484,7 +484,7 @@ mod tests {
     }
 
     #[test]
-    fn order_spelling_and_values_are_kept() {
+    fn order_spelling_and_values_are_preserved() {
         assert_eq!(
             shown(&sample()),
             "host: shop.example.com\nX-Trace: 1\nAccept: */*\nx-trace: 2\nACCEPT: text/html"
@@ -504,7 +504,7 @@ mod tests {
     }
 
     #[test]
-    fn underscored_names_are_those_of_variables() {
+    fn an_underscored_name_finds_dashed_fields() {
         let mut headers = sample();
         headers.push(b"a_b-C", b"v");
         assert_eq!(headers.find_all_underscored(b"x_trace").count(), 2);
@@ -514,7 +514,7 @@ mod tests {
     }
 
     #[test]
-    fn set_keeps_the_first_place() {
+    fn set_keeps_the_place_of_the_first_field() {
         let mut headers = sample();
         headers.set(b"X-TRACE", b"3");
         headers.set(b"accept", b"none");
@@ -523,12 +523,12 @@ mod tests {
         headers.set_known(Known::Via, b"v");
         assert_eq!(shown(&headers), "host: h\nX-Trace: 3\nAccept: none\nX-New: n\nVia: v");
         headers.set_value(1, b"4");
-        headers.set_value(99, b"nobody");
+        headers.set_value(99, b"none");
         assert_eq!(headers.find(b"x-trace"), Some(&b"4"[..]));
     }
 
     #[test]
-    fn removal_is_complete() {
+    fn removal_removes_every_field_of_the_name() {
         let mut headers = sample();
         assert!(headers.remove(b"x-Trace"));
         assert!(!headers.remove(b"x-Trace"));
@@ -540,7 +540,7 @@ mod tests {
         assert!(headers.is_empty() && !headers.has(Known::Host));
     }
 
-    /// What is sent of a list, by one way and by the other.
+    /// Returns what is sent of a list, and checks that both ways of sending agree.
     fn sent(headers: &Headers, keep: fn(Option<Known>) -> bool) -> String {
         let mut out = Vec::new();
         headers.append_to(&mut out, |known, _, _| keep(known));
@@ -553,7 +553,7 @@ mod tests {
     }
 
     #[test]
-    fn fields_are_sent_as_they_are() {
+    fn sent_fields_equal_pushed_ones() {
         let mut headers = sample();
         assert_eq!(
             sent(&headers, |_| true),
@@ -569,7 +569,7 @@ mod tests {
     }
 
     #[test]
-    fn decoded_fields_are_sent_as_they_are() {
+    fn decoded_fields_are_sent_unchanged() {
         let head = b"HTTP/1.1 200 OK\r\nServer: a\r\nVary:b\r\nX-A: 1 \r\nX-B:  2\r\nDate: c\nAge:\r\nX-C: 3\r\nEtag: d\r\n\r\n";
         for piece in 1..=head.len() {
             let mut decoded = crate::ResponseHead::new();
@@ -592,7 +592,7 @@ mod tests {
     }
 
     #[test]
-    fn repeated_names_are_all_found() {
+    fn every_field_of_a_repeated_name_is_found() {
         let mut headers = sample();
         headers.remove_known(Known::Accept);
         headers.push(b"accept", b"1");

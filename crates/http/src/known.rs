@@ -1,4 +1,4 @@
-//! The header names a proxy meets every day, as numbers.
+//! The header names a proxy meets every day, as an enum.
 //!
 //! Owns the list, its canonical spelling and the lookup from bytes. It must never allocate: the lookup runs once
 //! for every field of every message.
@@ -6,7 +6,7 @@
 /// A header name that is recognised while a head is decoded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[repr(u8)]
-#[allow(missing_docs, reason = "each variant is documented by the header name it stands for")]
+#[allow(missing_docs, reason = "each variant is documented by its header name")]
 pub enum Known {
     Accept,
     AcceptCharset,
@@ -243,15 +243,15 @@ const SEARCH: (u32, [u8; 1 << SLOT_BITS]) = search();
 static TABLE: [u8; 1 << SLOT_BITS] = SEARCH.1;
 
 impl Known {
-    /// How many there are.
+    /// The number of known names.
     pub const COUNT: usize = NAMES.len();
 
-    /// The name as it is sent when we write it ourselves.
+    /// Returns the canonical spelling, in which pointsman sends it.
     pub const fn name(self) -> &'static str {
         NAMES[self as usize].1
     }
 
-    /// The known name that these bytes spell, whatever the case of their letters.
+    /// Returns the known name that these bytes spell, whatever the case of their letters.
     #[inline]
     pub fn from_bytes(name: &[u8]) -> Option<Known> {
         let number = TABLE[slot(name, SEARCH.0)];
@@ -261,7 +261,7 @@ impl Known {
         (name == canonical || name.eq_ignore_ascii_case(canonical)).then_some(*known)
     }
 
-    /// Every one, in the order of the enum.
+    /// Returns all known names, in the order of the enum.
     pub fn all() -> impl Iterator<Item = Known> {
         NAMES.iter().map(|(known, _)| *known)
     }
@@ -271,13 +271,13 @@ impl Known {
         1 << (self as u8)
     }
 
-    /// May a request carry this field once only? (`ngx_http_process_unique_header_line`, and `Host`.)
+    /// Returns true if a request may have this field only once (`ngx_http_process_unique_header_line`, and `Host`).
     pub(crate) const fn is_unique_in_request(self) -> bool {
         UNIQUE & self.bit() != 0
     }
 
-    /// Does the field speak about one connection only, so that no proxy may pass it on? (RFC 9110 §7.6.1, and
-    /// the older names that RFC 2616 §13.5.1 lists.)
+    /// Returns true if the field is about one connection only, so that no proxy may pass it on (RFC 9110 §7.6.1, and
+    /// the older names that RFC 2616 §13.5.1 lists).
     pub const fn is_hop_by_hop(self) -> bool {
         HOP_BY_HOP & self.bit() != 0
     }
@@ -339,7 +339,7 @@ mod tests {
     }
 
     #[test]
-    fn spelling_follows_nginx() {
+    fn the_canonical_spelling_is_that_of_nginx() {
         assert_eq!(Known::ETag.name(), "ETag");
         assert_eq!(Known::WwwAuthenticate.name(), "WWW-Authenticate");
         assert_eq!(Known::Te.name(), "TE");

@@ -3,9 +3,9 @@
 //! Owns every decision about which bytes mean what. It must never open a socket or a file, read a clock or draw
 //! a random number: bytes come in as slices, bytes go out into the caller's buffers.
 //!
-//! Where RFC 9110/9112 leave room, or where nginx is known to differ, what nginx does is done, because it is
-//! what the configurations this serves were written against. Framing is the exception that proves it: there the
-//! stricter of the two wins, so that no peer can read a message's end in another place than we do.
+//! Where RFC 9110/9112 leave room, or where nginx is known to differ, this crate does what nginx does, because the
+//! configurations it serves were written for nginx. Framing is the exception: there the stricter of the two wins, so
+//! that no peer can see the end of a message in another place than we do.
 
 pub mod args;
 pub mod authority;
@@ -49,13 +49,13 @@ pub enum Version {
     Http09,
     /// HTTP/1.0.
     Http10,
-    /// HTTP/1.1, and any later minor version of HTTP/1, as RFC 9110 §2.5 wants it.
+    /// HTTP/1.1, and any later minor version of HTTP/1, as RFC 9110 §2.5 demands.
     #[default]
     Http11,
 }
 
 impl Version {
-    /// As in a request line; nothing for 0.9.
+    /// Returns the text of a request line; empty for 0.9.
     pub const fn name(self) -> &'static str {
         match self {
             Version::Http09 => "",
@@ -65,12 +65,12 @@ impl Version {
     }
 }
 
-/// How far a decoder came.
+/// How far a decoder has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Progress {
     /// More bytes are needed: call again with the same bytes and more behind them.
     Partial,
-    /// The head is whole.
+    /// The head is complete.
     Complete {
         /// Bytes of the input that belong to the head; what follows is the body or the next message.
         consumed: usize,

@@ -1,7 +1,7 @@
-//! What would end a line of a head, in values that are put together from what others sent.
+//! Line ends in values that are put together from what others have sent.
 //!
-//! Owns what stands in its place: a decoded URI may hold any byte, and a line end in a field's value would be the
-//! beginning of a field, or of an answer, that a client has made up. Must never let one through; nginx does.
+//! Owns what replaces them: a decoded URI may hold any byte, and a line end in a field's value would begin a field, or
+//! a response, that a client has made up. Must never let one through; nginx does.
 
 use crate::escape::{Escape, escape};
 use crate::scan;
@@ -10,7 +10,7 @@ fn ends_line(byte: u8) -> bool {
     matches!(byte, b'\r' | b'\n' | 0)
 }
 
-/// Puts a space in the place of each CR, LF and NUL of a field's value (RFC 9110 §5.5).
+/// Replaces with a space each CR, LF and NUL of a field's value (RFC 9110 §5.5).
 pub fn blank(value: &mut [u8]) {
     let mut rest = value;
     while let Some(at) = scan::control(rest) {
@@ -21,13 +21,13 @@ pub fn blank(value: &mut [u8]) {
     }
 }
 
-/// Escapes each CR, LF and NUL from `from` on with a percent sign: in a URI it can be said otherwise.
+/// Escapes each CR, LF and NUL from `from` on with a percent sign, as a URI allows.
 pub fn escape_from(uri: &mut Vec<u8>, from: usize) {
     escape_those(uri, from, ends_line);
 }
 
-/// The same for the target of a request line, where a space is an end too: behind it stands the version, which decides how
-/// the message is read (RFC 9112 §3).
+/// As [`escape_from`], for the target of a request line, which a space ends too: the version follows it, and decides
+/// how the message is read (RFC 9112 §3).
 pub fn escape_target_from(line: &mut Vec<u8>, from: usize) {
     escape_those(line, from, |byte| byte <= b' ' || byte == 0x7f);
 }
@@ -49,7 +49,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nothing_ends_a_line() {
+    fn no_line_end_is_left() {
         let mut value = b"a\r\nb\tc\0\x01\xff".to_vec();
         blank(&mut value);
         assert_eq!(value, b"a  b\tc \x01\xff");

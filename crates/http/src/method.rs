@@ -28,7 +28,7 @@ pub enum Method {
 }
 
 impl Method {
-    /// The method of a token; methods are case-sensitive (RFC 9110 §9.1).
+    /// Returns the method of a token; methods are case-sensitive (RFC 9110 §9.1).
     pub const fn from_bytes(token: &[u8]) -> Method {
         match token {
             b"GET" => Method::Get,
@@ -51,7 +51,7 @@ impl Method {
         }
     }
 
-    /// The token; empty for [`Method::Other`], whose bytes only the head knows.
+    /// Returns the token; empty for [`Method::Other`], whose bytes only the head knows.
     pub const fn name(self) -> &'static str {
         match self {
             Method::Get => "GET",
@@ -74,8 +74,8 @@ impl Method {
         }
     }
 
-    /// Must a request with this method not be sent to a second server unless `proxy_next_upstream
-    /// non_idempotent` says so? nginx counts POST, LOCK and PATCH.
+    /// Returns true if a request with this method must not be sent to a second server unless `proxy_next_upstream
+    /// non_idempotent` allows it: for nginx, POST, LOCK and PATCH.
     pub const fn is_non_idempotent(self) -> bool {
         matches!(self, Method::Post | Method::Lock | Method::Patch)
     }

@@ -1,14 +1,14 @@
 //! Byte ranges of a response: the `Range` header and multipart answers.
 //!
 //! Owns the reading of `bytes=…` after `ngx_http_range_parse` and the text between the parts of a
-//! `multipart/byteranges` body. Whether ranges apply at all (`If-Range`, status) is the caller's to know.
+//! `multipart/byteranges` body. Whether ranges apply at all (`If-Range`, status) is for the caller to know.
 
 use std::ops::Range;
 
-/// What a `Range` header asks of a body of a given length.
+/// The meaning of a `Range` header for a body of a given length.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RangeAnswer {
-    /// It asks for nothing we heed: another unit, more ranges than allowed, or as many bytes as the whole has.
+    /// It asks for nothing that is heeded: another unit, more ranges than allowed, or as many bytes as the whole has.
     /// The answer is 200.
     Whole,
     /// The ranges found are to be sent. The answer is 206.
@@ -17,11 +17,20 @@ pub enum RangeAnswer {
     Unsatisfiable,
 }
 
-/// Reads a `Range` header for a body of `length` bytes. The ranges go to `ranges` (cleared first), in the order
+/// Parses a `Range` header for a body of `length` bytes. The ranges go to `ranges` (cleared first), in the order
 /// asked for.
 ///
 /// `max_ranges` is nginx's directive; `None` is its default, under which ranges are also refused when the parts'
 /// heads would make the answer larger than the whole.
+///
+/// ```
+/// use pointsman_http::range::{RangeAnswer, parse};
+///
+/// let mut ranges = Vec::new();
+/// assert_eq!(parse(b"bytes=0-9,-5", 100, None, &mut ranges), RangeAnswer::Parts);
+/// assert_eq!(ranges, [0..10, 95..100]);
+/// assert_eq!(parse(b"bytes=100-", 100, None, &mut ranges), RangeAnswer::Unsatisfiable);
+/// ```
 pub fn parse(
     value: &[u8],
     length: u64,
@@ -68,12 +77,12 @@ fn parse_set(set: &[u8], length: u64, max_ranges: Option<u32>, ranges: &mut Vec<
     }
 }
 
-/// One `first-last`, `first-` or `-count`; the range may be empty or lie outside.
+/// Parses one `first-last`, `first-` or `-count`; the range may be empty or lie outside of the body.
 fn parse_spec(spec: &[u8], length: u64) -> Option<Range<u64>> {
     let (first, last) = spec.split_at(memchr::memchr(b'-', spec)?);
     let (first, last) = (trim(first), &last[1..]);
     if first.is_empty() {
-        // nginx takes no space behind the dash of a suffix.
+        // nginx accepts no space behind the dash of a suffix.
         let count = if last.first() == Some(&b' ') { None } else { offset(trim(last)) }?;
         return Some(length.saturating_sub(count)..length);
     }
@@ -86,7 +95,7 @@ fn parse_spec(spec: &[u8], length: u64) -> Option<Range<u64>> {
     Some(start..length.min(end.saturating_add(1)))
 }
 
-/// nginx lets spaces stand around numbers, and nothing else.
+/// Trims spaces: nginx allows them around numbers, and nothing else.
 fn trim(mut text: &[u8]) -> &[u8] {
     while let [b' ', rest @ ..] | [rest @ .., b' '] = text {
         text = rest;
@@ -94,7 +103,7 @@ fn trim(mut text: &[u8]) -> &[u8] {
     text
 }
 
-/// Decimal digits within an `off_t`.
+/// Parses decimal digits within an `off_t`.
 fn offset(digits: &[u8]) -> Option<u64> {
     if digits.is_empty() {
         return None;
@@ -127,12 +136,12 @@ fn numbers(range: &Range<u64>, length: u64, out: &mut Vec<u8>) {
     out.extend_from_slice(digits.format(length).as_bytes());
 }
 
-/// What separates the parts of a multipart answer: twenty digits, as nginx makes them.
+/// The separator of the parts of a multipart answer: twenty digits, as nginx makes them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Boundary([u8; 20]);
 
 impl Boundary {
-    /// A boundary from a number that should differ from answer to answer.
+    /// Makes a boundary from a number that should differ from answer to answer.
     pub fn new(number: u64) -> Boundary {
         let mut digits = [b'0'; 20];
         let mut text = itoa::Buffer::new();
@@ -147,7 +156,7 @@ impl Boundary {
         out.extend_from_slice(&self.0);
     }
 
-    /// Appends what stands before a part. The content type is that of the whole, charset included; without one
+    /// Appends the lines before a part. The content type is that of the whole, charset included; without one
     /// the line is left out.
     pub fn part_head(&self, content_type: &[u8], range: &Range<u64>, length: u64, out: &mut Vec<u8>) {
         out.extend_from_slice(b"\r\n--");
@@ -161,14 +170,14 @@ impl Boundary {
         out.extend_from_slice(b"\r\n\r\n");
     }
 
-    /// Appends what stands behind the last part.
+    /// Appends the lines behind the last part.
     pub fn end(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(b"\r\n--");
         out.extend_from_slice(&self.0);
         out.extend_from_slice(b"--\r\n");
     }
 
-    /// The length of the whole multipart body, bytes. `scratch` is cleared and used.
+    /// Returns the length of the whole multipart body, bytes. `scratch` is cleared and used.
     pub fn body_len(
         &self,
         content_type: &[u8],
@@ -199,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn ranges_that_are_sent() {
+    fn satisfiable_ranges_are_sent() {
         let cases: &[(&str, &[Range<u64>])] = &[
             ("bytes=0-0", &[0..1]),
             ("BYTES=0-9", &[0..10]),
@@ -219,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn ranges_that_are_refused() {
+    fn unsatisfiable_ranges_are_refused() {
         for value in [
             "bytes=x",
             "bytes=1000-",
@@ -243,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn ranges_that_are_not_heeded() {
+    fn unsupported_ranges_are_ignored() {
         for value in ["lines=0-1", "bytes=", "bytes", "", "bytes=0-999,0-999"] {
             assert_eq!(parsed(value, 1000, None), (RangeAnswer::Whole, vec![]), "{value}");
         }
@@ -257,7 +266,7 @@ mod tests {
     }
 
     #[test]
-    fn multipart_text() {
+    fn a_multipart_body_has_the_announced_length() {
         let boundary = Boundary::new(12);
         let mut out = Vec::new();
         boundary.content_type(&mut out);

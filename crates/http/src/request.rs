@@ -27,6 +27,20 @@ enum Stage {
 }
 
 /// The head of a request, used again and again on one connection.
+///
+/// ```
+/// use pointsman_http::{HeadLimits, Known, Method, Progress, RequestHead};
+///
+/// let mut head = RequestHead::new();
+/// let limits = HeadLimits::default();
+/// // The bytes may come in any pieces; the decoder continues where it stopped.
+/// let input = b"GET /a?b HTTP/1.1\r\nHost: shop.example.com\r\nAccept: */*\r\n\r\nrest";
+/// assert_eq!(head.decode(&input[..20], &limits), Ok(Progress::Partial));
+/// let Ok(Progress::Complete { consumed }) = head.decode(input, &limits) else { panic!() };
+/// assert_eq!(&input[consumed..], b"rest");
+/// assert_eq!((head.method, head.target(), head.host()), (Method::Get, &b"/a?b"[..], &b"shop.example.com"[..]));
+/// assert_eq!(head.headers.get(Known::Accept), Some(&b"*/*"[..]));
+/// ```
 #[derive(Clone, Debug, Default)]
 pub struct RequestHead {
     /// The method; its bytes are in [`RequestHead::method_bytes`].
@@ -37,7 +51,7 @@ pub struct RequestHead {
     pub headers: Headers,
     /// The request line without its line end.
     line: Vec<u8>,
-    /// What a target that is not plain is decoded into when it is checked.
+    /// Where a target that is not plain is decoded when it is checked.
     scratch: Vec<u8>,
     /// The host in the form for comparing.
     host: Vec<u8>,
@@ -53,12 +67,12 @@ pub struct RequestHead {
 }
 
 impl RequestHead {
-    /// An empty head, before the first byte.
+    /// Returns an empty head, before the first byte.
     pub fn new() -> RequestHead {
         RequestHead::default()
     }
 
-    /// Back to before the first byte; keeps memory.
+    /// Starts over before the first byte; keeps memory.
     pub fn clear(&mut self) {
         self.method = Method::Get;
         self.version = Version::Http11;
@@ -85,7 +99,7 @@ impl RequestHead {
         }
         if self.stage == Stage::Fields {
             let result = self.decode_fields(input, limits);
-            // On every way out the list gets the bytes of the fields it was told of.
+            // On every return the list has the bytes of the fields that were announced to it.
             let done = self.fields.line_start();
             self.headers.append_block(input.get(self.copied..done).unwrap_or_default());
             self.copied = done;
@@ -97,78 +111,80 @@ impl RequestHead {
         Ok(Progress::Complete { consumed: self.consumed() })
     }
 
-    /// Has any byte of a request come, empty lines apart?
+    /// Returns true if any byte of a request has come, empty lines apart.
     pub fn has_begun(&self) -> bool {
         self.stage != Stage::Line || self.line_scanner.pos() > self.line_scanner.start
     }
 
-    /// Does the request line stand?
+    /// Returns true if the request line is complete.
     pub fn has_line(&self) -> bool {
         self.stage != Stage::Line
     }
 
-    /// How long the head is, from the first byte of the request line on: what nginx counts in `$request_length`.
+    /// Returns the length of the head from the first byte of the request line on: what nginx counts in
+    /// `$request_length`.
     pub fn len(&self) -> usize {
         self.consumed() - self.line_scanner.start
     }
 
-    /// Is there nothing yet?
+    /// Returns true if there is nothing yet.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// The request line as it came, without its line end: `$request`. Of a refused line, what there was of it.
+    /// Returns the request line as it came, without its line end: `$request`. Of a refused line, what there was of it.
     pub fn request_line(&self) -> &[u8] {
         &self.line
     }
 
-    /// The method as it came: `$request_method`.
+    /// Returns the method as it came: `$request_method`.
     pub fn method_bytes(&self) -> &[u8] {
         self.part((0, self.line_scanner.parts.method_end))
     }
 
-    /// The version as it came, empty for HTTP/0.9: `$server_protocol`.
+    /// Returns the version as it came, empty for HTTP/0.9: `$server_protocol`.
     pub fn protocol(&self) -> &[u8] {
         let parts = &self.line_scanner.parts;
         if parts.protocol == 0 { b"" } else { self.part((parts.protocol, parts.line_end)) }
     }
 
-    /// The target as it came, from its path on: `$request_uri`. Of an absolute-form target without a path, and of
-    /// the authority-form of CONNECT, that is `/`.
+    /// Returns the target as it came, from its path on: `$request_uri`. Of an absolute-form target without a path, and
+    /// of the authority-form of CONNECT, that is `/`.
     pub fn target(&self) -> &[u8] {
         let parts = &self.line_scanner.parts;
         if parts.bare_authority && self.has_line() { b"/" } else { self.part(parts.path) }
     }
 
-    /// Is the path of the target as it will be after normalising? Then nothing in it is escaped.
+    /// Returns true if the path of the target is already in its normal form. Then nothing in it is escaped.
     pub fn is_plain(&self) -> bool {
         self.line_scanner.parts.plain
     }
 
-    /// May [`RequestHead::target`] be sent on as it is? Not if it begins with the query, as in `http://host?query`.
+    /// Returns true if [`RequestHead::target`] can be sent on unchanged: not if it begins with the query, as in
+    /// `http://host?query`.
     pub fn is_target_whole(&self) -> bool {
         self.target().first() == Some(&b'/')
     }
 
-    /// The scheme of an absolute-form target, as it came.
+    /// Returns the scheme of an absolute-form target, as it came.
     pub fn scheme(&self) -> Option<&[u8]> {
         let (start, end) = self.line_scanner.parts.scheme;
         (end > start).then(|| self.part((start, end)))
     }
 
-    /// The authority of an absolute-form or authority-form target, as it came.
+    /// Returns the authority of an absolute-form or authority-form target, as it came.
     pub fn authority(&self) -> Option<&[u8]> {
         let (start, end) = self.line_scanner.parts.host;
         (end > start).then(|| self.part((start, end)))
     }
 
-    /// The host asked for: that of the target, else that of `Host`. Lower case, no port, no final dot; empty if
+    /// Returns the host asked for: that of the target, else that of `Host`. Lower case, no port, no final dot; empty if
     /// there is none. What server names are compared with, and `$host`.
     pub fn host(&self) -> &[u8] {
         &self.host
     }
 
-    /// The port beside the host, 0 if none was given.
+    /// Returns the port beside the host, 0 if none was given.
     pub fn port(&self) -> u16 {
         self.port
     }
@@ -192,8 +208,8 @@ impl RequestHead {
         uri::normalise(target, merge_slashes, path).map(|query| &target[query])
     }
 
-    /// The lines that were dropped for their names, without their line ends; nginx logs each at level info as
-    /// `client sent invalid header line: "…"`; a log line takes them through [`masking`]. The input is the one of the
+    /// Returns the lines that were dropped for their names, without their line ends; nginx logs each at level info as
+    /// `client sent invalid header line: "…"`; a log line passes them through [`masking`]. The input is the one of the
     /// last call.
     pub fn dropped_lines<'a>(&'a self, input: &'a [u8]) -> impl Iterator<Item = &'a [u8]> {
         self.dropped.iter().filter_map(|line| input.get(line.clone()))
@@ -237,7 +253,7 @@ impl RequestHead {
     }
 
     fn part(&self, (start, end): (u32, u32)) -> &[u8] {
-        // Of a line that is incomplete or refused no part is to be trusted.
+        // No part of an incomplete or refused line is reliable.
         let line: &[u8] = if self.has_line() { &self.line } else { b"" };
         line.get(start as usize..end as usize).unwrap_or_default()
     }
@@ -249,13 +265,13 @@ impl RequestHead {
         }
     }
 
-    /// The request line; is it whole?
+    /// Returns the request line; is it whole?
     fn decode_line(&mut self, input: &[u8], limits: &HeadLimits) -> Result<bool, HeadError> {
         let result = self.line_scanner.scan(input, limits.allow_bare_lf);
         let start = self.line_scanner.start;
         let end = self.line_scanner.pos();
         if start > limits.max_head_bytes() {
-            // nginx reads empty lines for ever; ours would fill memory.
+            // nginx reads empty lines without end; here they would fill memory.
             return Err(HeadError::InvalidRequest);
         }
         // Before a fault is reported: nginx does not see one that lies beyond its buffers.
@@ -305,7 +321,7 @@ impl RequestHead {
         Ok(())
     }
 
-    /// The fields; are they whole?
+    /// Returns the fields; are they whole?
     fn decode_fields(&mut self, input: &[u8], limits: &HeadLimits) -> Result<bool, HeadError> {
         let rules = FieldRules {
             underscores: limits.underscores_in_headers,

@@ -1,6 +1,6 @@
 //! The request line: the scanner.
 //!
-//! Owns where method, target, authority and version lie, after `ngx_http_parse_request_line`. Like the scanner of
+//! Owns where method, target, authority and version are, after `ngx_http_parse_request_line`. Like the scanner of
 //! header lines it can stop at any byte and go on, and refuses a line at the first wrong byte without waiting for
 //! its end: a TLS client on a plain port is answered at once.
 
@@ -57,7 +57,7 @@ enum State {
     Path,
     Query,
     AfterTarget,
-    /// So many bytes of `HTTP/` have come.
+    /// This many bytes of `HTTP/` have come.
     Protocol(u8),
     MajorStart,
     Major,
@@ -67,7 +67,7 @@ enum State {
     Ending,
 }
 
-/// Where the parts of a request line lie. Positions count from the line's first byte.
+/// Where the parts of a request line are. Positions count from the line's first byte.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Parts {
     pub(crate) method_end: u32,
@@ -85,7 +85,7 @@ pub(crate) struct Parts {
     pub(crate) bare_authority: bool,
 }
 
-/// What the scanner came to.
+/// The scanner's result.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Line {
     /// The end of the input.
@@ -104,7 +104,7 @@ pub(crate) struct LineScanner {
     pub(crate) parts: Parts,
     pub(crate) method: Method,
     pub(crate) major: u16,
-    /// 9 with major 0 stands for HTTP/0.9.
+    /// 9 with major 0 means HTTP/0.9.
     pub(crate) minor: u16,
     bare_lf: bool,
     /// The line ended with a lone LF.
@@ -130,7 +130,7 @@ impl Default for LineScanner {
 type Scan = Result<Line, HeadError>;
 
 impl LineScanner {
-    /// The next byte to look at.
+    /// Returns the next byte to look at.
     pub(crate) fn pos(&self) -> usize {
         self.pos
     }
@@ -162,7 +162,7 @@ impl LineScanner {
         Ok(Line::More)
     }
 
-    /// The present position as the parts count it.
+    /// Returns the present position as the parts count it.
     fn here(&self) -> u32 {
         (self.pos - self.start) as u32
     }
@@ -186,7 +186,7 @@ impl LineScanner {
             }
             self.state = State::Method;
             if input[self.pos..].starts_with(b"GET /") {
-                // What most clients send, at once.
+                // The usual request line, at once.
                 self.parts.method_end = 3;
                 self.parts.path.0 = 4;
                 self.method = Method::Get;
@@ -278,7 +278,7 @@ impl LineScanner {
         Err(HeadError::InvalidRequest)
     }
 
-    /// At the byte behind the authority of an absolute-form target.
+    /// Handles the byte behind the authority of an absolute-form target.
     fn end_authority(&mut self, byte: u8) -> Scan {
         self.parts.host.1 = self.here();
         match byte {
@@ -344,7 +344,7 @@ impl LineScanner {
         }
     }
 
-    /// At a line end with no version before it.
+    /// Handles a line end with no version before it.
     fn http_09(&mut self, byte: u8) -> Scan {
         self.minor = 9;
         if byte == b'\r' {
@@ -360,7 +360,7 @@ impl LineScanner {
             byte @ (b'\r' | b'\n') => self.http_09(byte),
             b'H' => {
                 self.parts.protocol = self.here();
-                // What nearly every client sends, at once.
+                // The usual version, at once.
                 if input[self.pos..].starts_with(b"HTTP/1.1\r\n") {
                     (self.major, self.minor) = (1, 1);
                     self.parts.line_end = self.here() + 8;
@@ -424,7 +424,7 @@ impl LineScanner {
         self.whole()
     }
 
-    /// At the LF that ends the line.
+    /// Handles the LF that ends the line.
     fn whole(&mut self) -> Scan {
         if self.major == 0 && self.method != Method::Get {
             return Err(HeadError::InvalidHttp09Method);
@@ -434,7 +434,7 @@ impl LineScanner {
     }
 }
 
-/// Does any CR in these CRs and LFs stand without its LF (RFC 9112 §2.2)?
+/// Returns true if any CR in these CRs and LFs is without its LF (RFC 9112 §2.2).
 fn has_lone_cr(blank: &[u8]) -> bool {
     blank.iter().enumerate().any(|(at, byte)| *byte == b'\r' && blank.get(at + 1) != Some(&b'\n'))
 }
@@ -447,7 +447,7 @@ mod tests {
         String::from_utf8_lossy(&line[from as usize..to as usize]).into_owned()
     }
 
-    /// Method, path, query start, scheme, host, version, flags; or the error.
+    /// Returns method, path, query start, scheme, host, version and flags as text, or the error.
     fn scanned(input: &[u8], piece: usize) -> Result<String, HeadError> {
         let mut scanner = LineScanner::default();
         let mut end = 0;
@@ -478,7 +478,7 @@ mod tests {
     }
 
     #[test]
-    fn good_lines() {
+    fn good_lines_have_their_parts() {
         let cases: &[(&[u8], &str)] = &[
             (b"GET / HTTP/1.1\r\n", "GET / q0 [] [] 1.1 end14"),
             (b"\r\n\n\r\nGET / HTTP/1.0\n", "GET / q0 [] [] 1.0 end14"),
@@ -559,7 +559,7 @@ mod tests {
     }
 
     #[test]
-    fn lone_line_feeds_may_be_refused() {
+    fn a_lone_line_feed_is_refused_on_demand() {
         for input in [&b"GET / HTTP/1.1\n"[..], b"GET / HTTP/1.1 \n", b"GET /\n"] {
             assert_eq!(LineScanner::default().scan(input, false), Err(HeadError::InvalidRequest));
         }

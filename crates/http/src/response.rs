@@ -54,12 +54,12 @@ pub struct ResponseHead {
 }
 
 impl ResponseHead {
-    /// An empty head, before the first byte.
+    /// Returns an empty head, before the first byte.
     pub fn new() -> ResponseHead {
         ResponseHead::default()
     }
 
-    /// Back to before the first byte; keeps memory. Also between an interim response and the next.
+    /// Starts over before the first byte; keeps memory. Also between an interim response and the next.
     pub fn clear(&mut self) {
         self.version = Version::Http11;
         self.status = 0;
@@ -83,7 +83,7 @@ impl ResponseHead {
         }
         if self.state == State::Fields {
             let result = self.decode_fields(within);
-            // On every way out the list gets the bytes of the fields it was told of.
+            // On every return the list has the bytes of the fields that were announced to it.
             let done = self.fields.line_start();
             self.headers.append_block(within.get(self.copied..done).unwrap_or_default());
             self.copied = done;
@@ -96,27 +96,27 @@ impl ResponseHead {
         }
     }
 
-    /// Has any byte come?
+    /// Returns true if any byte has come.
     pub fn has_begun(&self) -> bool {
         self.pos > 0
     }
 
-    /// Does the status line stand?
+    /// Returns true if the status line is complete.
     pub fn has_line(&self) -> bool {
         matches!(self.state, State::Fields | State::Whole)
     }
 
-    /// Number and phrase as they came, `200 OK`: nginx passes them on as they are.
+    /// Returns number and phrase as they came, `200 OK`: nginx passes them on unchanged.
     pub fn status_line(&self) -> &[u8] {
         &self.line
     }
 
-    /// The phrase alone.
+    /// Returns the phrase alone.
     pub fn reason(&self) -> &[u8] {
         self.line.get(4..).unwrap_or_default()
     }
 
-    /// Is another response to come before the final one? (1xx, except for 101, RFC 9110 §15.2.)
+    /// Returns true if another response follows before the final one (1xx, except for 101, RFC 9110 §15.2).
     pub fn is_interim(&self) -> bool {
         matches!(self.status, 100 | 102..=199)
     }
@@ -160,7 +160,7 @@ impl ResponseHead {
         true
     }
 
-    /// The line stands; the fields begin.
+    /// Takes the complete status line; the fields begin.
     fn take_line(&mut self, input: &[u8]) {
         self.state = State::Fields;
         self.line.extend_from_slice(&input[self.line_at.0..self.line_at.1]);
@@ -191,7 +191,7 @@ impl ResponseHead {
         Ok(())
     }
 
-    /// The state after one byte of the status line, if it belongs there.
+    /// Returns the state after one byte of the status line, if it belongs there.
     fn line_byte(&mut self, byte: u8) -> Option<State> {
         let digit = u16::from(byte.wrapping_sub(b'0'));
         let is_digit = digit < 10;
@@ -221,9 +221,9 @@ impl ResponseHead {
                 self.minor = self.minor * 10 + digit;
                 State::Minor
             }
-            // nginx takes spaces here, even between the digits; between them we do not.
+            // nginx accepts spaces here, even between the digits; there we do not.
             State::Status(0) if byte == b' ' => State::Status(0),
-            // There is no status below 100 (RFC 9110 §15), and clients do not read the line of an answer that has one.
+            // There is no status below 100 (RFC 9110 §15), and clients cannot read a status line that has one.
             State::Status(0) if byte == b'0' => return None,
             State::Status(done) if is_digit => {
                 if done == 0 {
@@ -240,7 +240,7 @@ impl ResponseHead {
         })
     }
 
-    /// At the CR or LF that ends the line.
+    /// Handles the CR or LF that ends the line.
     fn line_end(&mut self, byte: u8) -> State {
         self.line_at.1 = self.pos;
         if byte == b'\r' { State::Ending } else { State::Fields }
@@ -294,7 +294,7 @@ mod tests {
     }
 
     #[test]
-    fn good_heads() {
+    fn good_heads_decode() {
         let cases: &[(&[u8], &str)] = &[
             (b"HTTP/1.1 200 OK\r\nA: 1\r\nb:2\r\n\r\nbody", "HTTP/1.1 200 OK|A=1;b=2;|30"),
             (b"HTTP/1.0 404 Not Found\n\n", "HTTP/1.0 404 Not Found||24"),
@@ -318,7 +318,7 @@ mod tests {
     }
 
     #[test]
-    fn bad_heads() {
+    fn bad_heads_are_refused() {
         use ResponseError::*;
         let cases: &[(&[u8], ResponseError)] = &[
             (b"hello", NoStatusLine),
@@ -361,7 +361,7 @@ mod tests {
     }
 
     #[test]
-    fn a_head_is_used_again() {
+    fn a_cleared_head_starts_over() {
         let mut head = ResponseHead::new();
         let interim = b"HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n";
         assert_eq!(head.decode(interim, 4096), Ok(Progress::Complete { consumed: interim.len() }));
@@ -380,7 +380,7 @@ mod tests {
     }
 
     #[test]
-    fn errors_are_explained() {
+    fn an_error_is_explained_in_nginx_words() {
         let mut head = ResponseHead::new();
         let input = b"HTTP/1.1 200 OK\r\nA: 1\r\nbad name: 1\r\n";
         let error = head.decode(input, 4096).unwrap_err();

@@ -22,7 +22,7 @@ fn equal(word: Word, byte: u8) -> Word {
     difference.wrapping_sub(ONES) & !difference & HIGH
 }
 
-/// Where the first byte is that a test holds for. Both tests are the same, of a word and of a byte.
+/// Returns the place of the first byte for which a test holds. Both tests are the same, of a word and of a byte.
 #[inline(always)]
 fn position(text: &[u8], in_word: impl Fn(Word) -> Word, is: impl Fn(u8) -> bool) -> Option<usize> {
     let mut rest = text;
@@ -34,7 +34,7 @@ fn position(text: &[u8], in_word: impl Fn(Word) -> Word, is: impl Fn(u8) -> bool
         rest = after;
     }
     match text.last_chunk::<8>() {
-        // Some of these bytes were looked at before, and are none.
+        // Some of these bytes were tested before.
         Some(word) if !rest.is_empty() => {
             let found = in_word(u64::from_le_bytes(*word));
             (found != 0).then(|| text.len() - 8 + found.trailing_zeros() as usize / 8)
@@ -43,19 +43,21 @@ fn position(text: &[u8], in_word: impl Fn(Word) -> Word, is: impl Fn(u8) -> bool
     }
 }
 
-/// Where the first colon is.
+/// Returns the place of the first colon.
 #[inline]
 pub(crate) fn colon(text: &[u8]) -> Option<usize> {
     position(text, |word| equal(word, b':'), |byte| byte == b':')
 }
 
-/// Where the first byte is that may end a line or has no place in one: CR, LF, NUL, tab and the others below 16.
+/// Returns the place of the first byte that may end a line or has no place in one: CR, LF, NUL, tab and the others
+/// below 16.
 #[inline]
 pub fn control(text: &[u8]) -> Option<usize> {
     position(text, |word| below(word, 0x10), |byte| byte < 0x10)
 }
 
-/// Where the first byte is that is not printable ASCII, or is a quote or a backslash: what nginx escapes in its logs.
+/// Returns the place of the first byte that is not printable ASCII, or is a quote or a backslash: what nginx escapes in
+/// its logs.
 #[inline]
 pub fn unquotable(text: &[u8]) -> Option<usize> {
     position(
@@ -68,7 +70,7 @@ pub fn unquotable(text: &[u8]) -> Option<usize> {
     )
 }
 
-/// Where the first byte is that JSON has to have escaped in a text.
+/// Returns the place of the first byte that JSON needs escaped.
 #[inline]
 pub fn no_json(text: &[u8]) -> Option<usize> {
     position(
@@ -82,7 +84,7 @@ pub fn no_json(text: &[u8]) -> Option<usize> {
 mod tests {
     use super::*;
 
-    /// Every byte, at every place of texts of some lengths, before, between and behind others.
+    /// Returns every byte, at every place of texts of some lengths, before, between and behind others.
     fn agrees(found: fn(&[u8]) -> Option<usize>, is: fn(u8) -> bool) {
         for len in [1, 3, 7, 8, 9, 15, 16, 17, 27] {
             for at in 0..len {
@@ -99,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn words_say_what_bytes_say() {
+    fn word_tests_agree_with_byte_tests() {
         agrees(colon, |byte| byte == b':');
         agrees(control, |byte| byte < 16);
         agrees(no_json, |byte| byte < 32 || byte == b'"' || byte == b'\\');

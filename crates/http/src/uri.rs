@@ -1,7 +1,7 @@
 //! Request targets: from the raw bytes to the path that locations are matched against.
 //!
 //! Owns percent-decoding, dot segments and repeated slashes, after `ngx_http_parse_complex_uri`, and the check of
-//! URIs that come from inside (`ngx_http_parse_unsafe_uri`). The decoded path must never lead above its root.
+//! URIs that come from inside (`ngx_http_parse_unsafe_uri`). The decoded path must never climb above its root.
 
 use std::ops::Range;
 
@@ -17,11 +17,21 @@ enum State {
     DotDot,
 }
 
-/// Decodes and normalises a raw target, path and query, into `path` (cleared first). Answers where in `raw` the
-/// query lies, behind the first `?` and before any `#`; empty if there is none.
+/// Decodes and normalises a raw target, path and query, into `path` (cleared first). Returns where in `raw` the
+/// query is, behind the first `?` and before any `#`; empty if there is none.
 ///
 /// `%2F` and `%2E` count as `/` and `.`, while an escaped `?`, `#` or `%` loses its special meaning; `%00` is
 /// refused. A target that begins with `?` (`http://host?query`) has the path `/`.
+///
+/// ```
+/// use pointsman_http::uri::normalise;
+///
+/// let (raw, mut path) = (b"/shop/../a//%62?q=1", Vec::new());
+/// let query = normalise(raw, true, &mut path)?;
+/// assert_eq!((&path[..], &raw[query]), (&b"/a/b"[..], &b"q=1"[..]));
+/// assert!(normalise(b"/../etc", true, &mut path).is_err());
+/// # Ok::<(), pointsman_http::uri::InvalidUri>(())
+/// ```
 pub fn normalise(raw: &[u8], merge_slashes: bool, path: &mut Vec<u8>) -> Result<Range<usize>, InvalidUri> {
     path.clear();
     if raw.first() != Some(&b'/') {
@@ -98,7 +108,7 @@ fn end_segment(state: State, path: &mut Vec<u8>) -> Result<(), InvalidUri> {
             path.pop();
         }
         State::DotDot => {
-            // "/../" goes, and the segment before it: search from the byte before the slash of "/..".
+            // "/../" is removed, and the segment before it: search from the byte before the slash of "/..".
             let before = path.len().checked_sub(3).ok_or(InvalidUri)?;
             let slash = memchr::memrchr(b'/', &path[..before]).ok_or(InvalidUri)?;
             path.truncate(slash + 1);
@@ -124,7 +134,7 @@ pub fn split_query(uri: &[u8]) -> (&[u8], &[u8]) {
 }
 
 /// Decodes a URI that a script or an upstream named (`X-Accel-Redirect`, `ngx.exec`) into `path` (cleared first)
-/// and answers its query. Refused: an empty path, a NUL, and `..` as a segment, escaped or not.
+/// and returns its query. Refused: an empty path, a NUL, and `..` as a segment, escaped or not.
 pub fn decode_internal<'a>(uri: &'a [u8], path: &mut Vec<u8>) -> Result<&'a [u8], InvalidUri> {
     path.clear();
     let (raw, query) = split_query(uri);
@@ -136,7 +146,7 @@ pub fn decode_internal<'a>(uri: &'a [u8], path: &mut Vec<u8>) -> Result<&'a [u8]
     } else {
         path.extend_from_slice(raw);
     }
-    // Escapes that are broken off vanish, and the path with them.
+    // A truncated escape makes the path invalid.
     if path.is_empty() || memchr::memchr(0, path).is_some() || climbs(path) {
         path.clear();
         return Err(InvalidUri);
@@ -144,7 +154,7 @@ pub fn decode_internal<'a>(uri: &'a [u8], path: &mut Vec<u8>) -> Result<&'a [u8]
     Ok(query)
 }
 
-/// Is one of the segments `..`?
+/// Returns true if one of the segments is `..`.
 fn climbs(path: &[u8]) -> bool {
     path.split(|byte| *byte == b'/').any(|segment| segment == b"..")
 }
@@ -201,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn slashes_may_stay() {
+    fn slashes_are_merged_only_on_demand() {
         let cases: &[(&str, &str)] =
             &[("//a///b", "//a///b"), ("/a//../b", "/a/b"), ("/a//.//b", "/a///b"), ("//..", "/")];
         for (raw, path) in cases {
@@ -247,7 +257,7 @@ mod tests {
     }
 
     #[test]
-    fn internal_uris_are_checked() {
+    fn an_unsafe_internal_uri_is_refused() {
         let cases: &[(&str, Option<(&str, &str)>)] = &[
             ("/a/b?x=1", Some(("/a/b", "x=1"))),
             ("/a%20b?x%20", Some(("/a b", "x%20"))),

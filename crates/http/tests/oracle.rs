@@ -1,8 +1,8 @@
-//! Real nginx as the judge of request heads: the same random bytes go to it and to our decoder.
+//! Request heads compared with real nginx: the same random bytes go to it and to our decoder.
 //!
 //! Where no `nginx` is installed the test says so and passes.
 
-#![allow(clippy::unwrap_used, reason = "a test may fail where it stands")]
+#![allow(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
 #![cfg(unix)]
 
 mod nginx;
@@ -204,7 +204,7 @@ fn judge(test: &str, rounds: usize, mut request: impl FnMut() -> Vec<u8>) -> Opt
 }
 
 #[test]
-fn random_requests_fare_as_with_nginx() {
+fn random_requests_match_nginx() {
     let mut random = Xorshift(0x1234_5678_9ABC_DEF1);
     if let Some([served, refused, silent]) = judge("heads", 6_000, || random::request(&mut random)) {
         assert!(served > 1000 && refused > 1000 && silent > 0, "{served} {refused} {silent}");
@@ -212,7 +212,7 @@ fn random_requests_fare_as_with_nginx() {
 }
 
 #[test]
-fn random_targets_mean_what_they_mean_to_nginx() {
+fn random_targets_match_nginx() {
     let mut random = Xorshift(0x0F1E_2D3C_4B5A_6978);
     let request = || {
         let target = random.text(&TARGET_PIECES, 9);

@@ -1,6 +1,6 @@
-//! The same bytes to our decoders and to hyper's server: who takes a message takes it for the same one.
+//! The same bytes to our decoders and to hyper's server: a message that both accept is the same to both.
 
-#![allow(clippy::unwrap_used, reason = "a test may fail where it stands")]
+#![allow(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
 
 mod random;
 
@@ -14,10 +14,10 @@ use std::cell::RefCell;
 use std::convert::Infallible;
 use tokio::io::AsyncWriteExt;
 
-/// Method and body of each request, as far as the bytes are taken.
+/// Method and body of each request, as far as the bytes are accepted.
 type Seen = Vec<(String, Vec<u8>)>;
 
-/// What we make of a connection's bytes.
+/// The requests that we see in a connection's bytes.
 fn ours(mut input: &[u8]) -> Seen {
     let mut seen = Seen::new();
     let mut head = RequestHead::new();
@@ -62,7 +62,7 @@ fn whole_body(framing: BodyFraming, input: &[u8]) -> Option<(Vec<u8>, usize)> {
     }
 }
 
-/// What hyper makes of them.
+/// The requests that hyper sees in them.
 fn theirs(runtime: &tokio::runtime::Runtime, input: &[u8]) -> Seen {
     let seen = RefCell::new(Seen::new());
     runtime.block_on(async {
@@ -79,14 +79,14 @@ fn theirs(runtime: &tokio::runtime::Runtime, input: &[u8]) -> Seen {
         let connection = hyper::server::conn::http1::Builder::new()
             .half_close(true)
             .serve_connection(TokioIo::new(server), service);
-        // A fault ends the connection: what it had seen by then counts.
+        // An error ends the connection: the requests before it count.
         let _ = connection.await;
     });
     seen.into_inner()
 }
 
 #[test]
-fn no_message_is_another_one_to_hyper() {
+fn hyper_sees_the_same_messages() {
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     let mut random = Xorshift(0x5DEE_CE66_D123_4567);
     let (mut both, mut ours_alone, mut theirs_alone) = (0, 0, 0);
@@ -99,5 +99,8 @@ fn no_message_is_another_one_to_hyper() {
         ours_alone += ours.len() - common;
         theirs_alone += theirs.len() - common;
     }
-    assert!(both > 2_000, "{both} were taken by both, {ours_alone} by us, {theirs_alone} by hyper");
+    assert!(
+        both > 2_000,
+        "{both} were accepted by both, {ours_alone} by us alone, {theirs_alone} by hyper alone"
+    );
 }

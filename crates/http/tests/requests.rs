@@ -1,16 +1,16 @@
-//! Requests in pieces, and in the eyes of another decoder.
+//! Requests in pieces, and compared with httparse.
 
-#![allow(clippy::unwrap_used, reason = "a test may fail where it stands")]
+#![allow(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
 
+mod described;
 mod random;
-mod told;
 
+use described::describe;
 use pointsman_http::{HeadLimits, Progress, RequestHead};
 use random::Xorshift;
-use told::told;
 
 #[test]
-fn any_split_tells_the_same_as_the_whole() {
+fn any_split_decodes_as_the_whole() {
     let mut random = Xorshift(0x9E37_79B9_7F4A_7C15);
     let tight = HeadLimits {
         client_header_buffer_size: 40,
@@ -20,17 +20,17 @@ fn any_split_tells_the_same_as_the_whole() {
     for round in 0..20_000 {
         let input = random::request(&mut random);
         let limits = if round % 3 == 0 { &tight } else { &HeadLimits::default() };
-        let at_once = told(&input, &mut std::iter::empty(), limits);
+        let at_once = describe(&input, &mut std::iter::empty(), limits);
         let largest = 1 + random.below(12);
         let mut sizes =
             std::iter::repeat_with(|| 1 + random.below(largest)).take(input.len()).collect::<Vec<_>>();
-        let in_pieces = told(&input, &mut sizes.drain(..), limits);
+        let in_pieces = describe(&input, &mut sizes.drain(..), limits);
         assert_eq!(in_pieces, at_once, "{:?}", bstr::BStr::new(&input));
     }
 }
 
 #[test]
-fn what_httparse_takes_too_is_understood_alike() {
+fn httparse_decodes_the_same_requests() {
     let mut random = Xorshift(0xD1B5_4A32_D192_ED03);
     let (mut both, mut differ) = (0, 0);
     for _ in 0..20_000 {
@@ -51,12 +51,12 @@ fn what_httparse_takes_too_is_understood_alike() {
         assert_eq!(ours.headers.len(), theirs.headers.len(), "{name:?}");
         for ((_, key, value), field) in ours.headers.iter().zip(theirs.headers.iter()) {
             assert_eq!(key, field.name.as_bytes(), "{name:?}");
-            // httparse also cuts tabs around a value, nginx does not.
+            // httparse also trims tabs around a value, nginx does not.
             let trimmed = value.trim_ascii();
             differ += usize::from(trimmed != value);
             assert_eq!(trimmed, field.value, "{name:?}");
         }
     }
-    assert!(both > 2_000, "only {both} requests were taken by both");
+    assert!(both > 2_000, "only {both} requests were accepted by both");
     assert!(differ < both / 10);
 }

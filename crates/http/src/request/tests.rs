@@ -1,10 +1,10 @@
 //! Request heads: what is accepted, what is refused, and that it does not matter in which pieces they come.
 
-#[path = "../../tests/told/mod.rs"]
-mod told;
+#[path = "../../tests/described/mod.rs"]
+mod described;
 
 use super::*;
-use told::told;
+use described::describe;
 
 const LIMITS: HeadLimits = HeadLimits {
     client_header_buffer_size: 1024,
@@ -17,16 +17,16 @@ const LIMITS: HeadLimits = HeadLimits {
 };
 
 fn whole(input: &[u8]) -> String {
-    told(input, &mut std::iter::empty(), &LIMITS)
+    describe(input, &mut std::iter::empty(), &LIMITS)
 }
 
-/// The first line: how decoding ended.
+/// Returns the first line: how decoding ended.
 fn outcome(input: &[u8], limits: &HeadLimits) -> String {
-    told(input, &mut std::iter::empty(), limits).lines().next().unwrap().to_string()
+    describe(input, &mut std::iter::empty(), limits).lines().next().unwrap().to_string()
 }
 
 #[test]
-fn a_request_is_taken_apart() {
+fn a_request_has_its_parts() {
     assert_eq!(
         whole(b"\r\nGET /a%20b?x=1 HTTP/1.1\r\nHost: Shop.Example.com:8080\r\nX-A:  b \r\nbad_name: 1\r\n\r\nbody"),
         "complete 81 of which 79\n\
@@ -57,7 +57,7 @@ fn a_request_is_taken_apart() {
 }
 
 #[test]
-fn faults_have_nginx_words() {
+fn an_error_is_explained_in_nginx_words() {
     let cases: &[(&str, &str)] = &[
         ("get / HTTP/1.1\r\n", "400 client sent invalid method"),
         ("GET / HTTP/2.0\r\n", "505 client sent invalid version"),
@@ -95,7 +95,7 @@ fn faults_have_nginx_words() {
 }
 
 #[test]
-fn every_unique_field_is_unique() {
+fn a_unique_field_is_refused_when_repeated() {
     for known in Known::all().filter(|known| known.is_unique_in_request()) {
         let name = known.name();
         let input = format!("GET / HTTP/1.0\r\n{name}: h\r\n{name}: h\r\n\r\n");
@@ -109,7 +109,7 @@ fn every_unique_field_is_unique() {
 }
 
 #[test]
-fn limits_hold() {
+fn each_limit_refuses_a_longer_head() {
     let request = |uri: usize, fields: &[usize]| {
         let mut text = format!("GET /{} HTTP/1.1\r\n", "u".repeat(uri - 16));
         for (number, len) in fields.iter().enumerate() {
@@ -143,10 +143,10 @@ fn limits_hold() {
 }
 
 #[test]
-fn switches_for_odd_names() {
+fn odd_names_are_dropped_passed_or_refused() {
     let input = b"GET / HTTP/1.0\r\na_b: 1\r\nc.d: 2\r\n\r\n";
     let fields = |limits: &HeadLimits| {
-        told(input, &mut std::iter::empty(), limits).lines().nth(2).unwrap().to_string()
+        describe(input, &mut std::iter::empty(), limits).lines().nth(2).unwrap().to_string()
     };
     assert_eq!(fields(&LIMITS), "");
     assert_eq!(fields(&HeadLimits { underscores_in_headers: true, ..LIMITS }), "a_b=1;");
@@ -159,7 +159,7 @@ fn switches_for_odd_names() {
 }
 
 #[test]
-fn a_head_is_used_again_without_a_trace() {
+fn a_cleared_head_starts_over() {
     let first = b"CONNECT h:1 HTTP/1.0\r\nbad_name: x\r\nA: 1\r\n\r\n";
     let second = b"GET / HTTP/1.1\r\nHost: b\r\n\r\n";
     let mut head = RequestHead::new();
@@ -182,7 +182,7 @@ fn a_head_is_used_again_without_a_trace() {
 }
 
 #[test]
-fn no_byte_is_looked_at_twice() {
+fn a_head_in_single_bytes_takes_linear_time() {
     // A megabyte, byte by byte: a decoder that begins each line anew would need minutes.
     let limits = HeadLimits { large_client_header_buffers: (4, 1 << 20), ..LIMITS };
     let input =

@@ -1,10 +1,10 @@
-//! What a decoder makes of an input, as one text; for the tests inside the crate and outside it. The module around
+//! The result of decoding an input, as one text; for the tests inside the crate and outside it. The module around
 //! it has the decoder's types in scope.
 
 use super::{HeadLimits, Progress, RequestHead};
 
-/// Everything a decoder tells about an input that comes in the given pieces.
-pub(super) fn told(input: &[u8], pieces: &mut dyn Iterator<Item = usize>, limits: &HeadLimits) -> String {
+/// Describes everything a decoder returns for an input that comes in the given pieces.
+pub(super) fn describe(input: &[u8], pieces: &mut dyn Iterator<Item = usize>, limits: &HeadLimits) -> String {
     let mut head = RequestHead::new();
     let mut end = 0;
     let result = loop {
