@@ -1,7 +1,7 @@
-//! What happened to a switch: one commit for each revision, each chained to the one before.
+//! The history of a switch: one commit for each revision, each chained to the one before.
 //!
-//! Owns the form of a commit and its hash. The hash is on people's disks: the serialisation below never changes; another
-//! one gets another first line.
+//! Owns the form of a commit and its hash. The hashes are on disk: the serialisation below never changes; a new one
+//! needs another first line.
 //!
 //! ## The canonical serialisation
 //!
@@ -40,7 +40,7 @@ const FORM: &[u8] = b"pointsman commit 1\n";
 pub struct Hash(pub [u8; 32]);
 
 impl Hash {
-    /// What revision 1 has as its previous hash.
+    /// The previous hash of revision 1.
     pub const ZERO: Hash = Hash([0; 32]);
 }
 
@@ -76,10 +76,10 @@ impl FromStr for Hash {
     }
 }
 
-/// What sort of commit it is.
+/// What a commit did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CommitKind {
-    /// Keys were set, or put back to the default.
+    /// Keys were set, or reset to the default.
     Set,
     /// A whole commit was taken back.
     Undo {
@@ -88,12 +88,12 @@ pub enum CommitKind {
     },
     /// The last change of each of some keys was taken back; which, says [`Change::undoes`].
     UndoKeys,
-    /// Somebody confirmed a commit. It changes no key.
+    /// A commit was confirmed. It changes no key.
     Confirm {
         /// The revision that was confirmed.
         of: u64,
     },
-    /// A commit that nobody confirmed in time was taken back.
+    /// A commit that was not confirmed in time was taken back.
     Revert {
         /// The revision that was taken back.
         of: u64,
@@ -101,7 +101,7 @@ pub enum CommitKind {
 }
 
 impl CommitKind {
-    /// Its stable name: `set`, `undo`, `undo_keys`, `confirm`, `revert`.
+    /// Returns its stable name: `set`, `undo`, `undo_keys`, `confirm`, `revert`.
     pub fn name(&self) -> &'static str {
         match self {
             CommitKind::Set => "set",
@@ -112,7 +112,7 @@ impl CommitKind {
         }
     }
 
-    /// The revision it is about.
+    /// Returns the revision it is about.
     pub fn of(&self) -> Option<u64> {
         match *self {
             CommitKind::Set | CommitKind::UndoKeys => None,
@@ -120,7 +120,7 @@ impl CommitKind {
         }
     }
 
-    /// From [`CommitKind::name`] and [`CommitKind::of`], for stores. `None` if they do not fit together.
+    /// Builds it from [`CommitKind::name`] and [`CommitKind::of`], for stores. `None` if they do not fit together.
     pub fn from_parts(name: &str, of: Option<u64>) -> Option<CommitKind> {
         Some(match (name, of) {
             ("set", None) => CommitKind::Set,
@@ -132,33 +132,33 @@ impl CommitKind {
         })
     }
 
-    /// The pending commit that it settles, if that was pending.
+    /// Returns the pending commit that it settles, if that was pending.
     pub fn settles(&self) -> Option<u64> {
         self.of()
     }
 }
 
-/// What a commit did to one key. `None` is the switch's default.
+/// The change of one key by a commit. `None` is the switch's default.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Change {
     /// Which key.
     pub key: Key,
-    /// Where it led.
+    /// Its route before.
     pub before: Option<Route>,
-    /// Where it leads since.
+    /// Its route since.
     pub after: Option<Route>,
     /// The revision whose change of this key was taken back by this one (commits of the kinds undo and revert).
     pub undoes: Option<u64>,
 }
 
-/// One revision of a switch, as it is kept for ever.
+/// One revision of a switch, as its history keeps it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Commit {
     /// 1 is the first.
     pub revision: u64,
     /// When, in ms since 1970 UTC.
     pub time_ms: u64,
-    /// What sort.
+    /// What it did.
     pub kind: CommitKind,
     /// Who.
     pub actor: String,
@@ -168,7 +168,7 @@ pub struct Commit {
     pub idempotency: Option<String>,
     /// A gate or a newer change was overridden.
     pub forced: bool,
-    /// Taken back at this time (ms since 1970 UTC) if nobody confirms it before.
+    /// Reverted at this time (ms since 1970 UTC) unless it is confirmed before.
     pub confirm_by_ms: Option<u64>,
     /// In the order of the order; each key once.
     pub changes: Vec<Change>,
@@ -180,12 +180,12 @@ pub struct Commit {
     pub hash: Hash,
 }
 
-/// What breaks a chain of commits.
+/// How a chain of commits is broken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ChainBreak {
     /// A revision is missing, doubled or out of order.
     Revision {
-        /// The one that should come.
+        /// The expected revision.
         expected: u64,
     },
     /// It does not name the commit before it.
@@ -208,10 +208,10 @@ impl fmt::Display for ChainFault {
         let revision = self.revision;
         match self.what {
             ChainBreak::Revision { expected } => {
-                write!(f, "revision {revision} stands where revision {expected} should")
+                write!(f, "found revision {revision} in place of revision {expected}")
             }
             ChainBreak::Previous => write!(f, "revision {revision} does not follow the one before it"),
-            ChainBreak::Hash => write!(f, "revision {revision} is not what was committed"),
+            ChainBreak::Hash => write!(f, "revision {revision} was altered after it was committed"),
         }
     }
 }
@@ -219,7 +219,7 @@ impl fmt::Display for ChainFault {
 impl std::error::Error for ChainFault {}
 
 impl Commit {
-    /// The hash that its fields have.
+    /// Computes the hash of its fields.
     pub fn computed_hash(&self) -> Hash {
         let mut sum = Canonical(Sha256::new());
         sum.0.update(FORM);
@@ -254,7 +254,7 @@ impl Commit {
         Hash(sum.0.finalize().into())
     }
 
-    /// Does it follow a commit with this hash, and is it what was committed?
+    /// Checks that it follows a commit with this hash, and that it was not altered.
     ///
     /// # Errors
     /// [`ChainBreak::Previous`] or [`ChainBreak::Hash`].
@@ -270,7 +270,7 @@ impl Commit {
     }
 }
 
-/// Follows commits, oldest first, and says where they break. For histories too long to hold at once.
+/// Verifies commits one after the other, oldest first. For histories too long to hold at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Chain {
     /// The last revision that fitted; 0 before the first.
@@ -280,7 +280,7 @@ pub struct Chain {
 }
 
 impl Chain {
-    /// Before revision 1.
+    /// Creates the chain before revision 1.
     pub fn start() -> Chain {
         Chain { revision: 0, hash: Hash::ZERO }
     }
@@ -288,7 +288,7 @@ impl Chain {
     /// Takes the next commit.
     ///
     /// # Errors
-    /// It does not fit; the chain stays where it was.
+    /// It does not fit; the chain is unchanged.
     pub fn follow(&mut self, commit: &Commit) -> Result<(), ChainFault> {
         let expected = self.revision + 1;
         if commit.revision != expected {
@@ -300,7 +300,7 @@ impl Chain {
     }
 }
 
-/// Checks a whole history from revision 1 on, oldest first, and gives its end.
+/// Verifies a whole history from revision 1 on, oldest first, and returns its end.
 ///
 /// # Errors
 /// The first commit that does not fit.
@@ -370,7 +370,7 @@ mod tests {
     }
 
     #[test]
-    fn the_serialisation_never_changes() {
+    fn the_serialisation_is_the_same_in_every_version() {
         // Written down once, by a program that knows the list in the module's text alone.
         assert_eq!(
             full().hash.to_string(),
@@ -434,7 +434,7 @@ mod tests {
     }
 
     #[test]
-    fn a_chain_holds_or_says_where_it_breaks() {
+    fn a_broken_chain_is_located() {
         let good = history();
         assert_eq!(verify_chain(&good), Ok(Chain { revision: 5, hash: good[4].hash }));
         assert_eq!(verify_chain([]), Ok(Chain::start()));
@@ -459,7 +459,7 @@ mod tests {
     }
 
     #[test]
-    fn hashes_and_kinds_are_written_and_read() {
+    fn written_hashes_and_kinds_parse_back() {
         let hash = full().hash;
         assert_eq!(hash.to_string().parse(), Ok(hash));
         for text in ["", "00", &"g".repeat(64), &"0".repeat(65), &"é".repeat(32)] {

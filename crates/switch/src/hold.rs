@@ -1,14 +1,14 @@
 //! A hold: new requests of a key wait until it is released, within bounds.
 //!
-//! Owns who may wait and when each may go on. Must never wait itself or read a clock: times are arguments, in ms of one
-//! monotonic clock for all workers.
+//! Owns which requests may wait and when each goes on. Must never wait itself or read a clock: times are arguments, in
+//! ms of one monotonic clock for all workers.
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use crate::Key;
 
-/// How many may wait, for how long, holding how much.
+/// Bounds on the waiting requests: their number, time and memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct HoldLimits {
     /// Requests.
@@ -27,7 +27,7 @@ pub struct Hold {
     limits: HoldLimits,
     waiting: AtomicUsize,
     bytes: AtomicUsize,
-    /// How many waited at some time.
+    /// The number of requests that have waited.
     admitted: AtomicU64,
     /// Places in the queue that were given out since the release.
     places: AtomicU64,
@@ -49,7 +49,7 @@ pub struct Ticket {
     place: Option<u64>,
 }
 
-/// What a waiting request may do.
+/// What a waiting request is to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum HoldState {
     /// Wait for the release, but not beyond the ticket's deadline.
@@ -63,7 +63,7 @@ pub enum HoldState {
 }
 
 impl Hold {
-    /// A hold on a key of a switch (its index in the configuration).
+    /// Creates a hold on a key of a switch (its index in the configuration).
     pub fn new(switch: usize, key: Key, limits: HoldLimits) -> Arc<Hold> {
         Arc::new(Hold {
             switch,
@@ -77,42 +77,42 @@ impl Hold {
         })
     }
 
-    /// The index of its switch.
+    /// Returns the index of its switch.
     pub fn switch(&self) -> usize {
         self.switch
     }
 
-    /// What it holds.
+    /// Returns its key.
     pub fn key(&self) -> &Key {
         &self.key
     }
 
-    /// Its bounds.
+    /// Returns its bounds.
     pub fn limits(&self) -> HoldLimits {
         self.limits
     }
 
-    /// How many wait now.
+    /// Returns the number of requests that wait now.
     pub fn waiting(&self) -> usize {
         self.waiting.load(Ordering::Relaxed)
     }
 
-    /// How many bytes the waiting ones hold.
+    /// Returns the bytes that the waiting requests hold.
     pub fn bytes(&self) -> usize {
         self.bytes.load(Ordering::Relaxed)
     }
 
-    /// How many waited at some time.
+    /// Returns the number of requests that have waited.
     pub fn admitted(&self) -> u64 {
         self.admitted.load(Ordering::Relaxed)
     }
 
-    /// Was it released?
+    /// Returns true once it is released.
     pub fn is_released(&self) -> bool {
         self.release.get().is_some()
     }
 
-    /// A place for a request that holds so many bytes. `None` if there is none: 503.
+    /// Admits a request that holds so many bytes to the queue. `None` if the queue is full: 503.
     pub fn admit(self: &Arc<Hold>, bytes: usize, now_ms: u64) -> Option<Ticket> {
         if !take(&self.waiting, 1, self.limits.max) {
             return None;
@@ -126,8 +126,8 @@ impl Hold {
         Some(Ticket { hold: Arc::clone(self), bytes, deadline_ms, place: None })
     }
 
-    /// Lets the waiting ones go: all at once, or so many a second. Only the first release counts; says whether this was
-    /// it. 0 a second is taken for 1.
+    /// Releases the waiting requests: all at once, or so many a second. Only the first release counts; returns true if
+    /// this was it. 0 a second is taken as 1.
     pub fn release(&self, now_ms: u64, per_second: Option<u32>) -> bool {
         let release = Release { at_ms: now_ms, per_second: per_second.map(|rate| rate.max(1)) };
         self.release.set(release).is_ok()
@@ -144,12 +144,12 @@ fn take(counter: &AtomicUsize, amount: usize, max: usize) -> bool {
 }
 
 impl Ticket {
-    /// When it times out, ms.
+    /// Returns when it times out, ms.
     pub fn deadline_ms(&self) -> u64 {
         self.deadline_ms
     }
 
-    /// Takes further bytes that were buffered for the request while it waits. `false`: there is no room for them.
+    /// Adds bytes that were buffered for the request while it waits. Returns false if there is no room for them.
     pub fn grow(&mut self, bytes: usize) -> bool {
         let room = take(&self.hold.bytes, bytes, self.hold.limits.max_bytes);
         if room {
@@ -158,10 +158,10 @@ impl Ticket {
         room
     }
 
-    /// May the request go on?
+    /// Returns whether the request may go on.
     ///
-    /// With a pace, request n after the release goes at the time of the release + n / pace. The n is taken when the
-    /// ticket first asks after the release, so those that gave up before leave no gaps.
+    /// With a pace, request n after the release goes at the time of the release + n / pace. The n is assigned when the
+    /// ticket first asks after the release, so that requests that gave up before leave no gaps.
     pub fn poll(&mut self, now_ms: u64) -> HoldState {
         if let Some(release) = self.hold.release.get() {
             let Some(per_second) = release.per_second else { return HoldState::Go };
@@ -197,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn places_and_bytes_are_bounded_and_come_back() {
+    fn requests_and_bytes_are_bounded_and_released() {
         let hold = hold();
         let first = hold.admit(60, 0).unwrap();
         assert!(hold.admit(41, 0).is_none(), "41 bytes more are too many");
@@ -216,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn a_request_waits_until_its_own_time_is_over() {
+    fn a_request_waits_until_its_own_deadline() {
         let hold = hold();
         let mut ticket = hold.admit(0, 500).unwrap();
         assert_eq!(ticket.deadline_ms(), 1500);
@@ -236,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn a_release_with_a_pace_lets_them_go_one_by_one() {
+    fn a_paced_release_admits_requests_one_by_one() {
         let hold = hold();
         let gone = hold.admit(0, 0).unwrap();
         let (mut a, mut b) = (hold.admit(0, 0).unwrap(), hold.admit(0, 0).unwrap());
@@ -252,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn a_turn_after_the_deadline_never_comes() {
+    fn a_turn_after_the_deadline_times_out() {
         let hold = hold();
         let mut tickets: Vec<Ticket> = (0..3).map(|_| hold.admit(0, 0).unwrap()).collect();
         hold.release(900, Some(0));

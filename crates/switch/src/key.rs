@@ -1,13 +1,13 @@
-//! What a switch is asked about: a host or any other text, and the wildcards an entry may be written with.
+//! The keys of a switch: a host or any other text, and the wildcards that an entry may be written with.
 //!
-//! Owns how keys are written and brought into one form, for people's orders and for requests alike.
+//! Owns how keys are parsed and normalised, for orders and for requests alike.
 //! Must never look anything up, and never let two spellings of one host be two keys.
 
 use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
-/// What the keys of a switch are.
+/// The kind of a switch's keys.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum KeyKind {
     /// Host names: compared without case, port and trailing dot, and there are wildcards.
@@ -29,29 +29,30 @@ pub enum Shape {
     Exact,
 }
 
-/// A key of a switch in its one form.
+/// A key of a switch, normalised.
 ///
 /// Cheap to clone. Keys are ordered by their written form.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Key {
     shape: Shape,
-    /// As it is written, with its asterisk.
+    /// The written form, with its asterisk.
     written: Arc<str>,
 }
 
-/// Why a text is no key. `Display` says it to people.
+/// Why a text is not a valid key. `Display` is for people.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum KeyFault {
-    /// Nothing is written, or nothing is left without port and dot.
+    /// It is empty, or nothing is left without port and dot.
     Empty,
     /// Longer than the configuration allows.
     TooLong {
-        /// Bytes in its one form.
+        /// Its bytes when normalised.
         length: usize,
         /// `keys length=N` of the switch.
         max: usize,
     },
-    /// A byte that neither a host nor a key may hold: a control character, and in hosts white space, `/` and their like.
+    /// A byte that neither a host nor a key may hold: a control character, and in hosts white space, `/` and their
+    /// like.
     BadByte(u8),
     /// Text keys are UTF-8.
     NotUtf8,
@@ -72,22 +73,22 @@ impl fmt::Display for KeyFault {
         match self {
             KeyFault::Empty => write!(f, "it is empty"),
             KeyFault::TooLong { length, max } => {
-                write!(f, "it has {length} bytes, and the configuration allows {max}")
+                write!(f, "it is {length} bytes long; the configuration allows {max}")
             }
             KeyFault::BadByte(byte) if byte.is_ascii_graphic() => {
-                write!(f, "'{}' has no place in it", char::from(*byte))
+                write!(f, "'{}' is not allowed", char::from(*byte))
             }
-            KeyFault::BadByte(b' ') => write!(f, "a space has no place in it"),
-            KeyFault::BadByte(byte) => write!(f, "the byte 0x{byte:02x} has no place in it"),
+            KeyFault::BadByte(b' ') => write!(f, "a space is not allowed"),
+            KeyFault::BadByte(byte) => write!(f, "the byte 0x{byte:02x} is not allowed"),
             KeyFault::NotUtf8 => write!(f, "it is not UTF-8"),
             KeyFault::NotAscii => {
-                write!(f, "hosts are written in ASCII (a name with other letters in its xn-- form)")
+                write!(f, "a host is ASCII: write a name with other letters in its xn-- form")
             }
-            KeyFault::EmptyLabel => write!(f, "it has an empty label (a dot that follows none)"),
-            KeyFault::BadPort => write!(f, "what follows its colon is no port"),
-            KeyFault::BadAddress => write!(f, "its brackets hold no IPv6 address"),
+            KeyFault::EmptyLabel => write!(f, "it has an empty label"),
+            KeyFault::BadPort => write!(f, "the text behind its colon is not a port"),
+            KeyFault::BadAddress => write!(f, "its brackets do not hold an IPv6 address"),
             KeyFault::BadWildcard => {
-                write!(f, "an asterisk stands alone, as the first label or as the last one")
+                write!(f, "an asterisk must be the whole key, its first label or its last one")
             }
         }
     }
@@ -96,14 +97,23 @@ impl fmt::Display for KeyFault {
 impl std::error::Error for KeyFault {}
 
 impl Key {
-    /// Reads a key as people write it. `max_len` (bytes) bounds its one form.
+    /// Parses a key as people write it. `max_len` bounds its normalised form, in bytes.
     ///
-    /// In hosts, letters become small, and a port and a trailing dot go, as nginx does with the Host header;
+    /// A host is lowered and loses a port and a trailing dot, as nginx does with the Host header;
     /// `*.example.com`, `www.example.*` and `*` are wildcards with the meaning they have in nginx's `server_name`.
     /// Of the other keys, only `*` alone is special.
     ///
     /// # Errors
     /// [`KeyFault`] says what is wrong with the text.
+    ///
+    /// ```
+    /// use pointsman_switch::{Key, KeyKind};
+    ///
+    /// let key = Key::parse(KeyKind::Host, b"Shop.Example.com.:8080", 255)?;
+    /// assert_eq!(key.as_str(), "shop.example.com");
+    /// assert!(Key::parse(KeyKind::Host, b"*.example.com", 255)?.covers(b"shop.example.com"));
+    /// # Ok::<(), pointsman_switch::KeyFault>(())
+    /// ```
     pub fn parse(kind: KeyKind, text: &[u8], max_len: usize) -> Result<Key, KeyFault> {
         let (shape, written) = match kind {
             KeyKind::Host => parse_host(text)?,
@@ -115,18 +125,18 @@ impl Key {
         Ok(Key { shape, written: written.into() })
     }
 
-    /// As it is written, in its one form.
+    /// Returns its normalised text.
     pub fn as_str(&self) -> &str {
         &self.written
     }
 
-    /// Which texts it covers.
+    /// Returns its shape: which texts it covers.
     pub fn shape(&self) -> Shape {
         self.shape
     }
 
-    /// Does it cover this text (in the form [`normalise`] gives)? Whether another key covers it better is the table's
-    /// to say.
+    /// Returns true if it covers this text (as [`normalise`] returns it). Whether another key takes precedence is for
+    /// the table to say.
     pub fn covers(&self, normalised: &[u8]) -> bool {
         let stem = self.stem();
         match self.shape {
@@ -137,18 +147,18 @@ impl Key {
         }
     }
 
-    /// Does it take precedence over `other`, where both cover a text? nginx's order for server names: the exact one,
-    /// the longest with the asterisk in front, the longest with it at the end.
+    /// Returns true if it takes precedence over `other` where both cover a text. nginx's order for server names: the
+    /// exact one, the longest with the asterisk in front, the longest with it at the end.
     pub fn precedes(&self, other: &Key) -> bool {
         (self.shape, self.written.len()) > (other.shape, other.written.len())
     }
 
-    /// Is it the key of this shape and stem?
+    /// Returns true if it has this shape and stem.
     pub(crate) fn is(&self, shape: Shape, stem: &[u8]) -> bool {
         self.shape == shape && self.stem() == stem
     }
 
-    /// What is compared: the text without its asterisk, the dot included.
+    /// Returns the text to compare: without its asterisk, the dot included.
     pub(crate) fn stem(&self) -> &[u8] {
         let bytes = self.written.as_bytes();
         match self.shape {
@@ -190,10 +200,10 @@ impl fmt::Display for Key {
     }
 }
 
-/// Brings the key of a request into the form that [`crate::Table::find`] takes.
+/// Normalises the key of a request for [`crate::Table::find`].
 ///
-/// Allocates only while `room` is smaller than the longest host seen; a text that is in its form already is given back
-/// as it is. What can be no host becomes empty, and finds `*` alone.
+/// Allocates only while `room` is smaller than the longest host seen; a text that is already normalised is returned
+/// unchanged. A text that is no host becomes empty, and matches `*` alone.
 pub fn normalise<'a>(kind: KeyKind, text: &'a [u8], room: &'a mut Vec<u8>) -> &'a [u8] {
     match kind {
         KeyKind::Text => text,
@@ -211,7 +221,8 @@ pub fn normalise<'a>(kind: KeyKind, text: &'a [u8], room: &'a mut Vec<u8>) -> &'
     }
 }
 
-/// Is it what nearly every client sends: small letters, digits, dots between them? Then it has its form already.
+/// Returns true for what nearly every client sends, small letters and digits with dots between them: it is already
+/// normalised.
 fn is_plain(text: &[u8]) -> bool {
     let mut before = b'.';
     for &byte in text {
@@ -256,8 +267,8 @@ fn parse_host(text: &[u8]) -> Result<(Shape, String), KeyFault> {
     Ok((shape, written))
 }
 
-/// A host without port and trailing dot: what nginx's check of the Host header leaves, and stricter where that lets
-/// pass what no name server would answer.
+/// Returns a host without port and trailing dot: as nginx's check of the Host header, and stricter where nginx accepts
+/// what no name server would resolve.
 fn host_part(text: &[u8]) -> Result<&[u8], KeyFault> {
     let address = text.first() == Some(&b'[');
     let (host, port) = if address {
@@ -306,7 +317,7 @@ mod tests {
     }
 
     #[test]
-    fn a_host_has_one_form() {
+    fn spellings_of_a_host_are_one_key() {
         for spelling in [
             "example.com",
             "EXAMPLE.com",
@@ -326,7 +337,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_host_says_why() {
+    fn an_invalid_host_has_its_fault() {
         use KeyFault::*;
         for (text, fault) in [
             ("", Empty),
@@ -367,7 +378,7 @@ mod tests {
     }
 
     #[test]
-    fn a_text_stays_as_it_is() {
+    fn a_text_key_is_unchanged() {
         let text = |text: &[u8]| Key::parse(KeyKind::Text, text, 8);
         let key = text(b"*.Ab:80.").unwrap();
         assert_eq!((key.shape(), key.as_str()), (Shape::Exact, "*.Ab:80."));
@@ -379,7 +390,7 @@ mod tests {
     }
 
     #[test]
-    fn a_request_comes_into_the_same_form() {
+    fn a_request_is_normalised_like_a_key() {
         let mut room = Vec::new();
         for spelling in
             ["example.com", "EXAMPLE.com:80", "example.com.", "[::1]:80", "a.B.c.:1", "[2001:DB8::1]"]
@@ -395,7 +406,7 @@ mod tests {
     }
 
     #[test]
-    fn normalising_again_takes_no_memory() {
+    fn normalising_again_allocates_nothing() {
         let mut room = Vec::with_capacity(32);
         let before = (room.as_ptr(), room.capacity());
         for _ in 0..3 {
@@ -405,7 +416,7 @@ mod tests {
     }
 
     #[test]
-    fn what_covers_what() {
+    fn wildcards_cover_as_in_nginx() {
         let key = |text: &str| Key::parse(KeyKind::Host, text.as_bytes(), 64).unwrap();
         assert!(key("*.a.b").covers(b"x.a.b") && key("*.a.b").covers(b"y.x.a.b"));
         assert!(

@@ -1,16 +1,17 @@
-//! The switch as a value: the table of keys, orders and their plans, refusals, history, and what a store must promise.
+//! The switch as a value: the table of keys, orders and their plans, refusals, history, and the contract of a store.
 //!
 //! Owns: what a switch means and when it is refused.
 //! Must never: open a file, read a clock, or know who serves the traffic.
 //!
-//! How an order walks:
+//! An order takes these steps:
 //!
-//! 1. [`plan()`] holds an [`Order`] against the [`Table`] and the [`Rules`]: a [`Plan`], or a [`Refusal`].
+//! 1. [`plan()`] checks an [`Order`] against the [`Table`] and the [`Rules`]: a [`Plan`], or a [`Refusal`].
 //! 2. The control plane asks the gate about [`Plan::targets`].
-//! 3. [`Plan::commit`] makes the [`Commit`], chained to the one before by its hash, and [`Store::commit`] keeps it.
-//! 4. [`Table::apply`] makes the next table out of what the store says, and [`Tables`] is what workers get.
+//! 3. [`Plan::commit`] makes the [`Commit`], chained to the one before by its hash, and [`Store::commit`] makes it
+//!    durable.
+//! 4. [`Table::apply`] makes the next table from the commits in the store, and [`Tables`] is published to the workers.
 //!
-//! How a request walks: [`normalise`] its key, [`Table::find`] the entry, [`Route::pick`] the target.
+//! A request: [`normalise`] its key, [`Table::find`] the entry, [`Route::pick`] the target.
 
 mod commit;
 mod hold;

@@ -1,12 +1,12 @@
-//! A store that forgets: `state memory`, for tests and for tables nobody would miss.
+//! A store in memory: `state memory`, for tests and for tables that need not outlive the process.
 //!
-//! Owns its commits. Must never promise more than that: after a restart the switch is as the configuration says.
+//! Owns its commits. After a restart the switch is as the configuration says.
 
 use hashbrown::HashMap;
 
 use crate::{Chain, Commit, Filter, Loaded, Pending, Store, StoreFault, StoreFaultKind, Table};
 
-/// Everything in memory.
+/// A store that keeps everything in memory.
 #[derive(Debug, Default)]
 pub struct MemoryStore {
     commits: Vec<Commit>,
@@ -16,7 +16,7 @@ pub struct MemoryStore {
 }
 
 impl MemoryStore {
-    /// With nothing in it.
+    /// Creates an empty store.
     pub fn new() -> MemoryStore {
         MemoryStore::default()
     }
@@ -28,7 +28,7 @@ impl MemoryStore {
         }
     }
 
-    /// The commits below a revision. Revision n lies at n − 1.
+    /// Returns the commits below a revision. Revision n lies at n − 1.
     fn below(&self, revision: u64) -> &[Commit] {
         let count = usize::try_from(revision.saturating_sub(1)).unwrap_or(usize::MAX);
         &self.commits[..count.min(self.commits.len())]
@@ -116,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_kept_is_found_again() {
+    fn stored_commits_are_found() {
         let mut store = MemoryStore::new();
         let named = Meta { idempotency: Some("x1".to_owned()), ..Meta::default() };
         let waiting = Meta { confirm_within_ms: Some(10), ..Meta::default() };
@@ -153,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_next_commit_is_kept() {
+    fn only_the_next_commit_is_stored() {
         let mut store = MemoryStore::new();
         let first = put(&mut store, &["a"], Meta::default());
         let mut forged =

@@ -1,32 +1,32 @@
-//! What somebody asks of a switch.
+//! A request to change a switch.
 //!
-//! Owns the shape of an order. Whether it can be done is the plan's to say.
+//! Owns the shape of an order. Whether it can be carried out is for the plan to say.
 
 use crate::{Commit, CommitKind, Key, Route, Undoing};
 
 /// An order to one switch.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Order {
-    /// What shall be done.
+    /// What to do.
     pub action: Action,
-    /// By whom, why, and under which conditions.
+    /// Who orders it, why, and under which conditions.
     pub meta: Meta,
 }
 
-/// What shall be done.
+/// What to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Action {
-    /// Lead these keys there; `None` is back to the default. All or none.
+    /// Give these keys these routes; `None` is back to the default. All or none.
     Set(Vec<(Key, Option<Route>)>),
     /// Take back a commit, or the last change of each of some keys ([`Undoing::of_commit`], [`Undoing::of_keys`]).
     Undo(Undoing),
-    /// The commit of this revision shall stay.
+    /// Keep the commit of this revision.
     Confirm(u64),
-    /// Nobody confirmed the commit in time. Keys that were changed since are left alone: whoever did that decided later.
+    /// Take back a commit that was not confirmed in time. Keys that were changed since keep the later decision.
     Revert(Undoing),
 }
 
-/// By whom, why, and under which conditions.
+/// Who orders it, why, and under which conditions.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Meta {
     /// Who: at least one character.
@@ -44,10 +44,10 @@ pub struct Meta {
 }
 
 impl Order {
-    /// May this commit have come out of this order? Asked about a commit with the order's idempotency key: if not, the
-    /// key was used for something else.
+    /// Returns true if this order may have made this commit. Asked about a commit with the order's idempotency key: if
+    /// not, the key was used for something else.
     ///
-    /// Keys of the order that led there already are in no commit, so this cannot see whether they were in the order.
+    /// Keys of the order that already had their route are in no commit, so their presence cannot be checked.
     pub fn may_have_made(&self, commit: &Commit) -> bool {
         self.meta.actor == commit.actor
             && match &self.action {

@@ -1,7 +1,7 @@
-//! Holding an order against the table and the rules: what would change, or why not.
+//! Checking an order against the table and the rules: what would change, or why not.
 //!
-//! Owns every refusal that needs no look at the world. Must never change anything: a plan is a dry run until its commit
-//! is kept.
+//! Owns every refusal that depends on the switch alone. Must never change anything: a plan is a dry run until its
+//! commit is stored.
 
 use std::sync::Arc;
 
@@ -19,31 +19,61 @@ const MAX_REASON: usize = 4096;
 /// Longest time to confirm: 30 days.
 const MAX_CONFIRM_MS: u64 = 30 * 24 * 3600 * 1000;
 
-/// What an order would do.
+/// The effect that an order would have.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Plan {
     /// The revision its commit would be.
     pub revision: u64,
     /// The kind its commit would have.
     pub kind: CommitKind,
-    /// What would change. Keys that lead there already are not among them.
+    /// The changes. Keys that already have the route are not among them.
     pub changes: Vec<Change>,
-    /// The targets that would get requests by it: what the gate looks at.
+    /// The targets that would get requests by it: the gate checks these.
     pub targets: Vec<Arc<str>>,
-    /// Keys that a revert leaves alone, since they were changed after the commit it takes back.
+    /// Keys that a revert leaves unchanged, because they were changed after the commit it takes back.
     pub left_alone: Vec<Key>,
-    /// There is nothing to commit: everything leads there already.
+    /// There is nothing to commit: every key already has its route.
     pub unchanged: bool,
     meta: Meta,
 }
 
-/// Says what an order would do to a table, or refuses it.
+/// Returns what an order would do to a table, or refuses it.
 ///
 /// `now_ms` is the time since 1970 UTC.
 ///
 /// # Errors
 /// `bad_order`, `revision_conflict`, `bad_key` (too long for the rules), `unknown_target`, `too_many_keys`,
 /// `nothing_to_undo`, `changed_since`, `nothing_to_confirm`.
+///
+/// ```
+/// use pointsman_switch::{Action, Code, Hash, Key, KeyKind, Meta, Order, Route, Rules, Table, plan};
+/// use std::sync::Arc;
+///
+/// let targets: Vec<Arc<str>> = vec!["blue".into(), "green".into()];
+/// let rules = Rules {
+///     name: "live".into(),
+///     default: Arc::clone(&targets[0]),
+///     targets: targets.into(),
+///     kind: KeyKind::Host,
+///     max_keys: 1000,
+///     max_key_len: 255,
+/// };
+/// let key = Key::parse(KeyKind::Host, b"shop.example.com", 255)?;
+/// let order = |route: &str| Order {
+///     action: Action::Set(vec![(key.clone(), Route::parse(route).ok())]),
+///     meta: Meta { actor: "anna".into(), ..Meta::default() },
+/// };
+///
+/// let table = Table::default();
+/// let commit = plan(&table, &rules, &order("green"), &[], 0)?.commit(Hash::ZERO, 0, Vec::new());
+/// let next = table.apply(&commit);
+/// assert_eq!(next.find(b"shop.example.com").unwrap().route.to_string(), "green");
+///
+/// let refusal = plan(&next, &rules, &order("red"), &[], 0).unwrap_err();
+/// assert_eq!(refusal.code, Code::UnknownTarget);
+/// assert_eq!(refusal.text, "switch \"live\" has no target \"red\"");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub fn plan(
     table: &Table,
     rules: &Rules,
@@ -83,7 +113,7 @@ pub fn plan(
         kind,
         targets: served(rules, &changes),
         left_alone,
-        // A confirmation and a revert settle something even if no key changes.
+        // A confirmation or a revert settles a commit even if no key changes.
         unchanged: changes.is_empty()
             && !matches!(kind, CommitKind::Confirm { .. } | CommitKind::Revert { .. }),
         changes,
@@ -92,8 +122,8 @@ pub fn plan(
 }
 
 impl Plan {
-    /// The commit that this plan becomes: after `previous` (the hash of the revision before), at `now_ms` since 1970
-    /// UTC, with what the gate found.
+    /// Returns the commit that this plan becomes: after `previous` (the hash of the revision before), at `now_ms` since
+    /// 1970 UTC, with what the gate found.
     pub fn commit(&self, previous: Hash, now_ms: u64, gate: Vec<String>) -> Commit {
         let mut commit = Commit {
             revision: self.revision,
@@ -123,18 +153,21 @@ fn check_meta(meta: &Meta) -> Result<(), Refusal> {
     for (what, text, max) in texts {
         let Some(text) = text else { continue };
         if text.len() > max {
-            return Err(bad_order(&format!("its {what} has {} bytes, and {max} are allowed", text.len())));
+            return Err(bad_order(&format!(
+                "its {what} is {} bytes long; at most {max} are allowed",
+                text.len()
+            )));
         }
         // History is shown in terminals and logs: one line each, and no escape sequences.
         if text.chars().any(char::is_control) {
-            return Err(bad_order(&format!("its {what} has a control character in it")));
+            return Err(bad_order(&format!("its {what} contains a control character")));
         }
         if text.trim().is_empty() && what != "reason" {
             return Err(bad_order(&format!("its {what} is empty")));
         }
     }
     match meta.confirm_within_ms {
-        Some(0) => Err(bad_order("no time is left to confirm it")),
+        Some(0) => Err(bad_order("the time to confirm it is 0")),
         Some(ms) if ms > MAX_CONFIRM_MS => Err(bad_order("the time to confirm it is longer than 30 days")),
         _ => Ok(()),
     }
@@ -150,7 +183,7 @@ fn set(table: &Table, rules: &Rules, keys: &[(Key, Option<Route>)]) -> Result<Ve
         if !seen.insert(key) {
             return Err(bad_order(&format!("it names the key \"{key}\" twice")));
         }
-        // Keys are read with this bound; one that was read before a reload may be over the new one.
+        // Keys are parsed with this bound; one that was parsed before a reload may exceed the new one.
         let (length, max) = (key.as_str().len(), rules.max_key_len);
         if length > max && after.is_some() {
             let fault = crate::KeyFault::TooLong { length, max };
@@ -171,7 +204,7 @@ fn undo(table: &Table, undoing: &Undoing, force: bool) -> Result<(CommitKind, Ve
         None => "the keys".to_owned(),
     };
     if let Some(key) = undoing.missing().first() {
-        let keys = undoing.missing().iter().map(|key| (key.clone(), "has no change that stands".to_owned()));
+        let keys = undoing.missing().iter().map(|key| (key.clone(), "has no change to undo".to_owned()));
         return Err(nothing_to_undo(&format!("key \"{key}\"")).with(Details::Keys(keys.collect())));
     }
     let mut newer = Vec::new();
@@ -179,7 +212,7 @@ fn undo(table: &Table, undoing: &Undoing, force: bool) -> Result<(CommitKind, Ve
         if let Some(later) = undone.later {
             newer.push((undone.key.clone(), format!("changed by revision {later}")));
         } else if stale(table, undone) {
-            newer.push((undone.key.clone(), "changed while this was asked".to_owned()));
+            newer.push((undone.key.clone(), "changed in the meantime".to_owned()));
         }
     }
     if !newer.is_empty() && !force {
@@ -198,7 +231,7 @@ fn revert(
     pending: &[Pending],
     left_alone: &mut Vec<Key>,
 ) -> Result<(CommitKind, Vec<Change>), Refusal> {
-    let Some(of) = undoing.of() else { return Err(bad_order("only a whole commit goes back by itself")) };
+    let Some(of) = undoing.of() else { return Err(bad_order("only a whole commit can be reverted")) };
     awaited(pending, of, None)?;
     let (back, left): (Vec<&UndoneKey>, Vec<&UndoneKey>) =
         undoing.keys().iter().partition(|undone| undone.later.is_none() && !stale(table, undone));
@@ -211,14 +244,14 @@ fn taken_back<'a>(table: &Table, keys: impl Iterator<Item = &'a UndoneKey>) -> V
         key: undone.key.clone(),
         before: current(table, &undone.key).cloned(),
         after: undone.restore.clone(),
-        // Forced over a newer change it is a decision of its own, and can be undone like one.
+        // Forced over a newer change, it is a new decision, which can be undone in turn.
         undoes: (undone.later.is_none() && !stale(table, undone)).then_some(undone.of),
     })
     .filter(|change| change.before != change.after)
     .collect()
 }
 
-/// Does the key lead elsewhere than the history said when it was read?
+/// Returns true if the key's route is no longer the one that the history had when it was read.
 fn stale(table: &Table, undone: &UndoneKey) -> bool {
     current(table, &undone.key) != undone.seen.as_ref()
 }
@@ -231,22 +264,22 @@ fn awaited(pending: &[Pending], of: u64, now_ms: Option<u64>) -> Result<(), Refu
     let Some(waiting) = pending.iter().find(|waiting| waiting.revision == of) else {
         return Err(Refusal::new(
             Code::NothingToConfirm,
-            format!("revision {of} waits for no confirmation"),
-            "look at history: it was confirmed or taken back already, or never had a time to confirm",
+            format!("revision {of} is not waiting for a confirmation"),
+            "check the history: it was already confirmed or reverted, or it needs no confirmation",
         ));
     };
     if now_ms.is_some_and(|now_ms| now_ms >= waiting.confirm_by_ms) {
         return Err(Refusal::new(
             Code::NothingToConfirm,
-            format!("the time to confirm revision {of} is over"),
-            "repeat the order that was taken back",
+            format!("the time to confirm revision {of} has passed"),
+            "repeat the order that was reverted",
         ));
     }
     Ok(())
 }
 
-/// Refuses targets the switch does not have, and lets the names be the configuration's own, so that a table of many keys
-/// holds each name once.
+/// Refuses targets that the switch does not have, and replaces names by the configuration's own, so that a table of
+/// many keys holds each name once.
 fn known_targets(rules: &Rules, mut changes: Vec<Change>) -> Result<Vec<Change>, Refusal> {
     for route in changes.iter_mut().filter_map(|change| change.after.as_mut()) {
         if let Some(unknown) = route.targets().find(|target| rules.target(target).is_none()) {
@@ -261,7 +294,7 @@ fn known_targets(rules: &Rules, mut changes: Vec<Change>) -> Result<Vec<Change>,
     Ok(changes)
 }
 
-/// The targets that get requests after the changes, each once, in the order of the changes.
+/// Returns the targets that get requests after the changes, each once, in the order of the changes.
 fn served(rules: &Rules, changes: &[Change]) -> Vec<Arc<str>> {
     let mut targets: Vec<Arc<str>> = Vec::new();
     let mut add = |target: &Arc<str>| {
@@ -279,26 +312,22 @@ fn served(rules: &Rules, changes: &[Change]) -> Vec<Arc<str>> {
 }
 
 fn bad_order(text: &str) -> Refusal {
-    Refusal::new(
-        Code::BadOrder,
-        format!("the order cannot be carried out: {text}"),
-        "mend the order and repeat it",
-    )
+    Refusal::new(Code::BadOrder, format!("invalid order: {text}"), "correct the order and repeat it")
 }
 
 fn too_many_keys(rules: &Rules, keys: usize) -> Refusal {
     Refusal::new(
         Code::TooManyKeys,
-        format!("switch \"{}\" would have {keys} keys, and {} are allowed", rules.name, rules.max_keys),
-        "put keys that are not needed back to the default, or raise `keys max=` in the configuration",
+        format!("switch \"{}\" would have {keys} keys; at most {} are allowed", rules.name, rules.max_keys),
+        "reset keys that are no longer needed to the default, or raise `keys max=` in the configuration",
     )
 }
 
 fn nothing_to_undo(what: &str) -> Refusal {
     Refusal::new(
         Code::NothingToUndo,
-        format!("nothing is left to undo of {what}"),
-        "look at history, and set the key to what it shall be",
+        format!("there is nothing to undo for {what}"),
+        "check the history, and set the key to the target it should have",
     )
 }
 
@@ -308,8 +337,8 @@ fn changed_since(what: &str, keys: Vec<(Key, String)>) -> Refusal {
     let more = if more == 0 { String::new() } else { format!(" and {more} more") };
     Refusal::new(
         Code::ChangedSince,
-        format!("{what} cannot be taken back alone: {}{more}", named.join(", ")),
-        "undo the newer change first, undo the keys one by one, or repeat it with force",
+        format!("{what} cannot be undone alone: {}{more}", named.join(", ")),
+        "undo the newer change first, undo the keys one by one, or repeat the order with force",
     )
     .with(Details::Keys(keys))
 }

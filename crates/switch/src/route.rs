@@ -1,7 +1,7 @@
-//! Where a key leads: one target, or several with shares.
+//! The route of a key: one target, or several with weights.
 //!
-//! Owns how a share of the clients is chosen, and how a route is written.
-//! Must never remember a client: the same point and the same shares give the same target, on every machine.
+//! Owns how each client gets its target, and how a route is written.
+//! Must never remember a client: the same point and the same weights give the same target, on every machine.
 
 use std::fmt;
 use std::str::FromStr;
@@ -12,16 +12,17 @@ use xxhash_rust::xxh3::xxh3_64;
 /// How many targets a split may have.
 pub const MAX_SHARES: usize = 32;
 
-/// Where an entry leads.
+/// Where an entry routes its requests.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Route {
     /// Everything goes to one target.
     One(Arc<str>),
-    /// Each client goes to one of several, by their shares.
+    /// Each client goes to one of several, by their weights.
     Split(Split),
 }
 
-/// Several targets with shares. Two with the same shares in another order are equal: they send each client the same way.
+/// Several targets with weights. Two splits with the same shares in another order are equal: they route each client
+/// alike.
 #[derive(Debug, Clone)]
 pub struct Split {
     shares: Arc<[Share]>,
@@ -32,26 +33,26 @@ pub struct Split {
 pub struct Share {
     /// The upstream group.
     pub target: Arc<str>,
-    /// Its weight against the others'. 0 gets nobody.
+    /// Its weight against the others'. 0 gets no client.
     pub weight: u32,
-    /// Of its name, so that a pick hashes no text.
+    /// The hash of its name, so that a pick hashes no text.
     hash: u64,
 }
 
-/// Why a text or a list of shares is no route. `Display` says it to people.
+/// Why a text or a list of shares is not a valid route. `Display` is for people.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RouteFault {
-    /// Nothing is written.
+    /// It names no target.
     Empty,
     /// White space, a control character or `=` in a target's name: it could not be written in a route.
     BadTarget(String),
-    /// Not a whole number from 0 to 4294967295 behind the `=`.
+    /// A share whose weight is not a whole number from 0 to 4294967295.
     BadWeight(String),
     /// A name without `=` among several.
     NoWeight(String),
     /// A target twice.
     Double(String),
-    /// All weights are 0: nobody would be served.
+    /// All weights are 0: no client would be served.
     NoWeightAtAll,
     /// More than [`MAX_SHARES`].
     TooMany(usize),
@@ -60,13 +61,15 @@ pub enum RouteFault {
 impl fmt::Display for RouteFault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            RouteFault::Empty => write!(f, "it names no target"),
-            RouteFault::BadTarget(name) => write!(f, "{name:?} cannot be the name of a target"),
-            RouteFault::BadWeight(text) => write!(f, "{text:?} is no share (a whole number)"),
-            RouteFault::NoWeight(name) => write!(f, "\"{name}\" has no share ({name}=NUMBER)"),
-            RouteFault::Double(name) => write!(f, "\"{name}\" is there twice"),
-            RouteFault::NoWeightAtAll => write!(f, "all its shares are 0"),
-            RouteFault::TooMany(count) => write!(f, "it has {count} targets, and {MAX_SHARES} are allowed"),
+            RouteFault::Empty => write!(f, "expected a target"),
+            RouteFault::BadTarget(name) => write!(f, "invalid target name {name:?}"),
+            RouteFault::BadWeight(share) => {
+                write!(f, "invalid weight in {share:?}: expected a whole number")
+            }
+            RouteFault::NoWeight(name) => write!(f, "\"{name}\" has no weight: expected {name}=NUMBER"),
+            RouteFault::Double(name) => write!(f, "target \"{name}\" appears twice"),
+            RouteFault::NoWeightAtAll => write!(f, "all weights are 0"),
+            RouteFault::TooMany(count) => write!(f, "{count} targets; at most {MAX_SHARES} are allowed"),
         }
     }
 }
@@ -74,7 +77,7 @@ impl fmt::Display for RouteFault {
 impl std::error::Error for RouteFault {}
 
 impl Split {
-    /// Targets with their weights, in the order in which they are shown.
+    /// Creates a split of targets with their weights, in the order in which they are shown.
     ///
     /// # Errors
     /// No target, more than [`MAX_SHARES`], one twice, a name no route can be written with, or no weight above 0.
@@ -103,17 +106,17 @@ impl Split {
         Ok(Split { shares })
     }
 
-    /// Its targets with their weights, as they were written.
+    /// Returns its targets with their weights, in the order in which they were written.
     pub fn shares(&self) -> &[Share] {
         &self.shares
     }
 
-    /// The sum of the weights.
+    /// Returns the sum of the weights.
     pub fn total(&self) -> u64 {
         self.shares.iter().map(|share| u64::from(share.weight)).sum()
     }
 
-    /// Weighted rendezvous hashing: each target draws its own number from the client's point and its name, and the
+    /// Picks by weighted rendezvous hashing: each target draws a number from the client's point and its name, and the
     /// smallest −ln(u)/weight wins. A target's number depends on no other target, so a weight that goes up can only
     /// bring clients to its target, and one that goes down only take clients away from it.
     fn pick(&self, point: u64) -> &Arc<str> {
@@ -141,7 +144,7 @@ impl PartialEq for Split {
 impl Eq for Split {}
 
 impl Route {
-    /// The target of the client at `point` (see [`point_of`]).
+    /// Returns the target of the client at `point` (see [`point_of`]).
     pub fn pick(&self, point: u64) -> &Arc<str> {
         match self {
             Route::One(target) => target,
@@ -149,7 +152,7 @@ impl Route {
         }
     }
 
-    /// The targets it names, those with weight 0 too.
+    /// Returns the targets it names, those with weight 0 too.
     pub fn targets(&self) -> impl Iterator<Item = &Arc<str>> {
         let (one, shares) = match self {
             Route::One(target) => (Some(target), &[][..]),
@@ -158,7 +161,7 @@ impl Route {
         one.into_iter().chain(shares.iter().map(|share| &share.target))
     }
 
-    /// The targets that somebody would be sent to.
+    /// Returns the targets with a weight above 0.
     pub fn live_targets(&self) -> impl Iterator<Item = &Arc<str>> {
         let (one, shares) = match self {
             Route::One(target) => (Some(target), &[][..]),
@@ -167,15 +170,27 @@ impl Route {
         one.into_iter().chain(shares.iter().filter(|share| share.weight > 0).map(|share| &share.target))
     }
 
-    /// Can a route be written with this name? The engine asks it about every target at load.
+    /// Returns true if a route can be written with this name. The engine checks every target at load.
     pub fn may_name(target: &str) -> bool {
         !target.is_empty() && !target.chars().any(|c| c.is_whitespace() || c.is_control() || c == '=')
     }
 
-    /// Reads `green`, or `green=10 blue=90`. One target alone is no split, whatever its share.
+    /// Parses `green`, or `green=10 blue=90`. One target alone is no split, whatever its weight.
     ///
     /// # Errors
     /// [`RouteFault`] says what is wrong with the text.
+    ///
+    /// ```
+    /// use pointsman_switch::{Route, point_of};
+    ///
+    /// let canary = Route::parse("green=10 blue=90")?;
+    /// let target = canary.pick(point_of(b"client 7"));
+    /// // The same client gets the same target, on every machine.
+    /// assert_eq!(canary.pick(point_of(b"client 7")), target);
+    /// let fault = Route::parse("green=x blue=90").unwrap_err();
+    /// assert_eq!(fault.to_string(), "invalid weight in \"green=x\": expected a whole number");
+    /// # Ok::<(), pointsman_switch::RouteFault>(())
+    /// ```
     pub fn parse(text: &str) -> Result<Route, RouteFault> {
         let words: Vec<&str> = text.split_whitespace().collect();
         if let [word] = words[..]
@@ -189,9 +204,9 @@ impl Route {
                 return Err(RouteFault::NoWeight(word.to_owned()));
             };
             if weight.is_empty() || !weight.bytes().all(|b| b.is_ascii_digit()) {
-                return Err(RouteFault::BadWeight(weight.to_owned()));
+                return Err(RouteFault::BadWeight(word.to_owned()));
             }
-            let weight: u32 = weight.parse().map_err(|_| RouteFault::BadWeight(weight.to_owned()))?;
+            let weight: u32 = weight.parse().map_err(|_| RouteFault::BadWeight(word.to_owned()))?;
             shares.push((Arc::from(target), weight));
         }
         let split = Split::new(shares)?;
@@ -225,9 +240,9 @@ impl fmt::Display for Route {
     }
 }
 
-/// The point of a client: XXH3 (64 bits, seed 0) of the text that makes it sticky.
+/// Returns the point of a client: XXH3 (64 bits, seed 0) of the text that makes it sticky.
 ///
-/// Never changes: it decides who is in the ten per cent, and people expect that to outlive an upgrade.
+/// Never changes: it decides which clients are in the ten per cent, and that must outlive an upgrade.
 pub fn point_of(text: &[u8]) -> u64 {
     xxh3_64(text)
 }
@@ -239,10 +254,10 @@ fn mix(mut z: u64) -> u64 {
     z ^ (z >> 31)
 }
 
-/// −ln(u) for a u in (0, 1) made of 52 bits of the number.
+/// Returns −ln(u) for a u in (0, 1) made of 52 bits of the number.
 ///
-/// Not `f64::ln`: its last bits are the platform's, and every machine must choose alike. Here is nothing but IEEE 754's
-/// basic operations, which are exact everywhere.
+/// Not `f64::ln`: its last bits depend on the platform, and every machine must choose alike. This uses only the basic
+/// operations of IEEE 754, which are exact everywhere.
 fn exponential(bits: u64) -> f64 {
     // Half a step from both ends: neither 0 nor 1 comes out, and all 53 bits fit the fraction.
     let u = ((bits >> 12) as f64 + 0.5) * (1.0 / (1_u64 << 52) as f64);
@@ -283,13 +298,13 @@ mod tests {
     }
 
     #[test]
-    fn a_route_is_written_and_read() {
+    fn a_written_route_parses_back() {
         for text in ["green", "green=10 blue=90", "green=0 blue=1", "a-b.c_d", "a=4294967295 b=4294967295"] {
             assert_eq!(Route::parse(text).unwrap().to_string(), text);
             assert_eq!(text.parse::<Route>().as_ref().map(Route::to_string).as_deref(), Ok(text));
         }
         assert_eq!(Route::parse("  green=10\t blue=90 ").unwrap().to_string(), "green=10 blue=90");
-        assert_eq!(Route::parse("green=7"), Ok(Route::One("green".into())), "one alone is no split");
+        assert_eq!(Route::parse("green=7"), Ok(Route::One("green".into())), "one target is no split");
         assert_eq!(Route::parse("green=10 blue=90"), Route::parse("blue=90 green=10"));
         assert_ne!(Route::parse("green=10 blue=90"), Route::parse("green=90 blue=10"));
         assert_ne!(Route::parse("green=10 blue=90"), Route::parse("green=10 blue=90 red=0"));
@@ -300,7 +315,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_route_says_why() {
+    fn an_invalid_route_has_its_fault() {
         use RouteFault::*;
         let many = |n: usize| (0..n).map(|i| format!("t{i}=1 ")).collect::<String>();
         for (text, fault) in [
@@ -308,11 +323,11 @@ mod tests {
             (" \n", Empty),
             ("green blue", NoWeight("green".into())),
             ("green=1 blue", NoWeight("blue".into())),
-            ("green=", BadWeight("".into())),
-            ("green=-1 blue=2", BadWeight("-1".into())),
-            ("green=+1 blue=2", BadWeight("+1".into())),
-            ("green=1.5 blue=2", BadWeight("1.5".into())),
-            ("green=4294967296 blue=1", BadWeight("4294967296".into())),
+            ("green=", BadWeight("green=".into())),
+            ("green=-1 blue=2", BadWeight("green=-1".into())),
+            ("green=+1 blue=2", BadWeight("green=+1".into())),
+            ("green=1.5 blue=2", BadWeight("green=1.5".into())),
+            ("green=4294967296 blue=1", BadWeight("green=4294967296".into())),
             ("=1 blue=1", BadTarget("".into())),
             ("a=b=1 c=1", BadTarget("a=b".into())),
             ("green=1 green=2", Double("green".into())),
@@ -328,7 +343,7 @@ mod tests {
     }
 
     #[test]
-    fn a_share_gets_its_share() {
+    fn each_target_gets_clients_by_its_weight() {
         const CLIENTS: u32 = 100_000;
         let shares = [("green", 10), ("blue", 60), ("red", 29), ("grey", 1), ("none", 0)];
         let route = split(&shares);
@@ -347,7 +362,7 @@ mod tests {
     }
 
     #[test]
-    fn a_share_that_goes_up_only_takes_and_one_that_goes_down_only_gives() {
+    fn a_raised_weight_moves_clients_only_to_its_target() {
         let mut seeded = Seeded(7);
         for _ in 0..200 {
             let count = 2 + seeded.below(5) as usize;
@@ -367,7 +382,7 @@ mod tests {
     }
 
     #[test]
-    fn a_canary_that_grows_sends_nobody_back() {
+    fn a_growing_canary_keeps_its_clients() {
         let mut on_green = vec![false; 20_000];
         for percent in [1, 5, 10, 50, 90, 99] {
             let route = split(&[("green", percent), ("blue", 100 - percent)]);
@@ -380,14 +395,14 @@ mod tests {
     }
 
     #[test]
-    fn the_order_of_the_shares_does_not_count() {
+    fn the_order_of_the_shares_does_not_matter() {
         let (one, other) = (split(&[("a", 3), ("b", 5), ("c", 7)]), split(&[("c", 7), ("a", 3), ("b", 5)]));
         assert!((0..10_000).all(|point| one.pick(mix(point)) == other.pick(mix(point))));
     }
 
     #[test]
-    fn the_choice_never_changes() {
-        // Whoever is in the ten per cent stays there over upgrades: these are promised. Another
+    fn the_choice_is_the_same_in_every_version() {
+        // A client in the ten per cent stays there across upgrades: these values are a promise. Another
         // implementation of XXH3, and of the formula, gave the same.
         assert_eq!(point_of(b""), 0x2d06_8005_38d3_94c2);
         assert_eq!(point_of(b"uid=42"), 0x2695_a5cb_c690_7346);
@@ -399,7 +414,7 @@ mod tests {
     }
 
     #[test]
-    fn our_logarithm_is_one() {
+    fn the_logarithm_agrees_with_libm() {
         let mut seeded = Seeded(1);
         for bits in (0..10_000).map(|_| seeded.below(u64::MAX)).chain([0, 1 << 12, u64::MAX, 1 << 63]) {
             let u = ((bits >> 12) as f64 + 0.5) / (1_u64 << 52) as f64;

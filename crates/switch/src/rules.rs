@@ -1,4 +1,4 @@
-//! What the configuration says about a switch: its `switch {}` block, as far as an order needs it.
+//! The configuration of a switch: its `switch {}` block, as far as an order needs it.
 //!
 //! Owns whether a table fits a configuration. Must never know how the configuration was written.
 
@@ -13,11 +13,11 @@ use crate::{Key, KeyKind, Table};
 pub struct Rules {
     /// The variable without its `$`; the switch's name everywhere.
     pub name: Box<str>,
-    /// Where keys without an entry lead. One of the targets.
+    /// The target of keys without an entry. One of the targets.
     pub default: Arc<str>,
     /// The only names a route may hold.
     pub targets: Box<[Arc<str>]>,
-    /// What its keys are.
+    /// The kind of its keys.
     pub kind: KeyKind,
     /// `keys max=`: how many keys may have an entry.
     pub max_keys: usize,
@@ -25,26 +25,26 @@ pub struct Rules {
     pub max_key_len: usize,
 }
 
-/// A key that leads to a target the configuration does not have.
+/// A key whose target is not in the configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Orphan {
     /// The key.
     pub key: Key,
-    /// The target that is missing.
+    /// The missing target.
     pub target: Arc<str>,
 }
 
 impl Rules {
-    /// The target of this name, as the configuration holds it.
+    /// Returns the target of this name, as the configuration holds it.
     pub fn target(&self, name: &str) -> Option<&Arc<str>> {
         self.targets.iter().find(|target| &***target == name)
     }
 
-    /// Does the table fit? Asked at load and at reload: a configuration that would leave keys without their target is
-    /// not taken.
+    /// Checks that the configuration has every target of a table. Called at load and at reload: a configuration that
+    /// would leave keys without their target is refused.
     ///
     /// # Errors
-    /// Every key with a target that is missing, ordered by key.
+    /// Every key with a missing target, ordered by key.
     pub fn admits(&self, table: &Table) -> Result<(), Vec<Orphan>> {
         let known: HashSet<&str, foldhash::fast::RandomState> = self.targets.iter().map(|t| &**t).collect();
         let mut orphans: Vec<Orphan> = table

@@ -1,41 +1,41 @@
-//! What a store of a switch must promise.
+//! The contract of a switch's store.
 //!
-//! Owns the promise. Must never know how it is kept: files and networks are the implementations' affair.
+//! Owns the contract alone: files and networks belong to the implementations.
 
 use std::fmt;
 
 use crate::{Change, Commit, Hash, Key, Table};
 
-/// Keeps the commits of one switch.
+/// Stores the commits of one switch.
 ///
-/// There is one writer at a time. What [`Store::commit`] has said yes to is there after a crash at any instant, whole.
+/// There is one writer at a time. A commit that [`Store::commit`] has accepted survives a crash at any instant, whole.
 pub trait Store: Send {
-    /// The table as it is kept, and what a writer must know to go on. Asked once, at the start.
+    /// Loads the stored table, and what a writer needs to continue. Called once, at the start.
     ///
     /// # Errors
-    /// It cannot be read, or is not to be trusted: then nobody guesses.
+    /// It cannot be read, or is corrupt: it is never guessed at.
     fn load(&mut self) -> Result<Loaded, StoreFault>;
 
-    /// Keeps a commit: durable when this returns.
+    /// Stores a commit: returns once it is durable.
     ///
     /// # Errors
     /// [`StoreFaultKind::Conflict`] if it is not the next revision or does not follow the last hash. After any error
     /// the commit is not there.
     fn commit(&mut self, commit: &Commit) -> Result<(), StoreFault>;
 
-    /// The commits after this revision, oldest first.
+    /// Returns the commits after this revision, oldest first.
     ///
     /// # Errors
     /// It cannot be read.
     fn since(&mut self, revision: u64) -> Result<Vec<Commit>, StoreFault>;
 
-    /// Past commits, newest first.
+    /// Returns past commits, newest first.
     ///
     /// # Errors
     /// It cannot be read.
     fn history(&mut self, filter: &Filter) -> Result<Vec<Commit>, StoreFault>;
 
-    /// Past changes of one key with their revisions, newest first: at most `limit`, only revisions below
+    /// Returns past changes of one key with their revisions, newest first: at most `limit`, only revisions below
     /// `before_revision`. A store that can find them without the rest of their commits does so itself.
     ///
     /// # Errors
@@ -54,14 +54,14 @@ pub trait Store: Send {
         Ok(commits.into_iter().filter_map(change_of).collect())
     }
 
-    /// The commit that an order with this idempotency key made.
+    /// Returns the commit that an order with this idempotency key made.
     ///
     /// # Errors
     /// It cannot be read.
     fn commit_by_idempotency(&mut self, idempotency: &str) -> Result<Option<Commit>, StoreFault>;
 }
 
-/// What a store holds at the start.
+/// The content of a store at the start.
 #[derive(Debug, Clone)]
 pub struct Loaded {
     /// The table.
@@ -72,7 +72,7 @@ pub struct Loaded {
     pub pending: Vec<Pending>,
 }
 
-/// A commit that goes back by itself unless it is confirmed.
+/// A commit that is reverted unless it is confirmed in time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Pending {
     /// Which.
@@ -82,7 +82,7 @@ pub struct Pending {
 }
 
 impl Pending {
-    /// What waits after this commit: it may settle one, and wait itself.
+    /// Updates the pending commits after this one: it may settle one, and be pending itself.
     pub fn follow(pending: &mut Vec<Pending>, commit: &Commit) {
         if let Some(of) = commit.kind.settles() {
             pending.retain(|waiting| waiting.revision != of);
@@ -93,7 +93,7 @@ impl Pending {
     }
 }
 
-/// Which part of the history is asked for.
+/// The part of the history to return.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Filter {
     /// Only commits that changed this key.
@@ -104,10 +104,10 @@ pub struct Filter {
     pub limit: usize,
 }
 
-/// Why a store cannot do what it should.
+/// Why a store failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StoreFaultKind {
-    /// What it holds contradicts itself.
+    /// Its content contradicts itself.
     Damaged,
     /// It cannot be opened or read.
     Unreadable,
@@ -115,7 +115,7 @@ pub enum StoreFaultKind {
     ReadOnly,
     /// The disk is full.
     Full,
-    /// Somebody else has it.
+    /// Another process has locked it.
     Locked,
     /// The commit is not the next one.
     Conflict,
@@ -125,14 +125,14 @@ pub enum StoreFaultKind {
     Failed,
 }
 
-/// What went wrong in a store, for people.
+/// A failure of a store, for people.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoreFault {
-    /// What sort.
+    /// Its kind.
     pub kind: StoreFaultKind,
     /// What happened, with the file or place.
     pub text: String,
-    /// What mends it.
+    /// What to do about it.
     pub remedy: String,
 }
 
@@ -145,17 +145,17 @@ impl fmt::Display for StoreFault {
 impl std::error::Error for StoreFault {}
 
 impl StoreFault {
-    /// The commit is not the one that comes next.
+    /// Refuses a commit that is not the next one.
     pub fn conflict(expected: u64, got: u64) -> StoreFault {
         StoreFault {
             kind: StoreFaultKind::Conflict,
-            text: format!("revision {got} was to be kept, and the next one is {expected}"),
+            text: format!("revision {got} cannot be stored: the next one is {expected}"),
             remedy: "read the switch again and repeat the order".to_owned(),
         }
     }
 }
 
-/// The commit of this revision.
+/// Returns the commit of this revision.
 ///
 /// # Errors
 /// What the store says.

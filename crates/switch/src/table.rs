@@ -1,9 +1,9 @@
-//! The table of one switch at one revision: which key leads where.
+//! The table of one switch at one revision: the route of each key.
 //!
 //! Owns looking up (nginx's precedence of names) and making the next table out of a commit.
-//! Must never change: a request that has pinned a table reads the same answers for its whole life.
+//! Must never change: a request that has pinned a table gets the same answers for its whole life.
 //!
-//! The keys lie in 1,024 shards, and the next table shares all shards that its commit does not touch. So a commit to a
+//! The keys are in 1,024 shards, and the next table shares all shards that its commit does not touch. So a commit to a
 //! table of a million keys copies a thousand entries and the list of shards, not the million.
 
 use std::hash::{BuildHasher, Hasher};
@@ -14,24 +14,25 @@ use hashbrown::{HashSet, HashTable};
 
 use crate::{Commit, Key, Route, Shape};
 
-/// As many as entries in a shard when there are a million: then copying the shards' list and copying one shard cost alike.
+/// As many as entries in a shard when there are a million: then copying the shards' list and copying one shard cost
+/// alike.
 const SHARDS: usize = 1024;
 /// Wildcards are counted by the number of dots in them; those with more share the last count.
 const DEPTHS: usize = 32;
 
-/// What a table says about a key.
+/// An entry of a table.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TableEntry {
     /// The key it is written under.
     pub key: Key,
-    /// Where it leads.
+    /// Its route.
     pub route: Route,
     /// The commit that set it.
     pub revision: u64,
 }
 
-/// A slot is one pointer: a look-up in a million keys costs what it misses in the processor's caches, and the slots
-/// of small shards lie close together.
+/// A slot is one pointer: a look-up in a million keys costs its cache misses, and the slots of small
+/// shards are close together.
 type Shard = HashTable<Arc<TableEntry>>;
 
 /// The immutable table of one switch.
@@ -40,8 +41,8 @@ pub struct Table {
     revision: u64,
     len: usize,
     shards: Box<[Arc<Shard>]>,
-    /// The same for all tables that follow each other, since they share shards. Random, so that nobody who may choose
-    /// keys can choose ones that collide.
+    /// The same for all tables that follow each other, since they share shards. Random, so that a client that chooses
+    /// keys cannot choose ones that collide.
     hasher: RandomState,
     suffixes: Depths,
     prefixes: Depths,
@@ -77,8 +78,8 @@ impl Default for Table {
 }
 
 impl Table {
-    /// A table as a store has kept it: keys, where they lead, and the revision that set each. Of a key that is there
-    /// twice, the last counts.
+    /// Builds a table from what a store holds: keys, their routes, and the revision that set each. Of a repeated key,
+    /// the last counts.
     pub fn from_entries(revision: u64, entries: impl IntoIterator<Item = (Key, Route, u64)>) -> Table {
         // One shared empty shard: a switch with few keys shall not cost a thousand allocations.
         let empty = Arc::new(Shard::new());
@@ -102,23 +103,23 @@ impl Table {
         table
     }
 
-    /// The last commit in it; 0 when there was none.
+    /// Returns the last commit in it; 0 when there was none.
     pub fn revision(&self) -> u64 {
         self.revision
     }
 
-    /// How many keys have an entry.
+    /// Returns the number of keys with an entry.
     pub fn len(&self) -> usize {
         self.len
     }
 
-    /// Has no key an entry?
+    /// Returns true if no key has an entry.
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }
 
-    /// The entry for a request's key (in the form [`crate::normalise`] gives): that of the key itself, else of the
-    /// longest `*.x`, else of the longest `x.*`, else of `*`. `None` is the switch's default.
+    /// Returns the entry for a request's key (in the form [`crate::normalise`] gives): that of the key itself, else of
+    /// the longest `*.x`, else of the longest `x.*`, else of `*`. `None` is the switch's default.
     ///
     /// The order is nginx's, for server names and `map … hostnames`.
     pub fn find(&self, normalised: &[u8]) -> Option<&Arc<TableEntry>> {
@@ -138,22 +139,22 @@ impl Table {
         if self.has_all { self.probe(Shape::All, &[]) } else { None }
     }
 
-    /// [`Table::find`] with the key the entry is written under.
+    /// As [`Table::find`], with the key of the entry.
     pub fn find_key(&self, normalised: &[u8]) -> Option<(&Key, &Arc<TableEntry>)> {
         self.find(normalised).map(|entry| (&entry.key, entry))
     }
 
-    /// The entry written under this very key.
+    /// Returns the entry written under this very key.
     pub fn get(&self, key: &Key) -> Option<&Arc<TableEntry>> {
         self.probe(key.shape(), key.stem())
     }
 
-    /// All keys with their entries, in no order.
+    /// Returns all keys with their entries, in no order.
     pub fn iter(&self) -> impl Iterator<Item = (&Key, &Arc<TableEntry>)> {
         self.shards.iter().flat_map(|shard| shard.iter()).map(|entry| (&entry.key, entry))
     }
 
-    /// The table after this commit. Costs as much as the commit has changes, whatever the size of the table.
+    /// Returns the table after this commit. Costs as much as the commit has changes, whatever the size of the table.
     pub fn apply(&self, commit: &Commit) -> Table {
         let mut next = self.clone();
         next.revision = commit.revision;
@@ -172,7 +173,7 @@ impl Table {
         next
     }
 
-    /// The longest suffix first: from the left, one label less at each step. The stem of `*.example.com` is
+    /// Tries the longest suffix first: from the left, one label less at each step. The stem of `*.example.com` is
     /// `.example.com` and its depth 2.
     fn find_suffix(&self, text: &[u8]) -> Option<&Arc<TableEntry>> {
         let mut depth = dots(text);
@@ -188,7 +189,7 @@ impl Table {
         None
     }
 
-    /// The longest prefix first: from the right. The stem of `www.example.*` is `www.example.` and its depth 2.
+    /// Tries the longest prefix first: from the right. The stem of `www.example.*` is `www.example.` and its depth 2.
     fn find_prefix(&self, text: &[u8]) -> Option<&Arc<TableEntry>> {
         let mut depth = dots(text);
         for (at, _) in text.iter().enumerate().rev().filter(|&(_, &byte)| byte == b'.') {
@@ -260,7 +261,7 @@ fn hash_of(hasher: &RandomState, shape: Shape, stem: &[u8]) -> u64 {
     state.finish()
 }
 
-/// Neither the lowest bits nor the seven highest: with those the shard itself chooses.
+/// Uses neither the lowest bits nor the seven highest, which choose the slot within a shard.
 fn shard_of(hash: u64) -> usize {
     (hash >> 32) as usize % SHARDS
 }
@@ -280,7 +281,7 @@ mod tests {
         Table::from_entries(keys.len() as u64, entries)
     }
 
-    /// A commit that sets (or, with "", clears) keys; its texts and hashes do not matter here.
+    /// Returns a commit that sets (or, with "", clears) keys; its texts and hashes do not matter here.
     fn commit(revision: u64, sets: &[(&str, &str)]) -> Commit {
         let change = |&(name, target): &(&str, &str)| Change {
             key: key(name),
@@ -344,7 +345,7 @@ mod tests {
     }
 
     #[test]
-    fn deep_names_are_found_too() {
+    fn deep_names_are_found() {
         let deep = format!("*{}", ".a".repeat(40));
         let names = table(&[&deep, "*.a"]);
         assert_eq!(found(&names, &format!("x{}", ".a".repeat(40))), deep);
@@ -353,7 +354,7 @@ mod tests {
     }
 
     #[test]
-    fn a_commit_makes_the_next_table_and_leaves_the_old_one() {
+    fn a_commit_makes_a_new_table_and_keeps_the_old_one() {
         let old = table(&["a", "*.b", "c.*", "*"]);
         let new = old.apply(&commit(
             9,

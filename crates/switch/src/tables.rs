@@ -1,4 +1,4 @@
-//! What is published to the workers: the tables of all switches, and the holds.
+//! The publication to the workers: the tables of all switches, and the holds.
 //!
 //! Owns that it is one value: a request sees all of one publication or nothing of it.
 
@@ -18,7 +18,7 @@ pub struct Tables {
 }
 
 impl Tables {
-    /// The next publication, with another table of one switch. A switch that is not there changes nothing.
+    /// Returns the next publication, with another table of one switch. A switch that is not there changes nothing.
     #[must_use]
     pub fn with_table(&self, switch: usize, table: Arc<Table>) -> Tables {
         let mut next = self.next();
@@ -28,7 +28,7 @@ impl Tables {
         next
     }
 
-    /// The next publication, with one hold more.
+    /// Returns the next publication, with one hold more.
     ///
     /// # Errors
     /// `hold_exists`: the key of this switch is held already.
@@ -41,7 +41,7 @@ impl Tables {
         Ok(next)
     }
 
-    /// The next publication, without the hold on this key, and the hold, to release it.
+    /// Returns the next publication, without the hold on this key, and the hold, to release it.
     ///
     /// # Errors
     /// `not_held`: there is none.
@@ -52,14 +52,14 @@ impl Tables {
         Ok((next, hold))
     }
 
-    /// The hold on this very key.
+    /// Returns the hold on this very key.
     pub fn hold(&self, switch: usize, key: &Key) -> Option<&Arc<Hold>> {
         self.holds.iter().find(|hold| hold.switch() == switch && hold.key() == key)
     }
 
-    /// Must a request with this key (in its one form) wait? Gives the index of the hold.
+    /// Returns the index of the hold for which a request with this key (normalised) must wait.
     ///
-    /// A hold on a wildcard stops what the wildcard's entry would serve: a key that has a more exact entry goes on.
+    /// A hold on a wildcard stops what the wildcard's entry would serve: a key with a more exact entry goes on.
     pub fn held(&self, switch: usize, normalised: &[u8]) -> Option<usize> {
         // Nearly always empty: then this costs one comparison.
         self.holds.iter().position(|hold| {

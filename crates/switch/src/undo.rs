@@ -1,6 +1,6 @@
 //! What an undo takes back: found by walking the history backwards.
 //!
-//! Owns which change of a key is the last one that still stands. Must never decide whether it may be undone: that is
+//! Owns which change of a key is the last one in effect. Must never decide whether it may be undone: that is
 //! the plan's.
 //!
 //! Commits of the kinds undo and revert name, for each key, the revision they take back ([`crate::Change::undoes`]).
@@ -14,7 +14,7 @@ use crate::{Change, Filter, Key, Route, Store, StoreFault, commit_at};
 /// How many commits are read at a time.
 const PAGE: usize = 64;
 
-/// Something to take back, with what the history says about it.
+/// The changes to take back, with their history.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Undoing {
     of: Option<u64>,
@@ -29,15 +29,15 @@ pub struct UndoneKey {
     pub key: Key,
     /// The revision whose change is taken back.
     pub of: u64,
-    /// Where the key led before that change.
+    /// The key's route before that change.
     pub restore: Option<Route>,
-    /// Where it leads now, says the history.
+    /// Its route now, according to the history.
     pub seen: Option<Route>,
-    /// A newer change that still stands; only when a whole commit is undone.
+    /// A newer change that is in effect; only when a whole commit is undone.
     pub later: Option<u64>,
 }
 
-/// What the walk knows about one key.
+/// The state of the walk for one key.
 #[derive(Default)]
 struct Walk {
     /// Revisions whose change of this key was taken back, each with the revision that did it.
@@ -46,11 +46,11 @@ struct Walk {
     seen: Option<Option<Route>>,
 }
 
-/// What a commit is for one key, seen from the newer ones.
+/// The state of a commit for one key, seen from the newer ones.
 enum Step {
     /// It was taken back, or took another one back.
     Skipped,
-    /// It stands.
+    /// It is in effect.
     Stands,
 }
 
@@ -73,8 +73,8 @@ impl Walk {
         self.dead.iter().any(|&(dead, _)| dead == revision)
     }
 
-    /// After the walk down to `revision`: what changed the key since and stands. An undo of something older counts; one
-    /// of something newer has only put back what `revision` left.
+    /// Returns, after the walk down to `revision`, the newest change of the key since that is in effect. An undo of an
+    /// older change counts; an undo of a newer one has only restored what `revision` left.
     fn since(&self, revision: u64) -> Option<u64> {
         let deeper = self.dead.iter().filter(|&&(dead, _)| dead < revision).map(|&(_, by)| by);
         deeper.chain(self.later).max()
@@ -82,10 +82,11 @@ impl Walk {
 }
 
 impl Undoing {
-    /// A whole commit. `None` if there is no such revision. Keys of it that were taken back already are left out.
+    /// Undoes a whole commit. `None` if there is no such revision. Keys of it that were already taken back are left
+    /// out.
     ///
     /// # Errors
-    /// What the store says.
+    /// A failure of the store.
     pub fn of_commit(store: &mut dyn Store, revision: u64) -> Result<Option<Undoing>, StoreFault> {
         let Some(commit) = commit_at(store, revision)? else { return Ok(None) };
         let mut walks: HashMap<&Key, Walk, foldhash::fast::RandomState> =
@@ -123,10 +124,10 @@ impl Undoing {
         Ok(Some(Undoing { of: Some(revision), keys, missing: Vec::new() }))
     }
 
-    /// The last change that stands of each of these keys.
+    /// Undoes the last change in effect of each of these keys.
     ///
     /// # Errors
-    /// What the store says.
+    /// A failure of the store.
     pub fn of_keys(store: &mut dyn Store, keys: &[Key]) -> Result<Undoing, StoreFault> {
         let mut undoing = Undoing { of: None, keys: Vec::new(), missing: Vec::new() };
         for key in keys {
@@ -138,22 +139,22 @@ impl Undoing {
         Ok(undoing)
     }
 
-    /// The revision, if a whole commit is taken back.
+    /// Returns the revision, if a whole commit is taken back.
     pub fn of(&self) -> Option<u64> {
         self.of
     }
 
-    /// What is taken back.
+    /// Returns the changes to take back.
     pub fn keys(&self) -> &[UndoneKey] {
         &self.keys
     }
 
-    /// Keys that were asked for and have no change that stands.
+    /// Returns the keys that were asked for and have no change in effect.
     pub fn missing(&self) -> &[Key] {
         &self.missing
     }
 
-    /// Is it about this key?
+    /// Returns true if it names this key.
     pub(crate) fn names(&self, key: &Key) -> bool {
         self.missing.contains(key) || self.keys.iter().any(|undone| undone.key == *key)
     }

@@ -1,4 +1,4 @@
-//! Figures of a table with a million keys. They are read by people, and nothing fails by them:
+//! Measurements of a table with a million keys. They are printed, and no test fails by them:
 //! `cargo test --release -p pointsman-switch --test figures -- --ignored --nocapture`
 
 use std::hint::black_box;

@@ -1,6 +1,6 @@
-//! Every refusal, provoked: its code, what it says, and that nothing has changed.
+//! Every refusal, provoked: its code, its text, and that nothing has changed.
 
-#![allow(clippy::unwrap_used, reason = "a test may fail where it stands")]
+#![allow(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
 
 use std::sync::Arc;
 
@@ -31,10 +31,10 @@ fn set(keys: &[(&str, &str)]) -> Action {
     Action::Set(keys.iter().map(|(name, route)| (key(name), route.parse().ok())).collect())
 }
 
-/// A store with an order after the other.
-struct Desk(MemoryStore);
+/// A store that orders go to.
+struct TestSwitch(MemoryStore);
 
-impl Desk {
+impl TestSwitch {
     fn order(&mut self, action: Action, meta: Meta) -> Result<u64, Refusal> {
         let meta = if meta.actor.is_empty() { Meta { actor: "anna".to_owned(), ..meta } } else { meta };
         self.raw(&Order { action, meta })
@@ -51,10 +51,10 @@ impl Desk {
         self.order(set(keys), Meta::default())
     }
 
-    /// Its answer must be a refusal that has changed nothing.
+    /// Expects a refusal that has changed nothing.
     fn refused(&mut self, action: Action, meta: Meta) -> Refusal {
         let before = self.0.since(0).unwrap();
-        let refusal = self.order(action, meta).expect_err("it was to be refused");
+        let refusal = self.order(action, meta).expect_err("the order must be refused");
         assert_eq!(self.0.since(0).unwrap(), before);
         refusal
     }
@@ -64,8 +64,8 @@ impl Desk {
     }
 }
 
-fn desk() -> Desk {
-    Desk(MemoryStore::new())
+fn switch() -> TestSwitch {
+    TestSwitch(MemoryStore::new())
 }
 
 fn hold() -> Arc<Hold> {
@@ -73,49 +73,49 @@ fn hold() -> Arc<Hold> {
 }
 
 fn store_refusal(kind: StoreFaultKind) -> Refusal {
-    StoreFault { kind, text: "state/live.db".to_owned(), remedy: "mend it".to_owned() }.into()
+    StoreFault { kind, text: "state/live.db".to_owned(), remedy: "repair it".to_owned() }.into()
 }
 
-/// Provokes a code. `None`: only who talks to the world can; the control plane's tests do.
+/// Provokes a code. `None` for those that only the control plane can provoke: its tests do.
 fn provoke(code: Code) -> Option<Refusal> {
-    let mut desk = desk();
+    let mut switch = switch();
     let plain = Meta::default;
     Some(match code {
         Code::UnknownSwitch => Refusal::unknown_switch("love", &["live".into()]),
         Code::UnknownKey => Refusal::unknown_key(&key("a")),
-        Code::UnknownRevision => desk.of_commit(1).unwrap_err(),
-        Code::UnknownTarget => desk.refused(set(&[("a", "green"), ("b", "green=1 red=0")]), plain()),
+        Code::UnknownRevision => switch.of_commit(1).unwrap_err(),
+        Code::UnknownTarget => switch.refused(set(&[("a", "green"), ("b", "green=1 red=0")]), plain()),
         Code::BadKey => {
-            desk.refused(set(&[("a", "green"), ("this-is-far-too.long.example", "green")]), plain())
+            switch.refused(set(&[("a", "green"), ("this-is-far-too.long.example", "green")]), plain())
         }
         Code::BadRoute => Refusal::bad_route("a=", &"a=".parse::<Route>().unwrap_err()),
-        Code::BadOrder => desk.refused(set(&[("a", "green"), ("A:80", "blue")]), plain()),
-        Code::TooManyKeys => desk.refused(set(&[("a", "green"), ("b", "green"), ("c", "green")]), plain()),
+        Code::BadOrder => switch.refused(set(&[("a", "green"), ("A:80", "blue")]), plain()),
+        Code::TooManyKeys => switch.refused(set(&[("a", "green"), ("b", "green"), ("c", "green")]), plain()),
         Code::RevisionConflict => {
-            desk.refused(set(&[("a", "green")]), Meta { expect: Some(7), ..Meta::default() })
+            switch.refused(set(&[("a", "green")]), Meta { expect: Some(7), ..Meta::default() })
         }
         Code::IdempotencyReused => {
             let meta =
                 Meta { actor: "anna".to_owned(), idempotency: Some("x".to_owned()), ..Meta::default() };
-            desk.order(set(&[("a", "green")]), meta.clone()).unwrap();
-            let commit = desk.0.commit_by_idempotency("x").unwrap().unwrap();
+            switch.order(set(&[("a", "green")]), meta.clone()).unwrap();
+            let commit = switch.0.commit_by_idempotency("x").unwrap().unwrap();
             assert!(Order { action: set(&[("a", "green")]), meta: meta.clone() }.may_have_made(&commit));
             assert!(!Order { action: set(&[("a", "blue")]), meta }.may_have_made(&commit));
             Refusal::idempotency_reused("x", commit.revision)
         }
         Code::NothingToUndo => {
-            let undoing = Undoing::of_keys(&mut desk.0, &[key("a")]).unwrap();
-            desk.refused(Action::Undo(undoing), plain())
+            let undoing = Undoing::of_keys(&mut switch.0, &[key("a")]).unwrap();
+            switch.refused(Action::Undo(undoing), plain())
         }
         Code::ChangedSince => {
-            desk.set(&[("a", "green")]).unwrap();
-            desk.set(&[("a", "blue")]).unwrap();
-            let undoing = desk.of_commit(1).unwrap();
-            desk.refused(Action::Undo(undoing), plain())
+            switch.set(&[("a", "green")]).unwrap();
+            switch.set(&[("a", "blue")]).unwrap();
+            let undoing = switch.of_commit(1).unwrap();
+            switch.refused(Action::Undo(undoing), plain())
         }
         Code::NothingToConfirm => {
-            desk.set(&[("a", "green")]).unwrap();
-            desk.refused(Action::Confirm(1), plain())
+            switch.set(&[("a", "green")]).unwrap();
+            switch.refused(Action::Confirm(1), plain())
         }
         Code::GateFailed => {
             let servers = vec![("127.0.0.1:8083".to_owned(), "connection refused".to_owned())];
@@ -145,7 +145,7 @@ fn provoke(code: Code) -> Option<Refusal> {
 }
 
 #[test]
-fn every_code_has_a_case_or_is_the_control_planes() {
+fn every_code_has_a_case_here_or_is_of_the_control_plane() {
     let mut elsewhere = Vec::new();
     for &code in Code::ALL {
         let Some(refusal) = provoke(code) else {
@@ -177,19 +177,19 @@ fn every_code_has_a_case_or_is_the_control_planes() {
     );
 }
 
-/// The row of a code in docs/refusals.md: as far as it is known here, with what it says when it is provoked.
+/// Returns the row of a code in docs/refusals.md, as far as it is known here, with its text when it is provoked.
 fn row(code: Code) -> String {
     let head = format!("| `{code}` | {} | {} |", code.status(), code.meaning());
     match provoke(code) {
-        // These texts are the store's own, and stand for them in the cases above.
+        // Each store has texts of its own.
         None => head,
-        Some(refusal) if refusal.remedy == "mend it" => head,
+        Some(refusal) if refusal.remedy == "repair it" => head,
         Some(refusal) => format!("{head} {} | {} |", refusal.text, refusal.remedy),
     }
 }
 
 #[test]
-fn the_page_of_refusals_says_what_they_say() {
+fn the_page_of_refusals_has_every_text() {
     let page = include_str!("../../../docs/refusals.md");
     let missing: Vec<String> =
         Code::ALL.iter().map(|&code| row(code)).filter(|row| !page.contains(row.as_str())).collect();
@@ -197,7 +197,7 @@ fn the_page_of_refusals_says_what_they_say() {
 }
 
 #[test]
-fn names_are_one_codes_own_and_statuses_are_refusals() {
+fn names_are_unique_and_statuses_are_errors() {
     for (at, &code) in Code::ALL.iter().enumerate() {
         assert_eq!(Code::from_name(code.name()), Some(code));
         assert!(Code::ALL[..at].iter().all(|other| other.name() != code.name()));
@@ -208,7 +208,7 @@ fn names_are_one_codes_own_and_statuses_are_refusals() {
 }
 
 #[test]
-fn every_fault_of_a_store_is_a_refusal() {
+fn every_store_fault_has_its_code() {
     use StoreFaultKind::*;
     for (kind, code) in [
         (Damaged, Code::StoreDamaged),
@@ -221,12 +221,12 @@ fn every_fault_of_a_store_is_a_refusal() {
         (Conflict, Code::RevisionConflict),
     ] {
         let refusal = store_refusal(kind);
-        assert_eq!((refusal.code, &*refusal.text, &*refusal.remedy), (code, "state/live.db", "mend it"));
+        assert_eq!((refusal.code, &*refusal.text, &*refusal.remedy), (code, "state/live.db", "repair it"));
     }
 }
 
 #[test]
-fn an_order_must_be_whole() {
+fn an_incomplete_order_is_refused() {
     let actor = |text: &str| Meta { actor: text.to_owned(), ..Meta::default() };
     let anna = || actor("anna");
     let long = |n: usize| Some("x".repeat(n));
@@ -242,33 +242,33 @@ fn an_order_must_be_whole() {
         ("no time to confirm", Meta { confirm_within_ms: Some(0), ..anna() }),
         ("too much time to confirm", Meta { confirm_within_ms: Some(u64::MAX), ..anna() }),
     ] {
-        let refusal = desk().raw(&Order { action: set(&[("a", "green")]), meta }).unwrap_err();
+        let refusal = switch().raw(&Order { action: set(&[("a", "green")]), meta }).unwrap_err();
         assert_eq!(refusal.code, Code::BadOrder, "{what}");
     }
     let most = Meta { reason: long(4096), idempotency: long(256), ..actor(&"x".repeat(256)) };
-    assert_eq!(desk().order(set(&[("a", "green")]), most), Ok(1));
-    assert_eq!(desk().refused(Action::Set(Vec::new()), anna()).code, Code::BadOrder);
-    let mut desk = desk();
-    desk.order(set(&[("a", "green")]), Meta { confirm_within_ms: Some(1000), ..anna() }).unwrap();
+    assert_eq!(switch().order(set(&[("a", "green")]), most), Ok(1));
+    assert_eq!(switch().refused(Action::Set(Vec::new()), anna()).code, Code::BadOrder);
+    let mut switch = switch();
+    switch.order(set(&[("a", "green")]), Meta { confirm_within_ms: Some(1000), ..anna() }).unwrap();
     let again = Meta { confirm_within_ms: Some(1000), ..anna() };
-    assert_eq!(desk.refused(Action::Confirm(1), again).code, Code::BadOrder);
-    let keys = Undoing::of_keys(&mut desk.0, &[key("a")]).unwrap();
-    assert_eq!(desk.refused(Action::Revert(keys), anna()).code, Code::BadOrder);
+    assert_eq!(switch.refused(Action::Confirm(1), again).code, Code::BadOrder);
+    let keys = Undoing::of_keys(&mut switch.0, &[key("a")]).unwrap();
+    assert_eq!(switch.refused(Action::Revert(keys), anna()).code, Code::BadOrder);
 }
 
 #[test]
-fn a_full_table_still_takes_what_adds_nothing() {
-    let mut desk = desk();
-    desk.set(&[("a", "green"), ("b", "green")]).unwrap();
-    assert_eq!(desk.refused(set(&[("c", "green")]), Meta::default()).code, Code::TooManyKeys);
-    assert_eq!(desk.set(&[("a", "blue")]), Ok(2));
-    assert_eq!(desk.set(&[("a", ""), ("c", "green")]), Ok(3), "one for another");
-    let keys = Undoing::of_keys(&mut desk.0, &[key("a")]).unwrap();
-    assert_eq!(desk.refused(Action::Undo(keys), Meta::default()).code, Code::TooManyKeys);
+fn a_full_table_accepts_changes_that_add_no_key() {
+    let mut switch = switch();
+    switch.set(&[("a", "green"), ("b", "green")]).unwrap();
+    assert_eq!(switch.refused(set(&[("c", "green")]), Meta::default()).code, Code::TooManyKeys);
+    assert_eq!(switch.set(&[("a", "blue")]), Ok(2));
+    assert_eq!(switch.set(&[("a", ""), ("c", "green")]), Ok(3), "one for another");
+    let keys = Undoing::of_keys(&mut switch.0, &[key("a")]).unwrap();
+    assert_eq!(switch.refused(Action::Undo(keys), Meta::default()).code, Code::TooManyKeys);
 }
 
 #[test]
-fn a_refusal_tells_programs_what_it_tells_people() {
+fn a_refusal_has_details_for_programs() {
     let refusal = provoke(Code::RevisionConflict).unwrap();
     assert_eq!(refusal.details, Details::Revisions { expected: 7, actual: 0 });
     let refusal = provoke(Code::UnknownTarget).unwrap();
@@ -281,10 +281,10 @@ fn a_refusal_tells_programs_what_it_tells_people() {
 }
 
 #[test]
-fn orphans_are_named_at_reload() {
-    let mut desk = desk();
-    desk.set(&[("b", "green"), ("a", "green=1 blue=9")]).unwrap();
-    let table = desk.0.load().unwrap().table;
+fn keys_without_their_target_are_listed_at_reload() {
+    let mut switch = switch();
+    switch.set(&[("b", "green"), ("a", "green=1 blue=9")]).unwrap();
+    let table = switch.0.load().unwrap().table;
     assert_eq!(rules().admits(&table), Ok(()));
     let fewer = Rules { targets: ["blue".into()].into(), ..rules() };
     let orphans = fewer.admits(&table).unwrap_err();

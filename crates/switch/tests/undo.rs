@@ -1,6 +1,6 @@
-//! Undo, confirm and revert, as people meet them.
+//! Undo, confirm and revert, from an operator's view.
 
-#![allow(clippy::unwrap_used, reason = "a test may fail where it stands")]
+#![allow(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use pointsman_switch::{
 };
 
 /// One switch with its clock.
-struct Desk {
+struct TestSwitch {
     store: MemoryStore,
     rules: Rules,
     now_ms: u64,
@@ -24,8 +24,8 @@ fn force() -> Meta {
     Meta { force: true, ..Meta::default() }
 }
 
-impl Desk {
-    fn new() -> Desk {
+impl TestSwitch {
+    fn new() -> TestSwitch {
         let targets: Vec<Arc<str>> = ["blue", "green", "red"].map(Arc::from).into();
         let rules = Rules {
             name: "live".into(),
@@ -35,7 +35,7 @@ impl Desk {
             max_keys: 100,
             max_key_len: 64,
         };
-        Desk { store: MemoryStore::new(), rules, now_ms: 0 }
+        TestSwitch { store: MemoryStore::new(), rules, now_ms: 0 }
     }
 
     fn plan(&mut self, action: Action, meta: Meta) -> Result<Plan, Refusal> {
@@ -95,224 +95,227 @@ fn code<T: std::fmt::Debug>(answer: Result<T, Refusal>) -> Code {
 }
 
 #[test]
-fn undoing_a_key_again_and_again_walks_back() {
-    let mut desk = Desk::new();
+fn repeated_undo_of_a_key_walks_back() {
+    let mut switch = TestSwitch::new();
     for route in ["green", "red", "green=1 red=9"] {
-        desk.set(&[("a", route)]);
-        desk.set(&[("other", route)]);
+        switch.set(&[("a", route)]);
+        switch.set(&[("other", route)]);
     }
     for expected in ["red", "green", "-"] {
-        let commit = desk.undo_keys(&["a"]).unwrap();
-        assert_eq!((desk.at("a").as_str(), commit.kind), (expected, CommitKind::UndoKeys));
+        let commit = switch.undo_keys(&["a"]).unwrap();
+        assert_eq!((switch.at("a").as_str(), commit.kind), (expected, CommitKind::UndoKeys));
         assert_eq!(commit.changes.len(), 1);
     }
-    assert_eq!(code(desk.undo_keys(&["a"])), Code::NothingToUndo);
-    assert_eq!(desk.at("other"), "green=1 red=9");
+    assert_eq!(code(switch.undo_keys(&["a"])), Code::NothingToUndo);
+    assert_eq!(switch.at("other"), "green=1 red=9");
     // What comes after the undoing is the next to be undone, and below it nothing is left.
-    desk.set(&[("a", "red")]);
-    desk.undo_keys(&["a"]).unwrap();
-    assert_eq!(desk.at("a"), "-");
-    assert_eq!(code(desk.undo_keys(&["a"])), Code::NothingToUndo);
+    switch.set(&[("a", "red")]);
+    switch.undo_keys(&["a"]).unwrap();
+    assert_eq!(switch.at("a"), "-");
+    assert_eq!(code(switch.undo_keys(&["a"])), Code::NothingToUndo);
 }
 
 #[test]
-fn a_long_history_is_walked_in_pages() {
-    let mut desk = Desk::new();
+fn a_long_history_is_read_in_pages() {
+    let mut switch = TestSwitch::new();
     for round in 0..150 {
-        desk.set(&[("a", ["green", "red"][round % 2])]);
+        switch.set(&[("a", ["green", "red"][round % 2])]);
     }
     for left in (0..150).rev() {
-        desk.undo_keys(&["a"]).unwrap();
+        switch.undo_keys(&["a"]).unwrap();
         let expected = if left == 0 { "-" } else { ["red", "green"][left % 2] };
-        assert_eq!(desk.at("a"), expected, "{left} left");
+        assert_eq!(switch.at("a"), expected, "{left} left");
     }
-    assert_eq!(code(desk.undo_keys(&["a"])), Code::NothingToUndo);
-    assert_eq!(code(desk.undo(1, Meta::default())), Code::NothingToUndo);
+    assert_eq!(code(switch.undo_keys(&["a"])), Code::NothingToUndo);
+    assert_eq!(code(switch.undo(1, Meta::default())), Code::NothingToUndo);
 }
 
 #[test]
-fn several_keys_are_undone_each_its_own_last_change_or_none() {
-    let mut desk = Desk::new();
-    desk.set(&[("a", "green"), ("b", "green")]);
-    desk.set(&[("b", "red")]);
-    let commit = desk.undo_keys(&["a", "b"]).unwrap();
-    assert_eq!(desk.at("a b"), "- green");
+fn keys_are_undone_all_or_none() {
+    let mut switch = TestSwitch::new();
+    switch.set(&[("a", "green"), ("b", "green")]);
+    switch.set(&[("b", "red")]);
+    let commit = switch.undo_keys(&["a", "b"]).unwrap();
+    assert_eq!(switch.at("a b"), "- green");
     assert_eq!(commit.changes.iter().map(|change| change.undoes).collect::<Vec<_>>(), [Some(1), Some(2)]);
-    desk.set(&[("a", "red")]);
-    assert_eq!(code(desk.undo_keys(&["a", "c"])), Code::NothingToUndo, "all or none");
-    assert_eq!(desk.at("a b"), "red green");
+    switch.set(&[("a", "red")]);
+    assert_eq!(code(switch.undo_keys(&["a", "c"])), Code::NothingToUndo, "all or none");
+    assert_eq!(switch.at("a b"), "red green");
 }
 
 #[test]
-fn a_whole_commit_goes_back_and_comes_again() {
-    let mut desk = Desk::new();
-    desk.set(&[("a", "red")]);
-    let two = desk.set(&[("a", "green"), ("b", "green")]);
-    let undo = desk.undo(two, Meta::default()).unwrap();
-    assert_eq!((undo.kind, desk.at("a b").as_str()), (CommitKind::Undo { of: two }, "red -"));
-    assert_eq!(code(desk.undo(two, Meta::default())), Code::NothingToUndo);
-    assert_eq!(code(desk.undo(two, force())), Code::NothingToUndo);
-    // An undo is a commit too. Taken back, what it took back stands again, and can be undone again.
-    desk.undo(undo.revision, Meta::default()).unwrap();
-    assert_eq!(desk.at("a b"), "green green");
-    desk.undo(two, Meta::default()).unwrap();
-    assert_eq!(desk.at("a b"), "red -");
-    desk.undo_keys(&["a"]).unwrap();
-    assert_eq!(desk.at("a"), "-");
+fn a_commit_is_undone_and_redone() {
+    let mut switch = TestSwitch::new();
+    switch.set(&[("a", "red")]);
+    let two = switch.set(&[("a", "green"), ("b", "green")]);
+    let undo = switch.undo(two, Meta::default()).unwrap();
+    assert_eq!((undo.kind, switch.at("a b").as_str()), (CommitKind::Undo { of: two }, "red -"));
+    assert_eq!(code(switch.undo(two, Meta::default())), Code::NothingToUndo);
+    assert_eq!(code(switch.undo(two, force())), Code::NothingToUndo);
+    // An undo is a commit too. Undone, it restores what it took back, which can be undone again.
+    switch.undo(undo.revision, Meta::default()).unwrap();
+    assert_eq!(switch.at("a b"), "green green");
+    switch.undo(two, Meta::default()).unwrap();
+    assert_eq!(switch.at("a b"), "red -");
+    switch.undo_keys(&["a"]).unwrap();
+    assert_eq!(switch.at("a"), "-");
 }
 
 #[test]
 fn commits_are_undone_from_the_newest_to_the_oldest() {
-    let mut desk = Desk::new();
-    let commits =
-        [desk.set(&[("a", "green")]), desk.set(&[("a", "red")]), desk.set(&[("a", "green"), ("b", "red")])];
-    assert_eq!(code(desk.undo(commits[1], Meta::default())), Code::ChangedSince);
+    let mut switch = TestSwitch::new();
+    let commits = [
+        switch.set(&[("a", "green")]),
+        switch.set(&[("a", "red")]),
+        switch.set(&[("a", "green"), ("b", "red")]),
+    ];
+    assert_eq!(code(switch.undo(commits[1], Meta::default())), Code::ChangedSince);
     for (revision, expected) in commits.into_iter().rev().zip(["red -", "green -", "- -"]) {
-        desk.undo(revision, Meta::default()).unwrap();
-        assert_eq!(desk.at("a b"), expected);
+        switch.undo(revision, Meta::default()).unwrap();
+        assert_eq!(switch.at("a b"), expected);
     }
 }
 
 #[test]
-fn the_same_value_again_is_a_change_all_the_same() {
-    let mut desk = Desk::new();
-    let first = desk.set(&[("a", "green")]);
-    desk.set(&[("a", "red")]);
-    desk.set(&[("a", "green")]);
-    assert_eq!(code(desk.undo(first, Meta::default())), Code::ChangedSince);
+fn setting_the_same_value_again_is_a_change() {
+    let mut switch = TestSwitch::new();
+    let first = switch.set(&[("a", "green")]);
+    switch.set(&[("a", "red")]);
+    switch.set(&[("a", "green")]);
+    assert_eq!(code(switch.undo(first, Meta::default())), Code::ChangedSince);
 }
 
 #[test]
-fn an_undo_of_something_older_is_a_change_since() {
-    let mut desk = Desk::new();
-    desk.set(&[("a", "green")]);
-    desk.set(&[("a", "red")]);
-    let third = desk.undo_keys(&["a"]).unwrap().revision;
-    desk.undo_keys(&["a"]).unwrap();
-    assert_eq!(desk.at("a"), "-");
+fn an_undo_of_an_older_commit_is_a_newer_change() {
+    let mut switch = TestSwitch::new();
+    switch.set(&[("a", "green")]);
+    switch.set(&[("a", "red")]);
+    let third = switch.undo_keys(&["a"]).unwrap().revision;
+    switch.undo_keys(&["a"]).unwrap();
+    assert_eq!(switch.at("a"), "-");
     // The third put back what the first had set, and the fourth took that away.
-    assert_eq!(code(desk.undo(third, Meta::default())), Code::ChangedSince);
-    desk.undo(4, Meta::default()).unwrap();
-    desk.undo(third, Meta::default()).unwrap();
-    assert_eq!(desk.at("a"), "red");
+    assert_eq!(code(switch.undo(third, Meta::default())), Code::ChangedSince);
+    switch.undo(4, Meta::default()).unwrap();
+    switch.undo(third, Meta::default()).unwrap();
+    assert_eq!(switch.at("a"), "red");
 }
 
 #[test]
 fn force_undoes_over_a_newer_change_and_is_recorded() {
-    let mut desk = Desk::new();
-    let first = desk.set(&[("a", "green"), ("b", "green")]);
-    desk.set(&[("a", "red")]);
-    assert_eq!(code(desk.undo(first, Meta::default())), Code::ChangedSince);
-    assert_eq!(desk.at("a b"), "red green", "all or none");
-    let commit = desk.undo(first, force()).unwrap();
+    let mut switch = TestSwitch::new();
+    let first = switch.set(&[("a", "green"), ("b", "green")]);
+    switch.set(&[("a", "red")]);
+    assert_eq!(code(switch.undo(first, Meta::default())), Code::ChangedSince);
+    assert_eq!(switch.at("a b"), "red green", "all or none");
+    let commit = switch.undo(first, force()).unwrap();
     assert!(commit.forced);
-    assert_eq!(desk.at("a b"), "- -");
+    assert_eq!(switch.at("a b"), "- -");
     // A decision of its own: undone, the newer change is back.
-    desk.undo_keys(&["a"]).unwrap();
-    assert_eq!(desk.at("a b"), "red -");
+    switch.undo_keys(&["a"]).unwrap();
+    assert_eq!(switch.at("a b"), "red -");
 }
 
 #[test]
 fn part_of_a_commit_may_be_undone_before_the_rest() {
-    let mut desk = Desk::new();
-    let first = desk.set(&[("a", "green"), ("b", "green")]);
-    desk.undo_keys(&["a"]).unwrap();
-    let commit = desk.undo(first, Meta::default()).unwrap();
-    assert_eq!((desk.at("a b").as_str(), commit.changes.len()), ("- -", 1));
+    let mut switch = TestSwitch::new();
+    let first = switch.set(&[("a", "green"), ("b", "green")]);
+    switch.undo_keys(&["a"]).unwrap();
+    let commit = switch.undo(first, Meta::default()).unwrap();
+    assert_eq!((switch.at("a b").as_str(), commit.changes.len()), ("- -", 1));
 }
 
 #[test]
-fn what_changed_between_reading_and_planning_is_seen() {
-    let mut desk = Desk::new();
-    let first = desk.set(&[("a", "green")]);
-    let commit = Undoing::of_commit(&mut desk.store, first).unwrap().unwrap();
-    let keys = Undoing::of_keys(&mut desk.store, &[key("a")]).unwrap();
-    desk.set(&[("a", "red")]);
-    assert_eq!(code(desk.order(Action::Undo(commit), Meta::default())), Code::ChangedSince);
-    assert_eq!(code(desk.order(Action::Undo(keys.clone()), Meta::default())), Code::ChangedSince);
-    desk.order(Action::Undo(keys), force()).unwrap();
-    desk.undo_keys(&["a"]).unwrap();
-    assert_eq!(desk.at("a"), "red", "the forced one did not hide the newer change");
+fn a_change_between_reading_and_planning_is_noticed() {
+    let mut switch = TestSwitch::new();
+    let first = switch.set(&[("a", "green")]);
+    let commit = Undoing::of_commit(&mut switch.store, first).unwrap().unwrap();
+    let keys = Undoing::of_keys(&mut switch.store, &[key("a")]).unwrap();
+    switch.set(&[("a", "red")]);
+    assert_eq!(code(switch.order(Action::Undo(commit), Meta::default())), Code::ChangedSince);
+    assert_eq!(code(switch.order(Action::Undo(keys.clone()), Meta::default())), Code::ChangedSince);
+    switch.order(Action::Undo(keys), force()).unwrap();
+    switch.undo_keys(&["a"]).unwrap();
+    assert_eq!(switch.at("a"), "red", "the forced one did not hide the newer change");
 }
 
 #[test]
-fn an_undo_needs_its_targets_too() {
-    let mut desk = Desk::new();
-    desk.set(&[("a", "red")]);
-    desk.set(&[("a", "green")]);
-    desk.rules.targets = ["blue", "green"].map(Arc::from).into();
-    assert_eq!(code(desk.undo_keys(&["a"])), Code::UnknownTarget);
+fn an_undo_to_a_removed_target_is_refused() {
+    let mut switch = TestSwitch::new();
+    switch.set(&[("a", "red")]);
+    switch.set(&[("a", "green")]);
+    switch.rules.targets = ["blue", "green"].map(Arc::from).into();
+    assert_eq!(code(switch.undo_keys(&["a"])), Code::UnknownTarget);
 }
 
 #[test]
-fn a_commit_waits_to_be_confirmed() {
-    let mut desk = Desk::new();
+fn a_commit_is_pending_until_it_is_confirmed() {
+    let mut switch = TestSwitch::new();
     let within = |ms| Meta { confirm_within_ms: Some(ms), ..Meta::default() };
-    desk.now_ms = 100;
-    let first = desk.set_with(&[("a", "green")], within(50));
-    assert_eq!(commit_at(&mut desk.store, first).unwrap().unwrap().confirm_by_ms, Some(150));
-    assert_eq!(desk.pending(), [first]);
-    desk.now_ms = 149;
-    let confirm = desk.order(Action::Confirm(first), Meta::default()).unwrap();
+    switch.now_ms = 100;
+    let first = switch.set_with(&[("a", "green")], within(50));
+    assert_eq!(commit_at(&mut switch.store, first).unwrap().unwrap().confirm_by_ms, Some(150));
+    assert_eq!(switch.pending(), [first]);
+    switch.now_ms = 149;
+    let confirm = switch.order(Action::Confirm(first), Meta::default()).unwrap();
     assert_eq!(
         (confirm.kind, confirm.changes.len(), confirm.revision),
         (CommitKind::Confirm { of: first }, 0, 2)
     );
-    assert_eq!((desk.pending(), desk.at("a").as_str()), (vec![], "green"));
-    assert_eq!(code(desk.order(Action::Confirm(first), Meta::default())), Code::NothingToConfirm);
-    assert_eq!(code(desk.revert(first)), Code::NothingToConfirm);
-    assert_eq!(code(desk.undo(confirm.revision, Meta::default())), Code::NothingToUndo);
+    assert_eq!((switch.pending(), switch.at("a").as_str()), (vec![], "green"));
+    assert_eq!(code(switch.order(Action::Confirm(first), Meta::default())), Code::NothingToConfirm);
+    assert_eq!(code(switch.revert(first)), Code::NothingToConfirm);
+    assert_eq!(code(switch.undo(confirm.revision, Meta::default())), Code::NothingToUndo);
     // Confirmed or not, it can be undone.
-    desk.undo(first, Meta::default()).unwrap();
-    assert_eq!(desk.at("a"), "-");
+    switch.undo(first, Meta::default()).unwrap();
+    assert_eq!(switch.at("a"), "-");
 
-    let late = desk.set_with(&[("a", "red")], within(50));
-    desk.now_ms = 199;
-    let refusal = desk.order(Action::Confirm(late), Meta::default()).unwrap_err();
-    assert!(refusal.code == Code::NothingToConfirm && refusal.text.contains("over"), "{refusal}");
+    let late = switch.set_with(&[("a", "red")], within(50));
+    switch.now_ms = 199;
+    let refusal = switch.order(Action::Confirm(late), Meta::default()).unwrap_err();
+    assert!(refusal.code == Code::NothingToConfirm && refusal.text.contains("has passed"), "{refusal}");
 }
 
 #[test]
-fn a_commit_nobody_confirmed_goes_back_but_not_over_what_came_later() {
-    let mut desk = Desk::new();
+fn a_revert_keeps_later_changes() {
+    let mut switch = TestSwitch::new();
     let within = Meta { confirm_within_ms: Some(50), ..Meta::default() };
-    let first = desk.set_with(&[("a", "green"), ("b", "green"), ("c", "green")], within);
-    desk.set(&[("a", "red")]);
-    desk.undo_keys(&["c"]).unwrap();
-    desk.now_ms = 50;
-    let (commit, left_alone) = desk.revert(first).unwrap();
+    let first = switch.set_with(&[("a", "green"), ("b", "green"), ("c", "green")], within);
+    switch.set(&[("a", "red")]);
+    switch.undo_keys(&["c"]).unwrap();
+    switch.now_ms = 50;
+    let (commit, left_alone) = switch.revert(first).unwrap();
     assert_eq!(commit.kind, CommitKind::Revert { of: first });
     assert_eq!((left_alone, commit.changes.len()), (vec![key("a")], 1));
-    assert_eq!((desk.at("a b c").as_str(), desk.pending()), ("red - -", vec![]));
+    assert_eq!((switch.at("a b c").as_str(), switch.pending()), ("red - -", vec![]));
     // Also when nothing is left to change: it does not wait any more.
-    let second = desk.set_with(&[("a", "green")], Meta { confirm_within_ms: Some(50), ..Meta::default() });
-    desk.set(&[("a", "red")]);
-    let (commit, left_alone) = desk.revert(second).unwrap();
-    assert_eq!((left_alone, commit.changes.len(), desk.pending()), (vec![key("a")], 0, vec![]));
+    let second = switch.set_with(&[("a", "green")], Meta { confirm_within_ms: Some(50), ..Meta::default() });
+    switch.set(&[("a", "red")]);
+    let (commit, left_alone) = switch.revert(second).unwrap();
+    assert_eq!((left_alone, commit.changes.len(), switch.pending()), (vec![key("a")], 0, vec![]));
 }
 
 #[test]
-fn undoing_a_commit_ends_its_waiting() {
-    let mut desk = Desk::new();
-    let first = desk.set_with(&[("a", "green")], Meta { confirm_within_ms: Some(50), ..Meta::default() });
-    desk.undo(first, Meta::default()).unwrap();
-    assert_eq!(desk.pending(), []);
+fn an_undone_commit_is_not_pending() {
+    let mut switch = TestSwitch::new();
+    let first = switch.set_with(&[("a", "green")], Meta { confirm_within_ms: Some(50), ..Meta::default() });
+    switch.undo(first, Meta::default()).unwrap();
+    assert_eq!(switch.pending(), []);
 }
 
 #[test]
-fn a_plan_says_what_would_be_without_doing_it() {
-    let mut desk = Desk::new();
-    desk.set(&[("a", "green"), ("b", "green")]);
+fn a_plan_changes_nothing() {
+    let mut switch = TestSwitch::new();
+    switch.set(&[("a", "green"), ("b", "green")]);
     let sets = [("a", "green"), ("b", "red=0 green=1"), ("c", "red"), ("d", "")];
     let sets = sets.iter().map(|(name, route)| (key(name), route.parse().ok())).collect();
-    let plan = desk.plan(Action::Set(sets), Meta::default()).unwrap();
+    let plan = switch.plan(Action::Set(sets), Meta::default()).unwrap();
     assert_eq!((plan.revision, plan.kind, plan.unchanged), (2, CommitKind::Set, false));
     assert_eq!(plan.changes.iter().map(|change| change.key.as_str()).collect::<Vec<_>>(), ["b", "c"]);
     assert_eq!(plan.targets.iter().map(|target| &**target).collect::<Vec<_>>(), ["green", "red"]);
-    assert_eq!(desk.at("b c"), "green -");
-    let same = desk.plan(Action::Set(vec![(key("a"), "green".parse().ok())]), Meta::default()).unwrap();
+    assert_eq!(switch.at("b c"), "green -");
+    let same = switch.plan(Action::Set(vec![(key("a"), "green".parse().ok())]), Meta::default()).unwrap();
     assert!(same.unchanged && same.changes.is_empty() && same.targets.is_empty());
-    let back = desk.plan(Action::Set(vec![(key("a"), None)]), Meta::default()).unwrap();
+    let back = switch.plan(Action::Set(vec![(key("a"), None)]), Meta::default()).unwrap();
     assert_eq!(
         back.targets.iter().map(|target| &**target).collect::<Vec<_>>(),
         ["blue"],

@@ -73,7 +73,7 @@ fn refusals_come_with_a_remedy() {
         (&["switch", "a b", "green"], "pointsman: \"a b\" is no key"),
         (
             &["switch", "a.example", "blue", "--expect", "0"],
-            "pointsman: the switch is at revision 1, not at 0\n",
+            "pointsman: the switch is at revision 1, not 0\n",
         ),
         (&["undo", "--commit", "9"], "pointsman: there is no revision 9\n"),
         (&["release", "a.example"], "pointsman: "),
