@@ -1,10 +1,10 @@
-//! What all threads measured, by name.
+//! The statistics of all threads, by name.
 //!
-//! Owns: totals since the process began, windows, and how long what is gone is remembered. Must never: count anything
-//! twice or not at all, nor grow without bound: not with time, nor with keys, nor with reloads.
+//! Owns: totals since the process began, windows, and how long removed things are remembered. Must never: count
+//! anything twice or not at all, nor grow without bound: not with time, nor with keys, nor with reloads.
 //!
-//! Everything is kept under its name, so a reload changes nothing about it. A group or server that the configuration
-//! has no more is shown for as long as a window or a request reaches it (an hour and a slot after its last traffic);
+//! Everything is kept under its name, so a reload loses nothing. A group or server that was removed from the
+//! configuration is shown for as long as a window or a request reaches it (an hour and a slot after its last traffic);
 //! then its numbers go into the sums it was part of, [`crate::Summary::all`] or the group's tries. A switch key is
 //! forgotten likewise, but only when there are as many keys as may be counted or its switch is gone; its numbers stay
 //! in those of the target. So no sum that is shown ever falls.
@@ -22,7 +22,7 @@ use crate::series::{Bench, Series};
 use crate::summary::Summary;
 use crate::window::Window;
 
-/// How often is looked for what can be forgotten.
+/// How often removed things are swept out.
 const SWEEP_MS: u64 = 60_000;
 
 mod reading;
@@ -40,18 +40,18 @@ pub struct Collector {
     now_ms: u64,
     groups: Map<Arc<str>, Group>,
     switches: Map<Arc<str>, Switch>,
-    /// How many keys have numbers of their own, all switches together.
+    /// The number of keys with counters of their own, all switches together.
     named_keys: usize,
     /// Requests of groups that are forgotten.
     departed: Counters,
     kept: Kept,
 }
 
-/// The numbers themselves.
+/// The series themselves.
 #[derive(Debug, Default)]
 struct Kept {
     series: Vec<Series>,
-    /// Places in `series` that nothing uses.
+    /// Unused places in `series`.
     free: Vec<usize>,
     /// Which of `series` have a second under way.
     open: Vec<usize>,
@@ -93,7 +93,7 @@ impl Equivalent<KeyName> for KeyProbe<'_> {
 }
 
 impl Collector {
-    /// Begins to collect.
+    /// Creates a collector.
     pub fn new(layout: Arc<Layout>, now_ms: u64) -> Collector {
         let mut collector = Collector {
             configured: Map::default(),
@@ -110,7 +110,7 @@ impl Collector {
         collector
     }
 
-    /// The configuration is another one from now on. Recorders of older ones are still absorbed.
+    /// Replaces the layout. Recorders of older ones are still absorbed.
     pub fn arrange(&mut self, layout: Arc<Layout>) {
         let groups = layout.groups.iter();
         self.configured =
@@ -130,26 +130,26 @@ impl Collector {
         });
     }
 
-    /// Everything since the beginning, and a window.
+    /// Returns everything since the beginning, and a window.
     pub fn summary(&mut self, window: Window, now_ms: u64) -> Summary {
         self.advance(now_ms);
         self.read(Some(window))
     }
 
-    /// Everything since the beginning; no window, which is much less work. For the metrics.
+    /// Returns everything since the beginning, without a window, which is much less work. For the metrics.
     pub fn totals(&mut self, now_ms: u64) -> Summary {
         self.advance(now_ms);
         self.read(None)
     }
 
-    /// Bytes it holds, near enough.
+    /// Returns roughly the bytes it holds.
     pub fn bytes(&self) -> usize {
         let names = self.groups.values().map(|group| group.peers.capacity()).sum::<usize>()
             + self.switches.values().map(|switch| switch.keys.capacity()).sum::<usize>();
         size_of::<Collector>() + names * 64 + self.kept.series.iter().map(Series::bytes).sum::<usize>()
     }
 
-    /// Goes on to a moment: seals the second that is over, and forgets what is over for good.
+    /// Advances the clock: seals the second that is over, and sweeps.
     fn advance(&mut self, now_ms: u64) {
         let (before_ms, now_ms) = (self.now_ms, now_ms.max(self.now_ms));
         self.now_ms = now_ms;
@@ -194,7 +194,7 @@ impl Collector {
         });
     }
 
-    /// Where the numbers of a thing are; makes a place for what is new.
+    /// Returns the series of a subject; creates it for a new one.
     fn series_of(&mut self, subject: Subject<'_>) -> usize {
         let kept = &mut self.kept;
         let (name, peer) = match subject {
@@ -233,7 +233,7 @@ impl Collector {
 }
 
 impl Kept {
-    /// A place for something new.
+    /// Creates a series.
     fn new_series(&mut self) -> usize {
         self.free.pop().unwrap_or_else(|| {
             self.series.push(Series::default());
@@ -241,7 +241,7 @@ impl Kept {
         })
     }
 
-    /// Gives a place back when it is over; its totals go into `sum`.
+    /// Drops a series that is over; its totals go into `sum`. Returns true if it did.
     fn let_go(&mut self, at: usize, now_ms: u64, sum: &mut Counters) -> bool {
         let over = self.series[at].is_over(now_ms);
         if over {

@@ -1,4 +1,4 @@
-//! Two sets of counters side by side: is the difference more than noise?
+//! A comparison of two sets of counters: whether the difference is more than noise.
 //!
 //! Owns: the statistics and how they are done. Must never: call something a difference that is likely none.
 //!
@@ -13,9 +13,10 @@
 //!   hide (1.6 %) is part of it. The two intervals are combined to one of the difference by the square-and-add rule
 //!   (Zou and Donner 2008, *MOVER*). A difference is one if that interval does not hold zero. A quantile needs ten
 //!   samples beyond it on both sides: 20 for p50, 100 for p90, 1,000 for p99.
-//! - *Mean*: Welch's test, from 100 samples each, with an upper bound of the variance (the buckets hide some). With heavy tails it is the weakest of the five: look at quantiles.
+//! - *Mean*: Welch's test, from 100 samples each, with an upper bound of the variance (the buckets hide some). With
+//!   heavy tails it is the weakest of the five: look at quantiles.
 //!
-//! **What it takes for granted**: that requests are independent of one another. Within one busy second they are not
+//! **What it assumes**: that requests are independent of one another. Within one busy second they are not
 //! quite (a queue slows all in it), and the two sides may get different requests. So it says how much chance can do,
 //! and no more.
 
@@ -25,13 +26,13 @@ use crate::{Counters, Histogram};
 const Z: f64 = 2.575_829;
 /// The level that [`Z`] belongs to.
 const LEVEL: f64 = 0.01;
-/// Below so many errors, or successes, on both sides together the exact test is made.
+/// With fewer errors, or fewer successes, on both sides together the exact test is used.
 pub const EXACT_BELOW: u64 = 1_000;
 /// Samples that must lie beyond a quantile on either side of it.
 const BEYOND: f64 = 10.0;
 /// Samples that the mean needs.
 const MEAN_MIN: u64 = 100;
-/// What ended at least, for errors to be compared.
+/// Requests that each side needs, for errors to be compared.
 const ERRORS_MIN: u64 = 20;
 
 /// Two things side by side.
@@ -54,20 +55,20 @@ pub struct Comparison {
 /// One number of two things.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Compared {
-    /// Of the first; none if there is no sample.
+    /// Of the first; `None` without a sample.
     pub first: Option<f64>,
     /// Of the second.
     pub second: Option<f64>,
-    /// What is to be thought of the difference.
+    /// Whether the difference is significant.
     pub difference: Difference,
 }
 
 /// Whether the second differs from the first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Difference {
-    /// The side with fewer samples has not as many as this.
+    /// One side has too few samples.
     TooFew {
-        /// How many each side must have.
+        /// The number of samples that each side needs.
         needed: u64,
     },
     /// The difference may be chance.
@@ -79,7 +80,7 @@ pub enum Difference {
 }
 
 impl Difference {
-    /// A stable name.
+    /// Returns a stable name.
     pub fn name(self) -> &'static str {
         match self {
             Difference::TooFew { .. } => "too_few",
@@ -99,6 +100,22 @@ impl Difference {
 }
 
 /// Compares two sets of counters, of the same window.
+///
+/// ```
+/// use pointsman_statistics::compare::{Difference, compare};
+/// use pointsman_statistics::{Counters, RequestEnd};
+///
+/// let side = |errors: u64| {
+///     let mut counters = Counters::default();
+///     for n in 0..1_000 {
+///         let status = if n < errors { 502 } else { 200 };
+///         counters.request_ended(&RequestEnd { status, response_us: Some(1_000), ..Default::default() });
+///     }
+///     counters
+/// };
+/// assert_eq!(compare(&side(2), &side(40)).error_rate.difference, Difference::Higher);
+/// assert_eq!(compare(&side(2), &side(3)).error_rate.difference, Difference::Noise);
+/// ```
 pub fn compare(first: &Counters, second: &Counters) -> Comparison {
     let times = [&first.response, &second.response];
     Comparison {
@@ -111,7 +128,7 @@ pub fn compare(first: &Counters, second: &Counters) -> Comparison {
     }
 }
 
-/// The difference of a test of two numbers, unless there are too few samples.
+/// Returns the difference of a test of two numbers, unless there are too few samples.
 fn compared(
     numbers: [Option<f64>; 2],
     samples: u64,
@@ -139,7 +156,7 @@ fn errors(first: &Counters, second: &Counters) -> Compared {
     })
 }
 
-/// Fisher's exact test: how likely a table with these margins is that is no likelier than this one.
+/// Computes Fisher's exact test: how likely a table with these margins is that is no likelier than this one.
 fn fisher(first: &Counters, second: &Counters) -> f64 {
     let (all, wrong) = (first.ended + second.ended, first.errors + second.errors);
     // The rarer outcome, so that the sum is short.
@@ -162,7 +179,7 @@ fn log_choose(n: u64, k: u64) -> f64 {
     log_factorial(n) - log_factorial(k) - log_factorial(n - k)
 }
 
-/// Stirling's series, exact to more than ten digits from 20 on.
+/// Computes ln(n!): Stirling's series, exact to more than ten digits from 20 on.
 fn log_factorial(n: u64) -> f64 {
     if n < 20 {
         return (2..=n).map(|k| (k as f64).ln()).sum();
@@ -185,7 +202,7 @@ fn quantile(times: [&Histogram; 2], q: f64) -> Compared {
     })
 }
 
-/// The interval of order statistics that holds the true quantile in all but [`LEVEL`] of cases.
+/// Returns the interval of order statistics that holds the true quantile in all but [`LEVEL`] of cases.
 fn interval(histogram: &Histogram, q: f64) -> Option<(f64, f64)> {
     let n = histogram.count() as f64;
     let spread = Z * (n * q * (1.0 - q)).sqrt();

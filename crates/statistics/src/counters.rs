@@ -1,6 +1,6 @@
-//! The numbers that are kept of anything: how often it ended how, bytes, and times.
+//! The counters of a group, server or key: how its requests ended, bytes, and times.
 //!
-//! Owns: what counts as an error, and the names of kinds and classes. Must never: know of what the numbers are.
+//! Owns: what counts as an error, and the names of kinds and classes. Must never: know whose counters they are.
 
 use crate::histogram::Histogram;
 
@@ -22,7 +22,7 @@ pub struct RequestEnd {
 pub struct TryEnd {
     /// The server's status; 0 if it sent none.
     pub status: u16,
-    /// What went wrong, if anything.
+    /// Why it failed, if it did.
     pub failure: Option<Failure>,
     /// Time to connect; none on a reused connection or when it failed.
     pub connect_us: Option<u64>,
@@ -43,17 +43,17 @@ pub enum Failure {
     Connect,
     /// No connection in time.
     ConnectTimeout,
-    /// Connected, and then nothing could be sent or came in time.
+    /// Connected, and then sending or receiving took too long.
     Timeout,
     /// Reset, or closed before the answer was whole.
     Closed,
-    /// What came was not HTTP.
+    /// The answer was not HTTP.
     InvalidHeader,
     /// A status that `proxy_next_upstream` names.
     HttpStatus,
-    /// The client went away first; not counted as an error of the server.
+    /// The client disconnected first; not counted as an error of the server.
     ClientGone,
-    /// We ended it ourselves, because a switch leads elsewhere now; not counted as an error of the server either.
+    /// Cut off by us, because a switch routes elsewhere now; not counted as an error of the server either.
     Cut,
 }
 
@@ -70,7 +70,7 @@ impl Failure {
         Failure::Cut,
     ];
 
-    /// A stable name, as in metrics.
+    /// Returns a stable name, as in metrics.
     pub fn name(self) -> &'static str {
         match self {
             Failure::Connect => "connect",
@@ -84,7 +84,7 @@ impl Failure {
         }
     }
 
-    /// Is it the server's doing?
+    /// Returns true if the server is to blame.
     pub fn is_error(self) -> bool {
         !matches!(self, Failure::ClientGone | Failure::Cut)
     }
@@ -93,7 +93,7 @@ impl Failure {
 /// The classes of statuses, in the order of [`Counters::statuses`]. `none` is no status, or one outside 100 to 599.
 pub const CLASSES: [&str; 6] = ["1xx", "2xx", "3xx", "4xx", "5xx", "none"];
 
-/// What is known of a group's or key's requests, or of a server's tries.
+/// The counters of a group's or key's requests, or of a server's tries.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Counters {
     /// Requests, or tries, that have ended.
@@ -117,7 +117,7 @@ pub struct Counters {
 }
 
 impl Counters {
-    /// One request has ended.
+    /// Counts a request that has ended.
     pub fn request_ended(&mut self, end: &RequestEnd) {
         self.ended += 1;
         self.errors += u64::from(end.status >= 500);
@@ -129,7 +129,7 @@ impl Counters {
         }
     }
 
-    /// One try has ended.
+    /// Counts a try that has ended.
     pub fn try_ended(&mut self, end: &TryEnd) {
         self.ended += 1;
         let failed = end.failure.is_some_and(Failure::is_error);
@@ -152,7 +152,7 @@ impl Counters {
         }
     }
 
-    /// Everything in `other` too.
+    /// Adds everything in `other`.
     pub fn merge(&mut self, other: &Counters) {
         if other.ended == 0 {
             return;
@@ -168,7 +168,7 @@ impl Counters {
         self.response.merge(&other.response);
     }
 
-    /// All zero; keeps its memory.
+    /// Resets everything to zero; keeps its memory.
     pub fn clear(&mut self) {
         (self.ended, self.errors, self.received, self.sent) = (0, 0, 0, 0);
         self.statuses = Default::default();
@@ -178,12 +178,12 @@ impl Counters {
         self.response.clear();
     }
 
-    /// The part of what ended that went wrong; none of nothing.
+    /// Returns the part of what ended that went wrong; `None` if nothing ended.
     pub fn error_rate(&self) -> Option<f64> {
         (self.ended > 0).then(|| self.errors as f64 / self.ended as f64)
     }
 
-    /// Bytes on the heap.
+    /// Returns the bytes on the heap.
     pub fn heap_bytes(&self) -> usize {
         self.connect.heap_bytes() + self.first_byte.heap_bytes() + self.response.heap_bytes()
     }

@@ -1,11 +1,11 @@
-//! How long things took: a log-linear histogram of microseconds.
+//! A log-linear histogram of durations in microseconds.
 //!
 //! Owns: which bucket a duration falls into, and what a quantile is. Must never: be off by more than
-//! [`Histogram::ERROR`], or take memory for octaves that nothing fell into.
+//! [`Histogram::ERROR`], or take memory for empty octaves.
 //!
 //! Durations below 64 µs have a bucket each; above, every octave is cut into 32 buckets of one width, so a bucket is
 //! at most 1/32 of its lower edge wide and its middle at most 1/64 from anything in it. What takes 2³⁶ µs (19 h) or
-//! longer falls into the last bucket, and the greatest duration is kept as it was.
+//! longer falls into the last bucket, and the greatest duration is kept exactly.
 
 /// Buckets of one octave, and of one page.
 const BUCKETS: usize = 32;
@@ -20,7 +20,7 @@ pub struct Histogram {
     count: u64,
     sum_us: u64,
     max_us: u64,
-    /// For each octave, one more than the place of its counts, or 0 where nothing fell into it yet.
+    /// For each octave, one more than the place of its counts, or 0 while the octave is empty.
     places: [u8; PAGES],
     counts: Vec<[u64; BUCKETS]>,
 }
@@ -28,15 +28,15 @@ pub struct Histogram {
 impl Histogram {
     /// How far a quantile may be from a recorded duration, relative to it.
     pub const ERROR: f64 = 1.0 / 64.0;
-    /// Buckets there can be.
+    /// The largest number of buckets.
     pub const LEN: usize = PAGES * BUCKETS;
 
-    /// An empty one; it takes no memory of its own.
+    /// Creates an empty histogram; it takes no memory on the heap.
     pub fn new() -> Histogram {
         Histogram::default()
     }
 
-    /// One more duration. Allocates when it is the first of its octave.
+    /// Records a duration. Allocates when it is the first of its octave.
     pub fn record(&mut self, duration_us: u64) {
         let bucket = bucket_of(duration_us);
         self.count += 1;
@@ -45,7 +45,7 @@ impl Histogram {
         self.page(bucket / BUCKETS)[bucket % BUCKETS] += 1;
     }
 
-    /// Everything in `other` too.
+    /// Adds everything in `other`.
     pub fn merge(&mut self, other: &Histogram) {
         if other.count == 0 {
             return;
@@ -63,7 +63,7 @@ impl Histogram {
         }
     }
 
-    /// Empty again; keeps its memory.
+    /// Empties it; keeps its memory.
     pub fn clear(&mut self) {
         if self.count == 0 {
             return;
@@ -72,28 +72,28 @@ impl Histogram {
         self.counts.fill([0; BUCKETS]);
     }
 
-    /// Durations recorded.
+    /// Returns the number of durations recorded.
     pub fn count(&self) -> u64 {
         self.count
     }
 
-    /// All durations together, exactly, in microseconds.
+    /// Returns the sum of all durations, exactly, in microseconds.
     pub fn sum_us(&self) -> u64 {
         self.sum_us
     }
 
-    /// The longest duration, exactly, in microseconds; 0 when there is none.
+    /// Returns the longest duration, exactly, in microseconds; 0 when there is none.
     pub fn max_us(&self) -> u64 {
         self.max_us
     }
 
-    /// The exact mean in microseconds; none of nothing.
+    /// Returns the exact mean in microseconds; `None` without durations.
     pub fn mean_us(&self) -> Option<f64> {
         (self.count > 0).then(|| self.sum_us as f64 / self.count as f64)
     }
 
-    /// An upper bound of the variance of the durations in µs², near to it unless they all lie within a few buckets:
-    /// each is taken to be as far from the mean as its bucket allows. None of fewer than two.
+    /// Returns an upper bound of the variance of the durations in µs², near to it unless they all lie within a few
+    /// buckets: each is taken to be as far from the mean as its bucket allows. `None` for fewer than two.
     pub fn variance(&self) -> Option<f64> {
         let mean = self.mean_us()?;
         let furthest = |bucket| {
@@ -104,19 +104,20 @@ impl Histogram {
         (self.count > 1).then(|| squares / (self.count - 1) as f64)
     }
 
-    /// The `q`-quantile in microseconds: the ⌈q·n⌉-th shortest duration, at most [`Histogram::ERROR`] off. None of nothing.
+    /// Returns the `q`-quantile in microseconds: the ⌈q·n⌉-th shortest duration, at most [`Histogram::ERROR`] off.
+    /// `None` without durations.
     pub fn quantile(&self, q: f64) -> Option<u64> {
         let rank = (q * self.count as f64).ceil().max(1.0) as u64;
         self.ranked(rank).map(|bucket| self.middle_of(bucket) as u64)
     }
 
-    /// The edges in microseconds (both belong to it) of the bucket that holds the `rank`-th shortest duration; ranks
-    /// start at 1 and end at the number of durations.
+    /// Returns the edges in microseconds (both belong to it) of the bucket that holds the `rank`-th shortest duration;
+    /// ranks start at 1 and end at the number of durations.
     pub fn edges_of_rank(&self, rank: u64) -> Option<(u64, u64)> {
         self.ranked(rank).map(|bucket| (lower_edge(bucket), self.upper_edge(bucket)))
     }
 
-    /// For each bound in microseconds, from the least on, how many durations count as at most that: those whose
+    /// Returns for each bound in microseconds, from the least on, the number of durations up to it: those whose
     /// bucket's middle is.
     pub fn cumulative<const N: usize>(&self, bounds_us: &[u64; N]) -> [u64; N] {
         let mut counts = [0; N];
@@ -133,7 +134,7 @@ impl Histogram {
         counts
     }
 
-    /// Every bucket that something fell into, from the shortest on, and how much.
+    /// Returns every bucket that is not empty, from the shortest on, with its count.
     pub fn buckets(&self) -> impl Iterator<Item = (usize, u64)> + '_ {
         let pages = self.places.iter().enumerate().filter(|&(_, &place)| place != 0);
         pages.flat_map(|(page, &place)| {
@@ -142,20 +143,20 @@ impl Histogram {
         })
     }
 
-    /// Adds what [`Histogram::buckets`] and the sums told of another.
+    /// Adds a bucket that [`Histogram::buckets`] of another has returned.
     pub(crate) fn add_bucket(&mut self, bucket: usize, count: u64) {
         let bucket = bucket.min(Histogram::LEN - 1);
         self.count += count;
         self.page(bucket / BUCKETS)[bucket % BUCKETS] += count;
     }
 
-    /// See [`Histogram::add_bucket`].
+    /// Adds the sums of another: see [`Histogram::add_bucket`].
     pub(crate) fn add_sums(&mut self, sum_us: u64, max_us: u64) {
         self.sum_us = self.sum_us.saturating_add(sum_us);
         self.max_us = self.max_us.max(max_us);
     }
 
-    /// Bytes on the heap.
+    /// Returns the bytes on the heap.
     pub fn heap_bytes(&self) -> usize {
         self.counts.capacity() * size_of::<[u64; BUCKETS]>()
     }

@@ -1,21 +1,20 @@
-//! Which groups, peers and switches a configuration has, and under which index each is recorded.
+//! The groups, peers and switches of a configuration, and the index under which each is recorded.
 //!
 //! Owns: the names of one generation. Must never: know what was measured.
 
 use std::sync::Arc;
 
-/// What everything is called that has no name of its own: groups and peers that came to be at run time, and keys
-/// beyond the bound.
+/// The name of everything without one of its own: groups and peers made at run time, and keys beyond the bound.
 pub const OTHER: &str = "other";
 
-/// The names of one generation, in the order of its configuration. Recorders and the collector number by it.
+/// The names of one generation, in the order of its configuration. Recorders and the collector use its indices.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Layout {
     /// The upstream groups. Its length is the index of one more, called [`OTHER`], for addresses made at run time.
     pub groups: Vec<GroupLayout>,
     /// The switches, by the names of their variables (without `$`).
     pub switches: Vec<Arc<str>>,
-    /// How many switch keys are counted each by itself, all switches together; the rest count as one more.
+    /// The number of switch keys that are counted each by itself, all switches together; the rest count as one more.
     pub max_keys: usize,
 }
 
@@ -29,7 +28,7 @@ pub struct GroupLayout {
 }
 
 impl Layout {
-    /// The index of the group for addresses that belong to no group; every index beyond means it too.
+    /// Returns the index of the group for addresses that belong to no group; every index beyond means it too.
     pub fn other_group(&self) -> usize {
         self.groups.len()
     }

@@ -1,9 +1,9 @@
-//! What one thread measures under one generation, until the collector takes it.
+//! The statistics of one thread under one generation, until the collector absorbs them.
 //!
-//! Owns: numbers since it was last emptied. Must never: lock, share, or allocate once what is in use has been seen.
+//! Owns: counters since it was last emptied. Must never: lock, share, or allocate once every name in use has occurred.
 //!
 //! A request belongs to the recorder of the thread and generation it began under, for its whole life; so a recorder
-//! lives as long as its generation's last request, and is given to [`crate::Collector::absorb`] before it is dropped.
+//! lives as long as its generation's last request, and is passed to [`crate::Collector::absorb`] before it is dropped.
 
 use std::sync::Arc;
 
@@ -12,10 +12,10 @@ use hashbrown::{Equivalent, HashMap};
 use crate::counters::{Counters, RequestEnd, TryEnd};
 use crate::layout::{Layout, OTHER};
 
-/// After how many emptyings without use a key leaves its place to others.
+/// The number of emptyings without use after which a key makes room for others.
 const IDLE_EMPTYINGS: u32 = 60;
 
-/// The numbers of one thread and one generation.
+/// The statistics of one thread and one generation.
 ///
 /// Indices are those of the [`Layout`]: what is beyond it counts as [`OTHER`], of groups and of peers.
 #[derive(Debug)]
@@ -31,7 +31,7 @@ pub struct Recorder {
     keys: Keys,
 }
 
-/// The numbers of one group, peer or key.
+/// The counters of one group, peer or key.
 #[derive(Debug, Default)]
 pub(crate) struct Tally {
     pub(crate) counters: Counters,
@@ -40,7 +40,7 @@ pub(crate) struct Tally {
     touched: bool,
 }
 
-/// Of what a tally is.
+/// What a tally is about.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Subject<'a> {
     Group(&'a Arc<str>),
@@ -50,7 +50,7 @@ pub(crate) enum Subject<'a> {
 }
 
 impl Recorder {
-    /// An empty one for the names of a generation.
+    /// Creates an empty one for the names of a generation.
     pub fn new(layout: Arc<Layout>) -> Recorder {
         let mut starts = Vec::with_capacity(layout.groups.len() + 2);
         let mut end = 0;
@@ -68,24 +68,24 @@ impl Recorder {
         }
     }
 
-    /// The names it numbers by.
+    /// Returns the names behind its indices.
     pub fn layout(&self) -> &Arc<Layout> {
         &self.layout
     }
 
-    /// Whether nothing happened since it was last emptied.
+    /// Returns true if nothing was counted since it was last emptied.
     pub fn is_empty(&self) -> bool {
         self.touched.is_empty() && !self.keys.touched
     }
 
-    /// A request was given to a group.
+    /// Counts a request that was given to a group.
     #[inline]
     pub fn request_began(&mut self, group: usize) {
         let at = self.group_at(group);
         self.tally(at).in_flight += 1;
     }
 
-    /// A request that was given to a group has ended.
+    /// Counts the end of a request that was given to a group.
     #[inline]
     pub fn request_ended(&mut self, group: usize, end: &RequestEnd) {
         let at = self.group_at(group);
@@ -94,14 +94,14 @@ impl Recorder {
         tally.counters.request_ended(end);
     }
 
-    /// A try with a server begins.
+    /// Counts a try with a server.
     #[inline]
     pub fn try_began(&mut self, group: usize, peer: usize) {
         let at = self.peer_at(group, peer);
         self.tally(at).in_flight += 1;
     }
 
-    /// A try with a server has ended.
+    /// Counts the end of a try with a server.
     #[inline]
     pub fn try_ended(&mut self, group: usize, peer: usize, end: &TryEnd) {
         let at = self.peer_at(group, peer);
@@ -110,8 +110,8 @@ impl Recorder {
         tally.counters.try_ended(end);
     }
 
-    /// A request that a switch decided on has ended: the key as the table normalises it, and the target it got. A
-    /// switch that the layout has not is not counted.
+    /// Counts the end of a request that a switch decided on: the key as the table normalises it, and its target. A
+    /// switch that is not in the layout is not counted.
     #[inline]
     pub fn key_ended(&mut self, switch: usize, key: &[u8], target: &str, end: &RequestEnd) {
         if switch < self.layout.switches.len() {
@@ -119,7 +119,7 @@ impl Recorder {
         }
     }
 
-    /// Bytes it holds, near enough.
+    /// Returns roughly the bytes it holds.
     pub fn bytes(&self) -> usize {
         let one = |tally: &Tally| size_of::<Tally>() + tally.counters.heap_bytes();
         let keys = self.keys.tallies.iter().map(|(name, entry)| {
@@ -135,7 +135,7 @@ impl Recorder {
             + keys.sum::<usize>()
     }
 
-    /// Hands out everything and is empty.
+    /// Hands out everything and empties itself.
     pub(crate) fn empty(&mut self, mut to: impl FnMut(Subject<'_>, &Tally)) {
         for at in self.touched.drain(..) {
             let Some(tally) = &mut self.tallies[at as usize] else { continue };
@@ -194,7 +194,7 @@ fn other() -> &'static Arc<str> {
     &NAME
 }
 
-/// The switch keys in use, at most so many, and the other ones by target.
+/// The switch keys in use, up to the bound, and the other ones by target.
 #[derive(Debug)]
 struct Keys {
     tallies: HashMap<KeyName, KeyTally, foldhash::fast::RandomState>,
@@ -215,11 +215,11 @@ struct KeyName {
 #[derive(Debug, Default)]
 struct KeyTally {
     tally: Box<Tally>,
-    /// At which emptying it last held something.
+    /// The emptying at which it last held something.
     used: u32,
 }
 
-/// A [`KeyName`] to look for without making one; hashes as that does.
+/// A borrowed [`KeyName`] to look up; hashes as that does.
 #[derive(Hash)]
 struct KeyProbe<'a> {
     switch: u16,
@@ -248,8 +248,8 @@ impl Keys {
         }
     }
 
-    /// A place of its own for the key, or else the one of the other keys. Targets are upstream groups; what is none
-    /// counts as [`OTHER`], so that there are never more places than bounds allow.
+    /// Returns a tally for a new key: its own, or that of the other keys if there are too many. Targets are upstream
+    /// groups; anything else counts as [`OTHER`], so that the tallies stay bounded.
     #[cold]
     fn place_of_new(&mut self, layout: &Layout, switch: u16, key: &[u8], target: &str) -> &mut KeyTally {
         let known = layout.groups.iter().find(|group| &*group.name == target);

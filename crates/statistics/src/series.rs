@@ -1,11 +1,11 @@
 //! Totals and windows of one group, server or key.
 //!
-//! Owns: one thing's numbers since the beginning and in each window. Must never: know its name.
+//! Owns: the counters since the beginning and in each window. Must never: know its name.
 //!
-//! What comes in is added to `open`, the second that is under way. When the second is over, [`Series::seal`] adds it
+//! New counts are added to `open`, the second that is under way. When the second is over, [`Series::seal`] adds it
 //! to the totals and packs it into a slot of the finest tier. When a slot of a coarser tier is over, it is made of the
 //! finer ones in it ([`Series::fold`]); until then a window takes those. So each second is packed once and unpacked
-//! about once, and a thing without traffic costs neither time nor, after [`Series::tidy`], memory.
+//! about once, and a series without traffic costs neither time nor, after [`Series::tidy`], memory.
 
 use std::collections::VecDeque;
 
@@ -19,7 +19,7 @@ const TIERS: usize = Window::ALL.len();
 #[derive(Debug, Default)]
 pub(crate) struct Series {
     totals: Counters,
-    /// Not in the totals yet, nor in the windows. None unless something came in this second.
+    /// Not yet in the totals or the windows. `None` unless something was counted in this second.
     open: Option<Box<Counters>>,
     /// For each of [`Window::ALL`], the slots that hold something, from the oldest on.
     tiers: [VecDeque<Slot>; TIERS],
@@ -27,7 +27,7 @@ pub(crate) struct Series {
     folded: [u64; TIERS],
     /// Begun and not ended. Below zero for moments: a request's end may be absorbed before another's beginning.
     in_flight: i64,
-    /// When something last came in.
+    /// When something was last counted.
     used_ms: u64,
 }
 
@@ -37,7 +37,7 @@ struct Slot {
     packed: Box<[u8]>,
 }
 
-/// Memory that sealing works in, and that it hands back, so that busy seconds do not allocate anew.
+/// Scratch memory of sealing, and spare counters, so that busy seconds do not allocate.
 #[derive(Debug, Default)]
 pub(crate) struct Bench {
     counters: Counters,
@@ -47,11 +47,11 @@ pub(crate) struct Bench {
     spare: Vec<Box<Counters>>,
 }
 
-/// How many emptied [`Counters`] are kept for the next second.
+/// The number of emptied [`Counters`] that are kept for the next second.
 const SPARE: usize = 256;
 
 impl Series {
-    /// Adds to the second under way; says whether it is the first to do so.
+    /// Adds to the second under way. Returns true if it is the first to do so.
     pub(crate) fn add(
         &mut self,
         counters: &Counters,
@@ -69,7 +69,7 @@ impl Series {
         first
     }
 
-    /// The second that `at_ms` belongs to is over.
+    /// Ends the second that `at_ms` belongs to.
     pub(crate) fn seal(&mut self, at_ms: u64, bench: &mut Bench) {
         let Some(mut open) = self.open.take() else { return };
         self.totals.merge(&open);
@@ -84,7 +84,7 @@ impl Series {
         }
     }
 
-    /// Makes coarse slots of what is over, and drops those that no window reaches any more.
+    /// Folds slots that are over into coarser ones, and drops those that no window reaches any more.
     pub(crate) fn tidy(&mut self, now_ms: u64, bench: &mut Bench) {
         for tier in 1..TIERS {
             self.fold(tier, now_ms, bench);
@@ -100,7 +100,7 @@ impl Series {
         }
     }
 
-    /// Makes the slots of a tier that are over of the finer tier's.
+    /// Makes the slots of a tier that are over from those of the finer tier.
     fn fold(&mut self, tier: usize, now_ms: u64, bench: &mut Bench) {
         let slot_ms = Window::ALL[tier].slot_ms();
         let finer_in_one = slot_ms / Window::ALL[tier - 1].slot_ms();
@@ -126,7 +126,7 @@ impl Series {
         }
     }
 
-    /// Adds what is known since the beginning to `sum`.
+    /// Adds the totals since the beginning to `sum`.
     pub(crate) fn add_totals(&self, sum: &mut Counters) {
         sum.merge(&self.totals);
         if let Some(open) = &self.open {
@@ -134,7 +134,7 @@ impl Series {
         }
     }
 
-    /// Adds what is known of a window to `sum`.
+    /// Adds the counters of a window to `sum`.
     pub(crate) fn add_window(&self, window: Window, now_ms: u64, sum: &mut Counters) {
         let mut from_ms = window.oldest_slot(now_ms) * window.slot_ms();
         for tier in (0..=window as usize).rev() {
@@ -154,7 +154,7 @@ impl Series {
         self.in_flight.max(0) as u64
     }
 
-    /// Whether nothing is under way, and the longest window has nothing of it.
+    /// Returns true if nothing is under way, and the longest window has none of it.
     pub(crate) fn is_over(&self, now_ms: u64) -> bool {
         let longest = Window::Hour;
         self.in_flight == 0
@@ -162,7 +162,7 @@ impl Series {
             && now_ms.saturating_sub(self.used_ms) > longest.length_ms() + longest.slot_ms()
     }
 
-    /// Bytes it holds, near enough.
+    /// Returns roughly the bytes it holds.
     pub(crate) fn bytes(&self) -> usize {
         let slots = self.tiers.iter().map(|slots| {
             slots.capacity() * size_of::<Slot>() + slots.iter().map(|slot| slot.packed.len()).sum::<usize>()

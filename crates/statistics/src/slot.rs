@@ -1,9 +1,9 @@
 //! Counters of one stretch of time, packed.
 //!
-//! Owns: the form in which windows are kept in memory. Must never: be written to disk, for it is not stable.
+//! Owns: the form in which windows are kept in memory. Must never: be written to disk, because it is not stable.
 //!
 //! A busy server has some fifty slots, so they are small: counts as LEB128 numbers, mostly of one byte, and of the
-//! histograms only the buckets that something fell into, each as the distance from the last and its count.
+//! histograms only the buckets that are not empty, each as the distance from the last and its count.
 
 use crate::counters::Counters;
 use crate::histogram::Histogram;
@@ -41,7 +41,7 @@ fn pack_histogram(histogram: &Histogram, into: &mut Vec<u8>) {
     }
 }
 
-/// Adds what was packed to `counters`.
+/// Adds packed counters to `counters`.
 pub(crate) fn unpack(packed: &[u8], counters: &mut Counters) {
     let mut rest = packed;
     let Counters { ended, errors, received, sent, statuses, failures, .. } = counters;
@@ -101,7 +101,7 @@ mod tests {
     use crate::testing::{Dice, request_end, try_end};
 
     #[test]
-    fn what_is_packed_comes_out_and_adds_up() {
+    fn packed_counters_unpack_and_add_up() {
         let mut dice = Dice::new(5);
         for round in 0..300 {
             let (mut one, mut sum) = (Counters::default(), Counters::default());
@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_of_every_size_fit() {
+    fn numbers_of_every_size_are_packed() {
         for shift in 0..64 {
             for number in [1_u64 << shift, (1 << shift) - 1, u64::MAX >> shift] {
                 let mut bytes = Vec::new();

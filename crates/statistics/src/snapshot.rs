@@ -1,17 +1,17 @@
-//! What stands beside the numbers when they are shown: the state of things right now.
+//! The present state that is shown beside the counters.
 //!
-//! Owns: the shape in which the caller hands it in. Must never: be measured here.
+//! Owns: its shape; the caller fills it in. Must never: be measured here.
 
 use std::sync::Arc;
 
-/// What a renderer shows besides a [`crate::Summary`].
+/// The present state that a renderer shows besides a [`crate::Summary`].
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Snapshot {
     /// The servers of the present configuration, in any order.
     pub peers: Vec<PeerNow>,
     /// The switches of the present configuration, in any order.
     pub switches: Vec<SwitchNow>,
-    /// What `stub_status` shows.
+    /// The counters of `stub_status`.
     pub connections: Connections,
     /// Lines that the access logs have lost since the beginning.
     pub log_lines_lost: u64,
@@ -26,25 +26,25 @@ pub struct PeerNow {
     pub group: Arc<str>,
     /// The server's label, as in the [`crate::Layout`].
     pub peer: Arc<str>,
-    /// Whether requests go to it.
+    /// Whether it gets requests.
     pub state: PeerState,
     /// Tries under way, of all threads.
     pub connections: u64,
 }
 
-/// Whether requests go to a server.
+/// Whether a server gets requests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum PeerState {
-    /// They do.
+    /// It does.
     Up,
-    /// Not for now: it failed `max_fails` times within `fail_timeout`, in the eyes of at least one thread.
+    /// Not for now: at least one thread has counted `max_fails` failures within `fail_timeout`.
     Failed,
-    /// Not: the configuration says `down`.
+    /// It does not: the configuration says `down`.
     Down,
 }
 
 impl PeerState {
-    /// One word.
+    /// Returns it as one word.
     pub fn name(self) -> &'static str {
         match self {
             PeerState::Up => "up",
@@ -63,7 +63,7 @@ pub struct SwitchNow {
     pub revision: u64,
     /// Entries of the table.
     pub keys: u64,
-    /// Commits that go back by themselves unless they are confirmed.
+    /// Commits that are reverted unless they are confirmed in time.
     pub pending: u64,
 }
 
@@ -91,7 +91,7 @@ pub(crate) type PeersNow<'a> =
     hashbrown::HashMap<(&'a str, &'a str), (PeerState, u64), foldhash::fast::RandomState>;
 
 impl Snapshot {
-    /// The servers, to look up.
+    /// Returns the servers, to look up.
     pub(crate) fn peers_now(&self) -> PeersNow<'_> {
         let mut peers = PeersNow::default();
         for now in &self.peers {

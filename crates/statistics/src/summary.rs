@@ -1,4 +1,4 @@
-//! What was measured, as it is handed out.
+//! The statistics as they are read.
 //!
 //! Owns: the shape that renderers and the control plane read. Must never: be changed after it was made.
 
@@ -10,17 +10,17 @@ use crate::window::Window;
 /// Everything known at one moment: totals since the process began, and one window.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Summary {
-    /// Which window was asked for.
+    /// The window that was asked for.
     pub window: Window,
     /// How much time the window covers: its length and up to a slot more, less while the process is younger.
     pub span_ms: u64,
-    /// For how long numbers have been collected.
+    /// How long statistics have been collected.
     pub age_ms: u64,
-    /// All requests to all groups since then, groups that are gone included.
+    /// All requests to all groups since then, removed groups included.
     pub all: Counters,
-    /// In the order of the configuration, then what is gone from it (by name), then [`crate::OTHER`] if it was used.
+    /// In the order of the configuration, then those removed from it (by name), then [`crate::OTHER`] if it was used.
     pub groups: Vec<GroupSummary>,
-    /// In the order of the configuration, then what is gone from it.
+    /// In the order of the configuration, then those removed from it.
     pub switches: Vec<SwitchSummary>,
 }
 
@@ -37,11 +37,11 @@ pub struct GroupSummary {
     pub totals: Counters,
     /// Requests in the window.
     pub window: Counters,
-    /// Tries since the beginning, all servers together, those that are gone included.
+    /// Tries since the beginning, all servers together, removed ones included.
     pub tries_totals: Counters,
     /// Tries in the window, all servers together.
     pub tries_window: Counters,
-    /// In the order of the configuration, then what is gone from it, then [`crate::OTHER`] if it was used.
+    /// In the order of the configuration, then those removed from it, then [`crate::OTHER`] if it was used.
     pub peers: Vec<PeerSummary>,
 }
 
@@ -69,11 +69,11 @@ pub struct SwitchSummary {
     pub configured: bool,
     /// All requests that the switch decided on, by target, keys that are forgotten included.
     pub targets: Vec<TargetSummary>,
-    /// By key and target: the keys in use, and last those that have no place of their own.
+    /// By key and target: the keys in use, and last those that are not counted by themselves.
     pub keys: Vec<KeySummary>,
 }
 
-/// What a switch sent to one target.
+/// The requests that a switch sent to one target.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TargetSummary {
     /// The target's name.
@@ -84,10 +84,10 @@ pub struct TargetSummary {
     pub window: Counters,
 }
 
-/// What a switch sent to one target for one key.
+/// The requests that a switch sent to one target for one key.
 #[derive(Debug, Clone, PartialEq)]
 pub struct KeySummary {
-    /// The key as the table normalises it; none for all that have no place of their own.
+    /// The key as the table normalises it; `None` for all that are not counted by themselves.
     pub key: Option<Box<[u8]>>,
     /// The target's name.
     pub target: Arc<str>,
@@ -98,12 +98,12 @@ pub struct KeySummary {
 }
 
 impl Summary {
-    /// The group of that name.
+    /// Returns the group of that name.
     pub fn group(&self, name: &str) -> Option<&GroupSummary> {
         self.groups.iter().find(|group| &*group.name == name)
     }
 
-    /// How often in a second something happened that was counted `count` times in the window.
+    /// Returns the rate per second of something that was counted `count` times in the window.
     pub fn per_second(&self, count: u64) -> f64 {
         if self.span_ms == 0 { 0.0 } else { count as f64 * 1_000.0 / self.span_ms as f64 }
     }

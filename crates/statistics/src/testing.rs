@@ -18,18 +18,18 @@ impl Dice {
         z ^ (z >> 31)
     }
 
-    /// 0 to `end`, without it.
+    /// Returns a number from 0 to `end`, exclusive.
     pub(crate) fn below(&mut self, end: u64) -> u64 {
         self.next() % end.max(1)
     }
 
-    /// Above 0, at most 1.
+    /// Returns a number above 0, at most 1.
     pub(crate) fn unit(&mut self) -> f64 {
         ((self.next() >> 11) + 1) as f64 / (1u64 << 53) as f64
     }
 }
 
-/// Any request's end.
+/// Returns the end of a random request.
 pub(crate) fn request_end(dice: &mut Dice) -> crate::RequestEnd {
     crate::RequestEnd {
         status: [0, 101, 200, 200, 200, 302, 404, 500, 502, 999][dice.below(10) as usize],
@@ -39,7 +39,7 @@ pub(crate) fn request_end(dice: &mut Dice) -> crate::RequestEnd {
     }
 }
 
-/// Any try's end.
+/// Returns the end of a random try.
 pub(crate) fn try_end(dice: &mut Dice) -> crate::TryEnd {
     let mut time = || (dice.below(4) > 0).then(|| dice.below(1 << 22));
     let (connect_us, first_byte_us, response_us) = (time(), time(), time());
@@ -54,7 +54,7 @@ pub(crate) fn try_end(dice: &mut Dice) -> crate::TryEnd {
     }
 }
 
-/// A layout from `group: peer peer` lines, with the switches `live` and `canary`.
+/// Returns a layout from `group: peer peer` lines, with the switches `live` and `canary`.
 pub(crate) fn layout(text: &str, max_keys: usize) -> std::sync::Arc<crate::Layout> {
     let groups = text.lines().filter_map(|line| line.split_once(':'));
     std::sync::Arc::new(crate::Layout {

@@ -1,11 +1,11 @@
-//! The windows that can be looked through.
+//! The time windows of a summary.
 //!
-//! Owns: their lengths, their names, and into how fine a grid each is cut. Must never: hold a number.
+//! Owns: their lengths, their names, and the slots that each is made of. Must never: hold a number.
 
 /// A stretch of time up to now.
 ///
-/// A window is made of slots and slides by one slot: it covers its own length and up to one slot more. How long it is
-/// just now stands in [`crate::Summary::span_ms`].
+/// A window is made of slots and slides by one slot: it covers its own length and up to one slot more. Its present
+/// length is [`crate::Summary::span_ms`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Hash)]
 pub enum Window {
     /// `10s`, in slots of 1 s.
@@ -23,7 +23,7 @@ impl Window {
     /// From the shortest to the longest.
     pub const ALL: [Window; 4] = [Window::TenSeconds, Window::Minute, Window::FiveMinutes, Window::Hour];
 
-    /// As people write it.
+    /// Returns its name, `10s`.
     pub fn name(self) -> &'static str {
         match self {
             Window::TenSeconds => "10s",
@@ -33,12 +33,12 @@ impl Window {
         }
     }
 
-    /// The window of that name.
+    /// Returns the window of that name.
     pub fn parse(name: &str) -> Option<Window> {
         Window::ALL.into_iter().find(|window| window.name() == name)
     }
 
-    /// How long it is.
+    /// Returns its length.
     pub fn length_ms(self) -> u64 {
         1_000
             * match self {
@@ -49,7 +49,7 @@ impl Window {
             }
     }
 
-    /// How long one of its slots is.
+    /// Returns the length of one of its slots.
     pub fn slot_ms(self) -> u64 {
         1_000
             * match self {
@@ -60,7 +60,7 @@ impl Window {
             }
     }
 
-    /// The number of the oldest slot in it. Slot `n` begins at `n` times [`Window::slot_ms`].
+    /// Returns the number of the oldest slot in it. Slot `n` begins at `n` times [`Window::slot_ms`].
     pub(crate) fn oldest_slot(self, now_ms: u64) -> u64 {
         now_ms.saturating_sub(self.length_ms()) / self.slot_ms()
     }

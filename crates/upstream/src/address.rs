@@ -36,9 +36,9 @@ impl fmt::Display for Address {
     }
 }
 
-/// nginx writes an IPv4-compatible address (`::a.b.c.d`, six leading zero groups) with dots, as RFC 4291 section
-/// 2.2 allows; std keeps the dots for IPv4-mapped ones only. In everything else the two agree. With seven zero
-/// groups the last two octets decide, so that `::1` is not taken for an IPv4 address.
+/// Writes an IPv6 address as nginx does. nginx writes an IPv4-compatible one (`::a.b.c.d`, six leading zero groups) with
+/// dots, as RFC 4291 §2.2 allows; std keeps the dots for IPv4-mapped ones only. In everything else the two agree. With
+/// seven zero groups the last two octets decide, so that `::1` is not taken for an IPv4 address.
 fn write_ipv6(f: &mut fmt::Formatter<'_>, ip: Ipv6Addr) -> fmt::Result {
     let octets = ip.octets();
     let dotted = (octets[12] | octets[13]) != 0 || (octets[14] != 0 && octets[15] != 1);
@@ -57,7 +57,7 @@ mod tests {
     }
 
     #[test]
-    fn written_as_nginx_writes_it() {
+    fn an_address_is_written_as_by_nginx() {
         assert_eq!(shown("127.0.0.1:8081"), "127.0.0.1:8081");
         assert_eq!(shown("[::1]:80"), "[::1]:80");
         assert_eq!(shown("[::]:80"), "[::]:80");

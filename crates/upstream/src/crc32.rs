@@ -47,7 +47,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn known_values() {
+    fn the_checksum_is_that_of_zlib() {
         assert_eq!(Crc32::new().finish(), 0);
         assert_eq!(Crc32::new().update(b"123456789").finish(), 0xcbf4_3926);
         assert_eq!(Crc32::new().update(b"1234").update(b"56789").finish(), 0xcbf4_3926);

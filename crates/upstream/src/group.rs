@@ -1,8 +1,8 @@
 //! A group of peers while it serves.
 //!
-//! Owns: the walk of one try — pick, lease, outcome — and the replacement of peers under traffic.
+//! Owns: the steps of one try — pick, lease, outcome — and the replacement of peers under traffic.
 //! Must never: be shared without a lock. One per worker thread gives nginx's behaviour without `zone`; one behind a
-//! mutex gives the behaviour with it. Which of the two is the owner's business.
+//! mutex gives the behaviour with it. The choice is the owner's.
 
 use std::sync::Arc;
 
@@ -13,10 +13,10 @@ use crate::pick::{PickError, PickInput};
 use crate::spec::GroupSpec;
 use crate::tried::{Tier, Tried};
 
-/// What [`Group::finish`] made of an outcome.
+/// The result of [`Group::finish`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Finished {
-    /// Nothing worth a line in a log.
+    /// Nothing to log.
     Recorded,
     /// This failure leaves the peer unavailable for its `fail_timeout`. nginx logs, at level `warn`,
     /// `upstream server temporarily disabled`.
@@ -24,11 +24,40 @@ pub enum Finished {
 }
 
 /// The run-time state of one [`GroupSpec`].
+///
+/// ```
+/// use pointsman_upstream::{
+///     BalancerSpec, Group, GroupSpec, KeepaliveSpec, PeerSpec, PickError, PickInput, Tried, TryOutcome,
+/// };
+/// use std::net::SocketAddr;
+/// use std::sync::Arc;
+///
+/// let peer = |port| PeerSpec::new(format!("127.0.0.1:{port}"), SocketAddr::from(([127, 0, 0, 1], port)).into());
+/// let spec = GroupSpec {
+///     name: "blue".into(),
+///     peers: vec![peer(8081), peer(8082)],
+///     balancer: BalancerSpec::RoundRobin,
+///     keepalive: KeepaliveSpec::default(),
+/// };
+/// let mut group = Group::new(Arc::new(spec));
+/// let mut tried = Tried::new(0);
+/// let (now_ms, input, mut random) = (1_000, PickInput::default(), || 0);
+///
+/// // The first peer fails, so the request tries the second one.
+/// let lease = group.pick(now_ms, &input, &mut tried, &mut random)?;
+/// assert_eq!(&**group.peer(&lease).label(), "127.0.0.1:8081");
+/// group.finish(lease, TryOutcome::Failed, now_ms);
+/// let lease = group.pick(now_ms, &input, &mut tried, &mut random)?;
+/// assert_eq!(&**group.peer(&lease).label(), "127.0.0.1:8082");
+/// group.finish(lease, TryOutcome::Success, now_ms);
+/// assert_eq!(tried.tries_left(), 0);
+/// # Ok::<(), PickError>(())
+/// ```
 #[derive(Debug)]
 pub struct Group {
     spec: Arc<GroupSpec>,
     peers: Peers,
-    /// Peers that were taken out while leases on them were under way; gone when the last of those ends.
+    /// Peers that were removed while leases on them were under way; dropped when the last of those ends.
     departed: Vec<Peer>,
     balancer: Box<dyn Balancer>,
     /// Counts replacements, from 1, so that a [`Tried`] knows whether its marks still mean the same peers.
@@ -36,40 +65,40 @@ pub struct Group {
 }
 
 impl Group {
-    /// A group of which no request has asked anything yet.
+    /// Creates a group, before its first request.
     pub fn new(spec: Arc<GroupSpec>) -> Group {
         let peers = Peers::new(&spec.peers);
         let balancer = balancers::build(spec.balancer, &peers);
         Group { spec, peers, departed: Vec::new(), balancer, revision: 1 }
     }
 
-    /// The configuration it serves.
+    /// Returns the configuration it serves.
     pub fn spec(&self) -> &Arc<GroupSpec> {
         &self.spec
     }
 
-    /// The peers that can be picked: primaries in the order of the configuration, then backups likewise.
+    /// Returns the peers that can be picked: primaries in the order of the configuration, then backups likewise.
     pub fn peers(&self) -> &[Peer] {
         &self.peers.list
     }
 
-    /// Peers that were taken out and still serve: what a drain waits for.
+    /// Returns the peers that were removed and still serve: a drain waits for them.
     pub fn departed(&self) -> &[Peer] {
         &self.departed
     }
 
-    /// Takes over, for the same servers (name and address), what `old` learned: failures and the place in the
+    /// Carries over, for the same servers (name and address), the state of `old`: failures and the place in the
     /// rotation. Not the connections: leases taken from `old` must be finished on `old`, so counting them here
-    /// would count them for ever. Where one group should see all connections across a reload, keep the group and
+    /// would never be undone. Where one group should see all connections across a reload, keep the group and
     /// call [`Group::replace_peers`].
     pub fn carry_over(&mut self, old: &Group) {
         self.peers.inherit(&old.peers);
     }
 
-    /// Serves another configuration from now on. Servers that stay (name and address) keep failures, place in the
+    /// Replaces the configuration. Servers that stay (name and address) keep failures, place in the
     /// rotation and connections; leases under way stay valid in any case, also those on servers that go.
     pub fn replace_peers(&mut self, spec: Arc<GroupSpec>) {
-        // A server may come back before its last lease ended, so the departed take part in the matching.
+        // A server may come back before its last lease has ended, so the departed take part in the matching.
         self.peers.list.append(&mut self.departed);
         self.departed = self.peers.replace(&spec.peers);
         self.departed.retain(|peer| peer.conns > 0);
@@ -78,7 +107,7 @@ impl Group {
         self.revision += 1;
     }
 
-    /// Chooses a peer that this request has not tried. `random` is asked only by `random`, for one value per draw.
+    /// Picks a peer that this request has not tried. `random` is called only by the balancer `random`, once per draw.
     ///
     /// Allocates nothing, except once for a request that tries a peer beyond the 64th.
     pub fn pick(
@@ -91,7 +120,7 @@ impl Group {
         tried.begin(self.revision, || self.peers.tries());
         let single = self.peers.is_single();
         let index = if single {
-            // nginx: neither failures nor earlier tries matter, for there is nowhere else to go.
+            // As in nginx, neither failures nor earlier tries matter: there is no other peer.
             let peer = &self.peers.list[0];
             if peer.spec().down || peer.is_full() {
                 return Err(PickError::NoLive);
@@ -110,7 +139,7 @@ impl Group {
         Ok(Lease { index: u32::try_from(index).unwrap_or(u32::MAX), id: peer.id })
     }
 
-    /// The peer a lease is for.
+    /// Returns the peer a lease is for.
     ///
     /// # Panics
     /// If the lease was taken from another group.
@@ -119,7 +148,7 @@ impl Group {
             Some(index) => &self.peers.list[index],
             None => match self.departed.iter().find(|peer| peer.id == lease.id) {
                 Some(peer) => peer,
-                None => panic!("a lease on peer {} came to a group that has no such peer", lease.id),
+                None => panic!("a lease on peer {} was returned to a group without that peer", lease.id),
             },
         }
     }
@@ -149,7 +178,7 @@ impl Group {
 
     fn finish_departed(&mut self, id: u64) {
         let place = self.departed.iter().position(|peer| peer.id == id);
-        debug_assert!(place.is_some(), "a lease on peer {id} came to a group that has no such peer");
+        debug_assert!(place.is_some(), "a lease on peer {id} was returned to a group without that peer");
         if let Some(place) = place {
             let peer = &mut self.departed[place];
             peer.release();

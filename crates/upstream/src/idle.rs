@@ -1,10 +1,10 @@
 //! Connections that wait for their next request.
 //!
-//! Owns: which are kept, how long and for whom — nginx's `keepalive` in `upstream {}`. Must never: close one; every
-//! connection that leaves the pool is handed to the caller.
+//! Owns: which connections are kept, how long and for which requests — nginx's `keepalive` in `upstream {}`. Must
+//! never: close one; every connection that leaves the pool is returned to the caller.
 //!
-//! As in nginx the pool belongs to one group in one worker, gives out the connection used last, and makes room by
-//! giving up the one that has lain idle longest. That a peer closed an idle connection is for the caller to notice:
+//! As in nginx the pool belongs to one group in one worker, returns the connection used last, and makes room by
+//! evicting the one that has been idle longest. That a peer closed an idle connection is for the caller to notice:
 //! either as it happens ([`IdlePool::remove_where`]) or after [`IdlePool::take`].
 
 use crate::address::Address;
@@ -15,12 +15,12 @@ use crate::spec::KeepaliveSpec;
 pub struct IdleKey {
     /// The peer's address.
     pub address: Address,
-    /// Whatever else must be the same, as a number of the caller's: with [`KeepaliveSpec::local`] the location, over
+    /// What else must be equal, as a number chosen by the caller: with [`KeepaliveSpec::local`] the location, over
     /// TLS the settings and the server name.
     pub tag: u64,
 }
 
-/// What a connection has behind it.
+/// The use of a connection so far.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ConnectionUse {
     /// Requests served, the one just ended included.
@@ -63,27 +63,27 @@ pub struct IdlePool<C, K = IdleKey> {
 }
 
 impl<C, K: PartialEq> IdlePool<C, K> {
-    /// An empty pool.
+    /// Returns an empty pool.
     pub fn new(spec: KeepaliveSpec) -> IdlePool<C, K> {
         IdlePool { spec, slots: Vec::new(), newest: NONE, oldest: NONE, free: NONE, len: 0 }
     }
 
-    /// Its settings.
+    /// Returns its settings.
     pub fn spec(&self) -> &KeepaliveSpec {
         &self.spec
     }
 
-    /// How many connections lie idle.
+    /// Returns the number of idle connections.
     pub fn len(&self) -> u32 {
         self.len
     }
 
-    /// Whether none does.
+    /// Returns true if there are none.
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }
 
-    /// The connection used last of those that fit and have not timed out.
+    /// Returns the connection used last of those that fit and have not timed out.
     pub fn take(&mut self, key: &K, now_ms: u64) -> Option<C> {
         let mut at = self.newest;
         while let Some((older, kept)) = self.kept_at(at) {
@@ -98,11 +98,11 @@ impl<C, K: PartialEq> IdlePool<C, K> {
         None
     }
 
-    /// Keeps a connection whose request ended well. Returns the one to close, if any: the connection itself if it
-    /// has served its time, or the one that had to make room.
+    /// Keeps a connection whose request ended well. Returns the one to close, if any: the connection itself if it has
+    /// reached its limits, or the one that was evicted.
     ///
-    /// The caller has made sure that it can be used again: the answer was read to its end, the request sent to its
-    /// end, neither side said `close`, nothing unexpected was received.
+    /// The caller guarantees that it can be used again: the answer was read to its end, the request sent to its end,
+    /// neither side said `close`, nothing unexpected was received.
     pub fn put(&mut self, key: K, connection: C, now_ms: u64, used: ConnectionUse) -> Option<C> {
         if self.spec.max_idle == 0
             || self.spec.timeout_ms == 0
@@ -136,7 +136,7 @@ impl<C, K: PartialEq> IdlePool<C, K> {
         evicted
     }
 
-    /// Gives up the connections that have timed out, the oldest first.
+    /// Removes the connections that have timed out, the oldest first.
     pub fn expire(&mut self, now_ms: u64, mut close: impl FnMut(C)) {
         while let Some((_, kept)) = self.kept_at(self.oldest)
             && self.is_timed_out(kept, now_ms)
@@ -147,14 +147,14 @@ impl<C, K: PartialEq> IdlePool<C, K> {
         }
     }
 
-    /// When [`IdlePool::expire`] has something to do next; `None` while the pool is empty.
+    /// Returns when [`IdlePool::expire`] has something to do next; `None` while the pool is empty.
     pub fn next_expiry_ms(&self) -> Option<u64> {
         let (_, kept) = self.kept_at(self.oldest)?;
         Some(kept.since_ms.saturating_add(self.spec.timeout_ms))
     }
 
-    /// Gives up the first connection, from the one used last, of which `is_it` holds: the one whose peer was seen
-    /// to close it.
+    /// Removes the first connection, from the one used last, for which `is_it` holds: the one that its peer was seen to
+    /// close.
     pub fn remove_where(&mut self, mut is_it: impl FnMut(&C) -> bool) -> Option<C> {
         let mut at = self.newest;
         while let Some((older, kept)) = self.kept_at(at) {
@@ -166,7 +166,7 @@ impl<C, K: PartialEq> IdlePool<C, K> {
         None
     }
 
-    /// Gives up every connection whose key `is_unwanted`: those of a peer that goes, or all of them.
+    /// Removes every connection whose key `is_unwanted`: those of a removed peer, or all of them.
     pub fn drain_where(&mut self, mut is_unwanted: impl FnMut(&K) -> bool, mut close: impl FnMut(C)) {
         let mut at = self.newest;
         while let Some((older, kept)) = self.kept_at(at) {
@@ -179,7 +179,7 @@ impl<C, K: PartialEq> IdlePool<C, K> {
         }
     }
 
-    /// Takes other settings, as after a reload, and gives up what is too many under them.
+    /// Replaces the settings, as after a reload, and removes the connections that are too many under them.
     pub fn reconfigure(&mut self, spec: KeepaliveSpec, now_ms: u64, mut close: impl FnMut(C)) {
         self.spec = spec;
         while self.len > self.spec.max_idle {
@@ -195,7 +195,7 @@ impl<C, K: PartialEq> IdlePool<C, K> {
         now_ms.saturating_sub(kept.since_ms) >= self.spec.timeout_ms
     }
 
-    /// What lies at a slot, and the next older slot.
+    /// Returns the content of a slot, and the next older slot.
     fn kept_at(&self, at: u32) -> Option<(u32, &Kept<C, K>)> {
         let slot = self.slots.get(at as usize)?;
         Some((slot.older, slot.kept.as_ref()?))
@@ -221,7 +221,7 @@ impl<C, K: PartialEq> IdlePool<C, K> {
 }
 
 impl<C> IdlePool<C, IdleKey> {
-    /// Gives up the connections to one address.
+    /// Removes the connections to one address.
     pub fn drain_address(&mut self, address: &Address, close: impl FnMut(C)) {
         self.drain_where(|key| key.address == *address, close);
     }
@@ -238,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn the_last_used_that_fits_is_taken() {
+    fn take_returns_the_last_used_that_fits() {
         let mut pool = pool(8);
         for (key, connection) in [('a', 1), ('b', 2), ('a', 3), ('b', 4)] {
             assert_eq!(pool.put(key, connection, 0, FRESH), None);
@@ -250,7 +250,7 @@ mod tests {
     }
 
     #[test]
-    fn the_longest_idle_makes_room() {
+    fn the_longest_idle_is_evicted() {
         let mut pool = pool(2);
         assert_eq!(pool.put('a', 1, 0, FRESH), None);
         assert_eq!(pool.put('b', 2, 1, FRESH), None);
@@ -261,7 +261,7 @@ mod tests {
     }
 
     #[test]
-    fn served_its_time() {
+    fn a_connection_at_its_limits_is_not_kept() {
         let mut pool = pool(2);
         let used = |requests, opened_ms| ConnectionUse { requests, opened_ms };
         assert_eq!(pool.put('a', 1, 5_000_000, used(999, 5_000_000)), None);
@@ -272,7 +272,7 @@ mod tests {
     }
 
     #[test]
-    fn idle_too_long() {
+    fn a_connection_expires_after_its_timeout() {
         let mut pool = pool(8);
         let timeout_ms = pool.spec().timeout_ms;
         assert_eq!(pool.next_expiry_ms(), None);
@@ -284,12 +284,12 @@ mod tests {
         assert_eq!(closed, []);
         pool.expire(100 + timeout_ms, |connection| closed.push(connection));
         assert_eq!(closed, [1]);
-        assert_eq!(pool.take(&'a', 200 + timeout_ms), None, "timed out, though nobody expired it yet");
+        assert_eq!(pool.take(&'a', 200 + timeout_ms), None, "timed out, though not expired yet");
         assert_eq!(pool.take(&'a', 199 + timeout_ms), Some(2));
     }
 
     #[test]
-    fn drained_removed_and_reconfigured() {
+    fn connections_are_removed_by_key_and_by_new_settings() {
         let mut pool = pool(8);
         for (index, key) in "abcabc".chars().enumerate() {
             pool.put(key, index as u32, 0, FRESH);
@@ -308,7 +308,7 @@ mod tests {
     }
 
     #[test]
-    fn by_address() {
+    fn connections_are_removed_by_address() {
         let key = |port: u16, tag| IdleKey { address: Address::Inet(([127, 0, 0, 1], port).into()), tag };
         let mut pool: IdlePool<u32> = IdlePool::new(KeepaliveSpec::default());
         pool.put(key(1, 0), 10, 0, FRESH);
@@ -321,9 +321,9 @@ mod tests {
         assert_eq!(pool.take(&key(2, 0), 0), Some(20));
     }
 
-    /// Against the plainest possible pool: a list, newest first.
+    /// Compares the pool with the simplest possible one: a list, newest first.
     #[test]
-    fn agrees_with_a_plain_list() {
+    fn the_pool_agrees_with_a_plain_list() {
         let mut seed: u64 = 0x9e37_79b9_7f4a_7c15;
         let mut random = move |below: u64| {
             seed ^= seed << 13;

@@ -1,23 +1,23 @@
 //! The right to use one peer for one try.
 //!
-//! Owns: that a try which was begun is also ended. Must never: know the peer's address or the group it came from.
+//! Owns: that every try that was begun is ended. Must never: know the peer's address or the group it came from.
 
 /// A peer picked for one try. It counts as one of the peer's connections until [`crate::Group::finish`] takes it.
 ///
-/// A lease cannot find its way back to its group alone. Whoever holds one across an await must therefore finish it
-/// from a guard of their own; a lease that is dropped unfinished is a bug, which debug builds answer with a panic
-/// and release builds with a connection that is counted for ever.
+/// A lease does not know its group. Code that holds one across an await must therefore finish it from a guard of its
+/// own. A lease that is dropped unfinished is a bug: debug builds panic, and in release builds its connection is
+/// counted until the group is dropped.
 #[derive(Debug)]
 #[must_use = "a lease counts against its peer until Group::finish takes it"]
 pub struct Lease {
-    /// Where the peer stood when it was picked; a guess once peers were replaced.
+    /// The peer's index when it was picked; a guess once peers were replaced.
     pub(crate) index: u32,
-    /// The peer for certain.
+    /// The peer's identity.
     pub(crate) id: u64,
 }
 
 impl Lease {
-    /// Ends the lease without the alarm in `drop`.
+    /// Ends the lease without the check in `drop`.
     pub(crate) fn close(self) {
         std::mem::forget(self);
     }

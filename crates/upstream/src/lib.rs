@@ -1,4 +1,4 @@
-//! Groups of servers, and which of them a request goes to.
+//! Groups of servers, and the choice of one for a request.
 //!
 //! Owns: what an `upstream {}` block means while it serves — peers and their passive health, nginx's balancing
 //! algorithms, leases, the rules of `proxy_next_upstream`, and the pool of idle connections.
@@ -12,7 +12,8 @@
 //! 3. The try ends: [`Group::finish`] takes the lease and its [`TryOutcome`].
 //! 4. After a [`retry::TryFailure`], [`retry::may_retry`] says whether there is another try.
 //!
-//! The algorithms are those of nginx 1.31; `tests/upstream/nginx_picks.rs` compares them, pick by pick, with an installed nginx.
+//! The algorithms are those of nginx 1.31; `tests/upstream/nginx_picks.rs` compares them, pick by pick, with an
+//! installed nginx.
 
 mod address;
 mod balancers;

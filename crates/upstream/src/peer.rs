@@ -1,7 +1,7 @@
 //! One peer while it serves, and the list of them.
 //!
 //! Owns: connection counts, failure accounting (nginx's passive health) and the weights of the round robin.
-//! Must never: choose; that is what `balancers` is for.
+//! Must never: choose a peer; that is for `balancers`.
 
 use std::collections::{HashMap, VecDeque};
 use std::ops::Range;
@@ -20,7 +20,7 @@ pub struct Peer {
     fails: u32,
     /// When it last failed.
     accessed_ms: u64,
-    /// When it last failed or was last given a chance: the start of the current window.
+    /// When it last failed or was last probed: the start of the current window.
     checked_ms: u64,
     pub(crate) current_weight: i64,
     effective_weight: i64,
@@ -45,38 +45,38 @@ impl Peer {
         peer
     }
 
-    /// What the configuration says.
+    /// Returns its configuration.
     pub fn spec(&self) -> &PeerSpec {
         &self.spec
     }
 
-    /// Where it listens.
+    /// Returns its address.
     pub fn address(&self) -> &Address {
         &self.spec.address
     }
 
-    /// The address as `$upstream_addr` shows it, made once.
+    /// Returns the address as `$upstream_addr` shows it, made once.
     pub fn label(&self) -> &Arc<str> {
         &self.label
     }
 
-    /// Leases under way.
+    /// Returns the number of leases under way.
     pub fn conns(&self) -> u32 {
         self.conns
     }
 
-    /// Failures that count at present.
+    /// Returns the number of failures that count now.
     pub fn fails(&self) -> u32 {
         self.fails
     }
 
-    /// Whether a request could be given to it now: not `down`, not failed too often, not at `max_conns`.
+    /// Returns true if it can take a request now: not `down`, not failed too often, not at `max_conns`.
     pub fn is_available(&self, now_ms: u64) -> bool {
         !self.spec.down && !self.is_failed(now_ms) && !self.is_full()
     }
 
-    /// Unavailable after `max_fails`. The same comparison as nginx's, in milliseconds where nginx counts whole
-    /// seconds, so a peer comes back up to a second sooner, never before `fail_timeout` is over.
+    /// Returns true if it is unavailable after `max_fails`. The same comparison as nginx's, in milliseconds where nginx
+    /// counts whole seconds, so a peer comes back up to a second sooner, never before `fail_timeout` is over.
     fn is_failed(&self, now_ms: u64) -> bool {
         self.spec.max_fails > 0
             && self.fails >= self.spec.max_fails
@@ -91,13 +91,13 @@ impl Peer {
         i64::from(self.spec.weight)
     }
 
-    /// Connections compared in proportion to weight, by cross multiplication.
+    /// Compares connections in proportion to weight, by cross multiplication.
     pub(crate) fn load_against(&self, other: &Peer) -> std::cmp::Ordering {
         (u64::from(self.conns) * u64::from(other.spec.weight))
             .cmp(&(u64::from(other.conns) * u64::from(self.spec.weight)))
     }
 
-    /// One step of the smooth weighted round robin: the peer gains its effective weight, which then recovers by
+    /// Takes one step of the smooth weighted round robin: the peer gains its effective weight, which then recovers by
     /// one towards the configured weight. Returns the weight gained.
     pub(crate) fn gain(&mut self) -> i64 {
         let gained = self.effective_weight;
@@ -108,7 +108,7 @@ impl Peer {
         gained
     }
 
-    /// A pick opens a new window once the last one is over; until its try ends, the others leave a failed peer
+    /// Opens a new window at a pick once the last one is over; until its try ends, other requests leave a failed peer
     /// alone for another `fail_timeout`.
     pub(crate) fn open_window(&mut self, now_ms: u64) {
         if now_ms.saturating_sub(self.checked_ms) > self.spec.fail_timeout_ms {
@@ -116,7 +116,7 @@ impl Peer {
         }
     }
 
-    /// Records a failure; true if the peer has now failed too often.
+    /// Records a failure. Returns true if the peer has now failed too often.
     pub(crate) fn record_failure(&mut self, now_ms: u64) -> bool {
         self.fails = self.fails.saturating_add(1);
         self.accessed_ms = now_ms;
@@ -129,7 +129,7 @@ impl Peer {
         self.fails >= self.spec.max_fails
     }
 
-    /// A try went well: failures are forgotten if they lie in an earlier window.
+    /// Records a success: failures are forgotten if they are from an earlier window.
     pub(crate) fn record_success(&mut self) {
         if self.accessed_ms < self.checked_ms {
             self.fails = 0;
@@ -141,11 +141,11 @@ impl Peer {
     }
 
     pub(crate) fn release(&mut self) {
-        debug_assert!(self.conns > 0, "peer {} was given back more often than picked", self.id);
+        debug_assert!(self.conns > 0, "peer {} was released more often than picked", self.id);
         self.conns = self.conns.saturating_sub(1);
     }
 
-    /// Takes over the record of the same server: its failures, and its weights unless the weight was changed.
+    /// Inherits the state of the same server: its failures, and its weights unless the weight was changed.
     fn inherit(&mut self, old: &Peer) {
         self.fails = old.fails;
         self.accessed_ms = old.accessed_ms;
@@ -174,8 +174,8 @@ impl Peers {
         peers
     }
 
-    /// Puts new peers in place of the old. A server that stays keeps its state, its id and with it its leases;
-    /// the ones that go are returned.
+    /// Replaces the peers. A server that stays keeps its state, its id and with it its leases; the removed ones are
+    /// returned.
     pub(crate) fn replace(&mut self, specs: &[PeerSpec]) -> Vec<Peer> {
         let mut old: Vec<Option<Peer>> = self.list.drain(..).map(Some).collect();
         let ordered = specs.iter().filter(|spec| !spec.backup).chain(specs.iter().filter(|spec| spec.backup));
@@ -202,7 +202,7 @@ impl Peers {
         old.into_iter().flatten().collect()
     }
 
-    /// Takes over the records, not the connections, of the same servers in another list.
+    /// Inherits the state, not the connections, of the same servers in another list.
     pub(crate) fn inherit(&mut self, old: &Peers) {
         let twins = twins(self.list.iter().map(|peer| &peer.spec), old.list.iter());
         for (peer, twin) in self.list.iter_mut().zip(twins) {
@@ -220,23 +220,23 @@ impl Peers {
         self.primaries..self.list.len()
     }
 
-    /// One primary and no backup: nginx then keeps no failures, for there is nowhere else to go.
+    /// Returns true for one primary and no backup: nginx then records no failures, because there is no other peer.
     pub(crate) fn is_single(&self) -> bool {
         self.list.len() == 1 && self.primaries == 1
     }
 
-    /// Tries that a request has: one for every peer that is not `down`.
+    /// Returns the number of tries of a request: one for every peer that is not `down`.
     pub(crate) fn tries(&self) -> u32 {
         let count = self.list.iter().filter(|peer| !peer.spec.down).count();
         u32::try_from(count).unwrap_or(u32::MAX)
     }
 
-    /// The weights of all primaries, the `down` ones too; 0 if there are none.
+    /// Returns the weights of all primaries, the `down` ones too; 0 if there are none.
     pub(crate) fn total_weight(&self) -> u64 {
         self.weight_ends.last().copied().unwrap_or(0)
     }
 
-    /// The primary in whose share of the summed weights `point` lies.
+    /// Returns the primary in whose share of the summed weights `point` is.
     pub(crate) fn at_weight(&self, point: u64) -> usize {
         self.weight_ends.partition_point(|&end| end <= point)
     }
@@ -250,7 +250,7 @@ impl Peers {
     }
 }
 
-/// For each new peer the old one that is the same server. A server that is listed twice is paired in order.
+/// Returns for each new peer the old one that is the same server. A server that is listed twice is paired in order.
 fn twins<'n, 'o>(
     new: impl Iterator<Item = &'n PeerSpec>,
     old: impl Iterator<Item = &'o Peer>,

@@ -5,7 +5,7 @@
 use std::fmt;
 use std::net::IpAddr;
 
-/// What a request brings to the choice of a peer.
+/// The part of a request that the choice of a peer depends on.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct PickInput<'a> {
     /// The evaluated key of `hash`. Empty means round robin, as in nginx. Other balancers ignore it.
@@ -14,7 +14,7 @@ pub struct PickInput<'a> {
     pub client: Option<IpAddr>,
 }
 
-/// Why there is no peer.
+/// Why no peer was picked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PickError {
     /// Every peer is down, failed, full or tried already, backups included. The request ends with 502, and

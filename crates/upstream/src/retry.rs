@@ -42,9 +42,9 @@ impl NextUpstream {
     pub const HTTP_404: NextUpstream = NextUpstream(1 << 9);
     /// An answer with status 429.
     pub const HTTP_429: NextUpstream = NextUpstream(1 << 10);
-    /// Accepted here by nginx, and without effect here: it matters to `proxy_cache_use_stale` alone.
+    /// Accepted by nginx too, and without effect: it matters to `proxy_cache_use_stale` alone.
     pub const UPDATING: NextUpstream = NextUpstream(1 << 11);
-    /// Never. Undoes every other word, wherever it stands.
+    /// Never. Overrides every other word, wherever it is written.
     pub const OFF: NextUpstream = NextUpstream(0);
 
     /// Each word and its meaning, in nginx's order. `off` must be looked for first: see [`NextUpstream::from_words`].
@@ -64,12 +64,13 @@ impl NextUpstream {
         ("off", NextUpstream::OFF),
     ];
 
-    /// The meaning of one word.
+    /// Returns the meaning of one word.
     pub fn from_word(word: &[u8]) -> Option<NextUpstream> {
         NextUpstream::WORDS.iter().find(|(name, _)| name.as_bytes() == word).map(|&(_, set)| set)
     }
 
-    /// The set that the arguments of the directive mean, or the place of the first argument that is no such word.
+    /// Returns the set that the arguments of the directive mean, or the place of the first argument that is no such
+    /// word.
     pub fn from_words<'a>(words: impl IntoIterator<Item = &'a [u8]>) -> Result<NextUpstream, usize> {
         let mut set = NextUpstream::OFF;
         let mut off = false;
@@ -81,7 +82,7 @@ impl NextUpstream {
         Ok(if off { NextUpstream::OFF } else { set })
     }
 
-    /// Whether all of `other` is in the set.
+    /// Returns true if all of `other` is in the set.
     pub fn contains(self, other: NextUpstream) -> bool {
         self.0 & other.0 == other.0
     }
@@ -135,7 +136,7 @@ pub enum TryFailure {
 }
 
 impl TryFailure {
-    /// The failure that an answer's status can be, if the configuration wants it so.
+    /// Returns the failure that the status of an answer may be under some configuration.
     pub fn from_status(status: u16) -> Option<TryFailure> {
         Some(match status {
             500 => TryFailure::Http500,
@@ -149,7 +150,7 @@ impl TryFailure {
         })
     }
 
-    /// The status for the client when no try is left, and this try's value in `$upstream_status`.
+    /// Returns the status for the client when no try is left, and this try's value in `$upstream_status`.
     pub fn status(self) -> u16 {
         match self {
             TryFailure::Timeout | TryFailure::Http504 => 504,
@@ -162,8 +163,8 @@ impl TryFailure {
         }
     }
 
-    /// What [`crate::Group::finish`] is told: 403 and 404 never count against a peer, everything else does. (A
-    /// status that is not a reason for another try is no failure at all: [`TryOutcome::Success`].)
+    /// Returns the outcome for [`crate::Group::finish`]: 403 and 404 never count against a peer, everything else does.
+    /// (A status that is not a reason for another try is no failure at all: [`TryOutcome::Success`].)
     pub fn outcome(self) -> TryOutcome {
         match self {
             TryFailure::Http403 | TryFailure::Http404 => TryOutcome::Neutral,
@@ -171,7 +172,7 @@ impl TryFailure {
         }
     }
 
-    /// The word that must be set; none stands for [`TryFailure::NoLive`], which nothing can retry.
+    /// Returns the word that must be set; no word means [`TryFailure::NoLive`], which nothing can retry.
     fn word(self) -> Option<NextUpstream> {
         Some(match self {
             TryFailure::Error => NextUpstream::ERROR,
@@ -189,13 +190,13 @@ impl TryFailure {
     }
 }
 
-/// Whether `proxy_next_upstream` needs `non_idempotent` for this method. nginx names POST, LOCK and PATCH; a method
-/// it does not know counts as repeatable.
+/// Returns true if `proxy_next_upstream` needs `non_idempotent` for this method. nginx names POST, LOCK and PATCH; a
+/// method it does not know counts as repeatable.
 pub fn is_non_idempotent(method: &[u8]) -> bool {
     matches!(method, b"POST" | b"LOCK" | b"PATCH")
 }
 
-/// Where a request stands after a try.
+/// The state of a request after a try.
 #[derive(Debug, Clone, Copy)]
 pub struct TryState {
     /// [`is_non_idempotent`] of the request's method.
@@ -212,7 +213,7 @@ pub struct TryState {
     pub timeout_ms: u64,
 }
 
-/// Whether there is another try.
+/// Returns true if there is another try.
 pub fn may_retry(next: NextUpstream, failure: TryFailure, state: &TryState) -> bool {
     let Some(mut wanted) = failure.word() else { return false };
     if state.request_sent && state.non_idempotent {
@@ -238,7 +239,7 @@ mod tests {
     };
 
     #[test]
-    fn words() {
+    fn each_word_has_its_meaning() {
         let words = |text: &'static str| NextUpstream::from_words(text.split(' ').map(str::as_bytes));
         assert_eq!(words("error timeout"), Ok(NextUpstream::default()));
         assert_eq!(words("off error"), Ok(NextUpstream::OFF));
@@ -254,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn each_condition_alone_forbids() {
+    fn each_condition_alone_forbids_a_retry() {
         let retry = |next, failure, state| may_retry(next, failure, &state);
         let next = NextUpstream::default();
         assert!(retry(next, TryFailure::Error, STATE));
@@ -271,7 +272,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_sent_matters() {
+    fn a_sent_body_or_unsafe_method_forbids_a_retry() {
         let next = NextUpstream::default();
         let post = TryState { non_idempotent: true, ..STATE };
         assert!(may_retry(next, TryFailure::Error, &post), "nothing was sent yet");
@@ -286,7 +287,7 @@ mod tests {
     }
 
     #[test]
-    fn statuses() {
+    fn each_failure_has_its_status() {
         for status in 100..600 {
             match TryFailure::from_status(status) {
                 Some(failure) => {

@@ -1,4 +1,4 @@
-//! What a configuration says about a group: plain data, complete before the first request.
+//! The configuration of a group: plain data, complete before the first request.
 //!
 //! Owns: the typed form of an `upstream {}` block and nginx's defaults. Must never: hold anything that changes
 //! while serving; that is [`crate::Group`].
@@ -30,8 +30,8 @@ pub struct PeerSpec {
 }
 
 impl PeerSpec {
-    /// A peer with nginx's defaults: `weight=1 max_conns=0 max_fails=1 fail_timeout=10s`. This is also what nginx
-    /// makes of each address of a `proxy_pass` that names no `upstream {}` block.
+    /// Creates a peer with nginx's defaults: `weight=1 max_conns=0 max_fails=1 fail_timeout=10s`. This is also what
+    /// nginx makes of each address of a `proxy_pass` that names no `upstream {}` block.
     pub fn new(name: impl Into<String>, address: Address) -> PeerSpec {
         PeerSpec {
             name: name.into(),
@@ -83,7 +83,7 @@ pub enum BalancerSpec {
 }
 
 impl BalancerSpec {
-    /// Each way of choosing, for whoever tries them all.
+    /// Every balancing method, for tests and benches.
     pub const ALL: [BalancerSpec; 7] = [
         BalancerSpec::RoundRobin,
         BalancerSpec::LeastConn,
@@ -94,13 +94,13 @@ impl BalancerSpec {
         BalancerSpec::Random { two: Some(TwoBy::LeastConn) },
     ];
 
-    /// Whether `backup` may stand on a `server` line: nginx refuses it for `ip_hash`, `hash` and `random`.
+    /// Returns true if `backup` is allowed on a `server` line: nginx refuses it for `ip_hash`, `hash` and `random`.
     pub fn allows_backup(self) -> bool {
         matches!(self, BalancerSpec::RoundRobin | BalancerSpec::LeastConn)
     }
 }
 
-/// What `random two` compares its two peers by.
+/// The measure by which `random two` compares its two peers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum TwoBy {
     /// Active connections in proportion to weight; nginx's default and its only method outside NGINX Plus.

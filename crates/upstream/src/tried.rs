@@ -1,18 +1,18 @@
-//! What one request has tried so far.
+//! The tries of one request.
 //!
-//! Owns: the peers already tried, the tries left, and where a hash balancer stands. Must never: outlive its request.
+//! Owns: the peers already tried, the tries left, and the state of a hash balancer. Must never: outlive its request.
 
-/// Which peers the next pick looks at.
+/// The peers that the next pick considers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Tier {
     Primary,
     Backup,
 }
 
-/// Where a hash or random balancer stands in its own sequence of attempts.
+/// The place of a hash or random balancer in its own sequence of attempts.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Probe {
-    /// Peers it hit in vain; beyond [`Probe::MOST_MISSES`] round robin takes over.
+    /// Unavailable peers it hit; beyond [`Probe::MOST_MISSES`] round robin takes over.
     pub(crate) misses: u8,
     pub(crate) rehash: u32,
     /// The hash so far; `None` before the first pick.
@@ -50,7 +50,7 @@ impl Default for Tried {
 }
 
 impl Tried {
-    /// `limit` is `proxy_next_upstream_tries`; 0 allows as many tries as there are peers.
+    /// Creates an empty record. `limit` is `proxy_next_upstream_tries`; 0 allows as many tries as there are peers.
     pub fn new(limit: u32) -> Tried {
         Tried {
             first: 0,
@@ -71,8 +71,8 @@ impl Tried {
         self.left = 0;
     }
 
-    /// Tries left after the one that was picked last. nginx: one for each peer that is not `down`, backups
-    /// included, at most `proxy_next_upstream_tries`; none after the first in a group of a single peer.
+    /// Returns the tries left after the one that was picked last. In nginx: one for each peer that is not `down`,
+    /// backups included, at most `proxy_next_upstream_tries`; none after the first in a group of a single peer.
     pub fn tries_left(&self) -> u32 {
         self.left
     }
@@ -83,7 +83,7 @@ impl Tried {
         self.left = self.left.saturating_add(1);
     }
 
-    /// Called before each pick. Marks mean positions, so they are void once the peers were replaced; the number of
+    /// Prepares for a pick. Marks mean positions, so they are void once the peers were replaced; the number of
     /// tries left is not.
     pub(crate) fn begin(&mut self, revision: u64, tries: impl FnOnce() -> u32) {
         if self.revision == revision {
@@ -126,7 +126,7 @@ impl Tried {
         self.rest[word] |= 1 << (index % 64);
     }
 
-    /// One try is spent; in a group of a single peer there is no other.
+    /// Spends one try; in a group of a single peer there is no other.
     pub(crate) fn spend(&mut self, single: bool) {
         self.left = if single { 0 } else { self.left.saturating_sub(1) };
     }
@@ -137,7 +137,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn marks_beyond_the_first_word() {
+    fn peers_beyond_the_64th_are_marked_too() {
         let mut tried = Tried::new(0);
         for index in [0, 63, 64, 65, 127, 128, 1000] {
             assert!(!tried.contains(index));

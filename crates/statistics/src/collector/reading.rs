@@ -1,6 +1,6 @@
-//! How the collector is read.
+//! Reading the collector.
 //!
-//! Owns: the order in which things are shown. Must never: change a number.
+//! Owns: the order of the summary. Must never: change a number.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use crate::summary::{GroupSummary, KeySummary, PeerSummary, Summary, SwitchSumma
 use crate::window::Window;
 
 impl Collector {
-    /// Everything known now; without a window, the window's counters are empty and its span is zero.
+    /// Returns everything known now; without a window, the window's counters are empty and its span is zero.
     pub(super) fn read(&self, window: Option<Window>) -> Summary {
         let from_ms = window.map_or(self.now_ms, |window| window.oldest_slot(self.now_ms) * window.slot_ms());
         let groups: Vec<GroupSummary> =
@@ -82,7 +82,7 @@ impl Collector {
         group: Option<&Group>,
         window: Option<Window>,
     ) -> Vec<PeerSummary> {
-        // A server may stand in a group twice; it has its numbers once.
+        // A server may be listed in a group twice; it has one series.
         let mut configured: Vec<&Arc<str>> = Vec::new();
         for peer in layout.iter().flat_map(|layout| &layout.peers) {
             if !configured.contains(&peer) {
@@ -138,7 +138,7 @@ impl Collector {
     }
 }
 
-/// By name; [`OTHER`] last.
+/// Sorts by name; [`OTHER`] last.
 fn sorted<'a>(names: impl Iterator<Item = &'a Arc<str>>) -> Vec<&'a Arc<str>> {
     let mut names: Vec<_> = names.collect();
     names.sort_by_key(|name| (&***name == OTHER, &***name));

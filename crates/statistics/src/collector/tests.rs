@@ -167,7 +167,7 @@ impl World {
 }
 
 #[test]
-fn every_sum_and_window_is_what_a_model_of_all_events_says() {
+fn every_sum_and_window_agrees_with_a_model_of_all_events() {
     for seed in 0..40 {
         let mut world = World::new(seed, 1_000);
         for _ in 0..1_500 {
@@ -240,7 +240,7 @@ fn check(summary: &Summary, world: &World, from_ms: u64) {
 }
 
 #[test]
-fn what_is_forgotten_stays_in_the_sums() {
+fn sums_keep_the_counts_of_forgotten_things() {
     for seed in 100..130 {
         let mut world = World::new(seed, 5);
         let mut before = Counters::default();
@@ -274,7 +274,7 @@ fn what_is_forgotten_stays_in_the_sums() {
 }
 
 #[test]
-fn a_group_that_is_gone_is_shown_until_its_last_window_has_passed() {
+fn a_removed_group_is_shown_until_its_last_window_has_passed() {
     let mut collector = Collector::new(layout("old: a\nnew: b", 10), 0);
     let mut recorder = Recorder::new(layout("old: a\nnew: b", 10));
     recorder.request_began(0);
@@ -299,7 +299,7 @@ fn a_group_that_is_gone_is_shown_until_its_last_window_has_passed() {
 }
 
 #[test]
-fn a_server_that_is_gone_stays_in_its_groups_sums() {
+fn a_removed_server_stays_in_the_sums_of_its_group() {
     let mut collector = Collector::new(layout("g: a b", 10), 0);
     let mut recorder = Recorder::new(layout("g: a b", 10));
     for peer in [0, 1, 1] {
@@ -321,7 +321,7 @@ fn a_server_that_is_gone_stays_in_its_groups_sums() {
 }
 
 #[test]
-fn windows_let_go_after_their_length() {
+fn a_window_forgets_after_its_length() {
     let mut collector = Collector::new(layout("g: a", 10), 0);
     let mut recorder = Recorder::new(layout("g: a", 10));
     recorder.request_ended(0, &RequestEnd { status: 200, ..RequestEnd::default() });
@@ -341,7 +341,7 @@ fn windows_let_go_after_their_length() {
 }
 
 #[test]
-fn a_clock_that_goes_back_stands_still() {
+fn a_clock_that_goes_back_is_ignored() {
     let mut collector = Collector::new(layout("g: a", 10), 50_000);
     let mut recorder = Recorder::new(layout("g: a", 10));
     recorder.request_ended(0, &RequestEnd::default());
@@ -352,7 +352,7 @@ fn a_clock_that_goes_back_stands_still() {
 }
 
 #[test]
-fn a_thousand_groups_fit() {
+fn a_thousand_groups_stay_within_their_memory() {
     let text: String = (0..1_000).map(|n| format!("group{n}: a{n} b{n}\n")).collect();
     let layout = layout(&text, 1_000);
     let mut collector = Collector::new(Arc::clone(&layout), 0);
@@ -381,7 +381,7 @@ fn a_thousand_groups_fit() {
 
 /// `cargo test --release -p pointsman-statistics what_a_thousand_groups_cost -- --ignored --nocapture`
 #[test]
-#[ignore = "a measurement for people, of a release build"]
+#[ignore = "prints a measurement; run by hand in a release build"]
 fn what_a_thousand_groups_cost() {
     let text: String = (0..1_000).map(|n| format!("group{n}: a{n} b{n}\n")).collect();
     let layout = layout(&text, 1_000);
@@ -415,25 +415,25 @@ fn what_a_thousand_groups_cost() {
     }
     println!("busy: recorder {} bytes, collector {} bytes", recorder.bytes(), collector.bytes());
     println!("one absorption, with sealing: {:?}", absorbing / steps.len() as u32);
-    let nobody = crate::Snapshot::default();
+    let empty = crate::Snapshot::default();
     for window in Window::ALL {
         let started = std::time::Instant::now();
         let summary = collector.summary(window, 3_720_000);
         let read = started.elapsed();
         println!(
             "summary of {window:?}: {read:?}, as text {} bytes",
-            crate::render::text(&summary, &nobody).len()
+            crate::render::text(&summary, &empty).len()
         );
     }
     let started = std::time::Instant::now();
     let summary = collector.totals(3_720_000);
     let read = started.elapsed();
-    let body = crate::render::metrics(&summary, &nobody, crate::render::Exposition::OpenMetrics);
+    let body = crate::render::metrics(&summary, &empty, crate::render::Exposition::OpenMetrics);
     println!("totals: {read:?}; metrics with them: {:?}, {} bytes", started.elapsed(), body.len());
 }
 
 #[test]
-fn a_key_that_is_long_idle_leaves_its_place_to_another() {
+fn a_long_idle_key_makes_room_for_another() {
     let layout = layout("blue:", 2);
     let mut collector = Collector::new(Arc::clone(&layout), 0);
     let take = |collector: &mut Collector, keys: &[&str], now_ms| {

@@ -33,7 +33,7 @@ fn differences(comparison: &Comparison) -> [Difference; 5] {
     [error_rate, p50_us, p90_us, p99_us, mean_us].map(|compared| compared.difference)
 }
 
-/// How many of so many rounds found a difference: by each test, and by any.
+/// Returns the number of rounds that found a difference: by each test, and by any.
 fn found(sides: [Side; 2], requests: [u64; 2], rounds: u64) -> ([u64; 5], u64) {
     let mut dice = Dice::new(requests[0] * 31 + requests[1]);
     let (mut each, mut any) = ([0; 5], 0);
@@ -48,7 +48,7 @@ fn found(sides: [Side; 2], requests: [u64; 2], rounds: u64) -> ([u64; 5], u64) {
 }
 
 #[test]
-fn the_same_is_hardly_ever_called_different() {
+fn equal_sides_rarely_differ() {
     let rounds = 400;
     for (side, requests) in [
         (USUAL, [1_200, 1_200]),
@@ -67,7 +67,7 @@ fn the_same_is_hardly_ever_called_different() {
 }
 
 #[test]
-fn what_matters_is_seen() {
+fn a_real_difference_is_found() {
     let rounds = 100;
     let slower = Side { median_us: USUAL.median_us * 1.15, ..USUAL };
     let (each, _) = found([USUAL, slower], [3_000, 3_000], rounds);
@@ -82,7 +82,7 @@ fn what_matters_is_seen() {
 }
 
 #[test]
-fn the_direction_is_that_of_the_second() {
+fn higher_means_that_the_second_is_higher() {
     let mut dice = Dice::new(9);
     let slow = Side { median_us: 9_000.0, errors: 0.5, ..USUAL };
     let [fast, slow] = [USUAL, slow].map(|side| simulate(side, 2_000, &mut dice));
@@ -92,7 +92,7 @@ fn the_direction_is_that_of_the_second() {
 }
 
 #[test]
-fn too_few_is_said_with_how_many_it_takes() {
+fn too_few_samples_are_reported_with_the_number_needed() {
     let mut dice = Dice::new(2);
     let [few, many] = [19, 5_000].map(|requests| simulate(USUAL, requests, &mut dice));
     let needed = [20, 20, 100, 1_000, 100];

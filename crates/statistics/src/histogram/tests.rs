@@ -4,7 +4,7 @@ use super::*;
 use crate::testing::Dice;
 
 #[test]
-fn every_bucket_begins_where_the_last_ended() {
+fn buckets_have_no_gaps() {
     for bucket in 0..Histogram::LEN {
         let from = lower_edge(bucket);
         assert_eq!(bucket_of(from), bucket);
@@ -50,11 +50,11 @@ fn quantiles_are_within_the_error_of_the_exact_ones() {
         exact.sort_unstable();
         for q in [0.0, 0.001, 0.1, 0.25, 0.5, 0.9, 0.95, 0.99, 0.999, 0.9999, 1.0] {
             let rank = ((q * len as f64).ceil() as usize).clamp(1, len);
-            let (truth, told) = (exact[rank - 1] as f64, histogram.quantile(q).expect("some") as f64);
+            let (wanted, got) = (exact[rank - 1] as f64, histogram.quantile(q).expect("some") as f64);
             // The answer is in whole microseconds, which is a half more where they are few.
             assert!(
-                (truth - told).abs() <= truth * 0.02_f64.min(Histogram::ERROR) + 0.5,
-                "{q}: {truth}, {told}"
+                (wanted - got).abs() <= wanted * 0.02_f64.min(Histogram::ERROR) + 0.5,
+                "{q}: {wanted}, {got}"
             );
             let (from, to) = histogram.edges_of_rank(rank as u64).expect("some");
             assert!((from..=to).contains(&exact[rank - 1]));
@@ -67,7 +67,7 @@ fn quantiles_are_within_the_error_of_the_exact_ones() {
 }
 
 #[test]
-fn parts_merged_are_the_whole() {
+fn merged_parts_equal_the_whole() {
     let mut dice = Dice::new(11);
     for round in 0..100 {
         let all = durations(&mut dice, round % 5, 500);
@@ -86,7 +86,7 @@ fn parts_merged_are_the_whole() {
 }
 
 #[test]
-fn counts_below_a_bound_never_fall_and_end_with_all() {
+fn cumulative_counts_rise_to_the_total() {
     let mut histogram = Histogram::new();
     durations(&mut Dice::new(3), 2, 2_000).into_iter().for_each(|us| histogram.record(us));
     let bounds = [0, 1, 10, 100, 1_000, 10_000, 100_000, u64::MAX];
@@ -99,7 +99,7 @@ fn counts_below_a_bound_never_fall_and_end_with_all() {
 }
 
 #[test]
-fn an_empty_one_owns_no_memory_and_a_used_one_little() {
+fn an_empty_histogram_owns_no_memory() {
     let mut histogram = Histogram::new();
     assert_eq!(histogram.heap_bytes(), 0);
     assert_eq!((histogram.quantile(0.5), histogram.mean_us(), histogram.variance()), (None, None, None));
@@ -110,7 +110,7 @@ fn an_empty_one_owns_no_memory_and_a_used_one_little() {
 }
 
 #[test]
-fn mean_is_exact_and_variance_near() {
+fn the_mean_is_exact_and_the_variance_close() {
     let mut histogram = Histogram::new();
     (1..=1_000).for_each(|us| histogram.record(us * 100));
     assert_eq!(histogram.mean_us(), Some(50_050.0));

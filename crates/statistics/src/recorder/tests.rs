@@ -4,7 +4,7 @@ use super::*;
 use crate::Failure;
 use crate::testing::{Dice, layout, request_end, try_end};
 
-/// Everything a recorder hands out, by the names joined with `/`.
+/// Returns everything a recorder hands out, by the names joined with `/`.
 fn emptied(recorder: &mut Recorder) -> Vec<(String, Counters, i64)> {
     let mut all = Vec::new();
     recorder.empty(|subject, tally| {
@@ -26,7 +26,7 @@ fn names(recorder: &mut Recorder) -> Vec<String> {
 }
 
 #[test]
-fn each_index_has_its_name_and_what_is_beyond_is_other() {
+fn an_index_beyond_the_layout_counts_as_other() {
     let mut recorder = Recorder::new(layout("a: 1 2\nb:\nc: 3", 10));
     for (group, peer, name) in [
         (0, 0, "a/1"),
@@ -48,7 +48,7 @@ fn each_index_has_its_name_and_what_is_beyond_is_other() {
 }
 
 #[test]
-fn a_try_is_counted_once_with_all_it_had() {
+fn a_try_is_counted_once_with_all_its_numbers() {
     let mut recorder = Recorder::new(layout("a: 1", 10));
     let end = TryEnd {
         status: 502,
@@ -79,14 +79,14 @@ fn a_try_is_counted_once_with_all_it_had() {
 }
 
 #[test]
-fn failures_have_the_order_of_their_names() {
+fn failures_are_in_the_order_of_their_names() {
     for (index, failure) in Failure::ALL.into_iter().enumerate() {
         assert_eq!(failure as usize, index);
     }
 }
 
 #[test]
-fn keys_beyond_the_bound_are_one_and_places_come_free() {
+fn keys_beyond_the_bound_share_a_tally_until_others_are_idle() {
     let mut recorder = Recorder::new(layout("blue:\ngreen:", 2));
     let end = RequestEnd { status: 200, ..RequestEnd::default() };
     for key in ["x", "y", "z", "w", "x"] {
@@ -116,7 +116,7 @@ fn keys_beyond_the_bound_are_one_and_places_come_free() {
 }
 
 #[test]
-fn a_thousand_idle_groups_cost_little_and_known_ones_nothing_more() {
+fn idle_groups_cost_little_memory_and_known_ones_no_allocation() {
     let text: String = (0..1_000).map(|n| format!("group{n}: a{n} b{n}\n")).collect();
     let mut recorder = Recorder::new(layout(&text, 1_000));
     assert!(recorder.bytes() < 100_000, "{}", recorder.bytes());
@@ -148,7 +148,7 @@ fn a_thousand_idle_groups_cost_little_and_known_ones_nothing_more() {
 }
 
 #[test]
-fn random_ends_are_all_handed_out() {
+fn every_random_end_is_handed_out() {
     let mut dice = Dice::new(99);
     let mut recorder = Recorder::new(layout("a: 1 2\nb: 3", 3));
     let (mut tries, mut requests, mut keys) = (Counters::default(), Counters::default(), Counters::default());
@@ -190,7 +190,7 @@ fn sum(sums: &mut [Option<Counters>; 3], subject: Subject<'_>, tally: &Tally) {
 
 /// `cargo test --release -p pointsman-statistics what_a_request_costs -- --ignored --nocapture`
 #[test]
-#[ignore = "a measurement for people, of a release build"]
+#[ignore = "prints a measurement; run by hand in a release build"]
 fn what_a_request_costs() {
     let mut recorder = Recorder::new(layout("a: 1 2\nb: 3 4", 1_000));
     let keys: Vec<Vec<u8>> = (0..64).map(|n| format!("shop{n}.example.com").into_bytes()).collect();

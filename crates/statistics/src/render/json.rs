@@ -1,6 +1,6 @@
 //! `upstream_status` for programs.
 //!
-//! Owns: the names of the fields; they are promised to stay. Must never: use another unit of time than
+//! Owns: the names of the fields, which are stable. Must never: use another unit of time than
 //! microseconds in a field that ends in `_us`, or milliseconds in one that ends in `_ms`.
 
 use serde::Serialize;
@@ -49,7 +49,7 @@ struct Upstream<'a> {
 struct Server<'a> {
     name: &'a str,
     configured: bool,
-    /// `up`, `failed` or `down`; null where nobody said.
+    /// `up`, `failed` or `down`; null if unknown.
     state: Option<&'static str>,
     in_flight: u64,
     totals: Numbers,
@@ -78,7 +78,7 @@ struct Target<'a> {
 
 #[derive(Serialize)]
 struct Key<'a> {
-    /// Null for all keys that have no place of their own.
+    /// Null for all keys that are not counted by themselves.
     key: Option<String>,
     target: &'a str,
     totals: Numbers,
@@ -89,7 +89,7 @@ struct Key<'a> {
 struct Numbers {
     ended: u64,
     errors: u64,
-    /// Null where there is no stretch of time to divide by.
+    /// Null where there is no time to divide by.
     per_second: Option<f64>,
     statuses: Statuses,
     #[serde(skip_serializing_if = "Failures::is_empty")]
@@ -136,7 +136,7 @@ impl Serialize for Failures {
     }
 }
 
-/// The body as JSON.
+/// Returns the body as JSON.
 pub fn json(summary: &Summary, snapshot: &Snapshot) -> String {
     let document = Document {
         version: &snapshot.version,

@@ -1,9 +1,9 @@
-//! The metrics there are, one entry each.
+//! The definitions of the metrics, one entry each.
 //!
 //! Owns: names, kinds, units and help, by Prometheus' conventions (<https://prometheus.io/docs/practices/naming/>).
-//! Must never: change a name that somebody's dashboard may ask for.
+//! Must never: change a name that a dashboard may use.
 
-/// What kind of metric.
+/// The kind of a metric.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum MetricKind {
     /// Only goes up; its series end in `_total`.
@@ -14,11 +14,11 @@ pub enum MetricKind {
     Histogram,
     /// Without quantiles: its series end in `_sum` and `_count`.
     Summary,
-    /// Always 1, with labels that tell something; its series ends in `_info`.
+    /// Always 1, with informative labels; its series ends in `_info`.
     Info,
 }
 
-/// A family of metrics.
+/// The definition of a metric: a family, in the words of Prometheus.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct MetricDef {
     /// Without the suffix of its series.
@@ -50,7 +50,7 @@ pub(super) const LOG_LINES_LOST: MetricDef = metric(
     "Lines that access logs have lost, because a disk or a pipe was full.",
 );
 pub(super) const REQUESTS: MetricDef =
-    metric("pointsman_requests", MetricKind::Counter, "", "Requests of clients begun.");
+    metric("pointsman_requests", MetricKind::Counter, "", "Client requests received.");
 
 pub(super) const UPSTREAM_REQUESTS: MetricDef = metric(
     "pointsman_upstream_requests",
@@ -62,7 +62,7 @@ pub(super) const UPSTREAM_IN_FLIGHT: MetricDef = metric(
     "pointsman_upstream_requests_in_flight",
     MetricKind::Gauge,
     "",
-    "Requests given to an upstream that have not ended.",
+    "Requests given to an upstream that have not ended yet.",
 );
 pub(super) const UPSTREAM_RECEIVED: MetricDef = metric(
     "pointsman_upstream_received_bytes",
@@ -151,7 +151,7 @@ pub(super) const SWITCH_PENDING: MetricDef = metric(
     "pointsman_switch_pending_commits",
     MetricKind::Gauge,
     "",
-    "Commits of a switch that go back by themselves unless they are confirmed.",
+    "Commits of a switch that are reverted unless they are confirmed in time.",
 );
 pub(super) const SWITCH_REQUESTS: MetricDef = metric(
     "pointsman_switch_requests",
@@ -163,7 +163,7 @@ pub(super) const KEY_REQUESTS: MetricDef = metric(
     "pointsman_switch_key_requests",
     MetricKind::Counter,
     "",
-    "Requests by a switch's key and target; others=\"true\" is all keys without a place of their own.",
+    "Requests by a switch's key and target; others=\"true\" is all keys that are not counted by themselves.",
 );
 pub(super) const KEY_ERRORS: MetricDef = metric(
     "pointsman_switch_key_errors",
@@ -178,7 +178,7 @@ pub(super) const KEY_RESPONSE: MetricDef = metric(
     "Response times by a switch's key and target.",
 );
 
-/// All there are, in the order in which they are written.
+/// All metrics, in the order in which they are written.
 pub const METRIC_DEFS: &[MetricDef] = &[
     BUILD,
     CONNECTIONS,

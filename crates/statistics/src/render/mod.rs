@@ -1,6 +1,6 @@
-//! How a summary is shown: to people, to programs, to Prometheus.
+//! Rendering a summary: for people, for programs, for Prometheus.
 //!
-//! Owns: the bodies of `upstream_status` and `metrics`, and which form somebody asked for. Must never: compute a
+//! Owns: the bodies of `upstream_status` and `metrics`, and the choice of their form. Must never: compute a
 //! number that the [`crate::Summary`] does not hold, but for quantiles and rates of it.
 
 mod html;
@@ -30,7 +30,7 @@ pub enum Page {
 }
 
 impl Page {
-    /// What a request asks for: by the argument `format` if it names a form, else by its `Accept`, else text.
+    /// Chooses the form for a request: by the argument `format` if it names a form, else by its `Accept`, else text.
     /// Of several types in `Accept` the first that is known is taken; weights are not looked at.
     pub fn asked_for(format: Option<&[u8]>, accept: Option<&[u8]>) -> Page {
         match format {
@@ -49,7 +49,7 @@ impl Page {
         known.unwrap_or(Page::Text)
     }
 
-    /// The value of `Content-Type`.
+    /// Returns the value of `Content-Type`.
     pub fn content_type(self) -> &'static str {
         match self {
             Page::Text => "text/plain; charset=utf-8",
@@ -58,7 +58,7 @@ impl Page {
         }
     }
 
-    /// The body.
+    /// Renders the body.
     pub fn render(self, summary: &Summary, snapshot: &Snapshot) -> String {
         match self {
             Page::Text => text(summary, snapshot),
@@ -68,13 +68,14 @@ impl Page {
     }
 }
 
-/// A media range without its parameters and the space around it. Compared as written: everybody writes lower case.
+/// Returns a media range without its parameters and the space around it. Compared as written, because every client
+/// sends lower case.
 fn media_type(range: &[u8]) -> &[u8] {
     range.split(|&byte| byte == b';').next().unwrap_or_default().trim_ascii()
 }
 
-/// A key, readable, and different for different keys: bytes that are no UTF-8, and the replacement character itself,
-/// are written as that character and two hexadecimal digits.
+/// Returns a key as readable text, different for different keys: bytes that are no UTF-8, and the replacement character
+/// itself, are written as that character and two hexadecimal digits.
 fn readable_key(key: &[u8]) -> String {
     let mut text = String::with_capacity(key.len());
     let escape = |text: &mut String, bytes: &[u8]| {

@@ -5,11 +5,11 @@
 //! The forms are OpenMetrics 1.0 (<https://prometheus.io/docs/specs/om/open_metrics_spec/>) and, for scrapers that do
 //! not ask for that, Prometheus' older one, 0.0.4
 //! (<https://prometheus.io/docs/instrumenting/exposition_formats/>). They are written here and not by the crate
-//! `prometheus-client`, because that knows the first form only and wants to own the counters as atomics.
+//! `prometheus-client`, because that has only the first form and keeps the counters itself, as atomics.
 //!
-//! How many series there are is bounded by the configuration: for a group some 80, for a server that was used some 40,
-//! for a switch key 4, and no more keys than the layout allows. A counter falls only when what it counts was
-//! forgotten for an hour and comes back, which scrapers take for a restart.
+//! The number of series is bounded by the configuration: for a group some 80, for a server that was used some 40,
+//! for a switch key 4, and no more keys than the layout allows. A counter falls only when its subject was idle
+//! for an hour, was dropped and comes back, which scrapers take for a restart.
 
 use std::fmt::Write;
 
@@ -28,7 +28,7 @@ pub enum Exposition {
 }
 
 impl Exposition {
-    /// What a request asks for with its `Accept`; Prometheus names OpenMetrics if it knows it.
+    /// Chooses the form by a request's `Accept`; Prometheus names OpenMetrics if it knows it.
     pub fn asked_for(accept: Option<&[u8]>) -> Exposition {
         let mut types = accept.unwrap_or_default().split(|&byte| byte == b',').map(super::media_type);
         match types.any(|kind| kind == b"application/openmetrics-text") {
@@ -37,7 +37,7 @@ impl Exposition {
         }
     }
 
-    /// The value of `Content-Type`.
+    /// Returns the value of `Content-Type`.
     pub fn content_type(self) -> &'static str {
         match self {
             Exposition::OpenMetrics => "application/openmetrics-text; version=1.0.0; charset=utf-8",
@@ -53,7 +53,7 @@ const BOUNDS_US: [u64; 18] = [
     2_500_000, 5_000_000, 10_000_000, 30_000_000, 60_000_000,
 ];
 
-/// The body. The summary may be one without a window, [`crate::Collector::totals`].
+/// Renders the body. The summary may be one without a window, [`crate::Collector::totals`].
 pub fn metrics(summary: &Summary, snapshot: &Snapshot, form: Exposition) -> String {
     let mut writer = Writer { out: String::with_capacity(16_384), form, def: BUILD };
     connections(snapshot, &mut writer);
@@ -214,7 +214,8 @@ fn switches(summary: &Summary, snapshot: &Snapshot, writer: &mut Writer) {
     }
 }
 
-/// The keys without a place of their own have a label of their own, because any text may be a key.
+/// The label of the keys that are not counted by themselves. It is another one than `key`, because any text may be a
+/// key.
 fn key_labels<'a>(switch: &'a str, key: &'a Option<String>, target: &'a str) -> [(&'a str, &'a str); 3] {
     let key = key.as_deref().map_or(("others", "true"), |key| ("key", key));
     [("switch", switch), key, ("target", target)]
@@ -252,7 +253,7 @@ impl Writer {
         out.push('\n');
     }
 
-    /// The one series of a counter, gauge or info with these labels.
+    /// Writes the one series of a counter, gauge or info with these labels.
     fn value(&mut self, labels: Labels<'_>, value: u64) {
         let suffix = match self.def.kind {
             MetricKind::Counter => "_total",
@@ -263,7 +264,7 @@ impl Writer {
         let _ = writeln!(self.out, " {value}");
     }
 
-    /// Buckets, sum and count; nothing if nothing was measured.
+    /// Writes buckets, sum and count; nothing without measurements.
     fn histogram(&mut self, labels: Labels<'_>, histogram: &Histogram) {
         if histogram.count() == 0 {
             return;
@@ -304,7 +305,7 @@ impl Writer {
     }
 }
 
-/// As a label's value, or as help, where the older form leaves quotes alone.
+/// Escapes a label's value, or help, where the older form leaves quotes alone.
 fn escape(text: &str, quotes: bool, out: &mut String) {
     for char in text.chars() {
         match char {

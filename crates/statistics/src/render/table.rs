@@ -1,4 +1,4 @@
-//! The tables that people are shown, whatever the form.
+//! The tables for people, in whatever form.
 //!
 //! Owns: which columns there are and how a number is written. Must never: know of a form.
 
@@ -12,14 +12,14 @@ pub(super) struct Table {
     pub(super) words: usize,
     pub(super) heads: Vec<&'static str>,
     pub(super) rows: Vec<Row>,
-    /// What was left out.
+    /// A note about rows that are not shown.
     pub(super) note: Option<String>,
 }
 
 /// One line of a table.
 pub(super) struct Row {
     pub(super) cells: Vec<String>,
-    /// Belongs to the line above that is not.
+    /// It belongs to the last row above that is not below another.
     pub(super) below: bool,
 }
 
@@ -31,24 +31,25 @@ const KEY_CHARS: usize = 60;
 const NUMBERS: [&str; 11] =
     ["total", "requests", "req/s", "errors", "in flight", "mean", "p50", "p90", "p99", "p99.9", "max"];
 
-/// `average upstream response time: 0.00345 (1234 reqs)`: the mean in seconds over everything since the beginning.
+/// Returns `average upstream response time: 0.00345 (1234 reqs)`: the mean in seconds over everything since the
+/// beginning.
 pub(super) fn average(summary: &Summary) -> String {
     let response = &summary.all.response;
     let mean = response.mean_us().map_or_else(|| "-".to_owned(), seconds);
     format!("average upstream response time: {mean} ({} reqs)", response.count())
 }
 
-/// What the tables are of.
+/// Returns a line that explains the tables.
 pub(super) fn legend(summary: &Summary) -> String {
     let span = summary.span_ms as f64 / 1_000.0;
     format!(
-        "window {}, the last {span:.1} s; times in milliseconds; \"total\" is since the beginning, {} s ago",
+        "window {}, the last {span:.1} s; times in milliseconds; \"total\" is since the start, {} s ago",
         summary.window.name(),
         summary.age_ms / 1_000
     )
 }
 
-/// Groups with their servers, then each switch with its keys.
+/// Returns the table of the groups with their servers, then one for each switch with its keys.
 pub(super) fn tables(summary: &Summary, snapshot: &Snapshot) -> Vec<Table> {
     let mut tables = vec![groups(summary, snapshot)];
     tables.extend(summary.switches.iter().map(|switch| keys(summary, snapshot, switch)));
@@ -81,7 +82,7 @@ fn groups(summary: &Summary, snapshot: &Snapshot) -> Table {
 fn keys(summary: &Summary, snapshot: &Snapshot, switch: &SwitchSummary) -> Table {
     let mut title = format!("switch ${}", switch.name);
     if let Some(now) = snapshot.switches.iter().find(|now| now.name == switch.name) {
-        title += &format!(": revision {}, keys {}, to be confirmed {}", now.revision, now.keys, now.pending);
+        title += &format!(": revision {}, keys {}, pending commits {}", now.revision, now.keys, now.pending);
     }
     let mut keys: Vec<_> = switch.keys.iter().collect();
     keys.sort_by_key(|key| (key.key.is_none(), std::cmp::Reverse((key.window.ended, key.totals.ended))));
@@ -132,7 +133,7 @@ fn numbers(summary: &Summary, totals: &Counters, window: &Counters, in_flight: O
     cells
 }
 
-/// Milliseconds with about the digits that mean something.
+/// Formats milliseconds with their significant digits.
 fn milliseconds(us: Option<f64>) -> String {
     match us.map(|us| us / 1_000.0) {
         None => "-".to_owned(),
@@ -142,7 +143,7 @@ fn milliseconds(us: Option<f64>) -> String {
     }
 }
 
-/// Seconds to the microsecond, without zeros that say nothing.
+/// Formats seconds to the microsecond, without trailing zeros.
 fn seconds(us: f64) -> String {
     let text = format!("{:.6}", us / 1e6);
     text.trim_end_matches('0').trim_end_matches('.').to_owned()

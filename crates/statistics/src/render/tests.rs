@@ -16,7 +16,8 @@ use crate::{
 
 const NASTY: &str = "we\"ird\\<b>&";
 
-/// A fast server and a slow one, one that refuses, a group that is gone, names that want escaping, keys of all sorts.
+/// Returns a fast server and a slow one, one that refuses, a group that is gone, names that want escaping, keys of all
+/// sorts.
 fn sample() -> (Collector, Snapshot) {
     let old =
         layout("blue: 10.0.0.1:80 10.0.0.2:80\nretired: 10.0.0.9:80\ngreen: 10.0.1.1:80 10.0.1.2:80", 3);
@@ -115,7 +116,7 @@ fn golden(name: &str, is: &str, should_be: &str) {
 }
 
 #[test]
-fn text_is_as_its_golden_file() {
+fn text_matches_its_golden_file() {
     let (mut collector, snapshot) = sample();
     let is = text(&collector.summary(Window::Minute, NOW_MS), &snapshot);
     assert!(is.chars().all(|char| char == '\n' || !char.is_control()), "a key gives a terminal no orders");
@@ -123,7 +124,7 @@ fn text_is_as_its_golden_file() {
 }
 
 #[test]
-fn html_is_as_its_golden_file() {
+fn html_matches_its_golden_file() {
     let (mut collector, snapshot) = sample();
     let is = html(&collector.summary(Window::FiveMinutes, NOW_MS), &snapshot);
     golden("status.html", &is, include_str!("golden/status.html"));
@@ -131,7 +132,7 @@ fn html_is_as_its_golden_file() {
 }
 
 #[test]
-fn json_is_as_its_golden_file() {
+fn json_matches_its_golden_file() {
     let (mut collector, snapshot) = sample();
     let is = json(&collector.summary(Window::TenSeconds, NOW_MS), &snapshot);
     let value: serde_json::Value = serde_json::from_str(&is).expect("it is JSON");
@@ -150,7 +151,7 @@ fn json_is_as_its_golden_file() {
 }
 
 #[test]
-fn metrics_are_as_their_golden_files() {
+fn metrics_match_their_golden_files() {
     let (mut collector, snapshot) = sample();
     let summary = collector.totals(NOW_MS);
     let is = metrics(&summary, &snapshot, Exposition::OpenMetrics);
@@ -160,14 +161,14 @@ fn metrics_are_as_their_golden_files() {
 }
 
 #[test]
-fn nothing_measured_is_shown_as_nothing() {
+fn an_empty_summary_renders() {
     let mut collector = Collector::new(layout("", 0), 0);
     let summary = collector.summary(Window::Minute, 0);
-    let nobody = Snapshot::default();
-    assert!(text(&summary, &nobody).starts_with("average upstream response time: - (0 reqs)\n"));
-    assert!(serde_json::from_str::<serde_json::Value>(&json(&summary, &nobody)).is_ok());
-    assert!(html(&summary, &nobody).ends_with("</html>\n"));
-    assert!(metrics(&summary, &nobody, Exposition::OpenMetrics).ends_with("# EOF\n"));
+    let empty = Snapshot::default();
+    assert!(text(&summary, &empty).starts_with("average upstream response time: - (0 reqs)\n"));
+    assert!(serde_json::from_str::<serde_json::Value>(&json(&summary, &empty)).is_ok());
+    assert!(html(&summary, &empty).ends_with("</html>\n"));
+    assert!(metrics(&summary, &empty, Exposition::OpenMetrics).ends_with("# EOF\n"));
 }
 
 #[test]
@@ -183,7 +184,7 @@ fn the_first_line_is_the_mean_of_all_requests() {
 }
 
 #[test]
-fn every_series_belongs_to_its_family_and_stands_once() {
+fn every_series_belongs_to_its_metric_and_appears_once() {
     let (mut collector, snapshot) = sample();
     let body = metrics(&collector.totals(NOW_MS), &snapshot, Exposition::OpenMetrics);
     let (mut seen, mut metric) = (HashSet::new(), "");
@@ -208,7 +209,7 @@ fn every_series_belongs_to_its_family_and_stands_once() {
 }
 
 #[test]
-fn different_keys_read_differently() {
+fn different_keys_have_different_texts() {
     let keys: [&[u8]; 9] = [
         b"a",
         b"\xff",
@@ -226,7 +227,7 @@ fn different_keys_read_differently() {
 }
 
 #[test]
-fn the_form_asked_for() {
+fn the_form_follows_the_argument_and_accept() {
     for (format, accept, page) in [
         (None, None, Page::Text),
         (None, Some("*/*"), Page::Text),
@@ -264,7 +265,7 @@ fn promtool() -> Option<PathBuf> {
 }
 
 #[test]
-fn promtool_finds_no_fault_in_the_older_form() {
+fn promtool_accepts_the_older_form() {
     let Some(promtool) = promtool() else { return };
     let (mut collector, snapshot) = sample();
     let body = metrics(&collector.totals(NOW_MS), &snapshot, Exposition::Prometheus);
@@ -284,7 +285,7 @@ fn promtool_finds_no_fault_in_the_older_form() {
 /// `promtool check metrics` reads the older form only; its import reads OpenMetrics with Prometheus' strict parser, if
 /// every value has its time.
 #[test]
-fn prometheus_takes_in_the_open_metrics() {
+fn prometheus_imports_the_open_metrics() {
     let Some(promtool) = promtool() else { return };
     let (mut collector, snapshot) = sample();
     let body = metrics(&collector.totals(NOW_MS), &snapshot, Exposition::OpenMetrics);
@@ -320,7 +321,7 @@ fn prometheus_takes_in_the_open_metrics() {
 
 /// Every metric that the dashboard asks for is one that there is.
 #[test]
-fn the_dashboard_names_only_what_there_is() {
+fn the_dashboard_uses_only_existing_metrics() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../contrib/grafana/pointsman.json");
     let dashboard = std::fs::read_to_string(path).expect("the dashboard is in the repository");
     let value: serde_json::Value = serde_json::from_str(&dashboard).expect("it is JSON");

@@ -2,13 +2,13 @@
 //!
 //! Owns: how columns are aligned. Must never: choose what is in them.
 //!
-//! Its first line is the one that the `log_by_lua` example everybody copies prints, mean over everything and all; the
-//! table below it shows what that mean hides.
+//! Its first line is that of the well-known `log_by_lua` example, a mean over everything; the table below it shows what
+//! that mean hides.
 
 use super::table::{Row, Table, average, legend, tables};
 use crate::{Snapshot, Summary};
 
-/// The body as plain text.
+/// Returns the body as plain text.
 pub fn text(summary: &Summary, snapshot: &Snapshot) -> String {
     let mut out = average(summary);
     out += "\n\n";
@@ -60,7 +60,7 @@ fn line(row: &Row) -> Vec<String> {
     cells
 }
 
-/// What a terminal might take for an order is written out.
+/// Escapes what a terminal might interpret.
 fn shown(char: char) -> Vec<char> {
     if char.is_control() { char.escape_default().collect() } else { vec![char] }
 }

@@ -49,7 +49,7 @@ impl ConsistentHash {
         ConsistentHash { ring, servers }
     }
 
-    /// The first point at or after the key's hash; one past the end stands for the first.
+    /// Returns the first point at or after the key's hash; one past the end means the first.
     fn find(&self, key: &[u8]) -> u32 {
         let hash = Crc32::new().update(key).finish();
         let place = self.ring.partition_point(|point| point.hash < hash);
@@ -78,7 +78,7 @@ impl Balancer for ConsistentHash {
     }
 }
 
-/// The hashes of one name, each made of the one before: crc32(HOST, NUL, PORT, PREVIOUS).
+/// Returns the hashes of one name, each made of the one before: crc32(HOST, NUL, PORT, PREVIOUS).
 fn points_of(name: &str) -> impl Iterator<Item = u32> {
     let (host, port) = host_and_port(name);
     let base = Crc32::new().update(host).update(b"\0").update(port);
@@ -89,7 +89,7 @@ fn points_of(name: &str) -> impl Iterator<Item = u32> {
     })
 }
 
-/// As nginx divides them here: a path has no port, and a last colon counts only if nothing but digits follow it.
+/// Splits a name as nginx does here: a path has no port, and a last colon counts only if only digits follow it.
 fn host_and_port(name: &str) -> (&[u8], &[u8]) {
     let bytes = name.as_bytes();
     if let Some((scheme, path)) = bytes.split_at_checked(5)

@@ -35,7 +35,7 @@ impl Balancer for Hash {
     }
 }
 
-/// `number` in decimal, at the end of `digits`, without a `String`.
+/// Writes `number` in decimal at the end of `digits`, without a `String`.
 fn decimal(mut number: u32, digits: &mut [u8; 10]) -> &[u8] {
     let mut start = digits.len();
     loop {

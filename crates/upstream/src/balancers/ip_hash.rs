@@ -1,7 +1,7 @@
 //! `ip_hash`: the client's network decides.
 //!
 //! Owns: nginx's hash of an address — the first three octets of IPv4, all sixteen of IPv6, so that a household
-//! stays together. Must never: look at anything but the address it is given; whose it is, is the caller's business.
+//! stays together. Must never: look at anything but the address it is given; choosing that is up to the caller.
 
 use std::net::IpAddr;
 

@@ -33,8 +33,8 @@ impl Balancer for LeastConn {
     }
 }
 
-/// A rotation among the peers as loaded as `first`, the earliest of them. As in nginx, a peer that is alone at the
-/// least load neither gains nor pays weight.
+/// Returns a rotation among the peers as loaded as `first`, the earliest of them. As in nginx, a peer that is alone at
+/// the least load neither gains nor pays weight.
 fn rotate_among_equals(turn: &mut Turn<'_>, first: usize) -> Option<usize> {
     let mut best = first;
     let mut total = 0;

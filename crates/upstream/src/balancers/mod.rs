@@ -28,7 +28,7 @@ pub(crate) struct Turn<'a> {
 }
 
 impl Turn<'_> {
-    /// The peers in question: primaries or backups.
+    /// Returns the peers in question: primaries or backups.
     fn tier(&self) -> Range<usize> {
         match self.tried.tier {
             Tier::Primary => self.peers.primaries(),
@@ -36,13 +36,13 @@ impl Turn<'_> {
         }
     }
 
-    /// Neither tried by this request nor unavailable to all.
+    /// Returns true if the peer is available and this request has not tried it.
     fn is_eligible(&self, index: usize) -> bool {
         !self.tried.contains(index) && self.peers.list[index].is_available(self.now_ms)
     }
 
-    /// Whether a method that aims at one peer has to leave the choice to round robin: nothing to aim at, or it has
-    /// missed too often. None of them aims at backups, which nginx refuses beside them.
+    /// Returns true if a method that aims at one peer has to leave the choice to round robin: there is nothing to aim
+    /// at, or it has missed too often. None of them aims at backups, which nginx refuses beside them.
     fn is_aimless(&self) -> bool {
         self.tried.tier == Tier::Backup || self.peers.primaries().len() < 2 || self.tried.probe.is_spent()
     }
@@ -54,11 +54,12 @@ impl Turn<'_> {
 
 /// A balancing method, made for one list of peers and made anew when that is replaced.
 pub(crate) trait Balancer: Debug + Send {
-    /// An eligible peer of the turn's tier, or none if there is none. Never called for a group of a single peer.
+    /// Returns an eligible peer of the turn's tier, or none if there is none. Never called for a group of a single
+    /// peer.
     fn choose(&self, turn: &mut Turn<'_>) -> Option<usize>;
 }
 
-/// The list: a method is one line here and one file beside this one.
+/// Builds a balancer. A new method is one line here and one file beside this one.
 pub(crate) fn build(spec: BalancerSpec, peers: &Peers) -> Box<dyn Balancer> {
     match spec {
         BalancerSpec::RoundRobin => Box::new(round_robin::RoundRobin),

@@ -16,13 +16,13 @@ impl Balancer for RoundRobin {
     }
 }
 
-/// The others call this too when they have nothing to go by.
+/// Picks by rotation; the other balancers fall back to it.
 pub(super) fn choose(turn: &mut Turn<'_>) -> Option<usize> {
     let tier = turn.tier();
     choose_among(turn, tier)
 }
 
-/// One rotation among some of the peers; the consistent hash rotates among the addresses of one name.
+/// Picks by rotation among some of the peers; the consistent hash rotates among the addresses of one name.
 pub(super) fn choose_among(turn: &mut Turn<'_>, indexes: impl Iterator<Item = usize>) -> Option<usize> {
     let mut best: Option<(usize, i64)> = None;
     let mut total = 0;

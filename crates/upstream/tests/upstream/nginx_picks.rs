@@ -201,7 +201,7 @@ impl Script {
         format!("/{group}?key={}{answers}", self.key)
     }
 
-    /// The status of the origin that a label ends in the number of; none if nobody listens there.
+    /// The status of the origin that a label ends in the number of; none if nothing listens there.
     fn answer(&self, label: &str) -> Option<u16> {
         let number: usize = label.strip_suffix(".sock")?.rsplit_once("/o")?.1.parse().ok()?;
         Some(self.answers.iter().find(|(origin, _)| *origin == number).map_or(200, |&(_, status)| status))
@@ -246,7 +246,7 @@ fn model(group: &mut Group, script: &Script, tries: u32) -> (u16, String) {
 }
 
 #[test]
-fn sequences_of_tries_agree() {
+fn sequences_of_tries_match_nginx() {
     const ORIGINS: usize = 8;
     let Some(binary) = nginx_binary() else { return };
     let scratch = Scratch::new();
@@ -267,7 +267,7 @@ fn sequences_of_tries_agree() {
         // In some most peers are down, so that a hash misses until it gives up.
         let sparse = number % 10 >= 5;
         for place in 0..width {
-            // Nobody listens at the dead ones; twice the same server happens.
+            // Nothing listens at the dead ones; the same server may be there twice.
             let (kind, most) = if random.chance(20) { ("dead", 2) } else { ("o", ORIGINS as u64 - 1) };
             let path = scratch.file(&format!("{kind}{}.sock", random.within(0..=most)));
             let mut peer = PeerSpec::new(format!("unix:{}", path.display()), Address::Unix(path));
@@ -316,7 +316,7 @@ fn sequences_of_tries_agree() {
 }
 
 #[test]
-fn consistent_hash_of_host_and_port_agrees() {
+fn consistent_hash_of_host_and_port_matches_nginx() {
     let Some(binary) = nginx_binary() else { return };
     let scratch = Scratch::new();
     let listeners: Vec<TcpListener> = (1..=9)
@@ -360,7 +360,7 @@ fn consistent_hash_of_host_and_port_agrees() {
     }
 }
 
-/// A request that an origin holds until it is told to answer.
+/// A request that an origin holds until it may answer.
 struct Held {
     lease: Lease,
     tried: Tried,
@@ -370,7 +370,7 @@ struct Held {
 }
 
 #[test]
-fn connections_held_open_agree() {
+fn picks_with_open_connections_match_nginx() {
     let Some(binary) = nginx_binary() else { return };
     for (number, balancer) in
         [BalancerSpec::LeastConn, BalancerSpec::RoundRobin, BalancerSpec::IpHash].into_iter().enumerate()

@@ -184,7 +184,7 @@ fn random_spec(random: &mut Seeded, balancer: BalancerSpec) -> GroupSpec {
 }
 
 #[test]
-fn every_balancer_keeps_the_invariants() {
+fn every_balancer_holds_the_invariants() {
     for balancer in BalancerSpec::ALL {
         for seed in 1..=15 {
             World::new(seed, balancer).run(1_000);
@@ -333,7 +333,7 @@ fn failures_within_one_window_add_up_despite_successes() {
 }
 
 #[test]
-fn a_single_peer_is_never_given_up() {
+fn a_single_peer_is_never_disabled() {
     let mut group = Group::new(Arc::new(group(BalancerSpec::Hash { consistent: true }, vec![peer(0)])));
     let input = PickInput { key: b"key", client: None };
     for now_ms in 0..10 {
@@ -354,7 +354,7 @@ fn a_single_peer_is_never_given_up() {
 }
 
 #[test]
-fn tries_are_the_peers_that_are_not_down_backups_included() {
+fn there_is_one_try_for_each_peer_that_is_not_down() {
     let peers = vec![
         peer(0),
         PeerSpec { down: true, ..peer(1) },
@@ -407,7 +407,7 @@ fn consistent_hash_moves_only_the_keys_of_the_peer_that_left() {
 }
 
 #[test]
-fn a_key_that_falls_on_a_point_belongs_to_it() {
+fn a_key_on_a_point_of_the_ring_belongs_to_that_point() {
     let names: Vec<String> = (1..=9).map(|host| format!("10.0.0.{host}:80")).collect();
     let peers =
         names.iter().enumerate().map(|(number, name)| PeerSpec { name: name.clone(), ..peer(number) });
@@ -473,7 +473,7 @@ fn peers_are_replaced_by_identity_under_leases() {
 }
 
 #[test]
-fn a_changed_weight_starts_afresh_and_keeps_the_failures() {
+fn a_changed_weight_resets_the_rotation_and_keeps_the_failures() {
     let spec = |weight| {
         let shaky = PeerSpec { weight, max_fails: 2, ..peer(0) };
         Arc::new(group(BalancerSpec::RoundRobin, vec![shaky, peer(1)]))
@@ -501,7 +501,7 @@ fn a_server_listed_twice_stays_two_peers() {
 }
 
 #[test]
-fn a_new_group_carries_over_what_the_old_one_learned() {
+fn a_new_group_inherits_failures_and_rotation() {
     let spec = |numbers: &[usize]| {
         Arc::new(group(BalancerSpec::RoundRobin, numbers.iter().map(|&n| peer(n)).collect()))
     };
@@ -521,7 +521,7 @@ fn a_new_group_carries_over_what_the_old_one_learned() {
 }
 
 #[test]
-fn a_retry_goes_on_after_the_peers_were_replaced() {
+fn a_retry_continues_after_the_peers_were_replaced() {
     let mut group_of = Group::new(Arc::new(group(BalancerSpec::RoundRobin, vec![peer(0), peer(1)])));
     let mut tried = Tried::default();
     let input = PickInput::default();
@@ -536,7 +536,7 @@ fn a_retry_goes_on_after_the_peers_were_replaced() {
 }
 
 #[test]
-fn no_retry_once_a_single_peer_is_left() {
+fn a_single_remaining_peer_allows_no_retry() {
     let mut group_of = Group::new(Arc::new(group(BalancerSpec::RoundRobin, (0..5).map(peer).collect())));
     let mut tried = Tried::default();
     let first = group_of.pick(0, &PickInput::default(), &mut tried, &mut { NO_RANDOM }).unwrap();
@@ -548,13 +548,13 @@ fn no_retry_once_a_single_peer_is_left() {
 }
 
 #[test]
-fn a_group_may_stand_behind_a_mutex_of_several_threads() {
+fn a_group_can_be_shared_behind_a_mutex() {
     fn is_shareable<T: Send + Sync>() {}
     is_shareable::<std::sync::Mutex<Group>>();
 }
 
 #[test]
-fn an_empty_group_has_nobody() {
+fn an_empty_group_has_no_live_peer() {
     for balancer in BalancerSpec::ALL {
         let mut group = Group::new(Arc::new(group(balancer, Vec::new())));
         let input = PickInput { key: b"k", client: None };
