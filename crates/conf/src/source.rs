@@ -80,7 +80,7 @@ impl SourceMap {
     }
 
     /// Returns true for the text of the `-g` option.
-    pub fn is_option(&self, id: SourceId) -> bool {
+    pub(crate) fn is_option(&self, id: SourceId) -> bool {
         self.get(id).is_some_and(|source| source.option)
     }
 

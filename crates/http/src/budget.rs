@@ -26,7 +26,7 @@ pub struct HeadLimits {
 
 impl HeadLimits {
     /// Returns the size of a read buffer that holds any head within these limits, in bytes.
-    pub const fn max_head_bytes(&self) -> usize {
+    pub(crate) const fn max_head_bytes(&self) -> usize {
         let (number, size) = self.large_client_header_buffers;
         self.client_header_buffer_size + number * size
     }

@@ -20,7 +20,7 @@ pub struct ChunkLimits {
     pub max_extension_bytes: u64,
     /// Bytes of the trailer section.
     pub max_trailer_bytes: usize,
-    /// Are trailer fields kept? Else they are skipped without being looked into, as nginx does by default.
+    /// Whether trailer fields are kept; else they are skipped unread, as nginx does by default.
     pub keep_trailers: bool,
 }
 

@@ -138,22 +138,6 @@ pub fn present_log_time(epoch_s: u64, utc_offset_s: i32) -> [u8; 26] {
     text
 }
 
-/// Appends a date for `Set-Cookie` in nginx's form: `Sun, 06-Nov-94 08:49:37 GMT`, and with a year of four digits
-/// after 2037.
-pub fn cookie_date(epoch_s: u64, out: &mut Vec<u8>) {
-    let time = Civil::from_epoch_s(epoch_s);
-    let mut text = [0; 31];
-    let mut pen = Pen { out: &mut text, at: 0 };
-    pen.text(WEEKDAYS[time.weekday]).text(b", ").two(time.day).text(b"-").month(&time).text(b"-");
-    if time.year > 2037 {
-        pen.four(time.year);
-    } else {
-        pen.two(time.year);
-    }
-    let len = pen.text(b" ").clock(&time).text(b" GMT").at;
-    out.extend_from_slice(&text[..len]);
-}
-
 /// Formats `06/Nov/1994:08:49:37 +0000`: `$time_local`.
 pub fn log_time(epoch_s: u64, utc_offset_s: i32) -> [u8; 26] {
     let time = Civil::local(epoch_s, utc_offset_s);
@@ -330,15 +314,6 @@ mod tests {
         assert_eq!(text(&error_log_time(at, 0)), "1994/11/06 08:49:37");
         assert_eq!(text(&syslog_time(at, 0)), "Nov  6 08:49:37");
         assert_eq!(text(&syslog_time(at + 864_000, 0)), "Nov 16 08:49:37");
-        let mut out = Vec::new();
-        cookie_date(at, &mut out);
-        out.push(b'|');
-        cookie_date(2_147_483_647, &mut out);
-        out.push(b'|');
-        cookie_date(2_145_916_799, &mut out);
-        let expected =
-            "Sun, 06-Nov-94 08:49:37 GMT|Tue, 19-Jan-2038 03:14:07 GMT|Thu, 31-Dec-37 23:59:59 GMT";
-        assert_eq!(text(&out), expected);
     }
 
     #[test]

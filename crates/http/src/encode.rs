@@ -69,7 +69,7 @@ pub fn encode_status_line(out: &mut Vec<u8>, status: u16) {
 
 /// Appends `HTTP/1.1 `, number and phrase as an upstream sent them (see `ResponseHead::status_line`), and the line
 /// end.
-pub fn encode_status_line_as(out: &mut Vec<u8>, status_line: &[u8]) {
+fn encode_status_line_as(out: &mut Vec<u8>, status_line: &[u8]) {
     out.extend_from_slice(b"HTTP/1.1 ");
     out.extend_from_slice(status_line);
     out.extend_from_slice(b"\r\n");
@@ -86,7 +86,7 @@ fn push_status(out: &mut Vec<u8>, status: u16) {
 }
 
 /// Appends `METHOD target HTTP/1.1` and the line end; `version` is `HTTP/1.0` or `HTTP/1.1`.
-pub fn encode_request_line(out: &mut Vec<u8>, method: &[u8], target: &[u8], version: crate::Version) {
+fn encode_request_line(out: &mut Vec<u8>, method: &[u8], target: &[u8], version: crate::Version) {
     out.extend_from_slice(method);
     out.push(b' ');
     out.extend_from_slice(target);

@@ -165,13 +165,8 @@ impl Headers {
         self.find(name).is_some()
     }
 
-    /// Returns the value of the first field that a variable such as `$http_x_forwarded_for` means: letters in lower
-    /// case, `_` for `-`.
-    pub fn find_underscored<'a>(&'a self, name: &[u8]) -> Option<&'a [u8]> {
-        self.find_all_underscored(name).next()
-    }
-
-    /// Returns the values of every field that such a variable means; nginx joins several with `, `.
+    /// Returns the values of every field that a variable such as `$http_x_forwarded_for` means (letters in lower case,
+    /// `_` for `-`); nginx joins several with `, `.
     pub fn find_all_underscored<'n>(&self, name: &'n [u8]) -> Values<'_, 'n> {
         Values { headers: self, next: 0, wanted: Wanted::Underscored(name) }
     }
@@ -508,9 +503,9 @@ mod tests {
         let mut headers = sample();
         headers.push(b"a_b-C", b"v");
         assert_eq!(headers.find_all_underscored(b"x_trace").count(), 2);
-        assert_eq!(headers.find_underscored(b"a_b_c"), Some(&b"v"[..]));
-        assert_eq!(headers.find_underscored(b"x-trace"), None, "a variable's name has no dash");
-        assert_eq!(headers.find_underscored(b"host"), Some(&b"shop.example.com"[..]));
+        assert_eq!(headers.find_all_underscored(b"a_b_c").next(), Some(&b"v"[..]));
+        assert_eq!(headers.find_all_underscored(b"x-trace").next(), None, "a variable's name has no dash");
+        assert_eq!(headers.find_all_underscored(b"host").next(), Some(&b"shop.example.com"[..]));
     }
 
     #[test]

@@ -278,7 +278,7 @@ impl Known {
 
     /// Returns true if the field is about one connection only, so that no proxy may pass it on (RFC 9110 §7.6.1, and
     /// the older names that RFC 2616 §13.5.1 lists).
-    pub const fn is_hop_by_hop(self) -> bool {
+    pub(crate) const fn is_hop_by_hop(self) -> bool {
         HOP_BY_HOP & self.bit() != 0
     }
 }

@@ -132,7 +132,7 @@ fn fate(head: &RequestHead, result: Result<Progress, HeadError>, limits: &HeadLi
     let length = head.len().to_string();
     let host = if head.host().is_empty() { b"none" } else { head.host() };
     // nginx before 1.23 shows the first of several.
-    let first = |name: &[u8]| head.headers.find_underscored(name).unwrap_or_default();
+    let first = |name: &[u8]| head.headers.find_all_underscored(name).next().unwrap_or_default();
     let cookies = head.headers.find_all(b"cookie").collect::<Vec<_>>().join(&b"; "[..]);
     let values = [
         head.method_bytes(),

@@ -6,7 +6,7 @@
 //! its mean. Each is tested by itself at 1 %, so that all five together err in at most 5 of 100 comparisons of two
 //! things that are the same (Bonferroni).
 //!
-//! - *Errors*: Fisher's exact test of the two-by-two table where it is small (fewer than [`EXACT_BELOW`] errors on the
+//! - *Errors*: Fisher's exact test of the two-by-two table where it is small (fewer than 1,000 errors on the
 //!   whole, or as few successes), else the two-proportion z-test with a pooled variance. Both two-sided.
 //! - *Quantiles*: the interval of order statistics that holds the true quantile whatever the distribution, ranks
 //!   n·q ± z·√(n·q·(1−q)) and one more outwards; from the outer edges of the histogram's buckets, so what the buckets
@@ -27,7 +27,7 @@ const Z: f64 = 2.575_829;
 /// The level that [`Z`] belongs to.
 const LEVEL: f64 = 0.01;
 /// With fewer errors, or fewer successes, on both sides together the exact test is used.
-pub const EXACT_BELOW: u64 = 1_000;
+const EXACT_BELOW: u64 = 1_000;
 /// Samples that must lie beyond a quantile on either side of it.
 const BEYOND: f64 = 10.0;
 /// Samples that the mean needs.

@@ -184,7 +184,7 @@ impl Counters {
     }
 
     /// Returns the bytes on the heap.
-    pub fn heap_bytes(&self) -> usize {
+    pub(crate) fn heap_bytes(&self) -> usize {
         self.connect.heap_bytes() + self.first_byte.heap_bytes() + self.response.heap_bytes()
     }
 }

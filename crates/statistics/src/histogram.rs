@@ -29,7 +29,7 @@ impl Histogram {
     /// How far a quantile may be from a recorded duration, relative to it.
     pub const ERROR: f64 = 1.0 / 64.0;
     /// The largest number of buckets.
-    pub const LEN: usize = PAGES * BUCKETS;
+    pub(crate) const LEN: usize = PAGES * BUCKETS;
 
     /// Creates an empty histogram; it takes no memory on the heap.
     pub fn new() -> Histogram {
@@ -94,7 +94,7 @@ impl Histogram {
 
     /// Returns an upper bound of the variance of the durations in µs², near to it unless they all lie within a few
     /// buckets: each is taken to be as far from the mean as its bucket allows. `None` for fewer than two.
-    pub fn variance(&self) -> Option<f64> {
+    pub(crate) fn variance(&self) -> Option<f64> {
         let mean = self.mean_us()?;
         let furthest = |bucket| {
             let (from, to) = (lower_edge(bucket) as f64, self.upper_edge(bucket) as f64);
@@ -113,13 +113,13 @@ impl Histogram {
 
     /// Returns the edges in microseconds (both belong to it) of the bucket that holds the `rank`-th shortest duration;
     /// ranks start at 1 and end at the number of durations.
-    pub fn edges_of_rank(&self, rank: u64) -> Option<(u64, u64)> {
+    pub(crate) fn edges_of_rank(&self, rank: u64) -> Option<(u64, u64)> {
         self.ranked(rank).map(|bucket| (lower_edge(bucket), self.upper_edge(bucket)))
     }
 
     /// Returns for each bound in microseconds, from the least on, the number of durations up to it: those whose
     /// bucket's middle is.
-    pub fn cumulative<const N: usize>(&self, bounds_us: &[u64; N]) -> [u64; N] {
+    pub(crate) fn cumulative<const N: usize>(&self, bounds_us: &[u64; N]) -> [u64; N] {
         let mut counts = [0; N];
         let mut buckets = self.buckets().peekable();
         let mut sum = 0;
@@ -157,7 +157,7 @@ impl Histogram {
     }
 
     /// Returns the bytes on the heap.
-    pub fn heap_bytes(&self) -> usize {
+    pub(crate) fn heap_bytes(&self) -> usize {
         self.counts.capacity() * size_of::<[u64; BUCKETS]>()
     }
 

@@ -39,7 +39,7 @@ impl Window {
     }
 
     /// Returns its length.
-    pub fn length_ms(self) -> u64 {
+    pub(crate) fn length_ms(self) -> u64 {
         1_000
             * match self {
                 Window::TenSeconds => 10,
@@ -50,7 +50,7 @@ impl Window {
     }
 
     /// Returns the length of one of its slots.
-    pub fn slot_ms(self) -> u64 {
+    pub(crate) fn slot_ms(self) -> u64 {
         1_000
             * match self {
                 Window::TenSeconds => 1,

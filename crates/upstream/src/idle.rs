@@ -220,13 +220,6 @@ impl<C, K: PartialEq> IdlePool<C, K> {
     }
 }
 
-impl<C> IdlePool<C, IdleKey> {
-    /// Removes the connections to one address.
-    pub fn drain_address(&mut self, address: &Address, close: impl FnMut(C)) {
-        self.drain_where(|key| key.address == *address, close);
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -305,20 +298,6 @@ mod tests {
         assert_eq!(closed, [0, 3]);
         assert_eq!(pool.take(&'c', 0), Some(5));
         assert!(pool.is_empty());
-    }
-
-    #[test]
-    fn connections_are_removed_by_address() {
-        let key = |port: u16, tag| IdleKey { address: Address::Inet(([127, 0, 0, 1], port).into()), tag };
-        let mut pool: IdlePool<u32> = IdlePool::new(KeepaliveSpec::default());
-        pool.put(key(1, 0), 10, 0, FRESH);
-        pool.put(key(1, 7), 17, 0, FRESH);
-        pool.put(key(2, 0), 20, 0, FRESH);
-        assert_eq!(pool.take(&key(2, 7), 0), None);
-        let mut closed = Vec::new();
-        pool.drain_address(&key(1, 0).address, |connection| closed.push(connection));
-        assert_eq!(closed, [17, 10]);
-        assert_eq!(pool.take(&key(2, 0), 0), Some(20));
     }
 
     /// Compares the pool with the simplest possible one: a list, newest first.

@@ -65,7 +65,7 @@ impl NextUpstream {
     ];
 
     /// Returns the meaning of one word.
-    pub fn from_word(word: &[u8]) -> Option<NextUpstream> {
+    fn from_word(word: &[u8]) -> Option<NextUpstream> {
         NextUpstream::WORDS.iter().find(|(name, _)| name.as_bytes() == word).map(|&(_, set)| set)
     }
 

@@ -5,7 +5,7 @@
 
 /// The kind of a metric.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum MetricKind {
+pub(super) enum MetricKind {
     /// Only goes up; its series end in `_total`.
     Counter,
     /// A value right now.
@@ -20,15 +20,15 @@ pub enum MetricKind {
 
 /// The definition of a metric: a family, in the words of Prometheus.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct MetricDef {
+pub(super) struct MetricDef {
     /// Without the suffix of its series.
-    pub name: &'static str,
+    pub(super) name: &'static str,
     /// Its kind.
-    pub kind: MetricKind,
+    pub(super) kind: MetricKind,
     /// The unit, which the name ends in; empty if it is a plain number.
-    pub unit: &'static str,
+    pub(super) unit: &'static str,
     /// One sentence.
-    pub help: &'static str,
+    pub(super) help: &'static str,
 }
 
 const fn metric(name: &'static str, kind: MetricKind, unit: &'static str, help: &'static str) -> MetricDef {
@@ -179,7 +179,8 @@ pub(super) const KEY_RESPONSE: MetricDef = metric(
 );
 
 /// All metrics, in the order in which they are written.
-pub const METRIC_DEFS: &[MetricDef] = &[
+#[cfg(test)]
+pub(super) const METRIC_DEFS: &[MetricDef] = &[
     BUILD,
     CONNECTIONS,
     ACCEPTED,

@@ -12,7 +12,6 @@ mod text;
 
 pub use html::html;
 pub use json::json;
-pub use metric_defs::{METRIC_DEFS, MetricDef, MetricKind};
 pub use openmetrics::{Exposition, metrics};
 pub use text::text;
 

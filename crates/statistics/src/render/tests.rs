@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 
+use super::metric_defs::METRIC_DEFS;
 use super::*;
 use crate::testing::{Dice, layout};
 use crate::{
