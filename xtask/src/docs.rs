@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::process::ExitCode;
 
-use conf::known_directives::{self, Origin};
+use conf::known_directives::{self, DirectiveOrigin};
 use engine::directive::{Contexts, Directive};
 
 const MADE: &str = "<!-- Made by `cargo xtask docs` from the tables in the code: change it there. -->\n";
