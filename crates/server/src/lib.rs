@@ -14,6 +14,7 @@ mod request;
 #[cfg(test)]
 mod simulation;
 mod switching;
+mod trace;
 mod worker;
 
 pub use engine::modules::core::Identity;

@@ -1,4 +1,4 @@
-//! What a simulated world is asked instead of the operating system. For tests only.
+//! A simulated world in place of the operating system. For tests only.
 
 use std::cell::Cell;
 use std::fmt::Debug;

@@ -8,6 +8,7 @@ mod reload;
 mod served;
 mod shown;
 mod terminal;
+mod trace;
 mod upgrade;
 
 use serde_json::Value;

@@ -14,6 +14,7 @@ use crate::request::respond::Unfinished;
 use crate::switching::in_flight::Ended;
 use crate::switching::in_flight_guard::InFlightGuard;
 use crate::switching::{api, publish};
+use crate::trace;
 use engine::exchange::{Body, Connection};
 use engine::host::Level;
 use engine::modules::core::{self, LingeringClose};
@@ -27,6 +28,7 @@ use std::rc::Rc;
 use std::task::Poll;
 use std::time::Duration;
 use tokio::task::coop;
+use tracing::Span;
 use transport::body_reader::BodyReader;
 use transport::read_buffer::ReadBuffer;
 
@@ -99,7 +101,8 @@ async fn next_request(
     exchange.response.close = thread.quitting.get() || socket.is_given_up();
     exchange.request.pipelined = pipelined;
     client.conn_state.serve(generation.number);
-    let mut cx = RequestCx { client, exchange: &mut exchange, generation: &generation };
+    let span = Span::none();
+    let mut cx = RequestCx { client, exchange: &mut exchange, generation: &generation, span };
     let after = request(&mut cx).await;
     client.conn_state.serve(0);
     std::mem::swap(&mut exchange.connection, connection);
@@ -116,6 +119,7 @@ async fn request(cx: &mut RequestCx<'_>) -> After {
     let step = match head {
         Head::Whole => {
             thread.counters.request();
+            cx.span = trace::request(cx.exchange);
             begin_request(cx)
         }
         Head::Refused(status) => {
@@ -127,6 +131,7 @@ async fn request(cx: &mut RequestCx<'_>) -> After {
     let after = answer(cx, step).await;
     finish(cx);
     end_switching(cx, after);
+    trace::responded(&cx.span, cx.exchange);
     drop(busy);
     let after = match after {
         After::Next => settle_body(cx).await,
@@ -207,9 +212,10 @@ async fn read_head(cx: &mut RequestCx<'_>) -> Head {
 
 fn begin_request(cx: &mut RequestCx<'_>) -> Step {
     publish::check_mailbox(&cx.client.thread);
-    let RequestCx { client, exchange, generation } = cx;
+    let RequestCx { client, exchange, generation, span } = cx;
+    let span = trace::phase(span);
     let (thread, body, owes_continue) = (&client.thread, &mut client.body, &mut client.owes_continue);
-    with_env(thread, generation, |env| match begin::begin(exchange, env) {
+    let step = with_env(thread, generation, |env| match begin::begin(exchange, env) {
         Ok(()) => {
             *body = BodyReader::new(exchange.request.framing);
             let head = &exchange.request.head;
@@ -223,7 +229,17 @@ fn begin_request(cx: &mut RequestCx<'_>) -> Step {
             exchange.response.close = true;
             phase::refuse(exchange, env, status)
         }
-    })
+    });
+    trace::stepped(&span, &step);
+    step
+}
+
+/// Walks on through the phases.
+fn advance(cx: &mut RequestCx<'_>) -> Step {
+    let span = trace::phase(&cx.span);
+    let step = cx.engine(phase::advance);
+    trace::stepped(&span, &step);
+    step
 }
 
 /// How many responses to one request may fail before its connection is cut.
@@ -242,7 +258,7 @@ async fn answer(cx: &mut RequestCx<'_>, mut step: Step) -> After {
                         return After::Cut;
                     }
                     cx.exchange.route.wake = Some(wake);
-                    step = cx.engine(phase::advance);
+                    step = advance(cx);
                     continue;
                 }
                 Err(unfinished) => Err(unfinished),
@@ -269,7 +285,7 @@ async fn answer(cx: &mut RequestCx<'_>, mut step: Step) -> After {
                 }
                 return After::Cut;
             }
-            Err(Unfinished::Walk) => step = cx.engine(phase::advance),
+            Err(Unfinished::Walk) => step = advance(cx),
             // nginx ends these without a response: the client no longer listens.
             Err(Unfinished::Status(status @ (408 | 499))) => {
                 cx.exchange.response.status = status;
@@ -362,8 +378,8 @@ fn finish(cx: &mut RequestCx<'_>) {
     cx.exchange.connection.sent_before += cx.exchange.output.sent;
 }
 
-/// Reads the rest of the request's body away before the next request. A client that still waits for `100 Continue`
-/// cannot be told from one that sends, so its connection is closed.
+/// Discards the rest of the request's body before the next request. Whether a client that waits for `100 Continue` will
+/// send one cannot be known, so its connection is closed.
 async fn settle_body(cx: &mut RequestCx<'_>) -> After {
     let core = &cx.settings().core;
     // 49 days are as good as no limit.

@@ -8,6 +8,7 @@ use crate::context::timeout::{TimedOut, Timeout};
 use crate::downstream::conn::{ConnGuard, IdleConn};
 use crate::downstream::http1;
 use crate::downstream::parking::{Parked, spared_until_ms};
+use crate::trace;
 use engine::exchange::Connection;
 use std::future::poll_fn;
 use std::net::SocketAddr;
@@ -45,6 +46,7 @@ pub(crate) fn serve(
         opened,
         ..Connection::default()
     };
+    trace::accept(&connection);
     let open = thread.registry.open();
     let guard = ConnGuard::new(thread, open);
     let since_ms = opened.monotonic_ms();
@@ -151,7 +153,7 @@ async fn await_request(idle: &IdleConn) -> Coming {
         }
         let now_ms = thread.clock.now().monotonic_ms();
         let is_over = thread.quitting.get() || idle.socket.is_given_up();
-        // A first request is waited for, and one that has already arrived is answered and told to be the last.
+        // A first request is waited for, and one that has already arrived is answered, as the last one.
         let is_unwanted =
             is_over && connection.requests > 0 && !stream.has_bytes() || conn_state.is_unwanted();
         let spared_ms = spared_until_ms(connection, idle.since_ms);

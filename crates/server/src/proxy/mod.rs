@@ -17,6 +17,7 @@ mod upload;
 use crate::context::metrics;
 use crate::request::cx::RequestCx;
 use crate::request::respond::Unfinished;
+use crate::trace;
 use attempt::{FailedTry, Response, attempt};
 use engine::exchange::{Body, Try};
 use engine::host::Level;
@@ -105,8 +106,11 @@ impl ProxyRequest<'_, '_> {
             let reused = conn.is_some();
             let peer = picked.number;
             self.cx.generation.metrics.record(|recorder| recorder.try_began(self.group, peer));
+            let span = trace::attempt(&self.cx.span, &picked.label, reused);
             let failure = match attempt(self, &picked, conn).await {
                 Ok(response) => {
+                    trace::attempted(&span, response.head.status);
+                    drop(span);
                     let progress = self.progress(&tried, began_ms, true);
                     let result = self.respond(plan, group, picked, response, progress).await;
                     let failure = self.broken.take();
@@ -117,6 +121,8 @@ impl ProxyRequest<'_, '_> {
                     }
                 }
                 Err(FailedTry { fault, stage, request_sent }) => {
+                    trace::failed(&span, || format!("{fault:?} {stage}"));
+                    drop(span);
                     let row = fault.row(stage);
                     let failure = match row.consequence {
                         Consequence::Peer(failure) => failure,
@@ -186,12 +192,15 @@ impl ProxyRequest<'_, '_> {
         let thread = &self.cx.client.thread;
         let client = exchange.connection.remote.map(|remote| remote.ip());
         let now_ms = thread.clock.now().monotonic_ms();
+        let span = trace::pick(&self.cx.span, group.name());
         let picked = group.pick(now_ms, &PickInput { key, client }, tried, &mut || thread.random());
         let after_redirect = std::mem::take(&mut exchange.upstream.redirected);
         let address: Arc<str> = match &picked {
             Ok(picked) => Arc::clone(&picked.label),
             Err(PickError::NoLive) => group.name().into(),
         };
+        trace::picked(&span, &address);
+        drop(span);
         proxy::upstream_url(exchange, plan, &address);
         exchange.upstream.tries.push(Try { address, after_redirect, ..Try::default() });
         picked.map_err(|PickError::NoLive| {

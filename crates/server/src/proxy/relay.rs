@@ -8,6 +8,7 @@ use super::pool::UpstreamConn;
 use super::request::ProxyRequest;
 use super::spool::Spool;
 use crate::request::respond::Unfinished;
+use crate::trace;
 use engine::Exchange;
 use engine::host::Level;
 use engine::modules::core;
@@ -111,6 +112,13 @@ impl<'r, 'a, 'b> BodyRelay<'r, 'a, 'b> {
 
     /// Passes the body on. Returns true if the upstream's connection may be used again.
     pub(super) async fn run(&mut self) -> Result<bool, Unfinished> {
+        let span = trace::relay(&self.request.cx.span);
+        let result = self.relay().await;
+        trace::relayed(&span, self.position, result.is_ok());
+        result
+    }
+
+    async fn relay(&mut self) -> Result<bool, Unfinished> {
         loop {
             if self.request.cx.client.conn_state.is_cut() {
                 return Err(self.give_up(UpstreamFault::Cut).await);

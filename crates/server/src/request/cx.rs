@@ -7,12 +7,15 @@ use engine::Exchange;
 use engine::config::Settings;
 use engine::host::{Env, Level};
 use engine::log_line;
+use tracing::Span;
 
 /// See the module.
 pub(crate) struct RequestCx<'a> {
     pub(crate) client: &'a mut Client,
     pub(crate) exchange: &'a mut Exchange,
     pub(crate) generation: &'a Pinned,
+    /// The request's span, disabled unless requests are traced.
+    pub(crate) span: Span,
 }
 
 impl<'a> RequestCx<'a> {

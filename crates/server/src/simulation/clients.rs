@@ -1,5 +1,5 @@
-//! Clients: they send requests in pieces, one after another or without waiting, read as they like, and hold what they get
-//! against what was sent.
+//! Clients: they send requests in pieces, one after another or without waiting, read as they like, and compare what they
+//! get with what was sent.
 
 use super::message::{Message, Reader, body, byte, chunks};
 use super::origins::{Fault, Try};
@@ -14,18 +14,18 @@ use tokio::task::spawn_local;
 use tokio::time::{Instant, sleep};
 use transport::stream::Stream;
 
-/// What a client is like.
+/// How a client behaves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Manner {
     /// Reads at once whatever comes.
     Prompt,
     /// Reads a little at a time.
     Slow,
-    /// Stops reading for longer than it is waited for.
+    /// Stops reading for longer than the timeout.
     Stalls,
-    /// Is gone after so many ms.
+    /// Leaves after this many ms.
     Leaves(u64),
-    /// Never says the end of its last request.
+    /// Never sends the end of its last request.
     Mute,
 }
 
@@ -38,7 +38,7 @@ pub(super) struct Asked {
     pub(super) manner: Manner,
     /// The client's end of its connection.
     pub(super) wire: Rc<Wire>,
-    /// Whether it is the last one, and says so.
+    /// Whether it is the last one, and announces that.
     last: bool,
     old: bool,
     /// When the first byte of it went, and the last.
@@ -60,7 +60,7 @@ pub(super) async fn visit(world: Rc<World>, number: u64, mut seeded: Seeded) {
     }
 }
 
-/// The requests of one connection.
+/// Draws the requests of one connection.
 fn think_up(world: &World, wire: &Rc<Wire>, seeded: &mut Seeded) -> Vec<Rc<Asked>> {
     let manner = match seeded.below(10) {
         0..2 if world.fate.rude => Manner::Stalls,
@@ -95,7 +95,7 @@ fn think_up(world: &World, wire: &Rc<Wire>, seeded: &mut Seeded) -> Vec<Rc<Asked
     requests.collect()
 }
 
-/// The bytes of a request.
+/// Returns the bytes of a request.
 fn text(asked: &Asked, chunked: Option<usize>) -> Vec<u8> {
     let version = if asked.old { "1.0" } else { "1.1" };
     let mut text = format!("{} /{} HTTP/{version}\r\nHost: a.example\r\n", asked.method, asked.id);
@@ -196,7 +196,7 @@ async fn hear(
     let ended = loop {
         while let Some(message) = next(&mut reader) {
             let Some(asked) = requests.get(number) else {
-                violated("well-framed", format!("nobody asked for {:?}", message.head));
+                violated("well-framed", format!("no request for {:?}", message.head));
             };
             check_whole(world, asked, &message);
             check_cut(world, &requests[..=number]);
@@ -206,7 +206,7 @@ async fn hear(
             answered.notify_one();
         }
         if number == requests.len() && stays {
-            holds!("well-framed", !reader.is_inside(), "something stands behind the last answer");
+            holds!("well-framed", !reader.is_inside(), "there are bytes behind the last response");
             return Some(wire.came().last_put);
         }
         let most = pause(world, manner, seeded).await;
@@ -218,7 +218,7 @@ async fn hear(
     };
     let rest = reader.rest(ended);
     let Some(asked) = requests.get(number) else {
-        holds!("well-framed", rest.is_none(), "something stands behind the last answer");
+        holds!("well-framed", rest.is_none(), "there are bytes behind the last response");
         return None;
     };
     check_cut(world, &requests[..=number]);
@@ -252,13 +252,13 @@ async fn pause(world: &World, manner: Manner, seeded: &mut Seeded) -> usize {
     1 + seeded.below(30_000)
 }
 
-/// Whose answer a message is: the request's number and the try's.
+/// Returns the request's and the try's number of a response.
 fn origin(message: &Message) -> Option<(u64, usize)> {
     let (id, number) = message.field("x-try")?.split_once('.')?;
     Some((id.parse().ok()?, number.parse().ok()?))
 }
 
-/// The try that an answer is of, whose bytes it must have.
+/// Returns the try that a response is from, whose bytes it must have.
 fn check_owner(asked: &Asked, message: &Message) -> Option<Rc<Try>> {
     let (id, number) = origin(message)?;
     holds!("own-answer", id == asked.id, "{} is answered with what is {id}'s", asked.id);
@@ -271,7 +271,7 @@ fn check_owner(asked: &Asked, message: &Message) -> Option<Rc<Try>> {
     one
 }
 
-/// An answer that its client takes for whole.
+/// Checks a response that its client takes for whole.
 fn check_whole(world: &World, asked: &Asked, message: &Message) {
     let status = message.second();
     tell!("{} is answered with {status}, {} bytes", asked.id, message.body.len());
@@ -285,7 +285,7 @@ fn check_whole(world: &World, asked: &Asked, message: &Message) {
                 got,
                 asked.id
             );
-            // Where only the close tells the end, an early close cannot be told from it.
+            // Where only the close marks the end, an early close looks the same.
             let until_close = matches!(one.fault, Fault::Close(_));
             let all = if until_close { one.put.get() } else { len };
             holds!("whole-is-whole", got == all, "{got} of {all} bytes pass for the whole of {}", asked.id);
@@ -299,13 +299,13 @@ fn check_whole(world: &World, asked: &Asked, message: &Message) {
     sim::note("no-false-alarm");
 }
 
-/// The connection is over, and these have no answer, or not the whole of it.
+/// Checks requests whose connection ended before they had a whole response.
 fn check_broken(world: &World, missing: &[Rc<Asked>], rest: Option<&Message>, ended: bool, stays: bool) {
     let asked = &missing[0];
     let got = rest.map_or(0, |message| message.body.len());
     tell!("the connection is over: {} of {} has come", got, asked.id);
     let one = rest.and_then(|message| check_owner(asked, message));
-    // Whoever takes long to read the answer before has been idle meanwhile, for all the other end can know.
+    // A client that takes long to read the response before looks idle to the server meanwhile.
     let idle = between_ms(asked.wire.came().last_put, Instant::now()) >= world.settings.idle_ms;
     let idled = idle && asked.tries.borrow().is_empty() && rest.is_none();
     if world.fate.is_calm() && stays && !idled {
@@ -332,13 +332,13 @@ fn check_broken(world: &World, missing: &[Rc<Asked>], rest: Option<&Message>, en
         let put = one.put.get();
         holds!("what-came-goes", got == put, "{got} bytes of {} came, {put} had gone", asked.id);
     }
-    // Behind an answer that was the last one it is not waited for.
+    // After the last response the server does not wait for it.
     if asked.manner == Manner::Mute && rest.is_none() && ended && stays {
         check_mute(world, asked);
     }
 }
 
-/// A request that was never said to its end is given up in time.
+/// Checks that a request that is never sent to its end is given up in time.
 fn check_mute(world: &World, asked: &Asked) {
     let Some(begun) = asked.begun.get() else { return };
     let (now, heard) = (Instant::now(), asked.wire.went().last_put);
@@ -362,7 +362,7 @@ fn check_mute(world: &World, asked: &Asked) {
     }
 }
 
-/// A request that was under way when everything was cut is over at once.
+/// Checks that a request under way when everything was cut ends at once.
 fn check_cut(world: &World, requests: &[Rc<Asked>]) {
     let [earlier @ .., asked] = requests else { return };
     let (Some(cut), Some(said)) = (world.cut.get(), asked.said.get()) else { return };
@@ -376,13 +376,13 @@ fn check_cut(world: &World, requests: &[Rc<Asked>]) {
     holds!("cut-at-once", late_ms <= LATE_MS, "{} ends {late_ms} ms after it was cut", asked.id);
 }
 
-/// Waits until the product closes a connection on which nothing is asked.
+/// Waits until the product closes a connection without requests.
 async fn await_close(world: &World, asked: &Asked, since: Instant) {
     let end = asked.wire.read(100).await;
     let silent = end.as_ref().map_or(true, Vec::is_empty);
-    holds!("well-framed", silent, "something comes that nobody asked for");
+    holds!("well-framed", silent, "bytes come without a request");
     let (idle_ms, took_ms) = (world.settings.idle_ms, between_ms(since, Instant::now()));
-    // What was answered early is said to its end all the same, and may be cut as long as that takes.
+    // A request that was answered early is still sent to its end, and may be cut until then.
     let cut_off = world.cut.get().is_some_and(|cut| asked.said.get().is_none_or(|said| said >= cut));
     holds!("timer-never-early", cut_off || took_ms >= idle_ms, "closed after {took_ms} of {idle_ms} ms");
     if world.fate.is_calm() {

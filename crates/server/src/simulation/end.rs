@@ -1,4 +1,4 @@
-//! The end of a simulated world: everybody has gone, and nothing of them must be left.
+//! The end of a simulated world: all clients have gone, and must leave nothing behind.
 
 use super::{LATE_MS, World, harness};
 use control::PeerState;
@@ -13,19 +13,19 @@ fn peers(world: &World) -> Vec<PeerState> {
     thread.generation().groups.get(0).peers(&names, thread.clock.fresh().monotonic_ms())
 }
 
-/// Origins that do everything right are not marked as failed, whatever clients, the disk or a cut have done.
+/// Checks that origins without faults are not marked as failed, whatever clients, the disk or a cut have done.
 pub(super) fn check_blame(world: &World) {
     if world.fate.is_innocent() {
         let fails: Vec<u32> = peers(world).iter().map(|peer| peer.fails).collect();
         holds!(
-            "blames-nobody",
+            "blames-no-peer",
             fails.iter().all(|fails| *fails == 0),
             "origins without fault have failed: {fails:?}"
         );
     }
 }
 
-/// Looks when only what is kept on purpose is left, and again when that is too old.
+/// Checks when only what is kept on purpose is left, and again when that is too old.
 pub(super) async fn wait_and_see(world: &World) {
     tell!("everybody has gone");
     // Longer than all timeouts of all tries together.

@@ -1,6 +1,6 @@
-//! One worker thread of the product, as the real one is put together, without its sockets and without its thread.
+//! One worker thread of the product, assembled as the real one, without its sockets and without its thread.
 //!
-//! Must never: be anything but what `threads` makes of a configuration; what a world draws comes in as text.
+//! Must never differ from what `worker` makes of a configuration; what a world draws comes in as text.
 
 use crate::context::counters::Counters;
 use crate::context::generation::{Generation, GenerationDropGuard};
@@ -76,7 +76,7 @@ fn compile(text: &str, prefix: &Path) -> Arc<Config> {
     }
 }
 
-/// What every world's worker has and none of them needs: a control plane without switches.
+/// What every world's worker has and none of them uses: a control plane without switches.
 struct Plant {
     office: Office,
     collector: Arc<Mutex<Collector>>,
@@ -103,7 +103,7 @@ fn plant() -> Plant {
         Setup { config, listener: None, traffic: bus, clock_ms: Arc::new(|| 0), log: Arc::new(|_, _| {}) };
     let (office, _) = Office::start(setup).unwrap();
     let drop_guard = Arc::new(GenerationDropGuard { number: 0, reporter: Reporter::unheard().unwrap() });
-    // Memory that looks like a disk, if the system has some.
+    // A disk in memory, if the system has one.
     let shared = Path::new("/dev/shm");
     let folder = if shared.is_dir() { tempfile::tempdir_in(shared) } else { tempfile::tempdir() }.unwrap();
     for name in ["client_body_temp", "proxy_temp"] {
@@ -112,7 +112,7 @@ fn plant() -> Plant {
     Plant { office, collector, drop_guard, files: LogFiles::new().unwrap(), folder }
 }
 
-/// The temporary files that are there.
+/// Returns how many temporary files there are.
 pub(super) fn temporary_files() -> usize {
     PLANT.with(|plant| {
         let folders = ["client_body_temp", "proxy_temp"].map(|name| plant.folder.path().join(name));
@@ -120,13 +120,13 @@ pub(super) fn temporary_files() -> usize {
     })
 }
 
-/// Where clients come in.
+/// Returns the address that clients connect to.
 fn door() -> SocketAddr {
     SocketAddr::from(([127, 0, 0, 1], 80))
 }
 
 impl Harness {
-    /// A worker that serves this configuration from now on.
+    /// Creates a worker that serves this configuration.
     pub(super) fn open(text: &str) -> Harness {
         PLANT.with(|plant| {
             let config = compile(text, plant.folder.path());
@@ -168,7 +168,7 @@ impl Harness {
         })
     }
 
-    /// A client comes in.
+    /// Accepts a client.
     pub(super) fn accept(&self, stream: Stream, port: u16) {
         let accepted = Accepted {
             socket: Rc::clone(&self.socket),
@@ -180,7 +180,7 @@ impl Harness {
     }
 }
 
-/// Once a second, as the thread's own housekeeping does.
+/// Sweeps once a second, as the thread's housekeeping does.
 async fn sweep(thread: Rc<ThreadContext>) {
     let mut ticks = tokio::time::interval(Duration::from_secs(1));
     loop {

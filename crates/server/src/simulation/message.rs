@@ -1,13 +1,13 @@
-//! Messages as the two far ends read and write them: made of a number each, so that a byte tells whose it is.
+//! Messages as clients and origins read and write them: each is made from a number, so that a byte shows whose it is.
 //!
 //! Must never share code with the product: it is a second opinion on where a message ends.
 
-/// A byte of the body that belongs to this number.
+/// Returns a byte of a number's body.
 pub(super) fn byte(id: u64, at: usize) -> u8 {
     ((id.wrapping_mul(131) + at as u64 * 7 + (at as u64 >> 8) * 13) % 251) as u8
 }
 
-/// The body that belongs to this number.
+/// Returns a number's body.
 pub(super) fn body(id: u64, len: usize) -> Vec<u8> {
     (0..len).map(|at| byte(id, at)).collect()
 }
@@ -54,7 +54,7 @@ impl Message {
         self.head.first().and_then(|line| line.split(' ').nth(1)).unwrap_or_default()
     }
 
-    /// Does the sender promise to go on with the connection?
+    /// Returns true if the sender keeps the connection open.
     pub(super) fn keeps(&self) -> bool {
         let closes = self.field("connection").is_some_and(|value| value.eq_ignore_ascii_case("close"));
         let old = self.head.first().is_some_and(|line| line.contains("HTTP/1.0"));
@@ -74,7 +74,7 @@ pub(super) struct Reader {
     whole: Option<Message>,
 }
 
-/// It is no message; the text says why.
+/// Why bytes are no message.
 pub(super) type Malformed = String;
 
 impl Reader {
@@ -83,12 +83,12 @@ impl Reader {
         self.bytes.extend_from_slice(bytes);
     }
 
-    /// Has a message begun that is not whole?
+    /// Returns true if a message has begun that is not whole.
     pub(super) fn is_inside(&self) -> bool {
         self.now.is_some() || !self.bytes.is_empty()
     }
 
-    /// What there is of the message under way, once its head has come.
+    /// Returns the message under way, once its head has come.
     pub(super) fn begun(&self) -> Option<&Message> {
         self.whole.as_ref().or(self.now.as_ref().map(|(message, _)| message))
     }
@@ -98,14 +98,14 @@ impl Reader {
         self.whole = Some(message);
     }
 
-    /// What there is of the message under way; it is over if the sender has ended.
+    /// Takes the message under way, because the sender has ended.
     pub(super) fn rest(&mut self, ended: bool) -> Option<Message> {
         let (mut message, framing) = self.now.take()?;
         message.whole = ended && framing == Framing::UntilClose;
         Some(message)
     }
 
-    /// The next whole message, if there is one. An answer to a request that has no body need not say its framing.
+    /// Returns the next whole message, if there is one. A response without a body need not state its framing.
     pub(super) fn next(&mut self, is_answer: bool) -> Result<Option<Message>, Malformed> {
         if self.whole.is_some() {
             return Ok(self.whole.take());

@@ -1,11 +1,11 @@
-//! A worker thread in a world made of one number: its real code from a connection's first byte to its last (heads, phases,
-//! peers, tries, uploads, the relay and its spool, idle connections, deadlines), between clients and origins that do as
-//! they like, over connections whose pieces, delays, resets and ends the seed gives.
+//! Deterministic simulation of a worker thread: its real code from a connection's first byte to its last (heads, phases,
+//! peers, tries, uploads, the relay and its spool, idle connections, deadlines), between arbitrary clients and origins, over
+//! connections whose pieces, delays, resets and ends come from the seed.
 //!
-//! Owns the world, and where the product asks it instead of the system: a connection ([`connect`]), the time of day
-//! ([`system_us`]), room on the disk ([`ask_disk`]). Must never stand in for a decision of the product.
+//! Owns the world, and what the product asks of it instead of the system: a connection ([`connect`]), the time of day
+//! ([`system_us`]), room on the disk ([`ask_disk`]). Must never take a decision of the product.
 //!
-//! Nothing waits for real: tokio's clock stands still until nobody has anything to do, and then jumps.
+//! Nothing waits in real time: tokio's clock is paused, and jumps when no task can run.
 
 mod clients;
 mod end;
@@ -47,7 +47,7 @@ fn simulation_relay() {
             "timer-never-early",
             "timer-in-time",
             "cut-at-once",
-            "blames-nobody",
+            "blames-no-peer",
             "relay-ends",
             "idle-bound",
             "nothing-left",
@@ -71,7 +71,7 @@ fn simulation_relay() {
 
 thread_local! {
     static WORLD: RefCell<Weak<World>> = const { RefCell::new(Weak::new()) };
-    /// How far the time of day is off the one it began with; nothing outside of a world.
+    /// How far the time of day is off the one it began with; `None` outside of a world.
     static JUMPED_US: Cell<Option<(Instant, i64)>> = const { Cell::new(None) };
 }
 
@@ -79,13 +79,13 @@ fn world() -> Option<Rc<World>> {
     WORLD.with_borrow(Weak::upgrade)
 }
 
-/// The time of day in the world this thread is in, in microseconds.
+/// Returns the time of day in this thread's world, in microseconds.
 fn system_us() -> Option<u64> {
     let (began, off) = JUMPED_US.get()?;
     Some((1_800_000_000_000_000 + began.elapsed().as_micros() as i64 + off) as u64)
 }
 
-/// Connects to an origin of the world this thread is in.
+/// Connects to an origin of this thread's world.
 pub(crate) fn connect(address: &Address) -> Option<impl Future<Output = io::Result<Stream>>> {
     let world = world()?;
     let address = address.clone();
@@ -94,7 +94,7 @@ pub(crate) fn connect(address: &Address) -> Option<impl Future<Output = io::Resu
     )
 }
 
-/// Is there room for a new file on this world's disk?
+/// Fails if this world's disk has no room for a new file.
 fn ask_disk() -> io::Result<()> {
     match world() {
         Some(world) if world.seeded.borrow_mut().chance(world.fate.full_disk) => {
@@ -105,22 +105,22 @@ fn ask_disk() -> io::Result<()> {
     }
 }
 
-/// The product writes to its error log.
+/// Records a line of the product's error log.
 pub(crate) fn heard(level: Level, connection: u64, text: &[u8]) {
     tell!("[{}] *{connection} {}", level.name(), String::from_utf8_lossy(text));
 }
 
 /// How much goes wrong in a world.
 struct Fate {
-    /// So many of a hundred answers are broken.
+    /// Percentage of responses that are broken.
     faulty: u64,
-    /// So many of a hundred connections are refused, or never come about.
+    /// Percentage of connections that are refused, or never established.
     unreachable: u64,
-    /// So many of a hundred temporary files find no room.
+    /// Percentage of temporary files that find no room.
     full_disk: u64,
-    /// Origins may be silent for longer than they are waited for.
+    /// Origins may be silent for longer than the timeout.
     silent: bool,
-    /// Clients leave, stop reading, or never say the rest.
+    /// Clients leave, stop reading, or never send the rest.
     rude: bool,
     /// All requests under way are cut at some time.
     cuts: bool,
@@ -143,17 +143,17 @@ impl Fate {
         }
     }
 
-    /// Nothing but the origins is to blame for how long something takes.
+    /// Returns true if only the origins decide how long something takes.
     fn is_undisturbed(&self) -> bool {
         self.full_disk == 0 && !(self.rude || self.cuts)
     }
 
-    /// The origins do nothing wrong.
+    /// Returns true if the origins do nothing wrong.
     fn is_innocent(&self) -> bool {
         self.faulty + self.unreachable == 0 && !self.silent
     }
 
-    /// Whoever does his part gets his answer: what else goes wrong goes wrong with others.
+    /// Returns true if a client that behaves gets its response: what goes wrong concerns others.
     fn is_even(&self) -> bool {
         self.full_disk == 0 && !(self.silent || self.cuts)
     }
@@ -170,25 +170,25 @@ struct World {
     fate: Fate,
     harness: Harness,
     seeded: RefCell<Seeded>,
-    /// All that was asked; number n stands at n - 1.
+    /// All requests; number n is at n - 1.
     asked: RefCell<Vec<Rc<clients::Asked>>>,
     /// Connections to origins that are open.
     links: Cell<usize>,
     /// When everything was cut.
     cut: Cell<Option<Instant>>,
-    /// Connections that never came about: how long each was waited for, in ms.
+    /// How long each connection that was never established was waited for, in ms.
     waited_ms: RefCell<Vec<u64>>,
 }
 
-/// In ms.
+/// Returns the time between two instants, in ms.
 fn between_ms(since: Instant, until: Instant) -> u64 {
     until.saturating_duration_since(since).as_millis() as u64
 }
 
-/// How much later than its time something may come about: the clock has whole milliseconds, and everybody his turn.
+/// How late something may happen, in ms: the clock has whole milliseconds, and tasks take turns.
 const LATE_MS: u64 = 10;
 
-/// A life: clients come and go, and fate does what it likes.
+/// Runs a world: clients come and go, and fate strikes.
 async fn live(mut seeded: Seeded) {
     JUMPED_US.set(Some((Instant::now(), 0)));
     let fate = Fate::draw(&mut seeded);
@@ -212,19 +212,19 @@ async fn live(mut seeded: Seeded) {
     let decided = spawn_local(decide(Rc::clone(&world), seeded));
     let all = async {
         for visit in visits {
-            // What it panicked with was heard.
+            // Its panic was recorded.
             let _ = visit.await;
         }
     };
     if timeout(Duration::from_secs(3_600), all).await.is_err() {
-        violated("relay-ends", "somebody still waits after an hour".to_owned());
+        violated("relay-ends", "a client still waits after an hour".to_owned());
     }
     sim::note("relay-ends");
     decided.abort();
     end::wait_and_see(&world).await;
 }
 
-/// Fate.
+/// Carries fate out.
 async fn decide(world: Rc<World>, mut seeded: Seeded) {
     if world.fate.jumps {
         sleep(Duration::from_millis(seeded.within(0..=800))).await;

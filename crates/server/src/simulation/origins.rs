@@ -1,7 +1,7 @@
 //! Origins: they read requests, answer in every framing there is, and break what they like.
 //!
-//! What an origin does with a request is drawn when it has seen the request's head, and kept beside the request
-//! ([`Try`]): a client that gets an answer is held against it.
+//! What an origin does with a request is drawn when it has seen the request's head, and kept beside the request ([`Try`]),
+//! so that what the client gets is compared with it.
 
 use super::clients::{Asked, Manner};
 use super::message::{Reader, body, chunks};
@@ -22,13 +22,13 @@ use upstream::Address;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Fault {
     None,
-    /// After so many bytes it ends in an orderly way, with a reset, or goes on no more.
+    /// After so many bytes it ends in an orderly way, with a reset, or stalls.
     Close(usize),
     Reset(usize),
     Hang(usize),
-    /// It is no answer at all.
+    /// It is not HTTP.
     Garbage,
-    /// Something stands behind its end.
+    /// There are bytes behind its end.
     Extra,
 }
 
@@ -47,18 +47,18 @@ pub(super) struct Try {
     pub(super) fault: Fault,
     /// How long the answer's body is.
     pub(super) len: usize,
-    /// All of the answer went.
+    /// Whether all of the response was sent.
     pub(super) done: Cell<bool>,
-    /// So much of its body went.
+    /// How much of its body was sent.
     pub(super) put: Cell<usize>,
-    /// Some of the request's body came before its client had said all of it.
+    /// Whether some of the request's body came before its client had sent all of it.
     streamed: Cell<bool>,
     /// What had gone through the link, and to the client, before.
     link_before: u64,
     client_before: u64,
 }
 
-/// What an origin says, and how.
+/// What an origin sends, and how.
 struct Script {
     wire: Vec<u8>,
     head: usize,
@@ -68,7 +68,7 @@ struct Script {
     early: bool,
 }
 
-/// An open connection is counted as long as this is there.
+/// Counts an open connection as long as it exists.
 struct OpenConn(Rc<World>);
 
 impl Drop for OpenConn {
@@ -77,7 +77,7 @@ impl Drop for OpenConn {
     }
 }
 
-/// How long a connection that never comes about is waited for.
+/// How long a connection that is never established is waited for.
 struct Waiting<'a>(&'a World, Instant);
 
 impl Drop for Waiting<'_> {
@@ -86,7 +86,7 @@ impl Drop for Waiting<'_> {
     }
 }
 
-/// The product connects.
+/// Connects the product to an origin.
 pub(super) async fn connect(world: &Rc<World>, address: &Address) -> io::Result<Wire> {
     let mut seeded = world.seeded.borrow_mut().fork();
     if seeded.chance(world.fate.unreachable) {
@@ -150,7 +150,7 @@ async fn await_request(
     let target = reader.begun()?.second().to_owned();
     let number: usize = target.trim_start_matches('/').parse().ok()?;
     let asked = world.asked.borrow().get(number.wrapping_sub(1)).cloned();
-    let Some(asked) = asked else { violated("request-whole", format!("nobody asked for {target}")) };
+    let Some(asked) = asked else { violated("request-whole", format!("no client asked for {target}")) };
     check_tries(world, &asked);
     let (one, script) = decide(world, wire, &asked, seeded);
     let one = Rc::new(one);
@@ -169,7 +169,7 @@ fn understood<T>(read: Result<T, String>) -> T {
     read.unwrap_or_else(|text| violated("request-whole", text))
 }
 
-/// What must not be sent twice is not.
+/// Checks that what must not be sent twice is not.
 fn check_tries(world: &World, asked: &Asked) {
     let tries = asked.tries.borrow();
     let once = asked.method == "POST" && !world.settings.non_idempotent;
@@ -275,7 +275,7 @@ async fn take_body(wire: &Wire, reader: &mut Reader, asked: &Asked, one: &Try, e
     }
 }
 
-/// Says what the script says, as far as the fault lets it. Answers whether another request may come.
+/// Sends the script, as far as the fault lets it. Returns true if another request may come.
 async fn answer(
     world: &Rc<World>,
     wire: &Wire,
@@ -324,7 +324,7 @@ async fn answer(
         Fault::None | Fault::Garbage | Fault::Extra => {
             one.done.set(one.fault != Fault::Garbage);
             if script.framing == Framing::UntilClose {
-                // The one who waits for the end sees it.
+                // A reader that waits for the end sees it.
                 wire.shut_down_write();
             }
             one.fault == Fault::None && script.keeps
@@ -346,7 +346,7 @@ async fn answer(
     }
 }
 
-/// So much of the answer has gone: so much of its body with it.
+/// Notes how much of the response, and so of its body, was sent.
 fn note_body(one: &Try, script: &Script, at: usize) {
     let put = match script.framing {
         Framing::Chunked(size) => unchunked(at.saturating_sub(script.head), size, one.len),
@@ -355,7 +355,7 @@ fn note_body(one: &Try, script: &Script, at: usize) {
     one.put.set(if one.fault == Fault::Garbage { 0 } else { put });
 }
 
-/// How much of a body lies in the first bytes of its chunks.
+/// Returns how much of a body is in the first bytes of its chunks.
 fn unchunked(mut wire: usize, size: usize, len: usize) -> usize {
     let mut got = 0;
     while got < len {
@@ -370,7 +370,7 @@ fn unchunked(mut wire: usize, size: usize, len: usize) -> usize {
     got
 }
 
-/// Says nothing more until the product gives up, and looks at how long that took.
+/// Sends nothing more until the product gives up, and checks how long that took.
 async fn hang(world: &World, wire: &Wire, asked: &Asked, script: &Script, at: usize, looks: bool) {
     wire.left().await;
     let now = Instant::now();
@@ -392,7 +392,7 @@ async fn hang(world: &World, wire: &Wire, asked: &Asked, script: &Script, at: us
     }
 }
 
-/// What is between an origin and its client is bounded.
+/// Checks that what is between an origin and its client is bounded.
 fn check_memory(world: &World, wire: &Wire, asked: &Asked, one: &Try) {
     let read = wire.went().taken - one.link_before;
     let gone = asked.wire.came().put - one.client_before;
@@ -406,7 +406,7 @@ fn check_memory(world: &World, wire: &Wire, asked: &Asked, one: &Try) {
     holds!("memory-bounded", kept <= most, "{kept} bytes are kept, {most} may be");
 }
 
-/// After an answer that was no whole one, nothing may come but the end.
+/// Checks that after a response that was not whole, only the end comes.
 async fn refuse_more(wire: &Wire, reader: &mut Reader, asked: &Asked, got_all: bool) {
     if got_all {
         let read = wire.read(100).await;

@@ -1,8 +1,8 @@
-//! The configuration of a world, as text and as numbers to hold the product against.
+//! The configuration of a world, as text and as the numbers that checks use.
 
 use sim::Seeded;
 
-/// What a seed draws for the configuration. Times are in ms.
+/// The settings that a seed draws. Times are in ms.
 #[derive(Clone, Debug)]
 pub(super) struct Settings {
     pub(super) header_ms: u64,
@@ -57,16 +57,16 @@ impl Settings {
         }
     }
 
-    /// Is anything slowed down on purpose?
+    /// Returns true if anything is slowed down on purpose.
     pub(super) fn is_slowed(&self) -> bool {
         self.read_rate + self.send_rate > 0
     }
 
-    /// The text that the product reads.
+    /// Returns the text that the product reads.
     pub(super) fn text(&self) -> String {
         let on = |on: bool| if on { "on" } else { "off" };
         let keepalive = match self.keepalive {
-            // It is on without a word.
+            // It is on by default.
             0 => "keepalive 0;".to_owned(),
             count => format!("keepalive {count}; keepalive_requests {}; keepalive_timeout 20s;", self.served),
         };

@@ -24,7 +24,7 @@ struct Pipe {
     ended: bool,
     /// The writer has torn the connection.
     torn: bool,
-    /// Nobody reads any more.
+    /// The reader is closed.
     unread: bool,
     /// Bytes that were put in, and taken out, in all.
     put: u64,
@@ -51,7 +51,7 @@ impl Pipe {
         }))
     }
 
-    /// Something has changed: both ends look again.
+    /// Wakes both ends.
     fn wake(&mut self) {
         for waker in [self.reader.take(), self.writer.take()].into_iter().flatten() {
             waker.wake();
@@ -81,7 +81,7 @@ pub(crate) struct Wire {
 const CAPACITIES: [usize; 5] = [30, 600, 5_000, 70_000, 400_000];
 
 impl Wire {
-    /// The two ends of a new connection.
+    /// Creates the two ends of a connection.
     pub(crate) fn pair(seeded: &mut Seeded) -> (Wire, Wire) {
         let one = Pipe::new(*seeded.one_of(&CAPACITIES));
         let other = Pipe::new(*seeded.one_of(&CAPACITIES));
@@ -95,13 +95,13 @@ impl Wire {
         (end(&one, &other, seeded.fork()), end(&other, &one, seeded.fork()))
     }
 
-    /// As many as there are, so many times in a hundred; else fewer.
+    /// Returns `most` in `percent` of the cases, else less.
     fn some_of(&self, most: usize, percent: u64) -> usize {
         let mut seeded = self.seeded.borrow_mut();
         if most == 0 || seeded.chance(percent) { most } else { seeded.within(1..=most as u64) as usize }
     }
 
-    /// Puts all of this in at once, however much there is already.
+    /// Adds all of this at once, however much there is already.
     pub(crate) fn push(&self, bytes: &[u8]) {
         let mut to = self.to.borrow_mut();
         if !to.unread {
@@ -133,7 +133,7 @@ impl Wire {
         to.wake();
     }
 
-    /// Reads some of what is there, or waits for it; 0 is the other's end.
+    /// Reads some of what there is, or waits for it; 0 is the other's end.
     pub(crate) async fn read(&self, most: usize) -> io::Result<Vec<u8>> {
         let mut bytes = vec![0; most];
         let count = std::future::poll_fn(|cx| self.poll_read(cx, &mut bytes)).await?;
@@ -141,22 +141,22 @@ impl Wire {
         Ok(bytes)
     }
 
-    /// Writes some of these, or waits until it may; answers how many went.
+    /// Writes some of these, or waits until it may; returns how many.
     pub(crate) async fn write(&self, bytes: &[u8]) -> io::Result<usize> {
         std::future::poll_fn(|cx| self.poll_write(cx, &[IoSlice::new(bytes)])).await
     }
 
-    /// What came to this end.
+    /// Returns how the incoming direction has fared.
     pub(crate) fn came(&self) -> Fared {
         fared(&self.from)
     }
 
-    /// What went from this end.
+    /// Returns how the outgoing direction has fared.
     pub(crate) fn went(&self) -> Fared {
         fared(&self.to)
     }
 
-    /// Has the other end closed altogether, so that nothing that is sent is read?
+    /// Returns true if the other end is closed, so that nothing that is sent is read.
     pub(crate) fn is_left(&self) -> bool {
         self.to.borrow().unread || self.from.borrow().torn
     }

@@ -8,6 +8,7 @@ use crate::process::log::{ErrorLog, Level};
 use crate::process::{Application, Finding, Listener, Loaded, Order, Ports, Source};
 use crate::proxy::pool::SharedGroups;
 use crate::switching::worker_bus::WorkerBus;
+use crate::trace;
 use crate::worker::candidate::{Candidate, distribute, take_control_socket};
 use crate::worker::message::{Message, collect};
 use crate::worker::panics;
@@ -22,6 +23,7 @@ use engine::config::Inputs;
 use engine::modules::core::Identity;
 use statistics::{Collector, Layout};
 use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -42,6 +44,8 @@ pub struct Built {
     pub(super) config: Config,
     /// Whether anything is measured.
     records: bool,
+    /// The file for traces of requests.
+    trace: Option<PathBuf>,
 }
 
 /// The environment variable that switches metrics off if it is `off`, to see what they cost.
@@ -73,7 +77,8 @@ impl Application for Pointsman {
                 panics::provoked::prepare();
                 // A worker process has only the variables that `env` names, so the master looks.
                 let records = std::env::var_os(STATISTICS).is_none_or(|value| value != "off");
-                Loaded { findings, outcome: Some((boot, Built { config, records })) }
+                let trace = std::env::var_os(trace::VARIABLE).map(PathBuf::from);
+                Loaded { findings, outcome: Some((boot, Built { config, records, trace })) }
             }
         }
     }
@@ -129,6 +134,9 @@ impl WorkerProcess {
         let office_log = Arc::new(Mutex::new(ports.error_log.clone()));
         panics::log_to(Arc::clone(&office_log));
         sweep(&config, &ports.error_log);
+        if let Some(path) = &built.trace {
+            install_trace(path, &ports.error_log);
+        }
         let start = ControlStart {
             config: &config,
             layout: &layout,
@@ -298,6 +306,15 @@ fn sweep(config: &Config, log: &ErrorLog) {
                 format!("{count} temporary files of ended processes removed from \"{}\"", folder.display());
             log.write(Level::Notice, 0, text.as_bytes());
         }
+    }
+}
+
+/// Starts to trace requests. Without the file the server serves all the same.
+fn install_trace(path: &Path, log: &ErrorLog) {
+    if let Err(error) = trace::install(path) {
+        let (name, path) = (trace::VARIABLE, path.display());
+        let text = format!("{name}: \"{path}\" cannot be opened: {error}; requests are not traced");
+        log.write(Level::Error, 0, text.as_bytes());
     }
 }
 

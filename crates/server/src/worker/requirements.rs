@@ -1,6 +1,6 @@
-//! What a configuration asks of the operating system: sockets, files, folders, rights.
+//! What a configuration requires of the operating system: sockets, files, folders, rights.
 //!
-//! Owns the way from the engine's settings to a [`Boot`]. Must never open anything: that is the master's.
+//! Owns the way from the engine's settings to a [`Boot`]. Must never open anything: the master does.
 
 use crate::context::logs::process_target;
 use crate::process::log::LogTarget;
@@ -12,7 +12,7 @@ use engine::modules::main;
 use engine::modules::switch::StatePath;
 use std::path::PathBuf;
 
-/// What the configuration asks of the operating system.
+/// Returns what the configuration requires of the operating system.
 pub(crate) fn boot(config: &Config, source: &Source) -> Boot {
     let main = &config.main;
     let listeners = config.listeners.iter().map(|listener| {
@@ -72,8 +72,8 @@ pub(crate) fn boot(config: &Config, source: &Source) -> Boot {
     }
 }
 
-/// What the worker process is held to. `strict` is for whoever knows that no script starts a program; where there is
-/// no script at all, that is known.
+/// Returns the limits of the worker process. `sandbox strict` promises that no script starts a program; without any script
+/// that is certain.
 fn limits(config: &Config) -> Limits {
     let process = &config.main.process;
     Limits {
@@ -89,7 +89,7 @@ fn limits(config: &Config) -> Limits {
     }
 }
 
-/// The folders for temporary files that some location uses.
+/// Returns the folders for temporary files that any location uses.
 pub(crate) fn temporary_folders(config: &Config) -> Vec<PathBuf> {
     let set = |path: &Option<PathBuf>, name: &str| path.clone().unwrap_or_else(|| config.prefix.join(name));
     let mut folders = vec![set(&config.http.client_body_temp_path, "client_body_temp")];
@@ -102,7 +102,7 @@ pub(crate) fn temporary_folders(config: &Config) -> Vec<PathBuf> {
     folders
 }
 
-/// The folders in which switches keep their entries.
+/// Returns the folders in which switches keep their entries.
 fn state_folders(config: &Config) -> Vec<PathBuf> {
     let mut folders: Vec<PathBuf> = Vec::new();
     for spec in &config.switches {
@@ -116,7 +116,7 @@ fn state_folders(config: &Config) -> Vec<PathBuf> {
     folders
 }
 
-/// The socket for commands. A server that was not told to have one runs without it where it cannot be had.
+/// Returns the control socket. One that is not configured is optional: the server runs without it if it cannot be opened.
 fn control_socket(config: &Config) -> Option<ListenSpec> {
     let socket = config.control.socket.as_ref()?;
     Some(ListenSpec {

@@ -10,7 +10,7 @@ use std::net::IpAddr;
 use std::rc::Rc;
 use tokio::time::Instant;
 
-/// What a name was found to be.
+/// The answer for a name.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Found {
     /// A host with addresses.
@@ -86,14 +86,14 @@ impl Names {
         Names { held: HashMap::new(), order: VecDeque::new(), serial: 0, capacity }
     }
 
-    /// What a name was found to be, if that still holds.
+    /// Returns the answer for a name, if it is still valid.
     pub(super) fn get(&mut self, name: &[u8], now: Instant) -> Option<Rc<Found>> {
         let held = self.held.get_mut(name).filter(|held| now < held.until)?;
         held.wanted = true;
         Some(Rc::clone(&held.found))
     }
 
-    /// Does anything still hold?
+    /// Returns true if any answer is still valid.
     pub(super) fn holds_any(&self, now: Instant) -> bool {
         self.held.values().any(|held| now < held.until)
     }

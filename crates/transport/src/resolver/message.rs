@@ -14,7 +14,7 @@ const MAX_NAME: usize = 255;
 const MAX_LABEL: usize = 63;
 /// The class of everything here: the internet.
 const IN: u16 = 1;
-/// The record by which a name stands for another one.
+/// The record that makes a name an alias of another.
 const CNAME: u16 = 5;
 
 /// Which addresses are asked for.
@@ -34,7 +34,7 @@ pub(super) struct Query {
     framed: Vec<u8>,
 }
 
-/// What a reply says.
+/// The content of a reply.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Reply {
     /// There is more than fits into a datagram.
@@ -44,16 +44,16 @@ pub(super) enum Reply {
     /// The server could not read the question, or its reply cannot be read. nginx waits on; another server may do
     /// better.
     Useless,
-    /// What is known of the name.
+    /// The name's addresses or alias.
     Answer(Answer),
 }
 
-/// What is known of a name.
+/// A name's addresses or alias.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Answer {
     /// Its addresses, in the order of the reply.
     pub(super) addresses: Vec<IpAddr>,
-    /// The last name that it stands for, in lower case.
+    /// The last name that it is an alias of, in lower case.
     pub(super) alias: Option<Vec<u8>>,
     /// For how long that holds, in seconds: the least of all records.
     pub(super) ttl_s: u32,
@@ -101,7 +101,7 @@ impl Query {
         &self.framed
     }
 
-    /// What a message says to this question; nothing, if it is no reply to it.
+    /// Reads a message as the reply to this question; `None` if it is not.
     pub(super) fn read(&self, message: &[u8]) -> Option<Reply> {
         let asked = self.datagram();
         let (id, rest) = message.split_at_checked(2)?;
@@ -132,7 +132,7 @@ impl Query {
     }
 }
 
-/// Reads the answer section. As in nginx, addresses count whatever name they stand under: the server has followed the
+/// Reads the answer section. As in nginx, addresses count whatever their name: the server has followed the
 /// chain of names from the one in the question.
 fn read_records(message: &[u8], at: usize, records: u16, kind: Kind) -> Option<Answer> {
     let mut reader = Reader { message, at };

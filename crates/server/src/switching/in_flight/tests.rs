@@ -100,7 +100,7 @@ fn who_is_still_led_there_is_where_it_belongs() {
     let mut hall = Hall::new();
     hall.enter(1, "a.example", "blue");
     hall.enter(1, "b.example", "green");
-    // A split that keeps some on blue moves nobody by force; one with no share left does.
+    // A split that leaves blue a weight forces no request away; one without does.
     let before = table(&[("b.example", "green")]);
     assert_eq!(hall.in_flight.watch(change(1, &before, "a.example", Some("green=10 blue=90"), 2)), 0);
     assert_eq!(hall.in_flight.watch(change(2, &before, "a.example", Some("green=10 blue=0"), 2)), 1);
@@ -122,7 +122,7 @@ fn who_has_asked_no_switch_yet_may_still_go_there() {
     let report = hall.report(1);
     assert_eq!((report.in_flight, report.failed_old), (0, 0));
     assert!(report.last_old.is_none());
-    // Whoever waits with the new tables goes to the new side at most.
+    // A request that waits with the new tables can only go to the new side.
     hall.wait(2);
     assert_eq!(hall.report(1).in_flight, 0);
 }
@@ -156,7 +156,7 @@ fn streams_are_told_apart_and_cut() {
     assert!(hall.in_flight.cut(stream, 500) && hall.connection.is_cut());
     hall.in_flight.leave(stream, Ended::Well);
     assert!(hall.in_flight.cut(stream, 500), "who has left needs no cutting");
-    // Whoever has its place now is somebody else.
+    // Its position belongs to another request by now.
     hall.connection = Rc::default();
     hall.connection.stream_from(0);
     let next = hall.enter(2, "a.example", "green");

@@ -13,10 +13,10 @@ pub(super) const AAAA: u16 = 28;
 /// A record's type, time to live and data.
 pub(super) type Record = (u16, u32, Vec<u8>);
 
-/// What a name server does about a question.
+/// How a name server treats a question.
 pub(super) enum Play {
     Records(Vec<Record>),
-    /// The same after replies to nobody's question, which say otherwise.
+    /// The same after replies to other questions, which say otherwise.
     AfterForgeries(Vec<Record>),
     Code(u8),
     Bytes(Vec<u8>),
@@ -58,7 +58,7 @@ pub(super) struct NameServer {
     pub(super) address: SocketAddr,
     /// The questions, in their order; those over TCP have `tcp ` before the name.
     pub(super) asked: Rc<RefCell<Vec<(String, u16)>>>,
-    /// Told at each question.
+    /// Notified of each question.
     pub(super) heard: Rc<Notify>,
 }
 

@@ -65,7 +65,7 @@ fn addresses_are_not_asked_for() {
 }
 
 #[test]
-fn what_is_no_host_name_is_not_there_and_not_asked_for() {
+fn invalid_host_names_are_not_found_and_not_asked_for() {
     run(async {
         let server = NameServer::start(|_, _| Play::Records(vec![a(1, 60)])).await;
         let resolvers = Resolvers::default();
@@ -84,7 +84,7 @@ fn what_is_no_host_name_is_not_there_and_not_asked_for() {
 }
 
 #[test]
-fn a_name_may_stand_for_another_within_one_answer_or_over_several() {
+fn aliases_resolve_within_one_answer_or_over_several() {
     run(async {
         let server = NameServer::start(|name, kind| match (name, kind) {
             ("www.test", A) => Play::Records(vec![cname("cdn.test", 60), a(1, 60)]),
@@ -109,7 +109,7 @@ fn a_name_may_stand_for_another_within_one_answer_or_over_several() {
 }
 
 #[test]
-fn names_that_stand_for_each_other_are_not_there() {
+fn circular_aliases_are_not_found() {
     run(async {
         let server = NameServer::start(|name, _| {
             Play::Records(vec![cname(if name == "a.test" { "b.test" } else { "a.test" }, 60)])
@@ -122,7 +122,7 @@ fn names_that_stand_for_each_other_are_not_there() {
 }
 
 #[test]
-fn refusals_are_told_as_nginx_tells_them_and_forgotten() {
+fn refusals_read_as_in_nginx_and_are_not_held() {
     run(async {
         let server = NameServer::start(|name, kind| match (name, kind) {
             ("none.test", _) => Play::Code(3),
@@ -185,7 +185,7 @@ fn replies_to_other_questions_do_not_count() {
 }
 
 #[test]
-fn what_is_too_long_for_a_datagram_comes_over_tcp_with_thousands_of_addresses() {
+fn a_truncated_answer_is_asked_for_over_tcp() {
     run(async {
         let all: Vec<Ipv4Addr> = (0..4_000).map(|n| Ipv4Addr::from_bits(0x0a00_0000 + n)).collect();
         let records: Vec<Record> = all.iter().map(|ip| (A, 60, ip.octets().to_vec())).collect();
@@ -247,7 +247,7 @@ fn valid_overrules_the_time_to_live() {
 }
 
 #[test]
-fn held_addresses_are_given_from_every_place_on() {
+fn held_addresses_are_rotated() {
     run(async {
         let server = NameServer::start(|_, kind| {
             Play::Records(if kind == A { (1..=3).map(|n| a(n, 60)).collect() } else { vec![aaaa(9, 60)] })
@@ -269,7 +269,7 @@ fn held_addresses_are_given_from_every_place_on() {
 }
 
 #[test]
-fn all_who_wait_for_a_name_share_one_question_and_outlive_who_put_it() {
+fn callers_for_one_name_share_a_question_that_outlives_the_first() {
     run(async {
         let gate = Rc::new(Notify::new());
         let server =
@@ -290,7 +290,7 @@ fn all_who_wait_for_a_name_share_one_question_and_outlive_who_put_it() {
             assert_eq!(other.await.unwrap(), Ok(vec![v4(1)]));
         }
         assert_eq!(server.asked(), [("a.test".into(), A)]);
-        // Nobody is asked for any more, and what does not hold is not held.
+        // No question is open, and what is not valid is not held.
         gate.notify_one();
         assert_eq!(ask().await.unwrap(), Ok(vec![v4(1)]));
         assert_eq!(server.asked().len(), 2);
@@ -298,7 +298,7 @@ fn all_who_wait_for_a_name_share_one_question_and_outlive_who_put_it() {
 }
 
 #[test]
-fn the_answer_to_those_who_left_is_held_for_the_next() {
+fn an_answer_is_held_after_its_callers_left() {
     run(async {
         let gate = Rc::new(Notify::new());
         let server =
@@ -313,7 +313,7 @@ fn the_answer_to_those_who_left_is_held_for_the_next() {
 }
 
 #[test]
-fn after_five_seconds_the_next_server_is_asked_while_somebody_waits() {
+fn the_next_server_is_asked_after_five_seconds_while_a_caller_waits() {
     run(async {
         let silent = NameServer::start(|_, _| Play::Silence).await;
         let good = NameServer::start(|_, _| Play::Records(vec![a(1, 0)])).await;
@@ -329,7 +329,7 @@ fn after_five_seconds_the_next_server_is_asked_while_somebody_waits() {
         // The servers take turns to be the first.
         assert_eq!(resolvers.lookup(&spec, "b.test", LONG_MS).await, Ok(vec![v4(1)]));
         assert_eq!(silent.asked(), [("a.test".into(), A)]);
-        // Nobody waits when it is time to ask again.
+        // No caller waits when it is time to ask again.
         assert_eq!(resolvers.lookup(&spec, "c.test", 20).await, Err(ResolveFault::TimedOut));
         pass(5).await;
         tokio::task::yield_now().await;
@@ -339,7 +339,7 @@ fn after_five_seconds_the_next_server_is_asked_while_somebody_waits() {
 }
 
 #[test]
-fn a_server_that_was_slow_is_still_heard_after_the_next_was_asked() {
+fn a_late_answer_counts_after_the_next_server_was_asked() {
     run(async {
         let gate = Rc::new(Notify::new());
         let slow = NameServer::start_gated(Some(Rc::clone(&gate)), |_, _| Play::Records(vec![a(1, 0)])).await;
@@ -355,7 +355,7 @@ fn a_server_that_was_slow_is_still_heard_after_the_next_was_asked() {
 }
 
 #[test]
-fn a_server_that_is_not_there_or_cannot_read_is_passed_over_at_once() {
+fn an_unreachable_server_is_skipped_at_once() {
     run(async {
         let gone = UdpSocket::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
         let cannot = NameServer::start(|_, _| Play::Code(1)).await;
@@ -371,7 +371,7 @@ fn a_server_that_is_not_there_or_cannot_read_is_passed_over_at_once() {
 }
 
 #[test]
-fn directories_of_lines_that_are_gone_are_let_go() {
+fn directories_of_removed_lines_are_dropped() {
     run(async {
         let server = NameServer::start(|_, _| Play::Records(vec![a(1, 60)])).await;
         let resolvers = Resolvers::default();
@@ -388,7 +388,7 @@ fn directories_of_lines_that_are_gone_are_let_go() {
 }
 
 #[test]
-fn no_reply_whatever_its_bytes_upsets_the_reader() {
+fn arbitrary_replies_are_read_without_a_fault() {
     let query = Query::new(7, b"a.test", Kind::A).unwrap();
     let whole = reply(query.datagram(), 0, &[cname("b.test", 60), a(1, 60), aaaa(2, 60)]);
     let mut random = 1_u64;

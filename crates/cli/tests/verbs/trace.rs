@@ -1,0 +1,29 @@
+//! Traces of requests (`POINTSMAN_TRACE`).
+
+use super::*;
+
+#[test]
+fn a_request_leaves_a_span_for_each_of_its_steps() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("trace.json");
+    let server = Server::start_with("", "", &[("POINTSMAN_TRACE", file.to_str().unwrap())]);
+    server.say(&["switch", "a.example", "green"]).done();
+    assert!(server.get("a.example").ends_with("green"));
+    let mut lines = Vec::new();
+    server.until("the span of the request", || {
+        let text = std::fs::read_to_string(&file).unwrap();
+        lines = text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()).collect();
+        lines.iter().any(|line| line["span"]["name"] == "request" && line["span"]["status"] == 200)
+    });
+    let span = |name: &str| {
+        let found = lines.iter().map(|line| &line["span"]).find(|span| span["name"] == name);
+        found.unwrap_or_else(|| panic!("no span {name}: {lines:?}"))
+    };
+    assert!(span("accept")["connection"].is_u64());
+    assert_eq!(span("phase")["step"], "serve");
+    assert_eq!(span("pick")["group"], "green");
+    assert_eq!(span("attempt")["status"], 200);
+    assert_eq!(span("relay")["whole"], true);
+    let attempt = lines.iter().find(|line| line["span"]["name"] == "attempt").unwrap();
+    assert_eq!(attempt["spans"][0]["name"], "request", "a try belongs to its request");
+}
