@@ -12,6 +12,7 @@ use std::io;
 use std::path::Path;
 use std::sync::Mutex;
 use tracing::field::{Empty, display};
+use tracing::level_filters::LevelFilter;
 use tracing::{Level, Span, debug_span};
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::fmt::format::FmtSpan;
@@ -36,25 +37,38 @@ pub(crate) fn install(path: &Path) -> io::Result<()> {
     Ok(())
 }
 
+/// Creates a span if anything is traced.
+#[inline]
+fn span(create: impl FnOnce() -> Span) -> Span {
+    #[cold]
+    fn cold(create: impl FnOnce() -> Span) -> Span {
+        create()
+    }
+    if LevelFilter::current() == LevelFilter::OFF { Span::none() } else { cold(create) }
+}
+
 /// Traces that a connection was accepted.
 #[inline]
 pub(crate) fn accept(connection: &Connection) {
-    let serial = connection.serial;
-    drop(debug_span!(parent: None, "accept", connection = serial, remote = ?connection.remote));
+    drop(span(
+        || debug_span!(parent: None, "accept", connection = connection.serial, remote = ?connection.remote),
+    ));
 }
 
 /// Starts the span of a request whose head was read.
 #[inline]
 pub(crate) fn request(exchange: &Exchange) -> Span {
-    debug_span!(
-        parent: None,
-        "request",
-        connection = exchange.connection.serial,
-        method = %String::from_utf8_lossy(exchange.method()),
-        target = %String::from_utf8_lossy(exchange.request.head.target()),
-        status = Empty,
-        sent = Empty,
-    )
+    span(|| {
+        debug_span!(
+            parent: None,
+            "request",
+            connection = exchange.connection.serial,
+            method = %String::from_utf8_lossy(exchange.method()),
+            target = %String::from_utf8_lossy(exchange.request.head.target()),
+            status = Empty,
+            sent = Empty,
+        )
+    })
 }
 
 /// Completes the span of a request.
@@ -69,7 +83,7 @@ pub(crate) fn responded(span: &Span, exchange: &Exchange) {
 /// Starts the span of a walk through the phases.
 #[inline]
 pub(crate) fn phase(parent: &Span) -> Span {
-    debug_span!(parent: parent, "phase", step = Empty)
+    span(|| debug_span!(parent: parent, "phase", step = Empty))
 }
 
 /// Completes the span of a walk with the step that it led to.
@@ -91,7 +105,7 @@ pub(crate) fn stepped(span: &Span, step: &Step) {
 /// Starts the span of a pick.
 #[inline]
 pub(crate) fn pick(parent: &Span, group: &str) -> Span {
-    debug_span!(parent: parent, "pick", group, peer = Empty)
+    span(|| debug_span!(parent: parent, "pick", group, peer = Empty))
 }
 
 /// Completes the span of a pick with the peer.
@@ -105,7 +119,7 @@ pub(crate) fn picked(span: &Span, peer: &str) {
 /// Starts the span of a try.
 #[inline]
 pub(crate) fn attempt(parent: &Span, peer: &str, reused: bool) -> Span {
-    debug_span!(parent: parent, "attempt", peer, reused, status = Empty, fault = Empty)
+    span(|| debug_span!(parent: parent, "attempt", peer, reused, status = Empty, fault = Empty))
 }
 
 /// Completes the span of a try with the status of the response.
@@ -127,7 +141,7 @@ pub(crate) fn failed(span: &Span, fault: impl FnOnce() -> String) {
 /// Starts the span of a relay.
 #[inline]
 pub(crate) fn relay(parent: &Span) -> Span {
-    debug_span!(parent: parent, "relay", received = Empty, whole = Empty)
+    span(|| debug_span!(parent: parent, "relay", received = Empty, whole = Empty))
 }
 
 /// Completes the span of a relay.

@@ -42,11 +42,13 @@ impl BodyReader {
     }
 
     /// Returns true if the body was read to its end.
+    #[inline]
     pub fn is_done(&self) -> bool {
         matches!(self, BodyReader::Done)
     }
 
     /// How much the chunk under way still has, in bytes.
+    #[inline]
     pub fn chunk_left(&self) -> u64 {
         match self {
             BodyReader::Chunked(decoder) => decoder.chunk_left(),
@@ -55,6 +57,7 @@ impl BodyReader {
     }
 
     /// The fields after a chunked body, once it is done; to be asked before the last piece is taken as the end.
+    #[inline]
     pub fn trailers(&self) -> Option<&Headers> {
         match self {
             BodyReader::Chunked(decoder) => Some(decoder.trailers()),
@@ -98,6 +101,7 @@ impl BodyReader {
     }
 
     /// Ends the body. Must be called when its last piece was used.
+    #[inline]
     pub fn finish(&mut self) {
         *self = BodyReader::Done;
     }

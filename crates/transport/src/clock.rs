@@ -12,6 +12,7 @@ thread_local! {
 }
 
 /// Makes the time stale: the event loop of this thread woke, or a task begins to wait.
+#[inline]
 pub fn turn() {
     STALE.set(true);
 }
@@ -48,6 +49,7 @@ impl Clock {
     }
 
     /// Returns the time, as read at most once for each time that a task is woken.
+    #[inline]
     pub fn now(&self) -> Now {
         if STALE.replace(false) || self.now.get().epoch_us == 0 {
             self.read();

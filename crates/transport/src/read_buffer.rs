@@ -29,16 +29,19 @@ impl ReadBuffer {
     }
 
     /// Returns the unread bytes.
+    #[inline]
     pub fn unread(&self) -> &[u8] {
         &self.bytes[self.start..self.end]
     }
 
     /// Returns true if there are none.
+    #[inline]
     pub fn is_empty(&self) -> bool {
         self.start == self.end
     }
 
     /// Marks bytes as used. Their range stays valid until the next read: see [`ReadBuffer::slice`].
+    #[inline]
     pub fn consume(&mut self, count: usize) -> Range<usize> {
         let range = self.start..self.start + count;
         self.start += count;
@@ -47,11 +50,13 @@ impl ReadBuffer {
     }
 
     /// Returns where the unread bytes begin, for ranges that [`ReadBuffer::slice`] takes.
+    #[inline]
     pub fn position(&self) -> usize {
         self.start
     }
 
     /// Returns the bytes of a range from [`ReadBuffer::consume`] or [`ReadBuffer::position`], until the next read.
+    #[inline]
     pub fn slice(&self, range: Range<usize>) -> &[u8] {
         &self.bytes[range]
     }
@@ -98,6 +103,7 @@ impl ReadBuffer {
     }
 
     /// Gives the buffer back if nothing in it is unread.
+    #[inline]
     pub fn release(&mut self, buffers: &Buffers) {
         if self.is_empty() && !self.bytes.is_empty() {
             buffers.give_back(std::mem::take(&mut self.bytes));

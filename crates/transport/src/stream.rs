@@ -63,6 +63,7 @@ impl Stream {
     }
 
     /// Ready when there is something to read, or the peer has closed. Costs no system call.
+    #[inline]
     pub fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self {
             Stream::Tcp(stream) => stream.poll_read_ready(cx),
@@ -133,6 +134,7 @@ impl Stream {
     }
 
     /// Writes all of `parts`, from byte `done` on, several slices in one call; moves `done` on.
+    #[inline]
     pub fn poll_write_all(
         &mut self,
         cx: &mut Context<'_>,

@@ -39,8 +39,8 @@ pub(crate) async fn tunnel(client: &mut Client, conn: &mut UpstreamConn, timeout
     let mut seen = u64::MAX;
     let fault = poll_fn(|cx| {
         let Client { stream, read_buffer, thread, timeout, .. } = &mut *client;
-        let there = up.poll(cx, (stream, read_buffer), &mut conn.stream, &thread.buffers);
-        let back = down.poll(cx, (&mut conn.stream, &mut conn.read_buffer), stream, &thread.buffers);
+        let there = up.poll(cx, stream, read_buffer, &mut conn.stream, &thread.buffers);
+        let back = down.poll(cx, &mut conn.stream, &mut conn.read_buffer, stream, &thread.buffers);
         match (there, back) {
             (_, Err(Broken::Reading(error))) => {
                 return Poll::Ready(Some(UpstreamFault::Read(error)));
@@ -71,11 +71,12 @@ enum Broken {
 }
 
 impl Way {
-    /// Moves what can be moved.
+    /// Moves as much as both streams allow.
     fn poll(
         &mut self,
         cx: &mut Context<'_>,
-        (from, read_buffer): (&mut Stream, &mut ReadBuffer),
+        from: &mut Stream,
+        read_buffer: &mut ReadBuffer,
         to: &mut Stream,
         buffers: &transport::buffers::Buffers,
     ) -> Result<(), Broken> {

@@ -41,7 +41,7 @@ impl InFlightGuard {
         for choice in &exchange.switches.choices()[self.taken.len()..] {
             let switch = generation.switches.get(usize::from(choice.switch)).copied();
             let following = Following { switch, number };
-            self.taken.push(in_flight.enter(following, (&choice.key, &choice.target), &self.connection));
+            self.taken.push(in_flight.enter(following, &choice.key, &choice.target, &self.connection));
         }
     }
 
@@ -52,7 +52,7 @@ impl InFlightGuard {
         if self.taken.is_empty() && !exchange.output.head_written() {
             let following = Following { switch: None, number: tables.number };
             let mut in_flight = self.thread.in_flight.borrow_mut();
-            self.undecided = Some(in_flight.enter(following, (b"", ""), &self.connection));
+            self.undecided = Some(in_flight.enter(following, b"", "", &self.connection));
         }
     }
 

@@ -103,7 +103,8 @@ impl InFlight {
     pub(crate) fn enter(
         &mut self,
         following: Following,
-        (key, target): (&[u8], &str),
+        key: &[u8],
+        target: &str,
         connection: &Rc<ConnState>,
     ) -> InFlightId {
         let index = self.free.pop().unwrap_or_else(|| {

@@ -44,24 +44,24 @@ fn change(id: u64, before: &Table, name: &str, route: Option<&str>, number: u64)
     Change { watch: Arc::new(watch), switch: SWITCH, number, default: "blue".into() }
 }
 
-struct Hall {
+struct Fixture {
     in_flight: InFlight,
     connection: Rc<ConnState>,
 }
 
-impl Hall {
-    fn new() -> Hall {
-        Hall { in_flight: InFlight::default(), connection: Rc::default() }
+impl Fixture {
+    fn new() -> Fixture {
+        Fixture { in_flight: InFlight::default(), connection: Rc::default() }
     }
 
     fn enter(&mut self, number: u64, key: &str, target: &str) -> InFlightId {
         let following = Following { switch: Some(SWITCH), number };
-        self.in_flight.enter(following, (key.as_bytes(), target), &self.connection)
+        self.in_flight.enter(following, key.as_bytes(), target, &self.connection)
     }
 
     fn wait(&mut self, number: u64) -> InFlightId {
         let following = Following { switch: None, number };
-        self.in_flight.enter(following, (b"", ""), &self.connection)
+        self.in_flight.enter(following, b"", "", &self.connection)
     }
 
     fn report(&self, watch: u64) -> WatchReport {
@@ -71,119 +71,119 @@ impl Hall {
 
 #[test]
 fn the_old_side_is_counted_at_the_switch_and_counts_down() {
-    let mut hall = Hall::new();
-    let one = hall.enter(1, "a.example", "blue");
-    let two = hall.enter(1, "a.example", "blue");
-    let other_key = hall.enter(1, "b.example", "blue");
-    assert_eq!(hall.in_flight.watch(change(1, &table(&[]), "a.example", Some("green"), 2)), 2);
+    let mut fixture = Fixture::new();
+    let one = fixture.enter(1, "a.example", "blue");
+    let two = fixture.enter(1, "a.example", "blue");
+    let other_key = fixture.enter(1, "b.example", "blue");
+    assert_eq!(fixture.in_flight.watch(change(1, &table(&[]), "a.example", Some("green"), 2)), 2);
     // It had pinned the tables before, and asks them only now.
-    let late = hall.enter(1, "a.example", "blue");
-    let new = hall.enter(2, "a.example", "green");
-    let report = hall.report(1);
+    let late = fixture.enter(1, "a.example", "blue");
+    let new = fixture.enter(2, "a.example", "green");
+    let report = fixture.report(1);
     assert_eq!((report.in_flight, report.streams), (3, 0));
     assert!(report.first_new.is_some() && report.last_old.is_none());
-    hall.in_flight.leave(one, Ended::Well);
-    hall.in_flight.leave(two, Ended::Failed);
-    hall.in_flight.leave(late, Ended::Well);
-    hall.in_flight.leave(new, Ended::Failed);
-    hall.in_flight.leave(other_key, Ended::Failed);
-    let report = hall.report(1);
+    fixture.in_flight.leave(one, Ended::Well);
+    fixture.in_flight.leave(two, Ended::Failed);
+    fixture.in_flight.leave(late, Ended::Well);
+    fixture.in_flight.leave(new, Ended::Failed);
+    fixture.in_flight.leave(other_key, Ended::Failed);
+    let report = fixture.report(1);
     assert_eq!((report.in_flight, report.served_new, report.failed_new, report.failed_old), (0, 1, 1, 1));
     assert!(report.last_old.is_some());
-    assert!(hall.in_flight.is_empty());
-    hall.in_flight.forget(1);
-    assert!(hall.in_flight.report(1, 0).is_none());
+    assert!(fixture.in_flight.is_empty());
+    fixture.in_flight.forget(1);
+    assert!(fixture.in_flight.report(1, 0).is_none());
 }
 
 #[test]
-fn who_is_still_led_there_is_where_it_belongs() {
-    let mut hall = Hall::new();
-    hall.enter(1, "a.example", "blue");
-    hall.enter(1, "b.example", "green");
+fn a_request_whose_target_still_gets_its_key_is_not_old() {
+    let mut fixture = Fixture::new();
+    fixture.enter(1, "a.example", "blue");
+    fixture.enter(1, "b.example", "green");
     // A split that leaves blue a weight forces no request away; one without does.
     let before = table(&[("b.example", "green")]);
-    assert_eq!(hall.in_flight.watch(change(1, &before, "a.example", Some("green=10 blue=90"), 2)), 0);
-    assert_eq!(hall.in_flight.watch(change(2, &before, "a.example", Some("green=10 blue=0"), 2)), 1);
+    assert_eq!(fixture.in_flight.watch(change(1, &before, "a.example", Some("green=10 blue=90"), 2)), 0);
+    assert_eq!(fixture.in_flight.watch(change(2, &before, "a.example", Some("green=10 blue=0"), 2)), 1);
     // Back to the default.
-    assert_eq!(hall.in_flight.watch(change(3, &before, "b.example", None, 2)), 1);
+    assert_eq!(fixture.in_flight.watch(change(3, &before, "b.example", None, 2)), 1);
     // A wildcard beside an exact entry says nothing about its key.
-    assert_eq!(hall.in_flight.watch(change(4, &before, "*.example", Some("green"), 2)), 1);
+    assert_eq!(fixture.in_flight.watch(change(4, &before, "*.example", Some("green"), 2)), 1);
 }
 
 #[test]
-fn who_has_asked_no_switch_yet_may_still_go_there() {
-    let mut hall = Hall::new();
-    let undecided = hall.wait(1);
+fn a_request_without_a_choice_counts_as_old() {
+    let mut fixture = Fixture::new();
+    let undecided = fixture.wait(1);
     let change = change(1, &table(&[]), "a.example", Some("green"), 2);
-    assert_eq!(hall.in_flight.affected(&change, 0), (1, 0));
-    assert_eq!(hall.in_flight.affected(&Change { number: 1, ..change.clone() }, 0), (0, 0));
-    assert_eq!(hall.in_flight.watch(change), 1);
-    hall.in_flight.leave(undecided, Ended::Undecided);
-    let report = hall.report(1);
+    assert_eq!(fixture.in_flight.affected(&change, 0), (1, 0));
+    assert_eq!(fixture.in_flight.affected(&Change { number: 1, ..change.clone() }, 0), (0, 0));
+    assert_eq!(fixture.in_flight.watch(change), 1);
+    fixture.in_flight.leave(undecided, Ended::Undecided);
+    let report = fixture.report(1);
     assert_eq!((report.in_flight, report.failed_old), (0, 0));
     assert!(report.last_old.is_none());
     // A request that waits with the new tables can only go to the new side.
-    hall.wait(2);
-    assert_eq!(hall.report(1).in_flight, 0);
+    fixture.wait(2);
+    assert_eq!(fixture.report(1).in_flight, 0);
 }
 
 #[test]
-fn another_switch_is_none_of_its_business() {
-    let mut hall = Hall::new();
+fn changes_of_other_switches_do_not_count() {
+    let mut fixture = Fixture::new();
     let following = Following { switch: Some(SWITCH + 1), number: 1 };
-    hall.in_flight.enter(following, (b"a.example", "blue"), &hall.connection);
-    assert_eq!(hall.in_flight.watch(change(1, &table(&[]), "a.example", Some("green"), 2)), 0);
-    hall.in_flight.enter(Following { number: 2, ..following }, (b"a.example", "blue"), &hall.connection);
-    assert!(hall.report(1).first_new.is_none());
+    fixture.in_flight.enter(following, b"a.example", "blue", &fixture.connection);
+    assert_eq!(fixture.in_flight.watch(change(1, &table(&[]), "a.example", Some("green"), 2)), 0);
+    fixture.in_flight.enter(Following { number: 2, ..following }, b"a.example", "blue", &fixture.connection);
+    assert!(fixture.report(1).first_new.is_none());
 }
 
 #[test]
-fn streams_are_told_apart_and_cut() {
-    let mut hall = Hall::new();
-    let request = hall.enter(1, "a.example", "blue");
-    hall.connection = Rc::default();
-    let stream = hall.enter(1, "a.example", "blue");
-    hall.connection.stream_from(500);
-    hall.in_flight.watch(change(1, &table(&[]), "a.example", Some("green"), 2));
-    let counts = |hall: &Hall, now_ms| {
-        let report = hall.in_flight.report(1, now_ms).unwrap();
+fn streams_are_counted_apart_and_cut() {
+    let mut fixture = Fixture::new();
+    let request = fixture.enter(1, "a.example", "blue");
+    fixture.connection = Rc::default();
+    let stream = fixture.enter(1, "a.example", "blue");
+    fixture.connection.stream_from(500);
+    fixture.in_flight.watch(change(1, &table(&[]), "a.example", Some("green"), 2));
+    let counts = |fixture: &Fixture, now_ms| {
+        let report = fixture.in_flight.report(1, now_ms).unwrap();
         (report.in_flight, report.streams)
     };
-    assert_eq!((counts(&hall, 499), counts(&hall, 500)), ((2, 0), (1, 1)));
-    assert_eq!(hall.in_flight.old_side(1, 500), [stream, request]);
-    assert!(!hall.in_flight.cut(request, 500), "a request that is no stream is left alone for now");
-    assert!(!hall.in_flight.cut(stream, 499) && !hall.connection.is_cut());
-    assert!(hall.in_flight.cut(stream, 500) && hall.connection.is_cut());
-    hall.in_flight.leave(stream, Ended::Well);
-    assert!(hall.in_flight.cut(stream, 500), "who has left needs no cutting");
+    assert_eq!((counts(&fixture, 499), counts(&fixture, 500)), ((2, 0), (1, 1)));
+    assert_eq!(fixture.in_flight.old_side(1, 500), [stream, request]);
+    assert!(!fixture.in_flight.cut(request, 500), "a request that is no stream is left alone for now");
+    assert!(!fixture.in_flight.cut(stream, 499) && !fixture.connection.is_cut());
+    assert!(fixture.in_flight.cut(stream, 500) && fixture.connection.is_cut());
+    fixture.in_flight.leave(stream, Ended::Well);
+    assert!(fixture.in_flight.cut(stream, 500), "who has left needs no cutting");
     // Its position belongs to another request by now.
-    hall.connection = Rc::default();
-    hall.connection.stream_from(0);
-    let next = hall.enter(2, "a.example", "green");
+    fixture.connection = Rc::default();
+    fixture.connection.stream_from(0);
+    let next = fixture.enter(2, "a.example", "green");
     assert_eq!(next.index, stream.index);
-    assert!(hall.in_flight.cut(stream, 500) && !hall.connection.is_cut());
+    assert!(fixture.in_flight.cut(stream, 500) && !fixture.connection.is_cut());
 }
 
 #[test]
-fn the_oldest_of_too_many_watches_is_forgotten_and_its_marks_with_it() {
-    let mut hall = Hall::new();
-    let place = hall.enter(1, "a.example", "blue");
+fn the_oldest_of_too_many_watches_is_forgotten_with_its_marks() {
+    let mut fixture = Fixture::new();
+    let place = fixture.enter(1, "a.example", "blue");
     let before = table(&[]);
     for id in 0..MAX_WATCHES as u64 + 1 {
-        assert_eq!(hall.in_flight.watch(change(id, &before, "a.example", Some("green"), 2 + id)), 1);
+        assert_eq!(fixture.in_flight.watch(change(id, &before, "a.example", Some("green"), 2 + id)), 1);
     }
-    assert!(hall.in_flight.report(0, 0).is_none());
-    assert_eq!(hall.report(MAX_WATCHES as u64).in_flight, 1);
+    assert!(fixture.in_flight.report(0, 0).is_none());
+    assert_eq!(fixture.report(MAX_WATCHES as u64).in_flight, 1);
     // The slot of the first one serves a watch that this request is not on the old side of.
-    hall.in_flight.watch(change(99, &before, "b.example", Some("green"), 1000));
-    assert_eq!(hall.report(99).in_flight, 0);
-    hall.in_flight.leave(place, Ended::Well);
-    assert_eq!(hall.report(99).last_old, None);
-    assert_eq!(hall.report(MAX_WATCHES as u64).in_flight, 0);
+    fixture.in_flight.watch(change(99, &before, "b.example", Some("green"), 1000));
+    assert_eq!(fixture.report(99).in_flight, 0);
+    fixture.in_flight.leave(place, Ended::Well);
+    assert_eq!(fixture.report(99).last_old, None);
+    assert_eq!(fixture.report(MAX_WATCHES as u64).in_flight, 0);
 }
 
 #[test]
-fn the_counts_are_those_of_a_list_that_is_looked_through() {
+fn counts_agree_with_a_plain_list() {
     // A small random walk against a model: xorshift, so that a failure can be repeated.
     let mut seed = 0x2545_F491_4F6C_DD1D_u64;
     let mut random = move |below: usize| {
@@ -194,7 +194,7 @@ fn the_counts_are_those_of_a_list_that_is_looked_through() {
     };
     let keys = ["a.example", "b.example", "c.example"];
     let targets = ["blue", "green"];
-    let mut hall = Hall::new();
+    let mut fixture = Fixture::new();
     let mut present: Vec<(InFlightId, u64, usize, usize)> = Vec::new();
     let mut current = table(&[]);
     let mut number = 1;
@@ -203,12 +203,12 @@ fn the_counts_are_those_of_a_list_that_is_looked_through() {
             0 => {
                 let (key, target) = (random(3), random(2));
                 let older = number - random(2).min(number as usize - 1) as u64;
-                let place = hall.enter(older, keys[key], targets[target]);
+                let place = fixture.enter(older, keys[key], targets[target]);
                 present.push((place, older, key, target));
             }
             1 if !present.is_empty() => {
                 let (place, ..) = present.swap_remove(random(present.len()));
-                hall.in_flight.leave(place, Ended::Well);
+                fixture.in_flight.leave(place, Ended::Well);
             }
             _ if step % 50 == 0 => {
                 number += 1;
@@ -219,8 +219,8 @@ fn the_counts_are_those_of_a_list_that_is_looked_through() {
                     *pinned < number && *at == key && *to != target
                 };
                 let expected = present.iter().filter(on_old).count();
-                assert_eq!(hall.in_flight.watch(change), expected, "step {step}");
-                assert_eq!(hall.report(number).in_flight, expected as u64, "step {step}");
+                assert_eq!(fixture.in_flight.watch(change), expected, "step {step}");
+                assert_eq!(fixture.report(number).in_flight, expected as u64, "step {step}");
             }
             _ => {}
         }
