@@ -14,7 +14,7 @@ use engine::host::{
 };
 use engine::modules::proxy;
 use engine::phase::{self, Content, Step};
-use engine::{begin, modules, output};
+use engine::{modules, output, start_request};
 use gungraun::{library_benchmark, library_benchmark_group, main};
 use http::ResponseHead;
 use std::any::Any;
@@ -157,13 +157,13 @@ impl World {
         let World { config, host, exchange, .. } = self;
         exchange.reset(config, host.now());
         exchange.request.head.clear();
-        let limits = begin::head_limits(config, 0);
+        let limits = start_request::head_limits(config, 0);
         assert!(exchange.request.head.decode(REQUEST, &limits).is_ok());
     }
 
     fn choose(&mut self) {
         let World { config, host, exchange, .. } = self;
-        assert_eq!(begin::begin(exchange, &mut Env { config, host }), Ok(()));
+        assert_eq!(start_request::start(exchange, &mut Env { config, host }), Ok(()));
     }
 
     fn walk(&mut self) {

@@ -7,7 +7,6 @@
 //! Reading order: [`exchange`] (the state of one request), [`phase`] (the walk), [`directive`] and [`config`] (from
 //! text to typed settings), then any file under [`modules`].
 
-pub mod begin;
 pub mod config;
 pub mod directive;
 pub mod exchange;
@@ -18,6 +17,7 @@ pub mod output;
 pub mod phase;
 pub mod regex;
 pub mod setting;
+pub mod start_request;
 pub mod template;
 #[cfg(test)]
 mod testing;

@@ -322,7 +322,7 @@ fn end_of_phase(exchange: &mut Exchange, env: &mut Env<'_>, phase: Phase) -> Ver
         }
         Phase::Access => access::satisfy::conclude(exchange, env),
         // Nothing served it: nginx logs a directory index that is forbidden, and answers 404 otherwise.
-        Phase::Content => modules::files::nothing_served(exchange, env),
+        Phase::Content => modules::static_files::nothing_served(exchange, env),
         _ => Verdict::NextPhase,
     }
 }

@@ -1,6 +1,5 @@
 //! A world for the tests of this crate: a clock that stands still, files in a list, logs in memory.
 
-use crate::begin;
 use crate::config::{Config, Inputs, LogId, NameLookup, build};
 use crate::exchange::{Body, Exchange};
 use crate::host::{
@@ -8,6 +7,7 @@ use crate::host::{
 };
 use crate::output::{self, HeadRefused};
 use crate::phase::{self, Content, Effect, FilePart, Step, Wake};
+use crate::start_request;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Write;
@@ -295,11 +295,11 @@ pub(crate) fn exchange(config: &Config, host: &mut TestHost, request: &str) -> E
     exchange.connection.remote = Some(SocketAddr::from(([127, 0, 0, 1], 40000)));
     exchange.connection.local = Some(SocketAddr::from(([127, 0, 0, 1], 80)));
     exchange.reset(config, host.now);
-    let limits = begin::head_limits(config, 0);
+    let limits = start_request::head_limits(config, 0);
     let progress = exchange.request.head.decode(request.as_bytes(), &limits);
     assert!(matches!(progress, Ok(http::Progress::Complete { .. })), "{progress:?} for {request:?}");
     let mut env = Env { config, host };
-    assert_eq!(begin::begin(&mut exchange, &mut env), Ok(()), "{request:?}");
+    assert_eq!(start_request::start(&mut exchange, &mut env), Ok(()), "{request:?}");
     exchange.switches.pin(host.tables.clone());
     exchange
 }

@@ -4,13 +4,12 @@
 
 use crate::files::{Files, MAIN};
 use conf::{Diagnostic, Parsed};
-use engine::begin;
 use engine::config::{Config, Inputs, LogId, NameLookup, build};
 use engine::exchange::{Body, Exchange};
 use engine::host::{Counters, FileError, Level, Now, OpenRequest, Opened, ScriptCall, ScriptOutcome};
 use engine::output::{self, HeadRefused};
 use engine::phase::{self, Content, Effect, Step, Wake};
-use engine::{Env, Host};
+use engine::{Env, Host, start_request};
 use std::any::Any;
 use std::fs::File;
 use std::io::Write;
@@ -140,17 +139,17 @@ pub(crate) fn exchange(config: &Config, world: &mut World, request: &[u8]) -> Op
     exchange.connection.remote = Some(SocketAddr::from(([203, 0, 113, 7], 40000)));
     exchange.connection.local = Some(SocketAddr::from(([127, 0, 0, 1], 80)));
     exchange.reset(config, world.at());
-    let decoded = exchange.request.head.decode(request, &begin::head_limits(config, 0));
+    let decoded = exchange.request.head.decode(request, &start_request::head_limits(config, 0));
     let mut env = Env { config, host: world };
     match decoded {
         Ok(http::Progress::Complete { .. }) => {}
         Ok(http::Progress::Partial) => return None,
         Err(fault) => {
-            begin::reject(&mut exchange, &mut env, fault, request);
+            start_request::reject(&mut exchange, &mut env, fault, request);
             return None;
         }
     }
-    begin::begin(&mut exchange, &mut env).ok()?;
+    start_request::start(&mut exchange, &mut env).ok()?;
     let tables = vec![Default::default(); config.switches.len()].into();
     exchange.switches.pin(Some(Rc::new(switch::Tables { tables, holds: Box::default(), number: 1 })));
     Some(exchange)

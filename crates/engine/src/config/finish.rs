@@ -8,9 +8,9 @@ use super::{
 use crate::directive::Contexts;
 use crate::modules::{
     self,
-    computed::Computed,
     log::{LogFile, LogFormat, LogTarget},
     lua,
+    map::Computed,
     upstream::GroupEntry,
 };
 use crate::regex::Regex;
@@ -26,7 +26,7 @@ use std::sync::Arc;
 #[derive(Debug)]
 pub struct Draft {
     /// The process.
-    pub main: modules::main::MainSettings,
+    pub main: modules::process::MainSettings,
     /// The control plane.
     pub control: modules::control::ControlSettings,
     /// The http level's own.

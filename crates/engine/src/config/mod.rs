@@ -18,7 +18,7 @@ pub use listen::{ListenAddress, ListenOptions, Listener};
 pub use locations::{LocationTable, Modifier, find as find_location};
 pub use names::{NameMatch, ServerNames};
 
-use crate::modules::{self, computed::Computed, log::LogFile, lua, upstream::GroupEntry};
+use crate::modules::{self, log::LogFile, lua, map::Computed, upstream::GroupEntry};
 use crate::regex::Regex;
 use crate::variables;
 use std::collections::{HashMap, HashSet};
@@ -48,7 +48,7 @@ pub struct Settings {
     /// Error pages.
     pub error_page: modules::error_page::ErrorPageSettings,
     /// Files to serve.
-    pub files: modules::files::FileSettings,
+    pub static_files: modules::static_files::FileSettings,
     /// `add_header`, `expires`.
     pub headers: modules::headers::HeaderSettings,
     /// `limit_conn`.
@@ -76,7 +76,7 @@ impl Settings {
         self.auth_basic.inherit(&outer.auth_basic);
         self.core.inherit(&outer.core);
         self.error_page.inherit(&outer.error_page);
-        self.files.inherit(&outer.files);
+        self.static_files.inherit(&outer.static_files);
         self.headers.inherit(&outer.headers);
         self.headers.inherit_lists(&outer.headers);
         self.limit_conn.inherit(&outer.limit_conn);
@@ -137,7 +137,7 @@ pub struct Config {
     /// The configuration file.
     pub file: PathBuf,
     /// The process: users, logs, workers.
-    pub main: modules::main::MainSettings,
+    pub main: modules::process::MainSettings,
     /// The control plane: its socket and who may come in.
     pub control: modules::control::ControlSettings,
     /// The http level's own: what is not settled per location.

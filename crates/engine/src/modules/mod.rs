@@ -14,22 +14,22 @@ use std::sync::LazyLock;
 
 pub mod access;
 pub mod auth_basic;
-pub mod computed;
 pub mod control;
 pub mod core;
 pub mod error_page;
 pub mod events;
-pub mod files;
 pub mod headers;
 pub mod limit_conn;
 pub mod limit_req;
 pub mod limit_zone;
 pub mod log;
 pub mod lua;
-pub mod main;
+pub mod map;
+pub mod process;
 pub mod proxy;
 pub mod referer;
 pub mod rewrite;
+pub mod static_files;
 pub mod status;
 pub mod switch;
 pub mod try_files;
@@ -61,12 +61,12 @@ impl Module {
 
 /// All modules, in order.
 pub static MODULES: &[&Module] = &[
-    &main::MODULE,
+    &process::MODULE,
     &events::MODULE,
     &control::MODULE,
     &core::MODULE,
     &upstream::MODULE,
-    &computed::MODULE,
+    &map::MODULE,
     &switch::MODULE,
     &log::MODULE,
     &rewrite::MODULE,
@@ -79,11 +79,11 @@ pub static MODULES: &[&Module] = &[
     &try_files::MODULE,
     &proxy::MODULE,
     &status::MODULE,
-    &files::MODULE,
-    // The header filters run in nginx's order: conditions (of files), scripts, added fields, ranges.
+    &static_files::MODULE,
+    // The header filters run in nginx's order: conditions (of static_files), scripts, added fields, ranges.
     &lua::MODULE,
     &headers::MODULE,
-    &files::ranges::MODULE,
+    &static_files::ranges::MODULE,
 ];
 
 static HANDLERS: LazyLock<[Vec<Handler>; 8]> = LazyLock::new(|| {

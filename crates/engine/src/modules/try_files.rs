@@ -1,8 +1,8 @@
 //! `try_files`: the first of several files that is there, or else another URI (ngx_http_try_files_module).
 
 use super::Module;
-use super::files::confine::{self, Climbs};
-use super::files::path::{self, Join, log_failure};
+use super::static_files::confine::{self, Climbs};
+use super::static_files::path::{self, Join, log_failure};
 use crate::config::{Builder, number};
 use crate::directive::{Args, Contexts, Directive};
 use crate::exchange::Exchange;

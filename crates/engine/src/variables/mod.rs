@@ -353,7 +353,7 @@ pub fn assign(exchange: &mut Exchange, definition: &Definition, value: &[u8]) ->
 }
 
 /// A variable that is worked out from others by a module.
-pub use modules::computed::Computed;
+pub use modules::map::Computed;
 
 #[cfg(test)]
 mod tests;

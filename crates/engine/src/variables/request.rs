@@ -3,7 +3,7 @@
 use super::{Family, Variable, read, write};
 use crate::exchange::{Body, Exchange};
 use crate::host::{Env, Level};
-use crate::modules::files;
+use crate::modules::static_files;
 use http::{BodyFraming, Known};
 
 pub(super) const VARIABLES: &[Variable] = &[
@@ -81,10 +81,10 @@ pub(super) const VARIABLES: &[Variable] = &[
         },
     ),
     read("request_filename", "The path of the file that the URI stands for.", |exchange, env, out| {
-        is_whole(out, |out| files::append_path(exchange, env, out).is_ok())
+        is_whole(out, |out| static_files::append_path(exchange, env, out).is_ok())
     }),
     read("document_root", "The root or alias of the location.", |exchange, env, out| {
-        is_whole(out, |out| files::append_root(exchange, env, out).is_ok())
+        is_whole(out, |out| static_files::append_root(exchange, env, out).is_ok())
     }),
     read("realpath_root", "The same without symlinks.", realpath_root),
     read("content_length", "The body's length, if it is known.", content_length),
@@ -214,7 +214,7 @@ fn is_whole(out: &mut Vec<u8>, append: impl FnOnce(&mut Vec<u8>) -> bool) -> boo
 
 fn realpath_root(exchange: &mut Exchange, env: &mut Env<'_>, out: &mut Vec<u8>) -> bool {
     let mut root = Vec::new();
-    if files::append_root(exchange, env, &mut root).is_err() {
+    if static_files::append_root(exchange, env, &mut root).is_err() {
         return false;
     }
     match env.host.real_path(&root) {
@@ -223,7 +223,7 @@ fn realpath_root(exchange: &mut Exchange, env: &mut Env<'_>, out: &mut Vec<u8>) 
             true
         }
         Err(fault) => {
-            files::path::log_failure(exchange, env, Level::Crit, &root, fault);
+            static_files::path::log_failure(exchange, env, Level::Crit, &root, fault);
             false
         }
     }

@@ -7,7 +7,7 @@ use std::rc::Rc;
 
 use engine::host::{Level, ScriptOutcome};
 use engine::log_line;
-use engine::modules::files;
+use engine::modules::static_files;
 use engine::output::{write_body, write_head};
 
 use super::frame::{self, Frame};
@@ -158,7 +158,7 @@ fn prepare_head(request: frame::CurrentRequest<'_>) {
     if !state.type_set.replace(true) {
         let settings = &env.config.location(exchange.route.location).settings.lua;
         if *settings.use_default_type && exchange.response.content_type.is_none() {
-            files::set_content_type(exchange, &mut env);
+            static_files::set_content_type(exchange, &mut env);
         }
     }
     if !state.headers_set.get() {

@@ -11,8 +11,8 @@ use std::rc::Rc;
 use engine::config::LocationId;
 use engine::host::{Level, OpenRequest, Symlinks};
 use engine::log_line;
-use engine::modules::files::confine;
 use engine::modules::lua::{Program, ScriptId, ScriptSource};
+use engine::modules::static_files::confine;
 use engine::variables::Definition;
 use engine::{Config, Env};
 

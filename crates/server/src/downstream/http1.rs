@@ -21,7 +21,7 @@ use engine::modules::core::{self, LingeringClose};
 use engine::modules::{log, lua};
 use engine::output::Framing;
 use engine::phase::{self, Content, Step, Wake};
-use engine::{Exchange, LocationId, begin};
+use engine::{Exchange, LocationId, start_request};
 use http::{BodyFraming, ChunkError, Known, Progress};
 use std::future::poll_fn;
 use std::rc::Rc;
@@ -160,7 +160,7 @@ enum Head {
 
 async fn read_head(cx: &mut RequestCx<'_>) -> Head {
     let config = &cx.generation.config;
-    let limits = begin::head_limits(config, cx.exchange.connection.listener);
+    let limits = start_request::head_limits(config, cx.exchange.connection.listener);
     cx.exchange.request.head.clear();
     let scope = cx.generation.default_scope(cx.exchange.connection.listener);
     let timeout_ms = *config.location(scope).settings.core.head.timeout_ms;
@@ -177,7 +177,7 @@ async fn read_head(cx: &mut RequestCx<'_>) -> Head {
                 // What is left unread says that more may come: see `linger`.
                 let unread = cx.client.read_buffer.unread();
                 let status = with_env(&cx.client.thread, cx.generation, |env| {
-                    begin::reject(cx.exchange, env, fault, unread)
+                    start_request::reject(cx.exchange, env, fault, unread)
                 });
                 return Head::Refused(status);
             }
@@ -215,7 +215,7 @@ fn begin_request(cx: &mut RequestCx<'_>) -> Step {
     let RequestCx { client, exchange, generation, span } = cx;
     let span = trace::phase(span);
     let (thread, body, owes_continue) = (&client.thread, &mut client.body, &mut client.owes_continue);
-    let step = with_env(thread, generation, |env| match begin::begin(exchange, env) {
+    let step = with_env(thread, generation, |env| match start_request::start(exchange, env) {
         Ok(()) => {
             *body = BodyReader::new(exchange.request.framing);
             let head = &exchange.request.head;

@@ -8,7 +8,7 @@ use crate::process::{Address, Boot, EnvRule, Keepalive, Limits, ListenSpec, Sand
 use crate::process::{SocketAccess, Source, UserSpec};
 use engine::Config;
 use engine::config::ListenAddress;
-use engine::modules::main;
+use engine::modules::process as configured;
 use engine::modules::switch::StatePath;
 use std::path::PathBuf;
 
@@ -82,9 +82,9 @@ fn limits(config: &Config) -> Limits {
         priority: *process.priority,
         working_directory: process.working_directory.as_ref().cloned(),
         sandbox: match *process.sandbox {
-            main::Sandbox::Off => Sandbox::Off,
-            main::Sandbox::On if config.lua.used => Sandbox::On,
-            main::Sandbox::On | main::Sandbox::Strict => Sandbox::NoPrograms,
+            configured::Sandbox::Off => Sandbox::Off,
+            configured::Sandbox::On if config.lua.used => Sandbox::On,
+            configured::Sandbox::On | configured::Sandbox::Strict => Sandbox::NoPrograms,
         },
     }
 }

@@ -10,7 +10,7 @@ pub mod satisfy;
 mod tests;
 
 use super::Module;
-use super::computed::networks::Network;
+use super::map::networks::Network;
 use crate::config::{Builder, LocationId, invalid_parameter};
 use crate::directive::{Args, Contexts, Directive};
 use crate::exchange::Exchange;

@@ -8,8 +8,8 @@ mod password;
 mod tests;
 
 use super::Module;
-use super::files::confine::{self, Climbs};
-use super::files::path::log_failure;
+use super::static_files::confine::{self, Climbs};
+use super::static_files::path::log_failure;
 use crate::directive::{Contexts, Directive};
 use crate::exchange::Exchange;
 use crate::host::{Env, Level};

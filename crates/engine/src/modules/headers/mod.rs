@@ -7,7 +7,7 @@ mod expires;
 pub use expires::{Expires, Lifetime};
 
 use super::Module;
-use super::files::last_modified_s;
+use super::static_files::last_modified_s;
 use crate::config::{Builder, invalid_parameter, invalid_value};
 use crate::directive::{Args, Contexts, Directive};
 use crate::exchange::{Exchange, Response};

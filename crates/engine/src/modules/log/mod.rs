@@ -9,7 +9,7 @@ mod json;
 
 pub use format::{Escaping, LogFormat};
 
-use super::{Module, files};
+use super::{Module, static_files};
 use crate::config::LogId;
 use crate::exchange::Exchange;
 use crate::host::{Env, Level};
@@ -126,10 +126,10 @@ pub fn access(exchange: &mut Exchange, env: &mut Env<'_>) {
 /// and may not have files made for hosts that nobody serves.
 fn write_at(exchange: &mut Exchange, env: &mut Env<'_>, path: &Template, line: &[u8]) {
     let mut full = Vec::new();
-    if files::append_root(exchange, env, &mut full).is_err() {
+    if static_files::append_root(exchange, env, &mut full).is_err() {
         return;
     }
-    let root = files::path::open(exchange, env, &full, true);
+    let root = static_files::path::open(exchange, env, &full, true);
     let errno = match root {
         Ok(root) if root.is_dir => None,
         Ok(_) => Some(ENOTDIR),
@@ -137,10 +137,10 @@ fn write_at(exchange: &mut Exchange, env: &mut Env<'_>, path: &Template, line: &
     };
     if errno.is_some() {
         let words = ("testing \"", &full[..], "\" existence failed");
-        return files::path::log_path(exchange, env, Level::Error, words, errno);
+        return static_files::path::log_path(exchange, env, Level::Error, words, errno);
     }
     full.clear();
-    if files::confine::append(path, exchange, env, &mut full).is_err() {
+    if static_files::confine::append(path, exchange, env, &mut full).is_err() {
         return;
     }
     if full.first() != Some(&b'/') {
@@ -149,7 +149,7 @@ fn write_at(exchange: &mut Exchange, env: &mut Env<'_>, path: &Template, line: &
         full.splice(..0, prefix.iter().copied().chain(slash));
     }
     if let Err(fault) = env.host.access_log_at(&full, line) {
-        files::path::log_failure(exchange, env, Level::Crit, &full, fault);
+        static_files::path::log_failure(exchange, env, Level::Crit, &full, fault);
     }
 }
 

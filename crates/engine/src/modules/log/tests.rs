@@ -52,9 +52,10 @@ fn a_request_that_cannot_be_read_is_logged_with_what_there_is() {
     let mut exchange = crate::exchange::Exchange::default();
     exchange.reset(&config, host.now);
     let input = b"BAD\x01 / HTTP/1.1\r\nHost: x\r\n\r\n";
-    let fault = exchange.request.head.decode(input, &crate::begin::head_limits(&config, 0)).unwrap_err();
+    let fault =
+        exchange.request.head.decode(input, &crate::start_request::head_limits(&config, 0)).unwrap_err();
     let mut env = Env { config: &config, host: &mut host };
-    exchange.response.status = crate::begin::reject(&mut exchange, &mut env, fault, input);
+    exchange.response.status = crate::start_request::reject(&mut exchange, &mut env, fault, input);
     access(&mut exchange, &mut env);
     assert_eq!(
         host.access_lines,

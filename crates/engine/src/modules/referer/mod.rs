@@ -7,7 +7,7 @@
 mod tests;
 
 use super::Module;
-use super::computed::hostnames::{KeyFault, Keys};
+use super::map::hostnames::{KeyFault, Keys};
 use crate::config::Builder;
 use crate::directive::{Apply, Args, Contexts, Directive};
 use crate::exchange::Exchange;

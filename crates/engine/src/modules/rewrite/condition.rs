@@ -4,7 +4,7 @@ use crate::exchange::Exchange;
 use crate::host::{Env, Level, OpenRequest, Symlinks};
 use crate::log_line;
 use crate::modules::core::keep_named_captures;
-use crate::modules::files::confine;
+use crate::modules::static_files::confine;
 use crate::regex::Regex;
 use crate::template::Template;
 use crate::variables::{self, VariableId};

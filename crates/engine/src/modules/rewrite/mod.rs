@@ -349,7 +349,7 @@ fn answer(exchange: &mut Exchange, env: &mut Env<'_>, status: u16, text: Option<
         return Verdict::Refuse(status);
     }
     let body = text.value(exchange, env);
-    super::files::set_content_type(exchange, env);
+    super::static_files::set_content_type(exchange, env);
     exchange.response.status = status;
     exchange.response.content_length = Some(body.len() as u64);
     if !exchange.request.body_settled() {

@@ -6,7 +6,7 @@ use super::check::{Gate, Named, SwitchDraft};
 use super::{Probe, StatePath, StreamsPolicy, kind_of};
 use crate::config::{Builder, invalid_choice, invalid_parameter, number, once, variable_name};
 use crate::directive::{Args, Contexts, Directive};
-use crate::modules::computed::Computed;
+use crate::modules::map::Computed;
 use crate::setting::Setting;
 use conf::{Diagnostic, Word};
 use std::ops::RangeInclusive;

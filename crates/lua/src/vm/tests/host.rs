@@ -17,7 +17,7 @@ use engine::modules::lua;
 use engine::modules::switch::Choice;
 use engine::output::HeadRefused;
 use engine::phase::{self, Content, FilePart, SwitchOrder, Wake};
-use engine::{Config, Effect, Env, Step, begin, output};
+use engine::{Config, Effect, Env, Step, output, start_request};
 
 use switch::{Key, KeyKind, Route, Table, Tables};
 
@@ -277,12 +277,13 @@ impl Server {
         exchange.connection.remote = Some(SocketAddr::from(([127, 0, 0, 1], 40000)));
         exchange.connection.local = Some(SocketAddr::from(([127, 0, 0, 1], 80)));
         exchange.reset(&self.config, self.host.now);
-        let progress = exchange.request.head.decode(head.as_bytes(), &begin::head_limits(&self.config, 0));
+        let progress =
+            exchange.request.head.decode(head.as_bytes(), &start_request::head_limits(&self.config, 0));
         assert!(matches!(progress, Ok(http::Progress::Complete { .. })), "{progress:?} for {head:?}");
         let config = self.config.clone();
         let host = &mut self.host;
         let mut waits = Vec::new();
-        begin::begin(&mut exchange, &mut Env { config: &config, host }).unwrap();
+        start_request::start(&mut exchange, &mut Env { config: &config, host }).unwrap();
         exchange.switches.pin(host.tables());
         let mut step = phase::advance(&mut exchange, &mut Env { config: &config, host });
         for turn in 0.. {

@@ -67,7 +67,7 @@ settings! {
 pub static MODULE: Module = Module {
     handlers: &[(Phase::Content, index::handle), (Phase::Content, serve::handle)],
     header_filter: Some(conditional::filter),
-    ..Module::new("files", &[directives::DIRECTIVES])
+    ..Module::new("static_files", &[directives::DIRECTIVES])
 };
 
 /// No handler served the request: a directory without an index file is forbidden (ngx_http_core_content_phase).
@@ -89,7 +89,7 @@ pub fn set_content_type(exchange: &mut Exchange, env: &mut Env<'_>) {
     if exchange.response.content_type.as_ref().is_some_and(|kind| !kind.is_empty()) {
         return;
     }
-    let settings = &env.config.location(exchange.route.location).settings.files;
+    let settings = &env.config.location(exchange.route.location).settings.static_files;
     let kind = match extension(&exchange.request.uri) {
         b"" => None,
         extension => settings.types.get().get(extension),

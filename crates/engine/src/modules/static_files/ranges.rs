@@ -23,7 +23,7 @@ const DIRECTIVES: &[Directive] =
     &[Directive::new("max_ranges", Contexts::HSL, Args::Exactly(1), "number", |b, d| {
         let count = number(d.args[0].text()).and_then(|count| u32::try_from(count).ok());
         let count = count.ok_or_else(|| invalid_value(&d.args[0]).help("a whole number below 4294967296"))?;
-        b.write(d, |s| &mut s.files.max_ranges, Some(count))
+        b.write(d, |s| &mut s.static_files.max_ranges, Some(count))
     })
     .doc("How many ranges of a body one request may ask for; 0 answers no ranges at all.")
     .example("max_ranges 1;")];
@@ -34,7 +34,7 @@ fn filter(exchange: &mut Exchange, env: &mut Env<'_>) -> Result<(), HeadRefused>
         return Ok(());
     }
     let Some(len) = response.content_length else { return Ok(()) };
-    let max_ranges = *env.config.location(route.location).settings.files.max_ranges;
+    let max_ranges = *env.config.location(route.location).settings.static_files.max_ranges;
     if max_ranges == Some(0) {
         return Ok(());
     }

@@ -31,7 +31,7 @@ pub(super) fn filter(exchange: &mut Exchange, env: &mut Env<'_>) -> Result<(), H
     if since.is_none() && none_match.is_none() {
         return Ok(());
     }
-    let rule = *env.config.location(route.location).settings.files.if_modified_since;
+    let rule = *env.config.location(route.location).settings.static_files.if_modified_since;
     if since.is_some_and(|date| is_modified_since(response, date, rule))
         || none_match.is_some_and(|list| !matches(response, list, Comparison::Weak))
     {

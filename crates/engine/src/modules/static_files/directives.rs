@@ -34,7 +34,7 @@ pub(super) const DIRECTIVES: &[Directive] = &[
         .example("types { text/html html htm; image/png png; }"),
     Directive::new("default_type", Contexts::HSL, Args::Exactly(1), "mime-type", |b, d| {
         let kind = d.args[0].text().as_bytes().into();
-        b.write(d, |s| &mut s.files.default_type, kind)
+        b.write(d, |s| &mut s.static_files.default_type, kind)
     })
     .default("text/plain")
     .doc("The media type of what `types` has no type for.")
@@ -47,7 +47,7 @@ pub(super) const DIRECTIVES: &[Directive] = &[
         .default("64")
         .doc("Without effect here: the table of types finds its size by itself.")
         .example("types_hash_bucket_size 64;"),
-    Directive::flag("etag", Contexts::HSL, |b| &mut b.settings().files.etag)
+    Directive::flag("etag", Contexts::HSL, |b| &mut b.settings().static_files.etag)
         .default("on")
         .doc("Whether files have entity tags, made of time and length.")
         .example("etag off;"),
@@ -77,11 +77,11 @@ pub(super) const DIRECTIVES: &[Directive] = &[
          beginning that is trusted.",
     )
     .example("disable_symlinks if_not_owner from=$document_root;"),
-    Directive::flag("sendfile", Contexts::HSLI, |b| &mut b.settings().files.sendfile)
+    Directive::flag("sendfile", Contexts::HSLI, |b| &mut b.settings().static_files.sendfile)
         .default("off")
         .doc("Whether the system copies files to the connection, past the process.")
         .example("sendfile on;"),
-    Directive::flag("log_not_found", Contexts::HSL, |b| &mut b.settings().files.log_not_found)
+    Directive::flag("log_not_found", Contexts::HSL, |b| &mut b.settings().static_files.log_not_found)
         .default("on")
         .doc("Whether missing files are logged.")
         .example("log_not_found off;"),
@@ -92,7 +92,9 @@ fn root(b: &mut Builder<'_>, d: &conf::Directive) -> Result<(), Diagnostic> {
     let is_alias = d.name.text() == "alias";
     let (word, name) = (&d.args[0], d.name.text());
     let scope = &b.draft.scopes[b.scope_index()];
-    if let (true, Some(earlier)) = (scope.settings.files.root.written(), scope.settings.files.root.get()) {
+    if let (true, Some(earlier)) =
+        (scope.settings.static_files.root.written(), scope.settings.static_files.root.get())
+    {
         if earlier.is_alias() == is_alias {
             return once(Err(crate::setting::Duplicate), d);
         }
@@ -138,7 +140,7 @@ fn root(b: &mut Builder<'_>, d: &conf::Directive) -> Result<(), Diagnostic> {
         text = [prefix, slash, &text].concat();
     }
     let text = b.template_of(&text, word.span)?;
-    b.write(d, |s| &mut s.files.root, Some(Root { text, join }))
+    b.write(d, |s| &mut s.static_files.root, Some(Root { text, join }))
 }
 
 fn index(b: &mut Builder<'_>, d: &conf::Directive) -> Result<(), Diagnostic> {
@@ -153,14 +155,14 @@ fn index(b: &mut Builder<'_>, d: &conf::Directive) -> Result<(), Diagnostic> {
             b.diagnostics.push(Diagnostic::warn(word.span, fault).label("what follows is never looked for"));
         }
         let name = b.template(word)?;
-        b.settings().files.index.push(name);
+        b.settings().static_files.index.push(name);
     }
     Ok(())
 }
 
 /// `types`: several blocks of one level make one table.
 fn types(b: &mut Builder<'_>, d: &conf::Directive) -> Result<(), Diagnostic> {
-    let setting = &mut b.settings().files.types;
+    let setting = &mut b.settings().static_files.types;
     let mut table = match setting.written() {
         true => Types::clone(setting.get()),
         false => Types::empty(),
@@ -185,7 +187,7 @@ fn types(b: &mut Builder<'_>, d: &conf::Directive) -> Result<(), Diagnostic> {
             }
         }
     }
-    b.settings().files.types.replace(Arc::new(table));
+    b.settings().static_files.types.replace(Arc::new(table));
     Ok(())
 }
 
@@ -196,7 +198,7 @@ fn if_modified_since(b: &mut Builder<'_>, d: &conf::Directive) -> Result<(), Dia
         b"before" => IfModifiedSince::Before,
         _ => return Err(invalid_choice(&d.args[0]).help("off, exact or before")),
     };
-    b.write(d, |s| &mut s.files.if_modified_since, rule)
+    b.write(d, |s| &mut s.static_files.if_modified_since, rule)
 }
 
 fn disable_symlinks(b: &mut Builder<'_>, d: &conf::Directive) -> Result<(), Diagnostic> {
@@ -225,5 +227,5 @@ fn disable_symlinks(b: &mut Builder<'_>, d: &conf::Directive) -> Result<(), Diag
         let fault = "\"from=\" cannot be used with \"off\" parameter";
         return Err(Diagnostic::error(d.name.span, fault));
     }
-    b.write(d, |s| &mut s.files.disable_symlinks, SymlinkRule { treatment, from })
+    b.write(d, |s| &mut s.static_files.disable_symlinks, SymlinkRule { treatment, from })
 }

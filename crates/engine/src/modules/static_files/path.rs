@@ -56,7 +56,7 @@ pub struct SymlinkRule {
 
 /// How the URI and the directory come together in the request's location.
 pub fn join_of(exchange: &Exchange, config: &Config) -> Join {
-    let root = &config.location(exchange.route.location).settings.files.root;
+    let root = &config.location(exchange.route.location).settings.static_files.root;
     root.get().as_ref().map_or(Join::Whole, |root| root.join)
 }
 
@@ -67,7 +67,7 @@ pub fn join_of(exchange: &Exchange, config: &Config) -> Join {
 pub fn append_root(exchange: &mut Exchange, env: &mut Env<'_>, out: &mut Vec<u8>) -> Result<(), Climbs> {
     let config = env.config;
     let start = out.len();
-    match config.location(exchange.route.location).settings.files.root.get() {
+    match config.location(exchange.route.location).settings.static_files.root.get() {
         None => out.extend_from_slice(b"html"),
         Some(root) => match root.text.constant() {
             // Made absolute when the configuration was read; `root /;` is the empty text.
@@ -131,7 +131,7 @@ pub fn open(
     stat_only: bool,
 ) -> Result<Opened, FileError> {
     let config = env.config;
-    let rule = config.location(exchange.route.location).settings.files.disable_symlinks.get();
+    let rule = config.location(exchange.route.location).settings.static_files.disable_symlinks.get();
     let mut request = OpenRequest { path, stat_only, symlinks: rule.treatment, trusted_prefix: 0 };
     if let Some(from) = &rule.from {
         let from = from.value(exchange, env);

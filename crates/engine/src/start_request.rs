@@ -27,7 +27,7 @@ pub fn head_limits(config: &crate::Config, listener: usize) -> HeadLimits {
 ///
 /// # Errors
 /// The status to answer, already logged.
-pub fn begin(exchange: &mut Exchange, env: &mut Env<'_>) -> Result<(), u16> {
+pub fn start(exchange: &mut Exchange, env: &mut Env<'_>) -> Result<(), u16> {
     exchange.route.cursor = Cursor { phase: Phase::PostRead, handler: 0 };
     let request = &mut exchange.request;
     request.host.extend_from_slice(request.head.host());

@@ -74,7 +74,7 @@ settings! {
 }
 
 /// The module.
-pub static MODULE: Module = Module::new("main", &[DIRECTIVES]);
+pub static MODULE: Module = Module::new("process", &[DIRECTIVES]);
 
 const DIRECTIVES: &[Directive] = &[
     Directive::flag("daemon", Contexts::MAIN, |b| &mut b.draft.main.daemon)

@@ -5,12 +5,12 @@
 
 mod geo;
 pub(crate) mod hostnames;
-mod map;
+mod lookup;
 pub(crate) mod networks;
 mod split_clients;
 
 pub use geo::Geo;
-pub use map::Map;
+pub use lookup::Map;
 pub use split_clients::SplitClients;
 
 use super::{Module, switch};
@@ -57,10 +57,10 @@ impl Computed {
 }
 
 /// The module.
-pub static MODULE: Module = Module::new("computed", &[DIRECTIVES]);
+pub static MODULE: Module = Module::new("map", &[DIRECTIVES]);
 
 const DIRECTIVES: &[Directive] = &[
-    Directive::new("map", Contexts::HTTP, Args::Block(2, 2), "string $variable { … }", map::apply)
+    Directive::new("map", Contexts::HTTP, Args::Block(2, 2), "string $variable { … }", lookup::apply)
         .doc(
             "A variable whose value depends on a text: on what it is, on patterns it matches, on \
          the host names it fits.",
