@@ -1,14 +1,18 @@
 //! The state of one request, from its head to its log line.
 //!
-//! It is reused for the next request of the same connection: [`Exchange::reset`] keeps every buffer's capacity, so
+//! It is reused for the next request of the same connection: [`Exchange::reset`] (in `start_request.rs`) keeps every buffer's capacity, so
 //! that a proxied request allocates nothing once the connection is warm. It holds what is so, never how to do
 //! anything, and no handle on the configuration: that comes with [`crate::Env`].
 
-use crate::config::{Config, LocationId, ServerId};
-use crate::host::Now;
-use crate::modules::{access::satisfy, limit_zone, switch};
-use crate::output::Output;
-use crate::phase::{Cursor, FilePart, Wake};
+use crate::clock::Now;
+use crate::config::ids::{LocationId, ServerId};
+use crate::modules::access::record::Record as AccessRecord;
+use crate::modules::limit_zone::record::Record as LimitsRecord;
+use crate::modules::lua::script::ScriptPhase;
+use crate::modules::switch::record::Record as SwitchRecord;
+use crate::output::wire::Output;
+use crate::phase::verdict::{Cursor, FilePart, Wake};
+pub use crate::regex::Captures;
 use http::{BodyFraming, Headers, RequestHead};
 use std::any::Any;
 use std::fs::File;
@@ -36,9 +40,9 @@ pub struct Exchange {
     /// The script that runs or waits for this request.
     pub script: ScriptState,
     /// What `limit_req` and `limit_conn` made of it.
-    pub limits: limit_zone::Record,
+    pub limits: LimitsRecord,
     /// The tables of switches it has pinned, and what was chosen for it.
-    pub switches: switch::Record,
+    pub switches: SwitchRecord,
     /// Bytes on their way to the client.
     pub output: Output,
     /// When things happened.
@@ -201,7 +205,7 @@ pub struct Route {
     /// Bytes before that begins, where variables say it.
     pub limit_rate_after: Option<u64>,
     /// How far the access phase is.
-    pub access: satisfy::Record,
+    pub access: AccessRecord,
 }
 
 /// One try of an upstream peer: the pieces of `$upstream_*`.
@@ -327,23 +331,6 @@ impl Slots {
     }
 }
 
-/// The captures of the last match.
-#[derive(Debug, Default)]
-pub struct Captures {
-    /// The text that was matched against.
-    pub subject: Vec<u8>,
-    /// Start and end of group 0, 1, …; `None` where a group took no part.
-    pub groups: Vec<Option<(usize, usize)>>,
-}
-
-impl Captures {
-    /// The text of group `n`.
-    pub fn group(&self, n: usize) -> Option<&[u8]> {
-        let (start, end) = (*self.groups.get(n)?)?;
-        self.subject.get(start..end)
-    }
-}
-
 /// The script of a request.
 #[derive(Debug, Default)]
 pub struct ScriptState {
@@ -363,7 +350,7 @@ pub struct ScriptState {
     /// was refused.
     pub switched: Option<Result<u64, String>>,
     /// Which phase the script that runs is in, for `ngx.get_phase` and the phase checks.
-    pub phase: crate::modules::lua::ScriptPhase,
+    pub phase: ScriptPhase,
 }
 
 /// When things happened.
@@ -377,27 +364,6 @@ pub struct Timing {
 const IDLE_WIRE_BYTES: usize = 32 << 10;
 
 impl Exchange {
-    /// Makes ready for the next request of the same connection, keeping all buffers.
-    pub fn reset(&mut self, config: &Config, now: Now) {
-        let connection_requests = self.connection.requests;
-        self.connection.requests = connection_requests + 1;
-        self.request.reset();
-        self.response.reset();
-        self.route = Route::default();
-        self.upstream.reset();
-        self.slots.reset(config.variables.slot_count());
-        self.captures.groups.clear();
-        self.script = ScriptState {
-            chunk: std::mem::take(&mut self.script.chunk),
-            value: std::mem::take(&mut self.script.value),
-            ..ScriptState::default()
-        };
-        self.limits.reset();
-        self.switches.reset();
-        self.output.reset();
-        self.timing = Timing { start: now };
-    }
-
     /// Lets go of what belongs to the request alone (its body, its script, its places in counts), so that the exchange can lie idle.
     pub fn release(&mut self) {
         self.request.body = Body::Unread;
@@ -444,7 +410,7 @@ impl Request {
         &target[..memchr::memchr2(b'?', b'#', target).unwrap_or(target.len())]
     }
 
-    fn reset(&mut self) {
+    pub(crate) fn reset(&mut self) {
         self.uri.clear();
         self.args.clear();
         self.host.clear();
@@ -496,7 +462,7 @@ impl Response {
 }
 
 impl UpstreamRecord {
-    fn reset(&mut self) {
+    pub(crate) fn reset(&mut self) {
         self.tries.clear();
         self.headers.clear();
         self.trailers.clear();

@@ -1,40 +1,15 @@
 //! What the engine asks of the world: time, randomness, files, logs and scripts, all as one argument.
 
+pub use crate::clock::Now;
 use crate::config::Config;
 use crate::exchange::Exchange;
-use crate::modules::lua::ScriptId;
-use crate::output::HeadRefused;
-use crate::phase::SwitchOrder;
+use crate::modules::lua::script::ScriptId;
+use crate::output::wire::HeadRefused;
+use crate::phase::verdict::{Effect, SwitchOrder};
 use std::any::Any;
 use std::fs::File;
 use std::path::Path;
 use std::rc::Rc;
-
-/// The time, read once per turn of the loop.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Now {
-    /// Microseconds since the Unix epoch.
-    pub epoch_us: u64,
-    /// Microseconds of a clock that never goes back.
-    pub monotonic_us: u64,
-    /// Seconds east of UTC, for `$time_local`.
-    pub utc_offset_s: i32,
-}
-
-impl Now {
-    /// Whole seconds since the Unix epoch.
-    pub fn epoch_s(self) -> u64 {
-        self.epoch_us / 1_000_000
-    }
-    /// Milliseconds since the Unix epoch.
-    pub fn epoch_ms(self) -> u64 {
-        self.epoch_us / 1_000
-    }
-    /// Milliseconds of the clock that never goes back.
-    pub fn monotonic_ms(self) -> u64 {
-        self.monotonic_us / 1_000
-    }
-}
 
 /// The levels of the error log, most severe first, as nginx numbers them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -165,7 +140,7 @@ pub enum ScriptOutcome {
         args: Vec<u8>,
     },
     /// It waits for this.
-    Wait(crate::phase::Effect),
+    Wait(Effect),
     /// It raised an error, already logged.
     Failed,
     /// It came to its end, but a header filter has refused the head of what it wrote.

@@ -7,6 +7,7 @@
 //! Reading order: [`exchange`] (the state of one request), [`phase`] (the walk), [`directive`] and [`config`] (from
 //! text to typed settings), then any file under [`modules`].
 
+mod clock;
 pub mod config;
 pub mod directive;
 pub mod exchange;

@@ -4,10 +4,25 @@
 //! is compiled under a limit (PCRE2's `(*LIMIT_MATCH=…)`, see pcre2pattern(3)). A match that hits the limit counts
 //! as no match and says so to the caller.
 
-use crate::exchange::Captures;
-
 /// How much backtracking one match may take; PCRE2's own default is ten times this.
 pub const MATCH_LIMIT: u32 = 1_000_000;
+
+/// The captures of the last match.
+#[derive(Debug, Default)]
+pub struct Captures {
+    /// The text that was matched against.
+    pub subject: Vec<u8>,
+    /// Start and end of group 0, 1, …; `None` where a group took no part.
+    pub groups: Vec<Option<(usize, usize)>>,
+}
+
+impl Captures {
+    /// The text of group `n`.
+    pub fn group(&self, n: usize) -> Option<&[u8]> {
+        let (start, end) = (*self.groups.get(n)?)?;
+        self.subject.get(start..end)
+    }
+}
 
 /// A compiled regular expression.
 #[derive(Clone, Debug)]

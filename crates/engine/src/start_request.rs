@@ -1,14 +1,15 @@
 //! The beginning of a request: from a decoded head to an exchange that can walk through the phases.
 
-use crate::exchange::Exchange;
-use crate::host::{Env, Level};
+use crate::Config;
+use crate::exchange::{Exchange, Route, ScriptState, Timing};
+use crate::host::{Env, Level, Now};
 use crate::log_line;
 use crate::modules::core;
 use crate::phase::{Cursor, Phase};
 use http::{HeadLimits, Known, Version};
 
 /// The limits on request heads of a listening address: those of its default server, as in nginx.
-pub fn head_limits(config: &crate::Config, listener: usize) -> HeadLimits {
+pub fn head_limits(config: &Config, listener: usize) -> HeadLimits {
     let Some(listener) = config.listeners.get(listener) else { return HeadLimits::default() };
     let scope = config.server(listener.default_server).scope;
     let head = &config.location(scope).settings.core.head;
@@ -20,6 +21,29 @@ pub fn head_limits(config: &crate::Config, listener: usize) -> HeadLimits {
         ignore_invalid_headers: *head.ignore_invalid,
         merge_slashes: *head.merge_slashes,
         ..HeadLimits::default()
+    }
+}
+
+impl Exchange {
+    /// Makes ready for the next request of the same connection, keeping all buffers.
+    pub fn reset(&mut self, config: &Config, now: Now) {
+        let connection_requests = self.connection.requests;
+        self.connection.requests = connection_requests + 1;
+        self.request.reset();
+        self.response.reset();
+        self.route = Route::default();
+        self.upstream.reset();
+        self.slots.reset(config.variables.slot_count());
+        self.captures.groups.clear();
+        self.script = ScriptState {
+            chunk: std::mem::take(&mut self.script.chunk),
+            value: std::mem::take(&mut self.script.value),
+            ..ScriptState::default()
+        };
+        self.limits.reset();
+        self.switches.reset();
+        self.output.reset();
+        self.timing = Timing { start: now };
     }
 }
 

@@ -4,8 +4,8 @@
 //! on after a fault, so that all of them are named. What needs the whole text (inheritance, the search tables, names
 //! that are defined further down) is done in [`super::finish`] afterwards.
 
-use super::finish::{self, Draft, ListenDraft};
-use super::{Config, Settings};
+use super::Settings;
+use super::draft::{Draft, ListenDraft};
 use crate::directive::{Args, Contexts, Directive};
 use crate::modules::{self, MODULES};
 use crate::regex::Regex;
@@ -68,35 +68,19 @@ static TABLE: LazyLock<HashMap<&'static str, Vec<&'static Directive>>> = LazyLoc
     table
 });
 
-/// Builds the configuration, or names everything that is wrong with it. Warnings come with the configuration.
-///
-/// # Errors
-/// All faults, in the order of the text.
-pub fn build(parsed: &Parsed, inputs: &Inputs<'_>) -> Result<(Config, Vec<Diagnostic>), Vec<Diagnostic>> {
-    let mut builder = Builder {
-        inputs,
-        sources: &parsed.sources,
-        diagnostics: parsed.diagnostics.clone(),
-        draft: Draft::new(&inputs.prefix),
-        places: vec![Place { context: Contexts::MAIN, scope: 0 }],
-        applying: None,
-    };
-    builder.apply_all(&parsed.tree.directives);
-    for module in MODULES {
-        if let Some(finish) = module.finish {
-            finish(&mut builder);
+impl<'a> Builder<'a> {
+    /// Returns a builder that has read nothing yet.
+    pub(super) fn new(parsed: &'a Parsed, inputs: &'a Inputs<'a>) -> Builder<'a> {
+        Builder {
+            inputs,
+            sources: &parsed.sources,
+            diagnostics: parsed.diagnostics.clone(),
+            draft: Draft::new(&inputs.prefix),
+            places: vec![Place { context: Contexts::MAIN, scope: 0 }],
+            applying: None,
         }
     }
-    finish::check(&mut builder);
-    let Builder { draft, mut diagnostics, .. } = builder;
-    if diagnostics.iter().any(Diagnostic::is_error) {
-        diagnostics.sort_by_key(|d| d.span.map_or((u32::MAX, 0), |span| (span.source.0, span.start)));
-        return Err(diagnostics);
-    }
-    finish::config(draft, inputs).map(|config| (config, diagnostics)).map_err(|fault| vec![fault])
-}
 
-impl Builder<'_> {
     /// Applies the directives of a block in the present place.
     pub fn apply_all(&mut self, directives: &[conf::Directive]) {
         for directive in directives {
@@ -372,11 +356,4 @@ fn check_shape(entry: &Directive, directive: &conf::Directive) -> Result<(), Dia
     )
     .label(format!("takes {wanted}, has {given}"))
     .help(format!("for example: {}", entry.example)))
-}
-
-/// All directives, for the documentation.
-pub fn directives() -> impl Iterator<Item = (&'static modules::Module, &'static Directive)> {
-    MODULES.iter().flat_map(|module| {
-        module.directives.iter().copied().flatten().map(move |directive| (*module, directive))
-    })
 }

@@ -3,38 +3,31 @@
 //! [`build`] turns the parsed text into a [`Config`] or into every fault it has. While a request is served nothing
 //! is looked up by a string that could have been looked up here.
 
+mod build;
 mod builder;
+mod draft;
 mod finish;
+pub(crate) mod ids;
 mod listen;
 mod locations;
 mod names;
 
+pub use build::{build, directives};
 pub use builder::{
-    Builder, Inputs, NameLookup, build, directives, invalid_choice, invalid_parameter, invalid_value, number,
-    once, variable_name,
+    Builder, Inputs, NameLookup, invalid_choice, invalid_parameter, invalid_value, number, once,
+    variable_name,
 };
-pub use finish::{Draft, ListenDraft, Scope, ServerDraft};
+pub use draft::{Draft, ListenDraft, Scope, ServerDraft};
+pub use ids::{LocationId, LogId, ServerId};
 pub use listen::{ListenAddress, ListenOptions, Listener};
 pub use locations::{LocationTable, Modifier, find as find_location};
 pub use names::{NameMatch, ServerNames};
 
-use crate::modules::{self, log::LogFile, lua, map::Computed, upstream::GroupEntry};
+use crate::modules;
 use crate::regex::Regex;
 use crate::variables;
 use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
-
-/// A server's number.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub struct ServerId(pub u32);
-
-/// A location's number. Every server's own scope is a location too, so that a request always is in one.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub struct LocationId(pub u32);
-
-/// The number of a log file or other log destination.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub struct LogId(pub u32);
 
 /// The settings of every module at one level.
 #[derive(Clone, Debug, Default)]
@@ -149,21 +142,21 @@ pub struct Config {
     /// All locations of all servers.
     pub locations: Vec<Location>,
     /// All upstream groups, the ones that `proxy_pass http://host` implies included.
-    pub groups: Vec<GroupEntry>,
-    /// The groups' numbers by their keys ([`GroupEntry::key`]), for `proxy_pass` with variables.
+    pub groups: Vec<modules::upstream::GroupEntry>,
+    /// The groups' numbers by their keys ([`modules::upstream::GroupEntry::key`]), for `proxy_pass` with variables.
     pub group_numbers: HashMap<Box<[u8]>, usize>,
     /// All variables.
     pub variables: variables::Table,
     /// What `map`, `geo`, `split_clients` and `switch` define.
-    pub computed: Vec<Computed>,
+    pub computed: Vec<modules::map::Computed>,
     /// All switches, in the order of the text.
     pub switches: Vec<modules::switch::SwitchSpec>,
     /// All Lua.
-    pub lua: lua::Program,
+    pub lua: modules::lua::Program,
     /// The zones of `limit_req` and `limit_conn`.
     pub limits: modules::limit_zone::Limits,
     /// Log destinations, each once.
-    pub logs: Vec<LogFile>,
+    pub logs: Vec<modules::log::LogFile>,
 }
 
 impl Config {

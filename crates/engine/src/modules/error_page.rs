@@ -41,7 +41,7 @@ impl ErrorPageSettings {
 }
 
 /// The module.
-pub static MODULE: Module = Module::new("error_page", &[DIRECTIVES]);
+pub static MODULE: Module = Module { page: Some(choose), ..Module::new("error_page", &[DIRECTIVES]) };
 
 const DIRECTIVES: &[Directive] = &[
     Directive::new("error_page", Contexts::HSLI, Args::AtLeast(2), "code ... [=[response]] uri", error_page)
@@ -98,16 +98,8 @@ fn error_page(b: &mut Builder<'_>, d: &conf::Directive) -> Result<(), Diagnostic
     Ok(())
 }
 
-/// What becomes of an error.
-pub enum Answer {
-    /// An internal redirect: walk on.
-    Redirected,
-    /// This page.
-    Serve(Content),
-}
-
-/// Chooses what answers an error (ngx_http_special_response_handler).
-pub fn choose(exchange: &mut Exchange, env: &mut Env<'_>, status: u16) -> Answer {
+/// Chooses what answers an error (ngx_http_special_response_handler); `None` after an internal redirect.
+fn choose(exchange: &mut Exchange, env: &mut Env<'_>, status: u16) -> Option<Content> {
     let config = env.config;
     let settings = &config.location(exchange.route.location).settings.error_page;
     exchange.response.error_status = status;
@@ -123,13 +115,13 @@ pub fn choose(exchange: &mut Exchange, env: &mut Env<'_>, status: u16) -> Answer
     if let Some(page) = page {
         exchange.route.error_page = true;
         match send_page(exchange, env, page) {
-            Ok(true) => return Answer::Redirected,
-            Ok(false) => return Answer::Serve(built_in(exchange, env)),
+            Ok(true) => return None,
+            Ok(false) => return Some(built_in(exchange, env)),
             Err(status) => exchange.response.error_status = status,
         }
     }
     exchange.response.status = exchange.response.error_status;
-    Answer::Serve(built_in(exchange, env))
+    Some(built_in(exchange, env))
 }
 
 /// Statuses after which nginx does not keep the connection.

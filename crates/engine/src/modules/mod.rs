@@ -8,8 +8,8 @@ use crate::config::Builder;
 use crate::directive::Directive;
 use crate::exchange::Exchange;
 use crate::host::Env;
-use crate::output::HeadRefused;
-use crate::phase::{Handler, Phase};
+use crate::output::wire::HeadRefused;
+use crate::phase::verdict::{Content, PHASES, Phase, Verdict};
 use std::sync::LazyLock;
 
 pub mod access;
@@ -35,6 +35,19 @@ pub mod switch;
 pub mod try_files;
 pub mod upstream;
 
+/// A module's part in a phase.
+pub type Handler = fn(&mut Exchange, &mut Env<'_>) -> Verdict;
+
+/// Runs a whole phase from the cursor on: its handlers, how their verdicts are weighed, and what follows when none has
+/// settled it (nginx's checkers). Phases without one run their handlers in order and go on.
+pub type Checker = fn(&mut Exchange, &mut Env<'_>, &[Handler]) -> Verdict;
+
+/// Chooses what is served instead of an error; `None` if the request was redirected to its page and walks on.
+pub type Page = fn(&mut Exchange, &mut Env<'_>, status: u16) -> Option<Content>;
+
+/// Does what a module has to do with a request that has just come into a location.
+pub type Settle = fn(&mut Exchange, &Env<'_>);
+
 /// A header filter: changes the answer's head before it is written, or refuses it.
 pub type HeaderFilter = fn(&mut Exchange, &mut Env<'_>) -> Result<(), HeadRefused>;
 
@@ -46,6 +59,12 @@ pub struct Module {
     pub directives: &'static [&'static [Directive]],
     /// Its handlers.
     pub handlers: &'static [(Phase, Handler)],
+    /// The phases that it runs in its own way. A phase has one checker at most.
+    pub checkers: &'static [(Phase, Checker)],
+    /// What it makes of refusals. One module has such a part.
+    pub page: Option<Page>,
+    /// What it does when a request comes into a location.
+    pub settle: Option<Settle>,
     /// Its header filter.
     pub header_filter: Option<HeaderFilter>,
     /// What it has to do once the whole text is read: resolve names defined further down, check what belongs together.
@@ -53,9 +72,18 @@ pub struct Module {
 }
 
 impl Module {
-    /// A module without handlers, filters or finish; the others are written as `Module { …, ..Module::new(…) }`.
+    /// A module with directives alone; the others are written as `Module { …, ..Module::new(…) }`.
     pub const fn new(name: &'static str, directives: &'static [&'static [Directive]]) -> Module {
-        Module { name, directives, handlers: &[], header_filter: None, finish: None }
+        Module {
+            name,
+            directives,
+            handlers: &[],
+            checkers: &[],
+            page: None,
+            settle: None,
+            header_filter: None,
+            finish: None,
+        }
     }
 }
 
@@ -68,7 +96,6 @@ pub static MODULES: &[&Module] = &[
     &upstream::MODULE,
     &map::MODULE,
     &switch::MODULE,
-    &log::MODULE,
     &rewrite::MODULE,
     &error_page::MODULE,
     &referer::MODULE,
@@ -84,25 +111,78 @@ pub static MODULES: &[&Module] = &[
     &lua::MODULE,
     &headers::MODULE,
     &static_files::ranges::MODULE,
+    // In the log phase, scripts come before the access log.
+    &log::MODULE,
 ];
 
-static HANDLERS: LazyLock<[Vec<Handler>; 8]> = LazyLock::new(|| {
-    let mut table: [Vec<Handler>; 8] = Default::default();
+/// What runs in one phase.
+#[derive(Default)]
+pub struct PhaseRun {
+    /// How it is run, if not in order.
+    pub checker: Option<Checker>,
+    /// Its handlers, in order.
+    pub handlers: Vec<Handler>,
+}
+
+/// The modules' parts, by where they are needed.
+struct Parts {
+    phases: [PhaseRun; PHASES.len()],
+    page: Option<Page>,
+    settle: Vec<Settle>,
+    header_filters: Vec<HeaderFilter>,
+}
+
+static PARTS: LazyLock<Parts> = LazyLock::new(|| {
+    let mut phases: [PhaseRun; PHASES.len()] = Default::default();
     for (phase, handler) in MODULES.iter().flat_map(|module| module.handlers) {
-        table[*phase as usize].push(*handler);
+        phases[*phase as usize].handlers.push(*handler);
     }
-    table
+    for (phase, checker) in MODULES.iter().flat_map(|module| module.checkers) {
+        phases[*phase as usize].checker = Some(*checker);
+    }
+    Parts {
+        phases,
+        page: MODULES.iter().find_map(|module| module.page),
+        settle: MODULES.iter().filter_map(|module| module.settle).collect(),
+        header_filters: MODULES.iter().filter_map(|module| module.header_filter).collect(),
+    }
 });
 
-static HEADER_FILTERS: LazyLock<Vec<HeaderFilter>> =
-    LazyLock::new(|| MODULES.iter().filter_map(|module| module.header_filter).collect());
+/// What runs in a phase.
+pub fn phase(phase: Phase) -> &'static PhaseRun {
+    &PARTS.phases[phase as usize]
+}
 
-/// The handlers of a phase, in order.
-pub fn handlers(phase: Phase) -> &'static [Handler] {
-    &HANDLERS[phase as usize]
+/// What is served instead of an error; `None` if the request was redirected to its page.
+pub fn page(exchange: &mut Exchange, env: &mut Env<'_>, status: u16) -> Option<Content> {
+    match PARTS.page {
+        Some(page) => page(exchange, env, status),
+        None => Some(Content::Empty),
+    }
+}
+
+/// Lets every module do what it does when a request has come into a location.
+pub fn settle(exchange: &mut Exchange, env: &Env<'_>) {
+    for settle in &PARTS.settle {
+        settle(exchange, env);
+    }
 }
 
 /// All header filters, in order.
 pub fn header_filters() -> &'static [HeaderFilter] {
-    &HEADER_FILTERS
+    &PARTS.header_filters
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_phase_has_one_checker_at_most_and_one_module_makes_pages() {
+        for phase in PHASES {
+            let checkers = MODULES.iter().flat_map(|module| module.checkers).filter(|(at, _)| *at == phase);
+            assert!(checkers.count() <= 1, "{phase:?}");
+        }
+        assert_eq!(MODULES.iter().filter(|module| module.page.is_some()).count(), 1);
+    }
 }

@@ -18,7 +18,6 @@ use crate::trace;
 use engine::exchange::{Body, Connection};
 use engine::host::Level;
 use engine::modules::core::{self, LingeringClose};
-use engine::modules::{log, lua};
 use engine::output::Framing;
 use engine::phase::{self, Content, Step, Wake};
 use engine::{Exchange, LocationId, start_request};
@@ -371,10 +370,7 @@ fn end_switching(cx: &mut RequestCx<'_>, after: After) {
 
 /// Runs the log phase.
 fn finish(cx: &mut RequestCx<'_>) {
-    cx.engine(|exchange, env| {
-        lua::log(exchange, env);
-        log::access(exchange, env);
-    });
+    cx.engine(phase::log);
     cx.exchange.connection.sent_before += cx.exchange.output.sent;
 }
 

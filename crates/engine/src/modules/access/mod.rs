@@ -9,6 +9,8 @@ pub mod satisfy;
 #[cfg(test)]
 mod tests;
 
+pub(crate) mod record;
+
 use super::Module;
 use super::map::networks::Network;
 use crate::config::{Builder, LocationId, invalid_parameter};
@@ -61,6 +63,8 @@ settings! {
 /// The module.
 pub static MODULE: Module = Module {
     handlers: &[(Phase::Access, handle)],
+    checkers: &[(Phase::Access, satisfy::check)],
+    settle: Some(limit_except::apply),
     ..Module::new("access", &[DIRECTIVES, satisfy::DIRECTIVES, limit_except::DIRECTIVES])
 };
 

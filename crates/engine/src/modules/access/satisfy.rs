@@ -1,15 +1,15 @@
 //! How the access handlers' answers make one: `satisfy` and `auth_delay` (ngx_http_core_access_phase,
 //! ngx_http_core_post_access_phase, ngx_http_core_auth_delay).
 //!
-//! The walk runs each handler of the access phase through [`run`] and asks [`conclude`] at the phase's end. Nothing
-//! here looks at a client: it only weighs what the handlers say.
+//! Owns the checker of the access phase. Nothing here looks at a client: it only weighs what the handlers say.
 
 use crate::config::invalid_choice;
 use crate::directive::{Args, Contexts, Directive};
 use crate::exchange::Exchange;
 use crate::host::{Env, Level};
 use crate::log_line;
-use crate::phase::{Effect, Handler, Verdict};
+use crate::modules::Handler;
+use crate::phase::{self, Effect, Verdict};
 use http::Known;
 
 /// How many of the access modules must let a request in.
@@ -20,15 +20,6 @@ pub enum Satisfy {
     All,
     /// One is enough.
     Any,
-}
-
-/// What the handlers of the access phase have said so far.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Record {
-    /// Under `satisfy any`, the status with which one refused the request; 0 if none did.
-    pub refused: u16,
-    /// A 401 is being held back (`auth_delay`).
-    pub delayed: bool,
 }
 
 pub(super) const DIRECTIVES: &[Directive] = &[
@@ -52,8 +43,16 @@ pub(super) const DIRECTIVES: &[Directive] = &[
         .example("auth_delay 2s;"),
 ];
 
+/// Runs the access phase.
+pub(super) fn check(exchange: &mut Exchange, env: &mut Env<'_>, handlers: &[Handler]) -> Verdict {
+    match phase::in_order(exchange, env, handlers, run) {
+        Some(verdict) => verdict,
+        None => conclude(exchange, env),
+    }
+}
+
 /// Runs a handler of the access phase and weighs what it says.
-pub(crate) fn run(handler: Handler, exchange: &mut Exchange, env: &mut Env<'_>) -> Verdict {
+fn run(handler: Handler, exchange: &mut Exchange, env: &mut Env<'_>) -> Verdict {
     if exchange.route.access.delayed {
         return end_delay(exchange);
     }
@@ -85,7 +84,7 @@ fn judge(exchange: &mut Exchange, env: &mut Env<'_>, verdict: Verdict) -> Verdic
 }
 
 /// The end of the access phase: nobody let the request in, if one of them refused it.
-pub(crate) fn conclude(exchange: &mut Exchange, env: &mut Env<'_>) -> Verdict {
+fn conclude(exchange: &mut Exchange, env: &mut Env<'_>) -> Verdict {
     if exchange.route.access.delayed {
         return end_delay(exchange);
     }

@@ -9,12 +9,12 @@ mod rate;
 pub(crate) use blocks::add_scope;
 pub use rate::{Amount, limit_rate, limit_rate_after, settle_rates};
 
-use super::{Module, access};
+use super::{Handler, Module};
 use crate::config::{self, Config};
 use crate::exchange::Exchange;
 use crate::host::{Env, Level};
 use crate::log_line;
-use crate::phase::{self, Handler, Phase, Verdict};
+use crate::phase::{self, Phase, Verdict};
 use crate::setting::settings;
 use crate::variables::Definition;
 use std::net::SocketAddr;
@@ -226,6 +226,7 @@ settings! {
 /// The module.
 pub static MODULE: Module = Module {
     handlers: &[(Phase::Content, content)],
+    checkers: &[(Phase::FindLocation, find_location)],
     finish: Some(blocks::finish),
     ..Module::new(
         "core",
@@ -287,8 +288,8 @@ pub fn keep_named_captures(exchange: &mut Exchange, config: &Config, regex: &cra
     }
 }
 
-/// The search for the location, and what nginx checks right after it.
-pub fn find_location(exchange: &mut Exchange, env: &mut Env<'_>) -> Verdict {
+/// The search for the location, and what nginx checks right after it (ngx_http_core_find_config_phase).
+fn find_location(exchange: &mut Exchange, env: &mut Env<'_>, _: &[Handler]) -> Verdict {
     let config = env.config;
     let scope = config.server(exchange.route.server).scope;
     let Exchange { request, captures, .. } = &mut *exchange;
@@ -314,7 +315,7 @@ pub fn find_location(exchange: &mut Exchange, env: &mut Env<'_>) -> Verdict {
         exchange.response.location = Some(with_slash(exchange));
         return Verdict::Refuse(301);
     }
-    access::limit_except::apply(exchange, env);
+    super::settle(exchange, env);
     let location = config.location(exchange.route.location);
     let limit = *location.settings.core.body.max_size;
     if limit > 0

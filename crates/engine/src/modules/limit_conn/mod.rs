@@ -1,10 +1,11 @@
 //! `limit_conn`: how many requests with the same key may be under way at once (ngx_http_limit_conn_module).
 //!
-//! Owns the counts and the [`Seat`] by which a request is counted: it lies in the exchange and gives its place back
-//! when it is dropped, however the request ends.
+//! Owns what is refused; the counts are [`counts`]'.
+
+pub(crate) mod counts;
 
 use super::Module;
-use super::limit_zone::{self, Room, State};
+use super::limit_zone::{self, Outcome};
 use crate::config::{Builder, invalid_parameter};
 use crate::directive::{Args, Contexts, Directive};
 use crate::exchange::Exchange;
@@ -13,30 +14,7 @@ use crate::log_line;
 use crate::phase::{Phase, Verdict};
 use crate::setting::settings;
 use conf::Diagnostic;
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
-
-/// What became of a request: `$limit_conn_status`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
-    /// It was counted.
-    Passed,
-    /// It was refused.
-    Rejected,
-    /// It would have been refused.
-    RejectedDryRun,
-}
-
-impl Outcome {
-    /// nginx's word for it.
-    pub fn word(self) -> &'static [u8] {
-        match self {
-            Outcome::Passed => b"PASSED",
-            Outcome::Rejected => b"REJECTED",
-            Outcome::RejectedDryRun => b"REJECTED_DRY_RUN",
-        }
-    }
-}
+use counts::{Entered, Seat};
 
 /// One `limit_conn`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -138,25 +116,13 @@ fn count(
     let config = env.config;
     for limit in settings.limits.iter() {
         let zone = config.limits.connections.get(limit.zone);
-        zone.key_of(exchange, env, key);
-        if key.is_empty() {
-            continue;
-        }
-        if key.len() > MAX_KEY_BYTES {
-            let words: [&[u8]; 5] = [
-                b"the value of the \"",
-                zone.key_text.as_bytes(),
-                b"\" key is more than 255 bytes: \"",
-                key,
-                b"\"",
-            ];
-            log_line::error(exchange, env, Level::Error, &words.concat());
+        if !zone.key_of(exchange, env, MAX_KEY_BYTES, key) {
             continue;
         }
         exchange.limits.connections = Some(Outcome::Passed);
         let entered = zone.lock().enter(key, limit.connections);
         match entered {
-            Entered::Seat(number) => exchange.limits.seats.push(Seat { counts: zone.state(), number }),
+            Entered::Seat(number) => exchange.limits.seats.push(Seat::new(zone.state(), number)),
             Entered::TooMany => {
                 let dry = if *settings.dry_run { ", dry run," } else { "" };
                 let text = format!("limiting connections{dry} by zone \"{}\"", zone.name);
@@ -173,93 +139,7 @@ const MAX_KEY_BYTES: usize = 255;
 
 fn refuse(exchange: &mut Exchange, settings: &LimitConnSettings) -> Verdict {
     exchange.limits.seats.clear();
-    if *settings.dry_run {
-        exchange.limits.connections = Some(Outcome::RejectedDryRun);
-        return Verdict::Next;
-    }
-    exchange.limits.connections = Some(Outcome::Rejected);
-    Verdict::Refuse(*settings.status)
-}
-
-/// One request's place in a zone's count; dropping it gives the place back.
-#[derive(Debug)]
-pub struct Seat {
-    counts: Arc<Mutex<Counts>>,
-    number: u32,
-}
-
-impl Drop for Seat {
-    fn drop(&mut self) {
-        self.counts.lock().unwrap_or_else(PoisonError::into_inner).leave(self.number);
-    }
-}
-
-/// The counts of one zone.
-#[derive(Debug)]
-pub struct Counts {
-    numbers: HashMap<Arc<[u8]>, u32>,
-    counts: Vec<(Arc<[u8]>, u32)>,
-    free: Vec<u32>,
-    room: Room,
-}
-
-/// What became of a request that wants to be counted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Entered {
-    /// It is, under this number.
-    Seat(u32),
-    /// There are as many as there may be.
-    TooMany,
-    /// The zone is full.
-    NoRoom,
-}
-
-/// The bytes of nginx's record beside the key: it decides how many fit in a zone.
-const RECORD_BYTES: usize = 36;
-
-impl State for Counts {
-    const DIRECTIVE: &'static str = "limit_conn_zone";
-    const WORD: &'static str = "limit_conn_zone";
-
-    fn new(size: u64) -> Counts {
-        Counts { numbers: HashMap::new(), counts: Vec::new(), free: Vec::new(), room: Room::new(size) }
-    }
-}
-
-impl Counts {
-    /// Counts one more request with this key, if there are fewer than the limit.
-    pub fn enter(&mut self, key: &[u8], limit: u32) -> Entered {
-        if let Some(number) = self.numbers.get(key) {
-            let (_, count) = &mut self.counts[*number as usize];
-            if *count >= limit {
-                return Entered::TooMany;
-            }
-            *count += 1;
-            return Entered::Seat(*number);
-        }
-        if !self.room.take(RECORD_BYTES + key.len()) {
-            return Entered::NoRoom;
-        }
-        let key: Arc<[u8]> = key.into();
-        let number = self.free.pop().unwrap_or_else(|| {
-            self.counts.push((Arc::default(), 0));
-            (self.counts.len() - 1) as u32
-        });
-        self.counts[number as usize] = (Arc::clone(&key), 1);
-        self.numbers.insert(key, number);
-        Entered::Seat(number)
-    }
-
-    fn leave(&mut self, number: u32) {
-        let (key, count) = &mut self.counts[number as usize];
-        *count -= 1;
-        if *count == 0 {
-            let key = std::mem::take(key);
-            self.room.give(RECORD_BYTES + key.len());
-            self.numbers.remove(&key);
-            self.free.push(number);
-        }
-    }
+    limit_zone::refuse(*settings.dry_run, *settings.status, &mut exchange.limits.connections)
 }
 
 #[cfg(test)]

@@ -4,36 +4,6 @@ use super::*;
 use crate::phase::{self, Step};
 use crate::testing::{TestHost, config_of, exchange, faults_of};
 
-#[test]
-fn seats_come_and_go() {
-    let mut counts = Counts::new(32 << 10);
-    let Entered::Seat(a) = counts.enter(b"a", 2) else { panic!() };
-    assert_eq!(counts.enter(b"a", 2), Entered::Seat(a));
-    assert_eq!(counts.enter(b"a", 2), Entered::TooMany);
-    let Entered::Seat(b) = counts.enter(b"b", 1) else { panic!() };
-    assert_ne!(a, b);
-    counts.leave(a);
-    assert_eq!(counts.enter(b"a", 2), Entered::Seat(a));
-    counts.leave(b);
-    assert_eq!(counts.enter(b"c", 1), Entered::Seat(b), "a free place is used again");
-    assert_eq!(counts.enter(b"b", 1), Entered::Seat(2));
-}
-
-#[test]
-fn a_full_zone_has_room_again_when_requests_end() {
-    let mut counts = Counts::new(32 << 10);
-    let mut seats = Vec::new();
-    let mut n = 0u32;
-    while let Entered::Seat(seat) = counts.enter(&n.to_be_bytes(), 1) {
-        seats.push(seat);
-        n += 1;
-    }
-    assert!((400..512).contains(&n), "{n}");
-    assert_eq!(counts.enter(b"more", 1), Entered::NoRoom);
-    counts.leave(seats[7]);
-    assert!(matches!(counts.enter(b"more", 1), Entered::Seat(_)));
-}
-
 fn walk(config: &crate::Config, host: &mut TestHost, uri: &str) -> (Exchange, u16) {
     let mut exchange = exchange(config, host, &format!("GET {uri} HTTP/1.1\r\nHost: x\r\n\r\n"));
     let mut env = Env { config, host };

@@ -3,10 +3,13 @@
 //! Owns the arithmetic (excess counts thousandths of a request) and what is forgotten when there is no room. It reads
 //! no clock: the time of the loop's turn comes in.
 
-use super::Rate;
-use crate::modules::limit_zone::{Room, State};
+use crate::modules::limit_zone::room::{Room, State};
 use std::collections::HashMap;
 use std::sync::Arc;
+
+/// How fast a bucket leaks, in thousandths of a request a second.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Rate(pub u64);
 
 /// What a look-up found. Excess is in thousandths of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

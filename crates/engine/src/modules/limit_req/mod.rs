@@ -4,12 +4,10 @@
 //! Owns what is refused and what is delayed, nginx's to the millisecond. The arithmetic is [`buckets`]'; a bucket is
 //! never left held beyond one call of the handler.
 
-mod buckets;
-
-pub use buckets::{Buckets, Looked};
+pub(crate) mod buckets;
 
 use super::Module;
-use super::limit_zone::{self, Zones};
+use super::limit_zone::{self, Outcome, Zones};
 use crate::config::{Builder, Config, invalid_parameter};
 use crate::directive::{Args, Contexts, Directive};
 use crate::exchange::Exchange;
@@ -17,35 +15,8 @@ use crate::host::{Env, Level};
 use crate::log_line;
 use crate::phase::{Effect, Phase, Verdict};
 use crate::setting::settings;
+use buckets::{Buckets, Looked, Rate};
 use conf::Diagnostic;
-
-/// What became of a request: `$limit_req_status`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
-    /// It went on at once.
-    Passed,
-    /// It had to wait.
-    Delayed,
-    /// It was refused.
-    Rejected,
-    /// It would have had to wait.
-    DelayedDryRun,
-    /// It would have been refused.
-    RejectedDryRun,
-}
-
-impl Outcome {
-    /// nginx's word for it.
-    pub fn word(self) -> &'static [u8] {
-        match self {
-            Outcome::Passed => b"PASSED",
-            Outcome::Delayed => b"DELAYED",
-            Outcome::Rejected => b"REJECTED",
-            Outcome::DelayedDryRun => b"DELAYED_DRY_RUN",
-            Outcome::RejectedDryRun => b"REJECTED_DRY_RUN",
-        }
-    }
-}
 
 /// One `limit_req`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,10 +42,6 @@ settings! {
         pub dry_run: bool = false,
     }
 }
-
-/// How fast a bucket leaks, in thousandths of a request a second.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Rate(pub u64);
 
 /// The module.
 pub static MODULE: Module = Module {
@@ -212,13 +179,13 @@ fn handle(exchange: &mut Exchange, env: &mut Env<'_>) -> Verdict {
                 &zones.get(last).name,
             );
             release(zones, &settings.limits, &held);
-            return refuse(exchange, settings);
+            return limit_zone::refuse(*settings.dry_run, *settings.status, &mut exchange.limits.requests);
         }
         Looked::NoRoom => {
             let text = format!("could not allocate node in limit_req zone \"{}\"", zones.get(last).name);
             log_line::worker_error(env, Level::Alert, text.as_bytes());
             release(zones, &settings.limits, &held);
-            return refuse(exchange, settings);
+            return limit_zone::refuse(*settings.dry_run, *settings.status, &mut exchange.limits.requests);
         }
     };
     let now_ms = env.host.now().monotonic_ms() as i64;
@@ -254,19 +221,7 @@ fn look(
     let mut looked = None;
     for (number, limit) in limits.iter().enumerate() {
         let zone = config.limits.requests.get(limit.zone);
-        zone.key_of(exchange, env, key);
-        if key.is_empty() {
-            continue;
-        }
-        if key.len() > MAX_KEY_BYTES {
-            let words: [&[u8]; 5] = [
-                b"the value of the \"",
-                zone.key_text.as_bytes(),
-                b"\" key is more than 65535 bytes: \"",
-                key,
-                b"\"",
-            ];
-            log_line::error(exchange, env, Level::Error, &words.concat());
+        if !zone.key_of(exchange, env, MAX_KEY_BYTES, key) {
             continue;
         }
         let now_ms = env.host.now().monotonic_ms() as i64;
@@ -281,15 +236,6 @@ fn look(
 }
 
 const MAX_KEY_BYTES: usize = 65535;
-
-fn refuse(exchange: &mut Exchange, settings: &LimitReqSettings) -> Verdict {
-    if *settings.dry_run {
-        exchange.limits.requests = Some(Outcome::RejectedDryRun);
-        return Verdict::Next;
-    }
-    exchange.limits.requests = Some(Outcome::Rejected);
-    Verdict::Refuse(*settings.status)
-}
 
 #[cold]
 fn log(

@@ -13,6 +13,7 @@ use super::{Module, static_files};
 use crate::config::LogId;
 use crate::exchange::Exchange;
 use crate::host::{Env, Level};
+use crate::phase::{Phase, Verdict};
 use crate::setting::settings;
 use crate::template::Template;
 use std::path::PathBuf;
@@ -87,13 +88,21 @@ settings! {
 }
 
 /// The module.
-pub static MODULE: Module =
-    Module { finish: Some(directives::finish), ..Module::new("log", &[directives::DIRECTIVES]) };
+pub static MODULE: Module = Module {
+    handlers: &[(Phase::Log, handle)],
+    finish: Some(directives::finish),
+    ..Module::new("log", &[directives::DIRECTIVES])
+};
 
 /// A line longer than this was an exception: its memory is given back.
 const KEPT_BYTES: usize = 16 << 10;
 
-/// Writes the request's lines to all access logs that want them. The server calls it when the answer is sent.
+fn handle(exchange: &mut Exchange, env: &mut Env<'_>) -> Verdict {
+    access(exchange, env);
+    Verdict::Next
+}
+
+/// Writes the request's lines to all access logs that want them.
 pub fn access(exchange: &mut Exchange, env: &mut Env<'_>) {
     let config = env.config;
     let access = &*config.location(exchange.route.location).settings.log.access;

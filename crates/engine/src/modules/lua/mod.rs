@@ -3,7 +3,10 @@
 //! The handlers here turn a script's outcome into the verdict that ngx_lua gives for it.
 
 mod directives;
+pub(crate) mod script;
 mod slips;
+
+pub use script::{ScriptId, ScriptPhase};
 
 use super::Module;
 use crate::exchange::Exchange;
@@ -12,55 +15,6 @@ use crate::output::{self, FilterFailed, HeadRefused};
 use crate::phase::{self, Effect, Phase, Verdict, Wake};
 use crate::setting::{Setting, settings};
 use crate::template::Template;
-
-/// A script's number.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub struct ScriptId(pub u32);
-
-/// When a script runs.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
-#[repr(u8)]
-pub enum ScriptPhase {
-    /// `init_by_lua`.
-    #[default]
-    Init,
-    /// `init_worker_by_lua`.
-    InitWorker,
-    /// `set_by_lua`.
-    Set,
-    /// `rewrite_by_lua`.
-    Rewrite,
-    /// `access_by_lua`.
-    Access,
-    /// `content_by_lua`.
-    Content,
-    /// `header_filter_by_lua`.
-    HeaderFilter,
-    /// `body_filter_by_lua`.
-    BodyFilter,
-    /// `log_by_lua`.
-    Log,
-    /// `ngx.timer` callbacks.
-    Timer,
-}
-
-impl ScriptPhase {
-    /// The directive's name without `_block` or `_file`, as it stands in messages (`content_by_lua*`) and chunk names.
-    pub fn directive(self) -> &'static str {
-        match self {
-            ScriptPhase::Init => "init_by_lua",
-            ScriptPhase::InitWorker => "init_worker_by_lua",
-            ScriptPhase::Set => "set_by_lua",
-            ScriptPhase::Rewrite => "rewrite_by_lua",
-            ScriptPhase::Access => "access_by_lua",
-            ScriptPhase::Content => "content_by_lua",
-            ScriptPhase::HeaderFilter => "header_filter_by_lua",
-            ScriptPhase::BodyFilter => "body_filter_by_lua",
-            ScriptPhase::Log => "log_by_lua",
-            ScriptPhase::Timer => "ngx.timer",
-        }
-    }
-}
 
 /// Where a script's text is.
 #[derive(Clone, Debug)]
@@ -190,7 +144,7 @@ impl LuaSettings {
 
 /// The module.
 pub static MODULE: Module = Module {
-    handlers: &[(Phase::Rewrite, rewrite), (Phase::Access, access)],
+    handlers: &[(Phase::Rewrite, rewrite), (Phase::Access, access), (Phase::Log, log)],
     header_filter: Some(filter_header),
     finish: Some(slips::finish),
     ..Module::new("lua", &[&directives::SCRIPTS, directives::DIRECTIVES])
@@ -366,10 +320,11 @@ pub fn filter_body(exchange: &mut Exchange, env: &mut Env<'_>) -> Result<(), Fil
 }
 
 /// `log_by_lua*`: after the answer, before the access log.
-pub fn log(exchange: &mut Exchange, env: &mut Env<'_>) {
+fn log(exchange: &mut Exchange, env: &mut Env<'_>) -> Verdict {
     let config = env.config;
     if let Some(script) = *config.location(exchange.route.location).settings.lua.log {
         exchange.script.phase = ScriptPhase::Log;
         env.host.script(config, exchange, ScriptCall::Start(script));
     }
+    Verdict::Next
 }

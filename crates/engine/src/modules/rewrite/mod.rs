@@ -6,14 +6,14 @@ mod directives;
 pub use condition::Condition;
 pub use directives::define;
 
-use super::Module;
 use super::core::keep_named_captures;
 use super::lua::{self, ScriptId};
+use super::{Handler, Module};
 use crate::config::LocationId;
 use crate::exchange::Exchange;
 use crate::host::{Env, Level};
 use crate::log_line;
-use crate::phase::{self, Content, Phase, Verdict};
+use crate::phase::{self, Content, MAX_URI_CHANGES, Phase, Verdict};
 use crate::regex::Regex;
 use crate::setting::settings;
 use crate::template::Template;
@@ -97,6 +97,7 @@ settings! {
 /// The module.
 pub static MODULE: Module = Module {
     handlers: &[(Phase::ServerRewrite, server), (Phase::Rewrite, location)],
+    checkers: &[(Phase::Rewrite, search_again)],
     finish: Some(directives::finish),
     ..Module::new("rewrite", &[directives::DIRECTIVES])
 };
@@ -134,6 +135,27 @@ fn location(exchange: &mut Exchange, env: &mut Env<'_>) -> Verdict {
         Ended::Answer(verdict) => verdict,
         _ => Verdict::Next,
     }
+}
+
+/// Runs the rewrite phase; at its end a changed URI sends the request back to the search for a location
+/// (ngx_http_core_post_rewrite_phase).
+fn search_again(exchange: &mut Exchange, env: &mut Env<'_>, handlers: &[Handler]) -> Verdict {
+    let run = phase::in_order(exchange, env, handlers, |handler, exchange, env| handler(exchange, env));
+    if let Some(verdict) = run {
+        return verdict;
+    }
+    if !std::mem::take(&mut exchange.route.search_again) {
+        return Verdict::NextPhase;
+    }
+    exchange.route.uri_changes += 1;
+    if exchange.route.uri_changes > MAX_URI_CHANGES {
+        let uri = exchange.request.uri.as_slice();
+        let text = [b"rewrite or internal redirection cycle while processing \"", uri, b"\""].concat();
+        log_line::error(exchange, env, Level::Error, &text);
+        return Verdict::Refuse(500);
+    }
+    exchange.route.location = env.config.server(exchange.route.server).scope;
+    Verdict::Restart(Phase::FindLocation)
 }
 
 /// Runs operations in order.

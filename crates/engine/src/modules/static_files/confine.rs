@@ -4,7 +4,7 @@
 //! put into a path through a variable may have such segments again. nginx opens those paths. Here a `..` that stands
 //! in the configuration is obeyed, and one that a request brings along refuses the path.
 
-use super::path::log_path;
+use super::path_errors::log_path;
 use crate::exchange::Exchange;
 use crate::host::{Env, Level};
 use crate::template::{Part, Template};

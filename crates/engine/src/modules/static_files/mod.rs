@@ -8,6 +8,7 @@ pub mod confine;
 mod directives;
 mod index;
 pub mod path;
+mod path_errors;
 pub mod ranges;
 mod serve;
 mod types;
@@ -16,11 +17,11 @@ pub(crate) use conditional::last_modified_s;
 pub use path::{Join, Root, SymlinkRule, append_path, append_root};
 pub use types::{Types, extension};
 
-use super::Module;
+use super::{Handler, Module};
 use crate::exchange::Exchange;
 use crate::host::{Env, Level};
 use crate::log_line;
-use crate::phase::{Phase, Verdict};
+use crate::phase::{self, Phase, Verdict};
 use crate::setting::settings;
 use crate::template::Template;
 use std::sync::Arc;
@@ -66,12 +67,22 @@ settings! {
 /// The module. Its handlers are the last of the content phase: index files, then files.
 pub static MODULE: Module = Module {
     handlers: &[(Phase::Content, index::handle), (Phase::Content, serve::handle)],
+    checkers: &[(Phase::Content, answer)],
     header_filter: Some(conditional::filter),
     ..Module::new("static_files", &[directives::DIRECTIVES])
 };
 
+/// Runs the content phase; nothing but files is left to serve the request at its end.
+fn answer(exchange: &mut Exchange, env: &mut Env<'_>, handlers: &[Handler]) -> Verdict {
+    let run = phase::in_order(exchange, env, handlers, |handler, exchange, env| handler(exchange, env));
+    match run {
+        Some(verdict) => verdict,
+        None => nothing_served(exchange, env),
+    }
+}
+
 /// No handler served the request: a directory without an index file is forbidden (ngx_http_core_content_phase).
-pub fn nothing_served(exchange: &mut Exchange, env: &mut Env<'_>) -> Verdict {
+fn nothing_served(exchange: &mut Exchange, env: &mut Env<'_>) -> Verdict {
     if exchange.request.uri.last() != Some(&b'/') {
         log_line::error(exchange, env, Level::Error, b"no handler found");
         return Verdict::Refuse(404);

@@ -7,7 +7,7 @@
 mod check;
 mod directives;
 mod hold;
-mod record;
+pub(crate) mod record;
 #[cfg(test)]
 mod tests;
 

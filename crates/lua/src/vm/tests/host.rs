@@ -13,7 +13,6 @@ use engine::exchange::{Body, Exchange};
 use engine::host::{
     Counters, FileError, Host, Level, Now, OpenRequest, Opened, ScriptCall, ScriptOutcome, SwitchAnswer,
 };
-use engine::modules::lua;
 use engine::modules::switch::Choice;
 use engine::output::HeadRefused;
 use engine::phase::{self, Content, FilePart, SwitchOrder, Wake};
@@ -317,7 +316,7 @@ impl Server {
                 }
             }
         }
-        lua::log(&mut exchange, &mut Env { config: &config, host });
+        phase::log(&mut exchange, &mut Env { config: &config, host });
         self.host.choices = exchange.switches.choices().to_vec();
         self.host.waits = waits;
         exchange.script.handle = None;

@@ -4,23 +4,23 @@
 //! next generation. What is counted is the two modules' own; a zone's lock must never be held across anything but a
 //! look-up.
 
-use super::{limit_conn, limit_req};
+pub(crate) mod record;
+pub(crate) mod room;
+
+pub use record::{Outcome, Record};
+pub use room::State;
+
+use super::limit_conn::counts::Counts;
+use super::limit_req::buckets::{Buckets, Rate};
 use crate::config::{Builder, invalid_choice};
 use crate::exchange::Exchange;
-use crate::host::Env;
+use crate::host::{Env, Level};
+use crate::log_line;
+use crate::phase::Verdict;
 use crate::template::Template;
 use conf::{Diagnostic, Span, Word};
+use room::PAGE_BYTES;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-
-/// What a zone counts.
-pub trait State: Sized {
-    /// The directive that declares such a zone.
-    const DIRECTIVE: &'static str;
-    /// What nginx calls such a zone where a reload is refused.
-    const WORD: &'static str;
-    /// Nothing counted yet, in so many bytes.
-    fn new(size: u64) -> Self;
-}
 
 /// One zone; `Terms` is what else its declaration says.
 #[derive(Debug)]
@@ -50,11 +50,34 @@ impl<S, Terms> Zone<S, Terms> {
         Arc::clone(&self.state)
     }
 
-    /// Puts the key of a request into `key`.
-    pub fn key_of(&self, exchange: &mut Exchange, env: &mut Env<'_>, key: &mut Vec<u8>) {
+    /// Puts the key of a request into `key`. Returns whether the request is counted by it: not without a value, and not
+    /// with one of more than `max` bytes, which is logged.
+    pub(super) fn key_of(
+        &self,
+        exchange: &mut Exchange,
+        env: &mut Env<'_>,
+        max: usize,
+        key: &mut Vec<u8>,
+    ) -> bool {
         key.clear();
         self.key.append(exchange, env, key);
+        if key.len() > max {
+            let start = format!("the value of the \"{}\" key is more than {max} bytes: \"", self.key_text);
+            log_line::error(exchange, env, Level::Error, &[start.as_bytes(), key, b"\""].concat());
+            return false;
+        }
+        !key.is_empty()
     }
+}
+
+/// Refuses a request with the status of its limits, or lets it pass in a dry run; notes which in `outcome`.
+pub(super) fn refuse(dry_run: bool, status: u16, outcome: &mut Option<Outcome>) -> Verdict {
+    if dry_run {
+        *outcome = Some(Outcome::RejectedDryRun);
+        return Verdict::Next;
+    }
+    *outcome = Some(Outcome::Rejected);
+    Verdict::Refuse(status)
 }
 
 /// All zones of one kind.
@@ -153,9 +176,9 @@ impl<S: State, Terms: Default> Zones<S, Terms> {
 #[derive(Debug, Default)]
 pub struct Limits {
     /// `limit_req_zone`.
-    pub requests: Zones<limit_req::Buckets, limit_req::Rate>,
+    pub requests: Zones<Buckets, Rate>,
     /// `limit_conn_zone`.
-    pub connections: Zones<limit_conn::Counts, ()>,
+    pub connections: Zones<Counts, ()>,
 }
 
 impl Limits {
@@ -194,7 +217,6 @@ pub struct Declaration<'a> {
 
 /// nginx wants eight pages of four kilobytes.
 const MIN_ZONE_BYTES: u64 = 8 * PAGE_BYTES;
-const PAGE_BYTES: u64 = 4096;
 
 /// Reads `KEY zone=NAME:SIZE …`; every other argument is `other`'s.
 pub(super) fn declaration<'a>(
@@ -232,8 +254,7 @@ pub(super) fn without_zone(d: &conf::Directive) -> Diagnostic {
 }
 
 /// Reads `limit_…_log_level`.
-pub(super) fn log_level(d: &conf::Directive) -> Result<crate::host::Level, Diagnostic> {
-    use crate::host::Level;
+pub(super) fn log_level(d: &conf::Directive) -> Result<Level, Diagnostic> {
     let word = &d.args[0];
     match Level::from_name(word.text()) {
         Some(level @ (Level::Info | Level::Notice | Level::Warn | Level::Error)) => Ok(level),
@@ -255,54 +276,4 @@ pub(super) fn positive(word: &Word, digits: &str, what: &str) -> Result<u64, Dia
         Some(number @ 1..) => Ok(number),
         _ => Err(Diagnostic::error(word.span, format!("invalid {what} \"{}\"", word.text()))),
     }
-}
-
-/// What the limits made of a request. It outlasts internal redirects: no request is judged twice.
-#[derive(Debug, Default)]
-pub struct Record {
-    /// What `limit_req` said.
-    pub requests: Option<limit_req::Outcome>,
-    /// What `limit_conn` said.
-    pub connections: Option<limit_conn::Outcome>,
-    /// Where `limit_conn` counts the request while it lasts.
-    pub seats: Vec<limit_conn::Seat>,
-}
-
-impl Record {
-    /// Forgets it, and gives the places back.
-    pub fn reset(&mut self) {
-        self.requests = None;
-        self.connections = None;
-        self.seats.clear();
-    }
-}
-
-/// The room in a zone, in bytes: as much as nginx's slab allocator finds in it, to within a page.
-#[derive(Debug)]
-pub(super) struct Room(u64);
-
-impl Room {
-    /// The room of a new zone.
-    pub(super) fn new(size: u64) -> Room {
-        // The allocator's own head, and 24 bytes for each page.
-        Room(size.saturating_sub(1024) / (PAGE_BYTES + 24) * PAGE_BYTES)
-    }
-
-    /// Takes the room of one entry; `false` if there is not so much.
-    pub(super) fn take(&mut self, bytes: usize) -> bool {
-        let left = self.0.checked_sub(slab(bytes));
-        self.0 = left.unwrap_or(self.0);
-        left.is_some()
-    }
-
-    /// Gives the room of an entry back.
-    pub(super) fn give(&mut self, bytes: usize) {
-        self.0 += slab(bytes);
-    }
-}
-
-/// What the allocator sets aside for so many bytes: a power of two up to half a page, then whole pages.
-fn slab(bytes: usize) -> u64 {
-    let bytes = bytes as u64;
-    if bytes <= PAGE_BYTES / 2 { bytes.next_power_of_two() } else { bytes.next_multiple_of(PAGE_BYTES) }
 }

@@ -1,0 +1,131 @@
+//! How many requests with the same key are under way, for one zone.
+//!
+//! Owns the [`Seat`] by which a request is counted: it lies in the exchange and gives its place back when it is
+//! dropped, however the request ends.
+
+use crate::modules::limit_zone::room::{Room, State};
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// One request's place in a zone's count; dropping it gives the place back.
+#[derive(Debug)]
+pub struct Seat {
+    counts: Arc<Mutex<Counts>>,
+    number: u32,
+}
+
+impl Seat {
+    /// The place that [`Counts::enter`] gave.
+    pub(super) fn new(counts: Arc<Mutex<Counts>>, number: u32) -> Seat {
+        Seat { counts, number }
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        self.counts.lock().unwrap_or_else(PoisonError::into_inner).leave(self.number);
+    }
+}
+
+/// The counts of one zone.
+#[derive(Debug)]
+pub struct Counts {
+    numbers: HashMap<Arc<[u8]>, u32>,
+    counts: Vec<(Arc<[u8]>, u32)>,
+    free: Vec<u32>,
+    room: Room,
+}
+
+/// What became of a request that wants to be counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Entered {
+    /// It is, under this number.
+    Seat(u32),
+    /// There are as many as there may be.
+    TooMany,
+    /// The zone is full.
+    NoRoom,
+}
+
+/// The bytes of nginx's record beside the key: it decides how many fit in a zone.
+const RECORD_BYTES: usize = 36;
+
+impl State for Counts {
+    const DIRECTIVE: &'static str = "limit_conn_zone";
+    const WORD: &'static str = "limit_conn_zone";
+
+    fn new(size: u64) -> Counts {
+        Counts { numbers: HashMap::new(), counts: Vec::new(), free: Vec::new(), room: Room::new(size) }
+    }
+}
+
+impl Counts {
+    /// Counts one more request with this key, if there are fewer than the limit.
+    pub fn enter(&mut self, key: &[u8], limit: u32) -> Entered {
+        if let Some(number) = self.numbers.get(key) {
+            let (_, count) = &mut self.counts[*number as usize];
+            if *count >= limit {
+                return Entered::TooMany;
+            }
+            *count += 1;
+            return Entered::Seat(*number);
+        }
+        if !self.room.take(RECORD_BYTES + key.len()) {
+            return Entered::NoRoom;
+        }
+        let key: Arc<[u8]> = key.into();
+        let number = self.free.pop().unwrap_or_else(|| {
+            self.counts.push((Arc::default(), 0));
+            (self.counts.len() - 1) as u32
+        });
+        self.counts[number as usize] = (Arc::clone(&key), 1);
+        self.numbers.insert(key, number);
+        Entered::Seat(number)
+    }
+
+    pub(super) fn leave(&mut self, number: u32) {
+        let (key, count) = &mut self.counts[number as usize];
+        *count -= 1;
+        if *count == 0 {
+            let key = std::mem::take(key);
+            self.room.give(RECORD_BYTES + key.len());
+            self.numbers.remove(&key);
+            self.free.push(number);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn seats_come_and_go() {
+        let mut counts = Counts::new(32 << 10);
+        let Entered::Seat(a) = counts.enter(b"a", 2) else { panic!() };
+        assert_eq!(counts.enter(b"a", 2), Entered::Seat(a));
+        assert_eq!(counts.enter(b"a", 2), Entered::TooMany);
+        let Entered::Seat(b) = counts.enter(b"b", 1) else { panic!() };
+        assert_ne!(a, b);
+        counts.leave(a);
+        assert_eq!(counts.enter(b"a", 2), Entered::Seat(a));
+        counts.leave(b);
+        assert_eq!(counts.enter(b"c", 1), Entered::Seat(b), "a free place is used again");
+        assert_eq!(counts.enter(b"b", 1), Entered::Seat(2));
+    }
+
+    #[test]
+    fn a_full_zone_has_room_again_when_requests_end() {
+        let mut counts = Counts::new(32 << 10);
+        let mut seats = Vec::new();
+        let mut n = 0u32;
+        while let Entered::Seat(seat) = counts.enter(&n.to_be_bytes(), 1) {
+            seats.push(seat);
+            n += 1;
+        }
+        assert!((400..512).contains(&n), "{n}");
+        assert_eq!(counts.enter(b"more", 1), Entered::NoRoom);
+        counts.leave(seats[7]);
+        assert!(matches!(counts.enter(b"more", 1), Entered::Seat(_)));
+    }
+}

@@ -1,0 +1,50 @@
+//! How scripts are named: by number, and by when they run.
+
+/// A script's number.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct ScriptId(pub u32);
+
+/// When a script runs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[repr(u8)]
+pub enum ScriptPhase {
+    /// `init_by_lua`.
+    #[default]
+    Init,
+    /// `init_worker_by_lua`.
+    InitWorker,
+    /// `set_by_lua`.
+    Set,
+    /// `rewrite_by_lua`.
+    Rewrite,
+    /// `access_by_lua`.
+    Access,
+    /// `content_by_lua`.
+    Content,
+    /// `header_filter_by_lua`.
+    HeaderFilter,
+    /// `body_filter_by_lua`.
+    BodyFilter,
+    /// `log_by_lua`.
+    Log,
+    /// `ngx.timer` callbacks.
+    Timer,
+}
+
+impl ScriptPhase {
+    /// The directive's name without `_block` or `_file`, as it stands in messages (`content_by_lua*`) and chunk names.
+    pub fn directive(self) -> &'static str {
+        match self {
+            ScriptPhase::Init => "init_by_lua",
+            ScriptPhase::InitWorker => "init_worker_by_lua",
+            ScriptPhase::Set => "set_by_lua",
+            ScriptPhase::Rewrite => "rewrite_by_lua",
+            ScriptPhase::Access => "access_by_lua",
+            ScriptPhase::Content => "content_by_lua",
+            ScriptPhase::HeaderFilter => "header_filter_by_lua",
+            ScriptPhase::BodyFilter => "body_filter_by_lua",
+            ScriptPhase::Log => "log_by_lua",
+            ScriptPhase::Timer => "ngx.timer",
+        }
+    }
+}

@@ -1,0 +1,102 @@
+//! Bytes on their way to the client: what is to be sent, how the body ends, and how far the answer is.
+
+/// How the body's end is told to the client.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Framing {
+    /// By Content-Length.
+    #[default]
+    Length,
+    /// By chunks.
+    Chunked,
+    /// By closing the connection.
+    Close,
+    /// There is no body: HEAD, 204, 304.
+    None,
+}
+
+/// Bytes on their way to the client, and how far the answer is.
+#[derive(Debug, Default)]
+pub struct Output {
+    /// What the server sends next.
+    pub wire: Vec<u8>,
+    /// How the body ends.
+    pub framing: Framing,
+    /// Bytes of the head (`$bytes_sent` − `$body_bytes_sent`).
+    pub head_len: u64,
+    /// Bytes handed to the client's connection so far; the server counts them.
+    pub sent: u64,
+    /// Bytes of body before framing that went into the wire or past it.
+    pub body_len: u64,
+    /// The connection will be used for another request.
+    pub keep_alive: bool,
+    pub(super) head_written: bool,
+    pub(super) ended: bool,
+    /// A body filter has failed: nothing more may be sent.
+    pub(super) failed: bool,
+}
+
+/// A header filter does not let the head go out that it was given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HeadRefused {
+    /// This status is answered, with the fields that the answer has.
+    Refuse(u16),
+    /// This status is answered, with no field of the answer that was to go out.
+    Replace(u16),
+    /// The connection is closed, and nothing is sent.
+    Close,
+}
+
+/// A body filter failed: what was sent stays, nothing more is sent, and the connection must be closed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FilterFailed;
+
+impl Output {
+    /// Makes ready for the next answer, keeping the buffer.
+    pub fn reset(&mut self) {
+        let mut wire = std::mem::take(&mut self.wire);
+        wire.clear();
+        *self = Output { wire, ..Output::default() };
+    }
+
+    /// The head is in the wire, or sent.
+    pub fn head_written(&self) -> bool {
+        self.head_written
+    }
+
+    /// The last byte of the body is in the wire, or sent.
+    pub fn ended(&self) -> bool {
+        self.ended
+    }
+
+    /// Says that `len` bytes of body will be sent past the wire: writes the chunk's size line if there are chunks.
+    /// After the bytes, [`Output::close_chunk`].
+    pub fn open_chunk(&mut self, len: u64) {
+        self.body_len += len;
+        if self.framing == Framing::Chunked && len > 0 {
+            let mut line = [0; 18];
+            self.wire.extend_from_slice(http::chunk_size_line(len, &mut line));
+        }
+    }
+
+    /// Ends what [`Output::open_chunk`] began.
+    pub fn close_chunk(&mut self, len: u64) {
+        if self.framing == Framing::Chunked && len > 0 {
+            self.wire.extend_from_slice(b"\r\n");
+        }
+    }
+
+    /// Ends the body: the last chunk and the trailers, if there are chunks.
+    pub fn end(&mut self, trailers: &http::Headers) {
+        if self.ended {
+            return;
+        }
+        self.ended = true;
+        if self.framing == Framing::Chunked {
+            self.wire.extend_from_slice(b"0\r\n");
+            for (_, name, value) in trailers.iter() {
+                http::encode::encode_field(&mut self.wire, name, value);
+            }
+            self.wire.extend_from_slice(b"\r\n");
+        }
+    }
+}

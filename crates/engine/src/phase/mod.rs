@@ -1,0 +1,169 @@
+//! The walk of a request through nginx's phases.
+//!
+//! [`advance`] runs handlers until one wants something that only the server can do. It never waits, and it knows no
+//! module: what is peculiar to a phase is its checker's, which stands in the module's entry in [`modules::MODULES`].
+
+pub mod verdict;
+
+pub use verdict::{
+    Content, Cursor, Effect, FilePart, PHASES, Phase, Report, ReportForm, Step, SwitchOrder, Verdict, Wake,
+};
+
+use crate::config::LocationId;
+use crate::exchange::Exchange;
+use crate::host::{Env, Level};
+use crate::log_line;
+use crate::modules::{self, Handler};
+
+/// Walks on until the server is needed.
+pub fn advance(exchange: &mut Exchange, env: &mut Env<'_>) -> Step {
+    loop {
+        let phase = modules::phase(exchange.route.cursor.phase);
+        let verdict = match phase.checker {
+            Some(checker) => checker(exchange, env, &phase.handlers),
+            None => match in_order(exchange, env, &phase.handlers, |handler, exchange, env| {
+                handler(exchange, env)
+            }) {
+                Some(verdict) => verdict,
+                None => Verdict::NextPhase,
+            },
+        };
+        if let Some(step) = obey(exchange, env, verdict) {
+            return step;
+        }
+    }
+}
+
+/// Runs a phase's handlers from the cursor on, each through `call`, up to one that has something to say; the cursor is
+/// left at that one. `None` if none has.
+#[inline]
+pub fn in_order(
+    exchange: &mut Exchange,
+    env: &mut Env<'_>,
+    handlers: &[Handler],
+    call: impl Fn(Handler, &mut Exchange, &mut Env<'_>) -> Verdict,
+) -> Option<Verdict> {
+    for (place, handler) in handlers.iter().enumerate().skip(exchange.route.cursor.handler) {
+        let verdict = call(*handler, exchange, env);
+        if !matches!(verdict, Verdict::Next) {
+            exchange.route.cursor.handler = place;
+            return Some(verdict);
+        }
+        // There is nothing in it to drop, which the compiler would find out by a call for each handler.
+        std::mem::forget(verdict);
+    }
+    exchange.route.cursor.handler = handlers.len();
+    None
+}
+
+/// Runs the log phase. The request is over, so that nothing follows from what its handlers answer, as in nginx.
+pub fn log(exchange: &mut Exchange, env: &mut Env<'_>) {
+    for handler in &modules::phase(Phase::Log).handlers {
+        handler(exchange, env);
+    }
+}
+
+/// Answers a request that failed outside the phases: a broken head, a dead upstream, a body that is too large.
+pub fn refuse(exchange: &mut Exchange, env: &mut Env<'_>, status: u16) -> Step {
+    match obey(exchange, env, Verdict::Refuse(status)) {
+        Some(step) => step,
+        None => advance(exchange, env),
+    }
+}
+
+/// Answers instead of a head that a header filter has refused ([`crate::output::HeadRefused::Replace`]).
+pub fn replace(exchange: &mut Exchange, env: &mut Env<'_>, status: u16) -> Step {
+    match obey(exchange, env, Verdict::Replace(status)) {
+        Some(step) => step,
+        None => advance(exchange, env),
+    }
+}
+
+/// Redirects internally, as `error_page`, `try_files`, `X-Accel-Redirect` and `ngx.exec` do.
+pub fn redirect_internally(
+    exchange: &mut Exchange,
+    env: &mut Env<'_>,
+    uri: &[u8],
+    args: &[u8],
+) -> Result<(), u16> {
+    if exchange.route.uri_changes >= MAX_URI_CHANGES {
+        let mut text = b"rewrite or internal redirection cycle while internally redirecting to \"".to_vec();
+        text.extend_from_slice(uri);
+        text.push(b'"');
+        log_line::error(exchange, env, Level::Error, &text);
+        return Err(500);
+    }
+    exchange.route.uri_changes += 1;
+    if let Some(name) = uri.strip_prefix(b"@") {
+        let Some(location) = env.config.server(exchange.route.server).named(name) else {
+            let mut text = b"could not find named location \"@".to_vec();
+            text.extend_from_slice(name);
+            text.push(b'"');
+            log_line::error(exchange, env, Level::Error, &text);
+            return Err(500);
+        };
+        enter(exchange, location);
+        modules::settle(exchange, env);
+        exchange.route.cursor = Cursor { phase: Phase::Rewrite, handler: 0 };
+    } else {
+        exchange.request.uri.clear();
+        exchange.request.uri.extend_from_slice(uri);
+        exchange.request.args.clear();
+        exchange.request.args.extend_from_slice(args);
+        exchange.request.uri_changed = true;
+        exchange.route.rewritten = false;
+        exchange.route.location = env.config.server(exchange.route.server).scope;
+        exchange.route.cursor = Cursor { phase: Phase::ServerRewrite, handler: 0 };
+    }
+    exchange.route.internal = true;
+    exchange.route.candidate = 0;
+    exchange.route.uri_after_alias = false;
+    exchange.route.rewrite_stopped = false;
+    // A rewrite that was under way has no say in where the request goes on.
+    exchange.route.search_again = false;
+    exchange.upstream.redirected = true;
+    exchange.script.waiting = false;
+    // ngx.ctx does not outlive an internal redirect.
+    exchange.script.handle = None;
+    Ok(())
+}
+
+/// nginx's NGX_HTTP_MAX_URI_CHANGES.
+pub const MAX_URI_CHANGES: u8 = 10;
+
+/// Puts a request into a location. What modules do about it is [`modules::settle`]'s.
+pub fn enter(exchange: &mut Exchange, location: LocationId) {
+    exchange.route.location = location;
+    exchange.route.candidate = 0;
+}
+
+/// Carries out what is the walk's own part of a verdict; `None` means walk on.
+fn obey(exchange: &mut Exchange, env: &mut Env<'_>, verdict: Verdict) -> Option<Step> {
+    let cursor = &mut exchange.route.cursor;
+    match verdict {
+        Verdict::Next | Verdict::Allow => cursor.handler += 1,
+        Verdict::NextPhase => *cursor = Cursor { phase: PHASES[cursor.phase as usize + 1], handler: 0 },
+        Verdict::Restart(phase) => *cursor = Cursor { phase, handler: 0 },
+        Verdict::Serve(content) => return Some(Step::Serve(content)),
+        Verdict::Wait(effect) => return Some(Step::Wait(effect)),
+        Verdict::Written => return Some(Step::Written),
+        Verdict::Drop | Verdict::Refuse(444) => return Some(Step::Drop),
+        Verdict::Refuse(status) => return refuse_with_page(exchange, env, status),
+        // ngx_http_filter_finalize_request and ngx_http_clean_header.
+        Verdict::Replace(status) => {
+            exchange.response.headers.clear();
+            exchange.response.trailers.clear();
+            exchange.response.forget_content();
+            return refuse_with_page(exchange, env, status);
+        }
+    }
+    None
+}
+
+fn refuse_with_page(exchange: &mut Exchange, env: &mut Env<'_>, status: u16) -> Option<Step> {
+    if exchange.output.head_written() {
+        // The head is out with another status: all that is left is to cut the answer short.
+        return Some(Step::Drop);
+    }
+    modules::page(exchange, env, status).map(Step::Serve)
+}
