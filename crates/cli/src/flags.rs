@@ -7,7 +7,7 @@ use crate::verbs;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{CommandFactory, Parser};
 use server::process::log::LogTarget;
-use server::process::{Source, Tell};
+use server::process::{MasterCommand, Source};
 use std::ffi::{OsStr, OsString};
 use std::io::{self, IsTerminal};
 use std::os::unix::ffi::OsStrExt;
@@ -77,7 +77,7 @@ pub(crate) enum Asked {
         dump: bool,
     },
     /// `-s`.
-    Tell(Tell),
+    Signal(MasterCommand),
     Run,
 }
 
@@ -107,7 +107,7 @@ impl Flags {
             (true, ..) => Asked::Help,
             (_, true, version, _) => Asked::Test { version, dump: self.dump },
             (_, _, Some(build), _) => Asked::Version { build },
-            (_, _, _, Some(what)) => Asked::Tell(what),
+            (_, _, _, Some(what)) => Asked::Signal(what),
             _ => Asked::Run,
         }
     }
@@ -132,12 +132,12 @@ impl Flags {
     }
 }
 
-fn tell(signal: &OsStr) -> Option<Tell> {
+fn tell(signal: &OsStr) -> Option<MasterCommand> {
     match signal.as_bytes() {
-        b"stop" => Some(Tell::Stop),
-        b"quit" => Some(Tell::Quit),
-        b"reload" => Some(Tell::Reload),
-        b"reopen" => Some(Tell::Reopen),
+        b"stop" => Some(MasterCommand::Stop),
+        b"quit" => Some(MasterCommand::Quit),
+        b"reload" => Some(MasterCommand::Reload),
+        b"reopen" => Some(MasterCommand::Reopen),
         _ => None,
     }
 }
@@ -184,12 +184,15 @@ mod tests {
         assert_eq!(read(&["-Vt"]).unwrap().asked(), Asked::Test { version: Some(true), dump: false });
         assert_eq!(read(&["-v"]).unwrap().asked(), Asked::Version { build: false });
         assert_eq!(read(&["-?"]).unwrap().asked(), Asked::Help);
-        for (word, what) in
-            [("stop", Tell::Stop), ("quit", Tell::Quit), ("reload", Tell::Reload), ("reopen", Tell::Reopen)]
-        {
-            assert_eq!(read(&["-s", word]).unwrap().asked(), Asked::Tell(what));
+        for (word, what) in [
+            ("stop", MasterCommand::Stop),
+            ("quit", MasterCommand::Quit),
+            ("reload", MasterCommand::Reload),
+            ("reopen", MasterCommand::Reopen),
+        ] {
+            assert_eq!(read(&["-s", word]).unwrap().asked(), Asked::Signal(what));
         }
-        assert_eq!(read(&["-sreload"]).unwrap().asked(), Asked::Tell(Tell::Reload));
+        assert_eq!(read(&["-sreload"]).unwrap().asked(), Asked::Signal(MasterCommand::Reload));
     }
 
     #[test]

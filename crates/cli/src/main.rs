@@ -78,7 +78,7 @@ fn main() -> ExitCode {
             }
             process::test(&app, &source, flags.quiet, dump)
         }
-        Asked::Tell(what) => process::tell(&app, &source, what),
+        Asked::Signal(what) => process::signal_master(&app, &source, what),
         Asked::Run => process::run(&app, &source),
     };
     ExitCode::from(u8::try_from(code).unwrap_or(1))

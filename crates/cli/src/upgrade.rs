@@ -13,7 +13,7 @@ use bstr::ByteSlice;
 use clap::Args;
 use control::api::types::{self, Switch};
 use serde::Serialize;
-use server::process::{Disk, Running, Step, choose_program};
+use server::process::{Disk, RunningMaster, UpgradeStep, choose_program};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -81,8 +81,8 @@ impl Upgrade {
         if let Err(why) = hand_over(&session, old, new, began + timeout) {
             return Err(take_back(old, new, &pid_path, why));
         }
-        let ended =
-            tell(old, Step::Quit).is_err() || until(Instant::now() + Duration::from_secs(1), || !old.lives());
+        let ended = tell(old, UpgradeStep::Quit).is_err()
+            || until(Instant::now() + Duration::from_secs(1), || !old.is_alive());
         let done = Done {
             old_pid: old.pid(),
             new_pid: new.pid(),
@@ -95,15 +95,15 @@ impl Upgrade {
         Ok(Code::Done)
     }
 
-    fn old(&self, pid_path: &Path) -> Result<Running, Error> {
-        if let (Some(older), Some(newer)) = (Running::older(pid_path), Running::named(pid_path)) {
+    fn old(&self, pid_path: &Path) -> Result<RunningMaster, Error> {
+        if let (Some(older), Some(newer)) = (RunningMaster::older(pid_path), RunningMaster::named(pid_path)) {
             return Err(refused(
                 "upgrading",
                 format!("two master processes are running already, {} and {}", older.pid(), newer.pid()),
                 "end one of them with the signal QUIT: the old one to keep the new one, or the other way round",
             ));
         }
-        Running::named(pid_path).ok_or_else(|| {
+        RunningMaster::named(pid_path).ok_or_else(|| {
             Error::new(
                 Code::Unreachable,
                 "not_running",
@@ -114,7 +114,7 @@ impl Upgrade {
     }
 
     /// Starts the new process. If it exits at once, the old one logs why.
-    fn start(&self, old: Running, pid_path: &Path, until: Instant) -> Result<Running, Error> {
+    fn start(&self, old: RunningMaster, pid_path: &Path, until: Instant) -> Result<RunningMaster, Error> {
         if let Some(binary) = &self.binary {
             let path = std::path::absolute(binary).map_err(|error| usage(binary, &error))?;
             choose_program(pid_path, &path).map_err(|error| {
@@ -123,11 +123,11 @@ impl Upgrade {
                 refused("no_choice", text, "run it as the user of the master process")
             })?;
         }
-        tell(old, Step::ChangeBinary)?;
+        tell(old, UpgradeStep::ChangeBinary)?;
         let mut begun = false;
         while Instant::now() < until {
-            begun |= Running::older(pid_path) == Some(old);
-            match Running::named(pid_path) {
+            begun |= RunningMaster::older(pid_path) == Some(old);
+            match RunningMaster::named(pid_path) {
                 Some(new) if new != old => return Ok(new),
                 // The old one has its pid file back.
                 Some(_) if begun => break,
@@ -214,13 +214,13 @@ fn would_lose(switches: &[Switch]) -> Result<(), Error> {
 /// Waits until the new master's worker answers with all switches. Both masters' workers answer meanwhile.
 fn healthy(
     session: &Session,
-    new: Running,
+    new: RunningMaster,
     before: &[Switch],
     until: Instant,
 ) -> Result<types::Status, String> {
     let mut why = "it does not answer".to_owned();
     while Instant::now() < until {
-        if !new.lives() {
+        if !new.is_alive() {
             return Err("it has exited".to_owned());
         }
         match status(session) {
@@ -249,11 +249,17 @@ fn missing(before: &[Switch], now: &[Switch]) -> Option<String> {
 }
 
 /// Ends the old workers, and checks that the new ones serve without them.
-fn hand_over(session: &Session, old: Running, new: Running, until: Instant) -> Result<(), String> {
-    old.tell(Step::Rest).map_err(|error| format!("cannot signal the old process: {error}"))?;
+fn hand_over(
+    session: &Session,
+    old: RunningMaster,
+    new: RunningMaster,
+    until: Instant,
+) -> Result<(), String> {
+    old.signal(UpgradeStep::StopWorkers)
+        .map_err(|error| format!("cannot signal the old process: {error}"))?;
     let mut in_a_row = 0;
     while Instant::now() < until {
-        if !new.lives() {
+        if !new.is_alive() {
             return Err("it has exited".to_owned());
         }
         match status(session) {
@@ -269,16 +275,17 @@ fn hand_over(session: &Session, old: Running, new: Running, until: Instant) -> R
 }
 
 /// Ends the new process; the old one keeps serving, with new workers if its own have ended.
-fn take_back(old: Running, new: Running, pid_path: &Path, why: String) -> Error {
+fn take_back(old: RunningMaster, new: RunningMaster, pid_path: &Path, why: String) -> Error {
     // Once the new one has exited, the old one recovers by itself, and HUP would be a reload.
-    if new.lives() {
-        let _ = old.tell(Step::Wake);
-        let _ = new.tell(Step::Quit);
-        if !until(Instant::now() + GRACE, || !new.lives()) {
-            let _ = new.tell(Step::Stop);
+    if new.is_alive() {
+        let _ = old.signal(UpgradeStep::StartWorkers);
+        let _ = new.signal(UpgradeStep::Quit);
+        if !until(Instant::now() + GRACE, || !new.is_alive()) {
+            let _ = new.signal(UpgradeStep::Stop);
         }
     }
-    let back = until(Instant::now() + Duration::from_secs(10), || Running::named(pid_path) == Some(old));
+    let back =
+        until(Instant::now() + Duration::from_secs(10), || RunningMaster::named(pid_path) == Some(old));
     let text = match back {
         true => format!("the new process did not serve: {why}; the old one ({}) keeps serving", old.pid()),
         false => format!(
@@ -299,8 +306,8 @@ fn until(end: Instant, mut is: impl FnMut() -> bool) -> bool {
     true
 }
 
-fn tell(process: Running, step: Step) -> Result<(), Error> {
-    process.tell(step).map_err(|error| {
+fn tell(process: RunningMaster, step: UpgradeStep) -> Result<(), Error> {
+    process.signal(step).map_err(|error| {
         let text = format!("cannot signal process {}: {error}", process.pid());
         refused("no_signal", text, "run it as the user of the master process")
     })

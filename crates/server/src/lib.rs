@@ -8,7 +8,6 @@
 
 mod context;
 mod downstream;
-pub mod process;
 mod proxy;
 mod request;
 #[cfg(test)]
@@ -18,4 +17,5 @@ mod trace;
 mod worker;
 
 pub use engine::modules::core::Identity;
+pub use process;
 pub use worker::process::Pointsman;

@@ -5,7 +5,7 @@ use super::Finding;
 use super::rust::{Kind, RustFile};
 
 /// The crates that may hold `unsafe` at all.
-const MAY_BE_UNSAFE: [&str; 2] = ["server", "lua"];
+const MAY_BE_UNSAFE: [&str; 4] = ["server", "process", "transport", "lua"];
 /// Crates that only ever run on a developer's machine: a panic there is a failed chore.
 const CHORES: [&str; 2] = ["testkit", "xtask"];
 /// How many lines of code may stand between an `unsafe` and its reason.

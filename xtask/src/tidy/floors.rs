@@ -8,7 +8,7 @@ use super::Finding;
 use super::rust::{RustFile, Token};
 
 /// Every crate of the house, with its floor.
-const FLOORS: [(&str, u8); 12] = [
+const FLOORS: [(&str, u8); 13] = [
     ("conf", 0),
     ("http", 0),
     ("upstream", 1),
@@ -18,6 +18,7 @@ const FLOORS: [(&str, u8); 12] = [
     ("lua", 3),
     ("control", 4),
     ("transport", 4),
+    ("process", 4),
     ("store-etcd", 4),
     ("server", 5),
     ("cli", 6),

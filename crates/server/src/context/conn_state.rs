@@ -2,7 +2,7 @@
 //! the thread is to end and closed to make room for others.
 
 use crate::context::counters::ThreadCounters;
-use crate::process::log::Level;
+use process::log::Level;
 use std::cell::{Cell, RefCell};
 use std::rc::{Rc, Weak};
 use std::task::{Context, Waker};

@@ -2,7 +2,7 @@
 //!
 //! Each thread writes to numbers of its own; a reader adds them up.
 
-use crate::process::log;
+use process::log;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 

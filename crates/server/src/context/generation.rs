@@ -2,11 +2,11 @@
 
 use crate::context::logs::Logs;
 use crate::context::metrics::Metrics;
-use crate::process::log::{ErrorLog, Level};
-use crate::process::{Address, Reporter};
 use crate::proxy::pool::Groups;
 use engine::config::ListenAddress;
 use engine::{Config, LocationId, ServerId};
+use process::log::{ErrorLog, Level};
+use process::{Address, Reporter};
 use statistics::Layout;
 use std::cell::RefCell;
 use std::path::PathBuf;

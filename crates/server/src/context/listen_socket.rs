@@ -1,7 +1,7 @@
 //! An address that a thread listens on, across reloads.
 
 use crate::context::generation::{Generation, Pinned};
-use crate::process::Address;
+use process::Address;
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 

@@ -1,8 +1,8 @@
 //! The log files of one generation on one thread: buffering of access logs, lines of error logs.
 
-use crate::process::log::{ErrorLog, Level, LogFile, LogFiles, LogTarget};
 use engine::Config;
 use engine::config::LogId;
+use process::log::{ErrorLog, Level, LogFile, LogFiles, LogTarget};
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;

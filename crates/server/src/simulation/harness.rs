@@ -12,8 +12,6 @@ use crate::context::thread_context::ThreadContext;
 use crate::downstream::idle;
 use crate::downstream::idle::Accepted;
 use crate::downstream::parking::Parking;
-use crate::process::log::{ErrorLog, LogFiles, LogTarget, utc_offset_s};
-use crate::process::{Address, Reporter};
 use crate::proxy::pool::{Groups, SharedGroups};
 use crate::switching::switch_ids::SwitchIds;
 use crate::switching::worker_bus::WorkerBus;
@@ -21,6 +19,8 @@ use crate::worker::reload_requests::ReloadRequests;
 use control::{Office, Setup};
 use engine::Config;
 use engine::config::{Inputs, NameLookup};
+use process::log::{ErrorLog, LogFiles, LogTarget, utc_offset_s};
+use process::{Address, Reporter};
 use statistics::Collector;
 use std::cell::RefCell;
 use std::net::SocketAddr;
@@ -102,7 +102,7 @@ fn plant() -> Plant {
     let setup =
         Setup { config, listener: None, traffic: bus, clock_ms: Arc::new(|| 0), log: Arc::new(|_, _| {}) };
     let (office, _) = Office::start(setup).unwrap();
-    let drop_guard = Arc::new(GenerationDropGuard { number: 0, reporter: Reporter::unheard().unwrap() });
+    let drop_guard = Arc::new(GenerationDropGuard { number: 0, reporter: Reporter::disconnected().unwrap() });
     // A disk in memory, if the system has one.
     let shared = Path::new("/dev/shm");
     let folder = if shared.is_dir() { tempfile::tempdir_in(shared) } else { tempfile::tempdir() }.unwrap();

@@ -1,11 +1,11 @@
 //! A generation before it is handed to the threads.
 
 use crate::context::generation::{GenerationDropGuard, same_address};
-use crate::process::log::{ErrorLog, LogFiles, LogTarget};
-use crate::process::{Address, Listener};
 use crate::proxy::pool::SharedGroups;
 use crate::worker::message::NewGeneration;
 use engine::Config;
+use process::log::{ErrorLog, LogFiles, LogTarget};
+use process::{Address, Listener};
 use statistics::Layout;
 use std::io;
 use std::os::fd::OwnedFd;

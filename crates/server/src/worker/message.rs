@@ -1,10 +1,10 @@
 //! What a worker process tells its threads.
 
 use crate::context::generation::GenerationDropGuard;
-use crate::process::Address;
-use crate::process::log::{ErrorLog, LogFiles, LogTarget};
 use crate::proxy::pool::SharedGroups;
 use engine::Config;
+use process::Address;
+use process::log::{ErrorLog, LogFiles, LogTarget};
 use statistics::Layout;
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, mpsc};

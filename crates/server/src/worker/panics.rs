@@ -3,7 +3,7 @@
 //! Owns how they are logged, and which tasks take the process with them, because without those a thread would look alive
 //! and do nothing. The event loop confines every other panic to its task. Must never hide one.
 
-use crate::process::log::{ErrorLog, Level};
+use process::log::{ErrorLog, Level};
 use std::panic::PanicHookInfo;
 use std::sync::{Arc, Mutex, PoisonError};
 

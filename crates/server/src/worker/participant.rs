@@ -3,11 +3,11 @@
 use crate::context::generation::Generation;
 use crate::context::thread_context::ThreadContext;
 use crate::downstream::accept::Listeners;
-use crate::process::Address;
 use crate::switching::publish;
 use crate::worker::generation_builder::GenerationBuilder;
 use crate::worker::lua_timers;
 use crate::worker::message::NewGeneration;
+use process::Address;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::time::Duration;

@@ -4,8 +4,6 @@ use crate::context::counters::Counters;
 use crate::context::generation::GenerationDropGuard;
 use crate::context::metrics;
 use crate::context::shared_state::SharedState;
-use crate::process::log::{ErrorLog, Level};
-use crate::process::{Application, Finding, Listener, Loaded, Order, Ports, Source};
 use crate::proxy::pool::SharedGroups;
 use crate::switching::worker_bus::WorkerBus;
 use crate::trace;
@@ -21,6 +19,8 @@ use control::{Office, Setup};
 use engine::Config;
 use engine::config::Inputs;
 use engine::modules::core::Identity;
+use process::log::{ErrorLog, Level};
+use process::{Application, Finding, Listener, Loaded, Source, WorkerCommand, WorkerInit};
 use statistics::{Collector, Layout};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
@@ -83,8 +83,8 @@ impl Application for Pointsman {
         }
     }
 
-    fn work(&self, built: Built, ports: Ports) -> i32 {
-        match WorkerProcess::start(self.clone(), built, ports) {
+    fn work(&self, built: Built, init: WorkerInit) -> i32 {
+        match WorkerProcess::start(self.clone(), built, init) {
             Ok(process) => process.follow_commands(),
             Err(code) => code,
         }
@@ -94,7 +94,7 @@ impl Application for Pointsman {
 /// The worker process: its threads, and what outlives a generation.
 pub(super) struct WorkerProcess {
     pub(super) app: Pointsman,
-    pub(super) ports: Ports,
+    pub(super) init: WorkerInit,
     pub(super) shared: SharedState,
     /// The main error log, for the control plane.
     pub(super) office_log: Arc<Mutex<ErrorLog>>,
@@ -115,9 +115,9 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(1);
 
 impl WorkerProcess {
     /// Starts the control plane and the threads. Reports a failure to the master; the error is the exit code.
-    fn start(app: Pointsman, built: Built, mut ports: Ports) -> Result<WorkerProcess, i32> {
-        let reporter = ports.control.reporter();
-        let generation = ports.generation;
+    fn start(app: Pointsman, built: Built, mut init: WorkerInit) -> Result<WorkerProcess, i32> {
+        let reporter = init.master.reporter();
+        let generation = init.generation;
         let fail = |code| {
             let reporter = reporter.clone();
             move |fault: String| {
@@ -125,17 +125,17 @@ impl WorkerProcess {
                 code
             }
         };
-        let mut listeners = std::mem::take(&mut ports.listeners);
+        let mut listeners = std::mem::take(&mut init.listeners);
         let config = Arc::new(built.config);
         let control_socket = take_control_socket(&config, &mut listeners);
         let layout = Arc::new(metrics::layout(&config));
-        let channels = (0..ports.threads).map(|_| unbounded_channel()).collect::<Vec<_>>();
+        let channels = (0..init.threads).map(|_| unbounded_channel()).collect::<Vec<_>>();
         let senders = channels.iter().map(|(sender, _)| sender.clone()).collect();
-        let office_log = Arc::new(Mutex::new(ports.error_log.clone()));
+        let office_log = Arc::new(Mutex::new(init.error_log.clone()));
         panics::log_to(Arc::clone(&office_log));
-        sweep(&config, &ports.error_log);
+        sweep(&config, &init.error_log);
         if let Some(path) = &built.trace {
-            install_trace(path, &ports.error_log);
+            install_trace(path, &init.error_log);
         }
         let start = ControlStart {
             config: &config,
@@ -146,7 +146,7 @@ impl WorkerProcess {
             socket: control_socket,
         };
         // A store may have recovered, so a worker that is started after a crash is started once more.
-        let (shared, tables) = start.run(&ports).map_err(fail(1))?;
+        let (shared, tables) = start.run(&init).map_err(fail(1))?;
         let mut process = WorkerProcess {
             app,
             groups: Arc::new(SharedGroups::new(&config, None)),
@@ -155,7 +155,7 @@ impl WorkerProcess {
             shared,
             office_log,
             threads: Vec::new(),
-            ports,
+            init,
         };
         let candidate = Candidate {
             number: generation,
@@ -164,16 +164,16 @@ impl WorkerProcess {
             dicts: process.dicts.clone(),
             tables,
             layout,
-            files: Arc::clone(&process.ports.logs),
-            command_line_log: process.ports.source.error_log.clone(),
-            error_log: process.ports.error_log.clone(),
+            files: Arc::clone(&process.init.logs),
+            command_line_log: process.init.source.error_log.clone(),
+            error_log: process.init.error_log.clone(),
             drop_guard: process.drop_guard(generation),
             addresses: listeners.iter().map(|listener| listener.address.clone()).collect(),
         };
         let started = process.start_threads(&candidate, listeners, channels);
         // nginx does not start a worker again that could not be set up.
         started.inspect_err(|_| process.shared.office.stop()).map_err(fail(2))?;
-        process.ports.control.reporter().ready();
+        process.init.master.reporter().ready();
         Ok(process)
     }
 
@@ -187,7 +187,7 @@ impl WorkerProcess {
         let (ready, answers) = mpsc::channel();
         for (number, (sockets, channel)) in shares.into_iter().zip(channels).enumerate() {
             let new = candidate.for_thread(sockets);
-            let waker = self.ports.control.waker();
+            let waker = self.init.master.waker();
             let ended = move || waker.wake();
             let thread = WorkerThread::start(number, self.shared.clone(), new, channel, ready.clone(), ended)
                 .map_err(|error| format!("a worker thread cannot be started: {error}"))?;
@@ -199,29 +199,31 @@ impl WorkerProcess {
 
     /// Returns the guard that reports the end of a generation to the master.
     pub(super) fn drop_guard(&self, number: u64) -> Arc<GenerationDropGuard> {
-        Arc::new(GenerationDropGuard { number, reporter: self.ports.control.reporter() })
+        Arc::new(GenerationDropGuard { number, reporter: self.init.master.reporter() })
     }
 
     /// Follows the master's commands until one ends the process; returns the exit code.
     fn follow_commands(mut self) -> i32 {
         loop {
-            match self.ports.control.next(self.watch_scripts()) {
-                Some(Order::Reload(reload)) => self.reload(reload),
-                Some(Order::Reopen(logs)) => {
+            match self.init.master.next(self.watch_scripts()) {
+                Some(WorkerCommand::Reload(reload)) => self.reload(reload),
+                Some(WorkerCommand::Reopen(logs)) => {
                     self.flush_logs();
-                    if let Err(error) = self.ports.logs.adopt(logs) {
-                        self.ports.error_log.write(Level::Alert, 0, format!("log files: {error}").as_bytes());
+                    if let Err(error) = self.init.logs.adopt(logs) {
+                        self.init.error_log.write(Level::Alert, 0, format!("log files: {error}").as_bytes());
                     }
                 }
-                Some(Order::Answered(answer)) => self.shared.bus.reload_requests().answered(answer),
-                Some(Order::Quit) => return self.quit(),
-                Some(Order::Terminate) => return self.terminate(),
+                Some(WorkerCommand::ReloadEnded(answer)) => {
+                    self.shared.bus.reload_requests().answered(answer)
+                }
+                Some(WorkerCommand::Quit) => return self.quit(),
+                Some(WorkerCommand::Terminate) => return self.terminate(),
                 // A thread ends only when it is asked to: anything else is a fault, and the master starts a new process.
-                Some(Order::Woken) if self.threads.iter().any(WorkerThread::has_ended) => {
-                    self.ports.error_log.write(Level::Alert, 0, b"a worker thread ended unexpectedly");
+                Some(WorkerCommand::Woken) if self.threads.iter().any(WorkerThread::has_ended) => {
+                    self.init.error_log.write(Level::Alert, 0, b"a worker thread ended unexpectedly");
                     return 1;
                 }
-                Some(Order::Woken) | None => {}
+                Some(WorkerCommand::Woken) | None => {}
             }
         }
     }
@@ -263,10 +265,12 @@ impl WorkerProcess {
         self.send_all(|closed| Message::Quit(limit, closed));
         // A reload that started another process is answered through this one; the answer is on its way.
         while self.shared.bus.reload_requests().are_awaited() {
-            match self.ports.control.next(Some(LAST_ANSWER)) {
-                Some(Order::Answered(answer)) => self.shared.bus.reload_requests().answered(answer),
-                Some(Order::Terminate) => return self.terminate(),
-                Some(Order::Reopen(logs)) => drop(self.ports.logs.adopt(logs)),
+            match self.init.master.next(Some(LAST_ANSWER)) {
+                Some(WorkerCommand::ReloadEnded(answer)) => {
+                    self.shared.bus.reload_requests().answered(answer)
+                }
+                Some(WorkerCommand::Terminate) => return self.terminate(),
+                Some(WorkerCommand::Reopen(logs)) => drop(self.init.logs.adopt(logs)),
                 Some(_) => {}
                 None => break,
             }
@@ -275,9 +279,9 @@ impl WorkerProcess {
         // see what it commits.
         self.shared.office.retire();
         while !self.threads.iter().all(WorkerThread::has_ended) {
-            match self.ports.control.next(Some(Duration::from_millis(200))) {
-                Some(Order::Terminate) => return self.terminate(),
-                Some(Order::Reopen(logs)) => drop(self.ports.logs.adopt(logs)),
+            match self.init.master.next(Some(Duration::from_millis(200))) {
+                Some(WorkerCommand::Terminate) => return self.terminate(),
+                Some(WorkerCommand::Reopen(logs)) => drop(self.init.logs.adopt(logs)),
                 _ => {}
             }
         }
@@ -332,11 +336,11 @@ struct ControlStart<'a> {
 impl ControlStart<'_> {
     /// Starts the control plane, and creates what all threads share. A store that cannot be used is an error; nothing is
     /// guessed.
-    fn run(self, ports: &Ports) -> Result<(SharedState, Arc<Tables>), String> {
+    fn run(self, init: &WorkerInit) -> Result<(SharedState, Arc<Tables>), String> {
         let began = Instant::now();
-        let counters = Arc::new(Counters::new(ports.threads));
+        let counters = Arc::new(Counters::new(init.threads));
         let collector = Arc::new(Mutex::new(Collector::new(Arc::clone(self.layout), 0)));
-        let reloads = ReloadRequests::new(ports.control.has_master().then(|| ports.control.reporter()));
+        let reloads = ReloadRequests::new(init.master.has_master().then(|| init.master.reporter()));
         let bus = WorkerBus::new(self.senders, Arc::clone(&counters), Arc::clone(&collector), reloads);
         let bus = Arc::new(bus);
         let log = Arc::clone(self.log);
@@ -350,7 +354,7 @@ impl ControlStart<'_> {
             }),
         })?;
         let shared = SharedState {
-            threads: ports.threads,
+            threads: init.threads,
             counters,
             watchdogs: Arc::default(),
             began,

@@ -7,13 +7,13 @@
 //! `participant.rs`.
 
 use crate::context::metrics;
-use crate::process::log::ErrorLog;
-use crate::process::{Application, Reload};
 use crate::proxy::pool::SharedGroups;
 use crate::worker::candidate::{Candidate, distribute, take_control_socket};
 use crate::worker::message::{Message, collect};
 use crate::worker::process::WorkerProcess;
 use control::Admission;
+use process::log::ErrorLog;
+use process::{Application, Reload};
 use std::sync::mpsc;
 use std::sync::{Arc, PoisonError};
 
@@ -27,7 +27,7 @@ struct Prepared {
 impl WorkerProcess {
     /// Carries a reload out, and reports the outcome to the master.
     pub(super) fn reload(&mut self, reload: Reload) {
-        let (number, reporter) = (reload.generation, self.ports.control.reporter());
+        let (number, reporter) = (reload.generation, self.init.master.reporter());
         match self.prepare(reload) {
             Ok(prepared) => {
                 self.commit(prepared);
@@ -40,10 +40,10 @@ impl WorkerProcess {
     /// Prepare: builds the configuration, and has every thread build a generation of it.
     fn prepare(&mut self, mut reload: Reload) -> Result<Prepared, String> {
         self.flush_logs();
-        self.ports.logs.adopt(reload.logs).map_err(|error| format!("log files: {error}"))?;
+        self.init.logs.adopt(reload.logs).map_err(|error| format!("log files: {error}"))?;
         let bundle =
             conf::Bundle::from_bytes(&reload.bundle).ok_or("the configuration did not arrive whole")?;
-        let loaded = self.app.load(&self.ports.source, &bundle);
+        let loaded = self.app.load(&self.init.source, &bundle);
         let Some((boot, built)) = loaded.outcome else {
             let lines: Vec<_> = loaded.findings.iter().map(|finding| finding.line.as_str()).collect();
             return Err(lines.join("; "));
@@ -54,15 +54,15 @@ impl WorkerProcess {
         drop(take_control_socket(&config, &mut reload.listeners));
         // From here on no order is committed until the new configuration is in force or given up.
         let admission = self.shared.office.admit(&config)?;
-        let error_log = boot.error_log(&self.ports.source, &self.ports.logs);
+        let error_log = boot.error_log(&self.init.source, &self.init.logs);
         let candidate = Candidate {
             number: reload.generation,
             tables: Arc::clone(admission.tables()),
             layout: Arc::new(metrics::layout(&config)),
             groups: Arc::new(SharedGroups::new(&config, Some((&self.config, &self.groups)))),
             dicts: lua::Dicts::new(&config.lua.dicts, Some(&self.dicts)),
-            files: Arc::clone(&self.ports.logs),
-            command_line_log: self.ports.source.error_log.clone(),
+            files: Arc::clone(&self.init.logs),
+            command_line_log: self.init.source.error_log.clone(),
             error_log: error_log.clone(),
             drop_guard: self.drop_guard(reload.generation),
             addresses: reload.listeners.iter().map(|listener| listener.address.clone()).collect(),
@@ -95,8 +95,8 @@ impl WorkerProcess {
         self.groups = candidate.groups;
         self.dicts = candidate.dicts;
         *self.office_log.lock().unwrap_or_else(PoisonError::into_inner) = error_log.clone();
-        self.ports.control.log_to(error_log.clone());
-        self.ports.error_log = error_log;
+        self.init.master.log_to(error_log.clone());
+        self.init.error_log = error_log;
     }
 
     /// Abort: has every thread drop what it has prepared.

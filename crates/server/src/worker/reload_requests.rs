@@ -3,8 +3,8 @@
 //! Owns which answer belongs to which request, and what the master must know before it replaces this process. Must never
 //! wait itself: the answer comes with the master's other commands.
 
-use crate::process::{Answer, Reporter};
 use control::{Reloaded, Reply};
+use process::{ReloadOutcome, Reporter};
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -35,7 +35,7 @@ impl ReloadRequests {
         let ticket = waiting.last;
         waiting.replies.insert(ticket, reply);
         drop(waiting);
-        reporter.want_reload(ticket);
+        reporter.request_reload(ticket);
     }
 
     /// Returns true if a request waits for its answer.
@@ -51,8 +51,8 @@ impl ReloadRequests {
     }
 
     /// Passes the master's answer on.
-    pub(crate) fn answered(&self, answer: Answer) {
-        let Answer { ticket, done, findings } = answer;
+    pub(crate) fn answered(&self, answer: ReloadOutcome) {
+        let ReloadOutcome { ticket, done, findings } = answer;
         if let Some(reply) = self.waiting().replies.remove(&ticket) {
             reply(Reloaded { done, findings });
         }

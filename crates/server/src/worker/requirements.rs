@@ -1,19 +1,19 @@
 //! What a configuration requires of the operating system: sockets, files, folders, rights.
 //!
-//! Owns the way from the engine's settings to a [`Boot`]. Must never open anything: the master does.
+//! Owns the way from the engine's settings to a [`Requirements`]. Must never open anything: the master does.
 
 use crate::context::logs::process_target;
-use crate::process::log::LogTarget;
-use crate::process::{Address, Boot, EnvRule, Keepalive, Limits, ListenSpec, Sandbox};
-use crate::process::{SocketAccess, Source, UserSpec};
 use engine::Config;
 use engine::config::ListenAddress;
 use engine::modules::process as configured;
 use engine::modules::switch::StatePath;
+use process::log::LogTarget;
+use process::{Address, EnvRule, Keepalive, Limits, ListenSpec, Requirements, Sandbox};
+use process::{SocketAccess, Source, UserSpec};
 use std::path::PathBuf;
 
 /// Returns what the configuration requires of the operating system.
-pub(crate) fn boot(config: &Config, source: &Source) -> Boot {
+pub(crate) fn boot(config: &Config, source: &Source) -> Requirements {
     let main = &config.main;
     let listeners = config.listeners.iter().map(|listener| {
         let options = &listener.options;
@@ -33,7 +33,7 @@ pub(crate) fn boot(config: &Config, source: &Source) -> Boot {
             ..ListenSpec::new(address(&listener.address))
         }
     });
-    Boot {
+    Requirements {
         pid_path: main.pid.as_ref().cloned().unwrap_or_else(|| source.prefix.join("logs/pointsman.pid")),
         daemon: *main.daemon,
         master_process: *main.master_process,
