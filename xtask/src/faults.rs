@@ -1,27 +1,22 @@
 //! `cargo xtask faults [--server nginx] [FILTER…]`: the fault matrix.
 //!
-//! Without a filter it runs every cell on our own debug build and on the nginx that is installed, and writes what came
-//! of them to `docs/fault-matrix.md`. With one, or on nginx alone, it only tells. A fault of our own is never written.
+//! Without a filter it runs every cell on our own debug build and on the installed nginx, and writes the results to
+//! `docs/fault-matrix.md`. With a filter, or on nginx alone, it only reports. An unexpected result of ours is never
+//! written.
 
-use std::path::PathBuf;
-use std::process::{Command, ExitCode};
+use std::process::ExitCode;
 
 use testkit::faults::{Cell, Seen, cells, document, run, run_each_byte};
 use testkit::{Binary, Kind};
 
+use crate::programs::{self, build, exit_code, version};
+
 /// Runs the verb.
 pub(crate) fn main(args: &[String]) -> ExitCode {
-    match faults(args) {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::FAILURE,
-        Err(fault) => {
-            eprintln!("{fault}");
-            ExitCode::FAILURE
-        }
-    }
+    exit_code(faults(args))
 }
 
-/// Answers whether all is as it must be.
+/// Returns true if all cells are as expected.
 fn faults(args: &[String]) -> Result<bool, String> {
     let mut filters = Vec::new();
     let mut nginx_alone = false;
@@ -35,58 +30,42 @@ fn faults(args: &[String]) -> Result<bool, String> {
     let wanted = |cell: &Cell| filters.is_empty() || filters.iter().any(|f| cell.name().contains(f.as_str()));
     let chosen: Vec<Cell> = cells().into_iter().filter(wanted).collect();
     if nginx_alone {
-        let (nginx, _) = nginx()?;
-        let seen = run(&chosen, &nginx, None, &tell)?;
-        sum_up(&seen);
+        summarise(&run(&chosen, &nginx()?, None, &report)?);
         return Ok(true);
     }
     let own = Binary { path: build()?, kind: Kind::Pointsman };
-    let seen = run(&chosen, &own, None, &tell)?;
-    sum_up(&seen);
-    let mut well = seen.iter().all(|seen| seen.faults.is_empty());
+    let seen = run(&chosen, &own, None, &report)?;
+    summarise(&seen);
+    let mut expected = seen.iter().all(|seen| seen.faults.is_empty());
     if filters.is_empty() {
         for (way, faults) in run_each_byte(&own)? {
-            well &= faults.is_empty();
+            expected &= faults.is_empty();
             faults.iter().for_each(|fault| println!("{}: {fault}", way.name()));
         }
-        if well {
-            let (nginx, version) = nginx()?;
+        if expected {
+            let nginx = nginx()?;
+            let name = format!("nginx {}", version(&nginx.path).unwrap_or_default());
             let page = crate::root().join("docs/fault-matrix.md");
-            let text = document(&seen, &run(&chosen, &nginx, None, &|_| {})?, &version);
+            let text = document(&seen, &run(&chosen, &nginx, None, &|_| {})?, &name);
             std::fs::write(&page, text).map_err(|e| format!("{}: {e}", page.display()))?;
             println!("wrote {}", page.display());
         }
     }
-    Ok(well)
+    Ok(expected)
 }
 
-fn tell(seen: &Seen) {
+fn report(seen: &Seen) {
     if !seen.faults.is_empty() {
         println!("{}\n  {}", seen.cell.name(), seen.faults.join("\n  "));
     }
 }
 
-fn sum_up(seen: &[Seen]) {
-    let other = seen.iter().filter(|seen| !seen.faults.is_empty()).count();
-    println!("{} cells, {other} of them otherwise than expected", seen.len());
+fn summarise(seen: &[Seen]) {
+    let unexpected = seen.iter().filter(|seen| !seen.faults.is_empty()).count();
+    println!("{} cells, {unexpected} of them not as expected", seen.len());
 }
 
-/// Builds our own program; answers where it is.
-fn build() -> Result<PathBuf, String> {
-    let built = Command::new("cargo").args(["build", "--quiet", "--package", "pointsman"]).status();
-    if !built.map_err(|e| format!("cargo: {e}"))?.success() {
-        return Err("pointsman does not build".to_owned());
-    }
-    let target =
-        std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| crate::root().join("target"), PathBuf::from);
-    Ok(target.join("debug/pointsman"))
-}
-
-/// The installed nginx, and what it calls itself.
-fn nginx() -> Result<(Binary, String), String> {
-    let path = crate::oracle::nginx().ok_or("nginx is not installed (set NGINX to its path)")?;
-    let told = Command::new(&path).arg("-v").output().map_err(|e| format!("{}: {e}", path.display()))?;
-    let told = String::from_utf8_lossy(&told.stderr).into_owned();
-    let version = told.trim().rsplit(": ").next().unwrap_or_default().replace('/', " ");
-    Ok((Binary { path, kind: Kind::Nginx }, version))
+fn nginx() -> Result<Binary, String> {
+    let path = programs::nginx().ok_or("nginx is not installed (set NGINX to its path)")?;
+    Ok(Binary { path, kind: Kind::Nginx })
 }

@@ -1,45 +1,60 @@
-//! Repository chores: `cargo xtask VERB`. One verb is one file; this one only finds it.
+//! Repository chores: `cargo xtask VERB`. Each verb is one file; this one dispatches.
 
-mod bench;
-mod counts;
 mod docs;
 mod faults;
 mod framing;
 mod oracle;
-mod server;
-mod simulate;
-mod soak;
+mod programs;
 mod tidy;
 
 use std::path::PathBuf;
-use std::process::ExitCode;
+use std::process::{Command, ExitCode};
 
 const USAGE: &str = "usage: cargo xtask VERB\n\
     \x20 oracle [--bless] [FILTER…]   run cases/ on real nginx; --bless writes its answers into the case files\n\
-    \x20 tidy                         check the laws of the house\n\
-    \x20 docs [--check]               make the reference pages of docs/ from the tables, or tell whether they are stale\n\
-    \x20 bench [OPTION…]              what a request costs, beside nginx and HAProxy in the same run\n\
-    \x20 framing [OPTION…]            hostile messages put to pointsman, nginx and HAProxy; docs/framing.md is made of them\n\
-    \x20 counts [--bless]             instructions of the hot pieces, compared with bench/counts.json\n\
-    \x20 faults [--server nginx] [FILTER…]   what comes of upstreams that break, beside nginx; writes docs/fault-matrix.md\n\
-    \x20 simulate [OPTION…]           worlds made of one number each, with faults; builds broken on purpose (--mutants)\n\
-    \x20 soak [PART…] [OPTION…]       a million requests with switches under way; bodies of 2 GiB past slow peers";
+    \x20 tidy                         run the lints\n\
+    \x20 docs [--check]               generate the reference pages of docs/ from the tables, or report stale ones\n\
+    \x20 framing [OPTION…]            send hostile messages to pointsman, nginx and HAProxy; generates docs/framing.md\n\
+    \x20 faults [--server nginx] [FILTER…]   break upstreams in every way, beside nginx; generates docs/fault-matrix.md\n\
+    programs of their own, run with cargo:\n\
+    \x20 bench [OPTION…]              CPU cost of a request, beside nginx and HAProxy in the same run (bench/peers)\n\
+    \x20 counts [--bless]             instructions of the hot pieces, compared with bench/counts.json (bench/counts)\n\
+    \x20 simulate [OPTION…]           deterministic simulation with many seeds; mutation tests of it (crates/sim)\n\
+    \x20 soak [TEST…] [OPTION…]       load tests that switch, reload, upgrade and kill the server (soak)";
+
+/// Verbs that are programs of their own, and their packages.
+const PROGRAMS: [(&str, &str); 4] =
+    [("bench", "bench-peers"), ("counts", "counts"), ("simulate", "pointsman-sim"), ("soak", "soak")];
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
-    match args.split_first() {
-        Some((verb, rest)) if verb == "oracle" => oracle::main(rest),
-        Some((verb, rest)) if verb == "tidy" => tidy::main(rest),
-        Some((verb, rest)) if verb == "simulate" => simulate::main(rest),
-        Some((verb, rest)) if verb == "soak" => soak::main(rest),
-        Some((verb, rest)) if verb == "bench" => bench::main(rest),
-        Some((verb, rest)) if verb == "framing" => framing::main(rest),
-        Some((verb, rest)) if verb == "counts" => counts::main(rest),
-        Some((verb, rest)) if verb == "faults" => faults::main(rest),
-        Some((verb, rest)) if verb == "docs" => docs::main(rest),
-        _ => {
-            eprintln!("{USAGE}");
-            ExitCode::from(2)
+    let Some((verb, rest)) = args.split_first() else { return usage() };
+    match verb.as_str() {
+        "oracle" => oracle::main(rest),
+        "tidy" => tidy::main(rest),
+        "framing" => framing::main(rest),
+        "faults" => faults::main(rest),
+        "docs" => docs::main(rest),
+        verb => match PROGRAMS.iter().find(|(name, _)| *name == verb) {
+            Some((_, package)) => run_program(package, rest),
+            None => usage(),
+        },
+    }
+}
+
+fn usage() -> ExitCode {
+    eprintln!("{USAGE}");
+    ExitCode::from(2)
+}
+
+fn run_program(package: &str, args: &[String]) -> ExitCode {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let status = Command::new(cargo).args(["run", "--quiet", "--package", package, "--"]).args(args).status();
+    match status {
+        Ok(status) => ExitCode::from(status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(1)),
+        Err(error) => {
+            eprintln!("cargo cannot be started: {error}");
+            ExitCode::FAILURE
         }
     }
 }

@@ -3,7 +3,7 @@
 //! It skips, by name, what this machine has not installed. With `--bless` it writes what nginx answers over what the
 //! case files expect; the change is to be read before it is committed.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 
 use testkit::{Binary, Case, Failure, Kind, Outcome, bless, load_all, run_all, seed_cases, usual_threads};
@@ -28,7 +28,7 @@ pub(crate) fn main(args: &[String]) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let Some(path) = nginx() else {
+    let Some(path) = crate::programs::nginx() else {
         for case in &cases {
             println!("skipped {}: nginx is not installed (set NGINX to its path)", case.name);
         }
@@ -75,11 +75,4 @@ fn bless_all(cases: &[Case], binary: &Binary) -> ExitCode {
     }
     println!("{failed} of {} cannot be blessed", cases.len());
     if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
-}
-
-/// Where nginx is: `$NGINX`, or the places where packages put it.
-pub(crate) fn nginx() -> Option<PathBuf> {
-    let named = std::env::var_os("NGINX").map(PathBuf::from);
-    let usual = ["/usr/sbin/nginx", "/usr/local/nginx/sbin/nginx", "/usr/local/openresty/nginx/sbin/nginx"];
-    named.into_iter().chain(usual.iter().map(PathBuf::from)).find(|path| path.is_file())
 }

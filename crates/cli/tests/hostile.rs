@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use testkit::hostile::{Family, Ground, Hostile, Mode, Program, faults, load, play_all};
+use testkit::hostile::{Family, Hostile, HostileServer, Mode, Program, faults, load, play_all};
 use testkit::{Binary, Kind};
 
 /// So many known messages were promised.
@@ -22,15 +22,15 @@ fn check(mode: Mode) {
     let conf: Vec<_> = hostiles.iter().map(|hostile| hostile.conf.clone()).collect();
     let path = PathBuf::from(env!("CARGO_BIN_EXE_pointsman"));
     let program = Program::Nginx(Binary { path, kind: Kind::Pointsman });
-    let ground = Ground::start(&program, mode, &conf).unwrap();
-    let outcomes = play_all(&ground, &hostiles, None, 16).unwrap();
+    let server = HostileServer::start(&program, mode, &conf).unwrap();
+    let outcomes = play_all(&server, &hostiles, None, 16).unwrap();
     let mut told = String::new();
     for (hostile, outcome) in hostiles.iter().zip(&outcomes) {
         for fault in faults(hostile, outcome) {
             told.push_str(&format!("{}: {fault} ({})\n", hostile.name, outcome.told()));
         }
     }
-    assert!(told.is_empty(), "\n{told}{}", ground.evidence());
+    assert!(told.is_empty(), "\n{told}{}", server.evidence());
 }
 
 #[test]

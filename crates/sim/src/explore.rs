@@ -1,10 +1,10 @@
-//! The walk through many seeds.
+//! Runs a scenario with many seeds.
 //!
-//! Owns: which seeds are run, what is said about the first that fails, and that a seed gives the same run twice.
-//! Must never: try a seed again until it passes.
+//! Owns the choice of seeds, the report of the first that fails, and the check that a seed gives the same run twice. It
+//! never retries a seed until it passes.
 //!
-//! `POINTSMAN_SIMULATE` says what to run instead of the usual number: `seeds=100000 from=1 limit_s=60 trace`. `cargo
-//! xtask simulate` sets it.
+//! `POINTSMAN_SIMULATE` replaces the usual number of seeds: `seeds=100000 from=1 limit_s=60 trace`. `cargo xtask
+//! simulate` sets it.
 
 use crate::Seeded;
 use crate::record::{self, Violation};
@@ -12,28 +12,28 @@ use std::panic::{self, AssertUnwindSafe};
 use std::sync::Once;
 use std::time::Instant;
 
-/// A world, and what must hold in it.
+/// A simulation, and the invariants that must hold in it.
 pub struct Scenario {
     /// Its name for `--scenario`.
     pub name: &'static str,
-    /// The invariants that it checks. One that is never looked at is a failure: it would prove nothing.
+    /// The invariants that it checks. One that is never checked is a failure: it would prove nothing.
     pub invariants: &'static [&'static str],
-    /// How many seeds are run in `cargo test`.
+    /// The number of seeds in `cargo test`.
     pub usual: u64,
-    /// Seeds that once showed a fault: `cargo test` runs them too.
+    /// Seeds that once found a fault: `cargo test` runs them too.
     pub kept: &'static [u64],
-    /// One run.
+    /// Runs it once.
     pub run: fn(Seeded),
 }
 
-/// What is to be run.
+/// The seeds to run.
 struct Wanted {
     seeds: u64,
     from: u64,
-    /// No more seeds are begun after so many seconds.
+    /// No more seeds are started after this time.
     limit_s: u64,
     trace: bool,
-    /// Somebody has asked for these seeds; it may be for a single one, which need not come across every invariant.
+    /// The seeds were given by `POINTSMAN_SIMULATE`; a few of them need not check every invariant.
     asked: bool,
 }
 
@@ -48,7 +48,7 @@ impl Wanted {
                 Some(("from", number)) => wanted.from = parse(word, number),
                 Some(("limit_s", number)) => wanted.limit_s = parse(word, number),
                 None if word == "trace" => wanted.trace = true,
-                _ => panic!("POINTSMAN_SIMULATE has a word that means nothing: {word}"),
+                _ => panic!("POINTSMAN_SIMULATE has an unknown word: {word}"),
             }
         }
         wanted
@@ -59,16 +59,16 @@ fn parse(word: &str, number: &str) -> u64 {
     number.parse().unwrap_or_else(|_| panic!("POINTSMAN_SIMULATE has no number in {word}"))
 }
 
-/// How many seeds are run twice, to see that they give the same.
+/// How many seeds are run twice, to check that they give the same run.
 const TWICE: u64 = 3;
 
-/// Runs a scenario for many seeds.
+/// Runs a scenario with many seeds.
 ///
 /// # Panics
-/// At the first seed that breaks an invariant, with the command that runs it again; when a seed does not give the same
-/// run twice; when an invariant was never looked at.
+/// Panics at the first seed that violates an invariant, with the command that runs it again; if a seed does not give the
+/// same run twice; and if an invariant was never checked.
 pub fn explore(scenario: &Scenario) {
-    hear_panics();
+    record_panics();
     let wanted = Wanted::read(scenario.usual);
     record::begin_checks(scenario.invariants);
     let began = Instant::now();
@@ -82,30 +82,30 @@ pub fn explore(scenario: &Scenario) {
             run_twice(scenario, seed);
             continue;
         }
-        record::listen(wanted.trace);
+        record::set_tracing(wanted.trace);
         let violation = run(scenario, seed);
         if wanted.trace {
-            record::take_story().iter().for_each(|line| println!("{line}"));
+            record::take_trace().iter().for_each(|line| println!("{line}"));
         }
         if let Some(violation) = violation {
             fail(scenario, seed, &violation);
         }
     }
     for &seed in scenario.kept.iter().filter(|_| !wanted.asked) {
-        record::listen(false);
+        record::set_tracing(false);
         if let Some(violation) = run(scenario, seed) {
             fail(scenario, seed, &violation);
         }
     }
     let checks = record::checks();
-    let told: Vec<String> = checks.iter().map(|(name, count)| format!("{name} {count}")).collect();
+    let counts: Vec<String> = checks.iter().map(|(name, count)| format!("{name} {count}")).collect();
     println!(
-        "simulated {}: {} seeds from {} in {:.1} s, nothing violated; looked at: {}",
+        "simulated {}: {} seeds from {} in {:.1} s, nothing violated; checked: {}",
         scenario.name,
         done,
         wanted.from,
         began.elapsed().as_secs_f64(),
-        told.join(", ")
+        counts.join(", ")
     );
     for (name, count) in checks {
         assert!(
@@ -113,27 +113,27 @@ pub fn explore(scenario: &Scenario) {
             "{name} is not among the invariants of {}",
             scenario.name
         );
-        let worth = wanted.asked && wanted.seeds < scenario.usual;
-        assert!(count > 0 || worth, "{}: {name} was never looked at: it proves nothing", scenario.name);
+        let too_few = wanted.asked && wanted.seeds < scenario.usual;
+        assert!(count > 0 || too_few, "{}: {name} was never checked: it proves nothing", scenario.name);
     }
 }
 
 fn run_twice(scenario: &Scenario, seed: u64) {
-    let mut stories = Vec::new();
+    let mut traces = Vec::new();
     for _ in 0..2 {
-        record::listen(true);
+        record::set_tracing(true);
         if let Some(violation) = run(scenario, seed) {
             fail(scenario, seed, &violation);
         }
-        stories.push(record::take_story());
+        traces.push(record::take_trace());
     }
-    record::listen(false);
-    let (first, second) = (&stories[0], &stories[1]);
+    record::set_tracing(false);
+    let (first, second) = (&traces[0], &traces[1]);
     let differs = first.iter().zip(second).position(|(one, other)| one != other);
     if let Some(at) = differs {
-        panic!("{}: seed {seed} tells another story: {:?} and {:?}", scenario.name, first[at], second[at]);
+        panic!("{}: seed {seed} has a different trace: {:?} and {:?}", scenario.name, first[at], second[at]);
     }
-    assert_eq!(first.len(), second.len(), "{}: seed {seed} tells a longer story", scenario.name);
+    assert_eq!(first.len(), second.len(), "{}: seed {seed} has a trace of another length", scenario.name);
 }
 
 fn run(scenario: &Scenario, seed: u64) -> Option<Violation> {
@@ -141,7 +141,7 @@ fn run(scenario: &Scenario, seed: u64) -> Option<Violation> {
     record::running(true);
     let ended = panic::catch_unwind(AssertUnwindSafe(|| (scenario.run)(Seeded::new(seed))));
     record::running(false);
-    // A panic was heard by the hook, also one that a task's join handle has swallowed.
+    // The hook records panics, also those that a task's join handle swallows.
     let found = record::take_violation();
     match ended {
         Ok(()) => found,
@@ -158,8 +158,8 @@ fn fail(scenario: &Scenario, seed: u64, violation: &Violation) -> ! {
     );
 }
 
-/// Panics of the product are violations of their own, told once and quietly.
-fn hear_panics() {
+/// Installs a hook that records panics of the product as violations.
+fn record_panics() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
         let before = panic::take_hook();

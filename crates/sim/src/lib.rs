@@ -1,11 +1,11 @@
-//! Simulation by seed: the product's own code in a world where time, chance and faults come out of one number.
+//! Deterministic simulation: the product's own code with time, randomness and faults from one seed.
 //!
-//! Owns: the numbers of a seed ([`Seeded`]), what is checked ([`holds!`]), what is told ([`tell!`]), and the walk
-//! through many seeds ([`explore`]). The worlds themselves stand where the code is that they hold: the lower floors'
-//! in this crate's `tests/`, the others in a module `simulation` of their crate.
-//! Must never: be part of the product, read a clock that a world could see, or draw a number that the seed does not give.
+//! Owns the random numbers of a seed ([`Seeded`]), invariants ([`holds!`]), the trace ([`tell!`]), and runs with many
+//! seeds ([`explore`]). The simulations themselves are beside the code that they run: those of the lower floors in this
+//! crate's `tests/`, the others in a module `simulation` of their crate. It is no part of the product, reads no clock that
+//! a simulation could see, and draws no number that the seed does not give.
 //!
-//! A seed that breaks an invariant is one command: `cargo xtask simulate --scenario NAME --seed N --trace`.
+//! A seed that violates an invariant is run again by `cargo xtask simulate --scenario NAME --seed N --trace`.
 
 mod explore;
 mod record;
@@ -15,7 +15,7 @@ pub use explore::{Scenario, explore};
 pub use record::{begin_checks, is_telling, note, tell, violated};
 pub use seeded::Seeded;
 
-/// Checks an invariant by its name. What follows the condition is the text for whoever must mend it.
+/// Checks an invariant by its name. The condition is followed by the text of the violation.
 #[macro_export]
 macro_rules! holds {
     ($name:expr, $condition:expr, $($text:tt)+) => {{
@@ -27,7 +27,7 @@ macro_rules! holds {
     }};
 }
 
-/// Tells what happens, if somebody listens (`--trace`). Costs a look at a flag otherwise.
+/// Adds an event to the trace if there is one (`--trace`). Otherwise it only checks a flag.
 #[macro_export]
 macro_rules! tell {
     ($($text:tt)+) => {

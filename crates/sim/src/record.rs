@@ -1,13 +1,13 @@
-//! What one run of a world leaves behind: what was checked how often, what happened, and what was found wrong first.
+//! The record of a run: how often each invariant was checked, the trace, and the first violation.
 //!
-//! Must never: decide whether a run goes on. It is kept for each thread, since a world lives on one.
+//! It is kept for each thread, since a simulation runs on one.
 
 use std::cell::{Cell, RefCell};
 
 thread_local! {
     static CHECKS: RefCell<Vec<(&'static str, u64)>> = const { RefCell::new(Vec::new()) };
-    static STORY: RefCell<Vec<String>> = const { RefCell::new(Vec::new()) };
-    static TELLING: Cell<bool> = const { Cell::new(false) };
+    static TRACE: RefCell<Vec<String>> = const { RefCell::new(Vec::new()) };
+    static TRACING: Cell<bool> = const { Cell::new(false) };
     static RUNNING: Cell<bool> = const { Cell::new(false) };
     static FIRST: RefCell<Option<Violation>> = const { RefCell::new(None) };
 }
@@ -19,12 +19,12 @@ pub(crate) struct Violation {
     pub(crate) text: String,
 }
 
-/// Prepares for invariants of these names.
+/// Starts to count checks of these invariants.
 pub fn begin_checks(names: &[&'static str]) {
     CHECKS.set(names.iter().map(|name| (*name, 0)).collect());
 }
 
-/// An invariant is looked at.
+/// Counts a check of an invariant.
 pub fn note(name: &'static str) {
     CHECKS.with_borrow_mut(|checks| match checks.iter_mut().find(|(known, _)| *known == name) {
         Some((_, count)) => *count += 1,
@@ -32,59 +32,59 @@ pub fn note(name: &'static str) {
     });
 }
 
-/// How often each invariant was looked at.
+/// Returns how often each invariant was checked.
 pub(crate) fn checks() -> Vec<(&'static str, u64)> {
     CHECKS.with_borrow(Clone::clone)
 }
 
-/// An invariant does not hold. Only the first of a run is kept: what follows may follow from it.
+/// Records that an invariant does not hold. Only the first violation of a run is kept: others may follow from it.
 ///
 /// # Panics
-/// Always: the run is over. A panic that somebody catches on the way is found all the same.
+/// Always: the run is over. The violation is found even if the panic is caught.
 pub fn violated(name: &str, text: String) -> ! {
     keep(name, &text);
     panic!("{name}: {text}");
 }
 
-/// Keeps a violation, unless there is one.
+/// Keeps a violation, unless there is one already.
 pub(crate) fn keep(invariant: &str, text: &str) {
     FIRST.with_borrow_mut(|first| {
         first.get_or_insert_with(|| Violation { invariant: invariant.to_owned(), text: text.to_owned() });
     });
 }
 
-/// What was found wrong first; forgets it.
+/// Takes the first violation.
 pub(crate) fn take_violation() -> Option<Violation> {
     FIRST.take()
 }
 
-/// A run begins, or is over: panics in it are violations.
+/// Sets whether a run is under way: panics in it are violations.
 pub(crate) fn running(on: bool) {
     RUNNING.set(on);
 }
 
-/// Is a run under way on this thread?
+/// Returns true if a run is under way on this thread.
 pub(crate) fn is_running() -> bool {
     RUNNING.get()
 }
 
-/// Does somebody listen?
+/// Returns true if events are traced.
 pub fn is_telling() -> bool {
-    TELLING.get()
+    TRACING.get()
 }
 
-/// Says whether somebody listens from now on.
-pub(crate) fn listen(on: bool) {
-    TELLING.set(on);
-    STORY.take();
+/// Starts or stops tracing, with an empty trace.
+pub(crate) fn set_tracing(on: bool) {
+    TRACING.set(on);
+    TRACE.take();
 }
 
-/// Something happened.
+/// Adds an event to the trace.
 pub fn tell(text: String) {
-    STORY.with_borrow_mut(|story| story.push(text));
+    TRACE.with_borrow_mut(|story| story.push(text));
 }
 
-/// What was told; forgets it.
-pub(crate) fn take_story() -> Vec<String> {
-    STORY.take()
+/// Takes the trace.
+pub(crate) fn take_trace() -> Vec<String> {
+    TRACE.take()
 }

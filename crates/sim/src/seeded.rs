@@ -1,20 +1,18 @@
-//! Numbers that a seed gives, the same ones everywhere and always.
-//!
-//! Must never: be asked for quality or secrets, only for variety.
+//! The random numbers of a seed, the same on every machine and in every version. They are for variety, not for secrets.
 
 use std::ops::RangeInclusive;
 
-/// SplitMix64.
+/// A generator of random numbers (SplitMix64).
 #[derive(Clone, Debug)]
 pub struct Seeded(u64);
 
 impl Seeded {
-    /// The numbers of this seed.
+    /// Starts the numbers of this seed.
     pub fn new(seed: u64) -> Seeded {
         Seeded(seed ^ 0x5349_4d55_4c41_5445)
     }
 
-    /// The next number.
+    /// Returns the next number.
     pub fn draw(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut mixed = self.0;
@@ -23,28 +21,28 @@ impl Seeded {
         mixed ^ (mixed >> 31)
     }
 
-    /// A number of this range.
+    /// Returns a number of this range.
     pub fn within(&mut self, range: RangeInclusive<u64>) -> u64 {
         let width = range.end().saturating_sub(*range.start()).saturating_add(1);
         range.start() + self.draw() % width
     }
 
-    /// An index below `count`, which is at least 1.
+    /// Returns an index below `count`, which is at least 1.
     pub fn below(&mut self, count: usize) -> usize {
         (self.draw() % count.max(1) as u64) as usize
     }
 
-    /// True `percent` times in a hundred.
+    /// Returns true `percent` times in a hundred.
     pub fn chance(&mut self, percent: u64) -> bool {
         self.draw() % 100 < percent
     }
 
-    /// One of these.
+    /// Returns one of the choices.
     pub fn one_of<'a, T>(&mut self, choices: &'a [T]) -> &'a T {
         &choices[self.below(choices.len())]
     }
 
-    /// Another sequence that depends on this one, for a part of the world that draws in its own order.
+    /// Returns another sequence that depends on this one, for a part of a simulation that draws in its own order.
     pub fn fork(&mut self) -> Seeded {
         Seeded(self.draw())
     }

@@ -1,11 +1,10 @@
 //! A case file as a value: its head and its steps, in the order in which they happen.
 //!
-//! Owns the words of the format (`cases/README.md` explains them). It must never start or open anything but the
-//! case file itself.
+//! Owns the words of the format (`cases/README.md` explains them). It must never start or open anything.
 
-use std::path::{Path, PathBuf};
-
-use crate::names::Names;
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+use std::path::PathBuf;
 
 /// Which program a case runs on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -132,30 +131,16 @@ pub(crate) enum Talk {
     Act(Vec<String>),
 }
 
-impl Case {
-    /// Reads a case file; its name is the path below the nearest folder called `cases`.
-    pub fn load(path: &Path) -> Result<Case, String> {
-        let text = std::fs::read_to_string(path).map_err(|e| format!("{}: {e}", path.display()))?;
-        let mut case = crate::parse::parse(&text).map_err(|e| format!("{}:{e}", path.display()))?;
-        case.path = path.to_owned();
-        case.name = name_of(path);
-        Ok(case)
-    }
+/// An answer of a case's name server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum NameAnswer {
+    /// These addresses, in this order.
+    Addresses(Vec<Ipv4Addr>),
+    /// There is no such name.
+    NoSuchName,
+    /// No reply is sent.
+    Silence,
 }
 
-fn name_of(path: &Path) -> String {
-    let parts: Vec<_> = path.with_extension("").iter().map(|p| p.to_string_lossy().into_owned()).collect();
-    let from = parts.iter().rposition(|p| p == "cases").map_or(parts.len().saturating_sub(1), |at| at + 1);
-    parts[from..].join("/")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_case_is_named_by_its_place() {
-        assert_eq!(name_of(Path::new("/x/cases/routing/prefix.case")), "routing/prefix");
-        assert_eq!(name_of(Path::new("prefix.case")), "prefix");
-    }
-}
+/// The names that a name server knows, in lower case.
+pub(crate) type Names = BTreeMap<String, NameAnswer>;

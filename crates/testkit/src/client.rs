@@ -7,20 +7,29 @@ use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use socket2::{Domain, SockAddr, Socket, Type};
+use socket2::{SockAddr, Socket, Type};
 
 use crate::case::{Address, Line, Talk};
-use crate::connection::{Connection, Read1};
+use crate::case_state::{CaseState, Edit, Waited};
+use crate::connection::{Connection, PATIENCE};
 use crate::failure::{Fault, difference, readable, readable_lines};
 use crate::logs;
+use crate::message::{self, Read, position};
 use crate::pattern::{LineEnd, Pattern, Verdict, lines_match, payload};
-use crate::response::{Progress, Response, decode};
-use crate::stage::{Edit, PATIENCE, Stage};
 
 /// How long one attempt of a repeated client waits for each answer.
 const ATTEMPT: Duration = Duration::from_millis(300);
 /// The pause between two attempts.
 const BETWEEN: Duration = Duration::from_millis(5);
+
+/// A response as the lines of a case speak of it.
+struct Response {
+    /// Status line and header lines, without line ends.
+    head: Vec<Vec<u8>>,
+    body: Vec<u8>,
+    /// It answers a HEAD request.
+    to_head: bool,
+}
 
 /// A client connection of a case.
 pub(crate) struct Client {
@@ -34,7 +43,7 @@ pub(crate) struct Client {
 impl Client {
     /// Connects, from an address of our own choice if the case names one.
     pub(crate) fn connect(
-        stage: &Stage,
+        state: &CaseState,
         to: &Address,
         from: Option<&str>,
         line: usize,
@@ -42,13 +51,13 @@ impl Client {
         let fault = |e: &dyn std::fmt::Display| Fault::new(line, format!("cannot connect: {e}"));
         let address = match to {
             Address::Unix(path) => {
-                SockAddr::unix(stage.path(path).map_err(|e| fault(&e))?).map_err(|e| fault(&e))?
+                SockAddr::unix(state.dir.path(path).map_err(|e| fault(&e))?).map_err(|e| fault(&e))?
             }
             Address::Literal(text) => {
-                stage.fill_in(text).parse::<SocketAddr>().map_err(|e| fault(&e))?.into()
+                state.dir.fill_in(text).parse::<SocketAddr>().map_err(|e| fault(&e))?.into()
             }
             Address::Port(name) => {
-                SocketAddr::from(([127, 0, 0, 1], stage.port(name).map_err(|e| fault(&e))?)).into()
+                SocketAddr::from(([127, 0, 0, 1], state.dir.port(name).map_err(|e| fault(&e))?)).into()
             }
         };
         let socket = Socket::new(address.domain(), Type::STREAM, None).map_err(|e| fault(&e))?;
@@ -57,21 +66,18 @@ impl Client {
             socket.bind(&from.into()).map_err(|e| fault(&e))?;
         }
         socket.connect_timeout(&address, PATIENCE).map_err(|e| fault(&e))?;
-        if address.domain() != Domain::UNIX {
-            let _ = socket.set_tcp_nodelay(true);
-        }
         let connection = Connection::new(socket).map_err(|e| fault(&e))?;
         Ok(Client { connection, methods: VecDeque::new(), patience: PATIENCE, line })
     }
 
     /// Runs a script; answers nothing once the script has closed the connection.
-    pub(crate) fn run(mut self, stage: &Stage, script: &[Line]) -> Result<Option<Client>, Fault> {
+    pub(crate) fn run(mut self, state: &CaseState, script: &[Line]) -> Result<Option<Client>, Fault> {
         for Line { line, talk } in script {
             let line = *line;
             match talk {
-                Talk::Up(lines) => self.send(stage, line, lines)?,
-                Talk::Down(lines) => self.receive(stage, line, lines)?,
-                Talk::DownRaw(lines) => self.receive_raw(stage, line, lines)?,
+                Talk::Up(lines) => self.send(state, line, lines)?,
+                Talk::Down(lines) => self.receive(state, line, lines)?,
+                Talk::DownRaw(lines) => self.receive_raw(state, line, lines)?,
                 Talk::Act(words) => match words.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
                     ["close"] => return Ok(None),
                     ["reset"] => {
@@ -79,12 +85,12 @@ impl Client {
                         return Ok(None);
                     }
                     ["shutdown"] => self.connection.half_close(),
-                    ["closed"] => self.connection.expect_end(stage, line)?,
+                    ["closed"] => state.expect_end(&mut self.connection, line)?,
                     ["logged", path, text @ ..] => {
-                        logs::contains(stage, line, path, &text.join(" "), self.patience)?;
+                        logs::contains(state, line, path, &text.join(" "), self.patience)?;
                     }
-                    ["raise", event] => stage.raise(event),
-                    ["await", event] => stage.wait_for(event, line)?,
+                    ["raise", event] => state.raise(event),
+                    ["await", event] => state.wait_for(event, line)?,
                     _ => return Err(Fault::new(line, format!("a client cannot \"{}\"", words.join(" ")))),
                 },
             }
@@ -94,7 +100,7 @@ impl Client {
 
     /// Connects and runs a script again and again until it holds: for what comes about at its own time.
     pub(crate) fn until(
-        stage: &Stage,
+        state: &CaseState,
         to: &Address,
         from: Option<&str>,
         line: usize,
@@ -102,10 +108,10 @@ impl Client {
     ) -> Result<Option<Client>, Fault> {
         let deadline = Instant::now() + PATIENCE;
         loop {
-            let attempt = Client::connect(stage, to, from, line)
-                .and_then(|client| Client { patience: ATTEMPT, ..client }.run(stage, script));
+            let attempt = Client::connect(state, to, from, line)
+                .and_then(|client| Client { patience: ATTEMPT, ..client }.run(state, script));
             match attempt {
-                Err(_) if Instant::now() < deadline && stage.fault().is_none() => std::thread::sleep(BETWEEN),
+                Err(_) if Instant::now() < deadline && state.fault().is_none() => std::thread::sleep(BETWEEN),
                 Ok(client) => return Ok(client.map(|c| Client { patience: PATIENCE, ..c })),
                 Err(fault) => return Err(fault),
             }
@@ -123,7 +129,7 @@ impl Client {
         Err(Fault::new(line, "this connection brought bytes that nothing expected").with(seen))
     }
 
-    fn send(&mut self, stage: &Stage, line: usize, lines: &[String]) -> Result<(), Fault> {
+    fn send(&mut self, state: &CaseState, line: usize, lines: &[String]) -> Result<(), Fault> {
         for text in lines {
             let mut words = text.split(' ');
             if let (Some(method), Some(_)) = (words.next(), words.next())
@@ -133,30 +139,39 @@ impl Client {
                 self.methods.push_back(method.to_owned());
             }
         }
-        let bytes = payload(&stage.fill_in_lines(lines), LineEnd::Crlf).map_err(|e| Fault::new(line, e))?;
-        self.connection.send(&bytes, line)
+        let bytes =
+            payload(&state.dir.fill_in_lines(lines), LineEnd::Crlf).map_err(|e| Fault::new(line, e))?;
+        state.send(&mut self.connection, &bytes, line)
     }
 
-    fn receive(&mut self, stage: &Stage, line: usize, lines: &[String]) -> Result<(), Fault> {
+    fn receive(&mut self, state: &CaseState, line: usize, lines: &[String]) -> Result<(), Fault> {
         let deadline = Instant::now() + self.patience;
-        let to_head = self.methods.front().is_some_and(|m| m == "HEAD");
-        let response = loop {
+        let method = self.methods.front().map_or("GET", String::as_str);
+        let to_head = method == "HEAD";
+        let (read, used) = loop {
             let connection = &mut self.connection;
-            match decode(&connection.buffer, connection.ended, to_head) {
-                Progress::Done(response) => break response,
-                Progress::More => match connection.read(stage, deadline) {
-                    Read1::News => {}
-                    Read1::Late => return Err(self.unfinished(line, "no whole response came in time")),
-                    Read1::Over => return Err(Fault::new(line, "the case ended before this response")),
+            match message::response(&connection.buffer, method, connection.has_ended()) {
+                Read::Whole(response, used) => break (response, used),
+                Read::Partial if connection.has_ended() => {
+                    return Err(self.unfinished(line, "the connection ended inside a response"));
+                }
+                Read::Partial => match state.read(connection, deadline) {
+                    Waited::News => {}
+                    Waited::Late => return Err(self.unfinished(line, "no whole response came in time")),
+                    Waited::Over => return Err(Fault::new(line, "the case ended before this response")),
                 },
-                Progress::Bad(why) => return Err(self.unfinished(line, &why)),
+                Read::Bad(why) => return Err(self.unfinished(line, &why)),
             }
         };
-        self.connection.buffer.drain(..response.used);
-        if !response.interim {
+        if read.has_trailers {
+            return Err(self.unfinished(line, "trailers: expect them with << lines"));
+        }
+        let bytes: Vec<u8> = self.connection.buffer.drain(..used).collect();
+        let head = head_lines(&bytes).map_err(|why| Fault::new(line, why))?;
+        if !(100..200).contains(&read.status) || read.status == 101 {
             self.methods.pop_front();
         }
-        compare(stage, line, lines, &response, self.patience == PATIENCE)
+        compare(state, line, lines, &Response { head, body: read.body, to_head }, self.patience == PATIENCE)
     }
 
     fn unfinished(&self, line: usize, what: &str) -> Fault {
@@ -164,11 +179,11 @@ impl Client {
         Fault::new(line, what).with(format!("+ {}", readable(&seen[..seen.len().min(2000)])))
     }
 
-    fn receive_raw(&mut self, stage: &Stage, line: usize, lines: &[String]) -> Result<(), Fault> {
-        let pattern =
-            Pattern::lines(&stage.fill_in_lines(lines), LineEnd::Crlf).map_err(|e| Fault::new(line, e))?;
+    fn receive_raw(&mut self, state: &CaseState, line: usize, lines: &[String]) -> Result<(), Fault> {
+        let pattern = Pattern::lines(&state.dir.fill_in_lines(lines), LineEnd::Crlf)
+            .map_err(|e| Fault::new(line, e))?;
         let deadline = Instant::now() + self.patience;
-        let used = claim(&mut self.connection, stage, &pattern, deadline).map_err(|what| {
+        let used = claim(&mut self.connection, state, &pattern, deadline).map_err(|what| {
             let seen = readable_lines(&self.connection.buffer);
             Fault::new(line, what)
                 .with(difference(lines, &seen, |i, j| seen[j].trim_end_matches("\\r") == lines[i]))
@@ -178,35 +193,48 @@ impl Client {
     }
 }
 
+/// The lines of a head; one that ends in anything but CR LF is a fault.
+fn head_lines(message: &[u8]) -> Result<Vec<Vec<u8>>, &'static str> {
+    let end = position(message, b"\r\n\r\n").ok_or("a bare CR or LF in the head")?;
+    let (mut lines, mut rest) = (Vec::new(), &message[..end]);
+    while let Some(at) = position(rest, b"\r\n") {
+        lines.push(rest[..at].to_vec());
+        rest = &rest[at + 2..];
+    }
+    lines.push(rest.to_vec());
+    let is_bare = lines.iter().any(|line| line.contains(&b'\n') || line.contains(&b'\r'));
+    if is_bare { Err("a bare CR or LF in the head") } else { Ok(lines) }
+}
+
 /// Waits until a pattern matches the start of what came; answers how many bytes it claims.
 pub(crate) fn claim(
     connection: &mut Connection,
-    stage: &Stage,
+    state: &CaseState,
     pattern: &Pattern,
     deadline: Instant,
 ) -> Result<usize, &'static str> {
     loop {
-        match pattern.verdict(&connection.buffer, connection.ended) {
+        match pattern.verdict(&connection.buffer, connection.has_ended()) {
             Verdict::Full(used) => return Ok(used),
             Verdict::Mismatch => return Err("these bytes did not come"),
             Verdict::Partial => {}
         }
-        match connection.read(stage, deadline) {
-            Read1::News => {}
-            Read1::Late => return Err("these bytes did not come in time"),
-            Read1::Over => return Err("the case ended before these bytes came"),
+        match state.read(connection, deadline) {
+            Waited::News => {}
+            Waited::Late => return Err("these bytes did not come in time"),
+            Waited::Over => return Err("the case ended before these bytes came"),
         }
     }
 }
 
 fn compare(
-    stage: &Stage,
+    state: &CaseState,
     line: usize,
     lines: &[String],
     response: &Response,
     may_bless: bool,
 ) -> Result<(), Fault> {
-    let filled = stage.fill_in_lines(lines);
+    let filled = state.dir.fill_in_lines(lines);
     let blank = filled.iter().position(String::is_empty).unwrap_or(filled.len());
     let head: Result<Vec<_>, _> = filled[..blank].iter().map(|l| Pattern::escaped(l)).collect();
     let head = head.map_err(|e| Fault::new(line, e))?;
@@ -216,7 +244,7 @@ fn compare(
     if lines_match(&head, &seen_head) && body.matches(&response.body) {
         return Ok(());
     }
-    let (head_text, body_text) = shown(stage, response);
+    let (head_text, body_text) = shown(state, response);
     let mut seen = head_text;
     seen.push(String::new());
     seen.extend(body_text);
@@ -224,7 +252,7 @@ fn compare(
     if blank == lines.len() {
         expected.push(String::new());
     }
-    let patterns: Vec<_> = expected.iter().map(|l| Pattern::escaped(&stage.fill_in(l))).collect();
+    let patterns: Vec<_> = expected.iter().map(|l| Pattern::escaped(&state.dir.fill_in(l))).collect();
     let agrees = |i: usize, j: usize| {
         expected[i] == seen[j]
             || (i < blank
@@ -236,7 +264,7 @@ fn compare(
     if !may_bless {
         return Err(fault);
     }
-    stage.settle(
+    state.settle(
         || {
             // A head with an elision keeps it: only the status line and the body are seen anew.
             let elided = expected[..blank].iter().any(|l| l == "<...>");
@@ -259,7 +287,7 @@ fn compare(
 }
 
 /// A response as the lines of a case file, with the matchers that every case needs.
-fn shown(stage: &Stage, response: &Response) -> (Vec<String>, Vec<String>) {
+fn shown(state: &CaseState, response: &Response) -> (Vec<String>, Vec<String>) {
     let mut body = readable_lines(&response.body);
     let page = built_in_page(&response.body);
     if let Some(title) = &page {
@@ -268,13 +296,13 @@ fn shown(stage: &Stage, response: &Response) -> (Vec<String>, Vec<String>) {
     let name_ends = Pattern::escaped("<hr><center><server></center>\\r");
     let body = body.into_iter().map(|line| {
         let is_name = name_ends.as_ref().is_ok_and(|p| p.matches(line.replace("\\r", "\r").as_bytes()));
-        if is_name { "<hr><center><server></center>\\r".to_owned() } else { stage.take_out(&line) }
+        if is_name { "<hr><center><server></center>\\r".to_owned() } else { state.dir.take_out(&line) }
     });
     let body = body.collect();
     // The length of a built-in page holds the length of the server's name.
     let error_to_head = response.to_head && !response.head[0].starts_with(b"HTTP/1.1 20");
     let head = response.head.iter().map(|line| {
-        let mut text = stage.take_out(&readable(line));
+        let mut text = state.dir.take_out(&readable(line));
         if text.ends_with(' ') {
             text.replace_range(text.len() - 1.., "\\x20");
         }

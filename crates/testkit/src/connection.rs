@@ -1,120 +1,155 @@
-//! One byte stream with what was read from it and not yet claimed.
+//! One end of a socket with the bytes that came and were not claimed yet, and the loop that accepts connections.
 //!
-//! Owns deadlines: no read outlasts the case's patience, and none outlasts a case that has failed elsewhere.
+//! Clients and origins of cases, hostile messages and the fault matrix share it. No read lasts longer than a moment, so
+//! that each of them can look at its own deadline.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::Shutdown;
+use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
-use socket2::Socket;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use socket2::{Domain, SockAddr, SockRef, Socket, Type};
 
-use crate::failure::{Fault, readable};
-use crate::stage::{PATIENCE, Stage};
+/// The longest that any one step of a test may take.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 
-/// How often a blocked read looks whether the case is over.
-const GLANCE: Duration = Duration::from_millis(50);
+/// The longest that a read blocks.
+pub(crate) const GLANCE: Duration = Duration::from_millis(20);
 
 /// A connection of a client or of an origin.
 pub(crate) struct Connection {
     socket: Socket,
     /// Bytes that came and that no expectation has claimed.
     pub(crate) buffer: Vec<u8>,
-    /// The peer has closed, or reset, its side.
-    pub(crate) ended: bool,
+    /// How the peer ended its side, if it has.
+    pub(crate) end: Option<PeerEnd>,
 }
 
-/// What one attempt to read brought.
-#[derive(PartialEq, Eq)]
-pub(crate) enum Read1 {
-    /// More bytes, or the end.
-    News,
-    /// The deadline passed.
-    Late,
-    /// The case is over.
-    Over,
+/// How a peer ends its side of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum PeerEnd {
+    /// In an orderly way.
+    Closed,
+    /// By a reset.
+    Reset,
 }
 
 impl Connection {
+    /// Connects to a TCP or unix address.
+    pub(crate) fn connect(address: &SockAddr) -> std::io::Result<Connection> {
+        let socket = Socket::new(address.domain(), Type::STREAM, None)?;
+        socket.connect_timeout(address, PATIENCE)?;
+        Connection::new(socket)
+    }
+
+    /// Takes over a connected socket.
     pub(crate) fn new(socket: Socket) -> std::io::Result<Connection> {
+        socket.set_nonblocking(false)?;
+        // Unix sockets have no such option.
+        let _ = socket.set_tcp_nodelay(true);
         socket.set_read_timeout(Some(GLANCE))?;
         socket.set_write_timeout(Some(PATIENCE))?;
-        Ok(Connection { socket, buffer: Vec::new(), ended: false })
+        Ok(Connection { socket, buffer: Vec::new(), end: None })
     }
 
-    /// Sends all bytes. A peer that has gone is not an error here: what it answered tells.
-    pub(crate) fn send(&mut self, bytes: &[u8], line: usize) -> Result<(), Fault> {
-        match self.socket.write_all(bytes) {
-            Ok(()) => Ok(()),
-            Err(e) if matches!(e.kind(), ErrorKind::BrokenPipe | ErrorKind::ConnectionReset) => Ok(()),
-            Err(e) => Err(Fault::new(line, format!("cannot send: {e}"))),
+    /// The socket, for its options.
+    pub(crate) fn socket(&self) -> SockRef<'_> {
+        SockRef::from(&self.socket)
+    }
+
+    pub(crate) fn has_ended(&self) -> bool {
+        self.end.is_some()
+    }
+
+    /// Sends all bytes.
+    pub(crate) fn send(&mut self, bytes: &[u8]) -> std::io::Result<()> {
+        self.socket.write_all(bytes)
+    }
+
+    /// Reads once; returns false if nothing came for a moment.
+    pub(crate) fn read(&mut self) -> bool {
+        let mut chunk = [0; 65536];
+        match self.socket.read(&mut chunk) {
+            Ok(0) => self.end = Some(PeerEnd::Closed),
+            Ok(count) => self.buffer.extend_from_slice(&chunk[..count]),
+            Err(e)
+                if matches!(
+                    e.kind(),
+                    ErrorKind::WouldBlock | ErrorKind::TimedOut | ErrorKind::Interrupted
+                ) =>
+            {
+                return false;
+            }
+            Err(_) => self.end = Some(PeerEnd::Reset),
         }
+        true
     }
 
-    /// Reads once, waiting until the deadline.
-    pub(crate) fn read(&mut self, stage: &Stage, deadline: Instant) -> Read1 {
-        let mut chunk = [0u8; 65536];
-        loop {
-            match self.socket.read(&mut chunk) {
-                Ok(0) => self.ended = true,
-                Ok(count) => self.buffer.extend_from_slice(&chunk[..count]),
-                Err(e)
-                    if matches!(
-                        e.kind(),
-                        ErrorKind::WouldBlock | ErrorKind::TimedOut | ErrorKind::Interrupted
-                    ) =>
-                {
-                    if stage.is_over() {
-                        return Read1::Over;
-                    }
-                    if Instant::now() >= deadline {
-                        return Read1::Late;
-                    }
-                    continue;
-                }
-                Err(_) => self.ended = true,
-            }
-            return Read1::News;
-        }
-    }
-
-    /// Waits for the peer to close; bytes before that are a fault.
-    pub(crate) fn expect_end(&mut self, stage: &Stage, line: usize) -> Result<(), Fault> {
-        let deadline = Instant::now() + PATIENCE;
-        loop {
-            if !self.buffer.is_empty() {
-                let seen = readable(&self.buffer[..self.buffer.len().min(2000)]);
-                return Err(Fault::new(line, "bytes came where the connection was to be closed").with(seen));
-            }
-            if self.ended {
-                return Ok(());
-            }
-            if self.read(stage, deadline) != Read1::News {
-                return Err(Fault::new(line, "the connection was not closed"));
+    /// Reads until a condition holds or the peer ends; returns false after `silence` without a byte.
+    pub(crate) fn read_until(
+        &mut self,
+        silence: Duration,
+        mut done: impl FnMut(&Connection) -> bool,
+    ) -> bool {
+        let mut deadline = Instant::now() + silence;
+        while !done(self) && !self.has_ended() {
+            if self.read() {
+                deadline = Instant::now() + silence;
+            } else if Instant::now() >= deadline {
+                return false;
             }
         }
+        true
     }
 
-    /// What came and was not claimed, without waiting for more.
+    /// The bytes that came and were not claimed, without waiting for more.
     pub(crate) fn leftover(&mut self) -> &[u8] {
-        if !self.ended && self.socket.set_nonblocking(true).is_ok() {
+        if !self.has_ended() && self.socket.set_nonblocking(true).is_ok() {
             let mut chunk = [0u8; 4096];
-            while let Ok(count) = self.socket.read(&mut chunk) {
-                if count == 0 {
-                    break;
-                }
+            while let Ok(count @ 1..) = self.socket.read(&mut chunk) {
                 self.buffer.extend_from_slice(&chunk[..count]);
             }
         }
         &self.buffer
     }
 
-    /// Ends our sending side.
+    /// Ends the sending side.
     pub(crate) fn half_close(&self) {
         let _ = self.socket.shutdown(Shutdown::Write);
     }
 
-    /// Closes with a reset instead of an orderly end.
-    pub(crate) fn reset(self) {
+    /// Ends the connection at once, with a reset instead of an orderly end.
+    pub(crate) fn reset(&mut self) {
         let _ = self.socket.set_linger(Some(Duration::ZERO));
+        // The reset goes out with the last descriptor.
+        if let Ok(unconnected) = Socket::new(Domain::IPV4, Type::STREAM, None) {
+            self.socket = unconnected;
+        }
+        self.end = Some(PeerEnd::Reset);
     }
+}
+
+/// Accepts until `is_over`, serves each connection on a thread of its own, and returns when all of them have ended.
+/// `serve` gets the connection's number, from 0.
+pub(crate) fn accept_all(
+    listener: &Socket,
+    is_over: impl Fn() -> bool,
+    serve: impl Fn(Connection, usize) + Sync,
+) {
+    let _ = listener.set_nonblocking(true);
+    let (serve, mut number) = (&serve, 0);
+    std::thread::scope(|scope| {
+        while !is_over() {
+            let mut ready = [PollFd::new(listener.as_fd(), PollFlags::POLLIN)];
+            let _ = poll(&mut ready, PollTimeout::try_from(GLANCE).unwrap_or(PollTimeout::ZERO));
+            while let Ok((socket, _)) = listener.accept() {
+                // A socket that is broken already needs no service.
+                if let Ok(connection) = Connection::new(socket) {
+                    scope.spawn(move || serve(connection, number));
+                    number += 1;
+                }
+            }
+        }
+    });
 }

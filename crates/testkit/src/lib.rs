@@ -5,30 +5,33 @@
 //! It is for tests only; nothing that is shipped may depend on it, and it must never depend on what it tests.
 
 mod case;
+mod case_state;
 mod client;
 mod connection;
 mod failure;
-mod family;
 pub mod faults;
 pub mod hostile;
 mod logs;
+mod message;
 mod names;
 mod namespace;
 mod origin;
 mod parse;
 mod pattern;
 mod ports;
+pub mod proc;
 mod process;
-mod response;
+mod process_group;
 mod run;
 mod seed;
-mod stage;
 mod suite;
+mod test_dir;
 
 pub use case::{Case, Kind, Step};
 pub use failure::Failure;
-pub use family::{Family, StopAtEnd, output_of};
-pub use process::Binary;
+pub use process::{Binary, until};
+pub use process_group::{ProcessGroup, StopAtEnd, output_of};
 pub use run::{Outcome, bless, run};
 pub use seed::seed_cases;
 pub use suite::{Tally, load_all, run_all, usual_threads};
+pub use test_dir::TestDir;

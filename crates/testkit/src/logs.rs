@@ -8,10 +8,11 @@ use std::time::{Duration, Instant};
 use regex::Regex;
 
 use crate::case::{LogScope, Text};
+use crate::case_state::{CaseState, Edit};
+use crate::connection::PATIENCE;
 use crate::failure::{Fault, difference};
 use crate::pattern::{Pattern, lines_match};
 use crate::process::until;
-use crate::stage::{Edit, PATIENCE, Stage};
 
 const BELOW_WARNING: [&str; 3] = ["debug", "info", "notice"];
 
@@ -37,14 +38,14 @@ fn relevant(content: &str, scope: LogScope) -> Vec<&str> {
     out
 }
 
-fn read(stage: &Stage, path: &str) -> Result<String, String> {
-    let full = stage.path(path)?;
+fn read(state: &CaseState, path: &str) -> Result<String, String> {
+    let full = state.dir.path(path)?;
     let bytes = std::fs::read(&full).map_err(|e| format!("{path}: {e}"))?;
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
-fn patterns(stage: &Stage, lines: &[String]) -> Result<Vec<Pattern>, String> {
-    lines.iter().map(|l| Pattern::verbatim(&stage.fill_in(l))).collect()
+fn patterns(state: &CaseState, lines: &[String]) -> Result<Vec<Pattern>, String> {
+    lines.iter().map(|l| Pattern::verbatim(&state.dir.fill_in(l))).collect()
 }
 
 /// True if the expected lines stand in `seen` in this order, whatever stands between.
@@ -55,16 +56,16 @@ pub(crate) fn has_in_order(expected: &[Pattern], seen: &[&str]) -> bool {
 
 /// Compares a log with a section's lines.
 pub(crate) fn check(
-    stage: &Stage,
+    state: &CaseState,
     line: usize,
     path: &str,
     text: &Text,
     scope: LogScope,
 ) -> Result<(), Fault> {
     let fault = |e: String| Fault::new(line, e);
-    let content = read(stage, path).map_err(fault)?;
+    let content = read(state, path).map_err(fault)?;
     let seen = relevant(&content, scope);
-    let expected = patterns(stage, &text.lines).map_err(fault)?;
+    let expected = patterns(state, &text.lines).map_err(fault)?;
     let good = match scope {
         LogScope::Has => has_in_order(&expected, &seen),
         _ => lines_match(&expected, &seen.iter().map(|l| l.as_bytes()).collect::<Vec<_>>()),
@@ -72,11 +73,11 @@ pub(crate) fn check(
     if good {
         return Ok(());
     }
-    let shown: Vec<String> = seen.iter().map(|l| shown(stage, l)).collect();
+    let shown: Vec<String> = seen.iter().map(|l| shown(state, l)).collect();
     let agrees = |i: usize, j: usize| expected[i].matches(seen[j].as_bytes());
     let fault =
         Fault::new(line, format!("{path} is not as expected")).with(difference(&text.lines, &shown, agrees));
-    stage.settle(|| bless(text, &shown, agrees), fault)
+    state.settle(|| bless(text, &shown, agrees), fault)
 }
 
 /// The replacement of a section's lines by what was seen; lines that already match keep their matchers.
@@ -89,10 +90,10 @@ pub(crate) fn bless(text: &Text, shown: &[String], agrees: impl Fn(usize, usize)
 }
 
 /// A log line with the matchers that every case needs.
-pub(crate) fn shown(stage: &Stage, line: &str) -> String {
+pub(crate) fn shown(state: &CaseState, line: &str) -> String {
     static CLF: LazyLock<Option<Regex>> =
         LazyLock::new(|| Regex::new(r"\[\d\d/\w{3}/\d{4}:\d\d:\d\d:\d\d [+-]\d{4}\]").ok());
-    let mut text = stage.take_out(line);
+    let mut text = state.dir.take_out(line);
     if let (Some(level), Some(entry)) = (level_of(&text).map(str::to_owned), ENTRY.as_ref()) {
         text = format!("<{level}>{}", entry.replace(&text, ""));
     }
@@ -103,28 +104,28 @@ pub(crate) fn shown(stage: &Stage, line: &str) -> String {
 }
 
 /// A log that no section speaks of must hold nothing from `warn` up.
-pub(crate) fn check_quiet(stage: &Stage, line: usize, path: &str) -> Result<(), Fault> {
-    let content = read(stage, path).unwrap_or_default();
+pub(crate) fn check_quiet(state: &CaseState, line: usize, path: &str) -> Result<(), Fault> {
+    let content = read(state, path).unwrap_or_default();
     let seen = relevant(&content, LogScope::Warnings);
     if seen.is_empty() {
         return Ok(());
     }
-    let shown: Vec<String> = seen.iter().map(|l| shown(stage, l)).collect();
+    let shown: Vec<String> = seen.iter().map(|l| shown(state, l)).collect();
     let fault = Fault::new(line, format!("{path} has entries that no section expects"));
     Err(fault.with(difference(&[], &shown, |_, _| false)))
 }
 
 /// Waits until a file holds the lines, in this order.
-pub(crate) fn wait(stage: &Stage, line: usize, path: &str, text: &Text) -> Result<(), Fault> {
-    let expected = patterns(stage, &text.lines).map_err(|e| Fault::new(line, e))?;
+pub(crate) fn wait(state: &CaseState, line: usize, path: &str, text: &Text) -> Result<(), Fault> {
+    let expected = patterns(state, &text.lines).map_err(|e| Fault::new(line, e))?;
     let there = until(Instant::now() + PATIENCE, || {
-        let content = read(stage, path).ok()?;
+        let content = read(state, path).ok()?;
         let seen: Vec<&str> = content.lines().collect();
-        (has_in_order(&expected, &seen) || stage.fault().is_some()).then_some(())
+        (has_in_order(&expected, &seen) || state.fault().is_some()).then_some(())
     });
     there.ok_or_else(|| {
-        let content = read(stage, path).unwrap_or_default();
-        let shown: Vec<String> = content.lines().map(|l| shown(stage, l)).collect();
+        let content = read(state, path).unwrap_or_default();
+        let shown: Vec<String> = content.lines().map(|l| shown(state, l)).collect();
         Fault::new(line, format!("{path} never held these lines")).with(difference(
             &text.lines,
             &shown,
@@ -135,20 +136,20 @@ pub(crate) fn wait(stage: &Stage, line: usize, path: &str, text: &Text) -> Resul
 
 /// Waits until a file holds a piece of text.
 pub(crate) fn contains(
-    stage: &Stage,
+    state: &CaseState,
     line: usize,
     path: &str,
     text: &str,
     patience: Duration,
 ) -> Result<(), Fault> {
-    let text = stage.fill_in(text);
-    let there = until(Instant::now() + patience, || read(stage, path).ok()?.contains(&text).then_some(()));
+    let text = state.dir.fill_in(text);
+    let there = until(Instant::now() + patience, || read(state, path).ok()?.contains(&text).then_some(()));
     there.ok_or_else(|| Fault::new(line, format!("{path} never held \"{text}\"")))
 }
 
 /// How often the main error log says that a reload came to an end, well or badly.
-pub(crate) fn reloads_done(stage: &Stage) -> usize {
-    let content = read(stage, "logs/error.log").unwrap_or_default();
+pub(crate) fn reloads_done(state: &CaseState) -> usize {
+    let content = read(state, "logs/error.log").unwrap_or_default();
     content.lines().filter(|l| l.contains(" exited with code ") || l.contains(" [emerg] ")).count()
 }
 

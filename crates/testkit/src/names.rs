@@ -3,29 +3,15 @@
 //! Owns its thread and one UDP socket. It speaks only what a test needs of RFC 1035: one question per message, and
 //! no compression but the pointer to the question's name.
 
-use std::collections::BTreeMap;
 use std::io::ErrorKind;
-use std::net::{Ipv4Addr, UdpSocket};
+use std::net::UdpSocket;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use crate::case::{NameAnswer, Names};
+use crate::case_state::CaseState;
 use crate::failure::Fault;
-use crate::stage::Stage;
-
-/// What a name stands for.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Answer {
-    /// These addresses, in this order.
-    Addresses(Vec<Ipv4Addr>),
-    /// There is no such name.
-    NoSuchName,
-    /// The server says nothing.
-    Silence,
-}
-
-/// The names a server knows, in lower case.
-pub(crate) type Names = BTreeMap<String, Answer>;
 
 /// Reads lines such as `a.test 127.0.0.1 127.0.0.2`, `b.test none` and `c.test silent`.
 pub(crate) fn parse(lines: &[String]) -> Result<Names, String> {
@@ -34,9 +20,9 @@ pub(crate) fn parse(lines: &[String]) -> Result<Names, String> {
         let mut words = line.split_whitespace();
         let name = words.next().unwrap_or_default().to_ascii_lowercase();
         let answer = match words.clone().next() {
-            Some("none") => Answer::NoSuchName,
-            Some("silent") => Answer::Silence,
-            _ => Answer::Addresses(
+            Some("none") => NameAnswer::NoSuchName,
+            Some("silent") => NameAnswer::Silence,
+            _ => NameAnswer::Addresses(
                 words
                     .map(|w| w.parse().map_err(|_| format!("{w}: not an address")))
                     .collect::<Result<_, _>>()?,
@@ -47,23 +33,23 @@ pub(crate) fn parse(lines: &[String]) -> Result<Names, String> {
     Ok(names)
 }
 
-/// Starts to answer on a port until the stage ends.
+/// Starts to answer on a port until the state ends.
 pub(crate) fn start(
-    stage: &Arc<Stage>,
+    state: &Arc<CaseState>,
     port: &str,
     names: Names,
     line: usize,
 ) -> Result<JoinHandle<()>, Fault> {
-    let bound = stage.port(port).and_then(|number| {
+    let bound = state.dir.port(port).and_then(|number| {
         let socket = UdpSocket::bind(("127.0.0.1", number)).map_err(|e| e.to_string())?;
         socket.set_read_timeout(Some(Duration::from_millis(50))).map_err(|e| e.to_string())?;
         Ok(socket)
     });
     let socket = bound.map_err(|e| Fault::new(line, format!("the name server cannot listen: {e}")))?;
-    let stage = Arc::clone(stage);
+    let state = Arc::clone(state);
     Ok(std::thread::spawn(move || {
         let mut message = [0u8; 512];
-        while !stage.is_over() {
+        while !state.is_over() {
             match socket.recv_from(&mut message) {
                 Ok((length, from)) => {
                     if let Some(reply) = reply(&message[..length], &names) {
@@ -71,7 +57,7 @@ pub(crate) fn start(
                     }
                 }
                 Err(e) if matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {}
-                Err(e) => stage.fail(Fault::new(line, format!("the name server: {e}"))),
+                Err(e) => state.fail(Fault::new(line, format!("the name server: {e}"))),
             }
         }
     }))
@@ -97,10 +83,10 @@ fn reply(query: &[u8], names: &Names) -> Option<Vec<u8>> {
     let kind = query.get(at..at + 2)?;
     let question = query.get(12..at + 4)?;
     let (code, addresses) = match names.get(&name) {
-        Some(Answer::Silence) => return None,
-        Some(Answer::Addresses(addresses)) if kind == A => (0, addresses.as_slice()),
-        Some(Answer::Addresses(_)) => (0, &[][..]),
-        Some(Answer::NoSuchName) | None => (3, &[][..]),
+        Some(NameAnswer::Silence) => return None,
+        Some(NameAnswer::Addresses(addresses)) if kind == A => (0, addresses.as_slice()),
+        Some(NameAnswer::Addresses(_)) => (0, &[][..]),
+        Some(NameAnswer::NoSuchName) | None => (3, &[][..]),
     };
     let mut out = query.get(..2)?.to_vec();
     // A response, recursion desired and available.

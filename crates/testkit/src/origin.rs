@@ -5,18 +5,17 @@
 
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use socket2::{Domain, SockAddr, Socket, Type};
 
 use crate::case::{Line, Talk};
+use crate::case_state::{CaseState, Edit, Waited};
 use crate::client::claim;
-use crate::connection::{Connection, Read1};
+use crate::connection::{Connection, PATIENCE, accept_all};
 use crate::failure::{Fault, difference, readable, readable_lines};
+use crate::message::request_length;
 use crate::pattern::{LineEnd, Pattern, payload};
-use crate::response::request_length;
-use crate::stage::{Edit, PATIENCE, Stage};
 
 /// A listening origin.
 pub(crate) struct Origin {
@@ -38,22 +37,33 @@ pub(crate) struct Part {
 
 impl Origin {
     /// Listens, then accepts in a thread of its own.
-    pub(crate) fn start(stage: &Arc<Stage>, part: Part) -> Result<Origin, Fault> {
+    pub(crate) fn start(state: &Arc<CaseState>, part: Part) -> Result<Origin, Fault> {
         let line = part.line;
         let listener =
-            listen(stage, &part).map_err(|e| Fault::new(line, format!("the origin cannot listen: {e}")))?;
+            listen(state, &part).map_err(|e| Fault::new(line, format!("the origin cannot listen: {e}")))?;
         let (name, wanted, repeat) = (part.name.clone(), part.scripts.len(), part.repeat);
-        let stage = Arc::clone(stage);
-        let thread = std::thread::spawn(move || accept_all(&stage, &listener, &Arc::new(part)));
+        let state = Arc::clone(state);
+        let thread = std::thread::spawn(move || {
+            accept_all(
+                &listener,
+                || state.is_over(),
+                |connection, number| {
+                    state.count_connection(&part.name);
+                    if let Err(fault) = serve(&state, &part, connection, number) {
+                        state.fail(fault);
+                    }
+                },
+            );
+        });
         Ok(Origin { name, line, wanted, repeat, thread })
     }
 
-    /// Waits for its threads; the stage must have been ended before.
-    pub(crate) fn finish(self, stage: &Stage) -> Result<(), Fault> {
+    /// Waits for its threads; the state must have been ended before.
+    pub(crate) fn finish(self, state: &CaseState) -> Result<(), Fault> {
         if self.thread.join().is_err() {
             return Err(Fault::new(self.line, "the origin's thread panicked"));
         }
-        let came = stage.connections(&self.name);
+        let came = state.connections(&self.name);
         if !self.repeat && came < self.wanted {
             return Err(Fault::new(self.line, format!("{} connections expected, {came} came", self.wanted)));
         }
@@ -61,10 +71,10 @@ impl Origin {
     }
 }
 
-fn listen(stage: &Stage, part: &Part) -> Result<Socket, String> {
+fn listen(state: &CaseState, part: &Part) -> Result<Socket, String> {
     let address = match &part.unix {
-        Some(path) => SockAddr::unix(stage.path(path)?).map_err(|e| e.to_string())?,
-        None => std::net::SocketAddr::from(([127, 0, 0, 1], stage.port(&part.name)?)).into(),
+        Some(path) => SockAddr::unix(state.dir.path(path)?).map_err(|e| e.to_string())?,
+        None => std::net::SocketAddr::from(([127, 0, 0, 1], state.dir.port(&part.name)?)).into(),
     };
     let open = || {
         let socket = Socket::new(address.domain(), Type::STREAM, None)?;
@@ -73,62 +83,35 @@ fn listen(stage: &Stage, part: &Part) -> Result<Socket, String> {
         }
         socket.bind(&address)?;
         socket.listen(64)?;
-        socket.set_nonblocking(true)?;
         Ok::<_, std::io::Error>(socket)
     };
     let socket = open().map_err(|e| e.to_string())?;
     if let Some(path) = &part.unix {
         use std::os::unix::fs::PermissionsExt;
         let open = std::fs::Permissions::from_mode(0o777);
-        std::fs::set_permissions(stage.path(path)?, open).map_err(|e| e.to_string())?;
+        std::fs::set_permissions(state.dir.path(path)?, open).map_err(|e| e.to_string())?;
     }
     Ok(socket)
 }
 
-fn accept_all(stage: &Arc<Stage>, listener: &Socket, part: &Arc<Part>) {
-    let mut threads: Vec<JoinHandle<()>> = Vec::new();
-    while !stage.is_over() {
-        let mut ready = [PollFd::new(std::os::fd::AsFd::as_fd(listener), PollFlags::POLLIN)];
-        let _ =
-            poll(&mut ready, PollTimeout::try_from(Duration::from_millis(50)).unwrap_or(PollTimeout::ZERO));
-        while let Ok((socket, _)) = listener.accept() {
-            let number = stage.count_connection(&part.name);
-            if number >= part.scripts.len() && !part.repeat {
-                stage.fail(Fault::new(part.line, format!("connection {} was not expected", number + 1)));
-                return;
-            }
-            let (stage, part) = (Arc::clone(stage), Arc::clone(part));
-            threads.push(std::thread::spawn(move || {
-                let script = &part.scripts[number.min(part.scripts.len() - 1)];
-                let played = socket
-                    .set_nonblocking(false)
-                    .and_then(|()| Connection::new(socket))
-                    .map_err(|e| Fault::new(part.line, e.to_string()))
-                    .and_then(|connection| play(&stage, connection, script));
-                if let Err(fault) = played {
-                    stage.fail(fault);
-                }
-            }));
-        }
+fn serve(state: &CaseState, part: &Part, connection: Connection, number: usize) -> Result<(), Fault> {
+    if number >= part.scripts.len() && !part.repeat {
+        return Err(Fault::new(part.line, format!("connection {} was not expected", number + 1)));
     }
-    for thread in threads {
-        if thread.join().is_err() {
-            stage.fail(Fault::new(part.line, "an origin's connection panicked"));
-        }
-    }
+    play(state, connection, &part.scripts[number.min(part.scripts.len() - 1)])
 }
 
-fn play(stage: &Stage, mut connection: Connection, script: &[Line]) -> Result<(), Fault> {
+fn play(state: &CaseState, mut connection: Connection, script: &[Line]) -> Result<(), Fault> {
     let mut at = 0;
     while let Some(Line { line, talk }) = script.get(at) {
         let line = *line;
         at += 1;
         match talk {
-            Talk::Up(lines) => receive(stage, &mut connection, line, lines)?,
+            Talk::Up(lines) => receive(state, &mut connection, line, lines)?,
             Talk::Down(lines) | Talk::DownRaw(lines) => {
-                let bytes =
-                    payload(&stage.fill_in_lines(lines), LineEnd::Crlf).map_err(|e| Fault::new(line, e))?;
-                connection.send(&bytes, line)?;
+                let bytes = payload(&state.dir.fill_in_lines(lines), LineEnd::Crlf)
+                    .map_err(|e| Fault::new(line, e))?;
+                state.send(&mut connection, &bytes, line)?;
             }
             Talk::Act(words) => match words.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
                 ["close"] => return Ok(()),
@@ -137,16 +120,16 @@ fn play(stage: &Stage, mut connection: Connection, script: &[Line]) -> Result<()
                     return Ok(());
                 }
                 ["shutdown"] => connection.half_close(),
-                ["closed"] => connection.expect_end(stage, line)?,
+                ["closed"] => state.expect_end(&mut connection, line)?,
                 ["request"] => {
-                    if !any_request(stage, &mut connection, line)? {
+                    if !any_request(state, &mut connection, line)? {
                         return Ok(());
                     }
                 }
-                ["raise", event] => stage.raise(event),
-                ["await", event] => stage.wait_for(event, line)?,
+                ["raise", event] => state.raise(event),
+                ["await", event] => state.wait_for(event, line)?,
                 ["loop"] => {
-                    if !another(stage, &mut connection) {
+                    if !another(state, &mut connection) {
                         return Ok(());
                     }
                     at = 0;
@@ -158,8 +141,8 @@ fn play(stage: &Stage, mut connection: Connection, script: &[Line]) -> Result<()
     // The script is over: whoever called may close, but may say nothing more.
     let last = script.last().map_or(0, |l| l.line);
     let deadline = Instant::now() + PATIENCE * 3;
-    while !connection.ended && connection.buffer.is_empty() {
-        if connection.read(stage, deadline) != Read1::News {
+    while !connection.has_ended() && connection.buffer.is_empty() {
+        if state.read(&mut connection, deadline) != Waited::News {
             return Ok(());
         }
     }
@@ -170,20 +153,25 @@ fn play(stage: &Stage, mut connection: Connection, script: &[Line]) -> Result<()
     Err(Fault::new(last, "the origin was sent more after its script").with(seen))
 }
 
-fn receive(stage: &Stage, connection: &mut Connection, line: usize, lines: &[String]) -> Result<(), Fault> {
+fn receive(
+    state: &CaseState,
+    connection: &mut Connection,
+    line: usize,
+    lines: &[String],
+) -> Result<(), Fault> {
     let pattern =
-        Pattern::lines(&stage.fill_in_lines(lines), LineEnd::Crlf).map_err(|e| Fault::new(line, e))?;
-    let what = match claim(connection, stage, &pattern, Instant::now() + PATIENCE) {
+        Pattern::lines(&state.dir.fill_in_lines(lines), LineEnd::Crlf).map_err(|e| Fault::new(line, e))?;
+    let what = match claim(connection, state, &pattern, Instant::now() + PATIENCE) {
         Ok(used) => {
             connection.buffer.drain(..used);
             return Ok(());
         }
         Err(what) => what,
     };
-    if stage.blessing {
+    if state.blessing {
         let deadline = Instant::now() + PATIENCE;
-        while request_length(&connection.buffer).is_none() && !connection.ended {
-            if connection.read(stage, deadline) != Read1::News {
+        while request_length(&connection.buffer).is_none() && !connection.has_ended() {
+            if state.read(connection, deadline) != Waited::News {
                 break;
             }
         }
@@ -192,12 +180,12 @@ fn receive(stage: &Stage, connection: &mut Connection, line: usize, lines: &[Str
     let request: Vec<u8> = connection.buffer.drain(..whole).collect();
     let seen: Vec<String> = readable_lines(&request)
         .into_iter()
-        .map(|l| stage.take_out(l.strip_suffix("\\r").unwrap_or(&l)))
+        .map(|l| state.dir.take_out(l.strip_suffix("\\r").unwrap_or(&l)))
         .collect();
     let fault = Fault::new(line, format!("the origin: {what}"))
         .with(difference(lines, &seen, |i, j| lines[i] == seen[j]));
     let count = lines.len();
-    stage.settle(
+    state.settle(
         || {
             let with = seen.iter().map(|l| if l.is_empty() { ">".to_owned() } else { format!("> {l}") });
             Edit { line, count, with: with.collect() }
@@ -207,27 +195,27 @@ fn receive(stage: &Stage, connection: &mut Connection, line: usize, lines: &[Str
 }
 
 /// Takes in one request, whatever it says; answers false if the peer closed instead.
-fn any_request(stage: &Stage, connection: &mut Connection, line: usize) -> Result<bool, Fault> {
+fn any_request(state: &CaseState, connection: &mut Connection, line: usize) -> Result<bool, Fault> {
     let deadline = Instant::now() + PATIENCE;
     loop {
         if let Some(used) = request_length(&connection.buffer) {
             connection.buffer.drain(..used);
             return Ok(true);
         }
-        if connection.ended && connection.buffer.is_empty() {
+        if connection.has_ended() && connection.buffer.is_empty() {
             return Ok(false);
         }
-        if connection.ended || connection.read(stage, deadline) != Read1::News {
+        if connection.has_ended() || state.read(connection, deadline) != Waited::News {
             return Err(Fault::new(line, "no whole request came").with(readable(&connection.buffer)));
         }
     }
 }
 
 /// True if the peer sends more, false once it has closed or the case is over.
-fn another(stage: &Stage, connection: &mut Connection) -> bool {
+fn another(state: &CaseState, connection: &mut Connection) -> bool {
     let deadline = Instant::now() + PATIENCE * 3;
-    while connection.buffer.is_empty() && !connection.ended {
-        if connection.read(stage, deadline) != Read1::News {
+    while connection.buffer.is_empty() && !connection.has_ended() {
+        if state.read(connection, deadline) != Waited::News {
             return false;
         }
     }

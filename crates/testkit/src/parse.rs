@@ -3,7 +3,7 @@
 //! Owns the grammar of sections and of the `>`, `<`, `<<` and `!` lines. It never looks at the world: placeholders
 //! such as `{port:front}` are filled in when the case runs.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::case::{Action, Address, Case, Kind, Line, LogScope, Step, Style, Talk, Text};
 use crate::names;
@@ -16,6 +16,23 @@ struct Section<'a> {
     rest: &'a str,
     only: Option<Kind>,
     text: Text,
+}
+
+impl Case {
+    /// Reads a case file; its name is the path below the nearest folder called `cases`.
+    pub fn load(path: &Path) -> Result<Case, String> {
+        let text = std::fs::read_to_string(path).map_err(|e| format!("{}: {e}", path.display()))?;
+        let mut case = parse(&text).map_err(|e| format!("{}:{e}", path.display()))?;
+        case.path = path.to_owned();
+        case.name = name_of(path);
+        Ok(case)
+    }
+}
+
+fn name_of(path: &Path) -> String {
+    let parts: Vec<_> = path.with_extension("").iter().map(|p| p.to_string_lossy().into_owned()).collect();
+    let from = parts.iter().rposition(|p| p == "cases").map_or(parts.len().saturating_sub(1), |at| at + 1);
+    parts[from..].join("/")
 }
 
 /// Parses a case; an error is `LINE: what is wrong`.
@@ -273,6 +290,12 @@ fn script(text: &Text) -> Result<Vec<Line>, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_case_is_named_by_its_place() {
+        assert_eq!(name_of(Path::new("/x/cases/routing/prefix.case")), "routing/prefix");
+        assert_eq!(name_of(Path::new("prefix.case")), "prefix");
+    }
 
     #[test]
     fn reads_head_and_steps() {

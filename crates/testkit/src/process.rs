@@ -15,8 +15,9 @@ use nix::unistd::Pid;
 use regex::Regex;
 
 use crate::case::Kind;
-use crate::family::Family;
-use crate::stage::{PATIENCE, Stage};
+use crate::connection::PATIENCE;
+use crate::process_group::ProcessGroup;
+use crate::test_dir::TestDir;
 
 /// A program that reads nginx.conf.
 #[derive(Clone, Debug)]
@@ -58,7 +59,7 @@ impl Binary {
 #[derive(Clone, Copy)]
 pub(crate) struct Setup<'a> {
     pub(crate) binary: &'a Binary,
-    pub(crate) stage: &'a Stage,
+    pub(crate) dir: &'a TestDir,
     /// The case needs ngx_lua.
     pub(crate) lua: bool,
     /// The configuration file, below the prefix.
@@ -69,8 +70,8 @@ pub(crate) struct Setup<'a> {
 
 /// The command line of the program under test for one case.
 pub(crate) fn command(setup: Setup<'_>) -> Command {
-    let Setup { binary, stage, lua, .. } = setup;
-    let conf = fs::read_to_string(stage.prefix.join(setup.conf)).unwrap_or_default();
+    let Setup { binary, dir, lua, .. } = setup;
+    let conf = fs::read_to_string(dir.prefix().join(setup.conf)).unwrap_or_default();
     let mut globals = String::new();
     if !setup.daemon && !has_directive(&conf, "daemon") {
         globals.push_str("daemon off; ");
@@ -83,7 +84,7 @@ pub(crate) fn command(setup: Setup<'_>) -> Command {
             globals.push_str(&format!("load_module {MODULES}/{module}; "));
         }
     }
-    let mut prefix: OsString = stage.prefix.clone().into();
+    let mut prefix: OsString = dir.prefix().into();
     prefix.push("/");
     let mut command = Command::new(&binary.path);
     command.arg("-p").arg(prefix).args(["-c", setup.conf, "-e", "logs/error.log", "-g", globals.trim_end()]);
@@ -103,7 +104,7 @@ fn has_directive(conf: &str, name: &str) -> bool {
 /// A running server.
 pub(crate) struct Server {
     /// None of a daemon.
-    family: Option<Family>,
+    group: Option<ProcessGroup>,
     /// The master's process id.
     pid: Pid,
 }
@@ -111,12 +112,12 @@ pub(crate) struct Server {
 impl Server {
     /// Starts the server and waits until every `listen` of its configuration listens and its pid file is there.
     pub(crate) fn start(setup: Setup<'_>) -> Result<Server, String> {
-        let Setup { binary, stage, .. } = setup;
+        let Setup { binary, dir, .. } = setup;
         let create =
-            |name: &str| fs::File::create(stage.prefix.join(name)).map_err(|e| format!("{name}: {e}"));
+            |name: &str| fs::File::create(dir.prefix().join(name)).map_err(|e| format!("{name}: {e}"));
         let mut command = command(setup);
         command.stdout(create("stdout")?).stderr(create("stderr")?);
-        let conf = fs::read_to_string(stage.prefix.join(setup.conf)).map_err(|e| e.to_string())?;
+        let conf = fs::read_to_string(dir.prefix().join(setup.conf)).map_err(|e| e.to_string())?;
         let failed = |e| format!("{}: {e}", binary.path.display());
         let deadline = Instant::now() + PATIENCE;
         if setup.daemon {
@@ -125,23 +126,23 @@ impl Server {
             if code != 0 {
                 return Err(format!("it exited with code {code} instead of going into the background"));
             }
-            let pid = until(deadline, || pid_in_file(stage, &conf)).ok_or("no pid file")?;
-            return Ok(Server { family: None, pid });
+            let pid = until(deadline, || pid_in_file(dir, &conf)).ok_or("no pid file")?;
+            return Ok(Server { group: None, pid });
         }
-        let family = Family::start(&mut command).map_err(failed)?;
-        let pid = family.pid();
-        let server = Server { family: Some(family), pid };
+        let group = ProcessGroup::start(&mut command).map_err(failed)?;
+        let pid = group.pid();
+        let server = Server { group: Some(group), pid };
         let alone = conf.contains("master_process off");
         loop {
-            let listening = missing_listeners(stage, &conf).is_empty();
-            if listening && pid_in_file(stage, &conf) == Some(pid) && (alone || !children(pid).is_empty()) {
+            let listening = missing_listeners(dir, &conf).is_empty();
+            if listening && pid_in_file(dir, &conf) == Some(pid) && (alone || !children(pid).is_empty()) {
                 return Ok(server);
             }
             if let Some(code) = server.exited() {
                 return Err(format!("it did not start: exit code {code}"));
             }
             if Instant::now() >= deadline {
-                let missing = missing_listeners(stage, &conf).join(", ");
+                let missing = missing_listeners(dir, &conf).join(", ");
                 return Err(format!("it did not get ready in time; not listening: [{missing}]"));
             }
             std::thread::sleep(GLANCE);
@@ -157,21 +158,21 @@ impl Server {
 
     /// Waits for the end; answers the exit code, 0 for a daemon, or nothing if it does not end in time.
     pub(crate) fn wait(&self) -> Option<i32> {
-        match &self.family {
-            Some(family) => family.wait(PATIENCE),
+        match &self.group {
+            Some(group) => group.wait(PATIENCE),
             None => until(Instant::now() + PATIENCE, || (!is_alive(self.pid)).then_some(0)),
         }
     }
 
     fn exited(&self) -> Option<i32> {
-        self.family.as_ref()?.code()
+        self.group.as_ref()?.code()
     }
 }
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // A family ends by itself.
-        if self.family.is_none() && is_alive(self.pid) {
+        // A group ends by itself.
+        if self.group.is_none() && is_alive(self.pid) {
             for worker in children(self.pid) {
                 let _ = kill(worker, Signal::SIGKILL);
             }
@@ -181,8 +182,8 @@ impl Drop for Server {
 }
 
 /// Runs a program to its end; answers nothing if it outlasts the patience.
-pub(crate) fn run_to_end(mut command: Command, stage: &Stage) -> Result<(i32, String, String), String> {
-    let path = |name: &str| stage.prefix.join(name);
+pub(crate) fn run_to_end(mut command: Command, dir: &TestDir) -> Result<(i32, String, String), String> {
+    let path = |name: &str| dir.prefix().join(name);
     let create = |name: &str| fs::File::create(path(name)).map_err(|e| format!("{name}: {e}"));
     command.stdout(create("run.out")?).stderr(create("run.err")?);
     let mut child = command.spawn().map_err(|e| e.to_string())?;
@@ -197,8 +198,8 @@ pub(crate) fn run_to_end(mut command: Command, stage: &Stage) -> Result<(i32, St
     Ok((code, read("run.out"), read("run.err")))
 }
 
-/// Looks at a condition until it holds or the deadline passes.
-pub(crate) fn until<T>(deadline: Instant, mut condition: impl FnMut() -> Option<T>) -> Option<T> {
+/// Polls a condition until it holds or the deadline passes.
+pub fn until<T>(deadline: Instant, mut condition: impl FnMut() -> Option<T>) -> Option<T> {
     loop {
         if let Some(value) = condition() {
             return Some(value);
@@ -219,15 +220,15 @@ fn code_of(status: std::process::ExitStatus) -> i32 {
     status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or_default())
 }
 
-fn pid_in_file(stage: &Stage, conf: &str) -> Option<Pid> {
+fn pid_in_file(dir: &TestDir, conf: &str) -> Option<Pid> {
     static PID: LazyLock<Option<Regex>> = LazyLock::new(|| Regex::new(r"(?m)^\s*pid\s+([^;\s]+)").ok());
     let named = PID.as_ref().and_then(|r| r.captures(conf)).map(|c| c[1].to_owned());
-    let text = fs::read_to_string(stage.prefix.join(named.as_deref().unwrap_or("logs/nginx.pid"))).ok()?;
+    let text = fs::read_to_string(dir.prefix().join(named.as_deref().unwrap_or("logs/nginx.pid"))).ok()?;
     text.trim().parse().ok().map(Pid::from_raw)
 }
 
 /// The `listen` addresses of a configuration on which nobody listens yet.
-fn missing_listeners(stage: &Stage, conf: &str) -> Vec<String> {
+fn missing_listeners(dir: &TestDir, conf: &str) -> Vec<String> {
     static LISTEN: LazyLock<Option<Regex>> =
         LazyLock::new(|| Regex::new(r"(?:^|[\s;{])listen\s+([^;\s]+)").ok());
     let mut out = Vec::new();
@@ -236,7 +237,7 @@ fn missing_listeners(stage: &Stage, conf: &str) -> Vec<String> {
         for found in listen.captures_iter(line) {
             let address = &found[1];
             let there = if let Some(path) = address.strip_prefix("unix:") {
-                let full = stage.prefix.join(path);
+                let full = dir.prefix().join(path);
                 listens("/proc/thread-self/net/unix", |l| {
                     l.split_whitespace().nth(7).is_some_and(|p| Path::new(p) == full)
                 })

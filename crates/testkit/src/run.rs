@@ -9,7 +9,9 @@ use std::thread::JoinHandle;
 use std::time::Instant;
 
 use crate::case::{Action, Case, Kind, Step, Style, Text};
+use crate::case_state::{CaseState, Edit};
 use crate::client::Client;
+use crate::connection::PATIENCE;
 use crate::failure::{Failure, Fault, difference};
 use crate::logs;
 use crate::names;
@@ -17,7 +19,6 @@ use crate::namespace;
 use crate::origin::{Origin, Part};
 use crate::pattern::{LineEnd, Pattern, filler, lines_match, payload};
 use crate::process::{Binary, Server, Setup, command, has_listener, run_to_end, until};
-use crate::stage::{Edit, PATIENCE, Stage};
 
 /// How a case that did not fail came out.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -79,13 +80,13 @@ fn attempt(case: &Case, binary: &Binary, blessing: bool) -> Result<(Outcome, Vec
     }
     let mut last = None;
     for _ in 0..ATTEMPTS {
-        let stage = Stage::new(&case.text, blessing);
-        let stage = Arc::new(stage.map_err(|e| fail(case, Fault::new(1, e), String::new()))?);
-        let mut play = Play::new(case, binary, Arc::clone(&stage));
-        match play.all() {
-            Ok(()) => return Ok((Outcome::Passed, stage.edits())),
+        let state = CaseState::new(&case.text, blessing);
+        let state = Arc::new(state.map_err(|e| fail(case, Fault::new(1, e), String::new()))?);
+        let mut run = CaseRun::new(case, binary, Arc::clone(&state));
+        match run.all() {
+            Ok(()) => return Ok((Outcome::Passed, state.edits())),
             Err(fault) => {
-                let evidence = stage.evidence();
+                let evidence = state.dir.evidence();
                 let taken =
                     evidence.contains("Address already in use") && fault.what.starts_with("it did not start");
                 last = Some(fail(case, fault, evidence));
@@ -109,10 +110,10 @@ fn fail(case: &Case, fault: Fault, evidence: String) -> Failure {
 }
 
 /// One attempt at a case.
-struct Play<'a> {
+struct CaseRun<'a> {
     case: &'a Case,
     binary: &'a Binary,
-    stage: Arc<Stage>,
+    state: Arc<CaseState>,
     server: Option<Server>,
     clients: BTreeMap<String, Client>,
     origins: Vec<Origin>,
@@ -124,14 +125,14 @@ struct Play<'a> {
     conf: String,
 }
 
-impl<'a> Play<'a> {
-    fn new(case: &'a Case, binary: &'a Binary, stage: Arc<Stage>) -> Play<'a> {
+impl<'a> CaseRun<'a> {
+    fn new(case: &'a Case, binary: &'a Binary, state: Arc<CaseState>) -> CaseRun<'a> {
         let (clients, origins, spoken) = (BTreeMap::new(), Vec::new(), BTreeSet::new());
         let conf = "conf/nginx.conf".to_owned();
-        Play {
+        CaseRun {
             case,
             binary,
-            stage,
+            state,
             server: None,
             clients,
             origins,
@@ -148,29 +149,29 @@ impl<'a> Play<'a> {
 
     fn all(&mut self) -> Result<(), Fault> {
         let result = self.steps().and_then(|()| self.close());
-        self.stage.end();
+        self.state.end();
         self.clients.clear();
         self.server = None;
-        let mut result = match self.stage.fault() {
+        let mut result = match self.state.fault() {
             Some(fault) => Err(fault),
             None => result,
         };
         for thread in std::mem::take(&mut self.names) {
-            // It noted its faults on the stage; a panic shows on stderr.
+            // It noted its faults on the state; a panic shows on stderr.
             let _ = thread.join();
         }
         for origin in std::mem::take(&mut self.origins) {
-            let finished = origin.finish(&self.stage);
+            let finished = origin.finish(&self.state);
             result = result.and(finished);
         }
-        result = result.and(self.stage.fault().map_or(Ok(()), Err));
+        result = result.and(self.state.fault().map_or(Ok(()), Err));
         result.and_then(|()| self.logs())
     }
 
     fn steps(&mut self) -> Result<(), Fault> {
         for step in self.case.steps.iter().filter(|s| s.only.is_none_or(|k| k == self.binary.kind)) {
             self.step(step)?;
-            if let Some(fault) = self.stage.fault() {
+            if let Some(fault) = self.state.fault() {
                 return Err(fault);
             }
         }
@@ -189,25 +190,25 @@ impl<'a> Play<'a> {
                     repeat: *repeat,
                     scripts: scripts.clone(),
                 };
-                self.origins.push(Origin::start(&self.stage, part)?);
+                self.origins.push(Origin::start(&self.state, part)?);
             }
             Action::Start { daemon } => self.start(line, *daemon)?,
             Action::Main { path } => self.conf.clone_from(path),
             Action::Client { name, to, from, until, script } => {
                 self.started(line)?;
-                let (stage, from) = (&self.stage, from.as_deref());
+                let (state, from) = (&self.state, from.as_deref());
                 let client = match self.clients.remove(name) {
-                    Some(client) => client.run(stage, script)?,
-                    None if *until => Client::until(stage, to, from, line, script)?,
-                    None => Client::connect(stage, to, from, line)?.run(stage, script)?,
+                    Some(client) => client.run(state, script)?,
+                    None if *until => Client::until(state, to, from, line, script)?,
+                    None => Client::connect(state, to, from, line)?.run(state, script)?,
                 };
                 self.clients.extend(client.map(|client| (name.clone(), client)));
             }
             Action::Names { port, names } => {
-                self.names.push(names::start(&self.stage, port, names.clone(), line)?);
+                self.names.push(names::start(&self.state, port, names.clone(), line)?);
             }
             Action::Gone { port } => {
-                let number = self.stage.port(port).map_err(fault)?;
+                let number = self.state.dir.port(port).map_err(fault)?;
                 until(Instant::now() + PATIENCE, || (!has_listener(number)).then_some(()))
                     .ok_or_else(|| fault(format!("port {port} is still listened on")))?;
             }
@@ -215,10 +216,10 @@ impl<'a> Play<'a> {
             Action::Reload => self.reload(line)?,
             Action::Wait { path, text } => {
                 self.started(line)?;
-                logs::wait(&self.stage, line, path, text)?;
+                logs::wait(&self.state, line, path, text)?;
             }
             Action::Count { origin, connections } => {
-                let came = self.stage.connections(origin);
+                let came = self.state.connections(origin);
                 if came != *connections {
                     return Err(fault(format!(
                         "{connections} connections to {origin} expected, {came} came"
@@ -244,26 +245,28 @@ impl<'a> Play<'a> {
     }
 
     fn change_files(&self, action: &Action) -> Result<(), String> {
-        let stage = &self.stage;
+        let state = &self.state;
         let show = |e: std::io::Error| e.to_string();
         match action {
             Action::Write { path, text, style, mode } => {
-                stage.write(path, &self.content(text, *style)?, *mode)
+                state.dir.write(path, &self.content(text, *style)?, *mode)
             }
-            Action::Fill { path, bytes } => stage.write(path, &filler(*bytes), 0o644),
+            Action::Fill { path, bytes } => state.dir.write(path, &filler(*bytes), 0o644),
             Action::Symlink { path, target } => {
-                let full = stage.path(path)?;
-                std::os::unix::fs::symlink(stage.fill_in(target), full).map_err(show)
+                let full = state.dir.path(path)?;
+                std::os::unix::fs::symlink(state.dir.fill_in(target), full).map_err(show)
             }
-            Action::Directory { path } => stage.directory(path).map(|_| ()),
-            Action::Rename { from, to } => std::fs::rename(stage.path(from)?, stage.path(to)?).map_err(show),
-            Action::Remove { path } => std::fs::remove_file(stage.path(path)?).map_err(show),
+            Action::Directory { path } => state.dir.directory(path).map(|_| ()),
+            Action::Rename { from, to } => {
+                std::fs::rename(state.dir.path(from)?, state.dir.path(to)?).map_err(show)
+            }
+            Action::Remove { path } => std::fs::remove_file(state.dir.path(path)?).map_err(show),
             _ => Ok(()),
         }
     }
 
     fn content(&self, text: &Text, style: Style) -> Result<Vec<u8>, String> {
-        let lines = self.stage.fill_in_lines(&text.lines);
+        let lines = self.state.dir.fill_in_lines(&text.lines);
         Ok(match style {
             Style::Escaped => payload(&lines, LineEnd::Lf)?,
             Style::Verbatim => (lines.join("\n") + "\n").into_bytes(),
@@ -273,7 +276,7 @@ impl<'a> Play<'a> {
 
     fn setup(&self, daemon: bool) -> Setup<'_> {
         let lua = self.case.needs.iter().any(|n| n == "lua");
-        Setup { binary: self.binary, stage: &self.stage, lua, conf: &self.conf, daemon }
+        Setup { binary: self.binary, dir: &self.state.dir, lua, conf: &self.conf, daemon }
     }
 
     fn start(&mut self, line: usize, daemon: bool) -> Result<(), Fault> {
@@ -291,18 +294,18 @@ impl<'a> Play<'a> {
     }
 
     fn reload(&mut self, line: usize) -> Result<(), Fault> {
-        let before = logs::reloads_done(&self.stage);
+        let before = logs::reloads_done(&self.state);
         self.started(line)?.signal("HUP", false).map_err(|e| Fault::new(line, e))?;
-        let stage = &self.stage;
-        let done = until(Instant::now() + PATIENCE, || (logs::reloads_done(stage) > before).then_some(()));
+        let state = &self.state;
+        let done = until(Instant::now() + PATIENCE, || (logs::reloads_done(state) > before).then_some(()));
         done.ok_or_else(|| Fault::new(line, "logs/error.log never told of the end of the reload"))
     }
 
     fn run_binary(&mut self, line: usize, args: &[String], text: &Text) -> Result<(), Fault> {
         self.ran = true;
         let mut command = command(self.setup(false));
-        command.args(args.iter().map(|a| self.stage.fill_in(a)));
-        let (code, out, err) = run_to_end(command, &self.stage).map_err(|e| Fault::new(line, e))?;
+        command.args(args.iter().map(|a| self.state.dir.fill_in(a)));
+        let (code, out, err) = run_to_end(command, &self.state.dir).map_err(|e| Fault::new(line, e))?;
         let mut seen = vec![format!("exit {code}")];
         seen.extend(out.lines().map(|l| format!("1> {l}")));
         seen.extend(err.lines().map(|l| format!("2> {l}")));
@@ -312,7 +315,7 @@ impl<'a> Play<'a> {
     fn refused(&mut self, line: usize, text: &Text) -> Result<(), Fault> {
         self.ran = true;
         let command = command(self.setup(false));
-        let (code, _, err) = run_to_end(command, &self.stage).map_err(|e| Fault::new(line, e))?;
+        let (code, _, err) = run_to_end(command, &self.state.dir).map_err(|e| Fault::new(line, e))?;
         let seen: Vec<String> = err.lines().map(str::to_owned).collect();
         if code != 1 {
             let seen = difference(&text.lines, &seen, |i, j| text.lines[i] == seen[j]);
@@ -324,7 +327,7 @@ impl<'a> Play<'a> {
     /// Compares what a run printed. Ours may say more than nginx's lines, but must say them, in their order.
     fn told(&self, line: usize, text: &Text, seen: &[String]) -> Result<(), Fault> {
         let patterns: Result<Vec<_>, _> =
-            text.lines.iter().map(|l| Pattern::verbatim(&self.stage.fill_in(l))).collect();
+            text.lines.iter().map(|l| Pattern::verbatim(&self.state.dir.fill_in(l))).collect();
         let patterns = patterns.map_err(|e| Fault::new(line, e))?;
         let good = match self.binary.kind {
             Kind::Nginx => lines_match(&patterns, &seen.iter().map(|l| l.as_bytes()).collect::<Vec<_>>()),
@@ -336,14 +339,14 @@ impl<'a> Play<'a> {
         if good {
             return Ok(());
         }
-        let shown: Vec<String> = seen.iter().map(|l| told_line(&self.stage, l)).collect();
+        let shown: Vec<String> = seen.iter().map(|l| told_line(&self.state, l)).collect();
         let agrees = |i: usize, j: usize| patterns[i].matches(seen[j].as_bytes());
         let fault = Fault::new(line, "the program did not say what was expected").with(difference(
             &text.lines,
             &shown,
             agrees,
         ));
-        self.stage.settle(|| logs::bless(text, &shown, agrees), fault)
+        self.state.settle(|| logs::bless(text, &shown, agrees), fault)
     }
 
     /// The graceful end: no unexpected bytes, then QUIT and exit code 0.
@@ -364,19 +367,20 @@ impl<'a> Play<'a> {
     fn logs(&self) -> Result<(), Fault> {
         for step in self.case.steps.iter().filter(|s| self.applies(s)) {
             if let Action::Log { path, text, scope } = &step.action {
-                logs::check(&self.stage, step.line, path, text, *scope)?;
+                logs::check(&self.state, step.line, path, text, *scope)?;
             }
         }
-        if self.ran || self.spoken.contains("logs/error.log") || !Path::new(&self.stage.prefix).exists() {
+        if self.ran || self.spoken.contains("logs/error.log") || !Path::new(&self.state.dir.prefix()).exists()
+        {
             return Ok(());
         }
-        logs::check_quiet(&self.stage, self.case.steps.last().map_or(1, |s| s.line), "logs/error.log")
+        logs::check_quiet(&self.state, self.case.steps.last().map_or(1, |s| s.line), "logs/error.log")
     }
 }
 
 /// A line that a run printed, with the program's own name elided where it opens the line.
-fn told_line(stage: &Stage, line: &str) -> String {
-    let text = logs::shown(stage, line);
+fn told_line(state: &CaseState, line: &str) -> String {
+    let text = logs::shown(state, line);
     match text.split_once("nginx: ") {
         Some((before @ ("" | "2> "), after)) => format!("{before}<program>: {after}"),
         _ => text,

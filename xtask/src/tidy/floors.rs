@@ -24,7 +24,7 @@ const FLOORS: [(&str, u8); 13] = [
     ("cli", 6),
 ];
 /// Crates for development: they may be used by tests alone, and use what they like.
-const SIDE: [&str; 5] = ["counts", "fuzz-targets", "sim", "testkit", "xtask"];
+const SIDE: [&str; 7] = ["bench-peers", "counts", "fuzz-targets", "sim", "soak", "testkit", "xtask"];
 /// The highest floor that opens no socket and no file, starts no thread and reads no clock.
 const PURE: u8 = 3;
 /// Crates that exist to do what the pure floors must not. `libc` may stand there for its numbers: a call takes

@@ -18,7 +18,7 @@ use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
-use testkit::{Family, output_of};
+use testkit::{ProcessGroup, output_of};
 
 /// The longest time that anything may take.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -40,7 +40,7 @@ struct Setup<'a> {
 /// A server that runs.
 struct Server {
     /// Dropped first: its files are in the folder.
-    _process: Family,
+    _process: ProcessGroup,
     folder: TempDir,
 }
 
@@ -68,7 +68,7 @@ impl Server {
         words.extend([program, "-p", &place]);
         let mut command = Command::new(words[0]);
         command.args(&words[1..]).env("PROGRAM", program).env("PREFIX", &place);
-        let process = Family::start(command.stderr(Stdio::null())).unwrap();
+        let process = ProcessGroup::start(command.stderr(Stdio::null())).unwrap();
         let server = Server { _process: process, folder };
         server.until("it listens", || UnixStream::connect(server.path("front")).is_ok());
         server.until("it has a worker", || server.worker().is_some());

@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
-use testkit::{Family, output_of};
+use testkit::{ProcessGroup, output_of};
 
 /// The longest time that anything may take which happens at once.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -66,7 +66,7 @@ fn say(folder: &Path, words: &[&str]) -> Said {
 /// A server with two groups: blue answers nothing until it is told to, green answers at once.
 struct Server {
     /// Dropped first: its files are in the folder.
-    _process: Family,
+    _process: ProcessGroup,
     folder: TempDir,
     blue: UnixListener,
 }
@@ -111,7 +111,7 @@ impl Server {
         std::fs::write(folder.path().join("conf/nginx.conf"), conf).unwrap();
         let mut process = command(folder.path(), &[]);
         process.envs(environment.iter().copied()).stderr(Stdio::null());
-        let process = Family::start(&mut process).unwrap();
+        let process = ProcessGroup::start(&mut process).unwrap();
         blue.set_nonblocking(true).unwrap();
         let server = Server { _process: process, folder, blue };
         let socket = server.path("run/pointsman.sock");
@@ -180,6 +180,6 @@ fn bounded(stream: UnixStream) -> UnixStream {
 }
 
 /// Waits for the end of what a test has started.
-fn end_of(process: &Family) -> i32 {
+fn end_of(process: &ProcessGroup) -> i32 {
     process.wait(PATIENCE).expect("it does not end")
 }

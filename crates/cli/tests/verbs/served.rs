@@ -180,7 +180,8 @@ fn several_switches_need_a_name() {
 #[test]
 fn events_are_watched() {
     let server = Server::start("", "");
-    let mut watch = Family::start(command(server.folder.path(), &["watch"]).stdout(Stdio::piped())).unwrap();
+    let mut watch =
+        ProcessGroup::start(command(server.folder.path(), &["watch"]).stdout(Stdio::piped())).unwrap();
     let mut lines = BufReader::new(watch.child().stdout.take().unwrap()).lines();
     // Events before the listener is connected are not sent to it.
     let mut n = 0;
@@ -194,7 +195,7 @@ fn events_are_watched() {
     watch.end().unwrap();
     reader.join().unwrap().unwrap();
     let mut past = command(server.folder.path(), &["watch", "--after", "0", "--json"]);
-    let mut past = Family::start(past.stdout(Stdio::piped())).unwrap();
+    let mut past = ProcessGroup::start(past.stdout(Stdio::piped())).unwrap();
     let mut lines = BufReader::new(past.child().stdout.take().unwrap()).lines();
     let (heard, listen) = std::sync::mpsc::channel();
     std::thread::spawn(move || heard.send(lines.next().unwrap().unwrap()));

@@ -22,7 +22,7 @@ fn top_gives_the_terminal_back_as_it_was() {
     let before = tcgetattr(&end).unwrap().local_modes;
     for leave in [&b"q"[..], b"\x03"] {
         let mut top = command(server.folder.path(), &["top"]);
-        let top = Family::start(top.stdin(Stdio::from(open())).stdout(Stdio::from(open()))).unwrap();
+        let top = ProcessGroup::start(top.stdin(Stdio::from(open())).stdout(Stdio::from(open()))).unwrap();
         let mut screen = Screen { terminal: File::from(terminal.try_clone().unwrap()), seen: Vec::new() };
         screen.see("live: revision 0");
         screen.see("\x1b[?1049h");

@@ -45,10 +45,10 @@ fn two_processes_serve_the_same_table() {
         });
     }
     // All at once: the slower one repeats its order on top of the other's.
-    let orders: Vec<Family> = (0..8)
+    let orders: Vec<ProcessGroup> = (0..8)
         .map(|number| {
             let words = ["switch", &format!("k{number}.example"), "green"];
-            Family::start(command(server.folder.path(), &words).stdout(Stdio::null())).unwrap()
+            ProcessGroup::start(command(server.folder.path(), &words).stdout(Stdio::null())).unwrap()
         })
         .collect();
     assert!(orders.iter().all(|order| end_of(order) == 0));

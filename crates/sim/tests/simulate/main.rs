@@ -1,6 +1,6 @@
-//! The worlds of the lower floors: peers and their connections, orders and their history, holds, bodies on the wire.
+//! Simulations of the lower floors: peers and their connections, orders and their history, holds, bodies on the wire.
 //!
-//! Each is one test with a few seeds; `cargo xtask simulate` runs as many as one likes.
+//! Each is one test with a few seeds; `cargo xtask simulate` runs any number of them.
 
 #![allow(clippy::unwrap_used, reason = "a test may fail where it stands")]
 

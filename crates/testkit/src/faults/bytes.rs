@@ -3,16 +3,17 @@
 //! Owns a server of its own that is told by the path where to end. What must come follows from the framing alone: no
 //! whole head, no answer; no whole body, no whole answer.
 
-use std::io::{Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+
+use socket2::Socket;
 
 use super::client::{Got, Wire};
 use super::table::Framing;
+use crate::connection::{Connection, PATIENCE, accept_all};
+use crate::message::position;
 use crate::process::{Binary, Server, Setup};
-use crate::response::find;
-use crate::stage::{PATIENCE, Stage as Prefix};
+use crate::test_dir::TestDir;
 
 /// The body of every answer here.
 const BODY: &[u8] = b"0123456789abcdefghij";
@@ -61,7 +62,7 @@ impl EachByte {
     /// What is wrong with an answer of which so many bytes came.
     fn judge(self, at: usize, got: &Got) -> Option<String> {
         let answer = self.answer();
-        let head = find(&answer, b"\r\n\r\n").map_or(0, |end| end + 4);
+        let head = position(&answer, b"\r\n\r\n").map_or(0, |end| end + 4);
         let body = at.saturating_sub(head);
         let is_whole = match self.framing {
             Framing::UntilClose => !self.resets,
@@ -88,23 +89,25 @@ impl EachByte {
 /// # Errors
 /// The server could not be started, or did not end well.
 pub fn run_each_byte(binary: &Binary) -> Result<Vec<(EachByte, Vec<String>)>, String> {
-    let prefix = Prefix::new("{port:front} {port:back}", false)?;
-    let conf = prefix.fill_in(
+    let dir = TestDir::new("{port:front} {port:back}")?;
+    let conf = dir.fill_in(
         "error_log logs/error.log; pid logs/nginx.pid; worker_processes 1; events { worker_connections 256; }\n\
          http { access_log logs/access.log; keepalive_requests 10000; proxy_http_version 1.1;\n\
          upstream u { server 127.0.0.1:{port:back} max_fails=0; }\n\
          server { listen 127.0.0.1:{port:front}; location / { proxy_pass http://u; } } }\n",
     );
-    prefix.write("conf/nginx.conf", conf.as_bytes(), 0o644)?;
+    dir.write("conf/nginx.conf", conf.as_bytes(), 0o644)?;
     let show = |e: std::io::Error| e.to_string();
-    let listener = TcpListener::bind(("127.0.0.1", prefix.port("back")?)).map_err(show)?;
-    listener.set_nonblocking(true).map_err(show)?;
-    let setup = Setup { binary, stage: &prefix, lua: false, conf: "conf/nginx.conf", daemon: false };
-    let server = Server::start(setup).map_err(|e| format!("{e}\n{}", prefix.evidence()))?;
-    let front = SocketAddr::from(([127, 0, 0, 1], prefix.port("front")?));
+    let listener = TcpListener::bind(("127.0.0.1", dir.port("back")?)).map_err(show)?;
+    let listener = Socket::from(listener);
+    let setup = Setup { binary, dir: &dir, lua: false, conf: "conf/nginx.conf", daemon: false };
+    let server = Server::start(setup).map_err(|e| format!("{e}\n{}", dir.evidence()))?;
+    let front = SocketAddr::from(([127, 0, 0, 1], dir.port("front")?));
     let over = AtomicBool::new(false);
     let seen = std::thread::scope(|scope| {
-        scope.spawn(|| accept_all(&listener, &over));
+        scope.spawn(|| {
+            accept_all(&listener, || over.load(Ordering::Relaxed), |connection, _| break_off(connection));
+        });
         let ways = EachByte::all().into_iter().map(|way| (way, scope.spawn(move || each(way, front))));
         let threads: Vec<_> = ways.collect();
         let panicked = |_| vec!["the client panicked".to_owned()];
@@ -116,7 +119,7 @@ pub fn run_each_byte(binary: &Binary) -> Result<Vec<(EachByte, Vec<String>)>, St
     server.signal("QUIT", false)?;
     match server.wait() {
         Some(0) => Ok(seen),
-        other => Err(format!("exit code {other:?} after QUIT\n{}", prefix.evidence())),
+        other => Err(format!("exit code {other:?} after QUIT\n{}", dir.evidence())),
     }
 }
 
@@ -141,41 +144,20 @@ fn each(way: EachByte, front: SocketAddr) -> Vec<String> {
     faults
 }
 
-fn accept_all(listener: &TcpListener, over: &AtomicBool) {
-    std::thread::scope(|scope| {
-        while !over.load(Ordering::Relaxed) {
-            match listener.accept() {
-                Ok((stream, _)) => {
-                    scope.spawn(|| break_off(stream));
-                }
-                Err(_) => std::thread::sleep(Duration::from_millis(2)),
-            }
-        }
-    });
-}
-
-/// Takes one request, and ends after as many bytes of its answer as its path says.
-fn break_off(mut stream: TcpStream) {
-    let _ = stream.set_nonblocking(false).and_then(|()| stream.set_read_timeout(Some(PATIENCE)));
-    let mut request = Vec::new();
-    let mut chunk = [0; 4096];
-    while find(&request, b"\r\n\r\n").is_none() {
-        match stream.read(&mut chunk) {
-            Ok(count @ 1..) => request.extend_from_slice(&chunk[..count]),
-            _ => return,
-        }
-    }
-    let text = String::from_utf8_lossy(&request).into_owned();
+/// Reads one request, and ends after as many bytes of its answer as its path says.
+fn break_off(mut connection: Connection) {
+    connection.read_until(PATIENCE, |connection| position(&connection.buffer, b"\r\n\r\n").is_some());
+    let text = String::from_utf8_lossy(&connection.buffer).into_owned();
     let mut words = text.split(' ').nth(1).unwrap_or_default().split('/').skip(1);
     let mut number = || words.next().and_then(|word| word.parse::<usize>().ok());
     let (Some(way), Some(at)) = (number(), number()) else { return };
     let Some(way) = EachByte::all().get(way).copied() else { return };
-    let _ = stream.write_all(&way.answer()[..at]);
+    let _ = connection.send(&way.answer()[..at]);
     if way.resets {
-        let _ = socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO));
+        connection.reset();
         return;
     }
-    let _ = stream.shutdown(Shutdown::Write);
+    connection.half_close();
     // The proxy ends its side when it has seen ours.
-    let _ = stream.read(&mut chunk);
+    connection.read_until(PATIENCE, |_| false);
 }

@@ -2,15 +2,13 @@
 //!
 //! Owns what "complete" means to a client: an orderly end may be the end of an answer, a reset never is.
 
-use std::io::{ErrorKind, Read, Write};
-use std::net::{SocketAddr, TcpStream};
-use std::time::{Duration, Instant};
+use std::net::SocketAddr;
 
 use super::scene::Scene;
 use super::script::{HELLO, PING, TUNNELLED, request_body};
 use super::table::{Cell, Client, Fault, Stage};
-use crate::response::{Progress, decode, find};
-use crate::stage::PATIENCE;
+use crate::connection::{Connection, PATIENCE, PeerEnd};
+use crate::message::{self, Read, position};
 
 /// What a client got for a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,92 +25,53 @@ pub(crate) enum Got {
     Wrong(String),
 }
 
-/// A client's connection.
-pub(crate) struct Wire {
-    stream: TcpStream,
-    buffer: Vec<u8>,
-    /// The server ended it: in an orderly way (`true`), or by a reset.
-    ended: Option<bool>,
-}
+/// A client's connection to the proxy.
+pub(crate) struct Wire(Connection);
 
 impl Wire {
     pub(crate) fn connect(front: SocketAddr) -> Result<Wire, String> {
-        let show = |e: std::io::Error| format!("the proxy at {front}: {e}");
-        let stream = TcpStream::connect(front).map_err(show)?;
-        stream.set_nodelay(true).map_err(show)?;
-        stream.set_read_timeout(Some(Duration::from_millis(20))).map_err(show)?;
-        stream.set_write_timeout(Some(PATIENCE)).map_err(show)?;
-        Ok(Wire { stream, buffer: Vec::new(), ended: None })
+        Connection::connect(&front.into()).map(Wire).map_err(|e| format!("the proxy at {front}: {e}"))
     }
 
-    /// Sends; that the server has closed shows in what it answered.
+    /// Sends; a proxy that has closed shows it in its answer.
     fn send(&mut self, bytes: &[u8]) {
-        let _ = self.stream.write_all(bytes);
+        let _ = self.0.send(bytes);
     }
 
-    /// Reads once; `false` when nothing came in a glance.
-    fn fill(&mut self) -> bool {
-        let mut chunk = [0; 16384];
-        match self.stream.read(&mut chunk) {
-            Ok(0) => self.ended = Some(true),
-            Ok(count) => self.buffer.extend_from_slice(&chunk[..count]),
-            Err(e)
-                if matches!(
-                    e.kind(),
-                    ErrorKind::WouldBlock | ErrorKind::TimedOut | ErrorKind::Interrupted
-                ) =>
-            {
-                return false;
-            }
-            Err(_) => self.ended = Some(false),
-        }
-        true
-    }
-
-    /// Reads until it is so, or the connection ends; `false` when there is no more time.
-    fn fill_until(&mut self, mut is_so: impl FnMut(&Wire) -> bool) -> bool {
-        let deadline = Instant::now() + PATIENCE;
-        while !is_so(self) && self.ended.is_none() {
-            if !self.fill() && Instant::now() > deadline {
-                return false;
-            }
-        }
-        true
-    }
-
-    /// Asks for a path over HTTP/1.1, and reads the answer.
+    /// Requests a path over HTTP/1.1, and reads the answer.
     pub(crate) fn get(&mut self, path: &str) -> Got {
         self.send(format!("GET {path} HTTP/1.1\r\nHost: x\r\n\r\n").as_bytes());
-        self.answer(false)
+        self.answer("GET")
     }
 
-    /// Reads an answer.
-    pub(crate) fn answer(&mut self, to_head: bool) -> Got {
-        let deadline = Instant::now() + PATIENCE;
+    /// Reads the answer to a request of this method.
+    pub(crate) fn answer(&mut self, method: &str) -> Got {
         loop {
-            match decode(&self.buffer, self.ended == Some(true), to_head) {
-                Progress::Done(response) => {
-                    self.buffer.drain(..response.used);
-                    if !response.interim {
-                        return Got::Whole(status(&response.head[0]), response.body);
+            let Connection { buffer, end, .. } = &mut self.0;
+            match message::response(buffer, method, *end == Some(PeerEnd::Closed)) {
+                Read::Whole(response, used) => {
+                    buffer.drain(..used);
+                    if !(100..200).contains(&response.status) || response.status == 101 {
+                        return Got::Whole(response.status, response.body);
                     }
                     continue;
                 }
-                Progress::Bad(why) if self.ended.is_none() => return Got::Wrong(why),
-                Progress::More | Progress::Bad(_) => {}
+                Read::Bad(why) if end.is_none() => return Got::Wrong(why),
+                Read::Partial | Read::Bad(_) => {}
             }
-            if self.ended.is_some() {
+            if self.0.has_ended() {
                 return self.cut();
             }
-            if !self.fill() && Instant::now() > deadline {
+            let known = self.0.buffer.len();
+            if !self.0.read_until(PATIENCE, |connection| connection.buffer.len() > known) {
                 return Got::Wrong("no end of the answer".to_owned());
             }
         }
     }
 
     fn cut(&mut self) -> Got {
-        let bytes = std::mem::take(&mut self.buffer);
-        match find(&bytes, b"\r\n\r\n") {
+        let bytes = std::mem::take(&mut self.0.buffer);
+        match position(&bytes, b"\r\n\r\n") {
             Some(end) => Got::Cut(status(&bytes), bytes[end + 4..].to_vec()),
             None if bytes.is_empty() => Got::Nothing,
             None => Got::Cut(0, bytes),
@@ -161,7 +120,7 @@ pub(crate) fn talk(cell: &Cell, wire: &mut Wire, scene: &Scene, is_stuck: &dyn F
         }
         Client::WebSocket => wire.send(format!("{}{upgrade}", line("GET", "1.1")).as_bytes()),
     }
-    match wire.answer(cell.client == Client::Head) {
+    match wire.answer(if cell.client == Client::Head { "HEAD" } else { "GET" }) {
         Got::Whole(101, _) => through_tunnel(cell, wire),
         got => got,
     }
@@ -190,16 +149,16 @@ fn send_body(cell: &Cell, wire: &mut Wire, scene: &Scene, line: &dyn Fn(&str, &s
     let early = matches!(cell.row.fault, Fault::EarlyClose | Fault::EarlyDrain);
     let (one, other) = body.split_at(body.len() / 2);
     wire.send(&[head.as_bytes(), one].concat());
-    wire.fill_until(|wire| !wire.buffer.is_empty() || (!early && scene.look().head_seen));
+    wire.0.read_until(PATIENCE, |wire| !wire.buffer.is_empty() || (!early && scene.look().head_seen));
     wire.send(other);
 }
 
 /// Waits until the upstream hangs, and goes.
 fn leave(cell: &Cell, wire: &mut Wire, is_stuck: &dyn Fn() -> bool) -> Got {
-    let has_head = |wire: &Wire| find(&wire.buffer, b"\r\n\r\n").is_some();
+    let has_head = |wire: &Connection| position(&wire.buffer, b"\r\n\r\n").is_some();
     let in_answer = matches!(cell.row.stage, Stage::AfterHead | Stage::InBody | Stage::AtEnd | Stage::Tunnel);
-    let came = wire.fill_until(|wire| is_stuck() && (!in_answer || has_head(wire)));
-    match (came, wire.ended) {
+    let came = wire.0.read_until(PATIENCE, |wire| is_stuck() && (!in_answer || has_head(wire)));
+    match (came, wire.0.end) {
         (true, None) => Got::Left,
         (true, Some(_)) => Got::Wrong("the connection ended before the client could leave".to_owned()),
         (false, _) => Got::Wrong("the point at which the client was to leave never came".to_owned()),
@@ -209,19 +168,19 @@ fn leave(cell: &Cell, wire: &mut Wire, is_stuck: &dyn Fn() -> bool) -> Got {
 /// After `101`: a greeting, and what is sent comes back; or the tunnel breaks.
 fn through_tunnel(cell: &Cell, wire: &mut Wire) -> Got {
     let mut awaited = HELLO.to_vec();
-    wire.fill_until(|wire| wire.buffer.len() >= HELLO.len());
+    wire.0.read_until(PATIENCE, |wire| wire.buffer.len() >= HELLO.len());
     wire.send(PING);
     let in_tunnel = cell.row.stage == Stage::Tunnel;
     if in_tunnel && cell.row.fault == Fault::Trickle {
         awaited.extend_from_slice(TUNNELLED);
     }
     awaited.extend_from_slice(PING);
-    let in_time = wire.fill_until(|wire| wire.buffer.len() >= awaited.len());
-    if wire.buffer == awaited {
+    let in_time = wire.0.read_until(PATIENCE, |wire| wire.buffer.len() >= awaited.len());
+    if wire.0.buffer == awaited {
         return Got::Whole(101, Vec::new());
     }
     match in_time {
-        true => Got::Cut(101, std::mem::take(&mut wire.buffer)),
+        true => Got::Cut(101, std::mem::take(&mut wire.0.buffer)),
         false => Got::Wrong("the tunnel is silent".to_owned()),
     }
 }

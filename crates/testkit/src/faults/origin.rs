@@ -2,25 +2,19 @@
 //!
 //! Owns their sockets and threads, which end with the scene. What is sent is `script`'s to say.
 
-use std::io::{ErrorKind, Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpStream};
-use std::os::fd::AsFd;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use socket2::{Domain, Socket, Type};
 
 use super::conf::{Role, address};
 use super::scene::{End, Request, Scene};
 use super::script::{self, PING, body_byte, script};
 use super::table::{Cell, Client, Fault, Framing, Stage};
-use crate::response::find;
-use crate::stage::PATIENCE;
-
-/// How often who waits looks whether the scene is over.
-const GLANCE: Duration = Duration::from_millis(20);
+use crate::connection::{Connection, PATIENCE, PeerEnd, accept_all};
+use crate::message::position;
 
 /// A fault without end ends by itself after so many bytes: then nothing bounds it.
 const ENOUGH_BYTES: usize = 16 << 20;
@@ -61,12 +55,17 @@ impl Origins {
             }
             socket.bind(&at.into())?;
             socket.listen(64)?;
-            socket.set_nonblocking(true)?;
             Ok::<_, std::io::Error>(socket)
         };
         let listener = open().map_err(|e| format!("{at}: {e}"))?;
         let (cell, scene) = (*cell, Arc::clone(scene));
-        self.threads.push(std::thread::spawn(move || accept_all(&listener, cell, role, &scene)));
+        self.threads.push(std::thread::spawn(move || {
+            accept_all(
+                &listener,
+                || scene.look().over,
+                |connection, _| serve(connection, cell, role, &scene),
+            );
+        }));
         Ok(())
     }
 
@@ -95,49 +94,23 @@ fn full_queue(at: SocketAddr) -> std::io::Result<(Socket, Vec<Socket>)> {
     Ok((listener, vec![first, second]))
 }
 
-fn accept_all(listener: &Socket, cell: Cell, role: Role, scene: &Arc<Scene>) {
-    let mut threads: Vec<JoinHandle<()>> = Vec::new();
-    while !scene.look().over {
-        let mut ready = [PollFd::new(listener.as_fd(), PollFlags::POLLIN)];
-        let _ = poll(&mut ready, PollTimeout::try_from(GLANCE).unwrap_or(PollTimeout::ZERO));
-        while let Ok((socket, _)) = listener.accept() {
-            let number = scene.open(role);
-            if cell.row.fault == Fault::ResetAtOnce && role == Role::Primary {
-                let _ = socket.set_linger(Some(Duration::ZERO));
-                drop(socket);
-                scene.note(|state| {
-                    state.links[number].end = Some(End::Own);
-                    state.acted = true;
-                });
-                continue;
-            }
-            let stream = TcpStream::from(socket);
-            let set = stream
-                .set_nonblocking(false)
-                .and_then(|()| stream.set_nodelay(true))
-                .and_then(|()| stream.set_read_timeout(Some(GLANCE)))
-                .and_then(|()| stream.set_write_timeout(Some(PATIENCE)));
-            if set.is_err() {
-                continue;
-            }
-            let scene = Arc::clone(scene);
-            let link = Link { stream, buffer: Vec::new(), ended: false, scene, number, cell, role };
-            threads.push(std::thread::spawn(move || link.serve()));
-        }
+fn serve(mut connection: Connection, cell: Cell, role: Role, scene: &Scene) {
+    let number = scene.open(role);
+    if cell.row.fault == Fault::ResetAtOnce && role == Role::Primary {
+        connection.reset();
+        scene.note(|state| {
+            state.links[number].end = Some(End::Own);
+            state.acted = true;
+        });
+        return;
     }
-    for thread in threads {
-        // A panic shows on stderr, and as a connection that never ended.
-        let _ = thread.join();
-    }
+    Link { wire: connection, scene, number, cell, role }.serve();
 }
 
 /// One connection of a server.
-struct Link {
-    stream: TcpStream,
-    buffer: Vec<u8>,
-    /// The proxy has ended its side.
-    ended: bool,
-    scene: Arc<Scene>,
+struct Link<'a> {
+    wire: Connection,
+    scene: &'a Scene,
     number: usize,
     cell: Cell,
     role: Role,
@@ -151,12 +124,12 @@ enum Next {
     Over(End),
 }
 
-impl Link {
+impl Link<'_> {
     fn serve(mut self) {
         let mut served = 0;
         let end = loop {
             let Some(head) = self.head(served) else {
-                break if self.ended { End::Proxy } else { End::Never };
+                break if self.wire.has_ended() { End::Proxy } else { End::Never };
             };
             let faulty = self.role == Role::Primary
                 && head.path.ends_with("/fault")
@@ -179,7 +152,7 @@ impl Link {
             }
             served += 1;
         };
-        drop(self.stream);
+        drop(self.wire);
         self.scene.note(|state| {
             state.links[self.number].end = Some(end);
             state.acted |= end == End::Own;
@@ -190,37 +163,18 @@ impl Link {
         matches!(self.cell.row.fault, Fault::IdleClose | Fault::IdleReset | Fault::IdleGarbage)
     }
 
-    /// Reads once; `false` when nothing came in a glance.
-    fn fill(&mut self) -> bool {
-        let mut chunk = [0; 16384];
-        match self.stream.read(&mut chunk) {
-            Ok(0) => self.ended = true,
-            Ok(count) => self.buffer.extend_from_slice(&chunk[..count]),
-            Err(e)
-                if matches!(
-                    e.kind(),
-                    ErrorKind::WouldBlock | ErrorKind::TimedOut | ErrorKind::Interrupted
-                ) =>
-            {
-                return false;
-            }
-            Err(_) => self.ended = true,
-        }
-        true
-    }
-
     /// The next request's head, or nothing when there is none: then the proxy has ended, or the scene is over.
     fn head(&mut self, served: usize) -> Option<Head> {
         loop {
-            if let Some(end) = find(&self.buffer, b"\r\n\r\n") {
-                let text = String::from_utf8_lossy(&self.buffer[..end]).into_owned();
-                self.buffer.drain(..end + 4);
+            if let Some(end) = position(&self.wire.buffer, b"\r\n\r\n") {
+                let text = String::from_utf8_lossy(&self.wire.buffer[..end]).into_owned();
+                self.wire.buffer.drain(..end + 4);
                 return Some(Head::read(&text));
             }
-            if self.ended {
+            if self.wire.has_ended() {
                 return None;
             }
-            if !self.fill() {
+            if !self.wire.read() {
                 let (over, idle) = {
                     let state = self.scene.look();
                     (state.over, state.idle && !state.acted)
@@ -238,17 +192,11 @@ impl Link {
     fn idle_fault(&mut self) {
         match self.cell.row.fault {
             Fault::IdleClose => {
-                let _ = self.stream.shutdown(Shutdown::Write);
+                self.wire.half_close();
             }
-            Fault::IdleReset => {
-                let _ = socket2::SockRef::from(&self.stream).set_linger(Some(Duration::ZERO));
-                // The reset goes out with the last descriptor.
-                let Ok(other) = unconnected() else { return };
-                drop(std::mem::replace(&mut self.stream, other));
-                self.ended = true;
-            }
+            Fault::IdleReset => self.wire.reset(),
             _ => {
-                let _ = self.stream.write_all(script::GARBAGE);
+                let _ = self.wire.send(script::GARBAGE);
             }
         }
         self.scene.note(|state| {
@@ -260,14 +208,14 @@ impl Link {
     /// Reads a request's body, as far as it comes, and notes what came.
     fn body(&mut self, head: &Head) {
         let deadline = Instant::now() + PATIENCE;
-        while self.buffer.len() < head.length && !self.ended && Instant::now() < deadline {
-            if !self.fill() && self.scene.look().over {
+        while self.wire.buffer.len() < head.length && !self.wire.has_ended() && Instant::now() < deadline {
+            if !self.wire.read() && self.scene.look().over {
                 break;
             }
         }
-        let came = self.buffer.len().min(head.length);
-        let right = self.buffer[..came].iter().enumerate().all(|(at, byte)| *byte == body_byte(at));
-        self.buffer.drain(..came);
+        let came = self.wire.buffer.len().min(head.length);
+        let right = self.wire.buffer[..came].iter().enumerate().all(|(at, byte)| *byte == body_byte(at));
+        self.wire.buffer.drain(..came);
         self.scene.note(|state| {
             if let Some(request) = state.links[self.number].requests.last_mut() {
                 (request.body, request.whole, request.right) = (came, came == head.length, right);
@@ -278,21 +226,21 @@ impl Link {
     fn answer(&mut self, head: &Head) {
         if !head.upgrades {
             // A proxy that is gone shows in what it answers.
-            let _ = self.stream.write_all(&script::healthy(&head.path, head.method == "HEAD"));
+            let _ = self.wire.send(&script::healthy(&head.path, head.method == "HEAD"));
             return;
         }
-        let _ = self.stream.write_all(&script::switching());
+        let _ = self.wire.send(&script::switching());
         self.echo();
     }
 
     /// Sends back what comes, until the other side ends.
     fn echo(&mut self) {
         loop {
-            if !self.buffer.is_empty() {
-                let bytes = std::mem::take(&mut self.buffer);
-                let _ = self.stream.write_all(&bytes);
+            if !self.wire.buffer.is_empty() {
+                let bytes = std::mem::take(&mut self.wire.buffer);
+                let _ = self.wire.send(&bytes);
             }
-            if self.ended || (!self.fill() && self.scene.look().over) {
+            if self.wire.has_ended() || (!self.wire.read() && self.scene.look().over) {
                 return;
             }
         }
@@ -315,30 +263,30 @@ impl Link {
             return Next::Serve;
         }
         if row.stage == Stage::Tunnel && matches!(row.fault, Fault::Reset | Fault::Close) {
-            while find(&self.buffer, PING).is_none() && !self.ended {
-                if !self.fill() && self.scene.look().over {
+            while position(&self.wire.buffer, PING).is_none() && !self.wire.has_ended() {
+                if !self.wire.read() && self.scene.look().over {
                     return Next::Over(End::Never);
                 }
             }
         }
         match row.fault {
             Fault::Reset => {
-                let _ = socket2::SockRef::from(&self.stream).set_linger(Some(Duration::ZERO));
+                self.wire.reset();
                 return Next::Over(End::Own);
             }
             Fault::EarlyClose => return Next::Over(End::Own),
             Fault::Close | Fault::CloseAfter => {
-                let _ = self.stream.shutdown(Shutdown::Write);
+                self.wire.half_close();
             }
             Fault::Hang => self.scene.note(|state| state.reached = true),
             Fault::Trickle => {
                 self.trickle(&script.rest);
                 if row.framing == Framing::UntilClose {
-                    let _ = self.stream.shutdown(Shutdown::Write);
+                    self.wire.half_close();
                 }
             }
             Fault::Garbage => {
-                let _ = self.stream.write_all(&script.rest);
+                let _ = self.wire.send(&script.rest);
             }
             Fault::Storm | Fault::Endless => self.flood(&script.rest),
             _ => {}
@@ -361,15 +309,15 @@ impl Link {
         if stage == Stage::AtEnd && matches!(fault, Fault::Close | Fault::CloseAfter) {
             // More is to come, the system is told, and what comes is the end.
             const MSG_MORE: i32 = 0x8000;
-            let sent = socket2::SockRef::from(&self.stream).send_with_flags(bytes, MSG_MORE);
+            let sent = self.wire.socket().send_with_flags(bytes, MSG_MORE);
             return sent.is_ok_and(|count| count == bytes.len());
         }
-        self.stream.write_all(bytes).is_ok()
+        self.wire.send(bytes).is_ok()
     }
 
     fn trickle(&mut self, bytes: &[u8]) {
         for byte in bytes {
-            if self.stream.write_all(&[*byte]).is_err() || self.scene.look().over {
+            if self.wire.send(&[*byte]).is_err() || self.scene.look().over {
                 return;
             }
             // The pause is the fault.
@@ -381,18 +329,13 @@ impl Link {
     fn flood(&mut self, bytes: &[u8]) {
         let many = bytes.repeat(64);
         let mut sent = 0;
-        while sent < ENOUGH_BYTES && self.stream.write_all(&many).is_ok() {
+        while sent < ENOUGH_BYTES && self.wire.send(&many).is_ok() {
             sent += many.len();
         }
         if sent < ENOUGH_BYTES {
-            self.ended = true;
+            self.wire.end = Some(PeerEnd::Closed);
         }
     }
-}
-
-/// A stream to nobody, to take the place of one that is closed.
-fn unconnected() -> std::io::Result<TcpStream> {
-    Ok(Socket::new(Domain::IPV4, Type::STREAM, None)?.into())
 }
 
 /// What matters of a request's head.

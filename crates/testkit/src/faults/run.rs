@@ -16,8 +16,9 @@ use super::origin::Origins;
 use super::scene::{Link, Scene};
 use super::script::{BODY, EARLY};
 use super::table::{Cell, Client, Fault, Framing, Stage};
+use crate::connection::PATIENCE;
 use crate::process::{Binary, Server, Setup, until};
-use crate::stage::{PATIENCE, Stage as Prefix};
+use crate::test_dir::TestDir;
 
 /// What was seen of a cell.
 #[derive(Clone, Debug)]
@@ -43,13 +44,13 @@ pub fn run(
     at_a_time: Option<usize>,
     tell: &(dyn Fn(&Seen) + Sync),
 ) -> Result<Vec<Seen>, String> {
-    let prefix = Prefix::new("{port:front} {port:back} {port:names} {port:nobody}", false)?;
-    let conf = prefix.fill_in(&conf::text(cells));
-    prefix.write("conf/nginx.conf", conf.as_bytes(), 0o644)?;
-    let names = Names::start(cells, prefix.port("names")?)?;
-    let setup = Setup { binary, stage: &prefix, lua: false, conf: "conf/nginx.conf", daemon: false };
-    let server = Server::start(setup).map_err(|e| format!("{e}\n{}", prefix.evidence()))?;
-    let run = Run { prefix: &prefix, names: &names, front: ([127, 0, 0, 1], prefix.port("front")?).into() };
+    let dir = TestDir::new("{port:front} {port:back} {port:names} {port:nobody}")?;
+    let conf = dir.fill_in(&conf::text(cells));
+    dir.write("conf/nginx.conf", conf.as_bytes(), 0o644)?;
+    let names = Names::start(cells, dir.port("names")?)?;
+    let setup = Setup { binary, dir: &dir, lua: false, conf: "conf/nginx.conf", daemon: false };
+    let server = Server::start(setup).map_err(|e| format!("{e}\n{}", dir.evidence()))?;
+    let run = Run { dir: &dir, names: &names, front: ([127, 0, 0, 1], dir.port("front")?).into() };
     let next = AtomicUsize::new(0);
     let all = Mutex::new(Vec::new());
     std::thread::scope(|scope| {
@@ -67,7 +68,7 @@ pub fn run(
     server.signal("QUIT", false)?;
     match server.wait() {
         Some(0) => {}
-        Some(code) => return Err(format!("exit code {code} after QUIT\n{}", prefix.evidence())),
+        Some(code) => return Err(format!("exit code {code} after QUIT\n{}", dir.evidence())),
         None => return Err("the server did not exit after QUIT".to_owned()),
     }
     let mut all = all.into_inner().unwrap_or_else(PoisonError::into_inner);
@@ -76,7 +77,7 @@ pub fn run(
 }
 
 struct Run<'a> {
-    prefix: &'a Prefix,
+    dir: &'a TestDir,
     names: &'a Names,
     front: SocketAddr,
 }
@@ -107,7 +108,7 @@ impl Run<'_> {
 
     fn play(&self, cell: &Cell) -> Result<Shown, String> {
         let scene = Arc::new(Scene::default());
-        let port = self.prefix.port("back")?;
+        let port = self.dir.port("back")?;
         let origins = Origins::start(cell, port, &scene)?;
         let played = self.talk(cell, &scene, port);
         scene.note(|state| state.over = true);
@@ -138,7 +139,7 @@ impl Run<'_> {
         let mut kept = false;
         if matches!(got, Got::Whole(status, _) if status != 101) && cell.client != Client::Get10 {
             let again = if cell.client == Client::Pipelined {
-                wire.answer(false)
+                wire.answer("GET")
             } else {
                 self.settle(cell, scene)?;
                 wire.get(&next_path(cell))
@@ -199,7 +200,7 @@ impl Run<'_> {
     }
 
     fn log(&self, name: &str) -> String {
-        let bytes = std::fs::read(self.prefix.prefix.join("logs").join(name)).unwrap_or_default();
+        let bytes = std::fs::read(self.dir.prefix().join("logs").join(name)).unwrap_or_default();
         String::from_utf8_lossy(&bytes).into_owned()
     }
 

@@ -6,7 +6,7 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use super::conf::Role;
-use crate::stage::PATIENCE;
+use crate::connection::PATIENCE;
 
 /// A request as a server saw it.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,20 +1,16 @@
 //! The client: sends hostile bytes, takes in whatever comes back, and finds out what became of the connection.
 
-use std::io::{ErrorKind, Read as _, Write as _};
-use std::net::Shutdown;
-use std::os::unix::net::UnixStream;
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use socket2::SockAddr;
 
 use super::PROBE;
-use super::reader::{self, Read, Response};
+use crate::connection::{Connection, PATIENCE};
+use crate::message::{self, Read, Response};
 
-/// No wait is longer.
-const PATIENCE: Duration = Duration::from_secs(10);
 /// Stands for the status of an answer that has none.
 pub(super) const HTTP_09: u16 = 9;
-/// How often a wait looks at its deadline.
-const GLANCE: Duration = Duration::from_millis(20);
 
 /// What became of the client's connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,10 +67,8 @@ pub(super) fn exchange(
     methods: &[String],
     haste: Haste,
 ) -> Result<Exchange, String> {
-    let stream = UnixStream::connect(path).map_err(|e| format!("cannot connect: {e}"))?;
-    stream.set_read_timeout(Some(GLANCE)).map_err(|e| e.to_string())?;
-    stream.set_write_timeout(Some(PATIENCE)).map_err(|e| e.to_string())?;
-    let mut talk = Talk { stream, methods, bytes: Vec::new(), ended: false };
+    let wire = SockAddr::unix(path).and_then(|address| Connection::connect(&address));
+    let mut talk = Talk { wire: wire.map_err(|e| format!("cannot connect: {e}"))?, methods };
     talk.send(bytes);
     let (wanted, end) = match haste {
         Haste::Expecting(_, End::Waits) => (usize::MAX, Some(End::Waits)),
@@ -84,13 +78,13 @@ pub(super) fn exchange(
     };
     let quiet = if let Haste::Quiet(quiet) = haste { quiet } else { PATIENCE };
     if end == Some(End::Waits) {
-        let _ = talk.stream.shutdown(Shutdown::Write);
+        talk.wire.half_close();
     }
-    talk.read_until(quiet, |talk| wanted < usize::MAX && talk.parsed().whole() >= wanted);
+    talk.read_until(quiet, wanted);
     let before = talk.parsed();
     let is_tunnel = before.answers.last().is_some_and(|answer| answer.response.status == 101);
-    if talk.ended || end == Some(End::Closed) || end == Some(End::Cut) {
-        let end = match (end, talk.ended, before.answers.last()) {
+    if talk.wire.has_ended() || end == Some(End::Closed) || end == Some(End::Cut) {
+        let end = match (end, talk.wire.has_ended(), before.answers.last()) {
             (Some(End::Waits), ..) => End::Waits,
             (_, false, _) => End::Open,
             (_, _, Some(answer)) if !answer.whole => End::Cut,
@@ -99,32 +93,30 @@ pub(super) fn exchange(
         return Ok(talk.told(before, end, None));
     }
     if is_tunnel {
-        let _ = talk.stream.shutdown(Shutdown::Write);
-        talk.read_until(quiet.max(Duration::from_secs(2)), |_| false);
+        talk.wire.half_close();
+        talk.read_until(quiet.max(Duration::from_secs(2)), usize::MAX);
         return Ok(talk.told(before, End::Tunnel, None));
     }
     // Is it open, or does it want more bytes?
     talk.send(PROBE);
     let known = before.answers.len();
-    talk.read_until(quiet, |talk| talk.parsed().whole() > known);
+    talk.read_until(quiet, known + 1);
     let mut after = talk.parsed();
     let is_answered = after.answers.get(known).is_some_and(|answer| answer.whole);
-    if is_answered && !talk.ended {
+    if is_answered && !talk.wire.has_ended() {
         let probe = after.answers.pop().map(|answer| answer.response);
         return Ok(talk.told(after, End::Open, probe));
     }
-    let _ = talk.stream.shutdown(Shutdown::Write);
-    talk.read_until(quiet.max(Duration::from_secs(2)), |_| false);
+    talk.wire.half_close();
+    talk.read_until(quiet.max(Duration::from_secs(2)), usize::MAX);
     let after = talk.parsed();
     let end = if known == 0 || after.answers.len() > known { End::Waits } else { End::Closed };
     Ok(talk.told(after, end, None))
 }
 
 struct Talk<'a> {
-    stream: UnixStream,
+    wire: Connection,
     methods: &'a [String],
-    bytes: Vec<u8>,
-    ended: bool,
 }
 
 /// The answers in what came, and what is no answer.
@@ -140,68 +132,64 @@ impl Parsed {
 }
 
 impl Talk<'_> {
-    /// A server that takes no more has said why, or will not.
+    /// Sends; a server that takes no more has answered why, or will not answer.
     fn send(&mut self, bytes: &[u8]) {
-        let _ = self.stream.write_all(bytes);
+        let _ = self.wire.send(bytes);
     }
 
-    /// Reads until a condition holds, the end, or silence for so long.
-    fn read_until(&mut self, silence: Duration, done: impl Fn(&Self) -> bool) {
-        let mut chunk = [0; 16384];
-        let mut deadline = Instant::now() + silence;
-        while !self.ended && !done(self) && Instant::now() < deadline {
-            match self.stream.read(&mut chunk) {
-                Ok(0) => self.ended = true,
-                Ok(count) => {
-                    self.bytes.extend_from_slice(&chunk[..count]);
-                    deadline = Instant::now() + silence;
-                }
-                Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {}
-                Err(_) => self.ended = true,
-            }
-        }
+    /// Reads until so many answers are whole, the end, or silence for so long.
+    fn read_until(&mut self, silence: Duration, wanted: usize) {
+        let methods = self.methods;
+        let is_enough = |wire: &Connection| wanted < usize::MAX && parsed(wire, methods).whole() >= wanted;
+        self.wire.read_until(silence, is_enough);
     }
 
     fn parsed(&self) -> Parsed {
-        let mut answers: Vec<Answer> = Vec::new();
-        let mut at = 0;
-        let begins = self.bytes.len().min(5);
-        if begins > 0 && self.bytes[..begins] != b"HTTP/"[..begins] {
-            let response = Response { status: HTTP_09, fields: Vec::new(), body: self.bytes.clone() };
-            return Parsed { answers: vec![Answer { response, whole: self.ended }], fault: None };
-        }
-        while at < self.bytes.len() {
-            if answers.last().is_some_and(|answer| answer.response.status == 101) {
-                break;
-            }
-            let method = self.methods.get(answers.len()).map_or("GET", String::as_str);
-            match reader::response(&self.bytes[at..], method, self.ended) {
-                Read::Whole(response, len) => {
-                    at += len;
-                    if !(100..200).contains(&response.status) || response.status == 101 {
-                        answers.push(Answer { response, whole: true });
-                    }
-                }
-                Read::Partial => {
-                    // As much as there is of one that was begun.
-                    let head = begun(&self.bytes[at..]);
-                    answers.extend(head.map(|response| Answer { response, whole: false }));
-                    break;
-                }
-                Read::Bad(why) => return Parsed { answers, fault: Some(why) },
-            }
-        }
-        Parsed { answers, fault: None }
+        parsed(&self.wire, self.methods)
     }
 
     fn told(self, parsed: Parsed, end: End, probe: Option<Response>) -> Exchange {
-        Exchange { answers: parsed.answers, end, probe, bytes: self.bytes, fault: parsed.fault }
+        Exchange { answers: parsed.answers, end, probe, bytes: self.wire.buffer, fault: parsed.fault }
     }
+}
+
+fn parsed(wire: &Connection, methods: &[String]) -> Parsed {
+    let (bytes, ended) = (&wire.buffer, wire.has_ended());
+    let mut answers: Vec<Answer> = Vec::new();
+    let mut at = 0;
+    let begins = bytes.len().min(5);
+    if begins > 0 && bytes[..begins] != b"HTTP/"[..begins] {
+        let response =
+            Response { status: HTTP_09, fields: Vec::new(), body: bytes.clone(), has_trailers: false };
+        return Parsed { answers: vec![Answer { response, whole: ended }], fault: None };
+    }
+    while at < bytes.len() {
+        if answers.last().is_some_and(|answer| answer.response.status == 101) {
+            break;
+        }
+        let method = methods.get(answers.len()).map_or("GET", String::as_str);
+        match message::response(&bytes[at..], method, ended) {
+            Read::Whole(response, len) => {
+                at += len;
+                if !(100..200).contains(&response.status) || response.status == 101 {
+                    answers.push(Answer { response, whole: true });
+                }
+            }
+            Read::Partial => {
+                // As much as there is of one that was begun.
+                let head = begun(&bytes[at..]);
+                answers.extend(head.map(|response| Answer { response, whole: false }));
+                break;
+            }
+            Read::Bad(why) => return Parsed { answers, fault: Some(why) },
+        }
+    }
+    Parsed { answers, fault: None }
 }
 
 /// The head of an answer whose body is not whole, if the head is.
 fn begun(input: &[u8]) -> Option<Response> {
-    match reader::response(input, "HEAD", false) {
+    match message::response(input, "HEAD", false) {
         Read::Whole(mut response, len) => {
             response.body = input[len..].to_vec();
             Some(response)

@@ -4,8 +4,8 @@ use std::fmt::Write as _;
 
 use super::client::{End, Exchange, HTTP_09};
 use super::origin::Record;
-use super::reader::{self, Request};
 use super::table::Hostile;
+use crate::message::{self, Request};
 
 /// What came of one message.
 #[derive(Clone, Debug)]
@@ -55,7 +55,7 @@ impl Outcome {
             found.push(format!("the origin cannot read connection {connection}: {why}"));
         }
         if hostile.expected.reader_differs.is_none() {
-            let (strict, stopped) = reader::requests(&hostile.client);
+            let (strict, stopped) = message::requests(&hostile.client);
             let mut left = strict.iter();
             for seen in self.requests() {
                 let same = |read: &&Request| {

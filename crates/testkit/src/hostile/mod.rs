@@ -2,20 +2,23 @@
 //! write down every byte.
 //!
 //! Owns the table format (`cases/hostile/README.md`), the origin, the client, and the judgement whether all three saw
-//! the same messages. It must never share code with the server it judges: messages are read by [`reader`], which is
+//! the same messages. It must never share code with the server it judges: messages are read by `message`, which is
 //! strict and built on `httparse`.
 
 mod client;
-mod ground;
 mod judge;
+mod mutant;
 mod origin;
-pub mod reader;
+pub mod page;
+pub mod random;
+mod server;
 mod table;
 
+pub use crate::message::{Request, Response};
 pub use client::{Answer, End, Exchange, Haste};
-pub use ground::{Ground, Mode, Program, play_all};
 pub use judge::{Outcome, faults};
 pub use origin::{Record, RecordingOrigin};
+pub use server::{HostileServer, Mode, NamedProgram, Program, play_all};
 pub use table::{Expected, ExpectedAnswer, Family, Hostile, load};
 
 /// The request that asks whether a connection still means what it says: sent where a connection is left open.

@@ -14,7 +14,7 @@ use std::thread::JoinHandle;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-use super::reader::{self, Read, Request};
+use crate::message::{self, Read, Request};
 
 /// What came to an origin.
 #[derive(Clone, Debug, Default)]
@@ -171,7 +171,7 @@ impl Caller {
         }
         record.connections[number].extend_from_slice(bytes);
         while !self.over && self.used < record.connections[number].len() {
-            match reader::request(&record.connections[number][self.used..]) {
+            match message::request(&record.connections[number][self.used..]) {
                 Read::Partial => return,
                 Read::Whole(request, len) => {
                     self.used += len;
