@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
 
-/// Which program a case runs on.
+/// The program that a case runs on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// Our own binary.
@@ -24,15 +24,15 @@ pub struct Case {
     pub path: PathBuf,
     /// The whole text of the file.
     pub(crate) text: String,
-    /// What the case states: the text before its first section.
+    /// The statement of the case: the text before its first section.
     pub about: String,
-    /// What it needs from the machine: `lua`, `ipv6`, `root`, `namespace`.
+    /// Its requirements of the machine: `lua`, `ipv6`, `root`, `namespace`.
     pub needs: Vec<String>,
     /// Why real nginx cannot run it.
     pub oracle_skip: Option<String>,
     /// Why pointsman answers otherwise than nginx, where sections are marked `[nginx]` or `[pointsman]`.
     pub differs: Option<String>,
-    /// What happens, in order.
+    /// The steps in their order.
     pub steps: Vec<Step>,
 }
 
@@ -43,11 +43,11 @@ pub struct Step {
     pub line: usize,
     /// The program this step is for, if not for both.
     pub only: Option<Kind>,
-    /// What to do.
+    /// The action.
     pub(crate) action: Action,
 }
 
-/// Lines of text and where they stand in the case file.
+/// Lines of text and their place in the case file.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Text {
     /// Line number of the first one, from 1.
@@ -55,7 +55,7 @@ pub(crate) struct Text {
     pub(crate) lines: Vec<String>,
 }
 
-/// What a section does.
+/// The action of a section.
 #[derive(Clone, Debug)]
 pub(crate) enum Action {
     Write { path: String, text: Text, style: Style, mode: u32 },
@@ -80,10 +80,10 @@ pub(crate) enum Action {
     Log { path: String, text: Text, scope: LogScope },
 }
 
-/// How the text of a written file is read.
+/// How the text of a file is interpreted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Style {
-    /// As it stands.
+    /// Without interpretation.
     Verbatim,
     /// The inside of an `http {}` block, the rest of a configuration put around it.
     Http,
@@ -91,7 +91,7 @@ pub(crate) enum Style {
     Escaped,
 }
 
-/// Where a client connects.
+/// The address that a client connects to.
 #[derive(Clone, Debug)]
 pub(crate) enum Address {
     Port(String),
@@ -99,7 +99,7 @@ pub(crate) enum Address {
     Unix(String),
 }
 
-/// Which lines of a log a section speaks of.
+/// The lines of a log that a section compares.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum LogScope {
     /// Every entry from `warn` up, and every line that is no error-log entry.
@@ -118,7 +118,7 @@ pub(crate) struct Line {
     pub(crate) talk: Talk,
 }
 
-/// What happens on a connection, seen from the client: up to the server, down from it.
+/// An event on a connection, as the client sees it: up to the server, down from it.
 #[derive(Clone, Debug)]
 pub(crate) enum Talk {
     /// `>` lines.

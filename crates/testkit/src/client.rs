@@ -1,7 +1,6 @@
-//! Client connections: sends the `>` lines, compares what comes with the `<` and `<<` lines.
+//! Client connections: sends the `>` lines, compares the answers with the `<` and `<<` lines.
 //!
-//! Owns the memory of which methods were asked, because a HEAD is answered without a body. It must never mend what
-//! the server sends.
+//! Owns the methods of the requests, because HEAD is answered without a body. It must never correct what the server sends.
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -17,7 +16,7 @@ use crate::logs;
 use crate::message::{self, Read, position};
 use crate::pattern::{LineEnd, Pattern, Verdict, lines_match, payload};
 
-/// How long one attempt of a repeated client waits for each answer.
+/// The timeout for each answer of one attempt of a repeated client.
 const ATTEMPT: Duration = Duration::from_millis(300);
 /// The pause between two attempts.
 const BETWEEN: Duration = Duration::from_millis(5);
@@ -70,7 +69,7 @@ impl Client {
         Ok(Client { connection, methods: VecDeque::new(), patience: PATIENCE, line })
     }
 
-    /// Runs a script; answers nothing once the script has closed the connection.
+    /// Runs a script; returns `None` once the script has closed the connection.
     pub(crate) fn run(mut self, state: &CaseState, script: &[Line]) -> Result<Option<Client>, Fault> {
         for Line { line, talk } in script {
             let line = *line;
@@ -98,7 +97,7 @@ impl Client {
         Ok(Some(self))
     }
 
-    /// Connects and runs a script again and again until it holds: for what comes about at its own time.
+    /// Connects and runs a script repeatedly until it succeeds, for events that take time.
     pub(crate) fn until(
         state: &CaseState,
         to: &Address,
@@ -118,7 +117,7 @@ impl Client {
         }
     }
 
-    /// Complains about bytes that no expectation spoke of.
+    /// Fails if bytes came that were not expected.
     pub(crate) fn finish(mut self) -> Result<(), Fault> {
         let line = self.line;
         let left = self.connection.leftover();
@@ -206,7 +205,7 @@ fn head_lines(message: &[u8]) -> Result<Vec<Vec<u8>>, &'static str> {
     if is_bare { Err("a bare CR or LF in the head") } else { Ok(lines) }
 }
 
-/// Waits until a pattern matches the start of what came; answers how many bytes it claims.
+/// Waits until a pattern matches the start of the buffer; returns the number of bytes that it claims.
 pub(crate) fn claim(
     connection: &mut Connection,
     state: &CaseState,
@@ -266,7 +265,7 @@ fn compare(
     }
     state.settle(
         || {
-            // A head with an elision keeps it: only the status line and the body are seen anew.
+            // A head with an elision keeps it: only the status line and the body are replaced.
             let elided = expected[..blank].iter().any(|l| l == "<...>");
             let with = seen.iter().enumerate().map(|(j, text)| {
                 // A line that already matched keeps its matchers.

@@ -1,22 +1,22 @@
-//! How a case that does not hold is told: where, what, and a difference to read.
+//! The report of a case that fails: the place, the reason, and a difference to read.
 //!
-//! It only carries and prints; it must never decide.
+//! It decides nothing.
 
 use std::fmt;
 use std::path::PathBuf;
 
-/// A case that did not hold.
+/// A failed case.
 #[derive(Clone, Debug)]
 pub struct Failure {
     /// The case's file.
     pub file: PathBuf,
-    /// Line of the section or message that did not hold, from 1.
+    /// Line of the section or message that failed, from 1.
     pub line: usize,
-    /// What was wrong, in one line.
+    /// The reason in one line.
     pub what: String,
     /// Lines marked `-` (expected) and `+` (seen), or nothing.
     pub difference: String,
-    /// What the server wrote to its error log and to stderr.
+    /// The server's error log and stderr.
     pub evidence: String,
 }
 
@@ -55,7 +55,7 @@ impl Fault {
     }
 }
 
-/// Shows expected against seen lines; `same` says which pairs agree. Long stretches that agree are cut.
+/// Shows expected and seen lines; `same` says which pairs agree. Long stretches that agree are shortened.
 pub(crate) fn difference(
     expected: &[String],
     seen: &[String],

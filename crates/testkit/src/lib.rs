@@ -2,7 +2,7 @@
 //! binary and on real nginx alike.
 //!
 //! Owns the format (`cases/README.md`), scripted origins and clients, and the running of many cases side by side.
-//! It is for tests only; nothing that is shipped may depend on it, and it must never depend on what it tests.
+//! It is for tests and load generators; nothing that is shipped may depend on it, and it must not depend on what it tests.
 
 mod case;
 mod case_state;

@@ -23,7 +23,7 @@ fn level_of(line: &str) -> Option<&str> {
     Some(ENTRY.as_ref()?.captures(line)?.get(1)?.as_str())
 }
 
-/// The lines of a log that a section of this scope has to account for.
+/// The lines of a log that a section of this scope compares.
 fn relevant(content: &str, scope: LogScope) -> Vec<&str> {
     let mut out = Vec::new();
     let mut counts = true;
@@ -48,7 +48,7 @@ fn patterns(state: &CaseState, lines: &[String]) -> Result<Vec<Pattern>, String>
     lines.iter().map(|l| Pattern::verbatim(&state.dir.fill_in(l))).collect()
 }
 
-/// True if the expected lines stand in `seen` in this order, whatever stands between.
+/// Returns true if `seen` has the expected lines in this order, among others.
 pub(crate) fn has_in_order(expected: &[Pattern], seen: &[&str]) -> bool {
     let mut seen = seen.iter();
     expected.iter().all(|pattern| seen.any(|line| pattern.matches(line.as_bytes())))
@@ -103,7 +103,7 @@ pub(crate) fn shown(state: &CaseState, line: &str) -> String {
     }
 }
 
-/// A log that no section speaks of must hold nothing from `warn` up.
+/// Checks that a log without a section has no entry from `warn` up.
 pub(crate) fn check_quiet(state: &CaseState, line: usize, path: &str) -> Result<(), Fault> {
     let content = read(state, path).unwrap_or_default();
     let seen = relevant(&content, LogScope::Warnings);
@@ -147,7 +147,7 @@ pub(crate) fn contains(
     there.ok_or_else(|| Fault::new(line, format!("{path} never held \"{text}\"")))
 }
 
-/// How often the main error log says that a reload came to an end, well or badly.
+/// Counts the reloads in the main error log that have succeeded or failed.
 pub(crate) fn reloads_done(state: &CaseState) -> usize {
     let content = read(state, "logs/error.log").unwrap_or_default();
     content.lines().filter(|l| l.contains(" exited with code ") || l.contains(" [emerg] ")).count()
@@ -170,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_may_stand_among_others() {
+    fn lines_may_be_among_others() {
         let seen = ["a", "b", "c"];
         let some = |lines: &[&str]| lines.iter().map(|l| Pattern::verbatim(l).unwrap()).collect::<Vec<_>>();
         assert!(has_in_order(&some(&["a", "c"]), &seen));

@@ -62,7 +62,7 @@ pub(crate) enum Read<T> {
     Bad(String),
 }
 
-/// How a body ends.
+/// The end of a body.
 enum Framing {
     Length(u64),
     Chunked,

@@ -26,7 +26,7 @@ pub(crate) struct Origin {
     thread: JoinHandle<()>,
 }
 
-/// Where an origin listens and what it plays.
+/// The address and the scripts of an origin.
 pub(crate) struct Part {
     pub(crate) name: String,
     pub(crate) line: usize,
@@ -138,7 +138,7 @@ fn play(state: &CaseState, mut connection: Connection, script: &[Line]) -> Resul
             },
         }
     }
-    // The script is over: whoever called may close, but may say nothing more.
+    // The script is over: the peer may close, but may send nothing more.
     let last = script.last().map_or(0, |l| l.line);
     let deadline = Instant::now() + PATIENCE * 3;
     while !connection.has_ended() && connection.buffer.is_empty() {
@@ -194,7 +194,7 @@ fn receive(
     )
 }
 
-/// Takes in one request, whatever it says; answers false if the peer closed instead.
+/// Reads one request of any kind; returns false if the peer closed instead.
 fn any_request(state: &CaseState, connection: &mut Connection, line: usize) -> Result<bool, Fault> {
     let deadline = Instant::now() + PATIENCE;
     loop {
@@ -211,7 +211,7 @@ fn any_request(state: &CaseState, connection: &mut Connection, line: usize) -> R
     }
 }
 
-/// True if the peer sends more, false once it has closed or the case is over.
+/// Returns true if the peer sends more, false once it has closed or the case is over.
 fn another(state: &CaseState, connection: &mut Connection) -> bool {
     let deadline = Instant::now() + PATIENCE * 3;
     while connection.buffer.is_empty() && !connection.has_ended() {

@@ -1,7 +1,7 @@
 //! From the text of a case file to a [`Case`].
 //!
-//! Owns the grammar of sections and of the `>`, `<`, `<<` and `!` lines. It never looks at the world: placeholders
-//! such as `{port:front}` are filled in when the case runs.
+//! Owns the grammar of sections and of the `>`, `<`, `<<` and `!` lines. Placeholders such as `{port:front}` are filled in
+//! when the case runs.
 
 use std::path::{Path, PathBuf};
 
@@ -12,7 +12,7 @@ use crate::names;
 struct Section<'a> {
     line: usize,
     words: Vec<&'a str>,
-    /// Everything after the first word, as it stands.
+    /// Everything after the first word.
     rest: &'a str,
     only: Option<Kind>,
     text: Text,

@@ -16,7 +16,7 @@ enum Token {
     AnyInLine,
     /// Any bytes at all, as few as possible.
     Anything,
-    /// What the expression matches here, leftmost-first, without backtracking into it.
+    /// The text that the expression matches here, leftmost-first, without backtracking into it.
     Class(Regex),
 }
 
@@ -26,7 +26,7 @@ pub(crate) struct Pattern {
     tokens: Vec<Token>,
 }
 
-/// What a pattern says about a buffer that may still grow.
+/// The result of matching a buffer that may still grow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Verdict {
     /// The first `n` bytes match the whole pattern.
@@ -92,7 +92,7 @@ pub(crate) fn filler(len: usize) -> Vec<u8> {
 }
 
 impl Pattern {
-    /// Compiles text in which backslash escapes are read and `<matchers>` stand for what varies.
+    /// Compiles text with backslash escapes and `<matchers>` for the parts that vary.
     pub(crate) fn escaped(text: &str) -> Result<Pattern, String> {
         Pattern::default().with(text, true)
     }
@@ -202,7 +202,7 @@ impl Pattern {
         matches!(run(&self.tokens, input, 0, Mode::Whole), Verdict::Full(_))
     }
 
-    /// True if this is the line `<...>`, which stands for any number of lines.
+    /// Returns true if this is the line `<...>`, which matches any number of lines.
     pub(crate) fn is_anything(&self) -> bool {
         matches!(self.tokens.as_slice(), [Token::Anything])
     }
@@ -214,7 +214,7 @@ fn split_line(line: &str) -> (&str, bool) {
     if slashes % 2 == 1 { (&line[..line.len() - 1], false) } else { (line, true) }
 }
 
-/// The bytes that lines of a case file stand for: escapes, `<fill:N>` and `<repeat:N:TEXT>` are read, other matchers refused.
+/// The bytes that lines of a case file denote: escapes, `<fill:N>` and `<repeat:N:TEXT>` are read, other matchers refused.
 pub(crate) fn payload(lines: &[String], end: LineEnd) -> Result<Vec<u8>, String> {
     let pattern = Pattern::lines(lines, end)?;
     match pattern.tokens.as_slice() {
@@ -258,7 +258,7 @@ fn escape(text: &str) -> Result<(Vec<u8>, usize), String> {
     Ok((vec![byte], 2))
 }
 
-/// What is known about the end of a buffer.
+/// Whether a buffer may still grow.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Mode {
     /// More bytes may come; the pattern may match a part of them.
@@ -313,7 +313,7 @@ fn lazily(rest: &[Token], input: &[u8], ends: RangeInclusive<usize>, open: bool,
     if partial { Verdict::Partial } else { Verdict::Mismatch }
 }
 
-/// Compares lines one by one; a `<...>` line stands for any number of lines, none included.
+/// Compares lines one by one; a `<...>` line matches any number of lines, including none.
 pub(crate) fn lines_match(expected: &[Pattern], actual: &[&[u8]]) -> bool {
     match expected.split_first() {
         None => actual.is_empty(),

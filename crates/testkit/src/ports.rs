@@ -1,6 +1,6 @@
-//! Free loopback ports, each promised to one case alone.
+//! Free loopback ports, each reserved for one case.
 //!
-//! Owns the promise across processes: a port is taken by binding an abstract unix socket of its number, so that the
+//! Owns the reservation across processes: a port is taken by binding an abstract unix socket of its number, so that the
 //! test suite and the oracle may run side by side. It must never hand out ports of the ephemeral range, which
 //! outgoing connections use.
 
@@ -21,7 +21,7 @@ pub(crate) struct Port {
     _promise: UnixListener,
 }
 
-/// Finds a port that nobody listens on and nobody else was promised.
+/// Finds a port that is neither listened on nor reserved.
 pub(crate) fn reserve() -> Result<Port, String> {
     for _ in 0..COUNT {
         let step = NEXT.fetch_add(1, Ordering::Relaxed);

@@ -1,7 +1,7 @@
 //! Starting, signalling and ending the server under test.
 //!
-//! Owns the child process: whatever happens, it is gone when the case is. It must never touch a process that it did
-//! not start, except the children of one.
+//! Owns the child process, which ends with the case. It must never touch a process that it did not start, except the
+//! children of one.
 
 use std::ffi::OsString;
 use std::fs;
@@ -24,19 +24,19 @@ use crate::test_dir::TestDir;
 pub struct Binary {
     /// The executable.
     pub path: PathBuf,
-    /// Which of the two it is.
+    /// The kind.
     pub kind: Kind,
 }
 
-/// Where Debian keeps nginx's dynamic modules.
+/// The directory of nginx's dynamic modules on Debian.
 const MODULES: &str = "/usr/lib/nginx/modules";
 const LUA_MODULES: [&str; 2] = ["ndk_http_module.so", "ngx_http_lua_module.so"];
 
-/// How often a condition is looked at while waiting.
+/// The interval of polling.
 const GLANCE: Duration = Duration::from_millis(3);
 
 impl Binary {
-    /// Why this program cannot meet a need of a case here, if it cannot.
+    /// Returns why this program cannot fulfil a requirement of a case here, if it cannot.
     pub(crate) fn lacks(&self, need: &str) -> Option<String> {
         let there = match need {
             "lua" => {
@@ -55,7 +55,7 @@ impl Binary {
     }
 }
 
-/// How the program is started for one case.
+/// The options for starting the program.
 #[derive(Clone, Copy)]
 pub(crate) struct Setup<'a> {
     pub(crate) binary: &'a Binary,
@@ -64,7 +64,7 @@ pub(crate) struct Setup<'a> {
     pub(crate) lua: bool,
     /// The configuration file, below the prefix.
     pub(crate) conf: &'a str,
-    /// The program is to go into the background by itself.
+    /// The program goes into the background by itself.
     pub(crate) daemon: bool,
 }
 
@@ -156,7 +156,7 @@ impl Server {
         kill(to, signal).map_err(|e| e.to_string())
     }
 
-    /// Waits for the end; answers the exit code, 0 for a daemon, or nothing if it does not end in time.
+    /// Waits for the end; returns the exit code, 0 for a daemon, or `None` on timeout.
     pub(crate) fn wait(&self) -> Option<i32> {
         match &self.group {
             Some(group) => group.wait(PATIENCE),
@@ -171,7 +171,7 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // A group ends by itself.
+        // A process group ends by itself.
         if self.group.is_none() && is_alive(self.pid) {
             for worker in children(self.pid) {
                 let _ = kill(worker, Signal::SIGKILL);
@@ -181,7 +181,7 @@ impl Drop for Server {
     }
 }
 
-/// Runs a program to its end; answers nothing if it outlasts the patience.
+/// Runs a program to its end; fails on timeout.
 pub(crate) fn run_to_end(mut command: Command, dir: &TestDir) -> Result<(i32, String, String), String> {
     let path = |name: &str| dir.prefix().join(name);
     let create = |name: &str| fs::File::create(path(name)).map_err(|e| format!("{name}: {e}"));
@@ -227,7 +227,7 @@ fn pid_in_file(dir: &TestDir, conf: &str) -> Option<Pid> {
     text.trim().parse().ok().map(Pid::from_raw)
 }
 
-/// The `listen` addresses of a configuration on which nobody listens yet.
+/// The `listen` addresses of a configuration that are not open yet.
 fn missing_listeners(dir: &TestDir, conf: &str) -> Vec<String> {
     static LISTEN: LazyLock<Option<Regex>> =
         LazyLock::new(|| Regex::new(r"(?:^|[\s;{])listen\s+([^;\s]+)").ok());
@@ -254,7 +254,7 @@ fn missing_listeners(dir: &TestDir, conf: &str) -> Vec<String> {
     out
 }
 
-/// True if somebody listens on a TCP port.
+/// Returns true if a TCP port is listened on.
 pub(crate) fn has_listener(port: u16) -> bool {
     let port = format!("{port:04X}");
     ["/proc/thread-self/net/tcp", "/proc/thread-self/net/tcp6"].iter().any(|table| {
@@ -270,7 +270,7 @@ fn listens(table: &str, is_it: impl Fn(&str) -> bool) -> bool {
     fs::read_to_string(table).unwrap_or_default().lines().any(is_it)
 }
 
-/// The process ids whose parent is `parent`, zombies left out, lowest first.
+/// Returns the children of a process, without zombies, lowest first.
 pub(crate) fn children(parent: Pid) -> Vec<Pid> {
     let mut out = Vec::new();
     for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
@@ -289,7 +289,7 @@ fn is_alive(pid: Pid) -> bool {
 
 fn state_and_parent(pid: i32) -> Option<(String, i32)> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The name stands in parentheses and may hold anything; what follows the last one is fixed.
+    // The name is in parentheses and may contain anything; the fields behind the last one are fixed.
     let mut words = stat.rsplit_once(')')?.1.split_whitespace();
     Some((words.next()?.to_owned(), words.next()?.parse().ok()?))
 }

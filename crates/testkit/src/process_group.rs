@@ -1,7 +1,7 @@
-//! A process that a test starts, with all that it starts in turn; and the threads of a test.
+//! A process that a test starts, with all of its descendants; and the threads of a test.
 //!
-//! Owns their end: whatever becomes of the test, none of them outlives it, and nobody waits for one for ever. Must never
-//! signal a process by a number that a file or somebody else told.
+//! Owns their end: none of them outlives the test, and no wait is unbounded. It must never signal a process by a number
+//! that came from outside.
 
 use std::io::{self, Read};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
@@ -13,16 +13,16 @@ use nix::sys::signal::{Signal, kill, killpg};
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
 use nix::unistd::Pid;
 
-/// How often it is looked whether a process has ended.
+/// The interval of polling for the end of a process.
 const GLANCE: Duration = Duration::from_millis(3);
 
-/// How long a process may take to end when its test does, before it is killed.
+/// The time for a process to end before it is killed.
 const FAREWELL: Duration = Duration::from_secs(5);
 
 /// A process at the head of a process group of its own, so that those it starts are found though it has ended.
 #[derive(Debug)]
 pub struct ProcessGroup {
-    /// Its end is taken in by [`ProcessGroup::end`] alone: until then nobody else can have its number.
+    /// Only [`ProcessGroup::end`] reaps it: until then no other process can have its number.
     child: Child,
     ended: Option<ExitStatus>,
 }
@@ -36,7 +36,7 @@ impl ProcessGroup {
         Ok(ProcessGroup { child: command.process_group(0).spawn()?, ended: None })
     }
 
-    /// The number of the first process, and of the group.
+    /// The id of the first process, and of the group.
     #[must_use]
     pub fn pid(&self) -> Pid {
         Pid::from_raw(self.child.id().cast_signed())
@@ -50,7 +50,7 @@ impl ProcessGroup {
     /// Sends a signal to the first process alone.
     ///
     /// # Errors
-    /// It has ended, or is somebody else's.
+    /// It has ended, or belongs to another user.
     pub fn signal(&self, signal: Signal) -> io::Result<()> {
         Ok(kill(self.pid(), signal)?)
     }
@@ -70,10 +70,10 @@ impl ProcessGroup {
         }
     }
 
-    /// Ends all of them: the first one is asked to end, and whoever is left then is killed.
+    /// Ends all of them: the first one with SIGTERM, then all that are left with SIGKILL.
     ///
     /// # Errors
-    /// The system does not tell how it ended.
+    /// The exit status is not available.
     pub fn end(&mut self) -> io::Result<ExitStatus> {
         if let Some(status) = self.ended {
             return Ok(status);
@@ -82,11 +82,11 @@ impl ProcessGroup {
             let _ = self.signal(Signal::SIGTERM);
             let _ = self.wait(FAREWELL);
         }
-        // Those who are left: nobody where all went well.
+        // The processes that are left; normally none.
         let _ = killpg(self.pid(), Signal::SIGKILL);
         let status = self.child.wait()?;
         self.ended = Some(status);
-        // A kill is done a moment after it is asked for.
+        // A killed process ends a moment later.
         let deadline = Instant::now() + FAREWELL;
         while killpg(self.pid(), None).is_ok() && is_any_alive(self.pid()) && Instant::now() < deadline {
             std::thread::sleep(GLANCE);
@@ -115,8 +115,7 @@ impl Drop for ProcessGroup {
     }
 }
 
-/// Says stop to the threads of a test when it goes on without them, also when it fails: whoever joins them would wait
-/// for ever.
+/// Sets a flag that stops the threads of a test when it is dropped, so that joining them ends after a failure too.
 #[derive(Debug)]
 pub struct StopAtEnd<'a>(pub &'a AtomicBool);
 
@@ -126,7 +125,7 @@ impl Drop for StopAtEnd<'_> {
     }
 }
 
-/// Is there anybody in a process group who does not merely wait for his end to be taken in?
+/// Returns true if a process group has a process that is not a zombie.
 fn is_any_alive(group: Pid) -> bool {
     let all = std::fs::read_dir("/proc").into_iter().flatten().flatten();
     let stats = all.filter_map(|entry| std::fs::read_to_string(entry.path().join("stat")).ok());
@@ -138,17 +137,17 @@ fn is_any_alive(group: Pid) -> bool {
     })
 }
 
-/// Runs a program to its end and takes in what it says.
+/// Runs a program to its end and returns its output.
 ///
 /// # Errors
-/// Those of starting it; [`io::ErrorKind::TimedOut`] if it has not ended after `patience`, and was made to.
+/// Those of starting it; [`io::ErrorKind::TimedOut`] if it has not ended after `patience` and was killed.
 pub fn output_of(command: &mut Command, patience: Duration) -> io::Result<Output> {
     let command = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut group = ProcessGroup::start(command)?;
     let (out, err) = (group.child.stdout.take(), group.child.stderr.take());
     let (out, err) = (std::thread::spawn(move || all_of(out)), std::thread::spawn(move || all_of(err)));
     let in_time = group.wait(patience).is_some();
-    // Nobody holds the pipes any more then.
+    // After that no process holds the pipes.
     let status = group.end()?;
     let said = |thread: std::thread::JoinHandle<Vec<u8>>| thread.join().unwrap_or_default();
     let output = Output { status, stdout: said(out), stderr: said(err) };
@@ -179,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn what_it_says_and_how_it_ends_is_known() {
+    fn output_and_exit_code_are_returned() {
         let output = output_of(&mut shell("echo out; echo err >&2; exit 3"), LONG).unwrap();
         assert_eq!(
             (output.status.code(), &*output.stdout, &*output.stderr),
@@ -191,8 +190,8 @@ mod tests {
     }
 
     #[test]
-    fn who_does_not_end_is_ended_with_its_children() {
-        // The grandchild holds the pipe and hears no SIGTERM.
+    fn a_process_that_does_not_end_is_killed_with_its_children() {
+        // The grandchild holds the pipe and ignores SIGTERM.
         let error =
             output_of(&mut shell("(trap '' TERM; exec sleep 1000) & wait"), Duration::ZERO).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);

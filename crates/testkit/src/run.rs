@@ -1,6 +1,6 @@
 //! Running one case: its steps in order, then a graceful end, then what the logs must say.
 //!
-//! Owns the order of things. A case that lost a port to another program is run again with other ports.
+//! Owns the order of these steps. A case that lost a port to another program is run again with other ports.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -20,21 +20,21 @@ use crate::origin::{Origin, Part};
 use crate::pattern::{LineEnd, Pattern, filler, lines_match, payload};
 use crate::process::{Binary, Server, Setup, command, has_listener, run_to_end, until};
 
-/// How a case that did not fail came out.
+/// The result of a case that did not fail.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// It holds.
+    /// It passed.
     Passed,
     /// It does not apply here, for this reason.
     Skipped(String),
 }
 
-/// What stands before and after the lines of an `http` section, on the same lines as its first and last.
+/// The text before and after the lines of an `http` section, on the same lines as its first and last.
 const HTTP_BEFORE: &str = "error_log logs/error.log notice; pid logs/nginx.pid; worker_processes 1; \
     events { worker_connections 128; } http { access_log logs/access.log; ";
 const HTTP_AFTER: &str = "}\n";
 
-/// How often a case is tried when a port was taken by somebody else.
+/// How often a case is tried if another program has taken a port.
 const ATTEMPTS: usize = 3;
 
 impl Case {
@@ -54,7 +54,7 @@ pub fn run(case: &Case, binary: &Binary) -> Result<Outcome, Failure> {
     namespace::within(alone).unwrap_or_else(|e| Err(fail(case, Fault::new(1, e), String::new())))
 }
 
-/// Runs a case and writes what was seen over what was expected, in the case file itself. Answers whether it changed.
+/// Runs a case and replaces expected by seen lines in the case file. Returns true if it changed.
 pub fn bless(case: &Case, binary: &Binary) -> Result<bool, Failure> {
     let (_, mut edits) = attempt(case, binary, true)?;
     if edits.is_empty() {
@@ -118,7 +118,7 @@ struct CaseRun<'a> {
     clients: BTreeMap<String, Client>,
     origins: Vec<Origin>,
     names: Vec<JoinHandle<()>>,
-    /// Logs of which a section speaks, and whether a run or a refusal was staged.
+    /// Logs that a section compares, and whether the program was run to its end.
     spoken: BTreeSet<String>,
     ran: bool,
     /// The main configuration file, below the prefix.
@@ -285,7 +285,7 @@ impl<'a> CaseRun<'a> {
         Ok(())
     }
 
-    /// The running server, started now if it is not running.
+    /// Returns the running server, and starts it if necessary.
     fn started(&mut self, line: usize) -> Result<&mut Server, Fault> {
         if self.server.is_none() {
             self.start(line, false)?;
@@ -298,7 +298,7 @@ impl<'a> CaseRun<'a> {
         self.started(line)?.signal("HUP", false).map_err(|e| Fault::new(line, e))?;
         let state = &self.state;
         let done = until(Instant::now() + PATIENCE, || (logs::reloads_done(state) > before).then_some(()));
-        done.ok_or_else(|| Fault::new(line, "logs/error.log never told of the end of the reload"))
+        done.ok_or_else(|| Fault::new(line, "logs/error.log has no end of the reload"))
     }
 
     fn run_binary(&mut self, line: usize, args: &[String], text: &Text) -> Result<(), Fault> {
@@ -309,7 +309,7 @@ impl<'a> CaseRun<'a> {
         let mut seen = vec![format!("exit {code}")];
         seen.extend(out.lines().map(|l| format!("1> {l}")));
         seen.extend(err.lines().map(|l| format!("2> {l}")));
-        self.told(line, text, &seen)
+        self.compare_output(line, text, &seen)
     }
 
     fn refused(&mut self, line: usize, text: &Text) -> Result<(), Fault> {
@@ -321,11 +321,11 @@ impl<'a> CaseRun<'a> {
             let seen = difference(&text.lines, &seen, |i, j| text.lines[i] == seen[j]);
             return Err(Fault::new(line, format!("exit code 1 expected, {code} seen")).with(seen));
         }
-        self.told(line, text, &seen)
+        self.compare_output(line, text, &seen)
     }
 
-    /// Compares what a run printed. Ours may say more than nginx's lines, but must say them, in their order.
-    fn told(&self, line: usize, text: &Text, seen: &[String]) -> Result<(), Fault> {
+    /// Compares the output of a run. Ours may have more lines than nginx's, but must have those, in their order.
+    fn compare_output(&self, line: usize, text: &Text, seen: &[String]) -> Result<(), Fault> {
         let patterns: Result<Vec<_>, _> =
             text.lines.iter().map(|l| Pattern::verbatim(&self.state.dir.fill_in(l))).collect();
         let patterns = patterns.map_err(|e| Fault::new(line, e))?;
@@ -339,7 +339,7 @@ impl<'a> CaseRun<'a> {
         if good {
             return Ok(());
         }
-        let shown: Vec<String> = seen.iter().map(|l| told_line(&self.state, l)).collect();
+        let shown: Vec<String> = seen.iter().map(|l| without_program_name(&self.state, l)).collect();
         let agrees = |i: usize, j: usize| patterns[i].matches(seen[j].as_bytes());
         let fault = Fault::new(line, "the program did not say what was expected").with(difference(
             &text.lines,
@@ -379,7 +379,7 @@ impl<'a> CaseRun<'a> {
 }
 
 /// A line that a run printed, with the program's own name elided where it opens the line.
-fn told_line(state: &CaseState, line: &str) -> String {
+fn without_program_name(state: &CaseState, line: &str) -> String {
     let text = logs::shown(state, line);
     match text.split_once("nginx: ") {
         Some((before @ ("" | "2> "), after)) => format!("{before}<program>: {after}"),

@@ -1,7 +1,7 @@
 //! The configurations this project was asked to run, and the transcript of what real nginx answered, as cases.
 //!
-//! They stand beside a checkout, not in it. Owns the reading of the transcript; the files themselves are run as they
-//! are, on their own ports, where a network namespace is to be had, and with other ports where not.
+//! They lie beside a checkout, not in it. Owns the reading of the transcript; the files themselves are run unchanged, on
+//! their own ports in a network namespace, or with other ports where none is available.
 
 use std::fmt::Write;
 use std::path::Path;
@@ -63,7 +63,7 @@ pub fn seed_cases(folder: &Path) -> Result<Vec<Case>, String> {
     Ok(cases)
 }
 
-/// What is said of the two that hold mistakes. nginx reports the line on which it finally stumbles and stops there;
+/// The text about the two that contain mistakes. nginx reports the line on which it finally stumbles and stops there;
 /// pointsman names every fault on the line where it is.
 const REFUSED: [(&str, &str); 2] = [
     (

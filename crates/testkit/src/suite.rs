@@ -11,7 +11,7 @@ use crate::failure::Failure;
 use crate::process::Binary;
 use crate::run::{Outcome, run};
 
-/// How many cases came out how.
+/// Counts of results.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Tally {
     /// Cases that hold.
@@ -23,7 +23,7 @@ pub struct Tally {
 }
 
 /// Loads every `.case` file below `root` whose name holds one of the filters, in the order of their names.
-/// No filter means all. A file that cannot be read as a case is an error: it must not go missing in silence.
+/// No filter means all. A file that cannot be read as a case is an error.
 pub fn load_all(root: &Path, filters: &[String]) -> Result<Vec<Case>, String> {
     let mut files = Vec::new();
     collect(root, &mut files)?;
@@ -51,7 +51,7 @@ fn collect(folder: &Path, files: &mut Vec<PathBuf>) -> Result<(), String> {
     Ok(())
 }
 
-/// Runs cases on `threads` threads; `tell` hears of each as it comes out, never of two at once.
+/// Runs cases on `threads` threads; calls `tell` with each result, never with two at once.
 pub fn run_all(
     cases: &[Case],
     binary: &Binary,

@@ -1,4 +1,4 @@
-//! A kit that cannot fail proves nothing: statements that are false must be told so, in words that help.
+//! A test kit that cannot fail proves nothing: false statements must be reported, in words that help.
 //!
 //! They need some real server and run on nginx; where none is installed they say so and pass.
 

@@ -1,7 +1,7 @@
-//! An answer that ends after each of its bytes in turn: with a reset, and with an orderly end.
+//! An answer that ends after each of its bytes in turn, with a reset and with an orderly close.
 //!
-//! Owns a server of its own that is told by the path where to end. What must come follows from the framing alone: no
-//! whole head, no answer; no whole body, no whole answer.
+//! Owns an origin that ends where the path says. The expected answer follows from the framing alone: without a complete
+//! head there is no answer, without a complete body no complete answer.
 
 use std::net::{SocketAddr, TcpListener};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -26,7 +26,7 @@ pub struct EachByte {
 }
 
 impl EachByte {
-    /// All of them.
+    /// Returns all of them.
     pub fn all() -> Vec<EachByte> {
         let framings = [Framing::Length, Framing::Chunked, Framing::UntilClose];
         framings
@@ -35,7 +35,7 @@ impl EachByte {
             .collect()
     }
 
-    /// What its test is called.
+    /// The name of its test.
     pub fn name(self) -> String {
         let end = if self.resets { "reset" } else { "close" };
         format!("each-byte/{end}-{}", self.framing.title().replace(' ', "-"))
@@ -59,7 +59,7 @@ impl EachByte {
         [format!("HTTP/1.1 200 OK\r\n{field}\r\n\r\n").as_bytes(), &body].concat()
     }
 
-    /// What is wrong with an answer of which so many bytes came.
+    /// Describes what is wrong with the client's answer after `at` bytes, if anything.
     fn judge(self, at: usize, got: &Got) -> Option<String> {
         let answer = self.answer();
         let head = position(&answer, b"\r\n\r\n").map_or(0, |end| end + 4);
@@ -84,7 +84,7 @@ impl EachByte {
     }
 }
 
-/// Runs all of them on a program; answers what is wrong with each.
+/// Runs all of them on a program; returns the faults of each.
 ///
 /// # Errors
 /// The server could not be started, or did not end well.
@@ -123,7 +123,7 @@ pub fn run_each_byte(binary: &Binary) -> Result<Vec<(EachByte, Vec<String>)>, St
     }
 }
 
-/// Every length of an answer, on one connection for as long as it lasts.
+/// Requests every length of an answer, on one connection as long as it lasts.
 fn each(way: EachByte, front: SocketAddr) -> Vec<String> {
     let mut faults = Vec::new();
     let mut wire = None;

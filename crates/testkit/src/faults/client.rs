@@ -1,6 +1,6 @@
-//! The clients of a cell: each sends its request and says what it got, whole or cut.
+//! The clients of a cell: each sends its request and returns the answer, complete or cut.
 //!
-//! Owns what "complete" means to a client: an orderly end may be the end of an answer, a reset never is.
+//! Owns what "complete" means to a client: an orderly close may end an answer, a reset never does.
 
 use std::net::SocketAddr;
 
@@ -10,18 +10,18 @@ use super::table::{Cell, Client, Fault, Stage};
 use crate::connection::{Connection, PATIENCE, PeerEnd};
 use crate::message::{self, Read, position};
 
-/// What a client got for a request.
+/// The result of a client's request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Got {
-    /// A whole answer: status and body.
+    /// A complete answer: status and body.
     Whole(u16, Vec<u8>),
-    /// The beginning of one, and then visibly the end.
+    /// A visibly incomplete answer.
     Cut(u16, Vec<u8>),
     /// The connection ended before any answer.
     Nothing,
     /// The client did not wait.
     Left,
-    /// What must never be: no HTTP, or nothing at all in all the time there is.
+    /// An impossible result: no HTTP, or no bytes before the timeout.
     Wrong(String),
 }
 
@@ -96,7 +96,7 @@ pub(crate) fn next_path(cell: &Cell) -> String {
     }
 }
 
-/// Sends a cell's request and reads what comes. `is_stuck` tells a client without patience that its time has come.
+/// Sends a cell's request and reads the answer. `is_stuck` says when a client that aborts should leave.
 pub(crate) fn talk(cell: &Cell, wire: &mut Wire, scene: &Scene, is_stuck: &dyn Fn() -> bool) -> Got {
     let path = path(cell);
     let line = |method: &str, version: &str| format!("{method} {path} HTTP/{version}\r\nHost: x\r\n");
@@ -144,8 +144,8 @@ fn send_body(cell: &Cell, wire: &mut Wire, scene: &Scene, line: &dyn Fn(&str, &s
         wire.send(&[head.as_bytes(), &body].concat());
         return;
     }
-    // The second half comes when the first has gone through, or there is an answer without it. An answer that comes too
-    // early is waited for: whether it overtakes the body would be chance.
+    // The second half is sent when the first has passed the proxy, or there is an answer without it. An early answer is
+    // awaited: whether it overtakes the body would be random.
     let early = matches!(cell.row.fault, Fault::EarlyClose | Fault::EarlyDrain);
     let (one, other) = body.split_at(body.len() / 2);
     wire.send(&[head.as_bytes(), one].concat());
@@ -153,7 +153,7 @@ fn send_body(cell: &Cell, wire: &mut Wire, scene: &Scene, line: &dyn Fn(&str, &s
     wire.send(other);
 }
 
-/// Waits until the upstream hangs, and goes.
+/// Waits until the upstream hangs, and leaves.
 fn leave(cell: &Cell, wire: &mut Wire, is_stuck: &dyn Fn() -> bool) -> Got {
     let has_head = |wire: &Connection| position(&wire.buffer, b"\r\n\r\n").is_some();
     let in_answer = matches!(cell.row.stage, Stage::AfterHead | Stage::InBody | Stage::AtEnd | Stage::Tunnel);
@@ -161,11 +161,11 @@ fn leave(cell: &Cell, wire: &mut Wire, is_stuck: &dyn Fn() -> bool) -> Got {
     match (came, wire.0.end) {
         (true, None) => Got::Left,
         (true, Some(_)) => Got::Wrong("the connection ended before the client could leave".to_owned()),
-        (false, _) => Got::Wrong("the point at which the client was to leave never came".to_owned()),
+        (false, _) => Got::Wrong("the client could not leave: the upstream never hung".to_owned()),
     }
 }
 
-/// After `101`: a greeting, and what is sent comes back; or the tunnel breaks.
+/// After `101`: expects a greeting and an echo, or that the tunnel breaks.
 fn through_tunnel(cell: &Cell, wire: &mut Wire) -> Got {
     let mut awaited = HELLO.to_vec();
     wire.0.read_until(PATIENCE, |wire| wire.buffer.len() >= HELLO.len());

@@ -5,15 +5,15 @@ use std::net::Ipv4Addr;
 
 use super::table::{Cell, Client, Fault, Stage};
 
-/// Which of a cell's servers an address belongs to.
+/// The server of a cell that an address belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Role {
     /// The one that breaks.
     Primary,
-    /// The one that is asked when the first was given up.
+    /// The one that is asked after the first has failed.
     Backup,
-    /// Nobody listens here.
-    Nobody,
+    /// No server listens here.
+    Dead,
 }
 
 /// A cell's own loopback address for this server.
@@ -21,7 +21,7 @@ pub(crate) fn address(cell: &Cell, role: Role) -> Ipv4Addr {
     let second = match role {
         Role::Primary => 1,
         Role::Backup => 2,
-        Role::Nobody => 3,
+        Role::Dead => 3,
     };
     // 250 numbers to each third byte; 0 and 255 stay unused.
     let (third, fourth) = (cell.number / 250, cell.number % 250 + 1);
@@ -33,10 +33,10 @@ pub(crate) fn address(cell: &Cell, role: Role) -> Ipv4Addr {
     )
 }
 
-/// How long a server waits for one that hangs, in ms; long enough for a busy machine to do all that does not hang.
+/// The timeout of a server that hangs, in ms; long enough for everything that does not hang on a busy machine.
 const SHORT_MS: u64 = 700;
 
-/// How long it waits where nothing is to time out.
+/// The timeout where nothing should time out.
 const LONG_MS: u64 = 20_000;
 
 /// The name that a cell of the stage [`Stage::LookUp`] asks for.
@@ -82,7 +82,7 @@ fn location(out: &mut String, cell: &Cell) {
     let mut extra = String::new();
     match client {
         Client::PostStreamed => extra.push_str(" proxy_request_buffering off;"),
-        // What comes is passed on at once, so that it is known when the client has it.
+        // Bytes are passed on at once, so that it is known when the client has them.
         Client::Aborts => extra.push_str(" proxy_buffering off;"),
         _ => {}
     }
@@ -96,14 +96,14 @@ fn location(out: &mut String, cell: &Cell) {
         of(Stage::Connect)
     );
     if row.stage == Stage::Connect && *client == Client::Aborts {
-        // Nobody has marked the server: the next request meets the same fault, and is patient.
+        // The server is not marked: the next request meets the same fault, and waits.
         let _ = writeln!(
             out,
             "location /c{number}/next {{ proxy_pass http://u{number}; proxy_connect_timeout {SHORT_MS}ms; }}"
         );
     }
     if row.stage == Stage::LookUp {
-        let server = if row.fault == Fault::NoNameServer { "{port:nobody}" } else { "{port:names}" };
+        let server = if row.fault == Fault::NoNameServer { "{port:dead}" } else { "{port:names}" };
         let _ = writeln!(
             out,
             "location /c{number}/fault {{ resolver 127.0.0.1:{server} ipv6=off; resolver_timeout {}ms; \

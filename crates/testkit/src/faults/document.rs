@@ -1,6 +1,6 @@
 //! `docs/fault-matrix.md`: what was executed, as tables.
 //!
-//! Owns the document's words and its notation. Every cell is what was seen in the run it is made of.
+//! Owns the document's words and its notation. Every cell shows a result of the run.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -12,45 +12,45 @@ use super::table::{Client, Row, Stage, rows};
 const BEGINNING: &str = "\
 # The fault matrix
 
-What a client gets when an upstream breaks: each way of breaking, at each stage of a request, for each kind of client.
-`cargo xtask faults` makes this page from a run, and `cargo test -p pointsman --test faults` runs every cell and fails
-when one of them, or this page, is not true. The settings are nginx's defaults, with `keepalive` for the group and
-HTTP/1.1 to it. Each group has two servers: the first breaks, the second is a `backup` that is well.
+The result of a client when an upstream breaks: each fault, at each stage of a request, for each kind of client. `cargo
+xtask faults` generates this page from a run; `cargo test -p pointsman --test faults` runs every cell and fails if one of
+them, or this page, is wrong. The settings are nginx's defaults, with `keepalive` for the group and HTTP/1.1 to it. Each
+group has two servers: the first breaks, the second is a `backup` that works.
 
-## What holds everywhere
+## Rules
 
-1. Until the head of an answer is whole, nothing of it has gone to the client. The try has failed, the server is marked
-   (`max_fails`), and another server is asked, unless `proxy_next_upstream` forbids it. By default it forbids it after
-   an answer that is no HTTP, and for a POST of which anything was sent.
-2. A body that is passed on while it comes (`proxy_request_buffering off`) goes to one server at most. A body that is
-   sent to another server is sent whole.
-3. Once the head has gone to the client there is no other try. An answer that breaks then is cut so that the client
-   sees it: too few bytes, no last chunk, or, where only the end of the connection tells the end of the answer, a reset.
+1. Until the head of an answer is complete, nothing of it has been sent to the client. The try has failed, the server is
+   marked (`max_fails`), and another server is tried, unless `proxy_next_upstream` forbids it. By default it forbids it
+   after an answer that is not HTTP, and for a POST that was sent in part or whole.
+2. A body that is passed on while it arrives (`proxy_request_buffering off`) is sent to one server at most. A body that is
+   sent to another server is sent completely.
+3. Once the head has been sent to the client there is no other try. An answer that breaks then is cut so that the client
+   notices: too few bytes, no last chunk, or, if only the end of the connection ends the answer, a reset.
 4. A connection to a server on which anything went wrong serves no other request.
-5. A client that goes is no fault of the server. The server's connection is closed at once.
+5. A client that leaves is no fault of the server. The connection to the server is closed at once.
 6. The next request is served, whatever happened. Every cell ends with one.
 
-## How to read it
+## Notation
 
 | in a cell | means |
 |---|---|
-| `200` | a whole answer with this status |
-| `200 cut` | an answer with this status that is visibly not whole |
-| `(502, 200)` | `$upstream_status`, where it says more: the status of each server that was tried |
-| marked | the broken server is asked no more for `fail_timeout` |
-| closed | the client's connection is closed behind the answer, though it was to be kept |
-| reused | the connection to the broken server was fine after all, and served the next request |
-| log 499 | what the access log says of a client that had gone |
-| – | does not arise, or is up to chance |
+| `200` | a complete answer with this status |
+| `200 cut` | a visibly incomplete answer with this status |
+| `(502, 200)` | `$upstream_status`, if it says more: the status of each server that was tried |
+| marked | the broken server is not tried again for `fail_timeout` |
+| closed | the client's connection is closed after the answer, though it should be kept |
+| reused | the connection to the broken server was still good, and served the next request |
+| log 499 | the status in the access log of a client that had left |
+| – | impossible, or random |
 
-The clients: GET over HTTP/1.1 and 1.0; HEAD; POST with a length, read first; the same passed on while it comes; POST
-in chunks; PUT; two GETs in one write; one that goes as soon as the upstream hangs; one that asks for a WebSocket.
+The clients: GET over HTTP/1.1 and 1.0; HEAD; POST with a length, read first; the same passed on while it arrives; POST
+in chunks; PUT; two GETs in one write; one that leaves as soon as the upstream hangs; one that opens a WebSocket.
 ";
 
-/// Where the part begins that a run on nginx gives.
+/// The heading of the part that comes from a run on nginx.
 const NGINX_BEGINS: &str = "\n## Where nginx differs\n";
 
-/// The tables of a run on our own program, with all that stands before them.
+/// The tables of a run on our own program, with the introduction.
 pub fn matrix(seen: &[Seen]) -> String {
     let mut out = BEGINNING.to_owned();
     let by_place: BTreeMap<(usize, Client), &Outcome> =
@@ -76,7 +76,7 @@ pub fn matrix(seen: &[Seen]) -> String {
                     by_place.get(&(*number, *client)).map_or("–".to_owned(), |o| cell(o, *client))
                 })
                 .collect();
-            // Nobody logs for those who leave, and for HEAD there may be nothing left to go wrong.
+            // Nothing is logged for clients that leave, and for HEAD there may be no error.
             let usual = clients.iter().find(|client| !matches!(client, Client::Aborts | Client::Head));
             let words = match usual.map_or(Logged::Nothing, |client| logged(row, *client)) {
                 Logged::Words(words) => format!("`{words}`"),
@@ -148,7 +148,7 @@ pub fn document(own: &[Seen], nginx: &[Seen], version: &str) -> String {
     out
 }
 
-/// What came of a cell on nginx, where it is not what came of it on our own program.
+/// The result of a cell on nginx, if it differs from ours.
 fn on_nginx(own: &Seen, theirs: &Seen) -> String {
     if theirs.outcome.answer == Answer::Wrong {
         let why = theirs.faults.first().map_or("", |why| why.lines().next().unwrap_or_default());
@@ -165,7 +165,7 @@ fn other<'a>(one: &Seen, others: &'a [Seen]) -> Option<&'a Seen> {
     others.iter().find(|other| other.cell == one.cell)
 }
 
-/// Where a page's tables are not those of a run: the first line of each.
+/// Returns the first line of a page's tables that differs from those of a run, and the line of the run.
 pub fn difference(page: &str, seen: &[Seen]) -> Option<(String, String)> {
     let own = page.split(NGINX_BEGINS).next().unwrap_or_default();
     let now = matrix(seen);

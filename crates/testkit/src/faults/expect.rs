@@ -1,4 +1,4 @@
-//! What must come of a cell, by a few principles:
+//! The expected result of a cell, by a few principles:
 //!
 //! 1. Until the answer's head is whole, nothing of it has gone to the client: the try has failed, its server is marked,
 //!    and another one is asked, unless `proxy_next_upstream` forbids it (by default an answer that is no HTTP, and a
@@ -12,27 +12,27 @@
 
 use super::table::{Cell, Client, Fault, Framing, Row, Stage};
 
-/// What the client is left with.
+/// The client's result.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Answer {
-    /// A whole answer.
+    /// A complete answer.
     Whole(u16),
-    /// An answer that is visibly cut.
+    /// A visibly incomplete answer.
     Cut(u16),
     /// The connection ended without an answer.
     Nothing,
-    /// The client had gone; this is in the access log.
+    /// The client had left; this status is in the access log.
     Gone(u16),
-    /// What must never be.
+    /// An impossible result.
     Wrong,
 }
 
-/// What came of a cell.
+/// The result of a cell.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Outcome {
-    /// What the client got.
+    /// The client's result.
     pub answer: Answer,
-    /// `$upstream_status`: one for each server that was tried; empty if none answered or was given up.
+    /// `$upstream_status`: one for each server that was tried; empty if there was none.
     pub tries: String,
     /// The broken server is asked no more.
     pub marked: bool,
@@ -42,7 +42,7 @@ pub struct Outcome {
     pub reused: bool,
 }
 
-/// What the error log must hold about a cell's request, from `warn` up.
+/// The expected lines of the error log about a cell's request, from `warn` up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Logged {
     /// Nothing.
@@ -53,7 +53,7 @@ pub(crate) enum Logged {
     Anything,
 }
 
-/// How a try ended that gave no answer.
+/// The failure of a try.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Failed {
     Error,
@@ -61,7 +61,7 @@ enum Failed {
     Invalid,
 }
 
-/// What must come of a cell.
+/// The expected result of a cell.
 pub(crate) fn expected(cell: &Cell) -> Outcome {
     let Cell { row, client, .. } = cell;
     if *client == Client::Aborts {
@@ -110,7 +110,7 @@ fn early(cell: &Cell) -> Outcome {
             let status = good(*client);
             return Outcome { reused: status == 200, ..whole(cell, status, status.to_string()) };
         }
-        // The connection is found to be useless before anything is sent on it.
+        // The proxy notices that the connection is unusable before it sends anything.
         _ => return whole(cell, good(*client), good(*client).to_string()),
     };
     let status = if failed == Failed::Timeout { 504 } else { 502 };
@@ -131,7 +131,7 @@ fn in_answer(cell: &Cell) -> Outcome {
     }
     let ends_well = match (row.fault, row.framing) {
         (Fault::Trickle | Fault::Extra | Fault::CloseAfter, _) => true,
-        // This is how such an answer ends: nobody can tell whether it was meant.
+        // Such an answer ends like this: it cannot be known whether that was intended.
         (Fault::Close, Framing::UntilClose) => true,
         // Nothing was missing.
         (_, Framing::Length) => row.stage == Stage::AtEnd,

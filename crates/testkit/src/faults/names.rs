@@ -15,7 +15,7 @@ use super::table::{Cell, Fault, Stage};
 
 const GLANCE: Duration = Duration::from_millis(20);
 
-/// How many addresses a name with too many has.
+/// The number of addresses of a name that has too many.
 const THOUSANDS: usize = 4000;
 
 /// A running name server.
@@ -26,13 +26,13 @@ pub(crate) struct Names {
 
 struct Known {
     cells: BTreeMap<String, Cell>,
-    /// How often a name was asked for.
+    /// The number of queries for each name.
     asked: Mutex<BTreeMap<String, usize>>,
     over: AtomicBool,
 }
 
 impl Names {
-    /// Answers on this port of 127.0.0.1.
+    /// Starts to answer on this port of 127.0.0.1.
     pub(crate) fn start(cells: &[Cell], port: u16) -> Result<Names, String> {
         let show = |e: std::io::Error| format!("the name server: {e}");
         let of = cells.iter().filter(|cell| cell.row.stage == Stage::LookUp).map(|cell| (host(cell), *cell));
@@ -50,7 +50,7 @@ impl Names {
         Ok(Names { known, threads })
     }
 
-    /// Has a cell's name been asked for?
+    /// Returns true if a cell's name has been queried.
     pub(crate) fn was_asked(&self, cell: &Cell) -> bool {
         self.known.asked.lock().unwrap_or_else(PoisonError::into_inner).contains_key(&host(cell))
     }
@@ -72,7 +72,7 @@ fn datagrams(known: &Known, socket: &UdpSocket) {
         let Ok((length, from)) = socket.recv_from(&mut message) else { continue };
         if let Some(mut reply) = known.reply(&message[..length], true) {
             if reply.len() > 512 {
-                // Truncated: the whole is to be asked for over TCP.
+                // Truncated: the client should ask over TCP.
                 reply.truncate(length);
                 reply[2] |= 2;
                 reply[6..8].fill(0);
@@ -104,7 +104,7 @@ fn streams(known: &Known, listener: &TcpListener) {
 }
 
 impl Known {
-    /// The reply to a question, or nothing when it is met with silence.
+    /// Returns the reply to a query, or `None` for silence.
     fn reply(&self, query: &[u8], counts: bool) -> Option<Vec<u8>> {
         let mut name = String::new();
         let mut at = 12;
@@ -133,7 +133,7 @@ impl Known {
                 (0, good.into_iter().chain(others).collect())
             }
             Some(Fault::Changes) if before == 0 => {
-                (0, cell.map(|cell| address(cell, Role::Nobody)).into_iter().collect())
+                (0, cell.map(|cell| address(cell, Role::Dead)).into_iter().collect())
             }
             Some(Fault::Changes) => (0, good.into_iter().collect()),
             _ => (3, Vec::new()),

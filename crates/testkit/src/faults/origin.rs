@@ -1,6 +1,6 @@
-//! The servers of a cell: one that breaks, and one that does not.
+//! The servers of a cell: one that breaks, and one that works.
 //!
-//! Owns their sockets and threads, which end with the scene. What is sent is `script`'s to say.
+//! Owns their sockets and threads, which end with the scene. `script` has the bytes that they send.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -16,19 +16,19 @@ use super::table::{Cell, Client, Fault, Framing, Stage};
 use crate::connection::{Connection, PATIENCE, PeerEnd, accept_all};
 use crate::message::position;
 
-/// A fault without end ends by itself after so many bytes: then nothing bounds it.
+/// An endless fault ends by itself after so many bytes: the proxy does not limit it.
 const ENOUGH_BYTES: usize = 16 << 20;
 
 /// The servers of one cell.
 pub(crate) struct Origins {
     threads: Vec<JoinHandle<()>>,
-    /// A queue that is full takes these up.
+    /// Connections that fill a queue.
     _fillers: Vec<Socket>,
     _full: Option<Socket>,
 }
 
 impl Origins {
-    /// Listens at the cell's own addresses.
+    /// Listens at the addresses of the cell.
     pub(crate) fn start(cell: &Cell, port: u16, scene: &Arc<Scene>) -> Result<Origins, String> {
         let mut origins = Origins { threads: Vec::new(), _fillers: Vec::new(), _full: None };
         let at = |role| SocketAddr::from((address(cell, role), port));
@@ -79,7 +79,7 @@ impl Origins {
     }
 }
 
-/// A listener whose queue is full: the system answers nobody who wants to connect.
+/// A listener whose queue is full: connecting to it gets no answer.
 fn full_queue(at: SocketAddr) -> std::io::Result<(Socket, Vec<Socket>)> {
     let listener = Socket::new(Domain::IPV4, Type::STREAM, None)?;
     listener.set_reuse_address(true)?;
@@ -89,7 +89,7 @@ fn full_queue(at: SocketAddr) -> std::io::Result<(Socket, Vec<Socket>)> {
     first.connect(&at.into())?;
     let second = Socket::new(Domain::IPV4, Type::STREAM, None)?;
     second.set_nonblocking(true)?;
-    // In progress, and never any further.
+    // It stays in progress.
     let _ = second.connect(&at.into());
     Ok((listener, vec![first, second]))
 }
@@ -116,9 +116,9 @@ struct Link<'a> {
     role: Role,
 }
 
-/// What follows a fault on its connection.
+/// What happens on a connection after its fault.
 enum Next {
-    /// Whatever comes is answered.
+    /// Further requests are answered.
     Serve,
     /// It is over.
     Over(End),
@@ -163,7 +163,7 @@ impl Link<'_> {
         matches!(self.cell.row.fault, Fault::IdleClose | Fault::IdleReset | Fault::IdleGarbage)
     }
 
-    /// The next request's head, or nothing when there is none: then the proxy has ended, or the scene is over.
+    /// Reads the head of the next request; `None` if the proxy has ended, or the scene is over.
     fn head(&mut self, served: usize) -> Option<Head> {
         loop {
             if let Some(end) = position(&self.wire.buffer, b"\r\n\r\n") {
@@ -205,7 +205,7 @@ impl Link<'_> {
         });
     }
 
-    /// Reads a request's body, as far as it comes, and notes what came.
+    /// Reads a request's body as far as it comes, and records it.
     fn body(&mut self, head: &Head) {
         let deadline = Instant::now() + PATIENCE;
         while self.wire.buffer.len() < head.length && !self.wire.has_ended() && Instant::now() < deadline {
@@ -225,7 +225,7 @@ impl Link<'_> {
 
     fn answer(&mut self, head: &Head) {
         if !head.upgrades {
-            // A proxy that is gone shows in what it answers.
+            // A proxy that is gone shows it in its answer.
             let _ = self.wire.send(&script::healthy(&head.path, head.method == "HEAD"));
             return;
         }
@@ -233,7 +233,7 @@ impl Link<'_> {
         self.echo();
     }
 
-    /// Sends back what comes, until the other side ends.
+    /// Sends all bytes back, until the other side ends.
     fn echo(&mut self) {
         loop {
             if !self.wire.buffer.is_empty() {
@@ -256,7 +256,7 @@ impl Link<'_> {
             self.body(head);
         }
         if head.method == "HEAD" && row.fault == Fault::Extra && row.framing == Framing::Length {
-            // What follows the head of an answer to HEAD is too much already.
+            // Bytes behind the head of an answer to HEAD are too many already.
             script.before.extend_from_slice(b"!");
         }
         if !self.send_before(row.fault, row.stage, &script.before) {
@@ -301,13 +301,13 @@ impl Link<'_> {
         Next::Serve
     }
 
-    /// What comes before the fault. A close right behind the last byte comes with it, so that nobody can be quicker.
+    /// Sends the bytes before the fault. A close right behind the last byte is sent with it, so that nothing comes between.
     fn send_before(&mut self, fault: Fault, stage: Stage, bytes: &[u8]) -> bool {
         if bytes.is_empty() {
             return true;
         }
         if stage == Stage::AtEnd && matches!(fault, Fault::Close | Fault::CloseAfter) {
-            // More is to come, the system is told, and what comes is the end.
+            // The kernel expects more bytes, and the close follows.
             const MSG_MORE: i32 = 0x8000;
             let sent = self.wire.socket().send_with_flags(bytes, MSG_MORE);
             return sent.is_ok_and(|count| count == bytes.len());
@@ -325,7 +325,7 @@ impl Link<'_> {
         }
     }
 
-    /// Sends the same again and again until the proxy has had enough.
+    /// Repeats the same bytes until the proxy closes.
     fn flood(&mut self, bytes: &[u8]) {
         let many = bytes.repeat(64);
         let mut sent = 0;
@@ -338,7 +338,7 @@ impl Link<'_> {
     }
 }
 
-/// What matters of a request's head.
+/// The relevant parts of a request's head.
 #[derive(Debug)]
 struct Head {
     method: String,

@@ -1,7 +1,7 @@
 //! Running cells: one server process for all of them, many cells at a time, each with servers of its own.
 //!
-//! Owns what is asked of every cell whatever its fault: nothing complete that is not whole, no request twice that must
-//! not be, no connection kept that met a fault, a mark where one is due, and a server that serves on.
+//! Owns what every cell must fulfil whatever its fault: no incomplete answer looks complete, no request is repeated that
+//! must not be, no connection is kept after a fault, a server is marked where that is due, and the proxy serves on.
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -20,21 +20,21 @@ use crate::connection::PATIENCE;
 use crate::process::{Binary, Server, Setup, until};
 use crate::test_dir::TestDir;
 
-/// What was seen of a cell.
+/// The observation of a cell.
 #[derive(Clone, Debug)]
 pub struct Seen {
     /// The cell.
     pub cell: Cell,
-    /// What came of it.
+    /// Its result.
     pub outcome: Outcome,
-    /// What is wrong, if anything: with the outcome, or with what holds for all cells.
+    /// Deviations of the result, and from what holds for all cells.
     pub faults: Vec<String>,
 }
 
-/// How many cells run at a time: they mostly wait.
+/// How many cells run at the same time: they mostly wait.
 const AT_A_TIME: usize = 24;
 
-/// Runs cells on a program; `tell` hears of each as it comes out, never of two at once.
+/// Runs cells on a program; calls `tell` with each result, never with two at once.
 ///
 /// # Errors
 /// The server or the name server could not be started, or the server did not end well.
@@ -44,7 +44,7 @@ pub fn run(
     at_a_time: Option<usize>,
     tell: &(dyn Fn(&Seen) + Sync),
 ) -> Result<Vec<Seen>, String> {
-    let dir = TestDir::new("{port:front} {port:back} {port:names} {port:nobody}")?;
+    let dir = TestDir::new("{port:front} {port:back} {port:names} {port:dead}")?;
     let conf = dir.fill_in(&conf::text(cells));
     dir.write("conf/nginx.conf", conf.as_bytes(), 0o644)?;
     let names = Names::start(cells, dir.port("names")?)?;
@@ -82,7 +82,7 @@ struct Run<'a> {
     front: SocketAddr,
 }
 
-/// What a cell showed.
+/// The raw observation of a cell.
 struct Shown {
     got: Got,
     kept: bool,
@@ -154,12 +154,12 @@ impl Run<'_> {
         self.settle(cell, scene)?;
         let next = (!kept).then(|| Ok::<_, String>(Wire::connect(self.front)?.get(&next_path(cell))));
         let next = next.transpose()?;
-        // Whatever met the fault is closed, or has served another request by now.
+        // Connections that met the fault are closed, or have served another request by now.
         scene.wait(|state| state.links.iter().all(|link| link.after_fault != Some(0) || link.end.is_some()));
         Ok((got, kept, next))
     }
 
-    /// A request that leaves an idle connection behind, and what happens to that.
+    /// Sends a request that leaves an idle connection behind, and lets the fault happen to it.
     fn warm_up(&self, cell: &Cell, scene: &Scene) -> Result<(), String> {
         match Wire::connect(self.front)?.get(&format!("/c{}/warm", cell.number)) {
             Got::Whole(200, _) => {}
@@ -176,7 +176,7 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// Waits until the fault is over, and the proxy has had its turn since.
+    /// Waits until the fault is over, and the proxy's loop has run since.
     fn settle(&self, cell: &Cell, scene: &Scene) -> Result<(), String> {
         let played = |links: &[Link]| links.iter().any(|link| link.after_fault.is_some());
         if !scene.wait(|state| state.acted || !played(&state.links)) {
@@ -188,12 +188,12 @@ impl Run<'_> {
         self.turn()
     }
 
-    /// Two requests through the proxy's loop: what had happened before, it knows now.
+    /// Sends two requests through the proxy's loop, so that it has processed all earlier events.
     fn turn(&self) -> Result<(), String> {
         for _ in 0..2 {
             match Wire::connect(self.front)?.get("/control") {
                 Got::Whole(204, _) => {}
-                other => return Err(format!("a request that has nothing to do with the fault: {other:?}")),
+                other => return Err(format!("a request unrelated to the fault: {other:?}")),
             }
         }
         Ok(())
@@ -268,7 +268,8 @@ impl Run<'_> {
     }
 }
 
-/// What holds for every cell: whole answers are whole, requests arrive as they were sent, and none twice that must not.
+/// Checks what holds for every cell: complete answers are complete, requests arrive as they were sent, and none twice that
+/// must not be repeated.
 fn bodies(cell: &Cell, shown: &Shown, faults: &mut Vec<String>) {
     let row = cell.row;
     let empty = row.stage == Stage::AfterHead && row.framing == Framing::UntilClose;
@@ -310,7 +311,7 @@ fn bodies(cell: &Cell, shown: &Shown, faults: &mut Vec<String>) {
     }
 }
 
-/// What a client got, in a few words.
+/// A client's result as text.
 fn short(got: &Got) -> String {
     match got {
         Got::Whole(status, _) => status.to_string(),
@@ -321,7 +322,7 @@ fn short(got: &Got) -> String {
     }
 }
 
-/// How many connections to a cell's full queue are under way: ours that fills it, and the proxy's.
+/// Counts the connections in progress to a cell's full queue: ours that fills it, and the proxy's.
 fn connecting(cell: &Cell, port: u16) -> usize {
     const SYN_SENT: &str = "02";
     let [a, b, c, d] = conf::address(cell, Role::Primary).octets();

@@ -1,6 +1,6 @@
-//! What a cell's client, servers and runner tell each other: what was reached, and what the servers saw.
+//! The shared state of a cell's client, servers and runner: the progress of the fault, and what the servers saw.
 //!
-//! Owns no socket.
+//! It owns no socket.
 
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
@@ -14,13 +14,13 @@ pub(crate) struct Request {
     pub(crate) path: String,
     /// Bytes of the body, its framing undone.
     pub(crate) body: usize,
-    /// All of the body came.
+    /// The body is complete.
     pub(crate) whole: bool,
-    /// What came of the body is what the client sent.
+    /// The body has the bytes that the client sent.
     pub(crate) right: bool,
 }
 
-/// How a server's connection ended.
+/// The end of a server's connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum End {
     /// The proxy ended it.
@@ -41,16 +41,16 @@ pub(crate) struct Link {
     pub(crate) end: Option<End>,
 }
 
-/// What is known of a cell at one time.
+/// The state of a cell.
 #[derive(Debug, Default)]
 pub(crate) struct State {
-    /// A request's head has come to a server.
+    /// The head of a request has reached a server.
     pub(crate) head_seen: bool,
-    /// The fault has come to the point at which a client may lose patience.
+    /// The fault has reached the point at which a client may leave.
     pub(crate) reached: bool,
     /// The fault is over.
     pub(crate) acted: bool,
-    /// The connection is idle now: a fault of an idle connection may happen.
+    /// The connection is idle now: a fault of an idle connection may begin.
     pub(crate) idle: bool,
     pub(crate) links: Vec<Link>,
     /// The cell is over.
@@ -69,13 +69,13 @@ impl Scene {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Changes something and tells everybody.
+    /// Changes the state and wakes all waiting threads.
     pub(crate) fn note(&self, change: impl FnOnce(&mut State)) {
         change(&mut self.look());
         self.changed.notify_all();
     }
 
-    /// Waits until it is so; `false` if it never is.
+    /// Waits until a condition holds; returns false on timeout.
     pub(crate) fn wait(&self, mut is_so: impl FnMut(&State) -> bool) -> bool {
         let deadline = Instant::now() + PATIENCE;
         let mut state = self.look();
@@ -89,7 +89,7 @@ impl Scene {
         true
     }
 
-    /// A new connection; answers its number.
+    /// Adds a connection; returns its number.
     pub(crate) fn open(&self, role: Role) -> usize {
         let mut state = self.look();
         state.links.push(Link { role, requests: Vec::new(), after_fault: None, end: None });

@@ -11,7 +11,7 @@ pub(crate) const BODY: &[u8] = b"0123456789abcdefghijklmnopqrstuvwxyz9876543210A
 /// The body of an answer that comes too early.
 pub(crate) const EARLY: &[u8] = b"too large\n";
 
-/// What a server sends through a tunnel first, and what it echoes.
+/// The first bytes that a server sends through a tunnel, and those that it echoes.
 pub(crate) const HELLO: &[u8] = b"hello";
 pub(crate) const PING: &[u8] = b"ping";
 
@@ -21,7 +21,7 @@ pub(crate) const TUNNELLED: &[u8] = b"a tunnel carries a byte at a time";
 /// Bytes that are no HTTP at all.
 pub(crate) const GARBAGE: &[u8] = b"\x16\x03\x01\x02\x00\x01 this is not HTTP\r\n\r\n";
 
-/// What is sent again and again.
+/// Bytes that are repeated.
 pub(crate) const INTERIM: &[u8] = b"HTTP/1.1 103 Early Hints\r\nLink: </a.css>; rel=preload\r\n\r\n";
 pub(crate) const FIELD: &[u8] = b"X-Endless: 0123456789abcdefghijklmnopqrstuvwxyz\r\n";
 
@@ -49,7 +49,7 @@ pub(crate) fn switching() -> Vec<u8> {
     [&b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: echo\r\nConnection: upgrade\r\n\r\n"[..], HELLO].concat()
 }
 
-/// What a server sends of its answer.
+/// The bytes of a server's answer.
 #[derive(Debug, Default)]
 pub(crate) struct Script {
     /// Before the fault.
@@ -76,7 +76,7 @@ fn open_ended(framing: Framing) -> Vec<u8> {
 
 const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
 
-/// What is sent for a cell's fault.
+/// Returns the bytes of a cell's fault.
 pub(crate) fn script(cell: &Cell) -> Script {
     let Cell { row, client, .. } = cell;
     let framing = row.framing;

@@ -1,8 +1,8 @@
-//! Which faults there are, at which stage of a proxied request, and which kinds of client meet them.
+//! The faults, the stages of a proxied request at which they happen, and the kinds of client that meet them.
 //!
-//! Owns what is in the matrix and in which order. It must never say what comes of a cell: that is `expect`'s.
+//! Owns the contents and the order of the matrix; `expect` has the results.
 
-/// How far a proxied request had come when its upstream broke.
+/// The progress of a proxied request when its upstream broke.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Stage {
     /// The upstream's name is being looked up.
@@ -70,7 +70,7 @@ impl Stage {
     }
 }
 
-/// What the upstream does wrong.
+/// The fault of the upstream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
     /// The name server knows no such name.
@@ -83,11 +83,11 @@ pub enum Fault {
     Silence,
     /// The name server's replies cannot be read.
     Malformed,
-    /// Nobody listens where the name server should.
+    /// The name server does not listen.
     NoNameServer,
     /// The name has 4,000 addresses.
     Thousands,
-    /// The name stood for a dead address, and stands for another one now.
+    /// The name had a dead address, and has another one now.
     Changes,
     /// The connection is refused.
     Refuse,
@@ -121,7 +121,7 @@ pub enum Fault {
     IdleClose,
     /// The idle connection is reset.
     IdleReset,
-    /// An answer comes on the idle connection that nobody asked for.
+    /// An unrequested answer comes on the idle connection.
     IdleGarbage,
 }
 
@@ -134,7 +134,7 @@ impl Fault {
             Fault::NoAddress => "no address",
             Fault::Silence => "hang",
             Fault::Malformed => "garbage",
-            Fault::NoNameServer => "no server there",
+            Fault::NoNameServer => "no listener",
             Fault::Thousands => "4000 addresses",
             Fault::Changes => "changed address",
             Fault::Refuse => "refuse",
@@ -157,13 +157,13 @@ impl Fault {
         }
     }
 
-    /// Does it end only because somebody loses patience?
+    /// Returns true if it ends only by a timeout.
     pub(crate) fn hangs(self) -> bool {
         matches!(self, Fault::Silence | Fault::Malformed | Fault::NoNameServer | Fault::Hang)
     }
 }
 
-/// How the answer says where its body ends.
+/// The framing of the answer's body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Framing {
     /// By Content-Length.
@@ -186,7 +186,7 @@ impl Framing {
     }
 }
 
-/// Who meets the fault.
+/// The client that meets the fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Client {
     /// GET over HTTP/1.1.
@@ -258,12 +258,12 @@ impl Client {
         }
     }
 
-    /// Does it send a body?
+    /// Returns true if it sends a body.
     pub(crate) fn has_body(self) -> bool {
         matches!(self, Client::Post | Client::PostStreamed | Client::PostChunked | Client::Put)
     }
 
-    /// Must its request not be sent twice (nginx names POST, LOCK and PATCH)?
+    /// Returns true if its request must not be sent twice (nginx names POST, LOCK and PATCH).
     pub(crate) fn is_non_idempotent(self) -> bool {
         matches!(self, Client::Post | Client::PostStreamed | Client::PostChunked)
     }
@@ -272,16 +272,16 @@ impl Client {
 /// One line of the matrix.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Row {
-    /// When it happens.
+    /// The stage.
     pub stage: Stage,
-    /// What happens.
+    /// The fault.
     pub fault: Fault,
-    /// To which kind of answer; a length where it makes no difference.
+    /// The framing of the answer; a length where it makes no difference.
     pub framing: Framing,
 }
 
 impl Row {
-    /// What its first column says.
+    /// The text of its first column.
     pub(crate) fn title(self) -> String {
         match self.stage {
             Stage::AfterHead | Stage::InBody | Stage::AtEnd => {
@@ -291,22 +291,22 @@ impl Row {
         }
     }
 
-    /// Can this client meet this fault, and in one way only?
+    /// Returns true if this client can meet this fault, with a definite result.
     fn applies(self, client: Client) -> bool {
         let in_body = matches!(self.stage, Stage::AfterHead | Stage::InBody | Stage::AtEnd);
         match (self.stage, self.fault, client) {
-            // Who aborts does so because nothing comes.
+            // Clients abort because no bytes come.
             (Stage::LookUp, fault, Client::Aborts) => fault == Fault::Silence,
-            // At its end an answer with a length has come whole.
+            // At its end an answer with a length is complete.
             (Stage::AtEnd, _, Client::Aborts) if self.framing == Framing::Length => false,
             (_, fault, Client::Aborts) => fault == Fault::Hang,
             (Stage::Tunnel, _, client) => client == Client::WebSocket,
             (_, Fault::EarlyClose | Fault::EarlyDrain, client) => client.has_body(),
-            // Whether any of the request went out before the reset is chance.
+            // Whether any of the request was sent before the reset is random.
             (_, Fault::ResetAtOnce, client) => !client.is_non_idempotent() && client != Client::WebSocket,
             // Its answer ends with the head; where bytes follow, they are too many.
             (Stage::AfterHead, _, Client::Head) => false,
-            // Whether the next request meets the connection before or after the reset is chance.
+            // Whether the next request meets the connection before or after the reset is random.
             (Stage::AtEnd, Fault::Reset, Client::Pipelined) => self.framing != Framing::Length,
             // Without 101 it is a GET.
             (_, _, Client::WebSocket) => !in_body && self.stage != Stage::Reused,
@@ -327,7 +327,7 @@ pub struct Cell {
 }
 
 impl Cell {
-    /// What its test is called.
+    /// The name of its test.
     pub fn name(&self) -> String {
         let row = self.row.title().replace(", ", "-").replace(' ', "-");
         format!("{}/{row}/{}", self.row.stage.name(), self.client.name())

@@ -1,4 +1,4 @@
-//! The client: sends hostile bytes, takes in whatever comes back, and finds out what became of the connection.
+//! The client: sends hostile bytes, reads the answers, and finds out how the connection ends.
 
 use std::path::Path;
 use std::time::Duration;
@@ -9,13 +9,13 @@ use super::PROBE;
 use crate::connection::{Connection, PATIENCE};
 use crate::message::{self, Read, Response};
 
-/// Stands for the status of an answer that has none.
+/// The status of an answer in HTTP/0.9, which has none.
 pub(super) const HTTP_09: u16 = 9;
 
-/// What became of the client's connection.
+/// The end of the client's connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum End {
-    /// It is open: a request behind all this is answered as itself.
+    /// It is open: another request on it gets its own answer.
     Open,
     /// The server closed it after the last answer.
     Closed,
@@ -30,18 +30,18 @@ pub enum End {
 /// An answer that the client got.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Answer {
-    /// What could be read of it; the body is what there is.
+    /// The readable part of it; the body is as long as it came.
     pub response: Response,
     /// It came to its end.
     pub whole: bool,
 }
 
-/// What passed between the client and the server.
+/// The exchange between the client and the server.
 #[derive(Clone, Debug)]
 pub struct Exchange {
     /// The answers, without those before the final ones (1xx) and without the probe's.
     pub answers: Vec<Answer>,
-    /// What became of the connection.
+    /// The end of the connection.
     pub end: End,
     /// The answer to the probe, where one was sent and it came.
     pub probe: Option<Response>,
@@ -51,12 +51,12 @@ pub struct Exchange {
     pub fault: Option<String>,
 }
 
-/// How long the client waits for what may never come.
+/// How long the client waits for answers.
 #[derive(Clone, Copy, Debug)]
 pub enum Haste {
-    /// So many answers and this end are expected: what is expected is waited for, in full patience.
+    /// For so many answers and this end, up to the full timeout.
     Expecting(usize, End),
-    /// Nothing is known: a server that is silent for this long has said all.
+    /// For a silence of this length: the answers are not known.
     Quiet(Duration),
 }
 
@@ -90,14 +90,14 @@ pub(super) fn exchange(
             (_, _, Some(answer)) if !answer.whole => End::Cut,
             _ => End::Closed,
         };
-        return Ok(talk.told(before, end, None));
+        return Ok(talk.finish(before, end, None));
     }
     if is_tunnel {
         talk.wire.half_close();
         talk.read_until(quiet.max(Duration::from_secs(2)), usize::MAX);
-        return Ok(talk.told(before, End::Tunnel, None));
+        return Ok(talk.finish(before, End::Tunnel, None));
     }
-    // Is it open, or does it want more bytes?
+    // It is open, or waits for more bytes.
     talk.send(PROBE);
     let known = before.answers.len();
     talk.read_until(quiet, known + 1);
@@ -105,13 +105,13 @@ pub(super) fn exchange(
     let is_answered = after.answers.get(known).is_some_and(|answer| answer.whole);
     if is_answered && !talk.wire.has_ended() {
         let probe = after.answers.pop().map(|answer| answer.response);
-        return Ok(talk.told(after, End::Open, probe));
+        return Ok(talk.finish(after, End::Open, probe));
     }
     talk.wire.half_close();
     talk.read_until(quiet.max(Duration::from_secs(2)), usize::MAX);
     let after = talk.parsed();
     let end = if known == 0 || after.answers.len() > known { End::Waits } else { End::Closed };
-    Ok(talk.told(after, end, None))
+    Ok(talk.finish(after, end, None))
 }
 
 struct Talk<'a> {
@@ -148,7 +148,7 @@ impl Talk<'_> {
         parsed(&self.wire, self.methods)
     }
 
-    fn told(self, parsed: Parsed, end: End, probe: Option<Response>) -> Exchange {
+    fn finish(self, parsed: Parsed, end: End, probe: Option<Response>) -> Exchange {
         Exchange { answers: parsed.answers, end, probe, bytes: self.wire.buffer, fault: parsed.fault }
     }
 }
@@ -176,7 +176,7 @@ fn parsed(wire: &Connection, methods: &[String]) -> Parsed {
                 }
             }
             Read::Partial => {
-                // As much as there is of one that was begun.
+                // The part of one that has begun.
                 let head = begun(&bytes[at..]);
                 answers.extend(head.map(|response| Answer { response, whole: false }));
                 break;

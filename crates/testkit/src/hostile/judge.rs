@@ -1,4 +1,4 @@
-//! The judgement: did client, server and origin see the same messages?
+//! The judgement whether client, server and origin saw the same messages.
 
 use std::fmt::Write as _;
 
@@ -7,7 +7,7 @@ use super::origin::Record;
 use super::table::Hostile;
 use crate::message::{self, Request};
 
-/// What came of one message.
+/// The result of one message.
 #[derive(Clone, Debug)]
 pub struct Outcome {
     /// At the client.
@@ -22,8 +22,8 @@ impl Outcome {
         self.record.requests.iter().map(|(_, request)| request).filter(|request| request.target != "/probe")
     }
 
-    /// In a few words: the answers, the connection, what the origin saw.
-    pub fn told(&self) -> String {
+    /// Summarises the answers, the connection and the requests at the origin.
+    pub fn summary(&self) -> String {
         let statuses: Vec<_> =
             self.exchange.answers.iter().map(|answer| answer.response.status.to_string()).collect();
         let end = match self.exchange.end {
@@ -44,8 +44,8 @@ impl Outcome {
         text
     }
 
-    /// What is wrong with it whatever the message was: bytes at the origin that a strict reader cannot read, requests
-    /// there that the strict reading of the client's bytes does not hold, answers that are not for them.
+    /// Lists what is wrong for any message: bytes at the origin that a strict reader cannot read, requests there that are
+    /// not in a strict reading of the client's bytes, answers that are not for them.
     pub fn ambiguities(&self, hostile: &Hostile) -> Vec<String> {
         let mut found: Vec<String> = Vec::new();
         if let Some(fault) = &self.exchange.fault {
@@ -89,7 +89,7 @@ impl Outcome {
     }
 }
 
-/// Everything that is not as the table says.
+/// Lists all deviations from the table.
 pub fn faults(hostile: &Hostile, outcome: &Outcome) -> Vec<String> {
     let mut found = outcome.ambiguities(hostile);
     let expected = &hostile.expected;

@@ -1,7 +1,7 @@
-//! The origin that writes down what it is sent: every byte of every connection, and the requests in it.
+//! The origin that records every byte of every connection, and the requests in it.
 //!
-//! Owns its thread and its connections. It answers what it can read and nothing else: a request that has two meanings
-//! to the strict reader gets 400 and the end of the connection.
+//! Owns its thread and its connections. It answers only what it can read: a request that is ambiguous to the strict reader
+//! gets 400 and the end of the connection.
 
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::os::fd::AsFd;
@@ -16,16 +16,16 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use crate::message::{self, Read, Request};
 
-/// What came to an origin.
+/// The record of an origin.
 #[derive(Clone, Debug, Default)]
 pub struct Record {
     /// One for each connection that sent anything, in the order of their coming.
     pub connections: Vec<Vec<u8>>,
     /// Every request, in the order in which they were whole, with the number of its connection.
     pub requests: Vec<(usize, Request)>,
-    /// What could not be read, and on which connection.
+    /// Unreadable bytes, with the number of their connection.
     pub faults: Vec<(usize, String)>,
-    /// What came on a connection after it was told `101`.
+    /// The bytes of a connection after `101`.
     pub tunnel: Vec<u8>,
 }
 
@@ -58,17 +58,17 @@ impl RecordingOrigin {
         Ok(RecordingOrigin { path: path.to_owned(), over, record, thread: Some(thread) })
     }
 
-    /// What came so far.
+    /// Returns the record so far.
     pub fn record(&self) -> Record {
         lock(&self.record).clone()
     }
 
-    /// Forgets what came so far, and answers what it was.
+    /// Takes the record so far.
     pub fn take(&self) -> Record {
         std::mem::take(&mut *lock(&self.record))
     }
 
-    /// Ends it; answers what came.
+    /// Ends the origin; returns the record.
     pub fn finish(mut self) -> Record {
         self.stop();
         self.record()
@@ -105,7 +105,7 @@ struct Caller {
     stream: UnixStream,
     /// Its place in the record, once it has sent anything.
     number: Option<usize>,
-    /// How many of its bytes are requests that were answered.
+    /// The number of bytes that were answered.
     used: usize,
     tunnel: bool,
     over: bool,
@@ -130,7 +130,7 @@ fn serve(listener: &UnixListener, script: &Script, over: &AtomicBool, record: &M
         }
         callers.retain(|caller| !caller.over);
     }
-    // What is on its way still counts.
+    // Bytes that are under way still count.
     for caller in &mut callers {
         caller.attend(script, record, &mut answered);
     }
@@ -160,7 +160,7 @@ impl Caller {
             record.connections.push(Vec::new());
             record.connections.len() - 1
         });
-        // The record may have been taken away in the meantime.
+        // The record may have been taken in the meantime.
         if record.connections.len() <= number {
             record.connections.resize(number + 1, Vec::new());
             self.used = 0;
@@ -198,7 +198,7 @@ impl Caller {
         }
     }
 
-    /// Sends all; a caller that has gone need not hear it.
+    /// Sends all bytes, unless the peer has gone.
     fn say(&mut self, mut bytes: &[u8]) {
         while !bytes.is_empty() {
             match self.stream.write(bytes) {
@@ -215,7 +215,7 @@ impl Caller {
     }
 }
 
-/// The answer that tells which request it is for.
+/// The answer that names its request.
 fn echo(request: &Request, number: usize) -> Vec<u8> {
     let body = format!("{} {} {}", request.method, request.target, request.body.len());
     let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\nX-Request: {number}\r\n\r\n", body.len());
@@ -228,7 +228,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_comes_is_written_down_and_answered() {
+    fn requests_are_recorded_and_answered() {
         let path = std::env::temp_dir().join(format!("hostile-origin-{}", std::process::id()));
         let origin = RecordingOrigin::start(&path, None, false).unwrap();
         let mut client = UnixStream::connect(&path).unwrap();

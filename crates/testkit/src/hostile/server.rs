@@ -1,5 +1,4 @@
-//! The server on which hostile messages are put to a server: its configuration, its process, a socket for each message
-//! on either side.
+//! A server for hostile messages: its configuration, its process, and a socket for each message on either side.
 //!
 //! Every message has a server block and an origin of its own, so that many can be under way at once and none sees
 //! another's connections. Sockets are unix sockets: there are no ports to run out of.
@@ -23,16 +22,16 @@ use super::origin::RecordingOrigin;
 use super::table::Hostile;
 use crate::message;
 
-/// How request bodies pass the server.
+/// How the server handles request bodies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
     /// They are read whole before the origin sees anything.
     Buffered,
-    /// They are passed on while they come.
+    /// They are passed on while they arrive.
     Streamed,
 }
 
-/// What is put to the test.
+/// The program under test.
 #[derive(Clone, Debug)]
 pub enum Program {
     /// A server that reads nginx.conf.
@@ -50,9 +49,9 @@ pub struct NamedProgram {
     pub program: Program,
 }
 
-/// A running server with a place for each message.
+/// A running server with a place (a listener and an origin) for each message.
 pub struct HostileServer {
-    /// Dropped first: its files are on the dir.
+    /// Dropped first: it uses the directory.
     group: ProcessGroup,
     dir: TestDir,
 }
@@ -61,7 +60,7 @@ impl HostileServer {
     /// Starts the server; `conf` has the directives of each place.
     ///
     /// # Errors
-    /// What kept it from listening.
+    /// Those that keep it from listening.
     pub fn start(program: &Program, mode: Mode, conf: &[Vec<String>]) -> Result<HostileServer, String> {
         let dir = TestDir::new("")?;
         let text = match program {
@@ -116,7 +115,7 @@ impl HostileServer {
         RecordingOrigin::start(&path, answer, closes).map_err(|e| format!("{}: {e}", path.display()))
     }
 
-    /// Sends bytes to a place and takes in what comes back; `methods` are those of the requests in them.
+    /// Sends bytes to a place and reads the answers; `methods` are those of the requests in them.
     ///
     /// # Errors
     /// The server cannot be reached.
@@ -130,7 +129,7 @@ impl HostileServer {
         client::exchange(&self.front(place), bytes, methods, haste)
     }
 
-    /// Puts one message to the server. With `quiet` nothing is known of what will come: silence for so long ends it.
+    /// Sends one message to the server. With `quiet` the answers are not known: a silence of this length ends it.
     ///
     /// # Errors
     /// The server cannot be reached.
@@ -151,16 +150,16 @@ impl HostileServer {
         Ok(Outcome { exchange, record: origin.finish() })
     }
 
-    /// What the server left to read.
+    /// Returns the last lines of the server's logs.
     pub fn evidence(&self) -> String {
         self.dir.evidence()
     }
 }
 
-/// Plays every message on its place, many at once; the outcomes are in the order of the messages.
+/// Sends every message to its place, many at once; the results are in the order of the messages.
 ///
 /// # Errors
-/// What could not be played, by name.
+/// Those of messages that could not be sent, with their names.
 pub fn play_all(
     server: &HostileServer,
     hostiles: &[&Hostile],

@@ -1,4 +1,4 @@
-//! The tables: text files of families of hostile messages, and what must come of each.
+//! The tables: text files with families of hostile messages and their expected results.
 
 use std::path::Path;
 
@@ -9,9 +9,9 @@ use super::client::End;
 /// A family of messages: one file.
 #[derive(Clone, Debug)]
 pub struct Family {
-    /// What it is called: the file's first line.
+    /// Its title: the file's first line.
     pub title: String,
-    /// What the rest of the text before the first message says of it.
+    /// Its description: the rest of the text before the first message.
     pub about: String,
     /// Its messages.
     pub members: Vec<Hostile>,
@@ -22,36 +22,36 @@ pub struct Family {
 pub struct Hostile {
     /// The file's name without its ending, and the message's name.
     pub name: String,
-    /// Where it is known from: sections of RFCs, numbers of vulnerabilities.
+    /// Its sources: sections of RFCs, numbers of vulnerabilities.
     pub source: String,
-    /// What the client sends.
+    /// The client's bytes.
     pub client: Vec<u8>,
-    /// What the origin answers to the first request, as it stands; else it answers each request with an echo.
+    /// The origin's answer to the first request; without it each request is answered with an echo.
     pub answer: Option<Vec<u8>>,
     /// The origin closes the connection after that answer.
     pub closes: bool,
     /// Directives of nginx.conf for its server.
     pub conf: Vec<String>,
-    /// What must come of it.
+    /// The expected result.
     pub expected: Expected,
 }
 
-/// What must come of a hostile message.
+/// The expected result of a hostile message.
 #[derive(Clone, Debug)]
 pub struct Expected {
     /// The answers that the client gets, in order.
     pub answers: Vec<ExpectedAnswer>,
-    /// What becomes of the client's connection.
+    /// The end of the client's connection.
     pub end: End,
     /// The requests that reach the origin, in order: method, target, body.
     pub requests: Vec<(String, String, Vec<u8>)>,
-    /// How many connections the origin is called on, the probe's included.
+    /// The number of connections to the origin, including the probe's.
     pub connections: Option<usize>,
     /// Fields that the first request has at the origin.
     pub has: Vec<(String, Vec<u8>)>,
     /// Fields, in lower case, that the first request must not have at the origin.
     pub lacks: Vec<String>,
-    /// What the origin is sent after `101`.
+    /// The bytes at the origin after `101`.
     pub tunnel: Option<Vec<u8>>,
     /// Why the strict reader understands the client's bytes otherwise.
     pub reader_differs: Option<String>,
@@ -69,7 +69,7 @@ pub struct ExpectedAnswer {
 /// Loads all tables below a folder, in the order of their names.
 ///
 /// # Errors
-/// What cannot be read, with file and line.
+/// Those of files that cannot be read, with file and line.
 pub fn load(folder: &Path) -> Result<Vec<Family>, String> {
     let show = |e: std::io::Error| format!("{}: {e}", folder.display());
     let entries = std::fs::read_dir(folder).map_err(show)?;
