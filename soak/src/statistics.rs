@@ -2,6 +2,7 @@
 //! gateway, and of the gateway's log, which has microseconds.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::net::SocketAddr;
 use std::path::Path;
 
@@ -168,10 +169,10 @@ fn response_times(folder: &Path) -> Result<BTreeMap<u16, Durations>, String> {
         let (Some(port), Some(took_us)) = (port, took_us) else {
             return Err(format!("the gateway's log: {line}"));
         };
-        if !times.contains_key(&port) {
-            times.insert(port, Durations::new()?);
+        match times.entry(port) {
+            Entry::Occupied(mut times) => times.get_mut().record_us(took_us),
+            Entry::Vacant(none) => none.insert(Durations::new()?).record_us(took_us),
         }
-        times.entry(port).and_modify(|times| times.record_us(took_us));
     }
     Ok(times)
 }
