@@ -1,7 +1,7 @@
-//! The control API: paths, queries, headers and bodies of calls, with a whole office behind it.
+//! The control API: paths, queries, headers and bodies of calls to a complete control plane.
 //!
-//! Holds every answer against the form that is promised, and at the end the history against the table. An input is
-//! calls one behind the other: a line `METHOD PATH?QUERY`, fields up to an empty line, the body up to a line `---`.
+//! Checks the form of every answer, and at the end the history against the table. An input is a sequence of calls: a line
+//! `METHOD PATH?QUERY`, fields up to an empty line, the body up to a line `---`.
 
 use bstr::ByteSlice;
 use control::{Acknowledgement, GroupState, Reply, Traffic, Watch, WatchReport};
@@ -14,12 +14,12 @@ use std::sync::{Arc, LazyLock, Mutex};
 use std::time::{Duration, Instant};
 use switch::{Code, Filter, Tables};
 
-/// How many calls are made of an input.
+/// The most calls that are made of an input.
 const MOST: usize = 6;
-/// Nothing in here waits for longer.
+/// The timeout of an answer.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// A server that takes connections, for the gate.
+/// A server that accepts connections, for the gate.
 static SERVER: LazyLock<u16> = LazyLock::new(|| {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let port = listener.local_addr().expect("its number").port();
@@ -53,7 +53,7 @@ pub(crate) fn check(data: &[u8]) {
         log: Arc::new(|_, _| {}),
     })
     .expect("an office");
-    // What is to be confirmed in time goes back by itself, at any moment.
+    // Unconfirmed orders are reverted at any moment.
     let steady = !data.contains_str(b"confirm_within");
     for call in calls {
         let asks = matches!(&*call.method, b"GET" | b"HEAD");
@@ -96,7 +96,7 @@ fn call(text: &[u8]) -> Option<ApiCall> {
     };
     let (method, target) = line.split_once_str(b" ")?;
     let (path, query) = target.split_once_str(b"?").unwrap_or((target, b""));
-    // Events never end, however the word is written.
+    // Events never end, in any spelling.
     let is_coded = path.contains(&b'%') && !path.starts_with(b"/v1/switches/");
     if path.contains_str(b"events") || is_coded {
         return None;
@@ -127,7 +127,7 @@ struct Answer {
     body: Vec<u8>,
 }
 
-/// Where an answer goes; what came of it is sent when it is dropped.
+/// The receiver of an answer, which is sent when this is dropped.
 struct Taker {
     answer: Answer,
     to: Sender<Answer>,
@@ -184,7 +184,7 @@ fn look_at(answer: &Answer) {
     assert!(problem["remedy"].is_string());
 }
 
-/// Waits for what the office's own thread does.
+/// Waits for the thread of the control plane.
 fn wait<T>(future: impl Future<Output = T>) -> T {
     struct Unpark(std::thread::Thread);
     impl std::task::Wake for Unpark {
@@ -214,7 +214,7 @@ fn collector() -> statistics::Collector {
     statistics::Collector::new(Arc::new(layout), 0)
 }
 
-/// One worker thread that does at once what it is told, and has no requests.
+/// A worker thread that carries out commands at once, and has no requests.
 struct Workers {
     collector: Mutex<statistics::Collector>,
 }

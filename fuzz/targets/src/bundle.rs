@@ -1,7 +1,6 @@
 //! The record of a parse that one process hands to another: `conf::Bundle`.
 //!
-//! Holds bytes that are taken against the bytes that are made of them, and a record of an input's own files against a
-//! parse with the files themselves.
+//! Compares accepted bytes with their encoding, and a record of an input's own files with a parse of the files themselves.
 
 use crate::files::{MAIN, split};
 use conf::{Bundle, Loader, RecordingLoader};

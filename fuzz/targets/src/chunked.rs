@@ -1,14 +1,14 @@
 //! The chunked coding: `http::ChunkedDecoder`.
 //!
-//! Holds one decoding against the same bytes in other pieces, against a second reading of RFC 9112 section 7.1, against
-//! httparse's reading of sizes, and any bytes against themselves, coded and decoded.
+//! Compares one decoding with the same bytes in other pieces, with a second reading of RFC 9112 §7.1, with httparse's
+//! reading of sizes, and any bytes with themselves, encoded and decoded.
 
 use crate::dice::{Dice, cuts};
 use bstr::BStr;
 use http::chunked::LAST_CHUNK;
 use http::{ChunkError, ChunkLimits, ChunkedDecoder, chunk_size_line};
 
-/// What came of a body: its bytes, how many of the input belong to it if it is whole, or why it is refused.
+/// The result of a body: its bytes, its length in the input if it is complete, or why it is refused.
 #[derive(Debug, PartialEq)]
 pub(crate) struct Decoded {
     pub(crate) data: Vec<u8>,
@@ -17,7 +17,7 @@ pub(crate) struct Decoded {
     trailers: Vec<(Vec<u8>, Vec<u8>)>,
 }
 
-/// Decodes in pieces that end there. With `bypass`, data bytes are moved past the decoder where it allows that.
+/// Decodes in pieces that end at `ends`. With `bypass`, data bytes bypass the decoder where it allows that.
 pub(crate) fn decode(input: &[u8], ends: &[usize], limits: ChunkLimits, bypass: bool) -> Decoded {
     let mut decoder = ChunkedDecoder::new(limits);
     let mut all = Decoded { data: Vec::new(), end: None, fault: None, trailers: Vec::new() };
@@ -79,18 +79,18 @@ pub(crate) fn check(data: &[u8]) {
     there_and_back(data);
 }
 
-/// A second reading of the rules, of a whole input.
+/// The result of a second reading of an input.
 pub(crate) enum Reading {
-    /// The body, and where it ends.
+    /// The body, and its end.
     Whole(Vec<u8>, usize),
-    /// The input ends before the body does.
+    /// The input ends before the body.
     Short,
     Wrong,
-    /// A trailer line is no field: a reader that does not look into trailers may take it.
+    /// A trailer line is not a field: a reader that ignores trailers may accept it.
     OddTrailer,
 }
 
-/// Takes a chunked body apart, line by line.
+/// Reads a chunked body line by line.
 pub(crate) fn read(input: &[u8]) -> Reading {
     let mut data = Vec::new();
     let mut at = 0;
@@ -126,7 +126,7 @@ pub(crate) fn read(input: &[u8]) -> Reading {
     }
 }
 
-/// The size in a line that may have blanks and extensions behind it; none if it is wrong or above 2^63.
+/// The size in a line that may have blanks and extensions behind it; `None` if it is wrong or above 2^63.
 fn size(line: &[u8]) -> Option<u128> {
     let digits = line.iter().take_while(|byte| byte.is_ascii_hexdigit()).count();
     let (number, rest) = line.split_at(digits);
@@ -149,7 +149,7 @@ fn is_field(line: &[u8]) -> bool {
     name > 0 && line.get(name) == Some(&b':') && !line.contains(&0)
 }
 
-/// The bytes before CRLF. A CR or an LF alone is wrong.
+/// The bytes before CRLF. A lone CR or LF is wrong.
 fn line(input: &[u8]) -> Result<&[u8], Reading> {
     match input.iter().position(|byte| matches!(byte, b'\r' | b'\n')) {
         None => Err(Reading::Short),
@@ -164,13 +164,13 @@ fn line(input: &[u8]) -> Result<&[u8], Reading> {
 
 fn beside_rfc(data: &[u8], told: &Decoded) {
     match (read(data), told.end, told.fault) {
-        // Limits are ours alone.
+        // Only ours has limits.
         (_, _, Some(ChunkError::TooManyExtensions | ChunkError::TrailersTooLarge)) => {}
         (Reading::Whole(body, end), Some(ours), None) => {
             assert_eq!((BStr::new(&body), end), (BStr::new(&told.data), ours));
         }
         (Reading::Wrong, None, _) | (Reading::OddTrailer, _, _) => {}
-        // What is wrong is seen before the end of its line.
+        // Faults are noticed before the end of their line.
         (Reading::Short, None, _) => {}
         (reading, end, fault) => {
             let name = match reading {
@@ -193,7 +193,7 @@ fn beside_httparse(data: &[u8]) {
     }
 }
 
-/// Any bytes, in chunks.
+/// Encodes any bytes in chunks.
 fn there_and_back(data: &[u8]) {
     let mut dice = Dice::of(data);
     let mut coded = Vec::new();

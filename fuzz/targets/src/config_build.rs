@@ -1,7 +1,7 @@
-//! A whole configuration: from text to the typed one, and requests through it.
+//! A complete configuration: from text to the typed one, and requests through it.
 //!
-//! Holds every fault against what may be shown of it, and every answer against a reader of answers. An input may be
-//! several files, see [`crate::files`]; a file named `request` is a request to be made.
+//! Checks that every fault can be shown, and every answer can be read. An input may be several files, see
+//! [`crate::files`]; a file named `request` is a request.
 
 use crate::config_text::show;
 use crate::files::{MAIN, split};
@@ -29,7 +29,7 @@ pub(crate) fn check(data: &[u8]) {
             return;
         }
     };
-    // Without a server nothing is listened to, and no request comes.
+    // Without a server there is no listener, and no request.
     if config.listeners.is_empty() {
         return;
     }

@@ -1,13 +1,13 @@
 //! Configurations as text: `conf::parse_text`.
 //!
-//! Holds every place against the text it is a place of, every diagnostic against what may reach a terminal, and a
-//! text without faults against the tree that is written anew. An input may be several files, see [`crate::files`].
+//! Checks that every span lies in its text and that diagnostics are harmless to a terminal, and compares a text without
+//! faults with the tree that is written anew. An input may be several files, see [`crate::files`].
 
 use crate::files::{MAIN, split};
 use bstr::BStr;
 use conf::{Body, Diagnostic, Directive, Parsed, SourceMap, Span};
 
-/// nginx's limit on words, less what escapes may add.
+/// nginx's limit on words, less the length that escapes may add.
 const LONGEST: usize = 2000;
 
 pub(crate) fn check(data: &[u8]) {
@@ -25,13 +25,13 @@ pub(crate) fn check(data: &[u8]) {
     );
 }
 
-/// Places lie in the text, and what is said of faults can be shown.
+/// Checks that spans lie in the text, and diagnostics can be shown.
 pub(crate) fn look_at(parsed: &Parsed) {
     directives(&parsed.tree.directives, parsed);
     show(&parsed.diagnostics, &parsed.sources);
 }
 
-/// Shows diagnostics in every way.
+/// Shows diagnostics in every form.
 pub(crate) fn show(diagnostics: &[Diagnostic], sources: &SourceMap) {
     for diagnostic in diagnostics {
         let places = diagnostic.span.iter().chain(diagnostic.also.iter().map(|(span, _)| span));
@@ -76,7 +76,7 @@ fn directives(all: &[Directive], parsed: &Parsed) {
     }
 }
 
-/// What is compared of a tree.
+/// The parts of a tree that are compared.
 #[derive(Debug, PartialEq)]
 enum Shape {
     Words(Vec<Vec<u8>>),
@@ -116,12 +116,12 @@ fn written_anew(parsed: &Parsed) {
     assert_eq!(found, expected, "{:?}", BStr::new(&text));
 }
 
-/// Writes directives; false if they cannot be written as one text.
+/// Writes directives; returns false if they cannot be written as one text.
 fn write(all: &[Directive], out: &mut Vec<u8>) -> bool {
     for directive in all {
         let words = std::iter::once(&directive.name).chain(&directive.args);
         for word in words {
-            // An `include` that is still there would be followed.
+            // A remaining `include` would be followed.
             if word.text().len() > LONGEST || directive.name.text() == "include" {
                 return false;
             }

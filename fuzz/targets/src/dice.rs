@@ -1,12 +1,10 @@
-//! Choices that a target makes: always the same for the same bytes.
-//!
-//! Owns the generator and the ways to cut an input into pieces. Must never be seeded by anything but the input.
+//! Random choices of a target, seeded only by the input, so that the same bytes give the same run.
 
-/// A small generator (xorshift64) seeded by the input.
+/// A small generator of random numbers (xorshift64).
 pub(crate) struct Dice(u64);
 
 impl Dice {
-    /// Seeded by FNV-1a over the bytes.
+    /// Seeds it with FNV-1a of the bytes.
     pub(crate) fn of(data: &[u8]) -> Dice {
         let hash = data.iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
             (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
@@ -21,16 +19,16 @@ impl Dice {
         self.0
     }
 
-    /// A number below this one, which is not 0.
+    /// Returns a number below `end`, which is not 0.
     pub(crate) fn below(&mut self, end: usize) -> usize {
         ((self.next() >> 16) % end as u64) as usize
     }
 }
 
-/// How often an input of this length is cut byte by byte at most.
+/// The longest input that is cut byte by byte.
 const SMALL: usize = 600;
 
-/// Ways to hand over so many bytes: the ends of the pieces, the last of them the whole length.
+/// Returns several ways to cut bytes into pieces: the ends of the pieces, the last of them the whole length.
 pub(crate) fn cuts(data: &[u8]) -> Vec<Vec<usize>> {
     let len = data.len();
     let mut dice = Dice::of(data);

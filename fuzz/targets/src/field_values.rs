@@ -1,7 +1,7 @@
-//! Small things in the values of fields: hosts, cookies, arguments, dates, lists, lengths.
+//! The values of fields: hosts, cookies, arguments, dates, lists, lengths.
 //!
-//! Holds each against its own text, against a second reading where that is short, and against the value's bounds. The
-//! first line is a name (of a cookie, of an argument), the rest the value.
+//! Compares each with its own text, with a second reading where that is short, and with the bounds of the value. The first
+//! line is a name (of a cookie, of an argument), the rest the value.
 
 use bstr::{BStr, ByteSlice};
 use http::{Headers, args, authority, cookie, date, framing};
@@ -12,9 +12,9 @@ pub(crate) fn check(data: &[u8]) {
     host(value);
     if let Some(found) = cookie::find([value], name) {
         assert!(!found.contains(&b';') && within(value, found));
-        // It comes behind its name.
+        // It follows its name.
         assert!(contains_folded(value, name));
-        // A field before it that does not have the cookie changes nothing.
+        // An earlier field without the cookie changes nothing.
         assert_eq!(cookie::find([&b";;"[..], value], name), Some(found));
     }
     if let Some(found) = args::find(value, name) {
@@ -75,7 +75,7 @@ fn host(value: &[u8]) {
     let whole = if port == 0 { host.clone() } else { [&host[..], format!(":{port}").as_bytes()].concat() };
     assert_eq!(authority::parse(&whole, &mut again), Ok(port));
     assert_eq!(BStr::new(&again), BStr::new(&host));
-    // What a switch takes for a key is the host that a request for it has.
+    // The key of a switch is the host of a request for it.
     if let Ok(key) = Key::parse(KeyKind::Host, value, usize::MAX)
         && key.shape() == Shape::Exact
     {
@@ -92,7 +92,7 @@ fn dates(value: &[u8]) {
         assert_eq!(date::parse_http_date(&written), Some(epoch_s), "{:?}", BStr::new(value));
     }
     let Some(eight) = value.first_chunk::<8>() else { return };
-    // Until the year 9999.
+    // Up to the year 9999.
     let epoch_s = u64::from_le_bytes(*eight) % 253_402_300_800;
     assert_eq!(date::parse_http_date(&date::http_date(epoch_s)), Some(epoch_s));
     let offset_s = i32::from_le_bytes([eight[4], eight[5], eight[6], 0]) % 50_400;

@@ -1,7 +1,5 @@
-//! A configuration of several files out of one input.
-//!
-//! Owns the form: a line `=== NAME` begins another file, what stands before the first is the main one. Must never look at
-//! a real file.
+//! A configuration of several files from one input: a line `=== NAME` begins another file, the text before the first is the
+//! main one. It reads no real file.
 
 use bstr::ByteSlice;
 use conf::Loader;
@@ -11,9 +9,9 @@ use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-/// Where the main file stands; the others stand beside it.
+/// The path of the main file; the others are beside it.
 pub(crate) const MAIN: &str = "/c/nginx.conf";
-/// How many files are told apart.
+/// The most files of an input.
 const MOST: usize = 16;
 
 /// The files of an input.
@@ -43,7 +41,7 @@ impl Loader for Files {
         self.0.get(path).cloned().ok_or_else(|| io::Error::from_raw_os_error(libc::ENOENT))
     }
 
-    /// A star stands for anything; other marks of patterns stand for themselves.
+    /// A star matches anything; other characters match themselves.
     fn glob(&self, pattern: &Path) -> io::Result<Vec<PathBuf>> {
         let pattern = pattern.as_os_str().as_bytes();
         let (before, after) = pattern.split_once_str(b"*").unwrap_or((pattern, b""));

@@ -1,11 +1,9 @@
-//! The list of a message's fields: `http::Headers`.
-//!
-//! Holds it against a plain list of pairs that gets the same orders.
+//! The fields of a message: `http::Headers`, compared with a plain list of pairs under the same operations.
 
 use bstr::BStr;
 use http::{Headers, Known};
 
-/// Known and unknown names, and more than one spelling of some.
+/// Known and unknown names, some in more than one spelling.
 const NAMES: [&str; 16] = [
     "Host",
     "host",

@@ -1,7 +1,7 @@
-//! Keys and routes of switches, and the table that is asked for them: `switch`.
+//! Keys and routes of switches, and their table: `switch`.
 //!
-//! Holds each against its own text, and a table against a search through all its keys. A line is a key; what stands
-//! behind a tab in it is its route. The last line is what is asked for.
+//! Compares each with its own text, and a table with a search through all its keys. A line is a key and, behind a tab, its
+//! route. The last line is the key that is looked up.
 
 use bstr::{BStr, ByteSlice};
 use switch::{Change, Commit, CommitKind, Hash, Key, KeyKind, Route, Table, normalise, point_of};
@@ -61,7 +61,7 @@ fn read_route(text: &[u8]) -> Option<Route> {
         assert!(live.contains(&&**target), "{target} of {route}");
     }
     if let Route::Split(split) = &route {
-        // Who is in a share stays there when the shares are shown in another order.
+        // The order of the shares does not change who is in which.
         let mut words: Vec<String> =
             split.shares().iter().map(|share| format!("{}={}", share.target, share.weight)).collect();
         words.reverse();
@@ -86,7 +86,7 @@ fn tables(kind: KeyKind, entries: &[(Key, Route)], asked: &[u8]) {
         let found = table.find(&form).map(|entry| (&entry.key, &entry.route));
         assert_eq!(found, best.map(|(key, route)| (key, route)), "{:?}", BStr::new(&form));
     }
-    // A commit that takes every other entry away.
+    // A commit that removes every other entry.
     let changes: Vec<Change> = entries
         .iter()
         .step_by(2)

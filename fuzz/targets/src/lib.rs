@@ -1,9 +1,8 @@
-//! What is fuzzed, and what must be so of any bytes at all.
+//! The fuzz targets, one function each: it takes bytes, and panics if they show a fault.
 //!
-//! Owns one function for each target: it takes bytes, and panics if they show a fault. Each holds the code against
-//! something else: another reading of the same rules, the same bytes in other pieces, or its own result taken back.
-//! It must never depend on anything but its argument, so that a case that was found once is found again: `cargo fuzz`
-//! calls these functions with new bytes, `cargo test` with all that were kept.
+//! Each compares the code with something else: a second reading of the same rules, the same bytes in other pieces, or the
+//! inverse of its result. It depends on nothing but its argument, so that a finding can be repeated: `cargo fuzz` calls
+//! these functions with new bytes, `cargo test` with all that were kept.
 
 #![allow(clippy::unwrap_used, reason = "a panic is how a target tells what it found")]
 
@@ -41,10 +40,10 @@ pub use pack::{Pack, read_pack, write_pack};
 #[cfg(feature = "whole")]
 pub use seeds::{dictionary, seeds};
 
-/// A target's function.
+/// The function of a target.
 pub type Target = fn(&[u8]);
 
-/// Every target, by the name of its file, its corpus and its findings.
+/// All targets; the name is that of its file, its corpus and its findings.
 pub const TARGETS: &[(&str, Target)] = &[
     #[cfg(feature = "whole")]
     ("api", api::check),
@@ -73,7 +72,7 @@ pub const TARGETS: &[(&str, Target)] = &[
 /// Runs the target of this name.
 ///
 /// # Panics
-/// There is none of this name, or it found something.
+/// Panics if there is no such target, or it finds a fault.
 pub fn run(name: &str, data: &[u8]) {
     let (_, check) = TARGETS.iter().find(|(known, _)| *known == name).expect("a target of this name");
     check(data);

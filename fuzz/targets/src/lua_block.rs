@@ -1,7 +1,7 @@
-//! Where a block of Lua ends: `conf`'s reading of `*_by_lua_block`.
+//! The end of a block of Lua: `conf`'s reading of `*_by_lua_block`.
 //!
-//! Holds it against a second reading of ngx_lua's rules that goes byte by byte. The input is the code, with or without
-//! its closing brace.
+//! Compares it with a second reading of ngx_lua's rules, byte by byte. The input is the code, with or without its closing
+//! brace.
 
 use crate::files::{MAIN, split};
 use bstr::BStr;
@@ -73,7 +73,7 @@ fn end_of_block(text: &[u8], mut at: usize) -> Option<usize> {
     None
 }
 
-/// How far away the quote is that closes the string which begins here, if it closes on its line.
+/// The distance to the quote that closes the string which begins here, if it closes on its line.
 fn string(text: &[u8], quote: u8) -> Option<usize> {
     let mut at = 1;
     loop {

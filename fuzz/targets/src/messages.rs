@@ -1,7 +1,7 @@
-//! The messages of one connection, one behind the other: where each of them ends.
+//! The messages of one connection, and the end of each.
 //!
-//! Holds the decision against the same bytes in other pieces, and against a second reader (httparse and a plain reading
-//! of RFC 9112 section 6.3): two readers that both accept a message must see its end in the same place.
+//! Compares the decision with the same bytes in other pieces, and with a second reader (httparse and a plain reading of
+//! RFC 9112 §6.3): two readers that both accept a message must see its end in the same place.
 
 use crate::chunked::{self, Reading};
 use crate::dice::cuts;
@@ -11,7 +11,7 @@ use http::{
     BodyFraming, ChunkError, ChunkLimits, ChunkedDecoder, HeadError, HeadLimits, Progress, RequestHead,
 };
 
-/// A whole message: its first byte, the end of its head, its own end; and its body.
+/// A complete message: its first byte, the end of its head, its own end; and its body.
 #[derive(Debug, PartialEq)]
 struct Message {
     start: usize,
@@ -20,7 +20,7 @@ struct Message {
     body: Vec<u8>,
 }
 
-/// Why no more messages are read.
+/// The reason why no more messages are read.
 #[derive(Debug, PartialEq)]
 enum Stop {
     Head(HeadError),
@@ -28,15 +28,15 @@ enum Stop {
     Chunk(ChunkError),
     /// The message says that it is the last.
     Last,
-    /// More bytes are needed; so many messages were whole.
+    /// More bytes are needed; the number of complete messages.
     Wanting,
 }
 
-/// A reader of requests that gets bytes as they come, as the server does.
+/// A reader of requests that gets bytes as they arrive, as the server does.
 struct Reader {
     limits: HeadLimits,
     head: RequestHead,
-    /// Behind the last whole message.
+    /// The end of the last complete message.
     start: usize,
     head_end: Option<usize>,
     body: Vec<u8>,
@@ -61,7 +61,7 @@ impl Reader {
         }
     }
 
-    /// Reads as far as the input goes: the same bytes as before, and more behind them.
+    /// Reads as far as possible; the input has the same bytes as before, and more behind them.
     fn read(&mut self, input: &[u8]) -> Result<(), Stop> {
         loop {
             if self.head_end.is_none() {
@@ -95,7 +95,7 @@ impl Reader {
         }
     }
 
-    /// Is the body whole?
+    /// Returns true if the body is complete.
     fn read_body(&mut self, input: &[u8]) -> Result<bool, Stop> {
         let Some(decoder) = &mut self.chunks else {
             let take = usize::try_from(self.left).unwrap_or(usize::MAX).min(input.len() - self.at);
@@ -136,7 +136,7 @@ pub(crate) fn check(data: &[u8]) {
     }
 }
 
-/// Where somebody else sees the end, if he accepts the message at all.
+/// The end of a message to the second reader, if it accepts the message.
 fn beside_a_plain_reader(data: &[u8], message: &Message) {
     let mut fields = [httparse::EMPTY_HEADER; 128];
     let mut request = httparse::Request::new(&mut fields);
@@ -170,6 +170,6 @@ fn beside_a_plain_reader(data: &[u8], message: &Message) {
         _ => panic!("two framings were taken: {lengths:?} {codings:?}"),
     };
     assert_eq!(end, message.end - message.start, "the end of the message");
-    // RFC 9112, section 6.1: before HTTP/1.1 there are no transfer codings.
+    // RFC 9112 §6.1: before HTTP/1.1 there are no transfer codings.
     assert!(codings.is_empty() || request.version == Some(1));
 }

@@ -1,7 +1,7 @@
-//! A corpus as one file: the way it is kept in the repository.
+//! A corpus as one file, as it is kept in the repository.
 //!
-//! Owns the form: a first line that no text begins with, then each case after its length in four bytes, least
-//! significant first. Cases are sorted, so that the same corpus is the same file.
+//! A first line that no text begins with is followed by each case after its length in four bytes, least significant first.
+//! Cases are sorted, so that the same corpus gives the same file.
 
 /// The cases of one target.
 pub type Pack = Vec<Vec<u8>>;
@@ -9,7 +9,7 @@ pub type Pack = Vec<Vec<u8>>;
 /// The first bytes of a pack.
 const MARK: &[u8] = b"\xffpointsman corpus 1\n";
 
-/// A pack as bytes; cases that are there twice are kept once.
+/// Encodes a pack; duplicate cases are kept once.
 pub fn write_pack(cases: &[Vec<u8>]) -> Vec<u8> {
     let mut cases: Vec<&Vec<u8>> = cases.iter().collect();
     cases.sort_by_key(|case| (case.len(), *case));
@@ -22,7 +22,7 @@ pub fn write_pack(cases: &[Vec<u8>]) -> Vec<u8> {
     out
 }
 
-/// The cases of a pack; none if it is no pack, or a broken one.
+/// Decodes a pack; `None` if it is broken.
 pub fn read_pack(bytes: &[u8]) -> Option<Pack> {
     let mut rest = bytes.strip_prefix(MARK)?;
     let mut cases = Vec::new();

@@ -1,7 +1,7 @@
 //! The `Range` header: `http::range`.
 //!
-//! Holds ranges against the body's bounds, a second reading of the simple forms, their own text, and the length of a
-//! multipart body against the body itself. The first byte chooses the length, the second the number that is allowed.
+//! Compares ranges with the bounds of the body, a second reading of the simple forms, their own text, and the length of a
+//! multipart body with the body itself. The first byte chooses the length, the second the allowed number of ranges.
 
 use bstr::BStr;
 use http::range::{Boundary, RangeAnswer, parse};
@@ -30,7 +30,7 @@ pub(crate) fn check(data: &[u8]) {
     }
 }
 
-/// Nothing is sent that is not there, and not more than is there.
+/// Checks that ranges lie in the body and are not longer than it.
 fn within(ranges: &[Range<u64>], length: u64, allowed: Option<u32>) {
     assert!(!ranges.is_empty());
     assert!(allowed.is_none_or(|allowed| ranges.len() <= allowed as usize));
@@ -50,7 +50,7 @@ fn written_anew(ranges: &[Range<u64>], length: u64, allowed: Option<u32>) {
     assert_eq!((answer, &*again), (RangeAnswer::Parts, ranges));
 }
 
-/// The length that is announced for a multipart body is that of what is sent.
+/// Checks that the announced length of a multipart body is the length that is sent.
 fn lengths_agree(ranges: &[Range<u64>], length: u64) {
     let boundary = Boundary::new(length.wrapping_mul(0x9e37_79b9));
     let mut scratch = Vec::new();
@@ -67,7 +67,7 @@ fn lengths_agree(ranges: &[Range<u64>], length: u64) {
     }
 }
 
-/// One range in its plainest form, read anew.
+/// Reads one range in its simplest form.
 fn simple(value: &[u8], length: u64) -> Option<(RangeAnswer, Vec<Range<u64>>)> {
     let (first, last) = std::str::from_utf8(value).ok()?.strip_prefix("bytes=")?.split_once('-')?;
     let digits = |text: &str| text.len() < 19 && text.bytes().all(|byte| byte.is_ascii_digit());

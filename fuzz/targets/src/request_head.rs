@@ -1,18 +1,18 @@
 //! Request heads: `http::RequestHead`.
 //!
-//! Holds one decoding against the same bytes in other pieces, against httparse, and against the head that is written
-//! from what was understood.
+//! Compares one decoding with the same bytes in other pieces, with httparse, and with the head that is written from the
+//! result.
 
 use crate::dice::cuts;
 use bstr::BStr;
 use http::framing::{self, FramingError};
 use http::{BodyFraming, HeadEncoder, HeadError, HeadLimits, Method, Progress, RequestHead, Version};
 
-/// Everything a decoder tells about an input.
+/// The result of a decoder.
 #[derive(Debug, PartialEq)]
 struct Told {
     outcome: Result<Progress, HeadError>,
-    /// The words for the log, if it is refused.
+    /// The text for the log, if it is refused.
     words: Vec<u8>,
     line: Vec<u8>,
     method: Vec<u8>,
@@ -44,7 +44,7 @@ fn decode(data: &[u8], ends: &[usize], limits: &HeadLimits) -> (RequestHead, Tol
     let told = Told {
         outcome,
         words,
-        // Of a refused line there is as much as had come.
+        // A refused line is as long as it had arrived.
         line: if head.has_line() { head.request_line().to_vec() } else { Vec::new() },
         method: head.method_bytes().to_vec(),
         target: head.target().to_vec(),
@@ -58,7 +58,7 @@ fn decode(data: &[u8], ends: &[usize], limits: &HeadLimits) -> (RequestHead, Tol
     (head, told)
 }
 
-/// Room for any head, so that only its form decides.
+/// Limits that no input reaches, so that only its form decides.
 fn wide() -> HeadLimits {
     HeadLimits {
         client_header_buffer_size: 1 << 20,
@@ -89,7 +89,7 @@ pub(crate) fn check(data: &[u8]) {
     beside_httparse(data, &all_names);
 }
 
-/// What must be so of a head that is taken.
+/// Checks an accepted head.
 fn accepted(data: &[u8], head: &RequestHead, consumed: usize, limits: &HeadLimits) {
     assert!(consumed <= data.len() && head.len() <= consumed);
     assert!(head.headers.len() <= limits.max_fields);
@@ -127,7 +127,7 @@ fn accepted(data: &[u8], head: &RequestHead, consumed: usize, limits: &HeadLimit
     written_anew(head);
 }
 
-/// The head written from what was understood is understood in the same way.
+/// Checks that the head written from the result gives the same result.
 fn written_anew(head: &RequestHead) {
     if head.version == Version::Http09 || head.method == Method::Connect || !head.is_target_whole() {
         return;
@@ -142,7 +142,7 @@ fn written_anew(head: &RequestHead) {
         Ok(Progress::Complete { consumed }) => assert_eq!(consumed, bytes.len()),
         // The authority of its target was not written.
         Err(HeadError::MissingHost) if head.authority().is_some() => return,
-        // With it, what the field says does not count.
+        // With it, the field is ignored.
         Err(HeadError::InvalidHost) if head.authority().is_some() => return,
         other => panic!("{other:?} for {:?}", BStr::new(&bytes)),
     }
@@ -157,7 +157,7 @@ fn written_anew(head: &RequestHead) {
     assert_eq!(fields(&again), fields(head), "{:?}", BStr::new(&bytes));
 }
 
-/// What httparse takes as well ends in the same place and has the same parts.
+/// Checks that a head that httparse accepts too ends in the same place and has the same parts.
 fn beside_httparse(data: &[u8], limits: &HeadLimits) {
     let mut head = RequestHead::new();
     let ours = head.decode(data, limits);
@@ -175,7 +175,7 @@ fn beside_httparse(data: &[u8], limits: &HeadLimits) {
             assert_eq!(head.headers.len(), request.headers.len());
             for ((_, name, value), field) in head.headers.iter().zip(request.headers.iter()) {
                 assert_eq!(BStr::new(name), BStr::new(field.name));
-                // httparse takes tabs around a value away too.
+                // httparse removes tabs around a value too.
                 assert_eq!(BStr::new(value.trim_ascii()), BStr::new(field.value.trim_ascii()));
             }
         }

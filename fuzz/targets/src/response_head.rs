@@ -1,14 +1,14 @@
 //! Response heads of upstreams: `http::ResponseHead`.
 //!
-//! Holds one decoding against the same bytes in other pieces, against httparse, and against the head that is written
-//! from what was understood.
+//! Compares one decoding with the same bytes in other pieces, with httparse, and with the head that is written from the
+//! result.
 
 use crate::dice::cuts;
 use bstr::BStr;
 use http::framing::{self, FramingError};
 use http::{BodyFraming, HeadEncoder, Method, Progress, ResponseError, ResponseHead, Version};
 
-/// `proxy_buffer_size` of the checks.
+/// The `proxy_buffer_size`.
 const SIZES: [usize; 3] = [64, 4096, 1 << 20];
 
 #[derive(Debug, PartialEq)]
@@ -86,7 +86,7 @@ fn accepted(head: &ResponseHead) {
     assert_eq!(fields(&again), fields(head));
 }
 
-/// What httparse takes as well ends in the same place and says the same.
+/// Checks that a head that httparse accepts too ends in the same place and has the same parts.
 fn beside_httparse(data: &[u8]) {
     let mut head = ResponseHead::default();
     let ours = head.decode(data, usize::MAX);

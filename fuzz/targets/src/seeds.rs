@@ -1,14 +1,14 @@
-//! What fuzzing begins with: texts of the repository, and words that belong to the formats.
+//! The seeds of fuzzing: texts of the repository, and words of the formats.
 //!
-//! Owns how seeds are made of `cases/`, of the parser's golden files and of the directives' own examples. Must never be
-//! what a test relies on: seeds change when the cases do, what is kept does not.
+//! Seeds come from `cases/`, from the parser's golden files and from the examples of directives. No test relies on them:
+//! they change with the cases, which the kept corpora do not.
 
 use bstr::ByteSlice;
 use conf::{Body, Directive};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// The seeds of a target, out of the repository at this path.
+/// Returns the seeds of a target from the repository at this path.
 pub fn seeds(target: &str, root: &Path) -> Vec<Vec<u8>> {
     let mut seeds: Vec<Vec<u8>> = written(target).iter().map(|text| text.as_bytes().to_vec()).collect();
     let cases = Cases::read(root);
@@ -55,7 +55,7 @@ pub fn seeds(target: &str, root: &Path) -> Vec<Vec<u8>> {
     seeds
 }
 
-/// What the end-to-end cases hold.
+/// The contents of the end-to-end cases.
 #[derive(Default)]
 struct Cases {
     configurations: Vec<Vec<u8>>,
@@ -162,7 +162,7 @@ fn gather(all: &[Directive], words: &mut Vec<Vec<u8>>, lua: &mut Vec<Vec<u8>>) {
     }
 }
 
-/// The parser's golden files: their form is that of an input, with the main file named.
+/// The parser's golden files, which have the form of an input, with the main file named.
 fn golden(root: &Path) -> Vec<Vec<u8>> {
     let mut paths = Vec::new();
     files_below(&root.join("crates/conf/tests/golden"), &mut paths);
@@ -173,7 +173,7 @@ fn golden(root: &Path) -> Vec<Vec<u8>> {
         .collect()
 }
 
-/// Each directive's own example, where it may stand.
+/// The example of each directive, in its context.
 fn examples() -> Vec<Vec<u8>> {
     let upstreams = "upstream blue { server 127.0.0.1:1; } upstream green { server 127.0.0.1:2; }";
     engine::config::directives()
@@ -192,7 +192,7 @@ fn examples() -> Vec<Vec<u8>> {
         .collect()
 }
 
-/// Changes of each sort to both files of a store.
+/// Changes of each kind to both files of a store.
 fn damages() -> Vec<Vec<u8>> {
     let mut all = Vec::new();
     for choice in [0, 1] {
@@ -299,7 +299,7 @@ const API: &[&str] = &[
     "PUT /v1/switches/live/keys/a\n\n{\"target\":\"red\"}\n---\nPATCH /v1/switches\n\n\n---\nGET /v1/nothing\n\n",
 ];
 
-/// Words of a target's format, in the form that libFuzzer reads.
+/// Returns the words of a target's format as a dictionary for libFuzzer.
 pub fn dictionary(target: &str) -> String {
     let words: Vec<String> = match target {
         "config_text" | "config_build" | "bundle" => {

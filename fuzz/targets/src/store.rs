@@ -1,8 +1,8 @@
-//! A store whose file somebody damaged: `control::store::SqliteStore`.
+//! A store with a damaged file: `control::store::SqliteStore`.
 //!
-//! Holds what is loaded against what was committed: damage is refused, or it means nothing. The first byte chooses the
-//! file that is damaged (closed, or left open with a log), or that the rest is a file of its own; what follows are
-//! changes of five and more bytes each, see [`damage`].
+//! Compares the loaded state with the committed one: damage is refused, or has no effect. The first byte chooses the file
+//! that is damaged (closed, or left open with a log), or that the rest is a file of its own; then follow changes of five
+//! and more bytes each, see [`damage`].
 
 use control::store::SqliteStore;
 use rusqlite::Connection;
@@ -21,7 +21,7 @@ const PAGE: usize = 4096;
 
 type Content = BTreeMap<String, (String, u64)>;
 
-/// A file as it was, with its log, and what it holds at each revision.
+/// An undamaged file with its log, and its contents at each revision.
 struct Sound {
     file: Vec<u8>,
     log: Vec<u8>,
@@ -30,7 +30,7 @@ struct Sound {
     tables: Vec<(Content, Hash, Vec<Pending>)>,
 }
 
-/// Stores as a clean end leaves them, and as a crash does.
+/// Stores after a clean end, and after a crash.
 static SOUND: LazyLock<[Sound; 2]> = LazyLock::new(|| [made(false), made(true)]);
 
 fn content(table: &Table) -> Content {
@@ -100,7 +100,7 @@ fn made(with_log: bool) -> Sound {
     Sound { file: read(""), log: read("-wal"), history, tables }
 }
 
-/// A receipt, so that there is a row of each table.
+/// A receipt, so that every table has a row.
 trait KeepReceipt {
     fn keep_receipt_of(&mut self, commit: &Commit);
 }
@@ -137,7 +137,7 @@ pub(crate) fn check(data: &[u8]) {
     examine(&path, Some(sound));
 }
 
-/// Takes changes out of the bytes: what (one byte), where (three), how much (one), and that many bytes.
+/// Applies changes from the bytes: the kind (one byte), the place (three), a length (one), and that many bytes.
 fn damage<'a>(mut rest: &'a [u8], file: &mut Vec<u8>, log: &mut Vec<u8>) -> Vec<&'a [u8]> {
     let mut rows = Vec::new();
     while let Some((head, after)) = rest.split_first_chunk::<5>() {
@@ -193,8 +193,8 @@ const TABLES: [(&str, &[&str]); 7] = [
     ("receipts", &["revision", "receipt"]),
 ];
 
-/// Changes one row by SQL, as somebody with a shell would: table, column, row, sort of value, value. The column after
-/// the last means that the row goes.
+/// Changes one row by SQL, as could be done with a shell: table, column, row, kind of value, value. The column after the
+/// last deletes the row.
 fn change_row(path: &Path, order: &[u8]) {
     let [table, column, row, sort, value @ ..] = order else { return };
     let (table, columns) = TABLES[usize::from(*table) % TABLES.len()];
@@ -209,7 +209,7 @@ fn change_row(path: &Path, order: &[u8]) {
     };
     let first = columns[0];
     let which = format!("{first} = (SELECT {first} FROM {table} ORDER BY 1 LIMIT 1 OFFSET {})", row % 32);
-    // What the table does not allow stays as it was.
+    // Changes that the table does not allow have no effect.
     let _ = match columns.get(usize::from(*column) % (columns.len() + 1)) {
         Some(column) => {
             connection.execute(&format!("UPDATE OR IGNORE {table} SET {column} = ?1 WHERE {which}"), [value])
@@ -218,7 +218,7 @@ fn change_row(path: &Path, order: &[u8]) {
     };
 }
 
-/// Opens the store, and if it can be opened, looks at all there is.
+/// Opens the store, and if it opens, reads everything.
 fn examine(path: &Path, sound: Option<&Sound>) {
     let mut store = match SqliteStore::open(path, KIND) {
         Ok(store) => store,
@@ -234,7 +234,7 @@ fn examine(path: &Path, sound: Option<&Sound>) {
     let (table, hash, pending) =
         sound.tables.get(usize::try_from(revision).unwrap()).expect("a revision that was committed");
     if control::store::Keep::key_kind(&store) != KIND {
-        // A switch that is keyed by hosts refuses it.
+        // A store opened for hosts refuses it.
         return;
     }
     assert_eq!(&content(&loaded.table), table, "the table of revision {revision}");
@@ -258,7 +258,7 @@ fn examine(path: &Path, sound: Option<&Sound>) {
             assert_eq!(changes, expected.collect::<Vec<_>>(), "the changes of {key}");
         }
     }
-    // It goes on from there, or says that it cannot.
+    // It goes on from there, or fails.
     let Some(commit) = next(&loaded, &order(40)) else { return };
     let expected = content(&loaded.table.apply(&commit));
     if store.commit(&commit).is_err() {

@@ -1,7 +1,7 @@
-//! Texts with variables in them: `engine::Template`.
+//! Texts with variables: `engine::Template`.
 //!
-//! Holds how a text is taken apart against a second reading of nginx's rules, and what comes out against the values of
-//! its parts, one by one. The first line is the text, the rest a request.
+//! Compares the parts of a text with a second reading of nginx's rules, and the result with the values of its parts, one by
+//! one. The first line is the text, the rest a request.
 
 use crate::world::{World, config_of, exchange};
 use bstr::{BStr, ByteSlice};
@@ -9,7 +9,7 @@ use engine::template::{Part, TemplateError};
 use engine::variables::{self, VariableId};
 use engine::{Config, Env, Template};
 
-/// Names every variable that there is, and defines some of each sort.
+/// A configuration that uses every variable, and defines some of each kind.
 fn configuration() -> Config {
     let mut names: Vec<String> = variables::VARIABLES
         .iter()
@@ -70,7 +70,7 @@ fn with(config: &Config, text: &[u8], request: &[u8]) {
     for request in [REQUEST, request] {
         let Some(mut exchange) = exchange(config, &mut world, request) else { continue };
         let mut env = Env { config, host: &mut world };
-        // A map with a regular expression sets captures when it is first asked, which may stand before it.
+        // A map with a regular expression sets captures when it is first evaluated, which may be before it.
         template.value(&mut exchange, &mut env);
         let whole = template.value(&mut exchange, &mut env);
         let again = template.value(&mut exchange, &mut env);
@@ -85,7 +85,7 @@ fn with(config: &Config, text: &[u8], request: &[u8]) {
                 Part::Variable(id) => {
                     let before = parts.len();
                     let found = variables::append(&mut exchange, &mut env, *id, &mut parts);
-                    assert!(found || parts.len() == before, "nothing comes of what is not there");
+                    assert!(found || parts.len() == before, "a missing value is empty");
                 }
             }
         }
@@ -106,7 +106,7 @@ enum Wrong {
     Bracket,
 }
 
-/// Takes a text apart, one byte after the other.
+/// Splits a text byte by byte.
 fn read(text: &[u8]) -> Result<Vec<Piece>, Wrong> {
     let mut pieces: Vec<Piece> = Vec::new();
     let mut at = 0;

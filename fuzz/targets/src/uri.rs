@@ -1,12 +1,12 @@
 //! Paths and escapes: `http::uri` and `http::escape`.
 //!
-//! Holds normalising against a second reading of it, against itself once more, and escapes against their undoing.
+//! Compares normalisation with a second implementation and with its repetition, and escapes with their inverse.
 
 use bstr::BStr;
 use http::escape::{self, Escape, Unescape};
 use http::uri;
 
-/// What holds of every path that was normalised.
+/// Checks a normalised path.
 pub(crate) fn is_normal(path: &[u8], merge_slashes: bool) {
     assert_eq!(path.first(), Some(&b'/'), "{:?}", BStr::new(path));
     assert!(!path.contains(&0), "{:?}", BStr::new(path));
@@ -25,7 +25,7 @@ pub(crate) fn check(data: &[u8]) {
         assert!(!path.split(|byte| *byte == b'/').any(|segment| segment == b".."));
         assert!(data.ends_with(query));
     }
-    // A target that was taken begins with one of these, and holds no control byte.
+    // An accepted target begins with one of these, and has no control byte.
     if !matches!(data.first(), Some(b'/' | b'?')) || data.iter().any(u8::is_ascii_control) {
         return;
     }
@@ -53,9 +53,9 @@ pub(crate) fn check(data: &[u8]) {
     }
 }
 
-/// The path and the query, or none if the target is bad: decoded as a whole first, then taken apart into segments.
+/// The path and the query, or `None` if the target is bad: decoded as a whole first, then split into segments.
 fn reread(raw: &[u8], merge_slashes: bool) -> Option<(Vec<u8>, Vec<u8>)> {
-    // Each byte with whether it means itself, whatever it is.
+    // Each byte, and whether it is literal.
     let mut decoded: Vec<(u8, bool)> =
         if raw.first() == Some(&b'/') { Vec::new() } else { vec![(b'/', false)] };
     let mut at = 0;

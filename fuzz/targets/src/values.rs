@@ -1,6 +1,6 @@
 //! The values of directives: `conf::value`.
 //!
-//! Holds sizes, numbers and times against a second reading with numbers that cannot overflow.
+//! Compares sizes, numbers and times with a second reading whose numbers cannot overflow.
 
 use conf::value;
 
@@ -40,7 +40,7 @@ fn scaled(text: &[u8], units: &[(u8, u32)]) -> Option<u64> {
     }
 }
 
-/// nginx's ngx_parse_time as a list of steps, each unit's place after those before it.
+/// nginx's ngx_parse_time as a list of steps, with the units in their order.
 fn time(text: &[u8], seconds: bool) -> Option<u64> {
     const UNITS: [(&[u8], u128); 9] = [
         (b"y", 365 * 86_400_000),
@@ -75,9 +75,9 @@ fn time(text: &[u8], seconds: bool) -> Option<u64> {
             .max_by_key(|(_, (name, _))| name.len())?;
         let blank = *name == b" ";
         match place {
-            // Milliseconds, and only where they are counted.
+            // Milliseconds, only where they are allowed.
             7 if seconds || step > 7 => return None,
-            // A blank stands for the seconds that were left out, so it comes where they may.
+            // A blank replaces omitted seconds, so it is allowed where they are.
             8 if step > 6 => return None,
             _ if place < step => return None,
             _ => {}

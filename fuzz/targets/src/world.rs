@@ -1,6 +1,5 @@
-//! A world for the engine: a clock that stands still, one file, names that are known, and a request's way through it.
-//!
-//! Owns what every target of the engine needs around it. Must never be another world for the same input.
+//! The surroundings of the engine for fuzzing: a fixed clock, one file, known names, and the path of a request through it.
+//! They are the same for the same input.
 
 use crate::files::{Files, MAIN};
 use conf::{Diagnostic, Parsed};
@@ -17,9 +16,9 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::rc::Rc;
 
-/// What the one file holds.
+/// The contents of the one file.
 const TEXT: &[u8] = b"<html>a page of sixty-four bytes, so that ranges have room</html>";
-/// How often a request may ask the server for something: more is a circle.
+/// The most effects of a request: more are an endless loop.
 const MOST_STEPS: usize = 500;
 
 struct Names;
@@ -48,7 +47,7 @@ pub(crate) fn built(parsed: &Parsed, files: &Files) -> Result<(Config, Vec<Diagn
     build(parsed, &inputs)
 }
 
-/// The configuration of a text that has no faults.
+/// Builds the configuration of a text without faults.
 pub(crate) fn config_of(text: &str) -> Config {
     let (main, files) = crate::files::split(text.as_bytes());
     let parsed = conf::parse_text(MAIN, main, &files);
@@ -58,7 +57,7 @@ pub(crate) fn config_of(text: &str) -> Config {
     }
 }
 
-/// Everything outside the engine.
+/// The host of the engine.
 pub(crate) struct World {
     file: Rc<File>,
     random: u64,
@@ -132,7 +131,7 @@ impl Host for World {
     }
 }
 
-/// A request that has begun; none if its head is refused. The tables of the switches have no entries.
+/// Starts a request; `None` if its head is refused. The tables of the switches are empty.
 pub(crate) fn exchange(config: &Config, world: &mut World, request: &[u8]) -> Option<Exchange> {
     let mut exchange = Exchange::default();
     exchange.connection.serial = 1;
@@ -155,7 +154,7 @@ pub(crate) fn exchange(config: &Config, world: &mut World, request: &[u8]) -> Op
     Some(exchange)
 }
 
-/// Walks through all phases and puts the answer's head and whatever of the body is at hand into the output.
+/// Runs all phases, and writes the head of the answer and the available part of the body.
 pub(crate) fn answer(config: &Config, world: &mut World, exchange: &mut Exchange) {
     let mut env = Env { config, host: world };
     let mut step = phase::advance(exchange, &mut env);
@@ -187,5 +186,5 @@ pub(crate) fn answer(config: &Config, world: &mut World, exchange: &mut Exchange
             Err(HeadRefused::Close) => return,
         }
     }
-    panic!("the request goes round in a circle");
+    panic!("the request loops");
 }

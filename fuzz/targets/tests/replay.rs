@@ -1,4 +1,4 @@
-//! Every case that was kept, and every case in which something was found, once more.
+//! Replays every kept case and every finding.
 //!
 //! One test for each target. A corpus is `fuzz/corpus/TARGET.pack`, findings are files in `fuzz/found/TARGET/`.
 
@@ -10,11 +10,11 @@ fn fuzz() -> &'static Path {
     Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
 }
 
-/// Runs a target over all that is kept for it, and says which case it is if one fails.
+/// Runs a target with all of its kept cases; a failure names the case.
 fn replay(target: &str) {
     let pack = fs::read(fuzz().join(format!("corpus/{target}.pack"))).expect("a corpus");
     let cases = read_pack(&pack).expect("a whole pack");
-    assert!(cases.len() >= 5, "a corpus of {} cases is none", cases.len());
+    assert!(cases.len() >= 5, "a corpus of only {} cases", cases.len());
     let kept =
         cases.into_iter().enumerate().map(|(number, case)| (format!("case {number} of the corpus"), case));
     let found = found(target)
@@ -64,7 +64,7 @@ fn every_target_is_replayed() {
     for folder in fs::read_dir(fuzz().join("found")).into_iter().flatten() {
         let name = folder.expect("an entry").file_name();
         let file = fuzz().join("fuzz_targets").join(&name).with_extension("rs");
-        assert!(file.is_file(), "{name:?} is no target");
+        assert!(file.is_file(), "{name:?} is not a target");
     }
 }
 

@@ -1,5 +1,5 @@
-//! Requests that wait for a hold: they come, wait, give up, grow and go on, while holds are placed, released and
-//! published in tables. Two clocks tick apart by a little, as those of two threads do.
+//! Requests that wait for a hold: they arrive, wait, give up, grow and go on, while holds are placed, released and published
+//! in tables. Two clocks differ a little, as those of two threads do.
 
 use std::sync::Arc;
 
@@ -31,7 +31,7 @@ struct Waiting {
     since_ms: u64,
 }
 
-/// A hold, and what the world knows of it.
+/// A hold, and the expectations of it.
 struct Placed {
     hold: Arc<Hold>,
     key: Key,
@@ -71,7 +71,7 @@ impl World {
         self.waiting.clear();
         for placed in &self.holds {
             let left = (placed.hold.waiting(), placed.hold.bytes());
-            holds!("hold-counts", left == (0, 0), "{left:?} is left when nobody waits");
+            holds!("hold-counts", left == (0, 0), "{left:?} is left when no request waits");
         }
     }
 
@@ -214,7 +214,7 @@ impl World {
             (HoldState::Go, Some((at_ms, pace))) => {
                 placed.gone_ms.push(now_ms);
                 let count = placed.gone_ms.len() as u64;
-                // At no time more have gone than the pace allows; a turn is rounded down to its millisecond.
+                // At no time more have left than the pace allows; a turn is rounded down to its millisecond.
                 let most = pace
                     .map_or(u64::MAX, |pace| ((now_ms - at_ms + 1) * u64::from(pace.max(1))).div_ceil(1000));
                 holds!(

@@ -2,7 +2,7 @@
 //!
 //! Each is one test with a few seeds; `cargo xtask simulate` runs any number of them.
 
-#![allow(clippy::unwrap_used, reason = "a test may fail where it stands")]
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 mod holds;
 mod orders;

@@ -1,5 +1,5 @@
-//! Orders to one switch, planned, committed by two writers and applied, against a naive model: it keeps every change in
-//! lists and works out everything anew. Now and then the process ends and begins again with what the store has.
+//! Orders to one switch, planned, committed by two writers and applied, compared with a naive model, which keeps every
+//! change in lists and computes everything anew. Sometimes the process restarts with the contents of the store.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -34,10 +34,10 @@ type State = BTreeMap<String, String>;
 /// One change in the model: key, before, after, the revision it takes back.
 type Changed = (String, Option<String>, Option<String>, Option<u64>);
 
-/// What an order comes to, by the model.
+/// The expected result of an order.
 type Verdict = Result<Vec<Changed>, Code>;
 
-/// Everything that ever happened.
+/// The complete history.
 #[derive(Default)]
 struct Model {
     /// Index n is revision n + 1.
@@ -55,31 +55,31 @@ impl Model {
         self.commits.len() as u64
     }
 
-    /// A change stands unless a newer one that stands takes it back.
-    fn stands(&self, revision: u64, key: &str) -> bool {
+    /// Returns true if a change is in effect: no newer one in effect takes it back.
+    fn is_in_effect(&self, revision: u64, key: &str) -> bool {
         !(revision + 1..=self.newest()).any(|newer| {
             self.change(newer, key).is_some_and(|change| change.3 == Some(revision))
-                && self.stands(newer, key)
+                && self.is_in_effect(newer, key)
         })
     }
 
-    /// Did anything that stands change the key since, other than by putting back what this revision left?
+    /// Returns true if a change in effect has changed the key since, other than by restoring the result of this revision.
     fn changed_since(&self, revision: u64, key: &str) -> bool {
         (revision + 1..=self.newest()).any(|newer| {
             self.change(newer, key).is_some_and(|change| change.3.is_none_or(|of| of < revision))
-                && self.stands(newer, key)
+                && self.is_in_effect(newer, key)
         })
     }
 
-    /// What the key must be: what the newest plain change that stands has made it.
+    /// The expected route of a key: that of the newest plain change in effect.
     fn worked_out(&self, key: &str) -> Option<String> {
         self.last_plain(key).and_then(|revision| self.change(revision, key).unwrap().2.clone())
     }
 
     fn last_plain(&self, key: &str) -> Option<u64> {
-        (1..=self.newest())
-            .rev()
-            .find(|&r| self.change(r, key).is_some_and(|change| change.3.is_none()) && self.stands(r, key))
+        (1..=self.newest()).rev().find(|&r| {
+            self.change(r, key).is_some_and(|change| change.3.is_none()) && self.is_in_effect(r, key)
+        })
     }
 
     fn effective(&self, wanted: Vec<(String, Option<String>, Option<u64>)>) -> Vec<Changed> {
@@ -121,7 +121,8 @@ impl Model {
     }
 
     fn undo(&self, of: u64, force: bool) -> Verdict {
-        let standing = self.commits[of as usize - 1].iter().filter(|change| self.stands(of, &change.0));
+        let in_effect =
+            self.commits[of as usize - 1].iter().filter(|change| self.is_in_effect(of, &change.0));
         let standing: Vec<&Changed> = standing.collect();
         let newer = |change: &&Changed| self.changed_since(of, &change.0);
         if !force && standing.iter().any(newer) {
@@ -159,12 +160,12 @@ impl Model {
         }
         let back = self.commits[of as usize - 1]
             .iter()
-            .filter(|change| self.stands(of, &change.0) && !self.changed_since(of, &change.0))
+            .filter(|change| self.is_in_effect(of, &change.0) && !self.changed_since(of, &change.0))
             .map(|change| (change.0.clone(), change.1.clone(), Some(of)));
         self.checked(self.effective(back.collect()))
     }
 
-    /// nginx's precedence, key by key: the exact one, the longest of each sort of wildcard.
+    /// nginx's precedence, key by key: the exact one, then the longest wildcard of each kind.
     fn serves(&self, host: &str) -> Option<&String> {
         let longest = |fits: &dyn Fn(&str) -> bool| {
             self.state
@@ -188,7 +189,7 @@ impl Model {
 struct Run {
     seeded: Seeded,
     store: MemoryStore,
-    /// As a worker has it: only ever made by `apply`.
+    /// The table of a worker: only changed by `apply`.
     table: Table,
     model: Model,
     now_ms: u64,
@@ -206,18 +207,18 @@ impl Run {
     }
 
     fn revision(&mut self) -> Option<u64> {
-        // Mostly one of the last ones: there the traps are.
+        // Mostly one of the last ones, where faults are likely.
         let back = if self.seeded.chance(80) { self.seeded.below(6) } else { self.seeded.below(60) } as u64;
         self.model.newest().checked_sub(back).filter(|&revision| revision > 0)
     }
 
-    /// An order, and what the model says about it.
+    /// An order and its expected result.
     fn draw(&mut self, meta: &mut Meta) -> Option<(Action, Verdict)> {
         Some(match self.seeded.below(100) {
             0..50 => {
                 let mut sets = Vec::new();
                 for key in self.keys(4) {
-                    // Now and then a target that is not there.
+                    // Sometimes a target that does not exist.
                     let routes = if self.seeded.chance(95) { ROUTES.len() - 1 } else { ROUTES.len() };
                     let route = self.seeded.chance(65).then(|| ROUTES[self.seeded.below(routes)].to_owned());
                     sets.push((key, route));
@@ -311,13 +312,13 @@ impl Run {
     fn keep(&mut self, plan: &Plan, changes: Vec<Changed>) {
         let previous = self.store.load().unwrap().last_hash;
         let commit = plan.commit(previous, self.now_ms, Vec::new());
-        // Two writers with the same plan's revision: the second one loses, whatever it wants.
+        // Two writers with the same revision: the second one loses.
         let mut rival = Commit { actor: "rival".to_owned(), ..commit.clone() };
         rival.hash = rival.computed_hash();
         let (first, second) = if self.seeded.chance(50) { (&commit, &rival) } else { (&rival, &commit) };
         self.store.commit(first).unwrap();
         let late = self.store.commit(second).map_err(|fault| fault.kind);
-        holds!("one-wins", late == Err(StoreFaultKind::Conflict), "the second writer is told {late:?}");
+        holds!("one-wins", late == Err(StoreFaultKind::Conflict), "the second writer gets {late:?}");
 
         for commit in self.store.since(self.table.revision()).unwrap() {
             self.table = self.table.apply(&commit);
@@ -355,7 +356,7 @@ impl Run {
         }
     }
 
-    /// The history alone gives the same again.
+    /// The history alone gives the same table.
     fn finish(&mut self) {
         let history = self.store.since(0).unwrap();
         let (len, newest) = (history.len() as u64, self.model.newest());
@@ -386,7 +387,7 @@ impl Run {
         holds!("pending-agrees", pending == self.model.pending, "{pending:?}, not {:?}", self.model.pending);
     }
 
-    /// Whoever changes a commit afterwards is found out.
+    /// A commit that is changed afterwards is noticed.
     fn forge(&mut self) {
         let mut history = self.store.since(0).unwrap();
         if history.is_empty() {
@@ -404,11 +405,11 @@ impl Run {
             _ => commit.changes[0].undoes = commit.changes[0].undoes.map_or(Some(1), |_| None),
         }
         let chain = verify_chain(&history);
-        holds!("chain-verifies", chain.is_err(), "commit {} was forged, and nobody sees it", place + 1);
+        holds!("chain-verifies", chain.is_err(), "commit {} was forged unnoticed", place + 1);
     }
 }
 
-/// An order in a line.
+/// An order as text.
 fn what(order: &Order) -> String {
     match &order.action {
         Action::Set(sets) => format!("a set of {} keys", sets.len()),

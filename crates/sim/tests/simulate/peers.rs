@@ -1,8 +1,8 @@
 //! Requests that pick peers, try, fail, retry and keep connections, while time passes, peers come and go and idle
-//! connections are closed under the pool.
+//! connections are closed.
 //!
-//! The world does what `server/proxy` does with the crate `upstream`, and keeps its own books: who holds which lease,
-//! where each connection is, when a peer has failed.
+//! The simulation does what `server/proxy` does with the crate `upstream`, and keeps its own records: who holds which
+//! lease, where each connection is, when a peer has failed.
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -63,7 +63,7 @@ fn peers() {
     });
 }
 
-/// Where a connection is: in one place, always.
+/// The place of a connection: always exactly one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum At {
     Idle { since_ms: u64, turn: u64 },
@@ -99,12 +99,12 @@ struct Request {
     reused: bool,
 }
 
-/// What the world knows of a peer that has failed.
+/// The expectations of a peer that has failed.
 #[derive(Clone, Copy, Debug, Default)]
 struct Mark {
-    /// It is left alone up to and including this time.
+    /// It is not picked up to and including this time.
     until_ms: u64,
-    /// One request may look whether it is well again; this is who does, and until when the others stay away.
+    /// One request may probe whether it works again; this is its number, and until when others do not pick the peer.
     probe: Option<(u64, u64)>,
 }
 
@@ -178,12 +178,12 @@ impl World {
             holds!(
                 "lease-ends",
                 peer.conns() == 0,
-                "{} counts {} for nobody",
+                "{} counts {} without requests",
                 peer.spec().name,
                 peer.conns()
             );
         }
-        holds!("lease-ends", self.group.departed().is_empty(), "a peer that is gone waits for nobody");
+        holds!("lease-ends", self.group.departed().is_empty(), "a removed peer waits for no request");
     }
 
     fn step(&mut self) {
@@ -191,7 +191,7 @@ impl World {
             0..35 => self.arrive(),
             35..75 => self.progress(),
             75..88 => {
-                // Mostly small steps; now and then a jump, as after a suspend. A monotonic clock does not go back.
+                // Mostly small steps; sometimes a jump, as after a suspend. A monotonic clock does not go back.
                 let most = if self.seeded.chance(5) { 20_000 } else { 400 };
                 self.now_ms += self.seeded.within(0..=most);
                 tell!("it is {}", self.now_ms);
@@ -260,7 +260,7 @@ impl World {
                     **eligible && free && (peer.spec().backup || !on_backups)
                 });
                 let missed = missed.map(|(peer, _)| peer.spec().name.as_str());
-                holds!("no-live-is-true", missed.is_none(), "nobody is live, and {missed:?} is");
+                holds!("no-live-is-true", missed.is_none(), "no peer is live, but {missed:?} is");
                 return;
             }
         };
@@ -351,7 +351,7 @@ impl World {
         self.connections.iter().enumerate().filter_map(fits).max().map(|(_, number)| number)
     }
 
-    /// Something happens to a request under way.
+    /// Advances a request under way.
     fn progress(&mut self) {
         if self.requests.is_empty() {
             return;
@@ -415,7 +415,7 @@ impl World {
         let spec = self.group.peer(&lease).spec().clone();
         let finished = self.group.finish(lease, outcome, self.now_ms);
         tell!("request {} ends at {}: {outcome:?}, {finished:?}", request.number, spec.name);
-        // Who ends well after the new window began has shown that the peer is well: nginx's rule, probe or not.
+        // A success after the new window began shows that the peer works: nginx's rule, probe or not.
         let is_probed = self.marks.get(&spec.name).is_some_and(|mark| mark.probe.is_some());
         if finished == Finished::Disabled {
             let until_ms = self.now_ms.saturating_add(spec.fail_timeout_ms);
@@ -477,7 +477,7 @@ impl World {
         holds!(
             "idle-expires",
             gone.is_empty() || due.is_some_and(|due_ms| due_ms <= self.now_ms),
-            "connections expire at {}, and {due:?} was told",
+            "connections expire at {}, and {due:?} was returned",
             self.now_ms
         );
         self.close_idle(&gone);
@@ -520,7 +520,7 @@ impl World {
         let mut spec = random_spec(&mut self.seeded, balancer);
         spec.keepalive = *self.pool.spec();
         self.group.replace_peers(Arc::new(spec));
-        // Another list: who was tried is another question, and what is known of failures stays with the servers.
+        // Another list: tried peers are counted anew, and failures stay with the servers.
         for request in &mut self.requests {
             request.names.clear();
         }
@@ -544,7 +544,7 @@ impl World {
         self.close_idle(&gone);
     }
 
-    /// Each lease under way is counted once, on the peer it is for, and nothing else is counted.
+    /// Checks that each lease under way is counted once, on its peer, and nothing else.
     fn check_leases(&self) {
         let mut held: HashMap<&str, u32> = HashMap::new();
         for request in &self.requests {
@@ -557,10 +557,10 @@ impl World {
             let expected = held.remove(name).unwrap_or(0);
             holds!("lease-ends", count == expected, "{name} counts {count} connections and has {expected}");
         }
-        holds!("lease-ends", held.is_empty(), "leases on peers that nobody knows: {held:?}");
+        holds!("lease-ends", held.is_empty(), "leases on unknown peers: {held:?}");
     }
 
-    /// What the pool has is what lies idle in the books, and no more than it may.
+    /// Checks that the pool has exactly the idle connections, and no more than allowed.
     fn check_pool(&self) {
         let idle = self.connections.iter().filter(|one| matches!(one.at, At::Idle { .. })).count();
         let (len, most) = (self.pool.len(), self.pool.spec().max_idle);

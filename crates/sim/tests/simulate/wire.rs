@@ -1,5 +1,5 @@
-//! Messages one behind the other on a connection whose bytes come in pieces, and may stop anywhere: each head, each body
-//! and each end is where it was put.
+//! Messages on a connection whose bytes arrive in pieces, and may stop anywhere: each head, each body and each end must be
+//! where it was sent.
 
 use http::{
     BodyFraming, ChunkLimits, ChunkedDecoder, HeadLimits, Progress, RequestHead, ResponseHead,
@@ -25,7 +25,7 @@ fn wire() {
     });
 }
 
-/// A message as it was meant.
+/// A message as it was sent.
 struct Message {
     line: Vec<u8>,
     fields: Vec<(String, String)>,
@@ -34,16 +34,16 @@ struct Message {
     trailers: Vec<(String, String)>,
 }
 
-/// A connection: bytes that come, and a reader that takes them.
+/// A connection: bytes that arrive, and their reader.
 struct World {
     seeded: Seeded,
     requests: bool,
-    /// The messages, and how long each is on the wire.
+    /// The messages, and the length of each on the wire.
     sent: Vec<(Message, usize)>,
     wire: Vec<u8>,
-    /// So much has come.
+    /// The number of bytes that have arrived.
     come: usize,
-    /// So much was used.
+    /// The number of bytes that were used.
     used: usize,
 }
 
@@ -116,7 +116,7 @@ impl World {
         Message { line: line.to_vec(), fields, framing, body, trailers }
     }
 
-    /// Reads one message as it comes; says whether it came to its end.
+    /// Reads one message as it arrives; returns true if it ends.
     fn read(&mut self, message: &Message) -> bool {
         let Some(framing) = (match self.requests {
             true => self.read_request(message),
@@ -124,7 +124,7 @@ impl World {
         }) else {
             return false;
         };
-        // A length of 0 may be told as no body at all.
+        // A length of 0 may be reported as no body.
         let bare = |framing| if framing == BodyFraming::Length(0) { BodyFraming::None } else { framing };
         let same = bare(framing) == bare(message.framing);
         holds!("framing-agrees", same, "{framing:?}, not {:?}", message.framing);
@@ -216,7 +216,7 @@ impl World {
         true
     }
 
-    /// The next piece comes; `false` if there is none.
+    /// Lets the next piece arrive; returns false if there is none.
     fn more(&mut self) -> bool {
         let left = self.wire.len() - self.come;
         let most = if self.seeded.chance(50) { 3 } else { 300 };
@@ -236,7 +236,7 @@ fn check_fields(headers: &http::Headers, message: &Message) {
     holds!("head-agrees", fields == message.fields, "{fields:?}, not {:?}", message.fields);
 }
 
-/// The message on the wire; chunks of any size, with extensions now and then.
+/// Encodes a message; chunks of any size, sometimes with extensions.
 fn bytes_of(message: &Message, seeded: &mut Seeded) -> Vec<u8> {
     let mut bytes = message.line.clone();
     bytes.extend_from_slice(b"\r\n");

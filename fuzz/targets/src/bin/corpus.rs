@@ -1,7 +1,5 @@
-//! Corpora between the form that a fuzzer works on (a folder with a file for each case) and the one that is kept (one
-//! file for each target).
-//!
-//! Owns the verbs. Must never run a target: that is what `cargo fuzz` and the replay do.
+//! Converts corpora between the form of the fuzzer (a folder with a file for each case) and the kept form (one file for each
+//! target).
 
 use pointsman_fuzz_targets::{TARGETS, dictionary, read_pack, seeds, write_pack};
 use std::path::Path;
@@ -39,7 +37,7 @@ fn fuzz() -> &'static Path {
     Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
 }
 
-/// Puts what is kept, and the seeds that the repository holds, into a folder.
+/// Writes the kept cases and the seeds of the repository into a folder.
 fn unpack(target: &str, folder: &Path) -> io::Result<()> {
     let kept = fs::read(fuzz().join(format!("corpus/{target}.pack"))).unwrap_or_default();
     let mut cases = read_pack(&kept).unwrap_or_default();
@@ -52,7 +50,7 @@ fn unpack(target: &str, folder: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Makes what is in a folder the corpus that is kept.
+/// Makes the files of a folder the kept corpus.
 fn pack(target: &str, folder: &Path) -> io::Result<()> {
     let mut cases = Vec::new();
     for entry in fs::read_dir(folder)? {
