@@ -123,15 +123,15 @@ impl Model {
     fn undo(&self, of: u64, force: bool) -> Verdict {
         let in_effect =
             self.commits[of as usize - 1].iter().filter(|change| self.is_in_effect(of, &change.0));
-        let standing: Vec<&Changed> = standing.collect();
+        let in_effect: Vec<&Changed> = in_effect.collect();
         let newer = |change: &&Changed| self.changed_since(of, &change.0);
-        if !force && standing.iter().any(newer) {
+        if !force && in_effect.iter().any(newer) {
             return Err(Code::ChangedSince);
         }
         let undone = |change: &&Changed| {
             (change.0.clone(), change.1.clone(), (!self.changed_since(of, &change.0)).then_some(of))
         };
-        let changes = self.effective(standing.iter().map(undone).collect());
+        let changes = self.effective(in_effect.iter().map(undone).collect());
         if changes.is_empty() {
             return Err(Code::NothingToUndo);
         }
