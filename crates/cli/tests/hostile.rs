@@ -24,13 +24,13 @@ fn check(mode: Mode) {
     let program = Program::Nginx(Binary { path, kind: Kind::Pointsman });
     let server = HostileServer::start(&program, mode, &conf).unwrap();
     let outcomes = play_all(&server, &hostiles, None, 16).unwrap();
-    let mut told = String::new();
+    let mut found = String::new();
     for (hostile, outcome) in hostiles.iter().zip(&outcomes) {
         for fault in faults(hostile, outcome) {
-            told.push_str(&format!("{}: {fault} ({})\n", hostile.name, outcome.told()));
+            found.push_str(&format!("{}: {fault} ({})\n", hostile.name, outcome.summary()));
         }
     }
-    assert!(told.is_empty(), "\n{told}{}", server.evidence());
+    assert!(found.is_empty(), "\n{found}{}", server.evidence());
 }
 
 #[test]
