@@ -12,7 +12,7 @@ pub struct Now {
 }
 
 impl Now {
-    /// Whole seconds since the Unix epoch.
+    /// Returns the whole seconds since the Unix epoch.
     pub fn epoch_s(self) -> u64 {
         self.epoch_us / 1_000_000
     }

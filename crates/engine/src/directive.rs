@@ -1,4 +1,4 @@
-//! What a directive is: a table entry beside its module.
+//! Directives: table entries beside their modules.
 //!
 //! From these tables come the checks of context and argument count, the "did you mean" of the diagnostics and the
 //! pages of `docs/directives/`. Nothing about a directive is written anywhere else.
@@ -11,7 +11,7 @@ use crate::setting::Setting;
 use crate::template::Template;
 use conf::Diagnostic;
 
-/// The places a directive may stand in, as a set of bits.
+/// The contexts that a directive is allowed in, as a set of bits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Contexts(pub u16);
 
@@ -37,7 +37,7 @@ impl Contexts {
     /// `switch {}`.
     pub const SWITCH: Contexts = Contexts(512);
 
-    /// http, server and location: where most settings may stand.
+    /// http, server and location: the contexts of most settings.
     pub const HSL: Contexts = Self::HTTP.or(Self::SERVER).or(Self::LOCATION);
     /// http, server, location and `if` in location.
     pub const HSLI: Contexts = Self::HSL.or(Self::LOCATION_IF);
@@ -49,7 +49,7 @@ impl Contexts {
         Contexts(self.0 | other.0)
     }
 
-    /// Does this set have a place in common with the other?
+    /// Returns whether this set has a context in common with the other.
     pub const fn meets(self, other: Contexts) -> bool {
         self.0 & other.0 != 0
     }
@@ -72,7 +72,7 @@ impl Contexts {
     }
 }
 
-/// How many arguments a directive takes, and whether it opens a block.
+/// The number of a directive's arguments, and whether it opens a block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Args {
     /// One argument, `on` or `off`.
@@ -104,10 +104,10 @@ impl Args {
 /// Code that puts one directive's meaning into the configuration under construction.
 pub type Code = fn(&mut Builder<'_>, &conf::Directive) -> Result<(), Diagnostic>;
 
-/// Where a directive's value is kept: a setting of the present level, or one of the whole configuration.
+/// The storage of a directive's value: a setting of the present level, or one of the whole configuration.
 pub type Field<T> = for<'a, 'b> fn(&'a mut Builder<'b>) -> &'a mut Setting<T>;
 
-/// How a directive's arguments become configuration.
+/// The effect of a directive's arguments on the configuration.
 #[derive(Clone, Copy)]
 pub enum Apply {
     /// By code of its own.
@@ -182,9 +182,9 @@ impl std::fmt::Debug for Apply {
 pub struct Directive {
     /// Its name in nginx.conf.
     pub name: &'static str,
-    /// Where it is allowed.
+    /// The contexts that allow it.
     pub contexts: Contexts,
-    /// How many arguments it takes.
+    /// The number of its arguments.
     pub args: Args,
     /// Its arguments as nginx's documentation writes them: `time`, `on | off`, `number size`.
     pub syntax: &'static str,
@@ -194,7 +194,7 @@ pub struct Directive {
     pub doc: &'static str,
     /// One true example.
     pub example: &'static str,
-    /// How its arguments become configuration.
+    /// The effect of its arguments on the configuration.
     pub apply: Apply,
 }
 

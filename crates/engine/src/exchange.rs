@@ -1,6 +1,7 @@
 //! The state of one request, from its head to its log line.
 //!
-//! It is reused for the next request of the same connection: [`Exchange::reset`] (in `start_request.rs`) keeps every buffer's capacity, so
+//! It is reused for the next request of the same connection: [`Exchange::reset`] (in `start_request.rs`) keeps every
+//! buffer's capacity, so
 //! that a proxied request allocates nothing once the connection is warm. It holds what is so, never how to do
 //! anything, and no handle on the configuration: that comes with [`crate::Env`].
 
@@ -25,11 +26,11 @@ use std::sync::Arc;
 pub struct Exchange {
     /// The connection it came on.
     pub connection: Connection,
-    /// What the client asked.
+    /// The client's request.
     pub request: Request,
-    /// What it will be answered.
+    /// The response.
     pub response: Response,
-    /// Where in the configuration it is.
+    /// Its place in the configuration.
     pub route: Route,
     /// Which upstream peers were tried, and how that went.
     pub upstream: UpstreamRecord,
@@ -39,15 +40,15 @@ pub struct Exchange {
     pub captures: Captures,
     /// The script that runs or waits for this request.
     pub script: ScriptState,
-    /// What `limit_req` and `limit_conn` made of it.
+    /// The outcomes of `limit_req` and `limit_conn`.
     pub limits: LimitsRecord,
     /// The tables of switches it has pinned, and what was chosen for it.
     pub switches: SwitchRecord,
     /// Bytes on their way to the client.
     pub output: Output,
-    /// When things happened.
+    /// The times of events.
     pub timing: Timing,
-    /// A buffer for whoever puts a text together and hands it on at once: take it, use it, put it back.
+    /// A buffer for texts that are put together and handed on at once: take it, use it, put it back.
     pub scratch: Vec<u8>,
 }
 
@@ -68,15 +69,15 @@ pub struct Connection {
     pub listener: usize,
     /// Bytes the server sent on this connection before this request's answer.
     pub sent_before: u64,
-    /// When it was accepted.
+    /// The time at which it was accepted.
     pub opened: Now,
-    /// How long it may be idle before the next request, in ms: what held for the last one.
+    /// The longest idle time before the next request, in ms: that of the last request's location.
     pub idle_timeout_ms: u32,
     /// For how much of that it is not closed even if this process ends or connections run out, in ms.
     pub idle_min_ms: u32,
 }
 
-/// What the client asked.
+/// The client's request.
 #[derive(Debug, Default)]
 pub struct Request {
     /// The head as it came.
@@ -87,7 +88,7 @@ pub struct Request {
     pub args: Vec<u8>,
     /// `$host`: validated, lower case, without a port.
     pub host: Vec<u8>,
-    /// How long the client says its body is.
+    /// The framing of the body, as the client announces it.
     pub framing: BodyFraming,
     /// The body, as far as it was read.
     pub body: Body,
@@ -98,11 +99,11 @@ pub struct Request {
     /// The URI holds `//`, `%` or dots, so that it was changed while it was normalised (`proxy_pass` without URI must
     /// pass the original on only while `uri` is untouched).
     pub uri_changed: bool,
-    /// The body is to be read and thrown away before the answer is sent.
+    /// The body is to be read and discarded before the response is sent.
     pub discard_wanted: bool,
     /// The request was in the connection's buffer before the answer to the one before it was sent (`$pipe`).
     pub pipelined: bool,
-    /// `$request_id`, once somebody has asked for it.
+    /// `$request_id`, once it has been used.
     pub id: Option<[u64; 2]>,
 }
 
@@ -112,13 +113,13 @@ pub enum Body {
     /// Not read yet; `framing` says what comes.
     #[default]
     Unread,
-    /// Wholly read, in memory.
+    /// Completely read, in memory.
     Memory(Vec<u8>),
-    /// Wholly read, in a temporary file.
+    /// Completely read, in a temporary file.
     File(BodyFile),
-    /// Being passed on while it comes; nobody may look at it.
+    /// Being passed on while it arrives; it must not be looked at.
     Streaming,
-    /// Read and thrown away.
+    /// Read and discarded.
     Discarded,
 }
 
@@ -135,7 +136,7 @@ pub struct BodyFile {
     pub guard: Rc<dyn Any>,
 }
 
-/// What the client will be answered.
+/// The response to the client.
 #[derive(Debug, Default)]
 pub struct Response {
     /// The status; 0 while none is chosen.
@@ -156,7 +157,8 @@ pub struct Response {
     pub trailers: Headers,
     /// Ranges may be answered from this body (`Accept-Ranges`); only for [`crate::phase::Content::File`].
     pub allow_ranges: bool,
-    /// What of the file is to be sent instead of all of it, when a filter chose ranges: known once the head is written.
+    /// The parts of the file that are sent instead of all of it, if a filter chose ranges: known once the head is
+    /// written.
     pub parts: Vec<FilePart>,
     /// The head is an upstream's: the request's conditions and ranges were the upstream's to judge.
     pub from_upstream: bool,
@@ -172,16 +174,16 @@ pub struct Response {
     spare: Vec<u8>,
 }
 
-/// Where in the configuration a request is.
+/// A request's place in the configuration.
 #[derive(Debug, Default)]
 pub struct Route {
     /// The server.
     pub server: ServerId,
     /// The location, or the server's own scope before one is found.
     pub location: LocationId,
-    /// Where in the phases.
+    /// Its position in the phases.
     pub cursor: Cursor,
-    /// How often the URI was changed by `rewrite … last` or an internal redirect; ten are allowed.
+    /// The number of changes of the URI by `rewrite … last` or internal redirects; ten are allowed.
     pub uri_changes: u8,
     /// The URI was changed by a rewrite and the location must be searched anew.
     pub search_again: bool,
@@ -198,13 +200,13 @@ pub struct Route {
     pub uri_after_alias: bool,
     /// `break` was met: the rewrite module does nothing more in this location.
     pub rewrite_stopped: bool,
-    /// What an effect gave back, for the handler that asked for it.
+    /// The result of an effect, for the handler that asked for it.
     pub wake: Option<Wake>,
     /// Limits set by variables or scripts: bytes a second to the client, 0 none.
     pub limit_rate: Option<u64>,
     /// Bytes before that begins, where variables say it.
     pub limit_rate_after: Option<u64>,
-    /// How far the access phase is.
+    /// The state of the access phase.
     pub access: AccessRecord,
 }
 
@@ -240,7 +242,7 @@ pub struct UpstreamRecord {
     pub headers: Headers,
     /// Trailers of the last peer's answer.
     pub trailers: Headers,
-    /// What `proxy_pass` came to, for the error log (`upstream: "http://127.0.0.1:8081/"`); empty outside a try.
+    /// The URL of the upstream, for the error log (`upstream: "http://127.0.0.1:8081/"`); empty outside a try.
     pub url: Vec<u8>,
     /// The `Host` that `$proxy_host` gives.
     pub proxy_host: Vec<u8>,
@@ -252,7 +254,7 @@ pub struct UpstreamRecord {
     pub pass: Vec<u8>,
     /// The target of the request as it is sent to peers.
     pub uri: Vec<u8>,
-    /// What the peer's `X-Accel-Buffering` says, if it is heeded.
+    /// The value of the peer's `X-Accel-Buffering`, unless it is ignored.
     pub buffering: Option<bool>,
     /// The part of the peer's body that goes to the client (`proxy_force_ranges`); all of it if there is none.
     pub range: Option<std::ops::Range<u64>>,
@@ -261,13 +263,13 @@ pub struct UpstreamRecord {
 /// The value of one variable that lives in the request.
 #[derive(Clone, Debug, Default)]
 pub struct Slot {
-    /// What is known of it.
+    /// The state of the value.
     pub state: SlotState,
     /// The value, if it is found.
     pub value: Vec<u8>,
 }
 
-/// What is known of a variable's value.
+/// The state of a variable's value.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum SlotState {
     /// Never asked for and never set.
@@ -338,22 +340,22 @@ pub struct ScriptState {
     pub handle: Option<Box<dyn Any>>,
     /// A coroutine of this request waits to be resumed.
     pub waiting: bool,
-    /// What a body filter works on.
+    /// The chunk that a body filter works on.
     pub chunk: Vec<u8>,
     /// The chunk is the last one.
     pub chunk_last: bool,
     /// The arguments of the `set_by_lua` that runs have their numbered captures escaped.
     pub escapes_captures: bool,
-    /// What `set_by_lua` gave back.
+    /// The result of `set_by_lua`.
     pub value: Vec<u8>,
-    /// What became of the script's order to a switch ([`crate::phase::Effect::Switch`]): the new revision, or why it
+    /// The result of the script's order to a switch ([`crate::phase::Effect::Switch`]): the new revision, or why it
     /// was refused.
     pub switched: Option<Result<u64, String>>,
     /// Which phase the script that runs is in, for `ngx.get_phase` and the phase checks.
     pub phase: ScriptPhase,
 }
 
-/// When things happened.
+/// The times of events.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Timing {
     /// The first byte of the request.
@@ -364,7 +366,8 @@ pub struct Timing {
 const IDLE_WIRE_BYTES: usize = 32 << 10;
 
 impl Exchange {
-    /// Lets go of what belongs to the request alone (its body, its script, its places in counts), so that the exchange can lie idle.
+    /// Lets go of what belongs to the request alone (its body, its script, its places in counts), so that the exchange
+    /// can lie idle.
     pub fn release(&mut self) {
         self.request.body = Body::Unread;
         self.script.handle = None;
@@ -377,29 +380,30 @@ impl Exchange {
         }
     }
 
-    /// The method as the modules see it.
+    /// Returns the method as the modules see it.
     pub fn method(&self) -> &[u8] {
         self.request.method_override.as_deref().unwrap_or_else(|| self.request.head.method_bytes())
     }
 
-    /// Is the answer's body withheld because the method is HEAD?
+    /// Returns whether the response's body is withheld because the method is HEAD.
     pub fn is_head(&self) -> bool {
         self.method() == b"HEAD"
     }
 }
 
 impl Request {
-    /// Is there nothing of the body left to read?
+    /// Returns whether nothing of the body is left to read.
     pub fn body_settled(&self) -> bool {
         self.framing == BodyFraming::None || !matches!(self.body, Body::Unread)
     }
 
-    /// Did the path as it came hold escapes (nginx's `quoted_uri`)?
+    /// Returns whether the path as sent has escapes (nginx's `quoted_uri`).
     pub fn is_quoted(&self) -> bool {
         memchr::memchr(b'%', self.path_as_sent()).is_some()
     }
 
-    /// Did decoding the path perhaps bring forth bytes that mean something in a query? Then numbered captures are
+    /// Returns whether decoding the path may have produced bytes that are special in a query. Then numbered captures
+    /// are
     /// escaped again where they go into a query, a redirect or a variable (nginx's `quoted_uri` or `plus_in_uri`).
     pub fn escapes_captures(&self) -> bool {
         memchr::memchr2(b'%', b'+', self.path_as_sent()).is_some()

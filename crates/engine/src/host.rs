@@ -1,4 +1,4 @@
-//! What the engine asks of the world: time, randomness, files, logs and scripts, all as one argument.
+//! The engine's interface to the outside: time, randomness, files, logs and scripts, all as one argument.
 
 pub use crate::clock::Now;
 use crate::config::Config;
@@ -19,7 +19,7 @@ pub enum Level {
     Stderr = 0,
     /// The server cannot start or go on.
     Emerg = 1,
-    /// Something broke that must be mended at once.
+    /// A failure that needs action at once.
     Alert = 2,
     /// A failure of one part.
     Crit = 3,
@@ -29,7 +29,7 @@ pub enum Level {
     Warn = 5,
     /// Something worth knowing.
     Notice = 6,
-    /// What a peer did.
+    /// An action of a peer.
     Info = 7,
     /// For those who look inside.
     Debug = 8,
@@ -40,7 +40,7 @@ impl Level {
     pub const NAMES: [&'static str; 9] =
         ["stderr", "emerg", "alert", "crit", "error", "warn", "notice", "info", "debug"];
 
-    /// The level's word in the log; none for the first, as in nginx.
+    /// Returns the level's word in the log; none for the first, as in nginx.
     pub fn name(self) -> &'static str {
         match self {
             Level::Stderr => "",
@@ -48,7 +48,7 @@ impl Level {
         }
     }
 
-    /// The level of a number, for `ngx.log`.
+    /// Returns the level of a number, for `ngx.log`.
     pub fn from_number(number: i64) -> Option<Level> {
         use Level::*;
         [Stderr, Emerg, Alert, Crit, Error, Warn, Notice, Info, Debug]
@@ -56,14 +56,14 @@ impl Level {
             .copied()
     }
 
-    /// The level of a word in the configuration.
+    /// Returns the level of a word in the configuration.
     pub fn from_name(name: &[u8]) -> Option<Level> {
         let number = Self::NAMES.iter().position(|known| known.as_bytes() == name)?;
         Self::from_number(number as i64)
     }
 }
 
-/// Why a file could not be opened.
+/// The reason why a file could not be opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FileError {
     /// The system's error number.
@@ -72,7 +72,7 @@ pub struct FileError {
     pub call: &'static str,
 }
 
-/// What an open found.
+/// The result of opening a path.
 #[derive(Clone, Debug)]
 pub struct Opened {
     /// The file, when it is a regular one and was asked for.
@@ -89,7 +89,7 @@ pub struct Opened {
     pub is_executable: bool,
 }
 
-/// How symlinks on the way to a file are treated (`disable_symlinks`).
+/// The treatment of symlinks in a file's path (`disable_symlinks`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Symlinks {
     /// Followed.
@@ -101,14 +101,14 @@ pub enum Symlinks {
     RefuseOtherOwner,
 }
 
-/// What to open.
+/// A request to open a path.
 #[derive(Clone, Copy, Debug)]
 pub struct OpenRequest<'a> {
     /// The whole path.
     pub path: &'a [u8],
     /// Look only (`try_files`, `-f`): no descriptor is wanted.
     pub stat_only: bool,
-    /// What is done about symlinks.
+    /// The treatment of symlinks.
     pub symlinks: Symlinks,
     /// With [`Symlinks`] other than `Follow`: how many bytes of the path are trusted (`from=`).
     pub trusted_prefix: usize,
@@ -125,7 +125,7 @@ pub enum ScriptCall {
     BodyFilter(ScriptId),
 }
 
-/// How a script came out.
+/// The result of a script.
 #[derive(Debug)]
 pub enum ScriptOutcome {
     /// It ran to its end.
@@ -134,7 +134,7 @@ pub enum ScriptOutcome {
     Exit(i32),
     /// It called `ngx.exec(uri, args)`: a named location when the URI begins with `@`.
     Exec {
-        /// Where to.
+        /// The target.
         uri: Vec<u8>,
         /// The query.
         args: Vec<u8>,
@@ -149,7 +149,7 @@ pub enum ScriptOutcome {
 
 /// Everything outside the engine that a request may need at once. Waiting is not here: see [`crate::phase::Effect`].
 pub trait Host {
-    /// The time of this turn of the loop.
+    /// Returns the time of this turn of the loop.
     fn now(&self) -> Now;
     /// Reads the clock anew, for `ngx.update_time`; a host whose clock is always fresh has nothing to do.
     fn refresh_time(&mut self) {}
@@ -159,15 +159,16 @@ pub trait Host {
     fn open(&mut self, request: OpenRequest<'_>) -> Result<Opened, FileError>;
     /// Reads a small file whole; blocking, as in nginx. The call that failed is `open()` or `pread()`.
     fn read_file(&mut self, path: &[u8]) -> Result<Vec<u8>, FileError>;
-    /// What removes a file when it is dropped, for the file of a request's body (`ngx.req.set_body_file`).
+    /// Returns a guard that removes a file when it is dropped, for the file of a request's body
+    /// (`ngx.req.set_body_file`).
     fn removal(&mut self, path: &Path) -> Rc<dyn Any>;
     /// Runs a script for a request.
     fn script(&mut self, config: &Config, exchange: &mut Exchange, call: ScriptCall) -> ScriptOutcome;
-    /// The path without symlinks, `.` and `..`, as realpath(3) gives it.
+    /// Returns the path without symlinks, `.` and `..`, as realpath(3) gives it.
     fn real_path(&mut self, path: &[u8]) -> Result<Vec<u8>, FileError>;
-    /// The machine's name, in lower case (`$hostname`).
+    /// Returns the machine's name, in lower case (`$hostname`).
     fn hostname(&self) -> &[u8];
-    /// The worker process's number (`$pid`).
+    /// Returns the worker process's number (`$pid`).
     fn pid(&self) -> u32;
     /// Writes a finished line, its newline included, to one of the configuration's access logs; it may wait in that
     /// log's buffer.
@@ -184,9 +185,9 @@ pub trait Host {
         connection: u64,
         text: &[u8],
     );
-    /// The connection counters of `stub_status`.
+    /// Returns the connection counters of `stub_status`.
     fn counters(&self) -> Counters;
-    /// The newest tables of the switches, for who has no request that has pinned some.
+    /// Returns the newest tables of the switches, for callers without a request that has pinned some.
     fn tables(&self) -> Option<Rc<switch::Tables>> {
         None
     }
@@ -201,7 +202,7 @@ pub trait Host {
 /// Takes what became of an order. Dropping it unanswered is good for a worker that ends.
 pub type SwitchAnswer = Box<dyn FnOnce(Result<u64, String>)>;
 
-/// What `stub_status` shows, and what else the process counts as a whole.
+/// The counters of `stub_status`, and others of the whole process.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Counters {
     /// Client connections open now, the idle ones included.

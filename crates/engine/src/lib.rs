@@ -1,4 +1,4 @@
-//! What a request means: the typed configuration, routing, phases, variables and modules.
+//! The meaning of a request: the typed configuration, routing, phases, variables and modules.
 //!
 //! The engine decides and never does: it opens no socket and no file, starts no thread and reads no clock. All that
 //! comes through [`Host`], an argument. A module's handler is a plain function over the [`Exchange`] that answers

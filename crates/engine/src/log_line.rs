@@ -1,6 +1,6 @@
 //! Lines of the error log about a request: nginx's words, with client, server, request, upstream and host after them.
 //!
-//! Owns which targets want a line and what stands behind its text (ngx_http_log_error_handler). It must never write
+//! Owns which targets want a line and what follows its text (ngx_http_log_error_handler). It must never write
 //! time, level, process or connection in front: that is the host's, and so is the limit on a line's length. Text of
 //! clients and peers is in the line as it came, as in nginx, but for the values of secret fields ([`http::masking`]).
 
@@ -11,7 +11,8 @@ use crate::variables::write;
 use http::{Known, masking};
 use std::io::Write;
 
-/// Would a line of this level about this request be written anywhere? Asked before a costly line is put together.
+/// Returns whether a line of this level about this request would be written at all. Lets callers avoid putting together
+/// a costly line.
 pub fn enabled(exchange: &Exchange, config: &Config, level: Level) -> bool {
     targets(config, exchange.route.location).iter().any(|(_, least)| level <= *least)
 }

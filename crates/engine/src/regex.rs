@@ -1,10 +1,10 @@
-//! PCRE2 with limits, for every regular expression that stands in a configuration.
+//! PCRE2 with limits, for every regular expression of a configuration.
 //!
 //! nginx's dialect is PCRE's; without a match limit one pattern and one hostile URI stop a worker, so every pattern
 //! is compiled under a limit (PCRE2's `(*LIMIT_MATCH=…)`, see pcre2pattern(3)). A match that hits the limit counts
 //! as no match and says so to the caller.
 
-/// How much backtracking one match may take; PCRE2's own default is ten times this.
+/// The most backtracking in one match; PCRE2's own default is ten times this.
 pub const MATCH_LIMIT: u32 = 1_000_000;
 
 /// The captures of the last match.
@@ -17,7 +17,7 @@ pub struct Captures {
 }
 
 impl Captures {
-    /// The text of group `n`.
+    /// Returns the text of group `n`.
     pub fn group(&self, n: usize) -> Option<&[u8]> {
         let (start, end) = (*self.groups.get(n)?)?;
         self.subject.get(start..end)
@@ -50,7 +50,7 @@ impl Regex {
         Ok(Regex { compiled, pattern: pattern.to_owned() })
     }
 
-    /// The pattern as it was written.
+    /// Returns the pattern as it was written.
     pub fn pattern(&self) -> &str {
         &self.pattern
     }
@@ -60,12 +60,12 @@ impl Regex {
         self.compiled.capture_names().iter().enumerate().filter_map(|(n, name)| Some((n, name.as_deref()?)))
     }
 
-    /// How many groups there are, the whole match not counted.
+    /// Returns the number of groups, the whole match not counted.
     pub fn group_count(&self) -> usize {
         self.compiled.captures_len() - 1
     }
 
-    /// Does the text match?
+    /// Returns whether the text matches.
     pub fn is_match(&self, text: &[u8]) -> Result<bool, LimitReached> {
         self.compiled.is_match(text).map_err(|_| LimitReached)
     }
@@ -112,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pattern_that_explodes_is_given_up() {
+    fn an_exploding_pattern_is_given_up() {
         let regex = Regex::new("^(a+)+$", false).unwrap();
         let text = [b'a'; 64].into_iter().chain([b'!']).collect::<Vec<_>>();
         assert_eq!(regex.is_match(&text), Err(LimitReached));

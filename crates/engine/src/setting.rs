@@ -13,7 +13,7 @@ pub struct Setting<T> {
     written: bool,
 }
 
-/// The directive stands twice at one level.
+/// The directive is given twice at one level.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Duplicate;
 
@@ -38,12 +38,12 @@ impl<T> Setting<T> {
         self.written = true;
     }
 
-    /// Did the configuration write this setting at this very level?
+    /// Returns whether the configuration wrote this setting at this very level.
     pub fn written(&self) -> bool {
         self.written
     }
 
-    /// The value in force at this level.
+    /// Returns the value in force at this level.
     pub fn get(&self) -> &T {
         &self.value
     }

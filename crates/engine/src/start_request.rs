@@ -8,7 +8,7 @@ use crate::modules::core;
 use crate::phase::{Cursor, Phase};
 use http::{HeadLimits, Known, Version};
 
-/// The limits on request heads of a listening address: those of its default server, as in nginx.
+/// Returns the limits on request heads of a listening address: those of its default server, as in nginx.
 pub fn head_limits(config: &Config, listener: usize) -> HeadLimits {
     let Some(listener) = config.listeners.get(listener) else { return HeadLimits::default() };
     let scope = config.server(listener.default_server).scope;
@@ -100,7 +100,8 @@ pub fn start(exchange: &mut Exchange, env: &mut Env<'_>) -> Result<(), u16> {
     Ok(())
 }
 
-/// A head that could not be decoded: the server is the default one, and the fault is in the log.
+/// Rejects a head that could not be decoded: chooses the default server, and logs the fault. Returns the status to
+/// answer.
 pub fn reject(exchange: &mut Exchange, env: &mut Env<'_>, fault: http::HeadError, input: &[u8]) -> u16 {
     core::choose_server(exchange, env);
     exchange.response.close = true;
@@ -114,7 +115,7 @@ pub fn reject(exchange: &mut Exchange, env: &mut Env<'_>, fault: http::HeadError
 const READING_LINE: &[u8] = b" while reading client request line";
 const READING_FIELDS: &[u8] = b" while reading client request headers";
 
-/// What nginx was doing when it met a fault.
+/// Returns nginx's words for the step in which it met a fault.
 fn while_reading(fault: http::HeadError) -> &'static [u8] {
     use http::HeadError::*;
     match fault {

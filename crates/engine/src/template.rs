@@ -7,7 +7,7 @@ use crate::variables::{self, VariableId};
 /// A piece of a template.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Part {
-    /// Text that stands for itself.
+    /// Literal text.
     Text(Box<[u8]>),
     /// `$name`.
     Variable(VariableId),
@@ -41,7 +41,7 @@ pub struct Template {
     parts: Box<[Part]>,
 }
 
-/// What is wrong with a template's text.
+/// A fault in a template's text.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TemplateError {
     /// A `$` with no name after it.
@@ -79,13 +79,13 @@ impl Template {
         Ok(Template { parts: parts.into_boxed_slice() })
     }
 
-    /// A template of text alone.
+    /// Returns a template of text alone.
     pub fn text(text: &[u8]) -> Template {
         let parts = if text.is_empty() { vec![] } else { vec![Part::Text(text.into())] };
         Template { parts: parts.into_boxed_slice() }
     }
 
-    /// The text, if there is no variable in it.
+    /// Returns the text, if there is no variable in it.
     pub fn constant(&self) -> Option<&[u8]> {
         match &*self.parts {
             [] => Some(b""),
@@ -94,7 +94,7 @@ impl Template {
         }
     }
 
-    /// The variable, if the template is just one.
+    /// Returns the variable, if the template is just one.
     pub fn lone_variable(&self) -> Option<VariableId> {
         match *self.parts {
             [Part::Variable(id)] => Some(id),
@@ -102,7 +102,7 @@ impl Template {
         }
     }
 
-    /// Its pieces.
+    /// Returns its pieces.
     pub fn parts(&self) -> &[Part] {
         &self.parts
     }
@@ -122,7 +122,7 @@ impl Template {
         }
     }
 
-    /// The text with the variables' values of this request.
+    /// Returns the text with the variables' values of this request.
     pub fn value(&self, exchange: &mut Exchange, env: &mut Env<'_>) -> Vec<u8> {
         let mut out = Vec::new();
         self.append(exchange, env, &mut out);
@@ -135,7 +135,7 @@ enum Name<'a> {
     Variable(&'a str),
 }
 
-/// The name at the start of the text after a `$`, as ngx_http_script_compile reads it.
+/// Returns the name at the start of the text after a `$`, as ngx_http_script_compile reads it.
 fn take_name(text: &[u8]) -> Result<(Name<'_>, &[u8]), TemplateError> {
     if let [digit @ b'1'..=b'9', rest @ ..] = text {
         return Ok((Name::Capture(usize::from(digit - b'0')), rest));
@@ -174,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn names_end_where_nginx_ends_them() {
+    fn names_end_where_nginx_s_do() {
         let (template, names) = compile("a$host:${port}b$1${uri}-").unwrap();
         assert_eq!(names, ["host", "port", "uri"]);
         assert_eq!(template.parts().len(), 8);
@@ -190,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn text_alone_is_constant() {
+    fn only_plain_text_is_constant() {
         assert_eq!(compile("plain").unwrap().0.constant(), Some(&b"plain"[..]));
         assert_eq!(compile("$a").unwrap().0.constant(), None);
     }

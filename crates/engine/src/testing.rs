@@ -1,4 +1,4 @@
-//! A world for the tests of this crate: a clock that stands still, files in a list, logs in memory.
+//! A world for the tests of this crate: a stopped clock, files in a list, logs in memory.
 
 use crate::config::{Config, Inputs, LogId, NameLookup, build};
 use crate::exchange::{Body, Exchange};
@@ -19,11 +19,11 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 /// 2001-09-09 01:46:40 UTC.
 pub(crate) const NOW_S: u64 = 1_000_000_000;
-/// When the files of tests were changed: 2001-09-09 00:46:40 UTC.
+/// The time of the tests' files: 2001-09-09 00:46:40 UTC.
 pub(crate) const MODIFIED_S: u64 = NOW_S - 3600;
 pub(crate) const MODIFIED: &str = "Sun, 09 Sep 2001 00:46:40 GMT";
 
-/// What is at a path.
+/// The kind of file at a path.
 #[derive(Clone, Debug)]
 pub(crate) enum Node {
     File(Vec<u8>),
@@ -44,19 +44,19 @@ pub(crate) struct TestHost {
     /// `[level] text`, in order.
     pub(crate) error_lines: Vec<String>,
     pub(crate) access_lines: Vec<String>,
-    /// What was asked of the files: path, treatment of symlinks, trusted bytes.
+    /// The paths that were opened: path, treatment of symlinks, trusted bytes.
     pub(crate) opened: Vec<(String, crate::host::Symlinks, usize)>,
-    /// What scripts do, if there are any.
+    /// The scripts' code, if there are any.
     pub(crate) script: Option<Script>,
     /// The tables that requests pin.
     pub(crate) tables: Option<Rc<switch::Tables>>,
-    /// What `stub_status` is to show.
+    /// The counters for `stub_status`.
     pub(crate) counters: Counters,
     random: u64,
 }
 
 impl TestHost {
-    /// A world without files.
+    /// Returns a world without files.
     pub(crate) fn new() -> TestHost {
         TestHost {
             now: Now { epoch_us: NOW_S * 1_000_000, monotonic_us: 5_000_000, utc_offset_s: 0 },
@@ -191,7 +191,7 @@ impl Host for TestHost {
     }
 }
 
-/// A nameless file with these bytes: content is handed over as an open file.
+/// Returns a nameless file with these bytes: content is handed over as an open file.
 fn real_file(bytes: &[u8]) -> File {
     static SERIAL: AtomicU32 = AtomicU32::new(0);
     let serial = SERIAL.fetch_add(1, Ordering::Relaxed);
@@ -250,7 +250,7 @@ fn built(text: &str, files: &[(&str, &str)]) -> Result<(Config, Vec<String>), Ve
     }
 }
 
-/// The configuration of a whole text.
+/// Returns the configuration of a whole text.
 pub(crate) fn config_of(text: &str) -> Config {
     match built(text, &[]) {
         Ok((config, _)) => config,
@@ -258,12 +258,12 @@ pub(crate) fn config_of(text: &str) -> Config {
     }
 }
 
-/// The configuration of a whole text that names files (path and text of each), or its faults.
+/// Returns the configuration of a whole text that names files (path and text of each), or its faults.
 pub(crate) fn with_files(text: &str, files: &[(&str, &str)]) -> Result<Config, Vec<String>> {
     built(text, files).map(|(config, _)| config)
 }
 
-/// The configuration of one server's inside.
+/// Returns the configuration of one server's inside.
 pub(crate) fn server_of(text: &str) -> Config {
     config_of(&format!("http {{ server {{ listen 80; {text} }} }}"))
 }
@@ -288,7 +288,7 @@ pub(crate) fn shown_to_people(text: &str) -> String {
     faults.iter().map(|fault| fault.render(&parsed.sources, false)).collect()
 }
 
-/// A request that has begun: its head is decoded and the server chosen.
+/// Returns a request that has begun: its head is decoded and the server chosen.
 pub(crate) fn exchange(config: &Config, host: &mut TestHost, request: &str) -> Exchange {
     let mut exchange = Exchange::default();
     exchange.connection.serial = 1;

@@ -28,7 +28,7 @@ pub fn build(parsed: &Parsed, inputs: &Inputs<'_>) -> Result<(Config, Vec<Diagno
     finish::config(draft, inputs).map(|config| (config, diagnostics)).map_err(|fault| vec![fault])
 }
 
-/// All directives, for the documentation.
+/// Returns all directives, for the documentation.
 pub fn directives() -> impl Iterator<Item = (&'static modules::Module, &'static Directive)> {
     MODULES.iter().flat_map(|module| {
         module.directives.iter().copied().flatten().map(move |directive| (*module, directive))

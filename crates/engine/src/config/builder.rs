@@ -18,23 +18,23 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 
-/// Turns host names that stand in a configuration into addresses, at load.
+/// Resolves the host names of a configuration, at load.
 pub trait NameLookup {
-    /// All addresses of a host, or the system's words for why there are none.
+    /// Returns all addresses of a host, or the system's words for why there are none.
     fn lookup(&self, host: &str, port: u16) -> Result<Vec<SocketAddr>, String>;
 }
 
-/// What a configuration is built from, besides its text.
+/// The inputs of a configuration besides its text.
 pub struct Inputs<'a> {
     /// Reads files that directives name.
     pub loader: &'a dyn conf::Loader,
     /// Resolves host names.
     pub names: &'a dyn NameLookup,
-    /// Where relative paths begin.
+    /// The base of relative paths.
     pub prefix: PathBuf,
     /// The configuration file; `include` is relative to its directory.
     pub file: PathBuf,
-    /// What the server calls itself.
+    /// The server's name for itself.
     pub identity: modules::core::Identity,
 }
 
@@ -47,13 +47,13 @@ struct Place {
 
 /// The configuration under construction; what a directive's `apply` writes to.
 pub struct Builder<'a> {
-    /// What it is built from.
+    /// The inputs.
     pub inputs: &'a Inputs<'a>,
     /// The text, for line numbers.
     pub sources: &'a SourceMap,
     /// All faults so far.
     pub diagnostics: Vec<Diagnostic>,
-    /// What is built so far.
+    /// The configuration so far.
     pub draft: Draft,
     places: Vec<Place>,
     /// The directive being applied.
@@ -109,14 +109,14 @@ impl<'a> Builder<'a> {
                 directive.name.span,
                 format!("\"{name}\" directive is not allowed here"),
             )
-            .help(format!("\"{name}\" may stand in: {}", places.join(", "))));
+            .help(format!("\"{name}\" is allowed in: {}", places.join(", "))));
         };
         check_shape(entry, directive)?;
         self.applying = Some(name);
         entry.apply.run(self, directive)
     }
 
-    /// A part of `http {}` that stands at the top by mistake is read as if it stood in `http {}`, so that what else is
+    /// Reads a part of `http {}` that is at the top by mistake as if it were in `http {}`, so that what else is
     /// wrong in it is named too.
     fn look_inside_misplaced(&mut self, entries: &[&'static Directive], directive: &conf::Directive) {
         let fits = entries.iter().find(|entry| entry.contexts.meets(Contexts::HTTP));
@@ -128,7 +128,7 @@ impl<'a> Builder<'a> {
         }
     }
 
-    /// The context of the present place.
+    /// Returns the context of the present place.
     pub fn context(&self) -> Contexts {
         self.places.last().map_or(Contexts::MAIN, |place| place.context)
     }
@@ -156,18 +156,18 @@ impl<'a> Builder<'a> {
         }
     }
 
-    /// The present scope's number: an index into `draft.scopes`, and the [`super::LocationId`] it will have.
+    /// Returns the present scope's number: an index into `draft.scopes`, and the [`super::LocationId`] it will have.
     pub fn scope_index(&self) -> usize {
         self.places.last().map_or(0, |place| place.scope)
     }
 
-    /// The settings of the present place.
+    /// Returns the settings of the present place.
     pub fn settings(&mut self) -> &mut Settings {
         let index = self.scope_index();
         &mut self.draft.scopes[index].settings
     }
 
-    /// The server around the present place.
+    /// Returns the server around the present place.
     pub fn server_index(&self) -> Option<usize> {
         self.draft.scopes[self.scope_index()].server
     }
@@ -219,17 +219,17 @@ impl<'a> Builder<'a> {
         Ok(regex)
     }
 
-    /// The id of a variable that an argument names as `$name`.
+    /// Returns the id of a variable that an argument names as `$name`.
     pub fn variable(&mut self, word: &Word) -> Result<VariableId, Diagnostic> {
         Ok(self.draft.variables.id(variable_name(word)?, Some(word.span)))
     }
 
-    /// An absolute path under the prefix.
+    /// Returns an absolute path under the prefix.
     pub fn path(&self, word: &Word) -> Result<PathBuf, Diagnostic> {
         Ok(self.inputs.prefix.join(word.str()?))
     }
 
-    /// An absolute path under the directory of the configuration file (`include`, `auth_basic_user_file`).
+    /// Returns an absolute path under the directory of the configuration file (`include`, `auth_basic_user_file`).
     pub fn conf_path(&self, word: &Word) -> Result<PathBuf, Diagnostic> {
         Ok(self.inputs.file.parent().unwrap_or(Path::new("")).join(word.str()?))
     }
@@ -282,13 +282,13 @@ impl<'a> Builder<'a> {
     }
 }
 
-/// A whole number in decimal digits.
+/// Reads a whole number in decimal digits.
 pub fn number(text: &[u8]) -> Option<u64> {
     let digits = !text.is_empty() && text.iter().all(u8::is_ascii_digit);
     digits.then(|| std::str::from_utf8(text).ok()?.parse().ok()).flatten()
 }
 
-/// The name in `$name`.
+/// Returns the name in `$name`.
 pub fn variable_name(word: &Word) -> Result<&str, Diagnostic> {
     match word.str()?.strip_prefix('$') {
         Some(name) if !name.is_empty() => Ok(name),
@@ -297,7 +297,7 @@ pub fn variable_name(word: &Word) -> Result<&str, Diagnostic> {
     }
 }
 
-/// The general "this argument is wrong".
+/// Returns the general diagnostic for a wrong argument.
 pub fn invalid_value(word: &Word) -> Diagnostic {
     Diagnostic::error(word.span, "invalid value").label(format!("\"{}\"", word.text()))
 }
@@ -317,7 +317,7 @@ pub fn once(written: Result<(), Duplicate>, directive: &conf::Directive) -> Resu
     written.map_err(|Duplicate| {
         let name = directive.name.text();
         Diagnostic::error(directive.name.span, format!("\"{name}\" directive is duplicate"))
-            .help("remove one of the two: at one level it may stand once")
+            .help("remove one of the two: it is allowed once at a level")
     })
 }
 

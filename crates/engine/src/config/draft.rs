@@ -25,7 +25,7 @@ pub struct Draft {
     pub control: modules::control::ControlSettings,
     /// The http level's own.
     pub http: modules::core::HttpSettings,
-    /// All scopes; the first is http's own, and each stands after the one around it.
+    /// All scopes; the first is http's own, and each comes after the one around it.
     pub scopes: Vec<Scope>,
     /// All servers.
     pub servers: Vec<ServerDraft>,
@@ -35,7 +35,7 @@ pub struct Draft {
     pub groups: Vec<GroupEntry>,
     /// All variables.
     pub variables: variables::Table,
-    /// What `map` and its kin define.
+    /// The variables of `map`, `geo`, `split_clients` and `switch`.
     pub computed: Vec<Computed>,
     /// Switches as they are written.
     pub switch_blocks: Vec<modules::switch::SwitchDraft>,
@@ -83,7 +83,7 @@ impl Draft {
         }
     }
 
-    /// The number of a log destination; the same destination has the same number.
+    /// Returns the number of a log destination; the same destination has the same number.
     pub fn log(&mut self, target: LogTarget) -> LogId {
         let known = self.logs.iter().position(|log| log.target == target);
         LogId(known.unwrap_or_else(|| {
@@ -98,11 +98,11 @@ impl Draft {
 pub struct Scope {
     /// The location's name as written.
     pub name: Vec<u8>,
-    /// How it is matched.
+    /// The way in which it is matched.
     pub modifier: Modifier,
     /// The compiled name, if it is a regular expression.
     pub regex: Option<Regex>,
-    /// What is set at this level.
+    /// The settings of this level.
     pub settings: Settings,
     /// The level around this one.
     pub parent: Option<usize>,
@@ -110,7 +110,7 @@ pub struct Scope {
     pub server: Option<usize>,
     /// Its context.
     pub context: Contexts,
-    /// Where it stands.
+    /// The span of its directive.
     pub span: Option<Span>,
 }
 
@@ -126,16 +126,16 @@ pub struct ServerDraft {
 /// One `listen`.
 #[derive(Debug)]
 pub struct ListenDraft {
-    /// Whose.
+    /// The server.
     pub server: usize,
-    /// Where.
+    /// The address.
     pub address: ListenAddress,
-    /// How, if it says so: only one server may set options of an address.
+    /// The options, if it sets any: only one server may set those of an address.
     pub options: Option<ListenOptions>,
     /// `default_server`.
     pub default_server: bool,
     /// `bind`, or an option that implies it: a socket of its own beside the wildcard's.
     pub own_socket: bool,
-    /// Where it stands.
+    /// The span of its directive.
     pub span: Span,
 }

@@ -1,4 +1,4 @@
-//! What needs the whole text: inheritance, search tables, addresses, names defined further down.
+//! The steps that need the whole text: inheritance, search tables, addresses, names defined further down.
 
 use super::builder::{Builder, Inputs};
 use super::draft::{Draft, ListenDraft, Scope};
@@ -183,7 +183,7 @@ fn listeners(draft: &Draft) -> Result<Vec<Listener>, Diagnostic> {
     Ok(listeners)
 }
 
-/// The wildcard address whose socket serves this `listen` too, as nginx binds `*:80` alone when it can.
+/// Returns the wildcard address whose socket serves this `listen` too, as nginx binds `*:80` alone when it can.
 fn wildcard_for(draft: &Draft, listen: &ListenDraft) -> Option<ListenAddress> {
     let ListenAddress::Inet(address) = listen.address else { return None };
     if address.ip().is_unspecified() {

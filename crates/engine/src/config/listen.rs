@@ -5,7 +5,7 @@ use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 
-/// Where to listen.
+/// An address to listen on.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum ListenAddress {
     /// An address and a port; port 0 lets the system choose.
@@ -109,11 +109,11 @@ impl Default for ListenOptions {
 /// One socket to listen on, and who serves what comes.
 #[derive(Debug)]
 pub struct Listener {
-    /// Where.
+    /// The address.
     pub address: ListenAddress,
-    /// How.
+    /// The options.
     pub options: ListenOptions,
-    /// Who serves a host that no name matches.
+    /// The server of hosts that no name matches.
     pub default_server: ServerId,
     /// Names of all servers here.
     pub names: ServerNames,

@@ -1,10 +1,10 @@
-//! The search for a location, in nginx's order: exact, longest prefix, then regular expressions as they stand.
+//! The search for a location, in nginx's order: exact, longest prefix, then regular expressions in order.
 
 use super::{Config, LocationId};
 use crate::exchange::Captures;
 use crate::regex::{LimitReached, Regex};
 
-/// How a location's name is matched.
+/// The way in which a location's name is matched.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Modifier {
     /// The URI begins with it.
@@ -39,7 +39,7 @@ pub struct LocationTable {
     regexes: Vec<(Regex, LocationId)>,
 }
 
-/// What a search came to.
+/// The result of a search.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Found {
     /// An exact match: nothing more is tried.

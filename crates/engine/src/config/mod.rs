@@ -87,11 +87,11 @@ impl Settings {
 pub struct Location {
     /// The name as written: a prefix, a regular expression, `@name`; empty for a server's scope.
     pub name: Vec<u8>,
-    /// How the name is matched.
+    /// The way in which the name is matched.
     pub modifier: Modifier,
     /// The compiled name, if it is a regular expression.
     pub regex: Option<Regex>,
-    /// What is set here.
+    /// The settings.
     pub settings: Settings,
     /// The locations inside this one.
     pub inner: LocationTable,
@@ -111,7 +111,7 @@ pub struct Server {
 }
 
 impl Server {
-    /// A named location, by its name without `@`.
+    /// Returns a named location, by its name without `@`.
     pub fn named(&self, name: &[u8]) -> Option<LocationId> {
         self.named.iter().find(|(known, _)| known == name).map(|(_, id)| *id)
     }
@@ -125,7 +125,7 @@ impl Server {
 /// The whole configuration of one generation.
 #[derive(Debug)]
 pub struct Config {
-    /// Where relative paths begin (`-p`).
+    /// The base of relative paths (`-p`).
     pub prefix: PathBuf,
     /// The configuration file.
     pub file: PathBuf,
@@ -147,7 +147,7 @@ pub struct Config {
     pub group_numbers: HashMap<Box<[u8]>, usize>,
     /// All variables.
     pub variables: variables::Table,
-    /// What `map`, `geo`, `split_clients` and `switch` define.
+    /// The variables of `map`, `geo`, `split_clients` and `switch`.
     pub computed: Vec<modules::map::Computed>,
     /// All switches, in the order of the text.
     pub switches: Vec<modules::switch::SwitchSpec>,
@@ -160,17 +160,17 @@ pub struct Config {
 }
 
 impl Config {
-    /// A server.
+    /// Returns a server.
     pub fn server(&self, id: ServerId) -> &Server {
         &self.servers[id.0 as usize]
     }
 
-    /// A location.
+    /// Returns a location.
     pub fn location(&self, id: LocationId) -> &Location {
         &self.locations[id.0 as usize]
     }
 
-    /// The number of an `upstream {}` block by its name, in any case, for `proxy_pass` with variables.
+    /// Returns the number of an `upstream {}` block by its name, in any case, for `proxy_pass` with variables.
     pub fn group(&self, name: &[u8]) -> Option<usize> {
         if name.iter().any(u8::is_ascii_uppercase) {
             return self.group_numbers.get(name.to_ascii_lowercase().as_slice()).copied();
@@ -178,7 +178,7 @@ impl Config {
         self.group_numbers.get(name).copied()
     }
 
-    /// What the `Server` field says.
+    /// Returns the contents of the `Server` field.
     pub fn server_header(&self, tokens: modules::core::ServerTokens) -> &str {
         self.http.identity.header(tokens)
     }

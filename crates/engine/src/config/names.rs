@@ -20,7 +20,7 @@ pub struct ServerNames {
     regexes: Vec<(Regex, ServerId)>,
 }
 
-/// What one name in `server_name` is.
+/// One name of `server_name`.
 #[derive(Debug)]
 pub enum NameMatch {
     /// One host.
@@ -101,7 +101,7 @@ impl ServerNames {
         }
     }
 
-    /// Does a name match only by being searched for? (With one server and no regular expression nobody need look.)
+    /// Returns whether names must be searched at all. (With one server and no regular expression they need not.)
     pub fn is_empty(&self) -> bool {
         self.exact.is_empty()
             && self.leading.is_empty()
@@ -109,7 +109,7 @@ impl ServerNames {
             && self.regexes.is_empty()
     }
 
-    /// The server of a host: exact name, longest leading wildcard, longest trailing wildcard, first regular
+    /// Returns the server of a host: exact name, longest leading wildcard, longest trailing wildcard, first regular
     /// expression (nginx, "Server names"). The captures of a regular expression are kept.
     pub fn find(
         &self,

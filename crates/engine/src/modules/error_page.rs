@@ -10,7 +10,7 @@ use crate::setting::settings;
 use crate::template::Template;
 use conf::Diagnostic;
 
-/// What is served instead of an error.
+/// A page that is served instead of an error.
 #[derive(Clone, Debug)]
 pub struct ErrorPage {
     /// The statuses it is for.
@@ -22,7 +22,7 @@ pub struct ErrorPage {
 }
 
 settings! {
-    /// What is set at one level.
+    /// Settings of one level.
     pub struct ErrorPageSettings {
         /// The pages.
         pub pages: Vec<ErrorPage> = Vec::new(),
@@ -34,7 +34,7 @@ settings! {
 }
 
 impl ErrorPageSettings {
-    /// The page for a status, the first that names it.
+    /// Returns the page for a status, the first that names it.
     pub fn page_for(&self, status: u16) -> Option<&ErrorPage> {
         self.pages.iter().find(|page| page.statuses.contains(&status))
     }
@@ -82,9 +82,7 @@ fn error_page(b: &mut Builder<'_>, d: &conf::Directive) -> Result<(), Diagnostic
         match number(word.text()) {
             Some(499) => {
                 let fault = Diagnostic::error(word.span, "invalid value \"499\"");
-                return Err(
-                    fault.help("499 is logged when the client is gone: there is nobody to serve a page to")
-                );
+                return Err(fault.help("499 is logged when the client is gone: no one is left to get a page"));
             }
             Some(status @ 300..=599) => statuses.push(status as u16),
             _ => {
@@ -216,7 +214,7 @@ fn page(status: u16, foot: &str, padding: bool, exchange: &Exchange) -> Vec<u8> 
     body.into_bytes()
 }
 
-/// What the pages are called (ngx_http_special_response.c).
+/// The titles of the pages (ngx_http_special_response.c).
 const PHRASES: &[(u16, &str)] = &[
     (301, "301 Moved Permanently"),
     (302, "302 Found"),

@@ -1,4 +1,4 @@
-//! `events {}`: it may stand before or after `http`.
+//! `events {}`: it may come before or after `http`.
 
 use super::Module;
 use crate::config::{number, once};

@@ -45,7 +45,7 @@ pub type Checker = fn(&mut Exchange, &mut Env<'_>, &[Handler]) -> Verdict;
 /// Chooses what is served instead of an error; `None` if the request was redirected to its page and walks on.
 pub type Page = fn(&mut Exchange, &mut Env<'_>, status: u16) -> Option<Content>;
 
-/// Does what a module has to do with a request that has just come into a location.
+/// Adjusts a request that has just entered a location.
 pub type Settle = fn(&mut Exchange, &Env<'_>);
 
 /// A header filter: changes the answer's head before it is written, or refuses it.
@@ -61,18 +61,19 @@ pub struct Module {
     pub handlers: &'static [(Phase, Handler)],
     /// The phases that it runs in its own way. A phase has one checker at most.
     pub checkers: &'static [(Phase, Checker)],
-    /// What it makes of refusals. One module has such a part.
+    /// Its page for refusals. Exactly one module has one.
     pub page: Option<Page>,
-    /// What it does when a request comes into a location.
+    /// Its adjustment of a request that enters a location.
     pub settle: Option<Settle>,
     /// Its header filter.
     pub header_filter: Option<HeaderFilter>,
-    /// What it has to do once the whole text is read: resolve names defined further down, check what belongs together.
+    /// Its work once the whole text is read: resolving names that are defined further down, checking settings against
+    /// each other.
     pub finish: Option<fn(&mut Builder<'_>)>,
 }
 
 impl Module {
-    /// A module with directives alone; the others are written as `Module { …, ..Module::new(…) }`.
+    /// Returns a module with directives alone; the others are written as `Module { …, ..Module::new(…) }`.
     pub const fn new(name: &'static str, directives: &'static [&'static [Directive]]) -> Module {
         Module {
             name,
@@ -115,10 +116,10 @@ pub static MODULES: &[&Module] = &[
     &log::MODULE,
 ];
 
-/// What runs in one phase.
+/// The checker and the handlers of one phase.
 #[derive(Default)]
 pub struct PhaseRun {
-    /// How it is run, if not in order.
+    /// Its checker, if it does not simply run its handlers in order.
     pub checker: Option<Checker>,
     /// Its handlers, in order.
     pub handlers: Vec<Handler>,
@@ -148,12 +149,12 @@ static PARTS: LazyLock<Parts> = LazyLock::new(|| {
     }
 });
 
-/// What runs in a phase.
+/// Returns the checker and the handlers of a phase.
 pub fn phase(phase: Phase) -> &'static PhaseRun {
     &PARTS.phases[phase as usize]
 }
 
-/// What is served instead of an error; `None` if the request was redirected to its page.
+/// Returns the content that is served instead of an error, or `None` if the request was redirected to its page.
 pub fn page(exchange: &mut Exchange, env: &mut Env<'_>, status: u16) -> Option<Content> {
     match PARTS.page {
         Some(page) => page(exchange, env, status),
@@ -168,7 +169,7 @@ pub fn settle(exchange: &mut Exchange, env: &Env<'_>) {
     }
 }
 
-/// All header filters, in order.
+/// Returns all header filters, in order.
 pub fn header_filters() -> &'static [HeaderFilter] {
     &PARTS.header_filters
 }
@@ -178,7 +179,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_phase_has_one_checker_at_most_and_one_module_makes_pages() {
+    fn each_phase_has_at_most_one_checker_and_one_module_makes_pages() {
         for phase in PHASES {
             let checkers = MODULES.iter().flat_map(|module| module.checkers).filter(|(at, _)| *at == phase);
             assert!(checkers.count() <= 1, "{phase:?}");

@@ -8,12 +8,12 @@ use crate::setting::settings;
 use conf::Diagnostic;
 use std::path::PathBuf;
 
-/// What a worker process may not do, beyond what its user may not (`sandbox`).
+/// Restrictions on a worker process beyond those of its user (`sandbox`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sandbox {
     /// Nothing more.
     Off,
-    /// What no worker needs; start programs neither, where there is no script that might.
+    /// System calls that no worker needs are refused; so is starting programs, if the configuration has no Lua.
     On,
     /// That, and start programs.
     Strict,
@@ -30,7 +30,7 @@ settings! {
         pub priority: i32 = 0,
         /// The directory that it works in: core files are written there.
         pub working_directory: Option<PathBuf> = None,
-        /// What it is not allowed to do.
+        /// Its restrictions.
         pub sandbox: Sandbox = Sandbox::On,
     }
 }
@@ -46,9 +46,9 @@ settings! {
         pub worker_processes: Option<usize> = Some(1),
         /// Connections a thread may have open.
         pub worker_connections: usize = 512,
-        /// How long old connections may go on after a reload or a graceful stop, in ms; 0 is without limit.
+        /// The longest time that old connections may continue after a reload or a graceful stop, in ms; 0 is unlimited.
         pub worker_shutdown_timeout_ms: u64 = 0,
-        /// Where the master's number is written.
+        /// The file that gets the master's process id.
         pub pid: Option<PathBuf> = None,
         /// The user that the worker runs as, and the group if it is named.
         pub user: Option<(String, Option<String>)> = None,
@@ -64,7 +64,7 @@ settings! {
         pub event_method: Option<String> = None,
     }
     nested {
-        /// What the worker process may and may not do.
+        /// Limits and rights of the worker process.
         pub process: ProcessSettings,
     }
     not a setting {

@@ -1,4 +1,4 @@
-//! What tells how the server is: `stub_status`, `upstream_status` and `metrics`.
+//! Reports on the server: `stub_status`, `upstream_status` and `metrics`.
 //!
 //! Owns the directives, nginx's few lines, and which form of a report the client wants. The reports are made of the
 //! statistics, which are the server's.
@@ -116,7 +116,8 @@ fn metrics(exchange: &mut Exchange, _: &mut Env<'_>) -> Verdict {
     }
 }
 
-/// The form that the client likes best (RFC 9110 §12.5.1): the greatest weight, of several the first. Text if it
+/// Returns the form that the client likes best (RFC 9110 §12.5.1): the greatest weight, of several the first. Text if
+/// it
 /// likes none of ours, for who asks wants to see something.
 fn accepted(exchange: &Exchange) -> ReportForm {
     let mut best = (0, ReportForm::Text);
@@ -142,7 +143,7 @@ fn accepted(exchange: &Exchange) -> ReportForm {
     best.1
 }
 
-/// A weight from 0 to 1 with at most three decimals, times a thousand; 0 if it is none.
+/// Returns a weight from 0 to 1 with at most three decimals, times a thousand; 0 if it is none.
 fn thousandths(text: &[u8]) -> u32 {
     let weight = std::str::from_utf8(text).ok().and_then(|text| text.parse::<f32>().ok());
     weight.filter(|weight| (0.0..=1.0).contains(weight)).map_or(0, |weight| (weight * 1000.0) as u32)
@@ -188,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn the_form_of_a_report_is_what_the_client_likes() {
+    fn the_report_format_follows_accept() {
         use ReportForm::{Html, Json, Text};
         let config = server_of("location / { upstream_status; } location /m { metrics; }");
         let served = |target: &str, accept: &str| {

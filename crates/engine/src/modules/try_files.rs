@@ -22,7 +22,7 @@ pub struct Candidate {
     pub directory: bool,
 }
 
-/// What is done when no candidate is there.
+/// The answer when no candidate exists.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Fallback {
     /// An internal redirect to a URI, with a query perhaps, or to `@name`.
@@ -41,7 +41,7 @@ pub struct TryFiles {
 }
 
 settings! {
-    /// What is set at one level. It holds there alone: neither a location nor an `if` block inherits it.
+    /// Settings of one level. They apply to it alone: neither a location nor an `if` block inherits it.
     pub struct TryFilesSettings {
     }
     not inherited {
@@ -140,7 +140,7 @@ fn search(exchange: &mut Exchange, env: &mut Env<'_>, rule: &TryFiles, path: &mu
     }
 }
 
-/// Appends a name as it stands after the directory.
+/// Appends a name after the directory.
 fn append_name(
     exchange: &mut Exchange,
     env: &mut Env<'_>,
@@ -223,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_that_is_there_is_served() {
+    fn the_first_existing_candidate_is_served() {
         assert_eq!(body("root /www; try_files /none $uri =404;", "/a.txt"), "hello\n");
         assert_eq!(body("root /www; location / { try_files $uri /a.txt =404; }", "/x"), "hello\n");
         assert_eq!(body("root /www; try_files $uri $uri/ =404;", "/dir/"), "<p>\n");
@@ -236,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn the_last_argument_answers_otherwise() {
+    fn the_last_argument_is_the_fallback() {
         let fallbacks =
             "location @app { return 200 \"$uri?$args\"; } location = /i.php { return 200 \"$uri?$args\"; }";
         for (last, expected) in [
@@ -255,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn it_holds_where_it_stands_alone() {
+    fn try_files_is_not_inherited() {
         let server = "root /www; try_files /a.txt =404; location /own { }";
         assert_eq!(body(server, "/x"), "hello\n");
         assert_eq!(status(server, "/own"), "404");
@@ -275,7 +275,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_looked_at_is_logged_and_passed_over() {
+    fn an_unreadable_candidate_is_logged_and_skipped() {
         let (sent, host) = ask("root /www; location / { try_files $uri/y /a.txt =404; }", "/locked/x");
         assert!(sent.ends_with("hello\n"), "{sent}");
         let line =
@@ -288,7 +288,7 @@ mod tests {
     }
 
     #[test]
-    fn faults_are_named_in_nginx_s_words() {
+    fn faults_have_nginx_s_words() {
         for (text, expected) in [
             ("try_files a =x;", "invalid code \"=x\""),
             ("try_files a =1000;", "invalid code \"=1000\""),

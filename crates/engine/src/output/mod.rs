@@ -15,7 +15,7 @@ use http::{Known, Version, line_end};
 /// Runs the header filters and writes the head into the wire. Does nothing if the head is written.
 ///
 /// # Errors
-/// What a filter wants to be answered instead.
+/// The answer that a filter demands instead.
 pub fn write_head(exchange: &mut Exchange, env: &mut Env<'_>) -> Result<(), HeadRefused> {
     if exchange.output.head_written {
         return Ok(());
@@ -74,7 +74,7 @@ pub fn write_body(
     Ok(())
 }
 
-/// Must the body pass through [`write_body`], or may the server send it past the wire?
+/// Returns whether the body must pass through [`write_body`]; otherwise the server may send it past the wire.
 pub fn has_body_filter(exchange: &Exchange, env: &Env<'_>) -> bool {
     env.config.location(exchange.route.location).settings.lua.body_filter.is_some()
 }
@@ -137,7 +137,7 @@ fn encode_head(exchange: &mut Exchange, env: &mut Env<'_>) {
     if let Some(kind) = &response.content_type {
         http::encode::encode_field(wire, b"Content-Type", kind);
     }
-    // A script's own Content-Length stands among the other fields, spelt as the script spells it.
+    // A script's own Content-Length is among the other fields, spelt as the script spells it.
     if let Some(len) = response.content_length
         && !response.headers.has(Known::ContentLength)
     {
@@ -239,7 +239,7 @@ fn is_disabled_browser(request: &crate::exchange::Request, disable: modules::cor
         || (disable.safari && has(b"Safari/") && has(b"Mac OS X") && !has(b"Chrome/"))
 }
 
-/// Makes a `Location` that is one line, and absolute if it is relative, as `absolute_redirect` (on by default) has it.
+/// Makes `Location` one line, and absolute if `absolute_redirect` is on, as it is by default.
 fn absolute_location(exchange: &mut Exchange, config: &crate::config::Config) -> bool {
     let core = &config.location(exchange.route.location).settings.core;
     let Some(location) = &mut exchange.response.location else { return false };

@@ -1,6 +1,6 @@
 //! Bytes on their way to the client: what is to be sent, how the body ends, and how far the answer is.
 
-/// How the body's end is told to the client.
+/// The way in which the end of the body is marked.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Framing {
     /// By Content-Length.
@@ -17,9 +17,9 @@ pub enum Framing {
 /// Bytes on their way to the client, and how far the answer is.
 #[derive(Debug, Default)]
 pub struct Output {
-    /// What the server sends next.
+    /// The bytes that the server sends next.
     pub wire: Vec<u8>,
-    /// How the body ends.
+    /// The framing of the body.
     pub framing: Framing,
     /// Bytes of the head (`$bytes_sent` − `$body_bytes_sent`).
     pub head_len: u64,
@@ -58,12 +58,12 @@ impl Output {
         *self = Output { wire, ..Output::default() };
     }
 
-    /// The head is in the wire, or sent.
+    /// Returns whether the head is in the wire, or sent.
     pub fn head_written(&self) -> bool {
         self.head_written
     }
 
-    /// The last byte of the body is in the wire, or sent.
+    /// Returns whether the last byte of the body is in the wire, or sent.
     pub fn ended(&self) -> bool {
         self.ended
     }

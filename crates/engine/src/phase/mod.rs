@@ -1,7 +1,7 @@
 //! The walk of a request through nginx's phases.
 //!
 //! [`advance`] runs handlers until one wants something that only the server can do. It never waits, and it knows no
-//! module: what is peculiar to a phase is its checker's, which stands in the module's entry in [`modules::MODULES`].
+//! module: what is peculiar to a phase is its checker's, in the module's entry in [`modules::MODULES`].
 
 pub mod verdict;
 

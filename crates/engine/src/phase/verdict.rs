@@ -1,4 +1,4 @@
-//! What a handler may answer, and where in the phases a request is. Data alone: [`super::advance`] carries it out.
+//! Verdicts of handlers, and a request's position in the phases. Data alone: [`super::advance`] carries it out.
 
 use std::fs::File;
 use std::rc::Rc;
@@ -18,13 +18,13 @@ pub enum Phase {
     Rewrite,
     /// Limits on connections and requests.
     PreAccess,
-    /// May this client have it?
+    /// Access control.
     Access,
     /// `try_files`.
     PreContent,
     /// The answer.
     Content,
-    /// What is written down about the request, once its answer is out or has failed: [`super::log`] runs it.
+    /// Log lines about the request, once its response is sent or has failed: run by [`super::log`].
     Log,
 }
 
@@ -41,7 +41,7 @@ pub const PHASES: [Phase; 9] = [
     Phase::Log,
 ];
 
-/// Where in the phases a request is: the phase, and the handler in it that comes next.
+/// A request's position in the phases: the phase, and the handler in it that comes next.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Cursor {
     /// The phase.
@@ -50,7 +50,7 @@ pub struct Cursor {
     pub handler: usize,
 }
 
-/// What a handler answers.
+/// The result of a handler.
 #[derive(Debug)]
 pub enum Verdict {
     /// Go on with the next handler.
@@ -84,14 +84,14 @@ pub enum Content {
     File {
         /// The file.
         file: Rc<File>,
-        /// What to send of it, with what stands between (multipart heads).
+        /// The parts to send, with the text between them (multipart heads).
         parts: Vec<FilePart>,
     },
-    /// What an upstream says to it, as the location's `proxy_pass` has it.
+    /// An upstream's response, as the location's `proxy_pass` has it.
     Proxy,
-    /// What the control API says to it (`control_api`). The request's body, if it has one, is read.
+    /// The control API's response (`control_api`). The request's body, if it has one, is read.
     Control,
-    /// What the statistics say.
+    /// A report of the statistics.
     Report(Report),
     /// Nothing after the head.
     Empty,
@@ -106,7 +106,7 @@ pub enum Report {
     Metrics,
 }
 
-/// What an `upstream_status` report looks like.
+/// The format of an `upstream_status` report.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ReportForm {
     /// Plain text.
@@ -124,7 +124,7 @@ pub enum FilePart {
     Range {
         /// First byte.
         offset: u64,
-        /// How many.
+        /// The number.
         len: u64,
     },
     /// Bytes in between.
@@ -142,7 +142,7 @@ pub enum Effect {
     Sleep(u64),
     /// Hold the request back for so many milliseconds, or until its client goes away.
     Hold(u64),
-    /// Send what stands in the output to the client.
+    /// Send the output to the client.
     Flush,
     /// Keep the request until a hold of the tables it has pinned lets it go, or until its client goes away. The wake
     /// is `Done` when the newest tables are pinned in their place, `Failed(503)` when it waited for too long or too
@@ -151,12 +151,13 @@ pub enum Effect {
         /// Which: an index into the pinned tables' holds.
         hold: usize,
     },
-    /// Carry out a script's order to a switch, put the outcome into `script.switched` and pin the newest tables, so that
+    /// Carry out a script's order to a switch, put the outcome into `script.switched` and pin the newest tables, so
+    /// that
     /// the script sees what it has done. The wake is `Done` whatever the outcome.
     Switch(SwitchOrder),
 }
 
-/// What a script wants of a switch (`ngx.shared.DICT:set` of a dict that is a switch's face).
+/// A script's order to a switch (`ngx.shared.DICT:set` of a dict that is a switch's face).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SwitchOrder {
     /// Which switch: an index into [`crate::Config::switches`].
@@ -165,11 +166,11 @@ pub struct SwitchOrder {
     pub key: Vec<u8>,
     /// The target, or what a split is written as; `None` is back to the default.
     pub target: Option<Vec<u8>>,
-    /// Who does it: `lua:FILE:LINE`.
+    /// The actor: `lua:FILE:LINE`.
     pub actor: String,
 }
 
-/// What became of an effect.
+/// The result of an effect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Wake {
     /// It is done.
@@ -178,14 +179,14 @@ pub enum Wake {
     Failed(u16),
 }
 
-/// What the server is to do next for a request.
+/// The server's next step for a request.
 #[derive(Debug)]
 pub enum Step {
     /// Do this, put the result into `route.wake`, and call [`super::advance`] again.
     Wait(Effect),
     /// Send this, then finish the request.
     Serve(Content),
-    /// The whole answer stands in the output: send it, then finish the request.
+    /// The whole response is in the output: send it, then finish the request.
     Written,
     /// Close the connection at once.
     Drop,

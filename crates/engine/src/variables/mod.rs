@@ -40,7 +40,7 @@ pub struct Variable {
     pub doc: &'static str,
     /// Its value.
     pub get: Get,
-    /// How it is written, if it can be.
+    /// The function that sets it, if it can be set.
     pub set: Option<Set>,
 }
 
@@ -66,7 +66,7 @@ pub static VARIABLES: &[&[Variable]] = &[
     upstream::VARIABLES,
 ];
 
-/// A built-in variable that cannot be set.
+/// Returns a built-in variable that cannot be set.
 const fn read(name: &'static str, doc: &'static str, get: Get) -> Variable {
     Variable { name, doc, get, set: None }
 }
@@ -83,11 +83,11 @@ pub struct VariableId(pub u32);
 pub struct NameTaken {
     /// nginx's words.
     pub text: String,
-    /// Where the other one is named first, if it is not built in.
+    /// The first mention of the other one, if it is not built in.
     pub other: Option<Span>,
 }
 
-/// What a variable is in one configuration.
+/// The definition of a variable in one configuration.
 #[derive(Clone, Debug)]
 pub enum Definition {
     /// Named, but not (yet) defined by anything.
@@ -100,7 +100,7 @@ pub enum Definition {
     Slot(u32),
     /// Worked out when it is first asked for, then kept in the slot: `map`, `geo`, `split_clients`, `switch`.
     Computed {
-        /// Where the value is kept.
+        /// The slot of the value.
         slot: u32,
         /// Which one: an index into [`crate::Config::computed`].
         index: usize,
@@ -114,9 +114,9 @@ pub enum Definition {
 pub struct Entry {
     /// Its name, without `$`, in lower case as nginx has it.
     pub name: Box<str>,
-    /// What it is.
+    /// Its definition.
     pub definition: Definition,
-    /// Where it was first named, for the diagnostic if nothing defines it.
+    /// The span of its first mention, for the diagnostic if nothing defines it.
     pub first_named: Option<Span>,
     /// `set` defines it: using it before that is worth a warning.
     pub by_set: bool,
@@ -131,7 +131,7 @@ pub struct Table {
 }
 
 impl Table {
-    /// The id of a name, which is entered if it is new. Built-in names are resolved at once.
+    /// Returns the id of a name, which is entered if it is new. Built-in names are resolved at once.
     pub fn id(&mut self, name: &str, span: Option<Span>) -> VariableId {
         let name = name.to_ascii_lowercase();
         if let Some(id) = self.by_name.get(&*name) {
@@ -227,12 +227,13 @@ impl Table {
         self.slots - 1
     }
 
-    /// How many slots a request needs.
+    /// Returns the number of slots that a request needs.
     pub fn slot_count(&self) -> usize {
         self.slots as usize
     }
 
-    /// The id of a name that this configuration already knows; for names that come at run time (`ngx.var[name]`).
+    /// Returns the id of a name that this configuration already knows; for names that come at run time
+    /// (`ngx.var[name]`).
     pub fn find(&self, name: &str) -> Option<VariableId> {
         self.by_name.get(name).copied()
     }
@@ -242,7 +243,7 @@ impl Table {
         &self.entries[id.0 as usize]
     }
 
-    /// All entries.
+    /// Returns all entries.
     pub fn entries(&self) -> &[Entry] {
         &self.entries
     }
@@ -255,7 +256,8 @@ fn built_in(name: &str) -> Definition {
     }
 }
 
-/// What a name means without any configuration: for `ngx.var`, which may name variables no directive names.
+/// Returns the definition of a name without any configuration: for `ngx.var`, which may use variables that no directive
+/// names.
 pub fn lookup_built_in(name: &str) -> Option<Definition> {
     if let Some(variable) = VARIABLES.iter().flat_map(|table| table.iter()).find(|v| v.name == name) {
         return Some(Definition::BuiltIn(variable));

@@ -1,4 +1,4 @@
-//! Variables about the request: its line, its fields, its body, and the files it stands for.
+//! Variables about the request: its line, its fields, its body, and the file that it maps to.
 
 use super::{Family, Variable, read, write};
 use crate::exchange::{Body, Exchange};
@@ -171,7 +171,7 @@ pub(super) const FAMILIES: &[Family] = &[
     },
 ];
 
-/// A value that is there if it is not empty.
+/// Appends a value. Returns whether it is not empty.
 fn present(value: &[u8], out: &mut Vec<u8>) -> bool {
     out.extend_from_slice(value);
     !value.is_empty()

@@ -1,4 +1,4 @@
-//! What nginx 1.22.1 gives for the same requests (see `cases/variables/`).
+//! Values of nginx 1.22.1 for the same requests (see `cases/variables/`).
 
 use crate::config::Config;
 use crate::exchange::{Body, Exchange, Try};
@@ -46,7 +46,7 @@ fn the_request_line() {
 }
 
 #[test]
-fn arguments_are_found_as_they_stand() {
+fn arguments_are_not_decoded() {
     let arguments = |query: &str| {
         let request = format!("GET /?{query} HTTP/1.1\r\nHost: x\r\n\r\n");
         values(&request, "arg_a arg_b_c arg_empty arg_")
@@ -58,7 +58,7 @@ fn arguments_are_found_as_they_stand() {
 }
 
 #[test]
-fn fields_cookies_and_what_is_made_of_them() {
+fn fields_and_cookies() {
     let request = "POST / HTTP/1.1\r\nHost: x\r\nX-Some-Thing: v\r\nUser-Agent: me\r\nCookie: a=b; c=d; cc=e\r\n\
                    Cookie: d=f\r\nContent-Type: text/x-a\r\nContent-Length: 3\r\nX-Forwarded-For: 10.0.0.1\r\n\
                    X-Forwarded-For: 10.0.0.2\r\nAccept: a\r\nAccept: b\r\nAuthorization: Basic dXNlcjpwYXNz\r\n\
@@ -119,7 +119,7 @@ fn addresses_of_ipv6_and_unix_sockets() {
 }
 
 #[test]
-fn the_file_that_is_meant() {
+fn request_filename_and_document_root() {
     let config = config_of(
         "http { server { listen 80; root html; set $name files; location /al { alias other; } \
          location /var { root $name; } location /abs { root /abs/$name; } } }",
@@ -173,7 +173,7 @@ fn a_request_has_one_id() {
 }
 
 #[test]
-fn the_answer_as_far_as_it_is_decided() {
+fn response_variables_before_and_after_the_head() {
     let config = server_of("keepalive_timeout 65 60;");
     let mut host = TestHost::new();
     let mut exchange = exchange(&config, &mut host, "GET / HTTP/1.1\r\nHost: x\r\n\r\n");
@@ -221,7 +221,7 @@ fn the_answer_as_far_as_it_is_decided() {
 }
 
 #[test]
-fn an_error_s_status_stands_before_that_of_its_page() {
+fn an_error_s_status_takes_precedence_over_its_page_s() {
     let config = server_of("");
     let mut host = TestHost::new();
     let mut exchange = exchange(&config, &mut host, "GET / HTTP/1.1\r\nHost: x\r\n\r\n");
@@ -298,7 +298,7 @@ fn lists_over_several_tries_are_nginx_s() {
 }
 
 #[test]
-fn the_last_peer_s_head() {
+fn upstream_variables_show_the_last_peer_s_head() {
     let config = server_of("");
     let mut host = TestHost::new();
     let mut exchange = exchange(&config, &mut host, "GET / HTTP/1.1\r\nHost: x\r\n\r\n");

@@ -118,7 +118,7 @@ fn microseconds(time_us: Option<u64>, out: &mut Vec<u8>) {
     }
 }
 
-/// The value of `name=value; …` (ngx_http_parse_set_cookie_lines).
+/// Returns the value of `name=value; …` (ngx_http_parse_set_cookie_lines).
 fn set_cookie<'f>(field: &'f [u8], name: &[u8]) -> Option<&'f [u8]> {
     let (spelt, rest) = field.split_at_checked(name.len())?;
     if !spelt.eq_ignore_ascii_case(name) {
@@ -137,7 +137,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_value_of_a_cookie_that_is_set() {
+    fn upstream_cookie_reads_set_cookie() {
         for (field, value) in [
             ("id=7; Path=/", Some("7")),
             ("ID = a b ;x", Some("a b ")),

@@ -1,4 +1,4 @@
-//! How values are written: numbers, times, addresses, lists. Everything goes straight into the caller's buffer.
+//! Writing values: numbers, times, addresses, lists. Everything goes straight into the caller's buffer.
 
 use crate::exchange::Connection;
 use std::io::Write;
@@ -76,7 +76,7 @@ pub(crate) fn client(connection: &Connection, out: &mut Vec<u8>) {
     }
 }
 
-/// All values with a separator between them; `false` if there is none.
+/// Appends all values with a separator between them. Returns `false` if there is none.
 pub(crate) fn joined<'v>(
     out: &mut Vec<u8>,
     values: impl IntoIterator<Item = &'v [u8]>,
@@ -104,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn addresses_are_written_as_nginx_writes_them() {
+    fn addresses_are_written_as_in_nginx() {
         for same in
             ["127.0.0.1", "255.0.10.9", "::1", "::", "2001:db8::1:0:0:1", "::ffff:10.0.0.1", "::12", "fe80::"]
         {
@@ -115,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn every_octet_is_written_as_std_writes_it() {
+    fn every_octet_is_written_as_std_does() {
         for octet in 0..=255u8 {
             for octets in [[octet, 0, 99, 255], [255, octet, 1, octet], [octet; 4]] {
                 let address = std::net::Ipv4Addr::from(octets).to_string();

@@ -1,6 +1,6 @@
 //! `limit_except`: other settings for requests with other methods (ngx_http_core_limit_except).
 //!
-//! Owns the block and the choice of its settings. What stands in the block is its modules' business.
+//! Owns the block and the choice of its settings. The directives in the block are their modules' business.
 
 use crate::config::{Builder, LocationId, Modifier, once};
 use crate::directive::{Args, Contexts, Directive};
@@ -44,7 +44,7 @@ impl Methods {
         known.is_some()
     }
 
-    /// Is the method in the set?
+    /// Returns whether the set has the method.
     fn has(self, method: &[u8]) -> bool {
         NAMES.iter().position(|known| known.as_bytes() == method).is_some_and(|bit| self.0 & 1 << bit != 0)
     }

@@ -1,4 +1,4 @@
-//! Who may have it: `allow` and `deny` by address, and how the modules of the access phase go together (`satisfy`).
+//! Access control: `allow` and `deny` by address, and the combination of all modules of the access phase (`satisfy`).
 //!
 //! Owns the rules about addresses (ngx_http_access_module), the judgement over all access handlers
 //! ([`satisfy`]) and `limit_except`. It must never look at what a request carries: names and passwords are
@@ -24,12 +24,12 @@ use conf::Diagnostic;
 use satisfy::Satisfy;
 use std::net::IpAddr;
 
-/// Whom a rule is about.
+/// The clients that a rule applies to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Who {
-    /// Everybody.
+    /// All clients.
     All,
-    /// Who comes over a unix socket.
+    /// Clients on a unix socket.
     Unix,
     /// An address or a network.
     Network(Network),
@@ -38,14 +38,14 @@ pub(crate) enum Who {
 /// One `allow` or `deny`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Rule {
-    /// Whom it is about.
+    /// The clients that it applies to.
     pub(crate) who: Who,
     /// They are refused.
     pub(crate) deny: bool,
 }
 
 settings! {
-    /// What is set at one level.
+    /// Settings of one level.
     pub struct AccessSettings {
         /// `allow` and `deny`, in order: the first that fits decides.
         pub(crate) rules: Vec<Rule> = Vec::new(),
@@ -121,7 +121,8 @@ fn handle(exchange: &mut Exchange, env: &mut Env<'_>) -> Verdict {
     }
 }
 
-/// Does the first rule that fits a client deny? `None` if there is none. No address is a unix socket.
+/// Returns whether the first rule that matches a client denies it, or `None` if no rule matches. A client without an
+/// address is on a unix socket.
 fn first_fit(rules: &[Rule], client: Option<IpAddr>) -> Option<bool> {
     // An IPv4-mapped address is judged as the IPv4 one wherever there are rules about such.
     let about_v4 = |rule: &Rule| matches!(rule.who, Who::All | Who::Network(Network::V4(..)));

@@ -1,6 +1,6 @@
-//! What is known of a request in the access phase.
+//! The state of a request in the access phase.
 
-/// What the handlers of the access phase have said so far.
+/// The verdicts of the access phase's handlers so far.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Record {
     /// Under `satisfy any`, the status with which one refused the request; 0 if none did.

@@ -1,4 +1,4 @@
-//! How the access handlers' answers make one: `satisfy` and `auth_delay` (ngx_http_core_access_phase,
+//! The combination of the access handlers' verdicts: `satisfy` and `auth_delay` (ngx_http_core_access_phase,
 //! ngx_http_core_post_access_phase, ngx_http_core_auth_delay).
 //!
 //! Owns the checker of the access phase. Nothing here looks at a client: it only weighs what the handlers say.
@@ -12,7 +12,7 @@ use crate::modules::Handler;
 use crate::phase::{self, Effect, Verdict};
 use http::Known;
 
-/// How many of the access modules must let a request in.
+/// The number of access modules that must let a request in.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Satisfy {
     /// All that have a say.
@@ -72,7 +72,7 @@ fn judge(exchange: &mut Exchange, env: &mut Env<'_>, verdict: Verdict) -> Verdic
             Verdict::NextPhase
         }
         (Verdict::Refuse(status @ (401 | 403)), Satisfy::Any) => {
-            // That a password would help is told before that an address is not welcome.
+            // A 401, which a password would help against, takes precedence over a 403.
             if exchange.route.access.refused != 401 {
                 exchange.route.access.refused = status;
             }
@@ -83,7 +83,7 @@ fn judge(exchange: &mut Exchange, env: &mut Env<'_>, verdict: Verdict) -> Verdic
     }
 }
 
-/// The end of the access phase: nobody let the request in, if one of them refused it.
+/// Concludes the access phase: the request is refused if a module refused it and none let it in.
 fn conclude(exchange: &mut Exchange, env: &mut Env<'_>) -> Verdict {
     if exchange.route.access.delayed {
         return end_delay(exchange);

@@ -1,4 +1,4 @@
-//! Who gets in, who does not, and what is said of it.
+//! Access rules: who is let in, who is refused, and what is logged.
 
 use crate::testing::{TestHost, answer, exchange, faults_of, server_of};
 
@@ -16,7 +16,7 @@ fn of(settings: &str) -> String {
 }
 
 #[test]
-fn the_first_rule_that_fits_decides() {
+fn the_first_matching_rule_decides() {
     assert_eq!(of("deny 127.0.0.1; allow all;"), "403");
     assert_eq!(of("allow 127.0.0.0/8; deny all;"), "200");
     assert_eq!(of("deny 10.0.0.0/8;"), "200");
@@ -27,7 +27,7 @@ fn the_first_rule_that_fits_decides() {
 }
 
 #[test]
-fn other_families() {
+fn rules_match_addresses_of_both_families() {
     let config = server_of(
         "location /a { allow ::1; deny all; } location /m { deny 10.0.0.0/8; } location /u { deny unix:; } location /v { deny ::/0; }",
     );
@@ -63,7 +63,7 @@ fn a_denial_is_logged_once() {
 }
 
 #[test]
-fn other_methods_get_the_settings_of_limit_except() {
+fn limit_except_applies_to_other_methods() {
     for (method, wanted) in [("GET", "200"), ("HEAD", "200"), ("POST", "403"), ("PURGE", "403")] {
         let request = format!("{method} /a HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n");
         let settings = "location /a { limit_except get { deny all; } }";
@@ -79,7 +79,7 @@ fn wanted_inner(method: &str) -> &'static str {
 }
 
 #[test]
-fn what_is_wrong_is_told() {
+fn faults_have_nginx_s_words() {
     let fault = |text: &str| {
         let faults = faults_of(&format!("http {{ server {{ listen 80; {text} }} }}"));
         faults

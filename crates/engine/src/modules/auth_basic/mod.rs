@@ -23,7 +23,7 @@ use password::Check;
 use std::os::unix::ffi::OsStrExt;
 
 settings! {
-    /// What is set at one level.
+    /// Settings of one level.
     pub struct AuthBasicSettings {
         /// `auth_basic`: the realm; the value `off` is none.
         pub realm: Option<Template> = None,
@@ -115,7 +115,7 @@ fn ask(exchange: &mut Exchange, realm: &[u8]) -> Verdict {
     Verdict::Refuse(401)
 }
 
-/// The file's path: beside the configuration file unless it is absolute. A request cannot lead it elsewhere.
+/// Returns the file's path: beside the configuration file unless it is absolute. A request cannot lead it elsewhere.
 fn path(exchange: &mut Exchange, env: &mut Env<'_>, user_file: &Template) -> Result<Vec<u8>, Climbs> {
     let mut path = Vec::new();
     confine::append(user_file, exchange, env, &mut path)?;
@@ -126,7 +126,7 @@ fn path(exchange: &mut Exchange, env: &mut Env<'_>, user_file: &Template) -> Res
     Ok([folder, b"/", &path].concat())
 }
 
-/// What the first line of a user has behind the name, up to another colon or the line's end.
+/// Returns the text after a user's name in the first line with it, up to another colon or the line's end.
 fn entry_of<'a>(file: &'a [u8], user: &[u8]) -> Option<&'a [u8]> {
     let comment = |line: &&[u8]| line.starts_with(b"#") || line.starts_with(b"\r");
     let mut lines = file.split(|byte| *byte == b'\n').filter(|line| !comment(line));

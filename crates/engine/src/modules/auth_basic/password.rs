@@ -11,7 +11,7 @@ use sha_crypt::{PasswordHashRef, ShaCrypt};
 use sha1::Sha1;
 use subtle::ConstantTimeEq;
 
-/// What became of a password.
+/// The result of checking a password.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Check {
     /// It is the right one.
@@ -22,7 +22,7 @@ pub(super) enum Check {
     UnknownScheme,
 }
 
-/// Is the password the one of this entry?
+/// Checks a password against an entry.
 pub(super) fn check(entry: &[u8], password: &[u8]) -> Check {
     let right = if let Some(plain) = entry.strip_prefix(b"{PLAIN}") {
         plain.ct_eq(password).into()
@@ -68,7 +68,7 @@ const SHA1_BYTES: usize = 20;
 const APR1: &[u8] = b"$apr1$";
 const MD5: &[u8] = b"$1$";
 
-/// The MD5 scheme of FreeBSD's crypt(3), which Apache has under a name of its own.
+/// Checks a password by the MD5 scheme of FreeBSD's crypt(3), which Apache has under a name of its own.
 fn md5_crypt(magic: &[u8], entry: &[u8], password: &[u8]) -> bool {
     let rest = &entry[magic.len()..];
     let salt = rest.split(|byte| *byte == b'$').next().unwrap_or_default();
@@ -153,7 +153,7 @@ mod tests {
     ];
 
     #[test]
-    fn right_and_wrong_of_every_scheme() {
+    fn every_scheme_accepts_the_right_password_only() {
         for entry in ENTRIES {
             assert_eq!(check(entry.as_bytes(), b"password"), Check::Right, "{entry}");
             for wrong in [&b""[..], b"passwore", b"passwor", b"password1", b"\0", &[0xff; 80]] {
@@ -163,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn a_broken_entry_fits_no_password() {
+    fn a_broken_entry_matches_no_password() {
         for entry in [
             "$apr1$",
             "$1$",
@@ -190,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn other_schemes_are_told_apart() {
+    fn unknown_schemes_are_recognised() {
         for entry in ["sa3tHJ3/KuYvI", "$y$j9T$abc$def", "", "{MD5}x"] {
             assert_eq!(check(entry.as_bytes(), b"password"), Check::UnknownScheme, "{entry}");
         }

@@ -33,7 +33,7 @@ fn basic(pair: &str) -> String {
 }
 
 #[test]
-fn without_a_password_one_is_asked_for() {
+fn without_a_password_the_answer_is_401() {
     for none in ["", "Bearer x", "Basic", "Basic !", &basic("bob"), &basic(":secret")] {
         let (status, field, lines) = ask(CLOSED, none);
         assert_eq!((status.as_str(), field.as_str()), ("401", "Basic realm=\"closed x\""), "{none}");
@@ -42,7 +42,7 @@ fn without_a_password_one_is_asked_for() {
 }
 
 #[test]
-fn users_are_found_and_told_apart() {
+fn users_are_found_by_their_whole_name() {
     let cases = [
         ("bob:secret", "200", ""),
         ("bobby:other", "200", ""),
@@ -63,7 +63,7 @@ fn users_are_found_and_told_apart() {
 }
 
 #[test]
-fn off_and_half_a_configuration_ask_for_nothing() {
+fn off_or_half_a_configuration_asks_for_no_password() {
     assert_eq!(ask("auth_basic r;", "").0, "200");
     assert_eq!(ask("auth_basic_user_file users;", "").0, "200");
     assert_eq!(ask(&format!("{CLOSED} location /a {{ auth_basic off; }}"), "").0, "200");
@@ -100,7 +100,7 @@ fn any_is_satisfied_by_one_and_asks_for_a_password_first() {
 }
 
 #[test]
-fn a_delay_is_waited_for_and_then_it_is_401() {
+fn auth_delay_holds_back_the_401() {
     for satisfy in ["all", "any"] {
         let (status, _, lines) = ask(&format!("{CLOSED} satisfy {satisfy}; auth_delay 2s;"), &basic("bob:x"));
         assert_eq!(status, "401");

@@ -31,20 +31,20 @@ pub struct Socket {
     pub group: Option<String>,
 }
 
-/// What is settled once for the whole configuration.
+/// Settings of the whole configuration.
 #[derive(Clone, Debug)]
 pub struct ControlSettings {
-    /// Where commands come in; `None` is `control off`. Whether it was written says how serious it is if the socket
+    /// The control socket; `None` is `control off`. Whether it was written decides how serious it is if the socket
     /// cannot be had.
     pub socket: Setting<Option<Socket>>,
-    /// Who may come in over HTTP.
+    /// The tokens that are accepted over HTTP.
     pub tokens: Setting<Tokens>,
-    /// The scopes with `control_api`, and where it stands.
+    /// The scopes with `control_api`, and its spans.
     locations: Vec<(usize, Span)>,
 }
 
 impl ControlSettings {
-    /// What holds where nothing is said: `run/pointsman.sock` under the prefix, for the owner alone.
+    /// Returns the defaults: `run/pointsman.sock` under the prefix, for its owner alone.
     pub fn new(prefix: &Path) -> ControlSettings {
         ControlSettings {
             socket: Setting::new(Some(socket(prefix, "run/pointsman.sock"))),
@@ -185,7 +185,8 @@ fn content(exchange: &mut Exchange, _: &mut Env<'_>) -> Verdict {
     }
 }
 
-/// The path that the control API is asked for: what is left of `$uri` behind the location's name, beginning with `/`.
+/// Returns the path that the control API is asked for: what is left of `$uri` behind the location's name, beginning
+/// with `/`.
 /// In a location that is no prefix it is the whole.
 pub fn path_below<'e>(exchange: &'e Exchange, config: &Config) -> &'e [u8] {
     let uri = exchange.request.uri.as_slice();

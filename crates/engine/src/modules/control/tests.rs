@@ -1,4 +1,4 @@
-//! What the control directives make of their arguments and of the file of tokens.
+//! The control directives' arguments, and the file of tokens.
 
 use super::tokens::Role;
 use super::{Socket, path_below};
@@ -10,7 +10,7 @@ const A: &str = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa
 const B: &str = "BBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBB0f";
 
 #[test]
-fn the_socket_is_there_unless_it_is_turned_off() {
+fn the_control_socket_is_on_by_default() {
     let socket = |text: &str| config_of(text).control.socket.get().clone();
     let at = |path: &str, mode, group: Option<&str>| {
         Some(Socket { path: path.into(), mode, group: group.map(str::to_owned) })
@@ -71,7 +71,7 @@ fn a_bad_line_of_tokens_is_named_with_its_file() {
             format!("ops:viewer:{}", A.replace('a', "g")),
             "the hash of \"ops\" is not 64 hexadecimal digits of a SHA-256 in /t:1",
         ),
-        (format!("ops:viewer:{A}\nops:viewer:{B}"), "the name \"ops\" stands in line 1 already in /t:2"),
+        (format!("ops:viewer:{A}\nops:viewer:{B}"), "the name \"ops\" is already used in line 1 in /t:2"),
         (format!("a:viewer:{A}\nb:viewer:{A}"), "the token of \"b\" is that of line 1 in /t:2"),
     ] {
         let faults = with_files("control_tokens /t;", &[("/t", &file)]).unwrap_err();
@@ -116,7 +116,7 @@ fn the_path_begins_behind_the_location() {
 }
 
 #[test]
-fn an_open_location_is_warned_about() {
+fn an_open_control_api_gets_a_warning() {
     let warned = |location: &str| {
         let text = format!("events {{}} http {{ server {{ listen 80; {location} }} }}");
         faults_of(&text).iter().filter(|text| text.contains("anyone who reaches")).count()

@@ -1,11 +1,11 @@
 //! The file of `control_tokens`: names, roles and hashes of tokens.
 //!
-//! Owns the file's grammar and the search for a token. It must never see a token itself: whoever has one gives its
+//! Owns the file's grammar and the search for a token. It must never see a token itself: callers pass its
 //! hash.
 
 use subtle::ConstantTimeEq;
 
-/// What somebody with a token may do.
+/// The rights that a token gives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Role {
     /// Look.
@@ -19,12 +19,12 @@ impl Role {
     pub const ALL: [(&'static str, Role); 2] = [("viewer", Role::Viewer), ("operator", Role::Operator)];
 }
 
-/// Who may come in with which token.
+/// The accepted tokens.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Token {
     /// The name, which becomes the actor of the commands.
     pub name: Box<str>,
-    /// What they may do.
+    /// The rights that it gives.
     pub role: Role,
     /// The token's SHA-256.
     pub sha256: [u8; 32],
@@ -34,12 +34,12 @@ pub struct Token {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Tokens(Box<[Token]>);
 
-/// What is wrong with a file of tokens.
+/// A fault in a file of tokens.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct TokenFault {
     /// The line, counted from 1.
     pub(super) line: usize,
-    /// What is wrong there.
+    /// The fault.
     pub(super) text: String,
 }
 
@@ -58,7 +58,7 @@ impl Tokens {
             }
             let token = token(text).map_err(fault)?;
             if let Some((first, _)) = tokens.iter().find(|(_, known)| known.name == token.name) {
-                return Err(fault(format!("the name \"{}\" stands in line {first} already", token.name)));
+                return Err(fault(format!("the name \"{}\" is already used in line {first}", token.name)));
             }
             if let Some((first, _)) = tokens.iter().find(|(_, known)| known.sha256 == token.sha256) {
                 return Err(fault(format!("the token of \"{}\" is that of line {first}", token.name)));
@@ -68,12 +68,12 @@ impl Tokens {
         Ok(Tokens(tokens.into_iter().map(|(_, token)| token).collect()))
     }
 
-    /// Is there none?
+    /// Returns whether there is no token.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// Whose token has this SHA-256. How long that takes tells nothing about the tokens.
+    /// Returns the holder of the token with this SHA-256, in a time that does not depend on the tokens.
     pub fn find(&self, sha256: &[u8; 32]) -> Option<&Token> {
         let mut found = None;
         for token in &self.0 {

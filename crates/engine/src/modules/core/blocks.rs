@@ -1,4 +1,4 @@
-//! The blocks: http, server and location, and what may stand inside what.
+//! The blocks: http, server and location, and the rules of nesting.
 
 use crate::config::{Builder, ListenAddress, ListenDraft, Modifier, Scope, ServerDraft, invalid_value, once};
 use crate::directive::{Args, Contexts, Directive};
@@ -121,7 +121,7 @@ enum Kind {
 }
 
 impl Kind {
-    /// How many bytes a modifier takes that is written without a space before the name (`location ~\.php$`).
+    /// Returns the length of a modifier that is written without a space before the name (`location ~\.php$`).
     fn glued_len(&self) -> usize {
         match self {
             Kind::Plain(Modifier::Exact) => 1,
@@ -145,7 +145,7 @@ fn split_modifier(word: &conf::Word) -> (Kind, &conf::Word) {
     (kind, word)
 }
 
-/// The rules of ngx_http_core_location about what may stand inside what.
+/// Checks nesting by the rules of ngx_http_core_location.
 fn check_nesting(
     b: &Builder<'_>,
     d: &conf::Directive,

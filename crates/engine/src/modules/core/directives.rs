@@ -1,4 +1,4 @@
-//! What may be set in http, server and location, whatever serves them.
+//! Settings of http, server and location that apply whatever serves them.
 
 use super::{InFileOnly, Keepalive, KeepaliveDisable, LingeringClose, Resolver, ServerTokens};
 use crate::config::{Builder, invalid_choice, invalid_parameter, once};

@@ -1,4 +1,4 @@
-//! What is set for request heads: it is asked before the location is known, so it is the server's.
+//! Settings of request heads: they are needed before the location is known, so they are the server's.
 
 use crate::directive::{Args, Contexts, Directive};
 use crate::setting::settings;
@@ -6,13 +6,13 @@ use crate::setting::settings;
 settings! {
     /// Request heads. nginx takes these from the default server of the address until the host is known.
     pub struct HeadSettings {
-        /// How long a head may take, in ms.
+        /// The longest time for a head, in ms.
         pub timeout_ms: u64 = 60_000,
         /// The buffer for an ordinary head, in bytes.
         pub buffer_size: u64 = 1 << 10,
-        /// How many buffers a large head may take, and how large one line of it may be.
+        /// The number of buffers for a large head, and the size of each, which is the longest line.
         pub large_buffers: (u64, u64) = (4, 8 << 10),
-        /// How many fields a head may have.
+        /// The most fields in a head.
         pub max_fields: u64 = 1000,
         /// Fields with odd names are dropped, not refused.
         pub ignore_invalid: bool = true,

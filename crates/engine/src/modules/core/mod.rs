@@ -19,7 +19,7 @@ use crate::setting::settings;
 use crate::variables::Definition;
 use std::net::SocketAddr;
 
-/// How much the `Server` field and the error pages say.
+/// The contents of the `Server` field and of the error pages' foot.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ServerTokens {
     /// Name and version.
@@ -29,12 +29,12 @@ pub enum ServerTokens {
     Off,
 }
 
-/// How long a client's connection stays open for a next request.
+/// The time for which a client's connection stays open for a next request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Keepalive {
-    /// How long it may be idle, in ms; 0 closes after each answer.
+    /// The longest idle time, in ms; 0 closes after each response.
     pub timeout_ms: u64,
-    /// What `Keep-Alive: timeout=` tells the client, in seconds, if anything.
+    /// The value of `Keep-Alive: timeout=`, in seconds, if the field is sent.
     pub header_s: Option<u64>,
 }
 
@@ -63,7 +63,7 @@ settings! {
     }
 }
 
-/// How a connection is closed while the client still sends.
+/// The way to close a connection while the client still sends.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum LingeringClose {
     /// At once.
@@ -91,7 +91,7 @@ settings! {
     pub struct BodySettings {
         /// The largest body in bytes; 0 is without limit.
         pub max_size: u64 = 1 << 20,
-        /// How much of it is kept in memory; the rest goes to a file.
+        /// The most of it that is kept in memory; the rest goes to a file.
         pub buffer_size: u64 = 16 << 10,
         /// The longest silence between two reads, in ms.
         pub timeout_ms: u64 = 60_000,
@@ -121,7 +121,7 @@ settings! {
         pub sendfile_max_chunk: u64 = 2 << 20,
         /// Reset a connection that timed out.
         pub reset_timedout: bool = false,
-        /// How to close.
+        /// The way to close.
         pub lingering_close: LingeringClose = LingeringClose::On,
         /// For how long at most to read on, in ms.
         pub lingering_time_ms: u64 = 30_000,
@@ -144,9 +144,9 @@ pub struct Resolver {
 }
 
 settings! {
-    /// What is set at one level.
+    /// Settings of one level.
     pub struct CoreSettings {
-        /// What the `Server` field says.
+        /// The contents of the `Server` field.
         pub server_tokens: ServerTokens = ServerTokens::On,
         /// Chunks for HTTP/1.1 clients when the length is not known.
         pub chunked_transfer_encoding: bool = true,
@@ -158,7 +158,7 @@ settings! {
         pub port_in_redirect: bool = true,
         /// Name servers.
         pub resolver: Option<Resolver> = None,
-        /// How long a name may take, in ms.
+        /// The longest time for a name, in ms.
         pub resolver_timeout_ms: u64 = 30_000,
     }
     nested {
@@ -181,7 +181,7 @@ settings! {
     }
 }
 
-/// What the server calls itself.
+/// The server's name for itself.
 #[derive(Clone, Debug)]
 pub struct Identity {
     full: String,
@@ -195,12 +195,12 @@ impl Default for Identity {
 }
 
 impl Identity {
-    /// A name and a version.
+    /// Returns the identity with a name and a version.
     pub fn new(name: &str, version: &str) -> Identity {
         Identity { full: format!("{name}/{version}"), bare: name.to_owned() }
     }
 
-    /// What the `Server` field and the foot of an error page say.
+    /// Returns the text of the `Server` field and of the error pages' foot.
     pub fn header(&self, tokens: ServerTokens) -> &str {
         match tokens {
             ServerTokens::On => &self.full,
@@ -212,7 +212,7 @@ impl Identity {
 settings! {
     /// Settings of the whole of `http`.
     pub struct HttpSettings {
-        /// Where request bodies go that do not fit in memory; `None` is the default.
+        /// The directory for request bodies that do not fit in memory; `None` is the default.
         pub client_body_temp_path: Option<std::path::PathBuf> = None,
     }
     not a setting {
@@ -288,7 +288,7 @@ pub fn keep_named_captures(exchange: &mut Exchange, config: &Config, regex: &cra
     }
 }
 
-/// The search for the location, and what nginx checks right after it (ngx_http_core_find_config_phase).
+/// Searches the location, and checks what nginx checks right after it (ngx_http_core_find_config_phase).
 fn find_location(exchange: &mut Exchange, env: &mut Env<'_>, _: &[Handler]) -> Verdict {
     let config = env.config;
     let scope = config.server(exchange.route.server).scope;

@@ -75,7 +75,7 @@ pub fn settle_rates(exchange: &mut Exchange, env: &mut Env<'_>) {
     }
 }
 
-/// A value that is no size is none, and is logged (ngx_http_complex_value_size).
+/// Returns the amount's value; one that is not a size counts as 0, and is logged (ngx_http_complex_value_size).
 fn evaluate(template: &Template, exchange: &mut Exchange, env: &mut Env<'_>) -> u64 {
     let value = template.value(exchange, env);
     conf::value::parse_buffer_size(&value).unwrap_or_else(|| {
@@ -85,13 +85,13 @@ fn evaluate(template: &Template, exchange: &mut Exchange, env: &mut Env<'_>) -> 
     })
 }
 
-/// The bandwidth limit in force for a request, in bytes a second; 0 is none.
+/// Returns the bandwidth limit in force for a request, in bytes a second; 0 is none.
 pub fn limit_rate(exchange: &Exchange, config: &Config) -> u64 {
     let set = exchange.route.limit_rate;
     set.unwrap_or_else(|| config.location(exchange.route.location).settings.core.send.limit_rate.fixed())
 }
 
-/// How many bytes of an answer go out before that limit begins.
+/// Returns the number of bytes that are sent before that limit applies.
 pub fn limit_rate_after(exchange: &Exchange, config: &Config) -> u64 {
     let set = exchange.route.limit_rate_after;
     set.unwrap_or_else(|| {

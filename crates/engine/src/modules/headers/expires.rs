@@ -21,12 +21,12 @@ pub enum Expires {
     Computed {
         /// With `modified`.
         modified: bool,
-        /// What says it; nonsense counts as `off`.
+        /// The text with the time; an invalid one counts as `off`.
         value: Template,
     },
 }
 
-/// How long.
+/// The time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Lifetime {
     /// It was over long ago.
@@ -120,7 +120,8 @@ impl Expires {
 }
 
 impl Lifetime {
-    /// The date of `Expires` in seconds since the epoch, and `max-age` in seconds; without one it is `no-cache`.
+    /// Returns the date of `Expires` in seconds since the epoch, and `max-age` in seconds; without one it is
+    /// `no-cache`.
     fn resolve(self, now: Now, modified_s: Option<i64>) -> (u64, Option<u64>) {
         let now_s = i64::try_from(now.epoch_s()).unwrap_or(i64::MAX);
         let (expires_s, negative) = match self {
@@ -137,7 +138,7 @@ impl Lifetime {
     }
 }
 
-/// When this second of the local day comes next. Of a change of the clocks in between nothing is known here.
+/// Returns the next time of this second of the local day. A change of the clocks in between is not considered.
 fn next_time(second: i64, now_s: i64, utc_offset_s: i64) -> i64 {
     let midnight = now_s - (now_s + utc_offset_s).rem_euclid(DAY_S);
     let today = midnight + second;
@@ -170,7 +171,11 @@ mod tests {
         assert_eq!(resolved("+2h", true, hour_ago), (3600, Some(3600)));
         assert_eq!(resolved("30m", true, hour_ago), (-1800, None));
         assert_eq!(resolved("0", true, hour_ago), (0, Some(0)));
-        assert_eq!(resolved("10", true, None), (10, Some(10)), "nobody knows when it changed: from now on");
+        assert_eq!(
+            resolved("10", true, None),
+            (10, Some(10)),
+            "the time of the change is unknown: from now on"
+        );
         assert_eq!(resolved("-1s", true, Some(NOW_S as i64 + 60)), (59, None));
     }
 
@@ -185,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn words() {
+    fn expires_accepts_nginx_s_words() {
         assert_eq!(read(b"off", false), Ok(None));
         assert_eq!(read(b"max", false), Ok(Some(Lifetime::Max)));
         assert_eq!(read(b"epoch", false), Ok(Some(Lifetime::Epoch)));

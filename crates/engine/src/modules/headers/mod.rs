@@ -34,20 +34,20 @@ pub struct Field {
     pub always: bool,
 }
 
-/// What a level does with the fields of the level around it (`add_header_inherit`, nginx 1.29.3).
+/// The treatment of the outer level's fields (`add_header_inherit`, nginx 1.29.3).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Inherit {
-    /// Has none of them.
+    /// They are dropped.
     Off,
-    /// Has them if it adds none of its own.
+    /// They apply unless this level adds fields of its own.
     #[default]
     On,
-    /// Has them after its own.
+    /// They follow this level's own.
     Merge,
 }
 
 settings! {
-    /// What is set at one level.
+    /// Settings of one level.
     pub struct HeaderSettings {
         /// `add_header_inherit`.
         pub fields_inherit: Inherit = Inherit::On,
@@ -65,7 +65,8 @@ settings! {
 }
 
 impl HeaderSettings {
-    /// Takes the fields and trailers of the level around this one, as `add_header_inherit` and its kin say.
+    /// Takes the fields and trailers of the level around this one, as `add_header_inherit` and `add_trailer_inherit`
+    /// say.
     pub fn inherit_lists(&mut self, outer: &HeaderSettings) {
         inherit_fields(&mut self.fields, &outer.fields, *self.fields_inherit);
         inherit_fields(&mut self.trailers, &outer.trailers, *self.trailers_inherit);
@@ -164,7 +165,7 @@ fn inherit_rule(d: &conf::Directive) -> Result<Inherit, Diagnostic> {
     }
 }
 
-/// What would end a line of the head.
+/// Bytes that would end a line of the head.
 const FORBIDDEN: &[u8] = b"\r\n\0";
 
 /// Adds the location's fields to the head.
@@ -188,12 +189,12 @@ fn filter(exchange: &mut Exchange, env: &mut Env<'_>) -> Result<(), HeadRefused>
     Ok(())
 }
 
-/// The statuses whose answers get the fields that are not `always`.
+/// Returns whether responses with this status get the fields that are not `always`.
 fn is_safe(status: u16) -> bool {
     matches!(status, 200 | 201 | 204 | 206 | 301 | 302 | 303 | 304 | 307 | 308)
 }
 
-/// The value in the exchange's scratch buffer, which the caller puts back.
+/// Returns the value in the exchange's scratch buffer, which the caller puts back.
 fn evaluate(exchange: &mut Exchange, env: &mut Env<'_>, template: &Template) -> Vec<u8> {
     let mut value = std::mem::take(&mut exchange.scratch);
     value.clear();

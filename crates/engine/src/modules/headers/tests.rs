@@ -1,4 +1,4 @@
-//! What clients see of added fields; the answers are those of nginx 1.22.1.
+//! Added fields in responses; they are those of nginx 1.22.1.
 
 use crate::testing::{MODIFIED, TestHost, answer, faults_of, server_of};
 
@@ -60,7 +60,7 @@ fn some_fields_are_replaced_instead() {
     assert!(!get("root /www; add_header Last-Modified \"\";", "/a.txt").contains("Last-Modified"));
     let both = "location / { add_header Cache-Control a; add_header Cache-Control b; return 200 t; }";
     assert_eq!(added(both, "/"), "Cache-Control: a\r\nCache-Control: b");
-    // nginx has expires first, whatever stands first in the text.
+    // nginx has expires first, whatever comes first in the text.
     let three = "location / { add_header Cache-Control private; expires 1h; return 200 t; }";
     let expires = "Expires: Sun, 09 Sep 2001 02:46:40 GMT\r\nCache-Control: max-age=3600";
     assert_eq!(added(three, "/"), format!("{expires}\r\nCache-Control: private"));
@@ -120,7 +120,7 @@ fn trailers_make_the_answer_chunked() {
 }
 
 #[test]
-fn faults_are_named_in_nginx_s_words() {
+fn faults_have_nginx_s_words() {
     for (text, expected) in [
         ("add_header X-A 1 sometimes;", "invalid parameter \"sometimes\""),
         ("add_header_inherit maybe;", "invalid value"),

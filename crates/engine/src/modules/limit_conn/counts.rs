@@ -1,4 +1,4 @@
-//! How many requests with the same key are under way, for one zone.
+//! The number of requests under way for each key of a zone.
 //!
 //! Owns the [`Seat`] by which a request is counted: it lies in the exchange and gives its place back when it is
 //! dropped, however the request ends.
@@ -15,7 +15,7 @@ pub struct Seat {
 }
 
 impl Seat {
-    /// The place that [`Counts::enter`] gave.
+    /// Returns the place that [`Counts::enter`] gave.
     pub(super) fn new(counts: Arc<Mutex<Counts>>, number: u32) -> Seat {
         Seat { counts, number }
     }
@@ -36,7 +36,7 @@ pub struct Counts {
     room: Room,
 }
 
-/// What became of a request that wants to be counted.
+/// The result of counting a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Entered {
     /// It is, under this number.
@@ -100,7 +100,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn seats_come_and_go() {
+    fn seats_are_taken_and_given_back() {
         let mut counts = Counts::new(32 << 10);
         let Entered::Seat(a) = counts.enter(b"a", 2) else { panic!() };
         assert_eq!(counts.enter(b"a", 2), Entered::Seat(a));

@@ -21,12 +21,12 @@ use counts::{Entered, Seat};
 pub struct Limit {
     /// The zone's number.
     pub zone: usize,
-    /// How many.
+    /// The number.
     pub connections: u32,
 }
 
 settings! {
-    /// What is set at one level.
+    /// Settings of one level.
     pub struct LimitConnSettings {
         /// `limit_conn`, in order.
         pub limits: Vec<Limit> = Vec::new(),

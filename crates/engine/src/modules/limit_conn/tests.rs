@@ -89,7 +89,7 @@ fn a_long_key_is_not_counted() {
 }
 
 #[test]
-fn counts_go_over_to_the_next_configuration() {
+fn counts_are_carried_over_a_reload() {
     let text = "limit_conn one 1;";
     let old = config(text);
     let mut host = TestHost::new();
@@ -109,7 +109,7 @@ fn counts_go_over_to_the_next_configuration() {
 }
 
 #[test]
-fn what_is_wrong_is_told() {
+fn faults_have_nginx_s_words() {
     let fault = |text: &str| {
         let faults = faults_of(&format!("http {{ {text} server {{ listen 80; }} }}"));
         let words = |line: String| line.split(" in /").next().unwrap_or_default().to_owned();

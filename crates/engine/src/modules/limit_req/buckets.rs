@@ -7,11 +7,11 @@ use crate::modules::limit_zone::room::{Room, State};
 use std::collections::HashMap;
 use std::sync::Arc;
 
-/// How fast a bucket leaks, in thousandths of a request a second.
+/// The rate at which a bucket leaks, in thousandths of a request a second.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Rate(pub u64);
 
-/// What a look-up found. Excess is in thousandths of a request.
+/// The result of a lookup. Excess is in thousandths of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Looked {
     /// The burst is exceeded.
@@ -40,11 +40,11 @@ struct Bucket {
     key: Arc<[u8]>,
     newer: u32,
     older: u32,
-    /// When it was last entered.
+    /// The time of its last entry.
     last_ms: i64,
     /// In thousandths of a request.
     excess: u64,
-    /// Requests that hold it: it may not be thrown away.
+    /// Requests that hold it: it must not be removed.
     holders: u32,
 }
 
@@ -53,7 +53,7 @@ const NONE: u32 = u32::MAX;
 /// Of a bucket whose first request is not entered yet: so long ago that it has leaked whatever the rate.
 const LONG_AGO_MS: i64 = 1_000_000_000;
 
-/// How long a bucket must have been empty before it is thrown away while there is room.
+/// The time for which a bucket must have been empty before it is removed while there is room.
 const KEEP_MS: u64 = 60_000;
 
 /// The bytes of nginx's record beside the key: it decides how many fit in a zone.
@@ -187,7 +187,7 @@ impl Buckets {
 }
 
 impl Bucket {
-    /// What is in it with one more request, and for how long it has leaked, in ms.
+    /// Returns its level with one more request, and the time for which it has leaked, in ms.
     fn leaked(&self, now_ms: i64, rate: Rate) -> (u64, i64) {
         let ms = match now_ms - self.last_ms {
             // Threads read the time each for itself: a little backwards is no time at all.
@@ -232,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn keys_are_apart_and_what_is_held_stays() {
+    fn keys_have_separate_buckets_and_held_ones_stay() {
         let mut buckets = zone(32 << 10);
         let rate = Rate(1000);
         let Looked::Held(first) = buckets.look(b"first", 0, rate, 0, false) else { panic!() };
@@ -256,7 +256,7 @@ mod tests {
     }
 
     #[test]
-    fn old_empty_buckets_go_two_at_a_time() {
+    fn old_empty_buckets_are_removed_two_at_a_time() {
         let mut buckets = zone(1 << 20);
         for n in 0..10u8 {
             buckets.look(&[n], 0, Rate(1000), 0, true);

@@ -30,7 +30,7 @@ pub struct Limit {
 }
 
 settings! {
-    /// What is set at one level.
+    /// Settings of one level.
     pub struct LimitReqSettings {
         /// `limit_req`, in order.
         pub limits: Vec<Limit> = Vec::new(),
@@ -264,7 +264,7 @@ fn release(zones: &Zones<Buckets, Rate>, limits: &[Limit], held: &[(usize, u32)]
     }
 }
 
-/// How long a request has to wait, and for which zone's sake.
+/// The delay of a request, and the zone that demands it.
 struct Wait {
     ms: u64,
     excess: u64,

@@ -7,7 +7,7 @@ use crate::testing::{TestHost, config_of, exchange, faults_of};
 const ZONES: &str =
     "limit_req_zone $arg_k zone=one:32k rate=1r/s; limit_req_zone $arg_l zone=two:32k rate=60r/m;";
 
-/// What became of requests, one after another at the same moment: the status, a wait in ms, or `-`.
+/// Returns the outcomes of requests sent one after another at the same moment: the status, a delay in ms, or `-`.
 fn outcomes(settings: &str, uris: &[&str]) -> (Vec<String>, TestHost) {
     let config = config_of(&format!(
         "error_log e info; http {{ {ZONES} server {{ listen 80; {settings} location / {{ index x; }} }} }}"
@@ -35,7 +35,7 @@ fn outcomes(settings: &str, uris: &[&str]) -> (Vec<String>, TestHost) {
 }
 
 #[test]
-fn bursts_wait_and_more_is_refused() {
+fn bursts_are_delayed_and_excess_is_refused() {
     let (out, host) = outcomes("limit_req zone=one burst=2;", &["/?k=a"; 4]);
     assert_eq!(out, ["404 PASSED", "1000 ms", "2000 ms", "503 REJECTED"]);
     let lines: Vec<_> = host.error_lines.iter().filter(|line| line.contains("excess")).collect();
@@ -46,7 +46,7 @@ fn bursts_wait_and_more_is_refused() {
 }
 
 #[test]
-fn some_or_all_of_a_burst_do_not_wait() {
+fn delay_and_nodelay_let_bursts_pass() {
     assert_eq!(
         outcomes("limit_req zone=one burst=2 nodelay; limit_req_status 429;", &["/?k=a"; 4]).0,
         ["404 PASSED", "404 PASSED", "404 PASSED", "429 REJECTED"]
@@ -102,7 +102,7 @@ fn levels() {
 }
 
 #[test]
-fn what_is_wrong_is_told() {
+fn faults_have_nginx_s_words() {
     let fault = |text: &str| {
         let faults = faults_of(&format!("http {{ {text} server {{ listen 80; }} }}"));
         let words = |line: String| line.split(" in /").next().unwrap_or_default().to_owned();

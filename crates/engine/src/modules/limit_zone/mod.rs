@@ -1,6 +1,7 @@
 //! The zones of `limit_req` and `limit_conn`: what is counted, by key, for all threads of the process.
 //!
-//! Owns the declaration (`zone=name:size`), the names, the space a zone may take, and how its state goes over to the
+//! Owns the declaration (`zone=name:size`), the names, the space a zone may take, and how its state is carried over to
+//! the
 //! next generation. What is counted is the two modules' own; a zone's lock must never be held across anything but a
 //! look-up.
 
@@ -27,11 +28,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 pub struct Zone<S, Terms> {
     /// Its name.
     pub name: Box<str>,
-    /// What is counted by.
+    /// The key.
     pub key: Template,
     /// The key as it is written.
     pub key_text: Box<str>,
-    /// What else is declared.
+    /// The rest of the declaration.
     pub terms: Terms,
     size: u64,
     named_at: Span,
@@ -39,13 +40,13 @@ pub struct Zone<S, Terms> {
 }
 
 impl<S, Terms> Zone<S, Terms> {
-    /// What is counted, for a look-up.
+    /// Returns the state for a lookup.
     pub fn lock(&self) -> MutexGuard<'_, S> {
         // A thread that ended within a look-up left at worst one count that is off.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The state itself, for who must come back to it later.
+    /// Returns the state itself, for callers that come back to it later.
     pub fn state(&self) -> Arc<Mutex<S>> {
         Arc::clone(&self.state)
     }
@@ -91,12 +92,12 @@ impl<S, Terms> Default for Zones<S, Terms> {
 }
 
 impl<S: State, Terms: Default> Zones<S, Terms> {
-    /// A zone by its number.
+    /// Returns a zone by its number.
     pub fn get(&self, number: usize) -> &Zone<S, Terms> {
         &self.0[number]
     }
 
-    /// A zone's number by its name: it may be named before it is declared.
+    /// Returns a zone's number by its name: it may be named before it is declared.
     pub fn number(&mut self, name: &str, named_at: Span) -> usize {
         let known = self.0.iter().position(|zone| &*zone.name == name);
         known.unwrap_or_else(|| {
@@ -144,7 +145,7 @@ impl<S: State, Terms: Default> Zones<S, Terms> {
         Ok(())
     }
 
-    /// The zones that are named and not declared.
+    /// Returns the zones that are named and not declared.
     fn undeclared(&self) -> impl Iterator<Item = Diagnostic> {
         self.0.iter().filter(|zone| zone.size == 0).map(|zone| {
             Diagnostic::error(zone.named_at, format!("zero size shared memory zone \"{}\"", zone.name)).help(
@@ -206,7 +207,7 @@ pub(super) fn check(b: &mut Builder<'_>) {
     b.diagnostics.extend(faults);
 }
 
-/// What a zone's declaration says of it, its key compiled apart.
+/// A zone's declaration without its key, which is compiled apart.
 #[derive(Clone, Copy, Debug)]
 pub struct Declaration<'a> {
     name: &'a str,
@@ -248,7 +249,7 @@ pub(super) fn declaration<'a>(
     Ok(declared)
 }
 
-/// A directive that has to say `zone=` and does not.
+/// Returns the diagnostic for a directive that lacks `zone=`.
 pub(super) fn without_zone(d: &conf::Directive) -> Diagnostic {
     Diagnostic::error(d.span, format!("\"{}\" must have \"zone\" parameter", d.name.text()))
 }
@@ -270,7 +271,7 @@ pub(super) fn status(b: &Builder<'_>, d: &conf::Directive) -> Result<u16, Diagno
     }
 }
 
-/// A parameter that must be a number from one up.
+/// Reads a parameter that must be a positive number.
 pub(super) fn positive(word: &Word, digits: &str, what: &str) -> Result<u64, Diagnostic> {
     match conf::value::parse_number(digits.as_bytes()) {
         Some(number @ 1..) => Ok(number),

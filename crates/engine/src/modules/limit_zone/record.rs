@@ -1,8 +1,8 @@
-//! What the limits made of a request.
+//! The outcome of the limits for a request.
 
 use crate::modules::limit_conn::counts::Seat;
 
-/// What a kind of limits made of a request: `$limit_req_status`, `$limit_conn_status`. `limit_conn` delays none.
+/// The outcome of a kind of limits for a request: `$limit_req_status`, `$limit_conn_status`. `limit_conn` delays none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
     /// It went on at once.
@@ -30,14 +30,14 @@ impl Outcome {
     }
 }
 
-/// What the limits made of a request. It outlasts internal redirects: no request is judged twice.
+/// The outcome of the limits for a request. It outlasts internal redirects: no request is limited twice.
 #[derive(Debug, Default)]
 pub struct Record {
-    /// What `limit_req` said.
+    /// The outcome of `limit_req`.
     pub requests: Option<Outcome>,
-    /// What `limit_conn` said.
+    /// The outcome of `limit_conn`.
     pub connections: Option<Outcome>,
-    /// Where `limit_conn` counts the request while it lasts.
+    /// The places in `limit_conn`'s counts that the request has while it lasts.
     pub seats: Vec<Seat>,
 }
 

@@ -1,10 +1,10 @@
-//! How much a zone may hold: as much as in nginx, to within a page.
+//! The capacity of a zone: that of nginx, to within a page.
 
-/// What a zone counts.
+/// The state of a zone.
 pub trait State: Sized {
     /// The directive that declares such a zone.
     const DIRECTIVE: &'static str;
-    /// What nginx calls such a zone where a reload is refused.
+    /// nginx's word for such a zone when a reload is refused.
     const WORD: &'static str;
     /// Nothing counted yet, in so many bytes.
     fn new(size: u64) -> Self;
@@ -15,13 +15,13 @@ pub trait State: Sized {
 pub(crate) struct Room(u64);
 
 impl Room {
-    /// The room of a new zone.
+    /// Returns the room of a new zone.
     pub(crate) fn new(size: u64) -> Room {
         // The allocator's own head, and 24 bytes for each page.
         Room(size.saturating_sub(1024) / (PAGE_BYTES + 24) * PAGE_BYTES)
     }
 
-    /// Takes the room of one entry; `false` if there is not so much.
+    /// Takes the room of one entry; `false` if there is not enough.
     pub(crate) fn take(&mut self, bytes: usize) -> bool {
         let left = self.0.checked_sub(slab(bytes));
         self.0 = left.unwrap_or(self.0);
@@ -37,7 +37,7 @@ impl Room {
 /// A page of nginx's slab allocator.
 pub(super) const PAGE_BYTES: u64 = 4096;
 
-/// What the allocator sets aside for so many bytes: a power of two up to half a page, then whole pages.
+/// Returns the space that the allocator uses for so many bytes: a power of two up to half a page, then whole pages.
 fn slab(bytes: usize) -> u64 {
     let bytes = bytes as u64;
     if bytes <= PAGE_BYTES / 2 { bytes.next_power_of_two() } else { bytes.next_multiple_of(PAGE_BYTES) }

@@ -55,7 +55,7 @@ pub(super) const DIRECTIVES: &[Directive] = &[
 
 const COMBINED: &[u8] = br#"$remote_addr - $remote_user [$time_local] "$request" $status $body_bytes_sent "$http_referer" "$http_user_agent""#;
 
-/// The format that is always there; it is made when it is first used.
+/// Returns the format that is always there; it is made when it is first used.
 fn combined(b: &mut Builder<'_>) -> Arc<LogFormat> {
     if let Some(known) = b.draft.formats.iter().find(|format| *format.name == *b"combined") {
         return Arc::clone(known);
@@ -69,7 +69,7 @@ fn combined(b: &mut Builder<'_>) -> Arc<LogFormat> {
     format
 }
 
-/// The other format that is always there, unless the configuration has one of that name before it is used.
+/// Returns the other format that is always there, unless the configuration has one of that name before it is used.
 fn json(b: &mut Builder<'_>) -> Arc<LogFormat> {
     let format =
         LogFormat { name: json::NAME.into(), escaping: Escaping::None, parts: vec![FormatPart::Json] };
@@ -133,7 +133,7 @@ fn log_format(b: &mut Builder<'_>, d: &conf::Directive) -> Result<(), Diagnostic
     Ok(())
 }
 
-/// What the parameters behind path and format say.
+/// The parameters after path and format.
 #[derive(Default)]
 struct Parameters<'w> {
     buffer_size: Option<u64>,
@@ -208,7 +208,7 @@ fn access_log(b: &mut Builder<'_>, d: &conf::Directive) -> Result<(), Diagnostic
     Ok(())
 }
 
-/// The file's number; nginx allows one kind of buffer for each file.
+/// Returns the file's number; nginx allows one kind of buffer for each file.
 fn buffered_file(b: &mut Builder<'_>, path: &Word, buffer: Option<LogBuffer>) -> Result<LogId, Diagnostic> {
     let target = LogTarget::File(b.path(path)?);
     let id = b.draft.log(target);
@@ -240,7 +240,7 @@ fn named_format(b: &mut Builder<'_>, name: &Word) -> Result<Arc<LogFormat>, Diag
     let near = name.str().ok().and_then(|name| conf::nearest(name, known.iter().map(|name| &**name)));
     fault = match near {
         Some(near) => fault.help(format!("did you mean {near}?")),
-        None => fault.help("a log_format stands before the access_log that uses it"),
+        None => fault.help("define a log_format before the access_log that uses it"),
     };
     Err(fault)
 }

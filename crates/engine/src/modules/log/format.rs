@@ -1,4 +1,4 @@
-//! What an access log's line looks like.
+//! The format of an access log's lines.
 
 use super::json;
 use crate::exchange::Exchange;
@@ -6,7 +6,7 @@ use crate::host::Env;
 use crate::variables::{self, VariableId};
 use http::scan;
 
-/// What is done with bytes that would break the line's format.
+/// The treatment of bytes that would break the line's format.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Escaping {
     /// `\xXX` for quotes, backslashes and everything that is not printable ASCII; `-` for what is not there.
@@ -21,7 +21,7 @@ pub enum Escaping {
 /// A piece of a format.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum FormatPart {
-    /// Text that stands for itself.
+    /// Literal text.
     Text(Box<[u8]>),
     /// A variable.
     Variable(VariableId),
@@ -34,13 +34,13 @@ pub enum FormatPart {
 pub struct LogFormat {
     /// Its name.
     pub name: Box<[u8]>,
-    /// How variables' values are escaped.
+    /// The escaping of variables' values.
     pub escaping: Escaping,
     /// Its pieces.
     pub parts: Vec<FormatPart>,
 }
 
-/// What is wrong with a format's text.
+/// A fault in a format's text.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum FormatFault<'t> {
     /// A `$` without a name: from here on.
@@ -104,7 +104,7 @@ impl LogFormat {
     }
 }
 
-/// Escapes what stands in `out` from `start` on, if the search finds something to escape there; most values need
+/// Escapes `out` from `start` on, if the search finds something to escape there; most values need
 /// nothing.
 #[inline]
 fn escape_tail(
@@ -137,7 +137,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn formats_are_cut_where_nginx_cuts_them() {
+    fn formats_are_split_as_in_nginx() {
         let mut names = Vec::new();
         let mut format = LogFormat::default();
         let mut resolve = |name: &str| {
@@ -155,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn every_byte_is_escaped_as_nginx_does() {
+    fn every_byte_is_escaped_as_in_nginx() {
         let mut out = b"kept\x01".to_vec();
         let start = out.len();
         out.extend(0..=255u8);

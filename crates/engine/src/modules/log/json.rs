@@ -1,8 +1,10 @@
 //! The format `json` that is always there: an object a line, for log pipelines.
 //!
 //! Owns the names of its fields. They are OpenTelemetry's where its semantic conventions have one (HTTP, URL, client,
-//! server, network, user agent); what is pointsman's own begins with `pointsman.`. What is not there is left out, numbers
-//! are numbers, times are whole microseconds. A line is always valid JSON in UTF-8, whatever a client sends: bytes that are
+//! server, network, user agent); what is pointsman's own begins with `pointsman.`. What is not there is left out,
+//! numbers
+//! are numbers, times are whole microseconds. A line is always valid JSON in UTF-8, whatever a client sends: bytes that
+//! are
 //! no UTF-8 become U+FFFD.
 
 use crate::exchange::{Exchange, Try};
@@ -252,14 +254,14 @@ mod tests {
     }
 
     #[test]
-    fn microseconds_of_the_moment() {
+    fn times_have_microseconds() {
         let mut out = Vec::new();
         timestamp(Now { epoch_us: 1_000_000_000_012_034, ..Now::default() }, &mut out);
         assert_eq!(out, b"2001-09-09T01:46:40.012034Z");
     }
 
     #[test]
-    fn a_format_of_that_name_goes_before_it() {
+    fn a_configured_json_format_takes_precedence() {
         let config = "http { log_format json '$uri'; server { listen 80; access_log a json; return 200; } }";
         let config = config_of(config);
         let mut host = TestHost::new();

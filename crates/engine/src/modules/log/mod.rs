@@ -19,7 +19,7 @@ use crate::template::Template;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-/// Where log lines go.
+/// The destination of log lines.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum LogTarget {
     /// To this file, an absolute path.
@@ -35,16 +35,16 @@ pub enum LogTarget {
 pub struct LogBuffer {
     /// Its size in bytes.
     pub size: u64,
-    /// How long the oldest line may wait, in ms; 0 is until the buffer is full.
+    /// The longest time that a line may wait, in ms; with 0 it waits until the buffer is full.
     pub flush_ms: u64,
 }
 
 /// One log destination of a configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LogFile {
-    /// Where it is.
+    /// The destination.
     pub target: LogTarget,
-    /// How its lines are gathered; `None` writes each at once.
+    /// The buffer for its lines; `None` writes each at once.
     pub buffer: Option<LogBuffer>,
 }
 
@@ -60,9 +60,9 @@ pub enum AccessTarget {
 /// One `access_log`.
 #[derive(Clone, Debug)]
 pub struct AccessLog {
-    /// Where its lines go.
+    /// The destination of its lines.
     pub target: AccessTarget,
-    /// What they look like.
+    /// The format of its lines.
     pub format: Arc<LogFormat>,
     /// `if=`: no line when this is empty or `0`.
     pub condition: Option<Template>,
@@ -78,7 +78,7 @@ pub struct AccessLogs {
 }
 
 settings! {
-    /// What is set at one level.
+    /// Settings of one level.
     pub struct LogSettings {
         /// Access logs.
         pub access: AccessLogs = AccessLogs::default(),
@@ -132,7 +132,7 @@ pub fn access(exchange: &mut Exchange, env: &mut Env<'_>) {
 }
 
 /// ngx_http_log_script_write. Without the location's root there is no line: clients choose what the variables hold,
-/// and may not have files made for hosts that nobody serves.
+/// and must not be able to create files for hosts that no server serves.
 fn write_at(exchange: &mut Exchange, env: &mut Env<'_>, path: &Template, line: &[u8]) {
     let mut full = Vec::new();
     if static_files::append_root(exchange, env, &mut full).is_err() {

@@ -1,4 +1,4 @@
-//! What nginx 1.22.1 writes for the same configurations (see `cases/logs/`), and its words for faults.
+//! Log lines of nginx 1.22.1 for the same configurations (see `cases/logs/`), and its words for faults.
 
 use super::{LogBuffer, LogTarget, access};
 use crate::config::LocationId;
@@ -44,7 +44,7 @@ fn combined_is_the_default() {
 }
 
 #[test]
-fn a_request_that_cannot_be_read_is_logged_with_what_there_is() {
+fn an_unreadable_request_is_logged_with_what_is_known() {
     let config = config_of(
         "error_log e info; http { log_format s '$request|$uri|$request_uri|$args|$host'; server { listen 80; access_log a combined; access_log a s; } }",
     );
@@ -72,7 +72,7 @@ fn a_request_that_cannot_be_read_is_logged_with_what_there_is() {
 }
 
 #[test]
-fn the_three_ways_to_escape() {
+fn escapes_are_default_json_and_none() {
     let config = r#"http {
         log_format d '"$arg_v" $http_x_a $http_none';
         log_format j escape=json '{"v":"$arg_v","a":"$http_x_a","n":"$http_none"}';
@@ -100,7 +100,7 @@ fn a_condition_is_false_when_it_is_empty_or_zero() {
 }
 
 #[test]
-fn an_inner_level_replaces_and_off_wins() {
+fn an_inner_access_log_replaces_the_outer_and_off_wins() {
     let config = "http { log_format s '$uri'; access_log a s; access_log b s;
         server { listen 80; location /in { return 200; } location /own { access_log c s; return 200; }
           location /off { access_log off; return 200; } location /both { access_log c s; access_log off; return 200; } } }";
@@ -127,7 +127,7 @@ fn a_path_with_variables_needs_the_root() {
 }
 
 #[test]
-fn files_are_known_with_their_buffers_and_defaults() {
+fn log_files_have_their_buffers_and_defaults() {
     let config = config_of(
         "error_log logs/e.log warn; http { access_log a combined buffer=32k flush=5s;
          server { listen 80; access_log a combined; location / { error_log stderr crit; error_log logs/e.log; } } }",
@@ -157,7 +157,7 @@ fn files_are_known_with_their_buffers_and_defaults() {
 }
 
 #[test]
-fn faults_are_worded_as_nginx_words_them() {
+fn faults_have_nginx_s_words() {
     for (text, fault) in [
         ("access_log a nope;", "unknown log format \"nope\""),
         ("access_log off combined;", "invalid parameter \"combined\""),

@@ -58,7 +58,7 @@ pub(super) const SCRIPTS: [Directive; 24] = script_directives! {
         ScriptPhase::Log, |b, d, id| b.write(d, |s| &mut s.lua.log, Some(id));
 };
 
-/// What serves a location is the last that says so.
+/// The last directive that sets a location's handler wins.
 fn store_content(b: &mut Builder<'_>, d: &conf::Directive, id: ScriptId) -> Result<(), Diagnostic> {
     b.settings().core.content.replace(Some(content));
     b.write(d, |s| &mut s.lua.content, Some(id))
@@ -203,7 +203,8 @@ fn inline(b: &mut Builder<'_>, d: &conf::Directive, code: &[u8], phase: ScriptPh
     add(b, Script { phase, source, span: Some(code_span(d)), args: Vec::new() })
 }
 
-/// The line that ngx_lua puts into the chunk's name: that of the directive's name, or, for a block, of its brace.
+/// Returns the line that ngx_lua puts into the chunk's name: that of the directive's name, or, for a block, of its
+/// brace.
 fn script_line(b: &Builder<'_>, d: &conf::Directive) -> u32 {
     match &d.body {
         Body::Lua(lua) => lua.line,
@@ -212,7 +213,7 @@ fn script_line(b: &Builder<'_>, d: &conf::Directive) -> u32 {
     }
 }
 
-/// Where a script's text stands.
+/// Returns the span of a script's text.
 fn code_span(d: &conf::Directive) -> Span {
     match &d.body {
         Body::Lua(lua) => lua.span,

@@ -1,4 +1,4 @@
-//! The Lua blocks: where they stand and when they run. What they do is the script host's business.
+//! The Lua blocks: their directives, and the phases that they run in. Running the code is the script host's business.
 //!
 //! The handlers here turn a script's outcome into the verdict that ngx_lua gives for it.
 
@@ -16,7 +16,7 @@ use crate::phase::{self, Effect, Phase, Verdict, Wake};
 use crate::setting::{Setting, settings};
 use crate::template::Template;
 
-/// Where a script's text is.
+/// The location of a script's text.
 #[derive(Clone, Debug)]
 pub enum ScriptSource {
     /// In the configuration.
@@ -35,11 +35,11 @@ pub enum ScriptSource {
 /// A script of the configuration.
 #[derive(Clone, Debug)]
 pub struct Script {
-    /// When it runs.
+    /// The phase that it runs in.
     pub phase: ScriptPhase,
     /// Its text.
     pub source: ScriptSource,
-    /// Where its text stands, if it stands in the configuration.
+    /// The span of its text, if it is inline.
     pub span: Option<conf::Span>,
     /// Arguments of `set_by_lua $res <script> $a $b` (`ngx.arg`).
     pub args: Vec<Template>,
@@ -61,7 +61,7 @@ pub struct Program {
     pub scripts: Vec<Script>,
     /// The shared dicts.
     pub dicts: Vec<SharedDict>,
-    /// `lua_package_path`; `;;` stands for the default.
+    /// `lua_package_path`; `;;` means the default.
     pub package_path: Setting<String>,
     /// `lua_package_cpath`.
     pub package_cpath: Setting<String>,
@@ -77,9 +77,10 @@ pub struct Program {
     pub max_pending_timers: Setting<u64>,
     /// `lua_max_running_timers`.
     pub max_running_timers: Setting<u64>,
-    /// How long a script may run without yielding, in ms (our own `lua_run_limit`); 0 is for ever.
+    /// The longest time that a script may run without yielding, in ms (pointsman's own `lua_run_limit`); 0 is
+    /// unlimited.
     pub run_limit_ms: Setting<u64>,
-    /// How much memory one VM may take, in bytes (our own `lua_memory_limit`); 0 is without limit.
+    /// The most memory that one VM may use, in bytes (pointsman's own `lua_memory_limit`); 0 is unlimited.
     pub memory_limit: Setting<u64>,
     /// There is something to run: without it no VM is made.
     pub used: bool,
@@ -106,7 +107,7 @@ impl Default for Program {
 }
 
 settings! {
-    /// What is set at one level.
+    /// Settings of one level.
     pub struct LuaSettings {
         /// `rewrite_by_lua*`.
         pub rewrite: Option<ScriptId> = None,
@@ -217,7 +218,7 @@ fn run(exchange: &mut Exchange, env: &mut Env<'_>, script: ScriptId, phase: Scri
     }
 }
 
-/// What `ngx.exit(code)` means, by phase (ngx_http_lua_run_thread and its callers).
+/// Returns the verdict for `ngx.exit(code)`, by phase (ngx_http_lua_run_thread and its callers).
 fn exit(exchange: &mut Exchange, env: &mut Env<'_>, code: i32, phase: ScriptPhase) -> Verdict {
     if exchange.output.head_written() {
         return if code == NGX_ERROR { Verdict::Drop } else { finish_written(exchange, env) };

@@ -1,10 +1,10 @@
-//! How scripts are named: by number, and by when they run.
+//! Identifiers of scripts: their number, and the phase that they run in.
 
 /// A script's number.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct ScriptId(pub u32);
 
-/// When a script runs.
+/// The phase that a script runs in.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[repr(u8)]
 pub enum ScriptPhase {
@@ -32,7 +32,8 @@ pub enum ScriptPhase {
 }
 
 impl ScriptPhase {
-    /// The directive's name without `_block` or `_file`, as it stands in messages (`content_by_lua*`) and chunk names.
+    /// Returns the directive's name without `_block` or `_file`, as it appears in messages (`content_by_lua*`) and
+    /// chunk names.
     pub fn directive(self) -> &'static str {
         match self {
             ScriptPhase::Init => "init_by_lua",

@@ -1,12 +1,12 @@
 //! Slips of the pen in keys of shared dicts: one spelling is written and never read, another one nearly like it is
-//! read and never written. Such a configuration runs, and is wrong for ever; so it is worth a warning.
+//! read and never written. Such a configuration runs and never works as meant, so it is worth a warning.
 //!
-//! Only keys that stand as plain strings in scripts of the configuration are looked at.
+//! Only keys that are plain strings in scripts of the configuration are looked at.
 
 use crate::config::Builder;
 use conf::{Diagnostic, Span};
 
-/// What a method of a shared dict does with its key.
+/// The use that a shared dict's method makes of its key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Use {
     Reads,
@@ -93,7 +93,7 @@ fn collect(code: &[u8], span: Span, found: &mut Vec<(String, Use, Span)>) {
     }
 }
 
-/// The first byte of a call's first argument, and where it stands behind the method's name.
+/// Returns the first byte of a call's first argument, and its offset after the method's name.
 fn argument(text: &[u8]) -> Option<(u8, usize)> {
     let open = text.iter().position(|byte| !byte.is_ascii_whitespace())?;
     if text[open] != b'(' {
@@ -108,7 +108,7 @@ mod tests {
     use crate::testing::faults_of;
 
     #[test]
-    fn a_key_spelt_in_two_ways_is_warned_of() {
+    fn a_key_spelt_in_two_ways_gets_a_warning() {
         let faults = faults_of(
             "http { lua_shared_dict d 1m; server { listen 80; location / {
              log_by_lua 'local d = ngx.shared.d; d:set(\"upsteam_sum\", 1 + (d:get(\"upstream_sum\") or 0))';
@@ -121,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn keys_that_are_read_and_written_or_far_apart_are_not() {
+    fn consistent_or_dissimilar_keys_get_no_warning() {
         for code in [
             r#"d:set("total_sum", 1); d:get("total_sum"); d:get("total_num"); d:incr("total_num", 1)"#,
             r#"d:set("apples", 1); d:get("oranges")"#,

@@ -16,9 +16,9 @@ use std::net::IpAddr;
 pub struct Geo {
     /// The value is worked out anew each time.
     pub(super) volatile: bool,
-    /// What holds the address; `None` is the client's own.
+    /// The variable with the address; `None` is the client's own address.
     source: Option<VariableId>,
-    /// Whose `X-Forwarded-For` is believed.
+    /// The proxies whose `X-Forwarded-For` is trusted.
     proxies: Vec<Network>,
     recursive: bool,
     /// Written with `ranges`, which know no IPv6.
@@ -29,7 +29,7 @@ pub struct Geo {
     values: Vec<Box<[u8]>>,
 }
 
-/// How far a field of X-Forwarded-For led.
+/// The result of following a field of X-Forwarded-For.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Trail {
     /// To its beginning.
@@ -112,7 +112,7 @@ struct Draft {
     numbers: HashMap<Box<[u8]>, u32>,
 }
 
-/// What the entries are.
+/// The form of the entries.
 enum Form {
     /// There is none yet.
     Open,
@@ -196,7 +196,7 @@ impl Draft {
         Ok(())
     }
 
-    /// The number of a value; the same text has the same number.
+    /// Returns the number of a value; the same text has the same number.
     fn number(&mut self, word: &Word) -> u32 {
         let text: &[u8] = word.text();
         if let Some(number) = self.numbers.get(text) {

@@ -14,7 +14,7 @@ pub(crate) struct Keys {
     trailing: HashMap<Box<[u8]>, u32>,
 }
 
-/// Why a key cannot be added.
+/// The reason why a key cannot be added.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum KeyFault {
     /// It is there already.
@@ -31,7 +31,7 @@ fn add(table: &mut HashMap<Box<[u8]>, u32>, key: &[u8], value: u32) -> Result<()
 }
 
 impl Keys {
-    /// Adds a key that stands for itself.
+    /// Adds a literal key.
     pub(crate) fn add(&mut self, key: &[u8], value: u32) -> Result<(), KeyFault> {
         add(&mut self.exact, key, value)
     }
@@ -58,7 +58,7 @@ impl Keys {
         }
     }
 
-    /// The number of a text: the key itself, the longest leading wildcard, the longest trailing one.
+    /// Returns the number of a text: the key itself, the longest leading wildcard, the longest trailing one.
     pub(crate) fn find(&self, text: &[u8]) -> Option<u32> {
         if let Some(value) = self.exact.get(text) {
             return Some(*value);
@@ -119,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn conflicts_and_misplaced_stars_are_found() {
+    fn conflicting_names_and_misplaced_stars_are_refused() {
         let mut keys = Keys::default();
         keys.add_host(b".example.com", 0).unwrap();
         assert_eq!(keys.add_host(b"example.com", 1), Err(KeyFault::Conflict));

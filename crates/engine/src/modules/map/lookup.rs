@@ -154,13 +154,13 @@ impl Draft {
                 }
                 KeyFault::Invalid => {
                     Diagnostic::error(key.span, format!("invalid hostname or wildcard \"{shown}\""))
-                        .help("a * stands at the beginning (*.example.com) or at the end (www.example.*)")
+                        .help("put the * at the beginning (*.example.com) or at the end (www.example.*)")
                 }
             }
         })
     }
 
-    /// The number of a value; the same text has the same number.
+    /// Returns the number of a value; the same text has the same number.
     fn value(&mut self, b: &mut Builder<'_>, word: &Word) -> Result<u32, Diagnostic> {
         let text: &[u8] = word.text();
         if let Some(number) = self.numbers.get(text) {

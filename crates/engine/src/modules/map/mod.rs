@@ -20,7 +20,7 @@ use crate::exchange::Exchange;
 use crate::host::Env;
 use conf::{Diagnostic, Word};
 
-/// What one of these directives defines.
+/// A variable that one of these directives defines.
 #[derive(Clone, Debug)]
 pub enum Computed {
     /// By comparing a text with texts and patterns.
@@ -34,7 +34,7 @@ pub enum Computed {
 }
 
 impl Computed {
-    /// Is the value worked out anew each time (`map { volatile; }`)?
+    /// Returns whether the value is computed anew each time (`map { volatile; }`).
     pub fn is_volatile(&self) -> bool {
         match self {
             Computed::Map(map) => map.volatile,
@@ -109,7 +109,7 @@ fn define(b: &mut Builder<'_>, word: &Word) -> Result<(), Diagnostic> {
     defined.map(|_| ()).map_err(|fault| Diagnostic::error(word.span, fault))
 }
 
-/// The words of one entry of a block, its first word included.
+/// Returns the words of one entry of a block, its first word included.
 fn entry(d: &conf::Directive) -> Vec<&Word> {
     std::iter::once(&d.name).chain(&d.args).collect()
 }

@@ -65,7 +65,7 @@ impl<N: Number> Table<N> {
         }
     }
 
-    /// The value of an address.
+    /// Returns the value of an address.
     pub(super) fn find(&self, address: N) -> u32 {
         let after = self.starts.partition_point(|(start, _)| *start <= address);
         self.starts[after - 1].1
@@ -80,12 +80,12 @@ pub(crate) enum Network {
 }
 
 impl Network {
-    /// The first and the last address.
+    /// Returns the first and the last address.
     pub(super) fn ends_v4(address: u32, bits: u8) -> (u32, u32) {
         (address, address | u32::MAX.checked_shr(u32::from(bits)).unwrap_or(0))
     }
 
-    /// The first and the last address.
+    /// Returns the first and the last address.
     pub(super) fn ends_v6(address: u128, bits: u8) -> (u128, u128) {
         (address, address | u128::MAX.checked_shr(u32::from(bits)).unwrap_or(0))
     }
@@ -115,12 +115,12 @@ impl Network {
         })
     }
 
-    /// Is the address in the network? An IPv4-mapped address counts as the IPv4 one (ngx_cidr_match).
+    /// Returns whether the network holds the address. An IPv4-mapped address counts as the IPv4 one (ngx_cidr_match).
     pub(super) fn contains(self, address: IpAddr) -> bool {
         self.holds(address.to_canonical())
     }
 
-    /// Is the address, as it is, in the network?
+    /// Returns whether the network holds the address as it is.
     pub(crate) fn holds(self, address: IpAddr) -> bool {
         match (self, address) {
             (Network::V4(network, bits), IpAddr::V4(v4)) => {
@@ -136,12 +136,12 @@ impl Network {
     }
 }
 
-/// An address without a port (ngx_parse_addr).
+/// Returns an address without a port (ngx_parse_addr).
 pub(super) fn parse_address(text: &[u8]) -> Option<IpAddr> {
     parse_v4(text).map(IpAddr::V4).or_else(|| parse_v6(text).map(IpAddr::V6))
 }
 
-/// An address with or without a port (ngx_parse_addr_port); the port is dropped.
+/// Returns an address with or without a port (ngx_parse_addr_port); the port is dropped.
 pub(super) fn parse_address_port(text: &[u8]) -> Option<IpAddr> {
     if let Some(address) = parse_address(text) {
         return Some(address);

@@ -75,7 +75,7 @@ pub(super) fn apply(b: &mut Builder<'_>, d: &conf::Directive) -> Result<(), Diag
     Ok(())
 }
 
-/// A share in hundredths of a percent; `None` is `*`.
+/// Reads a share in hundredths of a percent; `None` is `*`.
 fn percent(word: &Word) -> Result<Option<u64>, Diagnostic> {
     let text: &[u8] = word.text();
     if text == b"*" {
@@ -89,7 +89,7 @@ fn percent(word: &Word) -> Result<Option<u64>, Diagnostic> {
     })
 }
 
-/// A number with at most two decimals, times a hundred (ngx_atofp).
+/// Returns a number with at most two decimals, times a hundred (ngx_atofp).
 fn hundredths(text: &[u8]) -> Option<u64> {
     let (whole, decimals) = match memchr::memchr(b'.', text) {
         Some(dot) => (&text[..dot], &text[dot + 1..]),

@@ -1,4 +1,4 @@
-//! What nginx 1.22.1 answers for the same configurations (see `cases/variables/`), and its words for faults.
+//! Responses of nginx 1.22.1 for the same configurations (see `cases/variables/`), and its words for faults.
 
 use crate::testing::{TestHost, answer, config_of, faults_of};
 
@@ -42,7 +42,7 @@ fn map_prefers_texts_to_patterns_and_patterns_to_the_default() {
 }
 
 #[test]
-fn map_without_a_default_gives_an_empty_value_that_is_there() {
+fn map_without_a_default_gives_an_empty_value() {
     assert_eq!(body("map $arg_v $m { a 1; }", "[$m]", "/?v=b", ""), "[]");
 }
 
@@ -74,7 +74,7 @@ fn map_with_hostnames() {
 }
 
 #[test]
-fn a_value_is_worked_out_once_unless_it_is_volatile() {
+fn a_value_is_computed_once_unless_volatile() {
     let maps = "map $arg_v $once { default $arg_v; } map $arg_v $anew { volatile; default $arg_v; }";
     let config = config_of(&format!(
         "http {{ {maps} server {{ listen 80; set $a \"$once$anew\"; set $args v=2; return 200 \"$once$anew\"; }} }}"
@@ -84,7 +84,7 @@ fn a_value_is_worked_out_once_unless_it_is_volatile() {
 }
 
 #[test]
-fn a_map_that_needs_itself_is_told_of_and_goes_on() {
+fn a_recursive_map_is_logged_and_empty() {
     let config = config_of(
         "http { map $b $a { default $b; } map $a $b { default x$a; } server { listen 80; return 200 \"[$a]\"; } }",
     );
@@ -97,7 +97,7 @@ fn a_map_that_needs_itself_is_told_of_and_goes_on() {
 }
 
 #[test]
-fn faults_of_map_are_worded_as_nginx_words_them_and_all_named() {
+fn all_faults_of_map_have_nginx_s_words() {
     let broken = faults("map $uri $m { ~( x; }");
     assert!(broken[0].contains("missing closing parenthesis") && broken.len() == 1, "{broken:?}");
     assert_eq!(
@@ -163,7 +163,7 @@ fn geo_ranges() {
 }
 
 #[test]
-fn geo_believes_the_proxies_it_is_told_to() {
+fn geo_trusts_the_listed_proxies() {
     let geo = |more: &str| {
         format!(
             "geo $g {{ default none; proxy 127.0.0.0/8; proxy 10.0.0.0/8; {more} 10.0.0.0/8 ten; 1.2.3.0/24 far; }}"
@@ -187,7 +187,7 @@ fn geo_believes_the_proxies_it_is_told_to() {
 }
 
 #[test]
-fn faults_of_geo_are_worded_as_nginx_words_them() {
+fn faults_of_geo_have_nginx_s_words() {
     assert_eq!(
         faults("geo $g { 10.0.0.0/33 a; b; 10.0.0.0/8 a b; proxy x; 10.0.0.0/8 a; ranges; }"),
         [
@@ -222,7 +222,7 @@ fn faults_of_geo_are_worded_as_nginx_words_them() {
 }
 
 #[test]
-fn split_clients_draws_as_nginx_draws() {
+fn split_clients_chooses_as_nginx_does() {
     let split = "split_clients $arg_v $half { 50% a; * b; } \
          split_clients $arg_v $tenths { 10% one; 20.5% two; 0.01% rare; * rest; } \
          split_clients $arg_v $all { 100% all; } split_clients $arg_v $none { 0.01% x; }";
@@ -237,12 +237,12 @@ fn split_clients_draws_as_nginx_draws() {
     ] {
         assert_eq!(body(split, "$half $tenths $all [$none]", &format!("/?v={v}"), ""), wanted, "{v}");
     }
-    // `*` stands for what is left even if nothing is; values are no templates.
+    // `*` gets the rest even if nothing is left; values are no templates.
     assert_eq!(body("split_clients $uri $s { 100% $uri; * b; }", "$s", "/", ""), "$uri");
 }
 
 #[test]
-fn faults_of_split_clients_are_worded_as_nginx_words_them() {
+fn faults_of_split_clients_have_nginx_s_words() {
     assert_eq!(
         faults("split_clients $uri $s { 50% a; 60% b; x c; 0% d; 1.234% e; 5% f g; }"),
         [

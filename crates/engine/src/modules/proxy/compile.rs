@@ -1,4 +1,4 @@
-//! What the settings of one level come to, once the whole text is read.
+//! The settings of one level, compiled once the whole text is read.
 //!
 //! Owns everything about a proxied request that can be settled at load: the head's constant lines, the sets of names
 //! that are suppressed or hidden, the rules for redirects, the sizes that depend on one another. Levels that say
@@ -16,7 +16,7 @@ use std::sync::Arc;
 /// A piece of the head that is sent to upstreams.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Line {
-    /// Whole lines that are the same for every request.
+    /// Complete lines that are the same for every request.
     Constant(Vec<u8>),
     /// A line that is left out if its value is empty.
     Evaluated {
@@ -31,7 +31,7 @@ pub(super) enum Line {
     Chunked,
 }
 
-/// What the settings of one level come to.
+/// The compiled settings of one level.
 #[derive(Debug, Default)]
 pub struct Compiled {
     /// `proxy_set_header Host`.
@@ -115,7 +115,7 @@ pub(super) fn finish(b: &mut Builder<'_>) {
     }
 }
 
-/// Does this level write anything that is compiled?
+/// Returns whether this level writes a setting that is compiled.
 fn says_something(settings: &ProxySettings) -> bool {
     let (response, buffers) = (&settings.response, &settings.buffers);
     settings.request.set_headers.written()
@@ -171,7 +171,8 @@ fn push_line(lines: &mut Vec<Line>, name: &[u8], value: &Template) {
     }
 }
 
-/// A level without rules of its own has those of the level around it before it has the one its `proxy_pass` implies:
+/// Returns the rules of a level. Without its own it has those of the level around it before the one its `proxy_pass`
+/// implies:
 /// nginx does so too, also where that rule was implied by another `proxy_pass`.
 fn redirects(settings: &ProxySettings, outer: Option<&Compiled>, own_pass: bool) -> Vec<Rule> {
     match &*settings.response.redirects {
@@ -185,7 +186,7 @@ fn redirects(settings: &ProxySettings, outer: Option<&Compiled>, own_pass: bool)
     }
 }
 
-/// What `proxy_redirect default` stands for: the upstream's URL becomes the location's name.
+/// Returns the rule of `proxy_redirect default`: the upstream's URL becomes the location's name.
 pub(super) fn implied_redirect(settings: &ProxySettings) -> Option<Rule> {
     let pass = settings.pass.as_ref().filter(|pass| matches!(pass.to, Destination::Group(_)))?;
     let (pattern, replacement) = if pass.uri.is_empty() {

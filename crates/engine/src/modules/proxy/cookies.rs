@@ -29,7 +29,7 @@ pub struct CookieFlags {
     pub flags: Vec<Template>,
 }
 
-/// What flags are to be there, and which are not; `None` leaves a flag as it is.
+/// The flags that are set or removed; `None` leaves a flag as it is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Wanted {
     secure: Option<bool>,
@@ -59,7 +59,7 @@ impl Wanted {
     }
 }
 
-/// Is this a word that `proxy_cookie_flags` knows?
+/// Returns whether `proxy_cookie_flags` knows this word.
 pub(super) fn is_flag(word: &[u8]) -> bool {
     Wanted::default().take(word)
 }
@@ -77,13 +77,13 @@ impl Attribute<'_> {
     }
 }
 
-/// Does the location change cookies at all?
+/// Returns whether the location changes cookies at all.
 pub(super) fn wanted(settings: &ProxySettings) -> bool {
     let ResponseSettings { cookie_domains, cookie_paths, cookie_flags, .. } = &settings.response;
     !(cookie_domains.is_empty() && cookie_paths.is_empty() && cookie_flags.is_empty())
 }
 
-/// The field as it is to be sent, if something in it changes.
+/// Returns the field as it is to be sent, if something in it changes.
 pub(super) fn rewrite(
     exchange: &mut Exchange,
     env: &mut Env<'_>,
@@ -130,7 +130,7 @@ fn without_spaces(mut text: &[u8]) -> &[u8] {
     text
 }
 
-/// What the first `proxy_cookie_flags` that is for this cookie wants; nothing if it says nothing.
+/// Returns the flags of the first `proxy_cookie_flags` for this cookie; none if there is none.
 fn flags_for(
     exchange: &mut Exchange,
     env: &mut Env<'_>,
@@ -211,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn flags_are_set_and_taken_away() {
+    fn cookie_flags_are_set_and_removed() {
         let cases: &[(&str, &[&str], &str)] = &[
             ("a=b", &["secure", "HttpOnly", "samesite=lax"], "a=b; Secure; HttpOnly; SameSite=Lax"),
             ("a=b; secure;path=/", &["secure"], "a=b; secure; path=/"),

@@ -1,4 +1,4 @@
-//! `proxy_pass` and its kin: where a request goes, what is sent there, and what becomes of the answer.
+//! `proxy_pass` and the other proxy directives: the destination of a request, what is sent there, and the response.
 //!
 //! Owns the settings and every decision about one proxied request; the server connects, sends, reads and waits.
 //! The order of its calls:
@@ -48,7 +48,7 @@ use std::sync::Arc;
 use upstream::retry::NextUpstream;
 
 settings! {
-    /// What is sent to the upstream.
+    /// Settings of the request that is sent to the upstream.
     pub struct RequestSettings {
         /// `proxy_set_header`: names and values.
         pub set_headers: Vec<(Box<[u8]>, Template)> = Vec::new(),
@@ -68,7 +68,7 @@ settings! {
 }
 
 settings! {
-    /// What becomes of the answer.
+    /// Settings of the response.
     pub struct ResponseSettings {
         /// `proxy_hide_header`, beside nginx's own list.
         pub hide: Vec<Box<[u8]>> = Vec::new(),
@@ -94,7 +94,7 @@ settings! {
 }
 
 settings! {
-    /// When there is another try.
+    /// Conditions for another try.
     pub struct RetrySettings {
         /// `proxy_next_upstream`.
         pub next_upstream: NextUpstream = NextUpstream::default(),
@@ -137,7 +137,7 @@ settings! {
         pub limit_rate: Option<Template> = None,
     }
     not a setting {
-        /// Where the last of the sizes is written, for what is wrong with all of them together.
+        /// The span of the last size, for faults of all sizes together.
         written_at: WrittenAt = WrittenAt::default(),
     }
 }
@@ -159,14 +159,14 @@ settings! {
 }
 
 settings! {
-    /// What is set at one level.
+    /// Settings of one level.
     pub struct ProxySettings {}
     nested {
-        /// What is sent.
+        /// Settings of the request.
         pub request: RequestSettings,
-        /// What becomes of the answer.
+        /// Settings of the response.
         pub response: ResponseSettings,
-        /// When there is another try.
+        /// Conditions for another try.
         pub retry: RetrySettings,
         /// The answer's body.
         pub buffers: BufferSettings,
@@ -176,7 +176,7 @@ settings! {
     not a setting {
         /// `proxy_pass`; inherited by `if` blocks alone.
         pub pass: Option<Arc<Pass>> = None,
-        /// What all of these come to, worked out once the whole text is read. Each level has its own.
+        /// The compiled settings, made once the whole text is read. Each level has its own.
         pub compiled: Arc<Compiled> = Arc::default(),
     }
 }
@@ -214,7 +214,8 @@ pub fn content(exchange: &mut Exchange, env: &mut Env<'_>) -> Verdict {
     }
 }
 
-/// Is the request's body passed on while it comes (`proxy_request_buffering off`)? Not if another body is sent or
+/// Returns whether the request's body is passed on while it arrives (`proxy_request_buffering off`). It is not if
+/// another body is sent or
 /// none, nor if it has no known length and the upstream is spoken to in HTTP/1.0, which has no chunks.
 pub fn streams_body(exchange: &Exchange, env: &Env<'_>) -> bool {
     let request = &env.config.location(exchange.route.location).settings.proxy.request;

@@ -12,7 +12,7 @@ pub struct NameSet {
 }
 
 impl NameSet {
-    /// The set of these names.
+    /// Returns the set of these names.
     pub fn of<'a>(names: impl IntoIterator<Item = &'a [u8]>) -> NameSet {
         let mut set = NameSet::default();
         names.into_iter().for_each(|name| set.insert(name));
@@ -36,7 +36,7 @@ impl NameSet {
         }
     }
 
-    /// Is the name, with its number if it is known, in the set?
+    /// Returns whether the set has the name, given its number if it is a known one.
     #[inline]
     pub fn contains(&self, known: Option<Known>, name: &[u8]) -> bool {
         match known {
@@ -45,20 +45,20 @@ impl NameSet {
         }
     }
 
-    /// The known names in the set, as bits.
+    /// Returns the known names in the set, as bits.
     #[inline]
     pub(super) fn known(&self) -> u128 {
         self.known
     }
 
-    /// Is the known name in the set?
+    /// Returns whether the set has the known name.
     #[inline]
     pub fn has(&self, known: Known) -> bool {
         self.known & bit(known) != 0
     }
 }
 
-/// A known name's bit. There are fewer than 128 of them: `http` asserts it.
+/// Returns a known name's bit. There are fewer than 128 of them: `http` asserts it.
 #[inline]
 pub(super) const fn bit(known: Known) -> u128 {
     1 << (known as u8)

@@ -11,19 +11,19 @@ use crate::template::Template;
 use conf::Diagnostic;
 use std::sync::Arc;
 
-/// Where a `proxy_pass` leads.
+/// The destination of a `proxy_pass`.
 #[derive(Clone, Debug)]
 pub enum Destination {
     /// To this group, with the URI and the names that were read at load.
     Group(usize),
-    /// Wherever the value of this template says.
+    /// The value of this template.
     Evaluated(Template),
 }
 
 /// A `proxy_pass`.
 #[derive(Clone, Debug)]
 pub struct Pass {
-    /// Where it leads.
+    /// The destination.
     pub to: Destination,
     /// The whole argument as written.
     pub url: Box<[u8]>,
@@ -31,9 +31,9 @@ pub struct Pass {
     pub uri: Box<[u8]>,
     /// The location's name, if it is a prefix of the URI.
     pub location: Box<[u8]>,
-    /// What the `Host` field says by default.
+    /// The default of the `Host` field.
     pub host_header: Box<[u8]>,
-    /// What `$proxy_port` says.
+    /// The value of `$proxy_port`.
     pub port: Box<[u8]>,
 }
 
@@ -52,7 +52,7 @@ pub(super) const DIRECTIVES: &[Directive] = &[Directive::new(
 
 const SCHEME: &[u8] = b"http://";
 
-/// What follows `http://`, in either case.
+/// Returns the text after `http://`, in either case.
 pub(super) fn without_scheme(text: &[u8]) -> Option<&[u8]> {
     let (scheme, rest) = text.split_at_checked(SCHEME.len())?;
     scheme.eq_ignore_ascii_case(SCHEME).then_some(rest)

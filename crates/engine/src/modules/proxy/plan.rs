@@ -1,4 +1,4 @@
-//! Where one request goes.
+//! The upstream of one request.
 //!
 //! Owns what a `proxy_pass` comes to at run time (ngx_http_proxy_eval, ngx_http_upstream_init_request). Must never
 //! resolve a name: a host that is neither group nor address is the server's to resolve.
@@ -13,19 +13,19 @@ use crate::template::Template;
 use std::ops::Range;
 use upstream::Address;
 
-/// Where a request goes.
+/// The destination of a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Target {
     /// To a group: an index into [`crate::Config::groups`].
     Group(usize),
-    /// To an address that stands in a variable.
+    /// To an address from a variable.
     Address {
         /// The address.
         address: Address,
-        /// How it is shown.
+        /// Its text in messages.
         name: String,
     },
-    /// To a host whose name stands in a variable: to be resolved now, with the location's `resolver`.
+    /// To a host whose name comes from a variable: to be resolved now, with the location's `resolver`.
     Host {
         /// Its name.
         host: String,
@@ -34,12 +34,12 @@ pub enum Target {
     },
 }
 
-/// What [`plan`] found out about a request.
+/// The result of [`plan`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Plan {
-    /// Where it goes.
+    /// The destination.
     pub target: Target,
-    /// Where in the value of a `proxy_pass` with variables its URI stands, if it has one.
+    /// The range of the URI in the value of a `proxy_pass` with variables, if it has one.
     pub(super) uri: Option<Range<usize>>,
 }
 
@@ -82,7 +82,7 @@ fn evaluate(exchange: &mut Exchange, env: &mut Env<'_>, template: &Template) -> 
     found
 }
 
-/// Reads the value of a `proxy_pass` with variables: where it leads, and where in it the URI stands.
+/// Reads the value of a `proxy_pass` with variables: its destination, and the range of its URI.
 fn read(exchange: &mut Exchange, env: &mut Env<'_>, text: &[u8]) -> Result<(Target, Range<usize>), u16> {
     let Some(rest) = without_scheme(text).filter(|rest| !rest.is_empty()) else {
         log_line::error(exchange, env, Level::Error, &[b"invalid URL prefix in \"", text, b"\""].concat());

@@ -48,7 +48,7 @@ pub(super) fn apply(exchange: &mut Exchange) -> Result<(), u16> {
     }
 }
 
-/// Is the answer the one that `If-Range` means: by its entity tag, or by its time to the second?
+/// Returns whether the response is the one that `If-Range` names: by its entity tag, or by its time to the second.
 fn is_same(if_range: Option<&[u8]>, headers: &http::Headers) -> bool {
     match if_range {
         None => true,

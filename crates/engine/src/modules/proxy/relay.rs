@@ -1,4 +1,4 @@
-//! How the answer's body is passed on, and whether a failed try is followed by another.
+//! Passing on the response's body, and the decision whether a failed try is followed by another.
 //!
 //! Owns what the settings and the upstream's own words (`X-Accel-Buffering`) come to for one request.
 
@@ -13,7 +13,7 @@ use std::ops::Range;
 use std::path::PathBuf;
 use upstream::retry::{self, TryFailure, TryState};
 
-/// How the answer's body is passed on. Sizes are in bytes.
+/// The buffering of a response's body. Sizes are in bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Relay {
     /// The upstream is read as fast as it sends; otherwise as fast as the client takes it, and each piece is sent on
@@ -21,15 +21,15 @@ pub struct Relay {
     pub buffering: bool,
     /// For the head and the body's beginning; without buffering, for all of it.
     pub head_size: u64,
-    /// How many buffers there are.
+    /// The number of buffers.
     pub buffer_count: u64,
-    /// How large each is.
+    /// The size of each.
     pub buffer_size: u64,
-    /// How much may be on its way to the client while more is read.
+    /// The most that may be on its way to the client while more is read.
     pub busy_size: u64,
-    /// How much may go to a temporary file; 0 is none.
+    /// The most that may go to a temporary file; 0 uses none.
     pub max_temp_file_size: u64,
-    /// How much is written to it at a time.
+    /// The size of one write to it.
     pub temp_file_write_size: u64,
     /// Bytes a second read from the upstream; 0 is without limit. Only with buffering.
     pub limit_rate: u64,
@@ -37,7 +37,7 @@ pub struct Relay {
     pub range: Option<Range<u64>>,
 }
 
-/// How the answer's body is to be passed on. To be asked once the head is accepted.
+/// Returns how the response's body is passed on. Valid once the head is accepted.
 pub fn relay(exchange: &mut Exchange, env: &mut Env<'_>) -> Relay {
     core::settle_rates(exchange, env);
     let ProxySettings { buffers, compiled, .. } =
@@ -59,13 +59,13 @@ pub fn relay(exchange: &mut Exchange, env: &mut Env<'_>) -> Relay {
     }
 }
 
-/// The directory for the temporary file of an answer.
+/// Returns the directory for the temporary file of an answer.
 pub fn temp_path(exchange: &Exchange, config: &Config) -> PathBuf {
     let set = &config.location(exchange.route.location).settings.proxy.buffers.temp_path;
     set.as_ref().map_or_else(|| config.prefix.join("proxy_temp"), Clone::clone)
 }
 
-/// Where a request stands after a try, as far as the server alone knows.
+/// The state of a request after a try, as far as only the server knows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Progress {
     /// Any byte of the request went out in this try.
@@ -84,7 +84,7 @@ pub fn tries_limit(exchange: &Exchange, env: &Env<'_>) -> Option<u32> {
     (tries > 0).then(|| u32::try_from(tries).unwrap_or(u32::MAX))
 }
 
-/// Is a try that failed like this followed by another (`proxy_next_upstream`)?
+/// Returns whether a try that failed like this is followed by another (`proxy_next_upstream`).
 pub fn may_retry(exchange: &Exchange, env: &Env<'_>, failure: TryFailure, progress: Progress) -> bool {
     let retry = &settings(exchange, env).retry;
     let state = TryState {
@@ -98,7 +98,7 @@ pub fn may_retry(exchange: &Exchange, env: &Env<'_>, failure: TryFailure, progre
     retry::may_retry(*retry.next_upstream, failure, &state)
 }
 
-/// Is this answer's status a reason for another try, and may there be one? Then the try has failed like this; if
+/// Returns how the try has failed if this response's status is a reason for another try and one is allowed; if
 /// not, the answer is the client's.
 pub fn wanted_retry(
     exchange: &Exchange,

@@ -12,7 +12,7 @@ use http::escape::{Escape, escape};
 use http::line_end;
 use http::{BodyFraming, Known, Version};
 
-/// How long what follows the head is.
+/// The length of the body that follows the head.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Length {
     /// Nothing follows, and nothing is said about it.
@@ -90,7 +90,8 @@ fn append_method(
 }
 
 /// The target: the one of the URL where that is made of variables and has one, the client's own where nothing
-/// changed it and the URL has none; else the URI, with the URL's in the place of the location's name. What a target cannot
+/// changed it and the URL has none; else the URI, with the URL's in the place of the location's name. What a target
+/// cannot
 /// hold, such as a decoded space, is escaped; nginx sends some of it as it is.
 fn append_target(exchange: &Exchange, pass: &Pass, plan: &Plan, out: &mut Vec<u8>) {
     let request = &exchange.request;
@@ -177,7 +178,7 @@ fn end_line(out: &mut Vec<u8>, start: usize, value: usize) {
     }
 }
 
-/// How long the client's body is, as nginx counts it: also where it is not passed on.
+/// Returns the length of the client's body as nginx counts it: also where it is not passed on.
 fn body_length(exchange: &Exchange) -> Length {
     let request = &exchange.request;
     let says_length = request.head.headers.has(Known::ContentLength);
@@ -197,7 +198,7 @@ fn body_length(exchange: &Exchange) -> Length {
     }
 }
 
-/// The value of `proxy_method` or the client's method: does the answer have no body?
+/// Returns whether the method, from `proxy_method` or the client, gets a response without a body.
 pub(super) fn sends_head(exchange: &mut Exchange, env: &mut Env<'_>) -> bool {
     let config = env.config;
     match &*config.location(exchange.route.location).settings.proxy.request.method {

@@ -1,4 +1,4 @@
-//! What becomes of an upstream's answer: its head, as the client's (ngx_http_upstream_process_headers).
+//! Turning an upstream's head into the client's (ngx_http_upstream_process_headers).
 //!
 //! Owns which fields go to the client and which are meant for us. Must never see a body.
 
@@ -10,7 +10,7 @@ use crate::log_line;
 use http::{BodyFraming, FramingError, Headers, Known, Method, ResponseHead, Version, line_end, masking};
 use upstream::retry::TryFailure;
 
-/// What follows an upstream's head.
+/// The next step after an upstream's head.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Disposition {
     /// It is the client's answer: write the head, then pass the body on.
@@ -19,7 +19,7 @@ pub enum Disposition {
     Upgrade,
     /// `X-Accel-Redirect`: [`crate::phase::redirect_internally`]; the upstream's body goes nowhere.
     InternalRedirect {
-        /// Where to: a path, decoded, or `@name`.
+        /// The target: a decoded path, or `@name`.
         uri: Vec<u8>,
         /// The query.
         args: Vec<u8>,
@@ -28,10 +28,10 @@ pub enum Disposition {
     Error(u16),
 }
 
-/// How an answer's body is delimited, and whether the connection may be used again after it.
+/// The framing of a response's body, and whether the connection may be used again after it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AnswerFraming {
-    /// Where the body ends.
+    /// The end of the body.
     pub body: BodyFraming,
     /// Nothing in the head forbids another request on this connection. nginx never uses one of HTTP/1.0 again.
     pub keep_alive: bool,
@@ -74,7 +74,7 @@ const KEPT_BY_REDIRECT: u128 = bit(Known::ContentType)
 const READING: &str = " while reading response header from upstream";
 
 /// Judges where the body ends. A head that leaves room for two opinions is no valid one, and neither is a `101` that
-/// nobody asked for.
+/// the client did not ask for.
 ///
 /// # Errors
 /// [`TryFailure::InvalidHeader`], logged in nginx's words.
@@ -103,7 +103,8 @@ pub fn framing(
     Ok(AnswerFraming { body, keep_alive })
 }
 
-/// Did the client ask for what this `101` switches to (RFC 9110 §7.8)? HTTP/1.0 cannot ask, and nobody is let through to
+/// Returns whether the client asked for the protocol that this `101` switches to (RFC 9110 §7.8). HTTP/1.0 cannot ask,
+/// and no client is let through to
 /// HTTP/2 this way: what it would carry is hidden from every rule in front of it, and RFC 9113 §3.1 has done away
 /// with it.
 fn asked_for(exchange: &Exchange, answer: &Headers) -> bool {
@@ -209,13 +210,14 @@ pub fn accept_head(
     Disposition::Forward
 }
 
-/// Is the status line the one we would write?
+/// Returns whether the status line is the one that we would write.
 fn is_usual(head: &ResponseHead) -> bool {
     let reason = http::encode::reason(head.status).as_bytes();
     matches!(head.status_line(), [_, _, _, b' ', phrase @ ..] if phrase == reason)
 }
 
-/// May the phrase be sent on? With a control byte in it, or without the space before it (`403.1`, which IIS says), no
+/// Returns whether the phrase may be sent on. With a control byte in it, or without the space before it (`403.1`, as
+/// IIS sends), no
 /// client needs to understand the line (RFC 9112 §4): it is written as ours.
 fn is_clean(head: &ResponseHead) -> bool {
     let line = head.status_line();
@@ -223,7 +225,7 @@ fn is_clean(head: &ResponseHead) -> bool {
         && !line.iter().any(|byte| *byte != b'\t' && byte.is_ascii_control())
 }
 
-/// What the upstream says about the passing on: `X-Accel-Buffering`, `X-Accel-Limit-Rate`.
+/// Applies the upstream's instructions for relaying: `X-Accel-Buffering`, `X-Accel-Limit-Rate`.
 fn heed_limits(exchange: &mut Exchange, settings: &ProxySettings) {
     let Exchange { upstream, route, .. } = exchange;
     let ignore = &*settings.response.ignore;
@@ -285,7 +287,7 @@ fn redirect(exchange: &mut Exchange, env: &mut Env<'_>) -> Disposition {
 fn copy_fields(exchange: &mut Exchange, env: &mut Env<'_>, settings: &ProxySettings, redirected: bool) {
     let hidden = &settings.compiled.hidden;
     let adopted = exchange.response.headers.adopt(&exchange.upstream.headers);
-    // Where no name occurs twice, nobody need look for that.
+    // Where no name occurs twice, there is nothing to look for.
     let single = if exchange.upstream.headers.may_repeat() { SINGLE } else { 0 };
     let plain = if redirected { 0 } else { !(hidden.known() | DROPPED | SPECIAL | single) };
     let mut seen = 0u128;

@@ -11,7 +11,7 @@ use crate::regex::Regex;
 use crate::template::Template;
 use conf::{Diagnostic, Word};
 
-/// What a rule looks for.
+/// The pattern of a rule.
 #[derive(Clone, Debug)]
 pub enum Pattern {
     /// A beginning; that alone is replaced.
@@ -25,9 +25,9 @@ pub enum Pattern {
 /// A pattern and what takes its place.
 #[derive(Clone, Debug)]
 pub struct Rule {
-    /// What it looks for.
+    /// The pattern.
     pub pattern: Pattern,
-    /// What takes its place.
+    /// The replacement.
     pub replacement: Template,
 }
 
@@ -73,7 +73,7 @@ impl Rule {
         })
     }
 
-    /// Applies the rule to what stands in `value` from `from` on. Did it match?
+    /// Applies the rule to `value` from `from` on. Returns whether it matched.
     fn apply(&self, exchange: &mut Exchange, env: &mut Env<'_>, value: &mut Vec<u8>, from: usize) -> bool {
         let place = match &self.pattern {
             Pattern::Prefix(prefix) => with_value(prefix, exchange, env, |prefix| {
@@ -97,7 +97,7 @@ impl Rule {
     }
 }
 
-/// Applies the first rule that matches what stands in `value` from `from` on. Did one?
+/// Applies the first rule that matches `value` from `from` on. Returns whether one did.
 pub(super) fn apply(
     rules: &[Rule],
     exchange: &mut Exchange,
@@ -121,7 +121,7 @@ pub(super) fn with_value<T>(
     }
 }
 
-/// Does the text match? Then the request has the captures. A match that is given up counts as none.
+/// Returns whether the text matches, and leaves the captures in the request. A match that is given up counts as none.
 pub(super) fn matches(regex: &Regex, exchange: &mut Exchange, env: &mut Env<'_>, text: &[u8]) -> bool {
     let mut captures: Captures = std::mem::take(&mut exchange.captures);
     let found = regex.captures(text, &mut captures);

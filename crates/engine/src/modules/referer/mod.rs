@@ -19,7 +19,7 @@ use conf::{Diagnostic, Span};
 use http::Known;
 use std::sync::Arc;
 
-/// What `valid_referers` names at one level.
+/// The referrers that `valid_referers` names at one level.
 #[derive(Clone, Debug, Default)]
 pub struct Referers {
     hosts: Arc<Keys>,
@@ -32,12 +32,12 @@ pub struct Referers {
     none: bool,
     /// `blocked`: a field without http:// or https:// is valid.
     blocked: bool,
-    /// `server_names` stands in the list; where.
+    /// The span of `server_names` in the list, if it is there.
     own_names: Option<Span>,
 }
 
 settings! {
-    /// What is set at one level.
+    /// Settings of one level.
     pub struct RefererSettings {
     }
     not inherited {
@@ -140,13 +140,13 @@ impl Referers {
         }
     }
 
-    /// A list with nothing in it makes every referrer valid.
+    /// Returns whether the list is empty, which makes every referrer valid.
     fn is_empty(&self) -> bool {
         self.paths.is_empty() && self.regexes.is_empty() && self.server_names.is_empty()
     }
 }
 
-/// Puts the servers' own names where `server_names` stands, now that they are known.
+/// Puts the servers' own names in the place of `server_names`, now that they are known.
 fn finish(b: &mut Builder<'_>) {
     let mut faults = Vec::new();
     for index in 0..b.draft.scopes.len() {
@@ -160,7 +160,7 @@ fn finish(b: &mut Builder<'_>) {
             for name in names.chain(nameless) {
                 let added = match name.strip_prefix(b"~") {
                     None => referers.add(name, b"", named_at),
-                    // A pattern that is wrong is told where it stands.
+                    // A fault of a pattern is reported at the pattern.
                     Some(pattern) => {
                         let pattern = String::from_utf8_lossy(pattern);
                         referers.server_names.extend(Regex::new(&pattern, true));

@@ -75,7 +75,7 @@ fn names_and_regular_expressions() {
 }
 
 #[test]
-fn a_location_s_list_replaces_the_server_s_but_for_regular_expressions() {
+fn a_location_s_list_replaces_all_but_the_server_s_regexes() {
     let of = |inner: &str, field: &str| {
         let config = server_of(&format!(
             "valid_referers a.test ~b; location / {{ {inner} return 200 \"[$invalid_referer]\"; }}"
@@ -90,7 +90,7 @@ fn a_location_s_list_replaces_the_server_s_but_for_regular_expressions() {
 }
 
 #[test]
-fn what_is_wrong_is_told() {
+fn faults_have_nginx_s_words() {
     let fault = |text: &str| {
         let faults = faults_of(&format!("http {{ server {{ listen 80; {text} }} }}"));
         let words = |line: String| line.split(" in /").next().unwrap_or_default().to_owned();

@@ -1,4 +1,4 @@
-//! What may stand in the parentheses of `if`.
+//! The conditions of `if`.
 
 use crate::exchange::Exchange;
 use crate::host::{Env, Level, OpenRequest, Symlinks};
@@ -9,7 +9,7 @@ use crate::regex::Regex;
 use crate::template::Template;
 use crate::variables::{self, VariableId};
 
-/// What a file is asked for.
+/// A test of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FileTest {
     /// `-f`: a regular file.
@@ -57,11 +57,11 @@ pub enum Condition {
         /// With `!`.
         negated: bool,
     },
-    /// `-f path` and its kin.
+    /// `-f path`, `-d`, `-e`, `-x`.
     File {
         /// The path.
         path: Template,
-        /// What is asked.
+        /// The test.
         test: FileTest,
         /// With `!`.
         negated: bool,
@@ -69,7 +69,7 @@ pub enum Condition {
 }
 
 impl Condition {
-    /// Does it hold for this request?
+    /// Returns whether it holds for this request.
     ///
     /// # Errors
     /// 500 if a regular expression gave up.

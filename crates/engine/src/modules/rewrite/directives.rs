@@ -139,7 +139,7 @@ fn condition(b: &mut Builder<'_>, d: &conf::Directive) -> Result<(), Diagnostic>
 /// Takes the operations of every `if` out of its scope and puts them where they are run.
 pub(super) fn finish(b: &mut Builder<'_>) {
     let mut scope = b.draft.scopes.len();
-    // Inner blocks stand after outer ones: going backwards, each is whole when it is moved into the one around it.
+    // Inner blocks come after outer ones: going backwards, each is whole when it is moved into the one around it.
     while scope > 0 {
         scope -= 1;
         let mut operations = std::mem::take(&mut b.draft.scopes[scope].settings.rewrite.operations);
@@ -166,7 +166,7 @@ pub(super) fn finish(b: &mut Builder<'_>) {
     }
 }
 
-/// The words between `(` and `)`, as ngx_http_rewrite_if_condition reads them.
+/// Reads the words between `(` and `)` as ngx_http_rewrite_if_condition does.
 fn read_condition(b: &mut Builder<'_>, d: &conf::Directive) -> Result<Condition, Diagnostic> {
     let words: Vec<(Vec<u8>, &Word)> = strip_parentheses(d)?;
     let (first, word) = &words[0];
@@ -224,7 +224,7 @@ fn strip_parentheses(d: &conf::Directive) -> Result<Vec<(Vec<u8>, &Word)>, Diagn
     let mut words: Vec<(Vec<u8>, &Word)> = d.args.iter().map(|word| (word.text().to_vec(), word)).collect();
     let (first, word) = &mut words[0];
     if first.first() != Some(&b'(') {
-        return Err(fault(word).help("a condition stands in parentheses: if ($variable) { … }"));
+        return Err(fault(word).help("put the condition in parentheses: if ($variable) { … }"));
     }
     first.remove(0);
     let last = words.len() - 1;

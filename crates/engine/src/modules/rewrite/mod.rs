@@ -19,7 +19,7 @@ use crate::setting::settings;
 use crate::template::Template;
 use crate::variables::{self, VariableId};
 
-/// What is done with the URI once a `rewrite` matched.
+/// The action after a `rewrite` has matched.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum After {
     /// Go on with the next operation; search the location anew at the end.
@@ -51,13 +51,13 @@ pub enum Operation {
     },
     /// `rewrite regex replacement flag`.
     Rewrite {
-        /// What the URI is matched against.
+        /// The pattern for the URI.
         regex: Regex,
-        /// What becomes of it.
+        /// Its replacement.
         replacement: Template,
         /// The original query is not added: the replacement ended in `?`.
         drop_args: bool,
-        /// What follows.
+        /// The action that follows.
         after: After,
     },
     /// `if (…) { … }`.
@@ -66,7 +66,7 @@ pub enum Operation {
         condition: Condition,
         /// The settings that hold from then on; `None` in a server.
         location: Option<LocationId>,
-        /// What is run if it is true.
+        /// The operations that run if it is true.
         operations: Vec<Operation>,
     },
     /// `return code text`.
@@ -81,7 +81,7 @@ pub enum Operation {
 }
 
 settings! {
-    /// What is set at one level.
+    /// Settings of one level.
     pub struct RewriteSettings {
         /// `rewrite_log`: each rewrite is logged at notice level.
         pub log: bool = false,
@@ -102,7 +102,7 @@ pub static MODULE: Module = Module {
     ..Module::new("rewrite", &[directives::DIRECTIVES])
 };
 
-/// How a run of operations ended.
+/// The result of a run of operations.
 enum Ended {
     /// All were run.
     Through,
@@ -251,7 +251,7 @@ fn rewrite(
     let mark = append_replacement(exchange, env, replacement, escape, &mut text);
     if let After::Redirect(status) = after {
         let mut unescaped = Vec::with_capacity(text.len());
-        // nginx takes escapes of the path out again where they stand for themselves (NGX_UNESCAPE_REDIRECT).
+        // nginx takes escapes of the path out again where they need none (NGX_UNESCAPE_REDIRECT).
         let used = http::escape::unescape(http::escape::Unescape::Redirect, &text, &mut unescaped);
         unescaped.extend_from_slice(&text[used..]);
         let mut text = unescaped;
@@ -265,7 +265,7 @@ fn rewrite(
     if !redirect {
         log_rewrite(exchange, env, &text);
     }
-    // Only a `?` that stands in the replacement itself begins the query, not one that was captured.
+    // Only a `?` in the replacement itself begins the query, not one that was captured.
     let (uri, args) = match mark {
         Some(mark) => (&text[..mark], Some(&text[mark + 1..])),
         None => (&text[..], None),
@@ -284,7 +284,7 @@ fn rewrite(
     request.uri.clear();
     request.uri.extend_from_slice(uri);
     request.uri_changed = true;
-    // nginx: whoever was sent on by a rewrite may enter an internal location.
+    // nginx: a rewritten request may enter an internal location.
     exchange.route.internal = true;
     if exchange.request.uri.is_empty() {
         log_line::error(exchange, env, Level::Error, b"the rewritten URI has a zero length");
@@ -315,8 +315,8 @@ fn log_rewrite(exchange: &mut Exchange, env: &mut Env<'_>, text: &[u8]) {
     }
 }
 
-/// The replacement's text; in a redirect, captured parts that were decoded are escaped again. Answers where the
-/// replacement's own `?` stands.
+/// Appends the replacement's text; in a redirect, captured parts that were decoded are escaped again. Returns where the
+/// replacement's own `?` is.
 fn append_replacement(
     exchange: &mut Exchange,
     env: &mut Env<'_>,

@@ -49,7 +49,7 @@ pub(super) fn filter(exchange: &mut Exchange, env: &mut Env<'_>) -> Result<(), H
 
 const PRECONDITION_FAILED: HeadRefused = HeadRefused::Replace(412);
 
-/// When the answer's content last changed, if anybody said so: the server itself, an upstream or a script.
+/// Returns the time of the content's last change, if the server itself, an upstream or a script has set it.
 pub(crate) fn last_modified_s(response: &Response) -> Option<u64> {
     response.last_modified_s.or_else(|| parse_http_date(response.headers.get(Known::LastModified)?))
 }
@@ -80,7 +80,7 @@ enum Comparison {
     Weak,
 }
 
-/// Is the answer's entity tag in the list? Reads lists as leniently as nginx does.
+/// Returns whether the response's entity tag is in the list. Reads lists as leniently as nginx does.
 fn matches(response: &Response, list: &[u8], comparison: Comparison) -> bool {
     if list == b"*" {
         return true;

@@ -1,7 +1,7 @@
 //! No request leads a path out of the directory that the configuration names.
 //!
 //! A client's URI is free of `..` once it is normalised, but what is cut from it (`alias` off by a slash, a capture) or
-//! put into a path through a variable may have such segments again. nginx opens those paths. Here a `..` that stands
+//! put into a path through a variable may have such segments again. nginx opens those paths. Here a `..` that is
 //! in the configuration is obeyed, and one that a request brings along refuses the path.
 
 use super::path_errors::log_path;
@@ -61,7 +61,7 @@ pub fn append_in_rewrite(
     }
 }
 
-/// Is a piece's text the configuration's own?
+/// Returns whether a part's text is the configuration's own.
 fn is_own(env: &Env<'_>, part: &Part) -> bool {
     match part {
         Part::Text(_) => true,
@@ -77,7 +77,7 @@ fn is_own(env: &Env<'_>, part: &Part) -> bool {
 /// counts as the beginning of a segment.
 pub fn check_rest(exchange: &Exchange, env: &mut Env<'_>, path: &[u8], rest: usize) -> Result<(), Climbs> {
     let text = &path[rest..];
-    // The other half of the segment may stand before the cut.
+    // The other half of the segment may be before the cut.
     let is_completed = path[..rest].ends_with(b"/.") && matches!(text, [b'.'] | [b'.', b'/', ..]);
     match is_completed || parents(text).next().is_some() {
         true => Err(refused(exchange, env, path)),
@@ -85,7 +85,7 @@ pub fn check_rest(exchange: &Exchange, env: &mut Env<'_>, path: &[u8], rest: usi
     }
 }
 
-/// Where the `..` segments of a path are.
+/// Returns the offsets of a path's `..` segments.
 fn parents(path: &[u8]) -> impl Iterator<Item = usize> {
     let is_parent = |at: &usize| {
         (*at == 0 || path[at - 1] == b'/') && matches!(path.get(at + 2..), Some([] | [b'/', ..]))
@@ -104,7 +104,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_whole_segments_of_two_dots_lead_up() {
+    fn only_whole_segments_of_two_dots_are_parents() {
         for (path, expected) in [
             ("../a", &[0][..]),
             ("a/..", &[2]),

@@ -82,7 +82,7 @@ fn redirect(exchange: &mut Exchange, env: &mut Env<'_>, uri: &[u8]) -> Verdict {
     }
 }
 
-/// Is there a directory at all? nginx looks only after the first index file was not found, because requests that
+/// Checks that the directory exists. nginx does so only after the first index file was not found, because requests that
 /// can be served should not pay for those that cannot.
 fn test_directory(
     exchange: &mut Exchange,

@@ -26,20 +26,20 @@ use crate::setting::settings;
 use crate::template::Template;
 use std::sync::Arc;
 
-/// When `If-Modified-Since` finds a file unchanged.
+/// The rule by which `If-Modified-Since` finds a file unchanged.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum IfModifiedSince {
     /// Never: the field is not looked at.
     Off,
-    /// When the dates are the same.
+    /// If the dates are equal.
     #[default]
     Exact,
-    /// When the file is not younger.
+    /// If the file is not newer.
     Before,
 }
 
 settings! {
-    /// What is set at one level.
+    /// Settings of one level.
     pub struct FileSettings {
         /// `root` or `alias`; without either, `html` under the prefix.
         pub root: Option<Root> = None,

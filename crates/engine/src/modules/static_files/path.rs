@@ -10,7 +10,7 @@ use crate::host::{Env, FileError, Level, OpenRequest, Opened, Symlinks};
 use crate::template::Template;
 use std::os::unix::ffi::OsStrExt;
 
-/// How the URI and the directory of `root` or `alias` come together.
+/// The way in which the URI is appended to the directory of `root` or `alias`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Join {
     /// `root`: the whole URI comes after the directory.
@@ -26,18 +26,18 @@ pub enum Join {
 pub struct Root {
     /// The directory, absolute unless it begins with a variable.
     pub text: Template,
-    /// What becomes of the URI.
+    /// The treatment of the URI.
     pub join: Join,
 }
 
 impl Root {
-    /// Was it written as `alias`?
+    /// Returns whether it was written as `alias`.
     pub fn is_alias(&self) -> bool {
         self.join != Join::Whole
     }
 }
 
-/// How `alias` cuts the URI in a location.
+/// Returns how `alias` cuts the URI in a location.
 pub(super) fn alias_join(modifier: Modifier, name: &[u8]) -> Join {
     match modifier {
         Modifier::Regex => Join::Nothing,
@@ -48,13 +48,13 @@ pub(super) fn alias_join(modifier: Modifier, name: &[u8]) -> Join {
 /// `disable_symlinks`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SymlinkRule {
-    /// What is done about symlinks.
+    /// The treatment of symlinks.
     pub treatment: Symlinks,
     /// `from=`: the beginning of a path that is trusted.
     pub from: Option<Template>,
 }
 
-/// How the URI and the directory come together in the request's location.
+/// Returns how the URI is appended to the directory in the request's location.
 pub fn join_of(exchange: &Exchange, config: &Config) -> Join {
     let root = &config.location(exchange.route.location).settings.static_files.root;
     root.get().as_ref().map_or(Join::Whole, |root| root.join)
@@ -86,7 +86,8 @@ pub fn append_root(exchange: &mut Exchange, env: &mut Env<'_>, out: &mut Vec<u8>
     Ok(())
 }
 
-/// Can the URI be turned into a path here? If not, for `alias` replaces a location's name that a rewrite has taken
+/// Returns whether the URI can be mapped to a path here. It cannot if `alias` replaces a location's name that a rewrite
+/// has removed
 /// from the URI, that is said in the error log, and the answer is 500.
 pub fn can_map(exchange: &Exchange, env: &mut Env<'_>) -> bool {
     if !exchange.route.rewritten || join_of(exchange, env.config) == Join::Whole {

@@ -47,7 +47,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn system_errors_are_worded_as_the_system_words_them() {
+    fn system_errors_have_the_system_s_words() {
         let mut text = Vec::new();
         append_errno(libc::ENOENT, &mut text);
         assert_eq!(text, b" (2: No such file or directory)");

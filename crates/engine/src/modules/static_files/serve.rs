@@ -75,7 +75,7 @@ fn refuse(exchange: &Exchange, env: &mut Env<'_>, path: &[u8], error: FileError)
     Verdict::Refuse(status)
 }
 
-/// A directory that was asked for without the slash at its end.
+/// Returns the URI of a directory that was asked for without its final slash.
 fn with_slash(exchange: &Exchange) -> Vec<u8> {
     let mut to = Vec::new();
     escape(Escape::Uri, &exchange.request.uri, &mut to);

@@ -1,4 +1,4 @@
-//! What clients see of files; the answers are those of nginx 1.22.1.
+//! Responses for files; they are those of nginx 1.22.1.
 
 use crate::host::Symlinks;
 use crate::testing::{MODIFIED, Node, TestHost, answer, faults_of, server_of};
@@ -72,7 +72,7 @@ fn settings_change_the_head() {
 }
 
 #[test]
-fn what_cannot_be_served_is_said_as_nginx_says_it() {
+fn unservable_files_are_logged_in_nginx_s_words() {
     let long = format!("/{}", "x".repeat(256));
     for (target, expected, line) in [
         ("/no", "404", "[error] open() \"/www/no\" failed (2: No such file or directory)"),
@@ -258,7 +258,7 @@ fn ranges() {
 }
 
 #[test]
-fn ranges_that_are_refused_or_not_heeded() {
+fn ranges_are_refused_or_ignored() {
     let (sent, _) =
         get("root /www; add_header X-A 1; add_header X-B 2 always;", "/a.txt", "Range: bytes=6-\r\n");
     assert!(sent.starts_with("HTTP/1.1 416 "), "{sent}");
@@ -315,7 +315,7 @@ fn symlink_rules_reach_the_host() {
 }
 
 #[test]
-fn faults_are_named_in_nginx_s_words() {
+fn faults_have_nginx_s_words() {
     for (text, expected) in [
         ("root /a; root /b;", "\"root\" directive is duplicate"),
         ("location /a { alias /a; alias /b; }", "\"alias\" directive is duplicate"),
@@ -347,7 +347,7 @@ fn faults_are_named_in_nginx_s_words() {
 }
 
 #[test]
-fn a_parent_segment_from_the_request_is_refused_and_one_of_the_configuration_obeyed() {
+fn parent_segments_from_requests_are_refused_and_configured_ones_kept() {
     for (server, target, path) in [
         ("location /f { alias /www/; }", "/f../locked", Some("/www/../locked")),
         ("location /f { alias /www/.; }", "/f./a.txt", Some("/www/../a.txt")),

@@ -2,12 +2,12 @@
 
 use std::collections::HashMap;
 
-/// Extensions in lower case, and the types they stand for.
+/// Extensions in lower case, and their types.
 #[derive(Clone, Debug)]
 pub struct Types(HashMap<Box<[u8]>, Box<[u8]>>);
 
 impl Default for Types {
-    /// What nginx knows without any `types` block.
+    /// The types that nginx has without a `types` block.
     fn default() -> Self {
         let mut types = Types::empty();
         for (extension, kind) in [("html", "text/html"), ("gif", "image/gif"), ("jpg", "image/jpeg")] {
@@ -28,7 +28,7 @@ impl Types {
         self.0.insert(extension.to_ascii_lowercase().into(), kind.into())
     }
 
-    /// The type of an extension, whatever its case.
+    /// Returns the type of an extension, whatever its case.
     pub fn get(&self, extension: &[u8]) -> Option<&[u8]> {
         if !extension.iter().any(u8::is_ascii_uppercase) {
             return self.0.get(extension).map(|kind| &**kind);
@@ -37,7 +37,8 @@ impl Types {
     }
 }
 
-/// The extension of a URI (ngx_http_set_exten): what follows the last dot of the last segment, unless the segment
+/// Returns the extension of a URI (ngx_http_set_exten): what follows the last dot of the last segment, unless the
+/// segment
 /// begins with that dot.
 pub fn extension(uri: &[u8]) -> &[u8] {
     match memchr::memrchr2(b'.', b'/', uri) {
@@ -68,7 +69,7 @@ mod tests {
     }
 
     #[test]
-    fn case_plays_no_part() {
+    fn extensions_ignore_case() {
         let mut types = Types::default();
         assert_eq!(types.insert(b"HTML", b"text/x"), Some(b"text/html"[..].into()));
         assert_eq!(types.get(b"hTml"), Some(&b"text/x"[..]));

@@ -1,4 +1,4 @@
-//! What of a `switch` can be said only when the whole text is read: targets are upstreams, dicts are declared, no two
+//! Checks of a `switch` that need the whole text: targets are upstreams, dicts are declared, no two
 //! switches keep their entries in one file.
 //!
 //! Owns these checks and the settings that come out of them. Must never name the first fault alone.
@@ -14,14 +14,14 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use switch::{KeyKind, Route, Rules};
 
-/// A name and where it stands.
+/// A name and its span.
 #[derive(Clone, Debug)]
 pub(super) struct Named {
     pub(super) name: String,
     pub(super) span: Span,
 }
 
-/// A `gate` and where it stands.
+/// A `gate` and its span.
 #[derive(Clone, Debug)]
 pub(super) struct Gate {
     pub(super) healthy: usize,
@@ -106,7 +106,7 @@ fn rules(b: &mut Builder<'_>, draft: &SwitchDraft, groups: &[Group]) -> Option<R
     let is_whole = !draft.targets.written() || targets.len() == draft.targets.get().len();
     let Some(default) = draft.default.get() else {
         let mut fault = Diagnostic::error(draft.span, format!("no default in \"switch\" ${}", draft.name))
-            .label("where do keys lead that nobody has switched?");
+            .label("where do unswitched keys go?");
         if let Some(first) = targets.first() {
             fault = fault.help(format!("for example: default {first};"));
         }
@@ -141,7 +141,7 @@ fn rules(b: &mut Builder<'_>, draft: &SwitchDraft, groups: &[Group]) -> Option<R
     })
 }
 
-/// The upstream that a name means; nginx compares these names without case.
+/// Returns the upstream that a name means; nginx compares these names without case.
 fn group<'g>(b: &mut Builder<'_>, written: &Named, what: &str, groups: &'g [Group]) -> Option<&'g Group> {
     let found = groups.iter().find(|group| group.name.eq_ignore_ascii_case(&written.name));
     if found.is_none() {
@@ -214,7 +214,8 @@ fn check_dict(b: &mut Builder<'_>, draft: &SwitchDraft, taken: &mut Vec<Named>) 
     });
 }
 
-/// Is the key known once the request's head is? Not if `set`, a capture or a `map` of such may have a part in it.
+/// Returns whether the key is known as soon as the request's head is. It is not if it may depend on `set`, on a
+/// capture, or on a `map` of one.
 fn is_early(b: &Builder<'_>, key: &Template) -> bool {
     key.parts().iter().all(|part| match part {
         Part::Text(_) => true,

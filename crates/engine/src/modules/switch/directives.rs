@@ -1,4 +1,4 @@
-//! The block `switch` and what stands in it.
+//! The block `switch` and its directives.
 //!
 //! Owns the grammar. What needs the whole text (are the targets upstreams?) is [`super::check`]'s.
 
@@ -91,7 +91,7 @@ pub(super) const DIRECTIVES: &[Directive] = &[
     .example("dict routes;"),
 ];
 
-/// The draft of the block that is being read: the last one.
+/// Returns the draft of the block that is being read: the last one.
 fn draft<'d>(b: &'d mut Builder<'_>) -> &'d mut SwitchDraft {
     let last = b.draft.switch_blocks.len() - 1;
     &mut b.draft.switch_blocks[last]
@@ -149,7 +149,7 @@ fn block(b: &mut Builder<'_>, d: &conf::Directive) -> Result<(), Diagnostic> {
     Ok(())
 }
 
-/// What is no parameter of a switch: a slip of the pen, or an entry as `map` has them.
+/// Returns the diagnostic for a word that is not a parameter of a switch: a typo, or an entry as in `map`.
 fn unknown(d: &conf::Directive) -> Option<Diagnostic> {
     let parameters =
         || DIRECTIVES.iter().filter(|entry| entry.contexts == Contexts::SWITCH).map(|entry| entry.name);

@@ -1,7 +1,8 @@
 //! Which requests a hold makes wait, and when in their walk.
 //!
 //! A request waits where it is about to go to an upstream, never elsewhere: a location that serves the control API or a
-//! page must answer while its host is held, or nobody could release it. It waits before the location's rewrites, so that
+//! page must answer while its host is held, or no request could release it. It waits before the location's rewrites, so
+//! that
 //! no `if` or script reads a table that the switch under way is about to replace; where the key is not known by then,
 //! after them. What waiting is, and for how long, is the server's.
 
@@ -9,7 +10,7 @@ use crate::exchange::Exchange;
 use crate::host::Env;
 use crate::phase::{Effect, Verdict, Wake};
 
-/// What clients are told to wait before they try again, in seconds.
+/// The value of `Retry-After`, in seconds.
 const RETRY_AFTER_S: &[u8] = b"1";
 
 pub(super) fn before_rewrite(exchange: &mut Exchange, env: &mut Env<'_>) -> Verdict {

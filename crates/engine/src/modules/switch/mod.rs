@@ -1,7 +1,8 @@
 //! `switch`: a variable whose value people move while traffic runs.
 //!
 //! Owns the block's settings, the value for a request, and which requests a hold makes wait. The tables come with the
-//! request, which has pinned them; here nothing is ever changed in one, and nothing waits. What orders mean is the crate
+//! request, which has pinned them; here nothing is ever changed in one, and nothing waits. What orders mean is the
+//! crate
 //! `switch`'s, carrying them out the control plane's.
 
 mod check;
@@ -28,19 +29,19 @@ use switch::{KeyKind, Route, Rules, TableEntry, Tables};
 /// A `switch {}` of the configuration.
 #[derive(Clone, Debug)]
 pub struct SwitchSpec {
-    /// What orders are held against.
+    /// The rules that orders are checked against.
     pub rules: Arc<Rules>,
-    /// What a request is looked up by.
+    /// The text that a request is looked up by.
     pub key: Template,
-    /// What makes a client the same client in a split: `sticky`. Without it, or where it is empty, the client's address.
+    /// The text that identifies a client in a split: `sticky`. If it is not set or empty, the client's address.
     pub sticky: Option<Template>,
     /// `testers`: its value names the target, if it is one of the targets.
     pub testers: Option<Template>,
-    /// Where its entries are kept.
+    /// The storage of its entries.
     pub state: StatePath,
-    /// What is asked of a target before a commit.
+    /// The check of a target before a commit.
     pub gate: Option<GateSpec>,
-    /// What becomes of streams of the old side.
+    /// The treatment of streams of the old side.
     pub streams: StreamsPolicy,
     /// The shared dict that is its face to Lua.
     pub dict: Option<Box<str>>,
@@ -48,11 +49,11 @@ pub struct SwitchSpec {
     pub(crate) slot: u32,
     /// The key is known before the location's rewrites have run.
     pub(crate) key_is_early: bool,
-    /// Where the block stands (`FILE:LINE`), for messages at run time.
+    /// The block's position (`FILE:LINE`), for messages at run time.
     pub place: Box<str>,
 }
 
-/// Where the entries of a switch are kept.
+/// The storage of a switch's entries.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum StatePath {
     /// In this file, an absolute path that no other switch has.
@@ -61,18 +62,18 @@ pub enum StatePath {
     Memory,
 }
 
-/// What the servers of a target must show before it is switched to.
+/// The check that a target's servers must pass before keys are switched to it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GateSpec {
     /// So many of them must be well; at least 1, and no more than any of the targets has.
     pub healthy: usize,
-    /// How long one of them may take, in ms.
+    /// The longest time for one of them, in ms.
     pub timeout_ms: u64,
-    /// What it is asked.
+    /// The probe.
     pub probe: Probe,
 }
 
-/// What a server is asked, to see whether it is well.
+/// A probe that shows whether a server is healthy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Probe {
     /// To take a connection.
@@ -86,7 +87,7 @@ pub enum Probe {
     },
 }
 
-/// What becomes of WebSockets and long answers of the old side when their key is switched.
+/// The treatment of WebSockets and long responses of the old side when their key is switched.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StreamsPolicy {
     /// They stay until they end.
@@ -110,7 +111,8 @@ pub static MODULE: Module = Module {
     ..Module::new("switch", &[directives::DIRECTIVES])
 };
 
-/// Appends the target of this request, and notes the choice. Called once a request: the value lies in its slot after that.
+/// Appends the target of this request, and notes the choice. Called once a request: the value lies in its slot after
+/// that.
 pub(crate) fn append(number: usize, exchange: &mut Exchange, env: &mut Env<'_>, out: &mut Vec<u8>) {
     let spec = &env.config.switches[number];
     let start = out.len();
@@ -133,7 +135,7 @@ pub(crate) fn append(number: usize, exchange: &mut Exchange, env: &mut Env<'_>, 
     out.extend_from_slice(target.as_bytes());
 }
 
-/// How a text comes to an entry.
+/// The way in which a text is matched with an entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reach {
     /// The entry is written under this very text.
@@ -182,7 +184,7 @@ pub fn look_up(
     found.map(|(reach, _)| reach)
 }
 
-/// The same for who has no request: of a split, the target of a client without a name.
+/// As [`look_up`] without a request: of a split, the target of a client without a name.
 pub fn look_up_apart(
     number: usize,
     text: &[u8],
@@ -197,7 +199,7 @@ pub fn look_up_apart(
     Some(reach)
 }
 
-/// The entry of a key in its one form. What is no key has none, not even that of `*`.
+/// Returns the entry of a key in its one form. What is no key has none, not even that of `*`.
 fn find<'t>(table: &'t switch::Table, key: &[u8]) -> Option<(Reach, &'t TableEntry)> {
     if key.is_empty() {
         return None;
@@ -224,7 +226,7 @@ fn table(tables: Option<&Tables>, number: usize) -> Option<&switch::Table> {
     tables?.tables.get(number).map(|table| &**table)
 }
 
-/// The target that a tester names.
+/// Returns the target that a tester names.
 fn tester<'c>(
     spec: &'c SwitchSpec,
     exchange: &mut Exchange,
@@ -237,7 +239,7 @@ fn tester<'c>(
     spec.rules.targets.iter().map(|target| &**target).find(|target| target.as_bytes() == text)
 }
 
-/// The target of this request's client.
+/// Returns the target of this request's client.
 fn pick<'r>(
     spec: &SwitchSpec,
     route: &'r Route,
@@ -252,7 +254,7 @@ fn pick<'r>(
             if let Some(sticky) = &spec.sticky {
                 sticky.append(exchange, env, text);
             }
-            // A client that has no cookie yet is told from others by its address.
+            // A client without a cookie is distinguished by its address.
             if text.is_empty() {
                 write::client(&exchange.connection, text);
             }
@@ -262,7 +264,7 @@ fn pick<'r>(
     route.pick(point)
 }
 
-/// Is this variable one by which hosts are told apart, so that its values are compared as hosts?
+/// Returns whether this variable holds a host, so that its values are compared as hosts.
 fn kind_of(key: &[u8]) -> KeyKind {
     match key {
         b"$host" | b"${host}" | b"$http_host" | b"${http_host}" | b"$server_name" | b"${server_name}" => {

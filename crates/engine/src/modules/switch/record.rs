@@ -1,4 +1,4 @@
-//! What a request has of switches: the tables it has pinned, and the choices that were made for it.
+//! A request's part in switches: the tables that it has pinned, and the choices made for it.
 //!
 //! Owns that it is one publication for the whole life of a request, and that noting a choice allocates nothing once a
 //! connection is warm. Names are copied rather than shared: a count of references that all threads change for every
@@ -7,7 +7,7 @@
 use std::rc::Rc;
 use switch::Tables;
 
-/// How a request came to its target.
+/// The way in which a request's target was found.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Matched {
     /// By an entry of the table.
@@ -30,7 +30,7 @@ pub struct Choice {
     pub target: String,
     /// The revision of the table that was asked; 0 before the first commit.
     pub revision: u64,
-    /// How it came to that.
+    /// The way in which it was found.
     pub matched: Matched,
 }
 
@@ -59,23 +59,24 @@ pub(super) struct Rooms {
 const KEPT_BYTES: usize = 512;
 
 impl Record {
-    /// Pins the tables that hold for this request from now on: right before its phases begin, and again when a hold lets
+    /// Pins the tables that hold for this request from now on: right before its phases begin, and again when a hold
+    /// lets
     /// it go. Without switches there are none.
     pub fn pin(&mut self, tables: Option<Rc<Tables>>) {
         self.tables = tables;
     }
 
-    /// The tables that hold for this request.
+    /// Returns the tables that hold for this request.
     pub fn tables(&self) -> Option<&Rc<Tables>> {
         self.tables.as_ref()
     }
 
-    /// The choices so far, in the order in which they were made; one for each switch that was asked.
+    /// Returns the choices so far, in the order in which they were made; one for each switch that was asked.
     pub fn choices(&self) -> &[Choice] {
         &self.choices[..self.made]
     }
 
-    /// The choice of one switch.
+    /// Returns the choice of one switch.
     pub fn choice_of(&self, switch: usize) -> Option<&Choice> {
         self.choices().iter().find(|choice| usize::from(choice.switch) == switch)
     }
@@ -111,14 +112,14 @@ impl Record {
         self.awaited = Some(switch as u16);
     }
 
-    /// The request waits no more: its hold has let it go, or did not. `false` if it did not wait.
+    /// Ends the wait of a request, whether its hold has released it or not. Returns `false` if it did not wait.
     pub(super) fn woken(&mut self) -> bool {
         let awaited = self.awaited.take();
         self.passed.extend(awaited);
         awaited.is_some()
     }
 
-    /// Has a hold of this switch let the request go already?
+    /// Returns whether a hold of this switch has already released the request.
     pub(super) fn has_passed(&self, switch: usize) -> bool {
         self.passed.iter().any(|passed| usize::from(*passed) == switch)
     }

@@ -1,4 +1,4 @@
-//! What a switch's block says, what a request gets of it, and when it waits.
+//! Switch blocks, the choices that requests get, and holds.
 
 use super::{Choice, Matched, Probe, Reach, StatePath, StreamsPolicy, look_up, look_up_apart};
 use crate::config::Config;
@@ -92,7 +92,7 @@ fn settings_and_their_defaults() {
 }
 
 #[test]
-fn a_request_gets_the_target_of_its_key_and_that_is_noted() {
+fn a_request_gets_its_key_s_target_and_the_choice_is_recorded() {
     let config = config(LIVE, "return 200 \"$live $live $switch_key $switch_target $switch_revision\";");
     let mut host = TestHost::new();
     let get = |host: &mut TestHost, name: &str| {
@@ -118,7 +118,7 @@ fn a_request_gets_the_target_of_its_key_and_that_is_noted() {
 }
 
 #[test]
-fn without_a_choice_the_variables_are_not_there() {
+fn without_a_choice_the_variables_are_not_found() {
     let config = config(LIVE, "return 200 \"[$switch_key$switch_target$switch_revision]\";");
     let (body, choices) = asked(&config, &mut TestHost::new(), "GET / HTTP/1.1\r\nHost: x\r\n\r\n");
     assert_eq!((body.as_str(), choices.len()), ("[]", 0));
@@ -168,7 +168,7 @@ fn a_split_is_by_the_sticky_text_or_by_the_address() {
 }
 
 #[test]
-fn a_tester_goes_where_they_say_if_it_is_a_target() {
+fn a_tester_s_choice_must_be_a_target() {
     let switch = "switch $host $live { default blue; targets blue green; testers $http_x_side; }";
     let config = config(switch, "return 200 $live;");
     let mut host = TestHost::new();
@@ -185,7 +185,7 @@ fn a_tester_goes_where_they_say_if_it_is_a_target() {
 }
 
 #[test]
-fn a_table_that_was_pinned_stays() {
+fn a_pinned_table_does_not_change() {
     let config = config(LIVE, "location / { set $a $arg_x; proxy_pass http://$live; }");
     let mut host = TestHost::new();
     host.tables = Some(tables(KeyKind::Host, &[("x", "green")]));
@@ -204,7 +204,7 @@ fn a_table_that_was_pinned_stays() {
 }
 
 #[test]
-fn the_log_tells_the_choice() {
+fn the_access_log_shows_the_choice() {
     let config = config(
         &format!(
             "{LIVE} log_format s '$switch_key $switch_target $switch_revision'; access_log a json; access_log b s;"
@@ -225,7 +225,7 @@ fn the_log_tells_the_choice() {
 }
 
 #[test]
-fn a_dict_sees_entries_and_the_request_s_own_key_is_noted() {
+fn a_dict_reads_entries_and_the_request_s_own_key_is_recorded() {
     let config = config(LIVE, "");
     let mut host = TestHost::new();
     host.tables = Some(tables(KeyKind::Host, &[("x", "green"), ("*.w", "blue")]));
@@ -298,7 +298,7 @@ fn a_held_key_waits_before_the_location_s_rewrites_and_sees_the_newest_tables() 
 }
 
 #[test]
-fn who_waited_in_vain_is_told_when_to_come_again() {
+fn a_hold_that_times_out_sends_retry_after() {
     let config = config(LIVE, HELD.split(" location /late").next().unwrap());
     for (status, line, again) in [(503, "503 Service Temporarily Unavailable", true), (499, "499", false)] {
         let mut host = TestHost::new();
@@ -316,7 +316,7 @@ fn who_waited_in_vain_is_told_when_to_come_again() {
 }
 
 #[test]
-fn what_goes_to_no_upstream_is_never_held() {
+fn a_request_without_upstream_is_never_held() {
     let config = config(&format!("{LIVE} switch $k $late {{ default blue; }}"), HELD);
     let mut host = TestHost::new().file("/prefix/html/files", "f");
     host.tables = Some(with_holds(&tables(KeyKind::Host, &[]), &["x"]));
@@ -344,12 +344,12 @@ fn a_key_that_rewrites_make_is_held_after_them() {
     assert_eq!(exchange.route.cursor.phase, phase::Phase::PreAccess);
     exchange.route.wake = Some(Wake::Done);
     assert!(matches!(phase::advance(&mut exchange, &mut env), Step::Serve(Content::Proxy)));
-    // Nobody was asked about a variable that is not set yet.
+    // A variable that is not set yet pins no choice.
     assert_eq!(host.error_lines, [""; 0]);
 }
 
 #[test]
-fn a_request_that_has_its_target_is_not_held_any_more() {
+fn a_request_with_a_target_is_not_held_again() {
     let config = config(LIVE, "set $side $live; location / { proxy_pass http://$live; }");
     let mut host = TestHost::new();
     host.tables = Some(with_holds(&tables(KeyKind::Host, &[]), &["x"]));
@@ -433,7 +433,7 @@ fn faults_are_named_with_their_cause() {
 }
 
 #[test]
-fn faults_say_where_they_are_and_what_mends_them() {
+fn faults_show_their_place_and_help() {
     for (text, wanted) in [
         ("switch $host $a { default bleu; }", "did you mean blue?"),
         ("switch $host $a { default blue; targets blue grene; }", "did you mean green?"),

@@ -172,7 +172,7 @@ fn complete(entry: &GroupEntry, draft: GroupDraft) -> (GroupSpec, Option<Diagnos
     (GroupSpec { name: name.clone(), peers, balancer, keepalive }, fault)
 }
 
-/// The block that is being read.
+/// Returns the block that is being read.
 fn entry<'a>(b: &'a mut Builder<'_>, d: &conf::Directive) -> Result<&'a mut GroupEntry, Diagnostic> {
     let entry = b.draft.groups.iter_mut().find(|entry| entry.draft.is_some());
     entry.ok_or_else(|| Diagnostic::error(d.name.span, "directive is not inside \"upstream\""))

@@ -23,18 +23,18 @@ use upstream::{Address, BalancerSpec, GroupSpec, KeepaliveSpec, PeerSpec};
 pub struct GroupEntry {
     /// The group.
     pub spec: Arc<GroupSpec>,
-    /// What `hash` hashes: the balancer's key for a request is this template's value.
+    /// The text that `hash` hashes: the balancer's key for a request is this template's value.
     pub hash_key: Option<Template>,
     /// `zone`: one state for all threads.
     pub shared: bool,
-    /// How the group came to be.
+    /// The group's origin.
     pub origin: Origin,
     zone: Option<Zone>,
-    /// What the block says so far, while it is read.
+    /// The block's contents so far, while it is read.
     draft: Option<Box<GroupDraft>>,
 }
 
-/// How a group came to be.
+/// The origin of a group.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Origin {
     /// An `upstream {}` block.
@@ -47,7 +47,7 @@ pub enum Origin {
         has_port: bool,
         /// The address, if the host is one.
         address: Option<Address>,
-        /// Where it stands.
+        /// The span of its directive.
         span: Span,
     },
 }
@@ -63,7 +63,7 @@ impl GroupEntry {
         GroupEntry { spec: Arc::new(spec), hash_key: None, shared: false, origin, zone: None, draft: None }
     }
 
-    /// The key under which [`Config::group_numbers`] has the group: the name of a block in lower case; for an
+    /// Returns the key under which [`Config::group_numbers`] has the group: the name of a block in lower case; for an
     /// implied group host and port.
     pub fn key(&self) -> Vec<u8> {
         match self.origin {
@@ -73,7 +73,7 @@ impl GroupEntry {
     }
 }
 
-/// A NUL parts host and port, so that no block can be named like it. nginx compares the hosts, paths of sockets
+/// Separates host and port with a NUL, so that no block can have this key. nginx compares the hosts, paths of sockets
 /// too, without regard to case.
 fn implied_key(host: &[u8], port: u16) -> Vec<u8> {
     let mut key = host.to_ascii_lowercase();
@@ -86,7 +86,8 @@ fn implied_key(host: &[u8], port: u16) -> Vec<u8> {
 pub static MODULE: Module =
     Module { finish: Some(finish), ..Module::new("upstream", &[directives::DIRECTIVES]) };
 
-/// The group that a URL made at run time names, if there is one (ngx_http_upstream_init_request): a block if the
+/// Returns the group that a URL made at run time names, if there is one (ngx_http_upstream_init_request): a block if
+/// the
 /// URL has no port, or a group that another `proxy_pass` implies.
 pub fn find(config: &Config, url: &Url<'_>) -> Option<usize> {
     if url.has_no_port()
@@ -107,7 +108,8 @@ pub fn hash_key(exchange: &mut Exchange, env: &mut Env<'_>, group: usize, out: &
     }
 }
 
-/// The number of the group that a `proxy_pass` without variables names: a block, which may stand further down, or
+/// Returns the number of the group that a `proxy_pass` without variables names: a block, which may be defined further
+/// down, or
 /// one that is implied here (ngx_http_upstream_add).
 ///
 /// # Errors
@@ -135,7 +137,8 @@ pub(super) fn refer(b: &mut Builder<'_>, url: &Url<'_>, word: &Word) -> Result<u
     Ok(b.draft.groups.len() - 1)
 }
 
-/// The number of the group that a block defines, with an empty draft: a new one, or one that a `proxy_pass` further
+/// Returns the number of the group that a block defines, with an empty draft: a new one, or one that a `proxy_pass`
+/// further
 /// up implied.
 fn define(b: &mut Builder<'_>, name: &Word) -> Result<usize, Diagnostic> {
     let text = name.text();
@@ -164,7 +167,7 @@ fn define(b: &mut Builder<'_>, name: &Word) -> Result<usize, Diagnostic> {
 
 fn may_not_have_port(name: &str, port: u16, span: Span) -> Diagnostic {
     Diagnostic::error(span, format!("upstream \"{name}\" may not have port {port}"))
-        .help(format!("the ports stand in the block: write `http://{name}`"))
+        .help(format!("the ports are set in the block: write `http://{name}`"))
 }
 
 /// Once the whole text is read: what is no block is an address or is resolved now.
@@ -199,7 +202,7 @@ fn finish(b: &mut Builder<'_>) {
     directives::check_zones(b);
 }
 
-/// All addresses of a host name, or the system's words for why there are none.
+/// Returns all addresses of a host name, or the system's words for why there are none.
 fn resolve(b: &Builder<'_>, host: &str, port: u16) -> Result<Vec<Address>, String> {
     let addresses = b.inputs.names.lookup(host, port)?;
     if addresses.is_empty() {

@@ -13,7 +13,7 @@ fn faults(http: &str) -> String {
 }
 
 #[test]
-fn servers_have_nginx_s_defaults_and_their_parameters() {
+fn servers_have_parameters_and_nginx_s_defaults() {
     let groups = groups(
         "upstream a { server 127.0.0.1; server localhost:81 weight=2 max_conns=3 max_fails=4 fail_timeout=1m;
          server unix:/run/a.sock down; server [::1]:82 backup; }",
@@ -64,7 +64,7 @@ fn balancers_keepalive_and_zones() {
 }
 
 #[test]
-fn the_key_of_hash_is_worked_out_for_a_request() {
+fn the_hash_key_is_evaluated_per_request() {
     let config = config_of(
         "http { upstream a { hash $uri$arg_k consistent; server 127.0.0.1; } upstream b { server 127.0.0.1; }
          server { listen 80; } }",
@@ -104,7 +104,7 @@ fn a_proxy_pass_implies_a_group_or_names_one_that_comes_later() {
 }
 
 #[test]
-fn faults_are_named_as_nginx_names_them() {
+fn faults_have_nginx_s_words() {
     let unsupported = |name: &str| {
         format!("the \"{name}\" parameter of \"server\" is known to nginx, not supported by pointsman")
     };
@@ -148,7 +148,7 @@ fn faults_are_named_as_nginx_names_them() {
 }
 
 #[test]
-fn a_group_is_found_by_what_a_variable_says() {
+fn a_group_is_found_by_a_variable_s_value() {
     let config = config_of(
         "http { upstream Blue { server 127.0.0.1:9; } server { location / { proxy_pass http://10.0.0.1:82; }
          location /u { proxy_pass http://unix:/run/a.sock; } location /d { proxy_pass http://10.0.0.2; } } }",

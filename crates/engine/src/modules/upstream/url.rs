@@ -12,7 +12,7 @@ pub const DEFAULT_PORT: u16 = 80;
 /// The longest path of a UNIX-domain socket: `sun_path` holds 108 bytes, a NUL among them.
 const MAX_UNIX_PATH: usize = 107;
 
-/// What a URL's host is.
+/// The kind of a URL's host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HostKind {
     /// An address written out.
@@ -28,7 +28,7 @@ pub enum HostKind {
 pub struct Url<'a> {
     /// The host as written: a name, an address (IPv6 with its brackets), or the path of a UNIX-domain socket.
     pub host: &'a [u8],
-    /// What the host is.
+    /// The kind of host.
     pub kind: HostKind,
     /// The port as written, if one is.
     pub port_text: Option<&'a [u8]>,
@@ -39,7 +39,7 @@ pub struct Url<'a> {
 }
 
 impl<'a> Url<'a> {
-    /// Reads a URL without its scheme. `with_uri` is whether a URI may stand behind the host.
+    /// Reads a URL without its scheme. `with_uri` allows a URI after the host.
     ///
     /// # Errors
     /// nginx's words for what is wrong with it; ` in upstream "…"` follows them in its messages.
@@ -58,7 +58,7 @@ impl<'a> Url<'a> {
         self.port_text.is_none() && self.kind != HostKind::Unix
     }
 
-    /// The address, if the host is one.
+    /// Returns the address, if the host is one.
     pub fn address(&self) -> Option<Address> {
         match self.kind {
             HostKind::Ip(ip) => Some(Address::Inet(SocketAddr::new(ip, self.port))),
@@ -80,7 +80,7 @@ impl<'a> Url<'a> {
         }
     }
 
-    /// What `$proxy_port` says.
+    /// Returns the value of `$proxy_port`.
     pub fn shown_port(&self) -> &'a [u8] {
         match (self.kind, self.port_text) {
             (HostKind::Unix, _) => b"",

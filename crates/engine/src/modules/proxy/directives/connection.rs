@@ -131,7 +131,7 @@ pub(in crate::modules::proxy) const CONNECTION: &[Directive] = &[
         .example("proxy_limit_rate 100k;"),
 ];
 
-/// Remembers where a size stands, for what is wrong with all sizes together.
+/// Remembers the span of a size, for faults of all sizes together.
 fn size_written(b: &mut Builder<'_>, d: &conf::Directive) {
     b.settings().proxy.buffers.written_at.0 = Some(d.words_span());
 }

@@ -13,7 +13,7 @@ pub(super) use response::RESPONSE;
 use crate::config::invalid_value;
 use conf::{Diagnostic, Word};
 
-/// A size of a buffer: no gigabytes, as in nginx.
+/// Reads the size of a buffer: no gigabytes, as in nginx.
 fn buffer_size(word: &Word) -> Result<u64, Diagnostic> {
     conf::value::parse_buffer_size(word.text()).ok_or_else(|| {
         invalid_value(word).help("a size is a number of bytes, or a number with k or m: 8k, 1m")

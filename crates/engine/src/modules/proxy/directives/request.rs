@@ -5,7 +5,7 @@ use crate::directive::{Apply, Args, Contexts, Directive};
 use conf::Diagnostic;
 use http::Version;
 
-/// What is sent to the upstream.
+/// Settings of the request that is sent to the upstream.
 pub(in crate::modules::proxy) const REQUEST: &[Directive] = &[
     Directive::new("proxy_set_header", Contexts::HSL, Args::Exactly(2), "field value", set_header)
         .doc(

@@ -1,4 +1,4 @@
-//! What a configuration is refused for, in nginx's words.
+//! Faults of configurations, in nginx's words.
 
 use crate::testing::faults_of;
 

@@ -1,4 +1,4 @@
-//! What is sent and what is answered, as nginx has it. Where nginx 1.22 and 1.31 differ (the place of `Host`, what
+//! Requests and responses as nginx has them. Where nginx 1.22 and 1.31 differ (the place of `Host`, what
 //! `Connection` says, second fields that may come once), 1.31 is the measure.
 
 mod config;
@@ -44,7 +44,7 @@ struct Sent {
     head: Vec<u8>,
 }
 
-/// Sends a request; a body may stand behind the head. `Err` is the status answered instead.
+/// Sends a request; a body may follow the head. `Err` is the status answered instead.
 fn send(config: &Config, host: &mut TestHost, request: &str) -> Result<Sent, u16> {
     let (_, body) = request.split_once("\r\n\r\n").unwrap();
     let mut exchange = exchange(config, host, request);
@@ -59,7 +59,7 @@ fn send(config: &Config, host: &mut TestHost, request: &str) -> Result<Sent, u16
     Ok(Sent { exchange, plan, head })
 }
 
-/// The head that is sent for a request, or the status answered instead.
+/// Returns the head that is sent for a request, or the status answered instead.
 fn sent(server: &str, request: &str) -> String {
     match send(&config(server), &mut TestHost::new(), request) {
         Ok(sent) => String::from_utf8(sent.head).unwrap(),
@@ -67,7 +67,7 @@ fn sent(server: &str, request: &str) -> String {
     }
 }
 
-/// The target of the request that is sent for `GET target`.
+/// Returns the target of the request that is sent for `GET target`.
 fn target(server: &str, target: &str) -> String {
     let head = sent(server, &get(target));
     match head.split_once(" HTTP/1.1\r\n") {
@@ -80,7 +80,7 @@ fn get(target: &str) -> String {
     format!("GET {target} HTTP/1.1\r\nHost: front\r\nConnection: close\r\n\r\n")
 }
 
-/// What an upstream's head became.
+/// The result of an upstream's head.
 #[derive(Debug)]
 enum Became {
     Answer(Disposition),
@@ -97,7 +97,7 @@ fn accept(sent: &mut Sent, env: &mut Env<'_>, response: &str) -> Became {
     }
 }
 
-/// The client's head for an upstream's, without what the server says of itself.
+/// Returns the client's head for an upstream's, without what the server says of itself.
 fn answered(server: &str, response: &str) -> String {
     answered_to(server, &get("/x"), response)
 }

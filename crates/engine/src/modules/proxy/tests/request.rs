@@ -29,7 +29,7 @@ fn targets_are_nginx_s() {
         ("location /v { set $b backend; proxy_pass http://$b?q=1; }", "/v/a", "/?q=1"),
         // But for what a target cannot hold, which nginx sends.
         ("location ~ ^/re(.*)$ { proxy_pass http://backend$1; }", "/re/a%20b?x", "/a%20b"),
-        // What was rewritten is escaped anew; within its location it stands for itself.
+        // What was rewritten is escaped anew; within its location it is sent as it is.
         (
             "location /name/ { rewrite /name/([^/]+) /users?name=$1 break; proxy_pass http://backend; }",
             "/name/joe%20x?y=1",
@@ -173,7 +173,7 @@ fn bodies_and_their_lengths() {
 }
 
 #[test]
-fn variables_lead_to_groups_addresses_and_hosts() {
+fn variables_name_groups_addresses_and_hosts() {
     let config = config(
         "location / { proxy_pass http://$arg_to; } location /i { proxy_pass http://10.0.0.9:99; }
          location /r { resolver 127.0.0.1; proxy_pass http://$arg_to/u; }",

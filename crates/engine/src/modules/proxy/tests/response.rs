@@ -1,4 +1,4 @@
-//! What becomes of an upstream's head.
+//! Processing of an upstream's head.
 
 use super::*;
 use crate::modules::proxy::{
@@ -157,7 +157,7 @@ fn errors_are_intercepted_where_there_is_a_page() {
 }
 
 #[test]
-fn an_upstream_redirects_internally() {
+fn x_accel_redirect_redirects_internally() {
     let server =
         "location / { proxy_pass http://backend; } location @in { return 200 '$uri $args $request_method'; }
         location /in/ { internal; return 200 '$uri $args $request_method'; }";
@@ -183,7 +183,7 @@ fn an_upstream_redirects_internally() {
 }
 
 #[test]
-fn a_head_with_two_opinions_about_its_body_is_invalid() {
+fn a_head_with_ambiguous_framing_is_invalid() {
     let cases = [
         (
             "Content-Length: 1\r\nContent-length: 2\r\n",
@@ -230,7 +230,7 @@ fn connections_are_kept_unless_the_head_forbids_it() {
 }
 
 #[test]
-fn a_range_is_cut_out_by_force() {
+fn proxy_force_ranges_cuts_out_a_range() {
     let server = with("proxy_force_ranges on;");
     let ask = |fields: &str| format!("GET /x HTTP/1.1\r\nHost: front\r\nConnection: close\r\n{fields}\r\n");
     let response = "HTTP/1.1 200 OK\r\nAccept-Ranges: none\r\nETag: \"x\"\r\nContent-Length: 10\r\n\r\n";
@@ -288,7 +288,7 @@ fn relay_of(directives: &str, fields: &str) -> (Relay, Option<u64>) {
 }
 
 #[test]
-fn the_upstream_has_a_word_in_how_it_is_passed_on() {
+fn x_accel_fields_control_the_relay() {
     let (plain, rate) = relay_of("", "");
     let sizes = (plain.head_size, plain.buffer_count, plain.buffer_size, plain.busy_size);
     assert_eq!((plain.buffering, sizes, rate), (true, (4096, 8, 4096, 8192), None));
@@ -309,7 +309,7 @@ fn the_upstream_has_a_word_in_how_it_is_passed_on() {
 }
 
 #[test]
-fn statuses_lead_to_another_try() {
+fn configured_statuses_cause_another_try() {
     let config = config(&with("proxy_next_upstream http_502 http_404; proxy_next_upstream_tries 3;"));
     let mut host = TestHost::new();
     let progress = TryProgress { request_sent: true, body_streamed: false, tries_left: 1, elapsed_ms: 0 };
@@ -334,7 +334,7 @@ fn statuses_lead_to_another_try() {
 }
 
 #[test]
-fn trailers_are_kept_and_perhaps_passed_on() {
+fn trailers_are_kept_and_passed_on_if_configured() {
     let mut trailers = Headers::new();
     trailers.push(b"X-Sum", b"1");
     trailers.push(b"X-Pad", b"2");
@@ -351,7 +351,7 @@ fn trailers_are_kept_and_perhaps_passed_on() {
 }
 
 #[test]
-fn what_the_last_upstream_said_is_there_for_variables() {
+fn variables_show_the_last_upstream_s_head() {
     let config = config(&with("add_header X-Seen $upstream_http_x_hidden; proxy_hide_header X-Hidden;"));
     let mut host = TestHost::new();
     let mut sent = send(&config, &mut host, &get("/x")).map_err(|status| status.to_string()).unwrap();
