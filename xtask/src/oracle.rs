@@ -6,7 +6,9 @@
 use std::path::Path;
 use std::process::ExitCode;
 
-use testkit::{Binary, Case, Failure, Kind, Outcome, bless, load_all, run_all, seed_cases, usual_threads};
+use testkit::{
+    Binary, Case, CaseOutcome, Failure, Kind, bless, load_all, run_all, seed_cases, usual_threads,
+};
 
 /// Runs the verb.
 pub(crate) fn main(args: &[String]) -> ExitCode {
@@ -53,10 +55,10 @@ fn in_ci() -> bool {
     std::env::var("CI").as_deref() == Ok("true")
 }
 
-fn tell(case: &Case, result: &Result<Outcome, Failure>) {
+fn tell(case: &Case, result: &Result<CaseOutcome, Failure>) {
     match result {
-        Ok(Outcome::Passed) => {}
-        Ok(Outcome::Skipped(reason)) => println!("skipped {}: {reason}", case.name),
+        Ok(CaseOutcome::Passed) => {}
+        Ok(CaseOutcome::Skipped(reason)) => println!("skipped {}: {reason}", case.name),
         Err(failure) => print!("FAILED {}\n  {failure}", case.name),
     }
 }

@@ -6,7 +6,7 @@
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use testkit::{Binary, Case, Failure, Kind, Outcome, load_all, run_all, seed_cases, usual_threads};
+use testkit::{Binary, Case, CaseOutcome, Failure, Kind, load_all, run_all, seed_cases, usual_threads};
 
 /// What the command line asks for.
 struct Options {
@@ -61,10 +61,10 @@ fn main() -> ExitCode {
     if tally.failed == 0 { ExitCode::SUCCESS } else { ExitCode::from(101) }
 }
 
-fn tell(case: &Case, result: &Result<Outcome, Failure>) {
+fn tell(case: &Case, result: &Result<CaseOutcome, Failure>) {
     match result {
-        Ok(Outcome::Passed) => println!("test {} ... ok", case.name),
-        Ok(Outcome::Skipped(reason)) => println!("test {} ... ignored, {reason}", case.name),
+        Ok(CaseOutcome::Passed) => println!("test {} ... ok", case.name),
+        Ok(CaseOutcome::Skipped(reason)) => println!("test {} ... ignored, {reason}", case.name),
         Err(failure) => println!("test {} ... FAILED\n  {failure}", case.name),
     }
 }

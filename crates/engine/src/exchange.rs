@@ -7,10 +7,10 @@
 
 use crate::clock::Now;
 use crate::config::ids::{LocationId, ServerId};
-use crate::modules::access::record::Record as AccessRecord;
-use crate::modules::limit_zone::record::Record as LimitsRecord;
+use crate::modules::access::record::AccessRecord;
+use crate::modules::limit_zone::record::LimitsRecord;
 use crate::modules::lua::script::ScriptPhase;
-use crate::modules::switch::record::Record as SwitchRecord;
+use crate::modules::switch::record::SwitchRecord;
 use crate::output::wire::Output;
 use crate::phase::verdict::{Cursor, FilePart, Wake};
 pub use crate::regex::Captures;

@@ -31,7 +31,7 @@ pub use case::{Case, Kind, Step};
 pub use failure::Failure;
 pub use process::{Binary, until};
 pub use process_group::{ProcessGroup, StopAtEnd, output_of};
-pub use run::{Outcome, bless, run};
+pub use run::{CaseOutcome, bless, run};
 pub use seed::seed_cases;
 pub use suite::{Tally, load_all, run_all, usual_threads};
 pub use test_dir::TestDir;

@@ -22,7 +22,7 @@ use crate::process::{Binary, Server, Setup, command, has_listener, run_to_end, u
 
 /// The result of a case that did not fail.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Outcome {
+pub enum CaseOutcome {
     /// It passed.
     Passed,
     /// It does not apply here, for this reason.
@@ -46,7 +46,7 @@ impl Case {
 }
 
 /// Runs a case on a program.
-pub fn run(case: &Case, binary: &Binary) -> Result<Outcome, Failure> {
+pub fn run(case: &Case, binary: &Binary) -> Result<CaseOutcome, Failure> {
     let alone = || attempt(case, binary, false).map(|(outcome, _)| outcome);
     if !case.needs.iter().any(|n| n == "namespace") || !namespace::is_permitted() {
         return alone();
@@ -74,9 +74,9 @@ pub fn bless(case: &Case, binary: &Binary) -> Result<bool, Failure> {
     Ok(true)
 }
 
-fn attempt(case: &Case, binary: &Binary, blessing: bool) -> Result<(Outcome, Vec<Edit>), Failure> {
+fn attempt(case: &Case, binary: &Binary, blessing: bool) -> Result<(CaseOutcome, Vec<Edit>), Failure> {
     if let Some(reason) = case.skipped(binary) {
-        return Ok((Outcome::Skipped(reason), Vec::new()));
+        return Ok((CaseOutcome::Skipped(reason), Vec::new()));
     }
     let mut last = None;
     for _ in 0..ATTEMPTS {
@@ -84,7 +84,7 @@ fn attempt(case: &Case, binary: &Binary, blessing: bool) -> Result<(Outcome, Vec
         let state = Arc::new(state.map_err(|e| fail(case, Fault::new(1, e), String::new()))?);
         let mut run = CaseRun::new(case, binary, Arc::clone(&state));
         match run.all() {
-            Ok(()) => return Ok((Outcome::Passed, state.edits())),
+            Ok(()) => return Ok((CaseOutcome::Passed, state.edits())),
             Err(fault) => {
                 let evidence = state.dir.evidence();
                 let taken =

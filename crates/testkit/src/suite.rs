@@ -9,7 +9,7 @@ use std::sync::{Mutex, PoisonError};
 use crate::case::Case;
 use crate::failure::Failure;
 use crate::process::Binary;
-use crate::run::{Outcome, run};
+use crate::run::{CaseOutcome, run};
 
 /// Counts of results.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -56,7 +56,7 @@ pub fn run_all(
     cases: &[Case],
     binary: &Binary,
     threads: usize,
-    tell: &(dyn Fn(&Case, &Result<Outcome, Failure>) + Sync),
+    tell: &(dyn Fn(&Case, &Result<CaseOutcome, Failure>) + Sync),
 ) -> Tally {
     let next = AtomicUsize::new(0);
     let tally = Mutex::new(Tally::default());
@@ -67,8 +67,8 @@ pub fn run_all(
                     let result = run(case, binary);
                     let mut tally = tally.lock().unwrap_or_else(PoisonError::into_inner);
                     match &result {
-                        Ok(Outcome::Passed) => tally.passed += 1,
-                        Ok(Outcome::Skipped(_)) => tally.skipped += 1,
+                        Ok(CaseOutcome::Passed) => tally.passed += 1,
+                        Ok(CaseOutcome::Skipped(_)) => tally.skipped += 1,
                         Err(_) => tally.failed += 1,
                     }
                     tell(case, &result);

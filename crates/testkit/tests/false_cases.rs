@@ -6,7 +6,7 @@
 
 use std::path::{Path, PathBuf};
 
-use pointsman_testkit::{Binary, Case, Kind, Outcome, bless, run};
+use pointsman_testkit::{Binary, Case, CaseOutcome, Kind, bless, run};
 
 const CONF: &str = "=== http\nserver { listen {port:front}; location / { return 200 \"ok\\n\"; } \
     location /p { proxy_pass http://127.0.0.1:{port:back}; } location /f { root html; } }\n";
@@ -63,7 +63,7 @@ fn a_true_case_passes() {
     let Some(binary) = nginx() else { return };
     let rest = "< Content-Length: 3\n< Connection: keep-alive\n<\n< ok\n";
     let written = Written::new("true", &format!("A true statement.\n{CONF}{ASK}{HEAD}{rest}"));
-    assert_eq!(run(&Case::load(written.path()).unwrap(), &binary).unwrap(), Outcome::Passed);
+    assert_eq!(run(&Case::load(written.path()).unwrap(), &binary).unwrap(), CaseOutcome::Passed);
 }
 
 #[test]
@@ -150,5 +150,5 @@ fn blessing_writes_what_was_seen_into_the_file() {
         "{blessed}"
     );
     assert!(blessed.ends_with("< HTTP/1.1 200 OK\n< <...>\n<\n< ok\n"), "{blessed}");
-    assert_eq!(run(&Case::load(written.path()).unwrap(), &binary).unwrap(), Outcome::Passed);
+    assert_eq!(run(&Case::load(written.path()).unwrap(), &binary).unwrap(), CaseOutcome::Passed);
 }

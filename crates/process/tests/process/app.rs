@@ -106,7 +106,7 @@ impl Application for Sayer {
         }
         let master = nix::unistd::getppid();
         while speech.init_waits.as_ref().is_some_and(|file| !file.exists()) {
-            // Whoever was to make the file is gone with the master.
+            // The process that was to make the file is gone with the master.
             if nix::unistd::getppid() != master {
                 return 1;
             }
@@ -259,7 +259,7 @@ impl Hall {
         }
     }
 
-    /// Listens nowhere any more. Whoever was accepted is counted when this returns.
+    /// Listens nowhere any more. Accepted connections are counted when this returns.
     fn close(&mut self) {
         for (stream, thread) in std::mem::take(&mut self.open).into_values() {
             drop(stream);

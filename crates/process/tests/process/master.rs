@@ -232,7 +232,7 @@ fn a_worker_that_keeps_dying_is_started_ever_later() {
     place.await_text("error.log", "the next one is started in 1600 ms");
     place.configure(&CONF.replace("one", "two"));
     place.kill(Signal::SIGHUP);
-    until("the mended one", || place.ask("a.sock").word == "two");
+    until("the corrected one", || place.ask("a.sock").word == "two");
 }
 
 /// Sends a signal until the process is dead: Rust's runtime takes a first SIGSEGV for a fault that will come again.
@@ -363,7 +363,7 @@ fn a_worker_without_master_finishes_and_goes() {
     assert!(alive(worker));
     assert!(hello(begun).starts_with("one"));
     place.ended(worker);
-    // What was left behind is in nobody's way.
+    // What was left behind is in no one's way.
     place.start();
     assert_eq!(place.ask("a.sock").word, "one");
 }
@@ -375,7 +375,7 @@ fn winch_rests_and_hup_wakes() {
     place.kill(Signal::SIGWINCH);
     place.ended(worker);
     place.await_text("error.log", &format!("worker process {worker} exited with code 0"));
-    // The socket is still there, and whoever connects now is served later.
+    // The socket is still there, and a client that connects now is served later.
     let early = UnixStream::connect(place.path("a.sock")).unwrap();
     place.kill(Signal::SIGHUP);
     assert!(hello(early).starts_with("one generation=2"));

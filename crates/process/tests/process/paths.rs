@@ -22,7 +22,7 @@ pub const TESTS: &[(&str, fn())] = &[
 /// The two ways in which a configuration names a socket.
 const DIRECTIVES: [&str; 2] = ["listen unix:here.sock;\n", "control here.sock 0600;\n"];
 
-/// What may stand at the path of a socket without being one that nobody needs.
+/// What may stand at the path of a socket without being one that is unused.
 const USED: [&str; 7] = ["file", "folder", "link to file", "link to dead", "link to nothing", "fifo", "live"];
 
 /// Puts something at a path. What it gives back must live as long as the test.

@@ -144,7 +144,7 @@ pub struct Piped {
 }
 
 impl Piped {
-    /// Waits until nobody holds the other end any more. Gives everything that was written.
+    /// Waits until no process holds the other end any more. Returns everything that was written.
     pub fn until_end(&mut self) -> String {
         let deadline = Instant::now() + PATIENCE;
         while self.read(deadline) {}
@@ -198,7 +198,7 @@ impl Reply {
     }
 }
 
-/// A connection of which nothing is awaited for ever.
+/// A connection on which no read waits forever.
 pub trait Stream: std::io::Read + Write {
     fn bound(&self);
 }
@@ -254,7 +254,7 @@ pub fn end_of(child: &mut Child) -> ExitStatus {
     }
 }
 
-/// Says stop to threads when the test goes on without them, also when it fails: whoever joins them would wait for ever.
+/// Says stop to threads when the test goes on without them, also when it fails: joining them would wait forever.
 pub struct StopAtEnd<'a>(pub &'a AtomicBool);
 
 impl Drop for StopAtEnd<'_> {
@@ -263,7 +263,7 @@ impl Drop for StopAtEnd<'_> {
     }
 }
 
-/// An address nobody listens on at the moment.
+/// An address that is not listened on at the moment.
 pub fn free_address() -> String {
     std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string()
 }

@@ -1,4 +1,4 @@
-//! The command that started a daemon: when whoever reads its output hears the end.
+//! The command that started a daemon: when the reader of its output hears the end.
 
 use crate::place::*;
 use nix::sys::signal::Signal;

@@ -148,7 +148,7 @@ fn an_upgrade_can_be_taken_back() {
     kill(old, Signal::SIGHUP);
     until("a worker again", || children(old).len() == 2);
     kill(new, Signal::SIGQUIT);
-    assert!(hello(begun).starts_with("one"), "whoever has it finishes it");
+    assert!(hello(begun).starts_with("one"), "the process that has it finishes it");
     place.ended(new);
     until("the old pid file", || place.read("pid") == format!("{old}\n"));
     assert!(!place.path("pid.oldbin").exists());
@@ -240,7 +240,7 @@ fn an_old_master_that_is_killed_leaves_the_new_one_alone() {
     place.ended(old);
     until("the new one alone", || children(new).contains(&place.ask("a.sock").pid));
     assert_eq!(place.pid(), new);
-    // What the killed one has left is in nobody's way.
+    // What the killed one has left is in no one's way.
     let (_, newer) = upgrade(&place);
     kill(new, Signal::SIGQUIT);
     place.ended(new);

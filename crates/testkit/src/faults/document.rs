@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
-use super::expect::{Answer, Logged, Outcome, logged};
+use super::expect::{Answer, CellOutcome, Logged, logged};
 use super::run::Seen;
 use super::table::{Client, Row, Stage, rows};
 
@@ -53,7 +53,7 @@ const NGINX_BEGINS: &str = "\n## Where nginx differs\n";
 /// The tables of a run on our own program, with the introduction.
 pub fn matrix(seen: &[Seen]) -> String {
     let mut out = BEGINNING.to_owned();
-    let by_place: BTreeMap<(usize, Client), &Outcome> =
+    let by_place: BTreeMap<(usize, Client), &CellOutcome> =
         seen.iter().filter_map(|s| Some(((place(&s.cell.row)?, s.cell.client), &s.outcome))).collect();
     for stage in Stage::ALL {
         let places: Vec<(usize, Row)> =
@@ -93,7 +93,7 @@ fn place(row: &Row) -> Option<usize> {
 }
 
 /// An outcome in the page's notation.
-fn cell(outcome: &Outcome, client: Client) -> String {
+fn cell(outcome: &CellOutcome, client: Client) -> String {
     let (mut out, status) = match outcome.answer {
         Answer::Whole(status) => (status.to_string(), status),
         Answer::Cut(status) => (format!("{status} cut"), status),

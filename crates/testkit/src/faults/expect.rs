@@ -29,7 +29,7 @@ pub enum Answer {
 
 /// The result of a cell.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Outcome {
+pub struct CellOutcome {
     /// The client's result.
     pub answer: Answer,
     /// `$upstream_status`: one for each server that was tried; empty if there was none.
@@ -62,7 +62,7 @@ enum Failed {
 }
 
 /// The expected result of a cell.
-pub(crate) fn expected(cell: &Cell) -> Outcome {
+pub(crate) fn expected(cell: &Cell) -> CellOutcome {
     let Cell { row, client, .. } = cell;
     if *client == Client::Aborts {
         let status = match row.stage {
@@ -71,7 +71,13 @@ pub(crate) fn expected(cell: &Cell) -> Outcome {
             _ => 200,
         };
         let tries = if status == 499 { String::new() } else { status.to_string() };
-        return Outcome { answer: Answer::Gone(status), tries, marked: false, kept: false, reused: false };
+        return CellOutcome {
+            answer: Answer::Gone(status),
+            tries,
+            marked: false,
+            kept: false,
+            reused: false,
+        };
     }
     match row.stage {
         Stage::LookUp => match row.fault {
@@ -82,7 +88,7 @@ pub(crate) fn expected(cell: &Cell) -> Outcome {
         Stage::Connect | Stage::BeforeHead | Stage::InHead | Stage::Reused => early(cell),
         Stage::AfterHead | Stage::InBody | Stage::AtEnd => in_answer(cell),
         Stage::Tunnel if row.fault == Fault::Trickle => whole(cell, 101, "101".to_owned()),
-        Stage::Tunnel => Outcome { answer: Answer::Cut(101), ..whole(cell, 101, "101".to_owned()) },
+        Stage::Tunnel => CellOutcome { answer: Answer::Cut(101), ..whole(cell, 101, "101".to_owned()) },
     }
 }
 
@@ -91,13 +97,13 @@ fn good(client: Client) -> u16 {
     if client == Client::WebSocket { 101 } else { 200 }
 }
 
-fn whole(cell: &Cell, status: u16, tries: String) -> Outcome {
+fn whole(cell: &Cell, status: u16, tries: String) -> CellOutcome {
     let kept = cell.client != Client::Get10 && status != 101;
-    Outcome { answer: Answer::Whole(status), tries, marked: false, kept, reused: false }
+    CellOutcome { answer: Answer::Whole(status), tries, marked: false, kept, reused: false }
 }
 
 /// Principles 1 and 2.
-fn early(cell: &Cell) -> Outcome {
+fn early(cell: &Cell) -> CellOutcome {
     let Cell { row, client, .. } = cell;
     let sent = row.stage != Stage::Connect;
     let failed = match row.fault {
@@ -108,7 +114,7 @@ fn early(cell: &Cell) -> Outcome {
         Fault::EarlyClose | Fault::EarlyDrain => return whole(cell, 413, "413".to_owned()),
         Fault::Trickle => {
             let status = good(*client);
-            return Outcome { reused: status == 200, ..whole(cell, status, status.to_string()) };
+            return CellOutcome { reused: status == 200, ..whole(cell, status, status.to_string()) };
         }
         // The proxy notices that the connection is unusable before it sends anything.
         _ => return whole(cell, good(*client), good(*client).to_string()),
@@ -119,11 +125,11 @@ fn early(cell: &Cell) -> Outcome {
         true => whole(cell, good(*client), format!("{status}, {}", good(*client))),
         false => whole(cell, status, status.to_string()),
     };
-    Outcome { marked: true, ..outcome }
+    CellOutcome { marked: true, ..outcome }
 }
 
 /// Principles 3 and 4.
-fn in_answer(cell: &Cell) -> Outcome {
+fn in_answer(cell: &Cell) -> CellOutcome {
     let Cell { row, client, .. } = cell;
     let all = whole(cell, 200, "200".to_owned());
     if *client == Client::Head {
@@ -138,10 +144,10 @@ fn in_answer(cell: &Cell) -> Outcome {
         _ => false,
     };
     if !ends_well {
-        return Outcome { answer: Answer::Cut(200), kept: false, ..all };
+        return CellOutcome { answer: Answer::Cut(200), kept: false, ..all };
     }
     let in_order = matches!(row.fault, Fault::Trickle | Fault::Hang) && row.framing != Framing::UntilClose;
-    Outcome { reused: in_order, ..all }
+    CellOutcome { reused: in_order, ..all }
 }
 
 /// The words of the error log.

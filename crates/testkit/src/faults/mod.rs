@@ -18,6 +18,6 @@ mod table;
 
 pub use bytes::{EachByte, run_each_byte};
 pub use document::{difference, document, matrix};
-pub use expect::{Answer, Outcome};
+pub use expect::{Answer, CellOutcome};
 pub use run::{Seen, run};
 pub use table::{Cell, Client, Fault, Framing, Row, Stage, cells, rows};

@@ -10,7 +10,7 @@ use std::time::Instant;
 
 use super::client::{Got, Wire, next_path, path, talk};
 use super::conf::{self, Role};
-use super::expect::{Answer, Logged, Outcome, expected, logged};
+use super::expect::{Answer, CellOutcome, Logged, expected, logged};
 use super::names::Names;
 use super::origin::Origins;
 use super::scene::{Link, Scene};
@@ -26,7 +26,7 @@ pub struct Seen {
     /// The cell.
     pub cell: Cell,
     /// Its result.
-    pub outcome: Outcome,
+    pub outcome: CellOutcome,
     /// Deviations of the result, and from what holds for all cells.
     pub faults: Vec<String>,
 }
@@ -93,7 +93,7 @@ struct Shown {
 
 impl Run<'_> {
     fn cell(&self, cell: &Cell) -> Seen {
-        let nothing = || Outcome {
+        let nothing = || CellOutcome {
             answer: Answer::Wrong,
             tries: String::new(),
             marked: false,
@@ -241,7 +241,7 @@ impl Run<'_> {
         };
         let met = |link: &&Link| link.after_fault.is_some();
         let reused = shown.links.iter().filter(met).any(|link| link.after_fault > Some(0));
-        let outcome = Outcome { answer, tries, marked, kept: shown.kept, reused };
+        let outcome = CellOutcome { answer, tries, marked, kept: shown.kept, reused };
         let wanted = expected(cell);
         if outcome != wanted {
             faults.push(format!("expected {wanted:?}\n  seen     {outcome:?}"));

@@ -3,20 +3,20 @@
 use std::fmt::Write as _;
 
 use super::client::{End, Exchange, HTTP_09};
-use super::origin::Record;
+use super::origin::OriginRecord;
 use super::table::Hostile;
 use crate::message::{self, Request};
 
 /// The result of one message.
 #[derive(Clone, Debug)]
-pub struct Outcome {
+pub struct HostileOutcome {
     /// At the client.
     pub exchange: Exchange,
     /// At the origin.
-    pub record: Record,
+    pub record: OriginRecord,
 }
 
-impl Outcome {
+impl HostileOutcome {
     /// The requests that reached the origin, without the probe.
     pub fn requests(&self) -> impl Iterator<Item = &Request> {
         self.record.requests.iter().map(|(_, request)| request).filter(|request| request.target != "/probe")
@@ -90,7 +90,7 @@ impl Outcome {
 }
 
 /// Lists all deviations from the table.
-pub fn faults(hostile: &Hostile, outcome: &Outcome) -> Vec<String> {
+pub fn faults(hostile: &Hostile, outcome: &HostileOutcome) -> Vec<String> {
     let mut found = outcome.ambiguities(hostile);
     let expected = &hostile.expected;
     let answers = &outcome.exchange.answers;

@@ -16,8 +16,8 @@ mod table;
 
 pub use crate::message::{Request, Response};
 pub use client::{Answer, End, Exchange, Haste};
-pub use judge::{Outcome, faults};
-pub use origin::{Record, RecordingOrigin};
+pub use judge::{HostileOutcome, faults};
+pub use origin::{OriginRecord, RecordingOrigin};
 pub use server::{HostileServer, Mode, NamedProgram, Program, play_all};
 pub use table::{Expected, ExpectedAnswer, Family, Hostile, load};
 

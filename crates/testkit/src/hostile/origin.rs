@@ -18,7 +18,7 @@ use crate::message::{self, Read, Request};
 
 /// The record of an origin.
 #[derive(Clone, Debug, Default)]
-pub struct Record {
+pub struct OriginRecord {
     /// One for each connection that sent anything, in the order of their coming.
     pub connections: Vec<Vec<u8>>,
     /// Every request, in the order in which they were whole, with the number of its connection.
@@ -34,7 +34,7 @@ pub struct Record {
 pub struct RecordingOrigin {
     path: PathBuf,
     over: Arc<AtomicBool>,
-    record: Arc<Mutex<Record>>,
+    record: Arc<Mutex<OriginRecord>>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -49,7 +49,8 @@ impl RecordingOrigin {
         let listener = UnixListener::bind(path)?;
         listener.set_nonblocking(true)?;
         std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o777))?;
-        let (over, record) = (Arc::new(AtomicBool::new(false)), Arc::new(Mutex::new(Record::default())));
+        let (over, record) =
+            (Arc::new(AtomicBool::new(false)), Arc::new(Mutex::new(OriginRecord::default())));
         let script = Script { answer, closes };
         let thread = std::thread::spawn({
             let (over, record) = (Arc::clone(&over), Arc::clone(&record));
@@ -59,17 +60,17 @@ impl RecordingOrigin {
     }
 
     /// Returns the record so far.
-    pub fn record(&self) -> Record {
+    pub fn record(&self) -> OriginRecord {
         lock(&self.record).clone()
     }
 
     /// Takes the record so far.
-    pub fn take(&self) -> Record {
+    pub fn take(&self) -> OriginRecord {
         std::mem::take(&mut *lock(&self.record))
     }
 
     /// Ends the origin; returns the record.
-    pub fn finish(mut self) -> Record {
+    pub fn finish(mut self) -> OriginRecord {
         self.stop();
         self.record()
     }
@@ -91,7 +92,7 @@ impl Drop for RecordingOrigin {
     }
 }
 
-fn lock(record: &Mutex<Record>) -> std::sync::MutexGuard<'_, Record> {
+fn lock(record: &Mutex<OriginRecord>) -> std::sync::MutexGuard<'_, OriginRecord> {
     record.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -111,7 +112,7 @@ struct Caller {
     over: bool,
 }
 
-fn serve(listener: &UnixListener, script: &Script, over: &AtomicBool, record: &Mutex<Record>) {
+fn serve(listener: &UnixListener, script: &Script, over: &AtomicBool, record: &Mutex<OriginRecord>) {
     let mut callers: Vec<Caller> = Vec::new();
     let mut answered = 0;
     while !over.load(Ordering::Relaxed) {
@@ -137,7 +138,7 @@ fn serve(listener: &UnixListener, script: &Script, over: &AtomicBool, record: &M
 }
 
 impl Caller {
-    fn attend(&mut self, script: &Script, record: &Mutex<Record>, answered: &mut usize) {
+    fn attend(&mut self, script: &Script, record: &Mutex<OriginRecord>, answered: &mut usize) {
         let mut chunk = [0; 16384];
         loop {
             match self.stream.read(&mut chunk) {
@@ -155,7 +156,7 @@ impl Caller {
         }
     }
 
-    fn take(&mut self, bytes: &[u8], script: &Script, record: &mut Record, answered: &mut usize) {
+    fn take(&mut self, bytes: &[u8], script: &Script, record: &mut OriginRecord, answered: &mut usize) {
         let number = *self.number.get_or_insert_with(|| {
             record.connections.push(Vec::new());
             record.connections.len() - 1

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::path::Path;
 use std::time::Duration;
 
-use super::judge::{Outcome, faults};
+use super::judge::{HostileOutcome, faults};
 use super::server::{HostileServer, Mode, NamedProgram, Program, play_all};
 use super::table::{Family, Hostile};
 
@@ -85,7 +85,7 @@ pub fn run(
     Ok(good)
 }
 
-fn play(server: &NamedProgram, hostiles: &[&Hostile]) -> Result<Vec<Outcome>, String> {
+fn play(server: &NamedProgram, hostiles: &[&Hostile]) -> Result<Vec<HostileOutcome>, String> {
     let is_haproxy = matches!(server.program, Program::HaProxy(_));
     let conf: Vec<_> = hostiles.iter().map(|hostile| hostile.conf.clone()).collect();
     let running = HostileServer::start(&server.program, Mode::Buffered, &conf)?;
@@ -99,7 +99,7 @@ fn play(server: &NamedProgram, hostiles: &[&Hostile]) -> Result<Vec<Outcome>, St
     outcomes
 }
 
-fn page(families: &[Family], servers: &[&NamedProgram], columns: &[Vec<Outcome>]) -> String {
+fn page(families: &[Family], servers: &[&NamedProgram], columns: &[Vec<HostileOutcome>]) -> String {
     let mut text = format!("{HEAD}{DECISIONS}{KEY}");
     let mut marks = String::new();
     let mut tables = String::new();

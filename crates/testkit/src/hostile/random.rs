@@ -11,7 +11,7 @@ use fastrand::Rng;
 
 use super::client::{End, Exchange, Haste};
 use super::mutant::mutant;
-use super::origin::Record;
+use super::origin::OriginRecord;
 use super::server::{HostileServer, Mode, NamedProgram};
 use super::table::Family;
 use crate::message::{self, Read, Request};
@@ -208,7 +208,7 @@ fn pass(
     place: usize,
     bytes: &[u8],
     answer: Option<&[u8]>,
-) -> Result<(Exchange, Record), String> {
+) -> Result<(Exchange, OriginRecord), String> {
     let origin = server.origin(place, answer.map(<[u8]>::to_vec), answer.is_some())?;
     let methods: Vec<String> = match message::request(bytes) {
         Read::Whole(..) => message::requests(bytes).0.into_iter().map(|request| request.method).collect(),

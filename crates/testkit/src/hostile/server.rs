@@ -17,7 +17,7 @@ use crate::process_group::ProcessGroup;
 use crate::test_dir::TestDir;
 
 use super::client::{self, Haste};
-use super::judge::Outcome;
+use super::judge::HostileOutcome;
 use super::origin::RecordingOrigin;
 use super::table::Hostile;
 use crate::message;
@@ -133,7 +133,12 @@ impl HostileServer {
     ///
     /// # Errors
     /// The server cannot be reached.
-    pub fn play(&self, place: usize, hostile: &Hostile, quiet: Option<Duration>) -> Result<Outcome, String> {
+    pub fn play(
+        &self,
+        place: usize,
+        hostile: &Hostile,
+        quiet: Option<Duration>,
+    ) -> Result<HostileOutcome, String> {
         let origin = self.origin(place, hostile.answer.clone(), hostile.closes)?;
         let (strict, _) = message::requests(&hostile.client);
         let methods: Vec<String> = match strict.is_empty() {
@@ -147,7 +152,7 @@ impl HostileServer {
             _ => Haste::Expecting(expected.answers.len(), expected.end),
         };
         let exchange = self.exchange(place, &hostile.client, &methods, haste)?;
-        Ok(Outcome { exchange, record: origin.finish() })
+        Ok(HostileOutcome { exchange, record: origin.finish() })
     }
 
     /// Returns the last lines of the server's logs.
@@ -165,9 +170,9 @@ pub fn play_all(
     hostiles: &[&Hostile],
     quiet: Option<Duration>,
     threads: usize,
-) -> Result<Vec<Outcome>, String> {
+) -> Result<Vec<HostileOutcome>, String> {
     let next = AtomicUsize::new(0);
-    let slots: Vec<Mutex<Option<Result<Outcome, String>>>> =
+    let slots: Vec<Mutex<Option<Result<HostileOutcome, String>>>> =
         hostiles.iter().map(|_| Mutex::new(None)).collect();
     std::thread::scope(|scope| {
         for _ in 0..threads {
@@ -181,7 +186,7 @@ pub fn play_all(
             });
         }
     });
-    let outcome = |(slot, hostile): (Mutex<Option<Result<Outcome, String>>>, &&Hostile)| {
+    let outcome = |(slot, hostile): (Mutex<Option<Result<HostileOutcome, String>>>, &&Hostile)| {
         let outcome = slot.into_inner().unwrap_or_else(PoisonError::into_inner);
         outcome.unwrap_or_else(|| Err("not played".to_owned())).map_err(|e| format!("{}: {e}", hostile.name))
     };

@@ -8,7 +8,7 @@
 pub(crate) mod record;
 pub(crate) mod room;
 
-pub use record::{Outcome, Record};
+pub use record::{LimitsRecord, Outcome};
 pub use room::State;
 
 use super::limit_conn::counts::Counts;

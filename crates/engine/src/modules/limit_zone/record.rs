@@ -32,7 +32,7 @@ impl Outcome {
 
 /// The outcome of the limits for a request. It outlasts internal redirects: no request is limited twice.
 #[derive(Debug, Default)]
-pub struct Record {
+pub struct LimitsRecord {
     /// The outcome of `limit_req`.
     pub requests: Option<Outcome>,
     /// The outcome of `limit_conn`.
@@ -41,7 +41,7 @@ pub struct Record {
     pub seats: Vec<Seat>,
 }
 
-impl Record {
+impl LimitsRecord {
     /// Forgets it, and gives the places back.
     pub fn reset(&mut self) {
         self.requests = None;

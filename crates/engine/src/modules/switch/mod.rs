@@ -13,7 +13,7 @@ pub(crate) mod record;
 mod tests;
 
 pub use check::SwitchDraft;
-pub use record::{Choice, Matched, Record};
+pub use record::{Choice, Matched, SwitchRecord};
 
 use super::Module;
 use crate::exchange::Exchange;

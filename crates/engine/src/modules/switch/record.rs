@@ -36,7 +36,7 @@ pub struct Choice {
 
 /// See the module.
 #[derive(Debug, Default)]
-pub struct Record {
+pub struct SwitchRecord {
     tables: Option<Rc<Tables>>,
     /// The first `made` are of this request; the others are kept for their buffers.
     choices: Vec<Choice>,
@@ -58,7 +58,7 @@ pub(super) struct Rooms {
 /// Keys longer than this were exceptions: their memory is given back.
 const KEPT_BYTES: usize = 512;
 
-impl Record {
+impl SwitchRecord {
     /// Pins the tables that hold for this request from now on: right before its phases begin, and again when a hold
     /// lets
     /// it go. Without switches there are none.
