@@ -1,7 +1,7 @@
-//! What nginx, ngx_lua and widely used modules know: names, places and argument counts of directives.
+//! The directives of nginx, ngx_lua and widely used modules: names, contexts and argument counts.
 //!
 //! Owns the data of `known_directives.txt` (facts about nginx 1.31, ngx_lua 0.10.32 and others) and answers questions
-//! about it. It says what *exists*, never what pointsman supports: that is the engine's table.
+//! about it. It lists what *exists*, never what pointsman supports: that is the engine's table.
 
 use std::sync::LazyLock;
 
@@ -32,7 +32,7 @@ impl std::fmt::Display for DirectiveOrigin {
 /// The contents of a directive's block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Block {
-    /// It has none and ends with `;`.
+    /// No block: it ends with `;`.
     None,
     /// Directives.
     Directives,

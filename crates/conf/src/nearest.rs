@@ -1,4 +1,4 @@
-//! "Did you mean": the known name nearest to a mistyped one.
+//! "Did you mean …?": the known name nearest to a mistyped one.
 //!
 //! Owns how near is near enough: a far-fetched suggestion is worse than none.
 

@@ -1,4 +1,4 @@
-//! The header list of a message: an ordered list of fields whose bytes lie in one growing arena.
+//! The header list of a message: an ordered list of fields whose bytes are in one growing arena.
 //!
 //! Owns names, values and their order. It must never judge what a field means, and after warm-up it must not
 //! allocate: `clear` keeps the capacity, removed bytes stay in the arena until then.
@@ -36,7 +36,7 @@ pub struct Headers {
     repeated: u128,
 }
 
-/// Where the bytes of another list lie in this one: see [`Headers::adopt`].
+/// Where the bytes of another list are in this one: see [`Headers::adopt`].
 #[derive(Clone, Copy, Debug)]
 pub struct Adopted {
     base: u32,

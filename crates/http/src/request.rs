@@ -62,7 +62,7 @@ pub struct RequestHead {
     budget: Budget,
     /// Up to where the input's lines have been copied.
     copied: usize,
-    /// Where the dropped lines lie in the input.
+    /// Where the dropped lines are in the input.
     dropped: Vec<Range<usize>>,
 }
 
@@ -282,7 +282,7 @@ impl RequestHead {
             Ok(Line::More) => Ok(false),
             Ok(Line::Whole) => self.take_line(&input[start..end], end, limits).map(|()| true),
             Err(error) => {
-                // For the logs: what there is of the line.
+                // For the logs: the line as far as it has come.
                 let line = &input[start..];
                 let line = &line[..line.len().min(limits.large_client_header_buffers.1)];
                 let len = memchr::memchr2(b'\r', b'\n', line).unwrap_or(line.len());

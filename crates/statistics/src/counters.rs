@@ -4,7 +4,7 @@
 
 use crate::histogram::Histogram;
 
-/// How a request to a group (or under a key) ended.
+/// The end of a request to a group, or under a key.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct RequestEnd {
     /// The status that the client was answered with; 0 if it got none.
@@ -17,7 +17,7 @@ pub struct RequestEnd {
     pub sent: u64,
 }
 
-/// How one try of a request with one server ended.
+/// The end of one try of a request with one server.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct TryEnd {
     /// The server's status; 0 if it sent none.

@@ -141,7 +141,7 @@ impl CommitKind {
 /// The change of one key by a commit. `None` is the switch's default.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Change {
-    /// Which key.
+    /// The key.
     pub key: Key,
     /// Its route before.
     pub before: Option<Route>,

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use xxhash_rust::xxh3::xxh3_64;
 
-/// How many targets a split may have.
+/// The most targets of a split.
 pub const MAX_SHARES: usize = 32;
 
 /// Where an entry routes its requests.

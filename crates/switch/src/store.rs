@@ -75,9 +75,9 @@ pub struct Loaded {
 /// A commit that is reverted unless it is confirmed in time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Pending {
-    /// Which.
+    /// The revision of the commit.
     pub revision: u64,
-    /// When, in ms since 1970 UTC.
+    /// When it is reverted, in ms since 1970 UTC.
     pub confirm_by_ms: u64,
 }
 
@@ -158,7 +158,7 @@ impl StoreFault {
 /// Returns the commit of this revision.
 ///
 /// # Errors
-/// What the store says.
+/// A failure of the store.
 pub fn commit_at(store: &mut dyn Store, revision: u64) -> Result<Option<Commit>, StoreFault> {
     let Some(before_revision) = revision.checked_add(1) else { return Ok(None) };
     let filter = Filter { key: None, before_revision: Some(before_revision), limit: 1 };

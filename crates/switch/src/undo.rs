@@ -11,7 +11,7 @@ use hashbrown::HashMap;
 
 use crate::{Change, Filter, Key, Route, Store, StoreFault, commit_at};
 
-/// How many commits are read at a time.
+/// Commits that are read at a time.
 const PAGE: usize = 64;
 
 /// The changes to take back, with their history.

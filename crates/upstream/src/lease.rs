@@ -30,7 +30,7 @@ impl Drop for Lease {
     }
 }
 
-/// How a try ended, as the peer's health sees it.
+/// The outcome of a try for the peer's health.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TryOutcome {
     /// The peer answered, and its answer goes to the client — a 500 too, when it is not a reason for another try.

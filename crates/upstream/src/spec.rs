@@ -122,7 +122,7 @@ pub struct KeepaliveSpec {
     pub requests: u32,
     /// Age, in milliseconds, beyond which a connection is not kept after its request.
     pub time_ms: u64,
-    /// How long, in milliseconds, a connection may lie idle.
+    /// How long a connection may be idle, in milliseconds.
     pub timeout_ms: u64,
 }
 

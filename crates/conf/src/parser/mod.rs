@@ -1,4 +1,4 @@
-//! From texts to one tree.
+//! Texts become one tree.
 //!
 //! Owns the entry points, the files of one parse and `include`; [`file`] reads one text. It must report every fault it
 //! can tell apart, never more than one for the same cause, and always come to an end: depth, files and diagnostics are

@@ -18,7 +18,7 @@ use super::readable_key;
 use crate::counters::{CLASSES, Failure};
 use crate::{Counters, Histogram, PeerState, Snapshot, Summary};
 
-/// Which text form.
+/// The text form.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Exposition {
     /// OpenMetrics 1.0.
