@@ -81,7 +81,7 @@ impl Table {
     /// Builds a table from what a store holds: keys, their routes, and the revision that set each. Of a repeated key,
     /// the last counts.
     pub fn from_entries(revision: u64, entries: impl IntoIterator<Item = (Key, Route, u64)>) -> Table {
-        // One shared empty shard: a switch with few keys shall not cost a thousand allocations.
+        // One shared empty shard: a switch with few keys must not cost a thousand allocations.
         let empty = Arc::new(Shard::new());
         let mut table = Table {
             revision,
@@ -229,7 +229,7 @@ impl Table {
     fn remove(&mut self, key: &Key) {
         let hash = hash_of(&self.hasher, key.shape(), key.stem());
         let shard = &mut self.shards[shard_of(hash)];
-        // A key that has no entry shall not cost the copy of a shard.
+        // A key that has no entry must not cost the copy of a shard.
         if shard.find(hash, |entry| entry.key == *key).is_none() {
             return;
         }
