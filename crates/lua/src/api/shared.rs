@@ -55,26 +55,60 @@ pub(super) static AREA: Area = Area {
     natives: &[(c"get_keys", get_keys)],
 };
 
+/// What a call writes under a key; `pm_write` in the Lua source. Not every call looks at every field.
+#[repr(C)]
+struct Write {
+    key: *const u8,
+    key_len: usize,
+    /// A string's bytes.
+    text: *const u8,
+    text_len: usize,
+    /// A number, the truth of a boolean, or what is added.
+    number: f64,
+    /// What a missing number begins with.
+    init: f64,
+    ttl_ms: i64,
+    /// The kind of the value.
+    kind: u32,
+    flags: u32,
+}
+
+impl Write {
+    /// Returns the key.
+    ///
+    /// # Safety
+    /// The string must live during the call.
+    unsafe fn key(&self) -> &[u8] {
+        // SAFETY: the caller vouches for it.
+        unsafe { arg(self.key, self.key_len) }
+    }
+
+    /// Returns the value.
+    ///
+    /// # Safety
+    /// A string must live during the call.
+    unsafe fn value(&self) -> Value<'_> {
+        match self.kind {
+            // SAFETY: the caller vouches for it.
+            STRING => Value::String(unsafe { arg(self.text, self.text_len) }),
+            BOOLEAN => Value::Boolean(self.number != 0.0),
+            _ => Value::Number(self.number),
+        }
+    }
+
+    /// Returns how long the entry lives; 0 is without limit.
+    fn ttl_ms(&self) -> u64 {
+        u64::try_from(self.ttl_ms).unwrap_or(0)
+    }
+}
+
 #[repr(C)]
 struct Functions {
     get: unsafe extern "C" fn(*mut Bridge, u32, *const u8, usize, c_int) -> c_int,
-    store: unsafe extern "C" fn(
-        *mut Bridge,
-        u32,
-        u32,
-        *const u8,
-        usize,
-        u32,
-        *const u8,
-        usize,
-        f64,
-        i64,
-        u32,
-    ) -> c_int,
+    store: unsafe extern "C" fn(*mut Bridge, u32, u32, *const Write) -> c_int,
     delete: unsafe extern "C" fn(*mut Bridge, u32, *const u8, usize),
-    incr: unsafe extern "C" fn(*mut Bridge, u32, *const u8, usize, f64, c_int, f64, i64) -> c_int,
-    push:
-        unsafe extern "C" fn(*mut Bridge, u32, c_int, *const u8, usize, u32, *const u8, usize, f64) -> c_int,
+    incr: unsafe extern "C" fn(*mut Bridge, u32, c_int, *const Write) -> c_int,
+    push: unsafe extern "C" fn(*mut Bridge, u32, c_int, *const Write) -> c_int,
     pop: unsafe extern "C" fn(*mut Bridge, u32, c_int, *const u8, usize) -> c_int,
     llen: unsafe extern "C" fn(*mut Bridge, u32, *const u8, usize) -> c_int,
     ttl: unsafe extern "C" fn(*mut Bridge, u32, *const u8, usize) -> c_int,
@@ -147,19 +181,6 @@ fn show(buffer: &mut Vec<u8>, number: &mut f64, value: Value<'_>) -> u32 {
     }
 }
 
-/// The value that Lua passed in parts.
-///
-/// # Safety
-/// A string must live during the call.
-unsafe fn value<'a>(kind: u32, text: *const u8, len: usize, number: f64) -> Value<'a> {
-    match kind {
-        // SAFETY: the caller vouches for it.
-        STRING => Value::String(unsafe { arg(text, len) }),
-        BOOLEAN => Value::Boolean(number != 0.0),
-        _ => Value::Number(number),
-    }
-}
-
 /// The kind of the value found, or nothing, or a refusal.
 unsafe extern "C" fn get(
     bridge: *mut Bridge,
@@ -191,24 +212,11 @@ fn stored<T>(bridge: &mut Bridge, outcome: Stored<T>) -> Result<T, c_int> {
     outcome.result.map_err(|refused| refuse(bridge, refused))
 }
 
-#[allow(clippy::too_many_arguments)] // one FFI call instead of several
-unsafe extern "C" fn store(
-    bridge: *mut Bridge,
-    zone: u32,
-    op: u32,
-    key: *const u8,
-    key_len: usize,
-    kind: u32,
-    text: *const u8,
-    len: usize,
-    number: f64,
-    ttl_ms: i64,
-    flags: u32,
-) -> c_int {
+unsafe extern "C" fn store(bridge: *mut Bridge, zone: u32, op: u32, write: *const Write) -> c_int {
     // SAFETY: see `at`.
     let Some((bridge, zone, now_ms)) = (unsafe { at(bridge, zone) }) else { return NOTHING };
-    // SAFETY: see `at`.
-    let (key, value) = unsafe { (arg(key, key_len), value(kind, text, len, number)) };
+    // SAFETY: see `at`; Lua keeps one of these for all calls.
+    let (write, key, value) = unsafe { (&*write, (*write).key(), (*write).value()) };
     let op = match op {
         1 => Op::SafeSet,
         2 => Op::Add,
@@ -216,7 +224,7 @@ unsafe extern "C" fn store(
         4 => Op::Replace,
         _ => Op::Set,
     };
-    let outcome = zone.store(op, key, value, u64::try_from(ttl_ms).unwrap_or(0), flags, now_ms);
+    let outcome = zone.store(op, key, value, write.ttl_ms(), write.flags, now_ms);
     match stored(bridge, outcome) {
         Ok(()) => DONE,
         Err(refused) => refused,
@@ -231,23 +239,13 @@ unsafe extern "C" fn delete(bridge: *mut Bridge, zone: u32, key: *const u8, key_
     }
 }
 
-#[allow(clippy::too_many_arguments)] // one FFI call instead of several
-unsafe extern "C" fn incr(
-    bridge: *mut Bridge,
-    zone: u32,
-    key: *const u8,
-    key_len: usize,
-    by: f64,
-    has_init: c_int,
-    init: f64,
-    init_ttl_ms: i64,
-) -> c_int {
+unsafe extern "C" fn incr(bridge: *mut Bridge, zone: u32, has_init: c_int, write: *const Write) -> c_int {
     // SAFETY: see `at`.
     let Some((bridge, zone, now_ms)) = (unsafe { at(bridge, zone) }) else { return NOTHING };
-    // SAFETY: see `at`.
-    let key = unsafe { arg(key, key_len) };
-    let init = (has_init != 0).then_some(init);
-    let outcome = zone.incr(key, by, init, u64::try_from(init_ttl_ms).unwrap_or(0), now_ms);
+    // SAFETY: see `store`.
+    let (write, key) = unsafe { (&*write, (*write).key()) };
+    let init = (has_init != 0).then_some(write.init);
+    let outcome = zone.incr(key, write.number, init, write.ttl_ms(), now_ms);
     match stored(bridge, outcome) {
         Ok(number) => {
             bridge.number = number;
@@ -272,22 +270,11 @@ fn counted(bridge: &mut Bridge, result: Result<u32, DictError>) -> c_int {
     }
 }
 
-#[allow(clippy::too_many_arguments)] // one FFI call instead of several
-unsafe extern "C" fn push(
-    bridge: *mut Bridge,
-    zone: u32,
-    right: c_int,
-    key: *const u8,
-    key_len: usize,
-    kind: u32,
-    text: *const u8,
-    len: usize,
-    number: f64,
-) -> c_int {
+unsafe extern "C" fn push(bridge: *mut Bridge, zone: u32, right: c_int, write: *const Write) -> c_int {
     // SAFETY: see `at`.
     let Some((bridge, zone, now_ms)) = (unsafe { at(bridge, zone) }) else { return NOTHING };
-    // SAFETY: see `at`.
-    let (key, value) = unsafe { (arg(key, key_len), value(kind, text, len, number)) };
+    // SAFETY: see `store`.
+    let (key, value) = unsafe { ((*write).key(), (*write).value()) };
     counted(bridge, zone.push(end(right), key, value, now_ms))
 }
 

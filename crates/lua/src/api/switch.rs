@@ -49,22 +49,27 @@ pub(super) static AREA: Area = Area {
     natives: &[],
 };
 
+/// An order as Lua passes it; `pm_order` in the Lua source.
+#[repr(C)]
+struct Order {
+    key: *const u8,
+    key_len: usize,
+    target: *const u8,
+    target_len: usize,
+    /// Who gives it: `lua:FILE:LINE`.
+    actor: *const u8,
+    actor_len: usize,
+    /// 0: back to the default.
+    has_target: c_int,
+    /// 0: the script cannot wait here.
+    may_yield: c_int,
+}
+
 #[repr(C)]
 struct Functions {
     get: unsafe extern "C" fn(*mut Bridge, u32, u32, *const u8, usize) -> c_int,
     holds: unsafe extern "C" fn(*mut Bridge, u32, u32, *const u8, usize) -> c_int,
-    order: unsafe extern "C" fn(
-        *mut Bridge,
-        u32,
-        *const u8,
-        usize,
-        *const u8,
-        usize,
-        c_int,
-        *const u8,
-        usize,
-        c_int,
-    ) -> c_int,
+    order: unsafe extern "C" fn(*mut Bridge, u32, *const Order) -> c_int,
     outcome: unsafe extern "C" fn(*mut Bridge, u32, *const u8, usize) -> c_int,
 }
 
@@ -174,30 +179,18 @@ unsafe extern "C" fn holds(
 }
 
 /// Asks for an order: 1 when the script is to wait for its outcome, or 0 with the reason in the bridge when it cannot.
-#[allow(clippy::too_many_arguments)] // one FFI call instead of several
-unsafe extern "C" fn order(
-    bridge: *mut Bridge,
-    number: u32,
-    key: *const u8,
-    key_len: usize,
-    target: *const u8,
-    target_len: usize,
-    has_target: c_int,
-    actor: *const u8,
-    actor_len: usize,
-    may_yield: c_int,
-) -> c_int {
-    // SAFETY: see `get`.
+unsafe extern "C" fn order(bridge: *mut Bridge, number: u32, asked: *const Order) -> c_int {
+    // SAFETY: see `get`; the strings live during the call.
     unsafe {
-        let (key, target, actor) = (arg(key, key_len), arg(target, target_len), arg(actor, actor_len));
+        let asked = &*asked;
         let order = SwitchOrder {
             switch: number as usize,
-            key: key.to_vec(),
-            target: (has_target != 0).then(|| target.to_vec()),
-            actor: String::from_utf8_lossy(actor).into_owned(),
+            key: arg(asked.key, asked.key_len).to_vec(),
+            target: (asked.has_target != 0).then(|| arg(asked.target, asked.target_len).to_vec()),
+            actor: String::from_utf8_lossy(arg(asked.actor, asked.actor_len)).into_owned(),
         };
         let phase = (*bridge).phase;
-        let can_wait = WAITS.0 & phase != 0 && may_yield != 0;
+        let can_wait = WAITS.0 & phase != 0 && asked.may_yield != 0;
         if let (true, Some(want)) = (can_wait, frame::want(bridge)) {
             *want = Some(Want::Effect(Effect::Switch(order)));
             return 1;

@@ -8,12 +8,22 @@ local bridge = support.bridge
 
 ffi.cdef [[
 typedef struct {
+    const char *key;
+    size_t key_len;
+    const char *text;
+    size_t text_len;
+    double number;
+    double init;
+    int64_t ttl_ms;
+    uint32_t kind;
+    uint32_t flags;
+} pm_write;
+typedef struct {
     int (*get)(pm_bridge *, uint32_t, const char *, size_t, int);
-    int (*store)(pm_bridge *, uint32_t, uint32_t, const char *, size_t,
-                 uint32_t, const char *, size_t, double, int64_t, uint32_t);
+    int (*store)(pm_bridge *, uint32_t, uint32_t, const pm_write *);
     void (*delete)(pm_bridge *, uint32_t, const char *, size_t);
-    int (*incr)(pm_bridge *, uint32_t, const char *, size_t, double, int, double, int64_t);
-    int (*push)(pm_bridge *, uint32_t, int, const char *, size_t, uint32_t, const char *, size_t, double);
+    int (*incr)(pm_bridge *, uint32_t, int, const pm_write *);
+    int (*push)(pm_bridge *, uint32_t, int, const pm_write *);
     int (*pop)(pm_bridge *, uint32_t, int, const char *, size_t);
     int (*llen)(pm_bridge *, uint32_t, const char *, size_t);
     int (*ttl)(pm_bridge *, uint32_t, const char *, size_t);
@@ -30,6 +40,8 @@ local c_llen, c_ttl, c_expire, c_flush_all = C.llen, C.ttl, C.expire, C.flush_al
 local c_flush_expired, c_capacity, c_free_space = C.flush_expired, C.capacity, C.free_space
 
 local BOOLEAN, NUMBER, STRING = 1, 3, 4
+-- What is written, for all calls. It holds no string alive: the caller of the call does.
+local write = ffi.new("pm_write")
 local MAX_KEY = 65535
 
 -- The number of the zone behind a dict.
@@ -127,13 +139,12 @@ local function store(zone, op, key, value, exptime, flags)
         return nil, err
     end
     local kind = type(value)
-    local done
     if kind == "string" then
-        done = c_store(bridge, zone, op, key, #key, STRING, value, #value, 0, exptime * 1000, flags or 0)
+        write.kind, write.text, write.text_len = STRING, value, #value
     elseif kind == "number" then
-        done = c_store(bridge, zone, op, key, #key, NUMBER, nil, 0, value, exptime * 1000, flags or 0)
+        write.kind, write.number = NUMBER, value
     elseif kind == "boolean" then
-        done = c_store(bridge, zone, op, key, #key, BOOLEAN, nil, 0, value and 1 or 0, exptime * 1000, flags or 0)
+        write.kind, write.number = BOOLEAN, value and 1 or 0
     elseif value == nil then
         if op >= 2 then
             return false, "attempt to add or replace nil values", false
@@ -143,6 +154,8 @@ local function store(zone, op, key, value, exptime, flags)
     else
         return nil, "bad value type"
     end
+    write.key, write.key_len, write.ttl_ms, write.flags = key, #key, exptime * 1000, flags or 0
+    local done = c_store(bridge, zone, op, write)
     local forcible = bridge.extra == 1
     if done > 0 then
         return true, nil, forcible
@@ -210,7 +223,9 @@ function methods.incr(dict, key, value, init, init_ttl)
             error('must provide "init" when providing "init_ttl"', 2)
         end
     end
-    local done = c_incr(bridge, zone, key, #key, value, init and 1 or 0, init or 0, (init_ttl or 0) * 1000)
+    write.key, write.key_len, write.number, write.init = key, #key, value, init or 0
+    write.ttl_ms = (init_ttl or 0) * 1000
+    local done = c_incr(bridge, zone, init and 1 or 0, write)
     if done < 0 then
         return nil, refused()
     end
@@ -234,14 +249,15 @@ local function push(right, n, dict, key, value)
     if not key then
         return nil, err
     end
-    local done
     if type(value) == "string" then
-        done = c_push(bridge, zone, right, key, #key, STRING, value, #value, 0)
+        write.kind, write.text, write.text_len = STRING, value, #value
     elseif type(value) == "number" then
-        done = c_push(bridge, zone, right, key, #key, NUMBER, nil, 0, value)
+        write.kind, write.number = NUMBER, value
     else
         return nil, "bad value type"
     end
+    write.key, write.key_len = key, #key
+    local done = c_push(bridge, zone, right, write)
     if done < 0 then
         return nil, refused()
     end

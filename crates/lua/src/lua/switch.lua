@@ -13,14 +13,26 @@ local plain, zone_of, checked = support.dict.methods, support.dict.zone_of, supp
 
 ffi.cdef [[
 typedef struct {
+    const char *key;
+    size_t key_len;
+    const char *target;
+    size_t target_len;
+    const char *actor;
+    size_t actor_len;
+    int has_target;
+    int may_yield;
+} pm_order;
+typedef struct {
     int (*get)(pm_bridge *, uint32_t, uint32_t, const char *, size_t);
     int (*holds)(pm_bridge *, uint32_t, uint32_t, const char *, size_t);
-    int (*order)(pm_bridge *, uint32_t, const char *, size_t, const char *, size_t, int, const char *, size_t, int);
+    int (*order)(pm_bridge *, uint32_t, const pm_order *);
     int (*outcome)(pm_bridge *, uint32_t, const char *, size_t);
 } pm_switch;
 ]]
 local C = ffi.cast("const pm_switch *", address)
 local c_get, c_holds, c_order, c_outcome = C.get, C.holds, C.order, C.outcome
+-- What is asked for, for all calls. It holds no string alive: the caller of the call does.
+local asked = ffi.new("pm_order")
 
 -- The bits of c_holds.
 local ENTRY, VALUE = 1, 2
@@ -54,9 +66,11 @@ end
 
 local function order(dict, key, target)
     local zone, who = dict[2], actor()
-    local may_wait = isyieldable() and 1 or 0
     local text = target or ""
-    if c_order(bridge, dict[3], key, #key, text, #text, target and 1 or 0, who, #who, may_wait) == 0 then
+    asked.key, asked.key_len, asked.target, asked.target_len = key, #key, text, #text
+    asked.actor, asked.actor_len = who, #who
+    asked.has_target, asked.may_yield = target and 1 or 0, isyieldable() and 1 or 0
+    if c_order(bridge, dict[3], asked) == 0 then
         return nil, answer(), false
     end
     wait()
