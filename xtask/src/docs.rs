@@ -167,10 +167,10 @@ fn variables() -> String {
 fn lua() -> String {
     let mut page = format!("# The Lua API\n\n{MADE}\n");
     page.push_str(
-        "Lua runs on LuaJIT, one machine per worker thread, with Lua's own libraries. This is `ngx` as OpenResty has \
-         it. A function called outside its phases fails with `API disabled in the context of …`. The phases are those \
-         of the `*_by_lua` directives in [directives.md](directives.md); *requests* are all in which there is a \
-         request: set, rewrite, access, content, header_filter, body_filter and log.\n",
+        "Lua runs on LuaJIT, with one machine per thread and Lua's own libraries. The table `ngx` is that of OpenResty; \
+         the differences are noted below. A function that is called outside of its phases raises `API disabled in the \
+         context of …`. The phases are those of the `*_by_lua` directives in [directives.md](directives.md); *requests* \
+         means all phases with a request: set, rewrite, access, content, header_filter, body_filter and log.\n",
     );
     for area in lua::AREAS {
         if area.functions.is_empty() && area.fields.is_empty() {
@@ -182,7 +182,7 @@ fn lua() -> String {
         }
     }
     page.push_str(
-        "\n## Known to OpenResty, and not supported\n\nTo use one of these is an error that says so.\n\n",
+        "\n## Not supported\n\nUsing one of these functions of OpenResty raises an error that names it.\n\n",
     );
     let _ =
         writeln!(page, "{}.", absent().map(|name| format!("`ngx.{name}`")).collect::<Vec<_>>().join(", "));

@@ -3,7 +3,7 @@
 //! The bits are ngx_lua's own, so that `ngx.get_raw_phase` and code that knows them agree. Every API function names
 //! the set in which it is allowed; the check itself is made in Lua.
 
-/// Where a script was called from.
+/// The directive that a script runs for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u32)]
 pub enum Phase {
@@ -31,7 +31,7 @@ pub enum Phase {
     Init = 0x1_0000,
 }
 
-/// Every phase, with the name `ngx.get_phase` gives and the one in error messages.
+/// Every phase, with its name for `ngx.get_phase` and the one in error messages.
 pub const PHASES: [(Phase, &str, &str); 11] = [
     (Phase::Set, "set", "set_by_lua*"),
     (Phase::Rewrite, "rewrite", "rewrite_by_lua*"),
@@ -47,7 +47,7 @@ pub const PHASES: [(Phase, &str, &str); 11] = [
 ];
 
 impl Phase {
-    /// The name in error messages, which is the directive's with a star.
+    /// Returns the name in error messages: the directive's with a star.
     pub fn directive(self) -> &'static str {
         PHASES.iter().find(|(phase, _, _)| *phase == self).map_or("(unknown)", |(_, _, directive)| directive)
     }
@@ -58,10 +58,10 @@ impl Phase {
 pub struct Phases(pub u32);
 
 impl Phases {
-    /// Everywhere.
+    /// All phases.
     pub const ALL: Phases = Phases(u32::MAX);
 
-    /// Where there is a request.
+    /// The phases with a request.
     pub const REQUEST: Phases = Phases::of(&[
         Phase::Set,
         Phase::Rewrite,
@@ -71,10 +71,10 @@ impl Phases {
         Phase::BodyFilter,
         Phase::Log,
     ]);
-    /// Where a script may write the answer, and may wait.
+    /// The phases in which a script may write the answer, and may wait.
     pub const OUTPUT: Phases = Phases::of(&[Phase::Rewrite, Phase::Access, Phase::Content]);
 
-    /// These and no others.
+    /// Makes a set of these phases.
     pub const fn of(phases: &[Phase]) -> Phases {
         let mut bits = 0;
         let mut at = 0;
@@ -85,7 +85,7 @@ impl Phases {
         Phases(bits)
     }
 
-    /// Whether `phase` is one of them.
+    /// Returns whether `phase` is in the set.
     pub const fn has(self, phase: Phase) -> bool {
         self.0 & phase as u32 != 0
     }

@@ -1,6 +1,5 @@
-//! What ngx_lua has and pointsman has not: each says so by name.
-//!
-//! No functions of its own; the names stand in the Lua source.
+//! The functions of ngx_lua that pointsman does not have: each raises an error that names it. The list is in the Lua
+//! source.
 
 use crate::machine::{Area, FunctionTable};
 

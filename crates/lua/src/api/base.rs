@@ -1,4 +1,4 @@
-//! `ngx.get_phase`, `ngx.config` and what else needs neither a request nor a calculation.
+//! `ngx.get_phase`, `ngx.config` and other constants of a run.
 
 use crate::machine::{Area, Function, FunctionTable, field};
 use crate::phase::Phases;
@@ -9,17 +9,17 @@ pub(super) static AREA: Area = Area {
         Function {
             name: "ngx.get_phase",
             phases: Phases::ALL,
-            doc: "The phase that runs: `set`, `rewrite`, `access`, `content`, `header_filter`, `body_filter`, `log`, `init`, `init_worker`, …",
+            doc: "Returns the name of the phase that runs: `set`, `rewrite`, `access`, `content`, `header_filter`, `body_filter`, `log`, `init`, `init_worker`, …",
         },
         Function {
             name: "ngx.config.prefix",
             phases: Phases::ALL,
-            doc: "The server's prefix, as given with `-p`.",
+            doc: "Returns the server's prefix, as given with `-p`.",
         },
         Function {
             name: "ngx.config.nginx_configure",
             phases: Phases::ALL,
-            doc: "The configure line of nginx; empty, as there is none.",
+            doc: "Returns an empty string: there are no configure options as nginx has them.",
         },
     ],
     fields: &[field("ngx.config", Phases::ALL, "`subsystem`, `debug`, `nginx_version`, `ngx_lua_version`.")],

@@ -1,4 +1,4 @@
-//! The request's body: `ngx.req.read_body` and its kin.
+//! The request's body: `ngx.req.read_body` and what follows it.
 
 use std::any::Any;
 use std::ffi::c_int;
@@ -12,7 +12,7 @@ use http::{BodyFraming, Known};
 use mlua_sys as ffi;
 use mlua_sys::lua_State;
 
-use super::multi_value::{push_args, tell_args_limit};
+use super::multi_value::{log_args_limit, push_args};
 use crate::machine::bridge::{Bridge, arg};
 use crate::machine::{Area, Function, FunctionTable, stack};
 use crate::phase::Phases;
@@ -30,23 +30,23 @@ pub(super) static AREA: Area = Area {
             phases: Phases::OUTPUT,
             doc: "Waits until the request's body is read.",
         },
-        of_request("ngx.req.discard_body", "Reads the body and throws it away before the answer is sent."),
-        of_request("ngx.req.get_body_data", "The body, if it was read and is in memory."),
+        of_request("ngx.req.discard_body", "Reads and discards the body before the answer is sent."),
+        of_request("ngx.req.get_body_data", "Returns the body, if it was read and is in memory."),
         of_request(
             "ngx.req.get_body_file",
-            "The path of the file that the body is in, if it was too large for memory.",
+            "Returns the path of the file that holds the body, if it was too large for memory.",
         ),
         of_request(
             "ngx.req.get_post_args",
-            "The arguments of a form in the body, at most 100 or as many as asked for.",
+            "Returns the arguments of a form in the body, at most 100 or as many as the argument says.",
         ),
-        of_request("ngx.req.set_body_data", "Gives the request another body."),
+        of_request("ngx.req.set_body_data", "Replaces the body."),
         of_request(
             "ngx.req.set_body_file",
-            "Gives the request a file as its body; with `true` the file is removed afterwards.",
+            "Replaces the body by a file; with `true` the file is removed afterwards.",
         ),
         of_request("ngx.req.init_body", "Begins a new body."),
-        of_request("ngx.req.append_body", "Adds to the body that `ngx.req.init_body` began."),
+        of_request("ngx.req.append_body", "Appends to the body that `ngx.req.init_body` began."),
         of_request("ngx.req.finish_body", "Ends the body that `ngx.req.init_body` began."),
     ],
     fields: &[],
@@ -72,7 +72,7 @@ struct Functions {
 static FUNCTIONS: Functions =
     Functions { read, discard, state, data, file, set_data, set_file, init, append, finish };
 
-/// 1 when the script is to wait for the body.
+/// Returns 1 if the script is to wait for the body.
 unsafe extern "C" fn read(bridge: *mut Bridge) -> c_int {
     // SAFETY: the machine's bridge, during a call from its Lua that runs no other Lua; so for all functions here.
     let Some(request) = (unsafe { frame::request(bridge) }) else { return 0 };
@@ -90,7 +90,7 @@ unsafe extern "C" fn discard(bridge: *mut Bridge) {
     }
 }
 
-/// Whether the body is there: 0 not read yet, 1 read or none, 2 thrown away.
+/// Returns the state of the body: 0 not read yet, 1 read or none, 2 discarded.
 unsafe extern "C" fn state(bridge: *mut Bridge) -> c_int {
     // SAFETY: see `read`.
     let Some(request) = (unsafe { frame::request(bridge) }) else { return 0 };
@@ -100,7 +100,7 @@ unsafe extern "C" fn state(bridge: *mut Bridge) -> c_int {
     }
 }
 
-/// The body into the bridge; 0 when there is none in memory.
+/// Puts the body into the bridge; returns 0 if there is none in memory.
 unsafe extern "C" fn data(bridge: *mut Bridge) -> c_int {
     // SAFETY: see `read`. The text is read before anything else happens to the body.
     unsafe {
@@ -112,7 +112,7 @@ unsafe extern "C" fn data(bridge: *mut Bridge) -> c_int {
     }
 }
 
-/// The body's file into the bridge; 0 when it is not in one.
+/// Puts the path of the body's file into the bridge; returns 0 if it is not in a file.
 unsafe extern "C" fn file(bridge: *mut Bridge) -> c_int {
     // SAFETY: see `data`.
     unsafe {
@@ -125,7 +125,7 @@ unsafe extern "C" fn file(bridge: *mut Bridge) -> c_int {
     }
 }
 
-/// Says how long the new body is, to whoever passes it on.
+/// Sets the length of the new body in the request's fields.
 fn set_length(request: &mut Request, length: u64) {
     request.framing = if length == 0 { BodyFraming::None } else { BodyFraming::Length(length) };
     let headers = &mut request.head.headers;
@@ -141,7 +141,7 @@ unsafe extern "C" fn set_data(bridge: *mut Bridge, data: *const u8, len: usize) 
     set_length(request, data.len() as u64);
 }
 
-/// 0 when the file cannot be opened.
+/// Returns 0 if the file cannot be opened.
 unsafe extern "C" fn set_file(bridge: *mut Bridge, path: *const u8, len: usize, removes: c_int) -> c_int {
     // SAFETY: see `read`; the string lives during the call.
     let (Some(request), path) = (unsafe { (frame::request(bridge), arg(path, len)) }) else { return 0 };
@@ -163,7 +163,7 @@ unsafe extern "C" fn init(bridge: *mut Bridge) {
     }
 }
 
-/// 0 when no body was begun.
+/// Returns 0 if no body was begun.
 unsafe extern "C" fn append(bridge: *mut Bridge, data: *const u8, len: usize) -> c_int {
     // SAFETY: see `read`; the string lives during the call.
     let (Some(request), data) = (unsafe { (frame::request(bridge), arg(data, len)) }) else { return 0 };
@@ -176,7 +176,7 @@ unsafe extern "C" fn append(bridge: *mut Bridge, data: *const u8, len: usize) ->
     }
 }
 
-/// 0 when no body was begun.
+/// Returns 0 if no body was begun.
 unsafe extern "C" fn finish(bridge: *mut Bridge) -> c_int {
     // SAFETY: see `read`.
     let Some(request) = (unsafe { frame::request(bridge) }) else { return 0 };
@@ -187,8 +187,8 @@ unsafe extern "C" fn finish(bridge: *mut Bridge) -> c_int {
     1
 }
 
-/// `get_post_args(max)`: the table, and "truncated" when the limit cut something off; nil and an error when the body is
-/// in a file.
+/// `get_post_args(max)`: returns the table, and "truncated" if there are more; nil and an error if the body is in a
+/// file.
 unsafe extern "C-unwind" fn get_post_args(state: *mut lua_State) -> c_int {
     // SAFETY: called from our own source with a number. Errors for want of memory unwind past references only.
     unsafe {
@@ -208,7 +208,7 @@ unsafe extern "C-unwind" fn get_post_args(state: *mut lua_State) -> c_int {
         ffi::lua_createtable(state, 0, 4);
         match push_args(state, body, max, &mut (*bridge).buffer) {
             true => {
-                tell_args_limit(bridge, max);
+                log_args_limit(bridge, max);
                 stack::push(state, b"truncated");
                 2
             }

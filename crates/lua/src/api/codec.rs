@@ -5,7 +5,7 @@ use std::ffi::c_int;
 use mlua_sys as ffi;
 use mlua_sys::lua_State;
 
-use super::multi_value::{push_args, tell_args_limit};
+use super::multi_value::{log_args_limit, push_args};
 use crate::codec::uri::{self, Escape};
 use crate::codec::{base64, digest, sql};
 use crate::machine::bridge::{Bridge, arg};
@@ -21,29 +21,32 @@ pub(super) static AREA: Area = Area {
     functions: &[
         everywhere(
             "ngx.escape_uri",
-            "Escapes text for a URI; the kind 0 to 6 is nginx's, 2 (a component) the default.",
+            "Escapes text for a URI; the second argument is nginx's kind, 0 to 6, by default 2 (a component).",
         ),
-        everywhere("ngx.unescape_uri", "Undoes `%XX` and `+`."),
+        everywhere("ngx.unescape_uri", "Decodes `%XX` and `+`."),
         everywhere(
             "ngx.encode_args",
-            "A query string from a table; lists repeat their key, `true` gives a bare one.",
+            "Returns a table as a query string; a list repeats its key, `true` gives the bare key.",
         ),
         everywhere(
             "ngx.decode_args",
-            "A table from a query string, of at most 100 arguments or as many as asked for.",
+            "Returns a query string as a table of at most 100 arguments, or as many as the second argument says.",
         ),
-        everywhere("ngx.encode_base64", "Base64, without `=` at the end if the second argument is true."),
-        everywhere("ngx.decode_base64", "The bytes of base64 text; nil when it is none."),
-        everywhere("ngx.quote_sql_str", "A MySQL string literal."),
-        everywhere("ngx.md5", "The MD5 digest in hexadecimal."),
-        everywhere("ngx.md5_bin", "The MD5 digest in 16 bytes."),
-        everywhere("ngx.sha1_bin", "The SHA-1 digest in 20 bytes."),
+        everywhere(
+            "ngx.encode_base64",
+            "Returns text in base64; without `=` at the end if the second argument is true.",
+        ),
+        everywhere("ngx.decode_base64", "Returns the bytes of base64 text; nil if it is not base64."),
+        everywhere("ngx.quote_sql_str", "Returns text as a MySQL string literal."),
+        everywhere("ngx.md5", "Returns the MD5 digest in hexadecimal."),
+        everywhere("ngx.md5_bin", "Returns the MD5 digest in 16 bytes."),
+        everywhere("ngx.sha1_bin", "Returns the SHA-1 digest in 20 bytes."),
         everywhere(
             "ngx.hmac_sha1",
-            "The HMAC-SHA-1 of the second argument under the key that is the first, in 20 bytes.",
+            "Returns the HMAC-SHA-1 of the second argument, with the first as the key, in 20 bytes.",
         ),
-        everywhere("ngx.crc32_short", "The CRC-32 of text."),
-        everywhere("ngx.crc32_long", "The CRC-32 of text; the same as `ngx.crc32_short`."),
+        everywhere("ngx.crc32_short", "Returns the CRC-32 of text."),
+        everywhere("ngx.crc32_long", "Returns the CRC-32 of text, as `ngx.crc32_short` does."),
     ],
     fields: &[],
     source: include_str!("../lua/codec.lua"),
@@ -51,7 +54,7 @@ pub(super) static AREA: Area = Area {
     natives: &[(c"decode_args", decode_args)],
 };
 
-/// Takes text, leaves text in the bridge.
+/// Takes text, and leaves text in the bridge.
 type Transform = unsafe extern "C" fn(*mut Bridge, *const u8, usize);
 
 #[repr(C)]
@@ -81,10 +84,10 @@ static FUNCTIONS: Functions = Functions {
     crc32,
 };
 
-/// Lets `write` fill the bridge's buffer with what it makes of a Lua string.
+/// Passes a Lua string and the bridge's buffer to `write`, and answers with the buffer.
 ///
 /// # Safety
-/// What every function of this table is called with: the machine's bridge, and a string that lives during the call.
+/// Holds for every function of this table: `bridge` is the machine's, and the string lives during the call.
 unsafe fn transform<R>(
     bridge: *mut Bridge,
     source: *const u8,
@@ -99,7 +102,7 @@ unsafe fn transform<R>(
     result
 }
 
-/// 0 when nothing had to be escaped and the argument is its own answer.
+/// Returns 0 if nothing had to be escaped: the argument is the result.
 unsafe extern "C" fn escape_uri(bridge: *mut Bridge, source: *const u8, len: usize, kind: u32) -> c_int {
     let kind = Escape::from_number(kind).unwrap_or(Escape::Component);
     // SAFETY: see `transform`.
@@ -162,7 +165,7 @@ unsafe extern "C" fn crc32(source: *const u8, len: usize) -> u32 {
     crc32fast::hash(unsafe { arg(source, len) })
 }
 
-/// `decode_args(text, max)`: the table, and "truncated" when the limit cut something off.
+/// `decode_args(text, max)`: returns the table, and "truncated" if there are more.
 unsafe extern "C-unwind" fn decode_args(state: *mut lua_State) -> c_int {
     // SAFETY: called from our own source with a string and a number; the string stays on the stack. `scratch` is the
     // bridge's buffer, which is alive whatever is raised here.
@@ -174,7 +177,7 @@ unsafe extern "C-unwind" fn decode_args(state: *mut lua_State) -> c_int {
         let bridge = ffi::lua_touserdata(state, ffi::lua_upvalueindex(1)).cast::<Bridge>();
         match push_args(state, query, max, &mut (*bridge).buffer) {
             true => {
-                tell_args_limit(bridge, max);
+                log_args_limit(bridge, max);
                 ffi::lua_pushliteral(state, c"truncated");
                 2
             }

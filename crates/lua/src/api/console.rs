@@ -1,4 +1,4 @@
-//! `ngx.log` and `print`: the error log. And how values become text, which `ngx.say` and `ngx.print` share.
+//! `ngx.log` and `print`: the error log; and values as text, for `ngx.say` and `ngx.print` too.
 
 use std::ffi::c_int;
 use std::mem::MaybeUninit;
@@ -51,7 +51,7 @@ unsafe extern "C-unwind" fn print(state: *mut lua_State) -> c_int {
     unsafe { write(state, NOTICE) }
 }
 
-/// Logs the arguments on the stack behind the position of the code that called.
+/// Logs the arguments on the stack after the caller's position.
 unsafe fn write(state: *mut lua_State, level: u8) -> c_int {
     // SAFETY: the bridge is the upvalue and outlives the machine. Errors are raised only while the one thing that
     // would need dropping, the buffer, belongs to the bridge.
@@ -73,7 +73,7 @@ unsafe fn write(state: *mut lua_State, level: u8) -> c_int {
     0
 }
 
-/// `file.lua:12: name(): `, of the function that called.
+/// Appends the caller's position: `file.lua:12: name(): `.
 unsafe fn write_position(state: *mut lua_State, out: &mut Vec<u8>) {
     let mut frame = MaybeUninit::<lua_Debug>::zeroed();
     // SAFETY: a zeroed lua_Debug is valid, and stays so without a caller; else the two calls fill it in.
@@ -103,7 +103,7 @@ unsafe fn write_position(state: *mut lua_State, out: &mut Vec<u8>) {
     }
 }
 
-/// One argument of `ngx.log`.
+/// Appends one argument of `ngx.log`.
 unsafe fn write_for_log(state: *mut lua_State, index: c_int, out: &mut Vec<u8>) {
     // SAFETY: the caller vouches for the stack; `out` belongs to the bridge when an error is raised.
     unsafe {
@@ -130,7 +130,7 @@ unsafe fn write_for_log(state: *mut lua_State, index: c_int, out: &mut Vec<u8>) 
     }
 }
 
-/// One argument of `ngx.say` or `ngx.print`: what [`write_plain`] takes, and lists of it, nested.
+/// Appends one argument of `ngx.say` or `ngx.print`: a plain value (see [`write_plain`]) or a nested list of them.
 ///
 /// # Safety
 /// `state` must be the stack of a C function of Lua's with four free slots. An error may be raised: nothing that needs
@@ -156,7 +156,7 @@ pub(crate) unsafe fn write_for_body(state: *mut lua_State, index: c_int, out: &m
     }
 }
 
-/// A list in a list in … argument number `argument`.
+/// Appends a list that is, or is nested in, argument number `argument`.
 unsafe fn write_list(state: *mut lua_State, index: c_int, argument: c_int, out: &mut Vec<u8>) {
     // SAFETY: see `write_for_body`.
     unsafe {
@@ -192,7 +192,7 @@ unsafe fn write_list(state: *mut lua_State, index: c_int, argument: c_int, out: 
     }
 }
 
-/// A string, number, boolean, nil or `ngx.null` as text; false for anything else.
+/// Appends a string, number, boolean, nil or `ngx.null`; returns false for anything else.
 unsafe fn write_plain(state: *mut lua_State, index: c_int, out: &mut Vec<u8>) -> bool {
     // SAFETY: see `write_for_body`.
     unsafe {
@@ -202,7 +202,7 @@ unsafe fn write_plain(state: *mut lua_State, index: c_int, out: &mut Vec<u8>) ->
             ffi::LUA_TNIL => out.extend_from_slice(b"nil"),
             ffi::LUA_TBOOLEAN if ffi::lua_toboolean(state, index) != 0 => out.extend_from_slice(b"true"),
             ffi::LUA_TBOOLEAN => out.extend_from_slice(b"false"),
-            // Other light userdata is skipped without a word, as in ngx_lua.
+            // Other light userdata is skipped silently, as in ngx_lua.
             ffi::LUA_TLIGHTUSERDATA if ffi::lua_touserdata(state, index).is_null() => {
                 out.extend_from_slice(b"null")
             }
@@ -213,7 +213,7 @@ unsafe fn write_plain(state: *mut lua_State, index: c_int, out: &mut Vec<u8>) ->
     true
 }
 
-/// A number as ngx_lua writes it: integers in full, anything else as C's `%.14g`.
+/// Appends a number as ngx_lua writes it: an integer in full, any other as C's `%.14g`.
 unsafe fn write_number(state: *mut lua_State, index: c_int, out: &mut Vec<u8>) {
     /// Below this `%.14g` writes every integer out.
     const FULL: f64 = 1e14;

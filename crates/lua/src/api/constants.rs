@@ -1,6 +1,6 @@
 //! `ngx.OK`, `ngx.HTTP_*`, `ngx.ERR` and the other numbers; `ngx.null`.
 //!
-//! No functions: a test compares the names with those of the reference.
+//! There are no functions; a test compares the names with ngx_lua's.
 
 use std::ffi::c_int;
 
@@ -14,14 +14,14 @@ pub(super) static AREA: Area = Area {
     name: "constants",
     functions: &[],
     fields: &[
-        field("ngx.null", Phases::ALL, "What stands for NULL in JSON and databases."),
+        field("ngx.null", Phases::ALL, "NULL, as JSON and databases have it."),
         field(
             "ngx.OK",
             Phases::ALL,
-            "And `ngx.ERROR`, `ngx.AGAIN`, `ngx.DONE`, `ngx.DECLINED`: nginx's results.",
+            "With `ngx.ERROR`, `ngx.AGAIN`, `ngx.DONE` and `ngx.DECLINED`: nginx's result codes.",
         ),
-        field("ngx.ERR", Phases::ALL, "And `ngx.STDERR` to `ngx.DEBUG`: the levels of the log."),
-        field("ngx.HTTP_OK", Phases::ALL, "And the other statuses, and the methods, by name."),
+        field("ngx.ERR", Phases::ALL, "With the others from `ngx.STDERR` to `ngx.DEBUG`: the log levels."),
+        field("ngx.HTTP_OK", Phases::ALL, "With the other statuses and the methods: their numbers."),
     ],
     source: "local support, table, natives = ... natives.define(ngx)",
     table: FunctionTable::NONE,

@@ -28,7 +28,7 @@ pub(super) static AREA: Area = Area {
                 Phase::HeaderFilter,
                 Phase::Timer,
             ]),
-            doc: "Ends the request with a status of 200 or more, or, below, the phase.",
+            doc: "Ends the request with a status from 200 up; any lower code ends the phase.",
         },
         Function {
             name: "ngx.redirect",
@@ -38,22 +38,28 @@ pub(super) static AREA: Area = Area {
         Function {
             name: "ngx.exec",
             phases: Phases::OUTPUT,
-            doc: "Goes on with another location of this server, also a named one.",
+            doc: "Continues in another location of this server, which may be a named one.",
         },
         Function {
             name: "ngx.sleep",
             phases: Phases::of(&[Phase::Rewrite, Phase::Access, Phase::Content, Phase::Timer]),
-            doc: "Waits so many seconds; others are served meanwhile.",
+            doc: "Waits the given number of seconds, while other requests are served.",
         },
         everywhere(
             "ngx.on_abort",
-            "Says that `lua_check_client_abort` is off: scripts are not told of clients that go.",
+            "Returns nil and an error: scripts are not notified when a client leaves.",
         ),
-        everywhere("ngx.worker.id", "The worker's number, from 0; nil in `init_by_lua`."),
-        everywhere("ngx.worker.count", "How many workers there are."),
-        everywhere("ngx.worker.pid", "The worker's process; workers that are threads share one."),
-        everywhere("ngx.worker.pids", "The workers' processes, one entry for each worker."),
-        everywhere("ngx.worker.exiting", "Whether the worker is about to end."),
+        everywhere(
+            "ngx.worker.id",
+            "Returns the worker's number, from 0; nil in `init_by_lua`. A worker is a thread here.",
+        ),
+        everywhere("ngx.worker.count", "Returns the number of workers."),
+        everywhere("ngx.worker.pid", "Returns the number of the worker's process, which all workers share."),
+        everywhere(
+            "ngx.worker.pids",
+            "Returns the process numbers of the workers, one entry for each worker.",
+        ),
+        everywhere("ngx.worker.exiting", "Returns whether the worker is about to end."),
     ],
     fields: &[
         field("ngx.ctx", Phases::REQUEST, "A table that belongs to the request."),
@@ -110,7 +116,7 @@ unsafe extern "C" fn exit(bridge: *mut Bridge, code: c_int) {
     *request.want = Some(Want::Exit(code));
 }
 
-/// 0 when the head is out already.
+/// Returns 0 if the head is written.
 unsafe extern "C" fn redirect(bridge: *mut Bridge, uri: *const u8, len: usize, status: c_int) -> c_int {
     // SAFETY: see `exit`; the string lives during the call.
     let (Some(request), uri) = (unsafe { (frame::request(bridge), arg(uri, len)) }) else { return 0 };
@@ -118,7 +124,7 @@ unsafe extern "C" fn redirect(bridge: *mut Bridge, uri: *const u8, len: usize, s
         return 0;
     }
     let response = &mut request.exchange.response;
-    // In the list, so that the engine does not make a path absolute; nor does ngx.redirect.
+    // In the list of fields, so that the engine leaves a relative path as it is, as ngx_lua does.
     response.location = None;
     response.headers.set_known(http::Known::Location, uri);
     response.status = u16::try_from(status).unwrap_or(302);
@@ -126,7 +132,7 @@ unsafe extern "C" fn redirect(bridge: *mut Bridge, uri: *const u8, len: usize, s
     1
 }
 
-/// 0 when the head is out already, -1 for a URI that leads out of the root.
+/// Returns 0 if the head is written, -1 for a URI that leads out of the root.
 unsafe extern "C" fn exec(
     bridge: *mut Bridge,
     uri: *const u8,
@@ -167,7 +173,7 @@ unsafe extern "C" fn sleep(bridge: *mut Bridge, ms: f64) {
     }
 }
 
-/// An argument of `set_by_lua`, counted from 1, into the bridge; 0 when there is none or it is empty.
+/// Puts an argument of `set_by_lua`, counted from 1, into the bridge; returns 0 if there is none or it is empty.
 unsafe extern "C" fn set_arg(bridge: *mut Bridge, number: c_int) -> c_int {
     // SAFETY: see `exit`.
     let Some(request) = (unsafe { frame::request(bridge) }) else { return 0 };
@@ -180,7 +186,7 @@ unsafe extern "C" fn set_arg(bridge: *mut Bridge, number: c_int) -> c_int {
     c_int::from(!value.is_empty())
 }
 
-/// What a body filter works on, into the bridge.
+/// Puts the body filter's piece of the body into the bridge.
 unsafe extern "C" fn chunk(bridge: *mut Bridge) {
     // SAFETY: see `exit`. The text is read before anything else happens to the chunk.
     unsafe {

@@ -2,7 +2,7 @@
 //!
 //! An area is a Lua source (`lua/<area>.lua`) over functions written in Rust, and a table that says of each function
 //! in which phases it is allowed. The Lua side asks for that set by the function's name, so the table is the only
-//! place where it stands; the reference in `docs/` is made from it too.
+//! place that has it; the reference in `docs/` is made from it too.
 //!
 //! Hot functions are called through LuaJIT's FFI from a struct of function pointers, so that compiled traces call
 //! them directly; those that need the Lua stack are C functions. Neither keeps a reference to a Lua value.

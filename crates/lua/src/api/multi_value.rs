@@ -10,8 +10,7 @@ use crate::codec::uri;
 use crate::machine::bridge::Bridge;
 use crate::machine::stack;
 
-/// Puts the arguments of `query` into the table at the top of the stack; a name that comes twice gets a list. Whether
-/// the limit cut something off.
+/// Puts the arguments of `query` into the table at the top of the stack, and returns whether there are more than `max`.
 ///
 /// # Safety
 /// `state` must be a live stack with a table at the top and four free slots; `scratch` must not be freed by an unwind.
@@ -37,11 +36,11 @@ pub(super) unsafe fn push_args(state: *mut lua_State, query: &[u8], max: u32, sc
     args.is_truncated()
 }
 
-/// Says in the debug log that the limit of arguments was met.
+/// Writes to the debug log that the limit of arguments was reached.
 ///
 /// # Safety
 /// `bridge` must be a machine's.
-pub(super) unsafe fn tell_args_limit(bridge: *mut Bridge, max: u32) {
+pub(super) unsafe fn log_args_limit(bridge: *mut Bridge, max: u32) {
     const DEBUG: u8 = 8;
     // SAFETY: the caller vouches for the bridge; nothing else of it is in use.
     let world = unsafe { &(*bridge).world };
@@ -50,11 +49,11 @@ pub(super) unsafe fn tell_args_limit(bridge: *mut Bridge, max: u32) {
     }
 }
 
-/// Says in the debug log that a limit was met.
+/// Writes to the debug log that a limit was exceeded.
 ///
 /// # Safety
 /// `bridge` must be a machine's.
-pub(super) unsafe fn tell_limit(bridge: *mut Bridge, what: &str, found: usize, max: usize) {
+pub(super) unsafe fn log_limit(bridge: *mut Bridge, what: &str, found: usize, max: usize) {
     const DEBUG: u8 = 8;
     // SAFETY: the caller vouches for the bridge; nothing else of it is in use.
     let world = unsafe { &(*bridge).world };
@@ -63,7 +62,7 @@ pub(super) unsafe fn tell_limit(bridge: *mut Bridge, what: &str, found: usize, m
     }
 }
 
-/// Adds headers to the table at the top, of which `max` may be shown and `count` are there already; 2 results with
+/// Adds headers to the table at the top, which has `count` and may have `max`. Returns the number of results: 2 with
 /// "truncated", else 1.
 ///
 /// # Safety
@@ -97,7 +96,7 @@ pub(super) unsafe fn push_headers(
     1
 }
 
-/// With table, name and value at the top: sets the name, or makes or extends a list when it is there already.
+/// Takes the name and value at the top and sets them in the table below; a name that is there gets a list.
 ///
 /// # Safety
 /// `state` must be a live stack that looks so, with two free slots.

@@ -18,7 +18,7 @@ pub(super) static AREA: Area = Area {
         Function {
             name: "ngx.print",
             phases: Phases::OUTPUT,
-            doc: "Writes its arguments to the answer's body; lists are written element by element.",
+            doc: "Writes its arguments to the answer's body, lists element by element.",
         },
         Function { name: "ngx.say", phases: Phases::OUTPUT, doc: "As `ngx.print`, with a newline after it." },
         Function {
@@ -26,7 +26,11 @@ pub(super) static AREA: Area = Area {
             phases: Phases::OUTPUT,
             doc: "Sends what was written; with `true` waits until it is sent.",
         },
-        Function { name: "ngx.eof", phases: Phases::OUTPUT, doc: "Ends the answer; the script may go on." },
+        Function {
+            name: "ngx.eof",
+            phases: Phases::OUTPUT,
+            doc: "Ends the answer; the script may continue.",
+        },
     ],
     fields: &[],
     source: include_str!("../lua/output.lua"),
@@ -73,7 +77,7 @@ unsafe fn write(state: *mut lua_State, newline: bool) -> c_int {
     }
 }
 
-/// Raises or answers what forbids writing now.
+/// Raises an error, or pushes nil and a reason, if nothing may be written now.
 ///
 /// # Safety
 /// As for [`write`].
@@ -125,7 +129,7 @@ unsafe fn nil_and(state: *mut lua_State, text: &'static std::ffi::CStr) -> c_int
     2
 }
 
-/// The results of a call that wrote something.
+/// Pushes the results of a call that wrote something.
 ///
 /// # Safety
 /// `state` must be a live stack with two free slots.
@@ -160,7 +164,7 @@ unsafe extern "C-unwind" fn eof(state: *mut lua_State) -> c_int {
     }
 }
 
-/// `flush(wait)`: 2 when the caller is to wait, else the results for Lua.
+/// `flush(wait)`: returns 2 if the caller is to wait, else the results for Lua.
 unsafe extern "C-unwind" fn flush(state: *mut lua_State) -> c_int {
     // SAFETY: as in `write`.
     unsafe {
@@ -171,7 +175,7 @@ unsafe extern "C-unwind" fn flush(state: *mut lua_State) -> c_int {
         }
         let Some(request) = frame::request(bridge) else { return 0 };
         if request.state.held.borrow().is_some() {
-            output::tell(bridge, "lua http 1.0 buffering makes ngx.flush() a no-op");
+            output::log_debug(bridge, "lua http 1.0 buffering makes ngx.flush() a no-op");
             return nil_and(state, c"buffering");
         }
         if !request.exchange.output.head_written() || (!request.state.seen_body.get() && !wait) {
@@ -185,5 +189,5 @@ unsafe extern "C-unwind" fn flush(state: *mut lua_State) -> c_int {
     }
 }
 
-// The phases in which a body may be written are those in which a script may wait for its sending.
+// Where a body may be written, a script may wait until it is sent.
 const _: () = assert!(Phases::OUTPUT.has(Phase::Content));

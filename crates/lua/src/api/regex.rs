@@ -17,17 +17,17 @@ pub(super) static AREA: Area = Area {
     functions: &[
         everywhere(
             "ngx.re.match",
-            "The groups of the first match, by number and name; nil when there is none.",
+            "Returns the groups of the first match, by number and name; nil if there is none.",
         ),
-        everywhere("ngx.re.find", "Where the first match, or its group `nth`, begins and ends."),
-        everywhere("ngx.re.gmatch", "An iterator over the groups of every match."),
+        everywhere("ngx.re.find", "Returns where the first match, or its group `nth`, begins and ends."),
+        everywhere("ngx.re.gmatch", "Returns an iterator over the groups of every match."),
         everywhere(
             "ngx.re.sub",
-            "Replaces the first match by a template or by what a function makes of its groups.",
+            "Replaces the first match by a template, or by a function's result for its groups.",
         ),
         everywhere(
             "ngx.re.gsub",
-            "Replaces every match by a template or by what a function makes of its groups.",
+            "Replaces every match by a template, or by a function's result for its groups.",
         ),
     ],
     fields: &[],
@@ -52,7 +52,7 @@ struct Functions {
 static FUNCTIONS: Functions =
     Functions { compile, exec, free, compile_template, free_template, substitute: replace };
 
-/// The pattern compiled, to be given to `free`; null and the error in the bridge when it is none.
+/// Compiles a pattern, to be freed with `free`; returns null with the error in the bridge if it is invalid.
 unsafe extern "C" fn compile(bridge: *mut Bridge, pattern: *const u8, len: usize, flags: u32) -> *mut Regex {
     // SAFETY: the bridge lives as long as the machine, nothing else refers to it during a call from Lua, and the
     // string lives during the call.
@@ -73,7 +73,7 @@ unsafe extern "C" fn compile(bridge: *mut Bridge, pattern: *const u8, len: usize
     }
 }
 
-/// How many groups the match has, 0 without a match, or PCRE's number of an error, below -1.
+/// Returns the number of groups of the match, 0 without a match, or PCRE's error number, below -1.
 unsafe extern "C" fn exec(regex: *mut Regex, subject: *const u8, len: usize, at: usize) -> c_int {
     // SAFETY: `regex` came from `compile` and was not freed, which Lua's finalizer does last.
     let (regex, subject) = unsafe { (&mut *regex, arg(subject, len)) };
@@ -89,7 +89,7 @@ unsafe extern "C" fn free(regex: *mut Regex) {
     drop(unsafe { Box::from_raw(regex) });
 }
 
-/// The template taken apart, to be given to `free_template`; null when it is none, and the reason is logged.
+/// Parses a template, to be freed with `free_template`; returns null if it is invalid, and logs the reason.
 unsafe extern "C" fn compile_template(bridge: *mut Bridge, text: *const u8, len: usize) -> *mut Template {
     // SAFETY: see `compile`.
     let (bridge, text) = unsafe { (&mut *bridge, arg(text, len)) };
@@ -108,7 +108,7 @@ unsafe extern "C" fn free_template(template: *mut Template) {
     drop(unsafe { Box::from_raw(template) });
 }
 
-/// How often it replaced, with the result in the bridge; or PCRE's number of an error.
+/// Returns the number of replacements, with the result in the bridge, or PCRE's error number.
 unsafe extern "C" fn replace(
     bridge: *mut Bridge,
     regex: *mut Regex,

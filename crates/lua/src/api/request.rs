@@ -1,4 +1,4 @@
-//! `ngx.req`: what the client asked, and changing it.
+//! `ngx.req`: the request, and changing it.
 
 use std::ffi::c_int;
 
@@ -8,7 +8,7 @@ use http::{Known, Version};
 use mlua_sys as ffi;
 use mlua_sys::lua_State;
 
-use super::multi_value::{push_args, push_headers, tell_args_limit, tell_limit};
+use super::multi_value::{log_args_limit, log_limit, push_args, push_headers};
 use crate::codec::uri::{self, Escape};
 use crate::machine::bridge::{Bridge, arg};
 use crate::machine::{Area, Function, FunctionTable, stack};
@@ -22,30 +22,30 @@ const fn of_request(name: &'static str, doc: &'static str) -> Function {
 pub(super) static AREA: Area = Area {
     name: "request",
     functions: &[
-        of_request("ngx.req.get_method", "The method's name."),
-        of_request("ngx.req.set_method", "Gives the request another method, as one of `ngx.HTTP_GET`, …"),
+        of_request("ngx.req.get_method", "Returns the method's name."),
+        of_request("ngx.req.set_method", "Sets the method, to one of `ngx.HTTP_GET`, …"),
         of_request(
             "ngx.req.get_headers",
-            "The request's headers, at most 100 or as many as asked for; with a second argument under their own spelling.",
+            "Returns the request's headers, at most 100 or as many as the argument says; with a true second argument as the client spelt them.",
         ),
-        of_request("ngx.req.set_header", "Gives a header one value, or a list of them."),
+        of_request("ngx.req.set_header", "Sets a header to one value, or to a list of them."),
         of_request("ngx.req.clear_header", "Removes a header."),
         of_request(
             "ngx.req.raw_header",
-            "The request's head as text, without its first line if the argument is true.",
+            "Returns the request's head as text, without its first line if the argument is true.",
         ),
         of_request(
             "ngx.req.get_uri_args",
-            "The arguments of the query, at most 100 or as many as asked for.",
+            "Returns the arguments of the query, at most 100 or as many as the argument says.",
         ),
-        of_request("ngx.req.set_uri_args", "Gives the request another query: text or a table."),
+        of_request("ngx.req.set_uri_args", "Sets the query, from text or a table."),
         of_request(
             "ngx.req.set_uri",
-            "Gives the request another URI; with `true`, in rewrite_by_lua*, searches for its location.",
+            "Sets the URI; with `true`, in rewrite_by_lua*, searches for its location.",
         ),
-        of_request("ngx.req.http_version", "The version: 0.9, 1.0, 1.1."),
-        of_request("ngx.req.start_time", "When the request began, in seconds with milliseconds."),
-        of_request("ngx.req.is_internal", "Whether the request was redirected internally."),
+        of_request("ngx.req.http_version", "Returns the protocol's version: 0.9, 1.0, 1.1."),
+        of_request("ngx.req.start_time", "Returns when the request began, in seconds with milliseconds."),
+        of_request("ngx.req.is_internal", "Returns whether the request was redirected internally."),
     ],
     fields: &[],
     source: include_str!("../lua/request.lua"),
@@ -96,11 +96,11 @@ unsafe extern "C" fn set_method(bridge: *mut Bridge, name: *const u8, len: usize
     }
 }
 
-/// What `set_header` does with values that are there.
+/// How `set_header` treats existing values.
 const REMOVE: c_int = 0;
 const REPLACE: c_int = 1;
 
-/// Removes a header (0), gives it one value (1) or another one (2).
+/// Removes a header (0), sets it (1), or adds a value (2).
 unsafe extern "C" fn set_header(
     bridge: *mut Bridge,
     name: *const u8,
@@ -133,12 +133,12 @@ unsafe extern "C" fn set_header(
         return 1;
     }
     if known == Some(Known::Connection) && !http::framing::keep_alive(head.version, &head.headers) {
-        // nginx decided about the connection before any script ran.
+        // As in nginx, the connection was decided about before any script ran.
         exchange.response.close = true;
     }
     let request = &mut exchange.request;
     if known == Some(Known::Host) && how != REMOVE {
-        // A host that is none leaves $host as it was.
+        // An invalid host leaves $host as it was.
         let mut host = Vec::new();
         if http::authority::parse(value, &mut host).is_ok() {
             request.host = host;
@@ -224,7 +224,7 @@ unsafe extern "C" fn is_internal(bridge: *mut Bridge) -> c_int {
     unsafe { frame::request(bridge) }.map_or(0, |request| c_int::from(request.exchange.route.internal))
 }
 
-/// `get_headers(max, raw)`: a table, and "truncated" when the limit cut something off.
+/// `get_headers(max, raw)`: returns a table, and "truncated" if there are more.
 unsafe extern "C-unwind" fn get_headers(state: *mut lua_State) -> c_int {
     // SAFETY: called from our own source with a number and a boolean. Errors for want of memory unwind past references
     // only; the buffer is the bridge's.
@@ -239,7 +239,7 @@ unsafe extern "C-unwind" fn get_headers(state: *mut lua_State) -> c_int {
         };
         let found = request.exchange.request.head.headers.len();
         if max > 0 && found > max {
-            tell_limit(bridge, "request header", found, max);
+            log_limit(bridge, "request header", found, max);
         }
         // Taken anew: the log has looked at the request too.
         let Some(request) = frame::request(bridge) else { return 0 };
@@ -249,7 +249,7 @@ unsafe extern "C-unwind" fn get_headers(state: *mut lua_State) -> c_int {
     }
 }
 
-/// `get_uri_args(max, table)`: the table, or a new one, and "truncated" when the limit cut something off.
+/// `get_uri_args(max, table)`: returns the table, or a new one, and "truncated" if there are more.
 unsafe extern "C-unwind" fn get_uri_args(state: *mut lua_State) -> c_int {
     // SAFETY: as in `get_headers`; the second argument is a table or nil.
     unsafe {
@@ -263,7 +263,7 @@ unsafe extern "C-unwind" fn get_uri_args(state: *mut lua_State) -> c_int {
         let Some(request) = frame::request(bridge) else { return 1 };
         match push_args(state, &request.exchange.request.args, max, &mut (*bridge).buffer) {
             true => {
-                tell_args_limit(bridge, max);
+                log_args_limit(bridge, max);
                 stack::push(state, b"truncated");
                 2
             }

@@ -11,7 +11,7 @@ use http::Known;
 use mlua_sys as ffi;
 use mlua_sys::lua_State;
 
-use super::multi_value::{push_headers, tell_limit};
+use super::multi_value::{log_limit, push_headers};
 use crate::codec::date;
 use crate::codec::uri::{self, Escape};
 use crate::machine::bridge::{Bridge, arg};
@@ -25,7 +25,7 @@ pub(super) static AREA: Area = Area {
         Function {
             name: "ngx.resp.get_headers",
             phases: Phases::REQUEST,
-            doc: "The answer's headers, at most 100 or as many as asked for; with a second argument under their own spelling.",
+            doc: "Returns the answer's headers, at most 100 or as many as the argument says; with a true second argument as they are spelt.",
         },
         Function { name: "ngx.send_headers", phases: Phases::OUTPUT, doc: "Sends the head now." },
     ],
@@ -34,9 +34,9 @@ pub(super) static AREA: Area = Area {
         field(
             "ngx.header",
             Phases::REQUEST,
-            "The answer's headers; nil removes, a list gives several values.",
+            "The answer's headers; nil removes one, a list sets several values.",
         ),
-        field("ngx.headers_sent", Phases::REQUEST, "Whether the answer's head is out."),
+        field("ngx.headers_sent", Phases::REQUEST, "Whether the answer's head is sent."),
         field("ngx.is_subrequest", Phases::REQUEST, "Always false: there are no subrequests."),
     ],
     source: include_str!("../lua/response.lua"),
@@ -82,13 +82,13 @@ unsafe extern "C" fn headers_sent(bridge: *mut Bridge) -> c_int {
     unsafe { frame::request(bridge) }.map_or(0, |request| c_int::from(request.exchange.output.head_written()))
 }
 
-/// The name with dashes for underscores, if the location says so.
+/// Writes the name to `out`, with dashes for underscores if `transform` says so.
 fn spelt(name: &[u8], transform: bool, out: &mut Vec<u8>) {
     out.clear();
     out.extend(name.iter().map(|&byte| if transform && byte == b'_' { b'-' } else { byte }));
 }
 
-/// A field that the engine keeps outside of the list of headers, unless the list has it.
+/// Appends the value of a field that the engine keeps outside of the list of headers; returns false if there is none.
 fn kept_apart(exchange: &Exchange, known: Option<Known>, out: &mut Vec<u8>) -> bool {
     let response = &exchange.response;
     match known {
@@ -114,7 +114,7 @@ fn kept_apart(exchange: &Exchange, known: Option<Known>, out: &mut Vec<u8>) -> b
     }
 }
 
-/// What the head says, or will say, about the connection.
+/// Returns the value of `Connection` that the head has, or will have.
 fn connection(exchange: &Exchange) -> &'static [u8] {
     let Exchange { output, request, response, .. } = exchange;
     let keeps = match output.head_written() {
@@ -132,7 +132,7 @@ fn append(value: Option<&[u8]>, out: &mut Vec<u8>) -> bool {
     value.inspect(|value| out.extend_from_slice(value)).is_some()
 }
 
-/// How many values a header has; the first into the bridge.
+/// Returns the number of a header's values, and puts the first into the bridge.
 unsafe extern "C" fn get(bridge: *mut Bridge, name: *const u8, len: usize) -> c_int {
     // SAFETY: see `status`; the name lives during the call.
     let (Some(request), name) = (unsafe { (frame::request(bridge), arg(name, len)) }) else { return 0 };
@@ -159,7 +159,7 @@ unsafe extern "C" fn get(bridge: *mut Bridge, name: *const u8, len: usize) -> c_
     count
 }
 
-/// One of several values of a header, counted from 0, into the bridge.
+/// Puts one of several values of a header, counted from 0, into the bridge.
 unsafe extern "C" fn get_next(bridge: *mut Bridge, name: *const u8, len: usize, number: c_int) {
     // SAFETY: see `get`.
     let (Some(request), name) = (unsafe { (frame::request(bridge), arg(name, len)) }) else { return };
@@ -175,11 +175,11 @@ unsafe extern "C" fn get_next(bridge: *mut Bridge, name: *const u8, len: usize, 
     bridge.answer_buffer();
 }
 
-/// What `set` does with values that are there.
+/// How `set` treats existing values.
 const REMOVE: c_int = 0;
 const REPLACE: c_int = 1;
 
-/// Removes a header (0), gives it one value (1) or another one (2); false when the value is none for that header.
+/// Removes a header (0), sets it (1), or adds a value (2); returns 0 if the value is not valid for the header.
 unsafe extern "C" fn set(
     bridge: *mut Bridge,
     name: *const u8,
@@ -225,8 +225,8 @@ unsafe extern "C" fn set(
     c_int::from(done)
 }
 
-/// Headers keep the spelling and the place that the script gave them, so they go into the list; what the engine has
-/// found out about the same header goes.
+/// Changes a header. Headers keep the spelling and order that scripts give them, so they go into the list, and the
+/// engine's own value of the same header is dropped.
 fn write_header(response: &mut Response, name: &[u8], value: &[u8], how: c_int) -> bool {
     let removes = how == REMOVE;
     let known = Known::from_bytes(name);
@@ -256,7 +256,7 @@ fn write_header(response: &mut Response, name: &[u8], value: &[u8], how: c_int) 
     true
 }
 
-/// Headers of which nginx keeps one: of several values the last counts.
+/// Returns whether nginx keeps one value of this header: the last one set.
 fn has_one_value(known: Known) -> bool {
     matches!(
         known,
@@ -274,7 +274,7 @@ fn has_one_value(known: Known) -> bool {
     )
 }
 
-/// `get_headers(max, raw)`: a table, and "truncated" when the limit cut something off.
+/// `get_headers(max, raw)`: returns a table, and "truncated" if there are more.
 unsafe extern "C-unwind" fn get_headers(state: *mut lua_State) -> c_int {
     // SAFETY: called from our own source with a number and a boolean. Errors for want of memory unwind past references
     // only; the buffer is the bridge's.
@@ -306,7 +306,7 @@ unsafe extern "C-unwind" fn get_headers(state: *mut lua_State) -> c_int {
         }
         let found = count + request.exchange.response.headers.len();
         if max > 0 && found > max {
-            tell_limit(bridge, "response header", found, max);
+            log_limit(bridge, "response header", found, max);
         }
         // Taken anew: the log has looked at the request too.
         let Some(request) = frame::request(bridge) else { return 1 };
@@ -314,7 +314,7 @@ unsafe extern "C-unwind" fn get_headers(state: *mut lua_State) -> c_int {
     }
 }
 
-/// `send_headers()`: 1, or nil and an error.
+/// `send_headers()`: returns 1, or nil and an error.
 unsafe extern "C-unwind" fn send_headers(state: *mut lua_State) -> c_int {
     // SAFETY: called from our own source in a phase with a request; filters run inside, protected.
     unsafe {

@@ -18,36 +18,42 @@ const fn everywhere(name: &'static str, doc: &'static str) -> Function {
 pub(super) static AREA: Area = Area {
     name: "shared",
     functions: &[
-        everywhere("DICT:get", "The value and flags of a key; nil when it is not there or its time is over."),
+        everywhere("DICT:get", "Returns the value and flags of a key; nil if it is missing or has expired."),
         everywhere(
             "DICT:get_stale",
-            "As `get`, also of entries whose time is over; says so in a third result.",
+            "As `get`, but returns expired values too, with true as the third result.",
         ),
         everywhere(
             "DICT:set",
-            "Stores a value, for a time if one is given; evicts the least recently used if it must.",
+            "Stores a value, for a number of seconds if given; evicts the least recently used entries if there is no room.",
         ),
-        everywhere("DICT:safe_set", "As `set`, but never evicts: answers \"no memory\"."),
-        everywhere("DICT:add", "As `set`, only if the key is not there: else \"exists\"."),
+        everywhere("DICT:safe_set", "As `set`, but returns \"no memory\" instead of evicting."),
+        everywhere("DICT:add", "As `set`, if the key is missing; returns \"exists\" otherwise."),
         everywhere("DICT:safe_add", "As `add`, but never evicts."),
-        everywhere("DICT:replace", "As `set`, only if the key is there: else \"not found\"."),
+        everywhere("DICT:replace", "As `set`, if the key exists; returns \"not found\" otherwise."),
         everywhere("DICT:delete", "Removes a key."),
         everywhere(
             "DICT:incr",
-            "Adds to a number; starts from `init`, for `init_ttl`, if the key is not there.",
+            "Adds to a number and returns the sum; a missing key starts from `init`, for `init_ttl` seconds.",
         ),
-        everywhere("DICT:lpush", "Puts an element before a list; its new length."),
-        everywhere("DICT:rpush", "Puts an element behind a list; its new length."),
-        everywhere("DICT:lpop", "Takes the first element of a list."),
-        everywhere("DICT:rpop", "Takes the last element of a list."),
-        everywhere("DICT:llen", "The length of a list, 0 when there is none."),
-        everywhere("DICT:ttl", "The seconds a key has left, 0 for ever."),
-        everywhere("DICT:expire", "Gives a key so many seconds from now, 0 for ever."),
-        everywhere("DICT:flush_all", "Ends the time of every key."),
-        everywhere("DICT:flush_expired", "Removes keys whose time is over, at most so many; how many."),
-        everywhere("DICT:get_keys", "The keys, at most 1024 or as many as asked for, 0 for all."),
-        everywhere("DICT:capacity", "The declared size in bytes."),
-        everywhere("DICT:free_space", "The bytes in pages that are wholly free."),
+        everywhere("DICT:lpush", "Adds an element at the front of a list, and returns the new length."),
+        everywhere("DICT:rpush", "Adds an element at the end of a list, and returns the new length."),
+        everywhere("DICT:lpop", "Removes and returns the first element of a list."),
+        everywhere("DICT:rpop", "Removes and returns the last element of a list."),
+        everywhere("DICT:llen", "Returns the length of a list, 0 if there is none."),
+        everywhere("DICT:ttl", "Returns the seconds until a key expires; 0 if it never does."),
+        everywhere("DICT:expire", "Makes a key expire after the given number of seconds; 0 is never."),
+        everywhere("DICT:flush_all", "Expires every key."),
+        everywhere(
+            "DICT:flush_expired",
+            "Removes expired keys, at most as many as the argument says, and returns their number.",
+        ),
+        everywhere(
+            "DICT:get_keys",
+            "Returns the keys, at most 1024 or as many as the argument says; 0 for all.",
+        ),
+        everywhere("DICT:capacity", "Returns the declared size in bytes."),
+        everywhere("DICT:free_space", "Returns the number of bytes in wholly free pages."),
     ],
     fields: &[field("ngx.shared", Phases::ALL, "The dicts of `lua_shared_dict`, by name.")],
     source: include_str!("../lua/shared.lua"),
@@ -55,7 +61,7 @@ pub(super) static AREA: Area = Area {
     natives: &[(c"get_keys", get_keys)],
 };
 
-/// What a call writes under a key; `pm_write` in the Lua source. Not every call looks at every field.
+/// A key and the value to write under it; `pm_write` in the Lua source. Not every call reads every field.
 #[repr(C)]
 struct Write {
     key: *const u8,
@@ -63,9 +69,9 @@ struct Write {
     /// A string's bytes.
     text: *const u8,
     text_len: usize,
-    /// A number, the truth of a boolean, or what is added.
+    /// A number, a boolean as 0 or 1, or the increment.
     number: f64,
-    /// What a missing number begins with.
+    /// The value that a missing number starts from.
     init: f64,
     ttl_ms: i64,
     /// The kind of the value.
@@ -135,7 +141,7 @@ static FUNCTIONS: Functions = Functions {
     free_space,
 };
 
-/// How a call went; what Lua gets is the bridge's text, number, flags and extra.
+/// The results of calls; Lua reads the rest from the bridge's text, number, flags and extra.
 const REFUSED: c_int = -1;
 const NOTHING: c_int = 0;
 const DONE: c_int = 1;
@@ -144,11 +150,11 @@ const BOOLEAN: u32 = 1;
 const NUMBER: u32 = 3;
 const STRING: u32 = 4;
 
-/// The bridge and the zone with Lua's number for it, and the time.
+/// Returns the bridge, the zone by its number in Lua, and the time.
 ///
 /// # Safety
-/// What every function of this table is called with: the machine's bridge, to which nothing else refers during the
-/// call, and strings that live during the call.
+/// Holds for every function of this table: `bridge` is the machine's, nothing else refers to it during the call, and
+/// strings live during the call.
 unsafe fn at<'a>(bridge: *mut Bridge, zone: u32) -> Option<(&'a mut Bridge, Arc<Zone>, u64)> {
     // SAFETY: the caller vouches for the bridge.
     let bridge = unsafe { &mut *bridge };
@@ -162,7 +168,7 @@ fn refuse(bridge: &mut Bridge, refused: DictError) -> c_int {
     REFUSED
 }
 
-/// Puts a value into the bridge; its kind is the answer.
+/// Puts a value into the bridge, and returns its kind.
 fn show(buffer: &mut Vec<u8>, number: &mut f64, value: Value<'_>) -> u32 {
     match value {
         Value::String(bytes) => {
@@ -181,7 +187,7 @@ fn show(buffer: &mut Vec<u8>, number: &mut f64, value: Value<'_>) -> u32 {
     }
 }
 
-/// The kind of the value found, or nothing, or a refusal.
+/// Returns the kind of the value found, `NOTHING` or `REFUSED`.
 unsafe extern "C" fn get(
     bridge: *mut Bridge,
     zone: u32,
@@ -206,7 +212,7 @@ unsafe extern "C" fn get(
     }
 }
 
-/// Leaves `forcible` in the bridge's extra.
+/// Puts `forcible` into the bridge's extra, and turns an error into `REFUSED`.
 fn stored<T>(bridge: &mut Bridge, outcome: Stored<T>) -> Result<T, c_int> {
     bridge.extra = u32::from(outcome.forcible);
     outcome.result.map_err(|refused| refuse(bridge, refused))
@@ -259,7 +265,7 @@ fn end(right: c_int) -> ListEnd {
     if right != 0 { ListEnd::Right } else { ListEnd::Left }
 }
 
-/// Answers with a number.
+/// Puts a count into the bridge.
 fn counted(bridge: &mut Bridge, result: Result<u32, DictError>) -> c_int {
     match result {
         Ok(count) => {
@@ -361,8 +367,8 @@ unsafe extern "C" fn free_space(bridge: *mut Bridge, zone: u32) -> f64 {
     unsafe { at(bridge, zone) }.map_or(0.0, |(_, zone, _)| zone.free_bytes() as f64)
 }
 
-/// `get_keys(zone, max)`: a list. The keys are first copied into the bridge's buffer, so that no Lua error can be
-/// raised while the zone is locked.
+/// `get_keys(zone, max)`: returns a list. The keys are first copied into the bridge's buffer, so that no Lua error can
+/// be raised while the zone is locked.
 unsafe extern "C-unwind" fn get_keys(state: *mut lua_State) -> c_int {
     // SAFETY: called from our own source with two numbers; the bridge is the upvalue. When Lua raises an error for
     // want of memory, the buffer belongs to the bridge and the zone's handle was dropped already.

@@ -1,9 +1,9 @@
-//! Dicts that are a switch's face (`dict NAME;` in `switch {}`): reading is a look into the table that the request has
-//! pinned, storing a string is an order that the script waits for.
+//! Dicts that are a switch's face (`dict NAME;` in `switch {}`): reading looks into the table that the request has
+//! pinned, and storing a string is an order that the script waits for.
 //!
-//! Owns what of such a dict is the switch's and what is plain: a number, a boolean or a list under a key and an entry of
-//! the switch under the same key never touch each other. Carrying an order out is the server's. What a script may not do
-//! in its phase is told it and written to the error log, because few scripts look at what `set` gives back.
+//! Owns the division of such a dict: a number, a boolean or a list that a script keeps and an entry of the switch never
+//! touch each other, also under the same key. The server carries orders out. An order in a phase that cannot wait
+//! returns an error and logs it too, because few scripts check what `set` returns.
 
 use std::ffi::c_int;
 use std::rc::Rc;
@@ -19,7 +19,7 @@ use crate::phase::{PHASES, Phase, Phases};
 use crate::shdict::{DictError, Value, Zone};
 use crate::vm::frame::{self, Frame, Want};
 
-/// Where a script can wait for the store.
+/// The phases in which a script can wait for the store.
 const WAITS: Phases = Phases::of(&[Phase::Rewrite, Phase::Access, Phase::Content, Phase::Timer]);
 
 pub(super) static AREA: Area = Area {
@@ -29,19 +29,20 @@ pub(super) static AREA: Area = Area {
         field(
             "FACE:get",
             Phases::ALL,
-            "Of a dict that is a switch's face: the target of a key that has an entry, or one by a wildcard; else what the \
-             dict has.",
+            "Returns, of a dict that is a switch's face, the target of a key that has an entry or matches a wildcard; any \
+             other key as `DICT:get`.",
         ),
         field(
             "FACE:set",
             WAITS,
-            "With a string: an order to the switch, which the script waits for; true, or nil and why it was refused. With nil: \
-             back to the default. Other values, everywhere: as `DICT:set`, unless the key has an entry.",
+            "With a string: gives an order to the switch, waits for its outcome, and returns true, or nil and the reason of \
+             the refusal. With nil: resets the key to the default. Other values, in all phases: as `DICT:set`, unless the \
+             key has an entry.",
         ),
         field(
             "FACE:delete",
             WAITS,
-            "Of a key that has an entry: back to the default. Of others: as `DICT:delete`.",
+            "Resets a key that has an entry to the default; any other key as `DICT:delete`.",
         ),
     ],
     source: include_str!("../lua/switch.lua"),
@@ -56,10 +57,10 @@ struct Order {
     key_len: usize,
     target: *const u8,
     target_len: usize,
-    /// Who gives it: `lua:FILE:LINE`.
+    /// The actor: `lua:FILE:LINE`.
     actor: *const u8,
     actor_len: usize,
-    /// 0: back to the default.
+    /// 0: the key returns to the default.
     has_target: c_int,
     /// 0: the script cannot wait here.
     may_yield: c_int,
@@ -75,13 +76,13 @@ struct Functions {
 
 static FUNCTIONS: Functions = Functions { get, holds, order, outcome };
 
-/// A plain value under a key, as far as it matters here.
+/// The plain value under a key.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Plain {
     Nothing,
-    /// From before the dict became a face: an entry takes its place.
+    /// Text from before the dict became a face: an entry replaces it.
     Text,
-    /// A number, a boolean, a list: a script's own, which no entry may hide.
+    /// A number, a boolean or a list: a script's own, which no entry may hide.
     Other,
 }
 
@@ -94,7 +95,7 @@ fn plain(zone: &Zone, key: &[u8], now_ms: u64) -> Plain {
     }
 }
 
-/// The zone with Lua's number for it, and the call from the engine that runs.
+/// Returns the zone by its number in Lua, and the innermost frame.
 ///
 /// # Safety
 /// `bridge` must be a machine's, during a call from its Lua.
@@ -106,7 +107,7 @@ unsafe fn at(bridge: *mut Bridge, zone: u32) -> Option<(Arc<Zone>, *mut Frame)> 
     (!frame.is_null()).then(|| (Arc::clone(zone), frame))
 }
 
-/// 1 with the target in the bridge, or 0: then the dict itself is to be asked.
+/// Returns 1 with the target in the bridge, or 0 if the dict itself is to be read.
 unsafe extern "C" fn get(
     bridge: *mut Bridge,
     zone: u32,
@@ -114,8 +115,8 @@ unsafe extern "C" fn get(
     key: *const u8,
     key_len: usize,
 ) -> c_int {
-    // SAFETY: the machine's bridge, during a call from its Lua that runs no other Lua; the key lives during the call. So for
-    // all functions here. Templates run no Lua.
+    // SAFETY: the machine's bridge, during a call from its Lua that runs no other Lua; the key lives during the call.
+    // So for all functions here. Templates run no Lua.
     unsafe {
         let key = arg(key, key_len);
         let Some((zone, frame)) = at(bridge, zone) else { return 0 };
@@ -123,7 +124,7 @@ unsafe extern "C" fn get(
         found.clear();
         let reach = match frame::world(frame) {
             (Some(exchange), mut env) => look_up(number as usize, key, exchange, &mut env, &mut found),
-            // Without a request there is no key of its own that a wildcard could be for.
+            // Without a request there is no key of its own that a wildcard could match.
             (None, env) => {
                 apart(number, key, &*env.host, env.config, &mut found).filter(|reach| *reach == Reach::Own)
             }
@@ -133,14 +134,14 @@ unsafe extern "C" fn get(
         bridge.answer_buffer();
         match reach {
             Some(Reach::Own) => 1,
-            // A wildcard may cover what scripts count under.
+            // A wildcard must not hide a script's own value.
             Some(Reach::Wildcard) if plain(&zone, key, bridge.world.now_ms()) != Plain::Other => 1,
             _ => 0,
         }
     }
 }
 
-/// By the newest tables.
+/// Looks a key up in the newest tables.
 fn apart(
     number: u32,
     key: &[u8],
@@ -152,7 +153,8 @@ fn apart(
     look_up_apart(number as usize, key, &*host.tables()?, &spec.rules, out)
 }
 
-/// What there is under a key now: bit 1 an entry of its own in the newest table, bit 2 a plain value that no entry may hide.
+/// Returns what a key holds now: bit 1 an entry of its own in the newest table, bit 2 a plain value that no entry may
+/// hide.
 unsafe extern "C" fn holds(
     bridge: *mut Bridge,
     zone: u32,
@@ -178,7 +180,7 @@ unsafe extern "C" fn holds(
     }
 }
 
-/// Asks for an order: 1 when the script is to wait for its outcome, or 0 with the reason in the bridge when it cannot.
+/// Asks for an order. Returns 1 if the script is to wait for its outcome, or 0 with the reason in the bridge.
 unsafe extern "C" fn order(bridge: *mut Bridge, number: u32, asked: *const Order) -> c_int {
     // SAFETY: see `get`; the strings live during the call.
     unsafe {
@@ -214,8 +216,8 @@ unsafe extern "C" fn order(bridge: *mut Bridge, number: u32, asked: *const Order
     }
 }
 
-/// What became of the order that the script waited for: 1, or 0 with the reason in the bridge. A plain text under the key,
-/// from before the dict became a face, is gone once there is an entry.
+/// Returns the outcome of the order that the script waited for: 1, or 0 with the reason in the bridge. Plain text under
+/// the key, from before the dict became a face, is removed once there is an entry.
 unsafe extern "C" fn outcome(bridge: *mut Bridge, zone: u32, key: *const u8, key_len: usize) -> c_int {
     // SAFETY: see `get`.
     let (outcome, key) = unsafe { (frame::switched(bridge), arg(key, key_len)) };

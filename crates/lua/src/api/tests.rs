@@ -1,4 +1,4 @@
-//! The functions as Lua code sees them. What is expected was read off nginx 1.22.1 with ngx_lua 0.10.23, or stands in
+//! The functions as Lua code sees them. What is expected was read off nginx 1.22.1 with ngx_lua 0.10.23, or is in
 //! ngx_lua's documentation.
 
 use mlua_sys as ffi;

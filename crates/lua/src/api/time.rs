@@ -16,16 +16,28 @@ pub(super) static AREA: Area = Area {
     functions: &[
         everywhere(
             "ngx.now",
-            "Seconds since the epoch with milliseconds, as of this turn of the event loop.",
+            "Returns the seconds since the epoch with milliseconds, as of this turn of the event loop.",
         ),
-        everywhere("ngx.time", "Whole seconds since the epoch, as of this turn of the event loop."),
-        everywhere("ngx.update_time", "Reads the clock anew."),
-        everywhere("ngx.today", "The local date: `2010-11-19`."),
-        everywhere("ngx.localtime", "The local date and time: `2010-11-19 20:56:31`."),
-        everywhere("ngx.utctime", "The date and time in UTC: `2010-11-19 20:56:31`."),
-        everywhere("ngx.cookie_time", "A time in the form of cookies: `Thu, 18-Nov-10 11:27:35 GMT`."),
-        everywhere("ngx.http_time", "A time in the form of HTTP headers: `Thu, 18 Nov 2010 11:27:35 GMT`."),
-        everywhere("ngx.parse_http_time", "The seconds that a date in a header means; nil when it is none."),
+        everywhere(
+            "ngx.time",
+            "Returns the whole seconds since the epoch, as of this turn of the event loop.",
+        ),
+        everywhere("ngx.update_time", "Updates the time of the event loop."),
+        everywhere("ngx.today", "Returns the local date: `2010-11-19`."),
+        everywhere("ngx.localtime", "Returns the local date and time: `2010-11-19 20:56:31`."),
+        everywhere("ngx.utctime", "Returns the date and time in UTC: `2010-11-19 20:56:31`."),
+        everywhere(
+            "ngx.cookie_time",
+            "Returns a time in the format of cookies: `Thu, 18-Nov-10 11:27:35 GMT`.",
+        ),
+        everywhere(
+            "ngx.http_time",
+            "Returns a time in the format of HTTP headers: `Thu, 18 Nov 2010 11:27:35 GMT`.",
+        ),
+        everywhere(
+            "ngx.parse_http_time",
+            "Returns the seconds since the epoch of a date in a header; nil if it is invalid.",
+        ),
     ],
     fields: &[],
     source: include_str!("../lua/time.lua"),
@@ -53,7 +65,7 @@ unsafe extern "C" fn refresh(bridge: *mut Bridge) {
     unsafe { (*bridge).world.refresh_time() }
 }
 
-/// Writes a date in one of the forms: 0 today, 1 localtime, 2 utctime, 3 http, 4 cookie; the last two of `unix_s`.
+/// Writes a date in one of the formats: 0 today, 1 localtime, 2 utctime, 3 http, 4 cookie; the last two of `unix_s`.
 unsafe extern "C" fn write(bridge: *mut Bridge, form: u32, unix_s: i64) {
     // SAFETY: as above.
     let bridge = unsafe { &mut *bridge };

@@ -14,10 +14,16 @@ const fn everywhere(name: &'static str, doc: &'static str) -> Function {
 pub(super) static AREA: Area = Area {
     name: "timer",
     functions: &[
-        everywhere("ngx.timer.at", "Calls a function after so many seconds, apart from the request."),
-        everywhere("ngx.timer.every", "Calls a function every so many seconds, apart from the request."),
-        everywhere("ngx.timer.pending_count", "How many timers wait for their time."),
-        everywhere("ngx.timer.running_count", "How many functions of timers run."),
+        everywhere(
+            "ngx.timer.at",
+            "Calls a function once, after the given number of seconds, outside of any request.",
+        ),
+        everywhere(
+            "ngx.timer.every",
+            "Calls a function every time the given number of seconds has passed, outside of any request.",
+        ),
+        everywhere("ngx.timer.pending_count", "Returns the number of timers that wait."),
+        everywhere("ngx.timer.running_count", "Returns the number of timer functions that run."),
     ],
     fields: &[],
     source: include_str!("../lua/timer.lua"),
@@ -34,7 +40,7 @@ struct Functions {
 
 static FUNCTIONS: Functions = Functions { add, pending, running };
 
-/// The timer's number; 0 when there are too many, -1 when the worker is about to end.
+/// Returns the timer's number; 0 if there are too many, -1 if the worker is about to end.
 unsafe extern "C" fn add(bridge: *mut Bridge, delay_ms: f64, every: c_int) -> c_int {
     // SAFETY: the machine's bridge, during a call from its Lua that runs no other Lua; so for all functions here.
     unsafe {

@@ -23,10 +23,10 @@ pub(super) static AREA: Area = Area {
     natives: &[],
 };
 
-/// How many names scripts may use before one that is new is looked up every time; names can be made up by clients
-/// (`ngx.var["arg_" .. x]`), so the number must be bounded.
+/// The most names that are kept; any other is looked up every time. Clients can make names up (`ngx.var["arg_" .. x]`),
+/// so there must be a bound.
 const MOST_NAMES: usize = 1024;
-/// The number that such names share.
+/// The number that the other names share.
 const PASSING: i32 = 0;
 
 #[repr(C)]
@@ -44,7 +44,7 @@ const NOT_FOUND: c_int = 0;
 const NOT_CHANGEABLE: c_int = -1;
 const NOT_WRITABLE: c_int = -2;
 
-/// The number of a name: at least 0 if there is such a variable, and above 0 if the number may be kept.
+/// Returns the number of a name: at least 0 if there is such a variable, and above 0 if the number may be kept.
 unsafe extern "C" fn resolve(bridge: *mut Bridge, name: *const u8, len: usize) -> c_int {
     // SAFETY: the machine's bridge, and a string that lives during the call; no Lua runs meanwhile.
     let (Some(request), name) = (unsafe { (frame::request(bridge), arg(name, len)) }) else { return -1 };
@@ -67,7 +67,7 @@ unsafe extern "C" fn resolve(bridge: *mut Bridge, name: *const u8, len: usize) -
     known.len() as c_int - 1
 }
 
-/// The value of a variable into the bridge.
+/// Puts the value of a variable into the bridge.
 unsafe extern "C" fn get(bridge: *mut Bridge, number: c_int) -> c_int {
     // SAFETY: as above. Variables are worked out without Lua.
     let Some(mut request) = (unsafe { frame::request(bridge) }) else { return NOT_FOUND };
@@ -83,7 +83,7 @@ unsafe extern "C" fn get(bridge: *mut Bridge, number: c_int) -> c_int {
     FOUND
 }
 
-/// A group of the last regular expression that matched, into the bridge.
+/// Puts a group of the last regular expression that matched into the bridge.
 unsafe extern "C" fn capture(bridge: *mut Bridge, group: c_int) -> c_int {
     // SAFETY: as above.
     let Some(request) = (unsafe { frame::request(bridge) }) else { return NOT_FOUND };

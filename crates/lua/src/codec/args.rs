@@ -1,11 +1,11 @@
-//! Taking a query string apart, as `ngx.decode_args` and `ngx.req.get_uri_args` do.
+//! Parsing query strings, as `ngx.decode_args` and `ngx.req.get_uri_args` do.
 
-/// One argument: its name, and its value unless it came without `=`.
+/// One argument.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Arg<'a> {
-    /// Still escaped; never empty.
+    /// The name, still escaped; never empty.
     pub(crate) name: &'a [u8],
-    /// Still escaped; `None` becomes `true` in Lua.
+    /// The value, still escaped; `None`, which is `true` in Lua, without a `=`.
     pub(crate) value: Option<&'a [u8]>,
 }
 
@@ -24,7 +24,7 @@ impl<'a> Args<'a> {
         Args { rest, left: max, limited: max > 0, truncated: false }
     }
 
-    /// Whether the limit cut something off; known once the iterator has ended.
+    /// Returns whether there are more arguments than the limit; known once the iterator has ended.
     pub(crate) fn is_truncated(&self) -> bool {
         self.truncated
     }

@@ -33,8 +33,8 @@ pub(crate) fn encode(source: &[u8], padded: bool, out: &mut Vec<u8>) {
     }
 }
 
-/// Appends `source` decoded; false when it is not base64. As in nginx the first `=` ends the text, padding may be
-/// missing, and bits left over are dropped.
+/// Appends `source` decoded; returns false if it is not base64. As in nginx, the first `=` ends the text, padding may
+/// be missing, and surplus bits are dropped.
 pub(crate) fn decode(source: &[u8], out: &mut Vec<u8>) -> bool {
     let end = source.iter().position(|&byte| byte == b'=').unwrap_or(source.len());
     let text = &source[..end];

@@ -5,7 +5,7 @@ const MONTHS: [&[u8; 3]; 12] =
     [b"Jan", b"Feb", b"Mar", b"Apr", b"May", b"Jun", b"Jul", b"Aug", b"Sep", b"Oct", b"Nov", b"Dec"];
 const DAY_S: i64 = 86400;
 
-/// A moment taken apart in the proleptic Gregorian calendar.
+/// A point in time in the proleptic Gregorian calendar.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 struct Civil {
     year: i64,
@@ -20,7 +20,7 @@ struct Civil {
     second: i64,
 }
 
-/// The longest span either way that [`Civil`] can hold without overflow; beyond it the calendar stands still.
+/// The longest span, in either direction, that [`Civil`] can hold; times beyond it are clamped.
 const FURTHEST_S: i64 = i64::MAX / 4;
 
 impl Civil {
@@ -59,7 +59,7 @@ impl Civil {
     }
 }
 
-/// `2010-11-19`, at an offset from UTC.
+/// Appends `2010-11-19`, at an offset from UTC.
 pub(crate) fn day(unix_s: i64, offset_s: i64, out: &mut Vec<u8>) {
     let at = Civil::at(unix_s.saturating_add(offset_s));
     digits(at.year, 4, out);
@@ -69,14 +69,14 @@ pub(crate) fn day(unix_s: i64, offset_s: i64, out: &mut Vec<u8>) {
     digits(at.day, 2, out);
 }
 
-/// `2010-11-19 20:56:31`, at an offset from UTC.
+/// Appends `2010-11-19 20:56:31`, at an offset from UTC.
 pub(crate) fn day_and_time(unix_s: i64, offset_s: i64, out: &mut Vec<u8>) {
     day(unix_s, offset_s, out);
     out.push(b' ');
     clock(Civil::at(unix_s.saturating_add(offset_s)), out);
 }
 
-/// `Sun, 06 Nov 1994 08:49:37 GMT` (RFC 9110 section 5.6.7).
+/// Appends `Sun, 06 Nov 1994 08:49:37 GMT` (RFC 9110 section 5.6.7).
 pub(crate) fn http(unix_s: i64, out: &mut Vec<u8>) {
     let at = Civil::at(unix_s);
     weekday_and_day(at, b' ', out);
@@ -86,7 +86,7 @@ pub(crate) fn http(unix_s: i64, out: &mut Vec<u8>) {
     out.extend_from_slice(b" GMT");
 }
 
-/// `Sun, 06-Nov-94 08:49:37 GMT`; the year in full after 2037, where old readers of two digits go wrong.
+/// Appends `Sun, 06-Nov-94 08:49:37 GMT`, with the year in full after 2037, which two digits would not tell.
 pub(crate) fn cookie(unix_s: i64, out: &mut Vec<u8>) {
     let at = Civil::at(unix_s);
     weekday_and_day(at, b'-', out);
@@ -100,7 +100,7 @@ pub(crate) fn cookie(unix_s: i64, out: &mut Vec<u8>) {
     out.extend_from_slice(b" GMT");
 }
 
-/// Reads the three forms that RFC 9110 section 5.6.7 names, as leniently about names of days as nginx does.
+/// Parses the three formats of RFC 9110 section 5.6.7, as leniently about names of days as nginx does.
 pub(crate) fn parse_http(text: &[u8]) -> Option<i64> {
     let at = match text.iter().position(|&byte| byte == b',' || byte == b' ')? {
         comma if text[comma] == b',' => parse_with_weekday(trim_start(&text[comma + 1..]))?,
@@ -116,7 +116,7 @@ pub(crate) fn parse_http(text: &[u8]) -> Option<i64> {
     plausible.then(|| at.unix_s())
 }
 
-/// `06 Nov 1994 08:49:37 GMT` or `06-Nov-94 08:49:37 GMT`.
+/// Parses `06 Nov 1994 08:49:37 GMT` or `06-Nov-94 08:49:37 GMT`.
 fn parse_with_weekday(text: &[u8]) -> Option<Civil> {
     let day = number(text.get(..2)?)?;
     let separator = *text.get(2)?;
@@ -136,7 +136,7 @@ fn parse_with_weekday(text: &[u8]) -> Option<Civil> {
     Some(Civil { year, month, day, weekday: 0, hour, minute, second })
 }
 
-/// `Nov  6 08:49:37 1994`.
+/// Parses `Nov  6 08:49:37 1994`.
 fn parse_asctime(text: &[u8]) -> Option<Civil> {
     let month = month(text.get(..3)?)?;
     let day = match text.get(4..6)? {

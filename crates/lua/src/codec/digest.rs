@@ -4,17 +4,17 @@ use hmac::{Hmac, KeyInit, Mac};
 use md5::{Digest, Md5};
 use sha1::Sha1;
 
-/// MD5 (RFC 1321).
+/// Returns the MD5 digest (RFC 1321).
 pub(crate) fn md5(source: &[u8]) -> [u8; 16] {
     Md5::digest(source).into()
 }
 
-/// SHA-1 (FIPS 180-4).
+/// Returns the SHA-1 digest (FIPS 180-4).
 pub(crate) fn sha1(source: &[u8]) -> [u8; 20] {
     Sha1::digest(source).into()
 }
 
-/// HMAC-SHA-1 (RFC 2104).
+/// Returns the HMAC-SHA-1 (RFC 2104).
 pub(crate) fn hmac_sha1(key: &[u8], source: &[u8]) -> [u8; 20] {
     match Hmac::<Sha1>::new_from_slice(key) {
         Ok(mut mac) => {
@@ -26,7 +26,7 @@ pub(crate) fn hmac_sha1(key: &[u8], source: &[u8]) -> [u8; 20] {
     }
 }
 
-/// Lower-case hexadecimal.
+/// Appends bytes in lower-case hexadecimal.
 pub(crate) fn hex(bytes: &[u8], out: &mut Vec<u8>) {
     const HEX: &[u8; 16] = b"0123456789abcdef";
     for &byte in bytes {
@@ -45,7 +45,7 @@ mod tests {
     }
 
     #[test]
-    fn known_answers() {
+    fn digests_match_their_test_vectors() {
         assert_eq!(shown(&md5(b"hello")), "5d41402abc4b2a76b9719d911017c592");
         assert_eq!(shown(&sha1(b"hello")), "aaf4c61ddcc5e8a2dabede0f3b482cd9aea9434d");
         // RFC 2202, test case 2.

@@ -1,4 +1,4 @@
-//! Text in other dress: URI escaping, query arguments, base64, SQL quoting, digests and the forms of a date.
+//! Encodings: URI escaping, query arguments, base64, SQL quoting, digests and the formats of dates.
 //!
 //! Plain functions over bytes, each appending to a buffer of the caller's. They know neither Lua nor a clock.
 

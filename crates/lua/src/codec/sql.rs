@@ -1,6 +1,6 @@
 //! `ngx.quote_sql_str`: a MySQL string literal.
 
-/// Appends `source` in single quotes, with backslashes before what MySQL would read as something else.
+/// Appends `source` in single quotes, with backslashes before the characters that MySQL treats specially.
 pub(crate) fn quote(source: &[u8], out: &mut Vec<u8>) {
     out.reserve(source.len() + 2);
     out.push(b'\'');
@@ -28,7 +28,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn quotes_what_must_be_quoted() {
+    fn special_characters_are_escaped() {
         let mut out = Vec::new();
         quote("a\0\n\r\t\x08\x1a\\'\"é".as_bytes(), &mut out);
         assert_eq!(out, "'a\\0\\n\\r\\t\\b\\Z\\\\\\'\\\"é'".as_bytes());

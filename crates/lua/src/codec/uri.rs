@@ -3,7 +3,7 @@
 //! The seven kinds are nginx's own (`ngx_escape_uri`), by number; ngx_lua differs from nginx in the component kind,
 //! which leaves the unreserved characters of RFC 2396 section 2.3 alone, as JavaScript's encodeURIComponent does.
 
-/// Which characters are escaped; the numbers are what Lua code passes as the second argument.
+/// The characters to escape; the numbers are the second argument of `ngx.escape_uri`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Escape {
     /// 0: a whole path.
@@ -18,14 +18,14 @@ pub(crate) enum Escape {
     Refresh,
     /// 5: a memcached key; 6, mail authentication, escapes the same.
     Memcached,
-    /// The name of a header that a script sets; not for scripts to ask for.
+    /// The name of a header that a script sets; scripts cannot ask for it.
     HeaderName,
-    /// The value of a header that a script sets; not for scripts to ask for.
+    /// The value of a header that a script sets; scripts cannot ask for it.
     HeaderValue,
 }
 
 impl Escape {
-    /// The kind that Lua code means by `number`.
+    /// Returns the kind with this number in Lua.
     pub(crate) fn from_number(number: u32) -> Option<Escape> {
         Some(match number {
             0 => Escape::Uri,
@@ -83,7 +83,7 @@ static TABLES: [[bool; 256]; 8] = [
     table(Escape::HeaderValue),
 ];
 
-/// Appends `source` escaped; false, and nothing appended, when there is nothing to escape.
+/// Appends `source` escaped; appends nothing and returns false if there is nothing to escape.
 pub(crate) fn escape_if_needed(kind: Escape, source: &[u8], out: &mut Vec<u8>) -> bool {
     let table = &TABLES[kind as usize];
     if !source.iter().any(|&byte| table[usize::from(byte)]) {

@@ -1,4 +1,4 @@
--- What ngx_lua has and pointsman has not: calling it says so, and nothing is accepted in silence.
+-- The functions of ngx_lua that pointsman does not have: calling one raises an error.
 local ngx = ngx
 local error, setmetatable = error, setmetatable
 

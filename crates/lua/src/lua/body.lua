@@ -78,7 +78,7 @@ function req.get_post_args(...)
     return native_get_post_args(max < 0 and 100 or max)
 end
 
--- Raises ngx_lua's errors unless the body was read and is still there.
+-- Raises ngx_lua's errors unless the body was read and was not discarded.
 local function check_read()
     local state = C.state(bridge)
     if state == 2 then

@@ -22,8 +22,8 @@ typedef struct {
 } pm_codec;
 ]]
 local C = ffi.cast("const pm_codec *", address)
--- Each in a local of its own: a trace then calls a constant address. The results of ffi.string are kept in a local
--- before they are returned, because a tail call of a builtin cannot be compiled.
+-- One local for each: a trace then calls a constant address. Results of ffi.string go into a local before they are
+-- returned, because a tail call of a builtin cannot be compiled.
 local escape_uri, unescape_uri, encode_base64 = C.escape_uri, C.unescape_uri, C.encode_base64
 local decode_base64, quote_sql, hmac_sha1, crc32 = C.decode_base64, C.quote_sql, C.hmac_sha1, C.crc32
 
@@ -121,7 +121,7 @@ local function escaped(s)
     return out
 end
 
--- One value of an argument; false when there is nothing to write.
+-- One value of an argument; false if there is nothing to write.
 local function pair(key, value)
     local kind = type(value)
     if kind == "boolean" then
@@ -132,7 +132,7 @@ local function pair(key, value)
     return nil, kind
 end
 
--- `level` is where errors are reported, counted from the function that calls this.
+-- `level` is the level at which errors are reported, counted from the caller.
 local function encode_args(args, level)
     local out, n = {}, 0
     for key, value in pairs(args) do

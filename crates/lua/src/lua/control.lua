@@ -42,13 +42,13 @@ function ngx.exit(code)
     return wait()
 end
 
--- The first byte that has no place in a URI, or nil.
+-- The first byte that is not allowed in a URI, or nil.
 function support.unsafe_byte(uri)
     local at = find(uri, "[%z\1-\8\10-\31\127]")
     return at and byte(uri, at)
 end
 
--- A URI as ngx_lua shows it in messages.
+-- A URI as ngx_lua's messages show it.
 function support.for_log(uri)
     return (gsub(uri, "[%z\1-\31\"\\\127-\255]", function(char)
         return format("\\x%02X", byte(char))
@@ -170,7 +170,7 @@ function support.setters.ctx(ctx)
     bridge.touched = 1
 end
 
--- ngx.arg: the arguments of set_by_lua, and what a body filter works on.
+-- ngx.arg: the arguments of set_by_lua, and the body filter's piece of the body.
 local function get_arg(_, number)
     local phase = bridge.phase
     if phase == BODY_FILTER then

@@ -31,7 +31,7 @@ function coroutine.wrap(f)
     end
 end
 
--- What an API function calls to wait; it returns what the scheduler gives.
+-- API functions call this to wait; it returns the scheduler's values.
 local isyieldable = coroutine.isyieldable
 function support.wait()
     if not isyieldable() then
@@ -40,7 +40,7 @@ function support.wait()
     return yield(TOKEN)
 end
 
--- Inline scripts are bodies of functions to LuaJIT, main chunks to their authors.
+-- Inline scripts are function bodies to LuaJIT, and main chunks to their authors.
 local debug, gsub, tostring = debug, string.gsub, tostring
 local native = debug.traceback
 

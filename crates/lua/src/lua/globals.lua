@@ -1,6 +1,6 @@
--- Scripts and modules see _G through an empty table, so that a global they make can be told from one that is there:
--- what a request makes by accident is its own, and a warning is logged. Deliberate sharing stays: by _G.name = value,
--- by what a module makes while it is loaded, by what is made before the first request.
+-- Scripts and modules see _G through an empty table, so that a new global can be told from an existing one: one that a
+-- request makes by accident is its own, and a warning is logged. Globals are still shared if they are made by
+-- _G.name = value, by a module while it is loaded, or before the first request.
 local support = ...
 local log, WARN, traceback, tostring = ngx.log, ngx.WARN, debug.traceback, tostring
 local MESSAGE = { "writing a global Lua variable ('", "') which may lead to race conditions between concurrent requests, so prefer the use of 'local' variables" }
@@ -14,12 +14,12 @@ end
 
 local bridge, private = support.bridge, support.settings.private_globals
 local getinfo, require, rawset, rawget, tonumber, band = debug.getinfo, require, rawset, rawget, tonumber, bit.band
--- Phases in which a global is meant for all.
+-- Phases in which a global is shared.
 local SHARED = 0x10000 + 0x100
--- By the request's number: its globals.
+-- The globals of each request, by its number.
 local own = {}
 
--- Whether a module is being loaded further up.
+-- Whether a module is being loaded further up the stack.
 local function loading()
     for level = 3, 100 do
         local frame = getinfo(level, "f")
@@ -32,7 +32,7 @@ local function loading()
     end
 end
 
--- Whether it was all right to write this global; if not, it is the request's own.
+-- Whether this global is shared; if not, it is the request's own.
 function keep(key, value)
     if rawget(shared, key) ~= nil or band(bridge.phase, SHARED) ~= 0 then
         rawset(shared, key, value)

@@ -32,7 +32,7 @@ local C = ffi.cast("const pm_regex_api *", address)
 local c_compile, c_exec, c_free = C.compile, C.exec, C.free
 local c_compile_template, c_free_template, c_substitute = C.compile_template, C.free_template, C.substitute
 
--- The bits of re/pattern.rs, by letter; `o` is ours alone.
+-- The bits of re/pattern.rs, by letter; `o` is used here only.
 local BITS = {}
 for letter, place in pairs { a = 0, d = 1, D = 2, i = 3, j = 4, J = 5, m = 6, s = 7, u = 8, U = 9, x = 10, o = 16 } do
     BITS[letter] = lshift(1, place)
@@ -40,8 +40,8 @@ end
 local DUPLICATE_NAMES, ONCE = BITS.D, BITS.o
 local ALL_BUT_ONCE = bit.bnot(ONCE)
 
--- A cache that forgets what was not used lately: what the young half lacks is looked up in the old one, and when the
--- young half is full it becomes the old one. `size` of 0 keeps nothing.
+-- A cache that forgets what was not used lately: an entry that the young half lacks is looked up in the old one, and a
+-- full young half becomes the old one. A `size` of 0 keeps nothing.
 local function new_cache(size)
     local half = math.ceil(size / 2)
     local young, old, count = {}, {}, 0
@@ -129,7 +129,7 @@ end
 
 local UNSET = -1
 
--- A group's text; false for one that took no part.
+-- A group's text; false for an unset one.
 local function group(regex, subject, number, found)
     if number >= found then
         return false
@@ -174,7 +174,7 @@ local function collect(regex, subject, found, flags, groups)
     return groups
 end
 
--- Where ctx.pos says to begin, counted from 0.
+-- The start that ctx.pos asks for, counted from 0.
 local function start(ctx)
     local pos = ctx and ctx.pos
     if not pos or pos <= 0 then
@@ -259,7 +259,7 @@ local function next_match(self)
     end
     local from, to = tonumber(regex.offsets[0]), tonumber(regex.offsets[1])
     local groups = collect(regex, subject, found, self.flags)
-    -- After an empty match the search goes on one byte further, so that it ends.
+    -- After an empty match the search continues one byte further, so that it ends.
     self.pos = from == to and to + 1 or to
     if self.pos > #subject and from == to then
         self.pos, self.regex, self.subject = nil, nil, nil

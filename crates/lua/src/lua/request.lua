@@ -1,4 +1,4 @@
--- What the client asked.
+-- The request.
 local support, address, natives = ...
 local ngx = ngx
 local ffi = require "ffi"

@@ -99,7 +99,7 @@ end
 
 ngx.header = setmetatable({}, { __index = get, __newindex = set })
 
--- Tables of headers are asked in any spelling.
+-- Tables of headers take names in any spelling.
 support.headers_metatable = {
     __index = function(headers, name)
         return rawget(headers, (gsub(lower(name), "_", "-")))

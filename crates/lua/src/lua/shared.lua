@@ -40,11 +40,11 @@ local c_llen, c_ttl, c_expire, c_flush_all = C.llen, C.ttl, C.expire, C.flush_al
 local c_flush_expired, c_capacity, c_free_space = C.flush_expired, C.capacity, C.free_space
 
 local BOOLEAN, NUMBER, STRING = 1, 3, 4
--- What is written, for all calls. It holds no string alive: the caller of the call does.
+-- The key and value of a call; one struct for all calls. It keeps no string alive: the calling function does.
 local write = ffi.new("pm_write")
 local MAX_KEY = 65535
 
--- The number of the zone behind a dict.
+-- The number of a dict's zone.
 local function zone_of(dict)
     local zone = type(dict) == "table" and dict[2]
     if type(zone) ~= "number" then
@@ -53,7 +53,7 @@ local function zone_of(dict)
     return zone
 end
 
--- A key as a string, or nil and what is wrong with it.
+-- A key as a string, or nil and an error.
 local function checked(key)
     if key == nil then
         return nil, "nil key"
@@ -126,7 +126,7 @@ function methods.get_stale(dict, key)
     return value, nil, stale
 end
 
--- The methods call this and its like in tail position, so level 2 is the code that called the method.
+-- Methods call this in tail position, so that level 2 is the caller of the method.
 local function store(zone, op, key, value, exptime, flags)
     if not exptime then
         exptime = 0
@@ -235,7 +235,7 @@ function methods.incr(dict, key, value, init, init_ttl)
     return tonumber(bridge.number), nil, bridge.extra == 1
 end
 
--- The list calls insist on their number of arguments, as ngx_lua's do.
+-- As in ngx_lua, the list calls check their number of arguments.
 local function push(right, n, dict, key, value)
     if n ~= 3 then
         error("expecting 3 arguments, but only seen " .. n, 2)
@@ -392,7 +392,7 @@ support.dict = { methods = methods, zone_of = zone_of, checked = checked }
 
 local shared = {}
 for number, name in ipairs(support.settings.zones) do
-    -- As in ngx_lua a dict is a table around userdata; here that is for looks, and the number is what counts.
+    -- A dict is a table around userdata, as in ngx_lua; only the number is used here.
     shared[name] = setmetatable({ newproxy(), number - 1 }, methods)
 end
 ngx.shared = shared

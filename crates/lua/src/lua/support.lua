@@ -1,4 +1,4 @@
--- What every area of the API is built on: the bridge to Rust, and the check of the phase.
+-- The base of every area of the API: the bridge to Rust, and the check of the phase.
 local address, phases, settings = ...
 
 local ffi = require "ffi"
@@ -50,7 +50,7 @@ local function check(bits)
     end
 end
 
--- The functions that ngx_lua reaches through FFI say less than `refuse` does.
+-- The shorter error of functions that ngx_lua reaches through FFI.
 local REQUEST = 0x7f
 local function check_request()
     local phase = bridge.phase
@@ -62,8 +62,8 @@ local function check_request()
     end
 end
 
--- Raises what luaL_argerror does: the function goes by the name it was called by, or '?'. `depth` counts the frames from
--- the API function to the caller of this one.
+-- Raises the error of luaL_argerror, with the name that the function was called by, or '?'. `depth` counts the frames
+-- from the API function to the caller of this one.
 local getinfo = debug.getinfo
 local function argument_error(number, text, depth)
     local level = 2 + (depth or 0)
@@ -81,7 +81,7 @@ local function text_argument(value, number)
     argument_error(number, "string expected, got " .. (value == nil and "nil" or type(value)), 1)
 end
 
--- What ngx_lua's string functions make of their argument.
+-- The argument of ngx_lua's string functions, as text.
 local function text(value)
     if type(value) == "string" then
         return value
@@ -92,7 +92,7 @@ local function text(value)
     return tostring(value)
 end
 
--- Fields of ngx that are worked out: ngx.status, ngx.ctx and the like.
+-- The computed fields of ngx: ngx.status, ngx.ctx and others.
 local getters, setters = {}, {}
 ngx = setmetatable({}, {
     __index = function(_, key)
@@ -124,6 +124,6 @@ return {
     text = text,
     argument_error = argument_error,
     text_argument = text_argument,
-    -- What a call that waits yields to the scheduler.
+    -- The token that a waiting call yields to the scheduler.
     token = {},
 }

@@ -1,4 +1,4 @@
--- Dicts that are the face of a switch. What is not said here they do as every dict.
+-- Dicts that are the face of a switch. Other methods are those of any dict.
 local support, address = ...
 local faces = support.settings.faces
 if not next(faces) then
@@ -31,7 +31,7 @@ typedef struct {
 ]]
 local C = ffi.cast("const pm_switch *", address)
 local c_get, c_holds, c_order, c_outcome = C.get, C.holds, C.order, C.outcome
--- What is asked for, for all calls. It holds no string alive: the caller of the call does.
+-- The order of a call; one struct for all calls. It keeps no string alive: the calling function does.
 local asked = ffi.new("pm_order")
 
 -- The bits of c_holds.
@@ -44,7 +44,7 @@ local function answer()
     return text
 end
 
--- Where in the configuration or in a file the call stands: lua:FILE:LINE.
+-- The position of the call in the configuration or a file: lua:FILE:LINE.
 local function actor()
     for level = 3, 64 do
         local frame = getinfo(level, "Sl")
@@ -60,7 +60,7 @@ local function actor()
             return "lua:" .. (match(source, "^[@=](.*)$") or "(string)") .. ":" .. frame.currentline
         end
     end
-    -- A tail call leaves no frame of the script's.
+    -- After a tail call there is no frame of the script.
     return "lua:" .. (support.phases.directives[tonumber(bridge.phase)] or "(unknown)")
 end
 
@@ -99,8 +99,8 @@ local function reading(name)
 end
 methods.get, methods.get_stale = reading "get", reading "get_stale"
 
--- What stores a string is an order; `wanted` says whether there must be an entry before (ENTRY), must be none (0), or
--- either may be (nil). Other values are the plain dict's.
+-- A method that stores: a string is an order, any other value is the plain dict's. `wanted` says whether the key must
+-- have an entry (ENTRY), must have none (0), or either (nil).
 local function storing(name, wanted)
     local store = plain[name]
     return function(dict, key, value, exptime, flags)
@@ -139,7 +139,7 @@ function methods.delete(dict, key)
     return methods.set(dict, key, nil)
 end
 
--- What makes a value of another kind must not do so under the key of an entry.
+-- A method that makes a value of another kind, which a key with an entry refuses.
 local function making(name)
     local make = plain[name]
     return function(dict, key, ...)

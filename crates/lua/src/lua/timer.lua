@@ -16,7 +16,7 @@ typedef struct {
 local C = ffi.cast("const pm_timer *", address)
 local INIT = 0x10000
 
--- What the timers that wait are to call: a function, how many arguments, the arguments.
+-- The calls of the timers that wait: a function, the number of arguments, the arguments.
 local calls = {}
 
 local function add(every, n, delay, callback, ...)
@@ -71,7 +71,7 @@ function support.run_timer(timer, premature, again)
     if not again then
         calls[timer] = nil
     end
-    -- In tail position, so that tracebacks begin with the function of the timer.
+    -- In tail position, so that tracebacks begin with the timer's function.
     return call[1](premature, unpack(call, 3, call[2] + 2))
 end
 

@@ -16,7 +16,7 @@ typedef struct {
 local C = ffi.cast("const pm_variable *", address)
 local c_resolve, c_get, c_capture, c_set = C.resolve, C.get, C.capture, C.set
 
--- The numbers of names used before.
+-- The numbers of names that were used before.
 local numbers = {}
 
 local function resolve(name)

@@ -1,4 +1,4 @@
-//! Areas: what a part of the `ngx.*` API gives a machine.
+//! Areas: the parts of the `ngx.*` API, as a machine loads them.
 //!
 //! An area is a Lua source over functions written in Rust, and a table that says of each function in which phases it
 //! is allowed.
@@ -14,13 +14,13 @@ use crate::phase::Phases;
 pub struct Function {
     /// As Lua code writes it: `ngx.escape_uri`, `DICT:get`.
     pub name: &'static str,
-    /// Where it may be called.
+    /// The phases in which it may be called.
     pub phases: Phases,
     /// One line for the reference.
     pub doc: &'static str,
 }
 
-/// An entry for a field.
+/// Makes the entry of a field.
 pub(crate) const fn field(name: &'static str, phases: Phases, doc: &'static str) -> Function {
     Function { name, phases, doc }
 }
@@ -31,7 +31,7 @@ pub struct Area {
     pub name: &'static str,
     /// Its functions.
     pub functions: &'static [Function],
-    /// Its fields: what is read or written rather than called.
+    /// Its fields, which are read or written rather than called.
     pub fields: &'static [Function],
     /// Its Lua source.
     pub(crate) source: &'static str,

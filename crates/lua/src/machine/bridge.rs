@@ -1,4 +1,4 @@
-//! What the two sides of one machine share: the results of calls made through LuaJIT's FFI, and the world outside.
+//! The bridge between the two sides of one machine: the results of calls made through LuaJIT's FFI, and the host.
 //!
 //! The first fields are read from Lua by offset (`lua/base.lua` declares the same struct); a change here is a change
 //! there. A function called from Lua gets the bridge's address, fills in its answer and returns; the answer is good
@@ -11,23 +11,23 @@ use std::sync::Arc;
 use crate::phase::Phase;
 use crate::shdict::Zone;
 
-/// What a machine needs from outside: time and the log.
+/// The host of a machine: time and the log.
 pub(crate) trait World {
-    /// Milliseconds since the epoch, as of this turn of the event loop.
+    /// Returns the milliseconds since the epoch, as of this turn of the event loop.
     fn now_ms(&self) -> u64;
     /// Reads the clock anew: `ngx.update_time()`.
     fn refresh_time(&self);
-    /// Seconds east of UTC, now.
+    /// Returns the seconds east of UTC, now.
     fn utc_offset_s(&self) -> i32;
-    /// Whether messages of a level are logged, by nginx's numbers (0 stderr to 8 debug).
+    /// Returns whether messages of a level are logged, by nginx's numbers (0 stderr to 8 debug).
     fn logs(&self, level: u8) -> bool;
     /// Logs one message; `text` begins with `[lua]`.
     fn log(&self, level: u8, text: &[u8]);
-    /// Logs one message without saying which request it is about.
+    /// Logs one message without the request that it is about.
     fn log_apart(&self, level: u8, text: &[u8]);
 }
 
-/// Answers of FFI calls, first what Lua sees of it.
+/// The answers of FFI calls; Lua sees the first fields.
 #[repr(C)]
 pub(crate) struct Bridge {
     /// The bit of the phase that runs.
@@ -45,13 +45,13 @@ pub(crate) struct Bridge {
     /// Set by Lua when the request that runs keeps something in Lua: `ngx.ctx`, globals of its own.
     pub(crate) touched: u32,
     _unused: u32,
-    // From here on Lua sees nothing.
+    // Lua does not see the fields from here on.
     pub(crate) buffer: Vec<u8>,
     pub(crate) zones: Vec<Arc<Zone>>,
     pub(crate) world: Rc<dyn World>,
     /// Matching steps that one regular expression may take; 0 for PCRE2's own limit.
     pub(crate) regex_match_limit: u32,
-    /// The call into the machine that runs now, which is its caller's and opaque here; null outside of such calls.
+    /// The call that runs, which is the VM's and opaque here; null outside of calls.
     pub(crate) frame: *mut c_void,
 }
 
@@ -81,14 +81,14 @@ impl Bridge {
         self.text_len = text.len();
     }
 
-    /// Answers with what stands in the buffer.
+    /// Answers with the buffer's bytes.
     pub(crate) fn answer_buffer(&mut self) {
         self.text = self.buffer.as_ptr();
         self.text_len = self.buffer.len();
     }
 }
 
-/// The bytes that Lua passed as pointer and length.
+/// Returns the bytes that Lua passed as pointer and length.
 ///
 /// # Safety
 /// `start` must point to `len` readable bytes, or `len` be 0, and they must outlive the use of the result: Lua keeps

@@ -9,17 +9,17 @@ use std::ptr;
 
 use super::watch::Watch;
 
-/// What every LuaJIT object is aligned to: as its own allocator has it (MALLOC_ALIGNMENT in lj_alloc.c). With more, the
-/// allocator beneath would have to look for room whose size is no multiple of it.
+/// The alignment of LuaJIT's objects, that of its own allocator (MALLOC_ALIGNMENT in lj_alloc.c). With a larger one,
+/// our allocator would have to look for room for sizes that are no multiple of it.
 const ALIGN: usize = 8;
 
-/// Counts and limits what one machine has allocated. Its address is LuaJIT's allocator argument, so it also leads
-/// from inside the machine to what belongs to it.
+/// Counts and limits what one machine has allocated. It is LuaJIT's allocator argument, so code that runs
+/// inside the machine can reach it.
 pub(crate) struct Budget {
     used_bytes: usize,
     limit_bytes: usize,
-    /// Whether the limit holds now. It does while a script runs, whose calls are protected; elsewhere LuaJIT would
-    /// have to end the process for want of memory.
+    /// Whether the limit holds now. It does while a script runs, whose calls are protected; elsewhere LuaJIT would end
+    /// the process when it runs out of memory.
     limited: bool,
     /// For the hook that stops a runaway script.
     pub(super) watch: std::sync::Arc<Watch>,
@@ -38,7 +38,7 @@ impl Budget {
         self.used_bytes
     }
 
-    /// Whether so much is used that collecting is better than going on.
+    /// Returns whether so much is used that garbage should be collected.
     pub(super) fn is_tight(&self) -> bool {
         self.used_bytes > self.limit_bytes / 4 * 3
     }

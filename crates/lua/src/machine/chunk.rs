@@ -1,4 +1,4 @@
-//! Loading scripts: what they are called in tracebacks, and how inline code becomes a function.
+//! Loading scripts: their names in tracebacks, and how inline code becomes a function.
 
 use std::ffi::{CString, c_int};
 
@@ -7,10 +7,10 @@ use mlua_sys::lua_State;
 
 use super::stack;
 
-/// A script loaded into one machine; good for that machine only, for as long as it lives.
+/// A script loaded into one machine, valid for that machine's lifetime only.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Chunk {
-    /// Where the registry keeps its function.
+    /// The registry's reference to its function.
     pub(crate) function: c_int,
 }
 
@@ -22,17 +22,17 @@ impl Chunk {
 /// Why a script could not be loaded.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct LoadError {
-    /// The compiler's or the system's words, without a prefix.
+    /// The compiler's or the system's message, without a prefix.
     pub(crate) text: Vec<u8>,
-    /// What a request that needed it is answered with: 404 when the file is not there, 503 when it cannot be read, 500
-    /// for code that does not compile.
+    /// The status of requests that need it: 404 if there is no such file, 503 if it cannot be read, 500 if the code does
+    /// not compile.
     pub(crate) status: u16,
 }
 
 /// The longest name that fits LuaJIT's `LUA_IDSIZE` of 60 beside `=(:)`.
 const LONGEST: usize = 56;
 
-/// The name that an inline script goes by: `content_by_lua(nginx.conf:54)`.
+/// Returns the name of an inline script: `content_by_lua(nginx.conf:54)`.
 ///
 /// `directive` is the name without `_block`; `line` the line on which the code starts; `file` the configuration file
 /// as given, `conf_prefix` the directory of the main one with its slash. A file in that directory is named relative
@@ -61,7 +61,7 @@ pub(crate) fn chunk_name(directive: &[u8], file: &[u8], conf_prefix: &[u8], line
 /// Loads inline code; leaves its function on the stack.
 ///
 /// The code becomes the body of a function, because LuaJIT compiles those and not main chunks, which take varargs.
-/// It is compiled bare first, so that an error is the one its author would get, and code that uses `...` stays bare.
+/// It is compiled as it is first, so that an error has the author's line and words, and code that uses `...` stays so.
 ///
 /// # Safety
 /// `state` must be a live stack of the machine's own thread.

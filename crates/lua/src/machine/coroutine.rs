@@ -1,4 +1,4 @@
-//! Handlers that may wait: each runs in a coroutine of its own, taken from those that ended before.
+//! Handlers that may wait: each runs in a coroutine of its own, if possible one that ran before.
 
 use std::ffi::c_int;
 
@@ -15,25 +15,25 @@ const KEPT: usize = 256;
 #[derive(Debug)]
 pub(crate) struct Coroutine {
     pub(crate) state: *mut lua_State,
-    /// Where the registry keeps it alive.
+    /// The registry's reference, which keeps it alive.
     anchor: c_int,
-    /// Whether it ended well, so that it can start something else.
+    /// Whether it ended without an error, so that it can run another script.
     clean: bool,
 }
 
-/// What a coroutine did when it was let run.
+/// Why a resumed coroutine came back.
 #[derive(PartialEq, Eq, Debug)]
 pub(crate) enum Resumed {
-    /// It came to its end.
+    /// It ended.
     Done,
-    /// It waits for the world.
+    /// It waits for the host.
     Waiting,
     /// It failed; the text begins with `lua entry thread aborted: `.
     Failed(ScriptError),
 }
 
 impl Machine {
-    /// Makes ready to run a script; [`Machine::resume`] lets it run.
+    /// Prepares to run a script; [`Machine::resume`] runs it.
     pub(crate) fn start(&self, chunk: Chunk) -> Coroutine {
         let coroutine = match self.idle.borrow_mut().pop() {
             Some(idle) => idle,
@@ -49,8 +49,8 @@ impl Machine {
         coroutine
     }
 
-    /// Lets a coroutine run until it ends, waits or fails. What `push` leaves on its stack, and returns the number
-    /// of, is what the call that waited returns.
+    /// Resumes a coroutine until it ends, waits or fails. The call that waited returns the values that `push` puts on
+    /// the stack; `push` returns their number.
     pub(crate) fn resume_with(
         &self,
         coroutine: &mut Coroutine,
@@ -89,12 +89,12 @@ impl Machine {
         step
     }
 
-    /// Lets a coroutine run; the call that waited returns nothing.
+    /// Resumes a coroutine; the call that waited returns nothing.
     pub(crate) fn resume(&self, coroutine: &mut Coroutine, phase: Phase, request: u32) -> Resumed {
         self.resume_with(coroutine, phase, request, |_| 0)
     }
 
-    /// Takes a coroutine back, wherever it stands: one that waits will never go on.
+    /// Takes a coroutine back in any state: one that waits is never resumed.
     pub(crate) fn finish(&self, mut coroutine: Coroutine) {
         // SAFETY: the machine is open and the coroutine is one of its own that does not run.
         unsafe {

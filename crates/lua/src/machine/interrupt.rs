@@ -1,8 +1,8 @@
-//! Stopping a script that does not stop by itself.
+//! Stopping scripts that run for too long.
 //!
-//! A watchdog, which lives elsewhere and may be another thread, sees through an [`Interrupter`] that a script has been
-//! running for too long and stops that very run: an error is raised at the script's next instruction. LuaJIT is built
-//! with `LUAJIT_ENABLE_CHECKHOOK`, so compiled loops notice too. A C function that never returns cannot be stopped.
+//! A watchdog, usually on another thread, sees through an [`Interrupter`] that a script has been running for too long,
+//! and stops that run and no other: an error is raised at the script's next instruction. LuaJIT is built with
+//! `LUAJIT_ENABLE_CHECKHOOK`, so compiled loops notice too. A C function that never returns cannot be stopped.
 
 use std::ffi::c_int;
 use std::sync::atomic::Ordering;
@@ -15,7 +15,7 @@ use super::budget::Budget;
 use super::stack;
 use super::watch::{StatePointer, Watch};
 
-/// What the script's error says.
+/// The text of the error that stops a script.
 pub(crate) const STOPPED: &str = "the script ran for too long and was stopped";
 
 /// One run of a script, as a watchdog saw it.
@@ -27,13 +27,13 @@ pub(crate) struct RunId(pub(super) u64);
 pub(crate) struct Interrupter(pub(super) Arc<Watch>);
 
 impl Interrupter {
-    /// The run going on, if any. The same value twice means the same script without a break.
+    /// Returns the current run, if any. Two equal values mean the same run without a break.
     pub(crate) fn running(&self) -> Option<RunId> {
         let run = self.0.run.load(Ordering::Acquire);
         (run % 2 == 1).then_some(RunId(run))
     }
 
-    /// Stops `run`, and nothing else: a script that started since goes on.
+    /// Stops `run` and no other: a script that started since is left alone.
     pub(crate) fn stop(&self, run: RunId) {
         let machine = self.0.machine.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(StatePointer(state)) = *machine else { return };
@@ -44,8 +44,8 @@ impl Interrupter {
         // SAFETY: the machine is open while the lock is held; see `StatePointer`.
         unsafe {
             if again {
-                // It did not hear: its own thread may have turned to another way of running at the same moment. LuaJIT
-                // changes nothing for a hook that it believes to be set.
+                // The first attempt had no effect: the machine's thread may have switched its dispatch at the same
+                // moment. LuaJIT ignores a hook that it takes to be set, so it is removed first.
                 ffi::lua_sethook(state, None, 0, 0);
             }
             ffi::lua_sethook(state, Some(stop_here), ffi::LUA_MASKCOUNT, 1);
@@ -53,21 +53,21 @@ impl Interrupter {
     }
 }
 
-/// Stops what runs for longer than a limit; to be asked to look every now and then, from a thread of its own.
+/// Stops what runs for longer than a limit, when asked to look from another thread every now and then.
 pub struct Watchdog {
     interrupter: Interrupter,
     limit_ms: u64,
-    /// The run seen last, and since when.
+    /// The run seen last, and when it was seen first.
     seen: Option<(RunId, u64)>,
 }
 
 impl Watchdog {
-    /// Watches a machine; a limit of 0 is none.
+    /// Makes a watchdog of a machine; a limit of 0 is none.
     pub(crate) fn new(interrupter: Interrupter, limit_ms: u64) -> Watchdog {
         Watchdog { interrupter, limit_ms, seen: None }
     }
 
-    /// Looks; `now_ms` is of a clock that never goes back. Whether it stopped something.
+    /// Looks at the current run, and returns whether it stopped it; `now_ms` is of a monotonic clock.
     pub fn look(&mut self, now_ms: u64) -> bool {
         let running = self.interrupter.running();
         let since_ms = match (self.seen, running) {
@@ -84,7 +84,7 @@ impl Watchdog {
     }
 }
 
-/// The hook itself, called before the next instruction of whatever runs.
+/// The hook, called before the next instruction.
 unsafe extern "C-unwind" fn stop_here(state: *mut lua_State, _activation: *mut lua_Debug) {
     let mut budget = std::ptr::null_mut();
     // SAFETY: `state` is the running stack; the allocator's argument is the machine's Budget, see `StatePointer::new`.

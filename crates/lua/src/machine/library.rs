@@ -12,14 +12,14 @@ use super::options::MachineOptions;
 use super::{stack, traceback};
 use crate::phase::PHASES;
 
-/// Functions of our own Lua that Rust calls.
+/// Functions of our own Lua sources that Rust calls.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Anchors {
     /// Forgets what a request kept in Lua: `(request)`.
     pub(crate) forget: Chunk,
     /// Runs the function of a timer: `(timer, premature, again)`.
     pub(crate) run_timer: Chunk,
-    /// Forgets a timer that cannot run, and tells where its function stands: `(timer)`.
+    /// Forgets a timer that cannot run, and returns where its function is defined: `(timer)`.
     pub(crate) drop_timer: Chunk,
 }
 
@@ -29,7 +29,7 @@ impl Anchors {
         Anchors { forget: Chunk::NONE, run_timer: Chunk::NONE, drop_timer: Chunk::NONE };
 }
 
-/// Gives a new machine Lua's libraries and the API.
+/// Loads Lua's libraries and the API into a new machine.
 ///
 /// # Safety
 /// `state` must be a new machine's main stack, and `bridge` must outlive it.
@@ -117,7 +117,7 @@ unsafe extern "C-unwind" fn open_protected(state: *mut lua_State) -> i32 {
     }
 }
 
-/// Loads one of our own sources; tracebacks know it by its name.
+/// Loads one of our own sources under the name that tracebacks show.
 unsafe fn load(state: *mut lua_State, source: &'static str, name: &str) {
     // SAFETY: a C function has the slot for the name, which stays below the function until it is removed.
     unsafe {
@@ -166,7 +166,7 @@ unsafe fn push_phases(state: *mut lua_State, areas: &[&Area]) {
     }
 }
 
-/// Pushes what the Lua sources need to know of the configuration.
+/// Pushes the settings that the Lua sources need.
 unsafe fn push_settings(state: *mut lua_State, options: &MachineOptions) {
     // SAFETY: as in push_phases.
     unsafe {
@@ -202,7 +202,7 @@ unsafe fn push_settings(state: *mut lua_State, options: &MachineOptions) {
     }
 }
 
-/// What is searched beside LuaJIT's own default: where Debian and its kin put Lua modules.
+/// Searched after LuaJIT's own default: the folders of Debian's Lua modules.
 const DEFAULT_PATH: &[u8] = b"/usr/share/lua/5.1/?.lua;/usr/share/lua/5.1/?/init.lua";
 #[cfg(target_arch = "aarch64")]
 const DEFAULT_CPATH: &[u8] = b"/usr/lib/aarch64-linux-gnu/lua/5.1/?.so;/usr/lib/lua/5.1/?.so";
@@ -229,7 +229,7 @@ unsafe fn set_path(
             stack::push(state, prefix);
             stack::push(state, configured);
             let path = ffi::lua_tostring(state, -1);
-            // The mark keeps a `;` on each side when the default is put in.
+            // The mark keeps a `;` on each side when the default is inserted.
             let path = ffi::luaL_gsub(state, path, c";;".as_ptr(), c";\x01;".as_ptr());
             let path = ffi::luaL_gsub(state, path, c"$prefix".as_ptr(), ffi::lua_tostring(state, 3));
             let path = ffi::luaL_gsub(state, path, c"${prefix}".as_ptr(), ffi::lua_tostring(state, 3));

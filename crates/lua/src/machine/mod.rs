@@ -1,9 +1,9 @@
-//! One Lua machine: opened, given the API, run and closed.
+//! One Lua machine: a LuaJIT state that is opened, given the API, run and closed.
 //!
-//! A worker thread has one; it is neither shared nor moved between threads while open. Scripts are loaded once and
-//! run many times: handlers that may wait run in coroutines ([`Machine::start`], [`Machine::resume`]), the others in one go
-//! ([`Machine::call`]). Nothing here knows what a request is; the number of the request that runs only keeps the globals
-//! of one apart from those of another.
+//! A thread has one; it is neither shared nor moved between threads while open. Scripts are loaded once and run many
+//! times: handlers that may wait run in coroutines ([`Machine::start`], [`Machine::resume`]), the others in one go
+//! ([`Machine::call`]). Nothing here knows what a request is; the number of the request that runs only keeps the
+//! globals of one apart from those of another.
 
 mod area;
 pub(crate) mod bridge;
@@ -39,21 +39,21 @@ use library::Anchors;
 pub(crate) use options::{MachineOptions, WorkerIdentity};
 use watch::Watch;
 
-/// Why a machine could not be opened.
+/// A machine could not be opened.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct OpenError {
-    /// What went wrong, for the log.
+    /// The reason, for the log.
     pub(crate) text: Vec<u8>,
 }
 
-/// A script failed; the text is ngx_lua's, traceback included.
+/// A script failed.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct ScriptError {
-    /// For the log.
+    /// ngx_lua's message with its traceback, for the log.
     pub(crate) text: Vec<u8>,
 }
 
-/// What ran before a run that began inside another.
+/// The run that another began inside of.
 struct OuterRun {
     phase: u32,
     request: u32,
@@ -67,7 +67,7 @@ pub(crate) struct Machine {
     watch: Arc<Watch>,
     idle: RefCell<Vec<Coroutine>>,
     anchors: Anchors,
-    /// How many runs are going on, one inside the other: a script that writes its answer may run filters.
+    /// The number of nested runs: a script that writes its answer may run filters.
     depth: Cell<u32>,
 }
 
@@ -102,12 +102,12 @@ impl Machine {
         Ok(machine)
     }
 
-    /// A handle for a watchdog, good for any thread and for longer than the machine.
+    /// Returns a handle for a watchdog, which any thread may hold and which may outlive the machine.
     pub(crate) fn interrupter(&self) -> Interrupter {
         Interrupter(self.watch.clone())
     }
 
-    /// Bytes that the machine holds.
+    /// Returns the number of bytes that the machine holds.
     pub(crate) fn used_bytes(&self) -> usize {
         // SAFETY: the budget lives as long as self, and no allocation is under way.
         unsafe { (*self.budget).used_bytes() }
@@ -122,7 +122,7 @@ impl Machine {
         }
     }
 
-    /// Loads the code of a file that was read already; `path` is what tracebacks show.
+    /// Loads the code of a file that was read already; tracebacks show `path`.
     pub(crate) fn load_file(&self, path: &[u8], code: &[u8]) -> Result<Chunk, LoadError> {
         // SAFETY: as in load_inline.
         unsafe {
@@ -131,7 +131,7 @@ impl Machine {
         }
     }
 
-    /// Runs a script to its end, as the phases that cannot wait do; shows `see` its first result.
+    /// Runs a script of a phase that cannot wait to its end, and passes its first result to `see`.
     pub(crate) fn call<R>(
         &self,
         chunk: Chunk,
@@ -142,7 +142,8 @@ impl Machine {
         self.call_with(chunk, phase, request, |_| 0, see)
     }
 
-    /// The same with what `push` leaves on the stack, and returns the number of, as arguments; it has room for three.
+    /// Does the same with the arguments that `push` puts on the stack, which has room for three; `push` returns their
+    /// number.
     pub(crate) fn call_with<R>(
         &self,
         chunk: Chunk,
@@ -171,18 +172,18 @@ impl Machine {
         result
     }
 
-    /// Forgets what a request kept in Lua; to be called when it ends.
+    /// Forgets what a request kept in Lua. To be called when the request ends.
     pub(crate) fn forget_request(&self, request: u32) {
         let given = |state| {
             // SAFETY: `call_with` leaves room for arguments.
             unsafe { ffi::lua_pushnumber(state, f64::from(request)) };
             1
         };
-        // It only clears two slots of tables.
+        // The function clears two slots of tables and cannot fail.
         let _ = self.call_with(self.anchors.forget, Phase::Init, 0, given, |_| ());
     }
 
-    /// The functions of our own Lua.
+    /// Returns the functions of our own Lua sources.
     pub(crate) fn anchors(&self) -> Anchors {
         self.anchors
     }
@@ -193,13 +194,13 @@ impl Machine {
         unsafe { ffi::lua_gc(self.state, ffi::LUA_GCCOLLECT, 0) };
     }
 
-    /// The main stack, for tests.
+    /// Passes the main stack to `act`, for tests.
     #[cfg(test)]
     pub(crate) fn with_state(&self, act: impl FnOnce(*mut lua_State)) {
         act(self.state);
     }
 
-    /// Begins a run; what ran before, if this one runs inside another, is to be given to [`Machine::leave`].
+    /// Begins a run. Returns the run that this one is inside of, for [`Machine::leave`].
     fn enter(&self, phase: Phase, request: u32) -> OuterRun {
         if self.depth.replace(self.depth.get() + 1) == 0 {
             self.watch.enter();
@@ -214,7 +215,7 @@ impl Machine {
         }
     }
 
-    /// Ends a run that came out with LuaJIT's `status`.
+    /// Ends a run that LuaJIT ended with `status`.
     fn leave(&self, before: OuterRun, status: i32) {
         self.depth.set(self.depth.get() - 1);
         let is_outermost = self.depth.get() == 0;
@@ -233,12 +234,12 @@ impl Machine {
         }
     }
 
-    /// The address of what this machine shares with its Lua side.
+    /// Returns the address of the bridge.
     pub(crate) fn bridge(&self) -> *mut Bridge {
         self.bridge
     }
 
-    /// Moves the function at the top of the stack into the registry.
+    /// Moves the function at the top of the stack to the registry.
     fn keep(&self) -> Chunk {
         // SAFETY: the caller left a value on the stack.
         Chunk { function: unsafe { ffi::luaL_ref(self.state, ffi::LUA_REGISTRYINDEX) } }

@@ -1,4 +1,4 @@
-//! The few ways this crate moves bytes to and from a Lua stack.
+//! Moving bytes to and from a Lua stack.
 //!
 //! Nothing here checks phases or decides anything. Functions that can raise a Lua error say so: while they run, no
 //! Rust value that needs dropping may be alive in the frames above, because LuaJIT unwinds past them.
@@ -8,10 +8,10 @@ use std::ffi::{CStr, c_int};
 use mlua_sys as ffi;
 use mlua_sys::lua_State;
 
-/// The bytes of the string or number at `index`; a number is turned into a string in place, as `lua_tolstring` does.
+/// Returns the bytes of the string or number at `index`; a number becomes a string in place (`lua_tolstring`).
 ///
 /// # Safety
-/// `state` must be a live stack; the slice is good only as long as the value stays on it.
+/// `state` must be a live stack; the slice is valid only as long as the value stays on it.
 pub(crate) unsafe fn bytes<'a>(state: *mut lua_State, index: c_int) -> Option<&'a [u8]> {
     let mut len = 0;
     // SAFETY: the caller vouches for the stack; LuaJIT returns null or `len` readable bytes.
@@ -21,7 +21,7 @@ pub(crate) unsafe fn bytes<'a>(state: *mut lua_State, index: c_int) -> Option<&'
     }
 }
 
-/// Pushes a string. Raises an error when memory is short.
+/// Pushes a string. Raises an error when memory runs out.
 ///
 /// # Safety
 /// `state` must be a live stack with a free slot.
@@ -30,7 +30,7 @@ pub(crate) unsafe fn push(state: *mut lua_State, bytes: &[u8]) {
     unsafe { ffi::lua_pushlstring_(state, bytes.as_ptr().cast(), bytes.len()) }
 }
 
-/// The error value at the top as text, popped. ngx_lua logs "unknown reason" for values that are not strings.
+/// Pops the error value at the top and returns it as text; ngx_lua logs "unknown reason" if it is no string.
 ///
 /// # Safety
 /// `state` must be a live stack with a value on it.
@@ -46,7 +46,7 @@ pub(crate) unsafe fn pop_error(state: *mut lua_State) -> Vec<u8> {
     }
 }
 
-/// The text of a C string that LuaJIT owns.
+/// Returns the text of a C string that LuaJIT owns.
 ///
 /// # Safety
 /// `text` must be null or point to a NUL-terminated string that outlives the use of the result.

@@ -9,7 +9,7 @@ use super::interrupt::{RunId, STOPPED};
 use super::*;
 use crate::shdict::Zone;
 
-/// A world that stands still and remembers what was logged.
+/// A world whose time does not move, and which keeps what was logged.
 pub(crate) struct Still {
     pub(crate) now_ms: Cell<u64>,
     pub(crate) logged: RefCell<Vec<(u8, String)>>,
@@ -118,7 +118,7 @@ fn errors_read_as_in_ngx_lua() {
 }
 
 #[test]
-fn a_coroutine_is_used_again() {
+fn an_ended_coroutine_is_used_again() {
     let (vm, _) = machine(|_| ());
     let chunk = vm.load_inline(b"local x = 1 return x", NAME).unwrap();
     let mut first = vm.start(chunk);
@@ -200,7 +200,7 @@ fn one_request_never_sees_anothers_globals() {
 }
 
 #[test]
-fn globals_are_shared_where_that_is_meant() {
+fn globals_made_in_init_and_by_g_are_shared() {
     let (vm, world) = machine(|_| ());
     for expected in ["1", "2"] {
         let code = "_G.count = (_G.count or 0) + 1 return count";
@@ -212,7 +212,7 @@ fn globals_are_shared_where_that_is_meant() {
 }
 
 #[test]
-fn openrestys_shared_globals_can_be_had() {
+fn globals_are_shared_without_private_globals() {
     let (vm, _) = machine(|options| options.private_globals = false);
     for expected in ["1", "2", "3"] {
         let chunk = vm.load_inline(b"count = (count or 0) + 1 return count", NAME).unwrap();
@@ -251,7 +251,7 @@ fn c_modules_find_luas_symbols_in_the_program() {
 }
 
 #[test]
-fn memory_is_limited_and_the_machine_lives_on() {
+fn a_script_over_the_memory_limit_fails_and_the_machine_serves_on() {
     let (vm, _) = machine(|options| options.memory_limit_bytes = Some(16 << 20));
     let hungry = "local t = {} for i = 1, 1e9 do t[i] = ('x'):rep(1000) .. i end";
     assert_eq!(run(&vm, hungry).unwrap_err(), "not enough memory");

@@ -1,4 +1,4 @@
-//! The tracebacks of failed scripts, in ngx_lua's form.
+//! The tracebacks of failed scripts, in ngx_lua's format.
 
 use std::mem::MaybeUninit;
 
@@ -8,10 +8,10 @@ use mlua_sys::{lua_Debug, lua_State};
 use super::bridge::Bridge;
 use super::stack;
 
-/// How many frames are shown.
+/// The largest number of frames shown.
 const DEPTH: usize = 22;
 
-/// The traceback of an entry coroutine that failed:
+/// Returns the traceback of an entry coroutine that failed:
 /// `stack traceback:\ncoroutine 0:\n\t[C]: in function 'error'\n\t…: in main chunk`.
 ///
 /// # Safety
@@ -40,11 +40,11 @@ pub(super) unsafe fn of_entry(state: *mut lua_State) -> Vec<u8> {
     tidied
 }
 
-/// How the lines of our own Lua begin.
+/// The beginning of lines about our own Lua sources.
 const OWN: &[u8] = b"\t(ngx.";
 
-/// Appends a traceback in which the frames of our own Lua are one C function, as most of these functions are in
-/// ngx_lua: what raised the error inside of it is nobody's business.
+/// Appends a traceback in which the frames of our own Lua sources are one C function, as most of these functions are in
+/// ngx_lua; where inside of them the error was raised is of no use to the script's author.
 fn tidy(text: &[u8], out: &mut Vec<u8>) {
     let mut lines = text.split(|&byte| byte == b'\n').peekable();
     let mut is_first = true;
@@ -73,7 +73,7 @@ fn tidy(text: &[u8], out: &mut Vec<u8>) {
 
 const IN_FUNCTION: &[u8] = b" in function '";
 
-/// `tidy(text)`: for `debug.traceback`. Main chunks look as such, too.
+/// The C function `tidy(text)`, for `debug.traceback`.
 ///
 /// # Safety
 /// Only Lua calls it, as a C function whose upvalue is the machine's bridge.

@@ -1,4 +1,4 @@
-//! What a machine and its watchdogs share: which run is going on, and which one is to stop.
+//! The state that a machine and its watchdogs share: the current run, and the run to stop.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};

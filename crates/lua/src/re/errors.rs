@@ -1,13 +1,11 @@
-//! PCRE2's errors in the words and numbers of PCRE 1.
-//!
-//! ngx_lua 0.10.23 is built on PCRE 1; what Lua code compares with are its texts and numbers.
+//! PCRE2's errors with the texts and numbers of PCRE 1, on which ngx_lua 0.10.23 is built: Lua code compares with them.
 
-/// PCRE 1's number for an error of a match.
+/// Returns PCRE 1's number for an error of a match.
 pub(super) fn exec_number(pcre2: i32) -> i32 {
     match pcre2 {
         pcre2_sys::PCRE2_ERROR_MATCHLIMIT => -8,
         pcre2_sys::PCRE2_ERROR_DEPTHLIMIT => -21,
-        // All the ways in which bytes are not UTF-8.
+        // The errors for invalid UTF-8.
         -23..=-3 => -10,
         pcre2_sys::PCRE2_ERROR_BADUTFOFFSET => -11,
         pcre2_sys::PCRE2_ERROR_BADOFFSET => -24,
@@ -26,7 +24,7 @@ pub(super) fn exec_number(pcre2: i32) -> i32 {
     }
 }
 
-/// PCRE 1's words for an error of a compilation, where they differ from PCRE2's.
+/// Returns PCRE 1's text for an error of a compilation, if it differs from PCRE2's.
 pub(super) fn compile_text(pcre2: i32) -> Option<&'static [u8]> {
     Some(match pcre2 {
         109 => b"nothing to repeat",

@@ -1,7 +1,7 @@
 //! The regular expressions of `ngx.re`: PCRE2 under ngx_lua's options, templates and error texts.
 //!
 //! One [`Regex`] belongs to one machine. It knows nothing of Lua; caching is done in Lua (`lua/regex.lua`). Every
-//! match is bounded by PCRE2's match limit, so no pattern can hold a worker for ever.
+//! match is bounded by PCRE2's match limit, so no pattern can block a thread.
 
 mod errors;
 mod pattern;
@@ -10,8 +10,8 @@ mod template;
 pub(crate) use pattern::{Flags, Regex};
 pub(crate) use template::Template;
 
-/// Replaces matches of `regex` in `subject`, the first or with `global` all, by what `template` makes of each, and
-/// appends the result to `out`. How often it replaced, or PCRE's (1) error number.
+/// Replaces the first match of `regex` in `subject`, or with `global` every match, by the filled-in `template`, and
+/// appends the result to `out`. Returns the number of replacements, or PCRE 1's error number.
 pub(crate) fn substitute(
     regex: &mut Regex,
     template: &Template,
@@ -32,7 +32,7 @@ pub(crate) fn substitute(
             out,
         );
         copied = end;
-        // After an empty match the search goes on one byte further, so that it ends.
+        // After an empty match the search continues one byte further, so that it ends.
         at = if end == start { end + 1 } else { end };
         if !global || at > subject.len() {
             break;

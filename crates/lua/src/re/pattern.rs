@@ -1,4 +1,4 @@
-//! One compiled pattern and the place its matches are put.
+//! Compiled patterns and their matches.
 
 use std::ffi::{c_int, c_void};
 use std::ptr;
@@ -7,7 +7,7 @@ use pcre2_sys as pcre;
 
 use super::errors;
 
-/// The ways in which a pattern is compiled and matched; the bits are what `lua/regex.lua` makes of `ngx.re`'s letters.
+/// How a pattern is compiled and matched; `lua/regex.lua` makes the bits from the letters of `ngx.re`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub(crate) struct Flags(pub u32);
 
@@ -35,7 +35,7 @@ impl Flags {
     /// `x`
     pub(crate) const EXTENDED: Flags = Flags(1 << 10);
 
-    /// Whether `flag` is one of them.
+    /// Returns whether `flag` is set.
     pub(crate) fn has(self, flag: Flags) -> bool {
         self.0 & flag.0 != 0
     }
@@ -64,7 +64,7 @@ const DFA_WORKSPACE: usize = 100;
 #[repr(C)]
 #[derive(Debug)]
 pub(crate) struct Regex {
-    /// Start and end of each group of the last match, `usize::MAX` where a group took no part.
+    /// Start and end of each group of the last match, `usize::MAX` for an unset group.
     offsets: *const usize,
     /// Groups beside the whole match; 0 in DFA mode.
     groups: u32,
@@ -72,18 +72,18 @@ pub(crate) struct Regex {
     /// `name_count` entries of `name_entry_len` bytes: a big-endian group number and a NUL-terminated name.
     name_entry_len: u32,
     names: *const u8,
-    // From here on Lua sees nothing.
+    // Lua does not see the fields from here on.
     code: *mut pcre::pcre2_code_8,
     data: *mut pcre::pcre2_match_data_8,
     context: *mut pcre::pcre2_match_context_8,
     flags: Flags,
-    /// It was compiled to machine code.
+    /// Whether it was compiled to machine code.
     jitted: bool,
     workspace: Box<[c_int]>,
 }
 
 impl Regex {
-    /// Compiles `pattern`; `match_limit` of 0 leaves PCRE2's own limit. The error is ngx_lua's text.
+    /// Compiles `pattern`; a `match_limit` of 0 leaves PCRE2's own. The error is ngx_lua's text.
     pub(crate) fn compile(pattern: &[u8], flags: Flags, match_limit: u32) -> Result<Regex, Vec<u8>> {
         let mut error = 0;
         let mut error_at = 0;
@@ -144,13 +144,13 @@ impl Regex {
         }
     }
 
-    /// Whether it was compiled to machine code.
+    /// Returns whether it was compiled to machine code.
     pub(crate) fn is_jitted(&self) -> bool {
         self.jitted
     }
 
-    /// Looks for a match from byte `at` on: how many groups it has, the whole match among them, or PCRE's (1) error
-    /// number. The offsets are good until the next call.
+    /// Looks for a match from byte `at` on, and returns the number of its groups, the whole match included, or PCRE 1's
+    /// error number. The offsets are valid until the next call.
     pub(crate) fn exec(&mut self, subject: &[u8], at: usize) -> Result<Option<usize>, i32> {
         if at > subject.len() {
             return Ok(None);
@@ -185,14 +185,14 @@ impl Regex {
         };
         match found {
             pcre::PCRE2_ERROR_NOMATCH => Ok(None),
-            // In DFA mode 0 says that shorter matches found no room, which nobody asked for.
+            // In DFA mode, 0 means that there was no room for shorter matches, which are of no interest.
             0 => Ok(Some(1)),
             1.. => Ok(Some(found as usize)),
             error => Err(errors::exec_number(error)),
         }
     }
 
-    /// Where the last match has group `number`.
+    /// Returns the range of group `number` in the last match.
     pub(crate) fn group(&self, number: usize) -> Option<(usize, usize)> {
         if number > self.groups as usize {
             return None;

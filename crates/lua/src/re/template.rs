@@ -1,6 +1,6 @@
 //! Replacement templates: `$0`, `$1`, `${1}`, and `$$` for a dollar sign.
 
-/// A template taken apart.
+/// A parsed template.
 #[derive(Debug, Default)]
 pub(crate) struct Template {
     parts: Vec<Part>,
@@ -12,15 +12,15 @@ enum Part {
     Group(usize),
 }
 
-/// Why a template is none; ngx_lua logs the reason and tells Lua only that it failed.
+/// A template is invalid; ngx_lua logs the reason, and Lua code gets only that it failed.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct TemplateError {
-    /// For the log.
+    /// The reason, for the log.
     pub(crate) text: Vec<u8>,
 }
 
 impl Template {
-    /// Takes `source` apart.
+    /// Parses `source`.
     pub(crate) fn parse(source: &[u8]) -> Result<Template, TemplateError> {
         let mut parts = Vec::new();
         let mut rest = source;
@@ -75,7 +75,7 @@ impl Template {
         Ok(Template { parts })
     }
 
-    /// Appends the template with its groups filled in; a group that `group` does not know is left out.
+    /// Appends the template with its groups filled in; a group that `group` does not know is empty.
     pub(crate) fn expand<'a>(&self, group: impl Fn(usize) -> Option<&'a [u8]>, out: &mut Vec<u8>) {
         for part in &self.parts {
             match part {

@@ -31,7 +31,7 @@ fn groups_are_found() {
 }
 
 #[test]
-fn every_letter_does_something() {
+fn every_option_changes_the_match() {
     assert!(groups("b", Flags::ANCHORED.0, "ab", 0).is_none());
     assert!(groups("AB", Flags::CASELESS.0, "ab", 0).is_some());
     assert!(groups("^b", Flags::MULTILINE.0, "a\nb", 0).is_some());
@@ -68,7 +68,7 @@ fn the_match_limit_holds_with_and_without_machine_code() {
 }
 
 #[test]
-fn templates_are_filled_in() {
+fn templates_are_filled_in_with_groups() {
     assert_eq!(replaced("hello, 1234", "([0-9])[0-9]", "[$0][$1]", false), ("hello, [12][1]34".into(), 1));
     assert_eq!(
         replaced("hello, 1234", "([0-9])[0-9]", "[$0,${1}0$$]", true),

@@ -1,8 +1,8 @@
 //! The bytes of one shared dict and the records laid out in them.
 //!
 //! An entry is `[header][key][value]`, a list element `[header][value]`; both headers are as long as nginx's own, so
-//! that the same data takes the same space. Links are offsets into the arena, `NIL` for none. This file knows where
-//! a field lies, never what it means.
+//! that the same data takes the same space. Links are offsets into the arena, `NIL` for none. This file knows the
+//! places of fields, never their meaning.
 
 /// No record.
 pub(super) const NIL: u64 = u64::MAX;
@@ -14,7 +14,7 @@ pub(super) const ELEMENT_HEADER_BYTES: usize = 21;
 /// The list head that follows the key of a list entry, aligned to 8.
 pub(super) const LIST_HEAD_BYTES: usize = 16;
 
-/// What kind of value an entry or element holds. The numbers are Lua's own type tags, which ngx_lua stores.
+/// The kind of value of an entry or element. The numbers are Lua's own type tags, which ngx_lua stores.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u8)]
 pub(super) enum ValueKind {
@@ -62,7 +62,7 @@ pub(super) struct Arena {
 }
 
 impl Arena {
-    /// Zeroed, so the system gives real memory only to pages that are used.
+    /// Makes a zeroed arena: the system gives memory only to pages that are used.
     pub(super) fn new(bytes: usize) -> Arena {
         Arena { bytes: vec![0; bytes].into_boxed_slice() }
     }
@@ -112,7 +112,7 @@ impl Arena {
         self.bytes[start..start + key.len()].copy_from_slice(key);
     }
 
-    /// The value of an entry that is no list.
+    /// Returns the value of an entry that is no list.
     pub(super) fn value(&self, entry: usize) -> &[u8] {
         let start = entry + ENTRY_HEADER_BYTES + self.key_len(entry);
         &self.bytes[start..start + self.u32(entry + entry::VALUE_LEN) as usize]
@@ -135,7 +135,7 @@ impl Arena {
         self.bytes[start..start + value.len()].copy_from_slice(value);
     }
 
-    /// Where the first and last element of a list entry are kept.
+    /// Returns the offset of a list entry's links to its first and last element.
     pub(super) fn list_head(&self, entry: usize) -> usize {
         (entry + ENTRY_HEADER_BYTES + self.key_len(entry)).next_multiple_of(8)
     }

@@ -8,7 +8,7 @@ use super::store::encode;
 use super::table::{HashIndex, Lookup, entry_bytes};
 use super::{DictError, Value};
 
-/// Which end of a list.
+/// An end of a list.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum ListEnd {
     /// The first element: `lpush`, `lpop`.
@@ -123,7 +123,7 @@ impl HashIndex {
         self.arena.set_u64(last, NIL);
     }
 
-    /// Where the offsets of the first and the last element are kept.
+    /// Returns the offset of the links to the first and the last element.
     fn ends(&self, at: usize) -> (usize, usize) {
         let head = self.arena.list_head(at);
         (head, head + 8)

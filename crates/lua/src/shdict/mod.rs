@@ -1,8 +1,8 @@
 //! `lua_shared_dict`: one zone of bounded size, shared by every thread of the process.
 //!
-//! A [`Zone`] is what `ngx.shared.NAME` stands for: a dictionary of strings, numbers, booleans and lists with expiry
+//! A [`Zone`] is the dictionary behind `ngx.shared.NAME`: strings, numbers, booleans and lists with expiry
 //! times, least-recently-used eviction and the space accounting of ngx_lua 0.10.23 on nginx's slab allocator, so that
-//! the same program evicts the same entries. Whoever owns the zones keys them by name and size, so that a reload
+//! the same program evicts the same entries. The owner of the zones keys them by name and size, so that a reload
 //! carries them over. This module reads no clock and no randomness (both come in), knows no Lua, and must never hold
 //! its lock while calling out.
 
@@ -29,14 +29,14 @@ pub(crate) enum Value<'a> {
     Boolean(bool),
 }
 
-/// Why a call did nothing; [`DictError::text`] is what Lua gets.
+/// A call failed; Lua gets [`DictError::text`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum DictError {
-    /// `add` of a key that is there.
+    /// `add` of an existing key.
     Exists,
-    /// `replace`, `incr`, `ttl` or `expire` of a key that is not there.
+    /// `replace`, `incr`, `ttl` or `expire` of a missing key.
     NotFound,
-    /// No room, also after evicting what may be evicted.
+    /// There is no room, even after evicting what may be evicted.
     NoMemory,
     /// `incr` of something else.
     NotANumber,
@@ -47,7 +47,7 @@ pub(crate) enum DictError {
 }
 
 impl DictError {
-    /// ngx_lua's words for it.
+    /// Returns ngx_lua's text for it.
     pub(crate) fn text(self) -> &'static str {
         match self {
             DictError::Exists => "exists",
@@ -60,26 +60,26 @@ impl DictError {
     }
 }
 
-/// What became of a store or an increment.
+/// The outcome of a store or an increment.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub(crate) struct Stored<T> {
-    /// The outcome.
+    /// The result for Lua.
     pub(crate) result: Result<T, DictError>,
     /// Whether entries that had not expired were evicted to make room.
     pub(crate) forcible: bool,
 }
 
-/// What a lookup found beside the value.
+/// The result of a lookup beside the value.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Found {
     /// The user's flags.
     pub(crate) flags: u32,
-    /// Whether the entry had expired; only `get_stale` sees such entries.
+    /// Whether the entry has expired; only `get_stale` returns such entries.
     pub(crate) stale: bool,
 }
 
 /// One shared dict. All times are in milliseconds since the epoch, all lifetimes in milliseconds; a lifetime of 0
-/// means for ever. Keys must not be empty nor longer than 65,535 bytes (ngx_lua keeps
+/// is without limit. Keys must not be empty nor longer than 65,535 bytes (ngx_lua keeps
 /// the length in 16 bits), which the Lua side sees to.
 pub(crate) struct Zone {
     name: Box<[u8]>,
@@ -88,29 +88,29 @@ pub(crate) struct Zone {
 }
 
 impl Zone {
-    /// A zone as declared by `lua_shared_dict NAME SIZE`; `seed` makes the order of its hash table unguessable.
-    /// Where nginx finds no room for a dict's own records and does not start, below 12k, the zone gets that much.
+    /// Makes a zone as declared by `lua_shared_dict NAME SIZE`; `seed` makes its hashes unpredictable. A size below 12k,
+    /// with which nginx does not start for want of room for a dict's own records, becomes 12k.
     pub(crate) fn new(name: &[u8], size_bytes: usize, seed: u64) -> Zone {
         let table = HashIndex::new(name.len(), size_bytes, seed);
         Zone { name: name.into(), size_bytes, table: Mutex::new(table) }
     }
 
-    /// The name it was declared with.
+    /// Returns the declared name.
     pub(crate) fn name(&self) -> &[u8] {
         &self.name
     }
 
-    /// The declared size: `DICT:capacity()`.
+    /// Returns the declared size: `DICT:capacity()`.
     pub(crate) fn capacity_bytes(&self) -> usize {
         self.size_bytes
     }
 
-    /// Bytes in wholly free pages: `DICT:free_space()`. Zero does not mean that nothing more fits.
+    /// Returns the bytes in wholly free pages: `DICT:free_space()`. At zero there may still be room.
     pub(crate) fn free_bytes(&self) -> usize {
         self.lock().free_bytes()
     }
 
-    /// `DICT:get(key)`, or with `stale` `DICT:get_stale(key)`: shows `see` the value, when there is one. `see` runs
+    /// `DICT:get(key)`, or with `stale` `DICT:get_stale(key)`: passes the value, if there is one, to `see`, which runs
     /// under the zone's lock and may only copy.
     pub(crate) fn get<R>(
         &self,
@@ -135,12 +135,12 @@ impl Zone {
         self.lock().store(op, key, value, ttl_ms, flags, now_ms)
     }
 
-    /// `DICT:delete(key)`; fine when there is no such key.
+    /// `DICT:delete(key)`; does nothing without such a key.
     pub(crate) fn delete(&self, key: &[u8], now_ms: u64) {
         self.lock().delete(key, now_ms);
     }
 
-    /// `DICT:incr(key, by, init, init_ttl)`: the new number.
+    /// `DICT:incr(key, by, init, init_ttl)`: returns the sum.
     pub(crate) fn incr(
         &self,
         key: &[u8],
@@ -152,7 +152,7 @@ impl Zone {
         self.lock().incr(key, by, init, init_ttl_ms, now_ms)
     }
 
-    /// `lpush` or `rpush`: the list's new length. Only strings and numbers can be elements.
+    /// `lpush` or `rpush`: returns the list's new length. Elements are strings or numbers.
     pub(crate) fn push(
         &self,
         end: ListEnd,
@@ -163,7 +163,7 @@ impl Zone {
         self.lock().push(end, key, value, now_ms)
     }
 
-    /// `lpop` or `rpop`: shows `see` the element, under the zone's lock.
+    /// `lpop` or `rpop`: passes the element to `see`, under the zone's lock.
     pub(crate) fn pop<R>(
         &self,
         end: ListEnd,
@@ -179,13 +179,13 @@ impl Zone {
         self.lock().llen(key, now_ms)
     }
 
-    /// `DICT:ttl(key)`: what is left, 0 for ever, negative for an expired entry that is still there; `None` without
-    /// such a key.
+    /// `DICT:ttl(key)`: returns the time left, 0 if there is no limit, a negative time for an expired entry that is still
+    /// there; `None` without such a key.
     pub(crate) fn ttl_ms(&self, key: &[u8], now_ms: u64) -> Option<i64> {
         self.lock().ttl_ms(key, now_ms)
     }
 
-    /// `DICT:expire(key, ttl)`; false without such a key.
+    /// `DICT:expire(key, ttl)`: returns false without such a key.
     pub(crate) fn expire(&self, key: &[u8], ttl_ms: u64, now_ms: u64) -> bool {
         self.lock().set_ttl(key, ttl_ms, now_ms)
     }
@@ -195,20 +195,21 @@ impl Zone {
         self.lock().flush_all(now_ms);
     }
 
-    /// `DICT:flush_expired(max)`: removes expired entries, oldest first, at most `max` (0: all); how many.
+    /// `DICT:flush_expired(max)`: removes expired entries, oldest first, at most `max` (0: all); returns their
+    /// number.
     pub(crate) fn flush_expired(&self, max: u32, now_ms: u64) -> u32 {
         self.lock().flush_expired(max, now_ms)
     }
 
-    /// `DICT:get_keys(max)`: shows `see` each live key, least recently used first, at most `max` (0: all), under the
+    /// `DICT:get_keys(max)`: passes each live key to `see`, least recently used first, at most `max` (0: all), under the
     /// zone's lock.
     pub(crate) fn keys(&self, max: u32, now_ms: u64, see: impl FnMut(&[u8])) {
         self.lock().keys(max, now_ms, see);
     }
 
     fn lock(&self) -> MutexGuard<'_, HashIndex> {
-        // A panic under the lock would have to come from a broken link inside the arena; the data is the user's, so
-        // going on is better than refusing every later request.
+        // Only a broken link inside the arena could make a panic under the lock. Serving the data all the same is better
+        // than refusing every later request.
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

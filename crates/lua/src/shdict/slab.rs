@@ -1,4 +1,4 @@
-//! The page and chunk accounting of one shared dict: which bytes of the zone are taken.
+//! The page and chunk accounting of one shared dict: which bytes of its zone are in use.
 //!
 //! It follows nginx's slab allocator (`src/core/ngx_slab.c`) in size classes, in the order pages are taken and given
 //! back, and in what the zone's own bookkeeping costs, because all of that is visible: `free_space()` counts whole
@@ -14,7 +14,7 @@ const MIN_SHIFT: u32 = 5;
 const MAX_CHUNK_BYTES: usize = PAGE_BYTES / 2;
 const CLASSES: usize = (PAGE_SHIFT - MIN_SHIFT) as usize;
 
-/// What nginx's pool header, its nine slot heads and their statistics take at the start of a zone (64-bit Linux).
+/// The size of nginx's pool header, its nine slot heads and their statistics at the start of a zone (64-bit Linux).
 const POOL_HEADER_BYTES: usize = 200 + 9 * (24 + 32);
 /// One page descriptor (`ngx_slab_page_t`).
 const PAGE_DESCRIPTOR_BYTES: usize = 24;
@@ -59,7 +59,7 @@ pub(super) struct Slab {
 }
 
 impl Slab {
-    /// The pages that a zone declared with `zone_bytes` has.
+    /// Makes the allocator of a zone declared with `zone_bytes`.
     pub(super) fn new(zone_bytes: usize) -> Slab {
         let count = pages_in(zone_bytes);
         let mut pages = vec![BLANK; count + CLASSES + 1];
@@ -77,17 +77,17 @@ impl Slab {
         slab
     }
 
-    /// Bytes behind the offsets this allocator hands out.
+    /// Returns the number of bytes that the offsets can point into.
     pub(super) fn arena_bytes(&self) -> usize {
         self.count as usize * PAGE_BYTES
     }
 
-    /// Bytes in wholly free pages, as `free_space()` reports them.
+    /// Returns the number of bytes in wholly free pages, as `free_space()` reports them.
     pub(super) fn free_bytes(&self) -> usize {
         self.free_pages as usize * PAGE_BYTES
     }
 
-    /// Takes a block of at least `bytes`; its offset, or `None` when no page has room.
+    /// Allocates at least `bytes` and returns their offset; `None` if no page has room.
     pub(super) fn alloc(&mut self, bytes: usize) -> Option<usize> {
         if bytes > MAX_CHUNK_BYTES {
             let page = self.take_pages(bytes.div_ceil(PAGE_BYTES) as u32)?;
@@ -113,7 +113,7 @@ impl Slab {
         Some(page as usize * PAGE_BYTES + ((chunk as usize) << shift))
     }
 
-    /// Gives back the block at `offset`, which `alloc` returned and which was not given back since.
+    /// Frees the block at `offset`, which `alloc` returned and which was not freed since.
     pub(super) fn free(&mut self, offset: usize) {
         let page = (offset / PAGE_BYTES) as u32;
         let descriptor = self.pages[page as usize];
@@ -143,7 +143,7 @@ impl Slab {
         self.count + CLASSES as u32
     }
 
-    /// First fit over the free runs, taken from the front of the run.
+    /// Takes pages from the front of the first free run that is long enough.
     fn take_pages(&mut self, wanted: u32) -> Option<u32> {
         let list = self.free_list();
         let mut page = self.pages[list as usize].next;
@@ -170,7 +170,7 @@ impl Slab {
         Some(page)
     }
 
-    /// Gives `run` pages back, joined with free neighbours, as the first candidate of the next search.
+    /// Frees `run` pages, joined with free neighbours, as the first candidate of the next search.
     fn give_pages(&mut self, page: u32, run: u32) {
         self.free_pages += run;
         let mut first = page;
@@ -221,7 +221,7 @@ impl Slab {
     }
 }
 
-/// How many pages remain of a zone once nginx's bookkeeping is taken off.
+/// Returns the number of a zone's pages without those of nginx's bookkeeping.
 fn pages_in(zone_bytes: usize) -> usize {
     let room = zone_bytes.saturating_sub(POOL_HEADER_BYTES);
     let pages = room / (PAGE_BYTES + PAGE_DESCRIPTOR_BYTES);
@@ -233,7 +233,8 @@ fn shift_for(bytes: usize) -> u32 {
     bytes.max(1).next_power_of_two().trailing_zeros().max(MIN_SHIFT)
 }
 
-/// Chunks that a fresh page has taken already: nginx keeps the bitmap of classes under 64 bytes in the page itself.
+/// Returns the number of chunks in use in a fresh page: nginx keeps the bitmap of classes under 64 bytes in the page
+/// itself.
 fn reserved(shift: u32) -> u128 {
     u128::from(shift == MIN_SHIFT)
 }

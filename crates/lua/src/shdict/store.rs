@@ -1,4 +1,4 @@
-//! Getting, storing, deleting and counting: what ngx_lua's `get`, `set` and their relatives do, call by call.
+//! Getting, storing, deleting and counting, as ngx_lua's `get`, `set`, `delete` and `incr` do.
 //!
 //! Each call first drops up to two expired entries from the old end, as ngx_lua does; `get_stale`, `ttl` and `expire`
 //! do not.
@@ -7,21 +7,21 @@ use super::arena::{Arena, ValueKind, entry};
 use super::table::{HashIndex, Lookup, entry_bytes};
 use super::{DictError, Found, Stored, Value};
 
-/// How often a store may evict before it gives up.
+/// The largest number of evictions for one store.
 const EVICTIONS: usize = 30;
 
-/// Which of the storing calls it is.
+/// The calls that store a value.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Op {
-    /// `set`: whatever was there; evicts if it must.
+    /// `set`: always stores; evicts if there is no room.
     Set,
-    /// `safe_set`: never evicts.
+    /// `safe_set`: always stores; never evicts.
     SafeSet,
-    /// `add`: only if it is not there; evicts if it must.
+    /// `add`: stores if the key is missing; evicts if there is no room.
     Add,
-    /// `safe_add`: only if it is not there; never evicts.
+    /// `safe_add`: stores if the key is missing; never evicts.
     SafeAdd,
-    /// `replace`: only if it is there; evicts if it must.
+    /// `replace`: stores if the key exists; evicts if there is no room.
     Replace,
 }
 
@@ -169,7 +169,7 @@ impl HashIndex {
         true
     }
 
-    /// Evicts one entry at a time until `room` fits; what it got, and whether anything was evicted.
+    /// Evicts one entry at a time until `room` fits. Returns the room, and whether anything was evicted.
     fn alloc_evicting(&mut self, room: usize, now_ms: u64) -> (Option<usize>, bool) {
         let mut forcible = false;
         for _ in 0..EVICTIONS {
@@ -196,7 +196,7 @@ fn deadline_ms(ttl_ms: u64, now_ms: u64) -> u64 {
     if ttl_ms == 0 { 0 } else { now_ms.saturating_add(ttl_ms) }
 }
 
-/// A value's bytes as they lie in the arena, without copying strings.
+/// A value's bytes as the arena has them, without copying strings.
 pub(super) enum Encoded<'a> {
     String(&'a [u8]),
     Number([u8; 8]),

@@ -6,24 +6,25 @@
 use super::arena::{Arena, ENTRY_HEADER_BYTES, NIL, ValueKind, element, entry};
 use super::slab::Slab;
 
-/// The smallest hash table; it doubles as entries come.
+/// The smallest hash table; it doubles as entries are added.
 const FIRST_BUCKETS: usize = 64;
 
-/// The least that has room for a dict's own records.
+/// The smallest zone that has room for a dict's own records.
 const SMALLEST_BYTES: usize = 12 << 10;
 
-/// What nginx allocates in a zone before the first entry: the dict's own record and the text of its log messages.
+/// The sizes that nginx allocates in a zone before the first entry: the dict's own record and the text of its log
+/// messages.
 const DICT_RECORD_BYTES: usize = 80;
 const LOG_TEXT_BYTES: usize = 28;
 
 /// The outcome of a lookup.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Lookup {
-    /// There and alive.
+    /// A live entry.
     Live(usize),
-    /// There, but its time is over.
+    /// An expired entry.
     Expired(usize),
-    /// Not there.
+    /// No entry.
     Missing,
 }
 
@@ -40,8 +41,8 @@ pub(super) struct HashIndex {
 impl HashIndex {
     pub(super) fn new(name_bytes: usize, size_bytes: usize, seed: u64) -> HashIndex {
         let mut slab = Slab::new(size_bytes.max(SMALLEST_BYTES));
-        // Both are for the count alone: what they would hold is kept elsewhere. A name so long that its text finds no
-        // room takes none.
+        // Both are only for the accounting: their contents are kept elsewhere. A name whose text finds no room takes
+        // none.
         slab.alloc(DICT_RECORD_BYTES);
         slab.alloc(LOG_TEXT_BYTES + name_bytes);
         let arena = Arena::new(slab.arena_bytes());
@@ -62,8 +63,8 @@ impl HashIndex {
     }
 
     pub(super) fn hash(&self, key: &[u8]) -> u64 {
-        // Two rounds of multiply-and-fold per eight bytes under a secret seed: quick on short keys, and not to be
-        // steered from outside without the seed.
+        // Two rounds of multiply-and-fold per eight bytes under a secret seed: quick on short keys, and not predictable
+        // without the seed.
         let mut state = self.seed ^ (key.len() as u64).wrapping_mul(FOLD_A);
         let mut words = key.chunks_exact(8);
         for word in &mut words {
@@ -89,7 +90,7 @@ impl HashIndex {
         None
     }
 
-    /// Finds `key`, makes it the most recently used and says whether its time is over.
+    /// Finds `key`, makes it the most recently used, and returns whether it has expired.
     pub(super) fn lookup(&mut self, hash: u64, key: &[u8], now_ms: u64) -> Lookup {
         let Some(found) = self.peek(hash, key) else { return Lookup::Missing };
         self.touch(found);
@@ -105,7 +106,7 @@ impl HashIndex {
         }
     }
 
-    /// Puts a record whose key is already written on its chain and at the recent end.
+    /// Puts a record whose key is written on its chain and at the recent end.
     pub(super) fn insert(&mut self, at: usize, hash: u64) {
         if self.entries >= self.buckets.len() {
             self.grow();
@@ -118,7 +119,7 @@ impl HashIndex {
         self.link_newest(at);
     }
 
-    /// Takes an entry out and gives its space back, list elements included.
+    /// Removes an entry and frees its space, list elements included.
     pub(super) fn remove(&mut self, at: usize) {
         if self.arena.kind(at + entry::KIND) == ValueKind::List {
             self.free_elements(at);
@@ -129,7 +130,7 @@ impl HashIndex {
         self.slab.free(at);
     }
 
-    /// Gives back every element of a list entry; the entry's list head is stale afterwards.
+    /// Frees every element of a list entry; the entry's list head is stale afterwards.
     pub(super) fn free_elements(&mut self, at: usize) {
         let mut element = self.arena.u64(self.arena.list_head(at));
         while element != NIL {
@@ -148,7 +149,8 @@ impl HashIndex {
         }
     }
 
-    /// Evicts the least recently used entry whatever its state, then up to two expired ones; false when empty.
+    /// Evicts the least recently used entry whatever its state, then up to two expired ones; returns false if there is
+    /// none.
     pub(super) fn evict(&mut self, now_ms: u64) -> bool {
         if self.oldest == NIL {
             return false;
@@ -193,7 +195,8 @@ impl HashIndex {
         }
     }
 
-    /// The sweeps count the last millisecond as over, a lookup does not; so does ngx_lua.
+    /// Returns whether an entry has expired for a sweep, which counts the last millisecond as over; a lookup does not,
+    /// as in ngx_lua.
     fn is_over(&self, at: usize, now_ms: u64) -> bool {
         let expires_ms = self.arena.u64(at + entry::EXPIRES_MS);
         expires_ms != 0 && expires_ms <= now_ms
@@ -268,7 +271,7 @@ impl HashIndex {
     }
 }
 
-/// Bytes of an entry with a value of `value_bytes`.
+/// Returns the size of an entry with a value of `value_bytes`.
 pub(super) fn entry_bytes(key: &[u8], value_bytes: usize) -> usize {
     ENTRY_HEADER_BYTES + key.len() + value_bytes
 }

@@ -14,32 +14,32 @@ use crate::shdict::Zone;
 pub struct Dicts(Arc<[Arc<Zone>]>);
 
 impl Dicts {
-    /// The dicts of a configuration. One that `previous` has under the same name and size is carried over with all
-    /// that is in it.
+    /// Makes the dicts of a configuration. One that `previous` has under the same name and size is carried over with its
+    /// entries.
     pub fn new(wanted: &[SharedDict], previous: Option<&Dicts>) -> Dicts {
         let known = previous.map_or(&[][..], |dicts| &dicts.0);
         let carry = |dict: &SharedDict| {
             let (name, size_bytes) = (dict.name.as_bytes(), usize::try_from(dict.size).unwrap_or(usize::MAX));
             let same = known.iter().find(|zone| zone.name() == name && zone.capacity_bytes() == size_bytes);
-            // The seed keeps clients from choosing keys that collide, as that of a HashMap does.
+            // As in a HashMap, the seed keeps clients from choosing keys that collide.
             same.cloned()
                 .unwrap_or_else(|| Arc::new(Zone::new(name, size_bytes, RandomState::new().hash_one(name))))
         };
         Dicts(wanted.iter().map(carry).collect())
     }
 
-    /// The zone of a name: for those who look into dicts from outside of Lua.
+    /// Returns the zone of a name, for readers outside of Lua.
     pub(crate) fn zone(&self, name: &str) -> Option<&Arc<Zone>> {
         self.0.iter().find(|zone| zone.name() == name.as_bytes())
     }
 
-    /// The zones that a configuration declares.
+    /// Returns the zones that a configuration declares.
     pub(super) fn zones_of(&self, wanted: &[SharedDict]) -> Vec<Arc<Zone>> {
         wanted.iter().filter_map(|dict| self.zone(&dict.name).cloned()).collect()
     }
 }
 
-/// Which switch each of the configuration's dicts is the face of.
+/// Returns, for each dict of the configuration, the switch that it is the face of.
 pub(super) fn faces(config: &Config) -> Vec<Option<u32>> {
     let face_of = |name: &str| {
         let is_its = |spec: &SwitchSpec| spec.dict.as_deref() == Some(name);

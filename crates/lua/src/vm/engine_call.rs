@@ -9,17 +9,17 @@ use engine::host::{Host, Level};
 use engine::modules::lua::ScriptPhase;
 use engine::{Config, Env, Exchange, log_line};
 
-/// See the module.
+/// What the engine lent; see the module.
 pub(crate) struct EngineCall {
     exchange: *mut Exchange,
     config: *const Config,
     host: *mut (dyn Host + 'static),
-    /// Where the timer came from whose function runs, as log lines have it behind their text.
+    /// The origin of the timer whose function runs, as log lines have it behind their text.
     origin: Option<Rc<[u8]>>,
 }
 
 impl EngineCall {
-    /// Notes what was lent. The call must be given up before that is.
+    /// Notes what was lent, which must outlive the call.
     pub(super) fn new(
         host: &mut dyn Host,
         config: &Config,
@@ -56,7 +56,7 @@ impl EngineCall {
         unsafe { Env { config: &*self.config, host: &mut *self.host } }
     }
 
-    /// Returns where the timer came from whose function runs.
+    /// Returns the origin of the timer whose function runs.
     pub(super) fn origin(&self) -> Option<Rc<[u8]>> {
         self.origin.clone()
     }

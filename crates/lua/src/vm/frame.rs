@@ -16,7 +16,7 @@ use super::timers::Timers;
 use crate::machine::bridge::Bridge;
 
 /// What a script wants that only the engine or the server can do. The script yields after asking, or, in filters,
-/// just goes on.
+/// continues.
 #[derive(Debug)]
 pub(crate) enum Want {
     /// Wait for this.
@@ -34,19 +34,19 @@ pub(crate) enum Want {
     Jump,
 }
 
-/// See the module.
+/// One call; see the module.
 pub(crate) struct Frame {
     call: EngineCall,
     state: Option<Rc<RequestState>>,
-    /// Whose timers these are.
+    /// The timers of the machine.
     timers: *const Timers,
-    /// What the script asked for last.
+    /// The script's latest request.
     pub(crate) want: Option<Want>,
     /// `ngx.arg` of `set_by_lua`.
     pub(crate) args: Vec<Vec<u8>>,
 }
 
-/// The parts of a frame, for one API call.
+/// The parts of a frame that has a request, for one API call.
 pub(crate) struct CurrentRequest<'a> {
     pub(crate) exchange: &'a mut Exchange,
     pub(crate) env: Env<'a>,
@@ -56,12 +56,12 @@ pub(crate) struct CurrentRequest<'a> {
 }
 
 impl Frame {
-    /// Makes a frame for a request or the function of a timer, or, without a state, for `init_by_lua` and its like.
+    /// Makes a frame for a request or a timer's function, or, without a state, for `init_by_lua` and `init_worker_by_lua`.
     pub(super) fn new(call: EngineCall, state: Option<Rc<RequestState>>, timers: &Timers) -> Frame {
         Frame { call, state, timers, want: None, args: Vec::new() }
     }
 
-    /// Puts the frame in front for the length of `run`; the machine sees the request and the world through it.
+    /// Makes this frame the innermost one for the length of `run`; the machine sees the request and the host through it.
     pub(super) fn within<R>(&mut self, scripts: &Scripts, run: impl FnOnce(*mut Frame) -> R) -> R {
         let frame: *mut Frame = self;
         let bridge = scripts.machine.bridge();
@@ -105,7 +105,7 @@ pub(super) unsafe fn log(frame: *mut Frame, line: &[u8]) {
     unsafe { (*frame).call.log(Level::Error, line) }
 }
 
-/// The timers of the machine.
+/// Returns the timers of the machine.
 ///
 /// # Safety
 /// As for [`request`].
@@ -114,7 +114,7 @@ pub(crate) unsafe fn timers<'a>(bridge: *mut Bridge) -> Option<&'a Timers> {
     unsafe { innermost(bridge).as_ref().map(|frame| &*frame.timers) }
 }
 
-/// What the function that runs asks for: of a request or of a timer.
+/// Returns where the running script, of a request or a timer, puts what it wants.
 ///
 /// # Safety
 /// As for [`request`].
@@ -123,7 +123,7 @@ pub(crate) unsafe fn want<'a>(bridge: *mut Bridge) -> Option<&'a mut Option<Want
     unsafe { innermost(bridge).as_mut().map(|frame| &mut frame.want) }
 }
 
-/// What became of the order to a switch that the function that runs has waited for: a request's or a timer's.
+/// Takes the outcome of the order to a switch that the running script, of a request or a timer, has waited for.
 ///
 /// # Safety
 /// As for [`request`].
@@ -138,7 +138,7 @@ pub(crate) unsafe fn switched(bridge: *mut Bridge) -> Option<Result<u64, String>
     }
 }
 
-/// Who makes a timer now, for the log: `, client: …, server: …`.
+/// Returns the origin of a timer that is made now, for the log: `, client: …, server: …`.
 ///
 /// # Safety
 /// As for [`request`].
@@ -164,7 +164,7 @@ pub(crate) unsafe fn origin(bridge: *mut Bridge) -> Rc<[u8]> {
     }
 }
 
-/// The world of a frame, with or without a request.
+/// Returns the parts of a frame, with or without a request.
 ///
 /// # Safety
 /// `frame` must be the innermost frame of a call that is going on, and nothing else may refer to what it was lent while
@@ -174,7 +174,7 @@ pub(crate) unsafe fn world<'a>(frame: *mut Frame) -> (Option<&'a mut Exchange>, 
     unsafe { ((*frame).call.exchange(), (*frame).call.env()) }
 }
 
-/// The request that runs; `None` outside of requests.
+/// Returns the request that runs; `None` outside of requests.
 ///
 /// # Safety
 /// `bridge` must be a machine's, during a call from its Lua; the parts must not be used after a call into the engine

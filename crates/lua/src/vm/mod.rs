@@ -1,9 +1,8 @@
-//! Lua for requests: what the server holds of this crate.
+//! Lua for requests: the part of this crate that the server holds.
 //!
-//! A [`Vm`] belongs to one worker thread and one configuration. The engine says through it which script is to run for
-//! which request ([`Vm::run`]) and learns how that came out; what a script waits for is carried out by others, and the
-//! script goes on with the next call. Scripts of one request share [`state::RequestState`]; nothing else outlives a
-//! call.
+//! A [`Vm`] belongs to one thread and one configuration. [`Vm::run`] runs a script for a request and returns its
+//! outcome; the server carries out what the script waits for, and the next call continues the script. Scripts of one
+//! request share [`state::RequestState`]; nothing else outlives a call.
 
 mod dicts;
 mod engine_call;
@@ -30,7 +29,7 @@ use mlua_sys as ffi;
 pub use dicts::Dicts;
 use engine_call::EngineCall;
 use frame::{Frame, Want};
-use run::{RunSettings, note_touched, phase_of, run_in, tell_handler};
+use run::{RunSettings, log_handler, note_touched, phase_of, run_in};
 use scripts::Scripts;
 use state::RequestState;
 use timers::{Due, ParkedFunction};
@@ -38,12 +37,12 @@ use timers::{Due, ParkedFunction};
 use crate::machine::{Area, Coroutine, MachineOptions, Resumed, ScriptError, Watchdog, WorkerIdentity};
 use crate::phase::Phase;
 
-/// Where a machine runs.
+/// Where a VM runs.
 #[derive(Clone, Copy, Debug)]
 pub struct VmOptions {
-    /// The worker's number, from 0.
+    /// The number of the thread, from 0: what scripts see as `ngx.worker.id`.
     pub worker: usize,
-    /// How many workers there are.
+    /// The number of threads.
     pub workers: usize,
 }
 
@@ -54,17 +53,17 @@ pub struct Vm {
     worker: WorkerIdentity,
     scripts: Rc<Scripts>,
     last_request: Cell<u32>,
-    /// Functions of timers that have begun and wait, by the number of their run.
+    /// Timer functions that have begun and wait, by the number of their run.
     waiting: RefCell<HashMap<u32, WaitingFunction>>,
     areas: &'static [&'static Area],
 }
 
 impl Vm {
     /// Opens a machine and loads all inline scripts; runs nothing. Scripts that do not compile answer 500 when a
-    /// request needs them, as in ngx_lua; [`Vm::faults`] tells of them at once.
+    /// request needs them, as in ngx_lua; [`Vm::faults`] names them at once.
     ///
     /// # Errors
-    /// No machine can be had; the text is for the log.
+    /// Fails if no machine can be had; the text is for the log.
     pub(crate) fn new(
         config: &Arc<Config>,
         dicts: &Dicts,
@@ -87,19 +86,19 @@ impl Vm {
         })
     }
 
-    /// Inline scripts that do not compile, in the words in which the requests that need them will be logged.
+    /// Returns the inline scripts that do not compile, as the error log will name them when a request needs them.
     pub fn faults(&self) -> Vec<String> {
         let shown = |fault: scripts::NotLoaded| String::from_utf8_lossy(&fault.line).into_owned();
         self.scripts.faults().into_iter().map(shown).collect()
     }
 
-    /// What stops scripts that run for longer than `lua_run_limit`: to be asked to look about once a second, from
-    /// another thread. It may outlive the machine.
+    /// Returns what stops scripts that run for longer than `lua_run_limit`. Another thread is to ask it about once a
+    /// second; it may outlive the VM.
     pub fn watchdog(&self) -> Watchdog {
         Watchdog::new(self.scripts.machine.interrupter(), *self.config.lua.run_limit_ms)
     }
 
-    /// Bytes that scripts hold.
+    /// Returns the number of bytes that scripts hold.
     pub fn used_bytes(&self) -> usize {
         self.scripts.machine.used_bytes()
     }
@@ -107,13 +106,13 @@ impl Vm {
     /// Runs `init_by_lua*`, if there is one.
     ///
     /// # Errors
-    /// It failed: the configuration must not be used. The text is nginx's.
+    /// Fails if the script does: the configuration must not be used. The text is nginx's.
     pub fn init(&self, config: &Config, host: &mut dyn Host) -> Result<(), String> {
         self.run_without_request(&self.scripts, config, host, *config.lua.init, Phase::Init)
             .map_err(|text| format!("init_by_lua error: {}", String::from_utf8_lossy(&text)))
     }
 
-    /// Runs `init_worker_by_lua*`, if there is one. When it fails that is logged, and the worker goes on.
+    /// Runs `init_worker_by_lua*`, if there is one. A failure is logged, and the thread serves all the same.
     pub fn init_worker(&self, config: &Config, host: &mut dyn Host) {
         let script = *config.lua.init_worker;
         if let Err(text) = self.run_without_request(&self.scripts, config, host, script, Phase::InitWorker) {
@@ -122,7 +121,7 @@ impl Vm {
         }
     }
 
-    /// Runs a script for a request, or goes on with the one that waits: what [`Host::script`] forwards to.
+    /// Runs a script for a request, or continues the one that waits ([`Host::script`]).
     pub fn run(
         &self,
         host: &mut dyn Host,
@@ -144,7 +143,7 @@ impl Vm {
                 }
             },
         };
-        tell_handler(host, config, exchange, &state, call);
+        log_handler(host, config, exchange, &state, call);
         let place = RunSettings {
             phase: phase_of(exchange.script.phase),
             keep: *config.location(exchange.route.location).settings.lua.code_cache,
@@ -162,7 +161,7 @@ impl Vm {
         })
     }
 
-    /// Runs what timers have due, and says in how many milliseconds something is due next. To be asked then, and
+    /// Runs the timers that are due, and returns in how many milliseconds the next one is. To be called then, and
     /// whenever the alarm rings.
     pub fn poll_timers(&self, host: &mut dyn Host, config: &Config) -> Option<u64> {
         let timers = &self.scripts.timers;
@@ -184,12 +183,12 @@ impl Vm {
         timers.next_ms()
     }
 
-    /// What is to be called when [`Vm::poll_timers`] should be asked sooner than it said.
+    /// Sets the alarm: it is called when [`Vm::poll_timers`] should be called sooner than it said.
     pub fn on_timer(&self, alarm: Box<dyn Fn()>) {
         self.scripts.timers.set_alarm(alarm);
     }
 
-    /// The worker is about to end: every timer that waits runs now, told that it does so prematurely.
+    /// Runs every timer that waits, with `premature` set: the thread is about to end.
     pub fn exit(&self, host: &mut dyn Host, config: &Config) {
         self.scripts.timers.exit();
         self.poll_timers(host, config);
@@ -199,7 +198,7 @@ impl Vm {
         self.waiting.borrow_mut().remove(&function)
     }
 
-    /// Lets a function that waited run on.
+    /// Continues a function that waited.
     fn go_on(&self, host: &mut dyn Host, config: &Config, waiting: WaitingFunction) {
         let coroutine = waiting.state.coroutine.take();
         self.run_function(host, config, waiting, coroutine, |_| 0);
@@ -218,14 +217,14 @@ impl Vm {
                 }
                 2
             };
-            let told = machine.call_with(machine.anchors().drop_timer, Phase::Timer, 0, push, |place| {
+            let line = machine.call_with(machine.anchors().drop_timer, Phase::Timer, 0, push, |place| {
                 let place = String::from_utf8_lossy(place.text().unwrap_or(b"(unknown)")).into_owned();
                 format!(
                     "lua failed to run timer with function defined at {place}: {limit} lua_max_running_timers are not \
                      enough"
                 )
             });
-            if let Ok(line) = told {
+            if let Ok(line) = line {
                 log_line::worker_error(&mut Env { config, host }, Level::Alert, line.as_bytes());
             }
             return;
@@ -244,7 +243,7 @@ impl Vm {
         });
     }
 
-    /// Lets the function of a timer run, from its beginning or from where it waits.
+    /// Runs a timer's function, from its beginning or from where it waits.
     fn run_function(
         &self,
         host: &mut dyn Host,
@@ -299,7 +298,7 @@ impl Vm {
         );
     }
 
-    /// The machine that a request gets: everybody's, or with `lua_code_cache off` one of its own.
+    /// Returns the machine for a request: the shared one, or with `lua_code_cache off` a new one of its own.
     fn scripts_for(
         &self,
         host: &mut dyn Host,
@@ -335,7 +334,7 @@ impl Vm {
         })
     }
 
-    /// Numbers for requests; 0 is for what belongs to none.
+    /// Returns the next request's number; 0 stays for what belongs to no request.
     fn next_number(&self) -> u32 {
         let next = self.last_request.get().wrapping_add(1).max(1);
         self.last_request.set(next);
@@ -343,22 +342,22 @@ impl Vm {
     }
 }
 
-/// A function of a timer that has begun and waits.
+/// A timer's function that has begun and waits.
 struct WaitingFunction {
     state: Rc<RequestState>,
-    /// Where its timer came from, for the log.
+    /// The origin of its timer, for the log.
     origin: Rc<[u8]>,
 }
 
-/// What the function of a timer waits for.
+/// What a timer's function waits for.
 enum Awaited {
-    /// So many milliseconds.
+    /// This many milliseconds.
     Time(u64),
     /// The outcome of an order to a switch.
     Switch(SwitchOrder),
 }
 
-/// Gives a parked function the outcome of its order, if nobody else does: that nobody carried it out.
+/// Gives a parked function the outcome of its order: when dropped without one, that the order was not carried out.
 struct OrderReply {
     parked: Rc<ParkedFunction>,
     scripts: Weak<Scripts>,

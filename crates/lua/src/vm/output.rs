@@ -1,7 +1,8 @@
-//! What scripts write: the head's last touches, the body, and the answer that HTTP/1.0 clients get in one piece.
+//! The output of scripts: the last changes to the head, the body, and the answer that HTTP/1.0 clients get in one
+//! piece.
 //!
-//! The functions here call into the engine, which may run header and body filters in Lua; so they take the frame's
-//! parts anew for every call and hold nothing of theirs across it.
+//! The functions here call into the engine, which may run header and body filters in Lua. So they take the frame's
+//! parts anew for every call, and hold none of them across it.
 
 use std::rc::Rc;
 
@@ -15,11 +16,11 @@ use super::state::RequestState;
 use crate::machine::bridge::Bridge;
 use crate::phase::Phase;
 
-/// The answer cannot go on.
+/// The answer cannot be continued.
 #[derive(Debug)]
 pub(crate) struct OutputFailed;
 
-/// Writes a piece of the body, the head before it if that is still to do; `None` is the end of the body.
+/// Writes a piece of the body, and before it the head if that is not written; `None` ends the body.
 ///
 /// # Safety
 /// `bridge` must be a machine's during a call from its Lua, with a request.
@@ -54,7 +55,7 @@ pub(crate) unsafe fn send(bridge: *mut Bridge, data: Option<&[u8]>) -> Result<()
             }
             if let Some(held) = &mut *(*state).held.borrow_mut() {
                 held.extend_from_slice(data);
-                tell(bridge, "lua buffering output bufs for the HTTP 1.0 request");
+                log_debug(bridge, "lua buffering output bufs for the HTTP 1.0 request");
                 return Ok(());
             }
             return write(bridge, data, false);
@@ -64,7 +65,7 @@ pub(crate) unsafe fn send(bridge: *mut Bridge, data: Option<&[u8]>) -> Result<()
     }
 }
 
-/// Writes the head, if that is still to do.
+/// Writes the head, if it is not written.
 ///
 /// # Safety
 /// As for [`send`].
@@ -100,8 +101,8 @@ unsafe fn head(bridge: *mut Bridge) -> Result<(), OutputFailed> {
     }
 }
 
-/// Ends the answer of a script that has come to its own end, where ngx_lua does, and says what is left for the engine
-/// (`ngx_http_lua_handle_exit` and the ends of the phase handlers).
+/// Ends the answer of a script that has ended, where ngx_lua does (`ngx_http_lua_handle_exit` and the ends of the phase
+/// handlers), and returns the outcome for the engine.
 ///
 /// # Safety
 /// `frame` must be the innermost frame, and no script may run.
@@ -146,7 +147,7 @@ pub(super) unsafe fn settle(
 pub(super) const NGX_ERROR: i32 = -1;
 const NO_CONTENT: i32 = 204;
 
-/// The head as ngx_lua leaves it: a status, a type, and no length of somebody else's.
+/// Completes the head as ngx_lua does: a status, a type, and no length that a script has not set.
 fn prepare_head(request: frame::CurrentRequest<'_>) {
     let frame::CurrentRequest { exchange, mut env, state, .. } = request;
     if exchange.output.head_written() {
@@ -167,7 +168,7 @@ fn prepare_head(request: frame::CurrentRequest<'_>) {
     exchange.response.allow_ranges = false;
 }
 
-/// Lets go of what was held back, now that its length is known; with `end` the body ends with it.
+/// Writes what was held back, now that its length is known; with `end` the body ends with it.
 ///
 /// # Safety
 /// As for [`send`]; `state` must be the request's.
@@ -200,11 +201,11 @@ unsafe fn write(bridge: *mut Bridge, data: &[u8], last: bool) -> Result<(), Outp
     }
 }
 
-/// Says something in the debug log, in ngx_lua's words: its own tests look for them.
+/// Writes a line to the debug log, in ngx_lua's words, which its own tests look for.
 ///
 /// # Safety
 /// As for [`send`].
-pub(crate) unsafe fn tell(bridge: *mut Bridge, line: &str) {
+pub(crate) unsafe fn log_debug(bridge: *mut Bridge, line: &str) {
     // SAFETY: the caller vouches for the bridge; the parts are used up here.
     if let Some(mut request) = unsafe { frame::request(bridge) } {
         log_line::error(request.exchange, &mut request.env, Level::Debug, line.as_bytes());

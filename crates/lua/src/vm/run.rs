@@ -1,7 +1,7 @@
-//! One run of one script for one request: from the frame it runs in to the outcome the engine is told.
+//! One run of one script for one request: from the frame it runs in to the outcome that the engine gets.
 //!
-//! Owns how a coroutine is started, let run on and ended, and what the error log says of its failures. Must never
-//! decide which script runs.
+//! Owns how a coroutine is started, resumed and ended, and what the error log says of its failures. Must never decide
+//! which script runs.
 
 use std::cell::Cell;
 use std::rc::Rc;
@@ -18,8 +18,8 @@ use super::state::RequestState;
 use crate::machine::{Chunk, Coroutine, Resumed, ScriptError};
 use crate::phase::Phase;
 
-/// Says in the debug log which handler runs, in ngx_lua's words: its own tests look for them.
-pub(super) fn tell_handler(
+/// Writes to the debug log which handler runs, in ngx_lua's words, which its own tests look for.
+pub(super) fn log_handler(
     host: &mut dyn Host,
     config: &Config,
     exchange: &mut Exchange,
@@ -46,7 +46,7 @@ pub(super) fn tell_handler(
     log_line::error(exchange, &mut Env { config, host }, Level::Debug, line.as_bytes());
 }
 
-/// Remembers that Lua keeps something for the request whose script ran last.
+/// Notes if Lua keeps something for the request whose script ran last.
 pub(super) fn note_touched(state: &RequestState) {
     let bridge = state.scripts.machine.bridge();
     // SAFETY: the bridge lives as long as the machine; no script runs now that would look at it.
@@ -58,7 +58,7 @@ pub(super) fn note_touched(state: &RequestState) {
     }
 }
 
-/// Where a script runs.
+/// The settings of one run.
 #[derive(Clone, Copy)]
 pub(super) struct RunSettings {
     pub(super) phase: Phase,
@@ -109,7 +109,7 @@ pub(super) unsafe fn run_in(
     unsafe { run_on(frame, state, place.phase, coroutine) }
 }
 
-/// Lets a coroutine run on, and says what came of it.
+/// Resumes a coroutine, and returns the outcome.
 ///
 /// # Safety
 /// `frame` must be the innermost frame.
@@ -136,7 +136,7 @@ pub(super) unsafe fn run_on(
                 *state.coroutine.borrow_mut() = Some(coroutine);
                 return ScriptOutcome::Wait(effect);
             }
-            // coroutine.yield() of the script itself: others get their turn.
+            // The script itself called coroutine.yield(): let others run.
             None => {
                 state.slept.set(false);
                 *state.coroutine.borrow_mut() = Some(coroutine);
@@ -155,7 +155,7 @@ pub(super) unsafe fn run_on(
     unsafe { output::settle(frame, state, phase, outcome) }
 }
 
-/// Runs a script of the phases that cannot wait.
+/// Runs a script of a phase that cannot wait.
 ///
 /// # Safety
 /// `frame` must be the innermost frame.
@@ -214,7 +214,7 @@ pub(super) unsafe fn run_at_once(
     }
 }
 
-/// Whether a body filter that returns this number ends the answer (ngx_http_lua_body_filter_by_chunk).
+/// Returns whether a body filter that returns this number ends the answer (ngx_http_lua_body_filter_by_chunk).
 fn is_failure(returned: i64) -> bool {
     const SPECIAL_RESPONSE: i64 = 300;
     returned == i64::from(output::NGX_ERROR) || returned >= SPECIAL_RESPONSE

@@ -1,7 +1,7 @@
 //! A machine and the scripts loaded into it.
 //!
-//! Inline code is loaded when the machine is made, so that a fault is known at once; it is reported again by every
-//! request that needs the script, as ngx_lua does. Files are loaded when they are first needed, and kept by path.
+//! Inline code is loaded when the machine is made, so that a fault is known at once; every request that needs
+//! the script reports it again, as ngx_lua does. Files are loaded when they are first needed, and kept by path.
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -20,18 +20,18 @@ use super::engine_call::EngineCall;
 use super::timers::Timers;
 use crate::machine::{Chunk, LoadError, Machine, MachineOptions, World, chunk_name};
 
-/// See the module.
+/// A machine with its scripts; see the module.
 pub(crate) struct Scripts {
     pub(super) machine: Machine,
     inline: RefCell<Vec<Option<Result<Chunk, LoadError>>>>,
     files: RefCell<HashMap<Vec<u8>, Chunk>>,
     world: Rc<FrameWorld>,
     pub(super) timers: Timers,
-    /// Variables that scripts have named, by the number that Lua knows them by.
+    /// Variables that scripts have named, by their number in Lua.
     pub(crate) variables: RefCell<Vec<Definition>>,
 }
 
-/// Time and the log for the machine, taken from the innermost call of the engine.
+/// Time and the log for the machine, as the innermost call of the engine has them.
 pub(super) struct FrameWorld {
     call: Cell<*mut EngineCall>,
 }
@@ -39,13 +39,13 @@ pub(super) struct FrameWorld {
 /// Why a script cannot run: the status to answer with, and the line for the log.
 pub(super) struct NotLoaded {
     pub(super) status: u16,
-    /// The compiler's or the system's words alone.
+    /// The compiler's or the system's message alone.
     pub(super) text: Vec<u8>,
     pub(super) line: Vec<u8>,
 }
 
 impl Scripts {
-    /// Opens a machine and loads the program's inline scripts. The faults among them are only remembered.
+    /// Opens a machine and loads the program's inline scripts, whose faults are kept for [`Scripts::faults`].
     pub(super) fn open(
         program: &Program,
         options: impl FnOnce(Rc<FrameWorld>) -> MachineOptions,
@@ -74,19 +74,19 @@ impl Scripts {
         })
     }
 
-    /// Inline scripts that did not compile.
+    /// Returns the inline scripts that did not compile.
     pub(super) fn faults(&self) -> Vec<NotLoaded> {
         let inline = self.inline.borrow();
         let failed = inline.iter().filter_map(|loaded| loaded.as_ref()?.as_ref().err());
         failed.map(inline_fault).collect()
     }
 
-    /// Lets the machine see the request and the world through this call; returns the one before.
+    /// Makes the machine see the request and the host through this call; returns the call before it.
     pub(super) fn serve(&self, call: *mut EngineCall) -> *mut EngineCall {
         self.world.call.replace(call)
     }
 
-    /// A script ready to run.
+    /// Returns a script ready to run, loading its file if need be.
     ///
     /// # Safety
     /// `call` must be the innermost call.
@@ -139,7 +139,7 @@ fn inline_fault(error: &LoadError) -> NotLoaded {
     NotLoaded { status: 500, line, text: error.text.clone() }
 }
 
-/// A path as given, or under the prefix.
+/// Returns an absolute path as it is, any other below the prefix.
 fn rebased(config: &Config, path: Vec<u8>) -> Vec<u8> {
     if path.starts_with(b"/") {
         return path;
@@ -156,7 +156,7 @@ fn read(env: &mut Env<'_>, path: &[u8]) -> Result<Vec<u8>, LoadError> {
     const NO_SUCH_FILE: i32 = 2;
     const IS_A_DIRECTORY: i32 = 21;
     let cannot = |verb: &[u8], errno: i32| {
-        // The system's words, without the number that Rust puts behind them.
+        // The system's message without the number that Rust appends.
         let words = std::io::Error::from_raw_os_error(errno).to_string();
         let words = words.split(" (os error").next().unwrap_or_default();
         LoadError {
@@ -173,7 +173,7 @@ fn read(env: &mut Env<'_>, path: &[u8]) -> Result<Vec<u8>, LoadError> {
 }
 
 impl FrameWorld {
-    /// The request that runs, if one does, and the world.
+    /// Calls `act` with the request, if one runs, and the host; returns `absent` outside of calls.
     fn with<R>(&self, absent: R, act: impl FnOnce(Option<&mut engine::Exchange>, &mut Env<'_>) -> R) -> R {
         let call = self.call.get();
         if call.is_null() {

@@ -1,8 +1,8 @@
 //! What a request keeps between its scripts.
 //!
-//! It lives in the exchange, as an `Any` of the engine's, and is dropped with the request: then the coroutine that
-//! waits is given up, and Lua forgets the request's `ngx.ctx` and globals. All of it changes through shared
-//! references, because filters run inside the call of the script whose answer they filter.
+//! It lives in the exchange as a `dyn Any`, and is dropped with the request: then a coroutine that waits is ended, and
+//! Lua forgets the request's `ngx.ctx` and globals. Its fields change through shared references, because filters run
+//! inside the call of the script whose output they filter.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -13,7 +13,7 @@ use engine::output::HeadRefused;
 use super::scripts::Scripts;
 use crate::machine::Coroutine;
 
-/// See the module.
+/// The Lua state of one request; see the module.
 pub(crate) struct RequestState {
     /// The machine and its scripts; with `lua_code_cache off` the request's own.
     pub(super) scripts: Rc<Scripts>,
@@ -21,13 +21,13 @@ pub(crate) struct RequestState {
     pub(super) number: u32,
     /// The script that waits.
     pub(super) coroutine: RefCell<Option<Coroutine>>,
-    /// What it waits for is `ngx.sleep`.
+    /// The script waits in `ngx.sleep`.
     pub(super) slept: Cell<bool>,
     /// Lua keeps something under the request's number.
     pub(super) touched: Cell<bool>,
     /// A script has set the type, or `default_type` has been applied.
     pub(crate) type_set: Cell<bool>,
-    /// A script has set a header: its Content-Length stands.
+    /// A script has set a header: its Content-Length is kept.
     pub(crate) headers_set: Cell<bool>,
     /// The body is ended, as far as scripts are concerned.
     pub(crate) eof: Cell<bool>,
@@ -35,9 +35,10 @@ pub(crate) struct RequestState {
     pub(crate) header_only: Cell<bool>,
     /// A script has written some of the body.
     pub(crate) seen_body: Cell<bool>,
-    /// The status that a header filter has answered instead: asked for again for that answer, it changes nothing.
+    /// The status that a header filter has exited with. When the filter runs again for the page of that status and exits
+    /// with the same, the page passes.
     pub(super) filter_exit: Cell<i32>,
-    /// What became of the order to a switch that the function of a timer waited for.
+    /// The outcome of the order to a switch that a timer's function waited for.
     pub(super) switched: Cell<Option<Result<u64, String>>>,
     /// What a header filter wants answered instead of what the script writes.
     pub(crate) refused: Cell<Option<HeadRefused>>,
@@ -47,7 +48,7 @@ pub(crate) struct RequestState {
     pub(crate) building: RefCell<Option<Vec<u8>>>,
 }
 
-/// What the exchange holds.
+/// The exchange's hold on the state.
 struct Handle(Rc<RequestState>);
 
 impl RequestState {
@@ -71,17 +72,17 @@ impl RequestState {
         })
     }
 
-    /// The machine and its scripts.
+    /// Returns the machine and its scripts.
     pub(crate) fn scripts(&self) -> &Scripts {
         &self.scripts
     }
 
-    /// The state that an exchange has already.
+    /// Returns the state of an exchange, if it has one.
     pub(super) fn of(exchange: &Exchange) -> Option<Rc<RequestState>> {
         exchange.script.handle.as_ref()?.downcast_ref::<Handle>().map(|handle| handle.0.clone())
     }
 
-    /// Gives the exchange this state.
+    /// Stores the state in an exchange.
     pub(super) fn keep_in(self: &Rc<Self>, exchange: &mut Exchange) {
         exchange.script.handle = Some(Box::new(Handle(self.clone())));
     }

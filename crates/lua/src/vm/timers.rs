@@ -1,7 +1,7 @@
-//! Which timers wait, which functions of timers run, and when something is due next.
+//! Timers: which of them wait, how many of their functions run, and when the next one is due.
 //!
-//! It keeps times and numbers alone: the functions and their arguments are Lua's, running them is the `Vm`'s. All times
-//! are in milliseconds of the clock that never goes back.
+//! Only times and numbers are kept here: functions and arguments are Lua's, and the `Vm` runs them. All times are in
+//! milliseconds of the monotonic clock.
 
 use std::cell::{Cell, RefCell};
 use std::cmp::Reverse;
@@ -12,28 +12,28 @@ use std::rc::Rc;
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct PendingTimer {
     due_ms: u64,
-    /// Timers of the same moment run in the order in which they were made.
+    /// Timers that are due at the same time run in the order in which they were made.
     order: u64,
     pub(crate) timer: i32,
     every_ms: Option<u64>,
-    /// Who made it, for the log.
+    /// The request or timer that made it, for the log.
     pub(crate) origin: Rc<[u8]>,
 }
 
-/// A function of a timer that sleeps itself.
+/// A timer's function that sleeps.
 struct SleepingFunction {
     due_ms: u64,
     function: u32,
 }
 
-/// A function of a timer that waits for the outcome of its order to a switch.
+/// A timer's function that waits for the outcome of its order to a switch.
 pub(crate) struct ParkedFunction {
     function: u32,
     /// Set once it is known.
     pub(super) outcome: Cell<Option<Result<u64, String>>>,
 }
 
-/// See the module.
+/// The timers of one machine.
 pub(crate) struct Timers {
     waiting: RefCell<BinaryHeap<Reverse<PendingTimer>>>,
     sleeping: RefCell<Vec<SleepingFunction>>,
@@ -45,17 +45,17 @@ pub(crate) struct Timers {
     max_pending: u64,
     max_running: u64,
     exiting: Cell<bool>,
-    /// Told when something may be due sooner than was said last.
+    /// Called when a timer may be due sooner than [`Timers::next_ms`] said last.
     alarm: RefCell<Option<Box<dyn Fn()>>>,
 }
 
-/// The next thing that is due.
+/// What is due next.
 pub(crate) enum Due {
-    /// A timer; whether it waits again.
+    /// A timer, and whether it waits again.
     Timer(PendingTimer, bool),
-    /// A function that goes on, by its number.
+    /// A function whose sleep is over, by its number.
     Goes(u32),
-    /// A function whose order to a switch has come out.
+    /// A function whose order to a switch has its outcome.
     Answered(u32, Result<u64, String>),
 }
 
@@ -76,7 +76,7 @@ impl Timers {
         }
     }
 
-    /// Says what time it is.
+    /// Sets the time.
     pub(super) fn tick(&self, now_ms: u64) {
         self.now_ms.set(now_ms);
     }
@@ -85,7 +85,7 @@ impl Timers {
         *self.alarm.borrow_mut() = Some(alarm);
     }
 
-    /// A new timer's number; 0 when there are too many, -1 when the worker is about to end.
+    /// Adds a timer and returns its number; 0 when there are too many, -1 when the worker is about to end.
     pub(crate) fn add(&self, delay_ms: u64, every: bool, origin: Rc<[u8]>) -> i32 {
         if self.exiting.get() && delay_ms > 0 {
             return -1;
@@ -93,7 +93,7 @@ impl Timers {
         if self.pending() as u64 >= self.max_pending {
             return 0;
         }
-        // Numbers of timers that are over are used again after two thousand million others.
+        // Numbers are used again after two thousand million timers.
         let timer = self.last_timer.get().checked_add(1).unwrap_or(1);
         self.last_timer.set(timer);
         self.wait(PendingTimer {
@@ -127,7 +127,7 @@ impl Timers {
         parked
     }
 
-    /// Takes out a function whose outcome is known.
+    /// Removes and returns a function whose outcome is known.
     fn take_answered(&self) -> Option<Due> {
         let mut parked = self.parked.borrow_mut();
         for at in 0..parked.len() {
@@ -138,14 +138,14 @@ impl Timers {
         None
     }
 
-    /// Tells that something may be due.
+    /// Rings the alarm: something may be due.
     pub(super) fn ring(&self) {
         if let Some(alarm) = &*self.alarm.borrow() {
             alarm();
         }
     }
 
-    /// Takes out what is due next, if anything is.
+    /// Removes and returns what is due, if anything is.
     pub(super) fn take_due(&self) -> Option<Due> {
         if let Some(answered) = self.take_answered() {
             return Some(answered);
@@ -168,7 +168,7 @@ impl Timers {
         Some(Due::Timer(pending, again.is_some()))
     }
 
-    /// Milliseconds until something is due.
+    /// Returns the milliseconds until something is due.
     pub(super) fn next_ms(&self) -> Option<u64> {
         let sleeping = self.sleeping.borrow().iter().map(|sleeper| sleeper.due_ms).min();
         let waiting = self.waiting.borrow().peek().map(|Reverse(first)| first.due_ms);
@@ -184,7 +184,10 @@ impl Timers {
         self.running.get()
     }
 
-    /// Counts a function that begins; the limit, if it is met already.
+    /// Counts a function that begins.
+    ///
+    /// # Errors
+    /// Returns the limit if it is reached.
     pub(super) fn begin(&self) -> Result<(), u64> {
         if u64::from(self.running.get()) >= self.max_running {
             return Err(self.max_running);
@@ -198,7 +201,7 @@ impl Timers {
         self.running.set(self.running.get().saturating_sub(1));
     }
 
-    /// From now on every timer is due, and none can be made that waits.
+    /// Makes every timer due, and refuses new ones that would wait.
     pub(super) fn exit(&self) {
         self.exiting.set(true);
     }
@@ -225,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn timers_come_by_time_and_then_by_age() {
+    fn timers_run_by_time_and_then_by_age() {
         let timers = Timers::new(10, 10);
         let origin: Rc<[u8]> = Rc::from(&b""[..]);
         timers.tick(1000);
@@ -238,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn those_that_come_again_wait_again() {
+    fn repeated_timers_wait_again() {
         let timers = Timers::new(10, 10);
         timers.add(10, true, Rc::from(&b""[..]));
         timers.tick(10);
@@ -248,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn there_are_limits() {
+    fn pending_and_running_timers_are_limited() {
         let timers = Timers::new(1, 1);
         let origin: Rc<[u8]> = Rc::from(&b""[..]);
         assert_eq!((timers.add(1, false, origin.clone()), timers.add(1, false, origin.clone())), (1, 0));

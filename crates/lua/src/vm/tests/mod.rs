@@ -249,7 +249,7 @@ fn exits_end_the_request_as_in_ngx_lua() {
 }
 
 #[test]
-fn redirects_and_internal_redirects() {
+fn redirect_answers_and_exec_changes_the_location() {
     let mut server = Server::of(
         "location /away { content_by_lua_block { ngx.redirect('http://other/x', 301) } }
          location /path { content_by_lua_block { ngx.redirect('/y?z') } }
@@ -346,7 +346,7 @@ fn set_by_lua_sets_variables() {
 }
 
 #[test]
-fn scripts_wait_without_holding_others_up() {
+fn a_waiting_script_does_not_block_others() {
     let mut server = Server::of(
         "location / { content_by_lua_block {
              local co = coroutine.wrap(function() ngx.sleep(0.25) coroutine.yield('inner') ngx.sleep(1) return 'end' end)
@@ -390,7 +390,7 @@ fn files_of_scripts_are_loaded_when_needed() {
 }
 
 #[test]
-fn faults_of_inline_code_are_told_at_once_and_when_needed() {
+fn faults_of_inline_code_are_reported_at_once_and_when_needed() {
     let mut server = Server::of(
         "location / { content_by_lua_block {\n local x = \n } } location /ok { return 200 'ok'; }",
     );
@@ -417,7 +417,7 @@ fn an_error_is_logged_with_its_traceback_and_answered_500() {
 }
 
 #[test]
-fn the_log_has_nginx_s_form() {
+fn log_lines_have_nginx_format() {
     let mut server = Server::of(
         "location / { content_by_lua_block {\n ngx.log(ngx.WARN, 'x ', 1) ngx.log(ngx.DEBUG, 'unseen')\n } }",
     );
@@ -474,7 +474,7 @@ fn dicts_are_carried_over_by_name_and_size() {
 }
 
 #[test]
-fn what_is_not_there_says_so() {
+fn missing_functions_raise_an_error() {
     for name in ["ngx.location.capture", "ngx.thread.spawn", "ngx.socket.tcp"] {
         assert_eq!(failed(&format!("{name}(0, print)")), format!("1: {name} is not supported by pointsman"));
     }
@@ -527,7 +527,7 @@ fn timers_run_apart_from_requests() {
 }
 
 #[test]
-fn timers_that_fail_or_come_again() {
+fn failed_timers_are_logged_and_repeated_ones_run_again() {
     let mut server = Server::with(
         "init_worker_by_lua_block { n = 0
              ngx.timer.every(1, function(premature) n = n + 1 if n == 2 then error('second') end end) }

@@ -100,7 +100,7 @@ fn set_of_a_string_is_an_order_that_the_script_waits_for() {
 }
 
 #[test]
-fn nil_and_delete_lead_back_to_the_default() {
+fn nil_and_delete_reset_a_key_to_the_default() {
     let entries = [("localhost", "green"), ("a", "green")];
     for (code, wanted) in [
         ("ngx.say(r:set('localhost', nil)) ngx.say(r:get('localhost'))", "truenilfalse|nil"),
@@ -150,7 +150,7 @@ fn a_script_s_own_values_and_entries_never_touch() {
 }
 
 #[test]
-fn the_other_ways_to_store_keep_their_meaning() {
+fn add_and_replace_check_for_an_entry() {
     let entries = [("localhost", "green")];
     for (code, wanted) in [
         ("ngx.say(r:add('localhost', 'blue')) ngx.say(r:get('localhost'))", "nilexistsfalse|green"),
@@ -286,7 +286,7 @@ fn a_text_from_before_the_dict_became_a_face_goes_when_there_is_an_entry() {
 }
 
 #[test]
-fn dicts_without_a_switch_are_as_they_were() {
+fn dicts_without_a_switch_are_plain() {
     let mut server = server(
         "location / { content_by_lua_block {
              local o = ngx.shared.other
