@@ -1,6 +1,6 @@
 //! The rest of the program, as the processes see it.
 //!
-//! Owns the seam: what loads a configuration and what serves it. Must never know a directive's meaning.
+//! Owns the interface between them: loading a configuration and serving it. Must never know a directive's meaning.
 
 use crate::log::Level;
 use crate::master_link::WorkerInit;
@@ -21,8 +21,8 @@ pub trait Application: Clone + 'static {
     /// configuration is reloaded.
     fn load(&self, source: &Source, loader: &dyn conf::Loader) -> Loaded<Self::Config>;
 
-    /// Serves until it is told to end, and returns the exit code of the worker process: 0 when it ended as told, 2 when
-    /// it must not be started again (as nginx's workers do).
+    /// Serves until it is stopped, and returns the exit code of the worker process: 0 after a stop, 2 when it must not be
+    /// started again (as nginx's workers do).
     ///
     /// Calls [`crate::Reporter::ready`] once it can take connections, and then follows [`crate::MasterLink::next`].
     fn work(&self, config: Self::Config, init: WorkerInit) -> i32;

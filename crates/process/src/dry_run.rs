@@ -1,6 +1,6 @@
 //! The dry run of a start (`-t`).
 //!
-//! Owns the checks that find out what acquiring [`crate::resources`] would fail at. Must never create, change or remove
+//! Owns the checks that find the errors of acquiring [`crate::resources`]. Must never create, change or remove
 //! a file, so that testing a configuration can hurt neither a running server nor the files of others. (nginx creates
 //! missing files and directories, and gives directories to the user of its workers, when it tests too.)
 

@@ -11,7 +11,7 @@
 //! forks the worker. On HUP the master loads the configuration again and sends the bytes that it read, with all
 //! descriptors, to the worker, which switches to it in place; only a changed user, limit, environment or number of
 //! threads takes a new worker process. A worker that dies is started again while its sockets stay open. On USR2 the
-//! master starts the program anew and hands the sockets to it; then two masters run until one is told to end.
+//! master starts the program anew and hands the sockets to it; then two masters run until one is stopped.
 
 mod application;
 mod channel;

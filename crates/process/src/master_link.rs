@@ -136,7 +136,7 @@ impl Reporter {
         Reporter { outbox }
     }
 
-    /// A reporter whose reports reach no master, for tests of what reports.
+    /// Returns a reporter without a master, for tests.
     ///
     /// # Errors
     /// Fails if the process has no descriptors left.
@@ -172,7 +172,7 @@ impl Reporter {
     }
 
     /// Reports the number of held keys. While there are any, this process is not replaced by another, which would not hold
-    /// them, unless it dies or is told to end.
+    /// them, unless it dies or is stopped.
     pub fn held(&self, keys: u64) {
         self.send(kind::HELD, keys, b"");
     }

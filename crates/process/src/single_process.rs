@@ -49,7 +49,7 @@ struct SingleProcess<A: Application> {
     started: bool,
 }
 
-/// Serves until it is told to end, and returns the exit code of the program.
+/// Serves until it is stopped, and returns the exit code of the program.
 pub(crate) fn run<A: Application>(start: Start<A>) -> i32 {
     let (log, pid_path) = (start.log.clone(), start.resources.requirements.pid_path.clone());
     serve(start).unwrap_or_else(|error| {

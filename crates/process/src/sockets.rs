@@ -61,9 +61,9 @@ pub(crate) fn open_all(
                         break;
                     }
                     Err(OpenError::Other(_)) if one.spec.optional => break,
-                    Err(OpenError::Other(said)) => {
+                    Err(OpenError::Other(reported)) => {
                         remove_files(&all, before, log);
-                        return Err(said);
+                        return Err(reported);
                     }
                 }
             }
@@ -188,8 +188,12 @@ fn open(spec: &ListenSpec, log: &ProcessLog) -> Result<(OwnedFd, Option<SocketFi
     let (socket, file) = match bound(spec, log) {
         Ok(made) => made,
         Err((call, error)) => {
-            let said = log.failed(level, describe(call, spec), &error.into());
-            return Err(if error == Errno::EADDRINUSE { OpenError::InUse } else { OpenError::Other(said) });
+            let reported = log.failed(level, describe(call, spec), &error.into());
+            return Err(if error == Errno::EADDRINUSE {
+                OpenError::InUse
+            } else {
+                OpenError::Other(reported)
+            });
         }
     };
     if let Some(length) = spec.fastopen {
@@ -202,11 +206,11 @@ fn open(spec: &ListenSpec, log: &ProcessLog) -> Result<(OwnedFd, Option<SocketFi
     configure(&socket, spec, log);
     if let Err(error) = listen(&socket, spec) {
         let what = format_args!("listen() to {}, backlog {}", spec.address, spec.backlog);
-        let said = log.failed(Level::Emerg, what, &error.into());
+        let reported = log.failed(Level::Emerg, what, &error.into());
         if let Some(file) = &file {
             remove_file(spec, file, log);
         }
-        return Err(if error == Errno::EADDRINUSE { OpenError::InUse } else { OpenError::Other(said) });
+        return Err(if error == Errno::EADDRINUSE { OpenError::InUse } else { OpenError::Other(reported) });
     }
     Ok((socket, file))
 }

@@ -1,4 +1,4 @@
-//! Binary upgrade: what one master hands to the next.
+//! Binary upgrade: the sockets that one master hands to the next.
 //!
 //! Owns how a new program is started beside the running one (USR2), how it gets the listening sockets, and the names of
 //! the pid files meanwhile (<https://nginx.org/en/docs/control.html>). Must never decide which of the two masters
@@ -14,6 +14,7 @@ use crate::signals::SignalsBlocked;
 use crate::socket_file::SocketFile;
 use crate::sockets::Listening;
 use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::sys::socket::{SockaddrStorage, getsockname, getsockopt, sockopt};
 use nix::unistd::{Pid, getppid};
 use std::ffi::OsString;
@@ -107,20 +108,17 @@ impl Program {
     /// Fails if the program cannot be executed.
     pub(crate) fn start(&self, listening: &[&Listening]) -> io::Result<Pid> {
         let sockets = listening.iter().flat_map(|one| &one.sockets);
-        let mut numbers: Vec<RawFd> = sockets.map(AsRawFd::as_raw_fd).collect();
-        numbers.sort_unstable();
-        numbers.dedup();
-        let text: String = numbers.iter().map(|number| format!("{number};")).collect();
+        let mut sockets: Vec<Arc<OwnedFd>> = sockets.map(Arc::clone).collect();
+        sockets.sort_unstable_by_key(|socket| socket.as_raw_fd());
+        sockets.dedup_by_key(|socket| socket.as_raw_fd());
+        let text: String = sockets.iter().map(|socket| format!("{};", socket.as_raw_fd())).collect();
         let files: String = listening.iter().filter_map(|one| format_file(one)).collect();
         let mut command = Command::new(self.name());
         command.arg0(self.name()).args(self.arguments.iter().skip(1));
         command.env(SOCKETS, text).env(SOCKET_FILES, files);
         let keep_open = move || {
-            for number in &numbers {
-                // SAFETY: fcntl with F_SETFD takes numbers and touches no memory.
-                #[allow(unsafe_code)]
-                let result = unsafe { libc::fcntl(*number, libc::F_SETFD, 0) };
-                Errno::result(result)?;
+            for socket in &sockets {
+                fcntl(&**socket, FcntlArg::F_SETFD(FdFlag::empty()))?;
             }
             Ok(())
         };
@@ -219,7 +217,7 @@ impl Predecessor {
         Ok(())
     }
 
-    /// Logs what was inherited.
+    /// Logs the inherited sockets.
     pub(crate) fn log(&self, log: &ProcessLog) {
         for fault in &self.faults {
             log.write(Level::Emerg, format_args!("{fault}"));
@@ -257,7 +255,6 @@ fn address(socket: &OwnedFd) -> io::Result<Address> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use nix::fcntl::{FcntlArg, fcntl};
     use std::net::TcpListener;
     use std::os::fd::IntoRawFd;
     use std::os::unix::net::UnixListener;

@@ -136,9 +136,9 @@ impl<A: Application> Master<A> {
                 drop(prepared);
                 self.run_worker(Some(config), resources, channel);
             }
-            Err(said) => {
+            Err(reported) => {
                 prepared.abandon(Some(&self.resources), &self.log);
-                return Err(said);
+                return Err(reported);
             }
         }
         Ok(())

@@ -1,4 +1,4 @@
-//! What the master remembers.
+//! The state of the master.
 //!
 //! Owns the state that its parts share: workers, a reload in progress, the other master of a binary upgrade, the end.
 
@@ -50,7 +50,7 @@ pub(super) struct Worker {
     pub(super) ready: bool,
     /// The number of keys whose requests it holds, which no other process would.
     pub(super) held: u64,
-    /// It was told to end and is not started again.
+    /// It was sent away and is not started again.
     pub(super) leaving: bool,
     /// It has closed its end of the channel: polling it would always find it readable.
     pub(super) closed: bool,
@@ -121,7 +121,7 @@ pub(super) struct Respawn {
 
 /// The masters before and after this one in a binary upgrade.
 pub(super) struct UpgradeState {
-    /// What an upgrade starts.
+    /// The program that an upgrade starts.
     pub(super) program: Program,
     /// The master that has started this one; it may have ended by now.
     pub(super) predecessor: Option<Pid>,

@@ -1,8 +1,6 @@
-//! The smallest application: a connection sends a line and is answered with the configuration's own word, the
-//! generation and who serves it.
+//! The smallest application: it answers a line with the word of its configuration, the generation and its process.
 //!
-//! Its configuration is nginx's in spirit: `name value …;`, one a line. What the tests need to see is written to an
-//! access log.
+//! Its configuration looks like nginx's: `name value …;`, a line each. Served lines are written to an access log.
 
 use pointsman_process::log::{ErrorLog, Level, LogFiles, LogTarget};
 use pointsman_process::{
@@ -28,7 +26,7 @@ pub fn main(arguments: Vec<String>) -> i32 {
         globals: None,
         colour: false,
     };
-    let app = Sayer;
+    let app = LineApp;
     match arguments.get(1).map(String::as_str) {
         None => pointsman_process::run(&app, &source),
         Some("test") => pointsman_process::test(&app, &source, false, false),
@@ -42,30 +40,30 @@ pub fn main(arguments: Vec<String>) -> i32 {
 }
 
 #[derive(Clone)]
-struct Sayer;
+struct LineApp;
 
-/// What is said.
+/// A configuration.
 #[derive(Clone, Debug)]
-struct Speech {
+struct Config {
     word: String,
-    /// The start fails with this text.
+    /// The start fails with this error.
     init_fails: Option<String>,
-    /// The worker is not ready before this file is there.
+    /// The worker is not ready before this file exists.
     init_waits: Option<PathBuf>,
-    /// The worker dies at its start while this file is there.
+    /// The worker aborts at its start while this file exists.
     dies_while: Option<PathBuf>,
-    /// Building it in the worker fails with this text.
+    /// A reload fails in the worker with this error.
     reload_fails: Option<String>,
     access_log: PathBuf,
     requirements: Requirements,
 }
 
-impl Application for Sayer {
-    type Config = Speech;
+impl Application for LineApp {
+    type Config = Config;
 
-    fn load(&self, source: &Source, loader: &dyn conf::Loader) -> Loaded<Speech> {
+    fn load(&self, source: &Source, loader: &dyn conf::Loader) -> Loaded<Config> {
         let mut findings = Vec::new();
-        let mut speech = Speech {
+        let mut config = Config {
             word: String::new(),
             init_fails: None,
             init_waits: None,
@@ -89,51 +87,53 @@ impl Application for Sayer {
                 state_dirs: Vec::new(),
             },
         };
-        speech.requirements.log_files.push(speech.access_log.clone());
-        read(&mut speech, &mut findings, source, &source.conf_file, loader);
+        config.requirements.log_files.push(config.access_log.clone());
+        read(&mut config, &mut findings, source, &source.conf_file, loader);
         let faulty = findings.iter().any(|finding| finding.level == Level::Emerg);
-        Loaded { findings, outcome: (!faulty).then(|| (speech.requirements.clone(), speech)) }
+        Loaded { findings, outcome: (!faulty).then(|| (config.requirements.clone(), config)) }
     }
 
-    fn work(&self, speech: Speech, init: WorkerInit) -> i32 {
+    fn work(&self, config: Config, init: WorkerInit) -> i32 {
         let WorkerInit { generation, source, listeners, logs, error_log, master: mut link, .. } = init;
-        if let Some(why) = &speech.init_fails {
+        if let Some(why) = &config.init_fails {
             link.reporter().failed(generation, why);
             return 1;
         }
-        if speech.dies_while.as_ref().is_some_and(|file| file.exists()) {
+        if config.dies_while.as_ref().is_some_and(|file| file.exists()) {
             std::process::abort();
         }
         let master = nix::unistd::getppid();
-        while speech.init_waits.as_ref().is_some_and(|file| !file.exists()) {
-            // The process that was to make the file is gone with the master.
+        while config.init_waits.as_ref().is_some_and(|file| !file.exists()) {
+            // The test has ended with the master.
             if nix::unistd::getppid() != master {
                 return 1;
             }
-            crate::place::pause();
+            crate::test_server::pause();
         }
-        let mut hall = Hall {
+        let mut acceptors = Acceptors {
             open: BTreeMap::new(),
-            current: Arc::new(Mutex::new((generation, speech.word.clone()))),
-            talking: Arc::default(),
+            current: Arc::new(Mutex::new((generation, config.word.clone()))),
+            busy: Arc::default(),
             waker: link.waker(),
             logs: Arc::clone(&logs),
-            access_log: speech.access_log.clone(),
+            access_log: config.access_log.clone(),
         };
-        hall.listen_to(listeners);
+        acceptors.listen_to(listeners);
         error_log.write(Level::Notice, 0, b"ready to serve");
         link.reporter().ready();
         let mut quitting = false;
         loop {
-            if quitting && hall.talking.load(Ordering::SeqCst) == 0 {
+            if quitting && acceptors.busy.load(Ordering::SeqCst) == 0 {
                 return 0;
             }
             match link.next(None) {
-                Some(WorkerCommand::Reload(reload)) => self.reload(&source, &mut hall, &mut link, reload),
+                Some(WorkerCommand::Reload(reload)) => {
+                    self.reload(&source, &mut acceptors, &mut link, reload)
+                }
                 Some(WorkerCommand::Reopen(newer)) => logs.adopt(newer).unwrap(),
                 Some(WorkerCommand::Quit) => {
                     quitting = true;
-                    hall.close();
+                    acceptors.close();
                 }
                 Some(WorkerCommand::Terminate) => return 0,
                 Some(WorkerCommand::ReloadEnded(_) | WorkerCommand::Woken) | None => {}
@@ -142,27 +142,27 @@ impl Application for Sayer {
     }
 }
 
-impl Sayer {
-    fn reload(&self, source: &Source, hall: &mut Hall, link: &mut MasterLink, reload: Reload) {
+impl LineApp {
+    fn reload(&self, source: &Source, acceptors: &mut Acceptors, link: &mut MasterLink, reload: Reload) {
         let Reload { generation, bundle, listeners, logs } = reload;
-        hall.logs.adopt(logs).unwrap();
+        acceptors.logs.adopt(logs).unwrap();
         let bundle = conf::Bundle::from_bytes(&bundle).unwrap();
-        let (requirements, speech) = self.load(source, &bundle).outcome.expect("the master has checked it");
-        if let Some(why) = speech.reload_fails {
+        let (requirements, config) = self.load(source, &bundle).outcome.expect("the master has checked it");
+        if let Some(why) = config.reload_fails {
             return link.reporter().failed(generation, &why);
         }
-        let log: ErrorLog = requirements.error_log(source, &hall.logs);
+        let log: ErrorLog = requirements.error_log(source, &acceptors.logs);
         log.write(Level::Notice, 0, format!("generation {generation} is here").as_bytes());
         link.log_to(log);
-        let before = std::mem::replace(&mut *hall.current.lock().unwrap(), (generation, speech.word));
-        hall.listen_to(listeners);
+        let before = std::mem::replace(&mut *acceptors.current.lock().unwrap(), (generation, config.word));
+        acceptors.listen_to(listeners);
         link.reporter().reloaded(generation);
         link.reporter().generation_gone(before.0);
     }
 }
 
 fn read(
-    speech: &mut Speech,
+    config: &mut Config,
     findings: &mut Vec<Finding>,
     source: &Source,
     path: &Path,
@@ -180,14 +180,14 @@ fn read(
     for (number, line) in text.lines().enumerate() {
         let place = format!("{}:{}", path.display(), number + 1);
         let words: Vec<&str> = line.trim_end_matches(';').split_whitespace().collect();
-        let requirements = &mut speech.requirements;
+        let requirements = &mut config.requirements;
         match words.as_slice() {
             [] => {}
-            ["word", word] => speech.word = (*word).to_owned(),
-            ["init_fails", why] => speech.init_fails = Some((*why).to_owned()),
-            ["reload_fails", why] => speech.reload_fails = Some((*why).to_owned()),
-            ["init_waits", name] => speech.init_waits = Some(absolute(name)),
-            ["dies_while", name] => speech.dies_while = Some(absolute(name)),
+            ["word", word] => config.word = (*word).to_owned(),
+            ["init_fails", why] => config.init_fails = Some((*why).to_owned()),
+            ["reload_fails", why] => config.reload_fails = Some((*why).to_owned()),
+            ["init_waits", name] => config.init_waits = Some(absolute(name)),
+            ["dies_while", name] => config.dies_while = Some(absolute(name)),
             ["pid", name] => requirements.pid_path = absolute(name),
             ["daemon", flag] => requirements.daemon = *flag == "on",
             ["master_process", flag] => requirements.master_process = *flag == "on",
@@ -226,18 +226,18 @@ fn read(
     }
 }
 
-/// Where people are listened to.
-struct Hall {
-    /// Dropping the stream of an entry stops listening there; its thread ends then.
+/// The threads that accept connections.
+struct Acceptors {
+    /// Dropping the stream of an entry ends its thread.
     open: BTreeMap<Address, (UnixStream, std::thread::JoinHandle<()>)>,
     current: Arc<Mutex<(u64, String)>>,
-    talking: Arc<AtomicUsize>,
+    busy: Arc<AtomicUsize>,
     waker: Waker,
     logs: Arc<LogFiles>,
     access_log: PathBuf,
 }
 
-impl Hall {
+impl Acceptors {
     fn listen_to(&mut self, listeners: Vec<Listener>) {
         let wanted: Vec<Address> = listeners.iter().map(|listener| listener.address.clone()).collect();
         self.open.retain(|address, _| wanted.contains(address));
@@ -247,19 +247,19 @@ impl Hall {
             }
             let (ours, stop) = UnixStream::pair().unwrap();
             let socket = sockets.remove(0);
-            let guest = Guest {
+            let service = Service {
                 current: Arc::clone(&self.current),
-                talking: Arc::clone(&self.talking),
+                busy: Arc::clone(&self.busy),
                 waker: self.waker.clone(),
                 log: self.logs.get(&LogTarget::File(self.access_log.clone())).unwrap(),
             };
             let unix = matches!(address, Address::Unix(_));
-            let thread = std::thread::spawn(move || accept(&socket, unix, &stop, &guest));
+            let thread = std::thread::spawn(move || accept(&socket, unix, &stop, &service));
             self.open.insert(address, (ours, thread));
         }
     }
 
-    /// Listens nowhere any more. Accepted connections are counted when this returns.
+    /// Ends all threads. Accepted connections are counted when this returns.
     fn close(&mut self) {
         for (stream, thread) in std::mem::take(&mut self.open).into_values() {
             drop(stream);
@@ -269,9 +269,9 @@ impl Hall {
 }
 
 #[derive(Clone)]
-struct Guest {
+struct Service {
     current: Arc<Mutex<(u64, String)>>,
-    talking: Arc<AtomicUsize>,
+    busy: Arc<AtomicUsize>,
     waker: Waker,
     log: Arc<pointsman_process::log::LogFile>,
 }
@@ -279,7 +279,7 @@ struct Guest {
 trait Line: std::io::Read + Write + Send {}
 impl<T: std::io::Read + Write + Send> Line for T {}
 
-fn accept(socket: &OwnedFd, unix: bool, stop: &UnixStream, guest: &Guest) {
+fn accept(socket: &OwnedFd, unix: bool, stop: &UnixStream, service: &Service) {
     use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
     loop {
         let mut fds =
@@ -300,24 +300,24 @@ fn accept(socket: &OwnedFd, unix: bool, stop: &UnixStream, guest: &Guest) {
             }),
         };
         if let Ok(stream) = accepted {
-            guest.talking.fetch_add(1, Ordering::SeqCst);
-            let guest = guest.clone();
+            service.busy.fetch_add(1, Ordering::SeqCst);
+            let service = service.clone();
             std::thread::spawn(move || {
-                talk(stream, &guest);
-                guest.talking.fetch_sub(1, Ordering::SeqCst);
-                guest.waker.wake();
+                talk(stream, &service);
+                service.busy.fetch_sub(1, Ordering::SeqCst);
+                service.waker.wake();
             });
         }
     }
 }
 
-fn talk(stream: Box<dyn Line>, guest: &Guest) {
+fn talk(stream: Box<dyn Line>, service: &Service) {
     let mut stream = BufReader::new(stream);
     let mut line = String::new();
     if stream.read_line(&mut line).is_err() || line.is_empty() {
         return;
     }
-    let (generation, word) = guest.current.lock().unwrap().clone();
+    let (generation, word) = service.current.lock().unwrap().clone();
     let environment: Vec<String> = std::env::vars().map(|(name, value)| format!("{name}={value}")).collect();
     let answer = format!(
         "{word} generation={generation} pid={} uid={} env={}\n",
@@ -325,7 +325,7 @@ fn talk(stream: Box<dyn Line>, guest: &Guest) {
         nix::unistd::geteuid(),
         environment.join(",")
     );
-    guest.log.write(format!("said {word}\n").as_bytes()).unwrap();
+    service.log.write(format!("served {word}\n").as_bytes()).unwrap();
     eprintln!("on stderr in generation {generation}");
     let _ = stream.get_mut().write_all(answer.as_bytes());
 }

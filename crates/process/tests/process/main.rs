@@ -1,18 +1,18 @@
-//! The processes as they are seen from outside: started, signalled, reloaded, killed.
+//! The processes from outside: started, signalled, reloaded, killed.
 //!
 //! This program is its own server: with `POINTSMAN_TEST_ARGS` set it is the application in `app.rs`. It has a `main`
 //! of its own because the master must not have a thread, and libtest's tests have.
 
-#![allow(clippy::unwrap_used)] // A test that cannot go on may end so.
-#![allow(unreachable_pub)] // A program has no outside.
+#![allow(clippy::unwrap_used)] // A failed test.
+#![allow(unreachable_pub)] // A program has no public items.
 
 mod app;
 mod master;
 mod paths;
-mod place;
 mod single;
 mod start;
 mod starter;
+mod test_server;
 mod upgrade;
 
 use libtest_mimic::{Arguments, Failed, Trial};

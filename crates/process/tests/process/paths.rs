@@ -1,6 +1,6 @@
-//! What stands where a configuration wants a socket, a pid file or a folder: it survives.
+//! Other files at the paths of sockets, pid files and directories: they are kept.
 
-use crate::place::*;
+use crate::test_server::*;
 use nix::sys::signal::Signal;
 use std::fs;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, symlink};
@@ -9,25 +9,25 @@ use std::path::Path;
 
 pub const TESTS: &[(&str, fn())] = &[
     ("a_test_changes_nothing_at_a_socket_path", a_test_changes_nothing_at_a_socket_path),
-    ("a_start_replaces_dead_sockets_alone", a_start_replaces_dead_sockets_alone),
+    ("a_start_replaces_only_dead_sockets", a_start_replaces_only_dead_sockets),
     ("a_test_leaves_no_trace", a_test_leaves_no_trace),
-    ("a_test_says_what_a_start_would_fail_at", a_test_says_what_a_start_would_fail_at),
-    ("no_folder_or_pid_file_is_made_of_another_file", no_folder_or_pid_file_is_made_of_another_file),
-    ("a_replaced_socket_survives_its_server", a_replaced_socket_survives_its_server),
-    ("the_pid_file_of_another_survives", the_pid_file_of_another_survives),
-    ("an_upgraded_server_removes_its_own_socket_alone", an_upgraded_server_removes_its_own_socket_alone),
-    ("reopened_logs_are_given_away_by_their_own_name", reopened_logs_are_given_away_by_their_own_name),
+    ("a_test_reports_the_errors_of_a_start", a_test_reports_the_errors_of_a_start),
+    ("other_files_are_not_overwritten_or_given_away", other_files_are_not_overwritten_or_given_away),
+    ("a_file_that_replaced_a_socket_is_kept", a_file_that_replaced_a_socket_is_kept),
+    ("the_pid_file_of_another_process_is_kept", the_pid_file_of_another_process_is_kept),
+    ("an_upgraded_server_removes_only_its_own_socket", an_upgraded_server_removes_only_its_own_socket),
+    ("linked_logs_keep_their_owner_when_reopened", linked_logs_keep_their_owner_when_reopened),
 ];
 
 /// The two ways in which a configuration names a socket.
 const DIRECTIVES: [&str; 2] = ["listen unix:here.sock;\n", "control here.sock 0600;\n"];
 
-/// What may stand at the path of a socket without being one that is unused.
+/// Files at the path of a socket that are not dead sockets.
 const USED: [&str; 7] = ["file", "folder", "link to file", "link to dead", "link to nothing", "fifo", "live"];
 
-/// Puts something at a path. What it gives back must live as long as the test.
-fn put(place: &Place, what: &str) -> Option<UnixListener> {
-    let (path, aim) = (place.path("here.sock"), place.path("aim"));
+/// Creates a file. A returned listener must live as long as the test.
+fn put(server: &TestServer, what: &str) -> Option<UnixListener> {
+    let (path, aim) = (server.path("here.sock"), server.path("aim"));
     match what {
         "file" => fs::write(&path, "precious").unwrap(),
         "folder" => fs::create_dir(&path).unwrap(),
@@ -48,7 +48,7 @@ fn put(place: &Place, what: &str) -> Option<UnixListener> {
     None
 }
 
-/// All that can be seen of the files below a folder, without the logs and outputs of the commands themselves.
+/// Returns the metadata of all files below a directory, except logs and outputs of the commands themselves.
 fn seen(folder: &Path) -> Vec<(String, u64, u32, i64, u64)> {
     let mut all = Vec::new();
     for entry in fs::read_dir(folder).unwrap() {
@@ -70,71 +70,71 @@ fn seen(folder: &Path) -> Vec<(String, u64, u32, i64, u64)> {
 fn a_test_changes_nothing_at_a_socket_path() {
     for directive in DIRECTIVES {
         for what in USED.iter().chain(&["dead"]) {
-            let place = Place::new(&format!("{directive}word x;\n"));
-            let _live = put(&place, what);
-            fs::write(place.path("access.log"), "").unwrap();
-            let before = seen(&place.path(""));
-            let output = place.run("test");
-            assert_eq!(seen(&place.path("")), before, "{directive}{what}");
-            // A socket may be this server's own.
+            let server = TestServer::new(&format!("{directive}word x;\n"));
+            let _live = put(&server, what);
+            fs::write(server.path("access.log"), "").unwrap();
+            let before = seen(&server.path(""));
+            let output = server.run("test");
+            assert_eq!(seen(&server.path("")), before, "{directive}{what}");
+            // It may be the socket of this server.
             let fine = ["live", "dead"].contains(what);
             let stderr = String::from_utf8(output.stderr).unwrap();
             assert_eq!(output.status.success(), fine, "{directive}{what}: {stderr}");
-            assert_eq!(stderr.contains(&in_use(&place)), !fine, "{directive}{what}: {stderr}");
+            assert_eq!(stderr.contains(&in_use(&server)), !fine, "{directive}{what}: {stderr}");
         }
     }
 }
 
-fn in_use(place: &Place) -> String {
-    let path = place.path("here.sock");
+fn in_use(server: &TestServer) -> String {
+    let path = server.path("here.sock");
     format!("pointsman: [emerg] bind() to unix:{} failed (98: Address already in use)\n", path.display())
 }
 
-fn a_start_replaces_dead_sockets_alone() {
+fn a_start_replaces_only_dead_sockets() {
     std::thread::scope(|scope| {
         for directive in DIRECTIVES {
             for what in USED {
-                // Each tries for two seconds.
+                // Each retries for two seconds.
                 scope.spawn(move || {
-                    let place = Place::new(&format!("{directive}word x;\n"));
-                    let _live = put(&place, what);
-                    fs::write(place.path("access.log"), "").unwrap();
-                    let before = seen(&place.path(""));
-                    let output = place.run("");
-                    assert_eq!(seen(&place.path("")), before, "{directive}{what}");
+                    let server = TestServer::new(&format!("{directive}word x;\n"));
+                    let _live = put(&server, what);
+                    fs::write(server.path("access.log"), "").unwrap();
+                    let before = seen(&server.path(""));
+                    let output = server.run("");
+                    assert_eq!(seen(&server.path("")), before, "{directive}{what}");
                     assert_eq!(output.status.code(), Some(1), "{directive}{what}");
                     let stderr = String::from_utf8(output.stderr).unwrap();
-                    assert!(stderr.contains(&in_use(&place)), "{directive}{what}: {stderr}");
+                    assert!(stderr.contains(&in_use(&server)), "{directive}{what}: {stderr}");
                 });
             }
         }
     });
     for directive in DIRECTIVES {
-        let place = Place::new(&format!("{directive}listen unix:a.sock;\nword x;\n"));
-        put(&place, "dead");
-        place.start();
-        UnixStream::connect(place.path("here.sock")).unwrap();
-        let pid = place.pid();
-        assert!(place.run("stop").status.success());
-        place.ended(pid);
-        assert!(!place.path("here.sock").exists());
+        let server = TestServer::new(&format!("{directive}listen unix:a.sock;\nword x;\n"));
+        put(&server, "dead");
+        server.start();
+        UnixStream::connect(server.path("here.sock")).unwrap();
+        let pid = server.pid();
+        assert!(server.run("stop").status.success());
+        server.ended(pid);
+        assert!(!server.path("here.sock").exists());
     }
 }
 
 fn a_test_leaves_no_trace() {
-    let place = Place::new(
+    let server = TestServer::new(
         "listen unix:a.sock;\ncontrol run/c.sock 0600;\nerror_log error.log;\nlog other.log;\ntemp body;\nstate kept;\n",
     );
-    // Of another owner and with other rights than a start would give it.
-    fs::create_dir(place.path("body")).unwrap();
-    fs::set_permissions(place.path("body"), fs::Permissions::from_mode(0o755)).unwrap();
-    let before = seen(&place.path(""));
-    let output = place.run("test");
+    // A start would change its owner and permissions.
+    fs::create_dir(server.path("body")).unwrap();
+    fs::set_permissions(server.path("body"), fs::Permissions::from_mode(0o755)).unwrap();
+    let before = seen(&server.path(""));
+    let output = server.run("test");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    assert_eq!(seen(&place.path("")), before);
+    assert_eq!(seen(&server.path("")), before);
 }
 
-fn a_test_says_what_a_start_would_fail_at() {
+fn a_test_reports_the_errors_of_a_start() {
     for (line, text) in [
         (
             "listen unix:nowhere/a.sock;",
@@ -148,11 +148,11 @@ fn a_test_says_what_a_start_would_fail_at() {
         ("temp nginx.conf;", "mkdir() \"PREFIX/nginx.conf\" failed (17: File exists)"),
         ("state nginx.conf/x;", "mkdir() \"PREFIX/nginx.conf/x\" failed (20: Not a directory)"),
     ] {
-        let place = Place::new(&format!("{line}\n"));
-        fs::create_dir(place.path("body")).unwrap();
-        let prefix = place.path("x").parent().unwrap().to_str().unwrap().to_owned();
+        let server = TestServer::new(&format!("{line}\n"));
+        fs::create_dir(server.path("body")).unwrap();
+        let prefix = server.path("x").parent().unwrap().to_str().unwrap().to_owned();
         for action in ["test", ""] {
-            let output = place.run(action);
+            let output = server.run(action);
             assert_eq!(output.status.code(), Some(1), "{line} {action}");
             let stderr = String::from_utf8(output.stderr).unwrap().replace(&prefix, "PREFIX");
             assert!(stderr.contains(&format!("pointsman: [emerg] {text}\n")), "{line} {action}: {stderr}");
@@ -160,103 +160,104 @@ fn a_test_says_what_a_start_would_fail_at() {
     }
 }
 
-fn no_folder_or_pid_file_is_made_of_another_file() {
+fn other_files_are_not_overwritten_or_given_away() {
     for (line, text) in
         [("temp data.db;", "failed (17: File exists)"), ("pid data.db;", "failed (17: File exists)")]
     {
-        let place = Place::new(&format!("listen unix:a.sock;\n{line}\n"));
-        fs::write(place.path("data.db"), "precious").unwrap();
-        fs::write(place.path("access.log"), "").unwrap();
-        let before = seen(&place.path(""));
+        let server = TestServer::new(&format!("listen unix:a.sock;\n{line}\n"));
+        fs::write(server.path("data.db"), "precious").unwrap();
+        fs::write(server.path("access.log"), "").unwrap();
+        let before = seen(&server.path(""));
         for action in ["test", ""] {
-            let output = place.run(action);
+            let output = server.run(action);
             assert_eq!(output.status.code(), Some(1), "{line}");
             let stderr = String::from_utf8(output.stderr).unwrap();
             assert!(stderr.contains(text), "{line}: {stderr}");
-            assert_eq!(seen(&place.path("")), before, "{line}");
+            assert_eq!(seen(&server.path("")), before, "{line}");
         }
     }
-    // What a server that was killed has left is a pid file.
+    // The pid file of a killed server is overwritten.
     for left in ["", "4711\n", "4711"] {
-        let place = Place::new("listen unix:a.sock;\nword x;\n");
-        fs::write(place.path("pid"), left).unwrap();
-        place.start();
-        until("the new number", || !place.read("pid").starts_with("4711"));
+        let server = TestServer::new("listen unix:a.sock;\nword x;\n");
+        fs::write(server.path("pid"), left).unwrap();
+        server.start();
+        until("the new number", || !server.read("pid").starts_with("4711"));
     }
 }
 
-fn a_replaced_socket_survives_its_server() {
+fn a_file_that_replaced_a_socket_is_kept() {
     for mode in ["", "master_process off;\n"] {
-        let place = Place::new(&format!(
+        let server = TestServer::new(&format!(
             "{mode}listen unix:a.sock;\nlisten unix:b.sock;\nword x;\nerror_log error.log;\n"
         ));
-        place.start();
+        server.start();
         for name in ["a.sock", "b.sock"] {
-            fs::remove_file(place.path(name)).unwrap();
+            fs::remove_file(server.path(name)).unwrap();
         }
-        fs::write(place.path("a.sock"), "precious").unwrap();
-        let _other = UnixListener::bind(place.path("b.sock")).unwrap();
-        let before = ["a.sock", "b.sock"].map(|name| place.path(name).metadata().unwrap().ino());
-        // One is given up by a reload, the other at the end.
-        place.configure(&format!("{mode}listen unix:a.sock;\nword y;\nerror_log error.log;\n"));
-        place.kill(Signal::SIGHUP);
-        place.await_text("error.log", "b.sock was replaced by another file, which is not removed");
-        let pid = place.pid();
-        assert!(place.run("stop").status.success());
-        place.ended(pid);
-        let after = ["a.sock", "b.sock"].map(|name| place.path(name).metadata().unwrap().ino());
+        fs::write(server.path("a.sock"), "precious").unwrap();
+        let _other = UnixListener::bind(server.path("b.sock")).unwrap();
+        let before = ["a.sock", "b.sock"].map(|name| server.path(name).metadata().unwrap().ino());
+        // A reload drops one, the end of the server the other.
+        server.configure(&format!("{mode}listen unix:a.sock;\nword y;\nerror_log error.log;\n"));
+        server.kill(Signal::SIGHUP);
+        server.await_text("error.log", "b.sock was replaced by another file, which is not removed");
+        let pid = server.pid();
+        assert!(server.run("stop").status.success());
+        server.ended(pid);
+        let after = ["a.sock", "b.sock"].map(|name| server.path(name).metadata().unwrap().ino());
         assert_eq!(after, before);
-        assert_eq!(place.read("a.sock"), "precious");
+        assert_eq!(server.read("a.sock"), "precious");
     }
 }
 
-fn the_pid_file_of_another_survives() {
-    let place = Place::new("listen unix:a.sock;\nword x;\n");
-    place.start();
-    let pid = place.pid();
-    fs::write(place.path("pid"), "1\n").unwrap();
+fn the_pid_file_of_another_process_is_kept() {
+    let server = TestServer::new("listen unix:a.sock;\nword x;\n");
+    server.start();
+    let pid = server.pid();
+    fs::write(server.path("pid"), "1\n").unwrap();
     kill(pid, Signal::SIGTERM);
-    place.ended(pid);
-    assert_eq!(place.read("pid"), "1\n");
+    server.ended(pid);
+    assert_eq!(server.read("pid"), "1\n");
 }
 
-fn an_upgraded_server_removes_its_own_socket_alone() {
-    let place = Place::new("listen unix:a.sock;\nlisten unix:b.sock;\nword x;\nerror_log error.log;\n");
-    place.start();
-    let old = place.pid();
-    // Before the upgrade: the new program finds another server's socket at the path of the one that it inherits.
-    fs::remove_file(place.path("b.sock")).unwrap();
-    let _other = UnixListener::bind(place.path("b.sock")).unwrap();
+fn an_upgraded_server_removes_only_its_own_socket() {
+    let server = TestServer::new("listen unix:a.sock;\nlisten unix:b.sock;\nword x;\nerror_log error.log;\n");
+    server.start();
+    let old = server.pid();
+    // The new program finds the socket of another server at the path of the one that it inherits.
+    fs::remove_file(server.path("b.sock")).unwrap();
+    let _other = UnixListener::bind(server.path("b.sock")).unwrap();
     kill(old, Signal::SIGUSR2);
-    until("the new master", || place.path("pid.oldbin").exists() && place.pid() != old);
-    until("its worker", || place.read("error.log").matches("ready to serve").count() == 2);
+    until("the new master", || server.path("pid.oldbin").exists() && server.pid() != old);
+    until("its worker", || server.read("error.log").matches("ready to serve").count() == 2);
     kill(old, Signal::SIGQUIT);
-    place.ended(old);
-    let new = place.pid();
-    assert!(place.path("a.sock").metadata().unwrap().file_type().is_socket());
-    assert!(place.run("stop").status.success());
-    place.ended(new);
-    assert!(!place.path("a.sock").exists());
-    UnixStream::connect(place.path("b.sock")).unwrap();
+    server.ended(old);
+    let new = server.pid();
+    assert!(server.path("a.sock").metadata().unwrap().file_type().is_socket());
+    assert!(server.run("stop").status.success());
+    server.ended(new);
+    assert!(!server.path("a.sock").exists());
+    UnixStream::connect(server.path("b.sock")).unwrap();
 }
 
-fn reopened_logs_are_given_away_by_their_own_name() {
+fn linked_logs_keep_their_owner_when_reopened() {
     if !is_root() {
-        // Nothing is given away.
+        // Only root changes owners.
         return;
     }
-    let place =
-        Place::new("listen unix:a.sock;\nword x;\nerror_log error.log;\nlog linked.log;\nlog twice.log;\n");
+    let server = TestServer::new(
+        "listen unix:a.sock;\nword x;\nerror_log error.log;\nlog linked.log;\nlog twice.log;\n",
+    );
     for name in ["target", "first"] {
-        fs::write(place.path(name), "root's").unwrap();
+        fs::write(server.path(name), "root's").unwrap();
     }
-    symlink(place.path("target"), place.path("linked.log")).unwrap();
-    fs::hard_link(place.path("first"), place.path("twice.log")).unwrap();
-    place.start();
-    place.kill(Signal::SIGUSR1);
-    place.await_text("error.log", "reopening logs");
+    symlink(server.path("target"), server.path("linked.log")).unwrap();
+    fs::hard_link(server.path("first"), server.path("twice.log")).unwrap();
+    server.start();
+    server.kill(Signal::SIGUSR1);
+    server.await_text("error.log", "reopening logs");
     let nobody = nix::unistd::User::from_name("nobody").unwrap().unwrap().uid.as_raw();
-    until("the log's new owner", || owner_of(&place.path("error.log")) == nobody);
-    until("the last log's reopening", || owner_of(&place.path("access.log")) == nobody);
-    assert_eq!(["target", "first"].map(|name| owner_of(&place.path(name))), [0, 0]);
+    until("the log's new owner", || owner_of(&server.path("error.log")) == nobody);
+    until("the last log's reopening", || owner_of(&server.path("access.log")) == nobody);
+    assert_eq!(["target", "first"].map(|name| owner_of(&server.path(name))), [0, 0]);
 }

@@ -1,4 +1,4 @@
-//! A prefix with a configuration in it, and the server that was started there.
+//! A prefix with a configuration, and the server that was started there.
 
 use crate::ARGS;
 use std::fs;
@@ -10,27 +10,27 @@ use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-/// A prefix of a test's own. Whatever was started in it is killed when it is dropped.
-pub struct Place {
+/// A prefix of its own for a test. Its server is killed when it is dropped.
+pub struct TestServer {
     folder: tempfile::TempDir,
     foreground: Option<Child>,
 }
 
-impl Place {
-    pub fn new(conf: &str) -> Place {
+impl TestServer {
+    pub fn new(conf: &str) -> TestServer {
         let folder = tempfile::tempdir().unwrap();
-        // Open to the worker, which may not be root.
+        // Writable for the worker, which may not be root.
         fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o777)).unwrap();
-        let place = Place { folder, foreground: None };
-        place.configure(conf);
-        place
+        let server = TestServer { folder, foreground: None };
+        server.configure(conf);
+        server
     }
 
     pub fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
 
-    /// Puts another configuration in place in one step: the server may be reading it.
+    /// Replaces the configuration in one step, since the server may be reading it.
     pub fn configure(&self, conf: &str) {
         fs::write(self.path("nginx.conf.new"), conf).unwrap();
         fs::rename(self.path("nginx.conf.new"), self.path("nginx.conf")).unwrap();
@@ -46,7 +46,7 @@ impl Place {
         command
     }
 
-    /// Runs a command to its end. What it leaves behind in the background may not hold its output open.
+    /// Runs a command to its end. A daemon that it starts must not hold its output open.
     pub fn run(&self, action: &str) -> Output {
         let (out, err) = (self.path("stdout"), self.path("stderr"));
         let mut command = self.command(action);
@@ -55,7 +55,7 @@ impl Place {
         Output { status, stdout: fs::read(out).unwrap(), stderr: fs::read(err).unwrap() }
     }
 
-    /// Starts the daemon and sees to it that it did.
+    /// Starts the daemon.
     pub fn start(&self) {
         let output = self.run("");
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
@@ -69,7 +69,7 @@ impl Place {
         (status_of(command), Piped { reader, text: String::new() })
     }
 
-    /// Starts the server without leaving this process, and waits for its pid file.
+    /// Starts the server in the foreground, and waits for its pid file.
     pub fn start_in_foreground(&mut self) {
         let child = self.command("").stderr(fs::File::create(self.path("stderr")).unwrap()).spawn().unwrap();
         self.foreground = Some(child);
@@ -80,7 +80,7 @@ impl Place {
         self.foreground.as_mut().unwrap()
     }
 
-    /// The number in the pid file, which is there for a moment before its number is.
+    /// Returns the number in the pid file, which is empty for a moment.
     pub fn pid(&self) -> i32 {
         let mut pid = None;
         until("a number in the pid file", || {
@@ -98,16 +98,16 @@ impl Place {
         fs::read_to_string(self.path(name)).unwrap_or_default()
     }
 
-    /// Waits until a text stands in a file.
+    /// Waits until a file contains a text.
     pub fn await_text(&self, name: &str, text: &str) {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TIMEOUT;
         while !self.read(name).contains(text) {
             assert!(Instant::now() < deadline, "no {text:?} in {name}:\n{}", self.read(name));
             pause();
         }
     }
 
-    /// Talks to the server at a unix socket.
+    /// Sends a line to the server at a unix socket.
     pub fn ask(&self, name: &str) -> Reply {
         Reply::parse(&hello(UnixStream::connect(self.path(name)).unwrap()))
     }
@@ -117,49 +117,49 @@ impl Place {
     }
 }
 
-impl Drop for Place {
+impl Drop for TestServer {
     fn drop(&mut self) {
-        // The older master first: it would put its pid file back when the newer one dies.
+        // The older master first: it would restore its pid file when the newer one dies.
         let pids = ["pid.oldbin", "pid"].map(|name| self.read(name).trim_end().parse().unwrap_or(0));
         pids.into_iter().for_each(|pid| self.kill_master(pid));
     }
 }
 
-impl Place {
+impl TestServer {
     fn kill_master(&mut self, pid: i32) {
         if let Some(child) = &mut self.foreground {
             let _ = child.kill();
             let _ = child.wait();
         } else if pid > 1 && alive(pid) {
-            // A worker ends by itself when its master is gone.
+            // A worker ends when its master is gone.
             kill(pid, nix::sys::signal::Signal::SIGKILL);
         }
     }
 }
 
-/// The reading end of a pipe that was a server's standard output and standard error.
+/// The read end of a pipe that is the standard output and standard error of a server.
 pub struct Piped {
     reader: std::io::PipeReader,
     text: String,
 }
 
 impl Piped {
-    /// Waits until no process holds the other end any more. Returns everything that was written.
+    /// Waits until the write end is closed in all processes. Returns everything that was written.
     pub fn until_end(&mut self) -> String {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TIMEOUT;
         while self.read(deadline) {}
         self.text.clone()
     }
 
-    /// Waits for a text. The other end is open still.
+    /// Waits for a text before the end.
     pub fn until_text(&mut self, text: &str) {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TIMEOUT;
         while !self.text.contains(text) {
             assert!(self.read(deadline), "the end without {text:?}:\n{}", self.text);
         }
     }
 
-    /// Reads what is there, and waits if there is nothing; false at the end.
+    /// Reads what has arrived, and waits if there is nothing; false at the end.
     fn read(&mut self, deadline: Instant) -> bool {
         use nix::poll::{PollFd, PollFlags, poll};
         let left = deadline.saturating_duration_since(Instant::now());
@@ -173,7 +173,7 @@ impl Piped {
     }
 }
 
-/// What the server answers.
+/// A reply of the server.
 #[derive(Debug, PartialEq)]
 pub struct Reply {
     pub word: String,
@@ -198,24 +198,24 @@ impl Reply {
     }
 }
 
-/// A connection on which no read waits forever.
+/// A connection with a timeout.
 pub trait Stream: std::io::Read + Write {
     fn bound(&self);
 }
 
 impl Stream for UnixStream {
     fn bound(&self) {
-        self.set_read_timeout(Some(PATIENCE)).unwrap();
+        self.set_read_timeout(Some(TIMEOUT)).unwrap();
     }
 }
 
 impl Stream for std::net::TcpStream {
     fn bound(&self) {
-        self.set_read_timeout(Some(PATIENCE)).unwrap();
+        self.set_read_timeout(Some(TIMEOUT)).unwrap();
     }
 }
 
-/// Says hello and reads the answer; empty when the connection ends without one.
+/// Sends a line and reads the reply; empty if the connection ends without one.
 pub fn hello<S: Stream>(mut stream: S) -> String {
     match stream.write_all(b"hello\n") {
         Ok(()) => read_line(stream),
@@ -223,7 +223,7 @@ pub fn hello<S: Stream>(mut stream: S) -> String {
     }
 }
 
-/// Reads a line; empty when the connection ends without one.
+/// Reads a line; empty if the connection ends without one.
 pub fn read_line<S: Stream>(stream: S) -> String {
     stream.bound();
     let mut line = String::new();
@@ -233,14 +233,14 @@ pub fn read_line<S: Stream>(stream: S) -> String {
     }
 }
 
-/// Runs a command to its end, which it reaches in time.
+/// Runs a command to its end, with a timeout.
 pub fn status_of(mut command: Command) -> ExitStatus {
     end_of(&mut command.spawn().unwrap())
 }
 
-/// The end of a process that was told to end.
+/// Waits for the end of a process, with a timeout.
 pub fn end_of(child: &mut Child) -> ExitStatus {
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + TIMEOUT;
     loop {
         if let Some(status) = child.try_wait().unwrap() {
             return status;
@@ -254,7 +254,7 @@ pub fn end_of(child: &mut Child) -> ExitStatus {
     }
 }
 
-/// Says stop to threads when the test goes on without them, also when it fails: joining them would wait forever.
+/// Stops threads when it is dropped, so that joining them ends in a failed test too.
 pub struct StopAtEnd<'a>(pub &'a AtomicBool);
 
 impl Drop for StopAtEnd<'_> {
@@ -263,7 +263,7 @@ impl Drop for StopAtEnd<'_> {
     }
 }
 
-/// An address that is not listened on at the moment.
+/// Returns an address that is free at the moment.
 pub fn free_address() -> String {
     std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string()
 }
@@ -272,24 +272,24 @@ pub fn kill(pid: i32, signal: nix::sys::signal::Signal) {
     nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), signal).unwrap();
 }
 
-/// Whether a process runs. One that only waits for somebody to take in its death does not.
+/// Returns true while a process runs. A zombie does not.
 pub fn alive(pid: i32) -> bool {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with(['Z', 'X']))
 }
 
-const PATIENCE: Duration = Duration::from_secs(20);
+const TIMEOUT: Duration = Duration::from_secs(20);
 
-/// Waits until something holds.
+/// Waits until a condition holds, with a timeout.
 pub fn until(what: &str, mut holds: impl FnMut() -> bool) {
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + TIMEOUT;
     while !holds() {
-        assert!(Instant::now() < deadline, "waited in vain for {what}");
+        assert!(Instant::now() < deadline, "timed out waiting for {what}");
         pause();
     }
 }
 
-/// Lets others work between two looks at the same thing.
+/// Pauses between two checks of a condition.
 pub fn pause() {
     std::thread::sleep(Duration::from_millis(2));
 }
