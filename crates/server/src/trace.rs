@@ -47,6 +47,12 @@ fn span(create: impl FnOnce() -> Span) -> Span {
     if LevelFilter::current() == LevelFilter::OFF { Span::none() } else { cold(create) }
 }
 
+/// Returns the numbers by which the spans of a request are found: its connection's, and its own on that.
+#[inline]
+fn number(exchange: &Exchange) -> (u64, u64) {
+    (exchange.connection.serial, u64::from(exchange.connection.requests))
+}
+
 /// Traces that a connection was accepted.
 #[inline]
 pub(crate) fn accept(connection: &Connection) {
@@ -58,11 +64,13 @@ pub(crate) fn accept(connection: &Connection) {
 /// Starts the span of a request whose head was read.
 #[inline]
 pub(crate) fn request(exchange: &Exchange) -> Span {
+    let (connection, request) = number(exchange);
     span(|| {
         debug_span!(
             parent: None,
             "request",
-            connection = exchange.connection.serial,
+            connection,
+            request,
             method = %String::from_utf8_lossy(exchange.method()),
             target = %String::from_utf8_lossy(exchange.request.head.target()),
             status = Empty,
@@ -82,8 +90,9 @@ pub(crate) fn responded(span: &Span, exchange: &Exchange) {
 
 /// Starts the span of a walk through the phases.
 #[inline]
-pub(crate) fn phase(parent: &Span) -> Span {
-    span(|| debug_span!(parent: parent, "phase", step = Empty))
+pub(crate) fn phase(parent: &Span, exchange: &Exchange) -> Span {
+    let (connection, request) = number(exchange);
+    span(|| debug_span!(parent: parent, "phase", connection, request, step = Empty))
 }
 
 /// Completes the span of a walk with the step that it led to.
@@ -104,8 +113,9 @@ pub(crate) fn stepped(span: &Span, step: &Step) {
 
 /// Starts the span of a pick.
 #[inline]
-pub(crate) fn pick(parent: &Span, group: &str) -> Span {
-    span(|| debug_span!(parent: parent, "pick", group, peer = Empty))
+pub(crate) fn pick(parent: &Span, exchange: &Exchange, group: &str) -> Span {
+    let (connection, request) = number(exchange);
+    span(|| debug_span!(parent: parent, "pick", connection, request, group, peer = Empty))
 }
 
 /// Completes the span of a pick with the peer.
@@ -118,8 +128,13 @@ pub(crate) fn picked(span: &Span, peer: &str) {
 
 /// Starts the span of a try.
 #[inline]
-pub(crate) fn attempt(parent: &Span, peer: &str, reused: bool) -> Span {
-    span(|| debug_span!(parent: parent, "attempt", peer, reused, status = Empty, fault = Empty))
+pub(crate) fn attempt(parent: &Span, exchange: &Exchange, peer: &str, reused: bool) -> Span {
+    let (connection, request) = number(exchange);
+    span(|| {
+        debug_span!(
+            parent: parent, "attempt", connection, request, peer, reused, status = Empty, fault = Empty
+        )
+    })
 }
 
 /// Completes the span of a try with the status of the response.
@@ -140,8 +155,9 @@ pub(crate) fn failed(span: &Span, fault: impl FnOnce() -> String) {
 
 /// Starts the span of a relay.
 #[inline]
-pub(crate) fn relay(parent: &Span) -> Span {
-    span(|| debug_span!(parent: parent, "relay", received = Empty, whole = Empty))
+pub(crate) fn relay(parent: &Span, exchange: &Exchange) -> Span {
+    let (connection, request) = number(exchange);
+    span(|| debug_span!(parent: parent, "relay", connection, request, received = Empty, whole = Empty))
 }
 
 /// Completes the span of a relay.

@@ -212,7 +212,7 @@ async fn read_head(cx: &mut RequestCx<'_>) -> Head {
 fn begin_request(cx: &mut RequestCx<'_>) -> Step {
     publish::check_mailbox(&cx.client.thread);
     let RequestCx { client, exchange, generation, span } = cx;
-    let span = trace::phase(span);
+    let span = trace::phase(span, exchange);
     let (thread, body, owes_continue) = (&client.thread, &mut client.body, &mut client.owes_continue);
     let step = with_env(thread, generation, |env| match start_request::start(exchange, env) {
         Ok(()) => {
@@ -235,7 +235,7 @@ fn begin_request(cx: &mut RequestCx<'_>) -> Step {
 
 /// Walks on through the phases.
 fn advance(cx: &mut RequestCx<'_>) -> Step {
-    let span = trace::phase(&cx.span);
+    let span = trace::phase(&cx.span, cx.exchange);
     let step = cx.engine(phase::advance);
     trace::stepped(&span, &step);
     step

@@ -106,7 +106,7 @@ impl ProxyRequest<'_, '_> {
             let reused = conn.is_some();
             let peer = picked.number;
             self.cx.generation.metrics.record(|recorder| recorder.try_began(self.group, peer));
-            let span = trace::attempt(&self.cx.span, &picked.label, reused);
+            let span = trace::attempt(&self.cx.span, self.cx.exchange, &picked.label, reused);
             let failure = match attempt(self, &picked, conn).await {
                 Ok(response) => {
                     trace::attempted(&span, response.head.status);
@@ -192,7 +192,7 @@ impl ProxyRequest<'_, '_> {
         let thread = &self.cx.client.thread;
         let client = exchange.connection.remote.map(|remote| remote.ip());
         let now_ms = thread.clock.now().monotonic_ms();
-        let span = trace::pick(&self.cx.span, group.name());
+        let span = trace::pick(&self.cx.span, exchange, group.name());
         let picked = group.pick(now_ms, &PickInput { key, client }, tried, &mut || thread.random());
         let after_redirect = std::mem::take(&mut exchange.upstream.redirected);
         let address: Arc<str> = match &picked {

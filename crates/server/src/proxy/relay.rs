@@ -112,7 +112,7 @@ impl<'r, 'a, 'b> BodyRelay<'r, 'a, 'b> {
 
     /// Passes the body on. Returns true if the upstream's connection may be used again.
     pub(super) async fn run(&mut self) -> Result<bool, Unfinished> {
-        let span = trace::relay(&self.request.cx.span);
+        let span = trace::relay(&self.request.cx.span, self.request.cx.exchange);
         let result = self.relay().await;
         trace::relayed(&span, self.position, result.is_ok());
         result
