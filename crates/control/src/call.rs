@@ -21,13 +21,13 @@ pub struct ApiCall {
     pub actor: Origin,
 }
 
-/// Who calls, as far as the way in tells it. A bearer token may tell more.
+/// The caller, as far as the transport identifies it; a bearer token may name it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Origin {
-    /// The way in.
+    /// The transport.
     pub via: Via,
-    /// The name the way in gives: the user of `auth_basic`, or the user of the process at the socket's other end; empty
-    /// if it gives none.
+    /// The name that the transport gives: the user of `auth_basic`, or the user of the process at the socket's other end;
+    /// empty if there is none.
     pub name: String,
     /// The client's address, for the record; empty on the control socket.
     pub address: String,
@@ -45,10 +45,10 @@ impl Origin {
     }
 }
 
-/// The way a call came in.
+/// The transport of a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Via {
-    /// The control socket: whoever may open it may do everything.
+    /// The control socket: its file permissions decide who may open it, and its users may do everything.
     Socket,
     /// A location with `control_api`, behind its access rules.
     Location,

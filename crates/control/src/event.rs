@@ -1,86 +1,86 @@
-//! What happened, for whoever listens.
+//! Events, and their listeners.
 //!
-//! Owns: events, their numbers, and the last few hundred of them. Must never: wait for a listener.
+//! Owns: events, their numbers, and a buffer of the newest. Must never: wait for a listener.
 
 use crate::receipt::{GateResult, KeyChange, Receipt};
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::broadcast;
 
-/// How many past events are kept for a listener that comes back.
+/// The number of past events that a reconnecting listener can still get.
 const KEPT: usize = 512;
 
-/// Something happened to a switch.
+/// An event of a switch.
 #[derive(Clone, Debug)]
 pub struct Event {
-    /// Its number: greater than those of all events before, also of those before a restart.
+    /// Its number: greater than that of every earlier event, also across a restart.
     pub id: u64,
-    /// When: milliseconds since the Unix epoch.
+    /// Its time: milliseconds since the Unix epoch.
     pub time_ms: u64,
     /// The switch.
     pub switch: Arc<str>,
-    /// What.
+    /// The event itself.
     pub kind: EventKind,
 }
 
-/// What happened.
+/// The kinds of events.
 #[derive(Clone, Debug)]
 pub enum EventKind {
-    /// A commit was kept and published: a switch, an undo, a confirmation, or a way back.
+    /// A commit is durable and published: a change, an undo, a confirmation or a revert.
     Committed {
         /// Its revision.
         revision: u64,
         /// `set`, `undo`, `undo_keys`, `confirm` or `revert`.
         kind: &'static str,
-        /// Who.
+        /// The actor.
         actor: String,
-        /// Why.
+        /// The reason.
         reason: Option<String>,
-        /// What changed.
+        /// The changes.
         changes: Vec<KeyChange>,
-        /// When it goes back unless it is confirmed: milliseconds since the Unix epoch.
+        /// The deadline of its confirmation: milliseconds since the Unix epoch.
         confirm_by_ms: Option<u64>,
     },
-    /// A gate was asked.
+    /// A gate was checked.
     Gate {
-        /// It lets the order pass, or was overruled.
+        /// True if the order passes, or the gate was overruled.
         passed: bool,
-        /// Who gave the order.
+        /// The actor.
         actor: String,
-        /// What it found.
+        /// The result of each target.
         results: Vec<GateResult>,
     },
-    /// The requests of a commit have left the old side, or it was given up to look.
+    /// The old side of a commit is empty, or the drain was given up.
     Drained(Arc<Receipt>),
-    /// New requests of a key wait.
+    /// A key is held.
     Held {
         /// The key.
         key: String,
-        /// Who.
+        /// The actor.
         actor: String,
-        /// Why.
+        /// The reason.
         reason: Option<String>,
     },
-    /// They go on.
+    /// A key is released.
     Released {
         /// The key.
         key: String,
-        /// Who.
+        /// The actor.
         actor: String,
-        /// How many waited.
+        /// The number of requests that waited.
         waiting: usize,
     },
-    /// A commit could not be kept, or the store could not be read.
+    /// A commit could not be stored, or the store could not be read.
     StoreFailed {
-        /// Why.
+        /// The reason.
         text: String,
-        /// What to do.
+        /// The remedy.
         remedy: String,
     },
 }
 
 impl EventKind {
-    /// The name under which it is sent: `committed`, `gate`, `drained`, `held`, `released`, `store_failed`.
+    /// Returns the name under which it is sent: `committed`, `gate`, `drained`, `held`, `released`, `store_failed`.
     pub fn name(&self) -> &'static str {
         match self {
             EventKind::Committed { .. } => "committed",
@@ -93,15 +93,15 @@ impl EventKind {
     }
 }
 
-/// A listener's end.
+/// A listener's subscription.
 pub struct Subscription {
-    /// What it missed, oldest first.
+    /// The buffered events that it missed, oldest first.
     pub missed: Vec<Arc<Event>>,
-    /// What comes. A listener that falls too far behind is told so by the channel (`Lagged`).
+    /// The events to come. The channel reports a listener that falls too far behind (`Lagged`).
     pub live: broadcast::Receiver<Arc<Event>>,
 }
 
-/// Where events are announced.
+/// The source of events.
 pub(crate) struct Events {
     kept: Mutex<Kept>,
     live: broadcast::Sender<Arc<Event>>,
@@ -127,11 +127,12 @@ impl Events {
             kept.events.pop_front();
         }
         kept.events.push_back(event.clone());
-        // Sent under the lock, so that a subscriber gets every event once: kept or live. That nobody listens is no fault.
+        // Sent under the lock, so that a subscriber gets every event once, buffered or live. Without listeners it fails,
+        // which is fine.
         let _ = self.live.send(event);
     }
 
-    /// From now on, and what came after the event of this number as far as it is kept.
+    /// Subscribes to events from now on, and returns the buffered ones after this number.
     pub(crate) fn subscribe(&self, after: Option<u64>) -> Subscription {
         let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         let missed = after.map_or_else(Vec::new, |after| {
@@ -151,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn a_listener_that_comes_back_gets_what_it_missed_once() {
+    fn reconnecting_listener_gets_missed_events_once() {
         let events = Events::new(100);
         held(&events, "a");
         held(&events, "b");
@@ -164,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_kept_is_bounded() {
+    fn buffer_is_bounded() {
         let events = Events::new(0);
         for _ in 0..KEPT + 10 {
             held(&events, "a");

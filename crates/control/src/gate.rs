@@ -1,13 +1,13 @@
-//! Whether a target may get traffic: its servers are asked before the commit.
+//! The gate: probes a target's servers before it gets traffic.
 //!
-//! Owns: the probes. Must never: decide by itself whether an order is carried out in spite of them, or send anything but
-//! a connection or one GET.
+//! Owns: the probes. Must never: decide whether an order is carried out in spite of them, or send anything but a connection
+//! or one GET. Answers are read with the codec of the data plane, so that the gate takes for HTTP what a request would.
 //!
-//! Servers that are `down` or `backup` in the configuration are not asked: no request goes there as long as the others
-//! are well. A server that a worker leaves alone because of `max_fails` does not count as healthy, whatever it answers.
+//! Servers that are `down` or `backup` in the configuration are not probed: they get no request while the others are up. A
+//! server that a worker skips because of `max_fails` does not count as healthy, whatever it answers.
 
+use crate::data_plane::GroupState;
 use crate::receipt::{GateResult, ServerResult};
-use crate::traffic::GroupState;
 use engine::Config;
 use engine::modules::switch::{GateSpec, Probe};
 use http::{Progress, ResponseHead};
@@ -19,12 +19,12 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::Semaphore;
 use upstream::Address;
 
-/// How many servers are asked at a time.
+/// The maximum number of concurrent probes.
 const AT_ONCE: usize = 64;
-/// The longest head of an answer.
+/// The maximum size of an answer's head, in bytes.
 const MAX_HEAD: usize = 16 << 10;
 
-/// Asks the servers of these targets.
+/// Probes the servers of these targets.
 pub async fn ask(
     config: &Config,
     spec: &GateSpec,
@@ -68,7 +68,7 @@ pub async fn ask(
     results
 }
 
-/// The refusal, with every server's reason.
+/// Returns the refusal, with every server's reason.
 pub fn refusal(results: &[GateResult]) -> Refusal {
     let of = |result: &GateResult| {
         let ill = result.servers.iter().filter(|server| !server.healthy);
@@ -77,7 +77,7 @@ pub fn refusal(results: &[GateResult]) -> Refusal {
     };
     let mut refusals = results.iter().filter(|result| !result.passed).map(of);
     let Some(mut first) = refusals.next() else {
-        // Nobody asks about a gate that has let everything pass.
+        // Not called for a gate that passed.
         return Refusal::new(Code::GateFailed, "the gate found nothing wrong", "repeat the order");
     };
     for more in refusals {
@@ -91,7 +91,7 @@ pub fn refusal(results: &[GateResult]) -> Refusal {
     first
 }
 
-/// What goes into the commit: a line for each server.
+/// Returns the lines for the commit, one per server.
 pub fn notes(result: &GateResult) -> Vec<String> {
     let note = |server: &ServerResult| {
         let word = if server.healthy { "healthy" } else { "unhealthy" };
@@ -100,7 +100,7 @@ pub fn notes(result: &GateResult) -> Vec<String> {
     result.servers.iter().map(note).collect()
 }
 
-/// What the workers hold against a server, if any does.
+/// Returns the reason why workers skip a server, if any does.
 fn mark_of(marks: &[GroupState], group: &str, address: &str) -> Option<String> {
     let of_group = marks.iter().filter(|state| state.name.eq_ignore_ascii_case(group));
     let peers: Vec<bool> = of_group
@@ -109,8 +109,7 @@ fn mark_of(marks: &[GroupState], group: &str, address: &str) -> Option<String> {
         .map(|peer| peer.failed)
         .collect();
     let failed = peers.iter().filter(|&&failed| failed).count();
-    (failed > 0)
-        .then(|| format!("left alone after failures (max_fails) by {failed} of {} workers", peers.len()))
+    (failed > 0).then(|| format!("marked as failed (max_fails) by {failed} of {} workers", peers.len()))
 }
 
 async fn ask_one(
@@ -145,22 +144,22 @@ async fn ask_one(
 
 fn not_connected(error: &io::Error) -> String {
     match error.kind() {
-        io::ErrorKind::ConnectionRefused => "the connection was refused".to_owned(),
-        _ => format!("no connection: {error}"),
+        io::ErrorKind::ConnectionRefused => "connection refused".to_owned(),
+        _ => format!("connection failed: {error}"),
     }
 }
 
-/// What a server answers on a connection, or what is wrong with that.
+/// Probes a server on a connection. Returns its answer, or fails with the reason.
 async fn converse<S>(mut stream: S, probe: &Probe, host: &str) -> Result<String, String>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let Probe::Http { uri, statuses } = probe else { return Ok("it takes connections".to_owned()) };
+    let Probe::Http { uri, statuses } = probe else { return Ok("accepts connections".to_owned()) };
     // HTTP/1.0, as nginx speaks to upstreams by default: the answer ends with the connection.
     let request = format!(
         "GET {uri} HTTP/1.0\r\nHost: {host}\r\nUser-Agent: pointsman-gate\r\nConnection: close\r\n\r\n"
     );
-    let failed = |error: io::Error| format!("it broke off: {error}");
+    let failed = |error: io::Error| format!("connection broke: {error}");
     stream.write_all(request.as_bytes()).await.map_err(failed)?;
     let mut head = ResponseHead::new();
     let mut input = Vec::with_capacity(1024);
@@ -168,15 +167,15 @@ where
         let count = stream.read_buf(&mut input).await.map_err(failed)?;
         match head.decode(&input, MAX_HEAD) {
             Ok(Progress::Complete { .. }) => break,
-            Ok(_) if count == 0 => return Err("it closed the connection without an answer".to_owned()),
+            Ok(_) if count == 0 => return Err("closed the connection without answering".to_owned()),
             Ok(_) => {}
-            Err(_) => return Err("its answer is not HTTP".to_owned()),
+            Err(_) => return Err("the answer is not HTTP".to_owned()),
         }
     }
     let status = head.status;
     if statuses.iter().any(|range| range.contains(&status)) {
-        Ok(format!("it answers {status}"))
+        Ok(format!("answered {status}"))
     } else {
-        Err(format!("it answers {status}"))
+        Err(format!("answered {status}"))
     }
 }

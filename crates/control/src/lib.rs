@@ -1,31 +1,33 @@
-//! The control plane of one process: it takes orders, checks them, keeps them, publishes them, and tells what became of
-//! them.
+//! The control plane of one process: it takes orders, checks them, commits them, publishes them and reports on them.
 //!
-//! Owns: stores on disk, gates, confirmations, holds, drains, receipts, events, the API. Must never: stand in the way
-//! of a request. What serves requests is reached through [`Traffic`], an argument; it never waits for anything here.
+//! Owns: stores on disk, gates, confirmations, holds, drains, receipts, events, the API. Must never: hold up a request.
+//! The data plane is an argument ([`DataPlane`]) and never waits for anything here.
 //!
-//! Reading order: [`Office`] (the counter at which orders are handed in), `office/walk.rs` (how a commit comes about),
-//! [`store`] (how it is kept), [`gate`] (whether its target is up), [`receipt`] (what is told about it afterwards).
+//! Reading order: [`ControlHandle`] (the way in), `service/order.rs` and
+//! `service/commit.rs` (an order becomes a commit), [`store`] (how commits are stored), [`gate`] (whether a target may get
+//! traffic), [`receipt`] (the report of an order).
 
 pub mod api;
 mod call;
+mod data_plane;
 mod event;
 pub mod gate;
-mod office;
-mod order;
+mod info;
+mod options;
 pub mod receipt;
+mod service;
 mod setup;
-mod state;
 pub mod store;
 #[cfg(test)]
 mod testing;
-mod traffic;
 
 pub use call::{ApiAnswer, ApiCall, Origin, Via};
+pub use data_plane::{
+    Acknowledgement, DataPlane, GroupState, PeerState, Reloaded, Reply, Watch, WatchReport,
+};
 pub use event::{Event, EventKind, Subscription};
-pub use office::{Admission, Office, UndoWhat};
-pub use order::{HoldOptions, HoldOrder, Options, Wait};
+pub use info::{Entries, EntryInfo, EntryQuery, HoldInfo, PendingInfo, SwitchInfo, Verification};
+pub use options::{HoldOptions, HoldOrder, Options, Wait};
 pub use receipt::Receipt;
+pub use service::{ControlHandle, PreparedReload, UndoWhat};
 pub use setup::{Log, Setup};
-pub use state::{Entries, EntryQuery, EntryState, HeldKey, PendingState, SwitchState, Verification};
-pub use traffic::{Acknowledgement, GroupState, PeerState, Reloaded, Reply, Traffic, Watch, WatchReport};

@@ -1,4 +1,4 @@
-//! What is told about an order: what changed, when each worker took it over, and what became of the requests that were
+//! The report of an order: what changed, when each worker acknowledged it, and what happened to the requests that were
 //! under way.
 //!
 //! Owns: the receipt as a value; it is what the store keeps (as JSON) and what the API shows. Must never: measure.
@@ -10,10 +10,10 @@ use serde::{Deserialize, Serialize};
 use switch::{Change, Commit, Route};
 use utoipa::ToSchema;
 
-/// How many changes are told one by one.
+/// The maximum number of changes that are listed.
 const MAX_CHANGES: usize = 1000;
 
-/// What became of an order.
+/// The report of an order.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Receipt {
     /// The switch.
@@ -22,43 +22,43 @@ pub struct Receipt {
     pub revision: u64,
     /// When it was committed: milliseconds since the Unix epoch; 0 if nothing was.
     pub time_ms: u64,
-    /// What kind of commit: `set`, `undo`, `undo_keys`, `confirm` or `revert`.
+    /// The kind of commit: `set`, `undo`, `undo_keys`, `confirm` or `revert`.
     pub kind: String,
-    /// Who gave the order.
+    /// The actor.
     pub actor: String,
-    /// Why.
+    /// The reason.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
-    /// What became of it.
+    /// The outcome.
     pub outcome: Outcome,
-    /// In a dry run: why the gate would refuse.
+    /// In a dry run, the gate's refusal.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub refusal: Option<String>,
-    /// The keys that changed, or would: the first thousand of them.
+    /// The keys that changed or would change: at most the first thousand.
     pub changes: Vec<KeyChange>,
-    /// How many keys changed, or would.
+    /// The number of keys that changed or would change.
     pub changed_keys: usize,
-    /// What the gate found. Empty if the switch has none, or the order needed no target up.
+    /// The gate's result. Empty if the switch has no gate, or the order needed none.
     pub gate: Vec<GateResult>,
-    /// The gate refused, and was overruled.
+    /// True if the gate refused and was overruled.
     pub forced: bool,
-    /// It goes back by itself at this time unless it is confirmed: milliseconds since the Unix epoch.
+    /// It is reverted at this time unless it is confirmed: milliseconds since the Unix epoch.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub confirm_by_ms: Option<u64>,
-    /// Each worker's acknowledgement. It may be incomplete if the answer did not wait.
+    /// The workers' acknowledgements; incomplete if the answer did not wait for them.
     pub workers: Vec<WorkerAck>,
-    /// How many workers there are.
+    /// The number of workers.
     pub workers_asked: usize,
-    /// What became of the requests, if any were moved.
+    /// The drain of the old side, if requests were moved.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub drain: Option<Drain>,
-    /// What the hold around the switch did, if one was asked for.
+    /// The hold around the switch, if one was requested.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hold: Option<Held>,
 }
 
 impl Receipt {
-    /// What a commit alone tells.
+    /// Returns the receipt of a commit alone.
     pub fn of_commit(switch: &str, commit: &Commit) -> Receipt {
         let change = |change: &Change| KeyChange {
             key: change.key.to_string(),
@@ -81,7 +81,7 @@ impl Receipt {
         }
     }
 
-    /// A line for the log: `switch "live" revision 7 (set) by alice: a.example default -> green`.
+    /// Returns a line for the log: `switch "live" revision 7 (set) by alice: a.example default -> green`.
     pub fn line(&self) -> String {
         let route = |route: &Option<String>| route.clone().unwrap_or_else(|| "default".to_owned());
         let what = match &self.changes[..] {
@@ -100,24 +100,24 @@ impl Receipt {
     }
 }
 
-/// What became of an order.
+/// The report of an order.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Outcome {
-    /// It is committed and published.
+    /// Committed and published.
     #[default]
     Committed,
-    /// Everything was as it asks for already; nothing was committed.
+    /// No change: the table was as requested; nothing was committed.
     Unchanged,
-    /// This very order, by its idempotency key, was committed earlier: this is that commit's receipt.
+    /// Already applied: the order with this idempotency key was committed earlier, and this is that commit's receipt.
     Repeated,
-    /// It would be committed; nothing was done.
+    /// It would be committed (dry run).
     WouldCommit,
-    /// The gate refuses; nothing was done (a dry run).
+    /// The gate would refuse it (dry run).
     WouldRefuse,
 }
 
-/// One key before and after.
+/// A key's change.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct KeyChange {
     /// The key.
@@ -126,42 +126,42 @@ pub struct KeyChange {
     pub from: Option<String>,
     /// Its route after, `None` for the default.
     pub to: Option<String>,
-    /// In a dry run: requests per second that it got in the last ten seconds.
+    /// In a dry run: requests per second in the last ten seconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub requests_per_second: Option<f64>,
-    /// In a dry run: its requests under way now, streams apart. `None` if there are too many keys to ask for each.
+    /// In a dry run: requests in flight, without streams; absent if there are too many keys.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub in_flight: Option<u64>,
-    /// In a dry run: its streams open now.
+    /// In a dry run: open streams.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub streams: Option<u64>,
 }
 
-/// What the gate found about one target.
+/// The gate's result for a target.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct GateResult {
     /// The target.
     pub target: String,
-    /// It may get traffic.
+    /// True if it may get traffic.
     pub passed: bool,
-    /// How many of its servers are up.
+    /// The number of healthy servers.
     pub healthy: usize,
-    /// How many must be.
+    /// The number of servers that must be healthy.
     pub required: usize,
-    /// Its servers, those that are `down` or `backup` apart.
+    /// Its servers, without those that are `down` or `backup`.
     pub servers: Vec<ServerResult>,
 }
 
-/// What the gate found about one server.
+/// The gate's result for a server.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct ServerResult {
     /// Its address.
     pub address: String,
-    /// It is up.
+    /// True if it is healthy.
     pub healthy: bool,
-    /// Why it is not, or what it answered.
+    /// The reason: what it answered, or why it is not healthy.
     pub reason: String,
-    /// How long the probe took, in microseconds.
+    /// The duration of the probe, in microseconds.
     pub took_us: u64,
 }
 
@@ -170,18 +170,18 @@ pub struct ServerResult {
 pub struct WorkerAck {
     /// The thread's number.
     pub worker: usize,
-    /// When it took the tables over, in microseconds after the commit.
+    /// When it switched to the new tables, in microseconds after the commit.
     pub after_us: u64,
     /// Its requests and streams on the old side at that moment.
     pub in_flight_old: usize,
 }
 
-/// What became of the requests around a switch.
+/// The requests around a switch.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Drain {
-    /// How far it is.
+    /// Its progress.
     pub state: DrainState,
-    /// When this was seen, in microseconds after the commit.
+    /// When this was observed, in microseconds after the commit.
     pub seen_us: u64,
     /// When the first request went to the new side, in microseconds after the commit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -189,7 +189,7 @@ pub struct Drain {
     /// When the last request on the old side ended, in microseconds after the commit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_old_us: Option<u64>,
-    /// Requests still on the old side, streams apart.
+    /// Requests still on the old side, without streams.
     pub in_flight: u64,
     /// Streams still on the old side.
     pub streams: u64,
@@ -201,26 +201,26 @@ pub struct Drain {
     pub failed_old: u64,
 }
 
-/// How far a drain is.
+/// The progress of a drain.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum DrainState {
     /// Requests are still on the old side.
     #[default]
     Draining,
-    /// Nothing is left on the old side, but for streams that the policy keeps.
+    /// Nothing is left on the old side, except streams that the policy keeps.
     Drained,
-    /// Requests were left when it was given up to look.
+    /// Requests were left when observation ended.
     GivenUp,
 }
 
-/// What the hold around a switch did.
+/// The hold around a switch.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Held {
-    /// Requests that waited when they were let go.
+    /// Requests that were waiting when they were released.
     pub waiting: usize,
     /// How long they were held, in microseconds.
     pub held_us: u64,
-    /// How long the requests under way took to finish, in microseconds.
+    /// How long the requests in flight took to finish, in microseconds.
     pub drained_us: u64,
 }

@@ -1,26 +1,25 @@
 //! What the control plane needs to start.
 //!
-//! Owns: the arguments of [`crate::Office::start`]. Must never: open anything.
+//! Owns: the arguments of [`crate::ControlHandle::start`]. Must never: open anything.
 
-use crate::traffic::Traffic;
+use crate::data_plane::DataPlane;
 use engine::Config;
 use engine::host::Level;
 use std::os::unix::net::UnixListener;
 use std::sync::Arc;
 
-/// Where lines for the error log go.
+/// Writes a line to the error log.
 pub type Log = Arc<dyn Fn(Level, &str) + Send + Sync>;
 
-/// The arguments of [`crate::Office::start`].
+/// The arguments of [`crate::ControlHandle::start`].
 pub struct Setup {
     /// The configuration; the folders of its stores exist.
     pub config: Arc<Config>,
     /// The control socket, bound and listening, unless it is off.
     pub listener: Option<UnixListener>,
-    /// Whoever serves the requests.
-    pub traffic: Arc<dyn Traffic>,
-    /// The clock by which held requests wait and what was measured is kept, in milliseconds: the one whose time the
-    /// server gives to [`switch::Hold::admit`], [`switch::Ticket::poll`] and [`statistics::Collector`].
+    /// The data plane.
+    pub data_plane: Arc<dyn DataPlane>,
+    /// The monotonic clock of holds and statistics, in milliseconds: the same that the server gives to [`switch::Hold::admit`], [`switch::Ticket::poll`] and [`statistics::Collector`].
     pub clock_ms: Arc<dyn Fn() -> u64 + Send + Sync>,
     /// The error log.
     pub log: Log,

@@ -1,10 +1,9 @@
-//! A configuration and a traffic for the tests of this crate.
+//! A configuration and a data plane for the tests of this crate.
 //!
-//! Owns: workers that answer at once and do as they are told. Must never: be where the real workers can be; what those do
-//! is tested in the server.
+//! Owns: workers that answer at once. The real workers are tested in the server.
 
-use crate::traffic::{Acknowledgement, GroupState, PeerState, Reply, Traffic, Watch, WatchReport};
-use crate::{Office, Setup};
+use crate::data_plane::{Acknowledgement, DataPlane, GroupState, PeerState, Reply, Watch, WatchReport};
+use crate::{ControlHandle, Setup};
 use engine::Config;
 use engine::config::{Inputs, NameLookup, build};
 use engine::host::Counters;
@@ -33,7 +32,7 @@ impl NameLookup for NoNames {
     }
 }
 
-/// The configuration of what stands in `http`; files lie below `prefix`.
+/// Builds a configuration with this `http` block; files are below `prefix`.
 pub(crate) fn config(prefix: &Path, http: &str) -> Arc<Config> {
     let parsed = conf::parse_text("/etc/nginx.conf", format!("events {{}} http {{ {http} }}"), &NoFiles);
     let inputs = Inputs {
@@ -59,41 +58,41 @@ pub(crate) fn two_groups(switch: &str) -> String {
     )
 }
 
-/// What the workers are told to do, and what they were asked.
+/// The workers' settings, and the calls they got.
 #[derive(Default)]
 pub(crate) struct Workers {
     /// How many there are.
     pub(crate) threads: usize,
-    /// How many of them never answer.
+    /// The number of workers that never answer.
     pub(crate) silent: usize,
     /// Requests on the old side, of the first of them.
     pub(crate) in_flight: u64,
     /// Streams on the old side, of the first of them.
     pub(crate) streams: u64,
-    /// Addresses they leave alone, with the group.
+    /// Addresses they skip, with the group.
     pub(crate) failed: Vec<(&'static str, String)>,
-    /// What was published, oldest first.
+    /// The published tables, oldest first.
     pub(crate) published: Vec<Arc<Tables>>,
     /// The watches that came with it.
     pub(crate) watches: Vec<Arc<Watch>>,
     /// Watches whose streams were to be closed, over so many milliseconds.
     pub(crate) closed: Vec<(u64, u64)>,
-    /// Watches nobody asks about any more.
+    /// Forgotten watches.
     pub(crate) forgotten: Vec<u64>,
-    /// How often it was asked what a switch would move.
+    /// The number of calls of `affected`.
     pub(crate) affected: usize,
 }
 
 /// Workers that answer at once.
-pub(crate) struct FakeTraffic {
+pub(crate) struct FakeDataPlane {
     pub(crate) workers: Mutex<Workers>,
     collector: Mutex<statistics::Collector>,
 }
 
-impl FakeTraffic {
-    pub(crate) fn new() -> Arc<FakeTraffic> {
+impl FakeDataPlane {
+    pub(crate) fn new() -> Arc<FakeDataPlane> {
         let layout = statistics::Layout { groups: Vec::new(), switches: vec!["live".into()], max_keys: 100 };
-        Arc::new(FakeTraffic {
+        Arc::new(FakeDataPlane {
             workers: Mutex::new(Workers { threads: 2, ..Workers::default() }),
             collector: Mutex::new(statistics::Collector::new(Arc::new(layout), 0)),
         })
@@ -107,7 +106,7 @@ impl FakeTraffic {
         question(&self.workers.lock().unwrap())
     }
 
-    /// Where a key leads in what was published last.
+    /// The route of a key in the tables published last.
     pub(crate) fn leads(&self, key: &str) -> Option<String> {
         self.ask(|workers| {
             let table = &workers.published.last()?.tables[0];
@@ -139,7 +138,7 @@ impl FakeTraffic {
     }
 }
 
-impl Traffic for FakeTraffic {
+impl DataPlane for FakeDataPlane {
     fn publish(&self, tables: Arc<Tables>, watch: Option<Arc<Watch>>, acknowledged: Reply<Acknowledgement>) {
         self.tell(|workers| {
             workers.published.push(tables);
@@ -195,16 +194,16 @@ impl Traffic for FakeTraffic {
     }
 }
 
-/// An office over these workers, without a socket. What it logs goes to standard output.
+/// Starts a control service with these workers and no socket. It logs to standard output.
 pub(crate) fn open(
     config: &Arc<Config>,
-    traffic: &Arc<FakeTraffic>,
-) -> Result<(Office, Arc<Tables>), String> {
+    data_plane: &Arc<FakeDataPlane>,
+) -> Result<(ControlHandle, Arc<Tables>), String> {
     let began = Instant::now();
-    Office::start(Setup {
+    ControlHandle::start(Setup {
         config: config.clone(),
         listener: None,
-        traffic: traffic.clone(),
+        data_plane: data_plane.clone(),
         clock_ms: Arc::new(move || began.elapsed().as_millis() as u64),
         log: Arc::new(|level, text| println!("[{}] {text}", level.name())),
     })

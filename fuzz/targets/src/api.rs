@@ -4,8 +4,8 @@
 //! `METHOD PATH?QUERY`, fields up to an empty line, the body up to a line `---`.
 
 use bstr::ByteSlice;
-use control::{Acknowledgement, GroupState, Reply, Traffic, Watch, WatchReport};
-use control::{ApiAnswer, ApiCall, Office, Origin, Setup};
+use control::{Acknowledgement, DataPlane, GroupState, Reply, Watch, WatchReport};
+use control::{ApiAnswer, ApiCall, ControlHandle, Origin, Setup};
 use engine::host::Counters;
 use serde_json::Value;
 use std::net::TcpListener;
@@ -45,32 +45,33 @@ pub(crate) fn check(data: &[u8]) {
         return;
     }
     let began = Instant::now();
-    let (office, _) = Office::start(Setup {
+    let (control, _) = ControlHandle::start(Setup {
         config: CONFIG.clone(),
         listener: None,
-        traffic: Arc::new(Workers { collector: Mutex::new(collector()) }),
+        data_plane: Arc::new(Workers { collector: Mutex::new(collector()) }),
         clock_ms: Arc::new(move || began.elapsed().as_millis() as u64),
         log: Arc::new(|_, _| {}),
     })
-    .expect("an office");
+    .expect("a control service");
     // Unconfirmed orders are reverted at any moment.
     let steady = !data.contains_str(b"confirm_within");
     for call in calls {
         let asks = matches!(&*call.method, b"GET" | b"HEAD");
-        let before = revisions(&office);
-        let answer = ask(&office, call);
+        let before = revisions(&control);
+        let answer = ask(&control, call);
         look_at(&answer);
         if steady && (asks || answer.status >= 400) {
-            assert_eq!(revisions(&office), before, "who asks or is refused changes nothing");
+            assert_eq!(revisions(&control), before, "who asks or is refused changes nothing");
         }
     }
     for name in ["live", "other"] {
-        let verified = wait(office.verify(name)).expect("a history");
+        let verified = wait(control.verify(name)).expect("a history");
         assert!(verified.fault.is_none());
         let mut history =
-            wait(office.history(name, Filter { key: None, before_revision: None, limit: 1000 })).expect("it");
+            wait(control.history(name, Filter { key: None, before_revision: None, limit: 1000 }))
+                .expect("it");
         history.reverse();
-        let table = wait(office.table(name)).expect("a table");
+        let table = wait(control.table(name)).expect("a table");
         if steady {
             let replayed = history.iter().fold(switch::Table::default(), |table, commit| table.apply(commit));
             assert_eq!((replayed.revision(), replayed.len()), (table.revision(), table.len()));
@@ -80,11 +81,11 @@ pub(crate) fn check(data: &[u8]) {
         }
         assert!(name != "live" || table.len() <= 5, "no more keys than are allowed");
     }
-    office.stop();
+    control.stop();
 }
 
-fn revisions(office: &Office) -> [u64; 2] {
-    ["live", "other"].map(|name| wait(office.table(name)).expect("a table").revision())
+fn revisions(control: &ControlHandle) -> [u64; 2] {
+    ["live", "other"].map(|name| wait(control.table(name)).expect("a table").revision())
 }
 
 fn call(text: &[u8]) -> Option<ApiCall> {
@@ -150,9 +151,9 @@ impl Drop for Taker {
     }
 }
 
-fn ask(office: &Office, call: ApiCall) -> Answer {
+fn ask(control: &ControlHandle, call: ApiCall) -> Answer {
     let (to, from) = channel();
-    office.call(call, Box::new(Taker { answer: Answer::default(), to }));
+    control.call(call, Box::new(Taker { answer: Answer::default(), to }));
     from.recv_timeout(PATIENCE).expect("an answer in time")
 }
 
@@ -223,7 +224,7 @@ fn idle() -> WatchReport {
     WatchReport { first_new: Some(Instant::now()), last_old: Some(Instant::now()), ..WatchReport::default() }
 }
 
-impl Traffic for Workers {
+impl DataPlane for Workers {
     fn publish(&self, _: Arc<Tables>, _: Option<Arc<Watch>>, acknowledged: Reply<Acknowledgement>) {
         acknowledged(Acknowledgement { worker: 0, at: Instant::now(), in_flight_old: 0 });
     }

@@ -107,7 +107,7 @@ trait KeepReceipt {
 
 impl KeepReceipt for SqliteStore {
     fn keep_receipt_of(&mut self, commit: &Commit) {
-        control::store::Keep::keep_receipt(
+        control::store::StoreBackend::save_receipt(
             self,
             commit.revision,
             format!("{{\"revision\":{}}}", commit.revision),
@@ -233,7 +233,7 @@ fn examine(path: &Path, sound: Option<&Sound>) {
     let revision = loaded.table.revision();
     let (table, hash, pending) =
         sound.tables.get(usize::try_from(revision).unwrap()).expect("a revision that was committed");
-    if control::store::Keep::key_kind(&store) != KIND {
+    if control::store::StoreBackend::key_kind(&store) != KIND {
         // A store opened for hosts refuses it.
         return;
     }

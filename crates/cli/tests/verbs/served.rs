@@ -78,7 +78,7 @@ fn refusals_come_with_a_remedy() {
         (&["undo", "--commit", "9"], "pointsman: there is no revision 9\n"),
         (&["release", "a.example"], "pointsman: "),
         (&["list", "--switch", "life"], "pointsman: there is no switch \"life\"\n"),
-        (&["compare", "blue", "red"], "pointsman: there is no group \"red\"\n  there are blue, green"),
+        (&["compare", "blue", "red"], "pointsman: unknown upstream group \"red\"\n  use one of blue, green"),
     ] {
         let refused = server.say(words);
         assert_eq!((refused.code, &*refused.out), (1, ""), "{words:?} {}", refused.err);

@@ -130,10 +130,10 @@ fn a_reload_says_what_came_of_it() {
     let refused = server.say(&["reload"]);
     assert_eq!((refused.code, &*refused.out), (1, ""));
     for text in [
-        "stays in force",
+        "stays active",
         "unknown directive \"nonsense\"",
         "unknown directive \"other\"",
-        "mend what was found",
+        "fix the findings, and reload again",
     ] {
         assert_eq!(refused.err.matches(text).count(), 1, "{}", refused.err);
     }
@@ -143,7 +143,7 @@ fn a_reload_says_what_came_of_it() {
     let refused = server.say(&["reload", "--json"]).json();
     assert_eq!(refused["code"], "config_refused");
     assert!(
-        refused["details"]["findings"].to_string().contains("keys lead there: a.example (green)"),
+        refused["details"]["findings"].to_string().contains("that keys lead to: a.example (green)"),
         "{refused}"
     );
     assert!(server.get("a.example").ends_with("green"));

@@ -1,10 +1,10 @@
-//! What happens, as it happens, as server-sent events (WHATWG HTML, "Server-sent events").
+//! Events as server-sent events (WHATWG HTML, "Server-sent events").
 //!
-//! Owns the stream's form and its end. Must never make the office wait: a listener that reads too slowly loses events,
-//! and sees it at their numbers.
+//! Owns the stream's form and its end. Must never make the control service wait: a listener that reads too slowly loses
+//! events, which their numbers show.
 
-use super::refused::{OfQuestions, Refused};
-use super::router::Api;
+use super::context::Api;
+use super::error::{ApiError, QueryErrors};
 use super::types;
 use crate::event::{Event, Subscription};
 use axum::body::{Body, Bytes};
@@ -21,38 +21,38 @@ use switch::{Code, Refusal};
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
-/// How often a listener that hears nothing is told that all is well, so that a dead one is noticed.
+/// The interval of comments on a quiet stream, so that a dead connection is noticed.
 const ALIVE: Duration = Duration::from_secs(15);
-/// Pieces that wait for a slow reader.
+/// The maximum number of chunks that wait for a slow reader.
 const WAITING: usize = 64;
 
-/// What happens, as server-sent events
+/// Streams events
 ///
-/// Each event has its number as `id` and its name as `event`; the data is the event as JSON. `Last-Event-ID` brings
+/// Server-sent events: `id` is the event's number, `event` its name, `data` the event as JSON. `Last-Event-ID` replays
 /// those that were missed, of the last few hundred.
 #[utoipa::path(get, path = "/v1/events", tag = "events",
-    params(("last-event-id" = Option<u64>, Header, description = "Begin after this event.")),
+    params(("last-event-id" = Option<u64>, Header, description = "Start after this event.")),
     responses((status = 200, description = "A stream without end.", body = types::Event,
-        content_type = "text/event-stream"), OfQuestions))]
-pub(super) async fn events(State(api): State<Api>, headers: HeaderMap) -> Result<Response, Refused> {
+        content_type = "text/event-stream"), QueryErrors))]
+pub(super) async fn events(State(api): State<Api>, headers: HeaderMap) -> Result<Response, ApiError> {
     let Ok(place) = api.listeners.clone().try_acquire_owned() else {
-        return Err(Refused(Refusal::new(
+        return Err(ApiError(Refusal::new(
             Code::Busy,
-            "too many listen to the events already",
-            "end one of them (pointsman watch), or ask again later",
+            "too many event streams are open",
+            "close one of them (pointsman watch), or retry later",
         )));
     };
     let last = headers.get("last-event-id").and_then(|last| last.to_str().ok()?.parse().ok());
-    let subscription = api.office.events(last);
+    let subscription = api.control.events(last);
     let (sender, pieces) = mpsc::channel(WAITING);
     tokio::spawn(tell(subscription, sender, place));
     let kind = [(header::CONTENT_TYPE, "text/event-stream")];
     Ok((kind, Body::new(Stream { pieces })).into_response())
 }
 
-/// Writes events until nobody reads them any more.
+/// Writes events until the reader has gone.
 async fn tell(mut subscription: Subscription, sender: mpsc::Sender<Bytes>, _place: OwnedSemaphorePermit) {
-    // So that the head goes out, and the reader knows that it is heard.
+    // Sends the head, so that the reader knows the subscription is active.
     let mut pieces = vec![Bytes::from_static(b"retry: 1000\n\n")];
     pieces.extend(subscription.missed.iter().map(piece));
     for piece in pieces {
@@ -67,7 +67,7 @@ async fn tell(mut subscription: Subscription, sender: mpsc::Sender<Bytes>, _plac
         };
         let piece = match next {
             Ok(Ok(event)) => piece(&event),
-            // The numbers tell that some are missing.
+            // The numbers show that some are missing.
             Ok(Err(RecvError::Lagged(_))) => continue,
             Ok(Err(RecvError::Closed)) => return,
             Err(_) => Bytes::from_static(b": alive\n\n"),

@@ -1,12 +1,13 @@
-//! Calls that came in through a location with `control_api`.
+//! The API in locations with `control_api`.
 //!
-//! Owns the way from a call to a request of the router, and from its response to the answer. Must never treat them in
-//! another way than those of the socket, but for who is calling.
+//! Owns the conversion of calls to requests of the router, and of responses to answers. Calls differ from those of the
+//! socket only in who is calling.
 
-use super::refused::Refused;
-use super::router::Api;
+use super::context::Api;
+use super::error::ApiError;
+use super::router::router;
 use crate::call::{ApiAnswer, ApiCall};
-use crate::office::Office;
+use crate::service::ControlHandle;
 use axum::body::Body;
 use axum::http::{HeaderName, HeaderValue, Method, Request, Uri, header};
 use axum::response::{IntoResponse, Response};
@@ -14,9 +15,9 @@ use http_body_util::BodyExt;
 use tower::ServiceExt;
 
 /// Answers a call.
-pub(crate) async fn answer(office: Office, call: ApiCall, mut to: Box<dyn ApiAnswer>) {
+pub(crate) async fn answer(control: ControlHandle, call: ApiCall, mut to: Box<dyn ApiAnswer>) {
     let response = match request(call) {
-        Ok(request) => match Api::new(office).router().oneshot(request).await {
+        Ok(request) => match router(Api::new(control)).oneshot(request).await {
             Ok(response) => response,
             Err(never) => match never {},
         },
@@ -25,30 +26,29 @@ pub(crate) async fn answer(office: Office, call: ApiCall, mut to: Box<dyn ApiAns
     pass_on(response, &mut *to).await;
 }
 
-fn request(call: ApiCall) -> Result<Request<Body>, Refused> {
+fn request(call: ApiCall) -> Result<Request<Body>, ApiError> {
     let mut target = encoded(&call.path);
     if !call.query.is_empty() {
         target.push('?');
         target.push_str(&String::from_utf8_lossy(&call.query));
     }
-    let bad = |what: &str| {
-        Refused::bad_request(format!("{what} cannot be understood"), "send it as RFC 9110 has it")
-    };
-    let uri = target.parse::<Uri>().map_err(|_| bad("the path"))?;
-    let method = Method::from_bytes(&call.method).map_err(|_| bad("the method"))?;
+    let bad =
+        |what: &str| ApiError::bad_request(format!("invalid {what}"), "send a valid HTTP request (RFC 9110)");
+    let uri = target.parse::<Uri>().map_err(|_| bad("path"))?;
+    let method = Method::from_bytes(&call.method).map_err(|_| bad("method"))?;
     let mut request = Request::new(Body::from(call.body));
     *request.method_mut() = method;
     *request.uri_mut() = uri;
     for (name, value) in &call.headers {
-        let name = HeaderName::from_bytes(name).map_err(|_| bad("a header"))?;
-        let value = HeaderValue::from_bytes(value).map_err(|_| bad("a header"))?;
+        let name = HeaderName::from_bytes(name).map_err(|_| bad("header field"))?;
+        let value = HeaderValue::from_bytes(value).map_err(|_| bad("header field"))?;
         request.headers_mut().append(name, value);
     }
     request.extensions_mut().insert(call.actor);
     Ok(request)
 }
 
-/// The path as it was sent, with whatever may not stand in a target encoded: clients send more than they should.
+/// Returns the path as it was sent, with every byte encoded that a target must not contain.
 fn encoded(path: &[u8]) -> String {
     let mut out = String::with_capacity(path.len());
     for (at, &byte) in path.iter().enumerate() {

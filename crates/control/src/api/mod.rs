@@ -1,25 +1,26 @@
 //! The API: JSON over HTTP, on the control socket and in locations with `control_api`.
 //!
-//! Owns the paths, who may use them, the forms of questions and answers, and the description of all of it
-//! (`/v1/openapi.json`). Must never decide about a switch: every order goes to the [`Office`](crate::Office), and every
-//! refusal comes from there or says what is wrong with the request itself.
+//! Owns the paths, authentication, the forms of requests and answers, and their description (`/v1/openapi.json`). Must
+//! never decide about a switch: every order goes to the [`ControlHandle`](crate::ControlHandle), and every refusal comes
+//! from there or names a fault of the request itself.
 //!
-//! A request walks: [`socket`] or [`location`] → [`entry`] (who is it, and may they) → a handler in [`questions`],
-//! [`orders`], [`figures`], [`reload`] or [`events`] → the office → [`view`] (what it says, as JSON).
+//! A request passes [`socket`] or [`location`] → [`auth`] → a handler in [`queries`], [`orders`], [`status`], [`reload`]
+//! or [`events`] → the control service → [`view`] (its answer as JSON).
 
-mod entry;
+mod auth;
+mod context;
+mod error;
 mod events;
-mod figures;
 mod location;
 mod openapi;
 mod orders;
 mod own_host;
-mod questions;
-mod refused;
+mod queries;
 mod reload;
 mod request;
 mod router;
 mod socket;
+mod status;
 #[cfg(test)]
 mod tests;
 pub mod types;

@@ -1,14 +1,14 @@
 //! The description of the API (OpenAPI 3.1), made of the handlers and types themselves.
 //!
-//! Owns the list of what is described. Must never describe by hand what a type says.
+//! Owns the list of what is described. Must never describe by hand what a type states.
 
-use super::refused::Refused;
-use super::{events, figures, orders, questions, reload, types};
+use super::error::ApiError;
+use super::{events, orders, queries, reload, status, types};
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use utoipa::OpenApi;
 
-/// Everything the API knows.
+/// The description of the API.
 #[derive(OpenApi)]
 #[openapi(
     info(
@@ -18,12 +18,12 @@ use utoipa::OpenApi;
         license(name = "Apache-2.0 OR MIT")
     ),
     paths(
-        questions::switches,
-        questions::switch,
-        questions::keys,
-        questions::one_key,
-        questions::history,
-        questions::receipt,
+        queries::switches,
+        queries::switch,
+        queries::keys,
+        queries::one_key,
+        queries::history,
+        queries::receipt,
         orders::put_key,
         orders::delete_key,
         orders::commit,
@@ -33,26 +33,28 @@ use utoipa::OpenApi;
         orders::delete_hold,
         reload::reload,
         events::events,
-        figures::status,
-        figures::compare,
-        figures::metrics,
+        status::status,
+        status::compare,
+        status::metrics,
         openapi
     ),
     components(schemas(types::Problem)),
     tags(
-        (name = "switches", description = "What there is, where keys lead, what was done."),
-        (name = "orders", description = "Lead keys elsewhere, back, or make them wait."),
-        (name = "events", description = "What happens."),
-        (name = "figures", description = "How the traffic is.")
+        (name = "switches", description = "Switches, keys, histories, receipts."),
+        (name = "orders", description = "Route keys, undo, confirm, hold."),
+        (name = "events", description = "Events as they happen."),
+        (name = "figures", description = "Traffic statistics.")
     )
 )]
 pub(super) struct Description;
 
-/// This description
+/// Returns this description
 #[utoipa::path(get, path = "/v1/openapi.json", tag = "figures",
-    responses((status = 200, description = "OpenAPI 3.1.", content_type = "application/json"), super::refused::OfQuestions))]
-pub(super) async fn openapi() -> Result<Response, Refused> {
+    responses((status = 200, description = "OpenAPI 3.1.", content_type = "application/json"), super::error::QueryErrors))]
+pub(super) async fn openapi() -> Result<Response, ApiError> {
     let text = Description::openapi().to_json();
-    let text = text.map_err(|error| Refused::bad_request(format!("it cannot be written: {error}"), ""))?;
+    let text = text.map_err(|error| {
+        ApiError::bad_request(format!("the description could not be written: {error}"), "")
+    })?;
     Ok(([(header::CONTENT_TYPE, "application/json")], text).into_response())
 }

@@ -1,82 +1,98 @@
-//! Orders: keys are led elsewhere, back, or made to wait.
+//! Orders: routing, undoing, confirming, holding.
 //!
-//! Owns the handlers of PUT, POST and DELETE. Must never answer before the office has: what is acknowledged is kept.
+//! Owns the handlers of PUT, POST and DELETE. Must never acknowledge an order before it is durable.
 
-use super::entry::Caller;
-use super::refused::{OfOrders, Refused};
-use super::request::{Body, Conditions, Place, bounds, key, meta, options, route, rules};
-use super::router::{Api, Tagged};
+use super::auth::Caller;
+use super::context::{Api, Tagged};
+use super::error::{ApiError, OrderErrors};
+use super::request::{Conditions, JsonBody, PathParams, bounds, key, options, route, rules, span};
 use super::types::{self, Terms};
 use super::view;
-use crate::office::UndoWhat;
-use crate::order::HoldOrder;
+use crate::options::HoldOrder;
 use crate::receipt::Receipt;
+use crate::service::UndoWhat;
 use axum::Extension;
 use axum::Json;
 use axum::extract::State;
-use switch::{Action, Key, Order, Refusal, Route};
+use switch::{Action, Key, Meta, Order, Refusal, Route};
 
-/// Leads a key somewhere
+/// Routes a key to a target
 #[utoipa::path(put, path = "/v1/switches/{name}/keys/{key}", tag = "orders",
     params(("name" = String, Path, description = "The switch."),
         ("key" = String, Path, description = "The key, percent-encoded."),
         Conditions),
     request_body = types::KeyOrder,
-    responses((status = 200, description = "What became of it.", body = Receipt,
-        headers(("etag" = String, description = "The switch's revision."))), OfOrders))]
+    responses((status = 200, description = "The receipt.", body = Receipt,
+        headers(("etag" = String, description = "The switch's revision."))), OrderErrors))]
 pub(super) async fn put_key(
     State(api): State<Api>,
-    Place((name, text)): Place<(String, String)>,
+    PathParams((name, text)): PathParams<(String, String)>,
     Extension(caller): Extension<Caller>,
     conditions: Conditions,
-    Body(order): Body<types::KeyOrder>,
-) -> Result<Tagged<Receipt>, Refused> {
-    let key = key(&*rules(&api.office.config(), &name)?, &text)?;
+    JsonBody(order): JsonBody<types::KeyOrder>,
+) -> Result<Tagged<Receipt>, ApiError> {
+    let key = key(&*rules(&api.control.config(), &name)?, &text)?;
     let terms = order.terms();
     let route = route(order.target, order.split, false)?;
     set(&api, &name, vec![(key, route)], caller, conditions, &terms).await
 }
 
-/// Takes a key's entry away, so that the default applies
+/// Resets a key to the default
 #[utoipa::path(delete, path = "/v1/switches/{name}/keys/{key}", tag = "orders",
     params(("name" = String, Path, description = "The switch."),
         ("key" = String, Path, description = "The key, percent-encoded."),
         Conditions),
     request_body = types::ResetOrder,
-    responses((status = 200, description = "What became of it.", body = Receipt,
-        headers(("etag" = String, description = "The switch's revision."))), OfOrders))]
+    responses((status = 200, description = "The receipt.", body = Receipt,
+        headers(("etag" = String, description = "The switch's revision."))), OrderErrors))]
 pub(super) async fn delete_key(
     State(api): State<Api>,
-    Place((name, text)): Place<(String, String)>,
+    PathParams((name, text)): PathParams<(String, String)>,
     Extension(caller): Extension<Caller>,
     conditions: Conditions,
-    Body(order): Body<types::ResetOrder>,
-) -> Result<Tagged<Receipt>, Refused> {
-    let key = key(&*rules(&api.office.config(), &name)?, &text)?;
+    JsonBody(order): JsonBody<types::ResetOrder>,
+) -> Result<Tagged<Receipt>, ApiError> {
+    let key = key(&*rules(&api.control.config(), &name)?, &text)?;
     set(&api, &name, vec![(key, None)], caller, conditions, &order.terms()).await
 }
 
-/// Leads many keys somewhere in one commit: all or none
+/// Routes many keys in one commit: all or none
 #[utoipa::path(post, path = "/v1/switches/{name}/commits", tag = "orders",
     params(("name" = String, Path, description = "The switch."),
         Conditions),
     request_body = types::ManyOrder,
-    responses((status = 200, description = "What became of it.", body = Receipt,
-        headers(("etag" = String, description = "The switch's revision."))), OfOrders))]
+    responses((status = 200, description = "The receipt.", body = Receipt,
+        headers(("etag" = String, description = "The switch's revision."))), OrderErrors))]
 pub(super) async fn commit(
     State(api): State<Api>,
-    Place(name): Place<String>,
+    PathParams(name): PathParams<String>,
     Extension(caller): Extension<Caller>,
     conditions: Conditions,
-    Body(order): Body<types::ManyOrder>,
-) -> Result<Tagged<Receipt>, Refused> {
-    let rules = rules(&api.office.config(), &name)?;
+    JsonBody(order): JsonBody<types::ManyOrder>,
+) -> Result<Tagged<Receipt>, ApiError> {
+    let rules = rules(&api.control.config(), &name)?;
     let terms = order.terms();
     let change = |change: types::OneChange| -> Result<(Key, Option<Route>), Refusal> {
         Ok((key(&rules, &change.key)?, route(change.target, change.split, change.default)?))
     };
     let changes = order.changes.into_iter().map(change).collect::<Result<Vec<_>, Refusal>>()?;
     set(&api, &name, changes, caller, conditions, &terms).await
+}
+
+/// Returns the actor, the conditions and the reason of an order.
+fn meta(caller: Caller, conditions: Conditions, terms: &Terms) -> Result<Meta, Refusal> {
+    Ok(Meta {
+        actor: caller.actor,
+        reason: terms.reason.clone(),
+        expect: conditions.expect,
+        idempotency: conditions.idempotency,
+        force: terms.force,
+        confirm_within_ms: terms
+            .confirm_within
+            .as_deref()
+            .map(|text| span("confirm_within", text))
+            .transpose()?,
+    })
 }
 
 async fn set(
@@ -86,30 +102,29 @@ async fn set(
     caller: Caller,
     conditions: Conditions,
     terms: &Terms,
-) -> Result<Tagged<Receipt>, Refused> {
+) -> Result<Tagged<Receipt>, ApiError> {
     let order = Order { action: Action::Set(changes), meta: meta(caller, conditions, terms)? };
-    let receipt = api.office.order(name, order, options(terms)?).await?;
+    let receipt = api.control.order(name, order, options(terms)?).await?;
     Ok(Tagged(receipt.revision, receipt))
 }
 
-/// Goes back to what it was before
+/// Undoes changes
 ///
-/// With `keys`, each of them goes back to what it was before its last change; with `commit`, all that it changed; with
-/// neither, all that the last commit changed.
+/// With `keys`, the last change of each; with `commit`, that commit; with neither, the last commit.
 #[utoipa::path(post, path = "/v1/switches/{name}/undo", tag = "orders",
     params(("name" = String, Path, description = "The switch."),
         Conditions),
     request_body = types::UndoOrder,
-    responses((status = 200, description = "What became of it.", body = Receipt,
-        headers(("etag" = String, description = "The switch's revision."))), OfOrders))]
+    responses((status = 200, description = "The receipt.", body = Receipt,
+        headers(("etag" = String, description = "The switch's revision."))), OrderErrors))]
 pub(super) async fn undo(
     State(api): State<Api>,
-    Place(name): Place<String>,
+    PathParams(name): PathParams<String>,
     Extension(caller): Extension<Caller>,
     conditions: Conditions,
-    Body(order): Body<types::UndoOrder>,
-) -> Result<Tagged<Receipt>, Refused> {
-    let rules = rules(&api.office.config(), &name)?;
+    JsonBody(order): JsonBody<types::UndoOrder>,
+) -> Result<Tagged<Receipt>, ApiError> {
+    let rules = rules(&api.control.config(), &name)?;
     let what = match (&order.keys[..], order.commit) {
         ([], None) => UndoWhat::Last,
         ([], Some(revision)) => UndoWhat::Commit(revision),
@@ -117,67 +132,67 @@ pub(super) async fn undo(
             UndoWhat::Keys(keys.iter().map(|text| key(&rules, text)).collect::<Result<_, Refusal>>()?)
         }
         _ => {
-            let remedy = "send one of keys and commit, or neither for the last commit";
-            return Err(super::request::bad_order("keys and a commit are named", remedy).into());
+            let remedy = "send one of them, or neither to undo the last commit";
+            return Err(super::request::bad_order("keys and commit exclude each other", remedy).into());
         }
     };
     let terms = order.terms();
     let meta = meta(caller, conditions, &terms)?;
-    let receipt = api.office.undo(&name, what, meta, options(&terms)?).await?;
+    let receipt = api.control.undo(&name, what, meta, options(&terms)?).await?;
     Ok(Tagged(receipt.revision, receipt))
 }
 
-/// Keeps a commit that would go back by itself
+/// Confirms a commit, so that it is not reverted
 #[utoipa::path(post, path = "/v1/switches/{name}/confirm", tag = "orders",
     params(("name" = String, Path, description = "The switch."),
         Conditions),
     request_body = types::Confirm,
-    responses((status = 200, description = "What became of it.", body = Receipt,
-        headers(("etag" = String, description = "The switch's revision."))), OfOrders))]
+    responses((status = 200, description = "The receipt.", body = Receipt,
+        headers(("etag" = String, description = "The switch's revision."))), OrderErrors))]
 pub(super) async fn confirm(
     State(api): State<Api>,
-    Place(name): Place<String>,
+    PathParams(name): PathParams<String>,
     Extension(caller): Extension<Caller>,
     conditions: Conditions,
-    Body(order): Body<types::Confirm>,
-) -> Result<Tagged<Receipt>, Refused> {
+    JsonBody(order): JsonBody<types::Confirm>,
+) -> Result<Tagged<Receipt>, ApiError> {
     let terms = Terms { reason: order.reason, ..Terms::default() };
     let meta = meta(caller, conditions, &terms)?;
-    let receipt = api.office.confirm(&name, order.revision, meta).await?;
+    let receipt = api.control.confirm(&name, order.revision, meta).await?;
     Ok(Tagged(receipt.revision, receipt))
 }
 
-/// Makes a key's new requests wait
+/// Holds a key's new requests
 #[utoipa::path(put, path = "/v1/switches/{name}/holds/{key}", tag = "orders",
     params(("name" = String, Path, description = "The switch."),
         ("key" = String, Path, description = "The key, percent-encoded.")),
     request_body = types::HoldOrder,
-    responses((status = 200, description = "The hold.", body = types::Hold), OfOrders))]
+    responses((status = 200, description = "The hold.", body = types::Hold), OrderErrors))]
 pub(super) async fn put_hold(
     State(api): State<Api>,
-    Place((name, text)): Place<(String, String)>,
+    PathParams((name, text)): PathParams<(String, String)>,
     Extension(caller): Extension<Caller>,
-    Body(order): Body<types::HoldOrder>,
-) -> Result<Json<types::Hold>, Refused> {
-    let key = key(&*rules(&api.office.config(), &name)?, &text)?;
+    JsonBody(order): JsonBody<types::HoldOrder>,
+) -> Result<Json<types::Hold>, ApiError> {
+    let key = key(&*rules(&api.control.config(), &name)?, &text)?;
     let options = bounds(order.max, order.timeout.as_deref(), order.max_size.as_deref(), None)?;
     let order = HoldOrder { key, options, actor: caller.actor, reason: order.reason };
-    Ok(Json(view::hold(api.office.hold(&name, order).await?)))
+    Ok(Json(view::hold(api.control.hold(&name, order).await?)))
 }
 
-/// Lets a key's waiting requests go on
+/// Releases a key's held requests
 #[utoipa::path(delete, path = "/v1/switches/{name}/holds/{key}", tag = "orders",
     params(("name" = String, Path, description = "The switch."),
         ("key" = String, Path, description = "The key, percent-encoded.")),
     request_body = types::ReleaseOrder,
-    responses((status = 200, description = "The hold, as it was.", body = types::Hold), OfOrders))]
+    responses((status = 200, description = "The hold as it was.", body = types::Hold), OrderErrors))]
 pub(super) async fn delete_hold(
     State(api): State<Api>,
-    Place((name, text)): Place<(String, String)>,
+    PathParams((name, text)): PathParams<(String, String)>,
     Extension(caller): Extension<Caller>,
-    Body(order): Body<types::ReleaseOrder>,
-) -> Result<Json<types::Hold>, Refused> {
-    let key = key(&*rules(&api.office.config(), &name)?, &text)?;
+    JsonBody(order): JsonBody<types::ReleaseOrder>,
+) -> Result<Json<types::Hold>, ApiError> {
+    let key = key(&*rules(&api.control.config(), &name)?, &text)?;
     let per_second = bounds(None, None, None, order.per_second)?.per_second;
-    Ok(Json(view::hold(api.office.release(&name, key, per_second, caller.actor).await?)))
+    Ok(Json(view::hold(api.control.release(&name, key, per_second, caller.actor).await?)))
 }

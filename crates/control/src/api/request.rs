@@ -1,12 +1,10 @@
-//! What a request says: its path, its query, its conditions, its body.
+//! Parsing of requests: path, query, conditions, body.
 //!
-//! Owns the reading of them into what the office takes, and the complaints about what cannot be read. Must never fill in
-//! what was not said, except the documented defaults of an order's terms.
+//! Owns the extractors and their refusals. Must never fill in an absent field, except with a documented default.
 
-use super::entry::Caller;
-use super::refused::Refused;
+use super::error::ApiError;
 use super::types::{self, Terms};
-use crate::order::{HoldOptions, Options, Wait};
+use crate::options::{HoldOptions, Options, Wait};
 use axum::body::Bytes;
 use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
@@ -17,80 +15,81 @@ use http_body_util::{BodyExt, LengthLimitError, Limited};
 use serde::de::DeserializeOwned;
 use std::sync::Arc;
 use std::time::Duration;
-use switch::{Code, Key, Meta, Refusal, Route, Rules, Split};
+use switch::{Code, Key, Refusal, Route, Rules, Split};
 use utoipa::IntoParams;
 use utoipa::openapi::path::{Parameter, ParameterBuilder, ParameterIn};
 use utoipa::openapi::schema::{ObjectBuilder, Type};
 
-/// The largest body.
+/// The maximum size of a body.
 pub(super) const MAX_BODY: usize = 1 << 20;
-/// How long a body may take to come.
+/// The time within which a body must arrive.
 const BODY_TIME: Duration = Duration::from_secs(30);
-/// The longest time that an order may ask to wait.
+/// The longest wait that an order may request.
 const MAX_WAIT_MS: u64 = 3_600_000;
-/// The longest idempotency key, in bytes.
+/// The maximum length of an idempotency key, in bytes.
 const MAX_IDEMPOTENCY: usize = 200;
 
-/// The parts of a path.
-pub(super) struct Place<T>(pub(super) T);
+/// The parameters of a path.
+pub(super) struct PathParams<T>(pub(super) T);
 
-impl<S: Send + Sync, T: DeserializeOwned + Send> FromRequestParts<S> for Place<T> {
-    type Rejection = Refused;
+impl<S: Send + Sync, T: DeserializeOwned + Send> FromRequestParts<S> for PathParams<T> {
+    type Rejection = ApiError;
 
-    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Place<T>, Refused> {
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<PathParams<T>, ApiError> {
         match Path::from_request_parts(parts, state).await {
-            Ok(Path(place)) => Ok(Place(place)),
-            Err(PathRejection::FailedToDeserializePathParams(error)) => {
-                Err(Refused::bad_request(error.body_text(), "write the path as the description has it"))
-            }
-            Err(error) => Err(Refused::bad_request(error.body_text(), "")),
+            Ok(Path(place)) => Ok(PathParams(place)),
+            Err(PathRejection::FailedToDeserializePathParams(error)) => Err(ApiError::bad_request(
+                error.body_text(),
+                "write the path as /v1/openapi.json describes it",
+            )),
+            Err(error) => Err(ApiError::bad_request(error.body_text(), "")),
         }
     }
 }
 
-/// The query. A name that is not known is refused.
-pub(super) struct Question<T>(pub(super) T);
+/// The parameters of a query. Unknown names are refused.
+pub(super) struct QueryParams<T>(pub(super) T);
 
-impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for Question<T> {
-    type Rejection = Refused;
+impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for QueryParams<T> {
+    type Rejection = ApiError;
 
-    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Question<T>, Refused> {
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<QueryParams<T>, ApiError> {
         match Query::from_request_parts(parts, state).await {
-            Ok(Query(question)) => Ok(Question(question)),
+            Ok(Query(question)) => Ok(QueryParams(question)),
             Err(QueryRejection::FailedToDeserializeQueryString(error)) => {
                 let text = std::error::Error::source(&error).map_or(error.body_text(), ToString::to_string);
-                Err(Refused::bad_request(
-                    format!("the query cannot be understood: {text}"),
-                    "what may be asked stands in /v1/openapi.json",
+                Err(ApiError::bad_request(
+                    format!("invalid query: {text}"),
+                    "see /v1/openapi.json for the parameters",
                 ))
             }
-            Err(error) => Err(Refused::bad_request(error.body_text(), "")),
+            Err(error) => Err(ApiError::bad_request(error.body_text(), "")),
         }
     }
 }
 
 /// The body of an order.
-pub(super) struct Body<T>(pub(super) T);
+pub(super) struct JsonBody<T>(pub(super) T);
 
-impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Body<T> {
-    type Rejection = Refused;
+impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for JsonBody<T> {
+    type Rejection = ApiError;
 
-    async fn from_request(request: Request, _: &S) -> Result<Body<T>, Refused> {
+    async fn from_request(request: Request, _: &S) -> Result<JsonBody<T>, ApiError> {
         // A form of another site cannot send this type without asking first (Fetch, "CORS-safelisted request-header").
         if !is_json(request.headers()) {
-            return Err(Refused(Refusal::new(
+            return Err(ApiError(Refusal::new(
                 Code::BadMediaType,
-                "an order has a body of the type application/json",
-                "send it with the header Content-Type: application/json",
+                "the body is not JSON: an order needs Content-Type: application/json",
+                "set the header Content-Type: application/json",
             )));
         }
         let bytes = whole(request.into_body()).await?;
-        serde_json::from_slice(&bytes).map(|types::Object(order)| Body(order)).map_err(|error| {
+        serde_json::from_slice(&bytes).map(|types::Object(order)| JsonBody(order)).map_err(|error| {
             let text =
-                if bytes.is_empty() { "the body is empty".into() } else { format!("the body: {error}") };
-            Refused::bad_request(
+                if bytes.is_empty() { "the body is empty".into() } else { format!("invalid body: {error}") };
+            ApiError::bad_request(
                 text,
-                "send a JSON object with fields of /v1/openapi.json; {} if nothing is to be said",
+                "send a JSON object with fields of /v1/openapi.json; {} if no field is needed",
             )
         })
     }
@@ -101,27 +100,30 @@ fn is_json(headers: &HeaderMap) -> bool {
     kind.split(';').next().unwrap_or_default().trim().eq_ignore_ascii_case("application/json")
 }
 
-async fn whole(body: axum::body::Body) -> Result<Bytes, Refused> {
+async fn whole(body: axum::body::Body) -> Result<Bytes, ApiError> {
     let gathered = tokio::time::timeout(BODY_TIME, Limited::new(body, MAX_BODY).collect()).await;
     match gathered {
         Ok(Ok(body)) => Ok(body.to_bytes()),
-        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(Refused(Refusal::new(
+        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(ApiError(Refusal::new(
             Code::TooLarge,
             format!("the body is larger than {MAX_BODY} bytes"),
-            "make several commits of it",
+            "split it into several commits",
         ))),
         Ok(Err(error)) => {
-            Err(Refused::bad_request(format!("the body did not come whole: {error}"), "send it again"))
+            Err(ApiError::bad_request(format!("the body is incomplete: {error}"), "send it again"))
         }
-        Err(_) => Err(Refused::bad_request("the body does not come", "send it again")),
+        Err(_) => Err(ApiError::bad_request(
+            format!("the body did not arrive within {} s", BODY_TIME.as_secs()),
+            "send it again",
+        )),
     }
 }
 
-/// What the headers of an order say.
+/// The conditions in the headers of an order.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Conditions {
-    expect: Option<u64>,
-    idempotency: Option<String>,
+    pub(super) expect: Option<u64>,
+    pub(super) idempotency: Option<String>,
 }
 
 impl IntoParams for Conditions {
@@ -137,12 +139,12 @@ impl IntoParams for Conditions {
         vec![
             header(
                 "if-match",
-                "Only if the switch has this revision, as the ETag says it.",
+                "The revision that the switch must have, as an ETag.",
                 ObjectBuilder::new().pattern(Some(r#"^(\*|"[0-9]{1,18}")$"#)),
             ),
             header(
                 "idempotency-key",
-                "The same order with the same key is done once.",
+                "An order that is sent again with the same key is applied once.",
                 ObjectBuilder::new().pattern(Some("^[!-~]+$")).max_length(Some(MAX_IDEMPOTENCY)),
             ),
         ]
@@ -150,15 +152,15 @@ impl IntoParams for Conditions {
 }
 
 impl<S: Send + Sync> FromRequestParts<S> for Conditions {
-    type Rejection = Refused;
+    type Rejection = ApiError;
 
-    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Conditions, Refused> {
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Conditions, ApiError> {
         Ok(Conditions { expect: if_match(&parts.headers)?, idempotency: idempotency(&parts.headers)? })
     }
 }
 
-/// The one revision that is expected (RFC 9110, section 13.1.1); none for `*`, which anything fits.
-fn if_match(headers: &HeaderMap) -> Result<Option<u64>, Refused> {
+/// Returns the expected revision (RFC 9110, section 13.1.1); `None` for `*`, which matches any.
+fn if_match(headers: &HeaderMap) -> Result<Option<u64>, ApiError> {
     let mut values = headers.get_all("if-match").iter();
     let (Some(value), more) = (values.next(), values.next()) else { return Ok(None) };
     let text = value.to_str().unwrap_or_default().trim();
@@ -168,9 +170,9 @@ fn if_match(headers: &HeaderMap) -> Result<Option<u64>, Refused> {
     let revision = text.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).and_then(number);
     match revision {
         Some(revision) if more.is_none() => Ok(Some(revision)),
-        _ => Err(Refused::bad_request(
-            "If-Match is no revision",
-            "send one that an ETag said, in its quotes: If-Match: \"17\"",
+        _ => Err(ApiError::bad_request(
+            "invalid If-Match: expected one revision in quotes",
+            "send the ETag of an earlier answer: If-Match: \"17\"",
         )),
     }
 }
@@ -179,41 +181,25 @@ fn number(text: &str) -> Option<u64> {
     if text.bytes().all(|byte| byte.is_ascii_digit()) { text.parse().ok() } else { None }
 }
 
-/// The caller's own name of the order (draft-ietf-httpapi-idempotency-key-header).
-fn idempotency(headers: &HeaderMap) -> Result<Option<String>, Refused> {
+/// Returns the caller's idempotency key (draft-ietf-httpapi-idempotency-key-header).
+fn idempotency(headers: &HeaderMap) -> Result<Option<String>, ApiError> {
     let Some(value) = headers.get("idempotency-key") else { return Ok(None) };
     match value.to_str().map(str::trim) {
         Ok(key) if (1..=MAX_IDEMPOTENCY).contains(&key.len()) => Ok(Some(key.to_owned())),
-        _ => Err(Refused::bad_request(
-            "Idempotency-Key is no key",
-            format!("send between 1 and {MAX_IDEMPOTENCY} visible ASCII characters"),
+        _ => Err(ApiError::bad_request(
+            format!("invalid Idempotency-Key: expected 1 to {MAX_IDEMPOTENCY} visible ASCII characters"),
+            "send a key of that form",
         )),
     }
 }
 
-/// Who orders it, and under which conditions.
-pub(super) fn meta(caller: Caller, conditions: Conditions, terms: &Terms) -> Result<Meta, Refusal> {
-    Ok(Meta {
-        actor: caller.actor,
-        reason: terms.reason.clone(),
-        expect: conditions.expect,
-        idempotency: conditions.idempotency,
-        force: terms.force,
-        confirm_within_ms: terms
-            .confirm_within
-            .as_deref()
-            .map(|text| span("confirm_within", text))
-            .transpose()?,
-    })
-}
-
-/// How it is to be carried out.
+/// Returns the options of an order.
 pub(super) fn options(terms: &Terms) -> Result<Options, Refusal> {
     let timeout_ms = terms.timeout.as_deref().map(|text| span("timeout", text)).transpose()?;
     if timeout_ms.is_some_and(|ms| ms > MAX_WAIT_MS) {
         return Err(bad_order(
-            "timeout is too long",
-            "at most 1h; what became of an order tells its receipt",
+            "timeout is too long: at most 1h",
+            "use a shorter timeout; the receipt reports the outcome later",
         ));
     }
     let hold = terms
@@ -232,7 +218,7 @@ pub(super) fn options(terms: &Terms) -> Result<Options, Refusal> {
     })
 }
 
-/// The bounds of a hold.
+/// Returns the limits of a hold.
 pub(super) fn bounds(
     max: Option<u32>,
     timeout: Option<&str>,
@@ -243,11 +229,14 @@ pub(super) fn bounds(
     let max_bytes = max_size.map(|text| {
         let size = conf::value::parse_size(text.as_bytes()).and_then(|size| usize::try_from(size).ok());
         size.ok_or_else(|| {
-            bad_order(format!("max_size: {text:?} is no size"), "write it as in nginx.conf: 16m")
+            bad_order(format!("invalid max_size {text:?}: expected a size"), "write it as in nginx.conf: 16m")
         })
     });
     if per_second == Some(0) {
-        return Err(bad_order("per_second is 0", "leave it out to let all go at once"));
+        return Err(bad_order(
+            "per_second is 0: no request would be released",
+            "omit it to release all at once",
+        ));
     }
     Ok(HoldOptions {
         max: max.map_or(usual.max, |max| max as usize),
@@ -257,14 +246,17 @@ pub(super) fn bounds(
     })
 }
 
-/// A time as nginx.conf writes it, in milliseconds.
-fn span(field: &str, text: &str) -> Result<u64, Refusal> {
+/// Parses a time as in nginx.conf, in milliseconds.
+pub(super) fn span(field: &str, text: &str) -> Result<u64, Refusal> {
     conf::value::parse_time_ms(text.as_bytes()).ok_or_else(|| {
-        bad_order(format!("{field}: {text:?} is no time"), "write it as in nginx.conf: 30s, 10m, 1h30m")
+        bad_order(
+            format!("invalid {field} {text:?}: expected a time"),
+            "write it as in nginx.conf: 30s, 10m, 1h30m",
+        )
     })
 }
 
-/// The rules of a switch.
+/// Returns the rules of a switch.
 pub(super) fn rules(config: &Config, name: &str) -> Result<Arc<Rules>, Refusal> {
     let mut known = config.switches.iter().map(|spec| &spec.rules);
     known.clone().find(|rules| *rules.name == *name).cloned().ok_or_else(|| {
@@ -273,13 +265,13 @@ pub(super) fn rules(config: &Config, name: &str) -> Result<Arc<Rules>, Refusal> 
     })
 }
 
-/// A key of a switch.
+/// Parses a key of a switch.
 pub(super) fn key(rules: &Rules, text: &str) -> Result<Key, Refusal> {
     Key::parse(rules.kind, text.as_bytes(), rules.max_key_len)
         .map_err(|fault| Refusal::bad_key(text.as_bytes(), fault))
 }
 
-/// Where a key shall lead: one of a target, shares, and (where it may be said) the default.
+/// Returns the route of an order: a target, a split, or (where allowed) the default.
 pub(super) fn route(
     target: Option<String>,
     split: Option<std::collections::BTreeMap<String, u32>>,
@@ -287,8 +279,8 @@ pub(super) fn route(
 ) -> Result<Option<Route>, Refusal> {
     match (target, split, default) {
         (Some(target), None, false) if !Route::may_name(&target) => Err(bad_order(
-            format!("target: {target:?} is no name of one target"),
-            "shares stand in split: {\"green\": 10, \"blue\": 90}",
+            format!("invalid target {target:?}: expected one upstream group"),
+            "weights go into split: {\"green\": 10, \"blue\": 90}",
         )),
         (Some(target), None, false) => Ok(Some(Route::One(target.into()))),
         (None, Some(split), false) => {
@@ -307,21 +299,19 @@ pub(super) fn route(
             }
         }
         (None, None, true) => Ok(None),
-        (None, None, false) => {
-            Err(bad_order("it is not said where the key shall lead", "send a target or a split"))
-        }
+        (None, None, false) => Err(bad_order("the route is missing", "send a target or a split")),
         _ => {
-            Err(bad_order("it is said twice where a key shall lead", "send one of target, split and default"))
+            Err(bad_order("the route is given more than once", "send only one of target, split and default"))
         }
     }
 }
 
-/// The order contradicts itself, or a part of it is missing.
+/// Returns the refusal of an order that contradicts itself or is incomplete.
 pub(super) fn bad_order(text: impl Into<String>, remedy: impl Into<String>) -> Refusal {
     Refusal::new(Code::BadOrder, text, remedy)
 }
 
-/// Percent-encoded text (RFC 3986, section 2.1); nothing if it is not UTF-8 or broken off.
+/// Decodes percent-encoded text (RFC 3986, section 2.1); `None` if it is truncated or not UTF-8.
 pub(super) fn decoded(bytes: &[u8]) -> Option<String> {
     let mut out = Vec::with_capacity(bytes.len());
     let mut rest = bytes;

@@ -1,11 +1,12 @@
 //! The control socket.
 //!
-//! Owns its connections, and who is at their other end. Must never let anybody hold a place for ever: what is begun
-//! has to come within a time.
+//! Owns its connections, and the identity of their peers. Requests have a time limit, so that no peer can occupy a
+//! connection without end.
 
-use super::router::Api;
+use super::context::Api;
+use super::router::router;
 use crate::call::Origin;
-use crate::office::Office;
+use crate::service::ControlHandle;
 use axum::Router;
 use axum::body::Body;
 use engine::host::Level;
@@ -22,24 +23,28 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 use tower::ServiceExt;
 
-/// How many connections there may be at a time.
+/// The maximum number of connections.
 const MAX_CONNECTIONS: usize = 256;
-/// How long a request's head may take, and a kept connection may be silent.
+/// The time within which a request's head must arrive, and for which a kept connection may be idle.
 const HEAD_TIME: Duration = Duration::from_secs(60);
-/// After an accept that failed for want of something.
+/// The pause after a failed accept.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// Serves the API on the socket. Once it is told that this is `closing` it lets nobody in any more; all connections end
-/// with it.
-pub(crate) async fn serve(office: Office, listener: std::os::unix::net::UnixListener, closing: Rc<Notify>) {
+/// Serves the API on the socket until `closing` is notified; then it accepts no more connections and waits for the open
+/// ones. They end with it.
+pub(crate) async fn serve(
+    control: ControlHandle,
+    listener: std::os::unix::net::UnixListener,
+    closing: Rc<Notify>,
+) {
     let listening = listener.set_nonblocking(true).and_then(|()| UnixListener::from_std(listener));
     let listener = match listening {
         Ok(listener) => listener,
         Err(error) => {
-            return office.log(Level::Emerg, &format!("the control socket cannot be served: {error}"));
+            return control.log(Level::Emerg, &format!("the control socket cannot be served: {error}"));
         }
     };
-    let router = Api::new(office.clone()).router();
+    let router = router(Api::new(control.clone()));
     let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     let mut conversations = JoinSet::new();
     let accepting = async {
@@ -48,11 +53,11 @@ pub(crate) async fn serve(office: Office, listener: std::os::unix::net::UnixList
             let Ok(place) = places.clone().acquire_owned().await else { return };
             match listener.accept().await {
                 Ok((stream, _)) => {
-                    conversations.spawn_local(converse(stream, office.clone(), router.clone(), place));
+                    conversations.spawn_local(converse(stream, control.clone(), router.clone(), place));
                     while conversations.try_join_next().is_some() {}
                 }
                 Err(error) => {
-                    office.log(Level::Error, &format!("accept() on the control socket failed: {error}"));
+                    control.log(Level::Error, &format!("accept() on the control socket failed: {error}"));
                     tokio::time::sleep(PAUSE).await;
                 }
             }
@@ -66,15 +71,15 @@ pub(crate) async fn serve(office: Office, listener: std::os::unix::net::UnixList
     while conversations.join_next().await.is_some() {}
 }
 
-async fn converse(stream: UnixStream, office: Office, router: Router, _place: OwnedSemaphorePermit) {
-    // Whoever has been let in, and is about to ask, counts as one who is about to be answered.
-    let first = Cell::new(Some(office.answering()));
+async fn converse(stream: UnixStream, control: ControlHandle, router: Router, _place: OwnedSemaphorePermit) {
+    // An accepted connection that is about to send a request counts as one that is being answered.
+    let first = Cell::new(Some(control.answering()));
     let Some(name) = peer(&stream).await else { return };
     let origin = Origin::at_socket(name);
     let service = service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
         let mut request = request.map(Body::new);
         request.extensions_mut().insert(origin.clone());
-        let answering = first.take().unwrap_or_else(|| office.answering());
+        let answering = first.take().unwrap_or_else(|| control.answering());
         let answer = router.clone().oneshot(request);
         async move {
             let answer = answer.await;
@@ -82,7 +87,7 @@ async fn converse(stream: UnixStream, office: Office, router: Router, _place: Ow
             answer
         }
     });
-    // Whatever breaks a connection, its client has seen it.
+    // The client has seen whatever broke the connection.
     let _ = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIME)
@@ -90,8 +95,7 @@ async fn converse(stream: UnixStream, office: Office, router: Router, _place: Ow
         .await;
 }
 
-/// `unix:UID(NAME)` of the process at the other end; nothing if the system does not say who it is, and then it is not
-/// let in.
+/// Returns `unix:UID(NAME)` of the peer process; `None` if the system does not identify it, and then it is refused.
 async fn peer(stream: &UnixStream) -> Option<String> {
     let uid = stream.peer_cred().ok()?.uid();
     // The name may have to be asked of another machine.

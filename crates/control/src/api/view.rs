@@ -1,12 +1,12 @@
-//! What the office says, as JSON's types.
+//! Converts the control service's answers to the API's types.
 //!
-//! Owns the way from one to the other. Must never ask anything itself.
+//! Must never query anything itself.
 
 use super::types;
-use crate::state::{Entries, HeldKey, SwitchState, Verification};
+use crate::info::{Entries, HoldInfo, SwitchInfo, Verification};
 use switch::{Commit, CommitKind, Key, KeyKind, Route, Table};
 
-pub(super) fn switch(state: SwitchState) -> types::Switch {
+pub(super) fn switch(state: SwitchInfo) -> types::Switch {
     let rules = &state.rules;
     types::Switch {
         keys_are: match rules.kind {
@@ -39,7 +39,7 @@ pub(super) fn switch(state: SwitchState) -> types::Switch {
     }
 }
 
-pub(super) fn hold(held: HeldKey) -> types::Hold {
+pub(super) fn hold(held: HoldInfo) -> types::Hold {
     types::Hold {
         key: held.key.as_str().into(),
         max: held.max as u64,
@@ -54,7 +54,7 @@ pub(super) fn hold(held: HeldKey) -> types::Hold {
 }
 
 pub(super) fn page(name: String, found: Entries) -> types::KeyPage {
-    let entry = |entry: &crate::state::EntryState| types::KeyEntry {
+    let entry = |entry: &crate::info::EntryInfo| types::KeyEntry {
         key: entry.key.as_str().into(),
         route: entry.route.to_string(),
         revision: entry.revision,
@@ -68,11 +68,11 @@ pub(super) fn page(name: String, found: Entries) -> types::KeyPage {
     }
 }
 
-/// What applies to a key: its own entry, or the wildcard that a request of that key would meet, or the default.
-pub(super) fn key(state: SwitchState, table: &Table, key: &Key) -> types::Key {
+/// Returns the route that applies to a key: its own entry, the wildcard that matches it, or the default.
+pub(super) fn key(state: SwitchInfo, table: &Table, key: &Key) -> types::Key {
     let own = table.get(key).map(|entry| (key, entry));
     let found = own.or_else(|| table.find_key(key.as_str().as_bytes()));
-    let covering = |held: &HeldKey| held.key == *key || held.key.covers(key.as_str().as_bytes());
+    let covering = |held: &HoldInfo| held.key == *key || held.key.covers(key.as_str().as_bytes());
     types::Key {
         key: key.as_str().into(),
         route: found.map_or_else(|| state.rules.default.to_string(), |(_, entry)| entry.route.to_string()),

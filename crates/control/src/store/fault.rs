@@ -1,26 +1,26 @@
-//! What goes wrong with a store's file, in words that help.
+//! Faults of a store's file.
 //!
-//! Owns: SQLite's and the system's errors as faults with a remedy. Must never: mend anything.
+//! Owns: the conversion of SQLite's and the system's errors to faults with a remedy. Must never: repair anything.
 
 use rusqlite::{Connection, ErrorCode};
 use std::io;
 use std::path::Path;
 use switch::{StoreFault, StoreFaultKind};
 
-/// How one begins afresh: the way that docs/switching.md tells.
+/// Returns the remedy of a damaged store, as in docs/switching.md.
 fn afresh(path: &str) -> String {
     format!(
-        "put back a copy of the file, or begin afresh: move {path}, {path}-wal and {path}-shm away, and every key is at the \
-         switch's default again"
+        "restore a copy of the file, or start over: move {path}, {path}-wal and {path}-shm away; every key then has the \
+         switch's default"
     )
 }
 
-/// The file of a connection, for texts.
+/// Returns the path of a connection's file.
 fn name(connection: &Connection) -> String {
     connection.path().unwrap_or("in memory").to_owned()
 }
 
-/// Something in the file is not what we wrote.
+/// Returns the fault of a file with contents that we did not write.
 pub(super) fn damaged(connection: &Connection, what: &str) -> StoreFault {
     damaged_at(&name(connection), what)
 }
@@ -33,50 +33,48 @@ pub(super) fn damaged_at(path: &str, what: &str) -> StoreFault {
     }
 }
 
-/// It is a file, but none of ours.
+/// Returns the fault of a file that is not a store.
 pub(super) fn not_ours(path: &str, what: &str) -> StoreFault {
     StoreFault {
         kind: StoreFaultKind::Unreadable,
-        text: format!("{path} is no store of a switch: {what}"),
+        text: format!("{path} is not a switch store: {what}"),
         remedy: "name another file in the switch's `state`, or move this one away".to_owned(),
     }
 }
 
-/// A newer version wrote it.
+/// Returns the fault of a file of a newer version.
 pub(super) fn newer(path: &str, found: i32) -> StoreFault {
     StoreFault {
         kind: StoreFaultKind::Newer,
         text: format!(
-            "the store {path} was written by a newer pointsman (form {found}, and this one knows {})",
+            "the store {path} was written by a newer pointsman (format {found}; this version knows {})",
             super::schema::VERSION
         ),
         remedy: format!("start the newer pointsman; or {}", afresh(path)),
     }
 }
 
-/// It can be read but not written.
+/// Returns the fault of a file that can be read but not written.
 pub(super) fn read_only(path: &str) -> StoreFault {
     StoreFault {
         kind: StoreFaultKind::ReadOnly,
         text: format!("the store {path} cannot be written"),
         remedy: format!(
-            "let the worker's user write {path} and the folder it lies in; the file system must be writable too"
+            "let the worker's user write {path} and its folder; the file system must be writable too"
         ),
     }
 }
 
-/// Somebody has moved or removed the file while it is open: what is written is in no file any more.
+/// Returns the fault of a file that was moved or removed while open: what is written would be lost.
 pub(super) fn gone(path: &str) -> StoreFault {
     StoreFault {
         kind: StoreFaultKind::Unreadable,
-        text: format!(
-            "the store {path} is not the file any more that was opened: it was moved away or replaced"
-        ),
-        remedy: "put it back, or restart to go on with what is there now".to_owned(),
+        text: format!("the store {path} is no longer the file that was opened: it was moved or replaced"),
+        remedy: "put it back, or restart to continue with the current file".to_owned(),
     }
 }
 
-/// The system's error.
+/// Converts a system error.
 pub(super) fn system(path: &Path, what: &str, error: &io::Error) -> StoreFault {
     let path = path.display();
     let (kind, remedy) = match error.kind() {
@@ -84,14 +82,15 @@ pub(super) fn system(path: &Path, what: &str, error: &io::Error) -> StoreFault {
             return full(&path.to_string());
         }
         io::ErrorKind::ReadOnlyFilesystem => return read_only(&path.to_string()),
-        io::ErrorKind::NotFound => {
-            (StoreFaultKind::Unreadable, "make the folder, and let the worker's user write there".to_owned())
-        }
+        io::ErrorKind::NotFound => (
+            StoreFaultKind::Unreadable,
+            "create the folder, and let the worker's user write to it".to_owned(),
+        ),
         io::ErrorKind::PermissionDenied => (
             StoreFaultKind::Unreadable,
-            format!("let the worker's user read and write {path} and the folder it lies in"),
+            format!("let the worker's user read and write {path} and its folder"),
         ),
-        _ => (StoreFaultKind::Unreadable, format!("look after the file system that {path} lies on")),
+        _ => (StoreFaultKind::Unreadable, format!("check the file system of {path}")),
     };
     StoreFault { kind, text: format!("the store {path} cannot be {what}: {error}"), remedy }
 }
@@ -99,12 +98,12 @@ pub(super) fn system(path: &Path, what: &str, error: &io::Error) -> StoreFault {
 fn full(path: &str) -> StoreFault {
     StoreFault {
         kind: StoreFaultKind::Full,
-        text: format!("there is no room left for the store {path}"),
-        remedy: format!("make room on the file system that {path} lies on, and repeat the order"),
+        text: format!("no space is left for the store {path}"),
+        remedy: format!("free space on the file system of {path}, and repeat the order"),
     }
 }
 
-/// SQLite's error.
+/// Converts an SQLite error.
 pub(super) fn of(connection: &Connection, error: &rusqlite::Error) -> StoreFault {
     at(&name(connection), error)
 }
@@ -118,7 +117,7 @@ pub(super) fn at(path: &str, error: &rusqlite::Error) -> StoreFault {
     };
     match failure.code {
         ErrorCode::DatabaseCorrupt => damaged_at(path, &error.to_string()),
-        ErrorCode::NotADatabase => damaged_at(path, "it does not begin as one"),
+        ErrorCode::NotADatabase => damaged_at(path, "it has no SQLite header"),
         ErrorCode::DiskFull => full(path),
         ErrorCode::ReadOnly => read_only(path),
         ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked | ErrorCode::FileLockingProtocolFailed => failed(
@@ -127,10 +126,10 @@ pub(super) fn at(path: &str, error: &rusqlite::Error) -> StoreFault {
         ),
         ErrorCode::CannotOpen | ErrorCode::PermissionDenied => failed(
             StoreFaultKind::Unreadable,
-            format!("let the worker's user read and write {path} and the folder it lies in"),
+            format!("let the worker's user read and write {path} and its folder"),
         ),
         ErrorCode::SystemIoFailure => {
-            failed(StoreFaultKind::Failed, format!("look after the file system that {path} lies on"))
+            failed(StoreFaultKind::Failed, format!("check the file system of {path}"))
         }
         _ => failed(StoreFaultKind::Failed, "repeat the order; if it fails again, report it".to_owned()),
     }

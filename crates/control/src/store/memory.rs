@@ -1,27 +1,27 @@
-//! A store that forgets everything when the process ends: `state memory`.
+//! A store in memory, lost when the process ends: `state memory`.
 //!
-//! Owns: nothing but memory. Must never: be a default.
+//! Must never: be a default.
 
-use super::{Keep, RECEIPTS_KEPT};
+use super::{MAX_RECEIPTS, StoreBackend};
 use std::collections::BTreeMap;
 use switch::{Commit, Filter, KeyKind, Loaded, MemoryStore, Store, StoreFault};
 
-/// A store that forgets.
+/// A store in memory.
 #[derive(Debug)]
-pub struct MemoryKeep {
+pub struct MemoryBackend {
     store: MemoryStore,
     kind: KeyKind,
     receipts: BTreeMap<u64, String>,
 }
 
-impl MemoryKeep {
-    /// An empty one.
-    pub fn new(kind: KeyKind) -> MemoryKeep {
-        MemoryKeep { store: MemoryStore::new(), kind, receipts: BTreeMap::new() }
+impl MemoryBackend {
+    /// Returns an empty store.
+    pub fn new(kind: KeyKind) -> MemoryBackend {
+        MemoryBackend { store: MemoryStore::new(), kind, receipts: BTreeMap::new() }
     }
 }
 
-impl Store for MemoryKeep {
+impl Store for MemoryBackend {
     fn load(&mut self) -> Result<Loaded, StoreFault> {
         self.store.load()
     }
@@ -39,7 +39,7 @@ impl Store for MemoryKeep {
     }
 }
 
-impl Keep for MemoryKeep {
+impl StoreBackend for MemoryBackend {
     fn key_kind(&self) -> KeyKind {
         self.kind
     }
@@ -58,16 +58,16 @@ impl Keep for MemoryKeep {
         commits.reverse();
         Ok(commits)
     }
-    fn keep_receipt(&mut self, revision: u64, receipt: String) {
+    fn save_receipt(&mut self, revision: u64, receipt: String) {
         self.receipts.insert(revision, receipt);
-        while self.receipts.len() > RECEIPTS_KEPT {
+        while self.receipts.len() > MAX_RECEIPTS {
             self.receipts.pop_first();
         }
     }
     fn receipt(&mut self, revision: u64) -> Result<Option<String>, StoreFault> {
         Ok(self.receipts.get(&revision).cloned())
     }
-    fn moved_on(&mut self) -> Result<bool, StoreFault> {
+    fn written_by_others(&mut self) -> Result<bool, StoreFault> {
         Ok(false)
     }
     fn idle(&mut self) {}

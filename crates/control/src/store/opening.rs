@@ -1,7 +1,7 @@
 //! Opening a store's file, or refusing to.
 //!
-//! Owns: what is checked before a file is trusted, and how a new one comes about. Must never: overwrite or repair a file
-//! that exists; whoever wants to begin afresh moves it away.
+//! Owns: the checks before a file is trusted, and the creation of a new one. Must never: overwrite or repair an existing
+//! file; to start over, it is moved away.
 
 use super::{fault, rows, schema, wal};
 use rusqlite::{Connection, OpenFlags};
@@ -12,25 +12,25 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 use switch::{KeyKind, StoreFault};
 
-/// How long a commit waits for another process that is writing, which an upgrade's two may do.
+/// How long a commit waits for another process that is writing, as both of a binary upgrade may.
 const BUSY_MS: u64 = 2_000;
 
-/// How often a log that looks damaged is looked at, and how long to wait between.
+/// The number of checks of a log that looks damaged, and the pause between them.
 const LOOKS: u32 = 3;
 const BETWEEN_LOOKS: Duration = Duration::from_millis(20);
 
-/// How large a file may be to be checked with its index when it is opened, in bytes. That takes ten times as long as without:
-/// with a million changes it would hold up a start for seconds, so they have `pointsman verify` instead.
+/// The maximum size of a file whose index is checked when it is opened, in bytes. The check takes ten times as long as that
+/// of the table: with a million changes it would delay a start by seconds; `pointsman history --verify` does it then.
 const CHECKED_WHOLE_BYTES: u64 = 4 << 20;
 
-/// An open file and what it is known by.
+/// An open file and its identity.
 pub(super) struct Opened {
     pub(super) connection: Connection,
     /// Device and inode.
     pub(super) identity: (u64, u64),
 }
 
-/// Opens the file, makes it if it is not there, and checks that it is ours, whole and writable.
+/// Opens the file, creates it if it does not exist, and checks that it is ours, sound and writable.
 pub(super) fn open(path: &Path, kind: KeyKind, now_ms: u64) -> Result<Opened, StoreFault> {
     let shown = path.display().to_string();
     let found = match fs::metadata(path) {
@@ -42,17 +42,17 @@ pub(super) fn open(path: &Path, kind: KeyKind, now_ms: u64) -> Result<Opened, St
         Err(error) => return Err(fault::system(path, "opened", &error)),
     };
     if !found.is_file() {
-        return Err(fault::not_ours(&shown, "it is no regular file"));
+        return Err(fault::not_ours(&shown, "it is not a regular file"));
     }
     if found.len() == 0 {
-        // A new store appears under its name when it is complete, so nobody but somebody else emptied it.
+        // A new store gets its name when it is complete, so another program has emptied it.
         return Err(fault::damaged_at(&shown, "it is empty"));
     }
     look_at_log(path)?;
     let connection = connect(path)?;
     check_marks(&connection, &shown)?;
     let wrong = |error: rusqlite::Error| fault::at(&shown, &error);
-    // The quick one counts what the index of the changes holds, and does not look where it leads.
+    // The quick check counts the entries of the index of changes, but does not follow them.
     let check = if found.len() <= CHECKED_WHOLE_BYTES {
         "PRAGMA integrity_check(1)"
     } else {
@@ -62,13 +62,13 @@ pub(super) fn open(path: &Path, kind: KeyKind, now_ms: u64) -> Result<Opened, St
     if findings != "ok" {
         return Err(fault::damaged_at(&shown, findings.trim()));
     }
-    // Also the proof that it can be written, before anybody relies on it.
+    // Also proves that the file can be written.
     let sql = "UPDATE head SET opened_ms = ?1 WHERE one = 1";
     connection.execute(sql, [rows::number(now_ms)]).map_err(wrong)?;
     Ok(Opened { connection, identity: (found.dev(), found.ino()) })
 }
 
-/// Whether the path still leads to the file that was opened.
+/// Returns true if the path still names the file that was opened.
 pub(super) fn still_there(path: &Path, identity: (u64, u64)) -> bool {
     fs::metadata(path).is_ok_and(|found| (found.dev(), found.ino()) == identity)
 }
@@ -83,32 +83,32 @@ fn look_at_log(path: &Path) -> Result<(), StoreFault> {
         };
         match wal::look(io::BufReader::with_capacity(1 << 16, file)) {
             Ok(wal::Condition::Sound) => return Ok(()),
-            // Another process may have begun the log anew while it was read. Damage stays.
+            // Another process may have restarted the log while it was read. Damage stays.
             Ok(wal::Condition::Damaged) => std::thread::sleep(BETWEEN_LOOKS),
             Err(error) => return Err(fault::system(&log, "read", &error)),
         }
     }
     Err(fault::damaged_at(
         &path.display().to_string(),
-        "commits in its write-ahead log follow a part that does not fit",
+        "commits in its write-ahead log follow a damaged frame",
     ))
 }
 
 fn connect(path: &Path) -> Result<Connection, StoreFault> {
     let shown = path.display().to_string();
     let wrong = |error: rusqlite::Error| fault::at(&shown, &error);
-    // Without CREATE: that is done elsewhere, and a file that has just gone is no reason to begin afresh.
+    // Without CREATE: `create` does that, and a file that has just vanished must not be replaced.
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(path, flags).map_err(wrong)?;
     connection.busy_timeout(Duration::from_millis(BUSY_MS)).map_err(wrong)?;
-    // SQLite falls back to reading alone without a word.
+    // SQLite silently falls back to read-only.
     if connection.is_readonly("main").map_err(wrong)? {
         return Err(fault::read_only(&shown));
     }
     for (name, value) in [("trusted_schema", "OFF"), ("cell_size_check", "ON"), ("temp_store", "MEMORY")] {
         connection.pragma_update(None, name, value).map_err(wrong)?;
     }
-    // What is written before this is read: whether it is a database at all.
+    // This reads the file's head, and so shows whether it is a database.
     let mode: String =
         connection.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0)).map_err(wrong)?;
     if !mode.eq_ignore_ascii_case("wal") {
@@ -129,16 +129,16 @@ fn check_marks(connection: &Connection, shown: &str) -> Result<(), StoreFault> {
     match mark("user_version")? {
         schema::VERSION => Ok(()),
         found if found > schema::VERSION => Err(fault::newer(shown, found)),
-        found => Err(fault::damaged_at(shown, &format!("its form has the number {found}, which never was"))),
+        found => Err(fault::damaged_at(shown, &format!("its format {found} is unknown"))),
     }
 }
 
-/// Makes a new store under another name and gives it its own when it is complete and synced: nobody ever sees half of
-/// one, also after a crash.
+/// Creates a new store under a temporary name and renames it when it is complete and synced: an incomplete one is never
+/// visible, even after a crash.
 fn create(path: &Path, kind: KeyKind, now_ms: u64) -> Result<(), StoreFault> {
     let draft = beside(path, &format!(".new.{}", std::process::id()));
     let result = draw_up(&draft, kind, now_ms).and_then(|()| {
-        let failed = |error: io::Error| fault::system(path, "made", &error);
+        let failed = |error: io::Error| fault::system(path, "created", &error);
         // A link, unlike a renaming, does not replace what another process has put there meanwhile.
         match fs::hard_link(&draft, path) {
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(failed(error)),
@@ -148,7 +148,7 @@ fn create(path: &Path, kind: KeyKind, now_ms: u64) -> Result<(), StoreFault> {
         File::open(folder.unwrap_or(Path::new("."))).and_then(|folder| folder.sync_all()).map_err(failed)
     });
     for ending in ["", "-wal", "-shm"] {
-        // They are gone but for a fault on the way, which is told already.
+        // They remain only after a fault, which is reported already.
         let _ = fs::remove_file(beside(&draft, ending));
     }
     result
@@ -156,16 +156,16 @@ fn create(path: &Path, kind: KeyKind, now_ms: u64) -> Result<(), StoreFault> {
 
 fn draw_up(draft: &Path, kind: KeyKind, now_ms: u64) -> Result<(), StoreFault> {
     for ending in ["", "-wal", "-shm"] {
-        // Left by a process of this number that was killed here.
+        // Left by a killed process of the same pid.
         let _ = fs::remove_file(beside(draft, ending));
     }
-    // Who may switch is the control socket's to say; the file lets nobody else in. The log gets the same rights.
+    // Access is the control socket's to grant; the file is private. The log gets the same mode.
     OpenOptions::new()
         .write(true)
         .create_new(true)
         .mode(0o600)
         .open(draft)
-        .map_err(|error| fault::system(draft, "made", &error))?;
+        .map_err(|error| fault::system(draft, "created", &error))?;
     let connection = connect(draft)?;
     let fill = || -> rusqlite::Result<()> {
         let transaction = connection.unchecked_transaction()?;

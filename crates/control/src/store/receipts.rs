@@ -1,9 +1,9 @@
 //! Receipts that are not in the store yet.
 //!
-//! Owns: the newest receipts until the next commit, or an idle moment, takes them along: a receipt is not worth a sync
-//! of its own. Must never: grow beyond what is kept.
+//! Owns: the newest receipts until the next commit or idle moment writes them: a receipt is not worth a sync of its own.
+//! Bounded by the number of receipts that a store keeps.
 
-use super::RECEIPTS_KEPT;
+use super::MAX_RECEIPTS;
 use rusqlite::{Connection, OptionalExtension, params};
 use std::collections::BTreeMap;
 
@@ -14,7 +14,7 @@ pub(super) struct Waiting(BTreeMap<u64, String>);
 impl Waiting {
     pub(super) fn put(&mut self, revision: u64, receipt: String) {
         self.0.insert(revision, receipt);
-        while self.0.len() > RECEIPTS_KEPT {
+        while self.0.len() > MAX_RECEIPTS {
             self.0.pop_first();
         }
     }
@@ -27,12 +27,12 @@ impl Waiting {
         self.0.is_empty()
     }
 
-    /// They are in the store.
+    /// Forgets them, once they are in the store.
     pub(super) fn clear(&mut self) {
         self.0.clear();
     }
 
-    /// Writes them, and removes what is too old; part of a transaction.
+    /// Writes them and removes old ones, as part of a transaction.
     pub(super) fn write(&self, connection: &Connection) -> rusqlite::Result<()> {
         let Some((&newest, _)) = self.0.last_key_value() else { return Ok(()) };
         let sql = "INSERT OR REPLACE INTO receipts (revision, receipt) VALUES (?1, ?2)";
@@ -40,7 +40,7 @@ impl Waiting {
         for (&revision, receipt) in &self.0 {
             insert.execute(params![super::rows::number(revision), receipt])?;
         }
-        let oldest = newest.saturating_sub(RECEIPTS_KEPT as u64);
+        let oldest = newest.saturating_sub(MAX_RECEIPTS as u64);
         connection
             .prepare_cached("DELETE FROM receipts WHERE revision <= ?1")?
             .execute([super::rows::number(oldest)])
@@ -48,7 +48,7 @@ impl Waiting {
     }
 }
 
-/// A receipt that is in the store.
+/// Reads a receipt from the store.
 pub(super) fn read(connection: &Connection, revision: u64) -> rusqlite::Result<Option<String>> {
     connection
         .prepare_cached("SELECT receipt FROM receipts WHERE revision = ?1")?

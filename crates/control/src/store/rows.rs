@@ -1,6 +1,6 @@
-//! Between values of a switch and the rows they are kept in.
+//! Conversion between a switch's values and their rows.
 //!
-//! Owns: how a commit and an entry are written and read back. Must never: trust a row; what cannot be read is damage.
+//! Owns: writing and reading commits and entries. Must never: trust a row; one that cannot be read is damage.
 
 use super::fault;
 use rusqlite::{Connection, OptionalExtension, Row, params};
@@ -8,11 +8,11 @@ use sha2::{Digest, Sha256};
 use std::collections::HashMap;
 use switch::{Change, Commit, CommitKind, Hash, Key, KeyKind, Pending, Route, StoreFault};
 
-/// Longer than any key of a configuration may be: what was once let in is read back.
+/// Longer than any configured limit: keys that were accepted once are read back.
 const NO_LIMIT: usize = usize::MAX;
 
-/// What one entry adds to `head.digest`: the first half of the SHA-256 over key, route (each after its length, 8 bytes,
-/// least significant first) and revision (8 bytes likewise). The sum of all does not depend on their order.
+/// Returns an entry's contribution to `head.digest`: the first half of the SHA-256 over key, route (each after its length, 8 bytes,
+/// least significant first) and revision (8 bytes likewise). The sum does not depend on the order of the entries.
 pub(super) fn entry_digest(key: &str, route: &str, revision: u64) -> u128 {
     let mut sum = Sha256::new();
     for text in [key, route] {
@@ -67,7 +67,7 @@ impl Head {
         let row = connection.prepare_cached(sql).and_then(|mut s| s.query_row([], read).optional());
         let (kind, revision, hash, keys, digest) = row
             .map_err(|error| fault::of(connection, &error))?
-            .ok_or_else(|| fault::damaged(connection, "it does not say how far its history is"))?;
+            .ok_or_else(|| fault::damaged(connection, "its head is unreadable"))?;
         let whole = || {
             Some(Head {
                 kind: kind_of_name(&kind)?,
@@ -77,7 +77,7 @@ impl Head {
                 digest: u128::from_le_bytes(digest.try_into().ok()?),
             })
         };
-        whole().ok_or_else(|| fault::damaged(connection, "it does not say how far its history is"))
+        whole().ok_or_else(|| fault::damaged(connection, "its head is unreadable"))
     }
 
     pub(super) fn write(&self, connection: &Connection) -> rusqlite::Result<()> {
@@ -88,12 +88,12 @@ impl Head {
     }
 }
 
-/// SQLite's integers are signed; no revision and no time of ours reaches the upper half.
+/// Converts to SQLite's signed integers; no revision or time reaches the upper half.
 pub(super) fn number(value: u64) -> i64 {
     i64::try_from(value).unwrap_or(i64::MAX)
 }
 
-/// Reads routes; the same text gives the same value, so that a million entries share a handful of names.
+/// Parses routes; the same text gives the same value, so that a million entries share a handful of names.
 pub(super) struct Routes(HashMap<String, Route>);
 
 impl Routes {
@@ -106,7 +106,7 @@ impl Routes {
             return Some(known.clone());
         }
         let route = Route::parse(text).ok()?;
-        // Splits can be of endless variety; what is remembered is not.
+        // Bounded, because splits can be of endless variety.
         if self.0.len() < 4096 {
             self.0.insert(text.to_owned(), route.clone());
         }
@@ -114,7 +114,7 @@ impl Routes {
     }
 }
 
-/// Adds a commit's rows, those of the entries apart.
+/// Inserts a commit's rows, except those of the entries.
 pub(super) fn insert_commit(connection: &Connection, commit: &Commit) -> rusqlite::Result<()> {
     let sql = "INSERT INTO commits (revision, time_ms, kind, about, actor, reason, idempotency, forced,
         confirm_by_ms, gate, previous, hash) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)";
@@ -161,7 +161,7 @@ pub(super) fn insert_commit(connection: &Connection, commit: &Commit) -> rusqlit
     Ok(())
 }
 
-/// Puts a commit's changes into `entries`, and what that does to keys and digest into `head`.
+/// Applies a commit's changes to `entries`, and to the number of keys and the digest in `head`.
 pub(super) fn change_entries(
     connection: &Connection,
     commit: &Commit,
@@ -191,7 +191,7 @@ pub(super) fn change_entries(
     Ok(())
 }
 
-/// Commits that a query gives whose columns are those of [`COLUMNS`], with their changes.
+/// Reads the commits of a query with the columns of [`COLUMNS`], and their changes.
 pub(super) fn read_commits(
     connection: &Connection,
     kind: KeyKind,
@@ -206,7 +206,7 @@ pub(super) fn read_commits(
     while let Some(row) = rows.next().map_err(failed)? {
         let mut commit = commit_of(row)
             .map_err(failed)?
-            .ok_or_else(|| fault::damaged(connection, "a commit of its history cannot be read"))?;
+            .ok_or_else(|| fault::damaged(connection, "a commit is unreadable"))?;
         let rest = "WHERE revision = ?1 ORDER BY place";
         let changes = read_changes(connection, kind, rest, &[&number(commit.revision)], &mut routes)?;
         commit.changes = changes.into_iter().map(|(_, change)| change).collect();
@@ -215,11 +215,11 @@ pub(super) fn read_commits(
     Ok(commits)
 }
 
-/// The columns of a commit, in the order in which they are read.
+/// The columns of a commit, in reading order.
 pub(super) const COLUMNS: &str = "revision, time_ms, kind, about, actor, reason, idempotency, forced, \
     confirm_by_ms, gate, previous, hash";
 
-/// `None`: it is none of ours.
+/// Returns `None` for a row that we did not write.
 fn commit_of(row: &Row<'_>) -> rusqlite::Result<Option<Commit>> {
     let unsigned = |at: usize| row.get::<_, i64>(at).map(|value| value as u64);
     let perhaps = |at: usize| row.get::<_, Option<i64>>(at).map(|value| value.map(|value| value as u64));
@@ -247,7 +247,7 @@ fn commit_of(row: &Row<'_>) -> rusqlite::Result<Option<Commit>> {
     }))
 }
 
-/// Changes that a condition selects, with their revisions.
+/// Reads the changes that a condition selects, with their revisions.
 pub(super) fn read_changes(
     connection: &Connection,
     kind: KeyKind,
@@ -268,7 +268,7 @@ pub(super) fn read_changes(
         };
         let key = column(0)?.and_then(|text| Key::parse(kind, text.as_bytes(), NO_LIMIT).ok());
         let (Some(key), Some(before), Some(after)) = (key, route(column(1)?), route(column(2)?)) else {
-            return Err(fault::damaged(connection, "a commit of its history cannot be read"));
+            return Err(fault::damaged(connection, "a commit is unreadable"));
         };
         let undoes = row.get::<_, Option<i64>>(3).map_err(failed)?.map(|value| value as u64);
         let revision = row.get::<_, i64>(4).map_err(failed)? as u64;
@@ -277,14 +277,14 @@ pub(super) fn read_changes(
     Ok(changes)
 }
 
-/// Whether the index by which a key's history is read leads to what this revision did to the key.
+/// Returns true if the index of keys finds this revision's change of the key.
 pub(super) fn finds_change(connection: &Connection, revision: u64, key: &Key) -> rusqlite::Result<bool> {
     let sql =
         "SELECT EXISTS (SELECT 1 FROM changes INDEXED BY changes_by_key WHERE key = ?1 AND revision = ?2)";
     connection.prepare_cached(sql)?.query_row((key.as_str(), number(revision)), |row| row.get(0))
 }
 
-/// All entries, held against what `head` says they add up to.
+/// Reads all entries. Fails unless they add up to what `head` says.
 pub(super) fn read_entries(
     connection: &Connection,
     head: &Head,
@@ -298,23 +298,23 @@ pub(super) fn read_entries(
         let text = |at: usize| row.get_ref(at).ok().and_then(|value| value.as_str().ok());
         let revision = row.get::<_, i64>(2).map_err(failed)? as u64;
         let (Some(key), Some(route)) = (text(0), text(1)) else {
-            return Err(fault::damaged(connection, "an entry of its table cannot be read"));
+            return Err(fault::damaged(connection, "a table entry is unreadable"));
         };
         keys += 1;
         digest = digest.wrapping_add(entry_digest(key, route, revision));
         let (Ok(key), Some(route)) = (Key::parse(head.kind, key.as_bytes(), NO_LIMIT), routes.read(route))
         else {
-            return Err(fault::damaged(connection, "an entry of its table cannot be read"));
+            return Err(fault::damaged(connection, "a table entry is unreadable"));
         };
         each(key, route, revision);
     }
     if (keys, digest) != (head.keys, head.digest) {
-        return Err(fault::damaged(connection, "its table is not the one that was committed"));
+        return Err(fault::damaged(connection, "the table does not match the commits"));
     }
     Ok(())
 }
 
-/// What is not confirmed yet, held against the commits themselves.
+/// Reads the pending confirmations. Fails unless they match their commits.
 pub(super) fn read_pending(connection: &Connection) -> Result<Vec<Pending>, StoreFault> {
     let failed = |error: rusqlite::Error| fault::of(connection, &error);
     let sql = "SELECT p.revision, p.confirm_by_ms, c.confirm_by_ms FROM pending p
@@ -326,7 +326,7 @@ pub(super) fn read_pending(connection: &Connection) -> Result<Vec<Pending>, Stor
         let number = |at: usize| row.get::<_, Option<i64>>(at).map_err(failed);
         let (revision, by, committed) = (number(0)?, number(1)?, number(2)?);
         let (Some(revision), Some(by)) = (revision, by.filter(|_| by == committed)) else {
-            return Err(fault::damaged(connection, "what awaits a confirmation is not what was committed"));
+            return Err(fault::damaged(connection, "the pending confirmations do not match the commits"));
         };
         pending.push(Pending { revision: revision as u64, confirm_by_ms: by as u64 });
     }

@@ -4,11 +4,11 @@
 //! table in memory, or go on with a file that is not the one it opened.
 //!
 //! SQLite survives a crash, but has no checksums: what it reads back is held against the digest of the table and the
-//! hashes of the history. [`SqliteStore::load`] checks the whole table and the newest commits; `Office::verify` goes
+//! hashes of the history. [`SqliteStore::load`] checks the whole table and the newest commits; `ControlHandle::verify` goes
 //! through the whole history, and through the index that finds a key's changes in it. Opening a small file checks that too.
 
 use super::rows::{self, COLUMNS, Head};
-use super::{Keep, fault, opening, receipts};
+use super::{StoreBackend, fault, opening, receipts};
 use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior};
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -16,7 +16,7 @@ use switch::{
     Change, Commit, Filter, Key, KeyKind, Loaded, Pending, Store, StoreFault, StoreFaultKind, Table,
 };
 
-/// How many of the newest commits are checked when a file is opened.
+/// The number of newest commits that are verified when a file is opened.
 const CHECKED: u64 = 256;
 
 /// A switch's store in a file.
@@ -28,15 +28,15 @@ pub struct SqliteStore {
     waiting: receipts::Waiting,
     /// `PRAGMA data_version` when it was last asked: it changes when another connection has written.
     seen_version: i64,
-    /// There is something in the log that could be moved into the file.
+    /// True if the log holds something that could be moved into the file.
     unsettled: bool,
 }
 
 impl SqliteStore {
-    /// Opens the file and checks it; makes it if there is none. Keys are what the file says if it exists, else `kind`.
+    /// Opens the file and checks it; creates it if it does not exist. An existing file decides the kind of keys, else `kind`.
     ///
     /// # Errors
-    /// Why it cannot be used, with the way out.
+    /// The file cannot be used; the fault names the remedy.
     pub fn open(path: &Path, kind: KeyKind) -> Result<SqliteStore, StoreFault> {
         let now_ms = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64);
         let opening::Opened { connection, identity } = opening::open(path, kind, now_ms)?;
@@ -50,7 +50,7 @@ impl SqliteStore {
             seen_version: 0,
             unsettled: true,
         };
-        store.moved_on()?;
+        store.written_by_others()?;
         Ok(store)
     }
 
@@ -67,12 +67,12 @@ impl SqliteStore {
         )
     }
 
-    /// The newest commits, newest first: that they end where `head` says, and that each is what was committed.
+    /// Returns the newest commits, newest first. Fails unless they end where `head` says and each is what was committed.
     fn check_history(&self, head: &Head) -> Result<Vec<Commit>, StoreFault> {
         let newest = self.read("ORDER BY revision DESC LIMIT ?1", &[&rows::number(CHECKED)])?;
         let end = newest.first().map_or((0, switch::Hash::ZERO), |last| (last.revision, last.hash));
         if end != (head.revision, head.hash) {
-            return Err(fault::damaged(&self.connection, "its history does not end where it should"));
+            return Err(fault::damaged(&self.connection, "the history does not end at the recorded head"));
         }
         for (at, commit) in newest.iter().enumerate() {
             let before = newest.get(at + 1);
@@ -80,7 +80,7 @@ impl SqliteStore {
                 Some(before) if before.revision + 1 == commit.revision => before.hash,
                 None if commit.revision == 1 => switch::Hash::ZERO,
                 None if at as u64 + 1 == CHECKED => commit.previous,
-                _ => return Err(fault::damaged(&self.connection, "a revision of its history is missing")),
+                _ => return Err(fault::damaged(&self.connection, "a revision is missing from the history")),
             };
             commit.verify(previous).map_err(|found| fault::damaged(&self.connection, &found.to_string()))?;
         }
@@ -96,8 +96,8 @@ impl SqliteStore {
     }
 }
 
-/// Whether what awaits a confirmation is what these commits (newest first) left behind. A row that is gone would let a
-/// commit stand that nobody confirmed. What is older than all of them may wait, unless one of them settled it.
+/// Returns true if the pending confirmations are those that these commits (newest first) left. With a missing row an
+/// unconfirmed commit would stay. Older ones may be pending, unless one of the commits settled them.
 fn is_awaited(newest: &[Commit], pending: &[Pending]) -> bool {
     let mut expected = Vec::new();
     newest.iter().rev().for_each(|commit| Pending::follow(&mut expected, commit));
@@ -118,7 +118,7 @@ impl Store for SqliteStore {
         rows::read_entries(&transaction, &head, |key, route, revision| entries.push((key, route, revision)))?;
         let pending = rows::read_pending(&transaction)?;
         if !is_awaited(&newest, &pending) {
-            let what = "what awaits a confirmation is not what was committed";
+            let what = "the pending confirmations do not match the commits";
             return Err(fault::damaged(&transaction, what));
         }
         drop(transaction);
@@ -187,14 +187,14 @@ impl Store for SqliteStore {
         let rest = "WHERE revision = (SELECT revision FROM idempotency WHERE name = ?1)";
         match self.read(rest, &[&idempotency])?.pop() {
             Some(commit) if commit.idempotency.as_deref() != Some(idempotency) => {
-                Err(fault::damaged(&self.connection, "an idempotency key leads to another commit"))
+                Err(fault::damaged(&self.connection, "an idempotency key points to another commit"))
             }
             found => Ok(found),
         }
     }
 }
 
-impl Keep for SqliteStore {
+impl StoreBackend for SqliteStore {
     fn key_kind(&self) -> KeyKind {
         self.kind
     }
@@ -216,8 +216,7 @@ impl Keep for SqliteStore {
             for change in &commit.changes {
                 let found = rows::finds_change(&self.connection, commit.revision, &change.key);
                 if !found.map_err(|error| self.wrong(&error))? {
-                    let what =
-                        format!("the history of {} leaves out revision {}", change.key, commit.revision);
+                    let what = format!("the index of key {} omits revision {}", change.key, commit.revision);
                     return Err(fault::damaged(&self.connection, &what));
                 }
             }
@@ -225,7 +224,7 @@ impl Keep for SqliteStore {
         Ok(page)
     }
 
-    fn keep_receipt(&mut self, revision: u64, receipt: String) {
+    fn save_receipt(&mut self, revision: u64, receipt: String) {
         self.waiting.put(revision, receipt);
     }
 
@@ -236,7 +235,7 @@ impl Keep for SqliteStore {
         receipts::read(&self.connection, revision).map_err(|error| self.wrong(&error))
     }
 
-    fn moved_on(&mut self) -> Result<bool, StoreFault> {
+    fn written_by_others(&mut self) -> Result<bool, StoreFault> {
         let version = self
             .connection
             .pragma_query_value(None, "data_version", |row| row.get::<_, i64>(0))

@@ -140,13 +140,13 @@ fn a_commit_that_is_not_the_next_one_is_refused() {
     let (path, mut writer) = written(folder.path(), 3);
     let stale = writer.next(&[("a.example", Some("red"))], Meta::default());
     let mut other = Writer::open(&path);
-    writer.store.moved_on().unwrap();
-    assert!(!writer.store.moved_on().unwrap());
+    writer.store.written_by_others().unwrap();
+    assert!(!writer.store.written_by_others().unwrap());
     other.set("b.example", Some("red")).unwrap();
     assert_eq!(writer.store.commit(&stale).unwrap_err().kind, StoreFaultKind::Conflict);
     // The one who was overtaken learns what happened, and goes on after it.
-    assert!(writer.store.moved_on().unwrap());
-    assert!(!writer.store.moved_on().unwrap());
+    assert!(writer.store.written_by_others().unwrap());
+    assert!(!writer.store.written_by_others().unwrap());
     let news = writer.store.since(3).unwrap();
     assert_eq!(news.len(), 1);
     let mut forged = other.next(&[("c.example", Some("red"))], Meta::default());
@@ -171,17 +171,17 @@ fn a_store_that_somebody_else_is_writing_to_is_locked() {
 fn receipts_are_kept_with_the_next_commit_or_in_a_quiet_moment() {
     let folder = tempfile::tempdir().unwrap();
     let (path, mut writer) = written(folder.path(), 2);
-    writer.store.keep_receipt(1, "one".into());
+    writer.store.save_receipt(1, "one".into());
     assert_eq!(writer.store.receipt(1).unwrap().as_deref(), Some("one"));
     writer.set("a.example", Some("red")).unwrap();
-    writer.store.keep_receipt(2, "two".into());
+    writer.store.save_receipt(2, "two".into());
     writer.store.idle();
-    writer.store.keep_receipt(2, "two, later".into());
+    writer.store.save_receipt(2, "two, later".into());
     let mut other = SqliteStore::open(&path, KIND).unwrap();
     assert_eq!(other.receipt(1).unwrap().as_deref(), Some("one"));
     assert_eq!(other.receipt(2).unwrap().as_deref(), Some("two"));
     assert_eq!(other.receipt(3).unwrap(), None);
-    writer.store.keep_receipt(2 + RECEIPTS_KEPT as u64, "far".into());
+    writer.store.save_receipt(2 + MAX_RECEIPTS as u64, "far".into());
     writer.store.idle();
     assert_eq!(other.receipt(2).unwrap(), None, "only so many are kept");
 }

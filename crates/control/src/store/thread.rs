@@ -1,9 +1,8 @@
-//! The thread that a store has to itself.
+//! The thread of a store.
 //!
-//! Owns: that whoever waits for a disk is this thread and nobody else. Must never: do two things at a time; what is asked
-//! is done in the order in which it was asked.
+//! Owns: waiting for the disk, so that no other thread does. Requests are carried out one at a time, in their order.
 
-use super::Keep;
+use super::StoreBackend;
 use std::io;
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread::JoinHandle;
@@ -11,10 +10,10 @@ use std::time::Duration;
 use switch::{StoreFault, StoreFaultKind};
 use tokio::sync::oneshot;
 
-/// After how long without work there is time for chores.
+/// The idle time before maintenance.
 const IDLE_MS: u64 = 500;
 
-type Work = Box<dyn FnOnce(&mut dyn Keep) + Send>;
+type Work = Box<dyn FnOnce(&mut dyn StoreBackend) + Send>;
 
 /// A store on its own thread. Dropping it lets the thread finish what was asked, and end.
 pub(crate) struct StoreThread {
@@ -22,10 +21,10 @@ pub(crate) struct StoreThread {
     thread: Option<JoinHandle<()>>,
 }
 
-/// The way to whoever does the work.
+/// The channel to the thread.
 enum Way {
     Thread(mpsc::Sender<Work>),
-    /// A task of a simulated world, where nothing has a thread of its own.
+    /// A task of a simulation, where nothing has a thread of its own.
     #[cfg(test)]
     Task(tokio::sync::mpsc::UnboundedSender<Work>),
 }
@@ -34,7 +33,7 @@ impl StoreThread {
     /// Starts the thread, opens the store there, and waits until it is open.
     pub(crate) fn start<F>(name: &str, open: F) -> Result<StoreThread, StoreFault>
     where
-        F: FnOnce() -> Result<Box<dyn Keep>, StoreFault> + Send + 'static,
+        F: FnOnce() -> Result<Box<dyn StoreBackend>, StoreFault> + Send + 'static,
     {
         let (work, inbox) = mpsc::channel::<Work>();
         let (ready, opened) = mpsc::channel();
@@ -52,15 +51,15 @@ impl StoreThread {
         match opened.recv() {
             Ok(Ok(())) => Ok(StoreThread { work: Some(Way::Thread(work)), thread: Some(thread) }),
             Ok(Err(fault)) => Err(fault),
-            Err(_) => Err(no_thread(&io::Error::other("it ended as it began"))),
+            Err(_) => Err(no_thread(&io::Error::other("it ended at start"))),
         }
     }
 
-    /// Does something with the store, and gives what comes of it.
+    /// Runs a function with the store, and returns its result.
     pub(crate) async fn with<T, F>(&self, work: F) -> Result<T, StoreFault>
     where
         T: Send + 'static,
-        F: FnOnce(&mut dyn Keep) -> Result<T, StoreFault> + Send + 'static,
+        F: FnOnce(&mut dyn StoreBackend) -> Result<T, StoreFault> + Send + 'static,
     {
         let (answer, answered) = oneshot::channel();
         self.tell(move |store| {
@@ -69,11 +68,11 @@ impl StoreThread {
         answered.await.unwrap_or_else(|_| Err(no_thread(&io::Error::other("it has ended"))))
     }
 
-    /// The same for a thread that may wait.
+    /// The same, blocking the calling thread.
     pub(crate) fn with_blocking<T, F>(&self, work: F) -> Result<T, StoreFault>
     where
         T: Send + 'static,
-        F: FnOnce(&mut dyn Keep) -> Result<T, StoreFault> + Send + 'static,
+        F: FnOnce(&mut dyn StoreBackend) -> Result<T, StoreFault> + Send + 'static,
     {
         let (answer, answered) = mpsc::channel();
         self.tell(move |store| {
@@ -82,9 +81,9 @@ impl StoreThread {
         answered.recv().unwrap_or_else(|_| Err(no_thread(&io::Error::other("it has ended"))))
     }
 
-    /// Does something with the store some time.
-    pub(crate) fn tell(&self, work: impl FnOnce(&mut dyn Keep) + Send + 'static) {
-        // If the thread has ended, the work is dropped, and whoever awaits its answer learns it by that.
+    /// Queues a function with the store.
+    pub(crate) fn tell(&self, work: impl FnOnce(&mut dyn StoreBackend) + Send + 'static) {
+        // If the thread has ended, the work is dropped, and the receiver of its answer notices.
         match &self.work {
             Some(Way::Thread(sender)) => drop(sender.send(Box::new(work))),
             #[cfg(test)]
@@ -93,10 +92,10 @@ impl StoreThread {
         }
     }
 
-    /// A store whose work is done by a task of this thread; `pause` comes before each piece of it.
+    /// A store whose work is done by a task of this thread; `pause` runs before each piece of it.
     #[cfg(test)]
     pub(crate) fn simulated<P: Future<Output = ()>>(
-        mut store: Box<dyn Keep>,
+        mut store: Box<dyn StoreBackend>,
         mut pause: impl FnMut() -> P + 'static,
     ) -> StoreThread {
         let (work, mut inbox) = tokio::sync::mpsc::unbounded_channel::<Work>();
@@ -120,7 +119,7 @@ impl Drop for StoreThread {
     }
 }
 
-fn serve(store: &mut dyn Keep, inbox: &mpsc::Receiver<Work>) {
+fn serve(store: &mut dyn StoreBackend, inbox: &mpsc::Receiver<Work>) {
     let mut busy = true;
     loop {
         let next = if busy {
@@ -145,7 +144,7 @@ fn serve(store: &mut dyn Keep, inbox: &mpsc::Receiver<Work>) {
 fn no_thread(error: &io::Error) -> StoreFault {
     StoreFault {
         kind: StoreFaultKind::Failed,
-        text: format!("the store's thread cannot work: {error}"),
+        text: format!("the store thread failed: {error}"),
         remedy: "restart; if it happens again, report it".to_owned(),
     }
 }

@@ -1,11 +1,10 @@
-//! A look at SQLite's write-ahead log before SQLite reads it.
+//! A check of SQLite's write-ahead log before SQLite reads it.
 //!
-//! Owns: telling a log that was damaged from one that was merely being written when the machine stopped. SQLite takes
-//! both for the same and goes on without what comes after the first frame that does not fit; commits that were
-//! acknowledged would be gone without a word. Must never: change a byte.
+//! Owns: distinguishing a damaged log from one that was being written when the machine stopped. SQLite treats both alike
+//! and drops everything after the first invalid frame; acknowledged commits would be lost silently. Must never: change a byte.
 //!
 //! Every commit of ours is synced before the next one begins, so at most one of them can be torn. If the log has two
-//! or more commits of its own generation after the frame that does not fit, somebody has damaged it.
+//! or more commits of its own generation after the invalid frame, it was damaged.
 //! The format is documented: <https://www.sqlite.org/fileformat2.html#the_write_ahead_log>.
 
 use std::io::{self, Read};
@@ -13,16 +12,16 @@ use std::io::{self, Read};
 const HEADER: usize = 32;
 const FRAME_HEADER: usize = 24;
 
-/// What a log looks like.
+/// The condition of a log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Condition {
-    /// It ends where its last commit ends, or with one that was being written.
+    /// It ends with its last commit, or with one that was being written.
     Sound,
-    /// Commits follow a frame that does not fit.
+    /// Commits follow an invalid frame.
     Damaged,
 }
 
-/// Looks at a log.
+/// Checks a log.
 ///
 /// # Errors
 /// It cannot be read.
@@ -63,8 +62,8 @@ pub(super) fn look(mut log: impl Read) -> io::Result<Condition> {
 }
 
 /// False at the end, also if it comes early.
-fn fill(log: &mut impl Read, room: &mut [u8]) -> io::Result<bool> {
-    match log.read_exact(room) {
+fn fill(log: &mut impl Read, state: &mut [u8]) -> io::Result<bool> {
+    match log.read_exact(state) {
         Ok(()) => Ok(true),
         Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(false),
         Err(error) => Err(error),

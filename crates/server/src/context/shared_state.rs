@@ -2,7 +2,7 @@
 
 use crate::context::counters::Counters;
 use crate::switching::worker_bus::WorkerBus;
-use control::Office;
+use control::ControlHandle;
 use statistics::Collector;
 use std::sync::{Arc, Mutex, Weak};
 use std::time::Instant;
@@ -22,6 +22,6 @@ pub(crate) struct SharedState {
     /// Whether anything is measured.
     pub(crate) records: bool,
     pub(crate) collector: Arc<Mutex<Collector>>,
-    pub(crate) office: Office,
+    pub(crate) control: ControlHandle,
     pub(crate) bus: Arc<WorkerBus>,
 }

@@ -12,7 +12,7 @@ use crate::downstream::parking::Parking;
 use crate::switching::in_flight::InFlight;
 use crate::switching::waiting::Waiting;
 use crate::switching::worker_bus::{Mailbox, WorkerBus};
-use control::Office;
+use control::ControlHandle;
 use process::log::Level;
 use std::cell::{Cell, RefCell};
 use std::rc::{Rc, Weak};
@@ -46,7 +46,7 @@ pub(crate) struct ThreadContext {
     /// Commands of the control plane.
     pub(crate) mailbox: Arc<Mailbox>,
     /// The control plane.
-    pub(crate) office: Office,
+    pub(crate) control: ControlHandle,
     /// Reaches all threads, this one included.
     pub(crate) bus: Arc<WorkerBus>,
     current: RefCell<Rc<Generation>>,
@@ -84,7 +84,7 @@ impl ThreadContext {
             in_flight: RefCell::default(),
             waiting: Waiting::default(),
             mailbox: shared.bus.mailbox(number),
-            office: shared.office.clone(),
+            control: shared.control.clone(),
             bus: Arc::clone(&shared.bus),
             current: RefCell::new(first),
             older: RefCell::default(),

@@ -8,7 +8,7 @@ use crate::context::metrics::in_order;
 use crate::context::thread_context::ThreadContext;
 use crate::request::cx::RequestCx;
 use crate::request::respond::Unfinished;
-use control::{GroupState, Traffic};
+use control::{DataPlane, GroupState};
 use engine::Exchange;
 use engine::phase::{Report, ReportForm};
 use http::Known;
@@ -127,7 +127,7 @@ async fn switches(thread: &ThreadContext) -> Vec<SwitchNow> {
     if thread.generation().config.switches.is_empty() {
         return Vec::new();
     }
-    let listed = tokio::time::timeout(ANSWER_TIMEOUT, thread.office.list()).await;
+    let listed = tokio::time::timeout(ANSWER_TIMEOUT, thread.control.list()).await;
     let Ok(Ok(states)) = listed else { return Vec::new() };
     let now = states.into_iter().map(|state| SwitchNow {
         name: state.name.into(),

@@ -16,7 +16,7 @@ use crate::proxy::pool::{Groups, SharedGroups};
 use crate::switching::switch_ids::SwitchIds;
 use crate::switching::worker_bus::WorkerBus;
 use crate::worker::reload_requests::ReloadRequests;
-use control::{Office, Setup};
+use control::{ControlHandle, Setup};
 use engine::Config;
 use engine::config::{Inputs, NameLookup};
 use process::log::{ErrorLog, LogFiles, LogTarget, utc_offset_s};
@@ -78,7 +78,7 @@ fn compile(text: &str, prefix: &Path) -> Arc<Config> {
 
 /// What every world's worker has and none of them uses: a control plane without switches.
 struct Plant {
-    office: Office,
+    control: ControlHandle,
     collector: Arc<Mutex<Collector>>,
     drop_guard: Arc<GenerationDropGuard>,
     files: LogFiles,
@@ -100,8 +100,8 @@ fn plant() -> Plant {
     let collector = Arc::new(Mutex::new(Collector::new(Arc::new(metrics::layout(&config)), 0)));
     let bus = bus(&Arc::new(Counters::new(1)), &collector);
     let setup =
-        Setup { config, listener: None, traffic: bus, clock_ms: Arc::new(|| 0), log: Arc::new(|_, _| {}) };
-    let (office, _) = Office::start(setup).unwrap();
+        Setup { config, listener: None, data_plane: bus, clock_ms: Arc::new(|| 0), log: Arc::new(|_, _| {}) };
+    let (control, _) = ControlHandle::start(setup).unwrap();
     let drop_guard = Arc::new(GenerationDropGuard { number: 0, reporter: Reporter::disconnected().unwrap() });
     // A disk in memory, if the system has one.
     let shared = Path::new("/dev/shm");
@@ -109,7 +109,7 @@ fn plant() -> Plant {
     for name in ["client_body_temp", "proxy_temp"] {
         std::fs::create_dir(folder.path().join(name)).unwrap();
     }
-    Plant { office, collector, drop_guard, files: LogFiles::new().unwrap(), folder }
+    Plant { control, collector, drop_guard, files: LogFiles::new().unwrap(), folder }
 }
 
 /// Returns how many temporary files there are.
@@ -157,7 +157,7 @@ impl Harness {
                 began: tokio::time::Instant::now().into_std(),
                 records: true,
                 collector: Arc::clone(&plant.collector),
-                office: plant.office.clone(),
+                control: plant.control.clone(),
                 bus: bus(&counters, &plant.collector),
             };
             let thread = Rc::new(ThreadContext::new(0, clock, Parking::new().unwrap(), &shared, generation));

@@ -64,7 +64,7 @@ pub(crate) async fn serve(cx: &mut RequestCx<'_>) -> Result<(), Unfinished> {
     let call = call(cx)?;
     let (parts, mut answer) = unbounded_channel();
     let waiting = Arc::new(AtomicUsize::new(0));
-    cx.client.thread.office.call(call, Box::new(Answer { parts, waiting: Arc::clone(&waiting) }));
+    cx.client.thread.control.call(call, Box::new(Answer { parts, waiting: Arc::clone(&waiting) }));
     // An answer that ends before it begins: the control plane has stopped.
     let Some(Part::Head(status, headers)) = next(cx.client, &mut answer).await? else {
         return Err(Unfinished::Status(503));

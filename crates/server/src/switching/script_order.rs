@@ -15,7 +15,7 @@ pub(crate) fn outcome(
     if let Some(spec) = generation.config.switches.get(order.switch) {
         let reply = Box::new(move |result| drop(answer.send(result)));
         let SwitchOrder { key, target, actor, .. } = order;
-        thread.office.set_from_lua(&spec.rules.name, &key, target.as_deref(), actor, reply);
+        thread.control.set_from_lua(&spec.rules.name, &key, target.as_deref(), actor, reply);
     }
     async {
         match answered.await {

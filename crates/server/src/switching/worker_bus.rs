@@ -5,7 +5,7 @@
 use crate::context::counters::Counters;
 use crate::worker::message::Message;
 use crate::worker::reload_requests::ReloadRequests;
-use control::{Acknowledgement, GroupState, Reloaded, Reply, Traffic, Watch, WatchReport};
+use control::{Acknowledgement, DataPlane, GroupState, Reloaded, Reply, Watch, WatchReport};
 use statistics::Collector;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -170,7 +170,7 @@ impl WorkerBus {
     }
 }
 
-impl Traffic for WorkerBus {
+impl DataPlane for WorkerBus {
     fn publish(&self, tables: Arc<Tables>, watch: Option<Arc<Watch>>, acknowledged: Reply<Acknowledgement>) {
         let acknowledged = Arc::new(acknowledged);
         self.send(|| {

@@ -15,7 +15,7 @@ use crate::worker::requirements::{boot, temporary_folders};
 use crate::worker::system_names::SystemNames;
 use crate::worker::thread::{Channel, WorkerThread};
 use conf::Diagnostic;
-use control::{Office, Setup};
+use control::{ControlHandle, Setup};
 use engine::Config;
 use engine::config::Inputs;
 use engine::modules::core::Identity;
@@ -172,7 +172,7 @@ impl WorkerProcess {
         };
         let started = process.start_threads(&candidate, listeners, channels);
         // nginx does not start a worker again that could not be set up.
-        started.inspect_err(|_| process.shared.office.stop()).map_err(fail(2))?;
+        started.inspect_err(|_| process.shared.control.stop()).map_err(fail(2))?;
         process.init.master.reporter().ready();
         Ok(process)
     }
@@ -277,7 +277,7 @@ impl WorkerProcess {
         }
         // Another process may be at work already: from here on it takes the orders. Requests that still come here must
         // see what it commits.
-        self.shared.office.retire();
+        self.shared.control.retire();
         while !self.threads.iter().all(WorkerThread::has_ended) {
             match self.init.master.next(Some(Duration::from_millis(200))) {
                 Some(WorkerCommand::Terminate) => return self.terminate(),
@@ -285,7 +285,7 @@ impl WorkerProcess {
                 _ => {}
             }
         }
-        self.shared.office.stop();
+        self.shared.control.stop();
         0
     }
 
@@ -344,10 +344,10 @@ impl ControlStart<'_> {
         let bus = WorkerBus::new(self.senders, Arc::clone(&counters), Arc::clone(&collector), reloads);
         let bus = Arc::new(bus);
         let log = Arc::clone(self.log);
-        let (office, tables) = Office::start(Setup {
+        let (control, tables) = ControlHandle::start(Setup {
             config: Arc::clone(self.config),
             listener: self.socket,
-            traffic: Arc::clone(&bus) as Arc<dyn control::Traffic>,
+            data_plane: Arc::clone(&bus) as Arc<dyn control::DataPlane>,
             clock_ms: Arc::new(move || began.elapsed().as_millis() as u64),
             log: Arc::new(move |level, text| {
                 log.lock().unwrap_or_else(PoisonError::into_inner).write(level, 0, text.as_bytes());
@@ -360,7 +360,7 @@ impl ControlStart<'_> {
             began,
             records: self.records,
             collector,
-            office,
+            control,
             bus,
         };
         Ok((shared, tables))

@@ -11,7 +11,7 @@ use crate::proxy::pool::SharedGroups;
 use crate::worker::candidate::{Candidate, distribute, take_control_socket};
 use crate::worker::message::{Message, collect};
 use crate::worker::process::WorkerProcess;
-use control::Admission;
+use control::PreparedReload;
 use process::log::ErrorLog;
 use process::{Application, Reload};
 use std::sync::mpsc;
@@ -20,7 +20,7 @@ use std::sync::{Arc, PoisonError};
 /// A reload that every thread has prepared.
 struct Prepared {
     candidate: Candidate,
-    admission: Admission,
+    tables: PreparedReload,
     error_log: ErrorLog,
 }
 
@@ -53,11 +53,11 @@ impl WorkerProcess {
         let config = Arc::new(config);
         drop(take_control_socket(&config, &mut reload.listeners));
         // From here on no order is committed until the new configuration is in force or given up.
-        let admission = self.shared.office.admit(&config)?;
+        let tables = self.shared.control.prepare_reload(&config)?;
         let error_log = boot.error_log(&self.init.source, &self.init.logs);
         let candidate = Candidate {
             number: reload.generation,
-            tables: Arc::clone(admission.tables()),
+            tables: Arc::clone(tables.tables()),
             layout: Arc::new(metrics::layout(&config)),
             groups: Arc::new(SharedGroups::new(&config, Some((&self.config, &self.groups)))),
             dicts: lua::Dicts::new(&config.lua.dicts, Some(&self.dicts)),
@@ -75,7 +75,7 @@ impl WorkerProcess {
         }
         drop(answer);
         match collect(&answers, self.threads.len()) {
-            Ok(()) => Ok(Prepared { candidate, admission, error_log }),
+            Ok(()) => Ok(Prepared { candidate, tables, error_log }),
             Err(fault) => {
                 self.abort();
                 Err(fault)
@@ -85,12 +85,12 @@ impl WorkerProcess {
 
     /// Commit: puts the prepared generation in force.
     fn commit(&mut self, prepared: Prepared) {
-        let Prepared { candidate, admission, error_log } = prepared;
+        let Prepared { candidate, tables, error_log } = prepared;
         self.send_all(Message::Commit);
         let mut collector = self.shared.collector.lock().unwrap_or_else(PoisonError::into_inner);
         collector.arrange(candidate.layout);
         drop(collector);
-        admission.finish();
+        tables.commit();
         self.config = candidate.config;
         self.groups = candidate.groups;
         self.dicts = candidate.dicts;

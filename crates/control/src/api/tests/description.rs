@@ -4,9 +4,9 @@ use super::*;
 
 #[tokio::test]
 async fn it_describes_itself_and_nothing_by_half() {
-    let counter = Counter::new("state memory;");
-    let description = counter.get("/v1/openapi.json").await.done();
-    assert_eq!(description, counter.description);
+    let api = TestApi::new("state memory;");
+    let description = api.get("/v1/openapi.json").await.done();
+    assert_eq!(description, api.description);
     assert!(description["openapi"].as_str().unwrap().starts_with("3.1"));
     let mut operations = 0;
     for (path, item) in description["paths"].as_object().unwrap() {
@@ -110,12 +110,12 @@ fn object(dice: &mut Dice, fields: &[&str]) -> Value {
 }
 
 /// Some thousands of orders and questions, sensible and not: none is answered with what is not described (which
-/// [`Counter::ask`] checks), none with a fault of the server.
+/// [`TestApi::ask`] checks), none with a fault of the server.
 #[tokio::test]
 async fn nothing_that_is_sent_is_answered_with_what_is_not_described() {
-    let counter = Counter::new("keys max=5 length=50;");
+    let api = TestApi::new("keys max=5 length=50;");
     let dice = &mut Dice(0x9e37_79b9_7f4a_7c15);
-    let operations: Vec<(String, String, Value)> = counter.description["paths"]
+    let operations: Vec<(String, String, Value)> = api.description["paths"]
         .as_object()
         .unwrap()
         .iter()
@@ -134,7 +134,7 @@ async fn nothing_that_is_sent_is_answered_with_what_is_not_described() {
         let fields: Vec<String> = operation["requestBody"]["content"]["application/json"]["schema"]["$ref"]
             .as_str()
             .map(|name| name.rsplit('/').next().unwrap())
-            .and_then(|name| counter.description["components"]["schemas"][name]["properties"].as_object())
+            .and_then(|name| api.description["components"]["schemas"][name]["properties"].as_object())
             .map(|fields| fields.keys().cloned().collect())
             .unwrap_or_default();
         let fields: Vec<&str> = fields.iter().map(String::as_str).collect();
@@ -174,12 +174,12 @@ async fn nothing_that_is_sent_is_answered_with_what_is_not_described() {
             headers.push(("idempotency-key", *dice.one(&["one", "two", "three", ""])));
         }
         let body = (method != "GET").then(|| body.to_string());
-        let answer = counter.ask(&method, &target, &headers, body).await;
+        let answer = api.ask(&method, &target, &headers, body).await;
         assert!(answer.status < 500, "{method} {target}: {}", answer.text);
         done += usize::from(answer.status == 200 && method != "GET");
     }
     // Enough of it was sensible.
     assert!(done > 100, "{done}");
-    let verified = counter.get("/v1/switches/live/history?verify=true&limit=1").await.done();
+    let verified = api.get("/v1/switches/live/history?verify=true&limit=1").await.done();
     assert_eq!(verified["verified"]["intact"], true);
 }

@@ -26,14 +26,14 @@ async fn next(body: &mut Body, rest: &mut String) -> (String, Value) {
 
 #[tokio::test]
 async fn what_happens_is_told_as_it_happens_and_afterwards() {
-    let counter = Counter::new("gate healthy=1 timeout=1s;");
+    let api = TestApi::new("gate healthy=1 timeout=1s;");
     let schema = json!({"$ref": "#/components/schemas/Event"});
-    let response = counter.begin("GET", "/v1/events", &[], None).await;
+    let response = api.begin("GET", "/v1/events", &[], None).await;
     assert_eq!(response.headers()["content-type"], "text/event-stream");
     let (mut body, mut rest) = (response.into_body(), String::new());
-    counter.order("PUT", KEY, json!({"target": "green", "force": true})).await.done();
-    counter.order("PUT", "/v1/switches/live/holds/a.example", json!({})).await.done();
-    counter.order("DELETE", "/v1/switches/live/holds/a.example", json!({})).await.done();
+    api.order("PUT", KEY, json!({"target": "green", "force": true})).await.done();
+    api.order("PUT", "/v1/switches/live/holds/a.example", json!({})).await.done();
+    api.order("DELETE", "/v1/switches/live/holds/a.example", json!({})).await.done();
     let mut names = Vec::new();
     let mut first = 0;
     while !["gate", "committed", "drained", "held", "released"]
@@ -41,7 +41,7 @@ async fn what_happens_is_told_as_it_happens_and_afterwards() {
         .all(|name| names.iter().any(|seen| seen == name))
     {
         let (name, data) = next(&mut body, &mut rest).await;
-        counter.check_value(&schema, &data);
+        api.check_value(&schema, &data);
         serde_json::from_value::<super::super::types::Event>(data.clone()).unwrap();
         assert_eq!(data["switch"], "live");
         if names.is_empty() {
@@ -52,7 +52,7 @@ async fn what_happens_is_told_as_it_happens_and_afterwards() {
     assert_eq!(names[..2], ["gate", "committed"]);
 
     let last = first.to_string();
-    let response = counter.begin("GET", "/v1/events", &[("last-event-id", &last)], None).await;
+    let response = api.begin("GET", "/v1/events", &[("last-event-id", &last)], None).await;
     let (mut body, mut rest) = (response.into_body(), String::new());
     let (name, data) = next(&mut body, &mut rest).await;
     assert_eq!((&*name, data["id"].as_u64()), ("committed", Some(first + 1)));
@@ -60,10 +60,10 @@ async fn what_happens_is_told_as_it_happens_and_afterwards() {
 
 #[tokio::test]
 async fn listeners_have_places_and_give_them_back() {
-    let counter = Counter::new("state memory;");
+    let api = TestApi::new("state memory;");
     let mut streams = Vec::new();
     loop {
-        let response = counter.begin("GET", "/v1/events", &[], None).await;
+        let response = api.begin("GET", "/v1/events", &[], None).await;
         if response.status() != 200 {
             assert_eq!(response.status(), 503);
             assert_eq!(response.headers()["retry-after"], "1");
@@ -74,7 +74,7 @@ async fn listeners_have_places_and_give_them_back() {
     }
     streams.pop();
     let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
-    while counter.begin("GET", "/v1/events", &[], None).await.status() != 200 {
+    while api.begin("GET", "/v1/events", &[], None).await.status() != 200 {
         assert!(std::time::Instant::now() < deadline, "the place was not given back");
         tokio::task::yield_now().await;
     }

@@ -1,19 +1,20 @@
 //! The API over a real office whose workers do as they are told. Every answer of every test is held against the
 //! description: a path, a method, a status or a field that is not described is a failure.
 
+mod auth;
 mod description;
-mod entry;
 mod events;
-mod figures;
 mod orders;
-mod places;
-mod questions;
+mod queries;
+mod status;
+mod transports;
 
+use super::context::Api;
 use super::openapi::Description;
-use super::router::Api;
+use super::router::router;
 use crate::call::{Origin, Via};
-use crate::office::Office;
-use crate::testing::{FakeTraffic, open, two_groups};
+use crate::service::ControlHandle;
+use crate::testing::{FakeDataPlane, open, two_groups};
 use axum::Router;
 use axum::body::Body;
 use axum::http::{HeaderMap, Request};
@@ -25,9 +26,9 @@ use tower::ServiceExt;
 use utoipa::OpenApi;
 
 /// An office and its API.
-pub(super) struct Counter {
-    pub(super) office: Office,
-    pub(super) traffic: Arc<FakeTraffic>,
+pub(super) struct TestApi {
+    pub(super) control: ControlHandle,
+    pub(super) data_plane: Arc<FakeDataPlane>,
     _folder: TempDir,
     router: Router,
     description: Value,
@@ -63,23 +64,23 @@ impl Answer {
     }
 }
 
-impl Counter {
+impl TestApi {
     /// A switch `$live` between blue and green, with these directives.
-    pub(super) fn new(switch: &str) -> Counter {
-        Counter::of(&two_groups(switch), &[])
+    pub(super) fn new(switch: &str) -> TestApi {
+        TestApi::of(&two_groups(switch), &[])
     }
 
     /// This configuration, with these files.
-    pub(super) fn of(http: &str, files: &[(&'static str, String)]) -> Counter {
+    pub(super) fn of(http: &str, files: &[(&'static str, String)]) -> TestApi {
         let folder = tempfile::tempdir().unwrap();
         std::fs::create_dir(folder.path().join("state")).unwrap();
-        let config = places::config(folder.path(), http, files);
-        let traffic = FakeTraffic::new();
-        let (office, _) = open(&config, &traffic).unwrap();
-        let router = Api::new(office.clone()).router();
+        let config = transports::config(folder.path(), http, files);
+        let data_plane = FakeDataPlane::new();
+        let (control, _) = open(&config, &data_plane).unwrap();
+        let router = router(Api::new(control.clone()));
         let description = serde_json::to_value(Description::openapi()).unwrap();
         let origin = Origin::at_socket("unix:7(ann)".into());
-        Counter { office, traffic, _folder: folder, router, description, origin }
+        TestApi { control, data_plane, _folder: folder, router, description, origin }
     }
 
     pub(super) async fn get(&self, target: &str) -> Answer {
@@ -187,9 +188,9 @@ impl Counter {
     }
 }
 
-impl Drop for Counter {
+impl Drop for TestApi {
     fn drop(&mut self) {
-        self.office.stop();
+        self.control.stop();
     }
 }
 

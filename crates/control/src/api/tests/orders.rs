@@ -6,69 +6,68 @@ const KEY: &str = "/v1/switches/live/keys/a.example";
 
 #[tokio::test]
 async fn a_key_is_led_somewhere_and_back() {
-    let counter = Counter::new("");
-    let put = counter.order("PUT", KEY, json!({"target": "green", "reason": "release 7"})).await;
+    let api = TestApi::new("");
+    let put = api.order("PUT", KEY, json!({"target": "green", "reason": "release 7"})).await;
     assert_eq!(put.header("etag"), "\"1\"");
     let receipt = put.done();
     assert_eq!((&receipt["outcome"], &receipt["actor"]), (&json!("committed"), &json!("unix:7(ann)")));
     assert_eq!(receipt["changes"][0], json!({"key": "a.example", "from": null, "to": "green"}));
-    assert_eq!(counter.traffic.leads("a.example").as_deref(), Some("green"));
+    assert_eq!(api.data_plane.leads("a.example").as_deref(), Some("green"));
     let split = json!({"split": {"green": 10, "blue": 90}, "wait": "drained", "timeout": "1s"});
-    let receipt = counter.order("PUT", KEY, split).await.done();
+    let receipt = api.order("PUT", KEY, split).await.done();
     assert_eq!(receipt["drain"]["state"], "drained");
     assert_eq!(receipt["changes"][0]["to"], "blue=90 green=10");
     // One share is the whole.
-    let receipt = counter.order("PUT", KEY, json!({"split": {"green": 5}})).await.done();
+    let receipt = api.order("PUT", KEY, json!({"split": {"green": 5}})).await.done();
     assert_eq!(receipt["changes"][0]["to"], "green");
-    let receipt = counter.order("DELETE", KEY, json!({})).await.done();
+    let receipt = api.order("DELETE", KEY, json!({})).await.done();
     assert_eq!(receipt["changes"][0]["to"], Value::Null);
-    assert_eq!(counter.traffic.leads("a.example"), None);
-    let again = counter.order("DELETE", KEY, json!({})).await.done();
+    assert_eq!(api.data_plane.leads("a.example"), None);
+    let again = api.order("DELETE", KEY, json!({})).await.done();
     assert_eq!((&again["outcome"], &again["revision"]), (&json!("unchanged"), &json!(4)));
 }
 
 #[tokio::test]
 async fn an_order_on_a_condition() {
-    let counter = Counter::new("");
+    let api = TestApi::new("");
     let to = |target: &str| json!({"target": target});
-    let first = counter.order_with("PUT", KEY, &[("if-match", "\"0\"")], to("green")).await;
+    let first = api.order_with("PUT", KEY, &[("if-match", "\"0\"")], to("green")).await;
     assert_eq!(first.status, 200);
-    let late = counter.order_with("PUT", KEY, &[("if-match", "\"0\"")], to("blue")).await;
+    let late = api.order_with("PUT", KEY, &[("if-match", "\"0\"")], to("blue")).await;
     assert_eq!((late.status, &*late.code()), (412, "revision_conflict"));
     assert_eq!(late.json()["details"], json!({"expected": 0, "actual": 1}));
-    assert_eq!(counter.order_with("PUT", KEY, &[("if-match", "*")], to("blue")).await.status, 200);
+    assert_eq!(api.order_with("PUT", KEY, &[("if-match", "*")], to("blue")).await.status, 200);
     for tag in ["W/\"2\"", "2", "\"2\", \"3\"", "\"x\"", "\"\"", "\"+2\""] {
-        let refused = counter.order_with("PUT", KEY, &[("if-match", tag)], to("green")).await;
+        let refused = api.order_with("PUT", KEY, &[("if-match", tag)], to("green")).await;
         assert_eq!(refused.code(), "bad_request", "{tag}");
     }
     let twice =
-        counter.order_with("PUT", KEY, &[("if-match", "\"2\""), ("if-match", "\"2\"")], to("green")).await;
+        api.order_with("PUT", KEY, &[("if-match", "\"2\""), ("if-match", "\"2\"")], to("green")).await;
     assert_eq!(twice.code(), "bad_request");
 }
 
 #[tokio::test]
 async fn an_order_twice_is_done_once() {
-    let counter = Counter::new("");
+    let api = TestApi::new("");
     let named = [("idempotency-key", "deploy-7")];
-    let order = || counter.order_with("PUT", KEY, &named, json!({"target": "green"}));
+    let order = || api.order_with("PUT", KEY, &named, json!({"target": "green"}));
     assert_eq!(order().await.done()["outcome"], "committed");
     let again = order().await.done();
     assert_eq!((&again["outcome"], &again["revision"]), (&json!("repeated"), &json!(1)));
-    let other = counter.order_with("PUT", KEY, &named, json!({"target": "blue"})).await;
+    let other = api.order_with("PUT", KEY, &named, json!({"target": "blue"})).await;
     assert_eq!(other.code(), "idempotency_reused");
     let long = "x".repeat(201);
     for key in ["", &long] {
         let refused =
-            counter.order_with("PUT", KEY, &[("idempotency-key", key)], json!({"target": "blue"})).await;
+            api.order_with("PUT", KEY, &[("idempotency-key", key)], json!({"target": "blue"})).await;
         assert_eq!(refused.code(), "bad_request");
     }
 }
 
 #[tokio::test]
 async fn many_keys_are_all_or_none() {
-    let counter = Counter::new("keys max=3;");
-    let commit =
-        |changes: Value| counter.order("POST", "/v1/switches/live/commits", json!({"changes": changes}));
+    let api = TestApi::new("keys max=3;");
+    let commit = |changes: Value| api.order("POST", "/v1/switches/live/commits", json!({"changes": changes}));
     let receipt = commit(json!([
         {"key": "a.example", "target": "green"},
         {"key": "b.example", "split": {"green": 1, "blue": 1}},
@@ -103,38 +102,38 @@ async fn many_keys_are_all_or_none() {
     ] {
         assert_eq!(commit(changes.clone()).await.code(), code, "{changes}");
     }
-    assert_eq!(counter.get("/v1/switches/live").await.done()["revision"], 2);
+    assert_eq!(api.get("/v1/switches/live").await.done()["revision"], 2);
 }
 
 #[tokio::test]
 async fn undo_of_keys_of_a_commit_and_of_the_last() {
-    let counter = Counter::new("");
-    let undo = |body: Value| counter.order("POST", "/v1/switches/live/undo", body);
+    let api = TestApi::new("");
+    let undo = |body: Value| api.order("POST", "/v1/switches/live/undo", body);
     assert_eq!(undo(json!({})).await.code(), "nothing_to_undo");
     for target in ["green", "blue"] {
-        counter.order("PUT", KEY, json!({"target": target})).await.done();
+        api.order("PUT", KEY, json!({"target": target})).await.done();
     }
     assert_eq!(undo(json!({"keys": ["A.example"]})).await.done()["kind"], "undo_keys");
-    assert_eq!(counter.traffic.leads("a.example").as_deref(), Some("green"));
+    assert_eq!(api.data_plane.leads("a.example").as_deref(), Some("green"));
     assert_eq!(undo(json!({"commit": 1, "dry_run": true})).await.done()["outcome"], "would_commit");
     assert_eq!(undo(json!({"commit": 1})).await.done()["kind"], "undo");
-    assert_eq!(counter.traffic.leads("a.example"), None);
+    assert_eq!(api.data_plane.leads("a.example"), None);
     assert_eq!(undo(json!({"commit": 99})).await.code(), "unknown_revision");
     assert_eq!(undo(json!({"commit": 1, "keys": ["a.example"]})).await.code(), "bad_order");
-    counter.order("PUT", KEY, json!({"target": "blue"})).await.done();
-    counter.order("PUT", KEY, json!({"target": "green"})).await.done();
+    api.order("PUT", KEY, json!({"target": "blue"})).await.done();
+    api.order("PUT", KEY, json!({"target": "green"})).await.done();
     assert_eq!(undo(json!({"commit": 5})).await.code(), "changed_since");
     assert_eq!(undo(json!({"commit": 5, "force": true})).await.done()["revision"], 7);
 }
 
 #[tokio::test]
 async fn what_waits_for_a_confirmation_is_confirmed() {
-    let counter = Counter::new("");
-    let receipt = counter.order("PUT", KEY, json!({"target": "green", "confirm_within": "10m"})).await.done();
+    let api = TestApi::new("");
+    let receipt = api.order("PUT", KEY, json!({"target": "green", "confirm_within": "10m"})).await.done();
     assert!(receipt["confirm_by_ms"].as_u64().unwrap() > receipt["time_ms"].as_u64().unwrap());
-    let pending = &counter.get("/v1/switches/live").await.done()["pending"][0];
+    let pending = &api.get("/v1/switches/live").await.done()["pending"][0];
     assert_eq!(pending["revision"], 1);
-    let confirm = |body: Value| counter.order("POST", "/v1/switches/live/confirm", body);
+    let confirm = |body: Value| api.order("POST", "/v1/switches/live/confirm", body);
     assert_eq!(confirm(json!({"revision": 7})).await.code(), "nothing_to_confirm");
     assert_eq!(confirm(json!({"reason": "looks well"})).await.done()["kind"], "confirm");
     assert_eq!(confirm(json!({})).await.code(), "nothing_to_confirm");
@@ -142,68 +141,68 @@ async fn what_waits_for_a_confirmation_is_confirmed() {
 
 #[tokio::test]
 async fn a_plan_changes_nothing() {
-    let counter = Counter::new("");
-    let plan = counter.order("PUT", KEY, json!({"target": "green", "dry_run": true})).await.done();
+    let api = TestApi::new("");
+    let plan = api.order("PUT", KEY, json!({"target": "green", "dry_run": true})).await.done();
     assert_eq!((&plan["outcome"], &plan["revision"]), (&json!("would_commit"), &json!(0)));
     assert!(plan["changes"][0]["in_flight"].is_u64());
-    assert_eq!(counter.get("/v1/switches/live").await.done()["revision"], 0);
+    assert_eq!(api.get("/v1/switches/live").await.done()["revision"], 0);
     assert_eq!(
-        counter.order("PUT", KEY, json!({"target": "red", "dry_run": true})).await.code(),
+        api.order("PUT", KEY, json!({"target": "red", "dry_run": true})).await.code(),
         "unknown_target"
     );
 }
 
 #[tokio::test]
 async fn a_gate_names_each_server() {
-    let counter = Counter::new("gate healthy=1 timeout=1s;");
-    let refused = counter.order("PUT", KEY, json!({"target": "green"})).await;
+    let api = TestApi::new("gate healthy=1 timeout=1s;");
+    let refused = api.order("PUT", KEY, json!({"target": "green"})).await;
     assert_eq!((refused.status, &*refused.code()), (409, "gate_failed"));
     let servers = &refused.json()["details"]["servers"];
     assert_eq!(servers[0]["server"], "127.0.0.1:2", "{servers}");
-    let plan = counter.order("PUT", KEY, json!({"target": "green", "dry_run": true})).await.done();
+    let plan = api.order("PUT", KEY, json!({"target": "green", "dry_run": true})).await.done();
     assert_eq!(plan["outcome"], "would_refuse");
-    let forced = counter.order("PUT", KEY, json!({"target": "green", "force": true})).await.done();
+    let forced = api.order("PUT", KEY, json!({"target": "green", "force": true})).await.done();
     assert_eq!(forced["forced"], true);
-    let commit = &counter.get("/v1/switches/live/history").await.done()["commits"][0];
+    let commit = &api.get("/v1/switches/live/history").await.done()["commits"][0];
     assert_eq!(commit["forced"], true);
     assert!(!commit["gate"].as_array().unwrap().is_empty());
 }
 
 #[tokio::test]
 async fn requests_are_held_and_released() {
-    let counter = Counter::new("");
+    let api = TestApi::new("");
     let at = "/v1/switches/live/holds/a.example";
     let hold =
-        counter.order("PUT", at, json!({"max": 5, "timeout": "2s", "max_size": "1m", "reason": "r"})).await;
+        api.order("PUT", at, json!({"max": 5, "timeout": "2s", "max_size": "1m", "reason": "r"})).await;
     let hold = hold.done();
     assert_eq!(
         (&hold["max"], &hold["timeout_ms"], &hold["max_bytes"]),
         (&json!(5), &json!(2000), &json!(1 << 20))
     );
     assert_eq!(hold["actor"], "unix:7(ann)");
-    assert_eq!(counter.get(KEY).await.done()["hold"]["max"], 5);
-    assert_eq!(counter.get("/v1/switches/live").await.done()["holds"][0]["key"], "a.example");
-    assert_eq!(counter.order("PUT", at, json!({})).await.code(), "hold_exists");
-    assert_eq!(counter.order("DELETE", at, json!({"per_second": 0})).await.code(), "bad_order");
-    assert_eq!(counter.order("DELETE", at, json!({"per_second": 10})).await.done()["waiting"], 0);
-    assert_eq!(counter.order("DELETE", at, json!({})).await.code(), "not_held");
-    assert_eq!(counter.order("PUT", at, json!({"timeout": "soon"})).await.code(), "bad_order");
-    let usual = counter.order("PUT", at, json!({})).await.done();
+    assert_eq!(api.get(KEY).await.done()["hold"]["max"], 5);
+    assert_eq!(api.get("/v1/switches/live").await.done()["holds"][0]["key"], "a.example");
+    assert_eq!(api.order("PUT", at, json!({})).await.code(), "hold_exists");
+    assert_eq!(api.order("DELETE", at, json!({"per_second": 0})).await.code(), "bad_order");
+    assert_eq!(api.order("DELETE", at, json!({"per_second": 10})).await.done()["waiting"], 0);
+    assert_eq!(api.order("DELETE", at, json!({})).await.code(), "not_held");
+    assert_eq!(api.order("PUT", at, json!({"timeout": "soon"})).await.code(), "bad_order");
+    let usual = api.order("PUT", at, json!({})).await.done();
     assert_eq!(
         (&usual["max"], &usual["timeout_ms"], &usual["max_bytes"]),
         (&json!(1000), &json!(10_000), &json!(16 << 20))
     );
-    counter.order("DELETE", at, json!({})).await.done();
+    api.order("DELETE", at, json!({})).await.done();
     let order = json!({"target": "green", "hold": {"max": 3, "timeout": "1s"}, "timeout": "1s"});
-    let receipt = counter.order("PUT", KEY, order).await.done();
+    let receipt = api.order("PUT", KEY, order).await.done();
     assert!(receipt["hold"]["held_us"].is_u64(), "{receipt}");
 }
 
 #[tokio::test]
 async fn what_cannot_be_read_is_refused_in_words() {
-    let counter = Counter::new("");
+    let api = TestApi::new("");
     let say = |body: &'static str| {
-        counter.ask("PUT", KEY, &[("content-type", "application/json; charset=utf-8")], Some(body.into()))
+        api.ask("PUT", KEY, &[("content-type", "application/json; charset=utf-8")], Some(body.into()))
     };
     for (body, code, text) in [
         ("", "bad_request", "the body is empty"),
@@ -215,7 +214,7 @@ async fn what_cannot_be_read_is_refused_in_words() {
         ("\"green\"", "bad_request", "invalid type"),
         (r#"{"target":"green","dry-run":true}"#, "bad_request", "unknown field `dry-run`"),
         (r#"{"target":"green","target":"blue"}"#, "bad_request", "duplicate field `target`"),
-        (r#"{"split":{"green":1,"green":2}}"#, "bad_request", "\"green\" stands twice"),
+        (r#"{"split":{"green":1,"green":2}}"#, "bad_request", "\"green\" is given twice"),
         (r#"{"split":{"green":-1}}"#, "bad_request", "invalid value"),
         (r#"{"split":{"green":0}}"#, "bad_route", "0"),
         (r#"{"split":{}}"#, "bad_route", "no target"),
@@ -235,18 +234,18 @@ async fn what_cannot_be_read_is_refused_in_words() {
         assert!(!said["remedy"].as_str().unwrap().is_empty(), "{body}");
     }
     let huge = format!("{{\"target\":\"{}\"}}", "g".repeat(1 << 20));
-    let refused = counter.ask("PUT", KEY, &[("content-type", "application/json")], Some(huge)).await;
+    let refused = api.ask("PUT", KEY, &[("content-type", "application/json")], Some(huge)).await;
     assert_eq!((refused.status, &*refused.code()), (413, "too_large"));
-    assert_eq!(counter.get("/v1/switches/live").await.done()["revision"], 0);
+    assert_eq!(api.get("/v1/switches/live").await.done()["revision"], 0);
 }
 
 #[tokio::test]
 async fn a_reload_needs_somebody_to_do_it() {
-    let counter = Counter::new("state memory;");
-    let answer = counter.order("POST", "/v1/reload", json!({})).await;
+    let api = TestApi::new("state memory;");
+    let answer = api.order("POST", "/v1/reload", json!({})).await;
     assert_eq!((answer.status, &*answer.code()), (422, "config_refused"), "{}", answer.text);
     assert!(answer.json()["remedy"].as_str().unwrap().contains("HUP"), "{}", answer.text);
-    let answer = counter.order("POST", "/v1/reload", json!({"force": true})).await;
+    let answer = api.order("POST", "/v1/reload", json!({"force": true})).await;
     assert_eq!(answer.code(), "bad_request");
-    assert_eq!(counter.ask("POST", "/v1/reload", &[], None).await.code(), "bad_media_type");
+    assert_eq!(api.ask("POST", "/v1/reload", &[], None).await.code(), "bad_media_type");
 }

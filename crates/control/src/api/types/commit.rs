@@ -1,69 +1,68 @@
-//! What was done: the history.
+//! The history.
 //!
-//! Owns how a commit is shown, with the hashes by which anybody can check the chain. Must never be asked how a commit
-//! went: its receipt tells.
+//! Owns how a commit is shown, with the hashes that verify the chain. How a commit was carried out is in its receipt.
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-/// What a commit is.
+/// The kinds of commits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum CommitKind {
-    /// Keys got routes, or lost them.
+    /// Keys were routed, or reset to the default.
     Set,
-    /// A whole commit was taken back.
+    /// A whole commit was undone.
     Undo,
-    /// The last change of each of some keys was taken back.
+    /// The last change of each of some keys was undone.
     UndoKeys,
-    /// An earlier commit stays.
+    /// An earlier commit was confirmed.
     Confirm,
-    /// An earlier commit was not confirmed in time.
+    /// An earlier commit was reverted, because it was not confirmed in time.
     Revert,
 }
 
-/// What a commit did to one key.
+/// A commit's change of one key.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Change {
     /// The key.
     pub key: String,
-    /// Its route before: `blue`, or `green=10 blue=90`; none for the default.
+    /// Its route before: `blue`, or `green=10 blue=90`; absent for the default.
     pub from: Option<String>,
-    /// Its route since; none for the default.
+    /// Its route after; absent for the default.
     pub to: Option<String>,
-    /// The commit whose change of the key was taken back.
+    /// The commit whose change of the key was undone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub undoes: Option<u64>,
 }
 
-/// A commit, as the history keeps it.
+/// A commit of the history.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Commit {
     /// Its number: one more than the commit before it.
     pub revision: u64,
-    /// When, in milliseconds since 1970.
+    /// Its time, in milliseconds since 1970.
     pub time_ms: u64,
-    /// What it is.
+    /// Its kind.
     pub kind: CommitKind,
     /// The commit that it undid, confirmed or reverted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub of: Option<u64>,
-    /// Who.
+    /// The actor.
     pub actor: String,
-    /// Why.
+    /// The reason.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
-    /// The key under which a repeated order is known again.
+    /// The idempotency key of the order.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub idempotency_key: Option<String>,
-    /// It was forced.
+    /// True if it was forced.
     pub forced: bool,
-    /// It goes back by itself then, unless confirmed; in milliseconds since 1970.
+    /// It is reverted at this time unless confirmed; in milliseconds since 1970.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub confirm_by_ms: Option<u64>,
-    /// What it changed.
+    /// Its changes.
     pub changes: Vec<Change>,
-    /// What the gate found, a line for each server.
+    /// The gate's result, a line per server.
     pub gate: Vec<String>,
     /// The hash of the commit before it, in hexadecimal.
     pub previous: String,
@@ -71,31 +70,31 @@ pub struct Commit {
     pub hash: String,
 }
 
-/// Some of a switch's commits, the newest first.
+/// A page of a switch's history, newest first.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct History {
     /// The switch.
     pub switch: String,
     /// The commits.
     pub commits: Vec<Commit>,
-    /// There are older ones: `before` for the next page.
+    /// The `before` of the next page, if there are older commits.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next: Option<u64>,
-    /// What came of checking the whole chain, if that was asked for.
+    /// The result of verifying the whole chain, if it was requested.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub verified: Option<Verified>,
 }
 
-/// What came of checking a switch's whole chain of commits.
+/// The result of verifying a switch's chain of commits.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Verified {
-    /// Each hash is right and follows from the one before it.
+    /// True if each hash is right and follows from the one before it.
     pub intact: bool,
-    /// How many commits were checked.
+    /// The number of commits that were checked.
     pub commits: u64,
-    /// The last commit's hash, in hexadecimal: whoever wrote it down can tell later that nothing was put in its place.
+    /// The last commit's hash, in hexadecimal. A copy kept elsewhere proves later that the history was not replaced.
     pub hash: String,
-    /// What is wrong, if something is.
+    /// The first fault, if there is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fault: Option<String>,
 }

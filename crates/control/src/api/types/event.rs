@@ -1,7 +1,7 @@
-//! What happens, as it happens: the messages of `/v1/events`.
+//! The messages of `/v1/events`.
 //!
-//! Owns their names, which are also the `event:` lines of the stream. Must never be the record: an event may be missed,
-//! the history has everything.
+//! Owns their names, which are also the `event:` lines of the stream. Must never be the record: an event may be missed;
+//! the history is complete.
 
 use crate::receipt::{GateResult, KeyChange, Receipt};
 use serde::{Deserialize, Serialize};
@@ -10,76 +10,76 @@ use utoipa::ToSchema;
 /// Something that happened to a switch.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Event {
-    /// Its number: `Last-Event-ID` of a listener that comes back.
+    /// Its number, for the `Last-Event-ID` of a listener that reconnects.
     pub id: u64,
-    /// When, in milliseconds since 1970.
+    /// Its time, in milliseconds since 1970.
     pub time_ms: u64,
     /// The switch.
     pub switch: String,
-    /// What.
+    /// The event itself.
     #[serde(flatten)]
     pub happening: Happening,
 }
 
-/// What happened.
+/// The kinds of events.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(tag = "event", rename_all = "snake_case")]
 pub enum Happening {
-    /// A commit was kept and published.
+    /// A commit is durable and published.
     Committed {
         /// Its revision.
         revision: u64,
         /// `set`, `undo`, `confirm` or `revert`.
         kind: String,
-        /// Who.
+        /// The actor.
         actor: String,
-        /// Why.
+        /// The reason.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         reason: Option<String>,
-        /// What changed.
+        /// The changes.
         changes: Vec<KeyChange>,
-        /// It goes back by itself then, unless confirmed; in milliseconds since 1970.
+        /// It is reverted at this time unless confirmed; in milliseconds since 1970.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         confirm_by_ms: Option<u64>,
     },
-    /// A gate was asked.
+    /// A gate was checked.
     Gate {
-        /// It lets the order pass, or was overruled.
+        /// True if the order passes, or the gate was overruled.
         passed: bool,
-        /// Who gave the order.
+        /// The actor.
         actor: String,
-        /// What it found.
+        /// The result of each target.
         results: Vec<GateResult>,
     },
-    /// The requests of a commit have left the old side, or it was given up to look.
+    /// The old side of a commit is empty, or the drain was given up.
     Drained {
-        /// All of it.
+        /// The receipt.
         receipt: Box<Receipt>,
     },
-    /// New requests of a key wait.
+    /// A key is held.
     Held {
         /// The key.
         key: String,
-        /// Who.
+        /// The actor.
         actor: String,
-        /// Why.
+        /// The reason.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         reason: Option<String>,
     },
-    /// They go on.
+    /// A key is released.
     Released {
         /// The key.
         key: String,
-        /// Who.
+        /// The actor.
         actor: String,
-        /// How many waited.
+        /// The number of requests that waited.
         waiting: u64,
     },
-    /// A commit could not be kept, or the store could not be read.
+    /// A commit could not be stored, or the store could not be read.
     StoreFailed {
-        /// Why.
+        /// The reason.
         text: String,
-        /// What to do.
+        /// The remedy.
         remedy: String,
     },
 }

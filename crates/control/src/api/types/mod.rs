@@ -1,8 +1,7 @@
-//! What the API says and hears, as JSON: one set of types for the server's side and for the command line.
+//! The API's JSON: one set of types for the server and the command line.
 //!
-//! Owns the names of the fields, which are a promise to whoever wrote a program against them, and the schemas that the
-//! OpenAPI description is made of. Must never decide anything: the words are `switch`'s and `statistics`' own, said in
-//! JSON. Times are milliseconds since 1970 (`_ms`) or microseconds (`_us`); spans that people write are strings as in
+//! Owns the names of the fields, which are a promise to programs, and the schemas of the OpenAPI description. Must never
+//! decide anything: the terms are `switch`'s and `statistics`' own. Times are milliseconds since 1970 (`_ms`) or microseconds (`_us`); durations in requests are strings as in
 //! nginx.conf ("10m", "1h30m").
 
 mod commit;

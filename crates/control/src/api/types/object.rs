@@ -1,7 +1,7 @@
-//! JSON objects that are nothing but objects.
+//! JSON values that must be objects.
 //!
-//! Owns the refusal of arrays where an object is meant: serde would take them for the object's fields in their order,
-//! and a client that mixed something up must not switch by it. Must never read a field itself.
+//! Owns the refusal of arrays where an object is expected: serde would take them for the object's fields in order, and a
+//! malformed order must not switch.
 
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{MapAccess, SeqAccess, Visitor};

@@ -1,7 +1,7 @@
-//! What is asked for: the bodies of PUT, POST and DELETE.
+//! The bodies of PUT, POST and DELETE.
 //!
-//! Owns their fields. A field that is not known is refused, for a mistyped `dry_run` must not switch. Must never hold a
-//! default other than "no": what is not said is not wanted.
+//! Owns their fields. An unknown field is refused: a mistyped `dry_run` must not switch. Must never have a default other
+//! than "no".
 
 use super::object;
 use super::shares::once_each;
@@ -9,34 +9,34 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use utoipa::ToSchema;
 
-/// What a change may wait for before it is answered.
+/// What the answer to a change waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Wait {
-    /// For no more than that it is kept.
+    /// Return once the commit is durable.
     None,
-    /// Until every worker has taken over the new table. So if nothing is said.
+    /// Return once every worker uses the new table. The default.
     Published,
-    /// Until nothing is in flight any more on the old side, or the timeout has passed.
+    /// Return once nothing is in flight on the old side, or the timeout has passed.
     Drained,
 }
 
-/// The terms of a change: what may stand in each order beside what it changes.
+/// The options that every order takes beside its change.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Terms {
     /// Why, for the history.
     pub reason: Option<String>,
-    /// Goes back by itself unless confirmed within this time.
+    /// Reverts unless confirmed within this time.
     pub confirm_within: Option<String>,
     /// Skips the gate, and an undo's check for later changes.
     pub force: bool,
-    /// What to wait for.
+    /// When to answer.
     pub wait: Option<Wait>,
-    /// How long to wait.
+    /// The longest time to wait.
     pub timeout: Option<String>,
     /// Holds new requests, drains the old side, switches, releases.
     pub hold: Option<HoldTerms>,
-    /// Says what would happen, and does nothing.
+    /// Reports what would happen, and changes nothing.
     pub dry_run: bool,
 }
 
@@ -53,14 +53,14 @@ macro_rules! order {
             #[serde(default, skip_serializing_if = "Option::is_none")]
             #[schema(max_length = 1000, pattern = r"^[^\x00-\x1f\x7f-\x9f]*$")]
             pub reason: Option<String>,
-            /// Goes back by itself unless confirmed within this time, also after a restart.
+            /// Reverts unless confirmed within this time, also across a restart.
             #[serde(default, skip_serializing_if = "Option::is_none")]
             #[schema(example = "10m", pattern = "^([0-9]+(w|d|h|m|s|ms)? *)+$")]
             pub confirm_within: Option<String>,
-            /// Without the gate, and undo in spite of later changes. The history records it.
+            /// Skips the gate, and undoes in spite of later changes. The history records it.
             #[serde(default, skip_serializing_if = "std::ops::Not::not")]
             pub force: bool,
-            /// What to wait for before the answer.
+            /// When to answer.
             #[serde(default, skip_serializing_if = "Option::is_none")]
             pub wait: Option<Wait>,
             /// How long to wait for it; 30s if not said.
@@ -70,13 +70,13 @@ macro_rules! order {
             /// New requests wait while what is in flight on the old side ends; then switches and lets them go.
             #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "object::one")]
             pub hold: Option<HoldTerms>,
-            /// Only says what would happen.
+            /// Reports what would happen, and changes nothing.
             #[serde(default, skip_serializing_if = "std::ops::Not::not")]
             pub dry_run: bool,
         }
 
         impl $name {
-            /// The terms of the order.
+            /// Returns the options of the order.
             pub fn terms(&self) -> Terms {
                 Terms {
                     reason: self.reason.clone(),
@@ -89,7 +89,7 @@ macro_rules! order {
                 }
             }
 
-            /// The order on other terms.
+            /// Returns the order with other options.
             #[must_use]
             pub fn on(mut self, terms: Terms) -> Self {
                 self.reason = terms.reason;
@@ -106,25 +106,25 @@ macro_rules! order {
 }
 
 order! {
-    /// A key gets a route: `target` or `split`, one of them.
+    /// Routes a key: exactly one of `target` and `split`.
     pub struct KeyOrder {
-        /// The one upstream group it leads to.
+        /// The upstream group to route to.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         #[schema(example = "green")]
         pub target: Option<String>,
-        /// Weights by the groups' names.
+        /// Weights by upstream group.
         #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "once_each")]
         pub split: Option<BTreeMap<String, u32>>,
     }
 }
 
 order! {
-    /// A key goes back to the switch's default: its entry is taken away.
+    /// Removes a key's entry, so that the switch's default applies.
     pub struct ResetOrder {}
 }
 
 order! {
-    /// Many keys in one commit: all or none.
+    /// Changes many keys in one commit: all or none.
     pub struct ManyOrder {
         /// At least one; each key once.
         #[serde(deserialize_with = "object::each")]
@@ -134,40 +134,40 @@ order! {
 }
 
 order! {
-    /// Back to what it was: of some keys, of a whole commit, or with neither of the last commit.
+    /// Undoes the last change of some keys, a whole commit, or (with neither) the last commit.
     pub struct UndoOrder {
-        /// Each of these goes back to what it was before its last change.
+        /// The keys whose last change is undone.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         pub keys: Vec<String>,
-        /// Everything that this commit changed goes back to what it was before.
+        /// The commit to undo.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         pub commit: Option<u64>,
     }
 }
 
-/// One key of a commit of many: `target`, `split` or `"default": true`, one of them.
+/// One key of a commit of many: exactly one of `target`, `split` and `"default": true`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct OneChange {
     /// The key.
     #[schema(example = "shop.example.com")]
     pub key: String,
-    /// The one upstream group it leads to.
+    /// The upstream group to route to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub target: Option<String>,
-    /// Weights by the groups' names.
+    /// Weights by upstream group.
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "once_each")]
     pub split: Option<BTreeMap<String, u32>>,
-    /// The entry is taken away.
+    /// Removes the entry.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub default: bool,
 }
 
-/// A commit that would go back by itself stays.
+/// Confirms a commit, so that it is not reverted.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Confirm {
-    /// The commit; not needed if only one waits.
+    /// The commit; optional if only one is pending.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub revision: Option<u64>,
     /// Why, for the history.
@@ -176,39 +176,39 @@ pub struct Confirm {
     pub reason: Option<String>,
 }
 
-/// The bounds of a hold. What is not said is as documented.
+/// The limits of a hold.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct HoldTerms {
-    /// How many may wait; the next ones get 503. 1000 if not said.
+    /// The maximum number of waiting requests; further ones get 503. Default 1000.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max: Option<u32>,
-    /// How long each may wait before it gets 503; 10s if not said.
+    /// The longest time a request waits before it gets 503. Default 10s.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(example = "10s", pattern = "^([0-9]+(w|d|h|m|s|ms)? *)+$")]
     pub timeout: Option<String>,
-    /// How much of their bodies may be buffered in all; 16m if not said.
+    /// The maximum bytes of buffered bodies in total. Default 16m.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(example = "16m", pattern = "^[0-9]+[kKmMgG]?$")]
     pub max_size: Option<String>,
-    /// When they are let go, so many each second; all at once if not said.
+    /// Requests released per second. Default: all at once.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(minimum = 1)]
     pub per_second: Option<u32>,
 }
 
-/// New requests of a key wait.
+/// Holds a key's new requests.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct HoldOrder {
-    /// How many may wait; the next ones get 503. 1000 if not said.
+    /// The maximum number of waiting requests; further ones get 503. Default 1000.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max: Option<u32>,
-    /// How long each may wait before it gets 503; 10s if not said.
+    /// The longest time a request waits before it gets 503. Default 10s.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(example = "10s", pattern = "^([0-9]+(w|d|h|m|s|ms)? *)+$")]
     pub timeout: Option<String>,
-    /// How much of their bodies may be buffered in all; 16m if not said.
+    /// The maximum bytes of buffered bodies in total. Default 16m.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(example = "16m", pattern = "^[0-9]+[kKmMgG]?$")]
     pub max_size: Option<String>,
@@ -218,22 +218,22 @@ pub struct HoldOrder {
     pub reason: Option<String>,
 }
 
-/// The waiting requests of a key go on.
+/// Releases a key's held requests.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ReleaseOrder {
-    /// So many each second; all at once if not said.
+    /// Requests released per second. Default: all at once.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(minimum = 1)]
     pub per_second: Option<u32>,
 }
 
-/// Read the configuration anew.
+/// Reloads the configuration.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ReloadOrder {}
 
-/// The new configuration is in force.
+/// The outcome of a reload: the new configuration is active.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Reloaded {
     /// Warnings, as the error log has them.
@@ -245,7 +245,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_not_said_is_not_written() {
+    fn absent_fields_are_not_serialized() {
         let order = KeyOrder { target: Some("green".into()), ..KeyOrder::default() };
         assert_eq!(serde_json::to_string(&order).unwrap(), r#"{"target":"green"}"#);
         let terms = Terms { dry_run: true, wait: Some(Wait::Drained), ..Terms::default() };

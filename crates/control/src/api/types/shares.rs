@@ -1,6 +1,6 @@
-//! Shares in JSON: an object of weights by the targets' names.
+//! Weights in JSON: an object of weights by target.
 //!
-//! Owns their reading. Must never judge a target or a weight: `switch` does.
+//! Owns their parsing. Must never judge a target or a weight: `switch` does.
 
 use serde::de::{Error, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
@@ -8,8 +8,8 @@ use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::fmt;
 
-/// Reads a map whose names may stand only once, or `null` for none. JSON leaves open what a second one means (RFC 8259,
-/// section 4), and guessing which weight was meant is no way to move traffic.
+/// Deserializes a map without duplicate names, or `null` for none. JSON leaves the meaning of a duplicate open (RFC 8259,
+/// section 4), and a guessed weight must not move traffic.
 pub(super) fn once_each<'de, D: Deserializer<'de>>(
     from: D,
 ) -> Result<Option<BTreeMap<String, u32>>, D::Error> {
@@ -25,7 +25,7 @@ impl<'de> Deserialize<'de> for Shares {
             type Value = Shares;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an object of weights by the targets' names")
+                f.write_str("an object of weights by target")
             }
 
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Shares, A::Error> {
@@ -34,7 +34,7 @@ impl<'de> Deserialize<'de> for Shares {
                     match shares.entry(target) {
                         Entry::Vacant(place) => place.insert(weight),
                         Entry::Occupied(there) => {
-                            return Err(A::Error::custom(format_args!("\"{}\" stands twice", there.key())));
+                            return Err(A::Error::custom(format_args!("\"{}\" is given twice", there.key())));
                         }
                     };
                 }

@@ -1,36 +1,36 @@
-//! How the traffic is: groups, servers, times; and two groups side by side.
+//! Traffic statistics: groups, servers, latencies, and comparisons of two groups.
 //!
-//! Owns what `/v1/status` and `/v1/compare` say. Must never give a mean without its percentiles, nor a figure without
-//! the number of samples behind it.
+//! Owns the answers of `/v1/status` and `/v1/compare`. Must never give a mean without its percentiles, nor a value without
+//! its number of samples.
 
 use super::Switch;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use utoipa::ToSchema;
 
-/// Everything at a glance.
+/// An overview of the process and its traffic.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Status {
     /// pointsman's version.
     pub version: String,
-    /// The process that serves, 0 if it does not say.
+    /// The worker process; 0 if unknown.
     #[serde(default)]
     pub pid: u32,
-    /// The process that has started it: the master process, unless `master_process` is off.
+    /// Its parent: the master process, unless `master_process` is off.
     #[serde(default)]
     pub parent_pid: u32,
-    /// When, in milliseconds since 1970.
+    /// The time of the answer, in milliseconds since 1970.
     pub time_ms: u64,
-    /// How many worker threads serve.
+    /// The number of worker threads.
     pub workers: u64,
-    /// What `stub_status` counts.
+    /// The connection counters of `stub_status`.
     pub connections: Connections,
-    /// Lines that access logs have lost since the process began, because a disk or a pipe was full.
+    /// Access log lines lost since the process began, because a disk or a pipe was full.
     #[serde(default)]
     pub log_lines_lost: u64,
-    /// What the figures below are about, unless they say "total": `10s`, `1m`, `5m` or `1h`.
+    /// The time window of the statistics, except totals: `10s`, `1m`, `5m` or `1h`.
     pub window: String,
-    /// How much time the window covers, in milliseconds.
+    /// The time that the window covers so far, in milliseconds.
     pub span_ms: u64,
     /// The upstream groups.
     pub groups: Vec<Group>,
@@ -40,21 +40,21 @@ pub struct Status {
     pub keys: Vec<KeyTraffic>,
 }
 
-/// What went through a key of a switch to one of its targets.
+/// Traffic of a switch's key to one of its targets.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct KeyTraffic {
     /// The switch.
     pub switch: String,
-    /// The key; none for all keys together that are not counted one by one.
+    /// The key; absent for the sum of all keys that are not counted one by one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key: Option<String>,
     /// The target.
     pub target: String,
-    /// What went through.
+    /// The traffic.
     pub traffic: Traffic,
 }
 
-/// What `stub_status` counts (nginx.org, ngx_http_stub_status_module).
+/// The counters of `stub_status` (nginx.org, ngx_http_stub_status_module).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Connections {
     /// Open ones, waiting ones included.
@@ -73,49 +73,49 @@ pub struct Connections {
     pub waiting: u64,
 }
 
-/// What went through a group or a server.
+/// Traffic of a group or a server.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Traffic {
-    /// Since the start.
+    /// Requests since the start.
     pub total: u64,
-    /// In the window.
+    /// Requests in the window.
     pub requests: u64,
-    /// Each second of the window.
+    /// Requests per second in the window.
     pub per_second: f64,
-    /// Not ended yet; not known of keys.
+    /// Requests in flight; unknown for keys.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub in_flight: Option<u64>,
-    /// In the window: answers of 500 and above, and requests without an answer.
+    /// Errors in the window: answers of 500 and above, and requests without an answer.
     pub errors: u64,
-    /// In the window, by class: `2xx` and so on, `none` for no answer.
+    /// Answers in the window by class: `2xx` and so on, `none` for no answer.
     pub statuses: BTreeMap<String, u64>,
-    /// In the window, by kind: what a server did instead of answering.
+    /// Failures in the window by kind.
     pub failures: BTreeMap<String, u64>,
-    /// Times until the whole answer was there, in the window.
+    /// Response times until the whole answer had arrived, in the window.
     pub response: Latency,
 }
 
-/// Times in microseconds; nothing but `samples` is said where there are none.
+/// Times in microseconds; only `samples` is present without samples.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Latency {
-    /// How many were measured.
+    /// The number of samples.
     pub samples: u64,
-    /// The mean, which hides what the others show.
+    /// The mean.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mean_us: Option<f64>,
-    /// Half were faster.
+    /// The median.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub p50_us: Option<u64>,
-    /// 90 % were faster.
+    /// The 90th percentile.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub p90_us: Option<u64>,
-    /// 99 % were faster.
+    /// The 99th percentile.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub p99_us: Option<u64>,
-    /// 99.9 % were faster.
+    /// The 99.9th percentile.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub p999_us: Option<u64>,
-    /// None was slower.
+    /// The maximum.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_us: Option<u64>,
 }
@@ -125,7 +125,7 @@ pub struct Latency {
 pub struct Group {
     /// Its name.
     pub name: String,
-    /// What went through it.
+    /// Its traffic.
     pub traffic: Traffic,
     /// Its servers.
     pub servers: Vec<Peer>,
@@ -136,17 +136,17 @@ pub struct Group {
 pub struct Peer {
     /// Its address, as in the configuration.
     pub address: String,
-    /// `up`, `down` (in the configuration), or `failed` (too often of late, in the eyes of at least one worker).
+    /// `up`, `down` (in the configuration), or `failed` (`max_fails` failures, for at least one worker).
     pub state: String,
-    /// Asked only when no other can be.
+    /// True if it is used only when no other server is available.
     pub backup: bool,
     /// Its weight.
     pub weight: u64,
-    /// What went through it.
+    /// Its traffic.
     pub traffic: Traffic,
 }
 
-/// Two groups in the same window.
+/// A comparison of two groups in the same window.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Comparison {
     /// The window: `10s`, `1m`, `5m` or `1h`.
@@ -155,9 +155,9 @@ pub struct Comparison {
     pub a: Side,
     /// The second.
     pub b: Side,
-    /// What of it is more than noise.
+    /// Which differences are significant.
     pub judged: Vec<Judged>,
-    /// How that was decided.
+    /// The statistical method.
     pub method: String,
 }
 
@@ -168,19 +168,19 @@ pub struct Side {
     pub group: String,
     /// Requests in the window.
     pub requests: u64,
-    /// How many of them were errors.
+    /// The number of errors.
     pub errors: u64,
     /// Response times.
     pub response: Latency,
 }
 
-/// Whether a difference is more than noise.
+/// Whether a difference is significant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Verdict {
-    /// There are too few samples to say.
+    /// There are too few samples to decide.
     TooFew,
-    /// Noise can explain it.
+    /// The difference is not significant.
     Noise,
     /// The second is better.
     Better,
@@ -188,20 +188,20 @@ pub enum Verdict {
     Worse,
 }
 
-/// One figure of both sides, and what is to be made of it.
+/// One statistic of both sides, and its verdict.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Judged {
-    /// Which figure: `errors`, `p50`, `p90`, `p99` or `mean`.
+    /// The statistic: `errors`, `p50`, `p90`, `p99` or `mean`.
     pub figure: String,
-    /// The first side's: a part of the requests (0 to 1) for errors, microseconds for times; nothing without samples.
+    /// The first side's value: a fraction of the requests (0 to 1) for errors, microseconds for times; absent without samples.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub a: Option<f64>,
-    /// The second side's.
+    /// The second side's value.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub b: Option<f64>,
-    /// What it means.
+    /// The verdict.
     pub verdict: Verdict,
-    /// How many samples each side must have, where there are too few.
+    /// The number of samples that each side needs, where there are too few.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub needed: Option<u64>,
 }

@@ -1,7 +1,7 @@
-//! What there is: switches, their keys, their holds.
+//! Switches, their keys and their holds.
 //!
-//! Owns how a table is shown. Must never show what no request would get: a key's view says what applies to it, whether
-//! it has an entry of its own or not.
+//! Owns how a table is shown. A key's view shows the route that a request would get, whether the key has an entry of its
+//! own or not.
 
 use crate::receipt::Drain;
 use serde::{Deserialize, Serialize};
@@ -20,39 +20,39 @@ pub struct Switch {
     /// The name of its variable, without the `$`.
     #[schema(example = "live")]
     pub name: String,
-    /// What its keys are: `host` (case, port and a dot at the end do not matter) or `text`.
+    /// The kind of its keys: `host` (case, port and a dot at the end do not matter) or `text`.
     pub keys_are: String,
-    /// Where a key without an entry leads.
+    /// The route of keys without an entry.
     pub default: String,
-    /// The only names it may take.
+    /// The targets it may route to.
     pub targets: Vec<String>,
     /// The table's revision: that of its last commit, 0 before the first.
     pub revision: u64,
-    /// How many keys have entries.
+    /// The number of keys with entries.
     pub keys: u64,
-    /// How many may have.
+    /// The maximum number of keys with entries.
     pub max_keys: u64,
-    /// How long a key may be, in bytes.
+    /// The maximum length of a key, in bytes.
     pub max_key_length: u64,
-    /// Where the table is kept: a file's path, or `memory`.
+    /// Where the table is stored: a file's path, or `memory`.
     pub state: String,
-    /// Why the last commit could not be kept, if none was kept since, and what to do about it.
+    /// The fault of the last commit that could not be stored, if none was stored since.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub store_fault: Option<StoreFault>,
-    /// Commits that go back by themselves unless they are confirmed.
+    /// Commits that are reverted unless they are confirmed in time.
     pub pending: Vec<Pending>,
-    /// Keys whose requests wait.
+    /// Held keys.
     pub holds: Vec<Hold>,
     /// Commits whose old side still has requests.
     pub draining: Vec<Draining>,
 }
 
-/// Why a commit could not be kept.
+/// A fault of the store.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct StoreFault {
-    /// What is wrong.
+    /// The fault.
     pub text: String,
-    /// What to do about it.
+    /// The remedy.
     pub remedy: String,
 }
 
@@ -61,39 +61,39 @@ pub struct StoreFault {
 pub struct Draining {
     /// The commit.
     pub revision: u64,
-    /// How far it was when last looked at.
+    /// Its last known state.
     pub drain: Drain,
 }
 
-/// A commit that goes back by itself.
+/// A commit that is reverted unless it is confirmed in time.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Pending {
     /// The commit.
     pub revision: u64,
-    /// When, in milliseconds since 1970.
+    /// Its deadline, in milliseconds since 1970.
     pub confirm_by_ms: u64,
 }
 
-/// A key whose requests wait.
+/// A held key.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Hold {
     /// The key.
     pub key: String,
-    /// How many may wait.
+    /// The maximum number of waiting requests.
     pub max: u64,
-    /// How long each may.
+    /// The longest time a request waits, in milliseconds.
     pub timeout_ms: u64,
-    /// How much of their bodies may be buffered in all.
+    /// The maximum bytes of buffered bodies in total.
     pub max_bytes: u64,
-    /// How many do.
+    /// The number of waiting requests.
     pub waiting: u64,
-    /// How many bytes of theirs are buffered.
+    /// The bytes of their buffered bodies.
     pub waiting_bytes: u64,
-    /// Since when, in milliseconds since 1970.
+    /// When it began, in milliseconds since 1970.
     pub since_ms: u64,
-    /// Who wanted it.
+    /// The actor.
     pub actor: String,
-    /// Why.
+    /// The reason.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
 }
@@ -107,7 +107,7 @@ pub struct KeyPage {
     pub revision: u64,
     /// The entries.
     pub keys: Vec<KeyEntry>,
-    /// There are more: `after` for the next page.
+    /// The `after` of the next page, if there are more keys.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next: Option<String>,
 }
@@ -118,31 +118,31 @@ pub struct KeyEntry {
     /// The key.
     #[schema(example = "shop.example.com")]
     pub key: String,
-    /// Where it leads: `green`, or shares by weight, `green=10 blue=90`.
+    /// Its route: `green`, or a weighted split, `green=10 blue=90`.
     #[schema(example = "green=10 blue=90")]
     pub route: String,
     /// The commit that set it.
     pub revision: u64,
 }
 
-/// What applies to a key.
+/// The route that applies to a key.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Key {
     /// The switch.
     pub switch: String,
-    /// The key, as the table has it.
+    /// The key in its normalised form.
     pub key: String,
-    /// Where its requests go: `green`, or shares by weight, `green=10 blue=90`.
+    /// Its route: `green`, or a weighted split, `green=10 blue=90`.
     #[schema(example = "green=10 blue=90")]
     pub route: String,
-    /// The entry that says so: the key itself or a wildcard; none where the default applies.
+    /// The entry that applies: the key itself or a wildcard; absent where the default applies.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub entry: Option<String>,
     /// The commit that set the entry; 0 for the default.
     pub entry_revision: u64,
-    /// The table's revision: what `If-Match` is compared with.
+    /// The table's revision: which `If-Match` is compared with.
     pub revision: u64,
-    /// The hold its requests wait in, if they do.
+    /// The hold of its requests, if there is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hold: Option<Hold>,
 }

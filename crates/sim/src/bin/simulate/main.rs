@@ -43,7 +43,7 @@ const SCENARIOS: [Scenario; 6] = [
         name: "office",
         package: "pointsman-control",
         target: &["--lib"],
-        test: "office::simulation::simulation_office",
+        test: "service::simulation::simulation_office",
     },
 ];
 

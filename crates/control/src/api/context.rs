@@ -1,0 +1,41 @@
+//! What the handlers of the API share.
+//!
+//! Owns the handle of the control service, the limit on event streams, and the answer with an `ETag`.
+
+use crate::service::ControlHandle;
+use axum::Json;
+use axum::http::{HeaderValue, header};
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+use std::sync::Arc;
+use tokio::sync::Semaphore;
+
+/// The maximum number of event streams.
+const MAX_LISTENERS: usize = 64;
+
+/// The state of the handlers.
+#[derive(Clone)]
+pub(super) struct Api {
+    pub(super) control: ControlHandle,
+    /// Limits the event streams.
+    pub(super) listeners: Arc<Semaphore>,
+}
+
+impl Api {
+    pub(super) fn new(control: ControlHandle) -> Api {
+        Api { control, listeners: Arc::new(Semaphore::new(MAX_LISTENERS)) }
+    }
+}
+
+/// An answer about a switch, with its revision as the `ETag` that `If-Match` takes.
+pub(super) struct Tagged<T>(pub(super) u64, pub(super) T);
+
+impl<T: Serialize> IntoResponse for Tagged<T> {
+    fn into_response(self) -> Response {
+        let mut response = Json(self.1).into_response();
+        if let Ok(tag) = HeaderValue::from_str(&format!("\"{}\"", self.0)) {
+            response.headers_mut().insert(header::ETAG, tag);
+        }
+        response
+    }
+}

@@ -1,0 +1,160 @@
+//! Queries about switches: states, keys, histories, receipts.
+//!
+//! Owns the handlers of GET below `/v1/switches`. Must never change anything.
+
+use super::context::{Api, Tagged};
+use super::error::{ApiError, QueryErrors};
+use super::request::{PathParams, QueryParams, key, rules};
+use super::types;
+use super::view;
+use crate::info::EntryQuery;
+use crate::receipt::Receipt;
+use axum::Json;
+use axum::extract::State;
+use serde::Deserialize;
+use switch::Filter;
+use utoipa::IntoParams;
+
+/// The default number of keys or commits on a page.
+const PAGE: usize = 100;
+/// The maximum number of keys on a page.
+const MAX_KEYS: usize = 10_000;
+/// The maximum number of commits on a page: each may have changed many keys.
+const MAX_COMMITS: usize = 1_000;
+
+/// Lists all switches
+#[utoipa::path(get, path = "/v1/switches", tag = "switches",
+    responses((status = 200, description = "All switches.", body = types::Switches), QueryErrors))]
+pub(super) async fn switches(State(api): State<Api>) -> Result<Json<types::Switches>, ApiError> {
+    let states = api.control.list().await?;
+    Ok(Json(types::Switches { switches: states.into_iter().map(view::switch).collect() }))
+}
+
+/// Shows a switch
+#[utoipa::path(get, path = "/v1/switches/{name}", tag = "switches",
+    params(("name" = String, Path, description = "The switch's variable, without its $.")),
+    responses((status = 200, description = "The switch; its revision is the ETag.", body = types::Switch,
+        headers(("etag" = String, description = "The switch's revision."))), QueryErrors))]
+pub(super) async fn switch(
+    State(api): State<Api>,
+    PathParams(name): PathParams<String>,
+) -> Result<Tagged<types::Switch>, ApiError> {
+    let state = api.control.show(&name).await?;
+    Ok(Tagged(state.revision, view::switch(state)))
+}
+
+/// A query for keys.
+#[derive(Debug, Default, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields, default)]
+#[into_params(parameter_in = Query)]
+pub(super) struct KeysQuery {
+    /// Only keys that contain this.
+    contains: Option<String>,
+    /// Only keys that route to this target, with any weight.
+    target: Option<String>,
+    /// Only keys after this one: the `next` of the page before.
+    after: Option<String>,
+    /// The maximum number of keys: default 100, at most 10000.
+    #[param(minimum = 1, maximum = 10000)]
+    limit: Option<usize>,
+}
+
+/// Lists the keys that have an entry, in their order
+#[utoipa::path(get, path = "/v1/switches/{name}/keys", tag = "switches",
+    params(("name" = String, Path, description = "The switch."), KeysQuery),
+    responses((status = 200, description = "A page of keys.", body = types::KeyPage,
+        headers(("etag" = String, description = "The switch's revision."))), QueryErrors))]
+pub(super) async fn keys(
+    State(api): State<Api>,
+    PathParams(name): PathParams<String>,
+    QueryParams(asked): QueryParams<KeysQuery>,
+) -> Result<Tagged<types::KeyPage>, ApiError> {
+    let KeysQuery { contains, target, after, limit } = asked;
+    let query = EntryQuery { contains, target, after, limit: page_size(limit, MAX_KEYS)? };
+    let found = api.control.entries(&name, query).await?;
+    Ok(Tagged(found.revision, view::page(name, found)))
+}
+
+/// Shows the route that applies to a key
+///
+/// The key need not have an entry: the answer is the route that a request with this key gets.
+#[utoipa::path(get, path = "/v1/switches/{name}/keys/{key}", tag = "switches",
+    params(("name" = String, Path, description = "The switch."),
+        ("key" = String, Path, description = "The key, percent-encoded.")),
+    responses((status = 200, description = "The route that applies to the key.", body = types::Key,
+        headers(("etag" = String, description = "The switch's revision."))), QueryErrors))]
+pub(super) async fn one_key(
+    State(api): State<Api>,
+    PathParams((name, text)): PathParams<(String, String)>,
+) -> Result<Tagged<types::Key>, ApiError> {
+    let state = api.control.show(&name).await?;
+    let key = key(&state.rules, &text)?;
+    let table = api.control.table(&name).await?;
+    Ok(Tagged(table.revision(), view::key(state, &table, &key)))
+}
+
+/// A query for commits.
+#[derive(Debug, Default, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields, default)]
+#[into_params(parameter_in = Query)]
+pub(super) struct HistoryQuery {
+    /// Only commits that changed this key.
+    key: Option<String>,
+    /// Only commits before this one: the `next` of the page before.
+    before: Option<u64>,
+    /// The maximum number of commits: default 100, at most 1000.
+    #[param(minimum = 1, maximum = 1000)]
+    limit: Option<usize>,
+    /// Also verify the whole chain of hashes.
+    verify: Option<bool>,
+}
+
+/// Lists the history, newest first
+#[utoipa::path(get, path = "/v1/switches/{name}/history", tag = "switches",
+    params(("name" = String, Path, description = "The switch."), HistoryQuery),
+    responses((status = 200, description = "A page of commits.", body = types::History), QueryErrors))]
+pub(super) async fn history(
+    State(api): State<Api>,
+    PathParams(name): PathParams<String>,
+    QueryParams(asked): QueryParams<HistoryQuery>,
+) -> Result<Json<types::History>, ApiError> {
+    let limit = page_size(asked.limit, MAX_COMMITS)?;
+    let rules = rules(&api.control.config(), &name)?;
+    let key = asked.key.as_deref().map(|text| key(&rules, text)).transpose()?;
+    // One more than requested shows whether there are more.
+    let filter = Filter { key, before_revision: asked.before, limit: limit + 1 };
+    let mut commits = api.control.history(&name, filter).await?;
+    let more = commits.len() > limit;
+    commits.truncate(limit);
+    let next = commits.last().filter(|_| more).map(|commit| commit.revision);
+    let verified = match asked.verify {
+        Some(true) => Some(view::verified(api.control.verify(&name).await?)),
+        _ => None,
+    };
+    let commits = commits.into_iter().map(view::commit).collect();
+    Ok(Json(types::History { switch: name, commits, next, verified }))
+}
+
+/// Shows the receipt of a commit
+///
+/// The receipts of the last thousand commits are kept.
+#[utoipa::path(get, path = "/v1/switches/{name}/receipts/{revision}", tag = "switches",
+    params(("name" = String, Path, description = "The switch."),
+        ("revision" = u64, Path, description = "The commit.")),
+    responses((status = 200, description = "The receipt, as complete as it is by now.", body = Receipt), QueryErrors))]
+pub(super) async fn receipt(
+    State(api): State<Api>,
+    PathParams((name, revision)): PathParams<(String, u64)>,
+) -> Result<Json<Receipt>, ApiError> {
+    Ok(Json(api.control.receipt(&name, revision).await?))
+}
+
+fn page_size(asked: Option<usize>, max: usize) -> Result<usize, ApiError> {
+    match asked.unwrap_or(PAGE) {
+        limit if (1..=max).contains(&limit) => Ok(limit),
+        limit => Err(ApiError::bad_request(
+            format!("limit {limit} is out of range"),
+            format!("use 1 to {max}; `next` leads to the next page"),
+        )),
+    }
+}

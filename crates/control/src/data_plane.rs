@@ -1,0 +1,129 @@
+//! The data plane, as the control plane sees it.
+//!
+//! Owns: the trait and the values that cross it. Must never: prescribe how requests are served.
+
+use engine::host::Counters;
+use std::sync::{Arc, Mutex};
+use std::time::Instant;
+use switch::{Key, Table, Tables};
+
+/// Delivers an answer, from any thread. It is called more than once where the method says so.
+pub type Reply<T> = Box<dyn Fn(T) + Send + Sync>;
+
+/// The threads that serve requests. Methods are called on the control thread and must not block; answers come through the
+/// replies.
+///
+/// A reply that is dropped counts as no answer; every wait for one has a timeout.
+pub trait DataPlane: Send + Sync + 'static {
+    /// Publishes tables: new requests use them from now on, and held requests check their hold again. Each worker thread
+    /// answers once, with the time when it switched to them. Idle connections to groups that no table routes to are closed.
+    fn publish(&self, tables: Arc<Tables>, watch: Option<Arc<Watch>>, acknowledged: Reply<Acknowledgement>);
+    /// Reports the progress of a drain: one answer per worker thread.
+    fn watched(&self, watch: u64, reply: Reply<WatchReport>);
+    /// Reports what publishing this watch would move: one answer per worker thread, of which only the requests and streams
+    /// in flight matter. The watch is not kept.
+    fn affected(&self, watch: Arc<Watch>, reply: Reply<WatchReport>);
+    /// Closes the streams that are left on the old side of a watch, spread evenly over this many milliseconds.
+    fn close_streams(&self, watch: u64, spread_ms: u64);
+    /// Forgets a watch.
+    fn forget_watch(&self, watch: u64);
+    /// Reports the groups of the newest configuration and the state of their peers: one answer per worker thread.
+    fn peers(&self, reply: Reply<Vec<GroupState>>);
+    /// Empties every thread's recorder into the collector, then answers once.
+    fn collect(&self, reply: Reply<()>);
+    /// Returns the collector of statistics.
+    fn collector(&self) -> &Mutex<statistics::Collector>;
+    /// Returns the number of worker threads.
+    fn threads(&self) -> usize;
+    /// Returns the counters of `stub_status`.
+    fn counters(&self) -> Counters;
+    /// Reports the number of held keys. While it is not 0 the process must not be replaced: its successor would not hold
+    /// them.
+    fn held(&self, keys: usize) {
+        let _ = keys;
+    }
+    /// Reloads the configuration; one answer when that has ended. A dropped reply means that there is no master process.
+    fn reload(&self, reply: Reply<Reloaded>) {
+        drop(reply);
+    }
+}
+
+/// The outcome of a reload.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Reloaded {
+    /// True if the new configuration is active; otherwise nothing has changed.
+    pub done: bool,
+    /// Faults and warnings, as the error log has them.
+    pub findings: Vec<String>,
+}
+
+/// The change that workers observe after a switch: requests on the old side, and requests that went to the new one.
+#[derive(Debug)]
+pub struct Watch {
+    /// Its number, unique in the process.
+    pub id: u64,
+    /// The number of the switch in its configuration.
+    pub switch: usize,
+    /// The table before. A request that pinned it and that `after` routes elsewhere is on the old side.
+    pub before: Arc<Table>,
+    /// The table after.
+    pub after: Arc<Table>,
+    /// The keys that differ.
+    pub changes: Vec<Key>,
+}
+
+/// A worker thread's acknowledgement of published tables.
+#[derive(Clone, Copy, Debug)]
+pub struct Acknowledgement {
+    /// The thread's number.
+    pub worker: usize,
+    /// When it switched to them. Requests that it began later use the new tables.
+    pub at: Instant,
+    /// Its requests and streams on the old side of the watch at that moment; 0 without one.
+    pub in_flight_old: usize,
+}
+
+/// A worker thread's report on a watch.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct WatchReport {
+    /// The thread's number.
+    pub worker: usize,
+    /// Requests still on the old side, streams apart.
+    pub in_flight: u64,
+    /// Upgraded connections and other long answers still on the old side.
+    pub streams: u64,
+    /// When the first request went to the new side.
+    pub first_new: Option<Instant>,
+    /// When the last request on the old side ended.
+    pub last_old: Option<Instant>,
+    /// Requests that ended on the new side.
+    pub served_new: u64,
+    /// Those of them that failed: no answer from upstream, or 5xx.
+    pub failed_new: u64,
+    /// Requests on the old side that failed after the switch.
+    pub failed_old: u64,
+}
+
+/// A worker thread's view of the peers of a group.
+#[derive(Clone, Debug)]
+pub struct GroupState {
+    /// The thread's number.
+    pub worker: usize,
+    /// The group's name, as written.
+    pub name: Arc<str>,
+    /// Its peers, in the order of the configuration.
+    pub peers: Vec<PeerState>,
+}
+
+/// A worker thread's view of a peer.
+#[derive(Clone, Debug)]
+pub struct PeerState {
+    /// The address as `$upstream_addr` shows it.
+    pub address: Arc<str>,
+    /// True if it failed `max_fails` times and is skipped for now.
+    pub failed: bool,
+    /// Failures in the current window.
+    pub fails: u32,
+    /// Requests in flight there.
+    pub connections: u32,
+}

@@ -1,0 +1,115 @@
+//! The control plane's answers to queries.
+//!
+//! Owns: their types. Must never: look anything up.
+
+use crate::receipt::Drain;
+use std::path::PathBuf;
+use std::sync::Arc;
+use switch::{Key, Route, Rules};
+
+/// The present state of a switch.
+#[derive(Clone, Debug)]
+pub struct SwitchInfo {
+    /// The name of its variable, without `$`.
+    pub name: String,
+    /// Its number in the configuration.
+    pub number: usize,
+    /// Its rules, from the configuration.
+    pub rules: Arc<Rules>,
+    /// The file that stores its table; `None` for memory.
+    pub file: Option<PathBuf>,
+    /// The published revision.
+    pub revision: u64,
+    /// The number of keys with an entry.
+    pub keys: usize,
+    /// Commits that are reverted unless they are confirmed in time.
+    pub pending: Vec<PendingInfo>,
+    /// Held keys.
+    pub holds: Vec<HoldInfo>,
+    /// The fault of the last commit that could not be stored, if none was stored since: text and remedy.
+    pub store_fault: Option<(String, String)>,
+    /// The drains that are not over: revision and last known state.
+    pub draining: Vec<(u64, Drain)>,
+}
+
+/// A commit that is reverted unless it is confirmed in time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PendingInfo {
+    /// Its revision.
+    pub revision: u64,
+    /// Its deadline: milliseconds since the Unix epoch.
+    pub confirm_by_ms: u64,
+}
+
+/// The present state of a hold.
+#[derive(Clone, Debug)]
+pub struct HoldInfo {
+    /// The switch.
+    pub switch: String,
+    /// The key.
+    pub key: Key,
+    /// The number of waiting requests.
+    pub waiting: usize,
+    /// The bytes of the waiting requests.
+    pub waiting_bytes: usize,
+    /// The maximum number of waiting requests.
+    pub max: usize,
+    /// The maximum bytes of waiting requests.
+    pub max_bytes: usize,
+    /// The longest time a request waits, in milliseconds.
+    pub timeout_ms: u64,
+    /// When it began: milliseconds since the Unix epoch.
+    pub since_ms: u64,
+    /// The actor.
+    pub actor: String,
+    /// The reason.
+    pub reason: Option<String>,
+}
+
+/// A query for entries of a table, in the order of their keys.
+#[derive(Clone, Debug, Default)]
+pub struct EntryQuery {
+    /// Only keys that contain this.
+    pub contains: Option<String>,
+    /// Only entries that route to this target, with any weight.
+    pub target: Option<String>,
+    /// Only keys after this one.
+    pub after: Option<String>,
+    /// The maximum number of entries; 0 means 100.
+    pub limit: usize,
+}
+
+/// Entries of a table.
+#[derive(Clone, Debug)]
+pub struct Entries {
+    /// The revision of the table.
+    pub revision: u64,
+    /// The entries.
+    pub entries: Vec<EntryInfo>,
+    /// True if more entries follow the last one.
+    pub more: bool,
+}
+
+/// One key of a table.
+#[derive(Clone, Debug)]
+pub struct EntryInfo {
+    /// The key.
+    pub key: Key,
+    /// Its route.
+    pub route: Route,
+    /// The commit that set it.
+    pub revision: u64,
+}
+
+/// The result of verifying a history.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Verification {
+    /// The number of commits that were checked.
+    pub commits: u64,
+    /// The last revision.
+    pub revision: u64,
+    /// The last commit's hash, in hexadecimal.
+    pub hash: String,
+    /// The first fault, if there is one: revision and text.
+    pub fault: Option<(u64, String)>,
+}

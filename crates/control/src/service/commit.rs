@@ -1,0 +1,212 @@
+//! Committing: gate, plan under the lock, persist, publish.
+//!
+//! Owns: one commit of a switch at a time, and publishing exactly what the store holds. Must never: publish a commit that is
+//! not durable.
+
+use super::clock::now_ms;
+use super::progress::CommitProgress;
+use super::state::ControlState;
+use super::switch_state::SwitchState;
+use crate::data_plane::Watch;
+use crate::event::EventKind;
+use crate::gate;
+use crate::receipt::{GateResult, Receipt};
+use std::rc::Rc;
+use std::sync::Arc;
+use switch::{Commit, Order, Plan, Refusal, StoreFaultKind, Table};
+use tokio::time::Instant;
+
+/// The outcome of an order under the commit lock.
+pub(super) enum CommitOutcome {
+    /// Committed and published.
+    Committed(Rc<CommitProgress>),
+    /// No change: the table is as requested.
+    Unchanged,
+    /// Already applied, under the same idempotency key.
+    Repeated(Commit),
+    /// Meanwhile it routes to targets that the gate has not checked.
+    NewTargets(Plan),
+}
+
+/// A durable commit.
+struct DurableCommit {
+    commit: Commit,
+    before: Arc<Table>,
+    at: Instant,
+}
+
+impl ControlState {
+    /// Checks the gate. A dry run gets its results in any case, an order only if it passes.
+    pub(super) async fn gate(
+        &self,
+        switch: &SwitchState,
+        plan: &Plan,
+        order: &Order,
+        dry_run: bool,
+    ) -> Result<Vec<GateResult>, Refusal> {
+        if !is_gated(switch, plan) {
+            return Ok(Vec::new());
+        }
+        let place = switch.configured();
+        let Some(spec) = &place.spec().gate else { return Ok(Vec::new()) };
+        let marks = self.peers().await;
+        let results = gate::ask(&place.config, spec, &plan.targets, &marks).await;
+        if dry_run {
+            return Ok(results);
+        }
+        let passed = order.meta.force || results.iter().all(|result| result.passed);
+        let actor = order.meta.actor.clone();
+        self.shared.announce(&switch.name(), EventKind::Gate { passed, actor, results: results.clone() });
+        if passed { Ok(results) } else { Err(gate::refusal(&results)) }
+    }
+
+    /// Makes the commit and publishes it.
+    pub(super) async fn commit(
+        self: &Rc<ControlState>,
+        switch: &Rc<SwitchState>,
+        order: &Order,
+        gate: &[GateResult],
+    ) -> Result<CommitOutcome, Refusal> {
+        let _reload_lock = self.reload_lock.read().await;
+        let _commit_lock = switch.commit_lock.lock().await;
+        switch.ensure_configured()?;
+        loop {
+            if let Some(commit) = self.repeated(switch, order).await? {
+                return Ok(CommitOutcome::Repeated(commit));
+            }
+            let now_ms = now_ms();
+            let plan = match switch.plan(order, now_ms) {
+                // Another process may have committed since.
+                Ok(Plan { unchanged: true, .. }) | Err(_) if self.catch_up_locked(switch).await? => continue,
+                Ok(Plan { unchanged: true, .. }) => return Ok(CommitOutcome::Unchanged),
+                planned => planned?,
+            };
+            let asked = |target: &Arc<str>| gate.iter().any(|result| *result.target == **target);
+            if is_gated(switch, &plan) && !plan.targets.iter().all(asked) {
+                return Ok(CommitOutcome::NewTargets(plan));
+            }
+            let notes = gate.iter().flat_map(gate::notes).collect();
+            let commit = plan.commit(switch.position().hash, now_ms, notes);
+            if let Some(kept) = self.keep(switch, commit).await? {
+                return Ok(CommitOutcome::Committed(self.publish_commit(switch, kept, gate)));
+            }
+            // Another process was faster: its commit is published, and the order is planned against that.
+        }
+    }
+
+    /// Stores a commit, and applies what the store holds then. Returns `None` if another process has committed first.
+    async fn keep(
+        self: &Rc<ControlState>,
+        switch: &Rc<SwitchState>,
+        commit: Commit,
+    ) -> Result<Option<DurableCommit>, Refusal> {
+        let revision = switch.table().revision();
+        let work = move |store: &mut dyn crate::store::StoreBackend| {
+            let kept = store.commit(&commit);
+            let at = Instant::now();
+            let news = store.since(revision);
+            Ok((commit, kept, at, news))
+        };
+        let (commit, kept, at, news) = switch.store.with(work).await?;
+        let news = match (&kept, news) {
+            (_, Ok(news)) => news,
+            // It is durable: it is applied even if the store cannot be read just now.
+            (Ok(()), Err(_)) => vec![commit.clone()],
+            (Err(_), Err(_)) => Vec::new(),
+        };
+        let is_there = news.iter().any(|one| one.hash == commit.hash);
+        if let Err(fault) = &kept
+            && !is_there
+        {
+            if fault.kind != StoreFaultKind::Conflict || news.is_empty() {
+                self.store_failed(switch, fault);
+                return Err(fault.clone().into());
+            }
+            self.take_over(switch, &news)?;
+            return Ok(None);
+        }
+        let before = switch.apply(&news).inspect_err(|fault| self.store_failed(switch, fault))?;
+        *switch.fault.borrow_mut() = None;
+        Ok(Some(DurableCommit { commit, before, at }))
+    }
+
+    /// Publishes commits of other processes that are not applied yet. An order is planned against what the store holds:
+    /// planned against less, it might seem to change nothing when it does.
+    pub(super) async fn catch_up(self: &Rc<ControlState>, switch: &Rc<SwitchState>) -> Result<(), Refusal> {
+        if switch.unseen_commits().await?.is_empty() {
+            return Ok(());
+        }
+        let _reload_lock = self.reload_lock.read().await;
+        let _commit_lock = switch.commit_lock.lock().await;
+        self.catch_up_locked(switch).await.map(drop)
+    }
+
+    /// The same under the commit lock. Returns true if there were such commits.
+    async fn catch_up_locked(self: &Rc<ControlState>, switch: &Rc<SwitchState>) -> Result<bool, Refusal> {
+        let news = switch.unseen_commits().await?;
+        if news.is_empty() {
+            return Ok(false);
+        }
+        self.take_over(switch, &news)?;
+        Ok(true)
+    }
+
+    /// Publishes commits of another process.
+    fn take_over(self: &Rc<ControlState>, switch: &Rc<SwitchState>, news: &[Commit]) -> Result<(), Refusal> {
+        switch.apply(news).inspect_err(|fault| self.store_failed(switch, fault))?;
+        drop(self.publish(self.tables().with_table(switch.configured().number, switch.table()), None));
+        for commit in news {
+            self.announce_commit(&switch.name(), commit);
+        }
+        Ok(())
+    }
+
+    fn publish_commit(
+        self: &Rc<ControlState>,
+        switch: &Rc<SwitchState>,
+        kept: DurableCommit,
+        gate: &[GateResult],
+    ) -> Rc<CommitProgress> {
+        let DurableCommit { commit, before, at } = kept;
+        let place = switch.configured();
+        let after = switch.table();
+        let watch = (!commit.changes.is_empty()).then(|| {
+            Arc::new(Watch {
+                id: self.next_watch_id(),
+                switch: place.number,
+                before,
+                after: after.clone(),
+                changes: commit.changes.iter().map(|change| change.key.clone()).collect(),
+            })
+        });
+        let acknowledgements = self.publish(self.tables().with_table(place.number, after), watch.clone());
+        self.announce_commit(&switch.name(), &commit);
+        let mut receipt = Receipt::of_commit(&switch.name(), &commit);
+        receipt.gate = gate.to_vec();
+        receipt.workers_asked = self.data_plane().threads();
+        self.track(switch, receipt, at, watch, acknowledgements)
+    }
+
+    /// Returns the commit that the same order made earlier.
+    pub(super) async fn repeated(
+        &self,
+        switch: &SwitchState,
+        order: &Order,
+    ) -> Result<Option<Commit>, Refusal> {
+        let Some(name) = order.meta.idempotency.clone() else { return Ok(None) };
+        let asked = name.clone();
+        match switch.store.with(move |store| store.commit_by_idempotency(&asked)).await? {
+            Some(commit) if !order.may_have_made(&commit) => {
+                Err(Refusal::idempotency_reused(&name, commit.revision))
+            }
+            found => Ok(found),
+        }
+    }
+}
+
+/// Returns true if the gate is checked: not for confirmations, and not for reverts, which would leave traffic on a side that
+/// was not confirmed.
+fn is_gated(switch: &SwitchState, plan: &Plan) -> bool {
+    let settles = matches!(plan.kind, switch::CommitKind::Confirm { .. } | switch::CommitKind::Revert { .. });
+    !settles && switch.configured().spec().gate.is_some()
+}

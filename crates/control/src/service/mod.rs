@@ -1,0 +1,28 @@
+//! The control service: the thread that carries out orders, and the handle through which everyone reaches it.
+//!
+//! Owns what happens to an order, a hold, a confirmation and a reload. Must never hold up a request.
+
+mod clock;
+mod commit;
+mod confirm;
+mod drain;
+mod dry_run;
+mod follow_store;
+mod handle;
+mod hold;
+mod order;
+mod progress;
+mod reload;
+mod shared;
+#[cfg(test)]
+mod simulation;
+mod startup;
+mod state;
+mod switch_state;
+#[cfg(test)]
+mod tests;
+mod undo;
+
+pub(crate) use clock::now_ms;
+pub use handle::{ControlHandle, PreparedReload};
+pub use undo::UndoWhat;

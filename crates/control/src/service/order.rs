@@ -1,0 +1,127 @@
+//! Carrying out an order: plan, gate, hold, commit, wait.
+//!
+//! Owns: the sequence of these steps, and the answers to orders that need no commit. Must never: commit by itself.
+//!
+//! The gate is probed before the commit lock is taken, since that may take seconds; the plan is made again under the lock,
+//! where nothing can change any more.
+
+use super::clock::now_ms;
+use super::commit::CommitOutcome;
+use super::state::ControlState;
+use super::switch_state::SwitchState;
+use crate::options::{Options, Wait};
+use crate::receipt::{Outcome, Receipt};
+use std::rc::Rc;
+use std::time::Duration;
+use switch::{Action, Code, Commit, Key, KeyKind, Meta, Order, Refusal, Route, Shape};
+
+/// The default of an order's timeout.
+const TIMEOUT: Duration = Duration::from_secs(30);
+impl ControlState {
+    /// See [`crate::ControlHandle::order`].
+    pub(super) async fn order(
+        self: &Rc<ControlState>,
+        switch: &Rc<SwitchState>,
+        order: Order,
+        options: Options,
+    ) -> Result<Receipt, Refusal> {
+        let _queue_slot = switch.enqueue()?;
+        if !options.dry_run
+            && let Some(commit) = self.repeated(switch, &order).await?
+        {
+            return self.repeated_receipt(switch, &commit).await;
+        }
+        self.catch_up(switch).await?;
+        let planned = switch.plan(&order, now_ms());
+        // The same order may have been committed since the first lookup: it is answered as a repetition, not as one that
+        // changes nothing or conflicts.
+        if !options.dry_run
+            && planned.as_ref().map_or(true, |plan| plan.unchanged)
+            && let Some(commit) = self.repeated(switch, &order).await?
+        {
+            return self.repeated_receipt(switch, &commit).await;
+        }
+        let mut plan = planned?;
+        let timeout = options.timeout.unwrap_or(TIMEOUT);
+        loop {
+            if plan.unchanged {
+                return Ok(self.unchanged(switch, &order));
+            }
+            let gate = self.gate(switch, &plan, &order, options.dry_run).await?;
+            if options.dry_run {
+                return Ok(self.dry_run_receipt(switch, &plan, &order, gate).await);
+            }
+            let made = match &options.hold {
+                Some(hold) => self.hold_and_commit(switch, &order, &plan, &gate, hold, timeout).await?,
+                None => self.commit(switch, &order, &gate).await?,
+            };
+            match made {
+                CommitOutcome::Committed(following) => {
+                    return Ok(following.wait(options.wait, timeout).await);
+                }
+                CommitOutcome::Unchanged => return Ok(self.unchanged(switch, &order)),
+                CommitOutcome::Repeated(commit) => return self.repeated_receipt(switch, &commit).await,
+                CommitOutcome::NewTargets(next) => plan = next,
+            }
+        }
+    }
+
+    /// Carries out a script's order.
+    pub(super) async fn set_from_script(
+        self: &Rc<ControlState>,
+        switch: &Rc<SwitchState>,
+        key: &[u8],
+        target: Option<&[u8]>,
+        actor: String,
+    ) -> Result<u64, Refusal> {
+        let rules = switch.rules();
+        let key =
+            Key::parse(rules.kind, key, rules.max_key_len).map_err(|fault| Refusal::bad_key(key, fault))?;
+        if !is_for_scripts(rules.kind, &key) {
+            return Err(Refusal::new(
+                Code::BadKey,
+                format!(
+                    "a script may not switch \"{key}\": wildcards, and hosts with other characters than letters, digits, dots and hyphens, are refused"
+                ),
+                "switch it by command: a script's keys often come from its clients",
+            ));
+        }
+        let route = target.map(|text| {
+            let text = String::from_utf8_lossy(text);
+            Route::parse(&text).map_err(|fault| Refusal::bad_route(&text, &fault))
+        });
+        let action = Action::Set(vec![(key, route.transpose()?)]);
+        let order = Order { action, meta: Meta { actor, ..Meta::default() } };
+        let options = Options { wait: Wait::Published, ..Options::default() };
+        Ok(self.order(switch, order, options).await?.revision)
+    }
+
+    pub(super) async fn repeated_receipt(
+        &self,
+        switch: &SwitchState,
+        commit: &Commit,
+    ) -> Result<Receipt, Refusal> {
+        let receipt = self.receipt(switch, commit.revision).await?;
+        Ok(Receipt { outcome: Outcome::Repeated, ..receipt })
+    }
+
+    fn unchanged(&self, switch: &SwitchState, order: &Order) -> Receipt {
+        Receipt {
+            switch: switch.name().to_string(),
+            revision: switch.table().revision(),
+            kind: "set".to_owned(),
+            actor: order.meta.actor.clone(),
+            reason: order.meta.reason.clone(),
+            outcome: Outcome::Unchanged,
+            ..Receipt::default()
+        }
+    }
+}
+
+/// Returns true if a script may switch this key. Its keys often come from clients: a `Host: *` must not move all hosts, and
+/// a host that is spelt like a script's own counter (with an underscore, which no host name has; RFC 1123 section 2.1) must
+/// not replace it.
+fn is_for_scripts(kind: KeyKind, key: &Key) -> bool {
+    let is_host = |byte: u8| byte.is_ascii_alphanumeric() || b".-:[]".contains(&byte);
+    key.shape() == Shape::Exact && (kind != KeyKind::Host || key.as_str().bytes().all(is_host))
+}

@@ -1,0 +1,141 @@
+//! The control plane's part of a reload: prepare, then apply or abort.
+//!
+//! Owns: checking that tables and holds survive, and that nothing is committed meanwhile. Must never: leave the control
+//! plane between two configurations; dropping a [`Prepared`] changes nothing.
+
+use super::clock::now_ms;
+use super::shared::stopping;
+use super::startup::{self, OpenedSwitch};
+use super::state::ControlState;
+use super::switch_state::{ConfiguredSwitch, Position, SwitchState};
+use crate::store::StoreThread;
+use engine::Config;
+use std::rc::Rc;
+use std::sync::Arc;
+use switch::{Hold, Tables};
+use tokio::sync::OwnedRwLockWriteGuard;
+
+/// A prepared reload.
+pub(super) struct Prepared {
+    config: Arc<Config>,
+    pub(super) tables: Arc<Tables>,
+    /// In the order of the new configuration.
+    sources: Vec<Source>,
+    /// Dropped last: then orders are committed again.
+    reload_lock: OwnedRwLockWriteGuard<()>,
+}
+
+/// Where a switch of the new configuration comes from.
+enum Source {
+    /// The switch that had this number.
+    Kept(usize),
+    /// A new switch, with its store.
+    New(ConfiguredSwitch, StoreThread, Position),
+}
+
+/// Checks a new configuration against the tables, and opens the stores that are new in it.
+pub(super) async fn prepare(state: &Rc<ControlState>, config: Arc<Config>) -> Result<Prepared, String> {
+    // Waits for commits in progress.
+    let reload_lock = state.reload_lock.clone().write_owned().await;
+    let old: Vec<(usize, ConfiguredSwitch)> =
+        state.switches.borrow().iter().map(|switch| switch.configured()).enumerate().collect();
+    let mut sources: Vec<Option<Source>> = Vec::new();
+    let mut new = Vec::new();
+    for number in 0..config.switches.len() {
+        let place = ConfiguredSwitch { config: config.clone(), number };
+        match old.iter().find(|(_, known)| known.shares_store(&place)) {
+            Some((kept, _)) => {
+                let switch = state.switches.borrow()[*kept].clone();
+                still_fits(&switch, &place).await?;
+                sources.push(Some(Source::Kept(*kept)));
+            }
+            None => {
+                new.push(place);
+                sources.push(None);
+            }
+        }
+    }
+    holds_stay(state, &sources)?;
+    let opened = tokio::task::spawn_blocking(move || startup::open_all(new, now_ms()))
+        .await
+        .map_err(|_| stopping().text)??;
+    let mut opened = opened.into_iter().map(|one| {
+        let OpenedSwitch { place, store, position, reverted: _ } = one;
+        Source::New(place, store, position)
+    });
+    let sources: Vec<Source> =
+        sources.into_iter().filter_map(|source| source.or_else(|| opened.next())).collect();
+    let published = state.tables();
+    let tables = sources
+        .iter()
+        .map(|source| match source {
+            Source::Kept(number) => state.switches.borrow()[*number].table(),
+            Source::New(_, _, position) => position.table.clone(),
+        })
+        .collect();
+    let tables = Arc::new(Tables { tables, holds: published.holds.clone(), number: published.number + 1 });
+    Ok(Prepared { config, tables, sources, reload_lock })
+}
+
+/// Fails unless the table of a switch fits the new configuration.
+async fn still_fits(switch: &Rc<SwitchState>, place: &ConfiguredSwitch) -> Result<(), String> {
+    let rules = place.spec().rules.clone();
+    let wrong = |fault: switch::StoreFault| format!("switch \"{}\": {fault}", rules.name);
+    let kind = rules.kind;
+    if switch.rules().kind != kind
+        && !switch.store.with(move |store| startup::fits_kind(store, kind)).await.map_err(wrong)?
+    {
+        return Err(startup::other_kind(&rules));
+    }
+    let mut position = switch.position();
+    startup::fits(&rules, &position.table)?;
+    if position.pending.is_empty() {
+        return Ok(());
+    }
+    let asked = rules.clone();
+    // At time 0 nothing is overdue: this only checks whether it could be reverted.
+    let could = switch
+        .store
+        .with(move |store| startup::revert_overdue(store, &asked, &mut position, 0))
+        .await
+        .map_err(wrong)?;
+    could.map(drop).map_err(|text| format!("switch \"{}\": {text}", rules.name))
+}
+
+/// Held requests know their switch by its number, which must not change.
+fn holds_stay(state: &ControlState, sources: &[Option<Source>]) -> Result<(), String> {
+    let moved = |hold: &Arc<Hold>| !matches!(sources.get(hold.switch()), Some(Some(Source::Kept(old))) if *old == hold.switch());
+    match state.tables().holds.iter().find(|hold| moved(hold)) {
+        None => Ok(()),
+        Some(hold) => Err(format!(
+            "key \"{}\" is held, and its switch has another position in the new configuration; release it first",
+            hold.key()
+        )),
+    }
+}
+
+/// Activates a prepared configuration.
+pub(super) fn apply(state: &Rc<ControlState>, prepared: Prepared) {
+    let Prepared { config, tables, sources, reload_lock } = prepared;
+    let old = std::mem::take(&mut *state.switches.borrow_mut());
+    let mut kept = vec![false; old.len()];
+    for (number, source) in sources.into_iter().enumerate() {
+        match source {
+            Source::Kept(before) => {
+                kept[before] = true;
+                old[before].reconfigure(ConfiguredSwitch { config: config.clone(), number });
+                state.switches.borrow_mut().push(old[before].clone());
+            }
+            Source::New(place, store, position) => {
+                startup::add_switch(state, Rc::new(SwitchState::new(place, store, position)));
+            }
+        }
+    }
+    for (switch, _) in old.into_iter().zip(kept).filter(|(_, kept)| !kept) {
+        switch.removed.set(true);
+        switch.pending_changed.notify_one();
+    }
+    state.set_tables(tables);
+    state.shared.set_config(config);
+    drop(reload_lock);
+}

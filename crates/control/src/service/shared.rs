@@ -1,0 +1,48 @@
+//! What the handle and the control thread share.
+//!
+//! Owns the active configuration, the data plane, the log, the events and the clock of holds. Must never wait.
+
+use super::clock::now_ms;
+use crate::data_plane::DataPlane;
+use crate::event::{EventKind, Events};
+use crate::setup::Log;
+use engine::Config;
+use engine::host::Level;
+use std::sync::{Arc, Mutex, PoisonError};
+use switch::{Code, Refusal};
+
+/// Shared between every [`ControlHandle`](super::ControlHandle) and the control thread.
+pub(super) struct Shared {
+    pub(super) config: Mutex<Arc<Config>>,
+    pub(super) data_plane: Arc<dyn DataPlane>,
+    pub(super) clock_ms: Arc<dyn Fn() -> u64 + Send + Sync>,
+    pub(super) log: Log,
+    pub(super) events: Events,
+}
+
+impl Shared {
+    /// Returns the active configuration.
+    pub(super) fn config(&self) -> Arc<Config> {
+        self.config.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Activates another configuration.
+    pub(super) fn set_config(&self, config: Arc<Config>) {
+        *self.config.lock().unwrap_or_else(PoisonError::into_inner) = config;
+    }
+
+    /// Writes to the error log.
+    pub(super) fn log(&self, level: Level, text: &str) {
+        (self.log)(level, text);
+    }
+
+    /// Announces an event to all listeners.
+    pub(super) fn announce(&self, switch: &Arc<str>, kind: EventKind) {
+        self.events.announce(now_ms(), switch, kind);
+    }
+}
+
+/// Returns the refusal of a request that the stopped control thread cannot serve.
+pub(super) fn stopping() -> Refusal {
+    Refusal::new(Code::Stopping, "the control plane is stopping", "retry when the process has restarted")
+}

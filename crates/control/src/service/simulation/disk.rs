@@ -1,0 +1,137 @@
+//! The disk on which the store of the simulated switch lies: what was committed is there for every process that comes.
+//!
+//! It fails as disks do: before a write, when it is full, after a write whose success is never heard of, and while it is
+//! out of order altogether.
+
+use crate::store::{MemoryBackend, StoreBackend};
+use sim::{Seeded, tell};
+use std::sync::{Arc, Mutex};
+use switch::{Commit, Filter, KeyKind, Loaded, Store, StoreFault, StoreFaultKind, Table};
+
+/// What lies on the disk.
+pub(super) struct Disk {
+    pub(super) store: MemoryBackend,
+    seeded: Seeded,
+    /// Each kept commit's table, revision 0 first.
+    pub(super) tables: Vec<Table>,
+    pub(super) commits: Vec<Commit>,
+    /// Which process wrote each.
+    writers: Vec<u64>,
+    /// So many of a hundred calls fail.
+    pub(super) faulty: u64,
+    /// Nothing works at all.
+    pub(super) out_of_order: bool,
+}
+
+pub(super) type SharedDisk = Arc<Mutex<Disk>>;
+
+impl Disk {
+    pub(super) fn new(seeded: Seeded, faulty: u64) -> SharedDisk {
+        Arc::new(Mutex::new(Disk {
+            store: MemoryBackend::new(KeyKind::Host),
+            seeded,
+            tables: vec![Table::default()],
+            commits: Vec::new(),
+            writers: Vec::new(),
+            faulty,
+            out_of_order: false,
+        }))
+    }
+
+    fn fault(&mut self) -> Option<StoreFault> {
+        let kinds = [
+            StoreFaultKind::Failed,
+            StoreFaultKind::Full,
+            StoreFaultKind::Unreadable,
+            StoreFaultKind::Locked,
+            StoreFaultKind::ReadOnly,
+        ];
+        (self.out_of_order || self.seeded.chance(self.faulty)).then(|| StoreFault {
+            kind: *self.seeded.one_of(&kinds),
+            text: "the disk is not well".to_owned(),
+            remedy: "wait".to_owned(),
+        })
+    }
+}
+
+/// A process's hand on the disk.
+pub(super) struct Hand {
+    pub(super) disk: SharedDisk,
+    pub(super) process: u64,
+    /// How many commits there were when it last asked whether others write.
+    pub(super) seen: usize,
+}
+
+impl Hand {
+    fn at<T>(&self, work: impl FnOnce(&mut Disk) -> Result<T, StoreFault>) -> Result<T, StoreFault> {
+        let mut disk = self.disk.lock().unwrap();
+        match disk.fault() {
+            Some(fault) => Err(fault),
+            None => work(&mut disk),
+        }
+    }
+}
+
+impl Store for Hand {
+    fn load(&mut self) -> Result<Loaded, StoreFault> {
+        self.at(|disk| disk.store.load())
+    }
+    fn commit(&mut self, commit: &Commit) -> Result<(), StoreFault> {
+        let process = self.process;
+        self.at(|disk| {
+            disk.store.commit(commit)?;
+            let table = disk.tables[disk.tables.len() - 1].apply(commit);
+            tell!(
+                "process {process} keeps revision {}: {:?} {:?}",
+                commit.revision,
+                commit.kind,
+                commit.reason
+            );
+            disk.tables.push(table);
+            disk.commits.push(commit.clone());
+            disk.writers.push(process);
+            // It is kept, and nobody hears of it.
+            match disk.fault() {
+                Some(fault) => Err(StoreFault { kind: StoreFaultKind::Failed, ..fault }),
+                None => Ok(()),
+            }
+        })
+    }
+    fn since(&mut self, revision: u64) -> Result<Vec<Commit>, StoreFault> {
+        self.at(|disk| disk.store.since(revision))
+    }
+    fn history(&mut self, filter: &Filter) -> Result<Vec<Commit>, StoreFault> {
+        self.at(|disk| disk.store.history(filter))
+    }
+    fn commit_by_idempotency(&mut self, idempotency: &str) -> Result<Option<Commit>, StoreFault> {
+        self.at(|disk| disk.store.commit_by_idempotency(idempotency))
+    }
+}
+
+impl StoreBackend for Hand {
+    fn key_kind(&self) -> KeyKind {
+        KeyKind::Host
+    }
+    fn rekey(&mut self, _: KeyKind) -> Result<bool, StoreFault> {
+        Ok(false)
+    }
+    fn page(&mut self, after: u64, limit: usize) -> Result<Vec<Commit>, StoreFault> {
+        self.at(|disk| disk.store.page(after, limit))
+    }
+    fn save_receipt(&mut self, revision: u64, receipt: String) {
+        self.disk.lock().unwrap().store.save_receipt(revision, receipt);
+    }
+    fn receipt(&mut self, revision: u64) -> Result<Option<String>, StoreFault> {
+        self.at(|disk| disk.store.receipt(revision))
+    }
+    fn written_by_others(&mut self) -> Result<bool, StoreFault> {
+        let (seen, process) = (self.seen, self.process);
+        let (now, others) = self.at(|disk| {
+            let others = disk.writers[seen..].iter().any(|writer| *writer != process);
+            Ok((disk.writers.len(), others))
+        })?;
+        self.seen = now;
+        Ok(others)
+    }
+    fn idle(&mut self) {}
+}

@@ -1,0 +1,226 @@
+//! The office in a world made of one number: its real code, over a disk that fails, workers that dawdle, people who
+//! repeat themselves, a clock on the wall that is set, and processes that die and begin again at any instant.
+//!
+//! Owns: the world, and its fate. Nothing here has a thread or waits for real: tokio's clock stands still until nobody
+//! has anything to do, and then jumps.
+
+mod disk;
+mod end;
+mod operators;
+mod process;
+mod workers;
+
+use disk::{Disk, SharedDisk};
+use process::Process;
+use sim::{Scenario, Seeded, explore, tell};
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use tokio::time::{Instant, sleep};
+
+/// Keys that requests have and orders change.
+const KEYS: [&str; 4] = ["a.example", "b.example", "c.example", HELD_BY_ORDERS];
+/// Changed by one person alone, who has it held meanwhile.
+const HELD_BY_ORDERS: &str = "h.example";
+/// Who that is.
+const HOLDER: &str = "holder";
+/// When the world begins, by the clock on the wall.
+const EPOCH_MS: u64 = 1_800_000_000_000;
+
+#[test]
+fn simulation_office() {
+    explore(&Scenario {
+        name: "office",
+        invariants: &[
+            "kept-before-told",
+            "told-is-kept",
+            "told-everywhere",
+            "revision-never-back",
+            "refused-changes-nothing",
+            "idempotent-once",
+            "chain-verifies",
+            "history-is-whole",
+            "undo-restores",
+            "settled-once",
+            "confirm-in-time",
+            "never-early",
+            "goes-back-in-time",
+            "back-before-first",
+            "nothing-pending-for-ever",
+            "drained-is-empty",
+            "held-go-new",
+            "hold-times-out",
+            "holds-end",
+            "converges",
+        ],
+        usual: 200,
+        kept: &[3170, 79_571],
+        run: |seeded| {
+            let runtime =
+                tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
+            runtime.unwrap().block_on(live(seeded));
+            WALL.set(None);
+        },
+    });
+}
+
+thread_local! {
+    static WALL: Cell<Option<Wall>> = const { Cell::new(None) };
+}
+
+/// The clock on the wall: it goes with tokio's, and somebody may set it.
+#[derive(Clone, Copy)]
+struct Wall {
+    began: Instant,
+    offset_ms: i64,
+}
+
+/// What stands on the wall of the simulated world, if this thread is in one.
+pub(super) fn now_us() -> Option<u64> {
+    let wall = WALL.get()?;
+    let since_us = wall.began.elapsed().as_micros() as u64;
+    Some(((EPOCH_MS as i64 + wall.offset_ms) as u64) * 1000 + since_us)
+}
+
+fn set_wall(change_ms: i64) {
+    if let Some(wall) = WALL.get() {
+        WALL.set(Some(Wall { offset_ms: wall.offset_ms + change_ms, ..wall }));
+    }
+}
+
+/// What the processes and their workers share, whichever of them is alive.
+struct Shared {
+    disk: SharedDisk,
+    collector: Arc<Mutex<statistics::Collector>>,
+    /// Workers may be stuck for longer than anybody waits.
+    stuck: bool,
+    /// How many processes may write to the store at a time.
+    writers: usize,
+}
+
+/// How much goes wrong in this world.
+struct Fate {
+    faulty: u64,
+    crashes: bool,
+    jumps: bool,
+    outages: bool,
+}
+
+/// The world.
+struct World {
+    shared: Arc<Shared>,
+    fate: Fate,
+    processes: RefCell<Vec<Rc<Process>>>,
+    began: Instant,
+    over: Cell<bool>,
+    ids: Cell<u64>,
+    /// What people were told of their orders.
+    told: RefCell<operators::Told>,
+    /// The clock was set back, so that what is due may come later than by it.
+    set_back: Cell<bool>,
+}
+
+impl World {
+    fn is_over(&self) -> bool {
+        self.over.get()
+    }
+
+    fn next_id(&self) -> u64 {
+        self.ids.set(self.ids.get() + 1);
+        self.ids.get()
+    }
+
+    /// The clock by which held requests wait.
+    fn clock_ms(&self) -> u64 {
+        self.began.elapsed().as_millis() as u64
+    }
+
+    fn any_process(&self, seeded: &mut Seeded) -> Option<Rc<Process>> {
+        let processes = self.processes.borrow();
+        (!processes.is_empty()).then(|| seeded.one_of(&processes).clone())
+    }
+
+    fn is_alive(&self, number: u64) -> bool {
+        self.processes.borrow().iter().any(|process| process.number == number)
+    }
+
+    /// Is nothing in this world that could keep something from happening in time?
+    fn is_calm(&self) -> bool {
+        let Fate { faulty, crashes, jumps, outages } = self.fate;
+        faulty == 0 && !(crashes || jumps || outages || self.shared.stuck)
+    }
+}
+
+/// A life: people and clients do as they like, and fate does what it likes with the processes.
+async fn live(mut seeded: Seeded) {
+    let began = Instant::now();
+    WALL.set(Some(Wall { began, offset_ms: 0 }));
+    let calm = seeded.chance(30);
+    let fate = Fate {
+        faulty: if calm { 0 } else { *seeded.one_of(&[0, 0, 3, 12]) },
+        crashes: !calm && seeded.chance(60),
+        jumps: !calm && seeded.chance(30),
+        outages: !calm && seeded.chance(40),
+    };
+    let shared = Arc::new(Shared {
+        disk: Disk::new(seeded.fork(), fate.faulty),
+        collector: process::collector(),
+        stuck: !calm && seeded.chance(20),
+        writers: if !calm && seeded.chance(30) { 2 } else { 1 },
+    });
+    let world = Rc::new(World {
+        shared,
+        fate,
+        processes: RefCell::default(),
+        began,
+        over: Cell::new(false),
+        ids: Cell::new(0),
+        told: RefCell::default(),
+        set_back: Cell::new(false),
+    });
+    let crowd = tokio::task::LocalSet::new();
+    for _ in 0..2 {
+        crowd.spawn_local(workers::visit(world.clone(), seeded.fork()));
+    }
+    for number in 0..2 {
+        crowd.spawn_local(operators::give_orders(world.clone(), number, seeded.fork()));
+    }
+    crowd.spawn_local(operators::hold_and_switch(world.clone(), seeded.fork()));
+    process::drive(&world, crowd, decide(world.clone(), seeded)).await;
+}
+
+/// Fate.
+async fn decide(world: Rc<World>, mut seeded: Seeded) {
+    let Fate { crashes, jumps, outages, .. } = world.fate;
+    process::begin(&world, &mut seeded).await;
+    for _ in 0..seeded.within(3..=7) {
+        sleep(Duration::from_millis(seeded.within(50..=2_500))).await;
+        match seeded.below(10) {
+            0..3 if crashes => {
+                process::crash(&world, &mut seeded);
+                sleep(Duration::from_millis(seeded.within(0..=15_000))).await;
+                process::begin(&world, &mut seeded).await;
+            }
+            3..5 if world.shared.writers > 1 && world.processes.borrow().len() == 1 => {
+                tell!("a second process begins, as in a binary upgrade");
+                process::begin(&world, &mut seeded).await;
+            }
+            5 if world.processes.borrow().len() > 1 => process::crash(&world, &mut seeded),
+            6..8 if jumps => {
+                let change_ms = seeded.within(0..=40_000) as i64 - 15_000;
+                tell!("the clock on the wall is set by {change_ms} ms");
+                world.set_back.set(world.set_back.get() || change_ms < 0);
+                set_wall(change_ms);
+            }
+            8..10 if outages => {
+                tell!("the disk is out of order for a while");
+                world.shared.disk.lock().unwrap().out_of_order = true;
+                sleep(Duration::from_millis(seeded.within(100..=5_000))).await;
+                world.shared.disk.lock().unwrap().out_of_order = false;
+            }
+            _ => {}
+        }
+    }
+    end::wait_and_see(&world, &mut seeded).await;
+}

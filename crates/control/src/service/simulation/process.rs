@@ -1,0 +1,186 @@
+//! Simulated processes: an office with its store and its workers, which begin, run beside each other, and die.
+
+use super::super::clock::{now_ms, now_us};
+use super::super::handle::{ControlHandle, Message};
+use super::super::shared::Shared;
+use super::super::startup::{self, Opened};
+use super::super::switch_state::{ConfiguredSwitch, Position};
+use super::World;
+use super::disk::Hand;
+use super::workers::Workers;
+use crate::event::Events;
+use crate::store::StoreThread;
+use crate::testing::{config, two_groups};
+use engine::Config;
+use sim::{Seeded, holds, tell};
+use std::cell::{Cell, RefCell};
+use std::future::poll_fn;
+use std::path::Path;
+use std::pin::{Pin, pin};
+use std::rc::Rc;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use switch::{Store, StoreFault, Tables};
+use tokio::sync::mpsc;
+use tokio::task::LocalSet;
+use tokio::time::sleep;
+
+/// A process that is alive.
+pub(super) struct Process {
+    pub(super) number: u64,
+    pub(super) control: ControlHandle,
+    pub(super) workers: Arc<Workers>,
+    /// The newest revision of which somebody was told that every worker has it.
+    pub(super) told: Cell<u64>,
+    /// Its streams are cut when their switch leads elsewhere.
+    pub(super) cuts_streams: bool,
+    /// Everything that runs in it; taken out while it runs.
+    tasks: RefCell<Option<Pin<Box<LocalSet>>>>,
+}
+
+thread_local! {
+    static CONFIGS: [Arc<Config>; 2] = ["", "streams close after=300ms;"]
+        .map(|words| config(Path::new("/simulated"), &two_groups(words)));
+    static COLLECTOR: Arc<Mutex<statistics::Collector>> = {
+        let layout = statistics::Layout { groups: Vec::new(), switches: vec!["live".into()], max_keys: 10 };
+        Arc::new(Mutex::new(statistics::Collector::new(Arc::new(layout), 0)))
+    };
+}
+
+/// One for all worlds: nothing is measured in them.
+pub(super) fn collector() -> Arc<Mutex<statistics::Collector>> {
+    COLLECTOR.with(Arc::clone)
+}
+
+/// A process begins; it is tried again until the disk lets it.
+pub(super) async fn begin(world: &Rc<World>, seeded: &mut Seeded) {
+    let cuts_streams = seeded.chance(50);
+    let config = CONFIGS.with(|configs| configs[usize::from(cuts_streams)].clone());
+    loop {
+        let number = world.next_id();
+        match open(world, number, &config) {
+            Ok((opened, hand)) => {
+                let process = move_in(world, number, opened, hand, (config, cuts_streams), seeded);
+                tell!("process {number} begins with revision {}", process.workers.lowest());
+                process.told.set(process.workers.lowest());
+                world.processes.borrow_mut().push(process);
+                return;
+            }
+            Err(fault) => tell!("process {number} cannot begin: {fault}"),
+        }
+        sleep(Duration::from_millis(200)).await;
+    }
+}
+
+/// What `opening::open_one` does, with a disk that is not there.
+fn open(world: &World, number: u64, config: &Arc<Config>) -> Result<(OpenedOne, Hand), StoreFault> {
+    let place = ConfiguredSwitch { config: config.clone(), number: 0 };
+    let rules = place.spec().rules.clone();
+    let mut hand = Hand { disk: world.shared.disk.clone(), process: number, seen: 0 };
+    hand.seen = world.shared.disk.lock().unwrap().commits.len();
+    let loaded = hand.load()?;
+    let mut position =
+        Position { table: Arc::new(loaded.table), hash: loaded.last_hash, pending: loaded.pending };
+    let fits = startup::fits(&rules, &position.table);
+    holds!("history-is-whole", fits.is_ok(), "the table does not fit its own configuration: {fits:?}");
+    let now_ms = now_ms();
+    let reverted = startup::revert_overdue(&mut hand, &rules, &mut position, now_ms)?;
+    holds!("goes-back-in-time", reverted.is_ok(), "what nobody confirmed cannot go back: {reverted:?}");
+    let overdue = position.pending.iter().find(|one| one.confirm_by_ms <= now_ms);
+    holds!(
+        "back-before-first",
+        overdue.is_none(),
+        "{overdue:?} is overdue at {now_ms}, and nothing was done"
+    );
+    let reverted = reverted.unwrap_or_default();
+    Ok((OpenedOne { place, position, reverted }, hand))
+}
+
+struct OpenedOne {
+    place: ConfiguredSwitch,
+    position: Position,
+    reverted: Vec<switch::Commit>,
+}
+
+/// What `ControlHandle::start` does, without a thread.
+fn move_in(
+    world: &Rc<World>,
+    number: u64,
+    opened: OpenedOne,
+    hand: Hand,
+    (config, cuts_streams): (Arc<Config>, bool),
+    seeded: &mut Seeded,
+) -> Rc<Process> {
+    let OpenedOne { place, position, reverted } = opened;
+    let tasks = LocalSet::new();
+    let inside = tasks.enter();
+    let tables = [position.table.clone()].into();
+    let tables = Arc::new(Tables { tables, number: 1, ..Tables::default() });
+    let workers = Workers::start(1 + seeded.below(3), &tables, &world.shared, seeded);
+    workers.check_kept(&tables);
+    let (jobs, mut inbox) = mpsc::unbounded_channel();
+    let began = world.began;
+    let shared = Shared {
+        config: Mutex::new(config),
+        data_plane: workers.clone(),
+        clock_ms: Arc::new(move || began.elapsed().as_millis() as u64),
+        log: Arc::new(move |level, text| tell!("process {number} [{}] {text}", level.name())),
+        events: Events::new(now_us()),
+    };
+    let control =
+        ControlHandle { jobs, thread: Arc::default(), calls: Arc::default(), shared: Arc::new(shared) };
+    let mut pauses = seeded.fork();
+    let store = StoreThread::simulated(Box::new(hand), move || {
+        sleep(Duration::from_millis(if pauses.chance(50) { 0 } else { pauses.within(1..=30) }))
+    });
+    let name: Arc<str> = Arc::from("live");
+    let reverted = reverted.into_iter().map(|commit| (name.clone(), commit)).collect();
+    let opened = Opened { tables, switches: vec![(place, store, position)], reverted };
+    let state = startup::control_state(opened, control.shared.clone());
+    tokio::task::spawn_local(async move {
+        while let Some(Message::Job(job)) = inbox.recv().await {
+            job(&state);
+        }
+    });
+    drop(inside);
+    let tasks = RefCell::new(Some(Box::pin(tasks)));
+    Rc::new(Process { number, control, workers, told: Cell::new(0), cuts_streams, tasks })
+}
+
+/// A process dies, wherever its tasks are.
+pub(super) fn crash(world: &World, seeded: &mut Seeded) {
+    let mut processes = world.processes.borrow_mut();
+    let place = seeded.below(processes.len());
+    let process = processes.swap_remove(place);
+    tell!("process {} dies", process.number);
+    drop(processes);
+    let tasks = process.tasks.borrow_mut().take();
+    drop(tasks);
+}
+
+/// Lets everything run until fate has said its last word.
+pub(super) async fn drive(world: &Rc<World>, crowd: LocalSet, fate: impl Future<Output = ()>) {
+    let mut fate = pin!(fate);
+    let mut crowd = Box::pin(crowd);
+    poll_fn(|cx| {
+        let processes: Vec<Rc<Process>> = world.processes.borrow().clone();
+        for process in processes {
+            let tasks = process.tasks.borrow_mut().take();
+            if let Some(mut tasks) = tasks {
+                // A process has always something to do.
+                let _ = tasks.as_mut().poll(cx);
+                *process.tasks.borrow_mut() = Some(tasks);
+            }
+        }
+        let _ = crowd.as_mut().poll(cx);
+        let count = world.processes.borrow().len();
+        let said = fate.as_mut().poll(cx);
+        if said.is_pending() && world.processes.borrow().len() > count {
+            // Who has just begun must be looked at before he can wake anybody.
+            cx.waker().wake_by_ref();
+        }
+        said
+    })
+    .await;
+    world.processes.borrow_mut().clear();
+}

@@ -1,0 +1,211 @@
+//! Opening the switches of a configuration.
+//!
+//! Owns: the conditions of serving a switch: its store is sound, its table fits the configuration, and commits that were not
+//! confirmed in time are reverted. Must never: start with less than that.
+
+use super::confirm::{self, revert_order};
+use super::follow_store;
+use super::shared::Shared;
+use super::state::ControlState;
+use super::switch_state::{ConfiguredSwitch, Position, SwitchState};
+use crate::store::{MemoryBackend, SqliteStore, StoreBackend, StoreThread};
+use engine::Config;
+use engine::modules::switch::StatePath;
+use std::rc::Rc;
+use std::sync::Arc;
+use switch::{
+    Commit, KeyKind, Pending, Plan, Refusal, Rules, StoreFault, StoreFaultKind, Table, Tables, Undoing,
+};
+
+/// The number of stores opened in parallel.
+const AT_ONCE: usize = 8;
+/// The number of keys named when a table does not fit.
+const NAMED: usize = 10;
+/// The number of attempts to read a table that another process changes at the same time.
+const TRIES: u32 = 5;
+/// The initial state of the control thread.
+pub(super) struct Opened {
+    pub(super) tables: Arc<Tables>,
+    pub(super) switches: Vec<(ConfiguredSwitch, StoreThread, Position)>,
+    /// Commits that were reverted because their deadline passed while nothing ran.
+    pub(super) reverted: Vec<(Arc<str>, Commit)>,
+}
+
+/// An opened switch.
+pub(super) struct OpenedSwitch {
+    pub(super) place: ConfiguredSwitch,
+    pub(super) store: StoreThread,
+    pub(super) position: Position,
+    pub(super) reverted: Vec<Commit>,
+}
+
+/// Returns the state of the control thread, with the opened switches.
+pub(super) fn control_state(opened: Opened, shared: Arc<Shared>) -> Rc<ControlState> {
+    let state = ControlState::new(opened.tables, shared);
+    for (switch, commit) in &opened.reverted {
+        state.announce_commit(switch, commit);
+    }
+    for (configured, store, position) in opened.switches {
+        add_switch(&state, Rc::new(SwitchState::new(configured, store, position)));
+    }
+    state
+}
+
+/// Adds a switch, and starts its background tasks.
+pub(super) fn add_switch(state: &Rc<ControlState>, switch: Rc<SwitchState>) {
+    state.switches.borrow_mut().push(switch.clone());
+    tokio::task::spawn_local(confirm::revert_unconfirmed(Rc::downgrade(state), Rc::downgrade(&switch)));
+    if matches!(switch.configured().spec().state, StatePath::File(_)) {
+        tokio::task::spawn_local(follow_store::follow_store(Rc::downgrade(state), Rc::downgrade(&switch)));
+    }
+}
+
+/// Opens all switches of a configuration.
+pub(super) fn open(config: &Arc<Config>, now_ms: u64) -> Result<Opened, String> {
+    let places = (0..config.switches.len())
+        .map(|number| ConfiguredSwitch { config: config.clone(), number })
+        .collect();
+    let mut opened = Opened { tables: Arc::default(), switches: Vec::new(), reverted: Vec::new() };
+    for one in open_all(places, now_ms)? {
+        let name: Arc<str> = Arc::from(&*one.place.spec().rules.name);
+        opened.reverted.extend(one.reverted.into_iter().map(|commit| (name.clone(), commit)));
+        opened.switches.push((one.place, one.store, one.position));
+    }
+    let tables = opened.switches.iter().map(|(_, _, position)| position.table.clone()).collect();
+    opened.tables = Arc::new(Tables { tables, number: 1, ..Tables::default() });
+    Ok(opened)
+}
+
+/// Opens switches in parallel: each may have a million keys.
+pub(super) fn open_all(places: Vec<ConfiguredSwitch>, now_ms: u64) -> Result<Vec<OpenedSwitch>, String> {
+    let mut opened = Vec::with_capacity(places.len());
+    for some in places.chunks(AT_ONCE) {
+        let results: Vec<Result<OpenedSwitch, String>> = std::thread::scope(|scope| {
+            let threads: Vec<_> =
+                some.iter().map(|place| scope.spawn(move || open_one(place.clone(), now_ms))).collect();
+            let ended = || Err("a switch could not be opened: its thread panicked".to_owned());
+            threads.into_iter().map(|thread| thread.join().unwrap_or_else(|_| ended())).collect()
+        });
+        for result in results {
+            opened.push(result?);
+        }
+    }
+    Ok(opened)
+}
+
+fn open_one(place: ConfiguredSwitch, now_ms: u64) -> Result<OpenedSwitch, String> {
+    let rules = place.spec().rules.clone();
+    let wrong = |fault: StoreFault| format!("switch \"{}\": {fault}", rules.name);
+    let (state, kind) = (place.spec().state.clone(), rules.kind);
+    let store = StoreThread::start(&rules.name, move || -> Result<Box<dyn StoreBackend>, StoreFault> {
+        Ok(match state {
+            StatePath::File(path) => Box::new(SqliteStore::open(&path, kind)?),
+            StatePath::Memory => Box::new(MemoryBackend::new(kind)),
+        })
+    })
+    .map_err(wrong)?;
+    if !store.with_blocking(move |store| fits_kind(store, kind)).map_err(wrong)? {
+        return Err(other_kind(&rules));
+    }
+    let mut tries = TRIES;
+    loop {
+        let loaded = store.with_blocking(|store| store.load()).map_err(wrong)?;
+        let position =
+            Position { table: Arc::new(loaded.table), hash: loaded.last_hash, pending: loaded.pending };
+        fits(&rules, &position.table)?;
+        let asked = (rules.clone(), position);
+        let outcome = store.with_blocking(move |store| {
+            let (rules, mut position) = asked;
+            let outcome = revert_overdue(store, &rules, &mut position, now_ms)?;
+            Ok(outcome.map(|reverted| (position, reverted)))
+        });
+        tries -= 1;
+        match outcome {
+            // The process that this one replaces was faster.
+            Err(fault) if fault.kind == StoreFaultKind::Conflict && tries > 0 => {}
+            outcome => {
+                let taken = outcome.map_err(wrong)?;
+                let (position, reverted) =
+                    taken.map_err(|text| format!("switch \"{}\": {text}", rules.name))?;
+                return Ok(OpenedSwitch { place, store, position, reverted });
+            }
+        }
+    }
+}
+
+/// Returns true if a store's keys are of this kind; an empty store adopts it.
+pub(super) fn fits_kind(store: &mut dyn StoreBackend, kind: KeyKind) -> Result<bool, StoreFault> {
+    if store.key_kind() == kind { Ok(true) } else { store.rekey(kind) }
+}
+
+/// Returns the fault of a store whose switch's KEY has changed from hosts to texts, or back.
+pub(super) fn other_kind(rules: &Rules) -> String {
+    let (old, new) = match rules.kind {
+        KeyKind::Host => ("texts", "hosts"),
+        KeyKind::Text => ("hosts", "texts"),
+    };
+    format!(
+        "switch \"{}\": its store holds {old}, but its KEY now gives {new}; name another file in its `state`",
+        rules.name
+    )
+}
+
+/// Fails unless the configuration has every target of a table.
+pub(super) fn fits(rules: &Rules, table: &Table) -> Result<(), String> {
+    let Err(orphans) = rules.admits(table) else { return Ok(()) };
+    let named: Vec<String> =
+        orphans.iter().take(NAMED).map(|orphan| format!("{} ({})", orphan.key, orphan.target)).collect();
+    let more = orphans.len().saturating_sub(named.len());
+    let more = if more == 0 { String::new() } else { format!(" and {more} more") };
+    Err(format!(
+        "switch \"{}\" no longer has targets that keys lead to: {}{more}; keep these targets, or switch the keys first",
+        rules.name,
+        named.join(", ")
+    ))
+}
+
+/// Plans the revert of a pending commit. They are reverted newest first: of two for the same key, the older one knows the
+/// route before both.
+fn plan_revert(
+    store: &mut dyn StoreBackend,
+    rules: &Rules,
+    position: &Position,
+    waiting: Pending,
+    now_ms: u64,
+) -> Result<Result<Plan, Refusal>, StoreFault> {
+    let Some(undoing) = Undoing::of_commit(store, waiting.revision)? else {
+        return Ok(Err(Refusal::unknown_revision(waiting.revision)));
+    };
+    Ok(switch::plan(&position.table, rules, &revert_order(undoing), &position.pending, now_ms))
+}
+
+/// Reverts commits that were not confirmed in time, and checks that the other pending ones could be reverted.
+pub(super) fn revert_overdue(
+    store: &mut dyn StoreBackend,
+    rules: &Rules,
+    position: &mut Position,
+    now_ms: u64,
+) -> Result<Result<Vec<Commit>, String>, StoreFault> {
+    let mut reverted = Vec::new();
+    for waiting in position.pending.clone().into_iter().rev() {
+        let plan = match plan_revert(store, rules, position, waiting, now_ms)? {
+            Ok(plan) => plan,
+            Err(refusal) => {
+                return Ok(Err(format!(
+                    "revision {} awaits confirmation and could not be reverted: {}; confirm it first, or keep the targets that it would be reverted to",
+                    waiting.revision, refusal.text
+                )));
+            }
+        };
+        if waiting.confirm_by_ms > now_ms {
+            continue;
+        }
+        let commit = plan.commit(position.hash, now_ms, Vec::new());
+        store.commit(&commit)?;
+        position.table = Arc::new(position.table.apply(&commit));
+        position.hash = commit.hash;
+        Pending::follow(&mut position.pending, &commit);
+        reverted.push(commit);
+    }
+    Ok(Ok(reverted))
+}

@@ -1,0 +1,233 @@
+//! The state of the control thread.
+//!
+//! Owns: the switches, the published tables, the holds and the drains. Must never: block the thread on a disk or a worker.
+
+use super::progress::CommitProgress;
+use super::shared::Shared;
+use super::switch_state::{Position, SwitchState};
+use crate::data_plane::{Acknowledgement, DataPlane, GroupState, Reply, Watch};
+use crate::event::EventKind;
+use crate::info::{HoldInfo, PendingInfo, SwitchInfo};
+use crate::receipt::{Drain, Receipt};
+use engine::host::Level;
+use engine::modules::switch::StatePath;
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+use switch::{Commit, Hold, Refusal, StoreFault, Tables};
+use tokio::sync::{RwLock, mpsc};
+
+/// How long workers may take to answer. They need microseconds unless something is badly wrong.
+pub(super) const ACK_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The state of the control thread.
+pub(super) struct ControlState {
+    pub(super) shared: Arc<Shared>,
+    pub(super) switches: RefCell<Vec<Rc<SwitchState>>>,
+    tables: RefCell<Arc<Tables>>,
+    /// Read-locked to publish; write-locked by a prepared reload.
+    pub(super) reload_lock: Arc<RwLock<()>>,
+    pub(super) holds: RefCell<Vec<ActiveHold>>,
+    pub(super) drains: RefCell<Vec<Rc<CommitProgress>>>,
+    watches: Cell<u64>,
+}
+
+impl ControlState {
+    /// Returns a state with these tables and no switches.
+    pub(super) fn new(tables: Arc<Tables>, shared: Arc<Shared>) -> Rc<ControlState> {
+        Rc::new(ControlState {
+            shared,
+            switches: RefCell::default(),
+            tables: RefCell::new(tables),
+            reload_lock: Arc::new(RwLock::new(())),
+            holds: RefCell::default(),
+            drains: RefCell::default(),
+            watches: Cell::new(0),
+        })
+    }
+
+    pub(super) fn data_plane(&self) -> &dyn DataPlane {
+        &*self.shared.data_plane
+    }
+
+    /// Returns the monotonic time of holds, in milliseconds.
+    pub(super) fn clock_ms(&self) -> u64 {
+        (self.shared.clock_ms)()
+    }
+
+    /// Returns a switch by name.
+    pub(super) fn switch(&self, name: &str) -> Result<Rc<SwitchState>, Refusal> {
+        let switches = self.switches.borrow();
+        switches.iter().find(|switch| *switch.name() == *name).cloned().ok_or_else(|| {
+            let known: Vec<Arc<str>> = switches.iter().map(|switch| switch.name()).collect();
+            Refusal::unknown_switch(name, &known)
+        })
+    }
+
+    pub(super) fn tables(&self) -> Arc<Tables> {
+        self.tables.borrow().clone()
+    }
+
+    /// Sets the published tables without informing the workers: they get them with their new configuration.
+    pub(super) fn set_tables(&self, tables: Arc<Tables>) {
+        *self.tables.borrow_mut() = tables;
+    }
+
+    /// Publishes tables. Returns the channel of the acknowledgements.
+    pub(super) fn publish(
+        &self,
+        tables: Tables,
+        watch: Option<Arc<Watch>>,
+    ) -> mpsc::UnboundedReceiver<Acknowledgement> {
+        let tables = Arc::new(tables);
+        self.set_tables(tables.clone());
+        let (sender, acknowledgements) = mpsc::unbounded_channel();
+        self.data_plane().publish(tables, watch, reply_into(sender));
+        acknowledgements
+    }
+
+    pub(super) fn next_watch_id(&self) -> u64 {
+        self.watches.set(self.watches.get() + 1);
+        self.watches.get()
+    }
+
+    /// Collects one answer per worker, from as many as answer in time.
+    pub(super) async fn gather<T: Send + 'static>(
+        &self,
+        ask: impl FnOnce(&dyn DataPlane, Reply<T>),
+    ) -> Vec<T> {
+        let (sender, answers) = mpsc::unbounded_channel();
+        ask(self.data_plane(), reply_into(sender));
+        collect_replies(answers, self.data_plane().threads()).await
+    }
+
+    pub(super) async fn peers(&self) -> Vec<GroupState> {
+        self.gather(|data_plane, reply| data_plane.peers(reply)).await.into_iter().flatten().collect()
+    }
+
+    pub(super) async fn collect(&self) {
+        let (sender, answers) = mpsc::unbounded_channel();
+        self.data_plane().collect(reply_into(sender));
+        collect_replies(answers, 1).await;
+    }
+
+    /// Reports a fault of a store: in the log, as an event, and in the switch's state.
+    pub(super) fn store_failed(&self, switch: &SwitchState, fault: &StoreFault) {
+        self.shared.log(Level::Crit, &format!("switch \"{}\": {fault}", switch.name()));
+        let kind = EventKind::StoreFailed { text: fault.text.clone(), remedy: fault.remedy.clone() };
+        self.shared.announce(&switch.name(), kind);
+        *switch.fault.borrow_mut() = Some(fault.clone());
+    }
+
+    pub(super) fn switch_infos(&self) -> Vec<SwitchInfo> {
+        self.switches.borrow().iter().map(|switch| self.switch_info(switch)).collect()
+    }
+
+    pub(super) fn switch_info(&self, switch: &SwitchState) -> SwitchInfo {
+        let place = switch.configured();
+        let spec = place.spec();
+        let Position { table, pending, .. } = switch.position();
+        let state = |pending: &switch::Pending| PendingInfo {
+            revision: pending.revision,
+            confirm_by_ms: pending.confirm_by_ms,
+        };
+        SwitchInfo {
+            name: spec.rules.name.to_string(),
+            number: place.number,
+            rules: spec.rules.clone(),
+            file: match &spec.state {
+                StatePath::File(path) => Some(path.clone()),
+                StatePath::Memory => None,
+            },
+            revision: table.revision(),
+            keys: table.len(),
+            pending: pending.iter().map(state).collect(),
+            holds: self.held_keys(switch),
+            store_fault: switch
+                .fault
+                .borrow()
+                .as_ref()
+                .map(|fault| (fault.text.clone(), fault.remedy.clone())),
+            draining: self.draining(switch),
+        }
+    }
+
+    /// Returns the unfinished drains of a switch.
+    pub(super) fn draining(&self, switch: &SwitchState) -> Vec<(u64, Drain)> {
+        let name = switch.name();
+        let drains = self.drains.borrow();
+        let of_desk = drains.iter().filter(|one| one.switch == name && !one.is_drained());
+        of_desk.filter_map(|one| Some((one.revision, one.receipt().drain?))).collect()
+    }
+
+    /// Reports a commit in the log and as an event.
+    pub(super) fn announce_commit(&self, switch: &Arc<str>, commit: &Commit) {
+        let receipt = Receipt::of_commit(switch, commit);
+        self.shared.log(Level::Notice, &receipt.line());
+        let kind = EventKind::Committed {
+            revision: commit.revision,
+            kind: commit.kind.name(),
+            actor: commit.actor.clone(),
+            reason: commit.reason.clone(),
+            changes: receipt.changes,
+            confirm_by_ms: commit.confirm_by_ms,
+        };
+        self.shared.announce(switch, kind);
+    }
+
+    fn held_keys(&self, switch: &SwitchState) -> Vec<HoldInfo> {
+        let name = switch.name();
+        self.holds.borrow().iter().filter(|held| held.switch == name).map(ActiveHold::info).collect()
+    }
+}
+
+/// A hold and its origin.
+pub(super) struct ActiveHold {
+    pub(super) hold: Arc<Hold>,
+    pub(super) switch: Arc<str>,
+    pub(super) since_ms: u64,
+    pub(super) actor: String,
+    pub(super) reason: Option<String>,
+}
+
+impl ActiveHold {
+    pub(super) fn info(&self) -> HoldInfo {
+        let limits = self.hold.limits();
+        HoldInfo {
+            switch: self.switch.to_string(),
+            key: self.hold.key().clone(),
+            waiting: self.hold.waiting(),
+            waiting_bytes: self.hold.bytes(),
+            max: limits.max,
+            max_bytes: limits.max_bytes,
+            timeout_ms: limits.timeout_ms,
+            since_ms: self.since_ms,
+            actor: self.actor.clone(),
+            reason: self.reason.clone(),
+        }
+    }
+}
+
+/// Returns a reply that sends answers into a channel.
+pub(super) fn reply_into<T: Send + 'static>(sender: mpsc::UnboundedSender<T>) -> Reply<T> {
+    Box::new(move |answer| {
+        // Fails if the receiver has stopped waiting.
+        let _ = sender.send(answer);
+    })
+}
+
+/// Collects `count` answers, or as many as come in time.
+pub(super) async fn collect_replies<T>(mut answers: mpsc::UnboundedReceiver<T>, count: usize) -> Vec<T> {
+    let mut taken = Vec::with_capacity(count);
+    let all = async {
+        while taken.len() < count
+            && let Some(answer) = answers.recv().await
+        {
+            taken.push(answer);
+        }
+    };
+    // After the timeout, the answers so far are returned.
+    let _ = tokio::time::timeout(ACK_TIMEOUT, all).await;
+    taken
+}

@@ -1,0 +1,242 @@
+//! The state of a switch: its store and its published position.
+//!
+//! Owns: the position (table, last hash, pending confirmations) that is published, and the lock under which commits are
+//! made. Must never: publish.
+
+use super::shared::stopping;
+use crate::info::{Entries, EntryInfo, EntryQuery, Verification};
+use crate::store::StoreThread;
+use engine::Config;
+use engine::modules::switch::{StatePath, SwitchSpec};
+use std::cell::{Cell, RefCell};
+use std::sync::Arc;
+use switch::{Chain, Code, Commit, Filter, Hash, Order, Pending, Plan, Refusal, Rules, StoreFault, Table};
+use tokio::sync::{Mutex, Notify};
+
+/// The maximum number of orders that wait for one switch.
+const MAX_WAITING: usize = 1024;
+/// The number of commits read at a time when a history is verified.
+const PAGE: usize = 512;
+
+/// The position of a switch in its history.
+#[derive(Clone)]
+pub(super) struct Position {
+    pub(super) table: Arc<Table>,
+    pub(super) hash: Hash,
+    pub(super) pending: Vec<Pending>,
+}
+
+/// A switch of a configuration.
+#[derive(Clone)]
+pub(super) struct ConfiguredSwitch {
+    pub(super) config: Arc<Config>,
+    pub(super) number: usize,
+}
+
+/// One switch.
+pub(super) struct SwitchState {
+    name: RefCell<Arc<str>>,
+    place: RefCell<ConfiguredSwitch>,
+    pub(super) store: StoreThread,
+    /// Taken to commit.
+    pub(super) commit_lock: Mutex<()>,
+    position: RefCell<Position>,
+    pub(super) fault: RefCell<Option<StoreFault>>,
+    /// True once the configuration no longer has the switch.
+    pub(super) removed: Cell<bool>,
+    waiting: Cell<usize>,
+    /// Notified when the pending confirmations change.
+    pub(super) pending_changed: Notify,
+}
+
+/// A place in the queue of orders.
+pub(super) struct QueueSlot<'a>(&'a SwitchState);
+
+impl Drop for QueueSlot<'_> {
+    fn drop(&mut self) {
+        self.0.waiting.set(self.0.waiting.get() - 1);
+    }
+}
+
+impl SwitchState {
+    pub(super) fn new(place: ConfiguredSwitch, store: StoreThread, position: Position) -> SwitchState {
+        let name = Arc::from(&*place.spec().rules.name);
+        SwitchState {
+            name: RefCell::new(name),
+            place: RefCell::new(place),
+            store,
+            commit_lock: Mutex::new(()),
+            position: RefCell::new(position),
+            fault: RefCell::new(None),
+            removed: Cell::new(false),
+            waiting: Cell::new(0),
+            pending_changed: Notify::new(),
+        }
+    }
+
+    /// Returns the switch's name.
+    pub(super) fn name(&self) -> Arc<str> {
+        self.name.borrow().clone()
+    }
+
+    pub(super) fn configured(&self) -> ConfiguredSwitch {
+        self.place.borrow().clone()
+    }
+
+    pub(super) fn rules(&self) -> Arc<Rules> {
+        self.place.borrow().spec().rules.clone()
+    }
+
+    /// Moves the switch to another configuration.
+    pub(super) fn reconfigure(&self, place: ConfiguredSwitch) {
+        *self.name.borrow_mut() = Arc::from(&*place.spec().rules.name);
+        *self.place.borrow_mut() = place;
+    }
+
+    pub(super) fn position(&self) -> Position {
+        self.position.borrow().clone()
+    }
+
+    pub(super) fn table(&self) -> Arc<Table> {
+        self.position.borrow().table.clone()
+    }
+
+    /// Takes a place in the queue; fails if it is full.
+    pub(super) fn enqueue(&self) -> Result<QueueSlot<'_>, Refusal> {
+        if self.waiting.get() >= MAX_WAITING {
+            return Err(Refusal::new(
+                Code::Busy,
+                format!("too many orders wait for switch \"{}\": at most {MAX_WAITING}", self.name()),
+                "retry in a moment",
+            ));
+        }
+        self.waiting.set(self.waiting.get() + 1);
+        Ok(QueueSlot(self))
+    }
+
+    /// Fails if the configuration no longer has the switch.
+    pub(super) fn ensure_configured(&self) -> Result<(), Refusal> {
+        match self.removed.get() {
+            true => Err(Refusal::unknown_switch(&self.name(), &[])),
+            false => Ok(()),
+        }
+    }
+
+    pub(super) fn plan(&self, order: &Order, now_ms: u64) -> Result<Plan, Refusal> {
+        let position = self.position.borrow();
+        switch::plan(&position.table, &self.rules(), order, &position.pending, now_ms)
+    }
+
+    /// Returns the commits in the store that are not applied yet.
+    pub(super) async fn unseen_commits(&self) -> Result<Vec<Commit>, StoreFault> {
+        let revision = self.table().revision();
+        self.store.with(move |store| store.since(revision)).await
+    }
+
+    /// Applies commits that follow. Returns the table before them.
+    pub(super) fn apply(&self, news: &[Commit]) -> Result<Arc<Table>, StoreFault> {
+        let before = self.position();
+        let mut chain = Chain { revision: before.table.revision(), hash: before.hash };
+        let mut pending = before.pending.clone();
+        let mut table: Option<Table> = None;
+        for commit in news {
+            chain.follow(commit).map_err(|found| StoreFault {
+                kind: switch::StoreFaultKind::Damaged,
+                text: format!(
+                    "the store of switch \"{}\" holds a commit that does not follow: {found}",
+                    self.name()
+                ),
+                remedy: "stop all processes that use the store, and check it (history --verify)".to_owned(),
+            })?;
+            table = Some(table.as_ref().unwrap_or(&before.table).apply(commit));
+            Pending::follow(&mut pending, commit);
+        }
+        if let Some(table) = table {
+            *self.position.borrow_mut() = Position { table: Arc::new(table), hash: chain.hash, pending };
+            self.pending_changed.notify_one();
+        }
+        Ok(before.table)
+    }
+
+    pub(super) async fn entries(&self, query: EntryQuery) -> Result<Entries, Refusal> {
+        let table = self.table();
+        // Searching a million keys takes a while; this thread serves others too.
+        tokio::task::spawn_blocking(move || select(&table, &query)).await.map_err(|_| stopping())
+    }
+
+    pub(super) async fn history(&self, filter: Filter) -> Result<Vec<Commit>, Refusal> {
+        Ok(self.store.with(move |store| store.history(&filter)).await?)
+    }
+
+    /// Verifies the history page by page, so that commits can be made between two pages.
+    pub(super) async fn verify(&self) -> Result<Verification, Refusal> {
+        let mut chain = Chain::start();
+        let fault = loop {
+            let after = chain.revision;
+            let page = self.store.with(move |store| store.page(after, PAGE)).await?;
+            if let Some(found) = page.iter().find_map(|commit| chain.follow(commit).err()) {
+                break Some((found.revision, found.to_string()));
+            }
+            if page.len() < PAGE {
+                break None;
+            }
+        };
+        let fault = fault.or_else(|| {
+            let position = self.position.borrow();
+            let published = (position.table.revision(), position.hash);
+            let behind =
+                chain.revision < published.0 || (chain.revision == published.0 && chain.hash != published.1);
+            behind.then(|| {
+                (
+                    published.0,
+                    format!(
+                        "the history ends at revision {}, but {} is published",
+                        chain.revision, published.0
+                    ),
+                )
+            })
+        });
+        let (commits, hash) = (chain.revision, chain.hash.to_string());
+        Ok(Verification { commits, revision: chain.revision, hash, fault })
+    }
+}
+
+impl ConfiguredSwitch {
+    pub(super) fn spec(&self) -> &SwitchSpec {
+        &self.config.switches[self.number]
+    }
+
+    /// Returns true if two switches have the same store.
+    pub(super) fn shares_store(&self, other: &ConfiguredSwitch) -> bool {
+        let (own, other) = (self.spec(), other.spec());
+        match (&own.state, &other.state) {
+            (StatePath::Memory, StatePath::Memory) => own.rules.name == other.rules.name,
+            (own, other) => own == other,
+        }
+    }
+}
+
+/// Returns the entries of a query, in the order of their keys. Scans the whole table, but holds no more than requested.
+fn select(table: &Table, query: &EntryQuery) -> Entries {
+    let limit = if query.limit == 0 { 100 } else { query.limit };
+    let wanted = |key: &switch::Key, route: &switch::Route| {
+        query.contains.as_ref().is_none_or(|part| key.as_str().contains(&**part))
+            && query.after.as_ref().is_none_or(|after| key.as_str() > &**after)
+            && query.target.as_ref().is_none_or(|target| route.targets().any(|one| **one == **target))
+    };
+    let mut found: std::collections::BTreeMap<&switch::Key, &Arc<switch::TableEntry>> = Default::default();
+    for (key, entry) in table.iter().filter(|(key, entry)| wanted(key, &entry.route)) {
+        found.insert(key, entry);
+        // One more than requested shows that there are more.
+        if found.len() > limit + 1 {
+            found.pop_last();
+        }
+    }
+    let more = found.len() > limit;
+    let state = |(key, entry): (&switch::Key, &Arc<switch::TableEntry>)| EntryInfo {
+        key: key.clone(),
+        route: entry.route.clone(),
+        revision: entry.revision,
+    };
+    Entries { revision: table.revision(), entries: found.into_iter().take(limit).map(state).collect(), more }
+}

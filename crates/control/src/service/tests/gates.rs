@@ -1,0 +1,114 @@
+//! Gates over real sockets.
+
+use super::*;
+use std::io::{Read, Write};
+use std::net::TcpListener;
+
+/// A server that answers every connection with these bytes. Gives its port.
+fn server(answer: &'static str) -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let mut request = [0; 1024];
+            let count = stream.read(&mut request).unwrap_or(0);
+            let asked = String::from_utf8_lossy(&request[..count]).into_owned();
+            if asked.starts_with("GET /health HTTP/1.0\r\nHost: green\r\n") {
+                let _ = stream.write_all(answer.as_bytes());
+            }
+        }
+    });
+    port
+}
+
+/// A port where nobody listens.
+fn nobody() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+fn start_with(servers: &str, gate: &str) -> (ControlHandle, Arc<FakeDataPlane>) {
+    let http = format!(
+        "upstream blue {{ server 127.0.0.1:1; }} upstream green {{ {servers} }}
+         switch $host $live {{ default blue; state memory; {gate} }}"
+    );
+    let data_plane = FakeDataPlane::new();
+    (open(&config(Path::new("/prefix"), &http), &data_plane).unwrap().0, data_plane)
+}
+
+const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
+
+#[tokio::test]
+async fn a_target_that_is_up_is_switched_to() {
+    let (well, dead) = (server(OK), nobody());
+    let servers = format!(
+        "server 127.0.0.1:{well}; server 127.0.0.1:{dead}; server 127.0.0.1:9 down; server 127.0.0.1:9 backup;"
+    );
+    let (control, _) = start_with(&servers, "gate healthy=1 timeout=2s uri=/health status=200;");
+    let mut events = control.events(None).live;
+    let receipt = set(&control, "a.example", "green").await.unwrap();
+    let gate = &receipt.gate[0];
+    assert_eq!((gate.passed, gate.healthy, gate.required, gate.servers.len()), (true, 1, 1, 2));
+    assert_eq!(gate.servers[0].reason, "answered 200");
+    assert_eq!(gate.servers[1].reason, "connection refused");
+    assert_eq!(events.recv().await.unwrap().kind.name(), "gate");
+    let filter = switch::Filter { key: None, before_revision: None, limit: 1 };
+    let commit = control.history("live", filter).await.unwrap().remove(0);
+    assert_eq!(commit.gate[0], format!("green 127.0.0.1:{well} healthy: answered 200"));
+    control.stop();
+}
+
+#[tokio::test]
+async fn a_target_that_is_not_up_is_refused_with_the_reason_of_each_server() {
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let ports = [
+        (server("HTTP/1.1 503 No\r\n\r\n"), "answered 503"),
+        (server("SSH-2.0-x\r\n"), "the answer is not HTTP"),
+        (server(""), "closed the connection without answering"),
+        (nobody(), "connection refused"),
+        (silent.local_addr().unwrap().port(), "no answer within 150 ms"),
+    ];
+    let servers: String = ports.iter().map(|(port, _)| format!("server 127.0.0.1:{port}; ")).collect();
+    let (control, data_plane) = start_with(&servers, "gate healthy=1 timeout=150ms uri=/health;");
+    let refusal = set(&control, "a.example", "green").await.unwrap_err();
+    assert_eq!(refusal.code, Code::GateFailed);
+    let switch::Details::Servers(reasons) = &refusal.details else { panic!("{refusal:?}") };
+    for ((port, reason), told) in ports.iter().zip(reasons) {
+        assert_eq!((&*told.0, &*told.1), (&*format!("127.0.0.1:{port}"), *reason));
+    }
+    assert_eq!(data_plane.ask(|workers| workers.published.len()), 0);
+    // A rehearsal says the same, and force overrules and is recorded.
+    let rehearsed = Options { dry_run: true, ..Options::default() };
+    let receipt = control.order("live", to(&[("a.example", "green")], meta()), rehearsed).await.unwrap();
+    assert_eq!((receipt.outcome, receipt.refusal), (Outcome::WouldRefuse, Some(refusal.text)));
+    let forced = Meta { force: true, ..meta() };
+    let receipt =
+        control.order("live", to(&[("a.example", "green")], forced), Options::default()).await.unwrap();
+    assert!(receipt.forced && !receipt.gate[0].passed);
+    assert_eq!(data_plane.leads("a.example").as_deref(), Some("green"));
+    control.stop();
+}
+
+#[tokio::test]
+async fn a_server_that_workers_leave_alone_is_not_healthy() {
+    let port = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = port.local_addr().unwrap().to_string();
+    let (control, data_plane) = start_with(&format!("server {address};"), "gate healthy=1 timeout=2s;");
+    data_plane.tell(|workers| workers.failed = vec![("green", address.clone())]);
+    let refusal = set(&control, "a.example", "green").await.unwrap_err();
+    assert!(refusal.text.contains("max_fails) by 2 of 2 workers"), "{refusal}");
+    data_plane.tell(|workers| workers.failed.clear());
+    set(&control, "a.example", "green").await.unwrap();
+    control.stop();
+}
+
+#[tokio::test]
+async fn a_socket_of_the_file_system_is_asked_too() {
+    let folder = folder();
+    let path = folder.path().join("app.sock");
+    let _listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
+    let (control, _) = start_with(&format!("server unix:{};", path.display()), "gate healthy=1 timeout=2s;");
+    let receipt = set(&control, "a.example", "green").await.unwrap();
+    assert_eq!(receipt.gate[0].servers[0].reason, "accepts connections");
+    control.stop();
+}

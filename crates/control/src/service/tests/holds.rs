@@ -1,0 +1,111 @@
+//! Holds, and switching inside one.
+
+use super::*;
+use switch::HoldState;
+
+fn hold_order(name: &str) -> HoldOrder {
+    HoldOrder { key: key(name), options: HoldOptions::default(), actor: "tester".into(), reason: None }
+}
+
+fn published(data_plane: &FakeDataPlane) -> Arc<Tables> {
+    data_plane.ask(|workers| workers.published.last().unwrap().clone())
+}
+
+#[tokio::test]
+async fn a_key_is_held_and_let_go() {
+    let folder = folder();
+    let (control, data_plane) = start(folder.path(), "state memory;");
+    control.hold("live", hold_order("a.example")).await.unwrap();
+    let tables = published(&data_plane);
+    assert_eq!(tables.held(0, b"a.example"), Some(0));
+    assert_eq!(tables.held(0, b"b.example"), None);
+    let mut ticket = tables.holds[0].admit(10, 0).unwrap();
+    assert_eq!(ticket.poll(5), HoldState::Wait);
+    assert_eq!(control.hold("live", hold_order("a.example")).await.unwrap_err().code, Code::HoldExists);
+    // A switch meanwhile keeps it.
+    set(&control, "a.example", "green").await.unwrap();
+    assert_eq!(published(&data_plane).held(0, b"a.example"), Some(0));
+    let state = control.show("live").await.unwrap();
+    assert_eq!((state.holds[0].waiting, state.holds[0].waiting_bytes), (1, 10));
+    let released = control.release("live", key("a.example"), None, "tester".into()).await.unwrap();
+    assert_eq!(released.waiting, 1);
+    assert_eq!(ticket.poll(5), HoldState::Go);
+    assert_eq!(published(&data_plane).held(0, b"a.example"), None);
+    let again = control.release("live", key("a.example"), None, "tester".into()).await;
+    assert_eq!(again.unwrap_err().code, Code::NotHeld);
+    let told = control.events(Some(0)).missed;
+    let names = told.iter().map(|event| event.kind.name()).filter(|name| *name != "drained");
+    let names: Vec<_> = names.collect();
+    assert_eq!(names, ["held", "committed", "released"]);
+    control.stop();
+}
+
+#[tokio::test]
+async fn hold_drain_switch_release() {
+    let folder = folder();
+    let (control, data_plane) = start(folder.path(), "state memory;");
+    data_plane.tell(|workers| workers.in_flight = 2);
+    let switching = {
+        let control = control.clone();
+        let options = Options { hold: Some(HoldOptions::default()), ..Options::default() };
+        tokio::spawn(
+            async move { control.order("live", to(&[("a.example", "green")], meta()), options).await },
+        )
+    };
+    until("it is looked whether they have finished", || data_plane.ask(|workers| workers.affected > 2)).await;
+    let tables = published(&data_plane);
+    assert_eq!((tables.held(0, b"a.example"), tables.tables[0].revision()), (Some(0), 0));
+    let mut ticket = tables.holds[0].admit(1, 0).unwrap();
+    data_plane.tell(|workers| workers.in_flight = 0);
+    let receipt = switching.await.unwrap().unwrap();
+    assert_eq!(receipt.hold.unwrap().waiting, 1);
+    assert_eq!(ticket.poll(0), HoldState::Go);
+    // First all workers got the table, then the hold was lifted.
+    let steps: Vec<_> = data_plane.ask(|workers| {
+        workers.published.iter().map(|tables| (tables.tables[0].revision(), tables.holds.len())).collect()
+    });
+    assert_eq!(steps, [(0, 1), (1, 1), (1, 0)]);
+    control.stop();
+}
+
+#[tokio::test]
+async fn requests_that_do_not_end_refuse_the_switch_and_nobody_waits_on() {
+    let folder = folder();
+    let (control, data_plane) = start(folder.path(), "state memory;");
+    data_plane.tell(|workers| workers.in_flight = 2);
+    let options = Options {
+        hold: Some(HoldOptions::default()),
+        timeout: Some(Duration::from_millis(30)),
+        ..Options::default()
+    };
+    let refusal = control.order("live", to(&[("a.example", "green")], meta()), options).await.unwrap_err();
+    assert_eq!(refusal.code, Code::NotDrained);
+    let tables = published(&data_plane);
+    assert_eq!((tables.holds.len(), tables.tables[0].revision()), (0, 0));
+    assert!(control.show("live").await.unwrap().holds.is_empty());
+    control.stop();
+}
+
+#[tokio::test]
+async fn a_hold_that_somebody_placed_outlives_a_switch_with_one() {
+    let folder = folder();
+    let (control, data_plane) = start(folder.path(), "state memory;");
+    control.hold("live", hold_order("a.example")).await.unwrap();
+    let options = Options { hold: Some(HoldOptions::default()), ..Options::default() };
+    let both = to(&[("a.example", "green"), ("b.example", "green")], meta());
+    control.order("live", both, options).await.unwrap();
+    let tables = published(&data_plane);
+    assert_eq!((tables.held(0, b"a.example"), tables.held(0, b"b.example")), (Some(0), None));
+    control.stop();
+}
+
+#[tokio::test]
+async fn only_so_many_keys_are_held() {
+    let folder = folder();
+    let (control, _) = start(folder.path(), "state memory;");
+    for number in 0..64 {
+        control.hold("live", hold_order(&format!("{number}.example"))).await.unwrap();
+    }
+    assert_eq!(control.hold("live", hold_order("one.more")).await.unwrap_err().code, Code::Busy);
+    control.stop();
+}
