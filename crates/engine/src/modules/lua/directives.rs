@@ -175,7 +175,7 @@ pub(super) const DIRECTIVES: &[Directive] = &[
         .default("10s")
         .doc(
             "pointsman's own: how long a script may run without yielding before it is stopped \
-         with an error; 0 is for ever.",
+         with an error; 0 is no limit.",
         )
         .example("lua_run_limit 2s;"),
     Directive::size("lua_memory_limit", Contexts::HTTP, |b| &mut b.draft.lua.memory_limit)

@@ -24,7 +24,7 @@ pub(super) const DIRECTIVES: &[Directive] = &[
         let name = named(&d.args[0])?;
         once(draft(b).default.write(Some(name)), d)
     })
-    .doc("The target of keys that nobody has switched. Every switch has one.")
+    .doc("The target of keys without an entry. Every switch has one.")
     .example("default blue;"),
     Directive::new("targets", Contexts::SWITCH, Args::AtLeast(1), "target ...", targets)
         .doc("The upstream groups that a key may lead to; without the line, all of them.")

@@ -41,7 +41,7 @@ pub(super) struct TestHost {
     /// The entries of the first switch, if there is one.
     pub(super) entries: BTreeMap<String, String>,
     pub(super) revision: u64,
-    /// Orders of timers that nobody has answered yet.
+    /// Orders of timers without an answer yet.
     pub(super) orders: Vec<(SwitchOrder, SwitchAnswer)>,
     /// What was chosen for the last request.
     pub(super) choices: Vec<Choice>,

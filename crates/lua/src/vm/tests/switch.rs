@@ -203,7 +203,7 @@ fn where_nothing_can_wait_the_order_is_refused_and_logged() {
         ]
     );
     assert_eq!(server.host.waits, []);
-    // At the start there is nobody to wait, either.
+    // At the start no coroutine can wait, either.
     let text = format!(
         "{SWITCH} init_by_lua_block {{ ngx.shared.routes:set('a', 'green') ngx.shared.routes:set('n', 1) }}"
     );
@@ -259,7 +259,7 @@ fn a_timer_s_function_waits_for_its_order() {
         let lines = server.errors();
         assert!(lines.len() == 1 && lines[0].contains(wanted), "{lines:?}");
     }
-    // Nobody carries it out: the function goes on all the same.
+    // It is not carried out: the function goes on all the same.
     server.get("/");
     server.poll_after(0);
     server.host.orders.clear();
