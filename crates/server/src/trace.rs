@@ -50,7 +50,7 @@ fn span(create: impl FnOnce() -> Span) -> Span {
 /// Returns the numbers by which the spans of a request are found: its connection's, and its own on that.
 #[inline]
 fn number(exchange: &Exchange) -> (u64, u64) {
-    (exchange.connection.serial, u64::from(exchange.connection.requests))
+    (exchange.connection.serial, exchange.connection.requests)
 }
 
 /// Traces that a connection was accepted.
