@@ -125,13 +125,13 @@ pub(crate) fn enter(sandbox: Sandbox, log: &ProcessLog) {
         return;
     }
     let Some(arch) = ARCH else {
-        log.write(Level::Notice, format_args!("no sandbox: it is not made for this processor"));
+        log.write(Level::Notice, format_args!("no sandbox: there is none for this architecture"));
         return;
     };
     if let Err(error) = install(&filter(arch, sandbox)) {
         log.write(
             Level::Notice,
-            format_args!("no sandbox: the kernel takes no filter for system calls {}", reason(&error)),
+            format_args!("no sandbox: the kernel accepts no seccomp filter {}", reason(&error)),
         );
     }
 }
