@@ -15,14 +15,10 @@ mod shape;
 mod type_names;
 mod words;
 
-use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::{Command, ExitCode};
 
 use rust::RustFile;
-
-/// The laws that warn only, for as long as the repository is being brought in line with them.
-const WARN_ONLY: &[&str] = &["circle", "large-circle", "huge-circle", "type-name", "word"];
 
 /// One place where a law is broken.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -43,10 +39,6 @@ impl Finding {
     fn new(path: &str, line: usize, law: &'static str, subject: &str, text: impl Into<String>) -> Finding {
         Finding { path: path.to_owned(), line, law, subject: subject.to_owned(), text: text.into() }
     }
-
-    fn only_warns(&self) -> bool {
-        WARN_ONLY.contains(&self.law)
-    }
 }
 
 impl std::fmt::Display for Finding {
@@ -57,25 +49,11 @@ impl std::fmt::Display for Finding {
 
 /// Runs the verb.
 pub(crate) fn main(args: &[String]) -> ExitCode {
-    let list_warnings = match args {
-        [] => false,
-        [flag] if flag == "--warnings" => true,
-        _ => {
-            eprintln!("usage: cargo xtask tidy [--warnings]");
-            return ExitCode::from(2);
-        }
-    };
-    let found = findings(&crate::root()).map(|found| {
-        let (warnings, errors): (Vec<_>, Vec<_>) = found.into_iter().partition(Finding::only_warns);
-        if list_warnings {
-            warnings.iter().for_each(|warning| println!("{warning}"));
-        }
-        if !warnings.is_empty() {
-            println!("tidy: {} (listed by `cargo xtask tidy --warnings`)", counted(&warnings));
-        }
-        errors
-    });
-    match found {
+    if !args.is_empty() {
+        eprintln!("usage: cargo xtask tidy");
+        return ExitCode::from(2);
+    }
+    match findings(&crate::root()) {
         Err(error) => {
             eprintln!("tidy: {error}");
             ExitCode::FAILURE
@@ -93,15 +71,6 @@ pub(crate) fn main(args: &[String]) -> ExitCode {
             ExitCode::FAILURE
         }
     }
-}
-
-/// How many findings each law has, in one line.
-fn counted(findings: &[Finding]) -> String {
-    let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
-    for finding in findings {
-        *counts.entry(finding.law).or_default() += 1;
-    }
-    counts.iter().map(|(law, count)| format!("{law}: {count}")).collect::<Vec<_>>().join(", ")
 }
 
 /// Everything in the repository that breaks a law and is not excused.
@@ -193,8 +162,7 @@ mod tests {
     #[test]
     fn the_house_is_tidy() {
         let findings = super::findings(&crate::root()).expect("the checks can run");
-        let errors = findings.iter().filter(|finding| !finding.only_warns());
-        let lines: Vec<String> = errors.map(ToString::to_string).collect();
+        let lines: Vec<String> = findings.iter().map(ToString::to_string).collect();
         assert!(lines.is_empty(), "{}", lines.join("\n"));
     }
 }

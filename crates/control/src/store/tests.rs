@@ -264,7 +264,7 @@ fn an_index_that_leads_astray_is_found() {
     Connection::open(&path).unwrap().execute_batch(astray).unwrap();
     assert_eq!(reopened(&path).map(drop).unwrap_err().kind, StoreFaultKind::Damaged);
 
-    // One that is too large for that is found by whoever goes through the history.
+    // One that is too large for that is found by going through the history.
     let more = "INSERT INTO receipts VALUES (1, printf('%.*c', 5000000, 'x'))";
     Connection::open(&path).unwrap().execute(more, []).unwrap();
     let mut store = SqliteStore::open(&path, KIND).unwrap();

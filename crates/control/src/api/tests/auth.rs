@@ -40,7 +40,7 @@ async fn a_token_says_who_it_is_and_what_they_may() {
     assert_eq!(order("bearer  act ").await.status, 200);
     let viewer = order("Bearer look").await;
     assert_eq!((viewer.status, &*viewer.code()), (403, "forbidden"));
-    for wrong in ["Bearer nobody", "Bearer ", "Basic YTpi"] {
+    for wrong in ["Bearer stranger", "Bearer ", "Basic YTpi"] {
         let refused = order(wrong).await;
         assert_eq!((refused.status, &*refused.code()), (401, "unauthorized"), "{wrong}");
         assert_eq!(refused.header("www-authenticate"), "Bearer");

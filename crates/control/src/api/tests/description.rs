@@ -88,7 +88,7 @@ fn value(dice: &mut Dice, field: &str) -> Value {
         // A hold waits for its drain as long as this.
         "timeout" => dice.one(&[json!("10ms"), json!("0"), json!("2h"), json!("1y"), json!("ms")]).clone(),
         "max_size" => dice.one(&[json!("1m"), json!("0"), json!("99999999999g"), json!("-1")]).clone(),
-        "wait" => dice.one(&[json!("none"), json!("published"), json!("drained"), json!("for ever")]).clone(),
+        "wait" => dice.one(&[json!("none"), json!("published"), json!("drained"), json!("always")]).clone(),
         "commit" | "revision" => json!(dice.roll(30)),
         "max" | "per_second" => json!(dice.roll(3)),
         "reason" => dice.one(&[json!("why"), json!("x".repeat(2000)), json!("a\nb")]).clone(),

@@ -90,7 +90,7 @@ impl Store for Hand {
             disk.tables.push(table);
             disk.commits.push(commit.clone());
             disk.writers.push(process);
-            // It is kept, and nobody hears of it.
+            // It is kept, and its caller does not hear of it.
             match disk.fault() {
                 Some(fault) => Err(StoreFault { kind: StoreFaultKind::Failed, ..fault }),
                 None => Ok(()),

@@ -34,7 +34,7 @@ pub(super) async fn wait_and_see(world: &Rc<World>, seeded: &mut Seeded) {
     check_processes(world);
     let mut disk = world.shared.disk.lock().unwrap();
     let loaded = disk.store.load().unwrap();
-    holds!("nothing-pending-for-ever", loaded.pending.is_empty(), "{:?} waits for ever", loaded.pending);
+    holds!("nothing-pending-for-ever", loaded.pending.is_empty(), "{:?} waits forever", loaded.pending);
     check_history(
         &disk.commits,
         &loaded.table,
@@ -44,7 +44,7 @@ pub(super) async fn wait_and_see(world: &Rc<World>, seeded: &mut Seeded) {
     check_told(world, &disk.commits);
 }
 
-/// Every process has what the disk has, and holds nobody.
+/// Every process has what the disk has, and holds no request.
 fn check_processes(world: &World) {
     let newest = world.shared.disk.lock().unwrap().commits.len() as u64;
     for process in &*world.processes.borrow() {

@@ -1,7 +1,7 @@
 //! The office in a world made of one number: its real code, over a disk that fails, workers that dawdle, people who
 //! repeat themselves, a clock on the wall that is set, and processes that die and begin again at any instant.
 //!
-//! Owns: the world, and its fate. Nothing here has a thread or waits for real: tokio's clock stands still until nobody
+//! Owns: the world, and its fate. Nothing here has a thread or waits for real: tokio's clock stands still until no task
 //! has anything to do, and then jumps.
 
 mod disk;

@@ -20,7 +20,7 @@ pub(super) struct Told {
     pub(super) kept: HashMap<String, u64>,
     /// ApiError for good, without a word about the store.
     pub(super) refused: HashSet<String>,
-    /// Nobody could tell what became of it.
+    /// Its outcome is unknown.
     pub(super) unknown: HashSet<String>,
 }
 
@@ -111,7 +111,7 @@ pub(super) async fn hold_and_switch(world: Rc<World>, mut seeded: Seeded) {
     }
 }
 
-/// Gives an order, and again if nobody could tell what became of it and it has a name of its own.
+/// Gives an order, and again if its outcome is unknown and it has a name of its own.
 async fn insist(
     world: &Rc<World>,
     seeded: &mut Seeded,

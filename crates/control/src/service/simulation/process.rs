@@ -85,7 +85,7 @@ fn open(world: &World, number: u64, config: &Arc<Config>) -> Result<(OpenedOne, 
     holds!("history-is-whole", fits.is_ok(), "the table does not fit its own configuration: {fits:?}");
     let now_ms = now_ms();
     let reverted = startup::revert_overdue(&mut hand, &rules, &mut position, now_ms)?;
-    holds!("goes-back-in-time", reverted.is_ok(), "what nobody confirmed cannot go back: {reverted:?}");
+    holds!("goes-back-in-time", reverted.is_ok(), "an unconfirmed commit cannot go back: {reverted:?}");
     let overdue = position.pending.iter().find(|one| one.confirm_by_ms <= now_ms);
     holds!(
         "back-before-first",

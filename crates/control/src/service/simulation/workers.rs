@@ -59,7 +59,7 @@ fn route<'t>(table: &'t Table, key: &[u8]) -> Option<&'t Route> {
     table.find(key).map(|entry| &entry.route)
 }
 
-/// Is a request where this change leads nobody any more?
+/// Is a request where this change leads no request any more?
 fn is_old(flight: &Flight, watch: &Watch, number: u64) -> bool {
     let key = flight.key.as_bytes();
     let leads = |table: &Table, target: &str| match route(table, key) {

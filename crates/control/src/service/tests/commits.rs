@@ -336,7 +336,7 @@ async fn one_that_has_retired_takes_no_orders_and_follows_those_of_another_proce
     let (control, data_plane) = start(folder.path(), "");
     let (second, _) = open(&config(folder.path(), &two_groups("")), &FakeDataPlane::new()).unwrap();
     control.retire();
-    // Whoever asked before it was told is answered still.
+    // A caller that asked before the commit was acknowledged still gets an answer.
     while control.list().await.is_ok() {}
     assert_eq!(set(&control, "a.example", "green").await.unwrap_err().code, Code::Stopping);
     assert_eq!(set(&second, "a.example", "green").await.unwrap().revision, 1);

@@ -14,7 +14,7 @@ async fn what_nobody_confirms_goes_back() {
     let order = to(&[("a.example", "green"), ("b.example", "green")], within(60));
     let receipt = control.order("live", order, Options::default()).await.unwrap();
     assert!(receipt.confirm_by_ms.is_some());
-    // Whoever decided later is left alone.
+    // A later decision stays in effect.
     set(&control, "b.example", "blue=1 green=9").await.unwrap();
     let reverted = loop {
         let event = events.recv().await.unwrap();

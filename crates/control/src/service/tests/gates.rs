@@ -22,7 +22,7 @@ fn server(answer: &'static str) -> u16 {
     port
 }
 
-/// A port where nobody listens.
+/// A port that is not listened on.
 fn nobody() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }

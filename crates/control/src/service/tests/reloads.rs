@@ -81,7 +81,7 @@ async fn a_reload_that_cannot_be_is_told_why() {
     control.order("live", to(&[("a.example", "blue")], within), Options::default()).await.unwrap();
     let refused = prepare_reload(&texts).await.unwrap().unwrap_err();
     assert!(refused.contains("are hosts, and its KEY gives texts now"), "{refused}");
-    // Nobody leads to green any more, but a commit that awaits its confirmation would go back there.
+    // No key leads to green any more, but a commit that awaits its confirmation would go back there.
     let without = "upstream blue { server 127.0.0.1:1; } switch $host $live { default blue; }";
     let refused = prepare_reload(without).await.unwrap().unwrap_err();
     assert!(refused.contains("revision 2 awaits a confirmation"), "{refused}");
