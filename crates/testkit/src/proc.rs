@@ -139,7 +139,7 @@ pub fn threads(pid: u32) -> Vec<u32> {
 /// Returns true while a process has a thread that runs. While one of its threads is on its way out of the kernel, its
 /// sockets are open though the process is shown as a zombie already.
 pub fn is_running(pid: u32) -> bool {
-    let is_zombie = stat_fields(pid).first().is_none_or(|state| state == "Z");
+    let is_zombie = stat_fields(pid).first().is_none_or(|state| state == "Z" || state == "X");
     threads(pid).len() > 1 || !is_zombie
 }
 
@@ -151,6 +151,11 @@ pub fn title(pid: u32) -> String {
 /// When a process began, in ticks of the system's clock.
 pub fn started_at(pid: u32) -> u64 {
     stat_fields(pid).get(19).and_then(|ticks| ticks.parse().ok()).unwrap_or(0)
+}
+
+/// The process group of a process.
+pub fn group(pid: u32) -> Option<i32> {
+    stat_fields(pid).get(2)?.parse().ok()
 }
 
 /// The number of open descriptors of a process.

@@ -13,6 +13,8 @@ use nix::sys::signal::{Signal, kill, killpg};
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
 use nix::unistd::Pid;
 
+use crate::proc;
+
 /// The interval of polling for the end of a process.
 const GLANCE: Duration = Duration::from_millis(3);
 
@@ -125,16 +127,11 @@ impl Drop for StopAtEnd<'_> {
     }
 }
 
-/// Returns true if a process group has a process that is not a zombie.
+/// Returns true if a process group has a process that runs, or whose threads still hold its sockets.
 fn is_any_alive(group: Pid) -> bool {
-    let all = std::fs::read_dir("/proc").into_iter().flatten().flatten();
-    let stats = all.filter_map(|entry| std::fs::read_to_string(entry.path().join("stat")).ok());
-    stats.into_iter().any(|stat| {
-        // proc_pid_stat(5): the name may hold anything; after it come the state, the parent and the group.
-        let mut words = stat.rsplit_once(')').map_or("", |(_, rest)| rest).split_whitespace();
-        let alive = words.next().is_some_and(|state| state != "Z" && state != "X");
-        alive && words.nth(1).and_then(|number| number.parse().ok()) == Some(group.as_raw())
-    })
+    let pids = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    let pids = pids.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+    pids.filter(|pid| proc::group(*pid) == Some(group.as_raw())).any(proc::is_running)
 }
 
 /// Runs a program to its end and returns its output.
