@@ -5,7 +5,7 @@
 //! counts. Without valgrind or gungraun's runner it says so and skips.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 
 use serde_json::{Value, json};
@@ -145,7 +145,7 @@ fn differences(known: &Counts, counts: &Counts) -> Vec<String> {
 
 /// The repository's root.
 fn root() -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../..")
+    Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).map_or_else(PathBuf::new, PathBuf::from)
 }
 
 #[cfg(test)]

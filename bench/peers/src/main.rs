@@ -219,7 +219,7 @@ fn raise_descriptors() -> Result<(), String> {
 
 /// The root of the repository.
 fn root() -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../..")
+    Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).map_or_else(PathBuf::new, PathBuf::from)
 }
 
 #[cfg(test)]

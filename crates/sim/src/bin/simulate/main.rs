@@ -4,7 +4,7 @@
 
 mod mutants;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 
 const USAGE: &str = "usage: cargo xtask simulate [--scenario NAME]… [--seeds N] [--from N] [--seed N] [--trace]\n\
@@ -179,5 +179,5 @@ fn simulate(
 
 /// The root of the repository.
 fn root() -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../..")
+    Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).map_or_else(PathBuf::new, PathBuf::from)
 }
