@@ -11,7 +11,7 @@ const COLOURS: [RGBColor; 6] = [
     RGBColor(0x6b, 0x46, 0xc1),
     RGBColor(0x4a, 0x55, 0x68),
 ];
-const BAR_PIXELS: usize = 18;
+const BAR_PIXELS: usize = 20;
 /// The gap on both sides of a group, as a number of bars.
 const GAP: f64 = 0.6;
 
@@ -39,21 +39,22 @@ impl Chart {
         let group = self.series.len() as f64 + 2.0 * GAP;
         let length = group * self.groups.len().max(1) as f64;
         let values = self.groups.iter().flat_map(|(_, values)| values.iter().flatten());
-        let top = values.copied().fold(self.line.unwrap_or(1.0), f64::max) * 1.1;
+        // Room for the legend above the bars.
+        let top = values.copied().fold(self.line.unwrap_or(1.0), f64::max) * 1.3;
         let width = (length * BAR_PIXELS as f64) as usize + 90;
         let root = SVGBackend::with_string(svg, (width.max(480) as u32, 400)).into_drawing_area();
         root.fill(&WHITE)?;
         let mut chart = ChartBuilder::on(&root)
-            .caption(&self.title, ("sans-serif", 14))
+            .caption(&self.title, ("sans-serif", 17))
             .margin(12)
             .x_label_area_size(80)
             .y_label_area_size(44)
             .build_cartesian_2d(0.0..length, 0.0..top)?;
         chart.configure_mesh().disable_x_mesh().x_labels(0).light_line_style(WHITE).draw()?;
         let text = |size: u32| ("sans-serif", size).into_font();
-        let vertical = text(11).transform(FontTransform::Rotate270).color(&BLACK);
+        let vertical = text(14).transform(FontTransform::Rotate270).color(&BLACK);
         let vertical = vertical.pos(Pos::new(HPos::Right, VPos::Center));
-        let above = text(8).color(&BLACK).pos(Pos::new(HPos::Center, VPos::Bottom));
+        let above = text(10).color(&BLACK).pos(Pos::new(HPos::Center, VPos::Bottom));
         for (at, name) in self.series.iter().enumerate() {
             let colour = COLOURS[at % COLOURS.len()];
             let bars: Vec<(f64, f64)> = (self.groups.iter().enumerate())
@@ -72,13 +73,18 @@ impl Chart {
         }
         let names = self.groups.iter().enumerate().map(|(n, (name, _))| {
             let middle = (n as f64 + 0.5) * group;
-            Text::new(format!("{name}  "), (middle, 0.0), vertical.clone())
+            EmptyElement::at((middle, 0.0)) + Text::new(name.clone(), (0, 6), vertical.clone())
         });
         chart.draw_series(names)?;
         if let Some(value) = self.line {
             chart.draw_series(DashedLineSeries::new([(0.0, value), (length, value)], 5, 3, BLACK.into()))?;
         }
-        chart.configure_series_labels().border_style(WHITE).background_style(WHITE.mix(0.8)).draw()?;
+        chart
+            .configure_series_labels()
+            .position(SeriesLabelPosition::UpperRight)
+            .label_font(("sans-serif", 14))
+            .background_style(WHITE.mix(0.8))
+            .draw()?;
         root.present()?;
         Ok(())
     }
