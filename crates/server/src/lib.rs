@@ -1,10 +1,10 @@
-//! The server: processes, sockets, threads, and the relay between clients and upstreams.
+//! The server: a worker process and its threads, clients' connections, and the relay to upstreams.
 //!
-//! Owns everything that touches the operating system; what a request means is the engine's to say.
+//! Owns the async code of the traffic; the engine decides what a request means, and the crates `process` and `transport`
+//! hold the rest of the operating system.
 //!
-//! Reading order: [`process`] (the master and what it asks of the rest), `worker` (a worker process and its threads), `context`
-//! (what the requests of a thread share), `downstream` (one client), `request` (one request), `proxy` (one upstream),
-//! `switching` (new tables while requests run).
+//! Reading order: `worker` (a worker process and its threads), `context` (what the requests of a thread share), `downstream`
+//! (one client), `request` (one request), `proxy` (one upstream), `switching` (new tables while requests run), `trace`.
 
 mod context;
 mod downstream;
