@@ -7,7 +7,7 @@
     reason = "the macros make items that have neither documentation nor users"
 )]
 
-use engine::config::{Config, Inputs, LogId, NameLookup, build, find_location};
+use engine::config::{Config, Inputs, LogId, NoNames, build, find_location};
 use engine::exchange::{Captures, Exchange};
 use engine::host::{
     Counters, Env, FileError, Host, Level, Now, OpenRequest, Opened, ScriptCall, ScriptOutcome,
@@ -105,28 +105,11 @@ impl Host for Still {
     }
 }
 
-struct Nothing;
-
-impl conf::Loader for Nothing {
-    fn read(&self, _: &Path) -> std::io::Result<Vec<u8>> {
-        Err(std::io::ErrorKind::NotFound.into())
-    }
-    fn glob(&self, _: &Path) -> std::io::Result<Vec<PathBuf>> {
-        Ok(Vec::new())
-    }
-}
-
-impl NameLookup for Nothing {
-    fn lookup(&self, _: &str, _: u16) -> Result<Vec<SocketAddr>, String> {
-        Err("there are no names".to_owned())
-    }
-}
-
 fn config() -> Config {
-    let parsed = conf::parse_text("/etc/nginx.conf", CONF.to_owned(), &Nothing);
+    let parsed = conf::parse_text("/etc/nginx.conf", CONF.to_owned(), &conf::NoFiles);
     let inputs = Inputs {
-        loader: &Nothing,
-        names: &Nothing,
+        loader: &conf::NoFiles,
+        names: &NoNames,
         prefix: PathBuf::from("/prefix"),
         file: PathBuf::from("/etc/nginx.conf"),
         identity: Default::default(),

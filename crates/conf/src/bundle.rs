@@ -18,6 +18,19 @@ pub trait Loader {
     fn glob(&self, pattern: &Path) -> io::Result<Vec<PathBuf>>;
 }
 
+/// A loader without files, for text that names none.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct NoFiles;
+
+impl Loader for NoFiles {
+    fn read(&self, _: &Path) -> io::Result<Vec<u8>> {
+        Err(io::ErrorKind::NotFound.into())
+    }
+    fn glob(&self, _: &Path) -> io::Result<Vec<PathBuf>> {
+        Ok(Vec::new())
+    }
+}
+
 /// A recorded answer: the value, or the system's error number.
 type Recorded<T> = Result<T, i32>;
 

@@ -24,7 +24,7 @@ mod syntax;
 mod tree;
 mod unknown;
 
-pub use bundle::{Bundle, Loader, RecordingLoader};
+pub use bundle::{Bundle, Loader, NoFiles, RecordingLoader};
 pub use diagnostic::{Diagnostic, Severity};
 pub use nearest::nearest;
 pub use parser::{Parsed, parse, parse_option, parse_text, parse_with_option};

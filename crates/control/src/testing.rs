@@ -5,38 +5,19 @@
 use crate::data_plane::{Acknowledgement, DataPlane, GroupState, PeerState, Reply, Watch, WatchReport};
 use crate::{ControlHandle, Setup};
 use engine::Config;
-use engine::config::{Inputs, NameLookup, build};
+use engine::config::{Inputs, NoNames, build};
 use engine::host::Counters;
-use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 use switch::Tables;
 
-struct NoFiles;
-
-impl conf::Loader for NoFiles {
-    fn read(&self, _: &Path) -> std::io::Result<Vec<u8>> {
-        Err(std::io::ErrorKind::NotFound.into())
-    }
-    fn glob(&self, _: &Path) -> std::io::Result<Vec<PathBuf>> {
-        Ok(Vec::new())
-    }
-}
-
-struct NoNames;
-
-impl NameLookup for NoNames {
-    fn lookup(&self, _: &str, _: u16) -> Result<Vec<SocketAddr>, String> {
-        Err("Name or service not known".to_owned())
-    }
-}
-
 /// Builds a configuration with this `http` block; files are below `prefix`.
 pub(crate) fn config(prefix: &Path, http: &str) -> Arc<Config> {
-    let parsed = conf::parse_text("/etc/nginx.conf", format!("events {{}} http {{ {http} }}"), &NoFiles);
+    let parsed =
+        conf::parse_text("/etc/nginx.conf", format!("events {{}} http {{ {http} }}"), &conf::NoFiles);
     let inputs = Inputs {
-        loader: &NoFiles,
+        loader: &conf::NoFiles,
         names: &NoNames,
         prefix: prefix.to_owned(),
         file: "/etc/nginx.conf".into(),

@@ -24,6 +24,16 @@ pub trait NameLookup {
     fn lookup(&self, host: &str, port: u16) -> Result<Vec<SocketAddr>, String>;
 }
 
+/// A lookup that finds no host, for text that names none.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct NoNames;
+
+impl NameLookup for NoNames {
+    fn lookup(&self, _: &str, _: u16) -> Result<Vec<SocketAddr>, String> {
+        Err("Name or service not known".to_owned())
+    }
+}
+
 /// The inputs of a configuration besides its text.
 pub struct Inputs<'a> {
     /// Reads files that directives name.

@@ -14,7 +14,7 @@ mod names;
 
 pub use build::{build, directives};
 pub use builder::{
-    Builder, Inputs, NameLookup, invalid_choice, invalid_parameter, invalid_value, number, once,
+    Builder, Inputs, NameLookup, NoNames, invalid_choice, invalid_parameter, invalid_value, number, once,
     variable_name,
 };
 pub use draft::{Draft, ListenDraft, Scope, ServerDraft};

@@ -34,7 +34,42 @@ pub(crate) fn with_env<T>(
     call(&mut Env { config: &generation.config, host: &mut host })
 }
 
+/// The functions of a host that are the same for all of this process: files, and the names of machine and process.
+macro_rules! files_and_names {
+    () => {
+        fn open(&mut self, request: OpenRequest<'_>) -> Result<Opened, FileError> {
+            files::open(request)
+        }
+
+        fn removal(&mut self, path: &Path) -> Rc<dyn Any> {
+            files::removal(path)
+        }
+
+        fn read_file(&mut self, path: &[u8]) -> Result<Vec<u8>, FileError> {
+            files::read(path)
+        }
+
+        fn real_path(&mut self, path: &[u8]) -> Result<Vec<u8>, FileError> {
+            files::real_path(path)
+        }
+
+        fn hostname(&self) -> &[u8] {
+            files::hostname()
+        }
+
+        fn pid(&self) -> u32 {
+            std::process::id()
+        }
+
+        fn access_log_at(&mut self, path: &[u8], line: &[u8]) -> Result<(), FileError> {
+            files::append(path, line)
+        }
+    };
+}
+
 impl Host for ThreadHost<'_> {
+    files_and_names!();
+
     fn now(&self) -> Now {
         self.thread.clock.now()
     }
@@ -47,40 +82,12 @@ impl Host for ThreadHost<'_> {
         self.thread.random()
     }
 
-    fn open(&mut self, request: OpenRequest<'_>) -> Result<Opened, FileError> {
-        files::open(request)
-    }
-
-    fn removal(&mut self, path: &Path) -> Rc<dyn Any> {
-        files::removal(path)
-    }
-
     fn script(&mut self, config: &Config, exchange: &mut Exchange, call: ScriptCall) -> ScriptOutcome {
         let generation = self.generation;
         match &generation.scripts {
             Some(scripts) => scripts.run(self, config, exchange, call),
             None => ScriptOutcome::Failed,
         }
-    }
-
-    fn read_file(&mut self, path: &[u8]) -> Result<Vec<u8>, FileError> {
-        files::read(path)
-    }
-
-    fn real_path(&mut self, path: &[u8]) -> Result<Vec<u8>, FileError> {
-        files::real_path(path)
-    }
-
-    fn hostname(&self) -> &[u8] {
-        files::hostname()
-    }
-
-    fn pid(&self) -> u32 {
-        std::process::id()
-    }
-
-    fn access_log_at(&mut self, path: &[u8], line: &[u8]) -> Result<(), FileError> {
-        files::append(path, line)
     }
 
     fn access_log(&mut self, _config: &Config, log: LogId, line: &[u8]) {
@@ -117,6 +124,8 @@ pub(crate) struct BootHost<'a> {
 }
 
 impl Host for BootHost<'_> {
+    files_and_names!();
+
     fn now(&self) -> Now {
         self.clock.fresh()
     }
@@ -125,36 +134,8 @@ impl Host for BootHost<'_> {
         self.clock.fresh().epoch_us.wrapping_mul(0x9E37_79B9_7F4A_7C15)
     }
 
-    fn open(&mut self, request: OpenRequest<'_>) -> Result<Opened, FileError> {
-        files::open(request)
-    }
-
-    fn removal(&mut self, path: &Path) -> Rc<dyn Any> {
-        files::removal(path)
-    }
-
     fn script(&mut self, _: &Config, _: &mut Exchange, _: ScriptCall) -> ScriptOutcome {
         ScriptOutcome::Failed
-    }
-
-    fn read_file(&mut self, path: &[u8]) -> Result<Vec<u8>, FileError> {
-        files::read(path)
-    }
-
-    fn real_path(&mut self, path: &[u8]) -> Result<Vec<u8>, FileError> {
-        files::real_path(path)
-    }
-
-    fn hostname(&self) -> &[u8] {
-        files::hostname()
-    }
-
-    fn pid(&self) -> u32 {
-        std::process::id()
-    }
-
-    fn access_log_at(&mut self, path: &[u8], line: &[u8]) -> Result<(), FileError> {
-        files::append(path, line)
     }
 
     fn access_log(&mut self, _config: &Config, log: LogId, line: &[u8]) {

@@ -18,13 +18,13 @@ use crate::switching::worker_bus::WorkerBus;
 use crate::worker::reload_requests::ReloadRequests;
 use control::{ControlHandle, Setup};
 use engine::Config;
-use engine::config::{Inputs, NameLookup};
+use engine::config::{Inputs, NoNames};
 use process::log::{ErrorLog, LogFiles, LogTarget, utc_offset_s};
 use process::{Address, Reporter};
 use statistics::Collector;
 use std::cell::RefCell;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -39,29 +39,10 @@ pub(super) struct Harness {
     socket: Rc<ListenSocket>,
 }
 
-struct NoFiles;
-
-impl conf::Loader for NoFiles {
-    fn read(&self, _: &Path) -> std::io::Result<Vec<u8>> {
-        Err(std::io::ErrorKind::NotFound.into())
-    }
-    fn glob(&self, _: &Path) -> std::io::Result<Vec<PathBuf>> {
-        Ok(Vec::new())
-    }
-}
-
-struct NoNames;
-
-impl NameLookup for NoNames {
-    fn lookup(&self, _: &str, _: u16) -> Result<Vec<SocketAddr>, String> {
-        Err("no names here".to_owned())
-    }
-}
-
 fn compile(text: &str, prefix: &Path) -> Arc<Config> {
-    let parsed = conf::parse_text("/nginx.conf", text.to_owned(), &NoFiles);
+    let parsed = conf::parse_text("/nginx.conf", text.to_owned(), &conf::NoFiles);
     let inputs = Inputs {
-        loader: &NoFiles,
+        loader: &conf::NoFiles,
         names: &NoNames,
         prefix: prefix.to_owned(),
         file: "/nginx.conf".into(),

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{Read, Seek, Write};
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -163,30 +163,20 @@ fn nameless(text: &str) -> File {
     file
 }
 
-struct NoFiles;
+/// Every name is this machine.
+struct LoopbackNames;
 
-impl conf::Loader for NoFiles {
-    fn read(&self, _: &Path) -> std::io::Result<Vec<u8>> {
-        Err(std::io::ErrorKind::NotFound.into())
-    }
-    fn glob(&self, _: &Path) -> std::io::Result<Vec<PathBuf>> {
-        Ok(Vec::new())
-    }
-}
-
-struct NoNames;
-
-impl NameLookup for NoNames {
+impl NameLookup for LoopbackNames {
     fn lookup(&self, _: &str, port: u16) -> Result<Vec<SocketAddr>, String> {
         Ok(vec![SocketAddr::from(([127, 0, 0, 1], port))])
     }
 }
 
 pub(super) fn config_of(text: &str) -> Arc<Config> {
-    let parsed = conf::parse_text("/p/conf/nginx.conf", text, &NoFiles);
+    let parsed = conf::parse_text("/p/conf/nginx.conf", text, &conf::NoFiles);
     let inputs = Inputs {
-        loader: &NoFiles,
-        names: &NoNames,
+        loader: &conf::NoFiles,
+        names: &LoopbackNames,
         prefix: PathBuf::from("/p/"),
         file: PathBuf::from("/p/conf/nginx.conf"),
         identity: Default::default(),
