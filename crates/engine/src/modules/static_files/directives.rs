@@ -125,9 +125,9 @@ fn root(b: &mut Builder<'_>, d: &conf::Directive) -> Result<(), Diagnostic> {
     if is_alias && is_open_prefix && word.text().ends_with(b"/") {
         let name = scope.name.as_bstr();
         let fault = format!("location \"{name}\" has no slash at its end, its \"alias\" has one");
-        let mend =
+        let help =
             format!("write `location {name}/`: as it is, \"{name}X\" is served from \"{}X\"", word.text());
-        b.diagnostics.push(Diagnostic::warn(word.span, fault).help(mend));
+        b.diagnostics.push(Diagnostic::warn(word.span, fault).help(help));
     }
     let mut text = word.text().to_vec();
     if !is_alias && text.ends_with(b"/") {
