@@ -68,12 +68,12 @@ end
 
 local REMOVE, REPLACE, ADD = 0, 1, 2
 
-local function set(_, name, value)
+local function set(_, name, value, keep)
     check_request()
     if type(name) ~= "string" then
         name = tostring(name)
     end
-    local done = 1
+    local done, first = 1, keep and ADD or REPLACE
     if value == nil then
         c_set(bridge, name, #name, nil, 0, REMOVE)
     elseif type(value) == "table" then
@@ -86,11 +86,11 @@ local function set(_, name, value)
             if type(text) ~= "string" then
                 text = tostring(text)
             end
-            done = c_set(bridge, name, #name, text, #text, number == 1 and REPLACE or ADD)
+            done = c_set(bridge, name, #name, text, #text, number == 1 and first or ADD)
         end
     else
         local text = type(value) == "string" and value or tostring(value)
-        done = c_set(bridge, name, #name, text, #text, REPLACE)
+        done = c_set(bridge, name, #name, text, #text, first)
     end
     if done == 0 then
         error("failed to set header", 2)
@@ -98,6 +98,14 @@ local function set(_, name, value)
 end
 
 ngx.header = setmetatable({}, { __index = get, __newindex = set })
+
+-- The function of lua-resty-core that `ngx.resp` builds on.
+local core = package.preload["resty.core.response"]
+package.preload["resty.core.response"] = function(...)
+    local module = core(...)
+    module.set_resp_header = set
+    return module
+end
 
 -- Tables of headers take names in any spelling.
 support.headers_metatable = {

@@ -88,6 +88,9 @@ unsafe extern "C-unwind" fn open_protected(state: *mut lua_State) -> i32 {
         ffi::lua_pushlightuserdata(state, opening.bridge.cast());
         ffi::lua_pushcclosure(state, traceback::tidied, 1);
         ffi::lua_call(state, 2, 0);
+        load(state, include_str!("../lua/modules.lua"), "modules");
+        ffi::lua_pushvalue(state, 1);
+        ffi::lua_call(state, 1, 0);
         for area in opening.options.areas {
             load(state, area.source, area.name);
             ffi::lua_pushvalue(state, 1);
