@@ -195,7 +195,7 @@ fn a_switch_that_cannot_be_kept_is_refused() {
         }
     }
     let (at, told) = refused.expect("a full disk refuses");
-    assert!(told.contains("there is no room left for the store"), "{told}");
+    assert!(told.contains("no space is left for the store"), "{told}");
     let listed = String::from_utf8(server.say(&["list", "--limit", "1000"]).stdout).unwrap();
     assert!(!listed.contains(&format!("host{at} ")), "{listed}");
     assert!(server.get("/").ends_with("blue"), "{}", server.log());

@@ -271,7 +271,7 @@ fn an_index_that_leads_astray_is_found() {
     assert_eq!(store.page(0, 8).unwrap().len(), 8);
     let fault = store.page(8, 8).unwrap_err();
     assert_eq!(fault.kind, StoreFaultKind::Damaged);
-    assert!(fault.text.contains("leaves out revision 9"), "{fault}");
+    assert!(fault.text.contains("omits revision 9"), "{fault}");
 }
 
 /// A small generator: the same bytes are damaged in every run.

@@ -274,7 +274,7 @@ async fn a_store_that_fails_refuses_the_switch_and_the_table_stays() {
     let mut events = control.events(None).live;
     let refusal = set(&control, "a.example", "blue").await.unwrap_err();
     assert_eq!(refusal.code, Code::StoreFailed);
-    assert!(refusal.text.contains("moved away"), "{refusal}");
+    assert!(refusal.text.contains("it was moved or replaced"), "{refusal}");
     let event = loop {
         let event = events.recv().await.unwrap();
         if event.kind.name() == "store_failed" {

@@ -80,18 +80,18 @@ async fn a_reload_that_cannot_be_is_told_why() {
     set(&control, "a.example", "green").await.unwrap();
     control.order("live", to(&[("a.example", "blue")], within), Options::default()).await.unwrap();
     let refused = prepare_reload(&texts).await.unwrap().unwrap_err();
-    assert!(refused.contains("are hosts, and its KEY gives texts now"), "{refused}");
+    assert!(refused.contains("its store holds hosts, but its KEY now gives texts"), "{refused}");
     // No key leads to green any more, but a commit that awaits its confirmation would go back there.
     let without = "upstream blue { server 127.0.0.1:1; } switch $host $live { default blue; }";
     let refused = prepare_reload(without).await.unwrap().unwrap_err();
-    assert!(refused.contains("revision 2 awaits a confirmation"), "{refused}");
+    assert!(refused.contains("revision 2 awaits confirmation"), "{refused}");
     control.confirm("live", None, meta()).await.unwrap();
     prepare_reload(without).await.unwrap().unwrap();
     // A store that cannot be opened.
     std::fs::write(folder.path().join("state/other.db"), "what is this").unwrap();
     let other = two_groups("state state/other.db;");
     let refused = prepare_reload(&other).await.unwrap().unwrap_err();
-    assert!(refused.contains("switch \"live\": the store") && refused.contains("begin afresh"), "{refused}");
+    assert!(refused.contains("switch \"live\": the store") && refused.contains("start over"), "{refused}");
     // And a held key whose switch would move.
     let hold =
         HoldOrder { key: key("h.example"), options: HoldOptions::default(), actor: "t".into(), reason: None };
@@ -109,5 +109,5 @@ async fn a_store_that_cannot_be_trusted_is_no_start() {
     let refused = open(&config(folder.path(), &two_groups("")), &FakeDataPlane::new()).map(drop).unwrap_err();
     assert!(refused.contains("is damaged: it is empty") && refused.contains("move "), "{refused}");
     let refused = open(&config(folder.path(), &two_groups("state no/such/live.db;")), &FakeDataPlane::new());
-    assert!(refused.map(drop).unwrap_err().contains("make the folder"));
+    assert!(refused.map(drop).unwrap_err().contains("create the folder"));
 }
