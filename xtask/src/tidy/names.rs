@@ -126,10 +126,35 @@ fn words_of(name: &str) -> Vec<String> {
     words
 }
 
+/// Adds each module that has a file `x.rs` and a folder `x/`: such a module is `x/mod.rs` here, so that it is in one place.
+pub(super) fn check_module_files(paths: &[&str], found: &mut Vec<Finding>) {
+    for path in paths {
+        let Some(folder) = path.strip_suffix(".rs").filter(|folder| folder.contains("/src/")) else {
+            continue;
+        };
+        let inside = format!("{folder}/");
+        if paths.iter().any(|other| other.starts_with(&inside) && other.ends_with(".rs")) {
+            let text = format!("has a folder of its own: move it to {folder}/mod.rs");
+            found.push(Finding::new(path, 0, "module-files", "", text));
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::rust::parsed;
     use super::*;
+
+    #[test]
+    fn a_module_with_a_folder_is_its_mod_file() {
+        let mut found = Vec::new();
+        check_module_files(
+            &["a/src/b.rs", "a/src/b/c.rs", "a/src/d/mod.rs", "a/src/d/e.rs", "a/src/lib.rs"],
+            &mut found,
+        );
+        let paths: Vec<&str> = found.iter().map(|finding| finding.path.as_str()).collect();
+        assert_eq!(paths, ["a/src/b.rs"]);
+    }
 
     fn subjects(text: &str) -> Vec<String> {
         let mut found = Vec::new();

@@ -12,7 +12,7 @@ const FUNCTION_LINES: usize = 100;
 /// Fields of a struct.
 const STRUCT_FIELDS: usize = 16;
 
-/// Adds what breaks these laws in a file.
+/// Adds what exceeds these limits in a file.
 pub(super) fn check(file: &RustFile, found: &mut Vec<Finding>) {
     let first = file.lines.iter().find(|line| !line.trim().is_empty() && !line.starts_with("#!"));
     if !first.is_some_and(|line| line.starts_with("//!")) {
@@ -24,7 +24,7 @@ pub(super) fn check(file: &RustFile, found: &mut Vec<Finding>) {
     }
     let own = file.lines.iter().take_while(|line| !line.starts_with("#[cfg(test)]")).count();
     if own > FILE_LINES {
-        let text = format!("{own} lines before its tests, and the law says {FILE_LINES}");
+        let text = format!("{own} lines before its tests, and the limit is {FILE_LINES}");
         found.push(Finding::new(&file.path, 0, "file-lines", "", text));
     }
     Shapes { file, found }.visit_file(&file.tree);
@@ -40,7 +40,7 @@ impl Shapes<'_> {
         let (first, last) = lines_of(sig, block);
         let lines = last - first + 1;
         if lines > FUNCTION_LINES && !self.file.in_test(first) {
-            let text = format!("{lines} lines, and the law says {FUNCTION_LINES}");
+            let text = format!("{lines} lines, and the limit is {FUNCTION_LINES}");
             self.found.push(Finding::new(
                 &self.file.path,
                 first,
@@ -74,7 +74,7 @@ impl<'ast> Visit<'ast> for Shapes<'_> {
         let line = item.struct_token.span.start().line;
         let fields = item.fields.len();
         if fields > STRUCT_FIELDS && !self.file.in_test(line) {
-            let text = format!("{fields} fields, and the law says {STRUCT_FIELDS}");
+            let text = format!("{fields} fields, and the limit is {STRUCT_FIELDS}");
             self.found.push(Finding::new(
                 &self.file.path,
                 line,

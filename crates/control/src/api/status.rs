@@ -28,7 +28,7 @@ use utoipa::IntoParams;
 
 /// The number of busiest keys in the status.
 const KEYS: usize = 20;
-/// A summary of the method; see crates/statistics/src/compare.rs.
+/// A summary of the method; see crates/statistics/src/compare/mod.rs.
 const METHOD: &str = "each figure by itself at 1 %: errors by Fisher's exact test or the two-proportion z-test, \
                       percentiles by intervals of order statistics, the mean by Welch's test";
 
