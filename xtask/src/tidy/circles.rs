@@ -28,14 +28,14 @@ pub(super) fn check(files: &[RustFile], found: &mut Vec<Finding>) {
     }
     for (source, files) in crates {
         for circle in circles(&imports(source, &files)) {
-            let law = match circle.len() {
+            let lint = match circle.len() {
                 n if n <= EXCUSABLE => "circle",
                 n if n <= EXCUSABLE_LARGE => "large-circle",
                 _ => "huge-circle",
             };
             let names: Vec<String> = circle.iter().map(shown).collect();
             let text = format!("{} files import each other: {}", names.len(), names.join(" "));
-            found.push(Finding::new(source, 0, law, &names[0], text));
+            found.push(Finding::new(source, 0, lint, &names[0], text));
         }
     }
 }
@@ -243,7 +243,7 @@ mod tests {
         mark_test_files(&mut files);
         let mut found = Vec::new();
         check(&files, &mut found);
-        found.into_iter().map(|f| (f.law.to_owned(), f.subject, f.text)).collect()
+        found.into_iter().map(|f| (f.lint.to_owned(), f.subject, f.text)).collect()
     }
 
     /// The files of the circle that `x` and `y` make, if they make one.
@@ -317,12 +317,12 @@ mod tests {
                 .map(|i| (format!("m{i:02}.rs"), format!("use crate::m{:02}::A;", (i + 1) % n)))
                 .collect();
             let files: Vec<(&str, &str)> = texts.iter().map(|(a, b)| (a.as_str(), b.as_str())).collect();
-            found(&files).into_iter().map(|(law, subject, _)| (law, subject)).collect::<Vec<_>>()
+            found(&files).into_iter().map(|(lint, subject, _)| (lint, subject)).collect::<Vec<_>>()
         };
-        for (n, law) in
+        for (n, lint) in
             [(2, "circle"), (8, "circle"), (9, "large-circle"), (14, "large-circle"), (15, "huge-circle")]
         {
-            assert_eq!(ring(n), [(law.to_owned(), "m00".to_owned())], "{n}");
+            assert_eq!(ring(n), [(lint.to_owned(), "m00".to_owned())], "{n}");
         }
     }
 }

@@ -11,7 +11,7 @@ const CHORES: [&str; 2] = ["testkit", "xtask"];
 /// How many lines of code may stand between an `unsafe` and its reason.
 const REASON_WITHIN: usize = 8;
 
-/// Adds what breaks these laws in a file.
+/// Adds what breaks these lints in a file.
 pub(super) fn check(file: &RustFile, found: &mut Vec<Finding>) {
     let chore = CHORES.contains(&file.house_crate());
     let tokens = &file.tokens;
@@ -20,7 +20,7 @@ pub(super) fn check(file: &RustFile, found: &mut Vec<Finding>) {
         let before = at.checked_sub(1).map(|i| &tokens[i]);
         let after = tokens.get(at + 1);
         let called = after.is_some_and(|t| t.is_mark('('));
-        let mut add = |law, text: &str| found.push(Finding::new(&file.path, token.line, law, word, text));
+        let mut add = |lint, text: &str| found.push(Finding::new(&file.path, token.line, lint, word, text));
         match word.as_str() {
             "unwrap" | "expect" | "unwrap_err" | "expect_err"
                 if called
@@ -85,54 +85,54 @@ mod tests {
     use super::super::rust::parsed;
     use super::*;
 
-    fn laws(path: &str, text: &str) -> Vec<(&'static str, usize)> {
+    fn lints(path: &str, text: &str) -> Vec<(&'static str, usize)> {
         let mut found = Vec::new();
         check(&parsed(path, text), &mut found);
-        found.into_iter().map(|f| (f.law, f.line)).collect()
+        found.into_iter().map(|f| (f.lint, f.line)).collect()
     }
 
     #[test]
     fn unwrap_and_expect_are_found_in_macros_too_and_not_in_tests() {
         let text = "fn a() {\n b.unwrap();\n b.expect(\"c\");\n format!(\"{}\", b.unwrap());\n b.unwrap_or(1);\n}\n\
                     #[cfg(test)]\nmod tests { fn a() { b.unwrap(); } }";
-        assert_eq!(laws("crates/http/src/a.rs", text), [("unwrap", 2), ("unwrap", 3), ("unwrap", 4)]);
-        assert_eq!(laws("crates/http/tests/a.rs", text), []);
-        assert_eq!(laws("xtask/src/a.rs", text), []);
+        assert_eq!(lints("crates/http/src/a.rs", text), [("unwrap", 2), ("unwrap", 3), ("unwrap", 4)]);
+        assert_eq!(lints("crates/http/tests/a.rs", text), []);
+        assert_eq!(lints("xtask/src/a.rs", text), []);
     }
 
     #[test]
     fn a_method_of_the_same_name_defined_is_no_call() {
-        assert_eq!(laws("crates/conf/src/a.rs", "impl Lexer { fn expect(&mut self) {} }"), []);
+        assert_eq!(lints("crates/conf/src/a.rs", "impl Lexer { fn expect(&mut self) {} }"), []);
     }
 
     #[test]
     fn unsafe_stays_in_two_crates() {
         assert_eq!(
-            laws("crates/http/src/a.rs", "// SAFETY: no.\nfn a() { unsafe { b() } }"),
+            lints("crates/http/src/a.rs", "// SAFETY: no.\nfn a() { unsafe { b() } }"),
             [("unsafe", 2)]
         );
-        assert_eq!(laws("crates/http/src/a.rs", "#![deny(unsafe_code)]"), []);
+        assert_eq!(lints("crates/http/src/a.rs", "#![deny(unsafe_code)]"), []);
     }
 
     #[test]
     fn unsafe_says_why() {
         let path = "crates/server/src/a.rs";
-        assert_eq!(laws(path, "fn a() {\n unsafe { b() }\n}"), [("unsafe", 2)]);
-        assert_eq!(laws(path, "fn a() {\n // SAFETY: it is ours.\n unsafe { b() }\n}"), []);
-        assert_eq!(laws(path, "struct A;\nunsafe impl Send for A {}"), [("unsafe", 2)]);
-        assert_eq!(laws(path, "type A = unsafe extern \"C\" fn(u8);\nunsafe fn a() {}"), []);
-        assert_eq!(laws(path, "fn a() {\n // SAFETY: of another.\n\n unsafe { b() }\n}"), [("unsafe", 4)]);
+        assert_eq!(lints(path, "fn a() {\n unsafe { b() }\n}"), [("unsafe", 2)]);
+        assert_eq!(lints(path, "fn a() {\n // SAFETY: it is ours.\n unsafe { b() }\n}"), []);
+        assert_eq!(lints(path, "struct A;\nunsafe impl Send for A {}"), [("unsafe", 2)]);
+        assert_eq!(lints(path, "type A = unsafe extern \"C\" fn(u8);\nunsafe fn a() {}"), []);
+        assert_eq!(lints(path, "fn a() {\n // SAFETY: of another.\n\n unsafe { b() }\n}"), [("unsafe", 4)]);
     }
 
     #[test]
     fn gaps_are_found() {
         let gaps = ["to", "do!() } fn b() { unimplemen", "ted!() }"].concat();
-        assert_eq!(laws("xtask/src/a.rs", &format!("fn a() {{ {gaps}")), [("gap", 1), ("gap", 1)]);
+        assert_eq!(lints("xtask/src/a.rs", &format!("fn a() {{ {gaps}")), [("gap", 1), ("gap", 1)]);
     }
 
     #[test]
     fn an_ignored_test_says_why() {
-        assert_eq!(laws("a.rs", "#[ignore]\nfn a() {}"), [("ignore", 1)]);
-        assert_eq!(laws("a.rs", "#[ignore = \"needs root\"]\nfn a() {}"), []);
+        assert_eq!(lints("a.rs", "#[ignore]\nfn a() {}"), [("ignore", 1)]);
+        assert_eq!(lints("a.rs", "#[ignore = \"needs root\"]\nfn a() {}"), []);
     }
 }

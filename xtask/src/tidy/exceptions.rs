@@ -5,14 +5,14 @@ use super::Finding;
 /// The list, beside xtask's `Cargo.toml`.
 pub(super) const FILE: &str = "tidy-exceptions.txt";
 
-/// How many exceptions there may be from some laws together.
+/// How many exceptions there may be from some lints together.
 const AT_MOST: [(&[&str], usize); 3] =
     [(&["circle", "large-circle", "huge-circle"], 4), (&["large-circle"], 1), (&["huge-circle"], 0)];
 
-/// One line: `law | path | subject or * | reason`.
+/// One line: `lint | path | subject or * | reason`.
 struct Exception<'a> {
     line: usize,
-    law: &'a str,
+    lint: &'a str,
     path: &'a str,
     subject: &'a str,
 }
@@ -29,28 +29,28 @@ pub(super) fn apply(list: &str, found: Vec<Finding>) -> Vec<Finding> {
         }
         let columns: Vec<&str> = text.splitn(4, '|').map(str::trim).collect();
         match columns[..] {
-            [law, path, subject, reason] if !reason.is_empty() => {
-                exceptions.push((Exception { line, law, path, subject }, false));
+            [lint, path, subject, reason] if !reason.is_empty() => {
+                exceptions.push((Exception { line, lint, path, subject }, false));
             }
             _ => left.push(Finding::new(
                 &own,
                 line,
                 "exceptions",
                 text,
-                "is not `law | path | subject or * | reason`",
+                "is not `lint | path | subject or * | reason`",
             )),
         }
     }
-    for (laws, most) in AT_MOST {
-        let listed = exceptions.iter().filter(|(exception, _)| laws.contains(&exception.law));
+    for (lints, most) in AT_MOST {
+        let listed = exceptions.iter().filter(|(exception, _)| lints.contains(&exception.lint));
         for (exception, _) in listed.skip(most) {
             let text = format!("is one more than the {most} exceptions that there may be");
-            left.push(Finding::new(&own, exception.line, "exceptions", exception.law, text));
+            left.push(Finding::new(&own, exception.line, "exceptions", exception.lint, text));
         }
     }
     for finding in found {
         let excuse = exceptions.iter_mut().find(|(exception, _)| {
-            exception.law == finding.law
+            exception.lint == finding.lint
                 && exception.path == finding.path
                 && (exception.subject == "*" || exception.subject == finding.subject)
         });
@@ -61,7 +61,7 @@ pub(super) fn apply(list: &str, found: Vec<Finding>) -> Vec<Finding> {
     }
     for (exception, used) in exceptions {
         if !used {
-            let subject = format!("{} | {} | {}", exception.law, exception.path, exception.subject);
+            let subject = format!("{} | {} | {}", exception.lint, exception.path, exception.subject);
             left.push(Finding::new(&own, exception.line, "exceptions", &subject, "excuses nothing any more"));
         }
     }
@@ -72,8 +72,8 @@ pub(super) fn apply(list: &str, found: Vec<Finding>) -> Vec<Finding> {
 mod tests {
     use super::*;
 
-    fn finding(law: &'static str, path: &str, subject: &str) -> Finding {
-        Finding::new(path, 7, law, subject, "text")
+    fn finding(lint: &'static str, path: &str, subject: &str) -> Finding {
+        Finding::new(path, 7, lint, subject, "text")
     }
 
     #[test]
@@ -92,12 +92,12 @@ mod tests {
 
     #[test]
     fn circles_have_few_exceptions() {
-        let list = |laws: &[&str]| {
-            laws.iter().map(|law| format!("{law} | a | * | It is one.\n")).collect::<String>()
+        let list = |lints: &[&str]| {
+            lints.iter().map(|lint| format!("{lint} | a | * | It is one.\n")).collect::<String>()
         };
-        let excess = |laws: &[&'static str]| {
-            let found = laws.iter().map(|law| finding(law, "a", "b")).collect();
-            let left = apply(&list(laws), found);
+        let excess = |lints: &[&'static str]| {
+            let found = lints.iter().map(|lint| finding(lint, "a", "b")).collect();
+            let left = apply(&list(lints), found);
             left.into_iter().filter(|f| f.text.contains("one more")).map(|f| f.line).collect::<Vec<_>>()
         };
         assert_eq!(excess(&["circle", "circle", "circle", "large-circle"]), [0; 0]);
@@ -108,10 +108,10 @@ mod tests {
 
     #[test]
     fn an_exception_without_a_reason_or_a_use_is_a_finding() {
-        let laws =
-            |list: &str| apply(list, Vec::new()).into_iter().map(|f| (f.law, f.line)).collect::<Vec<_>>();
-        assert_eq!(laws("unwrap | a.rs | *"), [("exceptions", 1)]);
-        assert_eq!(laws("unwrap | a.rs | * |  "), [("exceptions", 1)]);
-        assert_eq!(laws("\nunwrap | a.rs | * | It cannot fail."), [("exceptions", 2)]);
+        let lints =
+            |list: &str| apply(list, Vec::new()).into_iter().map(|f| (f.lint, f.line)).collect::<Vec<_>>();
+        assert_eq!(lints("unwrap | a.rs | *"), [("exceptions", 1)]);
+        assert_eq!(lints("unwrap | a.rs | * |  "), [("exceptions", 1)]);
+        assert_eq!(lints("\nunwrap | a.rs | * | It cannot fail."), [("exceptions", 2)]);
     }
 }

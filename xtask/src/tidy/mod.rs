@@ -20,15 +20,15 @@ use std::process::{Command, ExitCode};
 
 use rust::RustFile;
 
-/// One place where a law is broken.
+/// One place where a lint is broken.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Finding {
     /// The file, from the repository's root.
     pub(crate) path: String,
     /// The line, from 1; 0 if the whole file is meant.
     pub(crate) line: usize,
-    /// Which law: the first column of `tidy-exceptions.txt`.
-    pub(crate) law: &'static str,
+    /// Which lint: the first column of `tidy-exceptions.txt`.
+    pub(crate) lint: &'static str,
     /// What breaks it: a function's or a type's name, or the word; the third column there.
     pub(crate) subject: String,
     /// What is wrong and what would be right.
@@ -36,14 +36,14 @@ pub(crate) struct Finding {
 }
 
 impl Finding {
-    fn new(path: &str, line: usize, law: &'static str, subject: &str, text: impl Into<String>) -> Finding {
-        Finding { path: path.to_owned(), line, law, subject: subject.to_owned(), text: text.into() }
+    fn new(path: &str, line: usize, lint: &'static str, subject: &str, text: impl Into<String>) -> Finding {
+        Finding { path: path.to_owned(), line, lint, subject: subject.to_owned(), text: text.into() }
     }
 }
 
 impl std::fmt::Display for Finding {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}:{}: {}: {}: {}", self.path, self.line, self.law, self.subject, self.text)
+        write!(f, "{}:{}: {}: {}: {}", self.path, self.line, self.lint, self.subject, self.text)
     }
 }
 

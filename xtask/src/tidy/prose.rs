@@ -10,7 +10,7 @@ use super::Finding;
 /// Texts of others, or written by tools.
 const NOT_OURS: [&str; 2] = ["Cargo.lock", "LICENSE-APACHE"];
 
-/// Written in halves, so that this file does not break its own law. The second column says what to write.
+/// Written in halves, so that this file does not break its own lint. The second column says what to write.
 const BANNED: [(&str, &str); 10] = [
     (concat!("who", "ever"), "name the party: the client, the caller, the operator"),
     (concat!("no", "body"), "name the party: no client, no one"),

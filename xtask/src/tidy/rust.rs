@@ -1,6 +1,6 @@
 //! A Rust file as the checks see it: its text, its syntax tree, its tokens, and which lines are tests.
 //!
-//! It knows nothing of any law.
+//! It knows nothing of any lint.
 
 use proc_macro2::{Delimiter, TokenStream, TokenTree};
 use syn::visit::{self, Visit};

@@ -92,48 +92,48 @@ mod tests {
     use super::super::rust::parsed;
     use super::*;
 
-    fn laws(path: &str, text: &str) -> Vec<(&'static str, String)> {
+    fn lints(path: &str, text: &str) -> Vec<(&'static str, String)> {
         let mut found = Vec::new();
         check(&parsed(path, text), &mut found);
-        found.into_iter().map(|f| (f.law, f.subject)).collect()
+        found.into_iter().map(|f| (f.lint, f.subject)).collect()
     }
 
     #[test]
     fn a_module_opens_with_what_it_owns() {
-        assert_eq!(laws("a.rs", "use b::c;\n"), [("module-opening", String::new())]);
-        assert_eq!(laws("a.rs", "//! Owns it.\nuse b::c;\n"), []);
-        assert_eq!(laws("a/tests/b.rs", "use b::c;\n"), [("module-opening", String::new())]);
+        assert_eq!(lints("a.rs", "use b::c;\n"), [("module-opening", String::new())]);
+        assert_eq!(lints("a.rs", "//! Owns it.\nuse b::c;\n"), []);
+        assert_eq!(lints("a/tests/b.rs", "use b::c;\n"), [("module-opening", String::new())]);
     }
 
     #[test]
     fn a_file_ends_at_its_limit_and_its_tests_do_not_count() {
         let full = format!("//! Full.\n{}", "const _: () = ();\n".repeat(FILE_LINES - 1));
-        assert_eq!(laws("a.rs", &full), []);
-        assert_eq!(laws("a.rs", &format!("{full}const _: () = ();\n")), [("file-lines", String::new())]);
-        assert_eq!(laws("a.rs", &format!("{full}#[cfg(test)]\nmod tests {{\n}}\n")), []);
+        assert_eq!(lints("a.rs", &full), []);
+        assert_eq!(lints("a.rs", &format!("{full}const _: () = ();\n")), [("file-lines", String::new())]);
+        assert_eq!(lints("a.rs", &format!("{full}#[cfg(test)]\nmod tests {{\n}}\n")), []);
     }
 
     #[test]
     fn a_function_ends_at_its_limit_wherever_it_stands() {
         let body = |lines: usize| "let _ = 1;\n".repeat(lines - 2);
         let function = |lines| format!("//! A.\nfn long() {{\n{}}}\n", body(lines));
-        assert_eq!(laws("a.rs", &function(FUNCTION_LINES)), []);
-        assert_eq!(laws("a.rs", &function(FUNCTION_LINES + 1)), [("function-lines", "long".to_owned())]);
+        assert_eq!(lints("a.rs", &function(FUNCTION_LINES)), []);
+        assert_eq!(lints("a.rs", &function(FUNCTION_LINES + 1)), [("function-lines", "long".to_owned())]);
         let method = format!("//! A.\nimpl A {{\nfn long() {{\n{}}}\n}}\n", body(FUNCTION_LINES + 1));
-        assert_eq!(laws("a.rs", &method), [("function-lines", "long".to_owned())]);
+        assert_eq!(lints("a.rs", &method), [("function-lines", "long".to_owned())]);
         let default = format!("//! A.\ntrait A {{\nfn long() {{\n{}}}\n}}\n", body(FUNCTION_LINES + 1));
-        assert_eq!(laws("a.rs", &default), [("function-lines", "long".to_owned())]);
+        assert_eq!(lints("a.rs", &default), [("function-lines", "long".to_owned())]);
         let test = format!("//! A.\n#[test]\nfn long() {{\n{}}}\n", body(FUNCTION_LINES + 1));
-        assert_eq!(laws("a.rs", &test), []);
+        assert_eq!(lints("a.rs", &test), []);
     }
 
     #[test]
     fn a_struct_ends_at_its_limit() {
         let fields = |n: usize| (0..n).map(|i| format!("f{i}: u8, ")).collect::<String>();
         let named = |n| format!("//! A.\nstruct Large {{ {} }}", fields(n));
-        assert_eq!(laws("a.rs", &named(STRUCT_FIELDS)), []);
-        assert_eq!(laws("a.rs", &named(STRUCT_FIELDS + 1)), [("struct-fields", "Large".to_owned())]);
+        assert_eq!(lints("a.rs", &named(STRUCT_FIELDS)), []);
+        assert_eq!(lints("a.rs", &named(STRUCT_FIELDS + 1)), [("struct-fields", "Large".to_owned())]);
         let tuple = format!("//! A.\nstruct Large({});", "u8, ".repeat(STRUCT_FIELDS + 1));
-        assert_eq!(laws("a.rs", &tuple), [("struct-fields", "Large".to_owned())]);
+        assert_eq!(lints("a.rs", &tuple), [("struct-fields", "Large".to_owned())]);
     }
 }

@@ -6,7 +6,7 @@ use super::Finding;
 /// Texts of others, or written by tools.
 const NOT_OURS: [&str; 2] = ["Cargo.lock", "LICENSE-APACHE"];
 
-/// Written in halves, so that this file does not break its own law.
+/// Written in halves, so that this file does not break its own lint.
 const UNFINISHED: [&str; 4] =
     [concat!("TO", "DO"), concat!("FIX", "ME"), concat!("XX", "X"), concat!("HA", "CK")];
 const MACHINE_PATHS: [&str; 3] = [concat!("/ho", "me/"), concat!("/Us", "ers/"), concat!("/wo", "rk/")];
@@ -20,14 +20,14 @@ const REGISTRIES: [&str; 6] = [
 ];
 const CONFLICTS: [&str; 2] = [concat!("<<<<", "<<< "), concat!(">>>>", ">>> ")];
 
-/// Adds what breaks these laws in a file.
+/// Adds what breaks these lints in a file.
 pub(super) fn check(path: &str, text: &str, found: &mut Vec<Finding>) {
     if NOT_OURS.contains(&path) {
         return;
     }
     for (number, line) in (1..).zip(text.lines()) {
         let mut add =
-            |law, subject: &str, text: &str| found.push(Finding::new(path, number, law, subject, text));
+            |lint, subject: &str, text: &str| found.push(Finding::new(path, number, lint, subject, text));
         for word in UNFINISHED {
             if stands_alone(line, word) {
                 add("unfinished", word, "finish it, or open an issue");
@@ -98,36 +98,36 @@ fn begins_a_path(line: &str, start: &str) -> bool {
 mod tests {
     use super::*;
 
-    fn laws(text: &str) -> Vec<&'static str> {
+    fn lints(text: &str) -> Vec<&'static str> {
         let mut found = Vec::new();
         check("docs/a.md", text, &mut found);
-        found.into_iter().map(|f| f.law).collect()
+        found.into_iter().map(|f| f.lint).collect()
     }
 
     #[test]
     fn unfinished_work_is_found_as_a_word() {
         for word in UNFINISHED {
-            assert_eq!(laws(&format!("// {word}: later")), ["unfinished"]);
-            assert_eq!(laws(&format!("// {word}S and A{word}")), [""; 0]);
+            assert_eq!(lints(&format!("// {word}: later")), ["unfinished"]);
+            assert_eq!(lints(&format!("// {word}S and A{word}")), [""; 0]);
         }
     }
 
     #[test]
     fn paths_of_a_machine_are_found_where_they_begin() {
         for start in MACHINE_PATHS {
-            assert_eq!(laws(&format!("see {start}somebody")), ["machine-path"]);
-            assert_eq!(laws(&format!("\"{start}somebody\"")), ["machine-path"]);
-            assert_eq!(laws(&format!("{{prefix}}{start}somebody")), [""; 0]);
+            assert_eq!(lints(&format!("see {start}somebody")), ["machine-path"]);
+            assert_eq!(lints(&format!("\"{start}somebody\"")), ["machine-path"]);
+            assert_eq!(lints(&format!("{{prefix}}{start}somebody")), [""; 0]);
         }
     }
 
     #[test]
     fn registries_and_conflicts_are_found() {
         for host in REGISTRIES {
-            assert_eq!(laws(&format!("https://{host}/x")), ["registry"]);
+            assert_eq!(lints(&format!("https://{host}/x")), ["registry"]);
         }
         for mark in CONFLICTS {
-            assert_eq!(laws(&format!("{mark}HEAD")), ["conflict"]);
+            assert_eq!(lints(&format!("{mark}HEAD")), ["conflict"]);
         }
     }
 
