@@ -70,7 +70,7 @@ fn refusals_come_with_a_remedy() {
             &["switch", "a.example", "red"][..],
             "pointsman: switch \"live\" has no target \"red\"\n  its targets are blue, green",
         ),
-        (&["switch", "a b", "green"], "pointsman: \"a b\" is no key"),
+        (&["switch", "a b", "green"], "pointsman: invalid key \"a b\""),
         (
             &["switch", "a.example", "blue", "--expect", "0"],
             "pointsman: the switch is at revision 1, not 0\n",
