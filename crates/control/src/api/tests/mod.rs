@@ -1,4 +1,4 @@
-//! The API over a real office whose workers do as they are told. Every answer of every test is held against the
+//! The API over a real control plane with scripted workers. Every answer of every test is held against the
 //! description: a path, a method, a status or a field that is not described is a failure.
 
 mod auth;
@@ -25,7 +25,7 @@ use tempfile::TempDir;
 use tower::ServiceExt;
 use utoipa::OpenApi;
 
-/// An office and its API.
+/// A control plane and its API.
 pub(super) struct TestApi {
     pub(super) control: ControlHandle,
     pub(super) data_plane: Arc<FakeDataPlane>,

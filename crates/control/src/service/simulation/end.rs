@@ -34,7 +34,7 @@ pub(super) async fn wait_and_see(world: &Rc<World>, seeded: &mut Seeded) {
     check_processes(world);
     let mut disk = world.shared.disk.lock().unwrap();
     let loaded = disk.store.load().unwrap();
-    holds!("nothing-pending-for-ever", loaded.pending.is_empty(), "{:?} waits forever", loaded.pending);
+    holds!("nothing-pending-forever", loaded.pending.is_empty(), "{:?} waits forever", loaded.pending);
     check_history(
         &disk.commits,
         &loaded.table,
@@ -145,6 +145,10 @@ fn check_told(world: &World, commits: &[Commit]) {
     for (reason, revision) in &told.kept {
         let found = commits.iter().find(|commit| commit.reason.as_ref() == Some(reason));
         let found = found.map(|commit| commit.revision);
-        holds!("told-is-kept", found == Some(*revision), "{reason} was told {revision}, and is {found:?}");
+        holds!(
+            "acknowledged-is-durable",
+            found == Some(*revision),
+            "{reason} was told {revision}, and is {found:?}"
+        );
     }
 }

@@ -1,4 +1,4 @@
-//! The office in a world made of one number: its real code, over a disk that fails, workers that dawdle, people who
+//! The control plane under deterministic simulation: its real code, over a disk that fails, slow workers, operators who
 //! repeat themselves, a clock on the wall that is set, and processes that die and begin again at any instant.
 //!
 //! Owns: the world, and its fate. Nothing here has a thread or waits for real: tokio's clock stands still until no task
@@ -29,13 +29,13 @@ const HOLDER: &str = "holder";
 const EPOCH_MS: u64 = 1_800_000_000_000;
 
 #[test]
-fn simulation_office() {
+fn simulation_control() {
     explore(&Scenario {
-        name: "office",
+        name: "control",
         invariants: &[
-            "kept-before-told",
-            "told-is-kept",
-            "told-everywhere",
+            "durable-before-acknowledged",
+            "acknowledged-is-durable",
+            "acknowledged-everywhere",
             "revision-never-back",
             "refused-changes-nothing",
             "idempotent-once",
@@ -47,7 +47,7 @@ fn simulation_office() {
             "never-early",
             "goes-back-in-time",
             "back-before-first",
-            "nothing-pending-for-ever",
+            "nothing-pending-forever",
             "drained-is-empty",
             "held-go-new",
             "hold-times-out",

@@ -171,14 +171,18 @@ fn check_receipt(world: &World, process: &Process, receipt: &Receipt, reason: &s
         let disk = world.shared.disk.lock().unwrap();
         disk.commits.get(revision as usize - 1).and_then(|commit| commit.reason.clone())
     };
-    holds!("told-is-kept", kept.as_deref() == Some(reason), "revision {revision} of {reason} is {kept:?}'s");
+    holds!(
+        "acknowledged-is-durable",
+        kept.as_deref() == Some(reason),
+        "revision {revision} of {reason} is {kept:?}'s"
+    );
     if receipt.outcome != Outcome::Committed || !world.is_alive(process.number) {
         return;
     }
     if options.wait != Wait::None && receipt.workers.len() == receipt.workers_asked {
         let lowest = process.workers.lowest();
         holds!(
-            "told-everywhere",
+            "acknowledged-everywhere",
             lowest >= revision,
             "{revision} is told to be everywhere, and a worker has {lowest}"
         );

@@ -1,4 +1,4 @@
-//! Simulated processes: an office with its store and its workers, which begin, run beside each other, and die.
+//! Simulated processes: a control plane with its store and its workers, which begin, run beside each other, and die.
 
 use super::super::clock::{now_ms, now_us};
 use super::super::handle::{ControlHandle, Message};

@@ -1,7 +1,7 @@
-//! The worker threads of a simulated process, as the office sees them, and the requests they serve.
+//! The worker threads of a simulated process, as the control plane sees them, and the requests they serve.
 //!
 //! Each worker takes publications over in their order, after a while of its own; one may be stuck for longer than the
-//! office waits. Requests pin the tables that their worker has, wait where a hold says so, and stay for as long as they
+//! control plane waits. Requests pin the tables that their worker has, wait where a hold says so, and stay for as long as they
 //! like. Whatever is published is held against the disk: it must lie there already.
 
 use super::World;
@@ -187,10 +187,18 @@ impl Workers {
         let table = &tables.tables[0];
         let disk = self.world.disk.lock().unwrap();
         let (revision, newest) = (table.revision(), disk.commits.len() as u64);
-        holds!("kept-before-told", revision <= newest, "revision {revision} is published, {newest} is kept");
+        holds!(
+            "durable-before-acknowledged",
+            revision <= newest,
+            "revision {revision} is published, {newest} is kept"
+        );
         let kept = &disk.tables[revision as usize];
         let same = kept.len() == table.len() && table.iter().all(|(key, entry)| kept.get(key) == Some(entry));
-        holds!("kept-before-told", same, "revision {revision} is published otherwise than it is kept");
+        holds!(
+            "durable-before-acknowledged",
+            same,
+            "revision {revision} is published otherwise than it is kept"
+        );
     }
 }
 
@@ -274,7 +282,7 @@ pub(super) async fn visit(world: Rc<World>, mut seeded: Seeded) {
         let mut pinned = workers.all.lock().unwrap()[number].tables.clone();
         let has = pinned.tables[0].revision();
         holds!(
-            "told-everywhere",
+            "acknowledged-everywhere",
             has >= told,
             "a request follows {has}, and {told} was told to be everywhere"
         );

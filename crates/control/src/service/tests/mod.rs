@@ -1,4 +1,4 @@
-//! The office over workers that do as they are told, with real stores and real sockets.
+//! The control plane over scripted workers, with real stores and real sockets.
 
 mod commits;
 mod confirmations;
@@ -23,7 +23,7 @@ fn folder() -> tempfile::TempDir {
     folder
 }
 
-/// An office with one switch, and its workers.
+/// A control plane with one switch, and its workers.
 fn start(prefix: &Path, switch: &str) -> (ControlHandle, Arc<FakeDataPlane>) {
     let data_plane = FakeDataPlane::new();
     let (control, _) = open(&config(prefix, &two_groups(switch)), &data_plane).unwrap();

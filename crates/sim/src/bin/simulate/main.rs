@@ -9,7 +9,7 @@ use std::process::{Command, ExitCode, Stdio};
 
 const USAGE: &str = "usage: cargo xtask simulate [--scenario NAME]… [--seeds N] [--from N] [--seed N] [--trace]\n\
     \x20      cargo xtask simulate --mutants [--scenario NAME]… [--only TEXT]…\n\
-    \x20 --scenario NAME  peers, orders, holds, wire, relay or office (default: all)\n\
+    \x20 --scenario NAME  peers, orders, holds, wire, relay or control (default: all)\n\
     \x20 --seeds N        the number of seeds (default: 100,000)\n\
     \x20 --from N         the first seed (default: 1)\n\
     \x20 --seed N         only this seed\n\
@@ -40,10 +40,10 @@ const SCENARIOS: [Scenario; 6] = [
         test: "simulation::simulation_relay",
     },
     Scenario {
-        name: "office",
+        name: "control",
         package: "pointsman-control",
         target: &["--lib"],
-        test: "service::simulation::simulation_office",
+        test: "service::simulation::simulation_control",
     },
 ];
 
