@@ -104,7 +104,7 @@ enum Test {
     Statistics,
     /// How soon a slow server and a slow group show in the statistics
     Slow,
-    /// What keeping statistics costs
+    /// The cost of keeping statistics
     Overhead,
     /// Connections of all kinds with reloads, upgrades, switches and kills
     Mixed,

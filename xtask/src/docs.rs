@@ -189,7 +189,7 @@ fn lua() -> String {
     page
 }
 
-/// What the machine's own script says is not there: the names in its list.
+/// Returns the names that the Lua script lists as absent.
 fn absent() -> impl Iterator<Item = &'static str> {
     let script = include_str!("../../crates/lua/src/lua/absent.lua");
     let list = script.split("in ipairs {").nth(1).and_then(|rest| rest.split('}').next()).unwrap_or_default();
@@ -415,7 +415,7 @@ mod tests {
         assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     }
 
-    /// What a configuration's text comes to, as sorted lines (tables by name have no order), or its faults.
+    /// Returns the meaning of a configuration's text, as sorted lines (tables by name have no order), or its faults.
     fn meaning(text: &str) -> Result<Vec<String>, Vec<String>> {
         let (file, loader) = (PathBuf::from("nginx.conf"), NoFiles);
         let parsed = conf::parse_text(&file, text, &loader);

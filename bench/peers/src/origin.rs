@@ -187,7 +187,7 @@ impl Connection {
     }
 }
 
-/// What of a request counts here.
+/// The parts of a request that count here.
 struct Request {
     reply: usize,
     body_bytes: u64,

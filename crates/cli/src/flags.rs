@@ -63,7 +63,7 @@ pub(crate) struct Flags {
     globals: Option<OsString>,
 }
 
-/// What the flags together ask for.
+/// The action that the flags together ask for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Asked {
     Help,

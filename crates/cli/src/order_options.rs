@@ -12,7 +12,7 @@ use hyper::Method;
 use serde::Serialize;
 use std::time::Duration;
 
-/// What `--wait` waits for.
+/// The event that `--wait` waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Until {
     /// Return once the commit is durable
@@ -36,7 +36,7 @@ pub(crate) struct OrderOptions {
     /// Revert unless `pointsman confirm` comes within this time (30s, 10m, 1h30m; a bare number is seconds)
     #[arg(long, value_name = "TIME", value_parser = time)]
     confirm_within: Option<String>,
-    /// What to wait for
+    /// The event to wait for
     #[arg(long, value_name = "EVENT", value_enum)]
     wait: Option<Until>,
     /// How long to wait for it

@@ -8,7 +8,7 @@ use std::process::ExitCode;
 
 use testkit::{Binary, Case, CaseOutcome, Failure, Kind, load_all, run_all, seed_cases, usual_threads};
 
-/// What the command line asks for.
+/// The request of the command line.
 struct Options {
     filters: Vec<String>,
     skips: Vec<String>,

@@ -29,13 +29,13 @@ impl Severity {
 pub struct Diagnostic {
     /// Whether it refuses the configuration.
     pub severity: Severity,
-    /// What is wrong, in nginx's words where it has them.
+    /// The error, in nginx's words where it has them.
     pub message: String,
     /// Where the cause is.
     pub span: Option<Span>,
-    /// What is wrong at that place.
+    /// The error at that place.
     pub label: Option<String>,
-    /// What to do about it.
+    /// The remedy.
     pub help: Option<String>,
     /// Related places, each with a label.
     pub also: Vec<(Span, String)>,

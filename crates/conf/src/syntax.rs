@@ -1,4 +1,4 @@
-//! What the parser and the recovery share: the grammar in force at a place, and the blocks open there.
+//! State shared by the parser and the recovery: the grammar in force at a place, and the blocks open there.
 //!
 //! Owns the terms in which both describe a position in a text. It must never read tokens or judge them.
 
@@ -51,7 +51,7 @@ impl Scope {
     pub(crate) const TOP: Scope = Scope { grammar: Grammar::Directives, realm: Realm::Http, depth: 0 };
 }
 
-/// What ended a statement.
+/// The end of a statement.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum End {
     /// A `;` at this offset.

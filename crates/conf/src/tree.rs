@@ -19,7 +19,7 @@ pub struct Directive {
     pub name: Word,
     /// The words after it. A Lua block is not among them.
     pub args: Vec<Word>,
-    /// What ends the words.
+    /// The end of the words.
     pub body: Body,
     /// From the name to its `;` or `{`, that byte included. nginx reports faults at the line of that last byte.
     pub span: Span,
@@ -37,7 +37,7 @@ impl Directive {
     }
 }
 
-/// What ends a directive.
+/// The end of a directive.
 #[derive(Clone, Debug)]
 pub enum Body {
     /// `;`

@@ -1,4 +1,4 @@
-//! What the control plane needs to start.
+//! The parts that the control plane needs to start.
 //!
 //! Owns: the arguments of [`crate::ControlHandle::start`]. Must never: open anything.
 

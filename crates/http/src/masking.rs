@@ -3,7 +3,7 @@
 //! Owns which fields are secret and what is shown in their place. Every message that quotes a field or a line of a head
 //! goes through here; the variables of `log_format` do not: what an access log shows is its author's choice.
 
-/// What a log shows in the place of a secret value.
+/// The text that a log shows in place of a secret value.
 pub const MASK: &[u8] = b"***";
 
 /// Returns true if the value of a field of this name must not be logged: Authorization, Proxy-Authorization, Cookie,

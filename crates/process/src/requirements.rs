@@ -9,7 +9,7 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-/// What a configuration requires of the operating system.
+/// The requirements of a configuration on the operating system.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Requirements {
     /// The file that holds the master's process number (`pid`).

@@ -76,7 +76,7 @@ impl FromStr for Hash {
     }
 }
 
-/// What a commit did.
+/// The kind of a commit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CommitKind {
     /// Keys were set, or reset to the default.
@@ -158,7 +158,7 @@ pub struct Commit {
     pub revision: u64,
     /// When, in ms since 1970 UTC.
     pub time_ms: u64,
-    /// What it did.
+    /// Its kind.
     pub kind: CommitKind,
     /// Who.
     pub actor: String,
@@ -172,7 +172,7 @@ pub struct Commit {
     pub confirm_by_ms: Option<u64>,
     /// In the order of the order; each key once.
     pub changes: Vec<Change>,
-    /// What the gate found.
+    /// The gate's results.
     pub gate: Vec<String>,
     /// The hash of the revision before.
     pub previous: Hash,
@@ -199,7 +199,7 @@ pub enum ChainBreak {
 pub struct ChainFault {
     /// The commit that does not fit.
     pub revision: u64,
-    /// What is wrong with it.
+    /// The fault.
     pub what: ChainBreak,
 }
 

@@ -49,7 +49,7 @@ pub struct Ticket {
     place: Option<u64>,
 }
 
-/// What a waiting request is to do.
+/// The next step of a waiting request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum HoldState {
     /// Wait for the release, but not beyond the ticket's deadline.

@@ -60,7 +60,7 @@ pub enum KeyFault {
     NotAscii,
     /// Two dots follow each other, or a dot comes first.
     EmptyLabel,
-    /// What follows the colon is no port.
+    /// The text after the colon is not a port.
     BadPort,
     /// A bracket that is not closed, or has something behind it.
     BadAddress,

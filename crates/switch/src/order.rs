@@ -7,13 +7,13 @@ use crate::{Commit, CommitKind, Key, Route, Undoing};
 /// An order to one switch.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Order {
-    /// What to do.
+    /// The action.
     pub action: Action,
     /// Who orders it, why, and under which conditions.
     pub meta: Meta,
 }
 
-/// What to do.
+/// The action.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Action {
     /// Give these keys these routes; `None` is back to the default. All or none.

@@ -119,7 +119,7 @@ pub struct Refusal {
     pub code: Code,
     /// Why, for people.
     pub text: String,
-    /// What to do about it.
+    /// The remedy.
     pub remedy: String,
     /// More, for programs.
     pub details: Details,

@@ -130,9 +130,9 @@ pub enum StoreFaultKind {
 pub struct StoreFault {
     /// Its kind.
     pub kind: StoreFaultKind,
-    /// What happened, with the file or place.
+    /// The fault, with the file or place.
     pub text: String,
-    /// What to do about it.
+    /// The remedy.
     pub remedy: String,
 }
 

@@ -1,4 +1,4 @@
-//! What an undo takes back: found by walking the history backwards.
+//! The commits that an undo reverts: found by walking the history backwards.
 //!
 //! Owns which change of a key is the last one in effect. Must never decide whether it may be undone: that is
 //! the plan's.

@@ -10,12 +10,12 @@
 use crate::address::Address;
 use crate::spec::KeepaliveSpec;
 
-/// What a connection must match to serve a request.
+/// The properties that a connection must have to serve a request.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct IdleKey {
     /// The peer's address.
     pub address: Address,
-    /// What else must be equal, as a number chosen by the caller: with [`KeepaliveSpec::local`] the location, over
+    /// A further property that must be equal, as a number chosen by the caller: with [`KeepaliveSpec::local`] the location, over
     /// TLS the settings and the server name.
     pub tag: u64,
 }

@@ -132,7 +132,7 @@ impl KeepaliveSpec {
         KeepaliveSpec { max_idle: 0, local: false, requests: 1000, time_ms: 3_600_000, timeout_ms: 60_000 };
 }
 
-/// What nginx ≥ 1.29.7 does for an `upstream {}` block without `keepalive`: `keepalive 32 local`. A written
+/// The default of nginx ≥ 1.29.7 for an `upstream {}` block without `keepalive`: `keepalive 32 local`. A written
 /// `keepalive N` is not local unless it says so.
 impl Default for KeepaliveSpec {
     fn default() -> KeepaliveSpec {

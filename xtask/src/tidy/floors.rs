@@ -54,7 +54,7 @@ pub(super) struct Package {
     name: String,
     /// Its `Cargo.toml`, from the root.
     manifest: String,
-    /// What it depends on, and whether for tests only.
+    /// Its dependencies, and whether they are for tests only.
     uses: Vec<(String, bool)>,
 }
 

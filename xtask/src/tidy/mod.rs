@@ -29,9 +29,9 @@ pub(crate) struct Finding {
     pub(crate) line: usize,
     /// Which lint: the first column of `tidy-exceptions.txt`.
     pub(crate) lint: &'static str,
-    /// What breaks it: a function's or a type's name, or the word; the third column there.
+    /// The subject: a function's or a type's name, or the word; the third column there.
     pub(crate) subject: String,
-    /// What is wrong and what would be right.
+    /// The fault, and what would be right.
     pub(crate) text: String,
 }
 

@@ -33,7 +33,7 @@ struct Setup<'a> {
     main: &'a str,
     /// What stands in `http`; `{folder}` is the prefix. The first server listens on `unix:{folder}/front`.
     http: &'a str,
-    /// What starts the program: its words come before the program's.
+    /// A command that starts the program: its words come before the program's.
     through: &'a [&'a str],
 }
 

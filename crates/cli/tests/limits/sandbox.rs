@@ -1,4 +1,4 @@
-//! What a worker process may not do.
+//! Operations that a worker process is not allowed.
 
 use super::*;
 

@@ -1,4 +1,4 @@
-//! What the verbs make of servers that do not answer as they should.
+//! The verbs against servers that do not answer as they should.
 
 use super::*;
 

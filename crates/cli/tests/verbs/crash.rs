@@ -1,4 +1,4 @@
-//! What is left of a crash: a panic ends one connection, a dead worker is replaced with the same tables.
+//! The effects of a crash: a panic ends one connection, a dead worker is replaced with the same tables.
 
 use super::*;
 

@@ -26,7 +26,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// How often it is looked whether something has happened.
 const GLANCE: Duration = Duration::from_millis(2);
 
-/// What a verb said.
+/// The output of a verb.
 struct Said {
     code: i32,
     out: String,
@@ -38,7 +38,7 @@ impl Said {
         serde_json::from_str(&self.out).unwrap_or_else(|error| panic!("{error}: {} {}", self.out, self.err))
     }
 
-    /// What was said by a verb that did what it was asked.
+    /// Returns the output of a verb that succeeded.
     fn done(self) -> String {
         assert_eq!(self.code, 0, "{}{}", self.out, self.err);
         self.out

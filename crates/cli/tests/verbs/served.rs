@@ -1,4 +1,4 @@
-//! What the verbs do to a server.
+//! The verbs against a running server.
 
 use super::*;
 use std::io::{BufRead, BufReader};

@@ -1,4 +1,4 @@
-//! What needs no server: errors in the command line, help, completions, manual pages.
+//! Verbs that need no server: errors in the command line, help, completions, manual pages.
 
 use super::*;
 

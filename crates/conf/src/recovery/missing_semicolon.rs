@@ -11,7 +11,7 @@ use crate::lexer::Lexed;
 use crate::syntax::{End, Grammar, Realm, Scope};
 use crate::{Diagnostic, Directive};
 
-/// What an unterminated statement lacks.
+/// The missing part of an unterminated statement.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Missing {
     /// Its `;`.

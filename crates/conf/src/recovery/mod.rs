@@ -1,4 +1,4 @@
-//! What to report about a text that nginx refuses, and how to read on behind the error.
+//! Reports about a text that nginx refuses, and how to read on behind the error.
 //!
 //! The parser knows nginx's grammar alone. Where a text breaks it, the parser hands over a [`SyntaxError`] with its
 //! [`ParseState`], and carries out the [`Action`] it gets back. Owns the guesses at what the author meant, one file for

@@ -1,4 +1,4 @@
-//! What the parser leaves at an error, and what it gets back.
+//! The parser's state at an error, and the action that it gets back.
 //!
 //! Owns the seam between the two: offsets, lines and indentation of the text, and the ways to read on.
 
@@ -7,7 +7,7 @@ use crate::syntax::{OpenBlock, Scope};
 use crate::{Diagnostic, Directive, SourceId, SourceMap, Span};
 use bstr::ByteSlice;
 
-/// What the parser had read when it met an error.
+/// The parser's state when it met an error.
 pub(crate) struct ParseState<'a> {
     pub(crate) text: &'a [u8],
     pub(crate) source: SourceId,
@@ -21,7 +21,7 @@ pub(crate) struct ParseState<'a> {
     pub(crate) last: Option<&'a Directive>,
 }
 
-/// What to report, and how to read on.
+/// The report, and how to read on.
 pub(crate) struct Recovery {
     pub(crate) diagnostic: Diagnostic,
     pub(crate) action: Action,

@@ -1,4 +1,4 @@
-//! What the handlers of the API share.
+//! State shared by the handlers of the API.
 //!
 //! Owns the handle of the control service, the limit on event streams, and the answer with an `ETag`.
 

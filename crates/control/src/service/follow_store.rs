@@ -98,7 +98,7 @@ pub(super) async fn follow_store(state: Weak<ControlState>, switch: Weak<SwitchS
     }
 }
 
-/// What changes when somebody writes to a switch's store: when its write-ahead log was written, and how long it is.
+/// Returns the time and length of the write-ahead log of a switch's store: they change with every write to it.
 fn wal_stamp(switch: &SwitchState) -> Option<(SystemTime, u64)> {
     let place = switch.configured();
     let StatePath::File(path) = &place.spec().state else { return None };

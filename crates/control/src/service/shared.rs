@@ -1,4 +1,4 @@
-//! What the handle and the control thread share.
+//! State shared by the handle and the control thread.
 //!
 //! Owns the active configuration, the data plane, the log, the events and the clock of holds. Must never wait.
 

@@ -15,7 +15,7 @@ const PAGE: usize = 64;
 /// The maximum number of commits searched for the last one in effect.
 const MAX_LOOKED_AT: usize = 4096;
 
-/// What to undo.
+/// The commit, or the keys, to undo.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum UndoWhat {
     /// The last change in effect of each of these keys.

@@ -36,7 +36,7 @@ pub(crate) struct MachineOptions {
     pub(crate) world: Rc<dyn World>,
 }
 
-/// What scripts see in `ngx.worker`.
+/// The values of `ngx.worker`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub(crate) struct WorkerIdentity {
     /// The number of the thread, from 0.

@@ -1,4 +1,4 @@
-//! What ngx_lua documents and nginx 1.22.1 with ngx_lua 0.10.23 was seen to answer.
+//! Behaviour that ngx_lua documents, and that nginx 1.22.1 with ngx_lua 0.10.23 shows.
 
 use super::*;
 

@@ -1,4 +1,4 @@
-//! What the engine lends for the length of one call into Lua: the request, its configuration and the host.
+//! The loan of the engine to one call into Lua: the request, its configuration and the host.
 //!
 //! They are held as raw pointers, because a script that writes its answer makes the engine call in again (header and
 //! body filters); the inner call lends what the outer one lent it.
@@ -9,7 +9,7 @@ use engine::host::{Host, Level};
 use engine::modules::lua::ScriptPhase;
 use engine::{Config, Env, Exchange, log_line};
 
-/// What the engine lent; see the module.
+/// The engine's loan; see the module.
 pub(crate) struct EngineCall {
     exchange: *mut Exchange,
     config: *const Config,

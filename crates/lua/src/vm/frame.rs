@@ -15,7 +15,7 @@ use super::state::RequestState;
 use super::timers::Timers;
 use crate::machine::bridge::Bridge;
 
-/// What a script wants that only the engine or the server can do. The script yields after asking, or, in filters,
+/// A script's request that only the engine or the server can carry out. The script yields after asking, or, in filters,
 /// continues.
 #[derive(Debug)]
 pub(crate) enum Want {

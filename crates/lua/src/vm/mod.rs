@@ -349,7 +349,7 @@ struct WaitingFunction {
     origin: Rc<[u8]>,
 }
 
-/// What a timer's function waits for.
+/// The wait of a timer's function.
 enum Awaited {
     /// This many milliseconds.
     Time(u64),

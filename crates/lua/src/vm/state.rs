@@ -1,4 +1,4 @@
-//! What a request keeps between its scripts.
+//! The state of a request between its scripts.
 //!
 //! It lives in the exchange as a `dyn Any`, and is dropped with the request: then a coroutine that waits is ended, and
 //! Lua forgets the request's `ngx.ctx` and globals. Its fields change through shared references, because filters run
@@ -40,7 +40,7 @@ pub(crate) struct RequestState {
     pub(super) filter_exit: Cell<i32>,
     /// The outcome of the order to a switch that a timer's function waited for.
     pub(super) switched: Cell<Option<Result<u64, String>>>,
-    /// What a header filter wants answered instead of what the script writes.
+    /// The status that a header filter wants sent instead of the script's output.
     pub(crate) refused: Cell<Option<HeadRefused>>,
     /// The answer is held back until its length is known (`lua_http10_buffering`).
     pub(crate) held: RefCell<Option<Vec<u8>>>,

@@ -49,7 +49,7 @@ pub(crate) struct Timers {
     alarm: RefCell<Option<Box<dyn Fn()>>>,
 }
 
-/// What is due next.
+/// The next timer that is due.
 pub(crate) enum Due {
     /// A timer, and whether it waits again.
     Timer(PendingTimer, bool),

@@ -127,7 +127,7 @@ impl Drop for OpenConn {
 /// All connections of a thread.
 #[derive(Debug)]
 pub(crate) struct ConnRegistry {
-    /// What `stub_status` shows of them.
+    /// Their counts in `stub_status`.
     counters: ThreadCounters,
     /// Open connections, parked ones included.
     open: Cell<usize>,

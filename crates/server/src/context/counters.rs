@@ -50,7 +50,7 @@ impl Counters {
     }
 }
 
-/// What a connection is doing.
+/// The activity of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Activity {
     /// Waiting for a request.

@@ -1,4 +1,4 @@
-//! What each thread measures under each generation, and how it reaches the process's collector.
+//! The measurements of each thread under each generation, and how they reach the process's collector.
 //!
 //! Owns when a recorder is emptied: about once a second, when a report is read, and when its generation ends, so that a
 //! reload loses nothing and counts nothing twice. Recording itself takes no lock and writes to no shared memory.
@@ -39,7 +39,7 @@ pub(crate) fn in_order(spec: &GroupSpec) -> impl Iterator<Item = &PeerSpec> {
     of(false).chain(of(true))
 }
 
-/// What one thread measures under one generation.
+/// The measurements of one thread under one generation.
 #[derive(Debug)]
 pub(crate) struct Metrics {
     /// `None` if metrics are off.

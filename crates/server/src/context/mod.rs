@@ -1,4 +1,4 @@
-//! What the requests of a thread share: its generation, its clock and counters, its logs, its open connections.
+//! State shared by the requests of a thread: its generation, its clock and counters, its logs, its open connections.
 
 pub(crate) mod conn_state;
 pub(crate) mod counters;

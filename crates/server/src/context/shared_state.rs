@@ -1,4 +1,4 @@
-//! What all threads of a worker process share.
+//! State shared by all threads of a worker process.
 
 use crate::context::counters::Counters;
 use crate::switching::worker_bus::WorkerBus;

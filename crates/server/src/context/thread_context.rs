@@ -1,4 +1,4 @@
-//! What the connections of one worker thread share.
+//! State shared by the connections of one worker thread.
 //!
 //! Everything here stays on its thread. New requests get the current
 //! [`Generation`]; a request keeps the one it began with.

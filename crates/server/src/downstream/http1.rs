@@ -31,7 +31,7 @@ use tracing::Span;
 use transport::body_reader::BodyReader;
 use transport::read_buffer::ReadBuffer;
 
-/// What follows a response.
+/// The step after a response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum After {
     /// The next request on the same connection.

@@ -102,7 +102,7 @@ async fn open(request: &mut ProxyRequest<'_, '_>, picked: &Picked) -> Result<Box
     connected.map_err(|fault| request.failed(fault, UpstreamStage::Connecting, false))
 }
 
-/// What happened next while the request was sent and the response awaited.
+/// The next event while the request is sent and the response awaited.
 enum Event {
     /// The head is whole; the request was sent to its end, or not.
     Head {

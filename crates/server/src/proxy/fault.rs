@@ -1,4 +1,4 @@
-//! What goes wrong between us, an upstream and the client: one table from a fault to its log line, its place in the
+//! Faults between the server, an upstream and the client: one table from a fault to its log line, its place in the
 //! statistics and what becomes of the try.
 
 use crate::context::logs::errno_text;
@@ -10,7 +10,7 @@ use std::io;
 use upstream::Address;
 use upstream::retry::TryFailure;
 
-/// What was being done when a fault occurred; nginx puts these words behind its messages.
+/// The step during which a fault occurred; nginx puts these words behind its messages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum UpstreamStage {
     Connecting,
@@ -78,7 +78,7 @@ pub(super) enum UpstreamFault {
     Spool(io::Error),
 }
 
-/// What becomes of a try with a fault.
+/// The consequence of a fault for the try.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Consequence {
     /// The peer failed; another one may be tried.

@@ -35,15 +35,15 @@ pub(super) struct BodyRelay<'r, 'a, 'b> {
     /// Bytes of body read so far.
     position: u64,
     began_us: u64,
-    /// What had been sent, and whether anything waited, when the timer last started.
+    /// The bytes sent, and whether any waited, when the timer last started.
     progress: Option<(u64, bool)>,
 }
 
-/// What holds for a whole relay.
+/// The parameters of a whole relay.
 struct Rules {
     /// The client may lag behind.
     buffering: bool,
-    /// What there is goes to the client before any wait, even if it is the head alone.
+    /// Available bytes go to the client before any wait, even if they are the head alone.
     at_once: bool,
     /// Lua or another filter must see the bytes.
     filtered: bool,
@@ -56,7 +56,7 @@ struct Rules {
     watch_client: bool,
 }
 
-/// What came next.
+/// The next event.
 enum Event {
     /// There are more bytes from the upstream.
     More,

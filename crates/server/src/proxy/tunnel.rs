@@ -61,7 +61,7 @@ pub(crate) async fn tunnel(client: &mut Client, conn: &mut UpstreamConn, timeout
     Tunnelled { up: up.moved, down: down.moved, fault }
 }
 
-/// What ended a direction early.
+/// The reason for an early end of a direction.
 #[derive(Debug)]
 enum Broken {
     /// Its sender failed.

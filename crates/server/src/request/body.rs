@@ -15,7 +15,7 @@ use std::io::{self, Write};
 use transport::body_reader::BodyReader;
 use transport::files;
 
-/// What of a body is kept.
+/// How much of a body is kept.
 enum Keep {
     Memory(Vec<u8>),
     File(BodyFile),

@@ -1,4 +1,4 @@
-//! What a request is served with: the client, the state of the request, and the generation it began under.
+//! The context of a request: the client, the state of the request, and the generation it began under.
 
 use crate::context::generation::Pinned;
 use crate::request::client::Client;

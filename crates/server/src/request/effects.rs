@@ -1,4 +1,4 @@
-//! What only the server can do for a request: waiting for its body, for time, for a hold, for the control plane.
+//! The effects that the server performs for a request: waiting for its body, for time, for a hold, for the control plane.
 //!
 //! Owns the wait for each [`Effect`]. Must never decide what follows it: the engine does, when it gets the [`Wake`].
 

@@ -57,7 +57,7 @@ fn compile(text: &str, prefix: &Path) -> Arc<Config> {
     }
 }
 
-/// What every world's worker has and none of them uses: a control plane without switches.
+/// A control plane without switches, which every simulated worker has and none uses.
 struct Plant {
     control: ControlHandle,
     collector: Arc<Mutex<Collector>>,

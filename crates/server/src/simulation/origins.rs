@@ -53,12 +53,12 @@ pub(super) struct Try {
     pub(super) put: Cell<usize>,
     /// Whether some of the request's body came before its client had sent all of it.
     streamed: Cell<bool>,
-    /// What had gone through the link, and to the client, before.
+    /// The bytes that had gone through the link, and to the client, before.
     link_before: u64,
     client_before: u64,
 }
 
-/// What an origin sends, and how.
+/// A response of an origin, and how it is sent.
 struct Script {
     wire: Vec<u8>,
     head: usize,

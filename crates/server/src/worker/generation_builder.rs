@@ -14,7 +14,7 @@ use std::sync::{Arc, PoisonError};
 use switch::Tables;
 use transport::clock::Clock;
 
-/// What all generations of a thread are built with.
+/// The parts that all generations of a thread are built from.
 pub(super) struct GenerationBuilder {
     /// The thread's number.
     number: usize,

@@ -1,4 +1,4 @@
-//! What a thread does once a second: writes log buffers that are due, closes upstream connections that are too old or
+//! A thread's work once a second: writes log buffers that are due, closes upstream connections that are too old or
 //! closed by the peer and clients that have been silent for too long, frees buffers, hands its metrics to the collector.
 
 use crate::context::thread_context::ThreadContext;

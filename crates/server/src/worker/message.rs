@@ -1,4 +1,4 @@
-//! What a worker process tells its threads.
+//! The messages of a worker process to its threads.
 
 use crate::context::generation::GenerationDropGuard;
 use crate::proxy::pool::SharedGroups;

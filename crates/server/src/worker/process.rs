@@ -34,7 +34,7 @@ use transport::files;
 /// The program.
 #[derive(Clone, Debug, Default)]
 pub struct Pointsman {
-    /// What the server calls itself, in the `Server` field and at the foot of error pages.
+    /// The server's name, in the `Server` field and at the foot of error pages.
     pub identity: Identity,
 }
 
@@ -322,7 +322,7 @@ fn install_trace(path: &Path, log: &ErrorLog) {
     }
 }
 
-/// What the control plane is started with.
+/// The parts that the control plane is started with.
 struct ControlStart<'a> {
     config: &'a Arc<Config>,
     layout: &'a Arc<Layout>,

@@ -1,4 +1,4 @@
-//! What a configuration requires of the operating system: sockets, files, folders, rights.
+//! The requirements of a configuration on the operating system: sockets, files, folders, rights.
 //!
 //! Owns the way from the engine's settings to a [`Requirements`]. Must never open anything: the master does.
 

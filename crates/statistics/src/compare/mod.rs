@@ -38,7 +38,7 @@ const ERRORS_MIN: u64 = 20;
 /// Two things side by side.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Comparison {
-    /// What ended, of the first and the second.
+    /// The number of finished requests, of the first and the second.
     pub ended: [u64; 2],
     /// Errors, as parts of what ended: 0 to 1.
     pub error_rate: Compared,

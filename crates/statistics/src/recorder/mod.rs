@@ -40,7 +40,7 @@ pub(crate) struct Tally {
     touched: bool,
 }
 
-/// What a tally is about.
+/// The subject of a tally.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Subject<'a> {
     Group(&'a Arc<str>),

@@ -116,7 +116,7 @@ struct Link<'a> {
     role: Role,
 }
 
-/// What happens on a connection after its fault.
+/// The behaviour of a connection after its fault.
 enum Next {
     /// Further requests are answered.
     Serve,

@@ -169,7 +169,7 @@ fn location(spec: &GroupSpec, tries: u32) -> String {
     )
 }
 
-/// What the origins do for one request.
+/// The origins' behaviour for one request.
 struct Script {
     key: String,
     client: IpAddr,

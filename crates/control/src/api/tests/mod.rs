@@ -35,7 +35,7 @@ pub(super) struct TestApi {
     pub(super) origin: Origin,
 }
 
-/// What was answered.
+/// The answer.
 pub(super) struct Answer {
     pub(super) status: u16,
     pub(super) headers: HeaderMap,
@@ -57,7 +57,7 @@ impl Answer {
         self.json()["code"].as_str().unwrap().to_owned()
     }
 
-    /// What a change answered.
+    /// The answer to a change.
     pub(super) fn done(&self) -> Value {
         assert_eq!(self.status, 200, "{}", self.text);
         self.json()

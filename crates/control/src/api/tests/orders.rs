@@ -1,4 +1,4 @@
-//! What can be ordered.
+//! Orders.
 
 use super::*;
 

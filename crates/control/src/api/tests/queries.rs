@@ -1,4 +1,4 @@
-//! What can be asked about switches.
+//! Queries about switches.
 
 use super::*;
 

@@ -8,7 +8,7 @@ use sim::{Seeded, tell};
 use std::sync::{Arc, Mutex};
 use switch::{Commit, Filter, KeyKind, Loaded, Store, StoreFault, StoreFaultKind, Table};
 
-/// What lies on the disk.
+/// The contents of the disk.
 pub(super) struct Disk {
     pub(super) store: MemoryBackend,
     seeded: Seeded,

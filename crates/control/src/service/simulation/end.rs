@@ -89,7 +89,7 @@ fn check_history(commits: &[Commit], table: &Table, end: Chain) {
     }
 }
 
-/// What was to be confirmed is confirmed in time, or goes back in time; one of them, and once.
+/// Checks that each pending commit is confirmed in time, or reverted in time; one of them, and once.
 fn check_settled(world: &World, commits: &[Commit]) {
     let mut settled: HashMap<u64, &Commit> = HashMap::new();
     for commit in commits {
@@ -129,7 +129,7 @@ fn check_settled(world: &World, commits: &[Commit]) {
     }
 }
 
-/// What people were told is what the history says.
+/// Checks that the answers agree with the history.
 fn check_told(world: &World, commits: &[Commit]) {
     let told = world.told.borrow();
     for commit in commits {

@@ -76,7 +76,7 @@ struct Wall {
     offset_ms: i64,
 }
 
-/// What stands on the wall of the simulated world, if this thread is in one.
+/// The wall clock of the simulation, if this thread is in one.
 pub(super) fn now_us() -> Option<u64> {
     let wall = WALL.get()?;
     let since_us = wall.began.elapsed().as_micros() as u64;
@@ -89,7 +89,7 @@ fn set_wall(change_ms: i64) {
     }
 }
 
-/// What the processes and their workers share, whichever of them is alive.
+/// State shared by the processes and their workers, whichever of them is alive.
 struct Shared {
     disk: SharedDisk,
     collector: Arc<Mutex<statistics::Collector>>,
@@ -115,7 +115,7 @@ struct World {
     began: Instant,
     over: Cell<bool>,
     ids: Cell<u64>,
-    /// What people were told of their orders.
+    /// The answers to operators' orders.
     told: RefCell<operators::Told>,
     /// The clock was set back, so that what is due may come later than by it.
     set_back: Cell<bool>,

@@ -13,7 +13,7 @@ use std::time::Duration;
 use switch::{Action, Code, Key, KeyKind, Meta, Order, Refusal, Route};
 use tokio::time::sleep;
 
-/// What people were told, by the reason they gave.
+/// The answers that operators got, by the reason they gave.
 #[derive(Default)]
 pub(super) struct Told {
     /// The revision they were told.
@@ -46,7 +46,7 @@ fn is_unknown(refusal: &Refusal) -> bool {
     stores.contains(&refusal.code)
 }
 
-/// What somebody asks for.
+/// An operator's request.
 enum Wish {
     Set(Vec<(Key, Option<Route>)>),
     Undo(UndoWhat),
@@ -161,7 +161,7 @@ async fn insist(
     None
 }
 
-/// What a receipt says is so, at the moment at which it is handed over.
+/// Checks that a receipt is true at the moment it is returned.
 fn check_receipt(world: &World, process: &Process, receipt: &Receipt, reason: &str, options: &Options) {
     if receipt.outcome == Outcome::Unchanged {
         return;

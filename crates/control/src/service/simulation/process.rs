@@ -102,7 +102,7 @@ struct OpenedOne {
     reverted: Vec<switch::Commit>,
 }
 
-/// What `ControlHandle::start` does, without a thread.
+/// Does the work of `ControlHandle::start`, without a thread.
 fn move_in(
     world: &Rc<World>,
     number: u64,

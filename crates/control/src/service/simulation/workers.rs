@@ -158,7 +158,7 @@ impl Workers {
         self.all.lock().unwrap().iter().map(|one| one.tables.tables[0].revision()).min().unwrap_or(0)
     }
 
-    /// What was published last.
+    /// The last publication.
     pub(super) fn published(&self) -> Arc<Tables> {
         self.last.lock().unwrap().clone()
     }

@@ -36,14 +36,14 @@ pub(super) struct TestHost {
     pub(super) files: BTreeMap<String, String>,
     pub(super) error_lines: Vec<String>,
     pub(super) access_lines: Vec<String>,
-    /// What scripts waited for.
+    /// The waits of scripts.
     pub(super) waits: Vec<Effect>,
     /// The entries of the first switch, if there is one.
     pub(super) entries: BTreeMap<String, String>,
     pub(super) revision: u64,
     /// Orders of timers without an answer yet.
     pub(super) orders: Vec<(SwitchOrder, SwitchAnswer)>,
-    /// What was chosen for the last request.
+    /// The choice for the last request.
     pub(super) choices: Vec<Choice>,
     random: u64,
 }

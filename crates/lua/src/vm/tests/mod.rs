@@ -7,7 +7,7 @@ use engine::Effect;
 use engine::setting::Setting;
 use host::Server;
 
-/// What a location's content script says.
+/// The output of a location's content script.
 fn said(code: &str) -> String {
     let mut server = Server::of(&format!("location / {{ content_by_lua_block {{ {code} }} }}"));
     let answer = server.get("/x?a=1&b");

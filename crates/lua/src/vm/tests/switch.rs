@@ -13,7 +13,7 @@ fn server(text: &str) -> Server {
     Server::of_http(&format!("{SWITCH}\nserver {{ listen 80; server_name localhost;\n{text} }}"), &[])
 }
 
-/// What a content script says with `r` for the dict; the server is kept.
+/// The output of a content script with `r` for the dict; the server is kept.
 fn say(server: &mut Server, code: &str) -> String {
     let entries = std::mem::take(&mut server.host.entries);
     let revision = server.host.revision;

@@ -78,7 +78,7 @@ pub(crate) enum Ended {
 /// A change that requests are compared with.
 #[derive(Clone, Debug)]
 pub(crate) struct Change {
-    /// What is watched.
+    /// The change that is watched.
     pub(crate) watch: Arc<Watch>,
     /// Its switch, by the number that outlives reloads.
     pub(crate) switch: u32,
