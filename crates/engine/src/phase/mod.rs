@@ -21,12 +21,9 @@ pub fn advance(exchange: &mut Exchange, env: &mut Env<'_>) -> Step {
         let phase = modules::phase(exchange.route.cursor.phase);
         let verdict = match phase.checker {
             Some(checker) => checker(exchange, env, &phase.handlers),
-            None => match in_order(exchange, env, &phase.handlers, |handler, exchange, env| {
-                handler(exchange, env)
-            }) {
-                Some(verdict) => verdict,
-                None => Verdict::NextPhase,
-            },
+            // Most phases of most requests: nothing to call.
+            None if phase.handlers.is_empty() => Verdict::NextPhase,
+            None => in_order(exchange, env, &phase.handlers, call, |_, _| Verdict::NextPhase),
         };
         if let Some(step) = obey(exchange, env, verdict) {
             return step;
@@ -34,26 +31,33 @@ pub fn advance(exchange: &mut Exchange, env: &mut Env<'_>) -> Step {
     }
 }
 
-/// Runs a phase's handlers from the cursor on, each through `call`, up to one that has something to say; the cursor is
-/// left at that one. `None` if none has.
+/// Runs a phase's handlers from the cursor on, each through `run`, up to one that has something to say, at which the cursor
+/// is left. If none has, the verdict is that of `end`. A verdict is large, so it is returned as it is and not in an option.
 #[inline]
 pub fn in_order(
     exchange: &mut Exchange,
     env: &mut Env<'_>,
     handlers: &[Handler],
-    call: impl Fn(Handler, &mut Exchange, &mut Env<'_>) -> Verdict,
-) -> Option<Verdict> {
+    run: impl Fn(Handler, &mut Exchange, &mut Env<'_>) -> Verdict,
+    end: impl FnOnce(&mut Exchange, &mut Env<'_>) -> Verdict,
+) -> Verdict {
     for (place, handler) in handlers.iter().enumerate().skip(exchange.route.cursor.handler) {
-        let verdict = call(*handler, exchange, env);
+        let verdict = run(*handler, exchange, env);
         if !matches!(verdict, Verdict::Next) {
             exchange.route.cursor.handler = place;
-            return Some(verdict);
+            return verdict;
         }
         // There is nothing in it to drop, which the compiler would find out by a call for each handler.
         std::mem::forget(verdict);
     }
     exchange.route.cursor.handler = handlers.len();
-    None
+    end(exchange, env)
+}
+
+/// Calls a handler, and leaves its verdict as it is.
+#[inline]
+pub fn call(handler: Handler, exchange: &mut Exchange, env: &mut Env<'_>) -> Verdict {
+    handler(exchange, env)
 }
 
 /// Runs the log phase. The request is over, so that nothing follows from what its handlers answer, as in nginx.

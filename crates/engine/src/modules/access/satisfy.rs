@@ -45,10 +45,7 @@ pub(super) const DIRECTIVES: &[Directive] = &[
 
 /// Runs the access phase.
 pub(super) fn check(exchange: &mut Exchange, env: &mut Env<'_>, handlers: &[Handler]) -> Verdict {
-    match phase::in_order(exchange, env, handlers, run) {
-        Some(verdict) => verdict,
-        None => conclude(exchange, env),
-    }
+    phase::in_order(exchange, env, handlers, run, conclude)
 }
 
 /// Runs a handler of the access phase and weighs what it says.

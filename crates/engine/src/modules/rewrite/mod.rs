@@ -140,10 +140,10 @@ fn location(exchange: &mut Exchange, env: &mut Env<'_>) -> Verdict {
 /// Runs the rewrite phase; at its end a changed URI sends the request back to the search for a location
 /// (ngx_http_core_post_rewrite_phase).
 fn search_again(exchange: &mut Exchange, env: &mut Env<'_>, handlers: &[Handler]) -> Verdict {
-    let run = phase::in_order(exchange, env, handlers, |handler, exchange, env| handler(exchange, env));
-    if let Some(verdict) = run {
-        return verdict;
-    }
+    phase::in_order(exchange, env, handlers, phase::call, end_of_rewrite)
+}
+
+fn end_of_rewrite(exchange: &mut Exchange, env: &mut Env<'_>) -> Verdict {
     if !std::mem::take(&mut exchange.route.search_again) {
         return Verdict::NextPhase;
     }

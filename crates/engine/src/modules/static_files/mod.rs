@@ -74,11 +74,7 @@ pub static MODULE: Module = Module {
 
 /// Runs the content phase; nothing but files is left to serve the request at its end.
 fn answer(exchange: &mut Exchange, env: &mut Env<'_>, handlers: &[Handler]) -> Verdict {
-    let run = phase::in_order(exchange, env, handlers, |handler, exchange, env| handler(exchange, env));
-    match run {
-        Some(verdict) => verdict,
-        None => nothing_served(exchange, env),
-    }
+    phase::in_order(exchange, env, handlers, phase::call, nothing_served)
 }
 
 /// No handler served the request: a directory without an index file is forbidden (ngx_http_core_content_phase).
