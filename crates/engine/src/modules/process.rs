@@ -136,7 +136,7 @@ const DIRECTIVES: &[Directive] = &[
         let path = b.path(&d.args[0])?;
         once(b.draft.main.pid.write(Some(path)), d)
     })
-    .default("logs/nginx.pid")
+    .default("logs/pointsman.pid")
     .doc("The file that holds the master's process number.")
     .example("pid logs/pointsman.pid;"),
     Directive::new("user", Contexts::MAIN, Args::Between(1, 2), "user [group]", |b, d| {
