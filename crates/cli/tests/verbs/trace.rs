@@ -1,4 +1,4 @@
-//! Traces of requests (`POINTSMAN_TRACE`).
+//! Traces of requests and orders (`POINTSMAN_TRACE`).
 
 use super::*;
 
@@ -33,5 +33,29 @@ fn a_request_leaves_a_span_for_each_of_its_steps() {
     };
     for name in ["request", "phase", "pick", "relay"] {
         assert!(is_of_the_try(name), "{name} has other numbers: {lines:?}");
+    }
+}
+
+#[test]
+fn an_order_is_traced_step_by_step() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("trace.json");
+    let environment = [("POINTSMAN_TRACE", file.to_str().unwrap())];
+    let server = Server::start_with("gate healthy=1 timeout=5s;", "", &environment);
+    server.say(&["switch", "a.example", "green"]).done();
+    let line = |name: &str| {
+        let text = std::fs::read_to_string(&file).unwrap_or_default();
+        let lines = text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        lines.into_iter().find(|line| line["span"]["name"] == name)
+    };
+    for name in ["plan", "gate", "commit", "publish", "drain"] {
+        server.until(name, || line(name).is_some());
+        let parents = &line(name).unwrap()["spans"];
+        let order = &parents[0];
+        assert_eq!(
+            (&order["name"], &order["switch"]),
+            (&"order".into(), &"live".into()),
+            "{name}: {parents}"
+        );
     }
 }

@@ -7,6 +7,7 @@ use super::clock::now_ms;
 use super::progress::CommitProgress;
 use super::state::ControlState;
 use super::switch_state::SwitchState;
+use super::trace;
 use crate::data_plane::Watch;
 use crate::event::EventKind;
 use crate::gate;
@@ -15,6 +16,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use switch::{Commit, Order, Plan, Refusal, StoreFaultKind, Table};
 use tokio::time::Instant;
+use tracing::Instrument;
 
 /// The outcome of an order under the commit lock.
 pub(super) enum CommitOutcome {
@@ -50,7 +52,8 @@ impl ControlState {
         let place = switch.configured();
         let Some(spec) = &place.spec().gate else { return Ok(Vec::new()) };
         let marks = self.peers().await;
-        let results = gate::ask(&place.config, spec, &plan.targets, &marks).await;
+        let probes = gate::ask(&place.config, spec, &plan.targets, &marks);
+        let results = probes.instrument(trace::gate(plan)).await;
         if dry_run {
             return Ok(results);
         }
@@ -87,7 +90,8 @@ impl ControlState {
             }
             let notes = gate.iter().flat_map(gate::notes).collect();
             let commit = plan.commit(switch.position().hash, now_ms, notes);
-            if let Some(kept) = self.keep(switch, commit).await? {
+            let keep = self.keep(switch, commit).instrument(trace::commit());
+            if let Some(kept) = keep.await? {
                 return Ok(CommitOutcome::Committed(self.publish_commit(switch, kept, gate)));
             }
             // Another process was faster: its commit is published, and the order is planned against that.

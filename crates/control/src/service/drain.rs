@@ -5,6 +5,7 @@
 use super::progress::CommitProgress;
 use super::state::{ACK_TIMEOUT, ControlState};
 use super::switch_state::SwitchState;
+use super::trace;
 use crate::data_plane::{Acknowledgement, Watch};
 use crate::event::EventKind;
 use crate::receipt::Receipt;
@@ -16,6 +17,7 @@ use std::time::Duration;
 use switch::Refusal;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
+use tracing::{Instrument, Span};
 
 /// The maximum number of commits observed at a time: each makes the workers check every request.
 const MAX_FOLLOWED: usize = 32;
@@ -47,7 +49,9 @@ impl ControlState {
         }
         followed.push(following.clone());
         drop(followed);
-        tokio::task::spawn_local(follow(self.clone(), switch.clone(), following.clone(), acknowledgements));
+        // It still belongs to the order after that is answered.
+        let task = follow(self.clone(), switch.clone(), following.clone(), acknowledgements);
+        tokio::task::spawn_local(task.instrument(Span::current()));
         following
     }
 
@@ -90,13 +94,17 @@ async fn follow(
 ) {
     let workers = state.data_plane().threads();
     let deadline = Instant::now() + ACK_TIMEOUT;
-    let mut missing = workers;
-    while missing > 0
-        && let Ok(Some(one)) = tokio::time::timeout_at(deadline, acknowledgements.recv()).await
-    {
-        following.acknowledged(one);
-        missing -= 1;
-    }
+    let acknowledged = async {
+        let mut missing = workers;
+        while missing > 0
+            && let Ok(Some(one)) = tokio::time::timeout_at(deadline, acknowledgements.recv()).await
+        {
+            following.acknowledged(one);
+            missing -= 1;
+        }
+        missing
+    };
+    let missing = acknowledged.instrument(trace::publish(following.revision)).await;
     if missing > 0 {
         let text = format!(
             "switch \"{}\": {missing} of {workers} workers did not acknowledge revision {}",
@@ -156,10 +164,12 @@ async fn watch_drain(
     let mut pause = PAUSES.0;
     let mut closing = Closing { policy: following.streams, begun: false };
     let mut drained: Option<Instant> = None;
+    let mut span = Some(trace::drain(following.revision));
     while !following.stopped.get() {
         let reports = state.gather(|data_plane, reply| data_plane.watched(id, reply)).await;
         if following.reported(&reports, workers) && drained.is_none() {
             drained = Some(Instant::now());
+            span = None;
             state.announce_drained(switch, following);
         }
         let age = following.committed.elapsed();
@@ -179,6 +189,7 @@ async fn watch_drain(
         // The loop's condition shows whether the pause is over or the place is needed.
         let _ = tokio::time::timeout(next, following.stop_signal.notified()).await;
     }
+    drop(span);
     if drained.is_none() {
         if closing.deadline().is_some() {
             state.data_plane().close_streams(id, 0);

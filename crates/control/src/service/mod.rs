@@ -21,6 +21,7 @@ mod state;
 mod switch_state;
 #[cfg(test)]
 mod tests;
+mod trace;
 mod undo;
 
 pub(crate) use clock::now_ms;

@@ -9,17 +9,29 @@ use super::clock::now_ms;
 use super::commit::CommitOutcome;
 use super::state::ControlState;
 use super::switch_state::SwitchState;
+use super::trace;
 use crate::options::{Options, Wait};
 use crate::receipt::{Outcome, Receipt};
 use std::rc::Rc;
 use std::time::Duration;
 use switch::{Action, Code, Commit, Key, KeyKind, Meta, Order, Refusal, Route, Shape};
+use tracing::Instrument;
 
 /// The default of an order's timeout.
 const TIMEOUT: Duration = Duration::from_secs(30);
 impl ControlState {
     /// See [`crate::ControlHandle::order`].
     pub(super) async fn order(
+        self: &Rc<ControlState>,
+        switch: &Rc<SwitchState>,
+        order: Order,
+        options: Options,
+    ) -> Result<Receipt, Refusal> {
+        let span = trace::order(switch, &order.meta);
+        self.carry_out(switch, order, options).instrument(span).await
+    }
+
+    async fn carry_out(
         self: &Rc<ControlState>,
         switch: &Rc<SwitchState>,
         order: Order,
@@ -32,7 +44,7 @@ impl ControlState {
             return self.repeated_receipt(switch, &commit).await;
         }
         self.catch_up(switch).await?;
-        let planned = switch.plan(&order, now_ms());
+        let planned = trace::plan().in_scope(|| switch.plan(&order, now_ms()));
         // The same order may have been committed since the first lookup: it is answered as a repetition, not as one that
         // changes nothing or conflicts.
         if !options.dry_run
