@@ -4,7 +4,7 @@
 //! (<https://nginx.org/en/docs/control.html>), and the way back from each of its steps. Must never end the old master
 //! before the new one serves with all switches.
 
-use crate::client::Call;
+use crate::client::{ANSWER, Call};
 use crate::defaults::{CONF_FILE, PID_FILE, PREFIX};
 use crate::error::{Code, Error, say};
 use crate::order_options;
@@ -13,7 +13,8 @@ use bstr::ByteSlice;
 use clap::Args;
 use control::api::types::{self, Switch};
 use serde::Serialize;
-use server::process::{Disk, RunningMaster, UpgradeStep, choose_program};
+use server::process::{Disk, ProcessTree, RunningMaster, UpgradeStep, choose_program};
+use std::io::Read;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -23,6 +24,12 @@ use std::time::{Duration, Instant};
 const PAUSE: Duration = Duration::from_millis(20);
 /// How long a new process that is taken back may finish its requests.
 const GRACE: Duration = Duration::from_secs(5);
+/// How long it may take to stop at once before it is killed.
+const STOP_GRACE: Duration = Duration::from_secs(2);
+/// How long an answer may take while two processes serve: one that hangs may have accepted the connection.
+const SHORT_ANSWER: Duration = Duration::from_secs(2);
+/// How long the output of a test that has ended is waited for.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 /// How many answers in a row must come from the new process before the old one counts as out of the way.
 const IN_A_ROW: u32 = 8;
 
@@ -30,13 +37,13 @@ const IN_A_ROW: u32 = 8;
 ///
 /// The new binary first tests the configuration. It is then started beside the old one, on the same sockets; once it
 /// answers with every switch at the same revision, the old one finishes its requests and exits. If it does not within the
-/// timeout, it is stopped and the old one keeps serving.
+/// timeout, it is stopped, killed if it hangs, and the old one keeps serving.
 #[derive(Debug, Args)]
 pub(crate) struct Upgrade {
     /// New binary; by default the file that the running one was started from
     #[arg(long, value_name = "PATH")]
     binary: Option<PathBuf>,
-    /// How long the new process may take until it serves
+    /// How long the new binary may take until it serves, its test included
     #[arg(long, value_name = "TIME", value_parser = order_options::time, default_value = "60s")]
     timeout: String,
 }
@@ -66,19 +73,19 @@ impl Upgrade {
                 .program()
                 .map_err(|error| refused("no_program", format!("process {}: {error}", old.pid()), ""))?,
         };
-        test(&program, global)?;
+        let end = Instant::now() + Duration::from_millis(order_options::ms(&self.timeout));
+        test(&program, global, end)?;
         let session = global.session()?;
-        let before = status(&session)?;
+        let before = status(&session, ANSWER)?;
         would_lose(&before.switches)?;
         let began = Instant::now();
-        let timeout = Duration::from_millis(order_options::ms(&self.timeout));
-        let new = self.start(old, &pid_path, began + timeout)?;
-        let now = match healthy(&session, new, &before.switches, began + timeout) {
+        let new = self.start(old, &pid_path, end)?;
+        let now = match healthy(&session, new, &before.switches, end) {
             Ok(status) => status,
             Err(why) => return Err(take_back(old, new, &pid_path, why)),
         };
         let served_ms = began.elapsed().as_millis();
-        if let Err(why) = hand_over(&session, old, new, began + timeout) {
+        if let Err(why) = hand_over(&session, old, new, end) {
             return Err(take_back(old, new, &pid_path, why));
         }
         let ended = tell(old, UpgradeStep::Quit).is_err()
@@ -113,7 +120,7 @@ impl Upgrade {
         })
     }
 
-    /// Starts the new process. If it exits at once, the old one logs why.
+    /// Starts the new process. If it exits at once, the old one logs why; if it hangs, the old one ends it.
     fn start(&self, old: RunningMaster, pid_path: &Path, until: Instant) -> Result<RunningMaster, Error> {
         if let Some(binary) = &self.binary {
             let path = std::path::absolute(binary).map_err(|error| usage(binary, &error))?;
@@ -123,9 +130,10 @@ impl Upgrade {
                 refused("no_choice", text, "run it as the user of the master process")
             })?;
         }
-        tell(old, UpgradeStep::ChangeBinary)?;
+        let limit = until.saturating_duration_since(Instant::now());
+        tell(old, UpgradeStep::ChangeBinary(limit))?;
         let mut begun = false;
-        while Instant::now() < until {
+        while Instant::now() < until + GRACE {
             begun |= RunningMaster::older(pid_path) == Some(old);
             match RunningMaster::named(pid_path) {
                 Some(new) if new != old => return Ok(new),
@@ -134,7 +142,11 @@ impl Upgrade {
                 _ => std::thread::sleep(PAUSE),
             }
         }
-        Err(refused("not_started", "the new process did not start; the old one keeps serving", LOG))
+        let text = match RunningMaster::named(pid_path) {
+            Some(_) => "the new process did not start; the old one keeps serving",
+            None => "the new process did not start and has not exited; the old one keeps serving beside it",
+        };
+        Err(refused("not_started", text, LOG))
     }
 }
 
@@ -169,26 +181,46 @@ fn pid_path(global: &GlobalOptions) -> Result<PathBuf, Error> {
 }
 
 /// Has the new binary test the configuration that the old one runs with.
-fn test(program: &Path, global: &GlobalOptions) -> Result<(), Error> {
-    let output =
-        Command::new(program).args(["-t", "-q"]).args(global.command_line()).stdin(Stdio::null()).output();
-    let output = output.map_err(|error| {
-        refused(
-            "no_program",
-            format!("cannot run {}: {error}", program.display()),
-            "choose another with --binary",
-        )
-    })?;
-    if output.status.success() {
+fn test(program: &Path, global: &GlobalOptions, end: Instant) -> Result<(), Error> {
+    let cannot_run = |error: std::io::Error| {
+        let text = format!("cannot run {}: {error}", program.display());
+        refused("no_program", text, "choose another with --binary")
+    };
+    let mut command = Command::new(program);
+    command.args(["-t", "-q"]).args(global.command_line()).stdin(Stdio::null()).stdout(Stdio::null());
+    let mut child = command.stderr(Stdio::piped()).spawn().map_err(cannot_run)?;
+    let output = child.stderr.take();
+    // Read beside the wait: a full pipe would hold it up, and what it has started may keep the pipe open.
+    let (sender, text) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        let mut bytes = Vec::new();
+        let _ = output.map(|mut output| output.read_to_end(&mut bytes));
+        sender.send(bytes)
+    });
+    let mut status = None;
+    let exited = until(end, || {
+        status = child.try_wait().transpose();
+        status.is_some()
+    });
+    if !exited {
+        ProcessTree::of(child.id()).kill();
+        let _ = child.wait();
+        let text =
+            format!("{} did not test the configuration in time; nothing has changed", program.display());
+        return Err(refused("test_hangs", text, "run it with -t, or give it more time with --timeout"));
+    }
+    if status.transpose().map_err(cannot_run)?.is_some_and(|status| status.success()) {
         return Ok(());
     }
-    let words = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+    let words = text.recv_timeout(LAST_WORDS).unwrap_or_default();
+    let words = String::from_utf8_lossy(&words).trim().to_owned();
     let text = format!("{} rejects the configuration; nothing has changed\n{words}", program.display());
     Err(refused("config_refused", text, "fix it, and test it with -t"))
 }
 
-fn status(session: &Session) -> Result<types::Status, Error> {
-    Ok(session.client.ask::<types::Status>(&Call::get("/v1/status"))?.0)
+fn status(session: &Session, limit: Duration) -> Result<types::Status, Error> {
+    let call = Call { limit, ..Call::get("/v1/status") };
+    Ok(session.client.ask::<types::Status>(&call)?.0)
 }
 
 /// Fails if there is what no other process could take over: holds, and tables in memory only.
@@ -223,7 +255,7 @@ fn healthy(
         if !new.is_alive() {
             return Err("it has exited".to_owned());
         }
-        match status(session) {
+        match status(session, SHORT_ANSWER) {
             Ok(status) if status.parent_pid == new.pid() => match missing(before, &status.switches) {
                 None => return Ok(status),
                 Some(what) => why = what,
@@ -262,7 +294,7 @@ fn hand_over(
         if !new.is_alive() {
             return Err("it has exited".to_owned());
         }
-        match status(session) {
+        match status(session, SHORT_ANSWER) {
             Ok(status) if status.parent_pid == new.pid() => in_a_row += 1,
             _ => in_a_row = 0,
         }
@@ -280,8 +312,12 @@ fn take_back(old: RunningMaster, new: RunningMaster, pid_path: &Path, why: Strin
     if new.is_alive() {
         let _ = old.signal(UpgradeStep::StartWorkers);
         let _ = new.signal(UpgradeStep::Quit);
+        let tree = new.tree();
         if !until(Instant::now() + GRACE, || !new.is_alive()) {
             let _ = new.signal(UpgradeStep::Stop);
+            if !until(Instant::now() + STOP_GRACE, || !new.is_alive()) {
+                tree.kill();
+            }
         }
     }
     let back =

@@ -26,6 +26,7 @@ mod notify;
 mod privileges;
 mod proc_title;
 mod process_log;
+mod process_tree;
 mod requirements;
 mod resources;
 mod running;
@@ -42,6 +43,7 @@ pub use application::{Application, Finding, Loaded};
 pub use command::{MasterCommand, run, signal_master, test};
 pub use master_link::{Listener, MasterLink, Reload, ReloadOutcome, Reporter, WorkerCommand, WorkerInit};
 pub use process_log::PROGRAM;
+pub use process_tree::ProcessTree;
 pub use requirements::{
     Address, EnvRule, Keepalive, Limits, ListenSpec, Requirements, Sandbox, SocketAccess, UserSpec,
 };

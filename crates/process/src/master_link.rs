@@ -335,7 +335,7 @@ impl MasterLink {
     fn arrived(&mut self, arrived: SignalEvent) {
         let (signal, sender) = match arrived {
             SignalEvent::Woken => return self.waiting.push_back(WorkerCommand::Woken),
-            SignalEvent::Signal(signal, sender) => (signal, sender),
+            SignalEvent::Signal { signal, sender, .. } => (signal, sender),
         };
         let local = matches!(self.peer, Peer::Local { .. });
         let action = match signal {

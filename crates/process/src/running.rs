@@ -2,6 +2,9 @@
 //!
 //! Owns what its pid file and `/proc` tell of it, and the signals of an upgrade. Must never act by itself.
 
+use crate::process_log::PROGRAM;
+use crate::process_tree::{ProcessStat, ProcessTree};
+use crate::signals;
 use crate::upgrade::{choice_path, old_pid_path};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -10,6 +13,7 @@ use std::io::{self, Write};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// A master process, which may end at any time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,8 +24,8 @@ pub struct RunningMaster {
 /// A step of a binary upgrade (<https://nginx.org/en/docs/control.html>).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum UpgradeStep {
-    /// USR2: start the program again beside the running one.
-    ChangeBinary,
+    /// USR2: start the program again beside the running one, and end it if it is no running master within this time.
+    ChangeBinary(Duration),
     /// WINCH: let the workers finish, and run without any.
     StopWorkers,
     /// HUP: start workers again.
@@ -53,9 +57,12 @@ impl RunningMaster {
 
     /// Returns true while it runs. A zombie does not.
     pub fn is_alive(self) -> bool {
-        // proc_pid_stat(5): the name may contain anything; the state follows it.
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid)).unwrap_or_default();
-        stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with(['Z', 'X']))
+        ProcessStat::of(self.pid).is_some_and(|stat| stat.runs())
+    }
+
+    /// Returns its processes.
+    pub fn tree(self) -> ProcessTree {
+        ProcessTree::of(self.pid())
     }
 
     /// Sends the signal of a step.
@@ -64,7 +71,10 @@ impl RunningMaster {
     /// Fails if it has ended or belongs to another user.
     pub fn signal(self, step: UpgradeStep) -> io::Result<()> {
         let signal = match step {
-            UpgradeStep::ChangeBinary => Signal::SIGUSR2,
+            UpgradeStep::ChangeBinary(limit) => {
+                let limit_ms = u32::try_from(limit.as_millis()).unwrap_or(u32::MAX);
+                return signals::queue(self.pid, Signal::SIGUSR2, limit_ms.max(1));
+            }
             UpgradeStep::StopWorkers => Signal::SIGWINCH,
             UpgradeStep::StartWorkers => Signal::SIGHUP,
             UpgradeStep::Quit => Signal::SIGQUIT,
@@ -91,9 +101,18 @@ impl RunningMaster {
     }
 }
 
+/// Returns true if a process shows the title of a master, which it sets when it has written its pid file.
+pub(crate) fn has_master_title(pid: Pid) -> bool {
+    std::fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|line| after_title(&line).is_some())
+}
+
+fn after_title(line: &[u8]) -> Option<&[u8]> {
+    line.strip_prefix(PROGRAM.as_bytes())?.strip_prefix(b": master process")
+}
+
 /// Returns the first word of the command line that the master's title repeats.
 fn called(title: &[u8]) -> Option<&[u8]> {
-    let rest = title.strip_prefix(b"pointsman: master process ")?;
+    let rest = after_title(title)?.strip_prefix(b" ")?;
     rest.split(|byte| *byte == b' ' || *byte == 0).next().filter(|name| !name.is_empty())
 }
 

@@ -2,11 +2,12 @@
 //!
 //! Owns the handler and the pipe that it writes to. A handler is used instead of a blocked mask with `signalfd`, because
 //! programs that Lua starts with `os.execute` would inherit the mask and could not be terminated.
-//! Must never do work inside the handler: it writes eight bytes and returns.
+//! Must never do work inside the handler: it writes a few bytes and returns.
 
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, SigmaskHow, Signal, sigaction, sigprocmask};
+use nix::unistd::Pid;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
@@ -30,8 +31,15 @@ static PIPE: AtomicI32 = AtomicI32::new(-1);
 /// A signal that has arrived, or a wake-up by a thread of this process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum SignalEvent {
-    /// A signal and the process that sent it (0 for the kernel).
-    Signal(Signal, i32),
+    /// A signal.
+    Signal {
+        /// Which one.
+        signal: Signal,
+        /// The process that sent it (0 for the kernel).
+        sender: i32,
+        /// The number that was sent with it by sigqueue(3); 0 if there is none.
+        value: u32,
+    },
     /// A call of [`Waker::wake`].
     Woken,
 }
@@ -53,7 +61,7 @@ impl Waker {
     /// Makes [`crate::MasterLink::next`] return [`crate::WorkerCommand::Woken`].
     pub fn wake(&self) {
         // A full pipe contains a wake-up already.
-        let _ = nix::unistd::write(&self.write, &record(0, 0));
+        let _ = nix::unistd::write(&self.write, &record(0, 0, 0));
     }
 }
 
@@ -94,17 +102,19 @@ impl Signals {
 
     /// Returns the next record; `None` if there is none now.
     pub(crate) fn take(&self) -> Option<SignalEvent> {
-        let mut bytes = [0; 8];
+        let mut bytes = [0; RECORD];
         loop {
             match nix::unistd::read(&self.read, &mut bytes) {
-                // Writes of eight bytes to a pipe are whole, so reads are.
-                Ok(8) => {
-                    let [a, b, c, d, e, f, g, h] = bytes;
+                // Writes of a few bytes to a pipe are whole, so reads are.
+                Ok(RECORD) => {
+                    let [a, b, c, d, e, f, g, h, i, j, k, l] = bytes;
+                    let sender = i32::from_ne_bytes([e, f, g, h]);
+                    let value = u32::from_ne_bytes([i, j, k, l]);
                     match i32::from_ne_bytes([a, b, c, d]) {
                         0 => return Some(SignalEvent::Woken),
                         number => {
                             if let Ok(signal) = Signal::try_from(number) {
-                                return Some(SignalEvent::Signal(signal, i32::from_ne_bytes([e, f, g, h])));
+                                return Some(SignalEvent::Signal { signal, sender, value });
                             }
                         }
                     }
@@ -151,24 +161,39 @@ pub(crate) fn unblock_all() -> io::Result<()> {
     Ok(())
 }
 
-fn record(signal: i32, sender: i32) -> [u8; 8] {
+/// Sends a signal with a number to a process.
+pub(crate) fn queue(pid: Pid, signal: Signal, value: u32) -> io::Result<()> {
+    let value = libc::sigval { sival_ptr: std::ptr::without_provenance_mut(value as usize) };
+    // SAFETY: sigqueue takes numbers; the pointer is one too, and nothing is ever read through it.
+    #[allow(unsafe_code)]
+    let result = unsafe { libc::sigqueue(pid.as_raw(), signal as libc::c_int, value) };
+    Ok(Errno::result(result).map(drop)?)
+}
+
+/// Bytes of a record in the pipe.
+const RECORD: usize = 12;
+
+fn record(signal: i32, sender: i32, value: u32) -> [u8; RECORD] {
     let [a, b, c, d] = signal.to_ne_bytes();
     let [e, f, g, h] = sender.to_ne_bytes();
-    [a, b, c, d, e, f, g, h]
+    let [i, j, k, l] = value.to_ne_bytes();
+    [a, b, c, d, e, f, g, h, i, j, k, l]
 }
 
 extern "C" fn on_signal(signal: libc::c_int, info: *mut libc::siginfo_t, _: *mut libc::c_void) {
     // SAFETY: the kernel hands a valid siginfo to a handler installed with SA_SIGINFO, and for signals sent by a
-    // process (and for SIGCHLD) the field read is its sender. errno belongs to this thread; it is put back because
-    // the interrupted code may be about to read it. The descriptor is the pipe's or -1, and write touches only the
-    // eight bytes on this stack.
+    // process (and for SIGCHLD) the field read is its sender; for those sent by sigqueue it holds a value too. errno
+    // belongs to this thread; it is put back because the interrupted code may be about to read it. The descriptor is
+    // the pipe's or -1, and write touches only the bytes on this stack.
     #[allow(unsafe_code)]
     unsafe {
         let errno = libc::__errno_location();
         let kept = *errno;
         let sent_by_kernel = (*info).si_code > 0 && signal != libc::SIGCHLD;
         let sender = if sent_by_kernel { 0 } else { (*info).si_pid() };
-        let bytes = record(signal, sender);
+        let value =
+            if (*info).si_code == libc::SI_QUEUE { (*info).si_value().sival_ptr.addr() as u32 } else { 0 };
+        let bytes = record(signal, sender, value);
         libc::write(PIPE.load(Ordering::Acquire), bytes.as_ptr().cast(), bytes.len());
         *errno = kept;
     }

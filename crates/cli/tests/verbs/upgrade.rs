@@ -118,6 +118,88 @@ fn a_refused_upgrade_changes_nothing() {
     assert_ne!(pid(), before);
 }
 
+/// Writes a program that runs this script with the path of the real one in `$real`.
+fn script(server: &Server, text: &str) -> String {
+    let path = server.path("wrapper");
+    let real = env!("CARGO_BIN_EXE_pointsman");
+    let pid_file = server.path("logs/pointsman.pid");
+    let header = format!(
+        "#!/bin/sh\nreal={real}; pid_file={}; folder={}\n",
+        pid_file.display(),
+        server.path("").display()
+    );
+    std::fs::write(&path, format!("{header}{text}\n")).unwrap();
+    std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    path.display().to_string()
+}
+
+/// Returns true while one of the processes in a file runs.
+fn any_runs(server: &Server, file: &str) -> bool {
+    let pids = std::fs::read_to_string(server.path(file)).unwrap();
+    assert!(!pids.is_empty());
+    pids.split_whitespace().any(|pid| {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with('Z'))
+    })
+}
+
+/// Upgrades to a script that cannot take over, and checks that nothing has changed.
+fn taken_back(text: &str, timeout: &str, error: &str) {
+    let server = Server::start("", "");
+    server.say(&["switch", "a.example", "green"]).done();
+    let before = std::fs::read_to_string(server.path("logs/pointsman.pid")).unwrap();
+    let binary = script(&server, text);
+    let said = server.say(&["upgrade", "--binary", &binary, "--timeout", timeout]);
+    assert_eq!((said.code, &*said.out), (1, ""), "{}", said.err);
+    assert!(said.err.contains(error), "{}", said.err);
+    assert_eq!(std::fs::read_to_string(server.path("logs/pointsman.pid")).unwrap(), before);
+    assert!(!server.path("logs/pointsman.pid.oldbin").exists());
+    if server.path("pids").exists() {
+        server.until("its processes have ended", || !any_runs(&server, "pids"));
+    }
+    server.until("the old one alone", || {
+        revisions(&server).into_keys().eq([before.trim().parse::<u64>().unwrap()])
+    });
+    assert!(server.get("a.example").ends_with("green"));
+    assert!(server.say(&["reload"]).done().starts_with("the new configuration is active\n"));
+    server.say(&["upgrade", "--binary", env!("CARGO_BIN_EXE_pointsman")]).done();
+    assert_ne!(std::fs::read_to_string(server.path("logs/pointsman.pid")).unwrap(), before);
+    assert!(server.get("a.example").ends_with("green"));
+}
+
+#[test]
+fn a_test_that_hangs_ends_with_the_timeout() {
+    let text = "trap '' TERM; sleep 100 & echo $$ $! > $folder/pids; wait; wait";
+    taken_back(text, "500ms", "did not test the configuration in time");
+}
+
+#[test]
+fn a_program_that_hangs_at_its_start_is_killed_with_its_children() {
+    let text = "case \"$*\" in *-t*) exit 0;; esac
+        trap '' TERM; sleep 100 & echo $$ $! > $folder/pids; while :; do wait; done";
+    taken_back(text, "500ms", "the new process did not start; the old one keeps serving");
+}
+
+#[test]
+fn a_master_that_hangs_is_killed_with_its_worker() {
+    let text = "case \"$*\" in *-t*) exit 0;; esac
+        (until [ \"$(cat $pid_file)\" = $$ ]; do sleep 0.01; done
+         kill -STOP $$; all=$$
+         # The worker first: the last one is this subshell.
+         for pid in $(cat /proc/$$/task/$$/children); do all=\"$pid $all\"; done
+         echo $all > $folder/pids; kill -STOP $all) 2>/dev/null &
+        exec $real \"$@\"";
+    taken_back(text, "3s", "the new process did not serve");
+}
+
+#[test]
+fn a_master_that_dies_after_its_start_is_replaced_by_the_old_one() {
+    let text = "case \"$*\" in *-t*) exit 0;; esac
+        (until [ \"$(cat $pid_file)\" = $$ ]; do sleep 0.01; done; echo $$ > $folder/pids; kill -KILL $$) 2>/dev/null &
+        exec $real \"$@\"";
+    taken_back(text, "20s", "it has exited; the old one");
+}
+
 #[test]
 fn a_reload_says_what_came_of_it() {
     let server = Server::start("", "");

@@ -97,8 +97,8 @@ impl<A: Application> Master<A> {
             // First: a report that was sent before a signal is handled before it.
             self.receive_reports();
             while let Some(arrived) = self.signals.take() {
-                if let SignalEvent::Signal(signal, sender) = arrived {
-                    self.signalled(signal, sender);
+                if let SignalEvent::Signal { signal, sender, value } = arrived {
+                    self.signalled(signal, sender, value);
                 }
             }
             if self.reap().is_err() {
@@ -117,7 +117,8 @@ impl<A: Application> Master<A> {
             Ending::Terminate { next, .. } => Some(next),
             _ => None,
         };
-        let due = [self.respawn.due, terminate].into_iter().flatten().min();
+        let successor = self.upgrade.successor.as_ref().and_then(|successor| successor.due);
+        let due = [self.respawn.due, terminate, successor].into_iter().flatten().min();
         let timeout = due.map_or(PollTimeout::NONE, |due| {
             let left = due.saturating_duration_since(Instant::now());
             PollTimeout::try_from(left.as_millis() + 1).unwrap_or(PollTimeout::MAX)
@@ -129,7 +130,7 @@ impl<A: Application> Master<A> {
         let _ = poll(&mut fds, timeout);
     }
 
-    fn signalled(&mut self, signal: Signal, sender: i32) {
+    fn signalled(&mut self, signal: Signal, sender: i32, value: u32) {
         let ending = !matches!(self.ending, Ending::No);
         let action = match signal {
             Signal::SIGTERM | Signal::SIGINT => ", exiting",
@@ -153,7 +154,7 @@ impl<A: Application> Master<A> {
             Signal::SIGHUP if !ending && self.upgrade.successor.is_some() => self.start_workers_again(),
             Signal::SIGHUP if !ending => self.reload(),
             Signal::SIGUSR1 => self.reopen(),
-            Signal::SIGUSR2 if !ending => self.change_binary(),
+            Signal::SIGUSR2 if !ending => self.change_binary(value),
             Signal::SIGWINCH if !ending => {
                 self.phase.without_workers = true;
                 self.respawn.due = None;
@@ -196,8 +197,8 @@ impl<A: Application> Master<A> {
 
     /// Reports that the service ends, or which process continues it.
     fn notify_end(&self) {
-        match self.upgrade.successor {
-            Some(pid) => self.notify.succeeded_by(pid.as_raw()),
+        match &self.upgrade.successor {
+            Some(successor) => self.notify.succeeded_by(successor.pid.as_raw()),
             // The older master continues it.
             None if self.upgrade.in_progress() => {}
             None => self.notify.stopping(),
@@ -228,6 +229,7 @@ impl<A: Application> Master<A> {
 
     /// Takes the last steps, also of a failed start.
     fn leave(&mut self) {
+        self.kill_hung_successor();
         resources::remove_pid_file(&self.own_pid_path(), &self.log);
         self.log.write(Level::Notice, format_args!("exit"));
         self.close_sockets();

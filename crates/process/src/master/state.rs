@@ -8,6 +8,7 @@ use crate::daemon::Handshake;
 use crate::log::LogFiles;
 use crate::notify::Notify;
 use crate::process_log::ProcessLog;
+use crate::process_tree::ProcessTree;
 use crate::resources::{Prepared, Resources};
 use crate::signals::Signals;
 use crate::source::Source;
@@ -126,7 +127,16 @@ pub(super) struct UpgradeState {
     /// The master that has started this one; it may have ended by now.
     pub(super) predecessor: Option<Pid>,
     /// The master that this one has started, while it runs.
-    pub(super) successor: Option<Pid>,
+    pub(super) successor: Option<Successor>,
+}
+
+/// The newer master of a binary upgrade.
+pub(super) struct Successor {
+    pub(super) pid: Pid,
+    /// When it is checked whether it is a running master by now, or killed if it is being ended.
+    pub(super) due: Option<Instant>,
+    /// Its processes, once it is being ended.
+    pub(super) ended: Option<ProcessTree>,
 }
 
 impl UpgradeState {

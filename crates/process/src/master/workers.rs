@@ -125,7 +125,7 @@ impl<A: Application> Master<A> {
                 Ok(status) => status,
             };
             let Some(pid) = status.pid() else { continue };
-            if self.upgrade.successor == Some(pid) {
+            if self.upgrade.successor.as_ref().is_some_and(|successor| successor.pid == pid) {
                 self.successor_exited(status);
                 continue;
             }
@@ -217,6 +217,7 @@ impl<A: Application> Master<A> {
             }
             self.ending = Ending::Terminate { next: now + pause * 2, pause: pause * 2 };
         }
+        self.end_hung_successor(now);
     }
 
     /// Returns true, and logs it, if the worker holds keys. Another process would not know of them: their requests would be

@@ -2,16 +2,19 @@
 
 use crate::test_server::*;
 use nix::sys::signal::Signal;
+use pointsman_process::{RunningMaster, UpgradeStep, choose_program};
 use std::io::Write;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
 
 pub const TESTS: &[(&str, fn())] = &[
     ("an_upgrade_loses_no_connection", an_upgrade_loses_no_connection),
     ("an_upgrade_can_be_reverted", an_upgrade_can_be_reverted),
     ("a_new_binary_that_cannot_start_changes_nothing", a_new_binary_that_cannot_start_changes_nothing),
     ("the_old_master_recovers_when_the_new_one_dies", the_old_master_recovers_when_the_new_one_dies),
+    ("a_new_binary_that_hangs_is_ended", a_new_binary_that_hangs_is_ended),
     ("an_upgrade_can_start_another_program", an_upgrade_can_start_another_program),
     (
         "the_new_master_listens_where_its_configuration_says",
@@ -186,6 +189,41 @@ fn the_old_master_recovers_when_the_new_one_dies() {
     until("a worker of the old master", || answers_of(&server, old));
     assert_eq!(server.read("pid"), format!("{old}\n"));
     server.await_text("error.log", &format!("new binary process {new} exited on signal 9"));
+}
+
+fn a_new_binary_that_hangs_is_ended() {
+    let server = TestServer::new(CONF);
+    server.start();
+    let (old, worker) = (server.pid(), server.ask("a.sock").pid);
+    let script = server.path("hangs");
+    let text = "#!/bin/sh\ntrap '' TERM\nsleep 100 &\necho $$ $! >\"${0%/*}/hung\"\nwhile :; do wait; done\n";
+    std::fs::write(&script, text).unwrap();
+    std::fs::set_permissions(&script, PermissionsExt::from_mode(0o755)).unwrap();
+    choose_program(&server.path("pid"), &script).unwrap();
+    let master = RunningMaster::named(&server.path("pid")).unwrap();
+    // Longer than the start of the script, which writes its file, and far shorter than its sleep.
+    master.signal(UpgradeStep::ChangeBinary(Duration::from_secs(1))).unwrap();
+    server.await_text("error.log", "it hangs, and is ended");
+    server.await_text("error.log", "exited on signal 9");
+    let hung = server.read("hung");
+    until("the end of its processes", || !hung.split_whitespace().any(|pid| alive(pid.parse().unwrap())));
+    assert_eq!(hung.split_whitespace().count(), 2);
+    until("the old pid file", || server.read("pid") == format!("{old}\n"));
+    assert!(!server.path("pid.oldbin").exists());
+    assert_eq!(server.ask("a.sock").pid, worker);
+    server.configure(&CONF.replace("one", "two"));
+    assert!(server.run("reload").status.success());
+    until("the reload", || server.ask("a.sock").word == "two");
+    // One that is a running master in time stays.
+    master.signal(UpgradeStep::ChangeBinary(Duration::from_secs(1))).unwrap();
+    until("the new master's pid file", || server.path("pid.oldbin").exists() && number(&server) != old);
+    let new = number(&server);
+    // Until its time has passed: what is checked is that nothing happens then.
+    std::thread::sleep(Duration::from_millis(1500));
+    assert!(answers_of(&server, new));
+    kill(old, Signal::SIGQUIT);
+    server.ended(old);
+    assert_eq!(server.pid(), new);
 }
 
 fn an_upgrade_can_start_another_program() {
