@@ -8,7 +8,7 @@ use crate::format;
 use crate::receipt::KEYS_SHOWN;
 use crate::session::Session;
 use clap::Args;
-use control::api::types::{self, Commit, CommitKind};
+use control::api::types::{self, Commit};
 
 /// Show the commits, newest first
 #[derive(Debug, Args)]
@@ -75,18 +75,18 @@ impl History {
 pub(crate) fn text(commits: &[Commit]) -> String {
     let mut out = String::new();
     for commit in commits {
-        let kind = match (commit.kind, commit.of) {
-            (CommitKind::Set, _) => String::new(),
-            (CommitKind::Undo, Some(of)) => format!("  undo of {of}"),
-            (CommitKind::Undo, None) | (CommitKind::UndoKeys, _) => "  undo".into(),
-            (CommitKind::Confirm, of) => format!("  confirms {}", of.unwrap_or_default()),
-            (CommitKind::Revert, of) => {
-                format!("  reverted: {} was not confirmed in time", of.unwrap_or_default())
-            }
+        let kind = match (commit.kind.as_str(), commit.of) {
+            ("set", _) => String::new(),
+            ("undo", Some(of)) => format!("  undo of {of}"),
+            ("undo" | "undo_keys", None) => "  undo".into(),
+            ("confirm", of) => format!("  confirms {}", of.unwrap_or_default()),
+            ("revert", of) => format!("  reverted: {} was not confirmed in time", of.unwrap_or_default()),
+            (kind, Some(of)) => format!("  {kind} of {of}"),
+            (kind, None) => format!("  {kind}"),
         };
         let forced = if commit.forced { "  forced" } else { "" };
         // The server's reason for a revert says what its kind has said already.
-        let reason = commit.reason.as_ref().filter(|_| commit.kind != CommitKind::Revert);
+        let reason = commit.reason.as_ref().filter(|_| commit.kind != "revert");
         let reason = reason.map(|reason| format!("  \"{reason}\"")).unwrap_or_default();
         out.push_str(&format!(
             "{:>6}  {}  {}{kind}{forced}{reason}\n",
@@ -94,6 +94,19 @@ pub(crate) fn text(commits: &[Commit]) -> String {
             format::moment(commit.time_ms),
             commit.actor
         ));
+        if let Some(note) = &commit.note {
+            out.push_str(&format!("        ({note})\n"));
+        }
+        for change in commit.subjects.iter().take(KEYS_SHOWN) {
+            let what = format!("{} {}", change.subject, change.name);
+            let side = |side: &Option<String>| side.clone().unwrap_or_else(|| "none".into());
+            out.push_str(&format!(
+                "        {} {} -> {}\n",
+                what.trim(),
+                side(&change.from),
+                side(&change.to)
+            ));
+        }
         for change in commit.changes.iter().take(KEYS_SHOWN) {
             out.push_str(&format!(
                 "        {}\n",

@@ -31,7 +31,7 @@ pub enum EventKind {
         /// Its revision.
         revision: u64,
         /// `set`, `undo`, `undo_keys`, `confirm` or `revert`.
-        kind: &'static str,
+        kind: String,
         /// The actor.
         actor: String,
         /// The reason.

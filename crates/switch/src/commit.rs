@@ -1,9 +1,13 @@
 //! The history of a switch: one commit for each revision, each chained to the one before.
 //!
-//! Owns the form of a commit and its hash. The hashes are on disk: the serialisation below never changes; a new one
+//! Owns the forms of a commit and its hash. The hashes are on disk: the serialisations below never change; a new one
 //! needs another first line.
 //!
-//! ## The canonical serialisation
+//! A commit has one of two forms, by what is in it ([`Commit::form`]): form 1 if that can say everything, which is
+//! all that versions before 0.2 know, else form 2. Form 2 is generic: what a program does not know in it, it keeps and
+//! verifies all the same.
+//!
+//! ## The canonical serialisations
 //!
 //! SHA-256 over these, one after the other. Numbers are 8 bytes, least significant first. A *text* is its length in
 //! bytes as a number, then its UTF-8 bytes. A *perhaps* is one byte 0 for nothing, or one byte 1 and the thing.
@@ -23,17 +27,31 @@
 //!     perhaps text; the revision it undoes, perhaps number
 //! 12. how many notes of the gate, number; each a text
 //!
-//! Must never leave a field of [`Commit`] out of it.
+//! Form 2 differs in these:
+//!
+//! 1. the 19 bytes `pointsman commit 2\n`
+//! 5. kind: its name, text; the revision it is about, perhaps number
+//! 11. how many changes, number; first those of keys, then the others. For each of them: its subject, text (`key` for a
+//!     key); its name, text; the value before, perhaps text; the value after, perhaps text; the revision it undoes,
+//!     perhaps number
+//! 13. how many extra fields, number; for each of them, in the order of their names: its name, text; its value, text
+//!
+//! Must never leave a field of [`Commit`] out of them.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 
 use sha2::{Digest, Sha256};
 
-use crate::{Key, Route};
+use crate::{BootTime, CommitKind, KEY_SUBJECT, Key, Route, SubjectChange};
 
-/// The first bytes of the serialisation.
-const FORM: &[u8] = b"pointsman commit 1\n";
+/// The first bytes of form 1.
+const FORM_1: &[u8] = b"pointsman commit 1\n";
+/// The first bytes of form 2.
+const FORM_2: &[u8] = b"pointsman commit 2\n";
+/// The extra field with the deadline of a confirmation by the clock of a boot ([`BootTime`]).
+const CONFIRM_BY_BOOT: &str = "confirm_by_boot";
 
 /// A SHA-256.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -76,68 +94,6 @@ impl FromStr for Hash {
     }
 }
 
-/// The kind of a commit.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum CommitKind {
-    /// Keys were set, or reset to the default.
-    Set,
-    /// A whole commit was taken back.
-    Undo {
-        /// The revision that was taken back.
-        of: u64,
-    },
-    /// The last change of each of some keys was taken back; which, says [`Change::undoes`].
-    UndoKeys,
-    /// A commit was confirmed. It changes no key.
-    Confirm {
-        /// The revision that was confirmed.
-        of: u64,
-    },
-    /// A commit that was not confirmed in time was taken back.
-    Revert {
-        /// The revision that was taken back.
-        of: u64,
-    },
-}
-
-impl CommitKind {
-    /// Returns its stable name: `set`, `undo`, `undo_keys`, `confirm`, `revert`.
-    pub fn name(&self) -> &'static str {
-        match self {
-            CommitKind::Set => "set",
-            CommitKind::Undo { .. } => "undo",
-            CommitKind::UndoKeys => "undo_keys",
-            CommitKind::Confirm { .. } => "confirm",
-            CommitKind::Revert { .. } => "revert",
-        }
-    }
-
-    /// Returns the revision it is about.
-    pub fn of(&self) -> Option<u64> {
-        match *self {
-            CommitKind::Set | CommitKind::UndoKeys => None,
-            CommitKind::Undo { of } | CommitKind::Confirm { of } | CommitKind::Revert { of } => Some(of),
-        }
-    }
-
-    /// Builds it from [`CommitKind::name`] and [`CommitKind::of`], for stores. `None` if they do not fit together.
-    pub fn from_parts(name: &str, of: Option<u64>) -> Option<CommitKind> {
-        Some(match (name, of) {
-            ("set", None) => CommitKind::Set,
-            ("undo_keys", None) => CommitKind::UndoKeys,
-            ("undo", Some(of)) => CommitKind::Undo { of },
-            ("confirm", Some(of)) => CommitKind::Confirm { of },
-            ("revert", Some(of)) => CommitKind::Revert { of },
-            _ => return None,
-        })
-    }
-
-    /// Returns the pending commit that it settles, if that was pending.
-    pub fn settles(&self) -> Option<u64> {
-        self.of()
-    }
-}
-
 /// The change of one key by a commit. `None` is the switch's default.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Change {
@@ -172,6 +128,10 @@ pub struct Commit {
     pub confirm_by_ms: Option<u64>,
     /// In the order of the order; each key once.
     pub changes: Vec<Change>,
+    /// The changes of what is no key. Form 2.
+    pub subjects: Vec<SubjectChange>,
+    /// Further fields, by name. Form 2. A program that does not know a name ignores it.
+    pub extra: BTreeMap<String, String>,
     /// The gate's results.
     pub gate: Vec<String>,
     /// The hash of the revision before.
@@ -219,39 +179,91 @@ impl fmt::Display for ChainFault {
 impl std::error::Error for ChainFault {}
 
 impl Commit {
+    /// Returns its form: 1 if that can say everything, else 2.
+    pub fn form(&self) -> u32 {
+        let is_first = self.kind.form_1().is_some() && self.subjects.is_empty() && self.extra.is_empty();
+        if is_first { 1 } else { 2 }
+    }
+
     /// Computes the hash of its fields.
     pub fn computed_hash(&self) -> Hash {
         let mut sum = Canonical(Sha256::new());
-        sum.0.update(FORM);
+        let is_first = self.form() == 1;
+        sum.0.update(if is_first { FORM_1 } else { FORM_2 });
         sum.0.update(self.previous.0);
         sum.number(self.revision);
         sum.number(self.time_ms);
-        let kind = match self.kind {
-            CommitKind::Set => 0,
-            CommitKind::Undo { .. } => 1,
-            CommitKind::UndoKeys => 2,
-            CommitKind::Confirm { .. } => 3,
-            CommitKind::Revert { .. } => 4,
-        };
-        sum.byte(kind);
-        sum.number(self.kind.of().unwrap_or(0));
+        match self.kind.form_1() {
+            Some(kind) if is_first => {
+                sum.byte(kind);
+                sum.number(self.kind.of().unwrap_or(0));
+            }
+            _ => {
+                sum.text(self.kind.name());
+                sum.perhaps(self.kind.of(), Canonical::number);
+            }
+        }
         sum.text(&self.actor);
         sum.perhaps(self.reason.as_deref(), Canonical::text);
         sum.perhaps(self.idempotency.as_deref(), Canonical::text);
         sum.byte(u8::from(self.forced));
         sum.perhaps(self.confirm_by_ms, Canonical::number);
-        sum.number(self.changes.len() as u64);
+        sum.number((self.changes.len() + self.subjects.len()) as u64);
         for change in &self.changes {
+            if !is_first {
+                sum.text(KEY_SUBJECT);
+            }
             sum.text(change.key.as_str());
             sum.perhaps(change.before.as_ref(), |sum, route| sum.text(&route.to_string()));
             sum.perhaps(change.after.as_ref(), |sum, route| sum.text(&route.to_string()));
+            sum.perhaps(change.undoes, Canonical::number);
+        }
+        for change in &self.subjects {
+            sum.text(&change.subject);
+            sum.text(&change.name);
+            sum.perhaps(change.before.as_deref(), Canonical::text);
+            sum.perhaps(change.after.as_deref(), Canonical::text);
             sum.perhaps(change.undoes, Canonical::number);
         }
         sum.number(self.gate.len() as u64);
         for note in &self.gate {
             sum.text(note);
         }
+        if !is_first {
+            sum.number(self.extra.len() as u64);
+            for (name, value) in &self.extra {
+                sum.text(name);
+                sum.text(value);
+            }
+        }
         Hash(sum.0.finalize().into())
+    }
+
+    /// Returns it with the hash of its fields: after a change of one.
+    #[must_use]
+    pub fn sealed(mut self) -> Commit {
+        self.hash = self.computed_hash();
+        self
+    }
+
+    /// Returns the deadline of its confirmation by the clock of a boot, if it has one.
+    pub fn confirm_by_boot(&self) -> Option<BootTime> {
+        self.extra.get(CONFIRM_BY_BOOT)?.parse().ok()
+    }
+
+    /// Returns it with a deadline of its confirmation by the clock of a boot, sealed.
+    #[must_use]
+    pub fn with_confirm_by_boot(mut self, by: BootTime) -> Commit {
+        self.extra.insert(CONFIRM_BY_BOOT.to_owned(), by.to_string());
+        self.sealed()
+    }
+
+    /// Returns it without the fields that form 1 lacks and that it can do without, sealed: for a store that still has
+    /// format 1.
+    #[must_use]
+    pub fn without_optional(mut self) -> Commit {
+        self.extra.remove(CONFIRM_BY_BOOT);
+        self.sealed()
     }
 
     /// Checks that it follows a commit with this hash, and that it was not altered.
@@ -291,7 +303,8 @@ impl Chain {
     /// It does not fit; the chain is unchanged.
     pub fn follow(&mut self, commit: &Commit) -> Result<(), ChainFault> {
         let expected = self.revision + 1;
-        if commit.revision != expected {
+        let skips = commit.kind == CommitKind::Restore && commit.revision > expected;
+        if commit.revision != expected && !skips {
             return Err(ChainFault { revision: commit.revision, what: ChainBreak::Revision { expected } });
         }
         commit.verify(self.hash)?;
@@ -361,6 +374,8 @@ mod tests {
             forced: true,
             confirm_by_ms: Some(1_700_000_600_123),
             changes: vec![change],
+            subjects: Vec::new(),
+            extra: BTreeMap::new(),
             gate: vec!["127.0.0.1:8083 answered 200".to_owned()],
             previous: Hash([0xab; 32]),
             hash: Hash::ZERO,
@@ -376,6 +391,75 @@ mod tests {
             full().hash.to_string(),
             "c78e0db6a8a907adcc0b28b10b645f23400a9de17124f65d746d38fa31b8103b"
         );
+    }
+
+    /// One of form 2, with all that it can have.
+    fn extended() -> Commit {
+        let server = SubjectChange {
+            subject: "server".to_owned(),
+            name: "green/127.0.0.1:8083".to_owned(),
+            before: None,
+            after: Some("down".to_owned()),
+            undoes: Some(4),
+        };
+        let by = BootTime { boot: 0xabcd, ms: 77 };
+        let kind = CommitKind::from_parts("promote", Some(3));
+        Commit { kind, subjects: vec![server], ..full() }.with_confirm_by_boot(by)
+    }
+
+    #[test]
+    fn form_2_is_the_same_in_every_version() {
+        assert_eq!((full().form(), extended().form()), (1, 2));
+        // Written down once, by a program that knows the list in the module's text alone.
+        assert_eq!(
+            extended().hash.to_string(),
+            "3ef6165527458a42124b486b7dadfa556493dc2238cba880da65baa039c6e757"
+        );
+        assert_eq!(extended().confirm_by_boot(), Some(BootTime { boot: 0xabcd, ms: 77 }));
+        assert_eq!(full().with_confirm_by_boot(BootTime { boot: 1, ms: 2 }).without_optional(), full());
+    }
+
+    #[test]
+    fn every_field_of_form_2_is_hashed() {
+        let edits: &[fn(&mut Commit)] = &[
+            |c| c.kind = CommitKind::from_parts("promoted", Some(3)),
+            |c| c.kind = CommitKind::from_parts("promote", Some(4)),
+            |c| c.kind = CommitKind::from_parts("promote", None),
+            |c| c.kind = CommitKind::Undo { of: 3 },
+            |c| c.changes.clear(),
+            |c| c.subjects.clear(),
+            |c| c.subjects.push(c.subjects[0].clone()),
+            |c| c.subjects[0].subject = "serve".to_owned(),
+            |c| c.subjects[0].name = String::new(),
+            |c| c.subjects[0].before = Some(String::new()),
+            |c| c.subjects[0].after = None,
+            |c| c.subjects[0].undoes = None,
+            |c| c.extra.clear(),
+            |c| drop(c.extra.insert("a".to_owned(), String::new())),
+            |c| drop(c.extra.insert(CONFIRM_BY_BOOT.to_owned(), String::new())),
+        ];
+        let mut hashes = vec![extended().hash];
+        for edit in edits {
+            let mut commit = extended();
+            edit(&mut commit);
+            assert!(!hashes.contains(&commit.computed_hash()), "{commit:?}");
+            hashes.push(commit.computed_hash());
+        }
+    }
+
+    #[test]
+    fn only_a_restore_leaves_revisions_out() {
+        let mut commits = history();
+        let last = commits.last().unwrap().hash;
+        let far = Commit { revision: 9, previous: last, kind: CommitKind::Restore, ..full() }.sealed();
+        commits.push(far.clone());
+        assert_eq!(verify_chain(&commits), Ok(Chain { revision: 9, hash: far.hash }));
+        let forged = Commit { kind: CommitKind::Set, ..far.clone() }.sealed();
+        *commits.last_mut().unwrap() = forged;
+        assert_eq!(verify_chain(&commits).unwrap_err().what, ChainBreak::Revision { expected: 6 });
+        let back = Commit { revision: 5, ..far }.sealed();
+        *commits.last_mut().unwrap() = back;
+        assert_eq!(verify_chain(&commits).unwrap_err().what, ChainBreak::Revision { expected: 6 });
     }
 
     #[test]
@@ -459,22 +543,11 @@ mod tests {
     }
 
     #[test]
-    fn written_hashes_and_kinds_parse_back() {
+    fn written_hashes_parse_back() {
         let hash = full().hash;
         assert_eq!(hash.to_string().parse(), Ok(hash));
         for text in ["", "00", &"g".repeat(64), &"0".repeat(65), &"é".repeat(32)] {
             assert!(text.parse::<Hash>().is_err(), "{text}");
         }
-        for kind in [
-            CommitKind::Set,
-            CommitKind::UndoKeys,
-            CommitKind::Undo { of: 1 },
-            CommitKind::Confirm { of: 2 },
-            CommitKind::Revert { of: 3 },
-        ] {
-            assert_eq!(CommitKind::from_parts(kind.name(), kind.of()), Some(kind));
-            assert_eq!(CommitKind::from_parts(kind.name(), kind.of().xor(Some(9))), None);
-        }
-        assert_eq!(CommitKind::from_parts("", None), None);
     }
 }

@@ -13,9 +13,11 @@
 //!
 //! A request: [`normalise`] its key, [`Table::find`] the entry, [`Route::pick`] the target.
 
+mod boot_time;
 mod commit;
 mod hold;
 mod key;
+mod kind;
 mod memory_store;
 mod order;
 mod plan;
@@ -23,13 +25,16 @@ mod refusal;
 mod route;
 mod rules;
 mod store;
+mod subject;
 mod table;
 mod tables;
 mod undo;
 
-pub use commit::{Chain, ChainBreak, ChainFault, Change, Commit, CommitKind, Hash, verify_chain};
+pub use boot_time::BootTime;
+pub use commit::{Chain, ChainBreak, ChainFault, Change, Commit, Hash, verify_chain};
 pub use hold::{Hold, HoldLimits, HoldState, Ticket};
 pub use key::{Key, KeyFault, KeyKind, Shape, normalise};
+pub use kind::CommitKind;
 pub use memory_store::MemoryStore;
 pub use order::{Action, Meta, Order};
 pub use plan::{Plan, plan};
@@ -37,6 +42,7 @@ pub use refusal::{Code, Details, Refusal};
 pub use route::{MAX_SHARES, Route, RouteFault, Share, Split, point_of};
 pub use rules::{Orphan, Rules};
 pub use store::{Filter, Loaded, Pending, Store, StoreFault, StoreFaultKind, commit_at};
+pub use subject::{KEY_SUBJECT, SubjectChange, SubjectValue, Subjects};
 pub use table::{Table, TableEntry};
 pub use tables::Tables;
 pub use undo::{Undoing, UndoneKey};

@@ -28,10 +28,9 @@ impl MemoryStore {
         }
     }
 
-    /// Returns the commits below a revision. Revision n lies at n − 1.
+    /// Returns the commits below a revision.
     fn below(&self, revision: u64) -> &[Commit] {
-        let count = usize::try_from(revision.saturating_sub(1)).unwrap_or(usize::MAX);
-        &self.commits[..count.min(self.commits.len())]
+        &self.commits[..self.commits.partition_point(|commit| commit.revision < revision)]
     }
 }
 
@@ -43,7 +42,7 @@ impl Store for MemoryStore {
     fn commit(&mut self, commit: &Commit) -> Result<(), StoreFault> {
         let mut chain = self.chain();
         let next = chain.revision + 1;
-        if commit.revision != next {
+        if commit.revision < next {
             return Err(StoreFault::conflict(next, commit.revision));
         }
         chain.follow(commit).map_err(|fault| StoreFault {
@@ -128,7 +127,7 @@ mod tests {
         let loaded = store.load().unwrap();
         assert_eq!((loaded.table.revision(), loaded.table.len()), (3, 4));
         assert_eq!(loaded.last_hash, commits[2].hash);
-        assert_eq!(loaded.pending, [Pending { revision: 2, confirm_by_ms: 15 }]);
+        assert_eq!(loaded.pending, [Pending { revision: 2, confirm_by_ms: 15, confirm_by_boot: None }]);
         assert_eq!(store.since(0).unwrap(), commits);
         assert_eq!(store.since(2).unwrap(), commits[2..]);
         assert_eq!(store.since(3).unwrap(), []);

@@ -110,12 +110,12 @@ pub fn plan(
     }
     Ok(Plan {
         revision: table.revision() + 1,
-        kind,
         targets: served(rules, &changes),
         left_alone,
         // A confirmation or a revert settles a commit even if no key changes.
         unchanged: changes.is_empty()
             && !matches!(kind, CommitKind::Confirm { .. } | CommitKind::Revert { .. }),
+        kind,
         changes,
         meta: order.meta.clone(),
     })
@@ -125,22 +125,23 @@ impl Plan {
     /// Returns the commit that this plan becomes: after `previous` (the hash of the revision before), at `now_ms` since
     /// 1970 UTC, with what the gate found.
     pub fn commit(&self, previous: Hash, now_ms: u64, gate: Vec<String>) -> Commit {
-        let mut commit = Commit {
+        let commit = Commit {
             revision: self.revision,
             time_ms: now_ms,
-            kind: self.kind,
+            kind: self.kind.clone(),
             actor: self.meta.actor.clone(),
             reason: self.meta.reason.clone(),
             idempotency: self.meta.idempotency.clone(),
             forced: self.meta.force,
             confirm_by_ms: self.meta.confirm_within_ms.map(|within| now_ms.saturating_add(within)),
             changes: self.changes.clone(),
+            subjects: Vec::new(),
+            extra: Default::default(),
             gate,
             previous,
             hash: Hash::ZERO,
         };
-        commit.hash = commit.computed_hash();
-        commit
+        commit.sealed()
     }
 }
 

@@ -59,6 +59,7 @@ codes! {
     StoreFull "store_full" 507 "No space is left on the file system of the store.";
     StoreLocked "store_locked" 503 "Another process has locked the store.";
     StoreDamaged "store_damaged" 503 "The store is corrupt.";
+    StoreOldFormat "store_old_format" 503 "The order needs a newer format of the store, which an older program still has open.";
     HoldExists "hold_exists" 409 "The key is already held.";
     NotHeld "not_held" 409 "The key is not held.";
     NotDrained "not_drained" 409 "Requests were still in flight when the time to wait for them ran out.";
@@ -259,6 +260,7 @@ impl From<StoreFault> for Refusal {
     fn from(fault: StoreFault) -> Refusal {
         let code = match fault.kind {
             StoreFaultKind::Damaged | StoreFaultKind::Newer => Code::StoreDamaged,
+            StoreFaultKind::Older => Code::StoreOldFormat,
             StoreFaultKind::ReadOnly => Code::StoreReadOnly,
             StoreFaultKind::Full => Code::StoreFull,
             StoreFaultKind::Locked => Code::StoreLocked,

@@ -4,7 +4,7 @@
 
 use std::fmt;
 
-use crate::{Change, Commit, Hash, Key, Table};
+use crate::{BootTime, Change, Commit, Hash, Key, Table};
 
 /// Stores the commits of one switch.
 ///
@@ -79,6 +79,8 @@ pub struct Pending {
     pub revision: u64,
     /// When it is reverted, in ms since 1970 UTC.
     pub confirm_by_ms: u64,
+    /// The same by the clock of the boot in which it was committed, which counts as long as that boot lasts.
+    pub confirm_by_boot: Option<BootTime>,
 }
 
 impl Pending {
@@ -88,7 +90,8 @@ impl Pending {
             pending.retain(|waiting| waiting.revision != of);
         }
         if let Some(confirm_by_ms) = commit.confirm_by_ms {
-            pending.push(Pending { revision: commit.revision, confirm_by_ms });
+            let confirm_by_boot = commit.confirm_by_boot();
+            pending.push(Pending { revision: commit.revision, confirm_by_ms, confirm_by_boot });
         }
     }
 }
@@ -121,6 +124,8 @@ pub enum StoreFaultKind {
     Conflict,
     /// A newer pointsman wrote it.
     Newer,
+    /// The commit needs format 2 of the store, which still has format 1.
+    Older,
     /// Anything else that went wrong.
     Failed,
 }

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use foldhash::fast::RandomState;
 use hashbrown::{HashSet, HashTable};
 
-use crate::{Commit, Key, Route, Shape};
+use crate::{Commit, Key, Route, Shape, SubjectValue, Subjects};
 
 /// As many as entries in a shard when there are a million: then copying the shards' list and copying one shard cost
 /// alike.
@@ -47,6 +47,8 @@ pub struct Table {
     suffixes: Depths,
     prefixes: Depths,
     has_all: bool,
+    /// What there is beside the keys. Nearly always little or nothing; shared by the tables that follow each other.
+    subjects: Arc<Subjects>,
 }
 
 /// How many wildcards there are of each depth, so that a look-up tries only those.
@@ -91,6 +93,7 @@ impl Table {
             suffixes: Depths::default(),
             prefixes: Depths::default(),
             has_all: false,
+            subjects: Arc::default(),
         };
         let mut names: HashSet<Arc<str>, RandomState> = HashSet::default();
         for (key, mut route, revision) in entries {
@@ -101,6 +104,18 @@ impl Table {
             table.put(TableEntry { key, route, revision });
         }
         table
+    }
+
+    /// Returns the table with these subjects.
+    #[must_use]
+    pub fn with_subjects(mut self, subjects: Subjects) -> Table {
+        self.subjects = Arc::new(subjects);
+        self
+    }
+
+    /// Returns what there is beside the keys.
+    pub fn subjects(&self) -> &Subjects {
+        &self.subjects
     }
 
     /// Returns the last commit in it; 0 when there was none.
@@ -169,6 +184,11 @@ impl Table {
                 }
                 None => next.remove(&change.key),
             }
+        }
+        for change in &commit.subjects {
+            let value = change.after.clone();
+            let value = value.map(|value| SubjectValue { value, revision: commit.revision });
+            Arc::make_mut(&mut next.subjects).put(&change.subject, &change.name, value);
         }
         next
     }
@@ -299,6 +319,8 @@ mod tests {
             forced: false,
             confirm_by_ms: None,
             changes: sets.iter().map(change).collect(),
+            subjects: Vec::new(),
+            extra: Default::default(),
             gate: Vec::new(),
             previous: Hash::ZERO,
             hash: Hash::ZERO,

@@ -24,6 +24,8 @@ fn commit(revision: u64, keys: impl Iterator<Item = usize>) -> Commit {
         forced: false,
         confirm_by_ms: None,
         changes: keys.map(change).collect(),
+        subjects: Vec::new(),
+        extra: Default::default(),
         gate: Vec::new(),
         previous: Hash::ZERO,
         hash: Hash::ZERO,

@@ -124,6 +124,7 @@ fn provoke(code: Code) -> Option<Refusal> {
         Code::StoreFailed => store_refusal(StoreFaultKind::Unreadable),
         Code::StoreReadOnly => store_refusal(StoreFaultKind::ReadOnly),
         Code::StoreFull => store_refusal(StoreFaultKind::Full),
+        Code::StoreOldFormat => store_refusal(StoreFaultKind::Older),
         Code::StoreLocked => store_refusal(StoreFaultKind::Locked),
         Code::StoreDamaged => store_refusal(StoreFaultKind::Newer),
         Code::HoldExists => Tables::default().with_hold(hold()).unwrap().with_hold(hold()).unwrap_err(),
@@ -213,6 +214,7 @@ fn every_store_fault_has_its_code() {
     for (kind, code) in [
         (Damaged, Code::StoreDamaged),
         (Newer, Code::StoreDamaged),
+        (Older, Code::StoreOldFormat),
         (Unreadable, Code::StoreFailed),
         (Failed, Code::StoreFailed),
         (ReadOnly, Code::StoreReadOnly),

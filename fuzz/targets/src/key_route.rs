@@ -107,6 +107,8 @@ fn tables(kind: KeyKind, entries: &[(Key, Route)], asked: &[u8]) {
         forced: false,
         confirm_by_ms: None,
         changes,
+        subjects: Vec::new(),
+        extra: Default::default(),
         gate: Vec::new(),
         previous: Hash([7; 32]),
         hash: Hash::ZERO,

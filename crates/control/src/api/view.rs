@@ -4,7 +4,7 @@
 
 use super::types;
 use crate::info::{Entries, HoldInfo, SwitchInfo, Verification};
-use switch::{Commit, CommitKind, Key, KeyKind, Route, Table};
+use switch::{Commit, Key, KeyKind, Route, Table};
 
 pub(super) fn switch(state: SwitchInfo) -> types::Switch {
     let rules = &state.rules;
@@ -89,13 +89,9 @@ pub(super) fn commit(commit: Commit) -> types::Commit {
     types::Commit {
         revision: commit.revision,
         time_ms: commit.time_ms,
-        kind: match commit.kind {
-            CommitKind::Set => types::CommitKind::Set,
-            CommitKind::Undo { .. } => types::CommitKind::Undo,
-            CommitKind::UndoKeys => types::CommitKind::UndoKeys,
-            CommitKind::Confirm { .. } => types::CommitKind::Confirm,
-            CommitKind::Revert { .. } => types::CommitKind::Revert,
-        },
+        kind: commit.kind.name().to_owned(),
+        note: (!commit.kind.is_known())
+            .then(|| "its kind is unknown to this version: a newer pointsman made it".to_owned()),
         of: commit.kind.of(),
         changes: commit
             .changes
@@ -107,6 +103,17 @@ pub(super) fn commit(commit: Commit) -> types::Commit {
                 undoes: change.undoes,
             })
             .collect(),
+        subjects: commit
+            .subjects
+            .into_iter()
+            .map(|change| types::Subject {
+                subject: change.subject,
+                name: change.name,
+                from: change.before,
+                to: change.after,
+            })
+            .collect(),
+        extra: commit.extra,
         actor: commit.actor,
         reason: commit.reason,
         idempotency_key: commit.idempotency,

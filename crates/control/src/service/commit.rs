@@ -106,6 +106,8 @@ impl ControlState {
     ) -> Result<Option<DurableCommit>, Refusal> {
         let revision = switch.table().revision();
         let work = move |store: &mut dyn crate::store::StoreBackend| {
+            let needs = commit.form() == 2 && !store.takes_form_2();
+            let commit = if needs { commit.without_optional() } else { commit };
             let kept = store.commit(&commit);
             let at = Instant::now();
             let news = store.since(revision);

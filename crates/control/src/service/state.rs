@@ -167,7 +167,7 @@ impl ControlState {
         self.shared.log(Level::Notice, &receipt.line());
         let kind = EventKind::Committed {
             revision: commit.revision,
-            kind: commit.kind.name(),
+            kind: commit.kind.name().to_owned(),
             actor: commit.actor.clone(),
             reason: commit.reason.clone(),
             changes: receipt.changes,

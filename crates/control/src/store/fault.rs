@@ -48,9 +48,22 @@ pub(super) fn newer(path: &str, found: i32) -> StoreFault {
         kind: StoreFaultKind::Newer,
         text: format!(
             "the store {path} was written by a newer pointsman (format {found}; this version knows {})",
-            super::schema::VERSION
+            super::schema::Format::NEWEST.version()
         ),
         remedy: format!("start the newer pointsman; or {}", afresh(path)),
+    }
+}
+
+/// Returns the fault of an order that needs format 2 while the file has format 1.
+pub(super) fn older(connection: &Connection, kind: &str) -> StoreFault {
+    let path = name(connection);
+    StoreFault {
+        kind: StoreFaultKind::Older,
+        text: format!(
+            "the store {path} has format 1, which cannot hold an order of kind \"{kind}\": a program that knows no \
+             other has it open"
+        ),
+        remedy: "wait until the old process of the upgrade has gone, and repeat the order".to_owned(),
     }
 }
 

@@ -43,6 +43,9 @@ impl StoreBackend for MemoryBackend {
     fn key_kind(&self) -> KeyKind {
         self.kind
     }
+    fn takes_form_2(&mut self) -> bool {
+        true
+    }
     fn rekey(&mut self, kind: KeyKind) -> Result<bool, StoreFault> {
         let is_empty = self.store.load()?.table.revision() == 0;
         if is_empty {
@@ -51,11 +54,8 @@ impl StoreBackend for MemoryBackend {
         Ok(is_empty)
     }
     fn page(&mut self, after: u64, limit: usize) -> Result<Vec<Commit>, StoreFault> {
-        let end = after.saturating_add(limit as u64).saturating_add(1);
-        let filter = Filter { key: None, before_revision: Some(end), limit };
-        let mut commits = self.store.history(&filter)?;
-        commits.retain(|commit| commit.revision > after);
-        commits.reverse();
+        let mut commits = self.store.since(after)?;
+        commits.truncate(limit);
         Ok(commits)
     }
     fn save_receipt(&mut self, revision: u64, receipt: String) {

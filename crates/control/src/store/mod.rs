@@ -6,7 +6,9 @@
 //! only the control plane needs.
 
 mod fault;
+mod files;
 mod memory;
+mod migration;
 mod opening;
 mod receipts;
 mod rows;
@@ -30,6 +32,9 @@ pub const MAX_RECEIPTS: usize = 1000;
 pub trait StoreBackend: Store {
     /// Returns the kind of the store's keys.
     fn key_kind(&self) -> KeyKind;
+    /// Returns true if it takes commits of form 2 ([`Commit::form`]). One that does not has a file of format 1, which an
+    /// older program has open.
+    fn takes_form_2(&mut self) -> bool;
     /// Changes the kind of keys, which is possible only before the first commit. Returns true if it did.
     ///
     /// # Errors

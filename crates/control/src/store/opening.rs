@@ -3,17 +3,16 @@
 //! Owns: the checks before a file is trusted, and the creation of a new one. Must never: overwrite or repair an existing
 //! file; to start over, it is moved away.
 
-use super::{fault, rows, schema, wal};
+use super::files::{BUSY_TIME, beside, sync_folder};
+use super::schema::Format;
+use super::{fault, migration, rows, schema, wal};
 use rusqlite::{Connection, OpenFlags};
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 use switch::{KeyKind, StoreFault};
-
-/// How long a commit waits for another process that is writing, as both of a binary upgrade may.
-const BUSY_MS: u64 = 2_000;
 
 /// The number of checks of a log that looks damaged, and the pause between them.
 const LOOKS: u32 = 3;
@@ -28,6 +27,7 @@ pub(super) struct Opened {
     pub(super) connection: Connection,
     /// Device and inode.
     pub(super) identity: (u64, u64),
+    pub(super) format: Format,
 }
 
 /// Opens the file, creates it if it does not exist, and checks that it is ours, sound and writable.
@@ -50,7 +50,7 @@ pub(super) fn open(path: &Path, kind: KeyKind, now_ms: u64) -> Result<Opened, St
     }
     look_at_log(path)?;
     let connection = connect(path)?;
-    check_marks(&connection, &shown)?;
+    let format = check_marks(&connection, &shown)?;
     let wrong = |error: rusqlite::Error| fault::at(&shown, &error);
     // The quick check counts the entries of the index of changes, but does not follow them.
     let check = if found.len() <= CHECKED_WHOLE_BYTES {
@@ -62,10 +62,11 @@ pub(super) fn open(path: &Path, kind: KeyKind, now_ms: u64) -> Result<Opened, St
     if findings != "ok" {
         return Err(fault::damaged_at(&shown, findings.trim()));
     }
+    let format = if format == Format::One { migration::try_migrate(&connection, path)? } else { format };
     // Also proves that the file can be written.
     let sql = "UPDATE head SET opened_ms = ?1 WHERE one = 1";
     connection.execute(sql, [rows::number(now_ms)]).map_err(wrong)?;
-    Ok(Opened { connection, identity: (found.dev(), found.ino()) })
+    Ok(Opened { connection, identity: (found.dev(), found.ino()), format })
 }
 
 /// Returns true if the path still names the file that was opened.
@@ -100,7 +101,7 @@ fn connect(path: &Path) -> Result<Connection, StoreFault> {
     // Without CREATE: `create` does that, and a file that has just vanished must not be replaced.
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(path, flags).map_err(wrong)?;
-    connection.busy_timeout(Duration::from_millis(BUSY_MS)).map_err(wrong)?;
+    connection.busy_timeout(BUSY_TIME).map_err(wrong)?;
     // SQLite silently falls back to read-only.
     if connection.is_readonly("main").map_err(wrong)? {
         return Err(fault::read_only(&shown));
@@ -119,17 +120,18 @@ fn connect(path: &Path) -> Result<Connection, StoreFault> {
     Ok(connection)
 }
 
-fn check_marks(connection: &Connection, shown: &str) -> Result<(), StoreFault> {
+fn check_marks(connection: &Connection, shown: &str) -> Result<Format, StoreFault> {
     let mark = |name: &str| -> Result<i32, StoreFault> {
         connection.pragma_query_value(None, name, |row| row.get(0)).map_err(|error| fault::at(shown, &error))
     };
     if mark("application_id")? != schema::APPLICATION_ID {
         return Err(fault::not_ours(shown, "it is a database of another program"));
     }
-    match mark("user_version")? {
-        schema::VERSION => Ok(()),
-        found if found > schema::VERSION => Err(fault::newer(shown, found)),
-        found => Err(fault::damaged_at(shown, &format!("its format {found} is unknown"))),
+    let found = mark("user_version")?;
+    match Format::of_version(found) {
+        Some(format) => Ok(format),
+        None if found > Format::NEWEST.version() => Err(fault::newer(shown, found)),
+        None => Err(fault::damaged_at(shown, &format!("its format {found} is unknown"))),
     }
 }
 
@@ -144,8 +146,7 @@ fn create(path: &Path, kind: KeyKind, now_ms: u64) -> Result<(), StoreFault> {
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(failed(error)),
             _ => {}
         }
-        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
-        File::open(folder.unwrap_or(Path::new("."))).and_then(|folder| folder.sync_all()).map_err(failed)
+        sync_folder(path).map_err(failed)
     });
     for ending in ["", "-wal", "-shm"] {
         // They remain only after a fault, which is reported already.
@@ -170,8 +171,8 @@ fn draw_up(draft: &Path, kind: KeyKind, now_ms: u64) -> Result<(), StoreFault> {
     let fill = || -> rusqlite::Result<()> {
         let transaction = connection.unchecked_transaction()?;
         transaction.pragma_update(None, "application_id", schema::APPLICATION_ID)?;
-        transaction.pragma_update(None, "user_version", schema::VERSION)?;
         transaction.execute_batch(schema::TABLES)?;
+        transaction.execute_batch(schema::TO_TWO)?;
         transaction.execute(
             "INSERT INTO head (one, key_kind, revision, hash, keys, digest, opened_ms)
              VALUES (1, ?1, 0, zeroblob(32), 0, zeroblob(16), ?2)",
@@ -183,10 +184,4 @@ fn draw_up(draft: &Path, kind: KeyKind, now_ms: u64) -> Result<(), StoreFault> {
     fill().map_err(|error| fault::of(&connection, &error))?;
     connection.close().map_err(|(connection, error)| fault::of(&connection, &error))?;
     File::open(draft).and_then(|file| file.sync_all()).map_err(|error| fault::system(draft, "synced", &error))
-}
-
-fn beside(path: &Path, ending: &str) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(ending);
-    name.into()
 }

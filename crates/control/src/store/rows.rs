@@ -3,10 +3,14 @@
 //! Owns: writing and reading commits and entries. Must never: trust a row; one that cannot be read is damage.
 
 use super::fault;
+use super::schema::Format;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 use sha2::{Digest, Sha256};
-use std::collections::HashMap;
-use switch::{Change, Commit, CommitKind, Hash, Key, KeyKind, Pending, Route, StoreFault};
+use std::collections::{BTreeMap, HashMap};
+use switch::{
+    Change, Commit, CommitKind, Hash, KEY_SUBJECT, Key, KeyKind, Pending, Route, StoreFault, SubjectChange,
+    SubjectValue, Subjects,
+};
 
 /// Longer than any configured limit: keys that were accepted once are read back.
 const NO_LIMIT: usize = usize::MAX;
@@ -14,8 +18,16 @@ const NO_LIMIT: usize = usize::MAX;
 /// Returns an entry's contribution to `head.digest`: the first half of the SHA-256 over key, route (each after its length, 8 bytes,
 /// least significant first) and revision (8 bytes likewise). The sum does not depend on the order of the entries.
 pub(super) fn entry_digest(key: &str, route: &str, revision: u64) -> u128 {
-    let mut sum = Sha256::new();
-    for text in [key, route] {
+    digest(Sha256::new(), &[key, route], revision)
+}
+
+/// Returns the same of a subject's value: over 8 bytes of ones, subject, name, value and revision.
+fn subject_digest(subject: &str, name: &str, value: &str, revision: u64) -> u128 {
+    digest(Sha256::new_with_prefix([0xff; 8]), &[subject, name, value], revision)
+}
+
+fn digest(mut sum: Sha256, texts: &[&str], revision: u64) -> u128 {
+    for text in texts {
         sum.update((text.len() as u64).to_le_bytes());
         sum.update(text.as_bytes());
     }
@@ -114,49 +126,120 @@ impl Routes {
     }
 }
 
-/// Inserts a commit's rows, except those of the entries.
-pub(super) fn insert_commit(connection: &Connection, commit: &Commit) -> rusqlite::Result<()> {
-    let sql = "INSERT INTO commits (revision, time_ms, kind, about, actor, reason, idempotency, forced,
-        confirm_by_ms, gate, previous, hash) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)";
+/// Inserts a commit's rows, except those of the entries and subjects. A file of format 1 takes commits of form 1.
+pub(super) fn insert_commit(
+    connection: &Connection,
+    format: Format,
+    commit: &Commit,
+) -> rusqlite::Result<()> {
+    let (extra, subject) = match format {
+        Format::One => ("", ""),
+        Format::Two => (", extra", ", subject"),
+    };
+    let revision = number(commit.revision);
+    let about = commit.kind.of().map(number);
     let gate = serde_json::Value::from(commit.gate.clone()).to_string();
-    connection.prepare_cached(sql)?.execute(params![
-        number(commit.revision),
-        number(commit.time_ms),
-        commit.kind.name(),
-        commit.kind.of().map(number),
-        commit.actor,
-        commit.reason,
-        commit.idempotency,
-        commit.forced,
-        commit.confirm_by_ms.map(number),
-        gate,
-        &commit.previous.0[..],
-        &commit.hash.0[..],
-    ])?;
-    let sql =
-        "INSERT INTO changes (revision, place, key, before, after, undoes) VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
-    let mut insert = connection.prepare_cached(sql)?;
-    for (place, change) in commit.changes.iter().enumerate() {
-        insert.execute(params![
-            number(commit.revision),
-            place as i64,
-            change.key.as_str(),
-            change.before.as_ref().map(Route::to_string),
-            change.after.as_ref().map(Route::to_string),
-            change.undoes.map(number),
-        ])?;
+    let extra_fields = (!commit.extra.is_empty()).then(|| serde_json::json!(commit.extra).to_string());
+    let confirm_by_ms = commit.confirm_by_ms.map(number);
+    let mut values: Vec<&dyn rusqlite::ToSql> = Vec::with_capacity(13);
+    let (time_ms, kind) = (number(commit.time_ms), commit.kind.name());
+    let (previous, hash) = (&commit.previous.0[..], &commit.hash.0[..]);
+    values.extend::<[&dyn rusqlite::ToSql; 12]>([
+        &revision,
+        &time_ms,
+        &kind,
+        &about,
+        &commit.actor,
+        &commit.reason,
+        &commit.idempotency,
+        &commit.forced,
+        &confirm_by_ms,
+        &gate,
+        &previous,
+        &hash,
+    ]);
+    if format == Format::Two {
+        values.push(&extra_fields);
+    }
+    insert(
+        connection,
+        "commits",
+        &format!(
+            "revision, time_ms, kind, about, actor, reason, idempotency, forced, \
+        confirm_by_ms, gate, previous, hash{extra}"
+        ),
+        &values,
+    )?;
+    let columns = format!("revision, place, key, before, after, undoes{subject}");
+    let change =
+        |place: usize, subject: &str, name: &str, sides: [Option<String>; 2], undoes: Option<u64>| {
+            let (place, undoes, [before, after]) = (place as i64, undoes.map(number), sides);
+            let values: [&dyn rusqlite::ToSql; 7] =
+                [&revision, &place, &name, &before, &after, &undoes, &subject];
+            insert(connection, "changes", &columns, &values[..if format == Format::Two { 7 } else { 6 }])
+        };
+    for (place, one) in commit.changes.iter().enumerate() {
+        let sides = [&one.before, &one.after].map(|route| route.as_ref().map(Route::to_string));
+        change(place, KEY_SUBJECT, one.key.as_str(), sides, one.undoes)?;
+    }
+    for (place, one) in commit.subjects.iter().enumerate() {
+        let sides = [one.before.clone(), one.after.clone()];
+        change(commit.changes.len() + place, &one.subject, &one.name, sides, one.undoes)?;
     }
     if let Some(name) = &commit.idempotency {
         let sql = "INSERT INTO idempotency (name, revision) VALUES (?1, ?2)";
-        connection.prepare_cached(sql)?.execute(params![name, number(commit.revision)])?;
+        connection.prepare_cached(sql)?.execute(params![name, revision])?;
     }
     if let Some(by) = commit.confirm_by_ms {
         let sql = "INSERT INTO pending (revision, confirm_by_ms) VALUES (?1, ?2)";
-        connection.prepare_cached(sql)?.execute(params![number(commit.revision), number(by)])?;
+        connection.prepare_cached(sql)?.execute(params![revision, number(by)])?;
     }
     if let Some(settled) = commit.kind.settles() {
         let sql = "DELETE FROM pending WHERE revision = ?1";
         connection.prepare_cached(sql)?.execute([number(settled)])?;
+    }
+    Ok(())
+}
+
+fn insert(
+    connection: &Connection,
+    table: &str,
+    columns: &str,
+    values: &[&dyn rusqlite::ToSql],
+) -> rusqlite::Result<()> {
+    let places: Vec<String> = (1..=values.len()).map(|at| format!("?{at}")).collect();
+    let sql = format!("INSERT INTO {table} ({columns}) VALUES ({})", places.join(", "));
+    connection.prepare_cached(&sql)?.execute(values).map(drop)
+}
+
+/// Applies a commit's changes to `subjects`, and to the digest in `head`.
+pub(super) fn change_subjects(
+    connection: &Connection,
+    commit: &Commit,
+    head: &mut Head,
+) -> rusqlite::Result<()> {
+    for change in &commit.subjects {
+        let at = (&change.subject, &change.name);
+        let old = connection
+            .prepare_cached("SELECT value, revision FROM subjects WHERE subject = ?1 AND name = ?2")?
+            .query_row(at, |row| Ok((row.get::<_, String>(0)?, row.get::<_, i64>(1)?)))
+            .optional()?;
+        if let Some((value, revision)) = &old {
+            let own = subject_digest(&change.subject, &change.name, value, *revision as u64);
+            head.digest = head.digest.wrapping_sub(own);
+        }
+        if let Some(value) = &change.after {
+            let own = subject_digest(&change.subject, &change.name, value, commit.revision);
+            head.digest = head.digest.wrapping_add(own);
+            let sql =
+                "INSERT OR REPLACE INTO subjects (subject, name, value, revision) VALUES (?1, ?2, ?3, ?4)";
+            let row = params![change.subject, change.name, value, number(commit.revision)];
+            connection.prepare_cached(sql)?.execute(row)?;
+        } else if old.is_some() {
+            connection
+                .prepare_cached("DELETE FROM subjects WHERE subject = ?1 AND name = ?2")?
+                .execute(at)?;
+        }
     }
     Ok(())
 }
@@ -191,90 +274,121 @@ pub(super) fn change_entries(
     Ok(())
 }
 
-/// Reads the commits of a query with the columns of [`COLUMNS`], and their changes.
+/// Reads the commits that a condition selects, and their changes.
 pub(super) fn read_commits(
     connection: &Connection,
+    format: Format,
     kind: KeyKind,
-    sql: &str,
+    rest: &str,
     values: &[&dyn rusqlite::ToSql],
 ) -> Result<Vec<Commit>, StoreFault> {
     let failed = |error: rusqlite::Error| fault::of(connection, &error);
-    let mut statement = connection.prepare_cached(sql).map_err(failed)?;
+    let unreadable = || fault::damaged(connection, "a commit is unreadable");
+    let sql = format!("SELECT {} FROM commits {rest}", format.commit_columns());
+    let mut statement = connection.prepare_cached(&sql).map_err(failed)?;
     let mut rows = statement.query(values).map_err(failed)?;
     let mut commits = Vec::new();
     let mut routes = Routes::new();
     while let Some(row) = rows.next().map_err(failed)? {
-        let mut commit = commit_of(row)
-            .map_err(failed)?
-            .ok_or_else(|| fault::damaged(connection, "a commit is unreadable"))?;
+        let mut commit = commit_of(row).map_err(failed)?.ok_or_else(unreadable)?;
         let rest = "WHERE revision = ?1 ORDER BY place";
-        let changes = read_changes(connection, kind, rest, &[&number(commit.revision)], &mut routes)?;
-        commit.changes = changes.into_iter().map(|(_, change)| change).collect();
+        for change in read_changes(connection, format, rest, &[&number(commit.revision)])? {
+            if change.subject == KEY_SUBJECT && commit.subjects.is_empty() {
+                commit.changes.push(change.of_key(kind, &mut routes).ok_or_else(unreadable)?);
+            } else {
+                commit.subjects.push(change.of_subject());
+            }
+        }
         commits.push(commit);
     }
     Ok(commits)
 }
 
-/// The columns of a commit, in reading order.
-pub(super) const COLUMNS: &str = "revision, time_ms, kind, about, actor, reason, idempotency, forced, \
-    confirm_by_ms, gate, previous, hash";
-
 /// Returns `None` for a row that we did not write.
 fn commit_of(row: &Row<'_>) -> rusqlite::Result<Option<Commit>> {
     let unsigned = |at: usize| row.get::<_, i64>(at).map(|value| value as u64);
     let perhaps = |at: usize| row.get::<_, Option<i64>>(at).map(|value| value.map(|value| value as u64));
-    let (kind, about) = (row.get::<_, String>(2)?, perhaps(3)?);
     let gate = serde_json::from_str::<Vec<String>>(&row.get::<_, String>(9)?);
     let hash = |at: usize| row.get::<_, Vec<u8>>(at).map(|bytes| bytes.try_into().ok().map(Hash));
-    let (Some(kind), Ok(gate), Some(previous), Some(own)) =
-        (CommitKind::from_parts(&kind, about), gate, hash(10)?, hash(11)?)
-    else {
+    let extra = match row.get::<_, Option<String>>(12)? {
+        Some(text) => serde_json::from_str(&text),
+        None => Ok(BTreeMap::new()),
+    };
+    let (Ok(gate), Ok(extra), Some(previous), Some(own)) = (gate, extra, hash(10)?, hash(11)?) else {
         return Ok(None);
     };
     Ok(Some(Commit {
         revision: unsigned(0)?,
         time_ms: unsigned(1)?,
-        kind,
+        kind: CommitKind::from_parts(&row.get::<_, String>(2)?, perhaps(3)?),
         actor: row.get(4)?,
         reason: row.get(5)?,
         idempotency: row.get(6)?,
         forced: row.get::<_, i64>(7)? != 0,
         confirm_by_ms: perhaps(8)?,
         changes: Vec::new(),
+        subjects: Vec::new(),
+        extra,
         gate,
         previous,
         hash: own,
     }))
 }
 
-/// Reads the changes that a condition selects, with their revisions.
-pub(super) fn read_changes(
-    connection: &Connection,
-    kind: KeyKind,
-    rest: &str,
-    values: &[&dyn rusqlite::ToSql],
-    routes: &mut Routes,
-) -> Result<Vec<(u64, Change)>, StoreFault> {
-    let failed = |error: rusqlite::Error| fault::of(connection, &error);
-    let sql = format!("SELECT key, before, after, undoes, revision FROM changes {rest}");
-    let mut statement = connection.prepare_cached(&sql).map_err(failed)?;
-    let mut rows = statement.query(values).map_err(failed)?;
-    let mut changes = Vec::new();
-    while let Some(row) = rows.next().map_err(failed)? {
-        let column = |at: usize| row.get::<_, Option<String>>(at).map_err(failed);
+/// A row of `changes`.
+pub(super) struct ChangeRow {
+    pub(super) revision: u64,
+    subject: String,
+    name: String,
+    before: Option<String>,
+    after: Option<String>,
+    undoes: Option<u64>,
+}
+
+impl ChangeRow {
+    /// Returns the change of a key; `None` for a row that we did not write.
+    pub(super) fn of_key(self, kind: KeyKind, routes: &mut Routes) -> Option<Change> {
         let mut route = |text: Option<String>| match text {
             Some(text) => routes.read(&text).map(Some),
             None => Some(None),
         };
-        let key = column(0)?.and_then(|text| Key::parse(kind, text.as_bytes(), NO_LIMIT).ok());
-        let (Some(key), Some(before), Some(after)) = (key, route(column(1)?), route(column(2)?)) else {
-            return Err(fault::damaged(connection, "a commit is unreadable"));
-        };
-        let undoes = row.get::<_, Option<i64>>(3).map_err(failed)?.map(|value| value as u64);
-        let revision = row.get::<_, i64>(4).map_err(failed)? as u64;
-        changes.push((revision, Change { key, before, after, undoes }));
+        Some(Change {
+            key: Key::parse(kind, self.name.as_bytes(), NO_LIMIT).ok()?,
+            before: route(self.before)?,
+            after: route(self.after)?,
+            undoes: self.undoes,
+        })
     }
-    Ok(changes)
+
+    fn of_subject(self) -> SubjectChange {
+        let ChangeRow { subject, name, before, after, undoes, revision: _ } = self;
+        SubjectChange { subject, name, before, after, undoes }
+    }
+}
+
+/// Reads the changes that a condition selects.
+pub(super) fn read_changes(
+    connection: &Connection,
+    format: Format,
+    rest: &str,
+    values: &[&dyn rusqlite::ToSql],
+) -> Result<Vec<ChangeRow>, StoreFault> {
+    let read = |row: &Row<'_>| {
+        Ok(ChangeRow {
+            revision: row.get::<_, i64>(0)? as u64,
+            name: row.get(1)?,
+            before: row.get(2)?,
+            after: row.get(3)?,
+            undoes: row.get::<_, Option<i64>>(4)?.map(|value| value as u64),
+            subject: row.get(5)?,
+        })
+    };
+    let sql = format!("SELECT {} FROM changes {rest}", format.change_columns());
+    let all = connection.prepare_cached(&sql).and_then(|mut statement| {
+        let rows = statement.query_map(values, read)?;
+        rows.collect::<rusqlite::Result<Vec<ChangeRow>>>()
+    });
+    all.map_err(|error| fault::of(connection, &error))
 }
 
 /// Returns true if the index of keys finds this revision's change of the key.
@@ -284,12 +398,13 @@ pub(super) fn finds_change(connection: &Connection, revision: u64, key: &Key) ->
     connection.prepare_cached(sql)?.query_row((key.as_str(), number(revision)), |row| row.get(0))
 }
 
-/// Reads all entries. Fails unless they add up to what `head` says.
+/// Reads all entries and subjects. Fails unless they add up to what `head` says.
 pub(super) fn read_entries(
     connection: &Connection,
+    format: Format,
     head: &Head,
     mut each: impl FnMut(Key, Route, u64),
-) -> Result<(), StoreFault> {
+) -> Result<Subjects, StoreFault> {
     let failed = |error: rusqlite::Error| fault::of(connection, &error);
     let mut statement = connection.prepare("SELECT key, route, revision FROM entries").map_err(failed)?;
     let mut rows = statement.query([]).map_err(failed)?;
@@ -308,27 +423,44 @@ pub(super) fn read_entries(
         };
         each(key, route, revision);
     }
+    let mut subjects = Subjects::default();
+    if format == Format::Two {
+        let sql = "SELECT subject, name, value, revision FROM subjects";
+        let mut statement = connection.prepare(sql).map_err(failed)?;
+        let mut rows = statement.query([]).map_err(failed)?;
+        while let Some(row) = rows.next().map_err(failed)? {
+            let text = |at: usize| row.get::<_, String>(at).map_err(failed);
+            let (subject, name, value) = (text(0)?, text(1)?, text(2)?);
+            let revision = row.get::<_, i64>(3).map_err(failed)? as u64;
+            digest = digest.wrapping_add(subject_digest(&subject, &name, &value, revision));
+            subjects.put(&subject, &name, Some(SubjectValue { value, revision }));
+        }
+    }
     if (keys, digest) != (head.keys, head.digest) {
         return Err(fault::damaged(connection, "the table does not match the commits"));
     }
-    Ok(())
+    Ok(subjects)
 }
 
 /// Reads the pending confirmations. Fails unless they match their commits.
-pub(super) fn read_pending(connection: &Connection) -> Result<Vec<Pending>, StoreFault> {
+pub(super) fn read_pending(
+    connection: &Connection,
+    format: Format,
+    kind: KeyKind,
+) -> Result<Vec<Pending>, StoreFault> {
     let failed = |error: rusqlite::Error| fault::of(connection, &error);
-    let sql = "SELECT p.revision, p.confirm_by_ms, c.confirm_by_ms FROM pending p
-        LEFT JOIN commits c ON c.revision = p.revision ORDER BY p.revision";
-    let mut statement = connection.prepare(sql).map_err(failed)?;
+    let mut statement = connection
+        .prepare("SELECT revision, confirm_by_ms FROM pending ORDER BY revision")
+        .map_err(failed)?;
     let mut rows = statement.query([]).map_err(failed)?;
     let mut pending = Vec::new();
     while let Some(row) = rows.next().map_err(failed)? {
-        let number = |at: usize| row.get::<_, Option<i64>>(at).map_err(failed);
-        let (revision, by, committed) = (number(0)?, number(1)?, number(2)?);
-        let (Some(revision), Some(by)) = (revision, by.filter(|_| by == committed)) else {
+        let (revision, by) = (row.get::<_, i64>(0).map_err(failed)?, row.get::<_, i64>(1).map_err(failed)?);
+        let commit = read_commits(connection, format, kind, "WHERE revision = ?1", &[&revision])?.pop();
+        let Some(commit) = commit.filter(|commit| commit.confirm_by_ms == Some(by as u64)) else {
             return Err(fault::damaged(connection, "the pending confirmations do not match the commits"));
         };
-        pending.push(Pending { revision: revision as u64, confirm_by_ms: by as u64 });
+        Pending::follow(&mut pending, &Commit { kind: CommitKind::Set, ..commit });
     }
     Ok(pending)
 }

@@ -1,15 +1,76 @@
-//! The tables in a store's file.
+//! The tables in a store's file, and their two formats.
 //!
-//! Owns: their shape, and the marks by which a file is known as ours. Must never: be changed without another
-//! [`VERSION`] and a way to it from every earlier one.
+//! Owns: their shape, and the marks by which a file is known as ours. Must never: be changed without another [`Format`]
+//! and a way to it from every earlier one (`migration.rs`).
+//!
+//! Format 2 adds to format 1 what form 2 of a commit needs ([`switch::Commit`]): extra fields, changes of what is no key,
+//! the table of their values, and in `head` the epoch and the mark that there is a second file.
 
 /// `application_id` of our files: "PNTS" as a number.
 pub(super) const APPLICATION_ID: i32 = i32::from_be_bytes(*b"PNTS");
 
-/// `user_version` of files of this shape.
-pub(super) const VERSION: i32 = 1;
+/// The shape of a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Format {
+    /// That of versions before 0.2. It holds commits of form 1 only.
+    One,
+    /// That of today.
+    Two,
+}
 
-/// Makes the tables.
+impl Format {
+    /// The newest.
+    pub(super) const NEWEST: Format = Format::Two;
+
+    /// Returns the format with this `user_version`.
+    pub(super) fn of_version(version: i32) -> Option<Format> {
+        match version {
+            1 => Some(Format::One),
+            2 => Some(Format::Two),
+            _ => None,
+        }
+    }
+
+    /// Returns its `user_version`.
+    pub(super) fn version(self) -> i32 {
+        match self {
+            Format::One => 1,
+            Format::Two => 2,
+        }
+    }
+
+    /// Returns the columns of a commit, in reading order.
+    pub(super) fn commit_columns(self) -> &'static str {
+        match self {
+            Format::One => {
+                "revision, time_ms, kind, about, actor, reason, idempotency, forced, confirm_by_ms, gate, previous, \
+                 hash, NULL"
+            }
+            Format::Two => {
+                "revision, time_ms, kind, about, actor, reason, idempotency, forced, confirm_by_ms, gate, previous, \
+                 hash, extra"
+            }
+        }
+    }
+
+    /// Returns the columns of a change, in reading order.
+    pub(super) fn change_columns(self) -> &'static str {
+        match self {
+            Format::One => "revision, key, before, after, undoes, 'key'",
+            Format::Two => "revision, key, before, after, undoes, subject",
+        }
+    }
+
+    /// Returns the condition that selects the changes of keys.
+    pub(super) fn of_keys(self) -> &'static str {
+        match self {
+            Format::One => "",
+            Format::Two => "AND subject = 'key'",
+        }
+    }
+}
+
+/// Makes the tables of format 1.
 ///
 /// `head` has the one row that says how far the history is and what `entries` must add up to, so that damage which
 /// SQLite cannot see (it has no checksums) is found when the file is opened. `digest` is the sum of all entries'
@@ -65,4 +126,23 @@ CREATE TABLE receipts (
     revision INTEGER PRIMARY KEY,
     receipt TEXT NOT NULL
 ) STRICT;
+";
+
+/// Makes the tables of format 2 out of those of format 1.
+///
+/// `extra` is a JSON object of texts. `changes.key` is the name within `changes.subject`. `subjects` has the present
+/// value of each subject but keys; `head.digest` covers it too. `head.anchored` is 1 once there has been a second file.
+pub(super) const TO_TWO: &str = "
+ALTER TABLE head ADD COLUMN epoch INTEGER NOT NULL DEFAULT 1;
+ALTER TABLE head ADD COLUMN anchored INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE commits ADD COLUMN extra TEXT;
+ALTER TABLE changes ADD COLUMN subject TEXT NOT NULL DEFAULT 'key';
+CREATE TABLE subjects (
+    subject TEXT NOT NULL,
+    name TEXT NOT NULL,
+    value TEXT NOT NULL,
+    revision INTEGER NOT NULL,
+    PRIMARY KEY (subject, name)
+) STRICT, WITHOUT ROWID;
+PRAGMA user_version = 2;
 ";

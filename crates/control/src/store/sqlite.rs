@@ -7,13 +7,15 @@
 //! hashes of the history. [`SqliteStore::load`] checks the whole table and the newest commits; `ControlHandle::verify` goes
 //! through the whole history, and through the index that finds a key's changes in it. Opening a small file checks that too.
 
-use super::rows::{self, COLUMNS, Head};
-use super::{StoreBackend, fault, opening, receipts};
+use super::rows::{self, Head};
+use super::schema::Format;
+use super::{StoreBackend, fault, migration, opening, receipts};
 use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior};
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 use switch::{
-    Change, Commit, Filter, Key, KeyKind, Loaded, Pending, Store, StoreFault, StoreFaultKind, Table,
+    Chain, Change, Commit, CommitKind, Filter, Hash, Key, KeyKind, Loaded, Pending, Store, StoreFault,
+    StoreFaultKind, Table,
 };
 
 /// The number of newest commits that are verified when a file is opened.
@@ -24,6 +26,7 @@ pub struct SqliteStore {
     connection: Connection,
     path: PathBuf,
     identity: (u64, u64),
+    format: Format,
     kind: KeyKind,
     waiting: receipts::Waiting,
     /// `PRAGMA data_version` when it was last asked: it changes when another connection has written.
@@ -39,12 +42,13 @@ impl SqliteStore {
     /// The file cannot be used; the fault names the remedy.
     pub fn open(path: &Path, kind: KeyKind) -> Result<SqliteStore, StoreFault> {
         let now_ms = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64);
-        let opening::Opened { connection, identity } = opening::open(path, kind, now_ms)?;
+        let opening::Opened { connection, identity, format } = opening::open(path, kind, now_ms)?;
         let kind = Head::read(&connection)?.kind;
         let mut store = SqliteStore {
             connection,
             path: path.to_owned(),
             identity,
+            format,
             kind,
             waiting: receipts::Waiting::default(),
             seen_version: 0,
@@ -59,37 +63,34 @@ impl SqliteStore {
     }
 
     fn read(&self, rest: &str, values: &[&dyn rusqlite::ToSql]) -> Result<Vec<Commit>, StoreFault> {
-        rows::read_commits(
-            &self.connection,
-            self.kind,
-            &format!("SELECT {COLUMNS} FROM commits {rest}"),
-            values,
-        )
+        rows::read_commits(&self.connection, self.format, self.kind, rest, values)
     }
 
     /// Returns the newest commits, newest first. Fails unless they end where `head` says and each is what was committed.
     fn check_history(&self, head: &Head) -> Result<Vec<Commit>, StoreFault> {
         let newest = self.read("ORDER BY revision DESC LIMIT ?1", &[&rows::number(CHECKED)])?;
-        let end = newest.first().map_or((0, switch::Hash::ZERO), |last| (last.revision, last.hash));
+        let end = newest.first().map_or((0, Hash::ZERO), |last| (last.revision, last.hash));
         if end != (head.revision, head.hash) {
             return Err(fault::damaged(&self.connection, "the history does not end at the recorded head"));
         }
         for (at, commit) in newest.iter().enumerate() {
-            let before = newest.get(at + 1);
-            let previous = match before {
-                Some(before) if before.revision + 1 == commit.revision => before.hash,
-                None if commit.revision == 1 => switch::Hash::ZERO,
-                None if at as u64 + 1 == CHECKED => commit.previous,
-                _ => return Err(fault::damaged(&self.connection, "a revision is missing from the history")),
+            let mut chain = match newest.get(at + 1) {
+                Some(before) => Chain { revision: before.revision, hash: before.hash },
+                // There are more commits, which are not read.
+                None if at as u64 + 1 == CHECKED => {
+                    Chain { revision: commit.revision.saturating_sub(1), hash: commit.previous }
+                }
+                None => Chain::start(),
             };
-            commit.verify(previous).map_err(|found| fault::damaged(&self.connection, &found.to_string()))?;
+            chain.follow(commit).map_err(|found| fault::damaged(&self.connection, &found.to_string()))?;
         }
         Ok(newest)
     }
 
     fn write(&self, transaction: &Transaction<'_>, commit: &Commit, head: &mut Head) -> rusqlite::Result<()> {
-        rows::insert_commit(transaction, commit)?;
+        rows::insert_commit(transaction, self.format, commit)?;
         rows::change_entries(transaction, commit, head)?;
+        rows::change_subjects(transaction, commit, head)?;
         (head.revision, head.hash) = (commit.revision, commit.hash);
         head.write(transaction)?;
         self.waiting.write(transaction)
@@ -115,14 +116,17 @@ impl Store for SqliteStore {
         let head = Head::read(&transaction)?;
         let newest = self.check_history(&head)?;
         let mut entries = Vec::new();
-        rows::read_entries(&transaction, &head, |key, route, revision| entries.push((key, route, revision)))?;
-        let pending = rows::read_pending(&transaction)?;
+        let subjects = rows::read_entries(&transaction, self.format, &head, |key, route, revision| {
+            entries.push((key, route, revision));
+        })?;
+        let pending = rows::read_pending(&transaction, self.format, self.kind)?;
         if !is_awaited(&newest, &pending) {
             let what = "the pending confirmations do not match the commits";
             return Err(fault::damaged(&transaction, what));
         }
         drop(transaction);
-        Ok(Loaded { table: Table::from_entries(head.revision, entries), last_hash: head.hash, pending })
+        let table = Table::from_entries(head.revision, entries).with_subjects(subjects);
+        Ok(Loaded { table, last_hash: head.hash, pending })
     }
 
     fn commit(&mut self, commit: &Commit) -> Result<(), StoreFault> {
@@ -133,8 +137,12 @@ impl Store for SqliteStore {
         let transaction = Transaction::new_unchecked(&self.connection, TransactionBehavior::Immediate)
             .map_err(|error| self.wrong(&error))?;
         let mut head = Head::read(&transaction)?;
-        if commit.revision != head.revision + 1 {
-            return Err(StoreFault::conflict(head.revision + 1, commit.revision));
+        if commit.form() == 2 && self.format == Format::One {
+            return Err(fault::older(&self.connection, commit.kind.name()));
+        }
+        let next = head.revision + 1;
+        if commit.revision != next && (commit.kind != CommitKind::Restore || commit.revision < next) {
+            return Err(StoreFault::conflict(next, commit.revision));
         }
         if let Err(found) = commit.verify(head.hash) {
             return Err(StoreFault {
@@ -160,8 +168,11 @@ impl Store for SqliteStore {
         match &filter.key {
             None => self.read("WHERE revision < ?1 ORDER BY revision DESC LIMIT ?2", &[&before, &limit]),
             Some(key) => self.read(
-                "WHERE revision IN (SELECT revision FROM changes WHERE key = ?1 AND revision < ?2
-                 ORDER BY revision DESC LIMIT ?3) ORDER BY revision DESC",
+                &format!(
+                    "WHERE revision IN (SELECT revision FROM changes WHERE key = ?1 {} AND revision < ?2
+                     ORDER BY revision DESC LIMIT ?3) ORDER BY revision DESC",
+                    self.format.of_keys()
+                ),
                 &[&key.as_str(), &before, &limit],
             ),
         }
@@ -174,13 +185,16 @@ impl Store for SqliteStore {
         limit: usize,
     ) -> Result<Vec<(u64, Change)>, StoreFault> {
         let before = rows::number(before_revision.unwrap_or(u64::MAX));
-        rows::read_changes(
-            &self.connection,
-            self.kind,
-            "WHERE key = ?1 AND revision < ?2 ORDER BY revision DESC LIMIT ?3",
-            &[&key.as_str(), &before, &rows::number(limit as u64)],
-            &mut rows::Routes::new(),
-        )
+        let rest = format!(
+            "WHERE key = ?1 {} AND revision < ?2 ORDER BY revision DESC LIMIT ?3",
+            self.format.of_keys()
+        );
+        let values: [&dyn rusqlite::ToSql; 3] = [&key.as_str(), &before, &rows::number(limit as u64)];
+        let found = rows::read_changes(&self.connection, self.format, &rest, &values)?;
+        let mut routes = rows::Routes::new();
+        let unreadable = || fault::damaged(&self.connection, "a commit is unreadable");
+        let change = |row: rows::ChangeRow| Some((row.revision, row.of_key(self.kind, &mut routes)?));
+        found.into_iter().map(change).collect::<Option<Vec<_>>>().ok_or_else(unreadable)
     }
 
     fn commit_by_idempotency(&mut self, idempotency: &str) -> Result<Option<Commit>, StoreFault> {
@@ -197,6 +211,10 @@ impl Store for SqliteStore {
 impl StoreBackend for SqliteStore {
     fn key_kind(&self) -> KeyKind {
         self.kind
+    }
+
+    fn takes_form_2(&mut self) -> bool {
+        self.format != Format::One
     }
 
     fn rekey(&mut self, kind: KeyKind) -> Result<bool, StoreFault> {
@@ -246,6 +264,11 @@ impl StoreBackend for SqliteStore {
     }
 
     fn idle(&mut self) {
+        if self.format == Format::One
+            && let Ok(format) = migration::try_migrate(&self.connection, &self.path)
+        {
+            self.format = format;
+        }
         if !self.waiting.is_empty() && opening::still_there(&self.path, self.identity) {
             let write = || -> rusqlite::Result<()> {
                 let transaction = self.connection.unchecked_transaction()?;

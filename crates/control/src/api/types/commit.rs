@@ -2,24 +2,10 @@
 //!
 //! Owns how a commit is shown, with the hashes that verify the chain. How a commit was carried out is in its receipt.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
-
-/// The kinds of commits.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum CommitKind {
-    /// Keys were routed, or reset to the default.
-    Set,
-    /// A whole commit was undone.
-    Undo,
-    /// The last change of each of some keys was undone.
-    UndoKeys,
-    /// An earlier commit was confirmed.
-    Confirm,
-    /// An earlier commit was reverted, because it was not confirmed in time.
-    Revert,
-}
 
 /// A commit's change of one key.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -35,6 +21,19 @@ pub struct Change {
     pub undoes: Option<u64>,
 }
 
+/// A commit's change of something that is no key.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Subject {
+    /// What kind of thing: `default`, `hold`, `server`, `group`, `adopt`, or another of a newer version.
+    pub subject: String,
+    /// Its name.
+    pub name: String,
+    /// Its value before; absent if there was none.
+    pub from: Option<String>,
+    /// Its value after; absent if there is none.
+    pub to: Option<String>,
+}
+
 /// A commit of the history.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Commit {
@@ -42,8 +41,9 @@ pub struct Commit {
     pub revision: u64,
     /// Its time, in milliseconds since 1970.
     pub time_ms: u64,
-    /// Its kind.
-    pub kind: CommitKind,
+    /// Its kind: `set`, `undo`, `undo_keys`, `confirm`, `revert`, `default`, `hold`, `release`, `server`, `group`, `adopt`
+    /// or `restore`; or another name, of a newer version.
+    pub kind: String,
     /// The commit that it undid, confirmed or reverted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub of: Option<u64>,
@@ -60,8 +60,17 @@ pub struct Commit {
     /// It is reverted at this time unless confirmed; in milliseconds since 1970.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub confirm_by_ms: Option<u64>,
-    /// Its changes.
+    /// Its changes of keys.
     pub changes: Vec<Change>,
+    /// Its changes of other things.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub subjects: Vec<Subject>,
+    /// Further fields of it, by name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub extra: BTreeMap<String, String>,
+    /// What there is to know about it, for people.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
     /// The gate's result, a line per server.
     pub gate: Vec<String>,
     /// The hash of the commit before it, in hexadecimal.

@@ -16,7 +16,7 @@ mod table;
 pub use crate::receipt::{
     Drain, DrainState, GateResult, Held, KeyChange, Outcome, Receipt, ServerResult, WorkerAck,
 };
-pub use commit::{Change, Commit, CommitKind, History, Verified};
+pub use commit::{Change, Commit, History, Subject, Verified};
 pub use event::{Event, Happening};
 pub(super) use object::Object;
 pub use order::{

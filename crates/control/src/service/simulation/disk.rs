@@ -112,6 +112,9 @@ impl StoreBackend for Hand {
     fn key_kind(&self) -> KeyKind {
         KeyKind::Host
     }
+    fn takes_form_2(&mut self) -> bool {
+        true
+    }
     fn rekey(&mut self, _: KeyKind) -> Result<bool, StoreFault> {
         Ok(false)
     }

@@ -99,12 +99,12 @@ fn check_settled(world: &World, commits: &[Commit]) {
                 settled.insert(of, commit);
                 continue;
             }
-            CommitKind::Set | CommitKind::UndoKeys => continue,
+            _ => continue,
         };
         let by_ms = commits[of as usize - 1].confirm_by_ms;
         holds!("settled-once", by_ms.is_some(), "{:?} settles what waits for nothing", commit.kind);
         let by_ms = by_ms.unwrap_or_default();
-        let earlier = settled.insert(of, commit).map(|one| one.kind);
+        let earlier = settled.insert(of, commit).map(|one| &one.kind);
         holds!("settled-once", earlier.is_none(), "{:?} comes after {earlier:?}", commit.kind);
         let confirms = matches!(commit.kind, CommitKind::Confirm { .. });
         if confirms {

@@ -18,7 +18,9 @@ async fn what_nobody_confirms_goes_back() {
     set(&control, "b.example", "blue=1 green=9").await.unwrap();
     let reverted = loop {
         let event = events.recv().await.unwrap();
-        if let EventKind::Committed { kind: "revert", actor, changes, .. } = &event.kind {
+        if let EventKind::Committed { kind, actor, changes, .. } = &event.kind
+            && kind == "revert"
+        {
             assert_eq!(actor, "pointsman");
             break changes.clone();
         }

@@ -30,6 +30,8 @@ fn change(id: u64, before: &Table, name: &str, route: Option<&str>, number: u64)
             after: route.map(|route| route.parse().unwrap()),
             undoes: None,
         }],
+        subjects: Vec::new(),
+        extra: Default::default(),
         gate: Vec::new(),
         previous: Hash::ZERO,
         hash: Hash::ZERO,

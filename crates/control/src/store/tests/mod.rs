@@ -1,5 +1,7 @@
 //! The store with real files: what it keeps, and how it refuses what it cannot trust.
 
+mod formats;
+
 use super::*;
 use rusqlite::Connection;
 use std::collections::BTreeMap;
@@ -211,7 +213,10 @@ fn what_is_no_store_of_ours_is_left_alone() {
 
     let (path, writer) = written(folder.path(), 3);
     drop(writer);
-    Connection::open(&path).unwrap().pragma_update(None, "user_version", schema::VERSION + 1).unwrap();
+    Connection::open(&path)
+        .unwrap()
+        .pragma_update(None, "user_version", schema::Format::NEWEST.version() + 1)
+        .unwrap();
     assert_eq!(kind(&path), StoreFaultKind::Newer);
     // The documented way out.
     fs::rename(&path, at("away")).unwrap();
@@ -233,7 +238,10 @@ fn a_row_that_is_not_what_was_committed_is_found() {
         "DELETE FROM commits WHERE revision = (SELECT max(revision) FROM commits)",
         "UPDATE head SET revision = revision - 1",
         "UPDATE commits SET kind = 'sat' WHERE revision = 9",
+        "UPDATE commits SET extra = '{\"a\":\"b\"}' WHERE revision = 9",
+        "UPDATE changes SET subject = 'server' WHERE revision = 9",
         "INSERT INTO pending VALUES (9, 1)",
+        "INSERT INTO subjects VALUES ('default', '', 'red', 9)",
         "DELETE FROM pending WHERE revision = 21",
         "UPDATE pending SET confirm_by_ms = confirm_by_ms + 1",
         "DELETE FROM head",
@@ -481,11 +489,15 @@ fn a_full_disk_is_a_refusal_and_room_mends_it() {
     assert_eq!(fault.kind, StoreFaultKind::Full, "{fault}");
     let right = content(&writer.table);
     assert_eq!(content(&writer.store.load().unwrap().table), right, "what was refused is not there");
-    // A start on a full disk is refused as well.
+    // A start on a full disk loses nothing either.
     drop(writer);
-    let fault = SqliteStore::open(&path, KIND).map(drop).unwrap_err();
-    assert_eq!(fault.kind, StoreFaultKind::Full, "{fault}");
+    fs::write(disk.join("more"), vec![0; 1 << 20]).unwrap_err();
+    match SqliteStore::open(&path, KIND) {
+        Ok(mut store) => assert_eq!(content(&store.load().unwrap().table), right),
+        Err(fault) => assert_eq!(fault.kind, StoreFaultKind::Full, "{fault}"),
+    }
     fs::remove_file(disk.join("reserve")).unwrap();
+    fs::remove_file(disk.join("more")).unwrap();
     let mut writer = Writer::open(&path);
     assert_eq!(content(&writer.table), right);
     writer.set("room.again", Some("red")).unwrap();

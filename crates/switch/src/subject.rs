@@ -1,0 +1,73 @@
+//! What a switch has beside its keys: its default, its holds, the state of its servers, and what later versions add.
+//!
+//! Owns the values as texts, by the kind of their subject and a name. What they mean is for those who ask for them. Must
+//! never drop a subject that this version does not know.
+
+use std::collections::BTreeMap;
+
+/// The subject of a switch's keys in form 2 of a commit. It is never one of [`Subjects`].
+pub const KEY_SUBJECT: &str = "key";
+
+/// The change of one thing that is no key. `None` is that it is not set.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SubjectChange {
+    /// The kind of thing, such as `default`, `hold`, `server`, `group` or `adopt`. Never [`KEY_SUBJECT`].
+    pub subject: String,
+    /// Which of them. Empty if there is only one.
+    pub name: String,
+    /// Its value before.
+    pub before: Option<String>,
+    /// Its value since.
+    pub after: Option<String>,
+    /// The revision whose change of it was taken back by this one.
+    pub undoes: Option<u64>,
+}
+
+/// A value and the commit that set it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SubjectValue {
+    /// The value.
+    pub value: String,
+    /// The commit.
+    pub revision: u64,
+}
+
+/// All that a switch has beside its keys.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Subjects(BTreeMap<(String, String), SubjectValue>);
+
+impl Subjects {
+    /// Returns the value of a subject.
+    pub fn get(&self, subject: &str, name: &str) -> Option<&SubjectValue> {
+        self.of(subject).find(|(found, _)| *found == name).map(|(_, value)| value)
+    }
+
+    /// Returns all values of a kind of subject, with their names.
+    pub fn of<'a>(&'a self, subject: &str) -> impl Iterator<Item = (&'a str, &'a SubjectValue)> {
+        let first = (subject.to_owned(), String::new());
+        let wanted = subject.to_owned();
+        self.0
+            .range(first..)
+            .take_while(move |((found, _), _)| *found == wanted)
+            .map(|((_, name), value)| (name.as_str(), value))
+    }
+
+    /// Returns everything: subject, name and value.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &str, &SubjectValue)> {
+        self.0.iter().map(|((subject, name), value)| (subject.as_str(), name.as_str(), value))
+    }
+
+    /// Returns true if there is none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Sets a value, or removes it.
+    pub fn put(&mut self, subject: &str, name: &str, value: Option<SubjectValue>) {
+        let at = (subject.to_owned(), name.to_owned());
+        match value {
+            Some(value) => self.0.insert(at, value),
+            None => self.0.remove(&at),
+        };
+    }
+}
