@@ -7,9 +7,11 @@
 
 use crate::clock::Now;
 use crate::config::ids::{LocationId, ServerId};
+pub use crate::connection::{Connection, ProxyProtocol};
 use crate::modules::access::record::AccessRecord;
 use crate::modules::limit_zone::record::LimitsRecord;
 use crate::modules::lua::script::ScriptPhase;
+use crate::modules::realip::record::RealIpRecord;
 use crate::modules::switch::record::SwitchRecord;
 use crate::output::wire::Output;
 use crate::phase::verdict::{Cursor, FilePart, Wake};
@@ -17,7 +19,6 @@ pub use crate::regex::Captures;
 use http::{BodyFraming, Headers, RequestHead};
 use std::any::Any;
 use std::fs::File;
-use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -40,6 +41,8 @@ pub struct Exchange {
     pub captures: Captures,
     /// The script that runs or waits for this request.
     pub script: ScriptState,
+    /// The client of the connection itself, while the request has another one.
+    pub realip: RealIpRecord,
     /// The outcomes of `limit_req` and `limit_conn`.
     pub limits: LimitsRecord,
     /// The tables of switches it has pinned, and what was chosen for it.
@@ -50,31 +53,6 @@ pub struct Exchange {
     pub timing: Timing,
     /// A buffer for texts that are put together and handed on at once: take it, use it, put it back.
     pub scratch: Vec<u8>,
-}
-
-/// The client's connection.
-#[derive(Clone, Debug, Default)]
-pub struct Connection {
-    /// The number in the error log (`*7`), counted over the whole process.
-    pub serial: u64,
-    /// Requests on this connection so far, this one included.
-    pub requests: u64,
-    /// The client's address; `None` on a unix socket.
-    pub remote: Option<SocketAddr>,
-    /// The address it came to; `None` on a unix socket.
-    pub local: Option<SocketAddr>,
-    /// The path, when it came to a unix socket.
-    pub local_path: Option<Rc<[u8]>>,
-    /// The listener it was accepted on.
-    pub listener: usize,
-    /// Bytes the server sent on this connection before this request's answer.
-    pub sent_before: u64,
-    /// The time at which it was accepted.
-    pub opened: Now,
-    /// The longest idle time before the next request, in ms: that of the last request's location.
-    pub idle_timeout_ms: u32,
-    /// For how much of that it is not closed even if this process ends or connections run out, in ms.
-    pub idle_min_ms: u32,
 }
 
 /// The client's request.

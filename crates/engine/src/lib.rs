@@ -9,6 +9,7 @@
 
 mod clock;
 pub mod config;
+mod connection;
 pub mod directive;
 pub mod exchange;
 pub mod host;

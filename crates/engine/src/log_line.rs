@@ -38,7 +38,7 @@ pub fn connection_error(connection: &Connection, env: &mut Env<'_>, level: Level
     let Some(listener) = config.listeners.get(connection.listener) else {
         return worker_error(env, level, text);
     };
-    let location = config.server(listener.default_server).scope;
+    let location = config.server(listener.servers.default).scope;
     if !targets(config, location).iter().any(|(_, least)| level <= *least) {
         return;
     }

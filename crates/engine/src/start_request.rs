@@ -5,13 +5,14 @@ use crate::exchange::{Exchange, Route, ScriptState, Timing};
 use crate::host::{Env, Level, Now};
 use crate::log_line;
 use crate::modules::core;
+use crate::modules::realip::record::RealIpRecord;
 use crate::phase::{Cursor, Phase};
 use http::{HeadLimits, Known, Version};
 
 /// Returns the limits on request heads of a listening address: those of its default server, as in nginx.
 pub fn head_limits(config: &Config, listener: usize) -> HeadLimits {
     let Some(listener) = config.listeners.get(listener) else { return HeadLimits::default() };
-    let scope = config.server(listener.default_server).scope;
+    let scope = config.server(listener.servers.default).scope;
     let head = &config.location(scope).settings.core.head;
     HeadLimits {
         client_header_buffer_size: *head.buffer_size as usize,
@@ -40,6 +41,7 @@ impl Exchange {
             value: std::mem::take(&mut self.script.value),
             ..ScriptState::default()
         };
+        self.realip = RealIpRecord::default();
         self.limits.reset();
         self.switches.reset();
         self.output.reset();

@@ -23,6 +23,7 @@ mod known;
 pub mod line_end;
 pub mod masking;
 mod method;
+pub mod proxy_protocol;
 pub mod range;
 mod request;
 mod request_line;
@@ -38,6 +39,7 @@ pub use framing::{BodyFraming, FramingError};
 pub use headers::{Headers, Iter, Values};
 pub use known::Known;
 pub use method::Method;
+pub use proxy_protocol::{ProxyAddress, ProxyEnd, ProxyHeader, ProxyHeaderError};
 pub use request::RequestHead;
 pub use response::ResponseHead;
 

@@ -192,6 +192,21 @@ impl<'a> Builder<'a> {
         once(setting(self.settings()).write(value), directive)
     }
 
+    /// Reads each of a directive's parameters, so that all faults are named.
+    ///
+    /// # Errors
+    /// The last fault; those before it are noted.
+    pub fn each(
+        &mut self,
+        words: &[Word],
+        read: impl FnMut(&Word) -> Result<(), Diagnostic>,
+    ) -> Result<(), Diagnostic> {
+        let mut faults: Vec<_> = words.iter().map(read).filter_map(Result::err).collect();
+        let last = faults.pop();
+        self.diagnostics.extend(faults);
+        last.map_or(Ok(()), Err)
+    }
+
     /// Enters a `listen`.
     pub fn listen(&mut self, listen: ListenDraft) {
         self.draft.listens.push(listen);

@@ -134,6 +134,8 @@ pub struct ListenDraft {
     pub options: Option<ListenOptions>,
     /// `default_server`.
     pub default_server: bool,
+    /// `proxy_protocol`.
+    pub proxy_protocol: bool,
     /// `bind`, or an option that implies it: a socket of its own beside the wildcard's.
     pub own_socket: bool,
     /// The span of its directive.

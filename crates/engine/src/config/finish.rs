@@ -3,8 +3,8 @@
 use super::builder::{Builder, Inputs};
 use super::draft::{Draft, ListenDraft, Scope};
 use super::{
-    Config, ListenAddress, ListenOptions, Listener, Location, LocationId, LocationTable, Modifier, NameMatch,
-    Server, ServerId, ServerNames,
+    AddressServers, Config, ListenAddress, ListenOptions, Listener, Location, LocationId, LocationTable,
+    Modifier, NameMatch, Server, ServerId, ServerNames,
 };
 use crate::variables::{self, Definition};
 use conf::Diagnostic;
@@ -159,12 +159,10 @@ fn listeners(draft: &Draft) -> Result<Vec<Listener>, Diagnostic> {
             continue;
         }
         if !listeners.iter().any(|known| known.address == listen.address) {
-            let (default_server, names) = servers_at(draft, &listen.address)?;
             listeners.push(Listener {
                 address: listen.address.clone(),
                 options: options_of(draft, &listen.address),
-                default_server,
-                names,
+                servers: servers_at(draft, &listen.address)?,
                 exact: Vec::new(),
             });
         }
@@ -174,10 +172,10 @@ fn listeners(draft: &Draft) -> Result<Vec<Listener>, Diagnostic> {
         else {
             continue;
         };
-        let (default_server, names) = servers_at(draft, &listen.address)?;
+        let servers = servers_at(draft, &listen.address)?;
         let Some(listener) = listeners.iter_mut().find(|known| known.address == wildcard) else { continue };
         if !listener.exact.iter().any(|(known, ..)| known == address) {
-            listener.exact.push((*address, default_server, names));
+            listener.exact.push((*address, servers));
         }
     }
     Ok(listeners)
@@ -203,7 +201,7 @@ fn options_of(draft: &Draft, address: &ListenAddress) -> ListenOptions {
     written.and_then(|listen| listen.options.clone()).unwrap_or_default()
 }
 
-fn servers_at(draft: &Draft, address: &ListenAddress) -> Result<(ServerId, ServerNames), Diagnostic> {
+fn servers_at(draft: &Draft, address: &ListenAddress) -> Result<AddressServers, Diagnostic> {
     let here = || draft.listens.iter().filter(|listen| listen.address == *address);
     let mut names = ServerNames::default();
     for listen in here() {
@@ -214,5 +212,9 @@ fn servers_at(draft: &Draft, address: &ListenAddress) -> Result<(ServerId, Serve
         }
     }
     let default = here().find(|listen| listen.default_server).or_else(|| here().next());
-    Ok((ServerId(default.map_or(0, |listen| listen.server) as u32), names))
+    Ok(AddressServers {
+        default: ServerId(default.map_or(0, |listen| listen.server) as u32),
+        names,
+        proxy_protocol: here().any(|listen| listen.proxy_protocol),
+    })
 }

@@ -113,13 +113,30 @@ pub struct Listener {
     pub address: ListenAddress,
     /// The options.
     pub options: ListenOptions,
-    /// The server of hosts that no name matches.
-    pub default_server: ServerId,
-    /// Names of all servers here.
-    pub names: ServerNames,
+    /// The servers here.
+    pub servers: AddressServers,
     /// `listen 80` and `listen 127.0.0.1:80` share the wildcard socket: servers of a more exact address, by the
     /// connection's local address.
-    pub exact: Vec<(SocketAddr, ServerId, ServerNames)>,
+    pub exact: Vec<(SocketAddr, AddressServers)>,
+}
+
+/// The servers of an address.
+#[derive(Debug)]
+pub struct AddressServers {
+    /// The server of hosts that no name matches.
+    pub default: ServerId,
+    /// Names of all servers here.
+    pub names: ServerNames,
+    /// Connections begin with a header of the PROXY protocol. One `listen` says so for all servers of the address.
+    pub proxy_protocol: bool,
+}
+
+impl Listener {
+    /// Returns the servers for a connection, by its local address; `None` is a unix socket's.
+    pub fn servers_at(&self, local: Option<SocketAddr>) -> &AddressServers {
+        let exact = local.and_then(|local| self.exact.iter().find(|(at, _)| *at == local));
+        exact.map_or(&self.servers, |(_, servers)| servers)
+    }
 }
 
 #[cfg(test)]

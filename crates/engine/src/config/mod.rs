@@ -19,7 +19,7 @@ pub use builder::{
 };
 pub use draft::{Draft, ListenDraft, Scope, ServerDraft};
 pub use ids::{LocationId, LogId, ServerId};
-pub use listen::{ListenAddress, ListenOptions, Listener};
+pub use listen::{AddressServers, ListenAddress, ListenOptions, Listener};
 pub use locations::{LocationTable, Modifier, find as find_location};
 pub use names::{NameMatch, ServerNames};
 
@@ -54,6 +54,8 @@ pub struct Settings {
     pub lua: modules::lua::LuaSettings,
     /// Proxying.
     pub proxy: modules::proxy::ProxySettings,
+    /// `set_real_ip_from`.
+    pub realip: modules::realip::RealIpSettings,
     /// `valid_referers`.
     pub referer: modules::referer::RefererSettings,
     /// `rewrite`, `set`, `if`, `return`.
@@ -77,6 +79,7 @@ impl Settings {
         self.log.inherit(&outer.log);
         self.lua.inherit(&outer.lua);
         self.proxy.inherit(&outer.proxy);
+        self.realip.inherit(&outer.realip);
         self.referer.inherit_lists(&outer.referer);
         self.rewrite.inherit(&outer.rewrite);
     }

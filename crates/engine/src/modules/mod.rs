@@ -18,6 +18,7 @@ pub mod control;
 pub mod core;
 pub mod error_page;
 pub mod events;
+mod forwarded;
 pub mod headers;
 pub mod limit_conn;
 pub mod limit_req;
@@ -27,6 +28,7 @@ pub mod lua;
 pub mod map;
 pub mod process;
 pub mod proxy;
+pub mod realip;
 pub mod referer;
 pub mod rewrite;
 pub mod static_files;
@@ -96,6 +98,8 @@ pub static MODULES: &[&Module] = &[
     &core::MODULE,
     &upstream::MODULE,
     &map::MODULE,
+    // As in nginx, limits already see the changed address, and so does a hold.
+    &realip::MODULE,
     &switch::MODULE,
     &rewrite::MODULE,
     &error_page::MODULE,

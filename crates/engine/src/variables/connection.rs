@@ -10,11 +10,25 @@ pub(super) const VARIABLES: &[Variable] = &[
         true
     }),
     read("remote_port", "The client's port; empty on a unix socket.", |exchange, _, out| {
-        if let Some(remote) = exchange.connection.remote {
-            write::number(out, u64::from(remote.port()));
-        }
+        write::port(exchange.connection.remote.map_or(0, |remote| remote.port()), out);
         true
     }),
+    read(
+        "realip_remote_addr",
+        "The address of the connection's other end, whatever set_real_ip_from has made of $remote_addr.",
+        |exchange, _, out| {
+            write::peer(exchange.realip.peer(&exchange.connection), out);
+            true
+        },
+    ),
+    read(
+        "realip_remote_port",
+        "The port of the connection's other end; empty on a unix socket.",
+        |exchange, _, out| {
+            write::port(exchange.realip.peer(&exchange.connection).map_or(0, |peer| peer.port()), out);
+            true
+        },
+    ),
     read("binary_remote_addr", "The client's address in 4 or 16 bytes: a short key.", |exchange, _, out| {
         match exchange.connection.remote.map(|remote| remote.ip()) {
             Some(IpAddr::V4(v4)) => out.extend_from_slice(&v4.octets()),

@@ -9,9 +9,11 @@ use crate::{log_line, modules};
 use conf::Span;
 use std::collections::HashMap;
 
+mod absent;
 mod access;
 mod connection;
 mod process;
+mod proxy_protocol;
 mod request;
 mod response;
 mod switch;
@@ -57,9 +59,11 @@ pub struct Family {
 
 /// All built-in variables, by origin.
 pub static VARIABLES: &[&[Variable]] = &[
+    absent::VARIABLES,
     access::VARIABLES,
     connection::VARIABLES,
     process::VARIABLES,
+    proxy_protocol::VARIABLES,
     request::VARIABLES,
     response::VARIABLES,
     switch::VARIABLES,
@@ -72,7 +76,8 @@ const fn read(name: &'static str, doc: &'static str, get: Get) -> Variable {
 }
 
 /// All families.
-pub static FAMILIES: &[&[Family]] = &[request::FAMILIES, response::FAMILIES, upstream::FAMILIES];
+pub static FAMILIES: &[&[Family]] =
+    &[proxy_protocol::FAMILIES, request::FAMILIES, response::FAMILIES, upstream::FAMILIES];
 
 /// A variable's number in one configuration.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]

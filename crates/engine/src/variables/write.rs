@@ -1,8 +1,9 @@
 //! Writing values: numbers, times, addresses, lists. Everything goes straight into the caller's buffer.
 
 use crate::exchange::Connection;
+use http::ProxyAddress;
 use std::io::Write;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 /// A decimal number.
 pub(crate) fn number(out: &mut Vec<u8>, value: u64) {
@@ -70,9 +71,29 @@ fn ipv6(out: &mut Vec<u8>, address: Ipv6Addr) {
 
 /// The client's address (nginx's addr_text); on a unix socket just `unix:`.
 pub(crate) fn client(connection: &Connection, out: &mut Vec<u8>) {
-    match connection.remote {
+    peer(connection.remote, out);
+}
+
+/// A port; nothing for 0, which is none.
+pub(crate) fn port(port: u16, out: &mut Vec<u8>) {
+    if port > 0 {
+        number(out, u64::from(port));
+    }
+}
+
+/// The other end of a connection; of a unix socket just `unix:`.
+pub(crate) fn peer(remote: Option<SocketAddr>, out: &mut Vec<u8>) {
+    match remote {
         Some(remote) => ip(out, remote.ip()),
         None => out.extend_from_slice(b"unix:"),
+    }
+}
+
+/// An address as a header of the PROXY protocol gives it.
+pub(crate) fn proxy_address(address: &ProxyAddress, out: &mut Vec<u8>) {
+    match address {
+        ProxyAddress::Text(text) => out.extend_from_slice(text),
+        ProxyAddress::Ip(address) => ip(out, *address),
     }
 }
 

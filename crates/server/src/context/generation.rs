@@ -82,7 +82,7 @@ impl Generation {
     /// Returns the scope of an address's default server, which applies before a request's host is known.
     pub(crate) fn default_scope(&self, listener: usize) -> LocationId {
         let server =
-            self.config.listeners.get(listener).map_or(ServerId(0), |listener| listener.default_server);
+            self.config.listeners.get(listener).map_or(ServerId(0), |listener| listener.servers.default);
         self.config.server(server).scope
     }
 

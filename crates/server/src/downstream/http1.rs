@@ -5,6 +5,7 @@ use crate::context::listen_socket::ListenSocket;
 use crate::context::metrics;
 use crate::context::timeout::{TimedOut, Timeout};
 use crate::downstream::conn::{ConnGuard, IdleConn};
+use crate::downstream::proxy_protocol;
 use crate::proxy;
 use crate::request::client::Client;
 use crate::request::cx::RequestCx;
@@ -67,6 +68,16 @@ pub(crate) async fn requests(idle: &mut IdleConn) {
                 Poll::Pending => break After::Next,
             }
         }
+        if proxy_protocol::is_awaited(&idle.connection) {
+            let Some((generation, listener)) = idle.socket.serving(client.thread.generation()) else {
+                break After::Cut;
+            };
+            idle.connection.listener = listener;
+            if !proxy_protocol::read(&mut client, &mut idle.connection, &generation).await {
+                break After::Cut;
+            }
+            continue;
+        }
         let after = next_request(&mut client, &mut idle.connection, &idle.socket, pipelined).await;
         if after != After::Next {
             break after;
@@ -104,6 +115,7 @@ async fn next_request(
     let mut cx = RequestCx { client, exchange: &mut exchange, generation: &generation, span };
     let after = request(&mut cx).await;
     client.conn_state.serve(0);
+    exchange.realip.restore(&mut exchange.connection);
     std::mem::swap(&mut exchange.connection, connection);
     thread.buffers.give_back_exchange(exchange);
     after

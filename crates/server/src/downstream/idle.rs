@@ -8,6 +8,7 @@ use crate::context::timeout::{TimedOut, Timeout};
 use crate::downstream::conn::{ConnGuard, IdleConn};
 use crate::downstream::http1;
 use crate::downstream::parking::{Parked, spared_until_ms};
+use crate::downstream::proxy_protocol;
 use crate::trace;
 use engine::exchange::Connection;
 use std::future::poll_fn;
@@ -43,6 +44,7 @@ pub(crate) fn serve(
         remote: accepted.remote,
         local: accepted.local,
         local_path: accepted.local_path,
+        proxy_protocol: proxy_protocol::expected(&thread, &accepted.socket, accepted.local),
         opened,
         ..Connection::default()
     };

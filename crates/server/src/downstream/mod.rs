@@ -5,3 +5,4 @@ pub(crate) mod conn;
 pub(crate) mod http1;
 pub(crate) mod idle;
 pub(crate) mod parking;
+pub(crate) mod proxy_protocol;

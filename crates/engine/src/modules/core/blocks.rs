@@ -46,6 +46,7 @@ fn server(b: &mut Builder<'_>, d: &conf::Directive) -> Result<(), Diagnostic> {
             address,
             options: None,
             default_server: false,
+            proxy_protocol: false,
             own_socket: false,
             span: d.name.span,
         };

@@ -11,7 +11,7 @@ pub(super) const DIRECTIVES: &[Directive] = &[
         "listen",
         Contexts::SERVER,
         Args::AtLeast(1),
-        "address[:port] | port | unix:path [default_server] [backlog=number] [rcvbuf=size] \
+        "address[:port] | port | unix:path [default_server] [proxy_protocol] [backlog=number] [rcvbuf=size] \
          [sndbuf=size] [ipv6only=on|off] [reuseport] [deferred] \
          [so_keepalive=on|off|[keepidle]:[keepintvl]:[keepcnt]]",
         listen,
@@ -19,7 +19,8 @@ pub(super) const DIRECTIVES: &[Directive] = &[
     .default("*:80")
     .doc(
         "An address to listen on: port, address:port, [IPv6]:port or unix:path, with \
-         default_server and socket options.",
+         default_server and socket options. With proxy_protocol each connection begins with a header \
+         of the PROXY protocol, version 1 or 2; it holds for all servers of the address.",
     )
     .example("listen 127.0.0.1:8080 default_server;"),
     Directive::new("server_name", Contexts::SERVER, Args::AtLeast(1), "name ...", server_name)
@@ -66,12 +67,11 @@ fn listen(b: &mut Builder<'_>, d: &conf::Directive) -> Result<(), Diagnostic> {
             address,
             options: None,
             default_server: false,
+            proxy_protocol: false,
             own_socket: false,
             span: word.span,
         };
-        for word in &d.args[1..] {
-            option(&mut draft, word)?;
-        }
+        b.each(&d.args[1..], |word| option(&mut draft, word))?;
         b.listen(draft);
     }
     Ok(())
@@ -110,11 +110,15 @@ fn option(draft: &mut ListenDraft, word: &Word) -> Result<(), Diagnostic> {
             draft.default_server = true;
             return Ok(());
         }
+        ("proxy_protocol", None) => {
+            draft.proxy_protocol = true;
+            return Ok(());
+        }
         ("bind", None) => {
             draft.own_socket = true;
             return Ok(());
         }
-        ("ssl" | "http2" | "quic" | "proxy_protocol" | "spdy", None) => {
+        ("ssl" | "http2" | "quic" | "spdy", None) => {
             return Err(Diagnostic::error(
                 word.span,
                 format!(

@@ -253,15 +253,10 @@ fn content(exchange: &mut Exchange, env: &mut Env<'_>) -> Verdict {
 pub fn choose_server(exchange: &mut Exchange, env: &mut Env<'_>) {
     let config = env.config;
     let Some(listener) = config.listeners.get(exchange.connection.listener) else { return };
-    let exact =
-        exchange.connection.local.and_then(|local| listener.exact.iter().find(|(at, ..)| *at == local));
-    let (default, names) = match exact {
-        Some((_, default, names)) => (*default, names),
-        None => (listener.default_server, &listener.names),
-    };
-    exchange.route.server = default;
-    if !names.is_empty() {
-        match names.find(&exchange.request.host, &mut exchange.captures) {
+    let servers = listener.servers_at(exchange.connection.local);
+    exchange.route.server = servers.default;
+    if !servers.names.is_empty() {
+        match servers.names.find(&exchange.request.host, &mut exchange.captures) {
             Ok(Some((server, regex))) => {
                 exchange.route.server = server;
                 if let Some(regex) = regex {

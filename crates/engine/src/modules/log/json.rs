@@ -81,7 +81,7 @@ fn append_ends(exchange: &mut Exchange, env: &mut Env<'_>, out: &mut Vec<u8>) {
     out.push(b'"');
     write::client(connection, out);
     out.push(b'"');
-    if let Some(remote) = connection.remote {
+    if let Some(remote) = connection.remote.filter(|remote| remote.port() > 0) {
         number(out, "client.port", u64::from(remote.port()));
     }
     let host = &exchange.request.host;

@@ -1,15 +1,16 @@
 //! `geo`: a value by the network an address is in (ngx_http_geo_module).
 
-use super::networks::{Network, Table, parse_address, parse_address_port, parse_v4};
+use super::networks::{Network, Table, parse_address, parse_v4};
 use super::{Computed, define, entry};
 use crate::config::Builder;
 use crate::exchange::Exchange;
 use crate::host::Env;
+use crate::modules::forwarded;
 use crate::variables::{self, VariableId};
 use conf::{Diagnostic, Word};
 use http::Known;
 use std::collections::{BTreeMap, HashMap};
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 /// A `geo`.
 #[derive(Clone, Debug)]
@@ -29,17 +30,6 @@ pub struct Geo {
     values: Vec<Box<[u8]>>,
 }
 
-/// The result of following a field of X-Forwarded-For.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Trail {
-    /// To its beginning.
-    Through,
-    /// To an address that is no trusted proxy's.
-    Ended,
-    /// Nowhere.
-    None,
-}
-
 impl Geo {
     pub(super) fn append(&self, exchange: &mut Exchange, env: &mut Env<'_>, out: &mut Vec<u8>) {
         let mut address = match self.source {
@@ -52,10 +42,15 @@ impl Geo {
                 address
             }
         };
-        if let Some(address) = &mut address
+        if let Some(peer) = address
             && !self.proxies.is_empty()
         {
-            self.follow(exchange, address);
+            let fields = exchange.request.head.headers.get_all(Known::XForwardedFor);
+            let is_trusted =
+                |ip: Option<IpAddr>| ip.is_some_and(|ip| self.proxies.iter().any(|proxy| proxy.holds(ip)));
+            let client =
+                forwarded::client(Some(SocketAddr::new(peer, 0)), fields, self.recursive, is_trusted);
+            address = client.map(|client| client.ip()).or(address);
         }
         // Without an address, nginx looks for 255.255.255.255.
         let number = match address.map(|address| address.to_canonical()) {
@@ -64,41 +59,6 @@ impl Geo {
             _ => self.v4.find(u32::MAX),
         };
         out.extend_from_slice(&self.values[number as usize]);
-    }
-
-    /// Goes back through X-Forwarded-For as far as trusted proxies wrote it (ngx_http_get_forwarded_addr).
-    fn follow(&self, exchange: &Exchange, address: &mut IpAddr) {
-        let fields = || exchange.request.head.headers.get_all(Known::XForwardedFor);
-        for place in (0..fields().count()).rev() {
-            let field = fields().nth(place).unwrap_or_default();
-            if self.follow_field(field, address) != Trail::Through || !self.recursive {
-                return;
-            }
-        }
-    }
-
-    fn follow_field(&self, mut field: &[u8], address: &mut IpAddr) -> Trail {
-        let separator = |byte: &u8| matches!(byte, b' ' | b',');
-        let mut trail = Trail::None;
-        loop {
-            if !self.proxies.iter().any(|proxy| proxy.contains(*address)) {
-                return trail;
-            }
-            while let [rest @ .., last] = field
-                && !rest.is_empty()
-                && separator(last)
-            {
-                field = rest;
-            }
-            let start = field.iter().rposition(separator).filter(|at| *at > 0).map_or(0, |at| at + 1);
-            let Some(before) = parse_address_port(&field[start..]) else { return trail };
-            *address = before;
-            if start == 0 || !self.recursive {
-                return Trail::Through;
-            }
-            trail = Trail::Ended;
-            field = &field[..start - 1];
-        }
     }
 }
 

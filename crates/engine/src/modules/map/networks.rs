@@ -3,7 +3,7 @@
 //! The table is a sorted list of the places where the value changes, so a look-up is one binary search whatever was
 //! nested in what. Addresses are read as nginx reads them (ngx_inet_addr): leading zeros are decimal.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 /// An address of one family, as a number.
 pub(super) trait Number: Copy + Ord {
@@ -80,6 +80,14 @@ pub(crate) enum Network {
 }
 
 impl Network {
+    /// Returns the network of one address. An IPv4-mapped one is an IPv6 address here.
+    pub(crate) fn of(address: IpAddr) -> Network {
+        match address {
+            IpAddr::V4(v4) => Network::V4(v4.to_bits(), 32),
+            IpAddr::V6(v6) => Network::V6(v6.to_bits(), 128),
+        }
+    }
+
     /// Returns the first and the last address.
     pub(super) fn ends_v4(address: u32, bits: u8) -> (u32, u32) {
         (address, address | u32::MAX.checked_shr(u32::from(bits)).unwrap_or(0))
@@ -115,11 +123,6 @@ impl Network {
         })
     }
 
-    /// Returns whether the network holds the address. An IPv4-mapped address counts as the IPv4 one (ngx_cidr_match).
-    pub(super) fn contains(self, address: IpAddr) -> bool {
-        self.holds(address.to_canonical())
-    }
-
     /// Returns whether the network holds the address as it is.
     pub(crate) fn holds(self, address: IpAddr) -> bool {
         match (self, address) {
@@ -136,23 +139,25 @@ impl Network {
     }
 }
 
-/// Returns an address without a port (ngx_parse_addr).
+/// Returns an address without a port.
 pub(super) fn parse_address(text: &[u8]) -> Option<IpAddr> {
     parse_v4(text).map(IpAddr::V4).or_else(|| parse_v6(text).map(IpAddr::V6))
 }
 
-/// Returns an address with or without a port (ngx_parse_addr_port); the port is dropped.
-pub(super) fn parse_address_port(text: &[u8]) -> Option<IpAddr> {
+/// Returns an address with or without a port (ngx_parse_addr_port, for which 255.255.255.255 is none); without one
+/// the port is 0.
+pub(crate) fn parse_address_port(text: &[u8]) -> Option<SocketAddr> {
     if let Some(address) = parse_address(text) {
-        return Some(address);
+        return (address != Ipv4Addr::BROADCAST).then(|| SocketAddr::new(address, 0));
     }
     let colon = memchr::memrchr(b':', text)?;
     let (host, port) = (&text[..colon], &text[colon + 1..]);
-    conf::value::parse_number(port).filter(|port| (1..=65535).contains(port))?;
-    match host {
-        [b'[', v6 @ .., b']'] => parse_v6(v6).map(IpAddr::V6),
-        host => parse_v4(host).map(IpAddr::V4),
-    }
+    let port = conf::value::parse_number(port).filter(|port| *port > 0)?;
+    let address = match host {
+        [b'[', v6 @ .., b']'] => IpAddr::V6(parse_v6(v6)?),
+        host => IpAddr::V4(parse_v4(host)?),
+    };
+    Some(SocketAddr::new(address, u16::try_from(port).ok()?))
 }
 
 pub(super) fn parse_v4(text: &[u8]) -> Option<Ipv4Addr> {
@@ -228,12 +233,12 @@ mod tests {
     }
 
     #[test]
-    fn ports_are_dropped() {
+    fn addresses_are_read_with_and_without_a_port() {
         let ip = |text: &str| parse_address_port(text.as_bytes()).map(|ip| ip.to_string());
-        assert_eq!(ip("10.0.0.1").as_deref(), Some("10.0.0.1"));
-        assert_eq!(ip("10.0.0.1:80").as_deref(), Some("10.0.0.1"));
-        assert_eq!(ip("[::1]:80").as_deref(), Some("::1"));
-        assert_eq!(ip("::1").as_deref(), Some("::1"));
+        assert_eq!(ip("10.0.0.1").as_deref(), Some("10.0.0.1:0"));
+        assert_eq!(ip("10.0.0.1:80").as_deref(), Some("10.0.0.1:80"));
+        assert_eq!(ip("[::1]:80").as_deref(), Some("[::1]:80"));
+        assert_eq!(ip("::1").as_deref(), Some("[::1]:0"));
         for none in ["10.0.0.1:", "10.0.0.1:0", "10.0.0.1:70000", "[::1]", "unknown", ""] {
             assert_eq!(ip(none), None, "{none}");
         }

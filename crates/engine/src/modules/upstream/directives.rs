@@ -299,7 +299,7 @@ struct Parameters {
 }
 
 impl Parameters {
-    fn parse(words: &[Word]) -> Result<Parameters, Diagnostic> {
+    fn parse(b: &mut Builder<'_>, words: &[Word]) -> Result<Parameters, Diagnostic> {
         let mut parameters = Parameters {
             weight: 1,
             max_conns: 0,
@@ -308,9 +308,7 @@ impl Parameters {
             backup: None,
             down: false,
         };
-        for word in words {
-            parameters.read(word)?;
-        }
+        b.each(words, |word| parameters.read(word))?;
         Ok(parameters)
     }
 
@@ -353,7 +351,7 @@ fn unsupported_parameter(word: &Word, name: &str, directive: &str) -> Diagnostic
 
 fn server(b: &mut Builder<'_>, d: &conf::Directive) -> Result<(), Diagnostic> {
     let word = &d.args[0];
-    let parameters = Parameters::parse(&d.args[1..])?;
+    let parameters = Parameters::parse(b, &d.args[1..])?;
     let addresses = addresses(b, word)?;
     let draft = draft(b, d)?;
     draft.backup = draft.backup.or(parameters.backup);

@@ -104,6 +104,23 @@ fn a_proxy_pass_implies_a_group_or_names_one_that_comes_later() {
 }
 
 #[test]
+fn every_parameter_with_a_fault_is_named() {
+    for (text, parameters) in [
+        (
+            "server { listen 80 ssl proxy_protocol backlog=x sideways; }",
+            &["ssl", "backlog=x", "sideways"][..],
+        ),
+        ("upstream a { server 1.1.1.1 weight=0 backup resolve; server 1.1.1.2; }", &["weight=0", "resolve"]),
+    ] {
+        let faults = crate::testing::faults_of(&format!("http {{ {text} }}"));
+        assert_eq!(faults.len(), parameters.len(), "{faults:?}");
+        for (fault, parameter) in faults.iter().zip(parameters) {
+            assert!(fault.contains(&format!("\"{parameter}\"")), "{fault} {parameter}");
+        }
+    }
+}
+
+#[test]
 fn faults_have_nginx_s_words() {
     let unsupported = |name: &str| {
         format!("the \"{name}\" parameter of \"server\" is known to nginx, not supported by pointsman")
