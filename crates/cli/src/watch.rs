@@ -48,14 +48,19 @@ impl Watch {
                 Ok(())
             });
             match outcome {
-                // It answered before, so it is worth waiting for.
-                Err(fault) if fault.code == Code::Unreachable && met => {}
+                // It answered before, so it is worth waiting for; so is the place of a stream that has just ended.
+                Err(fault) if met && (fault.code == Code::Unreachable || is_full(&fault)) => {}
                 Err(fault) => return Err(fault),
                 Ok(()) => met = true,
             }
             std::thread::sleep(PAUSE);
         }
     }
+}
+
+/// Returns true if the server has no place for the stream just now.
+fn is_full(fault: &Error) -> bool {
+    matches!(&*fault.problem.code, "busy" | "too_many_calls")
 }
 
 /// Assembles the data of events from pieces of a stream.

@@ -3,6 +3,7 @@
 //! Owns: the shape of a call and of its answer, and who is calling. Must never: interpret either.
 
 use std::net::IpAddr;
+use std::pin::Pin;
 
 /// A request to the API, its body read.
 #[derive(Clone, Debug)]
@@ -55,10 +56,12 @@ pub enum Via {
 }
 
 /// Where the answer to an [`ApiCall`] goes. Dropping it ends the answer.
-pub trait ApiAnswer: Send {
+pub trait ApiAnswer: Send + Sync {
     /// The status and the header fields, once, before any chunk. Without `content-length` among them the length is not
     /// known beforehand.
     fn head(&mut self, status: u16, headers: Vec<(String, String)>);
     /// A piece of the body. False if the client has gone: what follows is of no use.
     fn chunk(&mut self, bytes: Vec<u8>) -> bool;
+    /// Completes when the client has gone.
+    fn gone(&self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>>;
 }

@@ -73,7 +73,8 @@ codes! {
     MethodNotAllowed "method_not_allowed" 405 "The path does not support this method.";
     TooLarge "too_large" 413 "The body is larger than the API accepts.";
     BadMediaType "bad_media_type" 415 "The body is not JSON.";
-    Busy "busy" 503 "Too many orders are waiting for this switch.";
+    TooManyCalls "too_many_calls" 429 "The caller has too many event streams and waiting orders open.";
+    Busy "busy" 503 "Too many calls are open, or too many orders are waiting for this switch.";
     Stopping "stopping" 503 "The process is shutting down.";
 }
 

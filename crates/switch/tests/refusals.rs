@@ -140,6 +140,7 @@ fn provoke(code: Code) -> Option<Refusal> {
         | Code::MethodNotAllowed
         | Code::TooLarge
         | Code::BadMediaType
+        | Code::TooManyCalls
         | Code::Busy
         | Code::Stopping => return None,
     })
@@ -172,6 +173,7 @@ fn every_code_has_a_case_here_or_is_of_the_control_plane() {
             "method_not_allowed",
             "too_large",
             "bad_media_type",
+            "too_many_calls",
             "busy",
             "stopping"
         ]

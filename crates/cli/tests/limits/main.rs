@@ -5,6 +5,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may fail where it stands")]
 
+mod api;
 mod exhausted;
 mod floods;
 mod parked;

@@ -25,6 +25,8 @@ const MAX_FOR: usize = 100;
 pub(super) struct Caller {
     /// The actor's name in the history.
     pub(super) actor: String,
+    /// The authenticated part of it.
+    pub(super) identity: String,
     /// Its role.
     role: Role,
 }
@@ -71,25 +73,33 @@ fn caller(headers: &HeaderMap, origin: &Origin, tokens: &Tokens) -> Result<Calle
     if let Some(token) = bearer(headers) {
         let hash: [u8; 32] = Sha256::digest(token).into();
         return match tokens.find(&hash) {
-            Some(token) => Ok(Caller { actor: token.name.to_string(), role: token.role }),
+            Some(token) => {
+                let identity = token.name.to_string();
+                Ok(Caller { actor: identity.clone(), identity, role: token.role })
+            }
             None => Err(unauthorized("the token is not in control_tokens")),
         };
     }
+    let identity = match origin.via {
+        Via::Location if origin.name.is_empty() && !tokens.is_empty() => {
+            return Err(unauthorized("no token was sent"));
+        }
+        Via::Location if origin.name.is_empty() => format!("http:{}", origin.address),
+        _ => origin.name.clone(),
+    };
     let actor = match origin.via {
         Via::Socket => match on_behalf_of(headers)? {
-            Some(whom) => format!("{} for {whom}", origin.name),
-            None => origin.name.clone(),
+            Some(whom) => format!("{identity} for {whom}"),
+            None => identity.clone(),
         },
-        Via::Location if !origin.name.is_empty() => origin.name.clone(),
-        Via::Location if !tokens.is_empty() => return Err(unauthorized("no token was sent")),
-        Via::Location => format!("http:{}", origin.address),
+        Via::Location => identity.clone(),
     };
     if origin.via == Via::Location {
         own_host::check(headers, origin)?;
         // Reading too: a page of another site that cannot read the answer still occupies an event stream.
         fetched_by_own_page(headers)?;
     }
-    Ok(Caller { actor, role: Role::Operator })
+    Ok(Caller { actor, identity, role: Role::Operator })
 }
 
 /// The token, if there is one (RFC 6750, section 2.1).

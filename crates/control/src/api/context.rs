@@ -1,29 +1,22 @@
 //! State shared by the handlers of the API.
 //!
-//! Owns the handle of the control service, the limit on event streams, and the answer with an `ETag`.
+//! Owns the handle of the control service, and the answer with an `ETag`.
 
 use crate::service::ControlHandle;
 use axum::Json;
 use axum::http::{HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
-use std::sync::Arc;
-use tokio::sync::Semaphore;
-
-/// The maximum number of event streams.
-const MAX_LISTENERS: usize = 64;
 
 /// The state of the handlers.
 #[derive(Clone)]
 pub(super) struct Api {
     pub(super) control: ControlHandle,
-    /// Limits the event streams.
-    pub(super) listeners: Arc<Semaphore>,
 }
 
 impl Api {
     pub(super) fn new(control: ControlHandle) -> Api {
-        Api { control, listeners: Arc::new(Semaphore::new(MAX_LISTENERS)) }
+        Api { control }
     }
 }
 

@@ -43,7 +43,7 @@ impl IntoResponse for ApiError {
             Code::Unauthorized => {
                 headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
             }
-            Code::Busy | Code::Stopping => {
+            Code::Busy | Code::Stopping | Code::TooManyCalls => {
                 headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
             }
             _ => {}
@@ -88,10 +88,13 @@ impl IntoResponses for QueryErrors {
     fn responses() -> BTreeMap<String, RefOr<Described>> {
         described(|code| {
             use Code::{BadKey, BadRequest, Busy, Forbidden, NotFound, Stopping, Unauthorized};
-            use Code::{StoreDamaged, StoreFailed, StoreLocked, UnknownRevision, UnknownSwitch};
+            use Code::{
+                StoreDamaged, StoreFailed, StoreLocked, TooManyCalls, UnknownRevision, UnknownSwitch,
+            };
             let of_stores = matches!(code, StoreDamaged | StoreFailed | StoreLocked);
             let of_names = matches!(code, BadKey | NotFound | UnknownRevision | UnknownSwitch);
-            of_stores || of_names || matches!(code, BadRequest | Busy | Forbidden | Stopping | Unauthorized)
+            let of_calls = matches!(code, BadRequest | Busy | Stopping | TooManyCalls);
+            of_stores || of_names || of_calls || matches!(code, Forbidden | Unauthorized)
         })
     }
 }

@@ -3,10 +3,13 @@
 //! Owns the stream's form and its end. Must never make the control service wait: a listener that reads too slowly loses
 //! events, which their numbers show.
 
+use super::auth::Caller;
 use super::context::Api;
 use super::error::{ApiError, QueryErrors};
 use super::types;
 use crate::event::{Event, Subscription};
+use crate::service::LongCall;
+use axum::Extension;
 use axum::body::{Body, Bytes};
 use axum::extract::State;
 use axum::http::{HeaderMap, header};
@@ -17,9 +20,8 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
-use switch::{Code, Refusal};
 use tokio::sync::broadcast::error::RecvError;
-use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::sync::mpsc;
 
 /// The interval of comments on a quiet stream, so that a dead connection is noticed.
 const ALIVE: Duration = Duration::from_secs(15);
@@ -34,24 +36,22 @@ const WAITING: usize = 64;
     params(("last-event-id" = Option<u64>, Header, description = "Start after this event.")),
     responses((status = 200, description = "A stream without end.", body = types::Event,
         content_type = "text/event-stream"), QueryErrors))]
-pub(super) async fn events(State(api): State<Api>, headers: HeaderMap) -> Result<Response, ApiError> {
-    let Ok(place) = api.listeners.clone().try_acquire_owned() else {
-        return Err(ApiError(Refusal::new(
-            Code::Busy,
-            "too many event streams are open",
-            "close one of them (pointsman watch), or retry later",
-        )));
-    };
+pub(super) async fn events(
+    State(api): State<Api>,
+    Extension(caller): Extension<Caller>,
+    headers: HeaderMap,
+) -> Result<Response, ApiError> {
+    let long_call = api.control.long_call(&caller.identity)?;
     let last = headers.get("last-event-id").and_then(|last| last.to_str().ok()?.parse().ok());
     let subscription = api.control.events(last);
     let (sender, pieces) = mpsc::channel(WAITING);
-    tokio::spawn(tell(subscription, sender, place));
+    tokio::spawn(tell(subscription, sender, long_call));
     let kind = [(header::CONTENT_TYPE, "text/event-stream")];
     Ok((kind, Body::new(Stream { pieces })).into_response())
 }
 
 /// Writes events until the reader has gone.
-async fn tell(mut subscription: Subscription, sender: mpsc::Sender<Bytes>, _place: OwnedSemaphorePermit) {
+async fn tell(mut subscription: Subscription, sender: mpsc::Sender<Bytes>, _call: LongCall) {
     // Sends the head, so that the reader knows the subscription is active.
     let mut pieces = vec![Bytes::from_static(b"retry: 1000\n\n")];
     pieces.extend(subscription.missed.iter().map(piece));

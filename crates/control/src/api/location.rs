@@ -17,10 +17,15 @@ use tower::ServiceExt;
 /// Answers a call.
 pub(crate) async fn answer(control: ControlHandle, call: ApiCall, mut to: Box<dyn ApiAnswer>) {
     let response = match request(call) {
-        Ok(request) => match router(Api::new(control)).oneshot(request).await {
-            Ok(response) => response,
-            Err(never) => match never {},
-        },
+        Ok(request) => {
+            let answering = router(Api::new(control)).oneshot(request);
+            // What the router has begun is finished without a client too: see `ControlHandle::order`.
+            tokio::select! {
+                biased;
+                Ok(response) = answering => response,
+                () = to.gone() => return,
+            }
+        }
         Err(refused) => refused.into_response(),
     };
     pass_on(response, &mut *to).await;
@@ -76,7 +81,12 @@ async fn pass_on(response: Response, to: &mut dyn ApiAnswer) {
         headers.push(("content-length".into(), length.to_string()));
     }
     to.head(head.status.as_u16(), headers);
-    while let Some(Ok(frame)) = body.frame().await {
+    loop {
+        let frame = tokio::select! {
+            frame = body.frame() => frame,
+            () = to.gone() => return,
+        };
+        let Some(Ok(frame)) = frame else { return };
         if let Ok(bytes) = frame.into_data()
             && !to.chunk(bytes.to_vec())
         {

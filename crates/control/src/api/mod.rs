@@ -25,6 +25,7 @@ mod status;
 mod tests;
 pub mod types;
 mod view;
+mod write_timeout;
 
 pub(crate) use location::answer;
 pub(crate) use socket::serve;

@@ -8,9 +8,9 @@ use super::error::{ApiError, OrderErrors};
 use super::request::{Conditions, JsonBody, PathParams, bounds, key, options, route, rules, span};
 use super::types::{self, Terms};
 use super::view;
-use crate::options::HoldOrder;
+use crate::options::{HoldOrder, Options, Wait};
 use crate::receipt::Receipt;
-use crate::service::UndoWhat;
+use crate::service::{LongCall, UndoWhat};
 use axum::Extension;
 use axum::Json;
 use axum::extract::State;
@@ -95,6 +95,12 @@ fn meta(caller: Caller, conditions: Conditions, terms: &Terms) -> Result<Meta, R
     })
 }
 
+/// Begins a long call if the order waits for requests to end.
+fn long_call(api: &Api, caller: &Caller, options: &Options) -> Result<Option<LongCall>, Refusal> {
+    let waits = options.wait == Wait::Drained || options.hold.is_some();
+    (waits && !options.dry_run).then(|| api.control.long_call(&caller.identity)).transpose()
+}
+
 async fn set(
     api: &Api,
     name: &str,
@@ -103,8 +109,10 @@ async fn set(
     conditions: Conditions,
     terms: &Terms,
 ) -> Result<Tagged<Receipt>, ApiError> {
+    let options = options(terms)?;
+    let _long_call = long_call(api, &caller, &options)?;
     let order = Order { action: Action::Set(changes), meta: meta(caller, conditions, terms)? };
-    let receipt = api.control.order(name, order, options(terms)?).await?;
+    let receipt = api.control.order(name, order, options).await?;
     Ok(Tagged(receipt.revision, receipt))
 }
 
@@ -137,8 +145,10 @@ pub(super) async fn undo(
         }
     };
     let terms = order.terms();
+    let options = options(&terms)?;
+    let _long_call = long_call(&api, &caller, &options)?;
     let meta = meta(caller, conditions, &terms)?;
-    let receipt = api.control.undo(&name, what, meta, options(&terms)?).await?;
+    let receipt = api.control.undo(&name, what, meta, options).await?;
     Ok(Tagged(receipt.revision, receipt))
 }
 

@@ -1,32 +1,38 @@
 //! The control socket.
 //!
-//! Owns its connections, and the identity of their peers. Requests have a time limit, so that no peer can occupy a
-//! connection without end.
+//! Owns its connections, and the identity of their peers. Requests have a time limit, and so have writes, so that no peer
+//! can occupy a connection without end; when there are too many connections, those without a request make room.
 
 use super::context::Api;
 use super::router::router;
+use super::write_timeout::WriteTimeout;
 use crate::call::Origin;
 use crate::service::ControlHandle;
 use axum::Router;
-use axum::body::Body;
+use axum::body::{Body, Bytes};
 use engine::host::Level;
+use hyper::body::{Frame, SizeHint};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use nix::unistd::{Uid, User};
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
+use std::pin::Pin;
 use std::rc::Rc;
-use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+use tokio::sync::Notify;
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 use tower::ServiceExt;
 
 /// The maximum number of connections.
 const MAX_CONNECTIONS: usize = 256;
 /// The time within which a request's head must arrive, and for which a kept connection may be idle.
 const HEAD_TIME: Duration = Duration::from_secs(60);
+/// The time within which a client must take some bytes of an answer.
+const WRITE_TIME: Duration = Duration::from_secs(60);
 /// The pause after a failed accept.
 const PAUSE: Duration = Duration::from_millis(100);
 
@@ -45,15 +51,15 @@ pub(crate) async fn serve(
         }
     };
     let router = router(Api::new(control.clone()));
-    let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let peers = Rc::new(Peers::default());
     let mut conversations = JoinSet::new();
     let accepting = async {
         loop {
-            // The semaphore is never closed.
-            let Ok(place) = places.clone().acquire_owned().await else { return };
             match listener.accept().await {
                 Ok((stream, _)) => {
-                    conversations.spawn_local(converse(stream, control.clone(), router.clone(), place));
+                    peers.make_room().await;
+                    let peer = Peer::enter(&peers);
+                    conversations.spawn_local(converse(stream, control.clone(), router.clone(), peer));
                     while conversations.try_join_next().is_some() {}
                 }
                 Err(error) => {
@@ -71,32 +77,152 @@ pub(crate) async fn serve(
     while conversations.join_next().await.is_some() {}
 }
 
-async fn converse(stream: UnixStream, control: ControlHandle, router: Router, _place: OwnedSemaphorePermit) {
+/// The connections.
+#[derive(Default)]
+struct Peers {
+    open: RefCell<Vec<Rc<PeerState>>>,
+    /// One has ended, or has no request any more.
+    freed: Notify,
+}
+
+/// What decides which connection makes room.
+struct PeerState {
+    /// The number of its requests that are being answered.
+    requests: Cell<usize>,
+    /// Since when it has none.
+    idle_since: Cell<Instant>,
+    /// It is to make room.
+    unwanted: Notify,
+}
+
+impl Peers {
+    /// Waits until there is room for one more connection. The one that has been without a request for longest makes it: a
+    /// client that sends half a request, or none, does not keep the others out.
+    async fn make_room(&self) {
+        while self.open.borrow().len() >= MAX_CONNECTIONS {
+            let idle = {
+                let open = self.open.borrow();
+                let idle = open.iter().filter(|peer| peer.requests.get() == 0);
+                idle.min_by_key(|peer| peer.idle_since.get()).cloned()
+            };
+            match idle {
+                Some(peer) => {
+                    self.forget(&peer);
+                    peer.unwanted.notify_one();
+                }
+                None => self.freed.notified().await,
+            }
+        }
+    }
+
+    fn forget(&self, peer: &Rc<PeerState>) {
+        self.open.borrow_mut().retain(|other| !Rc::ptr_eq(other, peer));
+    }
+}
+
+/// A connection; it is forgotten when this is dropped.
+struct Peer {
+    peers: Rc<Peers>,
+    state: Rc<PeerState>,
+}
+
+impl Peer {
+    fn enter(peers: &Rc<Peers>) -> Peer {
+        let state = Rc::new(PeerState {
+            requests: Cell::new(0),
+            idle_since: Cell::new(Instant::now()),
+            unwanted: Notify::new(),
+        });
+        peers.open.borrow_mut().push(Rc::clone(&state));
+        Peer { peers: Rc::clone(peers), state }
+    }
+
+    /// Counts a request as being answered until the value is dropped.
+    fn answering(&self) -> Answered {
+        self.state.requests.set(self.state.requests.get() + 1);
+        Answered { peers: Rc::clone(&self.peers), state: Rc::clone(&self.state) }
+    }
+}
+
+impl Drop for Peer {
+    fn drop(&mut self) {
+        self.peers.forget(&self.state);
+        self.peers.freed.notify_one();
+    }
+}
+
+/// A request that is being answered.
+struct Answered {
+    peers: Rc<Peers>,
+    state: Rc<PeerState>,
+}
+
+impl Drop for Answered {
+    fn drop(&mut self) {
+        self.state.requests.set(self.state.requests.get() - 1);
+        self.state.idle_since.set(Instant::now());
+        self.peers.freed.notify_one();
+    }
+}
+
+/// The body of an answer: with its end the request has been answered.
+struct AnswerBody {
+    body: Body,
+    _answered: Answered,
+}
+
+impl hyper::body::Body for AnswerBody {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        Pin::new(&mut self.body).poll_frame(context)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+async fn converse(stream: UnixStream, control: ControlHandle, router: Router, peer: Peer) {
     // An accepted connection that is about to send a request counts as one that is being answered.
     let first = Cell::new(Some(control.answering()));
-    let Some(name) = peer(&stream).await else { return };
+    let Some(name) = name_of(&stream).await else { return };
     let origin = Origin::at_socket(name);
+    let state = Rc::clone(&peer.state);
     let service = service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
         let mut request = request.map(Body::new);
         request.extensions_mut().insert(origin.clone());
         let answering = first.take().unwrap_or_else(|| control.answering());
+        let answered = peer.answering();
         let answer = router.clone().oneshot(request);
         async move {
             let answer = answer.await;
             drop(answering);
-            answer
+            // A stream of events is being answered until it ends.
+            answer.map(|answer| answer.map(|body| AnswerBody { body, _answered: answered }))
         }
     });
-    // The client has seen whatever broke the connection.
-    let _ = http1::Builder::new()
+    let serving = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIME)
-        .serve_connection(TokioIo::new(stream), service)
-        .await;
+        .serve_connection(TokioIo::new(WriteTimeout::new(stream, WRITE_TIME)), service);
+    tokio::select! {
+        // The client has seen whatever broke the connection.
+        _ = serving => {}
+        () = state.unwanted.notified() => {}
+    }
 }
 
 /// Returns `unix:UID(NAME)` of the peer process; `None` if the system does not identify it, and then it is refused.
-async fn peer(stream: &UnixStream) -> Option<String> {
+async fn name_of(stream: &UnixStream) -> Option<String> {
     let uid = stream.peer_cred().ok()?.uid();
     // The name may have to be asked of another machine.
     let named = tokio::task::spawn_blocking(move || User::from_uid(Uid::from_raw(uid)));

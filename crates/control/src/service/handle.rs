@@ -4,6 +4,7 @@
 //! awaits the answer or passes a callback. [`ControlState`] belongs to that thread alone and needs no lock.
 
 use super::clock::{now_ms, now_us};
+use super::long_calls::LongCall;
 use super::reload::{self, Prepared};
 use super::shared::{Shared, stopping};
 use super::startup;
@@ -72,8 +73,14 @@ impl ControlHandle {
         let Setup { config, listener, data_plane, clock_ms, log } = setup;
         let opened = startup::open(&config, now_ms())?;
         let (jobs, mut inbox) = mpsc::unbounded_channel();
-        let shared =
-            Shared { config: Mutex::new(config), data_plane, clock_ms, log, events: Events::new(now_us()) };
+        let shared = Shared {
+            config: Mutex::new(config),
+            data_plane,
+            clock_ms,
+            log,
+            events: Events::new(now_us()),
+            long_calls: Arc::default(),
+        };
         let control =
             ControlHandle { jobs, thread: Arc::default(), calls: Arc::default(), shared: Arc::new(shared) };
         let tables = opened.tables.clone();
@@ -287,6 +294,14 @@ impl ControlHandle {
                 drop(answering);
             });
         }));
+    }
+
+    /// Begins a call that may stay open for long, until the value is dropped.
+    ///
+    /// # Errors
+    /// The caller, or all callers together, have too many of them.
+    pub(crate) fn long_call(&self, caller: &str) -> Result<LongCall, Refusal> {
+        self.shared.long_calls.begin(caller)
     }
 
     /// Counts a call as in progress until the value is dropped.

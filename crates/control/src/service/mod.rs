@@ -10,6 +10,7 @@ mod dry_run;
 mod follow_store;
 mod handle;
 mod hold;
+mod long_calls;
 mod order;
 mod progress;
 mod reload;
@@ -26,4 +27,5 @@ mod undo;
 
 pub(crate) use clock::now_ms;
 pub use handle::{ControlHandle, PreparedReload};
+pub(crate) use long_calls::LongCall;
 pub use undo::UndoWhat;

@@ -37,7 +37,7 @@ impl ControlState {
         order: Order,
         options: Options,
     ) -> Result<Receipt, Refusal> {
-        let _queue_slot = switch.enqueue()?;
+        let queue_slot = switch.enqueue()?;
         if !options.dry_run
             && let Some(commit) = self.repeated(switch, &order).await?
         {
@@ -69,6 +69,8 @@ impl ControlState {
             };
             match made {
                 CommitOutcome::Committed(following) => {
+                    // It is not the switch that it waits for now.
+                    drop(queue_slot);
                     return Ok(following.wait(options.wait, timeout).await);
                 }
                 CommitOutcome::Unchanged => return Ok(self.unchanged(switch, &order)),

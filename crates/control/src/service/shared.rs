@@ -3,6 +3,7 @@
 //! Owns the active configuration, the data plane, the log, the events and the clock of holds. Must never wait.
 
 use super::clock::now_ms;
+use super::long_calls::LongCalls;
 use crate::data_plane::DataPlane;
 use crate::event::{EventKind, Events};
 use crate::setup::Log;
@@ -18,6 +19,7 @@ pub(super) struct Shared {
     pub(super) clock_ms: Arc<dyn Fn() -> u64 + Send + Sync>,
     pub(super) log: Log,
     pub(super) events: Events,
+    pub(super) long_calls: Arc<LongCalls>,
 }
 
 impl Shared {

@@ -8,6 +8,9 @@ use std::rc::{Rc, Weak};
 use std::task::{Context, Waker};
 use tokio_util::time::delay_queue::Key;
 
+/// How many connections may be set aside: as many as the control plane lets calls stay open for long, in all.
+const MAX_ASIDE: usize = 64;
+
 /// A connection's deadline.
 #[derive(Debug, Default)]
 pub(crate) struct Deadline {
@@ -102,11 +105,18 @@ impl ConnState {
     }
 }
 
-/// Counts a connection to an upstream as long as it exists.
+/// Counts a connection as long as it exists: to an upstream, or as set aside.
 #[derive(Debug)]
-pub(crate) struct UpstreamConnCount(Rc<Cell<usize>>);
+pub(crate) struct ConnCount(Rc<Cell<usize>>);
 
-impl Drop for UpstreamConnCount {
+impl ConnCount {
+    fn new(count: &Rc<Cell<usize>>) -> ConnCount {
+        count.set(count.get() + 1);
+        ConnCount(Rc::clone(count))
+    }
+}
+
+impl Drop for ConnCount {
     fn drop(&mut self) {
         self.0.set(self.0.get() - 1);
     }
@@ -137,6 +147,8 @@ pub(crate) struct ConnRegistry {
     tracked: Cell<usize>,
     /// Connections to upstreams.
     upstream_conns: Rc<Cell<usize>>,
+    /// Connections that do not count against the limit.
+    aside: Rc<Cell<usize>>,
     /// Idle connections that are asked to close and are not closed yet.
     leaving: Cell<usize>,
     idle_times: Cell<u64>,
@@ -154,6 +166,7 @@ impl ConnRegistry {
             states: RefCell::default(),
             tracked: Cell::default(),
             upstream_conns: Rc::default(),
+            aside: Rc::default(),
             leaving: Cell::default(),
             idle_times: Cell::default(),
             logged_s: Cell::default(),
@@ -199,15 +212,21 @@ impl ConnRegistry {
         }
     }
 
-    /// Returns the number of open connections, those to upstreams included. One that is asked to close counts as closed.
+    /// Returns the number of open connections, those to upstreams included. One that is asked to close counts as closed,
+    /// and one that is set aside does not count.
     pub(crate) fn len(&self) -> usize {
-        self.open.get() + self.upstream_conns.get() - self.leaving.get()
+        self.open.get() + self.upstream_conns.get() - self.leaving.get() - self.aside.get()
+    }
+
+    /// Sets the connection of a call to the control API aside: it does not count against the limit while the value lives.
+    /// `None` if too many are set aside already.
+    pub(crate) fn set_aside(&self) -> Option<ConnCount> {
+        (self.aside.get() < MAX_ASIDE).then(|| ConnCount::new(&self.aside))
     }
 
     /// Counts a connection to an upstream.
-    pub(crate) fn add_upstream(&self) -> UpstreamConnCount {
-        self.upstream_conns.set(self.upstream_conns.get() + 1);
-        UpstreamConnCount(Rc::clone(&self.upstream_conns))
+    pub(crate) fn add_upstream(&self) -> ConnCount {
+        ConnCount::new(&self.upstream_conns)
     }
 
     /// Notes that a connection waits for a request, or only for its end.
@@ -339,6 +358,20 @@ mod tests {
         registry.release(&idle);
         drop(open);
         assert_eq!(registry.len(), 0, "closed connections are counted once");
+    }
+
+    #[test]
+    fn connections_set_aside_do_not_count_against_the_limit() {
+        let registry = registry();
+        let _open: Vec<_> = (0..100).map(|_| registry.open()).collect();
+        let aside: Vec<_> = (0..100).filter_map(|_| registry.set_aside()).collect();
+        assert_eq!(
+            (aside.len(), registry.len()),
+            (MAX_ASIDE, 100 - MAX_ASIDE),
+            "and their number is bounded"
+        );
+        drop(aside);
+        assert_eq!(registry.len(), 100);
     }
 
     #[test]

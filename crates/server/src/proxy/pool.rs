@@ -1,6 +1,6 @@
 //! Upstream groups on a thread: which peer is next, and the idle connections to each.
 
-use crate::context::conn_state::UpstreamConnCount;
+use crate::context::conn_state::ConnCount;
 use control::PeerState;
 use engine::Config;
 use std::cell::{Cell, RefCell};
@@ -28,11 +28,11 @@ pub(crate) struct UpstreamConn {
     /// Small pieces are sent at once (TCP_NODELAY).
     sends_at_once: bool,
     /// It counts among the thread's connections.
-    _count: UpstreamConnCount,
+    _count: ConnCount,
 }
 
 impl UpstreamConn {
-    pub(crate) fn new(stream: Stream, opened_ms: u64, upstream_conns: UpstreamConnCount) -> UpstreamConn {
+    pub(crate) fn new(stream: Stream, opened_ms: u64, upstream_conns: ConnCount) -> UpstreamConn {
         UpstreamConn {
             stream,
             read_buffer: ReadBuffer::with_room(Room::Answer),

@@ -19,7 +19,7 @@ use engine::output;
 use engine::phase::{SwitchOrder, Wake};
 use std::future::poll_fn;
 use std::io::Read;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::Poll;
@@ -57,11 +57,17 @@ impl ApiAnswer for Answer {
         self.waiting.fetch_add(bytes.len(), Ordering::Relaxed);
         self.parts.send(Part::Chunk(bytes)).is_ok()
     }
+
+    fn gone(&self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
+        Box::pin(self.parts.closed())
+    }
 }
 
 /// Serves a call of the API.
 pub(crate) async fn serve(cx: &mut RequestCx<'_>) -> Result<(), Unfinished> {
     let call = call(cx)?;
+    // Event streams and orders that wait must not take the room of those whose traffic is switched.
+    let _aside = cx.client.thread.registry.set_aside();
     let (parts, mut answer) = unbounded_channel();
     let waiting = Arc::new(AtomicUsize::new(0));
     cx.client.thread.control.call(call, Box::new(Answer { parts, waiting: Arc::clone(&waiting) }));

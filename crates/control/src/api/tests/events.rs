@@ -60,18 +60,34 @@ async fn what_happens_is_told_as_it_happens_and_afterwards() {
 
 #[tokio::test]
 async fn listeners_have_places_and_give_them_back() {
-    let api = TestApi::new("state memory;");
+    let mut api = TestApi::new("state memory;");
     let mut streams = Vec::new();
+    // Whom a client says it acts for makes it no other caller.
+    let claims = [&[("x-pointsman-actor", "bob")][..], &[]];
     loop {
-        let response = api.begin("GET", "/v1/events", &[], None).await;
+        let response = api.begin("GET", "/v1/events", claims[streams.len() % 2], None).await;
         if response.status() != 200 {
-            assert_eq!(response.status(), 503);
             assert_eq!(response.headers()["retry-after"], "1");
             break;
         }
         streams.push(response);
         assert!(streams.len() < 1000);
     }
+    let refused = api.ask("GET", "/v1/events", &[], None).await;
+    assert_eq!((refused.status, &*refused.code(), streams.len()), (429, "too_many_calls", 16));
+    assert!(refused.json()["remedy"].as_str().unwrap().contains("pointsman watch"), "{}", refused.text);
+    // Queries and other callers go on.
+    assert_eq!(api.get("/v1/status").await.status, 200);
+    for number in 0.. {
+        api.origin = Origin::at_socket(format!("unix:{}", 8 + number / 16));
+        let response = api.begin("GET", "/v1/events", &[], None).await;
+        if response.status() != 200 {
+            break;
+        }
+        streams.push(response);
+    }
+    let refused = api.ask("GET", "/v1/events", &[], None).await;
+    assert_eq!((refused.status, &*refused.code(), streams.len()), (503, "busy", 64));
     streams.pop();
     let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
     while api.begin("GET", "/v1/events", &[], None).await.status() != 200 {

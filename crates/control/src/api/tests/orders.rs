@@ -249,3 +249,37 @@ async fn a_reload_needs_somebody_to_do_it() {
     assert_eq!(answer.code(), "bad_request");
     assert_eq!(api.ask("POST", "/v1/reload", &[], None).await.code(), "bad_media_type");
 }
+
+#[tokio::test]
+async fn orders_that_wait_are_bounded_for_each_caller_and_refused_before_they_change_anything() {
+    let api = TestApi::new("state memory;");
+    api.data_plane.tell(|workers| workers.in_flight = 1);
+    let local = tokio::task::LocalSet::new();
+    local
+        .run_until(async {
+            let api = std::rc::Rc::new(api);
+            let waiting: Vec<_> = (0..16)
+                .map(|number| {
+                    let api = api.clone();
+                    tokio::task::spawn_local(async move {
+                        let key = format!("/v1/switches/live/keys/{number}.example");
+                        let order = json!({"target": "green", "wait": "drained", "timeout": "1h"});
+                        api.order("PUT", &key, order).await;
+                    })
+                })
+                .collect();
+            while api.get("/v1/switches/live").await.json()["revision"] != 16 {
+                tokio::task::yield_now().await;
+            }
+            let last = "/v1/switches/live/keys/last.example";
+            let refused = api.order("PUT", last, json!({"target": "green", "wait": "drained"})).await;
+            assert_eq!((refused.status, &*refused.code()), (429, "too_many_calls"));
+            let undo = json!({"wait": "drained"});
+            assert_eq!(api.order("POST", "/v1/switches/live/undo", undo).await.status, 429);
+            assert_eq!(api.get("/v1/switches/live").await.json()["revision"], 16, "nothing has changed");
+            // One that does not wait is carried out.
+            api.order("PUT", last, json!({"target": "green"})).await.done();
+            waiting.iter().for_each(|task| task.abort());
+        })
+        .await;
+}

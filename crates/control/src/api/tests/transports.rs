@@ -8,6 +8,7 @@ use engine::config::{Inputs, NameLookup, build};
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::pin::Pin;
 use std::time::Instant;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
@@ -93,10 +94,31 @@ enum Piece {
 
 impl ApiAnswer for Heard {
     fn head(&mut self, status: u16, headers: Vec<(String, String)>) {
-        self.0.send(Piece::Head(status, headers)).unwrap();
+        // The client may have gone.
+        let _ = self.0.send(Piece::Head(status, headers));
     }
     fn chunk(&mut self, bytes: Vec<u8>) -> bool {
         self.0.send(Piece::Chunk(bytes)).is_ok()
+    }
+    fn gone(&self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
+        Box::pin(self.0.closed())
+    }
+}
+
+fn api_call(method: &str, path: &str, query: &str, body: &str, headers: Vec<(Vec<u8>, Vec<u8>)>) -> ApiCall {
+    ApiCall {
+        method: method.into(),
+        path: path.into(),
+        query: query.into(),
+        headers,
+        body: body.into(),
+        actor: Origin {
+            via: Via::Location,
+            name: String::new(),
+            address: "192.0.2.7".into(),
+            local: None,
+            server_names: Vec::new(),
+        },
     }
 }
 
@@ -108,30 +130,48 @@ async fn call(
     body: &str,
 ) -> (u16, Vec<(String, String)>, String) {
     let (sender, mut heard) = mpsc::unbounded_channel();
-    let call = ApiCall {
-        method: method.into(),
-        path: path.into(),
-        query: query.into(),
-        headers: vec![
-            (b"host".to_vec(), b"localhost".to_vec()),
-            (b"content-type".to_vec(), b"application/json".to_vec()),
-        ],
-        body: body.into(),
-        actor: Origin {
-            via: Via::Location,
-            name: String::new(),
-            address: "192.0.2.7".into(),
-            local: None,
-            server_names: Vec::new(),
-        },
-    };
-    control.call(call, Box::new(Heard(sender)));
+    let headers = vec![
+        (b"host".to_vec(), b"localhost".to_vec()),
+        (b"content-type".to_vec(), b"application/json".to_vec()),
+    ];
+    control.call(api_call(method, path, query, body, headers), Box::new(Heard(sender)));
     let Some(Piece::Head(status, headers)) = heard.recv().await else { panic!("no head") };
     let mut text = Vec::new();
     while let Some(Piece::Chunk(bytes)) = heard.recv().await {
         text.extend(bytes);
     }
     (status, headers, String::from_utf8(text).unwrap())
+}
+
+/// Begins to listen to events through a location. The stream goes on while the receiver lives.
+fn listen(control: &ControlHandle) -> mpsc::UnboundedReceiver<Piece> {
+    let (sender, heard) = mpsc::unbounded_channel();
+    let headers = vec![(b"host".to_vec(), b"localhost".to_vec())];
+    control.call(api_call("GET", "/v1/events", "", "", headers), Box::new(Heard(sender)));
+    heard
+}
+
+async fn status(heard: &mut mpsc::UnboundedReceiver<Piece>) -> u16 {
+    let Some(Piece::Head(status, _)) = heard.recv().await else { panic!("no head") };
+    status
+}
+
+#[tokio::test]
+async fn streams_through_locations_are_bounded_and_end_with_their_clients() {
+    let api = TestApi::new("state memory;");
+    let mut streams = Vec::new();
+    for _ in 0..16 {
+        let mut heard = listen(&api.control);
+        assert_eq!(status(&mut heard).await, 200);
+        streams.push(heard);
+    }
+    assert_eq!(status(&mut listen(&api.control)).await, 429);
+    streams.pop();
+    // Not with the next event: there is none.
+    let began = Instant::now();
+    while status(&mut listen(&api.control)).await != 200 {
+        assert!(began.elapsed().as_secs() < 5, "the place was not given back");
+    }
 }
 
 #[tokio::test]

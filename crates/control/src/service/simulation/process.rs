@@ -126,6 +126,7 @@ fn move_in(
         clock_ms: Arc::new(move || began.elapsed().as_millis() as u64),
         log: Arc::new(move |level, text| tell!("process {number} [{}] {text}", level.name())),
         events: Events::new(now_us()),
+        long_calls: Arc::default(),
     };
     let control =
         ControlHandle { jobs, thread: Arc::default(), calls: Arc::default(), shared: Arc::new(shared) };
