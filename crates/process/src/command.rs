@@ -4,13 +4,15 @@
 //! never parse arguments.
 
 use crate::application::Application;
+use crate::handover::Orphan;
 use crate::load::{Pictures, Recorded, load};
 use crate::log::{Level, LogFiles};
 use crate::process_log::{ProcessLog, Reported, to_stderr};
 use crate::requirements::Requirements;
-use crate::resources::{self, Prepared};
+use crate::resources::{self, Prepared, Resources};
 use crate::signals::SignalsBlocked;
 use crate::source::Source;
+use crate::start::Start;
 use crate::upgrade::{Predecessor, Program};
 use crate::{daemon, dry_run, master, proc_title, single_process};
 use nix::sys::signal::{Signal, kill};
@@ -65,15 +67,27 @@ fn start<A: Application>(
     let logs = LogFiles::new().map_err(|error| log.failed(Level::Emerg, "dup(STDERR)", &error))?;
     let logs = Arc::new(logs);
     predecessor.log(log);
-    let prepared = Prepared::new(requirements, source, &predecessor.listening, log)?;
+    let Predecessor { mut listening, pid: predecessor, .. } = predecessor;
+    let mut orphan = None;
+    if predecessor.is_none()
+        && let Some((found, sockets)) = Orphan::find(&requirements, log)
+    {
+        (orphan, listening) = (Some(found), sockets);
+    }
+    // Another process serves on these sockets, and keeps their files if this start fails.
+    let shared = predecessor.is_some() || orphan.is_some();
+    let prepared = Prepared::new(requirements, source, &listening, log)?;
     let mut resources = prepared.commit(None, source, &logs, log);
     log.write(Level::Notice, format_args!("pointsman/{}", env!("CARGO_PKG_VERSION")));
-    let predecessor_pid = predecessor.pid;
     // Closes inherited sockets that the configuration does not name.
-    drop(predecessor);
+    drop(listening);
+    let give_up = |resources: &mut Resources, log: &ProcessLog| match shared {
+        true => resources.leave_sockets(),
+        false => resources.close_sockets(log),
+    };
     // In a binary upgrade the predecessor is a daemon already, or stays in the foreground.
-    let handshake = match resources.requirements.daemon && predecessor_pid.is_none() {
-        true => Some(daemon::leave_terminal(log).inspect_err(|_| resources.close_sockets(log))?),
+    let handshake = match resources.requirements.daemon && predecessor.is_none() {
+        true => Some(daemon::leave_terminal(log).inspect_err(|_| give_up(&mut resources, log))?),
         false => None,
     };
     if resources.requirements.daemon {
@@ -82,28 +96,18 @@ fn start<A: Application>(
     // A reader of the pid file may signal at once, which would kill a process that has no handler yet.
     let _held = SignalsBlocked::new().map_err(|error| log.failed(Level::Emerg, "sigprocmask()", &error))?;
     if resources::write_pid_file(&resources.requirements.pid_path, log).is_err() {
-        match predecessor_pid {
-            Some(_) => resources.leave_sockets(),
-            None => resources.close_sockets(log),
-        }
+        give_up(&mut resources, log);
         return Err(Reported);
     }
+    let has_master = resources.requirements.master_process;
     let (app, source, log) = (app.clone(), source.clone(), log.clone());
-    Ok(match resources.requirements.master_process {
+    let start = Start { app, source, config, resources, logs, log, handshake, program, predecessor, orphan };
+    Ok(match has_master {
         true => {
             proc_title::set_master();
-            let upgrade = (program, predecessor_pid);
-            master::run(master::Start { app, source, config, resources, logs, log, handshake, upgrade })
+            master::run(start)
         }
-        false => single_process::run(single_process::Start {
-            app,
-            source,
-            config,
-            resources,
-            logs,
-            log,
-            handshake,
-        }),
+        false => single_process::run(start),
     })
 }
 

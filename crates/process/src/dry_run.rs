@@ -60,7 +60,7 @@ fn cannot_open(path: &Path, error: &io::Error, log: &ProcessLog) -> Reported {
 /// Checks the path of a unix socket. An existing socket is accepted: it is a running server's, most likely this one's, or a
 /// dead one that a start replaces.
 fn try_unix(disk: &DryDisk, path: &Path, spec: &ListenSpec, log: &ProcessLog) -> Result<(), Reported> {
-    let level = if spec.optional { Level::Warn } else { Level::Emerg };
+    let level = if spec.optional.is_some() { Level::Warn } else { Level::Emerg };
     let bound = UnixAddr::new(path).map_err(io::Error::from).and_then(|_| match path.symlink_metadata() {
         Ok(found) if found.file_type().is_socket() => Ok(()),
         Ok(_) => Err(Errno::EADDRINUSE.into()),
@@ -74,7 +74,7 @@ fn try_unix(disk: &DryDisk, path: &Path, spec: &ListenSpec, log: &ProcessLog) ->
         }
         _ => return Ok(()),
     };
-    match spec.optional {
+    match spec.optional.is_some() {
         true => {
             sockets::log_missing(spec, log);
             Ok(())
@@ -176,7 +176,7 @@ mod tests {
         assert_eq!(tried(&unix(path("file/x.sock"))), Err(Reported));
         assert_eq!(tried(&unix(path("missing/x.sock"))), Err(Reported));
         assert_eq!(tried(&unix(path(&"x".repeat(200)))), Err(Reported));
-        tried(&ListenSpec { optional: true, ..unix(path("file")) }).unwrap();
+        tried(&ListenSpec { optional: Some("control"), ..unix(path("file")) }).unwrap();
         let access = Some(SocketAccess { mode: 0o660, group: Some("no such group".to_owned()) });
         assert_eq!(tried(&ListenSpec { access, ..unix(path("new.sock")) }), Err(Reported));
     }

@@ -18,6 +18,7 @@ mod channel;
 mod command;
 mod daemon;
 mod dry_run;
+mod handover;
 mod load;
 pub mod log;
 mod master;
@@ -36,12 +37,14 @@ mod single_process;
 mod socket_file;
 mod sockets;
 mod source;
+mod start;
 mod upgrade;
 mod worker;
+mod worker_command;
 
 pub use application::{Application, Finding, Loaded};
 pub use command::{MasterCommand, run, signal_master, test};
-pub use master_link::{Listener, MasterLink, Reload, ReloadOutcome, Reporter, WorkerCommand, WorkerInit};
+pub use master_link::{MasterLink, Reporter, WorkerInit};
 pub use process_log::PROGRAM;
 pub use process_tree::ProcessTree;
 pub use requirements::{
@@ -50,3 +53,4 @@ pub use requirements::{
 pub use running::{RunningMaster, UpgradeStep, choose_program};
 pub use signals::Waker;
 pub use source::{Disk, Source};
+pub use worker_command::{Listener, Reload, ReloadOutcome, WorkerCommand};

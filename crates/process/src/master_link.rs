@@ -1,25 +1,24 @@
 //! The worker process's link to the master.
 //!
-//! Owns what a worker gets at its start ([`WorkerInit`]), the commands that it receives ([`MasterLink`],
-//! [`WorkerCommand`]) and the reports that it sends ([`Reporter`]). Without a master the same commands come from
+//! Owns what a worker gets at its start ([`WorkerInit`]), how it receives commands ([`MasterLink`]), and the reports that it sends ([`Reporter`]). Without a master the same commands come from
 //! [`LocalMaster`]. Must never act on a command: that is the application's part.
 
-use crate::channel::{self, Message, Outbox};
+use crate::channel::{self, Outbox};
+use crate::handover::{Handover, Orphaned};
 use crate::log::{ErrorLog, Level, LogFiles, NewLogs};
-use crate::requirements::Address;
 use crate::signals::{SignalEvent, Signals, Waker};
 use crate::source::Source;
+use crate::worker_command::{Listener, Reload, WorkerCommand, command_from, kind};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::Signal;
+use nix::unistd::Uid;
 use std::cell::RefCell;
 use std::collections::VecDeque;
-use std::ffi::OsString;
-use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 /// Everything that a worker process starts with.
@@ -41,99 +40,17 @@ pub struct WorkerInit {
     pub master: MasterLink,
 }
 
-/// An address and its sockets, which are non-blocking and closed on exec.
-#[derive(Debug)]
-pub struct Listener {
-    /// The address.
-    pub address: Address,
-    /// One socket for all threads, or as many as there are threads (`reuseport`).
-    pub sockets: Vec<OwnedFd>,
-}
-
-/// A command to a worker process.
-#[derive(Debug)]
-pub enum WorkerCommand {
-    /// Switch to another configuration, and report [`Reporter::reloaded`] or [`Reporter::failed`].
-    Reload(Reload),
-    /// Flush buffered log lines, then [`LogFiles::adopt`] these files.
-    Reopen(NewLogs),
-    /// Stop accepting, finish open requests, then return from [`crate::Application::work`].
-    Quit,
-    /// Return at once.
-    Terminate,
-    /// A reload that [`Reporter::request_reload`] asked for has ended.
-    ReloadEnded(ReloadOutcome),
-    /// A thread called [`Waker::wake`].
-    Woken,
-}
-
-/// The outcome of a reload.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ReloadOutcome {
-    /// The ticket of the request.
-    pub ticket: u64,
-    /// The new configuration is in force.
-    pub done: bool,
-    /// Errors and warnings.
-    pub findings: Vec<String>,
-}
-
-impl ReloadOutcome {
-    /// Encodes it as the body of a message.
-    pub(crate) fn encode(done: bool, findings: &[String]) -> Vec<u8> {
-        let mut body = vec![u8::from(done)];
-        for (at, line) in findings.iter().enumerate() {
-            body.extend((at > 0).then_some(b'\n'));
-            // Lines are the separators.
-            body.extend(line.bytes().map(|byte| if byte == b'\n' { b' ' } else { byte }));
-        }
-        body
-    }
-
-    fn decode(ticket: u64, body: &[u8]) -> Option<ReloadOutcome> {
-        let (done, text) = body.split_first()?;
-        let text = String::from_utf8_lossy(text);
-        Some(ReloadOutcome { ticket, done: *done != 0, findings: text.lines().map(str::to_owned).collect() })
-    }
-}
-
-/// Another configuration.
-#[derive(Debug)]
-pub struct Reload {
-    /// Its number.
-    pub generation: u64,
-    /// Every byte that the master read for it: [`conf::Bundle::from_bytes`].
-    pub bundle: Vec<u8>,
-    /// All its addresses. For one that is in use already, keep the sockets and drop these.
-    pub listeners: Vec<Listener>,
-    /// All its log files. Flush buffered lines, then [`LogFiles::adopt`] them before building the rest.
-    pub logs: NewLogs,
-}
-
-/// Kinds of messages.
-pub(crate) mod kind {
-    pub(crate) const RELOAD: u32 = 1;
-    pub(crate) const REOPEN: u32 = 2;
-    pub(crate) const QUIT: u32 = 3;
-    pub(crate) const TERMINATE: u32 = 4;
-    pub(crate) const READY: u32 = 5;
-    pub(crate) const RELOADED: u32 = 6;
-    pub(crate) const FAILED: u32 = 7;
-    pub(crate) const GONE: u32 = 8;
-    pub(crate) const REQUEST_RELOAD: u32 = 9;
-    pub(crate) const ANSWER: u32 = 10;
-    pub(crate) const HELD: u32 = 11;
-}
-
 /// Sends reports to the master; may be cloned into any thread.
 #[derive(Clone, Debug)]
 pub struct Reporter {
     outbox: Outbox,
+    /// This process has served.
+    ready: Arc<AtomicBool>,
 }
 
 impl Reporter {
     pub(crate) fn new(outbox: Outbox) -> Reporter {
-        Reporter { outbox }
+        Reporter { outbox, ready: Arc::default() }
     }
 
     /// Returns a reporter without a master, for tests.
@@ -146,6 +63,7 @@ impl Reporter {
 
     /// Reports that the worker takes connections. A return from `work` before that is a failed start.
     pub fn ready(&self) {
+        self.ready.store(true, Ordering::Relaxed);
         self.send(kind::READY, 0, b"");
     }
 
@@ -199,7 +117,9 @@ pub(crate) enum Peer {
     Master(UnixStream),
     /// This process itself; reports make the socket readable.
     Local { master: Rc<RefCell<dyn LocalMaster>>, reports: UnixStream },
-    /// The master is gone.
+    /// The master is gone; the next one is waited for.
+    Orphaned(Orphaned),
+    /// The master is gone, and so is this process soon.
     Gone,
 }
 
@@ -212,6 +132,11 @@ pub struct MasterLink {
     logs: Arc<LogFiles>,
     waiting: VecDeque<WorkerCommand>,
     quitting: bool,
+    /// What is needed when the master dies, of the configuration in force and of the one that is being switched to.
+    handover: Option<Handover>,
+    next_handover: Option<Handover>,
+    /// The user of the master.
+    master: Uid,
 }
 
 impl std::fmt::Debug for MasterLink {
@@ -228,7 +153,15 @@ impl MasterLink {
         log: ErrorLog,
         logs: Arc<LogFiles>,
     ) -> MasterLink {
-        MasterLink { peer, signals, reporter, log, logs, waiting: VecDeque::new(), quitting: false }
+        let (waiting, quitting, handover, next_handover) = Default::default();
+        let master = Uid::effective();
+        MasterLink { peer, signals, reporter, log, logs, waiting, quitting, handover, next_handover, master }
+    }
+
+    /// Serves on if the master dies, which is a process of this user.
+    pub(crate) fn survive(mut self, handover: Option<Handover>, master: Uid) -> MasterLink {
+        (self.handover, self.master) = (handover, master);
+        self
     }
 
     /// Returns true if there is a master that can be asked for a reload.
@@ -249,6 +182,8 @@ impl MasterLink {
     /// Waits for a command, at most `timeout`; `None` when that has passed.
     pub fn next(&mut self, timeout: Option<Duration>) -> Option<WorkerCommand> {
         let deadline = timeout.map(|timeout| Instant::now() + timeout);
+        // A reload has ended before the next command is asked for.
+        self.next_handover = None;
         loop {
             while let Some(arrived) = self.signals.take() {
                 self.arrived(arrived);
@@ -264,9 +199,16 @@ impl MasterLink {
 
     /// Waits until something has arrived, and receives messages; false once the deadline has passed.
     fn wait(&mut self, deadline: Option<Instant>) -> bool {
-        let timeout = match deadline.map(|deadline| deadline.saturating_duration_since(Instant::now())) {
+        let left = |deadline: Instant| deadline.saturating_duration_since(Instant::now());
+        if deadline.is_some_and(|deadline| left(deadline).is_zero()) {
+            return false;
+        }
+        let orphaned = match &self.peer {
+            Peer::Orphaned(orphaned) => Some(orphaned.due()),
+            _ => None,
+        };
+        let timeout = match deadline.into_iter().chain(orphaned).min().map(left) {
             None => PollTimeout::NONE,
-            Some(left) if left.is_zero() => return false,
             // Rounded up, so that a wait never ends early.
             Some(left) => PollTimeout::try_from(left.as_millis() + 1).unwrap_or(PollTimeout::MAX),
         };
@@ -275,12 +217,20 @@ impl MasterLink {
             Peer::Master(socket) | Peer::Local { reports: socket, .. } => {
                 fds.push(PollFd::new(socket.as_fd(), PollFlags::POLLIN));
             }
+            Peer::Orphaned(orphaned) => {
+                fds.extend(orphaned.fd().map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
+            }
             Peer::Gone => {}
         }
         // An interrupted wait is a signal.
         let _ = poll(&mut fds, timeout);
         let readable = fds.get(1).is_some_and(|fd| fd.any().unwrap_or(false));
-        if readable {
+        if let Peer::Orphaned(orphaned) = &mut self.peer {
+            if let Some(why) = orphaned.advance(readable, &self.log) {
+                self.log.write(Level::Notice, 0, why.as_bytes());
+                self.enqueue(WorkerCommand::Quit);
+            }
+        } else if readable {
             self.receive();
         }
         true
@@ -289,11 +239,15 @@ impl MasterLink {
     fn receive(&mut self) {
         match &mut self.peer {
             Peer::Master(socket) => match channel::receive_message(socket) {
-                Ok(Some(message)) => {
-                    if let Some(command) = command_from(message) {
-                        self.enqueue(command);
+                Ok(Some(message)) => match command_from(message) {
+                    Some((WorkerCommand::Reload(mut reload), without_master)) => {
+                        self.next_handover =
+                            Handover::new(without_master, &mut reload.listeners, self.master);
+                        self.enqueue(WorkerCommand::Reload(reload));
                     }
-                }
+                    Some((command, _)) => self.enqueue(command),
+                    None => {}
+                },
                 Ok(None) => self.orphaned(),
                 Err(error) => {
                     let text = format!("recvmsg() from the master failed {}", crate::log::reason(&error));
@@ -309,15 +263,30 @@ impl MasterLink {
                     self.enqueue(WorkerCommand::Reload(reload));
                 }
             }
-            Peer::Gone => {}
+            Peer::Orphaned(_) | Peer::Gone => {}
         }
     }
 
-    /// Ends gracefully: without a master this process could neither be stopped nor reloaded.
+    /// Serves on for a while without a master. Ends gracefully if it does not serve yet, or is not needed.
     fn orphaned(&mut self) {
         self.peer = Peer::Gone;
-        self.log.write(Level::Notice, 0, b"the master process is gone");
-        self.enqueue(WorkerCommand::Quit);
+        let serves = self.reporter.ready.load(Ordering::Relaxed) && !self.quitting;
+        match self.handover.take().filter(|handover| serves && !handover.has_other_master()) {
+            Some(handover) => {
+                let text = format!(
+                    "the master process is gone: serving on for {} s without it, taking no orders; start another one, \
+                     which takes the sockets over",
+                    handover.timeout.as_secs()
+                );
+                self.log.write(Level::Alert, 0, text.as_bytes());
+                self.peer = Peer::Orphaned(Orphaned::new(handover));
+                self.waiting.push_back(WorkerCommand::Orphaned);
+            }
+            None => {
+                self.log.write(Level::Notice, 0, b"the master process is gone");
+                self.enqueue(WorkerCommand::Quit);
+            }
+        }
     }
 
     fn enqueue(&mut self, command: WorkerCommand) {
@@ -325,6 +294,11 @@ impl MasterLink {
             WorkerCommand::Quit if self.quitting => return,
             WorkerCommand::Quit => {
                 self.quitting = true;
+                // Its copies of the sockets would keep them open.
+                self.handover = None;
+                if let Peer::Orphaned(_) = self.peer {
+                    self.peer = Peer::Gone;
+                }
                 self.log.write(Level::Notice, 0, b"gracefully shutting down");
             }
             _ => {}
@@ -369,9 +343,13 @@ impl MasterLink {
         }
     }
 
-    /// Switches to another configuration's main error log, and redirects standard error to it.
-    pub fn log_to(&mut self, log: ErrorLog) {
+    /// Switches to another configuration: logs to its main error log, redirects standard error to it, and hands its
+    /// sockets over if the master dies.
+    pub fn switch_to(&mut self, log: ErrorLog) {
         self.log = log;
+        if !self.quitting && matches!(self.peer, Peer::Master(_)) {
+            self.handover = self.next_handover.take();
+        }
         // On an error it stays at the previous log.
         let _ = self.logs.redirect_stderr(&self.log);
     }
@@ -385,84 +363,4 @@ pub(crate) fn log_signal(log: &ErrorLog, signal: Signal, sender: i32, action: &s
     };
     let text = format!("signal {} ({}) received{from}{action}", signal as i32, signal.as_str());
     log.write(Level::Notice, 0, text.as_bytes());
-}
-
-/// Encodes the body of a reload or reopen: addresses, paths of logs, bundle. The descriptors follow in the same order.
-pub(crate) fn encode_body(listeners: &[(&Address, usize)], logs: &[&PathBuf], bundle: &[u8]) -> Vec<u8> {
-    let mut body = Vec::new();
-    let put = |body: &mut Vec<u8>, bytes: &[u8]| {
-        body.extend_from_slice(&(bytes.len() as u32).to_ne_bytes());
-        body.extend_from_slice(bytes);
-    };
-    body.extend_from_slice(&(listeners.len() as u32).to_ne_bytes());
-    for (address, sockets) in listeners {
-        match address {
-            Address::Inet(address) => {
-                body.push(0);
-                put(&mut body, address.to_string().as_bytes());
-            }
-            Address::Unix(path) => {
-                body.push(1);
-                put(&mut body, path.as_os_str().as_bytes());
-            }
-        }
-        body.extend_from_slice(&(*sockets as u32).to_ne_bytes());
-    }
-    body.extend_from_slice(&(logs.len() as u32).to_ne_bytes());
-    for path in logs {
-        put(&mut body, path.as_os_str().as_bytes());
-    }
-    body.extend_from_slice(bundle);
-    body
-}
-
-/// Decodes the command in a message; `None` for other messages.
-fn command_from(message: Message) -> Option<WorkerCommand> {
-    match message.kind {
-        kind::QUIT => Some(WorkerCommand::Quit),
-        kind::TERMINATE => Some(WorkerCommand::Terminate),
-        kind::RELOAD => decode(message).map(WorkerCommand::Reload),
-        kind::ANSWER => {
-            ReloadOutcome::decode(message.generation, &message.body).map(WorkerCommand::ReloadEnded)
-        }
-        kind::REOPEN => decode(message).map(|reload| WorkerCommand::Reopen(reload.logs)),
-        _ => None,
-    }
-}
-
-fn decode(message: Message) -> Option<Reload> {
-    let mut fds = message.fds.into_iter();
-    let mut rest = message.body.as_slice();
-    let mut listeners = Vec::new();
-    for _ in 0..take_number(&mut rest)? {
-        let (unix, after) = rest.split_first()?;
-        rest = after;
-        let text = take_bytes(&mut rest)?;
-        let address = match unix {
-            0 => Address::Inet(std::str::from_utf8(text).ok()?.parse().ok()?),
-            _ => Address::Unix(OsString::from_vec(text.to_vec()).into()),
-        };
-        let count = take_number(&mut rest)? as usize;
-        listeners.push(Listener { address, sockets: fds.by_ref().take(count).collect() });
-    }
-    let mut files = Vec::new();
-    for _ in 0..take_number(&mut rest)? {
-        let path = PathBuf::from(OsString::from_vec(take_bytes(&mut rest)?.to_vec()));
-        files.push((path, fds.next()?));
-    }
-    let (generation, bundle, logs) = (message.generation, rest.to_vec(), NewLogs { files });
-    Some(Reload { generation, bundle, listeners, logs })
-}
-
-fn take_number(rest: &mut &[u8]) -> Option<u32> {
-    let (number, after) = rest.split_first_chunk::<4>()?;
-    *rest = after;
-    Some(u32::from_ne_bytes(*number))
-}
-
-fn take_bytes<'a>(rest: &mut &'a [u8]) -> Option<&'a [u8]> {
-    let length = take_number(rest)? as usize;
-    let (bytes, after) = rest.split_at_checked(length)?;
-    *rest = after;
-    Some(bytes)
 }

@@ -7,7 +7,8 @@ use crate::source::Source;
 use std::ffi::OsString;
 use std::fmt;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// The requirements of a configuration on the operating system.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,6 +42,8 @@ pub struct Requirements {
     /// Directories in which the worker process keeps permanent files, absolute. A missing one is created and given to the
     /// worker's user; an existing one stays as it is, since it may hold files of others.
     pub state_dirs: Vec<PathBuf>,
+    /// How long the worker process serves on after the death of its master (`orphan_timeout`); zero if not at all.
+    pub orphan_timeout: Duration,
 }
 
 impl Requirements {
@@ -58,9 +61,15 @@ impl Requirements {
         logs.error_log(&self.main_error_logs(source))
     }
 
-    /// Returns every socket to open: those for clients, and the control socket.
+    /// Returns every socket to open: those for clients, the control socket, and the one on which a worker process hands
+    /// all of them to the next master.
     pub(crate) fn sockets(&self) -> Vec<ListenSpec> {
-        self.listeners.iter().chain(&self.control).cloned().collect()
+        let handover = (self.master_process && !self.orphan_timeout.is_zero()).then(|| ListenSpec {
+            access: Some(SocketAccess { mode: 0o600, group: None }),
+            optional: Some("orphan_timeout"),
+            ..ListenSpec::new(Address::Unix(handover_path(&self.pid_path)))
+        });
+        self.listeners.iter().chain(&self.control).cloned().chain(handover).collect()
     }
 
     /// Returns true if a worker process that runs with `self` can switch to `newer`, false if a new one is needed.
@@ -92,6 +101,13 @@ impl Requirements {
         }
         all
     }
+}
+
+/// Returns `PIDFILE.handover`, the socket on which a worker process without a master waits for the next one.
+pub(crate) fn handover_path(pid_path: &Path) -> PathBuf {
+    let mut name = pid_path.as_os_str().to_owned();
+    name.push(".handover");
+    name.into()
 }
 
 /// Limits of the worker process.
@@ -189,8 +205,8 @@ pub struct ListenSpec {
     pub keepalive: Option<Keepalive>,
     /// Who may connect to a unix socket; without it everyone who can reach the directory, as with nginx.
     pub access: Option<SocketAccess>,
-    /// A default that the configuration does not name: the program runs without it if it cannot be opened.
-    pub optional: bool,
+    /// The directive that it is a default of, if the program runs without it when it cannot be opened.
+    pub optional: Option<&'static str>,
 }
 
 /// Who may connect to a unix socket.
@@ -216,7 +232,7 @@ impl ListenSpec {
             sndbuf: None,
             keepalive: None,
             access: None,
-            optional: false,
+            optional: None,
         }
     }
 }

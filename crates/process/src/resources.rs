@@ -9,6 +9,8 @@ use crate::process_log::{ProcessLog, Reported};
 use crate::requirements::{Address, ListenSpec, Requirements};
 use crate::sockets::{self, Listening};
 use crate::source::Source;
+use crate::upgrade;
+use crate::worker_command::WithoutMaster;
 use nix::errno::Errno;
 use nix::unistd::{Uid, chown, fchown};
 use std::fs::{DirBuilder, File, OpenOptions, Permissions};
@@ -77,6 +79,15 @@ impl Prepared {
 }
 
 impl Resources {
+    /// Returns what a worker process needs to know in case that its master dies.
+    pub(crate) fn without_master(&self) -> WithoutMaster {
+        WithoutMaster {
+            timeout: self.requirements.orphan_timeout,
+            pid_path: self.requirements.pid_path.clone(),
+            files: upgrade::format_files(&self.listening),
+        }
+    }
+
     /// Closes the listening sockets and removes the files of the unix ones.
     pub(crate) fn close_sockets(&mut self, log: &ProcessLog) {
         sockets::remove_files(&self.listening, &[], log);

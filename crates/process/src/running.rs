@@ -60,6 +60,17 @@ impl RunningMaster {
         ProcessStat::of(self.pid).is_some_and(|stat| stat.runs())
     }
 
+    /// Returns true if the process shows the title of a master, which it sets when it has written its pid file. Another
+    /// process may have the number of a dead master.
+    pub(crate) fn has_title(self) -> bool {
+        std::fs::read(format!("/proc/{}/cmdline", self.pid)).is_ok_and(|line| after_title(&line).is_some())
+    }
+
+    /// Names a master by its process number.
+    pub(crate) fn numbered(pid: Pid) -> RunningMaster {
+        RunningMaster { pid }
+    }
+
     /// Returns its processes.
     pub fn tree(self) -> ProcessTree {
         ProcessTree::of(self.pid())
@@ -99,11 +110,6 @@ impl RunningMaster {
             None => std::fs::read_link(format!("/proc/{}/exe", self.pid)),
         }
     }
-}
-
-/// Returns true if a process shows the title of a master, which it sets when it has written its pid file.
-pub(crate) fn has_master_title(pid: Pid) -> bool {
-    std::fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|line| after_title(&line).is_some())
 }
 
 fn after_title(line: &[u8]) -> Option<&[u8]> {

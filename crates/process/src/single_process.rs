@@ -6,13 +6,16 @@
 use crate::application::Application;
 use crate::channel::{self, Inbox, Message, Outbox};
 use crate::daemon::Handshake;
+use crate::handover::Orphan;
 use crate::load::{Pictures, load};
 use crate::log::{Level, LogFiles, NewLogs};
-use crate::master_link::{Listener, LocalMaster, MasterLink, Peer, Reload, Reporter, WorkerInit, kind};
+use crate::master_link::{LocalMaster, MasterLink, Peer, Reporter, WorkerInit};
 use crate::process_log::ProcessLog;
 use crate::resources::{self, Prepared, Resources};
 use crate::signals::{self, Signals};
 use crate::source::Source;
+use crate::start::Start;
+use crate::worker_command::{Listener, Reload, kind};
 use crate::{privileges, worker};
 use std::cell::RefCell;
 use std::io;
@@ -22,17 +25,6 @@ use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
 
-/// Everything that the process starts with.
-pub(crate) struct Start<A: Application> {
-    pub(crate) app: A,
-    pub(crate) source: Source,
-    pub(crate) config: A::Config,
-    pub(crate) resources: Resources,
-    pub(crate) logs: Arc<LogFiles>,
-    pub(crate) log: ProcessLog,
-    pub(crate) handshake: Option<Handshake>,
-}
-
 struct SingleProcess<A: Application> {
     app: A,
     source: Source,
@@ -40,6 +32,7 @@ struct SingleProcess<A: Application> {
     logs: Arc<LogFiles>,
     log: ProcessLog,
     handshake: Option<Handshake>,
+    orphan: Option<Orphan>,
     generation: u64,
     pending: Option<(u64, Prepared)>,
     /// Another reload was requested while one was in progress.
@@ -60,7 +53,7 @@ pub(crate) fn run<A: Application>(start: Start<A>) -> i32 {
 }
 
 fn serve<A: Application>(start: Start<A>) -> io::Result<i32> {
-    let Start { app, source, config, resources, logs, log, handshake } = start;
+    let Start { app, source, config, resources, logs, log, handshake, orphan, .. } = start;
     let signals = Signals::install()?;
     signals::unblock_all()?;
     let (ours, theirs) = channel::pair()?;
@@ -75,6 +68,7 @@ fn serve<A: Application>(start: Start<A>) -> io::Result<i32> {
         logs: Arc::clone(&logs),
         log: log.clone(),
         handshake,
+        orphan,
         generation: 1,
         pending: None,
         again: false,
@@ -92,7 +86,10 @@ fn serve<A: Application>(start: Start<A>) -> io::Result<i32> {
     master.take_reports();
     let (log, pid_path) = (master.log.clone(), master.resources.requirements.pid_path.clone());
     resources::remove_pid_file(&pid_path, &log);
-    master.resources.close_sockets(&log);
+    match master.orphan.is_some() {
+        true => master.resources.leave_sockets(),
+        false => master.resources.close_sockets(&log),
+    }
     Ok(if master.started { code } else { code.max(1) })
 }
 
@@ -136,6 +133,9 @@ impl<A: Application> SingleProcess<A> {
                 self.log.leave_stderr(&self.logs);
                 if let Some(handshake) = self.handshake.take() {
                     handshake.started();
+                }
+                if let Some(orphan) = self.orphan.take() {
+                    orphan.retire(&self.log);
                 }
             }
             kind::RELOADED => self.settle(message.generation, true),

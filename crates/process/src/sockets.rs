@@ -60,7 +60,7 @@ pub(crate) fn open_all(
                         in_use = true;
                         break;
                     }
-                    Err(OpenError::Other(_)) if one.spec.optional => break,
+                    Err(OpenError::Other(_)) if one.spec.optional.is_some() => break,
                     Err(OpenError::Other(reported)) => {
                         remove_files(&all, before, log);
                         return Err(reported);
@@ -77,7 +77,7 @@ pub(crate) fn open_all(
             std::thread::sleep(RETRY_PAUSE);
         }
     }
-    let needed = |one: &Listening| one.sockets.is_empty() && !one.spec.optional;
+    let needed = |one: &Listening| one.sockets.is_empty() && one.spec.optional.is_none();
     if !all.iter().any(needed) {
         return Ok(drop_optional(all, log));
     }
@@ -97,12 +97,13 @@ fn drop_optional(mut all: Vec<Listening>, log: &ProcessLog) -> Vec<Listening> {
     all
 }
 
-/// Logs that the program runs without its control socket.
+/// Logs that the program runs without an optional socket.
 pub(crate) fn log_missing(spec: &ListenSpec, log: &ProcessLog) {
     let address = &spec.address;
+    let directive = spec.optional.unwrap_or_default();
     log.write(
         Level::Warn,
-        format_args!("the control socket {address} is not available: see the directive \"control\""),
+        format_args!("the {directive} socket {address} is not available: see the directive \"{directive}\""),
     );
 }
 
@@ -184,7 +185,7 @@ enum OpenError {
 
 /// Opens a listening socket. Returns it with its file if it is a unix socket.
 fn open(spec: &ListenSpec, log: &ProcessLog) -> Result<(OwnedFd, Option<SocketFile>), OpenError> {
-    let level = if spec.optional { Level::Warn } else { Level::Emerg };
+    let level = if spec.optional.is_some() { Level::Warn } else { Level::Emerg };
     let (socket, file) = match bound(spec, log) {
         Ok(made) => made,
         Err((call, error)) => {
@@ -430,7 +431,7 @@ mod tests {
         assert!(Arc::ptr_eq(&first[0].sockets[0], &second[0].sockets[0]));
 
         let nowhere = Address::Unix(dir.path().join("missing/control.sock"));
-        let optional = ListenSpec { optional: true, ..ListenSpec::new(nowhere.clone()) };
+        let optional = ListenSpec { optional: Some("control"), ..ListenSpec::new(nowhere.clone()) };
         assert!(open_all(&[optional], 1, &[], &ProcessLog::silent()).unwrap().is_empty());
         assert!(open_all(&[ListenSpec::new(nowhere)], 1, &[], &ProcessLog::silent()).is_err());
         let group = SocketAccess { mode: 0o660, group: Some("no such group".to_owned()) };

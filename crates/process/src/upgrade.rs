@@ -112,7 +112,9 @@ impl Program {
         sockets.sort_unstable_by_key(|socket| socket.as_raw_fd());
         sockets.dedup_by_key(|socket| socket.as_raw_fd());
         let text: String = sockets.iter().map(|socket| format!("{};", socket.as_raw_fd())).collect();
-        let files: String = listening.iter().filter_map(|one| format_file(one)).collect();
+        let number = |one: &Listening| one.sockets.first().map(|socket| socket.as_raw_fd() as u64);
+        let files: String =
+            listening.iter().filter_map(|one| Some(format_file(one.file.as_ref()?, number(one)?))).collect();
         let mut command = Command::new(self.name());
         command.arg0(self.name()).args(self.arguments.iter().skip(1));
         command.env(SOCKETS, text).env(SOCKET_FILES, files);
@@ -134,17 +136,28 @@ impl Program {
     }
 }
 
-/// Formats the file of a unix socket for the variable.
-fn format_file(one: &Listening) -> Option<String> {
-    let (device, inode) = one.file.as_ref()?.numbers();
-    Some(format!("{}:{device}:{inode};", one.sockets.first()?.as_raw_fd()))
+/// Formats the file of a unix socket for the next master, which gets the socket with this number.
+fn format_file(file: &SocketFile, number: u64) -> String {
+    let (device, inode) = file.numbers();
+    format!("{number}:{device}:{inode};")
 }
 
-/// Parses device and inode of a descriptor's file in the variable.
-fn parse_file(files: &str, number: RawFd) -> Option<(u64, u64)> {
+/// Formats the files of all unix sockets, which are numbered from 0.
+pub(crate) fn format_files(listening: &[Listening]) -> String {
+    let mut files = String::new();
+    let mut number = 0;
+    for one in listening {
+        files.extend(one.file.as_ref().map(|file| format_file(file, number)));
+        number += one.sockets.len() as u64;
+    }
+    files
+}
+
+/// Parses device and inode of the file of a socket with this number.
+fn parse_file(files: &str, number: u64) -> Option<(u64, u64)> {
     files.split_terminator(';').find_map(|word| {
         let mut parts = word.split(':').map(|part| part.parse::<u64>().ok());
-        let same = parts.next()?? == u64::try_from(number).ok()?;
+        let same = parts.next()?? == number;
         let (device, inode) = (parts.next()??, parts.next()??);
         same.then_some((device, inode))
     })
@@ -177,22 +190,16 @@ impl Predecessor {
                 continue;
             };
             taken.push(number);
-            if let Err(error) = self.adopt(number, files) {
+            if let Err(error) = inherited(number).and_then(|socket| self.adopt(socket, number as u64, files))
+            {
                 let why = reason(&error);
                 self.faults.push(format!("socket {number} in {SOCKETS} cannot be used, ignored {why}"));
             }
         }
     }
 
-    fn adopt(&mut self, number: RawFd, files: &str) -> io::Result<()> {
-        // SAFETY: fcntl with F_SETFD takes numbers and touches no memory; it fails where nothing is open.
-        #[allow(unsafe_code)]
-        let marked = unsafe { libc::fcntl(number, libc::F_SETFD, libc::FD_CLOEXEC) };
-        Errno::result(marked)?;
-        // SAFETY: it is open, as the call above has shown. It was handed to this process under this number, which has
-        // opened nothing itself yet (the caller's rule), and each number is taken once: nothing else owns it.
-        #[allow(unsafe_code)]
-        let socket = unsafe { OwnedFd::from_raw_fd(number) };
+    /// Takes a socket over if it listens. Its number is the one that the files have.
+    pub(crate) fn adopt(&mut self, socket: OwnedFd, number: u64, files: &str) -> io::Result<()> {
         if !getsockopt(&socket, sockopt::AcceptConn)? {
             return Err(Errno::EINVAL.into());
         }
@@ -227,6 +234,19 @@ impl Predecessor {
             log.write(Level::Notice, format_args!("using {count} inherited sockets of process {from}"));
         }
     }
+}
+
+/// Takes ownership of an inherited descriptor, which programs that are started later must not inherit.
+fn inherited(number: RawFd) -> io::Result<OwnedFd> {
+    // SAFETY: fcntl with F_SETFD takes numbers and touches no memory; it fails where nothing is open.
+    #[allow(unsafe_code)]
+    let marked = unsafe { libc::fcntl(number, libc::F_SETFD, libc::FD_CLOEXEC) };
+    Errno::result(marked)?;
+    // SAFETY: it is open, as the call above has shown. It was handed to this process under this number, which has
+    // opened nothing itself yet (the rule of Predecessor::inherit), and each number is taken once: nothing else owns it.
+    #[allow(unsafe_code)]
+    let socket = unsafe { OwnedFd::from_raw_fd(number) };
+    Ok(socket)
 }
 
 /// Returns settings that differ from every possible spec, so that each is applied.

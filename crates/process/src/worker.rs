@@ -5,14 +5,17 @@
 
 use crate::application::Application;
 use crate::channel::Outbox;
+use crate::handover::Handover;
 use crate::log::{Level, LogFiles};
-use crate::master_link::{Listener, MasterLink, Peer, Reporter, WorkerInit};
+use crate::master_link::{MasterLink, Peer, Reporter, WorkerInit};
 use crate::process_log::ProcessLog;
 use crate::resources::Resources;
 use crate::signals::{self, Signals};
 use crate::sockets::Listening;
 use crate::source::Source;
+use crate::worker_command::Listener;
 use crate::{privileges, proc_title};
+use nix::unistd::Uid;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
@@ -51,6 +54,7 @@ pub(crate) fn run<A: Application>(start: WorkerStart<A>) -> i32 {
     log.move_to(&logs, &resources.requirements.main_error_logs(&source));
     logs.keep_only(&resources.requirements.all_log_files(&source));
     privileges::keep_environment(&resources.requirements.environment);
+    let master = Uid::effective();
     if privileges::become_worker(&resources.requirements, resources.owner.as_ref(), &log).is_err() {
         return FATAL;
     }
@@ -59,17 +63,19 @@ pub(crate) fn run<A: Application>(start: WorkerStart<A>) -> i32 {
         return fatal(&log, "sigprocmask()", &error);
     }
     let made = listeners(&resources).and_then(|listeners| Ok((listeners, channel.try_clone()?)));
-    let (listeners, outgoing) = match made {
+    let (mut listeners, outgoing) = match made {
         Ok(made) => made,
         Err(error) => return fatal(&log, "dup()", &error),
     };
     let threads = resources.requirements.threads;
+    let handover = Handover::new(resources.without_master(), &mut listeners, master);
     // Closes the sockets that this process holds beside `listeners`.
     drop(resources);
     let error_log = log.error_log().clone();
     let reporter = Reporter::new(Outbox::new(outgoing));
     let link =
-        MasterLink::new(Peer::Master(channel), signals, reporter, error_log.clone(), Arc::clone(&logs));
+        MasterLink::new(Peer::Master(channel), signals, reporter, error_log.clone(), Arc::clone(&logs))
+            .survive(handover, master);
     let init = WorkerInit { threads, generation, source, listeners, logs, error_log, master: link };
     work(&app, config, init, &log)
 }

@@ -75,6 +75,7 @@ codes! {
     BadMediaType "bad_media_type" 415 "The body is not JSON.";
     TooManyCalls "too_many_calls" 429 "The caller has too many event streams and waiting orders open.";
     Busy "busy" 503 "Too many calls are open, or too many orders are waiting for this switch.";
+    NoMaster "no_master" 503 "The master process is gone: the worker process serves on, and takes no orders.";
     Stopping "stopping" 503 "The process is shutting down.";
 }
 

@@ -1,4 +1,5 @@
-//! The effects of a crash: a panic ends one connection, a dead worker is replaced with the same tables.
+//! The effects of a crash: a panic ends one connection, a dead worker is replaced with the same tables, and a worker
+//! without a master serves on until the next one.
 
 use super::*;
 
@@ -73,4 +74,68 @@ fn a_dead_worker_is_replaced_with_the_same_tables() {
         assert!(!left.exists(), "what it had left is tidied up");
     }
     assert!(server.say(&["history", "--verify"]).done().contains("live: 3 commits verified"));
+}
+
+#[test]
+fn a_worker_without_a_master_serves_and_takes_no_orders() {
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let script = "local ok, why = ngx.shared.routes:set('k', 'green'); ngx.say(ok, ' ', why)";
+    let beside = format!(
+        "lua_shared_dict routes 64k; switch $http_x $tenant {{ default blue; dict routes; }}
+         server {{ listen {free}; location / {{ content_by_lua_block {{ {script} }} }} }}"
+    );
+    let server = Server::start("", &beside);
+    server.say(&["switch", "a.example", "green", "--switch", "live", "--confirm-within", "1h"]).done();
+    server.say(&["hold", "held.example", "--switch", "live"]).done();
+    let pid_file = || std::fs::read_to_string(server.path("logs/pointsman.pid")).unwrap();
+    let (dead, worker) = (pid_file(), server.say(&["status", "--json"]).json()["pid"].clone());
+    assert!(Command::new("kill").args(["-KILL", dead.trim()]).status().unwrap().success());
+    let log = || std::fs::read_to_string(server.path("logs/error.log")).unwrap();
+    server.until("it notices", || log().contains("the master process is gone: serving on for 600 s"));
+    assert!(server.get("a.example").ends_with("green"));
+    for words in [
+        &["switch", "a.example", "blue"][..],
+        &["split", "a.example", "green=1", "blue=9"],
+        &["undo"],
+        &["confirm"],
+        &["hold", "a.example"],
+    ] {
+        let refused = server.say(&[words, &["--switch", "live"]].concat());
+        assert_eq!((refused.code, &*refused.out), (1, ""), "{words:?}: {}", refused.err);
+        assert!(refused.err.contains("takes no orders"), "{words:?}: {}", refused.err);
+    }
+    let refused = server.say(&["switch", "a.example", "blue", "--switch", "live", "--json"]);
+    assert_eq!(refused.json()["code"], "no_master");
+    assert!(server.say(&["reload"]).err.contains("there is no master process"));
+    assert!(server.say(&["upgrade"]).err.contains("is not running"));
+    let mut script = std::net::TcpStream::connect(free).unwrap();
+    script.set_read_timeout(Some(PATIENCE)).unwrap();
+    script.write_all(b"GET / HTTP/1.0\r\n\r\n").unwrap();
+    let mut text = String::new();
+    script.read_to_string(&mut text).unwrap();
+    assert!(text.contains("nil") && text.contains("takes no orders"), "{text}");
+    // What changes nothing is answered, and a hold can be ended.
+    server.say(&["switch", "a.example", "blue", "--switch", "live", "--dry-run"]).done();
+    server.say(&["release", "held.example", "--switch", "live"]).done();
+    let status = server.say(&["status", "--json"]).json();
+    assert_eq!(status["pid"], worker);
+    // The next master takes the sockets over, and its worker takes orders.
+    let open = server.connect();
+    let mut next = command(server.folder.path(), &[]);
+    let _next = ProcessGroup::start(next.stderr(Stdio::null())).unwrap();
+    let mut confirmed = String::new();
+    server.until("the next worker takes orders", || {
+        let said = server.say(&["confirm", "--switch", "live"]);
+        confirmed = said.out;
+        said.code == 0
+    });
+    assert!(confirmed.starts_with("live: revision 2\n"), "{confirmed}");
+    assert_ne!(pid_file(), dead);
+    assert!(server.get("a.example").ends_with("green"));
+    drop(open);
+    let worker = worker.as_u64().unwrap();
+    let stat = || std::fs::read_to_string(format!("/proc/{worker}/stat")).unwrap_or_default();
+    server.until("the end of the old worker", || {
+        stat().rsplit_once(") ").is_none_or(|(_, rest)| rest.starts_with('Z'))
+    });
 }

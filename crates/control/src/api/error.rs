@@ -43,7 +43,7 @@ impl IntoResponse for ApiError {
             Code::Unauthorized => {
                 headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
             }
-            Code::Busy | Code::Stopping | Code::TooManyCalls => {
+            Code::Busy | Code::Stopping | Code::TooManyCalls | Code::NoMaster => {
                 headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
             }
             _ => {}

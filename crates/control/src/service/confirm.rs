@@ -28,6 +28,7 @@ impl ControlState {
         revision: Option<u64>,
         meta: Meta,
     ) -> Result<Receipt, Refusal> {
+        self.shared.takes_orders()?;
         self.catch_up(switch).await?;
         let pending = switch.position().pending;
         let revision = match (revision, &pending[..]) {

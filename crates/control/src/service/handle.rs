@@ -80,6 +80,7 @@ impl ControlHandle {
             log,
             events: Events::new(now_us()),
             long_calls: Arc::default(),
+            without_master: false.into(),
         };
         let control =
             ControlHandle { jobs, thread: Arc::default(), calls: Arc::default(), shared: Arc::new(shared) };
@@ -358,6 +359,11 @@ impl ControlHandle {
     /// published here too until [`ControlHandle::stop`], for the requests that are still served here.
     pub fn retire(&self) {
         let _ = self.jobs.send(Message::Retire);
+    }
+
+    /// Refuses orders from now on, because the master is gone. Queries are answered, and holds can be released.
+    pub fn refuse_orders(&self) {
+        self.shared.without_master.store(true, Ordering::Relaxed);
     }
 
     /// Stops the control thread: a commit in progress is finished, waiting orders are not begun. Blocks until it has ended;

@@ -29,6 +29,7 @@ impl ControlState {
         switch: &Rc<SwitchState>,
         order: HoldOrder,
     ) -> Result<HoldInfo, Refusal> {
+        self.shared.takes_orders()?;
         let _reload_lock = self.reload_lock.read().await;
         switch.ensure_configured()?;
         self.place_hold(switch, order).await

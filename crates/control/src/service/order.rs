@@ -37,6 +37,9 @@ impl ControlState {
         order: Order,
         options: Options,
     ) -> Result<Receipt, Refusal> {
+        if !options.dry_run {
+            self.shared.takes_orders()?;
+        }
         let queue_slot = switch.enqueue()?;
         if !options.dry_run
             && let Some(commit) = self.repeated(switch, &order).await?

@@ -9,6 +9,7 @@ use crate::event::{EventKind, Events};
 use crate::setup::Log;
 use engine::Config;
 use engine::host::Level;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use switch::{Code, Refusal};
 
@@ -20,6 +21,8 @@ pub(super) struct Shared {
     pub(super) log: Log,
     pub(super) events: Events,
     pub(super) long_calls: Arc<LongCalls>,
+    /// The master is gone: no order is taken until another process does.
+    pub(super) without_master: AtomicBool,
 }
 
 impl Shared {
@@ -31,6 +34,18 @@ impl Shared {
     /// Activates another configuration.
     pub(super) fn set_config(&self, config: Arc<Config>) {
         *self.config.lock().unwrap_or_else(PoisonError::into_inner) = config;
+    }
+
+    /// Fails while orders are refused.
+    pub(super) fn takes_orders(&self) -> Result<(), Refusal> {
+        match self.without_master.load(Ordering::Relaxed) {
+            false => Ok(()),
+            true => Err(Refusal::new(
+                Code::NoMaster,
+                "the master process is gone; this process serves on with its last table, and takes no orders",
+                "start pointsman again: it takes over without dropping connections",
+            )),
+        }
     }
 
     /// Writes to the error log.

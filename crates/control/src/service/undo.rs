@@ -35,6 +35,9 @@ impl ControlState {
         meta: Meta,
         options: Options,
     ) -> Result<Receipt, Refusal> {
+        if !options.dry_run {
+            self.shared.takes_orders()?;
+        }
         let nothing = |text: String| {
             Refusal::new(Code::NothingToUndo, text, "see history, and set the key to the route that you want")
         };

@@ -32,6 +32,8 @@ settings! {
         pub working_directory: Option<PathBuf> = None,
         /// Its restrictions.
         pub sandbox: Sandbox = Sandbox::On,
+        /// The longest time that it serves on after the death of its master, in ms; 0: it does not.
+        pub orphan_timeout_ms: u64 = 600_000,
     }
 }
 
@@ -132,6 +134,13 @@ const DIRECTIVES: &[Directive] = &[
     .default("0")
     .doc("How long old connections may go on after a reload or a graceful stop.")
     .example("worker_shutdown_timeout 30s;"),
+    Directive::time("orphan_timeout", Contexts::MAIN, |b| &mut b.draft.main.process.orphan_timeout_ms)
+        .default("10m")
+        .doc(
+            "pointsman's own: how long the worker process serves on, without taking orders, after its master was killed. \
+             A start with the same `pid` takes its sockets over; 0 ends it with its master.",
+        )
+        .example("orphan_timeout 1h;"),
     Directive::new("pid", Contexts::MAIN, Args::Exactly(1), "file", |b, d| {
         let path = b.path(&d.args[0])?;
         once(b.draft.main.pid.write(Some(path)), d)

@@ -4,50 +4,35 @@
 //! thread (it forks), or close a listening socket that the configuration names.
 
 mod reload;
+mod respawn;
 mod state;
 mod successor;
 mod workers;
 
 use crate::application::Application;
 use crate::channel::send_message;
-use crate::daemon::Handshake;
-use crate::log::{Level, LogFiles, NewLogs};
-use crate::master_link::{encode_body, kind, log_signal};
+use crate::log::{Level, NewLogs};
+use crate::master_link::log_signal;
 use crate::notify::Notify;
-use crate::process_log::{ProcessLog, Reported};
-use crate::resources::{self, Resources};
+use crate::process_log::Reported;
+use crate::resources;
 use crate::signals::{self, SignalEvent, Signals};
-use crate::source::Source;
-use crate::upgrade::Program;
+use crate::start::Start;
+use crate::worker_command::{WithoutMaster, encode_body, kind};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::Signal;
-use nix::unistd::Pid;
-use state::{Ending, Master, Phase, Respawn, UpgradeState};
+use respawn::Respawn;
+use state::{Ending, Master, Phase, UpgradeState};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// The pause before the signal to terminate is repeated; it doubles each time (as nginx).
 const FIRST_REPEAT: Duration = Duration::from_millis(50);
 
-/// Everything that the master starts with.
-pub(crate) struct Start<A: Application> {
-    pub(crate) app: A,
-    pub(crate) source: Source,
-    pub(crate) config: A::Config,
-    pub(crate) resources: Resources,
-    pub(crate) logs: Arc<LogFiles>,
-    pub(crate) log: ProcessLog,
-    pub(crate) handshake: Option<Handshake>,
-    /// The command that started this process, and its predecessor in a binary upgrade.
-    pub(crate) upgrade: (Program, Option<Pid>),
-}
-
 /// Supervises until the end, and returns the exit code of the program.
 pub(crate) fn run<A: Application>(start: Start<A>) -> i32 {
-    let Start { app, source, config, resources, logs, log, handshake, upgrade: (program, predecessor) } =
-        start;
+    let Start { app, source, config, resources, logs, log, handshake, program, predecessor, orphan } = start;
     let signals = match Signals::install().and_then(|signals| signals::unblock_all().map(|()| signals)) {
         Ok(signals) => signals,
         Err(error) => {
@@ -70,7 +55,7 @@ pub(crate) fn run<A: Application>(start: Start<A>) -> i32 {
         workers: Vec::new(),
         pending: None,
         ending: Ending::No,
-        respawn: Respawn::default(),
+        respawn: Respawn::new(Instant::now()),
         phase: Phase {
             daemonized,
             started: false,
@@ -79,7 +64,7 @@ pub(crate) fn run<A: Application>(start: Start<A>) -> i32 {
             asking: Vec::new(),
             answering: Vec::new(),
         },
-        upgrade: UpgradeState { program, predecessor, successor: None },
+        upgrade: UpgradeState { program, predecessor, successor: None, orphan },
         notify: Notify::from_environment(),
     };
     let code = match master.start_worker() {
@@ -169,7 +154,7 @@ impl<A: Application> Master<A> {
         let files = resources::reopen_logs(&self.resources, &self.source, &self.log);
         let paths: Vec<&PathBuf> = files.iter().map(|(path, _)| path).collect();
         let fds: Vec<BorrowedFd<'_>> = files.iter().map(|(_, fd)| fd.as_fd()).collect();
-        let body = encode_body(&[], &paths, b"");
+        let body = encode_body(&[], &paths, &WithoutMaster::default(), b"");
         for worker in &self.workers {
             if let Err(error) = send_message(&worker.channel, kind::REOPEN, 0, &body, &fds) {
                 let what = format!("sendmsg() to worker process {}", worker.pid);
@@ -206,7 +191,7 @@ impl<A: Application> Master<A> {
     }
 
     fn close_sockets(&mut self) {
-        match self.upgrade.in_progress() {
+        match self.upgrade.in_progress() || self.upgrade.orphan.is_some() {
             true => self.resources.leave_sockets(),
             false => self.resources.close_sockets(&self.log),
         }

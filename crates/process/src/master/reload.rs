@@ -9,9 +9,9 @@ use crate::application::Application;
 use crate::channel::send_message;
 use crate::load::{Pictures, load};
 use crate::log::{Level, NewLogs};
-use crate::master_link::{ReloadOutcome, encode_body, kind};
 use crate::process_log::Reported;
 use crate::resources::{self, Prepared};
+use crate::worker_command::{ReloadOutcome, encode_body, kind};
 use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 use std::io;
@@ -194,5 +194,6 @@ fn send_reload(channel: &UnixStream, generation: u64, prepared: &Prepared, bundl
     let sockets = listening.iter().flat_map(|one| &one.sockets).map(|socket| (**socket).as_fd());
     let logs = prepared.logs.iter().map(|(_, fd): &(PathBuf, OwnedFd)| fd.as_fd());
     let fds: Vec<BorrowedFd<'_>> = sockets.chain(logs).collect();
-    send_message(channel, kind::RELOAD, generation, &encode_body(&addresses, &paths, bundle), &fds)
+    let body = encode_body(&addresses, &paths, &prepared.resources.without_master(), bundle);
+    send_message(channel, kind::RELOAD, generation, &body, &fds)
 }

@@ -2,9 +2,11 @@
 //!
 //! Owns the state that its parts share: workers, a reload in progress, the other master of a binary upgrade, the end.
 
+use super::respawn::Respawn;
 use crate::application::Application;
 use crate::channel::Inbox;
 use crate::daemon::Handshake;
+use crate::handover::Orphan;
 use crate::log::LogFiles;
 use crate::notify::Notify;
 use crate::process_log::ProcessLog;
@@ -113,13 +115,6 @@ pub(super) struct Phase {
     pub(super) answering: Vec<(Pid, u64)>,
 }
 
-/// When the worker is started again.
-#[derive(Default)]
-pub(super) struct Respawn {
-    pub(super) due: Option<Instant>,
-    pub(super) pause: Duration,
-}
-
 /// The masters before and after this one in a binary upgrade.
 pub(super) struct UpgradeState {
     /// The program that an upgrade starts.
@@ -128,6 +123,8 @@ pub(super) struct UpgradeState {
     pub(super) predecessor: Option<Pid>,
     /// The master that this one has started, while it runs.
     pub(super) successor: Option<Successor>,
+    /// The worker process of a dead master, which serves until a worker of this one does.
+    pub(super) orphan: Option<Orphan>,
 }
 
 /// The newer master of a binary upgrade.

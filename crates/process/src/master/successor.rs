@@ -8,7 +8,7 @@ use super::state::{Ending, Master, Successor, signal_worker};
 use crate::application::Application;
 use crate::log::Level;
 use crate::process_tree::ProcessTree;
-use crate::running::{RunningMaster, has_master_title};
+use crate::running::RunningMaster;
 use crate::upgrade;
 use nix::sys::signal::Signal;
 use nix::sys::wait::WaitStatus;
@@ -161,5 +161,5 @@ impl<A: Application> Master<A> {
 fn is_running_master(pid: Pid, pid_path: &Path) -> bool {
     let named =
         || RunningMaster::named(pid_path).is_some_and(|master| master.pid() == pid.as_raw().unsigned_abs());
-    has_master_title(pid) || named()
+    RunningMaster::numbered(pid).has_title() || named()
 }

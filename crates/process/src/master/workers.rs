@@ -2,16 +2,17 @@
 //!
 //! Owns the fork and the decision whether a dead worker is started again. Must never wait for a worker.
 
+use super::respawn::LAST_PAUSE;
 use super::state::{Ending, Master, Worker};
 use crate::application::Application;
 use crate::channel::{self, Inbox, Message, send_message};
 use crate::log::Level;
-use crate::master_link::kind;
 use crate::notify::Notify;
 use crate::process_log::Reported;
 use crate::resources::Resources;
 use crate::signals::SignalsBlocked;
 use crate::worker::{self, WorkerStart};
+use crate::worker_command::kind;
 use nix::errno::Errno;
 use nix::sys::signal::Signal;
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
@@ -22,12 +23,6 @@ use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// A worker that ran for less than this is started again only after a pause, so that a crash loop does not use up the
-/// machine. nginx always starts it at once.
-const EARLY_EXIT: Duration = Duration::from_secs(2);
-/// The first pause; it doubles up to the last.
-const FIRST_PAUSE: Duration = Duration::from_millis(100);
-const LAST_PAUSE: Duration = Duration::from_secs(5);
 /// The pause from which on a repeated signal to terminate is a kill (as nginx).
 const KILL_FROM: Duration = Duration::from_millis(1000);
 /// How long a worker may leave a command unread before it counts as stuck.
@@ -100,6 +95,7 @@ impl<A: Application> Master<A> {
         self.pending = None;
         // In the worker it would keep the starting command waiting after the master has failed.
         self.handshake = None;
+        self.upgrade.orphan = None;
         self.notify = Notify::disconnected();
         self.resources.listening.clear();
         let Some(config) = config else { std::process::exit(worker::FATAL) };
@@ -179,10 +175,7 @@ impl<A: Application> Master<A> {
             self.reload_if_requested();
             return Ok(());
         }
-        let short = !worker.ready || worker.started.elapsed() < EARLY_EXIT;
-        let (pause, wait) = pause_after(short, self.respawn.pause);
-        self.respawn.pause = pause;
-        self.respawn.due = Some(Instant::now() + wait);
+        let wait = self.respawn.after_death(worker.ready, Instant::now());
         if !wait.is_zero() {
             self.log.write(
                 Level::Alert,
@@ -321,36 +314,8 @@ impl<A: Application> Master<A> {
         if let Some(handshake) = self.handshake.take() {
             handshake.started();
         }
-    }
-}
-
-/// Returns the pause after an exit, given the previous one, and how much of it is waited.
-fn pause_after(early_exit: bool, before: Duration) -> (Duration, Duration) {
-    match (early_exit, before) {
-        (false, _) => (Duration::ZERO, Duration::ZERO),
-        // The first early exit is no loop yet, and clients wait in the queues of the sockets.
-        (true, Duration::ZERO) => (FIRST_PAUSE, Duration::ZERO),
-        (true, before) => {
-            let pause = (before * 2).min(LAST_PAUSE);
-            (pause, pause)
+        if let Some(orphan) = self.upgrade.orphan.take() {
+            orphan.retire(&self.log);
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_crash_loop_slows_down_and_a_long_run_resets_the_pause() {
-        let mut pause = Duration::ZERO;
-        let mut waited = Vec::new();
-        for _ in 0..8 {
-            let (next, wait) = pause_after(true, pause);
-            pause = next;
-            waited.push(wait.as_millis());
-        }
-        assert_eq!(waited, [0, 200, 400, 800, 1600, 3200, 5000, 5000]);
-        assert_eq!(pause_after(false, pause), (Duration::ZERO, Duration::ZERO));
     }
 }

@@ -15,6 +15,7 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 /// Acts on a command line: `PREFIX [test|dump|stop|quit|reload|reopen]`.
 pub fn main(arguments: Vec<String>) -> i32 {
@@ -85,6 +86,7 @@ impl Application for LineApp {
                 temp_dirs: Vec::new(),
                 control: None,
                 state_dirs: Vec::new(),
+                orphan_timeout: Duration::ZERO,
             },
         };
         config.requirements.log_files.push(config.access_log.clone());
@@ -136,7 +138,8 @@ impl Application for LineApp {
                     acceptors.close();
                 }
                 Some(WorkerCommand::Terminate) => return 0,
-                Some(WorkerCommand::ReloadEnded(_) | WorkerCommand::Woken) | None => {}
+                Some(WorkerCommand::ReloadEnded(_) | WorkerCommand::Orphaned | WorkerCommand::Woken)
+                | None => {}
             }
         }
     }
@@ -153,7 +156,7 @@ impl LineApp {
         }
         let log: ErrorLog = requirements.error_log(source, &acceptors.logs);
         log.write(Level::Notice, 0, format!("generation {generation} is here").as_bytes());
-        link.log_to(log);
+        link.switch_to(log);
         let before = std::mem::replace(&mut *acceptors.current.lock().unwrap(), (generation, config.word));
         acceptors.listen_to(listeners);
         link.reporter().reloaded(generation);
@@ -192,6 +195,9 @@ fn read(
             ["daemon", flag] => requirements.daemon = *flag == "on",
             ["master_process", flag] => requirements.master_process = *flag == "on",
             ["threads", number] => requirements.threads = number.parse().unwrap(),
+            ["orphan_timeout", seconds] => {
+                requirements.orphan_timeout = Duration::from_secs(seconds.parse().unwrap());
+            }
             ["open_files", number] => requirements.limits.open_files = number.parse().ok(),
             ["user", user] => {
                 requirements.user = Some(UserSpec { user: (*user).to_owned(), group: None, place });

@@ -8,6 +8,7 @@
 
 mod app;
 mod master;
+mod orphan;
 mod paths;
 mod single;
 mod start;
@@ -25,8 +26,16 @@ fn main() {
         std::process::exit(app::main(arguments.split('\n').map(str::to_owned).collect()));
     }
     let arguments = Arguments::from_args();
-    let all =
-        [start::TESTS, starter::TESTS, paths::TESTS, master::TESTS, single::TESTS, upgrade::TESTS].concat();
+    let all = [
+        start::TESTS,
+        starter::TESTS,
+        paths::TESTS,
+        master::TESTS,
+        single::TESTS,
+        upgrade::TESTS,
+        orphan::TESTS,
+    ]
+    .concat();
     let trial = |(name, test): (&str, fn())| {
         Trial::test(name, move || {
             test();

@@ -131,8 +131,8 @@ impl TestServer {
             let _ = child.kill();
             let _ = child.wait();
         } else if pid > 1 && alive(pid) {
-            // A worker ends when its master is gone.
-            kill(pid, nix::sys::signal::Signal::SIGKILL);
+            // Its worker would serve on.
+            pointsman_process::ProcessTree::of(pid.cast_unsigned()).kill();
         }
     }
 }

@@ -27,7 +27,7 @@ pub const TESTS: &[(&str, fn())] = &[
 const CONF: &str = "listen unix:a.sock;\nword one;\nerror_log error.log;\n";
 
 /// Sends USR2 and waits until the new master serves. Gives the old and the new master.
-fn upgrade(server: &TestServer) -> (i32, i32) {
+pub fn upgrade(server: &TestServer) -> (i32, i32) {
     let old = server.pid();
     kill(old, Signal::SIGUSR2);
     until("the new master's pid file", || {
@@ -46,7 +46,7 @@ fn number(server: &TestServer) -> i32 {
     }
 }
 
-fn children(pid: i32) -> Vec<i32> {
+pub fn children(pid: i32) -> Vec<i32> {
     let text = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
     text.split_whitespace().map(|number| number.parse().unwrap()).collect()
 }
@@ -57,25 +57,25 @@ fn answers_of(server: &TestServer, master: i32) -> bool {
     (0..64).any(|_| workers.contains(&server.ask("a.sock").pid))
 }
 
-fn inode(server: &TestServer, name: &str) -> u64 {
+pub fn inode(server: &TestServer, name: &str) -> u64 {
     std::fs::metadata(server.path(name)).unwrap().ino()
 }
 
 /// Sends requests over new connections, and counts failures.
-struct Load<'a> {
+pub struct Load<'a> {
     address: &'a str,
-    stop: AtomicBool,
+    pub stop: AtomicBool,
     answered: AtomicUsize,
-    failed: AtomicUsize,
+    pub failed: AtomicUsize,
 }
 
 impl Load<'_> {
-    fn on(address: &str) -> Load<'_> {
+    pub fn on(address: &str) -> Load<'_> {
         let (stop, answered, failed) = Default::default();
         Load { address, stop, answered, failed }
     }
 
-    fn run(&self) {
+    pub fn run(&self) {
         while !self.stop.load(Ordering::SeqCst) {
             let answer = std::net::TcpStream::connect(self.address).and_then(|mut stream| {
                 stream.write_all(b"hello\n")?;
@@ -88,7 +88,7 @@ impl Load<'_> {
         }
     }
 
-    fn go_on(&self) {
+    pub fn go_on(&self) {
         let seen = self.answered.load(Ordering::SeqCst);
         until("answers", || self.answered.load(Ordering::SeqCst) > seen + 20);
     }

@@ -216,6 +216,10 @@ impl WorkerProcess {
                 Some(WorkerCommand::ReloadEnded(answer)) => {
                     self.shared.bus.reload_requests().answered(answer)
                 }
+                Some(WorkerCommand::Orphaned) => {
+                    self.shared.control.refuse_orders();
+                    self.shared.bus.reload_requests().orphaned();
+                }
                 Some(WorkerCommand::Quit) => return self.quit(),
                 Some(WorkerCommand::Terminate) => return self.terminate(),
                 // A thread ends only when it is asked to: anything else is a fault, and the master starts a new process.

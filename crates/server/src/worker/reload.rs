@@ -95,7 +95,7 @@ impl WorkerProcess {
         self.groups = candidate.groups;
         self.dicts = candidate.dicts;
         *self.office_log.lock().unwrap_or_else(PoisonError::into_inner) = error_log.clone();
-        self.init.master.log_to(error_log.clone());
+        self.init.master.switch_to(error_log.clone());
         self.init.error_log = error_log;
     }
 

@@ -18,6 +18,8 @@ pub(crate) struct ReloadRequests {
 #[derive(Default)]
 struct Waiting {
     last: u64,
+    /// The master is gone.
+    orphaned: bool,
     replies: HashMap<u64, Reply<Reloaded>>,
 }
 
@@ -31,6 +33,9 @@ impl ReloadRequests {
     pub(crate) fn ask(&self, reply: Reply<Reloaded>) {
         let Some(reporter) = &self.reporter else { return };
         let mut waiting = self.waiting();
+        if waiting.orphaned {
+            return;
+        }
         waiting.last += 1;
         let ticket = waiting.last;
         waiting.replies.insert(ticket, reply);
@@ -48,6 +53,13 @@ impl ReloadRequests {
         if let Some(reporter) = &self.reporter {
             reporter.held(keys as u64);
         }
+    }
+
+    /// Drops the replies that no master will send any more, now and later.
+    pub(crate) fn orphaned(&self) {
+        let mut waiting = self.waiting();
+        waiting.orphaned = true;
+        waiting.replies.clear();
     }
 
     /// Passes the master's answer on.

@@ -11,6 +11,7 @@ use process::log::LogTarget;
 use process::{Address, EnvRule, Keepalive, Limits, ListenSpec, Requirements, Sandbox};
 use process::{SocketAccess, Source, UserSpec};
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// Returns what the configuration requires of the operating system.
 pub(crate) fn boot(config: &Config, source: &Source) -> Requirements {
@@ -69,6 +70,7 @@ pub(crate) fn boot(config: &Config, source: &Source) -> Requirements {
         temp_dirs: temporary_folders(config),
         control: control_socket(config),
         state_dirs: state_folders(config),
+        orphan_timeout: Duration::from_millis(*main.process.orphan_timeout_ms),
     }
 }
 
@@ -121,7 +123,7 @@ fn control_socket(config: &Config) -> Option<ListenSpec> {
     let socket = config.control.socket.as_ref()?;
     Some(ListenSpec {
         access: Some(SocketAccess { mode: socket.mode, group: socket.group.clone() }),
-        optional: !config.control.socket.written(),
+        optional: (!config.control.socket.written()).then_some("control"),
         ..ListenSpec::new(Address::Unix(socket.path.clone()))
     })
 }

@@ -127,6 +127,7 @@ fn move_in(
         log: Arc::new(move |level, text| tell!("process {number} [{}] {text}", level.name())),
         events: Events::new(now_us()),
         long_calls: Arc::default(),
+        without_master: false.into(),
     };
     let control =
         ControlHandle { jobs, thread: Arc::default(), calls: Arc::default(), shared: Arc::new(shared) };
