@@ -2,17 +2,21 @@
 //!
 //! mlua-sys would build it too, but offers no way to pass `LUAJIT_ENABLE_CHECKHOOK`. That define makes compiled
 //! loops look at the hook mask, so that a script caught in `while true do end` can be stopped; without it a hook
-//! only ever fires in the interpreter. Assertions stay off in every profile: they cost more than they find here.
+//! only ever fires in the interpreter. `luajit_guards.h`, which is included before each source, bounds nested calls and lets
+//! hooks into finalizers. Assertions stay off in every profile: they cost more than they find here.
 #![allow(unsafe_code)] // one call, reasoned below
 
 fn main() {
     println!("cargo:rerun-if-changed=build.rs");
+    println!("cargo:rerun-if-changed=luajit_guards.h");
     println!("cargo:rerun-if-env-changed=TARGET_CFLAGS");
-    // LuaJIT's Makefile leaves TARGET_CFLAGS to its caller and luajit-src does not set it.
-    let wanted = "-DLUAJIT_ENABLE_CHECKHOOK";
+    // LuaJIT's Makefile leaves TARGET_CFLAGS to its caller and luajit-src does not set it. The make runs in LuaJIT's
+    // folder; a shell splits the flags.
+    let header = concat!("'", env!("CARGO_MANIFEST_DIR"), "/luajit_guards.h'");
+    let wanted = format!("-DLUAJIT_ENABLE_CHECKHOOK -iquote . -include {header}");
     let flags = match std::env::var("TARGET_CFLAGS") {
         Ok(given) => format!("{given} {wanted}"),
-        Err(_) => wanted.to_owned(),
+        Err(_) => wanted,
     };
     // SAFETY: a build script of one thread; nothing else reads the environment meanwhile.
     unsafe { std::env::set_var("TARGET_CFLAGS", flags) };

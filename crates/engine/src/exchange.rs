@@ -275,6 +275,11 @@ impl Slots {
         }
     }
 
+    /// Returns the bytes of all values.
+    pub fn used_bytes(&self) -> usize {
+        self.0.iter().map(|slot| slot.value.len()).sum()
+    }
+
     /// One slot.
     pub fn get(&self, slot: u32) -> &Slot {
         &self.0[slot as usize]

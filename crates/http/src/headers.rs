@@ -62,6 +62,11 @@ impl Headers {
         self.bytes.shrink_to(bytes);
     }
 
+    /// Returns the bytes of names and values that are kept, those of replaced fields included.
+    pub fn used_bytes(&self) -> usize {
+        self.bytes.len()
+    }
+
     /// Returns the number of fields.
     pub fn len(&self) -> usize {
         self.fields.len()

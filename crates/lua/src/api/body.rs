@@ -16,6 +16,7 @@ use super::multi_value::{log_args_limit, push_args};
 use crate::machine::bridge::{Bridge, arg};
 use crate::machine::{Area, Function, FunctionTable, stack};
 use crate::phase::Phases;
+use crate::vm::charge;
 use crate::vm::frame::{self, Want};
 
 const fn of_request(name: &'static str, doc: &'static str) -> Function {
@@ -62,7 +63,7 @@ struct Functions {
     state: unsafe extern "C" fn(*mut Bridge) -> c_int,
     data: unsafe extern "C" fn(*mut Bridge) -> c_int,
     file: unsafe extern "C" fn(*mut Bridge) -> c_int,
-    set_data: unsafe extern "C" fn(*mut Bridge, *const u8, usize),
+    set_data: unsafe extern "C" fn(*mut Bridge, *const u8, usize) -> c_int,
     set_file: unsafe extern "C" fn(*mut Bridge, *const u8, usize, c_int) -> c_int,
     init: unsafe extern "C" fn(*mut Bridge),
     append: unsafe extern "C" fn(*mut Bridge, *const u8, usize) -> c_int,
@@ -133,12 +134,18 @@ fn set_length(request: &mut Request, length: u64) {
     headers.set_known(Known::ContentLength, length.to_string().as_bytes());
 }
 
-unsafe extern "C" fn set_data(bridge: *mut Bridge, data: *const u8, len: usize) {
-    // SAFETY: see `read`; the string lives during the call.
-    let (Some(request), data) = (unsafe { (frame::request(bridge), arg(data, len)) }) else { return };
+/// Returns 0 if there is no room for it.
+unsafe extern "C" fn set_data(bridge: *mut Bridge, data: *const u8, len: usize) -> c_int {
+    // SAFETY: see `read`.
+    if !unsafe { charge::has_room(bridge, len) } {
+        return 0;
+    }
+    // SAFETY: as above; the string lives during the call.
+    let (Some(request), data) = (unsafe { (frame::request(bridge), arg(data, len)) }) else { return 1 };
     let request = &mut request.exchange.request;
     request.body = Body::Memory(data.to_vec());
     set_length(request, data.len() as u64);
+    1
 }
 
 /// Returns 0 if the file cannot be opened.
@@ -163,9 +170,13 @@ unsafe extern "C" fn init(bridge: *mut Bridge) {
     }
 }
 
-/// Returns 0 if no body was begun.
+/// Returns 0 if no body was begun, -1 if there is no room for more.
 unsafe extern "C" fn append(bridge: *mut Bridge, data: *const u8, len: usize) -> c_int {
-    // SAFETY: see `read`; the string lives during the call.
+    // SAFETY: see `read`.
+    if !unsafe { charge::has_room(bridge, len) } {
+        return -1;
+    }
+    // SAFETY: as above; the string lives during the call.
     let (Some(request), data) = (unsafe { (frame::request(bridge), arg(data, len)) }) else { return 0 };
     match &mut *request.state.building.borrow_mut() {
         Some(body) => {

@@ -7,7 +7,7 @@ use mlua_sys as ffi;
 use mlua_sys::{lua_Debug, lua_State};
 
 use crate::machine::bridge::Bridge;
-use crate::machine::{Area, Function, FunctionTable, stack};
+use crate::machine::{Area, Function, FunctionTable, NO_ROOM, stack};
 use crate::phase::Phases;
 
 pub(super) static AREA: Area = Area {
@@ -29,6 +29,9 @@ pub(super) static AREA: Area = Area {
     table: FunctionTable::NONE,
     natives: &[(c"log", log), (c"print", print)],
 };
+
+/// More than a line of the error log ever holds.
+const LONGEST_LINE: usize = 64 << 10;
 
 const NOTICE: u8 = 6;
 const DEBUG: i64 = 8;
@@ -67,6 +70,7 @@ unsafe fn write(state: *mut lua_State, level: u8) -> c_int {
         write_position(state, &mut *buffer);
         for index in 1..=given {
             write_for_log(state, index, &mut *buffer);
+            (*buffer).truncate(LONGEST_LINE);
         }
         (*bridge).world.log(level, &*buffer);
     }
@@ -131,16 +135,16 @@ unsafe fn write_for_log(state: *mut lua_State, index: c_int, out: &mut Vec<u8>) 
 }
 
 /// Appends one argument of `ngx.say` or `ngx.print`: a plain value (see [`write_plain`]) or a nested list of them.
+/// Raises an error when there are more than `room` bytes.
 ///
 /// # Safety
 /// `state` must be the stack of a C function of Lua's with four free slots. An error may be raised: nothing that needs
 /// dropping may be alive above, and `out` must belong to something that outlives the call.
-#[allow(dead_code)] // until ngx.say is bound
-pub(crate) unsafe fn write_for_body(state: *mut lua_State, index: c_int, out: &mut Vec<u8>) {
+pub(crate) unsafe fn write_for_body(state: *mut lua_State, index: c_int, room: usize, out: &mut Vec<u8>) {
     // SAFETY: the caller vouches for it.
     unsafe {
         match ffi::lua_type(state, index) {
-            ffi::LUA_TTABLE => write_list(state, index, index, out),
+            ffi::LUA_TTABLE => write_list(state, index, index, room, out),
             kind => {
                 if !write_plain(state, index, out) {
                     let text = ffi::lua_pushfstring(
@@ -151,13 +155,14 @@ pub(crate) unsafe fn write_for_body(state: *mut lua_State, index: c_int, out: &m
                     );
                     ffi::luaL_argerror(state, index, text);
                 }
+                check_room(state, room, out);
             }
         }
     }
 }
 
 /// Appends a list that is, or is nested in, argument number `argument`.
-unsafe fn write_list(state: *mut lua_State, index: c_int, argument: c_int, out: &mut Vec<u8>) {
+unsafe fn write_list(state: *mut lua_State, index: c_int, argument: c_int, room: usize, out: &mut Vec<u8>) {
     // SAFETY: see `write_for_body`.
     unsafe {
         ffi::luaL_checkstack_(state, 4, c"too many nested tables".as_ptr());
@@ -178,17 +183,27 @@ unsafe fn write_list(state: *mut lua_State, index: c_int, argument: c_int, out: 
             ffi::lua_rawgeti_(state, index, number);
             let top = ffi::lua_gettop(state);
             match ffi::lua_type(state, top) {
-                ffi::LUA_TTABLE => write_list(state, top, argument, out),
+                ffi::LUA_TTABLE => write_list(state, top, argument, room, out),
                 kind => {
                     if !write_plain(state, top, out) {
                         let name = ffi::lua_typename(state, kind);
                         let text = ffi::lua_pushfstring(state, c"bad data type %s found".as_ptr(), name);
                         ffi::luaL_argerror(state, argument, text);
                     }
+                    check_room(state, room, out);
                 }
             }
             ffi::lua_pop(state, 1);
         }
+    }
+}
+
+/// Raises an error if more was written than there is room for.
+unsafe fn check_room(state: *mut lua_State, room: usize, out: &mut Vec<u8>) {
+    if out.len() > room {
+        *out = Vec::new();
+        // SAFETY: see `write_for_body`.
+        unsafe { stack::raise_at(state, 1, NO_ROOM.as_bytes()) }
     }
 }
 

@@ -10,6 +10,7 @@ use engine::log_line;
 use crate::machine::bridge::{Bridge, arg};
 use crate::machine::{Area, Function, FunctionTable, field};
 use crate::phase::{Phase, Phases};
+use crate::vm::charge;
 use crate::vm::frame::{self, Want};
 
 const fn everywhere(name: &'static str, doc: &'static str) -> Function {
@@ -82,7 +83,7 @@ struct Functions {
     sleep: unsafe extern "C" fn(*mut Bridge, f64),
     set_arg: unsafe extern "C" fn(*mut Bridge, c_int) -> c_int,
     chunk: unsafe extern "C" fn(*mut Bridge),
-    set_chunk: unsafe extern "C" fn(*mut Bridge, *const u8, usize),
+    set_chunk: unsafe extern "C" fn(*mut Bridge, *const u8, usize) -> c_int,
     is_last: unsafe extern "C" fn(*mut Bridge) -> c_int,
     set_last: unsafe extern "C" fn(*mut Bridge, c_int),
     is_exiting: unsafe extern "C" fn(*mut Bridge) -> c_int,
@@ -197,11 +198,17 @@ unsafe extern "C" fn chunk(bridge: *mut Bridge) {
     }
 }
 
-unsafe extern "C" fn set_chunk(bridge: *mut Bridge, text: *const u8, len: usize) {
+/// Returns 0 if there is no room for it.
+unsafe extern "C" fn set_chunk(bridge: *mut Bridge, text: *const u8, len: usize) -> c_int {
     // SAFETY: see `exit`; the string lives during the call.
-    let (Some(request), text) = (unsafe { (frame::request(bridge), arg(text, len)) }) else { return };
+    let (Some(request), text) = (unsafe { (frame::request(bridge), arg(text, len)) }) else { return 1 };
+    let chunk_len = request.exchange.script.chunk.len();
+    if len > chunk_len && charge::room(request.exchange, request.state) < len - chunk_len {
+        return 0;
+    }
     request.exchange.script.chunk.clear();
     request.exchange.script.chunk.extend_from_slice(text);
+    1
 }
 
 unsafe extern "C" fn is_last(bridge: *mut Bridge) -> c_int {

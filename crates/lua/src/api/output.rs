@@ -9,8 +9,8 @@ use super::console;
 use crate::machine::bridge::Bridge;
 use crate::machine::{Area, Function, FunctionTable, stack};
 use crate::phase::{PHASES, Phase, Phases};
-use crate::vm::frame;
 use crate::vm::output::{self, OutputFailed};
+use crate::vm::{charge, frame};
 
 pub(super) static AREA: Area = Area {
     name: "output",
@@ -61,10 +61,11 @@ unsafe fn write(state: *mut lua_State, newline: bool) -> c_int {
             return refused;
         }
         let given = ffi::lua_gettop(state);
+        let room = charge::room_after_collecting(bridge);
         let buffer: *mut Vec<u8> = &mut (*bridge).buffer;
         (*buffer).clear();
         for index in 1..=given {
-            console::write_for_body(state, index, &mut *buffer);
+            console::write_for_body(state, index, room, &mut *buffer);
         }
         if newline {
             (*buffer).push(b'\n');

@@ -13,6 +13,7 @@ use crate::codec::uri::{self, Escape};
 use crate::machine::bridge::{Bridge, arg};
 use crate::machine::{Area, Function, FunctionTable, stack};
 use crate::phase::Phases;
+use crate::vm::charge;
 use crate::vm::frame::{self, Want};
 
 const fn of_request(name: &'static str, doc: &'static str) -> Function {
@@ -100,6 +101,9 @@ unsafe extern "C" fn set_method(bridge: *mut Bridge, name: *const u8, len: usize
 const REMOVE: c_int = 0;
 const REPLACE: c_int = 1;
 
+/// The server holds as much as it may.
+const NO_ROOM: c_int = -1;
+
 /// Removes a header (0), sets it (1), or adds a value (2).
 unsafe extern "C" fn set_header(
     bridge: *mut Bridge,
@@ -115,6 +119,9 @@ unsafe extern "C" fn set_header(
     else {
         return 0;
     };
+    if !value.is_empty() && charge::room(request.exchange, request.state) < name.len() + value.len() {
+        return NO_ROOM;
+    }
     let mut name_buffer = Vec::new();
     let name: &[u8] = match uri::escape_if_needed(Escape::HeaderName, name, &mut name_buffer) {
         true => &name_buffer,

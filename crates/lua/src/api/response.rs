@@ -17,7 +17,7 @@ use crate::codec::uri::{self, Escape};
 use crate::machine::bridge::{Bridge, arg};
 use crate::machine::{Area, Function, FunctionTable, field, stack};
 use crate::phase::Phases;
-use crate::vm::{frame, output};
+use crate::vm::{charge, frame, output};
 
 pub(super) static AREA: Area = Area {
     name: "response",
@@ -175,6 +175,9 @@ unsafe extern "C" fn get_next(bridge: *mut Bridge, name: *const u8, len: usize, 
     bridge.answer_buffer();
 }
 
+/// What `set` returns when the server holds as much as it may.
+const NO_ROOM: c_int = -1;
+
 /// How `set` treats existing values.
 const REMOVE: c_int = 0;
 const REPLACE: c_int = 1;
@@ -198,6 +201,9 @@ unsafe extern "C" fn set(
         let text = b"attempt to set ngx.header.HEADER after sending out response headers";
         log_line::error(request.exchange, &mut request.env, Level::Error, text);
         return 1;
+    }
+    if !value.is_empty() && charge::room(request.exchange, request.state) < name.len() + value.len() {
+        return NO_ROOM;
     }
     let settings = &request.env.config.location(request.exchange.route.location).settings.lua;
     request.state.headers_set.set(true);

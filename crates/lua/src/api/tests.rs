@@ -319,7 +319,7 @@ fn lists_become_text_for_the_body() {
         // SAFETY: a C function of Lua's; the buffer is leaked when an error is raised, which a test may do.
         unsafe {
             for index in 1..=ffi::lua_gettop(state) {
-                console::write_for_body(state, index, &mut out);
+                console::write_for_body(state, index, usize::MAX, &mut out);
             }
             stack::push(state, &out);
             drop(std::mem::ManuallyDrop::into_inner(out));

@@ -8,7 +8,7 @@ use engine::variables::{self, Definition};
 use crate::machine::bridge::{Bridge, arg};
 use crate::machine::{Area, FunctionTable, field};
 use crate::phase::Phases;
-use crate::vm::frame;
+use crate::vm::{charge, frame};
 
 pub(super) static AREA: Area = Area {
     name: "variable",
@@ -43,6 +43,7 @@ const FOUND: c_int = 1;
 const NOT_FOUND: c_int = 0;
 const NOT_CHANGEABLE: c_int = -1;
 const NOT_WRITABLE: c_int = -2;
+const NO_ROOM: c_int = -3;
 
 /// Returns the number of a name: at least 0 if there is such a variable, and above 0 if the number may be kept.
 unsafe extern "C" fn resolve(bridge: *mut Bridge, name: *const u8, len: usize) -> c_int {
@@ -106,6 +107,10 @@ unsafe extern "C" fn set(
     len: usize,
     is_nil: c_int,
 ) -> c_int {
+    // SAFETY: as above.
+    if !unsafe { charge::has_room_for_value(bridge, len) } {
+        return NO_ROOM;
+    }
     // SAFETY: as above; the value lives during the call.
     let (Some(request), value) = (unsafe { (frame::request(bridge), arg(value, len)) }) else {
         return NOT_WRITABLE;

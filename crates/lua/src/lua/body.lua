@@ -12,7 +12,7 @@ typedef struct {
     int (*state)(pm_bridge *);
     int (*data)(pm_bridge *);
     int (*file)(pm_bridge *);
-    void (*set_data)(pm_bridge *, const char *, size_t);
+    int (*set_data)(pm_bridge *, const char *, size_t);
     int (*set_file)(pm_bridge *, const char *, size_t, int);
     void (*init)(pm_bridge *);
     int (*append)(pm_bridge *, const char *, size_t);
@@ -95,7 +95,9 @@ function req.set_body_data(...)
     local data = text_argument((...), 1)
     check_request()
     check_read()
-    C.set_data(bridge, data, #data)
+    if C.set_data(bridge, data, #data) == 0 then
+        error(support.no_room, 2)
+    end
 end
 
 function req.set_body_file(...)
@@ -131,8 +133,9 @@ function req.append_body(...)
     end
     local data = text_argument((...), 1)
     check_request()
-    if C.append(bridge, data, #data) == 0 then
-        error("request_body not initialized", 2)
+    local done = C.append(bridge, data, #data)
+    if done ~= 1 then
+        error(done == 0 and "request_body not initialized" or support.no_room, 2)
     end
 end
 

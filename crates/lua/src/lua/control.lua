@@ -16,7 +16,7 @@ typedef struct {
     void (*sleep)(pm_bridge *, double);
     int (*set_arg)(pm_bridge *, int);
     void (*chunk)(pm_bridge *);
-    void (*set_chunk)(pm_bridge *, const char *, size_t);
+    int (*set_chunk)(pm_bridge *, const char *, size_t);
     int (*is_last)(pm_bridge *);
     void (*set_last)(pm_bridge *, int);
     int (*is_exiting)(pm_bridge *);
@@ -224,7 +224,9 @@ local function set_arg(_, number, value)
         elseif type(value) ~= "string" then
             error("bad chunk data type: " .. type(value), 2)
         end
-        c_set_chunk(bridge, value, #value)
+        if c_set_chunk(bridge, value, #value) == 0 then
+            error(support.no_room, 2)
+        end
     elseif number == 2 then
         c_set_last(bridge, value and 1 or 0)
     else

@@ -1,6 +1,6 @@
 -- Coroutines of scripts. A call that waits yields a token to the scheduler; when the script runs it inside a coroutine
 -- of its own, that yield comes out of coroutine.resume first, and is passed on here, however deep.
-local support, tidy = ...
+local support, tidy, has_room = ...
 local coroutine, error, tonumber, type = coroutine, error, tonumber, type
 local create, resume, yield, status = coroutine.create, coroutine.resume, coroutine.yield, coroutine.status
 
@@ -13,7 +13,13 @@ local function pass(co, ok, ...)
     return ok, ...
 end
 
+-- A coroutine that another resumes takes C stack; see machine/c_stack.rs.
+local OVERFLOW = "C stack overflow"
+
 function coroutine.resume(co, ...)
+    if not has_room() then
+        return false, OVERFLOW
+    end
     return pass(co, resume(co, ...))
 end
 
@@ -27,6 +33,9 @@ end
 function coroutine.wrap(f)
     local co = create(f)
     return function(...)
+        if not has_room() then
+            error(OVERFLOW, 2)
+        end
         return unwrap(pass(co, resume(co, ...)))
     end
 end

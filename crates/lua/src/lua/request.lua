@@ -69,6 +69,12 @@ end
 
 local REMOVE, REPLACE, ADD = 0, 1, 2
 
+local function put_header(name, text, how)
+    if c_set_header(bridge, name, #name, text, #text, how) == -1 then
+        error(support.no_room, 3)
+    end
+end
+
 function req.set_header(name, value)
     check_request()
     if name == nil then
@@ -86,11 +92,11 @@ function req.set_header(name, value)
         end
         for number = 1, count do
             local text = tostring(value[number])
-            c_set_header(bridge, name, #name, text, #text, number == 1 and REPLACE or ADD)
+            put_header(name, text, number == 1 and REPLACE or ADD)
         end
     else
         local text = type(value) == "string" and value or tostring(value)
-        c_set_header(bridge, name, #name, text, #text, REPLACE)
+        put_header(name, text, REPLACE)
     end
 end
 

@@ -87,13 +87,16 @@ local function set(_, name, value, keep)
                 text = tostring(text)
             end
             done = c_set(bridge, name, #name, text, #text, number == 1 and first or ADD)
+            if done == -1 then
+                break
+            end
         end
     else
         local text = type(value) == "string" and value or tostring(value)
         done = c_set(bridge, name, #name, text, #text, first)
     end
-    if done == 0 then
-        error("failed to set header", 2)
+    if done < 1 then
+        error(done == 0 and "failed to set header" or support.no_room, 2)
     end
 end
 

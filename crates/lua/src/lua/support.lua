@@ -114,6 +114,7 @@ package.loaded.ngx = ngx
 return {
     bridge = bridge,
     settings = settings,
+    no_room = settings.no_room,
     phases = phases,
     allowed = allowed,
     check = check,

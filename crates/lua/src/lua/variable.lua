@@ -63,6 +63,8 @@ local function set(_, name, value)
     end
     if done == -1 then
         error('variable "' .. lower(name) .. '" not changeable', 2)
+    elseif done == -3 then
+        error(support.no_room, 2)
     elseif done == -2 then
         name = lower(name)
         error('variable "' .. name .. '" not found for writing; maybe it is a built-in variable that is not changeable'

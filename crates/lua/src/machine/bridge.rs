@@ -75,6 +75,14 @@ impl Bridge {
         }
     }
 
+    /// Returns memory that a rare large answer has taken.
+    pub(super) fn shrink(&mut self) {
+        const KEPT: usize = 64 << 10;
+        if self.buffer.capacity() > KEPT {
+            self.buffer = Vec::new();
+        }
+    }
+
     /// Answers with text that lives as long as the program.
     pub(crate) fn answer(&mut self, text: &'static [u8]) {
         self.text = text.as_ptr();

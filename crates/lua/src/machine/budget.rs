@@ -7,16 +7,25 @@ use std::alloc::{Layout, alloc, dealloc, realloc};
 use std::ffi::c_void;
 use std::ptr;
 
+use super::c_stack::StackLimits;
 use super::watch::Watch;
 
 /// The alignment of LuaJIT's objects, that of its own allocator (MALLOC_ALIGNMENT in lj_alloc.c). With a larger one,
 /// our allocator would have to look for room for sizes that are no multiple of it.
 const ALIGN: usize = 8;
 
+/// The error of a script that wants the server to hold more than the limit allows.
+pub(crate) const NO_ROOM: &str = "no memory: what the server holds for scripts has reached lua_memory_limit";
+
 /// Counts and limits what one machine has allocated. It is LuaJIT's allocator argument, so code that runs
 /// inside the machine can reach it.
+#[repr(C)]
 pub(crate) struct Budget {
+    /// First: LuaJIT looks at it before calls from C (`luajit_guards.h`).
+    pub(super) stack: StackLimits,
     used_bytes: usize,
+    /// What the server holds for scripts outside of the machine.
+    outside_bytes: usize,
     limit_bytes: usize,
     /// Whether the limit holds now. It does while a script runs, whose calls are protected; elsewhere LuaJIT would end
     /// the process when it runs out of memory.
@@ -27,7 +36,15 @@ pub(crate) struct Budget {
 
 impl Budget {
     pub(super) fn new(limit_bytes: Option<usize>, watch: std::sync::Arc<Watch>) -> Budget {
-        Budget { used_bytes: 0, limit_bytes: limit_bytes.unwrap_or(usize::MAX), limited: false, watch }
+        let stack = StackLimits::of_this_thread();
+        Budget {
+            stack,
+            used_bytes: 0,
+            outside_bytes: 0,
+            limit_bytes: limit_bytes.unwrap_or(usize::MAX),
+            limited: false,
+            watch,
+        }
     }
 
     pub(super) fn set_limited(&mut self, limited: bool) {
@@ -36,6 +53,16 @@ impl Budget {
 
     pub(super) fn used_bytes(&self) -> usize {
         self.used_bytes
+    }
+
+    /// Counts what the server holds for scripts: `now` bytes in place of `before`.
+    pub(super) fn count_outside(&mut self, before: usize, now: usize) {
+        self.outside_bytes = self.outside_bytes.saturating_sub(before).saturating_add(now);
+    }
+
+    /// Returns how many bytes more the server may hold for scripts.
+    pub(super) fn room_outside(&self) -> usize {
+        self.limit_bytes.saturating_sub(self.used_bytes).saturating_sub(self.outside_bytes)
     }
 
     /// Returns whether so much is used that garbage should be collected.
@@ -59,7 +86,10 @@ pub(super) unsafe extern "C" fn allocate(
     let budget = unsafe { &mut *budget.cast::<Budget>() };
     let old_bytes = if block.is_null() { 0 } else { old_bytes };
     let after = budget.used_bytes - old_bytes + new_bytes;
-    if budget.limited && new_bytes > old_bytes && after > budget.limit_bytes {
+    if budget.limited
+        && new_bytes > old_bytes
+        && after.saturating_add(budget.outside_bytes) > budget.limit_bytes
+    {
         return ptr::null_mut();
     }
     let layout = |bytes| {

@@ -7,6 +7,7 @@ use mlua_sys::lua_State;
 
 use super::area::Area;
 use super::bridge::Bridge;
+use super::budget::{Budget, NO_ROOM};
 use super::chunk::Chunk;
 use super::options::MachineOptions;
 use super::{stack, traceback};
@@ -87,7 +88,8 @@ unsafe extern "C-unwind" fn open_protected(state: *mut lua_State) -> i32 {
         ffi::lua_pushvalue(state, 1);
         ffi::lua_pushlightuserdata(state, opening.bridge.cast());
         ffi::lua_pushcclosure(state, traceback::tidied, 1);
-        ffi::lua_call(state, 2, 0);
+        ffi::lua_pushcclosure(state, has_room, 0);
+        ffi::lua_call(state, 3, 0);
         load(state, include_str!("../lua/modules.lua"), "modules");
         ffi::lua_pushvalue(state, 1);
         ffi::lua_call(state, 1, 0);
@@ -118,6 +120,17 @@ unsafe extern "C-unwind" fn open_protected(state: *mut lua_State) -> i32 {
         };
         0
     }
+}
+
+/// `has_room()`: returns whether the C stack has room for another coroutine.
+unsafe extern "C-unwind" fn has_room(state: *mut lua_State) -> i32 {
+    let mut budget = std::ptr::null_mut();
+    // SAFETY: the allocator's argument is the machine's Budget; a C function has a slot.
+    unsafe {
+        ffi::lua_getallocf(state, &mut budget);
+        ffi::lua_pushboolean(state, i32::from((*budget.cast::<Budget>()).stack.have_room()));
+    }
+    1
 }
 
 /// Loads one of our own sources under the name that tracebacks show.
@@ -174,6 +187,8 @@ unsafe fn push_settings(state: *mut lua_State, options: &MachineOptions) {
     // SAFETY: as in push_phases.
     unsafe {
         ffi::lua_createtable(state, 0, 8);
+        stack::push(state, NO_ROOM.as_bytes());
+        ffi::lua_setfield(state, -2, c"no_room".as_ptr());
         ffi::lua_pushboolean(state, i32::from(options.private_globals));
         ffi::lua_setfield(state, -2, c"private_globals".as_ptr());
         ffi::lua_pushinteger(state, ffi::lua_Integer::from(options.regex_cache_entries));

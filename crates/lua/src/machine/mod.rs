@@ -8,6 +8,7 @@
 mod area;
 pub(crate) mod bridge;
 mod budget;
+mod c_stack;
 mod chunk;
 mod coroutine;
 mod interrupt;
@@ -31,10 +32,11 @@ pub(crate) use area::{FunctionTable, field};
 use bridge::Bridge;
 pub(crate) use bridge::World;
 use budget::Budget;
+pub(crate) use budget::NO_ROOM;
 pub(crate) use chunk::{Chunk, LoadError, chunk_name};
 pub(crate) use coroutine::{Coroutine, Resumed};
-pub(crate) use interrupt::Interrupter;
 pub use interrupt::Watchdog;
+pub(crate) use interrupt::{Interrupter, Watched};
 use library::Anchors;
 pub(crate) use options::{MachineOptions, WorkerIdentity};
 use watch::Watch;
@@ -69,6 +71,8 @@ pub(crate) struct Machine {
     anchors: Anchors,
     /// The number of nested runs: a script that writes its answer may run filters.
     depth: Cell<u32>,
+    /// Garbage is to be collected before the next run.
+    collect_first: Cell<bool>,
 }
 
 impl Machine {
@@ -88,6 +92,7 @@ impl Machine {
             idle: RefCell::default(),
             anchors: Anchors::NONE,
             depth: Cell::new(0),
+            collect_first: Cell::new(false),
         };
         if state.is_null() {
             return Err(OpenError { text: b"no memory for a Lua machine".to_vec() });
@@ -111,6 +116,18 @@ impl Machine {
     pub(crate) fn used_bytes(&self) -> usize {
         // SAFETY: the budget lives as long as self, and no allocation is under way.
         unsafe { (*self.budget).used_bytes() }
+    }
+
+    /// Counts what the server holds for scripts outside of the machine: `now` bytes in place of `before`.
+    pub(crate) fn count_outside(&self, before: usize, now: usize) {
+        // SAFETY: as in used_bytes.
+        unsafe { (*self.budget).count_outside(before, now) }
+    }
+
+    /// Returns how many bytes more the server may hold for scripts.
+    pub(crate) fn room_outside(&self) -> usize {
+        // SAFETY: as in used_bytes.
+        unsafe { (*self.budget).room_outside() }
     }
 
     /// Loads inline code under the name that [`chunk_name`] makes.
@@ -188,9 +205,9 @@ impl Machine {
         self.anchors
     }
 
-    /// Collects all garbage now.
+    /// Collects all garbage, as part of a run: finalizers can be stopped. Those that fail are logged by LuaJIT itself.
     pub(crate) fn collect_garbage(&self) {
-        // SAFETY: the machine is open and this thread's own. Finalizers that fail are logged by LuaJIT itself.
+        // SAFETY: the machine is open and this thread's own.
         unsafe { ffi::lua_gc(self.state, ffi::LUA_GCCOLLECT, 0) };
     }
 
@@ -204,6 +221,10 @@ impl Machine {
     fn enter(&self, phase: Phase, request: u32) -> OuterRun {
         if self.depth.replace(self.depth.get() + 1) == 0 {
             self.watch.enter();
+            // The coroutine that ran out of memory was still there when its run ended.
+            if self.collect_first.take() {
+                self.collect_garbage();
+            }
         }
         // SAFETY: the bridge and the budget live as long as self, and nothing else refers to them between calls.
         unsafe {
@@ -227,10 +248,13 @@ impl Machine {
             (*self.budget).is_tight()
         };
         if is_outermost {
-            self.watch.leave(self.state);
+            self.collect_first.set(status == ffi::LUA_ERRMEM);
             if is_tight || status == ffi::LUA_ERRMEM {
                 self.collect_garbage();
             }
+            // SAFETY: as in enter.
+            unsafe { (*self.bridge).shrink() };
+            self.watch.leave(self.state);
         }
     }
 
@@ -273,12 +297,17 @@ impl Returned<'_> {
 
 impl Drop for Machine {
     fn drop(&mut self) {
+        // Finalizers run now: this is a run that can be stopped, by a hook that is set before it begins.
+        self.watch.enter();
         self.watch.closed();
-        // SAFETY: both boxes were made in `open` and are freed here only, after the last use by the machine.
+        // SAFETY: both boxes were made in `open` and are freed here only, after the last use by the machine; no other
+        // thread sets hooks any more.
         unsafe {
             if !self.state.is_null() {
+                interrupt::look_while_closing(self.state);
                 ffi::lua_close(self.state);
             }
+            self.watch.ended();
             drop(Box::from_raw(self.bridge));
             drop(Box::from_raw(self.budget));
         }

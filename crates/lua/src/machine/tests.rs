@@ -317,7 +317,9 @@ fn a_stop_that_comes_too_late_stops_nothing() {
 #[test]
 fn a_watchdog_stops_only_what_runs_too_long() {
     let (vm, _) = machine(|_| ());
-    let mut watchdog = Watchdog::new(vm.interrupter(), 100);
+    let watched = Watched::default();
+    watched.add(&vm.interrupter());
+    let mut watchdog = Watchdog::new(watched, 100);
     assert!(!watchdog.look(0));
     let text = std::thread::scope(|scope| {
         scope.spawn(move || {

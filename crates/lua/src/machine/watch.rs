@@ -49,6 +49,11 @@ impl Watch {
         }
     }
 
+    /// Ends the run in which the machine was closed.
+    pub(super) fn ended(&self) {
+        self.run.fetch_add(1, Ordering::AcqRel);
+    }
+
     pub(super) fn is_unwanted(&self) -> bool {
         self.unwanted.load(Ordering::Acquire) == self.run.load(Ordering::Acquire)
     }

@@ -4,6 +4,7 @@
 //! outcome; the server carries out what the script waits for, and the next call continues the script. Scripts of one
 //! request share [`state::RequestState`]; nothing else outlives a call.
 
+pub(crate) mod charge;
 mod dicts;
 mod engine_call;
 pub(crate) mod frame;
@@ -34,7 +35,9 @@ use scripts::Scripts;
 use state::RequestState;
 use timers::{Due, ParkedFunction};
 
-use crate::machine::{Area, Coroutine, MachineOptions, Resumed, ScriptError, Watchdog, WorkerIdentity};
+use crate::machine::{
+    Area, Coroutine, MachineOptions, Resumed, ScriptError, Watchdog, Watched, WorkerIdentity,
+};
 use crate::phase::Phase;
 
 /// Where a VM runs.
@@ -56,6 +59,8 @@ pub struct Vm {
     /// Timer functions that have begun and wait, by the number of their run.
     waiting: RefCell<HashMap<u32, WaitingFunction>>,
     areas: &'static [&'static Area],
+    /// Its machines, for the watchdog: with `lua_code_cache off` each request has one.
+    watched: Watched,
 }
 
 impl Vm {
@@ -75,6 +80,8 @@ impl Vm {
         let worker =
             WorkerIdentity { id: number(options.worker), count: number(options.workers), pid: host.pid() };
         let scripts = open(config, dicts, areas, worker)?;
+        let watched = Watched::default();
+        watched.add(&scripts.machine.interrupter());
         Ok(Vm {
             config: config.clone(),
             dicts: dicts.clone(),
@@ -83,6 +90,7 @@ impl Vm {
             last_request: Cell::new(0),
             waiting: RefCell::default(),
             areas,
+            watched,
         })
     }
 
@@ -95,7 +103,7 @@ impl Vm {
     /// Returns what stops scripts that run for longer than `lua_run_limit`. Another thread is to ask it about once a
     /// second; it may outlive the VM.
     pub fn watchdog(&self) -> Watchdog {
-        Watchdog::new(self.scripts.machine.interrupter(), *self.config.lua.run_limit_ms)
+        Watchdog::new(self.watched.clone(), *self.config.lua.run_limit_ms)
     }
 
     /// Returns the number of bytes that scripts hold.
@@ -150,6 +158,7 @@ impl Vm {
         };
         let wake = exchange.route.wake.take();
         state.scripts.timers.tick(host.now().monotonic_ms());
+        charge::measure(exchange, &state);
         let lent = EngineCall::new(host, config, Some(exchange), None);
         let mut frame = Frame::new(lent, Some(state.clone()), &state.scripts.timers);
         let scripts = state.scripts.clone();
@@ -157,6 +166,10 @@ impl Vm {
             // SAFETY: `frame` is the innermost frame, and what it was lent is not used otherwise meanwhile.
             let outcome = unsafe { run_in(frame, &state, place, call, wake) };
             note_touched(&state);
+            // SAFETY: as above; no script runs now.
+            if let (Some(exchange), _) = unsafe { frame::world(frame) } {
+                charge::measure(exchange, &state);
+            }
             outcome
         })
     }
@@ -309,6 +322,7 @@ impl Vm {
             return Ok(self.scripts.clone());
         }
         let scripts = open(&self.config, &self.dicts, self.areas, self.worker)?;
+        self.watched.add(&scripts.machine.interrupter());
         self.run_without_request(&scripts, config, host, *config.lua.init, Phase::Init)
             .map_err(|text| format!("init_by_lua error: {}", String::from_utf8_lossy(&text)))?;
         Ok(Rc::new(scripts))

@@ -44,8 +44,19 @@ pub(crate) struct RequestState {
     pub(crate) refused: Cell<Option<HeadRefused>>,
     /// The answer is held back until its length is known (`lua_http10_buffering`).
     pub(crate) held: RefCell<Option<Vec<u8>>>,
+    /// What the server holds for its scripts.
+    pub(super) held_outside: HeldOutside,
     /// The request body that `ngx.req.init_body` began.
     pub(crate) building: RefCell<Option<Vec<u8>>>,
+}
+
+/// What the server holds for a request's scripts outside of the machine; see the module `charge`.
+#[derive(Default)]
+pub(super) struct HeldOutside {
+    /// The bytes that count towards the machine's limit.
+    pub(super) counted: Cell<usize>,
+    /// A script has given a variable a large value: values are counted.
+    pub(super) large_values: Cell<bool>,
 }
 
 /// The exchange's hold on the state.
@@ -68,6 +79,7 @@ impl RequestState {
             switched: Cell::new(None),
             refused: Cell::new(None),
             held: RefCell::new(None),
+            held_outside: HeldOutside::default(),
             building: RefCell::new(None),
         })
     }
@@ -93,6 +105,7 @@ impl Drop for RequestState {
         if let Some(coroutine) = self.coroutine.take() {
             self.scripts.machine.finish(coroutine);
         }
+        self.scripts.machine.count_outside(self.held_outside.counted.take(), 0);
         if self.touched.get() {
             self.scripts.machine.forget_request(self.number);
         }

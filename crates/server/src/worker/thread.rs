@@ -21,6 +21,10 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
 use tokio::task::spawn_local;
 use transport::clock::{self, Clock};
 
+/// The stack of a thread. Scripts recurse through C on it until little is left (`lua/src/machine/c_stack.rs`); only what is
+/// used takes memory.
+const STACK_BYTES: usize = 8 << 20;
+
 /// A running thread.
 pub(super) struct WorkerThread {
     messages: UnboundedSender<Message>,
@@ -41,7 +45,8 @@ impl WorkerThread {
         ready: mpsc::Sender<Result<(), String>>,
         ended: impl FnOnce() + Send + 'static,
     ) -> std::io::Result<WorkerThread> {
-        let join = std::thread::Builder::new().name(format!("worker-{number}")).spawn(move || {
+        let builder = std::thread::Builder::new().name(format!("worker-{number}")).stack_size(STACK_BYTES);
+        let join = builder.spawn(move || {
             let bus = shared.bus.clone();
             run_event_loop(number, shared, first, inbox, ready);
             bus.mailbox(number).close();
