@@ -108,10 +108,13 @@ pub(crate) fn text(commits: &[Commit]) -> String {
             ));
         }
         for change in commit.changes.iter().take(KEYS_SHOWN) {
-            out.push_str(&format!(
-                "        {}\n",
+            let sides = if change.from == change.to {
+                // A revert leaves what a newer change has set.
+                format!("{}: stays {}", change.key, change.to.as_deref().unwrap_or("default"))
+            } else {
                 format::sides(&change.key, &change.from, &change.to, None)
-            ));
+            };
+            out.push_str(&format!("        {sides}\n"));
         }
         let more = commit.changes.len().saturating_sub(KEYS_SHOWN);
         if more > 0 {

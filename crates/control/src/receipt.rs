@@ -73,8 +73,8 @@ impl Receipt {
             kind: commit.kind.name().to_owned(),
             actor: commit.actor.clone(),
             reason: commit.reason.clone(),
-            changes: commit.changes.iter().take(MAX_CHANGES).map(change).collect(),
-            changed_keys: commit.changes.len(),
+            changes: commit.moves().take(MAX_CHANGES).map(change).collect(),
+            changed_keys: commit.moves().count(),
             forced: commit.forced,
             confirm_by_ms: commit.confirm_by_ms,
             ..Receipt::default()

@@ -95,6 +95,8 @@ impl FromStr for Hash {
 }
 
 /// The change of one key by a commit. `None` is the switch's default.
+///
+/// A revert may leave a key as it is, and only say that its older change is taken back (see [`crate::Undoing`]).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Change {
     /// The key.
@@ -105,6 +107,13 @@ pub struct Change {
     pub after: Option<Route>,
     /// The revision whose change of this key was taken back by this one (commits of the kinds undo and revert).
     pub undoes: Option<u64>,
+}
+
+impl Change {
+    /// Returns true if the key has another route since.
+    pub fn moves(&self) -> bool {
+        self.before != self.after
+    }
 }
 
 /// One revision of a switch, as its history keeps it.
@@ -126,7 +135,7 @@ pub struct Commit {
     pub forced: bool,
     /// Reverted at this time (ms since 1970 UTC) unless it is confirmed before.
     pub confirm_by_ms: Option<u64>,
-    /// In the order of the order; each key once.
+    /// In the order of the order; each key once. Not every one [moves](Change::moves) its key.
     pub changes: Vec<Change>,
     /// The changes of what is no key. Form 2.
     pub subjects: Vec<SubjectChange>,
@@ -183,6 +192,11 @@ impl Commit {
     pub fn form(&self) -> u32 {
         let is_first = self.kind.form_1().is_some() && self.subjects.is_empty() && self.extra.is_empty();
         if is_first { 1 } else { 2 }
+    }
+
+    /// Returns the changes that move their key.
+    pub fn moves(&self) -> impl Iterator<Item = &Change> {
+        self.changes.iter().filter(|change| change.moves())
     }
 
     /// Computes the hash of its fields.

@@ -26,7 +26,7 @@ pub struct Plan {
     pub revision: u64,
     /// The kind its commit would have.
     pub kind: CommitKind,
-    /// The changes. Keys that already have the route are not among them.
+    /// The changes. Keys that already have the route are not among them, except those that a revert leaves.
     pub changes: Vec<Change>,
     /// The targets that would get requests by it: the gate checks these.
     pub targets: Vec<Arc<str>>,
@@ -219,7 +219,8 @@ fn undo(table: &Table, undoing: &Undoing, force: bool) -> Result<(CommitKind, Ve
     if !newer.is_empty() && !force {
         return Err(changed_since(&what, newer));
     }
-    let changes = taken_back(table, undoing.keys().iter());
+    let taken_back = undoing.keys().iter().map(|undone| taken_back(table, undone));
+    let changes: Vec<Change> = taken_back.filter(Change::moves).collect();
     if changes.is_empty() {
         return Err(nothing_to_undo(&what));
     }
@@ -236,20 +237,24 @@ fn revert(
     awaited(pending, of, None)?;
     let (back, left): (Vec<&UndoneKey>, Vec<&UndoneKey>) =
         undoing.keys().iter().partition(|undone| undone.later.is_none() && !stale(table, undone));
-    left_alone.extend(left.into_iter().map(|undone| undone.key.clone()));
-    Ok((CommitKind::Revert { of }, taken_back(table, back.into_iter())))
+    left_alone.extend(left.iter().map(|undone| undone.key.clone()));
+    let mut changes: Vec<Change> = back.into_iter().map(|undone| taken_back(table, undone)).collect();
+    // Taken back beneath the newer change too: when that one goes, an unconfirmed route must not come back.
+    changes.extend(left.into_iter().map(|undone| {
+        let now = current(table, &undone.key).cloned();
+        Change { key: undone.key.clone(), before: now.clone(), after: now, undoes: Some(of) }
+    }));
+    Ok((CommitKind::Revert { of }, changes))
 }
 
-fn taken_back<'a>(table: &Table, keys: impl Iterator<Item = &'a UndoneKey>) -> Vec<Change> {
-    keys.map(|undone| Change {
+fn taken_back(table: &Table, undone: &UndoneKey) -> Change {
+    Change {
         key: undone.key.clone(),
         before: current(table, &undone.key).cloned(),
         after: undone.restore.clone(),
         // Forced over a newer change, it is a new decision, which can be undone in turn.
         undoes: (undone.later.is_none() && !stale(table, undone)).then_some(undone.of),
-    })
-    .filter(|change| change.before != change.after)
-    .collect()
+    }
 }
 
 /// Returns true if the key's route is no longer the one that the history had when it was read.
@@ -303,7 +308,7 @@ fn served(rules: &Rules, changes: &[Change]) -> Vec<Arc<str>> {
             targets.push(Arc::clone(target));
         }
     };
-    for change in changes {
+    for change in changes.iter().filter(|change| change.moves()) {
         match &change.after {
             Some(route) => route.live_targets().for_each(&mut add),
             None => add(&rules.default),

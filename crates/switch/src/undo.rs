@@ -6,6 +6,10 @@
 //! Commits of the kinds undo and revert name, for each key, the revision they take back ([`crate::Change::undoes`]).
 //! Walking from the newest commit, such a commit and the one it names are both skipped, and an undo that was undone
 //! itself skips nothing. So undoing a key again and again walks further and further back.
+//!
+//! A revert also names the keys that it leaves as they are because a newer change lies on top ([`Change::moves`] is
+//! false). What was not confirmed in time is thereby skipped under the newer change too, and taking that one back
+//! restores what lies beneath both.
 
 use hashbrown::HashMap;
 
@@ -42,6 +46,9 @@ pub struct UndoneKey {
 struct Walk {
     /// Revisions whose change of this key was taken back, each with the revision that did it.
     dead: Vec<(u64, u64)>,
+    /// Those of `dead` that were taken back beneath a newer change, whose `before` is therefore no longer what lies
+    /// beneath it.
+    lapsed: Vec<u64>,
     later: Option<u64>,
     seen: Option<Option<Route>>,
 }
@@ -63,6 +70,9 @@ impl Walk {
         match change.undoes {
             Some(of) => {
                 self.dead.push((of, revision));
+                if !change.moves() {
+                    self.lapsed.push(of);
+                }
                 Step::Skipped
             }
             None => Step::Stands,
@@ -74,10 +84,40 @@ impl Walk {
     }
 
     /// Returns, after the walk down to `revision`, the newest change of the key since that is in effect. An undo of an
-    /// older change counts; an undo of a newer one has only restored what `revision` left.
+    /// older change counts, unless it left the key as it was; an undo of a newer one has only restored what `revision`
+    /// left.
     fn since(&self, revision: u64) -> Option<u64> {
-        let deeper = self.dead.iter().filter(|&&(dead, _)| dead < revision).map(|&(_, by)| by);
-        deeper.chain(self.later).max()
+        let moved = |&&(dead, _): &&(u64, u64)| dead < revision && !self.lapsed.contains(&dead);
+        self.dead.iter().filter(moved).map(|&(_, by)| by).chain(self.later).max()
+    }
+
+    /// Returns the route that the key gets when its change of `revision`, down to which the walk has come, is taken
+    /// back.
+    fn beneath(
+        mut self,
+        store: &mut dyn Store,
+        key: &Key,
+        revision: u64,
+        change: &Change,
+    ) -> Result<Option<Route>, StoreFault> {
+        if self.lapsed.iter().all(|&lapsed| lapsed >= revision) {
+            return Ok(change.before.clone());
+        }
+        let mut oldest = change.before.clone();
+        let mut before_revision = Some(revision);
+        loop {
+            let page = store.changes_of(key, before_revision, PAGE)?;
+            for (older, change) in &page {
+                if let Step::Stands = self.step(*older, change) {
+                    return Ok(change.after.clone());
+                }
+                oldest.clone_from(&change.before);
+            }
+            match page.last() {
+                Some(&(older, _)) if page.len() == PAGE => before_revision = Some(older),
+                _ => return Ok(oldest),
+            }
+        }
     }
 }
 
@@ -116,9 +156,9 @@ impl Undoing {
             keys.push(UndoneKey {
                 key: change.key.clone(),
                 of: revision,
-                restore: change.before.clone(),
                 later: walk.since(revision),
-                seen: walk.seen.unwrap_or_else(|| change.after.clone()),
+                seen: walk.seen.clone().unwrap_or_else(|| change.after.clone()),
+                restore: walk.beneath(store, &change.key, revision, change)?,
             });
         }
         Ok(Some(Undoing { of: Some(revision), keys, missing: Vec::new() }))
@@ -170,9 +210,9 @@ fn last_standing(store: &mut dyn Store, key: &Key) -> Result<Option<UndoneKey>, 
                 return Ok(Some(UndoneKey {
                     key: key.clone(),
                     of: *revision,
-                    restore: change.before.clone(),
-                    seen: walk.seen.unwrap_or_default(),
+                    seen: walk.seen.clone().unwrap_or_default(),
                     later: None,
+                    restore: walk.beneath(store, key, *revision, change)?,
                 }));
             }
         }

@@ -285,13 +285,13 @@ fn a_revert_keeps_later_changes() {
     switch.now_ms = 50;
     let (commit, left_alone) = switch.revert(first).unwrap();
     assert_eq!(commit.kind, CommitKind::Revert { of: first });
-    assert_eq!((left_alone, commit.changes.len()), (vec![key("a")], 1));
+    assert_eq!((left_alone, commit.moves().count()), (vec![key("a")], 1));
     assert_eq!((switch.at("a b c").as_str(), switch.pending()), ("red - -", vec![]));
     // Also when nothing is left to change: it does not wait any more.
     let second = switch.set_with(&[("a", "green")], Meta { confirm_within_ms: Some(50), ..Meta::default() });
     switch.set(&[("a", "red")]);
     let (commit, left_alone) = switch.revert(second).unwrap();
-    assert_eq!((left_alone, commit.changes.len(), switch.pending()), (vec![key("a")], 0, vec![]));
+    assert_eq!((left_alone, commit.moves().count(), switch.pending()), (vec![key("a")], 0, vec![]));
 }
 
 #[test]

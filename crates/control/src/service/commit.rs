@@ -14,7 +14,7 @@ use crate::gate;
 use crate::receipt::{GateResult, Receipt};
 use std::rc::Rc;
 use std::sync::Arc;
-use switch::{Commit, Order, Plan, Refusal, StoreFaultKind, Table};
+use switch::{Commit, Key, Order, Plan, Refusal, StoreFaultKind, Table};
 use tokio::time::Instant;
 use tracing::Instrument;
 
@@ -176,13 +176,14 @@ impl ControlState {
         let DurableCommit { commit, before, at } = kept;
         let place = switch.configured();
         let after = switch.table();
-        let watch = (!commit.changes.is_empty()).then(|| {
+        let moved: Vec<Key> = commit.moves().map(|change| change.key.clone()).collect();
+        let watch = (!moved.is_empty()).then(|| {
             Arc::new(Watch {
                 id: self.next_watch_id(),
                 switch: place.number,
                 before,
                 after: after.clone(),
-                changes: commit.changes.iter().map(|change| change.key.clone()).collect(),
+                changes: moved,
             })
         });
         let acknowledgements = self.publish(self.tables().with_table(place.number, after), watch.clone());

@@ -57,18 +57,42 @@ impl Model {
 
     /// Returns true if a change is in effect: no newer one in effect takes it back.
     fn is_in_effect(&self, revision: u64, key: &str) -> bool {
+        self.is_in_effect_without(None, revision, key)
+    }
+
+    /// The same, as if this other change were not.
+    fn is_in_effect_without(&self, gone: Option<u64>, revision: u64, key: &str) -> bool {
         !(revision + 1..=self.newest()).any(|newer| {
-            self.change(newer, key).is_some_and(|change| change.3 == Some(revision))
-                && self.is_in_effect(newer, key)
+            Some(newer) != gone
+                && self.change(newer, key).is_some_and(|change| change.3 == Some(revision))
+                && self.is_in_effect_without(gone, newer, key)
         })
     }
 
     /// Returns true if a change in effect has changed the key since, other than by restoring the result of this revision.
     fn changed_since(&self, revision: u64, key: &str) -> bool {
         (revision + 1..=self.newest()).any(|newer| {
-            self.change(newer, key).is_some_and(|change| change.3.is_none_or(|of| of < revision))
+            self.change(newer, key)
+                .is_some_and(|change| change.1 != change.2 && change.3.is_none_or(|of| of < revision))
                 && self.is_in_effect(newer, key)
         })
+    }
+
+    /// The expected route of a key when the change of `revision` is taken back: what the newest plain change in effect
+    /// beneath it has left. If none was left out since, that is what was there before.
+    fn beneath(&self, revision: u64, key: &str) -> Option<String> {
+        let is_left = |newer: u64| {
+            self.change(newer, key).is_some_and(|change| change.1 == change.2)
+                && self.is_in_effect(newer, key)
+        };
+        if !(revision + 1..=self.newest()).any(is_left) {
+            return self.change(revision, key).unwrap().1.clone();
+        }
+        let is_under = |r: &u64| {
+            self.change(*r, key).is_some_and(|change| change.3.is_none())
+                && self.is_in_effect_without(Some(revision), *r, key)
+        };
+        (1..revision).rev().find(is_under).and_then(|r| self.change(r, key).unwrap().2.clone())
     }
 
     /// The expected route of a key: that of the newest plain change in effect.
@@ -129,7 +153,11 @@ impl Model {
             return Err(Code::ChangedSince);
         }
         let undone = |change: &&Changed| {
-            (change.0.clone(), change.1.clone(), (!self.changed_since(of, &change.0)).then_some(of))
+            (
+                change.0.clone(),
+                self.beneath(of, &change.0),
+                (!self.changed_since(of, &change.0)).then_some(of),
+            )
         };
         let changes = self.effective(in_effect.iter().map(undone).collect());
         if changes.is_empty() {
@@ -142,9 +170,10 @@ impl Model {
         let mut wanted = Vec::new();
         for key in keys {
             let of = self.last_plain(key).ok_or(Code::NothingToUndo)?;
-            wanted.push((key.clone(), self.change(of, key).unwrap().1.clone(), Some(of)));
+            wanted.push((key.clone(), self.beneath(of, key), Some(of)));
         }
-        self.checked(self.effective(wanted))
+        let changes = self.effective(wanted);
+        if changes.is_empty() { Err(Code::NothingToUndo) } else { self.checked(changes) }
     }
 
     fn confirm(&self, of: u64, now_ms: u64) -> Verdict {
@@ -158,11 +187,14 @@ impl Model {
         if !self.pending.contains_key(&of) {
             return Err(Code::NothingToConfirm);
         }
-        let back = self.commits[of as usize - 1]
+        let (left, back): (Vec<_>, Vec<_>) = self.commits[of as usize - 1]
             .iter()
-            .filter(|change| self.is_in_effect(of, &change.0) && !self.changed_since(of, &change.0))
-            .map(|change| (change.0.clone(), change.1.clone(), Some(of)));
-        self.checked(self.effective(back.collect()))
+            .filter(|change| self.is_in_effect(of, &change.0))
+            .partition(|change| self.changed_since(of, &change.0));
+        let now = |key: &String| self.state.get(key).cloned();
+        let back = back.iter().map(|one| (one.0.clone(), now(&one.0), self.beneath(of, &one.0), Some(of)));
+        let left = left.iter().map(|one| (one.0.clone(), now(&one.0), now(&one.0), Some(of)));
+        self.checked(back.chain(left).collect())
     }
 
     /// nginx's precedence, key by key: the exact one, then the longest wildcard of each kind.

@@ -6,7 +6,7 @@ use sim::{Seeded, holds, tell};
 use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 use std::time::Duration;
-use switch::{Chain, Commit, CommitKind, Store, Table, verify_chain};
+use switch::{Chain, Change, Commit, CommitKind, Key, Route, Store, Table, verify_chain};
 use tokio::time::sleep;
 
 /// How much later than its time a commit may go back in a world where nothing is wrong: the clock on the wall is looked
@@ -74,19 +74,44 @@ fn check_history(commits: &[Commit], table: &Table, end: Chain) {
             holds!("idempotent-once", names.insert(name), "\"{name}\" made more than one commit");
         }
         for change in &commit.changes {
-            let Some(of) = change.undoes else { continue };
-            let undone = commits[of as usize - 1].changes.iter().find(|other| other.key == change.key);
-            let before = undone.map(|undone| &undone.before);
-            let restores = before == Some(&change.after);
+            let Some(of) = change.undoes.filter(|_| change.moves()) else { continue };
+            let earlier = &commits[..commit.revision as usize - 1];
+            let beneath = beneath(earlier, of, &change.key);
+            let restores = beneath == change.after.as_ref();
             holds!(
                 "undo-restores",
                 restores,
-                "revision {} restores {:?}, not {before:?}",
+                "revision {} restores {:?}, not {beneath:?}",
                 commit.revision,
                 change
             );
         }
     }
+}
+
+fn change_of<'a>(commits: &'a [Commit], revision: u64, key: &Key) -> Option<&'a Change> {
+    commits[revision as usize - 1].changes.iter().find(|change| change.key == *key)
+}
+
+/// Returns the route that a key gets when a change of it is taken back: what the newest change beneath it has left that
+/// was not taken back itself.
+fn beneath<'a>(commits: &'a [Commit], of: u64, key: &Key) -> Option<&'a Route> {
+    let mut dead = HashSet::from([of]);
+    let mut stands = None;
+    for revision in (1..=commits.len() as u64).rev() {
+        let Some(change) = change_of(commits, revision, key).filter(|_| !dead.contains(&revision)) else {
+            continue;
+        };
+        match change.undoes {
+            Some(undone) => drop(dead.insert(undone)),
+            None if revision < of => {
+                stands = Some(change);
+                break;
+            }
+            None => {}
+        }
+    }
+    stands.and_then(|change| change.after.as_ref())
 }
 
 /// Checks that each pending commit is confirmed in time, or reverted in time; one of them, and once.

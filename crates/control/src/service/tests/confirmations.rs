@@ -32,6 +32,53 @@ async fn what_nobody_confirms_goes_back() {
     control.stop();
 }
 
+/// Waits until this many commits were reverted.
+async fn reverts(events: &mut tokio::sync::broadcast::Receiver<Arc<crate::Event>>, count: usize) {
+    for _ in 0..count {
+        let is_revert =
+            |kind: &EventKind| matches!(kind, EventKind::Committed { kind, .. } if kind == "revert");
+        while !is_revert(&events.recv().await.unwrap().kind) {}
+    }
+}
+
+#[tokio::test]
+async fn of_two_windows_one_over_the_other_neither_leaves_an_unconfirmed_route() {
+    let folder = folder();
+    let (control, data_plane) = start(folder.path(), "");
+    let mut events = control.events(None).live;
+    set(&control, "a.example", "blue=1 green=1").await.unwrap();
+    let order = to(&[("a.example", "green"), ("b.example", "green")], within(60));
+    control.order("live", order, Options::default()).await.unwrap();
+    control.order("live", to(&[("a.example", "blue")], within(400)), Options::default()).await.unwrap();
+    reverts(&mut events, 1).await;
+    assert_eq!(
+        data_plane.leads("a.example").as_deref(),
+        Some("blue"),
+        "the newer one may still be confirmed"
+    );
+    assert_eq!(data_plane.leads("b.example"), None);
+    reverts(&mut events, 1).await;
+    assert_eq!(data_plane.leads("a.example").as_deref(), Some("blue=1 green=1"));
+    assert_eq!(control.verify("live").await.unwrap().fault, None);
+    control.stop();
+}
+
+#[tokio::test]
+async fn undoing_a_decision_passes_over_what_was_not_confirmed_beneath_it() {
+    let folder = folder();
+    let (control, data_plane) = start(folder.path(), "");
+    let mut events = control.events(None).live;
+    set(&control, "a.example", "blue=1 green=1").await.unwrap();
+    control.order("live", to(&[("a.example", "green")], within(60)), Options::default()).await.unwrap();
+    set(&control, "a.example", "blue").await.unwrap();
+    reverts(&mut events, 1).await;
+    let last = control.receipt("live", 4).await.unwrap();
+    assert_eq!((last.kind.as_str(), last.changed_keys), ("revert", 0));
+    control.undo("live", UndoWhat::Last, meta(), Options::default()).await.unwrap();
+    assert_eq!(data_plane.leads("a.example").as_deref(), Some("blue=1 green=1"));
+    control.stop();
+}
+
 #[tokio::test]
 async fn what_is_confirmed_stays() {
     let folder = folder();
