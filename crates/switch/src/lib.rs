@@ -39,7 +39,7 @@ pub use memory_store::MemoryStore;
 pub use order::{Action, Meta, Order};
 pub use plan::{Plan, plan};
 pub use refusal::{Code, Details, Refusal};
-pub use route::{MAX_SHARES, Route, RouteFault, Share, Split, point_of};
+pub use route::{MAX_SHARES, Route, RouteFault, Share, Split, point_of, salted_point_of};
 pub use rules::{Orphan, Rules};
 pub use store::{Filter, Loaded, Pending, Store, StoreFault, StoreFaultKind, commit_at};
 pub use subject::{KEY_SUBJECT, SubjectChange, SubjectValue, Subjects};

@@ -7,7 +7,7 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
-use xxhash_rust::xxh3::xxh3_64;
+use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
 /// The most targets of a split.
 pub const MAX_SHARES: usize = 32;
@@ -247,6 +247,14 @@ pub fn point_of(text: &[u8]) -> u64 {
     xxh3_64(text)
 }
 
+/// Returns the point of a client that depends on a salt too, so that other clients come first: XXH3 with the salt as its seed.
+/// Salt 0 is none.
+///
+/// Never changes, as [`point_of`].
+pub fn salted_point_of(text: &[u8], salt: u64) -> u64 {
+    xxh3_64_with_seed(text, salt)
+}
+
 /// Spreads what was xored (the finalizer of SplitMix64), so that near points of one target are far apart.
 fn mix(mut z: u64) -> u64 {
     z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -406,6 +414,8 @@ mod tests {
         // implementation of XXH3, and of the formula, gave the same.
         assert_eq!(point_of(b""), 0x2d06_8005_38d3_94c2);
         assert_eq!(point_of(b"uid=42"), 0x2695_a5cb_c690_7346);
+        assert_eq!(salted_point_of(b"uid=42", 0), point_of(b"uid=42"));
+        assert_eq!(salted_point_of(b"uid=42", point_of(b"live")), 0x22c5_20c6_4f8c_4897);
         let route = split(&[("green", 10), ("blue", 60), ("red", 30)]);
         let picked: String = (0_u64..40)
             .map(|client| route.pick(point_of(format!("client {client}").as_bytes())).as_bytes()[0] as char)

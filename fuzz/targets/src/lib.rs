@@ -22,6 +22,7 @@ mod lua_block;
 mod messages;
 mod name_reply;
 mod pack;
+mod proxy_protocol;
 mod range;
 mod request_head;
 mod response_head;
@@ -58,6 +59,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("lua_block", lua_block::check),
     ("messages", messages::check),
     ("name_reply", name_reply::check),
+    ("proxy_protocol", proxy_protocol::check),
     ("range", range::check),
     ("request_head", request_head::check),
     ("response_head", response_head::check),

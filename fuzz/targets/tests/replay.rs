@@ -43,7 +43,7 @@ macro_rules! replayed {
 }
 
 replayed! {
-    bundle chunked config_text field_values header_list key_route lua_block messages name_reply range request_head
+    bundle chunked config_text field_values header_list key_route lua_block messages name_reply proxy_protocol range request_head
     response_head uri values
 }
 

@@ -4,6 +4,7 @@
 
 mod answers;
 mod crash;
+mod identity;
 mod reload;
 mod served;
 mod shown;
@@ -72,7 +73,7 @@ struct Server {
 }
 
 impl Server {
-    /// With these directives in the switch `$live`, and these beside it.
+    /// With these directives in the switch `$live`, and these beside it, where {folder} is the server's.
     fn start(switch: &str, beside: &str) -> Server {
         Server::start_with(switch, beside, &[])
     }
@@ -88,6 +89,7 @@ impl Server {
         // The user who starts the tests owns the folder.
         let user = Command::new("id").arg("-un").output().unwrap();
         let user = String::from_utf8(user.stdout).unwrap();
+        let beside = beside.replace("{folder}", &folder.path().display().to_string());
         let conf = format!(
             "user {}; worker_processes 2; daemon off; events {{}}
              http {{

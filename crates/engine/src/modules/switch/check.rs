@@ -3,6 +3,7 @@
 //!
 //! Owns these checks and the settings that come out of them. Must never name the first fault alone.
 
+use super::sticky::Sticky;
 use super::{GateSpec, Probe, StatePath, StreamsPolicy, SwitchSpec};
 use crate::config::Builder;
 use crate::modules::upstream::Origin;
@@ -43,7 +44,7 @@ pub struct SwitchDraft {
     pub(super) targets: Setting<Vec<Named>>,
     pub(super) state: Setting<Option<(StatePath, Span)>>,
     pub(super) keys: Setting<(usize, usize)>,
-    pub(super) sticky: Setting<Option<Template>>,
+    pub(super) sticky: Setting<Sticky>,
     pub(super) testers: Setting<Option<Template>>,
     pub(super) gate: Setting<Option<Gate>>,
     pub(super) streams: Setting<StreamsPolicy>,

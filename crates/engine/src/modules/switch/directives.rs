@@ -3,6 +3,7 @@
 //! Owns the grammar. What needs the whole text (are the targets upstreams?) is [`super::check`]'s.
 
 use super::check::{Gate, Named, SwitchDraft};
+use super::sticky::{self, Salt, Sticky, StickySource};
 use super::{Probe, StatePath, StreamsPolicy, kind_of};
 use crate::config::{Builder, invalid_choice, invalid_parameter, number, once, variable_name};
 use crate::directive::{Args, Contexts, Directive};
@@ -42,12 +43,26 @@ pub(super) const DIRECTIVES: &[Directive] = &[
          in bytes (length=, by default 255).",
         )
         .example("keys max=1000000 length=255;"),
-    Directive::template("sticky", Contexts::SWITCH, "string", |b| &mut draft(b).sticky)
-        .doc(
-            "What a client is known by when its key is split between targets; without the line, \
-         or where the value is empty, its address.",
-        )
-        .example("sticky $cookie_uid;"),
+    Directive::new(
+        "sticky",
+        Contexts::SWITCH,
+        Args::AtLeast(1),
+        "string [salt=key|switch|none] | salt=key|switch|none | cookie=name [issue [ttl=time] \
+         [path=path] [domain=domain] [samesite=strict|lax|none] [secure]] [salt=key|switch|none]",
+        |b, d| {
+            let sticky = sticky::parse(b, d)?;
+            once(draft(b).sticky.write(sticky), d)
+        },
+    )
+    .doc(
+        "What a client is known by when its key is split between targets; without the line, \
+         or where the value is empty, its address. `cookie=` is a cookie; with `issue` a client \
+         that comes into a split without it gets one: 128 random bits, HttpOnly, Path=/ unless \
+         path= says otherwise, SameSite=Lax unless samesite= does, until the browser is closed \
+         unless ttl= says how long, Secure with `secure`. With a salt other clients come first \
+         in each switch (`switch`), or for each key of each switch (`key`).",
+    )
+    .example("sticky cookie=side issue ttl=30d secure salt=key;"),
     Directive::template("testers", Contexts::SWITCH, "string", |b| &mut draft(b).testers)
         .doc(
             "A text that names the target for this request alone, if it is the name of one: so \
@@ -134,7 +149,7 @@ fn block(b: &mut Builder<'_>, d: &conf::Directive) -> Result<(), Diagnostic> {
         targets: Setting::new(Vec::new()),
         state: Setting::new(None),
         keys: Setting::new((100_000, 255)),
-        sticky: Setting::new(None),
+        sticky: Setting::new(Sticky { source: StickySource::Address, salt: Salt::None }),
         testers: Setting::new(None),
         gate: Setting::new(None),
         streams: Setting::new(StreamsPolicy::Keep),

@@ -9,18 +9,19 @@ mod check;
 mod directives;
 mod hold;
 pub(crate) mod record;
+mod sticky;
 #[cfg(test)]
 mod tests;
 
 pub use check::SwitchDraft;
 pub use record::{Choice, Matched, SwitchRecord};
+pub use sticky::Sticky;
 
 use super::Module;
 use crate::exchange::Exchange;
 use crate::host::Env;
 use crate::phase::Phase;
 use crate::template::Template;
-use crate::variables::write;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -33,8 +34,8 @@ pub struct SwitchSpec {
     pub rules: Arc<Rules>,
     /// The text that a request is looked up by.
     pub key: Template,
-    /// The text that identifies a client in a split: `sticky`. If it is not set or empty, the client's address.
-    pub sticky: Option<Template>,
+    /// What a client is known by in a split.
+    pub sticky: Sticky,
     /// `testers`: its value names the target, if it is one of the targets.
     pub testers: Option<Template>,
     /// The storage of its entries.
@@ -107,6 +108,7 @@ pub enum StreamsPolicy {
 /// The module.
 pub static MODULE: Module = Module {
     handlers: &[(Phase::Rewrite, hold::before_rewrite), (Phase::PreAccess, hold::before_access)],
+    header_filter: Some(sticky::filter),
     finish: Some(check::finish),
     ..Module::new("switch", &[directives::DIRECTIVES])
 };
@@ -124,7 +126,7 @@ pub(crate) fn append(number: usize, exchange: &mut Exchange, env: &mut Env<'_>, 
     let (target, matched) = match tester(spec, exchange, env, &mut rooms.text) {
         Some(target) => (target, Matched::Tester),
         None => match table.and_then(|table| table.find(key)) {
-            Some(entry) => (pick(spec, &entry.route, exchange, env, &mut rooms.text), Matched::Entry),
+            Some(entry) => (pick(number, key, &entry.route, exchange, env, &mut rooms.text), Matched::Entry),
             None => (&*spec.rules.default, Matched::Default),
         },
     };
@@ -167,7 +169,7 @@ pub fn look_up(
     let start = out.len();
     let matched = match found {
         Some((_, entry)) => {
-            out.extend_from_slice(pick(spec, &entry.route, exchange, env, &mut rooms.text).as_bytes());
+            out.extend_from_slice(pick(number, key, &entry.route, exchange, env, &mut rooms.text).as_bytes());
             Matched::Entry
         }
         None => Matched::Default,
@@ -241,7 +243,8 @@ fn tester<'c>(
 
 /// Returns the target of this request's client.
 fn pick<'r>(
-    spec: &SwitchSpec,
+    number: usize,
+    key: &[u8],
     route: &'r Route,
     exchange: &mut Exchange,
     env: &mut Env<'_>,
@@ -249,17 +252,7 @@ fn pick<'r>(
 ) -> &'r str {
     let point = match route {
         Route::One(_) => 0,
-        Route::Split(_) => {
-            text.clear();
-            if let Some(sticky) = &spec.sticky {
-                sticky.append(exchange, env, text);
-            }
-            // A client without a cookie is distinguished by its address.
-            if text.is_empty() {
-                write::client(&exchange.connection, text);
-            }
-            switch::point_of(text)
-        }
+        Route::Split(_) => sticky::point(number, key, exchange, env, text),
     };
     route.pick(point)
 }

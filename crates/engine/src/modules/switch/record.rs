@@ -45,7 +45,17 @@ pub struct SwitchRecord {
     passed: Vec<u16>,
     /// The switch whose hold it waits for.
     awaited: Option<u16>,
+    /// Names that were given to its client.
+    issued: Vec<Issued>,
     rooms: Rooms,
+}
+
+/// A client's name that is sent with the response, as a cookie.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Issued {
+    /// The switch that asked first.
+    pub(super) switch: u16,
+    pub(super) id: [u64; 2],
 }
 
 /// Buffers that are taken out while they are used.
@@ -124,6 +134,16 @@ impl SwitchRecord {
         self.passed.iter().any(|passed| usize::from(*passed) == switch)
     }
 
+    /// Notes a name that a switch has given to the client.
+    pub(super) fn issue(&mut self, switch: usize, id: [u64; 2]) {
+        self.issued.push(Issued { switch: switch as u16, id });
+    }
+
+    /// Returns the names that were given to the client.
+    pub(super) fn issued(&self) -> &[Issued] {
+        &self.issued
+    }
+
     pub(super) fn take_rooms(&mut self) -> Rooms {
         std::mem::take(&mut self.rooms)
     }
@@ -137,6 +157,7 @@ impl SwitchRecord {
         self.tables = None;
         self.awaited = None;
         self.passed.clear();
+        self.issued.clear();
         for choice in &mut self.choices[..self.made] {
             choice.key.clear();
             choice.key.shrink_to(KEPT_BYTES);

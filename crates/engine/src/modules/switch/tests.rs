@@ -64,7 +64,7 @@ fn settings_and_their_defaults() {
     assert_eq!(live.rules.targets.iter().map(|target| &**target).collect::<Vec<_>>(), ["blue", "green"]);
     assert_eq!((live.rules.max_keys, live.rules.max_key_len), (100_000, 255));
     assert_eq!(live.state, StatePath::File("/prefix/state/live.db".into()));
-    assert!(live.gate.is_none() && live.sticky.is_none() && live.testers.is_none() && live.dict.is_none());
+    assert!(live.gate.is_none() && live.testers.is_none() && live.dict.is_none());
     assert_eq!((live.streams, live.key_is_early), (StreamsPolicy::Keep, true));
     assert_eq!(&*live.place, "/etc/pointsman/nginx.conf:2");
     // The upstream's own spelling counts, whatever case the switch has.
