@@ -53,19 +53,16 @@ fn line_agrees(line: &[u8], header: Option<&ProxyHeader>) {
         ProxyAddress::Ip(_) => panic!("version 1 has texts"),
     };
     let (source, destination) = (&header.source, &header.destination);
-    let anew = format!(
-        "PROXY TCP6 {} {} {} {}\r\n",
-        text(source),
-        text(destination),
-        source.port,
-        destination.port
-    );
+    let anew =
+        format!("PROXY TCP6 {} {} {} {}\r\n", text(source), text(destination), source.port, destination.port);
     if anew.len() <= 107 {
         let again = decode(anew.as_bytes());
         assert_eq!(again, Ok((Progress::Complete { consumed: anew.len() }, Some(header.clone()))));
     }
     for kind in [0, 1, 0x20, 255] {
-        assert!(header.tlv(kind).is_none() && header.ssl_tlv(kind).is_none() && header.ssl_verify().is_none());
+        assert!(
+            header.tlv(kind).is_none() && header.ssl_tlv(kind).is_none() && header.ssl_verify().is_none()
+        );
     }
 }
 

@@ -28,9 +28,12 @@ pub fn seeds(target: &str, root: &Path) -> Vec<Vec<u8>> {
         "chunked" => seeds.extend(cases.bodies()),
         "uri" => seeds.extend(cases.targets()),
         "proxy_protocol" => {
-            seeds.extend(cases.requests.into_iter().filter(|request| {
-                request.starts_with(b"PROXY") || request.starts_with(b"\r\n\r\n\0")
-            }));
+            seeds.extend(
+                cases
+                    .requests
+                    .into_iter()
+                    .filter(|request| request.starts_with(b"PROXY") || request.starts_with(b"\r\n\r\n\0")),
+            );
         }
         "range" => {
             let lengths = [3, 5];
