@@ -106,6 +106,17 @@ impl FieldScanner {
         FieldScanner { pos, line: pos, ..FieldScanner::default() }
     }
 
+    /// Counts positions from a later byte of the input: not behind the beginning of the line under way.
+    pub(crate) fn forget(&mut self, count: usize) {
+        debug_assert!(count <= self.line);
+        self.line -= count;
+        self.pos -= count;
+        // These may be of an earlier line.
+        for position in [&mut self.name_end, &mut self.value_start, &mut self.value_end, &mut self.fault] {
+            *position = position.saturating_sub(count);
+        }
+    }
+
     /// Returns where the line under way, or the last whole one, begins.
     pub(crate) fn line_start(&self) -> usize {
         self.line

@@ -74,8 +74,12 @@ impl ReadBuffer {
             // Yield, so that a peer that always has more does not monopolise the thread.
             ready!(coop::poll_proceed(cx)).made_progress();
         }
-        if self.bytes.is_empty() {
-            self.bytes = buffers.lease(self.room);
+        if self.bytes.len() < self.room.bytes() {
+            if !self.is_empty() {
+                // Unless more has come, a small buffer stays.
+                ready!(stream.poll_readable(cx))?;
+            }
+            self.lease(buffers);
         }
         if self.is_empty() {
             (self.start, self.end) = (0, 0);
@@ -99,6 +103,25 @@ impl ReadBuffer {
                 self.release(buffers);
                 other
             }
+        }
+    }
+
+    /// Moves the unread bytes into a buffer of the usual size.
+    fn lease(&mut self, buffers: &Buffers) {
+        let mut bytes = buffers.lease(self.room);
+        let unread = self.end - self.start;
+        bytes[..unread].copy_from_slice(self.unread());
+        (self.bytes, self.start, self.end) = (bytes, 0, unread);
+    }
+
+    /// Keeps the unread bytes in a buffer that is no larger than they are, because more of them may be long in coming.
+    /// Ranges of earlier bytes become invalid.
+    pub fn shrink(&mut self, buffers: &Buffers) {
+        let unread = self.end - self.start;
+        if unread < self.bytes.len() {
+            let kept = self.unread().to_vec();
+            buffers.give_back(std::mem::replace(&mut self.bytes, kept));
+            (self.start, self.end) = (0, unread);
         }
     }
 

@@ -53,6 +53,102 @@ fn ten_thousand_silent_connections_cost_little() {
     server.until("they are forgotten", || server.get("/active").ends_with("<1>"));
 }
 
+/// A head that is half sent holds memory for what has come of it, no more than nginx holds.
+#[test]
+fn half_sent_heads_cost_what_has_come() {
+    const HALF_SENT: usize = 2000;
+    let main = "events { worker_connections 4000; }";
+    for (length, most) in [(20, 10_000), (1 << 10, 12_000), (31 << 10, 48_000)] {
+        let server = Server::start(Setup { main, http: ECHO, ..Setup::default() });
+        let grown = grown_by_heads(&server.path("front"), server.worker().unwrap(), HALF_SENT, length);
+        let nginx = nginx_grown_by_heads(HALF_SENT, length);
+        println!("{grown} bytes for each of {HALF_SENT} heads of {length} bytes, nginx: {nginx:?}");
+        assert!(grown < most, "{grown} bytes for a head of {length}");
+        assert!(
+            nginx.is_none_or(|nginx| grown < nginx),
+            "{grown} bytes for a head of {length}, nginx {nginx:?}"
+        );
+        assert!(server.get("/").ends_with("here"), "{}", server.log());
+    }
+}
+
+/// Returns how much a process grows for each head of this length whose end does not come.
+fn grown_by_heads(front: &std::path::Path, process: u32, count: usize, length: usize) -> u64 {
+    let mut head = String::from("GET / HTTP/1.1\r\n");
+    for field in 0.. {
+        let rest = length.saturating_sub(head.len());
+        if rest < 10 {
+            break;
+        }
+        head.push_str(&format!("X-{field}: {}\r\n", "x".repeat(rest.min(900) - 9)));
+    }
+    let send = |count| -> Vec<UnixStream> {
+        (0..count)
+            .map(|_| {
+                let mut stream = UnixStream::connect(front).unwrap();
+                stream.write_all(head.as_bytes()).unwrap();
+                stream
+            })
+            .collect()
+    };
+    drop(send(20));
+    let memory = || {
+        // What was sent has been read when the numbers stay the same.
+        let (mut last, mut same) = (0, 0);
+        while same < 20 {
+            let status = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap();
+            let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+            let now: u64 = line.trim().split(' ').next().unwrap().parse().unwrap();
+            same = if now == last { same + 1 } else { 0 };
+            last = now;
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        last
+    };
+    let before_kib = memory();
+    let sent = send(count);
+    let after_kib = memory();
+    drop(sent);
+    (after_kib.saturating_sub(before_kib) << 10) / count as u64
+}
+
+/// The same of an installed nginx.
+fn nginx_grown_by_heads(count: usize, length: usize) -> Option<u64> {
+    let folder = tempfile::tempdir().unwrap();
+    let front = folder.path().join("front");
+    let conf = format!(
+        "user {}; worker_processes 1; daemon off; pid {dir}/pid; error_log {dir}/error.log;
+         events {{ worker_connections 4000; }}
+         http {{ access_log off; server {{ listen unix:{dir}/front; location / {{ return 200 here; }} }} }}",
+        user(),
+        dir = folder.path().display()
+    );
+    let file = folder.path().join("nginx.conf");
+    std::fs::write(&file, conf).unwrap();
+    let mut command = Command::new("nginx");
+    command.arg("-p").arg(folder.path()).arg("-c").arg(file).stderr(Stdio::null());
+    let Ok(_process) = ProcessGroup::start(&mut command) else {
+        assert!(std::env::var_os("CI").is_none(), "nginx is not installed");
+        eprintln!("half_sent_heads_cost_what_has_come: not compared, nginx is not installed");
+        return None;
+    };
+    let deadline = Instant::now() + PATIENCE;
+    let worker = loop {
+        let master = std::fs::read_to_string(folder.path().join("pid")).unwrap_or_default();
+        let master = master.trim();
+        let children = std::fs::read_to_string(format!("/proc/{master}/task/{master}/children"));
+        let worker = children.ok().and_then(|text| text.split_whitespace().next()?.parse().ok());
+        if let Some(worker) = worker
+            && UnixStream::connect(&front).is_ok()
+        {
+            break worker;
+        }
+        assert!(Instant::now() < deadline, "nginx does not start");
+        std::thread::sleep(GLANCE);
+    };
+    Some(grown_by_heads(&front, worker, count, length))
+}
+
 /// The same with connections that were used once and are kept alive since.
 #[test]
 fn idle_connections_make_room() {

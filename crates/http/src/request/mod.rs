@@ -64,6 +64,8 @@ pub struct RequestHead {
     copied: usize,
     /// Where the dropped lines are in the input.
     dropped: Vec<Range<usize>>,
+    /// How much of the input was forgotten.
+    forgotten: usize,
 }
 
 impl RequestHead {
@@ -86,6 +88,7 @@ impl RequestHead {
         self.budget = Budget::default();
         self.copied = 0;
         self.dropped.clear();
+        self.forgotten = 0;
     }
 
     /// Decodes as much as there is. After [`Progress::Partial`], call again with the same bytes and more behind
@@ -111,6 +114,20 @@ impl RequestHead {
         Ok(Progress::Complete { consumed: self.consumed() })
     }
 
+    /// Forgets the lines of which it has a copy, after [`Progress::Partial`]. Returns how many bytes that is: the next call
+    /// of [`RequestHead::decode`] gets the input without them, and so do [`RequestHead::explain`] and
+    /// [`RequestHead::dropped_lines`].
+    pub fn forget_lines(&mut self) -> usize {
+        if self.stage != Stage::Fields {
+            return 0;
+        }
+        let count = std::mem::take(&mut self.copied);
+        self.fields.forget(count);
+        self.dropped.clear();
+        self.forgotten += count;
+        count
+    }
+
     /// Returns true if any byte of a request has come, empty lines apart.
     pub fn has_begun(&self) -> bool {
         self.stage != Stage::Line || self.line_scanner.pos() > self.line_scanner.start
@@ -124,7 +141,7 @@ impl RequestHead {
     /// Returns the length of the head from the first byte of the request line on: what nginx counts in
     /// `$request_length`.
     pub fn len(&self) -> usize {
-        self.consumed() - self.line_scanner.start
+        self.forgotten + self.consumed() - self.line_scanner.start
     }
 
     /// Returns true if there is nothing yet.
@@ -357,7 +374,7 @@ impl RequestHead {
     #[inline]
     fn book_line(&mut self, end: usize, whole: bool, limits: &HeadLimits) -> Result<(), HeadError> {
         let len = end - self.fields.line_start();
-        let is_first = self.fields.line_start() == self.line_scanner.pos();
+        let is_first = self.forgotten + self.fields.line_start() == self.line_scanner.pos();
         self.budget.book(len, whole, limits).map_err(|exceeded| match exceeded {
             Exceeded::Buffers if is_first && self.budget.is_full() => HeadError::HeadTooLarge,
             Exceeded::Line | Exceeded::Buffers => HeadError::HeaderLineTooLong,

@@ -193,11 +193,14 @@ async fn read_head(cx: &mut RequestCx<'_>) -> Head {
                 return Head::Refused(status);
             }
         }
-        let client = &mut *cx.client;
+        let (client, head) = (&mut *cx.client, &mut cx.exchange.request.head);
         let filled = poll_fn(|cx| {
             if let Poll::Ready(filled) = client.poll_fill(cx) {
                 return Poll::Ready(Ok(filled));
             }
+            // It takes room for what has come, however long the rest is in coming.
+            client.read_buffer.consume(head.forget_lines());
+            client.read_buffer.shrink(&client.thread.buffers);
             client.timeout.poll_elapsed(cx).map(Err)
         })
         .await;
