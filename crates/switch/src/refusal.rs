@@ -76,6 +76,7 @@ codes! {
     TooManyCalls "too_many_calls" 429 "The caller has too many event streams and waiting orders open.";
     Busy "busy" 503 "Too many calls are open, or too many orders are waiting for this switch.";
     NoMaster "no_master" 503 "The master process is gone: the worker process serves on, and takes no orders.";
+    Internal "internal" 500 "The server failed before the control plane had the request.";
     Stopping "stopping" 503 "The process is shutting down.";
 }
 

@@ -142,6 +142,7 @@ fn provoke(code: Code) -> Option<Refusal> {
         | Code::BadMediaType
         | Code::TooManyCalls
         | Code::Busy
+        | Code::Internal
         | Code::Stopping => return None,
     })
 }
@@ -175,6 +176,7 @@ fn every_code_has_a_case_here_or_is_of_the_control_plane() {
             "bad_media_type",
             "too_many_calls",
             "busy",
+            "internal",
             "stopping"
         ]
     );

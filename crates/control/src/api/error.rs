@@ -87,13 +87,13 @@ pub(super) struct OrderErrors;
 impl IntoResponses for QueryErrors {
     fn responses() -> BTreeMap<String, RefOr<Described>> {
         described(|code| {
-            use Code::{BadKey, BadRequest, Busy, Forbidden, NotFound, Stopping, Unauthorized};
+            use Code::{BadKey, BadRequest, Busy, Forbidden, Internal, NotFound, Stopping, Unauthorized};
             use Code::{
                 StoreDamaged, StoreFailed, StoreLocked, TooManyCalls, UnknownRevision, UnknownSwitch,
             };
             let of_stores = matches!(code, StoreDamaged | StoreFailed | StoreLocked);
             let of_names = matches!(code, BadKey | NotFound | UnknownRevision | UnknownSwitch);
-            let of_calls = matches!(code, BadRequest | Busy | Stopping | TooManyCalls);
+            let of_calls = matches!(code, BadRequest | Busy | Internal | Stopping | TooManyCalls);
             of_stores || of_names || of_calls || matches!(code, Forbidden | Unauthorized)
         })
     }

@@ -31,6 +31,10 @@ settings! {
         /// Padding for old browsers that hide short error pages.
         pub msie_padding: bool = true,
     }
+    not inherited {
+        /// Makes the built-in pages of a location whose clients are programs: JSON.
+        pub problem: Option<fn(u16) -> Vec<u8>> = None,
+    }
 }
 
 impl ErrorPageSettings {
@@ -186,9 +190,14 @@ fn built_in(exchange: &mut Exchange, env: &mut Env<'_>) -> Content {
         }
         return Content::Empty;
     }
-    let foot = config.server_header(*settings.core.server_tokens);
-    let body = page(status, foot, *settings.error_page.msie_padding, exchange);
-    exchange.response.content_type = Some(b"text/html".to_vec());
+    let (kind, body) = match *settings.error_page.problem {
+        Some(problem) if status >= 400 => (&b"application/problem+json"[..], problem(status)),
+        _ => {
+            let foot = config.server_header(*settings.core.server_tokens);
+            (&b"text/html"[..], page(status, foot, *settings.error_page.msie_padding, exchange))
+        }
+    };
+    exchange.response.content_type = Some(kind.to_vec());
     exchange.response.content_length = Some(body.len() as u64);
     Content::Bytes(body)
 }

@@ -19,6 +19,7 @@ use crate::phase::{Content, Effect, Verdict, Wake};
 use crate::setting::Setting;
 use conf::{Diagnostic, Span};
 use std::path::{Path, PathBuf};
+use switch::Code;
 
 /// The control socket: a UNIX-domain socket whose file permissions say who may give commands.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -98,6 +99,7 @@ const DIRECTIVES: &[Directive] = &[
     .example("control unix:run/pointsman.sock mode=0660 group=ops;"),
     Directive::new("control_api", Contexts::LOCATION, Args::Exactly(0), "", |b, d| {
         b.settings().core.content.replace(Some(content));
+        b.settings().error_page.problem.replace(Some(problem));
         let scope = b.scope_index();
         b.draft.control.locations.push((scope, d.name.span));
         Ok(())
@@ -172,6 +174,41 @@ fn control_tokens(b: &mut Builder<'_>, d: &conf::Directive) -> Result<(), Diagno
             .help("a line is name:role:sha256, for example ops:operator: and 64 hexadecimal digits")
     })?;
     once(b.draft.control.tokens.write(tokens), d)
+}
+
+/// Makes the answer to a request that the location's own rules refuse: its form is that of the control plane's refusals,
+/// so that programs need to read only one.
+fn problem(status: u16) -> Vec<u8> {
+    let (code, text, remedy) = match status {
+        401 => {
+            (Code::Unauthorized, "this location requires authentication", "send what its auth_basic asks for")
+        }
+        403 => (
+            Code::Forbidden,
+            "the access rules of this location deny the request",
+            "call from an address that its allow names, or use the control socket",
+        ),
+        404 => (Code::NotFound, "there is nothing at this path", "see v1/openapi.json for the paths"),
+        405 => (
+            Code::MethodNotAllowed,
+            "the method is not supported here",
+            "see v1/openapi.json for the methods",
+        ),
+        413 => (
+            Code::TooLarge,
+            "the body is larger than this location or the API accepts",
+            "split it into several commits; client_max_body_size sets the limit of the location, up to 1m",
+        ),
+        429 | 503 => (
+            Code::Busy,
+            "the limits of this location, or a control plane that is stopping, refuse the request",
+            "retry in a moment",
+        ),
+        400..500 => (Code::BadRequest, "the request is malformed", "send a valid HTTP request (RFC 9110)"),
+        _ => (Code::Internal, "the server could not process the request", "see its error log"),
+    };
+    // Nothing in them needs to be escaped.
+    format!(r#"{{"code":"{code}","text":"{text}","remedy":"{remedy}"}}"#).into_bytes()
 }
 
 /// The content handler of `control_api`: a command's body is read whole before the control plane sees it.
