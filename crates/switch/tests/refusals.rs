@@ -142,6 +142,7 @@ fn provoke(code: Code) -> Option<Refusal> {
         | Code::BadMediaType
         | Code::TooManyCalls
         | Code::Busy
+        | Code::NoMaster
         | Code::Internal
         | Code::Stopping => return None,
     })
@@ -176,6 +177,7 @@ fn every_code_has_a_case_here_or_is_of_the_control_plane() {
             "bad_media_type",
             "too_many_calls",
             "busy",
+            "no_master",
             "internal",
             "stopping"
         ]
