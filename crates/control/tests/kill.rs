@@ -5,7 +5,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may fail where it stands")]
 
-use pointsman_control::store::SqliteStore;
+use pointsman_control::store::FileStore;
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -33,7 +33,7 @@ fn rules() -> Rules {
 #[test]
 fn writer() {
     let Some(path) = std::env::var_os("POINTSMAN_KILL_STORE").map(PathBuf::from) else { return };
-    let mut store = SqliteStore::open(&path, KeyKind::Host).unwrap();
+    let mut store = FileStore::open(&path, KeyKind::Host).unwrap();
     let loaded = store.load().unwrap();
     let (mut table, mut hash, mut pending) = (loaded.table, loaded.last_hash, loaded.pending);
     let mut out = std::io::stdout().lock();
@@ -127,7 +127,7 @@ fn a_kill_loses_no_commit_and_leaves_none_by_halves() {
 /// Opens the store as the next process does. Gives its last revision and hash.
 fn check(path: &Path, known: Option<&(u64, String)>) -> Option<(u64, String)> {
     let mut store =
-        SqliteStore::open(path, KeyKind::Host).unwrap_or_else(|fault| panic!("it does not open: {fault}"));
+        FileStore::open(path, KeyKind::Host).unwrap_or_else(|fault| panic!("it does not open: {fault}"));
     let loaded = store.load().unwrap_or_else(|fault| panic!("it does not load: {fault}"));
     let history = store.since(0).unwrap();
     let end = switch::verify_chain(&history).unwrap();

@@ -65,6 +65,8 @@ pub struct SwitchNow {
     pub keys: u64,
     /// Commits that are reverted unless they are confirmed in time.
     pub pending: u64,
+    /// Its store takes no orders, or did not take the last one.
+    pub store_fault: bool,
 }
 
 /// Client connections and requests, as `stub_status` counts them.

@@ -49,6 +49,7 @@ pub struct Table {
     has_all: bool,
     /// What there is beside the keys. Nearly always little or nothing; shared by the tables that follow each other.
     subjects: Arc<Subjects>,
+    is_trusted: bool,
 }
 
 /// How many wildcards there are of each depth, so that a look-up tries only those.
@@ -94,6 +95,7 @@ impl Table {
             prefixes: Depths::default(),
             has_all: false,
             subjects: Arc::default(),
+            is_trusted: true,
         };
         let mut names: HashSet<Arc<str>, RandomState> = HashSet::default();
         for (key, mut route, revision) in entries {
@@ -104,6 +106,17 @@ impl Table {
             table.put(TableEntry { key, route, revision });
         }
         table
+    }
+
+    /// Returns the table of a switch whose store is damaged so that nothing in it can be trusted: an empty one, which says
+    /// so.
+    pub fn untrusted() -> Table {
+        Table { is_trusted: false, ..Table::default() }
+    }
+
+    /// Returns false if it takes the place of one that cannot be read ([`Table::untrusted`]).
+    pub fn is_trusted(&self) -> bool {
+        self.is_trusted
     }
 
     /// Returns the table with these subjects.

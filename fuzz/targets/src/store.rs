@@ -1,10 +1,10 @@
-//! A store with a damaged file: `control::store::SqliteStore`.
+//! A store with a damaged file: `control::store::FileStore`.
 //!
 //! Compares the loaded state with the committed one: damage is refused, or has no effect. The first byte chooses the file
 //! that is damaged (closed, or left open with a log), or that the rest is a file of its own; then follow changes of five
 //! and more bytes each, see [`damage`].
 
-use control::store::SqliteStore;
+use control::store::FileStore;
 use rusqlite::Connection;
 use rusqlite::types::Value;
 use std::collections::BTreeMap;
@@ -25,6 +25,7 @@ type Content = BTreeMap<String, (String, u64)>;
 struct Sound {
     file: Vec<u8>,
     log: Vec<u8>,
+    anchor: Vec<u8>,
     history: Vec<Commit>,
     /// By revision, 0 included.
     tables: Vec<(Content, Hash, Vec<Pending>)>,
@@ -80,7 +81,7 @@ fn folder() -> tempfile::TempDir {
 fn made(with_log: bool) -> Sound {
     let folder = folder();
     let path = folder.path().join("live.db");
-    let mut store = SqliteStore::open(&path, KIND).expect("a new store");
+    let mut store = FileStore::open(&path, KIND).expect("a new store");
     let mut loaded = store.load().expect("what was just made");
     let mut tables = vec![(content(&loaded.table), loaded.last_hash, Vec::new())];
     for at in 0..12 {
@@ -97,7 +98,7 @@ fn made(with_log: bool) -> Sound {
         drop(store);
     }
     let read = |ending: &str| fs::read(folder.path().join(format!("live.db{ending}"))).unwrap_or_default();
-    Sound { file: read(""), log: read("-wal"), history, tables }
+    Sound { file: read(""), log: read("-wal"), anchor: read("-anchor"), history, tables }
 }
 
 /// A receipt, so that every table has a row.
@@ -105,7 +106,7 @@ trait KeepReceipt {
     fn keep_receipt_of(&mut self, commit: &Commit);
 }
 
-impl KeepReceipt for SqliteStore {
+impl KeepReceipt for FileStore {
     fn keep_receipt_of(&mut self, commit: &Commit) {
         control::store::StoreBackend::save_receipt(
             self,
@@ -127,6 +128,7 @@ pub(crate) fn check(data: &[u8]) {
     }
     let (mut file, mut log) = (sound.file.clone(), sound.log.clone());
     let rows = damage(changes, &mut file, &mut log);
+    fs::write(path.with_file_name("live.db-anchor"), &sound.anchor).unwrap();
     fs::write(&path, &file).unwrap();
     if !log.is_empty() {
         fs::write(folder.path().join("live.db-wal"), &log).unwrap();
@@ -220,7 +222,7 @@ fn change_row(path: &Path, order: &[u8]) {
 
 /// Opens the store, and if it opens, reads everything.
 fn examine(path: &Path, sound: Option<&Sound>) {
-    let mut store = match SqliteStore::open(path, KIND) {
+    let mut store = match FileStore::open(path, KIND) {
         Ok(store) => store,
         Err(fault) => {
             assert!(!fault.text.is_empty() && !fault.remedy.is_empty());
@@ -265,7 +267,7 @@ fn examine(path: &Path, sound: Option<&Sound>) {
         return;
     }
     drop(store);
-    let mut again = SqliteStore::open(path, KIND).expect("what was committed to can be opened");
+    let mut again = FileStore::open(path, KIND).expect("what was committed to can be opened");
     let loaded = again.load().expect("what was committed can be read");
     assert_eq!((loaded.table.revision(), content(&loaded.table)), (revision + 1, expected));
 }

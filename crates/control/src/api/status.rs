@@ -165,6 +165,7 @@ async fn snapshot(control: &ControlHandle) -> Result<Snapshot, Refusal> {
         revision: state.revision,
         keys: state.keys as u64,
         pending: state.pending.len() as u64,
+        store_fault: state.store_fault.is_some(),
     };
     let counters = control.data_plane().counters();
     Ok(Snapshot {

@@ -4,6 +4,7 @@
 //! not durable.
 
 use super::clock::now_ms;
+use super::damage::Condition;
 use super::progress::CommitProgress;
 use super::state::ControlState;
 use super::switch_state::SwitchState;
@@ -111,9 +112,9 @@ impl ControlState {
             let kept = store.commit(&commit);
             let at = Instant::now();
             let news = store.since(revision);
-            Ok((commit, kept, at, news))
+            Ok((commit, kept, at, news, Condition::of(store)))
         };
-        let (commit, kept, at, news) = switch.store.with(work).await?;
+        let (commit, kept, at, news, condition) = switch.store.with(work).await?;
         let news = match (&kept, news) {
             (_, Ok(news)) => news,
             // It is durable: it is applied even if the store cannot be read just now.
@@ -132,7 +133,10 @@ impl ControlState {
             return Ok(None);
         }
         let before = switch.apply(&news).inspect_err(|fault| self.store_failed(switch, fault))?;
-        *switch.fault.borrow_mut() = None;
+        if condition.damage.is_none() {
+            *switch.fault.borrow_mut() = None;
+        }
+        self.report(switch, condition);
         Ok(Some(DurableCommit { commit, before, at }))
     }
 

@@ -2,6 +2,7 @@
 //!
 //! Owns: when the store is asked. Must never: commit.
 
+use super::damage::Condition;
 use super::state::ControlState;
 use super::switch_state::SwitchState;
 use engine::modules::switch::StatePath;
@@ -90,7 +91,10 @@ pub(super) async fn follow_store(state: Weak<ControlState>, switch: Weak<SwitchS
         if !schedule.should_ask(has_changed, Instant::now()) {
             continue;
         }
-        let others_wrote = matches!(switch.store.with(|store| store.written_by_others()).await, Ok(true));
+        let asked = switch.store.with(|store| Ok((store.written_by_others(), Condition::of(store)))).await;
+        let Ok((others_wrote, condition)) = asked else { continue };
+        let others_wrote = condition.damage.is_none() && matches!(others_wrote, Ok(true));
+        state.report(&switch, condition);
         if schedule.should_catch_up(others_wrote, Instant::now()) {
             // A fault of the store is reported by the next order.
             schedule.caught_up(state.catch_up(&switch).await.is_ok());

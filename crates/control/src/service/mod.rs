@@ -5,6 +5,7 @@
 mod clock;
 mod commit;
 mod confirm;
+mod damage;
 mod drain;
 mod dry_run;
 mod follow_store;

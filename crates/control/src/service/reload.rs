@@ -35,6 +35,7 @@ enum Source {
 
 /// Checks a new configuration against the tables, and opens the stores that are new in it.
 pub(super) async fn prepare(state: &Rc<ControlState>, config: Arc<Config>) -> Result<Prepared, String> {
+    state.take_up_restored().await;
     // Waits for commits in progress.
     let reload_lock = state.reload_lock.clone().write_owned().await;
     let old: Vec<(usize, ConfiguredSwitch)> =
@@ -59,8 +60,12 @@ pub(super) async fn prepare(state: &Rc<ControlState>, config: Arc<Config>) -> Re
     let opened = tokio::task::spawn_blocking(move || startup::open_all(new, now_ms()))
         .await
         .map_err(|_| stopping().text)??;
+    // The configuration in force does without it; a start would serve what can be trusted.
+    if let Some((name, fault)) = opened.iter().find_map(|one| one.damaged()) {
+        return Err(format!("switch \"{name}\": {fault}"));
+    }
     let mut opened = opened.into_iter().map(|one| {
-        let OpenedSwitch { place, store, position, reverted: _ } = one;
+        let OpenedSwitch { place, store, position, .. } = one;
         Source::New(place, store, position)
     });
     let sources: Vec<Source> =
@@ -89,7 +94,8 @@ async fn still_fits(switch: &Rc<SwitchState>, place: &ConfiguredSwitch) -> Resul
     }
     let mut position = switch.position();
     startup::fits(&rules, &position.table)?;
-    if position.pending.is_empty() {
+    let is_damaged = switch.store.with(|store| Ok(store.damage().is_some())).await.map_err(wrong)?;
+    if position.pending.is_empty() || is_damaged {
         return Ok(());
     }
     let asked = rules.clone();

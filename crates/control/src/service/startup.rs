@@ -1,14 +1,16 @@
 //! Opening the switches of a configuration.
 //!
-//! Owns: the conditions of serving a switch: its store is sound, its table fits the configuration, and commits that were not
-//! confirmed in time are reverted. Must never: start with less than that.
+//! Owns: the conditions of serving a switch: its table can be trusted and fits the configuration, and commits that were not
+//! confirmed in time are reverted. A switch whose store is damaged is served without the last. Must never: start with less
+//! than that.
 
 use super::confirm::{self, revert_order};
+use super::damage::{self, Condition};
 use super::follow_store;
 use super::shared::Shared;
 use super::state::ControlState;
 use super::switch_state::{ConfiguredSwitch, Position, SwitchState};
-use crate::store::{MemoryBackend, SqliteStore, StoreBackend, StoreThread};
+use crate::store::{FileStore, MemoryBackend, StoreBackend, StoreThread};
 use engine::Config;
 use engine::modules::switch::StatePath;
 use std::rc::Rc;
@@ -27,6 +29,8 @@ const TRIES: u32 = 5;
 pub(super) struct Opened {
     pub(super) tables: Arc<Tables>,
     pub(super) switches: Vec<(ConfiguredSwitch, StoreThread, Position)>,
+    /// The conditions of their stores.
+    pub(super) conditions: Vec<Condition>,
     /// Commits that were reverted because their deadline passed while nothing ran.
     pub(super) reverted: Vec<(Arc<str>, Commit)>,
 }
@@ -36,7 +40,15 @@ pub(super) struct OpenedSwitch {
     pub(super) place: ConfiguredSwitch,
     pub(super) store: StoreThread,
     pub(super) position: Position,
+    pub(super) condition: Condition,
     pub(super) reverted: Vec<Commit>,
+}
+
+impl OpenedSwitch {
+    /// Returns its name and the fault of its store, if that is damaged.
+    pub(super) fn damaged(&self) -> Option<(&str, &StoreFault)> {
+        Some((&self.place.spec().rules.name, self.condition.damage.as_ref()?))
+    }
 }
 
 /// Returns the state of the control thread, with the opened switches.
@@ -45,8 +57,13 @@ pub(super) fn control_state(opened: Opened, shared: Arc<Shared>) -> Rc<ControlSt
     for (switch, commit) in &opened.reverted {
         state.announce_commit(switch, commit);
     }
+    let mut conditions = opened.conditions.into_iter();
     for (configured, store, position) in opened.switches {
-        add_switch(&state, Rc::new(SwitchState::new(configured, store, position)));
+        let switch = Rc::new(SwitchState::new(configured, store, position));
+        add_switch(&state, switch.clone());
+        if let Some(condition) = conditions.next() {
+            state.report(&switch, condition);
+        }
     }
     state
 }
@@ -65,11 +82,13 @@ pub(super) fn open(config: &Arc<Config>, now_ms: u64) -> Result<Opened, String> 
     let places = (0..config.switches.len())
         .map(|number| ConfiguredSwitch { config: config.clone(), number })
         .collect();
-    let mut opened = Opened { tables: Arc::default(), switches: Vec::new(), reverted: Vec::new() };
+    let mut opened =
+        Opened { tables: Arc::default(), switches: Vec::new(), conditions: Vec::new(), reverted: Vec::new() };
     for one in open_all(places, now_ms)? {
         let name: Arc<str> = Arc::from(&*one.place.spec().rules.name);
         opened.reverted.extend(one.reverted.into_iter().map(|commit| (name.clone(), commit)));
         opened.switches.push((one.place, one.store, one.position));
+        opened.conditions.push(one.condition);
     }
     let tables = opened.switches.iter().map(|(_, _, position)| position.table.clone()).collect();
     opened.tables = Arc::new(Tables { tables, number: 1, ..Tables::default() });
@@ -99,19 +118,23 @@ fn open_one(place: ConfiguredSwitch, now_ms: u64) -> Result<OpenedSwitch, String
     let (state, kind) = (place.spec().state.clone(), rules.kind);
     let store = StoreThread::start(&rules.name, move || -> Result<Box<dyn StoreBackend>, StoreFault> {
         Ok(match state {
-            StatePath::File(path) => Box::new(SqliteStore::open(&path, kind)?),
+            StatePath::File(path) => Box::new(FileStore::open(&path, kind)?),
             StatePath::Memory => Box::new(MemoryBackend::new(kind)),
         })
     })
     .map_err(wrong)?;
+    let condition = store.with_blocking(|store| Ok(Condition::of(store))).map_err(wrong)?;
+    if condition.damage.is_some() {
+        let position = store.with_blocking(damage::load).map_err(wrong)?;
+        fits(&rules, &position.table)?;
+        return Ok(OpenedSwitch { place, store, position, condition, reverted: Vec::new() });
+    }
     if !store.with_blocking(move |store| fits_kind(store, kind)).map_err(wrong)? {
         return Err(other_kind(&rules));
     }
     let mut tries = TRIES;
     loop {
-        let loaded = store.with_blocking(|store| store.load()).map_err(wrong)?;
-        let position =
-            Position { table: Arc::new(loaded.table), hash: loaded.last_hash, pending: loaded.pending };
+        let position = store.with_blocking(damage::load).map_err(wrong)?;
         fits(&rules, &position.table)?;
         let asked = (rules.clone(), position);
         let outcome = store.with_blocking(move |store| {
@@ -127,7 +150,7 @@ fn open_one(place: ConfiguredSwitch, now_ms: u64) -> Result<OpenedSwitch, String
                 let taken = outcome.map_err(wrong)?;
                 let (position, reverted) =
                     taken.map_err(|text| format!("switch \"{}\": {text}", rules.name))?;
-                return Ok(OpenedSwitch { place, store, position, reverted });
+                return Ok(OpenedSwitch { place, store, position, condition, reverted });
             }
         }
     }

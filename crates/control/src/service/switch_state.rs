@@ -97,6 +97,12 @@ impl SwitchState {
         self.position.borrow().clone()
     }
 
+    /// Replaces the position: the store was opened again.
+    pub(super) fn set_position(&self, position: Position) {
+        *self.position.borrow_mut() = position;
+        self.pending_changed.notify_one();
+    }
+
     pub(super) fn table(&self) -> Arc<Table> {
         self.position.borrow().table.clone()
     }

@@ -10,8 +10,8 @@ use switch::{StoreFault, StoreFaultKind};
 /// Returns the remedy of a damaged store, as in docs/switching.md.
 fn afresh(path: &str) -> String {
     format!(
-        "restore a copy of the file, or start over: move {path}, {path}-wal and {path}-shm away; every key then has the \
-         switch's default"
+        "restore a backup (pointsman restore), or start over: move {path}, {path}-wal, {path}-shm and {path}-anchor away; \
+         every key then has the switch's default"
     )
 }
 
@@ -30,6 +30,45 @@ pub(super) fn damaged_at(path: &str, what: &str) -> StoreFault {
         kind: StoreFaultKind::Damaged,
         text: format!("the store {path} is damaged: {what}"),
         remedy: afresh(path),
+    }
+}
+
+/// Returns the fault of a store that is sound in itself, but that nothing vouches for.
+pub(super) fn unvouched(path: &str, what: &str) -> StoreFault {
+    StoreFault {
+        kind: StoreFaultKind::Damaged,
+        text: format!("the store {path} cannot be verified: {what}"),
+        remedy: format!(
+            "put {path}-anchor back; or check the table, and accept it with \"pointsman restore\" (docs/backups.md)"
+        ),
+    }
+}
+
+/// Adds to a fault of a store what takes its place: the table of this revision in its second file, or nothing.
+pub(super) fn without(fault: StoreFault, revision: Option<u64>) -> StoreFault {
+    let served = match revision {
+        Some(revision) => format!("traffic follows revision {revision} of the second file"),
+        None => "no table can be trusted".to_owned(),
+    };
+    StoreFault { text: format!("{}; {served}", fault.text), kind: StoreFaultKind::Damaged, ..fault }
+}
+
+/// Returns the fault of a second file that cannot be written.
+pub(super) fn anchor(path: &Path, error: &io::Error) -> StoreFault {
+    let StoreFault { kind, text, remedy } = system(path, "written", error);
+    let text = text.replacen("the store", "the second file of the store", 1);
+    StoreFault { kind, text: format!("{text}; until it can be written, orders are refused"), remedy }
+}
+
+/// Returns the warning that a second file was damaged, and is made anew from its store.
+pub(super) fn anchor_rewritten(path: &Path) -> StoreFault {
+    StoreFault {
+        kind: StoreFaultKind::Damaged,
+        text: format!(
+            "the second file {}-anchor was damaged or torn; the store holds all it vouched for",
+            path.display()
+        ),
+        remedy: "it has been written anew; check the disk if it happens again".to_owned(),
     }
 }
 
@@ -75,6 +114,15 @@ pub(super) fn read_only(path: &str) -> StoreFault {
         remedy: format!(
             "let the worker's user write {path} and its folder; the file system must be writable too"
         ),
+    }
+}
+
+/// Returns the fault of a lock that another process has held for too long.
+pub(super) fn locked(path: &Path) -> StoreFault {
+    StoreFault {
+        kind: StoreFaultKind::Locked,
+        text: format!("another process has held the lock {} for too long", path.display()),
+        remedy: "wait until the other process has finished with the store, and repeat the order".to_owned(),
     }
 }
 

@@ -40,13 +40,13 @@ pub(super) fn try_migrate(connection: &Connection, path: &Path) -> Result<Format
 
 fn migrate(connection: &Connection, path: &Path) -> Result<Format, StoreFault> {
     let wrong = |error: rusqlite::Error| fault::of(connection, &error);
-    let head = Head::read(connection)?;
+    let head = Head::read(connection, Format::One)?;
     keep_copy(connection, path)?;
     let transaction =
         rusqlite::Transaction::new_unchecked(connection, TransactionBehavior::Exclusive).map_err(wrong)?;
     let mode: String = transaction.query_row("PRAGMA journal_mode", [], |row| row.get(0)).map_err(wrong)?;
     // Another program has opened it, or written to it, since it was copied.
-    if !mode.eq_ignore_ascii_case("delete") || Head::read(&transaction)? != head {
+    if !mode.eq_ignore_ascii_case("delete") || Head::read(&transaction, Format::One)? != head {
         return Ok(Format::One);
     }
     transaction.execute_batch(schema::TO_TWO).map_err(wrong)?;

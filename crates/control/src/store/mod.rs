@@ -2,11 +2,42 @@
 //!
 //! Owns: the stores and their threads. Must never: decide what is committed; that is the plan's.
 //!
-//! [`SqliteStore`] is a file per switch. [`switch::Store`] states what a store must guarantee; [`StoreBackend`] adds what
-//! only the control plane needs.
+//! [`FileStore`] is a store on disk; [`MemoryBackend`] one in memory. [`switch::Store`] states what a store must guarantee;
+//! [`StoreBackend`] adds what only the control plane needs.
+//!
+//! # The files
+//!
+//! - `live.db` (and `-wal`, `-shm` while it is open): SQLite, `sqlite.rs`. Tables and their two formats are in `schema.rs`,
+//!   the way from format 1 to format 2 in `migration.rs`, with a copy kept as `live.db.format-1`.
+//! - `live.db-anchor`: the second file, `anchor/`. A snapshot of the table and the commits since, each with a checksum.
+//! - `live.db-lock`: the lock under which both are written, `lock.rs`.
+//!
+//! # A commit
+//!
+//! Under the lock, over all processes: the second file is made to hold what the store holds; SQLite's transaction, synced;
+//! the commit is read back; a record is appended to the second file, synced; the lock is released, and the order answered
+//! (`file_store.rs`). The second file never goes to a lower revision. So a store that lacks what the second file has was
+//! damaged or replaced, and a second file is at most one commit behind. If the second file cannot be written, the order is
+//! answered as committed, the log says so, and further orders are refused until it can.
+//!
+//! # Damage
+//!
+//! `verdict.rs` decides which file is trusted. Orders are refused; traffic goes on with the table that there is, after a
+//! restart with that of the second file. Two files that both lose their ends alike, or a folder put back as it was, are not
+//! noticed here: an exported hash of the head is the remedy (docs/backups.md).
+//!
+//! # What a later version adds
+//!
+//! A kind of commit, a kind of subject and an extra field need no new format: form 2 of a commit carries them by name
+//! (`switch/src/kind.rs`, `switch/src/commit.rs`), `commits.extra`, `changes.subject` and `subjects` hold them, and the second
+//! file has them in its JSON. A program that does not know them keeps and verifies them. What changes how the table follows
+//! from the history needs another `schema::Format`. What changes no table at all (refusals, reloads) belongs to no store.
 
+mod anchor;
 mod fault;
+mod file_store;
 mod files;
+mod lock;
 mod memory;
 mod migration;
 mod opening;
@@ -17,10 +48,13 @@ mod sqlite;
 #[cfg(test)]
 mod tests;
 mod thread;
+mod verdict;
 mod wal;
 
+pub use file_store::FileStore;
 pub use memory::MemoryBackend;
-pub use sqlite::SqliteStore;
+#[cfg(test)]
+use sqlite::SqliteStore;
 pub(crate) use thread::StoreThread;
 
 use switch::{Commit, KeyKind, Store, StoreFault};
@@ -35,6 +69,22 @@ pub trait StoreBackend: Store {
     /// Returns true if it takes commits of form 2 ([`Commit::form`]). One that does not has a file of format 1, which an
     /// older program has open.
     fn takes_form_2(&mut self) -> bool;
+    /// Returns why orders are refused, if they are: the store is damaged, or it cannot be verified. Its table is served all
+    /// the same, if there is one that can be trusted.
+    fn damage(&self) -> Option<StoreFault> {
+        None
+    }
+    /// Opens a damaged store again, as after a restore. Returns true if it was opened: then it is to be loaded again.
+    ///
+    /// # Errors
+    /// It is as damaged as before.
+    fn recover(&mut self) -> Result<bool, StoreFault> {
+        Ok(false)
+    }
+    /// Returns what the log should say, once.
+    fn warnings(&mut self) -> Vec<StoreFault> {
+        Vec::new()
+    }
     /// Changes the kind of keys, which is possible only before the first commit. Returns true if it did.
     ///
     /// # Errors

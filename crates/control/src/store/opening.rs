@@ -52,17 +52,12 @@ pub(super) fn open(path: &Path, kind: KeyKind, now_ms: u64) -> Result<Opened, St
     let connection = connect(path)?;
     let format = check_marks(&connection, &shown)?;
     let wrong = |error: rusqlite::Error| fault::at(&shown, &error);
-    // The quick check counts the entries of the index of changes, but does not follow them.
-    let check = if found.len() <= CHECKED_WHOLE_BYTES {
-        "PRAGMA integrity_check(1)"
-    } else {
-        "PRAGMA quick_check(1)"
+    check_pages(&connection, path)?;
+    // Without room for the copy it keeps its format.
+    let format = match format {
+        Format::One => migration::try_migrate(&connection, path).unwrap_or(format),
+        Format::Two => format,
     };
-    let findings: String = connection.query_row(check, [], |row| row.get(0)).map_err(wrong)?;
-    if findings != "ok" {
-        return Err(fault::damaged_at(&shown, findings.trim()));
-    }
-    let format = if format == Format::One { migration::try_migrate(&connection, path)? } else { format };
     // Also proves that the file can be written.
     let sql = "UPDATE head SET opened_ms = ?1 WHERE one = 1";
     connection.execute(sql, [rows::number(now_ms)]).map_err(wrong)?;
@@ -72,6 +67,21 @@ pub(super) fn open(path: &Path, kind: KeyKind, now_ms: u64) -> Result<Opened, St
 /// Returns true if the path still names the file that was opened.
 pub(super) fn still_there(path: &Path, identity: (u64, u64)) -> bool {
     fs::metadata(path).is_ok_and(|found| (found.dev(), found.ino()) == identity)
+}
+
+/// Returns true if the file is small enough to be checked as a whole.
+pub(super) fn is_small(path: &Path) -> bool {
+    fs::metadata(path).is_ok_and(|found| found.len() <= CHECKED_WHOLE_BYTES)
+}
+
+/// Has SQLite check the file's pages.
+pub(super) fn check_pages(connection: &Connection, path: &Path) -> Result<(), StoreFault> {
+    // The quick check counts the entries of the index of changes, but does not follow them.
+    let check = if is_small(path) { "PRAGMA integrity_check(1)" } else { "PRAGMA quick_check(1)" };
+    let shown = path.display().to_string();
+    let findings: String =
+        connection.query_row(check, [], |row| row.get(0)).map_err(|error| fault::at(&shown, &error))?;
+    if findings == "ok" { Ok(()) } else { Err(fault::damaged_at(&shown, findings.trim())) }
 }
 
 fn look_at_log(path: &Path) -> Result<(), StoreFault> {

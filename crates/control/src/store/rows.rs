@@ -22,7 +22,7 @@ pub(super) fn entry_digest(key: &str, route: &str, revision: u64) -> u128 {
 }
 
 /// Returns the same of a subject's value: over 8 bytes of ones, subject, name, value and revision.
-fn subject_digest(subject: &str, name: &str, value: &str, revision: u64) -> u128 {
+pub(super) fn subject_digest(subject: &str, name: &str, value: &str, revision: u64) -> u128 {
     digest(Sha256::new_with_prefix([0xff; 8]), &[subject, name, value], revision)
 }
 
@@ -62,10 +62,14 @@ pub(super) struct Head {
     pub(super) hash: Hash,
     pub(super) keys: u64,
     pub(super) digest: u128,
+    /// Goes up each time the store is restored.
+    pub(super) epoch: u64,
+    /// There has been a second file.
+    pub(super) anchored: bool,
 }
 
 impl Head {
-    pub(super) fn read(connection: &Connection) -> Result<Head, StoreFault> {
+    pub(super) fn read(connection: &Connection, format: Format) -> Result<Head, StoreFault> {
         let read = |row: &Row<'_>| {
             Ok((
                 row.get::<_, String>(0)?,
@@ -73,11 +77,17 @@ impl Head {
                 row.get::<_, Vec<u8>>(2)?,
                 row.get::<_, i64>(3)?,
                 row.get::<_, Vec<u8>>(4)?,
+                row.get::<_, i64>(5)?,
+                row.get::<_, i64>(6)?,
             ))
         };
-        let sql = "SELECT key_kind, revision, hash, keys, digest FROM head WHERE one = 1";
-        let row = connection.prepare_cached(sql).and_then(|mut s| s.query_row([], read).optional());
-        let (kind, revision, hash, keys, digest) = row
+        let added = match format {
+            Format::One => "1, 0",
+            Format::Two => "epoch, anchored",
+        };
+        let sql = format!("SELECT key_kind, revision, hash, keys, digest, {added} FROM head WHERE one = 1");
+        let row = connection.prepare_cached(&sql).and_then(|mut s| s.query_row([], read).optional());
+        let (kind, revision, hash, keys, digest, epoch, anchored) = row
             .map_err(|error| fault::of(connection, &error))?
             .ok_or_else(|| fault::damaged(connection, "its head is unreadable"))?;
         let whole = || {
@@ -87,6 +97,8 @@ impl Head {
                 hash: Hash(hash.try_into().ok()?),
                 keys: u64::try_from(keys).ok()?,
                 digest: u128::from_le_bytes(digest.try_into().ok()?),
+                epoch: u64::try_from(epoch).ok()?,
+                anchored: anchored != 0,
             })
         };
         whole().ok_or_else(|| fault::damaged(connection, "its head is unreadable"))

@@ -14,15 +14,22 @@ use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior};
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 use switch::{
-    Chain, Change, Commit, CommitKind, Filter, Hash, Key, KeyKind, Loaded, Pending, Store, StoreFault,
-    StoreFaultKind, Table,
+    Chain, Change, Commit, CommitKind, Filter, Hash, Key, KeyKind, Loaded, Pending, Route, Store, StoreFault,
+    StoreFaultKind, Subjects, Table,
 };
 
 /// The number of newest commits that are verified when a file is opened.
 const CHECKED: u64 = 256;
 
+/// All of a store but its entries.
+pub(super) struct Contents {
+    pub(super) head: Head,
+    pub(super) pending: Vec<Pending>,
+    pub(super) subjects: Subjects,
+}
+
 /// A switch's store in a file.
-pub struct SqliteStore {
+pub(super) struct SqliteStore {
     connection: Connection,
     path: PathBuf,
     identity: (u64, u64),
@@ -40,10 +47,10 @@ impl SqliteStore {
     ///
     /// # Errors
     /// The file cannot be used; the fault names the remedy.
-    pub fn open(path: &Path, kind: KeyKind) -> Result<SqliteStore, StoreFault> {
+    pub(super) fn open(path: &Path, kind: KeyKind) -> Result<SqliteStore, StoreFault> {
         let now_ms = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64);
         let opening::Opened { connection, identity, format } = opening::open(path, kind, now_ms)?;
-        let kind = Head::read(&connection)?.kind;
+        let kind = Head::read(&connection, format)?.kind;
         let mut store = SqliteStore {
             connection,
             path: path.to_owned(),
@@ -87,6 +94,84 @@ impl SqliteStore {
         Ok(newest)
     }
 
+    /// Reads the whole store in one snapshot of it, and checks it.
+    pub(super) fn read_all(&self, each: impl FnMut(Key, Route, u64)) -> Result<Contents, StoreFault> {
+        // One snapshot, also if another process writes meanwhile.
+        let transaction = self.connection.unchecked_transaction().map_err(|error| self.wrong(&error))?;
+        let head = Head::read(&transaction, self.format)?;
+        let newest = self.check_history(&head)?;
+        let subjects = rows::read_entries(&transaction, self.format, &head, each)?;
+        let pending = rows::read_pending(&transaction, self.format, self.kind)?;
+        if !is_awaited(&newest, &pending) {
+            let what = "the pending confirmations do not match the commits";
+            return Err(fault::damaged(&transaction, what));
+        }
+        Ok(Contents { head, pending, subjects })
+    }
+
+    /// Returns the format of the file.
+    pub(super) fn format(&self) -> Format {
+        self.format
+    }
+
+    /// Returns true if its path still names the file that was opened.
+    pub(super) fn is_there(&self) -> bool {
+        opening::still_there(&self.path, self.identity)
+    }
+
+    /// Returns the head, as the file has it.
+    pub(super) fn head(&self) -> Result<Head, StoreFault> {
+        Head::read(&self.connection, self.format)
+    }
+
+    /// Returns true if the history has this revision with this hash.
+    pub(super) fn holds(&self, chain: Chain) -> Result<bool, StoreFault> {
+        if chain == Chain::start() {
+            return Ok(true);
+        }
+        let found = self
+            .connection
+            .prepare_cached("SELECT hash FROM commits WHERE revision = ?1")
+            .and_then(|mut statement| {
+                let revision = rows::number(chain.revision);
+                statement.query_row([revision], |row| row.get::<_, Vec<u8>>(0)).optional()
+            })
+            .map_err(|error| self.wrong(&error))?;
+        Ok(found.is_some_and(|hash| hash == chain.hash.0))
+    }
+
+    /// Records that there is a second file, so that a missing one is noticed.
+    pub(super) fn set_anchored(&self) -> Result<(), StoreFault> {
+        let sql = "UPDATE head SET anchored = 1 WHERE one = 1";
+        self.connection.execute(sql, []).map(drop).map_err(|error| self.wrong(&error))
+    }
+
+    /// Lets what is read next come from the file, not from memory, so that damage there is seen.
+    pub(super) fn forget_pages(&self) -> Result<(), StoreFault> {
+        self.connection.execute_batch("PRAGMA shrink_memory").map_err(|error| self.wrong(&error))
+    }
+
+    /// Checks that a commit that was stored is read back as it is.
+    pub(super) fn check_commit(&self, commit: &Commit) -> Result<(), StoreFault> {
+        self.forget_pages()?;
+        let found = self.read("WHERE revision = ?1", &[&rows::number(commit.revision)])?;
+        if found != [commit.clone()] {
+            let what = format!("revision {} is not read back as it was written", commit.revision);
+            return Err(fault::damaged(&self.connection, &what));
+        }
+        Ok(())
+    }
+
+    /// Checks the whole file, if it is small enough for that.
+    pub(super) fn check_small(&mut self) -> Result<(), StoreFault> {
+        if !opening::is_small(&self.path) {
+            return Ok(());
+        }
+        self.forget_pages()?;
+        opening::check_pages(&self.connection, &self.path)?;
+        self.read_all(|_, _, _| {}).map(drop)
+    }
+
     fn write(&self, transaction: &Transaction<'_>, commit: &Commit, head: &mut Head) -> rusqlite::Result<()> {
         rows::insert_commit(transaction, self.format, commit)?;
         rows::change_entries(transaction, commit, head)?;
@@ -111,20 +196,10 @@ fn is_awaited(newest: &[Commit], pending: &[Pending]) -> bool {
 
 impl Store for SqliteStore {
     fn load(&mut self) -> Result<Loaded, StoreFault> {
-        // One snapshot, also if another process writes meanwhile.
-        let transaction = self.connection.unchecked_transaction().map_err(|error| self.wrong(&error))?;
-        let head = Head::read(&transaction)?;
-        let newest = self.check_history(&head)?;
         let mut entries = Vec::new();
-        let subjects = rows::read_entries(&transaction, self.format, &head, |key, route, revision| {
+        let Contents { head, pending, subjects } = self.read_all(|key, route, revision| {
             entries.push((key, route, revision));
         })?;
-        let pending = rows::read_pending(&transaction, self.format, self.kind)?;
-        if !is_awaited(&newest, &pending) {
-            let what = "the pending confirmations do not match the commits";
-            return Err(fault::damaged(&transaction, what));
-        }
-        drop(transaction);
         let table = Table::from_entries(head.revision, entries).with_subjects(subjects);
         Ok(Loaded { table, last_hash: head.hash, pending })
     }
@@ -134,9 +209,10 @@ impl Store for SqliteStore {
             return Err(fault::gone(&self.path.display().to_string()));
         }
         self.unsettled = true;
+        self.forget_pages()?;
         let transaction = Transaction::new_unchecked(&self.connection, TransactionBehavior::Immediate)
             .map_err(|error| self.wrong(&error))?;
-        let mut head = Head::read(&transaction)?;
+        let mut head = Head::read(&transaction, self.format)?;
         if commit.form() == 2 && self.format == Format::One {
             return Err(fault::older(&self.connection, commit.kind.name()));
         }

@@ -11,7 +11,9 @@ use switch::{StoreFault, StoreFaultKind};
 use tokio::sync::oneshot;
 
 /// The idle time before maintenance.
-const IDLE_MS: u64 = 500;
+const IDLE: Duration = Duration::from_millis(500);
+/// The time between maintenance and the next, while nothing else happens.
+const QUIET: Duration = Duration::from_secs(10);
 
 type Work = Box<dyn FnOnce(&mut dyn StoreBackend) + Send>;
 
@@ -120,21 +122,16 @@ impl Drop for StoreThread {
 }
 
 fn serve(store: &mut dyn StoreBackend, inbox: &mpsc::Receiver<Work>) {
-    let mut busy = true;
+    let mut pause = IDLE;
     loop {
-        let next = if busy {
-            inbox.recv_timeout(Duration::from_millis(IDLE_MS))
-        } else {
-            inbox.recv().map_err(|_| RecvTimeoutError::Disconnected)
-        };
-        match next {
+        match inbox.recv_timeout(pause) {
             Ok(work) => {
                 work(store);
-                busy = true;
+                pause = IDLE;
             }
             Err(RecvTimeoutError::Timeout) => {
                 store.idle();
-                busy = false;
+                pause = QUIET;
             }
             Err(RecvTimeoutError::Disconnected) => return,
         }

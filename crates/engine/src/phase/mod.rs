@@ -148,6 +148,10 @@ fn obey(exchange: &mut Exchange, env: &mut Env<'_>, verdict: Verdict) -> Option<
         Verdict::Next | Verdict::Allow => cursor.handler += 1,
         Verdict::NextPhase => *cursor = Cursor { phase: PHASES[cursor.phase as usize + 1], handler: 0 },
         Verdict::Restart(phase) => *cursor = Cursor { phase, handler: 0 },
+        // It has asked a switch that has no answer.
+        Verdict::Serve(_) if exchange.switches.take_refusal() => {
+            return refuse_with_page(exchange, env, 503);
+        }
         Verdict::Serve(content) => return Some(Step::Serve(content)),
         Verdict::Wait(effect) => return Some(Step::Wait(effect)),
         Verdict::Written => return Some(Step::Written),

@@ -134,6 +134,7 @@ async fn switches(thread: &ThreadContext) -> Vec<SwitchNow> {
         revision: state.revision,
         keys: state.keys as u64,
         pending: state.pending.len() as u64,
+        store_fault: state.store_fault.is_some(),
     });
     now.collect()
 }

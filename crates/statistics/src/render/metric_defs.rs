@@ -153,6 +153,12 @@ pub(super) const SWITCH_PENDING: MetricDef = metric(
     "",
     "Commits of a switch that are reverted unless they are confirmed in time.",
 );
+pub(super) const SWITCH_STORE_FAULT: MetricDef = metric(
+    "pointsman_switch_store_fault",
+    MetricKind::Gauge,
+    "",
+    "1 if a switch's store is damaged, or did not take the last commit.",
+);
 pub(super) const SWITCH_REQUESTS: MetricDef = metric(
     "pointsman_switch_requests",
     MetricKind::Counter,
@@ -205,6 +211,7 @@ pub(super) const METRIC_DEFS: &[MetricDef] = &[
     SWITCH_REVISION,
     SWITCH_ENTRIES,
     SWITCH_PENDING,
+    SWITCH_STORE_FAULT,
     SWITCH_REQUESTS,
     KEY_REQUESTS,
     KEY_ERRORS,

@@ -87,7 +87,13 @@ fn snapshot() -> Snapshot {
             peer("green", "10.0.1.2:80", PeerState::Down, 0),
             peer(NASTY, "x", PeerState::Up, 0),
         ],
-        switches: vec![SwitchNow { name: "live".into(), revision: 17, keys: 4, pending: 1 }],
+        switches: vec![SwitchNow {
+            name: "live".into(),
+            revision: 17,
+            keys: 4,
+            pending: 1,
+            store_fault: false,
+        }],
         connections: Connections {
             active: 6,
             accepted: 1_000,

@@ -137,7 +137,8 @@ fn move_in(
     });
     let name: Arc<str> = Arc::from("live");
     let reverted = reverted.into_iter().map(|commit| (name.clone(), commit)).collect();
-    let opened = Opened { tables, switches: vec![(place, store, position)], reverted };
+    let opened =
+        Opened { tables, switches: vec![(place, store, position)], conditions: Vec::new(), reverted };
     let state = startup::control_state(opened, control.shared.clone());
     tokio::task::spawn_local(async move {
         while let Some(Message::Job(job)) = inbox.recv().await {

@@ -103,11 +103,47 @@ async fn a_reload_that_cannot_be_is_told_why() {
 }
 
 #[tokio::test]
-async fn a_store_that_cannot_be_trusted_is_no_start() {
+async fn a_start_fails_for_faults_of_the_configuration_alone() {
     let folder = folder();
-    std::fs::write(folder.path().join("state/live.db"), "").unwrap();
-    let refused = open(&config(folder.path(), &two_groups("")), &FakeDataPlane::new()).map(drop).unwrap_err();
-    assert!(refused.contains("is damaged: it is empty") && refused.contains("move "), "{refused}");
+    let file = folder.path().join("state/live.db");
+    let (control, _) = start(folder.path(), "");
+    set(&control, "a.example", "green").await.unwrap();
+    control.stop();
+    let whole = std::fs::read(&file).unwrap();
+    let zeroed = || std::fs::write(&file, vec![0; whole.len()]).unwrap();
+
+    // A damaged store: traffic goes on as it was, from the second file.
+    zeroed();
+    let (control, tables) = open(&config(folder.path(), &two_groups("")), &FakeDataPlane::new()).unwrap();
+    assert!(tables.tables[0].is_trusted());
+    let route = |tables: &Tables| tables.tables[0].find(b"a.example").map(|entry| entry.route.to_string());
+    assert_eq!(route(&tables).as_deref(), Some("green"));
+    let refusal = set(&control, "a.example", "blue").await.unwrap_err();
+    assert_eq!(refusal.code, Code::StoreDamaged);
+    assert!(refusal.text.contains("traffic follows revision 1 of the second file"), "{refusal}");
+    assert!(control.show("live").await.unwrap().store_fault.is_some());
+    assert_eq!(control.show("live").await.unwrap().revision, 1);
+    // Once it is sound, a reload takes it up.
+    std::fs::write(&file, &whole).unwrap();
+    let reload = || {
+        let (control, config) = (control.clone(), config(folder.path(), &two_groups("")));
+        tokio::task::spawn_blocking(move || control.prepare_reload(&config).map(PreparedReload::commit))
+    };
+    reload().await.unwrap().unwrap();
+    assert!(control.show("live").await.unwrap().store_fault.is_none());
+    assert_eq!(set(&control, "a.example", "blue").await.unwrap().revision, 2);
+    control.stop();
+
+    // Both are: the table says that there is none to be trusted.
+    zeroed();
+    std::fs::write(file.with_file_name("live.db-anchor"), "gone").unwrap();
+    let (control, tables) = open(&config(folder.path(), &two_groups("")), &FakeDataPlane::new()).unwrap();
+    assert!(!tables.tables[0].is_trusted());
+    let refusal = set(&control, "a.example", "blue").await.unwrap_err();
+    assert_eq!(refusal.code, Code::StoreDamaged);
+    assert!(refusal.text.contains("no table can be trusted"), "{refusal}");
+    control.stop();
+
     let refused = open(&config(folder.path(), &two_groups("state no/such/live.db;")), &FakeDataPlane::new());
     assert!(refused.map(drop).unwrap_err().contains("create the folder"));
 }

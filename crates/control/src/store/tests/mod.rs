@@ -1,5 +1,6 @@
 //! The store with real files: what it keeps, and how it refuses what it cannot trust.
 
+mod damage;
 mod formats;
 
 use super::*;

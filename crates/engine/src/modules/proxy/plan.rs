@@ -69,7 +69,10 @@ fn evaluate(exchange: &mut Exchange, env: &mut Env<'_>, template: &Template) -> 
     let mut text = std::mem::take(&mut exchange.upstream.pass);
     text.clear();
     template.append(exchange, env, &mut text);
-    let found = read(exchange, env, &text);
+    let found = match exchange.switches.take_refusal() {
+        true => Err(503),
+        false => read(exchange, env, &text),
+    };
     let found = found.map(|(target, uri)| {
         // A query alone is one of the path `/`.
         if uri.start < uri.end && text[uri.start] == b'?' {

@@ -4,7 +4,7 @@
 //! Owns these checks and the settings that come out of them. Must never name the first fault alone.
 
 use super::sticky::Sticky;
-use super::{GateSpec, Probe, StatePath, StreamsPolicy, SwitchSpec};
+use super::{GateSpec, OnDamage, Probe, StatePath, StreamsPolicy, SwitchSpec};
 use crate::config::Builder;
 use crate::modules::upstream::Origin;
 use crate::setting::Setting;
@@ -48,6 +48,7 @@ pub struct SwitchDraft {
     pub(super) testers: Setting<Option<Template>>,
     pub(super) gate: Setting<Option<Gate>>,
     pub(super) streams: Setting<StreamsPolicy>,
+    pub(super) on_damage: Setting<OnDamage>,
     pub(super) dict: Setting<Option<Named>>,
 }
 
@@ -85,6 +86,7 @@ pub(super) fn finish(b: &mut Builder<'_>) {
                 probe: gate.probe.clone(),
             }),
             streams: *draft.streams.get(),
+            on_damage: *draft.on_damage.get(),
             dict: draft.dict.get().as_ref().map(|dict| dict.name.as_str().into()),
             slot: draft.slot,
             key_is_early: is_early(b, &draft.key),

@@ -4,7 +4,7 @@
 
 use super::check::{Gate, Named, SwitchDraft};
 use super::sticky::{self, Salt, Sticky, StickySource};
-use super::{Probe, StatePath, StreamsPolicy, kind_of};
+use super::{OnDamage, Probe, StatePath, StreamsPolicy, kind_of};
 use crate::config::{Builder, invalid_choice, invalid_parameter, number, once, variable_name};
 use crate::directive::{Args, Contexts, Directive};
 use crate::modules::map::Computed;
@@ -95,6 +95,13 @@ pub(super) const DIRECTIVES: &[Directive] = &[
          close after= cuts them then, close spread= cuts them one by one over that time.",
     )
     .example("streams close spread=60s;"),
+    Directive::new("on-damage", Contexts::SWITCH, Args::Exactly(1), "refuse | default", on_damage)
+        .default("refuse")
+        .doc(
+            "What becomes of requests that ask the switch when its store and the store's second \
+         file are both damaged: refuse answers 503, default sends them to the default target.",
+        )
+        .example("on-damage default;"),
     Directive::new("dict", Contexts::SWITCH, Args::Exactly(1), "name", |b, d| {
         let name = named(&d.args[0])?;
         once(draft(b).dict.write(Some(name)), d)
@@ -153,6 +160,7 @@ fn block(b: &mut Builder<'_>, d: &conf::Directive) -> Result<(), Diagnostic> {
         testers: Setting::new(None),
         gate: Setting::new(None),
         streams: Setting::new(StreamsPolicy::Keep),
+        on_damage: Setting::new(OnDamage::Refuse),
         dict: Setting::new(None),
     });
     for inner in d.children() {
@@ -314,6 +322,16 @@ fn statuses(text: &str) -> Option<Box<[RangeInclusive<u16>]>> {
             (!range.is_empty()).then_some(range)
         })
         .collect()
+}
+
+fn on_damage(b: &mut Builder<'_>, d: &conf::Directive) -> Result<(), Diagnostic> {
+    let word = &d.args[0];
+    let policy = match word.str()? {
+        "refuse" => OnDamage::Refuse,
+        "default" => OnDamage::Default,
+        _ => return Err(invalid_choice(word).help("refuse or default")),
+    };
+    once(draft(b).on_damage.write(policy), d)
 }
 
 fn streams(b: &mut Builder<'_>, d: &conf::Directive) -> Result<(), Diagnostic> {

@@ -44,6 +44,8 @@ pub struct SwitchSpec {
     pub gate: Option<GateSpec>,
     /// The treatment of streams of the old side.
     pub streams: StreamsPolicy,
+    /// The answer to a request that asks it when nothing in its store can be trusted.
+    pub on_damage: OnDamage,
     /// The shared dict that is its face to Lua.
     pub dict: Option<Box<str>>,
     /// The slot in which a request keeps the value.
@@ -105,6 +107,15 @@ pub enum StreamsPolicy {
     },
 }
 
+/// What becomes of requests that ask a switch whose store is damaged so that no table can be trusted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnDamage {
+    /// They get 503.
+    Refuse,
+    /// They go to the default.
+    Default,
+}
+
 /// The module.
 pub static MODULE: Module = Module {
     handlers: &[(Phase::Rewrite, hold::before_rewrite), (Phase::PreAccess, hold::before_access)],
@@ -123,6 +134,12 @@ pub(crate) fn append(number: usize, exchange: &mut Exchange, env: &mut Env<'_>, 
     let tables = exchange.switches.tables().cloned();
     let key = switch::normalise(spec.rules.kind, &out[start..], &mut rooms.key);
     let table = table(tables.as_deref(), number);
+    if table.is_some_and(|table| !table.is_trusted()) && spec.on_damage == OnDamage::Refuse {
+        exchange.switches.refuse();
+        exchange.switches.put_rooms(rooms);
+        out.truncate(start);
+        return;
+    }
     let (target, matched) = match tester(spec, exchange, env, &mut rooms.text) {
         Some(target) => (target, Matched::Tester),
         None => match table.and_then(|table| table.find(key)) {
@@ -159,6 +176,10 @@ pub fn look_up(
     let spec = env.config.switches.get(number)?;
     let tables = exchange.switches.tables().cloned()?;
     let table = tables.tables.get(number)?;
+    if !table.is_trusted() && spec.on_damage == OnDamage::Refuse {
+        exchange.switches.refuse();
+        return None;
+    }
     let mut rooms = exchange.switches.take_rooms();
     let key = switch::normalise(spec.rules.kind, text, &mut rooms.key);
     let found = match find(table, key) {

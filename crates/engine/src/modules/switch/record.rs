@@ -47,6 +47,8 @@ pub struct SwitchRecord {
     awaited: Option<u16>,
     /// Names that were given to its client.
     issued: Vec<Issued>,
+    /// It has asked a switch whose store is damaged.
+    refused: bool,
     rooms: Rooms,
 }
 
@@ -144,6 +146,16 @@ impl SwitchRecord {
         &self.issued
     }
 
+    /// Notes that the request has asked a switch that has no answer for it.
+    pub(super) fn refuse(&mut self) {
+        self.refused = true;
+    }
+
+    /// Returns true, once, if the request must be refused.
+    pub(crate) fn take_refusal(&mut self) -> bool {
+        std::mem::take(&mut self.refused)
+    }
+
     pub(super) fn take_rooms(&mut self) -> Rooms {
         std::mem::take(&mut self.rooms)
     }
@@ -156,6 +168,7 @@ impl SwitchRecord {
     pub(crate) fn reset(&mut self) {
         self.tables = None;
         self.awaited = None;
+        self.refused = false;
         self.passed.clear();
         self.issued.clear();
         for choice in &mut self.choices[..self.made] {

@@ -475,3 +475,32 @@ fn a_choice_allocates_nothing_once_the_connection_is_warm() {
     assert_eq!(buffers[0], buffers[1]);
     assert_eq!(buffers[1], buffers[2]);
 }
+
+#[test]
+fn requests_that_ask_a_switch_without_a_trusted_table_are_refused() {
+    let locations = "location /proxied { proxy_pass http://$live; } location /said { return 200 $live; }
+        location /other { return 200 other; }";
+    let refusing = config(LIVE, locations);
+    let defaulting = config(&LIVE.replace("targets", "on-damage default; targets"), locations);
+    for (config, proxied, said) in
+        [(&refusing, "HTTP/1.1 503", "HTTP/1.1 503"), (&defaulting, "<proxy>", "HTTP/1.1 200")]
+    {
+        let mut host = TestHost::new();
+        let table = Arc::new(Table::untrusted());
+        host.tables = Some(Rc::new(Tables { tables: [table].into(), ..Tables::default() }));
+        let mut ask = |path: &str| {
+            let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\n\r\n");
+            answer(config, &mut host, &request)
+        };
+        assert!(ask("/said").starts_with(said), "{}", ask("/said"));
+        assert!(ask("/other").starts_with("HTTP/1.1 200"), "others are untouched");
+        // Where it goes is asked when the request is passed on.
+        assert_eq!(ask("/proxied"), "<proxy>");
+        let mut exchange = exchange(config, &mut host, "GET /proxied HTTP/1.1\r\nHost: x\r\n\r\n");
+        let mut env = Env { config, host: &mut host };
+        assert!(matches!(phase::advance(&mut exchange, &mut env), Step::Serve(Content::Proxy)));
+        let plan = modules::proxy::plan(&mut exchange, &mut env).map(drop);
+        assert_eq!(plan, if proxied == "<proxy>" { Ok(()) } else { Err(503) });
+    }
+    assert_eq!(faults(&LIVE.replace("targets", "on-damage 503; targets")), ["invalid value \"503\""]);
+}
