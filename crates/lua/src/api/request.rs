@@ -184,6 +184,11 @@ unsafe extern "C" fn raw_header(bridge: *mut Bridge, without_line: c_int) {
 unsafe extern "C" fn set_args(bridge: *mut Bridge, args: *const u8, len: usize) {
     // SAFETY: see `method`; the string lives during the call.
     if let (Some(request), args) = unsafe { (frame::request(bridge), arg(args, len)) } {
+        let mut escaped = Vec::new();
+        let args = match uri::escape_if_needed(Escape::Query, args, &mut escaped) {
+            true => &escaped,
+            false => args,
+        };
         let request = &mut request.exchange.request;
         request.args.clear();
         request.args.extend_from_slice(args);

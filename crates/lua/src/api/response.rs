@@ -47,7 +47,7 @@ pub(super) static AREA: Area = Area {
 #[repr(C)]
 struct Functions {
     status: unsafe extern "C" fn(*mut Bridge) -> c_int,
-    set_status: unsafe extern "C" fn(*mut Bridge, c_int),
+    set_status: unsafe extern "C" fn(*mut Bridge, c_int) -> c_int,
     headers_sent: unsafe extern "C" fn(*mut Bridge) -> c_int,
     get: unsafe extern "C" fn(*mut Bridge, *const u8, usize) -> c_int,
     get_next: unsafe extern "C" fn(*mut Bridge, *const u8, usize, c_int),
@@ -63,18 +63,23 @@ unsafe extern "C" fn status(bridge: *mut Bridge) -> c_int {
     c_int::from(if response.error_status != 0 { response.error_status } else { response.status })
 }
 
-unsafe extern "C" fn set_status(bridge: *mut Bridge, status: c_int) {
+/// Returns 0 if an answer cannot have this status; 0 as a status is none.
+unsafe extern "C" fn set_status(bridge: *mut Bridge, status: c_int) -> c_int {
     // SAFETY: see `status`.
-    let Some(mut request) = (unsafe { frame::request(bridge) }) else { return };
+    let Some(mut request) = (unsafe { frame::request(bridge) }) else { return 1 };
     if request.exchange.output.head_written() {
         let text = b"attempt to set ngx.status after sending out response headers";
         log_line::error(request.exchange, &mut request.env, Level::Error, text);
-        return;
+        return 1;
     }
     let response = &mut request.exchange.response;
-    response.status = u16::try_from(status).unwrap_or(0);
+    // A filter may assign an upgrade's own 101 again.
+    let is_final = status == 0 || (200..1000).contains(&status) || status == c_int::from(response.status);
+    let Some(status) = u16::try_from(status).ok().filter(|_| is_final) else { return 0 };
+    response.status = status;
     response.error_status = 0;
     response.status_line = None;
+    1
 }
 
 unsafe extern "C" fn headers_sent(bridge: *mut Bridge) -> c_int {

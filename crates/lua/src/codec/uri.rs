@@ -18,6 +18,8 @@ pub(crate) enum Escape {
     Refresh,
     /// 5: a memcached key; 6, mail authentication, escapes the same.
     Memcached,
+    /// A query that a script sets: controls, spaces and DEL; scripts cannot ask for it.
+    Query,
     /// The name of a header that a script sets; scripts cannot ask for it.
     HeaderName,
     /// The value of a header that a script sets; scripts cannot ask for it.
@@ -41,6 +43,7 @@ impl Escape {
     const fn escapes(self, byte: u8) -> bool {
         let is_binary = byte >= 0x7f;
         match self {
+            Escape::Query => byte <= b' ' || byte == 0x7f,
             Escape::Uri => byte <= b' ' || is_binary || matches!(byte, b'#' | b'%' | b'?'),
             Escape::Args => byte <= b' ' || is_binary || matches!(byte, b'#' | b'%' | b'+' | b'?'),
             Escape::Component => {

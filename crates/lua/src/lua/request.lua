@@ -145,10 +145,6 @@ function req.set_uri_args(...)
         local kind = args == nil and "nil" or type(args)
         support.argument_error(1, "string, number, or table expected, but got " .. kind)
     end
-    local bad = support.unsafe_byte(args)
-    if bad then
-        error(format('unsafe byte "0x%02x" in uri args "%s"', bad, support.for_log(args)), 2)
-    end
     c_set_args(bridge, args, #args)
 end
 

@@ -11,7 +11,7 @@ local getters, setters = support.getters, support.setters
 ffi.cdef [[
 typedef struct {
     int (*status)(pm_bridge *);
-    void (*set_status)(pm_bridge *, int);
+    int (*set_status)(pm_bridge *, int);
     int (*headers_sent)(pm_bridge *);
     int (*get)(pm_bridge *, const char *, size_t);
     void (*get_next)(pm_bridge *, const char *, size_t, int);
@@ -33,7 +33,9 @@ function setters.status(status)
     if type(status) ~= "number" then
         status = tonumber(status)
     end
-    c_set_status(bridge, status)
+    if c_set_status(bridge, status) == 0 then
+        error("bad ngx.status: " .. tostring(status) .. " is no final status (from 200 to 999)", 3)
+    end
 end
 
 function getters.headers_sent()

@@ -233,11 +233,8 @@ fn exit(exchange: &mut Exchange, env: &mut Env<'_>, code: i32, phase: ScriptPhas
             exchange.response.status = code as u16;
             end_content(exchange, env)
         }
-        101..HTTP_OK => {
-            exchange.response.status = code as u16;
-            end_content(exchange, env)
-        }
         HTTP_SPECIAL_RESPONSE..1000 => Verdict::Refuse(code as u16),
+        // Among them what is no final status: nginx sends it, and clients wait for another answer.
         _ => Verdict::Refuse(500),
     }
 }
