@@ -31,7 +31,7 @@ pub struct Output {
     pub keep_alive: bool,
     pub(super) head_written: bool,
     pub(super) ended: bool,
-    /// A body filter has failed: nothing more may be sent.
+    /// A body filter has failed, or the client is gone: nothing more may be sent.
     pub(super) failed: bool,
 }
 
@@ -56,6 +56,17 @@ impl Output {
         let mut wire = std::mem::take(&mut self.wire);
         wire.clear();
         *self = Output { wire, ..Output::default() };
+    }
+
+    /// Says that the client is gone, or takes nothing: what waits is dropped, and nothing more may be written.
+    pub fn break_off(&mut self) {
+        self.failed = true;
+        self.wire = Vec::new();
+    }
+
+    /// Returns whether nothing more may be written.
+    pub fn failed(&self) -> bool {
+        self.failed
     }
 
     /// Returns whether the head is in the wire, or sent.

@@ -35,7 +35,7 @@ pub(super) static AREA: Area = Area {
     fields: &[],
     source: include_str!("../lua/output.lua"),
     table: FunctionTable::NONE,
-    natives: &[(c"print", print), (c"say", say), (c"eof", eof), (c"flush", flush)],
+    natives: &[(c"print", print), (c"say", say), (c"eof", eof), (c"flush", flush), (c"has_sent", has_sent)],
 };
 
 unsafe extern "C-unwind" fn print(state: *mut lua_State) -> c_int {
@@ -175,6 +175,9 @@ unsafe extern "C-unwind" fn flush(state: *mut lua_State) -> c_int {
             return refused;
         }
         let Some(request) = frame::request(bridge) else { return 0 };
+        if request.exchange.output.failed() {
+            return nil_and(state, c"client aborted");
+        }
         if request.state.held.borrow().is_some() {
             output::log_debug(bridge, "lua http 1.0 buffering makes ngx.flush() a no-op");
             return nil_and(state, c"buffering");
@@ -186,6 +189,19 @@ unsafe extern "C-unwind" fn flush(state: *mut lua_State) -> c_int {
             *request.want = Some(frame::Want::Effect(engine::Effect::Flush));
         }
         ffi::lua_pushinteger(state, if wait { 2 } else { 1 });
+        1
+    }
+}
+
+/// `has_sent()`: the results of a `flush` that has waited.
+unsafe extern "C-unwind" fn has_sent(state: *mut lua_State) -> c_int {
+    // SAFETY: as in `write`.
+    unsafe {
+        let bridge = ffi::lua_touserdata(state, ffi::lua_upvalueindex(1)).cast::<Bridge>();
+        if frame::request(bridge).is_some_and(|request| request.exchange.output.failed()) {
+            return nil_and(state, c"client aborted");
+        }
+        ffi::lua_pushinteger(state, 1);
         1
     }
 }

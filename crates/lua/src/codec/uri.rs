@@ -75,13 +75,14 @@ const fn table(kind: Escape) -> [bool; 256] {
     escaped
 }
 
-static TABLES: [[bool; 256]; 8] = [
+static TABLES: [[bool; 256]; 9] = [
     table(Escape::Uri),
     table(Escape::Args),
     table(Escape::Component),
     table(Escape::Html),
     table(Escape::Refresh),
     table(Escape::Memcached),
+    table(Escape::Query),
     table(Escape::HeaderName),
     table(Escape::HeaderValue),
 ];

@@ -1,6 +1,6 @@
--- Scripts and modules see _G through an empty table, so that a new global can be told from an existing one: one that a
--- request makes by accident is its own, and a warning is logged. Globals are still shared if they are made by
--- _G.name = value, by a module while it is loaded, or before the first request.
+-- Scripts and modules see _G through an empty table, so that a new global can be told from an existing one: a warning is
+-- logged once. With `lua_isolate_globals on` a global that a request makes by accident is its own; others are shared still:
+-- by _G.name = value, by a module while it is loaded, or before the first request.
 local support = ...
 local log, WARN, traceback, tostring = ngx.log, ngx.WARN, debug.traceback, tostring
 local MESSAGE = { "writing a global Lua variable ('", "') which may lead to race conditions between concurrent requests, so prefer the use of 'local' variables" }

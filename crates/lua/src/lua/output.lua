@@ -2,7 +2,7 @@
 local support, _, natives = ...
 local ngx = ngx
 local type, error, select = type, error, select
-local native_flush, wait_for = natives.flush, support.wait
+local native_flush, has_sent, wait_for = natives.flush, natives.has_sent, support.wait
 
 -- C functions, so that a wrong argument is reported under its own name.
 ngx.say, ngx.print, ngx.eof = natives.say, natives.print, natives.eof
@@ -20,7 +20,7 @@ function ngx.flush(...)
     local done, err = native_flush(wait or false)
     if done == 2 then
         wait_for()
-        return 1
+        return has_sent()
     end
     return done, err
 end

@@ -34,7 +34,7 @@ function setters.status(status)
         status = tonumber(status)
     end
     if c_set_status(bridge, status) == 0 then
-        error("bad ngx.status: " .. tostring(status) .. " is no final status (from 200 to 999)", 3)
+        error("bad ngx.status: " .. tostring(status) .. " is no final status (from 200 to 999)", 2)
     end
 end
 

@@ -201,10 +201,17 @@ impl Vm {
         self.scripts.timers.set_alarm(alarm);
     }
 
-    /// Runs every timer that waits, with `premature` set: the thread is about to end.
+    /// Runs every timer that waits, with `premature` set: the thread, or this configuration on it, is about to end. New
+    /// timers are refused, but those without a delay.
     pub fn exit(&self, host: &mut dyn Host, config: &Config) {
         self.scripts.timers.exit();
         self.poll_timers(host, config);
+        self.scripts.timers.ring();
+    }
+
+    /// Returns whether [`Vm::exit`] was called and functions of timers are still to run: the VM must be kept for them.
+    pub fn has_work_after_exit(&self) -> bool {
+        self.scripts.timers.is_exiting() && self.scripts.timers.has_work()
     }
 
     fn take_waiting(&self, function: u32) -> Option<WaitingFunction> {
@@ -220,7 +227,7 @@ impl Vm {
     fn run_timer(&self, host: &mut dyn Host, config: &Config, pending: &timers::PendingTimer, again: bool) {
         let (timers, machine) = (&self.scripts.timers, &self.scripts.machine);
         log_line::worker_error(&mut Env { config, host }, Level::Debug, b"lua ngx.timer expired");
-        let (timer, premature) = (pending.timer, timers.is_exiting());
+        let (timer, premature) = (pending.timer, timers.is_premature(pending));
         if let Err(limit) = timers.begin() {
             let push = |state| {
                 // SAFETY: `call_with` leaves room for arguments.
@@ -421,7 +428,7 @@ fn open(
         faces: dicts::faces(config),
         regex_cache_entries: u32::try_from(*program.regex_cache_max_entries).unwrap_or(u32::MAX),
         regex_match_limit: u32::try_from(*program.regex_match_limit).unwrap_or(u32::MAX),
-        private_globals: true,
+        private_globals: *program.isolate_globals,
         worker,
         areas,
         world,

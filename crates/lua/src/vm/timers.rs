@@ -45,6 +45,8 @@ pub(crate) struct Timers {
     max_pending: u64,
     max_running: u64,
     exiting: Cell<bool>,
+    /// Timers made before this one run with `premature` set: they waited when the thread or its configuration ended.
+    first_after_exit: Cell<u64>,
     /// Called when a timer may be due sooner than [`Timers::next_ms`] said last.
     alarm: RefCell<Option<Box<dyn Fn()>>>,
 }
@@ -72,6 +74,7 @@ impl Timers {
             max_pending,
             max_running,
             exiting: Cell::new(false),
+            first_after_exit: Cell::new(0),
             alarm: RefCell::new(None),
         }
     }
@@ -204,10 +207,21 @@ impl Timers {
     /// Makes every timer due, and refuses new ones that would wait.
     pub(super) fn exit(&self) {
         self.exiting.set(true);
+        self.first_after_exit.set(self.last_order.get());
     }
 
     pub(crate) fn is_exiting(&self) -> bool {
         self.exiting.get()
+    }
+
+    /// Returns whether a timer waited when the end began.
+    pub(super) fn is_premature(&self, timer: &PendingTimer) -> bool {
+        self.exiting.get() && timer.order < self.first_after_exit.get()
+    }
+
+    /// Returns whether timers wait, or functions of theirs.
+    pub(super) fn has_work(&self) -> bool {
+        self.running() > 0 || self.pending() > 0
     }
 }
 

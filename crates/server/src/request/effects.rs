@@ -5,6 +5,7 @@
 use crate::context::timeout::TimedOut;
 use crate::request::cx::RequestCx;
 use crate::request::respond::Unfinished;
+use crate::request::send::SendError;
 use crate::switching::{api, holds};
 use engine::host::Level;
 use engine::phase::{Effect, Wake};
@@ -26,15 +27,21 @@ impl RequestCx<'_> {
             Effect::ReadBody => self.read_body().await,
             Effect::DiscardBody => self.discard_body().await,
             Effect::Sleep(ms) => {
-                self.send_postponed().await?;
-                tokio::time::sleep(Duration::from_millis(ms)).await;
-                Wake::Done
+                let sent = self.send_postponed().await;
+                match self.go_on_without_client(sent) {
+                    Wake::Done if *self.settings().lua.check_client_abort => self.delay(ms).await,
+                    Wake::Done => {
+                        tokio::time::sleep(Duration::from_millis(ms)).await;
+                        Wake::Done
+                    }
+                    failed => failed,
+                }
             }
             Effect::Hold(ms) => self.delay(ms).await,
-            Effect::Flush => match self.send_wire().await {
-                Ok(()) => Wake::Done,
-                Err(_) => Wake::Failed(499),
-            },
+            Effect::Flush => {
+                let sent = self.send_wire().await;
+                self.go_on_without_client(sent)
+            }
             Effect::AwaitRelease { hold } => {
                 // It will pin the newest tables and go wherever those route it: it is on no side.
                 self.client.in_flight.leave_undecided();
@@ -67,8 +74,21 @@ impl RequestCx<'_> {
         Wake::Failed(499)
     }
 
+    /// A script whose client is gone runs to its end, unless `lua_check_client_abort` says otherwise; it can write nothing
+    /// more. A stream that its switch has cut ends.
+    fn go_on_without_client(&mut self, sent: Result<(), SendError>) -> Wake {
+        if sent.is_ok() {
+            return Wake::Done;
+        }
+        if *self.settings().lua.check_client_abort || self.client.conn_state.is_cut() {
+            return Wake::Failed(499);
+        }
+        self.exchange.output.break_off();
+        Wake::Done
+    }
+
     /// Before a wait, sends what has gathered if it is as much as `postpone_output` says.
-    async fn send_postponed(&mut self) -> Result<(), Unfinished> {
+    async fn send_postponed(&mut self) -> Result<(), SendError> {
         let postpone = *self.settings().core.send.postpone_output;
         if self.exchange.output.wire.len() as u64 >= postpone.max(1) {
             self.send_wire().await?;

@@ -172,7 +172,10 @@ async fn finish(thread: &Rc<ThreadContext>, inbox: &mut UnboundedReceiver<Messag
         }
     };
     tokio::select! {
-        () = thread.registry.emptied() => {}
+        () = async {
+            thread.registry.emptied().await;
+            lua_timers::ended().await;
+        } => {}
         () = tokio::time::sleep(limit) => {}
         () = terminated => {}
     }

@@ -153,6 +153,13 @@ pub(super) const DIRECTIVES: &[Directive] = &[
         .default("on")
         .doc("Whether the answer to an HTTP/1.0 request is held back until its length is known.")
         .example("lua_http10_buffering off;"),
+    Directive::flag("lua_check_client_abort", Contexts::HSLI, |b| &mut b.settings().lua.check_client_abort)
+        .default("off")
+        .doc(
+            "Whether a script that waits is ended when its client closes the connection; otherwise it runs to its end, \
+         and what it writes answers nil and an error.",
+        )
+        .example("lua_check_client_abort on;"),
     Directive::number("lua_regex_cache_max_entries", Contexts::HTTP, |b| {
         &mut b.draft.lua.regex_cache_max_entries
     })
@@ -185,6 +192,13 @@ pub(super) const DIRECTIVES: &[Directive] = &[
          unless set; 0 is without limit.",
         )
         .example("lua_memory_limit 256m;"),
+    Directive::flag("lua_isolate_globals", Contexts::HTTP, |b| &mut b.draft.lua.isolate_globals)
+        .default("off")
+        .doc(
+            "pointsman's own: whether a global variable that a request makes is visible to that request alone; \
+         otherwise all requests of the thread share it, as with OpenResty's LuaJIT. A warning is logged either way.",
+        )
+        .example("lua_isolate_globals on;"),
 ];
 
 const SET_CONTEXTS: Contexts =

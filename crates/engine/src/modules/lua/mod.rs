@@ -82,6 +82,8 @@ pub struct Program {
     pub run_limit_ms: Setting<u64>,
     /// The most memory that one VM may use, in bytes (pointsman's own `lua_memory_limit`); 0 is unlimited.
     pub memory_limit: Setting<u64>,
+    /// Whether a global that a request makes is visible to that request alone (pointsman's own `lua_isolate_globals`).
+    pub isolate_globals: Setting<bool>,
     /// There is something to run: without it no VM is made.
     pub used: bool,
 }
@@ -101,6 +103,7 @@ impl Default for Program {
             max_running_timers: Setting::new(256),
             run_limit_ms: Setting::new(10_000),
             memory_limit: Setting::new(1 << 30),
+            isolate_globals: Setting::new(false),
             used: false,
         }
     }
@@ -129,6 +132,8 @@ settings! {
         pub use_default_type: bool = true,
         /// `lua_http10_buffering`.
         pub http10_buffering: bool = true,
+        /// `lua_check_client_abort`.
+        pub check_client_abort: bool = false,
     }
     not inherited {
         /// `content_by_lua*`; not inherited.

@@ -373,7 +373,7 @@ fn files_of_scripts_are_loaded_when_needed() {
     );
     assert_eq!(server.get("/a").body(), "a nil\n");
     server.host.files.insert("/p/lua/a.lua".into(), "ngx.say('changed')".into());
-    assert_eq!(server.get("/a").body(), "a nil\n");
+    assert_eq!(server.get("/a").body(), "a 1\n");
     assert_eq!(server.get("/live").body(), "changed\n");
     server.errors();
     assert_eq!(server.get("/v?f=b").status, 500);
