@@ -187,9 +187,13 @@ pub trait Host {
     );
     /// Returns the connection counters of `stub_status`.
     fn counters(&self) -> Counters;
-    /// Returns the newest tables of the switches, for callers without a request that has pinned some.
+    /// Returns the tables of the switches that are published now.
     fn tables(&self) -> Option<Rc<switch::Tables>> {
         None
+    }
+    /// Returns true if they hold any key. Asked with each request to an upstream.
+    fn has_holds(&self) -> bool {
+        self.tables().is_some_and(|tables| !tables.holds.is_empty())
     }
     /// Carries out an order that belongs to no request (that of a timer's function), and answers on this thread: the
     /// new revision, or why it was refused. A request's is [`crate::phase::Effect::Switch`].

@@ -48,7 +48,7 @@ pub(crate) struct TestHost {
     pub(crate) opened: Vec<(String, crate::host::Symlinks, usize)>,
     /// The scripts' code, if there are any.
     pub(crate) script: Option<Script>,
-    /// The tables that requests pin.
+    /// The tables that are published.
     pub(crate) tables: Option<Rc<switch::Tables>>,
     /// The counters for `stub_status`.
     pub(crate) counters: Counters,
@@ -186,6 +186,10 @@ impl Host for TestHost {
         self.error_lines.push(format!("[{}] {}", level.name(), String::from_utf8_lossy(text)));
     }
 
+    fn tables(&self) -> Option<Rc<switch::Tables>> {
+        self.tables.clone()
+    }
+
     fn counters(&self) -> Counters {
         self.counters
     }
@@ -300,7 +304,6 @@ pub(crate) fn exchange(config: &Config, host: &mut TestHost, request: &str) -> E
     assert!(matches!(progress, Ok(http::Progress::Complete { .. })), "{progress:?} for {request:?}");
     let mut env = Env { config, host };
     assert_eq!(start_request::start(&mut exchange, &mut env), Ok(()), "{request:?}");
-    exchange.switches.pin(host.tables.clone());
     exchange
 }
 

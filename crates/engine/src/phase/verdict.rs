@@ -144,16 +144,12 @@ pub enum Effect {
     Hold(u64),
     /// Send the output to the client.
     Flush,
-    /// Keep the request until a hold of the tables it has pinned lets it go, or until its client goes away. The wake
-    /// is `Done` when the newest tables are pinned in their place, `Failed(503)` when it waited for too long or too
-    /// many wait already.
-    AwaitRelease {
-        /// Which: an index into the pinned tables' holds.
-        hold: usize,
-    },
-    /// Carry out a script's order to a switch, put the outcome into `script.switched` and pin the newest tables, so
-    /// that
-    /// the script sees what it has done. The wake is `Done` whatever the outcome.
+    /// Keep the request until the hold that it awaits ([`crate::modules::switch::SwitchRecord::awaited`]) lets it go, or
+    /// until its client goes away. The wake is `Done` when it may go on, `Failed(503)` when it waited for too long or
+    /// too many wait already.
+    AwaitRelease,
+    /// Carry out a script's order to a switch, put the outcome into `script.switched`, and let the script read what it has
+    /// done ([`crate::modules::switch::SwitchRecord::read_anew`]). The wake is `Done` whatever the outcome.
     Switch(SwitchOrder),
 }
 

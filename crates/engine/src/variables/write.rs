@@ -69,7 +69,7 @@ fn ipv6(out: &mut Vec<u8>, address: Ipv6Addr) {
     let _ = write!(out, "{address}");
 }
 
-/// The client's address (nginx's addr_text); on a unix socket just `unix:`.
+/// The address of a connection's client.
 pub(crate) fn client(connection: &Connection, out: &mut Vec<u8>) {
     peer(connection.remote, out);
 }

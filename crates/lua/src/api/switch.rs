@@ -1,12 +1,11 @@
-//! Dicts that are a switch's face (`dict NAME;` in `switch {}`): reading looks into the table that the request has
-//! pinned, and storing a string is an order that the script waits for.
+//! Dicts that are a switch's face (`dict NAME;` in `switch {}`): reading looks into the table of
+//! the request's first question, and storing a string is an order that the script waits for.
 //!
 //! Owns the division of such a dict: a number, a boolean or a list that a script keeps and an entry of the switch never
 //! touch each other, also under the same key. The server carries orders out. An order in a phase that cannot wait
 //! returns an error and logs it too, because few scripts check what `set` returns.
 
 use std::ffi::c_int;
-use std::rc::Rc;
 use std::sync::Arc;
 
 use engine::Config;
@@ -166,11 +165,11 @@ unsafe extern "C" fn holds(
     unsafe {
         let key = arg(key, key_len);
         let Some((zone, frame)) = at(bridge, zone) else { return 0 };
-        let (exchange, env) = frame::world(frame);
+        let (_, env) = frame::world(frame);
         let Some(spec) = env.config.switches.get(number as usize) else { return 0 };
-        let pinned = || exchange.and_then(|exchange| exchange.switches.tables().map(Rc::clone));
-        let tables = env.host.tables().or_else(pinned);
-        let reach = tables
+        let reach = env
+            .host
+            .tables()
             .and_then(|tables| look_up_apart(number as usize, key, &tables, &spec.rules, &mut Vec::new()));
         let now_ms = (*bridge).world.now_ms();
         let mut room = Vec::new();

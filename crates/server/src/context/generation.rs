@@ -26,7 +26,7 @@ pub(crate) struct Generation {
     pub(crate) groups: Groups,
     /// Its scripts, if it has any.
     pub(crate) scripts: Option<lua::Vm>,
-    /// The tables of its switches for requests that begin now; `None` without switches.
+    /// The tables of its switches for requests that first ask now; `None` without switches.
     pub(crate) tables: RefCell<Option<Rc<Tables>>>,
     /// The numbers by which this thread knows its switches, in its order.
     pub(crate) switches: Box<[u32]>,
@@ -67,12 +67,17 @@ impl Generation {
         self.error_log.write(Level::Alert, 0, text.to_string().as_bytes());
     }
 
-    /// Returns the tables that a request pins when it begins.
+    /// Returns the tables that a request takes when it first asks a switch.
     pub(crate) fn tables(&self) -> Option<Rc<Tables>> {
         self.tables.borrow().clone()
     }
 
-    /// Makes requests pin these tables from now on.
+    /// Returns true if a key is held.
+    pub(crate) fn has_holds(&self) -> bool {
+        self.tables.borrow().as_ref().is_some_and(|tables| !tables.holds.is_empty())
+    }
+
+    /// Gives these tables to first questions from now on.
     pub(crate) fn publish(&self, tables: Tables) {
         if !self.config.switches.is_empty() {
             self.tables.replace(Some(Rc::new(tables)));

@@ -234,7 +234,6 @@ fn begin_request(cx: &mut RequestCx<'_>) -> Step {
             *body = BodyReader::new(exchange.request.framing);
             let head = &exchange.request.head;
             *owes_continue = !body.is_done() && http::framing::expects_continue(head.version, &head.headers);
-            exchange.switches.pin(generation.tables());
             #[cfg(debug_assertions)]
             crate::worker::panics::provoked::panic_at(&exchange.request.uri);
             phase::advance(exchange, env)

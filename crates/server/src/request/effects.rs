@@ -16,13 +16,6 @@ use std::time::Duration;
 impl RequestCx<'_> {
     /// Carries an effect out.
     pub(crate) async fn perform(&mut self, effect: Effect) -> Result<Wake, Unfinished> {
-        self.client.in_flight.enter_undecided(self.exchange);
-        let wake = self.carry_out(effect).await;
-        self.client.in_flight.leave_undecided();
-        wake
-    }
-
-    async fn carry_out(&mut self, effect: Effect) -> Result<Wake, Unfinished> {
         Ok(match effect {
             Effect::ReadBody => self.read_body().await,
             Effect::DiscardBody => self.discard_body().await,
@@ -42,11 +35,7 @@ impl RequestCx<'_> {
                 let sent = self.send_wire().await;
                 self.go_on_without_client(sent)
             }
-            Effect::AwaitRelease { hold } => {
-                // It will pin the newest tables and go wherever those route it: it is on no side.
-                self.client.in_flight.leave_undecided();
-                holds::await_release(self, hold).await
-            }
+            Effect::AwaitRelease => holds::await_release(self).await,
             Effect::Switch(order) => api::order(self, order).await,
         })
     }

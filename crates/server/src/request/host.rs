@@ -108,6 +108,10 @@ impl Host for ThreadHost<'_> {
         self.generation.tables()
     }
 
+    fn has_holds(&self) -> bool {
+        self.generation.has_holds()
+    }
+
     fn order(&mut self, order: SwitchOrder, answer: SwitchAnswer) {
         let outcome = script_order::outcome(self.thread, self.generation, order);
         tokio::task::spawn_local(async move { answer(outcome.await) });

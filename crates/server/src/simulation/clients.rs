@@ -49,6 +49,13 @@ pub(super) struct Asked {
     pub(super) tries: RefCell<Vec<Rc<Try>>>,
 }
 
+impl Asked {
+    /// Returns when the first byte of it went.
+    pub(super) fn begun(&self) -> Option<Instant> {
+        self.begun.get()
+    }
+}
+
 /// One client: some connections, one after another.
 pub(super) async fn visit(world: Rc<World>, number: u64, mut seeded: Seeded) {
     for turn in 0..=seeded.below(3) {

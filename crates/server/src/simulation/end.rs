@@ -10,7 +10,11 @@ use tokio::time::sleep;
 fn peers(world: &World) -> Vec<PeerState> {
     let thread = &world.harness.thread;
     let names: Vec<Arc<str>> = (0..super::settings::ORIGINS).map(|_| Arc::from("")).collect();
-    thread.generation().groups.get(0).peers(&names, thread.clock.fresh().monotonic_ms())
+    let now_ms = thread.clock.fresh().monotonic_ms();
+    let generation = thread.generation();
+    (0..world.settings.groups())
+        .flat_map(|group| generation.groups.get(group).peers(&names, now_ms))
+        .collect()
 }
 
 /// Checks that origins without faults are not marked as failed, whatever clients, the disk or a cut have done.
@@ -30,7 +34,7 @@ pub(super) async fn wait_and_see(world: &World) {
     tell!("everybody has gone");
     // Longer than all timeouts of all tries together.
     sleep(Duration::from_secs(6)).await;
-    let (links, keeps) = (world.links.get(), world.settings.keepalive);
+    let (links, keeps) = (world.links.get(), world.settings.keepalive * world.settings.groups());
     holds!("idle-bound", links <= keeps, "{links} connections are kept, {keeps} may be");
     sleep(Duration::from_secs(60)).await;
     let thread = &world.harness.thread;

@@ -15,6 +15,7 @@ use crate::downstream::parking::Parking;
 use crate::proxy::pool::{Groups, SharedGroups};
 use crate::switching::switch_ids::SwitchIds;
 use crate::switching::worker_bus::WorkerBus;
+use crate::worker::message::Message;
 use crate::worker::reload_requests::ReloadRequests;
 use control::{ControlHandle, Setup};
 use engine::Config;
@@ -28,6 +29,7 @@ use std::path::Path;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
+use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::task::spawn_local;
 use transport::clock::Clock;
 use transport::stream::Stream;
@@ -37,6 +39,8 @@ pub(super) struct Harness {
     pub(super) thread: Rc<ThreadContext>,
     pub(super) counters: Arc<Counters>,
     socket: Rc<ListenSocket>,
+    /// As long as they exist, the bus takes the thread for alive.
+    _wakes: Wakes,
 }
 
 fn compile(text: &str, prefix: &Path) -> Arc<Config> {
@@ -70,16 +74,20 @@ thread_local! {
     static PLANT: Plant = plant();
 }
 
-fn bus(counters: &Arc<Counters>, collector: &Arc<Mutex<Collector>>) -> Arc<WorkerBus> {
-    let (sender, _) = tokio::sync::mpsc::unbounded_channel();
+/// Wakes of a thread.
+type Wakes = UnboundedReceiver<Message>;
+
+fn bus(counters: &Arc<Counters>, collector: &Arc<Mutex<Collector>>) -> (Arc<WorkerBus>, Wakes) {
+    let (sender, wakes) = tokio::sync::mpsc::unbounded_channel();
     let reloads = ReloadRequests::new(None);
-    Arc::new(WorkerBus::new(vec![sender], Arc::clone(counters), Arc::clone(collector), reloads))
+    let bus = WorkerBus::new(vec![sender], Arc::clone(counters), Arc::clone(collector), reloads);
+    (Arc::new(bus), wakes)
 }
 
 fn plant() -> Plant {
     let config = compile("events {} http { server { listen 80; } }", Path::new("/"));
     let collector = Arc::new(Mutex::new(Collector::new(Arc::new(metrics::layout(&config)), 0)));
-    let bus = bus(&Arc::new(Counters::new(1)), &collector);
+    let (bus, _) = bus(&Arc::new(Counters::new(1)), &collector);
     let setup =
         Setup { config, listener: None, data_plane: bus, clock_ms: Arc::new(|| 0), log: Arc::new(|_, _| {}) };
     let (control, _) = ControlHandle::start(setup).unwrap();
@@ -131,6 +139,7 @@ impl Harness {
                 error_log: errors,
                 _drop_guard: Arc::clone(&plant.drop_guard),
             });
+            let (bus, wakes) = bus(&counters, &plant.collector);
             let shared = SharedState {
                 threads: 1,
                 counters: Arc::clone(&counters),
@@ -139,13 +148,18 @@ impl Harness {
                 records: true,
                 collector: Arc::clone(&plant.collector),
                 control: plant.control.clone(),
-                bus: bus(&counters, &plant.collector),
+                bus,
             };
             let thread = Rc::new(ThreadContext::new(0, clock, Parking::new().unwrap(), &shared, generation));
             let waking = Rc::clone(&thread);
             spawn_local(async move { waking.deadlines.keep_waking(&waking.clock).await });
             spawn_local(sweep(Rc::clone(&thread)));
-            Harness { thread, counters, socket: Rc::new(ListenSocket::new(Address::Inet(door()))) }
+            Harness {
+                thread,
+                counters,
+                _wakes: wakes,
+                socket: Rc::new(ListenSocket::new(Address::Inet(door()))),
+            }
         })
     }
 

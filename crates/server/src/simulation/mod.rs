@@ -13,6 +13,7 @@ mod harness;
 mod message;
 mod origins;
 mod settings;
+mod switching;
 mod wire;
 
 use engine::host::Level;
@@ -51,6 +52,7 @@ fn simulation_relay() {
             "relay-ends",
             "idle-bound",
             "nothing-left",
+            "undecided-goes-new",
         ],
         usual: 150,
         kept: &[20_826],
@@ -176,6 +178,7 @@ struct World {
     links: Cell<usize>,
     /// When everything was cut.
     cut: Cell<Option<Instant>>,
+    moves: switching::Moves,
     /// How long each connection that was never established was waited for, in ms.
     waited_ms: RefCell<Vec<u64>>,
 }
@@ -203,12 +206,16 @@ async fn live(mut seeded: Seeded) {
         asked: RefCell::default(),
         links: Cell::new(0),
         cut: Cell::new(None),
+        moves: switching::Moves::new(),
         waited_ms: RefCell::default(),
     });
     WORLD.set(Rc::downgrade(&world));
     let visits: Vec<_> = (0..seeded.within(1..=3))
         .map(|number| spawn_local(clients::visit(Rc::clone(&world), number, seeded.fork())))
         .collect();
+    // Draws of its own, so that the worlds without a switch stay what they were.
+    let aside = seeded.clone().fork();
+    let moved = world.settings.switched.then(|| spawn_local(switching::move_about(Rc::clone(&world), aside)));
     let decided = spawn_local(decide(Rc::clone(&world), seeded));
     let all = async {
         for visit in visits {
@@ -221,6 +228,7 @@ async fn live(mut seeded: Seeded) {
     }
     sim::note("relay-ends");
     decided.abort();
+    moved.inspect(tokio::task::JoinHandle::abort);
     end::wait_and_see(&world).await;
 }
 

@@ -6,7 +6,7 @@
 use super::clients::{Asked, Manner};
 use super::message::{Reader, body, chunks};
 use super::wire::Wire;
-use super::{LATE_MS, World, between_ms};
+use super::{LATE_MS, World, between_ms, switching};
 use nix::errno::Errno;
 use sim::{Seeded, holds, tell, violated};
 use std::cell::Cell;
@@ -104,17 +104,21 @@ pub(super) async fn connect(world: &Rc<World>, address: &Address) -> io::Result<
     let (ours, theirs) = Wire::pair(&mut seeded);
     world.links.set(world.links.get() + 1);
     let open = OpenConn(Rc::clone(world));
-    spawn_local(async move { serve(&open.0, &theirs, seeded).await });
+    let side = switching::side(address);
+    spawn_local(async move { serve(&open.0, &theirs, side, seeded).await });
     Ok(ours)
 }
 
 /// Answers requests on one connection.
-async fn serve(world: &Rc<World>, wire: &Wire, mut seeded: Seeded) {
+async fn serve(world: &Rc<World>, wire: &Wire, side: usize, mut seeded: Seeded) {
     let mut reader = Reader::default();
     loop {
         let Some((asked, one, script)) = await_request(world, wire, &mut reader, &mut seeded).await else {
             return;
         };
+        if world.settings.switched {
+            switching::check_side(world, &asked, side);
+        }
         let whole = take_body(wire, &mut reader, &asked, &one, script.early).await;
         let Some(got_all) = whole else { return };
         let kept = answer(world, wire, &asked, &one, &script, got_all, &mut seeded).await;

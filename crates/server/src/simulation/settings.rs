@@ -1,5 +1,6 @@
 //! The configuration of a world, as text and as the numbers that checks use.
 
+use super::switching::SIDES;
 use sim::Seeded;
 
 /// The settings that a seed draws. Times are in ms.
@@ -27,6 +28,8 @@ pub(super) struct Settings {
     /// `proxy_limit_rate` and `limit_rate`, in bytes a second; 0 is none.
     pub(super) read_rate: u64,
     pub(super) send_rate: u64,
+    /// A switch leads to one of two groups.
+    pub(super) switched: bool,
 }
 
 /// How many origins there are.
@@ -54,7 +57,14 @@ impl Settings {
             non_idempotent: seeded.chance(15),
             read_rate: if seeded.chance(8) { 60_000 } else { 0 },
             send_rate: if seeded.chance(8) { 60_000 } else { 0 },
+            // Not drawn, so that the worlds without a switch stay what they were.
+            switched: seeded.clone().fork().chance(30),
         }
+    }
+
+    /// Returns how many groups of origins there are.
+    pub(super) fn groups(&self) -> usize {
+        if self.switched { SIDES.len() } else { 1 }
     }
 
     /// Returns true if anything is slowed down on purpose.
@@ -70,8 +80,21 @@ impl Settings {
             0 => "keepalive 0;".to_owned(),
             count => format!("keepalive {count}; keepalive_requests {}; keepalive_timeout 20s;", self.served),
         };
-        let servers: String =
-            (1..=ORIGINS).map(|at| format!("server 10.0.0.{at}:80 max_fails=2 fail_timeout=1s;")).collect();
+        let servers = |side: usize| -> String {
+            (1..=ORIGINS)
+                .map(|at| format!("server 10.0.{side}.{at}:80 max_fails=2 fail_timeout=1s;"))
+                .collect()
+        };
+        let names = if self.switched { &SIDES[..] } else { &["origins"] };
+        let groups: String = names
+            .iter()
+            .enumerate()
+            .map(|(side, name)| format!("upstream {name} {{ {} {keepalive} }}\n", servers(side)))
+            .collect();
+        let (switch, target) = match self.switched {
+            true => ("switch $host $side { default blue; targets blue green; state memory; }", "$side"),
+            false => ("", "origins"),
+        };
         let version = if self.old_version { "1.0" } else { "1.1" };
         let connection = if self.old_version { "close" } else { "\"\"" };
         format!(
@@ -88,11 +111,11 @@ impl Settings {
                 proxy_ignore_client_abort {};
                 proxy_next_upstream error timeout invalid_header{};
                 proxy_limit_rate {}; limit_rate {};
-                upstream origins {{ {servers} {keepalive} }}
+                {groups} {switch}
                 server {{
                     listen 127.0.0.1:80;
                     location / {{
-                        proxy_pass http://origins;
+                        proxy_pass http://{target};
                         proxy_http_version {version};
                         proxy_set_header Connection {connection};
                     }}

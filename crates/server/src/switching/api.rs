@@ -207,6 +207,7 @@ fn path_below(exchange: &Exchange, generation: &Generation) -> Vec<u8> {
 /// Carries out a script's order to a switch.
 pub(crate) async fn order(cx: &mut RequestCx<'_>, order: SwitchOrder) -> Wake {
     let client = &*cx.client;
+    let switch = order.switch;
     let mut outcome = pin!(script_order::outcome(&client.thread, cx.generation, order));
     let mut watch_client = true;
     let outcome = poll_fn(|cx| {
@@ -227,5 +228,6 @@ pub(crate) async fn order(cx: &mut RequestCx<'_>, order: SwitchOrder) -> Wake {
         return Wake::Failed(499);
     }
     cx.exchange.script.switched = outcome;
+    cx.exchange.switches.read_anew(switch);
     Wake::Done
 }

@@ -25,19 +25,15 @@ fn now_ms(thread: &ThreadContext) -> u64 {
     thread.clock.now().monotonic_ms()
 }
 
-/// Waits for a hold of the pinned tables, and pins the newest ones when it lets the request go.
-pub(crate) async fn await_release(cx: &mut RequestCx<'_>, hold: usize) -> Wake {
-    let held = cx.exchange.switches.tables().and_then(|tables| tables.holds.get(hold)).cloned();
-    let Some(held) = held else { return Wake::Done };
+/// Waits for the hold that has stopped the request.
+pub(crate) async fn await_release(cx: &mut RequestCx<'_>) -> Wake {
+    let Some(held) = cx.exchange.switches.awaited().cloned() else { return Wake::Done };
     let Some(mut ticket) = held.admit(buffered(cx), now_ms(&cx.client.thread)) else {
         cx.log(Level::Warn, "too many requests wait for a held key");
         return Wake::Failed(503);
     };
     match wait(cx.client, &mut ticket).await {
-        End::Go => {
-            cx.exchange.switches.pin(cx.generation.tables());
-            Wake::Done
-        }
+        End::Go => Wake::Done,
         End::TimedOut => {
             cx.log(Level::Warn, "the key was held for too long");
             Wake::Failed(503)

@@ -22,6 +22,8 @@ pub(super) struct Flight {
     key: &'static str,
     pinned: Arc<Tables>,
     target: String,
+    /// Where its client is in a split.
+    point: u64,
     stream: bool,
 }
 
@@ -59,16 +61,13 @@ fn route<'t>(table: &'t Table, key: &[u8]) -> Option<&'t Route> {
     table.find(key).map(|entry| &entry.route)
 }
 
-/// Is a request where this change leads no request any more?
+/// Is a request where this change does not lead its client any more?
 fn is_old(flight: &Flight, watch: &Watch, number: u64) -> bool {
     let key = flight.key.as_bytes();
-    let leads = |table: &Table, target: &str| match route(table, key) {
-        None => target == DEFAULT,
-        Some(route) => route.live_targets().any(|live| **live == *target),
-    };
+    let target = route(&watch.after, key).map_or(DEFAULT, |route| route.pick(flight.point));
     flight.pinned.number < number
         && route(&watch.before, key) != route(&watch.after, key)
-        && !leads(&watch.after, &flight.target)
+        && *target != *flight.target
 }
 
 impl Workers {
@@ -296,11 +295,12 @@ pub(super) async fn visit(world: Rc<World>, mut seeded: Seeded) {
             check_released(&world, &workers, &hold, &pinned);
         }
         let leads = route(&pinned.tables[0], key.as_bytes());
-        let target = leads.map_or_else(|| DEFAULT.to_owned(), |route| route.pick(seeded.draw()).to_string());
+        let point = seeded.draw();
+        let target = leads.map_or_else(|| DEFAULT.to_owned(), |route| route.pick(point).to_string());
         let id = world.next_id();
         let stream = seeded.chance(15);
         tell!("request {id} for {key} goes to {target} under publication {}", pinned.number);
-        workers.all.lock().unwrap()[number].flights.push(Flight { id, key, pinned, target, stream });
+        workers.all.lock().unwrap()[number].flights.push(Flight { id, key, pinned, target, point, stream });
         let stay_ms = if stream { seeded.within(500..=8_000) } else { seeded.within(0..=700) };
         sleep(Duration::from_millis(stay_ms)).await;
         workers.all.lock().unwrap()[number].flights.retain(|one| one.id != id);

@@ -35,7 +35,7 @@ pub use request::request_head;
 pub use response::{AnswerFraming, Disposition, accept_head, accept_trailers, framing};
 pub use rewrite::{Pattern, Redirects, Rule};
 
-use super::Module;
+use super::{Module, switch};
 use crate::exchange::Exchange;
 use crate::host::Env;
 use crate::phase::{Content, Effect, Verdict, Wake};
@@ -205,7 +205,10 @@ pub static MODULE: Module = Module {
 /// The content handler of a location with `proxy_pass`.
 pub fn content(exchange: &mut Exchange, env: &mut Env<'_>) -> Verdict {
     if exchange.request.body_settled() || streams_body(exchange, env) {
-        return Verdict::Serve(Content::Proxy);
+        return match switch::before_proxy(exchange, env) {
+            Verdict::Next => Verdict::Serve(Content::Proxy),
+            held => held,
+        };
     }
     match exchange.route.wake.take() {
         Some(Wake::Failed(status)) => Verdict::Refuse(status),

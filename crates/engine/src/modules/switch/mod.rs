@@ -1,9 +1,8 @@
 //! `switch`: a variable whose value people move while traffic runs.
 //!
-//! Owns the block's settings, the value for a request, and which requests a hold makes wait. The tables come with the
-//! request, which has pinned them; here nothing is ever changed in one, and nothing waits. What orders mean is the
-//! crate
-//! `switch`'s, carrying them out the control plane's.
+//! Owns the block's settings, the value for a request, and which requests a hold makes wait. The tables are those
+//! that the host has when the request first asks; here nothing is ever changed in one, and nothing waits. What orders
+//! mean is the crate `switch`'s, carrying them out the control plane's.
 
 mod check;
 mod directives;
@@ -14,14 +13,17 @@ mod sticky;
 mod tests;
 
 pub use check::SwitchDraft;
-pub use record::{Choice, Matched, SwitchRecord};
-pub use sticky::Sticky;
+pub use record::{Choice, ClientPoint, Matched, SwitchRecord};
+pub use sticky::{Sticky, point_of_address};
+
+pub(crate) use hold::before_proxy;
 
 use super::Module;
 use crate::exchange::Exchange;
 use crate::host::Env;
 use crate::phase::Phase;
 use crate::template::Template;
+use record::Found;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -131,7 +133,7 @@ pub(crate) fn append(number: usize, exchange: &mut Exchange, env: &mut Env<'_>, 
     let start = out.len();
     spec.key.append(exchange, env, out);
     let mut rooms = exchange.switches.take_rooms();
-    let tables = exchange.switches.tables().cloned();
+    let tables = exchange.switches.take_tables(number, || env.host.tables());
     let key = switch::normalise(spec.rules.kind, &out[start..], &mut rooms.key);
     let table = table(tables.as_deref(), number);
     if table.is_some_and(|table| !table.is_trusted()) && spec.on_damage == OnDamage::Refuse {
@@ -140,15 +142,19 @@ pub(crate) fn append(number: usize, exchange: &mut Exchange, env: &mut Env<'_>, 
         out.truncate(start);
         return;
     }
-    let (target, matched) = match tester(spec, exchange, env, &mut rooms.text) {
-        Some(target) => (target, Matched::Tester),
+    let (target, matched, point) = match tester(spec, exchange, env, &mut rooms.text) {
+        Some(target) => (target, Matched::Tester, Some(ClientPoint::Open)),
         None => match table.and_then(|table| table.find(key)) {
-            Some(entry) => (pick(number, key, &entry.route, exchange, env, &mut rooms.text), Matched::Entry),
-            None => (&*spec.rules.default, Matched::Default),
+            Some(entry) => {
+                let (target, point) = pick(number, key, &entry.route, exchange, env, &mut rooms.text);
+                (target, Matched::Entry, point)
+            }
+            None => (&*spec.rules.default, Matched::Default, None),
         },
     };
     let revision = table.map_or(0, |table| table.revision());
-    exchange.switches.note(number, key, target, revision, matched);
+    let client = point.unwrap_or_else(|| sticky::client(number, key, exchange, env, &mut rooms.text));
+    exchange.switches.note(number, key, target, revision, Found { matched, client });
     exchange.switches.put_rooms(rooms);
     out.truncate(start);
     out.extend_from_slice(target.as_bytes());
@@ -164,7 +170,7 @@ pub enum Reach {
 }
 
 /// Appends the target that a text has for this request's client, as a dict that is the switch's face shows it; nothing
-/// if the text has no entry in the tables that the request has pinned. A text that is the request's own key is noted as
+/// if the text has no entry in the tables of the request's first question. A text that is the request's own key is noted as
 /// its choice: a script that asks for it is about to go there, to the default if there is no entry.
 pub fn look_up(
     number: usize,
@@ -174,7 +180,7 @@ pub fn look_up(
     out: &mut Vec<u8>,
 ) -> Option<Reach> {
     let spec = env.config.switches.get(number)?;
-    let tables = exchange.switches.tables().cloned()?;
+    let tables = exchange.switches.take_tables(number, || env.host.tables())?;
     let table = tables.tables.get(number)?;
     if !table.is_trusted() && spec.on_damage == OnDamage::Refuse {
         exchange.switches.refuse();
@@ -188,9 +194,12 @@ pub fn look_up(
         found => found,
     };
     let start = out.len();
+    let mut point = None;
     let matched = match found {
         Some((_, entry)) => {
-            out.extend_from_slice(pick(number, key, &entry.route, exchange, env, &mut rooms.text).as_bytes());
+            let (target, place) = pick(number, key, &entry.route, exchange, env, &mut rooms.text);
+            out.extend_from_slice(target.as_bytes());
+            point = place;
             Matched::Entry
         }
         None => Matched::Default,
@@ -201,7 +210,8 @@ pub fn look_up(
             Matched::Default => &*spec.rules.default,
             _ => std::str::from_utf8(&out[start..]).unwrap_or_default(),
         };
-        exchange.switches.note(number, key, target, table.revision(), matched);
+        let client = point.unwrap_or_else(|| sticky::client(number, key, exchange, env, &mut rooms.text));
+        exchange.switches.note(number, key, target, table.revision(), Found { matched, client });
     }
     exchange.switches.put_rooms(rooms);
     found.map(|(reach, _)| reach)
@@ -262,7 +272,7 @@ fn tester<'c>(
     spec.rules.targets.iter().map(|target| &**target).find(|target| target.as_bytes() == text)
 }
 
-/// Returns the target of this request's client.
+/// Returns the target of this request's client, and its point if it took that to know.
 fn pick<'r>(
     number: usize,
     key: &[u8],
@@ -270,12 +280,14 @@ fn pick<'r>(
     exchange: &mut Exchange,
     env: &mut Env<'_>,
     text: &mut Vec<u8>,
-) -> &'r str {
-    let point = match route {
-        Route::One(_) => 0,
-        Route::Split(_) => sticky::point(number, key, exchange, env, text),
-    };
-    route.pick(point)
+) -> (&'r str, Option<ClientPoint>) {
+    match route {
+        Route::One(target) => (target, None),
+        Route::Split(_) => {
+            let point = sticky::point(number, key, exchange, env, text);
+            (route.pick(point), Some(ClientPoint::Known(point)))
+        }
+    }
 }
 
 /// Returns whether this variable holds a host, so that its values are compared as hosts.

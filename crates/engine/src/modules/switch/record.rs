@@ -1,11 +1,12 @@
-//! A request's part in switches: the tables that it has pinned, and the choices made for it.
+//! A request's part in switches: the tables in which it has asked each of them, and the choices made for it.
 //!
-//! Owns that it is one publication for the whole life of a request, and that noting a choice allocates nothing once a
-//! connection is warm. Names are copied rather than shared: a count of references that all threads change for every
+//! Owns that a switch is asked in one table for the whole life of a request, that of its first question, and that noting
+//! a choice allocates nothing once a connection is warm. Names are copied rather than shared: a count of references that all threads change for every
 //! request would cost more than the few bytes.
 
 use std::rc::Rc;
-use switch::Tables;
+use std::sync::Arc;
+use switch::{Hold, Tables};
 
 /// The way in which a request's target was found.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -17,6 +18,18 @@ pub enum Matched {
     Default,
     /// By a tester's own choice (`testers`).
     Tester,
+}
+
+/// A client's place in a split.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ClientPoint {
+    /// That of its address.
+    #[default]
+    Address,
+    /// This point.
+    Known(u64),
+    /// It has none yet: a tester, who chooses, or a client that gets its cookie when something is split.
+    Open,
 }
 
 /// A switch's choice for a request.
@@ -32,19 +45,23 @@ pub struct Choice {
     pub revision: u64,
     /// The way in which it was found.
     pub matched: Matched,
+    /// The client's place in a split, also where nothing is split: a split that comes while the request is under way
+    /// moves some clients and leaves others.
+    pub client: ClientPoint,
 }
 
 /// See the module.
 #[derive(Debug, Default)]
 pub struct SwitchRecord {
-    tables: Option<Rc<Tables>>,
+    /// The switches that it has asked, each with the publication of its first question.
+    asked: Vec<(u16, Rc<Tables>)>,
     /// The first `made` are of this request; the others are kept for their buffers.
     choices: Vec<Choice>,
     made: usize,
     /// Switches whose hold has let this request go.
     passed: Vec<u16>,
-    /// The switch whose hold it waits for.
-    awaited: Option<u16>,
+    /// The switch whose hold it waits for, and the hold.
+    awaited: Option<(u16, Arc<Hold>)>,
     /// Names that were given to its client.
     issued: Vec<Issued>,
     /// It has asked a switch whose store is damaged.
@@ -67,20 +84,47 @@ pub(super) struct Rooms {
     pub(super) text: Vec<u8>,
 }
 
+/// How a target was found, and for which client.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Found {
+    pub(super) matched: Matched,
+    pub(super) client: ClientPoint,
+}
+
+/// How much a request has asked.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Progress {
+    asked: usize,
+    made: usize,
+}
+
 /// Keys longer than this were exceptions: their memory is given back.
 const KEPT_BYTES: usize = 512;
 
 impl SwitchRecord {
-    /// Pins the tables that hold for this request from now on: right before its phases begin, and again when a hold
-    /// lets
-    /// it go. Without switches there are none.
-    pub fn pin(&mut self, tables: Option<Rc<Tables>>) {
-        self.tables = tables;
+    /// Returns the tables in which this request asks a switch. The first question takes those that are published now:
+    /// whatever the request has waited for before, it cannot reach a side that traffic has left.
+    pub(super) fn take_tables(
+        &mut self,
+        switch: usize,
+        published: impl FnOnce() -> Option<Rc<Tables>>,
+    ) -> Option<Rc<Tables>> {
+        if let Some(tables) = self.tables(switch) {
+            return Some(Rc::clone(tables));
+        }
+        let tables = published()?;
+        self.asked.push((switch as u16, Rc::clone(&tables)));
+        Some(tables)
     }
 
-    /// Returns the tables that hold for this request.
-    pub fn tables(&self) -> Option<&Rc<Tables>> {
-        self.tables.as_ref()
+    /// Returns the tables in which this request has asked a switch.
+    pub fn tables(&self, switch: usize) -> Option<&Rc<Tables>> {
+        self.asked.iter().find(|(asked, _)| usize::from(*asked) == switch).map(|(_, tables)| tables)
+    }
+
+    /// Has the request read a switch anew after an order of its own. The choice that was made for it stays.
+    pub fn read_anew(&mut self, switch: usize) {
+        self.asked.retain(|(asked, _)| usize::from(*asked) != switch);
     }
 
     /// Returns the choices so far, in the order in which they were made; one for each switch that was asked.
@@ -94,7 +138,7 @@ impl SwitchRecord {
     }
 
     /// Notes a choice. A switch that was asked before is noted anew.
-    pub(super) fn note(&mut self, switch: usize, key: &[u8], target: &str, revision: u64, matched: Matched) {
+    pub(super) fn note(&mut self, switch: usize, key: &[u8], target: &str, revision: u64, found: Found) {
         let known = self.choices().iter().position(|choice| usize::from(choice.switch) == switch);
         let place = known.unwrap_or(self.made);
         if place == self.choices.len() {
@@ -108,27 +152,41 @@ impl SwitchRecord {
         choice.target.clear();
         choice.target.push_str(target);
         choice.revision = revision;
-        choice.matched = matched;
+        choice.matched = found.matched;
+        choice.client = found.client;
     }
 
-    /// Forgets the choices after the first so many, and says whose they were.
-    pub(super) fn forget_after(&mut self, made: usize) -> impl Iterator<Item = usize> {
-        let from = made.min(self.made);
+    /// Returns how much has been asked so far.
+    pub(super) fn progress(&self) -> Progress {
+        Progress { asked: self.asked.len(), made: self.made }
+    }
+
+    /// Forgets what was asked since then, and says whose choices are forgotten.
+    pub(super) fn forget_since(&mut self, then: Progress) -> impl Iterator<Item = usize> {
+        self.asked.truncate(then.asked);
+        let from = then.made.min(self.made);
         let forgotten = from..self.made;
         self.made = from;
         self.choices[forgotten].iter().map(|choice| usize::from(choice.switch))
     }
 
     /// Notes that the request waits for a hold of this switch.
-    pub(super) fn wait_for(&mut self, switch: usize) {
-        self.awaited = Some(switch as u16);
+    pub(super) fn wait_for(&mut self, switch: usize, hold: Arc<Hold>) {
+        self.awaited = Some((switch as u16, hold));
     }
 
-    /// Ends the wait of a request, whether its hold has released it or not. Returns `false` if it did not wait.
+    /// Returns the hold that it waits for.
+    pub fn awaited(&self) -> Option<&Arc<Hold>> {
+        self.awaited.as_ref().map(|(_, hold)| hold)
+    }
+
+    /// Ends the wait of a request, whether its hold has released it or not. Returns `false` if it did not wait. A script
+    /// that has read other keys of the switch before reads what is published now.
     pub(super) fn woken(&mut self) -> bool {
-        let awaited = self.awaited.take();
-        self.passed.extend(awaited);
-        awaited.is_some()
+        let Some((switch, _)) = self.awaited.take() else { return false };
+        self.read_anew(usize::from(switch));
+        self.passed.push(switch);
+        true
     }
 
     /// Returns whether a hold of this switch has already released the request.
@@ -166,7 +224,7 @@ impl SwitchRecord {
 
     /// Lets go of the tables and of all choices; the buffers stay, as far as they are of usual size.
     pub(crate) fn reset(&mut self) {
-        self.tables = None;
+        self.asked.clear();
         self.awaited = None;
         self.refused = false;
         self.passed.clear();

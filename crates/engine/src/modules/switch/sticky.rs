@@ -3,6 +3,7 @@
 //! Owns the directive, and that a client's place among all clients depends on nothing else but the salt. Must never remember
 //! a client: the cookie is its memory.
 
+use super::record::ClientPoint;
 use crate::config::{Builder, invalid_parameter};
 use crate::exchange::Exchange;
 use crate::host::Env;
@@ -11,6 +12,7 @@ use crate::template::Template;
 use crate::variables::write;
 use conf::{Diagnostic, Word};
 use http::Known;
+use std::net::SocketAddr;
 
 /// What a client is known by, and what its place depends on beside that.
 #[derive(Clone, Debug)]
@@ -76,6 +78,37 @@ pub(super) fn point(
         Salt::Key => switch::salted_point_of(key, switch::point_of(spec.rules.name.as_bytes())),
     };
     switch::salted_point_of(text, salt)
+}
+
+/// Returns the place that a split would give this request's client, without issuing a cookie. That of an address alone
+/// is not worked out before something is split.
+pub(super) fn client(
+    number: usize,
+    key: &[u8],
+    exchange: &mut Exchange,
+    env: &mut Env<'_>,
+    text: &mut Vec<u8>,
+) -> ClientPoint {
+    let Sticky { source, salt } = &env.config.switches[number].sticky;
+    match source {
+        StickySource::Address if *salt == Salt::None => ClientPoint::Address,
+        StickySource::Cookie(cookie) if cookie.attributes.is_some() && !has_cookie(exchange, cookie) => {
+            ClientPoint::Open
+        }
+        _ => ClientPoint::Known(point(number, key, exchange, env, text)),
+    }
+}
+
+fn has_cookie(exchange: &Exchange, cookie: &StickyCookie) -> bool {
+    let fields = exchange.request.head.headers.get_all(Known::Cookie);
+    http::cookie::find(fields, cookie.name.as_bytes()).is_some_and(|value| !value.is_empty())
+}
+
+/// Returns the point of a client that is known by its address alone; `None` is on a unix socket.
+pub fn point_of_address(remote: Option<SocketAddr>) -> u64 {
+    let mut text = Vec::new();
+    write::peer(remote, &mut text);
+    switch::point_of(&text)
 }
 
 fn append_cookie(

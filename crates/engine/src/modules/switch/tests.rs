@@ -1,6 +1,6 @@
 //! Switch blocks, the choices that requests get, and holds.
 
-use super::{Choice, Matched, Probe, Reach, StatePath, StreamsPolicy, look_up, look_up_apart};
+use super::{Choice, ClientPoint, Matched, Probe, Reach, StatePath, StreamsPolicy, look_up, look_up_apart};
 use crate::config::Config;
 use crate::exchange::Exchange;
 use crate::host::Env;
@@ -107,6 +107,7 @@ fn a_request_gets_its_key_s_target_and_the_choice_is_recorded() {
         target: target.to_owned(),
         revision: 7,
         matched,
+        client: ClientPoint::Address,
     };
     assert_eq!(
         get(&mut host, "Shop.Test:8080"),
@@ -185,22 +186,83 @@ fn a_tester_s_choice_must_be_a_target() {
 }
 
 #[test]
-fn a_pinned_table_does_not_change() {
+fn promise_1_tables_are_taken_at_the_first_question_and_kept() {
     let config = config(LIVE, "location / { set $a $arg_x; proxy_pass http://$live; }");
     let mut host = TestHost::new();
     host.tables = Some(tables(KeyKind::Host, &[("x", "green")]));
     let mut exchange = exchange(&config, &mut host, "GET / HTTP/1.1\r\nHost: x\r\n\r\n");
+    // It has begun and asked nothing: what is published meanwhile is what it gets.
     host.tables = Some(tables(KeyKind::Host, &[("x", "blue")]));
+    let ask = |host: &mut TestHost, exchange: &mut Exchange| {
+        let mut env = Env { config: &config, host };
+        let mut value = Vec::new();
+        let live = config.variables.find("live").unwrap();
+        assert!(crate::variables::append(exchange, &mut env, live, &mut value));
+        let mut read = Vec::new();
+        look_up(0, b"x", exchange, &mut env, &mut read);
+        assert_eq!(value, read);
+        String::from_utf8(value).unwrap()
+    };
+    assert_eq!(ask(&mut host, &mut exchange), "blue");
+    host.tables = Some(tables(KeyKind::Host, &[("x", "green")]));
+    let mut env = Env { config: &config, host: &mut host };
+    assert!(matches!(phase::advance(&mut exchange, &mut env), Step::Serve(Content::Proxy)));
+    assert_eq!(ask(&mut host, &mut exchange), "blue");
+    // Nor is it asked anew after an internal redirect, as by `ngx.exec`.
+    let mut env = Env { config: &config, host: &mut host };
+    phase::redirect_internally(&mut exchange, &mut env, b"/other", b"").unwrap();
+    assert!(matches!(phase::advance(&mut exchange, &mut env), Step::Serve(Content::Proxy)));
+    assert_eq!(ask(&mut host, &mut exchange), "blue");
+    // When the exchange lies idle it holds no table.
+    let weak = Rc::downgrade(exchange.switches.tables(0).unwrap());
+    exchange.release();
+    assert!(weak.upgrade().is_none() && exchange.switches.choices().is_empty());
+}
+
+#[test]
+fn promise_1_each_switch_is_asked_in_the_tables_of_its_own_first_question() {
+    let config = config("switch $host $a { default blue; } switch $host $b { default blue; }", "");
+    let mut host = TestHost::new();
+    let both = |to: &str| {
+        let table = &tables(KeyKind::Host, &[("x", to)]).tables[0];
+        Some(Rc::new(Tables { tables: [Arc::clone(table), Arc::clone(table)].into(), ..Tables::default() }))
+    };
+    host.tables = both("blue");
+    let mut exchange = exchange(&config, &mut host, "GET / HTTP/1.1\r\nHost: x\r\n\r\n");
+    let mut ask = |host: &mut TestHost, number: usize| {
+        let mut out = Vec::new();
+        look_up(number, b"x", &mut exchange, &mut Env { config: &config, host }, &mut out);
+        String::from_utf8(out).unwrap()
+    };
+    assert_eq!(ask(&mut host, 0), "blue");
+    // A request that knows one switch is undecided about the other.
+    host.tables = both("green");
+    assert_eq!((ask(&mut host, 1), ask(&mut host, 0)), ("green".to_owned(), "blue".to_owned()));
+}
+
+#[test]
+fn promise_1_a_request_whose_body_came_late_is_held_before_its_upstream() {
+    let config = config(LIVE, "location / { proxy_pass http://$live; }");
+    let mut host = TestHost::new();
+    let plain = tables(KeyKind::Host, &[("x", "blue")]);
+    host.tables = Some(Rc::clone(&plain));
+    let request = "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\n";
+    let mut exchange = exchange(&config, &mut host, request);
+    let mut env = Env { config: &config, host: &mut host };
+    assert!(matches!(phase::advance(&mut exchange, &mut env), Step::Wait(Effect::ReadBody)));
+    host.tables = Some(with_holds(&plain, &["x"]));
+    exchange.request.body = crate::exchange::Body::Memory(b"abc".to_vec());
+    exchange.route.wake = Some(Wake::Done);
+    let mut env = Env { config: &config, host: &mut host };
+    assert!(matches!(phase::advance(&mut exchange, &mut env), Step::Wait(Effect::AwaitRelease)));
+    host.tables = Some(tables(KeyKind::Host, &[("x", "green")]));
+    exchange.route.wake = Some(Wake::Done);
     let mut env = Env { config: &config, host: &mut host };
     assert!(matches!(phase::advance(&mut exchange, &mut env), Step::Serve(Content::Proxy)));
     let mut value = Vec::new();
     let live = config.variables.find("live").unwrap();
     assert!(crate::variables::append(&mut exchange, &mut env, live, &mut value));
     assert_eq!(value, b"green");
-    // When the exchange lies idle it holds no table.
-    let weak = Rc::downgrade(exchange.switches.tables().unwrap());
-    exchange.release();
-    assert!(weak.upgrade().is_none() && exchange.switches.choices().is_empty());
 }
 
 #[test]
@@ -286,10 +348,11 @@ fn a_held_key_waits_before_the_location_s_rewrites_and_sees_the_newest_tables() 
     let request = "GET / HTTP/1.1\r\nHost: X\r\n\r\n";
     let mut exchange = exchange(&config, &mut host, request);
     let mut env = Env { config: &config, host: &mut host };
-    assert!(matches!(phase::advance(&mut exchange, &mut env), Step::Wait(Effect::AwaitRelease { hold: 1 })));
+    assert!(matches!(phase::advance(&mut exchange, &mut env), Step::Wait(Effect::AwaitRelease)));
     assert_eq!(exchange.switches.choices(), []);
     // Even while the hold is still there for those who come, it has let this one go.
-    exchange.switches.pin(Some(with_holds(&tables(KeyKind::Host, &[("x", "green")]), &["x"])));
+    host.tables = Some(with_holds(&tables(KeyKind::Host, &[("x", "green")]), &["x"]));
+    let mut env = Env { config: &config, host: &mut host };
     exchange.route.wake = Some(Wake::Done);
     assert!(matches!(phase::advance(&mut exchange, &mut env), Step::Serve(Content::Proxy)));
     assert_eq!(exchange.switches.choices()[0].target, "green");
@@ -305,7 +368,7 @@ fn a_hold_that_times_out_sends_retry_after() {
         host.tables = Some(with_holds(&tables(KeyKind::Host, &[]), &["x"]));
         let mut exchange = exchange(&config, &mut host, "GET / HTTP/1.1\r\nHost: x\r\n\r\n");
         let mut env = Env { config: &config, host: &mut host };
-        assert!(matches!(phase::advance(&mut exchange, &mut env), Step::Wait(Effect::AwaitRelease { .. })));
+        assert!(matches!(phase::advance(&mut exchange, &mut env), Step::Wait(Effect::AwaitRelease)));
         exchange.route.wake = Some(Wake::Failed(status));
         let Step::Serve(_) = phase::advance(&mut exchange, &mut env) else { panic!("it is refused") };
         crate::output::write_head(&mut exchange, &mut env).unwrap();
@@ -340,7 +403,7 @@ fn a_key_that_rewrites_make_is_held_after_them() {
     host.tables = Some(with_holds(&plain, &["k"]));
     let mut exchange = exchange(&config, &mut host, "GET /late?k=k HTTP/1.1\r\nHost: x\r\n\r\n");
     let mut env = Env { config: &config, host: &mut host };
-    assert!(matches!(phase::advance(&mut exchange, &mut env), Step::Wait(Effect::AwaitRelease { hold: 0 })));
+    assert!(matches!(phase::advance(&mut exchange, &mut env), Step::Wait(Effect::AwaitRelease)));
     assert_eq!(exchange.route.cursor.phase, phase::Phase::PreAccess);
     exchange.route.wake = Some(Wake::Done);
     assert!(matches!(phase::advance(&mut exchange, &mut env), Step::Serve(Content::Proxy)));
@@ -459,12 +522,10 @@ fn a_choice_allocates_nothing_once_the_connection_is_warm() {
     host.tables = Some(tables(KeyKind::Host, &[("shop.test", "green")]));
     let request = "GET / HTTP/1.1\r\nHost: Shop.test\r\n\r\n";
     let mut exchange = exchange(&config, &mut host, request);
-    let tables = host.tables.clone();
     let mut out = Vec::new();
     let mut buffers = Vec::new();
     for _ in 0..3 {
         exchange.switches.reset();
-        exchange.switches.pin(tables.clone());
         out.clear();
         let mut env = Env { config: &config, host: &mut host };
         super::append(0, &mut exchange, &mut env, &mut out);

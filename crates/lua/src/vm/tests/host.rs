@@ -273,7 +273,6 @@ impl Server {
         let host = &mut self.host;
         let mut waits = Vec::new();
         start_request::start(&mut exchange, &mut Env { config: &config, host }).unwrap();
-        exchange.switches.pin(host.tables());
         let mut step = phase::advance(&mut exchange, &mut Env { config: &config, host });
         for turn in 0.. {
             assert!(turn < 100, "the request goes round in circles");
@@ -284,7 +283,7 @@ impl Server {
                     }
                     if let Effect::Switch(order) = &effect {
                         exchange.script.switched = Some(host.carry_out(order));
-                        exchange.switches.pin(host.tables());
+                        exchange.switches.read_anew(order.switch);
                     }
                     waits.push(effect);
                     exchange.route.wake = Some(Wake::Done);

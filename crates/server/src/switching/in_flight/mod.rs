@@ -6,6 +6,8 @@
 
 use crate::context::conn_state::ConnState;
 use control::{Watch, WatchReport};
+use engine::modules::switch::{ClientPoint, point_of_address};
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
@@ -25,12 +27,21 @@ pub(crate) struct InFlightId {
     turn: u32,
 }
 
+/// Whom a switch has routed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct RoutedClient {
+    /// Its place in a split.
+    pub(crate) point: ClientPoint,
+    /// Its address; `None` on a unix socket.
+    pub(crate) remote: Option<SocketAddr>,
+}
+
 /// Which tables a request follows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Following {
-    /// The switch, by the number that outlives reloads; `None` while the request has pinned tables but asked no switch.
-    pub(crate) switch: Option<u32>,
-    /// [`switch::Tables::number`] of the tables it has pinned.
+    /// The switch, by the number that outlives reloads.
+    pub(crate) switch: u32,
+    /// [`switch::Tables::number`] of the tables in which it has asked.
     pub(crate) number: u64,
 }
 
@@ -42,6 +53,7 @@ struct Entry {
     /// The key, and behind it the target.
     text: Vec<u8>,
     key_len: usize,
+    client: RoutedClient,
     /// Bit n: it is on the old side of watch n.
     old: u64,
     /// Bit n: it is on the new side of watch n.
@@ -71,8 +83,6 @@ pub(crate) enum Ended {
     Well,
     /// Without one, or with 5xx.
     Failed,
-    /// It goes on, and is to be routed anew.
-    Undecided,
 }
 
 /// A change that requests are compared with.
@@ -99,12 +109,13 @@ pub(crate) struct InFlight {
 }
 
 impl InFlight {
-    /// Enters a request that a switch has routed to a target (or that waits, and none has yet).
+    /// Enters a request that a switch has routed to a target.
     pub(crate) fn enter(
         &mut self,
         following: Following,
         key: &[u8],
         target: &str,
+        client: RoutedClient,
         connection: &Rc<ConnState>,
     ) -> InFlightId {
         let index = self.free.pop().unwrap_or_else(|| {
@@ -119,6 +130,7 @@ impl InFlight {
         entry.text.extend_from_slice(key);
         entry.text.extend_from_slice(target.as_bytes());
         entry.key_len = key.len();
+        entry.client = client;
         (entry.old, entry.new) = (0, 0);
         entry.connection = Some(Rc::clone(connection));
         let place = InFlightId { index, turn: entry.turn };
@@ -162,14 +174,10 @@ impl InFlight {
         old
     }
 
-    /// Returns how many requests and streams a change would leave on its old side, without watching it. Those that have
-    /// asked no switch yet count if they would ask older tables than those in force.
+    /// Returns how many requests and streams a change would leave on its old side, without watching it.
     pub(crate) fn affected(&self, change: &Change, now_ms: u64) -> (u64, u64) {
         let later = Change { number: u64::MAX, ..change.clone() };
-        self.count(now_ms, |entry| match entry.following.switch {
-            None => entry.following.number < change.number,
-            Some(_) => later.is_old(entry),
-        })
+        self.count(now_ms, |entry| later.is_old(entry))
     }
 
     /// Returns the report of a watch; `None` if it is not kept here.
@@ -281,12 +289,10 @@ impl InFlight {
             let Some(watched) = watched else { continue };
             if old & (1 << slot) != 0 {
                 watched.old -= 1;
-                if ended != Ended::Undecided {
-                    watched.report.last_old = Some(Instant::now());
-                    watched.report.failed_old += failed;
-                }
+                watched.report.last_old = Some(Instant::now());
+                watched.report.failed_old += failed;
             }
-            if new & (1 << slot) != 0 && ended != Ended::Undecided {
+            if new & (1 << slot) != 0 {
                 watched.report.served_new += 1;
                 watched.report.failed_new += failed;
             }
@@ -310,9 +316,10 @@ impl Entry {
         Entry {
             turn: 0,
             taken: false,
-            following: Following { switch: None, number: 0 },
+            following: Following { switch: 0, number: 0 },
             text: Vec::new(),
             key_len: 0,
+            client: RoutedClient { point: ClientPoint::Open, remote: None },
             old: 0,
             new: 0,
             connection: None,
@@ -345,25 +352,16 @@ impl Watched {
 
     /// Returns true if the change concerns the key of this request.
     fn changes(&self, entry: &Entry) -> bool {
-        entry.following.switch == Some(self.switch) && differs(&self.watch, entry.key())
+        entry.following.switch == self.switch && differs(&self.watch, entry.key())
     }
 }
 
-/// Returns true if a request is where the change routes nothing any more. One that has not been routed yet counts too.
-///
-/// A request whose key's entry has changed, but still routes requests to its target (a split got other weights), is where
-/// it belongs.
+/// Returns true if a request is where the change would not route it any more.
 fn is_old(entry: &Entry, switch: u32, number: u64, watch: &Watch, default: &Arc<str>) -> bool {
-    if entry.following.number >= number {
-        return false;
-    }
-    match entry.following.switch {
-        None => true,
-        Some(known) if known != switch => false,
-        Some(_) => {
-            differs(watch, entry.key()) && !routes_to(&watch.after, entry.key(), default, entry.target())
-        }
-    }
+    entry.following.number < number
+        && entry.following.switch == switch
+        && differs(watch, entry.key())
+        && !is_routed_there(&watch.after, default, entry)
 }
 
 fn differs(watch: &Watch, key: &[u8]) -> bool {
@@ -379,10 +377,16 @@ fn differs(watch: &Watch, key: &[u8]) -> bool {
     }
 }
 
-fn routes_to(table: &Table, key: &[u8], default: &Arc<str>, target: &[u8]) -> bool {
-    match table.find(key).map(|entry| &entry.route) {
-        None => default.as_bytes() == target,
-        Some(Route::One(one)) => one.as_bytes() == target,
-        Some(route) => route.live_targets().any(|live| live.as_bytes() == target),
-    }
+/// Returns true if a table routes a request to where it is: of a split, the share of its client is what counts.
+fn is_routed_there(table: &Table, default: &Arc<str>, request: &Entry) -> bool {
+    let Some(entry) = table.find(request.key()) else { return default.as_bytes() == request.target() };
+    let point = match (&entry.route, request.client.point) {
+        (Route::One(_), _) => 0,
+        (route, ClientPoint::Open) => {
+            return route.live_targets().any(|live| live.as_bytes() == request.target());
+        }
+        (_, ClientPoint::Known(point)) => point,
+        (_, ClientPoint::Address) => point_of_address(request.client.remote),
+    };
+    entry.route.pick(point).as_bytes() == request.target()
 }

@@ -49,21 +49,22 @@ fn change(id: u64, before: &Table, name: &str, route: Option<&str>, number: u64)
 struct Fixture {
     in_flight: InFlight,
     connection: Rc<ConnState>,
+    remote: Option<SocketAddr>,
 }
 
 impl Fixture {
     fn new() -> Fixture {
-        Fixture { in_flight: InFlight::default(), connection: Rc::default() }
+        Fixture { in_flight: InFlight::default(), connection: Rc::default(), remote: None }
     }
 
     fn enter(&mut self, number: u64, key: &str, target: &str) -> InFlightId {
-        let following = Following { switch: Some(SWITCH), number };
-        self.in_flight.enter(following, key.as_bytes(), target, &self.connection)
+        self.enter_as(ClientPoint::Address, number, key, target)
     }
 
-    fn wait(&mut self, number: u64) -> InFlightId {
-        let following = Following { switch: None, number };
-        self.in_flight.enter(following, b"", "", &self.connection)
+    fn enter_as(&mut self, point: ClientPoint, number: u64, key: &str, target: &str) -> InFlightId {
+        let following = Following { switch: SWITCH, number };
+        let client = RoutedClient { point, remote: self.remote };
+        self.in_flight.enter(following, key.as_bytes(), target, client, &self.connection)
     }
 
     fn report(&self, watch: u64) -> WatchReport {
@@ -78,7 +79,7 @@ fn the_old_side_is_counted_at_the_switch_and_counts_down() {
     let two = fixture.enter(1, "a.example", "blue");
     let other_key = fixture.enter(1, "b.example", "blue");
     assert_eq!(fixture.in_flight.watch(change(1, &table(&[]), "a.example", Some("green"), 2)), 2);
-    // It had pinned the tables before, and asks them only now.
+    // It had asked in the tables before, and is entered only now.
     let late = fixture.enter(1, "a.example", "blue");
     let new = fixture.enter(2, "a.example", "green");
     let report = fixture.report(1);
@@ -98,13 +99,59 @@ fn the_old_side_is_counted_at_the_switch_and_counts_down() {
 }
 
 #[test]
+fn promise_1_a_split_counts_as_old_what_it_has_moved() {
+    let mut fixture = Fixture::new();
+    for point in 0..1000 {
+        fixture.enter_as(
+            ClientPoint::Known(switch::point_of(&[point as u8, (point >> 8) as u8])),
+            1,
+            "a.example",
+            "blue",
+        );
+    }
+    // A tester chose the target, and would get it again.
+    fixture.enter_as(ClientPoint::Open, 1, "a.example", "blue");
+    let before = table(&[]);
+    let mut old = |route: &str| {
+        let change = change(1, &before, "a.example", Some(route), 2);
+        let affected = fixture.in_flight.affected(&change, 0).0;
+        assert_eq!(fixture.in_flight.watch(change), affected as usize);
+        fixture.in_flight.forget(1);
+        affected
+    };
+    // Exactly those whose share is another now.
+    let route: Route = "green=99 blue=1".parse().unwrap();
+    let moved = (0..1000_u32)
+        .filter(|point| **route.pick(switch::point_of(&[*point as u8, (point >> 8) as u8])) == *"green");
+    assert_eq!(old("green=99 blue=1"), moved.count() as u64);
+    assert!((970..1000).contains(&old("green=99 blue=1")));
+    assert!((1..=30).contains(&old("green=1 blue=99")));
+    assert_eq!(old("green=100 blue=0"), 1001);
+}
+
+#[test]
+fn promise_1_a_client_without_sticky_text_moves_by_its_address() {
+    let mut fixture = Fixture::new();
+    let route: Route = "green=50 blue=50".parse().unwrap();
+    let mut moved = 0;
+    for last in 0..100 {
+        fixture.remote = Some(SocketAddr::from(([127, 0, 0, last], 4000)));
+        fixture.enter(1, "a.example", "blue");
+        moved +=
+            usize::from(**route.pick(switch::point_of(format!("127.0.0.{last}").as_bytes())) == *"green");
+    }
+    assert!((30..70).contains(&moved), "{moved}");
+    let change = change(1, &table(&[]), "a.example", Some("green=50 blue=50"), 2);
+    assert_eq!(fixture.in_flight.watch(change), moved);
+}
+
+#[test]
 fn a_request_whose_target_still_gets_its_key_is_not_old() {
     let mut fixture = Fixture::new();
     fixture.enter(1, "a.example", "blue");
     fixture.enter(1, "b.example", "green");
-    // A split that leaves blue a weight forces no request away; one without does.
     let before = table(&[("b.example", "green")]);
-    assert_eq!(fixture.in_flight.watch(change(1, &before, "a.example", Some("green=10 blue=90"), 2)), 0);
+    assert_eq!(fixture.in_flight.watch(change(1, &before, "a.example", Some("green=0 blue=90"), 2)), 0);
     assert_eq!(fixture.in_flight.watch(change(2, &before, "a.example", Some("green=10 blue=0"), 2)), 1);
     // Back to the default.
     assert_eq!(fixture.in_flight.watch(change(3, &before, "b.example", None, 2)), 1);
@@ -113,29 +160,14 @@ fn a_request_whose_target_still_gets_its_key_is_not_old() {
 }
 
 #[test]
-fn a_request_without_a_choice_counts_as_old() {
-    let mut fixture = Fixture::new();
-    let undecided = fixture.wait(1);
-    let change = change(1, &table(&[]), "a.example", Some("green"), 2);
-    assert_eq!(fixture.in_flight.affected(&change, 0), (1, 0));
-    assert_eq!(fixture.in_flight.affected(&Change { number: 1, ..change.clone() }, 0), (0, 0));
-    assert_eq!(fixture.in_flight.watch(change), 1);
-    fixture.in_flight.leave(undecided, Ended::Undecided);
-    let report = fixture.report(1);
-    assert_eq!((report.in_flight, report.failed_old), (0, 0));
-    assert!(report.last_old.is_none());
-    // A request that waits with the new tables can only go to the new side.
-    fixture.wait(2);
-    assert_eq!(fixture.report(1).in_flight, 0);
-}
-
-#[test]
 fn changes_of_other_switches_do_not_count() {
     let mut fixture = Fixture::new();
-    let following = Following { switch: Some(SWITCH + 1), number: 1 };
-    fixture.in_flight.enter(following, b"a.example", "blue", &fixture.connection);
+    let following = Following { switch: SWITCH + 1, number: 1 };
+    let client = RoutedClient { point: ClientPoint::Open, remote: None };
+    fixture.in_flight.enter(following, b"a.example", "blue", client, &fixture.connection);
     assert_eq!(fixture.in_flight.watch(change(1, &table(&[]), "a.example", Some("green"), 2)), 0);
-    fixture.in_flight.enter(Following { number: 2, ..following }, b"a.example", "blue", &fixture.connection);
+    let following = Following { number: 2, ..following };
+    fixture.in_flight.enter(following, b"a.example", "blue", client, &fixture.connection);
     assert!(fixture.report(1).first_new.is_none());
 }
 
