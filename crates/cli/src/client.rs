@@ -10,12 +10,15 @@ use hyper::body::{Bytes, Incoming};
 use hyper::client::conn::http1;
 use hyper::{Method, Request, Response};
 use hyper_util::rt::TokioIo;
+use nix::sys::signal::{SigSet, Signal};
 use serde::de::DeserializeOwned;
 use std::io;
+use std::pin::pin;
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::runtime::Runtime;
+use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 /// Time limit for a connect.
@@ -24,6 +27,8 @@ const CONNECT: Duration = Duration::from_secs(5);
 pub(crate) const ANSWER: Duration = Duration::from_secs(30);
 /// How long an order that got no answer is retried: a worker that died is restarted within that time.
 const REPEAT: Duration = Duration::from_secs(5);
+/// The name of the error of an order whose wait was interrupted.
+pub(crate) const INTERRUPTED: &str = "interrupted";
 /// Between two retries.
 const PAUSE: Duration = Duration::from_millis(200);
 
@@ -90,9 +95,17 @@ impl Client {
             call.method == Method::GET || call.headers.iter().any(|(name, _)| *name == "idempotency-key");
         let began = Instant::now();
         let mut sent = false;
+        // Nothing is interrupted before it is sent, so that what follows may ask what became of it.
+        let mut interrupt = pin!(interrupt(call.method != Method::GET));
         self.runtime.block_on(async {
             loop {
-                match timeout(call.limit, self.exchange(call)).await {
+                let answer = tokio::select! {
+                    answer = timeout(call.limit, self.exchange(call)) => answer,
+                    () = &mut interrupt => {
+                        return Err(Error::new(Code::Unknown, INTERRUPTED, "interrupted", ""));
+                    }
+                };
+                match answer {
                     Ok(Ok((status, body))) if (200..300).contains(&status) => return Ok(body),
                     Ok(Ok((status, body))) => return Err(self.refusal(status, &body)),
                     Ok(Err(Failed::Connect(error))) => {
@@ -256,6 +269,21 @@ impl Client {
             Err(_) => self.strange(&format!("HTTP {status}")),
         }
     }
+}
+
+/// Resolves when the program is asked to end (Ctrl-C, or SIGTERM as CI systems send it) while it waits for an order. A
+/// query may be ended as the system does it.
+async fn interrupt(catches: bool) {
+    let (sender, asked) = oneshot::channel();
+    let signals = SigSet::from_iter([Signal::SIGINT, Signal::SIGTERM]);
+    if catches && signals.thread_block().is_ok() {
+        // The thread inherits the mask, so that the signals are delivered to nothing but its wait.
+        std::thread::spawn(move || signals.wait().map(|_| sender.send(())));
+        if asked.await.is_ok() {
+            return;
+        }
+    }
+    std::future::pending::<()>().await;
 }
 
 async fn connected<S>(connecting: impl Future<Output = io::Result<S>>) -> Result<S, Failed> {

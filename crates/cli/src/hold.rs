@@ -5,8 +5,9 @@
 use crate::client::encoded;
 use crate::error::{Code, Error, say, say_json};
 use crate::format;
-use crate::order_options::{ActorOption, order_call, time};
+use crate::order_options::{ActorOption, order_call};
 use crate::session::Session;
+use crate::time_option::time;
 use clap::Args;
 use control::api::types::{self, HoldOrder};
 use hyper::Method;

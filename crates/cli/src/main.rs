@@ -27,11 +27,13 @@ mod show;
 mod split;
 mod status;
 mod switch;
+mod time_option;
 mod top;
 mod undo;
 mod upgrade;
 mod verbs;
 mod version;
+mod wait;
 mod watch;
 
 use flags::{Asked, Flags};

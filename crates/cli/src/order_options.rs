@@ -2,10 +2,12 @@
 //!
 //! Owns their names and the sending of orders. Must never judge an order: the server does.
 
-use crate::client::{self, ANSWER, Call};
+use crate::client::{self, ANSWER, Call, INTERRUPTED};
 use crate::error::{Code, Error, say, say_json};
 use crate::receipt;
 use crate::session::Session;
+use crate::time_option::{ms, time};
+use crate::wait;
 use clap::{Args, ValueEnum};
 use control::api::types::{DrainState, HoldTerms, Outcome, Receipt, Terms, Wait};
 use hyper::Method;
@@ -122,10 +124,15 @@ impl OrderOptions {
             Some(key) => key.clone(),
             None => client::fresh_key()?,
         };
-        call.headers.push(("idempotency-key", key));
+        call.headers.push(("idempotency-key", key.clone()));
         // The server waits first for the drain of a hold, then for what --wait says; and a gate takes its time too.
         call.limit = ANSWER + 3 * Duration::from_millis(ms(&self.timeout));
-        let (receipt, body) = session.client.ask::<Receipt>(&call)?;
+        let (receipt, body) = match session.client.ask::<Receipt>(&call) {
+            Err(error) if error.problem.code == INTERRUPTED => {
+                return Err(wait::interrupted(session, &call.path, &key));
+            }
+            answer => answer?,
+        };
         if session.json {
             say_json(&body)?;
         } else {
@@ -147,17 +154,4 @@ pub(crate) fn order_call(method: Method, path: String, order: &impl Serialize, a
     // Orders are plain structs: there is nothing in them that JSON could not say.
     let body = serde_json::to_vec(order).unwrap_or_default();
     Call { method, path, headers: actor.header().into_iter().collect(), body: Some(body), limit: ANSWER }
-}
-
-/// Checks a time in nginx's notation; the server parses it again.
-pub(crate) fn time(text: &str) -> Result<String, String> {
-    match conf::value::parse_time_ms(text.as_bytes()) {
-        Some(_) => Ok(text.to_owned()),
-        None => Err("expected a time such as 30s, 10m or 1h30m".into()),
-    }
-}
-
-/// Returns the milliseconds of a time that [`time`] has accepted.
-pub(crate) fn ms(text: &str) -> u64 {
-    conf::value::parse_time_ms(text.as_bytes()).unwrap_or_default()
 }

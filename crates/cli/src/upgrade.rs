@@ -7,8 +7,8 @@
 use crate::client::{ANSWER, Call};
 use crate::defaults::{CONF_FILE, PID_FILE, PREFIX};
 use crate::error::{Code, Error, say};
-use crate::order_options;
 use crate::session::{GlobalOptions, Session};
+use crate::time_option;
 use bstr::ByteSlice;
 use clap::Args;
 use control::api::types::{self, Switch};
@@ -44,7 +44,7 @@ pub(crate) struct Upgrade {
     #[arg(long, value_name = "PATH")]
     binary: Option<PathBuf>,
     /// How long the new binary may take until it serves, its test included
-    #[arg(long, value_name = "TIME", value_parser = order_options::time, default_value = "60s")]
+    #[arg(long, value_name = "TIME", value_parser = time_option::time, default_value = "60s")]
     timeout: String,
 }
 
@@ -73,7 +73,7 @@ impl Upgrade {
                 .program()
                 .map_err(|error| refused("no_program", format!("process {}: {error}", old.pid()), ""))?,
         };
-        let end = Instant::now() + Duration::from_millis(order_options::ms(&self.timeout));
+        let end = Instant::now() + Duration::from_millis(time_option::ms(&self.timeout));
         test(&program, global, end)?;
         let session = global.session()?;
         let before = status(&session, ANSWER)?;

@@ -6,7 +6,7 @@ use crate::error::{CODES, Code, Error};
 use crate::session::GlobalOptions;
 use crate::{
     compare, completions, confirm, history, hold, list, man, release, reload, show, split, status, switch,
-    top, undo, upgrade, watch,
+    top, undo, upgrade, wait, watch,
 };
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{ArgAction, CommandFactory, Parser, Subcommand};
@@ -47,6 +47,7 @@ enum Verb {
     Hold(hold::Hold),
     Release(release::Release),
     List(list::List),
+    Wait(wait::Wait),
     Show(show::Show),
     History(history::History),
     Watch(watch::Watch),
@@ -174,6 +175,7 @@ fn act(line: &Line) -> Result<Code, Error> {
         Verb::Hold(verb) => verb.run(&global.session()?),
         Verb::Release(verb) => verb.run(&global.session()?),
         Verb::List(verb) => verb.run(&global.session()?),
+        Verb::Wait(verb) => verb.run(&global.session()?),
         Verb::Show(verb) => verb.run(&global.session()?),
         Verb::History(verb) => verb.run(&global.session()?),
         Verb::Watch(verb) => verb.run(&global.session()?),
@@ -239,6 +241,6 @@ mod tests {
     #[test]
     fn the_definitions_are_sound() {
         Line::command().debug_assert();
-        assert_eq!(names().count(), 17);
+        assert_eq!(names().count(), 18);
     }
 }

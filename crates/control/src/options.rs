@@ -19,6 +19,17 @@ pub struct Options {
     pub hold: Option<HoldOptions>,
 }
 
+/// A commit, as somebody who waits for it names it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CommitRef {
+    /// The newest one.
+    Newest,
+    /// By its revision.
+    Revision(u64),
+    /// By the idempotency key of its order.
+    Id(String),
+}
+
 /// When an order is answered.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Wait {

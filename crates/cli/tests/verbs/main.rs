@@ -11,6 +11,7 @@ mod shown;
 mod terminal;
 mod trace;
 mod upgrade;
+mod waits;
 
 use serde_json::Value;
 use std::io::{Read, Write};

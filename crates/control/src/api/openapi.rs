@@ -23,6 +23,7 @@ use utoipa::OpenApi;
         queries::keys,
         queries::one_key,
         queries::history,
+        queries::named_receipt,
         queries::receipt,
         orders::put_key,
         orders::delete_key,

@@ -2,15 +2,17 @@
 //!
 //! Owns the handlers of GET below `/v1/switches`. Must never change anything.
 
+use super::auth::Caller;
 use super::context::{Api, Tagged};
 use super::error::{ApiError, QueryErrors};
-use super::request::{PathParams, QueryParams, key, rules};
+use super::request::{PathParams, QueryParams, key, rules, timeout, until};
 use super::types;
 use super::view;
 use crate::info::EntryQuery;
+use crate::options::{CommitRef, Wait};
 use crate::receipt::Receipt;
-use axum::Json;
 use axum::extract::State;
+use axum::{Extension, Json};
 use serde::Deserialize;
 use switch::Filter;
 use utoipa::IntoParams;
@@ -135,18 +137,73 @@ pub(super) async fn history(
     Ok(Json(types::History { switch: name, commits, next, verified }))
 }
 
+/// A query for a receipt.
+#[derive(Debug, Default, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields, default)]
+#[into_params(parameter_in = Query)]
+pub(super) struct ReceiptQuery {
+    /// Answer only once this has happened, or the timeout has passed: takes up the wait of the order again.
+    wait: Option<types::Wait>,
+    /// How long to wait for it; 30s if not said.
+    #[param(example = "30s", pattern = "^([0-9]+(w|d|h|m|s|ms)? *)+$")]
+    timeout: Option<String>,
+}
+
+/// A query for a receipt whose revision is not known.
+#[derive(Debug, Default, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields, default)]
+#[into_params(parameter_in = Query)]
+pub(super) struct NamedReceiptQuery {
+    /// The idempotency key of the order; without it, the newest commit.
+    id: Option<String>,
+    /// Answer only once this has happened, or the timeout has passed: takes up the wait of the order again.
+    wait: Option<types::Wait>,
+    /// How long to wait for it; 30s if not said.
+    #[param(example = "30s", pattern = "^([0-9]+(w|d|h|m|s|ms)? *)+$")]
+    timeout: Option<String>,
+}
+
+async fn awaited(
+    api: &Api,
+    caller: &Caller,
+    name: &str,
+    which: CommitRef,
+    asked: ReceiptQuery,
+) -> Result<Json<Receipt>, ApiError> {
+    let wait = asked.wait.map_or(Wait::None, |wait| until(Some(wait)));
+    let _call = (wait == Wait::Drained).then(|| api.control.long_call(&caller.identity)).transpose()?;
+    Ok(Json(api.control.wait(name, which, wait, timeout(asked.timeout.as_deref())?).await?))
+}
+
+/// Shows the receipt of the newest commit, or of an order's
+#[utoipa::path(get, path = "/v1/switches/{name}/receipts", tag = "switches",
+    params(("name" = String, Path, description = "The switch."), NamedReceiptQuery),
+    responses((status = 200, description = "The receipt, as complete as it is by now.", body = Receipt), QueryErrors))]
+pub(super) async fn named_receipt(
+    State(api): State<Api>,
+    PathParams(name): PathParams<String>,
+    Extension(caller): Extension<Caller>,
+    QueryParams(asked): QueryParams<NamedReceiptQuery>,
+) -> Result<Json<Receipt>, ApiError> {
+    let NamedReceiptQuery { id, wait, timeout } = asked;
+    awaited(&api, &caller, &name, id.map_or(CommitRef::Newest, CommitRef::Id), ReceiptQuery { wait, timeout })
+        .await
+}
+
 /// Shows the receipt of a commit
 ///
 /// The receipts of the last thousand commits are kept.
 #[utoipa::path(get, path = "/v1/switches/{name}/receipts/{revision}", tag = "switches",
     params(("name" = String, Path, description = "The switch."),
-        ("revision" = u64, Path, description = "The commit.")),
+        ("revision" = u64, Path, description = "The commit."), ReceiptQuery),
     responses((status = 200, description = "The receipt, as complete as it is by now.", body = Receipt), QueryErrors))]
 pub(super) async fn receipt(
     State(api): State<Api>,
     PathParams((name, revision)): PathParams<(String, u64)>,
+    Extension(caller): Extension<Caller>,
+    QueryParams(asked): QueryParams<ReceiptQuery>,
 ) -> Result<Json<Receipt>, ApiError> {
-    Ok(Json(api.control.receipt(&name, revision).await?))
+    awaited(&api, &caller, &name, CommitRef::Revision(revision), asked).await
 }
 
 fn page_size(asked: Option<usize>, max: usize) -> Result<usize, ApiError> {

@@ -193,27 +193,37 @@ fn idempotency(headers: &HeaderMap) -> Result<Option<String>, ApiError> {
     }
 }
 
-/// Returns the options of an order.
-pub(super) fn options(terms: &Terms) -> Result<Options, Refusal> {
-    let timeout_ms = terms.timeout.as_deref().map(|text| span("timeout", text)).transpose()?;
+/// Returns how long to wait.
+pub(super) fn timeout(text: Option<&str>) -> Result<Option<Duration>, Refusal> {
+    let timeout_ms = text.map(|text| span("timeout", text)).transpose()?;
     if timeout_ms.is_some_and(|ms| ms > MAX_WAIT_MS) {
         return Err(bad_order(
             "timeout is too long: at most 1h",
             "use a shorter timeout; the receipt reports the outcome later",
         ));
     }
+    Ok(timeout_ms.map(Duration::from_millis))
+}
+
+/// Returns what to wait for.
+pub(super) fn until(wait: Option<types::Wait>) -> Wait {
+    match wait {
+        Some(types::Wait::None) => Wait::None,
+        Some(types::Wait::Published) | None => Wait::Published,
+        Some(types::Wait::Drained) => Wait::Drained,
+    }
+}
+
+/// Returns the options of an order.
+pub(super) fn options(terms: &Terms) -> Result<Options, Refusal> {
     let hold = terms
         .hold
         .as_ref()
         .map(|hold| bounds(hold.max, hold.timeout.as_deref(), hold.max_size.as_deref(), hold.per_second));
     Ok(Options {
         dry_run: terms.dry_run,
-        wait: match terms.wait {
-            Some(types::Wait::None) => Wait::None,
-            Some(types::Wait::Published) | None => Wait::Published,
-            Some(types::Wait::Drained) => Wait::Drained,
-        },
-        timeout: timeout_ms.map(Duration::from_millis),
+        wait: until(terms.wait),
+        timeout: timeout(terms.timeout.as_deref())?,
         hold: hold.transpose()?,
     })
 }

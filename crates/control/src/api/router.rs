@@ -30,6 +30,7 @@ pub(super) fn router(api: Api) -> Router {
         .route("/v1/switches/{name}/confirm", post(orders::confirm))
         .route("/v1/switches/{name}/holds/{*key}", put(orders::put_hold).delete(orders::delete_hold))
         .route("/v1/switches/{name}/history", get(queries::history))
+        .route("/v1/switches/{name}/receipts", get(queries::named_receipt))
         .route("/v1/switches/{name}/receipts/{revision}", get(queries::receipt))
         .route("/v1/reload", post(reload::reload))
         .route("/v1/events", get(events::events))

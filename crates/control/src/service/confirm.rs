@@ -58,7 +58,7 @@ impl ControlState {
             && commit.actor == meta.actor
             && matches!(commit.kind, switch::CommitKind::Confirm { .. })
         {
-            return self.repeated_receipt(switch, &commit).await;
+            return self.repeated_receipt(switch, &commit, &Options::default()).await;
         }
         Err(Refusal::new(
             Code::NothingToConfirm,

@@ -55,12 +55,16 @@ impl ControlState {
         following
     }
 
+    /// Returns a commit in progress.
+    pub(super) fn live(&self, switch: &SwitchState, revision: u64) -> Option<Rc<CommitProgress>> {
+        let name = switch.name();
+        self.drains.borrow().iter().find(|one| one.switch == name && one.revision == revision).cloned()
+    }
+
     /// Returns the receipt of a commit: of one in progress as it is now, else the stored one, else that of the history.
     pub(super) async fn receipt(&self, switch: &SwitchState, revision: u64) -> Result<Receipt, Refusal> {
         let name = switch.name();
-        let live =
-            self.drains.borrow().iter().find(|one| one.switch == name && one.revision == revision).cloned();
-        if let Some(live) = live {
+        if let Some(live) = self.live(switch, revision) {
             return Ok(live.receipt());
         }
         let (kept, commit) = switch

@@ -5,6 +5,7 @@
 
 use super::clock::{now_ms, now_us};
 use super::long_calls::LongCall;
+use super::order::TIMEOUT;
 use super::reload::{self, Prepared};
 use super::shared::{Shared, stopping};
 use super::startup;
@@ -15,7 +16,7 @@ use crate::call::{ApiAnswer, ApiCall};
 use crate::data_plane::{DataPlane, GroupState};
 use crate::event::{Events, Subscription};
 use crate::info::{Entries, EntryQuery, HoldInfo, SwitchInfo, Verification};
-use crate::options::{HoldOrder, Options};
+use crate::options::{CommitRef, HoldOrder, Options, Wait};
 use crate::receipt::Receipt;
 use crate::setup::Setup;
 use engine::Config;
@@ -235,6 +236,23 @@ impl ControlHandle {
     /// There is no switch of this name, no such receipt, or the store cannot be read.
     pub async fn receipt(&self, switch: &str, revision: u64) -> Result<Receipt, Refusal> {
         self.at(switch, move |state, switch| async move { state.receipt(&switch, revision).await }).await
+    }
+
+    /// Waits for a commit as its order could have, and returns its receipt as it is then.
+    ///
+    /// # Errors
+    /// There is no switch of this name, no such commit, or the store cannot be read.
+    pub async fn wait(
+        &self,
+        switch: &str,
+        which: CommitRef,
+        wait: Wait,
+        timeout: Option<Duration>,
+    ) -> Result<Receipt, Refusal> {
+        self.at(switch, move |state, switch| async move {
+            state.wait_for(&switch, which, wait, timeout.unwrap_or(TIMEOUT)).await
+        })
+        .await
     }
 
     /// Verifies the chain of a switch's whole history.

@@ -25,6 +25,7 @@ mod switch_state;
 mod tests;
 mod trace;
 mod undo;
+mod wait;
 
 pub(crate) use clock::now_ms;
 pub use handle::{ControlHandle, PreparedReload};

@@ -10,7 +10,7 @@ use super::commit::CommitOutcome;
 use super::state::ControlState;
 use super::switch_state::SwitchState;
 use super::trace;
-use crate::options::{Options, Wait};
+use crate::options::{CommitRef, Options, Wait};
 use crate::receipt::{Outcome, Receipt};
 use std::rc::Rc;
 use std::time::Duration;
@@ -18,7 +18,8 @@ use switch::{Action, Code, Commit, Key, KeyKind, Meta, Order, Refusal, Route, Sh
 use tracing::Instrument;
 
 /// The default of an order's timeout.
-const TIMEOUT: Duration = Duration::from_secs(30);
+pub(super) const TIMEOUT: Duration = Duration::from_secs(30);
+
 impl ControlState {
     /// See [`crate::ControlHandle::order`].
     pub(super) async fn order(
@@ -44,7 +45,8 @@ impl ControlState {
         if !options.dry_run
             && let Some(commit) = self.repeated(switch, &order).await?
         {
-            return self.repeated_receipt(switch, &commit).await;
+            drop(queue_slot);
+            return self.repeated_receipt(switch, &commit, &options).await;
         }
         self.catch_up(switch).await?;
         let planned = trace::plan().in_scope(|| switch.plan(&order, now_ms()));
@@ -54,13 +56,15 @@ impl ControlState {
             && planned.as_ref().map_or(true, |plan| plan.unchanged)
             && let Some(commit) = self.repeated(switch, &order).await?
         {
-            return self.repeated_receipt(switch, &commit).await;
+            drop(queue_slot);
+            return self.repeated_receipt(switch, &commit, &options).await;
         }
         let mut plan = planned?;
         let timeout = options.timeout.unwrap_or(TIMEOUT);
         loop {
             if plan.unchanged {
-                return Ok(self.unchanged(switch, &order));
+                drop(queue_slot);
+                return Ok(self.unchanged(switch, &order, &options, timeout).await);
             }
             let gate = self.gate(switch, &plan, &order, options.dry_run).await?;
             if options.dry_run {
@@ -70,16 +74,17 @@ impl ControlState {
                 Some(hold) => self.hold_and_commit(switch, &order, &plan, &gate, hold, timeout).await?,
                 None => self.commit(switch, &order, &gate).await?,
             };
-            match made {
-                CommitOutcome::Committed(following) => {
-                    // It is not the switch that it waits for now.
-                    drop(queue_slot);
-                    return Ok(following.wait(options.wait, timeout).await);
-                }
-                CommitOutcome::Unchanged => return Ok(self.unchanged(switch, &order)),
-                CommitOutcome::Repeated(commit) => return self.repeated_receipt(switch, &commit).await,
-                CommitOutcome::NewTargets(next) => plan = next,
+            if let CommitOutcome::NewTargets(next) = made {
+                plan = next;
+                continue;
             }
+            // It is not the switch that it waits for now.
+            drop(queue_slot);
+            return match made {
+                CommitOutcome::Committed(following) => Ok(following.wait(options.wait, timeout).await),
+                CommitOutcome::Repeated(commit) => self.repeated_receipt(switch, &commit, &options).await,
+                _ => Ok(self.unchanged(switch, &order, &options, timeout).await),
+            };
         }
     }
 
@@ -113,17 +118,36 @@ impl ControlState {
         Ok(self.order(switch, order, options).await?.revision)
     }
 
+    /// Answers a repeated order: it waits as the first one did.
     pub(super) async fn repeated_receipt(
         &self,
         switch: &SwitchState,
         commit: &Commit,
+        options: &Options,
     ) -> Result<Receipt, Refusal> {
-        let receipt = self.receipt(switch, commit.revision).await?;
+        let (which, timeout) = (CommitRef::Revision(commit.revision), options.timeout.unwrap_or(TIMEOUT));
+        let receipt = self.wait_for(switch, which, options.wait, timeout).await?;
         Ok(Receipt { outcome: Outcome::Repeated, ..receipt })
     }
 
-    fn unchanged(&self, switch: &SwitchState, order: &Order) -> Receipt {
+    /// Answers an order that changes nothing. What is in flight on another side is waited for all the same: an earlier
+    /// order may have left it there.
+    async fn unchanged(
+        &self,
+        switch: &SwitchState,
+        order: &Order,
+        options: &Options,
+        timeout: Duration,
+    ) -> Receipt {
+        let drain = match &order.action {
+            Action::Set(changes) if options.wait == Wait::Drained && !options.dry_run => {
+                let keys: Vec<Key> = changes.iter().map(|(key, _)| key.clone()).collect();
+                Some(self.wait_until_settled(switch, &keys, timeout).await)
+            }
+            _ => None,
+        };
         Receipt {
+            drain,
             switch: switch.name().to_string(),
             revision: switch.table().revision(),
             kind: "set".to_owned(),

@@ -60,7 +60,7 @@ impl ControlState {
                     && commit.actor == meta.actor
                     && matches!(commit.kind, CommitKind::Undo { .. })
                 {
-                    return self.repeated_receipt(switch, &commit).await;
+                    return self.repeated_receipt(switch, &commit, &options).await;
                 }
                 last.ok_or_else(|| {
                     nothing(format!("no commit of switch \"{}\" is left to undo", switch.name()))

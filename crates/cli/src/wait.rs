@@ -1,0 +1,87 @@
+//! `pointsman wait`: takes up the wait of an order again, and what an interrupted order leaves behind.
+//!
+//! Owns the verb's options. Must never give an order.
+
+use crate::client::{ANSWER, Call, encoded};
+use crate::error::{Code, Error, say, say_json};
+use crate::receipt;
+use crate::session::Session;
+use crate::time_option::{ms, time};
+use clap::Args;
+use control::api::types::{DrainState, Receipt};
+use std::time::Duration;
+
+/// Wait until nothing is in flight on the old side of a commit
+#[derive(Debug, Args)]
+pub(crate) struct Wait {
+    /// Revision of the commit; the newest if omitted
+    #[arg(conflicts_with = "id")]
+    revision: Option<u64>,
+    /// The commit of the order with this idempotency key
+    #[arg(long, value_name = "KEY")]
+    id: Option<String>,
+    /// How long to wait
+    #[arg(long, value_name = "TIME", value_parser = time, default_value = "30s")]
+    timeout: String,
+}
+
+impl Wait {
+    pub(crate) fn run(&self, session: &Session) -> Result<Code, Error> {
+        let switch = session.switch_path()?;
+        let mut path = receipts(&switch, self.revision, self.id.as_deref());
+        path.push_str(if path.contains('?') { "&" } else { "?" });
+        path.push_str(&format!("wait=drained&timeout={}", encoded(&self.timeout)));
+        let mut call = Call::get(path);
+        call.limit = ANSWER + Duration::from_millis(ms(&self.timeout));
+        let (receipt, body) = session.client.ask::<Receipt>(&call)?;
+        if session.json {
+            say_json(&body)?;
+        } else {
+            say(&receipt::text(&receipt, None))?;
+        }
+        Ok(match receipt.drain {
+            Some(drain) if drain.state != DrainState::Drained => Code::NotDrained,
+            _ => Code::Done,
+        })
+    }
+}
+
+fn receipts(switch: &str, revision: Option<u64>, id: Option<&str>) -> String {
+    match (revision, id) {
+        (Some(revision), _) => format!("{switch}/receipts/{revision}"),
+        (None, Some(id)) => format!("{switch}/receipts?id={}", encoded(id)),
+        (None, None) => format!("{switch}/receipts"),
+    }
+}
+
+/// Returns what to say when the wait for an order is interrupted: what it has become, and how to go on waiting.
+pub(crate) fn interrupted(session: &Session, order_path: &str, id: &str) -> Error {
+    // `/v1/switches/NAME/…`
+    let switch: String = order_path.split('/').take(4).collect::<Vec<_>>().join("/");
+    let mut call = Call::get(receipts(&switch, None, Some(id)));
+    call.limit = Duration::from_secs(2);
+    let name = session.switch_name().map(|name| format!("--switch {name} ")).unwrap_or_default();
+    match session.client.ask::<Receipt>(&call) {
+        Ok((receipt, _)) => {
+            let left = receipt.drain.map(|drain| crate::format::drain(&drain)).unwrap_or_default();
+            Error::new(
+                Code::NotDrained,
+                "interrupted",
+                format!("interrupted: the commit stays, as revision {}; {left}", receipt.revision),
+                format!("to go on waiting: pointsman wait {name}{}", receipt.revision),
+            )
+        }
+        Err(error) if error.problem.code == "unknown_revision" => Error::new(
+            Code::Unknown,
+            "interrupted",
+            "interrupted: the order has made no commit so far; it goes on without this command",
+            format!("to wait for its commit: pointsman wait {name}--id {id}"),
+        ),
+        Err(_) => Error::new(
+            Code::Unknown,
+            "interrupted",
+            "interrupted: whether it was committed is unknown",
+            format!("check with `pointsman history`; to go on waiting: pointsman wait {name}--id {id}"),
+        ),
+    }
+}

@@ -1,0 +1,106 @@
+//! Waiting for what was ordered before: for a commit, or for a key that already is where an order wants it.
+//!
+//! Owns: which requests such a wait is for. Must never: change anything.
+
+use super::state::ControlState;
+use super::switch_state::SwitchState;
+use crate::data_plane::Watch;
+use crate::options::{CommitRef, Wait};
+use crate::receipt::{Drain, DrainState, Receipt};
+use engine::modules::switch::StreamsPolicy;
+use std::sync::Arc;
+use std::time::Duration;
+use switch::{Code, Key, Refusal, Route, Table};
+use tokio::time::Instant;
+
+/// The first and the longest pause between two looks.
+const PAUSES: (Duration, Duration) = (Duration::from_millis(5), Duration::from_millis(250));
+
+impl ControlState {
+    /// Waits for a commit as its order could have. Returns its receipt.
+    pub(super) async fn wait_for(
+        &self,
+        switch: &SwitchState,
+        which: CommitRef,
+        wait: Wait,
+        timeout: Duration,
+    ) -> Result<Receipt, Refusal> {
+        let revision = match which {
+            CommitRef::Newest => switch.table().revision(),
+            CommitRef::Revision(revision) => revision,
+            CommitRef::Id(id) => {
+                let asked = id.clone();
+                let commit = switch.store.with(move |store| store.commit_by_idempotency(&asked)).await?;
+                commit.map(|commit| commit.revision).ok_or_else(|| unknown_id(&id))?
+            }
+        };
+        if let Some(live) = self.live(switch, revision) {
+            return Ok(live.wait(wait, timeout).await);
+        }
+        let mut receipt = self.receipt(switch, revision).await?;
+        // Its own observation has ended; whatever it has left is looked for again.
+        if wait == Wait::Drained && receipt.drain.is_none_or(|drain| drain.state != DrainState::Drained) {
+            let rules = switch.rules();
+            let parse = |change: &crate::receipt::KeyChange| {
+                Key::parse(rules.kind, change.key.as_bytes(), rules.max_key_len).ok()
+            };
+            let keys: Vec<Key> = receipt.changes.iter().filter_map(parse).collect();
+            let rest = self.wait_until_settled(switch, &keys, timeout).await;
+            let known = receipt.drain.unwrap_or_default();
+            let Drain { state, in_flight, streams, .. } = rest;
+            receipt.drain = Some(Drain { state, in_flight, streams, ..known });
+        }
+        Ok(receipt)
+    }
+
+    /// Waits until no request with one of these keys is anywhere but where the table routes it.
+    pub(super) async fn wait_until_settled(
+        &self,
+        switch: &SwitchState,
+        keys: &[Key],
+        timeout: Duration,
+    ) -> Drain {
+        let began = Instant::now();
+        let place = switch.configured();
+        let keeps = place.spec().streams == StreamsPolicy::Keep;
+        // A table in which every one of the keys has another entry than in force.
+        let nowhere = keys.iter().map(|key| (key.clone(), Route::One("".into()), 0));
+        let before = Arc::new(Table::from_entries(0, nowhere));
+        let mut pause = PAUSES.0;
+        loop {
+            let watch = Arc::new(Watch {
+                id: self.next_watch_id(),
+                switch: place.number,
+                before: before.clone(),
+                after: switch.table(),
+                changes: keys.to_vec(),
+            });
+            let workers = self.data_plane().threads();
+            let reports = self.gather(|data_plane, reply| data_plane.affected(watch, reply)).await;
+            let mut drain = Drain {
+                seen_us: began.elapsed().as_micros() as u64,
+                in_flight: reports.iter().map(|report| report.in_flight).sum(),
+                streams: reports.iter().map(|report| report.streams).sum(),
+                ..Drain::default()
+            };
+            if reports.len() >= workers && drain.in_flight == 0 && (keeps || drain.streams == 0) {
+                drain.state = DrainState::Drained;
+                return drain;
+            }
+            let left = timeout.saturating_sub(began.elapsed());
+            if left.is_zero() {
+                return drain;
+            }
+            tokio::time::sleep(pause.min(left)).await;
+            pause = (pause * 2).min(PAUSES.1);
+        }
+    }
+}
+
+fn unknown_id(id: &str) -> Refusal {
+    Refusal::new(
+        Code::UnknownRevision,
+        format!("no commit was made with the idempotency key \"{id}\""),
+        "the order may still be waiting for its gate or its hold, or it was refused",
+    )
+}
