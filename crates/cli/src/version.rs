@@ -5,6 +5,7 @@
 //! worked out from the directives that are there, so it cannot claim too much. It must never say `=dynamic` (tools
 //! would load a module) nor `built with OpenSSL` (it is not).
 
+use engine::directive::Apply;
 use engine::modules::MODULES;
 
 /// The nginx whose behaviour the program shows where versions differ.
@@ -75,7 +76,7 @@ pub(crate) fn text(build: bool) -> String {
         MODULES
             .iter()
             .flat_map(|module| module.directives.iter().copied().flatten())
-            .any(|directive| directive.name == name)
+            .any(|directive| directive.name == name && !matches!(directive.apply, Apply::DefaultOnly(_)))
     };
     describe(build, knows)
 }

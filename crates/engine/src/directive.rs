@@ -126,6 +126,8 @@ pub enum Apply {
     IgnoredNumber,
     /// A size that is read and has no effect.
     IgnoredSize,
+    /// The default, written out: anything else needs what is not here.
+    DefaultOnly(&'static str),
 }
 
 impl Apply {
@@ -158,6 +160,9 @@ impl Apply {
             }
             Apply::IgnoredNumber => b.number(&d.args[0]).map(drop),
             Apply::IgnoredSize => b.size(&d.args[0]).map(drop),
+            Apply::DefaultOnly(default) if d.args.len() == 1 && d.args[0].text() == default => Ok(()),
+            Apply::DefaultOnly(default) => Err(conf::explain_unknown(&d.name, std::iter::empty())
+                .help(format!("only its default may be written out: {} {default};", d.name.text()))),
         }
     }
 }
@@ -173,6 +178,7 @@ impl std::fmt::Debug for Apply {
             Apply::Template(_) => "Template",
             Apply::IgnoredNumber => "IgnoredNumber",
             Apply::IgnoredSize => "IgnoredSize",
+            Apply::DefaultOnly(_) => "DefaultOnly",
         })
     }
 }
@@ -254,6 +260,21 @@ impl Directive {
     pub const fn ignored(name: &'static str, contexts: Contexts, apply: Apply) -> Directive {
         let syntax = if matches!(apply, Apply::IgnoredNumber) { "number" } else { "size" };
         Directive::of(name, contexts, Args::Exactly(1), syntax, apply)
+    }
+
+    /// A directive for what is not here, whose default may be written out.
+    pub const fn default_only(
+        name: &'static str,
+        contexts: Contexts,
+        default: &'static str,
+        example: &'static str,
+    ) -> Directive {
+        Directive {
+            default: Some(default),
+            doc: "Its default may be written out. Anything else is refused: pointsman does not have what it is for.",
+            example,
+            ..Directive::of(name, contexts, Args::AtLeast(1), default, Apply::DefaultOnly(default))
+        }
     }
 
     /// Sets the arguments that mean the same as leaving the directive out.

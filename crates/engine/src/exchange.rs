@@ -11,6 +11,7 @@ pub use crate::connection::{Connection, ProxyProtocol};
 use crate::modules::access::record::AccessRecord;
 use crate::modules::limit_zone::record::LimitsRecord;
 use crate::modules::lua::script::ScriptPhase;
+use crate::modules::proxy::record::PassName;
 use crate::modules::realip::record::RealIpRecord;
 use crate::modules::switch::record::SwitchRecord;
 use crate::output::wire::Output;
@@ -223,9 +224,9 @@ pub struct UpstreamRecord {
     /// The URL of the upstream, for the error log (`upstream: "http://127.0.0.1:8081/"`); empty outside a try.
     pub url: Vec<u8>,
     /// The `Host` that `$proxy_host` gives.
-    pub proxy_host: Vec<u8>,
+    pub proxy_host: PassName,
     /// The port that `$proxy_port` gives.
-    pub proxy_port: Vec<u8>,
+    pub proxy_port: PassName,
     /// The next try follows an internal redirect.
     pub redirected: bool,
     /// The value of a `proxy_pass` with variables.
@@ -454,8 +455,8 @@ impl UpstreamRecord {
         self.headers.clear();
         self.trailers.clear();
         self.url.clear();
-        self.proxy_host.clear();
-        self.proxy_port.clear();
+        self.proxy_host.reset();
+        self.proxy_port.reset();
         self.redirected = false;
         self.pass.clear();
         self.uri.clear();

@@ -84,11 +84,9 @@ pub(super) fn config(mut draft: Draft, inputs: &Inputs<'_>) -> Result<Config, Di
                     let name = String::from_utf8_lossy(&scope.name);
                     return Err(Diagnostic::error(scope.span, format!("duplicate location \"{name}\"")));
                 }
-                if let (true, Some(server), [name @ .., b'/']) = (
-                    *scope.settings.core.auto_redirect && modifier != Modifier::Exact,
-                    scope.server,
-                    &*scope.name,
-                ) {
+                if let (true, Some(server), [name @ .., b'/']) =
+                    (*scope.settings.core.auto_redirect, scope.server, &*scope.name)
+                {
                     redirects[server].insert(name.into());
                 }
             }

@@ -16,6 +16,7 @@ pub mod access;
 pub mod auth_basic;
 pub mod control;
 pub mod core;
+pub mod default_only;
 pub mod error_page;
 pub mod events;
 mod forwarded;
@@ -112,6 +113,7 @@ pub static MODULES: &[&Module] = &[
     &proxy::MODULE,
     &status::MODULE,
     &static_files::MODULE,
+    &default_only::MODULE,
     // The header filters run in nginx's order: conditions (of static_files), scripts, added fields, ranges.
     &lua::MODULE,
     &headers::MODULE,

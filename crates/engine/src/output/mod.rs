@@ -11,6 +11,7 @@ use crate::exchange::Exchange;
 use crate::host::Env;
 use crate::modules;
 use http::{Known, Version, line_end};
+use std::net::IpAddr;
 
 /// Runs the header filters and writes the head into the wire. Does nothing if the head is written.
 ///
@@ -249,10 +250,13 @@ fn absolute_location(exchange: &mut Exchange, config: &crate::config::Config) ->
     }
     let mut absolute = b"http://".to_vec();
     let server = config.server(exchange.route.server);
-    if *core.server_name_in_redirect || exchange.request.host.is_empty() {
-        absolute.extend_from_slice(server.first_name());
-    } else {
-        absolute.extend_from_slice(&exchange.request.host);
+    match exchange.connection.local {
+        _ if *core.server_name_in_redirect => absolute.extend_from_slice(server.first_name()),
+        Some(local) if exchange.request.host.is_empty() => match local.ip() {
+            IpAddr::V4(v4) => absolute.extend_from_slice(v4.to_string().as_bytes()),
+            IpAddr::V6(v6) => absolute.extend_from_slice(format!("[{v6}]").as_bytes()),
+        },
+        _ => absolute.extend_from_slice(&exchange.request.host),
     }
     let port = exchange.connection.local.map_or(0, |local| local.port());
     if *core.port_in_redirect && port != 80 && port != 0 {

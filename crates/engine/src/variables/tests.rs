@@ -308,8 +308,8 @@ fn upstream_variables_show_the_last_peer_s_head() {
     headers.push(b"Set-Cookie", b"a=1; Path=/");
     headers.push(b"Set-Cookie", b"b=2");
     exchange.upstream.trailers.push(b"T", b"t");
-    exchange.upstream.proxy_host.extend_from_slice(b"backend");
-    exchange.upstream.proxy_port.extend_from_slice(b"80");
+    exchange.upstream.proxy_host.set(b"backend");
+    exchange.upstream.proxy_port.set(b"80");
     for (name, wanted) in [
         ("upstream_http_x_a", "1, 2"),
         ("upstream_cookie_b", "2"),

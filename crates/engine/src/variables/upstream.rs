@@ -53,14 +53,24 @@ pub(super) const VARIABLES: &[Variable] = &[
     read("upstream_bytes_sent", "How many bytes were sent to the peers.", |exchange, _, out| {
         list(exchange, out, |one, out| write::number(out, one.sent))
     }),
-    read("proxy_host", "Host and port as proxy_pass names them.", |exchange, _, out| {
-        out.extend_from_slice(&exchange.upstream.proxy_host);
-        !exchange.upstream.proxy_host.is_empty()
-    }),
-    read("proxy_port", "The port that proxy_pass names, or its scheme's.", |exchange, _, out| {
-        out.extend_from_slice(&exchange.upstream.proxy_port);
-        !exchange.upstream.proxy_host.is_empty()
-    }),
+    Variable {
+        name: "proxy_host",
+        doc: "Host and port as proxy_pass names them, unless it is set.",
+        get: |exchange, _, out| {
+            out.extend_from_slice(&exchange.upstream.proxy_host.text);
+            exchange.upstream.proxy_host.is_known()
+        },
+        set: Some(|exchange, value| exchange.upstream.proxy_host.set(value)),
+    },
+    Variable {
+        name: "proxy_port",
+        doc: "The port that proxy_pass names, or its scheme's, unless it is set.",
+        get: |exchange, _, out| {
+            out.extend_from_slice(&exchange.upstream.proxy_port.text);
+            exchange.upstream.proxy_port.is_known()
+        },
+        set: Some(|exchange, value| exchange.upstream.proxy_port.set(value)),
+    },
 ];
 
 pub(super) const FAMILIES: &[Family] = &[

@@ -20,6 +20,7 @@ mod names;
 mod pass;
 mod plan;
 mod ranges;
+pub(crate) mod record;
 mod relay;
 mod request;
 mod response;

@@ -55,10 +55,8 @@ pub fn plan(exchange: &mut Exchange, env: &mut Env<'_>) -> Result<Plan, u16> {
     match to {
         Destination::Group(group) => {
             let upstream = &mut exchange.upstream;
-            upstream.proxy_host.clear();
-            upstream.proxy_host.extend_from_slice(host_header);
-            upstream.proxy_port.clear();
-            upstream.proxy_port.extend_from_slice(port);
+            upstream.proxy_host.name(|text| text.extend_from_slice(host_header));
+            upstream.proxy_port.name(|text| text.extend_from_slice(port));
             Ok(Plan { target: Target::Group(*group), uri: None })
         }
         Destination::Evaluated(template) => evaluate(exchange, env, template),
@@ -100,10 +98,8 @@ fn read(exchange: &mut Exchange, env: &mut Env<'_>, text: &[u8]) -> Result<(Targ
         }
     };
     let upstream = &mut exchange.upstream;
-    upstream.proxy_host.clear();
-    url.append_host_header(&mut upstream.proxy_host);
-    upstream.proxy_port.clear();
-    upstream.proxy_port.extend_from_slice(url.shown_port());
+    upstream.proxy_host.name(|text| url.append_host_header(text));
+    upstream.proxy_port.name(|text| text.extend_from_slice(url.shown_port()));
     let uri = text.len() - url.uri.len()..text.len();
     if let Some(group) = groups::find(env.config, &url) {
         return Ok((Target::Group(group), uri));

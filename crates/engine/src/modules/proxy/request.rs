@@ -140,10 +140,10 @@ fn append_host(
             host.append(exchange, env, out);
             line_end::blank(&mut out[value..]);
             if out.len() == value && version == Version::Http11 {
-                out.extend_from_slice(&exchange.upstream.proxy_host);
+                out.extend_from_slice(&exchange.upstream.proxy_host.text);
             }
         }
-        None => out.extend_from_slice(&exchange.upstream.proxy_host),
+        None => out.extend_from_slice(&exchange.upstream.proxy_host.text),
     }
     end_line(out, start, value);
 }

@@ -108,7 +108,7 @@ fn the_other_directives_are_checked() {
             "invalid value \"yes\" in \"proxy_buffering\" directive, it must be \"on\" or \"off\"",
         ),
         (
-            "proxy_cache off;",
+            "proxy_cache zone;",
             "directive \"proxy_cache\" is known to nginx (ngx_http_proxy_module), not supported by pointsman",
         ),
         (

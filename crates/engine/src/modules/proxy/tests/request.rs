@@ -184,8 +184,8 @@ fn variables_name_groups_addresses_and_hosts() {
         let name = |group: usize| config.groups[group].spec.name.clone();
         let shown = sent.map(|sent| {
             let upstream = &sent.exchange.upstream;
-            let names =
-                [&upstream.proxy_host, &upstream.proxy_port].map(|name| String::from_utf8_lossy(name));
+            let names = [&upstream.proxy_host.text, &upstream.proxy_port.text]
+                .map(|name| String::from_utf8_lossy(name));
             let target = match sent.plan.target {
                 Target::Group(group) => format!("group {}", name(group)),
                 Target::Address { name, .. } => format!("address {name}"),

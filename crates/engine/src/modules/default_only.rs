@@ -1,0 +1,56 @@
+//! Directives of nginx's for what is not here: their default may be written out, and nothing else.
+//!
+//! Owns which they are. A configuration that turns such a feature off means the same here; one that turns it on is refused by
+//! name, as if the directive were not known.
+
+use super::Module;
+use crate::directive::{Contexts, Directive};
+
+/// The module.
+pub static MODULE: Module = Module::new("default_only", &[DIRECTIVES]);
+
+const HSL: Contexts = Contexts::HSL;
+const HSLI: Contexts = Contexts::HSLI;
+
+const DIRECTIVES: &[Directive] = &[
+    Directive::default_only("gzip", HSLI, "off", "gzip off;"),
+    Directive::default_only("gzip_proxied", HSL, "off", "gzip_proxied off;"),
+    Directive::default_only("gzip_static", HSL, "off", "gzip_static off;"),
+    Directive::default_only("gzip_vary", HSL, "off", "gzip_vary off;"),
+    Directive::default_only("gunzip", HSL, "off", "gunzip off;"),
+    Directive::default_only("mirror", HSL, "off", "mirror off;"),
+    Directive::default_only("mirror_request_body", HSL, "on", "mirror_request_body on;"),
+    Directive::default_only("autoindex", HSL, "off", "autoindex off;"),
+    Directive::default_only("autoindex_localtime", HSL, "off", "autoindex_localtime off;"),
+    Directive::default_only("autoindex_exact_size", HSL, "on", "autoindex_exact_size on;"),
+    Directive::default_only("charset", HSLI, "off", "charset off;"),
+    Directive::default_only("override_charset", HSLI, "off", "override_charset off;"),
+    Directive::default_only("aio", HSL, "off", "aio off;"),
+    Directive::default_only("aio_write", HSL, "off", "aio_write off;"),
+    Directive::default_only("directio", HSL, "off", "directio off;"),
+    Directive::default_only("read_ahead", HSL, "0", "read_ahead 0;"),
+    Directive::default_only("open_file_cache", HSL, "off", "open_file_cache off;"),
+    Directive::default_only("open_file_cache_errors", HSL, "off", "open_file_cache_errors off;"),
+    Directive::default_only("ssi", HSLI, "off", "ssi off;"),
+    Directive::default_only("ssi_silent_errors", HSL, "off", "ssi_silent_errors off;"),
+    Directive::default_only("ssi_last_modified", HSL, "off", "ssi_last_modified off;"),
+    Directive::default_only("auth_request", HSL, "off", "auth_request off;"),
+    Directive::default_only("log_subrequest", HSL, "off", "log_subrequest off;"),
+    Directive::default_only("msie_refresh", HSL, "off", "msie_refresh off;"),
+    Directive::default_only("proxy_bind", HSL, "off", "proxy_bind off;"),
+    Directive::default_only("proxy_store", HSL, "off", "proxy_store off;"),
+    Directive::default_only("proxy_cache", HSL, "off", "proxy_cache off;"),
+    Directive::default_only("proxy_cache_lock", HSL, "off", "proxy_cache_lock off;"),
+    Directive::default_only("proxy_cache_revalidate", HSL, "off", "proxy_cache_revalidate off;"),
+    Directive::default_only("proxy_cache_use_stale", HSL, "off", "proxy_cache_use_stale off;"),
+    Directive::default_only("proxy_cache_convert_head", HSL, "on", "proxy_cache_convert_head on;"),
+    Directive::default_only(
+        "proxy_cache_background_update",
+        HSL,
+        "off",
+        "proxy_cache_background_update off;",
+    ),
+    Directive::default_only("random_index", Contexts::LOCATION, "off", "random_index off;"),
+    Directive::default_only("userid", HSL, "off", "userid off;"),
+    Directive::default_only("slice", HSL, "0", "slice 0;"),
+];
