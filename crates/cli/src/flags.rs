@@ -46,6 +46,9 @@ pub(crate) struct Flags {
     /// Print only errors while testing the configuration
     #[arg(short = 'q')]
     pub(crate) quiet: bool,
+    /// With -t: fail too if the stores of switches cannot be checked
+    #[arg(long = "strict")]
+    pub(crate) strict: bool,
     /// Send a signal to the running master process: stop, quit, reopen, reload
     #[arg(short = 's', value_name = "signal", allow_hyphen_values = true)]
     signal: Option<OsString>,

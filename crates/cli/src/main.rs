@@ -5,6 +5,7 @@
 //! server for something: [`verbs`] lists them, and each has its own file. Must never start a thread before the server
 //! has forked its worker process.
 
+mod check;
 mod client;
 mod compare;
 mod completions;
@@ -78,7 +79,9 @@ fn main() -> ExitCode {
             if let Some(build) = version {
                 eprint!("{}", version::text(build));
             }
-            process::test(&app, &source, flags.quiet, dump)
+            process::test(&app, &source, flags.quiet, dump, |built| {
+                check::check(built.config(), flags.strict)
+            })
         }
         Asked::Signal(what) => process::signal_master(&app, &source, what),
         Asked::Run => process::run(&app, &source),

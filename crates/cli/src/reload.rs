@@ -17,13 +17,16 @@ const ANSWER: Duration = Duration::from_secs(70);
 /// Reload the configuration, or print what is wrong with it
 #[derive(Debug, Args)]
 pub(crate) struct Reload {
+    /// Also if entries of switches are left behind that the new configuration does not have
+    #[arg(long)]
+    force: bool,
     #[command(flatten)]
     actor: ActorOption,
 }
 
 impl Reload {
     pub(crate) fn run(&self, session: &Session) -> Result<Code, Error> {
-        let order = types::ReloadOrder {};
+        let order = types::ReloadOrder { force: self.force };
         let mut call: Call =
             order_options::order_call(Method::POST, "/v1/reload".to_owned(), &order, &self.actor);
         call.limit = ANSWER;

@@ -29,5 +29,7 @@ pub use event::{Event, EventKind, Subscription};
 pub use info::{Entries, EntryInfo, EntryQuery, HoldInfo, PendingInfo, SwitchInfo, Verification};
 pub use options::{CommitRef, HoldOptions, HoldOrder, Options, Wait};
 pub use receipt::Receipt;
-pub use service::{ControlHandle, PreparedReload, UndoWhat};
+pub use service::{
+    ControlHandle, Declarations, Declared, PreparedReload, StoreCheck, UndoWhat, check_stores,
+};
 pub use setup::{Log, Setup};

@@ -112,8 +112,15 @@ fn start<A: Application>(
 }
 
 /// Tests the configuration (`-t`), prints it with all its files if `dump` is set (`-T`), and returns the exit code.
-/// `quiet` prints errors alone.
-pub fn test<A: Application>(app: &A, source: &Source, quiet: bool, dump: bool) -> i32 {
+/// `quiet` prints errors alone. `check` checks what else a start or a reload would look at: it returns what they would
+/// refuse, and the notes of a test that succeeds.
+pub fn test<A: Application>(
+    app: &A,
+    source: &Source,
+    quiet: bool,
+    dump: bool,
+    check: impl FnOnce(&A::Config) -> Result<Vec<String>, Vec<String>>,
+) -> i32 {
     let log = ProcessLog::first(&source.error_log, Level::Info);
     let file = source.conf_file.display();
     let tested = load(app, source, &log, Pictures::Drawn).and_then(|recorded| {
@@ -121,6 +128,11 @@ pub fn test<A: Application>(app: &A, source: &Source, quiet: bool, dump: bool) -
             to_stderr(format_args!("the configuration file {file} syntax is ok"));
         }
         dry_run::dry_run(&recorded.requirements, source, &log)?;
+        let checked = check(&recorded.config).map_err(|faults| {
+            faults.iter().for_each(|fault| log.write(Level::Emerg, format_args!("{fault}")));
+            Reported
+        })?;
+        checked.iter().filter(|_| !quiet).for_each(|note| log.write(Level::Warn, format_args!("{note}")));
         Ok(recorded)
     });
     let Ok(recorded) = tested else {

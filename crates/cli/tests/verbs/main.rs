@@ -4,6 +4,7 @@
 
 mod answers;
 mod crash;
+mod edits;
 mod identity;
 mod reload;
 mod served;

@@ -32,6 +32,7 @@ use utoipa::OpenApi;
         orders::confirm,
         orders::put_hold,
         orders::delete_hold,
+        reload::check,
         reload::reload,
         events::events,
         status::status,

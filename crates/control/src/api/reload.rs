@@ -1,12 +1,13 @@
 //! Reloading the configuration.
 //!
-//! Owns the handler of `/v1/reload`. Must never answer before the outcome is known: after a success, requests are served by
+//! Owns the handlers of `/v1/reload` and `/v1/check`. Must never answer before the outcome is known: after a success, requests are served by
 //! the new configuration.
 
 use super::context::Api;
 use super::error::{ApiError, OrderErrors};
 use super::request::JsonBody;
 use super::types;
+use crate::StoreCheck;
 use axum::Json;
 use axum::extract::State;
 use std::time::Duration;
@@ -16,6 +17,36 @@ use tokio::sync::mpsc;
 /// A reload starts Lua machines and opens stores with a million keys; one that takes longer is stuck.
 const RELOAD_TIMEOUT: Duration = Duration::from_secs(60);
 
+/// Reloads are forced while it lives.
+struct Forced<'a>(&'a Api);
+
+impl Forced<'_> {
+    fn new(api: &Api) -> Forced<'_> {
+        api.control.force_reloads(true);
+        Forced(api)
+    }
+}
+
+impl Drop for Forced<'_> {
+    fn drop(&mut self) {
+        self.0.control.force_reloads(false);
+    }
+}
+
+/// Checks the switches of a configuration
+///
+/// Says what a reload would refuse about them, and changes nothing: the configuration test asks it.
+#[utoipa::path(post, path = "/v1/check", tag = "switches",
+    request_body = types::CheckOrder,
+    responses((status = 200, description = "What a reload would say.", body = types::Checked), OrderErrors))]
+pub(super) async fn check(
+    State(api): State<Api>,
+    JsonBody(order): JsonBody<types::CheckOrder>,
+) -> Result<Json<types::Checked>, ApiError> {
+    let StoreCheck { faults, unchecked } = api.control.check(order.into()).await?;
+    Ok(Json(types::Checked { faults, unchecked }))
+}
+
 /// Reloads the configuration
 ///
 /// As the signal HUP does. A configuration that is rejected changes nothing; the answer lists the findings.
@@ -24,8 +55,9 @@ const RELOAD_TIMEOUT: Duration = Duration::from_secs(60);
     responses((status = 200, description = "The new configuration is active.", body = types::Reloaded), OrderErrors))]
 pub(super) async fn reload(
     State(api): State<Api>,
-    JsonBody(types::ReloadOrder {}): JsonBody<types::ReloadOrder>,
+    JsonBody(types::ReloadOrder { force }): JsonBody<types::ReloadOrder>,
 ) -> Result<Json<types::Reloaded>, ApiError> {
+    let _forced = force.then(|| Forced::new(&api));
     let (sender, mut answers) = mpsc::unbounded_channel();
     api.control.data_plane().reload(Box::new(move |reloaded| {
         // Fails if the caller has stopped waiting.

@@ -3,6 +3,7 @@
 //! Owns the thread "control" and the channel to it. Must never block a request: work is done on that thread, and the caller
 //! awaits the answer or passes a callback. [`ControlState`] belongs to that thread alone and needs no lock.
 
+use super::admission::{self, Declarations, StoreCheck};
 use super::clock::{now_ms, now_us};
 use super::long_calls::LongCall;
 use super::order::TIMEOUT;
@@ -72,17 +73,11 @@ impl ControlHandle {
     /// A store cannot be used, or a table does not fit the configuration: the text says which, why, and what to do.
     pub fn start(setup: Setup) -> Result<(ControlHandle, Arc<Tables>), String> {
         let Setup { config, listener, data_plane, clock_ms, log } = setup;
+        let declared = Declarations::of(&config);
+        let former = admission::check_start(&declared).map_err(|faults| faults.join("; "))?;
         let opened = startup::open(&config, now_ms())?;
         let (jobs, mut inbox) = mpsc::unbounded_channel();
-        let shared = Shared {
-            config: Mutex::new(config),
-            data_plane,
-            clock_ms,
-            log,
-            events: Events::new(now_us()),
-            long_calls: Arc::default(),
-            without_master: false.into(),
-        };
+        let shared = Shared::new(config, data_plane, clock_ms, log, Events::new(now_us()));
         let control =
             ControlHandle { jobs, thread: Arc::default(), calls: Arc::default(), shared: Arc::new(shared) };
         let tables = opened.tables.clone();
@@ -99,6 +94,7 @@ impl ControlHandle {
                 let local = tokio::task::LocalSet::new();
                 local.block_on(&runtime, async move {
                     let state = startup::control_state(opened, Arc::clone(&inside.shared));
+                    admission::settle(&state, former);
                     let handle = inside.clone();
                     let closing = Rc::new(Notify::new());
                     let serving = listener.map(|listener| {
@@ -371,6 +367,19 @@ impl ControlHandle {
         let prepared = answered.recv().map_err(|_| stopping().text)??;
         let tables = prepared.tables.clone();
         Ok(PreparedReload { control: self.clone(), tables, prepared: Some(prepared) })
+    }
+
+    /// Checks what a configuration declares of switches, as a reload would.
+    ///
+    /// # Errors
+    /// The control thread has stopped.
+    pub async fn check(&self, declared: Declarations) -> Result<StoreCheck, Refusal> {
+        self.ask(|state| async move { Ok(admission::check_reload(&state, declared).await) }).await
+    }
+
+    /// Lets reloads leave entries of switches behind that the new configuration does not have, or not.
+    pub(crate) fn force_reloads(&self, force: bool) {
+        self.shared.force_reloads(force);
     }
 
     /// Takes no more orders, except from connections that are open already: another process takes over. Its commits are

@@ -2,6 +2,7 @@
 //!
 //! Owns what happens to an order, a hold, a confirmation and a reload. Must never hold up a request.
 
+mod admission;
 mod clock;
 mod commit;
 mod confirm;
@@ -14,6 +15,7 @@ mod hold;
 mod long_calls;
 mod order;
 mod progress;
+mod registry;
 mod reload;
 mod shared;
 #[cfg(test)]
@@ -27,6 +29,7 @@ mod trace;
 mod undo;
 mod wait;
 
+pub use admission::{Declarations, Declared, StoreCheck, check_stores};
 pub(crate) use clock::now_ms;
 pub use handle::{ControlHandle, PreparedReload};
 pub(crate) use long_calls::LongCall;

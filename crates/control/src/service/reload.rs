@@ -3,6 +3,7 @@
 //! Owns: checking that tables and holds survive, and that nothing is committed meanwhile. Must never: leave the control
 //! plane between two configurations; dropping a [`Prepared`] changes nothing.
 
+use super::admission::{self, Declarations, Former};
 use super::clock::now_ms;
 use super::shared::stopping;
 use super::startup::{self, OpenedSwitch};
@@ -12,7 +13,7 @@ use crate::store::StoreThread;
 use engine::Config;
 use std::rc::Rc;
 use std::sync::Arc;
-use switch::{Hold, Tables};
+use switch::{Rules, Tables};
 use tokio::sync::OwnedRwLockWriteGuard;
 
 /// A prepared reload.
@@ -21,6 +22,7 @@ pub(super) struct Prepared {
     pub(super) tables: Arc<Tables>,
     /// In the order of the new configuration.
     sources: Vec<Source>,
+    former: Former,
     /// Dropped last: then orders are committed again.
     reload_lock: OwnedRwLockWriteGuard<()>,
 }
@@ -40,6 +42,10 @@ pub(super) async fn prepare(state: &Rc<ControlState>, config: Arc<Config>) -> Re
     let reload_lock = state.reload_lock.clone().write_owned().await;
     let old: Vec<(usize, ConfiguredSwitch)> =
         state.switches.borrow().iter().map(|switch| switch.configured()).enumerate().collect();
+    let (former, faults) = admission::check_former(state, &Declarations::of(&config)).await;
+    if !faults.is_empty() && !state.shared.reload_is_forced() {
+        return Err(faults.join("; "));
+    }
     let mut sources: Vec<Option<Source>> = Vec::new();
     let mut new = Vec::new();
     for number in 0..config.switches.len() {
@@ -47,7 +53,8 @@ pub(super) async fn prepare(state: &Rc<ControlState>, config: Arc<Config>) -> Re
         match old.iter().find(|(_, known)| known.shares_store(&place)) {
             Some((kept, _)) => {
                 let switch = state.switches.borrow()[*kept].clone();
-                still_fits(&switch, &place).await?;
+                adopt_kind(&switch, &place.spec().rules).await?;
+                admission::still_fits(&switch, &place.spec().rules).await?;
                 sources.push(Some(Source::Kept(*kept)));
             }
             None => {
@@ -56,7 +63,11 @@ pub(super) async fn prepare(state: &Rc<ControlState>, config: Arc<Config>) -> Re
             }
         }
     }
-    holds_stay(state, &sources)?;
+    let kept = |number: usize| match sources.get(number) {
+        Some(Some(Source::Kept(old))) => Some(*old),
+        _ => None,
+    };
+    admission::holds_stay(state, kept)?;
     let opened = tokio::task::spawn_blocking(move || startup::open_all(new, now_ms()))
         .await
         .map_err(|_| stopping().text)??;
@@ -79,50 +90,25 @@ pub(super) async fn prepare(state: &Rc<ControlState>, config: Arc<Config>) -> Re
         })
         .collect();
     let tables = Arc::new(Tables { tables, holds: published.holds.clone(), number: published.number + 1 });
-    Ok(Prepared { config, tables, sources, reload_lock })
+    Ok(Prepared { config, tables, sources, former, reload_lock })
 }
 
-/// Fails unless the table of a switch fits the new configuration.
-async fn still_fits(switch: &Rc<SwitchState>, place: &ConfiguredSwitch) -> Result<(), String> {
-    let rules = place.spec().rules.clone();
-    let wrong = |fault: switch::StoreFault| format!("switch \"{}\": {fault}", rules.name);
+/// Gives an unused store the kind of keys of the new configuration.
+async fn adopt_kind(switch: &Rc<SwitchState>, rules: &Arc<Rules>) -> Result<(), String> {
     let kind = rules.kind;
-    if switch.rules().kind != kind
-        && !switch.store.with(move |store| startup::fits_kind(store, kind)).await.map_err(wrong)?
-    {
-        return Err(startup::other_kind(&rules));
-    }
-    let mut position = switch.position();
-    startup::fits(&rules, &position.table)?;
-    let is_damaged = switch.store.with(|store| Ok(store.damage().is_some())).await.map_err(wrong)?;
-    if position.pending.is_empty() || is_damaged {
+    if switch.rules().kind == kind {
         return Ok(());
     }
-    let asked = rules.clone();
-    // At time 0 nothing is overdue: this only checks whether it could be reverted.
-    let could = switch
-        .store
-        .with(move |store| startup::revert_overdue(store, &asked, &mut position, 0))
-        .await
-        .map_err(wrong)?;
-    could.map(drop).map_err(|text| format!("switch \"{}\": {text}", rules.name))
-}
-
-/// Held requests know their switch by its number, which must not change.
-fn holds_stay(state: &ControlState, sources: &[Option<Source>]) -> Result<(), String> {
-    let moved = |hold: &Arc<Hold>| !matches!(sources.get(hold.switch()), Some(Some(Source::Kept(old))) if *old == hold.switch());
-    match state.tables().holds.iter().find(|hold| moved(hold)) {
-        None => Ok(()),
-        Some(hold) => Err(format!(
-            "key \"{}\" is held, and its switch has another position in the new configuration; release it first",
-            hold.key()
-        )),
+    let wrong = |fault: switch::StoreFault| format!("switch \"{}\": {fault}", rules.name);
+    match switch.store.with(move |store| startup::fits_kind(store, kind)).await.map_err(wrong)? {
+        true => Ok(()),
+        false => Err(startup::other_kind(rules)),
     }
 }
 
 /// Activates a prepared configuration.
 pub(super) fn apply(state: &Rc<ControlState>, prepared: Prepared) {
-    let Prepared { config, tables, sources, reload_lock } = prepared;
+    let Prepared { config, tables, sources, former, reload_lock } = prepared;
     let old = std::mem::take(&mut *state.switches.borrow_mut());
     let mut kept = vec![false; old.len()];
     for (number, source) in sources.into_iter().enumerate() {
@@ -143,5 +129,6 @@ pub(super) fn apply(state: &Rc<ControlState>, prepared: Prepared) {
     }
     state.set_tables(tables);
     state.shared.set_config(config);
+    admission::settle(state, former);
     drop(reload_lock);
 }

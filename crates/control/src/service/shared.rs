@@ -23,12 +23,42 @@ pub(super) struct Shared {
     pub(super) long_calls: Arc<LongCalls>,
     /// The master is gone: no order is taken until another process does.
     pub(super) without_master: AtomicBool,
+    /// The next reload may leave entries behind.
+    forced_reload: AtomicBool,
 }
 
 impl Shared {
+    pub(super) fn new(
+        config: Arc<Config>,
+        data_plane: Arc<dyn DataPlane>,
+        clock_ms: Arc<dyn Fn() -> u64 + Send + Sync>,
+        log: Log,
+        events: Events,
+    ) -> Shared {
+        Shared {
+            config: Mutex::new(config),
+            data_plane,
+            clock_ms,
+            log,
+            events,
+            long_calls: Arc::default(),
+            without_master: AtomicBool::new(false),
+            forced_reload: AtomicBool::new(false),
+        }
+    }
+
     /// Returns the active configuration.
     pub(super) fn config(&self) -> Arc<Config> {
         self.config.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Lets reloads leave entries behind, or not.
+    pub(super) fn force_reloads(&self, force: bool) {
+        self.forced_reload.store(force, Ordering::Relaxed);
+    }
+
+    pub(super) fn reload_is_forced(&self) -> bool {
+        self.forced_reload.load(Ordering::Relaxed)
     }
 
     /// Activates another configuration.

@@ -176,15 +176,41 @@ pub(super) fn other_kind(rules: &Rules) -> String {
 /// Fails unless the configuration has every target of a table.
 pub(super) fn fits(rules: &Rules, table: &Table) -> Result<(), String> {
     let Err(orphans) = rules.admits(table) else { return Ok(()) };
-    let named: Vec<String> =
-        orphans.iter().take(NAMED).map(|orphan| format!("{} ({})", orphan.key, orphan.target)).collect();
-    let more = orphans.len().saturating_sub(named.len());
-    let more = if more == 0 { String::new() } else { format!(" and {more} more") };
+    let shown = named(orphans.iter().map(|orphan| format!("{} ({})", orphan.key, orphan.target)));
     Err(format!(
-        "switch \"{}\" no longer has targets that keys lead to: {}{more}; keep these targets, or switch the keys first",
+        "switch \"{}\" no longer has targets that keys lead to: {shown}; keep these targets, or switch the keys first",
         rules.name,
-        named.join(", ")
     ))
+}
+
+/// Returns the first of many names, and how many more there are.
+pub(super) fn named(mut all: impl ExactSizeIterator<Item = String>) -> String {
+    let more = all.len().saturating_sub(NAMED);
+    let first: Vec<String> = all.by_ref().take(NAMED).collect();
+    let first = first.join(", ");
+    if more == 0 { first } else { format!("{first} and {more} more") }
+}
+
+/// Checks a store as a start would, and changes nothing that a reader could notice. A damaged one is no reason not to start;
+/// its fault is returned.
+pub(super) fn check(
+    store: &mut dyn StoreBackend,
+    rules: &Arc<Rules>,
+) -> Result<Result<Option<StoreFault>, String>, StoreFault> {
+    let damage = store.damage();
+    if damage.is_none() && !fits_kind(store, rules.kind)? {
+        return Ok(Err(other_kind(rules)));
+    }
+    let mut position = damage::load(store)?;
+    if let Err(fault) = fits(rules, &position.table) {
+        return Ok(Err(fault));
+    }
+    if damage.is_some() {
+        return Ok(Ok(damage));
+    }
+    // At time 0 nothing is overdue: this only checks whether it could be reverted.
+    let could = revert_overdue(store, rules, &mut position, 0)?;
+    Ok(could.map(|_| None).map_err(|text| format!("switch \"{}\": {text}", rules.name)))
 }
 
 /// Plans the revert of a pending commit. They are reverted newest first: of two for the same key, the older one knows the

@@ -3,12 +3,14 @@
 //! Owns: the position (table, last hash, pending confirmations) that is published, and the lock under which commits are
 //! made. Must never: publish.
 
+use super::registry::{self, Record};
 use super::shared::stopping;
 use crate::info::{Entries, EntryInfo, EntryQuery, Verification};
 use crate::store::StoreThread;
 use engine::Config;
 use engine::modules::switch::{StatePath, SwitchSpec};
 use std::cell::{Cell, RefCell};
+use std::path::PathBuf;
 use std::sync::Arc;
 use switch::{Chain, Code, Commit, Filter, Hash, Order, Pending, Plan, Refusal, Rules, StoreFault, Table};
 use tokio::sync::{Mutex, Notify};
@@ -93,6 +95,20 @@ impl SwitchState {
         *self.place.borrow_mut() = place;
     }
 
+    /// Returns the file of its store, if it has one.
+    pub(super) fn store_path(&self) -> Option<PathBuf> {
+        match &self.place.borrow().spec().state {
+            StatePath::File(path) => Some(path.clone()),
+            StatePath::Memory => None,
+        }
+    }
+
+    /// Returns the record of a switch that keeps a store and has been used.
+    pub(super) fn record(&self) -> Option<Record> {
+        let path = self.store_path()?;
+        (self.table().revision() > 0).then(|| Record { name: self.name().to_string(), path })
+    }
+
     pub(super) fn position(&self) -> Position {
         self.position.borrow().clone()
     }
@@ -160,6 +176,12 @@ impl SwitchState {
         if let Some(table) = table {
             *self.position.borrow_mut() = Position { table: Arc::new(table), hash: chain.hash, pending };
             self.pending_changed.notify_one();
+        }
+        if before.table.revision() == 0
+            && let Some(record) = self.record()
+        {
+            // What fails here is done again at the next start.
+            self.store.tell(move |_| drop(registry::record(record)));
         }
         Ok(before.table)
     }

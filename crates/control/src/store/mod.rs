@@ -34,6 +34,7 @@
 //! from the history needs another `schema::Format`. What changes no table at all (refusals, reloads) belongs to no store.
 
 mod anchor;
+mod copy;
 mod fault;
 mod file_store;
 mod files;
@@ -51,6 +52,7 @@ mod thread;
 mod verdict;
 mod wal;
 
+pub(crate) use copy::StoreCopy;
 pub use file_store::FileStore;
 pub use memory::MemoryBackend;
 #[cfg(test)]

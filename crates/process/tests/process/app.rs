@@ -30,8 +30,8 @@ pub fn main(arguments: Vec<String>) -> i32 {
     let app = LineApp;
     match arguments.get(1).map(String::as_str) {
         None => pointsman_process::run(&app, &source),
-        Some("test") => pointsman_process::test(&app, &source, false, false),
-        Some("dump") => pointsman_process::test(&app, &source, true, true),
+        Some("test") => pointsman_process::test(&app, &source, false, false, |_| Ok(Vec::new())),
+        Some("dump") => pointsman_process::test(&app, &source, true, true, |_| Ok(Vec::new())),
         Some("stop") => pointsman_process::signal_master(&app, &source, MasterCommand::Stop),
         Some("quit") => pointsman_process::signal_master(&app, &source, MasterCommand::Quit),
         Some("reload") => pointsman_process::signal_master(&app, &source, MasterCommand::Reload),

@@ -48,6 +48,13 @@ pub struct Built {
     trace: Option<PathBuf>,
 }
 
+impl Built {
+    /// Returns the configuration.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+}
+
 /// The environment variable that switches metrics off if it is `off`, to see what they cost.
 const STATISTICS: &str = "POINTSMAN_STATISTICS";
 

@@ -246,6 +246,8 @@ async fn a_reload_needs_somebody_to_do_it() {
     assert_eq!((answer.status, &*answer.code()), (422, "config_refused"), "{}", answer.text);
     assert!(answer.json()["remedy"].as_str().unwrap().contains("HUP"), "{}", answer.text);
     let answer = api.order("POST", "/v1/reload", json!({"force": true})).await;
+    assert_eq!((answer.status, &*answer.code()), (422, "config_refused"), "{}", answer.text);
+    let answer = api.order("POST", "/v1/reload", json!({"forced": true})).await;
     assert_eq!(answer.code(), "bad_request");
     assert_eq!(api.ask("POST", "/v1/reload", &[], None).await.code(), "bad_media_type");
 }
@@ -282,4 +284,23 @@ async fn orders_that_wait_are_bounded_for_each_caller_and_refused_before_they_ch
             waiting.iter().for_each(|task| task.abort());
         })
         .await;
+}
+
+#[tokio::test]
+async fn a_check_says_what_a_reload_would_refuse() {
+    let api = TestApi::new("state memory;");
+    api.order("PUT", "/v1/switches/live/keys/a.example", json!({"target": "green"})).await;
+    let switch = json!({"name": "live", "hosts": true, "default": "blue", "targets": ["blue", "green"],
+        "max_keys": 10, "max_key_len": 255});
+    let check = |switches: serde_json::Value, retired: serde_json::Value| json!({"switches": switches, "retired": retired, "folder": "/nonexistent"});
+    let answer = api.order("POST", "/v1/check", check(json!([switch]), json!([]))).await;
+    assert_eq!(answer.json(), json!({"faults": [], "unchecked": []}), "{}", answer.text);
+    let mut less = switch.clone();
+    less["targets"] = json!(["blue"]);
+    let answer = api.order("POST", "/v1/check", check(json!([less]), json!([]))).await;
+    assert!(answer.text.contains("a.example (green)"), "{}", answer.text);
+    let answer = api.order("POST", "/v1/check", check(json!([]), json!([]))).await;
+    assert!(answer.text.contains("switch \\\"live\\\" is gone"), "{}", answer.text);
+    let answer = api.order("POST", "/v1/check", check(json!([]), json!(["live"]))).await;
+    assert_eq!(answer.json(), json!({"faults": [], "unchecked": []}), "{}", answer.text);
 }

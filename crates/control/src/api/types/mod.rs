@@ -4,6 +4,7 @@
 //! decide anything: the terms are `switch`'s and `statistics`' own. Times are milliseconds since 1970 (`_ms`) or microseconds (`_us`); durations in requests are strings as in
 //! nginx.conf ("10m", "1h30m").
 
+mod check;
 mod commit;
 mod event;
 mod object;
@@ -16,6 +17,7 @@ mod table;
 pub use crate::receipt::{
     Drain, DrainState, GateResult, Held, KeyChange, Outcome, Receipt, ServerResult, WorkerAck,
 };
+pub use check::{CheckOrder, Checked, DeclaredSwitch};
 pub use commit::{Change, Commit, History, Subject, Verified};
 pub use event::{Event, Happening};
 pub(super) use object::Object;

@@ -231,7 +231,11 @@ pub struct ReleaseOrder {
 /// Reloads the configuration.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-pub struct ReloadOrder {}
+pub struct ReloadOrder {
+    /// Also if entries of switches are left behind that the new configuration does not have.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub force: bool,
+}
 
 /// The outcome of a reload: the new configuration is active.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]

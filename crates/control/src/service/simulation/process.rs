@@ -120,15 +120,13 @@ fn move_in(
     workers.check_kept(&tables);
     let (jobs, mut inbox) = mpsc::unbounded_channel();
     let began = world.began;
-    let shared = Shared {
-        config: Mutex::new(config),
-        data_plane: workers.clone(),
-        clock_ms: Arc::new(move || began.elapsed().as_millis() as u64),
-        log: Arc::new(move |level, text| tell!("process {number} [{}] {text}", level.name())),
-        events: Events::new(now_us()),
-        long_calls: Arc::default(),
-        without_master: false.into(),
-    };
+    let shared = Shared::new(
+        config,
+        workers.clone(),
+        Arc::new(move || began.elapsed().as_millis() as u64),
+        Arc::new(move |level, text| tell!("process {number} [{}] {text}", level.name())),
+        Events::new(now_us()),
+    );
     let control =
         ControlHandle { jobs, thread: Arc::default(), calls: Arc::default(), shared: Arc::new(shared) };
     let mut pauses = seeded.fork();

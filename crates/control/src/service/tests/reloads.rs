@@ -89,9 +89,9 @@ async fn a_reload_that_cannot_be_is_told_why() {
     prepare_reload(without).await.unwrap().unwrap();
     // A store that cannot be opened.
     std::fs::write(folder.path().join("state/other.db"), "what is this").unwrap();
-    let other = two_groups("state state/other.db;");
+    let other = format!("{without} switch $arg_u $other {{ default blue; }}");
     let refused = prepare_reload(&other).await.unwrap().unwrap_err();
-    assert!(refused.contains("switch \"live\": the store") && refused.contains("start over"), "{refused}");
+    assert!(refused.contains("switch \"other\": the store") && refused.contains("start over"), "{refused}");
     // And a held key whose switch would move.
     let hold =
         HoldOrder { key: key("h.example"), options: HoldOptions::default(), actor: "t".into(), reason: None };

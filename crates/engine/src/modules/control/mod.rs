@@ -40,6 +40,8 @@ pub struct ControlSettings {
     pub socket: Setting<Option<Socket>>,
     /// The tokens that are accepted over HTTP.
     pub tokens: Setting<Tokens>,
+    /// The former switches that are gone on purpose: `switch_retired`.
+    pub retired_switches: Vec<super::switch::Named>,
     /// The scopes with `control_api`, and its spans.
     locations: Vec<(usize, Span)>,
 }
@@ -50,6 +52,7 @@ impl ControlSettings {
         ControlSettings {
             socket: Setting::new(Some(socket(prefix, "run/pointsman.sock"))),
             tokens: Setting::new(Tokens::default()),
+            retired_switches: Vec::new(),
             locations: Vec::new(),
         }
     }

@@ -17,8 +17,9 @@ use switch::{KeyKind, Route, Rules};
 
 /// A name and its span.
 #[derive(Clone, Debug)]
-pub(super) struct Named {
-    pub(super) name: String,
+pub struct Named {
+    /// The name.
+    pub name: String,
     pub(super) span: Span,
 }
 
@@ -35,6 +36,7 @@ pub(super) struct Gate {
 #[derive(Clone, Debug)]
 pub struct SwitchDraft {
     pub(super) name: String,
+    pub(super) from: Option<Named>,
     pub(super) kind: KeyKind,
     pub(super) key: Template,
     pub(super) slot: u32,
@@ -60,6 +62,7 @@ struct Group {
 
 pub(super) fn finish(b: &mut Builder<'_>) {
     let drafts = std::mem::take(&mut b.draft.switch_blocks);
+    check_former_names(b, &drafts);
     if drafts.is_empty() {
         return;
     }
@@ -80,6 +83,7 @@ pub(super) fn finish(b: &mut Builder<'_>) {
             sticky: draft.sticky.get().clone(),
             testers: draft.testers.get().clone(),
             state,
+            from: draft.from.as_ref().map(|from| from.name.as_str().into()),
             gate: draft.gate.get().as_ref().map(|gate| GateSpec {
                 healthy: gate.healthy,
                 timeout_ms: gate.timeout_ms,
@@ -144,6 +148,31 @@ fn rules(b: &mut Builder<'_>, draft: &SwitchDraft, groups: &[Group]) -> Option<R
     })
 }
 
+/// A name is that of a switch in force, or of a former one, and of no more than one.
+fn check_former_names(b: &mut Builder<'_>, drafts: &[SwitchDraft]) {
+    let mut seen: Vec<&Named> = Vec::new();
+    let retired = std::mem::take(&mut b.draft.control.retired_switches);
+    for former in drafts.iter().filter_map(|draft| draft.from.as_ref()).chain(&retired) {
+        let own = drafts.iter().find(|draft| draft.name == former.name);
+        let fault = match (own, seen.iter().find(|known| known.name == former.name)) {
+            (Some(own), _) => {
+                Some((format!("switch \"{}\" is in force, and so is no former name", former.name), own.span))
+            }
+            (_, Some(first)) => {
+                Some((format!("switch \"{}\" is named as a former one twice", former.name), first.span))
+            }
+            _ => None,
+        };
+        match fault {
+            Some((text, other)) => {
+                b.diagnostics.push(Diagnostic::error(former.span, text).also(other, "the other one"))
+            }
+            None => seen.push(former),
+        }
+    }
+    b.draft.control.retired_switches = retired;
+}
+
 /// Returns the upstream that a name means; nginx compares these names without case.
 fn group<'g>(b: &mut Builder<'_>, written: &Named, what: &str, groups: &'g [Group]) -> Option<&'g Group> {
     let found = groups.iter().find(|group| group.name.eq_ignore_ascii_case(&written.name));
@@ -180,9 +209,10 @@ fn check_gate(b: &mut Builder<'_>, draft: &SwitchDraft, rules: Option<&Rules>, g
 }
 
 fn state(b: &mut Builder<'_>, draft: &SwitchDraft, files: &mut Vec<(PathBuf, Span)>) -> StatePath {
+    let former = draft.from.as_ref().map_or(&draft.name, |from| &from.name);
     let (state, span) = match draft.state.get() {
         Some((state, span)) => (state.clone(), *span),
-        None => (StatePath::File(b.inputs.prefix.join(format!("state/{}.db", draft.name))), draft.span),
+        None => (StatePath::File(b.inputs.prefix.join(format!("state/{former}.db"))), draft.span),
     };
     if let StatePath::File(path) = &state {
         if let Some((_, first)) = files.iter().find(|(known, _)| known == path) {

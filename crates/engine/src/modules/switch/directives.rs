@@ -13,14 +13,22 @@ use conf::{Diagnostic, Word};
 use std::ops::RangeInclusive;
 
 pub(super) const DIRECTIVES: &[Directive] = &[
-    Directive::new("switch", Contexts::HTTP, Args::Block(2, 2), "key $variable { … }", block)
+    Directive::new("switch", Contexts::HTTP, Args::Block(2, 3), "key $variable [from=name] { … }", block)
         .doc(
             "pointsman's own: a variable whose value is an upstream group by a key, moved by \
          people while traffic runs: `pointsman switch shop.example.com green`. Where the key \
          is $host, $http_host or $server_name, keys are hosts: without case, port and \
-         trailing dot, and *.example.com is a wildcard.",
+         trailing dot, and *.example.com is a wildcard. A switch that had another name keeps its \
+         entries with from=: without `state`, the store is that of the old name.",
         )
         .example("switch $host $live { default blue; targets blue green; }"),
+    Directive::new("switch_retired", Contexts::HTTP, Args::AtLeast(1), "name ...", retired)
+        .doc(
+            "Switches that the configuration had and has no longer, although they have entries. A \
+             switch that is removed or renamed without this line, or `from=`, is refused at a reload and \
+             at a start, since its keys would all get another default.",
+        )
+        .example("switch_retired live;"),
     Directive::new("default", Contexts::SWITCH, Args::Exactly(1), "target", |b, d| {
         let name = named(&d.args[0])?;
         once(draft(b).default.write(Some(name)), d)
@@ -113,6 +121,33 @@ pub(super) const DIRECTIVES: &[Directive] = &[
     .example("dict routes;"),
 ];
 
+/// Parses `from=NAME`.
+fn former_name(word: &Word) -> Result<Named, Diagnostic> {
+    let name = word.str()?.strip_prefix("from=").ok_or_else(|| {
+        invalid_parameter(word)
+            .help("a switch takes a key, a variable, and from= with the name it had before")
+    })?;
+    switch_name(name, word)
+}
+
+/// Parses the name of a switch, with or without its `$`.
+fn switch_name(name: &str, word: &Word) -> Result<Named, Diagnostic> {
+    let name = name.strip_prefix('$').unwrap_or(name);
+    if name.is_empty() || !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_') {
+        return Err(Diagnostic::error(word.span, format!("invalid name \"{name}\" of a switch"))
+            .help("a switch is called what its variable is called: letters, digits and _"));
+    }
+    Ok(Named { name: name.to_ascii_lowercase(), span: word.span })
+}
+
+fn retired(b: &mut Builder<'_>, d: &conf::Directive) -> Result<(), Diagnostic> {
+    for word in &d.args {
+        let name = switch_name(word.str()?, word)?;
+        b.draft.control.retired_switches.push(name);
+    }
+    Ok(())
+}
+
 /// Returns the draft of the block that is being read: the last one.
 fn draft<'d>(b: &'d mut Builder<'_>) -> &'d mut SwitchDraft {
     let last = b.draft.switch_blocks.len() - 1;
@@ -130,6 +165,7 @@ fn block(b: &mut Builder<'_>, d: &conf::Directive) -> Result<(), Diagnostic> {
         return Err(Diagnostic::error(variable.span, format!("invalid variable name \"${name}\""))
             .help("a switch is called what its variable is called: letters, digits and _"));
     }
+    let from = d.args.get(2).map(former_name).transpose()?;
     let template = b.template(key)?;
     let (number, span) = (b.draft.switch_blocks.len(), variable.span);
     let slot = b.draft.variables.define_switch(name, b.draft.computed.len(), span).map_err(|fault| {
@@ -147,6 +183,7 @@ fn block(b: &mut Builder<'_>, d: &conf::Directive) -> Result<(), Diagnostic> {
     );
     b.draft.switch_blocks.push(SwitchDraft {
         name: name.to_ascii_lowercase(),
+        from,
         kind: kind_of(key.text()),
         key: template,
         slot,

@@ -12,7 +12,7 @@ mod sticky;
 #[cfg(test)]
 mod tests;
 
-pub use check::SwitchDraft;
+pub use check::{Named, SwitchDraft};
 pub use record::{Choice, ClientPoint, Matched, SwitchRecord};
 pub use sticky::{Sticky, point_of_address};
 
@@ -42,6 +42,8 @@ pub struct SwitchSpec {
     pub testers: Option<Template>,
     /// The storage of its entries.
     pub state: StatePath,
+    /// The name that it had before: `from=`.
+    pub from: Option<Box<str>>,
     /// The check of a target before a commit.
     pub gate: Option<GateSpec>,
     /// The treatment of streams of the old side.

@@ -46,6 +46,15 @@ fn asked(config: &Config, host: &mut TestHost, request: &str) -> (String, Vec<Ch
     }
 }
 
+#[test]
+fn a_renamed_switch_keeps_its_store() {
+    let config = config("switch_retired old $older; switch $host $New from=$Live { default blue; }", "");
+    assert_eq!(config.switches[0].state, StatePath::File("/prefix/state/live.db".into()));
+    assert_eq!(config.switches[0].from.as_deref(), Some("live"));
+    let retired: Vec<&str> = config.control.retired_switches.iter().map(|one| &*one.name).collect();
+    assert_eq!(retired, ["old", "older"]);
+}
+
 const LIVE: &str = "switch $host $live { default blue; targets blue green; }";
 
 #[test]
@@ -449,6 +458,18 @@ fn faults_are_named_with_their_cause() {
             "the duplicate \"A\" variable",
         ),
         ("switch $host $a { default blue; state s/; }", "no file in the state \"s/\""),
+        ("switch $host $a frm=b { default blue; }", "invalid parameter \"frm=b\""),
+        ("switch $host $a from= { default blue; }", "invalid name \"\" of a switch"),
+        ("switch $host $a from=a { default blue; }", "switch \"a\" is in force, and so is no former name"),
+        (
+            "switch_retired a; switch $host $a { default blue; }",
+            "switch \"a\" is in force, and so is no former name",
+        ),
+        ("switch_retired b B;", "switch \"b\" is named as a former one twice"),
+        (
+            "switch $host $a from=b { default blue; } switch_retired b;",
+            "switch \"b\" is named as a former one twice",
+        ),
         (
             "switch $host $a { default blue; state etcd://h/; }",
             "a store in etcd is not supported by pointsman yet",

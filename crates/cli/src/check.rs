@@ -1,0 +1,54 @@
+//! The part of a configuration test (`-t`) that concerns the entries of switches.
+//!
+//! Owns: whom to ask. A running server checks its open stores as a reload would; without one, copies of the stores are
+//! checked as a start would. Must never: open a store in its place, which would create files beside it.
+
+use crate::client::{Call, Client};
+use crate::endpoint::Endpoint;
+use control::api::types::{CheckOrder, Checked};
+use control::{Declarations, StoreCheck};
+use engine::Config;
+use hyper::Method;
+use std::io::ErrorKind;
+use std::os::unix::net::UnixStream;
+
+/// Returns the notes about a configuration, or what a reload or a start would refuse. With `strict`, a store that cannot be
+/// checked is a fault.
+pub(crate) fn check(config: &Config, strict: bool) -> Result<Vec<String>, Vec<String>> {
+    let declared = Declarations::of(config);
+    let StoreCheck { mut faults, unchecked } = ask(config, &declared);
+    if strict {
+        faults.extend(unchecked);
+        return if faults.is_empty() { Ok(Vec::new()) } else { Err(faults) };
+    }
+    if faults.is_empty() { Ok(unchecked) } else { Err(faults) }
+}
+
+fn ask(config: &Config, declared: &Declarations) -> StoreCheck {
+    let unchecked = |why: String| match declared.switches.is_empty() {
+        true => StoreCheck::default(),
+        false => StoreCheck {
+            faults: Vec::new(),
+            unchecked: vec![format!("stores of switches not checked: {why}")],
+        },
+    };
+    let Some(socket) = config.control.socket.as_ref() else {
+        return unchecked("the control socket is off, so that a running server cannot be asked".to_owned());
+    };
+    match UnixStream::connect(&socket.path) {
+        Ok(_) => {}
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::ConnectionRefused) => {
+            return control::check_stores(declared);
+        }
+        Err(error) => return unchecked(format!("connect() to {} failed ({error})", socket.path.display())),
+    }
+    // A plain struct: there is nothing in it that JSON could not say.
+    let body = serde_json::to_vec(&CheckOrder::from(declared)).unwrap_or_default();
+    let call = Call { method: Method::POST, body: Some(body), ..Call::get("/v1/check") };
+    let asked = Client::new(Endpoint::Socket(socket.path.clone()), None)
+        .and_then(|client| client.ask::<Checked>(&call));
+    match asked {
+        Ok((Checked { faults, unchecked }, _)) => StoreCheck { faults, unchecked },
+        Err(error) => unchecked(format!("the running server did not answer: {}", error.problem.text)),
+    }
+}
