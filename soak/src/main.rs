@@ -10,6 +10,7 @@ mod connection;
 mod control;
 mod cost;
 mod durations;
+mod gaps;
 mod gateway;
 mod keys;
 mod kills;
@@ -53,7 +54,7 @@ struct Plan {
     /// The size of a body of `bodies`
     #[arg(long, default_value_t = 2048, value_name = "MIB")]
     mebibytes: u64,
-    /// Kills of `kills` (500), `mixed` (20) and `long` (one every two minutes)
+    /// Kills of `kills` (500), of each kind in `gaps` (30), `mixed` (20) and `long` (one every two minutes)
     #[arg(long)]
     kills: Option<u64>,
     /// Tries of `race`
@@ -96,6 +97,8 @@ enum Test {
     NativeSwitches,
     /// All processes are killed while they switch
     Kills,
+    /// The time without an answer after kills of the worker and of the master, beside nginx
+    Gaps,
     /// Two writers give orders that expect a revision
     Race,
     /// Many keys in one switch
@@ -121,6 +124,7 @@ fn main() -> ExitCode {
             Test::Bodies => bodies::run,
             Test::NativeSwitches => native_switches::run,
             Test::Kills => kills::run,
+            Test::Gaps => gaps::run,
             Test::Race => race::run,
             Test::Keys => keys::run,
             Test::Statistics => statistics::run,
