@@ -75,6 +75,9 @@ pub(crate) fn become_worker(
     if let Some(owner) = owner {
         setgid(owner.gid).map_err(|error| fatal(log, format_args!("setgid({})", owner.gid), error))?;
         let name = CString::new(owner.name.as_str()).map_err(|_| Reported)?;
+        if !owner.uid.is_root() {
+            sandbox::drop_bounding_set(requirements.limits.sandbox, log);
+        }
         if let Err(error) = initgroups(&name, owner.gid) {
             log.failed(
                 Level::Emerg,

@@ -40,7 +40,11 @@ const REFUSED: &[c_long] = &[
     libc::SYS_ptrace,
     libc::SYS_process_vm_readv,
     libc::SYS_process_vm_writev,
+    libc::SYS_pidfd_open,
     libc::SYS_pidfd_getfd,
+    libc::SYS_pidfd_send_signal,
+    libc::SYS_process_madvise,
+    libc::SYS_process_mrelease,
     libc::SYS_kcmp,
     // The kernel itself.
     libc::SYS_bpf,
@@ -102,6 +106,9 @@ const ARCH: Option<u32> = None;
 
 /// From here on x86-64 numbers the same calls again, for programs with short pointers (x32).
 const SECOND_COUNT: u32 = 0x4000_0000;
+
+/// The highest number of a capability that the kernel's sets have room for.
+const MAX_CAPABILITY: libc::c_ulong = 63;
 
 /// Offsets in struct seccomp_data; of an argument, that of its low half.
 const AT_NUMBER: u32 = 0;
@@ -215,6 +222,28 @@ fn install(code: &[sock_filter]) -> io::Result<()> {
     Ok(())
 }
 
+/// Takes every capability out of the bounding set, so that no program that a worker starts can gain one. Needs
+/// CAP_SETPCAP, so that it must be called before the change of user.
+pub(crate) fn drop_bounding_set(sandbox: Sandbox, log: &ProcessLog) {
+    if sandbox == Sandbox::Off {
+        return;
+    }
+    for capability in 0..=MAX_CAPABILITY {
+        // SAFETY: prctl with this operation takes a number and touches no memory.
+        #[allow(unsafe_code)]
+        let result = unsafe { libc::prctl(libc::PR_CAPBSET_DROP, capability, 0, 0, 0) };
+        match Errno::result(result) {
+            Ok(_) => {}
+            // The kernel knows no more of them.
+            Err(Errno::EINVAL) => return,
+            Err(error) => {
+                log.failed(Level::Notice, "prctl(PR_CAPBSET_DROP), the bounding set is kept:", &error.into());
+                return;
+            }
+        }
+    }
+}
+
 /// Drops every capability that a service file has granted to a worker that is not root.
 fn drop_capabilities() -> io::Result<()> {
     #[repr(C)]
@@ -281,6 +310,8 @@ mod tests {
             libc::SYS_futex,
             libc::SYS_exit_group,
             libc::SYS_execve,
+            libc::SYS_kill,
+            libc::SYS_madvise,
         ];
         for number in needed {
             assert_eq!(ask(&code, arch, number as u32, 0), ALLOWED, "{number}");
