@@ -203,3 +203,29 @@ proptest! {
         }
     }
 }
+
+/// What is at a path is no file, or too large.
+struct Refusing(i32);
+
+impl Loader for Refusing {
+    fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
+        match path.ends_with("nginx.conf") {
+            true => Ok(b"include other.conf;".to_vec()),
+            false => Err(io::Error::from_raw_os_error(self.0)),
+        }
+    }
+
+    fn glob(&self, _: &Path) -> io::Result<Vec<PathBuf>> {
+        Ok(Vec::new())
+    }
+}
+
+#[test]
+fn an_include_that_is_refused_says_why() {
+    for (error, why) in [(95, "it is a FIFO, a socket or a device"), (27, "a file may have 64 MiB")] {
+        let parsed = parse(Path::new("/etc/nginx.conf"), &Refusing(error));
+        let [fault] = &parsed.diagnostics[..] else { panic!("{:?}", parsed.diagnostics) };
+        let shown = fault.render(&parsed.sources, false);
+        assert!(shown.contains(why) && shown.contains(&format!("({error}: ")), "{shown}");
+    }
+}

@@ -181,7 +181,13 @@ fn signal(requirements: &Requirements, signal: Signal, log: &ProcessLog) -> Resu
 
 /// Reads the process number in a pid file.
 fn read_pid(path: &Path, log: &ProcessLog) -> Result<Pid, Reported> {
-    let text = std::fs::read(path)
+    let text = path
+        .metadata()
+        .and_then(|found| match found.is_file() {
+            true => std::fs::read(path),
+            // Reading a FIFO would block.
+            false => Err(nix::errno::Errno::EINVAL.into()),
+        })
         .map_err(|error| log.failed(Level::Error, format_args!("open() \"{}\"", path.display()), &error))?;
     let trimmed = text.trim_ascii_end();
     let number = std::str::from_utf8(trimmed).ok().and_then(|text| text.parse::<i32>().ok());

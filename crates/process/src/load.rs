@@ -13,6 +13,9 @@ use std::fmt::Write;
 use std::io::{self, IsTerminal};
 use std::path::{Path, PathBuf};
 
+/// Bytes of all files of a configuration, which are sent to the worker process at once.
+const MAX_TOTAL: usize = 512 << 20;
+
 /// A configuration and every byte that it was loaded from.
 pub(crate) struct Recorded<C> {
     pub(crate) requirements: Requirements,
@@ -79,7 +82,12 @@ struct InOrder {
 impl Loader for InOrder {
     fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
         let bytes = Disk.read(path)?;
-        self.files.borrow_mut().push((path.to_owned(), bytes.clone()));
+        let mut files = self.files.borrow_mut();
+        let total: usize = files.iter().map(|(_, known)| known.len()).sum();
+        if total + bytes.len() > MAX_TOTAL {
+            return Err(nix::errno::Errno::EFBIG.into());
+        }
+        files.push((path.to_owned(), bytes.clone()));
         Ok(bytes)
     }
 

@@ -6,12 +6,13 @@
 //! Must never decide *what* is logged, buffer a line, or allocate while writing one.
 
 use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::fs::OpenOptions;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -144,9 +145,15 @@ impl AsFd for LogFile {
     }
 }
 
-/// Opens a log file for appending.
+/// Opens a log file for appending. A FIFO must have a reader, who is not waited for, neither here nor when lines are
+/// written.
 pub(crate) fn open_append(path: &Path) -> io::Result<OwnedFd> {
-    Ok(OpenOptions::new().append(true).create(true).mode(0o644).open(path)?.into())
+    let mut options = OpenOptions::new();
+    let file = options.append(true).create(true).mode(0o644).custom_flags(libc::O_NONBLOCK).open(path)?;
+    if !file.metadata()?.file_type().is_fifo() {
+        fcntl(&file, FcntlArg::F_SETFL(OFlag::O_APPEND))?;
+    }
+    Ok(file.into())
 }
 
 /// Log files that the master has just opened and that are not in use yet.

@@ -16,7 +16,7 @@ use nix::unistd::{Uid, chown, fchown};
 use std::fs::{DirBuilder, File, OpenOptions, Permissions};
 use std::io::{self, Write};
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 /// The resources of the configuration in force.
@@ -233,15 +233,21 @@ const MAX_PID_FILE: u64 = 32;
 pub(crate) fn write_pid_file(path: &Path, log: &ProcessLog) -> Result<(), Reported> {
     let written = is_pid_file(path).and_then(|()| {
         let mut options = OpenOptions::new();
-        let mut file = options.write(true).create(true).truncate(true).mode(0o644).open(path)?;
+        options.write(true).create(true).truncate(true).mode(0o644).custom_flags(libc::O_NOFOLLOW);
+        let mut file = options.open(path)?;
         file.write_all(format!("{}\n", std::process::id()).as_bytes())
     });
     written.map_err(|error| log.failed(Level::Emerg, format_args!("open() \"{}\"", path.display()), &error))
 }
 
-/// Fails if the path is a file that is no pid file, whose content would be lost (nginx overwrites it).
+/// Fails if the path is a file that is no pid file, whose content would be lost (nginx overwrites it), or something that
+/// is no file: a link may lead anywhere, and opening a FIFO would block. A device, such as /dev/null, stays possible.
 pub(crate) fn is_pid_file(path: &Path) -> io::Result<()> {
-    let Ok(found) = path.metadata() else { return Ok(()) };
+    let Ok(found) = path.symlink_metadata() else { return Ok(()) };
+    let kind = found.file_type();
+    if kind.is_symlink() || kind.is_fifo() || kind.is_socket() {
+        return Err(Errno::EEXIST.into());
+    }
     let looks_like_one = || {
         let text = std::fs::read(path)?;
         let of_one = |byte: &u8| byte.is_ascii_digit() || byte.is_ascii_whitespace();
@@ -256,7 +262,7 @@ pub(crate) fn is_pid_file(path: &Path) -> io::Result<()> {
 /// Removes the pid file, unless it names another process by now.
 pub(crate) fn remove_pid_file(path: &Path, log: &ProcessLog) {
     let ours = |text: Vec<u8>| text.trim_ascii() == std::process::id().to_string().as_bytes();
-    let removed = match path.metadata() {
+    let removed = match path.symlink_metadata() {
         Ok(found) if !found.is_file() => Ok(()),
         Ok(_) => {
             std::fs::read(path).and_then(|text| if ours(text) { std::fs::remove_file(path) } else { Ok(()) })

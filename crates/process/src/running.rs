@@ -39,6 +39,8 @@ pub enum UpgradeStep {
 impl RunningMaster {
     /// Returns the master that a pid file names; `None` if there is no such file or process.
     pub fn named(pid_path: &Path) -> Option<RunningMaster> {
+        // Reading a FIFO would block.
+        pid_path.metadata().ok().filter(std::fs::Metadata::is_file)?;
         let text = std::fs::read_to_string(pid_path).ok()?;
         let number = text.trim_end().parse::<i32>().ok().filter(|number| *number > 0)?;
         let running = RunningMaster { pid: Pid::from_raw(number) };

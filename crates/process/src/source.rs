@@ -4,9 +4,12 @@
 //! each load sees the files as they are.
 
 use crate::log::LogTarget;
+use nix::errno::Errno;
 use std::ffi::{CStr, CString, OsString};
-use std::io;
+use std::fs::{Metadata, OpenOptions};
+use std::io::{self, Read};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 /// Which configuration to load: the command line, made absolute.
@@ -24,13 +27,27 @@ pub struct Source {
     pub colour: bool,
 }
 
+/// Longest file of a configuration, in bytes.
+const MAX_FILE: u64 = 64 << 20;
+
 /// Reads files from the disk; patterns are expanded by `glob(3)`, as nginx does.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Disk;
 
 impl conf::Loader for Disk {
     fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
-        std::fs::read(path)
+        // Looked at first: opening a device may do anything.
+        must_be_readable(&path.metadata()?)?;
+        // Another file may have its place by now; opening a FIFO would block.
+        let file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path)?;
+        let found = file.metadata()?;
+        must_be_readable(&found)?;
+        let mut bytes = Vec::with_capacity(found.len().min(MAX_FILE) as usize);
+        file.take(MAX_FILE + 1).read_to_end(&mut bytes)?;
+        match bytes.len() as u64 > MAX_FILE {
+            true => Err(Errno::EFBIG.into()),
+            false => Ok(bytes),
+        }
     }
 
     fn glob(&self, pattern: &Path) -> io::Result<Vec<PathBuf>> {
@@ -59,6 +76,15 @@ impl conf::Loader for Disk {
     }
 }
 
+/// Fails for what is not a file: a FIFO, a socket, a device other than /dev/null. Reading a directory fails by itself.
+fn must_be_readable(found: &Metadata) -> io::Result<()> {
+    let null = || found.file_type().is_char_device() && found.rdev() == libc::makedev(1, 3);
+    match found.is_file() || found.is_dir() || null() {
+        true => Ok(()),
+        false => Err(Errno::EOPNOTSUPP.into()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -74,5 +100,25 @@ mod tests {
         assert_eq!(found, [folder.path().join("a.conf"), folder.path().join("b.conf")]);
         assert_eq!(Disk.glob(&folder.path().join("*.none")).unwrap(), [] as [PathBuf; 0]);
         assert_eq!(Disk.read(&found[0]).unwrap(), b"a.conf");
+    }
+    #[test]
+    fn only_files_of_a_bounded_size_are_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        let error = |path: &Path| Disk.read(path).unwrap_err().raw_os_error();
+        nix::unistd::mkfifo(&path("fifo"), nix::sys::stat::Mode::S_IRWXU).unwrap();
+        let _socket = std::os::unix::net::UnixListener::bind(path("socket")).unwrap();
+        std::os::unix::fs::symlink(path("fifo"), path("to-fifo")).unwrap();
+        for other in [path("fifo"), path("to-fifo"), path("socket"), "/dev/zero".into(), "/dev/tty".into()] {
+            assert_eq!(error(&other), Some(libc::EOPNOTSUPP), "{}", other.display());
+        }
+        assert_eq!(error(folder.path()), Some(libc::EISDIR));
+        assert_eq!(error(&path("none")), Some(libc::ENOENT));
+        assert_eq!(Disk.read(Path::new("/dev/null")).unwrap(), b"");
+        let file = std::fs::File::create(path("large")).unwrap();
+        file.set_len(MAX_FILE).unwrap();
+        assert_eq!(Disk.read(&path("large")).unwrap().len() as u64, MAX_FILE);
+        file.set_len(MAX_FILE + 1).unwrap();
+        assert_eq!(error(&path("large")), Some(libc::EFBIG));
     }
 }

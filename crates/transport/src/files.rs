@@ -91,7 +91,8 @@ fn open_carefully(path: &Path, request: OpenRequest<'_>) -> Result<Opened, FileE
     let mut pieces = rest.split(|byte| *byte == b'/').filter(|piece| !piece.is_empty()).peekable();
     if pieces.peek().is_none() {
         return finish(
-            nix::fcntl::open(path, OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty()).map_err(fail)?,
+            nix::fcntl::open(path, OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC, Mode::empty())
+                .map_err(fail)?,
         );
     }
     while let Some(piece) = pieces.next() {

@@ -212,7 +212,14 @@ impl<'l> Parser<'l> {
                 }
                 Err(error) => {
                     let message = format!("open() \"{name}\" failed ({})", system_words(&error));
-                    self.report(Diagnostic::error(at, message));
+                    let fault = Diagnostic::error(at, message);
+                    self.report(match error.raw_os_error() {
+                        Some(EOPNOTSUPP) => fault.help("it is a FIFO, a socket or a device: name a file"),
+                        Some(EFBIG) => {
+                            fault.help("split it: a file may have 64 MiB, and all together 512 MiB")
+                        }
+                        _ => fault,
+                    });
                     return Vec::new();
                 }
             },
@@ -245,6 +252,10 @@ impl<'l> Parser<'l> {
         }
     }
 }
+
+/// The loader's errors for what is not a file, and for one that is too large: the numbers that Linux has for them.
+const EOPNOTSUPP: i32 = 95;
+const EFBIG: i32 = 27;
 
 /// Returns an error of the system as nginx writes it: `2: No such file or directory`.
 fn system_words(error: &io::Error) -> String {

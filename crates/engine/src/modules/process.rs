@@ -5,7 +5,7 @@ use crate::config::{Builder, LogId, invalid_choice, number, once};
 use crate::directive::{Args, Contexts, Directive};
 use crate::host::Level;
 use crate::setting::settings;
-use conf::Diagnostic;
+use conf::{Diagnostic, Span};
 use std::path::PathBuf;
 
 /// Restrictions on a worker process beyond those of its user (`sandbox`).
@@ -72,11 +72,26 @@ settings! {
     not a setting {
         /// There is an `events` block.
         pub has_events: bool = false,
+        /// Where `user` names root.
+        pub user_root: Option<Span> = None,
     }
 }
 
 /// The module.
-pub static MODULE: Module = Module::new("process", &[DIRECTIVES]);
+pub static MODULE: Module = Module { finish: Some(look_at_user), ..Module::new("process", &[DIRECTIVES]) };
+
+/// Warns of scripts with root's rights.
+fn look_at_user(b: &mut Builder<'_>) {
+    if let Some(place) = b.draft.main.user_root
+        && b.draft.lua.used
+    {
+        b.diagnostics.push(
+            Diagnostic::warn(place, "scripts run with the rights of root").help(
+                "give the worker process a user of its own: what a script may do, a fault in it may do",
+            ),
+        );
+    }
+}
 
 const DIRECTIVES: &[Directive] = &[
     Directive::flag("daemon", Contexts::MAIN, |b| &mut b.draft.main.daemon)
@@ -150,6 +165,7 @@ const DIRECTIVES: &[Directive] = &[
     .example("pid logs/pointsman.pid;"),
     Directive::new("user", Contexts::MAIN, Args::Between(1, 2), "user [group]", |b, d| {
         let user = d.args[0].str()?.to_owned();
+        b.draft.main.user_root = (user == "root").then_some(d.args[0].span);
         let group = d.args.get(1).map(|word| word.str().map(str::to_owned)).transpose()?;
         once(b.draft.main.user.write(Some((user, group))), d)
     })
@@ -190,5 +206,22 @@ fn worker_priority(b: &mut Builder<'_>, d: &conf::Directive) -> Result<(), Diagn
     match number(digits) {
         Some(number @ 0..=20) => once(b.draft.main.process.priority.write(sign * number as i32), d),
         _ => Err(b.invalid_setting(word).help("a number from -20 to 20")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::testing::faults_of;
+
+    #[test]
+    fn scripts_with_the_rights_of_root_are_warned_of() {
+        let script = "http { server { location / { content_by_lua_block { ngx.say('x') } } } }";
+        let warned = faults_of(&format!("user root;\nevents {{}} {script}"));
+        assert_eq!(warned, ["scripts run with the rights of root in /etc/pointsman/nginx.conf:1"]);
+        for fine in
+            [format!("user www-data; events {{}} {script}"), "user root; events {} http {}".to_owned()]
+        {
+            assert_eq!(faults_of(&fine), [] as [String; 0]);
+        }
     }
 }

@@ -16,6 +16,12 @@ pub const TESTS: &[(&str, fn())] = &[
     ("a_file_that_replaced_a_socket_is_kept", a_file_that_replaced_a_socket_is_kept),
     ("the_pid_file_of_another_process_is_kept", the_pid_file_of_another_process_is_kept),
     ("an_upgraded_server_removes_only_its_own_socket", an_upgraded_server_removes_only_its_own_socket),
+    (
+        "a_configuration_that_is_no_file_is_refused_at_once",
+        a_configuration_that_is_no_file_is_refused_at_once,
+    ),
+    ("a_pid_file_that_is_no_file_blocks_no_command", a_pid_file_that_is_no_file_blocks_no_command),
+    ("seeded_files_at_all_paths_are_kept", seeded_files_at_all_paths_are_kept),
     ("linked_logs_keep_their_owner_when_reopened", linked_logs_keep_their_owner_when_reopened),
 ];
 
@@ -27,10 +33,16 @@ const USED: [&str; 7] = ["file", "folder", "link to file", "link to dead", "link
 
 /// Creates a file. A returned listener must live as long as the test.
 fn put(server: &TestServer, what: &str) -> Option<UnixListener> {
-    let (path, aim) = (server.path("here.sock"), server.path("aim"));
+    put_at(&server.path("here.sock"), &server.path("aim"), what)
+}
+
+/// Creates a file at a path, with another one that it leads to if it is a link.
+fn put_at(path: &Path, aim: &Path, what: &str) -> Option<UnixListener> {
     match what {
-        "file" => fs::write(&path, "precious").unwrap(),
-        "folder" => fs::create_dir(&path).unwrap(),
+        "nothing" => {}
+        "number" => fs::write(path, "99999999\n").unwrap(),
+        "file" => fs::write(path, "precious").unwrap(),
+        "folder" => fs::create_dir(path).unwrap(),
         "link to file" => {
             fs::write(&aim, "precious").unwrap();
             symlink(&aim, &path).unwrap();
@@ -40,9 +52,9 @@ fn put(server: &TestServer, what: &str) -> Option<UnixListener> {
             symlink(&aim, &path).unwrap();
         }
         "link to nothing" => symlink(&aim, &path).unwrap(),
-        "fifo" => nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap(),
-        "live" => return Some(UnixListener::bind(&path).unwrap()),
-        "dead" => drop(UnixListener::bind(&path).unwrap()),
+        "fifo" => nix::unistd::mkfifo(path, nix::sys::stat::Mode::S_IRWXU).unwrap(),
+        "live" => return Some(UnixListener::bind(path).unwrap()),
+        "dead" => drop(UnixListener::bind(path).unwrap()),
         other => panic!("{other}?"),
     }
     None
@@ -177,11 +189,11 @@ fn other_files_are_not_overwritten_or_given_away() {
         }
     }
     // The pid file of a killed server is overwritten.
-    for left in ["", "4711\n", "4711"] {
+    for left in ["", "99999999\n", "99999999"] {
         let server = TestServer::new("listen unix:a.sock;\nword x;\n");
         fs::write(server.path("pid"), left).unwrap();
         server.start();
-        until("the new number", || !server.read("pid").starts_with("4711"));
+        until("the new number", || !server.read("pid").starts_with("99999999"));
     }
 }
 
@@ -238,6 +250,133 @@ fn an_upgraded_server_removes_only_its_own_socket() {
     server.ended(new);
     assert!(!server.path("a.sock").exists());
     UnixStream::connect(server.path("b.sock")).unwrap();
+}
+
+fn a_configuration_that_is_no_file_is_refused_at_once() {
+    let server = TestServer::new("word x;\n");
+    let conf = server.path("nginx.conf");
+    for (what, error) in [
+        ("fifo", "failed (Operation not supported (os error 95))"),
+        ("live", "failed (Operation not supported (os error 95))"),
+        ("folder", "failed (Is a directory (os error 21))"),
+    ] {
+        fs::remove_file(&conf).unwrap();
+        let _live = put_at(&conf, &server.path("aim"), what);
+        for action in ["test", "dump", "reload", ""] {
+            let output = server.run(action);
+            assert_eq!(output.status.code(), Some(1), "{what} {action}");
+            let stderr = String::from_utf8(output.stderr).unwrap();
+            assert!(stderr.contains(error), "{what} {action}: {stderr}");
+        }
+        let _ = fs::remove_dir(&conf);
+        server.configure("word x;\n");
+    }
+}
+
+fn a_pid_file_that_is_no_file_blocks_no_command() {
+    let server = TestServer::new("listen unix:a.sock;\nword x;\n");
+    put_at(&server.path("pid"), &server.path("aim"), "fifo");
+    for action in ["test", "stop", ""] {
+        let output = server.run(action);
+        assert_eq!(output.status.code(), Some(1), "{action}");
+        assert!(String::from_utf8(output.stderr).unwrap().contains("/pid\" failed ("), "{action}");
+    }
+    assert_eq!(pointsman_process::RunningMaster::named(&server.path("pid")), None);
+}
+
+/// The paths that a configuration names, and the kinds of files that may be there.
+const PATHS: [&str; 7] = ["a.sock", "c.sock", "pid", "pid.handover", "error.log", "other.log", "body"];
+const KINDS: [&str; 10] = [
+    "nothing",
+    "nothing",
+    "number",
+    "file",
+    "folder",
+    "link to file",
+    "link to nothing",
+    "fifo",
+    "live",
+    "dead",
+];
+
+fn seeded_files_at_all_paths_are_kept() {
+    let seeds: Vec<u64> = (0..48).collect();
+    std::thread::scope(|scope| {
+        // A start on an address in use retries for two seconds.
+        for seeds in seeds.chunks(6) {
+            scope.spawn(move || seeds.iter().for_each(|seed| keeps_files(*seed)));
+        }
+    });
+}
+
+/// Puts files at some of the paths, tests the configuration, starts and stops a server.
+fn keeps_files(seed: u64) {
+    let mut state = seed.wrapping_add(1).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    let mut below = |limit: usize| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state >> 33) as usize % limit
+    };
+    let server = TestServer::new(
+        "listen unix:a.sock;\ncontrol c.sock 0600;\nerror_log error.log;\nlog other.log;\ntemp body;\n\
+         orphan_timeout 1;\nword x;\n",
+    );
+    fs::create_dir(server.path("aims")).unwrap();
+    // Most starts are to succeed: one or two of the paths are taken.
+    let mut chosen: Vec<(&str, &str, Option<UnixListener>)> = Vec::new();
+    for _ in 0..1 + below(2) {
+        let (path, kind) = (PATHS[below(PATHS.len())], KINDS[below(KINDS.len())]);
+        if !chosen.iter().any(|(known, ..)| *known == path) {
+            let live = put_at(&server.path(path), &server.path("aims").join(path), kind);
+            chosen.push((path, kind, live));
+        }
+    }
+    let told =
+        format!("seed {seed}: {:?}", chosen.iter().map(|(path, kind, _)| (path, kind)).collect::<Vec<_>>());
+    let before = seen(&server.path(""));
+    server.run("test");
+    assert_eq!(seen(&server.path("")), before, "-t: {told}");
+    let output = server.run("");
+    if output.status.success() {
+        assert_eq!(server.ask("a.sock").word, "x", "{told}");
+        let pid = server.pid();
+        assert!(server.run("stop").status.success(), "{told}");
+        server.ended(pid);
+    } else {
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        let named = chosen.iter().any(|(path, ..)| stderr.contains(&server.path(path).display().to_string()));
+        assert!(stderr.contains("[emerg]") && named, "{told}: {stderr}");
+    }
+    for (path, kind, _) in &chosen {
+        let is_log = path.ends_with(".log");
+        let kept = |name: &Path, text: &str| {
+            let now = fs::read_to_string(name).unwrap();
+            // A log may lead elsewhere, as in nginx.
+            assert!(now == text || is_log && now.starts_with(text), "{told}: {now}");
+        };
+        let (at, aim) = (server.path(path), server.path("aims").join(path));
+        let found = at.symlink_metadata().map(|found| found.file_type());
+        match *kind {
+            "file" => kept(&at, "precious"),
+            "folder" => assert!(found.unwrap().is_dir(), "{told}"),
+            "link to file" => {
+                assert!(found.unwrap().is_symlink(), "{told}");
+                kept(&aim, "precious");
+            }
+            "link to nothing" => {
+                assert!(found.unwrap().is_symlink(), "{told}");
+                assert!(!aim.exists() || is_log, "{told}");
+            }
+            "fifo" => assert!(found.unwrap().is_fifo(), "{told}"),
+            "live" => drop(UnixStream::connect(&at).unwrap()),
+            "dead" if !path.contains("sock") && *path != "pid.handover" => {
+                assert!(found.unwrap().is_socket(), "{told}");
+            }
+            "number" if *path != "pid" => kept(&at, "99999999\n"),
+            _ => {}
+        }
+    }
 }
 
 fn linked_logs_keep_their_owner_when_reopened() {

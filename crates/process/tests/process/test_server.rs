@@ -120,7 +120,15 @@ impl TestServer {
 impl Drop for TestServer {
     fn drop(&mut self) {
         // The older master first: it would restore its pid file when the newer one dies.
-        let pids = ["pid.oldbin", "pid"].map(|name| self.read(name).trim_end().parse().unwrap_or(0));
+        let pids = ["pid.oldbin", "pid"].map(|name| {
+            // A test may have put something else there, and reading a FIFO would block.
+            let is_file = self.path(name).metadata().is_ok_and(|found| found.is_file());
+            let pid = if is_file { self.read(name).trim_end().parse().unwrap_or(0) } else { 0 };
+            // It may be the number of any other process.
+            let line = fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            let own = std::env::current_exe().unwrap();
+            if line.starts_with("pointsman: ") || line.starts_with(own.to_str().unwrap()) { pid } else { 0 }
+        });
         pids.into_iter().for_each(|pid| self.kill_master(pid));
     }
 }
@@ -130,7 +138,8 @@ impl TestServer {
         if let Some(child) = &mut self.foreground {
             let _ = child.kill();
             let _ = child.wait();
-        } else if pid > 1 && alive(pid) {
+        }
+        if pid > 1 && alive(pid) {
             // Its worker would serve on.
             pointsman_process::ProcessTree::of(pid.cast_unsigned()).kill();
         }
