@@ -148,7 +148,12 @@ unsafe extern "C" fn exec(
         return 0;
     };
     let mut path = Vec::new();
-    let Ok(own) = http::uri::decode_internal(uri, &mut path) else { return -1 };
+    let Ok(own) = http::uri::decode_internal(uri, &mut path) else {
+        let line = [b"unsafe URI \"", uri, b"\" was detected"].concat();
+        let mut env = request.env;
+        log_line::error(request.exchange, &mut env, Level::Error, &line);
+        return -1;
+    };
     if request.exchange.output.head_written() {
         return 0;
     }

@@ -19,6 +19,7 @@ mod output;
 mod regex;
 mod request;
 mod response;
+mod resty;
 mod shared;
 mod switch;
 mod time;
@@ -28,7 +29,7 @@ mod variable;
 use crate::machine::Area;
 
 /// Every area, in the order in which they are loaded.
-pub static AREAS: [&Area; 16] = [
+pub static AREAS: [&Area; 17] = [
     &constants::AREA,
     &base::AREA,
     &codec::AREA,
@@ -45,6 +46,7 @@ pub static AREAS: [&Area; 16] = [
     &control::AREA,
     &timer::AREA,
     &absent::AREA,
+    &resty::AREA,
 ];
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 -- Coroutines of scripts. A call that waits yields a token to the scheduler; when the script runs it inside a coroutine
 -- of its own, that yield comes out of coroutine.resume first, and is passed on here, however deep.
 local support, tidy, has_room = ...
-local coroutine, error, tonumber, type = coroutine, error, tonumber, type
+local coroutine, error, tonumber, type, rawequal = coroutine, error, tonumber, type, rawequal
 local create, resume, yield, status = coroutine.create, coroutine.resume, coroutine.yield, coroutine.status
 
 local TOKEN = support.token
@@ -13,30 +13,73 @@ local function pass(co, ok, ...)
     return ok, ...
 end
 
--- A coroutine that another resumes takes C stack; see machine/c_stack.rs.
+local argument_error = support.argument_error
+
+function coroutine.create(f)
+    if type(f) ~= "function" then
+        argument_error(1, "Lua function expected")
+    end
+    return create(f)
+end
+
+-- Why a coroutine cannot be resumed, or nil. One that another resumes takes C stack; see machine/c_stack.rs.
+local function obstacle(co)
+    local state = status(co)
+    if state ~= "suspended" then
+        return "cannot resume " .. state .. " coroutine"
+    end
+end
+
 local OVERFLOW = "C stack overflow"
 
 function coroutine.resume(co, ...)
-    if not has_room() then
-        return false, OVERFLOW
+    if type(co) ~= "thread" then
+        argument_error(1, "coroutine expected")
+    end
+    local reason = obstacle(co) or not has_room() and OVERFLOW
+    if reason then
+        return false, reason
     end
     return pass(co, resume(co, ...))
 end
 
-local function unwrap(ok, ...)
+-- The last error that left a coroutine by way of coroutine.wrap, and these coroutines, from the innermost: the traceback of
+-- the entry coroutine shows them if it fails with the same value.
+local trail = {}
+support.trail = trail
+
+local function unwrap(co, ok, ...)
     if ok then
         return ...
     end
-    error((...), 0)
+    local value = ...
+    if value == nil or not rawequal(trail[1], value) then
+        for at = #trail, 1, -1 do
+            trail[at] = nil
+        end
+        trail[1] = value
+    end
+    if value ~= nil then
+        trail[#trail + 1] = co
+    end
+    error(value, 0)
 end
 
 function coroutine.wrap(f)
+    if type(f) ~= "function" then
+        argument_error(1, "Lua function expected")
+    end
     local co = create(f)
     return function(...)
+        local reason = obstacle(co)
+        if reason then
+            -- As in ngx_lua, which raises nothing here.
+            return false, reason
+        end
         if not has_room() then
             error(OVERFLOW, 2)
         end
-        return unwrap(pass(co, resume(co, ...)))
+        return unwrap(co, pass(co, resume(co, ...)))
     end
 end
 

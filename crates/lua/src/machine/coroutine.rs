@@ -74,8 +74,12 @@ impl Machine {
                 Resumed::Waiting
             }
             status => {
-                // SAFETY: the error value is at the top; the frames below are intact until the next use.
-                let (message, trace) = unsafe { (stack::pop_error(state), traceback::of_entry(state)) };
+                // SAFETY: the error value is at the top; the frames below are intact until the next use, and so are those
+                // of the coroutines that it has left, as nothing is collected here.
+                let (message, trace) = unsafe {
+                    let inner = traceback::take_trail(state, self.anchors().trail.function);
+                    (stack::pop_error(state), traceback::of_entry(&inner, state))
+                };
                 let kind: &[u8] = match status {
                     ffi::LUA_ERRRUN => b"runtime error: ",
                     ffi::LUA_ERRMEM => b"memory allocation error: ",

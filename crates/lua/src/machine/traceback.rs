@@ -11,13 +11,56 @@ use super::stack;
 /// The largest number of frames shown.
 const DEPTH: usize = 22;
 
-/// Returns the traceback of an entry coroutine that failed:
+/// Takes the coroutines that the error value at the top has left by `coroutine.wrap`, from the innermost.
+///
+/// # Safety
+/// `state` must be a stack with an error value on it and three free slots, `trail` the registry's reference to the table.
+pub(super) unsafe fn take_trail(state: *mut lua_State, trail: i32) -> Vec<*mut lua_State> {
+    let mut found = Vec::new();
+    // SAFETY: the caller vouches for both; raw accesses to a table raise no errors, and setting nil allocates nothing.
+    unsafe {
+        ffi::lua_rawgeti_(state, ffi::LUA_REGISTRYINDEX, trail);
+        ffi::lua_rawgeti_(state, -1, 1);
+        let is_this = ffi::lua_rawequal(state, -1, -3) != 0;
+        ffi::lua_pop(state, 1);
+        for at in (1..=ffi::lua_objlen(state, -1) as i32).rev() {
+            ffi::lua_rawgeti_(state, -1, at);
+            let coroutine = ffi::lua_tothread(state, -1);
+            ffi::lua_pop(state, 1);
+            if is_this && at > 1 && !coroutine.is_null() {
+                found.push(coroutine);
+            }
+            ffi::lua_pushnil(state);
+            ffi::lua_rawseti_(state, -2, at);
+        }
+        ffi::lua_pop(state, 1);
+    }
+    found.reverse();
+    found
+}
+
+/// Returns the traceback of an entry coroutine that failed, and of those inside of it that its error has left:
 /// `stack traceback:\ncoroutine 0:\n\t[C]: in function 'error'\n\t…: in main chunk`.
 ///
 /// # Safety
-/// `state` must be a coroutine whose frames are intact.
-pub(super) unsafe fn of_entry(state: *mut lua_State) -> Vec<u8> {
-    let mut text = b"stack traceback:\ncoroutine 0:".to_vec();
+/// All must be coroutines whose frames are intact.
+pub(super) unsafe fn of_entry(inner: &[*mut lua_State], state: *mut lua_State) -> Vec<u8> {
+    let mut text = b"stack traceback:".to_vec();
+    for (number, state) in inner.iter().chain([&state]).enumerate() {
+        text.extend_from_slice(format!("\ncoroutine {number}:").as_bytes());
+        // SAFETY: the caller vouches for the frames.
+        unsafe { write_frames(*state, number == inner.len(), &mut text) };
+    }
+    let mut tidied = Vec::with_capacity(text.len());
+    tidy(&text, &mut tidied);
+    tidied
+}
+
+/// Appends the frames of a coroutine, a line each.
+///
+/// # Safety
+/// Its frames must be intact.
+unsafe fn write_frames(state: *mut lua_State, is_entry: bool, text: &mut Vec<u8>) {
     for level in 0.. {
         let mut frame = MaybeUninit::<lua_Debug>::zeroed();
         // SAFETY: the caller vouches for the frames; lua_getstack and lua_getinfo fill in the struct.
@@ -33,11 +76,8 @@ pub(super) unsafe fn of_entry(state: *mut lua_State) -> Vec<u8> {
             frame.assume_init()
         };
         // SAFETY: LuaJIT owns these strings while the frame exists.
-        unsafe { write_frame(&frame, &mut text) };
+        unsafe { write_frame(&frame, is_entry, text) };
     }
-    let mut tidied = Vec::with_capacity(text.len());
-    tidy(&text, &mut tidied);
-    tidied
 }
 
 /// The beginning of lines about our own Lua sources.
@@ -90,7 +130,7 @@ pub(crate) unsafe extern "C-unwind" fn tidied(state: *mut lua_State) -> i32 {
     1
 }
 
-unsafe fn write_frame(frame: &lua_Debug, text: &mut Vec<u8>) {
+unsafe fn write_frame(frame: &lua_Debug, is_entry: bool, text: &mut Vec<u8>) {
     // SAFETY: the caller vouches for the strings in the frame.
     let (source, name_kind, name, kind) = unsafe {
         (
@@ -111,7 +151,7 @@ unsafe fn write_frame(frame: &lua_Debug, text: &mut Vec<u8>) {
         text.extend_from_slice(b" in function '");
         text.extend_from_slice(name);
         text.push(b'\'');
-    } else if kind == b"main" || is_script_body(source, frame.linedefined) {
+    } else if kind == b"main" || (is_entry && is_script_body(source, frame.linedefined)) {
         text.extend_from_slice(b" in main chunk");
     } else if kind == b"C" || kind == b"tail" {
         text.extend_from_slice(b" ?");

@@ -21,7 +21,7 @@ use std::sync::Arc;
 
 use engine::exchange::Exchange;
 use engine::host::{Host, Level, ScriptCall, ScriptOutcome};
-use engine::modules::lua::ScriptId;
+use engine::modules::lua::{ScriptId, ScriptSource};
 use engine::phase::SwitchOrder;
 use engine::{Config, Effect, Env, log_line};
 
@@ -117,14 +117,13 @@ impl Vm {
     /// Fails if the script does: the configuration must not be used. The text is nginx's.
     pub fn init(&self, config: &Config, host: &mut dyn Host) -> Result<(), String> {
         self.run_without_request(&self.scripts, config, host, *config.lua.init, Phase::Init)
-            .map_err(|text| format!("init_by_lua error: {}", String::from_utf8_lossy(&text)))
+            .map_err(|line| String::from_utf8_lossy(&line).into_owned())
     }
 
     /// Runs `init_worker_by_lua*`, if there is one. A failure is logged, and the thread serves all the same.
     pub fn init_worker(&self, config: &Config, host: &mut dyn Host) {
         let script = *config.lua.init_worker;
-        if let Err(text) = self.run_without_request(&self.scripts, config, host, script, Phase::InitWorker) {
-            let line = [b"init_worker_by_lua error: ", &text[..]].concat();
+        if let Err(line) = self.run_without_request(&self.scripts, config, host, script, Phase::InitWorker) {
             log_line::worker_error(&mut Env { config, host }, Level::Error, &line);
         }
     }
@@ -331,10 +330,14 @@ impl Vm {
         let scripts = open(&self.config, &self.dicts, self.areas, self.worker)?;
         self.watched.add(&scripts.machine.interrupter());
         self.run_without_request(&scripts, config, host, *config.lua.init, Phase::Init)
-            .map_err(|text| format!("init_by_lua error: {}", String::from_utf8_lossy(&text)))?;
+            .map_err(|line| String::from_utf8_lossy(&line).into_owned())?;
         Ok(Rc::new(scripts))
     }
 
+    /// Runs a script of the worker's.
+    ///
+    /// # Errors
+    /// Returns nginx's line for the log.
     fn run_without_request(
         &self,
         scripts: &Scripts,
@@ -347,11 +350,19 @@ impl Vm {
         scripts.timers.tick(host.now().monotonic_ms());
         let call = EngineCall::new(host, config, None, None);
         let mut frame = Frame::new(call, None, &scripts.timers);
-        frame.within(scripts, |frame| {
+        let result: Result<(), Vec<u8>> = frame.within(scripts, |frame| {
             // SAFETY: `frame` is the innermost frame.
             let chunk = unsafe { scripts.chunk(frame::engine_call(frame), script, true) }
                 .map_err(|fault| fault.text)?;
             scripts.machine.call(chunk, phase, 0, |_| ()).map_err(|error| error.text)
+        });
+        result.map_err(|text| {
+            let is_file = matches!(
+                config.lua.scripts.get(script.0 as usize).map(|script| &script.source),
+                Some(ScriptSource::File(_))
+            );
+            let kind = if is_file { "_file error: " } else { " error: " };
+            [phase.directive().trim_end_matches('*').as_bytes(), kind.as_bytes(), &text].concat()
         })
     }
 

@@ -49,7 +49,7 @@ pub(super) struct TestHost {
 }
 
 impl TestHost {
-    fn new(files: &[(&str, &str)]) -> TestHost {
+    pub(super) fn new(files: &[(&str, &str)]) -> TestHost {
         TestHost {
             vm: None,
             now: Now { epoch_us: 1_000_000_000_000_000, monotonic_us: 5_000_000, utc_offset_s: 0 },

@@ -456,6 +456,14 @@ fn init_runs_before_requests_and_may_fail() {
         fault.starts_with("init_by_lua error: init_by_lua(nginx.conf:1):1: no\nstack traceback:"),
         "{fault}"
     );
+
+    let file = [("/p/init.lua", "local x = = 1")];
+    let config = host::config_of("events {} http { init_by_lua_file init.lua; }");
+    let mut host = host::TestHost::new(&file);
+    let dicts = crate::Dicts::new(&config.lua.dicts, None);
+    let vm = crate::open(&config, &dicts, crate::VmOptions { worker: 0, workers: 1 }, &mut host).unwrap();
+    let fault = vm.init(&config, &mut host).unwrap_err();
+    assert_eq!(fault, "init_by_lua_file error: /p/init.lua:1: unexpected symbol near '='");
 }
 
 #[test]
