@@ -65,7 +65,7 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let app = Pointsman { identity: identity() };
+    let app = Pointsman { identity: identity(), ..Pointsman::default() };
     let code = match flags.asked() {
         Asked::Help => {
             print!("{}", Flags::help());

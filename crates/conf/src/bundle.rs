@@ -14,6 +14,11 @@ use std::path::{Path, PathBuf};
 pub trait Loader {
     /// Returns the bytes of a file.
     fn read(&self, path: &Path) -> io::Result<Vec<u8>>;
+    /// Returns the bytes of a file that is no configuration text, such as a key: a loader that shows what it has read
+    /// must not show these.
+    fn read_private(&self, path: &Path) -> io::Result<Vec<u8>> {
+        self.read(path)
+    }
     /// Returns the files that fit a pattern of `glob(3)`, sorted as it sorts them; none is not an error.
     fn glob(&self, pattern: &Path) -> io::Result<Vec<PathBuf>>;
 }
@@ -64,6 +69,12 @@ impl Loader for RecordingLoader<'_> {
     fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
         let mut bundle = self.bundle.borrow_mut();
         let kept = bundle.files.entry(path.to_owned()).or_insert_with(|| keep(self.inner.read(path)));
+        kept.clone().map_err(io::Error::from_raw_os_error)
+    }
+
+    fn read_private(&self, path: &Path) -> io::Result<Vec<u8>> {
+        let mut bundle = self.bundle.borrow_mut();
+        let kept = bundle.files.entry(path.to_owned()).or_insert_with(|| keep(self.inner.read_private(path)));
         kept.clone().map_err(io::Error::from_raw_os_error)
     }
 

@@ -27,7 +27,7 @@ mod unknown;
 pub use bundle::{Bundle, Loader, NoFiles, RecordingLoader};
 pub use diagnostic::{Diagnostic, Severity};
 pub use nearest::nearest;
-pub use parser::{Parsed, parse, parse_option, parse_text, parse_with_option};
+pub use parser::{Parsed, parse, parse_option, parse_text, parse_with_option, system_words};
 pub use source::{SourceId, SourceMap, Span};
 pub use tree::{Body, Directive, LuaCode, Tree, Word};
 pub use unknown::explain_unknown;

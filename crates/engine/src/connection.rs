@@ -1,6 +1,7 @@
 //! The client's connection as a request sees it: its two ends, its number and its age.
 
 use crate::clock::Now;
+use crate::tls_session::TlsSession;
 use http::ProxyHeader;
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -17,7 +18,9 @@ pub struct Connection {
     /// The address it came to; `None` on a unix socket.
     pub local: Option<SocketAddr>,
     /// The path, when it came to a unix socket.
-    pub local_path: Option<Rc<[u8]>>,
+    pub local_path: Option<Rc<Vec<u8>>>,
+    /// What the TLS handshake agreed on; `None` in clear.
+    pub tls: Option<Rc<TlsSession>>,
     /// What its header of the PROXY protocol says; `None` if it has none.
     pub proxy_protocol: Option<Box<ProxyProtocol>>,
     /// The listener it was accepted on.
@@ -42,6 +45,16 @@ pub enum ProxyProtocol {
 }
 
 impl Connection {
+    /// Returns the port that URLs of its scheme need not name.
+    pub fn default_port(&self) -> u16 {
+        if self.tls.is_some() { 443 } else { 80 }
+    }
+
+    /// Returns the scheme of its URLs.
+    pub fn scheme(&self) -> &'static [u8] {
+        if self.tls.is_some() { b"https" } else { b"http" }
+    }
+
     /// Returns the addresses that the header of the PROXY protocol gave.
     pub fn proxy_header(&self) -> Option<&ProxyHeader> {
         match self.proxy_protocol.as_deref() {

@@ -23,6 +23,7 @@ pub mod start_request;
 pub mod template;
 #[cfg(test)]
 mod testing;
+pub mod tls_session;
 pub mod variables;
 
 pub use config::{Config, LocationId, ServerId};

@@ -4,8 +4,8 @@ use crate::Config;
 use crate::exchange::{Exchange, Route, ScriptState, Timing};
 use crate::host::{Env, Level, Now};
 use crate::log_line;
-use crate::modules::core;
 use crate::modules::realip::record::RealIpRecord;
+use crate::modules::{core, ssl};
 use crate::phase::{Cursor, Phase};
 use http::{HeadLimits, Known, Version};
 
@@ -99,7 +99,7 @@ pub fn start(exchange: &mut Exchange, env: &mut Env<'_>) -> Result<(), u16> {
     if request.head.version == Version::Http09 {
         exchange.response.close = true;
     }
-    Ok(())
+    ssl::check(exchange, env)
 }
 
 /// Rejects a head that could not be decoded: chooses the default server, and logs the fault. Returns the status to

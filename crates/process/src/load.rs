@@ -91,6 +91,11 @@ impl Loader for InOrder {
         Ok(bytes)
     }
 
+    /// Not shown by `-T`.
+    fn read_private(&self, path: &Path) -> io::Result<Vec<u8>> {
+        Disk.read(path)
+    }
+
     fn glob(&self, pattern: &Path) -> io::Result<Vec<PathBuf>> {
         Disk.glob(pattern)
     }

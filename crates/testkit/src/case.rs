@@ -6,6 +6,8 @@ use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
 
+use crate::tls::{Certificate, TlsClient};
+
 /// The program that a case runs on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
@@ -67,7 +69,9 @@ pub(crate) enum Action {
     Origin { name: String, unix: Option<String>, repeat: bool, scripts: Vec<Vec<Line>> },
     Start { daemon: bool },
     Main { path: String },
-    Client { name: String, to: Address, from: Option<String>, until: bool, script: Vec<Line> },
+    Client { name: String, how: Dial, until: bool, script: Vec<Line> },
+    Certificate(Certificate),
+    Revocations { path: String, issuer: String, serials: Vec<u64> },
     Names { port: String, names: Names },
     Gone { port: String },
     Signal { name: String, worker: bool },
@@ -97,6 +101,14 @@ pub(crate) enum Address {
     Port(String),
     Literal(String),
     Unix(String),
+}
+
+/// How a client connects.
+#[derive(Clone, Debug)]
+pub(crate) struct Dial {
+    pub(crate) to: Address,
+    pub(crate) from: Option<String>,
+    pub(crate) tls: Option<TlsClient>,
 }
 
 /// The lines of a log that a section compares.

@@ -7,9 +7,10 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use crate::case::Text;
-use crate::connection::{Connection, PATIENCE};
+use crate::connection::{Connection, PATIENCE, PeerEnd};
 use crate::failure::{Fault, readable};
 use crate::test_dir::TestDir;
+use crate::tls::{TlsClient, TlsLayer, TlsSessions};
 
 /// Lines of the case file to be replaced because the oracle says otherwise.
 #[derive(Clone, Debug)]
@@ -26,6 +27,7 @@ struct Shared {
     over: bool,
     connections: BTreeMap<String, usize>,
     edits: Vec<Edit>,
+    tls: TlsSessions,
 }
 
 /// One running case.
@@ -87,6 +89,9 @@ impl CaseState {
                 let seen = readable(&connection.buffer[..connection.buffer.len().min(2000)]);
                 return Err(Fault::new(line, "bytes came where the connection was to be closed").with(seen));
             }
+            if connection.end == Some(PeerEnd::CutOff) {
+                return Err(Fault::new(line, "the connection was closed without the closing alert of TLS"));
+            }
             if connection.has_ended() {
                 return Ok(());
             }
@@ -94,6 +99,12 @@ impl CaseState {
                 return Err(Fault::new(line, "the connection was not closed"));
             }
         }
+    }
+
+    /// Opens a client's side of TLS; those that resume share their sessions.
+    pub(crate) fn tls(&self, client: &TlsClient) -> Result<TlsLayer, String> {
+        let conf = self.dir.path("conf")?;
+        client.open(&conf, &mut self.lock().tls).map(TlsLayer::new)
     }
 
     fn lock(&self) -> MutexGuard<'_, Shared> {

@@ -8,13 +8,14 @@ use std::time::{Duration, Instant};
 
 use socket2::{SockAddr, Socket, Type};
 
-use crate::case::{Address, Line, Talk};
+use crate::case::{Address, Dial, Line, Talk};
 use crate::case_state::{CaseState, Edit, Waited};
 use crate::connection::{Connection, PATIENCE};
 use crate::failure::{Fault, difference, readable, readable_lines};
 use crate::logs;
 use crate::message::{self, Read, position};
 use crate::pattern::{LineEnd, Pattern, Verdict, lines_match, payload};
+use crate::tls;
 
 /// The timeout for each answer of one attempt of a repeated client.
 const ATTEMPT: Duration = Duration::from_millis(300);
@@ -41,12 +42,8 @@ pub(crate) struct Client {
 
 impl Client {
     /// Connects, from an address of our own choice if the case names one.
-    pub(crate) fn connect(
-        state: &CaseState,
-        to: &Address,
-        from: Option<&str>,
-        line: usize,
-    ) -> Result<Client, Fault> {
+    pub(crate) fn connect(state: &CaseState, how: &Dial, line: usize) -> Result<Client, Fault> {
+        let Dial { to, from, tls } = how;
         let fault = |e: &dyn std::fmt::Display| Fault::new(line, format!("cannot connect: {e}"));
         let address = match to {
             Address::Unix(path) => {
@@ -65,7 +62,11 @@ impl Client {
             socket.bind(&from.into()).map_err(|e| fault(&e))?;
         }
         socket.connect_timeout(&address, PATIENCE).map_err(|e| fault(&e))?;
-        let connection = Connection::new(socket).map_err(|e| fault(&e))?;
+        let mut connection = Connection::new(socket).map_err(|e| fault(&e))?;
+        if let Some(tls) = tls {
+            let layer = state.tls(tls).map_err(|e| fault(&e))?;
+            connection.shake_hands(layer).map_err(|e| fault(&e))?;
+        }
         Ok(Client { connection, methods: VecDeque::new(), patience: PATIENCE, line })
     }
 
@@ -73,6 +74,13 @@ impl Client {
     pub(crate) fn run(mut self, state: &CaseState, script: &[Line]) -> Result<Option<Client>, Fault> {
         for Line { line, talk } in script {
             let line = *line;
+            let is_refused =
+                matches!(talk, Talk::Act(words) if words.first().is_some_and(|word| word == "refused"));
+            if let (Some(fault), false) =
+                (self.connection.tls.as_ref().and_then(|tls| tls.fault.as_ref()), is_refused)
+            {
+                return Err(Fault::new(line, format!("TLS failed: {fault}")));
+            }
             match talk {
                 Talk::Up(lines) => self.send(state, line, lines)?,
                 Talk::Down(lines) => self.receive(state, line, lines)?,
@@ -88,6 +96,8 @@ impl Client {
                     ["logged", path, text @ ..] => {
                         logs::contains(state, line, path, &text.join(" "), self.patience)?;
                     }
+                    ["refused", alert] => self.refused(line, alert)?,
+                    ["certificate", name] => self.presented(state, line, name)?,
                     ["raise", event] => state.raise(event),
                     ["await", event] => state.wait_for(event, line)?,
                     _ => return Err(Fault::new(line, format!("a client cannot \"{}\"", words.join(" ")))),
@@ -100,20 +110,45 @@ impl Client {
     /// Connects and runs a script repeatedly until it succeeds, for events that take time.
     pub(crate) fn until(
         state: &CaseState,
-        to: &Address,
-        from: Option<&str>,
+        how: &Dial,
         line: usize,
         script: &[Line],
     ) -> Result<Option<Client>, Fault> {
         let deadline = Instant::now() + PATIENCE;
         loop {
-            let attempt = Client::connect(state, to, from, line)
+            let attempt = Client::connect(state, how, line)
                 .and_then(|client| Client { patience: ATTEMPT, ..client }.run(state, script));
             match attempt {
                 Err(_) if Instant::now() < deadline && state.fault().is_none() => std::thread::sleep(BETWEEN),
                 Ok(client) => return Ok(client.map(|c| Client { patience: PATIENCE, ..c })),
                 Err(fault) => return Err(fault),
             }
+        }
+    }
+
+    /// Expects that the handshake has failed with this alert of the server.
+    fn refused(&mut self, line: usize, alert: &str) -> Result<(), Fault> {
+        // In TLS 1.3 the server may refuse after the client has finished.
+        let refused =
+            |connection: &Connection| connection.tls.as_ref().is_some_and(|tls| tls.fault.is_some());
+        self.connection.read_until(self.patience, refused);
+        let seen = match self.connection.tls.as_ref().and_then(|tls| tls.fault.as_ref()) {
+            Some(rustls::Error::AlertReceived(alert)) => format!("{alert:?}"),
+            other => format!("{other:?}"),
+        };
+        match seen == alert {
+            true => Ok(()),
+            false => Err(Fault::new(line, format!("the alert {alert} expected, {seen} seen"))),
+        }
+    }
+
+    /// Expects that the server has sent this certificate.
+    fn presented(&self, state: &CaseState, line: usize, name: &str) -> Result<(), Fault> {
+        let fault = |what: String| Fault::new(line, what);
+        let wanted = tls::der_of(&state.dir.path("conf").map_err(fault)?, name).map_err(fault)?;
+        match self.connection.tls.as_ref().and_then(|tls| tls.certificate()) {
+            Some(seen) if seen == wanted => Ok(()),
+            _ => Err(fault(format!("the certificate is not {name}"))),
         }
     }
 

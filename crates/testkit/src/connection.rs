@@ -11,6 +11,8 @@ use std::time::{Duration, Instant};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use socket2::{Domain, SockAddr, SockRef, Socket, Type};
 
+use crate::tls::TlsLayer;
+
 /// The longest that any one step of a test may take.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -20,6 +22,8 @@ pub(crate) const GLANCE: Duration = Duration::from_millis(20);
 /// A connection of a client or of an origin.
 pub(crate) struct Connection {
     socket: Socket,
+    /// TLS, if it is not in clear.
+    pub(crate) tls: Option<Box<TlsLayer>>,
     /// Bytes that came and that no expectation has claimed.
     pub(crate) buffer: Vec<u8>,
     /// How the peer ended its side, if it has.
@@ -33,6 +37,8 @@ pub(crate) enum PeerEnd {
     Closed,
     /// By a reset.
     Reset,
+    /// Without the closing alert of TLS.
+    CutOff,
 }
 
 impl Connection {
@@ -50,7 +56,7 @@ impl Connection {
         let _ = socket.set_tcp_nodelay(true);
         socket.set_read_timeout(Some(GLANCE))?;
         socket.set_write_timeout(Some(PATIENCE))?;
-        Ok(Connection { socket, buffer: Vec::new(), end: None })
+        Ok(Connection { socket, tls: None, buffer: Vec::new(), end: None })
     }
 
     /// The socket, for its options.
@@ -64,15 +70,48 @@ impl Connection {
 
     /// Sends all bytes.
     pub(crate) fn send(&mut self, bytes: &[u8]) -> std::io::Result<()> {
-        self.socket.write_all(bytes)
+        match &mut self.tls {
+            None => self.socket.write_all(bytes),
+            Some(tls) => self.socket.write_all(&tls.encrypt(bytes)?),
+        }
+    }
+
+    /// Shakes hands; a fault is left in the layer.
+    pub(crate) fn shake_hands(&mut self, tls: TlsLayer) -> std::io::Result<()> {
+        self.tls = Some(Box::new(tls));
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let Some(tls) = &mut self.tls else { return Ok(()) };
+            let out = tls.to_send()?;
+            let is_over = !tls.is_shaking_hands();
+            // A server that refuses may be gone already.
+            let _ = self.socket.write_all(&out);
+            if is_over || self.has_ended() {
+                return Ok(());
+            }
+            if !self.read() && Instant::now() >= deadline {
+                return Err(ErrorKind::TimedOut.into());
+            }
+        }
+    }
+
+    /// Takes in bytes that came from the socket.
+    fn take_in(&mut self, bytes: &[u8]) {
+        match &mut self.tls {
+            None => self.buffer.extend_from_slice(bytes),
+            Some(tls) => tls.decrypt(bytes, &mut self.buffer),
+        }
     }
 
     /// Reads once; returns false if nothing came for a moment.
     pub(crate) fn read(&mut self) -> bool {
         let mut chunk = [0; 65536];
         match self.socket.read(&mut chunk) {
-            Ok(0) => self.end = Some(PeerEnd::Closed),
-            Ok(count) => self.buffer.extend_from_slice(&chunk[..count]),
+            Ok(0) => {
+                let is_cut = self.tls.as_ref().is_some_and(|tls| !tls.has_ended && tls.fault.is_none());
+                self.end = Some(if is_cut { PeerEnd::CutOff } else { PeerEnd::Closed });
+            }
+            Ok(count) => self.take_in(&chunk[..count]),
             Err(e)
                 if matches!(
                     e.kind(),
@@ -108,14 +147,17 @@ impl Connection {
         if !self.has_ended() && self.socket.set_nonblocking(true).is_ok() {
             let mut chunk = [0u8; 4096];
             while let Ok(count @ 1..) = self.socket.read(&mut chunk) {
-                self.buffer.extend_from_slice(&chunk[..count]);
+                self.take_in(&chunk[..count]);
             }
         }
         &self.buffer
     }
 
     /// Ends the sending side.
-    pub(crate) fn half_close(&self) {
+    pub(crate) fn half_close(&mut self) {
+        if let Some(Ok(out)) = self.tls.as_mut().map(|tls| tls.end()) {
+            let _ = self.socket.write_all(&out);
+        }
         let _ = self.socket.shutdown(Shutdown::Write);
     }
 

@@ -26,6 +26,7 @@ mod run;
 mod seed;
 mod suite;
 mod test_dir;
+mod tls;
 
 pub use case::{Case, Kind, Step};
 pub use failure::Failure;

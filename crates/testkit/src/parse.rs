@@ -5,8 +5,9 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::case::{Action, Address, Case, Kind, Line, LogScope, Step, Style, Talk, Text};
+use crate::case::{Action, Address, Case, Dial, Kind, Line, LogScope, Step, Style, Talk, Text};
 use crate::names;
+use crate::tls::{Certificate, TlsClient};
 
 /// One `===` heading with the lines below it.
 struct Section<'a> {
@@ -155,11 +156,20 @@ fn action_of(section: Section<'_>) -> Result<Action, String> {
         "main" => Action::Main { path: args.required("PATH")? },
         "start" => Action::Start { daemon: args.flag("daemon") },
         "client" => Action::Client {
-            to: address(&mut args),
-            from: args.option("from").map(str::to_owned),
+            how: Dial {
+                to: address(&mut args),
+                from: args.option("from").map(str::to_owned),
+                tls: tls(&mut args),
+            },
             until: args.flag("until"),
             name: args.positional().unwrap_or("client").to_owned(),
             script: script(&section.text)?,
+        },
+        "certificate" => Action::Certificate(certificate(&mut args)?),
+        "revoked" => Action::Revocations {
+            path: args.required("PATH")?,
+            issuer: args.required("ISSUER")?,
+            serials: numbers(&std::mem::take(&mut args.words))?,
         },
         "names" => Action::Names { port: args.required("PORT")?, names: names::parse(&section.text.lines)? },
         "gone" => Action::Gone { port: args.required("PORT")? },
@@ -200,6 +210,36 @@ fn address(args: &mut Args<'_>) -> Address {
     } else {
         Address::Port(args.option("port").unwrap_or("front").to_owned())
     }
+}
+
+/// How the client speaks TLS; `None` in clear.
+fn tls(args: &mut Args<'_>) -> Option<TlsClient> {
+    let name = args.option("tls").map(str::to_owned);
+    let is_wanted = name.is_some() || args.flag("tls");
+    is_wanted.then(|| TlsClient {
+        name,
+        certificate: args.option("cert").map(str::to_owned),
+        only_tls12: args.flag("tls12"),
+        suite: args.option("suite").map(str::to_owned),
+        resumes: args.flag("resumes"),
+        alpn: args.option("alpn").map(str::to_owned),
+    })
+}
+
+fn certificate(args: &mut Args<'_>) -> Result<Certificate, String> {
+    let list = args.option("for").map(|list| list.split(',').map(str::to_owned).collect());
+    let days = args.option("days").map_or(Ok(100), |days| days.parse().map_err(|_| "days= is no number"))?;
+    let serial =
+        args.option("serial").map_or(Ok(7), |serial| serial.parse().map_err(|_| "serial= is no number"))?;
+    let (issuer, is_ca) = (args.option("by").map(str::to_owned), args.flag("ca"));
+    let rsa = args.flag("rsa");
+    let name = args.required("NAME")?;
+    let names = list.unwrap_or_else(|| vec![name.clone()]);
+    Ok(Certificate { name, names, issuer, is_ca, rsa, days, serial })
+}
+
+fn numbers(words: &[&str]) -> Result<Vec<u64>, String> {
+    words.iter().map(|word| word.parse().map_err(|_| format!("{word} is not a number"))).collect()
 }
 
 /// The words of a heading, taken away as they are understood.

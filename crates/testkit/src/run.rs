@@ -19,6 +19,7 @@ use crate::namespace;
 use crate::origin::{Origin, Part};
 use crate::pattern::{LineEnd, Pattern, filler, lines_match, payload};
 use crate::process::{Binary, Server, Setup, command, has_listener, run_to_end, until};
+use crate::tls;
 
 /// The result of a case that did not fail.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -194,13 +195,13 @@ impl<'a> CaseRun<'a> {
             }
             Action::Start { daemon } => self.start(line, *daemon)?,
             Action::Main { path } => self.conf.clone_from(path),
-            Action::Client { name, to, from, until, script } => {
+            Action::Client { name, how, until, script } => {
                 self.started(line)?;
-                let (state, from) = (&self.state, from.as_deref());
+                let state = &self.state;
                 let client = match self.clients.remove(name) {
                     Some(client) => client.run(state, script)?,
-                    None if *until => Client::until(state, to, from, line, script)?,
-                    None => Client::connect(state, to, from, line)?.run(state, script)?,
+                    None if *until => Client::until(state, how, line, script)?,
+                    None => Client::connect(state, how, line)?.run(state, script)?,
                 };
                 self.clients.extend(client.map(|client| (name.clone(), client)));
             }
@@ -259,6 +260,15 @@ impl<'a> CaseRun<'a> {
             Action::Directory { path } => state.dir.directory(path).map(|_| ()),
             Action::Rename { from, to } => {
                 std::fs::rename(state.dir.path(from)?, state.dir.path(to)?).map_err(show)
+            }
+            Action::Certificate(certificate) => {
+                let (chain, key) = certificate.make(&state.dir.path("conf")?)?;
+                state.dir.write(&format!("conf/{}.crt", certificate.name), chain.as_bytes(), 0o644)?;
+                state.dir.write(&format!("conf/{}.key", certificate.name), key.as_bytes(), 0o644)
+            }
+            Action::Revocations { path, issuer, serials } => {
+                let list = tls::revocations(&state.dir.path("conf")?, issuer, serials)?;
+                state.dir.write(path, list.as_bytes(), 0o644)
             }
             Action::Remove { path } => std::fs::remove_file(state.dir.path(path)?).map_err(show),
             _ => Ok(()),

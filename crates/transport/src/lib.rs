@@ -1,6 +1,6 @@
 //! Bytes, files, names and time, as the server's requests need them from the operating system.
 //!
-//! Owns streams over TCP and unix sockets, the buffers that they are read into and their reuse, the framing of bodies on
+//! Owns streams over TCP and unix sockets, with TLS or in clear, the buffers that they are read into and their reuse, the framing of bodies on
 //! their way in, temporary files, host names at run time, and the clock of a thread. Must never know what a request means,
 //! nor write to a log.
 //!
@@ -14,4 +14,6 @@ pub mod read_buffer;
 pub mod resolver;
 #[cfg(feature = "simulation")]
 pub mod simulated;
+mod socket;
 pub mod stream;
+pub mod tls_stream;

@@ -1,19 +1,16 @@
-//! One byte stream over TCP or a unix socket, polled.
+//! One byte stream, over TCP, a unix socket or TLS, polled.
 //!
 //! The data path polls instead of awaiting, so that it can watch both sides of a relay at once and lease a buffer only when
-//! there is something to read into it.
+//! there is something to read into it. What only TLS needs is boxed: a stream in clear has the size of its socket.
 
-use nix::errno::Errno;
-use nix::sys::socket::sockopt::KeepAlive;
-use nix::sys::socket::{
-    self, AddressFamily, MsgFlags, SockFlag, SockType, SockaddrStorage, recv, send, sendmsg,
-};
+pub use crate::socket::Socket;
+use crate::socket::SocketAside;
+use crate::tls_stream::TlsStream;
+use rustls::ServerConnection;
 use std::fs::File;
 use std::io::{self, IoSlice};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::task::{Context, Poll, ready};
-use tokio::io::Interest;
-use tokio::net::{TcpStream, UnixStream};
 use upstream::Address;
 
 /// The most slices one write takes.
@@ -22,13 +19,10 @@ const MAX_SLICES: usize = 8;
 /// A connected stream.
 #[derive(Debug)]
 pub enum Stream {
-    /// Over TCP.
-    Tcp(TcpStream),
-    /// Over a unix socket.
-    Unix(UnixStream),
-    /// In a simulated world.
-    #[cfg(feature = "simulation")]
-    Simulated(Box<dyn crate::simulated::SimulatedStream>),
+    /// In clear.
+    Plain(Socket),
+    /// Over TLS.
+    Tls(Box<TlsStream>),
 }
 
 impl Stream {
@@ -37,99 +31,35 @@ impl Stream {
     /// # Errors
     /// Fails with the system's error.
     pub async fn connect(address: &Address, keepalive: bool) -> io::Result<Stream> {
-        match address {
-            Address::Inet(address) => {
-                let flags = SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC;
-                let family = if address.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
-                let socket = socket::socket(family, SockType::Stream, flags, None)?;
-                if keepalive {
-                    socket::setsockopt(&socket, KeepAlive, &true)?;
-                }
-                match socket::connect(socket.as_raw_fd(), &SockaddrStorage::from(*address)) {
-                    Ok(()) | Err(Errno::EINPROGRESS) => {}
-                    Err(error) => return Err(error.into()),
-                }
-                let stream = TcpStream::from_std(socket.into())?;
-                // A failed connection is reported as closed: only then the socket is asked for the error.
-                if stream.ready(Interest::WRITABLE).await?.is_write_closed()
-                    && let Some(error) = stream.take_error()?
-                {
-                    return Err(error);
-                }
-                Ok(Stream::Tcp(stream))
-            }
-            Address::Unix(path) => Ok(Stream::Unix(UnixStream::connect(path).await?)),
-        }
+        Ok(Stream::Plain(Socket::connect(address, keepalive).await?))
     }
 
-    /// Ready when there is something to read, or the peer has closed. Costs no system call.
+    /// Ready when there is something to read, or the peer has closed. Costs no system call. Over TLS, what there is may
+    /// turn out to be no data.
     #[inline]
     pub fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self {
-            Stream::Tcp(stream) => stream.poll_read_ready(cx),
-            Stream::Unix(stream) => stream.poll_read_ready(cx),
-            #[cfg(feature = "simulation")]
-            Stream::Simulated(wire) => wire.poll_readable(cx),
+            Stream::Plain(socket) => socket.poll_readable(cx),
+            Stream::Tls(tls) => tls.poll_readable(cx),
         }
     }
 
     /// Reads what is there into `buffer`; 0 is the peer's end.
-    ///
-    /// Tries at once if the stream is known to be readable, else registers the task. A read that leaves room in the buffer
-    /// has taken all there was, so that the next one waits.
+    #[inline]
     pub fn poll_read(&mut self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
-        #[cfg(feature = "simulation")]
-        if let Stream::Simulated(wire) = self {
-            return wire.poll_read(cx, buffer);
-        }
-        let fd = self.as_fd().as_raw_fd();
-        loop {
-            let mut taken = 0;
-            let read = self.try_io(Interest::READABLE, || {
-                taken = recv(fd, buffer, MsgFlags::empty())?;
-                if (1..buffer.len()).contains(&taken) {
-                    Err(io::ErrorKind::WouldBlock.into())
-                } else {
-                    Ok(())
-                }
-            });
-            match read {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock && taken == 0 => {
-                    ready!(self.poll_readable(cx))?;
-                }
-                Err(error) if error.kind() != io::ErrorKind::WouldBlock => return Poll::Ready(Err(error)),
-                _ => return Poll::Ready(Ok(taken)),
-            }
+        match self {
+            Stream::Plain(socket) => socket.poll_read(cx, buffer),
+            Stream::Tls(tls) => tls.poll_read(cx, buffer),
         }
     }
 
-    /// Writes from several buffers in one call; returns how many bytes were written.
+    /// Writes from several buffers in one call; returns how many bytes were written. After `Pending`, the next call must
+    /// begin with the same bytes: over TLS they may be encrypted already.
+    #[inline]
     pub fn poll_write(&mut self, cx: &mut Context<'_>, parts: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
-        #[cfg(feature = "simulation")]
-        if let Stream::Simulated(wire) = self {
-            return wire.poll_write(cx, parts);
-        }
-        let fd = self.as_fd().as_raw_fd();
-        let len: usize = parts.iter().map(|part| part.len()).sum();
-        loop {
-            let mut went = None;
-            let written = self.try_io(Interest::WRITABLE, || {
-                let count = match parts {
-                    // For one part, send(2) is cheaper than sendmsg(2).
-                    [part] => send(fd, part, MsgFlags::MSG_NOSIGNAL)?,
-                    parts => sendmsg::<()>(fd, parts, &[], MsgFlags::MSG_NOSIGNAL, None)?,
-                };
-                went = Some(count);
-                if (1..len).contains(&count) { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(()) }
-            });
-            match (written, went) {
-                (_, Some(count)) => return Poll::Ready(Ok(count)),
-                (Err(error), None) if error.kind() == io::ErrorKind::WouldBlock => {
-                    ready!(self.poll_writable(cx))?;
-                }
-                (Err(error), None) => return Poll::Ready(Err(error)),
-                (Ok(()), None) => return Poll::Ready(Ok(0)),
-            }
+        match self {
+            Stream::Plain(socket) => socket.poll_write(cx, parts),
+            Stream::Tls(tls) => tls.poll_write(cx, parts),
         }
     }
 
@@ -166,27 +96,7 @@ impl Stream {
         }
     }
 
-    fn poll_writable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self {
-            Stream::Tcp(stream) => stream.poll_write_ready(cx),
-            Stream::Unix(stream) => stream.poll_write_ready(cx),
-            #[cfg(feature = "simulation")]
-            Stream::Simulated(wire) => wire.poll_writable(cx),
-        }
-    }
-
-    /// Does `call` if the socket is known to be ready for it. `WouldBlock` from it means that it is not after all.
-    fn try_io<T>(&self, interest: Interest, call: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
-        match self {
-            Stream::Tcp(stream) => stream.try_io(interest, call),
-            Stream::Unix(stream) => stream.try_io(interest, call),
-            // Handled by the callers.
-            #[cfg(feature = "simulation")]
-            Stream::Simulated(_) => call(),
-        }
-    }
-
-    /// Sends from a file without copying (sendfile(2)), and moves `offset` on; returns how many bytes were sent.
+    /// Sends from a file and moves `offset` on; returns how many bytes were sent. In clear nothing is copied (sendfile(2)).
     pub fn poll_send_file(
         &mut self,
         cx: &mut Context<'_>,
@@ -194,69 +104,35 @@ impl Stream {
         offset: &mut u64,
         len: usize,
     ) -> Poll<io::Result<usize>> {
-        #[cfg(feature = "simulation")]
-        if let Stream::Simulated(wire) = self {
-            return wire.poll_send_file(cx, file, offset, len);
-        }
-        loop {
-            ready!(self.poll_writable(cx))?;
-            let mut at = *offset as i64;
-            let sent = self.try_io(Interest::WRITABLE, || {
-                nix::sys::sendfile::sendfile64(self.as_fd(), file, Some(&mut at), len)
-                    .map_err(io::Error::from)
-            });
-            match sent {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Ok(sent) => {
-                    *offset += sent as u64;
-                    return Poll::Ready(Ok(sent));
-                }
-                Err(error) => return Poll::Ready(Err(error)),
-            }
+        match self {
+            Stream::Plain(socket) => socket.poll_send_file(cx, file, offset, len),
+            Stream::Tls(tls) => tls.poll_send_file(cx, file, offset, len),
         }
     }
 
     /// Ready with true if the peer has closed its side, and with false if there are bytes to read. Takes none.
     pub fn poll_closed(&self, cx: &mut Context<'_>) -> Poll<bool> {
-        if ready!(self.poll_readable(cx)).is_err() {
-            return Poll::Ready(true);
-        }
-        match self.peek() {
-            Ok(0) => Poll::Ready(true),
-            Ok(_) => Poll::Ready(false),
-            // The readiness was stale; it is cleared now, so that polling again waits.
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => match self.poll_readable(cx) {
-                Poll::Pending => Poll::Pending,
-                Poll::Ready(_) => Poll::Ready(false),
-            },
-            Err(_) => Poll::Ready(true),
+        match self {
+            Stream::Plain(socket) => socket.poll_closed(cx),
+            Stream::Tls(tls) => tls.poll_closed(cx),
         }
     }
 
     /// Returns true if there are bytes to read at this instant. Asks the system, because the event loop learns of them only
     /// with its next turn.
     pub fn has_bytes(&self) -> bool {
-        #[cfg(feature = "simulation")]
-        if let Stream::Simulated(wire) = self {
-            return matches!(wire.peek(), Ok(1));
+        match self {
+            Stream::Plain(socket) => socket.has_bytes(),
+            Stream::Tls(tls) => tls.has_bytes(),
         }
-        has_bytes(self)
     }
 
     /// Returns true if the peer is silent, as far as is known. Registers nothing.
     pub fn is_silent(&self) -> bool {
-        self.peek().is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
-    }
-
-    /// Returns how many bytes there are to read, up to one; 0 is the peer's end. Makes no system call without known readiness.
-    fn peek(&self) -> io::Result<usize> {
-        #[cfg(feature = "simulation")]
-        if let Stream::Simulated(wire) = self {
-            return wire.peek();
+        match self {
+            Stream::Plain(socket) => socket.is_silent(),
+            Stream::Tls(tls) => tls.is_silent(),
         }
-        let fd = self.as_fd().as_raw_fd();
-        let flags = MsgFlags::MSG_PEEK | MsgFlags::MSG_DONTWAIT;
-        self.try_io(Interest::READABLE, || recv(fd, &mut [0], flags).map_err(io::Error::from))
     }
 
     /// Takes it out of the event loop.
@@ -265,10 +141,8 @@ impl Stream {
     /// Fails if the event loop cannot release it; then it is closed.
     pub fn set_aside(self) -> io::Result<Aside> {
         Ok(match self {
-            Stream::Tcp(stream) => Aside::Tcp(stream.into_std()?),
-            Stream::Unix(stream) => Aside::Unix(stream.into_std()?),
-            #[cfg(feature = "simulation")]
-            Stream::Simulated(_) => return Err(io::ErrorKind::Unsupported.into()),
+            Stream::Plain(socket) => Aside::Plain(socket.set_aside()?),
+            Stream::Tls(tls) => Aside::Tls(tls.set_aside()?),
         })
     }
 
@@ -278,78 +152,94 @@ impl Stream {
     /// Fails if the event loop cannot watch it; then it is closed.
     pub fn resume(aside: Aside) -> io::Result<Stream> {
         Ok(match aside {
-            Aside::Tcp(stream) => Stream::Tcp(TcpStream::from_std(stream)?),
-            Aside::Unix(stream) => Stream::Unix(UnixStream::from_std(stream)?),
+            Aside::Plain(socket) => Stream::Plain(Socket::resume(socket)?),
+            Aside::Tls(tls) => Stream::Tls(tls.resume()?),
         })
     }
 
     /// Sets TCP_NODELAY: small pieces do not wait for acknowledgements of earlier ones.
     pub fn send_at_once(&self) {
-        if let Stream::Tcp(stream) = self {
-            // Without it small pieces are late, and nothing worse.
-            let _ = stream.set_nodelay(true);
+        if let Stream::Plain(socket) = self {
+            socket.send_at_once();
         }
     }
 
     /// Ends our side: the peer sees the end of what we send.
-    pub fn shut_down_write(&self) {
-        #[cfg(feature = "simulation")]
-        if let Stream::Simulated(wire) = self {
-            return wire.shut_down_write();
+    pub fn shut_down_write(&mut self) {
+        match self {
+            Stream::Plain(socket) => socket.shut_down_write(),
+            Stream::Tls(tls) => tls.shut_down_write(),
         }
-        // It fails if the peer is already gone, which is fine.
-        let _ = nix::sys::socket::shutdown(self.as_fd().as_raw_fd(), nix::sys::socket::Shutdown::Write);
     }
 
     /// Makes the close that follows a reset instead of an orderly end.
-    pub fn reset_on_close(&self) {
-        #[cfg(feature = "simulation")]
-        if let Stream::Simulated(wire) = self {
-            return wire.reset_on_close();
+    pub fn reset_on_close(&mut self) {
+        match self {
+            Stream::Plain(socket) => socket.reset_on_close(),
+            Stream::Tls(tls) => tls.reset_on_close(),
         }
-        let linger = libc::linger { l_onoff: 1, l_linger: 0 };
-        let _ = nix::sys::socket::setsockopt(&self.as_fd(), nix::sys::socket::sockopt::Linger, &linger);
+    }
+
+    /// Returns the next byte without taking it; `None` is the peer's end. For a stream in clear.
+    pub fn poll_first_byte(&self, cx: &mut Context<'_>) -> Poll<io::Result<Option<u8>>> {
+        match self {
+            Stream::Plain(socket) => socket.poll_first_byte(cx),
+            Stream::Tls(_) => Poll::Ready(Err(io::ErrorKind::Unsupported.into())),
+        }
+    }
+
+    /// Returns the TLS connection, if it is one.
+    pub fn tls(&self) -> Option<&ServerConnection> {
+        match self {
+            Stream::Plain(_) => None,
+            Stream::Tls(tls) => Some(tls.connection()),
+        }
     }
 }
 
 impl AsFd for Stream {
     fn as_fd(&self) -> BorrowedFd<'_> {
         match self {
-            Stream::Tcp(stream) => stream.as_fd(),
-            Stream::Unix(stream) => stream.as_fd(),
-            #[cfg(feature = "simulation")]
-            Stream::Simulated(_) => unreachable!("a simulated stream has no descriptor"),
+            Stream::Plain(socket) => socket.as_fd(),
+            Stream::Tls(tls) => tls.as_fd(),
         }
     }
-}
-
-/// Returns true if there are bytes to read at this instant.
-fn has_bytes(stream: &impl AsFd) -> bool {
-    let flags = MsgFlags::MSG_PEEK | MsgFlags::MSG_DONTWAIT;
-    matches!(recv(stream.as_fd().as_raw_fd(), &mut [0], flags), Ok(1))
 }
 
 /// A stream outside of the event loop.
 #[derive(Debug)]
 pub enum Aside {
-    /// Over TCP.
-    Tcp(std::net::TcpStream),
-    /// Over a unix socket.
-    Unix(std::os::unix::net::UnixStream),
+    /// In clear.
+    Plain(SocketAside),
+    /// Over TLS.
+    Tls(Box<TlsStream>),
 }
 
 impl Aside {
     /// Returns true if there are bytes to read at this instant.
     pub fn has_bytes(&self) -> bool {
-        has_bytes(self)
+        match self {
+            Aside::Plain(socket) => socket.has_bytes(),
+            Aside::Tls(tls) => tls.has_bytes(),
+        }
     }
 }
 
 impl AsFd for Aside {
     fn as_fd(&self) -> BorrowedFd<'_> {
         match self {
-            Aside::Tcp(stream) => stream.as_fd(),
-            Aside::Unix(stream) => stream.as_fd(),
+            Aside::Plain(socket) => socket.as_fd(),
+            Aside::Tls(tls) => tls.as_fd(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tls_costs_a_plain_stream_nothing() {
+        assert_eq!(size_of::<Stream>(), size_of::<Socket>());
     }
 }

@@ -258,7 +258,7 @@ const EOPNOTSUPP: i32 = 95;
 const EFBIG: i32 = 27;
 
 /// Returns an error of the system as nginx writes it: `2: No such file or directory`.
-fn system_words(error: &io::Error) -> String {
+pub fn system_words(error: &io::Error) -> String {
     let words = error.to_string();
     match error.raw_os_error() {
         Some(number) => format!("{number}: {}", words.split(" (os error").next().unwrap_or(&words)),

@@ -177,6 +177,14 @@ impl<'a> Builder<'a> {
         &mut self.draft.scopes[index].settings
     }
 
+    /// Returns the settings for TLS of the present place: a server's, or the http level's.
+    pub fn ssl(&mut self) -> &mut modules::ssl::SslSettings {
+        match self.server_index() {
+            Some(server) => &mut self.draft.servers[server].ssl,
+            None => &mut self.draft.ssl,
+        }
+    }
+
     /// Returns the server around the present place.
     pub fn server_index(&self) -> Option<usize> {
         self.draft.scopes[self.scope_index()].server

@@ -27,6 +27,8 @@ pub struct Draft {
     pub http: modules::core::HttpSettings,
     /// All scopes; the first is http's own, and each comes after the one around it.
     pub scopes: Vec<Scope>,
+    /// The http level's part of TLS.
+    pub ssl: modules::ssl::SslSettings,
     /// All servers.
     pub servers: Vec<ServerDraft>,
     /// All `listen`s.
@@ -69,6 +71,7 @@ impl Draft {
             control: modules::control::ControlSettings::new(prefix),
             http: Default::default(),
             scopes: vec![http],
+            ssl: Default::default(),
             servers: Vec::new(),
             listens: Vec::new(),
             groups: Vec::new(),
@@ -121,6 +124,8 @@ pub struct ServerDraft {
     pub scope: usize,
     /// Its names as written, with their places.
     pub names: Vec<(Vec<u8>, Span)>,
+    /// Its part of TLS.
+    pub ssl: modules::ssl::SslSettings,
 }
 
 /// One `listen`.
@@ -136,6 +141,8 @@ pub struct ListenDraft {
     pub default_server: bool,
     /// `proxy_protocol`.
     pub proxy_protocol: bool,
+    /// `ssl`.
+    pub ssl: bool,
     /// `bind`, or an option that implies it: a socket of its own beside the wildcard's.
     pub own_socket: bool,
     /// The span of its directive.

@@ -59,6 +59,9 @@ pub(super) fn check(builder: &mut Builder<'_>) {
 pub(super) fn config(mut draft: Draft, inputs: &Inputs<'_>) -> Result<Config, Diagnostic> {
     draft.http.identity = inputs.identity.clone();
     inherit(&mut draft.scopes);
+    for server in &mut draft.servers {
+        server.ssl.settle(&draft.ssl);
+    }
     let listeners = listeners(&draft)?;
     let mut tables: Vec<LocationTable> = draft.scopes.iter().map(|_| LocationTable::default()).collect();
     let mut named: Vec<Vec<(Vec<u8>, LocationId)>> = draft.servers.iter().map(|_| Vec::new()).collect();
@@ -106,6 +109,7 @@ pub(super) fn config(mut draft: Draft, inputs: &Inputs<'_>) -> Result<Config, Di
             names: server.names.into_iter().map(|(name, _)| shown_name(name)).collect(),
             named,
             auto_redirects,
+            ssl: server.ssl,
         });
     Ok(Config {
         prefix: inputs.prefix.clone(),
@@ -214,5 +218,6 @@ fn servers_at(draft: &Draft, address: &ListenAddress) -> Result<AddressServers, 
         default: ServerId(default.map_or(0, |listen| listen.server) as u32),
         names,
         proxy_protocol: here().any(|listen| listen.proxy_protocol),
+        ssl: here().any(|listen| listen.ssl),
     })
 }

@@ -1,6 +1,7 @@
 //! Listening addresses and the servers behind each.
 
 use super::{ServerId, ServerNames};
+use crate::regex::Captures;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
@@ -129,6 +130,18 @@ pub struct AddressServers {
     pub names: ServerNames,
     /// Connections begin with a header of the PROXY protocol. One `listen` says so for all servers of the address.
     pub proxy_protocol: bool,
+    /// Connections are TLS. One `listen` says so for all servers of the address.
+    pub ssl: bool,
+}
+
+impl AddressServers {
+    /// Returns the server of a host that is not a request's: the name that a TLS client asks for.
+    pub fn by_name(&self, name: &[u8]) -> ServerId {
+        match self.names.find(name, &mut Captures::default()) {
+            Ok(Some((server, _))) => server,
+            _ => self.default,
+        }
+    }
 }
 
 impl Listener {

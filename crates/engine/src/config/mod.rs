@@ -109,6 +109,8 @@ pub struct Server {
     pub names: Vec<Vec<u8>>,
     /// `location @name`.
     pub named: Vec<(Vec<u8>, LocationId)>,
+    /// TLS.
+    pub ssl: modules::ssl::SslSettings,
     /// URIs that lack just the `/` of a proxied location's name: they are redirected to it.
     pub auto_redirects: HashSet<Box<[u8]>, foldhash::fast::RandomState>,
 }

@@ -204,9 +204,12 @@ fn built_in(exchange: &mut Exchange, env: &mut Env<'_>) -> Content {
 
 fn page(status: u16, foot: &str, padding: bool, exchange: &Exchange) -> Vec<u8> {
     let Some((_, phrase)) = PHRASES.iter().find(|(known, _)| *known == status) else { return Vec::new() };
-    // 494 is nginx's own number; the client sees 400, and what was too large.
+    // nginx's own numbers; the client sees 400, and what is wrong.
     let (heading, note) = match status {
         494 => ("400 Bad Request", "<center>Request Header Or Cookie Too Large</center>\r\n"),
+        495 => ("400 Bad Request", "<center>The SSL certificate error</center>\r\n"),
+        496 => ("400 Bad Request", "<center>No required SSL certificate was sent</center>\r\n"),
+        497 => ("400 Bad Request", "<center>The plain HTTP request was sent to HTTPS port</center>\r\n"),
         _ => (*phrase, ""),
     };
     let mut body = format!(
@@ -249,6 +252,9 @@ const PHRASES: &[(u16, &str)] = &[
     (421, "421 Misdirected Request"),
     (429, "429 Too Many Requests"),
     (494, "400 Request Header Or Cookie Too Large"),
+    (495, "400 The SSL certificate error"),
+    (496, "400 No required SSL certificate was sent"),
+    (497, "400 The plain HTTP request was sent to HTTPS port"),
     (500, "500 Internal Server Error"),
     (501, "501 Not Implemented"),
     (502, "502 Bad Gateway"),

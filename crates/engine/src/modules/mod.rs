@@ -32,6 +32,7 @@ pub mod proxy;
 pub mod realip;
 pub mod referer;
 pub mod rewrite;
+pub mod ssl;
 pub mod static_files;
 pub mod status;
 pub mod switch;
@@ -97,6 +98,7 @@ pub static MODULES: &[&Module] = &[
     &events::MODULE,
     &control::MODULE,
     &core::MODULE,
+    &ssl::MODULE,
     &upstream::MODULE,
     &map::MODULE,
     // As in nginx, limits already see the changed address, and so does a hold.

@@ -248,7 +248,7 @@ fn absolute_location(exchange: &mut Exchange, config: &crate::config::Config) ->
     if !location.starts_with(b"/") || !*core.absolute_redirect {
         return false;
     }
-    let mut absolute = b"http://".to_vec();
+    let mut absolute = [exchange.connection.scheme(), b"://"].concat();
     let server = config.server(exchange.route.server);
     match exchange.connection.local {
         _ if *core.server_name_in_redirect => absolute.extend_from_slice(server.first_name()),
@@ -259,7 +259,7 @@ fn absolute_location(exchange: &mut Exchange, config: &crate::config::Config) ->
         _ => absolute.extend_from_slice(&exchange.request.host),
     }
     let port = exchange.connection.local.map_or(0, |local| local.port());
-    if *core.port_in_redirect && port != 80 && port != 0 {
+    if *core.port_in_redirect && port != exchange.connection.default_port() && port != 0 {
         absolute.push(b':');
         absolute.extend_from_slice(itoa::Buffer::new().format(port).as_bytes());
     }

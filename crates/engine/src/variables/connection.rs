@@ -68,11 +68,16 @@ pub(super) const VARIABLES: &[Variable] = &[
         write::seconds(out, now_ms.saturating_sub(exchange.connection.opened.monotonic_ms()));
         true
     }),
-    read("scheme", "How the client speaks: http.", |_, _, out| {
-        out.extend_from_slice(b"http");
+    read("scheme", "How the client speaks: http or https.", |exchange, _, out| {
+        out.extend_from_slice(exchange.connection.scheme());
         true
     }),
-    read("https", "on if the connection is encrypted, else empty.", |_, _, _| true),
+    read("https", "on if the connection is TLS, else empty.", |exchange, _, out| {
+        if exchange.connection.tls.is_some() {
+            out.extend_from_slice(b"on");
+        }
+        true
+    }),
 ];
 
 fn local(connection: &Connection, out: &mut Vec<u8>) {
@@ -80,7 +85,7 @@ fn local(connection: &Connection, out: &mut Vec<u8>) {
         (Some(local), _) => write::ip(out, local.ip()),
         (None, path) => {
             out.extend_from_slice(b"unix:");
-            out.extend_from_slice(path.as_deref().unwrap_or_default());
+            out.extend_from_slice(path.as_ref().map_or(&b""[..], |path| path));
         }
     }
 }

@@ -16,6 +16,7 @@ mod process;
 mod proxy_protocol;
 mod request;
 mod response;
+mod ssl;
 mod switch;
 mod upstream;
 pub(crate) mod write;
@@ -66,6 +67,7 @@ pub static VARIABLES: &[&[Variable]] = &[
     proxy_protocol::VARIABLES,
     request::VARIABLES,
     response::VARIABLES,
+    ssl::VARIABLES,
     switch::VARIABLES,
     upstream::VARIABLES,
 ];

@@ -106,7 +106,7 @@ fn addresses_of_ipv6_and_unix_sockets() {
     assert_eq!(binary, [0x20, 1, 0xd, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 9]);
     exchange.connection.remote = None;
     exchange.connection.local = None;
-    exchange.connection.local_path = Some(b"/run/p.sock"[..].into());
+    exchange.connection.local_path = Some(b"/run/p.sock".to_vec().into());
     for (name, wanted) in [
         ("remote_addr", "unix:"),
         ("remote_port", ""),

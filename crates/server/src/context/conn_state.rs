@@ -4,6 +4,7 @@
 use crate::context::counters::ThreadCounters;
 use process::log::Level;
 use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
 use std::rc::{Rc, Weak};
 use std::task::{Context, Waker};
 use tokio_util::time::delay_queue::Key;
@@ -155,6 +156,21 @@ pub(crate) struct ConnRegistry {
     /// The second of the last line about missing room: as an alert, and as a warning.
     logged_s: Cell<[Option<u64>; 2]>,
     emptied: RefCell<Option<Waker>>,
+    /// Connections in the handshake of TLS, by their serial numbers: the oldest first.
+    handshakes: RefCell<BTreeMap<u64, Rc<ConnState>>>,
+}
+
+/// A connection in the handshake of TLS, counted as long as this exists.
+#[derive(Debug)]
+pub(crate) struct HandshakeGuard {
+    registry: Rc<ConnRegistry>,
+    serial: u64,
+}
+
+impl Drop for HandshakeGuard {
+    fn drop(&mut self) {
+        self.registry.handshakes.borrow_mut().remove(&self.serial);
+    }
 }
 
 impl ConnRegistry {
@@ -171,6 +187,7 @@ impl ConnRegistry {
             idle_times: Cell::default(),
             logged_s: Cell::default(),
             emptied: RefCell::default(),
+            handshakes: RefCell::default(),
         }
     }
 
@@ -227,6 +244,23 @@ impl ConnRegistry {
     /// Counts a connection to an upstream.
     pub(crate) fn add_upstream(&self) -> ConnCount {
         ConnCount::new(&self.upstream_conns)
+    }
+
+    /// Counts a connection in the handshake of TLS. If there are `limit` already, the oldest one is cut.
+    pub(crate) fn begin_handshake(
+        self: &Rc<Self>,
+        serial: u64,
+        conn_state: &Rc<ConnState>,
+        limit: usize,
+    ) -> HandshakeGuard {
+        let mut handshakes = self.handshakes.borrow_mut();
+        if handshakes.len() >= limit
+            && let Some((_, oldest)) = handshakes.pop_first()
+        {
+            oldest.cut();
+        }
+        handshakes.insert(serial, Rc::clone(conn_state));
+        HandshakeGuard { registry: Rc::clone(self), serial }
     }
 
     /// Notes that a connection waits for a request, or only for its end.
@@ -372,6 +406,21 @@ mod tests {
         );
         drop(aside);
         assert_eq!(registry.len(), 100);
+    }
+
+    #[test]
+    fn oldest_handshake_makes_room() {
+        let registry = registry();
+        let states: Vec<_> = (0..4).map(|_| registry.track()).collect();
+        let mut guards: Vec<_> =
+            (0..3).map(|at| registry.begin_handshake(at, &states[at as usize], 2)).collect();
+        assert_eq!(
+            states.iter().map(|state| state.is_cut()).collect::<Vec<_>>(),
+            [true, false, false, false]
+        );
+        guards.remove(1);
+        let _fourth = registry.begin_handshake(3, &states[3], 2);
+        assert!(!states[2].is_cut(), "one had ended");
     }
 
     #[test]

@@ -13,6 +13,7 @@ use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
 use switch::Tables;
+use tls::Contexts;
 
 /// A generation on one thread. It is dropped with the last request that uses it.
 pub(crate) struct Generation {
@@ -24,6 +25,8 @@ pub(crate) struct Generation {
     pub(crate) logs: Logs,
     /// Its upstream groups and their idle connections.
     pub(crate) groups: Groups,
+    /// Its TLS.
+    pub(crate) contexts: Arc<Contexts>,
     /// Its scripts, if it has any.
     pub(crate) scripts: Option<lua::Vm>,
     /// The tables of its switches for requests that first ask now; `None` without switches.

@@ -17,7 +17,7 @@ use std::rc::Rc;
 use std::time::Duration;
 use tokio::net::{TcpListener, UnixListener};
 use tokio::task::{AbortHandle, spawn_local};
-use transport::stream::Stream;
+use transport::stream::{Socket, Stream};
 
 /// All sockets of a thread.
 #[derive(Debug, Default)]
@@ -69,7 +69,7 @@ impl Listeners {
                 }
                 Address::Unix(path) => {
                     let listener = UnixListener::from_std(std::os::unix::net::UnixListener::from(fd))?;
-                    let path = Rc::from(path.as_os_str().as_bytes());
+                    let path = Rc::new(path.as_os_str().as_bytes().to_vec());
                     spawn_local(accept_unix(Rc::clone(thread), listener, socket, path)).abort_handle()
                 }
             };
@@ -99,7 +99,7 @@ async fn accept_tcp(thread: Rc<ThreadContext>, listener: TcpListener, socket: Rc
                 let local = if anywhere { stream.local_addr().ok() } else { local };
                 let accepted =
                     Accepted { socket: Rc::clone(&socket), remote: Some(remote), local, local_path: None };
-                admit(&thread, Stream::Tcp(stream), accepted).await;
+                admit(&thread, Stream::Plain(Socket::Tcp(stream)), accepted).await;
             }
             Err(error) => rest(&thread, &error).await,
         }
@@ -110,7 +110,7 @@ async fn accept_unix(
     thread: Rc<ThreadContext>,
     listener: UnixListener,
     socket: Rc<ListenSocket>,
-    path: Rc<[u8]>,
+    path: Rc<Vec<u8>>,
 ) {
     let _vital = Vital;
     loop {
@@ -118,7 +118,7 @@ async fn accept_unix(
             Ok((stream, _)) => {
                 let local_path = Some(Rc::clone(&path));
                 let accepted = Accepted { socket: Rc::clone(&socket), remote: None, local: None, local_path };
-                admit(&thread, Stream::Unix(stream), accepted).await;
+                admit(&thread, Stream::Plain(Socket::Unix(stream)), accepted).await;
             }
             Err(error) => rest(&thread, &error).await,
         }

@@ -6,6 +6,7 @@ use crate::context::metrics;
 use crate::context::timeout::{TimedOut, Timeout};
 use crate::downstream::conn::{ConnGuard, IdleConn};
 use crate::downstream::proxy_protocol;
+use crate::downstream::tls;
 use crate::proxy;
 use crate::request::client::Client;
 use crate::request::cx::RequestCx;
@@ -61,6 +62,12 @@ pub(crate) async fn requests(idle: &mut IdleConn) {
     };
     let mut pipelined = false;
     let after = loop {
+        if idle.connection.requests == 0 && tls::is_awaited(&client, &mut idle.connection, &idle.socket) {
+            match Box::pin(tls::accept(client, &mut idle.connection, &idle.socket)).await {
+                Some(accepted) => client = accepted,
+                None => return,
+            }
+        }
         if client.read_buffer.is_empty() {
             match poll_fn(|cx| Poll::Ready(client.poll_fill(cx))).await {
                 Poll::Ready(Ok(1..)) => pipelined = false,

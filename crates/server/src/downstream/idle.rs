@@ -28,7 +28,7 @@ pub(crate) struct Accepted {
     /// Our address; `None` over a unix socket.
     pub(crate) local: Option<SocketAddr>,
     /// Our path, over a unix socket.
-    pub(crate) local_path: Option<Rc<[u8]>>,
+    pub(crate) local_path: Option<Rc<Vec<u8>>>,
 }
 
 /// Serves a connection until it is closed. It counts as open from this call on, before its task first runs: a thread that
@@ -62,9 +62,13 @@ fn resume(mut idle: IdleConn) -> impl Future<Output = ()> {
         loop {
             match await_request(&idle).await {
                 Coming::Request => {
+                    let before = (idle.connection.requests, idle.connection.tls.is_some());
                     // Boxed: what a request needs must not take room in an idle connection's task.
                     Box::pin(http1::requests(&mut idle)).await;
-                    idle.since_ms = idle.guard.thread.clock.now().monotonic_ms();
+                    // What has come may have been no request: a part of a TLS record.
+                    if before != (idle.connection.requests, idle.connection.tls.is_some()) {
+                        idle.since_ms = idle.guard.thread.clock.now().monotonic_ms();
+                    }
                 }
                 Coming::Silence => match park(idle) {
                     Ok(()) => return,

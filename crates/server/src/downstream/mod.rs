@@ -6,3 +6,4 @@ pub(crate) mod http1;
 pub(crate) mod idle;
 pub(crate) mod parking;
 pub(crate) mod proxy_protocol;
+pub(crate) mod tls;

@@ -17,6 +17,8 @@ use std::rc::Rc;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::Notify;
+#[cfg(test)]
+use transport::stream::Socket;
 use transport::stream::{Aside, Stream};
 
 /// A connection without a task.
@@ -95,7 +97,7 @@ impl Parking {
     pub(crate) fn watch(&self, stream: &Stream) -> bool {
         // A simulated stream has no descriptor.
         #[cfg(test)]
-        if matches!(stream, Stream::Simulated(_)) {
+        if matches!(stream, Stream::Plain(Socket::Simulated(_))) {
             return false;
         }
         let fd = stream.as_fd();

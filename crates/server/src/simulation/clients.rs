@@ -12,7 +12,7 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::task::spawn_local;
 use tokio::time::{Instant, sleep};
-use transport::stream::Stream;
+use transport::stream::{Socket, Stream};
 
 /// How a client behaves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,7 +62,7 @@ pub(super) async fn visit(world: Rc<World>, number: u64, mut seeded: Seeded) {
         sleep(Duration::from_millis(seeded.within(0..=400))).await;
         let (ours, theirs) = Wire::pair(&mut seeded);
         let port = 1_000 + number as u16 * 100 + turn as u16;
-        world.harness.accept(Stream::Simulated(Box::new(theirs)), port);
+        world.harness.accept(Stream::Plain(Socket::Simulated(Box::new(theirs))), port);
         converse(&world, Rc::new(ours), &mut seeded).await;
     }
 }

@@ -129,6 +129,7 @@ impl Harness {
                 number: 1,
                 logs: Logs::new(&config, &plant.files, &LogTarget::Stderr, &errors, &gathering),
                 groups: Groups::new(&config, &shared, None),
+                contexts: Arc::default(),
                 scripts: None,
                 tables: RefCell::new(None),
                 switches: SwitchIds::default().numbers(&config),

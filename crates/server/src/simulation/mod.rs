@@ -28,7 +28,7 @@ use std::time::Duration;
 use tokio::task::spawn_local;
 use tokio::time::{Instant, sleep, timeout};
 use transport::simulated;
-use transport::stream::Stream;
+use transport::stream::{Socket, Stream};
 use upstream::Address;
 
 #[test]
@@ -91,9 +91,9 @@ fn system_us() -> Option<u64> {
 pub(crate) fn connect(address: &Address) -> Option<impl Future<Output = io::Result<Stream>>> {
     let world = world()?;
     let address = address.clone();
-    Some(
-        async move { origins::connect(&world, &address).await.map(|wire| Stream::Simulated(Box::new(wire))) },
-    )
+    Some(async move {
+        origins::connect(&world, &address).await.map(|wire| Stream::Plain(Socket::Simulated(Box::new(wire))))
+    })
 }
 
 /// Fails if this world's disk has no room for a new file.

@@ -12,6 +12,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixListener;
 use std::sync::Arc;
 use switch::Tables;
+use tls::Contexts;
 
 /// See the module.
 pub(super) struct Candidate {
@@ -19,6 +20,7 @@ pub(super) struct Candidate {
     pub(super) config: Arc<Config>,
     pub(super) groups: Arc<SharedGroups>,
     pub(super) dicts: lua::Dicts,
+    pub(super) contexts: Arc<Contexts>,
     pub(super) tables: Arc<Tables>,
     pub(super) layout: Arc<Layout>,
     pub(super) files: Arc<LogFiles>,
@@ -39,6 +41,7 @@ impl Candidate {
             error_log: self.error_log.clone(),
             groups: Arc::clone(&self.groups),
             dicts: self.dicts.clone(),
+            contexts: Arc::clone(&self.contexts),
             tables: Arc::clone(&self.tables),
             layout: Arc::clone(&self.layout),
             drop_guard: Arc::clone(&self.drop_guard),

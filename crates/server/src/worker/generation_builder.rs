@@ -66,6 +66,7 @@ impl GenerationBuilder {
             number: new.number,
             logs,
             groups,
+            contexts: new.contexts,
             scripts,
             tables: RefCell::new(has_switches.then_some(tables)),
             switches: switch_ids.numbers(&new.config),

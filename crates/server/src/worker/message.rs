@@ -10,6 +10,7 @@ use std::os::fd::OwnedFd;
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 use switch::Tables;
+use tls::Contexts;
 
 /// See the module. A sender is for the thread's answer.
 pub(crate) enum Message {
@@ -39,6 +40,7 @@ pub(crate) struct NewGeneration {
     pub(crate) error_log: ErrorLog,
     pub(crate) groups: Arc<SharedGroups>,
     pub(crate) dicts: lua::Dicts,
+    pub(crate) contexts: Arc<Contexts>,
     /// The tables of its switches.
     pub(crate) tables: Arc<Tables>,
     /// The names under which its requests are measured.

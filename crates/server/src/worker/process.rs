@@ -36,12 +36,15 @@ use transport::files;
 pub struct Pointsman {
     /// The server's name, in the `Server` field and at the foot of error pages.
     pub identity: Identity,
+    /// Sessions of TLS, which outlive a configuration.
+    pub sessions: tls::Sessions,
 }
 
 /// A configuration that was read, and what holds beside it.
 #[derive(Debug)]
 pub struct Built {
     pub(super) config: Config,
+    pub(super) contexts: Arc<tls::Contexts>,
     /// Whether anything is measured.
     records: bool,
     /// The file for traces of requests.
@@ -77,15 +80,22 @@ impl Application for Pointsman {
         };
         match engine::config::build(&parsed, &inputs) {
             Err(faults) => Loaded { findings: faults.iter().map(finding).collect(), outcome: None },
-            Ok((config, warnings)) => {
-                let findings = warnings.iter().map(finding).collect();
+            Ok((config, mut diagnostics)) => {
+                let contexts = tls::Contexts::build(&config, &self.sessions, &mut diagnostics);
+                let findings = diagnostics.iter().map(finding).collect();
+                if diagnostics.iter().any(Diagnostic::is_error) {
+                    return Loaded { findings, outcome: None };
+                }
                 let boot = boot(&config, source);
                 #[cfg(debug_assertions)]
                 panics::provoked::prepare();
                 // A worker process has only the variables that `env` names, so the master looks.
                 let records = std::env::var_os(STATISTICS).is_none_or(|value| value != "off");
                 let trace = std::env::var_os(trace::VARIABLE).map(PathBuf::from);
-                Loaded { findings, outcome: Some((boot, Built { config, records, trace })) }
+                Loaded {
+                    findings,
+                    outcome: Some((boot, Built { config, contexts: Arc::new(contexts), records, trace })),
+                }
             }
         }
     }
@@ -169,6 +179,7 @@ impl WorkerProcess {
             config: Arc::clone(&process.config),
             groups: Arc::clone(&process.groups),
             dicts: process.dicts.clone(),
+            contexts: built.contexts,
             tables,
             layout,
             files: Arc::clone(&process.init.logs),

@@ -60,6 +60,7 @@ impl WorkerProcess {
             tables: Arc::clone(tables.tables()),
             layout: Arc::new(metrics::layout(&config)),
             groups: Arc::new(SharedGroups::new(&config, Some((&self.config, &self.groups)))),
+            contexts: built.contexts,
             dicts: lua::Dicts::new(&config.lua.dicts, Some(&self.dicts)),
             files: Arc::clone(&self.init.logs),
             command_line_log: self.init.source.error_log.clone(),

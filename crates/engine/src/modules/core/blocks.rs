@@ -36,7 +36,7 @@ pub(super) const BLOCKS: &[Directive] = &[
 fn server(b: &mut Builder<'_>, d: &conf::Directive) -> Result<(), Diagnostic> {
     let server = b.draft.servers.len();
     let scope = add_scope(b, d, Vec::new(), Modifier::Unnamed, None, Contexts::SERVER, Some(server));
-    b.draft.servers.push(ServerDraft { scope, names: Vec::new() });
+    b.draft.servers.push(ServerDraft { scope, ..ServerDraft::default() });
     b.block_in(d, Contexts::SERVER, scope);
     if !b.draft.listens.iter().any(|listen| listen.server == server) {
         // nginx: without `listen`, *:80; *:8000 when not run as root is left out, since it surprises.
@@ -47,6 +47,7 @@ fn server(b: &mut Builder<'_>, d: &conf::Directive) -> Result<(), Diagnostic> {
             options: None,
             default_server: false,
             proxy_protocol: false,
+            ssl: false,
             own_socket: false,
             span: d.name.span,
         };

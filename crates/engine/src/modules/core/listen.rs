@@ -11,7 +11,7 @@ pub(super) const DIRECTIVES: &[Directive] = &[
         "listen",
         Contexts::SERVER,
         Args::AtLeast(1),
-        "address[:port] | port | unix:path [default_server] [proxy_protocol] [backlog=number] [rcvbuf=size] \
+        "address[:port] | port | unix:path [default_server] [ssl] [proxy_protocol] [backlog=number] [rcvbuf=size] \
          [sndbuf=size] [ipv6only=on|off] [reuseport] [deferred] \
          [so_keepalive=on|off|[keepidle]:[keepintvl]:[keepcnt]]",
         listen,
@@ -20,7 +20,7 @@ pub(super) const DIRECTIVES: &[Directive] = &[
     .doc(
         "An address to listen on: port, address:port, [IPv6]:port or unix:path, with \
          default_server and socket options. With proxy_protocol each connection begins with a header \
-         of the PROXY protocol, version 1 or 2; it holds for all servers of the address.",
+         of the PROXY protocol, version 1 or 2; with ssl they are TLS. Both hold for all servers of the address.",
     )
     .example("listen 127.0.0.1:8080 default_server;"),
     Directive::new("server_name", Contexts::SERVER, Args::AtLeast(1), "name ...", server_name)
@@ -68,6 +68,7 @@ fn listen(b: &mut Builder<'_>, d: &conf::Directive) -> Result<(), Diagnostic> {
             options: None,
             default_server: false,
             proxy_protocol: false,
+            ssl: false,
             own_socket: false,
             span: word.span,
         };
@@ -118,7 +119,11 @@ fn option(draft: &mut ListenDraft, word: &Word) -> Result<(), Diagnostic> {
             draft.own_socket = true;
             return Ok(());
         }
-        ("ssl" | "http2" | "quic" | "spdy", None) => {
+        ("ssl", None) => {
+            draft.ssl = true;
+            return Ok(());
+        }
+        ("http2" | "quic" | "spdy", None) => {
             return Err(Diagnostic::error(
                 word.span,
                 format!(

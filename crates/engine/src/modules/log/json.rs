@@ -48,7 +48,7 @@ fn append_request(exchange: &Exchange, out: &mut Vec<u8>) {
             text(out, "http.request.method_original", method);
         }
     }
-    text(out, "url.scheme", b"http");
+    text(out, "url.scheme", exchange.connection.scheme());
     text(out, "url.path", &request.uri);
     text(out, "url.query", &request.args);
     text(out, "network.protocol.name", b"http");

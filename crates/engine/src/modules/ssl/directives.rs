@@ -1,0 +1,332 @@
+//! The directives of TLS.
+
+use super::files::{self, SslFile, SslText};
+use super::settings::{SslCache, SslSettings, TlsVersions, VerifyClient};
+use crate::config::{Builder, invalid_choice, invalid_value, number, once};
+use crate::directive::{Args, Code, Contexts, Directive};
+use crate::setting::Setting;
+use conf::{Diagnostic, Word};
+
+/// A directive that names a file.
+fn file(
+    b: &mut Builder<'_>,
+    d: &conf::Directive,
+    what: &str,
+    setting: fn(&mut SslSettings) -> &mut Setting<Option<SslFile>>,
+) -> Result<(), Diagnostic> {
+    let file = files::read(b, &d.args[0], what)?;
+    once(setting(b.ssl()).write(Some(file)), d)
+}
+
+/// A directive that is refused by its name, but for `off`.
+const fn refused(name: &'static str, args: Args, syntax: &'static str, code: Code) -> Directive {
+    Directive::new(name, Contexts::HS, args, syntax, code)
+}
+
+fn only_off(d: &conf::Directive, why: &str) -> Result<(), Diagnostic> {
+    match d.args[0].str()? {
+        "off" => Ok(()),
+        _ => Err(unsupported(d, why)),
+    }
+}
+
+fn unsupported(d: &conf::Directive, why: &str) -> Diagnostic {
+    let name = d.name.text();
+    Diagnostic::error(
+        d.name.span,
+        format!("directive \"{name}\" is known to nginx, not supported by pointsman"),
+    )
+    .label("not supported")
+    .help(why)
+}
+
+pub(super) const CERTIFICATES: &[Directive] = &[
+    Directive::new("ssl_certificate", Contexts::HS, Args::Exactly(1), "file", |b, d| {
+        let file = files::read(b, &d.args[0], "certificate")?;
+        b.ssl().certificates.push(file);
+        Ok(())
+    })
+    .doc(
+        "The server's certificate in PEM, with the intermediate ones behind it; data: has it in the configuration. \
+         Once for each kind of key: RSA and ECDSA.",
+    )
+    .example("ssl_certificate cert.pem;"),
+    Directive::new("ssl_certificate_key", Contexts::HS, Args::Exactly(1), "file", |b, d| {
+        let file = files::read(b, &d.args[0], "certificate key")?;
+        b.ssl().keys.push(file);
+        Ok(())
+    })
+    .doc(
+        "The private key of the certificate at the same place, in PEM. The master reads it with its own rights and \
+         passes it on; it is in no log and not in the output of -T.",
+    )
+    .example("ssl_certificate_key cert.key;"),
+    Directive::new("ssl_password_file", Contexts::HS, Args::Exactly(1), "file", |b, d| {
+        file(b, d, "password file", |ssl| &mut ssl.passwords)
+    })
+    .doc("Passwords for encrypted keys, one a line; each is tried.")
+    .example("ssl_password_file passwords;"),
+    Directive::new("ssl_stapling", Contexts::HS, Args::Flag, "on | off", |b, d| {
+        let on = b.flag(d)?;
+        once(b.ssl().stapling.write(on), d)
+    })
+    .default("off")
+    .doc(
+        "Sends the answer of an OCSP responder with the certificate: that of ssl_stapling_file. Responders are not \
+         asked, which is said when the configuration is loaded.",
+    )
+    .example("ssl_stapling on;"),
+    Directive::new("ssl_stapling_file", Contexts::HS, Args::Exactly(1), "file", |b, d| {
+        file(b, d, "OCSP response", |ssl| &mut ssl.stapling_file)
+    })
+    .doc("The answer of an OCSP responder in DER.")
+    .example("ssl_stapling_file stapling.der;"),
+    Directive::new("ssl_stapling_responder", Contexts::HS, Args::Exactly(1), "url", |_, _| Ok(()))
+        .doc("Has no effect: responders are not asked; see ssl_stapling.")
+        .example("ssl_stapling_responder http://ocsp.example.com/;"),
+    Directive::new("ssl_stapling_verify", Contexts::HS, Args::Flag, "on | off", |b, d| b.flag(d).map(drop))
+        .default("off")
+        .doc("Has no effect: the answer in ssl_stapling_file is taken as it is.")
+        .example("ssl_stapling_verify on;"),
+    refused("ssl", Args::Flag, "on | off", |b, d| match b.flag(d)? {
+        false => Ok(()),
+        true => Err(Diagnostic::error(d.name.span, "the \"ssl\" directive is removed, as in nginx 1.25")
+            .help("write `ssl` behind the address instead: `listen 443 ssl;`")),
+    })
+    .default("off")
+    .doc("Only off: write `listen … ssl`.")
+    .example("ssl off;"),
+];
+
+pub(super) const HANDSHAKE: &[Directive] = &[
+    Directive::new(
+        "ssl_protocols",
+        Contexts::HS,
+        Args::AtLeast(1),
+        "[SSLv2] [SSLv3] [TLSv1] [TLSv1.1] [TLSv1.2] [TLSv1.3]",
+        protocols,
+    )
+    .default("TLSv1.2 TLSv1.3")
+    .doc("The protocols. Those before TLS 1.2 are not to be had, which is said when the configuration is loaded.")
+    .example("ssl_protocols TLSv1.2 TLSv1.3;"),
+    Directive::new("ssl_ciphers", Contexts::HS, Args::Exactly(1), "ciphers", |b, d| {
+        let text = SslText::new(&d.args[0])?;
+        once(b.ssl().handshake.ciphers.write(Some(text)), d)
+    })
+    .default("HIGH:!aNULL:!MD5")
+    .doc(
+        "The cipher suites of TLS 1.2, as an expression of OpenSSL. It is applied to the suites that there are: ECDHE \
+         with AES-GCM or ChaCha20.",
+    )
+    .example("ssl_ciphers ECDHE-ECDSA-AES128-GCM-SHA256:ECDHE-RSA-AES128-GCM-SHA256;"),
+    Directive::new("ssl_conf_command", Contexts::HS, Args::Exactly(2), "name value", |b, d| {
+        if !d.args[0].text().eq_ignore_ascii_case(b"Ciphersuites") {
+            let name = d.args[0].text();
+            return Err(Diagnostic::error(
+                d.args[0].span,
+                format!("the command \"{name}\" of \"ssl_conf_command\" is not supported by pointsman"),
+            )
+            .help("supported is: Ciphersuites"));
+        }
+        let text = SslText::new(&d.args[1])?;
+        once(b.ssl().handshake.suites.write(Some(text)), d)
+    })
+    .doc("`Ciphersuites` sets the cipher suites of TLS 1.3, in order. Other commands of OpenSSL are refused.")
+    .example("ssl_conf_command Ciphersuites TLS_AES_128_GCM_SHA256;"),
+    Directive::new("ssl_prefer_server_ciphers", Contexts::HS, Args::Flag, "on | off", |b, d| {
+        let on = b.flag(d)?;
+        once(b.ssl().handshake.prefer_server_ciphers.write(on), d)
+    })
+    .default("off")
+    .doc("The server's order of cipher suites counts, not the client's.")
+    .example("ssl_prefer_server_ciphers on;"),
+    Directive::new("ssl_ecdh_curve", Contexts::HS, Args::Exactly(1), "curve", |b, d| {
+        let text = SslText::new(&d.args[0])?;
+        once(b.ssl().handshake.curves.write(Some(text)), d)
+    })
+    .default("auto")
+    .doc(
+        "The groups of the key exchange, in order, joined by colons; auto is \
+         X25519MLKEM768:X25519:prime256v1:secp384r1.",
+    )
+    .example("ssl_ecdh_curve X25519:prime256v1;"),
+    Directive::new("ssl_reject_handshake", Contexts::HS, Args::Flag, "on | off", |b, d| {
+        let on = b.flag(d)?;
+        once(b.ssl().handshake.reject.write(on), d)
+    })
+    .default("off")
+    .doc("Refuses handshakes for this server's names: clients get the alert unrecognized_name.")
+    .example("ssl_reject_handshake on;"),
+    Directive::new("ssl_buffer_size", Contexts::HS, Args::Exactly(1), "size", |b, d| {
+        let size = b.size(&d.args[0])?;
+        once(b.ssl().handshake.buffer_size.write(size), d)
+    })
+    .default("16k")
+    .doc("The largest TLS record that is sent.")
+    .example("ssl_buffer_size 4k;"),
+    Directive::new("ssl_dhparam", Contexts::HS, Args::Exactly(1), "file", |b, d| {
+        let file = files::read(b, &d.args[0], "DH parameters")?;
+        let text = format!("\"ssl_dhparam\" is not used: there are no cipher suites with DHE, \"{}\" has no effect", file.name);
+        b.diagnostics.push(Diagnostic::warn(d.name.span, text));
+        Ok(())
+    })
+    .doc("Read, and not used: there are no cipher suites with DHE.")
+    .example("ssl_dhparam dhparam.pem;"),
+    refused("ssl_early_data", Args::Flag, "on | off", |_, d| {
+        only_off(d, "requests in early data can be replayed; leave it off")
+    })
+    .default("off")
+    .doc("Only off: early data is not accepted.")
+    .example("ssl_early_data off;"),
+];
+
+pub(super) const SESSIONS: &[Directive] = &[
+    Directive::new(
+        "ssl_session_cache",
+        Contexts::HS,
+        Args::Between(1, 2),
+        "off | none | [builtin[:size]] [shared:name:size]",
+        session_cache,
+    )
+    .default("none")
+    .doc("Where sessions are kept so that clients can resume them. A shared cache outlives a reload.")
+    .example("ssl_session_cache shared:SSL:10m;"),
+    Directive::new("ssl_session_timeout", Contexts::HS, Args::Exactly(1), "time", |b, d| {
+        let ms = b.time_ms(&d.args[0])?;
+        once(b.ssl().sessions.timeout_ms.write(ms), d)
+    })
+    .default("5m")
+    .doc("For how long a session can be resumed.")
+    .example("ssl_session_timeout 1d;"),
+    Directive::new("ssl_session_tickets", Contexts::HS, Args::Flag, "on | off", |b, d| {
+        let on = b.flag(d)?;
+        once(b.ssl().sessions.tickets.write(on), d)
+    })
+    .default("on")
+    .doc("Sessions are resumed by tickets that the clients keep.")
+    .example("ssl_session_tickets off;"),
+    Directive::new("ssl_session_ticket_key", Contexts::HS, Args::Exactly(1), "file", |b, d| {
+        let file = files::read(b, &d.args[0], "session ticket key")?;
+        if !matches!(file.bytes().len(), 48 | 80) {
+            let text = format!("\"{}\" must be 48 or 80 bytes", file.name);
+            return Err(Diagnostic::error(d.args[0].span, text)
+                .help("make one: `openssl rand 80 > ticket.key`"));
+        }
+        b.ssl().sessions.ticket_keys.push(file);
+        Ok(())
+    })
+    .doc(
+        "A key for tickets, of 48 or 80 bytes. The first encrypts, all decrypt. Tickets are not those of nginx: they can \
+         be shared among servers of pointsman alone.",
+    )
+    .example("ssl_session_ticket_key current.key;"),
+];
+
+pub(super) const CLIENTS: &[Directive] = &[
+    Directive::new(
+        "ssl_verify_client",
+        Contexts::HS,
+        Args::Exactly(1),
+        "on | off | optional | optional_no_ca",
+        |b, d| {
+            let verify = match d.args[0].str()? {
+                "on" => VerifyClient::On,
+                "off" => VerifyClient::Off,
+                "optional" => VerifyClient::Optional,
+                "optional_no_ca" => VerifyClient::OptionalNoCa,
+                _ => return Err(invalid_choice(&d.args[0])),
+            };
+            once(b.ssl().client.verify.write(verify), d)
+        },
+    )
+    .default("off")
+    .doc("Asks clients for a certificate; $ssl_client_verify has the result.")
+    .example("ssl_verify_client on;"),
+    Directive::new("ssl_verify_depth", Contexts::HS, Args::Exactly(1), "number", |b, d| {
+        let depth = b.number(&d.args[0])?;
+        once(b.ssl().client.depth.write(depth), d)
+    })
+    .default("1")
+    .doc("How many intermediate certificates may be between a client's and an authority's.")
+    .example("ssl_verify_depth 2;"),
+    Directive::new("ssl_client_certificate", Contexts::HS, Args::Exactly(1), "file", |b, d| {
+        file(b, d, "CA certificates", |ssl| &mut ssl.client.certificate)
+    })
+    .doc("The authorities of clients' certificates in PEM. Clients are told their names.")
+    .example("ssl_client_certificate ca.pem;"),
+    Directive::new("ssl_trusted_certificate", Contexts::HS, Args::Exactly(1), "file", |b, d| {
+        file(b, d, "CA certificates", |ssl| &mut ssl.client.trusted)
+    })
+    .doc("The same, without telling clients their names.")
+    .example("ssl_trusted_certificate chain.pem;"),
+    Directive::new("ssl_crl", Contexts::HS, Args::Exactly(1), "file", |b, d| {
+        file(b, d, "revocation list", |ssl| &mut ssl.client.revocations)
+    })
+    .doc("Revoked certificates of clients, in PEM: a list for each authority.")
+    .example("ssl_crl crl.pem;"),
+    refused("ssl_ocsp", Args::Exactly(1), "on | off | leaf", |_, d| {
+        only_off(d, "name the revoked certificates in a list: `ssl_crl crl.pem;`")
+    })
+    .default("off")
+    .doc("Only off: responders are not asked about clients' certificates.")
+    .example("ssl_ocsp off;"),
+];
+
+fn protocols(b: &mut Builder<'_>, d: &conf::Directive) -> Result<(), Diagnostic> {
+    let mut versions = TlsVersions { tls12: false, tls13: false };
+    let mut older: Vec<&Word> = Vec::new();
+    for word in &d.args {
+        match word.str()? {
+            "TLSv1.2" => versions.tls12 = true,
+            "TLSv1.3" => versions.tls13 = true,
+            "SSLv2" | "SSLv3" | "TLSv1" | "TLSv1.1" => older.push(word),
+            _ => return Err(invalid_choice(word)),
+        }
+    }
+    if let Some(first) = older.first() {
+        let names: Vec<_> = older.iter().map(|word| word.text().to_string()).collect();
+        let text = format!("{} in \"ssl_protocols\" cannot be had: they are not secure", names.join(", "));
+        if !versions.tls12 && !versions.tls13 {
+            return Err(Diagnostic::error(first.span, format!("{text}, and no other protocol is named"))
+                .help("write `ssl_protocols TLSv1.2 TLSv1.3;`"));
+        }
+        b.diagnostics.push(Diagnostic::warn(first.span, text));
+    }
+    once(b.ssl().handshake.versions.write(versions), d)
+}
+
+fn session_cache(b: &mut Builder<'_>, d: &conf::Directive) -> Result<(), Diagnostic> {
+    let mut cache = None;
+    for word in &d.args {
+        let text = word.str()?;
+        let parsed = match text.split(':').collect::<Vec<_>>()[..] {
+            ["off"] => SslCache::Off,
+            ["none"] => SslCache::None,
+            ["builtin"] => SslCache::BuiltIn(20_480),
+            ["builtin", size] => SslCache::BuiltIn(number(size.as_bytes()).ok_or_else(|| wrong(word))?),
+            ["shared", name, size] if !name.is_empty() => {
+                let size = conf::value::parse_size(size.as_bytes()).ok_or_else(|| wrong(word))?;
+                // nginx: eight pages.
+                if size < 8 * 4096 {
+                    return Err(Diagnostic::error(
+                        word.span,
+                        format!("session cache \"{name}\" is too small"),
+                    )
+                    .help("give it 32k or more; 1m holds about 4000 sessions"));
+                }
+                SslCache::Shared(name.to_owned(), size)
+            }
+            _ => return Err(wrong(word)),
+        };
+        // Of `builtin` and `shared` together, the shared one is used.
+        if !matches!(cache, Some(SslCache::Shared(..))) {
+            cache = Some(parsed);
+        }
+    }
+    let cache = cache.ok_or_else(|| invalid_value(&d.name))?;
+    once(b.ssl().sessions.cache.write(cache), d)
+}
+
+fn wrong(word: &Word) -> Diagnostic {
+    Diagnostic::error(word.span, format!("invalid session cache \"{}\"", word.text()))
+}

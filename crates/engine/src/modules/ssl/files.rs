@@ -1,0 +1,84 @@
+//! Files that directives name, with their bytes: read once, when the configuration is loaded.
+
+use crate::config::Builder;
+use conf::{Diagnostic, Span, Word, system_words};
+use std::fmt;
+use std::sync::Arc;
+use zeroize::Zeroizing;
+
+/// A file's bytes. They are cleared when the last configuration that has them is dropped, and never shown.
+#[derive(Clone)]
+pub struct SslFile {
+    /// Its path, or what is said instead of it.
+    pub name: Arc<str>,
+    /// Where the configuration names it.
+    pub span: Span,
+    bytes: Arc<Zeroizing<Vec<u8>>>,
+}
+
+impl SslFile {
+    /// Returns its bytes.
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+/// Two are equal if their bytes are.
+impl PartialEq for SslFile {
+    fn eq(&self, other: &Self) -> bool {
+        self.bytes == other.bytes
+    }
+}
+
+impl Eq for SslFile {}
+
+impl fmt::Debug for SslFile {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.debug_struct("SslFile").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+/// A text of a directive that the crate `tls` reads.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SslText {
+    /// The text.
+    pub text: String,
+    /// Where it is.
+    pub span: Span,
+}
+
+impl SslText {
+    pub(super) fn new(word: &Word) -> Result<SslText, Diagnostic> {
+        Ok(SslText { text: word.str()?.to_owned(), span: word.span })
+    }
+}
+
+/// Reads the file that a directive names; `what` is its contents. `data:` has them in the configuration itself.
+pub(super) fn read(b: &Builder<'_>, word: &Word, what: &str) -> Result<SslFile, Diagnostic> {
+    let text = word.str()?;
+    if text.contains('$') {
+        return Err(Diagnostic::error(
+            word.span,
+            format!("variables in the name of a {what} are not supported by pointsman"),
+        )
+        .help("write the name of one file"));
+    }
+    if let Some(data) = text.strip_prefix("data:") {
+        let bytes = Arc::new(Zeroizing::new(data.as_bytes().to_vec()));
+        return Ok(SslFile { name: "data:...".into(), span: word.span, bytes });
+    }
+    if let Some((scheme @ ("engine" | "store"), _)) = text.split_once(':') {
+        return Err(Diagnostic::error(
+            word.span,
+            format!("\"{scheme}:\" in the name of a {what} is known to nginx, not supported by pointsman"),
+        )
+        .help("write the name of a file"));
+    }
+    let path = b.conf_path(word)?;
+    let bytes = b.inputs.loader.read_private(&path).map_err(|error| {
+        let (path, why) = (path.display(), system_words(&error));
+        Diagnostic::error(word.span, format!("cannot load {what} \"{path}\": open() failed ({why})"))
+    })?;
+    let name = path.display().to_string().into();
+    Ok(SslFile { name, span: word.span, bytes: Arc::new(Zeroizing::new(bytes)) })
+}

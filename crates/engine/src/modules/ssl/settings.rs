@@ -1,0 +1,149 @@
+//! The settings of TLS, of a server or the http level.
+
+use super::files::{SslFile, SslText};
+use crate::setting::settings;
+use std::sync::Arc;
+
+/// The protocols that `ssl_protocols` allows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TlsVersions {
+    /// TLS 1.2.
+    pub tls12: bool,
+    /// TLS 1.3.
+    pub tls13: bool,
+}
+
+/// `ssl_verify_client`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum VerifyClient {
+    /// No certificate is asked for.
+    #[default]
+    Off,
+    /// A valid one is required.
+    On,
+    /// One that is sent must be valid.
+    Optional,
+    /// One that is sent need not be signed by a known authority.
+    OptionalNoCa,
+}
+
+/// `ssl_session_cache`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SslCache {
+    /// Sessions are not kept, and clients are told so; tickets apart.
+    Off,
+    /// Sessions are not kept; tickets apart.
+    None,
+    /// In memory of this name and size in bytes, shared by all servers that name it.
+    Shared(String, u64),
+    /// The same, for a server alone: so many sessions.
+    BuiltIn(u64),
+}
+
+/// The terms under which a client's certificate counts.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct ClientTerms {
+    /// Whether one is wanted.
+    pub verify: VerifyClient,
+    /// How many intermediate certificates may be between it and an authority.
+    pub depth: u64,
+    /// The authorities: the bytes of `ssl_client_certificate` and `ssl_trusted_certificate`.
+    pub authorities: Vec<SslFile>,
+    /// The revocation lists: the bytes of `ssl_crl`.
+    pub revocations: Option<SslFile>,
+}
+
+settings! {
+    /// Verification of clients.
+    pub struct SslClientSettings {
+        /// `ssl_verify_client`.
+        pub verify: VerifyClient = VerifyClient::Off,
+        /// `ssl_verify_depth`.
+        pub depth: u64 = 1,
+        /// `ssl_client_certificate`.
+        pub certificate: Option<SslFile> = None,
+        /// `ssl_trusted_certificate`.
+        pub trusted: Option<SslFile> = None,
+        /// `ssl_crl`.
+        pub revocations: Option<SslFile> = None,
+    }
+}
+
+settings! {
+    /// Sessions that are resumed.
+    pub struct SslSessionSettings {
+        /// `ssl_session_cache`.
+        pub cache: SslCache = SslCache::None,
+        /// `ssl_session_timeout`, in ms.
+        pub timeout_ms: u64 = 300_000,
+        /// `ssl_session_tickets`.
+        pub tickets: bool = true,
+        /// `ssl_session_ticket_key`: the first encrypts.
+        pub ticket_keys: Vec<SslFile> = Vec::new(),
+    }
+}
+
+settings! {
+    /// The handshake.
+    pub struct SslHandshakeSettings {
+        /// `ssl_protocols`.
+        pub versions: TlsVersions = TlsVersions { tls12: true, tls13: true },
+        /// `ssl_ciphers`.
+        pub ciphers: Option<SslText> = None,
+        /// `ssl_conf_command Ciphersuites`.
+        pub suites: Option<SslText> = None,
+        /// `ssl_prefer_server_ciphers`.
+        pub prefer_server_ciphers: bool = false,
+        /// `ssl_ecdh_curve`.
+        pub curves: Option<SslText> = None,
+        /// `ssl_reject_handshake`.
+        pub reject: bool = false,
+        /// `ssl_buffer_size`.
+        pub buffer_size: u64 = 16 << 10,
+    }
+}
+
+settings! {
+    /// TLS of a server.
+    pub struct SslSettings {
+        /// `ssl_certificate`.
+        pub certificates: Vec<SslFile> = Vec::new(),
+        /// `ssl_certificate_key`.
+        pub keys: Vec<SslFile> = Vec::new(),
+        /// `ssl_password_file`.
+        pub passwords: Option<SslFile> = None,
+        /// `ssl_stapling_file`.
+        pub stapling_file: Option<SslFile> = None,
+        /// `ssl_stapling`.
+        pub stapling: bool = false,
+    }
+    nested {
+        /// The handshake.
+        pub handshake: SslHandshakeSettings,
+        /// Sessions.
+        pub sessions: SslSessionSettings,
+        /// Clients' certificates.
+        pub client: SslClientSettings,
+    }
+    not a setting {
+        /// The terms of `client`, to be compared with those of a handshake.
+        pub terms: Arc<ClientTerms> = Arc::default(),
+    }
+}
+
+impl SslSettings {
+    /// Takes from the http level what this server does not say, and puts the terms together.
+    pub(crate) fn settle(&mut self, outer: &SslSettings) {
+        self.inherit(outer);
+        let client = &self.client;
+        let authorities = client.certificate.iter().chain(client.trusted.iter()).cloned();
+        if *client.verify != VerifyClient::Off {
+            self.terms = Arc::new(ClientTerms {
+                verify: *client.verify,
+                depth: *client.depth,
+                authorities: authorities.collect(),
+                revocations: client.revocations.get().clone(),
+            });
+        }
+    }
+}

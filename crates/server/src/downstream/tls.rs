@@ -1,0 +1,183 @@
+//! The handshake of TLS with a client: its first message names the server, and that server's context answers.
+//!
+//! Must never decide what a request may do with its connection: `engine::modules::ssl` does.
+
+use crate::context::generation::Generation;
+use crate::context::listen_socket::ListenSocket;
+use crate::context::timeout::{TimedOut, Timeout};
+use crate::downstream::proxy_protocol;
+use crate::request::client::Client;
+use crate::request::host::with_env;
+use engine::exchange::Connection;
+use engine::host::Level;
+use engine::log_line;
+use std::future::poll_fn;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context as TaskContext, Poll};
+use tls::{Context, Offer, fault_text};
+use transport::stream::Stream;
+use transport::tls_stream::{HandshakeFault, TlsOpening, TlsStream};
+
+/// Returns true if a connection without a request is at an address with TLS, in clear, and past the header of the PROXY
+/// protocol.
+pub(crate) fn is_awaited(client: &Client, connection: &mut Connection, socket: &ListenSocket) -> bool {
+    if !matches!(client.stream, Stream::Plain(_)) || proxy_protocol::is_awaited(connection) {
+        return false;
+    }
+    let Some((generation, listener)) = socket.serving(client.thread.generation()) else { return false };
+    connection.listener = listener;
+    generation.config.listeners[listener].servers_at(connection.local).ssl
+}
+
+/// The numbers of alerts (RFC 8446, section 6.2).
+const UNRECOGNIZED_NAME: u8 = 112;
+
+/// Why a handshake ended.
+enum Failed {
+    /// The client or the server is at fault.
+    Fault(HandshakeFault),
+    /// No context is to answer.
+    Refused,
+    /// It took too long.
+    TimedOut,
+}
+
+impl From<HandshakeFault> for Failed {
+    fn from(fault: HandshakeFault) -> Self {
+        Failed::Fault(fault)
+    }
+}
+
+/// Accepts the connection: shakes hands, or returns it as it is if the client speaks in clear, which its request is told.
+/// `None` is a connection that is over.
+pub(crate) async fn accept(
+    mut client: Client,
+    connection: &mut Connection,
+    socket: &ListenSocket,
+) -> Option<Client> {
+    let thread = Rc::clone(&client.thread);
+    let (generation, listener) = socket.serving(thread.generation())?;
+    connection.listener = listener;
+    let default = generation.config.listeners[listener].servers_at(connection.local).default;
+    let scope = generation.config.server(default).scope;
+    client.timeout.start(*generation.config.location(scope).settings.core.head.timeout_ms);
+    match first_byte(&mut client).await {
+        // A handshake begins with this type of record, or in the old form with a length that has the top bit.
+        Some(first) if first == 22 || first & 0x80 != 0 => {}
+        Some(_) => return Some(client),
+        None => return None,
+    }
+    let limit = (*generation.config.main.worker_connections / 4).max(1);
+    let guard = thread.registry.begin_handshake(connection.serial, &client.conn_state, limit);
+    let Client { stream: Stream::Plain(socket), .. } = client else { return Some(client) };
+    let mut name = None;
+    let timeout = &mut client.timeout;
+    let shaken = match TlsOpening::new(socket, client.read_buffer.unread()) {
+        Ok(opening) => shake_hands(opening, timeout, &generation, connection, &mut name).await,
+        Err(fault) => Err(fault.into()),
+    };
+    drop(guard);
+    client.read_buffer.consume(client.read_buffer.unread().len());
+    client.read_buffer.release(&thread.buffers);
+    match shaken {
+        Ok((stream, context, offer)) => {
+            connection.tls = Some(Rc::new(context.session(offer, stream.connection())));
+            // A signature takes long: others are served in between.
+            tokio::task::yield_now().await;
+            Some(Client { stream: Stream::Tls(stream), ..client })
+        }
+        Err(failed) => {
+            let mut text = match failed {
+                Failed::TimedOut if client.conn_state.is_cut() => {
+                    "closed in the SSL handshake: too many are half open".to_owned()
+                }
+                Failed::TimedOut => {
+                    "client timed out (110: Connection timed out) while SSL handshaking".to_owned()
+                }
+                failed => words(failed),
+            };
+            if let Some(name) = name {
+                text.push_str(", server name: \"");
+                text.push_str(&String::from_utf8_lossy(&name));
+                text.push('"');
+            }
+            with_env(&thread, &generation, |env| {
+                log_line::connection_error(connection, env, Level::Info, text.as_bytes());
+            });
+            None
+        }
+    }
+}
+
+/// Returns the words of the error log for a handshake that failed, but not for want of time.
+fn words(failed: Failed) -> String {
+    match failed {
+        Failed::Fault(HandshakeFault::Closed) => {
+            "peer closed connection in SSL handshake while SSL handshaking".to_owned()
+        }
+        Failed::Fault(HandshakeFault::Io(error)) => {
+            format!("SSL_do_handshake() failed ({error}) while SSL handshaking")
+        }
+        Failed::Fault(HandshakeFault::TooLong) => {
+            "SSL_do_handshake() failed (SSL: client sent more than 32k) while SSL handshaking".to_owned()
+        }
+        Failed::Fault(HandshakeFault::Tls(error)) => {
+            format!("SSL_do_handshake() failed (SSL: {}) while SSL handshaking", fault_text(&error))
+        }
+        Failed::Refused | Failed::TimedOut => {
+            "SSL_do_handshake() failed (SSL: rejected by ssl_reject_handshake) while SSL handshaking"
+                .to_owned()
+        }
+    }
+}
+
+/// Waits for the first byte of a connection, and leaves it there; `None` if none comes.
+async fn first_byte(client: &mut Client) -> Option<u8> {
+    if let Some(first) = client.read_buffer.unread().first() {
+        return Some(*first);
+    }
+    let Client { stream, timeout, .. } = client;
+    poll_fn(|cx| match stream.poll_first_byte(cx) {
+        Poll::Ready(first) => Poll::Ready(first.ok().flatten()),
+        Poll::Pending => timeout.poll_elapsed(cx).map(|TimedOut| None),
+    })
+    .await
+}
+
+/// Waits for a step of the handshake until its time is up.
+async fn in_time<T>(
+    timeout: &mut Timeout,
+    mut step: impl FnMut(&mut TaskContext<'_>) -> Poll<Result<T, HandshakeFault>>,
+) -> Result<T, Failed> {
+    poll_fn(|cx| match step(cx) {
+        Poll::Ready(result) => Poll::Ready(result.map_err(Failed::from)),
+        Poll::Pending => timeout.poll_elapsed(cx).map(|TimedOut| Err(Failed::TimedOut)),
+    })
+    .await
+}
+
+/// Shakes hands under the context of the server that the client asks for, whose name is put into `name`.
+async fn shake_hands(
+    mut opening: TlsOpening,
+    timeout: &mut Timeout,
+    generation: &Generation,
+    connection: &Connection,
+    name: &mut Option<Box<[u8]>>,
+) -> Result<(Box<TlsStream>, Arc<Context>, Offer), Failed> {
+    let accepted = in_time(timeout, |cx| opening.poll_hello(cx)).await?;
+    let offer = Offer::new(&accepted);
+    name.clone_from(&offer.server_name);
+    let servers = generation.config.listeners[connection.listener].servers_at(connection.local);
+    let server = match &offer.server_name {
+        Some(name) => servers.by_name(name),
+        None => servers.default,
+    };
+    let Some(context) = generation.contexts.choose(server, servers.default) else {
+        opening.refuse(UNRECOGNIZED_NAME);
+        return Err(Failed::Refused);
+    };
+    let mut stream = opening.accept(accepted, Arc::clone(&context.config))?;
+    in_time(timeout, |cx| stream.poll_handshake(cx)).await?;
+    Ok((stream, Arc::clone(context), offer))
+}

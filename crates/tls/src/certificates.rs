@@ -1,0 +1,160 @@
+//! A server's certificates: chains and keys that fit, and which of them a client gets.
+
+use crate::der;
+use crate::encrypted_key::{self, DecryptFault};
+use crate::pem;
+use engine::modules::ssl::SslFile;
+use rustls::crypto::CryptoProvider;
+use rustls::server::{ClientHello, ResolvesServerCert};
+use rustls::sign::CertifiedKey;
+use rustls::{CipherSuite, SignatureAlgorithm};
+use rustls_pki_types::{
+    CertificateDer, PrivateKeyDer, PrivatePkcs1KeyDer, PrivatePkcs8KeyDer, PrivateSec1KeyDer,
+};
+use std::sync::Arc;
+
+/// When a certificate of the configuration expires.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CertificateExpiry {
+    /// The file.
+    pub file: Arc<str>,
+    /// Until when it is valid, in seconds since the epoch.
+    pub until_s: u64,
+}
+
+/// A certificate with its key.
+pub(crate) struct Pair {
+    pub(crate) key: Arc<CertifiedKey>,
+    pub(crate) expiry: CertificateExpiry,
+}
+
+/// What is wrong with a pair: the text, and whether the key is at fault.
+pub(crate) struct PairFault {
+    pub(crate) text: String,
+    pub(crate) help: &'static str,
+    pub(crate) in_key: bool,
+}
+
+/// Loads a certificate and its key.
+pub(crate) fn load(
+    certificate: &SslFile,
+    key: &SslFile,
+    passwords: Option<&SslFile>,
+    provider: &CryptoProvider,
+) -> Result<Pair, PairFault> {
+    let name = &certificate.name;
+    let in_certificate = |text: String| PairFault {
+        text,
+        help: "give the certificate in PEM, with the intermediate ones behind it",
+        in_key: false,
+    };
+    let chain = pem::certificates(certificate.bytes());
+    let Some(first) = chain.first() else {
+        return Err(in_certificate(format!(
+            "cannot load certificate \"{name}\": there is no certificate in it"
+        )));
+    };
+    let Some(until_s) = der::fields(first).map(|fields| fields.until.epoch_s()) else {
+        return Err(in_certificate(format!("cannot load certificate \"{name}\": it is broken")));
+    };
+    let expiry = CertificateExpiry { file: Arc::clone(name), until_s };
+    let signing_key = load_key(key, passwords, provider)?;
+    let chain: Vec<_> = chain.into_iter().map(CertificateDer::from).collect();
+    let pair = CertifiedKey::new(chain, signing_key);
+    match pair.keys_match() {
+        Ok(()) | Err(rustls::Error::InconsistentKeys(rustls::InconsistentKeys::Unknown)) => {
+            Ok(Pair { key: Arc::new(pair), expiry })
+        }
+        Err(rustls::Error::InconsistentKeys(_)) => Err(PairFault {
+            text: format!("the key \"{}\" does not match the certificate \"{name}\"", key.name),
+            help: "name the key that the certificate was made for; with several, in the same order",
+            in_key: true,
+        }),
+        Err(error) => Err(in_certificate(format!("cannot load certificate \"{name}\": {error}"))),
+    }
+}
+
+fn load_key(
+    file: &SslFile,
+    passwords: Option<&SslFile>,
+    provider: &CryptoProvider,
+) -> Result<Arc<dyn rustls::sign::SigningKey>, PairFault> {
+    let name = &file.name;
+    let fault = |why: &str, help: &'static str| PairFault {
+        text: format!("cannot load certificate key \"{name}\": {why}"),
+        help,
+        in_key: true,
+    };
+    let is_key = |section: &pem::Section| section.label.ends_with("PRIVATE KEY");
+    let Some(section) = pem::sections(file.bytes()).into_iter().find(is_key) else {
+        return Err(fault("there is no private key in it", "give the key in PEM"));
+    };
+    let der = if encrypted_key::is_encrypted(&section) {
+        let lines = passwords.map_or(&b""[..], |file| file.bytes()).split(|byte| *byte == b'\n');
+        let lines: Vec<&[u8]> = lines
+            .map(|line| line.strip_suffix(b"\r").unwrap_or(line))
+            .filter(|line| !line.is_empty())
+            .collect();
+        let password_help = "put its password into the file of `ssl_password_file`, on a line of its own";
+        if lines.is_empty() {
+            return Err(fault("it is encrypted, and there is no password", password_help));
+        }
+        encrypted_key::decrypt(&section, &lines).map_err(|why| match why {
+            DecryptFault::WrongPassword => fault("wrong password", password_help),
+            DecryptFault::Unsupported(why) => {
+                fault(why, "encrypt it anew: `openssl pkcs8 -topk8 -v2 aes256 -in old.key -out new.key`")
+            }
+        })?
+    } else {
+        section.der
+    };
+    let der = match section.label.as_str() {
+        "RSA PRIVATE KEY" => PrivateKeyDer::Pkcs1(PrivatePkcs1KeyDer::from(der.to_vec())),
+        "EC PRIVATE KEY" => PrivateKeyDer::Sec1(PrivateSec1KeyDer::from(der.to_vec())),
+        _ => PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(der.to_vec())),
+    };
+    provider.key_provider.load_private_key(der).map_err(|_| {
+        fault(
+            "it is of a kind that is not supported",
+            "use an RSA key of 2048 bits or more, ECDSA, or Ed25519",
+        )
+    })
+}
+
+/// Chooses among the pairs of a server by what the client can verify.
+#[derive(Debug)]
+pub(crate) struct Resolver {
+    pub(crate) pairs: Vec<Arc<CertifiedKey>>,
+    pub(crate) has_tls13: bool,
+}
+
+impl Resolver {
+    /// Returns true if the client has offered a suite for this kind of key.
+    fn is_usable(&self, pair: &CertifiedKey, hello: &ClientHello<'_>) -> bool {
+        let wants_ecdsa = pair.key.algorithm() != SignatureAlgorithm::RSA;
+        hello.cipher_suites().iter().any(|suite| match suite {
+            CipherSuite::TLS13_AES_128_GCM_SHA256
+            | CipherSuite::TLS13_AES_256_GCM_SHA384
+            | CipherSuite::TLS13_CHACHA20_POLY1305_SHA256 => self.has_tls13,
+            CipherSuite::TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256
+            | CipherSuite::TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384
+            | CipherSuite::TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256 => wants_ecdsa,
+            CipherSuite::TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256
+            | CipherSuite::TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384
+            | CipherSuite::TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256 => !wants_ecdsa,
+            _ => false,
+        })
+    }
+}
+
+impl ResolvesServerCert for Resolver {
+    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        // In the client's order of signatures.
+        let wanted = hello.signature_schemes().iter().find_map(|scheme| {
+            self.pairs
+                .iter()
+                .find(|pair| pair.key.choose_scheme(&[*scheme]).is_some() && self.is_usable(pair, &hello))
+        });
+        wanted.or(self.pairs.first()).cloned()
+    }
+}

@@ -1,0 +1,317 @@
+//! The TLS of a configuration: a context for each server that has certificates.
+
+use crate::certificates::{self, CertificateExpiry, Pair, Resolver};
+use crate::ciphers;
+use crate::clients::{self, ClientAuthorities};
+use crate::groups;
+use crate::sessions::{BoundCache, Cache, Sessions, Tickets};
+use conf::Diagnostic;
+use engine::modules::ssl::{ClientTerms, SslCache, SslFile, SslSettings, SslText, VerifyClient};
+use engine::{Config, ServerId};
+use rustls::crypto::{CryptoProvider, aws_lc_rs};
+use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
+use rustls::sign::CertifiedKey;
+use rustls::{ServerConfig, SupportedCipherSuite};
+use rustls_pki_types::UnixTime;
+use std::collections::HashMap;
+use std::sync::Arc;
+use zeroize::Zeroizing;
+
+/// The TLS of one server.
+#[derive(Debug)]
+pub struct Context {
+    /// What handshakes follow.
+    pub config: Arc<ServerConfig>,
+    pub(crate) terms: Arc<ClientTerms>,
+    pub(crate) authorities: Option<ClientAuthorities>,
+}
+
+/// How a server answers a handshake.
+#[derive(Clone, Debug)]
+enum Answer {
+    /// With the default server's context.
+    AsDefault,
+    Reject,
+    With(Arc<Context>),
+}
+
+/// The TLS of all servers of a configuration.
+#[derive(Debug, Default)]
+pub struct Contexts {
+    servers: Vec<Answer>,
+    /// All certificates, each once.
+    pub certificates: Vec<CertificateExpiry>,
+}
+
+impl Contexts {
+    /// Returns the context for a handshake that asks for `server` at an address whose default server is `default`; `None` is
+    /// to be refused.
+    pub fn choose(&self, server: ServerId, default: ServerId) -> Option<&Arc<Context>> {
+        let answer = |server: ServerId| self.servers.get(server.0 as usize);
+        match answer(server) {
+            Some(Answer::With(context)) => Some(context),
+            Some(Answer::AsDefault) => match answer(default) {
+                Some(Answer::With(context)) => Some(context),
+                _ => None,
+            },
+            _ => None,
+        }
+    }
+
+    /// Builds the contexts of a configuration. Faults and warnings go to `findings`; with a fault among them the result is
+    /// not to be used.
+    pub fn build(config: &Config, sessions: &Sessions, findings: &mut Vec<Diagnostic>) -> Contexts {
+        let mut builder = ContextBuilder {
+            sessions,
+            findings,
+            pairs: HashMap::new(),
+            certificates: Vec::new(),
+            now_s: UnixTime::now().as_secs(),
+        };
+        let servers = config.servers.iter().map(|server| builder.answer(&server.ssl)).collect();
+        Contexts { servers, certificates: builder.certificates }
+    }
+}
+
+struct ContextBuilder<'a> {
+    sessions: &'a Sessions,
+    findings: &'a mut Vec<Diagnostic>,
+    /// Pairs by the names of their files, so that servers with the same certificate share it.
+    pairs: HashMap<(Arc<str>, Arc<str>), Option<Arc<CertifiedKey>>>,
+    certificates: Vec<CertificateExpiry>,
+    now_s: u64,
+}
+
+/// How long before a certificate expires it is said.
+const WARNED_S: u64 = 14 * 86_400;
+
+impl ContextBuilder<'_> {
+    fn answer(&mut self, ssl: &SslSettings) -> Answer {
+        if *ssl.handshake.reject {
+            return Answer::Reject;
+        }
+        if ssl.certificates.is_empty() {
+            return Answer::AsDefault;
+        }
+        match self.context(ssl) {
+            Some(context) => Answer::With(Arc::new(context)),
+            None => Answer::Reject,
+        }
+    }
+
+    /// Builds a server's context; `None` after a fault.
+    fn context(&mut self, ssl: &SslSettings) -> Option<Context> {
+        let standard = aws_lc_rs::default_provider();
+        let pairs: Vec<_> = ssl
+            .certificates
+            .iter()
+            .zip(ssl.keys.iter())
+            .map(|(certificate, key)| self.pair(certificate, key, ssl.passwords.as_ref(), &standard))
+            .collect();
+        let pairs: Option<Vec<_>> = pairs.into_iter().collect();
+        let suites = self.suites(ssl);
+        let groups = self.groups(ssl.handshake.curves.as_ref());
+        let algorithms = standard.signature_verification_algorithms;
+        let (verifier, authorities) = match *ssl.client.verify {
+            VerifyClient::Off => (WebPkiClientVerifier::no_client_auth(), None),
+            _ => match clients::load(ssl, algorithms) {
+                Ok((ask, authorities)) => (Arc::new(ask) as _, Some(authorities)),
+                Err(fault) => {
+                    self.findings.push(Diagnostic::error(fault.file.span, fault.text));
+                    return None;
+                }
+            },
+        };
+        let (pairs, suites, groups) = (self.stapled(pairs?, ssl), suites?, groups?);
+        let has = |version: &'static rustls::SupportedProtocolVersion| {
+            suites.iter().any(|suite| suite.version() == version).then_some(version)
+        };
+        let versions: Vec<_> =
+            [has(&rustls::version::TLS13), has(&rustls::version::TLS12)].into_iter().flatten().collect();
+        let has_tls13 = versions.contains(&&rustls::version::TLS13);
+        let provider = CryptoProvider { cipher_suites: suites, kx_groups: groups, ..standard };
+        let built = ServerConfig::builder_with_provider(Arc::new(provider)).with_protocol_versions(&versions);
+        let builder = match built {
+            Ok(builder) => builder,
+            Err(error) => {
+                let span = ssl.certificates.first().map(|file| file.span);
+                self.findings.push(Diagnostic::error(span, format!("TLS cannot be set up: {error}")));
+                return None;
+            }
+        };
+        let mut config = builder
+            .with_client_cert_verifier(verifier)
+            .with_cert_resolver(Arc::new(Resolver { pairs, has_tls13 }));
+        config.ignore_client_order = *ssl.handshake.prefer_server_ciphers;
+        config.alpn_protocols = [&b"http/1.1"[..], b"http/1.0", b"http/0.9"].map(<[u8]>::to_vec).into();
+        // A record's header comes on top.
+        let record = usize::try_from(*ssl.handshake.buffer_size).unwrap_or(usize::MAX).clamp(512, 16 << 10);
+        config.max_fragment_size = Some(record + 5);
+        self.resumption(&mut config, ssl);
+        Some(Context { config: Arc::new(config), terms: Arc::clone(&ssl.terms), authorities })
+    }
+
+    fn resumption(&self, config: &mut ServerConfig, ssl: &SslSettings) {
+        let terms = clients::digest_of(&ssl.terms);
+        let timeout_s = *ssl.sessions.timeout_ms / 1000;
+        let cache = match ssl.sessions.cache.get() {
+            SslCache::Off | SslCache::None => None,
+            SslCache::Shared(name, size) => Some(self.sessions.cache(name, *size)),
+            // About so many sessions.
+            SslCache::BuiltIn(count) => Some(Arc::new(Cache::new(count.saturating_mul(1024)))),
+        };
+        config.session_storage = match cache {
+            Some(cache) => Arc::new(BoundCache { cache, terms, timeout_s }),
+            None => Arc::new(NoServerSessionStorage {}),
+        };
+        if *ssl.sessions.tickets {
+            let secret = |file: &SslFile| Arc::new(Zeroizing::new(file.bytes().to_vec()));
+            let files = ssl.sessions.ticket_keys.iter().map(secret).collect();
+            config.ticketer = Arc::new(Tickets { files, secrets: self.sessions.secrets(), terms, timeout_s });
+        }
+    }
+
+    fn pair(
+        &mut self,
+        certificate: &SslFile,
+        key: &SslFile,
+        passwords: Option<&SslFile>,
+        provider: &CryptoProvider,
+    ) -> Option<Arc<CertifiedKey>> {
+        // Contents in the configuration itself have no name of their own.
+        let is_inline = |file: &SslFile| file.name.starts_with("data:");
+        let names = (Arc::clone(&certificate.name), Arc::clone(&key.name));
+        if let Some(known) = self.pairs.get(&names)
+            && !is_inline(certificate)
+            && !is_inline(key)
+        {
+            return known.clone();
+        }
+        let pair = match certificates::load(certificate, key, passwords, provider) {
+            Ok(Pair { key, expiry }) => {
+                self.check_expiry(certificate, &expiry);
+                self.certificates.push(expiry);
+                Some(key)
+            }
+            Err(fault) => {
+                let span = if fault.in_key { key.span } else { certificate.span };
+                self.findings.push(Diagnostic::error(span, fault.text).help(fault.help));
+                None
+            }
+        };
+        self.pairs.insert(names, pair.clone());
+        pair
+    }
+
+    fn check_expiry(&mut self, certificate: &SslFile, expiry: &CertificateExpiry) {
+        let left_s = expiry.until_s.saturating_sub(self.now_s);
+        if left_s < WARNED_S {
+            let name = &certificate.name;
+            let text = match left_s {
+                0 => format!("the certificate \"{name}\" has expired"),
+                _ => format!("the certificate \"{name}\" expires in {} days", left_s / 86_400),
+            };
+            let help = "renew it, and reload";
+            self.findings.push(Diagnostic::warn(certificate.span, text).help(help));
+        }
+    }
+
+    /// Puts the answer of `ssl_stapling_file` beside the certificates.
+    fn stapled(&mut self, pairs: Vec<Arc<CertifiedKey>>, ssl: &SslSettings) -> Vec<Arc<CertifiedKey>> {
+        if !*ssl.stapling {
+            return pairs;
+        }
+        match ssl.stapling_file.get() {
+            Some(file) => {
+                let stapled = |pair: Arc<CertifiedKey>| {
+                    let mut pair = CertifiedKey::clone(&pair);
+                    pair.ocsp = Some(file.bytes().to_vec());
+                    Arc::new(pair)
+                };
+                pairs.into_iter().map(stapled).collect()
+            }
+            None => {
+                let span = ssl.certificates.first().map(|file| file.span);
+                let text = "\"ssl_stapling\" has no effect: OCSP responders are not asked";
+                let finding = Diagnostic::warn(span, text)
+                    .help("give an answer with `ssl_stapling_file`, or remove it");
+                if !self.findings.iter().any(|known| known.message == finding.message) {
+                    self.findings.push(finding);
+                }
+                pairs
+            }
+        }
+    }
+
+    /// Returns the suites of both protocols; `None` after a fault.
+    fn suites(&mut self, ssl: &SslSettings) -> Option<Vec<SupportedCipherSuite>> {
+        let handshake = &ssl.handshake;
+        let mut suites = Vec::new();
+        if handshake.versions.tls13 {
+            let list = "TLS_AES_256_GCM_SHA384:TLS_CHACHA20_POLY1305_SHA256:TLS_AES_128_GCM_SHA256";
+            let (list, span) = handshake
+                .suites
+                .as_ref()
+                .map_or((list, None), |SslText { text, span }| (text.as_str(), Some(*span)));
+            match ciphers::tls13(list) {
+                Ok(found) => suites.extend(found),
+                Err(name) => {
+                    let text = format!("\"{name}\" in \"Ciphersuites\" is no cipher suite of TLS 1.3");
+                    self.findings.push(Diagnostic::error(span, text));
+                    return None;
+                }
+            }
+        }
+        if handshake.versions.tls12 {
+            match handshake.ciphers.get() {
+                None => suites.extend(ciphers::select("HIGH:!aNULL:!MD5").suites),
+                Some(SslText { text, span }) => {
+                    let selection = ciphers::select(text);
+                    let mut finding = Vec::new();
+                    if !selection.missing.is_empty() {
+                        finding.push(format!("there is no {}", selection.missing.join(", ")));
+                    }
+                    if selection.suites.is_empty() {
+                        finding.push("no cipher suite is left for TLS 1.2, which is switched off".to_owned());
+                    }
+                    suites.extend(selection.suites);
+                    if !finding.is_empty() && !suites.is_empty() {
+                        let text = format!("\"ssl_ciphers\": {}", finding.join("; "));
+                        self.findings.push(Diagnostic::warn(*span, text));
+                    }
+                }
+            }
+        }
+        if suites.is_empty() {
+            let text = handshake.ciphers.as_ref().or(handshake.suites.as_ref());
+            let span = text.map(|text| text.span).or(ssl.certificates.first().map(|file| file.span));
+            self.findings.push(
+                Diagnostic::error(span, "no cipher suite is left: no client could connect").help(
+                    "there are ECDHE suites with AES-GCM and ChaCha20 for TLS 1.2, and those of TLS 1.3",
+                ),
+            );
+            return None;
+        }
+        Some(suites)
+    }
+
+    fn groups(
+        &mut self,
+        text: Option<&SslText>,
+    ) -> Option<Vec<&'static dyn rustls::crypto::SupportedKxGroup>> {
+        let found = groups::select(text.map_or("auto", |text| text.text.as_str()));
+        let span = text.map(|text| text.span);
+        if found.groups.is_empty() {
+            self.findings.push(
+                Diagnostic::error(span, "no curve in \"ssl_ecdh_curve\" is supported")
+                    .help("supported are: X25519MLKEM768, X25519, prime256v1, secp384r1"),
+            );
+            return None;
+        }
+        if !found.missing.is_empty() {
+            let text = format!("\"ssl_ecdh_curve\": there is no {}", found.missing.join(", "));
+            self.findings.push(Diagnostic::warn(span, text));
+        }
+        Some(found.groups)
+    }
+}

@@ -1,0 +1,57 @@
+//! What a handshake agreed on, as requests see it.
+
+use crate::clients;
+use crate::contexts::Context;
+use crate::names;
+use engine::tls_session::{TlsSession, Verified};
+use rustls::server::{Accepted, ServerConnection};
+use rustls::{HandshakeKind, ProtocolVersion};
+use rustls_pki_types::UnixTime;
+use std::sync::Arc;
+
+/// What a client offers in its first message.
+#[derive(Clone, Debug, Default)]
+pub struct Offer {
+    /// The server name that it asks for, in lower case.
+    pub server_name: Option<Box<[u8]>>,
+    ciphers: String,
+    curves: String,
+}
+
+impl Offer {
+    /// Reads the first message.
+    pub fn new(accepted: &Accepted) -> Offer {
+        let hello = accepted.client_hello();
+        Offer {
+            server_name: hello.server_name().map(|name| name.to_ascii_lowercase().into_bytes().into()),
+            ciphers: names::ciphers(hello.cipher_suites()),
+            curves: hello.named_groups().map(names::groups).unwrap_or_default(),
+        }
+    }
+}
+
+impl Context {
+    /// Returns what a finished handshake agreed on; verifies the client's certificate.
+    pub fn session(&self, offer: Offer, connection: &ServerConnection) -> TlsSession {
+        let chain = connection.peer_certificates().unwrap_or_default();
+        let verified = match &self.authorities {
+            Some(authorities) if !chain.is_empty() => authorities.verify(chain, UnixTime::now()),
+            _ => Verified::None,
+        };
+        let suite = connection.negotiated_cipher_suite();
+        let group = connection.negotiated_key_exchange_group();
+        TlsSession {
+            server_name: offer.server_name,
+            protocol: names::protocol(connection.protocol_version().unwrap_or(ProtocolVersion::TLSv1_2)),
+            cipher: suite.map(|suite| names::cipher(suite.suite())).unwrap_or_default(),
+            curve: group.map(|group| names::group(group.name())).unwrap_or_default(),
+            offered_ciphers: offer.ciphers,
+            offered_curves: offer.curves,
+            alpn: connection.alpn_protocol().map(Into::into),
+            resumed: connection.handshake_kind() == Some(HandshakeKind::Resumed),
+            certificate: chain.first().map(|first| Box::new(clients::shown(first))),
+            verified,
+            terms: Arc::clone(&self.terms),
+        }
+    }
+}

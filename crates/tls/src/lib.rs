@@ -1,0 +1,25 @@
+//! The meaning of the directives of TLS: certificates, keys, cipher suites, sessions and clients' certificates.
+//!
+//! Owns the way from the engine's settings to rustls configurations ([`Contexts`]), and what requests learn of a handshake.
+//! Must never read a file, open a socket or write to a log: bytes come with the settings, and faults are diagnostics.
+//!
+//! Reading order: [`contexts`], `certificates`, `ciphers`, `sessions`, `clients`.
+
+mod certificates;
+mod ciphers;
+mod clients;
+pub mod contexts;
+mod der;
+mod encrypted_key;
+mod fault_text;
+mod groups;
+mod handshake;
+mod names;
+mod pem;
+mod sessions;
+
+pub use certificates::CertificateExpiry;
+pub use contexts::{Context, Contexts};
+pub use fault_text::fault_text;
+pub use handshake::Offer;
+pub use sessions::Sessions;
