@@ -8,7 +8,7 @@ use super::Finding;
 use super::rust::{RustFile, Token};
 
 /// Every crate of the house, with its floor.
-const FLOORS: [(&str, u8); 13] = [
+const FLOORS: [(&str, u8); 14] = [
     ("conf", 0),
     ("http", 0),
     ("upstream", 1),
@@ -19,6 +19,7 @@ const FLOORS: [(&str, u8); 13] = [
     ("control", 4),
     ("transport", 4),
     ("process", 4),
+    ("tls", 4),
     ("store-etcd", 4),
     ("server", 5),
     ("cli", 6),
