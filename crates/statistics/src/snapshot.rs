@@ -15,8 +15,19 @@ pub struct Snapshot {
     pub connections: Connections,
     /// Lines that the access logs have lost since the beginning.
     pub log_lines_lost: u64,
+    /// The certificates of the present configuration.
+    pub certificates: Vec<CertificateNow>,
     /// The version of the program.
     pub version: String,
+}
+
+/// A certificate of the present configuration.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CertificateNow {
+    /// Its file.
+    pub file: Arc<str>,
+    /// Until when it is valid, in seconds since the epoch.
+    pub until_s: u64,
 }
 
 /// A server right now. One that a group names twice may be given twice.

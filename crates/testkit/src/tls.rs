@@ -52,12 +52,19 @@ impl Certificate {
         Ok((certificate.pem(), key.serialize_pem()))
     }
 
+    /// Returns an authority of this name: what it signs depends on nothing else.
+    fn authority(name: &str) -> Certificate {
+        let (name, names) = (name.to_owned(), Vec::new());
+        Certificate { name, names, issuer: None, is_ca: true, rsa: false, days: 100, serial: 1 }
+    }
+
     fn params(&self) -> Result<CertificateParams, rcgen::Error> {
         let names = if self.is_ca { Vec::new() } else { self.names.clone() };
         let mut params = CertificateParams::new(names)?;
         params.distinguished_name = rcgen::DistinguishedName::new();
         params.distinguished_name.push(DnType::OrganizationName, "Test");
-        params.distinguished_name.push(DnType::CommonName, self.names.first().unwrap_or(&self.name).as_str());
+        let subject = self.names.first().filter(|_| !self.is_ca).unwrap_or(&self.name);
+        params.distinguished_name.push(DnType::CommonName, subject.as_str());
         params.serial_number = Some(SerialNumber::from(self.serial));
         let now = SystemTime::now();
         let (from, until) = match u32::try_from(self.days) {
@@ -83,9 +90,8 @@ fn read(path: &Path) -> Result<String, String> {
 
 fn read_issuer(conf: &Path, name: &str) -> Result<Issuer<'static, KeyPair>, String> {
     let key = KeyPair::from_pem(&read(&conf.join(format!("{name}.key")))?).map_err(|e| e.to_string())?;
-    let pem = read(&conf.join(format!("{name}.crt")))?;
-    let der = CertificateDer::from_pem_slice(pem.as_bytes()).map_err(|e| e.to_string())?;
-    Issuer::from_ca_cert_der(&der, key).map_err(|e| e.to_string())
+    let params = Certificate::authority(name).params().map_err(|e| e.to_string())?;
+    Ok(Issuer::new(params, key))
 }
 
 /// Makes the revocation list of an authority, in PEM.

@@ -3,7 +3,7 @@
 use crate::der;
 use crate::encrypted_key::{self, DecryptFault};
 use crate::pem;
-use engine::modules::ssl::SslFile;
+use engine::modules::ssl::{CertificateExpiry, SslFile};
 use rustls::crypto::CryptoProvider;
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
@@ -12,15 +12,6 @@ use rustls_pki_types::{
     CertificateDer, PrivateKeyDer, PrivatePkcs1KeyDer, PrivatePkcs8KeyDer, PrivateSec1KeyDer,
 };
 use std::sync::Arc;
-
-/// When a certificate of the configuration expires.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct CertificateExpiry {
-    /// The file.
-    pub file: Arc<str>,
-    /// Until when it is valid, in seconds since the epoch.
-    pub until_s: u64,
-}
 
 /// A certificate with its key.
 pub(crate) struct Pair {

@@ -1,12 +1,14 @@
 //! The TLS of a configuration: a context for each server that has certificates.
 
-use crate::certificates::{self, CertificateExpiry, Pair, Resolver};
+use crate::certificates::{self, Pair, Resolver};
 use crate::ciphers;
 use crate::clients::{self, ClientAuthorities};
 use crate::groups;
 use crate::sessions::{BoundCache, Cache, Sessions, Tickets};
 use conf::Diagnostic;
-use engine::modules::ssl::{ClientTerms, SslCache, SslFile, SslSettings, SslText, VerifyClient};
+use engine::modules::ssl::{
+    CertificateExpiry, ClientTerms, SslCache, SslFile, SslSettings, SslText, VerifyClient,
+};
 use engine::{Config, ServerId};
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
@@ -81,9 +83,6 @@ struct ContextBuilder<'a> {
     certificates: Vec<CertificateExpiry>,
     now_s: u64,
 }
-
-/// How long before a certificate expires it is said.
-const WARNED_S: u64 = 14 * 86_400;
 
 impl ContextBuilder<'_> {
     fn answer(&mut self, ssl: &SslSettings) -> Answer {
@@ -189,7 +188,8 @@ impl ContextBuilder<'_> {
         }
         let pair = match certificates::load(certificate, key, passwords, provider) {
             Ok(Pair { key, expiry }) => {
-                self.check_expiry(certificate, &expiry);
+                let warning = expiry.warning(self.now_s).map(|text| Diagnostic::warn(certificate.span, text));
+                self.findings.extend(warning.map(|warning| warning.help("renew it, and reload")));
                 self.certificates.push(expiry);
                 Some(key)
             }
@@ -201,19 +201,6 @@ impl ContextBuilder<'_> {
         };
         self.pairs.insert(names, pair.clone());
         pair
-    }
-
-    fn check_expiry(&mut self, certificate: &SslFile, expiry: &CertificateExpiry) {
-        let left_s = expiry.until_s.saturating_sub(self.now_s);
-        if left_s < WARNED_S {
-            let name = &certificate.name;
-            let text = match left_s {
-                0 => format!("the certificate \"{name}\" has expired"),
-                _ => format!("the certificate \"{name}\" expires in {} days", left_s / 86_400),
-            };
-            let help = "renew it, and reload";
-            self.findings.push(Diagnostic::warn(certificate.span, text).help(help));
-        }
     }
 
     /// Puts the answer of `ssl_stapling_file` beside the certificates.

@@ -18,7 +18,6 @@ mod names;
 mod pem;
 mod sessions;
 
-pub use certificates::CertificateExpiry;
 pub use contexts::{Context, Contexts};
 pub use fault_text::fault_text;
 pub use handshake::Offer;

@@ -13,12 +13,13 @@ use axum::extract::State;
 use axum::http::{HeaderMap, header};
 use axum::response::{IntoResponse, Response};
 use engine::Config;
+use engine::modules::ssl::CertificateExpiry;
 use serde::Deserialize;
 use statistics::compare::{Compared, Difference, compare as compared};
 use statistics::render::{Exposition, metrics as rendered};
 use statistics::{
-    CLASSES, Collector, Counters, Failure, GroupSummary, KeySummary, PeerNow, PeerState, PeerSummary,
-    Snapshot, Summary, SwitchNow, Window,
+    CLASSES, CertificateNow, Collector, Counters, Failure, GroupSummary, KeySummary, PeerNow, PeerState,
+    PeerSummary, Snapshot, Summary, SwitchNow, Window,
 };
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, PoisonError};
@@ -79,12 +80,18 @@ pub(super) async fn status(
             waiting: connections.waiting,
         },
         log_lines_lost: snapshot.log_lines_lost,
+        certificates: certificates(&snapshot),
         window: window.name().into(),
         span_ms: summary.span_ms,
         groups: groups(&control.config(), &summary, &snapshot),
         switches: switches.into_iter().map(view::switch).collect(),
         keys: keys.into_iter().map(|(switch, key)| key_traffic(&summary, switch, key)).collect(),
     }))
+}
+
+fn certificates(snapshot: &Snapshot) -> Vec<types::Certificate> {
+    let now = snapshot.certificates.iter();
+    now.map(|known| types::Certificate { file: known.file.to_string(), until_s: known.until_s }).collect()
 }
 
 /// Two groups and a time window.
@@ -167,6 +174,8 @@ async fn snapshot(control: &ControlHandle) -> Result<Snapshot, Refusal> {
         pending: state.pending.len() as u64,
         store_fault: state.store_fault.is_some(),
     };
+    let certificate =
+        |known: &CertificateExpiry| CertificateNow { file: Arc::clone(&known.file), until_s: known.until_s };
     let counters = control.data_plane().counters();
     Ok(Snapshot {
         peers,
@@ -181,6 +190,7 @@ async fn snapshot(control: &ControlHandle) -> Result<Snapshot, Refusal> {
             waiting: counters.waiting,
         },
         log_lines_lost: counters.log_lines_lost,
+        certificates: config.certificates.iter().map(certificate).collect(),
         version: env!("CARGO_PKG_VERSION").into(),
     })
 }

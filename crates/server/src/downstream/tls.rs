@@ -82,6 +82,8 @@ pub(crate) async fn accept(
     client.read_buffer.release(&thread.buffers);
     match shaken {
         Ok((stream, context, offer)) => {
+            // It may have been asked to make room just then.
+            client.conn_state.end_stream();
             connection.tls = Some(Rc::new(context.session(offer, stream.connection())));
             // A signature takes long: others are served in between.
             tokio::task::yield_now().await;

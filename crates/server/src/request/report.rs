@@ -9,11 +9,11 @@ use crate::context::thread_context::ThreadContext;
 use crate::request::cx::RequestCx;
 use crate::request::respond::Unfinished;
 use control::{DataPlane, GroupState};
-use engine::Exchange;
 use engine::phase::{Report, ReportForm};
+use engine::{Config, Exchange};
 use http::Known;
 use statistics::render::{Exposition, Page, metrics};
-use statistics::{Collector, Connections, PeerNow, PeerState, Snapshot, SwitchNow, Window};
+use statistics::{CertificateNow, Collector, Connections, PeerNow, PeerState, Snapshot, SwitchNow, Window};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -108,8 +108,18 @@ async fn snapshot(thread: &ThreadContext, generation: &Generation) -> Snapshot {
         switches: switches(thread).await,
         connections: connections(thread),
         log_lines_lost: thread.counters.read().log_lines_lost,
+        certificates: certificates(&generation.config),
         version: env!("CARGO_PKG_VERSION").to_owned(),
     }
+}
+
+fn certificates(config: &Config) -> Vec<CertificateNow> {
+    let now = config.certificates.iter();
+    now.map(|certificate| CertificateNow {
+        file: Arc::clone(&certificate.file),
+        until_s: certificate.until_s,
+    })
+    .collect()
 }
 
 /// By group and peer: whether a thread leaves it alone, and the connections of all threads.

@@ -4,9 +4,12 @@
 use crate::context::thread_context::ThreadContext;
 use crate::worker::memory;
 use crate::worker::panics::Vital;
+use process::log::Level;
 use std::rc::Rc;
 use std::time::Duration;
 use tokio::time::MissedTickBehavior;
+
+const DAY_MS: u64 = 86_400_000;
 
 /// Runs until the event loop ends.
 pub(super) async fn housekeeping(thread: Rc<ThreadContext>) {
@@ -14,6 +17,8 @@ pub(super) async fn housekeeping(thread: Rc<ThreadContext>) {
     let mut ticks = tokio::time::interval(Duration::from_secs(1));
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut has_freed = false;
+    // When it was last said that a certificate expires; loading the configuration said it, too.
+    let mut warned_ms = thread.clock.now().monotonic_ms();
     loop {
         ticks.tick().await;
         let generation = thread.generation();
@@ -28,5 +33,12 @@ pub(super) async fn housekeeping(thread: Rc<ThreadContext>) {
         }
         has_freed = frees;
         thread.collect_metrics();
+        if thread.number() == 0 && now_ms.saturating_sub(warned_ms) >= DAY_MS {
+            warned_ms = now_ms;
+            let now_s = thread.clock.now().epoch_s();
+            for text in generation.config.certificates.iter().filter_map(|known| known.warning(now_s)) {
+                generation.error_log.write(Level::Warn, 0, text.as_bytes());
+            }
+        }
     }
 }

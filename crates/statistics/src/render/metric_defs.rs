@@ -49,6 +49,12 @@ pub(super) const LOG_LINES_LOST: MetricDef = metric(
     "",
     "Lines that access logs have lost, because a disk or a pipe was full.",
 );
+pub(super) const CERTIFICATE_EXPIRY: MetricDef = metric(
+    "pointsman_certificate_expiry_timestamp_seconds",
+    MetricKind::Gauge,
+    "seconds",
+    "Until when a certificate is valid, in seconds since the epoch.",
+);
 pub(super) const REQUESTS: MetricDef =
     metric("pointsman_requests", MetricKind::Counter, "", "Client requests received.");
 
@@ -193,6 +199,7 @@ pub(super) const METRIC_DEFS: &[MetricDef] = &[
     HANDLED,
     REQUESTS,
     LOG_LINES_LOST,
+    CERTIFICATE_EXPIRY,
     UPSTREAM_REQUESTS,
     UPSTREAM_IN_FLIGHT,
     UPSTREAM_RECEIVED,

@@ -91,6 +91,10 @@ fn connections(snapshot: &Snapshot, writer: &mut Writer) {
         writer.begin(def);
         writer.value(&[], count);
     }
+    writer.begin(CERTIFICATE_EXPIRY);
+    for certificate in &snapshot.certificates {
+        writer.value(&[("file", &certificate.file)], certificate.until_s);
+    }
 }
 
 fn upstreams(summary: &Summary, writer: &mut Writer) {

@@ -12,7 +12,8 @@ use super::metric_defs::METRIC_DEFS;
 use super::*;
 use crate::testing::{Dice, layout};
 use crate::{
-    Collector, Connections, Failure, PeerNow, PeerState, Recorder, RequestEnd, SwitchNow, TryEnd, Window,
+    CertificateNow, Collector, Connections, Failure, PeerNow, PeerState, Recorder, RequestEnd, SwitchNow,
+    TryEnd, Window,
 };
 
 const NASTY: &str = "we\"ird\\<b>&";
@@ -104,6 +105,7 @@ fn snapshot() -> Snapshot {
             waiting: 3,
         },
         log_lines_lost: 7,
+        certificates: vec![CertificateNow { file: "/etc/one.pem".into(), until_s: 1_794_252_744 }],
         version: "0.1.0".to_owned(),
     }
 }

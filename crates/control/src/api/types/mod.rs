@@ -27,6 +27,7 @@ pub use order::{
 };
 pub use problem::Problem;
 pub use status::{
-    Comparison, Connections, Group, Judged, KeyTraffic, Latency, Peer, Side, Status, Traffic, Verdict,
+    Certificate, Comparison, Connections, Group, Judged, KeyTraffic, Latency, Peer, Side, Status, Traffic,
+    Verdict,
 };
 pub use table::{Draining, Hold, Key, KeyEntry, KeyPage, Pending, StoreFault, Switch, Switches};

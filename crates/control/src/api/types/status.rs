@@ -28,6 +28,9 @@ pub struct Status {
     /// Access log lines lost since the process began, because a disk or a pipe was full.
     #[serde(default)]
     pub log_lines_lost: u64,
+    /// The certificates of the configuration, and when they expire.
+    #[serde(default)]
+    pub certificates: Vec<Certificate>,
     /// The time window of the statistics, except totals: `10s`, `1m`, `5m` or `1h`.
     pub window: String,
     /// The time that the window covers so far, in milliseconds.
@@ -38,6 +41,15 @@ pub struct Status {
     pub switches: Vec<Switch>,
     /// The busiest keys of the switches.
     pub keys: Vec<KeyTraffic>,
+}
+
+/// A certificate of the configuration.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Certificate {
+    /// Its file.
+    pub file: String,
+    /// Until when it is valid, in seconds since 1970.
+    pub until_s: u64,
 }
 
 /// Traffic of a switch's key to one of its targets.

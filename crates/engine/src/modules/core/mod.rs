@@ -256,12 +256,7 @@ pub fn choose_server(exchange: &mut Exchange, env: &mut Env<'_>) {
     let servers = listener.servers_at(exchange.connection.local);
     exchange.route.server = servers.default;
     if !servers.names.is_empty() {
-        let host = match &exchange.connection.tls {
-            // A request without a host stays with the server that the client asked for in the handshake.
-            Some(tls) if exchange.request.host.is_empty() => tls.server_name.as_deref().unwrap_or_default(),
-            _ => &exchange.request.host,
-        };
-        match servers.names.find(host, &mut exchange.captures) {
+        match servers.names.find(&exchange.request.host, &mut exchange.captures) {
             Ok(Some((server, regex))) => {
                 exchange.route.server = server;
                 if let Some(regex) = regex {

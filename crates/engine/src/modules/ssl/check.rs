@@ -28,12 +28,13 @@ pub fn check(exchange: &mut Exchange, env: &mut Env<'_>) -> Result<(), u16> {
         return Ok(());
     }
     let tls = Rc::clone(tls);
-    let host = &exchange.request.host;
-    let is_other_name = tls.server_name.as_ref().is_some_and(|name| !host.is_empty() && **name != **host);
+    let is_other_name = tls.server_name.as_ref().is_some_and(|name| **name != *exchange.request.host);
     // Without a certificate there is nothing that other terms could have accepted.
     let has_other_terms = tls.certificate.is_some() && tls.terms != server.ssl.terms;
     if is_other_name || has_other_terms {
-        let host = std::mem::take(&mut exchange.request.host);
+        // What is answered is the matter of the server that the client asked for in the handshake.
+        let negotiated = tls.server_name.as_deref().unwrap_or_default().to_vec();
+        let host = std::mem::replace(&mut exchange.request.host, negotiated);
         core::choose_server(exchange, env);
         exchange.request.host = host;
         let text = b"client attempted to request the server name different from the one that was negotiated";

@@ -11,6 +11,8 @@ use zeroize::Zeroizing;
 pub struct SslFile {
     /// Its path, or what is said instead of it.
     pub name: Arc<str>,
+    /// The same, as the configuration writes it.
+    pub written: Arc<str>,
     /// Where the configuration names it.
     pub span: Span,
     bytes: Arc<Zeroizing<Vec<u8>>>,
@@ -65,7 +67,8 @@ pub(super) fn read(b: &Builder<'_>, word: &Word, what: &str) -> Result<SslFile, 
     }
     if let Some(data) = text.strip_prefix("data:") {
         let bytes = Arc::new(Zeroizing::new(data.as_bytes().to_vec()));
-        return Ok(SslFile { name: "data:...".into(), span: word.span, bytes });
+        let name: Arc<str> = "data:...".into();
+        return Ok(SslFile { written: Arc::clone(&name), name, span: word.span, bytes });
     }
     if let Some((scheme @ ("engine" | "store"), _)) = text.split_once(':') {
         return Err(Diagnostic::error(
@@ -80,5 +83,5 @@ pub(super) fn read(b: &Builder<'_>, word: &Word, what: &str) -> Result<SslFile, 
         Diagnostic::error(word.span, format!("cannot load {what} \"{path}\": open() failed ({why})"))
     })?;
     let name = path.display().to_string().into();
-    Ok(SslFile { name, span: word.span, bytes: Arc::new(Zeroizing::new(bytes)) })
+    Ok(SslFile { name, written: text.into(), span: word.span, bytes: Arc::new(Zeroizing::new(bytes)) })
 }

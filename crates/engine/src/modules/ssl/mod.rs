@@ -7,12 +7,14 @@ mod check;
 mod directives;
 mod files;
 mod settings;
+#[cfg(test)]
+mod tests;
 
 pub use check::check;
 pub use files::{SslFile, SslText};
 pub use settings::{
-    ClientTerms, SslCache, SslClientSettings, SslHandshakeSettings, SslSessionSettings, SslSettings,
-    TlsVersions, VerifyClient,
+    CertificateExpiry, ClientTerms, SslCache, SslClientSettings, SslHandshakeSettings, SslSessionSettings,
+    SslSettings, TlsVersions, VerifyClient,
 };
 
 use super::Module;
@@ -82,7 +84,7 @@ fn check_settings(ssl: &SslSettings, at: Option<Span>, faults: &mut Vec<Diagnost
         faults.push(
             Diagnostic::error(
                 last.span,
-                format!("no \"ssl_certificate_key\" is defined for certificate \"{}\"", last.name),
+                format!("no \"ssl_certificate_key\" is defined for certificate \"{}\"", last.written),
             )
             .help("each `ssl_certificate` needs an `ssl_certificate_key`, in the same order"),
         );

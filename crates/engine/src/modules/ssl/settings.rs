@@ -4,6 +4,30 @@ use super::files::{SslFile, SslText};
 use crate::setting::settings;
 use std::sync::Arc;
 
+/// When a certificate of the configuration expires.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CertificateExpiry {
+    /// Its file.
+    pub file: Arc<str>,
+    /// Until when it is valid, in seconds since the epoch.
+    pub until_s: u64,
+}
+
+impl CertificateExpiry {
+    /// Returns the warning that it has expired, or will within 14 days.
+    pub fn warning(&self, now_s: u64) -> Option<String> {
+        const WARNED_S: u64 = 14 * 86_400;
+        let file = &self.file;
+        match self.until_s.saturating_sub(now_s) {
+            0 => Some(format!("the certificate \"{file}\" has expired")),
+            left_s if left_s < WARNED_S => {
+                Some(format!("the certificate \"{file}\" expires in {} days", left_s / 86_400))
+            }
+            _ => None,
+        }
+    }
+}
+
 /// The protocols that `ssl_protocols` allows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TlsVersions {
