@@ -19,6 +19,7 @@ pub mod output;
 pub mod phase;
 pub mod regex;
 pub mod setting;
+pub mod ssl_file;
 pub mod start_request;
 pub mod template;
 #[cfg(test)]

@@ -2,8 +2,35 @@
 //!
 //! Owns no key and no cipher: the server fills it in after the handshake.
 
-use crate::modules::ssl::ClientTerms;
+use crate::ssl_file::SslFile;
 use std::sync::Arc;
+
+/// `ssl_verify_client`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum VerifyClient {
+    /// No certificate is asked for.
+    #[default]
+    Off,
+    /// A valid one is required.
+    On,
+    /// One that is sent must be valid.
+    Optional,
+    /// One that is sent need not be signed by a known authority.
+    OptionalNoCa,
+}
+
+/// The terms under which a client's certificate counts.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct ClientTerms {
+    /// Whether one is wanted.
+    pub verify: VerifyClient,
+    /// How many intermediate certificates may be between it and an authority.
+    pub depth: u64,
+    /// The authorities: the bytes of `ssl_client_certificate` and `ssl_trusted_certificate`.
+    pub authorities: Vec<SslFile>,
+    /// The revocation lists: the bytes of `ssl_crl`.
+    pub revocations: Option<SslFile>,
+}
 
 /// The result of a handshake.
 #[derive(Debug)]

@@ -100,3 +100,24 @@ impl Loader for InOrder {
         Disk.glob(pattern)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn private_files_are_passed_on_and_not_shown() {
+        let folder = tempfile::tempdir().unwrap();
+        let (conf, key) = (folder.path().join("nginx.conf"), folder.path().join("a.key"));
+        std::fs::write(&conf, "text").unwrap();
+        std::fs::write(&key, "secret").unwrap();
+        let ordered = InOrder { files: RefCell::default() };
+        let recorder = RecordingLoader::new(&ordered);
+        recorder.read(&conf).unwrap();
+        assert_eq!(recorder.read_private(&key).unwrap(), b"secret");
+        let bundle = conf::Bundle::from_bytes(&recorder.into_bundle().to_bytes()).unwrap();
+        std::fs::remove_file(&key).unwrap();
+        assert_eq!(bundle.read_private(&key).unwrap(), b"secret");
+        assert_eq!(ordered.files.into_inner(), [(conf, b"text".to_vec())]);
+    }
+}

@@ -108,6 +108,8 @@ pub(crate) enum Address {
 pub(crate) struct Dial {
     pub(crate) to: Address,
     pub(crate) from: Option<String>,
+    /// The client that a header of the PROXY protocol names, before anything else.
+    pub(crate) behind: Option<String>,
     pub(crate) tls: Option<TlsClient>,
 }
 

@@ -43,7 +43,7 @@ pub(crate) struct Client {
 impl Client {
     /// Connects, from an address of our own choice if the case names one.
     pub(crate) fn connect(state: &CaseState, how: &Dial, line: usize) -> Result<Client, Fault> {
-        let Dial { to, from, tls } = how;
+        let Dial { to, from, behind, tls } = how;
         let fault = |e: &dyn std::fmt::Display| Fault::new(line, format!("cannot connect: {e}"));
         let address = match to {
             Address::Unix(path) => {
@@ -63,6 +63,10 @@ impl Client {
         }
         socket.connect_timeout(&address, PATIENCE).map_err(|e| fault(&e))?;
         let mut connection = Connection::new(socket).map_err(|e| fault(&e))?;
+        if let Some(client) = behind {
+            let header = format!("PROXY TCP4 {client} 192.0.2.1 1000 443\r\n");
+            connection.send(header.as_bytes()).map_err(|e| fault(&e))?;
+        }
         if let Some(tls) = tls {
             let layer = state.tls(tls).map_err(|e| fault(&e))?;
             connection.shake_hands(layer).map_err(|e| fault(&e))?;

@@ -159,6 +159,7 @@ fn action_of(section: Section<'_>) -> Result<Action, String> {
             how: Dial {
                 to: address(&mut args),
                 from: args.option("from").map(str::to_owned),
+                behind: args.option("behind").map(str::to_owned),
                 tls: tls(&mut args),
             },
             until: args.flag("until"),

@@ -3,7 +3,8 @@
 use crate::der;
 use crate::encrypted_key::{self, DecryptFault};
 use crate::pem;
-use engine::modules::ssl::{CertificateExpiry, SslFile};
+use engine::modules::ssl::CertificateExpiry;
+use engine::ssl_file::SslFile;
 use rustls::crypto::CryptoProvider;
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;

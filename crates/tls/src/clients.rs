@@ -4,8 +4,9 @@
 use crate::der;
 use crate::pem;
 use aws_lc_rs::digest;
-use engine::modules::ssl::{ClientTerms, SslFile, SslSettings, VerifyClient};
-use engine::tls_session::{ClientCertificate, Verified};
+use engine::modules::ssl::SslSettings;
+use engine::ssl_file::SslFile;
+use engine::tls_session::{ClientCertificate, ClientTerms, Verified, VerifyClient};
 use rustls::client::danger::HandshakeSignatureValid;
 use rustls::crypto::{WebPkiSupportedAlgorithms, verify_tls12_signature, verify_tls13_signature};
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};

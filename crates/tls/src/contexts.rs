@@ -6,9 +6,9 @@ use crate::clients::{self, ClientAuthorities};
 use crate::groups;
 use crate::sessions::{BoundCache, Cache, Sessions, Tickets};
 use conf::Diagnostic;
-use engine::modules::ssl::{
-    CertificateExpiry, ClientTerms, SslCache, SslFile, SslSettings, SslText, VerifyClient,
-};
+use engine::modules::ssl::{CertificateExpiry, SslCache, SslSettings, SslText};
+use engine::ssl_file::SslFile;
+use engine::tls_session::{ClientTerms, VerifyClient};
 use engine::{Config, ServerId};
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};

@@ -26,7 +26,7 @@ impl<'a> Der<'a> {
     }
 
     /// Returns the contents of the next element if it has this tag.
-    pub(crate) fn expect(&mut self, tag: u8) -> Option<Der<'a>> {
+    pub(crate) fn tagged(&mut self, tag: u8) -> Option<Der<'a>> {
         let before = *self;
         match self.next() {
             Some((found, contents)) if found == tag => Some(contents),
@@ -58,14 +58,14 @@ pub(crate) struct Fields<'a> {
 
 /// Reads a certificate; `None` if it is none.
 pub(crate) fn fields(der: &[u8]) -> Option<Fields<'_>> {
-    let mut signed = Der(der).expect(SEQUENCE)?.expect(SEQUENCE)?;
-    let _version = signed.expect(VERSION);
-    let serial = signed.expect(INTEGER)?.0;
-    let _algorithm = signed.expect(SEQUENCE)?;
-    let issuer = signed.expect(SEQUENCE)?;
-    let mut validity = signed.expect(SEQUENCE)?;
+    let mut signed = Der(der).tagged(SEQUENCE)?.tagged(SEQUENCE)?;
+    let _version = signed.tagged(VERSION);
+    let serial = signed.tagged(INTEGER)?.0;
+    let _algorithm = signed.tagged(SEQUENCE)?;
+    let issuer = signed.tagged(SEQUENCE)?;
+    let mut validity = signed.tagged(SEQUENCE)?;
     let (from, until) = (Time::read(validity.next()?)?, Time::read(validity.next()?)?);
-    let subject = signed.expect(SEQUENCE)?;
+    let subject = signed.tagged(SEQUENCE)?;
     Some(Fields { serial, issuer, subject, from, until })
 }
 
@@ -183,10 +183,10 @@ struct Attribute<'a> {
 /// Returns the attributes of a name: sets in order, each with its attributes.
 fn attributes(mut name: Der<'_>) -> Vec<Vec<Attribute<'_>>> {
     let mut sets = Vec::new();
-    while let Some(mut set) = name.expect(SET) {
+    while let Some(mut set) = name.tagged(SET) {
         let mut attributes = Vec::new();
-        while let Some(mut pair) = set.expect(SEQUENCE) {
-            let (Some(oid), Some((tag, value))) = (pair.expect(OID), pair.next()) else { break };
+        while let Some(mut pair) = set.tagged(SEQUENCE) {
+            let (Some(oid), Some((tag, value))) = (pair.tagged(OID), pair.next()) else { break };
             let name = ATTRIBUTES.iter().find(|(known, _)| *known == oid.0).map(|(_, name)| *name);
             attributes.push(Attribute { oid: oid.0, name, tag, value: value.0 });
         }

@@ -79,28 +79,28 @@ impl<'a> Sealed<'a> {
 
     /// `None` is a structure that is not the expected one.
     fn read_pkcs8(der: &'a [u8]) -> Option<Result<Sealed<'a>, DecryptFault>> {
-        let mut outer = Der(der).expect(SEQUENCE)?;
-        let mut scheme = outer.expect(SEQUENCE)?;
-        let data = outer.expect(OCTETS)?.0;
-        if scheme.expect(OID)?.0 != PBES2 {
+        let mut outer = Der(der).tagged(SEQUENCE)?;
+        let mut scheme = outer.tagged(SEQUENCE)?;
+        let data = outer.tagged(OCTETS)?.0;
+        if scheme.tagged(OID)?.0 != PBES2 {
             return Some(Err(DecryptFault::Unsupported("its scheme is not PBES2")));
         }
-        let mut parameters = scheme.expect(SEQUENCE)?;
-        let (mut derivation, mut cipher) = (parameters.expect(SEQUENCE)?, parameters.expect(SEQUENCE)?);
-        if derivation.expect(OID)?.0 != PBKDF2 {
+        let mut parameters = scheme.tagged(SEQUENCE)?;
+        let (mut derivation, mut cipher) = (parameters.tagged(SEQUENCE)?, parameters.tagged(SEQUENCE)?);
+        if derivation.tagged(OID)?.0 != PBKDF2 {
             return Some(Err(DecryptFault::Unsupported("its key derivation is not PBKDF2")));
         }
-        let mut inner = derivation.expect(SEQUENCE)?;
-        let salt = inner.expect(OCTETS)?.0;
-        let digits = inner.expect(INTEGER)?.0;
+        let mut inner = derivation.tagged(SEQUENCE)?;
+        let salt = inner.tagged(OCTETS)?.0;
+        let digits = inner.tagged(INTEGER)?.0;
         let rounds = digits
             .iter()
             .try_fold(0u32, |sum, digit| sum.checked_mul(256)?.checked_add(u32::from(*digit)))?;
         let rounds = NonZeroU32::new(rounds).filter(|rounds| rounds.get() <= MAX_ROUNDS)?;
-        let _key_len = inner.expect(INTEGER);
-        let algorithm = match inner.expect(SEQUENCE) {
+        let _key_len = inner.tagged(INTEGER);
+        let algorithm = match inner.tagged(SEQUENCE) {
             None => pbkdf2::PBKDF2_HMAC_SHA1,
-            Some(mut prf) => match prf.expect(OID)?.0.strip_prefix(HMAC)? {
+            Some(mut prf) => match prf.tagged(OID)?.0.strip_prefix(HMAC)? {
                 [7] => pbkdf2::PBKDF2_HMAC_SHA1,
                 [9] => pbkdf2::PBKDF2_HMAC_SHA256,
                 [10] => pbkdf2::PBKDF2_HMAC_SHA384,
@@ -112,19 +112,19 @@ impl<'a> Sealed<'a> {
                 }
             },
         };
-        let (cipher, key_len) = match (cipher.expect(OID)?.0.strip_prefix(AES_CBC), &mut cipher) {
+        let (cipher, key_len) = match (cipher.tagged(OID)?.0.strip_prefix(AES_CBC), &mut cipher) {
             (Some([2]), _) => (&AES_128, 16),
             (Some([22]), _) => (&AES_192, 24),
             (Some([42]), _) => (&AES_256, 32),
             _ => return Some(Err(DecryptFault::Unsupported("its cipher is not AES-CBC"))),
         };
-        let mut parameters = Der(der).expect(SEQUENCE)?.expect(SEQUENCE)?;
-        let _ = parameters.expect(OID)?;
-        let mut parameters = parameters.expect(SEQUENCE)?;
-        let _ = parameters.expect(SEQUENCE)?;
-        let mut encryption = parameters.expect(SEQUENCE)?;
-        let _ = encryption.expect(OID)?;
-        let iv = encryption.expect(OCTETS)?.0.try_into().ok()?;
+        let mut parameters = Der(der).tagged(SEQUENCE)?.tagged(SEQUENCE)?;
+        let _ = parameters.tagged(OID)?;
+        let mut parameters = parameters.tagged(SEQUENCE)?;
+        let _ = parameters.tagged(SEQUENCE)?;
+        let mut encryption = parameters.tagged(SEQUENCE)?;
+        let _ = encryption.tagged(OID)?;
+        let iv = encryption.tagged(OCTETS)?.0.try_into().ok()?;
         let derivation = Derivation::Pbkdf2 { algorithm, salt, rounds };
         Some(Ok(Sealed { derivation, cipher, key_len, iv, data }))
     }
@@ -168,7 +168,7 @@ impl<'a> Sealed<'a> {
         let plain = key.decrypt(&mut data, context).ok()?;
         // Padding fits by chance once in 256 times.
         let mut whole = Der(plain);
-        let is_key = whole.expect(SEQUENCE).is_some() && whole.0.is_empty();
+        let is_key = whole.tagged(SEQUENCE).is_some() && whole.0.is_empty();
         is_key.then(|| Zeroizing::new(plain.to_vec()))
     }
 }

@@ -18,7 +18,9 @@ pub fn fault_text(error: &Error) -> String {
             PeerIncompatible::Tls12NotOffered
             | PeerIncompatible::Tls12NotOfferedOrEnabled
             | PeerIncompatible::Tls13RequiredForQuic
-            | PeerIncompatible::SupportedVersionsExtensionRequired,
+            | PeerIncompatible::SupportedVersionsExtensionRequired
+            // Older protocols have no such extension.
+            | PeerIncompatible::SignatureAlgorithmsExtensionRequired,
         ) => "client offers no configured protocol".to_owned(),
         Error::PeerIncompatible(PeerIncompatible::NoSignatureSchemesInCommon) => {
             "client accepts no signature of the configured certificates".to_owned()

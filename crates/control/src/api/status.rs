@@ -190,7 +190,7 @@ async fn snapshot(control: &ControlHandle) -> Result<Snapshot, Refusal> {
             waiting: counters.waiting,
         },
         log_lines_lost: counters.log_lines_lost,
-        certificates: config.certificates.iter().map(certificate).collect(),
+        certificates: config.http.certificates.iter().map(certificate).collect(),
         version: env!("CARGO_PKG_VERSION").into(),
     })
 }

@@ -119,7 +119,6 @@ pub(super) fn config(mut draft: Draft, inputs: &Inputs<'_>) -> Result<Config, Di
         http: draft.http,
         listeners,
         servers: servers.collect(),
-        certificates: Vec::new(),
         locations: locations.collect(),
         group_numbers: draft.groups.iter().enumerate().map(|(n, g)| (g.key().into(), n)).collect(),
         groups: draft.groups,

@@ -144,8 +144,6 @@ pub struct Config {
     pub listeners: Vec<Listener>,
     /// All servers.
     pub servers: Vec<Server>,
-    /// When the servers' certificates expire; found out by the crate `tls`.
-    pub certificates: Vec<modules::ssl::CertificateExpiry>,
     /// All locations of all servers.
     pub locations: Vec<Location>,
     /// All upstream groups, the ones that `proxy_pass http://host` implies included.

@@ -114,7 +114,7 @@ async fn snapshot(thread: &ThreadContext, generation: &Generation) -> Snapshot {
 }
 
 fn certificates(config: &Config) -> Vec<CertificateNow> {
-    let now = config.certificates.iter();
+    let now = config.http.certificates.iter();
     now.map(|certificate| CertificateNow {
         file: Arc::clone(&certificate.file),
         until_s: certificate.until_s,

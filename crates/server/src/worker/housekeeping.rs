@@ -36,7 +36,7 @@ pub(super) async fn housekeeping(thread: Rc<ThreadContext>) {
         if thread.number() == 0 && now_ms.saturating_sub(warned_ms) >= DAY_MS {
             warned_ms = now_ms;
             let now_s = thread.clock.now().epoch_s();
-            for text in generation.config.certificates.iter().filter_map(|known| known.warning(now_s)) {
+            for text in generation.config.http.certificates.iter().filter_map(|known| known.warning(now_s)) {
                 generation.error_log.write(Level::Warn, 0, text.as_bytes());
             }
         }

@@ -82,7 +82,7 @@ impl Application for Pointsman {
             Err(faults) => Loaded { findings: faults.iter().map(finding).collect(), outcome: None },
             Ok((mut config, mut diagnostics)) => {
                 let contexts = tls::Contexts::build(&config, &self.sessions, &mut diagnostics);
-                config.certificates.clone_from(&contexts.certificates);
+                config.http.certificates.clone_from(&contexts.certificates);
                 let findings = diagnostics.iter().map(finding).collect();
                 if diagnostics.iter().any(Diagnostic::is_error) {
                     return Loaded { findings, outcome: None };

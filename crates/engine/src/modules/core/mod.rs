@@ -218,6 +218,8 @@ settings! {
     not a setting {
         /// The server's name for itself.
         pub identity: Identity = Identity::default(),
+        /// When the servers' certificates expire; found out by the crate `tls`.
+        pub certificates: Vec<super::ssl::CertificateExpiry> = Vec::new(),
         /// There is an `http` block.
         pub present: bool = false,
     }

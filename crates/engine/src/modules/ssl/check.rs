@@ -1,11 +1,10 @@
 //! Requests that the terms of TLS refuse (ngx_http_set_virtual_server, ngx_http_process_request).
 
-use super::settings::VerifyClient;
 use crate::exchange::Exchange;
 use crate::host::{Env, Level};
 use crate::log_line;
 use crate::modules::core;
-use crate::tls_session::{TlsSession, Verified};
+use crate::tls_session::{TlsSession, Verified, VerifyClient};
 use std::rc::Rc;
 
 /// Checks a request whose server is chosen against its connection.

@@ -1,10 +1,12 @@
 //! The directives of TLS.
 
-use super::files::{self, SslFile, SslText};
-use super::settings::{SslCache, SslSettings, TlsVersions, VerifyClient};
+use super::files::{self, SslText};
+use super::settings::{SslCache, SslSettings, TlsVersions};
 use crate::config::{Builder, invalid_choice, invalid_value, number, once};
 use crate::directive::{Args, Code, Contexts, Directive};
 use crate::setting::Setting;
+use crate::ssl_file::SslFile;
+use crate::tls_session::VerifyClient;
 use conf::{Diagnostic, Word};
 
 /// A directive that names a file.

@@ -1,44 +1,9 @@
 //! Files that directives name, with their bytes: read once, when the configuration is loaded.
 
 use crate::config::Builder;
+use crate::ssl_file::SslFile;
 use conf::{Diagnostic, Span, Word, system_words};
-use std::fmt;
 use std::sync::Arc;
-use zeroize::Zeroizing;
-
-/// A file's bytes. They are cleared when the last configuration that has them is dropped, and never shown.
-#[derive(Clone)]
-pub struct SslFile {
-    /// Its path, or what is said instead of it.
-    pub name: Arc<str>,
-    /// The same, as the configuration writes it.
-    pub written: Arc<str>,
-    /// Where the configuration names it.
-    pub span: Span,
-    bytes: Arc<Zeroizing<Vec<u8>>>,
-}
-
-impl SslFile {
-    /// Returns its bytes.
-    pub fn bytes(&self) -> &[u8] {
-        &self.bytes
-    }
-}
-
-/// Two are equal if their bytes are.
-impl PartialEq for SslFile {
-    fn eq(&self, other: &Self) -> bool {
-        self.bytes == other.bytes
-    }
-}
-
-impl Eq for SslFile {}
-
-impl fmt::Debug for SslFile {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        out.debug_struct("SslFile").field("name", &self.name).finish_non_exhaustive()
-    }
-}
 
 /// A text of a directive that the crate `tls` reads.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -66,9 +31,8 @@ pub(super) fn read(b: &Builder<'_>, word: &Word, what: &str) -> Result<SslFile, 
         .help("write the name of one file"));
     }
     if let Some(data) = text.strip_prefix("data:") {
-        let bytes = Arc::new(Zeroizing::new(data.as_bytes().to_vec()));
         let name: Arc<str> = "data:...".into();
-        return Ok(SslFile { written: Arc::clone(&name), name, span: word.span, bytes });
+        return Ok(SslFile::new(Arc::clone(&name), name, word.span, data.as_bytes().to_vec()));
     }
     if let Some((scheme @ ("engine" | "store"), _)) = text.split_once(':') {
         return Err(Diagnostic::error(
@@ -83,5 +47,5 @@ pub(super) fn read(b: &Builder<'_>, word: &Word, what: &str) -> Result<SslFile, 
         Diagnostic::error(word.span, format!("cannot load {what} \"{path}\": open() failed ({why})"))
     })?;
     let name = path.display().to_string().into();
-    Ok(SslFile { name, written: text.into(), span: word.span, bytes: Arc::new(Zeroizing::new(bytes)) })
+    Ok(SslFile::new(name, text.into(), word.span, bytes))
 }

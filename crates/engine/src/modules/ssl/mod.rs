@@ -11,14 +11,15 @@ mod settings;
 mod tests;
 
 pub use check::check;
-pub use files::{SslFile, SslText};
+pub use files::SslText;
 pub use settings::{
-    CertificateExpiry, ClientTerms, SslCache, SslClientSettings, SslHandshakeSettings, SslSessionSettings,
-    SslSettings, TlsVersions, VerifyClient,
+    CertificateExpiry, SslCache, SslClientSettings, SslHandshakeSettings, SslSessionSettings, SslSettings,
+    TlsVersions,
 };
 
 use super::Module;
 use crate::config::Builder;
+use crate::tls_session::VerifyClient;
 use conf::{Diagnostic, Span};
 
 /// The module.

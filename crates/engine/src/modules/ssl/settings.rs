@@ -1,7 +1,9 @@
 //! The settings of TLS, of a server or the http level.
 
-use super::files::{SslFile, SslText};
+use super::files::SslText;
 use crate::setting::settings;
+use crate::ssl_file::SslFile;
+use crate::tls_session::{ClientTerms, VerifyClient};
 use std::sync::Arc;
 
 /// When a certificate of the configuration expires.
@@ -37,20 +39,6 @@ pub struct TlsVersions {
     pub tls13: bool,
 }
 
-/// `ssl_verify_client`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum VerifyClient {
-    /// No certificate is asked for.
-    #[default]
-    Off,
-    /// A valid one is required.
-    On,
-    /// One that is sent must be valid.
-    Optional,
-    /// One that is sent need not be signed by a known authority.
-    OptionalNoCa,
-}
-
 /// `ssl_session_cache`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SslCache {
@@ -62,19 +50,6 @@ pub enum SslCache {
     Shared(String, u64),
     /// The same, for a server alone: so many sessions.
     BuiltIn(u64),
-}
-
-/// The terms under which a client's certificate counts.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub struct ClientTerms {
-    /// Whether one is wanted.
-    pub verify: VerifyClient,
-    /// How many intermediate certificates may be between it and an authority.
-    pub depth: u64,
-    /// The authorities: the bytes of `ssl_client_certificate` and `ssl_trusted_certificate`.
-    pub authorities: Vec<SslFile>,
-    /// The revocation lists: the bytes of `ssl_crl`.
-    pub revocations: Option<SslFile>,
 }
 
 settings! {

@@ -1,11 +1,11 @@
 //! The settings of TLS, and the requests that its terms refuse.
 
-use super::{CertificateExpiry, ClientTerms, SslCache, VerifyClient};
+use super::{CertificateExpiry, SslCache};
 use crate::config::Config;
 use crate::host::Env;
 use crate::start_request;
 use crate::testing::{TestHost, exchange, with_files};
-use crate::tls_session::{ClientCertificate, TlsSession, Verified};
+use crate::tls_session::{ClientCertificate, ClientTerms, TlsSession, Verified, VerifyClient};
 use std::rc::Rc;
 use std::sync::Arc;
 
