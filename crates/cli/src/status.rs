@@ -9,6 +9,7 @@ use crate::list;
 use crate::session::Session;
 use clap::{Args, ValueEnum};
 use control::api::types::{self, Traffic};
+use engine::modules::ssl::CertificateExpiry;
 
 /// The period that the figures cover.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -105,6 +106,13 @@ pub(crate) fn screen(status: &types::Status, switch: Option<&str>) -> String {
         text.push('\n');
         for switch in status.switches.iter().filter(|switch| is_meant(&switch.name)) {
             text.push_str(&list::head(switch));
+        }
+    }
+    let now_s = status.time_ms / 1000;
+    for known in &status.certificates {
+        let expiry = CertificateExpiry { file: known.file.as_str().into(), until_s: known.until_s };
+        if let Some(warning) = expiry.warning(now_s) {
+            text.push_str(&format!("\n{warning}\n"));
         }
     }
     text
