@@ -36,7 +36,7 @@ const START_PAUSE: Duration = Duration::from_millis(100);
 const PROBE_PAUSE: Duration = Duration::from_millis(1);
 const TIMEOUT: Duration = Duration::from_secs(10);
 /// The longest gaps of pointsman that pass; far above what a busy machine needs.
-const WORKER_LIMIT: Duration = Duration::from_secs(1);
+const WORKER_LIMIT: Duration = Duration::from_millis(500);
 const MASTER_LIMIT: Duration = Duration::from_millis(500);
 const SHARES: [f64; 4] = [0.5, 0.9, 0.99, 1.0];
 
