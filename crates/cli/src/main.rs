@@ -5,6 +5,7 @@
 //! server for something: [`verbs`] lists them, and each has its own file. Must never start a thread before the server
 //! has forked its worker process.
 
+mod backup;
 mod check;
 mod client;
 mod compare;
@@ -23,6 +24,7 @@ mod order_options;
 mod receipt;
 mod release;
 mod reload;
+mod restore;
 mod session;
 mod show;
 mod split;

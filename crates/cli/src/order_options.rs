@@ -78,6 +78,13 @@ pub(crate) struct ActorOption {
 }
 
 impl ActorOption {
+    /// Returns the actor's name where no server says who is calling.
+    pub(crate) fn name(&self) -> String {
+        let of = |name: &str| std::env::var(name).ok();
+        let name = self.actor.clone().or_else(|| of("SUDO_USER")).or_else(|| of("USER"));
+        name.filter(|name| !name.is_empty()).unwrap_or_else(|| "operator".to_owned())
+    }
+
     /// Returns the header that names the actor. Under sudo it is the user who called it.
     pub(crate) fn header(&self) -> Option<(&'static str, String)> {
         let name = self.actor.clone().or_else(|| std::env::var("SUDO_USER").ok());

@@ -5,8 +5,8 @@
 use crate::error::{CODES, Code, Error};
 use crate::session::GlobalOptions;
 use crate::{
-    compare, completions, confirm, history, hold, list, man, release, reload, show, split, status, switch,
-    top, undo, upgrade, wait, watch,
+    backup, compare, completions, confirm, history, hold, list, man, release, reload, restore, show, split,
+    status, switch, top, undo, upgrade, wait, watch,
 };
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{ArgAction, CommandFactory, Parser, Subcommand};
@@ -56,6 +56,8 @@ enum Verb {
     Compare(compare::Compare),
     Reload(reload::Reload),
     Upgrade(upgrade::Upgrade),
+    Backup(backup::Backup),
+    Restore(restore::Restore),
     Completions(completions::Completions),
     Man(man::Man),
 }
@@ -184,6 +186,8 @@ fn act(line: &Line) -> Result<Code, Error> {
         Verb::Compare(verb) => verb.run(&global.session()?),
         Verb::Reload(verb) => verb.run(&global.session()?),
         Verb::Upgrade(verb) => verb.run(global),
+        Verb::Backup(verb) => verb.run(&global.session()?),
+        Verb::Restore(verb) => verb.run(global),
         Verb::Completions(verb) => verb.run(Line::command()),
         Verb::Man(verb) => verb.run(Line::command()),
     }
@@ -241,6 +245,6 @@ mod tests {
     #[test]
     fn the_definitions_are_sound() {
         Line::command().debug_assert();
-        assert_eq!(names().count(), 18);
+        assert_eq!(names().count(), 20);
     }
 }

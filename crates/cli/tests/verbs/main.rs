@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test may fail where it stands")]
 
 mod answers;
+mod backups;
 mod crash;
 mod edits;
 mod identity;

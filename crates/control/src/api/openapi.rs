@@ -25,6 +25,7 @@ use utoipa::OpenApi;
         queries::history,
         queries::named_receipt,
         queries::receipt,
+        queries::backup,
         orders::put_key,
         orders::delete_key,
         orders::commit,

@@ -12,6 +12,8 @@ use crate::info::EntryQuery;
 use crate::options::{CommitRef, Wait};
 use crate::receipt::Receipt;
 use axum::extract::State;
+use axum::http::header;
+use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
 use serde::Deserialize;
 use switch::Filter;
@@ -204,6 +206,21 @@ pub(super) async fn receipt(
     QueryParams(asked): QueryParams<ReceiptQuery>,
 ) -> Result<Json<Receipt>, ApiError> {
     awaited(&api, &caller, &name, CommitRef::Revision(revision), asked).await
+}
+
+/// Returns a backup of the whole store, with its history
+///
+/// The body is an SQLite file, for `pointsman restore`.
+#[utoipa::path(get, path = "/v1/switches/{name}/backup", tag = "switches",
+    params(("name" = String, Path, description = "The switch.")),
+    responses((status = 200, description = "The file.", content_type = "application/vnd.sqlite3", body = Vec<u8>),
+        QueryErrors))]
+pub(super) async fn backup(
+    State(api): State<Api>,
+    PathParams(name): PathParams<String>,
+) -> Result<Response, ApiError> {
+    let file = api.control.backup(&name).await?;
+    Ok(([(header::CONTENT_TYPE, "application/vnd.sqlite3")], file).into_response())
 }
 
 fn page_size(asked: Option<usize>, max: usize) -> Result<usize, ApiError> {

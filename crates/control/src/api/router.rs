@@ -32,6 +32,7 @@ pub(super) fn router(api: Api) -> Router {
         .route("/v1/switches/{name}/history", get(queries::history))
         .route("/v1/switches/{name}/receipts", get(queries::named_receipt))
         .route("/v1/switches/{name}/receipts/{revision}", get(queries::receipt))
+        .route("/v1/switches/{name}/backup", get(queries::backup))
         .route("/v1/check", post(reload::check))
         .route("/v1/reload", post(reload::reload))
         .route("/v1/events", get(events::events))

@@ -20,6 +20,7 @@ use crate::info::{Entries, EntryQuery, HoldInfo, SwitchInfo, Verification};
 use crate::options::{CommitRef, HoldOrder, Options, Wait};
 use crate::receipt::Receipt;
 use crate::setup::Setup;
+use crate::store::StoreBackend;
 use engine::Config;
 use engine::host::Level;
 use std::future::Future;
@@ -257,6 +258,15 @@ impl ControlHandle {
     /// There is no switch of this name, or its store cannot be read. A broken chain is not an error but a result.
     pub async fn verify(&self, switch: &str) -> Result<Verification, Refusal> {
         self.at(switch, |_, switch| async move { switch.verify().await }).await
+    }
+
+    /// Returns a backup of a switch's store, as the bytes of a file.
+    ///
+    /// # Errors
+    /// There is no switch of this name, its store is in memory, or it is damaged.
+    pub async fn backup(&self, switch: &str) -> Result<Vec<u8>, Refusal> {
+        let backup = |store: &mut dyn StoreBackend| store.backup();
+        self.at(switch, move |_, switch| async move { Ok(switch.store.with(backup).await?) }).await
     }
 
     /// Subscribes to events from now on, with the buffered ones after this number.

@@ -198,13 +198,15 @@ impl SwitchState {
 
     /// Verifies the history page by page, so that commits can be made between two pages.
     pub(super) async fn verify(&self) -> Result<Verification, Refusal> {
-        let mut chain = Chain::start();
+        let (mut chain, mut commits) = (Chain::start(), 0);
         let fault = loop {
             let after = chain.revision;
             let page = self.store.with(move |store| store.page(after, PAGE)).await?;
             if let Some(found) = page.iter().find_map(|commit| chain.follow(commit).err()) {
                 break Some((found.revision, found.to_string()));
             }
+            // A restore leaves revisions out.
+            commits += page.len() as u64;
             if page.len() < PAGE {
                 break None;
             }
@@ -224,7 +226,7 @@ impl SwitchState {
                 )
             })
         });
-        let (commits, hash) = (chain.revision, chain.hash.to_string());
+        let hash = chain.hash.to_string();
         Ok(Verification { commits, revision: chain.revision, hash, fault })
     }
 }

@@ -39,7 +39,7 @@ pub(super) fn unvouched(path: &str, what: &str) -> StoreFault {
         kind: StoreFaultKind::Damaged,
         text: format!("the store {path} cannot be verified: {what}"),
         remedy: format!(
-            "put {path}-anchor back; or check the table, and accept it with \"pointsman restore\" (docs/backups.md)"
+            "put {path}-anchor back; or check the table, and accept it with \"pointsman restore --accept\" (docs/backups.md)"
         ),
     }
 }
@@ -69,6 +69,24 @@ pub(super) fn anchor_rewritten(path: &Path) -> StoreFault {
             path.display()
         ),
         remedy: "it has been written anew; check the disk if it happens again".to_owned(),
+    }
+}
+
+/// Returns the fault of a store that is to be restored from itself.
+pub(super) fn same(path: &Path) -> StoreFault {
+    StoreFault {
+        kind: StoreFaultKind::Unreadable,
+        text: format!("{} is the store itself, not a backup", path.display()),
+        remedy: "to accept the store as it is: pointsman restore --accept".to_owned(),
+    }
+}
+
+/// Returns the fault of a store that is not there.
+pub(super) fn missing(path: &Path) -> StoreFault {
+    StoreFault {
+        kind: StoreFaultKind::Unreadable,
+        text: format!("there is no store {}", path.display()),
+        remedy: "name a backup to restore, or another store".to_owned(),
     }
 }
 

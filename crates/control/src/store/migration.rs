@@ -13,6 +13,7 @@ use super::schema::{self, Format};
 use super::{fault, files};
 use rusqlite::{Connection, TransactionBehavior};
 use std::fs::{self, File, OpenOptions};
+use std::io;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::time::Duration;
@@ -54,17 +55,22 @@ fn migrate(connection: &Connection, path: &Path) -> Result<Format, StoreFault> {
     Ok(Format::Two)
 }
 
-/// Keeps a copy of the file beside it. SQLite makes it: a copy by other means would have to open and close the file, and
-/// that drops the locks that this process has on it.
+/// Writes a copy of the file, whole and synced. SQLite makes it: a copy by other means would have to open and close the
+/// file, and that drops the locks that this process has on it.
+pub(super) fn copy(connection: &Connection, to: &Path) -> io::Result<()> {
+    OpenOptions::new().write(true).create_new(true).mode(0o600).open(to)?;
+    let shown = to.to_str().ok_or_else(|| io::Error::other("its path is not UTF-8"))?;
+    connection.execute("VACUUM INTO ?1", [shown]).map_err(io::Error::other)?;
+    File::open(to)?.sync_all()
+}
+
+/// Keeps a copy of the file beside it.
 fn keep_copy(connection: &Connection, path: &Path) -> Result<(), StoreFault> {
     let draft = files::beside(path, &format!("{KEPT}.{}", std::process::id()));
     let kept = files::beside(path, KEPT);
-    let made = || -> std::io::Result<()> {
+    let made = || -> io::Result<()> {
         let _ = fs::remove_file(&draft);
-        OpenOptions::new().write(true).create_new(true).mode(0o600).open(&draft)?;
-        let shown = draft.to_str().ok_or_else(|| std::io::Error::other("its path is not UTF-8"))?;
-        connection.execute("VACUUM INTO ?1", [shown]).map_err(std::io::Error::other)?;
-        File::open(&draft)?.sync_all()?;
+        copy(connection, &draft)?;
         fs::rename(&draft, &kept)?;
         files::sync_folder(path)
     };

@@ -43,6 +43,7 @@ mod memory;
 mod migration;
 mod opening;
 mod receipts;
+mod restore;
 mod rows;
 mod schema;
 mod sqlite;
@@ -55,6 +56,7 @@ mod wal;
 pub(crate) use copy::StoreCopy;
 pub use file_store::FileStore;
 pub use memory::MemoryBackend;
+pub use restore::{RestoreOrder, Restored, restore, verify_backup};
 #[cfg(test)]
 use sqlite::SqliteStore;
 pub(crate) use thread::StoreThread;
@@ -82,6 +84,13 @@ pub trait StoreBackend: Store {
     /// It is as damaged as before.
     fn recover(&mut self) -> Result<bool, StoreFault> {
         Ok(false)
+    }
+    /// Returns a copy of the whole store, as the bytes of a file.
+    ///
+    /// # Errors
+    /// It is not on disk, or damaged.
+    fn backup(&mut self) -> Result<Vec<u8>, StoreFault> {
+        Err(restore::not_backed_up("the store is in memory"))
     }
     /// Returns what the log should say, once.
     fn warnings(&mut self) -> Vec<StoreFault> {

@@ -146,6 +146,22 @@ impl SqliteStore {
         self.connection.execute(sql, []).map(drop).map_err(|error| self.wrong(&error))
     }
 
+    /// Begins an epoch. There is a second file that knows it.
+    pub(super) fn set_epoch(&self, epoch: u64) -> Result<(), StoreFault> {
+        let sql = "UPDATE head SET epoch = ?1, anchored = 1 WHERE one = 1";
+        self.connection.execute(sql, [rows::number(epoch)]).map(drop).map_err(|error| self.wrong(&error))
+    }
+
+    /// Writes a copy of the whole store into a new file, whole also while others write.
+    pub(super) fn copy_into(&self, file: &Path) -> Result<(), StoreFault> {
+        migration::copy(&self.connection, file).map_err(|error| fault::system(file, "written", &error))
+    }
+
+    /// Returns the fault of a store that contradicts itself.
+    pub(super) fn damaged(&self, what: &str) -> StoreFault {
+        fault::damaged(&self.connection, what)
+    }
+
     /// Lets what is read next come from the file, not from memory, so that damage there is seen.
     pub(super) fn forget_pages(&self) -> Result<(), StoreFault> {
         self.connection.execute_batch("PRAGMA shrink_memory").map_err(|error| self.wrong(&error))

@@ -19,22 +19,22 @@ struct Counts {
 }
 
 /// A store with a writer that knows what was acknowledged.
-struct Live {
-    store: FileStore,
-    table: Table,
-    hash: Hash,
-    pending: Vec<Pending>,
+pub(super) struct Live {
+    pub(super) store: FileStore,
+    pub(super) table: Table,
+    pub(super) hash: Hash,
+    pub(super) pending: Vec<Pending>,
 }
 
 impl Live {
-    fn open(folder: &Path) -> Live {
+    pub(super) fn open(folder: &Path) -> Live {
         let mut store = FileStore::open(&folder.join(FILES[0]), KIND).unwrap();
         let Loaded { table, last_hash, pending } = store.load().unwrap();
         Live { store, table, hash: last_hash, pending }
     }
 
     /// Gives an order. Returns true if it was acknowledged.
-    fn order(&mut self, number: usize) -> bool {
+    pub(super) fn order(&mut self, number: usize) -> bool {
         let name = key(&format!("shop-{}.example.com", number % 17));
         let to = Route::parse(["blue", "green", "red", "green=10 blue=90"][number % 4]).unwrap();
         let meta = Meta { actor: "tester".into(), reason: Some("x".repeat(number % 90)), ..Meta::default() };

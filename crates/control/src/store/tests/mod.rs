@@ -1,7 +1,9 @@
 //! The store with real files: what it keeps, and how it refuses what it cannot trust.
 
+mod cost;
 mod damage;
 mod formats;
+mod restore;
 
 use super::*;
 use rusqlite::Connection;

@@ -1,0 +1,225 @@
+//! Backups of a store, and putting one in the place of a store.
+//!
+//! Owns: that a backup is verified before it is trusted, and that a restore is a commit of its own in a new epoch, with a
+//! revision that no commit before it has had. Must never: lose the file that is replaced, or run in a process that has the
+//! store open: SQLite's locks would be dropped.
+//!
+//! The second file is replaced first. If the machine stops between the two, the store is behind it, takes no orders, and
+//! traffic follows the second file, which is what was restored: the same restore is then repeated.
+
+use super::StoreBackend;
+use super::anchor;
+use super::fault;
+use super::file_store::rewrite;
+use super::files::{beside, sync_folder};
+use super::lock::Lock;
+use super::sqlite::SqliteStore;
+use std::collections::BTreeMap;
+use std::fs::{self, File, Permissions};
+use std::io;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
+use std::path::{Path, PathBuf};
+use switch::{Chain, Commit, CommitKind, Hash, KeyKind, Store, StoreFault, StoreFaultKind};
+
+/// The number of commits that are read at a time.
+const PAGE: usize = 512;
+
+/// Who restores, and why.
+#[derive(Clone, Debug)]
+pub struct RestoreOrder {
+    /// The actor.
+    pub actor: String,
+    /// The reason.
+    pub reason: Option<String>,
+    /// The time, in ms since 1970 UTC.
+    pub now_ms: u64,
+}
+
+/// What was restored.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Restored {
+    /// The revision of the table that was restored.
+    pub from: u64,
+    /// The revision of the commit that records it.
+    pub revision: u64,
+    /// Its hash.
+    pub hash: Hash,
+    /// The epoch that begins with it.
+    pub epoch: u64,
+    /// The highest revision of what was replaced, as far as it could be read.
+    pub replaced: u64,
+    /// Where the file that was replaced is kept, if there was one.
+    pub kept: Option<PathBuf>,
+}
+
+/// Verifies a backup: every page, the table, and the whole chain of its history. Returns the end of the chain. The file is
+/// not changed.
+///
+/// # Errors
+/// It is not a whole store.
+pub fn verify_backup(file: &Path) -> Result<Chain, StoreFault> {
+    let draft = Draft::copy_of(file, &beside(file, &format!(".verify.{}", std::process::id())))?;
+    let mut sqlite = SqliteStore::open(&draft.0, KeyKind::Host)?;
+    check_whole(&mut sqlite)
+}
+
+/// Puts a backup in the place of a store, or without one accepts the store as it is. The server takes it up when it is
+/// started, or by a reload.
+///
+/// # Errors
+/// The backup is not whole, or the files cannot be written. What was there before is untouched then.
+pub fn restore(path: &Path, backup: Option<&Path>, order: &RestoreOrder) -> Result<Restored, StoreFault> {
+    let failed = |what: &'static str| move |error: io::Error| fault::system(path, what, &error);
+    let identity = |path: &Path| fs::metadata(path).map(|found| (found.dev(), found.ino())).ok();
+    if let Some(backup) = backup
+        && identity(backup).is_some_and(|found| Some(found) == identity(path))
+    {
+        return Err(fault::same(path));
+    }
+    let _lock = Lock::take(path)?;
+    let second = anchor::read(path, false).map_err(failed("read"))?.unwrap_or_default();
+    let is_there = path.symlink_metadata().is_ok();
+    let draft_path = beside(path, &format!(".restore.{}", std::process::id()));
+    // Damage in what is replaced is why it is replaced.
+    let present = if is_there { SqliteStore::open(path, KeyKind::Host) } else { Err(fault::missing(path)) };
+    let present_end =
+        present.as_ref().ok().and_then(|sqlite| sqlite.head().ok()).map_or(0, |head| head.revision);
+    let draft = match (backup, present) {
+        (Some(backup), _) => Draft::copy_of(backup, &draft_path)?,
+        (None, Ok(sqlite)) => Draft::of_store(&sqlite, &draft_path)?,
+        (None, Err(fault)) => return Err(fault),
+    };
+    let mut sqlite = SqliteStore::open(&draft.0, KeyKind::Host)?;
+    let from = check_whole(&mut sqlite)?;
+    let replaced = present_end.max(second.last.map_or(0, |last| last.revision));
+    let epoch = sqlite.head()?.epoch.max(second.epoch) + 1;
+    let commit = commit(from, replaced, epoch, order);
+    sqlite.commit(&commit)?;
+    sqlite.set_epoch(epoch)?;
+    drop(rewrite(&mut sqlite, path)?);
+    drop(sqlite);
+    let kept = is_there.then(|| beside(path, &format!(".replaced-{}", epoch - 1)));
+    if let Some(kept) = &kept {
+        give_to_owner(path, &[&draft.0, &anchor::path_of(path), &beside(path, "-lock")])
+            .map_err(failed("written"))?;
+        fs::rename(path, kept).map_err(failed("moved"))?;
+    }
+    for ending in ["-wal", "-shm"] {
+        // A log of the old file must not be applied to the new one.
+        match fs::remove_file(beside(path, ending)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed("removed")(error)),
+            _ => {}
+        }
+    }
+    fs::rename(&draft.0, path).map_err(failed("written"))?;
+    sync_folder(path).map_err(failed("written"))?;
+    Ok(Restored { from: from.revision, revision: commit.revision, hash: commit.hash, epoch, replaced, kept })
+}
+
+/// Returns the commit that records a restore.
+fn commit(from: Chain, replaced: u64, epoch: u64, order: &RestoreOrder) -> Commit {
+    let extra = [("epoch", epoch), ("restored_revision", from.revision), ("replaced_revision", replaced)];
+    let commit = Commit {
+        revision: from.revision.max(replaced) + 1,
+        time_ms: order.now_ms,
+        kind: CommitKind::Restore,
+        actor: order.actor.clone(),
+        reason: order.reason.clone(),
+        idempotency: None,
+        forced: false,
+        confirm_by_ms: None,
+        changes: Vec::new(),
+        subjects: Vec::new(),
+        extra: extra
+            .map(|(name, value)| (name.to_owned(), value.to_string()))
+            .into_iter()
+            .collect::<BTreeMap<_, _>>(),
+        gate: Vec::new(),
+        previous: from.hash,
+        hash: Hash::ZERO,
+    };
+    commit.sealed()
+}
+
+/// Verifies a store as a whole, and returns the end of its history.
+fn check_whole(sqlite: &mut SqliteStore) -> Result<Chain, StoreFault> {
+    sqlite.load()?;
+    let mut chain = Chain::start();
+    loop {
+        let page = sqlite.page(chain.revision, PAGE)?;
+        for commit in &page {
+            chain.follow(commit).map_err(|found| sqlite.damaged(&found.to_string()))?;
+        }
+        if page.len() < PAGE {
+            break;
+        }
+    }
+    let head = sqlite.head()?;
+    if (head.revision, head.hash) != (chain.revision, chain.hash) {
+        return Err(sqlite.damaged("the history does not end at the recorded head"));
+    }
+    Ok(chain)
+}
+
+/// Gives files to the owner of the store, if another user restores it.
+fn give_to_owner(store: &Path, files: &[&Path]) -> io::Result<()> {
+    let owner = fs::metadata(store)?;
+    for file in files {
+        let found = fs::metadata(file)?;
+        if (found.uid(), found.gid()) != (owner.uid(), owner.gid()) {
+            chown(file, Some(owner.uid()), Some(owner.gid()))?;
+        }
+    }
+    Ok(())
+}
+
+/// A copy that is checked before it takes a place. It is removed unless it has taken it.
+struct Draft(PathBuf);
+
+impl Draft {
+    fn copy_of(file: &Path, draft: &Path) -> Result<Draft, StoreFault> {
+        let copied = || -> io::Result<()> {
+            let found = fs::metadata(file)?;
+            if !found.is_file() {
+                return Err(io::Error::other("it is not a regular file"));
+            }
+            fs::copy(file, draft)?;
+            fs::set_permissions(draft, Permissions::from_mode(0o600))?;
+            File::open(draft)?.sync_all()
+        };
+        let draft = Draft(draft.to_owned());
+        copied().map_err(|error| fault::system(file, "read", &error))?;
+        Ok(draft)
+    }
+
+    fn of_store(sqlite: &SqliteStore, draft: &Path) -> Result<Draft, StoreFault> {
+        let draft = Draft(draft.to_owned());
+        sqlite.copy_into(&draft.0)?;
+        Ok(draft)
+    }
+}
+
+impl Drop for Draft {
+    fn drop(&mut self) {
+        for ending in ["", "-wal", "-shm", ".format-1"] {
+            let _ = fs::remove_file(beside(&self.0, ending));
+        }
+    }
+}
+
+impl SqliteStore {
+    /// Returns the whole store as the bytes of a file.
+    pub(super) fn backup_bytes(&self, path: &Path) -> Result<Vec<u8>, StoreFault> {
+        let draft = Draft::of_store(self, &beside(path, &format!("-backup.{}", std::process::id())))?;
+        fs::read(&draft.0).map_err(|error| fault::system(&draft.0, "read", &error))
+    }
+}
+
+/// Returns the fault of a store that has no file to be backed up.
+pub(super) fn not_backed_up(what: &str) -> StoreFault {
+    StoreFault {
+        kind: StoreFaultKind::Unreadable,
+        text: format!("there is nothing to back up: {what}"),
+        remedy: "name a file in the switch's `state`".to_owned(),
+    }
+}
