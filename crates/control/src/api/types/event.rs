@@ -89,7 +89,7 @@ impl From<&crate::Event> for Event {
         use crate::EventKind as From;
         let happening = match event.kind.clone() {
             From::Committed { revision, kind, actor, reason, changes, confirm_by_ms } => {
-                Happening::Committed { revision, kind: kind.into(), actor, reason, changes, confirm_by_ms }
+                Happening::Committed { revision, kind, actor, reason, changes, confirm_by_ms }
             }
             From::Gate { passed, actor, results } => Happening::Gate { passed, actor, results },
             From::Drained(receipt) => Happening::Drained { receipt: Box::new(Receipt::clone(&receipt)) },

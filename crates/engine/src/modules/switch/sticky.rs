@@ -172,6 +172,15 @@ struct Attributes {
 
 const NAMES: [&str; 8] = ["cookie=", "issue", "ttl=", "path=", "domain=", "samesite=", "secure", "salt="];
 
+fn parse_salt(text: &str, word: &Word) -> Result<Salt, Diagnostic> {
+    match text {
+        "none" => Ok(Salt::None),
+        "switch" => Ok(Salt::Switch),
+        "key" => Ok(Salt::Key),
+        _ => Err(invalid_parameter(word).help("salt=key, salt=switch or salt=none")),
+    }
+}
+
 /// Reads the directive.
 pub(super) fn parse(b: &mut Builder<'_>, d: &conf::Directive) -> Result<Sticky, Diagnostic> {
     let first = &d.args[0];
@@ -183,10 +192,10 @@ pub(super) fn parse(b: &mut Builder<'_>, d: &conf::Directive) -> Result<Sticky, 
         None => (Some(StickySource::Text(b.template(first)?)), &d.args[1..]),
     };
     b.each(rest, |word| match word.str()?.strip_prefix("salt=") {
-        Some("none") => Ok(salt = Salt::None),
-        Some("switch") => Ok(salt = Salt::Switch),
-        Some("key") => Ok(salt = Salt::Key),
-        Some(_) => Err(invalid_parameter(word).help("salt=key, salt=switch or salt=none")),
+        Some(text) => {
+            salt = parse_salt(text, word)?;
+            Ok(())
+        }
         None if source.is_none() => attributes.read(word),
         None => {
             Err(invalid_parameter(word)
