@@ -149,7 +149,15 @@ unsafe extern "C" fn exec(
     };
     let mut path = Vec::new();
     let Ok(own) = http::uri::decode_internal(uri, &mut path) else {
-        let line = [b"unsafe URI \"", uri, b"\" was detected"].concat();
+        let mut line = b"unsafe URI \"".to_vec();
+        for &byte in uri {
+            // No line of its own for what a client may have sent.
+            match byte {
+                0..=31 | 127 => line.extend_from_slice(format!("\\x{byte:02X}").as_bytes()),
+                _ => line.push(byte),
+            }
+        }
+        line.extend_from_slice(b"\" was detected");
         let mut env = request.env;
         log_line::error(request.exchange, &mut env, Level::Error, &line);
         return -1;

@@ -581,3 +581,10 @@ fn a_wait_where_there_can_be_none_fails() {
         "[error] lua entry thread aborted: runtime error: attempt to yield across C-call boundary"
     );
 }
+
+#[test]
+fn an_unsafe_uri_begins_no_line_of_the_log() {
+    let mut server = Server::of("location / { content_by_lua_block { return ngx.exec('/../a\\r\\nb') } }");
+    assert_eq!(server.get("/").status, 500);
+    assert!(server.errors()[0].starts_with("[error] unsafe URI \"/../a\\x0D\\x0Ab\" was detected"));
+}
