@@ -16,6 +16,10 @@ const HEAD: &str = "< HTTP/1.1 200 OK\n< Server: <server>\n< Date: <date>\n< Con
 fn nginx() -> Option<Binary> {
     let path = PathBuf::from("/usr/sbin/nginx");
     if !path.is_file() {
+        assert!(
+            std::env::var("CI").as_deref() != Ok("true"),
+            "nginx is not installed, and CI compares with it"
+        );
         eprintln!("nginx is not installed: nothing to hold false statements against");
         return None;
     }
