@@ -9,7 +9,7 @@ use crate::session::Session;
 use crate::time_option::{ms, time};
 use crate::wait;
 use clap::{Args, ValueEnum};
-use control::api::types::{DrainState, HoldTerms, Outcome, Receipt, Terms, Wait};
+use control::api::types::{DrainState, HoldStreams, HoldTerms, Outcome, Receipt, Terms, Wait};
 use hyper::Method;
 use serde::Serialize;
 use std::time::Duration;
@@ -23,6 +23,15 @@ enum Until {
     Published,
     /// Return once nothing is in flight on the old side
     Drained,
+}
+
+/// What `--hold` does about streams.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Streams {
+    /// Close them before the switch
+    Close,
+    /// Wait until they end
+    Wait,
 }
 
 /// The options of an order.
@@ -56,6 +65,9 @@ pub(crate) struct OrderOptions {
     /// With --hold: how many requests to release each second
     #[arg(long, value_name = "N", requires = "hold")]
     hold_rate: Option<u32>,
+    /// With --hold: what becomes of WebSockets and other streams of the old side; without it they refuse the order
+    #[arg(long, value_name = "WHAT", value_enum, requires = "hold")]
+    hold_streams: Option<Streams>,
     /// Overrule the gate, or a later change of what is undone; recorded
     #[arg(long)]
     force: bool,
@@ -110,6 +122,10 @@ impl OrderOptions {
                 timeout: self.hold_timeout.clone(),
                 max_size: None,
                 per_second: self.hold_rate,
+                streams: self.hold_streams.map(|streams| match streams {
+                    Streams::Close => HoldStreams::Close,
+                    Streams::Wait => HoldStreams::Wait,
+                }),
             }),
             dry_run: self.dry_run,
         }

@@ -23,8 +23,12 @@ pub trait DataPlane: Send + Sync + 'static {
     /// Reports what publishing this watch would move: one answer per worker thread, of which only the requests and streams
     /// in flight matter. The watch is not kept.
     fn affected(&self, watch: Arc<Watch>, reply: Reply<WatchReport>);
-    /// Closes the streams that are left on the old side of a watch, spread evenly over this many milliseconds.
+    /// Closes the streams that are left on the old side of a watch, spread evenly over this many milliseconds, and from
+    /// then on those that requests there become, until the watch is forgotten. A stream whose side is in force again when
+    /// its turn comes stays.
     fn close_streams(&self, watch: u64, spread_ms: u64);
+    /// Closes the streams that publishing this watch would move. The watch is not kept.
+    fn close_affected(&self, watch: Arc<Watch>);
     /// Forgets a watch.
     fn forget_watch(&self, watch: u64);
     /// Reports the groups of the newest configuration and the state of their peers: one answer per worker thread.

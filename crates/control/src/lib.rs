@@ -27,7 +27,7 @@ pub use data_plane::{
 };
 pub use event::{Event, EventKind, Subscription};
 pub use info::{Entries, EntryInfo, EntryQuery, HoldInfo, PendingInfo, SwitchInfo, Verification};
-pub use options::{CommitRef, HoldOptions, HoldOrder, Options, Wait};
+pub use options::{CommitRef, HoldOptions, HoldOrder, HoldStreams, Options, Wait};
 pub use receipt::Receipt;
 pub use service::{
     ControlHandle, Declarations, Declared, PreparedReload, StoreCheck, UndoWhat, check_stores,

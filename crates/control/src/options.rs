@@ -53,11 +53,31 @@ pub struct HoldOptions {
     pub max_bytes: usize,
     /// Requests released per second when the hold ends by itself (after a switch); `None` releases all at once.
     pub per_second: Option<u32>,
+    /// What becomes of streams on the old side, if the hold is a switch's.
+    pub streams: HoldStreams,
+}
+
+/// What a switch with a hold does about streams on the old side.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum HoldStreams {
+    /// They refuse the switch: their clients would go on with the old side.
+    #[default]
+    Refuse,
+    /// The switch waits until they end.
+    Wait,
+    /// They are closed before the switch.
+    Close,
 }
 
 impl Default for HoldOptions {
     fn default() -> HoldOptions {
-        HoldOptions { max: 1000, timeout_ms: 10_000, max_bytes: 16 << 20, per_second: None }
+        HoldOptions {
+            max: 1000,
+            timeout_ms: 10_000,
+            max_bytes: 16 << 20,
+            per_second: None,
+            streams: HoldStreams::Refuse,
+        }
     }
 }
 

@@ -143,6 +143,12 @@ impl DataPlane for FakeDataPlane {
             workers.streams = 0;
         });
     }
+    fn close_affected(&self, watch: Arc<Watch>) {
+        self.tell(|workers| {
+            workers.closed.push((watch.id, 0));
+            workers.streams = 0;
+        });
+    }
     fn forget_watch(&self, watch: u64) {
         self.tell(|workers| workers.forgotten.push(watch));
     }

@@ -30,6 +30,7 @@ mod request_line;
 mod response;
 pub mod scan;
 pub mod uri;
+pub mod websocket;
 
 pub use budget::HeadLimits;
 pub use chunked::{ChunkError, ChunkLimits, ChunkStep, ChunkedDecoder, chunk_size_line};

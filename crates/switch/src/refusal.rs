@@ -62,7 +62,8 @@ codes! {
     StoreOldFormat "store_old_format" 503 "The order needs a newer format of the store, which an older program still has open.";
     HoldExists "hold_exists" 409 "The key is already held.";
     NotHeld "not_held" 409 "The key is not held.";
-    NotDrained "not_drained" 409 "Requests were still in flight when the time to wait for them ran out.";
+    NotDrained "not_drained" 409 "Requests were still in flight when the time to wait for them ran out, or streams are open.";
+    Overtaken "overtaken" 409 "While the order waited, its hold was released or a newer order changed its key.";
     ConfigRefused "config_refused" 422 "The new configuration was rejected; the previous one stays active.";
     BadRequest "bad_request" 400 "The request is malformed.";
     Unauthorized "unauthorized" 401 "The request requires authentication.";

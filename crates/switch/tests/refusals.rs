@@ -130,6 +130,7 @@ fn provoke(code: Code) -> Option<Refusal> {
         Code::HoldExists => Tables::default().with_hold(hold()).unwrap().with_hold(hold()).unwrap_err(),
         Code::NotHeld => Tables::default().with_hold(hold()).unwrap().without_hold(1, &key("a")).unwrap_err(),
         Code::NotDrained
+        | Code::Overtaken
         | Code::ConfigRefused
         | Code::BadRequest
         | Code::Unauthorized
@@ -165,6 +166,7 @@ fn every_code_has_a_case_here_or_is_of_the_control_plane() {
         elsewhere,
         [
             "not_drained",
+            "overtaken",
             "config_refused",
             "bad_request",
             "unauthorized",

@@ -10,6 +10,7 @@ mod identity;
 mod reload;
 mod served;
 mod shown;
+mod streams;
 mod terminal;
 mod trace;
 mod upgrade;

@@ -4,7 +4,7 @@
 
 use super::error::ApiError;
 use super::types::{self, Terms};
-use crate::options::{HoldOptions, Options, Wait};
+use crate::options::{HoldOptions, HoldStreams, Options, Wait};
 use axum::body::Bytes;
 use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
@@ -216,10 +216,15 @@ pub(super) fn until(wait: Option<types::Wait>) -> Wait {
 
 /// Returns the options of an order.
 pub(super) fn options(terms: &Terms) -> Result<Options, Refusal> {
-    let hold = terms
-        .hold
-        .as_ref()
-        .map(|hold| bounds(hold.max, hold.timeout.as_deref(), hold.max_size.as_deref(), hold.per_second));
+    let hold = terms.hold.as_ref().map(|hold| {
+        let bounds = bounds(hold.max, hold.timeout.as_deref(), hold.max_size.as_deref(), hold.per_second)?;
+        let streams = match hold.streams {
+            None => HoldStreams::Refuse,
+            Some(types::HoldStreams::Wait) => HoldStreams::Wait,
+            Some(types::HoldStreams::Close) => HoldStreams::Close,
+        };
+        Ok::<_, Refusal>(HoldOptions { streams, ..bounds })
+    });
     Ok(Options {
         dry_run: terms.dry_run,
         wait: until(terms.wait),
@@ -253,6 +258,7 @@ pub(super) fn bounds(
         timeout_ms: timeout.map(|text| span("timeout", text)).transpose()?.unwrap_or(usual.timeout_ms),
         max_bytes: max_bytes.transpose()?.unwrap_or(usual.max_bytes),
         per_second,
+        streams: usual.streams,
     })
 }
 

@@ -71,10 +71,22 @@ impl ControlState {
         order: &Order,
         gate: &[GateResult],
     ) -> Result<CommitOutcome, Refusal> {
+        self.commit_if(switch, order, gate, &|| Ok(())).await
+    }
+
+    /// The same, unless the order does not stand any more when its turn has come.
+    pub(super) async fn commit_if(
+        self: &Rc<ControlState>,
+        switch: &Rc<SwitchState>,
+        order: &Order,
+        gate: &[GateResult],
+        stands: &dyn Fn() -> Result<(), Refusal>,
+    ) -> Result<CommitOutcome, Refusal> {
         let _reload_lock = self.reload_lock.read().await;
         let _commit_lock = switch.commit_lock.lock().await;
         switch.ensure_configured()?;
         loop {
+            stands()?;
             if let Some(commit) = self.repeated(switch, order).await? {
                 return Ok(CommitOutcome::Repeated(commit));
             }

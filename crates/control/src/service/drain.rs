@@ -128,7 +128,7 @@ async fn follow(
 /// Applies the policy for streams.
 struct Closing {
     policy: StreamsPolicy,
-    /// True once they are being closed one after another.
+    /// True once the workers close them.
     begun: bool,
 }
 
@@ -143,16 +143,16 @@ impl Closing {
         }
     }
 
-    /// Does what is due at this age of the commit. Streams that began later, out of a request that was in flight, are
-    /// closed when they are seen.
-    fn act(&mut self, state: &ControlState, id: u64, age: Duration, streams: u64) {
-        if let StreamsPolicy::CloseSpread { ms } = self.policy
-            && !self.begun
-        {
-            state.data_plane().close_streams(id, ms);
+    /// Does what is due at this age of the commit. From then on the workers close what becomes a stream later, too.
+    fn act(&mut self, state: &ControlState, id: u64, age: Duration) {
+        let (due_ms, spread_ms) = match self.policy {
+            StreamsPolicy::Keep => return,
+            StreamsPolicy::CloseAfter { ms } => (ms, 0),
+            StreamsPolicy::CloseSpread { ms } => (0, ms),
+        };
+        if !self.begun && age >= Duration::from_millis(due_ms) {
+            state.data_plane().close_streams(id, spread_ms);
             self.begun = true;
-        } else if streams > 0 && self.deadline().is_some_and(|deadline| age >= deadline) {
-            state.data_plane().close_streams(id, 0);
         }
     }
 }
@@ -177,7 +177,7 @@ async fn watch_drain(
             state.announce_drained(switch, following);
         }
         let age = following.committed.elapsed();
-        closing.act(state, id, age, reports.iter().map(|report| report.streams).sum());
+        closing.act(state, id, age);
         let seen = following.first_new().is_some() && age >= LINGER_AT_LEAST;
         match drained {
             Some(since) if seen || since.elapsed() >= LINGER => return,

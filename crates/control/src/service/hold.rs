@@ -7,9 +7,10 @@ use super::clock::now_ms;
 use super::commit::CommitOutcome;
 use super::state::{ACK_TIMEOUT, ActiveHold, ControlState, collect_replies};
 use super::switch_state::SwitchState;
+use crate::data_plane::Watch;
 use crate::event::EventKind;
 use crate::info::HoldInfo;
-use crate::options::{HoldOptions, HoldOrder, Wait};
+use crate::options::{HoldOptions, HoldOrder, HoldStreams, Wait};
 use crate::receipt::{GateResult, Held};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -29,6 +30,14 @@ impl ControlState {
         switch: &Rc<SwitchState>,
         order: HoldOrder,
     ) -> Result<HoldInfo, Refusal> {
+        self.hold_for(switch, order).await.map(|(info, _)| info)
+    }
+
+    async fn hold_for(
+        self: &Rc<ControlState>,
+        switch: &Rc<SwitchState>,
+        order: HoldOrder,
+    ) -> Result<(HoldInfo, Arc<Hold>), Refusal> {
         self.shared.takes_orders()?;
         let _reload_lock = self.reload_lock.read().await;
         switch.ensure_configured()?;
@@ -39,7 +48,7 @@ impl ControlState {
         self: &Rc<ControlState>,
         switch: &SwitchState,
         order: HoldOrder,
-    ) -> Result<HoldInfo, Refusal> {
+    ) -> Result<(HoldInfo, Arc<Hold>), Refusal> {
         let HoldOrder { key, options, actor, reason } = order;
         if self.holds.borrow().len() >= MAX_HELD {
             return Err(Refusal::new(
@@ -48,7 +57,7 @@ impl ControlState {
                 "release one of them, or hold one wildcard key instead of many",
             ));
         }
-        let HoldOptions { max, timeout_ms, max_bytes, per_second: _ } = options;
+        let HoldOptions { max, timeout_ms, max_bytes, .. } = options;
         let hold = Hold::new(switch.configured().number, key, HoldLimits { max, timeout_ms, max_bytes });
         let held = ActiveHold {
             hold: hold.clone(),
@@ -65,7 +74,7 @@ impl ControlState {
         let key = hold.key().to_string();
         self.shared.announce(&switch.name(), EventKind::Held { key, actor, reason });
         collect_replies(acknowledgements, self.data_plane().threads()).await;
-        Ok(info)
+        Ok((info, hold))
     }
 
     /// See [`crate::ControlHandle::release`].
@@ -77,6 +86,8 @@ impl ControlState {
         actor: &str,
     ) -> Result<HoldInfo, Refusal> {
         let _reload_lock = self.reload_lock.read().await;
+        // An order that waits with this hold has either committed, or is refused when it looks at the hold again.
+        let _commit_lock = switch.commit_lock.lock().await;
         switch.ensure_configured()?;
         self.lift_hold(switch, key, per_second, actor)
     }
@@ -114,7 +125,9 @@ impl ControlState {
         timeout: Duration,
     ) -> Result<CommitOutcome, Refusal> {
         let began = Instant::now();
-        let mut own: Vec<Key> = Vec::new();
+        // Requests that wait longer are refused; then the hold has lost its purpose.
+        let patience = timeout.min(Duration::from_millis(options.timeout_ms));
+        let mut own = OrderHold::new(switch, plan);
         let mut result = Ok(());
         for change in &plan.changes {
             if self.tables().hold(switch.configured().number, &change.key).is_some() {
@@ -122,20 +135,21 @@ impl ControlState {
             }
             let (actor, reason) = (order.meta.actor.clone(), order.meta.reason.clone());
             let hold = HoldOrder { key: change.key.clone(), options: options.clone(), actor, reason };
-            result = self.hold(switch, hold).await.map(drop);
-            if result.is_err() {
-                break;
+            match self.hold_for(switch, hold).await {
+                Ok((_, hold)) => own.holds.push(hold),
+                Err(refusal) => {
+                    result = Err(refusal);
+                    break;
+                }
             }
-            own.push(change.key.clone());
         }
-        // Requests that wait longer are refused; then the hold has lost its purpose.
-        let patience = timeout.min(Duration::from_millis(options.timeout_ms));
+        let watch = self.hypothetical_watch(switch, plan);
         let mut drained = Duration::ZERO;
         let made = match result {
-            Ok(()) => match self.wait_until_drained(switch, plan, patience).await {
+            Ok(()) => match self.wait_until_drained(switch, &watch, patience, options.streams, &own).await {
                 Ok(took) => {
                     drained = took;
-                    self.commit(switch, order, gate).await
+                    self.commit_if(switch, order, gate, &|| own.check(self, switch)).await
                 }
                 Err(refusal) => Err(refusal),
             },
@@ -144,11 +158,16 @@ impl ControlState {
         if let Ok(CommitOutcome::Committed(following)) = &made {
             // A worker that still has the old table would send released requests to the old side.
             following.wait(Wait::Published, ACK_TIMEOUT).await;
+            // A script can ask for its target while the key is held. What it took before the new table was there ends first.
+            let left = patience.saturating_sub(began.elapsed());
+            let _ = self.wait_for_requests(&watch, left).await;
         }
         let _reload_lock = self.reload_lock.read().await;
         let lifted: Vec<HoldInfo> = own
+            .holds
             .iter()
-            .filter_map(|key| self.lift_hold(switch, key, options.per_second, &order.meta.actor).ok())
+            .filter(|hold| own.is_there(self, switch, hold))
+            .filter_map(|hold| self.lift_hold(switch, hold.key(), options.per_second, &order.meta.actor).ok())
             .collect();
         if let Ok(CommitOutcome::Committed(following)) = &made {
             following.set_hold(Held {
@@ -160,28 +179,48 @@ impl ControlState {
         made
     }
 
-    /// Waits until no request is in flight that the plan would move. Streams have their own policy.
+    /// Waits until nothing is in flight that the plan would move, streams as the order says.
     async fn wait_until_drained(
         self: &Rc<ControlState>,
         switch: &SwitchState,
-        plan: &Plan,
+        watch: &Arc<Watch>,
         patience: Duration,
+        streams: HoldStreams,
+        own: &OrderHold,
     ) -> Result<Duration, Refusal> {
         let began = Instant::now();
-        let watch = self.hypothetical_watch(switch, plan);
         let workers = self.data_plane().threads();
         let mut pause = PAUSES.0;
         loop {
-            let watch = watch.clone();
-            let reports = self.gather(|data_plane, reply| data_plane.affected(watch, reply)).await;
-            let in_flight: u64 = reports.iter().map(|report| report.in_flight).sum();
-            if reports.len() >= workers && in_flight == 0 {
+            own.check(self, switch)?;
+            let asked = watch.clone();
+            let reports = self.gather(|data_plane, reply| data_plane.affected(asked, reply)).await;
+            let requests: u64 = reports.iter().map(|report| report.in_flight).sum();
+            let open: u64 = reports.iter().map(|report| report.streams).sum();
+            match streams {
+                HoldStreams::Refuse if open > 0 => {
+                    return Err(Refusal::new(
+                        Code::NotDrained,
+                        format!("{open} streams are open on the old side, whose clients would stay there"),
+                        "say what becomes of them: --hold-streams close, or --hold-streams wait",
+                    ));
+                }
+                HoldStreams::Close if open > 0 && requests == 0 => {
+                    self.data_plane().close_affected(watch.clone());
+                }
+                _ => {}
+            }
+            if reports.len() >= workers && requests + open == 0 {
                 return Ok(began.elapsed());
             }
             if began.elapsed() >= patience {
+                let open = if open > 0 { format!(" and {open} streams open") } else { String::new() };
                 return Err(Refusal::new(
                     Code::NotDrained,
-                    format!("{in_flight} requests were still in flight after {} ms", patience.as_millis()),
+                    format!(
+                        "{requests} requests were still in flight{open} after {} ms",
+                        patience.as_millis()
+                    ),
                     "repeat the order with a longer timeout (the order's and the hold's), or without a hold",
                 ));
             }
@@ -189,4 +228,58 @@ impl ControlState {
             pause = (pause * 2).min(PAUSES.1);
         }
     }
+
+    /// Waits until no request is on the old side of a change, at most for so long. Returns false if some are left.
+    async fn wait_for_requests(&self, watch: &Arc<Watch>, patience: Duration) -> bool {
+        let began = Instant::now();
+        loop {
+            let asked = watch.clone();
+            let reports = self.gather(|data_plane, reply| data_plane.affected(asked, reply)).await;
+            if reports.iter().all(|report| report.in_flight == 0) {
+                return true;
+            }
+            if began.elapsed() >= patience {
+                return false;
+            }
+            tokio::time::sleep(PAUSES.0).await;
+        }
+    }
+}
+
+/// What an order that waits with a hold must find again when it has waited.
+struct OrderHold {
+    holds: Vec<Arc<Hold>>,
+    /// Its keys, each with the revision of its entry when the order began.
+    keys: Vec<(Key, Option<u64>)>,
+}
+
+impl OrderHold {
+    fn new(switch: &SwitchState, plan: &Plan) -> OrderHold {
+        let keys = plan.changes.iter().map(|change| (change.key.clone(), revision_of(switch, &change.key)));
+        OrderHold { holds: Vec::new(), keys: keys.collect() }
+    }
+
+    fn is_there(&self, state: &ControlState, switch: &SwitchState, hold: &Arc<Hold>) -> bool {
+        let tables = state.tables();
+        tables.hold(switch.configured().number, hold.key()).is_some_and(|there| Arc::ptr_eq(there, hold))
+    }
+
+    /// Fails if the hold is gone or a key has changed.
+    fn check(&self, state: &ControlState, switch: &SwitchState) -> Result<(), Refusal> {
+        let remedy = "look at the key (pointsman show), and repeat the order if it is still wanted";
+        if let Some(gone) = self.holds.iter().find(|hold| !self.is_there(state, switch, hold)) {
+            let text = format!("the hold of this order on \"{}\" was released while it waited", gone.key());
+            return Err(Refusal::new(Code::Overtaken, text, remedy));
+        }
+        if let Some((key, _)) = self.keys.iter().find(|(key, at)| revision_of(switch, key) != *at) {
+            let text = format!("a newer order changed \"{key}\" while this one waited");
+            return Err(Refusal::new(Code::Overtaken, text, remedy));
+        }
+        Ok(())
+    }
+}
+
+/// Returns the revision of the last change of a key's own entry.
+fn revision_of(switch: &SwitchState, key: &Key) -> Option<u64> {
+    switch.table().get(key).map(|entry| entry.revision)
 }

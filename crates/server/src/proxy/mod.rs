@@ -319,7 +319,9 @@ impl ProxyRequest<'_, '_> {
         self.cx.send_wire().await?;
         let timeout_ms = *self.cx.settings().proxy.connection.read_timeout_ms;
         self.cx.client.conn_state.stream_from(0);
-        let through = tunnel::tunnel(self.cx.client, conn, timeout_ms).await;
+        let asked = self.cx.exchange.request.head.headers.get(http::Known::Upgrade);
+        let is_websocket = asked.is_some_and(|protocol| protocol.eq_ignore_ascii_case(b"websocket"));
+        let through = tunnel::tunnel(self.cx.client, conn, timeout_ms, is_websocket).await;
         let output = &mut self.cx.exchange.output;
         output.sent += through.down;
         output.body_len += through.down;

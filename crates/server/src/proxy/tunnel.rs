@@ -3,6 +3,7 @@
 use super::fault::UpstreamFault;
 use super::pool::UpstreamConn;
 use crate::request::client::Client;
+use http::websocket::{FramePlace, SERVICE_RESTART};
 use std::future::poll_fn;
 use std::io;
 use std::task::{Context, Poll};
@@ -20,6 +21,8 @@ struct Way {
     closed: bool,
     /// Bytes in all.
     moved: u64,
+    /// The place among the frames that were written, if it is a WebSocket's.
+    frames: Option<FramePlace>,
 }
 
 /// How a tunnel ended, and what went through it.
@@ -33,9 +36,16 @@ pub(crate) struct Tunnelled {
     pub(crate) fault: Option<UpstreamFault>,
 }
 
-/// Passes bytes both ways, until both sides have ended, one has failed, or nothing moved for `timeout_ms`.
-pub(crate) async fn tunnel(client: &mut Client, conn: &mut UpstreamConn, timeout_ms: u64) -> Tunnelled {
+/// Passes bytes both ways, until both sides have ended, one has failed, or nothing moved for `timeout_ms`. If it is cut, the
+/// client of a WebSocket is told, unless that would end up inside a frame.
+pub(crate) async fn tunnel(
+    client: &mut Client,
+    conn: &mut UpstreamConn,
+    timeout_ms: u64,
+    is_websocket: bool,
+) -> Tunnelled {
     let (mut up, mut down) = (Way::default(), Way::default());
+    down.frames = is_websocket.then(FramePlace::default);
     let mut seen = u64::MAX;
     let fault = poll_fn(|cx| {
         let Client { stream, read_buffer, thread, timeout, .. } = &mut *client;
@@ -58,7 +68,20 @@ pub(crate) async fn tunnel(client: &mut Client, conn: &mut UpstreamConn, timeout
         timeout.poll_elapsed(cx).map(|_| Some(UpstreamFault::TimedOut))
     })
     .await;
+    if client.conn_state.is_cut() && down.frames == Some(FramePlace::Between) && !down.closed {
+        say_goodbye(client).await;
+    }
     Tunnelled { up: up.moved, down: down.moved, fault }
+}
+
+/// Sends a Close frame, as far as the client takes it at once.
+async fn say_goodbye(client: &mut Client) {
+    let mut done = 0;
+    poll_fn(|cx| {
+        let written = client.stream.poll_write_all(cx, &[SERVICE_RESTART], &mut done);
+        Poll::Ready(written.is_ready())
+    })
+    .await;
 }
 
 /// The reason for an early end of a direction.
@@ -85,6 +108,9 @@ impl Way {
                 let before = self.done;
                 let written = to.poll_write_all(cx, &[read_buffer.unread()], &mut self.done);
                 self.moved += (self.done - before) as u64;
+                if let Some(frames) = &mut self.frames {
+                    frames.pass(&read_buffer.unread()[before..self.done]);
+                }
                 match written {
                     Poll::Pending => return Ok(()),
                     Poll::Ready(result) => result.map_err(|_| Broken::Writing)?,

@@ -87,7 +87,7 @@ pub(super) async fn move_about(world: Rc<World>, mut seeded: Seeded) {
         for _ in 0..seeded.within(0..=20) {
             sleep(Duration::from_millis(seeded.within(1..=20))).await;
             let now_ms = thread.clock.fresh().monotonic_ms();
-            let report = thread.in_flight.borrow().report(number, now_ms).expect("it is watched");
+            let report = thread.in_flight.borrow().report(number, now_ms, &|_| None).expect("it is watched");
             let now = report.in_flight + report.streams;
             holds!(
                 "undecided-goes-new",

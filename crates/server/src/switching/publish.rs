@@ -12,7 +12,7 @@ use statistics::GroupLayout;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use switch::Tables;
+use switch::{Table, Tables};
 use tokio::task::spawn_local;
 
 /// How often requests that are to be cut are checked for having become streams.
@@ -38,7 +38,9 @@ fn run(thread: &Rc<ThreadContext>, command: Command) {
     match command {
         Command::Publish(publication) => publish(thread, publication),
         Command::Watched(watch, reply) => {
-            let report = thread.in_flight.borrow().report(watch, now_ms(thread)).unwrap_or_default();
+            let in_force = |switch| in_force(thread, switch);
+            let report = thread.in_flight.borrow().report(watch, now_ms(thread), &in_force);
+            let report = report.unwrap_or_default();
             reply(WatchReport { worker: thread.number(), ..report });
         }
         Command::Affected(watch, reply) => {
@@ -52,7 +54,17 @@ fn run(thread: &Rc<ThreadContext>, command: Command) {
             reply(report);
         }
         Command::CloseStreams(watch, spread_ms) => {
-            spawn_local(close_streams(Rc::clone(thread), watch, Duration::from_millis(spread_ms)));
+            let old = thread.in_flight.borrow().old_side(watch, now_ms(thread));
+            spawn_local(close_streams(Rc::clone(thread), watch, old, Duration::from_millis(spread_ms)));
+        }
+        Command::CloseAffected(watch) => {
+            let now_ms = now_ms(thread);
+            if let Some(change) = change(&thread.generation(), watch, 0) {
+                let in_flight = thread.in_flight.borrow();
+                for place in in_flight.affected_streams(&change, now_ms) {
+                    in_flight.cut(place, now_ms, &|_| None);
+                }
+            }
         }
         Command::Forget(watch) => thread.in_flight.borrow_mut().forget(watch),
         Command::Peers(reply) => reply(peers(thread)),
@@ -121,30 +133,44 @@ fn suspect_groups(generation: &Generation, switch: usize, now_ms: u64) {
     }
 }
 
-/// Cuts the streams left on a watch's old side. What is not a stream when its turn comes is cut as soon as it is one.
-async fn close_streams(thread: Rc<ThreadContext>, watch: u64, spread: Duration) {
+/// Returns the table that is in force for a switch, and its default.
+fn in_force(thread: &ThreadContext, switch: u32) -> Option<(Arc<Table>, Arc<str>)> {
+    let generation = thread.generation();
+    let number = generation.switches.iter().position(|known| *known == switch)?;
+    let table = Arc::clone(generation.tables()?.tables.get(number)?);
+    Some((table, Arc::clone(&generation.config.switches.get(number)?.rules.default)))
+}
+
+/// Cuts the streams on a watch's old side, evenly over this time; requests that become streams meanwhile are cut after
+/// that, as soon as they are. What is on a side that is in force again when its turn comes stays.
+async fn close_streams(
+    thread: Rc<ThreadContext>,
+    watch: u64,
+    (streams, mut rest): (Vec<InFlightId>, Vec<InFlightId>),
+    spread: Duration,
+) {
     let began = tokio::time::Instant::now();
-    let places = thread.in_flight.borrow().old_side(watch, now_ms(&thread));
-    let count = places.len().max(1) as u32;
-    let mut rest: Vec<InFlightId> = Vec::new();
-    for (turn, place) in places.into_iter().enumerate() {
+    let count = streams.len().max(1) as u32;
+    let in_force = |switch| in_force(&thread, switch);
+    for (turn, place) in streams.into_iter().enumerate() {
         let due = began + spread * turn as u32 / count;
         if due > tokio::time::Instant::now() {
             tokio::time::sleep_until(due).await;
         }
-        if !thread.in_flight.borrow().cut(place, now_ms(&thread)) {
+        if !thread.in_flight.borrow().cut(place, now_ms(&thread), &in_force) {
             rest.push(place);
         }
     }
-    // Requests that have pinned the old tables may still reach the old side.
+    tokio::time::sleep_until(began + spread).await;
     while !rest.is_empty() || thread.in_flight.borrow().knows(watch) {
         tokio::time::sleep(RECHECK).await;
         let now_ms = thread.clock.fresh().monotonic_ms();
         let in_flight = thread.in_flight.borrow();
-        rest.extend(in_flight.old_side(watch, now_ms));
+        let (streams, requests) = in_flight.old_side(watch, now_ms);
+        rest.extend(streams.into_iter().chain(requests));
         rest.sort_unstable();
         rest.dedup();
-        rest.retain(|place| !in_flight.cut(*place, now_ms));
+        rest.retain(|place| !in_flight.cut(*place, now_ms, &in_force));
     }
 }
 

@@ -22,6 +22,8 @@ pub(crate) enum Command {
     Affected(Arc<Watch>, Shared<WatchReport>),
     /// Cut the streams on this watch's old side, spread over this many milliseconds.
     CloseStreams(u64, u64),
+    /// Cut the streams that publishing this watch would move.
+    CloseAffected(Arc<Watch>),
     /// Forget this watch.
     Forget(u64),
     /// Report the state of the peers.
@@ -194,6 +196,10 @@ impl DataPlane for WorkerBus {
 
     fn close_streams(&self, watch: u64, spread_ms: u64) {
         self.send(|| Command::CloseStreams(watch, spread_ms));
+    }
+
+    fn close_affected(&self, watch: Arc<Watch>) {
+        self.send(|| Command::CloseAffected(Arc::clone(&watch)));
     }
 
     fn forget_watch(&self, watch: u64) {

@@ -22,8 +22,8 @@ pub use commit::{Change, Commit, History, Subject, Verified};
 pub use event::{Event, Happening};
 pub(super) use object::Object;
 pub use order::{
-    Confirm, HoldOrder, HoldTerms, KeyOrder, ManyOrder, OneChange, ReleaseOrder, ReloadOrder, Reloaded,
-    ResetOrder, Terms, UndoOrder, Wait,
+    Confirm, HoldOrder, HoldStreams, HoldTerms, KeyOrder, ManyOrder, OneChange, ReleaseOrder, ReloadOrder,
+    Reloaded, ResetOrder, Terms, UndoOrder, Wait,
 };
 pub use problem::Problem;
 pub use status::{

@@ -195,6 +195,19 @@ pub struct HoldTerms {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(minimum = 1)]
     pub per_second: Option<u32>,
+    /// What becomes of streams on the old side. Default: open streams refuse the order.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub streams: Option<HoldStreams>,
+}
+
+/// What a switch with a hold does about streams on the old side.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum HoldStreams {
+    /// Close them before the switch.
+    Close,
+    /// Wait until they end.
+    Wait,
 }
 
 /// Holds a key's new requests.

@@ -4,7 +4,7 @@
 use super::process::Process;
 use super::{HELD_BY_ORDERS, HOLDER, KEYS, World};
 use crate::UndoWhat;
-use crate::options::{HoldOptions, Options, Wait};
+use crate::options::{HoldOptions, HoldStreams, Options, Wait};
 use crate::receipt::{DrainState, Outcome, Receipt};
 use sim::{Seeded, holds, tell};
 use std::collections::{HashMap, HashSet};
@@ -104,7 +104,11 @@ pub(super) async fn hold_and_switch(world: Rc<World>, mut seeded: Seeded) {
         let reason = format!("{HOLDER}/{serial}");
         let wish = Wish::Set(vec![(key(HELD_BY_ORDERS), route(&mut seeded))]);
         let meta = Meta { actor: HOLDER.into(), reason: Some(reason), ..Meta::default() };
-        let hold = HoldOptions { timeout_ms: seeded.within(300..=3_000), ..HoldOptions::default() };
+        let hold = HoldOptions {
+            timeout_ms: seeded.within(300..=3_000),
+            streams: [HoldStreams::Refuse, HoldStreams::Wait, HoldStreams::Close][serial % 3],
+            ..HoldOptions::default()
+        };
         let timeout = Some(Duration::from_millis(seeded.within(500..=4_000)));
         let options = Options { hold: Some(hold), timeout, ..Options::default() };
         insist(&world, &mut seeded, &wish, &meta, &options).await;

@@ -39,6 +39,7 @@ enum Command {
     Watched(u64, Arc<Reply<WatchReport>>),
     Affected(Arc<Watch>, Arc<Reply<WatchReport>>),
     CloseStreams(u64),
+    CloseAffected(Arc<Watch>),
     Forget(u64),
 }
 
@@ -140,6 +141,9 @@ impl Workers {
             Command::CloseStreams(id) => {
                 let Some((watch, since)) = worker.watches.get(&id).cloned() else { return };
                 worker.flights.retain(|one| !(one.stream && is_old(one, &watch, since)));
+            }
+            Command::CloseAffected(watch) => {
+                worker.flights.retain(|one| !(one.stream && is_old(one, &watch, u64::MAX)));
             }
             Command::Forget(id) => drop(worker.watches.remove(&id)),
         }
@@ -248,6 +252,9 @@ impl DataPlane for Workers {
     }
     fn close_streams(&self, watch: u64, _: u64) {
         self.ask(|| Command::CloseStreams(watch));
+    }
+    fn close_affected(&self, watch: Arc<Watch>) {
+        self.ask(|| Command::CloseAffected(watch.clone()));
     }
     fn forget_watch(&self, watch: u64) {
         self.ask(|| Command::Forget(watch));

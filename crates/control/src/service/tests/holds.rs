@@ -109,3 +109,86 @@ async fn only_so_many_keys_are_held() {
     assert_eq!(control.hold("live", hold_order("one.more")).await.unwrap_err().code, Code::Busy);
     control.stop();
 }
+
+/// An order with a hold that waits for requests in flight, and what becomes of it.
+async fn waiting_order(
+    control: &ControlHandle,
+    data_plane: &FakeDataPlane,
+) -> tokio::task::JoinHandle<Result<Receipt, Refusal>> {
+    data_plane.tell(|workers| workers.in_flight = 2);
+    let order = {
+        let control = control.clone();
+        let options = Options { hold: Some(HoldOptions::default()), ..Options::default() };
+        tokio::spawn(
+            async move { control.order("live", to(&[("a.example", "green")], meta()), options).await },
+        )
+    };
+    until("it waits", || data_plane.ask(|workers| workers.affected > 2)).await;
+    order
+}
+
+#[tokio::test]
+async fn promise_3_a_waiting_order_is_seen_and_a_release_cancels_it() {
+    let folder = folder();
+    let (control, data_plane) = start(folder.path(), "state memory;");
+    let order = waiting_order(&control, &data_plane).await;
+    let holds = control.show("live").await.unwrap().holds;
+    assert_eq!((holds.len(), &*holds[0].actor), (1, "tester"));
+    control.release("live", key("a.example"), None, "other".into()).await.unwrap();
+    let refusal = order.await.unwrap().unwrap_err();
+    assert_eq!(refusal.code, Code::Overtaken);
+    // Nothing was committed, also once the requests have ended.
+    data_plane.tell(|workers| workers.in_flight = 0);
+    let tables = published(&data_plane);
+    assert_eq!((tables.holds.len(), tables.tables[0].revision()), (0, 0));
+    control.stop();
+}
+
+#[tokio::test]
+async fn promise_3_a_waiting_order_never_overrides_a_newer_one() {
+    let folder = folder();
+    let (control, data_plane) = start(folder.path(), "state memory;");
+    set(&control, "a.example", "green=10 blue=90").await.unwrap();
+    let order = waiting_order(&control, &data_plane).await;
+    set(&control, "a.example", "blue").await.unwrap();
+    data_plane.tell(|workers| workers.in_flight = 0);
+    assert_eq!(order.await.unwrap().unwrap_err().code, Code::Overtaken);
+    assert_eq!(data_plane.leads("a.example").as_deref(), Some("blue"));
+    assert!(control.show("live").await.unwrap().holds.is_empty());
+    // A change of another key is none of its business.
+    let order = waiting_order(&control, &data_plane).await;
+    set(&control, "b.example", "green").await.unwrap();
+    data_plane.tell(|workers| workers.in_flight = 0);
+    assert!(order.await.unwrap().is_ok());
+    assert_eq!(data_plane.leads("a.example").as_deref(), Some("green"));
+    control.stop();
+}
+
+#[tokio::test]
+async fn promise_3_open_streams_refuse_a_hold_unless_it_says_what_becomes_of_them() {
+    let folder = folder();
+    let (control, data_plane) = start(folder.path(), "state memory; streams keep;");
+    let order = |streams, to_side: &'static str, timeout| {
+        let hold = Some(HoldOptions { streams, ..HoldOptions::default() });
+        let options = Options { hold, timeout, ..Options::default() };
+        control.order("live", to(&[("a.example", to_side)], meta()), options)
+    };
+    data_plane.tell(|workers| workers.streams = 3);
+    let refusal = order(HoldStreams::Refuse, "green", None).await.unwrap_err();
+    assert_eq!(refusal.code, Code::NotDrained);
+    assert!(refusal.text.starts_with("3 streams are open"), "{}", refusal.text);
+    let waited = order(HoldStreams::Wait, "green", Some(Duration::from_millis(30))).await.unwrap_err();
+    assert_eq!(waited.code, Code::NotDrained);
+    assert!(waited.text.contains("3 streams open"), "{}", waited.text);
+    assert!(data_plane.ask(|workers| workers.closed.is_empty()));
+    order(HoldStreams::Close, "green", None).await.unwrap();
+    assert_eq!(data_plane.ask(|workers| (workers.closed.len(), workers.streams)), (1, 0));
+    data_plane.tell(|workers| workers.streams = 3);
+    let ends = async {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        data_plane.tell(|workers| workers.streams = 0);
+    };
+    let (receipt, ()) = tokio::join!(order(HoldStreams::Wait, "blue", None), ends);
+    assert_eq!(receipt.unwrap().revision, 2);
+    control.stop();
+}

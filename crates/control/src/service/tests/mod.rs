@@ -9,7 +9,7 @@ mod waits;
 
 use super::{ControlHandle, PreparedReload, UndoWhat, now_ms};
 use crate::event::EventKind;
-use crate::options::{HoldOptions, HoldOrder, Options, Wait};
+use crate::options::{HoldOptions, HoldOrder, HoldStreams, Options, Wait};
 use crate::receipt::{DrainState, Outcome, Receipt};
 use crate::testing::{FakeDataPlane, config, open, two_groups};
 use std::path::Path;

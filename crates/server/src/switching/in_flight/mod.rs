@@ -180,12 +180,14 @@ impl InFlight {
         self.count(now_ms, |entry| later.is_old(entry))
     }
 
-    /// Returns the report of a watch; `None` if it is not kept here.
-    pub(crate) fn report(&self, watch: u64, now_ms: u64) -> Option<WatchReport> {
+    /// Returns the report of a watch; `None` if it is not kept here. Requests whose side is in force again are on no old
+    /// side any more.
+    pub(crate) fn report(&self, watch: u64, now_ms: u64, in_force: &InForce<'_>) -> Option<WatchReport> {
         let (slot, watched) = self.find(watch)?;
         let mut report = watched.report;
         if watched.old > 0 {
-            (report.in_flight, report.streams) = self.count(now_ms, |entry| entry.old & (1 << slot) != 0);
+            (report.in_flight, report.streams) =
+                self.count(now_ms, |entry| entry.old & (1 << slot) != 0 && !entry.is_back(in_force));
         }
         Some(report)
     }
@@ -202,24 +204,38 @@ impl InFlight {
         }
     }
 
-    /// Returns all requests on the old side of a watch, streams first.
-    pub(crate) fn old_side(&self, watch: u64, now_ms: u64) -> Vec<InFlightId> {
-        let Some((slot, _)) = self.find(watch) else { return Vec::new() };
-        let old = self.entries.iter().enumerate();
-        let old = old.filter(|(_, entry)| entry.taken && entry.old & (1 << slot) != 0);
-        let mut places: Vec<(bool, InFlightId)> = old
-            .map(|(index, entry)| {
-                (!entry.is_stream(now_ms), InFlightId { index: index as u32, turn: entry.turn })
-            })
-            .collect();
-        places.sort_by_key(|(patient, _)| *patient);
-        places.into_iter().map(|(_, place)| place).collect()
+    /// Returns the requests on the old side of a watch: those that are streams, and the others.
+    pub(crate) fn old_side(&self, watch: u64, now_ms: u64) -> (Vec<InFlightId>, Vec<InFlightId>) {
+        match self.find(watch) {
+            Some((slot, _)) => self.places(now_ms, |entry| entry.old & (1 << slot) != 0),
+            None => Default::default(),
+        }
     }
 
-    /// Cuts a stream. Returns false if the request is not a stream yet.
-    pub(crate) fn cut(&self, place: InFlightId, now_ms: u64) -> bool {
+    /// Returns the streams that a change would leave on its old side.
+    pub(crate) fn affected_streams(&self, change: &Change, now_ms: u64) -> Vec<InFlightId> {
+        let later = Change { number: u64::MAX, ..change.clone() };
+        self.places(now_ms, |entry| later.is_old(entry)).0
+    }
+
+    fn places(&self, now_ms: u64, wanted: impl Fn(&Entry) -> bool) -> (Vec<InFlightId>, Vec<InFlightId>) {
+        let (mut streams, mut requests) = (Vec::new(), Vec::new());
+        for (index, entry) in
+            self.entries.iter().enumerate().filter(|(_, entry)| entry.taken && wanted(entry))
+        {
+            let place = InFlightId { index: index as u32, turn: entry.turn };
+            if entry.is_stream(now_ms) { &mut streams } else { &mut requests }.push(place);
+        }
+        (streams, requests)
+    }
+
+    /// Cuts a stream, unless its side is in force again. Returns false if the request is not a stream yet.
+    pub(crate) fn cut(&self, place: InFlightId, now_ms: u64, in_force: &InForce<'_>) -> bool {
         match self.entries.get(place.index as usize) {
             Some(entry) if entry.taken && entry.turn == place.turn => {
+                if entry.is_back(in_force) {
+                    return true;
+                }
                 let stream = entry.is_stream(now_ms);
                 if stream && let Some(connection) = &entry.connection {
                     connection.cut();
@@ -311,7 +327,16 @@ impl InFlight {
     }
 }
 
+/// The table that is in force for a switch, and its default; `None` if there is no such switch any more.
+pub(crate) type InForce<'a> = dyn Fn(u32) -> Option<(Arc<Table>, Arc<str>)> + 'a;
+
 impl Entry {
+    /// Returns true if the table in force routes the request to where it is.
+    fn is_back(&self, in_force: &InForce<'_>) -> bool {
+        in_force(self.following.switch)
+            .is_some_and(|(table, default)| is_routed_there(&table, &default, self))
+    }
+
     fn empty() -> Entry {
         Entry {
             turn: 0,

@@ -68,7 +68,7 @@ impl Fixture {
     }
 
     fn report(&self, watch: u64) -> WatchReport {
-        self.in_flight.report(watch, 0).unwrap()
+        self.in_flight.report(watch, 0, &|_| None).unwrap()
     }
 }
 
@@ -95,7 +95,7 @@ fn the_old_side_is_counted_at_the_switch_and_counts_down() {
     assert!(report.last_old.is_some());
     assert!(fixture.in_flight.is_empty());
     fixture.in_flight.forget(1);
-    assert!(fixture.in_flight.report(1, 0).is_none());
+    assert!(fixture.in_flight.report(1, 0, &|_| None).is_none());
 }
 
 #[test]
@@ -180,22 +180,25 @@ fn streams_are_counted_apart_and_cut() {
     fixture.connection.stream_from(500);
     fixture.in_flight.watch(change(1, &table(&[]), "a.example", Some("green"), 2));
     let counts = |fixture: &Fixture, now_ms| {
-        let report = fixture.in_flight.report(1, now_ms).unwrap();
+        let report = fixture.in_flight.report(1, now_ms, &|_| None).unwrap();
         (report.in_flight, report.streams)
     };
     assert_eq!((counts(&fixture, 499), counts(&fixture, 500)), ((2, 0), (1, 1)));
-    assert_eq!(fixture.in_flight.old_side(1, 500), [stream, request]);
-    assert!(!fixture.in_flight.cut(request, 500), "a request that is no stream is left alone for now");
-    assert!(!fixture.in_flight.cut(stream, 499) && !fixture.connection.is_cut());
-    assert!(fixture.in_flight.cut(stream, 500) && fixture.connection.is_cut());
+    assert_eq!(fixture.in_flight.old_side(1, 500), (vec![stream], vec![request]));
+    assert!(
+        !fixture.in_flight.cut(request, 500, &|_| None),
+        "a request that is no stream is left alone for now"
+    );
+    assert!(!fixture.in_flight.cut(stream, 499, &|_| None) && !fixture.connection.is_cut());
+    assert!(fixture.in_flight.cut(stream, 500, &|_| None) && fixture.connection.is_cut());
     fixture.in_flight.leave(stream, Ended::Well);
-    assert!(fixture.in_flight.cut(stream, 500), "who has left needs no cutting");
+    assert!(fixture.in_flight.cut(stream, 500, &|_| None), "who has left needs no cutting");
     // Its position belongs to another request by now.
     fixture.connection = Rc::default();
     fixture.connection.stream_from(0);
     let next = fixture.enter(2, "a.example", "green");
     assert_eq!(next.index, stream.index);
-    assert!(fixture.in_flight.cut(stream, 500) && !fixture.connection.is_cut());
+    assert!(fixture.in_flight.cut(stream, 500, &|_| None) && !fixture.connection.is_cut());
 }
 
 #[test]
@@ -206,7 +209,7 @@ fn the_oldest_of_too_many_watches_is_forgotten_with_its_marks() {
     for id in 0..MAX_WATCHES as u64 + 1 {
         assert_eq!(fixture.in_flight.watch(change(id, &before, "a.example", Some("green"), 2 + id)), 1);
     }
-    assert!(fixture.in_flight.report(0, 0).is_none());
+    assert!(fixture.in_flight.report(0, 0, &|_| None).is_none());
     assert_eq!(fixture.report(MAX_WATCHES as u64).in_flight, 1);
     // The slot of the first one serves a watch that this request is not on the old side of.
     fixture.in_flight.watch(change(99, &before, "b.example", Some("green"), 1000));
@@ -259,4 +262,25 @@ fn counts_agree_with_a_plain_list() {
             _ => {}
         }
     }
+}
+
+#[test]
+fn promise_7_a_stream_whose_side_is_in_force_again_is_left_alone() {
+    let mut fixture = Fixture::new();
+    let stream = fixture.enter(1, "a.example", "blue");
+    fixture.connection.stream_from(0);
+    let before = table(&[]);
+    fixture.in_flight.watch(change(1, &before, "a.example", Some("green"), 2));
+    let in_force = |entries: &[(&str, &str)]| {
+        let table = Arc::new(table(entries));
+        move |switch: u32| (switch == SWITCH).then(|| (table.clone(), Arc::from("blue")))
+    };
+    let (green, back) = (in_force(&[("a.example", "green")]), in_force(&[]));
+    assert_eq!(fixture.in_flight.report(1, 1, &green).unwrap().streams, 1);
+    assert_eq!(fixture.in_flight.report(1, 1, &back).unwrap().streams, 0, "an undo empties the old side");
+    assert!(fixture.in_flight.cut(stream, 1, &back) && !fixture.connection.is_cut());
+    // A default that was changed under it counts as well.
+    let moved = |switch: u32| (switch == SWITCH).then(|| (Arc::new(table(&[])), Arc::from("green")));
+    assert_eq!(fixture.in_flight.report(1, 1, &moved).unwrap().streams, 1);
+    assert!(fixture.in_flight.cut(stream, 1, &moved) && fixture.connection.is_cut());
 }
