@@ -35,12 +35,11 @@ pub(super) struct Gate {
 /// A `switch {}` while the text is read.
 #[derive(Clone, Debug)]
 pub struct SwitchDraft {
-    pub(super) name: String,
+    pub(super) name: Named,
     pub(super) from: Option<Named>,
     pub(super) kind: KeyKind,
     pub(super) key: Template,
     pub(super) slot: u32,
-    pub(super) span: Span,
     pub(super) place: String,
     pub(super) default: Setting<Option<Named>>,
     pub(super) targets: Setting<Vec<Named>>,
@@ -112,8 +111,9 @@ fn rules(b: &mut Builder<'_>, draft: &SwitchDraft, groups: &[Group]) -> Option<R
     }
     let is_whole = !draft.targets.written() || targets.len() == draft.targets.get().len();
     let Some(default) = draft.default.get() else {
-        let mut fault = Diagnostic::error(draft.span, format!("no default in \"switch\" ${}", draft.name))
-            .label("where do unswitched keys go?");
+        let mut fault =
+            Diagnostic::error(draft.name.span, format!("no default in \"switch\" ${}", draft.name.name))
+                .label("where do unswitched keys go?");
         if let Some(first) = targets.first() {
             fault = fault.help(format!("for example: default {first};"));
         }
@@ -133,13 +133,16 @@ fn rules(b: &mut Builder<'_>, draft: &SwitchDraft, groups: &[Group]) -> Option<R
     }
     if let Some(odd) = targets.iter().find(|target| !Route::may_name(target)) {
         b.diagnostics.push(
-            Diagnostic::error(draft.span, format!("the upstream \"{odd}\" cannot be a target of a switch"))
-                .label("there is white space or = in its name"),
+            Diagnostic::error(
+                draft.name.span,
+                format!("the upstream \"{odd}\" cannot be a target of a switch"),
+            )
+            .label("there is white space or = in its name"),
         );
     }
     let (max_keys, max_key_len) = *draft.keys.get();
     Some(Rules {
-        name: draft.name.as_str().into(),
+        name: draft.name.name.as_str().into(),
         default: known?,
         targets: targets.into(),
         kind: draft.kind,
@@ -153,11 +156,12 @@ fn check_former_names(b: &mut Builder<'_>, drafts: &[SwitchDraft]) {
     let mut seen: Vec<&Named> = Vec::new();
     let retired = std::mem::take(&mut b.draft.control.retired_switches);
     for former in drafts.iter().filter_map(|draft| draft.from.as_ref()).chain(&retired) {
-        let own = drafts.iter().find(|draft| draft.name == former.name);
+        let own = drafts.iter().find(|draft| draft.name.name == former.name);
         let fault = match (own, seen.iter().find(|known| known.name == former.name)) {
-            (Some(own), _) => {
-                Some((format!("switch \"{}\" is in force, and so is no former name", former.name), own.span))
-            }
+            (Some(own), _) => Some((
+                format!("switch \"{}\" is in force, and so is no former name", former.name),
+                own.name.span,
+            )),
             (_, Some(first)) => {
                 Some((format!("switch \"{}\" is named as a former one twice", former.name), first.span))
             }
@@ -209,10 +213,10 @@ fn check_gate(b: &mut Builder<'_>, draft: &SwitchDraft, rules: Option<&Rules>, g
 }
 
 fn state(b: &mut Builder<'_>, draft: &SwitchDraft, files: &mut Vec<(PathBuf, Span)>) -> StatePath {
-    let former = draft.from.as_ref().map_or(&draft.name, |from| &from.name);
+    let former = draft.from.as_ref().map_or(&draft.name.name, |from| &from.name);
     let (state, span) = match draft.state.get() {
         Some((state, span)) => (state.clone(), *span),
-        None => (StatePath::File(b.inputs.prefix.join(format!("state/{former}.db"))), draft.span),
+        None => (StatePath::File(b.inputs.prefix.join(format!("state/{former}.db"))), draft.name.span),
     };
     if let StatePath::File(path) = &state {
         if let Some((_, first)) = files.iter().find(|(known, _)| known == path) {
@@ -220,7 +224,7 @@ fn state(b: &mut Builder<'_>, draft: &SwitchDraft, files: &mut Vec<(PathBuf, Spa
             b.diagnostics.push(
                 Diagnostic::error(span, fault)
                     .also(*first, "of this one")
-                    .help(format!("each switch has a file of its own: state state/{}.db;", draft.name)),
+                    .help(format!("each switch has a file of its own: state state/{}.db;", draft.name.name)),
             );
         }
         files.push((path.clone(), span));

@@ -182,12 +182,11 @@ fn block(b: &mut Builder<'_>, d: &conf::Directive) -> Result<(), Diagnostic> {
         b.sources.line(d.span.source, d.span.start)
     );
     b.draft.switch_blocks.push(SwitchDraft {
-        name: name.to_ascii_lowercase(),
+        name: Named { name: name.to_ascii_lowercase(), span },
         from,
         kind: kind_of(key.text()),
         key: template,
         slot,
-        span,
         place,
         default: Setting::new(None),
         targets: Setting::new(Vec::new()),
