@@ -49,6 +49,8 @@ pub struct TlsSession {
     pub offered_curves: String,
     /// The protocol chosen by ALPN.
     pub alpn: Option<Box<[u8]>>,
+    /// The session's number, in hexadecimal digits: the same when it is resumed.
+    pub id: String,
     /// A session was resumed.
     pub resumed: bool,
     /// The client's certificate, if it has sent one.

@@ -46,24 +46,20 @@ pub(crate) fn load(
             "cannot load certificate \"{name}\": there is no certificate in it"
         )));
     };
-    let Some(until_s) = der::fields(first).map(|fields| fields.until.epoch_s()) else {
+    let Some(fields) = der::fields(first) else {
         return Err(in_certificate(format!("cannot load certificate \"{name}\": it is broken")));
     };
-    let expiry = CertificateExpiry { file: Arc::clone(name), until_s };
+    let expiry = CertificateExpiry { file: Arc::clone(name), until_s: fields.until.epoch_s() };
     let signing_key = load_key(key, passwords, provider)?;
-    let chain: Vec<_> = chain.into_iter().map(CertificateDer::from).collect();
-    let pair = CertifiedKey::new(chain, signing_key);
-    match pair.keys_match() {
-        Ok(()) | Err(rustls::Error::InconsistentKeys(rustls::InconsistentKeys::Unknown)) => {
-            Ok(Pair { key: Arc::new(pair), expiry })
-        }
-        Err(rustls::Error::InconsistentKeys(_)) => Err(PairFault {
+    if signing_key.public_key().is_some_and(|own| *own != *fields.key) {
+        return Err(PairFault {
             text: format!("the key \"{}\" does not match the certificate \"{name}\"", key.name),
             help: "name the key that the certificate was made for; with several, in the same order",
             in_key: true,
-        }),
-        Err(error) => Err(in_certificate(format!("cannot load certificate \"{name}\": {error}"))),
+        });
     }
+    let chain = chain.into_iter().map(CertificateDer::from).collect();
+    Ok(Pair { key: Arc::new(CertifiedKey { cert: chain, key: signing_key, ocsp: None }), expiry })
 }
 
 fn load_key(

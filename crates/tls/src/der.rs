@@ -38,12 +38,22 @@ impl<'a> Der<'a> {
     }
 }
 
+impl<'a> Der<'a> {
+    /// Returns the next element with its tag and length if it has this tag.
+    fn whole(&mut self, tag: u8) -> Option<&'a [u8]> {
+        let before = self.0;
+        self.tagged(tag)?;
+        before.get(..before.len() - self.0.len())
+    }
+}
+
 pub(crate) const INTEGER: u8 = 0x02;
 pub(crate) const OCTETS: u8 = 0x04;
 pub(crate) const OID: u8 = 0x06;
 pub(crate) const SEQUENCE: u8 = 0x30;
 const SET: u8 = 0x31;
 const VERSION: u8 = 0xa0;
+const BITS: u8 = 0x03;
 const UTC_TIME: u8 = 0x17;
 const LONG_TIME: u8 = 0x18;
 
@@ -54,19 +64,34 @@ pub(crate) struct Fields<'a> {
     pub(crate) subject: Der<'a>,
     pub(crate) from: Time,
     pub(crate) until: Time,
+    /// The public key, as SubjectPublicKeyInfo.
+    pub(crate) key: &'a [u8],
+    /// It is of version 1: it has no extensions.
+    pub(crate) is_v1: bool,
+    /// What is signed.
+    pub(crate) signed: &'a [u8],
+    /// The contents of the signature's AlgorithmIdentifier.
+    pub(crate) algorithm: &'a [u8],
+    pub(crate) signature: &'a [u8],
 }
 
 /// Reads a certificate; `None` if it is none.
 pub(crate) fn fields(der: &[u8]) -> Option<Fields<'_>> {
-    let mut signed = Der(der).tagged(SEQUENCE)?.tagged(SEQUENCE)?;
-    let _version = signed.tagged(VERSION);
+    let mut certificate = Der(der).tagged(SEQUENCE)?;
+    let whole = certificate.whole(SEQUENCE)?;
+    let algorithm = certificate.tagged(SEQUENCE)?.0;
+    let [0, signature @ ..] = certificate.tagged(BITS)?.0 else { return None };
+    let mut signed = Der(whole).tagged(SEQUENCE)?;
+    let is_v1 =
+        signed.tagged(VERSION).is_none_or(|mut version| version.next().is_none_or(|(_, it)| it.0 == [0]));
     let serial = signed.tagged(INTEGER)?.0;
-    let _algorithm = signed.tagged(SEQUENCE)?;
+    let _ = signed.tagged(SEQUENCE)?;
     let issuer = signed.tagged(SEQUENCE)?;
     let mut validity = signed.tagged(SEQUENCE)?;
     let (from, until) = (Time::read(validity.next()?)?, Time::read(validity.next()?)?);
     let subject = signed.tagged(SEQUENCE)?;
-    Some(Fields { serial, issuer, subject, from, until })
+    let key = signed.whole(SEQUENCE)?;
+    Some(Fields { serial, issuer, subject, from, until, key, is_v1, signed: whole, algorithm, signature })
 }
 
 /// A time in UTC.
@@ -231,10 +256,10 @@ fn utf8(attribute: &Attribute<'_>) -> Vec<u8> {
     }
 }
 
-/// Writes a name as RFC 2253 does: the last set first.
+/// Writes a name as RFC 2253 does: the last attribute first.
 pub(crate) fn rfc2253(name: Der<'_>) -> String {
     let sets = attributes(name).into_iter().rev().map(|set| {
-        let shown = set.iter().map(|attribute| match attribute.name {
+        let shown = set.iter().rev().map(|attribute| match attribute.name {
             Some(name) => format!("{name}={}", escaped(&utf8(attribute))),
             None => {
                 let len = attribute.value.len();
@@ -273,17 +298,21 @@ fn escaped(value: &[u8]) -> String {
     out
 }
 
-/// Writes a name as OpenSSL did before: `/C=US/CN=x`.
+/// Writes a name as OpenSSL did before RFC 2253, with what it escapes since 3.0: `/C=US/CN=x`.
 pub(crate) fn legacy(name: Der<'_>) -> String {
     let mut out = String::new();
-    for attribute in attributes(name).iter().flatten() {
-        let name = attribute.name.map_or_else(|| dotted(attribute.oid), str::to_owned);
-        let _ = write!(out, "/{name}=");
-        for byte in attribute.value {
-            match byte {
-                b' '..=b'~' => out.push(char::from(*byte)),
-                _ => {
-                    let _ = write!(out, "\\x{byte:02X}");
+    for set in attributes(name) {
+        for (at, attribute) in set.iter().enumerate() {
+            let name = attribute.name.map_or_else(|| dotted(attribute.oid), str::to_owned);
+            let mark = if at == 0 { '/' } else { '+' };
+            let _ = write!(out, "{mark}{name}=");
+            for byte in attribute.value {
+                match byte {
+                    b'/' | b'+' => out.extend(['\\', char::from(*byte)]),
+                    b' '..=b'~' => out.push(char::from(*byte)),
+                    _ => {
+                        let _ = write!(out, "\\x{byte:02X}");
+                    }
                 }
             }
         }

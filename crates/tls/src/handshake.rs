@@ -2,7 +2,9 @@
 
 use crate::clients;
 use crate::contexts::Context;
+use crate::der;
 use crate::names;
+use aws_lc_rs::rand;
 use engine::tls_session::{TlsSession, Verified};
 use rustls::server::{Accepted, ServerConnection};
 use rustls::{HandshakeKind, ProtocolVersion};
@@ -16,6 +18,21 @@ pub struct Offer {
     pub server_name: Option<Box<[u8]>>,
     ciphers: String,
     curves: String,
+}
+
+/// The bytes of a session's number.
+const SESSION_ID: usize = 32;
+
+/// Gives a session that begins a number; one that is resumed keeps its own. To be called before the handshake goes on.
+pub fn identify_session(connection: &mut ServerConnection) -> String {
+    let mut id = [0; SESSION_ID];
+    match connection.received_resumption_data() {
+        Some(known) if known.len() == SESSION_ID => id.copy_from_slice(known),
+        // Without randomness there is no TLS.
+        _ => drop(rand::fill(&mut id)),
+    }
+    connection.set_resumption_data(&id);
+    der::hex(&id, false)
 }
 
 impl Offer {
@@ -32,7 +49,7 @@ impl Offer {
 
 impl Context {
     /// Returns what a finished handshake agreed on; verifies the client's certificate.
-    pub fn session(&self, offer: Offer, connection: &ServerConnection) -> TlsSession {
+    pub fn session(&self, offer: Offer, id: String, connection: &ServerConnection) -> TlsSession {
         let chain = connection.peer_certificates().unwrap_or_default();
         let verified = match &self.authorities {
             Some(authorities) if !chain.is_empty() => authorities.verify(chain, UnixTime::now()),
@@ -48,6 +65,7 @@ impl Context {
             offered_ciphers: offer.ciphers,
             offered_curves: offer.curves,
             alpn: connection.alpn_protocol().map(Into::into),
+            id,
             resumed: connection.handshake_kind() == Some(HandshakeKind::Resumed),
             certificate: chain.first().map(|first| Box::new(clients::shown(first))),
             verified,

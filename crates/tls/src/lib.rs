@@ -20,5 +20,5 @@ mod sessions;
 
 pub use contexts::{Context, Contexts};
 pub use fault_text::fault_text;
-pub use handshake::Offer;
+pub use handshake::{Offer, identify_session};
 pub use sessions::Sessions;

@@ -151,6 +151,11 @@ impl TlsStream {
         &self.connection
     }
 
+    /// Returns the connection, to be prepared before its handshake goes on.
+    pub fn connection_mut(&mut self) -> &mut ServerConnection {
+        &mut self.connection
+    }
+
     /// Finishes the handshake.
     pub fn poll_handshake(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), HandshakeFault>> {
         loop {

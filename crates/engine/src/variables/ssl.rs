@@ -51,11 +51,9 @@ pub(super) const VARIABLES: &[Variable] = &[
     read("ssl_alpn_protocol", "The protocol chosen by ALPN.", |exchange, _, out| {
         of(exchange, out, |tls, out| out.extend_from_slice(tls.alpn.as_deref().unwrap_or_default()))
     }),
-    read(
-        "ssl_session_id",
-        "Always empty: rustls does not tell the number of a session.",
-        |exchange, _, out| of(exchange, out, |_, _| {}),
-    ),
+    read("ssl_session_id", "The number of the TLS session; a resumed one keeps it.", |exchange, _, out| {
+        of(exchange, out, |tls, out| out.extend_from_slice(tls.id.as_bytes()))
+    }),
     read("ssl_session_reused", "r if the TLS session was resumed, else a dot.", |exchange, _, out| {
         of(exchange, out, |tls, out| out.push(if tls.resumed { b'r' } else { b'.' }))
     }),

@@ -11,11 +11,12 @@ use crate::request::host::with_env;
 use engine::exchange::Connection;
 use engine::host::Level;
 use engine::log_line;
+use engine::tls_session::TlsSession;
 use std::future::poll_fn;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context as TaskContext, Poll};
-use tls::{Context, Offer, fault_text};
+use tls::{Offer, fault_text, identify_session};
 use transport::stream::Stream;
 use transport::tls_stream::{HandshakeFault, TlsOpening, TlsStream};
 
@@ -81,10 +82,10 @@ pub(crate) async fn accept(
     client.read_buffer.consume(client.read_buffer.unread().len());
     client.read_buffer.release(&thread.buffers);
     match shaken {
-        Ok((stream, context, offer)) => {
+        Ok((stream, session)) => {
             // It may have been asked to make room just then.
             client.conn_state.end_stream();
-            connection.tls = Some(Rc::new(context.session(offer, stream.connection())));
+            connection.tls = Some(Rc::new(session));
             // A signature takes long: others are served in between.
             tokio::task::yield_now().await;
             Some(Client { stream: Stream::Tls(stream), ..client })
@@ -166,7 +167,7 @@ async fn shake_hands(
     generation: &Generation,
     connection: &Connection,
     name: &mut Option<Box<[u8]>>,
-) -> Result<(Box<TlsStream>, Arc<Context>, Offer), Failed> {
+) -> Result<(Box<TlsStream>, TlsSession), Failed> {
     let accepted = in_time(timeout, |cx| opening.poll_hello(cx)).await?;
     let offer = Offer::new(&accepted);
     name.clone_from(&offer.server_name);
@@ -180,6 +181,8 @@ async fn shake_hands(
         return Err(Failed::Refused);
     };
     let mut stream = opening.accept(accepted, Arc::clone(&context.config))?;
+    let id = identify_session(stream.connection_mut());
     in_time(timeout, |cx| stream.poll_handshake(cx)).await?;
-    Ok((stream, Arc::clone(context), offer))
+    let session = context.session(offer, id, stream.connection());
+    Ok((stream, session))
 }

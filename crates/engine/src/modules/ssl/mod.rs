@@ -91,7 +91,9 @@ fn check_settings(ssl: &SslSettings, at: Option<Span>, faults: &mut Vec<Diagnost
         );
     }
     let client = &ssl.client;
-    if matches!(*client.verify, VerifyClient::On | VerifyClient::Optional)
+    // One without a certificate takes the default server's, and its authorities.
+    if !ssl.certificates.is_empty()
+        && matches!(*client.verify, VerifyClient::On | VerifyClient::Optional)
         && client.certificate.is_none()
         && client.trusted.is_none()
     {

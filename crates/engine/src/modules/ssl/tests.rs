@@ -107,6 +107,7 @@ fn session(name: Option<&str>, terms: &Arc<ClientTerms>, verified: Verified) -> 
         offered_ciphers: String::new(),
         offered_curves: String::new(),
         alpn: None,
+        id: String::new(),
         resumed: false,
         certificate,
         verified,
