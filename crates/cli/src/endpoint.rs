@@ -7,7 +7,7 @@ use crate::defaults;
 use crate::error::{Code, Error};
 use bstr::ByteSlice;
 use server::process::Disk;
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsStr;
 use std::fmt;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -35,6 +35,15 @@ impl fmt::Display for Endpoint {
     }
 }
 
+/// Where packages put the configuration.
+const PACKAGED: &str = "/etc/pointsman";
+
+/// Returns the prefix without `-p`: the compiled-in one, or that of a package if the configuration is only there.
+fn usual_prefix(conf_file: &OsStr, compiled_in: &Path, packaged: &Path) -> PathBuf {
+    let has = |prefix: &Path| prefix.join(conf_file).exists();
+    if !has(compiled_in) && has(packaged) { packaged.to_owned() } else { compiled_in.to_owned() }
+}
+
 /// Returns the address given with `--control`, or else that of the configuration.
 pub(crate) fn find(
     control: Option<&str>,
@@ -42,13 +51,15 @@ pub(crate) fn find(
     conf_file: Option<&OsStr>,
     globals: Option<&OsStr>,
 ) -> Result<Endpoint, Error> {
-    let prefix = std::path::absolute(prefix.unwrap_or(OsStr::new(defaults::PREFIX)))
-        .map_err(|error| Error::usage(format!("cannot find the current directory: {error}"), ""))?;
     if let Some(text) = control {
         // On the command line a relative path starts at the current directory, as everywhere in a shell.
         return written(text, Path::new(""));
     }
-    let conf_file = prefix.join(conf_file.map_or(OsString::from(defaults::CONF_FILE), OsString::from));
+    let conf_file = conf_file.unwrap_or(OsStr::new(defaults::CONF_FILE));
+    let usual = || usual_prefix(conf_file, Path::new(defaults::PREFIX), Path::new(PACKAGED));
+    let prefix = std::path::absolute(prefix.map_or_else(usual, PathBuf::from))
+        .map_err(|error| Error::usage(format!("cannot find the current directory: {error}"), ""))?;
+    let conf_file = prefix.join(conf_file);
     let parsed = conf::parse_with_option(&conf_file, globals.map(OsStrExt::as_bytes), &Disk);
     let directive = parsed.tree.directives.iter().rev().find(|directive| directive.name.value == "control");
     let endpoint = match directive.and_then(|directive| directive.args.first()) {
@@ -120,6 +131,19 @@ mod tests {
         assert_eq!(found("control /run/x.sock;", None).unwrap(), socket("/run/x.sock"));
         assert_eq!(found("", Some("control g.sock;")).unwrap(), socket("g.sock"));
         assert_eq!(found("control off;", None).unwrap_err().code, Code::Usage);
+    }
+
+    #[test]
+    fn a_package_has_a_place_of_its_own() {
+        let folder = tempfile::tempdir().unwrap();
+        let (compiled_in, packaged) = (folder.path().join("local"), folder.path().join("etc"));
+        let usual = || usual_prefix(OsStr::new("nginx.conf"), &compiled_in, &packaged);
+        assert_eq!(usual(), compiled_in);
+        for (place, expected) in [(&packaged, &packaged), (&compiled_in, &compiled_in)] {
+            std::fs::create_dir(place).unwrap();
+            std::fs::write(place.join("nginx.conf"), "").unwrap();
+            assert_eq!(&usual(), expected);
+        }
     }
 
     #[test]

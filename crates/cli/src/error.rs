@@ -65,10 +65,10 @@ impl Error {
         if json {
             let text = serde_json::to_string(&self.problem).unwrap_or_default();
             // The reader may have gone.
-            let _ = writeln!(io::stdout(), "{text}");
+            let _ = writeln!(io::stdout(), "{}", switch::visible_json(&text));
             return;
         }
-        let _ = io::stderr().write_all(self.text().as_bytes());
+        let _ = io::stderr().write_all(switch::visible(&self.text()).as_bytes());
     }
 
     fn text(&self) -> String {
@@ -107,8 +107,13 @@ impl Error {
     }
 }
 
-/// Writes to standard output. A reader that has had enough (`| head`) ends the verb without a complaint.
+/// Writes text to standard output, with hidden characters escaped: keys, reasons and names come from people.
 pub(crate) fn say(text: &str) -> Result<(), Error> {
+    say_raw(&switch::visible(text))
+}
+
+/// Writes to standard output as it is. A reader that has had enough (`| head`) ends the verb without a complaint.
+pub(crate) fn say_raw(text: &str) -> Result<(), Error> {
     let mut out = io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
         Ok(()) => Ok(()),
@@ -119,14 +124,21 @@ pub(crate) fn say(text: &str) -> Result<(), Error> {
     }
 }
 
-/// Writes an API answer to standard output as it came.
+/// Writes an API answer to standard output as it came, with hidden characters escaped as JSON does.
 pub(crate) fn say_json(body: &[u8]) -> Result<(), Error> {
-    say(&format!("{}\n", String::from_utf8_lossy(body)))
+    say_raw(&format!("{}\n", switch::visible_json(&String::from_utf8_lossy(body))))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_refusal_moves_no_cursor() {
+        let problem = r#"{"code":"a","text":"a\u001b[2J","remedy":"b\u202e","details":{}}"#;
+        let error = Error::refused(serde_json::from_str(problem).unwrap());
+        assert_eq!(switch::visible(&error.text()), "pointsman: a\\u{1b}[2J\n  b\\u{202e}\n");
+    }
 
     #[test]
     fn a_finding_is_printed_once() {

@@ -3,7 +3,7 @@
 //! Owns the verb's options. Must never check the chain itself: the server has all of it.
 
 use crate::client::{Call, encoded};
-use crate::error::{Code, Error, say};
+use crate::error::{Code, Error, say, say_json};
 use crate::format;
 use crate::receipt::KEYS_SHOWN;
 use crate::session::Session;
@@ -46,7 +46,7 @@ impl History {
         let (history, body) = session.client.ask::<types::History>(&call)?;
         let mut out = String::new();
         if session.json {
-            out.push_str(&format!("{}\n", String::from_utf8_lossy(&body)));
+            say_json(&body)?;
         } else {
             out.push_str(&text(&history.commits));
             match &history.verified {

@@ -41,6 +41,7 @@ impl List {
     fn keys(&self, session: &Session, switch: &Switch) -> Result<(), Error> {
         let mut left = self.limit.unwrap_or(usize::MAX);
         let mut after: Option<String> = None;
+        let mut listed = 0;
         while left > 0 {
             let mut path = format!("/v1/switches/{}/keys?limit={}", encoded(&switch.name), left.min(PAGE));
             for (name, value) in [("contains", &self.contains), ("target", &self.target), ("after", &after)] {
@@ -62,10 +63,16 @@ impl List {
                 say(&text[skip..])?;
             }
             left = left.saturating_sub(page.keys.len());
-            match page.next {
-                Some(next) => after = Some(next),
-                None => break,
+            listed += page.keys.len() as u64;
+            after = page.next;
+            if after.is_none() {
+                break;
             }
+        }
+        // The head counts all keys; where some are left out, it says how many are not.
+        if !session.json && (self.contains.is_some() || self.target.is_some() || after.is_some()) {
+            let more = if after.is_some() { ", and there are more" } else { "" };
+            say(&format!("  {} of {} listed{more}\n", listed, format::count(switch.keys, "key")))?;
         }
         Ok(())
     }

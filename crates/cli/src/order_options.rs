@@ -44,6 +44,10 @@ pub(crate) struct OrderOptions {
     /// Refuse unless the switch is at this revision
     #[arg(long, value_name = "REVISION")]
     expect: Option<u64>,
+    /// Refuse unless each key's requests follow this route now ("default" for a key without an entry), whatever was done
+    /// to other keys
+    #[arg(long, value_name = "ROUTE")]
+    expect_route: Option<String>,
     /// Revert unless `pointsman confirm` comes within this time (30s, 10m, 1h30m; a bare number is seconds)
     #[arg(long, value_name = "TIME", value_parser = time)]
     confirm_within: Option<String>,
@@ -128,6 +132,7 @@ impl OrderOptions {
                 }),
             }),
             dry_run: self.dry_run,
+            expect_route: self.expect_route.clone(),
         }
     }
 

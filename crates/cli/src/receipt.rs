@@ -33,6 +33,9 @@ pub(crate) fn text(receipt: &Receipt, default: Option<&str>) -> String {
     for gate in &receipt.gate {
         out.push_str(&gate_text(gate, receipt.forced));
     }
+    for note in &receipt.notes {
+        out.push_str(&format!("  note: {note}\n"));
+    }
     if let Some(last) = receipt.workers.iter().map(|worker| worker.after_us).max() {
         let all = if receipt.workers.len() == receipt.workers_asked {
             "all workers".to_owned()

@@ -13,7 +13,7 @@ use std::ffi::{OsStr, OsString};
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Which server")]
 pub(crate) struct GlobalOptions {
-    /// Prefix for relative paths, as given to the server
+    /// Prefix for relative paths, as given to the server; without it, the environment variable POINTSMAN_PREFIX
     #[arg(short = 'p', value_name = "PREFIX", global = true)]
     prefix: Option<OsString>,
     /// Configuration file, as given to the server
@@ -22,8 +22,8 @@ pub(crate) struct GlobalOptions {
     /// Directives in front of the configuration file, as given to the server
     #[arg(short = 'g', value_name = "DIRECTIVES", global = true, allow_hyphen_values = true)]
     globals: Option<OsString>,
-    /// Control socket (unix:PATH), or the http:// address of a location with control_api; the environment variable
-    /// POINTSMAN_TOKEN holds the token for the latter
+    /// Control socket (unix:PATH), or the http:// address of a location with control_api; without it and -p, the environment
+    /// variable POINTSMAN_CONTROL. POINTSMAN_TOKEN holds the token for the address
     #[arg(long, value_name = "ADDRESS", global = true)]
     control: Option<String>,
     /// Name of the switch, if there are several
@@ -57,9 +57,16 @@ impl GlobalOptions {
 
     /// Returns a session with the server; nothing is sent yet.
     pub(crate) fn session(&self) -> Result<Session, Error> {
+        let variable = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
+        // What the command line says about the place outweighs the environment.
+        let is_placed = self.control.is_some() || self.prefix.is_some();
+        let control = variable("POINTSMAN_CONTROL").filter(|_| !is_placed);
+        let control =
+            control.map(|text| text.to_string_lossy().into_owned()).or_else(|| self.control.clone());
+        let prefix = self.prefix.clone().or_else(|| variable("POINTSMAN_PREFIX"));
         let endpoint = endpoint::find(
-            self.control.as_deref(),
-            self.prefix.as_deref(),
+            control.as_deref(),
+            prefix.as_deref(),
             self.conf_file.as_deref(),
             self.globals.as_deref(),
         )?;

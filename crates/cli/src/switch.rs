@@ -58,14 +58,8 @@ impl Switch {
                 ));
             }
         };
-        if let [key, weights @ ..] = &self.words[..]
-            && weights.len() > 1
-            && weights_of(weights.iter().map(String::as_str)).is_ok()
-        {
-            return Err(Error::usage(
-                format!("\"{}\" is a weight, not a target", weights[0]),
-                format!("to split a key by weights: pointsman split {key} {}", weights.join(" ")),
-            ));
+        if let Some(error) = weights_meant(&self.words) {
+            return Err(error);
         }
         let session = &global.session()?;
         let [key] = keys else {
@@ -93,6 +87,22 @@ impl Switch {
         let path = format!("{}/commits", session.switch_path()?);
         self.options.send(session, Method::POST, path, &order)
     }
+}
+
+/// Returns the error of words that end with weights: no target has an equals sign in its name.
+fn weights_meant(words: &[String]) -> Option<Error> {
+    let is_weight = |word: &&String| weights_of(std::iter::once(word.as_str())).is_ok();
+    let count = words.iter().rev().take_while(is_weight).count();
+    let (keys, weights) = words.split_at(words.len() - count);
+    let first = weights.first().filter(|_| !keys.is_empty())?;
+    let remedy = match keys {
+        [key] => format!("to split a key by weights: pointsman split {key} {}", weights.join(" ")),
+        _ => format!(
+            "to split several keys by weights, write lines of KEY {} and use --from",
+            weights.join(" ")
+        ),
+    };
+    Some(Error::usage(format!("\"{first}\" is a weight, not a target"), remedy))
 }
 
 fn read(file: &Path) -> Result<Vec<OneChange>, Error> {
@@ -151,6 +161,19 @@ pub(crate) fn weights_of<'a>(words: impl Iterator<Item = &'a str>) -> Result<BTr
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn weights_are_pointed_to_split() {
+        let meant = |line: &str| {
+            let words: Vec<String> = line.split(' ').map(str::to_owned).collect();
+            weights_meant(&words).map(|error| error.problem.remedy)
+        };
+        let split = |rest: &str| Some(format!("to split a key by weights: pointsman split {rest}"));
+        assert_eq!(meant("a green=10"), split("a green=10"));
+        assert_eq!(meant("a green=10 blue=90"), split("a green=10 blue=90"));
+        assert!(meant("a b green=10 blue=90").is_some_and(|remedy| remedy.contains("--from")));
+        assert_eq!((meant("a green"), meant("a=1 green"), meant("green=1")), (None, None, None));
+    }
 
     #[test]
     fn lists_of_changes_are_parsed() {

@@ -3,7 +3,7 @@
 //! Owns the terminal while it runs, and restores it: on `q`, on Ctrl-C, on an error. Must never be used without a
 //! terminal: a program takes `status --json`.
 
-use crate::error::{Code, Error, say};
+use crate::error::{Code, Error, say_raw};
 use crate::session::GlobalOptions;
 use crate::status::{self, Window};
 use clap::Args;
@@ -67,13 +67,13 @@ impl Top {
 fn draw(text: &str) -> Result<(), Error> {
     let (rows, columns) = size();
     let mut out = HOME.to_owned();
-    for line in text.lines().take(rows.saturating_sub(1)) {
+    for line in switch::visible(text).lines().take(rows.saturating_sub(1)) {
         out.extend(line.chars().take(columns));
         out.push_str(REST_OF_LINE);
         out.push_str("\r\n");
     }
     out.push_str(REST_OF_SCREEN);
-    say(&out)
+    say_raw(&out)
 }
 
 /// Returns the screen's lines and columns; 24 and 80 where they are unknown.
@@ -121,14 +121,14 @@ impl Terminal {
         raw.local_modes.remove(LocalModes::ICANON | LocalModes::ECHO | LocalModes::ISIG);
         tcsetattr(stdin(), OptionalActions::Now, &raw).map_err(fault)?;
         let terminal = Terminal { before };
-        say(ENTER)?;
+        say_raw(ENTER)?;
         Ok(terminal)
     }
 }
 
 impl Drop for Terminal {
     fn drop(&mut self) {
-        let _ = say(LEAVE);
+        let _ = say_raw(LEAVE);
         let _ = tcsetattr(stdin(), OptionalActions::Now, &self.before);
     }
 }

@@ -4,7 +4,7 @@
 //! an event twice: when it reconnects it names the last one that it saw.
 
 use crate::client::Call;
-use crate::error::{Code, Error, say};
+use crate::error::{Code, Error, say, say_json};
 use crate::format::{self, clock};
 use crate::session::Session;
 use clap::Args;
@@ -43,7 +43,7 @@ impl Watch {
                     if only.is_some_and(|name| name != event.switch) {
                         continue;
                     }
-                    say(&if session.json { format!("{data}\n") } else { text(&event, &switches) })?;
+                    if session.json { say_json(data.as_bytes()) } else { say(&text(&event, &switches)) }?;
                 }
                 Ok(())
             });

@@ -55,6 +55,9 @@ pub struct Receipt {
     /// The hold around the switch, if one was requested.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hold: Option<Held>,
+    /// Remarks for people: a key that is perhaps mistyped.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
 }
 
 impl Receipt {

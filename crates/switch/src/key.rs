@@ -66,6 +66,12 @@ pub enum KeyFault {
     BadAddress,
     /// An asterisk that is neither the whole first label nor the whole last one.
     BadWildcard,
+    /// A regular expression as nginx writes it: no key is one.
+    Regex,
+    /// The host "default": what no entry covers has another name.
+    Default,
+    /// It is spelt like a target of the switch.
+    LikeTarget,
 }
 
 impl fmt::Display for KeyFault {
@@ -90,6 +96,9 @@ impl fmt::Display for KeyFault {
             KeyFault::BadWildcard => {
                 write!(f, "an asterisk must be the whole key, its first label or its last one")
             }
+            KeyFault::Regex => write!(f, "a key is no regular expression"),
+            KeyFault::Default => write!(f, "\"default\" is a host of this name, not all other hosts"),
+            KeyFault::LikeTarget => write!(f, "it is spelt like a target of the switch"),
         }
     }
 }
@@ -251,6 +260,15 @@ fn parse_host(text: &[u8]) -> Result<(Shape, String), KeyFault> {
     if !host.is_ascii() {
         return Err(KeyFault::NotAscii);
     }
+    // A request with such a port is served by its host alone, as nginx does; in an order it is a mistake.
+    let port =
+        text.rsplit(|&byte| byte == b':').next().filter(|_| text.contains(&b':') && !text.ends_with(b"]"));
+    let is_port = |digits: &[u8]| {
+        std::str::from_utf8(digits).is_ok_and(|digits| digits.is_empty() || digits.parse::<u16>().is_ok())
+    };
+    if port.is_some_and(|port| !is_port(port)) {
+        return Err(KeyFault::BadPort);
+    }
     let written: String = host.iter().map(|b| char::from(b.to_ascii_lowercase())).collect();
     let (shape, stem) = if written == "*" {
         (Shape::All, "")
@@ -330,6 +348,7 @@ mod tests {
         }
         assert_eq!(host("[2001:DB8::1]:443").as_deref(), Ok("Exact [2001:db8::1]"));
         assert_eq!(host("[::1]").as_deref(), Ok("Exact [::1]"));
+        assert_eq!(host("example.com:65535").as_deref(), Ok("Exact example.com"));
         assert_eq!(host("a_b-c").as_deref(), Ok("Exact a_b-c"));
         assert_eq!(host("*").as_deref(), Ok("All *"));
         assert_eq!(host("*.Example.com").as_deref(), Ok("Suffix *.example.com"));
@@ -354,6 +373,11 @@ mod tests {
             ("a@b", BadByte(b'@')),
             ("a:http", BadPort),
             ("a:123456", BadPort),
+            ("a:65536", BadPort),
+            ("[::1]:99999", BadPort),
+            ("shop\u{202e}moc.example", NotAscii),
+            ("shop\u{200b}.example", NotAscii),
+            ("shop\u{85}.example", NotAscii),
             ("a:80:80", BadPort),
             ("[::1", BadAddress),
             ("[::1]x", BadAddress),

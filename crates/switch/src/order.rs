@@ -35,6 +35,8 @@ pub struct Meta {
     pub reason: Option<String>,
     /// Only if the table is at this revision.
     pub expect: Option<u64>,
+    /// Only if each of its keys is so, whatever happened to others.
+    pub expect_keys: Vec<Expected>,
     /// The caller's own name for the order, so that the same order twice is one commit.
     pub idempotency: Option<String>,
     /// Override the gate, and changes newer than what is undone. Recorded.
@@ -43,7 +45,29 @@ pub struct Meta {
     pub confirm_within_ms: Option<u64>,
 }
 
+/// The state in which an order expects each of its keys.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Expected {
+    /// The revision of its own entry; 0 for none.
+    Revision(u64),
+    /// Its requests follow this route: its entry's, a wildcard's or the default's.
+    Route(Route),
+    /// It has no entry of its own.
+    NoEntry,
+}
+
 impl Order {
+    /// Returns the keys that it names.
+    pub fn keys(&self) -> Vec<&Key> {
+        match &self.action {
+            Action::Set(keys) => keys.iter().map(|(key, _)| key).collect(),
+            Action::Undo(undoing) | Action::Revert(undoing) => {
+                undoing.keys().iter().map(|undone| &undone.key).chain(undoing.missing()).collect()
+            }
+            Action::Confirm(_) => Vec::new(),
+        }
+    }
+
     /// Returns true if this order may have made this commit. Asked about a commit with the order's idempotency key: if
     /// not, the key was used for something else.
     ///

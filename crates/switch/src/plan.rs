@@ -8,8 +8,8 @@ use std::sync::Arc;
 use hashbrown::HashSet;
 
 use crate::{
-    Action, Change, Code, Commit, CommitKind, Details, Hash, Key, Meta, Order, Pending, Refusal, Route,
-    Rules, Table, Undoing, UndoneKey,
+    Action, Change, Code, Commit, CommitKind, Details, Expected, Hash, Key, Meta, Order, Pending, Refusal,
+    Route, Rules, Table, Undoing, UndoneKey,
 };
 
 /// Longest actor and idempotency key, bytes.
@@ -42,7 +42,7 @@ pub struct Plan {
 /// `now_ms` is the time since 1970 UTC.
 ///
 /// # Errors
-/// `bad_order`, `revision_conflict`, `bad_key` (too long for the rules), `unknown_target`, `too_many_keys`,
+/// `bad_order`, `revision_conflict`, `entry_conflict`, `bad_key` (too long for the rules), `unknown_target`, `too_many_keys`,
 /// `nothing_to_undo`, `changed_since`, `nothing_to_confirm`.
 ///
 /// ```
@@ -87,6 +87,7 @@ pub fn plan(
     {
         return Err(Refusal::revision_conflict(expected, table.revision()));
     }
+    expected(table, rules, order)?;
     let mut left_alone = Vec::new();
     let (kind, changes) = match &order.action {
         Action::Set(keys) => (CommitKind::Set, set(table, rules, keys)?),
@@ -262,6 +263,38 @@ fn stale(table: &Table, undone: &UndoneKey) -> bool {
     current(table, &undone.key) != undone.seen.as_ref()
 }
 
+/// Compares each key of the order with what it expects of it.
+fn expected(table: &Table, rules: &Rules, order: &Order) -> Result<(), Refusal> {
+    if order.meta.expect_keys.is_empty() {
+        return Ok(());
+    }
+    let keys = order.keys();
+    if keys.is_empty() {
+        return Err(bad_order("it expects a route, and names no key"));
+    }
+    let default = Route::One(Arc::clone(&rules.default));
+    let mut others = Vec::new();
+    for key in keys {
+        let own = table.get(key);
+        let found = own.or_else(|| table.find(key.as_str().as_bytes()));
+        let route = found.map_or(&default, |entry| &entry.route);
+        let revision = own.map_or(0, |entry| entry.revision);
+        let is_so = order.meta.expect_keys.iter().all(|expected| match expected {
+            Expected::Revision(expected) => *expected == revision,
+            Expected::Route(expected) => expected == route,
+            Expected::NoEntry => own.is_none(),
+        });
+        if !is_so {
+            let since = match revision {
+                0 => "no entry of its own".to_owned(),
+                revision => format!("revision {revision}"),
+            };
+            others.push((key.clone(), format!("{route}, {since}")));
+        }
+    }
+    if others.is_empty() { Ok(()) } else { Err(entry_conflict(others)) }
+}
+
 fn current<'a>(table: &'a Table, key: &Key) -> Option<&'a Route> {
     table.get(key).map(|entry| &entry.route)
 }
@@ -329,6 +362,24 @@ fn too_many_keys(rules: &Rules, keys: usize) -> Refusal {
     )
 }
 
+fn entry_conflict(keys: Vec<(Key, String)>) -> Refusal {
+    Refusal::new(
+        Code::EntryConflict,
+        format!("not as expected: {}", named(&keys)),
+        "check what changed (history KEY), and repeat the order if it is still right",
+    )
+    .with(Details::Keys(keys))
+}
+
+/// Names the first keys, each with what is to be said of it.
+fn named(keys: &[(Key, String)]) -> String {
+    let named: Vec<String> = keys.iter().take(3).map(|(key, what)| format!("\"{key}\" ({what})")).collect();
+    match keys.len().saturating_sub(named.len()) {
+        0 => named.join(", "),
+        more => format!("{} and {more} more", named.join(", ")),
+    }
+}
+
 fn nothing_to_undo(what: &str) -> Refusal {
     Refusal::new(
         Code::NothingToUndo,
@@ -338,12 +389,9 @@ fn nothing_to_undo(what: &str) -> Refusal {
 }
 
 fn changed_since(what: &str, keys: Vec<(Key, String)>) -> Refusal {
-    let named: Vec<String> = keys.iter().take(3).map(|(key, why)| format!("\"{key}\" ({why})")).collect();
-    let more = keys.len().saturating_sub(named.len());
-    let more = if more == 0 { String::new() } else { format!(" and {more} more") };
     Refusal::new(
         Code::ChangedSince,
-        format!("{what} cannot be undone alone: {}{more}", named.join(", ")),
+        format!("{what} cannot be undone alone: {}", named(&keys)),
         "undo the newer change first, undo the keys one by one, or repeat the order with force",
     )
     .with(Details::Keys(keys))

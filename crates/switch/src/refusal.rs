@@ -49,6 +49,7 @@ codes! {
     BadOrder "bad_order" 422 "The order contradicts itself, or a part of it is missing or too long.";
     TooManyKeys "too_many_keys" 422 "The table would have more keys than the configuration allows.";
     RevisionConflict "revision_conflict" 412 "The switch is not at the revision that was expected.";
+    EntryConflict "entry_conflict" 412 "A key is not as it was expected.";
     IdempotencyReused "idempotency_reused" 422 "The idempotency key was used for another order.";
     NothingToUndo "nothing_to_undo" 409 "There is no change in effect that could be undone.";
     ChangedSince "changed_since" 409 "A key was changed after the commit to be undone.";
@@ -153,11 +154,19 @@ impl Refusal {
 
     /// Refuses a text that is not a valid key.
     pub fn bad_key(text: &[u8], fault: KeyFault) -> Refusal {
-        Refusal::new(
-            Code::BadKey,
-            format!("invalid key \"{}\": {fault}", text.escape_ascii()),
-            "write the key as the switch's KEY evaluates for a request",
-        )
+        let remedy = match fault {
+            KeyFault::LikeTarget => {
+                "write the keys first and one target last, or repeat the order with force if a key has this name"
+            }
+            KeyFault::Default => {
+                "write * for all hosts without an entry, or repeat the order with force if a host has this name"
+            }
+            KeyFault::Regex => {
+                "write a host, *.example.com, www.example.* or *; other keys than hosts may begin with ~ with force"
+            }
+            _ => "write the key as the switch's KEY evaluates for a request",
+        };
+        Refusal::new(Code::BadKey, format!("invalid key \"{}\": {fault}", text.escape_ascii()), remedy)
     }
 
     /// Refuses a text that is not a valid route.

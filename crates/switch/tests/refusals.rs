@@ -5,8 +5,8 @@
 use std::sync::Arc;
 
 use pointsman_switch::{
-    Action, Code, Details, Hold, HoldLimits, Key, KeyKind, MemoryStore, Meta, Order, Refusal, Route, Rules,
-    Store, StoreFault, StoreFaultKind, Tables, Undoing, plan,
+    Action, Code, Details, Expected, Hold, HoldLimits, Key, KeyKind, MemoryStore, Meta, Order, Refusal,
+    Route, Rules, Store, StoreFault, StoreFaultKind, Tables, Undoing, plan,
 };
 
 const NOW_MS: u64 = 1_000_000;
@@ -93,6 +93,11 @@ fn provoke(code: Code) -> Option<Refusal> {
         Code::TooManyKeys => switch.refused(set(&[("a", "green"), ("b", "green"), ("c", "green")]), plain()),
         Code::RevisionConflict => {
             switch.refused(set(&[("a", "green")]), Meta { expect: Some(7), ..Meta::default() })
+        }
+        Code::EntryConflict => {
+            switch.set(&[("a", "green")]).unwrap();
+            let expect_keys = vec![Expected::Route("blue".parse().unwrap())];
+            switch.refused(set(&[("a", "green"), ("b", "green")]), Meta { expect_keys, ..Meta::default() })
         }
         Code::IdempotencyReused => {
             let meta =
@@ -233,6 +238,44 @@ fn every_store_fault_has_its_code() {
         let refusal = store_refusal(kind);
         assert_eq!((refusal.code, &*refusal.text, &*refusal.remedy), (code, "state/live.db", "repair it"));
     }
+}
+
+#[test]
+fn an_order_may_expect_the_state_of_its_keys_alone() {
+    let mut switch = switch();
+    switch.set(&[("a", "green")]).unwrap();
+    switch.set(&[("*.x", "green")]).unwrap();
+    let route = |text: &str| Expected::Route(text.parse().unwrap());
+    for (name, expected, is_so) in [
+        ("a", Expected::Revision(1), true),
+        ("a", Expected::Revision(2), false),
+        ("a", route("green"), true),
+        ("a", Expected::NoEntry, false),
+        ("b", Expected::Revision(0), true),
+        ("b", route("blue"), true),
+        ("b", Expected::NoEntry, true),
+        ("c.x", route("blue"), false),
+        ("c.x", route("green"), true),
+        ("c.x", Expected::Revision(0), true),
+    ] {
+        let meta = Meta { actor: "anna".to_owned(), expect_keys: vec![expected.clone()], ..Meta::default() };
+        let order = Order { action: set(&[(name, "green=1 blue=1")]), meta };
+        let loaded = switch.0.load().unwrap();
+        let planned = plan(&loaded.table, &Rules { max_keys: 3, ..rules() }, &order, &[], NOW_MS);
+        assert_eq!(
+            planned.as_ref().err().map(|refusal| refusal.code),
+            (!is_so).then_some(Code::EntryConflict),
+            "{name} {expected:?}"
+        );
+    }
+    let both = vec![Expected::Revision(1), route("blue")];
+    let refusal = switch.refused(set(&[("a", "blue")]), Meta { expect_keys: both, ..Meta::default() });
+    assert_eq!(refusal.text, "not as expected: \"a\" (green, revision 1)");
+    let confirm = Meta { expect_keys: vec![Expected::NoEntry], ..Meta::default() };
+    assert_eq!(switch.refused(Action::Confirm(1), confirm).code, Code::BadOrder);
+    let undoing = switch.of_commit(1).unwrap();
+    let wrong = Meta { expect_keys: vec![route("blue")], ..Meta::default() };
+    assert_eq!(switch.refused(Action::Undo(undoing), wrong).code, Code::EntryConflict);
 }
 
 #[test]

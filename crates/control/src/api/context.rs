@@ -23,12 +23,25 @@ impl Api {
 /// An answer about a switch, with its revision as the `ETag` that `If-Match` takes.
 pub(super) struct Tagged<T>(pub(super) u64, pub(super) T);
 
+/// An answer about a key, with the revision of its own entry (0 for none) as the `ETag` that `If-Match` takes.
+pub(super) struct TaggedEntry<T>(pub(super) u64, pub(super) T);
+
 impl<T: Serialize> IntoResponse for Tagged<T> {
     fn into_response(self) -> Response {
-        let mut response = Json(self.1).into_response();
-        if let Ok(tag) = HeaderValue::from_str(&format!("\"{}\"", self.0)) {
-            response.headers_mut().insert(header::ETAG, tag);
-        }
-        response
+        tagged(&format!("\"{}\"", self.0), self.1)
     }
+}
+
+impl<T: Serialize> IntoResponse for TaggedEntry<T> {
+    fn into_response(self) -> Response {
+        tagged(&format!("\"entry-{}\"", self.0), self.1)
+    }
+}
+
+fn tagged(tag: &str, answer: impl Serialize) -> Response {
+    let mut response = Json(answer).into_response();
+    if let Ok(tag) = HeaderValue::from_str(tag) {
+        response.headers_mut().insert(header::ETAG, tag);
+    }
+    response
 }

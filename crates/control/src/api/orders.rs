@@ -5,7 +5,10 @@
 use super::auth::Caller;
 use super::context::{Api, Tagged};
 use super::error::{ApiError, OrderErrors};
-use super::request::{Conditions, JsonBody, PathParams, bounds, key, options, route, rules, span};
+use super::request::{
+    Conditions, JsonBody, PathParams, Tag, bounds, check_new, expected_route, key, options, route, rules,
+    span,
+};
 use super::types::{self, Terms};
 use super::view;
 use crate::options::{HoldOrder, Options, Wait};
@@ -14,7 +17,7 @@ use crate::service::{LongCall, UndoWhat};
 use axum::Extension;
 use axum::Json;
 use axum::extract::State;
-use switch::{Action, Key, Meta, Order, Refusal, Route};
+use switch::{Action, Expected, Key, Meta, Order, Refusal, Route};
 
 /// Routes a key to a target
 #[utoipa::path(put, path = "/v1/switches/{name}/keys/{key}", tag = "orders",
@@ -31,10 +34,11 @@ pub(super) async fn put_key(
     conditions: Conditions,
     JsonBody(order): JsonBody<types::KeyOrder>,
 ) -> Result<Tagged<Receipt>, ApiError> {
-    let key = key(&*rules(&api.control.config(), &name)?, &text)?;
+    let rules = rules(&api.control.config(), &name)?;
     let terms = order.terms();
-    let route = route(order.target, order.split, false)?;
-    set(&api, &name, vec![(key, route)], caller, conditions, &terms).await
+    let changes = vec![(key(&rules, &text)?, route(order.target, order.split, false)?)];
+    check_new(&rules, &*api.control.table(&name).await?, &changes, terms.force)?;
+    set(&api, &name, changes, caller, conditions, &terms).await
 }
 
 /// Resets a key to the default
@@ -76,15 +80,23 @@ pub(super) async fn commit(
         Ok((key(&rules, &change.key)?, route(change.target, change.split, change.default)?))
     };
     let changes = order.changes.into_iter().map(change).collect::<Result<Vec<_>, Refusal>>()?;
+    check_new(&rules, &*api.control.table(&name).await?, &changes, terms.force)?;
     set(&api, &name, changes, caller, conditions, &terms).await
 }
 
 /// Returns the actor, the conditions and the reason of an order.
 fn meta(caller: Caller, conditions: Conditions, terms: &Terms) -> Result<Meta, Refusal> {
+    let route = terms.expect_route.as_deref().map(expected_route).transpose()?;
+    let (expect, entry) = match conditions.expect {
+        Some(Tag::Switch(revision)) => (Some(revision), None),
+        Some(Tag::Entry(revision)) => (None, Some(Expected::Revision(revision))),
+        None => (None, None),
+    };
     Ok(Meta {
         actor: caller.actor,
         reason: terms.reason.clone(),
-        expect: conditions.expect,
+        expect,
+        expect_keys: entry.into_iter().chain(route).collect(),
         idempotency: conditions.idempotency,
         force: terms.force,
         confirm_within_ms: terms
@@ -184,7 +196,9 @@ pub(super) async fn put_hold(
     Extension(caller): Extension<Caller>,
     JsonBody(order): JsonBody<types::HoldOrder>,
 ) -> Result<Json<types::Hold>, ApiError> {
-    let key = key(&*rules(&api.control.config(), &name)?, &text)?;
+    let rules = rules(&api.control.config(), &name)?;
+    let key = key(&rules, &text)?;
+    rules.doubt(&key, true).map_err(|fault| Refusal::bad_key(text.as_bytes(), fault))?;
     let options = bounds(order.max, order.timeout.as_deref(), order.max_size.as_deref(), None)?;
     let order = HoldOrder { key, options, actor: caller.actor, reason: order.reason };
     Ok(Json(view::hold(api.control.hold(&name, order).await?)))

@@ -3,7 +3,7 @@
 //! Owns the handlers of GET below `/v1/switches`. Must never change anything.
 
 use super::auth::Caller;
-use super::context::{Api, Tagged};
+use super::context::{Api, Tagged, TaggedEntry};
 use super::error::{ApiError, QueryErrors};
 use super::request::{PathParams, QueryParams, key, rules, timeout, until};
 use super::types;
@@ -86,15 +86,16 @@ pub(super) async fn keys(
     params(("name" = String, Path, description = "The switch."),
         ("key" = String, Path, description = "The key, percent-encoded.")),
     responses((status = 200, description = "The route that applies to the key.", body = types::Key,
-        headers(("etag" = String, description = "The switch's revision."))), QueryErrors))]
+        headers(("etag" = String, description = "The revision of the key's own entry: `\"entry-17\"`, `\"entry-0\"` if it has none."))), QueryErrors))]
 pub(super) async fn one_key(
     State(api): State<Api>,
     PathParams((name, text)): PathParams<(String, String)>,
-) -> Result<Tagged<types::Key>, ApiError> {
+) -> Result<TaggedEntry<types::Key>, ApiError> {
     let state = api.control.show(&name).await?;
     let key = key(&state.rules, &text)?;
     let table = api.control.table(&name).await?;
-    Ok(Tagged(table.revision(), view::key(state, &table, &key)))
+    let own = table.get(&key).map_or(0, |entry| entry.revision);
+    Ok(TaggedEntry(own, view::key(state, &table, &key)))
 }
 
 /// A query for commits.

@@ -15,7 +15,7 @@ use http_body_util::{BodyExt, LengthLimitError, Limited};
 use serde::de::DeserializeOwned;
 use std::sync::Arc;
 use std::time::Duration;
-use switch::{Code, Key, Refusal, Route, Rules, Split};
+use switch::{Code, Expected, Key, Refusal, Route, Rules, Split, Table};
 use utoipa::IntoParams;
 use utoipa::openapi::path::{Parameter, ParameterBuilder, ParameterIn};
 use utoipa::openapi::schema::{ObjectBuilder, Type};
@@ -119,10 +119,19 @@ async fn whole(body: axum::body::Body) -> Result<Bytes, ApiError> {
     }
 }
 
+/// What an `If-Match` names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Tag {
+    /// A revision of the switch.
+    Switch(u64),
+    /// The revision of a key's own entry; 0 for none.
+    Entry(u64),
+}
+
 /// The conditions in the headers of an order.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Conditions {
-    pub(super) expect: Option<u64>,
+    pub(super) expect: Option<Tag>,
     pub(super) idempotency: Option<String>,
 }
 
@@ -139,8 +148,9 @@ impl IntoParams for Conditions {
         vec![
             header(
                 "if-match",
-                "The revision that the switch must have, as an ETag.",
-                ObjectBuilder::new().pattern(Some(r#"^(\*|"[0-9]{1,18}")$"#)),
+                "The ETag of an earlier answer: the revision that the switch must have, or (`\"entry-17\"`) that of the \
+                 entry of each key of the order.",
+                ObjectBuilder::new().pattern(Some(r#"^(\*|"(entry-)?[0-9]{1,18}")$"#)),
             ),
             header(
                 "idempotency-key",
@@ -159,17 +169,21 @@ impl<S: Send + Sync> FromRequestParts<S> for Conditions {
     }
 }
 
-/// Returns the expected revision (RFC 9110, section 13.1.1); `None` for `*`, which matches any.
-fn if_match(headers: &HeaderMap) -> Result<Option<u64>, ApiError> {
+/// Returns what is expected (RFC 9110, section 13.1.1); `None` for `*`, which matches any.
+fn if_match(headers: &HeaderMap) -> Result<Option<Tag>, ApiError> {
     let mut values = headers.get_all("if-match").iter();
     let (Some(value), more) = (values.next(), values.next()) else { return Ok(None) };
     let text = value.to_str().unwrap_or_default().trim();
     if text == "*" && more.is_none() {
         return Ok(None);
     }
-    let revision = text.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).and_then(number);
-    match revision {
-        Some(revision) if more.is_none() => Ok(Some(revision)),
+    let tag = text.strip_prefix('"').and_then(|rest| rest.strip_suffix('"'));
+    let tag = tag.and_then(|tag| match tag.strip_prefix("entry-") {
+        Some(revision) => number(revision).map(Tag::Entry),
+        None => number(tag).map(Tag::Switch),
+    });
+    match tag {
+        Some(tag) if more.is_none() => Ok(Some(tag)),
         _ => Err(ApiError::bad_request(
             "invalid If-Match: expected one revision in quotes",
             "send the ETag of an earlier answer: If-Match: \"17\"",
@@ -285,6 +299,30 @@ pub(super) fn rules(config: &Config, name: &str) -> Result<Arc<Rules>, Refusal> 
 pub(super) fn key(rules: &Rules, text: &str) -> Result<Key, Refusal> {
     Key::parse(rules.kind, text.as_bytes(), rules.max_key_len)
         .map_err(|fault| Refusal::bad_key(text.as_bytes(), fault))
+}
+
+/// Refuses keys that get an entry for the first time and are probably not meant.
+pub(super) fn check_new(
+    rules: &Rules,
+    table: &Table,
+    changes: &[(Key, Option<Route>)],
+    sure: bool,
+) -> Result<(), Refusal> {
+    for (key, _) in changes.iter().filter(|(key, route)| route.is_some() && table.get(key).is_none()) {
+        rules.doubt(key, sure).map_err(|fault| Refusal::bad_key(key.as_str().as_bytes(), fault))?;
+    }
+    Ok(())
+}
+
+/// Parses the route that an order expects of its keys.
+pub(super) fn expected_route(text: &str) -> Result<Expected, Refusal> {
+    match text {
+        "default" => Ok(Expected::NoEntry),
+        text => {
+            let route = Route::parse(text).map_err(|fault| Refusal::bad_route(text, &fault))?;
+            Ok(Expected::Route(route))
+        }
+    }
 }
 
 /// Returns the route of an order: a target, a split, or (where allowed) the default.

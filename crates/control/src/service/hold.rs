@@ -12,6 +12,7 @@ use crate::event::EventKind;
 use crate::info::HoldInfo;
 use crate::options::{HoldOptions, HoldOrder, HoldStreams, Wait};
 use crate::receipt::{GateResult, Held};
+use engine::host::Level;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -72,6 +73,9 @@ impl ControlState {
         self.data_plane().held(self.holds.borrow().len());
         let acknowledgements = self.publish(tables, None);
         let key = hold.key().to_string();
+        let why = reason.as_ref().map_or_else(String::new, |reason| format!(" ({reason})"));
+        let text = format!("switch \"{}\": {key} is held by {actor}{why}", switch.name());
+        self.shared.log(Level::Notice, &text);
         self.shared.announce(&switch.name(), EventKind::Held { key, actor, reason });
         collect_replies(acknowledgements, self.data_plane().threads()).await;
         Ok((info, hold))
@@ -110,6 +114,8 @@ impl ControlState {
         hold.release(self.clock_ms(), per_second);
         drop(self.publish(tables, None));
         let (key, actor, waiting) = (key.to_string(), actor.to_owned(), info.waiting);
+        let text = format!("switch \"{}\": {key} is released by {actor}, {waiting} waiting", switch.name());
+        self.shared.log(Level::Notice, &text);
         self.shared.announce(&switch.name(), EventKind::Released { key, actor, waiting });
         Ok(info)
     }

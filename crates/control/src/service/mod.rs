@@ -20,6 +20,7 @@ mod reload;
 mod shared;
 #[cfg(test)]
 mod simulation;
+mod spelling;
 mod startup;
 mod state;
 mod switch_state;

@@ -7,6 +7,7 @@
 
 use super::clock::now_ms;
 use super::commit::CommitOutcome;
+use super::spelling;
 use super::state::ControlState;
 use super::switch_state::SwitchState;
 use super::trace;
@@ -67,8 +68,10 @@ impl ControlState {
                 return Ok(self.unchanged(switch, &order, &options, timeout).await);
             }
             let gate = self.gate(switch, &plan, &order, options.dry_run).await?;
+            let notes = spelling::notes(self.data_plane(), &switch.name(), &switch.table(), &plan);
             if options.dry_run {
-                return Ok(self.dry_run_receipt(switch, &plan, &order, gate).await);
+                let receipt = self.dry_run_receipt(switch, &plan, &order, gate).await;
+                return Ok(Receipt { notes, ..receipt });
             }
             let made = match &options.hold {
                 Some(hold) => self.hold_and_commit(switch, &order, &plan, &gate, hold, timeout).await?,
@@ -81,7 +84,10 @@ impl ControlState {
             // It is not the switch that it waits for now.
             drop(queue_slot);
             return match made {
-                CommitOutcome::Committed(following) => Ok(following.wait(options.wait, timeout).await),
+                CommitOutcome::Committed(following) => {
+                    let receipt = following.wait(options.wait, timeout).await;
+                    Ok(Receipt { notes, ..receipt })
+                }
                 CommitOutcome::Repeated(commit) => self.repeated_receipt(switch, &commit, &options).await,
                 _ => Ok(self.unchanged(switch, &order, &options, timeout).await),
             };

@@ -80,7 +80,8 @@ impl Shared {
 
     /// Writes to the error log.
     pub(super) fn log(&self, level: Level, text: &str) {
-        (self.log)(level, text);
+        // Keys, reasons and names come from people.
+        (self.log)(level, &switch::visible(text));
     }
 
     /// Announces an event to all listeners.

@@ -28,6 +28,12 @@ impl Collector {
         }
     }
 
+    /// Returns the keys of a switch that are counted by themselves, a key as often as it has targets.
+    pub fn keys_of(&self, switch: &str) -> impl Iterator<Item = &[u8]> {
+        let keys = self.switches.get(switch).into_iter().flat_map(|switch| switch.keys.keys());
+        keys.filter_map(|name| name.key.as_deref())
+    }
+
     fn names(&self) -> impl Iterator<Item = (&Arc<str>, Option<&GroupLayout>)> {
         let configured = self.layout.groups.iter().map(|group| (&group.name, Some(group)));
         let gone = self.groups.keys().filter(|name| !self.configured.contains_key(*name));

@@ -458,6 +458,10 @@ fn a_long_idle_key_makes_room_for_another() {
     assert_eq!(take(&mut collector, &["c"], 2_000), [named("a", 1), named("b", 1), (None, 1)]);
     take(&mut collector, &["b"], 3_000_000);
     assert_eq!(take(&mut collector, &["c"], 4_000_000), [named("b", 2), named("c", 1), (None, 1)]);
+    let mut keys: Vec<&[u8]> = collector.keys_of("live").collect();
+    keys.sort_unstable();
+    assert_eq!(keys, [b"b", b"c"]);
+    assert_eq!(collector.keys_of("other").count(), 0);
     let summary = collector.totals(4_000_000);
     assert_eq!(summary.switches[0].targets[0].totals.ended, 5, "what was forgotten is in the target's sum");
 }

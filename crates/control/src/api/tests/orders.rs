@@ -47,6 +47,59 @@ async fn an_order_on_a_condition() {
 }
 
 #[tokio::test]
+async fn an_order_on_the_state_of_its_key_alone() {
+    let api = TestApi::new("");
+    api.order("PUT", KEY, json!({"target": "green"})).await.done();
+    let tag = api.get(KEY).await.header("etag").to_owned();
+    assert_eq!(tag, "\"entry-1\"");
+    assert_eq!(api.get("/v1/switches/live/keys/c.example").await.header("etag"), "\"entry-0\"");
+    // Somebody else's key does not matter, whatever the switch's revision is.
+    api.order("PUT", "/v1/switches/live/keys/b.example", json!({"target": "green"})).await.done();
+    let named = [("if-match", &*tag)];
+    let put = || api.order_with("PUT", KEY, &named, json!({"split": {"green": 1, "blue": 1}}));
+    put().await.done();
+    let late = put().await;
+    assert_eq!((late.status, &*late.code()), (412, "entry_conflict"));
+    assert_eq!(late.json()["details"]["keys"][0]["key"], "a.example");
+    let to_blue = |expected: &str| api.order("PUT", KEY, json!({"target": "blue", "expect_route": expected}));
+    for (expected, code) in [("blue", "entry_conflict"), ("default", "entry_conflict"), ("a=", "bad_route")] {
+        assert_eq!(to_blue(expected).await.code(), code, "{expected}");
+    }
+    to_blue("blue=1 green=1").await.done();
+    let undo = json!({"keys": ["a.example"], "expect_route": "green"});
+    assert_eq!(api.order("POST", "/v1/switches/live/undo", undo).await.code(), "entry_conflict");
+}
+
+#[tokio::test]
+async fn a_key_that_is_probably_not_meant_is_refused_or_noted() {
+    let api = TestApi::new("");
+    api.order("PUT", "/v1/switches/live/keys/shop.example.com", json!({"target": "green"})).await.done();
+    let to = |key: &str, order: Value| {
+        let path = format!("/v1/switches/live/keys/{key}");
+        let api = &api;
+        async move { api.order("PUT", &path, order).await }
+    };
+    for key in ["~%5Ea", "a%3Bb", "green", "default", "a:65536", "shop%E2%80%AE.example"] {
+        assert_eq!(to(key, json!({"target": "green"})).await.code(), "bad_key", "{key}");
+        let hold = api.order("PUT", &format!("/v1/switches/live/holds/{key}"), json!({})).await;
+        assert_eq!(hold.status == 200, ["green", "default"].contains(&key), "{key}");
+    }
+    let many =
+        json!({"changes": [{"key": "a.example", "target": "blue"}, {"key": "green", "target": "blue"}]});
+    assert_eq!(api.order("POST", "/v1/switches/live/commits", many).await.code(), "bad_key");
+    to("green", json!({"target": "blue", "force": true})).await.done();
+    // It has an entry now.
+    to("green", json!({"target": "green"})).await.done();
+    let noted = to("shpo.example.com", json!({"target": "green", "dry_run": true})).await.done();
+    let note = "no request of \"shpo.example.com\" was seen yet; did you mean \"shop.example.com\"?";
+    assert_eq!(noted["notes"], json!([note]));
+    assert_eq!(to("shpo.example.com", json!({"target": "green"})).await.done()["notes"], json!([note]));
+    let known = to("shpo.example.com", json!({"target": "blue"})).await.done();
+    assert_eq!(known["notes"], Value::Null);
+    assert_eq!(to("elsewhere.test", json!({"target": "green"})).await.done()["notes"], Value::Null);
+}
+
+#[tokio::test]
 async fn an_order_twice_is_done_once() {
     let api = TestApi::new("");
     let named = [("idempotency-key", "deploy-7")];

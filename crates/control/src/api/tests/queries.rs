@@ -40,7 +40,7 @@ async fn a_key_is_told_with_what_applies_to_it() {
     assert_eq!((&wild["route"], &wild["entry"]), (&json!("green"), &json!("*.example.com")));
     assert_eq!((&wild["entry_revision"], &wild["revision"]), (&json!(1), &json!(2)));
     let own = api.get(&at("www.example.com")).await;
-    assert_eq!(own.header("etag"), "\"2\"");
+    assert_eq!(own.header("etag"), "\"entry-2\"");
     assert_eq!(
         (&own.done()["route"], &own.json()["entry"]),
         (&json!("blue=9 green=1"), &json!("www.example.com"))

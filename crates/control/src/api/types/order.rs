@@ -38,6 +38,8 @@ pub struct Terms {
     pub hold: Option<HoldTerms>,
     /// Reports what would happen, and changes nothing.
     pub dry_run: bool,
+    /// The route that each key must have.
+    pub expect_route: Option<String>,
 }
 
 /// Writes out an order's type with the fields of [`Terms`], because serde can either refuse unknown fields or take a
@@ -73,6 +75,11 @@ macro_rules! order {
             /// Reports what would happen, and changes nothing.
             #[serde(default, skip_serializing_if = "std::ops::Not::not")]
             pub dry_run: bool,
+            /// Only if each key's requests follow this route now: `blue`, `green=10 blue=90`, or `default` for a key
+            /// without an entry.
+            #[serde(default, skip_serializing_if = "Option::is_none")]
+            #[schema(example = "blue")]
+            pub expect_route: Option<String>,
         }
 
         impl $name {
@@ -86,6 +93,7 @@ macro_rules! order {
                     timeout: self.timeout.clone(),
                     hold: self.hold.clone(),
                     dry_run: self.dry_run,
+                    expect_route: self.expect_route.clone(),
                 }
             }
 
@@ -99,6 +107,7 @@ macro_rules! order {
                 self.timeout = terms.timeout;
                 self.hold = terms.hold;
                 self.dry_run = terms.dry_run;
+                self.expect_route = terms.expect_route;
                 self
             }
         }

@@ -83,6 +83,7 @@ pub(super) async fn give_orders(world: Rc<World>, person: usize, mut seeded: See
             idempotency: seeded.chance(60).then(|| format!("order {reason}")),
             force: seeded.chance(20),
             confirm_within_ms: (is_set && seeded.chance(35)).then(|| seeded.within(100..=12_000)),
+            ..Meta::default()
         };
         let options = Options {
             wait: *seeded.one_of(&[Wait::None, Wait::Published, Wait::Published, Wait::Drained]),

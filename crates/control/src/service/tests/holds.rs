@@ -192,3 +192,36 @@ async fn promise_3_open_streams_refuse_a_hold_unless_it_says_what_becomes_of_the
     assert_eq!(receipt.unwrap().revision, 2);
     control.stop();
 }
+
+#[tokio::test]
+async fn what_people_wrote_is_escaped_in_the_log() {
+    let folder = folder();
+    let lines = Arc::new(std::sync::Mutex::new(Vec::new()));
+    let log = Arc::clone(&lines);
+    let setup = crate::setup::Setup {
+        config: config(folder.path(), &two_groups("")),
+        listener: None,
+        data_plane: FakeDataPlane::new(),
+        clock_ms: Arc::new(|| 0),
+        log: Arc::new(move |_, text| log.lock().unwrap().push(text.to_owned())),
+    };
+    let (control, _) = ControlHandle::start(setup).unwrap();
+    let (actor, reason) = ("anna".to_owned(), Some("why\u{202e}not".to_owned()));
+    let order =
+        to(&[("a.example", "green")], Meta { actor: actor.clone(), reason: reason.clone(), ..meta() });
+    control.order("live", order, Options::default()).await.unwrap();
+    let options = HoldOptions::default();
+    let hold = HoldOrder { key: key("a.example"), options, actor: actor.clone(), reason };
+    control.hold("live", hold).await.unwrap();
+    control.release("live", key("a.example"), None, actor).await.unwrap();
+    control.stop();
+    let lines = lines.lock().unwrap();
+    assert_eq!(
+        lines[..],
+        [
+            "switch \"live\" revision 1 (set) by anna: a.example default -> green (why\\u{202e}not)",
+            "switch \"live\": a.example is held by anna (why\\u{202e}not)",
+            "switch \"live\": a.example is released by anna, 0 waiting",
+        ]
+    );
+}

@@ -1,0 +1,44 @@
+//! Keys that are perhaps mistyped.
+//!
+//! Owns the note about a key that has had neither an entry nor a request. Must never: refuse anything, or ask the workers.
+
+use crate::data_plane::DataPlane;
+use std::sync::PoisonError;
+use switch::{Key, Plan, Shape, Table};
+
+/// The maximum number of keys of one order that are looked at.
+const LOOKED_AT: usize = 5;
+/// The maximum number of entries compared with a key.
+const COMPARED: usize = 2_000;
+
+/// Returns a note for each key of a plan that gets its first entry and of which no request was seen, with the known key
+/// that is spelt most alike.
+pub(super) fn notes(data_plane: &dyn DataPlane, switch: &str, before: &Table, plan: &Plan) -> Vec<String> {
+    let is_new = |key: &Key| key.shape() == Shape::Exact && before.get(key).is_none();
+    let new = plan.changes.iter().filter(|change| change.after.is_some() && is_new(&change.key));
+    let new: Vec<&str> = new.map(|change| change.key.as_str()).take(LOOKED_AT).collect();
+    if new.is_empty() {
+        return Vec::new();
+    }
+    let seen: Vec<String> = {
+        let collector = data_plane.collector().lock().unwrap_or_else(PoisonError::into_inner);
+        collector.keys_of(switch).filter_map(|key| String::from_utf8(key.to_vec()).ok()).collect()
+    };
+    let entries = before.iter().map(|(key, _)| key).filter(|key| key.shape() == Shape::Exact);
+    let known: Vec<&str> =
+        seen.iter().map(String::as_str).chain(entries.map(Key::as_str).take(COMPARED)).collect();
+    let note = |key: &str| {
+        if seen.iter().any(|seen| seen == key) {
+            return None;
+        }
+        match conf::nearest(key, known.iter().copied()) {
+            Some(nearest) => {
+                Some(format!("no request of \"{key}\" was seen yet; did you mean \"{nearest}\"?"))
+            }
+            // At first none of any key was.
+            None if seen.is_empty() => None,
+            None => Some(format!("no request of \"{key}\" was seen yet")),
+        }
+    };
+    new.into_iter().filter_map(note).collect()
+}
