@@ -67,6 +67,11 @@ pub(crate) fn count(number: u64, what: &str) -> String {
     format!("{number} {what}{}", if number == 1 { "" } else { "s" })
 }
 
+/// Formats a key; the empty one as quotes.
+pub(crate) fn key_text(key: &str) -> &str {
+    if key.is_empty() { "\"\"" } else { key }
+}
+
 /// Formats a key with its route before and after; a key without an entry has the default, which may be known.
 pub(crate) fn sides(key: &str, from: &Option<String>, to: &Option<String>, default: Option<&str>) -> String {
     let side = |route: &Option<String>| match (route, default) {
@@ -74,7 +79,7 @@ pub(crate) fn sides(key: &str, from: &Option<String>, to: &Option<String>, defau
         (None, Some(default)) => format!("default ({default})"),
         (None, None) => "default".to_owned(),
     };
-    format!("{key}: {} -> {}", side(from), side(to))
+    format!("{}: {} -> {}", key_text(key), side(from), side(to))
 }
 
 /// Formats a key with its route before and after, and with its traffic where a plan knows it.

@@ -55,7 +55,11 @@ impl List {
             } else if !page.keys.is_empty() {
                 let mut table = Table::new(&["  key", "route", ">revision"]);
                 for entry in &page.keys {
-                    table.row([format!("  {}", entry.key), entry.route.clone(), entry.revision.to_string()]);
+                    table.row([
+                        format!("  {}", format::key_text(&entry.key)),
+                        entry.route.clone(),
+                        entry.revision.to_string(),
+                    ]);
                 }
                 let text = table.text();
                 // One head is enough.

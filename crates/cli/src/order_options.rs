@@ -136,6 +136,16 @@ impl OrderOptions {
         }
     }
 
+    /// Returns true if nothing is to be changed.
+    pub(crate) fn is_dry_run(&self) -> bool {
+        self.dry_run
+    }
+
+    /// Returns a call with an order in it, by this actor.
+    pub(crate) fn call(&self, method: Method, path: String, order: &impl Serialize) -> Call {
+        order_call(method, path, order, &self.actor)
+    }
+
     /// Sends the order and prints the receipt.
     pub(crate) fn send(
         &self,
@@ -144,7 +154,7 @@ impl OrderOptions {
         path: String,
         order: &impl Serialize,
     ) -> Result<Code, Error> {
-        let mut call = order_call(method, path, order, &self.actor);
+        let mut call = self.call(method, path, order);
         if let Some(revision) = self.expect {
             call.headers.push(("if-match", format!("\"{revision}\"")));
         }

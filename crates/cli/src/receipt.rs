@@ -33,6 +33,10 @@ pub(crate) fn text(receipt: &Receipt, default: Option<&str>) -> String {
     for gate in &receipt.gate {
         out.push_str(&gate_text(gate, receipt.forced));
     }
+    for changed in receipt.changed_since.iter().take(KEYS_SHOWN) {
+        let key = format::key_text(&changed.key);
+        out.push_str(&format!("  {key} was changed since by revision {}\n", changed.revision));
+    }
     for note in &receipt.notes {
         out.push_str(&format!("  note: {note}\n"));
     }

@@ -62,7 +62,8 @@ impl Switch {
             return Err(error);
         }
         let session = &global.session()?;
-        let [key] = keys else {
+        // A path cannot end with the empty key.
+        let Some(key) = keys.first().filter(|key| keys.len() == 1 && !key.is_empty()) else {
             let change = |key: &String| OneChange {
                 key: key.clone(),
                 target: target.clone(),

@@ -4,6 +4,41 @@ use super::*;
 use std::io::{BufRead, BufReader};
 
 #[test]
+fn the_environment_names_the_server() {
+    let server = Server::start("", "");
+    let elsewhere = tempfile::tempdir().unwrap();
+    let socket = server.path("run/pointsman.sock").display().to_string();
+    let prefix = server.folder.path().display().to_string();
+    let list = |variables: &[(&str, &str)], words: &[&str]| {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_pointsman"));
+        command.current_dir(elsewhere.path()).envs(variables.iter().copied()).args(words).arg("list");
+        said(output_of(&mut command, PATIENCE).unwrap())
+    };
+    assert!(list(&[("POINTSMAN_CONTROL", &socket)], &[]).done().starts_with("live: "));
+    assert!(list(&[("POINTSMAN_PREFIX", &prefix)], &[]).done().starts_with("live: "));
+    // The command line outweighs it.
+    assert!(list(&[("POINTSMAN_CONTROL", "nowhere")], &["-p", &prefix]).done().starts_with("live: "));
+    assert_eq!(list(&[("POINTSMAN_CONTROL", "nowhere")], &[]).code, 3);
+}
+
+#[test]
+fn undo_alone_says_what_it_undoes() {
+    let server = Server::start("", "");
+    server.say(&["switch", "a.example", "green", "-m", "release 7", "--actor", "anna"]).done();
+    server.say(&["switch", "b.example", "green"]).done();
+    server.say(&["undo", "b.example"]).done();
+    let undone = server.say(&["undo"]).done();
+    let lines: Vec<&str> = undone.lines().collect();
+    assert!(lines[0].starts_with("to undo, ") && lines[0].ends_with(" old:"), "{undone}");
+    assert!(lines[1].contains("for anna  \"release 7\""), "{undone}");
+    assert_eq!(lines[3], "on top of it, 2 newer commits:");
+    assert!(undone.contains("a.example: green -> default (blue)"), "{undone}");
+    assert_eq!(server.say(&["undo"]).code, 1, "nothing is left to undo");
+    let listed = server.say(&["switch", "", "green"]);
+    assert_eq!(listed.code, 1, "a host is never empty");
+}
+
+#[test]
 fn a_key_is_switched_split_confirmed_listed_and_undone() {
     let server = Server::start("", "");
     let switched =
@@ -41,8 +76,10 @@ fn a_key_is_switched_split_confirmed_listed_and_undone() {
             vec!["shop.example", "green", "1"]
         ]
     );
-    assert_eq!(server.say(&["list", "shop"]).done().lines().count(), 3);
-    assert_eq!(server.say(&["list", "--target", "blue", "--limit", "9"]).done().lines().count(), 3);
+    for arguments in [&["list", "shop"][..], &["list", "--target", "blue", "--limit", "9"]] {
+        let list = server.say(arguments).done();
+        assert!(list.lines().count() == 4 && list.ends_with("\n  1 of 4 keys listed\n"), "{list}");
+    }
 
     assert!(server.say(&["undo", "a.example"]).done().contains("a.example: green -> default (blue)"));
     assert!(server.say(&["undo", "--commit", "1"]).done().contains("shop.example: green -> default (blue)"));

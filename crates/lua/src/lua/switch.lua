@@ -82,6 +82,12 @@ end
 
 local methods = setmetatable({}, { __index = plain })
 
+-- It would expire what the switch shows beside the script's own values, and could not: entries are changed by orders.
+function methods.flush_all(dict)
+    zone_of(dict)
+    return nil, "the dict is the face of a switch: set its keys one by one"
+end
+
 local function reading(name)
     local read = plain[name]
     return function(dict, key)
