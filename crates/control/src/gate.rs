@@ -1,7 +1,7 @@
 //! The gate: probes a target's servers before it gets traffic.
 //!
 //! Owns: the probes. Must never: decide whether an order is carried out in spite of them, or send anything but a connection
-//! or one GET. Answers are read with the codec of the data plane, so that the gate takes for HTTP what a request would.
+//! or a GET.
 //!
 //! Servers that are `down` or `backup` in the configuration are not probed: they get no request while the others are up. A
 //! server that a worker skips because of `max_fails` does not count as healthy, whatever it answers.
@@ -9,26 +9,36 @@
 use crate::data_plane::GroupState;
 use crate::receipt::{GateResult, ServerResult};
 use engine::Config;
-use engine::modules::switch::{GateSpec, Probe};
-use http::{Progress, ResponseHead};
+use engine::modules::switch::{GateSpec, HttpProbe, Probe, ProbeHost};
+use http_body_util::{BodyExt, Empty};
+use hyper::body::{Bytes, Incoming};
+use hyper::client::conn::http1;
+use hyper::{Request, Response};
+use hyper_util::rt::TokioIo;
 use std::io;
+use std::pin::pin;
 use std::time::{Duration, Instant};
 use switch::{Code, Refusal};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::Semaphore;
 use upstream::Address;
 
 /// The maximum number of concurrent probes.
 const AT_ONCE: usize = 64;
-/// The maximum size of an answer's head, in bytes.
-const MAX_HEAD: usize = 16 << 10;
+/// The number of bytes of a body in which a match is looked for.
+const MAX_BODY: usize = 64 << 10;
+/// The number of characters of a body that are shown.
+const SHOWN: usize = 120;
+/// How long the beginning of a body that is only shown is waited for.
+const SHOW_TIME: Duration = Duration::from_millis(200);
 
-/// Probes the servers of these targets.
+/// Probes the servers of these targets. `key` is the key that is switched, if it is a single one.
 pub async fn ask(
     config: &Config,
     spec: &GateSpec,
     targets: &[std::sync::Arc<str>],
+    key: Option<&str>,
     marks: &[GroupState],
 ) -> Vec<GateResult> {
     let permits = std::sync::Arc::new(Semaphore::new(AT_ONCE));
@@ -38,18 +48,18 @@ pub async fn ask(
         let peers = group.map_or(&[][..], |entry| &entry.spec.peers[..]);
         let mut probes = Vec::new();
         for peer in peers.iter().filter(|peer| !peer.down && !peer.backup) {
-            let (address, probe, host) = (peer.address.clone(), spec.probe.clone(), target.clone());
+            let (address, spec, host) = (peer.address.clone(), spec.clone(), host_of(spec, target, key));
             let mark = mark_of(marks, target, &address.to_string());
-            let (permits, timeout) = (permits.clone(), Duration::from_millis(spec.timeout_ms));
+            let permits = permits.clone();
             probes.push(tokio::task::spawn(async move {
                 // The semaphore is never closed.
                 let _permit = permits.acquire().await;
-                ask_one(&address, &probe, &host, timeout, mark).await
+                ask_one(&address, &spec, &host, mark).await
             }));
         }
         let result = GateResult {
             target: target.to_string(),
-            required: spec.healthy.min(probes.len()).max(1),
+            required: spec.required(probes.len()),
             ..GateResult::default()
         };
         asked.push((result, probes));
@@ -112,14 +122,45 @@ fn mark_of(marks: &[GroupState], group: &str, address: &str) -> Option<String> {
     (failed > 0).then(|| format!("marked as failed (max_fails) by {failed} of {} workers", peers.len()))
 }
 
-async fn ask_one(
-    address: &Address,
-    probe: &Probe,
-    host: &str,
-    timeout: Duration,
-    mark: Option<String>,
-) -> ServerResult {
+/// Returns the `Host` of a target's probes.
+fn host_of(spec: &GateSpec, target: &str, key: Option<&str>) -> String {
+    match &spec.probe {
+        Probe::Http(HttpProbe { host: ProbeHost::Name(name), .. }) => name.to_string(),
+        Probe::Http(HttpProbe { host: ProbeHost::Key, .. }) => key.unwrap_or(target).to_owned(),
+        _ => target.to_owned(),
+    }
+}
+
+/// Probes a server as often as it must pass, until it fails.
+async fn ask_one(address: &Address, spec: &GateSpec, host: &str, mark: Option<String>) -> ServerResult {
     let began = Instant::now();
+    let mut outcome = Err(String::new());
+    for pass in 1..=spec.passes {
+        if pass > 1 {
+            tokio::time::sleep(Duration::from_millis(spec.interval_ms)).await;
+        }
+        outcome = ask_once(address, &spec.probe, host, Duration::from_millis(spec.timeout_ms)).await;
+        match &mut outcome {
+            Err(reason) if pass > 1 => {
+                reason.push_str(&format!(" (after it had passed {} of {})", pass - 1, spec.passes))
+            }
+            Ok(reason) if pass > 1 && pass == spec.passes => reason.push_str(&format!(", {pass} times")),
+            _ => {}
+        }
+        if outcome.is_err() {
+            break;
+        }
+    }
+    let (healthy, reason) = match (outcome, mark) {
+        (Err(reason), _) => (false, reason),
+        (Ok(_), Some(mark)) => (false, mark),
+        (Ok(reason), None) => (true, reason),
+    };
+    let took_us = began.elapsed().as_micros() as u64;
+    ServerResult { address: address.to_string(), healthy, reason, took_us }
+}
+
+async fn ask_once(address: &Address, probe: &Probe, host: &str, timeout: Duration) -> Result<String, String> {
     let answer = tokio::time::timeout(timeout, async {
         match address {
             Address::Inet(address) => match TcpStream::connect(address).await {
@@ -132,14 +173,7 @@ async fn ask_one(
             },
         }
     });
-    let answer = answer.await.unwrap_or_else(|_| Err(format!("no answer within {} ms", timeout.as_millis())));
-    let (healthy, reason) = match (answer, mark) {
-        (Err(reason), _) => (false, reason),
-        (Ok(_), Some(mark)) => (false, mark),
-        (Ok(reason), None) => (true, reason),
-    };
-    let took_us = began.elapsed().as_micros() as u64;
-    ServerResult { address: address.to_string(), healthy, reason, took_us }
+    answer.await.unwrap_or_else(|_| Err(format!("no answer within {} ms", timeout.as_millis())))
 }
 
 fn not_connected(error: &io::Error) -> String {
@@ -150,32 +184,89 @@ fn not_connected(error: &io::Error) -> String {
 }
 
 /// Probes a server on a connection. Returns its answer, or fails with the reason.
-async fn converse<S>(mut stream: S, probe: &Probe, host: &str) -> Result<String, String>
+async fn converse<S>(stream: S, probe: &Probe, host: &str) -> Result<String, String>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let Probe::Http { uri, statuses } = probe else { return Ok("accepts connections".to_owned()) };
-    // HTTP/1.0, as nginx speaks to upstreams by default: the answer ends with the connection.
-    let request = format!(
-        "GET {uri} HTTP/1.0\r\nHost: {host}\r\nUser-Agent: pointsman-gate\r\nConnection: close\r\n\r\n"
-    );
-    let failed = |error: io::Error| format!("connection broke: {error}");
-    stream.write_all(request.as_bytes()).await.map_err(failed)?;
-    let mut head = ResponseHead::new();
-    let mut input = Vec::with_capacity(1024);
-    loop {
-        let count = stream.read_buf(&mut input).await.map_err(failed)?;
-        match head.decode(&input, MAX_HEAD) {
-            Ok(Progress::Complete { .. }) => break,
-            Ok(_) if count == 0 => return Err("closed the connection without answering".to_owned()),
-            Ok(_) => {}
-            Err(_) => return Err("the answer is not HTTP".to_owned()),
+    let Probe::Http(probe) = probe else { return Ok("accepts connections".to_owned()) };
+    let (mut sender, connection) =
+        http1::handshake(TokioIo::new(stream)).await.map_err(|error| broken(&error))?;
+    let mut request = Request::builder()
+        .uri(&*probe.uri)
+        .header("host", host)
+        .header("user-agent", "pointsman-gate")
+        .header("connection", "close");
+    for (name, value) in &probe.headers {
+        request = request.header(&**name, &**value);
+    }
+    let request = request.body(Empty::<Bytes>::new()).map_err(|error| format!("cannot be asked: {error}"))?;
+    let judged = async {
+        let answer = sender.send_request(request).await.map_err(|error| broken(&error))?;
+        judge(probe, answer).await
+    };
+    let (mut connection, mut judged) = (pin!(connection), pin!(judged));
+    tokio::select! {
+        verdict = &mut judged => return verdict,
+        // Closed by the server: what it has sent is still there to be read.
+        _ = &mut connection => {}
+    }
+    judged.await
+}
+
+/// Returns what an answer shows, or fails with what it lacks.
+async fn judge(probe: &HttpProbe, answer: Response<Incoming>) -> Result<String, String> {
+    let status = answer.status().as_u16();
+    let fits = probe.statuses.iter().any(|range| range.contains(&status));
+    let mut body = answer.into_body();
+    match &probe.body {
+        None if fits => Ok(format!("answered {status}")),
+        Some(wanted) if fits => {
+            let mut read = Vec::new();
+            while read.len() < MAX_BODY && more(&mut body, &mut read).await {}
+            read.truncate(MAX_BODY);
+            if wanted.is_in(&read) {
+                return Ok(format!("answered {status}, and its body matches"));
+            }
+            Err(format!(
+                "answered {status}, and its body does not match {:?}{}",
+                wanted.pattern(),
+                beginning(&read)
+            ))
+        }
+        _ => {
+            let mut read = Vec::new();
+            let enough = async { while read.len() < SHOWN && more(&mut body, &mut read).await {} };
+            // Without the body the status is reason enough.
+            let _ = tokio::time::timeout(SHOW_TIME, enough).await;
+            Err(format!("answered {status}{}", beginning(&read)))
         }
     }
-    let status = head.status;
-    if statuses.iter().any(|range| range.contains(&status)) {
-        Ok(format!("answered {status}"))
+}
+
+/// Reads a part of a body. Returns false at its end.
+async fn more(body: &mut Incoming, read: &mut Vec<u8>) -> bool {
+    let Some(Ok(frame)) = body.frame().await else { return false };
+    read.extend_from_slice(frame.data_ref().map_or(&[][..], |data| data));
+    true
+}
+
+/// Returns the beginning of a body, on one line.
+fn beginning(body: &[u8]) -> String {
+    let text = String::from_utf8_lossy(body);
+    let words = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    let shown: String = words.chars().take(SHOWN).filter(|c| !c.is_control()).collect();
+    match shown.as_str() {
+        "" => String::new(),
+        shown => format!(": {shown}{}", if words.chars().count() > SHOWN { "…" } else { "" }),
+    }
+}
+
+fn broken(error: &hyper::Error) -> String {
+    if error.is_parse() {
+        "the answer is not HTTP".to_owned()
+    } else if error.is_incomplete_message() {
+        "closed the connection without answering".to_owned()
     } else {
-        Err(format!("answered {status}"))
+        format!("connection broke: {error}")
     }
 }

@@ -24,6 +24,9 @@ pub struct Receipt {
     pub time_ms: u64,
     /// The kind of commit: `set`, `undo`, `undo_keys`, `confirm` or `revert`.
     pub kind: String,
+    /// The commit that it undoes, confirms or reverts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub of: Option<u64>,
     /// The actor.
     pub actor: String,
     /// The reason.
@@ -55,6 +58,9 @@ pub struct Receipt {
     /// The hold around the switch, if one was requested.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hold: Option<Held>,
+    /// The keys of a repeated order that were changed after it: at most the first hundred.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub changed_since: Vec<ChangedKey>,
     /// Remarks for people: a key that is perhaps mistyped.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub notes: Vec<String>,
@@ -74,6 +80,7 @@ impl Receipt {
             revision: commit.revision,
             time_ms: commit.time_ms,
             kind: commit.kind.name().to_owned(),
+            of: commit.kind.of(),
             actor: commit.actor.clone(),
             reason: commit.reason.clone(),
             changes: commit.moves().take(MAX_CHANGES).map(change).collect(),
@@ -87,11 +94,12 @@ impl Receipt {
     /// Returns a line for the log: `switch "live" revision 7 (set) by alice: a.example default -> green`.
     pub fn line(&self) -> String {
         let route = |route: &Option<String>| route.clone().unwrap_or_else(|| "default".to_owned());
+        let key = |key: &str| if key.is_empty() { "\"\"".to_owned() } else { key.to_owned() };
         let what = match &self.changes[..] {
             [] => "no key changed".to_owned(),
-            [one] => format!("{} {} -> {}", one.key, route(&one.from), route(&one.to)),
+            [one] => format!("{} {} -> {}", key(&one.key), route(&one.from), route(&one.to)),
             [first, ..] => {
-                let (key, to, more) = (&first.key, route(&first.to), self.changed_keys - 1);
+                let (key, to, more) = (key(&first.key), route(&first.to), self.changed_keys - 1);
                 format!("{key} {} -> {to} and {more} more keys", route(&first.from))
             }
         };
@@ -118,6 +126,15 @@ pub enum Outcome {
     WouldCommit,
     /// The gate would refuse it (dry run).
     WouldRefuse,
+}
+
+/// A key that was changed later.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ChangedKey {
+    /// The key.
+    pub key: String,
+    /// The newest commit that changed it.
+    pub revision: u64,
 }
 
 /// A key's change.

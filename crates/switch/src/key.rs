@@ -246,9 +246,7 @@ fn is_plain(text: &[u8]) -> bool {
 }
 
 fn parse_text(text: &[u8]) -> Result<String, KeyFault> {
-    if text.is_empty() {
-        return Err(KeyFault::Empty);
-    }
+    // The empty text is a key too: what a request without that cookie or argument has.
     if let Some(&byte) = text.iter().find(|b| b.is_ascii_control()) {
         return Err(KeyFault::BadByte(byte));
     }
@@ -407,7 +405,8 @@ mod tests {
         let key = text(b"*.Ab:80.").unwrap();
         assert_eq!((key.shape(), key.as_str()), (Shape::Exact, "*.Ab:80."));
         assert_eq!(text(b"*").unwrap().shape(), Shape::All);
-        assert_eq!(text(b""), Err(KeyFault::Empty));
+        assert_eq!(text(b"").unwrap().as_str(), "");
+        assert!(text(b"").unwrap().covers(b"") && !text(b"").unwrap().covers(b"a"));
         assert_eq!(text(b"a\n"), Err(KeyFault::BadByte(b'\n')));
         assert_eq!(text(b"\xff"), Err(KeyFault::NotUtf8));
         assert_eq!(text(b"123456789"), Err(KeyFault::TooLong { length: 9, max: 8 }));

@@ -2,7 +2,9 @@
 //!
 //! Owns the shape of an order. Whether it can be carried out is for the plan to say.
 
-use crate::{Commit, CommitKind, Key, Route, Undoing};
+use hashbrown::{HashMap, HashSet};
+
+use crate::{Change, Commit, CommitKind, Key, Route, Undoing};
 
 /// An order to one switch.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -76,17 +78,18 @@ impl Order {
         self.meta.actor == commit.actor
             && match &self.action {
                 Action::Set(keys) => {
-                    commit.kind == CommitKind::Set
-                        && commit
-                            .changes
-                            .iter()
-                            .all(|change| keys.iter().any(|(k, r)| *k == change.key && *r == change.after))
+                    let ordered: HashMap<&Key, &Option<Route>, foldhash::fast::RandomState> =
+                        keys.iter().map(|(key, route)| (key, route)).collect();
+                    let is_ordered = |change: &Change| ordered.get(&change.key) == Some(&&change.after);
+                    commit.kind == CommitKind::Set && commit.changes.iter().all(is_ordered)
                 }
                 Action::Undo(undoing) => match undoing.of() {
                     Some(of) => commit.kind == CommitKind::Undo { of },
                     None => {
+                        let named: HashSet<&Key, foldhash::fast::RandomState> =
+                            self.keys().into_iter().collect();
                         commit.kind == CommitKind::UndoKeys
-                            && commit.changes.iter().all(|change| undoing.names(&change.key))
+                            && commit.changes.iter().all(|change| named.contains(&change.key))
                     }
                 },
                 Action::Confirm(of) => commit.kind == CommitKind::Confirm { of: *of },

@@ -230,6 +230,14 @@ impl Refusal {
         )
     }
 
+    /// Refuses an idempotency key of another order, which changed nothing.
+    pub fn idempotency_reused_unchanged(idempotency: &str, revision: u64) -> Refusal {
+        let text = format!(
+            "the idempotency key {idempotency:?} was used for another order, which changed nothing at revision {revision}"
+        );
+        Refusal { text, ..Refusal::idempotency_reused(idempotency, revision) }
+    }
+
     /// Refuses a target with too few healthy servers. `servers`: each with the reason why it does not count.
     pub fn gate_failed(
         target: &str,

@@ -193,11 +193,6 @@ impl Undoing {
     pub fn missing(&self) -> &[Key] {
         &self.missing
     }
-
-    /// Returns true if it names this key.
-    pub(crate) fn names(&self, key: &Key) -> bool {
-        self.missing.contains(key) || self.keys.iter().any(|undone| undone.key == *key)
-    }
 }
 
 fn last_standing(store: &mut dyn Store, key: &Key) -> Result<Option<UndoneKey>, StoreFault> {

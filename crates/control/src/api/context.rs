@@ -1,22 +1,26 @@
 //! State shared by the handlers of the API.
 //!
-//! Owns the handle of the control service, and the answer with an `ETag`.
+//! Owns the handle of the control service, the limit on large bodies, and the answer with an `ETag`.
 
 use crate::service::ControlHandle;
 use axum::Json;
 use axum::http::{HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
+use std::sync::Arc;
+use tokio::sync::Semaphore;
 
 /// The state of the handlers.
 #[derive(Clone)]
 pub(super) struct Api {
     pub(super) control: ControlHandle,
+    /// Limits the memory of large bodies: one at a time.
+    pub(super) large_body: Arc<Semaphore>,
 }
 
 impl Api {
     pub(super) fn new(control: ControlHandle) -> Api {
-        Api { control }
+        Api { control, large_body: Arc::new(Semaphore::new(1)) }
     }
 }
 

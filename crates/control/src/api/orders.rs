@@ -6,8 +6,8 @@ use super::auth::Caller;
 use super::context::{Api, Tagged};
 use super::error::{ApiError, OrderErrors};
 use super::request::{
-    Conditions, JsonBody, PathParams, Tag, bounds, check_new, expected_route, key, options, route, rules,
-    span,
+    CommitBody, Conditions, JsonBody, PathParams, Tag, bounds, check_new, expected_route, key, options,
+    route, rules, span,
 };
 use super::types::{self, Terms};
 use super::view;
@@ -72,7 +72,7 @@ pub(super) async fn commit(
     PathParams(name): PathParams<String>,
     Extension(caller): Extension<Caller>,
     conditions: Conditions,
-    JsonBody(order): JsonBody<types::ManyOrder>,
+    CommitBody(order): CommitBody<types::ManyOrder>,
 ) -> Result<Tagged<Receipt>, ApiError> {
     let rules = rules(&api.control.config(), &name)?;
     let terms = order.terms();

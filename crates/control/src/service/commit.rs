@@ -9,13 +9,14 @@ use super::progress::CommitProgress;
 use super::state::ControlState;
 use super::switch_state::SwitchState;
 use super::trace;
+use super::unchanged::Known;
 use crate::data_plane::Watch;
 use crate::event::EventKind;
 use crate::gate;
 use crate::receipt::{GateResult, Receipt};
 use std::rc::Rc;
 use std::sync::Arc;
-use switch::{Commit, Key, Order, Plan, Refusal, StoreFaultKind, Table};
+use switch::{Commit, Key, Order, Plan, Refusal, Shape, StoreFaultKind, Table};
 use tokio::time::Instant;
 use tracing::Instrument;
 
@@ -25,10 +26,18 @@ pub(super) enum CommitOutcome {
     Committed(Rc<CommitProgress>),
     /// No change: the table is as requested.
     Unchanged,
-    /// Already applied, under the same idempotency key.
-    Repeated(Commit),
+    /// Already answered, under the same idempotency key.
+    Repeated(Earlier),
     /// Meanwhile it routes to targets that the gate has not checked.
     NewTargets(Plan),
+}
+
+/// What the same order came to earlier.
+pub(super) enum Earlier {
+    /// This commit.
+    Commit(Commit),
+    /// Nothing: at this revision everything was as it wants it.
+    Unchanged(u64),
 }
 
 /// A durable commit.
@@ -53,7 +62,11 @@ impl ControlState {
         let place = switch.configured();
         let Some(spec) = &place.spec().gate else { return Ok(Vec::new()) };
         let marks = self.peers().await;
-        let probes = gate::ask(&place.config, spec, &plan.targets, &marks);
+        let key = match &plan.changes[..] {
+            [only] if only.key.shape() == Shape::Exact => Some(only.key.as_str()),
+            _ => None,
+        };
+        let probes = gate::ask(&place.config, spec, &plan.targets, key, &marks);
         let results = probes.instrument(trace::gate(plan)).await;
         if dry_run {
             return Ok(results);
@@ -87,8 +100,8 @@ impl ControlState {
         switch.ensure_configured()?;
         loop {
             stands()?;
-            if let Some(commit) = self.repeated(switch, order).await? {
-                return Ok(CommitOutcome::Repeated(commit));
+            if let Some(earlier) = self.repeated(switch, order).await? {
+                return Ok(CommitOutcome::Repeated(earlier));
             }
             let now_ms = now_ms();
             let plan = match switch.plan(order, now_ms) {
@@ -210,19 +223,24 @@ impl ControlState {
         self.track(switch, receipt, at, watch, acknowledgements)
     }
 
-    /// Returns the commit that the same order made earlier.
+    /// Returns what the same order came to earlier.
     pub(super) async fn repeated(
         &self,
         switch: &SwitchState,
         order: &Order,
-    ) -> Result<Option<Commit>, Refusal> {
+    ) -> Result<Option<Earlier>, Refusal> {
         let Some(name) = order.meta.idempotency.clone() else { return Ok(None) };
         let asked = name.clone();
         match switch.store.with(move |store| store.commit_by_idempotency(&asked)).await? {
             Some(commit) if !order.may_have_made(&commit) => {
                 Err(Refusal::idempotency_reused(&name, commit.revision))
             }
-            found => Ok(found),
+            Some(commit) => Ok(Some(Earlier::Commit(commit))),
+            None => match switch.unchanged.borrow().get(order) {
+                Some(Known::Other(revision)) => Err(Refusal::idempotency_reused_unchanged(&name, revision)),
+                Some(Known::Same(revision)) => Ok(Some(Earlier::Unchanged(revision))),
+                None => Ok(None),
+            },
         }
     }
 }

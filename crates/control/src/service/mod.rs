@@ -27,6 +27,7 @@ mod switch_state;
 #[cfg(test)]
 mod tests;
 mod trace;
+mod unchanged;
 mod undo;
 mod wait;
 

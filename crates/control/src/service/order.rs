@@ -6,13 +6,14 @@
 //! where nothing can change any more.
 
 use super::clock::now_ms;
-use super::commit::CommitOutcome;
+use super::commit::{CommitOutcome, Earlier};
 use super::spelling;
 use super::state::ControlState;
 use super::switch_state::SwitchState;
 use super::trace;
 use crate::options::{CommitRef, Options, Wait};
-use crate::receipt::{Outcome, Receipt};
+use crate::receipt::{ChangedKey, Outcome, Receipt};
+use crate::store::StoreBackend;
 use std::rc::Rc;
 use std::time::Duration;
 use switch::{Action, Code, Commit, Key, KeyKind, Meta, Order, Refusal, Route, Shape};
@@ -20,6 +21,8 @@ use tracing::Instrument;
 
 /// The default of an order's timeout.
 pub(super) const TIMEOUT: Duration = Duration::from_secs(30);
+/// The number of keys of a repeated order whose later changes are looked for.
+const MAX_SINCE: usize = 100;
 
 impl ControlState {
     /// See [`crate::ControlHandle::order`].
@@ -44,10 +47,10 @@ impl ControlState {
         }
         let queue_slot = switch.enqueue()?;
         if !options.dry_run
-            && let Some(commit) = self.repeated(switch, &order).await?
+            && let Some(earlier) = self.repeated(switch, &order).await?
         {
             drop(queue_slot);
-            return self.repeated_receipt(switch, &commit, &options).await;
+            return self.earlier_receipt(switch, &order, earlier, &options).await;
         }
         self.catch_up(switch).await?;
         let planned = trace::plan().in_scope(|| switch.plan(&order, now_ms()));
@@ -55,17 +58,17 @@ impl ControlState {
         // changes nothing or conflicts.
         if !options.dry_run
             && planned.as_ref().map_or(true, |plan| plan.unchanged)
-            && let Some(commit) = self.repeated(switch, &order).await?
+            && let Some(earlier) = self.repeated(switch, &order).await?
         {
             drop(queue_slot);
-            return self.repeated_receipt(switch, &commit, &options).await;
+            return self.earlier_receipt(switch, &order, earlier, &options).await;
         }
         let mut plan = planned?;
         let timeout = options.timeout.unwrap_or(TIMEOUT);
         loop {
             if plan.unchanged {
                 drop(queue_slot);
-                return Ok(self.unchanged(switch, &order, &options, timeout).await);
+                return Ok(self.unchanged(switch, &order, &options).await);
             }
             let gate = self.gate(switch, &plan, &order, options.dry_run).await?;
             let notes = spelling::notes(self.data_plane(), &switch.name(), &switch.table(), &plan);
@@ -88,8 +91,10 @@ impl ControlState {
                     let receipt = following.wait(options.wait, timeout).await;
                     Ok(Receipt { notes, ..receipt })
                 }
-                CommitOutcome::Repeated(commit) => self.repeated_receipt(switch, &commit, &options).await,
-                _ => Ok(self.unchanged(switch, &order, &options, timeout).await),
+                CommitOutcome::Repeated(earlier) => {
+                    self.earlier_receipt(switch, &order, earlier, &options).await
+                }
+                _ => Ok(self.unchanged(switch, &order, &options).await),
             };
         }
     }
@@ -124,6 +129,25 @@ impl ControlState {
         Ok(self.order(switch, order, options).await?.revision)
     }
 
+    /// Answers an order that was carried out before.
+    async fn earlier_receipt(
+        &self,
+        switch: &SwitchState,
+        order: &Order,
+        earlier: Earlier,
+        options: &Options,
+    ) -> Result<Receipt, Refusal> {
+        match earlier {
+            Earlier::Commit(commit) => self.repeated_receipt(switch, &commit, options).await,
+            Earlier::Unchanged(revision) => {
+                let keys = order.keys().into_iter().cloned().collect();
+                let changed_since = changed_since(switch, keys, revision).await?;
+                let receipt = self.unchanged_receipt(switch, order, revision, options).await;
+                Ok(Receipt { changed_since, ..receipt })
+            }
+        }
+    }
+
     /// Answers a repeated order: it waits as the first one did.
     pub(super) async fn repeated_receipt(
         &self,
@@ -133,21 +157,33 @@ impl ControlState {
     ) -> Result<Receipt, Refusal> {
         let (which, timeout) = (CommitRef::Revision(commit.revision), options.timeout.unwrap_or(TIMEOUT));
         let receipt = self.wait_for(switch, which, options.wait, timeout).await?;
-        Ok(Receipt { outcome: Outcome::Repeated, ..receipt })
+        let keys = commit.moves().map(|change| change.key.clone()).collect();
+        let changed_since = changed_since(switch, keys, commit.revision).await?;
+        Ok(Receipt { outcome: Outcome::Repeated, changed_since, ..receipt })
     }
 
-    /// Answers an order that changes nothing. What is in flight on another side is waited for all the same: an earlier
-    /// order may have left it there.
-    async fn unchanged(
+    /// Answers an order that changes nothing, and remembers it.
+    async fn unchanged(&self, switch: &SwitchState, order: &Order, options: &Options) -> Receipt {
+        let revision = switch.table().revision();
+        if !options.dry_run {
+            switch.unchanged.borrow_mut().put(order, revision);
+        }
+        self.unchanged_receipt(switch, order, revision, options).await
+    }
+
+    /// Returns the receipt of an order that changed nothing. What is in flight on another side is waited for all the same:
+    /// an earlier order may have left it there.
+    async fn unchanged_receipt(
         &self,
         switch: &SwitchState,
         order: &Order,
+        revision: u64,
         options: &Options,
-        timeout: Duration,
     ) -> Receipt {
         let drain = match &order.action {
             Action::Set(changes) if options.wait == Wait::Drained && !options.dry_run => {
                 let keys: Vec<Key> = changes.iter().map(|(key, _)| key.clone()).collect();
+                let timeout = options.timeout.unwrap_or(TIMEOUT);
                 Some(self.wait_until_settled(switch, &keys, timeout).await)
             }
             _ => None,
@@ -155,7 +191,7 @@ impl ControlState {
         Receipt {
             drain,
             switch: switch.name().to_string(),
-            revision: switch.table().revision(),
+            revision,
             kind: "set".to_owned(),
             actor: order.meta.actor.clone(),
             reason: order.meta.reason.clone(),
@@ -163,6 +199,27 @@ impl ControlState {
             ..Receipt::default()
         }
     }
+}
+
+/// Returns those of the first keys that were changed after a revision, each with the newest commit that did it.
+async fn changed_since(
+    switch: &SwitchState,
+    mut keys: Vec<Key>,
+    revision: u64,
+) -> Result<Vec<ChangedKey>, Refusal> {
+    if switch.table().revision() == revision {
+        return Ok(Vec::new());
+    }
+    keys.truncate(MAX_SINCE);
+    let look = move |store: &mut dyn StoreBackend| {
+        let mut found = Vec::new();
+        for key in keys {
+            let newest = store.changes_of(&key, None, 1)?.into_iter().find(|(newest, _)| *newest > revision);
+            found.extend(newest.map(|(revision, _)| ChangedKey { key: key.to_string(), revision }));
+        }
+        Ok(found)
+    };
+    Ok(switch.store.with(look).await?)
 }
 
 /// Returns true if a script may switch this key. Its keys often come from clients: a `Host: *` must not move all hosts, and

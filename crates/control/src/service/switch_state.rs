@@ -5,6 +5,7 @@
 
 use super::registry::{self, Record};
 use super::shared::stopping;
+use super::unchanged::Unchanged;
 use crate::info::{Entries, EntryInfo, EntryQuery, Verification};
 use crate::store::StoreThread;
 use engine::Config;
@@ -49,6 +50,8 @@ pub(super) struct SwitchState {
     waiting: Cell<usize>,
     /// Notified when the pending confirmations change.
     pub(super) pending_changed: Notify,
+    /// Orders that changed nothing.
+    pub(super) unchanged: RefCell<Unchanged>,
 }
 
 /// A place in the queue of orders.
@@ -73,6 +76,7 @@ impl SwitchState {
             removed: Cell::new(false),
             waiting: Cell::new(0),
             pending_changed: Notify::new(),
+            unchanged: RefCell::default(),
         }
     }
 

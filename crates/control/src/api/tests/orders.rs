@@ -109,12 +109,60 @@ async fn an_order_twice_is_done_once() {
     assert_eq!((&again["outcome"], &again["revision"]), (&json!("repeated"), &json!(1)));
     let other = api.order_with("PUT", KEY, &named, json!({"target": "blue"})).await;
     assert_eq!(other.code(), "idempotency_reused");
+    assert_eq!(again["changed_since"], Value::Null);
+    api.order("DELETE", KEY, json!({})).await.done();
+    let late = order().await.done();
+    assert_eq!(late["changed_since"], json!([{"key": "a.example", "revision": 2}]));
+    assert_eq!((&late["outcome"], &late["revision"]), (&json!("repeated"), &json!(1)));
     let long = "x".repeat(201);
     for key in ["", &long] {
         let refused =
             api.order_with("PUT", KEY, &[("idempotency-key", key)], json!({"target": "blue"})).await;
         assert_eq!(refused.code(), "bad_request");
     }
+}
+
+#[tokio::test]
+async fn an_order_that_changed_nothing_is_not_carried_out_later() {
+    let api = TestApi::new("");
+    let named = [("idempotency-key", "deploy-8")];
+    let order = |target: &'static str| {
+        let (api, named) = (&api, &named);
+        async move { api.order_with("PUT", KEY, named, json!({"target": target})).await }
+    };
+    api.order("PUT", KEY, json!({"target": "green"})).await.done();
+    let first = order("green").await.done();
+    assert_eq!((&first["outcome"], &first["revision"]), (&json!("unchanged"), &json!(1)));
+    // Somebody decides otherwise, and the first caller tries again.
+    api.order("PUT", KEY, json!({"target": "blue"})).await.done();
+    let again = order("green").await.done();
+    assert_eq!((&again["outcome"], &again["revision"]), (&json!("unchanged"), &json!(1)));
+    assert_eq!(again["changed_since"], json!([{"key": "a.example", "revision": 2}]));
+    assert_eq!(api.data_plane.leads("a.example").as_deref(), Some("blue"));
+    assert_eq!(order("blue").await.code(), "idempotency_reused");
+}
+
+#[tokio::test]
+async fn a_hundred_thousand_keys_are_one_commit() {
+    let api = TestApi::new("");
+    let order = |target: &str| {
+        let change = |n: usize| json!({"key": format!("shop-{n}.customers.example.com"), "target": target});
+        json!({"changes": (0..100_000).map(change).collect::<Vec<_>>()})
+    };
+    let named = [("idempotency-key", "all")];
+    let send = || api.order_with("POST", "/v1/switches/live/commits", &named, order("green"));
+    let receipt = send().await.done();
+    assert_eq!((&receipt["revision"], &receipt["changed_keys"]), (&json!(1), &json!(100_000)));
+    assert_eq!(api.data_plane.leads("shop-99999.customers.example.com").as_deref(), Some("green"));
+    // A repetition is told from another order in less than the square of its keys.
+    let began = std::time::Instant::now();
+    assert_eq!(send().await.done()["outcome"], "repeated");
+    assert!(began.elapsed().as_secs() < 20, "{:?}", began.elapsed());
+    let undone = api.order("POST", "/v1/switches/live/undo", json!({})).await.done();
+    assert_eq!(undone["changed_keys"], 100_000);
+    let huge = "x".repeat(64 << 20);
+    let refused = api.order("POST", "/v1/switches/live/commits", json!({"reason": huge})).await;
+    assert_eq!(refused.code(), "too_large");
 }
 
 #[tokio::test]

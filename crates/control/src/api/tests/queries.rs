@@ -54,6 +54,21 @@ async fn a_key_is_told_with_what_applies_to_it() {
 }
 
 #[tokio::test]
+async fn the_empty_text_is_a_key() {
+    let api = TestApi::of(
+        "upstream blue { server 127.0.0.1:1; } upstream green { server 127.0.0.1:1; }
+         switch $arg_k $live { default blue; state memory; }",
+        &[],
+    );
+    let order = json!({"changes": [{"key": "", "target": "green"}]});
+    api.order("POST", "/v1/switches/live/commits", order).await.done();
+    assert_eq!(api.data_plane.leads("").as_deref(), Some("green"));
+    assert_eq!(api.get("/v1/switches/live/keys").await.done()["keys"][0]["key"], "");
+    api.order("POST", "/v1/switches/live/undo", json!({"keys": [""]})).await.done();
+    assert_eq!(api.data_plane.leads(""), None);
+}
+
+#[tokio::test]
 async fn keys_of_text_may_hold_slashes() {
     let api = TestApi::of(
         "upstream blue { server 127.0.0.1:1; } switch $arg_k $live { default blue; state memory; }",

@@ -14,7 +14,7 @@ fn server(answer: &'static str) -> u16 {
             let mut request = [0; 1024];
             let count = stream.read(&mut request).unwrap_or(0);
             let asked = String::from_utf8_lossy(&request[..count]).into_owned();
-            if asked.starts_with("GET /health HTTP/1.0\r\nHost: green\r\n") {
+            if asked.starts_with("GET /health HTTP/1.1\r\nhost: green\r\n") {
                 let _ = stream.write_all(answer.as_bytes());
             }
         }
@@ -63,6 +63,10 @@ async fn a_target_that_is_not_up_is_refused_with_the_reason_of_each_server() {
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
     let ports = [
         (server("HTTP/1.1 503 No\r\n\r\n"), "answered 503"),
+        (
+            server("HTTP/1.1 500 No\r\nContent-Length: 27\r\n\r\n{\n  \"error\": \"migrating\"\n}"),
+            "answered 500: { \"error\": \"migrating\" }",
+        ),
         (server("SSH-2.0-x\r\n"), "the answer is not HTTP"),
         (server(""), "closed the connection without answering"),
         (nobody(), "connection refused"),
@@ -111,4 +115,100 @@ async fn a_socket_of_the_file_system_is_asked_too() {
     let receipt = set(&control, "a.example", "green").await.unwrap();
     assert_eq!(receipt.gate[0].servers[0].reason, "accepts connections");
     control.stop();
+}
+
+/// A server that answers the requests one after the other, each with what the function says. Gives its port.
+fn answering(answer: impl Fn(usize, &str) -> String + Send + 'static) -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    std::thread::spawn(move || {
+        for (number, stream) in listener.incoming().enumerate() {
+            let mut stream = stream.unwrap();
+            let mut request = Vec::new();
+            let mut part = [0; 1024];
+            while !request.ends_with(b"\r\n\r\n") {
+                match stream.read(&mut part) {
+                    Ok(count) if count > 0 => request.extend_from_slice(&part[..count]),
+                    _ => break,
+                }
+            }
+            let _ = stream.write_all(answer(number, &String::from_utf8_lossy(&request)).as_bytes());
+        }
+    });
+    port
+}
+
+#[tokio::test]
+async fn a_flapping_server_does_not_pass() {
+    let flapping = answering(|number, _| {
+        if number % 2 == 0 {
+            OK.to_owned()
+        } else {
+            "HTTP/1.1 503 No\r\nContent-Length: 0\r\n\r\n".to_owned()
+        }
+    });
+    let gate = "gate healthy=1 passes=3 interval=10ms timeout=2s uri=/health;";
+    let (control, _) = start_with(&format!("server 127.0.0.1:{flapping};"), gate);
+    for _ in 0..6 {
+        let refusal = set(&control, "a.example", "green").await.unwrap_err();
+        assert!(refusal.text.contains("answered 503"), "{refusal}");
+    }
+    control.stop();
+    let steady = server(OK);
+    let (control, _) = start_with(&format!("server 127.0.0.1:{steady};"), gate);
+    let receipt = set(&control, "a.example", "green").await.unwrap();
+    assert_eq!(receipt.gate[0].servers[0].reason, "answered 200, 3 times");
+    control.stop();
+}
+
+#[tokio::test]
+async fn a_gate_asks_as_a_client_does() {
+    let echo = answering(|_, request| {
+        let body = request.to_ascii_lowercase().replace("\r\n", " ");
+        format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len())
+    });
+    let servers = format!("server 127.0.0.1:{echo};");
+    for (gate, passes) in [
+        ("host=shop.test match='http/1.1 host: shop.test '", true),
+        ("host=$key match='host: a.example '", true),
+        ("match='host: green '", true),
+        ("header=X-Probe:up match=~'x-probe: u. '", true),
+        ("match=elsewhere", false),
+    ] {
+        let (control, _) = start_with(&servers, &format!("gate timeout=2s uri=/health {};", quoted(gate)));
+        match set(&control, "a.example", "green").await {
+            Ok(receipt) => {
+                assert!(passes, "{gate}");
+                assert_eq!(receipt.gate[0].servers[0].reason, "answered 200, and its body matches");
+            }
+            Err(refusal) => {
+                assert!(!passes, "{gate}: {refusal}");
+                let wanted = "answered 200, and its body does not match \"elsewhere\": get /health http/1.1 host: green";
+                assert!(refusal.text.contains(wanted), "{refusal}");
+            }
+        }
+        control.stop();
+    }
+}
+
+/// A parameter that holds spaces is quoted as a whole.
+fn quoted(gate: &str) -> String {
+    match gate.split_once("match=") {
+        Some((before, text)) => format!("{before}'match={}'", text.replace('\'', "")),
+        None => gate.to_owned(),
+    }
+}
+
+#[tokio::test]
+async fn a_fraction_of_the_servers_must_be_well() {
+    let (well, dead) = (server(OK), nobody());
+    let servers = format!("server 127.0.0.1:{well}; server 127.0.0.1:{dead}; server 127.0.0.1:{};", nobody());
+    for (fraction, required) in [("33%", 1), ("34%", 2)] {
+        let (control, _) = start_with(&servers, &format!("gate fraction={fraction} timeout=2s uri=/health;"));
+        match set(&control, "a.example", "green").await {
+            Ok(receipt) => assert_eq!((receipt.gate[0].required, required), (1, 1)),
+            Err(refusal) => assert!(refusal.text.contains("has 1 of 2 required"), "{refusal}"),
+        }
+        control.stop();
+    }
 }

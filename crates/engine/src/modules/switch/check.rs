@@ -4,7 +4,7 @@
 //! Owns these checks and the settings that come out of them. Must never name the first fault alone.
 
 use super::sticky::Sticky;
-use super::{GateSpec, OnDamage, Probe, StatePath, StreamsPolicy, SwitchSpec};
+use super::{GateSpec, OnDamage, StatePath, StreamsPolicy, SwitchSpec};
 use crate::config::Builder;
 use crate::modules::upstream::Origin;
 use crate::setting::Setting;
@@ -23,15 +23,6 @@ pub struct Named {
     pub(super) span: Span,
 }
 
-/// A `gate` and its span.
-#[derive(Clone, Debug)]
-pub(super) struct Gate {
-    pub(super) healthy: usize,
-    pub(super) timeout_ms: u64,
-    pub(super) probe: Probe,
-    pub(super) span: Span,
-}
-
 /// A `switch {}` while the text is read.
 #[derive(Clone, Debug)]
 pub struct SwitchDraft {
@@ -47,7 +38,8 @@ pub struct SwitchDraft {
     pub(super) keys: Setting<(usize, usize)>,
     pub(super) sticky: Setting<Sticky>,
     pub(super) testers: Setting<Option<Template>>,
-    pub(super) gate: Setting<Option<Gate>>,
+    /// With its span.
+    pub(super) gate: Setting<Option<(GateSpec, Span)>>,
     pub(super) streams: Setting<StreamsPolicy>,
     pub(super) on_damage: Setting<OnDamage>,
     pub(super) dict: Setting<Option<Named>>,
@@ -83,11 +75,7 @@ pub(super) fn finish(b: &mut Builder<'_>) {
             testers: draft.testers.get().clone(),
             state,
             from: draft.from.as_ref().map(|from| from.name.as_str().into()),
-            gate: draft.gate.get().as_ref().map(|gate| GateSpec {
-                healthy: gate.healthy,
-                timeout_ms: gate.timeout_ms,
-                probe: gate.probe.clone(),
-            }),
+            gate: draft.gate.get().as_ref().map(|(gate, _)| gate.clone()),
             streams: *draft.streams.get(),
             on_damage: *draft.on_damage.get(),
             dict: draft.dict.get().as_ref().map(|dict| dict.name.as_str().into()),
@@ -196,7 +184,7 @@ fn group<'g>(b: &mut Builder<'_>, written: &Named, what: &str, groups: &'g [Grou
 
 /// A gate that no target could pass would refuse every switch.
 fn check_gate(b: &mut Builder<'_>, draft: &SwitchDraft, rules: Option<&Rules>, groups: &[Group]) {
-    let (Some(gate), Some(rules)) = (draft.gate.get(), rules) else { return };
+    let (Some((gate, span)), Some(rules)) = (draft.gate.get(), rules) else { return };
     let targets = groups.iter().filter(|group| rules.target(&group.name).is_some());
     if let Some(small) = targets.min_by_key(|group| group.servers)
         && small.servers < gate.healthy
@@ -205,7 +193,7 @@ fn check_gate(b: &mut Builder<'_>, draft: &SwitchDraft, rules: Option<&Rules>, g
         let servers =
             if small.servers == 1 { "1 server".to_owned() } else { format!("{} servers", small.servers) };
         b.diagnostics.push(
-            Diagnostic::error(gate.span, fault)
+            Diagnostic::error(*span, fault)
                 .label(format!("{} must be healthy, and it has {servers}", gate.healthy))
                 .help(format!("ask for no more than healthy={}", small.servers)),
         );

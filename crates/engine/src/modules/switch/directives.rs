@@ -2,15 +2,14 @@
 //!
 //! Owns the grammar. What needs the whole text (are the targets upstreams?) is [`super::check`]'s.
 
-use super::check::{Gate, Named, SwitchDraft};
+use super::check::{Named, SwitchDraft};
 use super::sticky::{self, Salt, Sticky, StickySource};
-use super::{OnDamage, Probe, StatePath, StreamsPolicy, kind_of};
+use super::{OnDamage, StatePath, StreamsPolicy, gate, kind_of};
 use crate::config::{Builder, invalid_choice, invalid_parameter, number, once, variable_name};
 use crate::directive::{Args, Contexts, Directive};
 use crate::modules::map::Computed;
 use crate::setting::Setting;
 use conf::{Diagnostic, Word};
-use std::ops::RangeInclusive;
 
 pub(super) const DIRECTIVES: &[Directive] = &[
     Directive::new("switch", Contexts::HTTP, Args::Block(2, 3), "key $variable [from=name] { … }", block)
@@ -80,16 +79,22 @@ pub(super) const DIRECTIVES: &[Directive] = &[
     Directive::new(
         "gate",
         Contexts::SWITCH,
-        Args::Between(1, 4),
-        "[healthy=number] [timeout=time] [uri=uri [status=code[-code]]]",
+        Args::AtLeast(1),
+        "[healthy=number] [fraction=percent] [passes=number] [interval=time] [timeout=time] \
+         [uri=uri [status=code[-code]] [host=name] [header=field:value] ... [match=text]]",
         gate,
     )
     .doc(
         "What a target must show before it is switched to: healthy= of its servers (by \
-         default 1) take a connection, or with uri= answer it with a status= (by default \
-         200-399), each within timeout= (by default 3s).",
+         default 1), and at least fraction= of them, take a connection, or with uri= answer a \
+         GET with a status= (by default 200-399), each within timeout= (by default 3s). With \
+         passes= each must do so so often in a row, with interval= between (by default 200ms): \
+         a server that answers well every other time is not well. The request has the target's \
+         name as its Host, or that of host= ($key is the key that is switched, if it is a \
+         single one), and the fields of header=. match= asks for a text in the first 64 KiB of \
+         the body, match=~ for a match of a regular expression.",
     )
-    .example("gate healthy=2 timeout=2s uri=/health status=200;"),
+    .example("gate healthy=2 passes=3 timeout=2s uri=/health status=200 host=$key match=ready;"),
     Directive::new(
         "streams",
         Contexts::SWITCH,
@@ -287,77 +292,8 @@ fn keys(b: &mut Builder<'_>, d: &conf::Directive) -> Result<(), Diagnostic> {
 }
 
 fn gate(b: &mut Builder<'_>, d: &conf::Directive) -> Result<(), Diagnostic> {
-    let mut gate = Gate { healthy: 1, timeout_ms: 3000, probe: Probe::Connect, span: d.span };
-    let mut uri: Option<Box<str>> = None;
-    let mut statuses = None;
-    for word in &d.args {
-        let (name, value) = word.str()?.split_once('=').ok_or_else(|| unknown_of_gate(word))?;
-        match name {
-            "healthy" => {
-                let count = number(value.as_bytes()).filter(|count| (1..=1000).contains(count));
-                gate.healthy = count.ok_or_else(|| {
-                    Diagnostic::error(word.span, format!("invalid number of healthy servers \"{value}\""))
-                        .help("a number from 1 up: so many servers of the target must be well")
-                })? as usize;
-            }
-            "timeout" => {
-                let ms = conf::value::parse_time_ms(value.as_bytes()).filter(|ms| *ms > 0);
-                gate.timeout_ms = ms.ok_or_else(|| {
-                    Diagnostic::error(word.span, format!("invalid timeout \"{value}\""))
-                        .help("a time: 500ms, 2s")
-                })?;
-            }
-            "uri" if value.starts_with('/') && value.bytes().all(|byte| byte.is_ascii_graphic()) => {
-                uri = Some(value.into());
-            }
-            "uri" => {
-                return Err(Diagnostic::error(word.span, format!("invalid URI \"{value}\" of the gate"))
-                    .help("a path, escaped as in a request: uri=/health"));
-            }
-            "status" => {
-                statuses = Some((self::statuses(value).ok_or_else(|| wrong_status(word, value))?, word))
-            }
-            _ => return Err(unknown_of_gate(word)),
-        }
-    }
-    gate.probe = match (uri, statuses) {
-        (Some(uri), Some((statuses, _))) => Probe::Http { uri, statuses },
-        (Some(uri), None) => Probe::Http { uri, statuses: [200..=399].into() },
-        (None, Some((_, word))) => {
-            return Err(Diagnostic::error(word.span, "status= of a gate needs uri=")
-                .help("say what the servers are asked: gate uri=/health status=200;"));
-        }
-        (None, None) => Probe::Connect,
-    };
-    once(draft(b).gate.write(Some(gate)), d)
-}
-
-fn unknown_of_gate(word: &Word) -> Diagnostic {
-    let name = word.text().to_string();
-    let known = ["healthy", "timeout", "uri", "status"];
-    let fault = invalid_parameter(word);
-    match conf::nearest(name.split('=').next().unwrap_or_default(), known.into_iter()) {
-        Some(near) => fault.help(format!("did you mean \"{near}=\"?")),
-        None => fault.help("one of healthy=, timeout=, uri= and status="),
-    }
-}
-
-fn wrong_status(word: &Word, value: &str) -> Diagnostic {
-    Diagnostic::error(word.span, format!("invalid status \"{value}\" of the gate"))
-        .help("statuses and ranges of them: status=200 or status=200-299,304")
-}
-
-/// `200`, `200-299`, `200,204`.
-fn statuses(text: &str) -> Option<Box<[RangeInclusive<u16>]>> {
-    let status =
-        |digits: &str| number(digits.as_bytes()).filter(|n| (100..=599).contains(n)).map(|n| n as u16);
-    text.split(',')
-        .map(|item| {
-            let (first, last) = item.split_once('-').unwrap_or((item, item));
-            let range = status(first)?..=status(last)?;
-            (!range.is_empty()).then_some(range)
-        })
-        .collect()
+    let gate = gate::parse(d)?;
+    once(draft(b).gate.write(Some((gate, d.span))), d)
 }
 
 fn on_damage(b: &mut Builder<'_>, d: &conf::Directive) -> Result<(), Diagnostic> {

@@ -6,6 +6,7 @@
 
 mod check;
 mod directives;
+mod gate;
 mod hold;
 pub(crate) mod record;
 mod sticky;
@@ -13,6 +14,7 @@ mod sticky;
 mod tests;
 
 pub use check::{Named, SwitchDraft};
+pub use gate::{BodyMatch, GateSpec, HttpProbe, Probe, ProbeHost};
 pub use record::{Choice, ClientPoint, Matched, SwitchRecord};
 pub use sticky::{Sticky, point_of_address};
 
@@ -24,7 +26,6 @@ use crate::host::Env;
 use crate::phase::Phase;
 use crate::template::Template;
 use record::Found;
-use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::sync::Arc;
 use switch::{KeyKind, Route, Rules, TableEntry, Tables};
@@ -67,31 +68,6 @@ pub enum StatePath {
     File(PathBuf),
     /// Nowhere: they end with the process (`state memory`).
     Memory,
-}
-
-/// The check that a target's servers must pass before keys are switched to it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct GateSpec {
-    /// So many of them must be well; at least 1, and no more than any of the targets has.
-    pub healthy: usize,
-    /// The longest time for one of them, in ms.
-    pub timeout_ms: u64,
-    /// The probe.
-    pub probe: Probe,
-}
-
-/// A probe that shows whether a server is healthy.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Probe {
-    /// To take a connection.
-    Connect,
-    /// To answer a GET.
-    Http {
-        /// The target of the request, which begins with `/`.
-        uri: Box<str>,
-        /// The statuses that are well.
-        statuses: Box<[RangeInclusive<u16>]>,
-    },
 }
 
 /// The treatment of WebSockets and long responses of the old side when their key is switched.

@@ -1,6 +1,8 @@
 //! Switch blocks, the choices that requests get, and holds.
 
-use super::{Choice, ClientPoint, Matched, Probe, Reach, StatePath, StreamsPolicy, look_up, look_up_apart};
+use super::{
+    Choice, ClientPoint, HttpProbe, Matched, Probe, ProbeHost, Reach, StatePath, StreamsPolicy, look_up, look_up_apart,
+};
 use crate::config::Config;
 use crate::exchange::Exchange;
 use crate::host::Env;
@@ -88,7 +90,26 @@ fn settings_and_their_defaults() {
     assert_eq!(other.dict.as_deref(), Some("routes"));
     let gate = other.gate.clone().unwrap();
     assert_eq!((gate.healthy, gate.timeout_ms), (1, 2000));
-    assert_eq!(gate.probe, Probe::Http { uri: "/health".into(), statuses: [200..=299, 304..=304].into() });
+    let plain = HttpProbe {
+        uri: "/health".into(),
+        statuses: [200..=299, 304..=304].into(),
+        host: ProbeHost::Target,
+        headers: [].into(),
+        body: None,
+    };
+    assert_eq!(gate.probe, Probe::Http(plain.clone()));
+    assert_eq!((gate.passes, gate.required(1), gate.required(9)), (1, 1, 1));
+    let all = self::config(
+        "switch $host $a { default blue; gate fraction=50% passes=3 interval=100ms uri=/up host=$key \
+         'header=X-Probe: a b' header=Y:c match=~^ok; }",
+        "",
+    );
+    let gate = all.switches[0].gate.clone().unwrap();
+    assert_eq!((gate.passes, gate.interval_ms, gate.required(1), gate.required(5)), (3, 100, 1, 3));
+    let Probe::Http(probe) = gate.probe else { panic!("{gate:?}") };
+    assert_eq!((probe.host, probe.headers[0].1.as_ref(), probe.headers.len()), (ProbeHost::Key, "a b", 2));
+    let body = probe.body.unwrap();
+    assert!(body.is_in(b"ok, up") && !body.is_in(b"not ok"));
     assert_eq!((third.rules.kind, &third.state), (KeyKind::Text, &StatePath::Memory));
     assert_eq!(third.streams, StreamsPolicy::CloseAfter { ms: 30_000 });
     assert_eq!(third.gate.as_ref().map(|gate| gate.probe.clone()), Some(Probe::Connect));
@@ -490,6 +511,18 @@ fn faults_are_named_with_their_cause() {
         (
             "switch $host $a { default blue; gate uri=/ status=299-200; }",
             "invalid status \"299-200\" of the gate",
+        ),
+        ("switch $host $a { default blue; gate fraction=0%; }", "invalid fraction of healthy servers \"0%\""),
+        ("switch $host $a { default blue; gate fraction=1; }", "invalid fraction of healthy servers \"1\""),
+        ("switch $host $a { default blue; gate passes=0; }", "invalid number of passes \"0\""),
+        ("switch $host $a { default blue; gate interval=0; }", "invalid interval \"0\""),
+        ("switch $host $a { default blue; gate match=up; }", "match= of a gate needs uri="),
+        ("switch $host $a { default blue; gate uri=/ host=$x; }", "invalid host \"$x\" of the gate"),
+        ("switch $host $a { default blue; gate uri=/ header=a; }", "invalid header \"a\" of the gate"),
+        ("switch $host $a { default blue; gate uri=/ match=; }", "invalid match \"\" of the gate"),
+        (
+            "switch $host $a { default blue; gate uri=/ match=~(; }",
+            "pcre2_compile() failed: missing closing parenthesis in \"(\"",
         ),
         ("switch $host $a { default blue; gate healthy=2; }", "the gate can never open for \"green\""),
         ("switch $host $a { default blue; streams cut; }", "invalid value \"cut\""),
