@@ -5,7 +5,7 @@
 
 use control::api::types::Problem;
 use std::collections::BTreeMap;
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 
 /// The exit codes of the verbs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,7 +68,13 @@ impl Error {
             let _ = writeln!(io::stdout(), "{}", switch::visible_json(&text));
             return;
         }
-        let _ = io::stderr().write_all(switch::visible(&self.text()).as_bytes());
+        let text = self.text();
+        let mut text = switch::visible(&text);
+        if has_colours(io::stderr().is_terminal()) {
+            let head = format!("\x1b[{}mpointsman:\x1b[m", Colour::Red as u8);
+            text = text.replacen("pointsman:", &head, 1).into();
+        }
+        let _ = io::stderr().write_all(text.as_bytes());
     }
 
     fn text(&self) -> String {
@@ -110,6 +116,29 @@ impl Error {
 /// Writes text to standard output, with hidden characters escaped: keys, reasons and names come from people.
 pub(crate) fn say(text: &str) -> Result<(), Error> {
     say_raw(&switch::visible(text))
+}
+
+/// The colours of what is done, what is only planned, and what is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Colour {
+    Green = 32,
+    Yellow = 33,
+    Red = 31,
+}
+
+/// Returns true if what is written to a place should have colours (no-color.org).
+fn has_colours(is_terminal: bool) -> bool {
+    let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
+    is_terminal && set("NO_COLOR").is_none() && set("TERM").is_none_or(|kind| kind != "dumb")
+}
+
+/// Writes text as [`say`] does, its first line in a colour where standard output is a terminal.
+pub(crate) fn say_headed(text: &str, colour: Colour) -> Result<(), Error> {
+    let text = switch::visible(text);
+    match text.split_once('\n').filter(|_| has_colours(io::stdout().is_terminal())) {
+        Some((head, rest)) => say_raw(&format!("\x1b[{}m{head}\x1b[m\n{rest}", colour as u8)),
+        None => say_raw(&text),
+    }
 }
 
 /// Writes to standard output as it is. A reader that has had enough (`| head`) ends the verb without a complaint.

@@ -4,11 +4,11 @@
 
 use crate::client::{Call, encoded};
 use crate::error::{Code, Error, say, say_json};
-use crate::format;
-use crate::receipt::KEYS_SHOWN;
 use crate::session::Session;
+use crate::timeline::Filter;
+use crate::{commits, format};
 use clap::Args;
-use control::api::types::{self, Commit};
+use control::api::types;
 
 /// Show the commits, newest first
 #[derive(Debug, Args)]
@@ -19,15 +19,28 @@ pub(crate) struct History {
     #[arg(long, value_name = "N", default_value_t = 20)]
     limit: usize,
     /// Show only commits before this one
-    #[arg(long, value_name = "REVISION")]
+    #[arg(long, value_name = "REVISION", conflicts_with_all = ["since", "actor", "target", "kind"])]
     before: Option<u64>,
     /// Check that no commit of the whole history was changed, removed or inserted; exit code 1 if one was
-    #[arg(long)]
+    #[arg(long, conflicts_with_all = ["since", "actor", "target", "kind"])]
     verify: bool,
+    #[command(flatten)]
+    filter: Filter,
 }
 
 impl History {
     pub(crate) fn run(&self, session: &Session) -> Result<Code, Error> {
+        if !self.verify && self.before.is_none() {
+            let switches = match session.switch_name() {
+                Some(name) => vec![name.to_owned()],
+                None => session.switches()?.into_iter().map(|switch| switch.name).collect(),
+            };
+            // A single history without a filter is the API's answer.
+            if self.filter.is_given() || switches.len() > 1 {
+                self.filter.print(session, &switches, self.key.as_deref(), self.limit)?;
+                return Ok(Code::Done);
+            }
+        }
         let mut path = format!("{}/history?limit={}", session.switch_path()?, self.limit);
         if let Some(key) = &self.key {
             path.push_str(&format!("&key={}", encoded(key)));
@@ -48,7 +61,7 @@ impl History {
         if session.json {
             say_json(&body)?;
         } else {
-            out.push_str(&text(&history.commits));
+            out.push_str(&commits::text(&history.commits));
             match &history.verified {
                 Some(verified) if verified.intact => out.push_str(&format!(
                     "{}: {} verified, last hash {}\n",
@@ -69,57 +82,4 @@ impl History {
         let intact = history.verified.is_none_or(|verified| verified.intact);
         Ok(if intact { Code::Done } else { Code::Refused })
     }
-}
-
-/// Returns a line for each commit and one for each of its keys.
-pub(crate) fn text(commits: &[Commit]) -> String {
-    let mut out = String::new();
-    for commit in commits {
-        let kind = match (commit.kind.as_str(), commit.of) {
-            ("set", _) => String::new(),
-            ("undo", Some(of)) => format!("  undo of {of}"),
-            ("undo" | "undo_keys", None) => "  undo".into(),
-            ("confirm", of) => format!("  confirms {}", of.unwrap_or_default()),
-            ("revert", of) => format!("  reverted: {} was not confirmed in time", of.unwrap_or_default()),
-            (kind, Some(of)) => format!("  {kind} of {of}"),
-            (kind, None) => format!("  {kind}"),
-        };
-        let forced = if commit.forced { "  forced" } else { "" };
-        // The server's reason for a revert says what its kind has said already.
-        let reason = commit.reason.as_ref().filter(|_| commit.kind != "revert");
-        let reason = reason.map(|reason| format!("  \"{reason}\"")).unwrap_or_default();
-        out.push_str(&format!(
-            "{:>6}  {}  {}{kind}{forced}{reason}\n",
-            commit.revision,
-            format::moment(commit.time_ms),
-            commit.actor
-        ));
-        if let Some(note) = &commit.note {
-            out.push_str(&format!("        ({note})\n"));
-        }
-        for change in commit.subjects.iter().take(KEYS_SHOWN) {
-            let what = format!("{} {}", change.subject, change.name);
-            let side = |side: &Option<String>| side.clone().unwrap_or_else(|| "none".into());
-            out.push_str(&format!(
-                "        {} {} -> {}\n",
-                what.trim(),
-                side(&change.from),
-                side(&change.to)
-            ));
-        }
-        for change in commit.changes.iter().take(KEYS_SHOWN) {
-            let sides = if change.from == change.to {
-                // A revert leaves what a newer change has set.
-                format!("{}: stays {}", change.key, change.to.as_deref().unwrap_or("default"))
-            } else {
-                format::sides(&change.key, &change.from, &change.to, None)
-            };
-            out.push_str(&format!("        {sides}\n"));
-        }
-        let more = commit.changes.len().saturating_sub(KEYS_SHOWN);
-        if more > 0 {
-            out.push_str(&format!("        and {}\n", format::count(more as u64, "more key")));
-        }
-    }
-    out
 }

@@ -3,15 +3,16 @@
 //! Owns their names and the sending of orders. Must never judge an order: the server does.
 
 use crate::client::{self, ANSWER, Call, INTERRUPTED};
-use crate::error::{Code, Error, say, say_json};
+use crate::error::{Code, Colour, Error, say, say_headed, say_json};
 use crate::receipt;
 use crate::session::Session;
 use crate::time_option::{ms, time};
-use crate::wait;
+use crate::{format, progress, wait};
 use clap::{Args, ValueEnum};
 use control::api::types::{DrainState, HoldStreams, HoldTerms, Outcome, Receipt, Terms, Wait};
 use hyper::Method;
 use serde::Serialize;
+use std::io::IsTerminal;
 use std::time::Duration;
 
 /// The event that `--wait` waits for.
@@ -154,7 +155,14 @@ impl OrderOptions {
         path: String,
         order: &impl Serialize,
     ) -> Result<Code, Error> {
-        let mut call = self.call(method, path, order);
+        // On a terminal the receipt comes at once, and what is left is shown as it ends.
+        let shows_progress =
+            self.wait == Some(Until::Drained) && !session.json && std::io::stdout().is_terminal();
+        let mut order = serde_json::to_value(order).unwrap_or_default();
+        if shows_progress {
+            order["wait"] = serde_json::to_value(Wait::Published).unwrap_or_default();
+        }
+        let mut call = self.call(method, path, &order);
         if let Some(revision) = self.expect {
             call.headers.push(("if-match", format!("\"{revision}\"")));
         }
@@ -177,8 +185,20 @@ impl OrderOptions {
             let has_default =
                 receipt.changes.iter().any(|change| change.from.is_none() || change.to.is_none());
             let default = has_default.then(|| session.default_of(&receipt.switch)).flatten();
-            say(&receipt::text(&receipt, default.as_deref()))?;
+            let colour = match receipt.outcome {
+                Outcome::Committed | Outcome::Repeated | Outcome::Unchanged => Colour::Green,
+                Outcome::WouldCommit => Colour::Yellow,
+                Outcome::WouldRefuse => Colour::Red,
+            };
+            say_headed(&receipt::text(&receipt, default.as_deref()), colour)?;
         }
+        let receipt = if shows_progress && progress::is_draining(&receipt) {
+            let receipt = progress::follow(session, receipt, Duration::from_millis(ms(&self.timeout)))?;
+            say(&receipt.drain.map(|drain| format!("  {}\n", format::drain(&drain))).unwrap_or_default())?;
+            receipt
+        } else {
+            receipt
+        };
         Ok(match (receipt.outcome, receipt.drain, self.wait) {
             (Outcome::WouldRefuse, ..) => Code::Refused,
             (_, Some(drain), Some(Until::Drained)) if drain.state != DrainState::Drained => Code::NotDrained,

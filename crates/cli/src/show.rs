@@ -3,9 +3,9 @@
 //! Owns the verb's options. Must never work out a route itself: the server does.
 
 use crate::client::{Call, encoded};
+use crate::commits;
 use crate::error::{Code, Error, say, say_json};
 use crate::format::clock;
-use crate::history;
 use crate::session::Session;
 use clap::Args;
 use control::api::types::{History, Key};
@@ -46,7 +46,7 @@ impl Show {
         }
         let path = format!("{switch}/history?limit={}&key={key}", CHANGES + 1);
         let (past, _) = session.client.ask::<History>(&Call::get(path))?;
-        text.push_str(&history::text(&past.commits[..past.commits.len().min(CHANGES)]));
+        text.push_str(&commits::text(&past.commits[..past.commits.len().min(CHANGES)]));
         if past.commits.len() > CHANGES {
             text.push_str(&format!("        older changes: pointsman history {}\n", shown.key));
         }

@@ -1,12 +1,12 @@
 //! `pointsman undo`: restores what was before.
 //!
-//! Owns the verb's options. Must never look for the commit itself: the history is the server's.
+//! Owns the verb's options, and what is shown before the last commit is undone. Must never choose the commit: the server does.
 
 use crate::client::Call;
 use crate::error::{Code, Error, say};
 use crate::order_options::OrderOptions;
 use crate::session::Session;
-use crate::{format, history};
+use crate::{commits, format};
 use clap::Args;
 use control::api::types::{Commit, History, Receipt, Terms, UndoOrder};
 use hyper::Method;
@@ -81,10 +81,10 @@ impl Undo {
 fn overview(commits: &[Commit], on_top: usize, now_ms: u64) -> String {
     let Some(undone) = commits.get(on_top) else { return String::new() };
     let age = format::micros(now_ms.saturating_sub(undone.time_ms).saturating_mul(1_000));
-    let mut text = format!("to undo, {age} old:\n{}", history::text(std::slice::from_ref(undone)));
+    let mut text = format!("to undo, {age} old:\n{}", commits::text(std::slice::from_ref(undone)));
     if on_top > 0 {
         text.push_str(&format!("on top of it, {}:\n", format::count(on_top as u64, "newer commit")));
-        text.push_str(&history::text(&commits[..on_top.min(SHOWN_ON_TOP)]));
+        text.push_str(&commits::text(&commits[..on_top.min(SHOWN_ON_TOP)]));
         if on_top > SHOWN_ON_TOP {
             text.push_str(&format!("        and {} more\n", on_top - SHOWN_ON_TOP));
         }

@@ -96,7 +96,7 @@ fn a_worker_without_a_master_serves_and_takes_no_orders() {
     for words in [
         &["switch", "a.example", "blue"][..],
         &["split", "a.example", "green=1", "blue=9"],
-        &["undo"],
+        &["undo", "a.example"],
         &["confirm"],
         &["hold", "a.example"],
     ] {

@@ -22,6 +22,31 @@ fn the_environment_names_the_server() {
 }
 
 #[test]
+fn a_timeline_is_searched() {
+    let server = Server::start("", "switch $host $edge { default blue; targets blue green; state memory; }");
+    let order = |switch: &str, key: &str, actor: &str| {
+        server.say(&["--switch", switch, "switch", key, "green", "--actor", actor]).done();
+    };
+    order("live", "a.example", "anna");
+    order("edge", "b.example", "ben");
+    order("live", "c.example", "ben");
+    server.say(&["--switch", "live", "undo", "a.example"]).done();
+    let heads = |words: &[&str]| -> Vec<String> {
+        let text = server.say(&[&["history"], words].concat()).done();
+        let heads = text.lines().filter(|line| line.contains(':') && !line.starts_with(' '));
+        heads.map(|line| line.split_whitespace().take(2).collect::<Vec<_>>().join(" ")).collect()
+    };
+    assert_eq!(heads(&[]), ["live: 3", "live: 2", "edge: 1", "live: 1"]);
+    assert_eq!(heads(&["--actor", "ben", "--since", "1h"]), ["live: 2", "edge: 1"]);
+    assert_eq!(heads(&["--kind", "undo_keys", "--target", "green"]), ["live: 3"]);
+    assert_eq!(heads(&["b.example"]), ["edge: 1"]);
+    assert_eq!(heads(&["--limit", "1"]), ["live: 3"]);
+    assert_eq!(server.say(&["--switch", "edge", "history", "--json"]).json()["commits"][0]["revision"], 1);
+    let json = server.say(&["history", "--kind", "undo_keys", "--json"]).json();
+    assert_eq!((&json["switch"], &json["revision"]), (&"live".into(), &3.into()));
+}
+
+#[test]
 fn undo_alone_says_what_it_undoes() {
     let server = Server::start("", "");
     server.say(&["switch", "a.example", "green", "-m", "release 7", "--actor", "anna"]).done();

@@ -1,4 +1,4 @@
-//! `top`, in a terminal.
+//! `top`, the progress of a drain, and the question of `undo`, in a terminal.
 
 use super::*;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -7,23 +7,36 @@ use rustix::termios::{LocalModes, tcgetattr};
 use std::fs::{File, OpenOptions};
 use std::os::unix::ffi::OsStrExt;
 
-#[test]
-fn top_gives_the_terminal_back_as_it_was() {
-    let server = Server::start("", "");
+/// A new terminal: its other side, and the path of the side that a program gets.
+fn terminal() -> (Screen, std::path::PathBuf) {
     let terminal = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
     grantpt(&terminal).unwrap();
     unlockpt(&terminal).unwrap();
     let name = ptsname(&terminal, Vec::new()).unwrap();
-    let open = || {
-        let path = std::ffi::OsStr::from_bytes(name.as_bytes());
-        OpenOptions::new().read(true).write(true).open(path).unwrap()
-    };
-    let end = open();
+    let path = std::ffi::OsStr::from_bytes(name.as_bytes()).into();
+    (Screen { terminal: File::from(terminal), seen: Vec::new() }, path)
+}
+
+fn open(path: &Path) -> File {
+    OpenOptions::new().read(true).write(true).open(path).unwrap()
+}
+
+/// Starts a verb in a terminal.
+fn start(server: &Server, path: &Path, words: &[&str]) -> ProcessGroup {
+    let mut verb = command(server.folder.path(), words);
+    verb.env("TERM", "xterm").env_remove("NO_COLOR");
+    ProcessGroup::start(verb.stdin(Stdio::from(open(path))).stdout(Stdio::from(open(path)))).unwrap()
+}
+
+#[test]
+fn top_gives_the_terminal_back_as_it_was() {
+    let server = Server::start("", "");
+    let (mut screen, path) = terminal();
+    let end = open(&path);
     let before = tcgetattr(&end).unwrap().local_modes;
     for leave in [&b"q"[..], b"\x03"] {
-        let mut top = command(server.folder.path(), &["top"]);
-        let top = ProcessGroup::start(top.stdin(Stdio::from(open())).stdout(Stdio::from(open()))).unwrap();
-        let mut screen = Screen { terminal: File::from(terminal.try_clone().unwrap()), seen: Vec::new() };
+        let top = start(&server, &path, &["top"]);
+        screen.seen.clear();
         screen.see("live: revision 0");
         screen.see("\x1b[?1049h");
         assert!(!tcgetattr(&end).unwrap().local_modes.contains(LocalModes::ICANON));
@@ -33,6 +46,37 @@ fn top_gives_the_terminal_back_as_it_was() {
         screen.see("\x1b[?1049l");
         assert_eq!(end_of(&top), 0);
         assert_eq!(tcgetattr(&end).unwrap().local_modes, before);
+    }
+}
+
+#[test]
+fn a_terminal_shows_the_drain() {
+    let server = Server::start("", "");
+    let _request = server.ask("a.example");
+    let mut blue = server.asked_blue();
+    let (mut screen, path) = terminal();
+    let _end = open(&path);
+    let switching = start(&server, &path, &["switch", "a.example", "green", "--wait", "drained"]);
+    screen.see("\x1b[32mlive: revision 1\x1b[m");
+    screen.see("draining: 1 left, ");
+    blue.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").unwrap();
+    screen.see("old side: empty after ");
+    assert_eq!(end_of(&switching), 0);
+}
+
+#[test]
+fn undo_asks_on_a_terminal() {
+    let server = Server::start("", "");
+    server.say(&["switch", "a.example", "green"]).done();
+    let (mut screen, path) = terminal();
+    let _end = open(&path);
+    for (answer, code, left) in [(&b"\n"[..], 1, "green"), (b"y\n", 0, "blue")] {
+        let undo = start(&server, &path, &["undo"]);
+        screen.see("undo it? [y/N] ");
+        screen.seen.clear();
+        screen.terminal.write_all(answer).unwrap();
+        assert_eq!(end_of(&undo), code);
+        assert!(server.say(&["show", "a.example"]).done().contains(left));
     }
 }
 

@@ -1,0 +1,69 @@
+//! The progress of a drain on a terminal.
+//!
+//! Owns the line that is written over itself. Must never decide how an order ends: the receipt says it.
+
+use crate::client::Call;
+use crate::error::{Error, say, say_raw};
+use crate::format;
+use crate::session::Session;
+use control::api::types::{Drain, DrainState, Outcome, Receipt};
+use std::time::{Duration, Instant};
+
+/// Between two looks at the receipt.
+const EACH: Duration = Duration::from_millis(200);
+/// To the beginning of the line, and an empty line from there on.
+const OVER: &str = "\r\x1b[K";
+
+/// Returns true if a receipt's drain goes on.
+pub(crate) fn is_draining(receipt: &Receipt) -> bool {
+    let is_commit = matches!(receipt.outcome, Outcome::Committed | Outcome::Repeated);
+    is_commit && receipt.drain.is_some_and(|drain| drain.state == DrainState::Draining)
+}
+
+/// Shows a commit's drain until it has ended or the time is over. Returns the receipt as it is then.
+pub(crate) fn follow(session: &Session, mut receipt: Receipt, limit: Duration) -> Result<Receipt, Error> {
+    let path =
+        format!("/v1/switches/{}/receipts/{}", crate::client::encoded(&receipt.switch), receipt.revision);
+    // Interrupted here, the program ends without a word.
+    let name = session.switch_name().map(|name| format!("--switch {name} ")).unwrap_or_default();
+    let hint = format!("pointsman wait {name}{}", receipt.revision);
+    say(&format!("  Ctrl-C ends the waiting, not the switch; {hint} waits again\n"))?;
+    let began = Instant::now();
+    while is_draining(&receipt) && began.elapsed() < limit {
+        let drain = receipt.drain.unwrap_or_default();
+        say_raw(&format!("{OVER}{}", line(&drain, began.elapsed())))?;
+        std::thread::sleep(EACH);
+        receipt = session.client.ask::<Receipt>(&Call::get(&*path))?.0;
+    }
+    say_raw(OVER)?;
+    Ok(receipt)
+}
+
+/// `draining: 3 left and 2 streams, 2.1 s`.
+fn line(drain: &Drain, after: Duration) -> String {
+    let streams = match drain.streams {
+        0 => String::new(),
+        streams => format!(" and {}", format::count(streams, "stream")),
+    };
+    format!("draining: {} left{streams}, {:.1} s", drain.in_flight, after.as_secs_f64())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_line_counts_what_is_left() {
+        let drain = Drain { in_flight: 3, ..Drain::default() };
+        assert_eq!(line(&drain, Duration::from_millis(2_140)), "draining: 3 left, 2.1 s");
+        let drain = Drain { streams: 1, ..drain };
+        assert_eq!(line(&drain, Duration::ZERO), "draining: 3 left and 1 stream, 0.0 s");
+        let receipt = |state| {
+            let drain = Some(Drain { state, ..Drain::default() });
+            Receipt { drain, ..Receipt::default() }
+        };
+        assert!(is_draining(&receipt(DrainState::Draining)) && !is_draining(&receipt(DrainState::Drained)));
+        let planned = Receipt { outcome: Outcome::WouldCommit, ..receipt(DrainState::Draining) };
+        assert!(!is_draining(&planned) && !is_draining(&Receipt::default()));
+    }
+}
