@@ -1,7 +1,8 @@
 //! Switch blocks, the choices that requests get, and holds.
 
 use super::{
-    Choice, ClientPoint, HttpProbe, Matched, Probe, ProbeHost, Reach, StatePath, StreamsPolicy, look_up, look_up_apart,
+    Choice, ClientPoint, HttpProbe, Matched, Probe, ProbeHost, Reach, StatePath, StreamsPolicy, look_up,
+    look_up_apart,
 };
 use crate::config::Config;
 use crate::exchange::Exchange;
