@@ -46,9 +46,10 @@ pub trait DataPlane: Send + Sync + 'static {
     fn held(&self, keys: usize) {
         let _ = keys;
     }
-    /// Reloads the configuration; one answer when that has ended. A dropped reply means that there is no master process.
-    fn reload(&self, reply: Reply<Reloaded>) {
-        drop(reply);
+    /// Reloads the configuration for this actor; one answer when that has ended. A dropped reply means that there is no
+    /// master process.
+    fn reload(&self, actor: String, reply: Reply<Reloaded>) {
+        drop((actor, reply));
     }
 }
 

@@ -13,6 +13,7 @@ mod data_plane;
 mod event;
 pub mod gate;
 mod info;
+mod journal;
 mod options;
 pub mod receipt;
 mod service;
@@ -27,6 +28,7 @@ pub use data_plane::{
 };
 pub use event::{Event, EventKind, Subscription};
 pub use info::{Entries, EntryInfo, EntryQuery, HoldInfo, PendingInfo, SwitchInfo, Verification};
+pub use journal::{JournalEntry, JournalQuery, JournalVerification, Occurrence};
 pub use options::{CommitRef, HoldOptions, HoldOrder, HoldStreams, Options, Wait};
 pub use receipt::Receipt;
 pub use service::{

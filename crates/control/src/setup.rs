@@ -23,4 +23,6 @@ pub struct Setup {
     pub clock_ms: Arc<dyn Fn() -> u64 + Send + Sync>,
     /// The error log.
     pub log: Log,
+    /// Whether the process takes over from another program, in a binary upgrade.
+    pub upgrades: bool,
 }

@@ -193,5 +193,6 @@ pub(crate) fn open(
         data_plane: data_plane.clone(),
         clock_ms: Arc::new(move || began.elapsed().as_millis() as u64),
         log: Arc::new(|level, text| println!("[{}] {text}", level.name())),
+        upgrades: false,
     })
 }

@@ -28,6 +28,8 @@ pub struct WorkerInit {
     pub threads: usize,
     /// The number of this configuration; reloads count up.
     pub generation: u64,
+    /// Whether the process takes over from another program's, in a binary upgrade.
+    pub upgrades: bool,
     /// The command line, with which a configuration is loaded from a bundle.
     pub source: Source,
     /// The sockets to accept from, an entry for each address.

@@ -79,7 +79,16 @@ fn serve<A: Application>(start: Start<A>) -> io::Result<i32> {
     let peer = Peer::Local { master: master.clone(), reports: ours };
     let reporter = Reporter::new(Outbox::new(theirs));
     let link = MasterLink::new(peer, signals, reporter, error_log.clone(), Arc::clone(&logs));
-    let init = WorkerInit { threads, generation: 1, source, listeners, logs, error_log, master: link };
+    let init = WorkerInit {
+        threads,
+        generation: 1,
+        upgrades: false,
+        source,
+        listeners,
+        logs,
+        error_log,
+        master: link,
+    };
     let code = worker::work(&app, config, init, &log);
     // The last reports may say why the start failed.
     let mut master = master.borrow_mut();

@@ -36,11 +36,13 @@ pub(crate) struct WorkerStart<A: Application> {
     pub(crate) log: ProcessLog,
     /// Its end of the channel to the master.
     pub(crate) channel: UnixStream,
+    /// Whether the master takes over from another one.
+    pub(crate) upgrades: bool,
 }
 
 /// Runs the worker process and returns its exit code. Signals are still blocked when it begins.
 pub(crate) fn run<A: Application>(start: WorkerStart<A>) -> i32 {
-    let WorkerStart { app, source, config, resources, generation, logs, mut log, channel } = start;
+    let WorkerStart { app, source, config, resources, generation, logs, mut log, channel, upgrades } = start;
     let fatal = |log: &ProcessLog, what: &str, error: &io::Error| {
         log.failed(Level::Alert, what, error);
         FATAL
@@ -76,7 +78,7 @@ pub(crate) fn run<A: Application>(start: WorkerStart<A>) -> i32 {
     let link =
         MasterLink::new(Peer::Master(channel), signals, reporter, error_log.clone(), Arc::clone(&logs))
             .survive(handover, master);
-    let init = WorkerInit { threads, generation, source, listeners, logs, error_log, master: link };
+    let init = WorkerInit { threads, generation, upgrades, source, listeners, logs, error_log, master: link };
     work(&app, config, init, &log)
 }
 

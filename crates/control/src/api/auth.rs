@@ -4,7 +4,7 @@
 //! request itself claims, except as a remark beside the authenticated one.
 
 use super::context::Api;
-use super::error::ApiError;
+use super::error::{ApiError, Refused};
 use super::own_host;
 use crate::call::{Origin, Via};
 use axum::extract::{Request, State};
@@ -38,35 +38,31 @@ pub(super) async fn enter(State(api): State<Api>, mut request: Request, next: Ne
         return ApiError(unauthorized("the request has no known origin")).into_response();
     };
     let config = api.control.config();
-    match admitted(request.method(), request.headers(), &origin, config.control.tokens.get()) {
-        Ok(caller) => {
-            request.extensions_mut().insert(caller);
-            next.run(request).await
-        }
-        Err(refusal) => ApiError(refusal).into_response(),
+    let changes = !matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS);
+    let caller = match admitted(changes, request.headers(), &origin, config.control.tokens.get()) {
+        Ok(caller) => caller,
+        Err(refusal) => return ApiError(refusal).into_response(),
+    };
+    let actor = caller.actor.clone();
+    let response = if changes && caller.role < Role::Operator {
+        let text = format!("{actor} has read-only access");
+        ApiError(Refusal::new(Code::Forbidden, text, "use an operator's token")).into_response()
+    } else {
+        request.extensions_mut().insert(caller);
+        next.run(request).await
+    };
+    if let Some(Refused { code, text }) = response.extensions().get() {
+        api.control.note_refusal(&actor, *code, text);
     }
+    response
 }
 
-/// Returns the caller, if it may do what the method does.
-fn admitted(
-    method: &Method,
-    headers: &HeaderMap,
-    origin: &Origin,
-    tokens: &Tokens,
-) -> Result<Caller, Refusal> {
-    let changes = !matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS);
+/// Returns the caller of a request that changes something, or does not.
+fn admitted(changes: bool, headers: &HeaderMap, origin: &Origin, tokens: &Tokens) -> Result<Caller, Refusal> {
     if changes {
         same_site(headers)?;
     }
-    let caller = caller(headers, origin, tokens)?;
-    if changes && caller.role < Role::Operator {
-        return Err(Refusal::new(
-            Code::Forbidden,
-            format!("{} has read-only access", caller.actor),
-            "use an operator's token",
-        ));
-    }
-    Ok(caller)
+    caller(headers, origin, tokens)
 }
 
 fn caller(headers: &HeaderMap, origin: &Origin, tokens: &Tokens) -> Result<Caller, Refusal> {

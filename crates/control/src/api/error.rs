@@ -19,6 +19,13 @@ pub(super) const PROBLEM: &str = "application/problem+json";
 #[derive(Debug)]
 pub(super) struct ApiError(pub(super) Refusal);
 
+/// What an answer refuses, for the journal.
+#[derive(Clone, Debug)]
+pub(super) struct Refused {
+    pub(super) code: Code,
+    pub(super) text: String,
+}
+
 impl From<Refusal> for ApiError {
     fn from(refusal: Refusal) -> ApiError {
         ApiError(refusal)
@@ -35,8 +42,10 @@ impl ApiError {
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         let code = self.0.code;
+        let refused = Refused { code, text: self.0.text.clone() };
         let status = StatusCode::from_u16(code.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let mut response = (status, Json(problem(self.0))).into_response();
+        response.extensions_mut().insert(refused);
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(PROBLEM));
         match code {

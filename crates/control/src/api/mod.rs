@@ -11,6 +11,7 @@ mod auth;
 mod context;
 mod error;
 mod events;
+mod journal;
 mod location;
 mod openapi;
 mod orders;

@@ -3,7 +3,7 @@
 //! Owns the list of what is described. Must never describe by hand what a type states.
 
 use super::error::ApiError;
-use super::{events, orders, queries, reload, status, types};
+use super::{events, journal, orders, queries, reload, status, types};
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use utoipa::OpenApi;
@@ -26,6 +26,7 @@ use utoipa::OpenApi;
         queries::named_receipt,
         queries::receipt,
         queries::backup,
+        journal::journal,
         orders::put_key,
         orders::delete_key,
         orders::commit,

@@ -20,7 +20,7 @@ use switch::Filter;
 use utoipa::IntoParams;
 
 /// The default number of keys or commits on a page.
-const PAGE: usize = 100;
+pub(super) const PAGE: usize = 100;
 /// The maximum number of keys on a page.
 const MAX_KEYS: usize = 10_000;
 /// The maximum number of commits on a page: each may have changed many keys.
@@ -224,7 +224,7 @@ pub(super) async fn backup(
     Ok(([(header::CONTENT_TYPE, "application/vnd.sqlite3")], file).into_response())
 }
 
-fn page_size(asked: Option<usize>, max: usize) -> Result<usize, ApiError> {
+pub(super) fn page_size(asked: Option<usize>, max: usize) -> Result<usize, ApiError> {
     match asked.unwrap_or(PAGE) {
         limit if (1..=max).contains(&limit) => Ok(limit),
         limit => Err(ApiError::bad_request(

@@ -3,13 +3,14 @@
 //! Owns the handlers of `/v1/reload` and `/v1/check`. Must never answer before the outcome is known: after a success, requests are served by
 //! the new configuration.
 
+use super::auth::Caller;
 use super::context::Api;
 use super::error::{ApiError, OrderErrors};
 use super::request::JsonBody;
 use super::types;
 use crate::StoreCheck;
-use axum::Json;
 use axum::extract::State;
+use axum::{Extension, Json};
 use std::time::Duration;
 use switch::{Code, Details, Refusal};
 use tokio::sync::mpsc;
@@ -55,14 +56,16 @@ pub(super) async fn check(
     responses((status = 200, description = "The new configuration is active.", body = types::Reloaded), OrderErrors))]
 pub(super) async fn reload(
     State(api): State<Api>,
+    Extension(caller): Extension<Caller>,
     JsonBody(types::ReloadOrder { force }): JsonBody<types::ReloadOrder>,
 ) -> Result<Json<types::Reloaded>, ApiError> {
     let _forced = force.then(|| Forced::new(&api));
     let (sender, mut answers) = mpsc::unbounded_channel();
-    api.control.data_plane().reload(Box::new(move |reloaded| {
+    let reply = Box::new(move |reloaded| {
         // Fails if the caller has stopped waiting.
         let _ = sender.send(reloaded);
-    }));
+    });
+    api.control.data_plane().reload(caller.actor, reply);
     let refused = |text: &str, remedy: &str| ApiError(Refusal::new(Code::ConfigRefused, text, remedy));
     let reloaded = match tokio::time::timeout(RELOAD_TIMEOUT, answers.recv()).await {
         Ok(Some(reloaded)) => reloaded,

@@ -5,7 +5,7 @@
 
 use super::context::Api;
 use super::error::ApiError;
-use super::{auth, events, openapi, orders, queries, reload, status};
+use super::{auth, events, journal, openapi, orders, queries, reload, status};
 use axum::Router;
 use axum::extract::Request;
 use axum::http::{HeaderValue, header};
@@ -34,6 +34,7 @@ pub(super) fn router(api: Api) -> Router {
         .route("/v1/switches/{name}/receipts/{revision}", get(queries::receipt))
         .route("/v1/switches/{name}/backup", get(queries::backup))
         .route("/v1/check", post(reload::check))
+        .route("/v1/journal", get(journal::journal))
         .route("/v1/reload", post(reload::reload))
         .route("/v1/events", get(events::events))
         .route("/v1/status", get(status::status))

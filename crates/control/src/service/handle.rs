@@ -5,7 +5,6 @@
 
 use super::admission::{self, Declarations, StoreCheck};
 use super::clock::{now_ms, now_us};
-use super::long_calls::LongCall;
 use super::order::TIMEOUT;
 use super::reload::{self, Prepared};
 use super::shared::{Shared, stopping};
@@ -15,8 +14,9 @@ use super::switch_state::SwitchState;
 use super::undo::UndoWhat;
 use crate::call::{ApiAnswer, ApiCall};
 use crate::data_plane::{DataPlane, GroupState};
-use crate::event::{Events, Subscription};
+use crate::event::Events;
 use crate::info::{Entries, EntryQuery, HoldInfo, SwitchInfo, Verification};
+use crate::journal::{self, Journal};
 use crate::options::{CommitRef, HoldOrder, Options, Wait};
 use crate::receipt::Receipt;
 use crate::setup::Setup;
@@ -73,12 +73,15 @@ impl ControlHandle {
     /// # Errors
     /// A store cannot be used, or a table does not fit the configuration: the text says which, why, and what to do.
     pub fn start(setup: Setup) -> Result<(ControlHandle, Arc<Tables>), String> {
-        let Setup { config, listener, data_plane, clock_ms, log } = setup;
+        let Setup { config, listener, data_plane, clock_ms, log, upgrades } = setup;
         let declared = Declarations::of(&config);
         let former = admission::check_start(&declared).map_err(|faults| faults.join("; "))?;
         let opened = startup::open(&config, now_ms())?;
+        let journal = Journal::start(journal::path(&config), now_ms, log.clone())
+            .map_err(|error| format!("the thread of the journal cannot be started: {error}"))?;
+        journal.append(journal::start(upgrades, now_ms()));
         let (jobs, mut inbox) = mpsc::unbounded_channel();
-        let shared = Shared::new(config, data_plane, clock_ms, log, Events::new(now_us()));
+        let shared = Shared::new(config, data_plane, clock_ms, log, Events::new(now_us()), journal);
         let control =
             ControlHandle { jobs, thread: Arc::default(), calls: Arc::default(), shared: Arc::new(shared) };
         let tables = opened.tables.clone();
@@ -269,11 +272,6 @@ impl ControlHandle {
         self.at(switch, move |_, switch| async move { Ok(switch.store.with(backup).await?) }).await
     }
 
-    /// Subscribes to events from now on, with the buffered ones after this number.
-    pub fn events(&self, after: Option<u64>) -> Subscription {
-        self.shared.events.subscribe(after)
-    }
-
     /// Returns the active configuration.
     pub fn config(&self) -> Arc<Config> {
         self.shared.config()
@@ -319,14 +317,6 @@ impl ControlHandle {
                 drop(answering);
             });
         }));
-    }
-
-    /// Begins a call that may stay open for long, until the value is dropped.
-    ///
-    /// # Errors
-    /// The caller, or all callers together, have too many of them.
-    pub(crate) fn long_call(&self, caller: &str) -> Result<LongCall, Refusal> {
-        self.shared.long_calls.begin(caller)
     }
 
     /// Counts a call as in progress until the value is dropped.
@@ -412,6 +402,7 @@ impl ControlHandle {
             // A panic there has been reported by the thread itself.
             let _ = thread.join();
         }
+        self.shared.journal.stop();
     }
 
     /// Returns the monotonic time of holds and statistics, in milliseconds.

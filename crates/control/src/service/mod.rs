@@ -7,6 +7,7 @@ mod clock;
 mod commit;
 mod confirm;
 mod damage;
+mod direct;
 mod drain;
 mod dry_run;
 mod follow_store;

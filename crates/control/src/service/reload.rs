@@ -128,6 +128,7 @@ pub(super) fn apply(state: &Rc<ControlState>, prepared: Prepared) {
         switch.pending_changed.notify_one();
     }
     state.set_tables(tables);
+    state.shared.journal.move_to(crate::journal::path(&config));
     state.shared.set_config(config);
     admission::settle(state, former);
     drop(reload_lock);

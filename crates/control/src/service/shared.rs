@@ -6,6 +6,7 @@ use super::clock::now_ms;
 use super::long_calls::LongCalls;
 use crate::data_plane::DataPlane;
 use crate::event::{EventKind, Events};
+use crate::journal::{self, Journal};
 use crate::setup::Log;
 use engine::Config;
 use engine::host::Level;
@@ -25,6 +26,7 @@ pub(super) struct Shared {
     pub(super) without_master: AtomicBool,
     /// The next reload may leave entries behind.
     forced_reload: AtomicBool,
+    pub(super) journal: Journal,
 }
 
 impl Shared {
@@ -34,6 +36,7 @@ impl Shared {
         clock_ms: Arc<dyn Fn() -> u64 + Send + Sync>,
         log: Log,
         events: Events,
+        journal: Journal,
     ) -> Shared {
         Shared {
             config: Mutex::new(config),
@@ -44,6 +47,7 @@ impl Shared {
             long_calls: Arc::default(),
             without_master: AtomicBool::new(false),
             forced_reload: AtomicBool::new(false),
+            journal,
         }
     }
 
@@ -86,6 +90,9 @@ impl Shared {
 
     /// Announces an event to all listeners.
     pub(super) fn announce(&self, switch: &Arc<str>, kind: EventKind) {
+        if let Some(occurrence) = journal::kept(switch, &kind, now_ms()) {
+            self.journal.append(occurrence);
+        }
         self.events.announce(now_ms(), switch, kind);
     }
 }

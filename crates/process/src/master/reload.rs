@@ -134,7 +134,7 @@ impl<A: Application> Master<A> {
             Ok(Forked::Child(channel)) => {
                 let resources = prepared.resources.clone();
                 drop(prepared);
-                self.run_worker(Some(config), resources, channel);
+                self.run_worker(Some(config), resources, channel, false);
             }
             Err(reported) => {
                 prepared.abandon(Some(&self.resources), &self.log);

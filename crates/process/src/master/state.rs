@@ -142,7 +142,8 @@ impl UpgradeState {
         self.successor.is_some() || self.predecessor_runs()
     }
 
-    fn predecessor_runs(&self) -> bool {
+    /// Returns true while the master runs that has started this one.
+    pub(super) fn predecessor_runs(&self) -> bool {
         // A child whose parent has died gets another one.
         self.predecessor.is_some_and(|predecessor| predecessor == getppid())
     }

@@ -39,9 +39,10 @@ impl<A: Application> Master<A> {
     /// Starts a worker process with the active configuration.
     pub(super) fn start_worker(&mut self) -> Result<(), Reported> {
         self.log.write(Level::Notice, format_args!("start worker processes"));
+        let upgrades = self.upgrade.predecessor_runs();
         if let Forked::Child(channel) = self.fork()? {
             let (config, resources) = (self.config.take(), self.resources.clone());
-            self.run_worker(config, resources, channel);
+            self.run_worker(config, resources, channel, upgrades);
         }
         Ok(())
     }
@@ -90,6 +91,7 @@ impl<A: Application> Master<A> {
         config: Option<A::Config>,
         resources: Resources,
         channel: UnixStream,
+        upgrades: bool,
     ) -> ! {
         self.workers.clear();
         self.pending = None;
@@ -108,6 +110,7 @@ impl<A: Application> Master<A> {
             logs: Arc::clone(&self.logs),
             log: self.log.clone(),
             channel,
+            upgrades,
         });
         std::process::exit(code)
     }

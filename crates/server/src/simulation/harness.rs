@@ -88,8 +88,14 @@ fn plant() -> Plant {
     let config = compile("events {} http { server { listen 80; } }", Path::new("/"));
     let collector = Arc::new(Mutex::new(Collector::new(Arc::new(metrics::layout(&config)), 0)));
     let (bus, _) = bus(&Arc::new(Counters::new(1)), &collector);
-    let setup =
-        Setup { config, listener: None, data_plane: bus, clock_ms: Arc::new(|| 0), log: Arc::new(|_, _| {}) };
+    let setup = Setup {
+        config,
+        listener: None,
+        data_plane: bus,
+        clock_ms: Arc::new(|| 0),
+        log: Arc::new(|_, _| {}),
+        upgrades: false,
+    };
     let (control, _) = ControlHandle::start(setup).unwrap();
     let drop_guard = Arc::new(GenerationDropGuard { number: 0, reporter: Reporter::disconnected().unwrap() });
     // A disk in memory, if the system has one.

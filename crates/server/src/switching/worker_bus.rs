@@ -224,8 +224,8 @@ impl DataPlane for WorkerBus {
         self.reloads.held(keys);
     }
 
-    fn reload(&self, reply: Reply<Reloaded>) {
-        self.reloads.ask(reply);
+    fn reload(&self, actor: String, reply: Reply<Reloaded>) {
+        self.reloads.ask(actor, reply);
     }
 
     fn threads(&self) -> usize {

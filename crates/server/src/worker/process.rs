@@ -375,6 +375,7 @@ impl ControlStart<'_> {
             log: Arc::new(move |level, text| {
                 log.lock().unwrap_or_else(PoisonError::into_inner).write(level, 0, text.as_bytes());
             }),
+            upgrades: init.upgrades,
         })?;
         let shared = SharedState {
             threads: init.threads,

@@ -28,11 +28,12 @@ impl WorkerProcess {
     /// Carries a reload out, and reports the outcome to the master.
     pub(super) fn reload(&mut self, reload: Reload) {
         let (number, reporter) = (reload.generation, self.init.master.reporter());
-        match self.prepare(reload) {
-            Ok(prepared) => {
-                self.commit(prepared);
-                reporter.reloaded(number);
-            }
+        let outcome = self.prepare(reload).map(|prepared| self.commit(prepared));
+        let actor = self.shared.bus.reload_requests().actor();
+        let noted = outcome.as_ref().map(|()| number).map_err(String::as_str);
+        self.shared.control.note_reload(actor.as_deref().unwrap_or("signal"), noted);
+        match outcome {
+            Ok(()) => reporter.reloaded(number),
             Err(fault) => reporter.failed(number, &fault),
         }
     }

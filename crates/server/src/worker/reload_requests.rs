@@ -5,7 +5,7 @@
 
 use control::{Reloaded, Reply};
 use process::{ReloadOutcome, Reporter};
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// The requests that wait for their answers.
@@ -20,7 +20,8 @@ struct Waiting {
     last: u64,
     /// The master is gone.
     orphaned: bool,
-    replies: HashMap<u64, Reply<Reloaded>>,
+    /// Each with its actor.
+    replies: BTreeMap<u64, (String, Reply<Reloaded>)>,
 }
 
 impl ReloadRequests {
@@ -30,7 +31,7 @@ impl ReloadRequests {
     }
 
     /// Requests a reload. Without a master the reply is dropped.
-    pub(crate) fn ask(&self, reply: Reply<Reloaded>) {
+    pub(crate) fn ask(&self, actor: String, reply: Reply<Reloaded>) {
         let Some(reporter) = &self.reporter else { return };
         let mut waiting = self.waiting();
         if waiting.orphaned {
@@ -38,7 +39,7 @@ impl ReloadRequests {
         }
         waiting.last += 1;
         let ticket = waiting.last;
-        waiting.replies.insert(ticket, reply);
+        waiting.replies.insert(ticket, (actor, reply));
         drop(waiting);
         reporter.request_reload(ticket);
     }
@@ -46,6 +47,11 @@ impl ReloadRequests {
     /// Returns true if a request waits for its answer.
     pub(crate) fn are_awaited(&self) -> bool {
         !self.waiting().replies.is_empty()
+    }
+
+    /// Returns the actor of the request that waits longest.
+    pub(crate) fn actor(&self) -> Option<String> {
+        self.waiting().replies.values().next().map(|(actor, _)| actor.clone())
     }
 
     /// Tells the master how many keys are held.
@@ -65,7 +71,7 @@ impl ReloadRequests {
     /// Passes the master's answer on.
     pub(crate) fn answered(&self, answer: ReloadOutcome) {
         let ReloadOutcome { ticket, done, findings } = answer;
-        if let Some(reply) = self.waiting().replies.remove(&ticket) {
+        if let Some((_, reply)) = self.waiting().replies.remove(&ticket) {
             reply(Reloaded { done, findings });
         }
     }

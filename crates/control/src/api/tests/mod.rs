@@ -4,6 +4,7 @@
 mod auth;
 mod description;
 mod events;
+mod journal;
 mod orders;
 mod queries;
 mod status;
@@ -29,7 +30,7 @@ use utoipa::OpenApi;
 pub(super) struct TestApi {
     pub(super) control: ControlHandle,
     pub(super) data_plane: Arc<FakeDataPlane>,
-    _folder: TempDir,
+    pub(super) folder: TempDir,
     router: Router,
     description: Value,
     pub(super) origin: Origin,
@@ -80,7 +81,7 @@ impl TestApi {
         let router = router(Api::new(control.clone()));
         let description = serde_json::to_value(Description::openapi()).unwrap();
         let origin = Origin::at_socket("unix:7(ann)".into());
-        TestApi { control, data_plane, _folder: folder, router, description, origin }
+        TestApi { control, data_plane, folder, router, description, origin }
     }
 
     pub(super) async fn get(&self, target: &str) -> Answer {

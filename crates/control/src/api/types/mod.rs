@@ -7,6 +7,7 @@
 mod check;
 mod commit;
 mod event;
+mod journal;
 mod object;
 mod order;
 mod problem;
@@ -20,6 +21,7 @@ pub use crate::receipt::{
 pub use check::{CheckOrder, Checked, DeclaredSwitch};
 pub use commit::{Change, Commit, History, Subject, Verified};
 pub use event::{Event, Happening};
+pub use journal::{Journal, JournalItem, VerifiedJournal};
 pub(super) use object::Object;
 pub use order::{
     Confirm, HoldOrder, HoldStreams, HoldTerms, KeyOrder, ManyOrder, OneChange, ReleaseOrder, ReloadOrder,

@@ -126,6 +126,7 @@ fn move_in(
         Arc::new(move || began.elapsed().as_millis() as u64),
         Arc::new(move |level, text| tell!("process {number} [{}] {text}", level.name())),
         Events::new(now_us()),
+        crate::journal::Journal::off(),
     );
     let control =
         ControlHandle { jobs, thread: Arc::default(), calls: Arc::default(), shared: Arc::new(shared) };

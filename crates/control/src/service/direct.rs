@@ -1,0 +1,63 @@
+//! What the handle answers without the control thread: the journal, events, long calls.
+//!
+//! Must never wait for the journal, queries apart.
+
+use super::clock::now_ms;
+use super::handle::ControlHandle;
+use super::long_calls::LongCall;
+use crate::event::Subscription;
+use crate::journal::{JournalEntry, JournalQuery, JournalVerification, Occurrence};
+use switch::{Code, Refusal};
+
+impl ControlHandle {
+    /// Returns entries of the journal, newest first, and how many were lost since the process began.
+    ///
+    /// # Errors
+    /// The journal cannot be read.
+    pub async fn journal(&self, query: JournalQuery) -> Result<(Vec<JournalEntry>, u64), Refusal> {
+        Ok((self.shared.journal.read(query).await?, self.shared.journal.lost()))
+    }
+
+    /// Verifies the chain of the journal.
+    ///
+    /// # Errors
+    /// The journal cannot be read. A broken chain is not an error but a result.
+    pub async fn verify_journal(&self) -> Result<JournalVerification, Refusal> {
+        self.shared.journal.verify().await
+    }
+
+    /// Keeps in the journal that an authenticated caller was refused.
+    pub(crate) fn note_refusal(&self, actor: &str, code: Code, text: &str) {
+        self.shared.journal.refused(now_ms(), actor, code, text);
+    }
+
+    /// Keeps the outcome of a reload in the journal: the configuration's number, or why it was refused.
+    pub fn note_reload(&self, actor: &str, outcome: Result<u64, &str>) {
+        let (subject, reason) = match outcome {
+            Ok(generation) => ("done", format!("configuration {generation}")),
+            Err(fault) => ("refused", fault.to_owned()),
+        };
+        self.shared.journal.append(Occurrence {
+            time_ms: now_ms(),
+            kind: "reload".into(),
+            switch: None,
+            subject: Some(subject.into()),
+            actor: actor.into(),
+            reason: Some(reason),
+            count: 1,
+        });
+    }
+
+    /// Begins a call that may stay open for long, until the value is dropped.
+    ///
+    /// # Errors
+    /// The caller, or all callers together, have too many of them.
+    pub(crate) fn long_call(&self, caller: &str) -> Result<LongCall, Refusal> {
+        self.shared.long_calls.begin(caller)
+    }
+
+    /// Subscribes to events from now on, with the buffered ones after this number.
+    pub fn events(&self, after: Option<u64>) -> Subscription {
+        self.shared.events.subscribe(after)
+    }
+}
