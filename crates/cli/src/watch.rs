@@ -37,7 +37,9 @@ impl Watch {
             let switches = if session.json { Vec::new() } else { session.switches().unwrap_or_default() };
             let mut reader = Reader::default();
             let outcome = session.client.listen(&call, |bytes| {
-                for data in reader.feed(bytes) {
+                let pieces = reader.feed(bytes);
+                last = reader.id.or(last);
+                for data in pieces {
                     let Ok(event) = serde_json::from_str::<Event>(&data) else { continue };
                     last = Some(event.id);
                     if only.is_some_and(|name| name != event.switch) {
@@ -68,6 +70,10 @@ fn is_full(fault: &Error) -> bool {
 struct Reader {
     rest: Vec<u8>,
     data: String,
+    /// The number of what is being read.
+    read: Option<u64>,
+    /// The number of what was read last, also without an event: what follows it has not been seen.
+    id: Option<u64>,
 }
 
 impl Reader {
@@ -80,9 +86,12 @@ impl Reader {
             let line = String::from_utf8_lossy(&line);
             let line = line.trim_end_matches(['\n', '\r']);
             if line.is_empty() {
+                self.id = self.read.or(self.id);
                 if !self.data.is_empty() {
                     events.push(std::mem::take(&mut self.data));
                 }
+            } else if let Some(id) = line.strip_prefix("id:") {
+                self.read = id.trim().parse().ok();
             } else if let Some(data) = line.strip_prefix("data:") {
                 self.data.push_str(data.strip_prefix(' ').unwrap_or(data));
             }
@@ -145,5 +154,17 @@ mod tests {
             let events: Vec<String> = stream.chunks(size).flat_map(|piece| reader.feed(piece)).collect();
             assert_eq!(events, ["{\"a\":1}", "x"], "{size}");
         }
+    }
+
+    #[test]
+    fn promise_13_the_place_in_the_stream_is_known_before_the_first_event() {
+        let mut reader = Reader::default();
+        assert!(reader.feed(b"id: 7\nretry: 1000\n\n").is_empty());
+        assert_eq!(reader.id, Some(7));
+        // Of an event that has not come to its end nothing was seen.
+        assert!(reader.feed(b"id: 8\nevent: held\ndata: {}\n").is_empty());
+        assert_eq!(reader.id, Some(7));
+        assert_eq!(reader.feed(b"\n"), ["{}"]);
+        assert_eq!(reader.id, Some(8));
     }
 }

@@ -95,6 +95,8 @@ impl EventKind {
 
 /// A listener's subscription.
 pub struct Subscription {
+    /// The number of the newest event before it.
+    pub last_id: u64,
     /// The buffered events that it missed, oldest first.
     pub missed: Vec<Arc<Event>>,
     /// The events to come. The channel reports a listener that falls too far behind (`Lagged`).
@@ -138,7 +140,7 @@ impl Events {
         let missed = after.map_or_else(Vec::new, |after| {
             kept.events.iter().filter(|event| event.id > after).cloned().collect()
         });
-        Subscription { missed, live: self.live.subscribe() }
+        Subscription { last_id: kept.last_id, missed, live: self.live.subscribe() }
     }
 }
 

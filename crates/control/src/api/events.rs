@@ -52,8 +52,13 @@ pub(super) async fn events(
 
 /// Writes events until the reader has gone.
 async fn tell(mut subscription: Subscription, sender: mpsc::Sender<Bytes>, _call: LongCall) {
-    // Sends the head, so that the reader knows the subscription is active.
-    let mut pieces = vec![Bytes::from_static(b"retry: 1000\n\n")];
+    // Sends the head, so that the reader knows the subscription is active. It has a number even if nothing has happened
+    // yet: with that the reader asks the next process for what it missed.
+    let number = match subscription.missed.is_empty() {
+        true => format!("id: {}\n", subscription.last_id),
+        false => String::new(),
+    };
+    let mut pieces = vec![Bytes::from(format!("{number}retry: 1000\n\n"))];
     pieces.extend(subscription.missed.iter().map(piece));
     for piece in pieces {
         if sender.send(piece).await.is_err() {

@@ -44,8 +44,12 @@ impl ControlState {
         let following = Rc::new(CommitProgress::new(switch.name(), receipt, committed, watch, streams));
         let mut followed = self.drains.borrow_mut();
         if followed.len() >= MAX_FOLLOWED {
-            let place = followed.iter().position(|one| one.is_drained()).unwrap_or(0);
-            followed.remove(place).stop();
+            let first = |spare: fn(&CommitProgress) -> bool| followed.iter().position(|one| spare(one));
+            let place = first(CommitProgress::is_drained).or_else(|| first(|one| !one.is_awaited()));
+            // What is waited for keeps its place; how many may wait is bounded.
+            if let Some(place) = place {
+                followed.remove(place).stop();
+            }
         }
         followed.push(following.clone());
         drop(followed);

@@ -82,6 +82,11 @@ impl CommitProgress {
         self.progress.borrow().drained
     }
 
+    /// Returns true if somebody waits for it.
+    pub(super) fn is_awaited(&self) -> bool {
+        self.progress.receiver_count() > 0
+    }
+
     pub(super) fn stop(&self) {
         self.stopped.set(true);
         self.stop_signal.notify_one();

@@ -59,6 +59,20 @@ async fn what_happens_is_told_as_it_happens_and_afterwards() {
 }
 
 #[tokio::test]
+async fn promise_13_a_stream_begins_with_the_number_of_the_newest_event() {
+    let api = TestApi::new("");
+    let (first, mut rest) = (api.begin("GET", "/v1/events", &[], None).await, String::new());
+    let frame = first.into_body().frame().await.unwrap().unwrap();
+    let head = String::from_utf8(frame.into_data().unwrap().to_vec()).unwrap();
+    let number = head.lines().find_map(|line| line.strip_prefix("id: ")).unwrap().to_owned();
+    // Another stream that begins there misses nothing, though the first had brought no event.
+    api.order("PUT", "/v1/switches/live/holds/a.example", json!({})).await.done();
+    let response = api.begin("GET", "/v1/events", &[("last-event-id", &number)], None).await;
+    let (name, data) = next(&mut response.into_body(), &mut rest).await;
+    assert_eq!((&*name, data["id"].to_string()), ("held", (number.parse::<u64>().unwrap() + 1).to_string()));
+}
+
+#[tokio::test]
 async fn listeners_have_places_and_give_them_back() {
     let mut api = TestApi::new("state memory;");
     let mut streams = Vec::new();

@@ -78,3 +78,27 @@ async fn promise_2_a_repeated_order_waits_as_the_first_did() {
     assert_eq!((receipt.outcome, receipt.drain.unwrap().state), (Outcome::Repeated, DrainState::Drained));
     control.stop();
 }
+
+#[tokio::test]
+async fn promise_8_a_drain_that_somebody_waits_for_keeps_its_place() {
+    let folder = folder();
+    let (control, data_plane) = start(folder.path(), "state memory;");
+    data_plane.tell(|workers| workers.in_flight = 1);
+    let waiting = {
+        let control = control.clone();
+        let options = Options { wait: Wait::Drained, ..Options::default() };
+        tokio::spawn(
+            async move { control.order("live", to(&[("a.example", "green")], meta()), options).await },
+        )
+    };
+    until("it is published", || data_plane.leads("a.example").is_some()).await;
+    for number in 0..40 {
+        set(&control, &format!("{number}.example"), "green").await.unwrap();
+    }
+    until("others gave way", || data_plane.ask(|workers| workers.forgotten.len() >= 8)).await;
+    assert!(!waiting.is_finished());
+    data_plane.tell(|workers| workers.in_flight = 0);
+    let drain = waiting.await.unwrap().unwrap().drain.unwrap();
+    assert_eq!(drain.state, DrainState::Drained);
+    control.stop();
+}
