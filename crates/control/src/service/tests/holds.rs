@@ -204,6 +204,7 @@ async fn what_people_wrote_is_escaped_in_the_log() {
         data_plane: FakeDataPlane::new(),
         clock_ms: Arc::new(|| 0),
         log: Arc::new(move |_, text| log.lock().unwrap().push(text.to_owned())),
+        upgrades: false,
     };
     let (control, _) = ControlHandle::start(setup).unwrap();
     let (actor, reason) = ("anna".to_owned(), Some("why\u{202e}not".to_owned()));
