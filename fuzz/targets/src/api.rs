@@ -9,6 +9,7 @@ use control::{ApiAnswer, ApiCall, ControlHandle, Origin, Setup};
 use engine::host::Counters;
 use serde_json::Value;
 use std::net::TcpListener;
+use std::pin::Pin;
 use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, LazyLock, Mutex};
 use std::time::{Duration, Instant};
@@ -46,6 +47,7 @@ pub(crate) fn check(data: &[u8]) {
     }
     let began = Instant::now();
     let (control, _) = ControlHandle::start(Setup {
+        upgrades: false,
         config: CONFIG.clone(),
         listener: None,
         data_plane: Arc::new(Workers { collector: Mutex::new(collector()) }),
@@ -143,6 +145,9 @@ impl ApiAnswer for Taker {
         self.answer.body.extend_from_slice(&bytes);
         true
     }
+    fn gone(&self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
+        Box::pin(std::future::pending())
+    }
 }
 
 impl Drop for Taker {
@@ -235,6 +240,7 @@ impl DataPlane for Workers {
         reply(idle());
     }
     fn close_streams(&self, _: u64, _: u64) {}
+    fn close_affected(&self, _: Arc<Watch>) {}
     fn forget_watch(&self, _: u64) {}
     fn peers(&self, reply: Reply<Vec<GroupState>>) {
         reply(Vec::new());

@@ -61,13 +61,14 @@ pub(crate) fn config_of(text: &str) -> Config {
 pub(crate) struct World {
     file: Rc<File>,
     random: u64,
+    tables: Option<Rc<switch::Tables>>,
 }
 
 impl World {
     pub(crate) fn new() -> World {
         let mut file = tempfile::tempfile().expect("a file without a name");
         file.write_all(TEXT).expect("room for a few bytes");
-        World { file: Rc::new(file), random: 0 }
+        World { file: Rc::new(file), random: 0, tables: None }
     }
 
     pub(crate) fn at(&self) -> Now {
@@ -113,6 +114,9 @@ impl Host for World {
     fn real_path(&mut self, path: &[u8]) -> Result<Vec<u8>, FileError> {
         Ok(path.to_vec())
     }
+    fn tables(&self) -> Option<Rc<switch::Tables>> {
+        self.tables.clone()
+    }
     fn hostname(&self) -> &[u8] {
         b"machine.example"
     }
@@ -138,6 +142,8 @@ pub(crate) fn exchange(config: &Config, world: &mut World, request: &[u8]) -> Op
     exchange.connection.remote = Some(SocketAddr::from(([203, 0, 113, 7], 40000)));
     exchange.connection.local = Some(SocketAddr::from(([127, 0, 0, 1], 80)));
     exchange.reset(config, world.at());
+    let tables = vec![Default::default(); config.switches.len()].into();
+    world.tables = Some(Rc::new(switch::Tables { tables, holds: Box::default(), number: 1 }));
     let decoded = exchange.request.head.decode(request, &start_request::head_limits(config, 0));
     let mut env = Env { config, host: world };
     match decoded {
@@ -149,8 +155,6 @@ pub(crate) fn exchange(config: &Config, world: &mut World, request: &[u8]) -> Op
         }
     }
     start_request::start(&mut exchange, &mut env).ok()?;
-    let tables = vec![Default::default(); config.switches.len()].into();
-    exchange.switches.pin(Some(Rc::new(switch::Tables { tables, holds: Box::default(), number: 1 })));
     Some(exchange)
 }
 
