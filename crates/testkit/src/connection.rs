@@ -82,7 +82,7 @@ impl Connection {
         let deadline = Instant::now() + PATIENCE;
         loop {
             let Some(tls) = &mut self.tls else { return Ok(()) };
-            let out = tls.to_send()?;
+            let out = tls.take_output()?;
             let is_over = !tls.is_shaking_hands();
             // A server that refuses may be gone already.
             let _ = self.socket.write_all(&out);

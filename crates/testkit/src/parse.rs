@@ -351,8 +351,8 @@ mod tests {
         assert!(
             matches!(&case.steps[0].action, Action::Write { text, style: Style::Http, .. } if text.lines == ["server {}"])
         );
-        let Action::Client { name, from, script, .. } = &case.steps[1].action else { panic!("not a client") };
-        assert_eq!((name.as_str(), from.as_deref()), ("a", Some("127.0.0.2")));
+        let Action::Client { name, how, script, .. } = &case.steps[1].action else { panic!("not a client") };
+        assert_eq!((name.as_str(), how.from.as_deref()), ("a", Some("127.0.0.2")));
         assert_eq!(script.len(), 3);
         assert!(matches!(&script[0].talk, Talk::Up(lines) if lines == &["GET / HTTP/1.0", ""]));
         assert_eq!(case.steps[1].only, Some(Kind::Nginx));

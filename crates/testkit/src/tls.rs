@@ -249,17 +249,17 @@ impl TlsLayer {
     pub(crate) fn encrypt(&mut self, bytes: &[u8]) -> std::io::Result<Vec<u8>> {
         self.connection.set_buffer_limit(None);
         self.connection.writer().write_all(bytes)?;
-        self.to_send()
+        self.take_output()
     }
 
     /// Says that nothing more comes; returns what is to be sent.
     pub(crate) fn end(&mut self) -> std::io::Result<Vec<u8>> {
         self.connection.send_close_notify();
-        self.to_send()
+        self.take_output()
     }
 
     /// Returns what is to be sent.
-    pub(crate) fn to_send(&mut self) -> std::io::Result<Vec<u8>> {
+    pub(crate) fn take_output(&mut self) -> std::io::Result<Vec<u8>> {
         let mut out = Vec::new();
         while self.connection.wants_write() {
             self.connection.write_tls(&mut out)?;

@@ -75,11 +75,14 @@ impl Contexts {
     }
 }
 
+/// The names of a certificate's file and of its key's.
+type FileNames = (Arc<str>, Arc<str>);
+
 struct ContextBuilder<'a> {
     sessions: &'a Sessions,
     findings: &'a mut Vec<Diagnostic>,
     /// Pairs by the names of their files, so that servers with the same certificate share it.
-    pairs: HashMap<(Arc<str>, Arc<str>), Option<Arc<CertifiedKey>>>,
+    pairs: HashMap<FileNames, Option<Arc<CertifiedKey>>>,
     certificates: Vec<CertificateExpiry>,
     now_s: u64,
 }

@@ -17,11 +17,11 @@ fn a_damaged_store_stops_no_traffic_and_is_restored() {
     let file = std::fs::OpenOptions::new().write(true).open(&store).unwrap();
     let length = file.metadata().unwrap().len() as usize;
     file.write_all_at(&vec![0; length - 4096], 4096).unwrap();
-    let pid = server.say(&["status", "--json"]).json()["pid"].to_string();
-    assert!(Command::new("kill").args(["-KILL", &pid]).status().unwrap().success());
+    let pid = server.say(&["status", "--json"]).json()["pid"].clone();
+    assert!(Command::new("kill").args(["-KILL", &pid.to_string()]).status().unwrap().success());
     server.until("the next worker", || {
         let said = server.say(&["status", "--json"]);
-        said.code == 0 && said.json()["pid"].to_string() != pid
+        said.code == 0 && said.json()["pid"] != pid
     });
     // The next worker follows the second file, to the last order.
     for (host, side) in [("a.example", "green"), ("b.example", "green")] {
@@ -58,11 +58,11 @@ fn a_store_that_is_lost_with_its_second_file_refuses_its_own_requests_alone() {
         let file = std::fs::OpenOptions::new().write(true).open(&path).unwrap();
         file.write_all_at(&vec![0; length], 0).unwrap();
     }
-    let pid = server.say(&["status", "--json"]).json()["pid"].to_string();
-    assert!(Command::new("kill").args(["-KILL", &pid]).status().unwrap().success());
+    let pid = server.say(&["status", "--json"]).json()["pid"].clone();
+    assert!(Command::new("kill").args(["-KILL", &pid.to_string()]).status().unwrap().success());
     server.until("the next worker", || {
         let said = server.say(&["status", "--json"]);
-        said.code == 0 && said.json()["pid"].to_string() != pid
+        said.code == 0 && said.json()["pid"] != pid
     });
     let asked = |socket: &str| {
         let mut stream = UnixStream::connect(server.path(socket)).map(bounded).unwrap();

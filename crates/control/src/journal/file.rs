@@ -181,8 +181,7 @@ impl JournalFile {
                 "SELECT sequence, time_ms, kind, switch, subject, actor, reason, count, previous, hash
                  FROM entries ORDER BY sequence",
             )?;
-            let mut expected = pruned + 1;
-            for row in statement.query_map([], entry)? {
+            for (expected, row) in (pruned + 1..).zip(statement.query_map([], entry)?) {
                 let row = row?;
                 let sequence = row.sequence;
                 found.fault = if sequence != expected {
@@ -199,7 +198,6 @@ impl JournalFile {
                 }
                 found.entries += 1;
                 found.hash = row.hash;
-                expected += 1;
             }
             Ok(found)
         };
@@ -298,8 +296,8 @@ fn unsigned(row: &Row<'_>, column: usize) -> rusqlite::Result<u64> {
 }
 
 fn cut(text: &mut String) {
-    let end = text.floor_char_boundary(MAX_TEXT);
-    text.truncate(end);
+    let end = (0..=MAX_TEXT.min(text.len())).rev().find(|end| text.is_char_boundary(*end));
+    text.truncate(end.unwrap_or(0));
 }
 
 fn fault(path: &Path, error: &rusqlite::Error) -> StoreFault {

@@ -29,13 +29,13 @@ pub(super) enum CommitOutcome {
     /// Already answered, under the same idempotency key.
     Repeated(Earlier),
     /// Meanwhile it routes to targets that the gate has not checked.
-    NewTargets(Plan),
+    NewTargets(Box<Plan>),
 }
 
 /// What the same order came to earlier.
 pub(super) enum Earlier {
     /// This commit.
-    Commit(Commit),
+    Commit(Box<Commit>),
     /// Nothing: at this revision everything was as it wants it.
     Unchanged(u64),
 }
@@ -112,7 +112,7 @@ impl ControlState {
             };
             let asked = |target: &Arc<str>| gate.iter().any(|result| *result.target == **target);
             if is_gated(switch, &plan) && !plan.targets.iter().all(asked) {
-                return Ok(CommitOutcome::NewTargets(plan));
+                return Ok(CommitOutcome::NewTargets(Box::new(plan)));
             }
             let notes = gate.iter().flat_map(gate::notes).collect();
             let commit = plan.commit(switch.position().hash, now_ms, notes);
@@ -235,7 +235,7 @@ impl ControlState {
             Some(commit) if !order.may_have_made(&commit) => {
                 Err(Refusal::idempotency_reused(&name, commit.revision))
             }
-            Some(commit) => Ok(Some(Earlier::Commit(commit))),
+            Some(commit) => Ok(Some(Earlier::Commit(Box::new(commit)))),
             None => match switch.unchanged.borrow().get(order) {
                 Some(Known::Other(revision)) => Err(Refusal::idempotency_reused_unchanged(&name, revision)),
                 Some(Known::Same(revision)) => Ok(Some(Earlier::Unchanged(revision))),

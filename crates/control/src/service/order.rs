@@ -81,7 +81,7 @@ impl ControlState {
                 None => self.commit(switch, &order, &gate).await?,
             };
             if let CommitOutcome::NewTargets(next) = made {
-                plan = next;
+                plan = *next;
                 continue;
             }
             // It is not the switch that it waits for now.

@@ -111,14 +111,14 @@ mod tests {
         let live = record(folder, "live", "live.db");
         let other = record(folder, "other", "o.db");
         assert_eq!(read(folder).unwrap(), []);
-        update(folder, &[live.clone()], &[]).unwrap();
-        update(folder, &[other.clone()], &[]).unwrap();
+        update(folder, std::slice::from_ref(&live), &[]).unwrap();
+        update(folder, std::slice::from_ref(&other), &[]).unwrap();
         assert_eq!(read(folder).unwrap(), [live.clone(), other.clone()]);
         let renamed = record(folder, "shop", "live.db");
-        update(folder, &[renamed.clone()], &[]).unwrap();
+        update(folder, std::slice::from_ref(&renamed), &[]).unwrap();
         assert_eq!(read(folder).unwrap(), [other.clone(), renamed.clone()]);
         update(folder, &[], &[renamed]).unwrap();
-        assert_eq!(read(folder).unwrap(), [other.clone()]);
+        assert_eq!(read(folder).unwrap(), std::slice::from_ref(&other));
         let moved = record(folder, "other", "p.db");
         update(folder, &[moved.clone(), record(Path::new("/elsewhere"), "far", "far.db")], &[]).unwrap();
         assert_eq!(read(folder).unwrap(), [moved]);

@@ -44,14 +44,14 @@ fn put_at(path: &Path, aim: &Path, what: &str) -> Option<UnixListener> {
         "file" => fs::write(path, "precious").unwrap(),
         "folder" => fs::create_dir(path).unwrap(),
         "link to file" => {
-            fs::write(&aim, "precious").unwrap();
-            symlink(&aim, &path).unwrap();
+            fs::write(aim, "precious").unwrap();
+            symlink(aim, path).unwrap();
         }
         "link to dead" => {
-            drop(UnixListener::bind(&aim).unwrap());
-            symlink(&aim, &path).unwrap();
+            drop(UnixListener::bind(aim).unwrap());
+            symlink(aim, path).unwrap();
         }
-        "link to nothing" => symlink(&aim, &path).unwrap(),
+        "link to nothing" => symlink(aim, path).unwrap(),
         "fifo" => nix::unistd::mkfifo(path, nix::sys::stat::Mode::S_IRWXU).unwrap(),
         "live" => return Some(UnixListener::bind(path).unwrap()),
         "dead" => drop(UnixListener::bind(path).unwrap()),

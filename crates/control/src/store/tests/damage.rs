@@ -71,7 +71,7 @@ fn damage(seed: &mut u64, path: &Path, earlier: &Path, only_flip: bool) -> Strin
     let length = file.metadata().unwrap().len();
     // Mostly where there is something.
     let used = fs::read(path).unwrap().iter().rposition(|byte| *byte != 0).map_or(0, |at| at as u64 + 1);
-    let at = next(seed) as u64 % if next(seed) % 8 == 0 { length.max(1) } else { used.max(1) };
+    let at = next(seed) as u64 % if next(seed).is_multiple_of(8) { length.max(1) } else { used.max(1) };
     match next(seed) % if only_flip { 3 } else { 6 } {
         0..3 => {
             let mut byte = [0];
@@ -90,7 +90,7 @@ fn damage(seed: &mut u64, path: &Path, earlier: &Path, only_flip: bool) -> Strin
             file.set_len(at).unwrap();
             format!("it is cut off at {at} of {length}")
         }
-        _ if next(seed) % 2 == 0 => {
+        _ if next(seed).is_multiple_of(2) => {
             fs::remove_file(path).unwrap();
             "it is removed".into()
         }
@@ -104,7 +104,7 @@ fn damage(seed: &mut u64, path: &Path, earlier: &Path, only_flip: bool) -> Strin
 
 /// Opens what is there, and judges: `right` is what was acknowledged, and `perhaps` is one commit more, if there was one
 /// whose answer did not arrive.
-fn judge(folder: &Path, right: &[(u64, BTreeMap<String, (String, u64)>)], counts: &mut Counts, what: &str) {
+fn judge(folder: &Path, right: &[Shown], counts: &mut Counts, what: &str) {
     let mut store = match FileStore::open(&folder.join(FILES[0]), KIND) {
         Ok(store) => store,
         Err(fault) => panic!("{what}: the start fails: {fault}"),
@@ -166,7 +166,7 @@ fn damage_on_disk_is_never_an_earlier_table_in_silence() {
         let mut what = damage(&mut seed, &tried.join(FILES[first]), &early.join(FILES[first]), false);
         what = format!("round {round}: {}: {what}", FILES[first]);
         // Two files that both lose their ends look like two files of an earlier time.
-        if next(&mut seed) % 4 == 0 {
+        if next(&mut seed).is_multiple_of(4) {
             let second = (first + 1 + next(&mut seed) % 2) % 3;
             let more = damage(&mut seed, &tried.join(FILES[second]), &early.join(FILES[second]), true);
             what = format!("{what}, and {}: {more}", FILES[second]);
@@ -197,7 +197,7 @@ fn damage_under_an_open_store_loses_nothing_acknowledged_in_silence() {
         for number in 0..next(&mut seed) % 6 {
             live.order(100 + number);
         }
-        if next(&mut seed) % 3 == 0 {
+        if next(&mut seed).is_multiple_of(3) {
             live.store.idle();
         }
         let file = next(&mut seed) % 3;

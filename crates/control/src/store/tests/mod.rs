@@ -72,7 +72,10 @@ impl Writer {
     }
 }
 
-fn content(table: &Table) -> (u64, BTreeMap<String, (String, u64)>) {
+/// The revision of a table, and its routes with their revisions by key.
+type Shown = (u64, BTreeMap<String, (String, u64)>);
+
+fn content(table: &Table) -> Shown {
     let entries = table.iter().map(|(k, e)| (k.to_string(), (e.route.to_string(), e.revision)));
     (table.revision(), entries.collect())
 }
