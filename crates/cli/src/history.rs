@@ -1,27 +1,29 @@
-//! `pointsman history`: the commits, with actor and reason.
+//! `pointsman history`: the commits, with actor and reason, and the journal's entries between them.
 //!
-//! Owns the verb's options. Must never check the chain itself: the server has all of it.
+//! Owns the verb's options. Must never check a chain itself: the server has all of it.
 
 use crate::client::{Call, encoded};
 use crate::error::{Code, Error, say, say_json};
+use crate::format;
+use crate::journal::{self, JournalFindings, JournalSearch};
 use crate::session::Session;
-use crate::timeline::Filter;
-use crate::{commits, format};
+use crate::timeline::{self, Filter};
 use clap::Args;
 use control::api::types;
+use serde_json::Value;
 
-/// Show the commits, newest first
+/// Show the commits, and the holds, reloads and refusals between them, newest first
 #[derive(Debug, Args)]
 pub(crate) struct History {
-    /// Show only commits that changed this key
+    /// Show only commits that changed this key, and its holds
     key: Option<String>,
-    /// Show at most this many commits
+    /// Show at most this many commits and entries
     #[arg(long, value_name = "N", default_value_t = 20)]
     limit: usize,
-    /// Show only commits before this one
+    /// Show only what was before this commit
     #[arg(long, value_name = "REVISION", conflicts_with_all = ["since", "actor", "target", "kind"])]
     before: Option<u64>,
-    /// Check that no commit of the whole history was changed, removed or inserted; exit code 1 if one was
+    /// Check that nothing of the whole history and journal was changed, removed or inserted; exit code 1 if it was
     #[arg(long, conflicts_with_all = ["since", "actor", "target", "kind"])]
     verify: bool,
     #[command(flatten)]
@@ -41,7 +43,23 @@ impl History {
                 return Ok(Code::Done);
             }
         }
-        let mut path = format!("{}/history?limit={}", session.switch_path()?, self.limit);
+        let path = format!("{}/history", session.switch_path()?);
+        let (history, body) = self.commits(session, &path)?;
+        let found = self.entries(session, &path)?;
+        let is_intact = history.verified.as_ref().is_none_or(|verified| verified.intact)
+            && found.verified.as_ref().is_none_or(|verified| verified.intact)
+            && !(self.verify && found.fault.is_some());
+        if session.json {
+            say_json(&json(&body, &found))?;
+        } else {
+            say(&self.text(history, found))?;
+        }
+        Ok(if is_intact { Code::Done } else { Code::Refused })
+    }
+
+    /// Returns the commits, and the answer as it came.
+    fn commits(&self, session: &Session, path: &str) -> Result<(types::History, Vec<u8>), Error> {
+        let mut path = format!("{path}?limit={}", self.limit);
         if let Some(key) = &self.key {
             path.push_str(&format!("&key={}", encoded(key)));
         }
@@ -56,30 +74,69 @@ impl History {
             // A history may have millions of commits.
             call.limit *= 20;
         }
-        let (history, body) = session.client.ask::<types::History>(&call)?;
-        let mut out = String::new();
-        if session.json {
-            say_json(&body)?;
-        } else {
-            out.push_str(&commits::text(&history.commits));
-            match &history.verified {
-                Some(verified) if verified.intact => out.push_str(&format!(
-                    "{}: {} verified, last hash {}\n",
-                    history.switch,
-                    format::count(verified.commits, "commit"),
-                    verified.hash
-                )),
-                Some(verified) => out.push_str(&format!(
-                    "{}: NOT INTACT after {}: {}\n",
-                    history.switch,
-                    format::count(verified.commits, "commit"),
-                    verified.fault.as_deref().unwrap_or("the chain is broken")
-                )),
-                None => {}
-            }
-        }
-        say(&out)?;
-        let intact = history.verified.is_none_or(|verified| verified.intact);
-        Ok(if intact { Code::Done } else { Code::Refused })
+        session.client.ask::<types::History>(&call)
     }
+
+    fn entries(&self, session: &Session, path: &str) -> Result<JournalFindings, Error> {
+        let until_ms = match self.before {
+            Some(before) => {
+                let call = Call::get(format!("{path}?limit=1&before={}", before.saturating_add(1)));
+                let newest = session.client.ask::<types::History>(&call)?.0.commits.pop();
+                newest.filter(|commit| commit.revision == before).map_or(u64::MAX, |commit| commit.time_ms)
+            }
+            None => u64::MAX,
+        };
+        let search = JournalSearch {
+            switch: session.switch_name(),
+            key: self.key.as_deref(),
+            kind: None,
+            actor: None,
+            since_ms: 0,
+            until_ms,
+            limit: self.limit,
+        };
+        Ok(search.run(session, self.verify))
+    }
+
+    /// Returns the timeline, and what the verifications found.
+    fn text(&self, history: types::History, mut found: JournalFindings) -> String {
+        let types::History { switch, commits, verified, next: _ } = history;
+        let commits = commits.into_iter().map(|commit| (switch.as_str(), commit));
+        let moments = timeline::merged(commits, std::mem::take(&mut found.entries), self.limit);
+        let mut out = timeline::text(&moments, false);
+        if let Some(verified) = &verified {
+            let what = format::count(verified.commits, "commit");
+            out.push_str(&verdict(&switch, verified.intact, &what, &verified.hash, &verified.fault));
+        }
+        if let Some(verified) = &found.verified {
+            let what = journal::entries(verified.entries);
+            out.push_str(&verdict("journal", verified.intact, &what, &verified.hash, &verified.fault));
+        }
+        out.push_str(&found.faults());
+        out
+    }
+}
+
+/// Returns the line of a verified chain.
+fn verdict(name: &str, is_intact: bool, what: &str, hash: &str, fault: &Option<String>) -> String {
+    if is_intact {
+        return format!("{name}: {what} verified, last hash {hash}\n");
+    }
+    let fault = fault.as_deref().unwrap_or("the chain is broken");
+    format!("{name}: NOT INTACT after {what}: {fault}\n")
+}
+
+/// Returns the API's answer with the journal beside the commits. It stays as it is otherwise, and has a page of commits of
+/// its own size: what goes through the pages misses none.
+fn json(body: &[u8], found: &JournalFindings) -> Vec<u8> {
+    let Ok(Value::Object(mut history)) = serde_json::from_slice(body) else { return body.to_vec() };
+    history.insert("journal".into(), serde_json::to_value(&found.entries).unwrap_or_default());
+    history.insert("journal_lost".into(), found.lost.into());
+    if let Some(verified) = &found.verified {
+        history.insert("journal_verified".into(), serde_json::to_value(verified).unwrap_or_default());
+    }
+    if let Some(fault) = &found.fault {
+        history.insert("journal_fault".into(), fault.as_str().into());
+    }
+    Value::Object(history).to_string().into_bytes()
 }

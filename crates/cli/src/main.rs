@@ -19,6 +19,7 @@ mod flags;
 mod format;
 mod history;
 mod hold;
+mod journal;
 mod list;
 mod man;
 mod order_options;

@@ -1,34 +1,38 @@
-//! The timeline: commits of one switch or of all, newest first, that fit a filter.
+//! The timeline: commits of one switch or of all and the journal's entries between them, newest first, that fit a filter.
 //!
-//! Owns the filter's options and the order of the commits. Must never search without end: a history may have millions.
+//! Owns the filter's options and the order of both lists. Must never search without end: a history may have millions.
 
 use crate::client::{Call, encoded};
 use crate::commits;
 use crate::error::{Error, say, say_raw};
+use crate::journal::{self, JournalFindings, JournalSearch};
 use crate::session::Session;
 use crate::time_option::{ms, time};
 use clap::Args;
-use control::api::types::{Commit, History};
+use control::api::types::{Commit, History, JournalItem};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// How many commits a page has.
 const PAGE: usize = 1_000;
 /// How many pages of a switch are searched.
 const PAGES: usize = 100;
+/// The kind that stands for the kinds of all commits.
+const COMMIT: &str = "commit";
 
-/// What a commit must be to be shown.
+/// What a commit or an entry of the journal must be to be shown.
 #[derive(Debug, Default, Args)]
 pub(crate) struct Filter {
-    /// Show only commits of the last 30m, 2h or 7d; this and the following ones search all switches without --switch
+    /// Show only the last 30m, 2h or 7d; this and the following ones search all switches without --switch
     #[arg(long, value_name = "TIME", value_parser = time)]
     since: Option<String>,
-    /// Show only commits by actors whose names contain this text
+    /// Show only what was done by actors whose names contain this text
     #[arg(long, value_name = "TEXT")]
     actor: Option<String>,
     /// Show only commits that moved a key to or from this target
     #[arg(long, value_name = "NAME")]
     target: Option<String>,
-    /// Show only commits of this kind: set, undo, undo_keys, confirm, revert
+    /// Show only this kind: commit for all of set, undo, undo_keys, confirm, revert, restore; or hold, release, reload,
+    /// start, upgrade, refused, lost
     #[arg(long, value_name = "KIND")]
     kind: Option<String>,
 }
@@ -51,7 +55,7 @@ impl Filter {
             })
         };
         self.actor.as_ref().is_none_or(|actor| commit.actor.contains(actor.as_str()))
-            && self.kind.as_ref().is_none_or(|kind| commit.kind == *kind)
+            && self.kind.as_ref().is_none_or(|kind| kind == COMMIT || commit.kind == *kind)
             && self.target.as_ref().is_none_or(|target| {
                 let moved = commit.changes.iter().filter(|change| change.from != change.to);
                 moved.into_iter().any(|change| names(&change.from, target) || names(&change.to, target))
@@ -90,7 +94,25 @@ impl Filter {
         Ok((found, before.is_some()))
     }
 
-    /// Prints the commits of these switches that fit; a JSON line is a commit.
+    /// Returns the newest entries of the journal that fit.
+    fn entries(&self, session: &Session, key: Option<&str>, limit: usize) -> JournalFindings {
+        // An entry leads no key to a target.
+        if self.target.is_some() || self.kind.as_deref() == Some(COMMIT) {
+            return JournalFindings::default();
+        }
+        let search = JournalSearch {
+            switch: session.switch_name(),
+            key,
+            kind: self.kind.as_deref(),
+            actor: self.actor.as_deref(),
+            since_ms: self.oldest_ms(),
+            until_ms: u64::MAX,
+            limit,
+        };
+        search.run(session, false)
+    }
+
+    /// Prints the commits of these switches and the entries that fit; a JSON line is one of them.
     pub(crate) fn print(
         &self,
         session: &Session,
@@ -100,36 +122,86 @@ impl Filter {
     ) -> Result<(), Error> {
         let mut all: Vec<(&str, Commit)> = Vec::new();
         let mut unsearched = Vec::new();
-        for switch in switches {
+        let has_commits = !self.kind.as_deref().is_some_and(journal::is_kind);
+        for switch in switches.iter().filter(|_| has_commits) {
             let (commits, more) = self.commits(session, switch, key, limit)?;
             all.extend(commits.into_iter().map(|commit| (switch.as_str(), commit)));
             unsearched.extend(more.then_some(switch.as_str()));
         }
         all.sort_by_key(|(_, commit)| std::cmp::Reverse(commit.time_ms));
-        all.truncate(limit);
+        let mut found = self.entries(session, key, limit);
+        let moments = merged(all, std::mem::take(&mut found.entries), limit);
         if session.json {
-            for (switch, commit) in &all {
-                let mut line = serde_json::to_value(commit).unwrap_or_default();
-                line["switch"] = (*switch).into();
+            for moment in &moments {
+                say_raw(&format!("{}\n", switch::visible_json(&moment.json().to_string())))?;
+            }
+            if let Some(fault) = found.fault {
+                let line = serde_json::json!({ "journal_fault": fault });
                 say_raw(&format!("{}\n", switch::visible_json(&line.to_string())))?;
             }
             return Ok(());
         }
-        say(&merged(&all, switches.len() > 1))?;
+        say(&text(&moments, switches.len() > 1))?;
         for switch in unsearched {
             say(&format!("{switch}: only the newest {} commits were searched\n", PAGE * PAGES))?;
         }
-        Ok(())
+        say(&found.faults())
     }
 }
 
-/// Returns the commits as text, each with its switch if there are several.
-fn merged(commits: &[(&str, Commit)], with_switch: bool) -> String {
-    let text = |(switch, commit): &(&str, Commit)| {
-        let text = commits::text(std::slice::from_ref(commit));
-        if with_switch { format!("{switch}:{text}") } else { text }
+/// Something in the timeline.
+pub(crate) enum Moment<'a> {
+    /// A commit of a switch.
+    Commit(&'a str, Commit),
+    /// An entry of the journal.
+    Entry(JournalItem),
+}
+
+impl Moment<'_> {
+    fn json(&self) -> serde_json::Value {
+        match self {
+            Moment::Commit(switch, commit) => {
+                let mut line = serde_json::to_value(commit).unwrap_or_default();
+                line["switch"] = (*switch).into();
+                line
+            }
+            Moment::Entry(entry) => serde_json::to_value(entry).unwrap_or_default(),
+        }
+    }
+}
+
+/// Merges both lists by time, newest first. Each keeps its order: a clock that was set back does not change it.
+pub(crate) fn merged<'a>(
+    commits: impl IntoIterator<Item = (&'a str, Commit)>,
+    entries: Vec<JournalItem>,
+    limit: usize,
+) -> Vec<Moment<'a>> {
+    let mut commits = commits.into_iter().peekable();
+    let mut entries = entries.into_iter().peekable();
+    let next = || {
+        let entry_is_newer = match (commits.peek(), entries.peek()) {
+            (Some((_, commit)), Some(entry)) => entry.time_ms > commit.time_ms,
+            (commit, _) => commit.is_none(),
+        };
+        if entry_is_newer {
+            entries.next().map(Moment::Entry)
+        } else {
+            commits.next().map(|(switch, commit)| Moment::Commit(switch, commit))
+        }
     };
-    commits.iter().map(text).collect()
+    std::iter::from_fn(next).take(limit).collect()
+}
+
+/// Returns the timeline as text, each commit with its switch if there are several.
+pub(crate) fn text(moments: &[Moment], with_switch: bool) -> String {
+    let text = |moment: &Moment| match moment {
+        Moment::Entry(entry) => journal::text(entry),
+        Moment::Commit(switch, commit) => {
+            let text = commits::text(std::slice::from_ref(commit));
+            if with_switch { format!("{switch}:{text}") } else { text }
+        }
+    };
+    moments.iter().map(text).collect()
 }
 
 #[cfg(test)]
@@ -153,6 +225,7 @@ mod tests {
             (Filter { actor: text("anna"), ..Filter::default() }, true),
             (Filter { actor: text("ben"), ..Filter::default() }, false),
             (Filter { kind: text("set"), ..Filter::default() }, true),
+            (Filter { kind: text("commit"), ..Filter::default() }, true),
             (Filter { kind: text("undo"), actor: text("anna"), ..Filter::default() }, false),
             (Filter { target: text("green"), ..Filter::default() }, true),
             (Filter { target: text("red"), ..Filter::default() }, true),
@@ -164,11 +237,34 @@ mod tests {
         assert!(!Filter { target: text("green"), ..Filter::default() }.fits(&stays));
     }
 
+    fn entry(sequence: u64, time_ms: u64) -> JournalItem {
+        let json = format!(
+            r#"{{"sequence":{sequence},"time_ms":{time_ms},"kind":"start","actor":"pointsman","count":1,"previous":"",
+            "hash":""}}"#
+        );
+        serde_json::from_str(&json).unwrap()
+    }
+
     #[test]
     fn commits_of_several_switches_name_theirs() {
-        let commits = [("live", commit(3, "anna", "x", "y")), ("edge", commit(9, "ben", "x", "y"))];
-        let text = merged(&commits, true);
-        assert!(text.starts_with("live:     3  ") && text.contains("\nedge:     9  "), "{text}");
-        assert!(merged(&commits, false).starts_with("     3  "));
+        let commits = || [("live", commit(3, "anna", "x", "y")), ("edge", commit(9, "ben", "x", "y"))];
+        let all = text(&merged(commits(), vec![entry(7, 999)], 9), true);
+        assert!(all.starts_with("live:     3  ") && all.contains("\nedge:     9  "), "{all}");
+        assert!(all.contains("\n    j7  "), "{all}");
+        assert!(text(&merged(commits(), Vec::new(), 9), false).starts_with("     3  "));
+    }
+
+    #[test]
+    fn both_lists_are_merged_by_time_and_keep_their_order() {
+        let order = |times: [u64; 3], limit: usize| -> Vec<String> {
+            let commits = [3, 2].map(|revision| ("live", commit(revision, "anna", "x", "y")));
+            let entries = times.iter().zip(7..).map(|(time_ms, sequence)| entry(sequence, *time_ms));
+            let text = text(&merged(commits, entries.collect(), limit), false);
+            let heads = text.lines().filter(|line| !line.starts_with("        "));
+            heads.map(|line| line.split_whitespace().next().unwrap().to_owned()).collect()
+        };
+        assert_eq!(order([1001, 1000, 999], 9), ["j7", "3", "2", "j8", "j9"]);
+        assert_eq!(order([1001, 1000, 999], 2), ["j7", "3"]);
+        assert_eq!(order([999, 1001, 998], 9), ["3", "2", "j7", "j8", "j9"], "a clock was set back");
     }
 }

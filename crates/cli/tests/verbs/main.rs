@@ -7,6 +7,7 @@ mod backups;
 mod crash;
 mod edits;
 mod identity;
+mod journal;
 mod reload;
 mod served;
 mod shown;

@@ -77,6 +77,8 @@ fn another_binary_takes_over() {
     assert!(server.get("a.example").ends_with("green"));
     // What awaits a confirmation goes on waiting for it.
     assert!(server.say(&["confirm"]).done().starts_with("live: revision 2\n"));
+    let upgrades = server.say(&["history", "--kind", "upgrade"]).done();
+    assert_eq!(upgrades.lines().count(), 1, "{upgrades}");
     let again = server.say(&["upgrade"]).done();
     assert!(again.starts_with("pointsman "), "{again}");
     assert!(server.get("a.example").ends_with("green"));
