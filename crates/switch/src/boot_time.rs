@@ -1,6 +1,6 @@
-//! A time by the clock of one boot of a machine, which no step of the wall clock moves.
+//! Times by the clock of one boot of a machine, which no step of the wall clock moves.
 //!
-//! Owns its text. Must never read a clock.
+//! Owns: their text, and a reading of both clocks. Must never read a clock.
 
 use std::fmt;
 use std::str::FromStr;
@@ -12,6 +12,22 @@ pub struct BootTime {
     pub boot: u128,
     /// In milliseconds since that boot, time asleep included.
     pub ms: u64,
+}
+
+/// A reading of the clocks at one moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ClockReading {
+    /// The wall clock, in ms since 1970 UTC.
+    pub wall_ms: u64,
+    /// The clock of the boot, if the machine has one.
+    pub boot: Option<BootTime>,
+}
+
+impl From<u64> for ClockReading {
+    /// Returns a reading of the wall clock alone.
+    fn from(wall_ms: u64) -> ClockReading {
+        ClockReading { wall_ms, boot: None }
+    }
 }
 
 impl fmt::Display for BootTime {

@@ -127,7 +127,10 @@ mod tests {
         let loaded = store.load().unwrap();
         assert_eq!((loaded.table.revision(), loaded.table.len()), (3, 4));
         assert_eq!(loaded.last_hash, commits[2].hash);
-        assert_eq!(loaded.pending, [Pending { revision: 2, confirm_by_ms: 15, confirm_by_boot: None }]);
+        assert_eq!(
+            loaded.pending,
+            [Pending { revision: 2, confirm_by_ms: 15, confirm_by_boot: None, window_ms: 10 }]
+        );
         assert_eq!(store.since(0).unwrap(), commits);
         assert_eq!(store.since(2).unwrap(), commits[2..]);
         assert_eq!(store.since(3).unwrap(), []);

@@ -8,8 +8,8 @@ use std::sync::Arc;
 use hashbrown::HashSet;
 
 use crate::{
-    Action, Change, Code, Commit, CommitKind, Details, Expected, Hash, Key, Meta, Order, Pending, Refusal,
-    Route, Rules, Table, Undoing, UndoneKey,
+    Action, BootTime, Change, ClockReading, Code, Commit, CommitKind, Details, Expected, Hash, Key, Meta,
+    Order, Pending, Refusal, Route, Rules, Table, Undoing, UndoneKey,
 };
 
 /// Longest actor and idempotency key, bytes.
@@ -39,7 +39,7 @@ pub struct Plan {
 
 /// Returns what an order would do to a table, or refuses it.
 ///
-/// `now_ms` is the time since 1970 UTC.
+/// `now` is a reading of the clocks, or of the wall clock alone in ms since 1970 UTC.
 ///
 /// # Errors
 /// `bad_order`, `revision_conflict`, `entry_conflict`, `bad_key` (too long for the rules), `unknown_target`, `too_many_keys`,
@@ -79,7 +79,7 @@ pub fn plan(
     rules: &Rules,
     order: &Order,
     pending: &[Pending],
-    now_ms: u64,
+    now: impl Into<ClockReading>,
 ) -> Result<Plan, Refusal> {
     check_meta(&order.meta)?;
     if let Some(expected) = order.meta.expect
@@ -93,7 +93,7 @@ pub fn plan(
         Action::Set(keys) => (CommitKind::Set, set(table, rules, keys)?),
         Action::Undo(undoing) => undo(table, undoing, order.meta.force)?,
         Action::Confirm(of) => {
-            awaited(pending, *of, Some(now_ms))?;
+            awaited(pending, *of, Some(now.into()))?;
             if order.meta.confirm_within_ms.is_some() {
                 return Err(bad_order("a confirmation cannot wait to be confirmed itself"));
             }
@@ -123,18 +123,20 @@ pub fn plan(
 }
 
 impl Plan {
-    /// Returns the commit that this plan becomes: after `previous` (the hash of the revision before), at `now_ms` since
-    /// 1970 UTC, with what the gate found.
-    pub fn commit(&self, previous: Hash, now_ms: u64, gate: Vec<String>) -> Commit {
+    /// Returns the commit that this plan becomes: after `previous` (the hash of the revision before), at `now`, with
+    /// what the gate found.
+    pub fn commit(&self, previous: Hash, now: impl Into<ClockReading>, gate: Vec<String>) -> Commit {
+        let ClockReading { wall_ms, boot } = now.into();
+        let within_ms = self.meta.confirm_within_ms;
         let commit = Commit {
             revision: self.revision,
-            time_ms: now_ms,
+            time_ms: wall_ms,
             kind: self.kind.clone(),
             actor: self.meta.actor.clone(),
             reason: self.meta.reason.clone(),
             idempotency: self.meta.idempotency.clone(),
             forced: self.meta.force,
-            confirm_by_ms: self.meta.confirm_within_ms.map(|within| now_ms.saturating_add(within)),
+            confirm_by_ms: within_ms.map(|within_ms| wall_ms.saturating_add(within_ms)),
             changes: self.changes.clone(),
             subjects: Vec::new(),
             extra: Default::default(),
@@ -142,7 +144,12 @@ impl Plan {
             previous,
             hash: Hash::ZERO,
         };
-        commit.sealed()
+        match (within_ms, boot) {
+            (Some(within_ms), Some(BootTime { boot, ms })) => {
+                commit.with_confirm_by_boot(BootTime { boot, ms: ms.saturating_add(within_ms) })
+            }
+            _ => commit.sealed(),
+        }
     }
 }
 
@@ -299,7 +306,7 @@ fn current<'a>(table: &'a Table, key: &Key) -> Option<&'a Route> {
     table.get(key).map(|entry| &entry.route)
 }
 
-fn awaited(pending: &[Pending], of: u64, now_ms: Option<u64>) -> Result<(), Refusal> {
+fn awaited(pending: &[Pending], of: u64, now: Option<ClockReading>) -> Result<(), Refusal> {
     let Some(waiting) = pending.iter().find(|waiting| waiting.revision == of) else {
         return Err(Refusal::new(
             Code::NothingToConfirm,
@@ -307,7 +314,7 @@ fn awaited(pending: &[Pending], of: u64, now_ms: Option<u64>) -> Result<(), Refu
             "check the history: it was already confirmed or reverted, or it needs no confirmation",
         ));
     };
-    if now_ms.is_some_and(|now_ms| now_ms >= waiting.confirm_by_ms) {
+    if now.is_some_and(|now| waiting.is_overdue(now)) {
         return Err(Refusal::new(
             Code::NothingToConfirm,
             format!("the time to confirm revision {of} has passed"),

@@ -4,7 +4,7 @@
 
 use std::fmt;
 
-use crate::{BootTime, Change, Commit, Hash, Key, Table};
+use crate::{BootTime, Change, ClockReading, Commit, Hash, Key, Table};
 
 /// Stores the commits of one switch.
 ///
@@ -81,6 +81,8 @@ pub struct Pending {
     pub confirm_by_ms: u64,
     /// The same by the clock of the boot in which it was committed, which counts as long as that boot lasts.
     pub confirm_by_boot: Option<BootTime>,
+    /// The length of its window.
+    pub window_ms: u64,
 }
 
 impl Pending {
@@ -91,8 +93,28 @@ impl Pending {
         }
         if let Some(confirm_by_ms) = commit.confirm_by_ms {
             let confirm_by_boot = commit.confirm_by_boot();
-            pending.push(Pending { revision: commit.revision, confirm_by_ms, confirm_by_boot });
+            let window_ms = confirm_by_ms.saturating_sub(commit.time_ms);
+            pending.push(Pending { revision: commit.revision, confirm_by_ms, confirm_by_boot, window_ms });
         }
+    }
+
+    /// Returns how much of the window is left; 0 when it is over.
+    ///
+    /// In the boot of the commit its clock counts, in every process: no step of the wall clock moves the deadline. After a
+    /// reboot the wall clock counts, and since the whole time of the new boot has passed after the commit, at most the window
+    /// less that time is left. Without a time by a boot (a store of format 1, or no such clock) only the wall clock counts.
+    pub fn left_ms(&self, now: ClockReading) -> u64 {
+        let by_wall_ms = self.confirm_by_ms.saturating_sub(now.wall_ms);
+        match (self.confirm_by_boot, now.boot) {
+            (Some(by), Some(now)) if by.boot == now.boot => by.ms.saturating_sub(now.ms).min(self.window_ms),
+            (Some(_), Some(now)) => by_wall_ms.min(self.window_ms.saturating_sub(now.ms)),
+            _ => by_wall_ms,
+        }
+    }
+
+    /// Returns true if the window is over.
+    pub fn is_overdue(&self, now: ClockReading) -> bool {
+        self.left_ms(now) == 0
     }
 }
 

@@ -14,7 +14,7 @@ use engine::modules::switch::StatePath;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
-use switch::{Rules, StoreFault, StoreFaultKind, Table};
+use switch::{ClockReading, Rules, StoreFault, StoreFaultKind, Table};
 
 /// What a configuration declares of its switches.
 #[derive(Clone, Debug)]
@@ -185,8 +185,10 @@ pub(super) async fn still_fits(switch: &Rc<SwitchState>, rules: &Arc<Rules>) -> 
     }
     let asked = rules.clone();
     // At time 0 nothing is overdue: this only checks whether it could be reverted.
-    let could =
-        switch.store.with(move |store| startup::revert_overdue(store, &asked, &mut position, 0)).await;
+    let could = switch
+        .store
+        .with(move |store| startup::revert_overdue(store, &asked, &mut position, ClockReading::from(0)))
+        .await;
     let could = could.map_err(wrong)?;
     could.map(drop).map_err(|text| format!("switch \"{}\": {text}", rules.name))
 }

@@ -3,7 +3,7 @@
 //! Owns: one commit of a switch at a time, and publishing exactly what the store holds. Must never: publish a commit that is
 //! not durable.
 
-use super::clock::now_ms;
+use super::clock;
 use super::damage::Condition;
 use super::progress::CommitProgress;
 use super::state::ControlState;
@@ -103,8 +103,8 @@ impl ControlState {
             if let Some(earlier) = self.repeated(switch, order).await? {
                 return Ok(CommitOutcome::Repeated(earlier));
             }
-            let now_ms = now_ms();
-            let plan = match switch.plan(order, now_ms) {
+            let now = clock::now();
+            let plan = match switch.plan(order, now) {
                 // Another process may have committed since.
                 Ok(Plan { unchanged: true, .. }) | Err(_) if self.catch_up_locked(switch).await? => continue,
                 Ok(Plan { unchanged: true, .. }) => return Ok(CommitOutcome::Unchanged),
@@ -115,7 +115,7 @@ impl ControlState {
                 return Ok(CommitOutcome::NewTargets(Box::new(plan)));
             }
             let notes = gate.iter().flat_map(gate::notes).collect();
-            let commit = plan.commit(switch.position().hash, now_ms, notes);
+            let commit = plan.commit(switch.position().hash, now, notes);
             let keep = self.keep(switch, commit).instrument(trace::commit());
             if let Some(kept) = keep.await? {
                 return Ok(CommitOutcome::Committed(self.publish_commit(switch, kept, gate)));

@@ -2,7 +2,7 @@
 //!
 //! Owns: the deadlines of each switch. Must never: forget one; a revert that fails is retried until it succeeds.
 
-use super::clock::now_ms;
+use super::clock;
 use super::state::ControlState;
 use super::switch_state::SwitchState;
 use crate::options::Options;
@@ -12,7 +12,7 @@ use std::rc::{Rc, Weak};
 use std::time::Duration;
 use switch::{Action, Code, Meta, Order, Refusal, Undoing};
 
-/// The interval at which the wall clock is checked, since it may be set.
+/// The interval at which the clocks are checked: the machine may sleep, and the wall clock may be set.
 const LOOK_MS: u64 = 1_000;
 /// The longest pause between two attempts.
 const MAX_PAUSE_MS: u64 = 30_000;
@@ -92,10 +92,10 @@ pub(super) async fn revert_unconfirmed(state: Weak<ControlState>, switch: Weak<S
         if at.removed.get() {
             return;
         }
-        let now_ms = now_ms();
+        let now = clock::now();
         let pending = at.position().pending;
         // Newest first: of two for the same key, the older one knows the route before both.
-        let overdue = pending.iter().rev().find(|one| one.confirm_by_ms <= now_ms);
+        let overdue = pending.iter().rev().find(|one| one.is_overdue(now));
         if let Some(overdue) = overdue {
             match here.revert(&at, overdue.revision).await {
                 Ok(()) => {
@@ -115,7 +115,7 @@ pub(super) async fn revert_unconfirmed(state: Weak<ControlState>, switch: Weak<S
                 }
             }
         }
-        let left_ms = pending.iter().map(|one| one.confirm_by_ms.saturating_sub(now_ms)).min();
+        let left_ms = pending.iter().map(|one| one.left_ms(now)).min();
         drop(here);
         let changed = at.pending_changed.notified();
         match left_ms {

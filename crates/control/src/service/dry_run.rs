@@ -2,7 +2,7 @@
 //!
 //! Owns: the statistics of the keys that an order would move. Must never: change anything.
 
-use super::clock::now_ms;
+use super::clock;
 use super::state::ControlState;
 use super::switch_state::SwitchState;
 use crate::data_plane::Watch;
@@ -26,7 +26,7 @@ impl ControlState {
         gate: Vec<GateResult>,
     ) -> Receipt {
         let refused = !order.meta.force && gate.iter().any(|result| !result.passed);
-        let commit = plan.commit(Hash::ZERO, now_ms(), Vec::new());
+        let commit = plan.commit(Hash::ZERO, clock::now(), Vec::new());
         let after = Arc::new(switch.table().apply(&commit));
         let mut receipt = Receipt::of_commit(&switch.name(), &commit);
         self.add_rates(switch, &after, &mut receipt.changes).await;

@@ -4,7 +4,7 @@
 //! awaits the answer or passes a callback. [`ControlState`] belongs to that thread alone and needs no lock.
 
 use super::admission::{self, Declarations, StoreCheck};
-use super::clock::{now_ms, now_us};
+use super::clock::{now, now_ms, now_us};
 use super::order::TIMEOUT;
 use super::reload::{self, Prepared};
 use super::shared::{Shared, stopping};
@@ -76,7 +76,7 @@ impl ControlHandle {
         let Setup { config, listener, data_plane, clock_ms, log, upgrades } = setup;
         let declared = Declarations::of(&config);
         let former = admission::check_start(&declared).map_err(|faults| faults.join("; "))?;
-        let opened = startup::open(&config, now_ms())?;
+        let opened = startup::open(&config, now())?;
         let journal = Journal::start(journal::path(&config), now_ms, log.clone())
             .map_err(|error| format!("the thread of the journal cannot be started: {error}"))?;
         journal.append(journal::start(upgrades, now_ms()));

@@ -5,7 +5,7 @@
 //! The gate is probed before the commit lock is taken, since that may take seconds; the plan is made again under the lock,
 //! where nothing can change any more.
 
-use super::clock::now_ms;
+use super::clock;
 use super::commit::{CommitOutcome, Earlier};
 use super::spelling;
 use super::state::ControlState;
@@ -53,7 +53,7 @@ impl ControlState {
             return self.earlier_receipt(switch, &order, earlier, &options).await;
         }
         self.catch_up(switch).await?;
-        let planned = trace::plan().in_scope(|| switch.plan(&order, now_ms()));
+        let planned = trace::plan().in_scope(|| switch.plan(&order, clock::now()));
         // The same order may have been committed since the first lookup: it is answered as a repetition, not as one that
         // changes nothing or conflicts.
         if !options.dry_run

@@ -16,7 +16,8 @@ use engine::modules::switch::StatePath;
 use std::rc::Rc;
 use std::sync::Arc;
 use switch::{
-    Commit, KeyKind, Pending, Plan, Refusal, Rules, StoreFault, StoreFaultKind, Table, Tables, Undoing,
+    ClockReading, Commit, KeyKind, Pending, Plan, Refusal, Rules, StoreFault, StoreFaultKind, Table, Tables,
+    Undoing,
 };
 
 /// The number of stores opened in parallel.
@@ -78,13 +79,13 @@ pub(super) fn add_switch(state: &Rc<ControlState>, switch: Rc<SwitchState>) {
 }
 
 /// Opens all switches of a configuration.
-pub(super) fn open(config: &Arc<Config>, now_ms: u64) -> Result<Opened, String> {
+pub(super) fn open(config: &Arc<Config>, now: ClockReading) -> Result<Opened, String> {
     let places = (0..config.switches.len())
         .map(|number| ConfiguredSwitch { config: config.clone(), number })
         .collect();
     let mut opened =
         Opened { tables: Arc::default(), switches: Vec::new(), conditions: Vec::new(), reverted: Vec::new() };
-    for one in open_all(places, now_ms)? {
+    for one in open_all(places, now)? {
         let name: Arc<str> = Arc::from(&*one.place.spec().rules.name);
         opened.reverted.extend(one.reverted.into_iter().map(|commit| (name.clone(), commit)));
         opened.switches.push((one.place, one.store, one.position));
@@ -96,12 +97,15 @@ pub(super) fn open(config: &Arc<Config>, now_ms: u64) -> Result<Opened, String> 
 }
 
 /// Opens switches in parallel: each may have a million keys.
-pub(super) fn open_all(places: Vec<ConfiguredSwitch>, now_ms: u64) -> Result<Vec<OpenedSwitch>, String> {
+pub(super) fn open_all(
+    places: Vec<ConfiguredSwitch>,
+    now: ClockReading,
+) -> Result<Vec<OpenedSwitch>, String> {
     let mut opened = Vec::with_capacity(places.len());
     for some in places.chunks(AT_ONCE) {
         let results: Vec<Result<OpenedSwitch, String>> = std::thread::scope(|scope| {
             let threads: Vec<_> =
-                some.iter().map(|place| scope.spawn(move || open_one(place.clone(), now_ms))).collect();
+                some.iter().map(|place| scope.spawn(move || open_one(place.clone(), now))).collect();
             let ended = || Err("a switch could not be opened: its thread panicked".to_owned());
             threads.into_iter().map(|thread| thread.join().unwrap_or_else(|_| ended())).collect()
         });
@@ -112,7 +116,7 @@ pub(super) fn open_all(places: Vec<ConfiguredSwitch>, now_ms: u64) -> Result<Vec
     Ok(opened)
 }
 
-fn open_one(place: ConfiguredSwitch, now_ms: u64) -> Result<OpenedSwitch, String> {
+fn open_one(place: ConfiguredSwitch, now: ClockReading) -> Result<OpenedSwitch, String> {
     let rules = place.spec().rules.clone();
     let wrong = |fault: StoreFault| format!("switch \"{}\": {fault}", rules.name);
     let (state, kind) = (place.spec().state.clone(), rules.kind);
@@ -139,7 +143,7 @@ fn open_one(place: ConfiguredSwitch, now_ms: u64) -> Result<OpenedSwitch, String
         let asked = (rules.clone(), position);
         let outcome = store.with_blocking(move |store| {
             let (rules, mut position) = asked;
-            let outcome = revert_overdue(store, &rules, &mut position, now_ms)?;
+            let outcome = revert_overdue(store, &rules, &mut position, now)?;
             Ok(outcome.map(|reverted| (position, reverted)))
         });
         tries -= 1;
@@ -209,7 +213,7 @@ pub(super) fn check(
         return Ok(Ok(damage));
     }
     // At time 0 nothing is overdue: this only checks whether it could be reverted.
-    let could = revert_overdue(store, rules, &mut position, 0)?;
+    let could = revert_overdue(store, rules, &mut position, ClockReading::from(0))?;
     Ok(could.map(|_| None).map_err(|text| format!("switch \"{}\": {text}", rules.name)))
 }
 
@@ -220,12 +224,12 @@ fn plan_revert(
     rules: &Rules,
     position: &Position,
     waiting: Pending,
-    now_ms: u64,
+    now: ClockReading,
 ) -> Result<Result<Plan, Refusal>, StoreFault> {
     let Some(undoing) = Undoing::of_commit(store, waiting.revision)? else {
         return Ok(Err(Refusal::unknown_revision(waiting.revision)));
     };
-    Ok(switch::plan(&position.table, rules, &revert_order(undoing), &position.pending, now_ms))
+    Ok(switch::plan(&position.table, rules, &revert_order(undoing), &position.pending, now))
 }
 
 /// Reverts commits that were not confirmed in time, and checks that the other pending ones could be reverted.
@@ -233,11 +237,11 @@ pub(super) fn revert_overdue(
     store: &mut dyn StoreBackend,
     rules: &Rules,
     position: &mut Position,
-    now_ms: u64,
+    now: ClockReading,
 ) -> Result<Result<Vec<Commit>, String>, StoreFault> {
     let mut reverted = Vec::new();
     for waiting in position.pending.clone().into_iter().rev() {
-        let plan = match plan_revert(store, rules, position, waiting, now_ms)? {
+        let plan = match plan_revert(store, rules, position, waiting, now)? {
             Ok(plan) => plan,
             Err(refusal) => {
                 return Ok(Err(format!(
@@ -246,10 +250,10 @@ pub(super) fn revert_overdue(
                 )));
             }
         };
-        if waiting.confirm_by_ms > now_ms {
+        if !waiting.is_overdue(now) {
             continue;
         }
-        let commit = plan.commit(position.hash, now_ms, Vec::new());
+        let commit = plan.commit(position.hash, now, Vec::new());
         store.commit(&commit)?;
         position.table = Arc::new(position.table.apply(&commit));
         position.hash = commit.hash;

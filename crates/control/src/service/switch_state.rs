@@ -13,7 +13,9 @@ use engine::modules::switch::{StatePath, SwitchSpec};
 use std::cell::{Cell, RefCell};
 use std::path::PathBuf;
 use std::sync::Arc;
-use switch::{Chain, Code, Commit, Filter, Hash, Order, Pending, Plan, Refusal, Rules, StoreFault, Table};
+use switch::{
+    Chain, ClockReading, Code, Commit, Filter, Hash, Order, Pending, Plan, Refusal, Rules, StoreFault, Table,
+};
 use tokio::sync::{Mutex, Notify};
 
 /// The maximum number of orders that wait for one switch.
@@ -148,9 +150,9 @@ impl SwitchState {
         }
     }
 
-    pub(super) fn plan(&self, order: &Order, now_ms: u64) -> Result<Plan, Refusal> {
+    pub(super) fn plan(&self, order: &Order, now: ClockReading) -> Result<Plan, Refusal> {
         let position = self.position.borrow();
-        switch::plan(&position.table, &self.rules(), order, &position.pending, now_ms)
+        switch::plan(&position.table, &self.rules(), order, &position.pending, now)
     }
 
     /// Returns the commits in the store that are not applied yet.

@@ -3,6 +3,7 @@
 //! It fails as disks do: before a write, when it is full, after a write whose success is never heard of, and while it is
 //! out of order altogether.
 
+use super::clocks;
 use crate::store::{MemoryBackend, StoreBackend};
 use sim::{Seeded, tell};
 use std::sync::{Arc, Mutex};
@@ -15,6 +16,8 @@ pub(super) struct Disk {
     /// Each kept commit's table, revision 0 first.
     pub(super) tables: Vec<Table>,
     pub(super) commits: Vec<Commit>,
+    /// When each was made, in ms since the world began.
+    pub(super) made_ms: Vec<u64>,
     /// Which process wrote each.
     writers: Vec<u64>,
     /// So many of a hundred calls fail.
@@ -32,6 +35,7 @@ impl Disk {
             seeded,
             tables: vec![Table::default()],
             commits: Vec::new(),
+            made_ms: Vec::new(),
             writers: Vec::new(),
             faulty,
             out_of_order: false,
@@ -89,6 +93,7 @@ impl Store for Hand {
             );
             disk.tables.push(table);
             disk.commits.push(commit.clone());
+            disk.made_ms.push(clocks::made_at_ms(commit, clocks::elapsed_ms()));
             disk.writers.push(process);
             // It is kept, and its caller does not hear of it.
             match disk.fault() {

@@ -1,6 +1,8 @@
 //! The end of a simulated world: everything is well again, and what must come about in time has time to.
 
 use super::World;
+use super::clocks;
+use super::disk::Disk;
 use super::process;
 use sim::{Seeded, holds, tell};
 use std::collections::{HashMap, HashSet};
@@ -9,8 +11,8 @@ use std::time::Duration;
 use switch::{Chain, Change, Commit, CommitKind, Key, Route, Store, Table, verify_chain};
 use tokio::time::sleep;
 
-/// How much later than its time a commit may go back in a world where nothing is wrong: the clock on the wall is looked
-/// at once a second, and the disk takes its time.
+/// How much later than its time a commit may go back in a world where nothing is wrong: the clocks are looked at once a
+/// second, and the disk takes its time.
 const LATE_MS: u64 = 1_500;
 
 /// Waits until nothing can be pending any more, and looks at everything.
@@ -27,10 +29,6 @@ pub(super) async fn wait_and_see(world: &Rc<World>, seeded: &mut Seeded) {
     }
     // The longest time to confirm, and the longest pause between two tries of going back.
     sleep(Duration::from_secs(12 + 31)).await;
-    let last = world.shared.disk.lock().unwrap().commits.iter().filter_map(|one| one.confirm_by_ms).max();
-    while last.is_some_and(|by_ms| super::super::clock::now_ms() < by_ms + 32_000) {
-        sleep(Duration::from_secs(5)).await;
-    }
     check_processes(world);
     let mut disk = world.shared.disk.lock().unwrap();
     let loaded = disk.store.load().unwrap();
@@ -40,7 +38,7 @@ pub(super) async fn wait_and_see(world: &Rc<World>, seeded: &mut Seeded) {
         &loaded.table,
         Chain { revision: loaded.table.revision(), hash: loaded.last_hash },
     );
-    check_settled(world, &disk.commits);
+    check_settled(world, &disk);
     check_told(world, &disk.commits);
 }
 
@@ -114,10 +112,11 @@ fn beneath<'a>(commits: &'a [Commit], of: u64, key: &Key) -> Option<&'a Route> {
     stands.and_then(|change| change.after.as_ref())
 }
 
-/// Checks that each pending commit is confirmed in time, or reverted in time; one of them, and once.
-fn check_settled(world: &World, commits: &[Commit]) {
+/// Checks that each pending commit is confirmed in time, or reverted in time; one of them, and once. The time is real: in
+/// one boot, no clock that is set changes it.
+fn check_settled(world: &World, disk: &Disk) {
     let mut settled: HashMap<u64, &Commit> = HashMap::new();
-    for commit in commits {
+    for (commit, at_ms) in disk.commits.iter().zip(&disk.made_ms) {
         let of = match commit.kind {
             CommitKind::Confirm { of } | CommitKind::Revert { of } => of,
             CommitKind::Undo { of } => {
@@ -126,31 +125,27 @@ fn check_settled(world: &World, commits: &[Commit]) {
             }
             _ => continue,
         };
-        let by_ms = commits[of as usize - 1].confirm_by_ms;
+        let place = of as usize - 1;
+        let (pending, since_ms) = (&disk.commits[place], disk.made_ms[place]);
+        let by_ms = pending.confirm_by_ms;
         holds!("settled-once", by_ms.is_some(), "{:?} settles what waits for nothing", commit.kind);
-        let by_ms = by_ms.unwrap_or_default();
+        let window_ms = by_ms.unwrap_or_default() - pending.time_ms;
         let earlier = settled.insert(of, commit).map(|one| &one.kind);
         holds!("settled-once", earlier.is_none(), "{:?} comes after {earlier:?}", commit.kind);
-        let confirms = matches!(commit.kind, CommitKind::Confirm { .. });
-        if confirms {
-            holds!(
-                "confirm-in-time",
-                commit.time_ms < by_ms,
-                "{of} is confirmed at {}, not before {by_ms}",
-                commit.time_ms
-            );
-        } else if !world.set_back.get() {
-            holds!(
-                "never-early",
-                commit.time_ms >= by_ms,
-                "{of} goes back at {}, before {by_ms}",
-                commit.time_ms
-            );
+        // After a reboot the clock on the wall counts, and no more than the window from then.
+        let boot_ms = clocks::boot_of_ms(*at_ms);
+        let last_ms = since_ms.max(boot_ms) + window_ms;
+        let is_certain = since_ms >= boot_ms || !world.fate.jumps;
+        let first_ms = if is_certain { since_ms + window_ms } else { since_ms };
+        if matches!(commit.kind, CommitKind::Confirm { .. }) {
+            let end_ms = if is_certain { first_ms } else { last_ms };
+            holds!("confirm-in-time", *at_ms < end_ms, "{of} is confirmed at {at_ms}, not before {end_ms}");
+            continue;
         }
-        if !confirms && world.is_calm() {
-            let late_ms = commit.time_ms - by_ms;
-            holds!("goes-back-in-time", late_ms <= LATE_MS, "{of} goes back {late_ms} ms late");
-        }
+        holds!("never-early", *at_ms >= first_ms, "{of} goes back at {at_ms}, before {first_ms}");
+        let late_ms = at_ms.saturating_sub(last_ms);
+        let in_time = !world.is_calm() || late_ms <= LATE_MS;
+        holds!("goes-back-in-time", in_time, "{of} goes back {late_ms} ms late");
     }
 }
 

@@ -1,15 +1,17 @@
 //! The control plane under deterministic simulation: its real code, over a disk that fails, slow workers, operators who
-//! repeat themselves, a clock on the wall that is set, and processes that die and begin again at any instant.
+//! repeat themselves, a clock on the wall that is set, and processes and machines that stop and begin again at any instant.
 //!
 //! Owns: the world, and its fate. Nothing here has a thread or waits for real: tokio's clock stands still until no task
 //! has anything to do, and then jumps.
 
+mod clocks;
 mod disk;
 mod end;
 mod operators;
 mod process;
 mod workers;
 
+pub(super) use clocks::{now, now_us};
 use disk::{Disk, SharedDisk};
 use process::Process;
 use sim::{Scenario, Seeded, explore, tell};
@@ -25,8 +27,6 @@ const KEYS: [&str; 4] = ["a.example", "b.example", "c.example", HELD_BY_ORDERS];
 const HELD_BY_ORDERS: &str = "h.example";
 /// Who that is.
 const HOLDER: &str = "holder";
-/// When the world begins, by the clock on the wall.
-const EPOCH_MS: u64 = 1_800_000_000_000;
 
 #[test]
 fn simulation_control() {
@@ -60,33 +60,9 @@ fn simulation_control() {
             let runtime =
                 tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
             runtime.unwrap().block_on(live(seeded));
-            WALL.set(None);
+            clocks::end();
         },
     });
-}
-
-thread_local! {
-    static WALL: Cell<Option<Wall>> = const { Cell::new(None) };
-}
-
-/// The clock on the wall: it goes with tokio's, and somebody may set it.
-#[derive(Clone, Copy)]
-struct Wall {
-    began: Instant,
-    offset_ms: i64,
-}
-
-/// The wall clock of the simulation, if this thread is in one.
-pub(super) fn now_us() -> Option<u64> {
-    let wall = WALL.get()?;
-    let since_us = wall.began.elapsed().as_micros() as u64;
-    Some(((EPOCH_MS as i64 + wall.offset_ms) as u64) * 1000 + since_us)
-}
-
-fn set_wall(change_ms: i64) {
-    if let Some(wall) = WALL.get() {
-        WALL.set(Some(Wall { offset_ms: wall.offset_ms + change_ms, ..wall }));
-    }
 }
 
 /// State shared by the processes and their workers, whichever of them is alive.
@@ -117,8 +93,6 @@ struct World {
     ids: Cell<u64>,
     /// The answers to operators' orders.
     told: RefCell<operators::Told>,
-    /// The clock was set back, so that what is due may come later than by it.
-    set_back: Cell<bool>,
 }
 
 impl World {
@@ -145,17 +119,17 @@ impl World {
         self.processes.borrow().iter().any(|process| process.number == number)
     }
 
-    /// Is nothing in this world that could keep something from happening in time?
+    /// Is nothing in this world that could keep something from happening in time? A clock that is set does not.
     fn is_calm(&self) -> bool {
-        let Fate { faulty, crashes, jumps, outages } = self.fate;
-        faulty == 0 && !(crashes || jumps || outages || self.shared.stuck)
+        let Fate { faulty, crashes, outages, .. } = self.fate;
+        faulty == 0 && !(crashes || outages || self.shared.stuck)
     }
 }
 
 /// A life: people and clients do as they like, and fate does what it likes with the processes.
 async fn live(mut seeded: Seeded) {
     let began = Instant::now();
-    WALL.set(Some(Wall { began, offset_ms: 0 }));
+    clocks::begin();
     let calm = seeded.chance(30);
     let fate = Fate {
         faulty: if calm { 0 } else { *seeded.one_of(&[0, 0, 3, 12]) },
@@ -177,7 +151,6 @@ async fn live(mut seeded: Seeded) {
         over: Cell::new(false),
         ids: Cell::new(0),
         told: RefCell::default(),
-        set_back: Cell::new(false),
     });
     let crowd = tokio::task::LocalSet::new();
     for _ in 0..2 {
@@ -210,8 +183,7 @@ async fn decide(world: Rc<World>, mut seeded: Seeded) {
             6..8 if jumps => {
                 let change_ms = seeded.within(0..=40_000) as i64 - 15_000;
                 tell!("the clock on the wall is set by {change_ms} ms");
-                world.set_back.set(world.set_back.get() || change_ms < 0);
-                set_wall(change_ms);
+                clocks::set_wall(change_ms);
             }
             8..10 if outages => {
                 tell!("the disk is out of order for a while");

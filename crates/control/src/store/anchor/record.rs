@@ -50,6 +50,9 @@ pub(super) struct PendingRecord {
     confirm_by_ms: u64,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     confirm_by_boot: Option<String>,
+    /// Unlimited if it is missing.
+    #[serde(default)]
+    window_ms: Option<u64>,
 }
 
 /// A commit with all its fields.
@@ -109,6 +112,7 @@ impl PendingRecord {
             revision: pending.revision,
             confirm_by_ms: pending.confirm_by_ms,
             confirm_by_boot: pending.confirm_by_boot.map(|by| by.to_string()),
+            window_ms: Some(pending.window_ms),
         }
     }
 
@@ -117,7 +121,12 @@ impl PendingRecord {
             Some(text) => Some(text.parse::<BootTime>().ok()?),
             None => None,
         };
-        Some(Pending { revision: self.revision, confirm_by_ms: self.confirm_by_ms, confirm_by_boot })
+        Some(Pending {
+            revision: self.revision,
+            confirm_by_ms: self.confirm_by_ms,
+            confirm_by_boot,
+            window_ms: self.window_ms.unwrap_or(u64::MAX),
+        })
     }
 }
 
