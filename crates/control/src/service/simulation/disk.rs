@@ -42,6 +42,15 @@ impl Disk {
         }))
     }
 
+    /// Returns when a commit's window has ended at the latest, as seen from a time after it; in ms since the world began.
+    /// After a reboot the clock on the wall counts, and no more than the window from then.
+    pub(super) fn last_end_ms(&self, revision: u64, at_ms: u64) -> u64 {
+        let place = revision as usize - 1;
+        let commit = &self.commits[place];
+        let window_ms = commit.confirm_by_ms.unwrap_or_default().saturating_sub(commit.time_ms);
+        self.made_ms[place].max(clocks::boot_of_ms(at_ms)) + window_ms
+    }
+
     fn fault(&mut self) -> Option<StoreFault> {
         let kinds = [
             StoreFaultKind::Failed,

@@ -132,10 +132,8 @@ fn check_settled(world: &World, disk: &Disk) {
         let window_ms = by_ms.unwrap_or_default() - pending.time_ms;
         let earlier = settled.insert(of, commit).map(|one| &one.kind);
         holds!("settled-once", earlier.is_none(), "{:?} comes after {earlier:?}", commit.kind);
-        // After a reboot the clock on the wall counts, and no more than the window from then.
-        let boot_ms = clocks::boot_of_ms(*at_ms);
-        let last_ms = since_ms.max(boot_ms) + window_ms;
-        let is_certain = since_ms >= boot_ms || !world.fate.jumps;
+        let last_ms = disk.last_end_ms(of, *at_ms);
+        let is_certain = since_ms >= clocks::boot_of_ms(*at_ms) || !world.fate.jumps;
         let first_ms = if is_certain { since_ms + window_ms } else { since_ms };
         if matches!(commit.kind, CommitKind::Confirm { .. }) {
             let end_ms = if is_certain { first_ms } else { last_ms };

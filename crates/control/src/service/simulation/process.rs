@@ -87,8 +87,13 @@ fn open(world: &World, number: u64, config: &Arc<Config>) -> Result<(OpenedOne, 
     let now = now();
     let reverted = startup::revert_overdue(&mut hand, &rules, &mut position, now)?;
     holds!("goes-back-in-time", reverted.is_ok(), "an unconfirmed commit cannot go back: {reverted:?}");
-    let overdue = position.pending.iter().find(|one| one.is_overdue(now));
+    let disk = world.shared.disk.lock().unwrap();
+    let overdue = position.pending.iter().find(|one| {
+        let now_ms = clocks::elapsed_ms();
+        one.is_overdue(now) || disk.last_end_ms(one.revision, now_ms) <= now_ms
+    });
     holds!("back-before-first", overdue.is_none(), "{overdue:?} is overdue at {now:?}, and nothing was done");
+    drop(disk);
     let reverted = reverted.unwrap_or_default();
     Ok((OpenedOne { place, position, reverted }, hand))
 }
