@@ -161,6 +161,10 @@ pub(super) fn crash(world: &World, seeded: &mut Seeded) {
     if processes.is_empty() && process.number % 3 == 0 {
         tell!("the machine reboots");
         clocks::reboot();
+        if world.fate.jumps {
+            // Its clock on the wall has no battery.
+            clocks::set_wall(-20_000);
+        }
     }
     drop(processes);
     let tasks = process.tasks.borrow_mut().take();
