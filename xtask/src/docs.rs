@@ -298,7 +298,22 @@ mod tests {
     }
 
     fn faults(text: &str) -> Vec<String> {
-        faults_of(PathBuf::from("nginx.conf"), text, &NoFiles)
+        faults_of(PathBuf::from("nginx.conf"), text, &AnyKey)
+    }
+
+    /// A file is a key for tickets; there are no others.
+    struct AnyKey;
+
+    impl conf::Loader for AnyKey {
+        fn read(&self, path: &std::path::Path) -> std::io::Result<Vec<u8>> {
+            NoFiles.read(path)
+        }
+        fn glob(&self, path: &std::path::Path) -> std::io::Result<Vec<PathBuf>> {
+            NoFiles.glob(path)
+        }
+        fn read_private(&self, _: &std::path::Path) -> std::io::Result<Vec<u8>> {
+            Ok(vec![0; 80])
+        }
     }
 
     fn faults_of(file: PathBuf, text: &str, loader: &dyn conf::Loader) -> Vec<String> {

@@ -26,7 +26,7 @@ pub(crate) fn check(data: &[u8]) {
 fn read_key(kind: KeyKind, text: &[u8]) -> Option<Key> {
     match Key::parse(kind, text, MAX_LEN) {
         Ok(key) => {
-            assert!(!key.as_str().is_empty() && key.as_str().len() <= MAX_LEN);
+            assert!(key.as_str().len() <= MAX_LEN && (kind == KeyKind::Text || !key.as_str().is_empty()));
             assert!(!key.as_str().contains(|c: char| c.is_ascii_control()));
             assert_eq!(Key::parse(kind, key.as_str().as_bytes(), MAX_LEN).as_ref(), Ok(&key), "its own text");
             if kind == KeyKind::Host {

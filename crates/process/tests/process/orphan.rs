@@ -102,7 +102,8 @@ fn a_next_master_that_fails_leaves_the_orphan_alone() {
         server.configure(&conf);
         let output = server.run("");
         assert!(!output.status.success());
-        assert!(String::from_utf8_lossy(&output.stderr).contains(error));
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(said.contains(error), "{error}: {said}");
         assert_eq!(server.ask("a.sock").pid, orphan, "{conf}");
     }
     server.configure(&CONF.replace("one", "two"));
