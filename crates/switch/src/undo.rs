@@ -179,6 +179,29 @@ impl Undoing {
         Ok(undoing)
     }
 
+    /// Reads the history of the same changes again: what lies beneath one of them may have been taken back since. A change
+    /// that is no longer the one in effect stays as it was read, and a plan refuses it.
+    ///
+    /// # Errors
+    /// A failure of the store.
+    pub fn read_again(&self, store: &mut dyn Store) -> Result<Undoing, StoreFault> {
+        let fresh = match self.of {
+            Some(revision) => Undoing::of_commit(store, revision)?,
+            None => {
+                let keys: Vec<Key> = self.keys.iter().map(|undone| undone.key.clone()).collect();
+                Some(Undoing::of_keys(store, &keys)?)
+            }
+        };
+        let fresh: HashMap<(&Key, u64), &UndoneKey, foldhash::fast::RandomState> =
+            fresh.iter().flat_map(Undoing::keys).map(|undone| ((&undone.key, undone.of), undone)).collect();
+        let again = |old: &UndoneKey| fresh.get(&(&old.key, old.of)).copied().unwrap_or(old).clone();
+        Ok(Undoing {
+            of: self.of,
+            keys: self.keys.iter().map(again).collect(),
+            missing: self.missing.clone(),
+        })
+    }
+
     /// Returns the revision, if a whole commit is taken back.
     pub fn of(&self) -> Option<u64> {
         self.of

@@ -14,9 +14,10 @@ use crate::data_plane::Watch;
 use crate::event::EventKind;
 use crate::gate;
 use crate::receipt::{GateResult, Receipt};
+use std::borrow::Cow;
 use std::rc::Rc;
 use std::sync::Arc;
-use switch::{Commit, Key, Order, Plan, Refusal, Shape, StoreFaultKind, Table};
+use switch::{Action, Commit, Key, Order, Plan, Refusal, Shape, StoreFaultKind, Table};
 use tokio::time::Instant;
 use tracing::Instrument;
 
@@ -45,6 +46,20 @@ struct DurableCommit {
     commit: Commit,
     before: Arc<Table>,
     at: Instant,
+}
+
+/// Returns an order as the history is now.
+async fn current<'a>(switch: &SwitchState, order: &'a Order) -> Result<Cow<'a, Order>, Refusal> {
+    let (Action::Undo(undoing) | Action::Revert(undoing)) = &order.action else {
+        return Ok(Cow::Borrowed(order));
+    };
+    let undoing = undoing.clone();
+    let undoing = switch.store.with(move |store| undoing.read_again(store)).await?;
+    let action = match &order.action {
+        Action::Undo(_) => Action::Undo(undoing),
+        _ => Action::Revert(undoing),
+    };
+    Ok(Cow::Owned(Order { action, meta: order.meta.clone() }))
 }
 
 impl ControlState {
@@ -103,6 +118,8 @@ impl ControlState {
             if let Some(earlier) = self.repeated(switch, order).await? {
                 return Ok(CommitOutcome::Repeated(earlier));
             }
+            // What lies beneath a change may have been taken back while the order waited for its turn.
+            let order = &*current(switch, order).await?;
             let now = clock::now();
             let plan = match switch.plan(order, now) {
                 // Another process may have committed since.

@@ -96,7 +96,8 @@ fn a_next_master_that_fails_leaves_the_orphan_alone() {
         ("broken;\n".to_owned(), "broken"),
         (format!("{CONF}init_fails no-good;\n"), "no-good"),
         (format!("{CONF}pid nowhere/pid;\nlisten unix:nowhere/b.sock;\n"), "nowhere"),
-        (CONF.replace("word", "pid a-folder;\nword"), "a-folder"),
+        // Another pid file: the orphan is not found, and has the socket.
+        (CONF.replace("word", "pid a-folder;\nword"), "a.sock"),
     ] {
         let _ = std::fs::create_dir(server.path("a-folder"));
         server.configure(&conf);
