@@ -158,7 +158,7 @@ pub(super) fn crash(world: &World, seeded: &mut Seeded) {
     let process = processes.swap_remove(place);
     tell!("process {} dies", process.number);
     // Its number decides, so that no other choice of a seed moves.
-    if processes.is_empty() && process.number % 3 == 0 {
+    if processes.is_empty() && process.number.is_multiple_of(3) {
         tell!("the machine reboots");
         clocks::reboot();
         if world.fate.jumps {
