@@ -195,7 +195,8 @@ fn memory_held_for_scripts_is_bounded() {
     assert!(!server.get("/filter").ends_with("y"));
     assert!(server.get("/log").ends_with("logged"));
     let grown_kib = server.memory_kib().saturating_sub(before_kib);
-    assert!(grown_kib < 128 << 10, "{grown_kib} KiB");
+    // The limit is for each thread, and the allocator keeps pages of what was freed; without a limit it is a gigabyte.
+    assert!(grown_kib < 256 << 10, "{grown_kib} KiB");
     drop(deaf);
     // What a client has taken, or what it will never take, counts no more.
     server.until("it has memory again", || server.get("/").ends_with("here"));
