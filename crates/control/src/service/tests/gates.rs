@@ -23,7 +23,7 @@ fn server(answer: &'static str) -> u16 {
 }
 
 /// A port that is not listened on.
-fn nobody() -> u16 {
+fn closed_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
@@ -40,7 +40,7 @@ const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
 
 #[tokio::test]
 async fn a_target_that_is_up_is_switched_to() {
-    let (well, dead) = (server(OK), nobody());
+    let (well, dead) = (server(OK), closed_port());
     let servers = format!(
         "server 127.0.0.1:{well}; server 127.0.0.1:{dead}; server 127.0.0.1:9 down; server 127.0.0.1:9 backup;"
     );
@@ -69,7 +69,7 @@ async fn a_target_that_is_not_up_is_refused_with_the_reason_of_each_server() {
         ),
         (server("SSH-2.0-x\r\n"), "the answer is not HTTP"),
         (server(""), "closed the connection without answering"),
-        (nobody(), "connection refused"),
+        (closed_port(), "connection refused"),
         (silent.local_addr().unwrap().port(), "no answer within 150 ms"),
     ];
     let servers: String = ports.iter().map(|(port, _)| format!("server 127.0.0.1:{port}; ")).collect();
@@ -201,8 +201,9 @@ fn quoted(gate: &str) -> String {
 
 #[tokio::test]
 async fn a_fraction_of_the_servers_must_be_well() {
-    let (well, dead) = (server(OK), nobody());
-    let servers = format!("server 127.0.0.1:{well}; server 127.0.0.1:{dead}; server 127.0.0.1:{};", nobody());
+    let (well, dead) = (server(OK), closed_port());
+    let servers =
+        format!("server 127.0.0.1:{well}; server 127.0.0.1:{dead}; server 127.0.0.1:{};", closed_port());
     for (fraction, required) in [("33%", 1), ("34%", 2)] {
         let (control, _) = start_with(&servers, &format!("gate fraction={fraction} timeout=2s uri=/health;"));
         match set(&control, "a.example", "green").await {
