@@ -32,6 +32,9 @@ pub(crate) fn text(commits: &[Commit]) -> String {
         if let Some(note) = &commit.note {
             out.push_str(&format!("        ({note})\n"));
         }
+        if let Some(drain) = commit.drain.as_ref().filter(|drain| format::has_moved(drain)) {
+            out.push_str(&format!("        {}\n", format::drain(drain)));
+        }
         for change in commit.subjects.iter().take(KEYS_SHOWN) {
             let what = format!("{} {}", change.subject, change.name);
             let side = |side: &Option<String>| side.clone().unwrap_or_else(|| "none".into());

@@ -128,6 +128,12 @@ pub(crate) fn drain(drain: &Drain) -> String {
     text
 }
 
+/// Returns true if requests were moved, as far as is known.
+pub(crate) fn has_moved(drain: &Drain) -> bool {
+    let left = drain.in_flight + drain.streams + drain.failed_new + drain.failed_old;
+    left > 0 || drain.first_new_us.is_some() || drain.last_old_us.is_some()
+}
+
 /// Formats the deadline of a commit that awaits its confirmation.
 pub(crate) fn pending(revision: u64, by_ms: u64) -> String {
     format!("revision {revision} reverts at {} unless confirmed: pointsman confirm {revision}", clock(by_ms))

@@ -59,7 +59,7 @@ impl History {
 
     /// Returns the commits, and the answer as it came.
     fn commits(&self, session: &Session, path: &str) -> Result<(types::History, Vec<u8>), Error> {
-        let mut path = format!("{path}?limit={}", self.limit);
+        let mut path = format!("{path}?limit={}&traffic=true", self.limit);
         if let Some(key) = &self.key {
             path.push_str(&format!("&key={}", encoded(key)));
         }

@@ -39,47 +39,67 @@ impl List {
 
     /// Prints the keys of a switch, page after page; a JSON line is a page.
     fn keys(&self, session: &Session, switch: &Switch) -> Result<(), Error> {
-        let mut left = self.limit.unwrap_or(usize::MAX);
-        let mut after: Option<String> = None;
-        let mut listed = 0;
-        while left > 0 {
-            let mut path = format!("/v1/switches/{}/keys?limit={}", encoded(&switch.name), left.min(PAGE));
-            for (name, value) in [("contains", &self.contains), ("target", &self.target), ("after", &after)] {
-                if let Some(value) = value {
-                    path.push_str(&format!("&{name}={}", encoded(value)));
-                }
-            }
-            let (page, body) = session.client.ask::<KeyPage>(&Call::get(path))?;
-            if session.json {
-                say_json(&body)?;
-            } else if !page.keys.is_empty() {
-                let mut table = Table::new(&["  key", "route", ">revision"]);
-                for entry in &page.keys {
-                    table.row([
-                        format!("  {}", format::key_text(&entry.key)),
-                        entry.route.clone(),
-                        entry.revision.to_string(),
-                    ]);
-                }
-                let text = table.text();
-                // One head is enough.
-                let skip = if after.is_some() { text.find('\n').map_or(0, |end| end + 1) } else { 0 };
-                say(&text[skip..])?;
-            }
-            left = left.saturating_sub(page.keys.len());
-            listed += page.keys.len() as u64;
-            after = page.next;
-            if after.is_none() {
-                break;
-            }
-        }
+        let limit = self.limit.unwrap_or(usize::MAX);
+        let chosen = [("contains", &self.contains), ("target", &self.target)];
+        let chosen = chosen.into_iter().filter_map(|(name, value)| Some((name, value.clone()?)));
+        let path = format!("/v1/switches/{}", encoded(&switch.name));
+        let (listed, more) = pages(session, &path, &chosen.collect::<Vec<_>>(), limit, |_| String::new())?;
         // The head counts all keys; where some are left out, it says how many are not.
-        if !session.json && (self.contains.is_some() || self.target.is_some() || after.is_some()) {
-            let more = if after.is_some() { ", and there are more" } else { "" };
+        if !session.json && (self.contains.is_some() || self.target.is_some() || more) {
+            let more = if more { ", and there are more" } else { "" };
             say(&format!("  {} of {} listed{more}\n", listed, format::count(switch.keys, "key")))?;
         }
         Ok(())
     }
+}
+
+/// Prints at most `limit` keys of a switch under a head that the first page gives. Returns how many there were, and whether
+/// there are more.
+pub(crate) fn pages(
+    session: &Session,
+    switch: &str,
+    query: &[(&str, String)],
+    limit: usize,
+    head: impl FnOnce(&KeyPage) -> String,
+) -> Result<(u64, bool), Error> {
+    let (mut left, mut listed, mut after, mut head) = (limit, 0, None::<String>, Some(head));
+    while left > 0 {
+        let mut path = format!("{switch}/keys?limit={}", left.min(PAGE));
+        let after_last = after.clone().map(|after| ("after", after));
+        for (name, value) in query.iter().chain(&after_last) {
+            path.push_str(&format!("&{name}={}", encoded(value)));
+        }
+        let mut call = Call::get(path);
+        // A table of the past is made of a history that may have millions of commits.
+        call.limit *= if query.iter().any(|(name, _)| name.starts_with("at")) { 20 } else { 1 };
+        let (page, body) = session.client.ask::<KeyPage>(&call)?;
+        let head = head.take().map(|head| head(&page)).unwrap_or_default();
+        if session.json {
+            say_json(&body)?;
+        } else if page.keys.is_empty() {
+            say(&head)?;
+        } else {
+            let mut table = Table::new(&["  key", "route", ">revision"]);
+            for entry in &page.keys {
+                table.row([
+                    format!("  {}", format::key_text(&entry.key)),
+                    entry.route.clone(),
+                    entry.revision.to_string(),
+                ]);
+            }
+            let text = table.text();
+            // One head is enough.
+            let skip = if after.is_some() { text.find('\n').map_or(0, |end| end + 1) } else { 0 };
+            say(&format!("{head}{}", &text[skip..]))?;
+        }
+        left = left.saturating_sub(page.keys.len());
+        listed += page.keys.len() as u64;
+        after = page.next;
+        if after.is_none() {
+            break;
+        }
+    }
+    Ok((listed, after.is_some()))
 }
 
 /// Returns the summary of a switch.

@@ -13,6 +13,7 @@ mod compare;
 mod completions;
 mod confirm;
 mod defaults;
+mod diff;
 mod endpoint;
 mod error;
 mod flags;

@@ -1,30 +1,91 @@
-//! `pointsman show`: the route of a key, and why.
+//! `pointsman show`: the route of a key, and why; and the table as it was.
 //!
 //! Owns the verb's options. Must never work out a route itself: the server does.
 
 use crate::client::{Call, encoded};
 use crate::commits;
 use crate::error::{Code, Error, say, say_json};
-use crate::format::clock;
+use crate::format::{self, clock};
+use crate::list;
 use crate::session::Session;
+use crate::time_option::{ms, time};
 use clap::Args;
-use control::api::types::{History, Key};
+use control::api::types::{History, Key, KeyPage};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 /// How many of the key's last changes are shown.
 const CHANGES: usize = 5;
 
-/// Show a key's route and its last changes
+/// Show a key's route and its last changes, or with --at a route or the whole table of the past
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  pointsman show shop.example.com
+  pointsman show shop.example.com --at 2h
+  pointsman show --at 17")]
 pub(crate) struct Show {
     /// The key
-    key: String,
+    #[arg(required_unless_present = "at")]
+    key: Option<String>,
+    /// The table as it was 30m, 2h or 7d ago, or right after this commit
+    #[arg(long, value_name = "TIME|REVISION", value_parser = at)]
+    at: Option<At>,
+}
+
+/// A moment of the past.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum At {
+    Revision(u64),
+    /// So many milliseconds ago.
+    Ago(u64),
+}
+
+/// Parses a revision, or a time with its unit.
+fn at(text: &str) -> Result<At, String> {
+    if text.bytes().all(|byte| byte.is_ascii_digit()) {
+        return text.parse().map(At::Revision).map_err(|_| "expected a revision that history shows".into());
+    }
+    time(text)
+        .map(|text| At::Ago(ms(&text)))
+        .map_err(|_| "expected a time such as 30m, 2h or 7d, or a revision".into())
+}
+
+impl At {
+    /// Returns it as the API's parameter.
+    fn query(self) -> (&'static str, String) {
+        match self {
+            At::Revision(revision) => ("at", revision.to_string()),
+            At::Ago(ms) => {
+                let now_ms =
+                    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis());
+                ("at_ms", now_ms.saturating_sub(ms.into()).to_string())
+            }
+        }
+    }
 }
 
 impl Show {
     pub(crate) fn run(&self, session: &Session) -> Result<Code, Error> {
         let switch = session.switch_path()?;
-        let key = encoded(&self.key);
-        let (shown, body) = session.client.ask::<Key>(&Call::get(format!("{switch}/keys/{key}")))?;
+        let at = self.at.map(At::query);
+        let Some(key) = self.key.as_deref().map(encoded) else {
+            let at = at.into_iter().collect::<Vec<_>>();
+            let head =
+                |page: &KeyPage| format!("{}: {}\n", page.switch, past(page.revision, page.committed_ms));
+            let (listed, _) = list::pages(session, &switch, &at, usize::MAX, head)?;
+            if !session.json {
+                say(&format!("  {}; all others have the switch's default\n", format::count(listed, "key")))?;
+            }
+            return Ok(Code::Done);
+        };
+        let mut path = format!("{switch}/keys/{key}");
+        if let Some((name, value)) = &at {
+            path.push_str(&format!("?{name}={value}"));
+        }
+        let mut call = Call::get(path);
+        // A history may have millions of commits.
+        call.limit *= if at.is_some() { 20 } else { 1 };
+        let (shown, body) = session.client.ask::<Key>(&call)?;
         if session.json {
             say_json(&body)?;
             return Ok(Code::Done);
@@ -44,7 +105,11 @@ impl Show {
                 hold.max
             ));
         }
-        let path = format!("{switch}/history?limit={}&key={key}", CHANGES + 1);
+        let mut path = format!("{switch}/history?limit={}&key={key}", CHANGES + 1);
+        if at.is_some() {
+            text.push_str(&format!("  {}\n", past(shown.revision, shown.committed_ms)));
+            path.push_str(&format!("&before={}", shown.revision + 1));
+        }
         let (past, _) = session.client.ask::<History>(&Call::get(path))?;
         text.push_str(&commits::text(&past.commits[..past.commits.len().min(CHANGES)]));
         if past.commits.len() > CHANGES {
@@ -52,5 +117,29 @@ impl Show {
         }
         say(&text)?;
         Ok(Code::Done)
+    }
+}
+
+/// Returns which table it is.
+fn past(revision: u64, committed_ms: Option<u64>) -> String {
+    match committed_ms {
+        Some(ms) => format!("the table of revision {revision}, committed {}", format::moment(ms)),
+        None => "the table before the first commit".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_moment_is_a_revision_or_a_time_with_its_unit() {
+        assert_eq!((at("17"), at("0")), (Ok(At::Revision(17)), Ok(At::Revision(0))));
+        assert_eq!((at("30m"), at("1h 30m")), (Ok(At::Ago(1_800_000)), Ok(At::Ago(5_400_000))));
+        for wrong in ["", "x", "-1", "yesterday", "99999999999999999999"] {
+            assert!(at(wrong).is_err(), "{wrong}");
+        }
+        assert_eq!(At::Revision(17).query(), ("at", "17".to_owned()));
+        assert_eq!(At::Ago(0).query().0, "at_ms");
     }
 }

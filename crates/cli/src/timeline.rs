@@ -72,7 +72,7 @@ impl Filter {
     ) -> Result<(Vec<Commit>, bool), Error> {
         let (oldest_ms, mut found, mut before) = (self.oldest_ms(), Vec::new(), None);
         for _ in 0..PAGES {
-            let mut path = format!("/v1/switches/{}/history?limit={PAGE}", encoded(switch));
+            let mut path = format!("/v1/switches/{}/history?limit={PAGE}&traffic=true", encoded(switch));
             if let Some(key) = key {
                 path.push_str(&format!("&key={}", encoded(key)));
             }

@@ -29,6 +29,9 @@ pub(crate) struct Undo {
     /// Undo all changes of this commit
     #[arg(long, value_name = "REVISION")]
     commit: Option<u64>,
+    /// Undo all changes of the commit that the order with this idempotency key made
+    #[arg(long, value_name = "KEY", conflicts_with_all = ["commit", "keys"])]
+    id: Option<String>,
     /// Do not ask on a terminal before the last commit is undone
     #[arg(long, short = 'y')]
     yes: bool,
@@ -45,8 +48,10 @@ impl Undo {
     pub(crate) fn run(&self, session: &Session) -> Result<Code, Error> {
         let switch = session.switch_path()?;
         let path = format!("{switch}/undo");
-        let mut order = UndoOrder { keys: self.keys.clone(), commit: self.commit, ..UndoOrder::default() };
-        if self.keys.is_empty() && self.commit.is_none() && !session.json && !self.options.is_dry_run() {
+        let (keys, id) = (self.keys.clone(), self.id.clone());
+        let mut order = UndoOrder { keys, commit: self.commit, id, ..UndoOrder::default() };
+        let is_last = self.keys.is_empty() && self.commit.is_none() && self.id.is_none();
+        if is_last && !session.json && !self.options.is_dry_run() {
             // What is shown is what is undone, whatever is committed meanwhile.
             order.commit = self.last(session, &switch, &path)?;
             let is_asked = !self.yes && stdin().is_terminal() && stdout().is_terminal();

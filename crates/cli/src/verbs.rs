@@ -5,8 +5,8 @@
 use crate::error::{CODES, Code, Error};
 use crate::session::GlobalOptions;
 use crate::{
-    backup, compare, completions, confirm, history, hold, list, man, release, reload, restore, show, split,
-    status, switch, top, undo, upgrade, wait, watch,
+    backup, compare, completions, confirm, diff, history, hold, list, man, release, reload, restore, show,
+    split, status, switch, top, undo, upgrade, wait, watch,
 };
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{ArgAction, CommandFactory, Parser, Subcommand};
@@ -50,6 +50,7 @@ enum Verb {
     Wait(wait::Wait),
     Show(show::Show),
     History(history::History),
+    Diff(diff::Diff),
     Watch(watch::Watch),
     Status(status::Status),
     Top(top::Top),
@@ -180,6 +181,7 @@ fn act(line: &Line) -> Result<Code, Error> {
         Verb::Wait(verb) => verb.run(&global.session()?),
         Verb::Show(verb) => verb.run(&global.session()?),
         Verb::History(verb) => verb.run(&global.session()?),
+        Verb::Diff(verb) => verb.run(&global.session()?),
         Verb::Watch(verb) => verb.run(&global.session()?),
         Verb::Status(verb) => verb.run(&global.session()?),
         Verb::Top(verb) => verb.run(global),
@@ -245,6 +247,6 @@ mod tests {
     #[test]
     fn the_definitions_are_sound() {
         Line::command().debug_assert();
-        assert_eq!(names().count(), 20);
+        assert_eq!(names().count(), 21);
     }
 }

@@ -5,7 +5,7 @@
 use crate::receipt::Drain;
 use std::path::PathBuf;
 use std::sync::Arc;
-use switch::{Key, Route, Rules};
+use switch::{Key, Route, Rules, SubjectChange, Table};
 
 /// The present state of a switch.
 #[derive(Clone, Debug)]
@@ -99,6 +99,35 @@ pub struct EntryInfo {
     pub route: Route,
     /// The commit that set it.
     pub revision: u64,
+}
+
+/// A table as it was.
+#[derive(Clone, Debug)]
+pub struct PastTable {
+    /// The table. Entries that were replaced since have revision 0.
+    pub table: Table,
+    /// The time of its last commit: milliseconds since the Unix epoch.
+    pub time_ms: Option<u64>,
+}
+
+/// What differs between two tables.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Difference {
+    /// The keys, in their order.
+    pub keys: Vec<KeyDifference>,
+    /// What is no key.
+    pub subjects: Vec<SubjectChange>,
+}
+
+/// A key that differs between two tables.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeyDifference {
+    /// The key.
+    pub key: Key,
+    /// Its route in the one; `None` for the default.
+    pub from: Option<Route>,
+    /// Its route in the other.
+    pub to: Option<Route>,
 }
 
 /// The result of verifying a history.

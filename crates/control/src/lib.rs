@@ -27,9 +27,12 @@ pub use data_plane::{
     Acknowledgement, DataPlane, GroupState, PeerState, Reloaded, Reply, Watch, WatchReport,
 };
 pub use event::{Event, EventKind, Subscription};
-pub use info::{Entries, EntryInfo, EntryQuery, HoldInfo, PendingInfo, SwitchInfo, Verification};
+pub use info::{
+    Difference, Entries, EntryInfo, EntryQuery, HoldInfo, KeyDifference, PastTable, PendingInfo, SwitchInfo,
+    Verification,
+};
 pub use journal::{JournalEntry, JournalQuery, JournalVerification, Occurrence};
-pub use options::{CommitRef, HoldOptions, HoldOrder, HoldStreams, Options, Wait};
+pub use options::{CommitRef, HoldOptions, HoldOrder, HoldStreams, Options, PastMoment, Wait};
 pub use receipt::Receipt;
 pub use service::{
     ControlHandle, Declarations, Declared, PreparedReload, StoreCheck, UndoWhat, check_stores,

@@ -30,6 +30,15 @@ pub enum CommitRef {
     Id(String),
 }
 
+/// A moment in the past of a table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PastMoment {
+    /// Right after this commit; 0 is before the first.
+    Revision(u64),
+    /// At this time: milliseconds since the Unix epoch.
+    TimeMs(u64),
+}
+
 /// When an order is answered.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Wait {

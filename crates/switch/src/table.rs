@@ -206,6 +206,25 @@ impl Table {
         next
     }
 
+    /// Takes the newest commit back: its keys and subjects are as before it, and `revision` is the one before it. What comes
+    /// back has revision 0, since a commit does not say which one set what it has replaced.
+    pub fn take_back(&mut self, commit: &Commit, revision: u64) {
+        self.revision = revision;
+        for change in &commit.changes {
+            match &change.before {
+                Some(route) => {
+                    let (key, route) = (change.key.clone(), route.clone());
+                    self.put(TableEntry { key, route, revision: 0 });
+                }
+                None => self.remove(&change.key),
+            }
+        }
+        for change in &commit.subjects {
+            let value = change.before.clone().map(|value| SubjectValue { value, revision: 0 });
+            Arc::make_mut(&mut self.subjects).put(&change.subject, &change.name, value);
+        }
+    }
+
     /// Tries the longest suffix first: from the left, one label less at each step. The stem of `*.example.com` is
     /// `.example.com` and its depth 2.
     fn find_suffix(&self, text: &[u8]) -> Option<&Arc<TableEntry>> {
@@ -409,6 +428,28 @@ mod tests {
         let mut keys: Vec<String> = back.iter().map(|(key, _)| key.to_string()).collect();
         keys.sort();
         assert_eq!(keys, ["*", "*.b", "a", "d"]);
+    }
+
+    #[test]
+    fn a_commit_that_is_taken_back_leaves_the_table_before_it() {
+        let old = table(&["a", "*.b", "c.*", "*"]);
+        let mut commit = commit(9, &[("a", "green"), ("*.b", ""), ("c.*", ""), ("*", ""), ("d", "blue")]);
+        for change in &mut commit.changes {
+            change.before = old.get(&change.key).map(|entry| entry.route.clone());
+        }
+        let new = old.apply(&commit);
+        let mut back = new.clone();
+        back.take_back(&commit, 4);
+        let entries = |table: &Table| {
+            let mut entries: Vec<(Key, Route)> =
+                table.iter().map(|(key, entry)| (key.clone(), entry.route.clone())).collect();
+            entries.sort_by(|one, other| one.0.cmp(&other.0));
+            entries
+        };
+        assert_eq!((back.revision(), entries(&back)), (4, entries(&old)));
+        assert_eq!((found(&back, "x.b"), found(&back, "c.x"), found(&back, "other")), ("*.b", "c.*", "*"));
+        assert_eq!(back.get(&key("a")).unwrap().revision, 0);
+        assert_eq!(new.get(&key("a")).unwrap().revision, 9, "other tables share nothing that has changed");
     }
 
     #[test]

@@ -8,6 +8,7 @@ mod crash;
 mod edits;
 mod identity;
 mod journal;
+mod past;
 mod reload;
 mod served;
 mod shown;

@@ -9,6 +9,7 @@
 
 mod auth;
 mod context;
+mod diff;
 mod error;
 mod events;
 mod journal;

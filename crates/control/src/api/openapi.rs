@@ -3,7 +3,7 @@
 //! Owns the list of what is described. Must never describe by hand what a type states.
 
 use super::error::ApiError;
-use super::{events, journal, orders, queries, reload, status, types};
+use super::{diff, events, journal, orders, queries, reload, status, types};
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use utoipa::OpenApi;
@@ -23,6 +23,7 @@ use utoipa::OpenApi;
         queries::keys,
         queries::one_key,
         queries::history,
+        diff::diff,
         queries::named_receipt,
         queries::receipt,
         queries::backup,

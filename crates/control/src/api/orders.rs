@@ -130,7 +130,7 @@ async fn set(
 
 /// Undoes changes
 ///
-/// With `keys`, the last change of each; with `commit`, that commit; with neither, the last commit.
+/// With `keys`, the last change of each; with `commit` or `id`, that commit; with none of them, the last commit.
 #[utoipa::path(post, path = "/v1/switches/{name}/undo", tag = "orders",
     params(("name" = String, Path, description = "The switch."),
         Conditions),
@@ -145,15 +145,16 @@ pub(super) async fn undo(
     JsonBody(order): JsonBody<types::UndoOrder>,
 ) -> Result<Tagged<Receipt>, ApiError> {
     let rules = rules(&api.control.config(), &name)?;
-    let what = match (&order.keys[..], order.commit) {
-        ([], None) => UndoWhat::Last,
-        ([], Some(revision)) => UndoWhat::Commit(revision),
-        (keys, None) => {
+    let what = match (&order.keys[..], order.commit, &order.id) {
+        ([], None, None) => UndoWhat::Last,
+        ([], Some(revision), None) => UndoWhat::Commit(revision),
+        ([], None, Some(id)) => UndoWhat::Id(id.clone()),
+        (keys, None, None) => {
             UndoWhat::Keys(keys.iter().map(|text| key(&rules, text)).collect::<Result<_, Refusal>>()?)
         }
         _ => {
-            let remedy = "send one of them, or neither to undo the last commit";
-            return Err(super::request::bad_order("keys and commit exclude each other", remedy).into());
+            let remedy = "send one of them, or none to undo the last commit";
+            return Err(super::request::bad_order("keys, commit and id exclude each other", remedy).into());
         }
     };
     let terms = order.terms();

@@ -9,8 +9,9 @@ use super::request::{PathParams, QueryParams, key, rules, timeout, until};
 use super::types;
 use super::view;
 use crate::info::EntryQuery;
-use crate::options::{CommitRef, Wait};
+use crate::options::{CommitRef, PastMoment, Wait};
 use crate::receipt::Receipt;
+use crate::service::now_ms;
 use axum::extract::State;
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
@@ -23,6 +24,8 @@ use utoipa::IntoParams;
 pub(super) const PAGE: usize = 100;
 /// The maximum number of keys on a page.
 const MAX_KEYS: usize = 10_000;
+/// How far another machine's clock may be ahead.
+const AHEAD_MS: u64 = 60_000;
 /// The maximum number of commits on a page: each may have changed many keys.
 const MAX_COMMITS: usize = 1_000;
 
@@ -61,6 +64,10 @@ pub(super) struct KeysQuery {
     /// The maximum number of keys: default 100, at most 10000.
     #[param(minimum = 1, maximum = 10000)]
     limit: Option<usize>,
+    /// The table as it was right after this commit; 0 is before the first.
+    at: Option<u64>,
+    /// The table as it was at this time, in milliseconds since 1970.
+    at_ms: Option<u64>,
 }
 
 /// Lists the keys that have an entry, in their order
@@ -71,28 +78,62 @@ pub(super) struct KeysQuery {
 pub(super) async fn keys(
     State(api): State<Api>,
     PathParams(name): PathParams<String>,
+    Extension(caller): Extension<Caller>,
     QueryParams(asked): QueryParams<KeysQuery>,
 ) -> Result<Tagged<types::KeyPage>, ApiError> {
-    let KeysQuery { contains, target, after, limit } = asked;
+    let KeysQuery { contains, target, after, limit, at, at_ms } = asked;
     let query = EntryQuery { contains, target, after, limit: page_size(limit, MAX_KEYS)? };
-    let found = api.control.entries(&name, query).await?;
-    Ok(Tagged(found.revision, view::page(name, found)))
+    let (found, committed_ms) = match moment(at, at_ms)? {
+        Some(moment) => {
+            let _call = api.control.long_call(&caller.identity)?;
+            api.control.entries_at(&name, moment, query).await?
+        }
+        None => (api.control.entries(&name, query).await?, None),
+    };
+    Ok(Tagged(found.revision, types::KeyPage { committed_ms, ..view::page(name, found) }))
+}
+
+/// A query for a key.
+#[derive(Debug, Default, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields, default)]
+#[into_params(parameter_in = Query)]
+pub(super) struct KeyQuery {
+    /// The route as it was right after this commit; 0 is before the first.
+    at: Option<u64>,
+    /// The route as it was at this time, in milliseconds since 1970.
+    at_ms: Option<u64>,
 }
 
 /// Shows the route that applies to a key
 ///
-/// The key need not have an entry: the answer is the route that a request with this key gets.
+/// The key need not have an entry: the answer is the route that a request with this key gets. Of the past it has no hold,
+/// and where no entry applied the default of today.
 #[utoipa::path(get, path = "/v1/switches/{name}/keys/{key}", tag = "switches",
     params(("name" = String, Path, description = "The switch."),
-        ("key" = String, Path, description = "The key, percent-encoded.")),
+        ("key" = String, Path, description = "The key, percent-encoded."), KeyQuery),
     responses((status = 200, description = "The route that applies to the key.", body = types::Key,
         headers(("etag" = String, description = "The revision of the key's own entry: `\"entry-17\"`, `\"entry-0\"` if it has none."))), QueryErrors))]
 pub(super) async fn one_key(
     State(api): State<Api>,
     PathParams((name, text)): PathParams<(String, String)>,
+    Extension(caller): Extension<Caller>,
+    QueryParams(asked): QueryParams<KeyQuery>,
 ) -> Result<TaggedEntry<types::Key>, ApiError> {
-    let state = api.control.show(&name).await?;
+    let mut state = api.control.show(&name).await?;
     let key = key(&state.rules, &text)?;
+    if let Some(moment) = moment(asked.at, asked.at_ms)? {
+        let _call = api.control.long_call(&caller.identity)?;
+        let past = api.control.table_at(&name, moment).await?;
+        state.holds.clear();
+        let mut shown = view::key(state, &past.table, &key);
+        let own = past.table.get(&key).is_some();
+        if let Some(entry) = shown.entry.as_deref().filter(|_| shown.entry_revision == 0) {
+            let entry = self::key(&*rules(&api.control.config(), &name)?, entry)?;
+            shown.entry_revision = api.control.entry_revision(&name, entry, shown.revision).await?;
+        }
+        shown.committed_ms = past.time_ms;
+        return Ok(TaggedEntry(if own { shown.entry_revision } else { 0 }, shown));
+    }
     let table = api.control.table(&name).await?;
     let own = table.get(&key).map_or(0, |entry| entry.revision);
     Ok(TaggedEntry(own, view::key(state, &table, &key)))
@@ -112,6 +153,8 @@ pub(super) struct HistoryQuery {
     limit: Option<usize>,
     /// Also verify the whole chain of hashes.
     verify: Option<bool>,
+    /// Also show the traffic that each commit has moved, as far as its receipt knows it.
+    traffic: Option<bool>,
 }
 
 /// Lists the history, newest first
@@ -136,7 +179,12 @@ pub(super) async fn history(
         Some(true) => Some(view::verified(api.control.verify(&name).await?)),
         _ => None,
     };
-    let commits = commits.into_iter().map(view::commit).collect();
+    let mut commits: Vec<types::Commit> = commits.into_iter().map(view::commit).collect();
+    if asked.traffic == Some(true) {
+        let revisions = commits.iter().map(|commit| commit.revision).collect();
+        let drains = api.control.drains(&name, revisions).await?;
+        commits.iter_mut().zip(drains).for_each(|(commit, drain)| commit.drain = drain);
+    }
     Ok(Json(types::History { switch: name, commits, next, verified }))
 }
 
@@ -222,6 +270,19 @@ pub(super) async fn backup(
 ) -> Result<Response, ApiError> {
     let file = api.control.backup(&name).await?;
     Ok(([(header::CONTENT_TYPE, "application/vnd.sqlite3")], file).into_response())
+}
+
+/// Returns the moment that a query names, if it names one.
+fn moment(at: Option<u64>, at_ms: Option<u64>) -> Result<Option<PastMoment>, ApiError> {
+    let bad = |text: &str, remedy: &str| Err(ApiError::bad_request(text.to_owned(), remedy.to_owned()));
+    match (at, at_ms) {
+        (Some(_), Some(_)) => bad("at and at_ms exclude each other", "send one of them"),
+        (_, Some(ms)) if ms > now_ms().saturating_add(AHEAD_MS) => {
+            bad("at_ms is a time to come", "send a time of the past, in milliseconds since 1970")
+        }
+        (Some(revision), None) => Ok(Some(PastMoment::Revision(revision))),
+        (None, at_ms) => Ok(at_ms.map(PastMoment::TimeMs)),
+    }
 }
 
 pub(super) fn page_size(asked: Option<usize>, max: usize) -> Result<usize, ApiError> {

@@ -5,7 +5,7 @@
 
 use super::context::Api;
 use super::error::ApiError;
-use super::{auth, events, journal, openapi, orders, queries, reload, status};
+use super::{auth, diff, events, journal, openapi, orders, queries, reload, status};
 use axum::Router;
 use axum::extract::Request;
 use axum::http::{HeaderValue, header};
@@ -30,6 +30,7 @@ pub(super) fn router(api: Api) -> Router {
         .route("/v1/switches/{name}/confirm", post(orders::confirm))
         .route("/v1/switches/{name}/holds/{*key}", put(orders::put_hold).delete(orders::delete_hold))
         .route("/v1/switches/{name}/history", get(queries::history))
+        .route("/v1/switches/{name}/diff", get(diff::diff))
         .route("/v1/switches/{name}/receipts", get(queries::named_receipt))
         .route("/v1/switches/{name}/receipts/{revision}", get(queries::receipt))
         .route("/v1/switches/{name}/backup", get(queries::backup))

@@ -3,8 +3,8 @@
 //! Must never query anything itself.
 
 use super::types;
-use crate::info::{Entries, HoldInfo, SwitchInfo, Verification};
-use switch::{Commit, Key, KeyKind, Route, Table};
+use crate::info::{Difference, Entries, HoldInfo, SwitchInfo, Verification};
+use switch::{Commit, Key, KeyKind, Route, SubjectChange, Table};
 
 pub(super) fn switch(state: SwitchInfo) -> types::Switch {
     let rules = &state.rules;
@@ -64,6 +64,7 @@ pub(super) fn page(name: String, found: Entries) -> types::KeyPage {
         switch: name,
         revision: found.revision,
         keys: found.entries.iter().map(entry).collect(),
+        committed_ms: None,
         next,
     }
 }
@@ -79,6 +80,7 @@ pub(super) fn key(state: SwitchInfo, table: &Table, key: &Key) -> types::Key {
         entry: found.map(|(key, _)| key.as_str().into()),
         entry_revision: found.map_or(0, |(_, entry)| entry.revision),
         revision: table.revision(),
+        committed_ms: None,
         hold: state.holds.into_iter().find(covering).map(hold),
         switch: state.name,
     }
@@ -103,16 +105,7 @@ pub(super) fn commit(commit: Commit) -> types::Commit {
                 undoes: change.undoes,
             })
             .collect(),
-        subjects: commit
-            .subjects
-            .into_iter()
-            .map(|change| types::Subject {
-                subject: change.subject,
-                name: change.name,
-                from: change.before,
-                to: change.after,
-            })
-            .collect(),
+        subjects: commit.subjects.into_iter().map(subject).collect(),
         extra: commit.extra,
         actor: commit.actor,
         reason: commit.reason,
@@ -120,9 +113,34 @@ pub(super) fn commit(commit: Commit) -> types::Commit {
         forced: commit.forced,
         confirm_by_ms: commit.confirm_by_ms,
         gate: commit.gate,
+        drain: None,
         previous: commit.previous.to_string(),
         hash: commit.hash.to_string(),
     }
+}
+
+/// Returns a page of what differs. What is no key comes with the first page.
+pub(super) fn diff(
+    switch: String,
+    (from, to): (u64, u64),
+    found: Difference,
+    after: Option<&str>,
+    limit: usize,
+) -> types::Diff {
+    let text = |route: &Option<Route>| route.as_ref().map(ToString::to_string);
+    let mut keys = found.keys.into_iter().filter(|one| after.is_none_or(|after| one.key.as_str() > after));
+    let page: Vec<types::DiffKey> = keys
+        .by_ref()
+        .take(limit)
+        .map(|one| types::DiffKey { key: one.key.as_str().into(), from: text(&one.from), to: text(&one.to) })
+        .collect();
+    let next = keys.next().and_then(|_| page.last()).map(|last| last.key.clone());
+    let subjects = if after.is_none() { found.subjects } else { Vec::new() };
+    types::Diff { switch, from, to, keys: page, subjects: subjects.into_iter().map(subject).collect(), next }
+}
+
+fn subject(change: SubjectChange) -> types::Subject {
+    types::Subject { subject: change.subject, name: change.name, from: change.before, to: change.after }
 }
 
 pub(super) fn verified(found: Verification) -> types::Verified {

@@ -416,7 +416,7 @@ impl ControlHandle {
     }
 
     /// Runs a function with a switch on the control thread.
-    async fn at<T, F, Fut>(&self, switch: &str, question: F) -> Result<T, Refusal>
+    pub(super) async fn at<T, F, Fut>(&self, switch: &str, question: F) -> Result<T, Refusal>
     where
         F: FnOnce(Rc<ControlState>, Rc<SwitchState>) -> Fut + Send + 'static,
         Fut: Future<Output = Result<T, Refusal>> + 'static,

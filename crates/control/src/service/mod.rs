@@ -15,6 +15,7 @@ mod handle;
 mod hold;
 mod long_calls;
 mod order;
+mod past;
 mod progress;
 mod registry;
 mod reload;

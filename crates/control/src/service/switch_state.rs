@@ -193,9 +193,7 @@ impl SwitchState {
     }
 
     pub(super) async fn entries(&self, query: EntryQuery) -> Result<Entries, Refusal> {
-        let table = self.table();
-        // Searching a million keys takes a while; this thread serves others too.
-        tokio::task::spawn_blocking(move || select(&table, &query)).await.map_err(|_| stopping())
+        entries_of(self.table(), query).await
     }
 
     pub(super) async fn history(&self, filter: Filter) -> Result<Vec<Commit>, Refusal> {
@@ -250,6 +248,12 @@ impl ConfiguredSwitch {
             (own, other) => own == other,
         }
     }
+}
+
+/// Returns the entries of a query.
+pub(super) async fn entries_of(table: Arc<Table>, query: EntryQuery) -> Result<Entries, Refusal> {
+    // Searching a million keys takes a while; the control thread serves others too.
+    tokio::task::spawn_blocking(move || select(&table, &query)).await.map_err(|_| stopping())
 }
 
 /// Returns the entries of a query, in the order of their keys. Scans the whole table, but holds no more than requested.

@@ -4,7 +4,7 @@
 
 use super::state::ControlState;
 use super::switch_state::SwitchState;
-use crate::options::Options;
+use crate::options::{CommitRef, Options};
 use crate::receipt::Receipt;
 use crate::store::StoreBackend;
 use std::rc::Rc;
@@ -22,6 +22,8 @@ pub enum UndoWhat {
     Keys(Vec<Key>),
     /// This commit.
     Commit(u64),
+    /// The commit of the order with this idempotency key.
+    Id(String),
     /// The newest commit in effect that changed something.
     Last,
 }
@@ -43,6 +45,11 @@ impl ControlState {
         };
         let undoing = match what {
             UndoWhat::Keys(keys) => switch.store.with(move |store| Undoing::of_keys(store, &keys)).await?,
+            UndoWhat::Id(id) => {
+                let revision = self.revision_of(switch, CommitRef::Id(id)).await?;
+                let read = move |store: &mut dyn StoreBackend| Undoing::of_commit(store, revision);
+                switch.store.with(read).await?.ok_or_else(|| Refusal::unknown_revision(revision))?
+            }
             UndoWhat::Commit(revision) => switch
                 .store
                 .with(move |store| Undoing::of_commit(store, revision))

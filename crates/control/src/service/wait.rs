@@ -25,15 +25,7 @@ impl ControlState {
         wait: Wait,
         timeout: Duration,
     ) -> Result<Receipt, Refusal> {
-        let revision = match which {
-            CommitRef::Newest => switch.table().revision(),
-            CommitRef::Revision(revision) => revision,
-            CommitRef::Id(id) => {
-                let asked = id.clone();
-                let commit = switch.store.with(move |store| store.commit_by_idempotency(&asked)).await?;
-                commit.map(|commit| commit.revision).ok_or_else(|| unknown_id(&id))?
-            }
-        };
+        let revision = self.revision_of(switch, which).await?;
         if let Some(live) = self.live(switch, revision) {
             return Ok(live.wait(wait, timeout).await);
         }
@@ -51,6 +43,19 @@ impl ControlState {
             receipt.drain = Some(Drain { state, in_flight, streams, ..known });
         }
         Ok(receipt)
+    }
+
+    /// Returns the revision of a commit.
+    pub(super) async fn revision_of(&self, switch: &SwitchState, which: CommitRef) -> Result<u64, Refusal> {
+        match which {
+            CommitRef::Newest => Ok(switch.table().revision()),
+            CommitRef::Revision(revision) => Ok(revision),
+            CommitRef::Id(id) => {
+                let asked = id.clone();
+                let commit = switch.store.with(move |store| store.commit_by_idempotency(&asked)).await?;
+                commit.map(|commit| commit.revision).ok_or_else(|| unknown_id(&id))
+            }
+        }
     }
 
     /// Waits until no request with one of these keys is anywhere but where the table routes it.

@@ -6,6 +6,7 @@ mod description;
 mod events;
 mod journal;
 mod orders;
+mod past;
 mod queries;
 mod status;
 mod transports;

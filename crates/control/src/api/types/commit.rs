@@ -2,6 +2,7 @@
 //!
 //! Owns how a commit is shown, with the hashes that verify the chain. How a commit was carried out is in its receipt.
 
+use crate::receipt::Drain;
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
@@ -75,8 +76,41 @@ pub struct Commit {
     pub gate: Vec<String>,
     /// The hash of the commit before it, in hexadecimal.
     pub previous: String,
-    /// Its own hash: SHA-256 over all of this.
+    /// Its own hash: SHA-256 over all of this, without the traffic.
     pub hash: String,
+    /// The traffic that it has moved, if it was requested and the receipt knows it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub drain: Option<Drain>,
+}
+
+/// What differs between the tables of two revisions.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Diff {
+    /// The switch.
+    pub switch: String,
+    /// The revision of the one table; 0 is before the first commit.
+    pub from: u64,
+    /// The revision of the other table.
+    pub to: u64,
+    /// The keys whose routes differ, in their order.
+    pub keys: Vec<DiffKey>,
+    /// What differs and is no key; on the first page.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub subjects: Vec<Subject>,
+    /// The `after` of the next page, if there are more keys.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next: Option<String>,
+}
+
+/// A key whose route differs between two tables.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct DiffKey {
+    /// The key.
+    pub key: String,
+    /// Its route in the one table; absent for the default.
+    pub from: Option<String>,
+    /// Its route in the other; absent for the default.
+    pub to: Option<String>,
 }
 
 /// A page of a switch's history, newest first.

@@ -19,7 +19,7 @@ pub use crate::receipt::{
     Drain, DrainState, GateResult, Held, KeyChange, Outcome, Receipt, ServerResult, WorkerAck,
 };
 pub use check::{CheckOrder, Checked, DeclaredSwitch};
-pub use commit::{Change, Commit, History, Subject, Verified};
+pub use commit::{Change, Commit, Diff, DiffKey, History, Subject, Verified};
 pub use event::{Event, Happening};
 pub use journal::{Journal, JournalItem, VerifiedJournal};
 pub(super) use object::Object;

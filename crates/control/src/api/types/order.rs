@@ -143,7 +143,7 @@ order! {
 }
 
 order! {
-    /// Undoes the last change of some keys, a whole commit, or (with neither) the last commit.
+    /// Undoes the last change of some keys, a whole commit, or (with none of them) the last commit.
     pub struct UndoOrder {
         /// The keys whose last change is undone.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -151,6 +151,9 @@ order! {
         /// The commit to undo.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         pub commit: Option<u64>,
+        /// The idempotency key of the order whose commit is undone.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pub id: Option<String>,
     }
 }
 

@@ -105,6 +105,9 @@ pub struct KeyPage {
     pub switch: String,
     /// The table's revision.
     pub revision: u64,
+    /// When it was committed, in milliseconds since 1970; only of a table of the past.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub committed_ms: Option<u64>,
     /// The entries.
     pub keys: Vec<KeyEntry>,
     /// The `after` of the next page, if there are more keys.
@@ -142,6 +145,9 @@ pub struct Key {
     pub entry_revision: u64,
     /// The table's revision: which `If-Match` is compared with.
     pub revision: u64,
+    /// When it was committed, in milliseconds since 1970; only of a table of the past.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub committed_ms: Option<u64>,
     /// The hold of its requests, if there is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hold: Option<Hold>,
