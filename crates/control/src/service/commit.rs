@@ -161,7 +161,11 @@ impl ControlState {
             (_, Ok(news)) => news,
             // It is durable: it is applied even if the store cannot be read just now.
             (Ok(()), Err(_)) => vec![commit.clone()],
-            (Err(_), Err(_)) => Vec::new(),
+            // It may be durable all the same: the store is read when it can be.
+            (Err(_), Err(_)) => {
+                switch.is_behind.set(true);
+                Vec::new()
+            }
         };
         let is_there = news.iter().any(|one| one.hash == commit.hash);
         if let Err(fault) = &kept
@@ -248,12 +252,18 @@ impl ControlState {
     ) -> Result<Option<Earlier>, Refusal> {
         let Some(name) = order.meta.idempotency.clone() else { return Ok(None) };
         let asked = name.clone();
-        match switch.store.with(move |store| store.commit_by_idempotency(&asked)).await? {
+        let look = move |store: &mut dyn crate::store::StoreBackend| {
+            let commit = store.commit_by_idempotency(&asked)?;
+            let unchanged = if commit.is_none() { store.unchanged(&asked)? } else { None };
+            Ok((commit, unchanged))
+        };
+        let (commit, unchanged) = switch.store.with(look).await?;
+        match commit {
             Some(commit) if !order.may_have_made(&commit) => {
                 Err(Refusal::idempotency_reused(&name, commit.revision))
             }
             Some(commit) => Ok(Some(Earlier::Commit(Box::new(commit)))),
-            None => match switch.unchanged.borrow().get(order) {
+            None => match switch.unchanged.borrow().get(order, unchanged.as_ref(), clock::now_ms()) {
                 Some(Known::Other(revision)) => Err(Refusal::idempotency_reused_unchanged(&name, revision)),
                 Some(Known::Same(revision)) => Ok(Some(Earlier::Unchanged(revision))),
                 None => Ok(None),

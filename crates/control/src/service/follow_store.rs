@@ -1,4 +1,4 @@
-//! Following what other processes commit to the same store.
+//! Following what other processes commit to the same store, and what this one does not know that it has committed.
 //!
 //! Owns: when the store is asked. Must never: commit.
 
@@ -95,7 +95,7 @@ pub(super) async fn follow_store(state: Weak<ControlState>, switch: Weak<SwitchS
         let Ok((others_wrote, condition)) = asked else { continue };
         let others_wrote = condition.damage.is_none() && matches!(others_wrote, Ok(true));
         state.report(&switch, condition);
-        if schedule.should_catch_up(others_wrote, Instant::now()) {
+        if schedule.should_catch_up(others_wrote || switch.is_behind.take(), Instant::now()) {
             // A fault of the store is reported by the next order.
             schedule.caught_up(state.catch_up(&switch).await.is_ok());
         }

@@ -13,7 +13,8 @@ use super::switch_state::SwitchState;
 use super::trace;
 use crate::options::{CommitRef, Options, Wait};
 use crate::receipt::{ChangedKey, Outcome, Receipt};
-use crate::store::StoreBackend;
+use crate::store::{StoreBackend, UnchangedOrder};
+use engine::host::Level;
 use std::rc::Rc;
 use std::time::Duration;
 use switch::{Action, Code, Commit, Key, KeyKind, Meta, Order, Refusal, Route, Shape};
@@ -165,10 +166,30 @@ impl ControlState {
     /// Answers an order that changes nothing, and remembers it.
     async fn unchanged(&self, switch: &SwitchState, order: &Order, options: &Options) -> Receipt {
         let revision = switch.table().revision();
+        let mut notes = Vec::new();
         if !options.dry_run {
-            switch.unchanged.borrow_mut().put(order, revision);
+            let kept = switch.unchanged.borrow_mut().put(order, revision, clock::now_ms());
+            notes.extend(self.save_unchanged(switch, kept).await);
         }
-        self.unchanged_receipt(switch, order, revision, options).await
+        Receipt { notes, ..self.unchanged_receipt(switch, order, revision, options).await }
+    }
+
+    /// Has the store remember an order that changed nothing. It is answered all the same if that fails; returns a note then.
+    async fn save_unchanged(
+        &self,
+        switch: &SwitchState,
+        kept: Option<(String, UnchangedOrder)>,
+    ) -> Option<String> {
+        let (name, kept) = kept?;
+        let fault = switch.store.with(move |store| store.save_unchanged(&name, &kept)).await.err()?;
+        self.shared.log(
+            Level::Warn,
+            &format!(
+                "switch \"{}\": an order that changed nothing cannot be remembered: {fault}",
+                switch.name()
+            ),
+        );
+        Some(format!("its idempotency key is remembered only until this process ends: {}", fault.text))
     }
 
     /// Returns the receipt of an order that changed nothing. What is in flight on another side is waited for all the same:

@@ -52,6 +52,8 @@ pub(super) struct SwitchState {
     waiting: Cell<usize>,
     /// Notified when the pending confirmations change.
     pub(super) pending_changed: Notify,
+    /// The store may hold a commit of this process of which it does not know.
+    pub(super) is_behind: Cell<bool>,
     /// Orders that changed nothing.
     pub(super) unchanged: RefCell<Unchanged>,
 }
@@ -78,6 +80,7 @@ impl SwitchState {
             removed: Cell::new(false),
             waiting: Cell::new(0),
             pending_changed: Notify::new(),
+            is_behind: Cell::new(false),
             unchanged: RefCell::default(),
         }
     }

@@ -1,20 +1,18 @@
 //! Orders that changed nothing, by their idempotency keys.
 //!
 //! Owns: that a repetition is answered as the first time, although the table may have changed since: carried out then, it
-//! would override a newer decision. Must never: grow beyond [`MAX`], or outlive the process (a commit does, in the store).
+//! would override a newer decision. The store keeps them; those of this process are known before they are saved, and also
+//! if they cannot be. Must never: grow beyond [`MAX_UNCHANGED`], or use up a revision.
 
+use crate::store::{MAX_UNCHANGED, UnchangedOrder};
+use sha2::{Digest, Sha256};
 use std::collections::{HashMap, VecDeque};
-use std::hash::{DefaultHasher, Hash, Hasher};
-use switch::{Action, Order};
+use switch::{Action, Order, Route};
 
-/// The number of orders that are remembered; the oldest is forgotten first.
-const MAX: usize = 10_000;
-
-/// The orders of a switch that changed nothing.
+/// The orders of a switch that changed nothing, as this process knows them.
 #[derive(Default)]
 pub(super) struct Unchanged {
-    /// By idempotency key: the order's digest, and the revision that it found.
-    orders: HashMap<String, (u64, u64)>,
+    orders: HashMap<String, UnchangedOrder>,
     oldest_first: VecDeque<String>,
 }
 
@@ -28,48 +26,67 @@ pub(super) enum Known {
 }
 
 impl Unchanged {
-    /// Remembers an order that found everything as it wants it at this revision.
-    pub(super) fn put(&mut self, order: &Order, revision: u64) {
-        let Some(name) = &order.meta.idempotency else { return };
-        if self.orders.insert(name.clone(), (digest(order), revision)).is_none() {
+    /// Remembers an order that found everything as it wants it at this revision. Returns what is to be saved, if it has an
+    /// idempotency key.
+    pub(super) fn put(
+        &mut self,
+        order: &Order,
+        revision: u64,
+        now_ms: u64,
+    ) -> Option<(String, UnchangedOrder)> {
+        let name = order.meta.idempotency.as_ref()?;
+        let kept = UnchangedOrder { digest: digest(order), revision, time_ms: now_ms };
+        if self.orders.insert(name.clone(), kept.clone()).is_none() {
             self.oldest_first.push_back(name.clone());
         }
-        while self.oldest_first.len() > MAX {
+        while self.oldest_first.len() > MAX_UNCHANGED {
             if let Some(oldest) = self.oldest_first.pop_front() {
                 self.orders.remove(&oldest);
             }
         }
+        Some((name.clone(), kept))
     }
 
-    /// Returns what is known of an order's idempotency key.
-    pub(super) fn get(&self, order: &Order) -> Option<Known> {
-        let (known, revision) = *self.orders.get(order.meta.idempotency.as_ref()?)?;
-        Some(if known == digest(order) { Known::Same(revision) } else { Known::Other(revision) })
+    /// Returns what is known of an order's idempotency key, here or in the store.
+    pub(super) fn get(&self, order: &Order, stored: Option<&UnchangedOrder>, now_ms: u64) -> Option<Known> {
+        let known = self.orders.get(order.meta.idempotency.as_ref()?).or(stored)?;
+        let revision = known.revision;
+        let is_same = known.digest == digest(order);
+        (!known.is_forgotten(now_ms)).then_some(if is_same {
+            Known::Same(revision)
+        } else {
+            Known::Other(revision)
+        })
     }
 }
 
-/// Returns a number that only the same order of the same actor has, in whatever order its keys are.
-fn digest(order: &Order) -> u64 {
-    let hash = |text: &dyn Fn(&mut DefaultHasher)| {
-        let mut hasher = DefaultHasher::new();
-        text(&mut hasher);
-        hasher.finish()
+/// Returns a number that only the same order of the same actor has, in whatever order its keys are. It is on disk: SHA-256
+/// over actor, keys and routes, each after its length (8 bytes, least significant first), a route after one byte that says
+/// whether there is one.
+fn digest(order: &Order) -> [u8; 32] {
+    let mut sum = Sha256::new();
+    let mut text = |text: &str| {
+        sum.update((text.len() as u64).to_le_bytes());
+        sum.update(text.as_bytes());
     };
-    let keys = match &order.action {
-        Action::Set(keys) => keys.iter().fold(0_u64, |sum, (key, route)| {
-            let route = route.as_ref().map(ToString::to_string);
-            sum.wrapping_add(hash(&|hasher| (key.as_str(), &route).hash(hasher)))
-        }),
-        // They never change nothing.
-        Action::Undo(_) | Action::Confirm(_) | Action::Revert(_) => 0,
-    };
-    hash(&|hasher| (&order.meta.actor, keys).hash(hasher))
+    text(&order.meta.actor);
+    // Other actions never change nothing.
+    if let Action::Set(changes) = &order.action {
+        let mut changes: Vec<_> = changes.iter().collect();
+        changes.sort_by(|one, other| one.0.cmp(&other.0));
+        for (key, route) in changes {
+            text(key.as_str());
+            text(&route.as_ref().map_or_else(|| "0".to_owned(), |route: &Route| format!("1{route}")));
+        }
+    }
+    sum.finalize().into()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use switch::{Key, KeyKind, Meta, Route};
+    use crate::store::UNCHANGED_FOR_MS;
+    use switch::{Key, KeyKind, Meta};
 
     fn order(name: &str, actor: &str, keys: &[(&str, &str)]) -> Order {
         let set = keys.iter().map(|(key, route)| {
@@ -82,8 +99,15 @@ mod tests {
     #[test]
     fn the_same_order_is_known_again() {
         let mut unchanged = Unchanged::default();
-        unchanged.put(&order("x", "ann", &[("a", "blue"), ("b", "green")]), 7);
-        let known = |order: &Order| unchanged.get(order);
+        let (name, kept) = unchanged.put(&order("x", "ann", &[("a", "blue"), ("b", "green")]), 7, 5).unwrap();
+        assert_eq!((&*name, kept.revision, kept.time_ms), ("x", 7, 5));
+        let known = |order: &Order| {
+            let known = unchanged.get(order, None, 6);
+            // Another process reads the same from the store.
+            let stored = Some(&kept).filter(|_| order.meta.idempotency.as_deref() == Some("x"));
+            assert_eq!(Unchanged::default().get(order, stored, 6), known);
+            known
+        };
         assert_eq!(known(&order("x", "ann", &[("b", "green"), ("a", "blue")])), Some(Known::Same(7)));
         for other in [
             order("x", "ben", &[("a", "blue"), ("b", "green")]),
@@ -94,16 +118,19 @@ mod tests {
             assert_eq!(known(&other), Some(Known::Other(7)), "{other:?}");
         }
         assert_eq!(known(&order("y", "ann", &[("a", "blue"), ("b", "green")])), None);
+        let same = order("x", "ann", &[("a", "blue"), ("b", "green")]);
+        assert_eq!(unchanged.get(&same, None, 5 + UNCHANGED_FOR_MS), Some(Known::Same(7)));
+        assert_eq!(unchanged.get(&same, None, 6 + UNCHANGED_FOR_MS), None);
     }
 
     #[test]
     fn the_oldest_is_forgotten_first() {
         let mut unchanged = Unchanged::default();
-        for number in 0..=MAX {
-            unchanged.put(&order(&number.to_string(), "ann", &[("a", "blue")]), 1);
+        for number in 0..=MAX_UNCHANGED {
+            unchanged.put(&order(&number.to_string(), "ann", &[("a", "blue")]), 1, 1);
         }
-        assert_eq!(unchanged.get(&order("0", "ann", &[("a", "blue")])), None);
-        assert_eq!(unchanged.get(&order("1", "ann", &[("a", "blue")])), Some(Known::Same(1)));
-        assert_eq!((unchanged.orders.len(), unchanged.oldest_first.len()), (MAX, MAX));
+        assert_eq!(unchanged.get(&order("0", "ann", &[("a", "blue")]), None, 1), None);
+        assert_eq!(unchanged.get(&order("1", "ann", &[("a", "blue")]), None, 1), Some(Known::Same(1)));
+        assert_eq!((unchanged.orders.len(), unchanged.oldest_first.len()), (MAX_UNCHANGED, MAX_UNCHANGED));
     }
 }

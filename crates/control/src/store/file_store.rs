@@ -9,7 +9,7 @@ use super::lock::Lock;
 use super::schema::Format;
 use super::sqlite::{Contents, SqliteStore};
 use super::verdict::{StoreSide, Verdict, judge};
-use super::{StoreBackend, fault};
+use super::{StoreBackend, UnchangedOrder, fault};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 use switch::{Chain, Change, Commit, Filter, Key, KeyKind, Loaded, Store, StoreFault, StoreFaultKind};
@@ -419,6 +419,14 @@ impl StoreBackend for FileStore {
 
     fn receipt(&mut self, revision: u64) -> Result<Option<String>, StoreFault> {
         self.ask(|sqlite| sqlite.receipt(revision))
+    }
+
+    fn unchanged(&mut self, idempotency: &str) -> Result<Option<UnchangedOrder>, StoreFault> {
+        self.ask(|sqlite| sqlite.unchanged(idempotency))
+    }
+
+    fn save_unchanged(&mut self, idempotency: &str, order: &UnchangedOrder) -> Result<(), StoreFault> {
+        self.ask(|sqlite| sqlite.save_unchanged(idempotency, order))
     }
 
     fn written_by_others(&mut self) -> Result<bool, StoreFault> {

@@ -2,7 +2,7 @@
 //!
 //! Must never: be a default.
 
-use super::{MAX_RECEIPTS, StoreBackend};
+use super::{MAX_RECEIPTS, MAX_UNCHANGED, StoreBackend, UnchangedOrder};
 use std::collections::BTreeMap;
 use switch::{Commit, Filter, KeyKind, Loaded, MemoryStore, Store, StoreFault};
 
@@ -12,12 +12,18 @@ pub struct MemoryBackend {
     store: MemoryStore,
     kind: KeyKind,
     receipts: BTreeMap<u64, String>,
+    unchanged: BTreeMap<String, UnchangedOrder>,
 }
 
 impl MemoryBackend {
     /// Returns an empty store.
     pub fn new(kind: KeyKind) -> MemoryBackend {
-        MemoryBackend { store: MemoryStore::new(), kind, receipts: BTreeMap::new() }
+        MemoryBackend {
+            store: MemoryStore::new(),
+            kind,
+            receipts: BTreeMap::new(),
+            unchanged: BTreeMap::new(),
+        }
     }
 }
 
@@ -66,6 +72,18 @@ impl StoreBackend for MemoryBackend {
     }
     fn receipt(&mut self, revision: u64) -> Result<Option<String>, StoreFault> {
         Ok(self.receipts.get(&revision).cloned())
+    }
+    fn unchanged(&mut self, idempotency: &str) -> Result<Option<UnchangedOrder>, StoreFault> {
+        Ok(self.unchanged.get(idempotency).cloned())
+    }
+    fn save_unchanged(&mut self, idempotency: &str, order: &UnchangedOrder) -> Result<(), StoreFault> {
+        self.unchanged.insert(idempotency.to_owned(), order.clone());
+        while self.unchanged.len() > MAX_UNCHANGED {
+            let oldest = self.unchanged.iter().min_by_key(|(_, order)| order.time_ms);
+            let Some(oldest) = oldest.map(|(name, _)| name.clone()) else { break };
+            self.unchanged.remove(&oldest);
+        }
+        Ok(())
     }
     fn written_by_others(&mut self) -> Result<bool, StoreFault> {
         Ok(false)

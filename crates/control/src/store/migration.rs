@@ -51,6 +51,7 @@ fn migrate(connection: &Connection, path: &Path) -> Result<Format, StoreFault> {
         return Ok(Format::One);
     }
     transaction.execute_batch(schema::TO_TWO).map_err(wrong)?;
+    transaction.execute_batch(schema::UNCHANGED).map_err(wrong)?;
     transaction.commit().map_err(wrong)?;
     Ok(Format::Two)
 }

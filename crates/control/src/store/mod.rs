@@ -50,6 +50,7 @@ mod sqlite;
 #[cfg(test)]
 mod tests;
 mod thread;
+mod unchanged;
 mod verdict;
 mod wal;
 
@@ -60,6 +61,10 @@ pub use restore::{RestoreOrder, Restored, restore, verify_backup};
 #[cfg(test)]
 use sqlite::SqliteStore;
 pub(crate) use thread::StoreThread;
+pub(crate) use unchanged::MAX_UNCHANGED;
+#[cfg(test)]
+pub(crate) use unchanged::UNCHANGED_FOR_MS;
+pub use unchanged::UnchangedOrder;
 
 use switch::{Commit, KeyKind, Store, StoreFault};
 
@@ -115,6 +120,17 @@ pub trait StoreBackend: Store {
     /// # Errors
     /// The store cannot be read.
     fn receipt(&mut self, revision: u64) -> Result<Option<String>, StoreFault>;
+    /// Returns an order that changed nothing, by its idempotency key.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    fn unchanged(&mut self, idempotency: &str) -> Result<Option<UnchangedOrder>, StoreFault>;
+    /// Saves an order that changed nothing: returns once it is durable. It is no commit and takes no revision. At most
+    /// `MAX_UNCHANGED` of the newest are kept, and none for longer than `UNCHANGED_FOR_MS`.
+    ///
+    /// # Errors
+    /// The store cannot be written, or has format 1.
+    fn save_unchanged(&mut self, idempotency: &str, order: &UnchangedOrder) -> Result<(), StoreFault>;
     /// Returns true if another process, such as the old one of a binary upgrade, has written to the store since the last
     /// call.
     ///

@@ -58,6 +58,9 @@ pub(super) fn open(path: &Path, kind: KeyKind, now_ms: u64) -> Result<Opened, St
         Format::One => migration::try_migrate(&connection, path).unwrap_or(format),
         Format::Two => format,
     };
+    if format == Format::Two {
+        connection.execute_batch(schema::UNCHANGED).map_err(wrong)?;
+    }
     // Also proves that the file can be written.
     let sql = "UPDATE head SET opened_ms = ?1 WHERE one = 1";
     connection.execute(sql, [rows::number(now_ms)]).map_err(wrong)?;

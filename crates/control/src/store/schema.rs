@@ -146,3 +146,14 @@ CREATE TABLE subjects (
 ) STRICT, WITHOUT ROWID;
 PRAGMA user_version = 2;
 ";
+
+/// The table of orders that changed nothing (`unchanged.rs`); part of format 2. A file that was made before it existed gets
+/// it when it is opened, and a program that does not know it leaves it alone.
+pub(super) const UNCHANGED: &str = "
+CREATE TABLE IF NOT EXISTS unchanged (
+    name TEXT NOT NULL UNIQUE,
+    digest BLOB NOT NULL,
+    revision INTEGER NOT NULL,
+    time_ms INTEGER NOT NULL
+) STRICT;
+";

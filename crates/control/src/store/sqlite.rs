@@ -9,7 +9,7 @@
 
 use super::rows::{self, Head};
 use super::schema::Format;
-use super::{StoreBackend, fault, migration, opening, receipts};
+use super::{StoreBackend, UnchangedOrder, fault, migration, opening, receipts, unchanged};
 use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior};
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -343,6 +343,24 @@ impl StoreBackend for SqliteStore {
             return Ok(Some(receipt.clone()));
         }
         receipts::read(&self.connection, revision).map_err(|error| self.wrong(&error))
+    }
+
+    fn unchanged(&mut self, idempotency: &str) -> Result<Option<UnchangedOrder>, StoreFault> {
+        if self.format == Format::One {
+            return Ok(None);
+        }
+        unchanged::read(&self.connection, idempotency).map_err(|error| self.wrong(&error))
+    }
+
+    fn save_unchanged(&mut self, idempotency: &str, order: &UnchangedOrder) -> Result<(), StoreFault> {
+        if self.format == Format::One {
+            return Err(fault::older(&self.connection, "unchanged"));
+        }
+        if !opening::still_there(&self.path, self.identity) {
+            return Err(fault::gone(&self.path.display().to_string()));
+        }
+        self.unsettled = true;
+        unchanged::write(&self.connection, idempotency, order).map_err(|error| self.wrong(&error))
     }
 
     fn written_by_others(&mut self) -> Result<bool, StoreFault> {

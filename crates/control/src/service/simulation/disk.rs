@@ -4,7 +4,7 @@
 //! out of order altogether.
 
 use super::clocks;
-use crate::store::{MemoryBackend, StoreBackend};
+use crate::store::{MemoryBackend, StoreBackend, UnchangedOrder};
 use sim::{Seeded, tell};
 use std::sync::{Arc, Mutex};
 use switch::{Commit, Filter, KeyKind, Loaded, Store, StoreFault, StoreFaultKind, Table};
@@ -140,6 +140,12 @@ impl StoreBackend for Hand {
     }
     fn receipt(&mut self, revision: u64) -> Result<Option<String>, StoreFault> {
         self.at(|disk| disk.store.receipt(revision))
+    }
+    fn unchanged(&mut self, idempotency: &str) -> Result<Option<UnchangedOrder>, StoreFault> {
+        self.at(|disk| disk.store.unchanged(idempotency))
+    }
+    fn save_unchanged(&mut self, idempotency: &str, order: &UnchangedOrder) -> Result<(), StoreFault> {
+        self.at(|disk| disk.store.save_unchanged(idempotency, order))
     }
     fn written_by_others(&mut self) -> Result<bool, StoreFault> {
         let (seen, process) = (self.seen, self.process);

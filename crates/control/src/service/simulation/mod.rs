@@ -53,6 +53,7 @@ fn simulation_control() {
             "hold-times-out",
             "holds-end",
             "converges",
+            "unchanged-stays-unchanged",
         ],
         usual: 200,
         kept: &[3170, 79_571],
@@ -160,6 +161,9 @@ async fn live(mut seeded: Seeded) {
         crowd.spawn_local(operators::give_orders(world.clone(), number, seeded.fork()));
     }
     crowd.spawn_local(operators::hold_and_switch(world.clone(), seeded.fork()));
+    if seeded.chance(50) {
+        crowd.spawn_local(operators::order_what_is_there(world.clone(), seeded.fork()));
+    }
     process::drive(&world, crowd, decide(world.clone(), seeded)).await;
 }
 

@@ -116,6 +116,42 @@ pub(super) async fn hold_and_switch(world: Rc<World>, mut seeded: Seeded) {
     }
 }
 
+/// One person orders what is there already, and repeats it when others may have changed it.
+pub(super) async fn order_what_is_there(world: Rc<World>, mut seeded: Seeded) {
+    let mut serial = 0;
+    while !world.is_over() {
+        sleep(Duration::from_millis(seeded.within(0..=500))).await;
+        let Some(process) = world.any_process(&mut seeded) else { continue };
+        let text = KEYS[seeded.below(KEYS.len() - 1)];
+        let Ok(table) = process.control.table("live").await else { continue };
+        let route = table.get(&key(text)).map(|entry| entry.route.clone());
+        serial += 1;
+        let meta = Meta {
+            actor: "repeater".into(),
+            reason: Some(format!("repeater/{serial}")),
+            idempotency: Some(format!("repeated {serial}")),
+            ..Meta::default()
+        };
+        let wish = Wish::Set(vec![(key(text), route)]);
+        let options = Options::default();
+        let Some(first) = insist(&world, &mut seeded, &wish, &meta, &options).await else { continue };
+        // A note says that it could not be saved.
+        if first.outcome != Outcome::Unchanged || !first.notes.is_empty() {
+            continue;
+        }
+        sleep(Duration::from_millis(seeded.within(0..=9_000))).await;
+        let Some(again) = insist(&world, &mut seeded, &wish, &meta, &options).await else { continue };
+        holds!(
+            "unchanged-stays-unchanged",
+            (again.outcome, again.revision) == (Outcome::Unchanged, first.revision),
+            "order {serial} found everything at revision {}, and later {:?} {}",
+            first.revision,
+            again.outcome,
+            again.revision
+        );
+    }
+}
+
 /// Gives an order, and again if its outcome is unknown and it has a name of its own.
 async fn insist(
     world: &Rc<World>,

@@ -5,6 +5,7 @@ mod confirmations;
 mod gates;
 mod holds;
 mod reloads;
+mod unchanged;
 mod waits;
 
 use super::{ControlHandle, PreparedReload, UndoWhat, now_ms};

@@ -4,6 +4,7 @@ mod cost;
 mod damage;
 mod formats;
 mod restore;
+mod unchanged;
 
 use super::*;
 use rusqlite::Connection;
