@@ -34,6 +34,8 @@ pub enum HeadError {
     InvalidTargetHost,
     /// HTTP/1.1 without `Host`.
     MissingHost,
+    /// HTTP/2 without `:authority` and `Host`.
+    MissingAuthority,
     /// CONNECT, which a reverse proxy does not do.
     ConnectRefused,
     /// CONNECT with a body.
@@ -72,6 +74,7 @@ impl HeadError {
             HeadError::InvalidHost => "client sent invalid host header",
             HeadError::InvalidTargetHost => "client sent invalid host in request line",
             HeadError::MissingHost => "client sent HTTP/1.1 request without \"Host\" header",
+            HeadError::MissingAuthority => "client sent neither \":authority\" nor \"Host\" header",
             HeadError::ConnectRefused => "client sent CONNECT method",
             HeadError::ConnectWithBody => "client sent CONNECT request with body",
             HeadError::TraceRefused => "client sent TRACE method",

@@ -19,7 +19,7 @@ pub enum BodyFraming {
     None,
     /// So many bytes, at least one.
     Length(u64),
-    /// The chunked coding.
+    /// The chunked coding; over HTTP/2, to the end of the stream.
     Chunked,
     /// All bytes until the peer closes; responses only.
     UntilClose,
@@ -75,6 +75,7 @@ pub fn request_body(head: &RequestHead) -> Result<BodyFraming, FramingError> {
         return Err(FramingError::TransferEncodingInHttp10);
     }
     match (coding, length) {
+        (Coding::Identity, None) if head.has_open_body() => Ok(BodyFraming::Chunked),
         (Coding::Other, _) => Err(FramingError::UnknownTransferEncoding),
         (Coding::Chunked, Some(_)) => Err(FramingError::LengthAndTransferEncoding),
         (Coding::Chunked, None) => Ok(BodyFraming::Chunked),
@@ -208,13 +209,14 @@ pub fn keep_alive(version: Version, headers: &Headers) -> bool {
         Version::Http09 => false,
         Version::Http10 => connection.keep_alive && !connection.close,
         Version::Http11 => !connection.close,
+        Version::Http2 => true,
     }
 }
 
-/// Returns true if the client waits for `100 Continue` before it sends its body. Heeded from HTTP/1.1 on; any
+/// Returns true if the client waits for `100 Continue` before it sends its body. Heeded over HTTP/1.1 alone; any
 /// other expectation is ignored, as in nginx.
 pub fn expects_continue(version: Version, headers: &Headers) -> bool {
-    version >= Version::Http11
+    version == Version::Http11
         && headers.get(Known::Expect).is_some_and(|value| value.eq_ignore_ascii_case(b"100-continue"))
 }
 

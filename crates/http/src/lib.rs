@@ -1,4 +1,4 @@
-//! HTTP/1 on the wire: heads, header lists, framing, chunked coding, URIs, escaping, dates and ranges.
+//! HTTP on the wire. HTTP/1: heads, header lists, framing, chunked coding, URIs, escaping, dates and ranges. HTTP/2: [`h2`].
 //!
 //! Owns every decision about which bytes mean what. It must never open a socket or a file, read a clock or draw
 //! a random number: bytes come in as slices, bytes go out into the caller's buffers.
@@ -18,6 +18,7 @@ mod error;
 pub mod escape;
 mod field;
 pub mod framing;
+pub mod h2;
 mod headers;
 mod known;
 pub mod line_end;
@@ -41,7 +42,7 @@ pub use headers::{Headers, Iter, Values};
 pub use known::Known;
 pub use method::Method;
 pub use proxy_protocol::{ProxyAddress, ProxyEnd, ProxyHeader, ProxyHeaderError};
-pub use request::RequestHead;
+pub use request::{H2Head, H2HeadFault, RequestHead};
 pub use response::ResponseHead;
 
 /// The protocol version of a message.
@@ -55,6 +56,8 @@ pub enum Version {
     /// HTTP/1.1, and any later minor version of HTTP/1, as RFC 9110 §2.5 demands.
     #[default]
     Http11,
+    /// HTTP/2.
+    Http2,
 }
 
 impl Version {
@@ -64,6 +67,7 @@ impl Version {
             Version::Http09 => "",
             Version::Http10 => "HTTP/1.0",
             Version::Http11 => "HTTP/1.1",
+            Version::Http2 => "HTTP/2.0",
         }
     }
 }

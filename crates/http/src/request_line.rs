@@ -127,6 +127,9 @@ impl Default for LineScanner {
     }
 }
 
+/// The end of a line that was put together.
+const COMPOSED_END: &[u8] = b" HTTP/2.0";
+
 type Scan = Result<Line, HeadError>;
 
 impl LineScanner {
@@ -160,6 +163,42 @@ impl LineScanner {
             }
         }
         Ok(Line::More)
+    }
+
+    /// Takes over a line that was put together: the method, a space, a target, and ` HTTP/2.0`. Method and line are not
+    /// looked at, but the target is.
+    pub(crate) fn compose(&mut self, method_end: usize, line: &[u8]) -> Result<(), HeadError> {
+        let target_end = line.len() - COMPOSED_END.len();
+        if line.get(method_end + 1) != Some(&b'/') {
+            return Err(HeadError::InvalidRequest);
+        }
+        self.method = Method::from_bytes(&line[..method_end]);
+        self.parts.method_end = method_end as u32;
+        self.parts.path.0 = method_end as u32 + 1;
+        self.pos = method_end + 2;
+        self.state = State::AfterSlash;
+        self.path(line)?;
+        if self.state != State::AfterTarget || self.parts.path.1 as usize != target_end {
+            return Err(HeadError::InvalidRequest);
+        }
+        self.end_composed(line.len());
+        Ok(())
+    }
+
+    /// The same for a CONNECT, whose target is an authority that was parsed already.
+    pub(crate) fn compose_authority(&mut self, method_end: usize, line_len: usize) {
+        self.method = Method::Connect;
+        self.parts.method_end = method_end as u32;
+        self.parts.host = (method_end as u32 + 1, (line_len - COMPOSED_END.len()) as u32);
+        self.parts.bare_authority = true;
+        self.end_composed(line_len);
+    }
+
+    fn end_composed(&mut self, line_len: usize) {
+        self.parts.protocol = (line_len - COMPOSED_END.len() + 1) as u32;
+        self.parts.line_end = line_len as u32;
+        // What belongs to the input is counted elsewhere.
+        (self.start, self.pos) = (0, 0);
     }
 
     /// Returns the present position as the parts count it.

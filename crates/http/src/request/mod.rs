@@ -18,6 +18,10 @@ use std::ops::Range;
 /// nginx quotes no more than this of a header line: NGX_MAX_ERROR_STR less 300.
 const MAX_QUOTED: usize = 1748;
 
+mod http2;
+
+pub use http2::{H2Head, H2HeadFault};
+
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Stage {
     #[default]
@@ -64,8 +68,10 @@ pub struct RequestHead {
     copied: usize,
     /// Where the dropped lines are in the input.
     dropped: Vec<Range<usize>>,
-    /// How much of the input was forgotten.
+    /// How much of the input was forgotten; over HTTP/2, the length of the header block.
     forgotten: usize,
+    /// Over HTTP/2: the stream goes on behind the head.
+    has_open_body: bool,
 }
 
 impl RequestHead {
@@ -89,6 +95,7 @@ impl RequestHead {
         self.copied = 0;
         self.dropped.clear();
         self.forgotten = 0;
+        self.has_open_body = false;
     }
 
     /// Decodes as much as there is. After [`Progress::Partial`], call again with the same bytes and more behind
@@ -204,6 +211,11 @@ impl RequestHead {
     /// Returns the port beside the host, 0 if none was given.
     pub fn port(&self) -> u16 {
         self.port
+    }
+
+    /// Returns true if the request came over HTTP/2 and has a body, however long it is.
+    pub fn has_open_body(&self) -> bool {
+        self.has_open_body
     }
 
     /// Writes the decoded and normalised path into `path` (cleared first) and answers the query, raw. A path that is

@@ -1,0 +1,248 @@
+//! Decoding header blocks (RFC 7541 §3, §6).
+
+use super::dynamic_table::DynamicTable;
+use super::static_table::ENTRIES;
+use super::{huffman, integer};
+
+/// The most that the dynamic table may take: the value that SETTINGS_HEADER_TABLE_SIZE has without being sent.
+const TABLE_BYTES: usize = 4096;
+
+/// A header block that cannot be decoded. The connection is over, because both sides' tables may differ from here on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HpackError {
+    /// The block ends within a field.
+    Truncated,
+    /// An integer that is larger than any length or index can be.
+    HugeInteger,
+    /// An index that no table has.
+    InvalidIndex,
+    /// A string that is not in Huffman's code, though it says so.
+    InvalidString,
+    /// The table would be larger than we allow.
+    TableTooLarge,
+    /// A change of the table's size behind a field (RFC 7541 §4.2).
+    LateSizeUpdate,
+}
+
+/// The decoder of one connection.
+#[derive(Debug)]
+pub struct HpackDecoder {
+    table: DynamicTable,
+}
+
+impl Default for HpackDecoder {
+    fn default() -> HpackDecoder {
+        HpackDecoder { table: DynamicTable::new(TABLE_BYTES) }
+    }
+}
+
+impl HpackDecoder {
+    /// Decodes a whole block, and hands each field to `sink` in order. `scratch` is memory for strings.
+    ///
+    /// # Errors
+    /// The block is refused; the fields before the fault have been handed on.
+    pub fn decode(
+        &mut self,
+        block: &[u8],
+        scratch: &mut Vec<u8>,
+        mut sink: impl FnMut(&[u8], &[u8]),
+    ) -> Result<(), HpackError> {
+        let mut at = 0;
+        let mut may_resize = true;
+        while let Some(first) = block.get(at) {
+            if first & 0x80 != 0 {
+                let (name, value) = self.entry(integer::read(block, &mut at, 7)?)?;
+                sink(name, value);
+            } else if first & 0x40 != 0 {
+                self.literal(block, &mut at, 6, scratch, &mut sink)?;
+            } else if first & 0x20 != 0 {
+                let size = integer::read(block, &mut at, 5)?;
+                if !may_resize {
+                    return Err(HpackError::LateSizeUpdate);
+                }
+                if size > TABLE_BYTES {
+                    return Err(HpackError::TableTooLarge);
+                }
+                self.table.resize(size);
+                continue;
+            } else {
+                self.literal(block, &mut at, 4, scratch, &mut sink)?;
+            }
+            may_resize = false;
+        }
+        Ok(())
+    }
+
+    /// Reads a literal field; one with an index of six bits goes into the table.
+    fn literal(
+        &mut self,
+        block: &[u8],
+        at: &mut usize,
+        bits: u32,
+        scratch: &mut Vec<u8>,
+        sink: &mut impl FnMut(&[u8], &[u8]),
+    ) -> Result<(), HpackError> {
+        scratch.clear();
+        let index = integer::read(block, at, bits)?;
+        if index > 0 && bits < 6 {
+            let value = string(block, at, scratch)?;
+            let (name, _) = self.entry(index)?;
+            sink(name, value);
+            return Ok(());
+        }
+        // A name of the table is copied, because its entry may have to make room for this one.
+        match index {
+            0 => read_string(block, at, scratch)?,
+            index => scratch.extend_from_slice(self.entry(index)?.0),
+        }
+        let name_len = scratch.len();
+        read_string(block, at, scratch)?;
+        let (name, value) = scratch.split_at(name_len);
+        sink(name, value);
+        if bits == 6 {
+            self.table.insert(name, value);
+        }
+        Ok(())
+    }
+
+    fn entry(&self, index: usize) -> Result<(&[u8], &[u8]), HpackError> {
+        let before = index.checked_sub(1).ok_or(HpackError::InvalidIndex)?;
+        match ENTRIES.get(before) {
+            Some((name, value)) => Ok((name, value)),
+            None => self.table.get(before - ENTRIES.len()).ok_or(HpackError::InvalidIndex),
+        }
+    }
+}
+
+/// Returns the bytes of a string as they are in the block, and whether they are in Huffman's code.
+fn raw_string<'a>(block: &'a [u8], at: &mut usize) -> Result<(&'a [u8], bool), HpackError> {
+    let is_coded = block.get(*at).ok_or(HpackError::Truncated)? & 0x80 != 0;
+    let len = integer::read(block, at, 7)?;
+    let bytes = block.get(*at..).and_then(|rest| rest.get(..len)).ok_or(HpackError::Truncated)?;
+    *at += len;
+    Ok((bytes, is_coded))
+}
+
+/// Appends a string (RFC 7541 §5.2).
+fn read_string(block: &[u8], at: &mut usize, out: &mut Vec<u8>) -> Result<(), HpackError> {
+    match raw_string(block, at)? {
+        (bytes, true) => huffman::decode(bytes, out).map_err(|_| HpackError::InvalidString),
+        (bytes, false) => {
+            out.extend_from_slice(bytes);
+            Ok(())
+        }
+    }
+}
+
+/// Returns a string, from the block itself if it is not encoded.
+fn string<'a>(block: &'a [u8], at: &mut usize, scratch: &'a mut Vec<u8>) -> Result<&'a [u8], HpackError> {
+    match raw_string(block, at)? {
+        (bytes, true) => {
+            huffman::decode(bytes, scratch).map_err(|_| HpackError::InvalidString)?;
+            Ok(scratch)
+        }
+        (bytes, false) => Ok(bytes),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn bytes(hex: &str) -> Vec<u8> {
+        let digits: Vec<u8> = hex.bytes().filter(u8::is_ascii_hexdigit).collect();
+        digits
+            .chunks(2)
+            .map(|pair| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap())
+            .collect()
+    }
+
+    fn decode(decoder: &mut HpackDecoder, block: &[u8]) -> Result<Vec<String>, HpackError> {
+        let mut fields = Vec::new();
+        decoder.decode(block, &mut Vec::new(), |name, value| {
+            fields.push(format!("{}: {}", name.escape_ascii(), value.escape_ascii()));
+        })?;
+        Ok(fields)
+    }
+
+    #[test]
+    fn blocks_of_the_rfc_are_decoded() {
+        // RFC 7541, appendices C.3 and C.4: the same three requests, plain and in Huffman's code.
+        for blocks in [
+            [
+                "828684410f7777772e6578616d706c652e636f6d",
+                "828684be58086e6f2d6361636865",
+                "828785bf400a637573746f6d2d6b65790c637573746f6d2d76616c7565",
+            ],
+            [
+                "828684418cf1e3c2e5f23a6ba0ab90f4ff",
+                "828684be5886a8eb10649cbf",
+                "828785bf408825a849e95ba97d7f8925a849e95bb8e8b4bf",
+            ],
+        ] {
+            let mut decoder = HpackDecoder::default();
+            let decoded = blocks.map(|block| decode(&mut decoder, &bytes(block)).unwrap());
+            assert_eq!(decoded[0][3], ":authority: www.example.com");
+            assert_eq!(decoded[1][4], "cache-control: no-cache");
+            assert_eq!(
+                decoded[2][2..],
+                [":path: /index.html", ":authority: www.example.com", "custom-key: custom-value"]
+            );
+            assert_eq!(decoder.table.size(), 164);
+        }
+    }
+
+    #[test]
+    fn evictions_are_those_of_the_rfc() {
+        // RFC 7541, appendix C.6: responses, with a table of 256 bytes.
+        let mut decoder = HpackDecoder::default();
+        decoder.table.resize(256);
+        for (block, last, size) in [
+            (
+                "488264025885aec3771a4b6196d07abe941054d444a8200595040b8166e082a62d1bff6e919d29ad171863c78f0b97c8e9ae82ae43d3",
+                "location: https://www.example.com",
+                222,
+            ),
+            ("4883640effc1c0bf", "location: https://www.example.com", 222),
+            (
+                "88c16196d07abe941054d444a8200595040b8166e084a62d1bffc05a839bd9ab77ad94e7821dd7f2e6c7b335dfdfcd5b3960d5af27087f3672c1ab270fb5291f9587316065c003ed4ee5b1063d5007",
+                "set-cookie: foo=ASDJKHQKBZXOQWEOPIUAXQWEOIU; max-age=3600; version=1",
+                215,
+            ),
+        ] {
+            let fields = decode(&mut decoder, &bytes(block)).unwrap();
+            assert_eq!(fields.last().unwrap(), last);
+            assert_eq!(decoder.table.size(), size);
+        }
+    }
+
+    #[test]
+    fn name_of_an_entry_that_makes_room_is_kept() {
+        let mut decoder = HpackDecoder::default();
+        decoder.table.resize(64);
+        let block = [b"\x40\x04name\x1a".as_slice(), &[b'a'; 26], b"\x7e\x1a", &[b'b'; 26]].concat();
+        let fields = decode(&mut decoder, &block).unwrap();
+        assert_eq!(fields[1], format!("name: {}", "b".repeat(26)));
+        assert_eq!(decode(&mut decoder, b"\xbe").unwrap(), fields[1..]);
+    }
+
+    #[test]
+    fn faulty_blocks_are_refused() {
+        for (block, error) in [
+            (&b"\x80"[..], HpackError::InvalidIndex),
+            (b"\xbe", HpackError::InvalidIndex),
+            (b"\xff\xff\xff\xff\x7f", HpackError::InvalidIndex),
+            (b"\xff\x80\x80\x80\x80\x01", HpackError::HugeInteger),
+            (b"\x40\x05name", HpackError::Truncated),
+            (b"\x40\x04name", HpackError::Truncated),
+            (b"\x00\x81\x00\x00", HpackError::InvalidString),
+            (b"\x04\x81\x00", HpackError::InvalidString),
+            (b"\x3f\xe2\x1f", HpackError::TableTooLarge),
+            (b"\x82\x20", HpackError::LateSizeUpdate),
+        ] {
+            let result = decode(&mut HpackDecoder::default(), block);
+            assert_eq!(result, Err(error), "{}", block.escape_ascii());
+        }
+        assert_eq!(decode(&mut HpackDecoder::default(), b"\x20\x3f\xe1\x1f").unwrap().len(), 0, "4096 again");
+    }
+}
