@@ -16,7 +16,9 @@ mod config_text;
 mod dice;
 mod field_values;
 mod files;
+mod h2_frames;
 mod header_list;
+mod hpack;
 mod key_route;
 mod lua_block;
 mod messages;
@@ -54,7 +56,9 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("config_build", config_build::check),
     ("config_text", config_text::check),
     ("field_values", field_values::check),
+    ("h2_frames", h2_frames::check),
     ("header_list", header_list::check),
+    ("hpack", hpack::check),
     ("key_route", key_route::check),
     ("lua_block", lua_block::check),
     ("messages", messages::check),

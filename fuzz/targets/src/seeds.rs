@@ -21,6 +21,8 @@ pub fn seeds(target: &str, root: &Path) -> Vec<Vec<u8>> {
             seeds.extend(examples());
             seeds.extend(cases.configurations);
         }
+        "h2_frames" => seeds.extend(h2_connections()),
+        "hpack" => seeds.extend(hpack_blocks()),
         "lua_block" => seeds.extend(cases.parsed().1),
         "template" => seeds.extend(cases.parsed().0),
         "request_head" | "messages" => seeds.extend(cases.requests),
@@ -61,6 +63,51 @@ pub fn seeds(target: &str, root: &Path) -> Vec<Vec<u8>> {
     seeds.sort();
     seeds.dedup();
     seeds
+}
+
+/// A header block of a request, with a field of each form.
+fn request_block(path: &[u8]) -> Vec<u8> {
+    let mut block = b"\x20\x3f\xe1\x1f\x82\x86\x41\x01h\x44".to_vec();
+    block.push(path.len() as u8);
+    block.extend_from_slice(path);
+    block.extend_from_slice(b"\x40\x01x\x01y\x10\x01z\x83\x1c\x64\x2f\xbe\x00\x02ab\x00");
+    block
+}
+
+fn hpack_blocks() -> Vec<Vec<u8>> {
+    let blocks =
+        [request_block(b"/"), request_block(b"/a?b"), b"\xbe\xbf\x82".to_vec(), b"\xff\x80\x01".to_vec()];
+    let with_len = |block: &Vec<u8>| [&[block.len() as u8][..], block].concat();
+    let mut seeds: Vec<Vec<u8>> = blocks.iter().map(with_len).collect();
+    seeds.push(seeds.concat());
+    seeds
+}
+
+/// What clients send behind preface and SETTINGS.
+fn h2_connections() -> Vec<Vec<u8>> {
+    use http::h2::frame::{self, FrameKind};
+    let raw = |kind, flags, stream, payload: &[u8]| {
+        let mut out = Vec::new();
+        frame::write(&mut out, kind, flags, stream, payload);
+        out
+    };
+    let head = |stream, flags: u8| raw(FrameKind::Headers, flags | 4, stream, &request_block(b"/"));
+    let data = |stream, flags, len: usize| raw(FrameKind::Data, flags, stream, &vec![b'x'; len]);
+    let block = request_block(b"/long");
+    vec![
+        [head(1, 1), head(3, 1)].concat(),
+        [head(1, 0), data(1, 0, 100), data(1, 8, 130), raw(FrameKind::Headers, 5, 1, b"\x00\x01t\x01v")]
+            .concat(),
+        [head(1, 0), data(1, 1, 16_384), head(3, 0x20)].concat(),
+        [raw(FrameKind::Headers, 1, 1, &block[..5]), raw(FrameKind::Continuation, 4, 1, &block[5..])]
+            .concat(),
+        [head(1, 0), raw(FrameKind::RstStream, 0, 1, &[0, 0, 0, 8]), data(1, 0, 9)].concat(),
+        [raw(FrameKind::Settings, 0, 0, &[0, 4, 0, 0, 0, 9]), raw(FrameKind::Settings, 1, 0, &[])].concat(),
+        [head(1, 0), raw(FrameKind::WindowUpdate, 0, 1, &[0, 0, 0, 9]), raw(FrameKind::Ping, 0, 0, &[7; 8])]
+            .concat(),
+        [raw(FrameKind::Priority, 0, 3, &[0, 0, 0, 1, 9]), raw(FrameKind::GoAway, 0, 0, &[0; 8])].concat(),
+        [head(1, 0), head(2, 0)].concat(),
+    ]
 }
 
 /// The contents of the end-to-end cases.

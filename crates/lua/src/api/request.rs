@@ -222,6 +222,7 @@ unsafe extern "C" fn version(bridge: *mut Bridge) -> f64 {
         Version::Http09 => 0.9,
         Version::Http10 => 1.0,
         Version::Http11 => 1.1,
+        Version::Http2 => 2.0,
     }
 }
 

@@ -56,6 +56,7 @@ fn append_request(exchange: &Exchange, out: &mut Vec<u8>) {
         Version::Http09 => b"0.9",
         Version::Http10 => b"1.0",
         Version::Http11 => b"1.1",
+        Version::Http2 => b"2",
     };
     text(out, "network.protocol.version", version);
     let headers = &request.head.headers;
