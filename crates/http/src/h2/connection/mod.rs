@@ -4,12 +4,15 @@
 //! RST_STREAM, WINDOW_UPDATE, GOAWAY) gathers in [`H2Connection::control`]. The caller sends that, and what
 //! [`H2Connection::write_head`] and [`H2Connection::write_data`] frame.
 
+mod faults;
+mod header_block;
 mod receive;
+mod received;
 mod send;
 mod state;
 mod streams;
 
-pub use receive::{ReadContext, Received, Step};
+pub use received::{ReadContext, ReceiveStep, Received};
 pub use state::H2Connection;
 
 #[cfg(test)]

@@ -1,89 +1,24 @@
 //! What comes from the client: each frame is checked against the state of its stream, and changes it.
 
+use super::faults::{CLOSED, ON_ITSELF, WRONG_LENGTH};
+use super::received::{ReadContext, ReceiveStep, Received};
 use super::send::LAST_PING;
-use super::state::{GoingAway, H2Connection, PartialBlock, PartialData, Stage};
-use super::streams::{Closed, OpenStream};
-use crate::budget::HeadLimits;
-use crate::error::HeadError;
+use super::state::{GoingAway, H2Connection, PartialData, Stage};
+use super::streams::Closed;
 use crate::h2::error::{ConnectionFault, ErrorCode};
 use crate::h2::frame::{
     self, FRAME_HEADER_BYTES, FrameHeader, FrameKind, MAX_PAYLOAD_BYTES, PREFACE, setting,
 };
-use crate::h2::hpack::HpackError;
-use crate::h2::limits::MAX_CONTINUATIONS;
-use crate::h2::window::{MAX_WINDOW, Window};
-use crate::request::{H2Head, H2HeadFault, RequestHead};
-use std::ops::Range;
+use crate::h2::window::MAX_WINDOW;
 
-/// How far the input was read, and what that means.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Step {
-    /// Bytes of the input that are done with. With [`Received::Partial`] there may be some too.
-    pub consumed: usize,
-    /// What happened.
-    pub received: Received,
-}
-
-/// What happened on a connection.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Received {
-    /// More input is needed.
-    Partial,
-    /// Nothing that the caller need know; there may be something to send.
-    Nothing,
-    /// A request begins; its head is in the one that the caller gave.
-    Request {
-        /// Its stream.
-        stream: u32,
-        /// Whether it has no body.
-        ends: bool,
-        /// Why it is answered without being looked at further.
-        refused: Option<HeadError>,
-    },
-    /// A part of a body came.
-    Data {
-        /// Its stream.
-        stream: u32,
-        /// Where the bytes are in the input.
-        range: Range<usize>,
-        /// Whether the body ends with them.
-        ends: bool,
-    },
-    /// A stream is over: the client, or a fault of it, has ended it.
-    Gone {
-        /// The stream.
-        stream: u32,
-        /// The words of the error log, behind `client `.
-        words: &'static str,
-    },
-    /// More may be sent than before, on some stream.
-    Room,
-    /// A header block was decoded for the tables alone: its stream is not served.
-    Ignored,
-}
-
-/// The memory that reading needs, and what it may take.
-#[derive(Debug)]
-pub struct ReadContext<'a> {
-    /// Where the head of the next request goes.
-    pub head: &'a mut RequestHead,
-    /// What heads may hold.
-    pub head_limits: &'a HeadLimits,
-    /// Memory for strings.
-    pub scratch: &'a mut Vec<u8>,
-    /// The time in ms, on a clock that does not go back.
-    pub now_ms: u64,
-}
-
-type Result<T, E = ConnectionFault> = std::result::Result<T, E>;
+type Result<T> = std::result::Result<T, ConnectionFault>;
 
 const STREAM_OF_CONNECTION: &str = "sent a frame of the connection on a stream";
 const IDLE: &str = "sent a frame on a stream that is not open";
-const CLOSED: &str = "sent a frame on a stream that is closed";
 const RESET: &str = "reset the stream";
 
-fn step(consumed: usize, received: Received) -> Result<Step> {
-    Ok(Step { consumed, received })
+fn step(consumed: usize, received: Received) -> Result<ReceiveStep> {
+    Ok(ReceiveStep { consumed, received })
 }
 
 impl H2Connection {
@@ -92,7 +27,7 @@ impl H2Connection {
     ///
     /// # Errors
     /// The connection is over: [`H2Connection::fail`] says so to the client.
-    pub fn receive(&mut self, input: &[u8], cx: &mut ReadContext<'_>) -> Result<Step> {
+    pub fn receive(&mut self, input: &[u8], cx: &mut ReadContext<'_>) -> Result<ReceiveStep> {
         if self.stage == Stage::Preface {
             return self.receive_preface(input);
         }
@@ -134,7 +69,7 @@ impl H2Connection {
         step(end, received)
     }
 
-    fn receive_preface(&mut self, input: &[u8]) -> Result<Step> {
+    fn receive_preface(&mut self, input: &[u8]) -> Result<ReceiveStep> {
         let here = input.len().min(PREFACE.len());
         if input[..here] != PREFACE[..here] {
             return Err(ConnectionFault::protocol("sent an invalid connection preface"));
@@ -166,28 +101,7 @@ impl H2Connection {
         }
     }
 
-    /// Ends an open stream for a fault of the client (RFC 9113 §5.4.2).
-    fn break_stream(
-        &mut self,
-        stream: u32,
-        code: ErrorCode,
-        words: &'static str,
-        now_ms: u64,
-    ) -> Result<Received> {
-        self.count_reset(now_ms)?;
-        self.reset(stream, code);
-        Ok(Received::Gone { stream, words })
-    }
-
-    /// Resets a stream that was never opened, or is closed.
-    fn refuse_stream(&mut self, stream: u32, code: ErrorCode, now_ms: u64) -> Result<Received> {
-        self.count_reset(now_ms)?;
-        self.streams.note(stream, Closed::ByUs);
-        frame::write_reset(&mut self.control, stream, code);
-        Ok(Received::Nothing)
-    }
-
-    fn begin_data(&mut self, header: FrameHeader, input: &[u8], now_ms: u64) -> Result<Step> {
+    fn begin_data(&mut self, header: FrameHeader, input: &[u8], now_ms: u64) -> Result<ReceiveStep> {
         if header.stream == 0 {
             return Err(ConnectionFault::protocol("sent a DATA frame on the connection"));
         }
@@ -282,7 +196,7 @@ impl H2Connection {
     }
 
     /// Takes what is there of the DATA frame under way.
-    fn receive_data(&mut self, input: &[u8], at: usize) -> Result<Step> {
+    fn receive_data(&mut self, input: &[u8], at: usize) -> Result<ReceiveStep> {
         let Some(mut data) = self.data.take() else { return step(at, Received::Nothing) };
         let available = (input.len() - at).min(u32::MAX as usize) as u32;
         let body = data.left.min(available);
@@ -300,151 +214,6 @@ impl H2Connection {
         }
         let range = at..at + body as usize;
         step(consumed, Received::Data { stream: data.stream, range, ends: is_whole && data.ends })
-    }
-
-    fn receive_headers(
-        &mut self,
-        header: FrameHeader,
-        payload: &[u8],
-        cx: &mut ReadContext<'_>,
-    ) -> Result<Received> {
-        if header.stream == 0 {
-            return Err(ConnectionFault::protocol("sent a HEADERS frame on the connection"));
-        }
-        let contents = frame::headers_payload(header, payload)?;
-        let ends = header.has(frame::END_STREAM);
-        if header.has(frame::END_HEADERS) {
-            return self.take_block(header.stream, contents.block, ends, contents.depends_on, cx);
-        }
-        self.block = Some(Box::new(PartialBlock {
-            stream: header.stream,
-            ends,
-            depends_on: contents.depends_on,
-            block: contents.block.to_vec(),
-            continuations: 0,
-        }));
-        Ok(Received::Nothing)
-    }
-
-    fn receive_continuation(
-        &mut self,
-        header: FrameHeader,
-        payload: &[u8],
-        cx: &mut ReadContext<'_>,
-    ) -> Result<Received> {
-        let Some(mut partial) = self.block.take() else { return Ok(Received::Nothing) };
-        partial.continuations += 1;
-        if partial.continuations > MAX_CONTINUATIONS {
-            return Err(ConnectionFault::flood("sent too many CONTINUATION frames"));
-        }
-        partial.block.extend_from_slice(payload);
-        if header.has(frame::END_HEADERS) {
-            let PartialBlock { stream, ends, depends_on, block, .. } = *partial;
-            return self.take_block(stream, &block, ends, depends_on, cx);
-        }
-        self.block = Some(partial);
-        Ok(Received::Nothing)
-    }
-
-    /// Takes a whole header block: the head of a request, or trailers. Whatever becomes of it, it is decoded, because the
-    /// tables of both sides must stay equal (RFC 9113 §4.3).
-    fn take_block(
-        &mut self,
-        id: u32,
-        block: &[u8],
-        ends: bool,
-        depends_on: Option<u32>,
-        cx: &mut ReadContext<'_>,
-    ) -> Result<Received> {
-        if self.streams.get(id).is_some() {
-            return self.take_trailers(id, block, ends, cx);
-        }
-        if id <= self.last_stream {
-            let decoded = self.decoder.decode(block, cx.scratch, |_, _| {});
-            decoded.map_err(undecodable)?;
-            return match self.streams.closed(id) {
-                Closed::ByUs => Ok(Received::Ignored),
-                Closed::ByClient => Err(ConnectionFault::new(ErrorCode::StreamClosed, CLOSED)),
-                Closed::Unknown => {
-                    Err(ConnectionFault::protocol("opened a stream with a lower number than one before it"))
-                }
-            };
-        }
-        if id % 2 == 0 {
-            return Err(ConnectionFault::protocol("opened a stream with an even number"));
-        }
-        if self.is_last_named() {
-            self.decoder.decode(block, cx.scratch, |_, _| {}).map_err(undecodable)?;
-            return Ok(Received::Ignored);
-        }
-        self.last_stream = id;
-        let mut head = H2Head::new(cx.head, cx.head_limits, self.limits.max_list_bytes);
-        let decoded = self.decoder.decode(block, cx.scratch, |name, value| head.take(name, value));
-        decoded.map_err(undecodable)?;
-        if self.streams.len() >= self.limits.max_streams as usize {
-            return self.refuse_stream(id, ErrorCode::RefusedStream, cx.now_ms);
-        }
-        let result = head.finish(block.len(), ends);
-        let (body_left, refused) = match result {
-            Ok(body_left) => (body_left, None),
-            Err(H2HeadFault::Refused(error)) => (None, Some(error)),
-            Err(H2HeadFault::Malformed(words)) => {
-                self.refuse_stream(id, ErrorCode::Protocol, cx.now_ms)?;
-                return Ok(Received::Gone { stream: id, words });
-            }
-        };
-        if depends_on == Some(id) {
-            self.refuse_stream(id, ErrorCode::Protocol, cx.now_ms)?;
-            return Ok(Received::Gone { stream: id, words: ON_ITSELF });
-        }
-        self.streams.open(OpenStream {
-            id,
-            send: Window::new(self.peer.initial_window),
-            receive: Window::new(self.limits.initial_window),
-            held: 0,
-            due: 0,
-            body_left,
-            has_ended: ends,
-        });
-        self.idle_frames.grant(4);
-        Ok(Received::Request { stream: id, ends, refused })
-    }
-
-    /// Takes the fields behind a body (RFC 9113 §8.1). They are not kept.
-    fn take_trailers(
-        &mut self,
-        id: u32,
-        block: &[u8],
-        ends: bool,
-        cx: &mut ReadContext<'_>,
-    ) -> Result<Received> {
-        let mut fault = None;
-        let mut size = 0;
-        let max_bytes = self.limits.max_list_bytes;
-        let decoded = self.decoder.decode(block, cx.scratch, |name, value| {
-            size += name.len() + value.len() + 32;
-            fault = fault.or(match H2Head::check_field(name, value) {
-                _ if size > max_bytes => Some("sent too many trailers"),
-                Ok(()) if name.first() == Some(&b':') => Some("sent trailers with a pseudo-header"),
-                Ok(()) => None,
-                Err(words) => Some(words),
-            });
-        });
-        decoded.map_err(undecodable)?;
-        let Some(stream) = self.streams.get(id) else { return Ok(Received::Nothing) };
-        if stream.has_ended {
-            return self.break_stream(id, ErrorCode::StreamClosed, CLOSED, cx.now_ms);
-        }
-        let fault = fault.or(match stream.body_left {
-            _ if !ends => Some("sent a second head on a stream"),
-            Some(1..) => Some(WRONG_LENGTH),
-            _ => None,
-        });
-        if let Some(words) = fault {
-            return self.break_stream(id, ErrorCode::Protocol, words, cx.now_ms);
-        }
-        stream.has_ended = true;
-        Ok(Received::Data { stream: id, range: 0..0, ends: true })
     }
 
     fn receive_priority(&mut self, header: FrameHeader, payload: &[u8], now_ms: u64) -> Result<Received> {
@@ -583,11 +352,4 @@ impl H2Connection {
             Err(_) => self.break_stream(header.stream, ErrorCode::FlowControl, OVERFLOW, now_ms),
         }
     }
-}
-
-const WRONG_LENGTH: &str = "sent a body whose length is not its Content-Length";
-const ON_ITSELF: &str = "made a stream depend on itself";
-
-fn undecodable(_: HpackError) -> ConnectionFault {
-    ConnectionFault::new(ErrorCode::Compression, "sent a header block that cannot be decoded")
 }

@@ -1,3 +1,5 @@
+//! The rules of RFC 9113 about frames, one by one, and the limits on what a client may cost.
+
 use super::*;
 use crate::h2::frame::{
     self, ACK, END_HEADERS, END_STREAM, FRAME_HEADER_BYTES, FrameHeader, FrameKind, PADDED, PREFACE, PRIORITY,

@@ -1,6 +1,6 @@
 //! Integers with a prefix (RFC 7541 §5.1).
 
-use super::decoder::HpackError;
+use super::error::HpackError;
 
 /// Reads an integer whose prefix is the lowest `bits` of the first byte; moves `at` behind it.
 ///

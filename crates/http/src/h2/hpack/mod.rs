@@ -7,9 +7,11 @@
 mod decoder;
 mod dynamic_table;
 mod encoder;
+mod error;
 pub mod huffman;
 mod integer;
 mod static_table;
 
-pub use decoder::{HpackDecoder, HpackError};
+pub use decoder::HpackDecoder;
 pub use encoder::{FORGET_TABLE, encode_field, encode_known, encode_status};
+pub use error::HpackError;

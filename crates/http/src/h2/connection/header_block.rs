@@ -1,0 +1,165 @@
+//! Header blocks from the client: heads of requests, and trailers.
+
+use super::faults::{CLOSED, ON_ITSELF, WRONG_LENGTH};
+use super::received::{ReadContext, Received};
+use super::state::{H2Connection, PartialBlock};
+use super::streams::{Closed, OpenStream};
+use crate::h2::error::{ConnectionFault, ErrorCode};
+use crate::h2::frame::{self, FrameHeader};
+use crate::h2::hpack::HpackError;
+use crate::h2::limits::MAX_CONTINUATIONS;
+use crate::h2::window::Window;
+use crate::request::{H2Head, H2HeadFault};
+
+type Result<T> = std::result::Result<T, ConnectionFault>;
+
+impl H2Connection {
+    pub(super) fn receive_headers(
+        &mut self,
+        header: FrameHeader,
+        payload: &[u8],
+        cx: &mut ReadContext<'_>,
+    ) -> Result<Received> {
+        if header.stream == 0 {
+            return Err(ConnectionFault::protocol("sent a HEADERS frame on the connection"));
+        }
+        let contents = frame::headers_payload(header, payload)?;
+        let ends = header.has(frame::END_STREAM);
+        if header.has(frame::END_HEADERS) {
+            return self.take_block(header.stream, contents.block, ends, contents.depends_on, cx);
+        }
+        self.block = Some(Box::new(PartialBlock {
+            stream: header.stream,
+            ends,
+            depends_on: contents.depends_on,
+            block: contents.block.to_vec(),
+            continuations: 0,
+        }));
+        Ok(Received::Nothing)
+    }
+
+    pub(super) fn receive_continuation(
+        &mut self,
+        header: FrameHeader,
+        payload: &[u8],
+        cx: &mut ReadContext<'_>,
+    ) -> Result<Received> {
+        let Some(mut partial) = self.block.take() else { return Ok(Received::Nothing) };
+        partial.continuations += 1;
+        if partial.continuations > MAX_CONTINUATIONS {
+            return Err(ConnectionFault::flood("sent too many CONTINUATION frames"));
+        }
+        partial.block.extend_from_slice(payload);
+        if header.has(frame::END_HEADERS) {
+            let PartialBlock { stream, ends, depends_on, block, .. } = *partial;
+            return self.take_block(stream, &block, ends, depends_on, cx);
+        }
+        self.block = Some(partial);
+        Ok(Received::Nothing)
+    }
+
+    /// Takes a whole header block: the head of a request, or trailers. Whatever becomes of it, it is decoded, because the
+    /// tables of both sides must stay equal (RFC 9113 §4.3).
+    fn take_block(
+        &mut self,
+        id: u32,
+        block: &[u8],
+        ends: bool,
+        depends_on: Option<u32>,
+        cx: &mut ReadContext<'_>,
+    ) -> Result<Received> {
+        if self.streams.get(id).is_some() {
+            return self.take_trailers(id, block, ends, cx);
+        }
+        if id <= self.last_stream {
+            let decoded = self.decoder.decode(block, cx.scratch, |_, _| {});
+            decoded.map_err(undecodable)?;
+            return match self.streams.closed(id) {
+                Closed::ByUs => Ok(Received::Ignored),
+                Closed::ByClient => Err(ConnectionFault::new(ErrorCode::StreamClosed, CLOSED)),
+                Closed::Unknown => {
+                    Err(ConnectionFault::protocol("opened a stream with a lower number than one before it"))
+                }
+            };
+        }
+        if id % 2 == 0 {
+            return Err(ConnectionFault::protocol("opened a stream with an even number"));
+        }
+        if self.is_last_named() {
+            self.decoder.decode(block, cx.scratch, |_, _| {}).map_err(undecodable)?;
+            return Ok(Received::Ignored);
+        }
+        self.last_stream = id;
+        let mut head = H2Head::new(cx.head, cx.head_limits, self.limits.max_list_bytes);
+        let decoded = self.decoder.decode(block, cx.scratch, |name, value| head.take(name, value));
+        decoded.map_err(undecodable)?;
+        if self.streams.len() >= self.limits.max_streams as usize {
+            return self.refuse_stream(id, ErrorCode::RefusedStream, cx.now_ms);
+        }
+        let result = head.finish(block.len(), ends);
+        let (body_left, refused) = match result {
+            Ok(body_left) => (body_left, None),
+            Err(H2HeadFault::Refused(error)) => (None, Some(error)),
+            Err(H2HeadFault::Malformed(words)) => {
+                self.refuse_stream(id, ErrorCode::Protocol, cx.now_ms)?;
+                return Ok(Received::Gone { stream: id, words });
+            }
+        };
+        if depends_on == Some(id) {
+            self.refuse_stream(id, ErrorCode::Protocol, cx.now_ms)?;
+            return Ok(Received::Gone { stream: id, words: ON_ITSELF });
+        }
+        self.streams.open(OpenStream {
+            id,
+            send: Window::new(self.peer.initial_window),
+            receive: Window::new(self.limits.initial_window),
+            held: 0,
+            due: 0,
+            body_left,
+            has_ended: ends,
+        });
+        self.idle_frames.grant(4);
+        Ok(Received::Request { stream: id, ends, refused })
+    }
+
+    /// Takes the fields behind a body (RFC 9113 §8.1). They are not kept.
+    fn take_trailers(
+        &mut self,
+        id: u32,
+        block: &[u8],
+        ends: bool,
+        cx: &mut ReadContext<'_>,
+    ) -> Result<Received> {
+        let mut fault = None;
+        let mut size = 0;
+        let max_bytes = self.limits.max_list_bytes;
+        let decoded = self.decoder.decode(block, cx.scratch, |name, value| {
+            size += name.len() + value.len() + 32;
+            fault = fault.or(match H2Head::check_field(name, value) {
+                _ if size > max_bytes => Some("sent too many trailers"),
+                Ok(()) if name.first() == Some(&b':') => Some("sent trailers with a pseudo-header"),
+                Ok(()) => None,
+                Err(words) => Some(words),
+            });
+        });
+        decoded.map_err(undecodable)?;
+        let Some(stream) = self.streams.get(id) else { return Ok(Received::Nothing) };
+        if stream.has_ended {
+            return self.break_stream(id, ErrorCode::StreamClosed, CLOSED, cx.now_ms);
+        }
+        let fault = fault.or(match stream.body_left {
+            _ if !ends => Some("sent a second head on a stream"),
+            Some(1..) => Some(WRONG_LENGTH),
+            _ => None,
+        });
+        if let Some(words) = fault {
+            return self.break_stream(id, ErrorCode::Protocol, words, cx.now_ms);
+        }
+        stream.has_ended = true;
+        Ok(Received::Data { stream: id, range: 0..0, ends: true })
+    }
+}
+
+fn undecodable(_: HpackError) -> ConnectionFault {
+    ConnectionFault::new(ErrorCode::Compression, "sent a header block that cannot be decoded")
+}
