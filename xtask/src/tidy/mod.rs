@@ -9,6 +9,7 @@ mod exceptions;
 mod floors;
 mod licences;
 mod names;
+mod promises;
 mod prose;
 mod rust;
 mod shape;
@@ -92,6 +93,7 @@ fn findings(root: &Path) -> Result<Vec<Finding>, String> {
             }
         }
     }
+    promises::check(&files, &mut found);
     let paths: Vec<&str> = rust_files.iter().map(|file| file.path.as_str()).collect();
     names::check_module_files(&paths, &mut found);
     rust::mark_test_files(&mut rust_files);

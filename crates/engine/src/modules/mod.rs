@@ -17,6 +17,8 @@ pub mod auth_basic;
 pub mod control;
 pub mod core;
 pub mod default_only;
+#[cfg(test)]
+mod documentation;
 pub mod error_page;
 pub mod events;
 mod forwarded;

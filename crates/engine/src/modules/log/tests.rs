@@ -127,6 +127,22 @@ fn a_path_with_variables_needs_the_root() {
 }
 
 #[test]
+fn a_request_leads_no_log_out_of_its_folder() {
+    let config = "http { log_format s '$uri'; server { listen 80; root /www; access_log logs/$arg_f.log s; return 200; } }";
+    let request = |name: &str| format!("GET /?f={name} HTTP/1.1\r\nHost: one\r\n\r\n");
+    let host = || {
+        let host = TestHost::new().node("/www", Node::Directory).file("/prefix/logs/a..b.log", "");
+        host.file("/prefix/logs/../x.log", "").file("/prefix/x.log", "")
+    };
+    let mut there = host();
+    assert_eq!(lines(config, &request("a..b"), &mut there), ["/\n"]);
+    let mut climbing = host();
+    assert_eq!(lines(config, &request("../x"), &mut climbing), [""; 0]);
+    let refused = "[error] path \"logs/../x.log\" is refused: the request put a \"..\" into it";
+    assert!(climbing.error_lines[0].starts_with(refused), "{:?}", climbing.error_lines);
+}
+
+#[test]
 fn log_files_have_their_buffers_and_defaults() {
     let config = config_of(
         "error_log logs/e.log warn; http { access_log a combined buffer=32k flush=5s;

@@ -1,0 +1,152 @@
+//! Promises without a test: `docs/promises.md` quotes each sentence that SECURITY.md and docs/limits.md promise, with the
+//! tests that hold it. A sentence that is quoted nowhere, a row without a test, and a test that does not exist is a finding.
+
+use std::collections::BTreeSet;
+
+use super::Finding;
+
+const PAGE: &str = "docs/promises.md";
+/// Where every sentence is quoted, beside those in tables: from a heading on, up to the next of its level.
+const QUOTED: [(&str, &str); 2] = [("SECURITY.md", "## Promises"), ("docs/limits.md", "# Limits")];
+/// Tables whose last column names tests.
+const TABLES: [&str; 3] = [PAGE, "docs/limits.md", "docs/switching-promises.md"];
+
+/// Adds what is wrong in these documents, among the tracked files.
+pub(super) fn check(files: &[(String, String)], found: &mut Vec<Finding>) {
+    let text = |path: &str| files.iter().find(|(name, _)| name == path).map_or("", |(_, text)| text);
+    let tests: BTreeSet<&str> = files.iter().flat_map(|(path, text)| tests(path, text)).collect();
+    for path in TABLES {
+        for (line, row) in rows(text(path)) {
+            let names: Vec<&str> =
+                row.last().into_iter().flat_map(|cell| cell.split('`').skip(1).step_by(2)).collect();
+            let mut add =
+                |name: &str, what: &str| found.push(Finding::new(path, line, "promise", name, what));
+            if names.is_empty() {
+                add(&row[0], "has no test");
+            }
+            for name in names.iter().filter(|name| !tests.contains(**name) && !is_case(files, name)) {
+                add(name, "there is no such test");
+            }
+        }
+    }
+    let cells = rows(text(PAGE)).into_iter().map(|(line, row)| (line, row[0].clone()));
+    let notes = (1..)
+        .zip(text(PAGE).lines())
+        .filter_map(|(line, text)| Some((line, text.strip_prefix("- ")?.to_owned())));
+    let mut quotes: Vec<(usize, String)> =
+        cells.chain(notes).map(|(line, text)| (line, plain(&text))).collect();
+    for (path, heading) in QUOTED {
+        let level = heading.split(' ').next().unwrap_or_default();
+        let section = text(path).split_once(&format!("{heading}\n")).map_or("", |(_, rest)| rest);
+        let section = section.split(&format!("\n{level} ")).next().unwrap_or_default();
+        let mut left = plain(section);
+        quotes.retain(|(_, quote)| match left.find(quote.as_str()) {
+            Some(at) => {
+                left.replace_range(at..at + quote.len(), "\n");
+                false
+            }
+            None => true,
+        });
+        for rest in left.lines().map(str::trim).filter(|rest| rest.contains(char::is_alphanumeric)) {
+            found.push(Finding::new(path, 0, "promise", rest, format!("is not quoted in {PAGE}")));
+        }
+    }
+    for (line, quote) in quotes {
+        found.push(Finding::new(PAGE, line, "promise", &quote, "no document says so any more"));
+    }
+}
+
+/// Returns the names of the tests in a file, of the invariants of a simulation, and of a fuzz target.
+fn tests<'a>(path: &'a str, text: &'a str) -> Vec<&'a str> {
+    let mut names = Vec::new();
+    let mut is_test = false;
+    for line in text.lines().map(str::trim).filter(|_| path.ends_with(".rs")) {
+        is_test |= line.starts_with("#[") && line.contains("test") && !line.contains("cfg");
+        if let Some((_, name)) = line.split_once("fn ").filter(|_| std::mem::take(&mut is_test)) {
+            names.extend(name.split(['(', '<']).next());
+        }
+    }
+    if path.contains("simulat") {
+        names.extend(text.split('"').skip(1).step_by(2));
+    }
+    names.extend(path.strip_prefix("fuzz/fuzz_targets/").and_then(|name| name.strip_suffix(".rs")));
+    names
+}
+
+/// Returns true if a case file has this name, below `cases/` and without its ending; `*` stands for any letters.
+fn is_case(files: &[(String, String)], name: &str) -> bool {
+    let (start, end) = name.split_once('*').unwrap_or((name, ""));
+    let cases = files.iter().filter_map(|(path, _)| path.strip_prefix("cases/")?.strip_suffix(".case"));
+    let fits = |case: &str| {
+        if name.contains('*') { case.starts_with(start) && case.ends_with(end) } else { case == name }
+    };
+    cases.into_iter().any(fits)
+}
+
+/// Returns the rows of all tables with their lines, without the heads.
+fn rows(text: &str) -> Vec<(usize, Vec<String>)> {
+    let is_rule = |line: Option<&&str>| line.is_some_and(|line| line.starts_with("|-"));
+    let lines: Vec<&str> = text.lines().collect();
+    let rows = (0..lines.len()).filter(|at| lines[*at].starts_with("| ") && !is_rule(lines.get(at + 1)));
+    let cell = |cell: &str| cell.trim().replace('\0', "|");
+    let cells = |row: &str| row.trim_matches('|').replace("\\|", "\0").split('|').map(cell).collect();
+    rows.map(|at| (at + 1, cells(lines[at]))).collect()
+}
+
+/// Returns a text without tables, headings and marks, and with one blank between two words.
+fn plain(text: &str) -> String {
+    let lines = text.lines().filter(|line| !line.starts_with(['|', '#']));
+    let words: Vec<&str> =
+        lines.flat_map(|line| line.strip_prefix("- ").unwrap_or(line).split_whitespace()).collect();
+    let mut text = words.join(" ").replace("**", "").replace('`', "");
+    while let Some((before, after)) = text.split_once("](") {
+        let (before, after) =
+            (before.to_owned(), after.split_once(')').map_or("", |(_, after)| after).to_owned());
+        let (head, label) = before.rsplit_once('[').unwrap_or((&before, ""));
+        text = format!("{head}{label}{after}");
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_promise_needs_a_test_that_exists() {
+        let page = |rows: &str| format!("| promise | test |\n|---|---|\n{rows}");
+        let found = |security: &str, page: String| {
+            let limits = "# Limits\n\n| a | test |\n|---|---|\n| b | `it_holds` |\n".to_owned();
+            let test = "#[test]\nfn it_holds() {}\nfn helper() {}\n".to_owned();
+            let files = [("SECURITY.md", format!("## Promises\n\n{security}\n\n## More\n\nNot this.\n"))]
+                .into_iter()
+                .chain([
+                    (PAGE, page),
+                    ("docs/limits.md", limits),
+                    ("a.rs", test),
+                    ("cases/a/b-c.case", String::new()),
+                ]);
+            let files: Vec<(String, String)> = files.map(|(path, text)| (path.to_owned(), text)).collect();
+            let mut found = Vec::new();
+            check(&files, &mut found);
+            found
+                .into_iter()
+                .map(|one| format!("{}:{} {}", one.path, one.subject, one.text))
+                .collect::<Vec<_>>()
+        };
+        let held = "| One end. Bounded (see limits). | `it_holds`, case `a/b-*` |\n\n- As nginx.\n";
+        let security = "- **One\n  end.** Bounded (see [limits](x.md)). As nginx.";
+        assert_eq!(found(security, page(held)), [""; 0]);
+        let more = found(&format!("{security} No loss."), page(held));
+        assert_eq!(more, ["SECURITY.md:No loss. is not quoted in docs/promises.md"]);
+        assert_eq!(
+            found("", page("| One end. | `it_holds` |\n")),
+            ["docs/promises.md:One end. no document says so any more"]
+        );
+        let row = |test: &str| found("One end.", page(&format!("| One end. | {test} |\n")));
+        assert_eq!(row("by hand"), ["docs/promises.md:One end. has no test"]);
+        for gone in ["helper", "it_held", "a/b", "a/x-*"] {
+            assert_eq!(row(&format!("`{gone}`")), [format!("docs/promises.md:{gone} there is no such test")]);
+        }
+    }
+}
