@@ -3,7 +3,7 @@
 //! Owns the units and their rounding. Must never be parsed: programs take `--json`.
 
 use comfy_table::{CellAlignment, ContentArrangement};
-use control::api::types::{Drain, DrainState, KeyChange};
+use control::api::types::{Drain, DrainState, KeyChange, Overdue};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
@@ -132,6 +132,17 @@ pub(crate) fn drain(drain: &Drain) -> String {
 pub(crate) fn has_moved(drain: &Drain) -> bool {
     let left = drain.in_flight + drain.streams + drain.failed_new + drain.failed_old;
     left > 0 || drain.first_new_us.is_some() || drain.last_old_us.is_some()
+}
+
+/// Formats a commit that was not confirmed in time and stays.
+pub(crate) fn overdue(revision: u64, overdue: &Overdue) -> String {
+    let mut text = format!(
+        "revision {revision} was not confirmed in time, and stays since {}: the side that it would go back to fails; keep it: \
+         pointsman confirm {revision}",
+        clock(overdue.since_ms)
+    );
+    overdue.answers.iter().for_each(|answer| text.push_str(&format!("\n    {answer}")));
+    text
 }
 
 /// Formats the deadline of a commit that awaits its confirmation.

@@ -13,7 +13,7 @@ const PAGE: usize = 1_000;
 /// How many pages are searched: more than a journal keeps.
 const PAGES: usize = 100;
 /// The kinds of entries that are known; no commit has them.
-const KINDS: [&str; 7] = ["hold", "release", "reload", "start", "upgrade", "refused", "lost"];
+const KINDS: [&str; 8] = ["hold", "release", "overdue", "reload", "start", "upgrade", "refused", "lost"];
 
 /// Returns true if entries of the journal are of this kind, and commits are not.
 pub(crate) fn is_kind(kind: &str) -> bool {
@@ -139,6 +139,7 @@ pub(crate) fn text(entry: &JournalItem) -> String {
     let what = match &*entry.kind {
         "hold" => format!("holds {subject}{switch}"),
         "release" => format!("releases {subject}{switch}, {} waiting", entry.count),
+        "overdue" => format!("not confirmed in time, and stays: {subject}{switch}"),
         "reload" => format!("reload {subject}"),
         "refused" if entry.count > 1 => format!("refused: {subject}, {} times in that minute", entry.count),
         "refused" => format!("refused: {subject}"),

@@ -113,7 +113,11 @@ pub(crate) fn head(switch: &Switch) -> String {
         switch.targets.join(" ")
     );
     for pending in &switch.pending {
-        text.push_str(&format!("  {}\n", format::pending(pending.revision, pending.confirm_by_ms)));
+        let line = match &pending.overdue {
+            Some(overdue) => format::overdue(pending.revision, overdue),
+            None => format::pending(pending.revision, pending.confirm_by_ms),
+        };
+        text.push_str(&format!("  {line}\n"));
     }
     for hold in &switch.holds {
         text.push_str(&format!(

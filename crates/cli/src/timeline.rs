@@ -31,8 +31,8 @@ pub(crate) struct Filter {
     /// Show only commits that moved a key to or from this target
     #[arg(long, value_name = "NAME")]
     target: Option<String>,
-    /// Show only this kind: commit for all of set, undo, undo_keys, confirm, revert, restore; or hold, release, reload,
-    /// start, upgrade, refused, lost
+    /// Show only this kind: commit for all of set, undo, undo_keys, confirm, revert, restore; or hold, release, overdue,
+    /// reload, start, upgrade, refused, lost
     #[arg(long, value_name = "KIND")]
     kind: Option<String>,
 }

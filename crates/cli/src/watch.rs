@@ -128,6 +128,17 @@ fn text(event: &Event, switches: &[Switch]) -> String {
             }
             text
         }
+        Happening::Unconfirmed { revision, left_ms, .. } => {
+            let left_s = left_ms.div_ceil(1_000);
+            format!("{head}  revision {revision} reverts in {left_s} s unless confirmed\n")
+        }
+        Happening::Overdue { revision, results } => {
+            let mut text = format!("{head}  revision {revision} was not confirmed in time, and stays\n");
+            for server in results.iter().flat_map(|result| &result.servers) {
+                text.push_str(&format!("          {}: {}\n", server.address, server.reason));
+            }
+            text
+        }
         Happening::Drained { receipt } => match &receipt.drain {
             Some(drain) => format!("{head}  revision {}  {}\n", receipt.revision, format::drain(drain)),
             None => format!("{head}  revision {}  drained\n", receipt.revision),

@@ -50,6 +50,22 @@ pub enum EventKind {
         /// The result of each target.
         results: Vec<GateResult>,
     },
+    /// A commit that awaits its confirmation is half way to its deadline, or at nine tenths.
+    Unconfirmed {
+        /// Its revision.
+        revision: u64,
+        /// What is left of its window, in milliseconds.
+        left_ms: u64,
+        /// The length of its window, in milliseconds.
+        window_ms: u64,
+    },
+    /// A commit was not confirmed in time, and stays because the side that it would go back to fails.
+    Overdue {
+        /// Its revision.
+        revision: u64,
+        /// The result of each target on either side.
+        results: Vec<GateResult>,
+    },
     /// The old side of a commit is empty, or the drain was given up.
     Drained(Arc<Receipt>),
     /// A key is held.
@@ -80,11 +96,14 @@ pub enum EventKind {
 }
 
 impl EventKind {
-    /// Returns the name under which it is sent: `committed`, `gate`, `drained`, `held`, `released`, `store_failed`.
+    /// Returns the name under which it is sent: `committed`, `gate`, `unconfirmed`, `overdue`, `drained`, `held`,
+    /// `released`, `store_failed`.
     pub fn name(&self) -> &'static str {
         match self {
             EventKind::Committed { .. } => "committed",
             EventKind::Gate { .. } => "gate",
+            EventKind::Unconfirmed { .. } => "unconfirmed",
+            EventKind::Overdue { .. } => "overdue",
             EventKind::Drained(_) => "drained",
             EventKind::Held { .. } => "held",
             EventKind::Released { .. } => "released",

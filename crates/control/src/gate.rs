@@ -161,6 +161,10 @@ async fn ask_one(address: &Address, spec: &GateSpec, host: &str, mark: Option<St
 }
 
 async fn ask_once(address: &Address, probe: &Probe, host: &str, timeout: Duration) -> Result<String, String> {
+    #[cfg(test)]
+    if let Some(answer) = crate::service::simulated_probe(address).await {
+        return answer;
+    }
     let answer = tokio::time::timeout(timeout, async {
         match address {
             Address::Inet(address) => match TcpStream::connect(address).await {

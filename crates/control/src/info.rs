@@ -33,12 +33,25 @@ pub struct SwitchInfo {
 }
 
 /// A commit that is reverted unless it is confirmed in time.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PendingInfo {
     /// Its revision.
     pub revision: u64,
     /// Its deadline: milliseconds since the Unix epoch.
     pub confirm_by_ms: u64,
+    /// What is left of its window, in milliseconds.
+    pub left_ms: u64,
+    /// Why it stays although its window has ended, if it does.
+    pub overdue: Option<OverdueInfo>,
+}
+
+/// A commit that was not confirmed in time and stays, because the side that it would go back to fails.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OverdueInfo {
+    /// Since when: milliseconds since the Unix epoch.
+    pub since_ms: u64,
+    /// What the servers of both sides answered last, one line each.
+    pub answers: Vec<String>,
 }
 
 /// The present state of a hold.

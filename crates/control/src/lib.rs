@@ -35,6 +35,6 @@ pub use journal::{JournalEntry, JournalQuery, JournalVerification, Occurrence};
 pub use options::{CommitRef, HoldOptions, HoldOrder, HoldStreams, Options, PastMoment, Wait};
 pub use receipt::Receipt;
 pub use service::{
-    ControlHandle, Declarations, Declared, PreparedReload, StoreCheck, UndoWhat, check_stores,
+    ControlHandle, Declarations, Declared, PreparedReload, StoreCheck, UndoWhat, WindowTimes, check_stores,
 };
 pub use setup::{Log, Setup};

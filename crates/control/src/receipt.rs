@@ -41,7 +41,8 @@ pub struct Receipt {
     pub changes: Vec<KeyChange>,
     /// The number of keys that changed or would change.
     pub changed_keys: usize,
-    /// The gate's result. Empty if the switch has no gate, or the order needed none.
+    /// The gate's result. Empty if the switch has no gate, or the order needed none. Of a revert, what both of its sides
+    /// answered.
     pub gate: Vec<GateResult>,
     /// True if the gate refused and was overruled.
     pub forced: bool,

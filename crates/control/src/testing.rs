@@ -3,7 +3,7 @@
 //! Owns: workers that answer at once. The real workers are tested in the server.
 
 use crate::data_plane::{Acknowledgement, DataPlane, GroupState, PeerState, Reply, Watch, WatchReport};
-use crate::{ControlHandle, Setup};
+use crate::{ControlHandle, Setup, WindowTimes};
 use engine::Config;
 use engine::config::{Inputs, NoNames, build};
 use engine::host::Counters;
@@ -181,10 +181,21 @@ impl DataPlane for FakeDataPlane {
     }
 }
 
-/// Starts a control service with these workers and no socket. It logs to standard output.
+/// Starts a control service with these workers and no socket. It logs to standard output, and waits for no server that is
+/// not there yet.
 pub(crate) fn open(
     config: &Arc<Config>,
     data_plane: &Arc<FakeDataPlane>,
+) -> Result<(ControlHandle, Arc<Tables>), String> {
+    let retry = std::time::Duration::from_millis(50);
+    open_with(config, data_plane, WindowTimes { retry, grace: std::time::Duration::ZERO })
+}
+
+/// The same with these times.
+pub(crate) fn open_with(
+    config: &Arc<Config>,
+    data_plane: &Arc<FakeDataPlane>,
+    window_times: WindowTimes,
 ) -> Result<(ControlHandle, Arc<Tables>), String> {
     let began = Instant::now();
     ControlHandle::start(Setup {
@@ -194,5 +205,6 @@ pub(crate) fn open(
         clock_ms: Arc::new(move || began.elapsed().as_millis() as u64),
         log: Arc::new(|level, text| println!("[{}] {text}", level.name())),
         upgrades: false,
+        window_times,
     })
 }

@@ -50,7 +50,7 @@ fn writer() {
             ..Meta::default()
         };
         let order = Order { action: Action::Set(set.collect()), meta };
-        let plan = switch::plan(&table, &rules(), &order, &pending, revision).unwrap();
+        let plan = switch::plan(&table, &rules(), &order, &pending).unwrap();
         let commit = plan.commit(hash, revision, Vec::new());
         store.commit(&commit).unwrap();
         writeln!(out, "kept {} {}", commit.revision, commit.hash).unwrap();

@@ -76,6 +76,8 @@ pub struct SwitchNow {
     pub keys: u64,
     /// Commits that are reverted unless they are confirmed in time.
     pub pending: u64,
+    /// Those of them that stay although their time has run out.
+    pub overdue: u64,
     /// Its store takes no orders, or did not take the last one.
     pub store_fault: bool,
 }

@@ -104,7 +104,7 @@ mod tests {
         let sets = keys.iter().map(|text| (key(text), Some(Route::One("green".into())))).collect();
         let loaded = store.load().unwrap();
         let meta = Meta { actor: "test".to_owned(), ..meta };
-        plan(&loaded.table, &rules(), &Order { action: Action::Set(sets), meta }, &loaded.pending, 5)
+        plan(&loaded.table, &rules(), &Order { action: Action::Set(sets), meta }, &loaded.pending)
     }
 
     fn put(store: &mut MemoryStore, keys: &[&str], meta: Meta) -> Commit {

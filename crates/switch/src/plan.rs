@@ -39,8 +39,6 @@ pub struct Plan {
 
 /// Returns what an order would do to a table, or refuses it.
 ///
-/// `now` is a reading of the clocks, or of the wall clock alone in ms since 1970 UTC.
-///
 /// # Errors
 /// `bad_order`, `revision_conflict`, `entry_conflict`, `bad_key` (too long for the rules), `unknown_target`, `too_many_keys`,
 /// `nothing_to_undo`, `changed_since`, `nothing_to_confirm`.
@@ -65,22 +63,16 @@ pub struct Plan {
 /// };
 ///
 /// let table = Table::default();
-/// let commit = plan(&table, &rules, &order("green"), &[], 0)?.commit(Hash::ZERO, 0, Vec::new());
+/// let commit = plan(&table, &rules, &order("green"), &[])?.commit(Hash::ZERO, 0, Vec::new());
 /// let next = table.apply(&commit);
 /// assert_eq!(next.find(b"shop.example.com").unwrap().route.to_string(), "green");
 ///
-/// let refusal = plan(&next, &rules, &order("red"), &[], 0).unwrap_err();
+/// let refusal = plan(&next, &rules, &order("red"), &[]).unwrap_err();
 /// assert_eq!(refusal.code, Code::UnknownTarget);
 /// assert_eq!(refusal.text, "switch \"live\" has no target \"red\"");
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-pub fn plan(
-    table: &Table,
-    rules: &Rules,
-    order: &Order,
-    pending: &[Pending],
-    now: impl Into<ClockReading>,
-) -> Result<Plan, Refusal> {
+pub fn plan(table: &Table, rules: &Rules, order: &Order, pending: &[Pending]) -> Result<Plan, Refusal> {
     check_meta(&order.meta)?;
     if let Some(expected) = order.meta.expect
         && expected != table.revision()
@@ -93,7 +85,7 @@ pub fn plan(
         Action::Set(keys) => (CommitKind::Set, set(table, rules, keys)?),
         Action::Undo(undoing) => undo(table, undoing, order.meta.force)?,
         Action::Confirm(of) => {
-            awaited(pending, *of, Some(now.into()))?;
+            awaited(pending, *of)?;
             if order.meta.confirm_within_ms.is_some() {
                 return Err(bad_order("a confirmation cannot wait to be confirmed itself"));
             }
@@ -123,6 +115,29 @@ pub fn plan(
 }
 
 impl Plan {
+    /// Returns the targets that its keys lead to now, each once.
+    pub fn present_targets(&self, rules: &Rules) -> Vec<Arc<str>> {
+        live(rules, self.changes.iter().filter(|change| change.moves()).map(|change| &change.before))
+    }
+
+    /// Returns the first key of which a larger share of clients would be on failing targets than are now.
+    pub fn worsens(&self, rules: &Rules, fails: impl Fn(&str) -> bool) -> Option<&Key> {
+        let default = Route::One(Arc::clone(&rules.default));
+        // The weight of the failing targets, and that of all.
+        let failing = |route: &Option<Route>| match route.as_ref().unwrap_or(&default) {
+            Route::One(target) => (u128::from(fails(target)), 1),
+            Route::Split(split) => {
+                let ill = split.shares().iter().filter(|share| fails(&share.target));
+                (ill.map(|share| u128::from(share.weight)).sum(), u128::from(split.total()))
+            }
+        };
+        let is_worse = |change: &&Change| {
+            let ((ill_now, now), (ill_then, then)) = (failing(&change.before), failing(&change.after));
+            ill_then * now > ill_now * then
+        };
+        self.changes.iter().find(is_worse).map(|change| &change.key)
+    }
+
     /// Returns the commit that this plan becomes: after `previous` (the hash of the revision before), at `now`, with
     /// what the gate found.
     pub fn commit(&self, previous: Hash, now: impl Into<ClockReading>, gate: Vec<String>) -> Commit {
@@ -242,7 +257,7 @@ fn revert(
     left_alone: &mut Vec<Key>,
 ) -> Result<(CommitKind, Vec<Change>), Refusal> {
     let Some(of) = undoing.of() else { return Err(bad_order("only a whole commit can be reverted")) };
-    awaited(pending, of, None)?;
+    awaited(pending, of)?;
     let (back, left): (Vec<&UndoneKey>, Vec<&UndoneKey>) =
         undoing.keys().iter().partition(|undone| undone.later.is_none() && !stale(table, undone));
     left_alone.extend(left.iter().map(|undone| undone.key.clone()));
@@ -306,22 +321,17 @@ fn current<'a>(table: &'a Table, key: &Key) -> Option<&'a Route> {
     table.get(key).map(|entry| &entry.route)
 }
 
-fn awaited(pending: &[Pending], of: u64, now: Option<ClockReading>) -> Result<(), Refusal> {
-    let Some(waiting) = pending.iter().find(|waiting| waiting.revision == of) else {
-        return Err(Refusal::new(
-            Code::NothingToConfirm,
-            format!("revision {of} is not waiting for a confirmation"),
-            "check the history: it was already confirmed or reverted, or it needs no confirmation",
-        ));
-    };
-    if now.is_some_and(|now| waiting.is_overdue(now)) {
-        return Err(Refusal::new(
-            Code::NothingToConfirm,
-            format!("the time to confirm revision {of} has passed"),
-            "repeat the order that was reverted",
-        ));
+/// Fails unless a commit is pending. One whose time has run out is, until it has gone back: a confirmation that comes
+/// before that counts.
+fn awaited(pending: &[Pending], of: u64) -> Result<(), Refusal> {
+    if pending.iter().any(|waiting| waiting.revision == of) {
+        return Ok(());
     }
-    Ok(())
+    Err(Refusal::new(
+        Code::NothingToConfirm,
+        format!("revision {of} is not waiting for a confirmation"),
+        "check the history: it was already confirmed or reverted, or it needs no confirmation",
+    ))
 }
 
 /// Refuses targets that the switch does not have, and replaces names by the configuration's own, so that a table of
@@ -342,14 +352,19 @@ fn known_targets(rules: &Rules, mut changes: Vec<Change>) -> Result<Vec<Change>,
 
 /// Returns the targets that get requests after the changes, each once, in the order of the changes.
 fn served(rules: &Rules, changes: &[Change]) -> Vec<Arc<str>> {
+    live(rules, changes.iter().filter(|change| change.moves()).map(|change| &change.after))
+}
+
+/// Returns the targets of routes that get requests, each once.
+fn live<'r>(rules: &'r Rules, routes: impl Iterator<Item = &'r Option<Route>>) -> Vec<Arc<str>> {
     let mut targets: Vec<Arc<str>> = Vec::new();
     let mut add = |target: &Arc<str>| {
         if !targets.contains(target) {
             targets.push(Arc::clone(target));
         }
     };
-    for change in changes.iter().filter(|change| change.moves()) {
-        match &change.after {
+    for route in routes {
+        match route {
             Some(route) => route.live_targets().for_each(&mut add),
             None => add(&rules.default),
         }

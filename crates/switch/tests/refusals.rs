@@ -42,7 +42,7 @@ impl TestSwitch {
 
     fn raw(&mut self, order: &Order) -> Result<u64, Refusal> {
         let loaded = self.0.load()?;
-        let plan = plan(&loaded.table, &rules(), order, &loaded.pending, NOW_MS)?;
+        let plan = plan(&loaded.table, &rules(), order, &loaded.pending)?;
         self.0.commit(&plan.commit(loaded.last_hash, NOW_MS, Vec::new()))?;
         Ok(plan.revision)
     }
@@ -261,7 +261,7 @@ fn an_order_may_expect_the_state_of_its_keys_alone() {
         let meta = Meta { actor: "anna".to_owned(), expect_keys: vec![expected.clone()], ..Meta::default() };
         let order = Order { action: set(&[(name, "green=1 blue=1")]), meta };
         let loaded = switch.0.load().unwrap();
-        let planned = plan(&loaded.table, &Rules { max_keys: 3, ..rules() }, &order, &[], NOW_MS);
+        let planned = plan(&loaded.table, &Rules { max_keys: 3, ..rules() }, &order, &[]);
         assert_eq!(
             planned.as_ref().err().map(|refusal| refusal.code),
             (!is_so).then_some(Code::EntryConflict),

@@ -41,7 +41,7 @@ impl TestSwitch {
     fn plan(&mut self, action: Action, meta: Meta) -> Result<Plan, Refusal> {
         let loaded = self.store.load()?;
         let order = Order { action, meta: Meta { actor: "anna".to_owned(), ..meta } };
-        plan(&loaded.table, &self.rules, &order, &loaded.pending, self.now_ms)
+        plan(&loaded.table, &self.rules, &order, &loaded.pending)
     }
 
     fn order(&mut self, action: Action, meta: Meta) -> Result<Commit, Refusal> {
@@ -269,10 +269,52 @@ fn a_commit_is_pending_until_it_is_confirmed() {
     switch.undo(first, Meta::default()).unwrap();
     assert_eq!(switch.at("a"), "-");
 
+    // One that is late counts, unless it has gone back.
     let late = switch.set_with(&[("a", "red")], within(50));
     switch.now_ms = 199;
-    let refusal = switch.order(Action::Confirm(late), Meta::default()).unwrap_err();
-    assert!(refusal.code == Code::NothingToConfirm && refusal.text.contains("has passed"), "{refusal}");
+    switch.order(Action::Confirm(late), Meta::default()).unwrap();
+    assert_eq!(code(switch.revert(late)), Code::NothingToConfirm);
+    let too_late = switch.set_with(&[("a", "green")], within(50));
+    switch.revert(too_late).unwrap();
+    assert_eq!(code(switch.order(Action::Confirm(too_late), Meta::default())), Code::NothingToConfirm);
+}
+
+#[test]
+fn promise_6_a_revert_that_would_lead_clients_to_failing_targets_is_known() {
+    let lost = |before: &str, after: &str, failing: &[&str]| {
+        let mut switch = TestSwitch::new();
+        switch.set(&[("a", after)]);
+        let of = switch.set_with(&[("a", before)], Meta { confirm_within_ms: Some(50), ..Meta::default() });
+        let undoing = Undoing::of_commit(&mut switch.store, of).unwrap().unwrap();
+        let plan = switch.plan(Action::Revert(undoing), Meta::default()).unwrap();
+        plan.worsens(&switch.rules, |target| failing.contains(&target)).is_some()
+    };
+    for (before, after, failing, is_worse) in [
+        ("green", "red", &[][..], false),
+        ("green", "red", &["red"], true),
+        ("green", "red", &["green"], false),
+        ("green", "red", &["green", "red"], false),
+        ("green=10 red=90", "red", &["red"], true),
+        ("green=10 red=90", "red", &["green"], false),
+        ("green=10 red=90", "green=90 red=10", &["red"], false),
+        ("green=10 red=90", "green=90 red=10", &["green"], true),
+        ("green=1 red=2", "green=2 red=4 blue=0", &["green"], false),
+        ("green", "red=1 blue=1", &["blue"], true),
+        ("green", "red=1 blue=0", &["blue"], false),
+    ] {
+        assert_eq!(lost(before, after, failing), is_worse, "{before} back to {after}, failing: {failing:?}");
+    }
+    // Of several keys, one is enough; one without an entry follows the default.
+    let mut switch = TestSwitch::new();
+    let within = Meta { confirm_within_ms: Some(50), ..Meta::default() };
+    let of = switch.set_with(&[("a", "green"), ("b", "red")], within);
+    let undoing = Undoing::of_commit(&mut switch.store, of).unwrap().unwrap();
+    let plan = switch.plan(Action::Revert(undoing), Meta::default()).unwrap();
+    let shown = |targets: &[Arc<str>]| targets.iter().map(|target| target.to_string()).collect::<Vec<_>>();
+    assert_eq!(shown(&plan.present_targets(&switch.rules)), ["green", "red"]);
+    assert_eq!(shown(&plan.targets), ["blue"]);
+    let worse = plan.worsens(&switch.rules, |target| target != "red");
+    assert_eq!(worse.map(|key| key.as_str()), Some("b"));
 }
 
 #[test]

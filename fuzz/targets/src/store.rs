@@ -69,7 +69,7 @@ fn order(at: usize) -> Order {
 }
 
 fn next(loaded: &Loaded, order: &Order) -> Option<Commit> {
-    let plan = switch::plan(&loaded.table, &rules(), order, &loaded.pending, 1_000).ok()?;
+    let plan = switch::plan(&loaded.table, &rules(), order, &loaded.pending).ok()?;
     Some(plan.commit(loaded.last_hash, 1_000 + loaded.table.revision(), vec!["a note".into()]))
 }
 

@@ -3,7 +3,7 @@
 //! Must never query anything itself.
 
 use super::types;
-use crate::info::{Difference, Entries, HoldInfo, SwitchInfo, Verification};
+use crate::info::{Difference, Entries, HoldInfo, OverdueInfo, PendingInfo, SwitchInfo, Verification};
 use switch::{Commit, Key, KeyKind, Route, SubjectChange, Table};
 
 pub(super) fn switch(state: SwitchInfo) -> types::Switch {
@@ -21,14 +21,7 @@ pub(super) fn switch(state: SwitchInfo) -> types::Switch {
         max_key_length: rules.max_key_len as u64,
         state: state.file.map_or_else(|| "memory".into(), |path| path.display().to_string()),
         store_fault: state.store_fault.map(|(text, remedy)| types::StoreFault { text, remedy }),
-        pending: state
-            .pending
-            .iter()
-            .map(|pending| types::Pending {
-                revision: pending.revision,
-                confirm_by_ms: pending.confirm_by_ms,
-            })
-            .collect(),
+        pending: state.pending.into_iter().map(pending).collect(),
         holds: state.holds.into_iter().map(hold).collect(),
         draining: state
             .draining
@@ -36,6 +29,16 @@ pub(super) fn switch(state: SwitchInfo) -> types::Switch {
             .map(|(revision, drain)| types::Draining { revision, drain })
             .collect(),
         name: state.name,
+    }
+}
+
+fn pending(state: PendingInfo) -> types::Pending {
+    let overdue = |info: OverdueInfo| types::Overdue { since_ms: info.since_ms, answers: info.answers };
+    types::Pending {
+        revision: state.revision,
+        confirm_by_ms: state.confirm_by_ms,
+        left_ms: state.left_ms,
+        overdue: state.overdue.map(overdue),
     }
 }
 

@@ -2,12 +2,17 @@
 
 use super::entry::Occurrence;
 use crate::event::EventKind;
+use crate::gate;
+use crate::receipt::GateResult;
 use std::sync::Arc;
 
 /// Returns what the journal keeps of an event: of a commit nothing, which has a history of its own.
 pub(crate) fn kept(switch: &Arc<str>, event: &EventKind, time_ms: u64) -> Option<Occurrence> {
     let (kind, key, actor, reason, count) = match event {
         EventKind::Held { key, actor, reason } => ("hold", key, actor, reason.clone(), 1),
+        EventKind::Overdue { revision, results } => {
+            return Some(overdue(switch, *revision, results, time_ms));
+        }
         EventKind::Released { key, actor, waiting } => ("release", key, actor, None, *waiting as u64),
         _ => return None,
     };
@@ -20,6 +25,20 @@ pub(crate) fn kept(switch: &Arc<str>, event: &EventKind, time_ms: u64) -> Option
         reason,
         count,
     })
+}
+
+/// Returns what the journal keeps of a commit that stays although it was not confirmed in time.
+fn overdue(switch: &Arc<str>, revision: u64, results: &[GateResult], time_ms: u64) -> Occurrence {
+    let answers: Vec<String> = results.iter().flat_map(gate::notes).collect();
+    Occurrence {
+        time_ms,
+        kind: "overdue".into(),
+        switch: Some(switch.to_string()),
+        subject: Some(revision.to_string()),
+        actor: "pointsman".into(),
+        reason: Some(answers.join("; ")),
+        count: 1,
+    }
 }
 
 /// Returns what the journal keeps of a start.

@@ -14,7 +14,7 @@ use engine::modules::switch::StatePath;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
-use switch::{ClockReading, Rules, StoreFault, StoreFaultKind, Table};
+use switch::{Rules, StoreFault, StoreFaultKind, Table};
 
 /// What a configuration declares of its switches.
 #[derive(Clone, Debug)]
@@ -173,7 +173,7 @@ pub(super) async fn check_former(state: &Rc<ControlState>, declared: &Declaratio
 
 /// Fails unless the table of a switch fits these rules, and its pending commits could be reverted under them.
 pub(super) async fn still_fits(switch: &Rc<SwitchState>, rules: &Arc<Rules>) -> Result<(), String> {
-    let mut position = switch.position();
+    let position = switch.position();
     if switch.rules().kind != rules.kind && position.table.revision() > 0 {
         return Err(startup::other_kind(rules));
     }
@@ -184,13 +184,8 @@ pub(super) async fn still_fits(switch: &Rc<SwitchState>, rules: &Arc<Rules>) -> 
         return Ok(());
     }
     let asked = rules.clone();
-    // At time 0 nothing is overdue: this only checks whether it could be reverted.
-    let could = switch
-        .store
-        .with(move |store| startup::revert_overdue(store, &asked, &mut position, ClockReading::from(0)))
-        .await;
-    let could = could.map_err(wrong)?;
-    could.map(drop).map_err(|text| format!("switch \"{}\": {text}", rules.name))
+    let could = switch.store.with(move |store| startup::could_revert(store, &asked, &position)).await;
+    could.map_err(wrong)?.map_err(|text| format!("switch \"{}\": {text}", rules.name))
 }
 
 /// Fails if a held key's switch gets another position: held requests know their switch by its number. `kept` returns the

@@ -7,13 +7,15 @@ use super::clock;
 use super::damage::Condition;
 use super::progress::CommitProgress;
 use super::state::ControlState;
-use super::switch_state::SwitchState;
+use super::switch_state::{ConfiguredSwitch, SwitchState};
 use super::trace;
 use super::unchanged::Known;
+use super::window;
 use crate::data_plane::Watch;
 use crate::event::EventKind;
 use crate::gate;
 use crate::receipt::{GateResult, Receipt};
+use engine::modules::switch::GateSpec;
 use std::borrow::Cow;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -76,13 +78,7 @@ impl ControlState {
         }
         let place = switch.configured();
         let Some(spec) = &place.spec().gate else { return Ok(Vec::new()) };
-        let marks = self.peers().await;
-        let key = match &plan.changes[..] {
-            [only] if only.key.shape() == Shape::Exact => Some(only.key.as_str()),
-            _ => None,
-        };
-        let probes = gate::ask(&place.config, spec, &plan.targets, key, &marks);
-        let results = probes.instrument(trace::gate(plan)).await;
+        let results = self.probe(&place, spec, &plan.targets, plan).await;
         if dry_run {
             return Ok(results);
         }
@@ -90,6 +86,22 @@ impl ControlState {
         let actor = order.meta.actor.clone();
         self.shared.announce(&switch.name(), EventKind::Gate { passed, actor, results: results.clone() });
         if passed { Ok(results) } else { Err(gate::refusal(&results)) }
+    }
+
+    /// Probes targets of a plan.
+    pub(super) async fn probe(
+        &self,
+        place: &ConfiguredSwitch,
+        spec: &GateSpec,
+        targets: &[Arc<str>],
+        plan: &Plan,
+    ) -> Vec<GateResult> {
+        let marks = self.peers().await;
+        let key = match &plan.changes[..] {
+            [only] if only.key.shape() == Shape::Exact => Some(only.key.as_str()),
+            _ => None,
+        };
+        gate::ask(&place.config, spec, targets, key, &marks).instrument(trace::gate(plan)).await
     }
 
     /// Makes the commit and publishes it.
@@ -121,14 +133,13 @@ impl ControlState {
             // What lies beneath a change may have been taken back while the order waited for its turn.
             let order = &*current(switch, order).await?;
             let now = clock::now();
-            let plan = match switch.plan(order, now) {
+            let plan = match switch.plan(order) {
                 // Another process may have committed since.
                 Ok(Plan { unchanged: true, .. }) | Err(_) if self.catch_up_locked(switch).await? => continue,
                 Ok(Plan { unchanged: true, .. }) => return Ok(CommitOutcome::Unchanged),
                 planned => planned?,
             };
-            let asked = |target: &Arc<str>| gate.iter().any(|result| *result.target == **target);
-            if is_gated(switch, &plan) && !plan.targets.iter().all(asked) {
+            if !is_asked(switch, &plan, gate) {
                 return Ok(CommitOutcome::NewTargets(Box::new(plan)));
             }
             let notes = gate.iter().flat_map(gate::notes).collect();
@@ -272,8 +283,17 @@ impl ControlState {
     }
 }
 
-/// Returns true if the gate is checked: not for confirmations, and not for reverts, which would leave traffic on a side that
-/// was not confirmed.
+/// Returns true if these answers allow a plan's commit, as far as they are needed.
+fn is_asked(switch: &SwitchState, plan: &Plan, gate: &[GateResult]) -> bool {
+    if matches!(plan.kind, switch::CommitKind::Revert { .. }) {
+        return window::may_go_back(switch.configured().spec(), plan, gate);
+    }
+    let asked = |target: &Arc<str>| gate.iter().any(|result| *result.target == **target);
+    !is_gated(switch, plan) || plan.targets.iter().all(asked)
+}
+
+/// Returns true if the gate is checked: not for confirmations, and not for reverts, whose sides are asked when their
+/// window ends.
 fn is_gated(switch: &SwitchState, plan: &Plan) -> bool {
     let settles = matches!(plan.kind, switch::CommitKind::Confirm { .. } | switch::CommitKind::Revert { .. });
     !settles && switch.configured().spec().gate.is_some()

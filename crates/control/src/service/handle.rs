@@ -4,7 +4,7 @@
 //! awaits the answer or passes a callback. [`ControlState`] belongs to that thread alone and needs no lock.
 
 use super::admission::{self, Declarations, StoreCheck};
-use super::clock::{now, now_ms, now_us};
+use super::clock::{now_ms, now_us};
 use super::order::TIMEOUT;
 use super::reload::{self, Prepared};
 use super::shared::{Shared, stopping};
@@ -67,21 +67,22 @@ pub(super) enum Message {
 }
 
 impl ControlHandle {
-    /// Opens the stores, reverts commits whose confirmation came due while nothing ran, starts the control thread and
-    /// serves the control socket. Returns the tables to serve with.
+    /// Opens the stores, starts the control thread and serves the control socket. Returns the tables to serve with: those of
+    /// the stores, whatever confirmation came due while nothing ran.
     ///
     /// # Errors
     /// A store cannot be used, or a table does not fit the configuration: the text says which, why, and what to do.
     pub fn start(setup: Setup) -> Result<(ControlHandle, Arc<Tables>), String> {
-        let Setup { config, listener, data_plane, clock_ms, log, upgrades } = setup;
+        let Setup { config, listener, data_plane, clock_ms, log, upgrades, window_times } = setup;
         let declared = Declarations::of(&config);
         let former = admission::check_start(&declared).map_err(|faults| faults.join("; "))?;
-        let opened = startup::open(&config, now())?;
+        let opened = startup::open(&config)?;
         let journal = Journal::start(journal::path(&config), now_ms, log.clone())
             .map_err(|error| format!("the thread of the journal cannot be started: {error}"))?;
         journal.append(journal::start(upgrades, now_ms()));
         let (jobs, mut inbox) = mpsc::unbounded_channel();
-        let shared = Shared::new(config, data_plane, clock_ms, log, Events::new(now_us()), journal);
+        let mut shared = Shared::new(config, data_plane, clock_ms, log, Events::new(now_us()), journal);
+        shared.window_times = window_times;
         let control =
             ControlHandle { jobs, thread: Arc::default(), calls: Arc::default(), shared: Arc::new(shared) };
         let tables = opened.tables.clone();

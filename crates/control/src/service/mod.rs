@@ -19,6 +19,7 @@ mod past;
 mod progress;
 mod registry;
 mod reload;
+mod revert;
 mod shared;
 #[cfg(test)]
 mod simulation;
@@ -32,9 +33,13 @@ mod trace;
 mod unchanged;
 mod undo;
 mod wait;
+mod window;
 
 pub use admission::{Declarations, Declared, StoreCheck, check_stores};
 pub(crate) use clock::now_ms;
 pub use handle::{ControlHandle, PreparedReload};
 pub(crate) use long_calls::LongCall;
+#[cfg(test)]
+pub(crate) use simulation::probe as simulated_probe;
 pub use undo::UndoWhat;
+pub use window::WindowTimes;

@@ -54,7 +54,7 @@ impl ControlState {
             return self.earlier_receipt(switch, &order, earlier, &options).await;
         }
         self.catch_up(switch).await?;
-        let planned = trace::plan().in_scope(|| switch.plan(&order, clock::now()));
+        let planned = trace::plan().in_scope(|| switch.plan(&order));
         // The same order may have been committed since the first lookup: it is answered as a repetition, not as one that
         // changes nothing or conflicts.
         if !options.dry_run

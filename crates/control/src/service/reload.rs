@@ -4,7 +4,6 @@
 //! plane between two configurations; dropping a [`Prepared`] changes nothing.
 
 use super::admission::{self, Declarations, Former};
-use super::clock;
 use super::shared::stopping;
 use super::startup::{self, OpenedSwitch};
 use super::state::ControlState;
@@ -68,9 +67,8 @@ pub(super) async fn prepare(state: &Rc<ControlState>, config: Arc<Config>) -> Re
         _ => None,
     };
     admission::holds_stay(state, kept)?;
-    let opened = tokio::task::spawn_blocking(move || startup::open_all(new, clock::now()))
-        .await
-        .map_err(|_| stopping().text)??;
+    let opened =
+        tokio::task::spawn_blocking(move || startup::open_all(new)).await.map_err(|_| stopping().text)??;
     // The configuration in force does without it; a start would serve what can be trusted.
     if let Some((name, fault)) = opened.iter().find_map(|one| one.damaged()) {
         return Err(format!("switch \"{name}\": {fault}"));

@@ -4,6 +4,7 @@
 
 use super::clock::now_ms;
 use super::long_calls::LongCalls;
+use super::window::WindowTimes;
 use crate::data_plane::DataPlane;
 use crate::event::{EventKind, Events};
 use crate::journal::{self, Journal};
@@ -27,6 +28,7 @@ pub(super) struct Shared {
     /// The next reload may leave entries behind.
     forced_reload: AtomicBool,
     pub(super) journal: Journal,
+    pub(super) window_times: WindowTimes,
 }
 
 impl Shared {
@@ -48,6 +50,7 @@ impl Shared {
             without_master: AtomicBool::new(false),
             forced_reload: AtomicBool::new(false),
             journal,
+            window_times: WindowTimes::default(),
         }
     }
 

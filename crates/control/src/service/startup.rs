@@ -1,12 +1,12 @@
 //! Opening the switches of a configuration.
 //!
-//! Owns: the conditions of serving a switch: its table can be trusted and fits the configuration, and commits that were not
-//! confirmed in time are reverted. A switch whose store is damaged is served without the last. Must never: start with less
-//! than that.
+//! Owns: the conditions of serving a switch: its table can be trusted and fits the configuration, and commits that await
+//! their confirmation could be reverted. A switch whose store is damaged is served without the last. Must never: start with
+//! less than that, or commit.
 
-use super::confirm::{self, revert_order};
 use super::damage::{self, Condition};
 use super::follow_store;
+use super::revert;
 use super::shared::Shared;
 use super::state::ControlState;
 use super::switch_state::{ConfiguredSwitch, Position, SwitchState};
@@ -15,25 +15,18 @@ use engine::Config;
 use engine::modules::switch::StatePath;
 use std::rc::Rc;
 use std::sync::Arc;
-use switch::{
-    ClockReading, Commit, KeyKind, Pending, Plan, Refusal, Rules, StoreFault, StoreFaultKind, Table, Tables,
-    Undoing,
-};
+use switch::{KeyKind, Refusal, Rules, StoreFault, Table, Tables, Undoing};
 
 /// The number of stores opened in parallel.
 const AT_ONCE: usize = 8;
 /// The number of keys named when a table does not fit.
 const NAMED: usize = 10;
-/// The number of attempts to read a table that another process changes at the same time.
-const TRIES: u32 = 5;
 /// The initial state of the control thread.
 pub(super) struct Opened {
     pub(super) tables: Arc<Tables>,
     pub(super) switches: Vec<(ConfiguredSwitch, StoreThread, Position)>,
     /// The conditions of their stores.
     pub(super) conditions: Vec<Condition>,
-    /// Commits that were reverted because their deadline passed while nothing ran.
-    pub(super) reverted: Vec<(Arc<str>, Commit)>,
 }
 
 /// An opened switch.
@@ -42,7 +35,6 @@ pub(super) struct OpenedSwitch {
     pub(super) store: StoreThread,
     pub(super) position: Position,
     pub(super) condition: Condition,
-    pub(super) reverted: Vec<Commit>,
 }
 
 impl OpenedSwitch {
@@ -55,9 +47,6 @@ impl OpenedSwitch {
 /// Returns the state of the control thread, with the opened switches.
 pub(super) fn control_state(opened: Opened, shared: Arc<Shared>) -> Rc<ControlState> {
     let state = ControlState::new(opened.tables, shared);
-    for (switch, commit) in &opened.reverted {
-        state.announce_commit(switch, commit);
-    }
     let mut conditions = opened.conditions.into_iter();
     for (configured, store, position) in opened.switches {
         let switch = Rc::new(SwitchState::new(configured, store, position));
@@ -72,22 +61,19 @@ pub(super) fn control_state(opened: Opened, shared: Arc<Shared>) -> Rc<ControlSt
 /// Adds a switch, and starts its background tasks.
 pub(super) fn add_switch(state: &Rc<ControlState>, switch: Rc<SwitchState>) {
     state.switches.borrow_mut().push(switch.clone());
-    tokio::task::spawn_local(confirm::revert_unconfirmed(Rc::downgrade(state), Rc::downgrade(&switch)));
+    tokio::task::spawn_local(revert::watch_windows(Rc::downgrade(state), Rc::downgrade(&switch)));
     if matches!(switch.configured().spec().state, StatePath::File(_)) {
         tokio::task::spawn_local(follow_store::follow_store(Rc::downgrade(state), Rc::downgrade(&switch)));
     }
 }
 
 /// Opens all switches of a configuration.
-pub(super) fn open(config: &Arc<Config>, now: ClockReading) -> Result<Opened, String> {
+pub(super) fn open(config: &Arc<Config>) -> Result<Opened, String> {
     let places = (0..config.switches.len())
         .map(|number| ConfiguredSwitch { config: config.clone(), number })
         .collect();
-    let mut opened =
-        Opened { tables: Arc::default(), switches: Vec::new(), conditions: Vec::new(), reverted: Vec::new() };
-    for one in open_all(places, now)? {
-        let name: Arc<str> = Arc::from(&*one.place.spec().rules.name);
-        opened.reverted.extend(one.reverted.into_iter().map(|commit| (name.clone(), commit)));
+    let mut opened = Opened { tables: Arc::default(), switches: Vec::new(), conditions: Vec::new() };
+    for one in open_all(places)? {
         opened.switches.push((one.place, one.store, one.position));
         opened.conditions.push(one.condition);
     }
@@ -97,15 +83,12 @@ pub(super) fn open(config: &Arc<Config>, now: ClockReading) -> Result<Opened, St
 }
 
 /// Opens switches in parallel: each may have a million keys.
-pub(super) fn open_all(
-    places: Vec<ConfiguredSwitch>,
-    now: ClockReading,
-) -> Result<Vec<OpenedSwitch>, String> {
+pub(super) fn open_all(places: Vec<ConfiguredSwitch>) -> Result<Vec<OpenedSwitch>, String> {
     let mut opened = Vec::with_capacity(places.len());
     for some in places.chunks(AT_ONCE) {
         let results: Vec<Result<OpenedSwitch, String>> = std::thread::scope(|scope| {
             let threads: Vec<_> =
-                some.iter().map(|place| scope.spawn(move || open_one(place.clone(), now))).collect();
+                some.iter().map(|place| scope.spawn(move || open_one(place.clone()))).collect();
             let ended = || Err("a switch could not be opened: its thread panicked".to_owned());
             threads.into_iter().map(|thread| thread.join().unwrap_or_else(|_| ended())).collect()
         });
@@ -116,7 +99,7 @@ pub(super) fn open_all(
     Ok(opened)
 }
 
-fn open_one(place: ConfiguredSwitch, now: ClockReading) -> Result<OpenedSwitch, String> {
+fn open_one(place: ConfiguredSwitch) -> Result<OpenedSwitch, String> {
     let rules = place.spec().rules.clone();
     let wrong = |fault: StoreFault| format!("switch \"{}\": {fault}", rules.name);
     let (state, kind) = (place.spec().state.clone(), rules.kind);
@@ -128,36 +111,18 @@ fn open_one(place: ConfiguredSwitch, now: ClockReading) -> Result<OpenedSwitch, 
     })
     .map_err(wrong)?;
     let condition = store.with_blocking(|store| Ok(Condition::of(store))).map_err(wrong)?;
-    if condition.damage.is_some() {
-        let position = store.with_blocking(damage::load).map_err(wrong)?;
-        fits(&rules, &position.table)?;
-        return Ok(OpenedSwitch { place, store, position, condition, reverted: Vec::new() });
-    }
-    if !store.with_blocking(move |store| fits_kind(store, kind)).map_err(wrong)? {
+    let is_sound = condition.damage.is_none();
+    if is_sound && !store.with_blocking(move |store| fits_kind(store, kind)).map_err(wrong)? {
         return Err(other_kind(&rules));
     }
-    let mut tries = TRIES;
-    loop {
-        let position = store.with_blocking(damage::load).map_err(wrong)?;
-        fits(&rules, &position.table)?;
-        let asked = (rules.clone(), position);
-        let outcome = store.with_blocking(move |store| {
-            let (rules, mut position) = asked;
-            let outcome = revert_overdue(store, &rules, &mut position, now)?;
-            Ok(outcome.map(|reverted| (position, reverted)))
-        });
-        tries -= 1;
-        match outcome {
-            // The process that this one replaces was faster.
-            Err(fault) if fault.kind == StoreFaultKind::Conflict && tries > 0 => {}
-            outcome => {
-                let taken = outcome.map_err(wrong)?;
-                let (position, reverted) =
-                    taken.map_err(|text| format!("switch \"{}\": {text}", rules.name))?;
-                return Ok(OpenedSwitch { place, store, position, condition, reverted });
-            }
-        }
+    let position = store.with_blocking(damage::load).map_err(wrong)?;
+    fits(&rules, &position.table)?;
+    if is_sound {
+        let (asked, known) = (rules.clone(), position.clone());
+        let could = store.with_blocking(move |store| could_revert(store, &asked, &known)).map_err(wrong)?;
+        could.map_err(|text| format!("switch \"{}\": {text}", rules.name))?;
     }
+    Ok(OpenedSwitch { place, store, position, condition })
 }
 
 /// Returns true if a store's keys are of this kind; an empty store adopts it.
@@ -205,60 +170,36 @@ pub(super) fn check(
     if damage.is_none() && !fits_kind(store, rules.kind)? {
         return Ok(Err(other_kind(rules)));
     }
-    let mut position = damage::load(store)?;
+    let position = damage::load(store)?;
     if let Err(fault) = fits(rules, &position.table) {
         return Ok(Err(fault));
     }
     if damage.is_some() {
         return Ok(Ok(damage));
     }
-    // At time 0 nothing is overdue: this only checks whether it could be reverted.
-    let could = revert_overdue(store, rules, &mut position, ClockReading::from(0))?;
-    Ok(could.map(|_| None).map_err(|text| format!("switch \"{}\": {text}", rules.name)))
+    let could = could_revert(store, rules, &position)?;
+    Ok(could.map(|()| None).map_err(|text| format!("switch \"{}\": {text}", rules.name)))
 }
 
-/// Plans the revert of a pending commit. They are reverted newest first: of two for the same key, the older one knows the
-/// route before both.
-fn plan_revert(
+/// Checks that the commits which await their confirmation could be reverted.
+pub(super) fn could_revert(
     store: &mut dyn StoreBackend,
     rules: &Rules,
     position: &Position,
-    waiting: Pending,
-    now: ClockReading,
-) -> Result<Result<Plan, Refusal>, StoreFault> {
-    let Some(undoing) = Undoing::of_commit(store, waiting.revision)? else {
-        return Ok(Err(Refusal::unknown_revision(waiting.revision)));
-    };
-    Ok(switch::plan(&position.table, rules, &revert_order(undoing), &position.pending, now))
-}
-
-/// Reverts commits that were not confirmed in time, and checks that the other pending ones could be reverted.
-pub(super) fn revert_overdue(
-    store: &mut dyn StoreBackend,
-    rules: &Rules,
-    position: &mut Position,
-    now: ClockReading,
-) -> Result<Result<Vec<Commit>, String>, StoreFault> {
-    let mut reverted = Vec::new();
-    for waiting in position.pending.clone().into_iter().rev() {
-        let plan = match plan_revert(store, rules, position, waiting, now)? {
-            Ok(plan) => plan,
-            Err(refusal) => {
-                return Ok(Err(format!(
-                    "revision {} awaits confirmation and could not be reverted: {}; confirm it first, or keep the targets that it would be reverted to",
-                    waiting.revision, refusal.text
-                )));
+) -> Result<Result<(), String>, StoreFault> {
+    for waiting in &position.pending {
+        let planned = match Undoing::of_commit(store, waiting.revision)? {
+            Some(undoing) => {
+                switch::plan(&position.table, rules, &revert::revert_order(undoing), &position.pending)
             }
+            None => Err(Refusal::unknown_revision(waiting.revision)),
         };
-        if !waiting.is_overdue(now) {
-            continue;
+        if let Err(refusal) = planned {
+            return Ok(Err(format!(
+                "revision {} awaits confirmation and could not be reverted: {}; confirm it first, or keep the targets that it would be reverted to",
+                waiting.revision, refusal.text
+            )));
         }
-        let commit = plan.commit(position.hash, now, Vec::new());
-        store.commit(&commit)?;
-        position.table = Arc::new(position.table.apply(&commit));
-        position.hash = commit.hash;
-        Pending::follow(&mut position.pending, &commit);
-        reverted.push(commit);
     }
-    Ok(Ok(reverted))
+    Ok(Ok(()))
 }

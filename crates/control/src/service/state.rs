@@ -2,6 +2,7 @@
 //!
 //! Owns: the switches, the published tables, the holds and the drains. Must never: block the thread on a disk or a worker.
 
+use super::clock;
 use super::progress::CommitProgress;
 use super::shared::Shared;
 use super::switch_state::{Position, SwitchState};
@@ -128,9 +129,12 @@ impl ControlState {
         let place = switch.configured();
         let spec = place.spec();
         let Position { table, pending, .. } = switch.position();
+        let (now, windows) = (clock::now(), switch.windows.borrow());
         let state = |pending: &switch::Pending| PendingInfo {
             revision: pending.revision,
             confirm_by_ms: pending.confirm_by_ms,
+            left_ms: pending.left_ms(now),
+            overdue: windows.overdue(pending.revision),
         };
         SwitchInfo {
             name: spec.rules.name.to_string(),

@@ -6,6 +6,7 @@
 use super::registry::{self, Record};
 use super::shared::stopping;
 use super::unchanged::Unchanged;
+use super::window::Windows;
 use crate::info::{Entries, EntryInfo, EntryQuery, Verification};
 use crate::store::StoreThread;
 use engine::Config;
@@ -13,9 +14,7 @@ use engine::modules::switch::{StatePath, SwitchSpec};
 use std::cell::{Cell, RefCell};
 use std::path::PathBuf;
 use std::sync::Arc;
-use switch::{
-    Chain, ClockReading, Code, Commit, Filter, Hash, Order, Pending, Plan, Refusal, Rules, StoreFault, Table,
-};
+use switch::{Chain, Code, Commit, Filter, Hash, Order, Pending, Plan, Refusal, Rules, StoreFault, Table};
 use tokio::sync::{Mutex, Notify};
 
 /// The maximum number of orders that wait for one switch.
@@ -54,6 +53,8 @@ pub(super) struct SwitchState {
     pub(super) pending_changed: Notify,
     /// The store may hold a commit of this process of which it does not know.
     pub(super) is_behind: Cell<bool>,
+    /// What is remembered of the pending commits' windows.
+    pub(super) windows: RefCell<Windows>,
     /// Orders that changed nothing.
     pub(super) unchanged: RefCell<Unchanged>,
 }
@@ -81,6 +82,7 @@ impl SwitchState {
             waiting: Cell::new(0),
             pending_changed: Notify::new(),
             is_behind: Cell::new(false),
+            windows: RefCell::default(),
             unchanged: RefCell::default(),
         }
     }
@@ -153,9 +155,9 @@ impl SwitchState {
         }
     }
 
-    pub(super) fn plan(&self, order: &Order, now: ClockReading) -> Result<Plan, Refusal> {
+    pub(super) fn plan(&self, order: &Order) -> Result<Plan, Refusal> {
         let position = self.position.borrow();
-        switch::plan(&position.table, &self.rules(), order, &position.pending, now)
+        switch::plan(&position.table, &self.rules(), order, &position.pending)
     }
 
     /// Returns the commits in the store that are not applied yet.

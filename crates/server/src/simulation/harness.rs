@@ -95,6 +95,7 @@ fn plant() -> Plant {
         clock_ms: Arc::new(|| 0),
         log: Arc::new(|_, _| {}),
         upgrades: false,
+        window_times: control::WindowTimes::default(),
     };
     let (control, _) = ControlHandle::start(setup).unwrap();
     let drop_guard = Arc::new(GenerationDropGuard { number: 0, reporter: Reporter::disconnected().unwrap() });

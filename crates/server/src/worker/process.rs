@@ -376,6 +376,7 @@ impl ControlStart<'_> {
                 log.lock().unwrap_or_else(PoisonError::into_inner).write(level, 0, text.as_bytes());
             }),
             upgrades: init.upgrades,
+            window_times: control::WindowTimes::default(),
         })?;
         let shared = SharedState {
             threads: init.threads,

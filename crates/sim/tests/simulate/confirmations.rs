@@ -58,7 +58,7 @@ impl Run {
     fn carry_out(&mut self, action: Action, within_ms: Option<u64>) -> Result<Plan, Refusal> {
         let meta = Meta { actor: "sim".to_owned(), confirm_within_ms: within_ms, ..Meta::default() };
         let pending = self.pending();
-        let plan = plan(&self.table, &self.rules, &Order { action, meta }, &pending, self.now_ms)?;
+        let plan = plan(&self.table, &self.rules, &Order { action, meta }, &pending)?;
         if !plan.unchanged {
             let previous = self.store.load().unwrap().last_hash;
             let commit = plan.commit(previous, self.now_ms, Vec::new());
@@ -103,12 +103,7 @@ impl Run {
     }
 
     fn confirm(&mut self) {
-        let open: Vec<u64> = self
-            .pending()
-            .iter()
-            .filter(|one| one.confirm_by_ms > self.now_ms)
-            .map(|one| one.revision)
-            .collect();
+        let open: Vec<u64> = self.pending().iter().map(|one| one.revision).collect();
         if open.is_empty() {
             return;
         }

@@ -176,11 +176,8 @@ impl Model {
         if changes.is_empty() { Err(Code::NothingToUndo) } else { self.checked(changes) }
     }
 
-    fn confirm(&self, of: u64, now_ms: u64) -> Verdict {
-        match self.pending.get(&of) {
-            Some(&by) if now_ms < by => Ok(Vec::new()),
-            _ => Err(Code::NothingToConfirm),
-        }
+    fn confirm(&self, of: u64) -> Verdict {
+        if self.pending.contains_key(&of) { Ok(Vec::new()) } else { Err(Code::NothingToConfirm) }
     }
 
     fn revert(&self, of: u64) -> Verdict {
@@ -281,7 +278,7 @@ impl Run {
             85..93 => {
                 let of = self.revision()?;
                 meta.confirm_within_ms = None;
-                (Action::Confirm(of), self.model.confirm(of, self.now_ms))
+                (Action::Confirm(of), self.model.confirm(of))
             }
             _ => {
                 let of = self.revision()?;
@@ -306,7 +303,7 @@ impl Run {
         }
         let order = Order { action, meta };
         let pending: Vec<Pending> = self.store.load().unwrap().pending;
-        let answer = plan(&self.table, &rules(), &order, &pending, self.now_ms);
+        let answer = plan(&self.table, &rules(), &order, &pending);
         match (answer, verdict) {
             (Err(Refusal { code, .. }), Err(expected)) => {
                 tell!("revision {newest}: {} is refused: {code:?}", what(&order));
@@ -508,9 +505,9 @@ fn of_two_that_expect_the_same_revision_exactly_one_wins() {
         }
         // In half of the rounds both have planned before either commits; in the others the second plans too late.
         let both_early = seeded.chance(50);
-        let plans: Vec<_> = attempts.iter().map(|order| plan(&table, &rules(), order, &[], 0)).collect();
+        let plans: Vec<_> = attempts.iter().map(|order| plan(&table, &rules(), order, &[])).collect();
         for (order, early) in attempts.iter().zip(plans) {
-            let planned = if both_early { early } else { plan(&table, &rules(), order, &[], 0) };
+            let planned = if both_early { early } else { plan(&table, &rules(), order, &[]) };
             match planned {
                 Ok(plan) if plan.unchanged => panic!("each of them wants another target: {plan:?}"),
                 Ok(plan) => match store.commit(&plan.commit(loaded.last_hash, 0, Vec::new())) {

@@ -65,6 +65,8 @@ struct Switch<'a> {
     entries: Option<u64>,
     /// Commits waiting to be confirmed.
     pending: Option<u64>,
+    /// Those of them whose time has run out.
+    overdue: Option<u64>,
     targets: Vec<Target<'a>>,
     keys: Vec<Key<'a>>,
 }
@@ -207,6 +209,7 @@ fn switches<'a>(summary: &'a Summary, snapshot: &Snapshot) -> Vec<Switch<'a>> {
             revision: now.map(|now| now.revision),
             entries: now.map(|now| now.keys),
             pending: now.map(|now| now.pending),
+            overdue: now.map(|now| now.overdue),
             targets: targets.collect(),
             keys: keys.collect(),
         }

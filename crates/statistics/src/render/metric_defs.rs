@@ -159,6 +159,12 @@ pub(super) const SWITCH_PENDING: MetricDef = metric(
     "",
     "Commits of a switch that are reverted unless they are confirmed in time.",
 );
+pub(super) const SWITCH_OVERDUE: MetricDef = metric(
+    "pointsman_switch_overdue_commits",
+    MetricKind::Gauge,
+    "",
+    "Commits of a switch that were not confirmed in time and stay, because the side they would go back to fails.",
+);
 pub(super) const SWITCH_STORE_FAULT: MetricDef = metric(
     "pointsman_switch_store_fault",
     MetricKind::Gauge,
@@ -218,6 +224,7 @@ pub(super) const METRIC_DEFS: &[MetricDef] = &[
     SWITCH_REVISION,
     SWITCH_ENTRIES,
     SWITCH_PENDING,
+    SWITCH_OVERDUE,
     SWITCH_STORE_FAULT,
     SWITCH_REQUESTS,
     KEY_REQUESTS,

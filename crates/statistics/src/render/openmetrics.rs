@@ -189,6 +189,8 @@ fn switches(summary: &Summary, snapshot: &Snapshot, writer: &mut Writer) {
     now.iter().for_each(|now| writer.value(&[("switch", &now.name)], now.keys));
     writer.begin(SWITCH_PENDING);
     now.iter().for_each(|now| writer.value(&[("switch", &now.name)], now.pending));
+    writer.begin(SWITCH_OVERDUE);
+    now.iter().for_each(|now| writer.value(&[("switch", &now.name)], now.overdue));
     writer.begin(SWITCH_STORE_FAULT);
     now.iter().for_each(|now| writer.value(&[("switch", &now.name)], u64::from(now.store_fault)));
     writer.begin(SWITCH_REQUESTS);

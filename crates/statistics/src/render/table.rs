@@ -83,6 +83,9 @@ fn keys(summary: &Summary, snapshot: &Snapshot, switch: &SwitchSummary) -> Table
     let mut title = format!("switch ${}", switch.name);
     if let Some(now) = snapshot.switches.iter().find(|now| now.name == switch.name) {
         title += &format!(": revision {}, keys {}, pending commits {}", now.revision, now.keys, now.pending);
+        if now.overdue > 0 {
+            title += &format!(" ({} overdue)", now.overdue);
+        }
     }
     let mut keys: Vec<_> = switch.keys.iter().collect();
     keys.sort_by_key(|key| (key.key.is_none(), std::cmp::Reverse((key.window.ended, key.totals.ended))));

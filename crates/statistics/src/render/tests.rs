@@ -93,6 +93,7 @@ fn snapshot() -> Snapshot {
             revision: 17,
             keys: 4,
             pending: 1,
+            overdue: 0,
             store_fault: false,
         }],
         connections: Connections {

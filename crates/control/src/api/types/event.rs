@@ -51,6 +51,22 @@ pub enum Happening {
         /// The result of each target.
         results: Vec<GateResult>,
     },
+    /// A commit that awaits its confirmation is half way to its deadline, or at nine tenths.
+    Unconfirmed {
+        /// Its revision.
+        revision: u64,
+        /// What is left of its window, in milliseconds.
+        left_ms: u64,
+        /// The length of its window, in milliseconds.
+        window_ms: u64,
+    },
+    /// A commit was not confirmed in time, and stays because the side that it would go back to fails.
+    Overdue {
+        /// Its revision.
+        revision: u64,
+        /// The result of each target on either side.
+        results: Vec<GateResult>,
+    },
     /// The old side of a commit is empty, or the drain was given up.
     Drained {
         /// The receipt.
@@ -92,6 +108,10 @@ impl From<&crate::Event> for Event {
                 Happening::Committed { revision, kind, actor, reason, changes, confirm_by_ms }
             }
             From::Gate { passed, actor, results } => Happening::Gate { passed, actor, results },
+            From::Unconfirmed { revision, left_ms, window_ms } => {
+                Happening::Unconfirmed { revision, left_ms, window_ms }
+            }
+            From::Overdue { revision, results } => Happening::Overdue { revision, results },
             From::Drained(receipt) => Happening::Drained { receipt: Box::new(Receipt::clone(&receipt)) },
             From::Held { key, actor, reason } => Happening::Held { key, actor, reason },
             From::Released { key, actor, waiting } => {

@@ -32,4 +32,4 @@ pub use status::{
     Certificate, Comparison, Connections, Group, Judged, KeyTraffic, Latency, Peer, Side, Status, Traffic,
     Verdict,
 };
-pub use table::{Draining, Hold, Key, KeyEntry, KeyPage, Pending, StoreFault, Switch, Switches};
+pub use table::{Draining, Hold, Key, KeyEntry, KeyPage, Overdue, Pending, StoreFault, Switch, Switches};

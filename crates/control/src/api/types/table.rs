@@ -72,6 +72,20 @@ pub struct Pending {
     pub revision: u64,
     /// Its deadline, in milliseconds since 1970.
     pub confirm_by_ms: u64,
+    /// What is left of its window, in milliseconds; the wall clock does not matter.
+    pub left_ms: u64,
+    /// Why it stays although its window has ended, if it does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub overdue: Option<Overdue>,
+}
+
+/// A commit that was not confirmed in time and stays, because the side that it would go back to fails.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Overdue {
+    /// Since when, in milliseconds since 1970.
+    pub since_ms: u64,
+    /// What the servers of both sides answered last, one line each.
+    pub answers: Vec<String>,
 }
 
 /// A held key.

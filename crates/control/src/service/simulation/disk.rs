@@ -6,6 +6,7 @@
 use super::clocks;
 use crate::store::{MemoryBackend, StoreBackend, UnchangedOrder};
 use sim::{Seeded, tell};
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 use switch::{Commit, Filter, KeyKind, Loaded, Store, StoreFault, StoreFaultKind, Table};
 
@@ -19,7 +20,9 @@ pub(super) struct Disk {
     /// When each was made, in ms since the world began.
     pub(super) made_ms: Vec<u64>,
     /// Which process wrote each.
-    writers: Vec<u64>,
+    pub(super) writers: Vec<u64>,
+    /// When each process began, in ms since the world did.
+    pub(super) began_ms: HashMap<u64, u64>,
     /// So many of a hundred calls fail.
     pub(super) faulty: u64,
     /// Nothing works at all.
@@ -37,6 +40,7 @@ impl Disk {
             commits: Vec::new(),
             made_ms: Vec::new(),
             writers: Vec::new(),
+            began_ms: HashMap::new(),
             faulty,
             out_of_order: false,
         }))

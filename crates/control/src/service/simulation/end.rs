@@ -4,6 +4,8 @@ use super::World;
 use super::clocks;
 use super::disk::Disk;
 use super::process;
+use super::sides;
+use crate::service::WindowTimes;
 use sim::{Seeded, holds, tell};
 use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
@@ -12,8 +14,12 @@ use switch::{Chain, Change, Commit, CommitKind, Key, Route, Store, Table, verify
 use tokio::time::sleep;
 
 /// How much later than its time a commit may go back in a world where nothing is wrong: the clocks are looked at once a
-/// second, and the disk takes its time.
-const LATE_MS: u64 = 1_500;
+/// second, and the disk and the servers take their time.
+const LATE_MS: u64 = 2_000;
+/// For how long before a revert the servers must have been the same, so that it is known what their answers were.
+const ASKED_MS: u64 = 1_500;
+/// How long a process that has begun waits for the first answer.
+const GRACE_MS: u64 = 30_000;
 
 /// Waits until nothing can be pending any more, and looks at everything.
 pub(super) async fn wait_and_see(world: &Rc<World>, seeded: &mut Seeded) {
@@ -27,8 +33,13 @@ pub(super) async fn wait_and_see(world: &Rc<World>, seeded: &mut Seeded) {
     if world.processes.borrow().is_empty() {
         process::begin(world, seeded).await;
     }
+    if seeded.chance(30) {
+        sides::set(seeded.below(2), false);
+    }
     // The longest time to confirm, and the longest pause between two tries of going back.
     sleep(Duration::from_secs(12 + 31)).await;
+    (0..2).for_each(|side| sides::set(side, true));
+    sleep(WindowTimes::default().retry + Duration::from_secs(2)).await;
     check_processes(world);
     let mut disk = world.shared.disk.lock().unwrap();
     let loaded = disk.store.load().unwrap();
@@ -116,7 +127,8 @@ fn beneath<'a>(commits: &'a [Commit], of: u64, key: &Key) -> Option<&'a Route> {
 /// one boot, no clock that is set changes it.
 fn check_settled(world: &World, disk: &Disk) {
     let mut settled: HashMap<u64, &Commit> = HashMap::new();
-    for (commit, at_ms) in disk.commits.iter().zip(&disk.made_ms) {
+    let retry_ms = WindowTimes::default().retry.as_millis() as u64;
+    for ((commit, at_ms), writer) in disk.commits.iter().zip(&disk.made_ms).zip(&disk.writers) {
         let of = match commit.kind {
             CommitKind::Confirm { of } | CommitKind::Revert { of } => of,
             CommitKind::Undo { of } => {
@@ -136,15 +148,30 @@ fn check_settled(world: &World, disk: &Disk) {
         let is_certain = since_ms >= clocks::boot_of_ms(*at_ms) || !world.fate.jumps;
         let first_ms = if is_certain { since_ms + window_ms } else { since_ms };
         if matches!(commit.kind, CommitKind::Confirm { .. }) {
-            let end_ms = if is_certain { first_ms } else { last_ms };
-            holds!("confirm-in-time", *at_ms < end_ms, "{of} is confirmed at {at_ms}, not before {end_ms}");
             continue;
         }
         holds!("never-early", *at_ms >= first_ms, "{of} goes back at {at_ms}, before {first_ms}");
-        let late_ms = at_ms.saturating_sub(last_ms);
+        let began_ms = disk.began_ms[writer];
+        check_sides(commit, *at_ms, began_ms);
+        let blocked_ms = sides::last_blocked_ms(*at_ms, began_ms + GRACE_MS).map(|ms| ms + retry_ms);
+        let late_ms = at_ms.saturating_sub(last_ms.max(began_ms).max(blocked_ms.unwrap_or_default()));
         let in_time = !world.is_calm() || late_ms <= LATE_MS;
         holds!("goes-back-in-time", in_time, "{of} goes back {late_ms} ms late");
     }
+}
+
+/// Checks that a revert leads no client from a server that is there to one that is not, and that a process which has just
+/// begun waits until some server answers.
+fn check_sides(commit: &Commit, at_ms: u64, began_ms: u64) {
+    let asked = (at_ms.saturating_sub(ASKED_MS), at_ms);
+    for change in commit.moves() {
+        let worse = sides::is_worse((change.before.as_ref(), change.after.as_ref()), asked) == Some(true);
+        let revision = commit.revision;
+        holds!("never-to-a-dead-side", !worse, "revision {revision} at {at_ms}: {change:?}");
+    }
+    let is_early = at_ms < began_ms + GRACE_MS && sides::none_from(began_ms, at_ms);
+    let waits = !is_early || commit.moves().next().is_none();
+    holds!("waits-for-a-first-answer", waits, "{commit:?} is made at {at_ms} by a process of {began_ms}");
 }
 
 /// Checks that the answers agree with the history.

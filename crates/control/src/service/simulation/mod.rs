@@ -1,5 +1,5 @@
-//! The control plane under deterministic simulation: its real code, over a disk that fails, slow workers, operators who
-//! repeat themselves, a clock on the wall that is set, and processes and machines that stop and begin again at any instant.
+//! The control plane under deterministic simulation: its real code, over a disk that fails, slow workers, servers that die and come back, operators who repeat
+//! themselves, a clock on the wall that is set, and processes and machines that stop and begin again at any instant.
 //!
 //! Owns: the world, and its fate. Nothing here has a thread or waits for real: tokio's clock stands still until no task
 //! has anything to do, and then jumps.
@@ -9,11 +9,13 @@ mod disk;
 mod end;
 mod operators;
 mod process;
+mod sides;
 mod workers;
 
 pub(super) use clocks::{now, now_us};
 use disk::{Disk, SharedDisk};
 use process::Process;
+pub(crate) use sides::probe;
 use sim::{Scenario, Seeded, explore, tell};
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -43,10 +45,10 @@ fn simulation_control() {
             "history-is-whole",
             "undo-restores",
             "settled-once",
-            "confirm-in-time",
             "never-early",
             "goes-back-in-time",
-            "back-before-first",
+            "never-to-a-dead-side",
+            "waits-for-a-first-answer",
             "nothing-pending-forever",
             "drained-is-empty",
             "held-go-new",
@@ -62,6 +64,7 @@ fn simulation_control() {
                 tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
             runtime.unwrap().block_on(live(seeded));
             clocks::end();
+            sides::end();
         },
     });
 }
@@ -120,10 +123,11 @@ impl World {
         self.processes.borrow().iter().any(|process| process.number == number)
     }
 
-    /// Is nothing in this world that could keep something from happening in time? A clock that is set does not.
+    /// Is nothing in this world that could keep a process from doing something in time? A clock that is set does not, nor
+    /// does the death of another process.
     fn is_calm(&self) -> bool {
-        let Fate { faulty, crashes, outages, .. } = self.fate;
-        faulty == 0 && !(crashes || outages || self.shared.stuck)
+        let Fate { faulty, outages, .. } = self.fate;
+        faulty == 0 && !(outages || self.shared.stuck)
     }
 }
 
@@ -131,6 +135,7 @@ impl World {
 async fn live(mut seeded: Seeded) {
     let began = Instant::now();
     clocks::begin();
+    sides::begin();
     let calm = seeded.chance(30);
     let fate = Fate {
         faulty: if calm { 0 } else { *seeded.one_of(&[0, 0, 3, 12]) },
@@ -164,6 +169,8 @@ async fn live(mut seeded: Seeded) {
     if seeded.chance(50) {
         crowd.spawn_local(operators::order_what_is_there(world.clone(), seeded.fork()));
     }
+    // Drawn from a copy, so that no other choice of a seed moves.
+    crowd.spawn_local(sides::live_and_die(world.clone(), seeded.clone().fork()));
     process::drive(&world, crowd, decide(world.clone(), seeded)).await;
 }
 

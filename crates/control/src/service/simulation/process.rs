@@ -1,6 +1,6 @@
 //! Simulated processes: a control plane with its store and its workers, which begin, run beside each other, and die.
 
-use super::super::clock::{now, now_us};
+use super::super::clock::now_us;
 use super::super::handle::{ControlHandle, Message};
 use super::super::shared::Shared;
 use super::super::startup::{self, Opened};
@@ -78,30 +78,23 @@ fn open(world: &World, number: u64, config: &Arc<Config>) -> Result<(OpenedOne, 
     let place = ConfiguredSwitch { config: config.clone(), number: 0 };
     let rules = place.spec().rules.clone();
     let mut hand = Hand { disk: world.shared.disk.clone(), process: number, seen: 0 };
-    hand.seen = world.shared.disk.lock().unwrap().commits.len();
+    let mut disk = world.shared.disk.lock().unwrap();
+    hand.seen = disk.commits.len();
+    disk.began_ms.insert(number, clocks::elapsed_ms());
+    drop(disk);
     let loaded = hand.load()?;
-    let mut position =
+    let position =
         Position { table: Arc::new(loaded.table), hash: loaded.last_hash, pending: loaded.pending };
     let fits = startup::fits(&rules, &position.table);
     holds!("history-is-whole", fits.is_ok(), "the table does not fit its own configuration: {fits:?}");
-    let now = now();
-    let reverted = startup::revert_overdue(&mut hand, &rules, &mut position, now)?;
-    holds!("goes-back-in-time", reverted.is_ok(), "an unconfirmed commit cannot go back: {reverted:?}");
-    let disk = world.shared.disk.lock().unwrap();
-    let overdue = position.pending.iter().find(|one| {
-        let now_ms = clocks::elapsed_ms();
-        one.is_overdue(now) || disk.last_end_ms(one.revision, now_ms) <= now_ms
-    });
-    holds!("back-before-first", overdue.is_none(), "{overdue:?} is overdue at {now:?}, and nothing was done");
-    drop(disk);
-    let reverted = reverted.unwrap_or_default();
-    Ok((OpenedOne { place, position, reverted }, hand))
+    let could = startup::could_revert(&mut hand, &rules, &position)?;
+    holds!("goes-back-in-time", could.is_ok(), "an unconfirmed commit cannot go back: {could:?}");
+    Ok((OpenedOne { place, position }, hand))
 }
 
 struct OpenedOne {
     place: ConfiguredSwitch,
     position: Position,
-    reverted: Vec<switch::Commit>,
 }
 
 /// Does the work of `ControlHandle::start`, without a thread.
@@ -113,7 +106,7 @@ fn move_in(
     (config, cuts_streams): (Arc<Config>, bool),
     seeded: &mut Seeded,
 ) -> Rc<Process> {
-    let OpenedOne { place, position, reverted } = opened;
+    let OpenedOne { place, position } = opened;
     let tasks = LocalSet::new();
     let inside = tasks.enter();
     let tables = [position.table.clone()].into();
@@ -136,10 +129,7 @@ fn move_in(
     let store = StoreThread::simulated(Box::new(hand), move || {
         sleep(Duration::from_millis(if pauses.chance(50) { 0 } else { pauses.within(1..=30) }))
     });
-    let name: Arc<str> = Arc::from("live");
-    let reverted = reverted.into_iter().map(|commit| (name.clone(), commit)).collect();
-    let opened =
-        Opened { tables, switches: vec![(place, store, position)], conditions: Vec::new(), reverted };
+    let opened = Opened { tables, switches: vec![(place, store, position)], conditions: Vec::new() };
     let state = startup::control_state(opened, control.shared.clone());
     tokio::task::spawn_local(async move {
         while let Some(Message::Job(job)) = inbox.recv().await {

@@ -205,6 +205,7 @@ async fn what_people_wrote_is_escaped_in_the_log() {
         clock_ms: Arc::new(|| 0),
         log: Arc::new(move |_, text| log.lock().unwrap().push(text.to_owned())),
         upgrades: false,
+        window_times: crate::WindowTimes::default(),
     };
     let (control, _) = ControlHandle::start(setup).unwrap();
     let (actor, reason) = ("anna".to_owned(), Some("why\u{202e}not".to_owned()));

@@ -39,7 +39,7 @@ impl Live {
         let to = Route::parse(["blue", "green", "red", "green=10 blue=90"][number % 4]).unwrap();
         let meta = Meta { actor: "tester".into(), reason: Some("x".repeat(number % 90)), ..Meta::default() };
         let order = Order { action: Action::Set(vec![(name, Some(to))]), meta };
-        let Ok(plan) = switch::plan(&self.table, &rules(), &order, &self.pending, 1_000) else {
+        let Ok(plan) = switch::plan(&self.table, &rules(), &order, &self.pending) else {
             return false;
         };
         if plan.unchanged {

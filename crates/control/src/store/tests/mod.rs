@@ -56,7 +56,7 @@ impl Writer {
         let set = changes.iter().map(|(k, to)| (key(k), to.map(|to| Route::parse(to).unwrap()))).collect();
         let meta = Meta { actor: "tester".into(), ..meta };
         let order = Order { action: Action::Set(set), meta };
-        let plan = switch::plan(&self.table, &rules(), &order, &self.pending, 1_000).unwrap();
+        let plan = switch::plan(&self.table, &rules(), &order, &self.pending).unwrap();
         plan.commit(self.hash, 1_000 + self.table.revision(), vec!["a note".into()])
     }
 

@@ -4,7 +4,7 @@
 //! Owns these checks and the settings that come out of them. Must never name the first fault alone.
 
 use super::sticky::Sticky;
-use super::{GateSpec, OnDamage, StatePath, StreamsPolicy, SwitchSpec};
+use super::{GateSpec, OnDamage, RevertIfDead, StatePath, StreamsPolicy, SwitchSpec};
 use crate::config::Builder;
 use crate::modules::upstream::Origin;
 use crate::setting::Setting;
@@ -42,6 +42,7 @@ pub struct SwitchDraft {
     pub(super) gate: Setting<Option<(GateSpec, Span)>>,
     pub(super) streams: Setting<StreamsPolicy>,
     pub(super) on_damage: Setting<OnDamage>,
+    pub(super) revert_if_dead: Setting<RevertIfDead>,
     pub(super) dict: Setting<Option<Named>>,
 }
 
@@ -78,6 +79,7 @@ pub(super) fn finish(b: &mut Builder<'_>) {
             gate: draft.gate.get().as_ref().map(|(gate, _)| gate.clone()),
             streams: *draft.streams.get(),
             on_damage: *draft.on_damage.get(),
+            revert_if_dead: *draft.revert_if_dead.get(),
             dict: draft.dict.get().as_ref().map(|dict| dict.name.as_str().into()),
             slot: draft.slot,
             key_is_early: is_early(b, &draft.key),

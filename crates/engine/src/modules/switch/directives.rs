@@ -4,7 +4,7 @@
 
 use super::check::{Named, SwitchDraft};
 use super::sticky::{self, Salt, Sticky, StickySource};
-use super::{OnDamage, StatePath, StreamsPolicy, gate, kind_of};
+use super::{OnDamage, RevertIfDead, StatePath, StreamsPolicy, gate, kind_of};
 use crate::config::{Builder, invalid_choice, invalid_parameter, number, once, variable_name};
 use crate::directive::{Args, Contexts, Directive};
 use crate::modules::map::Computed;
@@ -115,6 +115,14 @@ pub(super) const DIRECTIVES: &[Directive] = &[
          file are both damaged: refuse answers 503, default sends them to the default target.",
         )
         .example("on-damage default;"),
+    Directive::new("revert-if-dead", Contexts::SWITCH, Args::Exactly(1), "stay | go", revert_if_dead)
+        .default("stay")
+        .doc(
+            "What becomes of an order that was not confirmed within its time while the targets it would \
+         go back to fail their gate (without one: take no connection) and the present ones pass: stay \
+         leaves it, and asks again every 10 seconds; go takes it back all the same.",
+        )
+        .example("revert-if-dead go;"),
     Directive::new("dict", Contexts::SWITCH, Args::Exactly(1), "name", |b, d| {
         let name = named(&d.args[0])?;
         once(draft(b).dict.write(Some(name)), d)
@@ -202,6 +210,7 @@ fn block(b: &mut Builder<'_>, d: &conf::Directive) -> Result<(), Diagnostic> {
         gate: Setting::new(None),
         streams: Setting::new(StreamsPolicy::Keep),
         on_damage: Setting::new(OnDamage::Refuse),
+        revert_if_dead: Setting::new(RevertIfDead::Stay),
         dict: Setting::new(None),
     });
     for inner in d.children() {
@@ -304,6 +313,16 @@ fn on_damage(b: &mut Builder<'_>, d: &conf::Directive) -> Result<(), Diagnostic>
         _ => return Err(invalid_choice(word).help("refuse or default")),
     };
     once(draft(b).on_damage.write(policy), d)
+}
+
+fn revert_if_dead(b: &mut Builder<'_>, d: &conf::Directive) -> Result<(), Diagnostic> {
+    let word = &d.args[0];
+    let policy = match word.str()? {
+        "stay" => RevertIfDead::Stay,
+        "go" => RevertIfDead::Go,
+        _ => return Err(invalid_choice(word).help("stay or go")),
+    };
+    once(draft(b).revert_if_dead.write(policy), d)
 }
 
 fn streams(b: &mut Builder<'_>, d: &conf::Directive) -> Result<(), Diagnostic> {

@@ -95,6 +95,16 @@ impl PartialEq for BodyMatch {
 impl Eq for BodyMatch {}
 
 impl GateSpec {
+    /// Asks for a connection to one server: for where a switch without a gate must know whether a target is there.
+    pub const CONNECT: GateSpec = GateSpec {
+        healthy: 1,
+        percent: 0,
+        passes: 1,
+        interval_ms: 200,
+        timeout_ms: 3000,
+        probe: Probe::Connect,
+    };
+
     /// Returns how many of a target's servers must be well.
     pub fn required(&self, servers: usize) -> usize {
         self.healthy.max((servers * self.percent).div_ceil(100))
@@ -107,14 +117,7 @@ const PARAMETERS: [&str; 10] =
 
 /// Parses the parameters.
 pub(super) fn parse(d: &conf::Directive) -> Result<GateSpec, Diagnostic> {
-    let mut gate = GateSpec {
-        healthy: 1,
-        percent: 0,
-        passes: 1,
-        interval_ms: 200,
-        timeout_ms: 3000,
-        probe: Probe::Connect,
-    };
+    let mut gate = GateSpec::CONNECT;
     let mut http = HttpProbe {
         uri: Box::default(),
         statuses: [200..=399].into(),

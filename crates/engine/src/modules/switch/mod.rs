@@ -51,6 +51,8 @@ pub struct SwitchSpec {
     pub streams: StreamsPolicy,
     /// The answer to a request that asks it when nothing in its store can be trusted.
     pub on_damage: OnDamage,
+    /// Whether a commit that was not confirmed in time goes back to targets that fail.
+    pub revert_if_dead: RevertIfDead,
     /// The shared dict that is its face to Lua.
     pub dict: Option<Box<str>>,
     /// The slot in which a request keeps the value.
@@ -94,6 +96,16 @@ pub enum OnDamage {
     Refuse,
     /// They go to the default.
     Default,
+}
+
+/// What becomes of a commit that was not confirmed in time while the targets it would go back to fail, and the present
+/// ones do not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RevertIfDead {
+    /// It stays until they are well.
+    Stay,
+    /// It goes back all the same.
+    Go,
 }
 
 /// The module.

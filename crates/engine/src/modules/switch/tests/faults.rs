@@ -131,6 +131,7 @@ fn faults_show_their_place_and_help() {
 }
 
 #[test]
-fn on_damage_takes_one_of_two_words() {
+fn a_choice_takes_one_of_two_words() {
+    assert_eq!(faults(&LIVE.replace("targets", "revert-if-dead no; targets")), ["invalid value \"no\""]);
     assert_eq!(faults(&LIVE.replace("targets", "on-damage 503; targets")), ["invalid value \"503\""]);
 }
