@@ -32,6 +32,13 @@ pub struct SwitchInfo {
     pub draining: Vec<(u64, Drain)>,
 }
 
+impl SwitchInfo {
+    /// Returns how many commits were not confirmed in time and stay.
+    pub fn overdue(&self) -> u64 {
+        self.pending.iter().filter(|one| one.overdue.is_some()).count() as u64
+    }
+}
+
 /// A commit that is reverted unless it is confirmed in time.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PendingInfo {

@@ -172,7 +172,7 @@ async fn snapshot(control: &ControlHandle) -> Result<Snapshot, Refusal> {
         revision: state.revision,
         keys: state.keys as u64,
         pending: state.pending.len() as u64,
-        overdue: state.pending.iter().filter(|one| one.overdue.is_some()).count() as u64,
+        overdue: state.overdue(),
         store_fault: state.store_fault.is_some(),
     };
     let certificate =

@@ -140,11 +140,12 @@ async fn switches(thread: &ThreadContext) -> Vec<SwitchNow> {
     let listed = tokio::time::timeout(ANSWER_TIMEOUT, thread.control.list()).await;
     let Ok(Ok(states)) = listed else { return Vec::new() };
     let now = states.into_iter().map(|state| SwitchNow {
-        name: state.name.into(),
         revision: state.revision,
         keys: state.keys as u64,
         pending: state.pending.len() as u64,
+        overdue: state.overdue(),
         store_fault: state.store_fault.is_some(),
+        name: state.name.into(),
     });
     now.collect()
 }

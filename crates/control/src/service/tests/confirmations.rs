@@ -104,10 +104,10 @@ async fn promise_6_a_table_is_served_as_committed_and_goes_back_after_a_start() 
     let folder = folder();
     let (first, _) = start(folder.path(), "");
     set(&first, "a.example", "blue=1 green=1").await.unwrap();
-    first.order("live", to(&[("a.example", "green")], within(40)), Options::default()).await.unwrap();
-    first.order("live", to(&[("a.example", "blue")], within(41)), Options::default()).await.unwrap();
+    first.order("live", to(&[("a.example", "green")], within(1_000)), Options::default()).await.unwrap();
+    first.order("live", to(&[("a.example", "blue")], within(1_001)), Options::default()).await.unwrap();
     first.stop();
-    let by = now_ms() + 41;
+    let by = now_ms() + 1_001;
     until("the time has passed", || now_ms() > by).await;
     let data_plane = FakeDataPlane::new();
     let (second, tables) = open(&config(folder.path(), &two_groups("")), &data_plane).unwrap();
@@ -300,7 +300,9 @@ async fn promise_6_after_a_start_a_commit_stays_while_neither_side_answers_yet()
     let folder = folder();
     let (mut blue, green) = (Side::new(false), Side::new(false));
     let (first, _, _) = start_between(folder.path(), (&blue, &green), "");
-    first.order("live", to(&[("a.example", "green")], within(1)), Options::default()).await.unwrap();
+    // Long enough to stop before it ends.
+    let window = || to(&[("a.example", "green")], within(1_500));
+    first.order("live", window(), Options::default()).await.unwrap();
     first.stop();
     let config = config(folder.path(), &between(&blue, &green, ""));
     let open = |grace_ms| {
@@ -309,6 +311,7 @@ async fn promise_6_after_a_start_a_commit_stays_while_neither_side_answers_yet()
         let times = crate::WindowTimes { retry, grace };
         (crate::testing::open_with(&config, &data_plane, times).unwrap().0, data_plane)
     };
+    tokio::time::sleep(Duration::from_millis(1_500)).await;
     let (second, data_plane) = open(60_000);
     tokio::time::sleep(Duration::from_millis(300)).await;
     assert_eq!(data_plane.leads("a.example"), None, "nothing is published");
@@ -318,11 +321,11 @@ async fn promise_6_after_a_start_a_commit_stays_while_neither_side_answers_yet()
         .await;
     assert_eq!(second.show("live").await.unwrap().keys, 0);
     // When the time is over, it goes back although neither does.
-    second.order("live", to(&[("a.example", "green")], within(1)), Options::default()).await.unwrap();
+    second.order("live", window(), Options::default()).await.unwrap();
     second.stop();
     drop(blue);
-    let (third, data_plane) = open(300);
-    tokio::time::sleep(Duration::from_millis(100)).await;
+    let (third, data_plane) = open(2_000);
+    tokio::time::sleep(Duration::from_millis(1_600)).await;
     assert!(data_plane.ask(|workers| workers.published.is_empty()));
     until("it goes back", || data_plane.ask(|workers| !workers.published.is_empty())).await;
     third.stop();

@@ -28,8 +28,7 @@ pub struct Named {
 pub struct SwitchDraft {
     pub(super) name: Named,
     pub(super) from: Option<Named>,
-    pub(super) kind: KeyKind,
-    pub(super) key: Template,
+    pub(super) key: (KeyKind, Template),
     pub(super) slot: u32,
     pub(super) place: String,
     pub(super) default: Setting<Option<Named>>,
@@ -71,7 +70,7 @@ pub(super) fn finish(b: &mut Builder<'_>) {
         let Some(rules) = rules else { continue };
         let spec = SwitchSpec {
             rules: Arc::new(rules),
-            key: draft.key.clone(),
+            key: draft.key.1.clone(),
             sticky: draft.sticky.get().clone(),
             testers: draft.testers.get().clone(),
             state,
@@ -82,7 +81,7 @@ pub(super) fn finish(b: &mut Builder<'_>) {
             revert_if_dead: *draft.revert_if_dead.get(),
             dict: draft.dict.get().as_ref().map(|dict| dict.name.as_str().into()),
             slot: draft.slot,
-            key_is_early: is_early(b, &draft.key),
+            key_is_early: is_early(b, &draft.key.1),
             place: draft.place.as_str().into(),
         };
         b.draft.switches.push(spec);
@@ -135,7 +134,7 @@ fn rules(b: &mut Builder<'_>, draft: &SwitchDraft, groups: &[Group]) -> Option<R
         name: draft.name.name.as_str().into(),
         default: known?,
         targets: targets.into(),
-        kind: draft.kind,
+        kind: draft.key.0,
         max_keys,
         max_key_len,
     })

@@ -197,8 +197,7 @@ fn block(b: &mut Builder<'_>, d: &conf::Directive) -> Result<(), Diagnostic> {
     b.draft.switch_blocks.push(SwitchDraft {
         name: Named { name: name.to_ascii_lowercase(), span },
         from,
-        kind: kind_of(key.text()),
-        key: template,
+        key: (kind_of(key.text()), template),
         slot,
         place,
         default: Setting::new(None),
