@@ -1,25 +1,17 @@
 //! Clients' certificates: asked for in the handshake, which goes on whatever they are, and verified after it, as in nginx:
 //! the request learns the result.
 
-use crate::der::{self, Fields};
+use crate::authorities::{Authorities, FileFault, Usage, check_signature, check_tls13_signature};
+use crate::der;
 use crate::pem;
 use aws_lc_rs::digest;
 use engine::modules::ssl::SslSettings;
-use engine::ssl_file::SslFile;
-use engine::tls_session::{ClientCertificate, ClientTerms, Verified, VerifyClient};
+use engine::tls_session::{ClientCertificate, ClientTerms, VerifyClient};
 use rustls::client::danger::HandshakeSignatureValid;
-use rustls::crypto::{WebPkiSupportedAlgorithms, verify_tls13_signature_with_raw_key};
+use rustls::crypto::WebPkiSupportedAlgorithms;
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
-use rustls::{
-    CertificateError, DigitallySignedStruct, DistinguishedName, Error, PeerMisbehaved, SignatureScheme,
-};
-use rustls_pki_types::{
-    CertificateDer, SignatureVerificationAlgorithm, SubjectPublicKeyInfoDer, TrustAnchor, UnixTime,
-};
-use webpki::{
-    CertRevocationList, EndEntityCert, KeyUsage, OwnedCertRevocationList, RawPublicKeyEntity,
-    RevocationOptionsBuilder,
-};
+use rustls::{DigitallySignedStruct, DistinguishedName, Error, SignatureScheme};
+use rustls_pki_types::{CertificateDer, UnixTime};
 
 /// The part of the handshake: asks for a certificate, and checks that the client has its key.
 #[derive(Debug)]
@@ -53,19 +45,7 @@ impl ClientCertVerifier for AskClient {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        let key = key_of(certificate)?;
-        let key = RawPublicKeyEntity::try_from(&key).map_err(|_| BAD_ENCODING)?;
-        let known = self.algorithms.mapping.iter().find(|(scheme, _)| *scheme == signature.scheme);
-        let Some((_, algorithms)) = known else {
-            return Err(PeerMisbehaved::SignedHandshakeWithUnadvertisedSigScheme.into());
-        };
-        let fits = |algorithm: &&&dyn SignatureVerificationAlgorithm| {
-            key.verify_signature(**algorithm, message, signature.signature()).is_ok()
-        };
-        match algorithms.iter().find(fits) {
-            Some(_) => Ok(HandshakeSignatureValid::assertion()),
-            None => Err(Error::InvalidCertificate(CertificateError::BadSignature)),
-        }
+        check_signature(&self.algorithms, message, certificate, signature)
     }
 
     fn verify_tls13_signature(
@@ -74,7 +54,7 @@ impl ClientCertVerifier for AskClient {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls13_signature_with_raw_key(message, &key_of(certificate)?, signature, &self.algorithms)
+        check_tls13_signature(&self.algorithms, message, certificate, signature)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
@@ -82,207 +62,23 @@ impl ClientCertVerifier for AskClient {
     }
 }
 
-const BAD_ENCODING: Error = Error::InvalidCertificate(CertificateError::BadEncoding);
-
-/// Returns a certificate's key. Not by webpki, which knows no certificates of version 1.
-fn key_of<'a>(certificate: &'a CertificateDer<'_>) -> Result<SubjectPublicKeyInfoDer<'a>, Error> {
-    Ok(SubjectPublicKeyInfoDer::from(der::fields(certificate).ok_or(BAD_ENCODING)?.key))
-}
-
-/// The part after it.
-#[derive(Debug)]
-pub(crate) struct ClientAuthorities {
-    anchors: Vec<TrustAnchor<'static>>,
-    /// Their certificates: one that a client sends itself is trusted, too.
-    certificates: Vec<Vec<u8>>,
-    revocations: Vec<CertRevocationList<'static>>,
-    depth: usize,
-    algorithms: WebPkiSupportedAlgorithms,
-}
-
-/// What is wrong with a file.
-pub(crate) struct ClientFault {
-    pub(crate) file: SslFile,
-    pub(crate) text: String,
-}
-
 /// Reads the authorities and revocation lists of a server that verifies clients.
 pub(crate) fn load(
     settings: &SslSettings,
     algorithms: WebPkiSupportedAlgorithms,
-) -> Result<(AskClient, ClientAuthorities), ClientFault> {
-    let mut names = Vec::new();
-    let mut authorities = ClientAuthorities {
-        anchors: Vec::new(),
-        certificates: Vec::new(),
-        revocations: Vec::new(),
-        depth: usize::try_from(*settings.client.depth).unwrap_or(usize::MAX),
-        algorithms,
-    };
-    let told = settings.client.certificate.iter().map(|file| (file, true));
-    for (file, is_told) in told.chain(settings.client.trusted.iter().map(|file| (file, false))) {
-        let certificates = pem::certificates(file.bytes());
-        let broken = |why: &str| ClientFault {
-            file: file.clone(),
-            text: format!("cannot load CA certificates \"{}\": {why}", file.name),
-        };
-        if certificates.is_empty() {
-            return Err(broken("there is no certificate in it"));
-        }
-        for certificate in certificates {
-            let anchor = webpki::anchor_from_trusted_cert(&CertificateDer::from(certificate.as_slice()))
-                .map_err(|_| broken("a certificate in it is broken"))?
-                .to_owned();
-            let name = DistinguishedName::in_sequence(&anchor.subject);
-            if is_told && !names.iter().any(|known: &DistinguishedName| known.as_ref() == name.as_ref()) {
-                names.push(name);
-            }
-            authorities.anchors.push(anchor);
-            authorities.certificates.push(certificate);
-        }
-    }
-    if let Some(file) = settings.client.revocations.get() {
-        let broken = |why: &str| ClientFault {
-            file: file.clone(),
-            text: format!("cannot load revocation list \"{}\": {why}", file.name),
-        };
-        let lists = pem::sections(file.bytes()).into_iter().filter(|section| section.label == "X509 CRL");
-        for section in lists {
-            let list = OwnedCertRevocationList::from_der(&section.der)
-                .map_err(|_| broken("a list in it is broken"))?;
-            authorities.revocations.push(list.into());
-        }
-        if authorities.revocations.is_empty() {
-            return Err(broken("there is no list in it"));
+) -> Result<(AskClient, Authorities), FileFault> {
+    let client = &settings.client;
+    let files = client.certificate.iter().chain(client.trusted.iter());
+    let revocations = client.revocations.as_ref();
+    let authorities = Authorities::load(files, revocations, *client.depth, Usage::Clients, algorithms)?;
+    let named = client.certificate.as_ref().map_or(0, |file| pem::certificates(file.bytes()).len());
+    let mut names: Vec<DistinguishedName> = Vec::new();
+    for name in authorities.names().take(named) {
+        if !names.iter().any(|known| known.as_ref() == name.as_ref()) {
+            names.push(name);
         }
     }
     Ok((AskClient { names, algorithms }, authorities))
-}
-
-/// OpenSSL's numbers and words (X509_verify_cert_error_string).
-const SELF_SIGNED: (u32, &str) = (18, "self-signed certificate");
-const UNKNOWN_ISSUER: (u32, &str) = (20, "unable to get local issuer certificate");
-const UNKNOWN_ISSUER_OF_LEAF: (u32, &str) = (21, "unable to verify the first certificate");
-const TOO_LONG: (u32, &str) = (22, "certificate chain too long");
-const EXPIRED: (u32, &str) = (10, "certificate has expired");
-const NOT_YET_VALID: (u32, &str) = (9, "certificate is not yet valid");
-const NO_REVOCATIONS: (u32, &str) = (3, "unable to get certificate CRL");
-const BAD_SIGNATURE: (u32, &str) = (7, "certificate signature failure");
-
-impl ClientAuthorities {
-    /// Verifies what a client has sent.
-    pub(crate) fn verify(&self, chain: &[CertificateDer<'_>], now: UnixTime) -> Verified {
-        match self.check(chain, now) {
-            Ok(()) => Verified::Success,
-            Err((code, text)) => Verified::Failed { code, text },
-        }
-    }
-
-    fn check(&self, chain: &[CertificateDer<'_>], now: UnixTime) -> Result<(), (u32, &'static str)> {
-        let Some((first, rest)) = chain.split_first() else { return Err(UNKNOWN_ISSUER) };
-        let fields = der::fields(first).ok_or((13, "format error in certificate's notBefore field"))?;
-        if fields.is_v1 {
-            return self.check_v1(&fields, chain.len(), now);
-        }
-        let certificate = EndEntityCert::try_from(first).map_err(|error| words(&error, chain))?;
-        let lists: Vec<&CertRevocationList<'_>> = self.revocations.iter().collect();
-        let revocation = match RevocationOptionsBuilder::new(&lists) {
-            Ok(builder) => Some(builder.with_expiration_policy(webpki::ExpirationPolicy::Enforce).build()),
-            // There are none.
-            Err(_) => None,
-        };
-        let verified = certificate.verify_for_usage(
-            self.algorithms.all,
-            &self.anchors,
-            rest,
-            now,
-            KeyUsage::client_auth(),
-            revocation,
-            None,
-        );
-        match verified {
-            Ok(path) if path.intermediate_certificates().count() > self.depth => Err(TOO_LONG),
-            Ok(_) => Ok(()),
-            // An authority's own certificate, which webpki takes for no client's.
-            Err(_)
-                if self.certificates.iter().any(|known| **known == **first)
-                    && self.revocations.is_empty() =>
-            {
-                if now.as_secs() > fields.until.epoch_s() {
-                    return Err(EXPIRED);
-                }
-                Ok(())
-            }
-            Err(error) => Err(words(&error, chain)),
-        }
-    }
-}
-
-impl ClientAuthorities {
-    /// Checks a certificate of version 1, which `openssl x509 -req` makes without extensions, and webpki does not know: an
-    /// authority itself must have signed it. With revocation lists it is refused.
-    fn check_v1(&self, fields: &Fields<'_>, sent: usize, now: UnixTime) -> Result<(), (u32, &'static str)> {
-        if now.as_secs() > fields.until.epoch_s() {
-            return Err(EXPIRED);
-        }
-        if now.as_secs() < fields.from.epoch_s() {
-            return Err(NOT_YET_VALID);
-        }
-        if !self.revocations.is_empty() {
-            return Err(NO_REVOCATIONS);
-        }
-        let mut fault = match sent {
-            _ if fields.subject.0 == fields.issuer.0 => SELF_SIGNED,
-            1 => UNKNOWN_ISSUER_OF_LEAF,
-            _ => UNKNOWN_ISSUER,
-        };
-        for authority in &self.certificates {
-            let Some(authority) = der::fields(authority) else { continue };
-            if authority.subject.0 != fields.issuer.0 {
-                continue;
-            }
-            let key = SubjectPublicKeyInfoDer::from(authority.key);
-            let Ok(key) = RawPublicKeyEntity::try_from(&key) else { continue };
-            let mut algorithms = self
-                .algorithms
-                .all
-                .iter()
-                .filter(|algorithm| *algorithm.signature_alg_id() == *fields.algorithm);
-            if algorithms
-                .any(|algorithm| key.verify_signature(*algorithm, fields.signed, fields.signature).is_ok())
-            {
-                return Ok(());
-            }
-            fault = BAD_SIGNATURE;
-        }
-        Err(fault)
-    }
-}
-
-/// Returns OpenSSL's number and words for an error of webpki.
-fn words(error: &webpki::Error, chain: &[CertificateDer<'_>]) -> (u32, &'static str) {
-    use webpki::Error as E;
-    match error {
-        E::CertExpired { .. } => EXPIRED,
-        E::CertNotValidYet { .. } => NOT_YET_VALID,
-        E::CertRevoked => (23, "certificate revoked"),
-        E::UnknownRevocationStatus => NO_REVOCATIONS,
-        E::CrlExpired { .. } => (12, "CRL has expired"),
-        E::RequiredEkuNotFoundContext(_) | E::CaUsedAsEndEntity => (26, "unsuitable certificate purpose"),
-        E::EndEntityUsedAsCa => (24, "invalid CA certificate"),
-        E::MaximumPathDepthExceeded | E::MaximumPathBuildCallsExceeded | E::PathLenConstraintViolated => {
-            TOO_LONG
-        }
-        E::UnknownIssuer => match chain {
-            [only] => match der::fields(only) {
-                Some(fields) if fields.subject.0 == fields.issuer.0 => SELF_SIGNED,
-                _ => UNKNOWN_ISSUER_OF_LEAF,
-            },
-            _ => UNKNOWN_ISSUER,
-        },
-        E::InvalidSignatureForPublicKey => BAD_SIGNATURE,
-        _ => (1, "unspecified certificate verification error"),
-    }
 }
 
 /// Returns a digest of the terms: what sessions are bound to.
@@ -325,37 +121,7 @@ pub(crate) fn shown(der: &[u8]) -> ClientCertificate {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
-    use std::path::Path;
-    use std::process::Command;
-
-    fn openssl(folder: &Path, args: &str) -> String {
-        let output = Command::new("openssl").args(args.split(' ')).current_dir(folder).output().unwrap();
-        assert!(output.status.success(), "{args}: {}", String::from_utf8_lossy(&output.stderr));
-        String::from_utf8(output.stdout).unwrap()
-    }
-
-    fn der_of(folder: &Path, name: &str) -> Vec<u8> {
-        pem::certificates(&std::fs::read(folder.join(name)).unwrap()).remove(0)
-    }
-
-    fn authorities(certificates: &[&[u8]], depth: usize) -> ClientAuthorities {
-        let anchor =
-            |der: &&[u8]| webpki::anchor_from_trusted_cert(&CertificateDer::from(*der)).unwrap().to_owned();
-        ClientAuthorities {
-            anchors: certificates.iter().map(anchor).collect(),
-            certificates: certificates.iter().map(|der| der.to_vec()).collect(),
-            revocations: Vec::new(),
-            depth,
-            algorithms: rustls::crypto::aws_lc_rs::default_provider().signature_verification_algorithms,
-        }
-    }
-
-    fn failed((code, text): (u32, &'static str)) -> Verified {
-        Verified::Failed { code, text }
-    }
-
-    const KEY: &str = "-newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -keyout";
+    use crate::testing::{KEY, der_of, openssl};
 
     #[test]
     fn certificates_are_shown_as_openssl_shows_them() {
@@ -383,54 +149,5 @@ mod tests {
         let fingerprint = theirs("-fingerprint -sha1").replace(':', "").to_lowercase();
         assert_eq!(shown.fingerprint, fingerprint);
         assert_eq!(shown.pem, openssl(folder, "x509 -in c"));
-    }
-
-    #[test]
-    fn certificates_of_version_1_are_verified() {
-        let folder = tempfile::tempdir().unwrap();
-        let folder = folder.path();
-        for ca in ["one", "two"] {
-            openssl(folder, &format!("req -x509 {KEY} {ca}.key -out {ca} -days 3 -subj /CN=ca"));
-        }
-        openssl(folder, &format!("req -x509 {KEY} other.key -out other -days 3 -subj /CN=other"));
-        openssl(folder, &format!("req -new {KEY} client.key -out client.csr -subj /CN=client"));
-        openssl(folder, "x509 -req -in client.csr -CA one -CAkey one.key -set_serial 5 -days 2 -out client");
-        let client = der_of(folder, "client");
-        assert!(der::fields(&client).unwrap().is_v1);
-        let (one, two, other) = (der_of(folder, "one"), der_of(folder, "two"), der_of(folder, "other"));
-        let chain = [CertificateDer::from(client)];
-        let now = UnixTime::now();
-        let verify = |known: &[&[u8]], now| authorities(known, 1).verify(&chain, now);
-        assert_eq!(verify(&[&other, &two, &one], now), Verified::Success);
-        assert_eq!(verify(&[&other], now), failed(UNKNOWN_ISSUER_OF_LEAF));
-        assert_eq!(verify(&[&two], now), failed(BAD_SIGNATURE));
-        let later = UnixTime::since_unix_epoch(std::time::Duration::from_secs(now.as_secs() + 3 * 86_400));
-        assert_eq!(verify(&[&one], later), failed(EXPIRED));
-    }
-
-    #[test]
-    fn depth_counts_intermediate_certificates() {
-        let ca = |name: &str| {
-            let mut params = CertificateParams::new(Vec::new()).unwrap();
-            params.distinguished_name.push(DnType::CommonName, name);
-            params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-            params
-        };
-        let [root_key, middle_key, leaf_key] = [(); 3].map(|()| KeyPair::generate().unwrap());
-        let root = ca("root").self_signed(&root_key).unwrap();
-        let root_issuer = Issuer::new(ca("root"), root_key);
-        let middle = ca("middle").signed_by(&middle_key, &root_issuer).unwrap();
-        let leaf = CertificateParams::new(vec!["leaf".to_owned()]).unwrap();
-        let leaf = leaf.signed_by(&leaf_key, &Issuer::new(ca("middle"), middle_key)).unwrap();
-        let chain = [leaf.der().clone(), middle.der().clone()];
-        let verify = |depth| authorities(&[root.der()], depth).verify(&chain, UnixTime::now());
-        assert_eq!((verify(0), verify(1)), (failed(TOO_LONG), Verified::Success));
-        let alone = authorities(&[root.der()], 1).verify(&chain[..1], UnixTime::now());
-        assert_eq!(alone, failed(UNKNOWN_ISSUER_OF_LEAF));
-        let own = authorities(&[root.der()], 1).verify(std::slice::from_ref(root.der()), UnixTime::now());
-        assert_eq!(own, Verified::Success, "an authority's own");
-        let middle =
-            authorities(&[root.der()], 1).verify(std::slice::from_ref(middle.der()), UnixTime::now());
-        assert!(matches!(middle, Verified::Failed { .. }));
     }
 }

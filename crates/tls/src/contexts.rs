@@ -1,19 +1,21 @@
 //! The TLS of a configuration: a context for each server that has certificates.
 
+use crate::authorities::Authorities;
 use crate::certificates::{self, Pair, Resolver};
-use crate::ciphers;
-use crate::clients::{self, ClientAuthorities};
+use crate::clients;
 use crate::groups;
 use crate::sessions::{BoundCache, Cache, Sessions, Tickets};
+use crate::suites::{self, WantedSuites};
+use crate::upstreams::UpstreamContexts;
 use conf::Diagnostic;
 use engine::modules::ssl::{CertificateExpiry, SslCache, SslSettings, SslText};
 use engine::ssl_file::SslFile;
 use engine::tls_session::{ClientTerms, VerifyClient};
 use engine::{Config, ServerId};
+use rustls::ServerConfig;
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
 use rustls::sign::CertifiedKey;
-use rustls::{ServerConfig, SupportedCipherSuite};
 use rustls_pki_types::UnixTime;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -25,7 +27,7 @@ pub struct Context {
     /// What handshakes follow.
     pub config: Arc<ServerConfig>,
     pub(crate) terms: Arc<ClientTerms>,
-    pub(crate) authorities: Option<ClientAuthorities>,
+    pub(crate) authorities: Option<Authorities>,
 }
 
 /// How a server answers a handshake.
@@ -43,6 +45,8 @@ pub struct Contexts {
     servers: Vec<Answer>,
     /// All certificates, each once.
     pub certificates: Vec<CertificateExpiry>,
+    /// TLS to upstreams.
+    pub upstreams: UpstreamContexts,
 }
 
 impl Contexts {
@@ -71,7 +75,8 @@ impl Contexts {
             now_s: UnixTime::now().as_secs(),
         };
         let servers = config.servers.iter().map(|server| builder.answer(&server.ssl)).collect();
-        Contexts { servers, certificates: builder.certificates }
+        let certificates = builder.certificates;
+        Contexts { servers, certificates, upstreams: UpstreamContexts::build(config, findings) }
     }
 }
 
@@ -111,7 +116,15 @@ impl ContextBuilder<'_> {
             .map(|(certificate, key)| self.pair(certificate, key, ssl.passwords.as_ref(), &standard))
             .collect();
         let pairs: Option<Vec<_>> = pairs.into_iter().collect();
-        let suites = self.suites(ssl);
+        let handshake = &ssl.handshake;
+        let wanted = WantedSuites {
+            versions: *handshake.versions,
+            ciphers: handshake.ciphers.as_ref(),
+            suites: handshake.suites.as_ref(),
+            directive: "ssl_ciphers",
+            at: ssl.certificates.first().map(|file| file.span),
+        };
+        let suites = suites::select(wanted, self.findings);
         let groups = self.groups(ssl.handshake.curves.as_ref());
         let algorithms = standard.signature_verification_algorithms;
         let (verifier, authorities) = match *ssl.client.verify {
@@ -125,11 +138,7 @@ impl ContextBuilder<'_> {
             },
         };
         let (pairs, suites, groups) = (self.stapled(pairs?, ssl), suites?, groups?);
-        let has = |version: &'static rustls::SupportedProtocolVersion| {
-            suites.iter().any(|suite| suite.version() == version).then_some(version)
-        };
-        let versions: Vec<_> =
-            [has(&rustls::version::TLS13), has(&rustls::version::TLS12)].into_iter().flatten().collect();
+        let versions = suites::versions(&suites);
         let has_tls13 = versions.contains(&&rustls::version::TLS13);
         let provider = CryptoProvider { cipher_suites: suites, kx_groups: groups, ..standard };
         let built = ServerConfig::builder_with_provider(Arc::new(provider)).with_protocol_versions(&versions);
@@ -231,58 +240,6 @@ impl ContextBuilder<'_> {
                 pairs
             }
         }
-    }
-
-    /// Returns the suites of both protocols; `None` after a fault.
-    fn suites(&mut self, ssl: &SslSettings) -> Option<Vec<SupportedCipherSuite>> {
-        let handshake = &ssl.handshake;
-        let mut suites = Vec::new();
-        if handshake.versions.tls13 {
-            let list = "TLS_AES_256_GCM_SHA384:TLS_CHACHA20_POLY1305_SHA256:TLS_AES_128_GCM_SHA256";
-            let (list, span) = handshake
-                .suites
-                .as_ref()
-                .map_or((list, None), |SslText { text, span }| (text.as_str(), Some(*span)));
-            match ciphers::tls13(list) {
-                Ok(found) => suites.extend(found),
-                Err(name) => {
-                    let text = format!("\"{name}\" in \"Ciphersuites\" is no cipher suite of TLS 1.3");
-                    self.findings.push(Diagnostic::error(span, text));
-                    return None;
-                }
-            }
-        }
-        if handshake.versions.tls12 {
-            match handshake.ciphers.get() {
-                None => suites.extend(ciphers::select("HIGH:!aNULL:!MD5").suites),
-                Some(SslText { text, span }) => {
-                    let selection = ciphers::select(text);
-                    let mut finding = Vec::new();
-                    if !selection.missing.is_empty() {
-                        finding.push(format!("there is no {}", selection.missing.join(", ")));
-                    }
-                    if selection.suites.is_empty() {
-                        finding.push("no cipher suite is left for TLS 1.2, which is switched off".to_owned());
-                    }
-                    suites.extend(selection.suites);
-                    if !finding.is_empty() && !suites.is_empty() {
-                        let text = format!("\"ssl_ciphers\": {}", finding.join("; "));
-                        self.findings.push(Diagnostic::warn(*span, text));
-                    }
-                }
-            }
-        }
-        if suites.is_empty() {
-            let text = handshake.ciphers.as_ref().or(handshake.suites.as_ref());
-            let span = text.map(|text| text.span).or(ssl.certificates.first().map(|file| file.span));
-            self.findings.push(
-                Diagnostic::error(span, "no cipher suite is left: no client could connect").help(
-                    "there are ECDHE suites with AES-GCM and ChaCha20 for TLS 1.2, and those of TLS 1.3",
-                ),
-            );
-            return None;
-        }
-        Some(suites)
     }
 
     fn groups(

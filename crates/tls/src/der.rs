@@ -256,6 +256,12 @@ fn utf8(attribute: &Attribute<'_>) -> Vec<u8> {
     }
 }
 
+/// Returns the common names in a name.
+pub(crate) fn common_names(name: Der<'_>) -> Vec<Vec<u8>> {
+    let all = attributes(name).into_iter().flatten();
+    all.filter(|attribute| attribute.name == Some("CN")).map(|attribute| utf8(&attribute)).collect()
+}
+
 /// Writes a name as RFC 2253 does: the last attribute first.
 pub(crate) fn rfc2253(name: Der<'_>) -> String {
     let sets = attributes(name).into_iter().rev().map(|set| {

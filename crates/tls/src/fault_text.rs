@@ -2,37 +2,52 @@
 
 use rustls::{AlertDescription, Error, PeerIncompatible};
 
+/// The peer of a handshake.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    /// A client, of a server of ours.
+    Client,
+    /// An upstream, of ours as its client.
+    Upstream,
+}
+
 /// Returns the words.
-pub fn fault_text(error: &Error) -> String {
+pub fn fault_text(error: &Error, peer: Side) -> String {
+    let (peer, own) = match peer {
+        Side::Client => ("client", "server"),
+        Side::Upstream => ("upstream", "client"),
+    };
     match error {
         Error::AlertReceived(alert) => {
-            format!("client sent alert {}: {}", u8::from(*alert), alert_name(*alert))
+            format!("{peer} sent alert {}: {}", u8::from(*alert), alert_name(*alert))
         }
         Error::PeerIncompatible(PeerIncompatible::NoCipherSuitesInCommon) => {
-            "client offers no configured cipher suite".to_owned()
+            format!("{peer} offers no configured cipher suite")
         }
         Error::PeerIncompatible(PeerIncompatible::NoKxGroupsInCommon) => {
-            "client offers no configured curve".to_owned()
+            format!("{peer} offers no configured curve")
         }
         Error::PeerIncompatible(
             PeerIncompatible::Tls12NotOffered
             | PeerIncompatible::Tls12NotOfferedOrEnabled
             | PeerIncompatible::Tls13RequiredForQuic
             | PeerIncompatible::SupportedVersionsExtensionRequired
+            | PeerIncompatible::ServerDoesNotSupportTls12Or13
+            | PeerIncompatible::ServerTlsVersionIsDisabledByOurConfig
             // Older protocols have no such extension.
             | PeerIncompatible::SignatureAlgorithmsExtensionRequired,
-        ) => "client offers no configured protocol".to_owned(),
+        ) => format!("{peer} offers no configured protocol"),
         Error::PeerIncompatible(PeerIncompatible::NoSignatureSchemesInCommon) => {
-            "client accepts no signature of the configured certificates".to_owned()
+            format!("{peer} accepts no signature of the configured certificates")
         }
-        Error::NoApplicationProtocol => "client offers no known protocol by ALPN".to_owned(),
-        Error::PeerIncompatible(why) => format!("client is incompatible: {why:?}"),
-        Error::PeerMisbehaved(why) => format!("client breaks the protocol: {why:?}"),
-        Error::InvalidMessage(why) => format!("client sent a broken message: {why:?}"),
+        Error::NoApplicationProtocol => format!("{peer} offers no known protocol by ALPN"),
+        Error::PeerIncompatible(why) => format!("{peer} is incompatible: {why:?}"),
+        Error::PeerMisbehaved(why) => format!("{peer} breaks the protocol: {why:?}"),
+        Error::InvalidMessage(why) => format!("{peer} sent a broken message: {why:?}"),
         Error::InappropriateMessage { .. } | Error::InappropriateHandshakeMessage { .. } => {
-            "client sent a message at the wrong time".to_owned()
+            format!("{peer} sent a message at the wrong time")
         }
-        Error::General(text) => format!("server failed: {text}"),
+        Error::General(text) => format!("{own} failed: {text}"),
         other => format!("{other}"),
     }
 }
@@ -56,7 +71,7 @@ mod tests {
 
     #[test]
     fn alerts_have_the_names_of_the_rfc() {
-        let text = |alert| fault_text(&Error::AlertReceived(alert));
+        let text = |alert| fault_text(&Error::AlertReceived(alert), Side::Client);
         assert_eq!(text(AlertDescription::UnknownCA), "client sent alert 48: unknown_ca");
         assert_eq!(text(AlertDescription::CertificateUnknown), "client sent alert 46: certificate_unknown");
     }

@@ -1,10 +1,11 @@
 //! The meaning of the directives of TLS: certificates, keys, cipher suites, sessions and clients' certificates.
 //!
-//! Owns the way from the engine's settings to rustls configurations ([`Contexts`]), and what requests learn of a handshake.
+//! Owns the way from the engine's settings to rustls configurations ([`Contexts`]), and what requests learn of a handshake; TLS to upstreams is [`upstreams`].
 //! Must never read a file, open a socket or write to a log: bytes come with the settings, and faults are diagnostics.
 //!
-//! Reading order: [`contexts`], `certificates`, `ciphers`, `sessions`, `clients`.
+//! Reading order: [`contexts`], `certificates`, `suites`, `ciphers`, `sessions`, `clients`, `authorities`; [`upstreams`].
 
+mod authorities;
 mod certificates;
 mod ciphers;
 mod clients;
@@ -17,8 +18,13 @@ mod handshake;
 mod names;
 mod pem;
 mod sessions;
+mod suites;
+#[cfg(test)]
+mod testing;
+pub mod upstreams;
 
 pub use contexts::{Context, Contexts};
-pub use fault_text::fault_text;
+pub use fault_text::{Side, fault_text};
 pub use handshake::{Offer, identify_session};
 pub use sessions::Sessions;
+pub use upstreams::{UpstreamContext, UpstreamContexts, upstream_fault_text};

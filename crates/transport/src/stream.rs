@@ -188,11 +188,11 @@ impl Stream {
         }
     }
 
-    /// Returns the TLS connection, if it is one.
+    /// Returns the TLS connection with a client, if it is one.
     pub fn tls(&self) -> Option<&ServerConnection> {
         match self {
             Stream::Plain(_) => None,
-            Stream::Tls(tls) => Some(tls.connection()),
+            Stream::Tls(tls) => tls.connection(),
         }
     }
 }

@@ -5,7 +5,7 @@
 
 use crate::socket::{Socket, SocketAside};
 use rustls::server::{Accepted, Acceptor};
-use rustls::{ServerConfig, ServerConnection};
+use rustls::{ClientConnection, Connection, ServerConfig, ServerConnection};
 use std::fs::File;
 use std::io::{self, IoSlice, Read, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
@@ -13,8 +13,11 @@ use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker, ready};
 
-/// The most that a handshake may hold of what the client has sent.
+/// The most that a handshake may hold of what a client has sent.
 const MAX_HANDSHAKE: usize = 32 << 10;
+
+/// The same for what an upstream has sent: long chains, and names of authorities.
+const MAX_UPSTREAM_HANDSHAKE: usize = 128 << 10;
 
 /// The most plaintext that is encrypted before it is sent: two records.
 const MAX_UNSENT: usize = 32 << 10;
@@ -22,13 +25,13 @@ const MAX_UNSENT: usize = 32 << 10;
 /// Why a handshake failed.
 #[derive(Debug)]
 pub enum HandshakeFault {
-    /// The client has ended the connection.
+    /// The peer has ended the connection.
     Closed,
     /// The connection failed.
     Io(io::Error),
-    /// The client breaks the protocol, wants what is not configured, or has refused.
+    /// The peer breaks the protocol, wants what is not configured, or has refused.
     Tls(rustls::Error),
-    /// The client's messages are too long.
+    /// The peer's messages are too long.
     TooLong,
 }
 
@@ -96,11 +99,13 @@ impl TlsOpening {
             Ok(mut connection) => {
                 connection.set_buffer_limit(Some(MAX_UNSENT));
                 let place = Place::Open(self.socket);
+                let connection = Connection::Server(connection);
                 Ok(Box::new(TlsStream {
                     place,
                     connection,
                     encrypted: 0,
                     received: self.received,
+                    max_handshake: MAX_HANDSHAKE,
                     has_more: false,
                     is_over: false,
                 }))
@@ -134,11 +139,13 @@ enum Place {
 #[derive(Debug)]
 pub struct TlsStream {
     place: Place,
-    connection: ServerConnection,
+    connection: Connection,
     /// Bytes of the write under way that are encrypted and not all sent.
     encrypted: usize,
     /// Bytes received during the handshake.
     received: usize,
+    /// The most that they may be.
+    max_handshake: usize,
     /// Whether decrypted bytes may be left.
     has_more: bool,
     /// Whether nothing more may be sent, not even the closing alert.
@@ -146,14 +153,29 @@ pub struct TlsStream {
 }
 
 impl TlsStream {
-    /// Returns what the handshake agreed on.
-    pub fn connection(&self) -> &ServerConnection {
-        &self.connection
+    /// Begins a handshake with an upstream. It is to be finished by [`TlsStream::poll_handshake`].
+    pub fn connect(socket: Socket, mut connection: ClientConnection) -> Box<TlsStream> {
+        connection.set_buffer_limit(Some(MAX_UNSENT));
+        let (encrypted, received, has_more, is_over) = Default::default();
+        let (place, connection) = (Place::Open(socket), Connection::Client(connection));
+        let max_handshake = MAX_UPSTREAM_HANDSHAKE;
+        Box::new(TlsStream { place, connection, encrypted, received, max_handshake, has_more, is_over })
     }
 
-    /// Returns the connection, to be prepared before its handshake goes on.
-    pub fn connection_mut(&mut self) -> &mut ServerConnection {
-        &mut self.connection
+    /// Returns what the handshake with a client agreed on; `None` with an upstream.
+    pub fn connection(&self) -> Option<&ServerConnection> {
+        match &self.connection {
+            Connection::Server(connection) => Some(connection),
+            Connection::Client(_) => None,
+        }
+    }
+
+    /// Returns the connection with a client, to be prepared before its handshake goes on.
+    pub fn connection_mut(&mut self) -> Option<&mut ServerConnection> {
+        match &mut self.connection {
+            Connection::Server(connection) => Some(connection),
+            Connection::Client(_) => None,
+        }
     }
 
     /// Finishes the handshake.
@@ -163,7 +185,7 @@ impl TlsStream {
             if !self.connection.is_handshaking() {
                 return Poll::Ready(Ok(()));
             }
-            if self.received > MAX_HANDSHAKE {
+            if self.received > self.max_handshake {
                 self.is_over = true;
                 return Poll::Ready(Err(HandshakeFault::TooLong));
             }

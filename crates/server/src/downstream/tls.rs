@@ -16,7 +16,7 @@ use std::future::poll_fn;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context as TaskContext, Poll};
-use tls::{Offer, fault_text, identify_session};
+use tls::{Offer, Side, fault_text, identify_session};
 use transport::stream::Stream;
 use transport::tls_stream::{HandshakeFault, TlsOpening, TlsStream};
 
@@ -126,7 +126,10 @@ fn words(failed: Failed) -> String {
             "SSL_do_handshake() failed (SSL: client sent more than 32k) while SSL handshaking".to_owned()
         }
         Failed::Fault(HandshakeFault::Tls(error)) => {
-            format!("SSL_do_handshake() failed (SSL: {}) while SSL handshaking", fault_text(&error))
+            format!(
+                "SSL_do_handshake() failed (SSL: {}) while SSL handshaking",
+                fault_text(&error, Side::Client)
+            )
         }
         Failed::Refused | Failed::TimedOut => {
             "SSL_do_handshake() failed (SSL: rejected by ssl_reject_handshake) while SSL handshaking"
@@ -181,8 +184,8 @@ async fn shake_hands(
         return Err(Failed::Refused);
     };
     let mut stream = opening.accept(accepted, Arc::clone(&context.config))?;
-    let id = identify_session(stream.connection_mut());
+    let id = stream.connection_mut().map(identify_session).unwrap_or_default();
     in_time(timeout, |cx| stream.poll_handshake(cx)).await?;
-    let session = context.session(offer, id, stream.connection());
-    Ok((stream, session))
+    let session = stream.connection().map(|connection| context.session(offer, id, connection));
+    Ok((stream, session.ok_or(Failed::Refused)?))
 }

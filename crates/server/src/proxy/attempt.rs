@@ -4,6 +4,7 @@ use super::connect::connect;
 use super::fault::{UpstreamFault, UpstreamStage};
 use super::pool::{Picked, UpstreamConn};
 use super::request::ProxyRequest;
+use super::tls::shake_hands;
 use super::upload::{BodySource, Upload, UploadError};
 use crate::request::client::Client;
 use engine::exchange::Body;
@@ -88,18 +89,30 @@ impl ProxyRequest<'_, '_> {
 async fn open(request: &mut ProxyRequest<'_, '_>, picked: &Picked) -> Result<Box<UpstreamConn>, FailedTry> {
     let settings = &request.cx.settings().proxy.connection;
     let Client { stream: client, timeout, thread, .. } = &mut *request.cx.client;
+    let mut stage = UpstreamStage::Connecting;
     let connected = if thread.has_room() {
         let count = thread.registry.add_upstream();
         let watched = (!*settings.ignore_client_abort).then_some(&*client);
         let timeout_ms = *settings.connect_timeout_ms;
-        let stream = connect(&picked.address, timeout_ms, *settings.socket_keepalive, timeout, watched).await;
+        let mut stream =
+            connect(&picked.address, timeout_ms, *settings.socket_keepalive, timeout, watched).await;
+        if let (Ok(_), Some(tls)) = (&stream, &request.tls) {
+            stage = UpstreamStage::Handshaking;
+            stream = match stream {
+                // Boxed: a request in clear does not pay for its room.
+                Ok(plain) => {
+                    Box::pin(shake_hands(plain, tls, &picked.label, timeout_ms, timeout, watched)).await
+                }
+                fault => fault,
+            };
+        }
         let opened_ms = thread.clock.now().monotonic_ms();
         stream.map(|stream| Box::new(UpstreamConn::new(stream, opened_ms, count)))
     } else {
         thread.log_full();
         Err(UpstreamFault::NoRoom)
     };
-    connected.map_err(|fault| request.failed(fault, UpstreamStage::Connecting, false))
+    connected.map_err(|fault| request.failed(fault, stage, false))
 }
 
 /// The next event while the request is sent and the response awaited.

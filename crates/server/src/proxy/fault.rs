@@ -14,6 +14,8 @@ use upstream::retry::TryFailure;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum UpstreamStage {
     Connecting,
+    /// Shaking hands over TLS.
+    Handshaking,
     SendingRequest,
     ReadingHead,
     ReadingBody,
@@ -26,6 +28,7 @@ impl fmt::Display for UpstreamStage {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         out.write_str(match self {
             UpstreamStage::Connecting => "while connecting to upstream",
+            UpstreamStage::Handshaking => "while SSL handshaking to upstream",
             UpstreamStage::SendingRequest => "while sending request to upstream",
             UpstreamStage::ReadingHead => "while reading response header from upstream",
             UpstreamStage::ReadingBody => "while reading upstream",
@@ -40,6 +43,8 @@ impl fmt::Display for UpstreamStage {
 pub(super) enum UpstreamFault {
     /// The peer did not accept the connection.
     Connect(Address, io::Error),
+    /// The handshake of TLS failed, or the peer's certificate is not accepted; the text says why.
+    Handshake(String),
     /// This process has no room for another connection.
     NoRoom,
     /// This process is out of descriptors or memory. No peer is to blame, and none would fare better.
@@ -106,9 +111,11 @@ impl UpstreamFault {
             Fault::Connect(_, error) if error.raw_os_error() == Some(libc::EADDRNOTAVAIL) => {
                 (Level::Crit, Failure::Connect, Peer(TryFailure::Error))
             }
-            Fault::Connect(..) => (Level::Error, Failure::Connect, Peer(TryFailure::Error)),
+            Fault::Connect(..) | Fault::Handshake(_) => {
+                (Level::Error, Failure::Connect, Peer(TryFailure::Error))
+            }
             Fault::NoRoom | Fault::Exhausted(_) => (Level::Alert, Failure::Connect, End(500)),
-            Fault::TimedOut if stage == UpstreamStage::Connecting => {
+            Fault::TimedOut if matches!(stage, UpstreamStage::Connecting | UpstreamStage::Handshaking) => {
                 (Level::Error, Failure::ConnectTimeout, Peer(TryFailure::Timeout))
             }
             Fault::TimedOut => (Level::Error, Failure::Timeout, Peer(TryFailure::Timeout)),
@@ -154,6 +161,7 @@ impl UpstreamFault {
                 format!("connect() to unix:{} {}", path.display(), failed(error))
             }
             Fault::Connect(Address::Inet(_), error) => format!("connect() {}", failed(error)),
+            Fault::Handshake(text) => text.clone(),
             Fault::Exhausted(error) => format!("socket() {}", failed(error)),
             Fault::TimedOut => "upstream timed out (110: Connection timed out)".to_owned(),
             Fault::Closed => "upstream prematurely closed connection".to_owned(),

@@ -11,9 +11,11 @@ mod relay;
 mod request;
 mod spool;
 mod target;
+mod tls;
 mod tunnel;
 mod upload;
 
+use self::tls::UpstreamTls;
 use crate::context::metrics;
 use crate::request::cx::RequestCx;
 use crate::request::respond::Unfinished;
@@ -56,8 +58,9 @@ pub(crate) async fn serve(cx: &mut RequestCx<'_>) -> Result<(), Unfinished> {
     let first = cx.exchange.upstream.tries.len();
     let result = match target::group(cx, &plan).await {
         Ok(group) => {
-            let mut request =
-                ProxyRequest { cx, head, streamed, body_taken: false, group: number, broken: None };
+            let tls = UpstreamTls::of(cx, &plan);
+            let (body_taken, broken) = Default::default();
+            let mut request = ProxyRequest { cx, head, streamed, body_taken, tls, group: number, broken };
             let result = request.try_peers(&plan, &group).await;
             let head = std::mem::take(&mut request.head);
             cx.client.thread.buffers.give_back_text(head);
@@ -215,6 +218,7 @@ impl ProxyRequest<'_, '_> {
     fn idle_key(&self, group: &ThreadGroup, picked: &Picked) -> IdleKey {
         let location = self.cx.exchange.route.location;
         let tag = if group.keeps_per_location() { u64::from(location.0) + 1 } else { 0 };
+        let tag = self.tls.as_ref().map_or(tag, |tls| tls.tag.wrapping_add(tag));
         IdleKey { address: picked.address.clone(), tag }
     }
 

@@ -1,6 +1,7 @@
 //! A proxied request under way.
 
 use super::fault::{Row, UpstreamFault, UpstreamStage};
+use super::tls::UpstreamTls;
 use crate::request::cx::RequestCx;
 use engine::exchange::Try;
 use statistics::Failure;
@@ -14,6 +15,8 @@ pub(crate) struct ProxyRequest<'a, 'b> {
     pub(crate) streamed: bool,
     /// Whether bytes of the client's own body were passed on: then there can be no other try.
     pub(crate) body_taken: bool,
+    /// How the upstream is spoken to over TLS; `None` is in clear.
+    pub(crate) tls: Option<Box<UpstreamTls>>,
     /// The group's number in the statistics.
     pub(crate) group: usize,
     /// Why the response under way will not be whole, as far as it is known.

@@ -104,6 +104,9 @@ pub(super) fn finish(b: &mut Builder<'_>) {
             true => Arc::new(compile(settings, Some(&parent.compiled), own_pass)),
             false => parent.compiled.clone(),
         };
+        if own_pass && settings.pass.as_ref().is_some_and(|pass| pass.over_tls) {
+            b.diagnostics.extend(super::ssl::check(settings, scope.span));
+        }
         let at = settings.buffers.written_at.0;
         if at.is_some()
             && !reported.contains(&at)

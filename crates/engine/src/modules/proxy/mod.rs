@@ -4,7 +4,8 @@
 //! The order of its calls:
 //!
 //! 1. [`content`] serves [`Content::Proxy`]; the request body is read first, unless it is to be passed on as it comes.
-//! 2. [`plan`] says where to; [`crate::modules::upstream::hash_key`] what a group's balancer is asked with.
+//! 2. [`plan`] says where to, over TLS for the name [`upstream_name`]; [`crate::modules::upstream::hash_key`] what a group's
+//!    balancer is asked with.
 //! 3. [`request_head`] writes the head; once for all tries. [`upstream_url`] names the peer for the error log.
 //! 4. [`framing`] judges the answer's head, [`wanted_retry`] whether it is a reason for another try,
 //!    [`accept_head`] makes it the client's answer. [`relay`] says how the body is to be passed on, and
@@ -25,6 +26,7 @@ mod relay;
 mod request;
 mod response;
 mod rewrite;
+mod ssl;
 
 pub use compile::Compiled;
 pub use cookies::CookieFlags;
@@ -35,6 +37,7 @@ pub use relay::{Progress, Relay, may_retry, relay, temp_path, tries_limit, wante
 pub use request::request_head;
 pub use response::{AnswerFraming, Disposition, accept_head, accept_trailers, framing};
 pub use rewrite::{Pattern, Redirects, Rule};
+pub use ssl::{ProxySslSettings, upstream_name};
 
 use super::{Module, switch};
 use crate::exchange::Exchange;
@@ -173,6 +176,8 @@ settings! {
         pub buffers: BufferSettings,
         /// The connection.
         pub connection: ConnectionSettings,
+        /// TLS.
+        pub ssl: ProxySslSettings,
     }
     not a setting {
         /// `proxy_pass`; inherited by `if` blocks alone.
@@ -199,7 +204,13 @@ pub static MODULE: Module = Module {
     finish: Some(compile::finish),
     ..Module::new(
         "proxy",
-        &[pass::DIRECTIVES, directives::REQUEST, directives::RESPONSE, directives::CONNECTION],
+        &[
+            pass::DIRECTIVES,
+            directives::REQUEST,
+            directives::RESPONSE,
+            directives::CONNECTION,
+            directives::SSL,
+        ],
     )
 };
 

@@ -35,6 +35,8 @@ pub struct Pass {
     pub host_header: Box<[u8]>,
     /// The value of `$proxy_port`.
     pub port: Box<[u8]>,
+    /// Whether the upstream is spoken to over TLS; of one with variables, whether it may be.
+    pub over_tls: bool,
 }
 
 pub(super) const DIRECTIVES: &[Directive] = &[Directive::new(
@@ -45,17 +47,21 @@ pub(super) const DIRECTIVES: &[Directive] = &[Directive::new(
     proxy_pass,
 )
 .doc(
-    "Where requests go: http:// with a group, a host or unix:/path:, perhaps a URI that \
+    "Where requests go: http:// or https:// with a group, a host or unix:/path:, perhaps a URI that \
          takes the place of the location's name, or all of it in variables.",
 )
 .example("proxy_pass http://blue;")];
 
-const SCHEME: &[u8] = b"http://";
+/// A scheme: its text, whether it means TLS, and its port.
+const SCHEMES: [(&[u8], bool, u16); 2] =
+    [(b"http://", false, upstream::DEFAULT_PORT), (b"https://", true, upstream::DEFAULT_TLS_PORT)];
 
-/// Returns the text after `http://`, in either case.
-pub(super) fn without_scheme(text: &[u8]) -> Option<&[u8]> {
-    let (scheme, rest) = text.split_at_checked(SCHEME.len())?;
-    scheme.eq_ignore_ascii_case(SCHEME).then_some(rest)
+/// Returns the text after `http://` or `https://`, in either case, whether it is to be TLS, and the port of the scheme.
+pub(super) fn without_scheme(text: &[u8]) -> Option<(&[u8], bool, u16)> {
+    SCHEMES.iter().find_map(|(scheme, over_tls, port)| {
+        let (start, rest) = text.split_at_checked(scheme.len())?;
+        start.eq_ignore_ascii_case(scheme).then_some((rest, *over_tls, *port))
+    })
 }
 
 fn proxy_pass(b: &mut Builder<'_>, d: &conf::Directive) -> Result<(), Diagnostic> {
@@ -68,9 +74,7 @@ fn proxy_pass(b: &mut Builder<'_>, d: &conf::Directive) -> Result<(), Diagnostic
     let pass = if template.constant().is_some() {
         constant(b, d)?
     } else {
-        if text.get(..8).is_some_and(|scheme| scheme.eq_ignore_ascii_case(b"https://")) {
-            return Err(https(word));
-        }
+        let over_tls = without_scheme(text).is_none_or(|(_, over_tls, _)| over_tls);
         Pass {
             to: Destination::Evaluated(template),
             url: text.into(),
@@ -78,6 +82,7 @@ fn proxy_pass(b: &mut Builder<'_>, d: &conf::Directive) -> Result<(), Diagnostic
             location: Box::default(),
             host_header: Box::default(),
             port: Box::default(),
+            over_tls,
         }
     };
     let scope = &b.draft.scopes[b.scope_index()];
@@ -95,15 +100,12 @@ fn proxy_pass(b: &mut Builder<'_>, d: &conf::Directive) -> Result<(), Diagnostic
 fn constant(b: &mut Builder<'_>, d: &conf::Directive) -> Result<Pass, Diagnostic> {
     let word = &d.args[0];
     let text: &[u8] = word.text();
-    let Some(rest) = without_scheme(text) else {
-        if text.get(..8).is_some_and(|scheme| scheme.eq_ignore_ascii_case(b"https://")) {
-            return Err(https(word));
-        }
+    let Some((rest, over_tls, default_port)) = without_scheme(text) else {
         return Err(Diagnostic::error(word.span, "invalid URL prefix")
-            .label(format!("\"{}\" does not begin with http://", word.text()))
+            .label(format!("\"{}\" does not begin with http:// or https://", word.text()))
             .help("for example: proxy_pass http://127.0.0.1:8081;"));
     };
-    let url = Url::parse(rest, true).map_err(|fault| {
+    let url = Url::parse(rest, default_port, true).map_err(|fault| {
         let shown = String::from_utf8_lossy(rest);
         Diagnostic::error(word.span, format!("{fault} in upstream \"{shown}\""))
     })?;
@@ -127,9 +129,6 @@ fn constant(b: &mut Builder<'_>, d: &conf::Directive) -> Result<Pass, Diagnostic
         location,
         host_header: host_header.into(),
         port: url.shown_port().into(),
+        over_tls,
     })
-}
-
-fn https(word: &conf::Word) -> Diagnostic {
-    Diagnostic::error(word.span, "https:// is not supported by pointsman yet").label("not supported")
 }

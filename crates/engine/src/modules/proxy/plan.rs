@@ -39,6 +39,8 @@ pub enum Target {
 pub struct Plan {
     /// The destination.
     pub target: Target,
+    /// Whether it is spoken to over TLS.
+    pub over_tls: bool,
     /// The range of the URI in the value of a `proxy_pass` with variables, if it has one.
     pub(super) uri: Option<Range<usize>>,
 }
@@ -51,13 +53,13 @@ pub struct Plan {
 pub fn plan(exchange: &mut Exchange, env: &mut Env<'_>) -> Result<Plan, u16> {
     let config = env.config;
     let Some(pass) = &config.location(exchange.route.location).settings.proxy.pass else { return Err(500) };
-    let Pass { host_header, port, to, .. } = &**pass;
+    let Pass { host_header, port, to, over_tls, .. } = &**pass;
     match to {
         Destination::Group(group) => {
             let upstream = &mut exchange.upstream;
             upstream.proxy_host.name(|text| text.extend_from_slice(host_header));
             upstream.proxy_port.name(|text| text.extend_from_slice(port));
-            Ok(Plan { target: Target::Group(*group), uri: None })
+            Ok(Plan { target: Target::Group(*group), over_tls: *over_tls, uri: None })
         }
         Destination::Evaluated(template) => evaluate(exchange, env, template),
     }
@@ -71,25 +73,31 @@ fn evaluate(exchange: &mut Exchange, env: &mut Env<'_>, template: &Template) -> 
         true => Err(503),
         false => read(exchange, env, &text),
     };
-    let found = found.map(|(target, uri)| {
+    let found = found.map(|(target, over_tls, uri)| {
         // A query alone is one of the path `/`.
         if uri.start < uri.end && text[uri.start] == b'?' {
             text.insert(uri.start, b'/');
-            return Plan { target, uri: Some(uri.start..text.len()) };
+            return Plan { target, over_tls, uri: Some(uri.start..text.len()) };
         }
-        Plan { target, uri: (uri.start < uri.end).then_some(uri) }
+        Plan { target, over_tls, uri: (uri.start < uri.end).then_some(uri) }
     });
     exchange.upstream.pass = text;
     found
 }
 
-/// Reads the value of a `proxy_pass` with variables: its destination, and the range of its URI.
-fn read(exchange: &mut Exchange, env: &mut Env<'_>, text: &[u8]) -> Result<(Target, Range<usize>), u16> {
-    let Some(rest) = without_scheme(text).filter(|rest| !rest.is_empty()) else {
+/// Reads the value of a `proxy_pass` with variables: its destination, whether that is spoken to over TLS, and the range of
+/// its URI.
+fn read(
+    exchange: &mut Exchange,
+    env: &mut Env<'_>,
+    text: &[u8],
+) -> Result<(Target, bool, Range<usize>), u16> {
+    let Some((rest, over_tls, default_port)) = without_scheme(text).filter(|(rest, ..)| !rest.is_empty())
+    else {
         log_line::error(exchange, env, Level::Error, &[b"invalid URL prefix in \"", text, b"\""].concat());
         return Err(500);
     };
-    let url = match Url::parse(rest, true) {
+    let url = match Url::parse(rest, default_port, true) {
         Ok(url) => url,
         Err(fault) => {
             let line = [fault.as_bytes(), b" in upstream \"", rest, b"\""].concat();
@@ -102,11 +110,11 @@ fn read(exchange: &mut Exchange, env: &mut Env<'_>, text: &[u8]) -> Result<(Targ
     upstream.proxy_port.name(|text| text.extend_from_slice(url.shown_port()));
     let uri = text.len() - url.uri.len()..text.len();
     if let Some(group) = groups::find(env.config, &url) {
-        return Ok((Target::Group(group), uri));
+        return Ok((Target::Group(group), over_tls, uri));
     }
     if let Some(address) = url.address() {
         let name = address.to_string();
-        return Ok((Target::Address { address, name }, uri));
+        return Ok((Target::Address { address, name }, over_tls, uri));
     }
     debug_assert_eq!(url.kind, HostKind::Name);
     if env.config.location(exchange.route.location).settings.core.resolver.is_none() {
@@ -118,16 +126,17 @@ fn read(exchange: &mut Exchange, env: &mut Env<'_>, text: &[u8]) -> Result<(Targ
         );
         return Err(502);
     }
-    Ok((Target::Host { host: String::from_utf8_lossy(url.host).into_owned(), port: url.port }, uri))
+    let host = String::from_utf8_lossy(url.host).into_owned();
+    Ok((Target::Host { host, port: url.port }, over_tls, uri))
 }
 
 /// Says which peer the request is with, for the error log: `upstream: "http://127.0.0.1:8081/uri"`. `address` is
 /// the peer's as it is shown, or the group's name when there is no peer. To be called after
 /// [`super::request_head`], for each try.
-pub fn upstream_url(exchange: &mut Exchange, _plan: &Plan, address: &str) {
+pub fn upstream_url(exchange: &mut Exchange, plan: &Plan, address: &str) {
     let crate::exchange::UpstreamRecord { url, uri, .. } = &mut exchange.upstream;
     url.clear();
-    url.extend_from_slice(b"http://");
+    url.extend_from_slice(if plan.over_tls { b"https://" } else { b"http://" });
     url.extend_from_slice(address.as_bytes());
     if address.starts_with("unix:") {
         url.push(b':');

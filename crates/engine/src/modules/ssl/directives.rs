@@ -122,15 +122,7 @@ pub(super) const HANDSHAKE: &[Directive] = &[
     )
     .example("ssl_ciphers ECDHE-ECDSA-AES128-GCM-SHA256:ECDHE-RSA-AES128-GCM-SHA256;"),
     Directive::new("ssl_conf_command", Contexts::HS, Args::Exactly(2), "name value", |b, d| {
-        if !d.args[0].text().eq_ignore_ascii_case(b"Ciphersuites") {
-            let name = d.args[0].text();
-            return Err(Diagnostic::error(
-                d.args[0].span,
-                format!("the command \"{name}\" of \"ssl_conf_command\" is not supported by pointsman"),
-            )
-            .help("supported is: Ciphersuites"));
-        }
-        let text = SslText::new(&d.args[1])?;
+        let text = SslText::of_conf_command(d)?;
         once(b.ssl().handshake.suites.write(Some(text)), d)
     })
     .doc("`Ciphersuites` sets the cipher suites of TLS 1.3, in order. Other commands of OpenSSL are refused.")
@@ -275,6 +267,16 @@ pub(super) const CLIENTS: &[Directive] = &[
 ];
 
 fn protocols(b: &mut Builder<'_>, d: &conf::Directive) -> Result<(), Diagnostic> {
+    let versions = versions(b, d)?;
+    once(b.ssl().handshake.versions.write(versions), d)
+}
+
+/// Reads a list of protocols.
+pub(in crate::modules) fn versions(
+    b: &mut Builder<'_>,
+    d: &conf::Directive,
+) -> Result<TlsVersions, Diagnostic> {
+    let name = d.name.text();
     let mut versions = TlsVersions { tls12: false, tls13: false };
     let mut older: Vec<&Word> = Vec::new();
     for word in &d.args {
@@ -287,14 +289,14 @@ fn protocols(b: &mut Builder<'_>, d: &conf::Directive) -> Result<(), Diagnostic>
     }
     if let Some(first) = older.first() {
         let names: Vec<_> = older.iter().map(|word| word.text().to_string()).collect();
-        let text = format!("{} in \"ssl_protocols\" cannot be had: they are not secure", names.join(", "));
+        let text = format!("{} in \"{name}\" cannot be had: they are not secure", names.join(", "));
         if !versions.tls12 && !versions.tls13 {
             return Err(Diagnostic::error(first.span, format!("{text}, and no other protocol is named"))
-                .help("write `ssl_protocols TLSv1.2 TLSv1.3;`"));
+                .help(format!("write `{name} TLSv1.2 TLSv1.3;`")));
         }
         b.diagnostics.push(Diagnostic::warn(first.span, text));
     }
-    once(b.ssl().handshake.versions.write(versions), d)
+    Ok(versions)
 }
 
 fn session_cache(b: &mut Builder<'_>, d: &conf::Directive) -> Result<(), Diagnostic> {

@@ -15,13 +15,24 @@ pub struct SslText {
 }
 
 impl SslText {
-    pub(super) fn new(word: &Word) -> Result<SslText, Diagnostic> {
+    pub(in crate::modules) fn new(word: &Word) -> Result<SslText, Diagnostic> {
         Ok(SslText { text: word.str()?.to_owned(), span: word.span })
+    }
+
+    /// Reads the cipher suites of a command for OpenSSL (`ssl_conf_command`).
+    pub(in crate::modules) fn of_conf_command(d: &conf::Directive) -> Result<SslText, Diagnostic> {
+        let (directive, command) = (d.name.text(), &d.args[0]);
+        if !command.text().eq_ignore_ascii_case(b"Ciphersuites") {
+            let name = command.text();
+            let text = format!("the command \"{name}\" of \"{directive}\" is not supported by pointsman");
+            return Err(Diagnostic::error(command.span, text).help("supported is: Ciphersuites"));
+        }
+        SslText::new(&d.args[1])
     }
 }
 
 /// Reads the file that a directive names; `what` is its contents. `data:` has them in the configuration itself.
-pub(super) fn read(b: &Builder<'_>, word: &Word, what: &str) -> Result<SslFile, Diagnostic> {
+pub(in crate::modules) fn read(b: &Builder<'_>, word: &Word, what: &str) -> Result<SslFile, Diagnostic> {
     let text = word.str()?;
     if text.contains('$') {
         return Err(Diagnostic::error(

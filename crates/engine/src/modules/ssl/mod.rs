@@ -11,7 +11,9 @@ mod settings;
 mod tests;
 
 pub use check::check;
+pub(super) use directives::versions;
 pub use files::SslText;
+pub(super) use files::read as read_file;
 pub use settings::{
     CertificateExpiry, SslCache, SslClientSettings, SslHandshakeSettings, SslSessionSettings, SslSettings,
     TlsVersions,

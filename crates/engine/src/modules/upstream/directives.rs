@@ -370,7 +370,7 @@ fn server(b: &mut Builder<'_>, d: &conf::Directive) -> Result<(), Diagnostic> {
 
 fn addresses(b: &Builder<'_>, word: &Word) -> Result<Vec<Address>, Diagnostic> {
     let text: &[u8] = word.text();
-    let url = Url::parse(text, false).map_err(|fault| {
+    let url = Url::parse(text, super::DEFAULT_PORT, false).map_err(|fault| {
         let fault = Diagnostic::error(word.span, format!("{fault} in upstream \"{}\"", word.text()));
         match memchr::memmem::find(text, b"://") {
             Some(_) => {

@@ -6,7 +6,7 @@
 mod directives;
 mod url;
 
-pub use url::{DEFAULT_PORT, HostKind, Url};
+pub use url::{DEFAULT_PORT, DEFAULT_TLS_PORT, HostKind, Url};
 
 use super::Module;
 use crate::config::{Builder, Config};

@@ -9,6 +9,9 @@ use upstream::Address;
 /// The port that is meant when none is written behind `http://`.
 pub const DEFAULT_PORT: u16 = 80;
 
+/// The port that is meant when none is written behind `https://`.
+pub const DEFAULT_TLS_PORT: u16 = 443;
+
 /// The longest path of a UNIX-domain socket: `sun_path` holds 108 bytes, a NUL among them.
 const MAX_UNIX_PATH: usize = 107;
 
@@ -32,24 +35,26 @@ pub struct Url<'a> {
     pub kind: HostKind,
     /// The port as written, if one is.
     pub port_text: Option<&'a [u8]>,
-    /// The port: 80 if none is written, 0 for a UNIX-domain socket.
+    /// The port: the scheme's if none is written, 0 for a UNIX-domain socket.
     pub port: u16,
+    /// The port of the scheme.
+    pub default_port: u16,
     /// The URI from its `/` or `?` on; empty if there is none.
     pub uri: &'a [u8],
 }
 
 impl<'a> Url<'a> {
-    /// Reads a URL without its scheme. `with_uri` allows a URI after the host.
+    /// Reads a URL without its scheme, whose port is `default_port`. `with_uri` allows a URI after the host.
     ///
     /// # Errors
     /// nginx's words for what is wrong with it; ` in upstream "…"` follows them in its messages.
-    pub fn parse(text: &'a [u8], with_uri: bool) -> Result<Url<'a>, &'static str> {
+    pub fn parse(text: &'a [u8], default_port: u16, with_uri: bool) -> Result<Url<'a>, &'static str> {
         match text {
-            [b'[', ..] => parse_ipv6(text, with_uri),
+            [b'[', ..] => parse_ipv6(text, default_port, with_uri),
             _ if text.get(..5).is_some_and(|start| start.eq_ignore_ascii_case(b"unix:")) => {
-                parse_unix(&text[5..], with_uri)
+                parse_unix(&text[5..], default_port, with_uri)
             }
-            _ => parse_inet(text, with_uri),
+            _ => parse_inet(text, default_port, with_uri),
         }
     }
 
@@ -74,7 +79,7 @@ impl<'a> Url<'a> {
             return;
         }
         out.extend_from_slice(self.host);
-        if let Some(port) = self.port_text.filter(|_| self.port != DEFAULT_PORT) {
+        if let Some(port) = self.port_text.filter(|_| self.port != self.default_port) {
             out.push(b':');
             out.extend_from_slice(port);
         }
@@ -84,7 +89,8 @@ impl<'a> Url<'a> {
     pub fn shown_port(&self) -> &'a [u8] {
         match (self.kind, self.port_text) {
             (HostKind::Unix, _) => b"",
-            (_, Some(port)) if self.port != DEFAULT_PORT => port,
+            (_, Some(port)) if self.port != self.default_port => port,
+            _ if self.default_port == DEFAULT_TLS_PORT => b"443",
             _ => b"80",
         }
     }
@@ -96,7 +102,7 @@ fn unix_path(bytes: &[u8]) -> PathBuf {
 }
 
 /// `path[:uri]`.
-fn parse_unix(text: &[u8], with_uri: bool) -> Result<Url<'_>, &'static str> {
+fn parse_unix(text: &[u8], default_port: u16, with_uri: bool) -> Result<Url<'_>, &'static str> {
     let (path, uri) = match memchr::memchr(b':', text) {
         Some(colon) if with_uri => (&text[..colon], &text[colon + 1..]),
         _ => (text, &b""[..]),
@@ -107,10 +113,10 @@ fn parse_unix(text: &[u8], with_uri: bool) -> Result<Url<'_>, &'static str> {
     if path.len() > MAX_UNIX_PATH {
         return Err("too long path in the unix domain socket");
     }
-    Ok(Url { host: path, kind: HostKind::Unix, port_text: None, port: 0, uri })
+    Ok(Url { host: path, kind: HostKind::Unix, port_text: None, port: 0, default_port, uri })
 }
 
-fn parse_inet(text: &[u8], with_uri: bool) -> Result<Url<'_>, &'static str> {
+fn parse_inet(text: &[u8], default_port: u16, with_uri: bool) -> Result<Url<'_>, &'static str> {
     let uri_at = memchr::memchr2(b'/', b'?', text);
     if uri_at.is_some() && !with_uri {
         return Err("invalid host");
@@ -120,15 +126,15 @@ fn parse_inet(text: &[u8], with_uri: bool) -> Result<Url<'_>, &'static str> {
         Some(colon) => (&authority[..colon], Some(&authority[colon + 1..])),
         None => (authority, None),
     };
-    let port = port_text.map_or(Ok(DEFAULT_PORT), parse_port)?;
+    let port = port_text.map_or(Ok(default_port), parse_port)?;
     if host.is_empty() {
         return Err("no host");
     }
     let kind = parse_ipv4(host).map_or(HostKind::Name, |ip| HostKind::Ip(IpAddr::V4(ip)));
-    Ok(Url { host, kind, port_text, port, uri })
+    Ok(Url { host, kind, port_text, port, default_port, uri })
 }
 
-fn parse_ipv6(text: &[u8], with_uri: bool) -> Result<Url<'_>, &'static str> {
+fn parse_ipv6(text: &[u8], default_port: u16, with_uri: bool) -> Result<Url<'_>, &'static str> {
     let close = memchr::memchr(b']', text).ok_or("invalid host")?;
     let (host, rest) = text.split_at(close + 1);
     let uri_at = memchr::memchr(b'/', rest);
@@ -141,14 +147,14 @@ fn parse_ipv6(text: &[u8], with_uri: bool) -> Result<Url<'_>, &'static str> {
         [b':', digits @ ..] => Some(digits),
         _ => return Err("invalid host"),
     };
-    let port = port_text.map_or(Ok(DEFAULT_PORT), parse_port)?;
+    let port = port_text.map_or(Ok(default_port), parse_port)?;
     let inside = &host[1..close];
     if inside.is_empty() {
         return Err("no host");
     }
     let ip: Option<Ipv6Addr> = std::str::from_utf8(inside).ok().and_then(|text| text.parse().ok());
     let ip = ip.ok_or("invalid IPv6 address")?;
-    Ok(Url { host, kind: HostKind::Ip(IpAddr::V6(ip)), port_text, port, uri })
+    Ok(Url { host, kind: HostKind::Ip(IpAddr::V6(ip)), port_text, port, default_port, uri })
 }
 
 fn parse_port(digits: &[u8]) -> Result<u16, &'static str> {
@@ -172,7 +178,7 @@ mod tests {
     use super::*;
 
     fn parse(text: &str) -> Result<Url<'_>, &'static str> {
-        Url::parse(text.as_bytes(), true)
+        Url::parse(text.as_bytes(), DEFAULT_PORT, true)
     }
 
     fn shown(text: &str) -> (String, String, u16, String) {
@@ -198,6 +204,19 @@ mod tests {
         for (text, (header, port_text, port, uri)) in cases {
             assert_eq!(shown(text), (header.into(), port_text.into(), port, uri.into()), "{text}");
         }
+    }
+
+    #[test]
+    fn the_port_of_the_scheme_is_left_out() {
+        let shown = |text: &'static str| {
+            let url = Url::parse(text.as_bytes(), DEFAULT_TLS_PORT, true).unwrap();
+            let mut header = Vec::new();
+            url.append_host_header(&mut header);
+            (String::from_utf8(header).unwrap(), url.shown_port(), url.port)
+        };
+        assert_eq!(shown("a/x"), ("a".into(), &b"443"[..], 443));
+        assert_eq!(shown("a:443"), ("a".into(), &b"443"[..], 443));
+        assert_eq!(shown("a:80"), ("a:80".into(), &b"80"[..], 80));
     }
 
     #[test]
@@ -234,10 +253,10 @@ mod tests {
         for (text, fault) in cases {
             assert_eq!(parse(text), Err(fault), "{text}");
         }
-        assert_eq!(Url::parse(b"http://a", false), Err("invalid host"));
-        assert_eq!(Url::parse(b"a/b", false), Err("invalid host"));
-        assert_eq!(Url::parse(b"[::1]/b", false), Err("invalid host"));
+        assert_eq!(Url::parse(b"http://a", DEFAULT_PORT, false), Err("invalid host"));
+        assert_eq!(Url::parse(b"a/b", DEFAULT_PORT, false), Err("invalid host"));
+        assert_eq!(Url::parse(b"[::1]/b", DEFAULT_PORT, false), Err("invalid host"));
         let long = [b"unix:".as_slice(), &[b'a'; 108]].concat();
-        assert_eq!(Url::parse(&long, true), Err("too long path in the unix domain socket"));
+        assert_eq!(Url::parse(&long, DEFAULT_PORT, true), Err("too long path in the unix domain socket"));
     }
 }

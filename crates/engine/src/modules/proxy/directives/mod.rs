@@ -5,10 +5,12 @@
 mod connection;
 mod request;
 mod response;
+mod ssl;
 
 pub(super) use connection::CONNECTION;
 pub(super) use request::REQUEST;
 pub(super) use response::RESPONSE;
+pub(super) use ssl::SSL;
 
 use crate::config::invalid_value;
 use conf::{Diagnostic, Word};

@@ -12,8 +12,23 @@ fn faults(server: &str) -> String {
 fn proxy_pass_is_checked_at_load() {
     let cases = [
         ("location / { proxy_pass backend; }", "invalid URL prefix"),
-        ("location / { proxy_pass https://backend; }", "https:// is not supported by pointsman yet"),
-        ("location / { set $x 1; proxy_pass https://$x; }", "https:// is not supported by pointsman yet"),
+        (
+            "location / { proxy_pass https://backend; proxy_ssl_verify on; }",
+            "no proxy_ssl_trusted_certificate for proxy_ssl_verify",
+        ),
+        (
+            "location / { set $x 1; proxy_pass $x; proxy_ssl_verify on; }",
+            "no proxy_ssl_trusted_certificate for proxy_ssl_verify",
+        ),
+        ("location / { set $x 1; proxy_pass http://$x; proxy_ssl_verify on; }", ""),
+        (
+            "location / { proxy_pass https://backend; proxy_ssl_certificate data:x; }",
+            "no \"proxy_ssl_certificate_key\" is defined for certificate \"data:...\"",
+        ),
+        (
+            "proxy_ssl_conf_command Options x;",
+            "the command \"Options\" of \"proxy_ssl_conf_command\" is not supported by pointsman",
+        ),
         ("location / { proxy_pass http://; }", "no host in upstream \"\""),
         ("location / { proxy_pass http://a:0/; }", "invalid port in upstream \"a:0/\""),
         (

@@ -176,7 +176,8 @@ fn bodies_and_their_lengths() {
 fn variables_name_groups_addresses_and_hosts() {
     let config = config(
         "location / { proxy_pass http://$arg_to; } location /i { proxy_pass http://10.0.0.9:99; }
-         location /r { resolver 127.0.0.1; proxy_pass http://$arg_to/u; }",
+         location /r { resolver 127.0.0.1; proxy_pass http://$arg_to/u; }
+         location /s { proxy_pass https://$arg_to; }",
     );
     let mut host = TestHost::new();
     let mut to = |target: &str| {
@@ -198,6 +199,7 @@ fn variables_name_groups_addresses_and_hosts() {
     let mut fine = |target: &str| to(target).0.unwrap();
     assert_eq!(fine("/?to=backend"), "group backend; backend; 80");
     assert_eq!(fine("/?to=OTHER"), "group Other; OTHER; 80");
+    assert_eq!(fine("/s?to=10.0.0.1"), "address 10.0.0.1:443; 10.0.0.1; 443");
     assert_eq!(fine("/?to=10.0.0.9:99"), "group 10.0.0.9; 10.0.0.9:99; 99");
     assert_eq!(fine("/?to=10.0.0.9:98"), "address 10.0.0.9:98; 10.0.0.9:98; 98");
     assert_eq!(fine("/?to=[::1]:98/x"), "address [::1]:98; [::1]:98; 98");

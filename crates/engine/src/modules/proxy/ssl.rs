@@ -1,0 +1,80 @@
+//! TLS to upstreams (`proxy_ssl_…`): its settings, and what they need of each other.
+//!
+//! Owns what directives say, with the bytes of the files that they name. Must never look into a certificate or key: the crate
+//! `tls` does.
+
+use super::ProxySettings;
+use crate::exchange::Exchange;
+use crate::host::Env;
+use crate::modules::ssl::{SslText, TlsVersions};
+use crate::setting::settings;
+use crate::ssl_file::SslFile;
+use crate::template::Template;
+use conf::{Diagnostic, Span};
+
+settings! {
+    /// TLS to the upstream.
+    pub struct ProxySslSettings {
+        /// `proxy_ssl_protocols`.
+        pub versions: TlsVersions = TlsVersions { tls12: true, tls13: true },
+        /// `proxy_ssl_ciphers`.
+        pub ciphers: Option<SslText> = None,
+        /// `proxy_ssl_conf_command Ciphersuites`.
+        pub suites: Option<SslText> = None,
+        /// `proxy_ssl_certificate`: what upstreams that ask for a certificate get.
+        pub certificate: Option<SslFile> = None,
+        /// `proxy_ssl_certificate_key`.
+        pub key: Option<SslFile> = None,
+        /// `proxy_ssl_password_file`.
+        pub passwords: Option<SslFile> = None,
+        /// `proxy_ssl_verify`.
+        pub verify: bool = false,
+        /// `proxy_ssl_verify_depth`.
+        pub depth: u64 = 1,
+        /// `proxy_ssl_trusted_certificate`.
+        pub trusted: Option<SslFile> = None,
+        /// `proxy_ssl_crl`.
+        pub revocations: Option<SslFile> = None,
+        /// `proxy_ssl_name`; `$proxy_host` without one.
+        pub name: Option<Template> = None,
+        /// `proxy_ssl_server_name`: the name is sent (SNI).
+        pub server_name: bool = false,
+        /// `proxy_ssl_session_reuse`.
+        pub session_reuse: bool = true,
+    }
+}
+
+/// Checks the settings of a level whose upstream may be spoken to over TLS; `at` is the level.
+pub(super) fn check(settings: &ProxySettings, at: Option<Span>) -> Option<Diagnostic> {
+    let ssl = &settings.ssl;
+    if let (Some(certificate), None) = (ssl.certificate.get(), ssl.key.get()) {
+        let text = format!(
+            "no \"proxy_ssl_certificate_key\" is defined for certificate \"{}\"",
+            certificate.written
+        );
+        let help = "name the key that belongs to it: `proxy_ssl_certificate_key client.key;`";
+        return Some(Diagnostic::error(certificate.span, text).help(help));
+    }
+    if *ssl.verify && ssl.trusted.is_none() {
+        let help = "name the authorities of the upstream's certificate: \
+                    `proxy_ssl_trusted_certificate /etc/ssl/certs/ca-certificates.crt;`";
+        let text = "no proxy_ssl_trusted_certificate for proxy_ssl_verify";
+        return Some(Diagnostic::error(at, text).help(help));
+    }
+    None
+}
+
+/// Appends the name that the upstream's certificate must be for, and that is sent if `proxy_ssl_server_name` says so: without
+/// the port that it may have. To be called after [`super::plan`].
+pub fn upstream_name(exchange: &mut Exchange, env: &mut Env<'_>, out: &mut Vec<u8>) {
+    let config = env.config;
+    match config.location(exchange.route.location).settings.proxy.ssl.name.get() {
+        Some(name) => name.append(exchange, env, out),
+        None => out.extend_from_slice(&exchange.upstream.proxy_host.text),
+    }
+    let host = match &out[..] {
+        [b'[', ..] => memchr::memchr(b']', out).map_or(out.len(), |close| close + 1),
+        _ => memchr::memchr(b':', out).unwrap_or(out.len()),
+    };
+    out.truncate(host);
+}
