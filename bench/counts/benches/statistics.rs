@@ -8,7 +8,7 @@
 )]
 
 use gungraun::{library_benchmark, library_benchmark_group, main};
-use statistics::{GroupLayout, Histogram, Layout, Recorder, RequestEnd, TryEnd};
+use statistics::{GroupLayout, Histogram, Layout, Recorder, RequestEnd, RoutedRequest, TryEnd};
 use std::hint::black_box;
 use std::sync::Arc;
 
@@ -54,7 +54,11 @@ fn record(recorder: &mut Recorder) {
     recorder.try_ended(0, 1, &end);
     let end = RequestEnd { status: 200, response_us: Some(black_box(750)), received: 12_345, sent };
     recorder.request_ended(0, &end);
-    recorder.key_ended(0, black_box(b"shop.example.com"), "blue", &end);
+    let routed = RoutedRequest {
+        revision: black_box(17),
+        ..RoutedRequest::new(black_box(b"shop.example.com"), "blue")
+    };
+    recorder.key_ended(0, &routed, &end);
 }
 
 #[library_benchmark]

@@ -3,7 +3,7 @@
 //! Owns the units and their rounding. Must never be parsed: programs take `--json`.
 
 use comfy_table::{CellAlignment, ContentArrangement};
-use control::api::types::{Drain, DrainState, KeyChange, Overdue};
+use control::api::types::{AnswerCounts, Drain, DrainState, Horizon, HorizonState, KeyChange, Overdue};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
@@ -119,7 +119,13 @@ pub(crate) fn drain(drain: &Drain) -> String {
         text.push_str(&format!("; {} kept open", count(drain.streams, "stream")));
     }
     text.push_str(&match drain.first_new_us {
-        Some(us) => format!("; new side: first request after {}, {} served", micros(us), drain.served_new),
+        Some(us) if drain.served_new > 0 => format!(
+            "; new side: first request after {}, {} served within {}",
+            micros(us),
+            drain.served_new,
+            micros(drain.span_us)
+        ),
+        Some(us) => format!("; new side: first request after {}", micros(us)),
         None => "; new side: no request yet".to_owned(),
     });
     if drain.failed_new + drain.failed_old > 0 {
@@ -143,6 +149,52 @@ pub(crate) fn overdue(revision: u64, overdue: &Overdue) -> String {
     );
     overdue.answers.iter().for_each(|answer| text.push_str(&format!("\n    {answer}")));
     text
+}
+
+/// Formats what was answered on both sides of a switch, a line for each target.
+pub(crate) fn horizon(horizon: &Horizon, revision: u64) -> Vec<String> {
+    let (span, until) = (micros(horizon.span_us), clock(horizon.until_ms));
+    let watching = horizon.state == HorizonState::Watching;
+    if watching && horizon.targets.iter().all(|target| target.after.all().0 == 0) {
+        return vec![format!("answers are counted until {until}: pointsman receipt {revision}")];
+    }
+    let head = match (horizon.state, &horizon.cut_short) {
+        (HorizonState::Watching, _) => format!("in {span} after the switch (watching until {until}):"),
+        (HorizonState::CutShort, Some(why)) => {
+            format!("in {span} after the switch (not watched until {until}: {why}):")
+        }
+        _ => format!("in {span} after the switch:"),
+    };
+    let target = |target: &control::api::types::TargetAnswers| {
+        let (before, after) = (answers(&target.before), answers(&target.after));
+        format!("  {}: {after}; in the minute before: {before}", target.target)
+    };
+    let mut lines = vec![head];
+    lines.extend(horizon.targets.iter().map(target));
+    if horizon.old.all().0 > 0 {
+        lines.push(format!("  begun before the switch: {}", answers(&horizon.old)));
+    }
+    lines
+}
+
+/// Formats counts of answers: `500 requests, 40 failed, p50 3.00 ms, p99 9.00 ms; 2 streams`.
+fn answers(counts: &AnswerCounts) -> String {
+    let part = |number: u64, failed: u64, what: &str| match failed {
+        0 => count(number, what),
+        failed => format!("{}, {failed} failed", count(number, what)),
+    };
+    let mut parts = Vec::new();
+    if counts.requests > 0 {
+        let mut text = part(counts.requests, counts.failed, "request");
+        if let (Some(p50), Some(p99)) = (counts.p50_us, counts.p99_us) {
+            text.push_str(&format!(", p50 {}, p99 {}", micros(p50), micros(p99)));
+        }
+        parts.push(text);
+    }
+    if counts.streams > 0 {
+        parts.push(part(counts.streams, counts.failed_streams, "stream"));
+    }
+    if parts.is_empty() { "no request".to_owned() } else { parts.join(" and ") }
 }
 
 /// Formats the deadline of a commit that awaits its confirmation.
@@ -187,6 +239,7 @@ impl Table {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use control::api::types::TargetAnswers;
 
     #[test]
     fn numbers_have_three_digits() {
@@ -231,11 +284,50 @@ mod tests {
             last_old_us: Some(2_000_000),
             served_new: 7,
             failed_new: 1,
+            span_us: 2_500_000,
             ..Drain::default()
         };
         assert_eq!(
             drain(&seen),
-            "old side: empty after 2.00 s; new side: first request after 150 us, 7 served; failed: 1 new, 0 old"
+            "old side: empty after 2.00 s; new side: first request after 150 us, 7 served within 2.50 s; \
+             failed: 1 new, 0 old"
+        );
+    }
+
+    #[test]
+    fn promise_8_the_span_of_counted_answers_is_always_said() {
+        let green = TargetAnswers {
+            target: "green".into(),
+            after: AnswerCounts {
+                requests: 500,
+                failed: 40,
+                streams: 1,
+                p50_us: Some(3_000),
+                p99_us: Some(9_000),
+                ..AnswerCounts::default()
+            },
+            ..TargetAnswers::default()
+        };
+        let counted = Horizon { span_us: 2_500_000, targets: vec![green], ..Horizon::default() };
+        let until = clock(0);
+        let lines = horizon(&counted, 7);
+        assert_eq!(lines[0], format!("in 2.50 s after the switch (watching until {until}):"));
+        assert_eq!(
+            lines[1],
+            "  green: 500 requests, 40 failed, p50 3.00 ms, p99 9.00 ms and 1 stream; in the minute before: \
+             no request"
+        );
+        let complete = Horizon { state: HorizonState::Complete, ..counted.clone() };
+        assert_eq!(horizon(&complete, 7)[0], "in 2.50 s after the switch:");
+        let why = Some("revision 9 changed its keys".to_owned());
+        let cut = Horizon { state: HorizonState::CutShort, cut_short: why, ..counted };
+        assert_eq!(
+            horizon(&cut, 7)[0],
+            format!("in 2.50 s after the switch (not watched until {until}: revision 9 changed its keys):")
+        );
+        assert_eq!(
+            horizon(&Horizon::default(), 7),
+            [format!("answers are counted until {until}: pointsman receipt 7")]
         );
     }
 }

@@ -130,7 +130,8 @@ pub(crate) fn head(switch: &Switch) -> String {
         ));
     }
     for draining in &switch.draining {
-        text.push_str(&format!("  revision {}: {}\n", draining.revision, format::drain(&draining.drain)));
+        let drain = format::drain(&draining.drain);
+        text.push_str(&format!("  revision {}: {drain}\n", draining.revision));
     }
     if let Some(fault) = &switch.store_fault {
         text.push_str(&format!("  store: {}; {}\n", fault.text, fault.remedy));

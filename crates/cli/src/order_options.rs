@@ -7,7 +7,7 @@ use crate::error::{Code, Colour, Error, say, say_headed, say_json};
 use crate::receipt;
 use crate::session::Session;
 use crate::time_option::{ms, time};
-use crate::{format, progress, wait};
+use crate::{progress, wait};
 use clap::{Args, ValueEnum};
 use control::api::types::{DrainState, HoldStreams, HoldTerms, Outcome, Receipt, Terms, Wait};
 use hyper::Method;
@@ -182,9 +182,7 @@ impl OrderOptions {
         if session.json {
             say_json(&body)?;
         } else {
-            let has_default =
-                receipt.changes.iter().any(|change| change.from.is_none() || change.to.is_none());
-            let default = has_default.then(|| session.default_of(&receipt.switch)).flatten();
+            let default = receipt::default_for(session, &receipt);
             let colour = match receipt.outcome {
                 Outcome::Committed | Outcome::Repeated | Outcome::Unchanged => Colour::Green,
                 Outcome::WouldCommit => Colour::Yellow,
@@ -194,12 +192,12 @@ impl OrderOptions {
         }
         let receipt = if shows_progress && progress::is_draining(&receipt) {
             let receipt = progress::follow(session, receipt, Duration::from_millis(ms(&self.timeout)))?;
-            say(&receipt.drain.map(|drain| format!("  {}\n", format::drain(&drain))).unwrap_or_default())?;
+            say(&receipt::outcome(&receipt))?;
             receipt
         } else {
             receipt
         };
-        Ok(match (receipt.outcome, receipt.drain, self.wait) {
+        Ok(match (receipt.outcome, &receipt.drain, self.wait) {
             (Outcome::WouldRefuse, ..) => Code::Refused,
             (_, Some(drain), Some(Until::Drained)) if drain.state != DrainState::Drained => Code::NotDrained,
             _ => Code::Done,

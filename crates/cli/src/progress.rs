@@ -17,7 +17,7 @@ const OVER: &str = "\r\x1b[K";
 /// Returns true if a receipt's drain goes on.
 pub(crate) fn is_draining(receipt: &Receipt) -> bool {
     let is_commit = matches!(receipt.outcome, Outcome::Committed | Outcome::Repeated);
-    is_commit && receipt.drain.is_some_and(|drain| drain.state == DrainState::Draining)
+    is_commit && receipt.drain.as_ref().is_some_and(|drain| drain.state == DrainState::Draining)
 }
 
 /// Shows a commit's drain until it has ended or the time is over. Returns the receipt as it is then.
@@ -30,7 +30,7 @@ pub(crate) fn follow(session: &Session, mut receipt: Receipt, limit: Duration) -
     say(&format!("  Ctrl-C ends the waiting, not the switch; {hint} waits again\n"))?;
     let began = Instant::now();
     while is_draining(&receipt) && began.elapsed() < limit {
-        let drain = receipt.drain.unwrap_or_default();
+        let drain = receipt.drain.take().unwrap_or_default();
         say_raw(&format!("{OVER}{}", line(&drain, began.elapsed())))?;
         std::thread::sleep(EACH);
         receipt = session.client.ask::<Receipt>(&Call::get(&*path))?.0;
@@ -39,23 +39,43 @@ pub(crate) fn follow(session: &Session, mut receipt: Receipt, limit: Duration) -
     Ok(receipt)
 }
 
-/// `draining: 3 left and 2 streams, 2.1 s`.
+/// `draining: 3 left and 2 streams, 2.1 s, oldest GET /export 41 s`.
 fn line(drain: &Drain, after: Duration) -> String {
     let streams = match drain.streams {
         0 => String::new(),
         streams => format!(" and {}", format::count(streams, "stream")),
     };
-    format!("draining: {} left{streams}, {:.1} s", drain.in_flight, after.as_secs_f64())
+    let oldest = drain.oldest.as_ref().map(|one| {
+        let request = switch::visible(&one.request);
+        format!(", oldest {request} {}", age(Duration::from_millis(one.age_ms)))
+    });
+    let oldest = oldest.unwrap_or_default();
+    format!("draining: {} left{streams}, {:.1} s{oldest}", drain.in_flight, after.as_secs_f64())
+}
+
+/// `2.1 s`, `41 s`.
+fn age(age: Duration) -> String {
+    let seconds = age.as_secs_f64();
+    if seconds < 10.0 { format!("{seconds:.1} s") } else { format!("{seconds:.0} s") }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use control::api::types::OldestRequest;
 
     #[test]
     fn the_line_counts_what_is_left() {
         let drain = Drain { in_flight: 3, ..Drain::default() };
         assert_eq!(line(&drain, Duration::from_millis(2_140)), "draining: 3 left, 2.1 s");
+        let oldest = |request: &str, age_ms| Some(OldestRequest { request: request.into(), age_ms });
+        let known = Drain { oldest: oldest("GET /export", 41_200), ..drain.clone() };
+        assert_eq!(
+            line(&known, Duration::from_millis(2_140)),
+            "draining: 3 left, 2.1 s, oldest GET /export 41 s"
+        );
+        let hidden = Drain { oldest: oldest("GET /\x1b[2J", 900), ..drain.clone() };
+        assert_eq!(line(&hidden, Duration::ZERO), "draining: 3 left, 0.0 s, oldest GET /\\u{1b}[2J 0.9 s");
         let drain = Drain { streams: 1, ..drain };
         assert_eq!(line(&drain, Duration::ZERO), "draining: 3 left and 1 stream, 0.0 s");
         let receipt = |state| {

@@ -1,9 +1,50 @@
-//! A receipt as people read it.
+//! `pointsman receipt`, and a receipt as people read it.
 //!
-//! Owns the form. Must never be parsed: programs take `--json`.
+//! Owns the verb's options and the form. Must never be parsed: programs take `--json`.
 
+use crate::client::{Call, encoded};
+use crate::error::{Code, Error, say, say_json};
 use crate::format;
+use crate::session::Session;
+use clap::Args;
 use control::api::types::{GateResult, Outcome, Receipt};
+
+/// Show what a commit has changed, and what was answered since
+#[derive(Debug, Args)]
+pub(crate) struct ShowReceipt {
+    /// Revision of the commit; the newest if omitted
+    revision: Option<u64>,
+}
+
+impl ShowReceipt {
+    pub(crate) fn run(&self, session: &Session) -> Result<Code, Error> {
+        let path = receipt_path(&session.switch_path()?, self.revision, None);
+        let (receipt, body) = session.client.ask::<Receipt>(&Call::get(path))?;
+        if session.json {
+            say_json(&body)?;
+        } else {
+            let default = default_for(session, &receipt);
+            say(&text(&receipt, default.as_deref()))?;
+        }
+        Ok(Code::Done)
+    }
+}
+
+/// Returns the API path of a receipt; of the newest commit's without a name for one.
+pub(crate) fn receipt_path(switch: &str, revision: Option<u64>, id: Option<&str>) -> String {
+    match (revision, id) {
+        (Some(revision), _) => format!("{switch}/receipts/{revision}"),
+        (None, Some(id)) => format!("{switch}/receipts?id={}", encoded(id)),
+        (None, None) => format!("{switch}/receipts"),
+    }
+}
+
+/// Returns the default of a receipt's switch, if one of its keys had or has no entry.
+pub(crate) fn default_for(session: &Session, receipt: &Receipt) -> Option<String> {
+    let mut changes = receipt.changes.iter();
+    let has_default = changes.any(|change| change.from.is_none() || change.to.is_none());
+    has_default.then(|| session.default_of(&receipt.switch)).flatten()
+}
 
 /// How many changed keys are shown to people; the others are counted.
 pub(crate) const KEYS_SHOWN: usize = 10;
@@ -56,13 +97,18 @@ pub(crate) fn text(receipt: &Receipt, default: Option<&str>) -> String {
             format::micros(held.drained_us)
         ));
     }
-    if let Some(drain) = &receipt.drain {
-        out.push_str(&format!("  {}\n", format::drain(drain)));
-    }
+    out.push_str(&outcome(receipt));
     if let Some(by) = receipt.confirm_by_ms {
         out.push_str(&format!("  {}\n", format::pending(revision, by)));
     }
     out
+}
+
+/// Returns the lines about what has become of the requests.
+pub(crate) fn outcome(receipt: &Receipt) -> String {
+    let counted = receipt.horizon.iter().flat_map(|horizon| format::horizon(horizon, receipt.revision));
+    let lines = receipt.drain.iter().map(format::drain).chain(counted);
+    lines.map(|line| format!("  {line}\n")).collect()
 }
 
 fn gate_text(gate: &GateResult, forced: bool) -> String {

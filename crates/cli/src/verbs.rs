@@ -5,8 +5,8 @@
 use crate::error::{CODES, Code, Error};
 use crate::session::GlobalOptions;
 use crate::{
-    backup, compare, completions, confirm, diff, history, hold, list, man, release, reload, restore, show,
-    split, status, switch, top, undo, upgrade, wait, watch,
+    backup, compare, completions, confirm, diff, history, hold, list, man, receipt, release, reload, restore,
+    show, split, status, switch, top, undo, upgrade, wait, watch,
 };
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{ArgAction, CommandFactory, Parser, Subcommand};
@@ -48,6 +48,7 @@ enum Verb {
     Release(release::Release),
     List(list::List),
     Wait(wait::Wait),
+    Receipt(receipt::ShowReceipt),
     Show(show::Show),
     History(history::History),
     Diff(diff::Diff),
@@ -179,6 +180,7 @@ fn act(line: &Line) -> Result<Code, Error> {
         Verb::Release(verb) => verb.run(&global.session()?),
         Verb::List(verb) => verb.run(&global.session()?),
         Verb::Wait(verb) => verb.run(&global.session()?),
+        Verb::Receipt(verb) => verb.run(&global.session()?),
         Verb::Show(verb) => verb.run(&global.session()?),
         Verb::History(verb) => verb.run(&global.session()?),
         Verb::Diff(verb) => verb.run(&global.session()?),
@@ -247,6 +249,6 @@ mod tests {
     #[test]
     fn the_definitions_are_sound() {
         Line::command().debug_assert();
-        assert_eq!(names().count(), 21);
+        assert_eq!(names().count(), 22);
     }
 }

@@ -28,7 +28,7 @@ pub(crate) struct Wait {
 impl Wait {
     pub(crate) fn run(&self, session: &Session) -> Result<Code, Error> {
         let switch = session.switch_path()?;
-        let mut path = receipts(&switch, self.revision, self.id.as_deref());
+        let mut path = receipt::receipt_path(&switch, self.revision, self.id.as_deref());
         path.push_str(if path.contains('?') { "&" } else { "?" });
         path.push_str(&format!("wait=drained&timeout={}", encoded(&self.timeout)));
         let mut call = Call::get(path);
@@ -39,18 +39,10 @@ impl Wait {
         } else {
             say(&receipt::text(&receipt, None))?;
         }
-        Ok(match receipt.drain {
+        Ok(match &receipt.drain {
             Some(drain) if drain.state != DrainState::Drained => Code::NotDrained,
             _ => Code::Done,
         })
-    }
-}
-
-fn receipts(switch: &str, revision: Option<u64>, id: Option<&str>) -> String {
-    match (revision, id) {
-        (Some(revision), _) => format!("{switch}/receipts/{revision}"),
-        (None, Some(id)) => format!("{switch}/receipts?id={}", encoded(id)),
-        (None, None) => format!("{switch}/receipts"),
     }
 }
 
@@ -58,12 +50,12 @@ fn receipts(switch: &str, revision: Option<u64>, id: Option<&str>) -> String {
 pub(crate) fn interrupted(session: &Session, order_path: &str, id: &str) -> Error {
     // `/v1/switches/NAME/…`
     let switch: String = order_path.split('/').take(4).collect::<Vec<_>>().join("/");
-    let mut call = Call::get(receipts(&switch, None, Some(id)));
+    let mut call = Call::get(receipt::receipt_path(&switch, None, Some(id)));
     call.limit = Duration::from_secs(2);
     let name = session.switch_name().map(|name| format!("--switch {name} ")).unwrap_or_default();
     match session.client.ask::<Receipt>(&call) {
         Ok((receipt, _)) => {
-            let left = receipt.drain.map(|drain| crate::format::drain(&drain)).unwrap_or_default();
+            let left = receipt.drain.as_ref().map(crate::format::drain).unwrap_or_default();
             Error::new(
                 Code::NotDrained,
                 "interrupted",

@@ -139,10 +139,17 @@ fn text(event: &Event, switches: &[Switch]) -> String {
             }
             text
         }
-        Happening::Drained { receipt } => match &receipt.drain {
-            Some(drain) => format!("{head}  revision {}  {}\n", receipt.revision, format::drain(drain)),
-            None => format!("{head}  revision {}  drained\n", receipt.revision),
-        },
+        Happening::Drained { receipt } => {
+            let drain = receipt.drain.as_ref().map_or_else(|| "drained".to_owned(), format::drain);
+            format!("{head}  revision {}  {drain}\n", receipt.revision)
+        }
+        Happening::Receipt { receipt } => {
+            let counted = receipt.horizon.iter().flat_map(|one| format::horizon(one, receipt.revision));
+            let mut lines = counted.map(|line| format!("{line}\n          "));
+            let first = lines.next().unwrap_or_default();
+            let text = lines.fold(first, |text, line| text + &line);
+            format!("{head}  revision {}  {}\n", receipt.revision, text.trim_end())
+        }
         Happening::Held { key, actor, reason } => {
             format!("{head}  {key} held  {actor}{}\n", because(reason))
         }

@@ -3,9 +3,10 @@
 //! Owns: the trait and the values that cross it. Must never: prescribe how requests are served.
 
 use engine::host::Counters;
+use statistics::Answers;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
-use switch::{Key, Table, Tables};
+use switch::{Key, Shape, Table, Tables};
 
 /// Delivers an answer, from any thread. It is called more than once where the method says so.
 pub type Reply<T> = Box<dyn Fn(T) + Send + Sync>;
@@ -77,6 +78,32 @@ pub struct Watch {
     pub changes: Vec<Key>,
 }
 
+impl Watch {
+    /// Returns true if requests with this key (in the form [`switch::normalise`] gives) get another entry than before.
+    pub fn concerns(&self, key: &[u8]) -> bool {
+        if let [only] = &*self.changes
+            && !only.covers(key)
+        {
+            return false;
+        }
+        match (self.before.find(key), self.after.find(key)) {
+            (None, None) => false,
+            (Some(before), Some(after)) => !Arc::ptr_eq(before, after),
+            _ => true,
+        }
+    }
+
+    /// Returns true if it removes entries, so that their keys get what lies beneath.
+    pub fn removes(&self) -> bool {
+        self.changes.iter().any(|key| self.after.get(key).is_none())
+    }
+
+    /// Returns true if it concerns keys that have no entry of their own afterwards.
+    pub fn reaches_further(&self) -> bool {
+        self.changes.iter().any(|key| key.shape() != Shape::Exact) || self.removes()
+    }
+}
+
 /// A worker thread's acknowledgement of published tables.
 #[derive(Clone, Copy, Debug)]
 pub struct Acknowledgement {
@@ -88,8 +115,17 @@ pub struct Acknowledgement {
     pub in_flight_old: usize,
 }
 
+/// A request that is still on the old side.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct OldRequest {
+    /// Its method and its path, fit for a terminal: `GET /export`.
+    pub request: String,
+    /// Its age, in milliseconds.
+    pub age_ms: u64,
+}
+
 /// A worker thread's report on a watch.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct WatchReport {
     /// The thread's number.
     pub worker: usize,
@@ -101,12 +137,10 @@ pub struct WatchReport {
     pub first_new: Option<Instant>,
     /// When the last request on the old side ended.
     pub last_old: Option<Instant>,
-    /// Requests that ended on the new side.
-    pub served_new: u64,
-    /// Those of them that failed: no answer from upstream, or 5xx.
-    pub failed_new: u64,
-    /// Requests on the old side that failed after the switch.
-    pub failed_old: u64,
+    /// What ended on the old side after the switch.
+    pub old: Answers,
+    /// The oldest request still on the old side; a stream only if there is nothing else.
+    pub oldest: Option<OldRequest>,
 }
 
 /// A worker thread's view of the peers of a group.

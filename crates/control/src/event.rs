@@ -68,6 +68,8 @@ pub enum EventKind {
     },
     /// The old side of a commit is empty, or the drain was given up.
     Drained(Arc<Receipt>),
+    /// Later answers have changed a receipt: more failed on the new side, or they are not counted any more.
+    Receipt(Arc<Receipt>),
     /// A key is held.
     Held {
         /// The key.
@@ -96,7 +98,7 @@ pub enum EventKind {
 }
 
 impl EventKind {
-    /// Returns the name under which it is sent: `committed`, `gate`, `unconfirmed`, `overdue`, `drained`, `held`,
+    /// Returns the name under which it is sent: `committed`, `gate`, `unconfirmed`, `overdue`, `drained`, `receipt`, `held`,
     /// `released`, `store_failed`.
     pub fn name(&self) -> &'static str {
         match self {
@@ -105,6 +107,7 @@ impl EventKind {
             EventKind::Unconfirmed { .. } => "unconfirmed",
             EventKind::Overdue { .. } => "overdue",
             EventKind::Drained(_) => "drained",
+            EventKind::Receipt(_) => "receipt",
             EventKind::Held { .. } => "held",
             EventKind::Released { .. } => "released",
             EventKind::StoreFailed { .. } => "store_failed",

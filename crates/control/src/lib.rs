@@ -12,6 +12,7 @@ mod call;
 mod data_plane;
 mod event;
 pub mod gate;
+mod horizon;
 mod info;
 mod journal;
 mod options;
@@ -24,7 +25,7 @@ mod testing;
 
 pub use call::{ApiAnswer, ApiCall, Origin, Via};
 pub use data_plane::{
-    Acknowledgement, DataPlane, GroupState, PeerState, Reloaded, Reply, Watch, WatchReport,
+    Acknowledgement, DataPlane, GroupState, OldRequest, PeerState, Reloaded, Reply, Watch, WatchReport,
 };
 pub use event::{Event, EventKind, Subscription};
 pub use info::{

@@ -6,6 +6,7 @@
 //! Moments are microseconds after the commit was durable, so that they compare with each other; `time_ms` is the
 //! commit's own time.
 
+use crate::horizon::Horizon;
 use serde::{Deserialize, Serialize};
 use switch::{Change, Commit, Route};
 use utoipa::ToSchema;
@@ -56,6 +57,9 @@ pub struct Receipt {
     /// The drain of the old side, if requests were moved.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub drain: Option<Drain>,
+    /// What was answered on both sides, if requests were moved; completed for minutes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub horizon: Option<Horizon>,
     /// The hold around the switch, if one was requested.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hold: Option<Held>,
@@ -198,7 +202,7 @@ pub struct WorkerAck {
 }
 
 /// The requests around a switch.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Drain {
     /// Its progress.
     pub state: DrainState,
@@ -214,12 +218,27 @@ pub struct Drain {
     pub in_flight: u64,
     /// Streams still on the old side.
     pub streams: u64,
-    /// Requests that ended on the new side so far.
+    /// Requests and streams that ended on the new side within `span_us`.
     pub served_new: u64,
     /// Those of them that failed.
     pub failed_new: u64,
     /// Requests on the old side that failed after the switch.
     pub failed_old: u64,
+    /// The time after the commit within which answers of the new side are counted here, in microseconds.
+    #[serde(default)]
+    pub span_us: u64,
+    /// The oldest request still on the old side: its method and path.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub oldest: Option<OldestRequest>,
+}
+
+/// The oldest request on the old side.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct OldestRequest {
+    /// Its method and the beginning of its path, without a query: `GET /export`.
+    pub request: String,
+    /// Its age when the drain was observed, in milliseconds.
+    pub age_ms: u64,
 }
 
 /// The progress of a drain.

@@ -7,6 +7,7 @@ use crate::{ControlHandle, Setup, WindowTimes};
 use engine::Config;
 use engine::config::{Inputs, NoNames, build};
 use engine::host::Counters;
+use statistics::{GroupLayout, Layout, Recorder, RequestEnd, RoutedRequest};
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
@@ -68,15 +69,44 @@ pub(crate) struct Workers {
 pub(crate) struct FakeDataPlane {
     pub(crate) workers: Mutex<Workers>,
     collector: Mutex<statistics::Collector>,
+    layout: Arc<Layout>,
 }
 
 impl FakeDataPlane {
     pub(crate) fn new() -> Arc<FakeDataPlane> {
-        let layout = statistics::Layout { groups: Vec::new(), switches: vec!["live".into()], max_keys: 100 };
+        let group = |name: &str| GroupLayout { name: name.into(), peers: Vec::new() };
+        let groups = vec![group("blue"), group("green")];
+        let layout = Arc::new(Layout { groups, switches: vec!["live".into()], max_keys: 100 });
         Arc::new(FakeDataPlane {
             workers: Mutex::new(Workers { threads: 2, ..Workers::default() }),
-            collector: Mutex::new(statistics::Collector::new(Arc::new(layout), 0)),
+            collector: Mutex::new(statistics::Collector::new(layout.clone(), 0)),
+            layout,
         })
+    }
+
+    /// Answers so many requests of a key that the tables published last route, of which the first fail.
+    pub(crate) fn answer(&self, key: &str, requests: u64, failed: u64) {
+        let (target, revision) = self.ask(|workers| {
+            let Some(tables) = workers.published.last() else { return ("blue".to_owned(), 0) };
+            let table = &tables.tables[0];
+            let found = table.find(key.as_bytes());
+            let target = found.map_or_else(|| "blue".to_owned(), |entry| entry.route.pick(0).to_string());
+            (target, table.route_revision(found.map(|entry| &**entry)))
+        });
+        self.answer_late(key, &target, revision, (requests, failed));
+    }
+
+    /// Answers so many requests that a commit has routed to a target.
+    pub(crate) fn answer_late(&self, key: &str, target: &str, revision: u64, (requests, failed): (u64, u64)) {
+        let mut recorder = Recorder::new(self.layout.clone());
+        for number in 0..requests {
+            let failed = number < failed;
+            let status = if failed { 502 } else { 200 };
+            let end = RequestEnd { status, response_us: Some(1_000), ..RequestEnd::default() };
+            let routed = RoutedRequest { revision, failed, ..RoutedRequest::new(key.as_bytes(), target) };
+            recorder.key_ended(0, &routed, &end);
+        }
+        self.collector.lock().unwrap().absorb(&mut recorder, 0);
     }
 
     pub(crate) fn tell(&self, order: impl FnOnce(&mut Workers)) {
@@ -111,9 +141,7 @@ impl FakeDataPlane {
                 streams: workers.streams * first,
                 first_new: Some(Instant::now()),
                 last_old: (workers.in_flight == 0).then(Instant::now),
-                served_new: 3,
-                failed_new: 1,
-                failed_old: 0,
+                ..WatchReport::default()
             });
         });
     }

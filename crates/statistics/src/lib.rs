@@ -30,6 +30,7 @@
 //! assert!(page.contains("pointsman_upstream_requests_total{upstream=\"blue\",status=\"2xx\"} 1"));
 //! ```
 
+mod answers;
 mod collector;
 pub mod compare;
 mod counters;
@@ -45,11 +46,12 @@ mod summary;
 mod testing;
 mod window;
 
+pub use answers::{Answered, Answers, WatchedAnswers};
 pub use collector::Collector;
 pub use counters::{CLASSES, Counters, Failure, RequestEnd, TryEnd};
 pub use histogram::Histogram;
 pub use layout::{GroupLayout, Layout, OTHER};
-pub use recorder::Recorder;
+pub use recorder::{Recorder, RoutedRequest};
 pub use snapshot::{CertificateNow, Connections, PeerNow, PeerState, Snapshot, SwitchNow};
 pub use summary::{GroupSummary, KeySummary, PeerSummary, Summary, SwitchSummary, TargetSummary};
 pub use window::Window;

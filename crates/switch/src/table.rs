@@ -47,6 +47,8 @@ pub struct Table {
     suffixes: Depths,
     prefixes: Depths,
     has_all: bool,
+    /// The newest commit that removed an entry or changed the default, of those applied by this process.
+    fallback_revision: u64,
     /// What there is beside the keys. Nearly always little or nothing; shared by the tables that follow each other.
     subjects: Arc<Subjects>,
     is_trusted: bool,
@@ -94,6 +96,7 @@ impl Table {
             suffixes: Depths::default(),
             prefixes: Depths::default(),
             has_all: false,
+            fallback_revision: 0,
             subjects: Arc::default(),
             is_trusted: true,
         };
@@ -172,6 +175,16 @@ impl Table {
         self.find(normalised).map(|entry| (&entry.key, entry))
     }
 
+    /// Returns the newest commit that may have changed what a request gets for whose key this entry was found, or none: that
+    /// of the entry. Without an exact entry, a removed one may have been the reason for another route before.
+    pub fn route_revision(&self, found: Option<&TableEntry>) -> u64 {
+        match found {
+            Some(entry) if entry.key.shape() == Shape::Exact => entry.revision,
+            Some(entry) => entry.revision.max(self.fallback_revision),
+            None => self.fallback_revision,
+        }
+    }
+
     /// Returns the entry written under this very key.
     pub fn get(&self, key: &Key) -> Option<&Arc<TableEntry>> {
         self.probe(key.shape(), key.stem())
@@ -195,10 +208,16 @@ impl Table {
                         revision: commit.revision,
                     });
                 }
-                None => next.remove(&change.key),
+                None => {
+                    next.remove(&change.key);
+                    next.fallback_revision = commit.revision;
+                }
             }
         }
         for change in &commit.subjects {
+            if change.subject == "default" {
+                next.fallback_revision = commit.revision;
+            }
             let value = change.after.clone();
             let value = value.map(|value| SubjectValue { value, revision: commit.revision });
             Arc::make_mut(&mut next.subjects).put(&change.subject, &change.name, value);
@@ -450,6 +469,18 @@ mod tests {
         assert_eq!((found(&back, "x.b"), found(&back, "c.x"), found(&back, "other")), ("*.b", "c.*", "*"));
         assert_eq!(back.get(&key("a")).unwrap().revision, 0);
         assert_eq!(new.get(&key("a")).unwrap().revision, 9, "other tables share nothing that has changed");
+    }
+
+    #[test]
+    fn route_has_the_revision_of_the_commit_that_may_have_changed_it() {
+        let old = table(&["a.example", "*.example"]);
+        let of =
+            |table: &Table, key: &str| table.route_revision(table.find(key.as_bytes()).map(|entry| &**entry));
+        assert_eq!((of(&old, "a.example"), of(&old, "b.example"), of(&old, "other")), (1, 2, 0));
+        let removed = old.apply(&commit(7, &[("a.example", "")]));
+        assert_eq!((of(&removed, "a.example"), of(&removed, "other")), (7, 7));
+        let set = removed.apply(&commit(8, &[("b.example", "green")]));
+        assert_eq!((of(&set, "a.example"), of(&set, "b.example"), of(&set, "other")), (7, 8, 7));
     }
 
     #[test]

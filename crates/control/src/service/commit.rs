@@ -247,9 +247,14 @@ impl ControlState {
                 changes: moved,
             })
         });
+        if let Some(watch) = &watch {
+            self.make_room(watch.changes.len());
+        }
+        let horizon = watch.as_ref().map(|watch| self.open_horizon(switch, watch, commit.time_ms));
         let acknowledgements = self.publish(self.tables().with_table(place.number, after), watch.clone());
         self.announce_commit(&switch.name(), &commit);
         let mut receipt = Receipt::of_commit(&switch.name(), &commit);
+        receipt.horizon = horizon;
         receipt.gate = gate.to_vec();
         receipt.workers_asked = self.data_plane().threads();
         self.track(switch, receipt, at, watch, acknowledgements)

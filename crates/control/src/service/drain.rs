@@ -1,13 +1,15 @@
 //! Drains: observing the old side after a switch until it is empty.
 //!
-//! Owns: the observation of commits in progress, and the policy for streams. Must never: change a table.
+//! Owns: the observation of commits in progress, their receipts, and the policy for streams. Must never: change a table.
 
+use super::horizon::reasons;
 use super::progress::CommitProgress;
 use super::state::{ACK_TIMEOUT, ControlState};
 use super::switch_state::SwitchState;
 use super::trace;
 use crate::data_plane::{Acknowledgement, Watch};
 use crate::event::EventKind;
+use crate::horizon::Horizon;
 use crate::receipt::Receipt;
 use engine::host::Level;
 use engine::modules::switch::StreamsPolicy;
@@ -19,16 +21,17 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tracing::{Instrument, Span};
 
-/// The maximum number of commits observed at a time: each makes the workers check every request.
-const MAX_FOLLOWED: usize = 32;
 /// How long the old side is observed.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(600);
 /// How long a drained switch is observed for its first request on the new side.
 const LINGER: Duration = Duration::from_secs(10);
-/// The minimum of that, to see whether requests fail there.
-const LINGER_AT_LEAST: Duration = Duration::from_secs(1);
 /// The first and the longest pause between two reports.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(5), Duration::from_millis(250));
+/// The longest pause once the drain is over: streams may be left.
+const CALM: Duration = Duration::from_secs(5);
+/// By how much each unfinished drain makes the pauses of those longer for which no caller waits: each report makes the
+/// workers go through their requests.
+const CROWD: Duration = Duration::from_millis(8);
 
 impl ControlState {
     /// Begins to observe a commit that was just published.
@@ -40,19 +43,13 @@ impl ControlState {
         watch: Option<Arc<Watch>>,
         acknowledgements: mpsc::UnboundedReceiver<Acknowledgement>,
     ) -> Rc<CommitProgress> {
-        let streams = switch.configured().spec().streams;
-        let following = Rc::new(CommitProgress::new(switch.name(), receipt, committed, watch, streams));
-        let mut followed = self.drains.borrow_mut();
-        if followed.len() >= MAX_FOLLOWED {
-            let first = |spare: fn(&CommitProgress) -> bool| followed.iter().position(|one| spare(one));
-            let place = first(CommitProgress::is_drained).or_else(|| first(|one| !one.is_awaited()));
-            // What is waited for keeps its place; how many may wait is bounded.
-            if let Some(place) = place {
-                followed.remove(place).stop();
-            }
+        let place = switch.configured();
+        let settings = (place.spec().streams, Duration::from_millis(place.spec().watch_ms));
+        let following = Rc::new(CommitProgress::new(switch.name(), receipt, committed, watch, settings));
+        self.drains.borrow_mut().push(following.clone());
+        if following.is_watching() {
+            self.keep_counting();
         }
-        followed.push(following.clone());
-        drop(followed);
         // It still belongs to the order after that is answered.
         let task = follow(self.clone(), switch.clone(), following.clone(), acknowledgements);
         tokio::task::spawn_local(task.instrument(Span::current()));
@@ -69,6 +66,7 @@ impl ControlState {
     pub(super) async fn receipt(&self, switch: &SwitchState, revision: u64) -> Result<Receipt, Refusal> {
         let name = switch.name();
         if let Some(live) = self.live(switch, revision) {
+            self.refresh(&live).await;
             return Ok(live.receipt());
         }
         let (kept, commit) = switch
@@ -76,14 +74,42 @@ impl ControlState {
             .with(move |store| Ok((store.receipt(revision)?, switch::commit_at(store, revision)?)))
             .await?;
         let commit = commit.ok_or_else(|| Refusal::unknown_revision(revision))?;
-        let kept = kept.and_then(|text| serde_json::from_str(&text).ok());
-        Ok(kept.unwrap_or_else(|| Receipt::of_commit(&name, &commit)))
+        let kept: Option<Receipt> = kept.and_then(|text| serde_json::from_str(&text).ok());
+        let mut receipt = kept.unwrap_or_else(|| Receipt::of_commit(&name, &commit));
+        receipt.horizon = receipt.horizon.map(Horizon::stored);
+        Ok(receipt)
+    }
+
+    /// Brings a receipt up to what the workers have counted by now.
+    pub(super) async fn refresh(&self, following: &CommitProgress) {
+        if following.is_watching() {
+            self.collect().await;
+            self.count_answers(&following.switch);
+        }
     }
 
     /// Announces the end of a drain, and saves the receipt as it is then; it may still be completed.
-    fn announce_drained(&self, switch: &SwitchState, following: &CommitProgress) {
+    async fn announce_drained(&self, switch: &SwitchState, following: &CommitProgress) {
+        self.refresh(following).await;
+        let failed = following.receipt_ref(|one| one.drain.as_ref().map_or(0, |drain| drain.failed_new));
+        following.told_failures.set(failed);
         self.shared.announce(&following.switch, EventKind::Drained(Arc::new(following.receipt())));
         self.save_receipt(switch, following);
+    }
+
+    fn unfinished_drains(&self) -> u32 {
+        self.drains.borrow().iter().filter(|one| !one.is_drained()).count() as u32
+    }
+
+    /// Saves the receipts of commits whose answers are still counted: the process ends.
+    pub(super) fn save_unfinished(&self) {
+        let drains = self.drains.borrow().clone();
+        for following in drains.iter().filter(|one| one.is_watching()) {
+            following.end_horizon(Some(reasons::ENDED.to_owned()));
+            if let Ok(switch) = self.switch(&following.switch) {
+                self.save_receipt(&switch, following);
+            }
+        }
     }
 
     fn save_receipt(&self, switch: &SwitchState, following: &CommitProgress) {
@@ -121,11 +147,22 @@ async fn follow(
         state.shared.log(Level::Alert, &text);
     }
     following.set_published();
-    if let Some(watch) = &following.watch {
-        watch_drain(&state, &switch, &following, watch.id, workers).await;
-        state.data_plane().forget_watch(watch.id);
-    }
-    state.save_receipt(&switch, &following);
+    let drain = async {
+        if let Some(watch) = &following.watch {
+            watch_drain(&state, &switch, &following, watch.id, workers).await;
+            state.data_plane().forget_watch(watch.id);
+            state.save_receipt(&switch, &following);
+        }
+    };
+    let answers = async {
+        following.horizon_over().await;
+        if following.watch.is_some() {
+            state.close_horizon(&following.switch);
+            state.save_receipt(&switch, &following);
+            state.announce_receipt(&following, following.receipt());
+        }
+    };
+    tokio::join!(drain, answers);
     state.drains.borrow_mut().retain(|one| !Rc::ptr_eq(one, &following));
 }
 
@@ -178,13 +215,15 @@ async fn watch_drain(
         if following.reported(&reports, workers) && drained.is_none() {
             drained = Some(Instant::now());
             span = None;
-            state.announce_drained(switch, following);
+            state.announce_drained(switch, following).await;
         }
         let age = following.committed.elapsed();
         closing.act(state, id, age);
-        let seen = following.first_new().is_some() && age >= LINGER_AT_LEAST;
+        let seen = following.first_new().is_some();
+        // Streams that are kept may end while answers are counted.
+        let left = following.has_streams() && following.is_watching();
         match drained {
-            Some(since) if seen || since.elapsed() >= LINGER => return,
+            Some(since) if !left && (seen || since.elapsed() >= LINGER) => return,
             None if age >= DRAIN_TIMEOUT => break,
             _ => {}
         }
@@ -193,7 +232,12 @@ async fn watch_drain(
             Some(left) => pause.min(left),
             None => pause,
         };
-        pause = (pause * 2).min(PAUSES.1);
+        let longest = match (drained, following.is_awaited()) {
+            (Some(_), _) => CALM,
+            (None, true) => PAUSES.1,
+            (None, false) => PAUSES.1.max(CROWD * state.unfinished_drains()),
+        };
+        pause = (pause * 2).min(longest);
         // The loop's condition shows whether the pause is over or the place is needed.
         let _ = tokio::time::timeout(next, following.stop_signal.notified()).await;
     }
@@ -203,6 +247,6 @@ async fn watch_drain(
             state.data_plane().close_streams(id, 0);
         }
         following.set_given_up();
-        state.announce_drained(switch, following);
+        state.announce_drained(switch, following).await;
     }
 }

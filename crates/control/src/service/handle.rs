@@ -120,6 +120,7 @@ impl ControlHandle {
                             None => return,
                         }
                     }
+                    state.save_unfinished();
                 });
             })
             .map_err(|error| format!("the control thread cannot be started: {error}"))?;

@@ -3,6 +3,7 @@
 //! Owns what happens to an order, a hold, a confirmation and a reload. Must never hold up a request.
 
 mod admission;
+mod answer_owner;
 mod clock;
 mod commit;
 mod confirm;
@@ -13,6 +14,7 @@ mod dry_run;
 mod follow_store;
 mod handle;
 mod hold;
+mod horizon;
 mod long_calls;
 mod order;
 mod past;

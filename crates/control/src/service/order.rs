@@ -89,7 +89,7 @@ impl ControlState {
             drop(queue_slot);
             return match made {
                 CommitOutcome::Committed(following) => {
-                    let receipt = following.wait(options.wait, timeout).await;
+                    let receipt = self.waited(&following, options.wait, timeout).await;
                     Ok(Receipt { notes, ..receipt })
                 }
                 CommitOutcome::Repeated(earlier) => {

@@ -2,10 +2,12 @@
 //!
 //! Owns: the receipts of commits in progress. Must never: query the workers.
 
-use crate::data_plane::{Acknowledgement, Watch, WatchReport};
+use crate::data_plane::{Acknowledgement, OldRequest, Watch, WatchReport};
+use crate::horizon::AnswerCounts;
 use crate::options::Wait;
-use crate::receipt::{Drain, DrainState, Held, Receipt, WorkerAck};
+use crate::receipt::{Drain, DrainState, Held, OldestRequest, Receipt, WorkerAck};
 use engine::modules::switch::StreamsPolicy;
+use statistics::Answers;
 use std::cell::Cell;
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,10 +30,16 @@ pub(super) struct CommitProgress {
     pub(super) committed: Instant,
     pub(super) watch: Option<Arc<Watch>>,
     pub(super) streams: StreamsPolicy,
+    /// How long answers are counted.
+    horizon: Duration,
+    /// The failures on the new side that were announced.
+    pub(super) told_failures: Cell<u64>,
     progress: watch::Sender<Progress>,
     /// A newer commit needs its place.
     pub(super) stopped: Cell<bool>,
     pub(super) stop_signal: Notify,
+    /// Its answers are not counted any more.
+    pub(super) horizon_ended: Notify,
 }
 
 impl CommitProgress {
@@ -41,7 +49,7 @@ impl CommitProgress {
         mut receipt: Receipt,
         committed: Instant,
         watch: Option<Arc<Watch>>,
-        streams: StreamsPolicy,
+        (streams, horizon): (StreamsPolicy, Duration),
     ) -> CommitProgress {
         receipt.drain = watch.as_ref().map(|_| Drain::default());
         CommitProgress {
@@ -49,15 +57,18 @@ impl CommitProgress {
             revision: receipt.revision,
             committed,
             streams,
+            horizon,
+            told_failures: Cell::new(0),
             progress: watch::Sender::new(Progress { receipt, published: false, drained: watch.is_none() }),
             watch,
             stopped: Cell::new(false),
             stop_signal: Notify::new(),
+            horizon_ended: Notify::new(),
         }
     }
 
-    /// Waits as requested, at most for the timeout. Returns the receipt as it is then.
-    pub(super) async fn wait(&self, wait: Wait, timeout: Duration) -> Receipt {
+    /// Waits as requested, at most for the timeout.
+    pub(super) async fn wait(&self, wait: Wait, timeout: Duration) {
         let mut progress = self.progress.subscribe();
         let reached = progress.wait_for(|now| match wait {
             Wait::None => true,
@@ -66,11 +77,35 @@ impl CommitProgress {
         });
         // The receipt shows whether it was reached.
         let _ = tokio::time::timeout(timeout, reached).await;
-        self.receipt()
     }
 
     pub(super) fn receipt(&self) -> Receipt {
         self.progress.borrow().receipt.clone()
+    }
+
+    pub(super) fn receipt_ref<T>(&self, read: impl FnOnce(&Receipt) -> T) -> T {
+        read(&self.progress.borrow().receipt)
+    }
+
+    pub(super) fn modify_receipt(&self, modify: impl FnOnce(&mut Receipt)) {
+        self.progress.send_modify(|now| modify(&mut now.receipt));
+    }
+
+    /// Returns the number of keys that it has changed.
+    pub(super) fn keys(&self) -> usize {
+        self.watch.as_ref().map_or(0, |watch| watch.changes.len())
+    }
+
+    /// Returns until when its answers are counted.
+    pub(super) fn horizon_end(&self) -> Instant {
+        self.committed + self.horizon
+    }
+
+    /// Waits until its answers are not counted any more.
+    pub(super) async fn horizon_over(&self) {
+        while self.is_watching() {
+            self.horizon_ended.notified().await;
+        }
     }
 
     /// Adds the hold's result to the receipt.
@@ -87,7 +122,9 @@ impl CommitProgress {
         self.progress.receiver_count() > 0
     }
 
-    pub(super) fn stop(&self) {
+    /// Ends the observation of its drain and of its answers.
+    pub(super) fn stop(&self, reason: &str) {
+        self.end_horizon(Some(reason.to_owned()));
         self.stopped.set(true);
         self.stop_signal.notify_one();
     }
@@ -129,24 +166,40 @@ impl CommitProgress {
                 .map(|at| self.after_us(at.into())),
             in_flight: sum(|one| one.in_flight),
             streams: sum(|one| one.streams),
-            served_new: sum(|one| one.served_new),
-            failed_new: sum(|one| one.failed_new),
-            failed_old: sum(|one| one.failed_old),
+            failed_old: sum(|one| one.old.failed + one.old.failed_streams),
+            oldest: oldest(reports),
+            ..Drain::default()
         };
+        let mut old = Answers::default();
+        reports.iter().for_each(|one| old.merge(&one.old));
         let keeps = self.streams == StreamsPolicy::Keep;
         let empty = reports.len() >= workers && drain.in_flight == 0 && (keeps || drain.streams == 0);
         if empty || self.is_drained() {
             drain.state = DrainState::Drained;
         }
         self.progress.send_modify(|now| {
+            if let Some(known) = now.receipt.drain.take() {
+                // What the statistics have counted.
+                (drain.served_new, drain.failed_new) = (known.served_new, known.failed_new);
+                drain.span_us = known.span_us;
+                drain.first_new_us = drain.first_new_us.or(known.first_new_us);
+            }
             now.receipt.drain = Some(drain);
+            if let Some(horizon) = &mut now.receipt.horizon {
+                horizon.old = AnswerCounts::from(&old);
+            }
             now.drained |= empty;
         });
         empty
     }
 
     pub(super) fn first_new(&self) -> Option<u64> {
-        self.progress.borrow().receipt.drain.and_then(|drain| drain.first_new_us)
+        self.receipt_ref(|receipt| receipt.drain.as_ref().and_then(|drain| drain.first_new_us))
+    }
+
+    /// Returns true if streams are on the old side.
+    pub(super) fn has_streams(&self) -> bool {
+        self.receipt_ref(|receipt| receipt.drain.as_ref().is_some_and(|drain| drain.streams > 0))
     }
 
     /// True once all workers have acknowledged, or missed the deadline.
@@ -163,4 +216,14 @@ impl CommitProgress {
             now.drained = true;
         });
     }
+}
+
+/// Returns the oldest of the requests that the workers name: a stream only if there is nothing else.
+fn oldest(reports: &[WatchReport]) -> Option<OldestRequest> {
+    let named = reports.iter().filter_map(|one| Some((one.in_flight > 0, one.oldest.as_ref()?)));
+    let oldest = named.max_by_key(|(is_request, oldest)| (*is_request, oldest.age_ms));
+    oldest.map(|(_, OldRequest { request, age_ms })| OldestRequest {
+        request: request.clone(),
+        age_ms: *age_ms,
+    })
 }

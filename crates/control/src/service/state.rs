@@ -2,6 +2,7 @@
 //!
 //! Owns: the switches, the published tables, the holds and the drains. Must never: block the thread on a disk or a worker.
 
+use super::answer_owner::WatchedCommit;
 use super::clock;
 use super::progress::CommitProgress;
 use super::shared::Shared;
@@ -31,6 +32,10 @@ pub(super) struct ControlState {
     pub(super) reload_lock: Arc<RwLock<()>>,
     pub(super) holds: RefCell<Vec<ActiveHold>>,
     pub(super) drains: RefCell<Vec<Rc<CommitProgress>>>,
+    /// The commits whose answers are told apart, in their order.
+    pub(super) commits: RefCell<Vec<WatchedCommit>>,
+    /// A task looks at the counters from time to time.
+    pub(super) counting: Cell<bool>,
     watches: Cell<u64>,
 }
 
@@ -44,6 +49,8 @@ impl ControlState {
             reload_lock: Arc::new(RwLock::new(())),
             holds: RefCell::default(),
             drains: RefCell::default(),
+            commits: RefCell::default(),
+            counting: Cell::new(false),
             watches: Cell::new(0),
         })
     }

@@ -2,6 +2,7 @@
 //!
 //! Owns: which requests such a wait is for. Must never: change anything.
 
+use super::progress::CommitProgress;
 use super::state::ControlState;
 use super::switch_state::SwitchState;
 use crate::data_plane::Watch;
@@ -27,18 +28,21 @@ impl ControlState {
     ) -> Result<Receipt, Refusal> {
         let revision = self.revision_of(switch, which).await?;
         if let Some(live) = self.live(switch, revision) {
-            return Ok(live.wait(wait, timeout).await);
+            live.wait(wait, timeout).await;
+            self.refresh(&live).await;
+            return Ok(live.receipt());
         }
         let mut receipt = self.receipt(switch, revision).await?;
         // Its own observation has ended; whatever it has left is looked for again.
-        if wait == Wait::Drained && receipt.drain.is_none_or(|drain| drain.state != DrainState::Drained) {
+        let is_drained = receipt.drain.as_ref().is_some_and(|drain| drain.state == DrainState::Drained);
+        if wait == Wait::Drained && !is_drained {
             let rules = switch.rules();
             let parse = |change: &crate::receipt::KeyChange| {
                 Key::parse(rules.kind, change.key.as_bytes(), rules.max_key_len).ok()
             };
             let keys: Vec<Key> = receipt.changes.iter().filter_map(parse).collect();
             let rest = self.wait_until_settled(switch, &keys, timeout).await;
-            let known = receipt.drain.unwrap_or_default();
+            let known = receipt.drain.take().unwrap_or_default();
             let Drain { state, in_flight, streams, .. } = rest;
             receipt.drain = Some(Drain { state, in_flight, streams, ..known });
         }
@@ -56,6 +60,15 @@ impl ControlState {
                 commit.map(|commit| commit.revision).ok_or_else(|| unknown_id(&id))
             }
         }
+    }
+
+    /// Waits for a commit as its order says. Returns its receipt.
+    pub(super) async fn waited(&self, following: &CommitProgress, wait: Wait, timeout: Duration) -> Receipt {
+        following.wait(wait, timeout).await;
+        if wait == Wait::Drained {
+            self.refresh(following).await;
+        }
+        following.receipt()
     }
 
     /// Waits until no request with one of these keys is anywhere but where the table routes it.

@@ -36,6 +36,8 @@ pub(crate) struct ConnState {
     pub(crate) deadline: Deadline,
     /// From when on its response counts as a stream, on the thread's clock, in ms.
     stream_from_ms: Cell<Option<u64>>,
+    /// Whether a response of its request was a stream when it ended.
+    was_stream: Cell<bool>,
     /// Whether its stream is to end now.
     is_cut: Cell<bool>,
     /// Since when it is idle, in the order in which connections became idle; 0 if it is not.
@@ -53,14 +55,15 @@ impl ConnState {
     }
 
     /// Ends the response.
-    pub(crate) fn no_stream(&self) {
+    pub(crate) fn no_stream(&self, now_ms: u64) {
+        self.was_stream.set(self.is_stream(now_ms));
         self.stream_from_ms.set(None);
     }
 
-    /// Ends the request. Returns true if its stream was cut.
-    pub(crate) fn end_stream(&self) -> bool {
-        self.no_stream();
-        self.is_cut.replace(false)
+    /// Ends the request. Returns whether its response was a stream, and whether it was cut.
+    pub(crate) fn end_stream(&self) -> (bool, bool) {
+        self.stream_from_ms.set(None);
+        (self.was_stream.replace(false), self.is_cut.replace(false))
     }
 
     /// Returns true if the response under way counts as a stream.

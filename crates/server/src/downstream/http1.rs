@@ -24,6 +24,7 @@ use engine::output::Framing;
 use engine::phase::{self, Content, Step, Wake};
 use engine::{Exchange, LocationId, start_request};
 use http::{BodyFraming, ChunkError, Known, Progress};
+use statistics::RoutedRequest;
 use std::future::poll_fn;
 use std::rc::Rc;
 use std::task::Poll;
@@ -363,30 +364,38 @@ fn discard_arrived(client: &mut Client, exchange: &mut Exchange) -> Result<(), C
     Ok(())
 }
 
-/// Counts the request for each key by which a switch was asked.
-fn count_keys(exchange: &Exchange, generation: &Generation) {
+/// Counts the request for each key by which a switch was asked. Returns how long its upstreams took.
+fn count_keys(exchange: &Exchange, generation: &Generation, is_stream: bool, failed: bool) -> Option<u64> {
     let end = metrics::request_end(&exchange.upstream.tries, exchange.response.status);
     generation.metrics.record(|recorder| {
         for choice in exchange.switches.choices() {
-            recorder.key_ended(usize::from(choice.switch), &choice.key, &choice.target, &end);
+            let routed = RoutedRequest {
+                key: &choice.key,
+                target: &choice.target,
+                revision: choice.route_revision,
+                is_stream,
+                failed,
+            };
+            recorder.key_ended(usize::from(choice.switch), &routed, &end);
         }
     });
+    end.response_us
 }
 
 /// Ends what switches have chosen for the request.
 fn end_switching(cx: &mut RequestCx<'_>, after: After) {
-    let was_cut = cx.client.conn_state.end_stream();
+    let (is_stream, was_cut) = cx.client.conn_state.end_stream();
     if cx.exchange.switches.choices().is_empty() {
         return;
     }
-    count_keys(cx.exchange, cx.generation);
     let failed = match cx.exchange.response.status {
         // The client's own doing, or the switch's policy for streams.
         499 => false,
         _ if was_cut => false,
         status => status >= 500 || status == 0 || matches!(after, After::Cut | After::BreakOff),
     };
-    cx.client.in_flight.leave(if failed { Ended::Failed } else { Ended::Well });
+    let response_us = count_keys(cx.exchange, cx.generation, is_stream, failed);
+    cx.client.in_flight.leave(Ended { failed, is_stream, response_us });
 }
 
 /// Runs the log phase.

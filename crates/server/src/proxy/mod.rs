@@ -288,14 +288,14 @@ impl ProxyRequest<'_, '_> {
             Disposition::Error(status) => Err(Unfinished::Status(status)),
         };
         self.close_record(began_us);
+        let now_ms = self.now_ms();
         let conn_state = &self.cx.client.conn_state;
-        conn_state.no_stream();
+        conn_state.no_stream(now_ms);
         if matches!(result, Err(Unfinished::Broken)) {
             // Without a fault of the upstream it was the client's, or ours.
             let cut = conn_state.is_cut();
             self.broken.get_or_insert(if cut { Failure::Cut } else { Failure::ClientGone });
         }
-        let now_ms = self.now_ms();
         let key = self.idle_key(group, &picked);
         picked.finish(TryOutcome::Success, now_ms);
         let buffers = &self.cx.client.thread.buffers;

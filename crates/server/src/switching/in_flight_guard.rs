@@ -2,7 +2,7 @@
 //!
 //! Owns that an entry is left whatever becomes of the connection. Must never look at a table.
 
-use super::in_flight::{Ended, Following, InFlightId, RoutedClient};
+use super::in_flight::{Ended, Following, InFlightId, Routed, RoutedClient};
 use crate::context::conn_state::ConnState;
 use crate::context::generation::Generation;
 use crate::context::thread_context::ThreadContext;
@@ -42,8 +42,17 @@ impl InFlightGuard {
                 number: exchange.switches.tables(number).map_or(0, |tables| tables.number),
             };
             let client = RoutedClient { point: choice.client, remote: exchange.connection.remote };
-            let place = in_flight.enter(following, &choice.key, &choice.target, client, &self.connection);
-            self.taken.push(place);
+            let routed = Routed {
+                following,
+                route_revision: choice.route_revision,
+                key: &choice.key,
+                target: &choice.target,
+                client,
+                method: exchange.method(),
+                path: exchange.request.head.target(),
+                began_ms: exchange.timing.start.monotonic_ms(),
+            };
+            self.taken.push(in_flight.enter(&routed, &self.connection));
         }
     }
 
@@ -59,6 +68,6 @@ impl InFlightGuard {
 
 impl Drop for InFlightGuard {
     fn drop(&mut self) {
-        self.leave(Ended::Failed);
+        self.leave(Ended { failed: true, ..Ended::default() });
     }
 }

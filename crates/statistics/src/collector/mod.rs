@@ -15,9 +15,10 @@ use std::sync::Arc;
 
 use hashbrown::{Equivalent, HashMap, HashSet};
 
+use crate::answers::Watched;
 use crate::counters::Counters;
 use crate::layout::{Layout, OTHER};
-use crate::recorder::{Recorder, Subject};
+use crate::recorder::{KeySubject, Recorder, Subject};
 use crate::series::{Bench, Series};
 use crate::summary::Summary;
 use crate::window::Window;
@@ -45,6 +46,7 @@ pub struct Collector {
     /// Requests of groups that are forgotten.
     departed: Counters,
     kept: Kept,
+    watched: Watched,
 }
 
 /// The series themselves.
@@ -104,6 +106,7 @@ impl Collector {
             named_keys: 0,
             departed: Counters::default(),
             kept: Kept::default(),
+            watched: Watched::default(),
             layout: Arc::clone(&layout),
         };
         collector.arrange(layout);
@@ -122,6 +125,9 @@ impl Collector {
     pub fn absorb(&mut self, recorder: &mut Recorder, now_ms: u64) {
         self.advance(now_ms);
         recorder.empty(|subject, tally| {
+            if let Subject::Key(key) = &subject {
+                self.watched.add(key, tally);
+            }
             let at = self.series_of(subject);
             let Kept { series, open, bench, .. } = &mut self.kept;
             if series[at].add(&tally.counters, tally.in_flight, self.now_ms, bench) {
@@ -140,6 +146,12 @@ impl Collector {
     pub fn totals(&mut self, now_ms: u64) -> Summary {
         self.advance(now_ms);
         self.read(None)
+    }
+
+    /// Counts the answers of a switch by key, target and revision, from this revision on; without one, stops and forgets
+    /// them.
+    pub fn watch_answers(&mut self, switch: &Arc<str>, from: Option<u64>) {
+        self.watched.from(switch, from);
     }
 
     /// Returns roughly the bytes it holds.
@@ -200,7 +212,9 @@ impl Collector {
         let (name, peer) = match subject {
             Subject::Group(name) => (name, None),
             Subject::Peer(name, peer) => (name, Some(peer)),
-            Subject::Key(switch, key, target) => return self.series_of_key(switch, key, target),
+            Subject::Key(KeySubject { switch, key, target, .. }) => {
+                return self.series_of_key(switch, key, target);
+            }
         };
         let group = self.groups.entry(Arc::clone(name)).or_insert_with(|| Group {
             requests: kept.new_series(),

@@ -5,6 +5,7 @@
 use std::sync::Arc;
 
 use super::{Collector, Group, Map, Switch};
+use crate::answers::WatchedAnswers;
 use crate::counters::Counters;
 use crate::layout::{GroupLayout, OTHER};
 use crate::summary::{GroupSummary, KeySummary, PeerSummary, Summary, SwitchSummary, TargetSummary};
@@ -32,6 +33,30 @@ impl Collector {
     pub fn keys_of(&self, switch: &str) -> impl Iterator<Item = &[u8]> {
         let keys = self.switches.get(switch).into_iter().flat_map(|switch| switch.keys.keys());
         keys.filter_map(|name| name.key.as_deref())
+    }
+
+    /// Returns the answers of a switch that is watched ([`Collector::watch_answers`]).
+    pub fn answers(&self, switch: &str) -> Option<&WatchedAnswers> {
+        self.watched.of(switch)
+    }
+
+    /// Returns the counters of a switch's keys in a window, by target; of the keys that are counted by themselves, those
+    /// that are wanted.
+    pub fn recent(
+        &mut self,
+        switch: &str,
+        window: Window,
+        now_ms: u64,
+        wanted: impl Fn(&[u8]) -> bool,
+    ) -> Vec<(Arc<str>, Counters)> {
+        self.advance(now_ms);
+        let mut targets: Map<&Arc<str>, Counters> = Map::default();
+        let keys = self.switches.get(switch).into_iter().flat_map(|switch| &switch.keys);
+        for (name, &at) in keys.filter(|(name, _)| name.key.as_deref().is_some_and(&wanted)) {
+            let sum = targets.entry(&name.target).or_default();
+            self.kept.series[at].add_window(window, self.now_ms, sum);
+        }
+        targets.into_iter().map(|(target, counters)| (Arc::clone(target), counters)).collect()
     }
 
     fn names(&self) -> impl Iterator<Item = (&Arc<str>, Option<&GroupLayout>)> {

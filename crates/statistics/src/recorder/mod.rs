@@ -5,6 +5,7 @@
 //! A request belongs to the recorder of the thread and generation it began under, for its whole life; so a recorder
 //! lives as long as its generation's last request, and is passed to [`crate::Collector::absorb`] before it is dropped.
 
+use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 use hashbrown::{Equivalent, HashMap};
@@ -12,8 +13,11 @@ use hashbrown::{Equivalent, HashMap};
 use crate::counters::{Counters, RequestEnd, TryEnd};
 use crate::layout::{Layout, OTHER};
 
-/// The number of emptyings without use after which a key makes room for others.
-const IDLE_EMPTYINGS: u32 = 60;
+/// The number of emptyings without use after which a key makes room for others. Each commit that changes a key makes
+/// another of it.
+const IDLE_EMPTYINGS: u32 = 3;
+/// How many times as many keys as are counted by themselves have room: a commit makes others of those that it changes.
+const ROOM: usize = 2;
 
 /// The statistics of one thread and one generation.
 ///
@@ -45,8 +49,42 @@ pub(crate) struct Tally {
 pub(crate) enum Subject<'a> {
     Group(&'a Arc<str>),
     Peer(&'a Arc<str>, &'a Arc<str>),
-    /// Switch, key (none: the other keys), target.
-    Key(&'a Arc<str>, Option<&'a [u8]>, &'a Arc<str>),
+    Key(KeySubject<'a>),
+}
+
+/// The requests of a switch that have these in common.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct KeySubject<'a> {
+    pub(crate) switch: &'a Arc<str>,
+    /// `None`: the other keys.
+    pub(crate) key: Option<&'a [u8]>,
+    pub(crate) target: &'a Arc<str>,
+    pub(crate) revision: u64,
+    pub(crate) is_stream: bool,
+    /// How many of them failed.
+    pub(crate) failed: u64,
+}
+
+/// A request that a switch has routed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RoutedRequest<'a> {
+    /// The key as the table normalises it.
+    pub key: &'a [u8],
+    /// Its target.
+    pub target: &'a str,
+    /// The newest commit that may have changed the key's route.
+    pub revision: u64,
+    /// A WebSocket, or an answer that took long.
+    pub is_stream: bool,
+    /// No answer, a broken one, or 5xx.
+    pub failed: bool,
+}
+
+impl<'a> RoutedRequest<'a> {
+    /// Returns a request that ended well, by no commit.
+    pub fn new(key: &'a [u8], target: &'a str) -> RoutedRequest<'a> {
+        RoutedRequest { key, target, revision: 0, is_stream: false, failed: false }
+    }
 }
 
 impl Recorder {
@@ -62,7 +100,7 @@ impl Recorder {
         Recorder {
             tallies: (0..end).map(|_| None).collect(),
             touched: Vec::with_capacity(end as usize),
-            keys: Keys::new(layout.max_keys),
+            keys: Keys::new(ROOM * layout.max_keys),
             starts: starts.into(),
             layout,
         }
@@ -110,12 +148,11 @@ impl Recorder {
         tally.counters.try_ended(end);
     }
 
-    /// Counts the end of a request that a switch decided on: the key as the table normalises it, and its target. A
-    /// switch that is not in the layout is not counted.
+    /// Counts the end of a request that a switch decided on. A switch that is not in the layout is not counted.
     #[inline]
-    pub fn key_ended(&mut self, switch: usize, key: &[u8], target: &str, end: &RequestEnd) {
+    pub fn key_ended(&mut self, switch: usize, routed: &RoutedRequest<'_>, end: &RequestEnd) {
         if switch < self.layout.switches.len() {
-            self.keys.ended(&self.layout, switch as u16, key, target, end);
+            self.keys.ended(&self.layout, switch as u16, routed, end);
         }
     }
 
@@ -205,32 +242,61 @@ struct Keys {
     touched: bool,
 }
 
-#[derive(Debug, PartialEq, Eq, Hash)]
+#[derive(Debug, PartialEq, Eq)]
 struct KeyName {
     switch: u16,
+    /// The revision, and in the lowest bit whether they are streams.
+    edition: u64,
     key: Option<Box<[u8]>>,
     target: Arc<str>,
+}
+
+impl Hash for KeyName {
+    #[inline]
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        KeyProbe::write(state, self.switch, self.edition, self.key.as_deref());
+    }
 }
 
 #[derive(Debug, Default)]
 struct KeyTally {
     tally: Box<Tally>,
+    failed: u64,
     /// The emptying at which it last held something.
     used: u32,
 }
 
 /// A borrowed [`KeyName`] to look up; hashes as that does.
-#[derive(Hash)]
 struct KeyProbe<'a> {
     switch: u16,
+    edition: u64,
     key: Option<&'a [u8]>,
     target: &'a str,
+}
+
+impl KeyProbe<'_> {
+    /// Leaves the target out: a key has few, and they are compared anyway.
+    #[inline]
+    fn write(state: &mut impl Hasher, switch: u16, edition: u64, key: Option<&[u8]>) {
+        state.write_u64(edition ^ u64::from(switch) << 48);
+        state.write(key.unwrap_or_default());
+    }
+}
+
+impl Hash for KeyProbe<'_> {
+    #[inline]
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        KeyProbe::write(state, self.switch, self.edition, self.key);
+    }
 }
 
 impl Equivalent<KeyName> for KeyProbe<'_> {
     #[inline]
     fn equivalent(&self, name: &KeyName) -> bool {
-        self.key == name.key.as_deref() && self.switch == name.switch && self.target == &*name.target
+        self.key == name.key.as_deref()
+            && self.edition == name.edition
+            && self.switch == name.switch
+            && self.target == &*name.target
     }
 }
 
@@ -240,31 +306,38 @@ impl Keys {
     }
 
     #[inline]
-    fn ended(&mut self, layout: &Layout, switch: u16, key: &[u8], target: &str, end: &RequestEnd) {
+    fn ended(&mut self, layout: &Layout, switch: u16, routed: &RoutedRequest<'_>, end: &RequestEnd) {
         self.touched = true;
-        match self.tallies.get_mut(&KeyProbe { switch, key: Some(key), target }) {
-            Some(entry) => entry.ended(end),
-            None => self.place_of_new(layout, switch, key, target).ended(end),
+        let edition = routed.revision << 1 | u64::from(routed.is_stream);
+        let probe = KeyProbe { switch, edition, key: Some(routed.key), target: routed.target };
+        match self.tallies.get_mut(&probe) {
+            Some(entry) => entry.ended(end, routed.failed),
+            None => self.place_of_new(layout, &probe).ended(end, routed.failed),
         }
     }
 
     /// Returns a tally for a new key: its own, or that of the other keys if there are too many. Targets are upstream
     /// groups; anything else counts as [`OTHER`], so that the tallies stay bounded.
     #[cold]
-    fn place_of_new(&mut self, layout: &Layout, switch: u16, key: &[u8], target: &str) -> &mut KeyTally {
-        let known = layout.groups.iter().find(|group| &*group.name == target);
+    fn place_of_new(&mut self, layout: &Layout, new: &KeyProbe<'_>) -> &mut KeyTally {
+        let known = layout.groups.iter().find(|group| &*group.name == new.target);
         let target: &Arc<str> = match known {
             Some(group) => &group.name,
             None => other(),
         };
-        let mut probe = KeyProbe { switch, key: Some(key), target };
+        let mut probe = KeyProbe { target, ..*new };
         if self.named >= self.max && !self.tallies.contains_key(&probe) {
             probe.key = None;
         }
         if !self.tallies.contains_key(&probe) {
             self.named += usize::from(probe.key.is_some());
         }
-        let name = KeyName { switch, key: probe.key.map(Box::from), target: Arc::clone(target) };
+        let name = KeyName {
+            switch: new.switch,
+            edition: new.edition,
+            key: probe.key.map(Box::from),
+            target: Arc::clone(target),
+        };
         self.tallies.entry(name).or_default()
     }
 
@@ -275,8 +348,15 @@ impl Keys {
         }
         for (name, entry) in &mut self.tallies {
             if entry.tally.touched {
-                let switch = &layout.switches[usize::from(name.switch)];
-                to(Subject::Key(switch, name.key.as_deref(), &name.target), &entry.tally);
+                let subject = KeySubject {
+                    switch: &layout.switches[usize::from(name.switch)],
+                    key: name.key.as_deref(),
+                    target: &name.target,
+                    revision: name.edition >> 1,
+                    is_stream: name.edition & 1 == 1,
+                    failed: std::mem::take(&mut entry.failed),
+                };
+                to(Subject::Key(subject), &entry.tally);
                 entry.tally.clear();
                 entry.used = self.emptyings;
             }
@@ -292,8 +372,9 @@ impl Keys {
 
 impl KeyTally {
     #[inline]
-    fn ended(&mut self, end: &RequestEnd) {
+    fn ended(&mut self, end: &RequestEnd, failed: bool) {
         self.tally.touched = true;
+        self.failed += u64::from(failed);
         self.tally.counters.request_ended(end);
     }
 }

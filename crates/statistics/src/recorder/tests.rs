@@ -11,7 +11,7 @@ fn emptied(recorder: &mut Recorder) -> Vec<(String, Counters, i64)> {
         let name = match subject {
             Subject::Group(group) => group.to_string(),
             Subject::Peer(group, peer) => format!("{group}/{peer}"),
-            Subject::Key(switch, key, target) => {
+            Subject::Key(KeySubject { switch, key, target, .. }) => {
                 format!("${switch}/{}/{target}", key.map_or("-".into(), |key| String::from_utf8_lossy(key)))
             }
         };
@@ -87,14 +87,15 @@ fn failures_are_in_the_order_of_their_names() {
 
 #[test]
 fn keys_beyond_the_bound_share_a_tally_until_others_are_idle() {
-    let mut recorder = Recorder::new(layout("blue:\ngreen:", 2));
+    // There is room for twice as many.
+    let mut recorder = Recorder::new(layout("blue:\ngreen:", 1));
     let end = RequestEnd { status: 200, ..RequestEnd::default() };
     for key in ["x", "y", "z", "w", "x"] {
-        recorder.key_ended(0, key.as_bytes(), "blue", &end);
+        recorder.key_ended(0, &RoutedRequest::new(key.as_bytes(), "blue"), &end);
     }
-    recorder.key_ended(1, b"z", "green", &end);
-    recorder.key_ended(1, b"x", "no such group", &end);
-    recorder.key_ended(2, b"x", "blue", &end);
+    recorder.key_ended(1, &RoutedRequest::new(b"z", "green"), &end);
+    recorder.key_ended(1, &RoutedRequest::new(b"x", "no such group"), &end);
+    recorder.key_ended(2, &RoutedRequest::new(b"x", "blue"), &end);
     let all = emptied(&mut recorder);
     let counted: Vec<_> = all.iter().map(|(name, counters, _)| (&**name, counters.ended)).collect();
     assert_eq!(
@@ -108,10 +109,10 @@ fn keys_beyond_the_bound_share_a_tally_until_others_are_idle() {
         ]
     );
     for _ in 0..IDLE_EMPTYINGS {
-        recorder.key_ended(0, b"x", "blue", &end);
+        recorder.key_ended(0, &RoutedRequest::new(b"x", "blue"), &end);
         emptied(&mut recorder);
     }
-    recorder.key_ended(0, b"z", "blue", &end);
+    recorder.key_ended(0, &RoutedRequest::new(b"z", "blue"), &end);
     assert_eq!(names(&mut recorder), ["$live/z/blue"], "y was long idle");
 }
 
@@ -135,8 +136,7 @@ fn idle_groups_cost_little_memory_and_known_ones_no_allocation() {
                 recorder.request_ended(group, &RequestEnd { response_us, ..RequestEnd::default() });
                 recorder.key_ended(
                     0,
-                    &[b'k', group as u8],
-                    "group1",
+                    &RoutedRequest::new(&[b'k', group as u8], "group1"),
                     &RequestEnd { response_us, ..RequestEnd::default() },
                 );
             }
@@ -168,7 +168,11 @@ fn every_random_end_is_handed_out() {
             2 => {
                 let end = request_end(&mut dice);
                 let target = ["a", "b", "c"][dice.below(3) as usize];
-                recorder.key_ended(dice.below(2) as usize, &[b'a' + dice.below(6) as u8], target, &end);
+                recorder.key_ended(
+                    dice.below(2) as usize,
+                    &RoutedRequest::new(&[b'a' + dice.below(6) as u8], target),
+                    &end,
+                );
                 keys.request_ended(&end);
             }
             _ if dice.below(20) == 0 => recorder.empty(|subject, tally| sum(&mut sums, subject, tally)),
@@ -217,7 +221,7 @@ fn what_a_request_costs() {
             let end = RequestEnd { status: 200, response_us: Some(us), received: 1_000, sent: 200 };
             recorder.request_ended(group, std::hint::black_box(&end));
             if with_key {
-                recorder.key_ended(0, &keys[round % keys.len()], "a", &end);
+                recorder.key_ended(0, &RoutedRequest::new(&keys[round % keys.len()], "a"), &end);
             }
             if round % 50_000 == 0 {
                 recorder.empty(|_, tally| _ = std::hint::black_box(tally.counters.ended));

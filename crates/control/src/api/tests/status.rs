@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::data_plane::DataPlane;
-use statistics::{GroupLayout, Layout, Recorder, RequestEnd, TryEnd};
+use statistics::{GroupLayout, Layout, Recorder, RequestEnd, RoutedRequest, TryEnd};
 
 /// Two groups that have answered: blue fast, green slowly and with errors.
 fn measured() -> TestApi {
@@ -26,7 +26,7 @@ fn measured() -> TestApi {
             );
             let end = RequestEnd { status, response_us, sent, received };
             recorder.request_ended(group, &end);
-            recorder.key_ended(0, b"shop.example", ["blue", "green"][group], &end);
+            recorder.key_ended(0, &RoutedRequest::new(b"shop.example", ["blue", "green"][group]), &end);
         }
     }
     let mut collector = api.data_plane.collector().lock().unwrap();

@@ -72,6 +72,11 @@ pub enum Happening {
         /// The receipt.
         receipt: Box<Receipt>,
     },
+    /// Later answers have changed a receipt: more failed on the new side, or they are not counted any more.
+    Receipt {
+        /// The receipt.
+        receipt: Box<Receipt>,
+    },
     /// A key is held.
     Held {
         /// The key.
@@ -113,6 +118,7 @@ impl From<&crate::Event> for Event {
             }
             From::Overdue { revision, results } => Happening::Overdue { revision, results },
             From::Drained(receipt) => Happening::Drained { receipt: Box::new(Receipt::clone(&receipt)) },
+            From::Receipt(receipt) => Happening::Receipt { receipt: Box::new(Receipt::clone(&receipt)) },
             From::Held { key, actor, reason } => Happening::Held { key, actor, reason },
             From::Released { key, actor, waiting } => {
                 Happening::Released { key, actor, waiting: waiting as u64 }

@@ -229,7 +229,7 @@ fn check_receipt(world: &World, process: &Process, receipt: &Receipt, reason: &s
         );
         process.told.set(process.told.get().max(revision));
     }
-    let drained = receipt.drain.is_some_and(|drain| drain.state == DrainState::Drained);
+    let drained = receipt.drain.as_ref().is_some_and(|drain| drain.state == DrainState::Drained);
     if options.wait == Wait::Drained && drained {
         let left = process.workers.left_behind(revision, process.cuts_streams);
         holds!("drained-is-empty", left == 0, "{left} requests are left on the old side of {revision}");

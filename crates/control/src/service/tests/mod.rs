@@ -4,12 +4,15 @@ mod commits;
 mod confirmations;
 mod gates;
 mod holds;
+mod horizons;
 mod reloads;
 mod unchanged;
 mod waits;
 
+use super::horizon::{MAX_WATCHED, reasons};
 use super::{ControlHandle, PreparedReload, UndoWhat, now_ms};
 use crate::event::EventKind;
+use crate::horizon::{Horizon, HorizonState};
 use crate::options::{HoldOptions, HoldOrder, HoldStreams, Options, Wait};
 use crate::receipt::{DrainState, Outcome, Receipt};
 use crate::testing::{FakeDataPlane, config, open, two_groups};

@@ -92,7 +92,7 @@ async fn promise_8_a_drain_that_somebody_waits_for_keeps_its_place() {
         )
     };
     until("it is published", || data_plane.leads("a.example").is_some()).await;
-    for number in 0..40 {
+    for number in 0..MAX_WATCHED.0 + 8 {
         set(&control, &format!("{number}.example"), "green").await.unwrap();
     }
     until("others gave way", || data_plane.ask(|workers| workers.forgotten.len() >= 8)).await;

@@ -23,11 +23,18 @@ pub struct Named {
     pub(super) span: Span,
 }
 
+/// What the line of a `switch` says behind its variable.
+#[derive(Clone, Debug)]
+pub(super) struct LineSettings {
+    pub(super) from: Option<Named>,
+    pub(super) watch_ms: u64,
+}
+
 /// A `switch {}` while the text is read.
 #[derive(Clone, Debug)]
 pub struct SwitchDraft {
     pub(super) name: Named,
-    pub(super) from: Option<Named>,
+    pub(super) line: LineSettings,
     pub(super) key: (KeyKind, Template),
     pub(super) slot: u32,
     pub(super) place: String,
@@ -74,7 +81,8 @@ pub(super) fn finish(b: &mut Builder<'_>) {
             sticky: draft.sticky.get().clone(),
             testers: draft.testers.get().clone(),
             state,
-            from: draft.from.as_ref().map(|from| from.name.as_str().into()),
+            from: draft.line.from.as_ref().map(|from| from.name.as_str().into()),
+            watch_ms: draft.line.watch_ms,
             gate: draft.gate.get().as_ref().map(|(gate, _)| gate.clone()),
             streams: *draft.streams.get(),
             on_damage: *draft.on_damage.get(),
@@ -144,7 +152,7 @@ fn rules(b: &mut Builder<'_>, draft: &SwitchDraft, groups: &[Group]) -> Option<R
 fn check_former_names(b: &mut Builder<'_>, drafts: &[SwitchDraft]) {
     let mut seen: Vec<&Named> = Vec::new();
     let retired = std::mem::take(&mut b.draft.control.retired_switches);
-    for former in drafts.iter().filter_map(|draft| draft.from.as_ref()).chain(&retired) {
+    for former in drafts.iter().filter_map(|draft| draft.line.from.as_ref()).chain(&retired) {
         let own = drafts.iter().find(|draft| draft.name.name == former.name);
         let fault = match (own, seen.iter().find(|known| known.name == former.name)) {
             (Some(own), _) => Some((
@@ -202,7 +210,7 @@ fn check_gate(b: &mut Builder<'_>, draft: &SwitchDraft, rules: Option<&Rules>, g
 }
 
 fn state(b: &mut Builder<'_>, draft: &SwitchDraft, files: &mut Vec<(PathBuf, Span)>) -> StatePath {
-    let former = draft.from.as_ref().map_or(&draft.name.name, |from| &from.name);
+    let former = draft.line.from.as_ref().map_or(&draft.name.name, |from| &from.name);
     let (state, span) = match draft.state.get() {
         Some((state, span)) => (state.clone(), *span),
         None => (StatePath::File(b.inputs.prefix.join(format!("state/{former}.db"))), draft.name.span),

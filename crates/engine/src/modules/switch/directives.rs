@@ -2,7 +2,7 @@
 //!
 //! Owns the grammar. What needs the whole text (are the targets upstreams?) is [`super::check`]'s.
 
-use super::check::{Named, SwitchDraft};
+use super::check::{LineSettings, Named, SwitchDraft};
 use super::sticky::{self, Salt, Sticky, StickySource};
 use super::{OnDamage, RevertIfDead, StatePath, StreamsPolicy, gate, kind_of};
 use crate::config::{Builder, invalid_choice, invalid_parameter, number, once, variable_name};
@@ -12,15 +12,23 @@ use crate::setting::Setting;
 use conf::{Diagnostic, Word};
 
 pub(super) const DIRECTIVES: &[Directive] = &[
-    Directive::new("switch", Contexts::HTTP, Args::Block(2, 3), "key $variable [from=name] { … }", block)
-        .doc(
-            "pointsman's own: a variable whose value is an upstream group by a key, moved by \
+    Directive::new(
+        "switch",
+        Contexts::HTTP,
+        Args::Block(2, 4),
+        "key $variable [from=name] [watch=time] { … }",
+        block,
+    )
+    .doc(
+        "pointsman's own: a variable whose value is an upstream group by a key, moved by \
          people while traffic runs: `pointsman switch shop.example.com green`. Where the key \
          is $host, $http_host or $server_name, keys are hosts: without case, port and \
          trailing dot, and *.example.com is a wildcard. A switch that had another name keeps its \
-         entries with from=: without `state`, the store is that of the old name.",
-        )
-        .example("switch $host $live { default blue; targets blue green; }"),
+         entries with from=: without `state`, the store is that of the old name. With watch= the \
+         answers after a commit are counted for its receipt for another time than 5 minutes, at \
+         most an hour.",
+    )
+    .example("switch $host $live { default blue; targets blue green; }"),
     Directive::new("switch_retired", Contexts::HTTP, Args::AtLeast(1), "name ...", retired)
         .doc(
             "Switches that the configuration had and has no longer, although they have entries. A \
@@ -134,13 +142,30 @@ pub(super) const DIRECTIVES: &[Directive] = &[
     .example("dict routes;"),
 ];
 
-/// Parses `from=NAME`.
-fn former_name(word: &Word) -> Result<Named, Diagnostic> {
-    let name = word.str()?.strip_prefix("from=").ok_or_else(|| {
-        invalid_parameter(word)
-            .help("a switch takes a key, a variable, and from= with the name it had before")
-    })?;
-    switch_name(name, word)
+/// How long answers are counted unless `watch=` says otherwise, and the longest time that it may say.
+const WATCH_MS: (u64, u64) = (300_000, 3_600_000);
+
+/// Parses what follows the variable: `from=NAME`, `watch=TIME`.
+fn line_settings(words: &[Word]) -> Result<LineSettings, Diagnostic> {
+    let (mut from, mut watch_ms) = (None, None);
+    for word in words {
+        match word.str()?.split_once('=') {
+            Some(("from", name)) if from.is_none() => from = Some(switch_name(name, word)?),
+            Some(("watch", time)) if watch_ms.is_none() => {
+                let ms = conf::value::parse_time_ms(time.as_bytes());
+                let ms = ms.filter(|ms| (1..=WATCH_MS.1).contains(ms));
+                watch_ms = Some(ms.ok_or_else(|| {
+                    invalid_parameter(word).help("how long a receipt is completed: watch=5m, at most 1h")
+                })?);
+            }
+            _ => {
+                return Err(invalid_parameter(word).help(
+                    "a switch takes a key, a variable, from= with the name it had before, and watch= with a time",
+                ));
+            }
+        }
+    }
+    Ok(LineSettings { from, watch_ms: watch_ms.unwrap_or(WATCH_MS.0) })
 }
 
 /// Parses the name of a switch, with or without its `$`.
@@ -178,7 +203,7 @@ fn block(b: &mut Builder<'_>, d: &conf::Directive) -> Result<(), Diagnostic> {
         return Err(Diagnostic::error(variable.span, format!("invalid variable name \"${name}\""))
             .help("a switch is called what its variable is called: letters, digits and _"));
     }
-    let from = d.args.get(2).map(former_name).transpose()?;
+    let line = line_settings(&d.args[2..])?;
     let template = b.template(key)?;
     let (number, span) = (b.draft.switch_blocks.len(), variable.span);
     let slot = b.draft.variables.define_switch(name, b.draft.computed.len(), span).map_err(|fault| {
@@ -196,7 +221,7 @@ fn block(b: &mut Builder<'_>, d: &conf::Directive) -> Result<(), Diagnostic> {
     );
     b.draft.switch_blocks.push(SwitchDraft {
         name: Named { name: name.to_ascii_lowercase(), span },
-        from,
+        line,
         key: (kind_of(key.text()), template),
         slot,
         place,

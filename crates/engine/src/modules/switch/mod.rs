@@ -45,6 +45,8 @@ pub struct SwitchSpec {
     pub state: StatePath,
     /// The name that it had before: `from=`.
     pub from: Option<Box<str>>,
+    /// How long the answers after a commit are counted for its receipt, in milliseconds: `watch=`.
+    pub watch_ms: u64,
     /// The check of a target before a commit.
     pub gate: Option<GateSpec>,
     /// The treatment of streams of the old side.
@@ -132,19 +134,24 @@ pub(crate) fn append(number: usize, exchange: &mut Exchange, env: &mut Env<'_>, 
         out.truncate(start);
         return;
     }
+    let mut route_revision = 0;
     let (target, matched, point) = match tester(spec, exchange, env, &mut rooms.text) {
         Some(target) => (target, Matched::Tester, Some(ClientPoint::Open)),
-        None => match table.and_then(|table| table.find(key)) {
-            Some(entry) => {
-                let (target, point) = pick(number, key, &entry.route, exchange, env, &mut rooms.text);
-                (target, Matched::Entry, point)
+        None => {
+            let found = table.and_then(|table| table.find(key));
+            route_revision = table.map_or(0, |table| table.route_revision(found.map(|entry| &**entry)));
+            match found {
+                Some(entry) => {
+                    let (target, point) = pick(number, key, &entry.route, exchange, env, &mut rooms.text);
+                    (target, Matched::Entry, point)
+                }
+                None => (&*spec.rules.default, Matched::Default, None),
             }
-            None => (&*spec.rules.default, Matched::Default, None),
-        },
+        }
     };
     let revision = table.map_or(0, |table| table.revision());
     let client = point.unwrap_or_else(|| sticky::client(number, key, exchange, env, &mut rooms.text));
-    exchange.switches.note(number, key, target, revision, Found { matched, client });
+    exchange.switches.note(number, key, target, revision, Found { matched, client, route_revision });
     exchange.switches.put_rooms(rooms);
     out.truncate(start);
     out.extend_from_slice(target.as_bytes());
@@ -201,7 +208,9 @@ pub fn look_up(
             _ => std::str::from_utf8(&out[start..]).unwrap_or_default(),
         };
         let client = point.unwrap_or_else(|| sticky::client(number, key, exchange, env, &mut rooms.text));
-        exchange.switches.note(number, key, target, table.revision(), Found { matched, client });
+        let route_revision = table.route_revision(found.map(|(_, entry)| entry));
+        let found = Found { matched, client, route_revision };
+        exchange.switches.note(number, key, target, table.revision(), found);
     }
     exchange.switches.put_rooms(rooms);
     found.map(|(reach, _)| reach)

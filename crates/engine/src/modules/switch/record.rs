@@ -43,6 +43,8 @@ pub struct Choice {
     pub target: String,
     /// The revision of the table that was asked; 0 before the first commit.
     pub revision: u64,
+    /// The newest commit that may have changed what the key gets ([`switch::Table::route_revision`]); 0 for a tester.
+    pub route_revision: u64,
     /// The way in which it was found.
     pub matched: Matched,
     /// The client's place in a split, also where nothing is split: a split that comes while the request is under way
@@ -89,6 +91,7 @@ pub(super) struct Rooms {
 pub(super) struct Found {
     pub(super) matched: Matched,
     pub(super) client: ClientPoint,
+    pub(super) route_revision: u64,
 }
 
 /// How much a request has asked.
@@ -154,6 +157,7 @@ impl SwitchRecord {
         choice.revision = revision;
         choice.matched = found.matched;
         choice.client = found.client;
+        choice.route_revision = found.route_revision;
     }
 
     /// Returns how much has been asked so far.

@@ -1,12 +1,14 @@
 //! The requests of a thread that a switch has routed, and the changes that the control plane watches.
 //!
-//! Owns which request is on which side of a change, and which streams are to be cut. In steady state a request costs two
-//! copies of a few bytes: its entry and the buffer in it are reused, nothing is hashed and nothing allocated. Must never
-//! wait, and never decide when something is cut.
+//! Owns which request is on the old side of a change, and which streams are to be cut. In steady state a request costs
+//! the copies of a few bytes: its entry and the buffers in it are reused, nothing is hashed and nothing allocated, however
+//! many changes are watched. Only requests that a change leaves on its old side are compared with it. What the new side
+//! answers is counted by the statistics. Must never wait, and never decide when something is cut.
 
 use crate::context::conn_state::ConnState;
-use control::{Watch, WatchReport};
+use control::{OldRequest, Watch, WatchReport};
 use engine::modules::switch::{ClientPoint, point_of_address};
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -16,8 +18,10 @@ use switch::{Route, Table};
 #[cfg(test)]
 mod tests;
 
-/// How many watches a thread keeps; with one more the oldest is forgotten.
-const MAX_WATCHES: usize = 64;
+/// How many watches wait for their first request at a time: what each request may be compared with.
+const MAX_UNSEEN: usize = 32;
+/// How much of a method and of a path is kept to name a request.
+const NAMED: (usize, usize) = (16, 64);
 
 /// An entry's position, valid until its request leaves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -45,19 +49,36 @@ pub(crate) struct Following {
     pub(crate) number: u64,
 }
 
+/// A request that a switch has routed.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Routed<'a> {
+    pub(crate) following: Following,
+    /// The newest commit that may have changed its key's route.
+    pub(crate) route_revision: u64,
+    pub(crate) key: &'a [u8],
+    pub(crate) target: &'a str,
+    pub(crate) client: RoutedClient,
+    pub(crate) method: &'a [u8],
+    /// What it asked for, as sent.
+    pub(crate) path: &'a [u8],
+    /// Its beginning, on the thread's clock.
+    pub(crate) began_ms: u64,
+}
+
 #[derive(Debug)]
 struct Entry {
     turn: u32,
     taken: bool,
     following: Following,
-    /// The key, and behind it the target.
+    /// The key, the target, the method and the path, one behind the other.
     text: Vec<u8>,
-    key_len: usize,
+    key_len: u32,
+    target_len: u32,
+    method_len: u32,
     client: RoutedClient,
-    /// Bit n: it is on the old side of watch n.
-    old: u64,
-    /// Bit n: it is on the new side of watch n.
-    new: u64,
+    began_ms: u64,
+    /// The watches that it is on the old side of, in their order.
+    old: Vec<u64>,
     connection: Option<Rc<ConnState>>,
 }
 
@@ -77,12 +98,13 @@ struct Watched {
 }
 
 /// How a request ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Ended {
-    /// With a response.
-    Well,
-    /// Without one, or with 5xx.
-    Failed,
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Ended {
+    /// Without a response, or with 5xx.
+    pub(crate) failed: bool,
+    pub(crate) is_stream: bool,
+    /// How long upstreams took.
+    pub(crate) response_us: Option<u64>,
 }
 
 /// A change that requests are compared with.
@@ -103,21 +125,17 @@ pub(crate) struct Change {
 pub(crate) struct InFlight {
     entries: Vec<Entry>,
     free: Vec<u32>,
-    watches: Vec<Option<Watched>>,
-    /// Bit n: watch n is in use. Nearly always 0, which is all that a request looks at.
-    active: u64,
+    /// By their ids.
+    watches: BTreeMap<u64, Watched>,
+    /// The newest tables that brought a watched change: a request that follows them is on no old side.
+    newest: u64,
+    /// The watches that no request has followed yet, by switch and revision.
+    unseen: BTreeMap<(u32, u64), u64>,
 }
 
 impl InFlight {
     /// Enters a request that a switch has routed to a target.
-    pub(crate) fn enter(
-        &mut self,
-        following: Following,
-        key: &[u8],
-        target: &str,
-        client: RoutedClient,
-        connection: &Rc<ConnState>,
-    ) -> InFlightId {
+    pub(crate) fn enter(&mut self, routed: &Routed<'_>, connection: &Rc<ConnState>) -> InFlightId {
         let index = self.free.pop().unwrap_or_else(|| {
             self.entries.push(Entry::empty());
             (self.entries.len() - 1) as u32
@@ -125,17 +143,14 @@ impl InFlight {
         let entry = &mut self.entries[index as usize];
         entry.turn = entry.turn.wrapping_add(1);
         entry.taken = true;
-        entry.following = following;
-        entry.text.clear();
-        entry.text.extend_from_slice(key);
-        entry.text.extend_from_slice(target.as_bytes());
-        entry.key_len = key.len();
-        entry.client = client;
-        (entry.old, entry.new) = (0, 0);
+        entry.fill(routed);
         entry.connection = Some(Rc::clone(connection));
         let place = InFlightId { index, turn: entry.turn };
-        if self.active != 0 {
-            self.side_with_watches(index as usize);
+        if routed.following.number < self.newest {
+            self.enter_late(index as usize);
+        }
+        if !self.unseen.is_empty() {
+            self.see(routed);
         }
         place
     }
@@ -148,29 +163,31 @@ impl InFlight {
         }
         entry.taken = false;
         entry.connection = None;
-        let (old, new) = (entry.old, entry.new);
         self.free.push(place.index);
-        if old | new != 0 {
-            self.settle(old, new, ended);
+        if !entry.old.is_empty() {
+            self.settle(place.index as usize, ended);
         }
     }
 
     /// Begins to watch a change. Returns how many requests are on its old side now.
     pub(crate) fn watch(&mut self, change: Change) -> usize {
-        let slot = self.free_slot();
-        let bit = 1 << slot;
+        let id = change.watch.id;
         let mut old = 0;
         for entry in self.entries.iter_mut().filter(|entry| entry.taken) {
-            (entry.old, entry.new) = (entry.old & !bit, entry.new & !bit);
+            entry.old.retain(|known| self.watches.contains_key(known));
             if change.is_old(entry) {
-                entry.old |= bit;
+                entry.old.push(id);
                 old += 1;
             }
         }
         let Change { watch, switch, number, default } = change;
+        self.newest = self.newest.max(number);
+        if self.unseen.len() == MAX_UNSEEN {
+            self.unseen.pop_first();
+        }
+        self.unseen.insert((switch, watch.after.revision()), id);
         let report = WatchReport::default();
-        self.watches[slot] = Some(Watched { watch, switch, number, default, old, report });
-        self.active |= bit;
+        self.watches.insert(id, Watched { watch, switch, number, default, old, report });
         old
     }
 
@@ -183,32 +200,35 @@ impl InFlight {
     /// Returns the report of a watch; `None` if it is not kept here. Requests whose side is in force again are on no old
     /// side any more.
     pub(crate) fn report(&self, watch: u64, now_ms: u64, in_force: &InForce<'_>) -> Option<WatchReport> {
-        let (slot, watched) = self.find(watch)?;
-        let mut report = watched.report;
+        let watched = self.watches.get(&watch)?;
+        let mut report = watched.report.clone();
         if watched.old > 0 {
-            (report.in_flight, report.streams) =
-                self.count(now_ms, |entry| entry.old & (1 << slot) != 0 && !entry.is_back(in_force));
+            let is_left = |entry: &Entry| entry.old.contains(&watch) && !entry.is_back(in_force);
+            (report.in_flight, report.streams) = self.count(now_ms, is_left);
+            let left = self.entries.iter().filter(|entry| entry.taken && is_left(entry));
+            // A stream is not what a drain waits for, unless there is nothing else.
+            let oldest = left.min_by_key(|entry| (entry.is_stream(now_ms), entry.began_ms));
+            report.oldest = oldest.map(|entry| entry.described(now_ms));
         }
         Some(report)
     }
 
     /// Returns true if this watch is kept.
     pub(crate) fn knows(&self, watch: u64) -> bool {
-        self.find(watch).is_some()
+        self.watches.contains_key(&watch)
     }
 
     /// Forgets a watch.
     pub(crate) fn forget(&mut self, watch: u64) {
-        if let Some(slot) = self.find(watch).map(|(slot, _)| slot) {
-            self.clear(slot);
-        }
+        self.watches.remove(&watch);
+        self.unseen.retain(|_, known| *known != watch);
     }
 
     /// Returns the requests on the old side of a watch: those that are streams, and the others.
     pub(crate) fn old_side(&self, watch: u64, now_ms: u64) -> (Vec<InFlightId>, Vec<InFlightId>) {
-        match self.find(watch) {
-            Some((slot, _)) => self.places(now_ms, |entry| entry.old & (1 << slot) != 0),
-            None => Default::default(),
+        match self.watches.contains_key(&watch) {
+            true => self.places(now_ms, |entry| entry.old.contains(&watch)),
+            false => Default::default(),
         }
     }
 
@@ -252,66 +272,38 @@ impl InFlight {
         self.free.len() == self.entries.len()
     }
 
-    fn find(&self, watch: u64) -> Option<(usize, &Watched)> {
-        let slots = self.watches.iter().enumerate();
-        slots
-            .flat_map(|(slot, watched)| Some((slot, watched.as_ref()?)))
-            .find(|(_, one)| one.watch.id == watch)
-    }
-
-    fn free_slot(&mut self) -> usize {
-        if let Some(slot) = self.watches.iter().position(Option::is_none) {
-            return slot;
-        }
-        if self.watches.len() < MAX_WATCHES {
-            self.watches.push(None);
-            return self.watches.len() - 1;
-        }
-        let ages = self.watches.iter().enumerate();
-        let oldest =
-            ages.min_by_key(|(_, one)| one.as_ref().map(|one| one.number)).map_or(0, |(slot, _)| slot);
-        self.clear(oldest);
-        oldest
-    }
-
-    /// The bits of a watch that is cleared are wiped when its slot is taken again.
-    fn clear(&mut self, slot: usize) {
-        self.watches[slot] = None;
-        self.active &= !(1 << slot);
-    }
-
-    /// Finds the sides of a request that has just entered.
-    fn side_with_watches(&mut self, index: usize) {
+    /// Finds the old sides of a request that has asked in older tables and enters only now.
+    #[cold]
+    fn enter_late(&mut self, index: usize) {
         let entry = &mut self.entries[index];
-        for (slot, watched) in self.watches.iter_mut().enumerate() {
-            let Some(watched) = watched else { continue };
-            if entry.following.number >= watched.number {
-                if watched.changes(entry) {
-                    entry.new |= 1 << slot;
-                    watched.report.first_new.get_or_insert_with(Instant::now);
-                }
-            } else if watched.is_old(entry) {
-                entry.old |= 1 << slot;
+        for (id, watched) in &mut self.watches {
+            if watched.is_old(entry) {
+                entry.old.push(*id);
                 watched.old += 1;
             }
         }
     }
 
+    /// Notes the first request that follows a change.
+    #[cold]
+    fn see(&mut self, routed: &Routed<'_>) {
+        let change = (routed.following.switch, routed.route_revision);
+        let Some(watched) = self.unseen.get(&change).and_then(|id| self.watches.get_mut(id)) else { return };
+        // What asked in other tables of this revision, of a reload, may have another key.
+        if routed.following.number >= watched.number && watched.watch.concerns(routed.key) {
+            watched.report.first_new = Some(Instant::now());
+            self.unseen.remove(&change);
+        }
+    }
+
     /// Counts down for the watches of a request that has gone.
     #[cold]
-    fn settle(&mut self, old: u64, new: u64, ended: Ended) {
-        let failed = u64::from(ended == Ended::Failed);
-        for (slot, watched) in self.watches.iter_mut().enumerate() {
-            let Some(watched) = watched else { continue };
-            if old & (1 << slot) != 0 {
-                watched.old -= 1;
-                watched.report.last_old = Some(Instant::now());
-                watched.report.failed_old += failed;
-            }
-            if new & (1 << slot) != 0 {
-                watched.report.served_new += 1;
-                watched.report.failed_new += failed;
-            }
+    fn settle(&mut self, index: usize, ended: Ended) {
+        for id in self.entries[index].old.drain(..) {
+            let Some(watched) = self.watches.get_mut(&id) else { continue };
+            watched.old -= 1;
+            watched.report.last_old = Some(Instant::now());
+            watched.report.old.count(ended.is_stream, ended.failed, ended.response_us);
         }
     }
 
@@ -344,19 +336,50 @@ impl Entry {
             following: Following { switch: 0, number: 0 },
             text: Vec::new(),
             key_len: 0,
+            target_len: 0,
+            method_len: 0,
             client: RoutedClient { point: ClientPoint::Open, remote: None },
-            old: 0,
-            new: 0,
+            began_ms: 0,
+            old: Vec::new(),
             connection: None,
         }
     }
 
+    fn fill(&mut self, routed: &Routed<'_>) {
+        let Routed { following, key, target, client, method, path, began_ms, .. } = *routed;
+        let (method, path) = (&method[..method.len().min(NAMED.0)], &path[..path.len().min(NAMED.1)]);
+        self.following = following;
+        self.text.clear();
+        for part in [key, target.as_bytes(), method, path] {
+            self.text.extend_from_slice(part);
+        }
+        self.key_len = key.len() as u32;
+        self.target_len = target.len() as u32;
+        self.method_len = method.len() as u32;
+        self.client = client;
+        self.began_ms = began_ms;
+        self.old.clear();
+    }
+
     fn key(&self) -> &[u8] {
-        &self.text[..self.key_len]
+        &self.text[..self.key_len as usize]
     }
 
     fn target(&self) -> &[u8] {
-        &self.text[self.key_len..]
+        &self.text[self.key_len as usize..][..self.target_len as usize]
+    }
+
+    /// Returns its method and its path, without the query: that may hold what is no reader's business.
+    fn described(&self, now_ms: u64) -> OldRequest {
+        let line = &self.text[(self.key_len + self.target_len) as usize..];
+        let (method, path) = line.split_at(self.method_len as usize);
+        let end = path.iter().position(|byte| b"?#".contains(byte));
+        let text = |bytes: &[u8]| switch::visible(&String::from_utf8_lossy(bytes)).into_owned();
+        let cut = if end.is_none() && path.len() == NAMED.1 { "..." } else { "" };
+        OldRequest {
+            request: format!("{} {}{cut}", text(method), text(&path[..end.unwrap_or(path.len())])),
+            age_ms: now_ms.saturating_sub(self.began_ms),
+        }
     }
 
     fn is_stream(&self, now_ms: u64) -> bool {
@@ -374,32 +397,14 @@ impl Watched {
     fn is_old(&self, entry: &Entry) -> bool {
         is_old(entry, self.switch, self.number, &self.watch, &self.default)
     }
-
-    /// Returns true if the change concerns the key of this request.
-    fn changes(&self, entry: &Entry) -> bool {
-        entry.following.switch == self.switch && differs(&self.watch, entry.key())
-    }
 }
 
 /// Returns true if a request is where the change would not route it any more.
 fn is_old(entry: &Entry, switch: u32, number: u64, watch: &Watch, default: &Arc<str>) -> bool {
     entry.following.number < number
         && entry.following.switch == switch
-        && differs(watch, entry.key())
+        && watch.concerns(entry.key())
         && !is_routed_there(&watch.after, default, entry)
-}
-
-fn differs(watch: &Watch, key: &[u8]) -> bool {
-    if let [only] = &*watch.changes
-        && !only.covers(key)
-    {
-        return false;
-    }
-    match (watch.before.find(key), watch.after.find(key)) {
-        (None, None) => false,
-        (Some(before), Some(after)) => !Arc::ptr_eq(before, after),
-        _ => true,
-    }
 }
 
 /// Returns true if a table routes a request to where it is: of a split, the share of its client is what counts.

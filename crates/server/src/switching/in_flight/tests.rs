@@ -46,6 +46,23 @@ fn change(id: u64, before: &Table, name: &str, route: Option<&str>, number: u64)
     Change { watch: Arc::new(watch), switch: SWITCH, number, default: "blue".into() }
 }
 
+fn routed<'a>(key: &'a str, target: &'a str) -> Routed<'a> {
+    Routed {
+        following: Following { switch: SWITCH, number: 0 },
+        route_revision: 0,
+        key: key.as_bytes(),
+        target,
+        client: RoutedClient { point: ClientPoint::Address, remote: None },
+        method: b"GET",
+        path: b"/",
+        began_ms: 0,
+    }
+}
+
+fn ended(failed: bool) -> Ended {
+    Ended { failed, ..Ended::default() }
+}
+
 struct Fixture {
     in_flight: InFlight,
     connection: Rc<ConnState>,
@@ -64,7 +81,13 @@ impl Fixture {
     fn enter_as(&mut self, point: ClientPoint, number: u64, key: &str, target: &str) -> InFlightId {
         let following = Following { switch: SWITCH, number };
         let client = RoutedClient { point, remote: self.remote };
-        self.in_flight.enter(following, key.as_bytes(), target, client, &self.connection)
+        self.in_flight.enter(&Routed { following, client, ..routed(key, target) }, &self.connection)
+    }
+
+    /// A request that the commit of this revision has routed.
+    fn enter_new(&mut self, number: u64, key: &str, target: &str, route_revision: u64) -> InFlightId {
+        let following = Following { switch: SWITCH, number };
+        self.in_flight.enter(&Routed { following, route_revision, ..routed(key, target) }, &self.connection)
     }
 
     fn report(&self, watch: u64) -> WatchReport {
@@ -81,17 +104,17 @@ fn the_old_side_is_counted_at_the_switch_and_counts_down() {
     assert_eq!(fixture.in_flight.watch(change(1, &table(&[]), "a.example", Some("green"), 2)), 2);
     // It had asked in the tables before, and is entered only now.
     let late = fixture.enter(1, "a.example", "blue");
-    let new = fixture.enter(2, "a.example", "green");
+    let new = fixture.enter_new(2, "a.example", "green", 2);
     let report = fixture.report(1);
     assert_eq!((report.in_flight, report.streams), (3, 0));
     assert!(report.first_new.is_some() && report.last_old.is_none());
-    fixture.in_flight.leave(one, Ended::Well);
-    fixture.in_flight.leave(two, Ended::Failed);
-    fixture.in_flight.leave(late, Ended::Well);
-    fixture.in_flight.leave(new, Ended::Failed);
-    fixture.in_flight.leave(other_key, Ended::Failed);
+    fixture.in_flight.leave(one, ended(false));
+    fixture.in_flight.leave(two, ended(true));
+    fixture.in_flight.leave(late, ended(false));
+    fixture.in_flight.leave(new, ended(true));
+    fixture.in_flight.leave(other_key, ended(true));
     let report = fixture.report(1);
-    assert_eq!((report.in_flight, report.served_new, report.failed_new, report.failed_old), (0, 1, 1, 1));
+    assert_eq!((report.in_flight, report.old.requests, report.old.failed), (0, 3, 1));
     assert!(report.last_old.is_some());
     assert!(fixture.in_flight.is_empty());
     fixture.in_flight.forget(1);
@@ -164,10 +187,11 @@ fn changes_of_other_switches_do_not_count() {
     let mut fixture = Fixture::new();
     let following = Following { switch: SWITCH + 1, number: 1 };
     let client = RoutedClient { point: ClientPoint::Open, remote: None };
-    fixture.in_flight.enter(following, b"a.example", "blue", client, &fixture.connection);
+    let routed = Routed { following, client, route_revision: 2, ..routed("a.example", "blue") };
+    fixture.in_flight.enter(&routed, &fixture.connection);
     assert_eq!(fixture.in_flight.watch(change(1, &table(&[]), "a.example", Some("green"), 2)), 0);
     let following = Following { number: 2, ..following };
-    fixture.in_flight.enter(following, b"a.example", "blue", client, &fixture.connection);
+    fixture.in_flight.enter(&Routed { following, ..routed }, &fixture.connection);
     assert!(fixture.report(1).first_new.is_none());
 }
 
@@ -191,7 +215,7 @@ fn streams_are_counted_apart_and_cut() {
     );
     assert!(!fixture.in_flight.cut(stream, 499, &|_| None) && !fixture.connection.is_cut());
     assert!(fixture.in_flight.cut(stream, 500, &|_| None) && fixture.connection.is_cut());
-    fixture.in_flight.leave(stream, Ended::Well);
+    fixture.in_flight.leave(stream, ended(false));
     assert!(fixture.in_flight.cut(stream, 500, &|_| None), "who has left needs no cutting");
     // Its position belongs to another request by now.
     fixture.connection = Rc::default();
@@ -202,21 +226,51 @@ fn streams_are_counted_apart_and_cut() {
 }
 
 #[test]
-fn the_oldest_of_too_many_watches_is_forgotten_with_its_marks() {
+fn promise_8_a_request_is_compared_only_with_the_changes_that_leave_it_behind() {
     let mut fixture = Fixture::new();
-    let place = fixture.enter(1, "a.example", "blue");
+    let (old, stranger) = (fixture.enter(1, "a.example", "blue"), fixture.enter(1, "b.example", "blue"));
     let before = table(&[]);
-    for id in 0..MAX_WATCHES as u64 + 1 {
-        assert_eq!(fixture.in_flight.watch(change(id, &before, "a.example", Some("green"), 2 + id)), 1);
+    for id in 0..500 {
+        let name = if id % 2 == 0 { "a.example" } else { "c.example" };
+        let left = fixture.in_flight.watch(change(id, &before, name, Some("green"), 2 + id));
+        assert_eq!(left, usize::from(id % 2 == 0));
     }
-    assert!(fixture.in_flight.report(0, 0, &|_| None).is_none());
-    assert_eq!(fixture.report(MAX_WATCHES as u64).in_flight, 1);
-    // The slot of the first one serves a watch that this request is not on the old side of.
-    fixture.in_flight.watch(change(99, &before, "b.example", Some("green"), 1000));
-    assert_eq!(fixture.report(99).in_flight, 0);
-    fixture.in_flight.leave(place, Ended::Well);
-    assert_eq!(fixture.report(99).last_old, None);
-    assert_eq!(fixture.report(MAX_WATCHES as u64).in_flight, 0);
+    assert!(fixture.in_flight.unseen.len() <= MAX_UNSEEN);
+    let new = fixture.enter(502, "a.example", "green");
+    let marks = |fixture: &Fixture, id: InFlightId| fixture.in_flight.entries[id.index as usize].old.len();
+    assert_eq!((marks(&fixture, old), marks(&fixture, stranger), marks(&fixture, new)), (250, 0, 0));
+    // The marks of forgotten changes go with the next one.
+    (0..498).for_each(|id| fixture.in_flight.forget(id));
+    fixture.in_flight.watch(change(500, &before, "a.example", Some("green"), 1000));
+    assert_eq!((marks(&fixture, old), marks(&fixture, new)), (2, 0), "it is on the new side");
+    fixture.in_flight.leave(old, ended(true));
+    assert_eq!((fixture.report(498).in_flight, fixture.report(498).old.failed), (0, 1));
+    assert_eq!((fixture.report(499).in_flight, fixture.report(499).last_old), (0, None));
+}
+
+#[test]
+fn promise_20_the_oldest_request_of_the_old_side_is_named() {
+    let mut fixture = Fixture::new();
+    let long = format!("/{}", "x".repeat(100));
+    for (began_ms, method, path) in
+        [(2_000, "GET", "/export?secret=1"), (3_000, "POST", &*long), (1_000, "GET", "/other\x1b[2J")]
+    {
+        let following = Following { switch: SWITCH, number: 1 };
+        let key = if began_ms == 1_000 { "b.example" } else { "a.example" };
+        let (method, path) = (method.as_bytes(), path.as_bytes());
+        let routed = Routed { following, method, path, began_ms, ..routed(key, "blue") };
+        fixture.in_flight.enter(&routed, &fixture.connection);
+    }
+    let before = table(&[]);
+    fixture.in_flight.watch(change(1, &before, "a.example", Some("green"), 2));
+    fixture.in_flight.watch(change(2, &before, "b.example", Some("green"), 3));
+    let oldest = |id| fixture.in_flight.report(id, 43_000, &|_| None).unwrap().oldest.unwrap();
+    assert_eq!(oldest(1), OldRequest { request: "GET /export".into(), age_ms: 41_000 });
+    assert!(!oldest(2).request.contains('\x1b'), "{}", oldest(2).request);
+    assert_eq!(
+        fixture.in_flight.entries[1].described(3_000).request,
+        format!("POST {}...", &long[..NAMED.1])
+    );
 }
 
 #[test]
@@ -245,7 +299,7 @@ fn counts_agree_with_a_plain_list() {
             }
             1 if !present.is_empty() => {
                 let (place, ..) = present.swap_remove(random(present.len()));
-                fixture.in_flight.leave(place, Ended::Well);
+                fixture.in_flight.leave(place, ended(false));
             }
             _ if step % 50 == 0 => {
                 number += 1;

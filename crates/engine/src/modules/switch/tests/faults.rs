@@ -41,6 +41,9 @@ fn faults_are_named_with_their_cause() {
         ),
         ("switch $host $a { default blue; state s/; }", "no file in the state \"s/\""),
         ("switch $host $a frm=b { default blue; }", "invalid parameter \"frm=b\""),
+        ("switch $host $a watch=0 { default blue; }", "invalid parameter \"watch=0\""),
+        ("switch $host $a watch=2h { default blue; }", "invalid parameter \"watch=2h\""),
+        ("switch $host $a watch=1m watch=1m { default blue; }", "invalid parameter \"watch=1m\""),
         ("switch $host $a from= { default blue; }", "invalid name \"\" of a switch"),
         ("switch $host $a from=a { default blue; }", "switch \"a\" is in force, and so is no former name"),
         (

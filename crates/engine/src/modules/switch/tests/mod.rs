@@ -46,7 +46,9 @@ fn asked(config: &Config, host: &mut TestHost, request: &str) -> (String, Vec<Ch
 
 #[test]
 fn a_renamed_switch_keeps_its_store() {
-    let config = config("switch_retired old $older; switch $host $New from=$Live { default blue; }", "");
+    let text = "switch_retired old $older; switch $host $New watch=10s from=$Live { default blue; }";
+    let config = config(text, "");
+    assert_eq!(config.switches[0].watch_ms, 10_000);
     assert_eq!(config.switches[0].state, StatePath::File("/prefix/state/live.db".into()));
     assert_eq!(config.switches[0].from.as_deref(), Some("live"));
     let retired: Vec<&str> = config.control.retired_switches.iter().map(|one| &*one.name).collect();
@@ -132,6 +134,7 @@ fn a_request_gets_its_key_s_target_and_the_choice_is_recorded() {
         key: key.into(),
         target: target.to_owned(),
         revision: 7,
+        route_revision: if matched == Matched::Entry { 3 } else { 0 },
         matched,
         client: ClientPoint::Address,
     };
