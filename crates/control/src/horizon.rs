@@ -44,7 +44,8 @@ pub enum HorizonState {
 pub struct TargetAnswers {
     /// The target.
     pub target: String,
-    /// In the minute before the commit: streams are among the requests, and what failed are statuses of 500 and more.
+    /// In the minute before the commit, perhaps without its last second: streams are among the requests, and what failed are
+    /// statuses of 500 and more.
     pub before: AnswerCounts,
     /// Of requests that the commit has routed, since then.
     pub after: AnswerCounts,

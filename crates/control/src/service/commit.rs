@@ -144,6 +144,8 @@ impl ControlState {
             }
             let notes = gate.iter().flat_map(gate::notes).collect();
             let commit = plan.commit(switch.position().hash, now, notes);
+            // For the receipt's minute before, while the disk is waited for anyway.
+            self.data_plane().collect(Box::new(|()| {}));
             let keep = self.keep(switch, commit).instrument(trace::commit());
             if let Some(kept) = keep.await? {
                 return Ok(CommitOutcome::Committed(self.publish_commit(switch, kept, gate)));
