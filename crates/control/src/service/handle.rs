@@ -85,8 +85,7 @@ impl ControlHandle {
         shared.window_times = window_times;
         let control =
             ControlHandle { jobs, thread: Arc::default(), calls: Arc::default(), shared: Arc::new(shared) };
-        let tables = opened.tables.clone();
-        let inside = control.clone();
+        let (tables, inside) = (opened.tables.clone(), control.clone());
         let (ready, started) = std::sync::mpsc::channel();
         let thread = std::thread::Builder::new()
             .name("control".into())
