@@ -20,6 +20,8 @@ mod h2_frames;
 mod header_list;
 mod hpack;
 mod key_route;
+#[cfg(feature = "whole")]
+mod live_store;
 mod lua_block;
 mod messages;
 mod name_reply;
@@ -60,6 +62,8 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("header_list", header_list::check),
     ("hpack", hpack::check),
     ("key_route", key_route::check),
+    #[cfg(feature = "whole")]
+    ("live_store", live_store::check),
     ("lua_block", lua_block::check),
     ("messages", messages::check),
     ("name_reply", name_reply::check),

@@ -57,6 +57,7 @@ pub fn seeds(target: &str, root: &Path) -> Vec<Vec<u8>> {
             }));
         }
         "store" => seeds.extend(damages()),
+        "live_store" => seeds.extend(live_damages()),
         "name_reply" => seeds.extend(replies()),
         _ => {}
     }
@@ -259,6 +260,21 @@ fn damages() -> Vec<Vec<u8>> {
         for table in 0..7u8 {
             for column in 0..13u8 {
                 all.push(vec![choice, 14, 0, 0, 0, 5, table, column, 0, table + column, 7]);
+            }
+        }
+    }
+    all
+}
+
+/// Damage of each kind to each file of an open store, between orders, quiet moments and crashes.
+fn live_damages() -> Vec<Vec<u8>> {
+    let mut all = Vec::new();
+    for choice in 0..3u8 {
+        for what in [0u8, 4, 6, 8, 10, 12] {
+            for (at, page) in [(24u8, 0u8), (9, 16)] {
+                let damage = [4, what, at, page, 0, 4, 1, 2, 3, 4];
+                all.push([&[choice, 0, 3][..], &damage, &[8, 6, 3, 7, 24, 6]].concat());
+                all.push([&[choice, 3, 0, 8][..], &damage, &[3, 0, 6], &damage, &[7, 0, 6]].concat());
             }
         }
     }

@@ -34,7 +34,7 @@ struct Sound {
 /// Stores after a clean end, and after a crash.
 static SOUND: LazyLock<[Sound; 2]> = LazyLock::new(|| [made(false), made(true)]);
 
-fn content(table: &Table) -> Content {
+pub(crate) fn content(table: &Table) -> Content {
     table.iter().map(|(key, entry)| (key.to_string(), (entry.route.to_string(), entry.revision))).collect()
 }
 
@@ -50,7 +50,7 @@ fn rules() -> Rules {
     }
 }
 
-fn order(at: usize) -> Order {
+pub(crate) fn order(at: usize) -> Order {
     let key = |text: String| Key::parse(KIND, text.as_bytes(), 255).unwrap();
     let route = ["green", "red", "green=10 blue=90"][at % 3];
     let changes = vec![
@@ -68,12 +68,12 @@ fn order(at: usize) -> Order {
     Order { action: Action::Set(changes), meta }
 }
 
-fn next(loaded: &Loaded, order: &Order) -> Option<Commit> {
+pub(crate) fn next(loaded: &Loaded, order: &Order) -> Option<Commit> {
     let plan = switch::plan(&loaded.table, &rules(), order, &loaded.pending).ok()?;
     Some(plan.commit(loaded.last_hash, 1_000 + loaded.table.revision(), vec!["a note".into()]))
 }
 
-fn folder() -> tempfile::TempDir {
+pub(crate) fn folder() -> tempfile::TempDir {
     let memory = Path::new("/dev/shm");
     if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() }.expect("a folder")
 }
@@ -140,7 +140,7 @@ pub(crate) fn check(data: &[u8]) {
 }
 
 /// Applies changes from the bytes: the kind (one byte), the place (three), a length (one), and that many bytes.
-fn damage<'a>(mut rest: &'a [u8], file: &mut Vec<u8>, log: &mut Vec<u8>) -> Vec<&'a [u8]> {
+pub(crate) fn damage<'a>(mut rest: &'a [u8], file: &mut Vec<u8>, log: &mut Vec<u8>) -> Vec<&'a [u8]> {
     let mut rows = Vec::new();
     while let Some((head, after)) = rest.split_first_chunk::<5>() {
         let [what, a, b, c, len] = *head;
@@ -169,7 +169,7 @@ fn damage<'a>(mut rest: &'a [u8], file: &mut Vec<u8>, log: &mut Vec<u8>) -> Vec<
     rows
 }
 
-const TABLES: [(&str, &[&str]); 7] = [
+const TABLES: [(&str, &[&str]); 8] = [
     ("head", &["key_kind", "revision", "hash", "keys", "digest", "opened_ms"]),
     ("entries", &["key", "route", "revision"]),
     (
@@ -193,6 +193,7 @@ const TABLES: [(&str, &[&str]); 7] = [
     ("idempotency", &["name", "revision"]),
     ("pending", &["revision", "confirm_by_ms"]),
     ("receipts", &["revision", "receipt"]),
+    ("unchanged", &["name", "digest", "revision", "time_ms"]),
 ];
 
 /// Changes one row by SQL, as could be done with a shell: table, column, row, kind of value, value. The column after the
