@@ -58,6 +58,8 @@ pub struct Settings {
     pub realip: modules::realip::RealIpSettings,
     /// `valid_referers`.
     pub referer: modules::referer::RefererSettings,
+    /// What changes bodies on their way out.
+    pub filters: FilterSettings,
     /// `rewrite`, `set`, `if`, `return`.
     pub rewrite: modules::rewrite::RewriteSettings,
     /// `try_files`.
@@ -72,6 +74,8 @@ impl Settings {
         self.core.inherit(&outer.core);
         self.error_page.inherit(&outer.error_page);
         self.static_files.inherit(&outer.static_files);
+        self.filters.charset.inherit(&outer.filters.charset);
+        self.filters.gzip.inherit(&outer.filters.gzip);
         self.headers.inherit(&outer.headers);
         self.headers.inherit_lists(&outer.headers);
         self.limit_conn.inherit(&outer.limit_conn);
@@ -83,6 +87,15 @@ impl Settings {
         self.referer.inherit_lists(&outer.referer);
         self.rewrite.inherit(&outer.rewrite);
     }
+}
+
+/// The settings of filters.
+#[derive(Clone, Debug, Default)]
+pub struct FilterSettings {
+    /// `charset`.
+    pub charset: modules::charset::CharsetSettings,
+    /// `gzip` and what goes with it.
+    pub gzip: modules::gzip::GzipSettings,
 }
 
 /// A location, or a server's own scope.

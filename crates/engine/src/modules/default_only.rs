@@ -13,18 +13,12 @@ const HSL: Contexts = Contexts::HSL;
 const HSLI: Contexts = Contexts::HSLI;
 
 const DIRECTIVES: &[Directive] = &[
-    Directive::default_only("gzip", HSLI, "off", "gzip off;"),
-    Directive::default_only("gzip_proxied", HSL, "off", "gzip_proxied off;"),
-    Directive::default_only("gzip_static", HSL, "off", "gzip_static off;"),
-    Directive::default_only("gzip_vary", HSL, "off", "gzip_vary off;"),
     Directive::default_only("gunzip", HSL, "off", "gunzip off;"),
     Directive::default_only("mirror", HSL, "off", "mirror off;"),
     Directive::default_only("mirror_request_body", HSL, "on", "mirror_request_body on;"),
     Directive::default_only("autoindex", HSL, "off", "autoindex off;"),
     Directive::default_only("autoindex_localtime", HSL, "off", "autoindex_localtime off;"),
     Directive::default_only("autoindex_exact_size", HSL, "on", "autoindex_exact_size on;"),
-    Directive::default_only("charset", HSLI, "off", "charset off;"),
-    Directive::default_only("override_charset", HSLI, "off", "override_charset off;"),
     Directive::default_only("aio", HSL, "off", "aio off;"),
     Directive::default_only("aio_write", HSL, "off", "aio_write off;"),
     Directive::default_only("directio", HSL, "off", "directio off;"),

@@ -133,6 +133,8 @@ const FILLED_IN_LATER: &[(&str, &str)] = &[
     ("proxy_max_temp_file_size", "proxy::Compiled"),
     ("proxy_temp_file_write_size", "proxy::Compiled"),
     ("proxy_limit_rate", "no rate and a rate of 0 are both without limit"),
+    ("proxy_ssl_ciphers", "tls::suites"),
+    ("proxy_ssl_name", "proxy::upstream_name"),
     ("root", "static files: html under the prefix"),
 ];
 

@@ -14,6 +14,7 @@ use std::sync::LazyLock;
 
 pub mod access;
 pub mod auth_basic;
+pub mod charset;
 pub mod control;
 pub mod core;
 pub mod default_only;
@@ -22,6 +23,7 @@ mod documentation;
 pub mod error_page;
 pub mod events;
 mod forwarded;
+pub mod gzip;
 pub mod headers;
 pub mod limit_conn;
 pub mod limit_req;
@@ -29,6 +31,7 @@ pub mod limit_zone;
 pub mod log;
 pub mod lua;
 pub mod map;
+mod media_types;
 pub mod process;
 pub mod proxy;
 pub mod realip;
@@ -118,9 +121,12 @@ pub static MODULES: &[&Module] = &[
     &status::MODULE,
     &static_files::MODULE,
     &default_only::MODULE,
-    // The header filters run in nginx's order: conditions (of static_files), scripts, added fields, ranges.
+    // The header filters run in nginx's order: conditions (of static_files), scripts, added fields, charset, compression,
+    // ranges.
     &lua::MODULE,
     &headers::MODULE,
+    &charset::MODULE,
+    &gzip::MODULE,
     &static_files::ranges::MODULE,
     // In the log phase, scripts come before the access log.
     &log::MODULE,

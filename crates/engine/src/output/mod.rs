@@ -3,8 +3,10 @@
 //! Everything ends up in [`Output::wire`], which the server sends; large bodies pass by it (see
 //! [`Output::open_chunk`]): the engine frames them and never copies them.
 
+mod encoder;
 pub(crate) mod wire;
 
+pub use encoder::{Encoder, Ratio};
 pub use wire::{FilterFailed, Framing, HeadRefused, Output};
 
 use crate::exchange::Exchange;
@@ -56,7 +58,7 @@ pub fn write_body(
     if exchange.output.failed {
         return Err(FilterFailed);
     }
-    if has_body_filter(exchange, env) {
+    if has_script(exchange, env) {
         exchange.script.chunk.clear();
         exchange.script.chunk.extend_from_slice(data);
         exchange.script.chunk_last = last;
@@ -77,10 +79,36 @@ pub fn write_body(
 
 /// Returns whether the body must pass through [`write_body`]; otherwise the server may send it past the wire.
 pub fn has_body_filter(exchange: &Exchange, env: &Env<'_>) -> bool {
+    exchange.output.encoder.is_some() || has_script(exchange, env)
+}
+
+fn has_script(exchange: &Exchange, env: &Env<'_>) -> bool {
     env.config.location(exchange.route.location).settings.lua.body_filter.is_some()
 }
 
+/// Writes what filters hold back of the body so far.
+pub fn flush(exchange: &mut Exchange, env: &mut Env<'_>) {
+    if exchange.output.encoder.is_some() && exchange.output.head_written && !exchange.output.ended {
+        let before = std::mem::replace(&mut exchange.output.at_once, true);
+        append(exchange, env, b"", false);
+        exchange.output.at_once = before;
+    }
+}
+
+/// Compresses the body's bytes, if they are to be, and writes them.
 fn append(exchange: &mut Exchange, env: &mut Env<'_>, data: &[u8], last: bool) {
+    let Some(mut encoder) = exchange.output.encoder.take() else {
+        return append_encoded(exchange, env, data, last);
+    };
+    encoder.write(data, last, exchange.output.at_once);
+    if last {
+        exchange.output.ratio = Some(encoder.ratio());
+    }
+    append_encoded(exchange, env, &encoder.encoded, last);
+    exchange.output.encoder = (!last).then_some(encoder);
+}
+
+fn append_encoded(exchange: &mut Exchange, env: &mut Env<'_>, data: &[u8], last: bool) {
     let output = &mut exchange.output;
     let len = data.len() as u64;
     output.open_chunk(len);
@@ -170,6 +198,9 @@ fn encode_head(exchange: &mut Exchange, env: &mut Env<'_>) {
             wire.extend_from_slice(itoa::Buffer::new().format(seconds).as_bytes());
             wire.extend_from_slice(b"\r\n");
         }
+    }
+    if output.varies && *settings.filters.gzip.vary {
+        wire.extend_from_slice(b"Vary: Accept-Encoding\r\n");
     }
     if let (Some(location), false) = (&response.location, made_absolute) {
         http::encode::encode_field(wire, b"Location", location);

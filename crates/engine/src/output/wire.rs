@@ -1,5 +1,7 @@
 //! Bytes on their way to the client: what is to be sent, how the body ends, and how far the answer is.
 
+use super::encoder::{Encoder, Ratio};
+
 /// The way in which the end of the body is marked.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Framing {
@@ -29,6 +31,14 @@ pub struct Output {
     pub body_len: u64,
     /// The connection will be used for another request.
     pub keep_alive: bool,
+    /// What compresses the body.
+    pub encoder: Option<Box<Encoder>>,
+    /// Nothing of the body is to be held back: what is written goes out.
+    pub at_once: bool,
+    /// What the body was and what it has become, once it is whole.
+    pub ratio: Option<Ratio>,
+    /// The answer depends on `Accept-Encoding`.
+    pub(crate) varies: bool,
     pub(super) head_written: bool,
     pub(super) ended: bool,
     /// A body filter has failed, or the client is gone: nothing more may be sent.

@@ -6,7 +6,6 @@ use super::{Variable, read};
 pub(super) const VARIABLES: &[Variable] = &[
     read("http2", "h2 or h2c over HTTP/2: empty.", |_, _, _| true),
     read("http3", "h3 over HTTP/3: empty.", |_, _, _| true),
-    read("gzip_ratio", "The ratio of a compressed answer: no value.", |_, _, _| false),
     read("upstream_cache_status", "What a cache made of the request: no value.", |_, _, _| false),
     read("upstream_cache_last_modified", "Last-Modified of a cached answer: no value.", |_, _, _| false),
     read("upstream_cache_etag", "ETag of a cached answer: no value.", |_, _, _| false),

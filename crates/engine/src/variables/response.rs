@@ -4,6 +4,7 @@ use super::{Family, Variable, read, write};
 use crate::exchange::Exchange;
 use crate::host::Env;
 use crate::output::Framing;
+use crate::output::Ratio;
 use http::{Known, Version};
 
 pub(super) const VARIABLES: &[Variable] = &[
@@ -11,6 +12,13 @@ pub(super) const VARIABLES: &[Variable] = &[
         let status = status(exchange);
         let digit = |value: u16| b'0' + (value % 10) as u8;
         out.extend_from_slice(&[digit(status / 100), digit(status / 10), digit(status)]);
+        true
+    }),
+    read("gzip_ratio", "The ratio of the body to what it was compressed to.", |exchange, _, out| {
+        // nginx's rounding.
+        let Some(Ratio { plain, encoded: encoded @ 1.. }) = exchange.output.ratio else { return false };
+        let hundredths = (plain * 100 / encoded) + u64::from(plain * 1000 / encoded % 10 > 4);
+        out.extend_from_slice(format!("{}.{:02}", hundredths / 100, hundredths % 100).as_bytes());
         true
     }),
     read("bytes_sent", "How many bytes were sent to the client.", |exchange, _, out| {

@@ -68,6 +68,9 @@ enum Event {
 /// A response that runs for so long counts as a stream, in ms.
 const STREAM_AFTER_MS: u64 = 5_000;
 
+/// Bytes that may go through filters before others are served.
+const YIELD_AFTER: u64 = 64 << 10;
+
 /// Up to so many bytes are cheaper to copy behind the head than to send from where they are.
 const COPIED_BYTES: usize = 2 << 10;
 
@@ -86,10 +89,11 @@ impl<'r, 'a, 'b> BodyRelay<'r, 'a, 'b> {
             exchange.response.close |= quitting;
             output::write_head(exchange, env)?;
             let plan = proxy::relay(exchange, env);
+            exchange.output.at_once = !plan.buffering || promises_events(exchange);
             let memory = (plan.buffer_count * plan.buffer_size + plan.head_size) as usize;
             let rules = Rules {
                 buffering: plan.buffering && core::limit_rate(exchange, env.config) == 0,
-                at_once: !plan.buffering || promises_events(exchange),
+                at_once: exchange.output.at_once,
                 filtered: output::has_body_filter(exchange, env),
                 limit_rate: plan.limit_rate,
                 range: plan.range,
@@ -195,7 +199,12 @@ impl<'r, 'a, 'b> BodyRelay<'r, 'a, 'b> {
         if self.rules.filtered {
             let data = self.conn.read_buffer.slice(range);
             cx.engine(|exchange, env| output::write_body(exchange, env, data, piece.done))?;
-            return self.send_wire().await;
+            self.send_wire().await?;
+            // Filters take long: others are served in between.
+            if self.position / YIELD_AFTER != (self.position - whole.len() as u64) / YIELD_AFTER {
+                tokio::task::yield_now().await;
+            }
+            return Ok(());
         }
         let output = &mut cx.exchange.output;
         let range = if output.framing == Framing::None { 0..0 } else { range };

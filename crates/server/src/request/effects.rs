@@ -8,6 +8,7 @@ use crate::request::respond::Unfinished;
 use crate::request::send::SendError;
 use crate::switching::{api, holds};
 use engine::host::Level;
+use engine::output;
 use engine::phase::{Effect, Wake};
 use std::future::poll_fn;
 use std::task::Poll;
@@ -32,6 +33,7 @@ impl RequestCx<'_> {
             }
             Effect::Hold(ms) => self.delay(ms).await,
             Effect::Flush => {
+                self.engine(output::flush);
                 let sent = self.send_wire().await;
                 self.go_on_without_client(sent)
             }

@@ -54,6 +54,9 @@ impl From<HeadRefused> for Unfinished {
 /// Bodies up to this size are copied into one write with their heads, instead of sent by sendfile after them.
 const COPY_UP_TO: u64 = 16 << 10;
 
+/// Bytes that may go through filters before others are served.
+const YIELD_AFTER: u64 = 64 << 10;
+
 impl RequestCx<'_> {
     /// Sends a body that is in memory.
     pub(crate) async fn serve_bytes(&mut self, body: &[u8]) -> Result<(), Unfinished> {
@@ -109,6 +112,10 @@ impl RequestCx<'_> {
             len -= count as u64;
             if len > 0 {
                 self.send_wire().await?;
+                if offset / YIELD_AFTER != (offset - count as u64) / YIELD_AFTER {
+                    // Filters take long: others are served in between.
+                    tokio::task::yield_now().await;
+                }
             }
         }
         self.client.thread.buffers.give_back(buffer);

@@ -2,7 +2,8 @@
 
 use super::path::{self, log_failure, log_path};
 use crate::exchange::Exchange;
-use crate::host::{Env, FileError, Level};
+use crate::host::{Env, FileError, Level, Opened};
+use crate::modules::gzip::{self, Precompressed};
 use crate::phase::{Content, FilePart, Verdict};
 use http::Known;
 use http::escape::{Escape, escape};
@@ -28,7 +29,9 @@ fn answer(exchange: &mut Exchange, env: &mut Env<'_>, path: &mut Vec<u8>, is_pos
     if let Err(status) = path::append_path(exchange, env, path) {
         return Verdict::Refuse(status);
     }
-    let opened = match path::open(exchange, env, path, false) {
+    let compressed = precompressed(exchange, env, path);
+    let is_compressed = compressed.is_some();
+    let opened = match compressed.map_or_else(|| path::open(exchange, env, path, false), Ok) {
         Ok(opened) => opened,
         Err(error) => return refuse(exchange, env, path, error),
     };
@@ -56,11 +59,33 @@ fn answer(exchange: &mut Exchange, env: &mut Env<'_>, path: &mut Vec<u8>, is_pos
         response.headers.push_known(Known::ETag, etag(opened.modified_s, opened.len, &mut tag));
     }
     super::set_content_type(exchange, env);
-    exchange.response.allow_ranges = true;
+    if is_compressed {
+        exchange.response.headers.push_known(Known::ContentEncoding, b"gzip");
+    }
+    exchange.response.allow_ranges = !is_compressed;
     Verdict::Serve(match opened.len {
         0 => Content::Empty,
         len => Content::File { file, parts: vec![FilePart::Range { offset: 0, len }] },
     })
+}
+
+/// Opens the compressed file beside the one that is asked for, if `gzip_static` says so and there is one
+/// (ngx_http_gzip_static_module).
+fn precompressed(exchange: &mut Exchange, env: &mut Env<'_>, path: &mut Vec<u8>) -> Option<Opened> {
+    let settings = &env.config.location(exchange.route.location).settings.filters.gzip;
+    let accepted = match *settings.precompressed {
+        Precompressed::Off => return None,
+        Precompressed::On => gzip::accepts(exchange, env),
+        Precompressed::Always => true,
+    };
+    if !accepted && !*settings.vary {
+        return None;
+    }
+    path.extend_from_slice(b".gz");
+    let opened = path::open(exchange, env, path, false).ok().filter(|opened| opened.is_file);
+    path.truncate(path.len() - 3);
+    exchange.output.varies |= opened.is_some() && *settings.precompressed == Precompressed::On;
+    opened.filter(|_| accepted)
 }
 
 fn refuse(exchange: &Exchange, env: &mut Env<'_>, path: &[u8], error: FileError) -> Verdict {
