@@ -32,7 +32,8 @@ pub enum WorkerCommand {
     Quit,
     /// Return at once.
     Terminate,
-    /// A reload that [`Reporter::request_reload`] asked for has ended.
+    /// A reload that [`Reporter::request_reload`] asked for has ended, or the master has refused one
+    /// ([`ReloadOutcome::BY_SIGNAL`]).
     ReloadEnded(ReloadOutcome),
     /// The master is gone. Serve on, but take no orders, until another command comes.
     Orphaned,
@@ -52,6 +53,9 @@ pub struct ReloadOutcome {
 }
 
 impl ReloadOutcome {
+    /// The ticket of a reload that a signal asked for, and that the master refused by itself.
+    pub const BY_SIGNAL: u64 = 0;
+
     /// Encodes it as the body of a message.
     pub(crate) fn encode(done: bool, findings: &[String]) -> Vec<u8> {
         let mut body = vec![u8::from(done)];

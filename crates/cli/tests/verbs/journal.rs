@@ -64,6 +64,29 @@ fn history_has_holds_and_reloads_between_the_commits() {
 }
 
 #[test]
+fn a_configuration_that_the_master_refuses_is_in_the_journal() {
+    let server = Server::start("", "");
+    let conf = std::fs::read_to_string(server.path("conf/nginx.conf")).unwrap();
+    std::fs::write(server.path("conf/nginx.conf"), conf.replace("worker_processes 2;", "worker_process 2;"))
+        .unwrap();
+    let pid = std::fs::read_to_string(server.path("logs/pointsman.pid")).unwrap();
+    assert!(Command::new("kill").args(["-HUP", pid.trim()]).status().unwrap().success());
+    let history = || server.say(&["history"]).done();
+    server.until("the journal has it", || history().contains("  signal  reload refused"));
+    let text = history();
+    assert!(
+        text.contains("worker_process\\") || text.contains("unknown directive \"worker_process\""),
+        "{text}"
+    );
+    // One that a caller asked for is a refusal of that caller, and no second reload.
+    assert_eq!(server.say(&["reload"]).code, 1);
+    assert_eq!(history().matches("reload refused").count(), 1, "{}", history());
+    std::fs::write(server.path("conf/nginx.conf"), conf).unwrap();
+    assert!(Command::new("kill").args(["-HUP", pid.trim()]).status().unwrap().success());
+    server.until("the next one is done", || history().contains("  signal  reload done"));
+}
+
+#[test]
 fn a_journal_that_cannot_be_written_stops_nothing() {
     let server = Server::start("", "");
     server.say(&["hold", "b.example"]).done();

@@ -35,11 +35,14 @@ impl<A: Application> Master<A> {
             return;
         }
         self.phase.answering = std::mem::take(&mut self.phase.asking);
-        if !self.phase.answering.is_empty() {
-            self.log.start_capture();
-        }
+        self.log.start_capture();
         self.notify.reloading();
         if self.begin_reload().is_err() {
+            let serving = self.workers.iter().find(|worker| !worker.leaving && worker.ready);
+            // A worker that never sees the configuration hears of it all the same, for the journal.
+            let told = serving.map(|worker| (worker.pid, ReloadOutcome::BY_SIGNAL));
+            let told = told.filter(|_| self.phase.answering.is_empty());
+            self.phase.answering.extend(told);
             self.report_outcome(false);
         }
     }

@@ -20,7 +20,7 @@ use engine::Config;
 use engine::config::Inputs;
 use engine::modules::core::Identity;
 use process::log::{ErrorLog, Level};
-use process::{Application, Finding, Listener, Loaded, Source, WorkerCommand, WorkerInit};
+use process::{Application, Finding, Listener, Loaded, ReloadOutcome, Source, WorkerCommand, WorkerInit};
 use statistics::{Collector, Layout};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
@@ -231,6 +231,9 @@ impl WorkerProcess {
                     if let Err(error) = self.init.logs.adopt(logs) {
                         self.init.error_log.write(Level::Alert, 0, format!("log files: {error}").as_bytes());
                     }
+                }
+                Some(WorkerCommand::ReloadEnded(answer)) if answer.ticket == ReloadOutcome::BY_SIGNAL => {
+                    self.shared.control.note_reload("signal", Err(&answer.findings.join("; ")));
                 }
                 Some(WorkerCommand::ReloadEnded(answer)) => {
                     self.shared.bus.reload_requests().answered(answer)

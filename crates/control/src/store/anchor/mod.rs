@@ -6,9 +6,12 @@
 //! The file is replaced as a whole when its commits have outgrown its snapshot: written under another name, synced, renamed.
 
 mod content;
+mod disk;
 mod record;
 
 pub(super) use content::Content;
+#[cfg(test)]
+pub(super) use disk::{fail_after, heal};
 
 use super::files::{beside, sync_folder};
 use super::rows::{Head, kind_name};
@@ -90,8 +93,8 @@ impl Anchor {
     pub(super) fn append(&mut self, commit: &Commit) -> io::Result<()> {
         let line = record::line(&Record::Commit(Box::new(CommitRecord::of(commit))))?;
         let written = self.make_space(line.len() as u64).and_then(|()| {
-            self.file.write_all_at(&line, self.end)?;
-            self.file.sync_data()
+            disk::write_at(&self.file, &line, self.end)?;
+            disk::sync(&self.file, false)
         });
         self.has_failed |= written.is_err();
         written?;
@@ -108,10 +111,10 @@ impl Anchor {
         let zeros = [0; 1 << 16];
         while self.size < size {
             let more = (size - self.size).min(zeros.len() as u64);
-            self.file.write_all_at(&zeros[..more as usize], self.size)?;
+            disk::write_at(&self.file, &zeros[..more as usize], self.size)?;
             self.size += more;
         }
-        self.file.sync_all()
+        disk::sync(&self.file, true)
     }
 
     /// Returns true if its commits have outgrown its snapshot, by this factor.
@@ -194,7 +197,7 @@ impl Draft {
         self.put(&Record::End(self.chain.revision));
         match self.fault.take() {
             Some(fault) => return Err(fault),
-            None => self.out.flush()?,
+            None => disk::ready().and_then(|()| self.out.flush())?,
         }
         let file = self.out.get_ref().try_clone()?;
         let start = file.metadata()?.len();

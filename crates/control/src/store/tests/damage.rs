@@ -56,7 +56,7 @@ impl Live {
     }
 }
 
-fn copy(from: &Path, to: &Path) {
+pub(super) fn copy(from: &Path, to: &Path) {
     fs::create_dir_all(to).unwrap();
     for name in FILES {
         let _ = fs::remove_file(to.join(name));
@@ -133,6 +133,13 @@ fn judge(folder: &Path, right: &[Shown], counts: &mut Counts, what: &str) {
         }
         (None, Err(fault)) => panic!("{what}: neither sound nor damaged: {fault}"),
     }
+}
+
+/// Opens what a crash has left where no file was damaged: what was acknowledged is there, and it says nothing wrong.
+pub(super) fn judge_right(folder: &Path, right: &Table, what: &str) {
+    let mut counts = Counts::default();
+    judge(folder, &[content(right)], &mut counts, what);
+    assert_eq!(counts.refused, 0, "{what}");
 }
 
 fn rounds() -> std::ops::Range<u64> {

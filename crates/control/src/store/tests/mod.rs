@@ -2,6 +2,7 @@
 
 mod cost;
 mod damage;
+mod disk;
 mod formats;
 mod restore;
 mod unchanged;
