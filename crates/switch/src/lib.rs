@@ -33,7 +33,7 @@ mod visible;
 
 pub use boot_time::{BootTime, ClockReading};
 pub use commit::{Chain, ChainBreak, ChainFault, Change, Commit, Hash, verify_chain};
-pub use hold::{Hold, HoldLimits, HoldState, Ticket};
+pub use hold::{Hold, HoldLimits, HoldPhase, HoldState, Ticket};
 pub use key::{Key, KeyFault, KeyKind, Shape, normalise};
 pub use kind::CommitKind;
 pub use memory_store::MemoryStore;

@@ -53,7 +53,7 @@ async fn wait(client: &mut Client, ticket: &mut Ticket) -> End {
     poll_fn(|cx| {
         loop {
             let now_ms = now_ms(thread);
-            let until_ms = match ticket.poll(now_ms) {
+            let until_ms = match ticket.poll(now_ms, cx.waker()) {
                 HoldState::Go => return Poll::Ready(End::Go),
                 HoldState::TimedOut => return Poll::Ready(End::TimedOut),
                 HoldState::WaitUntil(ms) => ms,

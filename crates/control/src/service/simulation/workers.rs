@@ -11,6 +11,7 @@ use sim::{Seeded, holds, tell};
 use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex};
+use std::task::Waker;
 use std::time::Duration;
 use switch::{HoldState, Key, Route, Table, Tables, Ticket};
 use tokio::sync::mpsc;
@@ -317,7 +318,7 @@ pub(super) async fn visit(world: Rc<World>, mut seeded: Seeded) {
 /// Waits for the release. `false` if the time is over, or the process gone.
 async fn wait(world: &World, mut ticket: Ticket, process: u64) -> bool {
     loop {
-        match ticket.poll(world.clock_ms()) {
+        match ticket.poll(world.clock_ms(), Waker::noop()) {
             HoldState::Go => return true,
             HoldState::TimedOut => {
                 let late = world.clock_ms() >= ticket.deadline_ms();

@@ -1,6 +1,7 @@
 //! Holds, and switching inside one.
 
 use super::*;
+use std::task::Waker;
 use switch::HoldState;
 
 fn hold_order(name: &str) -> HoldOrder {
@@ -20,7 +21,7 @@ async fn a_key_is_held_and_let_go() {
     assert_eq!(tables.held(0, b"a.example"), Some(0));
     assert_eq!(tables.held(0, b"b.example"), None);
     let mut ticket = tables.holds[0].admit(10, 0).unwrap();
-    assert_eq!(ticket.poll(5), HoldState::Wait);
+    assert_eq!(ticket.poll(5, Waker::noop()), HoldState::Wait);
     assert_eq!(control.hold("live", hold_order("a.example")).await.unwrap_err().code, Code::HoldExists);
     // A switch meanwhile keeps it.
     set(&control, "a.example", "green").await.unwrap();
@@ -29,7 +30,7 @@ async fn a_key_is_held_and_let_go() {
     assert_eq!((state.holds[0].waiting, state.holds[0].waiting_bytes), (1, 10));
     let released = control.release("live", key("a.example"), None, "tester".into()).await.unwrap();
     assert_eq!(released.waiting, 1);
-    assert_eq!(ticket.poll(5), HoldState::Go);
+    assert_eq!(ticket.poll(5, Waker::noop()), HoldState::Go);
     assert_eq!(published(&data_plane).held(0, b"a.example"), None);
     let again = control.release("live", key("a.example"), None, "tester".into()).await;
     assert_eq!(again.unwrap_err().code, Code::NotHeld);
@@ -59,7 +60,7 @@ async fn hold_drain_switch_release() {
     data_plane.tell(|workers| workers.in_flight = 0);
     let receipt = switching.await.unwrap().unwrap();
     assert_eq!(receipt.hold.unwrap().waiting, 1);
-    assert_eq!(ticket.poll(0), HoldState::Go);
+    assert_eq!(ticket.poll(0, Waker::noop()), HoldState::Go);
     // First all workers got the table, then the hold was lifted.
     let steps: Vec<_> = data_plane.ask(|workers| {
         workers.published.iter().map(|tables| (tables.tables[0].revision(), tables.holds.len())).collect()
