@@ -3,7 +3,9 @@
 //! Owns the units and their rounding. Must never be parsed: programs take `--json`.
 
 use comfy_table::{CellAlignment, ContentArrangement};
-use control::api::types::{AnswerCounts, Drain, DrainState, Horizon, HorizonState, KeyChange, Overdue};
+use control::api::types::{
+    AnswerCounts, Drain, DrainState, Hold, HoldState, HoldThen, Horizon, HorizonState, KeyChange, Overdue,
+};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
@@ -70,6 +72,34 @@ pub(crate) fn count(number: u64, what: &str) -> String {
 /// Formats a key; the empty one as quotes.
 pub(crate) fn key_text(key: &str) -> &str {
     if key.is_empty() { "\"\"" } else { key }
+}
+
+/// Formats a hold, without its key.
+pub(crate) fn hold(hold: &Hold) -> String {
+    let state = match hold.state {
+        HoldState::Held if hold.of_order => "held for an order",
+        HoldState::Held => "held",
+        HoldState::Refusing => "refused after its hold, held",
+        HoldState::Releasing => "on its way after its release, held",
+        HoldState::Released => "released, held",
+    };
+    let since = clock(hold.since_ms);
+    let mut text =
+        format!("{state} since {since} by {}, {} of {} waiting", hold.actor, hold.waiting, hold.max);
+    if hold.rejected > 0 {
+        text.push_str(&format!(", {} refused", hold.rejected));
+    }
+    if let (Some(until_ms), HoldState::Held) = (hold.until_ms, hold.state) {
+        let then = match hold.then {
+            Some(HoldThen::Release) => "release",
+            _ => "refuse",
+        };
+        text.push_str(&format!(", until {}, then {then}", clock(until_ms)));
+    }
+    if let Some(reason) = &hold.reason {
+        text.push_str(&format!("  \"{reason}\""));
+    }
+    text
 }
 
 /// Formats a key with its route before and after; a key without an entry has the default, which may be known.

@@ -8,15 +8,25 @@ use crate::format;
 use crate::order_options::{ActorOption, order_call};
 use crate::session::Session;
 use crate::time_option::time;
-use clap::Args;
-use control::api::types::{self, HoldOrder};
+use clap::{Args, ValueEnum};
+use control::api::types::{self, HoldOrder, HoldThen};
 use hyper::Method;
+
+/// What becomes of a key's requests when the time of its hold is over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Then {
+    /// They get 503 until the key is released, or switched by a newer order (the default)
+    Refuse,
+    /// They go on
+    Release,
+}
 
 /// Hold a key's new requests while those in flight end
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
   pointsman hold shop.example.com --max 1000 --timeout 10s
+  pointsman hold shop.example.com --for 30m --then refuse --reason migration
   pointsman release shop.example.com --rate 200")]
 pub(crate) struct Hold {
     /// The key
@@ -30,6 +40,12 @@ pub(crate) struct Hold {
     /// How much of their bodies may be kept in memory in total
     #[arg(long, value_name = "SIZE", default_value = "16m")]
     max_size: String,
+    /// How long the key is held; until it is released if not given
+    #[arg(long = "for", value_name = "TIME", value_parser = time)]
+    span: Option<String>,
+    /// What becomes of its requests then
+    #[arg(long, value_name = "WHAT", value_enum, requires = "span")]
+    then: Option<Then>,
     /// Reason, for the log
     #[arg(long, short = 'm', value_name = "TEXT")]
     reason: Option<String>,
@@ -43,6 +59,11 @@ impl Hold {
             max: Some(self.max),
             timeout: Some(self.timeout.clone()),
             max_size: Some(self.max_size.clone()),
+            span: self.span.clone(),
+            then: self.then.map(|then| match then {
+                Then::Refuse => HoldThen::Refuse,
+                Then::Release => HoldThen::Release,
+            }),
             reason: self.reason.clone(),
         };
         let path = format!("{}/holds/{}", session.switch_path()?, encoded(&self.key));
@@ -51,9 +72,16 @@ impl Hold {
         if session.json {
             say_json(&body)?;
         } else {
+            let until = match (hold.until_ms, hold.then) {
+                (Some(until_ms), Some(HoldThen::Release)) => {
+                    format!("; it is released at {}", format::clock(until_ms))
+                }
+                (Some(until_ms), _) => format!("; from {} on they get 503", format::clock(until_ms)),
+                (None, _) => String::new(),
+            };
             say(&format!(
-                "{}: held; up to {} new requests wait, each for up to {}\n",
-                hold.key,
+                "{}: held; up to {} new requests wait, each for up to {}{until}\n",
+                format::key_text(&hold.key),
                 hold.max,
                 format::micros(hold.timeout_ms * 1000)
             ))?;

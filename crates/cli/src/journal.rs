@@ -13,7 +13,8 @@ const PAGE: usize = 1_000;
 /// How many pages are searched: more than a journal keeps.
 const PAGES: usize = 100;
 /// The kinds of entries that are known; no commit has them.
-const KINDS: [&str; 8] = ["hold", "release", "overdue", "reload", "start", "upgrade", "refused", "lost"];
+const KINDS: [&str; 9] =
+    ["hold", "release", "expire", "overdue", "reload", "start", "upgrade", "refused", "lost"];
 
 /// Returns true if entries of the journal are of this kind, and commits are not.
 pub(crate) fn is_kind(kind: &str) -> bool {
@@ -25,7 +26,7 @@ pub(crate) fn is_kind(kind: &str) -> bool {
 pub(crate) struct JournalSearch<'a> {
     /// Entries of this switch, and those of none.
     pub(crate) switch: Option<&'a str>,
-    /// Holds and releases of this key.
+    /// What became of holds of this key.
     pub(crate) key: Option<&'a str>,
     pub(crate) kind: Option<&'a str>,
     /// A part of the actor's name.
@@ -51,7 +52,7 @@ impl JournalSearch<'_> {
     fn fits(&self, entry: &JournalItem) -> bool {
         let is_of = |key: &str| {
             let subject = entry.subject.as_deref();
-            matches!(&*entry.kind, "hold" | "release")
+            matches!(&*entry.kind, "hold" | "release" | "expire")
                 && subject.is_some_and(|subject| subject.eq_ignore_ascii_case(key))
         };
         entry.time_ms <= self.until_ms
@@ -140,6 +141,7 @@ pub(crate) fn text(entry: &JournalItem) -> String {
         "hold" => format!("holds {subject}{switch}"),
         "release" => format!("releases {subject}{switch}, {} waiting", entry.count),
         "overdue" => format!("not confirmed in time, and stays: {subject}{switch}"),
+        "expire" => format!("hold of {subject}{switch} expires, {} waiting", entry.count),
         "reload" => format!("reload {subject}"),
         "refused" if entry.count > 1 => format!("refused: {subject}, {} times in that minute", entry.count),
         "refused" => format!("refused: {subject}"),

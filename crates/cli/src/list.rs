@@ -4,7 +4,7 @@
 
 use crate::client::{Call, encoded};
 use crate::error::{Code, Error, say, say_json};
-use crate::format::{self, Table, clock};
+use crate::format::{self, Table};
 use crate::session::Session;
 use clap::Args;
 use control::api::types::{KeyPage, Switch};
@@ -120,14 +120,7 @@ pub(crate) fn head(switch: &Switch) -> String {
         text.push_str(&format!("  {line}\n"));
     }
     for hold in &switch.holds {
-        text.push_str(&format!(
-            "  {}: held since {} by {}, {} of {} waiting\n",
-            hold.key,
-            clock(hold.since_ms),
-            hold.actor,
-            hold.waiting,
-            hold.max
-        ));
+        text.push_str(&format!("  {}: {}\n", format::key_text(&hold.key), format::hold(hold)));
     }
     for draining in &switch.draining {
         let drain = format::drain(&draining.drain);

@@ -19,13 +19,16 @@ pub(crate) struct Release {
     /// How many requests to release each second; all at once if not given
     #[arg(long, value_name = "N")]
     rate: Option<u32>,
+    /// Reason, for the log
+    #[arg(long, short = 'm', value_name = "TEXT")]
+    reason: Option<String>,
     #[command(flatten)]
     actor: ActorOption,
 }
 
 impl Release {
     pub(crate) fn run(&self, session: &Session) -> Result<Code, Error> {
-        let order = ReleaseOrder { per_second: self.rate };
+        let order = ReleaseOrder { per_second: self.rate, reason: self.reason.clone() };
         let path = format!("{}/holds/{}", session.switch_path()?, encoded(&self.key));
         let call = order_call(Method::DELETE, path, &order, &self.actor);
         let (hold, body) = session.client.ask::<types::Hold>(&call)?;
@@ -33,7 +36,12 @@ impl Release {
             say_json(&body)?;
         } else {
             let waiting = format::count(hold.waiting, "waiting request");
-            say(&format!("{}: {waiting} released\n", hold.key))?;
+            say(&format!("{}: {waiting} released\n", format::key_text(&hold.key)))?;
+            if !hold.recorded {
+                say(
+                    "the release could not be recorded yet (see the error log): a restart now would hold the key again\n",
+                )?;
+            }
         }
         Ok(Code::Done)
     }

@@ -5,7 +5,7 @@
 use crate::client::{Call, encoded};
 use crate::commits;
 use crate::error::{Code, Error, say, say_json};
-use crate::format::{self, clock};
+use crate::format;
 use crate::list;
 use crate::session::Session;
 use crate::time_option::{ms, time};
@@ -97,13 +97,7 @@ impl Show {
         };
         let mut text = format!("{}: {} ({because})\n", shown.key, shown.route);
         if let Some(hold) = &shown.hold {
-            text.push_str(&format!(
-                "  held since {} by {}, {} of {} waiting\n",
-                clock(hold.since_ms),
-                hold.actor,
-                hold.waiting,
-                hold.max
-            ));
+            text.push_str(&format!("  {}\n", format::hold(hold)));
         }
         let mut path = format!("{switch}/history?limit={}&key={key}", CHANGES + 1);
         if at.is_some() {

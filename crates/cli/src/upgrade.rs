@@ -223,10 +223,11 @@ fn status(session: &Session, limit: Duration) -> Result<types::Status, Error> {
     Ok(session.client.ask::<types::Status>(&call)?.0)
 }
 
-/// Fails if there is what no other process could take over: holds, and tables in memory only.
+/// Fails if there is what no other process could take over: holds and tables in memory only, and holds of orders under way.
 fn would_lose(switches: &[Switch]) -> Result<(), Error> {
     for switch in switches {
-        if let Some(hold) = switch.holds.first() {
+        let is_lost = |hold: &&types::Hold| hold.of_order || switch.state == "memory";
+        if let Some(hold) = switch.holds.iter().find(is_lost) {
             let text =
                 format!("requests of \"{}\" are held, and a new process would not hold them", hold.key);
             return Err(refused("held", text, "release it first: pointsman release"));

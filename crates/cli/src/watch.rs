@@ -8,7 +8,7 @@ use crate::error::{Code, Error, say, say_json};
 use crate::format::{self, clock};
 use crate::session::Session;
 use clap::Args;
-use control::api::types::{Event, Happening, Switch};
+use control::api::types::{Event, Happening, HoldThen, Switch};
 use std::time::Duration;
 
 /// Between two attempts to reconnect.
@@ -150,11 +150,24 @@ fn text(event: &Event, switches: &[Switch]) -> String {
             let text = lines.fold(first, |text, line| text + &line);
             format!("{head}  revision {}  {}\n", receipt.revision, text.trim_end())
         }
-        Happening::Held { key, actor, reason } => {
-            format!("{head}  {key} held  {actor}{}\n", because(reason))
+        Happening::Held { key, actor, reason, .. } => {
+            format!("{head}  {} held  {actor}{}\n", format::key_text(key), because(reason))
         }
-        Happening::Released { key, actor, waiting } => {
-            format!("{head}  {key} released, {waiting} waiting  {actor}\n")
+        Happening::StillHeld { key, actor, since_ms, waiting, rejected } => format!(
+            "{head}  {} still held since {}, {waiting} waiting, {rejected} refused  {actor}\n",
+            format::key_text(key),
+            format::clock(*since_ms)
+        ),
+        Happening::HoldExpired { key, actor, then, waiting } => {
+            let then = match then {
+                HoldThen::Refuse => "requests are refused",
+                HoldThen::Release => "released",
+            };
+            format!("{head}  hold of {} expired, {then}, {waiting} waiting  {actor}\n", format::key_text(key))
+        }
+        Happening::Released { key, actor, reason, waiting } => {
+            let key = format::key_text(key);
+            format!("{head}  {key} released, {waiting} waiting  {actor}{}\n", because(reason))
         }
         Happening::StoreFailed { text, remedy } => format!("{head}  store: {text}; {remedy}\n"),
     }

@@ -42,8 +42,8 @@ pub trait DataPlane: Send + Sync + 'static {
     fn threads(&self) -> usize;
     /// Returns the counters of `stub_status`.
     fn counters(&self) -> Counters;
-    /// Reports the number of held keys. While it is not 0 the process must not be replaced: its successor would not hold
-    /// them.
+    /// Reports the number of held keys that a successor would not hold, because they are in memory or belong to orders
+    /// under way. While it is not 0 the process must not be replaced.
     fn held(&self, keys: usize) {
         let _ = keys;
     }

@@ -78,6 +78,32 @@ pub enum EventKind {
         actor: String,
         /// The reason.
         reason: Option<String>,
+        /// When the hold ends by itself: milliseconds since the Unix epoch.
+        until_ms: Option<u64>,
+    },
+    /// A key has been held for another minute.
+    StillHeld {
+        /// The key.
+        key: String,
+        /// The actor of the hold.
+        actor: String,
+        /// When it began: milliseconds since the Unix epoch.
+        since_ms: u64,
+        /// The number of requests that wait.
+        waiting: usize,
+        /// The number of requests that were turned away.
+        rejected: u64,
+    },
+    /// The time of a hold is over.
+    HoldExpired {
+        /// The key.
+        key: String,
+        /// The actor of the hold.
+        actor: String,
+        /// Its requests go on; otherwise they are turned away from now on.
+        releases: bool,
+        /// The number of requests that waited.
+        waiting: usize,
     },
     /// A key is released.
     Released {
@@ -85,6 +111,8 @@ pub enum EventKind {
         key: String,
         /// The actor.
         actor: String,
+        /// The reason.
+        reason: Option<String>,
         /// The number of requests that waited.
         waiting: usize,
     },
@@ -99,7 +127,7 @@ pub enum EventKind {
 
 impl EventKind {
     /// Returns the name under which it is sent: `committed`, `gate`, `unconfirmed`, `overdue`, `drained`, `receipt`, `held`,
-    /// `released`, `store_failed`.
+    /// `still_held`, `hold_expired`, `released`, `store_failed`.
     pub fn name(&self) -> &'static str {
         match self {
             EventKind::Committed { .. } => "committed",
@@ -109,6 +137,8 @@ impl EventKind {
             EventKind::Drained(_) => "drained",
             EventKind::Receipt(_) => "receipt",
             EventKind::Held { .. } => "held",
+            EventKind::StillHeld { .. } => "still_held",
+            EventKind::HoldExpired { .. } => "hold_expired",
             EventKind::Released { .. } => "released",
             EventKind::StoreFailed { .. } => "store_failed",
         }
@@ -171,7 +201,7 @@ mod tests {
     use super::*;
 
     fn held(events: &Events, key: &str) {
-        let kind = EventKind::Held { key: key.into(), actor: "a".into(), reason: None };
+        let kind = EventKind::Held { key: key.into(), actor: "a".into(), reason: None, until_ms: None };
         events.announce(1, &Arc::from("live"), kind);
     }
 

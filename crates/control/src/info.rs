@@ -5,7 +5,7 @@
 use crate::receipt::Drain;
 use std::path::PathBuf;
 use std::sync::Arc;
-use switch::{Key, Route, Rules, SubjectChange, Table};
+use switch::{HoldPhase, Key, Route, Rules, SubjectChange, Table};
 
 /// The present state of a switch.
 #[derive(Clone, Debug)]
@@ -36,6 +36,17 @@ impl SwitchInfo {
     /// Returns how many commits were not confirmed in time and stay.
     pub fn overdue(&self) -> u64 {
         self.pending.iter().filter(|one| one.overdue.is_some()).count() as u64
+    }
+
+    /// Returns the number of keys that are held or refused.
+    pub fn held_keys(&self) -> u64 {
+        let is_on = |hold: &&HoldInfo| matches!(hold.phase, HoldPhase::Held | HoldPhase::Refusing);
+        self.holds.iter().filter(is_on).count() as u64
+    }
+
+    /// Returns the number of requests that wait for their key to be released, or for their turn.
+    pub fn held_requests(&self) -> u64 {
+        self.holds.iter().map(|hold| hold.waiting as u64).sum()
     }
 }
 
@@ -68,10 +79,14 @@ pub struct HoldInfo {
     pub switch: String,
     /// The key.
     pub key: Key,
+    /// What it does with requests.
+    pub phase: HoldPhase,
     /// The number of waiting requests.
     pub waiting: usize,
     /// The bytes of the waiting requests.
     pub waiting_bytes: usize,
+    /// The number of requests that were turned away.
+    pub rejected: u64,
     /// The maximum number of waiting requests.
     pub max: usize,
     /// The maximum bytes of waiting requests.
@@ -80,10 +95,18 @@ pub struct HoldInfo {
     pub timeout_ms: u64,
     /// When it began: milliseconds since the Unix epoch.
     pub since_ms: u64,
+    /// When it ends by itself: milliseconds since the Unix epoch.
+    pub until_ms: Option<u64>,
+    /// Its requests go on then; otherwise they are turned away.
+    pub releases: bool,
+    /// It belongs to an order that is under way.
+    pub of_order: bool,
     /// The actor.
     pub actor: String,
     /// The reason.
     pub reason: Option<String>,
+    /// False if its end could not be recorded yet: a process that begins now would hold the key again.
+    pub recorded: bool,
 }
 
 /// A query for entries of a table, in the order of their keys.

@@ -97,8 +97,29 @@ pub struct HoldOrder {
     pub key: Key,
     /// Its limits.
     pub options: HoldOptions,
+    /// When it ends by itself.
+    pub end: Option<HoldEnd>,
     /// The actor.
     pub actor: String,
     /// The reason.
     pub reason: Option<String>,
+}
+
+/// How a hold ends by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HoldEnd {
+    /// After so many milliseconds.
+    pub after_ms: u64,
+    /// What becomes of the key's requests then.
+    pub then: HoldThen,
+}
+
+/// What becomes of a key's requests when the time of its hold is over.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum HoldThen {
+    /// They get 503 until the key is released, or switched by a newer order.
+    #[default]
+    Refuse,
+    /// They go on.
+    Release,
 }

@@ -91,8 +91,8 @@ impl Reporter {
         self.send(kind::REQUEST_RELOAD, ticket, b"");
     }
 
-    /// Reports the number of held keys. While there are any, this process is not replaced by another, which would not hold
-    /// them, unless it dies or is stopped.
+    /// Reports the number of held keys that another process would not hold. While there are any, this process is not replaced
+    /// by one, unless it dies or is stopped.
     pub fn held(&self, keys: u64) {
         self.send(kind::HELD, keys, b"");
     }

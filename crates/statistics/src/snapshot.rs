@@ -80,6 +80,10 @@ pub struct SwitchNow {
     pub overdue: u64,
     /// Its store takes no orders, or did not take the last one.
     pub store_fault: bool,
+    /// Keys that are held.
+    pub held_keys: u64,
+    /// Requests that wait for a hold.
+    pub held_requests: u64,
 }
 
 /// Client connections and requests, as `stub_status` counts them.

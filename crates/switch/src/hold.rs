@@ -359,7 +359,11 @@ mod tests {
         assert_eq!(ticket.poll(1499, Waker::noop()), HoldState::Wait);
         assert_eq!(ticket.poll(1500, Waker::noop()), HoldState::TimedOut);
         assert!(hold.release(1600, None));
-        assert_eq!(ticket.poll(1600, Waker::noop()), HoldState::Go, "still there when it is released: it goes");
+        assert_eq!(
+            ticket.poll(1600, Waker::noop()),
+            HoldState::Go,
+            "still there when it is released: it goes"
+        );
     }
 
     #[test]

@@ -31,7 +31,7 @@ mod tables;
 mod undo;
 mod visible;
 
-pub use boot_time::{BootTime, ClockReading};
+pub use boot_time::{BootTime, ClockReading, Deadline};
 pub use commit::{Chain, ChainBreak, ChainFault, Change, Commit, Hash, verify_chain};
 pub use hold::{Hold, HoldLimits, HoldPhase, HoldState, Ticket};
 pub use key::{Key, KeyFault, KeyKind, Shape, normalise};

@@ -4,7 +4,7 @@
 
 use std::fmt;
 
-use crate::{BootTime, Change, ClockReading, Commit, Hash, Key, Table};
+use crate::{BootTime, Change, ClockReading, Commit, Deadline, Hash, Key, Table};
 
 /// Stores the commits of one switch.
 ///
@@ -98,18 +98,10 @@ impl Pending {
         }
     }
 
-    /// Returns how much of the window is left; 0 when it is over.
-    ///
-    /// In the boot of the commit its clock counts, in every process: no step of the wall clock moves the deadline. After a
-    /// reboot the wall clock counts, and since the whole time of the new boot has passed after the commit, at most the window
-    /// less that time is left. Without a time by a boot (a store of format 1, or no such clock) only the wall clock counts.
+    /// Returns how much of the window is left; 0 when it is over ([`Deadline::left_ms`]).
     pub fn left_ms(&self, now: ClockReading) -> u64 {
-        let by_wall_ms = self.confirm_by_ms.saturating_sub(now.wall_ms);
-        match (self.confirm_by_boot, now.boot) {
-            (Some(by), Some(now)) if by.boot == now.boot => by.ms.saturating_sub(now.ms).min(self.window_ms),
-            (Some(_), Some(now)) => by_wall_ms.min(self.window_ms.saturating_sub(now.ms)),
-            _ => by_wall_ms,
-        }
+        let Pending { confirm_by_ms, confirm_by_boot, window_ms, .. } = *self;
+        Deadline { wall_ms: confirm_by_ms, boot: confirm_by_boot, span_ms: window_ms }.left_ms(now)
     }
 
     /// Returns true if the window is over.

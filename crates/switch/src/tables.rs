@@ -28,6 +28,12 @@ impl Tables {
         next
     }
 
+    /// Returns the next publication, in which nothing has changed but what its holds do.
+    #[must_use]
+    pub fn again(&self) -> Tables {
+        self.next()
+    }
+
     /// Returns the next publication, with one hold more.
     ///
     /// # Errors

@@ -6,8 +6,8 @@ use super::auth::Caller;
 use super::context::{Api, Tagged};
 use super::error::{ApiError, OrderErrors};
 use super::request::{
-    CommitBody, Conditions, JsonBody, PathParams, Tag, bounds, check_new, expected_route, key, options,
-    route, rules, span,
+    CommitBody, Conditions, JsonBody, PathParams, Tag, bounds, check_new, expected_route, hold_end, key,
+    options, route, rules, span,
 };
 use super::types::{self, Terms};
 use super::view;
@@ -201,7 +201,8 @@ pub(super) async fn put_hold(
     let key = key(&rules, &text)?;
     rules.doubt(&key, true).map_err(|fault| Refusal::bad_key(text.as_bytes(), fault))?;
     let options = bounds(order.max, order.timeout.as_deref(), order.max_size.as_deref(), None)?;
-    let order = HoldOrder { key, options, actor: caller.actor, reason: order.reason };
+    let end = hold_end(order.span.as_deref(), order.then)?;
+    let order = HoldOrder { key, options, end, actor: caller.actor, reason: order.reason };
     Ok(Json(view::hold(api.control.hold(&name, order).await?)))
 }
 
@@ -219,5 +220,6 @@ pub(super) async fn delete_hold(
 ) -> Result<Json<types::Hold>, ApiError> {
     let key = key(&*rules(&api.control.config(), &name)?, &text)?;
     let per_second = bounds(None, None, None, order.per_second)?.per_second;
-    Ok(Json(view::hold(api.control.release(&name, key, per_second, caller.actor).await?)))
+    let released = api.control.release(&name, key, per_second, caller.actor, order.reason).await?;
+    Ok(Json(view::hold(released)))
 }

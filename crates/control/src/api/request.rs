@@ -5,7 +5,7 @@
 use super::context::Api;
 use super::error::ApiError;
 use super::types::{self, Terms};
-use crate::options::{HoldOptions, HoldStreams, Options, Wait};
+use crate::options::{HoldEnd, HoldOptions, HoldStreams, HoldThen, Options, Wait};
 use axum::body::Bytes;
 use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
@@ -297,6 +297,26 @@ pub(super) fn bounds(
         per_second,
         streams: usual.streams,
     })
+}
+
+/// Returns how a hold ends by itself.
+pub(super) fn hold_end(
+    span_text: Option<&str>,
+    then: Option<types::HoldThen>,
+) -> Result<Option<HoldEnd>, Refusal> {
+    let Some(text) = span_text else {
+        let remedy = "say when the hold ends (for), or leave it out";
+        return then
+            .map_or(Ok(None), |_| Err(bad_order("the hold has no end, so nothing comes then", remedy)));
+    };
+    let then = match then {
+        None | Some(types::HoldThen::Refuse) => HoldThen::Refuse,
+        Some(types::HoldThen::Release) => HoldThen::Release,
+    };
+    match span("for", text)? {
+        0 => Err(bad_order("the hold ends at once: its time is 0", "give it a time, or leave it out")),
+        after_ms => Ok(Some(HoldEnd { after_ms, then })),
+    }
 }
 
 /// Parses a time as in nginx.conf, in milliseconds.

@@ -174,6 +174,8 @@ async fn snapshot(control: &ControlHandle) -> Result<Snapshot, Refusal> {
         pending: state.pending.len() as u64,
         overdue: state.overdue(),
         store_fault: state.store_fault.is_some(),
+        held_keys: state.held_keys(),
+        held_requests: state.held_requests(),
     };
     let certificate =
         |known: &CertificateExpiry| CertificateNow { file: Arc::clone(&known.file), until_s: known.until_s };

@@ -4,7 +4,7 @@
 
 use super::types;
 use crate::info::{Difference, Entries, HoldInfo, OverdueInfo, PendingInfo, SwitchInfo, Verification};
-use switch::{Commit, Key, KeyKind, Route, SubjectChange, Table};
+use switch::{Commit, HoldPhase, Key, KeyKind, Route, SubjectChange, Table};
 
 pub(super) fn switch(state: SwitchInfo) -> types::Switch {
     let rules = &state.rules;
@@ -45,14 +45,28 @@ fn pending(state: PendingInfo) -> types::Pending {
 pub(super) fn hold(held: HoldInfo) -> types::Hold {
     types::Hold {
         key: held.key.as_str().into(),
+        state: match held.phase {
+            HoldPhase::Held => types::HoldState::Held,
+            HoldPhase::Refusing => types::HoldState::Refusing,
+            HoldPhase::Releasing => types::HoldState::Releasing,
+            HoldPhase::Released => types::HoldState::Released,
+        },
         max: held.max as u64,
         timeout_ms: held.timeout_ms,
         max_bytes: held.max_bytes as u64,
         waiting: held.waiting as u64,
         waiting_bytes: held.waiting_bytes as u64,
+        rejected: held.rejected,
         since_ms: held.since_ms,
+        until_ms: held.until_ms,
+        then: held.until_ms.map(|_| match held.releases {
+            true => types::HoldThen::Release,
+            false => types::HoldThen::Refuse,
+        }),
+        of_order: held.of_order,
         actor: held.actor,
         reason: held.reason,
+        recorded: held.recorded,
     }
 }
 

@@ -21,7 +21,8 @@ const FORM: &[u8] = b"pointsman journal 1\n";
 pub struct Occurrence {
     /// When, in ms since 1970 UTC; of a folded one, the last time.
     pub time_ms: u64,
-    /// `hold`, `release`, `overdue`, `reload`, `start`, `upgrade`, `refused` or `lost`. A reader keeps a kind that it does not know.
+    /// `hold`, `release`, `expire`, `overdue`, `reload`, `start`, `upgrade`, `refused` or `lost`. A reader keeps a kind that
+    /// it does not know.
     pub kind: String,
     /// The switch, if it is about one.
     pub switch: Option<String>,
@@ -31,7 +32,7 @@ pub struct Occurrence {
     pub actor: String,
     /// Why, or what exactly.
     pub reason: Option<String>,
-    /// How many times; of a release, how many requests waited.
+    /// How many times; of a release or an expired hold, how many requests waited.
     pub count: u64,
 }
 

@@ -9,11 +9,14 @@ use std::sync::Arc;
 /// Returns what the journal keeps of an event: of a commit nothing, which has a history of its own.
 pub(crate) fn kept(switch: &Arc<str>, event: &EventKind, time_ms: u64) -> Option<Occurrence> {
     let (kind, key, actor, reason, count) = match event {
-        EventKind::Held { key, actor, reason } => ("hold", key, actor, reason.clone(), 1),
+        EventKind::Held { key, actor, reason, .. } => ("hold", key, actor, reason.clone(), 1),
         EventKind::Overdue { revision, results } => {
             return Some(overdue(switch, *revision, results, time_ms));
         }
-        EventKind::Released { key, actor, waiting } => ("release", key, actor, None, *waiting as u64),
+        EventKind::Released { key, actor, reason, waiting } => {
+            ("release", key, actor, reason.clone(), *waiting as u64)
+        }
+        // The end of a hold's time is kept by the process that records it (`service/hold.rs`).
         _ => return None,
     };
     Some(Occurrence {

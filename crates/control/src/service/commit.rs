@@ -255,6 +255,7 @@ impl ControlState {
         let horizon = watch.as_ref().map(|watch| self.open_horizon(switch, watch, commit.time_ms));
         let acknowledgements = self.publish(self.tables().with_table(place.number, after), watch.clone());
         self.announce_commit(&switch.name(), &commit);
+        self.end_refusals(switch, &commit);
         let mut receipt = Receipt::of_commit(&switch.name(), &commit);
         receipt.horizon = horizon;
         receipt.gate = gate.to_vec();

@@ -1,10 +1,11 @@
 //! Following what other processes commit to the same store, and what this one does not know that it has committed.
 //!
-//! Owns: when the store is asked. Must never: commit.
+//! Owns: when the store is asked, and the holds beside it. Must never: commit.
 
 use super::damage::Condition;
 use super::state::ControlState;
 use super::switch_state::SwitchState;
+use crate::store::holds_folder;
 use engine::modules::switch::StatePath;
 use std::rc::Weak;
 use std::time::{Duration, SystemTime};
@@ -79,14 +80,14 @@ impl PollSchedule {
 /// Publishes what other processes commit to the same store, as long as state and switch exist.
 pub(super) async fn follow_store(state: Weak<ControlState>, switch: Weak<SwitchState>) {
     let mut schedule = PollSchedule::new(Instant::now());
-    let mut stamp = None;
+    let mut stamp = (None, None);
     loop {
         tokio::time::sleep(schedule.pause(Instant::now())).await;
         let (Some(state), Some(switch)) = (state.upgrade(), switch.upgrade()) else { return };
         if switch.removed.get() {
             return;
         }
-        let current = wal_stamp(&switch);
+        let current = (wal_stamp(&switch), holds_stamp(&switch));
         let has_changed = std::mem::replace(&mut stamp, current) != current;
         if !schedule.should_ask(has_changed, Instant::now()) {
             continue;
@@ -95,6 +96,8 @@ pub(super) async fn follow_store(state: Weak<ControlState>, switch: Weak<SwitchS
         let Ok((others_wrote, condition)) = asked else { continue };
         let others_wrote = condition.damage.is_none() && matches!(others_wrote, Ok(true));
         state.report(&switch, condition);
+        // What cannot be read is read at the next look.
+        let _ = state.follow_holds(&switch).await;
         if schedule.should_catch_up(others_wrote || switch.is_behind.take(), Instant::now()) {
             // A fault of the store is reported by the next order.
             schedule.caught_up(state.catch_up(&switch).await.is_ok());
@@ -110,6 +113,11 @@ fn wal_stamp(switch: &SwitchState) -> Option<(SystemTime, u64)> {
     log.push("-wal");
     let found = std::fs::metadata(log).ok()?;
     Some((found.modified().ok()?, found.len()))
+}
+
+/// Returns the time of the folder of a switch's holds: it changes with each that begins or ends.
+fn holds_stamp(switch: &SwitchState) -> Option<SystemTime> {
+    std::fs::metadata(holds_folder(&switch.store_path()?)).ok()?.modified().ok()
 }
 
 #[cfg(test)]

@@ -183,11 +183,11 @@ impl ControlHandle {
         key: Key,
         per_second: Option<u32>,
         actor: String,
+        reason: Option<String>,
     ) -> Result<HoldInfo, Refusal> {
-        self.at(
-            switch,
-            move |state, switch| async move { state.release(&switch, &key, per_second, &actor).await },
-        )
+        self.at(switch, move |state, switch| async move {
+            state.release(&switch, &key, per_second, actor, reason).await
+        })
         .await
     }
 

@@ -1,28 +1,48 @@
-//! Holding a key's new requests, and releasing them.
+//! Holding a key's new requests, and the end of holds.
 //!
-//! Owns: holds, and the sequence hold, drain, switch, release. Must never: leave requests waiting for a switch that was
-//! refused, or release them before every worker has the new table.
+//! Owns how a hold begins and ends: it is kept before it is acknowledged, and ends before that is recorded, so that no disk
+//! keeps requests waiting. A process that is killed in between leaves a hold that the next one takes up again.
 
-use super::clock::now_ms;
-use super::commit::CommitOutcome;
-use super::state::{ACK_TIMEOUT, ActiveHold, ControlState, collect_replies};
+use super::clock;
+use super::holds::ActiveHold;
+use super::owner;
+use super::state::{ControlState, collect_replies};
 use super::switch_state::SwitchState;
-use crate::data_plane::Watch;
 use crate::event::EventKind;
 use crate::info::HoldInfo;
-use crate::options::{HoldOptions, HoldOrder, HoldStreams, Wait};
-use crate::receipt::{GateResult, Held};
+use crate::journal::Occurrence;
+use crate::options::{HoldOrder, HoldThen};
+use crate::store::{KeptEnd, KeptHold, KeptOrder, StoreBackend};
 use engine::host::Level;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
-use switch::{Code, Hold, HoldLimits, Key, Order, Plan, Refusal};
-use tokio::time::Instant;
+use switch::{Code, Commit, CommitKind, Hold, HoldPhase, Key, Refusal, StoreFault};
+use tokio::sync::oneshot;
 
 /// The maximum number of held keys: every request is compared with each of them.
 const MAX_HELD: usize = 64;
-/// The first and the longest pause between two checks for requests in flight.
-const PAUSES: (Duration, Duration) = (Duration::from_millis(2), Duration::from_millis(50));
+/// How long the answer to a release waits for its record.
+const RECORD_TIME: Duration = Duration::from_secs(2);
+/// The first and the longest pause between two attempts to record the end of a hold.
+const RETRY_PAUSES: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
+
+/// Why a hold ends.
+pub(super) enum Ending {
+    /// It was released.
+    Released { actor: String, reason: Option<String> },
+    /// Its time was over.
+    Expired,
+    /// Its process was gone, and what became of its order is known: it is this revision, or was not committed.
+    Settled(Option<u64>),
+    /// A newer order of its key was committed.
+    Ordered { actor: String, revision: u64 },
+    /// Another process has ended it.
+    Elsewhere,
+}
+
+/// A change of a kept hold. Returns false if it was made by another process.
+type Change = fn(&mut dyn StoreBackend, &KeptHold) -> Result<bool, StoreFault>;
 
 impl ControlState {
     /// See [`crate::ControlHandle::hold`].
@@ -31,54 +51,98 @@ impl ControlState {
         switch: &Rc<SwitchState>,
         order: HoldOrder,
     ) -> Result<HoldInfo, Refusal> {
-        self.hold_for(switch, order).await.map(|(info, _)| info)
+        self.hold_for(switch, order, None).await.map(|(info, _)| info)
     }
 
-    async fn hold_for(
+    /// The same, for an order that is under way.
+    pub(super) async fn hold_for(
         self: &Rc<ControlState>,
         switch: &Rc<SwitchState>,
         order: HoldOrder,
+        of: Option<KeptOrder>,
     ) -> Result<(HoldInfo, Arc<Hold>), Refusal> {
         self.shared.takes_orders()?;
         let _reload_lock = self.reload_lock.read().await;
         switch.ensure_configured()?;
-        self.place_hold(switch, order).await
+        self.place_hold(switch, order, of).await
     }
 
     async fn place_hold(
         self: &Rc<ControlState>,
-        switch: &SwitchState,
+        switch: &Rc<SwitchState>,
         order: HoldOrder,
+        of: Option<KeptOrder>,
     ) -> Result<(HoldInfo, Arc<Hold>), Refusal> {
-        let HoldOrder { key, options, actor, reason } = order;
-        if self.holds.borrow().len() >= MAX_HELD {
+        let number = switch.configured().number;
+        if self.holds.len() >= MAX_HELD {
             return Err(Refusal::new(
                 Code::Busy,
                 format!("too many keys are held: at most {MAX_HELD}"),
                 "release one of them, or hold one wildcard key instead of many",
             ));
         }
-        let HoldOptions { max, timeout_ms, max_bytes, .. } = options;
-        let hold = Hold::new(switch.configured().number, key, HoldLimits { max, timeout_ms, max_bytes });
-        let held = ActiveHold {
-            hold: hold.clone(),
-            switch: switch.name(),
-            since_ms: now_ms(),
+        if self.tables().hold(number, &order.key).is_some() {
+            return Err(Refusal::hold_exists(&order.key));
+        }
+        let HoldOrder { key, options, end, actor, reason } = order;
+        let now = clock::now();
+        let kept = KeptHold {
+            id: self.holds.next_id(&owner::own(), now.wall_ms),
+            key: key.as_str().to_owned(),
+            max: options.max,
+            timeout_ms: options.timeout_ms,
+            max_bytes: options.max_bytes,
+            since_ms: now.wall_ms,
             actor: actor.clone(),
             reason: reason.clone(),
+            end: end.map(|end| KeptEnd::after(end.after_ms, end.then == HoldThen::Release, now)),
+            order: of,
+            refusing: false,
         };
-        let tables = self.tables().with_hold(hold.clone())?;
-        let info = held.info();
-        self.holds.borrow_mut().push(held);
-        self.data_plane().held(self.holds.borrow().len());
+        switch.own_holds.begin(&kept.id);
+        let (asked, ended) = (kept.clone(), switch.own_holds.ended());
+        let placed = switch.store.with(move |store| store.place_hold(&asked, &ended)).await;
+        let turn = switch.own_holds.settle(&kept.id);
+        match placed {
+            Ok(true) => {}
+            Ok(false) => return Err(Refusal::hold_exists(&key)),
+            Err(fault) => {
+                // It may be there all the same.
+                switch.own_holds.end(&kept.id);
+                drop(self.record(switch, kept, |store, kept| store.remove_hold(kept), None));
+                return Err(fault.into());
+            }
+        }
+        let held = self.active(ActiveHold { turn, ..ActiveHold::new(number, key.clone(), kept.clone()) });
+        let hold = held.hold.clone();
+        let tables = match self.tables().with_hold(hold.clone()) {
+            Ok(tables) => tables,
+            // In memory nothing else keeps two apart.
+            Err(refusal) => {
+                switch.own_holds.end(&kept.id);
+                drop(self.record(switch, kept, |store, kept| store.remove_hold(kept), None));
+                return Err(refusal);
+            }
+        };
+        let info = held.info(&switch.name());
+        self.holds.add(held);
+        self.count_holds();
         let acknowledgements = self.publish(tables, None);
         let key = hold.key().to_string();
-        let why = reason.as_ref().map_or_else(String::new, |reason| format!(" ({reason})"));
-        let text = format!("switch \"{}\": {key} is held by {actor}{why}", switch.name());
-        self.shared.log(Level::Notice, &text);
-        self.shared.announce(&switch.name(), EventKind::Held { key, actor, reason });
+        let then = kept.end.as_ref().map(|end| terms_of_end(end.span_ms, end.releases));
+        let words = [then, reason.clone()].into_iter().flatten().collect::<Vec<_>>().join("; ");
+        let why = if words.is_empty() { String::new() } else { format!(" ({words})") };
+        self.shared
+            .log(Level::Notice, &format!("switch \"{}\": {key} is held by {actor}{why}", switch.name()));
+        let reason = (!words.is_empty()).then_some(words);
+        self.shared.announce(&switch.name(), EventKind::Held { key, actor, reason, until_ms: info.until_ms });
         collect_replies(acknowledgements, self.data_plane().threads()).await;
         Ok((info, hold))
+    }
+
+    /// Returns a hold that begins to be in force now.
+    pub(super) fn active(&self, held: ActiveHold) -> ActiveHold {
+        ActiveHold { said_ms: self.clock_ms(), ..held }
     }
 
     /// See [`crate::ControlHandle::release`].
@@ -87,205 +151,233 @@ impl ControlState {
         switch: &Rc<SwitchState>,
         key: &Key,
         per_second: Option<u32>,
-        actor: &str,
+        actor: String,
+        reason: Option<String>,
     ) -> Result<HoldInfo, Refusal> {
-        let _reload_lock = self.reload_lock.read().await;
-        // An order that waits with this hold has either committed, or is refused when it looks at the hold again.
-        let _commit_lock = switch.commit_lock.lock().await;
-        switch.ensure_configured()?;
-        self.lift_hold(switch, key, per_second, actor)
-    }
-
-    /// Releases the waiting requests; they use the published tables.
-    fn lift_hold(
-        self: &Rc<ControlState>,
-        switch: &SwitchState,
-        key: &Key,
-        per_second: Option<u32>,
-        actor: &str,
-    ) -> Result<HoldInfo, Refusal> {
-        let (tables, hold) = self.tables().without_hold(switch.configured().number, key)?;
-        let place = self.holds.borrow().iter().position(|held| Arc::ptr_eq(&held.hold, &hold));
-        // Each published hold has one.
-        let held =
-            place.map(|place| self.holds.borrow_mut().remove(place)).ok_or_else(|| Refusal::not_held(key))?;
-        self.data_plane().held(self.holds.borrow().len());
-        let info = held.info();
-        hold.release(self.clock_ms(), per_second);
-        drop(self.publish(tables, None));
-        let (key, actor, waiting) = (key.to_string(), actor.to_owned(), info.waiting);
-        let text = format!("switch \"{}\": {key} is released by {actor}, {waiting} waiting", switch.name());
-        self.shared.log(Level::Notice, &text);
-        self.shared.announce(&switch.name(), EventKind::Released { key, actor, waiting });
+        let (mut info, recorded) = {
+            let _reload_lock = self.reload_lock.read().await;
+            switch.ensure_configured()?;
+            let hold = self.tables().hold(switch.configured().number, key).cloned();
+            let of_order = hold.and_then(|hold| self.holds.with(&hold, |held| held.kept.order.is_some()));
+            // An order that waits with this hold has either committed, or is refused when it looks at the hold again.
+            let _commit_lock = match of_order {
+                Some(true) => Some(switch.commit_lock.lock().await),
+                _ => None,
+            };
+            self.lift_hold(switch, key, per_second, Ending::Released { actor, reason })?
+        };
+        info.recorded = matches!(tokio::time::timeout(RECORD_TIME, recorded).await, Ok(Ok(())));
         Ok(info)
     }
 
-    /// Holds, drains, switches, releases. Keys that are held already stay held.
-    pub(super) async fn hold_and_commit(
+    /// Ends a hold: the waiting requests use the published tables. Returns it as it was; the channel reports when its end is
+    /// recorded.
+    pub(super) fn lift_hold(
         self: &Rc<ControlState>,
         switch: &Rc<SwitchState>,
-        order: &Order,
-        plan: &Plan,
-        gate: &[GateResult],
-        options: &HoldOptions,
-        timeout: Duration,
-    ) -> Result<CommitOutcome, Refusal> {
-        let began = Instant::now();
-        // Requests that wait longer are refused; then the hold has lost its purpose.
-        let patience = timeout.min(Duration::from_millis(options.timeout_ms));
-        let mut own = OrderHold::new(switch, plan);
-        let mut result = Ok(());
-        for change in &plan.changes {
-            if self.tables().hold(switch.configured().number, &change.key).is_some() {
-                continue;
-            }
-            let (actor, reason) = (order.meta.actor.clone(), order.meta.reason.clone());
-            let hold = HoldOrder { key: change.key.clone(), options: options.clone(), actor, reason };
-            match self.hold_for(switch, hold).await {
-                Ok((_, hold)) => own.holds.push(hold),
-                Err(refusal) => {
-                    result = Err(refusal);
-                    break;
-                }
-            }
-        }
-        let watch = self.hypothetical_watch(switch, plan);
-        let mut drained = Duration::ZERO;
-        let made = match result {
-            Ok(()) => match self.wait_until_drained(switch, &watch, patience, options.streams, &own).await {
-                Ok(took) => {
-                    drained = took;
-                    self.commit_if(switch, order, gate, &|| own.check(self, switch)).await
-                }
-                Err(refusal) => Err(refusal),
-            },
-            Err(refusal) => Err(refusal),
+        key: &Key,
+        per_second: Option<u32>,
+        why: Ending,
+    ) -> Result<(HoldInfo, oneshot::Receiver<()>), Refusal> {
+        let number = switch.configured().number;
+        let hold = self.tables().hold(number, key).cloned().ok_or_else(|| Refusal::not_held(key))?;
+        let found = self.holds.with(&hold, |held| (held.info(&switch.name()), held.kept.clone()));
+        // Each published hold has one.
+        let (info, kept) = found.ok_or_else(|| Refusal::not_held(key))?;
+        let was_on = hold.release(self.clock_ms(), per_second);
+        let tables = match hold.phase() {
+            HoldPhase::Releasing => self.tables().again(),
+            _ => self.tables().without_hold(number, key)?.0,
         };
-        if let Ok(CommitOutcome::Committed(following)) = &made {
-            // A worker that still has the old table would send released requests to the old side.
-            following.wait(Wait::Published, ACK_TIMEOUT).await;
-            // A script can ask for its target while the key is held. What it took before the new table was there ends first.
-            let left = patience.saturating_sub(began.elapsed());
-            let _ = self.wait_for_requests(&watch, left).await;
+        drop(self.publish(tables, None));
+        if hold.phase() == HoldPhase::Released {
+            self.holds.remove(&hold);
         }
-        let _reload_lock = self.reload_lock.read().await;
-        let lifted: Vec<HoldInfo> = own
-            .holds
-            .iter()
-            .filter(|hold| own.is_there(self, switch, hold))
-            .filter_map(|hold| self.lift_hold(switch, hold.key(), options.per_second, &order.meta.actor).ok())
-            .collect();
-        if let Ok(CommitOutcome::Committed(following)) = &made {
-            following.set_hold(Held {
-                waiting: lifted.iter().map(|held| held.waiting).sum(),
-                held_us: began.elapsed().as_micros() as u64,
-                drained_us: drained.as_micros() as u64,
-            });
+        self.holds.began.notify_one();
+        self.count_holds();
+        let expired = self.announce_end(switch, &info, was_on, per_second, &why);
+        if !was_on {
+            let (done, recorded) = oneshot::channel();
+            let _ = done.send(());
+            return Ok((info, recorded));
         }
-        made
+        switch.own_holds.end(&kept.id);
+        Ok((info, self.record(switch, kept, |store, kept| store.remove_hold(kept), expired)))
     }
 
-    /// Waits until nothing is in flight that the plan would move, streams as the order says.
-    async fn wait_until_drained(
-        self: &Rc<ControlState>,
+    /// Reports the end of a hold in the log and as an event. Returns what the journal is to keep of it once it is recorded.
+    fn announce_end(
+        &self,
         switch: &SwitchState,
-        watch: &Arc<Watch>,
-        patience: Duration,
-        streams: HoldStreams,
-        own: &OrderHold,
-    ) -> Result<Duration, Refusal> {
-        let began = Instant::now();
-        let workers = self.data_plane().threads();
-        let mut pause = PAUSES.0;
-        loop {
-            own.check(self, switch)?;
-            let asked = watch.clone();
-            let reports = self.gather(|data_plane, reply| data_plane.affected(asked, reply)).await;
-            let requests: u64 = reports.iter().map(|report| report.in_flight).sum();
-            let open: u64 = reports.iter().map(|report| report.streams).sum();
-            match streams {
-                HoldStreams::Refuse if open > 0 => {
-                    return Err(Refusal::new(
-                        Code::NotDrained,
-                        format!("{open} streams are open on the old side, whose clients would stay there"),
-                        "say what becomes of them: --hold-streams close, or --hold-streams wait",
-                    ));
+        info: &HoldInfo,
+        was_on: bool,
+        per_second: Option<u32>,
+        why: &Ending,
+    ) -> Option<Occurrence> {
+        let (key, waiting, name) = (info.key.to_string(), info.waiting, switch.name());
+        let pace = per_second.map_or_else(String::new, |rate| format!(", {rate} a second"));
+        let because =
+            |reason: &Option<String>| reason.as_ref().map_or_else(String::new, |it| format!(" ({it})"));
+        let (actor, reason) = match why {
+            Ending::Released { actor, reason } => (actor.clone(), reason.clone()),
+            Ending::Expired => (info.actor.clone(), Some("its time was over".to_owned())),
+            Ending::Settled(Some(revision)) => (
+                system(),
+                Some(format!("the process of its order is gone; it was committed as revision {revision}")),
+            ),
+            Ending::Settled(None) => {
+                (system(), Some("the process of its order is gone; it was not committed".to_owned()))
+            }
+            Ending::Ordered { actor, revision } => (actor.clone(), Some(format!("revision {revision}"))),
+            Ending::Elsewhere => (system(), Some("another process has ended the hold".to_owned())),
+        };
+        let what = match (why, was_on) {
+            (Ending::Expired, _) => format!("the hold of {key} by {actor} has expired: it is released{pace}"),
+            (_, true) => format!("{key} is released by {actor}{pace}"),
+            (_, false) => format!("{key} is released at another pace by {actor}{pace}"),
+        };
+        let shown = if matches!(why, Ending::Expired) { String::new() } else { because(&reason) };
+        self.shared.log(Level::Notice, &format!("switch \"{name}\": {what}, {waiting} waiting{shown}"));
+        match why {
+            Ending::Expired => {
+                let time_ms = clock::now_ms();
+                self.shared.announce(
+                    &name,
+                    EventKind::HoldExpired { key: key.clone(), actor, releases: true, waiting },
+                );
+                Some(expiry(&name, info, time_ms, "release"))
+            }
+            // That process has it in the journal.
+            Ending::Elsewhere => {
+                let kind = EventKind::Released { key, actor, reason, waiting };
+                self.shared.events.announce(clock::now_ms(), &name, kind);
+                None
+            }
+            _ => {
+                self.shared.announce(&name, EventKind::Released { key, actor, reason, waiting });
+                None
+            }
+        }
+    }
+
+    /// Ends the time of a hold: its requests go on, or are turned away from now on.
+    pub(super) fn expire(self: &Rc<ControlState>, switch: &Rc<SwitchState>, hold: &Arc<Hold>) {
+        let found = self.holds.with(hold, |held| {
+            held.kept.refusing = true;
+            (held.info(&switch.name()), held.kept.clone())
+        });
+        let Some((info, kept)) = found else { return };
+        if info.releases {
+            drop(self.lift_hold(switch, hold.key(), None, Ending::Expired));
+            return;
+        }
+        hold.refuse();
+        drop(self.publish(self.tables().again(), None));
+        let (key, actor, waiting, name) =
+            (info.key.to_string(), info.actor.clone(), info.waiting, switch.name());
+        let text = format!(
+            "switch \"{name}\": the hold of {key} by {actor} has expired, {waiting} waiting: its requests get 503 until it is released, or a newer order of the key"
+        );
+        self.shared.log(Level::Warn, &text);
+        self.shared.announce(&name, EventKind::HoldExpired { key, actor, releases: false, waiting });
+        let occurrence = expiry(&name, &info, clock::now_ms(), "refuse");
+        drop(self.record(switch, kept, |store, kept| store.note_refusing(kept), Some(occurrence)));
+    }
+
+    /// Ends the holds of a commit's keys that turn requests away: the order was for them.
+    pub(super) fn end_refusals(self: &Rc<ControlState>, switch: &Rc<SwitchState>, commit: &Commit) {
+        if self.holds.len() == 0 || matches!(commit.kind, CommitKind::Revert { .. }) {
+            return;
+        }
+        let number = switch.configured().number;
+        let ended = self.holds.filter_map(|held| {
+            let of_key = held.hold.switch() == number
+                && held.hold.phase() == HoldPhase::Refusing
+                && commit.moves().any(|change| change.key == *held.hold.key());
+            (of_key && !held.is_unsettled).then(|| held.hold.key().clone())
+        });
+        for key in ended {
+            let why = Ending::Ordered { actor: commit.actor.clone(), revision: commit.revision };
+            drop(self.lift_hold(switch, &key, None, why));
+        }
+    }
+
+    /// Changes what is kept of a hold, and tries until that is done. What the journal is to keep of it is appended then,
+    /// unless another process has made the change.
+    pub(super) fn record(
+        &self,
+        switch: &Rc<SwitchState>,
+        kept: KeptHold,
+        change: Change,
+        occurrence: Option<Occurrence>,
+    ) -> oneshot::Receiver<()> {
+        let (done, recorded) = oneshot::channel();
+        let (shared, switch) = (self.shared.clone(), switch.clone());
+        tokio::task::spawn_local(async move {
+            let mut pause = RETRY_PAUSES.0;
+            while !switch.removed.get() {
+                let asked = kept.clone();
+                match switch.store.with(move |store| change(store, &asked)).await {
+                    Ok(was_made) => {
+                        if let Some(occurrence) = occurrence.filter(|_| was_made) {
+                            shared.journal.append(occurrence);
+                        }
+                        // A receiver that has gone does not wait for it.
+                        let _ = done.send(());
+                        return;
+                    }
+                    Err(fault) => {
+                        let text = format!(
+                            "switch \"{}\": the end of the hold of {} is in force and cannot be recorded, so that the next process would hold it again: {fault}",
+                            switch.name(),
+                            kept.key
+                        );
+                        if pause == RETRY_PAUSES.0 {
+                            shared.log(Level::Error, &text);
+                        }
+                    }
                 }
-                HoldStreams::Close if open > 0 && requests == 0 => {
-                    self.data_plane().close_affected(watch.clone());
-                }
-                _ => {}
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(RETRY_PAUSES.1);
             }
-            if reports.len() >= workers && requests + open == 0 {
-                return Ok(began.elapsed());
-            }
-            if began.elapsed() >= patience {
-                let open = if open > 0 { format!(" and {open} streams open") } else { String::new() };
-                return Err(Refusal::new(
-                    Code::NotDrained,
-                    format!(
-                        "{requests} requests were still in flight{open} after {} ms",
-                        patience.as_millis()
-                    ),
-                    "repeat the order with a longer timeout (the order's and the hold's), or without a hold",
-                ));
-            }
-            tokio::time::sleep(pause).await;
-            pause = (pause * 2).min(PAUSES.1);
-        }
+        });
+        recorded
     }
 
-    /// Waits until no request is on the old side of a change, at most for so long. Returns false if some are left.
-    async fn wait_for_requests(&self, watch: &Arc<Watch>, patience: Duration) -> bool {
-        let began = Instant::now();
-        loop {
-            let asked = watch.clone();
-            let reports = self.gather(|data_plane, reply| data_plane.affected(asked, reply)).await;
-            if reports.iter().all(|report| report.in_flight == 0) {
-                return true;
-            }
-            if began.elapsed() >= patience {
-                return false;
-            }
-            tokio::time::sleep(PAUSES.0).await;
-        }
+    /// Reports the number of holds that the next process would not have.
+    pub(super) fn count_holds(&self) {
+        let switches = self.switches.borrow();
+        let lost = self.holds.filter_map(|held| {
+            let is_kept =
+                switches.get(held.hold.switch()).is_some_and(|switch| switch.store_path().is_some());
+            let of_order = held.kept.order.as_ref().is_some_and(|order| order.owner == owner::own());
+            (held.is_on() && (!is_kept || of_order)).then_some(())
+        });
+        self.data_plane().held(lost.len());
     }
 }
 
-/// What an order that waits with a hold must find again when it has waited.
-struct OrderHold {
-    holds: Vec<Arc<Hold>>,
-    /// Its keys, each with the revision of its entry when the order began.
-    keys: Vec<(Key, Option<u64>)>,
+/// Returns the actor of what no one ordered.
+fn system() -> String {
+    super::revert::SYSTEM_ACTOR.to_owned()
 }
 
-impl OrderHold {
-    fn new(switch: &SwitchState, plan: &Plan) -> OrderHold {
-        let keys = plan.changes.iter().map(|change| (change.key.clone(), revision_of(switch, &change.key)));
-        OrderHold { holds: Vec::new(), keys: keys.collect() }
-    }
-
-    fn is_there(&self, state: &ControlState, switch: &SwitchState, hold: &Arc<Hold>) -> bool {
-        let tables = state.tables();
-        tables.hold(switch.configured().number, hold.key()).is_some_and(|there| Arc::ptr_eq(there, hold))
-    }
-
-    /// Fails if the hold is gone or a key has changed.
-    fn check(&self, state: &ControlState, switch: &SwitchState) -> Result<(), Refusal> {
-        let remedy = "look at the key (pointsman show), and repeat the order if it is still wanted";
-        if let Some(gone) = self.holds.iter().find(|hold| !self.is_there(state, switch, hold)) {
-            let text = format!("the hold of this order on \"{}\" was released while it waited", gone.key());
-            return Err(Refusal::new(Code::Overtaken, text, remedy));
-        }
-        if let Some((key, _)) = self.keys.iter().find(|(key, at)| revision_of(switch, key) != *at) {
-            let text = format!("a newer order changed \"{key}\" while this one waited");
-            return Err(Refusal::new(Code::Overtaken, text, remedy));
-        }
-        Ok(())
-    }
+/// Returns how a hold ends by itself, in words.
+fn terms_of_end(span_ms: u64, releases: bool) -> String {
+    format!("for {} s, then {}", span_ms as f64 / 1000.0, if releases { "release" } else { "refuse" })
 }
 
-/// Returns the revision of the last change of a key's own entry.
-fn revision_of(switch: &SwitchState, key: &Key) -> Option<u64> {
-    switch.table().get(key).map(|entry| entry.revision)
+/// Returns what the journal keeps of a hold whose time is over.
+fn expiry(switch: &Arc<str>, info: &HoldInfo, time_ms: u64, then: &str) -> Occurrence {
+    Occurrence {
+        time_ms,
+        kind: "expire".into(),
+        switch: Some(switch.to_string()),
+        subject: Some(info.key.to_string()),
+        actor: info.actor.clone(),
+        reason: Some(
+            info.reason.as_ref().map_or_else(|| then.to_owned(), |reason| format!("{then}; {reason}")),
+        ),
+        count: info.waiting as u64,
+    }
 }

@@ -4,6 +4,7 @@
 //! plane between two configurations; dropping a [`Prepared`] changes nothing.
 
 use super::admission::{self, Declarations, Former};
+use super::hold_take_up::{TakenUp, with_holds};
 use super::shared::stopping;
 use super::startup::{self, OpenedSwitch};
 use super::state::ControlState;
@@ -31,7 +32,7 @@ enum Source {
     /// The switch that had this number.
     Kept(usize),
     /// A new switch, with its store.
-    New(ConfiguredSwitch, StoreThread, Position),
+    New(ConfiguredSwitch, StoreThread, Position, TakenUp),
 }
 
 /// Checks a new configuration against the tables, and opens the stores that are new in it.
@@ -74,8 +75,8 @@ pub(super) async fn prepare(state: &Rc<ControlState>, config: Arc<Config>) -> Re
         return Err(format!("switch \"{name}\": {fault}"));
     }
     let mut opened = opened.into_iter().map(|one| {
-        let OpenedSwitch { place, store, position, .. } = one;
-        Source::New(place, store, position)
+        let OpenedSwitch { place, store, position, holds, .. } = one;
+        Source::New(place, store, position, holds)
     });
     let sources: Vec<Source> =
         sources.into_iter().filter_map(|source| source.or_else(|| opened.next())).collect();
@@ -84,10 +85,15 @@ pub(super) async fn prepare(state: &Rc<ControlState>, config: Arc<Config>) -> Re
         .iter()
         .map(|source| match source {
             Source::Kept(number) => state.switches.borrow()[*number].table(),
-            Source::New(_, _, position) => position.table.clone(),
+            Source::New(_, _, position, _) => position.table.clone(),
         })
         .collect();
-    let tables = Arc::new(Tables { tables, holds: published.holds.clone(), number: published.number + 1 });
+    let tables = Tables { tables, holds: published.holds.clone(), number: published.number + 1 };
+    let taken = sources.iter().filter_map(|source| match source {
+        Source::New(.., taken) => Some(taken),
+        Source::Kept(_) => None,
+    });
+    let tables = Arc::new(with_holds(tables, taken));
     Ok(Prepared { config, tables, sources, former, reload_lock })
 }
 
@@ -109,6 +115,7 @@ pub(super) fn apply(state: &Rc<ControlState>, prepared: Prepared) {
     let Prepared { config, tables, sources, former, reload_lock } = prepared;
     let old = std::mem::take(&mut *state.switches.borrow_mut());
     let mut kept = vec![false; old.len()];
+    let mut taken = Vec::new();
     for (number, source) in sources.into_iter().enumerate() {
         match source {
             Source::Kept(before) => {
@@ -116,8 +123,9 @@ pub(super) fn apply(state: &Rc<ControlState>, prepared: Prepared) {
                 old[before].reconfigure(ConfiguredSwitch { config: config.clone(), number });
                 state.switches.borrow_mut().push(old[before].clone());
             }
-            Source::New(place, store, position) => {
+            Source::New(place, store, position, holds) => {
                 startup::add_switch(state, Rc::new(SwitchState::new(place, store, position)));
+                taken.push(holds);
             }
         }
     }
@@ -126,6 +134,7 @@ pub(super) fn apply(state: &Rc<ControlState>, prepared: Prepared) {
         switch.pending_changed.notify_one();
     }
     state.set_tables(tables);
+    taken.into_iter().for_each(|taken| state.add_taken_up(taken));
     state.shared.journal.move_to(crate::journal::path(&config));
     state.shared.set_config(config);
     admission::settle(state, former);

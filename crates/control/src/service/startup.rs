@@ -6,6 +6,8 @@
 
 use super::damage::{self, Condition};
 use super::follow_store;
+use super::hold_take_up::{TakenUp, take_up, with_holds};
+use super::hold_watch;
 use super::revert;
 use super::shared::Shared;
 use super::state::ControlState;
@@ -27,6 +29,8 @@ pub(super) struct Opened {
     pub(super) switches: Vec<(ConfiguredSwitch, StoreThread, Position)>,
     /// The conditions of their stores.
     pub(super) conditions: Vec<Condition>,
+    /// Their holds, which are in the tables.
+    pub(super) holds: Vec<TakenUp>,
 }
 
 /// An opened switch.
@@ -35,6 +39,7 @@ pub(super) struct OpenedSwitch {
     pub(super) store: StoreThread,
     pub(super) position: Position,
     pub(super) condition: Condition,
+    pub(super) holds: TakenUp,
 }
 
 impl OpenedSwitch {
@@ -55,6 +60,8 @@ pub(super) fn control_state(opened: Opened, shared: Arc<Shared>) -> Rc<ControlSt
             state.report(&switch, condition);
         }
     }
+    opened.holds.into_iter().for_each(|taken| state.add_taken_up(taken));
+    tokio::task::spawn_local(hold_watch::watch_holds(Rc::downgrade(&state)));
     state
 }
 
@@ -72,13 +79,16 @@ pub(super) fn open(config: &Arc<Config>) -> Result<Opened, String> {
     let places = (0..config.switches.len())
         .map(|number| ConfiguredSwitch { config: config.clone(), number })
         .collect();
-    let mut opened = Opened { tables: Arc::default(), switches: Vec::new(), conditions: Vec::new() };
+    let mut opened =
+        Opened { tables: Arc::default(), switches: Vec::new(), conditions: Vec::new(), holds: Vec::new() };
     for one in open_all(places)? {
         opened.switches.push((one.place, one.store, one.position));
         opened.conditions.push(one.condition);
+        opened.holds.push(one.holds);
     }
     let tables = opened.switches.iter().map(|(_, _, position)| position.table.clone()).collect();
-    opened.tables = Arc::new(Tables { tables, number: 1, ..Tables::default() });
+    let tables = Tables { tables, number: 1, ..Tables::default() };
+    opened.tables = Arc::new(with_holds(tables, opened.holds.iter()));
     Ok(opened)
 }
 
@@ -122,7 +132,10 @@ fn open_one(place: ConfiguredSwitch) -> Result<OpenedSwitch, String> {
         let could = store.with_blocking(move |store| could_revert(store, &asked, &known)).map_err(wrong)?;
         could.map_err(|text| format!("switch \"{}\": {text}", rules.name))?;
     }
-    Ok(OpenedSwitch { place, store, position, condition })
+    let number = place.number;
+    let holds = store.with_blocking(move |store| Ok(take_up(store, &rules, number)));
+    let holds = holds.map_err(|fault| fault.to_string())?;
+    Ok(OpenedSwitch { place, store, position, condition, holds })
 }
 
 /// Returns true if a store's keys are of this kind; an empty store adopts it.

@@ -4,6 +4,7 @@
 
 use super::answer_owner::WatchedCommit;
 use super::clock;
+use super::holds::Holds;
 use super::progress::CommitProgress;
 use super::shared::Shared;
 use super::switch_state::{Position, SwitchState};
@@ -17,7 +18,7 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
-use switch::{Commit, Hold, Refusal, StoreFault, Tables};
+use switch::{Commit, Refusal, StoreFault, Tables};
 use tokio::sync::{RwLock, mpsc};
 
 /// How long workers may take to answer. They need microseconds unless something is badly wrong.
@@ -30,7 +31,7 @@ pub(super) struct ControlState {
     tables: RefCell<Arc<Tables>>,
     /// Read-locked to publish; write-locked by a prepared reload.
     pub(super) reload_lock: Arc<RwLock<()>>,
-    pub(super) holds: RefCell<Vec<ActiveHold>>,
+    pub(super) holds: Holds,
     pub(super) drains: RefCell<Vec<Rc<CommitProgress>>>,
     /// The commits whose answers are told apart, in their order.
     pub(super) commits: RefCell<Vec<WatchedCommit>>,
@@ -47,7 +48,7 @@ impl ControlState {
             switches: RefCell::default(),
             tables: RefCell::new(tables),
             reload_lock: Arc::new(RwLock::new(())),
-            holds: RefCell::default(),
+            holds: Holds::default(),
             drains: RefCell::default(),
             commits: RefCell::default(),
             counting: Cell::new(false),
@@ -188,35 +189,8 @@ impl ControlState {
     }
 
     fn held_keys(&self, switch: &SwitchState) -> Vec<HoldInfo> {
-        let name = switch.name();
-        self.holds.borrow().iter().filter(|held| held.switch == name).map(ActiveHold::info).collect()
-    }
-}
-
-/// A hold and its origin.
-pub(super) struct ActiveHold {
-    pub(super) hold: Arc<Hold>,
-    pub(super) switch: Arc<str>,
-    pub(super) since_ms: u64,
-    pub(super) actor: String,
-    pub(super) reason: Option<String>,
-}
-
-impl ActiveHold {
-    pub(super) fn info(&self) -> HoldInfo {
-        let limits = self.hold.limits();
-        HoldInfo {
-            switch: self.switch.to_string(),
-            key: self.hold.key().clone(),
-            waiting: self.hold.waiting(),
-            waiting_bytes: self.hold.bytes(),
-            max: limits.max,
-            max_bytes: limits.max_bytes,
-            timeout_ms: limits.timeout_ms,
-            since_ms: self.since_ms,
-            actor: self.actor.clone(),
-            reason: self.reason.clone(),
-        }
+        let (name, number) = (switch.name(), switch.configured().number);
+        self.holds.filter_map(|held| (held.hold.switch() == number).then(|| held.info(&name)))
     }
 }
 

@@ -3,6 +3,7 @@
 //! Owns: the position (table, last hash, pending confirmations) that is published, and the lock under which commits are
 //! made. Must never: publish.
 
+use super::holds::OwnHolds;
 use super::registry::{self, Record};
 use super::shared::stopping;
 use super::unchanged::Unchanged;
@@ -57,6 +58,7 @@ pub(super) struct SwitchState {
     pub(super) windows: RefCell<Windows>,
     /// Orders that changed nothing.
     pub(super) unchanged: RefCell<Unchanged>,
+    pub(super) own_holds: OwnHolds,
 }
 
 /// A place in the queue of orders.
@@ -84,6 +86,7 @@ impl SwitchState {
             is_behind: Cell::new(false),
             windows: RefCell::default(),
             unchanged: RefCell::default(),
+            own_holds: OwnHolds::default(),
         }
     }
 

@@ -72,6 +72,15 @@ pub(super) fn anchor_rewritten(path: &Path) -> StoreFault {
     }
 }
 
+/// Returns the fault of a kept hold that cannot be read.
+pub(super) fn hold(path: &Path, error: &io::Error) -> StoreFault {
+    StoreFault {
+        kind: StoreFaultKind::Unreadable,
+        text: format!("the hold in {} cannot be read: {error}", path.display()),
+        remedy: "remove the file, and place the hold again (pointsman hold) if it is still wanted".to_owned(),
+    }
+}
+
 /// Returns the fault of a store that is to be restored from itself.
 pub(super) fn same(path: &Path) -> StoreFault {
     StoreFault {

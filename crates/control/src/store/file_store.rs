@@ -9,7 +9,7 @@ use super::lock::Lock;
 use super::schema::Format;
 use super::sqlite::{Contents, SqliteStore};
 use super::verdict::{StoreSide, Verdict, judge};
-use super::{StoreBackend, UnchangedOrder, fault};
+use super::{KeptHold, KeptHolds, StoreBackend, UnchangedOrder, fault, holds};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 use switch::{Chain, Change, Commit, Filter, Key, KeyKind, Loaded, Store, StoreFault, StoreFaultKind};
@@ -427,6 +427,22 @@ impl StoreBackend for FileStore {
 
     fn save_unchanged(&mut self, idempotency: &str, order: &UnchangedOrder) -> Result<(), StoreFault> {
         self.ask(|sqlite| sqlite.save_unchanged(idempotency, order))
+    }
+
+    fn place_hold(&mut self, hold: &KeptHold, over: &[String]) -> Result<bool, StoreFault> {
+        holds::place(&self.path, hold, over)
+    }
+
+    fn note_refusing(&mut self, hold: &KeptHold) -> Result<bool, StoreFault> {
+        holds::note_refusing(&self.path, hold)
+    }
+
+    fn remove_hold(&mut self, hold: &KeptHold) -> Result<bool, StoreFault> {
+        holds::remove(&self.path, hold)
+    }
+
+    fn kept_holds(&mut self) -> Result<KeptHolds, StoreFault> {
+        holds::read_all(&self.path)
     }
 
     fn written_by_others(&mut self) -> Result<bool, StoreFault> {

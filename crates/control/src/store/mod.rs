@@ -11,6 +11,7 @@
 //!   the way from format 1 to format 2 in `migration.rs`, with a copy kept as `live.db.format-1`.
 //! - `live.db-anchor`: the second file, `anchor/`. A snapshot of the table and the commits since, each with a checksum.
 //! - `live.db-lock`: the lock under which both are written, `lock.rs`.
+//! - `live.db-holds/`: a file for each held key, `holds.rs`.
 //!
 //! # A commit
 //!
@@ -38,6 +39,7 @@ mod copy;
 mod fault;
 mod file_store;
 mod files;
+mod holds;
 mod lock;
 mod memory;
 mod migration;
@@ -56,6 +58,8 @@ mod wal;
 
 pub(crate) use copy::StoreCopy;
 pub use file_store::FileStore;
+pub(crate) use holds::folder as holds_folder;
+pub use holds::{KeptEnd, KeptHold, KeptHolds, KeptOrder};
 pub use memory::MemoryBackend;
 pub use restore::{RestoreOrder, Restored, restore, verify_backup};
 #[cfg(test)]
@@ -131,6 +135,34 @@ pub trait StoreBackend: Store {
     /// # Errors
     /// The store cannot be written, or has format 1.
     fn save_unchanged(&mut self, idempotency: &str, order: &UnchangedOrder) -> Result<(), StoreFault>;
+    /// Keeps a hold. Returns false if its key has another one already, which is none of those that are over.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    fn place_hold(&mut self, _hold: &KeptHold, _over: &[String]) -> Result<bool, StoreFault> {
+        Ok(true)
+    }
+    /// Notes that a hold turns requests away. Returns false if it is gone, or that is noted.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    fn note_refusing(&mut self, _hold: &KeptHold) -> Result<bool, StoreFault> {
+        Ok(true)
+    }
+    /// Removes a hold. Returns false if it is gone.
+    ///
+    /// # Errors
+    /// It cannot be removed.
+    fn remove_hold(&mut self, _hold: &KeptHold) -> Result<bool, StoreFault> {
+        Ok(true)
+    }
+    /// Returns the holds that it keeps.
+    ///
+    /// # Errors
+    /// They cannot be read.
+    fn kept_holds(&mut self) -> Result<KeptHolds, StoreFault> {
+        Ok(KeptHolds::default())
+    }
     /// Returns true if another process, such as the old one of a binary upgrade, has written to the store since the last
     /// call.
     ///

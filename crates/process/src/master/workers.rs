@@ -216,7 +216,7 @@ impl<A: Application> Master<A> {
         self.end_hung_successor(now);
     }
 
-    /// Returns true, and logs it, if the worker holds keys. Another process would not know of them: their requests would be
+    /// Returns true, and logs it, if the worker holds keys of which another process would not know: their requests would be
     /// released, or wait without end.
     pub(super) fn holds_keys(&self, what: &str) -> bool {
         let held: u64 = self.workers.iter().filter(|worker| !worker.leaving).map(|worker| worker.held).sum();
@@ -224,8 +224,8 @@ impl<A: Application> Master<A> {
             self.log.write(
                 Level::Emerg,
                 format_args!(
-                    "{what} needs another worker process, which would not hold the keys that are held ({held}): \
-                     release them first"
+                    "{what} needs another worker process, which would not have {held} of the holds, because they are in \
+                     memory or belong to orders under way: release them first, or wait for the orders"
                 ),
             );
         }

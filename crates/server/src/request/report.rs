@@ -140,6 +140,8 @@ async fn switches(thread: &ThreadContext) -> Vec<SwitchNow> {
     let listed = tokio::time::timeout(ANSWER_TIMEOUT, thread.control.list()).await;
     let Ok(Ok(states)) = listed else { return Vec::new() };
     let now = states.into_iter().map(|state| SwitchNow {
+        held_keys: state.held_keys(),
+        held_requests: state.held_requests(),
         revision: state.revision,
         keys: state.keys as u64,
         pending: state.pending.len() as u64,

@@ -302,8 +302,7 @@ impl World {
                 );
             }
             (HoldState::Go, phase) => {
-                let invariant =
-                    if phase == HoldPhase::Refusing { "hold-refuses" } else { "hold-releases" };
+                let invariant = if phase == HoldPhase::Refusing { "hold-refuses" } else { "hold-releases" };
                 pointsman_sim::violated(invariant, format!("it goes on: {phase:?}"));
             }
         }

@@ -67,6 +67,10 @@ struct Switch<'a> {
     pending: Option<u64>,
     /// Those of them whose time has run out.
     overdue: Option<u64>,
+    /// Keys that are held.
+    held_keys: Option<u64>,
+    /// Requests that wait for a hold.
+    held_requests: Option<u64>,
     targets: Vec<Target<'a>>,
     keys: Vec<Key<'a>>,
 }
@@ -210,6 +214,8 @@ fn switches<'a>(summary: &'a Summary, snapshot: &Snapshot) -> Vec<Switch<'a>> {
             entries: now.map(|now| now.keys),
             pending: now.map(|now| now.pending),
             overdue: now.map(|now| now.overdue),
+            held_keys: now.map(|now| now.held_keys),
+            held_requests: now.map(|now| now.held_requests),
             targets: targets.collect(),
             keys: keys.collect(),
         }

@@ -171,6 +171,18 @@ pub(super) const SWITCH_STORE_FAULT: MetricDef = metric(
     "",
     "1 if a switch's store is damaged, or did not take the last commit.",
 );
+pub(super) const SWITCH_HELD_KEYS: MetricDef = metric(
+    "pointsman_switch_held_keys",
+    MetricKind::Gauge,
+    "",
+    "Keys of a switch whose requests wait, or are refused after a hold.",
+);
+pub(super) const SWITCH_HELD_REQUESTS: MetricDef = metric(
+    "pointsman_switch_held_requests",
+    MetricKind::Gauge,
+    "",
+    "Requests that wait for a key of a switch to be released.",
+);
 pub(super) const SWITCH_REQUESTS: MetricDef = metric(
     "pointsman_switch_requests",
     MetricKind::Counter,

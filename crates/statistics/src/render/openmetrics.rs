@@ -193,6 +193,10 @@ fn switches(summary: &Summary, snapshot: &Snapshot, writer: &mut Writer) {
     now.iter().for_each(|now| writer.value(&[("switch", &now.name)], now.overdue));
     writer.begin(SWITCH_STORE_FAULT);
     now.iter().for_each(|now| writer.value(&[("switch", &now.name)], u64::from(now.store_fault)));
+    writer.begin(SWITCH_HELD_KEYS);
+    now.iter().for_each(|now| writer.value(&[("switch", &now.name)], now.held_keys));
+    writer.begin(SWITCH_HELD_REQUESTS);
+    now.iter().for_each(|now| writer.value(&[("switch", &now.name)], now.held_requests));
     writer.begin(SWITCH_REQUESTS);
     for switch in &summary.switches {
         for target in &switch.targets {

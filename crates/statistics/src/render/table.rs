@@ -86,6 +86,9 @@ fn keys(summary: &Summary, snapshot: &Snapshot, switch: &SwitchSummary) -> Table
         if now.overdue > 0 {
             title += &format!(" ({} overdue)", now.overdue);
         }
+        if now.held_keys > 0 || now.held_requests > 0 {
+            title += &format!(", held keys {}, held requests {}", now.held_keys, now.held_requests);
+        }
     }
     let mut keys: Vec<_> = switch.keys.iter().collect();
     keys.sort_by_key(|key| (key.key.is_none(), std::cmp::Reverse((key.window.ended, key.totals.ended))));

@@ -99,6 +99,8 @@ fn snapshot() -> Snapshot {
             pending: 1,
             overdue: 0,
             store_fault: false,
+            held_keys: 2,
+            held_requests: 31,
         }],
         connections: Connections {
             active: 6,

@@ -3,6 +3,7 @@
 //! Owns their names, which are also the `event:` lines of the stream. Must never be the record: an event may be missed;
 //! the history is complete.
 
+use super::HoldThen;
 use crate::receipt::{GateResult, KeyChange, Receipt};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -86,6 +87,33 @@ pub enum Happening {
         /// The reason.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         reason: Option<String>,
+        /// When the hold ends by itself, in milliseconds since 1970.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        until_ms: Option<u64>,
+    },
+    /// A key has been held for another minute.
+    StillHeld {
+        /// The key.
+        key: String,
+        /// The actor of the hold.
+        actor: String,
+        /// When it began, in milliseconds since 1970.
+        since_ms: u64,
+        /// The number of waiting requests.
+        waiting: u64,
+        /// The number of requests that got 503.
+        rejected: u64,
+    },
+    /// The time of a hold is over.
+    HoldExpired {
+        /// The key.
+        key: String,
+        /// The actor of the hold.
+        actor: String,
+        /// What becomes of the key's requests.
+        then: HoldThen,
+        /// The number of requests that waited.
+        waiting: u64,
     },
     /// A key is released.
     Released {
@@ -93,6 +121,9 @@ pub enum Happening {
         key: String,
         /// The actor.
         actor: String,
+        /// The reason.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        reason: Option<String>,
         /// The number of requests that waited.
         waiting: u64,
     },
@@ -119,9 +150,16 @@ impl From<&crate::Event> for Event {
             From::Overdue { revision, results } => Happening::Overdue { revision, results },
             From::Drained(receipt) => Happening::Drained { receipt: Box::new(Receipt::clone(&receipt)) },
             From::Receipt(receipt) => Happening::Receipt { receipt: Box::new(Receipt::clone(&receipt)) },
-            From::Held { key, actor, reason } => Happening::Held { key, actor, reason },
-            From::Released { key, actor, waiting } => {
-                Happening::Released { key, actor, waiting: waiting as u64 }
+            From::Held { key, actor, reason, until_ms } => Happening::Held { key, actor, reason, until_ms },
+            From::StillHeld { key, actor, since_ms, waiting, rejected } => {
+                Happening::StillHeld { key, actor, since_ms, waiting: waiting as u64, rejected }
+            }
+            From::HoldExpired { key, actor, releases, waiting } => {
+                let then = if releases { HoldThen::Release } else { HoldThen::Refuse };
+                Happening::HoldExpired { key, actor, then, waiting: waiting as u64 }
+            }
+            From::Released { key, actor, reason, waiting } => {
+                Happening::Released { key, actor, reason, waiting: waiting as u64 }
             }
             From::StoreFailed { text, remedy } => Happening::StoreFailed { text, remedy },
         };

@@ -25,12 +25,14 @@ pub use event::{Event, Happening};
 pub use journal::{Journal, JournalItem, VerifiedJournal};
 pub(super) use object::Object;
 pub use order::{
-    Confirm, HoldOrder, HoldStreams, HoldTerms, KeyOrder, ManyOrder, OneChange, ReleaseOrder, ReloadOrder,
-    Reloaded, ResetOrder, Terms, UndoOrder, Wait,
+    Confirm, HoldOrder, HoldStreams, HoldTerms, HoldThen, KeyOrder, ManyOrder, OneChange, ReleaseOrder,
+    ReloadOrder, Reloaded, ResetOrder, Terms, UndoOrder, Wait,
 };
 pub use problem::Problem;
 pub use status::{
     Certificate, Comparison, Connections, Group, Judged, KeyTraffic, Latency, Peer, Side, Status, Traffic,
     Verdict,
 };
-pub use table::{Draining, Hold, Key, KeyEntry, KeyPage, Overdue, Pending, StoreFault, Switch, Switches};
+pub use table::{
+    Draining, Hold, HoldState, Key, KeyEntry, KeyPage, Overdue, Pending, StoreFault, Switch, Switches,
+};

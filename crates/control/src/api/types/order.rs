@@ -237,10 +237,27 @@ pub struct HoldOrder {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(example = "16m", pattern = "^[0-9]+[kKmMgG]?$")]
     pub max_size: Option<String>,
+    /// When the hold ends by itself. Default: never.
+    #[serde(default, skip_serializing_if = "Option::is_none", rename = "for")]
+    #[schema(example = "30m", pattern = "^([0-9]+(w|d|h|m|s|ms)? *)+$")]
+    pub span: Option<String>,
+    /// What becomes of the key's requests then. Default `refuse`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub then: Option<HoldThen>,
     /// Why, for the log.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(max_length = 1000, pattern = r"^[^\x00-\x1f\x7f-\x9f]*$")]
     pub reason: Option<String>,
+}
+
+/// What becomes of a key's requests when the time of its hold is over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum HoldThen {
+    /// They get 503 until the key is released, or switched by a newer order.
+    Refuse,
+    /// They go on.
+    Release,
 }
 
 /// Releases a key's held requests.
@@ -251,6 +268,10 @@ pub struct ReleaseOrder {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(minimum = 1)]
     pub per_second: Option<u32>,
+    /// Why, for the log.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(max_length = 1000, pattern = r"^[^\x00-\x1f\x7f-\x9f]*$")]
+    pub reason: Option<String>,
 }
 
 /// Reloads the configuration.

@@ -3,6 +3,7 @@
 //! Owns how a table is shown. A key's view shows the route that a request would get, whether the key has an entry of its
 //! own or not.
 
+use super::HoldThen;
 use crate::receipt::Drain;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -93,6 +94,8 @@ pub struct Overdue {
 pub struct Hold {
     /// The key.
     pub key: String,
+    /// What becomes of its requests.
+    pub state: HoldState,
     /// The maximum number of waiting requests.
     pub max: u64,
     /// The longest time a request waits, in milliseconds.
@@ -103,13 +106,39 @@ pub struct Hold {
     pub waiting: u64,
     /// The bytes of their buffered bodies.
     pub waiting_bytes: u64,
+    /// The number of requests that got 503: there was no room for them, or they waited too long.
+    pub rejected: u64,
     /// When it began, in milliseconds since 1970.
     pub since_ms: u64,
+    /// When it ends by itself, in milliseconds since 1970.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until_ms: Option<u64>,
+    /// What becomes of its requests then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub then: Option<HoldThen>,
+    /// True if it belongs to an order that is under way, and ends with it.
+    pub of_order: bool,
     /// The actor.
     pub actor: String,
     /// The reason.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+    /// Of a release: false if it could not be recorded yet, so that a process that begins now would hold the key again.
+    pub recorded: bool,
+}
+
+/// What becomes of a held key's requests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum HoldState {
+    /// They wait.
+    Held,
+    /// They get 503: the time of the hold is over.
+    Refusing,
+    /// They go on one by one; new ones join the queue.
+    Releasing,
+    /// They go on.
+    Released,
 }
 
 /// One page of a switch's keys, in their order.

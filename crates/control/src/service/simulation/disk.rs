@@ -4,7 +4,7 @@
 //! out of order altogether.
 
 use super::clocks;
-use crate::store::{MemoryBackend, StoreBackend, UnchangedOrder};
+use crate::store::{KeptHold, KeptHolds, MemoryBackend, StoreBackend, UnchangedOrder};
 use sim::{Seeded, tell};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
@@ -19,6 +19,8 @@ pub(super) struct Disk {
     pub(super) commits: Vec<Commit>,
     /// When each was made, in ms since the world began.
     pub(super) made_ms: Vec<u64>,
+    /// The holds that are kept.
+    pub(super) holds: Vec<KeptHold>,
     /// Which process wrote each.
     pub(super) writers: Vec<u64>,
     /// When each process began, in ms since the world did.
@@ -39,6 +41,7 @@ impl Disk {
             tables: vec![Table::default()],
             commits: Vec::new(),
             made_ms: Vec::new(),
+            holds: Vec::new(),
             writers: Vec::new(),
             began_ms: HashMap::new(),
             faulty,
@@ -86,6 +89,16 @@ impl Hand {
             Some(fault) => Err(fault),
             None => work(&mut disk),
         }
+    }
+}
+
+impl Hand {
+    /// Makes a change of the kept holds, of whose success the caller may not hear.
+    fn changed(&self, change: impl FnOnce(&mut Disk) -> bool) -> Result<bool, StoreFault> {
+        self.at(|disk| {
+            let was_made = change(disk);
+            disk.fault().map_or(Ok(was_made), Err)
+        })
     }
 }
 
@@ -150,6 +163,33 @@ impl StoreBackend for Hand {
     }
     fn save_unchanged(&mut self, idempotency: &str, order: &UnchangedOrder) -> Result<(), StoreFault> {
         self.at(|disk| disk.store.save_unchanged(idempotency, order))
+    }
+    fn place_hold(&mut self, hold: &KeptHold, over: &[String]) -> Result<bool, StoreFault> {
+        self.changed(|disk| {
+            let is_free = |there: &KeptHold| there.key != hold.key || over.contains(&there.id);
+            let may = disk.holds.iter().all(is_free);
+            if may {
+                disk.holds.retain(|there| there.key != hold.key);
+                disk.holds.push(hold.clone());
+            }
+            may
+        })
+    }
+    fn note_refusing(&mut self, hold: &KeptHold) -> Result<bool, StoreFault> {
+        self.changed(|disk| {
+            let own = disk.holds.iter_mut().find(|there| there.id == hold.id && !there.refusing);
+            own.map(|there| there.refusing = true).is_some()
+        })
+    }
+    fn remove_hold(&mut self, hold: &KeptHold) -> Result<bool, StoreFault> {
+        self.changed(|disk| {
+            let before = disk.holds.len();
+            disk.holds.retain(|there| there.id != hold.id);
+            disk.holds.len() < before
+        })
+    }
+    fn kept_holds(&mut self) -> Result<KeptHolds, StoreFault> {
+        self.at(|disk| Ok(KeptHolds { holds: disk.holds.clone(), faults: Vec::new() }))
     }
     fn written_by_others(&mut self) -> Result<bool, StoreFault> {
         let (seen, process) = (self.seen, self.process);

@@ -15,6 +15,7 @@ mod workers;
 pub(super) use clocks::{now, now_us};
 use disk::{Disk, SharedDisk};
 use process::Process;
+pub(super) use process::{is_alive, process_name};
 pub(crate) use sides::probe;
 use sim::{Scenario, Seeded, explore, tell};
 use std::cell::{Cell, RefCell};

@@ -2,6 +2,7 @@
 
 use super::super::clock::now_us;
 use super::super::handle::{ControlHandle, Message};
+use super::super::hold_take_up::{TakenUp, take_up, with_holds};
 use super::super::shared::Shared;
 use super::super::startup::{self, Opened};
 use super::super::switch_state::{ConfiguredSwitch, Position};
@@ -40,12 +41,26 @@ pub(super) struct Process {
 }
 
 thread_local! {
+    /// The processes of this world that live, and the one that runs now.
+    static LIVING: RefCell<(Vec<u64>, Option<u64>)> = RefCell::default();
     static CONFIGS: [Arc<Config>; 2] = ["", "streams close after=300ms;"]
         .map(|words| config(Path::new("/simulated"), &two_groups(words)));
     static COLLECTOR: Arc<Mutex<statistics::Collector>> = {
         let layout = statistics::Layout { groups: Vec::new(), switches: vec!["live".into()], max_keys: 10 };
         Arc::new(Mutex::new(statistics::Collector::new(Arc::new(layout), 0)))
     };
+}
+
+/// The name of the simulated process that runs now, if this thread is in a simulation.
+pub(in super::super) fn process_name() -> Option<String> {
+    LIVING.with_borrow(|(_, running)| running.map(|number| number.to_string()))
+}
+
+/// Returns whether a simulated process lives, if this thread is in a simulation.
+pub(in super::super) fn is_alive(name: &str) -> Option<bool> {
+    LIVING.with_borrow(|(living, running)| {
+        running.map(|_| living.iter().any(|number| number.to_string() == name))
+    })
 }
 
 /// One for all worlds: nothing is measured in them.
@@ -59,6 +74,10 @@ pub(super) async fn begin(world: &Rc<World>, seeded: &mut Seeded) {
     let config = CONFIGS.with(|configs| configs[usize::from(cuts_streams)].clone());
     loop {
         let number = world.next_id();
+        LIVING.with_borrow_mut(|(living, running)| {
+            living.push(number);
+            *running = Some(number);
+        });
         match open(world, number, &config) {
             Ok((opened, hand)) => {
                 let process = move_in(world, number, opened, hand, (config, cuts_streams), seeded);
@@ -67,7 +86,10 @@ pub(super) async fn begin(world: &Rc<World>, seeded: &mut Seeded) {
                 world.processes.borrow_mut().push(process);
                 return;
             }
-            Err(fault) => tell!("process {number} cannot begin: {fault}"),
+            Err(fault) => {
+                tell!("process {number} cannot begin: {fault}");
+                LIVING.with_borrow_mut(|(living, _)| living.retain(|one| *one != number));
+            }
         }
         sleep(Duration::from_millis(200)).await;
     }
@@ -89,12 +111,14 @@ fn open(world: &World, number: u64, config: &Arc<Config>) -> Result<(OpenedOne, 
     holds!("history-is-whole", fits.is_ok(), "the table does not fit its own configuration: {fits:?}");
     let could = startup::could_revert(&mut hand, &rules, &position)?;
     holds!("goes-back-in-time", could.is_ok(), "an unconfirmed commit cannot go back: {could:?}");
-    Ok((OpenedOne { place, position }, hand))
+    let holds = take_up(&mut hand, &rules, 0);
+    Ok((OpenedOne { place, position, holds }, hand))
 }
 
 struct OpenedOne {
     place: ConfiguredSwitch,
     position: Position,
+    holds: TakenUp,
 }
 
 /// Does the work of `ControlHandle::start`, without a thread.
@@ -106,11 +130,12 @@ fn move_in(
     (config, cuts_streams): (Arc<Config>, bool),
     seeded: &mut Seeded,
 ) -> Rc<Process> {
-    let OpenedOne { place, position } = opened;
+    let OpenedOne { place, position, holds } = opened;
     let tasks = LocalSet::new();
     let inside = tasks.enter();
     let tables = [position.table.clone()].into();
-    let tables = Arc::new(Tables { tables, number: 1, ..Tables::default() });
+    let tables = Tables { tables, number: 1, ..Tables::default() };
+    let tables = Arc::new(with_holds(tables, [&holds].into_iter()));
     let workers = Workers::start(1 + seeded.below(3), &tables, &world.shared, seeded);
     workers.check_kept(&tables);
     let (jobs, mut inbox) = mpsc::unbounded_channel();
@@ -129,7 +154,12 @@ fn move_in(
     let store = StoreThread::simulated(Box::new(hand), move || {
         sleep(Duration::from_millis(if pauses.chance(50) { 0 } else { pauses.within(1..=30) }))
     });
-    let opened = Opened { tables, switches: vec![(place, store, position)], conditions: Vec::new() };
+    let opened = Opened {
+        tables,
+        switches: vec![(place, store, position)],
+        conditions: Vec::new(),
+        holds: vec![holds],
+    };
     let state = startup::control_state(opened, control.shared.clone());
     tokio::task::spawn_local(async move {
         while let Some(Message::Job(job)) = inbox.recv().await {
@@ -147,6 +177,7 @@ pub(super) fn crash(world: &World, seeded: &mut Seeded) {
     let place = seeded.below(processes.len());
     let process = processes.swap_remove(place);
     tell!("process {} dies", process.number);
+    LIVING.with_borrow_mut(|(living, _)| living.retain(|one| *one != process.number));
     // Its number decides, so that no other choice of a seed moves.
     if processes.is_empty() && process.number.is_multiple_of(3) {
         tell!("the machine reboots");
@@ -170,6 +201,7 @@ pub(super) async fn drive(world: &Rc<World>, crowd: LocalSet, fate: impl Future<
         for process in processes {
             let tasks = process.tasks.borrow_mut().take();
             if let Some(mut tasks) = tasks {
+                LIVING.with_borrow_mut(|(_, running)| *running = Some(process.number));
                 // A process has always something to do.
                 let _ = tasks.as_mut().poll(cx);
                 *process.tasks.borrow_mut() = Some(tasks);
@@ -186,4 +218,5 @@ pub(super) async fn drive(world: &Rc<World>, crowd: LocalSet, fate: impl Future<
     })
     .await;
     world.processes.borrow_mut().clear();
+    LIVING.take();
 }

@@ -5,7 +5,13 @@ use std::task::Waker;
 use switch::HoldState;
 
 fn hold_order(name: &str) -> HoldOrder {
-    HoldOrder { key: key(name), options: HoldOptions::default(), actor: "tester".into(), reason: None }
+    HoldOrder {
+        key: key(name),
+        options: HoldOptions::default(),
+        end: None,
+        actor: "tester".into(),
+        reason: None,
+    }
 }
 
 fn published(data_plane: &FakeDataPlane) -> Arc<Tables> {
@@ -28,11 +34,11 @@ async fn a_key_is_held_and_let_go() {
     assert_eq!(published(&data_plane).held(0, b"a.example"), Some(0));
     let state = control.show("live").await.unwrap();
     assert_eq!((state.holds[0].waiting, state.holds[0].waiting_bytes), (1, 10));
-    let released = control.release("live", key("a.example"), None, "tester".into()).await.unwrap();
+    let released = control.release("live", key("a.example"), None, "tester".into(), None).await.unwrap();
     assert_eq!(released.waiting, 1);
     assert_eq!(ticket.poll(5, Waker::noop()), HoldState::Go);
     assert_eq!(published(&data_plane).held(0, b"a.example"), None);
-    let again = control.release("live", key("a.example"), None, "tester".into()).await;
+    let again = control.release("live", key("a.example"), None, "tester".into(), None).await;
     assert_eq!(again.unwrap_err().code, Code::NotHeld);
     let told = control.events(Some(0)).missed;
     let names = told.iter().map(|event| event.kind.name()).filter(|name| *name != "drained");
@@ -135,7 +141,7 @@ async fn promise_3_a_waiting_order_is_seen_and_a_release_cancels_it() {
     let order = waiting_order(&control, &data_plane).await;
     let holds = control.show("live").await.unwrap().holds;
     assert_eq!((holds.len(), &*holds[0].actor), (1, "tester"));
-    control.release("live", key("a.example"), None, "other".into()).await.unwrap();
+    control.release("live", key("a.example"), None, "other".into(), None).await.unwrap();
     let refusal = order.await.unwrap().unwrap_err();
     assert_eq!(refusal.code, Code::Overtaken);
     // Nothing was committed, also once the requests have ended.
@@ -214,9 +220,9 @@ async fn what_people_wrote_is_escaped_in_the_log() {
         to(&[("a.example", "green")], Meta { actor: actor.clone(), reason: reason.clone(), ..meta() });
     control.order("live", order, Options::default()).await.unwrap();
     let options = HoldOptions::default();
-    let hold = HoldOrder { key: key("a.example"), options, actor: actor.clone(), reason };
+    let hold = HoldOrder { key: key("a.example"), options, end: None, actor: actor.clone(), reason };
     control.hold("live", hold).await.unwrap();
-    control.release("live", key("a.example"), None, actor).await.unwrap();
+    control.release("live", key("a.example"), None, actor, None).await.unwrap();
     control.stop();
     let lines = lines.lock().unwrap();
     assert_eq!(

@@ -3,6 +3,7 @@
 mod commits;
 mod confirmations;
 mod gates;
+mod hold_lives;
 mod holds;
 mod horizons;
 mod reloads;

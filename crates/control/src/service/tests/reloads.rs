@@ -93,8 +93,13 @@ async fn a_reload_that_cannot_be_is_told_why() {
     let refused = prepare_reload(&other).await.unwrap().unwrap_err();
     assert!(refused.contains("switch \"other\": the store") && refused.contains("start over"), "{refused}");
     // And a held key whose switch would move.
-    let hold =
-        HoldOrder { key: key("h.example"), options: HoldOptions::default(), actor: "t".into(), reason: None };
+    let hold = HoldOrder {
+        key: key("h.example"),
+        options: HoldOptions::default(),
+        end: None,
+        actor: "t".into(),
+        reason: None,
+    };
     control.hold("live", hold).await.unwrap();
     let moved = without.replace("switch $host", "switch $arg_u $u { default blue; } switch $host");
     let refused = prepare_reload(&moved).await.unwrap().unwrap_err();
