@@ -6,6 +6,7 @@ mod answers;
 mod backups;
 mod crash;
 mod edits;
+mod holds;
 mod identity;
 mod journal;
 mod past;

@@ -113,11 +113,23 @@ fn a_refused_upgrade_changes_nothing() {
     std::fs::write(server.path("conf/nginx.conf"), conf.replace("$live", "$dead")).unwrap();
     refused(&["upgrade", "--timeout", "1s"], "it has no switch \"live\"");
     std::fs::write(server.path("conf/nginx.conf"), &conf).unwrap();
-    server.say(&["hold", "a.example"]).done();
-    refused(&["upgrade"], "are held");
-    server.say(&["release", "a.example"]).done();
     server.say(&["upgrade"]).done();
     assert_ne!(pid(), before);
+}
+
+#[test]
+fn holds_that_only_this_process_has_refuse_another_one() {
+    let server = Server::start("state memory;", "");
+    server.say(&["hold", "a.example"]).done();
+    let refused = server.say(&["upgrade"]);
+    assert!(refused.code == 1 && refused.err.contains("are held"), "{}", refused.err);
+    let path = server.path("conf/nginx.conf");
+    let conf = std::fs::read_to_string(&path).unwrap();
+    std::fs::write(&path, conf.replace("worker_processes 2", "worker_processes 1")).unwrap();
+    let refused = server.say(&["reload"]);
+    assert!(refused.code == 1 && refused.err.contains("release them first"), "{}", refused.err);
+    server.say(&["release", "a.example"]).done();
+    server.say(&["reload"]).done();
 }
 
 /// Writes a program that runs this script with the path of the real one in `$real`.
@@ -229,16 +241,12 @@ fn a_reload_says_what_came_of_it() {
         "{refused}"
     );
     assert!(server.get("a.example").ends_with("green"));
-    // Another process would not hold what this one holds.
-    std::fs::write(&path, conf.replace("worker_processes 2", "worker_processes 1")).unwrap();
+    // One that needs another process is answered before the old one ends. That process holds what this one holds.
     server.say(&["hold", "b.example"]).done();
-    let refused = server.say(&["reload"]);
-    assert!(refused.code == 1 && refused.err.contains("release them first"), "{}", refused.err);
-    server.say(&["release", "b.example"]).done();
-    // One that needs another process is answered before the old one ends.
     std::fs::write(&path, conf.replace("worker_processes 2", "worker_processes 1")).unwrap();
     let before = server.say(&["status", "--json"]).json()["pid"].clone();
     assert!(server.say(&["reload"]).done().starts_with("the new configuration is active\n"));
     server.until("the other process alone", || server.say(&["status", "--json"]).json()["pid"] != before);
     assert!(server.get("a.example").ends_with("green"));
+    assert!(server.say(&["list"]).done().contains("b.example: held since"));
 }

@@ -16,7 +16,7 @@ use crate::store::KeptOrder;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
-use switch::{Code, Hold, Key, Order, Plan, Refusal};
+use switch::{Code, Hold, HoldPhase, Key, Order, Plan, Refusal};
 use tokio::time::Instant;
 
 /// The first and the longest pause between two checks for requests in flight.
@@ -39,8 +39,16 @@ impl ControlState {
         let mut own = OrderHold::new(switch, plan);
         let mut result = Ok(());
         for change in &plan.changes {
-            if self.tables().hold(switch.configured().number, &change.key).is_some() {
-                continue;
+            match self.others_hold(switch, &change.key).await {
+                Ok(None) => {}
+                Ok(Some(hold)) => {
+                    own.others.push(hold);
+                    continue;
+                }
+                Err(refusal) => {
+                    result = Err(refusal);
+                    break;
+                }
             }
             let (actor, reason) = (order.meta.actor.clone(), order.meta.reason.clone());
             let (key, options) = (change.key.clone(), options.clone());
@@ -97,6 +105,29 @@ impl ControlState {
             });
         }
         made
+    }
+
+    /// Returns the hold that somebody has placed on a key.
+    ///
+    /// # Errors
+    /// It is another order's, which ends with that.
+    async fn others_hold(
+        self: &Rc<ControlState>,
+        switch: &Rc<SwitchState>,
+        key: &Key,
+    ) -> Result<Option<Arc<Hold>>, Refusal> {
+        let _reload_lock = self.reload_lock.read().await;
+        let find = || self.tables().hold(switch.configured().number, key).cloned();
+        let Some(hold) = find() else { return Ok(None) };
+        if self.holds.with(&hold, |held| held.may_be_settled()) == Some(true) {
+            self.settle(switch, &hold).await;
+        }
+        match find() {
+            Some(hold) if self.holds.with(&hold, |held| held.kept.order.is_some()) == Some(true) => {
+                Err(Refusal::hold_exists(key))
+            }
+            found => Ok(found),
+        }
     }
 
     /// Waits until nothing is in flight that the plan would move, streams as the order says.
@@ -169,6 +200,8 @@ impl ControlState {
 /// What an order that waits with a hold must find again when it has waited.
 struct OrderHold {
     holds: Vec<Arc<Hold>>,
+    /// Holds of its keys that somebody had placed before.
+    others: Vec<Arc<Hold>>,
     /// Its keys, each with the revision of its entry when the order began.
     keys: Vec<(Key, Option<u64>)>,
 }
@@ -176,7 +209,7 @@ struct OrderHold {
 impl OrderHold {
     fn new(switch: &SwitchState, plan: &Plan) -> OrderHold {
         let keys = plan.changes.iter().map(|change| (change.key.clone(), revision_of(switch, &change.key)));
-        OrderHold { holds: Vec::new(), keys: keys.collect() }
+        OrderHold { holds: Vec::new(), others: Vec::new(), keys: keys.collect() }
     }
 
     fn is_there(&self, state: &ControlState, switch: &SwitchState, hold: &Arc<Hold>) -> bool {
@@ -187,8 +220,13 @@ impl OrderHold {
     /// Fails if the hold is gone or a key has changed.
     fn check(&self, state: &ControlState, switch: &SwitchState) -> Result<(), Refusal> {
         let remedy = "look at the key (pointsman show), and repeat the order if it is still wanted";
-        if let Some(gone) = self.holds.iter().find(|hold| !self.is_there(state, switch, hold)) {
-            let text = format!("the hold of this order on \"{}\" was released while it waited", gone.key());
+        if let Some(gone) = self
+            .holds
+            .iter()
+            .chain(&self.others)
+            .find(|hold| !self.is_there(state, switch, hold) || hold.phase() == HoldPhase::Releasing)
+        {
+            let text = format!("the hold on \"{}\" was released while this order waited", gone.key());
             return Err(Refusal::new(Code::Overtaken, text, remedy));
         }
         if let Some((key, _)) = self.keys.iter().find(|(key, at)| revision_of(switch, key) != *at) {

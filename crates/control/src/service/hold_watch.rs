@@ -107,7 +107,7 @@ impl ControlState {
 
     /// Ends the hold of an order whose process is gone, once it is known what became of the order. Until then the key is
     /// refused.
-    async fn settle(self: &Rc<ControlState>, switch: &Rc<SwitchState>, hold: &Arc<Hold>) {
+    pub(super) async fn settle(self: &Rc<ControlState>, switch: &Rc<SwitchState>, hold: &Arc<Hold>) {
         let Some(kept) = self.holds.with(hold, |held| held.kept.clone()) else { return };
         match super::hold_take_up::outcome(switch, &kept).await {
             Ok(committed) => drop(self.lift_hold(switch, hold.key(), None, Ending::Settled(committed))),

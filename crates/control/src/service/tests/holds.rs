@@ -107,6 +107,25 @@ async fn a_hold_that_somebody_placed_outlives_a_switch_with_one() {
 }
 
 #[tokio::test]
+async fn an_order_relies_on_the_holds_that_it_found() {
+    let folder = folder();
+    let (control, data_plane) = start(folder.path(), "state memory;");
+    control.hold("live", hold_order("a.example")).await.unwrap();
+    let order = waiting_order(&control, &data_plane).await;
+    let options = || Options { hold: Some(HoldOptions::default()), ..Options::default() };
+    control.release("live", key("a.example"), None, "other".into(), None).await.unwrap();
+    assert_eq!(order.await.unwrap().unwrap_err().code, Code::Overtaken);
+    let order = waiting_order(&control, &data_plane).await;
+    // Another order of the key would lose its hold with this one's.
+    let second = control.order("live", to(&[("a.example", "green")], meta()), options()).await;
+    assert_eq!(second.unwrap_err().code, Code::HoldExists);
+    data_plane.tell(|workers| workers.in_flight = 0);
+    order.await.unwrap().unwrap();
+    assert_eq!(published(&data_plane).held(0, b"a.example"), None);
+    control.stop();
+}
+
+#[tokio::test]
 async fn only_so_many_keys_are_held() {
     let folder = folder();
     let (control, _) = start(folder.path(), "state memory;");
@@ -122,7 +141,7 @@ async fn waiting_order(
     control: &ControlHandle,
     data_plane: &FakeDataPlane,
 ) -> tokio::task::JoinHandle<Result<Receipt, Refusal>> {
-    data_plane.tell(|workers| workers.in_flight = 2);
+    data_plane.tell(|workers| (workers.in_flight, workers.affected) = (2, 0));
     let order = {
         let control = control.clone();
         let options = Options { hold: Some(HoldOptions::default()), ..Options::default() };
