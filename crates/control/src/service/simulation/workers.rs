@@ -13,7 +13,7 @@ use std::rc::Rc;
 use std::sync::{Arc, Mutex};
 use std::task::Waker;
 use std::time::Duration;
-use switch::{HoldState, Key, Route, Table, Tables, Ticket};
+use switch::{Hold, HoldPhase, HoldState, Key, Route, Table, Tables, Ticket};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep};
 
@@ -53,7 +53,7 @@ pub(super) struct Workers {
     /// The change that each commit was published with, by its revision.
     changes: Mutex<HashMap<u64, (Arc<Watch>, u64)>>,
     /// Holds that were lifted, each with the publication that its own order made before; 0 if that made none.
-    lifted: Mutex<Vec<(Arc<switch::Hold>, u64)>>,
+    lifted: Mutex<Vec<(Arc<Hold>, u64)>>,
 }
 
 /// Where requests without an entry go.
@@ -176,7 +176,7 @@ impl Workers {
     }
 
     /// The newest publication by which the one who holds this key has switched it.
-    fn made_under(&self, hold: &switch::Hold) -> u64 {
+    fn made_under(&self, hold: &Hold) -> u64 {
         let disk = self.world.disk.lock().unwrap();
         let changes = self.changes.lock().unwrap();
         let own = changes.iter().filter(|(revision, (watch, _))| {
@@ -296,7 +296,7 @@ pub(super) async fn visit(world: Rc<World>, mut seeded: Seeded) {
         if let Some(held) = pinned.held(0, key.as_bytes()) {
             let hold = pinned.holds[held].clone();
             let Some(ticket) = hold.admit(10, world.clock_ms()) else { continue };
-            if !wait(&world, ticket, process.number).await {
+            if !wait(&world, &hold, ticket, process.number).await {
                 continue;
             }
             pinned = workers.all.lock().unwrap()[number].tables.clone();
@@ -316,13 +316,14 @@ pub(super) async fn visit(world: Rc<World>, mut seeded: Seeded) {
 }
 
 /// Waits for the release. `false` if the time is over, or the process gone.
-async fn wait(world: &World, mut ticket: Ticket, process: u64) -> bool {
+async fn wait(world: &World, hold: &Hold, mut ticket: Ticket, process: u64) -> bool {
     loop {
         match ticket.poll(world.clock_ms(), Waker::noop()) {
             HoldState::Go => return true,
             HoldState::TimedOut => {
-                let late = world.clock_ms() >= ticket.deadline_ms();
-                holds!("hold-times-out", late, "it times out before {}", ticket.deadline_ms());
+                // One whose order cannot be settled refuses.
+                let may = world.clock_ms() >= ticket.deadline_ms() || hold.phase() == HoldPhase::Refusing;
+                holds!("hold-times-out", may, "it times out before {}", ticket.deadline_ms());
                 return false;
             }
             HoldState::Wait | HoldState::WaitUntil(_) => sleep(Duration::from_millis(5)).await,
@@ -335,7 +336,7 @@ async fn wait(world: &World, mut ticket: Ticket, process: u64) -> bool {
 
 /// Who was held while its key was switched follows that switch, whichever worker it waits on, or one that came later:
 /// somebody else may have taken it back meanwhile, and that is on its way to the workers as to everybody.
-fn check_released(world: &World, workers: &Workers, hold: &Arc<switch::Hold>, pinned: &Tables) {
+fn check_released(world: &World, workers: &Workers, hold: &Arc<Hold>, pinned: &Tables) {
     let lifted = workers.lifted.lock().unwrap();
     let Some((_, made)) = lifted.iter().find(|(one, _)| Arc::ptr_eq(one, hold)) else { return };
     let key: &Key = hold.key();
