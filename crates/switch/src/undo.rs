@@ -179,8 +179,9 @@ impl Undoing {
         Ok(undoing)
     }
 
-    /// Reads the history of the same changes again: what lies beneath one of them may have been taken back since. A change
-    /// that is no longer the one in effect stays as it was read, and a plan refuses it.
+    /// Reads the history of the same changes again: what lies beneath one of them may have been taken back since. Of the keys
+    /// that were asked for, those whose change is no longer the one in effect are missing; of a whole commit they are left
+    /// out.
     ///
     /// # Errors
     /// A failure of the store.
@@ -194,12 +195,16 @@ impl Undoing {
         };
         let fresh: HashMap<(&Key, u64), &UndoneKey, foldhash::fast::RandomState> =
             fresh.iter().flat_map(Undoing::keys).map(|undone| ((&undone.key, undone.of), undone)).collect();
-        let again = |old: &UndoneKey| fresh.get(&(&old.key, old.of)).copied().unwrap_or(old).clone();
-        Ok(Undoing {
-            of: self.of,
-            keys: self.keys.iter().map(again).collect(),
-            missing: self.missing.clone(),
-        })
+        let mut again = Undoing { of: self.of, keys: Vec::new(), missing: self.missing.clone() };
+        for old in &self.keys {
+            match fresh.get(&(&old.key, old.of)) {
+                Some(undone) => again.keys.push((*undone).clone()),
+                // The table may look as if nothing had happened: its route came back with what took the change back.
+                None if self.of.is_none() => again.missing.push(old.key.clone()),
+                None => {}
+            }
+        }
+        Ok(again)
     }
 
     /// Returns the revision, if a whole commit is taken back.
