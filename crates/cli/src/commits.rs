@@ -4,7 +4,7 @@
 
 use crate::format;
 use crate::receipt::KEYS_SHOWN;
-use control::api::types::Commit;
+use control::api::types::{Commit, MovedTraffic};
 
 /// Returns a line for each commit and one for each of its keys.
 pub(crate) fn text(commits: &[Commit]) -> String {
@@ -32,8 +32,8 @@ pub(crate) fn text(commits: &[Commit]) -> String {
         if let Some(note) = &commit.note {
             out.push_str(&format!("        ({note})\n"));
         }
-        if let Some(drain) = commit.drain.as_ref().filter(|drain| format::has_moved(drain)) {
-            out.push_str(&format!("        {}\n", format::drain(drain)));
+        for line in commit.traffic.iter().flat_map(|moved| traffic(moved, commit.revision)) {
+            out.push_str(&format!("        {line}\n"));
         }
         for change in commit.subjects.iter().take(KEYS_SHOWN) {
             let what = format!("{} {}", change.subject, change.name);
@@ -60,4 +60,13 @@ pub(crate) fn text(commits: &[Commit]) -> String {
         }
     }
     out
+}
+
+/// Returns the lines about the traffic that a commit has moved; none if there was none.
+fn traffic(moved: &MovedTraffic, revision: u64) -> Vec<String> {
+    let Some(drain) = moved.drain.as_ref().filter(|drain| format::has_moved(drain)) else {
+        return Vec::new();
+    };
+    let counted = moved.horizon.iter().flat_map(|horizon| format::horizon(horizon, revision));
+    std::iter::once(format::drain(drain)).chain(counted).collect()
 }

@@ -13,12 +13,16 @@ use control::api::types::{GateResult, Outcome, Receipt};
 #[derive(Debug, Args)]
 pub(crate) struct ShowReceipt {
     /// Revision of the commit; the newest if omitted
+    #[arg(conflicts_with = "id")]
     revision: Option<u64>,
+    /// The commit of the order with this idempotency key
+    #[arg(long, value_name = "KEY")]
+    id: Option<String>,
 }
 
 impl ShowReceipt {
     pub(crate) fn run(&self, session: &Session) -> Result<Code, Error> {
-        let path = receipt_path(&session.switch_path()?, self.revision, None);
+        let path = receipt_path(&session.switch_path()?, self.revision, self.id.as_deref());
         let (receipt, body) = session.client.ask::<Receipt>(&Call::get(path))?;
         if session.json {
             say_json(&body)?;

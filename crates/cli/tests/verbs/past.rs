@@ -49,6 +49,7 @@ fn promise_19_an_incident_is_looked_into() {
 
     // A commit is named by the idempotency key of its order.
     server.say(&["wait", "--id", "deploy-1"]).done();
+    assert!(server.say(&["receipt", "--id", "deploy-1"]).done().starts_with("live: revision 1\n"));
     let undone = server.say(&["undo", "--id", "deploy-1", "--force"]).done();
     assert!(undone.contains("a.example: blue -> default"), "{undone}");
     assert_eq!(server.say(&["undo", "--id", "deploy-2"]).code, 1);

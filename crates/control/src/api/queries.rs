@@ -182,8 +182,8 @@ pub(super) async fn history(
     let mut commits: Vec<types::Commit> = commits.into_iter().map(view::commit).collect();
     if asked.traffic == Some(true) {
         let revisions = commits.iter().map(|commit| commit.revision).collect();
-        let drains = api.control.drains(&name, revisions).await?;
-        commits.iter_mut().zip(drains).for_each(|(commit, drain)| commit.drain = drain);
+        let moved = api.control.moved_traffic(&name, revisions).await?;
+        commits.iter_mut().zip(moved).for_each(|(commit, moved)| commit.traffic = moved);
     }
     Ok(Json(types::History { switch: name, commits, next, verified }))
 }

@@ -130,7 +130,7 @@ pub(super) fn commit(commit: Commit) -> types::Commit {
         forced: commit.forced,
         confirm_by_ms: commit.confirm_by_ms,
         gate: commit.gate,
-        drain: None,
+        traffic: None,
         previous: commit.previous.to_string(),
         hash: commit.hash.to_string(),
     }

@@ -10,9 +10,8 @@ use super::handle::ControlHandle;
 use super::switch_state::SwitchState;
 use crate::info::{Difference, Entries, EntryInfo, EntryQuery, KeyDifference, PastTable};
 use crate::options::PastMoment;
-use crate::receipt::Drain;
+use crate::receipt::{MovedTraffic, Receipt};
 use crate::store::StoreBackend;
-use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use switch::{Code, Commit, Filter, Hash, Key, Refusal, Route, StoreFault, SubjectChange};
@@ -74,31 +73,36 @@ impl ControlHandle {
     ///
     /// # Errors
     /// There is no switch of this name, or the store cannot be read.
-    pub async fn drains(&self, switch: &str, revisions: Vec<u64>) -> Result<Vec<Option<Drain>>, Refusal> {
+    pub(crate) async fn moved_traffic(
+        &self,
+        switch: &str,
+        revisions: Vec<u64>,
+    ) -> Result<Vec<Option<MovedTraffic>>, Refusal> {
         self.at(switch, move |state, switch| async move {
-            let mut drains = Vec::with_capacity(revisions.len());
+            let mut all = Vec::with_capacity(revisions.len());
             for page in revisions.chunks(AT_ONCE) {
                 let asked = page.to_vec();
                 let kept = move |store: &mut dyn StoreBackend| {
-                    asked.iter().map(|revision| Ok(store.receipt(*revision)?.and_then(drain_of))).collect()
+                    let of = |revision: &u64| Ok(store.receipt(*revision)?.as_deref().and_then(moved_in));
+                    asked.iter().map(of).collect()
                 };
-                let kept: Vec<Option<Drain>> = switch.store.with(kept).await?;
-                let live = |revision: &u64| state.live(&switch, *revision).map(|live| live.receipt().drain);
-                drains.extend(page.iter().zip(kept).map(|(revision, kept)| live(revision).unwrap_or(kept)));
+                let kept: Vec<Option<MovedTraffic>> = switch.store.with(kept).await?;
+                let live = |revision: u64| {
+                    let Receipt { drain, horizon, .. } = state.live(&switch, revision)?.receipt();
+                    Some(MovedTraffic { drain, horizon })
+                };
+                all.extend(page.iter().zip(kept).map(|(revision, kept)| live(*revision).or(kept)));
             }
-            Ok(drains)
+            Ok(all)
         })
         .await
     }
 }
 
-/// Reads the drain of a receipt alone.
-fn drain_of(receipt: String) -> Option<Drain> {
-    #[derive(Deserialize)]
-    struct Receipt {
-        drain: Option<Drain>,
-    }
-    serde_json::from_str::<Receipt>(&receipt).ok()?.drain
+/// Reads the traffic from a receipt, without the rest of it.
+fn moved_in(receipt: &str) -> Option<MovedTraffic> {
+    let moved: MovedTraffic = serde_json::from_str(receipt).ok()?;
+    (moved.drain.is_some() || moved.horizon.is_some()).then_some(moved)
 }
 
 async fn table_at(switch: &SwitchState, moment: PastMoment) -> Result<PastTable, Refusal> {

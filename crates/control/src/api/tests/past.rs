@@ -156,12 +156,14 @@ async fn promise_19_each_commit_shows_the_traffic_that_it_has_moved() {
         api.order("PUT", &format!("{LIVE}/keys/a.example"), json!({"target": target})).await.done();
     }
     let plain = api.get(&format!("{LIVE}/history")).await.done();
-    assert_eq!(plain["commits"][0].get("drain"), None);
+    assert_eq!(plain["commits"][0].get("traffic"), None);
     let shown = api.get(&format!("{LIVE}/history?traffic=true")).await.done();
     for commit in shown["commits"].as_array().unwrap() {
         let receipt = api.get(&format!("{LIVE}/receipts/{}", commit["revision"])).await.done();
-        assert_eq!(commit["drain"]["state"], receipt["drain"]["state"]);
-        assert_eq!(commit["drain"]["served_new"], receipt["drain"]["served_new"]);
+        let (moved, drain) = (&commit["traffic"], &receipt["drain"]);
+        assert_eq!(moved["drain"]["state"], drain["state"]);
+        assert_eq!(moved["drain"]["served_new"], drain["served_new"]);
+        assert_eq!(moved["horizon"]["until_ms"], receipt["horizon"]["until_ms"]);
     }
 }
 

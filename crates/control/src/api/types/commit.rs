@@ -2,7 +2,7 @@
 //!
 //! Owns how a commit is shown, with the hashes that verify the chain. How a commit was carried out is in its receipt.
 
-use crate::receipt::Drain;
+use crate::receipt::MovedTraffic;
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
@@ -36,7 +36,7 @@ pub struct Subject {
 }
 
 /// A commit of the history.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Commit {
     /// Its number: one more than the commit before it.
     pub revision: u64,
@@ -80,7 +80,7 @@ pub struct Commit {
     pub hash: String,
     /// The traffic that it has moved, if it was requested and the receipt knows it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub drain: Option<Drain>,
+    pub traffic: Option<MovedTraffic>,
 }
 
 /// What differs between the tables of two revisions.
@@ -114,7 +114,7 @@ pub struct DiffKey {
 }
 
 /// A page of a switch's history, newest first.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct History {
     /// The switch.
     pub switch: String,

@@ -17,7 +17,8 @@ mod table;
 
 pub use crate::horizon::{AnswerCounts, Horizon, HorizonState, TargetAnswers};
 pub use crate::receipt::{
-    Drain, DrainState, GateResult, Held, KeyChange, OldestRequest, Outcome, Receipt, ServerResult, WorkerAck,
+    Drain, DrainState, GateResult, Held, KeyChange, MovedTraffic, OldestRequest, Outcome, Receipt,
+    ServerResult, WorkerAck,
 };
 pub use check::{CheckOrder, Checked, DeclaredSwitch};
 pub use commit::{Change, Commit, Diff, DiffKey, History, Subject, Verified};

@@ -5,6 +5,7 @@
 //! has anything to do, and then jumps.
 
 mod clocks;
+mod damage;
 mod disk;
 mod end;
 mod operators;

@@ -29,7 +29,7 @@ struct Scenario {
     test: &'static str,
 }
 
-const SCENARIOS: [Scenario; 7] = [
+const SCENARIOS: [Scenario; 8] = [
     lower_floors("peers", "peers::peers"),
     lower_floors("orders", "orders::orders"),
     lower_floors("confirmations", "confirmations::confirmations"),
@@ -46,6 +46,12 @@ const SCENARIOS: [Scenario; 7] = [
         package: "pointsman-control",
         target: &["--lib"],
         test: "service::simulation::simulation_control",
+    },
+    Scenario {
+        name: "damage",
+        package: "pointsman-control",
+        target: &["--lib"],
+        test: "service::simulation::damage::simulation_damage",
     },
 ];
 
