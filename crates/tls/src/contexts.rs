@@ -25,9 +25,18 @@ use zeroize::Zeroizing;
 #[derive(Debug)]
 pub struct Context {
     /// What handshakes follow.
-    pub config: Arc<ServerConfig>,
+    config: Arc<ServerConfig>,
+    /// The same, with HTTP/2 among the protocols.
+    http2: Arc<ServerConfig>,
     pub(crate) terms: Arc<ClientTerms>,
     pub(crate) authorities: Option<Authorities>,
+}
+
+impl Context {
+    /// Returns what a handshake follows; with HTTP/2 among the protocols if that may be spoken.
+    pub fn config(&self, speaks_http2: bool) -> &Arc<ServerConfig> {
+        if speaks_http2 { &self.http2 } else { &self.config }
+    }
 }
 
 /// How a server answers a handshake.
@@ -159,7 +168,10 @@ impl ContextBuilder<'_> {
         let record = usize::try_from(*ssl.handshake.buffer_size).unwrap_or(usize::MAX).clamp(512, 16 << 10);
         config.max_fragment_size = Some(record + 5);
         self.resumption(&mut config, ssl);
-        Some(Context { config: Arc::new(config), terms: Arc::clone(&ssl.terms), authorities })
+        let mut http2 = config.clone();
+        http2.alpn_protocols.insert(0, b"h2".to_vec());
+        let (config, http2) = (Arc::new(config), Arc::new(http2));
+        Some(Context { config, http2, terms: Arc::clone(&ssl.terms), authorities })
     }
 
     fn resumption(&self, config: &mut ServerConfig, ssl: &SslSettings) {

@@ -16,6 +16,8 @@ pub enum BodyReader {
     Chunked(Box<ChunkedDecoder>),
     /// It is everything until the peer closes.
     UntilClose,
+    /// It is everything until the end of the input, which says that it is whole; whether that has come.
+    UntilEnd(bool),
 }
 
 /// A run of body bytes in the buffer.
@@ -93,10 +95,19 @@ impl BodyReader {
                 }
                 Ok(Some(Piece { range: begin + step.data.start..begin + step.data.end, done: step.done }))
             }
-            BodyReader::UntilClose => match read_buffer.unread().len() {
+            BodyReader::UntilEnd(true) if read_buffer.is_empty() => Ok(Some(Piece { range: 0..0, done: true })),
+            BodyReader::UntilEnd(_) | BodyReader::UntilClose => match read_buffer.unread().len() {
                 0 => Ok(None),
                 count => Ok(Some(Piece { range: read_buffer.consume(count), done: false })),
             },
+        }
+    }
+
+    /// Notes the end of the input. Returns true if the body is whole with it.
+    pub fn end_with_input(&mut self) -> bool {
+        match self {
+            BodyReader::UntilEnd(ended) => !std::mem::replace(ended, true),
+            _ => false,
         }
     }
 

@@ -1,8 +1,9 @@
-//! One byte stream, over TCP, a unix socket or TLS, polled.
+//! One byte stream, over TCP, a unix socket, TLS or a connection that carries many, polled.
 //!
 //! The data path polls instead of awaiting, so that it can watch both sides of a relay at once and lease a buffer only when
 //! there is something to read into it. What only TLS needs is boxed: a stream in clear has the size of its socket.
 
+use crate::pipe::PipeEnd;
 pub use crate::socket::Socket;
 use crate::socket::SocketAside;
 use crate::tls_stream::TlsStream;
@@ -23,6 +24,8 @@ pub enum Stream {
     Plain(Socket),
     /// Over TLS.
     Tls(Box<TlsStream>),
+    /// In memory, to the connection that carries it.
+    Piped(PipeEnd),
 }
 
 impl Stream {
@@ -41,6 +44,7 @@ impl Stream {
         match self {
             Stream::Plain(socket) => socket.poll_readable(cx),
             Stream::Tls(tls) => tls.poll_readable(cx),
+            Stream::Piped(pipe) => pipe.poll_readable(cx),
         }
     }
 
@@ -50,6 +54,7 @@ impl Stream {
         match self {
             Stream::Plain(socket) => socket.poll_read(cx, buffer),
             Stream::Tls(tls) => tls.poll_read(cx, buffer),
+            Stream::Piped(pipe) => pipe.poll_read(cx, buffer),
         }
     }
 
@@ -60,6 +65,7 @@ impl Stream {
         match self {
             Stream::Plain(socket) => socket.poll_write(cx, parts),
             Stream::Tls(tls) => tls.poll_write(cx, parts),
+            Stream::Piped(pipe) => pipe.poll_write(cx, parts),
         }
     }
 
@@ -107,6 +113,7 @@ impl Stream {
         match self {
             Stream::Plain(socket) => socket.poll_send_file(cx, file, offset, len),
             Stream::Tls(tls) => tls.poll_send_file(cx, file, offset, len),
+            Stream::Piped(pipe) => pipe.poll_send_file(cx, file, offset, len),
         }
     }
 
@@ -115,6 +122,7 @@ impl Stream {
         match self {
             Stream::Plain(socket) => socket.poll_closed(cx),
             Stream::Tls(tls) => tls.poll_closed(cx),
+            Stream::Piped(pipe) => pipe.poll_closed(cx),
         }
     }
 
@@ -124,6 +132,7 @@ impl Stream {
         match self {
             Stream::Plain(socket) => socket.has_bytes(),
             Stream::Tls(tls) => tls.has_bytes(),
+            Stream::Piped(pipe) => pipe.has_bytes(),
         }
     }
 
@@ -132,6 +141,7 @@ impl Stream {
         match self {
             Stream::Plain(socket) => socket.is_silent(),
             Stream::Tls(tls) => tls.is_silent(),
+            Stream::Piped(pipe) => !pipe.has_bytes(),
         }
     }
 
@@ -143,6 +153,7 @@ impl Stream {
         Ok(match self {
             Stream::Plain(socket) => Aside::Plain(socket.set_aside()?),
             Stream::Tls(tls) => Aside::Tls(tls.set_aside()?),
+            Stream::Piped(_) => return Err(io::ErrorKind::Unsupported.into()),
         })
     }
 
@@ -169,6 +180,8 @@ impl Stream {
         match self {
             Stream::Plain(socket) => socket.shut_down_write(),
             Stream::Tls(tls) => tls.shut_down_write(),
+            // The end of what is sent is one of the pieces.
+            Stream::Piped(_) => {}
         }
     }
 
@@ -177,6 +190,7 @@ impl Stream {
         match self {
             Stream::Plain(socket) => socket.reset_on_close(),
             Stream::Tls(tls) => tls.reset_on_close(),
+            Stream::Piped(_) => {}
         }
     }
 
@@ -184,14 +198,23 @@ impl Stream {
     pub fn poll_first_byte(&self, cx: &mut Context<'_>) -> Poll<io::Result<Option<u8>>> {
         match self {
             Stream::Plain(socket) => socket.poll_first_byte(cx),
-            Stream::Tls(_) => Poll::Ready(Err(io::ErrorKind::Unsupported.into())),
+            Stream::Tls(_) | Stream::Piped(_) => Poll::Ready(Err(io::ErrorKind::Unsupported.into())),
+        }
+    }
+
+    /// Ready with the number of bytes that were written and have not gone yet, once that differs from `known`. Only a stream
+    /// in memory knows of any.
+    pub fn poll_unsent(&self, cx: &mut Context<'_>, known: usize) -> Poll<io::Result<usize>> {
+        match self {
+            Stream::Piped(pipe) => pipe.poll_unsent(cx, known),
+            _ => Poll::Ready(Ok(0)),
         }
     }
 
     /// Returns the TLS connection with a client, if it is one.
     pub fn tls(&self) -> Option<&ServerConnection> {
         match self {
-            Stream::Plain(_) => None,
+            Stream::Plain(_) | Stream::Piped(_) => None,
             Stream::Tls(tls) => tls.connection(),
         }
     }
@@ -202,6 +225,7 @@ impl AsFd for Stream {
         match self {
             Stream::Plain(socket) => socket.as_fd(),
             Stream::Tls(tls) => tls.as_fd(),
+            Stream::Piped(_) => unreachable!("a stream in memory is not watched by the event loop"),
         }
     }
 }

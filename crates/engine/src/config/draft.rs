@@ -143,6 +143,8 @@ pub struct ListenDraft {
     pub proxy_protocol: bool,
     /// `ssl`.
     pub ssl: bool,
+    /// `http2`.
+    pub http2: bool,
     /// `bind`, or an option that implies it: a socket of its own beside the wildcard's.
     pub own_socket: bool,
     /// The span of its directive.

@@ -219,5 +219,6 @@ fn servers_at(draft: &Draft, address: &ListenAddress) -> Result<AddressServers, 
         names,
         proxy_protocol: here().any(|listen| listen.proxy_protocol),
         ssl: here().any(|listen| listen.ssl),
+        http2: here().any(|listen| listen.http2),
     })
 }

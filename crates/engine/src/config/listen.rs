@@ -132,6 +132,8 @@ pub struct AddressServers {
     pub proxy_protocol: bool,
     /// Connections are TLS. One `listen` says so for all servers of the address.
     pub ssl: bool,
+    /// Connections may be HTTP/2, whatever the servers say. One `listen` says so for all servers of the address.
+    pub http2: bool,
 }
 
 impl AddressServers {

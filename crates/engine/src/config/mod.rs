@@ -44,6 +44,8 @@ pub struct Settings {
     pub static_files: modules::static_files::FileSettings,
     /// `add_header`, `expires`.
     pub headers: modules::headers::HeaderSettings,
+    /// HTTP/2 to clients.
+    pub http2: modules::http2::Http2Settings,
     /// `limit_conn`.
     pub limit_conn: modules::limit_conn::LimitConnSettings,
     /// `limit_req`.
@@ -78,6 +80,7 @@ impl Settings {
         self.filters.gzip.inherit(&outer.filters.gzip);
         self.headers.inherit(&outer.headers);
         self.headers.inherit_lists(&outer.headers);
+        self.http2.inherit(&outer.http2);
         self.limit_conn.inherit(&outer.limit_conn);
         self.limit_req.inherit(&outer.limit_req);
         self.log.inherit(&outer.log);
@@ -137,6 +140,13 @@ impl Server {
     /// `$server_name`: the first name, or nothing.
     pub fn first_name(&self) -> &[u8] {
         self.names.first().map_or(b"", |name| name)
+    }
+}
+
+impl Config {
+    /// Returns whether connections to an address may be HTTP/2, if this server is the one that answers them first.
+    pub fn speaks_http2(&self, servers: &AddressServers, server: ServerId) -> bool {
+        servers.http2 || *self.location(self.server(server).scope).settings.http2.enabled
     }
 }
 

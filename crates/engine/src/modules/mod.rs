@@ -25,6 +25,7 @@ pub mod events;
 mod forwarded;
 pub mod gzip;
 pub mod headers;
+pub mod http2;
 pub mod limit_conn;
 pub mod limit_req;
 pub mod limit_zone;
@@ -104,6 +105,7 @@ pub static MODULES: &[&Module] = &[
     &control::MODULE,
     &core::MODULE,
     &ssl::MODULE,
+    &http2::MODULE,
     &upstream::MODULE,
     &map::MODULE,
     // As in nginx, limits already see the changed address, and so does a hold.

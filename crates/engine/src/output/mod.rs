@@ -4,6 +4,7 @@
 //! [`Output::open_chunk`]): the engine frames them and never copies them.
 
 mod encoder;
+mod http2;
 pub(crate) mod wire;
 
 pub use encoder::{Encoder, Ratio};
@@ -121,7 +122,7 @@ fn append_encoded(exchange: &mut Exchange, env: &mut Env<'_>, data: &[u8], last:
 
 /// Ends the body: the last chunk and the trailers. For bodies that were sent past the wire.
 pub fn end_body(exchange: &mut Exchange, env: &mut Env<'_>) {
-    if exchange.output.framing == Framing::Chunked && !exchange.output.ended {
+    if matches!(exchange.output.framing, Framing::Chunked | Framing::Pieces) && !exchange.output.ended {
         modules::headers::add_trailers(exchange, env);
     }
     exchange.output.end(&exchange.response.trailers);
@@ -140,8 +141,10 @@ fn encode_head(exchange: &mut Exchange, env: &mut Env<'_>) {
     }
     let Exchange { response, output, request, .. } = exchange;
     output.head_written = true;
-    if request.head.version == Version::Http09 {
-        return;
+    match request.head.version {
+        Version::Http09 => return,
+        Version::Http2 => return http2::encode_head(response, output, config, settings, now),
+        Version::Http10 | Version::Http11 => {}
     }
     let wire = &mut output.wire;
     let before = wire.len();
@@ -236,13 +239,15 @@ fn decide_framing(exchange: &mut Exchange, settings: &crate::config::Settings, n
     }
     // Trailers need chunks (ngx_http_chunked_filter_module).
     let is_head = exchange.request.method_override.as_deref().unwrap_or(head.method_bytes()) == b"HEAD";
-    let chunkable = head.version == Version::Http11 && *core.chunked_transfer_encoding && !is_head;
+    let chunkable = head.version >= Version::Http11 && *core.chunked_transfer_encoding && !is_head;
     if has_trailers && chunkable && !matches!(response.status, 0..200 | 204 | 304) {
         response.content_length = None;
     }
     let bodiless = response.status == 204 || response.status == 304 || response.status < 200;
     let framing = if bodiless || is_head {
         Framing::None
+    } else if head.version == Version::Http2 {
+        Framing::Pieces
     } else if response.content_length.is_some() {
         Framing::Length
     } else if head.version == Version::Http11 && *core.chunked_transfer_encoding {

@@ -1,6 +1,8 @@
 //! Bytes on their way to the client: what is to be sent, how the body ends, and how far the answer is.
 
 use super::encoder::{Encoder, Ratio};
+use http::h2::hpack;
+use http::h2::{PieceHeader, PieceKind};
 
 /// The way in which the end of the body is marked.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -10,6 +12,8 @@ pub enum Framing {
     Length,
     /// By chunks.
     Chunked,
+    /// By pieces: the connection that carries the answer frames them.
+    Pieces,
     /// By closing the connection.
     Close,
     /// There is no body: HEAD, 204, 304.
@@ -93,9 +97,15 @@ impl Output {
     /// After the bytes, [`Output::close_chunk`].
     pub fn open_chunk(&mut self, len: u64) {
         self.body_len += len;
-        if self.framing == Framing::Chunked && len > 0 {
-            let mut line = [0; 18];
-            self.wire.extend_from_slice(http::chunk_size_line(len, &mut line));
+        match self.framing {
+            Framing::Chunked if len > 0 => {
+                let mut line = [0; 18];
+                self.wire.extend_from_slice(http::chunk_size_line(len, &mut line));
+            }
+            Framing::Pieces if len > 0 => {
+                self.wire.extend_from_slice(&PieceHeader { kind: PieceKind::Data, len }.bytes());
+            }
+            _ => {}
         }
     }
 
@@ -112,6 +122,9 @@ impl Output {
             return;
         }
         self.ended = true;
+        if self.framing == Framing::Pieces {
+            self.end_pieces(trailers);
+        }
         if self.framing == Framing::Chunked {
             self.wire.extend_from_slice(b"0\r\n");
             for (_, name, value) in trailers.iter() {
@@ -119,5 +132,32 @@ impl Output {
             }
             self.wire.extend_from_slice(b"\r\n");
         }
+    }
+
+    #[cold]
+    fn end_pieces(&mut self, trailers: &http::Headers) {
+        if trailers.is_empty() {
+            self.wire.extend_from_slice(&PieceHeader { kind: PieceKind::End, len: 0 }.bytes());
+            return;
+        }
+        let at = self.begin_piece();
+        for (known, name, value) in trailers.iter() {
+            hpack::encode_field(&mut self.wire, known, name, value);
+        }
+        self.finish_piece(at, PieceKind::Trailers);
+    }
+
+    /// Makes room for the header of a piece whose length is not known yet; returns where that is.
+    pub(super) fn begin_piece(&mut self) -> usize {
+        let at = self.wire.len();
+        self.wire.extend_from_slice(&PieceHeader { kind: PieceKind::End, len: 0 }.bytes());
+        at
+    }
+
+    /// Writes the header of a piece that began there.
+    pub(super) fn finish_piece(&mut self, at: usize, kind: PieceKind) {
+        let data = at + http::h2::PIECE_HEADER_BYTES;
+        let len = (self.wire.len() - data) as u64;
+        self.wire[at..data].copy_from_slice(&PieceHeader { kind, len }.bytes());
     }
 }

@@ -39,6 +39,12 @@ pub(super) const VARIABLES: &[Variable] = &[
             of(exchange, out, |tls, out| out.extend_from_slice(tls.offered_ciphers.as_bytes()))
         },
     ),
+    read("http2", "h2 over TLS, h2c in clear; empty over HTTP/1.", |exchange, _, out| {
+        if exchange.request.head.version == http::Version::Http2 {
+            out.extend_from_slice(if exchange.connection.tls.is_some() { b"h2" } else { b"h2c" });
+        }
+        true
+    }),
     read("ssl_curve", "The group of the key exchange.", |exchange, _, out| {
         of(exchange, out, |tls, out| out.extend_from_slice(tls.curve.as_bytes()))
     }),

@@ -18,6 +18,8 @@ pub enum PieceKind {
     Trailers,
     /// The end of the message; it is empty.
     End,
+    /// The most bytes of the body that are to go in one frame; it is empty.
+    FrameSize(u16),
 }
 
 /// A piece's header.
@@ -33,26 +35,30 @@ impl PieceHeader {
     /// Returns the bytes of the header.
     pub fn bytes(self) -> [u8; PIECE_HEADER_BYTES] {
         let mut bytes = [0; PIECE_HEADER_BYTES];
-        bytes[0] = match self.kind {
-            PieceKind::Head => 0,
-            PieceKind::Data => 1,
-            PieceKind::Trailers => 2,
-            PieceKind::End => 3,
+        let (kind, number) = match self.kind {
+            PieceKind::Head => (0, self.len),
+            PieceKind::Data => (1, self.len),
+            PieceKind::Trailers => (2, self.len),
+            PieceKind::End => (3, 0),
+            PieceKind::FrameSize(size) => (4, u64::from(size)),
         };
-        bytes[1..].copy_from_slice(&self.len.to_be_bytes());
+        bytes[0] = kind;
+        bytes[1..].copy_from_slice(&number.to_be_bytes());
         bytes
     }
 
     /// Reads the header at the beginning of `bytes`; `None` if more is needed.
     pub fn parse(bytes: &[u8]) -> Option<PieceHeader> {
-        let [kind, len @ ..] = *bytes.first_chunk::<PIECE_HEADER_BYTES>()?;
-        let kind = match kind {
-            0 => PieceKind::Head,
-            1 => PieceKind::Data,
-            2 => PieceKind::Trailers,
-            _ => PieceKind::End,
+        let [kind, number @ ..] = *bytes.first_chunk::<PIECE_HEADER_BYTES>()?;
+        let number = u64::from_be_bytes(number);
+        let (kind, len) = match kind {
+            0 => (PieceKind::Head, number),
+            1 => (PieceKind::Data, number),
+            2 => (PieceKind::Trailers, number),
+            3 => (PieceKind::End, 0),
+            _ => (PieceKind::FrameSize(number as u16), 0),
         };
-        Some(PieceHeader { kind, len: u64::from_be_bytes(len) })
+        Some(PieceHeader { kind, len })
     }
 }
 
@@ -62,8 +68,14 @@ mod tests {
 
     #[test]
     fn header_is_read_as_it_is_written() {
-        for kind in [PieceKind::Head, PieceKind::Data, PieceKind::Trailers, PieceKind::End] {
-            let header = PieceHeader { kind, len: 1 << 40 | 7 };
+        for (kind, len) in [
+            (PieceKind::Head, 1 << 40 | 7),
+            (PieceKind::Data, 1 << 40 | 7),
+            (PieceKind::Trailers, 7),
+            (PieceKind::End, 0),
+            (PieceKind::FrameSize(8192), 0),
+        ] {
+            let header = PieceHeader { kind, len };
             assert_eq!(PieceHeader::parse(&header.bytes()), Some(header));
             assert_eq!(PieceHeader::parse(&header.bytes()[..8]), None);
         }

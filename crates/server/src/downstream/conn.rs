@@ -7,18 +7,73 @@ use crate::context::conn_state::{ConnState, OpenConn};
 use crate::context::listen_socket::ListenSocket;
 use crate::context::thread_context::ThreadContext;
 use engine::exchange::Connection;
+use http::h2::H2Connection;
 use std::rc::Rc;
+use transport::read_buffer::ReadBuffer;
 use transport::stream::Stream;
 
 /// A connection that waits for a request. Most connections are idle most of the time, so it must be small.
 pub(crate) struct IdleConn {
     pub(crate) guard: ConnGuard,
     /// Taken while requests are served, and gone with the last one.
-    pub(crate) stream: Option<Stream>,
+    pub(crate) carrier: Carrier,
     pub(crate) socket: Rc<ListenSocket>,
     pub(crate) connection: Connection,
     /// Since when it is idle, on the thread's clock, in ms.
     pub(crate) since_ms: u64,
+}
+
+/// What carries the requests of a connection.
+pub(crate) enum Carrier {
+    /// Nothing any more.
+    Gone,
+    /// HTTP/1, one after another, on the stream itself.
+    Http1(Stream),
+    /// HTTP/2.
+    Http2(Box<Http2Conn>),
+}
+
+impl Carrier {
+    /// Returns the connection's stream.
+    pub(crate) fn stream(&self) -> Option<&Stream> {
+        match self {
+            Carrier::Gone => None,
+            Carrier::Http1(stream) => Some(stream),
+            Carrier::Http2(conn) => Some(&conn.stream),
+        }
+    }
+
+    /// Takes the stream of HTTP/1 out.
+    pub(crate) fn take_http1(&mut self) -> Option<Stream> {
+        match std::mem::replace(self, Carrier::Gone) {
+            Carrier::Http1(stream) => Some(stream),
+            other => {
+                *self = other;
+                None
+            }
+        }
+    }
+
+    /// Takes the connection of HTTP/2 out.
+    pub(crate) fn take_http2(&mut self) -> Option<Box<Http2Conn>> {
+        match std::mem::replace(self, Carrier::Gone) {
+            Carrier::Http2(conn) => Some(conn),
+            other => {
+                *self = other;
+                None
+            }
+        }
+    }
+}
+
+/// A connection of HTTP/2, without its streams.
+pub(crate) struct Http2Conn {
+    pub(crate) stream: Stream,
+    pub(crate) codec: H2Connection,
+    /// Bytes that came before it was known to be HTTP/2, or that are a part of a frame.
+    pub(crate) read_buffer: ReadBuffer,
+    /// Whether it was last seen under this generation that its TLS terms are those of its server.
+    pub(crate) checked: u64,
 }
 
 impl IdleConn {
@@ -45,6 +100,12 @@ pub(crate) struct ConnGuard {
 }
 
 impl ConnGuard {
+    /// Gives a stream of a connection a state of its own.
+    pub(crate) fn for_stream(thread: Rc<ThreadContext>) -> ConnGuard {
+        let conn_state = thread.registry.track();
+        ConnGuard { thread, conn_state, open: None }
+    }
+
     /// Gives an open connection a state.
     pub(crate) fn new(thread: Rc<ThreadContext>, open: OpenConn) -> ConnGuard {
         let conn_state = thread.registry.track();

@@ -1,30 +1,23 @@
 //! A client's connection while HTTP/1 requests come: one after another, each from its head to its log line.
 
-use crate::context::generation::{Generation, Pinned};
+use crate::context::generation::Pinned;
 use crate::context::listen_socket::ListenSocket;
-use crate::context::metrics;
 use crate::context::timeout::{TimedOut, Timeout};
-use crate::downstream::conn::{ConnGuard, IdleConn};
+use crate::downstream::answer::{self, After, Head};
+use crate::downstream::conn::{Carrier, ConnGuard, IdleConn};
+use crate::downstream::http2;
 use crate::downstream::proxy_protocol;
 use crate::downstream::tls;
-use crate::proxy;
 use crate::request::client::Client;
 use crate::request::cx::RequestCx;
 use crate::request::host::with_env;
-use crate::request::report;
-use crate::request::respond::Unfinished;
-use crate::switching::in_flight::Ended;
 use crate::switching::in_flight_guard::InFlightGuard;
-use crate::switching::{api, publish};
-use crate::trace;
-use engine::exchange::{Body, Connection};
+use engine::exchange::Connection;
 use engine::host::Level;
 use engine::modules::core::{self, LingeringClose};
-use engine::output::Framing;
-use engine::phase::{self, Content, Step, Wake};
-use engine::{Exchange, LocationId, start_request};
-use http::{BodyFraming, ChunkError, Known, Progress};
-use statistics::RoutedRequest;
+use engine::phase::Wake;
+use engine::{LocationId, start_request};
+use http::{BodyFraming, Known, Progress};
 use std::future::poll_fn;
 use std::rc::Rc;
 use std::task::Poll;
@@ -34,22 +27,9 @@ use tracing::Span;
 use transport::body_reader::BodyReader;
 use transport::read_buffer::ReadBuffer;
 
-/// The step after a response.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum After {
-    /// The next request on the same connection.
-    Next,
-    /// An orderly close, which reads what the client still sends.
-    Close,
-    /// The same, after a response that is not whole, as its framing tells the client.
-    BreakOff,
-    /// A close at once.
-    Cut,
-}
-
 /// Serves one request after another, until the connection is idle again or closed.
 pub(crate) async fn requests(idle: &mut IdleConn) {
-    let Some(stream) = idle.stream.take() else { return };
+    let Some(stream) = idle.carrier.take_http1() else { return };
     let ConnGuard { thread, conn_state, .. } = &idle.guard;
     let mut client = Client {
         stream,
@@ -67,6 +47,10 @@ pub(crate) async fn requests(idle: &mut IdleConn) {
             match Box::pin(tls::accept(client, &mut idle.connection, &idle.socket)).await {
                 Some(accepted) => client = accepted,
                 None => return,
+            }
+            if http2::is_agreed(&idle.connection) {
+                idle.carrier = http2::begin(client, &idle.connection);
+                return Box::pin(http2::serve(idle)).await;
             }
         }
         if client.read_buffer.is_empty() {
@@ -86,6 +70,13 @@ pub(crate) async fn requests(idle: &mut IdleConn) {
             }
             continue;
         }
+        if idle.connection.requests == 0
+            && http2::may_begin(&client, &mut idle.connection, &idle.socket)
+            && Box::pin(http2::has_begun(&mut client, &idle.connection)).await
+        {
+            idle.carrier = http2::begin(client, &idle.connection);
+            return Box::pin(http2::serve(idle)).await;
+        }
         let after = next_request(&mut client, &mut idle.connection, &idle.socket, pipelined).await;
         if after != After::Next {
             break after;
@@ -100,7 +91,9 @@ pub(crate) async fn requests(idle: &mut IdleConn) {
     }
     client.read_buffer.consume(client.read_buffer.unread().len());
     client.read_buffer.release(&client.thread.buffers);
-    idle.stream = (after == After::Next).then_some(client.stream);
+    if after == After::Next {
+        idle.carrier = Carrier::Http1(client.stream);
+    }
 }
 
 /// Serves one request under the configuration in force.
@@ -133,24 +126,9 @@ async fn next_request(
 async fn request(cx: &mut RequestCx<'_>) -> After {
     let thread = Rc::clone(&cx.client.thread);
     let mut busy = thread.counters.busy();
-    let head = read_head(cx).await;
+    let Some(head) = read_head(cx).await else { return After::Cut };
     busy.answers();
-    let step = match head {
-        Head::Whole => {
-            thread.counters.request();
-            cx.span = trace::request(cx.exchange);
-            begin_request(cx)
-        }
-        Head::Refused(status) => {
-            thread.counters.request();
-            cx.engine(|exchange, env| phase::refuse(exchange, env, status))
-        }
-        Head::None => return After::Cut,
-    };
-    let after = answer(cx, step).await;
-    finish(cx);
-    end_switching(cx, after);
-    trace::responded(&cx.span, cx.exchange);
+    let (after, _) = answer::serve(cx, head).await;
     drop(busy);
     let after = match after {
         After::Next => settle_body(cx).await,
@@ -168,16 +146,8 @@ async fn request(cx: &mut RequestCx<'_>) -> After {
     after
 }
 
-enum Head {
-    /// It was decoded.
-    Whole,
-    /// It cannot be served: this status is the response.
-    Refused(u16),
-    /// The client went away before there was a request.
-    None,
-}
-
-async fn read_head(cx: &mut RequestCx<'_>) -> Head {
+/// Reads a head; `None` if the client went away before there was one.
+async fn read_head(cx: &mut RequestCx<'_>) -> Option<Head> {
     let config = &cx.generation.config;
     let limits = start_request::head_limits(config, cx.exchange.connection.listener);
     cx.exchange.request.head.clear();
@@ -189,7 +159,7 @@ async fn read_head(cx: &mut RequestCx<'_>) -> Head {
         match cx.exchange.request.head.decode(cx.client.read_buffer.unread(), &limits) {
             Ok(Progress::Complete { consumed }) => {
                 cx.client.read_buffer.consume(consumed);
-                return Head::Whole;
+                return Some(Head::Whole);
             }
             Ok(Progress::Partial) => {}
             Err(fault) => {
@@ -198,7 +168,7 @@ async fn read_head(cx: &mut RequestCx<'_>) -> Head {
                 let status = with_env(&cx.client.thread, cx.generation, |env| {
                     start_request::reject(cx.exchange, env, fault, unread)
                 });
-                return Head::Refused(status);
+                return Some(Head::Refused(status));
             }
         }
         let (client, head) = (&mut *cx.client, &mut cx.exchange.request.head);
@@ -226,182 +196,10 @@ async fn read_head(cx: &mut RequestCx<'_>) -> Head {
                 cx.client.stream.reset_on_close();
             }
             cx.exchange.response.status = status;
-            finish(cx);
+            answer::finish(cx);
         }
-        return Head::None;
+        return None;
     }
-}
-
-fn begin_request(cx: &mut RequestCx<'_>) -> Step {
-    publish::check_mailbox(&cx.client.thread);
-    let RequestCx { client, exchange, generation, span } = cx;
-    let span = trace::phase(span, exchange);
-    let (thread, body, owes_continue) = (&client.thread, &mut client.body, &mut client.owes_continue);
-    let step = with_env(thread, generation, |env| match start_request::start(exchange, env) {
-        Ok(()) => {
-            *body = BodyReader::new(exchange.request.framing);
-            let head = &exchange.request.head;
-            *owes_continue = !body.is_done() && http::framing::expects_continue(head.version, &head.headers);
-            #[cfg(debug_assertions)]
-            crate::worker::panics::provoked::panic_at(&exchange.request.uri);
-            phase::advance(exchange, env)
-        }
-        Err(status) => {
-            exchange.response.close = true;
-            phase::refuse(exchange, env, status)
-        }
-    });
-    trace::stepped(&span, &step);
-    step
-}
-
-/// Walks on through the phases.
-fn advance(cx: &mut RequestCx<'_>) -> Step {
-    let span = trace::phase(&cx.span, cx.exchange);
-    let step = cx.engine(phase::advance);
-    trace::stepped(&span, &step);
-    step
-}
-
-/// How many responses to one request may fail before its connection is cut.
-const MAX_REFUSALS: u32 = 3;
-
-/// Does what the engine asks until there is a response, and sends that.
-async fn answer(cx: &mut RequestCx<'_>, mut step: Step) -> After {
-    let mut refusals = 0;
-    loop {
-        cx.track_choices();
-        let result = match step {
-            Step::Wait(effect) => match cx.perform(effect).await {
-                Ok(wake) => {
-                    if let Wake::Failed(status @ (408 | 499)) = wake {
-                        cx.exchange.response.status = status;
-                        return After::Cut;
-                    }
-                    cx.exchange.route.wake = Some(wake);
-                    step = advance(cx);
-                    continue;
-                }
-                Err(unfinished) => Err(unfinished),
-            },
-            Step::Drop => {
-                if cx.exchange.response.status == 0 {
-                    cx.exchange.response.status = 444;
-                }
-                return After::Cut;
-            }
-            Step::Written => cx.send_wire().await.map_err(Unfinished::from),
-            Step::Serve(content) => serve_content(cx, content).await,
-        };
-        let output = &cx.exchange.output;
-        match result {
-            Ok(()) if output.keep_alive && is_whole(cx.exchange) => return After::Next,
-            Ok(()) => return After::Close,
-            // As in nginx: a close at once could destroy what is still on its way, even an earlier response.
-            Err(Unfinished::Short) if output.framing != Framing::Close => return After::BreakOff,
-            Err(Unfinished::Broken | Unfinished::Short) => {
-                // Where only the close tells the end of the response, an orderly one would claim that it is whole.
-                if output.framing == Framing::Close {
-                    cx.client.stream.reset_on_close();
-                }
-                return After::Cut;
-            }
-            Err(Unfinished::Walk) => step = advance(cx),
-            // nginx ends these without a response: the client no longer listens.
-            Err(Unfinished::Status(status @ (408 | 499))) => {
-                cx.exchange.response.status = status;
-                return After::Cut;
-            }
-            Err(refused @ (Unfinished::Status(status) | Unfinished::Replaced(status))) => {
-                // A filter that fails on the error page too would loop.
-                refusals += 1;
-                if refusals > MAX_REFUSALS {
-                    return After::Cut;
-                }
-                cx.exchange.output.wire.clear();
-                step = cx.engine(|exchange, env| match refused {
-                    Unfinished::Replaced(_) => phase::replace(exchange, env, status),
-                    _ => phase::refuse(exchange, env, status),
-                });
-            }
-        }
-    }
-}
-
-/// Returns true if as much was sent as the head promised. If not, the client would take the next response for the rest
-/// of this one.
-fn is_whole(exchange: &Exchange) -> bool {
-    exchange.output.framing != Framing::Length
-        || exchange.response.content_length.is_none_or(|len| len == exchange.output.body_len)
-}
-
-async fn serve_content(cx: &mut RequestCx<'_>, content: Content) -> Result<(), Unfinished> {
-    if std::mem::take(&mut cx.exchange.request.discard_wanted)
-        && !cx.client.owes_continue
-        && discard_arrived(cx.client, cx.exchange).is_err()
-    {
-        return Err(Unfinished::Status(cx.bad_chunks()));
-    }
-    match content {
-        Content::Bytes(body) => cx.serve_bytes(&body).await,
-        Content::Empty => cx.serve_bytes(b"").await,
-        Content::File { file, parts } => cx.serve_file(&file, &parts).await,
-        Content::Proxy => proxy::serve(cx).await,
-        Content::Control => api::serve(cx).await,
-        Content::Report(report) => report::serve(cx, report).await,
-    }
-}
-
-/// Discards what has already arrived of the body.
-fn discard_arrived(client: &mut Client, exchange: &mut Exchange) -> Result<(), ChunkError> {
-    while let Some(piece) = client.body.next(&mut client.read_buffer)? {
-        if piece.done {
-            client.body.finish();
-            exchange.request.body = Body::Discarded;
-            break;
-        }
-    }
-    Ok(())
-}
-
-/// Counts the request for each key by which a switch was asked. Returns how long its upstreams took.
-fn count_keys(exchange: &Exchange, generation: &Generation, is_stream: bool, failed: bool) -> Option<u64> {
-    let end = metrics::request_end(&exchange.upstream.tries, exchange.response.status);
-    generation.metrics.record(|recorder| {
-        for choice in exchange.switches.choices() {
-            let routed = RoutedRequest {
-                key: &choice.key,
-                target: &choice.target,
-                revision: choice.route_revision,
-                is_stream,
-                failed,
-            };
-            recorder.key_ended(usize::from(choice.switch), &routed, &end);
-        }
-    });
-    end.response_us
-}
-
-/// Ends what switches have chosen for the request.
-fn end_switching(cx: &mut RequestCx<'_>, after: After) {
-    let (is_stream, was_cut) = cx.client.conn_state.end_stream();
-    if cx.exchange.switches.choices().is_empty() {
-        return;
-    }
-    let failed = match cx.exchange.response.status {
-        // The client's own doing, or the switch's policy for streams.
-        499 => false,
-        _ if was_cut => false,
-        status => status >= 500 || status == 0 || matches!(after, After::Cut | After::BreakOff),
-    };
-    let response_us = count_keys(cx.exchange, cx.generation, is_stream, failed);
-    cx.client.in_flight.leave(Ended { failed, is_stream, response_us });
-}
-
-/// Runs the log phase.
-fn finish(cx: &mut RequestCx<'_>) {
-    cx.engine(phase::log);
-    cx.exchange.connection.sent_before += cx.exchange.output.sent;
 }
 
 /// Discards the rest of the request's body before the next request. Whether a client that waits for `100 Continue` will

@@ -5,10 +5,10 @@
 use crate::context::listen_socket::ListenSocket;
 use crate::context::thread_context::ThreadContext;
 use crate::context::timeout::{TimedOut, Timeout};
-use crate::downstream::conn::{ConnGuard, IdleConn};
-use crate::downstream::http1;
+use crate::downstream::conn::{Carrier, ConnGuard, IdleConn};
 use crate::downstream::parking::{Parked, spared_until_ms};
 use crate::downstream::proxy_protocol;
+use crate::downstream::{http1, http2};
 use crate::trace;
 use engine::exchange::Connection;
 use std::future::poll_fn;
@@ -52,7 +52,7 @@ pub(crate) fn serve(
     let open = thread.registry.open();
     let guard = ConnGuard::new(thread, open);
     let since_ms = opened.monotonic_ms();
-    resume(IdleConn { guard, stream: Some(stream), socket: accepted.socket, connection, since_ms })
+    resume(IdleConn { guard, carrier: Carrier::Http1(stream), socket: accepted.socket, connection, since_ms })
 }
 
 /// Serves an idle connection until it is closed, or parked because nothing comes.
@@ -64,7 +64,10 @@ fn resume(mut idle: IdleConn) -> impl Future<Output = ()> {
                 Coming::Request => {
                     let before = (idle.connection.requests, idle.connection.tls.is_some());
                     // Boxed: what a request needs must not take room in an idle connection's task.
-                    Box::pin(http1::requests(&mut idle)).await;
+                    match idle.carrier {
+                        Carrier::Http2(_) => Box::pin(http2::serve(&mut idle)).await,
+                        _ => Box::pin(http1::requests(&mut idle)).await,
+                    }
                     // What has come may have been no request: a part of a TLS record.
                     if before != (idle.connection.requests, idle.connection.tls.is_some()) {
                         idle.since_ms = idle.guard.thread.clock.now().monotonic_ms();
@@ -74,7 +77,12 @@ fn resume(mut idle: IdleConn) -> impl Future<Output = ()> {
                     Ok(()) => return,
                     Err(unparked) => idle = *unparked,
                 },
-                Coming::End => return,
+                Coming::End => {
+                    if matches!(idle.carrier, Carrier::Http2(_)) {
+                        Box::pin(http2::end(&mut idle)).await;
+                    }
+                    return;
+                }
             }
         }
     }
@@ -83,12 +91,11 @@ fn resume(mut idle: IdleConn) -> impl Future<Output = ()> {
 /// Parks a connection; returns one that cannot be parked.
 fn park(mut idle: IdleConn) -> Result<(), Box<IdleConn>> {
     let thread = Rc::clone(&idle.guard.thread);
-    let (Some(stream), Some(until_ms)) = (idle.stream.take(), idle.until_ms()) else {
-        return Err(Box::new(idle));
-    };
+    let Some(until_ms) = idle.until_ms() else { return Err(Box::new(idle)) };
+    let Some(stream) = idle.carrier.take_http1() else { return Err(Box::new(idle)) };
     // Before it leaves the event loop: if it cannot be watched here, it stays there.
     if !thread.parking.watch(&stream) {
-        idle.stream = Some(stream);
+        idle.carrier = Carrier::Http1(stream);
         return Err(Box::new(idle));
     }
     let IdleConn { guard, socket, connection, since_ms, .. } = idle;
@@ -114,7 +121,7 @@ pub(crate) async fn resume_parked(thread: Rc<ThreadContext>) {
                     let guard = ConnGuard::new(Rc::clone(&thread), open);
                     spawn_local(resume(IdleConn {
                         guard,
-                        stream: Some(stream),
+                        carrier: Carrier::Http1(stream),
                         socket,
                         connection,
                         since_ms,
@@ -147,12 +154,8 @@ async fn await_request(idle: &IdleConn) -> Coming {
     // When it is to be parked; 0 until it really waits.
     let mut parked_ms = 0;
     let coming = poll_fn(|cx| {
-        let IdleConn {
-            guard: ConnGuard { thread, conn_state, .. }, stream: Some(stream), connection, ..
-        } = idle
-        else {
-            return Poll::Ready(Coming::End);
-        };
+        let IdleConn { guard: ConnGuard { thread, conn_state, .. }, carrier, connection, .. } = idle;
+        let Some(stream) = carrier.stream() else { return Poll::Ready(Coming::End) };
         conn_state.register(cx);
         if stream.poll_readable(cx).is_ready() {
             return Poll::Ready(Coming::Request);
@@ -170,6 +173,8 @@ async fn await_request(idle: &IdleConn) -> Coming {
             thread.registry.mark_idle(conn_state);
             parked_ms = now_ms + PARKED_AFTER_MS;
         }
+        // One of HTTP/2 has more than a stream, and is not parked.
+        let parked_ms = if matches!(carrier, Carrier::Http2(_)) { u64::MAX } else { parked_ms };
         let due_ms = until_ms.min(if is_unwanted { spared_ms } else { parked_ms });
         timeout.start(due_ms.saturating_sub(now_ms));
         let TimedOut = ready!(timeout.poll_elapsed(cx));

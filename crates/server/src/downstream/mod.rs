@@ -1,8 +1,10 @@
 //! Clients' connections: accepted, idle, parked, or serving requests.
 
 pub(crate) mod accept;
+mod answer;
 pub(crate) mod conn;
 pub(crate) mod http1;
+mod http2;
 pub(crate) mod idle;
 pub(crate) mod parking;
 pub(crate) mod proxy_protocol;

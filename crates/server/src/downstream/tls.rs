@@ -183,7 +183,8 @@ async fn shake_hands(
         opening.refuse(UNRECOGNIZED_NAME);
         return Err(Failed::Refused);
     };
-    let mut stream = opening.accept(accepted, Arc::clone(&context.config))?;
+    let speaks_http2 = generation.config.speaks_http2(servers, server);
+    let mut stream = opening.accept(accepted, Arc::clone(context.config(speaks_http2)))?;
     let id = stream.connection_mut().map(identify_session).unwrap_or_default();
     in_time(timeout, |cx| stream.poll_handshake(cx)).await?;
     let session = stream.connection().map(|connection| context.session(offer, id, connection));

@@ -140,10 +140,11 @@ impl RequestCx<'_> {
     /// # Errors
     /// Fails with 408 if the client is silent for too long, and with 400 if it ends too early: nginx's statuses.
     async fn more_body(&mut self, timeout_ms: u64) -> Result<(), u16> {
-        let Client { stream, read_buffer, timeout, thread, .. } = &mut *self.client;
+        let Client { stream, read_buffer, timeout, thread, body, .. } = &mut *self.client;
         let filled =
             timeout.wait(timeout_ms, poll_fn(|cx| read_buffer.poll_fill(cx, stream, &thread.buffers))).await;
         match filled {
+            Ok(Ok(0)) if body.end_with_input() => Ok(()),
             Ok(Ok(0)) => {
                 self.log(Level::Info, "client prematurely closed connection");
                 Err(400)

@@ -30,8 +30,11 @@ pub(crate) struct Client {
 }
 
 impl Client {
-    /// Reads more into the buffer; `Ok(0)` is the client's end.
+    /// Reads more into the buffer; `Ok(0)` is the client's end, unless a body is whole with it.
     pub(crate) fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        self.read_buffer.poll_fill(cx, &mut self.stream, &self.thread.buffers)
+        match self.read_buffer.poll_fill(cx, &mut self.stream, &self.thread.buffers) {
+            Poll::Ready(Ok(0)) => Poll::Ready(Ok(usize::from(self.body.end_with_input()))),
+            filled => filled,
+        }
     }
 }

@@ -48,6 +48,7 @@ fn server(b: &mut Builder<'_>, d: &conf::Directive) -> Result<(), Diagnostic> {
             default_server: false,
             proxy_protocol: false,
             ssl: false,
+            http2: false,
             own_socket: false,
             span: d.name.span,
         };

@@ -11,7 +11,7 @@ pub(super) const DIRECTIVES: &[Directive] = &[
         "listen",
         Contexts::SERVER,
         Args::AtLeast(1),
-        "address[:port] | port | unix:path [default_server] [ssl] [proxy_protocol] [backlog=number] [rcvbuf=size] \
+        "address[:port] | port | unix:path [default_server] [ssl] [http2] [proxy_protocol] [backlog=number] [rcvbuf=size] \
          [sndbuf=size] [ipv6only=on|off] [reuseport] [deferred] \
          [so_keepalive=on|off|[keepidle]:[keepintvl]:[keepcnt]]",
         listen,
@@ -20,7 +20,8 @@ pub(super) const DIRECTIVES: &[Directive] = &[
     .doc(
         "An address to listen on: port, address:port, [IPv6]:port or unix:path, with \
          default_server and socket options. With proxy_protocol each connection begins with a header \
-         of the PROXY protocol, version 1 or 2; with ssl they are TLS. Both hold for all servers of the address.",
+         of the PROXY protocol, version 1 or 2; with ssl they are TLS. Both hold for all servers of the address, \
+         and so does http2, which is deprecated: see the directive of that name.",
     )
     .example("listen 127.0.0.1:8080 default_server;"),
     Directive::new("server_name", Contexts::SERVER, Args::AtLeast(1), "name ...", server_name)
@@ -60,6 +61,7 @@ fn server_name(b: &mut Builder<'_>, d: &conf::Directive) -> Result<(), Diagnosti
 fn listen(b: &mut Builder<'_>, d: &conf::Directive) -> Result<(), Diagnostic> {
     let Some(server) = b.server_index() else { return Err(invalid_parameter(&d.name)) };
     let word = &d.args[0];
+    let mut is_warned = false;
     for text in port_range(word)? {
         let address = ListenAddress::parse(&text).map_err(|fault| Diagnostic::error(word.span, fault))?;
         let mut draft = ListenDraft {
@@ -69,10 +71,17 @@ fn listen(b: &mut Builder<'_>, d: &conf::Directive) -> Result<(), Diagnostic> {
             default_server: false,
             proxy_protocol: false,
             ssl: false,
+            http2: false,
             own_socket: false,
             span: word.span,
         };
         b.each(&d.args[1..], |word| option(&mut draft, word))?;
+        if draft.http2 && !std::mem::replace(&mut is_warned, true) {
+            b.diagnostics.push(
+                Diagnostic::warn(d.name.span, "the \"listen ... http2\" directive is deprecated")
+                    .help("use the \"http2\" directive instead: `http2 on;`"),
+            );
+        }
         b.listen(draft);
     }
     Ok(())
@@ -123,7 +132,11 @@ fn option(draft: &mut ListenDraft, word: &Word) -> Result<(), Diagnostic> {
             draft.ssl = true;
             return Ok(());
         }
-        ("http2" | "quic" | "spdy", None) => {
+        ("http2", None) => {
+            draft.http2 = true;
+            return Ok(());
+        }
+        ("quic" | "spdy", None) => {
             return Err(Diagnostic::error(
                 word.span,
                 format!(

@@ -72,12 +72,13 @@ impl H2Connection {
             return self.take_trailers(id, block, ends, cx);
         }
         if id <= self.last_stream {
-            let decoded = self.decoder.decode(block, cx.scratch, |_, _| {});
-            decoded.map_err(undecodable)?;
-            return match self.streams.closed(id) {
-                Closed::ByUs => Ok(Received::Ignored),
-                Closed::ByClient => Err(ConnectionFault::new(ErrorCode::StreamClosed, CLOSED)),
-                Closed::Unknown => {
+            let fault = self.decode_trailers(block, cx)?;
+            return match (self.streams.closed(id), fault) {
+                // What was sent before the client knew is ignored, if it is what could have come.
+                (Closed::ByUs, None) => Ok(Received::Ignored),
+                (Closed::ByUs, Some(_)) => self.refuse_stream(id, ErrorCode::Protocol, cx.now_ms),
+                (Closed::ByClient, _) => Err(ConnectionFault::new(ErrorCode::StreamClosed, CLOSED)),
+                (Closed::Unknown, _) => {
                     Err(ConnectionFault::protocol("opened a stream with a lower number than one before it"))
                 }
             };
@@ -130,19 +131,7 @@ impl H2Connection {
         ends: bool,
         cx: &mut ReadContext<'_>,
     ) -> Result<Received> {
-        let mut fault = None;
-        let mut size = 0;
-        let max_bytes = self.limits.max_list_bytes;
-        let decoded = self.decoder.decode(block, cx.scratch, |name, value| {
-            size += name.len() + value.len() + 32;
-            fault = fault.or(match H2Head::check_field(name, value) {
-                _ if size > max_bytes => Some("sent too many trailers"),
-                Ok(()) if name.first() == Some(&b':') => Some("sent trailers with a pseudo-header"),
-                Ok(()) => None,
-                Err(words) => Some(words),
-            });
-        });
-        decoded.map_err(undecodable)?;
+        let fault = self.decode_trailers(block, cx)?;
         let Some(stream) = self.streams.get(id) else { return Ok(Received::Nothing) };
         if stream.has_ended {
             return self.break_stream(id, ErrorCode::StreamClosed, CLOSED, cx.now_ms);
@@ -157,6 +146,24 @@ impl H2Connection {
         }
         stream.has_ended = true;
         Ok(Received::Data { stream: id, range: 0..0, ends: true })
+    }
+
+    /// Decodes trailers; returns what is wrong with them.
+    fn decode_trailers(&mut self, block: &[u8], cx: &mut ReadContext<'_>) -> Result<Option<&'static str>> {
+        let mut fault = None;
+        let mut size = 0;
+        let max_bytes = self.limits.max_list_bytes;
+        let decoded = self.decoder.decode(block, cx.scratch, |name, value| {
+            size += name.len() + value.len() + 32;
+            fault = fault.or(match H2Head::check_field(name, value) {
+                _ if size > max_bytes => Some("sent too many trailers"),
+                Ok(()) if name.first() == Some(&b':') => Some("sent trailers with a pseudo-header"),
+                Ok(()) => None,
+                Err(words) => Some(words),
+            });
+        });
+        decoded.map_err(undecodable)?;
+        Ok(fault)
     }
 }
 

@@ -387,6 +387,12 @@ fn answer_that_is_whole_tells_client_to_stop() {
     assert_eq!(peer.outcome(&data(1, 0, 500)), Outcome::Open, "sent before the client knew");
     let trailers = raw(FrameKind::Headers, END_HEADERS | END_STREAM, 1, &block(&[("x-sum", "1")]));
     assert_eq!(peer.outcome(&trailers), Outcome::Open);
+    let pseudo = head(1, END_STREAM);
+    assert_eq!(
+        peer.outcome(&pseudo),
+        Outcome::Reset(1, ErrorCode::Protocol as u32),
+        "no trailers of any time"
+    );
     assert_eq!(peer.outcome(&head(3, END_STREAM)), Outcome::Open);
     assert_eq!(peer.head.headers.get(Known::Host), Some(&b"h"[..]));
 }

@@ -1,0 +1,111 @@
+//! One stream of a connection: its request, served as any other.
+
+use crate::context::generation::Pinned;
+use crate::context::timeout::{TimedOut, Timeout};
+use crate::downstream::answer::{self, After, Head};
+use crate::downstream::conn::ConnGuard;
+use crate::request::client::Client;
+use crate::request::cx::RequestCx;
+use crate::request::host::with_env;
+use crate::switching::in_flight_guard::InFlightGuard;
+use engine::{Exchange, start_request};
+use http::HeadError;
+use http::h2::ErrorCode;
+use std::future::poll_fn;
+use std::rc::Rc;
+use std::task::Poll;
+use tracing::Span;
+use transport::body_reader::BodyReader;
+use transport::read_buffer::ReadBuffer;
+use transport::stream::Stream;
+
+/// How the serving of a stream has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum StreamEnd {
+    /// The answer was written to its end.
+    Answered,
+    /// It was cut by the policy of a switch, or by the end of the process.
+    Cut,
+    /// There is no answer, or it is not whole.
+    Broken,
+}
+
+impl StreamEnd {
+    /// Returns the code with which a stream without a whole answer is reset.
+    pub(super) fn code(self) -> ErrorCode {
+        match self {
+            StreamEnd::Cut => ErrorCode::Cancel,
+            StreamEnd::Answered | StreamEnd::Broken => ErrorCode::Internal,
+        }
+    }
+}
+
+/// Serves the request whose head is in the exchange.
+pub(super) async fn serve(
+    guard: ConnGuard,
+    stream: Stream,
+    mut exchange: Box<Exchange>,
+    generation: Pinned,
+    refused: Option<HeadError>,
+) -> StreamEnd {
+    let ConnGuard { thread, conn_state, .. } = &guard;
+    let mut client = Client {
+        stream,
+        timeout: Timeout::new(thread, conn_state),
+        read_buffer: ReadBuffer::default(),
+        body: BodyReader::Done,
+        owes_continue: false,
+        in_flight: InFlightGuard::new(thread, conn_state),
+        conn_state: Rc::clone(conn_state),
+        thread: Rc::clone(thread),
+    };
+    exchange.reset(&generation.config, thread.clock.now());
+    conn_state.serve(generation.number);
+    let mut busy = thread.counters.busy();
+    busy.answers();
+    let span = Span::none();
+    let mut cx = RequestCx { client: &mut client, exchange: &mut exchange, generation: &generation, span };
+    let head = match refused {
+        None => Head::Whole,
+        Some(fault) => Head::Refused(with_env(thread, &generation, |env| {
+            start_request::reject(cx.exchange, env, fault, b"")
+        })),
+    };
+    let (after, was_cut) = answer::serve(&mut cx, head).await;
+    let timeout_ms = *cx.settings().core.send.timeout_ms;
+    let is_whole = matches!(after, After::Next | After::Close) && cx.exchange.output.ended();
+    drop(busy);
+    let has_gone = match after {
+        After::Cut => false,
+        _ => drained(&mut client, timeout_ms).await,
+    };
+    client.read_buffer.consume(client.read_buffer.unread().len());
+    client.read_buffer.release(&thread.buffers);
+    conn_state.serve(0);
+    thread.buffers.give_back_exchange(exchange);
+    match () {
+        () if was_cut => StreamEnd::Cut,
+        () if is_whole && has_gone => StreamEnd::Answered,
+        () => StreamEnd::Broken,
+    }
+}
+
+/// Waits until the connection has framed all of the answer. Returns false if it has not for too long: its client takes
+/// nothing (`send_timeout`).
+async fn drained(client: &mut Client, timeout_ms: u64) -> bool {
+    let mut unsent = usize::MAX;
+    poll_fn(|cx| {
+        loop {
+            match client.stream.poll_unsent(cx, unsent) {
+                Poll::Ready(Ok(0)) => return Poll::Ready(true),
+                Poll::Ready(Ok(left)) => {
+                    unsent = left;
+                    client.timeout.start(timeout_ms);
+                }
+                Poll::Ready(Err(_)) => return Poll::Ready(false),
+                Poll::Pending => return client.timeout.poll_elapsed(cx).map(|TimedOut| false),
+            }
+        }
+    })
+    .await
+}
