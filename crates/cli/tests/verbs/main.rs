@@ -7,6 +7,7 @@ mod backups;
 mod crash;
 mod edits;
 mod holds;
+mod http2;
 mod identity;
 mod journal;
 mod past;

@@ -114,6 +114,9 @@ function req.raw_header(...)
         error("expecting 0 or 1 arguments but seen " .. n, 2)
     end
     check_request()
+    if req.http_version() == 2 then
+        error("http v2 not supported yet", 2)
+    end
     c_raw_header(bridge, (...) and 1 or 0)
     local text = str(bridge.text, bridge.text_len)
     return text

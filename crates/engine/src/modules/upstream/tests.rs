@@ -107,8 +107,8 @@ fn a_proxy_pass_implies_a_group_or_names_one_that_comes_later() {
 fn every_parameter_with_a_fault_is_named() {
     for (text, parameters) in [
         (
-            "server { listen 80 http2 proxy_protocol backlog=x sideways; }",
-            &["http2", "backlog=x", "sideways"][..],
+            "server { listen 80 quic proxy_protocol backlog=x sideways; }",
+            &["quic", "backlog=x", "sideways"][..],
         ),
         ("upstream a { server 1.1.1.1 weight=0 backup resolve; server 1.1.1.2; }", &["weight=0", "resolve"]),
     ] {

@@ -1,0 +1,293 @@
+//! Clients that speak HTTP/2: the rules of its frames over a socket, and many streams on one connection while everything else
+//! changes.
+
+use super::*;
+use http::h2::frame::{
+    self, ACK, END_HEADERS, END_STREAM, FRAME_HEADER_BYTES, FrameHeader, FrameKind, PADDED, PREFACE,
+};
+use http::h2::hpack::{HpackDecoder, encode_field};
+use std::collections::BTreeMap;
+
+/// A client of HTTP/2 that has exchanged settings.
+struct Client {
+    stream: UnixStream,
+    decoder: HpackDecoder,
+    unread: Vec<u8>,
+}
+
+fn raw(kind: FrameKind, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+    let mut out = Vec::new();
+    frame::write(&mut out, kind, flags, stream, payload);
+    out
+}
+
+fn block(fields: &[(&str, &str)]) -> Vec<u8> {
+    let mut out = Vec::new();
+    for (name, value) in fields {
+        encode_field(&mut out, None, name.as_bytes(), value.as_bytes());
+    }
+    out
+}
+
+fn head(stream: u32, flags: u8, more: &[(&str, &str)]) -> Vec<u8> {
+    let usual = [(":method", "GET"), (":scheme", "http"), (":path", "/")];
+    raw(FrameKind::Headers, flags | END_HEADERS, stream, &block(&[&usual, more].concat()))
+}
+
+fn data(stream: u32, flags: u8, len: usize) -> Vec<u8> {
+    raw(FrameKind::Data, flags, stream, &vec![b'x'; len])
+}
+
+impl Client {
+    fn new(stream: UnixStream) -> Client {
+        let mut client = Client { stream, decoder: HpackDecoder::default(), unread: Vec::new() };
+        let mut start = PREFACE.to_vec();
+        frame::write_settings(&mut start, &[]);
+        client.send(&start);
+        client
+    }
+
+    fn send(&mut self, frames: &[u8]) {
+        self.stream.write_all(frames).unwrap();
+    }
+
+    fn ask(&mut self, stream: u32, host: &str) {
+        self.send(&head(stream, END_STREAM, &[(":authority", host)]));
+    }
+
+    /// Returns the next frame; `None` at the end of the connection.
+    fn next(&mut self) -> Option<(FrameHeader, Vec<u8>)> {
+        loop {
+            if let Some(header) = FrameHeader::parse(&self.unread) {
+                let end = FRAME_HEADER_BYTES + header.len as usize;
+                if self.unread.len() >= end {
+                    let payload = self.unread[FRAME_HEADER_BYTES..end].to_vec();
+                    self.unread.drain(..end);
+                    return Some((header, payload));
+                }
+            }
+            let mut chunk = [0; 4096];
+            match self.stream.read(&mut chunk).expect("a frame in time") {
+                0 => return None,
+                count => self.unread.extend_from_slice(&chunk[..count]),
+            }
+        }
+    }
+
+    /// Returns the next frame of these kinds.
+    fn next_of(&mut self, kinds: &[FrameKind]) -> Option<(FrameHeader, Vec<u8>)> {
+        loop {
+            let (header, payload) = self.next()?;
+            if kinds.contains(&header.kind) {
+                return Some((header, payload));
+            }
+        }
+    }
+
+    /// Reads answers to so many streams to their ends; by stream, the status and the body.
+    fn answers(&mut self, count: usize) -> BTreeMap<u32, (String, String)> {
+        let mut answers: BTreeMap<u32, (String, String)> = BTreeMap::new();
+        let mut ended = 0;
+        while ended < count {
+            let (header, payload) = self.next().expect("an answer");
+            let answer = answers.entry(header.stream).or_default();
+            match header.kind {
+                FrameKind::Headers => answer.0 = self.status(&payload),
+                FrameKind::Data => answer.1.push_str(&String::from_utf8_lossy(&payload)),
+                FrameKind::RstStream | FrameKind::GoAway => panic!("{header:?} {payload:?}"),
+                _ => continue,
+            }
+            ended += usize::from(header.has(END_STREAM));
+        }
+        answers.remove(&0);
+        answers
+    }
+
+    fn status(&mut self, block: &[u8]) -> String {
+        let mut status = String::new();
+        let decoded = self.decoder.decode(block, &mut Vec::new(), |name, value| {
+            if name == b":status" {
+                status = String::from_utf8_lossy(value).into_owned();
+            }
+        });
+        decoded.unwrap();
+        status
+    }
+}
+
+/// What a client gets for some frames: the code of GOAWAY or RST_STREAM, a status, or the answer to a PING behind them.
+#[derive(Debug, PartialEq)]
+enum Outcome {
+    GoAway(u32),
+    Reset(u32),
+    Status(&'static str),
+    Ping,
+}
+
+#[test]
+fn http2_rules_of_frames_hold_over_a_socket() {
+    use FrameKind::{Continuation, Headers, Ping, PushPromise, RstStream, Settings, WindowUpdate};
+    use Outcome::{GoAway, Reset, Status};
+    let server = Server::start("", "http2 on;");
+    server.say(&["switch", "h", "green"]).done();
+    let get = |stream, flags| head(stream, flags, &[(":authority", "h")]);
+    let with = |field| head(1, END_STREAM, &[(":authority", "h"), field]);
+    let part = || raw(Headers, END_STREAM, 1, &block(&[(":method", "GET")]));
+    let table: Vec<(&str, Vec<u8>, Outcome)> = vec![
+        ("a request", get(1, END_STREAM), Status("200")),
+        ("§4.2 too large a frame", raw(Ping, 0, 0, &[0; 16_385]), GoAway(6)),
+        ("§4.3 an undecodable block", raw(Headers, END_HEADERS | END_STREAM, 1, b"\x80"), GoAway(9)),
+        ("§5.1 DATA on an idle stream", data(1, 0, 1), GoAway(1)),
+        ("§5.1.1 an even number", get(2, END_STREAM), GoAway(1)),
+        (
+            "§6.1 padding that is too long",
+            [get(1, 0), raw(FrameKind::Data, PADDED, 1, b"\x05abc")].concat(),
+            GoAway(1),
+        ),
+        ("§6.2 another frame within a block", [part(), raw(Ping, 0, 0, &[0; 8])].concat(), GoAway(1)),
+        ("§6.4 RST_STREAM on an idle stream", raw(RstStream, 0, 1, &[0; 4]), GoAway(1)),
+        ("§6.5 SETTINGS on a stream", raw(Settings, 0, 1, &[]), GoAway(1)),
+        ("§6.5.2 too large a window", raw(Settings, 0, 0, &[0, 4, 0x80, 0, 0, 0]), GoAway(3)),
+        ("§6.6 PUSH_PROMISE", raw(PushPromise, END_HEADERS, 1, &[0; 4]), GoAway(1)),
+        ("§6.7 PING of a wrong size", raw(Ping, 0, 0, &[0; 7]), GoAway(6)),
+        ("§6.9 a window of nothing", raw(WindowUpdate, 0, 0, &[0; 4]), GoAway(1)),
+        ("§6.9.1 too wide a window", raw(WindowUpdate, 0, 0, &[0x7f, 0xff, 0xff, 0xff]), GoAway(3)),
+        ("§6.10 CONTINUATION without a head", raw(Continuation, END_HEADERS, 1, b""), GoAway(1)),
+        (
+            "§6.10 nine CONTINUATION frames",
+            [part(), raw(Continuation, 0, 1, b"").repeat(9)].concat(),
+            GoAway(11),
+        ),
+        (
+            "§8.2 a name in upper case",
+            raw(Headers, END_HEADERS | END_STREAM, 1, b"\x82\x86\x84\x01\x01h\0\x01X\x01y"),
+            Reset(1),
+        ),
+        ("§8.2.2 a field of HTTP/1", with(("connection", "close")), Reset(1)),
+        ("§8.2.2 te", with(("te", "gzip")), Reset(1)),
+        ("§8.3 an unknown pseudo-header", with((":other", "x")), Reset(1)),
+        ("§8.3.1 another host", with(("host", "other")), Reset(1)),
+        ("§8.3.1 no host at all", head(1, END_STREAM, &[]), Status("400")),
+        ("§8.1.1 a length without a body", with(("content-length", "5")), Reset(1)),
+        ("RFC 8441 extended CONNECT", with((":protocol", "websocket")), Reset(1)),
+        ("a head that is too large", with(("x", &"y".repeat(8_300))), Status("400")),
+        (
+            "an unknown frame",
+            [raw(FrameKind::Unknown(77), 0, 5, b"x"), raw(Ping, 0, 0, &[1; 8])].concat(),
+            Outcome::Ping,
+        ),
+        ("a flood of PING frames", raw(Ping, ACK, 0, &[0; 8]).repeat(2_100), GoAway(11)),
+    ];
+    for (rule, frames, expected) in table {
+        let mut client = Client::new(server.connect());
+        // The server may have closed before all of it has gone.
+        let _ = client.stream.write_all(&frames);
+        let kinds = [FrameKind::GoAway, RstStream, Headers, Ping];
+        let (header, payload) = client.next_of(&kinds).unwrap_or_else(|| panic!("{rule}: no answer"));
+        let outcome = match header.kind {
+            FrameKind::GoAway => GoAway(frame::number(&payload[4..8]).unwrap()),
+            RstStream => Reset(frame::number(&payload).unwrap()),
+            Headers => Status(if client.status(&payload) == "200" { "200" } else { "400" }),
+            _ => Outcome::Ping,
+        };
+        assert_eq!(outcome, expected, "{rule}");
+        if let GoAway(_) = outcome {
+            assert!(client.next_of(&[Headers]).is_none(), "{rule}: the connection ends");
+        }
+    }
+}
+
+/// A stream of events from blue for a host, on its own stream of the connection.
+fn event_stream(server: &Server, client: &mut Client, stream: u32, host: &str) -> UnixStream {
+    client.ask(stream, host);
+    let mut origin = server.asked_blue();
+    origin.write_all(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\ndata: 1\n\n").unwrap();
+    origin
+}
+
+#[test]
+fn http2_switch_of_one_key_touches_its_streams_alone() {
+    let server = Server::start("streams close;", "http2 on;");
+    let mut client = Client::new(server.connect());
+    let host = |key: u32| format!("{key}.example");
+    let mut origins = Vec::new();
+    for number in 0..100 {
+        let stream = 2 * number + 1;
+        origins.push((stream, event_stream(&server, &mut client, stream, &host(number % 10))));
+    }
+    // All of them have begun.
+    for _ in 0..100 {
+        client.next_of(&[FrameKind::Data]).unwrap();
+    }
+    server.say(&["switch", "3.example", "green"]).done();
+    let mut cut = Vec::new();
+    for _ in 0..10 {
+        let (header, payload) = client.next_of(&[FrameKind::RstStream, FrameKind::GoAway]).unwrap();
+        assert_eq!((header.kind, frame::number(&payload)), (FrameKind::RstStream, Some(8)), "CANCEL");
+        cut.push(header.stream);
+    }
+    cut.sort_unstable();
+    let expected: Vec<u32> =
+        (0..100).filter(|number| number % 10 == 3).map(|number| 2 * number + 1).collect();
+    assert_eq!(cut, expected);
+    // A reload changes nothing for them, and the next stream on the connection follows it.
+    let conf = std::fs::read_to_string(server.path("conf/nginx.conf")).unwrap();
+    std::fs::write(server.path("conf/nginx.conf"), conf.replace("return 200 green;", "return 200 greener;"))
+        .unwrap();
+    server.say(&["reload"]).done();
+    client.ask(201, "3.example");
+    assert_eq!(client.answers(1)[&201], ("200".into(), "greener".into()));
+    for (_, origin) in origins.iter_mut().filter(|(stream, _)| !cut.contains(stream)) {
+        origin.write_all(b"data: 2\n\n").unwrap();
+    }
+    for _ in 0..90 {
+        let (header, _) = client.next_of(&[FrameKind::Data, FrameKind::RstStream]).unwrap();
+        assert_eq!(header.kind, FrameKind::Data);
+    }
+}
+
+#[test]
+fn http2_streams_of_one_connection_are_answered_over_reloads_and_switches() {
+    let server = Server::start("", "http2 on; keepalive_requests 100000;");
+    let hosts: Vec<String> = (0..10).map(|key| format!("{key}.example")).collect();
+    for host in &hosts {
+        server.say(&["switch", host, "green"]).done();
+    }
+    let mut client = Client::new(server.connect());
+    let mut stream = 1;
+    for turn in 0..6 {
+        let first = stream;
+        for number in 0..100 {
+            client.ask(stream, &hosts[number % 10]);
+            stream += 2;
+        }
+        match turn % 2 {
+            0 => server.say(&["reload"]).done(),
+            // A commit, and so a new table for all keys.
+            _ => server.say(&["switch", &format!("other{turn}.example"), "green"]).done(),
+        };
+        let answers = client.answers(100);
+        assert_eq!(answers.len(), 100);
+        assert!(
+            answers
+                .iter()
+                .all(|(stream, (status, body))| *stream >= first && status == "200" && body == "green")
+        );
+    }
+    // At the end the client is told twice: that there should be no more, and which stream was the last.
+    client.ask(stream, "a.example");
+    let mut origin = server.asked_blue();
+    let mut request = [0; 16];
+    origin.read_exact(&mut request).unwrap();
+    server.say(&["-s", "quit"]).done();
+    let last = |payload: &[u8]| frame::number(&payload[..4]).unwrap();
+    let (_, payload) = client.next_of(&[FrameKind::GoAway]).unwrap();
+    assert_eq!(last(&payload), (1 << 31) - 1);
+    let (_, ping) = client.next_of(&[FrameKind::Ping]).unwrap();
+    client.send(&raw(FrameKind::Ping, ACK, 0, &ping));
+    let (_, payload) = client.next_of(&[FrameKind::GoAway]).unwrap();
+    assert_eq!(last(&payload), stream);
+    origin.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").unwrap();
+    assert_eq!(client.answers(1)[&stream], ("200".into(), "ok".into()));
+    assert!(client.next().is_none(), "and then it is closed");
+}
