@@ -84,7 +84,8 @@ impl H2Connection {
     /// Checks whether a frame may come now at all (RFC 9113 §3.4, §6.10).
     fn check_order(&mut self, header: FrameHeader) -> Result<()> {
         if self.stage == Stage::Settings {
-            if header.kind != FrameKind::Settings || header.has(frame::ACK) {
+            // As in nginx, the acknowledgement of ours will do.
+            if header.kind != FrameKind::Settings {
                 return Err(ConnectionFault::protocol("did not begin with a SETTINGS frame"));
             }
             self.stage = Stage::Open;
