@@ -166,7 +166,7 @@ fn http2_rules_of_frames_hold_over_a_socket() {
         ("§8.2.2 a field of HTTP/1", with(("connection", "close")), Reset(1)),
         ("§8.2.2 te", with(("te", "gzip")), Reset(1)),
         ("§8.3 an unknown pseudo-header", with((":other", "x")), Reset(1)),
-        ("§8.3.1 another host", with(("host", "other")), Reset(1)),
+        ("§8.3.1 another host", with(("host", "other")), Status("400")),
         ("§8.3.1 no host at all", head(1, END_STREAM, &[]), Status("400")),
         ("§8.1.1 a length without a body", with(("content-length", "5")), Reset(1)),
         ("RFC 8441 extended CONNECT", with((":protocol", "websocket")), Reset(1)),

@@ -1,11 +1,11 @@
 //! A client's connection while HTTP/1 requests come: one after another, each from its head to its log line.
 
-use crate::context::generation::Pinned;
 use crate::context::listen_socket::ListenSocket;
 use crate::context::timeout::{TimedOut, Timeout};
 use crate::downstream::answer::{self, After, Head};
 use crate::downstream::conn::{Carrier, ConnGuard, IdleConn};
 use crate::downstream::http2;
+use crate::downstream::linger::linger;
 use crate::downstream::proxy_protocol;
 use crate::downstream::tls;
 use crate::request::client::Client;
@@ -14,7 +14,7 @@ use crate::request::host::with_env;
 use crate::switching::in_flight_guard::InFlightGuard;
 use engine::exchange::Connection;
 use engine::host::Level;
-use engine::modules::core::{self, LingeringClose};
+use engine::modules::core;
 use engine::phase::Wake;
 use engine::{LocationId, start_request};
 use http::{BodyFraming, Known, Progress};
@@ -220,38 +220,5 @@ async fn settle_body(cx: &mut RequestCx<'_>) -> After {
     match tokio::time::timeout(limit, cx.discard_body()).await {
         Ok(Wake::Done) => After::Next,
         _ => After::Close,
-    }
-}
-
-/// Closes so that the client gets the whole response: our end first, then reading what it still sends for a while
-/// (`lingering_close`). A close with unread bytes would be a reset, which can destroy the response on its way.
-async fn linger(client: &mut Client, generation: &Pinned, scope: LocationId) {
-    let settings = &generation.config.location(scope).settings.core.send;
-    if *settings.lingering_close == LingeringClose::Off {
-        return;
-    }
-    let unread = !client.body.is_done() || !client.read_buffer.is_empty() || !client.stream.is_silent();
-    if !unread && *settings.lingering_close != LingeringClose::Always {
-        return;
-    }
-    client.stream.shut_down_write();
-    let until = tokio::time::Instant::now() + Duration::from_millis(*settings.lingering_time_ms);
-    // Its request is over: it may be closed to make room.
-    client.thread.registry.mark_idle(&client.conn_state);
-    loop {
-        client.read_buffer.consume(client.read_buffer.unread().len());
-        let Client { stream, read_buffer, timeout, thread, conn_state, .. } = client;
-        let timeout_ms = *settings.lingering_timeout_ms;
-        let more = poll_fn(|cx| {
-            conn_state.register(cx);
-            match conn_state.is_unwanted() {
-                true => Poll::Ready(Ok(0)),
-                false => read_buffer.poll_fill(cx, stream, &thread.buffers),
-            }
-        });
-        let filled = timeout.wait(timeout_ms, more).await;
-        if !matches!(filled, Ok(Ok(1..))) || tokio::time::Instant::now() >= until {
-            return;
-        }
     }
 }

@@ -6,6 +6,7 @@ pub(crate) mod conn;
 pub(crate) mod http1;
 mod http2;
 pub(crate) mod idle;
+mod linger;
 pub(crate) mod parking;
 pub(crate) mod proxy_protocol;
 pub(crate) mod tls;

@@ -8,7 +8,7 @@ use crate::h2::error::{ConnectionFault, ErrorCode};
 use crate::h2::frame::{self, FrameHeader};
 use crate::h2::hpack::HpackError;
 use crate::h2::limits::MAX_CONTINUATIONS;
-use crate::h2::window::Window;
+use crate::h2::window::{INITIAL_WINDOW, Window};
 use crate::request::{H2Head, H2HeadFault};
 
 type Result<T> = std::result::Result<T, ConnectionFault>;
@@ -113,7 +113,10 @@ impl H2Connection {
         self.streams.open(OpenStream {
             id,
             send: Window::new(self.peer.initial_window),
-            receive: Window::new(self.limits.initial_window),
+            receive: Window::new(match self.peer.has_ours {
+                true => self.limits.initial_window,
+                false => self.limits.initial_window.max(INITIAL_WINDOW),
+            }),
             held: 0,
             due: 0,
             body_left,

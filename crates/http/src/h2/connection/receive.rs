@@ -9,7 +9,7 @@ use crate::h2::error::{ConnectionFault, ErrorCode};
 use crate::h2::frame::{
     self, FRAME_HEADER_BYTES, FrameHeader, FrameKind, MAX_PAYLOAD_BYTES, PREFACE, setting,
 };
-use crate::h2::window::MAX_WINDOW;
+use crate::h2::window::{INITIAL_WINDOW, MAX_WINDOW};
 
 type Result<T> = std::result::Result<T, ConnectionFault>;
 
@@ -264,6 +264,15 @@ impl H2Connection {
         }
         self.count_idle(now_ms)?;
         if is_ack {
+            if !std::mem::replace(&mut self.peer.has_ours, true) {
+                // Now that it knows our windows, those of open streams become as wide.
+                let by =
+                    i64::from(self.limits.initial_window.min(INITIAL_WINDOW)) - i64::from(INITIAL_WINDOW);
+                for stream in self.streams.iter_mut() {
+                    // They do not become wider.
+                    let _ = stream.receive.shift(by);
+                }
+            }
             return Ok(Received::Nothing);
         }
         let mut has_room = false;

@@ -82,6 +82,8 @@ pub(super) struct PeerSettings {
     pub(super) initial_window: u32,
     /// It has made its table smaller, which our next header block must acknowledge.
     pub(super) table_shrunk: bool,
+    /// It has acknowledged ours: until then it may not know how wide its windows are.
+    pub(super) has_ours: bool,
 }
 
 impl H2Connection {
@@ -107,7 +109,7 @@ impl H2Connection {
             send: Window::new(INITIAL_WINDOW),
             receive: Window::new(MAX_BUFFERED),
             held: 0,
-            peer: PeerSettings { initial_window: INITIAL_WINDOW, table_shrunk: false },
+            peer: PeerSettings { initial_window: INITIAL_WINDOW, table_shrunk: false, has_ours: false },
             data: None,
             block: None,
             resets: Allowance::of_resets(),

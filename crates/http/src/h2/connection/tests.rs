@@ -37,6 +37,7 @@ impl Peer {
             Peer { connection: H2Connection::new(limits), head: RequestHead::new(), now_ms: 5_000 };
         let mut start = PREFACE.to_vec();
         frame::write_settings(&mut start, &[]);
+        start.extend_from_slice(&raw(FrameKind::Settings, ACK, 0, b""));
         peer.send(&start).unwrap();
         peer.connection.control().clear();
         peer
@@ -436,6 +437,18 @@ fn client_may_send_again_what_was_taken() {
         sent += 16_000;
     }
     assert!(sent > 1 << 20, "past the connection's window as well");
+}
+
+#[test]
+fn client_that_does_not_know_our_windows_may_use_the_usual_ones() {
+    let mut peer = Peer::with(H2Limits::default());
+    peer.connection = H2Connection::new(H2Limits { initial_window: 1000, ..H2Limits::default() });
+    let start =
+        [&PREFACE[..], &raw(FrameKind::Settings, 0, 0, b""), &head(1, 0), &data(1, 0, 16_384)].concat();
+    assert_eq!(peer.outcome(&start), Outcome::Open);
+    peer.connection.taken(1, 16_384);
+    let acknowledged = [raw(FrameKind::Settings, ACK, 0, b""), data(1, 0, 1)].concat();
+    assert_eq!(peer.outcome(&acknowledged), Outcome::Reset(1, ErrorCode::FlowControl as u32));
 }
 
 #[test]

@@ -8,17 +8,22 @@ mod slot;
 mod stream;
 
 use crate::context::listen_socket::ListenSocket;
-use crate::context::timeout::TimedOut;
-use crate::downstream::conn::{Carrier, Http2Conn, IdleConn};
+use crate::context::timeout::{TimedOut, Timeout};
+use crate::downstream::conn::{Carrier, ConnGuard, Http2Conn, IdleConn};
+use crate::downstream::linger::linger;
 use crate::downstream::proxy_protocol;
 use crate::request::client::Client;
+use crate::switching::in_flight_guard::InFlightGuard;
+use engine::LocationId;
 use engine::config::Config;
 use engine::exchange::Connection;
 use http::h2::frame::PREFACE;
 use http::h2::{H2Connection, H2Limits};
-use session::Session;
+use session::{Session, SessionEnd};
 use std::future::poll_fn;
+use std::rc::Rc;
 use std::task::Poll;
+use transport::body_reader::BodyReader;
 use transport::stream::Stream;
 
 /// Returns true if the handshake of TLS has agreed on HTTP/2.
@@ -94,12 +99,40 @@ fn limits(config: &Config, connection: &Connection) -> H2Limits {
 /// Serves the streams of a connection until it is idle again or closed.
 pub(crate) async fn serve(idle: &mut IdleConn) {
     let Some(conn) = idle.carrier.take_http2() else { return };
-    let mut session = Session::new(conn, idle);
-    let goes_on = poll_fn(|cx| session.poll(cx)).await;
-    let Session { conn, idle, .. } = session;
-    if goes_on {
+    if let Some(conn) = run(conn, idle, BodyReader::UntilClose).await {
         idle.carrier = Carrier::Http2(conn);
     }
+}
+
+/// Runs a connection while it has something to do; returns it if it goes on. At its end the client is not cut off within
+/// `coming`.
+async fn run(conn: Box<Http2Conn>, idle: &mut IdleConn, coming: BodyReader) -> Option<Box<Http2Conn>> {
+    let mut session = Session::new(conn, idle);
+    let end = poll_fn(|cx| session.poll(cx)).await;
+    let Session { conn, idle, .. } = session;
+    match end {
+        SessionEnd::Idle => return Some(conn),
+        SessionEnd::Gone => {}
+        SessionEnd::Said => {
+            let ConnGuard { thread, conn_state, .. } = &idle.guard;
+            let Http2Conn { stream, read_buffer, .. } = *conn;
+            let mut client = Client {
+                stream,
+                timeout: Timeout::new(thread, conn_state),
+                read_buffer,
+                body: coming,
+                owes_continue: false,
+                in_flight: InFlightGuard::new(thread, conn_state),
+                conn_state: Rc::clone(conn_state),
+                thread: Rc::clone(thread),
+            };
+            let generation = thread.generation();
+            linger(&mut client, &generation, LocationId(0)).await;
+            client.read_buffer.consume(client.read_buffer.unread().len());
+            client.read_buffer.release(&thread.buffers);
+        }
+    }
+    None
 }
 
 /// Closes an idle connection: the client is told which request was the last, and first, if there is time for that, that
@@ -111,6 +144,5 @@ pub(crate) async fn end(idle: &mut IdleConn) {
     } else {
         conn.codec.name_last();
     }
-    let mut session = Session::new(conn, idle);
-    poll_fn(|cx| session.poll(cx)).await;
+    run(conn, idle, BodyReader::Done).await;
 }

@@ -54,8 +54,19 @@ enum Turn {
     Waits,
     /// Its turns are used up, and there is more to do.
     More,
-    /// It has no stream, and goes on, or not.
-    Ends { goes_on: bool },
+    /// It has no stream, and nothing more to do.
+    Ends(SessionEnd),
+}
+
+/// What becomes of a connection without a stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum SessionEnd {
+    /// It is idle.
+    Idle,
+    /// It is over, and all that there was to say is sent.
+    Said,
+    /// Its client is gone, or takes nothing.
+    Gone,
 }
 
 impl<'a> Session<'a> {
@@ -78,13 +89,13 @@ impl<'a> Session<'a> {
         }
     }
 
-    /// Ready when there is no stream left: with true if the connection goes on.
-    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
+    /// Ready when there is no stream left.
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<SessionEnd> {
         self.idle.guard.conn_state.register(cx);
         match self.take_turns(cx) {
-            Turn::Ends { goes_on } => {
+            Turn::Ends(end) => {
                 self.release();
-                Poll::Ready(goes_on)
+                Poll::Ready(end)
             }
             Turn::More => {
                 cx.waker().wake_by_ref();
@@ -118,12 +129,11 @@ impl<'a> Session<'a> {
             let has_framed = self.frame();
             let has_sent = self.send(cx);
             if self.is_over && self.slots.is_empty() {
-                return Turn::Ends { goes_on: false };
+                return Turn::Ends(SessionEnd::Gone);
             }
             let is_quiet = self.slots.is_empty() && self.out.is_empty();
             if is_quiet && self.conn.codec.is_last_named() {
-                self.close();
-                return Turn::Ends { goes_on: false };
+                return Turn::Ends(SessionEnd::Said);
             }
             if !(has_read || has_run || has_framed || has_sent) {
                 let is_idle = is_quiet
@@ -139,18 +149,18 @@ impl<'a> Session<'a> {
     fn become_idle(&mut self) -> Turn {
         let thread = &self.idle.guard.thread;
         let Some((generation, listener)) = self.idle.socket.serving(thread.generation()) else {
-            return Turn::Ends { goes_on: false };
+            return Turn::Ends(SessionEnd::Gone);
         };
         let scope = generation.default_scope(listener);
         let keepalive = &generation.config.location(scope).settings.core.keepalive;
         let short = |ms| u32::try_from(ms).unwrap_or(u32::MAX);
         self.idle.connection.idle_timeout_ms = short(keepalive.idle.timeout_ms);
         self.idle.connection.idle_min_ms = short(*keepalive.min_ms);
-        Turn::Ends { goes_on: true }
+        Turn::Ends(SessionEnd::Idle)
     }
 
     /// Waits; a connection without a stream not for long.
-    fn wait(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
+    fn wait(&mut self, cx: &mut Context<'_>) -> Poll<SessionEnd> {
         if !self.slots.is_empty() {
             self.is_timed = false;
             return Poll::Pending;
@@ -167,7 +177,7 @@ impl<'a> Session<'a> {
         self.frame();
         self.send(cx);
         self.release();
-        Poll::Ready(false)
+        Poll::Ready(SessionEnd::Gone)
     }
 
     fn quiet_ms(&self) -> u64 {
@@ -419,12 +429,6 @@ impl<'a> Session<'a> {
     fn break_off(&mut self) {
         self.is_over = true;
         self.slots.iter().for_each(|slot| slot.pipe.break_off());
-    }
-
-    /// Closes so that the client gets what was sent last.
-    fn close(&mut self) {
-        self.is_over = true;
-        self.conn.stream.shut_down_write();
     }
 
     fn log(&self, words: &str) {
