@@ -95,7 +95,9 @@ impl BodyReader {
                 }
                 Ok(Some(Piece { range: begin + step.data.start..begin + step.data.end, done: step.done }))
             }
-            BodyReader::UntilEnd(true) if read_buffer.is_empty() => Ok(Some(Piece { range: 0..0, done: true })),
+            BodyReader::UntilEnd(true) if read_buffer.is_empty() => {
+                Ok(Some(Piece { range: 0..0, done: true }))
+            }
             BodyReader::UntilEnd(_) | BodyReader::UntilClose => match read_buffer.unread().len() {
                 0 => Ok(None),
                 count => Ok(Some(Piece { range: read_buffer.consume(count), done: false })),

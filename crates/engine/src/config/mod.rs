@@ -44,8 +44,6 @@ pub struct Settings {
     pub static_files: modules::static_files::FileSettings,
     /// `add_header`, `expires`.
     pub headers: modules::headers::HeaderSettings,
-    /// HTTP/2 to clients.
-    pub http2: modules::http2::Http2Settings,
     /// `limit_conn`.
     pub limit_conn: modules::limit_conn::LimitConnSettings,
     /// `limit_req`.
@@ -80,7 +78,6 @@ impl Settings {
         self.filters.gzip.inherit(&outer.filters.gzip);
         self.headers.inherit(&outer.headers);
         self.headers.inherit_lists(&outer.headers);
-        self.http2.inherit(&outer.http2);
         self.limit_conn.inherit(&outer.limit_conn);
         self.limit_req.inherit(&outer.limit_req);
         self.log.inherit(&outer.log);
@@ -146,7 +143,7 @@ impl Server {
 impl Config {
     /// Returns whether connections to an address may be HTTP/2, if this server is the one that answers them first.
     pub fn speaks_http2(&self, servers: &AddressServers, server: ServerId) -> bool {
-        servers.http2 || *self.location(self.server(server).scope).settings.http2.enabled
+        servers.http2 || *self.location(self.server(server).scope).settings.core.http2.enabled
     }
 }
 

@@ -1,35 +1,20 @@
-//! HTTP/2 to clients (ngx_http_v2_module): its settings.
+//! HTTP/2 to clients (ngx_http_v2_module): its directives. The settings are with those of connections, in `core`.
 //!
 //! Must never know a frame: `http::h2` does, and the server's connections.
 
 use super::Module;
 use crate::config::{Builder, invalid_value};
 use crate::directive::{Apply, Args, Code, Contexts, Directive};
-use crate::setting::settings;
 use conf::Diagnostic;
 
 /// The module.
 pub static MODULE: Module = Module::new("http2", &[DIRECTIVES, OBSOLETE]);
 
-settings! {
-    /// HTTP/2.
-    pub struct Http2Settings {
-        /// `http2`.
-        pub enabled: bool = false,
-        /// `http2_max_concurrent_streams`.
-        pub max_streams: u64 = 128,
-        /// `http2_body_preread_size`: bytes of a body that may come before it is asked for.
-        pub preread_size: u64 = 64 << 10,
-        /// `http2_chunk_size`: the most bytes of a body in one frame.
-        pub chunk_size: u64 = 8 << 10,
-    }
-}
-
 /// The largest window there is (RFC 9113, section 6.9.1).
 const MAX_WINDOW: u64 = (1 << 31) - 1;
 
 const DIRECTIVES: &[Directive] = &[
-    Directive::flag("http2", Contexts::HS, |b| &mut b.settings().http2.enabled)
+    Directive::flag("http2", Contexts::HS, |b| &mut b.settings().core.http2.enabled)
         .default("off")
         .doc(
             "Whether clients may speak HTTP/2: over TLS if they ask for it by ALPN, in clear if they begin with its \
@@ -37,7 +22,7 @@ const DIRECTIVES: &[Directive] = &[
              handshake for those over TLS.",
         )
         .example("http2 on;"),
-    Directive::number("http2_max_concurrent_streams", Contexts::HS, |b| &mut b.settings().http2.max_streams)
+    Directive::number("http2_max_concurrent_streams", Contexts::HS, |b| &mut b.settings().core.http2.max_streams)
         .default("128")
         .doc("How many requests one connection may have under way at a time.")
         .example("http2_max_concurrent_streams 64;"),
@@ -46,7 +31,7 @@ const DIRECTIVES: &[Directive] = &[
         if size > MAX_WINDOW {
             return Err(invalid_value(&d.args[0]).help("at most 2147483647"));
         }
-        b.write(d, |s| &mut s.http2.preread_size, size)
+        b.write(d, |s| &mut s.core.http2.preread_size, size)
     })
     .default("64k")
     .doc("How many bytes of a request's body a client may send before anything reads it.")
@@ -56,7 +41,7 @@ const DIRECTIVES: &[Directive] = &[
         if size == 0 {
             return Err(invalid_value(&d.args[0]).help("the size of a frame is at least one byte"));
         }
-        b.write(d, |s| &mut s.http2.chunk_size, size)
+        b.write(d, |s| &mut s.core.http2.chunk_size, size)
     })
     .default("8k")
     .doc("The most bytes of a body in one frame; above 16k it is 16k, which all clients take.")

@@ -22,7 +22,7 @@ pub(super) fn encode_head(
     let before = output.wire.len();
     // The largest frame of the body, which the connection cannot know by itself.
     let size = PieceHeader {
-        kind: PieceKind::FrameSize((*settings.http2.chunk_size).min(MAX_FRAME) as u16),
+        kind: PieceKind::FrameSize((*settings.core.http2.chunk_size).min(MAX_FRAME) as u16),
         len: 0,
     };
     output.wire.extend_from_slice(&size.bytes());

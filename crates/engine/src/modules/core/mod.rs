@@ -63,6 +63,20 @@ settings! {
     }
 }
 
+settings! {
+    /// HTTP/2 to clients.
+    pub struct Http2Settings {
+        /// `http2`.
+        pub enabled: bool = false,
+        /// `http2_max_concurrent_streams`.
+        pub max_streams: u64 = 128,
+        /// `http2_body_preread_size`: bytes of a body that may come before it is asked for.
+        pub preread_size: u64 = 64 << 10,
+        /// `http2_chunk_size`: the most bytes of a body in one frame.
+        pub chunk_size: u64 = 8 << 10,
+    }
+}
+
 /// The way to close a connection while the client still sends.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum LingeringClose {
@@ -170,6 +184,8 @@ settings! {
         pub send: SendSettings,
         /// Request heads; those of the default server of an address.
         pub head: limits::HeadSettings,
+        /// HTTP/2 to clients.
+        pub http2: Http2Settings,
     }
     not inherited {
         /// The handler that serves the location, if it is not files.

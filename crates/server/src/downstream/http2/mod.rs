@@ -90,8 +90,8 @@ fn limits(config: &Config, connection: &Connection) -> H2Limits {
     let settings = &config.location(config.server(server).scope).settings;
     let (count, size) = *settings.core.head.large_buffers;
     H2Limits {
-        max_streams: u32::try_from(*settings.http2.max_streams).unwrap_or(u32::MAX),
-        initial_window: u32::try_from(*settings.http2.preread_size).unwrap_or(u32::MAX),
+        max_streams: u32::try_from(*settings.core.http2.max_streams).unwrap_or(u32::MAX),
+        initial_window: u32::try_from(*settings.core.http2.preread_size).unwrap_or(u32::MAX),
         max_list_bytes: usize::try_from(count.saturating_mul(size)).unwrap_or(usize::MAX),
     }
 }
