@@ -9,6 +9,7 @@ use std::process::ExitCode;
 
 use conf::known_directives::{self, DirectiveOrigin};
 use engine::directive::{Contexts, Directive};
+use engine::modules::no_effect;
 
 const MADE: &str = "<!-- Made by `cargo xtask docs` from the tables in the code: change it there. -->\n";
 
@@ -122,7 +123,7 @@ fn unsupported() -> String {
         .filter(|(_, directive)| directive.contexts != Contexts::SWITCH)
         .map(|(_, directive)| directive.name)
         .collect();
-    let mut by_module: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
+    let mut by_module: [BTreeMap<&str, BTreeSet<&str>>; 2] = Default::default();
     for entry in known_directives::all() {
         let module = match entry.origin {
             DirectiveOrigin::Nginx(module) => module,
@@ -131,15 +132,24 @@ fn unsupported() -> String {
             DirectiveOrigin::Plus(_) | DirectiveOrigin::Other(_) => continue,
         };
         if !ours.contains(entry.name) && !entry.is_mail() && !entry.is_stream() {
-            by_module.entry(module).or_default().insert(entry.name);
+            let reason = no_effect::reason(entry);
+            by_module[usize::from(reason.is_some())]
+                .entry(reason.unwrap_or(module))
+                .or_default()
+                .insert(entry.name);
         }
     }
-    let mut text = String::from(
+    let titles = [
         "\n## Known to nginx or OpenResty, and not supported\n\nBesides everything in `mail {}` and `stream {}`:\n\n",
-    );
-    for (module, names) in by_module {
-        let names: Vec<String> = names.into_iter().map(|name| format!("`{name}`")).collect();
-        let _ = writeln!(text, "- {module}: {}", names.join(", "));
+        "\n## Without effect here\n\nThese are read, and their values are not checked:\n\n",
+    ];
+    let mut text = String::new();
+    for (by_module, title) in by_module.into_iter().zip(titles) {
+        text.push_str(title);
+        for (module, names) in by_module {
+            let names: Vec<String> = names.into_iter().map(|name| format!("`{name}`")).collect();
+            let _ = writeln!(text, "- {module}: {}", names.join(", "));
+        }
     }
     text
 }

@@ -103,6 +103,9 @@ impl<'a> Builder<'a> {
     fn apply(&mut self, directive: &conf::Directive) -> Result<(), Diagnostic> {
         let name = directive.name.text().to_string();
         let Some(entries) = TABLE.get(&*name) else {
+            if let Some(read) = modules::no_effect::read(directive, self.context()) {
+                return read;
+            }
             return Err(conf::explain_unknown(&directive.name, TABLE.keys().copied()));
         };
         let context = self.context();

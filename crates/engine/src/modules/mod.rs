@@ -33,6 +33,7 @@ pub mod log;
 pub mod lua;
 pub mod map;
 mod media_types;
+pub mod no_effect;
 pub mod process;
 pub mod proxy;
 pub mod realip;

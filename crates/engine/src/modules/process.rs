@@ -5,6 +5,7 @@ use crate::config::{Builder, LogId, invalid_choice, number, once};
 use crate::directive::{Args, Contexts, Directive};
 use crate::host::Level;
 use crate::setting::settings;
+use conf::known_directives::{self, DirectiveOrigin};
 use conf::{Diagnostic, Span};
 use std::path::PathBuf;
 
@@ -93,7 +94,43 @@ fn look_at_user(b: &mut Builder<'_>) {
     }
 }
 
+/// Modules of nginx's whose directives are here.
+const BUILT_IN: [&str; 2] = ["ndk_http_module", "ngx_http_lua_module"];
+
+/// Takes the name of a module that is built in, and says so of one of nginx's that is not.
+fn load_module(b: &mut Builder<'_>, d: &conf::Directive) -> Result<(), Diagnostic> {
+    let word = &d.args[0];
+    let text = word.str()?;
+    let file = text.rsplit('/').next().unwrap_or(text);
+    let name = file.strip_suffix(".so").unwrap_or(file);
+    let is_nginx_own = || {
+        matches!(name, "ngx_stream_module" | "ngx_mail_module")
+            || known_directives::all().iter().any(|entry| {
+                let DirectiveOrigin::Nginx(module) = entry.origin else { return false };
+                module == name || module.replace("_filter_module", "_module") == name
+            })
+    };
+    if BUILT_IN.contains(&name) {
+        return Ok(());
+    }
+    if !is_nginx_own() {
+        let text = format!("the module \"{name}\" cannot be loaded: it is not built into pointsman");
+        return Err(
+            Diagnostic::error(word.span, text).help("remove the line if none of its directives is used")
+        );
+    }
+    let text = format!("the module \"{name}\" is not loaded: pointsman has what it has of it built in");
+    b.diagnostics.push(Diagnostic::warn(word.span, text).help("remove the line"));
+    Ok(())
+}
+
 const DIRECTIVES: &[Directive] = &[
+    Directive::new("load_module", Contexts::MAIN, Args::Exactly(1), "file", load_module)
+        .doc(
+            "Has no effect for modules that are built in (ngx_http_lua_module), is a warning for those of nginx itself, \
+             whose directives are refused if they are not here, and an error for others.",
+        )
+        .example("load_module modules/ngx_http_lua_module.so;"),
     Directive::flag("daemon", Contexts::MAIN, |b| &mut b.draft.main.daemon)
         .default("on")
         .doc("Whether to go to the background.")
@@ -222,6 +259,38 @@ mod tests {
             [format!("user www-data; events {{}} {script}"), "user root; events {} http {}".to_owned()]
         {
             assert_eq!(faults_of(&fine), [] as [String; 0]);
+        }
+    }
+
+    #[test]
+    fn modules_that_are_built_in_need_no_loading() {
+        let file = "in /etc/pointsman/nginx.conf:1";
+        for (module, fault) in [
+            ("modules/ngx_http_lua_module.so", None),
+            ("ndk_http_module.so", None),
+            (
+                "modules/ngx_http_image_filter_module.so",
+                Some(
+                    "the module \"ngx_http_image_filter_module\" is not loaded: pointsman has what it has of it built in",
+                ),
+            ),
+            (
+                "/usr/lib/nginx/modules/ngx_stream_module.so",
+                Some(
+                    "the module \"ngx_stream_module\" is not loaded: pointsman has what it has of it built in",
+                ),
+            ),
+            (
+                "modules/ngx_http_echo_module.so",
+                Some("the module \"ngx_http_echo_module\" cannot be loaded: it is not built into pointsman"),
+            ),
+        ] {
+            let expected: Vec<_> = fault.iter().map(|fault| format!("{fault} {file}")).collect();
+            assert_eq!(
+                faults_of(&format!("load_module {module}; events {{}} http {{}}")),
+                expected,
+                "{module}"
+            );
         }
     }
 }
