@@ -23,6 +23,7 @@ fn group(peers: u16, balancer: BalancerSpec) -> (Group, Tried) {
         peers: (0..peers).map(peer).collect(),
         balancer,
         keepalive: KeepaliveSpec::default(),
+        ring: upstream::Ring::default(),
     };
     let mut group = Group::new(Arc::new(spec));
     let mut tried = Tried::new(0);

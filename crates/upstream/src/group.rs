@@ -38,6 +38,7 @@ pub enum Finished {
 ///     peers: vec![peer(8081), peer(8082)],
 ///     balancer: BalancerSpec::RoundRobin,
 ///     keepalive: KeepaliveSpec::default(),
+///     ring: Default::default(),
 /// };
 /// let mut group = Group::new(Arc::new(spec));
 /// let mut tried = Tried::new(0);
@@ -68,7 +69,7 @@ impl Group {
     /// Creates a group, before its first request.
     pub fn new(spec: Arc<GroupSpec>) -> Group {
         let peers = Peers::new(&spec.peers);
-        let balancer = balancers::build(spec.balancer, &peers);
+        let balancer = balancers::build(&spec, &peers);
         Group { spec, peers, departed: Vec::new(), balancer, revision: 1 }
     }
 
@@ -102,7 +103,7 @@ impl Group {
         self.peers.list.append(&mut self.departed);
         self.departed = self.peers.replace(&spec.peers);
         self.departed.retain(|peer| peer.conns > 0);
-        self.balancer = balancers::build(spec.balancer, &self.peers);
+        self.balancer = balancers::build(&spec, &self.peers);
         self.spec = spec;
         self.revision += 1;
     }

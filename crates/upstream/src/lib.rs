@@ -24,6 +24,7 @@ mod lease;
 mod peer;
 mod pick;
 pub mod retry;
+mod ring;
 mod spec;
 mod tried;
 
@@ -33,5 +34,6 @@ pub use idle::{ConnectionUse, IdleKey, IdlePool};
 pub use lease::{Lease, TryOutcome};
 pub use peer::Peer;
 pub use pick::{PickError, PickInput};
+pub use ring::Ring;
 pub use spec::{BalancerSpec, GroupSpec, KeepaliveSpec, PeerSpec, TwoBy};
 pub use tried::Tried;

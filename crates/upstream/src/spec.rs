@@ -4,6 +4,7 @@
 //! while serving; that is [`crate::Group`].
 
 use crate::address::Address;
+use crate::ring::Ring;
 
 /// One `server` line of an `upstream {}` block, for one of its addresses.
 ///
@@ -58,6 +59,8 @@ pub struct GroupSpec {
     pub balancer: BalancerSpec,
     /// How connections are kept for the next request.
     pub keepalive: KeepaliveSpec,
+    /// The ring of `hash … consistent`, if it is made: else each [`crate::Group`] makes its own.
+    pub ring: Ring,
 }
 
 /// The balancing method. The value that `hash` hashes is evaluated per request: [`crate::PickInput::key`].

@@ -51,5 +51,6 @@ fn single_use_group(name: &str, peers: Vec<upstream::PeerSpec>) -> Rc<ThreadGrou
         peers,
         balancer: upstream::BalancerSpec::RoundRobin,
         keepalive: upstream::KeepaliveSpec::OFF,
+        ring: upstream::Ring::default(),
     }))
 }

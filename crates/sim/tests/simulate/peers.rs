@@ -12,7 +12,7 @@ use pointsman_sim::{Scenario, Seeded, explore, holds, tell};
 use upstream::retry::{NextUpstream, TryFailure, TryState, is_non_idempotent, may_retry};
 use upstream::{
     Address, BalancerSpec, ConnectionUse, Finished, Group, GroupSpec, IdleKey, IdlePool, KeepaliveSpec,
-    Lease, PeerSpec, PickError, PickInput, Tried, TryOutcome, TwoBy,
+    Lease, PeerSpec, PickError, PickInput, Ring, Tried, TryOutcome, TwoBy,
 };
 
 const BALANCERS: [BalancerSpec; 7] = [
@@ -134,7 +134,13 @@ fn random_spec(seeded: &mut Seeded, balancer: BalancerSpec) -> GroupSpec {
         peer.backup = number > 0 && balancer.allows_backup() && seeded.chance(25);
         peers.push(peer);
     }
-    GroupSpec { name: "group".into(), peers, balancer, keepalive: random_keepalive(seeded) }
+    GroupSpec {
+        name: "group".into(),
+        peers,
+        balancer,
+        keepalive: random_keepalive(seeded),
+        ring: Ring::default(),
+    }
 }
 
 fn random_keepalive(seeded: &mut Seeded) -> KeepaliveSpec {

@@ -15,7 +15,7 @@ use std::ops::Range;
 
 use crate::peer::{Peer, Peers};
 use crate::pick::PickInput;
-use crate::spec::BalancerSpec;
+use crate::spec::{BalancerSpec, GroupSpec};
 use crate::tried::{Tier, Tried};
 
 /// One try's turn to choose.
@@ -60,13 +60,15 @@ pub(crate) trait Balancer: Debug + Send {
 }
 
 /// Builds a balancer. A new method is one line here and one file beside this one.
-pub(crate) fn build(spec: BalancerSpec, peers: &Peers) -> Box<dyn Balancer> {
-    match spec {
+pub(crate) fn build(spec: &GroupSpec, peers: &Peers) -> Box<dyn Balancer> {
+    match spec.balancer {
         BalancerSpec::RoundRobin => Box::new(round_robin::RoundRobin),
         BalancerSpec::LeastConn => Box::new(least_conn::LeastConn),
         BalancerSpec::IpHash => Box::new(ip_hash::IpHash),
         BalancerSpec::Hash { consistent: false } => Box::new(hash::Hash),
-        BalancerSpec::Hash { consistent: true } => Box::new(consistent_hash::ConsistentHash::new(peers)),
+        BalancerSpec::Hash { consistent: true } => {
+            Box::new(consistent_hash::ConsistentHash::new(peers, &spec.ring))
+        }
         BalancerSpec::Random { two } => Box::new(random::Random { two }),
     }
 }

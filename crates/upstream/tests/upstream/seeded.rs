@@ -3,7 +3,7 @@
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
-use pointsman_upstream::{Address, BalancerSpec, GroupSpec, KeepaliveSpec, PeerSpec};
+use pointsman_upstream::{Address, BalancerSpec, GroupSpec, KeepaliveSpec, PeerSpec, Ring};
 
 /// xorshift64*; the same numbers for the same seed everywhere.
 pub(crate) struct Seeded(u64);
@@ -36,7 +36,13 @@ pub(crate) fn peer(number: usize) -> PeerSpec {
 }
 
 pub(crate) fn group(balancer: BalancerSpec, peers: Vec<PeerSpec>) -> GroupSpec {
-    GroupSpec { name: "group".into(), peers, balancer, keepalive: KeepaliveSpec::default() }
+    GroupSpec {
+        name: "group".into(),
+        peers,
+        balancer,
+        keepalive: KeepaliveSpec::default(),
+        ring: Ring::default(),
+    }
 }
 
 /// Gives a peer parameters at random, `backup` only where the balancer allows it and never for the first.

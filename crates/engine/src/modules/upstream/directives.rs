@@ -8,13 +8,15 @@ use crate::directive::{Args, Contexts, Directive};
 use crate::setting::{Duplicate, Setting};
 use conf::{Body, Diagnostic, Span, Word};
 use std::sync::Arc;
-use upstream::{Address, BalancerSpec, GroupSpec, KeepaliveSpec, PeerSpec, TwoBy};
+use upstream::{Address, BalancerSpec, GroupSpec, KeepaliveSpec, PeerSpec, Ring, TwoBy};
 
 /// A block while it is read.
 #[derive(Clone, Debug)]
 pub(super) struct GroupDraft {
     peers: Vec<PeerSpec>,
     balancer: Option<BalancerSpec>,
+    /// The last `hash`.
+    hash: Option<Span>,
     /// The first `backup`, which not every balancing method takes.
     backup: Option<Span>,
     keepalive: Setting<Option<(u32, bool)>>,
@@ -29,6 +31,7 @@ impl Default for GroupDraft {
         GroupDraft {
             peers: Vec::new(),
             balancer: None,
+            hash: None,
             backup: None,
             keepalive: Setting::new(None),
             requests: Setting::new(keepalive.requests),
@@ -150,7 +153,7 @@ fn no_servers(d: &conf::Directive) -> Diagnostic {
 
 /// Makes the group of what the block said.
 fn complete(entry: &GroupEntry, draft: GroupDraft) -> (GroupSpec, Option<Diagnostic>) {
-    let GroupDraft { peers, balancer, backup, keepalive, requests, time_ms, timeout_ms } = draft;
+    let GroupDraft { peers, balancer, hash, backup, keepalive, requests, time_ms, timeout_ms } = draft;
     let balancer = balancer.unwrap_or_default();
     let fallback = KeepaliveSpec::default();
     let (max_idle, local) = keepalive.unwrap_or((fallback.max_idle, fallback.local));
@@ -169,7 +172,25 @@ fn complete(entry: &GroupEntry, draft: GroupDraft) -> (GroupSpec, Option<Diagnos
         ),
         _ => None,
     };
-    (GroupSpec { name: name.clone(), peers, balancer, keepalive }, fault)
+    let (ring, too_large) = match balancer {
+        BalancerSpec::Hash { consistent: true } => ring(&peers, hash),
+        _ => (Ring::default(), None),
+    };
+    (GroupSpec { name: name.clone(), peers, balancer, keepalive, ring }, fault.or(too_large))
+}
+
+/// Makes the ring of `hash … consistent`, or returns why it would be too large.
+fn ring(peers: &[PeerSpec], at: Option<Span>) -> (Ring, Option<Diagnostic>) {
+    let servers = || peers.iter().filter(|peer| !peer.backup);
+    let points = Ring::size(servers().map(|peer| peer.weight));
+    if points <= Ring::MAX_POINTS {
+        return (Ring::of(servers().map(|peer| (peer.name.as_str(), peer.weight))), None);
+    }
+    let text = format!("the weights make {points} points in the ring of \"hash ... consistent\"");
+    let fault = Diagnostic::error(at, text)
+        .label(format!("{} at most", Ring::MAX_POINTS))
+        .help("divide the weights: each 1 is 160 points, and their proportion is what counts");
+    (Ring::default(), Some(fault))
 }
 
 /// Returns the block that is being read.
@@ -199,6 +220,7 @@ fn hash(b: &mut Builder<'_>, d: &conf::Directive) -> Result<(), Diagnostic> {
         Some(word) => return Err(invalid_parameter(word).help("consistent, or nothing")),
     };
     balance(b, d, BalancerSpec::Hash { consistent })?;
+    draft(b, d)?.hash = Some(d.words_span());
     entry(b, d)?.hash_key = Some(key);
     Ok(())
 }

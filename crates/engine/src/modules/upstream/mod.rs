@@ -16,7 +16,7 @@ use crate::template::Template;
 use conf::{Diagnostic, Span, Word};
 use directives::{GroupDraft, Zone};
 use std::sync::Arc;
-use upstream::{Address, BalancerSpec, GroupSpec, KeepaliveSpec, PeerSpec};
+use upstream::{Address, BalancerSpec, GroupSpec, KeepaliveSpec, PeerSpec, Ring};
 
 /// A group of the configuration.
 #[derive(Clone, Debug)]
@@ -59,6 +59,7 @@ impl GroupEntry {
             peers: Vec::new(),
             balancer: BalancerSpec::default(),
             keepalive: KeepaliveSpec::OFF,
+            ring: Ring::default(),
         };
         GroupEntry { spec: Arc::new(spec), hash_key: None, shared: false, origin, zone: None, draft: None }
     }

@@ -13,6 +13,22 @@ fn faults(http: &str) -> String {
 }
 
 #[test]
+fn a_ring_is_made_at_load_and_bounded() {
+    let group = |weight: u64| {
+        format!(
+            "http {{ upstream a {{ hash $uri consistent; server 127.0.0.1 weight={weight}; server 127.0.0.2; }} }}"
+        )
+    };
+    assert_eq!(faults_of(&group(3_000)), [] as [String; 0]);
+    assert_eq!(
+        faults_of(&group(1_000_000)),
+        [
+            "the weights make 160000160 points in the ring of \"hash ... consistent\" in /etc/pointsman/nginx.conf:1"
+        ]
+    );
+}
+
+#[test]
 fn servers_have_parameters_and_nginx_s_defaults() {
     let groups = groups(
         "upstream a { server 127.0.0.1; server localhost:81 weight=2 max_conns=3 max_fails=4 fail_timeout=1m;
