@@ -88,7 +88,10 @@ impl Watch {
         }
         match (self.before.find(key), self.after.find(key)) {
             (None, None) => false,
-            (Some(before), Some(after)) => !Arc::ptr_eq(before, after),
+            // A revert may set an entry anew as it is.
+            (Some(before), Some(after)) => {
+                !Arc::ptr_eq(before, after) && (&before.key, &before.route) != (&after.key, &after.route)
+            }
             _ => true,
         }
     }

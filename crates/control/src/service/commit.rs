@@ -222,7 +222,8 @@ impl ControlState {
 
     /// Publishes commits of another process.
     fn take_over(self: &Rc<ControlState>, switch: &Rc<SwitchState>, news: &[Commit]) -> Result<(), Refusal> {
-        switch.apply(news).inspect_err(|fault| self.store_failed(switch, fault))?;
+        let before = switch.apply(news).inspect_err(|fault| self.store_failed(switch, fault))?;
+        self.note_unwatched(switch, before, news);
         drop(self.publish(self.tables().with_table(switch.configured().number, switch.table()), None));
         for commit in news {
             self.announce_commit(&switch.name(), commit);

@@ -17,7 +17,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::Duration;
-use switch::Route;
+use switch::{Commit, Route, Table};
 use tokio::time::Instant;
 
 /// The maximum number of commits that are watched at a time, and of the keys that all of them have changed: both sides'
@@ -76,7 +76,8 @@ impl ControlState {
             target: target.to_string(),
             after: AnswerCounts::default(),
         };
-        self.commits.borrow_mut().push(WatchedCommit { switch: name, watch: watch.clone() });
+        let first = watch.after.revision();
+        self.commits.borrow_mut().push(WatchedCommit { switch: name, first, watch: watch.clone() });
         self.forget_commits();
         Horizon {
             until_ms: time_ms + spec.watch_ms,
@@ -84,6 +85,23 @@ impl ControlState {
             targets: targets.into_iter().map(target).collect(),
             ..Horizon::default()
         }
+    }
+
+    /// Notes commits of another process, whose answers are not those of commits that are watched here.
+    pub(super) fn note_unwatched(&self, switch: &SwitchState, before: Arc<Table>, news: &[Commit]) {
+        let Some(first) = news.first().filter(|_| self.oldest_watched(&switch.name()).is_some()) else {
+            return;
+        };
+        let watch = Watch {
+            id: self.next_watch_id(),
+            switch: switch.configured().number,
+            before,
+            after: switch.table(),
+            changes: news.iter().flat_map(Commit::moves).map(|change| change.key.clone()).collect(),
+        };
+        let noted = WatchedCommit { switch: switch.name(), first: first.revision, watch: Arc::new(watch) };
+        self.commits.borrow_mut().push(noted);
+        self.forget_commits();
     }
 
     /// Forgets the oldest commits that are not watched any more, if there are too many.

@@ -4,6 +4,7 @@
 //! Owns: the world, and its fate. Nothing here has a thread or waits for real: tokio's clock stands still until no task
 //! has anything to do, and then jumps.
 
+mod answers;
 mod clocks;
 mod damage;
 mod disk;
@@ -21,7 +22,7 @@ pub(crate) use sides::probe;
 use sim::{Scenario, Seeded, explore, tell};
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
@@ -53,6 +54,7 @@ fn simulation_control() {
             "waits-for-a-first-answer",
             "nothing-pending-forever",
             "drained-is-empty",
+            "answers-to-their-commit",
             "held-go-new",
             "hold-times-out",
             "holds-end",
@@ -74,7 +76,6 @@ fn simulation_control() {
 /// State shared by the processes and their workers, whichever of them is alive.
 struct Shared {
     disk: SharedDisk,
-    collector: Arc<Mutex<statistics::Collector>>,
     /// Workers may be stuck for longer than anybody waits.
     stuck: bool,
     /// How many processes may write to the store at a time.
@@ -147,7 +148,6 @@ async fn live(mut seeded: Seeded) {
     };
     let shared = Arc::new(Shared {
         disk: Disk::new(seeded.fork(), fate.faulty),
-        collector: process::collector(),
         stuck: !calm && seeded.chance(20),
         writers: if !calm && seeded.chance(30) { 2 } else { 1 },
     });
@@ -173,6 +173,7 @@ async fn live(mut seeded: Seeded) {
     }
     // Drawn from a copy, so that no other choice of a seed moves.
     crowd.spawn_local(sides::live_and_die(world.clone(), seeded.clone().fork()));
+    crowd.spawn_local(answers::read_receipts(world.clone(), seeded.clone().fork().fork()));
     process::drive(&world, crowd, decide(world.clone(), seeded)).await;
 }
 

@@ -20,7 +20,7 @@ use std::future::poll_fn;
 use std::path::Path;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 use switch::{Store, StoreFault, Tables};
 use tokio::sync::mpsc;
@@ -45,10 +45,6 @@ thread_local! {
     static LIVING: RefCell<(Vec<u64>, Option<u64>)> = RefCell::default();
     static CONFIGS: [Arc<Config>; 2] = ["", "streams close after=300ms;"]
         .map(|words| config(Path::new("/simulated"), &two_groups(words)));
-    static COLLECTOR: Arc<Mutex<statistics::Collector>> = {
-        let layout = statistics::Layout { groups: Vec::new(), switches: vec!["live".into()], max_keys: 10 };
-        Arc::new(Mutex::new(statistics::Collector::new(Arc::new(layout), 0)))
-    };
 }
 
 /// The name of the simulated process that runs now, if this thread is in a simulation.
@@ -61,11 +57,6 @@ pub(in super::super) fn is_alive(name: &str) -> Option<bool> {
     LIVING.with_borrow(|(living, running)| {
         running.map(|_| living.iter().any(|number| number.to_string() == name))
     })
-}
-
-/// One for all worlds: nothing is measured in them.
-pub(super) fn collector() -> Arc<Mutex<statistics::Collector>> {
-    COLLECTOR.with(Arc::clone)
 }
 
 /// A process begins; it is tried again until the disk lets it.

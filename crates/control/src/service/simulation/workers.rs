@@ -5,6 +5,7 @@
 //! like. Whatever is published is held against the disk: it must lie there already.
 
 use super::World;
+use super::answers::Answers;
 use crate::data_plane::{Acknowledgement, DataPlane, GroupState, Reply, Watch, WatchReport};
 use engine::host::Counters;
 use sim::{Seeded, holds, tell};
@@ -48,6 +49,7 @@ enum Command {
 pub(super) struct Workers {
     pub(super) all: Mutex<Vec<Worker>>,
     inboxes: Vec<mpsc::UnboundedSender<Command>>,
+    pub(super) answers: Answers,
     world: Arc<super::Shared>,
     last: Mutex<Arc<Tables>>,
     /// The change that each commit was published with, by its revision.
@@ -90,6 +92,7 @@ impl Workers {
         let workers = Arc::new(Workers {
             all: Mutex::new(all),
             inboxes,
+            answers: Answers::new(),
             world: world.clone(),
             last: Mutex::new(tables.clone()),
             changes: Mutex::default(),
@@ -264,10 +267,11 @@ impl DataPlane for Workers {
         self.inboxes.iter().for_each(|_| reply(Vec::new()));
     }
     fn collect(&self, reply: Reply<()>) {
+        self.answers.collect(0);
         reply(());
     }
     fn collector(&self) -> &Mutex<statistics::Collector> {
-        &self.world.collector
+        &self.answers.collector
     }
     fn threads(&self) -> usize {
         self.inboxes.len()
@@ -311,7 +315,14 @@ pub(super) async fn visit(world: Rc<World>, mut seeded: Seeded) {
         workers.all.lock().unwrap()[number].flights.push(Flight { id, key, pinned, target, point, stream });
         let stay_ms = if stream { seeded.within(500..=8_000) } else { seeded.within(0..=700) };
         sleep(Duration::from_millis(stay_ms)).await;
-        workers.all.lock().unwrap()[number].flights.retain(|one| one.id != id);
+        let mut all = workers.all.lock().unwrap();
+        let flights = &mut all[number].flights;
+        // A stream may have been cut.
+        if let Some(place) = flights.iter().position(|one| one.id == id) {
+            let flight = flights.swap_remove(place);
+            let table = &flight.pinned.tables[0];
+            workers.answers.count(id, key, &flight.target, table, flight.stream);
+        }
     }
 }
 
