@@ -59,9 +59,14 @@ fn a_terminal_shows_the_drain() {
     let switching = start(&server, &path, &["switch", "a.example", "green", "--wait", "drained"]);
     screen.see("\x1b[32mlive: revision 1\x1b[m");
     screen.see("draining: 1 left, ");
+    screen.see(" s, oldest GET / ");
     blue.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").unwrap();
     screen.see("old side: empty after ");
     assert_eq!(end_of(&switching), 0);
+    // The receipt goes on counting.
+    let text = server.say(&["receipt", "1"]).done();
+    assert!(text.starts_with("live: revision 1\n  a.example: default (blue) -> green\n"), "{text}");
+    assert!(text.contains("answers are counted until ") && text.contains(": pointsman receipt 1"), "{text}");
 }
 
 #[test]
