@@ -185,10 +185,9 @@ pub(crate) fn overdue(revision: u64, overdue: &Overdue) -> String {
 pub(crate) fn horizon(horizon: &Horizon, revision: u64) -> Vec<String> {
     let (span, until) = (micros(horizon.span_us), clock(horizon.until_ms));
     let watching = horizon.state == HorizonState::Watching;
-    if watching && horizon.targets.iter().all(|target| target.after.all().0 == 0) {
-        return vec![format!("answers are counted until {until}: pointsman receipt {revision}")];
-    }
+    let is_new = watching && horizon.targets.iter().all(|target| target.after.all().0 == 0);
     let head = match (horizon.state, &horizon.cut_short) {
+        _ if is_new => format!("answers are counted until {until}: pointsman receipt {revision}"),
         (HorizonState::Watching, _) => format!("in {span} after the switch (watching until {until}):"),
         (HorizonState::CutShort, Some(why)) => {
             format!("in {span} after the switch (not watched until {until}: {why}):")
@@ -200,7 +199,7 @@ pub(crate) fn horizon(horizon: &Horizon, revision: u64) -> Vec<String> {
         format!("  {}: {after}; in the minute before: {before}", target.target)
     };
     let mut lines = vec![head];
-    lines.extend(horizon.targets.iter().map(target));
+    lines.extend(horizon.targets.iter().filter(|_| !is_new).map(target));
     if horizon.old.all().0 > 0 {
         lines.push(format!("  begun before the switch: {}", answers(&horizon.old)));
     }
