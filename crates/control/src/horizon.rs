@@ -18,8 +18,9 @@ pub struct Horizon {
     /// Why counting ended before that time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cut_short: Option<String>,
-    /// The process that counts.
-    pub process: u32,
+    /// The process that counts: the boot of the machine, its number and its start.
+    #[serde(default)]
+    pub process: String,
     /// By target of the changed keys, before and after.
     pub targets: Vec<TargetAnswers>,
     /// What ended on the old side after the switch.
@@ -99,42 +100,5 @@ impl From<&Counters> for AnswerCounts {
             p99_us: counters.response.quantile(0.99),
             ..AnswerCounts::default()
         }
-    }
-}
-
-impl Horizon {
-    /// Returns what is true of a stored horizon that this process does not count: it goes on if its own process lives.
-    #[must_use]
-    pub fn stored(self) -> Horizon {
-        let process = self.process;
-        let counts = process != std::process::id() && is_running(process);
-        if self.state != HorizonState::Watching || counts {
-            return self;
-        }
-        let why = format!("process {process}, which counted, has ended");
-        Horizon { state: HorizonState::CutShort, cut_short: Some(why), ..self }
-    }
-}
-
-fn is_running(process: u32) -> bool {
-    std::path::Path::new("/proc").join(process.to_string()).exists()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn stored_horizon_of_a_process_that_has_ended_is_cut_short() {
-        let watched = |process| Horizon { process, ..Horizon::default() };
-        // The first process of the system runs as long as this test.
-        assert_eq!(watched(1).stored().state, HorizonState::Watching);
-        for process in [std::process::id(), u32::MAX] {
-            let cut = watched(process).stored();
-            assert_eq!(cut.state, HorizonState::CutShort);
-            assert_eq!(cut.cut_short.unwrap(), format!("process {process}, which counted, has ended"));
-        }
-        let complete = Horizon { state: HorizonState::Complete, ..watched(u32::MAX) };
-        assert_eq!(complete.clone().stored(), complete);
     }
 }

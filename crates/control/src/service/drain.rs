@@ -2,14 +2,13 @@
 //!
 //! Owns: the observation of commits in progress, their receipts, and the policy for streams. Must never: change a table.
 
-use super::horizon::reasons;
+use super::horizon::{self, reasons};
 use super::progress::CommitProgress;
 use super::state::{ACK_TIMEOUT, ControlState};
 use super::switch_state::SwitchState;
 use super::trace;
 use crate::data_plane::{Acknowledgement, Watch};
 use crate::event::EventKind;
-use crate::horizon::Horizon;
 use crate::receipt::Receipt;
 use engine::host::Level;
 use engine::modules::switch::StreamsPolicy;
@@ -76,7 +75,7 @@ impl ControlState {
         let commit = commit.ok_or_else(|| Refusal::unknown_revision(revision))?;
         let kept: Option<Receipt> = kept.and_then(|text| serde_json::from_str(&text).ok());
         let mut receipt = kept.unwrap_or_else(|| Receipt::of_commit(&name, &commit));
-        receipt.horizon = receipt.horizon.map(Horizon::stored);
+        receipt.horizon = receipt.horizon.map(horizon::stored);
         Ok(receipt)
     }
 

@@ -4,6 +4,7 @@
 //! count by key, target and revision, whether anybody watches or not.
 
 use super::answer_owner::{Owner, WatchedCommit, owner};
+use super::owner;
 use super::progress::CommitProgress;
 use super::state::ControlState;
 use super::switch_state::SwitchState;
@@ -38,6 +39,7 @@ pub(super) mod reasons {
     pub(in super::super) const RELOADED: &str = "a reload renamed or removed the switch";
     pub(in super::super) const TOO_MANY_KEYS: &str = "more keys had requests than are counted one by one";
     pub(in super::super) const ENDED: &str = "the process ended";
+    pub(super) const LOST: &str = "the process that counted has ended";
 }
 
 /// Answers by target.
@@ -81,7 +83,7 @@ impl ControlState {
         self.forget_commits();
         Horizon {
             until_ms: time_ms + spec.watch_ms,
-            process: std::process::id(),
+            process: owner::own(),
             targets: targets.into_iter().map(target).collect(),
             ..Horizon::default()
         }
@@ -262,6 +264,15 @@ impl ControlState {
     }
 }
 
+/// Returns what is true of a stored horizon that is not counted here: it goes on if another process counts and lives.
+pub(super) fn stored(horizon: Horizon) -> Horizon {
+    let counts = horizon.process != owner::own() && owner::is_alive(&horizon.process);
+    if horizon.state != HorizonState::Watching || counts {
+        return horizon;
+    }
+    Horizon { state: HorizonState::CutShort, cut_short: Some(reasons::LOST.to_owned()), ..horizon }
+}
+
 impl CommitProgress {
     /// Returns true if its answers are counted.
     pub(super) fn is_watching(&self) -> bool {
@@ -313,5 +324,27 @@ impl CommitProgress {
             }
         });
         self.horizon_ended.notify_one();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn stored_horizon_of_a_process_that_has_ended_is_cut_short() {
+        let watched = |process: &str| Horizon { process: process.to_owned(), ..Horizon::default() };
+        for process in ["", "another boot:1:1", &owner::own()] {
+            let cut = stored(watched(process));
+            assert_eq!((cut.state, cut.cut_short.as_deref()), (HorizonState::CutShort, Some(reasons::LOST)));
+        }
+        let parent = std::os::unix::process::parent_id();
+        let stat = std::fs::read_to_string(format!("/proc/{parent}/stat")).unwrap();
+        let start = stat.rsplit_once(')').unwrap().1.split_ascii_whitespace().nth(19).unwrap();
+        let own = owner::own();
+        let boot = own.split(':').next().unwrap();
+        assert_eq!(stored(watched(&format!("{boot}:{parent}:{start}"))).state, HorizonState::Watching);
+        let complete = Horizon { state: HorizonState::Complete, ..watched("") };
+        assert_eq!(stored(complete.clone()), complete);
     }
 }
