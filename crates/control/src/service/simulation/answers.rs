@@ -84,7 +84,8 @@ pub(super) async fn read_receipts(world: Rc<World>, mut seeded: Seeded) {
         let asked = Instant::now();
         let Ok(receipt) = process.control.receipt("live", revision).await else { continue };
         let (Some(horizon), Some(drain)) = (receipt.horizon, receipt.drain) else { continue };
-        if horizon.state != HorizonState::Watching {
+        // Another process counts its own requests.
+        if horizon.state != HorizonState::Watching || horizon.process != process.number.to_string() {
             continue;
         }
         let disk = world.shared.disk.lock().unwrap();
