@@ -291,3 +291,43 @@ fn http2_streams_of_one_connection_are_answered_over_reloads_and_switches() {
     assert_eq!(client.answers(1)[&stream], ("200".into(), "ok".into()));
     assert!(client.next().is_none(), "and then it is closed");
 }
+
+#[test]
+fn http2_client_that_opens_no_window_is_given_up() {
+    let server = Server::start("", "http2 on; send_timeout 300ms;");
+    server.say(&["switch", "a.example", "green"]).done();
+    let mut client = Client::new(server.connect());
+    client.send(&raw(FrameKind::Settings, 0, 0, &[0, 4, 0, 0, 0, 0]));
+    client.ask(1, "a.example");
+    let (header, _) = client.next_of(&[FrameKind::Headers]).unwrap();
+    assert!(!header.has(END_STREAM), "the head needs no window");
+    let (header, payload) = client.next_of(&[FrameKind::RstStream, FrameKind::Data]).unwrap();
+    assert_eq!((header.kind, frame::number(&payload)), (FrameKind::RstStream, Some(2)));
+    // The connection goes on: one with a window is answered.
+    client.send(&raw(FrameKind::Settings, 0, 0, &[0, 4, 0, 0, 0xff, 0xff]));
+    client.ask(3, "a.example");
+    assert_eq!(client.answers(1)[&3], ("200".into(), "green".into()));
+}
+
+#[test]
+fn http2_stream_of_a_held_key_waits_alone() {
+    let server = Server::start("", "http2 on;");
+    for host in ["a.example", "b.example"] {
+        server.say(&["switch", host, "green"]).done();
+    }
+    let mut client = Client::new(server.connect());
+    server.say(&["hold", "a.example"]).done();
+    // Its body fills its own window, and not the connection's.
+    client.send(&head(1, 0, &[(":authority", "a.example")]));
+    for _ in 0..4 {
+        client.send(&data(1, 0, 16_000));
+    }
+    for stream in (3..40).step_by(2) {
+        client.send(&head(stream, 0, &[(":authority", "b.example")]));
+        client.send(&data(stream, END_STREAM, 16_000));
+        assert_eq!(client.answers(1)[&stream], ("200".into(), "green".into()));
+    }
+    server.say(&["release", "a.example"]).done();
+    client.send(&data(1, END_STREAM, 0));
+    assert_eq!(client.answers(1)[&1], ("200".into(), "green".into()));
+}
