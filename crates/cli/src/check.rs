@@ -16,11 +16,11 @@ use std::os::unix::net::UnixStream;
 /// checked is a fault.
 pub(crate) fn check(config: &Config, strict: bool) -> Result<Vec<String>, Vec<String>> {
     let declared = Declarations::of(config);
-    let StoreCheck { mut faults, unchecked } = ask(config, &declared);
+    let StoreCheck { mut faults, mut unchecked, notes } = ask(config, &declared);
     if strict {
-        faults.extend(unchecked);
-        return if faults.is_empty() { Ok(Vec::new()) } else { Err(faults) };
+        faults.append(&mut unchecked);
     }
+    unchecked.extend(notes);
     if faults.is_empty() { Ok(unchecked) } else { Err(faults) }
 }
 
@@ -28,8 +28,8 @@ fn ask(config: &Config, declared: &Declarations) -> StoreCheck {
     let unchecked = |why: String| match declared.switches.is_empty() {
         true => StoreCheck::default(),
         false => StoreCheck {
-            faults: Vec::new(),
             unchecked: vec![format!("stores of switches not checked: {why}")],
+            ..StoreCheck::default()
         },
     };
     let Some(socket) = config.control.socket.as_ref() else {
@@ -48,7 +48,7 @@ fn ask(config: &Config, declared: &Declarations) -> StoreCheck {
     let asked = Client::new(Endpoint::Socket(socket.path.clone()), None)
         .and_then(|client| client.ask::<Checked>(&call));
     match asked {
-        Ok((Checked { faults, unchecked }, _)) => StoreCheck { faults, unchecked },
+        Ok((Checked { faults, unchecked, notes }, _)) => StoreCheck { faults, unchecked, notes },
         Err(error) => unchecked(format!("the running server did not answer: {}", error.problem.text)),
     }
 }

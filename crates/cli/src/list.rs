@@ -102,6 +102,13 @@ pub(crate) fn pages(
     Ok((listed, after.is_some()))
 }
 
+/// Returns what is to be said of a default that the configuration has otherwise.
+pub(crate) fn default_note(switch: &Switch) -> Option<String> {
+    let file = switch.default_in_file.as_ref()?;
+    let since = switch.default_revision.map(|revision| format!(" since revision {revision}"));
+    Some(format!("default: file says {file}, table says {}{}", switch.default, since.unwrap_or_default()))
+}
+
 /// Returns the summary of a switch.
 pub(crate) fn head(switch: &Switch) -> String {
     let mut text = format!(
@@ -112,6 +119,9 @@ pub(crate) fn head(switch: &Switch) -> String {
         switch.default,
         switch.targets.join(" ")
     );
+    if let Some(note) = default_note(switch) {
+        text.push_str(&format!("  {note}\n"));
+    }
     for pending in &switch.pending {
         let line = match &pending.overdue {
             Some(overdue) => format::overdue(pending.revision, overdue),

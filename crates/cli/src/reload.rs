@@ -4,6 +4,7 @@
 
 use crate::client::Call;
 use crate::error::{Code, Error, say, say_json};
+use crate::list;
 use crate::order_options::{self, ActorOption};
 use crate::session::Session;
 use clap::Args;
@@ -38,6 +39,11 @@ impl Reload {
         let mut text = "the new configuration is active\n".to_owned();
         for line in &reloaded.findings {
             text.push_str(&format!("  {line}\n"));
+        }
+        for switch in session.switches().unwrap_or_default() {
+            if let Some(note) = list::default_note(&switch) {
+                text.push_str(&format!("  switch {}: {note}\n", switch.name));
+            }
         }
         say(&text)?;
         Ok(Code::Done)

@@ -87,13 +87,20 @@ impl Watch {
             return false;
         }
         match (self.before.find(key), self.after.find(key)) {
-            (None, None) => false,
+            (None, None) => self.moves_default(),
             // A revert may set an entry anew as it is.
             (Some(before), Some(after)) => {
                 !Arc::ptr_eq(before, after) && (&before.key, &before.route) != (&after.key, &after.route)
             }
             _ => true,
         }
+    }
+
+    /// Returns true if keys without an entry get another target than before.
+    fn moves_default(&self) -> bool {
+        let own = |table: &Table| table.own_default().map(|(own, _)| own.to_owned());
+        // What a table has taken down for the first time was so before.
+        self.changes.is_empty() && own(&self.before) != own(&self.after)
     }
 
     /// Returns true if it removes entries, so that their keys get what lies beneath.
@@ -103,7 +110,7 @@ impl Watch {
 
     /// Returns true if it concerns keys that have no entry of their own afterwards.
     pub fn reaches_further(&self) -> bool {
-        self.changes.iter().any(|key| key.shape() != Shape::Exact) || self.removes()
+        self.changes.iter().any(|key| key.shape() != Shape::Exact) || self.removes() || self.moves_default()
     }
 }
 

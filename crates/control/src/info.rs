@@ -18,6 +18,8 @@ pub struct SwitchInfo {
     pub rules: Arc<Rules>,
     /// The file that stores its table; `None` for memory.
     pub file: Option<PathBuf>,
+    /// The default in force, with the commit that set it, if the table has one of its own.
+    pub own_default: Option<(String, u64)>,
     /// The published revision.
     pub revision: u64,
     /// The number of keys with an entry.

@@ -36,6 +36,7 @@ pub use journal::{JournalEntry, JournalQuery, JournalVerification, Occurrence};
 pub use options::{CommitRef, HoldOptions, HoldOrder, HoldStreams, Options, PastMoment, Wait};
 pub use receipt::Receipt;
 pub use service::{
-    ControlHandle, Declarations, Declared, PreparedReload, StoreCheck, UndoWhat, WindowTimes, check_stores,
+    ControlHandle, Declarations, Declared, FileDefault, PreparedReload, StoreCheck, StoredReload, UndoWhat,
+    WindowTimes, check_stores,
 };
 pub use setup::{Log, Setup};

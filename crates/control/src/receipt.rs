@@ -8,7 +8,7 @@
 
 use crate::horizon::Horizon;
 use serde::{Deserialize, Serialize};
-use switch::{Change, Commit, Route};
+use switch::{Change, Commit, Route, SubjectChange};
 use utoipa::ToSchema;
 
 /// The maximum number of changes that are listed.
@@ -92,6 +92,7 @@ impl Receipt {
             changed_keys: commit.moves().count(),
             forced: commit.forced,
             confirm_by_ms: commit.confirm_by_ms,
+            notes: commit.moved_default().map(moved_default).into_iter().collect(),
             ..Receipt::default()
         }
     }
@@ -101,7 +102,7 @@ impl Receipt {
         let route = |route: &Option<String>| route.clone().unwrap_or_else(|| "default".to_owned());
         let key = |key: &str| if key.is_empty() { "\"\"".to_owned() } else { key.to_owned() };
         let what = match &self.changes[..] {
-            [] => "no key changed".to_owned(),
+            [] => self.notes.first().cloned().unwrap_or_else(|| "no key changed".to_owned()),
             [one] => format!("{} {} -> {}", key(&one.key), route(&one.from), route(&one.to)),
             [first, ..] => {
                 let (key, to, more) = (key(&first.key), route(&first.to), self.changed_keys - 1);
@@ -125,6 +126,12 @@ pub struct MovedTraffic {
     /// What was answered on both sides.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub horizon: Option<Horizon>,
+}
+
+/// Returns what is said of a changed default.
+fn moved_default(change: &SubjectChange) -> String {
+    let side = |side: &Option<String>| side.clone().unwrap_or_default();
+    format!("the default moves from {} to {}", side(&change.before), side(&change.after))
 }
 
 /// The report of an order.

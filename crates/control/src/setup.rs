@@ -3,7 +3,7 @@
 //! Owns: the arguments of [`crate::ControlHandle::start`]. Must never: open anything.
 
 use crate::data_plane::DataPlane;
-use crate::service::WindowTimes;
+use crate::service::{FileDefault, WindowTimes};
 use engine::Config;
 use engine::host::Level;
 use std::os::unix::net::UnixListener;
@@ -26,6 +26,8 @@ pub struct Setup {
     pub log: Log,
     /// Whether the process takes over from another program, in a binary upgrade.
     pub upgrades: bool,
+    /// What is done about defaults that the configuration has changed.
+    pub file_default: FileDefault,
     /// The times of what follows the end of a confirmation's window.
     pub window_times: WindowTimes,
 }

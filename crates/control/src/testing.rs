@@ -3,7 +3,7 @@
 //! Owns: workers that answer at once. The real workers are tested in the server.
 
 use crate::data_plane::{Acknowledgement, DataPlane, GroupState, PeerState, Reply, Watch, WatchReport};
-use crate::{ControlHandle, Setup, WindowTimes};
+use crate::{ControlHandle, FileDefault, Setup, WindowTimes};
 use engine::Config;
 use engine::config::{Inputs, NoNames, build};
 use engine::host::Counters;
@@ -216,14 +216,20 @@ pub(crate) fn open(
     data_plane: &Arc<FakeDataPlane>,
 ) -> Result<(ControlHandle, Arc<Tables>), String> {
     let retry = std::time::Duration::from_millis(50);
-    open_with(config, data_plane, WindowTimes { retry, grace: std::time::Duration::ZERO })
+    open_with(
+        config,
+        data_plane,
+        WindowTimes { retry, grace: std::time::Duration::ZERO },
+        FileDefault::Counts,
+    )
 }
 
-/// The same with these times.
+/// The same with these times, and this policy for defaults.
 pub(crate) fn open_with(
     config: &Arc<Config>,
     data_plane: &Arc<FakeDataPlane>,
     window_times: WindowTimes,
+    file_default: FileDefault,
 ) -> Result<(ControlHandle, Arc<Tables>), String> {
     let began = Instant::now();
     ControlHandle::start(Setup {
@@ -233,6 +239,7 @@ pub(crate) fn open_with(
         clock_ms: Arc::new(move || began.elapsed().as_millis() as u64),
         log: Arc::new(|level, text| println!("[{}] {text}", level.name())),
         upgrades: false,
+        file_default,
         window_times,
     })
 }

@@ -30,6 +30,8 @@ pub struct WorkerInit {
     pub generation: u64,
     /// Whether the process takes over from another program's, in a binary upgrade.
     pub upgrades: bool,
+    /// Whether a newer program serves beside it, in a binary upgrade.
+    pub is_former: bool,
     /// The command line, with which a configuration is loaded from a bundle.
     pub source: Source,
     /// The sockets to accept from, an entry for each address.

@@ -83,6 +83,7 @@ fn serve<A: Application>(start: Start<A>) -> io::Result<i32> {
         threads,
         generation: 1,
         upgrades: false,
+        is_former: false,
         source,
         listeners,
         logs,

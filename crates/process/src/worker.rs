@@ -38,11 +38,24 @@ pub(crate) struct WorkerStart<A: Application> {
     pub(crate) channel: UnixStream,
     /// Whether the master takes over from another one.
     pub(crate) upgrades: bool,
+    /// Whether the master has a successor.
+    pub(crate) is_former: bool,
 }
 
 /// Runs the worker process and returns its exit code. Signals are still blocked when it begins.
 pub(crate) fn run<A: Application>(start: WorkerStart<A>) -> i32 {
-    let WorkerStart { app, source, config, resources, generation, logs, mut log, channel, upgrades } = start;
+    let WorkerStart {
+        app,
+        source,
+        config,
+        resources,
+        generation,
+        logs,
+        mut log,
+        channel,
+        upgrades,
+        is_former,
+    } = start;
     let fatal = |log: &ProcessLog, what: &str, error: &io::Error| {
         log.failed(Level::Alert, what, error);
         FATAL
@@ -78,7 +91,17 @@ pub(crate) fn run<A: Application>(start: WorkerStart<A>) -> i32 {
     let link =
         MasterLink::new(Peer::Master(channel), signals, reporter, error_log.clone(), Arc::clone(&logs))
             .survive(handover, master);
-    let init = WorkerInit { threads, generation, upgrades, source, listeners, logs, error_log, master: link };
+    let init = WorkerInit {
+        threads,
+        generation,
+        upgrades,
+        is_former,
+        source,
+        listeners,
+        logs,
+        error_log,
+        master: link,
+    };
     work(&app, config, init, &log)
 }
 

@@ -44,7 +44,7 @@ use std::str::FromStr;
 
 use sha2::{Digest, Sha256};
 
-use crate::{BootTime, CommitKind, KEY_SUBJECT, Key, Route, SubjectChange};
+use crate::{BootTime, CommitKind, DEFAULT_SUBJECT, KEY_SUBJECT, Key, Route, SubjectChange};
 
 /// The first bytes of form 1.
 const FORM_1: &[u8] = b"pointsman commit 1\n";
@@ -277,6 +277,9 @@ impl Commit {
     #[must_use]
     pub fn without_optional(mut self) -> Commit {
         self.extra.remove(CONFIRM_BY_BOOT);
+        if self.kind.form_1().is_some() && self.moved_default().is_none() {
+            self.subjects.retain(|change| change.subject != DEFAULT_SUBJECT);
+        }
         self.sealed()
     }
 

@@ -106,6 +106,11 @@ impl fmt::Display for KeyFault {
 impl std::error::Error for KeyFault {}
 
 impl Key {
+    /// Returns the empty key.
+    pub(crate) fn empty() -> Key {
+        Key { shape: Shape::Exact, written: Arc::from("") }
+    }
+
     /// Parses a key as people write it. `max_len` bounds its normalised form, in bytes.
     ///
     /// A host is lowered and loses a port and a trailing dot, as nginx does with the Host header;

@@ -15,6 +15,7 @@
 
 mod boot_time;
 mod commit;
+mod default;
 mod hold;
 mod key;
 mod kind;
@@ -33,6 +34,7 @@ mod visible;
 
 pub use boot_time::{BootTime, ClockReading, Deadline};
 pub use commit::{Chain, ChainBreak, ChainFault, Change, Commit, Hash, verify_chain};
+pub use default::UndoneDefault;
 pub use hold::{Hold, HoldLimits, HoldPhase, HoldState, Ticket};
 pub use key::{Key, KeyFault, KeyKind, Shape, normalise};
 pub use kind::CommitKind;
@@ -43,7 +45,7 @@ pub use refusal::{Code, Details, Refusal};
 pub use route::{MAX_SHARES, Route, RouteFault, Share, Split, point_of, salted_point_of};
 pub use rules::{Orphan, Rules};
 pub use store::{Filter, Loaded, Pending, Store, StoreFault, StoreFaultKind, commit_at};
-pub use subject::{KEY_SUBJECT, SubjectChange, SubjectValue, Subjects};
+pub use subject::{DEFAULT_IN_FILE, DEFAULT_SUBJECT, KEY_SUBJECT, SubjectChange, SubjectValue, Subjects};
 pub use table::{Table, TableEntry};
 pub use tables::Tables;
 pub use undo::{Undoing, UndoneKey};

@@ -2,6 +2,8 @@
 //!
 //! Owns the shape of an order. Whether it can be carried out is for the plan to say.
 
+use std::sync::Arc;
+
 use hashbrown::{HashMap, HashSet};
 
 use crate::{Change, Commit, CommitKind, Key, Route, Undoing};
@@ -22,6 +24,13 @@ pub enum Action {
     Set(Vec<(Key, Option<Route>)>),
     /// Take back a commit, or the last change of each of some keys ([`Undoing::of_commit`], [`Undoing::of_keys`]).
     Undo(Undoing),
+    /// Make this target the default: the configuration says so now.
+    Default {
+        /// What it said before, if the table does not know.
+        former: Arc<str>,
+        /// What it says now.
+        target: Arc<str>,
+    },
     /// Keep the commit of this revision.
     Confirm(u64),
     /// Take back a commit that was not confirmed in time. Keys that were changed since keep the later decision.
@@ -66,7 +75,7 @@ impl Order {
             Action::Undo(undoing) | Action::Revert(undoing) => {
                 undoing.keys().iter().map(|undone| &undone.key).chain(undoing.missing()).collect()
             }
-            Action::Confirm(_) => Vec::new(),
+            Action::Confirm(_) | Action::Default { .. } => Vec::new(),
         }
     }
 
@@ -92,6 +101,7 @@ impl Order {
                             && commit.changes.iter().all(|change| named.contains(&change.key))
                     }
                 },
+                Action::Default { .. } => commit.kind == CommitKind::Default,
                 Action::Confirm(of) => commit.kind == CommitKind::Confirm { of: *of },
                 Action::Revert(undoing) => {
                     undoing.of().is_some_and(|of| commit.kind == CommitKind::Revert { of })

@@ -9,7 +9,7 @@ use hashbrown::HashSet;
 
 use crate::{
     Action, BootTime, Change, ClockReading, Code, Commit, CommitKind, Details, Expected, Hash, Key, Meta,
-    Order, Pending, Refusal, Route, Rules, Table, Undoing, UndoneKey,
+    Order, Pending, Refusal, Route, Rules, SubjectChange, Table, Undoing, UndoneKey, default,
 };
 
 /// Longest actor and idempotency key, bytes.
@@ -28,12 +28,16 @@ pub struct Plan {
     pub kind: CommitKind,
     /// The changes. Keys that already have the route are not among them, except those that a revert leaves.
     pub changes: Vec<Change>,
+    /// The changes of what is no key.
+    pub subjects: Vec<SubjectChange>,
     /// The targets that would get requests by it: the gate checks these.
     pub targets: Vec<Arc<str>>,
     /// Keys that a revert leaves unchanged, because they were changed after the commit it takes back.
     pub left_alone: Vec<Key>,
     /// There is nothing to commit: every key already has its route.
     pub unchanged: bool,
+    /// The default before it.
+    default: Arc<str>,
     meta: Meta,
 }
 
@@ -80,10 +84,22 @@ pub fn plan(table: &Table, rules: &Rules, order: &Order, pending: &[Pending]) ->
         return Err(Refusal::revision_conflict(expected, table.revision()));
     }
     expected(table, rules, order)?;
-    let mut left_alone = Vec::new();
+    let (mut left_alone, mut subjects) = (Vec::new(), Vec::new());
     let (kind, changes) = match &order.action {
         Action::Set(keys) => (CommitKind::Set, set(table, rules, keys)?),
-        Action::Undo(undoing) => undo(table, undoing, order.meta.force)?,
+        Action::Undo(undoing) => {
+            if let Some(undone) = undoing.default_change() {
+                subjects = default::undo(table, rules, undone, order.meta.force)?;
+            }
+            undo(table, undoing, order.meta.force, !subjects.is_empty())?
+        }
+        Action::Default { former, target } => {
+            if rules.target(target).is_none() {
+                return Err(Refusal::unknown_target(rules, target));
+            }
+            subjects = default::set(table, former, target);
+            (CommitKind::Default, Vec::new())
+        }
         Action::Confirm(of) => {
             awaited(pending, *of)?;
             if order.meta.confirm_within_ms.is_some() {
@@ -94,6 +110,7 @@ pub fn plan(table: &Table, rules: &Rules, order: &Order, pending: &[Pending]) ->
         Action::Revert(undoing) => revert(table, undoing, pending, &mut left_alone)?,
     };
     let changes = known_targets(rules, changes)?;
+    let default = Arc::clone(table.default_target(&rules.default));
     let growth = |route: &Option<Route>| usize::from(route.is_some());
     let added: usize = changes.iter().map(|change| growth(&change.after)).sum();
     let removed: usize = changes.iter().map(|change| growth(&change.before)).sum();
@@ -103,26 +120,29 @@ pub fn plan(table: &Table, rules: &Rules, order: &Order, pending: &[Pending]) ->
     }
     Ok(Plan {
         revision: table.revision() + 1,
-        targets: served(rules, &changes),
+        targets: served(&default, &changes, &subjects),
         left_alone,
+        default,
         // A confirmation or a revert settles a commit even if no key changes.
         unchanged: changes.is_empty()
+            && subjects.is_empty()
             && !matches!(kind, CommitKind::Confirm { .. } | CommitKind::Revert { .. }),
         kind,
         changes,
+        subjects,
         meta: order.meta.clone(),
     })
 }
 
 impl Plan {
     /// Returns the targets that its keys lead to now, each once.
-    pub fn present_targets(&self, rules: &Rules) -> Vec<Arc<str>> {
-        live(rules, self.changes.iter().filter(|change| change.moves()).map(|change| &change.before))
+    pub fn present_targets(&self) -> Vec<Arc<str>> {
+        live(&self.default, self.changes.iter().filter(|change| change.moves()).map(|change| &change.before))
     }
 
     /// Returns the first key of which a larger share of clients would be on failing targets than are now.
-    pub fn worsens(&self, rules: &Rules, fails: impl Fn(&str) -> bool) -> Option<&Key> {
-        let default = Route::One(Arc::clone(&rules.default));
+    pub fn worsens(&self, fails: impl Fn(&str) -> bool) -> Option<&Key> {
+        let default = Route::One(Arc::clone(&self.default));
         // The weight of the failing targets, and that of all.
         let failing = |route: &Option<Route>| match route.as_ref().unwrap_or(&default) {
             Route::One(target) => (u128::from(fails(target)), 1),
@@ -153,7 +173,7 @@ impl Plan {
             forced: self.meta.force,
             confirm_by_ms: within_ms.map(|within_ms| wall_ms.saturating_add(within_ms)),
             changes: self.changes.clone(),
-            subjects: Vec::new(),
+            subjects: self.subjects.clone(),
             extra: Default::default(),
             gate,
             previous,
@@ -222,7 +242,12 @@ fn set(table: &Table, rules: &Rules, keys: &[(Key, Option<Route>)]) -> Result<Ve
     Ok(changes)
 }
 
-fn undo(table: &Table, undoing: &Undoing, force: bool) -> Result<(CommitKind, Vec<Change>), Refusal> {
+fn undo(
+    table: &Table,
+    undoing: &Undoing,
+    force: bool,
+    has_more: bool,
+) -> Result<(CommitKind, Vec<Change>), Refusal> {
     let what = match undoing.of() {
         Some(of) => format!("revision {of}"),
         None => "the keys".to_owned(),
@@ -244,7 +269,7 @@ fn undo(table: &Table, undoing: &Undoing, force: bool) -> Result<(CommitKind, Ve
     }
     let taken_back = undoing.keys().iter().map(|undone| taken_back(table, undone));
     let changes: Vec<Change> = taken_back.filter(Change::moves).collect();
-    if changes.is_empty() {
+    if changes.is_empty() && !has_more {
         return Err(nothing_to_undo(&what));
     }
     Ok((undoing.of().map_or(CommitKind::UndoKeys, |of| CommitKind::Undo { of }), changes))
@@ -294,7 +319,7 @@ fn expected(table: &Table, rules: &Rules, order: &Order) -> Result<(), Refusal> 
     if keys.is_empty() {
         return Err(bad_order("it expects a route, and names no key"));
     }
-    let default = Route::One(Arc::clone(&rules.default));
+    let default = Route::One(Arc::clone(table.default_target(&rules.default)));
     let mut others = Vec::new();
     for key in keys {
         let own = table.get(key);
@@ -351,12 +376,17 @@ fn known_targets(rules: &Rules, mut changes: Vec<Change>) -> Result<Vec<Change>,
 }
 
 /// Returns the targets that get requests after the changes, each once, in the order of the changes.
-fn served(rules: &Rules, changes: &[Change]) -> Vec<Arc<str>> {
-    live(rules, changes.iter().filter(|change| change.moves()).map(|change| &change.after))
+fn served(default: &Arc<str>, changes: &[Change], subjects: &[SubjectChange]) -> Vec<Arc<str>> {
+    let mut targets =
+        live(default, changes.iter().filter(|change| change.moves()).map(|change| &change.after));
+    let defaults = subjects.iter().filter(|change| change.is_of_default() && change.before.is_some());
+    let added: Vec<Arc<str>> = defaults.filter_map(|change| change.after.as_deref().map(Arc::from)).collect();
+    targets.extend(added);
+    targets
 }
 
 /// Returns the targets of routes that get requests, each once.
-fn live<'r>(rules: &'r Rules, routes: impl Iterator<Item = &'r Option<Route>>) -> Vec<Arc<str>> {
+fn live<'r>(default: &Arc<str>, routes: impl Iterator<Item = &'r Option<Route>>) -> Vec<Arc<str>> {
     let mut targets: Vec<Arc<str>> = Vec::new();
     let mut add = |target: &Arc<str>| {
         if !targets.contains(target) {
@@ -366,7 +396,7 @@ fn live<'r>(rules: &'r Rules, routes: impl Iterator<Item = &'r Option<Route>>) -
     for route in routes {
         match route {
             Some(route) => route.live_targets().for_each(&mut add),
-            None => add(&rules.default),
+            None => add(default),
         }
     }
     targets

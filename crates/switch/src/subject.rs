@@ -8,6 +8,11 @@ use std::collections::BTreeMap;
 /// The subject of a switch's keys in form 2 of a commit. It is never one of [`Subjects`].
 pub const KEY_SUBJECT: &str = "key";
 
+/// The subject of a switch's default: the one in force has no name.
+pub const DEFAULT_SUBJECT: &str = "default";
+/// The name, under [`DEFAULT_SUBJECT`], of the default that was last read from the configuration.
+pub const DEFAULT_IN_FILE: &str = "file";
+
 /// The change of one thing that is no key. `None` is that it is not set.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SubjectChange {
@@ -21,6 +26,24 @@ pub struct SubjectChange {
     pub after: Option<String>,
     /// The revision whose change of it was taken back by this one.
     pub undoes: Option<u64>,
+}
+
+impl SubjectChange {
+    /// Returns true if it is a change of the default in force.
+    pub fn is_of_default(&self) -> bool {
+        self.subject == DEFAULT_SUBJECT && self.name.is_empty()
+    }
+
+    /// Creates a change of the default in force.
+    pub(crate) fn of_default(before: &str, after: &str, undoes: Option<u64>) -> SubjectChange {
+        SubjectChange {
+            subject: DEFAULT_SUBJECT.to_owned(),
+            name: String::new(),
+            before: Some(before.to_owned()),
+            after: Some(after.to_owned()),
+            undoes,
+        }
+    }
 }
 
 /// A value and the commit that set it.

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use foldhash::fast::RandomState;
 use hashbrown::{HashSet, HashTable};
 
-use crate::{Commit, Key, Route, Shape, SubjectValue, Subjects};
+use crate::{Commit, DEFAULT_IN_FILE, DEFAULT_SUBJECT, Key, Route, Shape, SubjectValue, Subjects};
 
 /// As many as entries in a shard when there are a million: then copying the shards' list and copying one shard cost
 /// alike.
@@ -51,6 +51,8 @@ pub struct Table {
     fallback_revision: u64,
     /// What there is beside the keys. Nearly always little or nothing; shared by the tables that follow each other.
     subjects: Arc<Subjects>,
+    /// The default in force, if there is one among the subjects.
+    default: Option<Arc<str>>,
     is_trusted: bool,
 }
 
@@ -98,6 +100,7 @@ impl Table {
             has_all: false,
             fallback_revision: 0,
             subjects: Arc::default(),
+            default: None,
             is_trusted: true,
         };
         let mut names: HashSet<Arc<str>, RandomState> = HashSet::default();
@@ -126,7 +129,31 @@ impl Table {
     #[must_use]
     pub fn with_subjects(mut self, subjects: Subjects) -> Table {
         self.subjects = Arc::new(subjects);
+        self.find_default();
         self
+    }
+
+    /// Returns the target of keys without an entry: the table's own, or the one of the configuration if it has none.
+    pub fn default_target<'a>(&'a self, configured: &'a Arc<str>) -> &'a Arc<str> {
+        self.default.as_ref().unwrap_or(configured)
+    }
+
+    /// Returns the table's own default, with the commit that set it.
+    pub fn own_default(&self) -> Option<(&str, u64)> {
+        let found = self.subjects.get(DEFAULT_SUBJECT, "")?;
+        Some((&found.value, found.revision))
+    }
+
+    /// Returns the default that was last read from the configuration, as far as the table knows.
+    pub fn default_in_file(&self) -> Option<&str> {
+        Some(&self.subjects.get(DEFAULT_SUBJECT, DEFAULT_IN_FILE)?.value)
+    }
+
+    fn find_default(&mut self) {
+        let found = self.subjects.get(DEFAULT_SUBJECT, "").map(|found| &*found.value);
+        if found != self.default.as_deref() {
+            self.default = found.map(Arc::from);
+        }
     }
 
     /// Returns what there is beside the keys.
@@ -215,12 +242,15 @@ impl Table {
             }
         }
         for change in &commit.subjects {
-            if change.subject == "default" {
+            if change.is_of_default() && change.before.is_some() {
                 next.fallback_revision = commit.revision;
             }
             let value = change.after.clone();
             let value = value.map(|value| SubjectValue { value, revision: commit.revision });
             Arc::make_mut(&mut next.subjects).put(&change.subject, &change.name, value);
+        }
+        if !commit.subjects.is_empty() {
+            next.find_default();
         }
         next
     }
@@ -242,6 +272,7 @@ impl Table {
             let value = change.before.clone().map(|value| SubjectValue { value, revision: 0 });
             Arc::make_mut(&mut self.subjects).put(&change.subject, &change.name, value);
         }
+        self.find_default();
     }
 
     /// Tries the longest suffix first: from the left, one label less at each step. The stem of `*.example.com` is

@@ -13,7 +13,7 @@
 
 use hashbrown::HashMap;
 
-use crate::{Change, Filter, Key, Route, Store, StoreFault, commit_at};
+use crate::{Change, Filter, Key, Route, Store, StoreFault, SubjectChange, UndoneDefault, commit_at};
 
 /// Commits that are read at a time.
 const PAGE: usize = 64;
@@ -24,6 +24,7 @@ pub struct Undoing {
     of: Option<u64>,
     keys: Vec<UndoneKey>,
     missing: Vec<Key>,
+    default: Option<UndoneDefault>,
 }
 
 /// One key of an [`Undoing`].
@@ -131,6 +132,9 @@ impl Undoing {
         let Some(commit) = commit_at(store, revision)? else { return Ok(None) };
         let mut walks: HashMap<&Key, Walk, foldhash::fast::RandomState> =
             commit.changes.iter().map(|change| (&change.key, Walk::default())).collect();
+        // The default is walked back like a key.
+        let mut default = commit.moved_default().and_then(|change| change.before.clone());
+        let mut default_walk = Walk::default();
         let mut filter = Filter { key: None, before_revision: None, limit: PAGE };
         loop {
             let page = store.history(&filter)?;
@@ -140,6 +144,12 @@ impl Undoing {
                     if let Step::Stands = walk.step(newer.revision, change) {
                         walk.later.get_or_insert(newer.revision);
                     }
+                }
+                if default.is_some()
+                    && let Some(change) = newer.moved_default()
+                    && let Step::Stands = default_walk.step(newer.revision, &as_key(change))
+                {
+                    default_walk.later.get_or_insert(newer.revision);
                 }
             }
             match page.last() {
@@ -161,7 +171,16 @@ impl Undoing {
                 restore: walk.beneath(store, &change.key, revision, change)?,
             });
         }
-        Ok(Some(Undoing { of: Some(revision), keys, missing: Vec::new() }))
+        if default_walk.is_dead(revision) {
+            default = None;
+        }
+        let default = default.map(|restore| UndoneDefault {
+            of: revision,
+            later: default_walk.since(revision),
+            seen: default_walk.seen.flatten().map(|route| route.to_string()),
+            restore,
+        });
+        Ok(Some(Undoing { of: Some(revision), keys, missing: Vec::new(), default }))
     }
 
     /// Undoes the last change in effect of each of these keys.
@@ -169,7 +188,7 @@ impl Undoing {
     /// # Errors
     /// A failure of the store.
     pub fn of_keys(store: &mut dyn Store, keys: &[Key]) -> Result<Undoing, StoreFault> {
-        let mut undoing = Undoing { of: None, keys: Vec::new(), missing: Vec::new() };
+        let mut undoing = Undoing { of: None, keys: Vec::new(), missing: Vec::new(), default: None };
         for key in keys {
             match last_standing(store, key)? {
                 Some(found) => undoing.keys.push(found),
@@ -193,9 +212,11 @@ impl Undoing {
                 Some(Undoing::of_keys(store, &keys)?)
             }
         };
+        let fresh_default = fresh.as_ref().and_then(|fresh| fresh.default.clone());
         let fresh: HashMap<(&Key, u64), &UndoneKey, foldhash::fast::RandomState> =
             fresh.iter().flat_map(Undoing::keys).map(|undone| ((&undone.key, undone.of), undone)).collect();
-        let mut again = Undoing { of: self.of, keys: Vec::new(), missing: self.missing.clone() };
+        let mut again =
+            Undoing { of: self.of, keys: Vec::new(), missing: self.missing.clone(), default: fresh_default };
         for old in &self.keys {
             match fresh.get(&(&old.key, old.of)) {
                 Some(undone) => again.keys.push((*undone).clone()),
@@ -212,6 +233,11 @@ impl Undoing {
         self.of
     }
 
+    /// Returns the change of the default to take back.
+    pub fn default_change(&self) -> Option<&UndoneDefault> {
+        self.default.as_ref()
+    }
+
     /// Returns the changes to take back.
     pub fn keys(&self) -> &[UndoneKey] {
         &self.keys
@@ -220,6 +246,17 @@ impl Undoing {
     /// Returns the keys that were asked for and have no change in effect.
     pub fn missing(&self) -> &[Key] {
         &self.missing
+    }
+}
+
+/// Returns a change of the default as one of a key, to walk it back.
+fn as_key(change: &SubjectChange) -> Change {
+    let route = |target: &Option<String>| target.as_deref().map(|target| Route::One(target.into()));
+    Change {
+        key: Key::empty(),
+        before: route(&change.before),
+        after: route(&change.after),
+        undoes: change.undoes,
     }
 }
 

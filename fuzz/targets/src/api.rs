@@ -5,7 +5,7 @@
 
 use bstr::ByteSlice;
 use control::{Acknowledgement, DataPlane, GroupState, Reply, Watch, WatchReport};
-use control::{ApiAnswer, ApiCall, ControlHandle, Origin, Setup, WindowTimes};
+use control::{ApiAnswer, ApiCall, ControlHandle, FileDefault, Origin, Setup, WindowTimes};
 use engine::host::Counters;
 use serde_json::Value;
 use std::net::TcpListener;
@@ -48,6 +48,7 @@ pub(crate) fn check(data: &[u8]) {
     let began = Instant::now();
     let (control, _) = ControlHandle::start(Setup {
         upgrades: false,
+        file_default: FileDefault::default(),
         window_times: WindowTimes::default(),
         config: CONFIG.clone(),
         listener: None,

@@ -98,6 +98,41 @@ fn a_start_refuses_a_removed_switch_with_keys() {
 }
 
 #[test]
+fn promise_9_a_changed_default_is_gated_recorded_and_undone() {
+    let server = Server::start("gate healthy=1;", "upstream red { server 127.0.0.1:1; }");
+    let leads = |target: &str| {
+        let shown = server.say(&["show", "a.example"]).done();
+        assert!(shown.starts_with(&format!("a.example: {target}")), "{shown}");
+    };
+    edit(&server, "default blue;", "default red;");
+    let reloaded = server.say(&["reload"]);
+    let text = "switch \"live\": its default would be red now, and target \"red\" has 0 of 1 required healthy servers";
+    assert!(reloaded.code != 0 && reloaded.err.contains(text), "{}", reloaded.err);
+    leads("blue");
+    assert!(!server.say(&["history"]).done().contains("default"));
+    edit(&server, "default red;", "default green;");
+    server.say(&["reload"]).done();
+    leads("green");
+    assert!(server.get("a.example").ends_with("green"));
+    let history = server.say(&["history"]).done();
+    assert!(history.contains("reload  default") && history.contains("blue -> green"), "{history}");
+    // It is undone as any commit; the same file does not commit it again.
+    server.say(&["undo", "--commit", "1"]).done();
+    leads("blue");
+    let text = "default: file says green, table says blue since revision 2";
+    for args in [&["list"][..], &["status"], &["reload"]] {
+        let said = server.say(args).done();
+        assert!(said.contains(text), "{args:?}: {said}");
+    }
+    let tested = server.say(&["-t"]);
+    assert!(tested.code == 0 && tested.err.contains(text), "{}", tested.err);
+    leads("blue");
+    // After a start too.
+    restarted(&server).done();
+    leads("blue");
+}
+
+#[test]
 fn a_forced_reload_leaves_keys_behind_once() {
     let server = Server::start("", "");
     server.say(&["switch", "a.example", "green"]).done();

@@ -44,8 +44,8 @@ pub(super) async fn check(
     State(api): State<Api>,
     JsonBody(order): JsonBody<types::CheckOrder>,
 ) -> Result<Json<types::Checked>, ApiError> {
-    let StoreCheck { faults, unchecked } = api.control.check(order.into()).await?;
-    Ok(Json(types::Checked { faults, unchecked }))
+    let StoreCheck { faults, unchecked, notes } = api.control.check(order.into()).await?;
+    Ok(Json(types::Checked { faults, unchecked, notes }))
 }
 
 /// Reloads the configuration

@@ -7,13 +7,17 @@ use crate::info::{Difference, Entries, HoldInfo, OverdueInfo, PendingInfo, Switc
 use switch::{Commit, HoldPhase, Key, KeyKind, Route, SubjectChange, Table};
 
 pub(super) fn switch(state: SwitchInfo) -> types::Switch {
-    let rules = &state.rules;
+    let (rules, default) = (&state.rules, state.own_default.as_ref());
     types::Switch {
         keys_are: match rules.kind {
             KeyKind::Host => "host".into(),
             KeyKind::Text => "text".into(),
         },
-        default: rules.default.to_string(),
+        default_in_file: default
+            .filter(|(own, _)| **own != *rules.default)
+            .map(|_| rules.default.to_string()),
+        default_revision: default.map(|(_, revision)| *revision),
+        default: default.map_or_else(|| rules.default.to_string(), |(own, _)| own.clone()),
         targets: rules.targets.iter().map(ToString::to_string).collect(),
         revision: state.revision,
         keys: state.keys as u64,
@@ -93,7 +97,10 @@ pub(super) fn key(state: SwitchInfo, table: &Table, key: &Key) -> types::Key {
     let covering = |held: &HoldInfo| held.key == *key || held.key.covers(key.as_str().as_bytes());
     types::Key {
         key: key.as_str().into(),
-        route: found.map_or_else(|| state.rules.default.to_string(), |(_, entry)| entry.route.to_string()),
+        route: found.map_or_else(
+            || table.default_target(&state.rules.default).to_string(),
+            |(_, entry)| entry.route.to_string(),
+        ),
         entry: found.map(|(key, _)| key.as_str().into()),
         entry_revision: found.map_or(0, |(_, entry)| entry.revision),
         revision: table.revision(),

@@ -3,6 +3,7 @@
 //! Owns: the checks that a start, a reload and `-t` have in common. Must never: change a store.
 
 use super::damage;
+use super::default;
 use super::registry::{self, Record};
 use super::startup;
 use super::state::ControlState;
@@ -178,6 +179,7 @@ pub(super) async fn still_fits(switch: &Rc<SwitchState>, rules: &Arc<Rules>) -> 
         return Err(startup::other_kind(rules));
     }
     startup::fits(rules, &position.table)?;
+    default::fits(rules, &position.table, Some(&switch.rules().default))?;
     let wrong = |fault: StoreFault| format!("switch \"{}\": {fault}", rules.name);
     let is_damaged = switch.store.with(|store| Ok(store.damage().is_some())).await.map_err(wrong)?;
     if position.pending.is_empty() || is_damaged {
@@ -204,14 +206,19 @@ pub(super) fn holds_stay(state: &ControlState, kept: impl Fn(usize) -> Option<us
 pub(super) async fn check_reload(state: &Rc<ControlState>, declared: Declarations) -> StoreCheck {
     let open = state.switches.borrow().clone();
     let (_, faults) = check_former(state, &declared).await;
-    let mut check = StoreCheck { faults, unchecked: Vec::new() };
+    let mut check = StoreCheck { faults, ..StoreCheck::default() };
     let mut kept = Vec::new();
     let mut new = Vec::new();
     for one in &declared.switches {
         let number = open.iter().position(|switch| one.shares_store(switch));
         kept.push(number);
         match number {
-            Some(number) => check.faults.extend(still_fits(&open[number], &one.rules).await.err()),
+            Some(number) => {
+                let known = &open[number];
+                check.faults.extend(still_fits(known, &one.rules).await.err());
+                let former = known.rules();
+                check.notes.extend(default::note(&one.rules, &known.table(), Some(&former.default)));
+            }
             None => new.push(one.clone()),
         }
     }
@@ -220,6 +227,7 @@ pub(super) async fn check_reload(state: &Rc<ControlState>, declared: Declaration
         Ok(more) => {
             check.faults.extend(more.faults);
             check.unchecked.extend(more.unchecked);
+            check.notes.extend(more.notes);
         }
         Err(_) => check.unchecked.push("new stores not checked: the process is stopping".to_owned()),
     }
@@ -296,6 +304,8 @@ pub struct StoreCheck {
     pub faults: Vec<String>,
     /// What could not be checked, and why.
     pub unchecked: Vec<String>,
+    /// Defaults that the table has otherwise, or would change.
+    pub notes: Vec<String>,
 }
 
 /// Checks declarations against copies of the stores on disk, as a start would.
@@ -314,8 +324,11 @@ fn check_copies(switches: &[Declared]) -> StoreCheck {
         let name = &one.rules.name;
         let checked = StoreCopy::of(path).and_then(|copy| {
             let Some(copy) = copy else { return Ok(Ok(None)) };
-            let checked =
-                startup::check(&mut copy.open()?, &one.rules).map_err(|fault| copy.of_original(fault))?;
+            let mut store = copy.open().map_err(|fault| copy.of_original(fault))?;
+            let checked = startup::check(&mut store, &one.rules).map_err(|fault| copy.of_original(fault))?;
+            if let Ok(position) = damage::load(&mut store) {
+                check.notes.extend(default::note(&one.rules, &position.table, None));
+            }
             Ok(checked.map(|damage| damage.map(|fault| copy.of_original(fault))))
         });
         match checked {

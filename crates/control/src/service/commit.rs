@@ -5,6 +5,7 @@
 
 use super::clock;
 use super::damage::Condition;
+use super::default::DefaultCommit;
 use super::progress::CommitProgress;
 use super::state::ControlState;
 use super::switch_state::{ConfiguredSwitch, SwitchState};
@@ -144,6 +145,7 @@ impl ControlState {
             }
             let notes = gate.iter().flat_map(gate::notes).collect();
             let commit = plan.commit(switch.position().hash, now, notes);
+            let commit = commit.with_default(&switch.table(), &switch.rules().default);
             // For the receipt's minute before, while the disk is waited for anyway.
             self.data_plane().collect(Box::new(|()| {}));
             let keep = self.keep(switch, commit).instrument(trace::commit());
@@ -231,6 +233,12 @@ impl ControlState {
         Ok(())
     }
 
+    /// Publishes a changed default that was stored before a configuration came into force.
+    pub(super) fn publish_default(self: &Rc<ControlState>, switch: &Rc<SwitchState>, changed: DefaultCommit) {
+        let DefaultCommit { commit, gate, before, .. } = changed;
+        self.publish_commit(switch, DurableCommit { commit, before, at: Instant::now() }, &gate);
+    }
+
     fn publish_commit(
         self: &Rc<ControlState>,
         switch: &Rc<SwitchState>,
@@ -241,7 +249,7 @@ impl ControlState {
         let place = switch.configured();
         let after = switch.table();
         let moved: Vec<Key> = commit.moves().map(|change| change.key.clone()).collect();
-        let watch = (!moved.is_empty()).then(|| {
+        let watch = (!moved.is_empty() || commit.moved_default().is_some()).then(|| {
             Arc::new(Watch {
                 id: self.next_watch_id(),
                 switch: place.number,

@@ -6,7 +6,6 @@
 use super::admission::{self, Declarations, StoreCheck};
 use super::clock::{now_ms, now_us};
 use super::order::TIMEOUT;
-use super::reload::{self, Prepared};
 use super::shared::{Shared, stopping};
 use super::startup;
 use super::state::ControlState;
@@ -73,10 +72,11 @@ impl ControlHandle {
     /// # Errors
     /// A store cannot be used, or a table does not fit the configuration: the text says which, why, and what to do.
     pub fn start(setup: Setup) -> Result<(ControlHandle, Arc<Tables>), String> {
-        let Setup { config, listener, data_plane, clock_ms, log, upgrades, window_times } = setup;
+        let Setup { config, listener, data_plane, clock_ms, log, upgrades, file_default, window_times } =
+            setup;
         let declared = Declarations::of(&config);
         let former = admission::check_start(&declared).map_err(|faults| faults.join("; "))?;
-        let opened = startup::open(&config)?;
+        let opened = startup::open(&config, file_default)?;
         let journal = Journal::start(journal::path(&config), now_ms, log.clone())
             .map_err(|error| format!("the thread of the journal cannot be started: {error}"))?;
         journal.append(journal::start(upgrades, now_ms()));
@@ -350,26 +350,6 @@ impl ControlHandle {
         }));
     }
 
-    /// Prepares a reload: checks the new configuration against the tables and opens its new stores. While the
-    /// [`PreparedReload`] lives nothing is committed; [`PreparedReload::commit`] activates the configuration, dropping it
-    /// aborts. Blocks the calling thread, which must not be a worker's or the control thread.
-    ///
-    /// # Errors
-    /// The configuration does not fit: the text names the keys it would orphan, or the store that cannot be used.
-    pub fn prepare_reload(&self, config: &Arc<Config>) -> Result<PreparedReload, String> {
-        let (answer, answered) = std::sync::mpsc::channel();
-        let config = config.clone();
-        self.send(Box::new(move |state| {
-            let state = state.clone();
-            tokio::task::spawn_local(async move {
-                let _ = answer.send(reload::prepare(&state, config).await);
-            });
-        }));
-        let prepared = answered.recv().map_err(|_| stopping().text)??;
-        let tables = prepared.tables.clone();
-        Ok(PreparedReload { control: self.clone(), tables, prepared: Some(prepared) })
-    }
-
     /// Checks what a configuration declares of switches, as a reload would.
     ///
     /// # Errors
@@ -411,7 +391,7 @@ impl ControlHandle {
         (self.shared.clock_ms)()
     }
 
-    fn send(&self, job: Job) {
+    pub(super) fn send(&self, job: Job) {
         // If the thread has stopped, the job is dropped with the answers that it owes, and their receivers notice.
         let _ = self.jobs.send(Message::Job(job));
     }
@@ -469,32 +449,5 @@ impl ControlHandle {
         if any {
             tokio::time::sleep(LAST_ANSWERS.1).await;
         }
-    }
-}
-
-/// A reload that is prepared. Until it is committed or dropped no order is committed and no key is held.
-pub struct PreparedReload {
-    control: ControlHandle,
-    tables: Arc<Tables>,
-    prepared: Option<Prepared>,
-}
-
-impl PreparedReload {
-    /// Returns the tables of the new configuration. Its workers must have them from their first request on; they are not
-    /// published again.
-    pub fn tables(&self) -> &Arc<Tables> {
-        &self.tables
-    }
-
-    /// Activates the new configuration. Blocks until the control plane uses it.
-    pub fn commit(mut self) {
-        let Some(prepared) = self.prepared.take() else { return };
-        let (done, awaited) = std::sync::mpsc::channel::<()>();
-        self.control.send(Box::new(move |state| {
-            reload::apply(state, prepared);
-            drop(done);
-        }));
-        // The other end is dropped when it is done, or when the thread has stopped.
-        let _ = awaited.recv();
     }
 }

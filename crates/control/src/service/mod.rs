@@ -8,6 +8,7 @@ mod clock;
 mod commit;
 mod confirm;
 mod damage;
+mod default;
 mod direct;
 mod drain;
 mod dry_run;
@@ -26,6 +27,7 @@ mod past;
 mod progress;
 mod registry;
 mod reload;
+mod reload_handle;
 mod revert;
 mod shared;
 #[cfg(test)]
@@ -44,8 +46,10 @@ mod window;
 
 pub use admission::{Declarations, Declared, StoreCheck, check_stores};
 pub(crate) use clock::now_ms;
-pub use handle::{ControlHandle, PreparedReload};
+pub use default::FileDefault;
+pub use handle::ControlHandle;
 pub(crate) use long_calls::LongCall;
+pub use reload_handle::{PreparedReload, StoredReload};
 #[cfg(test)]
 pub(crate) use simulation::probe as simulated_probe;
 pub use undo::UndoWhat;

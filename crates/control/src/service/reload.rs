@@ -4,6 +4,7 @@
 //! plane between two configurations; dropping a [`Prepared`] changes nothing.
 
 use super::admission::{self, Declarations, Former};
+use super::default::{self, DefaultCommit, FileDefault};
 use super::hold_take_up::{TakenUp, with_holds};
 use super::shared::stopping;
 use super::startup::{self, OpenedSwitch};
@@ -11,9 +12,10 @@ use super::state::ControlState;
 use super::switch_state::{ConfiguredSwitch, Position, SwitchState};
 use crate::store::StoreThread;
 use engine::Config;
+use engine::host::Level;
 use std::rc::Rc;
 use std::sync::Arc;
-use switch::{Rules, Tables};
+use switch::{Rules, Table, Tables};
 use tokio::sync::OwnedRwLockWriteGuard;
 
 /// A prepared reload.
@@ -23,6 +25,8 @@ pub(super) struct Prepared {
     /// In the order of the new configuration.
     sources: Vec<Source>,
     former: Former,
+    /// Changed defaults: stored before the configuration is in force.
+    defaults: Vec<DefaultCommit>,
     /// Dropped last: then orders are committed again.
     reload_lock: OwnedRwLockWriteGuard<()>,
 }
@@ -68,8 +72,9 @@ pub(super) async fn prepare(state: &Rc<ControlState>, config: Arc<Config>) -> Re
         _ => None,
     };
     admission::holds_stay(state, kept)?;
-    let opened =
-        tokio::task::spawn_blocking(move || startup::open_all(new)).await.map_err(|_| stopping().text)??;
+    let opened = tokio::task::spawn_blocking(move || startup::open_all(new, FileDefault::Ignored))
+        .await
+        .map_err(|_| stopping().text)??;
     // The configuration in force does without it; a start would serve what can be trusted.
     if let Some((name, fault)) = opened.iter().find_map(|one| one.damaged()) {
         return Err(format!("switch \"{name}\": {fault}"));
@@ -81,20 +86,31 @@ pub(super) async fn prepare(state: &Rc<ControlState>, config: Arc<Config>) -> Re
     let sources: Vec<Source> =
         sources.into_iter().filter_map(|source| source.or_else(|| opened.next())).collect();
     let published = state.tables();
-    let tables = sources
-        .iter()
-        .map(|source| match source {
-            Source::Kept(number) => state.switches.borrow()[*number].table(),
-            Source::New(_, _, position, _) => position.table.clone(),
-        })
-        .collect();
+    let (mut tables, mut defaults): (Vec<Arc<Table>>, Vec<DefaultCommit>) = (Vec::new(), Vec::new());
+    for (number, source) in sources.iter().enumerate() {
+        let place = ConfiguredSwitch { config: config.clone(), number };
+        let (changed, table) = match source {
+            Source::Kept(kept) => {
+                let switch = state.switches.borrow()[*kept].clone();
+                let (position, former) = (switch.position(), switch.rules());
+                let former = Some(&former.default);
+                (state.plan_default(&place, &switch.store, &position, former).await?, position.table)
+            }
+            Source::New(_, store, position, _) => {
+                (state.plan_default(&place, store, position, None).await?, position.table.clone())
+            }
+        };
+        tables.push(changed.as_ref().map_or(table.clone(), |changed| Arc::new(table.apply(&changed.commit))));
+        defaults.extend(changed);
+    }
+    let tables = tables.into();
     let tables = Tables { tables, holds: published.holds.clone(), number: published.number + 1 };
     let taken = sources.iter().filter_map(|source| match source {
         Source::New(.., taken) => Some(taken),
         Source::Kept(_) => None,
     });
     let tables = Arc::new(with_holds(tables, taken));
-    Ok(Prepared { config, tables, sources, former, reload_lock })
+    Ok(Prepared { config, tables, sources, former, defaults, reload_lock })
 }
 
 /// Gives an unused store the kind of keys of the new configuration.
@@ -110,9 +126,48 @@ async fn adopt_kind(switch: &Rc<SwitchState>, rules: &Arc<Rules>) -> Result<(), 
     }
 }
 
+/// Stores the commits of changed defaults: the last step before the configuration is in force. If one cannot be stored,
+/// those before it are taken back.
+pub(super) async fn commit_defaults(state: &Rc<ControlState>, prepared: &mut Prepared) -> Result<(), String> {
+    for at in 0..prepared.defaults.len() {
+        let changed = &prepared.defaults[at];
+        let commit = changed.commit.clone();
+        let kept = match &mut prepared.sources[changed.number] {
+            Source::Kept(number) => {
+                let switch = state.switches.borrow()[*number].clone();
+                switch.store.with(move |store| store.commit(&commit)).await
+            }
+            Source::New(_, store, position, _) => {
+                position.hash = commit.hash;
+                position.table = prepared.tables.tables[changed.number].clone();
+                store.with(move |store| store.commit(&commit)).await
+            }
+        };
+        let Err(fault) = kept else { continue };
+        let name = prepared.config.switches[changed.number].rules.name.clone();
+        for made in &prepared.defaults[..at] {
+            let commit = made.commit.clone();
+            let work = move |store: &mut dyn crate::store::StoreBackend| default::take_back(store, &commit);
+            let taken = match &prepared.sources[made.number] {
+                Source::Kept(number) => {
+                    let switch = state.switches.borrow()[*number].clone();
+                    switch.is_behind.set(true);
+                    switch.store.with(work).await
+                }
+                Source::New(_, store, ..) => store.with(work).await,
+            };
+            if let Err(fault) = taken {
+                state.shared.log(Level::Crit, &format!("a default could not be taken back: {fault}"));
+            }
+        }
+        return Err(format!("switch \"{name}\": its default could not be stored: {fault}"));
+    }
+    Ok(())
+}
+
 /// Activates a prepared configuration.
 pub(super) fn apply(state: &Rc<ControlState>, prepared: Prepared) {
-    let Prepared { config, tables, sources, former, reload_lock } = prepared;
+    let Prepared { config, tables, sources, former, defaults, reload_lock } = prepared;
     let old = std::mem::take(&mut *state.switches.borrow_mut());
     let mut kept = vec![false; old.len()];
     let mut taken = Vec::new();
@@ -121,6 +176,11 @@ pub(super) fn apply(state: &Rc<ControlState>, prepared: Prepared) {
             Source::Kept(before) => {
                 kept[before] = true;
                 old[before].reconfigure(ConfiguredSwitch { config: config.clone(), number });
+                if let Some(changed) = defaults.iter().find(|changed| changed.number == number) {
+                    // It was planned on this very position.
+                    let applied = old[before].apply(std::slice::from_ref(&changed.commit));
+                    applied.map_or_else(|fault| state.store_failed(&old[before], &fault), drop);
+                }
                 state.switches.borrow_mut().push(old[before].clone());
             }
             Source::New(place, store, position, holds) => {
@@ -138,5 +198,12 @@ pub(super) fn apply(state: &Rc<ControlState>, prepared: Prepared) {
     state.shared.journal.move_to(crate::journal::path(&config));
     state.shared.set_config(config);
     admission::settle(state, former);
+    let switches = state.switches.borrow().clone();
+    for changed in defaults {
+        state.publish_default(&switches[changed.number], changed);
+    }
+    for note in switches.iter().filter_map(|switch| default::note(&switch.rules(), &switch.table(), None)) {
+        state.shared.log(Level::Warn, &note);
+    }
     drop(reload_lock);
 }

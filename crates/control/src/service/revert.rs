@@ -133,7 +133,7 @@ impl ControlState {
         let order = revert_order(undoing.ok_or_else(|| Refusal::unknown_revision(revision))?);
         let plan = switch.plan(&order)?;
         let place = switch.configured();
-        let mut targets = plan.present_targets(&place.spec().rules);
+        let mut targets = plan.present_targets();
         targets.extend(
             plan.targets.iter().filter(|target| !targets.contains(target)).cloned().collect::<Vec<_>>(),
         );

@@ -2,9 +2,10 @@
 //!
 //! Owns: the conditions of serving a switch: its table can be trusted and fits the configuration, and commits that await
 //! their confirmation could be reverted. A switch whose store is damaged is served without the last. Must never: start with
-//! less than that, or commit.
+//! less than that.
 
 use super::damage::{self, Condition};
+use super::default::{self, FileDefault};
 use super::follow_store;
 use super::hold_take_up::{TakenUp, take_up, with_holds};
 use super::hold_watch;
@@ -14,15 +15,18 @@ use super::state::ControlState;
 use super::switch_state::{ConfiguredSwitch, Position, SwitchState};
 use crate::store::{FileStore, MemoryBackend, StoreBackend, StoreThread};
 use engine::Config;
+use engine::host::Level;
 use engine::modules::switch::StatePath;
 use std::rc::Rc;
 use std::sync::Arc;
-use switch::{KeyKind, Refusal, Rules, StoreFault, Table, Tables, Undoing};
+use switch::{Commit, KeyKind, Refusal, Rules, StoreFault, StoreFaultKind, Table, Tables, Undoing};
 
 /// The number of stores opened in parallel.
 const AT_ONCE: usize = 8;
 /// The number of keys named when a table does not fit.
 const NAMED: usize = 10;
+/// The number of attempts to commit where another process commits at the same time.
+const TRIES: u32 = 5;
 /// The initial state of the control thread.
 pub(super) struct Opened {
     pub(super) tables: Arc<Tables>,
@@ -31,6 +35,8 @@ pub(super) struct Opened {
     pub(super) conditions: Vec<Condition>,
     /// Their holds, which are in the tables.
     pub(super) holds: Vec<TakenUp>,
+    /// The commits of defaults that the configuration has changed while nothing ran, with their switches.
+    pub(super) defaults: Vec<(Box<str>, Commit)>,
 }
 
 /// An opened switch.
@@ -40,6 +46,8 @@ pub(super) struct OpenedSwitch {
     pub(super) position: Position,
     pub(super) condition: Condition,
     pub(super) holds: TakenUp,
+    /// The commit of a default that the configuration has changed while nothing ran.
+    pub(super) default: Option<Commit>,
 }
 
 impl OpenedSwitch {
@@ -52,12 +60,18 @@ impl OpenedSwitch {
 /// Returns the state of the control thread, with the opened switches.
 pub(super) fn control_state(opened: Opened, shared: Arc<Shared>) -> Rc<ControlState> {
     let state = ControlState::new(opened.tables, shared);
+    for (switch, commit) in &opened.defaults {
+        state.announce_commit(&Arc::from(&**switch), commit);
+    }
     let mut conditions = opened.conditions.into_iter();
     for (configured, store, position) in opened.switches {
         let switch = Rc::new(SwitchState::new(configured, store, position));
         add_switch(&state, switch.clone());
         if let Some(condition) = conditions.next() {
             state.report(&switch, condition);
+        }
+        if let Some(note) = default::note(&switch.rules(), &switch.table(), None) {
+            state.shared.log(Level::Warn, &note);
         }
     }
     opened.holds.into_iter().for_each(|taken| state.add_taken_up(taken));
@@ -75,13 +89,19 @@ pub(super) fn add_switch(state: &Rc<ControlState>, switch: Rc<SwitchState>) {
 }
 
 /// Opens all switches of a configuration.
-pub(super) fn open(config: &Arc<Config>) -> Result<Opened, String> {
+pub(super) fn open(config: &Arc<Config>, file: FileDefault) -> Result<Opened, String> {
     let places = (0..config.switches.len())
         .map(|number| ConfiguredSwitch { config: config.clone(), number })
         .collect();
-    let mut opened =
-        Opened { tables: Arc::default(), switches: Vec::new(), conditions: Vec::new(), holds: Vec::new() };
-    for one in open_all(places)? {
+    let mut opened = Opened {
+        tables: Arc::default(),
+        switches: Vec::new(),
+        conditions: Vec::new(),
+        holds: Vec::new(),
+        defaults: Vec::new(),
+    };
+    for one in open_all(places, file)? {
+        opened.defaults.extend(one.default.map(|commit| (one.place.spec().rules.name.clone(), commit)));
         opened.switches.push((one.place, one.store, one.position));
         opened.conditions.push(one.condition);
         opened.holds.push(one.holds);
@@ -93,12 +113,15 @@ pub(super) fn open(config: &Arc<Config>) -> Result<Opened, String> {
 }
 
 /// Opens switches in parallel: each may have a million keys.
-pub(super) fn open_all(places: Vec<ConfiguredSwitch>) -> Result<Vec<OpenedSwitch>, String> {
+pub(super) fn open_all(
+    places: Vec<ConfiguredSwitch>,
+    file: FileDefault,
+) -> Result<Vec<OpenedSwitch>, String> {
     let mut opened = Vec::with_capacity(places.len());
     for some in places.chunks(AT_ONCE) {
         let results: Vec<Result<OpenedSwitch, String>> = std::thread::scope(|scope| {
             let threads: Vec<_> =
-                some.iter().map(|place| scope.spawn(move || open_one(place.clone()))).collect();
+                some.iter().map(|place| scope.spawn(move || open_one(place.clone(), file))).collect();
             let ended = || Err("a switch could not be opened: its thread panicked".to_owned());
             threads.into_iter().map(|thread| thread.join().unwrap_or_else(|_| ended())).collect()
         });
@@ -109,7 +132,7 @@ pub(super) fn open_all(places: Vec<ConfiguredSwitch>) -> Result<Vec<OpenedSwitch
     Ok(opened)
 }
 
-fn open_one(place: ConfiguredSwitch) -> Result<OpenedSwitch, String> {
+fn open_one(place: ConfiguredSwitch, file: FileDefault) -> Result<OpenedSwitch, String> {
     let rules = place.spec().rules.clone();
     let wrong = |fault: StoreFault| format!("switch \"{}\": {fault}", rules.name);
     let (state, kind) = (place.spec().state.clone(), rules.kind);
@@ -125,17 +148,33 @@ fn open_one(place: ConfiguredSwitch) -> Result<OpenedSwitch, String> {
     if is_sound && !store.with_blocking(move |store| fits_kind(store, kind)).map_err(wrong)? {
         return Err(other_kind(&rules));
     }
-    let position = store.with_blocking(damage::load).map_err(wrong)?;
+    let mut position = store.with_blocking(damage::load).map_err(wrong)?;
     fits(&rules, &position.table)?;
+    let mut default = None;
     if is_sound {
+        default::fits(&rules, &position.table, None)?;
         let (asked, known) = (rules.clone(), position.clone());
         let could = store.with_blocking(move |store| could_revert(store, &asked, &known)).map_err(wrong)?;
         could.map_err(|text| format!("switch \"{}\": {text}", rules.name))?;
     }
+    let mut tries = TRIES;
+    while is_sound && default.is_none() {
+        tries -= 1;
+        match default::commit_at_start(&place, &store, &mut position, file) {
+            // Another process was faster.
+            Err(fault) if fault.kind == StoreFaultKind::Conflict && tries > 0 => {
+                position = store.with_blocking(damage::load).map_err(wrong)?;
+            }
+            made => {
+                default = made.map_err(wrong)?;
+                break;
+            }
+        }
+    }
     let number = place.number;
     let holds = store.with_blocking(move |store| Ok(take_up(store, &rules, number)));
     let holds = holds.map_err(|fault| fault.to_string())?;
-    Ok(OpenedSwitch { place, store, position, condition, holds })
+    Ok(OpenedSwitch { place, store, position, condition, holds, default })
 }
 
 /// Returns true if a store's keys are of this kind; an empty store adopts it.
@@ -189,6 +228,9 @@ pub(super) fn check(
     }
     if damage.is_some() {
         return Ok(Ok(damage));
+    }
+    if let Err(fault) = default::fits(rules, &position.table, None) {
+        return Ok(Err(fault));
     }
     let could = could_revert(store, rules, &position)?;
     Ok(could.map(|()| None).map_err(|text| format!("switch \"{}\": {text}", rules.name)))

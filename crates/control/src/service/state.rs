@@ -152,6 +152,7 @@ impl ControlState {
                 StatePath::File(path) => Some(path.clone()),
                 StatePath::Memory => None,
             },
+            own_default: table.own_default().map(|(own, revision)| (own.to_owned(), revision)),
             revision: table.revision(),
             keys: table.len(),
             pending: pending.iter().map(state).collect(),

@@ -84,10 +84,11 @@ fn last_standing(store: &mut dyn StoreBackend) -> Result<Option<Undoing>, StoreF
     for _ in 0..MAX_LOOKED_AT / PAGE {
         let page = store.history(&filter)?;
         for commit in &page {
-            let decides = commit.changes.iter().any(|change| change.undoes.is_none());
+            let decides = commit.changes.iter().any(|change| change.undoes.is_none())
+                || commit.moved_default().is_some_and(|change| change.undoes.is_none());
             if decides
                 && let Some(undoing) = Undoing::of_commit(store, commit.revision)?
-                && !undoing.keys().is_empty()
+                && (!undoing.keys().is_empty() || undoing.default_change().is_some())
             {
                 return Ok(Some(undoing));
             }

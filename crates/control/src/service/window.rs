@@ -127,10 +127,10 @@ fn left_until(pending: &Pending, tenths: u64, now: ClockReading) -> u64 {
 /// be led from a target that passes to one that fails, unless the switch says so.
 pub(super) fn may_go_back(spec: &SwitchSpec, plan: &Plan, answers: &[GateResult]) -> bool {
     let answer = |target: &str| answers.iter().find(|result| *result.target == *target);
-    let present = plan.present_targets(&spec.rules);
+    let present = plan.present_targets();
     plan.targets.iter().chain(&present).all(|target| answer(target).is_some())
         && (spec.revert_if_dead == RevertIfDead::Go
-            || plan.worsens(&spec.rules, |target| answer(target).is_some_and(|it| !it.passed)).is_none())
+            || plan.worsens(|target| answer(target).is_some_and(|it| !it.passed)).is_none())
 }
 
 #[cfg(test)]

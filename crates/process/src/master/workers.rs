@@ -111,6 +111,7 @@ impl<A: Application> Master<A> {
             log: self.log.clone(),
             channel,
             upgrades,
+            is_former: self.upgrade.successor.is_some(),
         });
         std::process::exit(code)
     }

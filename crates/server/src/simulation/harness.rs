@@ -95,6 +95,7 @@ fn plant() -> Plant {
         clock_ms: Arc::new(|| 0),
         log: Arc::new(|_, _| {}),
         upgrades: false,
+        file_default: control::FileDefault::default(),
         window_times: control::WindowTimes::default(),
     };
     let (control, _) = ControlHandle::start(setup).unwrap();

@@ -101,7 +101,8 @@ fn publish(thread: &Rc<ThreadContext>, publication: Publication) {
 /// Returns a watch with what [`crate::switching::in_flight`] needs beside it.
 fn change(generation: &Generation, watch: Arc<control::Watch>, number: u64) -> Option<Change> {
     let switch = *generation.switches.get(watch.switch)?;
-    let default = Arc::clone(&generation.config.switches.get(watch.switch)?.rules.default);
+    let configured = &generation.config.switches.get(watch.switch)?.rules.default;
+    let default = Arc::clone(watch.after.default_target(configured));
     Some(Change { watch, switch, number, default })
 }
 
@@ -138,7 +139,9 @@ fn in_force(thread: &ThreadContext, switch: u32) -> Option<(Arc<Table>, Arc<str>
     let generation = thread.generation();
     let number = generation.switches.iter().position(|known| *known == switch)?;
     let table = Arc::clone(generation.tables()?.tables.get(number)?);
-    Some((table, Arc::clone(&generation.config.switches.get(number)?.rules.default)))
+    let configured = &generation.config.switches.get(number)?.rules.default;
+    let default = Arc::clone(table.default_target(configured));
+    Some((table, default))
 }
 
 /// Cuts the streams on a watch's old side, evenly over this time; requests that become streams meanwhile are cut after

@@ -379,6 +379,12 @@ impl ControlStart<'_> {
                 log.lock().unwrap_or_else(PoisonError::into_inner).write(level, 0, text.as_bytes());
             }),
             upgrades: init.upgrades,
+            file_default: match (init.is_former, init.generation) {
+                (true, _) => control::FileDefault::Ignored,
+                (false, 0 | 1) => control::FileDefault::Counts,
+                // Another process serves, or has just done.
+                _ => control::FileDefault::Gated,
+            },
             window_times: control::WindowTimes::default(),
         })?;
         let shared = SharedState {

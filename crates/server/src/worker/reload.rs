@@ -11,7 +11,7 @@ use crate::proxy::pool::SharedGroups;
 use crate::worker::candidate::{Candidate, distribute, take_control_socket};
 use crate::worker::message::{Message, collect};
 use crate::worker::process::WorkerProcess;
-use control::PreparedReload;
+use control::StoredReload;
 use process::log::ErrorLog;
 use process::{Application, Reload};
 use std::sync::mpsc;
@@ -20,7 +20,7 @@ use std::sync::{Arc, PoisonError};
 /// A reload that every thread has prepared.
 struct Prepared {
     candidate: Candidate,
-    tables: PreparedReload,
+    tables: StoredReload,
     error_log: ErrorLog,
 }
 
@@ -76,8 +76,8 @@ impl WorkerProcess {
             thread.send(Message::Prepare(Box::new(candidate.for_thread(sockets)), answer.clone()));
         }
         drop(answer);
-        match collect(&answers, self.threads.len()) {
-            Ok(()) => Ok(Prepared { candidate, tables, error_log }),
+        match collect(&answers, self.threads.len()).and_then(|()| tables.store()) {
+            Ok(tables) => Ok(Prepared { candidate, tables, error_log }),
             Err(fault) => {
                 self.abort();
                 Err(fault)

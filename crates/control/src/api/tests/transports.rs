@@ -65,6 +65,7 @@ async fn the_socket_knows_who_is_at_its_other_end() {
         clock_ms: Arc::new(move || began.elapsed().as_millis() as u64),
         log: Arc::new(|_, _| {}),
         upgrades: false,
+        file_default: crate::FileDefault::default(),
         window_times: crate::WindowTimes::default(),
     })
     .unwrap();

@@ -50,6 +50,9 @@ pub struct Checked {
     pub faults: Vec<String>,
     /// What could not be checked.
     pub unchecked: Vec<String>,
+    /// Defaults that the table has otherwise, or that the reload would change.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
 }
 
 impl From<&Declarations> for CheckOrder {

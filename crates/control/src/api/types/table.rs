@@ -25,6 +25,12 @@ pub struct Switch {
     pub keys_are: String,
     /// The route of keys without an entry.
     pub default: String,
+    /// What the configuration says instead, if the default was changed since that was read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub default_in_file: Option<String>,
+    /// The commit that set the default; absent as long as the history does not have it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub default_revision: Option<u64>,
     /// The targets it may route to.
     pub targets: Vec<String>,
     /// The table's revision: that of its last commit, 0 before the first.

@@ -135,8 +135,13 @@ fn begin(folder: PathBuf) -> Process {
     let control =
         ControlHandle { jobs, thread: Arc::default(), calls: Arc::default(), shared: Arc::new(shared) };
     let store = StoreThread::simulated(Box::new(store), || std::future::ready(()));
-    let switches = vec![(place, store, position)];
-    let opened = Opened { tables, switches, conditions: vec![condition], holds: Vec::new() };
+    let opened = Opened {
+        tables,
+        switches: vec![(place, store, position)],
+        conditions: vec![condition],
+        holds: Vec::new(),
+        defaults: Vec::new(),
+    };
     let state = startup::control_state(opened, control.shared.clone());
     tokio::task::spawn_local(async move {
         while let Some(Message::Job(job)) = inbox.recv().await {

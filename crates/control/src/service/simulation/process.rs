@@ -150,6 +150,7 @@ fn move_in(
         switches: vec![(place, store, position)],
         conditions: Vec::new(),
         holds: vec![holds],
+        defaults: Vec::new(),
     };
     let state = startup::control_state(opened, control.shared.clone());
     tokio::task::spawn_local(async move {

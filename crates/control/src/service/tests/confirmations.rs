@@ -309,7 +309,10 @@ async fn promise_6_after_a_start_a_commit_stays_while_neither_side_answers_yet()
         let data_plane = FakeDataPlane::new();
         let (retry, grace) = (Duration::from_millis(20), Duration::from_millis(grace_ms));
         let times = crate::WindowTimes { retry, grace };
-        (crate::testing::open_with(&config, &data_plane, times).unwrap().0, data_plane)
+        (
+            crate::testing::open_with(&config, &data_plane, times, crate::FileDefault::Counts).unwrap().0,
+            data_plane,
+        )
     };
     tokio::time::sleep(Duration::from_millis(1_500)).await;
     let (second, data_plane) = open(60_000);

@@ -30,6 +30,7 @@ impl Running {
             clock_ms: Arc::new(move || clock.load(Ordering::Relaxed)),
             log: Arc::new(move |_, text| lines.lock().unwrap().push(text.to_owned())),
             upgrades: false,
+            file_default: Default::default(),
             window_times: Default::default(),
         };
         let (control, tables) = ControlHandle::start(setup).unwrap();

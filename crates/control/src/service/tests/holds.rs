@@ -231,6 +231,7 @@ async fn what_people_wrote_is_escaped_in_the_log() {
         clock_ms: Arc::new(|| 0),
         log: Arc::new(move |_, text| log.lock().unwrap().push(text.to_owned())),
         upgrades: false,
+        file_default: crate::FileDefault::default(),
         window_times: crate::WindowTimes::default(),
     };
     let (control, _) = ControlHandle::start(setup).unwrap();

@@ -124,7 +124,7 @@ async fn promise_8_a_horizon_that_is_cut_short_says_why() {
         let control = control.clone();
         tokio::task::spawn_blocking(move || control.prepare_reload(&next)).await.unwrap().unwrap()
     };
-    tokio::task::spawn_blocking(|| prepared.commit()).await.unwrap();
+    tokio::task::spawn_blocking(|| prepared.store().unwrap().commit()).await.unwrap();
     let deadline = Instant::now() + Duration::from_secs(20);
     let kept = loop {
         let horizon = control.receipt("life", 4).await.unwrap().horizon.unwrap();

@@ -2,6 +2,7 @@
 
 mod commits;
 mod confirmations;
+mod defaults;
 mod gates;
 mod hold_lives;
 mod holds;
@@ -11,7 +12,7 @@ mod unchanged;
 mod waits;
 
 use super::horizon::{MAX_WATCHED, reasons};
-use super::{ControlHandle, PreparedReload, UndoWhat, now_ms};
+use super::{ControlHandle, UndoWhat, now_ms};
 use crate::event::EventKind;
 use crate::horizon::{Horizon, HorizonState};
 use crate::options::{HoldOptions, HoldOrder, HoldStreams, Options, Wait};

@@ -11,7 +11,9 @@ async fn a_reload_that_would_orphan_keys_names_them() {
     let without = "upstream blue { server 127.0.0.1:1; } switch $host $live { default blue; }";
     let prepare_reload = |http: &str| {
         let (control, config) = (control.clone(), config(folder.path(), http));
-        tokio::task::spawn_blocking(move || control.prepare_reload(&config).map(PreparedReload::commit))
+        tokio::task::spawn_blocking(move || {
+            control.prepare_reload(&config).and_then(|prepared| Ok(prepared.store()?.commit()))
+        })
     };
     let refused = prepare_reload(without).await.unwrap().unwrap_err();
     assert!(refused.contains("a.example (green), b.example (green)"), "{refused}");
@@ -52,14 +54,18 @@ async fn a_reload_takes_tables_along_and_opens_what_is_new() {
         let (control, next) = (control.clone(), next.clone());
         tokio::task::spawn_blocking(move || control.prepare_reload(&next)).await.unwrap().unwrap()
     };
-    tokio::task::spawn_blocking(|| prepared.commit()).await.unwrap();
+    tokio::task::spawn_blocking(|| prepared.store().unwrap().commit()).await.unwrap();
     let names: Vec<String> = control.list().await.unwrap().into_iter().map(|state| state.name).collect();
     assert_eq!(names, ["users", "shop"]);
     assert_eq!(set(&control, "a.example", "blue").await.unwrap_err().code, Code::UnknownSwitch);
     let order = to(&[("a.example", "blue")], meta());
-    assert_eq!(control.order("shop", order, Options::default()).await.unwrap().revision, 3);
+    assert_eq!(
+        control.order("shop", order, Options::default()).await.unwrap().revision,
+        4,
+        "3 is the default"
+    );
     let last = data_plane.ask(|workers| workers.published.last().unwrap().clone());
-    assert_eq!((last.tables.len(), last.tables[1].revision()), (2, 3));
+    assert_eq!((last.tables.len(), last.tables[1].revision()), (2, 4));
     assert!(last.number > tables.number);
     control.stop();
 }
@@ -70,7 +76,9 @@ async fn a_reload_that_cannot_be_is_told_why() {
     let (control, _) = start(folder.path(), "");
     let prepare_reload = |http: &str| {
         let (control, config) = (control.clone(), config(folder.path(), http));
-        tokio::task::spawn_blocking(move || control.prepare_reload(&config).map(PreparedReload::commit))
+        tokio::task::spawn_blocking(move || {
+            control.prepare_reload(&config).and_then(|prepared| Ok(prepared.store()?.commit()))
+        })
     };
     // Other keys are fine as long as there is none.
     let texts = two_groups("").replace("$host", "$arg_user");
@@ -132,7 +140,9 @@ async fn a_start_fails_for_faults_of_the_configuration_alone() {
     std::fs::write(&file, &whole).unwrap();
     let reload = || {
         let (control, config) = (control.clone(), config(folder.path(), &two_groups("")));
-        tokio::task::spawn_blocking(move || control.prepare_reload(&config).map(PreparedReload::commit))
+        tokio::task::spawn_blocking(move || {
+            control.prepare_reload(&config).and_then(|prepared| Ok(prepared.store()?.commit()))
+        })
     };
     reload().await.unwrap().unwrap();
     assert!(control.show("live").await.unwrap().store_fault.is_none());

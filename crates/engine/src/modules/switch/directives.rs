@@ -40,7 +40,10 @@ pub(super) const DIRECTIVES: &[Directive] = &[
         let name = named(&d.args[0])?;
         once(draft(b).default.write(Some(name)), d)
     })
-    .doc("The target of keys without an entry. Every switch has one.")
+    .doc(
+        "The target of keys without an entry. Every switch has one. A reload that changes it asks the \
+         gate and makes a commit, which can be undone: then the table has another default than the file.",
+    )
     .example("default blue;"),
     Directive::new("targets", Contexts::SWITCH, Args::AtLeast(1), "target ...", targets)
         .doc("The upstream groups that a key may lead to; without the line, all of them.")
@@ -96,8 +99,10 @@ pub(super) const DIRECTIVES: &[Directive] = &[
         "What a target must show before it is switched to: healthy= of its servers (by \
          default 1), and at least fraction= of them, take a connection, or with uri= answer a \
          GET with a status= (by default 200-399), each within timeout= (by default 3s). With \
-         passes= each must do so so often in a row, with interval= between (by default 200ms): \
-         a server that answers well every other time is not well. The request has the target's \
+         passes= (by default 1) each must do so so often in a row, with interval= between (by \
+         default 200ms): a server that answers well every other time passes one probe in two, and \
+         is caught by passes=3. One probe is the default because each more holds up every order by \
+         an interval. The request has the target's \
          name as its Host, or that of host= ($key is the key that is switched, if it is a \
          single one), and the fields of header=. match= asks for a text in the first 64 KiB of \
          the body, match=~ for a match of a regular expression.",

@@ -145,7 +145,11 @@ pub(crate) fn append(number: usize, exchange: &mut Exchange, env: &mut Env<'_>, 
                     let (target, point) = pick(number, key, &entry.route, exchange, env, &mut rooms.text);
                     (target, Matched::Entry, point)
                 }
-                None => (&*spec.rules.default, Matched::Default, None),
+                None => {
+                    let default = &spec.rules.default;
+                    let default = table.map_or(default, |table| table.default_target(default));
+                    (&**default, Matched::Default, None)
+                }
             }
         }
     };
@@ -204,7 +208,7 @@ pub fn look_up(
     if exchange.switches.choice_of(number).is_none() && is_own_key(spec, key, exchange, env, &mut rooms.text)
     {
         let target = match matched {
-            Matched::Default => &*spec.rules.default,
+            Matched::Default => &**table.default_target(&spec.rules.default),
             _ => std::str::from_utf8(&out[start..]).unwrap_or_default(),
         };
         let client = point.unwrap_or_else(|| sticky::client(number, key, exchange, env, &mut rooms.text));
