@@ -95,7 +95,7 @@ impl Show {
             Some(entry) => format!("by {entry}, since revision {}", shown.entry_revision),
             None => "by default".to_owned(),
         };
-        let mut text = format!("{}: {} ({because})\n", shown.key, shown.route);
+        let mut text = format!("{}: {} ({because})\n", format::key_text(&shown.key), shown.route);
         if let Some(hold) = &shown.hold {
             text.push_str(&format!("  {}\n", format::hold(hold)));
         }

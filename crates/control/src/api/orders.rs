@@ -6,8 +6,8 @@ use super::auth::Caller;
 use super::context::{Api, Tagged};
 use super::error::{ApiError, OrderErrors};
 use super::request::{
-    CommitBody, Conditions, JsonBody, PathParams, Tag, bounds, check_new, expected_route, hold_end, key,
-    options, route, rules, span,
+    CommitBody, Conditions, JsonBody, KeyPath, PathParams, Tag, bounds, check_new, expected_route, hold_end,
+    key, options, route, rules, span,
 };
 use super::types::{self, Terms};
 use super::view;
@@ -22,14 +22,14 @@ use switch::{Action, Expected, Key, Meta, Order, Refusal, Route};
 /// Routes a key to a target
 #[utoipa::path(put, path = "/v1/switches/{name}/keys/{key}", tag = "orders",
     params(("name" = String, Path, description = "The switch."),
-        ("key" = String, Path, description = "The key, percent-encoded."),
+        ("key" = String, Path, description = "The key, percent-encoded; the empty one is an empty segment."),
         Conditions),
     request_body = types::KeyOrder,
     responses((status = 200, description = "The receipt.", body = Receipt,
         headers(("etag" = String, description = "The switch's revision."))), OrderErrors))]
 pub(super) async fn put_key(
     State(api): State<Api>,
-    PathParams((name, text)): PathParams<(String, String)>,
+    KeyPath(name, text): KeyPath,
     Extension(caller): Extension<Caller>,
     conditions: Conditions,
     JsonBody(order): JsonBody<types::KeyOrder>,
@@ -44,14 +44,14 @@ pub(super) async fn put_key(
 /// Resets a key to the default
 #[utoipa::path(delete, path = "/v1/switches/{name}/keys/{key}", tag = "orders",
     params(("name" = String, Path, description = "The switch."),
-        ("key" = String, Path, description = "The key, percent-encoded."),
+        ("key" = String, Path, description = "The key, percent-encoded; the empty one is an empty segment."),
         Conditions),
     request_body = types::ResetOrder,
     responses((status = 200, description = "The receipt.", body = Receipt,
         headers(("etag" = String, description = "The switch's revision."))), OrderErrors))]
 pub(super) async fn delete_key(
     State(api): State<Api>,
-    PathParams((name, text)): PathParams<(String, String)>,
+    KeyPath(name, text): KeyPath,
     Extension(caller): Extension<Caller>,
     conditions: Conditions,
     JsonBody(order): JsonBody<types::ResetOrder>,
@@ -188,12 +188,12 @@ pub(super) async fn confirm(
 /// Holds a key's new requests
 #[utoipa::path(put, path = "/v1/switches/{name}/holds/{key}", tag = "orders",
     params(("name" = String, Path, description = "The switch."),
-        ("key" = String, Path, description = "The key, percent-encoded.")),
+        ("key" = String, Path, description = "The key, percent-encoded; the empty one is an empty segment.")),
     request_body = types::HoldOrder,
     responses((status = 200, description = "The hold.", body = types::Hold), OrderErrors))]
 pub(super) async fn put_hold(
     State(api): State<Api>,
-    PathParams((name, text)): PathParams<(String, String)>,
+    KeyPath(name, text): KeyPath,
     Extension(caller): Extension<Caller>,
     JsonBody(order): JsonBody<types::HoldOrder>,
 ) -> Result<Json<types::Hold>, ApiError> {
@@ -209,12 +209,12 @@ pub(super) async fn put_hold(
 /// Releases a key's held requests
 #[utoipa::path(delete, path = "/v1/switches/{name}/holds/{key}", tag = "orders",
     params(("name" = String, Path, description = "The switch."),
-        ("key" = String, Path, description = "The key, percent-encoded.")),
+        ("key" = String, Path, description = "The key, percent-encoded; the empty one is an empty segment.")),
     request_body = types::ReleaseOrder,
     responses((status = 200, description = "The hold as it was.", body = types::Hold), OrderErrors))]
 pub(super) async fn delete_hold(
     State(api): State<Api>,
-    PathParams((name, text)): PathParams<(String, String)>,
+    KeyPath(name, text): KeyPath,
     Extension(caller): Extension<Caller>,
     JsonBody(order): JsonBody<types::ReleaseOrder>,
 ) -> Result<Json<types::Hold>, ApiError> {

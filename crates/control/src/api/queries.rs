@@ -5,7 +5,7 @@
 use super::auth::Caller;
 use super::context::{Api, Tagged, TaggedEntry};
 use super::error::{ApiError, QueryErrors};
-use super::request::{PathParams, QueryParams, key, rules, timeout, until};
+use super::request::{KeyPath, PathParams, QueryParams, key, rules, timeout, until};
 use super::types;
 use super::view;
 use crate::info::EntryQuery;
@@ -110,12 +110,12 @@ pub(super) struct KeyQuery {
 /// and where no entry applied the default of today.
 #[utoipa::path(get, path = "/v1/switches/{name}/keys/{key}", tag = "switches",
     params(("name" = String, Path, description = "The switch."),
-        ("key" = String, Path, description = "The key, percent-encoded."), KeyQuery),
+        ("key" = String, Path, description = "The key, percent-encoded; the empty one is an empty segment."), KeyQuery),
     responses((status = 200, description = "The route that applies to the key.", body = types::Key,
         headers(("etag" = String, description = "The revision of the key's own entry: `\"entry-17\"`, `\"entry-0\"` if it has none."))), QueryErrors))]
 pub(super) async fn one_key(
     State(api): State<Api>,
-    PathParams((name, text)): PathParams<(String, String)>,
+    KeyPath(name, text): KeyPath,
     Extension(caller): Extension<Caller>,
     QueryParams(asked): QueryParams<KeyQuery>,
 ) -> Result<TaggedEntry<types::Key>, ApiError> {

@@ -8,7 +8,7 @@ use super::types::{self, Terms};
 use crate::options::{HoldEnd, HoldOptions, HoldStreams, HoldThen, Options, Wait};
 use axum::body::Bytes;
 use axum::extract::rejection::{PathRejection, QueryRejection};
-use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
+use axum::extract::{FromRequest, FromRequestParts, Path, Query, RawPathParams, Request};
 use axum::http::HeaderMap;
 use axum::http::request::Parts;
 use engine::Config;
@@ -47,6 +47,22 @@ impl<S: Send + Sync, T: DeserializeOwned + Send> FromRequestParts<S> for PathPar
             )),
             Err(error) => Err(ApiError::bad_request(error.body_text(), "")),
         }
+    }
+}
+
+/// The switch and the key of a path. The empty key is an empty last segment.
+pub(super) struct KeyPath(pub(super) String, pub(super) String);
+
+impl<S: Send + Sync> FromRequestParts<S> for KeyPath {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<KeyPath, ApiError> {
+        let remedy = "write the path as /v1/openapi.json describes it";
+        let params = RawPathParams::from_request_parts(parts, state).await;
+        let params = params.map_err(|error| ApiError::bad_request(error.body_text(), remedy))?;
+        let of =
+            |name: &str| params.iter().find(|(known, _)| *known == name).map(|(_, text)| text.to_owned());
+        Ok(KeyPath(of("name").unwrap_or_default(), of("key").unwrap_or_default()))
     }
 }
 

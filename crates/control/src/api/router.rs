@@ -11,7 +11,7 @@ use axum::extract::Request;
 use axum::http::{HeaderValue, header};
 use axum::middleware::{from_fn_with_state, map_response};
 use axum::response::Response;
-use axum::routing::{get, post, put};
+use axum::routing::{MethodRouter, get, post, put};
 use switch::{Code, Refusal};
 
 /// Returns the router of all paths.
@@ -20,15 +20,14 @@ pub(super) fn router(api: Api) -> Router {
         .route("/v1/switches", get(queries::switches))
         .route("/v1/switches/{name}", get(queries::switch))
         .route("/v1/switches/{name}/keys", get(queries::keys))
-        // A text key may hold slashes, and a location gives them decoded.
-        .route(
-            "/v1/switches/{name}/keys/{*key}",
-            get(queries::one_key).put(orders::put_key).delete(orders::delete_key),
-        )
+        // A text key may hold slashes, and a location gives them decoded; it may be empty, which no parameter is.
+        .route("/v1/switches/{name}/keys/", one_key())
+        .route("/v1/switches/{name}/keys/{*key}", one_key())
         .route("/v1/switches/{name}/commits", post(orders::commit))
         .route("/v1/switches/{name}/undo", post(orders::undo))
         .route("/v1/switches/{name}/confirm", post(orders::confirm))
-        .route("/v1/switches/{name}/holds/{*key}", put(orders::put_hold).delete(orders::delete_hold))
+        .route("/v1/switches/{name}/holds/", one_hold())
+        .route("/v1/switches/{name}/holds/{*key}", one_hold())
         .route("/v1/switches/{name}/history", get(queries::history))
         .route("/v1/switches/{name}/diff", get(diff::diff))
         .route("/v1/switches/{name}/receipts", get(queries::named_receipt))
@@ -47,6 +46,14 @@ pub(super) fn router(api: Api) -> Router {
         .layer(from_fn_with_state(api.clone(), auth::enter))
         .layer(map_response(closed_to_browsers))
         .with_state(api)
+}
+
+fn one_key() -> MethodRouter<Api> {
+    get(queries::one_key).put(orders::put_key).delete(orders::delete_key)
+}
+
+fn one_hold() -> MethodRouter<Api> {
+    put(orders::put_hold).delete(orders::delete_hold)
 }
 
 async fn nothing(request: Request) -> ApiError {

@@ -32,13 +32,14 @@ impl ActiveHold {
 
 /// Takes up the holds that the store of a switch (by its number) keeps. An end that came while nothing ran, and an order
 /// whose process is gone, are seen to as soon as the process serves: requests of these keys wait until then.
-pub(super) fn take_up(store: &mut dyn StoreBackend, rules: &Rules, number: usize) -> TakenUp {
+pub(super) fn take_up(
+    store: &mut dyn StoreBackend,
+    rules: &Rules,
+    number: usize,
+) -> Result<TakenUp, StoreFault> {
     let mut taken = TakenUp::default();
     let name = &rules.name;
-    let KeptHolds { holds, faults } = match store.kept_holds() {
-        Ok(found) => found,
-        Err(fault) => KeptHolds { holds: Vec::new(), faults: vec![fault] },
-    };
+    let KeptHolds { holds, faults } = store.kept_holds()?;
     for fault in faults {
         let text = format!("switch \"{name}\": {fault}; its key is not held");
         taken.said.push((Level::Crit, text));
@@ -62,7 +63,7 @@ pub(super) fn take_up(store: &mut dyn StoreBackend, rules: &Rules, number: usize
         };
         taken.said.push(text);
     }
-    taken
+    Ok(taken)
 }
 
 /// Returns tables with holds.

@@ -172,7 +172,7 @@ fn open_one(place: ConfiguredSwitch, file: FileDefault) -> Result<OpenedSwitch, 
         }
     }
     let number = place.number;
-    let holds = store.with_blocking(move |store| Ok(take_up(store, &rules, number)));
+    let holds = store.with_blocking(move |store| take_up(store, &rules, number));
     let holds = holds.map_err(|fault| fault.to_string())?;
     Ok(OpenedSwitch { place, store, position, condition, holds, default })
 }

@@ -202,6 +202,7 @@ fn fits(template: &str, path: &str) -> bool {
     let (template, path): (Vec<&str>, Vec<&str>) = (template.split('/').collect(), path.split('/').collect());
     let whole =
         template.len() == path.len() || (path.len() > template.len() && template.last() == Some(&"{key}"));
-    let fits = |(part, word): (&&str, &&str)| part == word || (part.starts_with('{') && !word.is_empty());
+    let may_be = |part: &str, word: &str| part.starts_with('{') && (!word.is_empty() || part == "{key}");
+    let fits = |(part, word): (&&str, &&str)| part == word || may_be(part, word);
     whole && template.iter().zip(&path).all(fits)
 }

@@ -66,6 +66,20 @@ async fn the_empty_text_is_a_key() {
     assert_eq!(api.get("/v1/switches/live/keys").await.done()["keys"][0]["key"], "");
     api.order("POST", "/v1/switches/live/undo", json!({"keys": [""]})).await.done();
     assert_eq!(api.data_plane.leads(""), None);
+    let key = "/v1/switches/live/keys/";
+    api.order("PUT", key, json!({"split": {"green": 1, "blue": 3}})).await.done();
+    let shown = api.get(key).await.done();
+    assert_eq!((&shown["key"], &shown["route"]), (&json!(""), &json!("blue=3 green=1")));
+    let hold = "/v1/switches/live/holds/";
+    assert_eq!(api.order("PUT", hold, json!({})).await.done()["key"], "");
+    assert_eq!(api.get(key).await.done()["hold"]["state"], "held");
+    api.order("DELETE", hold, json!({})).await.done();
+    api.order("DELETE", key, json!({})).await.done();
+    assert_eq!(api.data_plane.leads(""), None);
+    // A host is never empty.
+    let hosts = TestApi::new("");
+    let refused = hosts.get(key).await;
+    assert_eq!((refused.status, &refused.json()["code"]), (422, &json!("bad_key")));
 }
 
 #[tokio::test]

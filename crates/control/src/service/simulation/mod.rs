@@ -9,6 +9,7 @@ mod clocks;
 mod damage;
 mod disk;
 mod end;
+mod keepers;
 mod operators;
 mod process;
 mod sides;
@@ -103,6 +104,31 @@ struct World {
 }
 
 impl World {
+    /// Returns a world in which as much goes wrong as the seed says.
+    fn of(seeded: &mut Seeded) -> Rc<World> {
+        let calm = seeded.chance(30);
+        let fate = Fate {
+            faulty: if calm { 0 } else { *seeded.one_of(&[0, 0, 3, 12]) },
+            crashes: !calm && seeded.chance(60),
+            jumps: !calm && seeded.chance(30),
+            outages: !calm && seeded.chance(40),
+        };
+        let shared = Arc::new(Shared {
+            disk: Disk::new(seeded.fork(), fate.faulty),
+            stuck: !calm && seeded.chance(20),
+            writers: if !calm && seeded.chance(30) { 2 } else { 1 },
+        });
+        Rc::new(World {
+            shared,
+            fate,
+            processes: RefCell::default(),
+            began: Instant::now(),
+            over: Cell::new(false),
+            ids: Cell::new(0),
+            told: RefCell::default(),
+        })
+    }
+
     fn is_over(&self) -> bool {
         self.over.get()
     }
@@ -136,30 +162,9 @@ impl World {
 
 /// A life: people and clients do as they like, and fate does what it likes with the processes.
 async fn live(mut seeded: Seeded) {
-    let began = Instant::now();
     clocks::begin();
     sides::begin();
-    let calm = seeded.chance(30);
-    let fate = Fate {
-        faulty: if calm { 0 } else { *seeded.one_of(&[0, 0, 3, 12]) },
-        crashes: !calm && seeded.chance(60),
-        jumps: !calm && seeded.chance(30),
-        outages: !calm && seeded.chance(40),
-    };
-    let shared = Arc::new(Shared {
-        disk: Disk::new(seeded.fork(), fate.faulty),
-        stuck: !calm && seeded.chance(20),
-        writers: if !calm && seeded.chance(30) { 2 } else { 1 },
-    });
-    let world = Rc::new(World {
-        shared,
-        fate,
-        processes: RefCell::default(),
-        began,
-        over: Cell::new(false),
-        ids: Cell::new(0),
-        told: RefCell::default(),
-    });
+    let world = World::of(&mut seeded);
     let crowd = tokio::task::LocalSet::new();
     for _ in 0..2 {
         crowd.spawn_local(workers::visit(world.clone(), seeded.fork()));

@@ -9,7 +9,7 @@ use std::process::{Command, ExitCode, Stdio};
 
 const USAGE: &str = "usage: cargo xtask simulate [--scenario NAME]… [--seeds N] [--from N] [--seed N] [--trace]\n\
     \x20      cargo xtask simulate --mutants [--scenario NAME]… [--only TEXT]…\n\
-    \x20 --scenario NAME  peers, orders, confirmations, holds, wire, relay or control\n\
+    \x20 --scenario NAME  peers, orders, confirmations, holds, wire, relay, control, damage or holdings\n\
     \x20                  (default: all)\n\
     \x20 --seeds N        the number of seeds (default: 100,000)\n\
     \x20 --from N         the first seed (default: 1)\n\
@@ -29,7 +29,7 @@ struct Scenario {
     test: &'static str,
 }
 
-const SCENARIOS: [Scenario; 8] = [
+const SCENARIOS: [Scenario; 9] = [
     lower_floors("peers", "peers::peers"),
     lower_floors("orders", "orders::orders"),
     lower_floors("confirmations", "confirmations::confirmations"),
@@ -52,6 +52,12 @@ const SCENARIOS: [Scenario; 8] = [
         package: "pointsman-control",
         target: &["--lib"],
         test: "service::simulation::damage::simulation_damage",
+    },
+    Scenario {
+        name: "holdings",
+        package: "pointsman-control",
+        target: &["--lib"],
+        test: "service::simulation::keepers::simulation_holdings",
     },
 ];
 
