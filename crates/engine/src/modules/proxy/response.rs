@@ -110,7 +110,7 @@ pub fn framing(
 fn asked_for(exchange: &Exchange, answer: &Headers) -> bool {
     let head = &exchange.request.head;
     let is_h2c = |protocol: &[u8]| protocol.eq_ignore_ascii_case(b"h2c");
-    head.version >= Version::Http11
+    head.version == Version::Http11
         && head.headers.has(Known::Upgrade)
         && !http::framing::list(answer.get_all(Known::Upgrade)).any(is_h2c)
 }

@@ -350,6 +350,7 @@ impl H2Connection {
         let Some(stream) = self.streams.get(header.stream) else {
             return match header.stream > self.last_stream && !self.is_last_named() {
                 true => Err(ConnectionFault::protocol(IDLE)),
+                false if by == 0 => self.refuse_stream(header.stream, ErrorCode::Protocol, now_ms),
                 // It may have been sent before the client knew that the stream is closed.
                 false => Ok(Received::Nothing),
             };

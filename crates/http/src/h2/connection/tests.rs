@@ -177,6 +177,11 @@ fn frames_that_may_not_come_end_stream_or_connection() {
             [closed.clone(), raw(WindowUpdate, 0, 1, &[0, 0, 0, 1])].concat(),
             Outcome::Open,
         ),
+        (
+            "§6.9 no bytes on a stream that is closed",
+            [closed.clone(), raw(WindowUpdate, 0, 1, &[0; 4])].concat(),
+            reset(1, Protocol),
+        ),
         ("§5.1.1 an even number", head(2, END_STREAM), over(Protocol)),
         ("§5.1.1 a lower number", [head(5, END_STREAM), head(3, END_STREAM)].concat(), over(Protocol)),
         (

@@ -42,6 +42,8 @@ pub(super) struct Session<'a> {
     sent: usize,
     /// Which stream's turn is first.
     first: usize,
+    /// Whether the client was told of a fault: what comes from it means nothing any more.
+    has_failed: bool,
     /// Whether the socket is of no use any more.
     is_over: bool,
     /// Whether the time of a connection without streams runs.
@@ -84,6 +86,7 @@ impl<'a> Session<'a> {
             out: Vec::new(),
             sent: 0,
             first: 0,
+            has_failed: false,
             is_over: false,
             is_timed: false,
         }
@@ -218,6 +221,11 @@ impl<'a> Session<'a> {
     }
 
     fn take_frames(&mut self, cx: &Context<'_>) {
+        if self.has_failed {
+            let unread = self.conn.read_buffer.unread().len();
+            self.conn.read_buffer.consume(unread);
+            return;
+        }
         if self.conn.read_buffer.is_empty()
             || self.conn.codec.is_last_named() && self.conn.codec.open_streams() == 0
         {
@@ -419,8 +427,8 @@ impl<'a> Session<'a> {
     fn fail(&mut self, fault: ConnectionFault) {
         self.log(fault.words);
         self.conn.codec.fail(fault.code);
+        self.has_failed = true;
         self.slots.iter().for_each(|slot| slot.pipe.break_off());
-        // What comes now means nothing.
         let unread = self.conn.read_buffer.unread().len();
         self.conn.read_buffer.consume(unread);
     }
