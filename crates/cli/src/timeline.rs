@@ -152,7 +152,7 @@ impl Filter {
 /// Something in the timeline.
 pub(crate) enum Moment<'a> {
     /// A commit of a switch.
-    Commit(&'a str, Commit),
+    Commit(&'a str, Box<Commit>),
     /// An entry of the journal.
     Entry(JournalItem),
 }
@@ -186,7 +186,7 @@ pub(crate) fn merged<'a>(
         if entry_is_newer {
             entries.next().map(Moment::Entry)
         } else {
-            commits.next().map(|(switch, commit)| Moment::Commit(switch, commit))
+            commits.next().map(|(switch, commit)| Moment::Commit(switch, Box::new(commit)))
         }
     };
     std::iter::from_fn(next).take(limit).collect()

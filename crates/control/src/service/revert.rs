@@ -80,7 +80,7 @@ impl ControlState {
     /// Warns of windows that come to their end.
     fn warn(&self, switch: &SwitchState, pending: &[Pending]) {
         let now = clock::now();
-        let due = switch.windows.borrow_mut().to_warn(pending, now);
+        let due = switch.windows.borrow_mut().take_warnings(pending, now);
         for one in due {
             let (revision, left_ms) = (one.revision, one.left_ms(now));
             let text = format!(

@@ -55,7 +55,7 @@ impl Windows {
     }
 
     /// Returns the windows whose end is to be warned of, each once at half and once at nine tenths.
-    pub(super) fn to_warn(&mut self, pending: &[Pending], now: ClockReading) -> Vec<Pending> {
+    pub(super) fn take_warnings(&mut self, pending: &[Pending], now: ClockReading) -> Vec<Pending> {
         let mut due = Vec::new();
         for one in pending.iter().filter(|one| !one.is_overdue(now)) {
             let window = self.0.entry(one.revision).or_default();
@@ -144,11 +144,12 @@ mod tests {
     #[test]
     fn a_window_is_warned_of_at_half_and_at_nine_tenths_once() {
         let (mut windows, one) = (Windows::default(), [pending(1, 2_000)]);
-        let warned = (1_000..=2_100).filter(|ms| !windows.to_warn(&one, ClockReading::from(*ms)).is_empty());
+        let warned =
+            (1_000..=2_100).filter(|ms| !windows.take_warnings(&one, ClockReading::from(*ms)).is_empty());
         assert_eq!(warned.collect::<Vec<_>>(), [1_500, 1_900]);
         // A process that begins late says it once.
         let mut late = Windows::default();
-        let times = (1_950..2_000).filter(|ms| !late.to_warn(&one, ClockReading::from(*ms)).is_empty());
+        let times = (1_950..2_000).filter(|ms| !late.take_warnings(&one, ClockReading::from(*ms)).is_empty());
         assert_eq!(times.collect::<Vec<_>>(), [1_950]);
     }
 

@@ -18,9 +18,12 @@ const SIDES: [(&str, &str); 2] = [("blue", "127.0.0.1:1"), ("green", "127.0.0.1:
 const ANSWER: Duration = Duration::from_millis(20);
 const NO_ANSWER: Duration = Duration::from_millis(300);
 
+/// Since when a side is there or not, in ms since the world began.
+type SideHistory = Vec<(u64, bool)>;
+
 thread_local! {
-    /// For each side since when it is there or not, in ms since the world began. None outside a simulation.
-    static HISTORY: RefCell<Option<[Vec<(u64, bool)>; 2]>> = const { RefCell::new(None) };
+    /// Of each side. None outside a simulation.
+    static HISTORY: RefCell<Option<[SideHistory; 2]>> = const { RefCell::new(None) };
 }
 
 /// The world begins, with all servers there.

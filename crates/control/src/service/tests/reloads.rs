@@ -1,6 +1,7 @@
 //! New configurations, and those that cannot be started with.
 
 use super::*;
+use crate::StoredReload;
 
 #[tokio::test]
 async fn a_reload_that_would_orphan_keys_names_them() {
@@ -12,7 +13,7 @@ async fn a_reload_that_would_orphan_keys_names_them() {
     let prepare_reload = |http: &str| {
         let (control, config) = (control.clone(), config(folder.path(), http));
         tokio::task::spawn_blocking(move || {
-            control.prepare_reload(&config).and_then(|prepared| Ok(prepared.store()?.commit()))
+            control.prepare_reload(&config).and_then(|prepared| prepared.store()).map(StoredReload::commit)
         })
     };
     let refused = prepare_reload(without).await.unwrap().unwrap_err();
@@ -77,7 +78,7 @@ async fn a_reload_that_cannot_be_is_told_why() {
     let prepare_reload = |http: &str| {
         let (control, config) = (control.clone(), config(folder.path(), http));
         tokio::task::spawn_blocking(move || {
-            control.prepare_reload(&config).and_then(|prepared| Ok(prepared.store()?.commit()))
+            control.prepare_reload(&config).and_then(|prepared| prepared.store()).map(StoredReload::commit)
         })
     };
     // Other keys are fine as long as there is none.
@@ -141,7 +142,7 @@ async fn a_start_fails_for_faults_of_the_configuration_alone() {
     let reload = || {
         let (control, config) = (control.clone(), config(folder.path(), &two_groups("")));
         tokio::task::spawn_blocking(move || {
-            control.prepare_reload(&config).and_then(|prepared| Ok(prepared.store()?.commit()))
+            control.prepare_reload(&config).and_then(|prepared| prepared.store()).map(StoredReload::commit)
         })
     };
     reload().await.unwrap().unwrap();

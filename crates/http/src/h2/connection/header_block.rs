@@ -83,7 +83,7 @@ impl H2Connection {
                 }
             };
         }
-        if id % 2 == 0 {
+        if id.is_multiple_of(2) {
             return Err(ConnectionFault::protocol("opened a stream with an even number"));
         }
         if self.is_last_named() {

@@ -259,7 +259,7 @@ impl H2Connection {
             return Err(ConnectionFault::protocol(STREAM_OF_CONNECTION));
         }
         let is_ack = header.has(frame::ACK);
-        if payload.len() % 6 != 0 || is_ack && !payload.is_empty() {
+        if !payload.len().is_multiple_of(6) || is_ack && !payload.is_empty() {
             return Err(ConnectionFault::size("sent a SETTINGS frame of a wrong size"));
         }
         self.count_idle(now_ms)?;

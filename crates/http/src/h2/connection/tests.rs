@@ -130,7 +130,7 @@ fn connection_begins_with_preface_and_settings() {
         (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r", false),
         (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0", false),
         (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\x01\0\0\0\0", false),
-        (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\x08\x06\0\0\0\0\012345678", true),
+        (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\x08\x06\0\0\0\0\x0012345678", true),
     ] {
         let mut peer = Peer::new();
         peer.connection = H2Connection::new(limits);
