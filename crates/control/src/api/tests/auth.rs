@@ -216,11 +216,11 @@ async fn get_changes_nothing_and_other_methods_are_told() {
         let answer = api.ask(method, target, &[JSON], body.clone()).await;
         assert_eq!((answer.status, &*answer.code()), (405, "method_not_allowed"), "{method} {target}");
     }
-    for target in
-        ["/", "/v1", "/v2/switches", "/v1/switches/", "/v1/switches/live/keys/", "/v1/switches/live/x"]
-    {
+    for target in ["/", "/v1", "/v2/switches", "/v1/switches/", "/v1/switches/live/x"] {
         assert_eq!(api.get(target).await.code(), "not_found", "{target}");
     }
+    // The empty key, which is no host.
+    assert_eq!(api.get("/v1/switches/live/keys/").await.code(), "bad_key");
     assert_eq!(api.get("/v1/switches/live").await.done()["revision"], 0);
 }
 
