@@ -9,7 +9,7 @@ use super::super::handle::{ControlHandle, Message};
 use super::super::shared::Shared;
 use super::super::startup::{self, Opened};
 use super::super::switch_state::ConfiguredSwitch;
-use super::clocks;
+use super::{clocks, in_simulated_time};
 use crate::event::Events;
 use crate::journal::Journal;
 use crate::options::Options;
@@ -48,10 +48,7 @@ fn simulation_damage() {
         usual: 20,
         kept: &[],
         run: |seeded| {
-            let runtime =
-                tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
-            runtime.unwrap().block_on(live(seeded));
-            clocks::end();
+            in_simulated_time(live(seeded));
         },
     });
 }

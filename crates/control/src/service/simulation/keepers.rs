@@ -2,7 +2,7 @@
 //!
 //! Owns one person who holds a key, sees whether it is held as long as was said, and releases it.
 
-use super::{World, clocks, process};
+use super::{World, clocks, in_simulated_time, process};
 use crate::options::{HoldEnd, HoldOptions, HoldOrder, HoldThen};
 use sim::{Scenario, Seeded, explore, holds, tell};
 use std::rc::Rc;
@@ -31,10 +31,7 @@ fn simulation_holdings() {
         usual: 150,
         kept: &[],
         run: |seeded| {
-            let runtime =
-                tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
-            runtime.unwrap().block_on(live(seeded));
-            clocks::end();
+            in_simulated_time(live(seeded));
         },
     });
 }

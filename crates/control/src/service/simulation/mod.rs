@@ -65,13 +65,17 @@ fn simulation_control() {
         usual: 200,
         kept: &[3170, 79_571],
         run: |seeded| {
-            let runtime =
-                tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
-            runtime.unwrap().block_on(live(seeded));
-            clocks::end();
+            in_simulated_time(live(seeded));
             sides::end();
         },
     });
+}
+
+/// Runs a life whose time passes whenever everything waits.
+fn in_simulated_time(life: impl Future<Output = ()>) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
+    runtime.unwrap().block_on(life);
+    clocks::end();
 }
 
 /// State shared by the processes and their workers, whichever of them is alive.
