@@ -1,7 +1,7 @@
 //! A client's connection while HTTP/1 requests come: one after another, each from its head to its log line.
 
 use crate::context::listen_socket::ListenSocket;
-use crate::context::timeout::{TimedOut, Timeout};
+use crate::context::timeout::TimedOut;
 use crate::downstream::answer::{self, After, Head};
 use crate::downstream::conn::{Carrier, ConnGuard, IdleConn};
 use crate::downstream::http2;
@@ -11,7 +11,6 @@ use crate::downstream::tls;
 use crate::request::client::Client;
 use crate::request::cx::RequestCx;
 use crate::request::host::with_env;
-use crate::switching::in_flight_guard::InFlightGuard;
 use engine::exchange::Connection;
 use engine::host::Level;
 use engine::modules::core;
@@ -25,22 +24,12 @@ use std::time::Duration;
 use tokio::task::coop;
 use tracing::Span;
 use transport::body_reader::BodyReader;
-use transport::read_buffer::ReadBuffer;
 
 /// Serves one request after another, until the connection is idle again or closed.
 pub(crate) async fn requests(idle: &mut IdleConn) {
     let Some(stream) = idle.carrier.take_http1() else { return };
     let ConnGuard { thread, conn_state, .. } = &idle.guard;
-    let mut client = Client {
-        stream,
-        timeout: Timeout::new(thread, conn_state),
-        read_buffer: ReadBuffer::default(),
-        body: BodyReader::Done,
-        owes_continue: false,
-        in_flight: InFlightGuard::new(thread, conn_state),
-        conn_state: Rc::clone(conn_state),
-        thread: Rc::clone(thread),
-    };
+    let mut client = Client::new(stream, thread, conn_state);
     let mut pipelined = false;
     let after = loop {
         if idle.connection.requests == 0 && tls::is_awaited(&client, &mut idle.connection, &idle.socket) {

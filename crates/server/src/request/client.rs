@@ -30,6 +30,20 @@ pub(crate) struct Client {
 }
 
 impl Client {
+    /// Creates the client of a connection, or of one stream of it, before its request.
+    pub(crate) fn new(stream: Stream, thread: &Rc<ThreadContext>, conn_state: &Rc<ConnState>) -> Client {
+        Client {
+            stream,
+            timeout: Timeout::new(thread, conn_state),
+            read_buffer: ReadBuffer::default(),
+            body: BodyReader::Done,
+            owes_continue: false,
+            in_flight: InFlightGuard::new(thread, conn_state),
+            conn_state: Rc::clone(conn_state),
+            thread: Rc::clone(thread),
+        }
+    }
+
     /// Reads more into the buffer; `Ok(0)` is the client's end, unless a body is whole with it.
     pub(crate) fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         match self.read_buffer.poll_fill(cx, &mut self.stream, &self.thread.buffers) {

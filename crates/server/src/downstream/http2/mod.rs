@@ -8,12 +8,11 @@ mod slot;
 mod stream;
 
 use crate::context::listen_socket::ListenSocket;
-use crate::context::timeout::{TimedOut, Timeout};
+use crate::context::timeout::TimedOut;
 use crate::downstream::conn::{Carrier, ConnGuard, Http2Conn, IdleConn};
 use crate::downstream::linger::linger;
 use crate::downstream::proxy_protocol;
 use crate::request::client::Client;
-use crate::switching::in_flight_guard::InFlightGuard;
 use engine::LocationId;
 use engine::config::Config;
 use engine::exchange::Connection;
@@ -21,7 +20,6 @@ use http::h2::frame::PREFACE;
 use http::h2::{H2Connection, H2Limits};
 use session::{Session, SessionEnd};
 use std::future::poll_fn;
-use std::rc::Rc;
 use std::task::Poll;
 use transport::body_reader::BodyReader;
 use transport::stream::Stream;
@@ -116,16 +114,8 @@ async fn run(conn: Box<Http2Conn>, idle: &mut IdleConn, coming: BodyReader) -> O
         SessionEnd::Said => {
             let ConnGuard { thread, conn_state, .. } = &idle.guard;
             let Http2Conn { stream, read_buffer, .. } = *conn;
-            let mut client = Client {
-                stream,
-                timeout: Timeout::new(thread, conn_state),
-                read_buffer,
-                body: coming,
-                owes_continue: false,
-                in_flight: InFlightGuard::new(thread, conn_state),
-                conn_state: Rc::clone(conn_state),
-                thread: Rc::clone(thread),
-            };
+            let mut client = Client::new(stream, thread, conn_state);
+            (client.read_buffer, client.body) = (read_buffer, coming);
             let generation = thread.generation();
             linger(&mut client, &generation, LocationId(0)).await;
             client.read_buffer.consume(client.read_buffer.unread().len());

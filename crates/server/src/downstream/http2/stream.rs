@@ -1,22 +1,18 @@
 //! One stream of a connection: its request, served as any other.
 
 use crate::context::generation::Pinned;
-use crate::context::timeout::{TimedOut, Timeout};
+use crate::context::timeout::TimedOut;
 use crate::downstream::answer::{self, After, Head};
 use crate::downstream::conn::ConnGuard;
 use crate::request::client::Client;
 use crate::request::cx::RequestCx;
 use crate::request::host::with_env;
-use crate::switching::in_flight_guard::InFlightGuard;
 use engine::{Exchange, start_request};
 use http::HeadError;
 use http::h2::ErrorCode;
 use std::future::poll_fn;
-use std::rc::Rc;
 use std::task::Poll;
 use tracing::Span;
-use transport::body_reader::BodyReader;
-use transport::read_buffer::ReadBuffer;
 use transport::stream::Stream;
 
 /// How the serving of a stream has ended.
@@ -49,16 +45,7 @@ pub(super) async fn serve(
     refused: Option<HeadError>,
 ) -> StreamEnd {
     let ConnGuard { thread, conn_state, .. } = &guard;
-    let mut client = Client {
-        stream,
-        timeout: Timeout::new(thread, conn_state),
-        read_buffer: ReadBuffer::default(),
-        body: BodyReader::Done,
-        owes_continue: false,
-        in_flight: InFlightGuard::new(thread, conn_state),
-        conn_state: Rc::clone(conn_state),
-        thread: Rc::clone(thread),
-    };
+    let mut client = Client::new(stream, thread, conn_state);
     exchange.reset(&generation.config, thread.clock.now());
     conn_state.serve(generation.number);
     let mut busy = thread.counters.busy();
