@@ -7,6 +7,7 @@
 use std::sync::Arc;
 
 use crate::balancers::{self, Balancer, Turn};
+use crate::health::GroupHealth;
 use crate::lease::{Lease, TryOutcome};
 use crate::peer::{Peer, Peers};
 use crate::pick::{PickError, PickInput};
@@ -68,7 +69,12 @@ pub struct Group {
 impl Group {
     /// Creates a group, before its first request.
     pub fn new(spec: Arc<GroupSpec>) -> Group {
-        let peers = Peers::new(&spec.peers);
+        Group::checked(spec, None)
+    }
+
+    /// Creates a group whose servers are checked: they are picked only while their entries say that they are healthy.
+    pub fn checked(spec: Arc<GroupSpec>, health: Option<Arc<GroupHealth>>) -> Group {
+        let peers = Peers::new(&spec.peers, health);
         let balancer = balancers::build(&spec, &peers);
         Group { spec, peers, departed: Vec::new(), balancer, revision: 1 }
     }
@@ -81,6 +87,11 @@ impl Group {
     /// Returns the peers that can be picked: primaries in the order of the configuration, then backups likewise.
     pub fn peers(&self) -> &[Peer] {
         &self.peers.list
+    }
+
+    /// Returns true if its servers are checked.
+    pub fn is_checked(&self) -> bool {
+        self.peers.health().is_some()
     }
 
     /// Returns the peers that were removed and still serve: a drain waits for them.
@@ -121,9 +132,9 @@ impl Group {
         tried.begin(self.revision, || self.peers.tries());
         let single = self.peers.is_single();
         let index = if single {
-            // As in nginx, neither failures nor earlier tries matter: there is no other peer.
+            // As in nginx, neither failures nor earlier tries matter: there is no other peer. Checks do.
             let peer = &self.peers.list[0];
-            if peer.spec().down || peer.is_full() {
+            if peer.spec().down || peer.is_full() || !peer.is_healthy() {
                 return Err(PickError::NoLive);
             }
             0
@@ -172,7 +183,7 @@ impl Group {
                     return Finished::Disabled;
                 }
             }
-            TryOutcome::Success | TryOutcome::Neutral => peer.record_success(),
+            TryOutcome::Success | TryOutcome::Neutral => peer.record_success(now_ms),
         }
         Finished::Recorded
     }

@@ -1,7 +1,7 @@
 //! Groups of servers, and the choice of one for a request.
 //!
-//! Owns: what an `upstream {}` block means while it serves — peers and their passive health, nginx's balancing
-//! algorithms, leases, the rules of `proxy_next_upstream`, and the pool of idle connections.
+//! Owns: what an `upstream {}` block means while it serves — peers and their passive and active health, nginx's
+//! balancing algorithms, leases, the rules of `proxy_next_upstream`, and the pool of idle connections.
 //! Must never: open a socket or a file, start a thread, read a clock, draw its own random numbers, or know a
 //! protocol. Time (milliseconds of one monotonic clock) and randomness are arguments, so a seed replays a run.
 //!
@@ -19,6 +19,7 @@ mod address;
 mod balancers;
 mod crc32;
 mod group;
+pub mod health;
 mod idle;
 mod lease;
 mod peer;

@@ -8,6 +8,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use crate::address::Address;
+use crate::health::{GroupHealth, Health, ServerHealth};
 use crate::spec::PeerSpec;
 
 /// A peer and its state.
@@ -24,10 +25,17 @@ pub struct Peer {
     checked_ms: u64,
     pub(crate) current_weight: i64,
     effective_weight: i64,
+    /// What its checks have found out, if it is checked.
+    health: Option<Arc<ServerHealth>>,
+    /// When it last became available again after failures, as this group has counted them; 0 is never.
+    recovered_ms: u64,
 }
 
+/// The full share of a peer's weight, in steps of which it grows during `slow_start`.
+const FULL_SHARE: u64 = 1024;
+
 impl Peer {
-    fn new(spec: &PeerSpec, id: u64) -> Peer {
+    fn new(spec: &PeerSpec, id: u64, health: Option<&GroupHealth>) -> Peer {
         let mut peer = Peer {
             spec: spec.clone(),
             label: spec.address.to_string().into(),
@@ -38,6 +46,8 @@ impl Peer {
             checked_ms: 0,
             current_weight: 0,
             effective_weight: 0,
+            health: health.filter(|_| !spec.down).map(|group| group.server(spec)),
+            recovered_ms: 0,
         };
         // A weight of zero would let the sum of weights, by which the hash balancers divide, become zero.
         peer.spec.weight = spec.weight.max(1);
@@ -70,14 +80,25 @@ impl Peer {
         self.fails
     }
 
-    /// Returns true if it can take a request now: not `down`, not failed too often, not at `max_conns`.
+    /// Returns true if it can take a request now: not `down`, not failed too often, not at `max_conns`, and healthy as its
+    /// checks have it.
     pub fn is_available(&self, now_ms: u64) -> bool {
-        !self.spec.down && !self.is_failed(now_ms) && !self.is_full()
+        !self.spec.down && !self.is_failed(now_ms) && !self.is_full() && self.is_healthy()
+    }
+
+    /// Returns true unless its checks have found it unhealthy, or must find it healthy first.
+    pub fn is_healthy(&self) -> bool {
+        self.health.as_ref().is_none_or(|health| health.health() == Health::Healthy)
+    }
+
+    /// Returns what its checks have found out, if it is checked.
+    pub fn health(&self) -> Option<&Arc<ServerHealth>> {
+        self.health.as_ref()
     }
 
     /// Returns true if it is unavailable after `max_fails`. The same comparison as nginx's, in milliseconds where nginx
     /// counts whole seconds, so a peer comes back up to a second sooner, never before `fail_timeout` is over.
-    fn is_failed(&self, now_ms: u64) -> bool {
+    pub fn is_failed(&self, now_ms: u64) -> bool {
         self.spec.max_fails > 0
             && self.fails >= self.spec.max_fails
             && now_ms.saturating_sub(self.checked_ms) <= self.spec.fail_timeout_ms
@@ -91,16 +112,39 @@ impl Peer {
         i64::from(self.spec.weight)
     }
 
+    /// Returns the share of its weight that it has now, of [`FULL_SHARE`]: less after a recovery, as `slow_start` has it.
+    fn share(&self, now_ms: u64) -> u64 {
+        let PeerSpec { slow_start_ms, .. } = self.spec;
+        if slow_start_ms == 0 {
+            return FULL_SHARE;
+        }
+        let checked = self.health.as_ref().map_or(0, |health| health.recovered_ms());
+        let since = checked.max(self.recovered_ms);
+        let elapsed = now_ms.saturating_sub(since);
+        if since == 0 || elapsed >= slow_start_ms {
+            return FULL_SHARE;
+        }
+        // Less than nothing at all: a peer that is alone available takes what there is.
+        (elapsed * FULL_SHARE / slow_start_ms).max(1)
+    }
+
     /// Compares connections in proportion to weight, by cross multiplication.
-    pub(crate) fn load_against(&self, other: &Peer) -> std::cmp::Ordering {
-        (u64::from(self.conns) * u64::from(other.spec.weight))
-            .cmp(&(u64::from(other.conns) * u64::from(self.spec.weight)))
+    pub(crate) fn load_against(&self, other: &Peer, now_ms: u64) -> std::cmp::Ordering {
+        let load = |peer: &Peer, against: &Peer| {
+            let weight = u64::from(against.spec.weight) * against.share(now_ms);
+            u64::from(peer.conns).saturating_mul(weight)
+        };
+        load(self, other).cmp(&load(other, self))
     }
 
     /// Takes one step of the smooth weighted round robin: the peer gains its effective weight, which then recovers by
-    /// one towards the configured weight. Returns the weight gained.
-    pub(crate) fn gain(&mut self) -> i64 {
-        let gained = self.effective_weight;
+    /// one towards the configured weight. Returns the weight gained. In a group with `slow_start`, weights are counted in
+    /// shares.
+    pub(crate) fn gain(&mut self, now_ms: u64, in_shares: bool) -> i64 {
+        let mut gained = self.effective_weight;
+        if in_shares {
+            gained = gained.saturating_mul(self.share(now_ms) as i64);
+        }
         self.current_weight += gained;
         if self.effective_weight < self.weight() {
             self.effective_weight += 1;
@@ -130,8 +174,11 @@ impl Peer {
     }
 
     /// Records a success: failures are forgotten if they are from an earlier window.
-    pub(crate) fn record_success(&mut self) {
+    pub(crate) fn record_success(&mut self, now_ms: u64) {
         if self.accessed_ms < self.checked_ms {
+            if self.spec.max_fails > 0 && self.fails >= self.spec.max_fails {
+                self.recovered_ms = now_ms;
+            }
             self.fails = 0;
         }
     }
@@ -146,11 +193,12 @@ impl Peer {
     }
 
     /// Inherits the state of the same server: its failures, and its weights unless the weight was changed.
-    fn inherit(&mut self, old: &Peer) {
+    fn inherit(&mut self, old: &Peer, same_unit: bool) {
         self.fails = old.fails;
         self.accessed_ms = old.accessed_ms;
         self.checked_ms = old.checked_ms;
-        if self.spec.weight == old.spec.weight {
+        self.recovered_ms = old.recovered_ms;
+        if self.spec.weight == old.spec.weight && same_unit {
             self.current_weight = old.current_weight;
             self.effective_weight = old.effective_weight;
         }
@@ -165,11 +213,22 @@ pub(crate) struct Peers {
     /// Where each primary's share of the summed weights ends; the last one is the sum.
     weight_ends: Vec<u64>,
     next_id: u64,
+    /// The entries of their health, if they are checked.
+    health: Option<Arc<GroupHealth>>,
+    /// Weights are counted in shares: a peer has `slow_start`.
+    pub(crate) in_shares: bool,
 }
 
 impl Peers {
-    pub(crate) fn new(specs: &[PeerSpec]) -> Peers {
-        let mut peers = Peers { list: Vec::new(), primaries: 0, weight_ends: Vec::new(), next_id: 0 };
+    pub(crate) fn new(specs: &[PeerSpec], health: Option<Arc<GroupHealth>>) -> Peers {
+        let mut peers = Peers {
+            list: Vec::new(),
+            primaries: 0,
+            weight_ends: Vec::new(),
+            next_id: 0,
+            health,
+            in_shares: false,
+        };
         peers.replace(specs);
         peers
     }
@@ -178,13 +237,14 @@ impl Peers {
     /// returned.
     pub(crate) fn replace(&mut self, specs: &[PeerSpec]) -> Vec<Peer> {
         let mut old: Vec<Option<Peer>> = self.list.drain(..).map(Some).collect();
+        let in_shares = specs.iter().any(|spec| spec.slow_start_ms > 0);
         let ordered = specs.iter().filter(|spec| !spec.backup).chain(specs.iter().filter(|spec| spec.backup));
         let twins = twins(ordered.clone(), old.iter().flatten());
         for (spec, twin) in ordered.zip(twins) {
-            let mut peer = Peer::new(spec, self.next_id);
+            let mut peer = Peer::new(spec, self.next_id, self.health.as_deref());
             match twin.and_then(|index| old[index].take()) {
                 Some(twin) => {
-                    peer.inherit(&twin);
+                    peer.inherit(&twin, in_shares == self.in_shares);
                     peer.id = twin.id;
                     peer.conns = twin.conns;
                 }
@@ -192,6 +252,7 @@ impl Peers {
             }
             self.list.push(peer);
         }
+        self.in_shares = in_shares;
         self.primaries = specs.iter().filter(|spec| !spec.backup).count();
         self.weight_ends.clear();
         let mut sum = 0;
@@ -207,9 +268,14 @@ impl Peers {
         let twins = twins(self.list.iter().map(|peer| &peer.spec), old.list.iter());
         for (peer, twin) in self.list.iter_mut().zip(twins) {
             if let Some(index) = twin {
-                peer.inherit(&old.list[index]);
+                peer.inherit(&old.list[index], old.in_shares == self.in_shares);
             }
         }
+    }
+
+    /// Returns the entries of their health, if they are checked.
+    pub(crate) fn health(&self) -> Option<&Arc<GroupHealth>> {
+        self.health.as_ref()
     }
 
     pub(crate) fn primaries(&self) -> Range<usize> {

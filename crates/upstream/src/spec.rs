@@ -24,6 +24,9 @@ pub struct PeerSpec {
     pub max_fails: u32,
     /// Both the window in which failures count and the time the peer is then left alone, in milliseconds.
     pub fail_timeout_ms: u64,
+    /// How long its weight grows after a recovery until it is the full one, in milliseconds; 0 is not at all. Only the
+    /// round robin and `least_conn` know it.
+    pub slow_start_ms: u64,
     /// Used only when no primary peer is available.
     pub backup: bool,
     /// Never used.
@@ -41,6 +44,7 @@ impl PeerSpec {
             max_conns: 0,
             max_fails: 1,
             fail_timeout_ms: 10_000,
+            slow_start_ms: 0,
             backup: false,
             down: false,
         }
@@ -97,7 +101,8 @@ impl BalancerSpec {
         BalancerSpec::Random { two: Some(TwoBy::LeastConn) },
     ];
 
-    /// Returns true if `backup` is allowed on a `server` line: nginx refuses it for `ip_hash`, `hash` and `random`.
+    /// Returns true if `backup` and `slow_start` are allowed on a `server` line: nginx refuses them for `ip_hash`, `hash`
+    /// and `random`.
     pub fn allows_backup(self) -> bool {
         matches!(self, BalancerSpec::RoundRobin | BalancerSpec::LeastConn)
     }

@@ -12,13 +12,15 @@ pub(super) struct LeastConn;
 impl Balancer for LeastConn {
     fn choose(&self, turn: &mut Turn<'_>) -> Option<usize> {
         let mut least: Option<usize> = None;
+        let now_ms = turn.now_ms;
         let mut several = false;
         for index in turn.tier() {
             if !turn.is_eligible(index) {
                 continue;
             }
-            let order = least
-                .map_or(Ordering::Less, |least| turn.peers.list[index].load_against(&turn.peers.list[least]));
+            let order = least.map_or(Ordering::Less, |least| {
+                turn.peers.list[index].load_against(&turn.peers.list[least], now_ms)
+            });
             match order {
                 Ordering::Less => {
                     least = Some(index);
@@ -38,13 +40,14 @@ impl Balancer for LeastConn {
 fn rotate_among_equals(turn: &mut Turn<'_>, first: usize) -> Option<usize> {
     let mut best = first;
     let mut total = 0;
+    let (now_ms, in_shares) = (turn.now_ms, turn.peers.in_shares);
     for index in first..turn.tier().end {
         if !turn.is_eligible(index)
-            || turn.peers.list[index].load_against(&turn.peers.list[first]) != Ordering::Equal
+            || turn.peers.list[index].load_against(&turn.peers.list[first], now_ms) != Ordering::Equal
         {
             continue;
         }
-        total += turn.peer(index).gain();
+        total += turn.peer(index).gain(now_ms, in_shares);
         if turn.peers.list[index].current_weight > turn.peers.list[best].current_weight {
             best = index;
         }

@@ -30,7 +30,7 @@ impl Balancer for Random {
                         continue;
                     }
                     (Some(TwoBy::LeastConn), Some(first)) => {
-                        let order = turn.peers.list[index].load_against(&turn.peers.list[first]);
+                        let order = turn.peers.list[index].load_against(&turn.peers.list[first], turn.now_ms);
                         return Some(if order == Ordering::Greater { first } else { index });
                     }
                 }

@@ -26,12 +26,13 @@ pub(super) fn choose(turn: &mut Turn<'_>) -> Option<usize> {
 pub(super) fn choose_among(turn: &mut Turn<'_>, indexes: impl Iterator<Item = usize>) -> Option<usize> {
     let mut best: Option<(usize, i64)> = None;
     let mut total = 0;
+    let (now_ms, in_shares) = (turn.now_ms, turn.peers.in_shares);
     for index in indexes {
         if !turn.is_eligible(index) {
             continue;
         }
         let peer = turn.peer(index);
-        total += peer.gain();
+        total += peer.gain(now_ms, in_shares);
         if best.is_none_or(|(_, weight)| peer.current_weight > weight) {
             best = Some((index, peer.current_weight));
         }

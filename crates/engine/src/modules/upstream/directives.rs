@@ -19,6 +19,8 @@ pub(super) struct GroupDraft {
     hash: Option<Span>,
     /// The first `backup`, which not every balancing method takes.
     backup: Option<Span>,
+    /// The first `slow_start`, likewise.
+    slow_start: Option<Span>,
     keepalive: Setting<Option<(u32, bool)>>,
     requests: Setting<u32>,
     time_ms: Setting<u64>,
@@ -33,6 +35,7 @@ impl Default for GroupDraft {
             balancer: None,
             hash: None,
             backup: None,
+            slow_start: None,
             keepalive: Setting::new(None),
             requests: Setting::new(keepalive.requests),
             time_ms: Setting::new(keepalive.time_ms),
@@ -61,12 +64,12 @@ pub(super) const DIRECTIVES: &[Directive] = &[
         Contexts::UPSTREAM,
         Args::AtLeast(1),
         "address [weight=number] [max_conns=number] [max_fails=number] [fail_timeout=time] \
-         [backup] [down]",
+         [slow_start=time] [backup] [down]",
         server,
     )
     .doc(
-        "A server of the group, with weight=, max_conns=, max_fails=, fail_timeout=, backup, \
-         down. A host name is resolved at load, and each of its addresses is a server.",
+        "A server of the group, with weight=, max_conns=, max_fails=, fail_timeout=, slow_start=, \
+         backup, down. After a recovery its weight grows to the full one within slow_start=. A host name is resolved at load, and each of its addresses is a server.",
     )
     .example("server 127.0.0.1:8081 weight=2 max_fails=3 fail_timeout=30s;"),
     Directive::new("least_conn", Contexts::UPSTREAM, Args::Exactly(0), "", |b, d| {
@@ -153,7 +156,8 @@ fn no_servers(d: &conf::Directive) -> Diagnostic {
 
 /// Makes the group of what the block said.
 fn complete(entry: &GroupEntry, draft: GroupDraft) -> (GroupSpec, Option<Diagnostic>) {
-    let GroupDraft { peers, balancer, hash, backup, keepalive, requests, time_ms, timeout_ms } = draft;
+    let GroupDraft { peers, balancer, hash, backup, slow_start, keepalive, requests, time_ms, timeout_ms } =
+        draft;
     let balancer = balancer.unwrap_or_default();
     let fallback = KeepaliveSpec::default();
     let (max_idle, local) = keepalive.unwrap_or((fallback.max_idle, fallback.local));
@@ -165,6 +169,10 @@ fn complete(entry: &GroupEntry, draft: GroupDraft) -> (GroupSpec, Option<Diagnos
         Some(span) if !balancer.allows_backup() => Some(
             Diagnostic::error(span, "balancing method does not support parameter \"backup\"")
                 .help("round robin and least_conn have backup servers"),
+        ),
+        _ if let Some(span) = slow_start.filter(|_| !balancer.allows_backup()) => Some(
+            Diagnostic::error(span, "balancing method does not support parameter \"slow_start\"")
+                .help("round robin and least_conn have slow_start"),
         ),
         Some(span) if !has_primary => Some(
             Diagnostic::error(span, format!("no servers in upstream \"{name}\""))
@@ -316,6 +324,7 @@ struct Parameters {
     max_conns: u32,
     max_fails: u32,
     fail_timeout_ms: u64,
+    slow_start: Option<(u64, Span)>,
     backup: Option<Span>,
     down: bool,
 }
@@ -327,6 +336,7 @@ impl Parameters {
             max_conns: 0,
             max_fails: 1,
             fail_timeout_ms: 10_000,
+            slow_start: None,
             backup: None,
             down: false,
         };
@@ -354,9 +364,14 @@ impl Parameters {
                     .ok_or_else(|| wrong().help("a time in whole seconds: 30s, 1m"))?
                     .saturating_mul(1000);
             }
+            (b"slow_start", Some(value)) => {
+                let ms = conf::value::parse_time_ms(value);
+                let ms = ms.ok_or_else(|| wrong().help("a time: 500ms, 30s"))?;
+                self.slow_start = (ms > 0).then_some((ms, word.span));
+            }
             (b"backup", None) => self.backup = Some(word.span),
             (b"down", None) => self.down = true,
-            (b"resolve" | b"drain", None) | (b"service" | b"route" | b"slow_start", Some(_)) => {
+            (b"resolve" | b"drain", None) | (b"service" | b"route", Some(_)) => {
                 return Err(unsupported_parameter(word, &String::from_utf8_lossy(name), "server"));
             }
             _ => return Err(wrong()),
@@ -377,6 +392,7 @@ fn server(b: &mut Builder<'_>, d: &conf::Directive) -> Result<(), Diagnostic> {
     let addresses = addresses(b, word)?;
     let draft = draft(b, d)?;
     draft.backup = draft.backup.or(parameters.backup);
+    draft.slow_start = draft.slow_start.or(parameters.slow_start.map(|(_, span)| span));
     draft.peers.extend(addresses.into_iter().map(|address| PeerSpec {
         name: word.text().to_string(),
         address,
@@ -384,6 +400,7 @@ fn server(b: &mut Builder<'_>, d: &conf::Directive) -> Result<(), Diagnostic> {
         max_conns: parameters.max_conns,
         max_fails: parameters.max_fails,
         fail_timeout_ms: parameters.fail_timeout_ms,
+        slow_start_ms: parameters.slow_start.map_or(0, |(ms, _)| ms),
         backup: parameters.backup.is_some(),
         down: parameters.down,
     }));
