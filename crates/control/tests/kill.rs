@@ -25,6 +25,7 @@ fn rules() -> Rules {
         kind: KeyKind::Host,
         max_keys: 100,
         max_key_len: 255,
+        groups: Box::default(),
     }
 }
 

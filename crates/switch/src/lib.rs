@@ -21,10 +21,13 @@ mod key;
 mod kind;
 mod memory_store;
 mod order;
+mod overlay;
 mod plan;
 mod refusal;
 mod route;
 mod rules;
+mod server;
+mod server_plan;
 mod store;
 mod subject;
 mod table;
@@ -40,13 +43,21 @@ pub use key::{Key, KeyFault, KeyKind, Shape, normalise};
 pub use kind::CommitKind;
 pub use memory_store::MemoryStore;
 pub use order::{Action, Expected, Meta, Order};
+pub use overlay::{
+    BaseGroup, BaseServer, EffectiveGroup, EffectiveServer, OverlayServer, ServerSource,
+    apply as apply_overlay, overlay_of,
+};
 pub use plan::{Plan, plan};
 pub use refusal::{Code, Details, Refusal};
 pub use route::{MAX_SHARES, Route, RouteFault, Share, Split, point_of, salted_point_of};
 pub use rules::{Orphan, Rules};
+pub use server::{
+    GROUP_SUBJECT, SERVER_SUBJECT, ServerEntry, ServerOrder, ServerParams, ServerVerb, named_server,
+    server_address,
+};
 pub use store::{Filter, Loaded, Pending, Store, StoreFault, StoreFaultKind, commit_at};
 pub use subject::{DEFAULT_IN_FILE, DEFAULT_SUBJECT, KEY_SUBJECT, SubjectChange, SubjectValue, Subjects};
 pub use table::{Table, TableEntry};
 pub use tables::Tables;
-pub use undo::{Undoing, UndoneKey};
+pub use undo::{Undoing, UndoneKey, UndoneSubject};
 pub use visible::{is_hidden, visible, visible_json};

@@ -93,6 +93,7 @@ mod tests {
             kind: KeyKind::Text,
             max_keys: 10,
             max_key_len: 10,
+            groups: Box::default(),
         }
     }
 

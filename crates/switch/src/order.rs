@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use hashbrown::{HashMap, HashSet};
 
-use crate::{Change, Commit, CommitKind, Key, Route, Undoing};
+use crate::{Change, Commit, CommitKind, Key, Route, ServerOrder, Undoing};
 
 /// An order to one switch.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,6 +35,8 @@ pub enum Action {
     Confirm(u64),
     /// Take back a commit that was not confirmed in time. Keys that were changed since keep the later decision.
     Revert(Undoing),
+    /// Change servers of groups. All or none.
+    Servers(Vec<ServerOrder>),
 }
 
 /// Who orders it, why, and under which conditions.
@@ -75,7 +77,7 @@ impl Order {
             Action::Undo(undoing) | Action::Revert(undoing) => {
                 undoing.keys().iter().map(|undone| &undone.key).chain(undoing.missing()).collect()
             }
-            Action::Confirm(_) | Action::Default { .. } => Vec::new(),
+            Action::Confirm(_) | Action::Default { .. } | Action::Servers(_) => Vec::new(),
         }
     }
 
@@ -101,6 +103,13 @@ impl Order {
                             && commit.changes.iter().all(|change| named.contains(&change.key))
                     }
                 },
+                Action::Servers(orders) => {
+                    commit.kind == CommitKind::Server
+                        && commit
+                            .subjects
+                            .iter()
+                            .all(|change| orders.iter().any(|order| order.may_have_made(change)))
+                }
                 Action::Default { .. } => commit.kind == CommitKind::Default,
                 Action::Confirm(of) => commit.kind == CommitKind::Confirm { of: *of },
                 Action::Revert(undoing) => {

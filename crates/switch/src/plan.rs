@@ -9,7 +9,7 @@ use hashbrown::HashSet;
 
 use crate::{
     Action, BootTime, Change, ClockReading, Code, Commit, CommitKind, Details, Expected, Hash, Key, Meta,
-    Order, Pending, Refusal, Route, Rules, SubjectChange, Table, Undoing, UndoneKey, default,
+    Order, Pending, Refusal, Route, Rules, SubjectChange, Table, Undoing, UndoneKey, default, server_plan,
 };
 
 /// Longest actor and idempotency key, bytes.
@@ -32,6 +32,8 @@ pub struct Plan {
     pub subjects: Vec<SubjectChange>,
     /// The targets that would get requests by it: the gate checks these.
     pub targets: Vec<Arc<str>>,
+    /// The servers that would get requests by it and get none now, with their groups: the gate checks these too.
+    pub enlisted: Vec<(Arc<str>, String)>,
     /// Keys that a revert leaves unchanged, because they were changed after the commit it takes back.
     pub left_alone: Vec<Key>,
     /// There is nothing to commit: every key already has its route.
@@ -59,6 +61,7 @@ pub struct Plan {
 ///     kind: KeyKind::Host,
 ///     max_keys: 1000,
 ///     max_key_len: 255,
+///     groups: Box::default(),
 /// };
 /// let key = Key::parse(KeyKind::Host, b"shop.example.com", 255)?;
 /// let order = |route: &str| Order {
@@ -91,6 +94,7 @@ pub fn plan(table: &Table, rules: &Rules, order: &Order, pending: &[Pending]) ->
             if let Some(undone) = undoing.default_change() {
                 subjects = default::undo(table, rules, undone, order.meta.force)?;
             }
+            subjects.extend(server_plan::undo(table, rules, undoing, order.meta.force)?);
             undo(table, undoing, order.meta.force, !subjects.is_empty())?
         }
         Action::Default { former, target } => {
@@ -107,7 +111,14 @@ pub fn plan(table: &Table, rules: &Rules, order: &Order, pending: &[Pending]) ->
             }
             (CommitKind::Confirm { of: *of }, Vec::new())
         }
-        Action::Revert(undoing) => revert(table, undoing, pending, &mut left_alone)?,
+        Action::Revert(undoing) => {
+            subjects = server_plan::revert(table, undoing);
+            revert(table, undoing, pending, &mut left_alone)?
+        }
+        Action::Servers(orders) => {
+            subjects = server_plan::set(table, rules, orders, order.meta.force)?;
+            (CommitKind::Server, Vec::new())
+        }
     };
     let changes = known_targets(rules, changes)?;
     let default = Arc::clone(table.default_target(&rules.default));
@@ -121,6 +132,7 @@ pub fn plan(table: &Table, rules: &Rules, order: &Order, pending: &[Pending]) ->
     Ok(Plan {
         revision: table.revision() + 1,
         targets: served(&default, &changes, &subjects),
+        enlisted: server_plan::enlisted(table, rules, &subjects),
         left_alone,
         default,
         // A confirmation or a revert settles a commit even if no key changes.

@@ -44,9 +44,12 @@ codes! {
     UnknownKey "unknown_key" 404 "The key has no entry in the table.";
     UnknownRevision "unknown_revision" 404 "The history has no commit of this revision.";
     UnknownTarget "unknown_target" 422 "The route names a target that the switch does not have.";
+    UnknownGroup "unknown_group" 404 "There is no group of this name.";
+    UnknownServer "unknown_server" 404 "The group has no such server.";
     BadKey "bad_key" 422 "The text is not a valid key of this switch.";
     BadRoute "bad_route" 422 "The text is not a valid route.";
     BadOrder "bad_order" 422 "The order contradicts itself, or a part of it is missing or too long.";
+    BadServer "bad_server" 422 "The text is not a valid address of a server, or a parameter is not valid.";
     TooManyKeys "too_many_keys" 422 "The table would have more keys than the configuration allows.";
     RevisionConflict "revision_conflict" 412 "The switch is not at the revision that was expected.";
     EntryConflict "entry_conflict" 412 "A key is not as it was expected.";
@@ -54,6 +57,8 @@ codes! {
     NothingToUndo "nothing_to_undo" 409 "There is no change in effect that could be undone.";
     ChangedSince "changed_since" 409 "A key was changed after the commit to be undone.";
     NothingToConfirm "nothing_to_confirm" 409 "The commit is not waiting for a confirmation.";
+    ServerExists "server_exists" 409 "The group already has this server.";
+    GroupEmptied "group_emptied" 409 "A group that gets requests would have no server left for them.";
     GateFailed "gate_failed" 409 "Too few servers of the target are healthy.";
     StoreFailed "store_failed" 503 "The store could not save the commit.";
     StoreReadOnly "store_read_only" 503 "The store cannot be written.";

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use hashbrown::HashSet;
 
-use crate::{Key, KeyFault, KeyKind, Shape, Table};
+use crate::{BaseGroup, Key, KeyFault, KeyKind, Shape, Table};
 
 /// The rules of one switch, made at load by the engine.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,6 +23,8 @@ pub struct Rules {
     pub max_keys: usize,
     /// `keys length=`: how long a key may be, in bytes.
     pub max_key_len: usize,
+    /// The groups whose servers its orders may change. None but of the groups' own store.
+    pub groups: Box<[BaseGroup]>,
 }
 
 /// A key whose target is not in the configuration.
@@ -103,6 +105,7 @@ mod tests {
             kind,
             max_keys: 1000,
             max_key_len: 64,
+            groups: Box::default(),
         };
         rules.doubt(&Key::parse(kind, text.as_bytes(), 64).unwrap(), sure).err()
     }

@@ -62,7 +62,7 @@ pub struct Subjects(BTreeMap<(String, String), SubjectValue>);
 impl Subjects {
     /// Returns the value of a subject.
     pub fn get(&self, subject: &str, name: &str) -> Option<&SubjectValue> {
-        self.of(subject).find(|(found, _)| *found == name).map(|(_, value)| value)
+        self.0.get(&(subject.to_owned(), name.to_owned()))
     }
 
     /// Returns all values of a kind of subject, with their names.

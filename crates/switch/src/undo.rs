@@ -13,6 +13,7 @@
 
 use hashbrown::HashMap;
 
+use crate::server::{GROUP_SUBJECT, SERVER_SUBJECT};
 use crate::{Change, Filter, Key, Route, Store, StoreFault, SubjectChange, UndoneDefault, commit_at};
 
 /// Commits that are read at a time.
@@ -25,6 +26,24 @@ pub struct Undoing {
     keys: Vec<UndoneKey>,
     missing: Vec<Key>,
     default: Option<UndoneDefault>,
+    subjects: Vec<UndoneSubject>,
+}
+
+/// One server or group of an [`Undoing`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UndoneSubject {
+    /// Its kind.
+    pub subject: String,
+    /// Which of them.
+    pub name: String,
+    /// The revision whose change is taken back.
+    pub of: u64,
+    /// Its value before that change.
+    pub restore: Option<String>,
+    /// Its value now, according to the history.
+    pub seen: Option<String>,
+    /// A newer change that is in effect.
+    pub later: Option<u64>,
 }
 
 /// One key of an [`Undoing`].
@@ -93,11 +112,10 @@ impl Walk {
     }
 
     /// Returns the route that the key gets when its change of `revision`, down to which the walk has come, is taken
-    /// back.
+    /// back. `older` returns its changes before a revision, newest first, and the revision from which to go on.
     fn beneath(
         mut self,
-        store: &mut dyn Store,
-        key: &Key,
+        mut older: impl FnMut(u64) -> Result<Page, StoreFault>,
         revision: u64,
         change: &Change,
     ) -> Result<Option<Route>, StoreFault> {
@@ -105,21 +123,51 @@ impl Walk {
             return Ok(change.before.clone());
         }
         let mut oldest = change.before.clone();
-        let mut before_revision = Some(revision);
+        let mut before_revision = revision;
         loop {
-            let page = store.changes_of(key, before_revision, PAGE)?;
-            for (older, change) in &page {
-                if let Step::Stands = self.step(*older, change) {
+            let (changes, next) = older(before_revision)?;
+            for (revision, change) in &changes {
+                if let Step::Stands = self.step(*revision, change) {
                     return Ok(change.after.clone());
                 }
                 oldest.clone_from(&change.before);
             }
-            match page.last() {
-                Some(&(older, _)) if page.len() == PAGE => before_revision = Some(older),
-                _ => return Ok(oldest),
+            match next {
+                Some(next) => before_revision = next,
+                None => return Ok(oldest),
             }
         }
     }
+}
+
+/// Changes with their revisions, newest first, and where older ones begin, if there are any.
+type Page = (Vec<(u64, Change)>, Option<u64>);
+
+/// Returns the changes of a key before a revision.
+fn older_of_key(store: &mut dyn Store, key: &Key, before: u64) -> Result<Page, StoreFault> {
+    let page = store.changes_of(key, Some(before), PAGE)?;
+    let next = page.last().filter(|_| page.len() == PAGE).map(|(revision, _)| *revision);
+    Ok((page, next))
+}
+
+/// Returns the changes of a server or a group before a revision.
+fn older_of_subject(store: &mut dyn Store, of: &SubjectChange, before: u64) -> Result<Page, StoreFault> {
+    let page = store.history(&Filter { key: None, before_revision: Some(before), limit: PAGE })?;
+    let next = page.last().filter(|_| page.len() == PAGE).map(|commit| commit.revision);
+    let changes = page.iter().flat_map(|commit| {
+        let changes = commit.subjects.iter().filter(|change| is_of(change, of));
+        changes.map(|change| (commit.revision, as_key(change)))
+    });
+    Ok((changes.collect(), next))
+}
+
+fn is_of(change: &SubjectChange, other: &SubjectChange) -> bool {
+    change.subject == other.subject && change.name == other.name
+}
+
+/// Returns true if a change of it is taken back as one of a key is: that of a server or a group.
+fn is_walked(change: &SubjectChange) -> bool {
+    [SERVER_SUBJECT, GROUP_SUBJECT].contains(&&*change.subject)
 }
 
 impl Undoing {
@@ -135,6 +183,8 @@ impl Undoing {
         // The default is walked back like a key.
         let mut default = commit.moved_default().and_then(|change| change.before.clone());
         let mut default_walk = Walk::default();
+        let mut others: Vec<(&SubjectChange, Walk)> =
+            commit.subjects.iter().filter(|one| is_walked(one)).map(|one| (one, Walk::default())).collect();
         let mut filter = Filter { key: None, before_revision: None, limit: PAGE };
         loop {
             let page = store.history(&filter)?;
@@ -150,6 +200,13 @@ impl Undoing {
                     && let Step::Stands = default_walk.step(newer.revision, &as_key(change))
                 {
                     default_walk.later.get_or_insert(newer.revision);
+                }
+                for (undone, walk) in &mut others {
+                    if let Some(change) = newer.subjects.iter().find(|change| is_of(change, undone))
+                        && let Step::Stands = walk.step(newer.revision, &as_key(change))
+                    {
+                        walk.later.get_or_insert(newer.revision);
+                    }
                 }
             }
             match page.last() {
@@ -168,7 +225,23 @@ impl Undoing {
                 of: revision,
                 later: walk.since(revision),
                 seen: walk.seen.clone().unwrap_or_else(|| change.after.clone()),
-                restore: walk.beneath(store, &change.key, revision, change)?,
+                restore: walk.beneath(|before| older_of_key(store, &change.key, before), revision, change)?,
+            });
+        }
+        let mut subjects = Vec::with_capacity(others.len());
+        for (change, walk) in others.into_iter().filter(|(_, walk)| !walk.is_dead(revision)) {
+            let key_change = as_key(change);
+            subjects.push(UndoneSubject {
+                subject: change.subject.clone(),
+                name: change.name.clone(),
+                of: revision,
+                later: walk.since(revision),
+                seen: text(walk.seen.clone().unwrap_or_else(|| key_change.after.clone())),
+                restore: text(walk.beneath(
+                    |before| older_of_subject(store, change, before),
+                    revision,
+                    &key_change,
+                )?),
             });
         }
         if default_walk.is_dead(revision) {
@@ -177,10 +250,10 @@ impl Undoing {
         let default = default.map(|restore| UndoneDefault {
             of: revision,
             later: default_walk.since(revision),
-            seen: default_walk.seen.flatten().map(|route| route.to_string()),
+            seen: text(default_walk.seen.flatten()),
             restore,
         });
-        Ok(Some(Undoing { of: Some(revision), keys, missing: Vec::new(), default }))
+        Ok(Some(Undoing { of: Some(revision), keys, missing: Vec::new(), default, subjects }))
     }
 
     /// Undoes the last change in effect of each of these keys.
@@ -188,7 +261,8 @@ impl Undoing {
     /// # Errors
     /// A failure of the store.
     pub fn of_keys(store: &mut dyn Store, keys: &[Key]) -> Result<Undoing, StoreFault> {
-        let mut undoing = Undoing { of: None, keys: Vec::new(), missing: Vec::new(), default: None };
+        let (keys_of, missing, subjects) = (Vec::new(), Vec::new(), Vec::new());
+        let mut undoing = Undoing { of: None, keys: keys_of, missing, default: None, subjects };
         for key in keys {
             match last_standing(store, key)? {
                 Some(found) => undoing.keys.push(found),
@@ -212,11 +286,17 @@ impl Undoing {
                 Some(Undoing::of_keys(store, &keys)?)
             }
         };
-        let fresh_default = fresh.as_ref().and_then(|fresh| fresh.default.clone());
+        let (fresh_default, fresh_subjects) =
+            fresh.as_ref().map(|fresh| (fresh.default.clone(), fresh.subjects.clone())).unwrap_or_default();
         let fresh: HashMap<(&Key, u64), &UndoneKey, foldhash::fast::RandomState> =
             fresh.iter().flat_map(Undoing::keys).map(|undone| ((&undone.key, undone.of), undone)).collect();
-        let mut again =
-            Undoing { of: self.of, keys: Vec::new(), missing: self.missing.clone(), default: fresh_default };
+        let mut again = Undoing {
+            of: self.of,
+            keys: Vec::new(),
+            missing: self.missing.clone(),
+            default: fresh_default,
+            subjects: fresh_subjects,
+        };
         for old in &self.keys {
             match fresh.get(&(&old.key, old.of)) {
                 Some(undone) => again.keys.push((*undone).clone()),
@@ -238,6 +318,11 @@ impl Undoing {
         self.default.as_ref()
     }
 
+    /// Returns the changes of servers and groups to take back.
+    pub fn subjects(&self) -> &[UndoneSubject] {
+        &self.subjects
+    }
+
     /// Returns the changes to take back.
     pub fn keys(&self) -> &[UndoneKey] {
         &self.keys
@@ -249,9 +334,14 @@ impl Undoing {
     }
 }
 
-/// Returns a change of the default as one of a key, to walk it back.
+/// Returns the text that a route of [`as_key`] was made of.
+fn text(route: Option<Route>) -> Option<String> {
+    route.map(|route| route.to_string())
+}
+
+/// Returns a change of what is no key as one of a key, to walk it back.
 fn as_key(change: &SubjectChange) -> Change {
-    let route = |target: &Option<String>| target.as_deref().map(|target| Route::One(target.into()));
+    let route = |value: &Option<String>| value.as_deref().map(|value| Route::One(value.into()));
     Change {
         key: Key::empty(),
         before: route(&change.before),
@@ -272,7 +362,7 @@ fn last_standing(store: &mut dyn Store, key: &Key) -> Result<Option<UndoneKey>, 
                     of: *revision,
                     seen: walk.seen.clone().unwrap_or_default(),
                     later: None,
-                    restore: walk.beneath(store, key, *revision, change)?,
+                    restore: walk.beneath(|before| older_of_key(store, key, before), *revision, change)?,
                 }));
             }
         }

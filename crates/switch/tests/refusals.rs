@@ -5,8 +5,9 @@
 use std::sync::Arc;
 
 use pointsman_switch::{
-    Action, Code, Details, Expected, Hold, HoldLimits, Key, KeyKind, MemoryStore, Meta, Order, Refusal,
-    Route, Rules, Store, StoreFault, StoreFaultKind, Tables, Undoing, plan,
+    Action, BaseGroup, BaseServer, Code, Details, Expected, Hold, HoldLimits, Key, KeyKind, MemoryStore,
+    Meta, Order, Refusal, Route, Rules, ServerOrder, ServerParams, ServerVerb, Store, StoreFault,
+    StoreFaultKind, Tables, Undoing, plan,
 };
 
 const NOW_MS: u64 = 1_000_000;
@@ -20,6 +21,18 @@ fn rules() -> Rules {
         kind: KeyKind::Host,
         max_keys: 2,
         max_key_len: 20,
+        groups: [BaseGroup {
+            name: "green".into(),
+            servers: vec![BaseServer {
+                name: "10.0.0.1:8081".to_owned(),
+                addresses: vec!["10.0.0.1:8081".to_owned()],
+                params: ServerParams::default(),
+            }],
+            allows_backup: false,
+            max_weights: None,
+            users: vec!["switch \"live\"".to_owned()],
+        }]
+        .into(),
     }
 }
 
@@ -29,6 +42,10 @@ fn key(text: &str) -> Key {
 
 fn set(keys: &[(&str, &str)]) -> Action {
     Action::Set(keys.iter().map(|(name, route)| (key(name), route.parse().ok())).collect())
+}
+
+fn servers(group: &str, server: &str, verb: ServerVerb) -> Action {
+    Action::Servers(vec![ServerOrder { group: group.to_owned(), server: server.to_owned(), verb }])
 }
 
 /// A store that orders go to.
@@ -85,6 +102,16 @@ fn provoke(code: Code) -> Option<Refusal> {
         Code::UnknownKey => Refusal::unknown_key(&key("a")),
         Code::UnknownRevision => switch.of_commit(1).unwrap_err(),
         Code::UnknownTarget => switch.refused(set(&[("a", "green"), ("b", "green=1 red=0")]), plain()),
+        Code::UnknownGroup => switch.refused(servers("gren", "10.0.0.1:8081", ServerVerb::Down), plain()),
+        Code::UnknownServer => switch.refused(servers("green", "10.0.0.2:8081", ServerVerb::Drain), plain()),
+        Code::BadServer => {
+            switch.refused(servers("green", "backend", ServerVerb::Add(ServerParams::default())), plain())
+        }
+        Code::ServerExists => {
+            let add = ServerVerb::Add(ServerParams::default());
+            switch.refused(servers("green", "10.0.0.1:8081", add), plain())
+        }
+        Code::GroupEmptied => switch.refused(servers("green", "10.0.0.1:8081", ServerVerb::Remove), plain()),
         Code::BadKey => {
             switch.refused(set(&[("a", "green"), ("this-is-far-too.long.example", "green")]), plain())
         }

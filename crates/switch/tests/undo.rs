@@ -34,6 +34,7 @@ impl TestSwitch {
             kind: KeyKind::Host,
             max_keys: 100,
             max_key_len: 64,
+            groups: Box::default(),
         };
         TestSwitch { store: MemoryStore::new(), rules, now_ms: 0 }
     }

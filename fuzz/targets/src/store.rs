@@ -47,6 +47,7 @@ fn rules() -> Rules {
         kind: KIND,
         max_keys: 1000,
         max_key_len: 255,
+        groups: Box::default(),
     }
 }
 

@@ -45,6 +45,7 @@ impl Run {
             kind: KeyKind::Text,
             max_keys: 10,
             max_key_len: 64,
+            groups: Box::default(),
         };
         let decisions = KEYS.map(|text| (text, Vec::new())).into();
         let (store, table) = (MemoryStore::new(), Table::default());

@@ -27,6 +27,7 @@ fn rules() -> Rules {
         kind: KeyKind::Host,
         max_keys: MAX_KEYS,
         max_key_len: 64,
+        groups: Box::default(),
     }
 }
 

@@ -87,6 +87,7 @@ impl From<CheckOrder> for Declarations {
                 kind: if one.hosts { KeyKind::Host } else { KeyKind::Text },
                 max_keys: one.max_keys,
                 max_key_len: one.max_key_len,
+                groups: Box::default(),
             }),
             state: one.store.map_or(StatePath::Memory, |path| StatePath::File(PathBuf::from(path))),
         };

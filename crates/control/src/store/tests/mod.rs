@@ -31,6 +31,7 @@ fn rules() -> Rules {
         kind: KIND,
         max_keys: 1_000_000,
         max_key_len: 255,
+        groups: Box::default(),
     }
 }
 

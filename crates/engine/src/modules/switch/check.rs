@@ -145,6 +145,7 @@ fn rules(b: &mut Builder<'_>, draft: &SwitchDraft, groups: &[Group]) -> Option<R
         kind: draft.key.0,
         max_keys,
         max_key_len,
+        groups: Box::default(),
     })
 }
 
