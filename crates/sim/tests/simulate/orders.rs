@@ -445,6 +445,7 @@ fn what(order: &Order) -> String {
         Action::Set(sets) => format!("a set of {} keys", sets.len()),
         Action::Undo(undoing) => format!("an undo of {:?}", undoing.of()),
         Action::Confirm(of) => format!("a confirmation of {of}"),
+        Action::Servers(orders) => format!("orders on {} servers", orders.len()),
         Action::Revert(undoing) => format!("a revert of {:?}", undoing.of()),
         Action::Default { target, .. } => format!("the default {target}"),
     }
