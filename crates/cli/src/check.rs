@@ -5,6 +5,7 @@
 
 use crate::client::{Call, Client};
 use crate::endpoint::Endpoint;
+use crate::tls_options::TlsOptions;
 use control::api::types::{CheckOrder, Checked};
 use control::{Declarations, StoreCheck};
 use engine::Config;
@@ -45,7 +46,7 @@ fn ask(config: &Config, declared: &Declarations) -> StoreCheck {
     // A plain struct: there is nothing in it that JSON could not say.
     let body = serde_json::to_vec(&CheckOrder::from(declared)).unwrap_or_default();
     let call = Call { method: Method::POST, body: Some(body), ..Call::get("/v1/check") };
-    let asked = Client::new(Endpoint::Socket(socket.path.clone()), None)
+    let asked = Client::new(Endpoint::Socket(socket.path.clone()), None, &TlsOptions::default())
         .and_then(|client| client.ask::<Checked>(&call));
     match asked {
         Ok((Checked { faults, unchecked, notes }, _)) => StoreCheck { faults, unchecked, notes },

@@ -2,8 +2,10 @@
 //!
 //! Owns the connection, retries of what got no answer, and the parsing of refusals. Must never print anything.
 
-use crate::endpoint::Endpoint;
+use crate::endpoint::{self, Endpoint};
 use crate::error::{Code, Error};
+use crate::tls_options::TlsOptions;
+use bstr::ByteSlice;
 use control::api::types::Problem;
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Bytes, Incoming};
@@ -20,6 +22,8 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio::runtime::Runtime;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::rustls::pki_types::ServerName;
 
 /// Time limit for a connect.
 const CONNECT: Duration = Duration::from_secs(5);
@@ -58,6 +62,8 @@ pub(crate) struct Client {
     endpoint: Endpoint,
     /// The bearer token, for a location.
     token: Option<String>,
+    /// For an https address.
+    tls: Option<TlsConnector>,
     runtime: Runtime,
 }
 
@@ -71,12 +77,19 @@ enum Failed {
 
 impl Client {
     /// Opens no connection yet.
-    pub(crate) fn new(endpoint: Endpoint, token: Option<String>) -> Result<Client, Error> {
+    pub(crate) fn new(endpoint: Endpoint, token: Option<String>, tls: &TlsOptions) -> Result<Client, Error> {
+        if token.is_some() {
+            tls.check_token(&endpoint)?;
+        }
+        let tls = match &endpoint {
+            Endpoint::Http { over_tls: true, .. } => Some(TlsConnector::from(tls.config()?)),
+            _ => None,
+        };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.map_err(|error| {
             Error::new(Code::Unreachable, "system", format!("cannot create an event loop: {error}"), "")
         })?;
-        Ok(Client { endpoint, token, runtime })
+        Ok(Client { endpoint, token, tls, runtime })
     }
 
     /// Sends a call and parses the answer as JSON.
@@ -175,8 +188,12 @@ impl Client {
                 let stream = connected(UnixStream::connect(path)).await?;
                 self.over(stream, call, "pointsman", "").await
             }
-            Endpoint::Http { authority, base } => {
+            Endpoint::Http { authority, base, .. } => {
                 let stream = connected(TcpStream::connect(authority)).await?;
+                let Some(tls) = &self.tls else { return self.over(stream, call, authority, base).await };
+                let name = ServerName::try_from(endpoint::host_of(authority).to_owned());
+                let name = name.map_err(|error| Failed::Connect(io::Error::other(error)))?;
+                let stream = connected(tls.connect(name, stream)).await?;
                 self.over(stream, call, authority, base).await
             }
         }
@@ -219,6 +236,10 @@ impl Client {
             }
             io::ErrorKind::ConnectionRefused => {
                 "pointsman is not running: start it, or give its address with --control"
+            }
+            // What rustls says.
+            io::ErrorKind::InvalidData => {
+                "give the authority that signs the server's certificate with --cacert, and use a name that the certificate has"
             }
             io::ErrorKind::PermissionDenied => {
                 "only its owner may open the control socket; mode= and group= of the control directive admit others"
@@ -266,6 +287,15 @@ impl Client {
                 ),
                 "set the environment variable POINTSMAN_TOKEN to a token from its control_tokens",
             ),
+            // What the server answers to a certificate that it does not accept, and to a missing one.
+            Err(_) if status == 400 && self.tls.is_some() && body.find("SSL certificate").is_some() => {
+                Error::new(
+                    Code::Refused,
+                    "forbidden",
+                    format!("{} did not accept the client certificate (HTTP 400)", self.endpoint),
+                    "give one that its ssl_client_certificate has signed with --cert and --key",
+                )
+            }
             Err(_) => self.strange(&format!("HTTP {status}")),
         }
     }

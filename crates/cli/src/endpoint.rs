@@ -23,14 +23,39 @@ pub(crate) enum Endpoint {
         authority: String,
         /// The path before `/v1`, without a slash at the end.
         base: String,
+        /// It is `https`.
+        over_tls: bool,
     },
+}
+
+impl Endpoint {
+    /// Returns true if what is sent can be read on the way there: not on this machine, and not encrypted.
+    pub(crate) fn is_exposed(&self) -> bool {
+        match self {
+            Endpoint::Http { authority, over_tls: false, .. } => {
+                let host = host_of(authority);
+                let address = host.parse::<std::net::IpAddr>();
+                !host.eq_ignore_ascii_case("localhost")
+                    && !address.is_ok_and(|it| it.to_canonical().is_loopback())
+            }
+            Endpoint::Http { .. } | Endpoint::Socket(_) => false,
+        }
+    }
+}
+
+/// Returns the host of an authority with a port, without brackets.
+pub(crate) fn host_of(authority: &str) -> &str {
+    let host = authority.rsplit_once(':').map_or(authority, |(host, _)| host);
+    host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(host)
 }
 
 impl fmt::Display for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Endpoint::Socket(path) => write!(f, "{}", path.display()),
-            Endpoint::Http { authority, base } => write!(f, "http://{authority}{base}"),
+            Endpoint::Http { authority, base, over_tls } => {
+                write!(f, "http{}://{authority}{base}", if *over_tls { "s" } else { "" })
+            }
         }
     }
 }
@@ -85,22 +110,17 @@ pub(crate) fn find(
     }
 }
 
-/// Parses the value of `--control`: a socket with or without `unix:`, or an http address.
+/// Parses the value of `--control`: a socket with or without `unix:`, or an http or https address.
 fn written(text: &str, folder: &Path) -> Result<Endpoint, Error> {
-    if let Some(rest) = text.strip_prefix("http://") {
+    for (scheme, port, over_tls) in [("http://", 80, false), ("https://", 443, true)] {
+        let Some(rest) = text.strip_prefix(scheme) else { continue };
         let (authority, base) = rest.split_once('/').map_or((rest, String::new()), |(authority, base)| {
             (authority, format!("/{}", base.trim_end_matches('/')))
         });
         let base = if base == "/" { String::new() } else { base };
         let has_port = authority.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok());
-        let authority = if has_port { authority.to_owned() } else { format!("{authority}:80") };
-        return Ok(Endpoint::Http { authority, base });
-    }
-    if text.starts_with("https://") {
-        return Err(Error::usage(
-            "--control does not support https",
-            "use the control socket, or a tunnel to it: ssh -L ./pointsman.sock:/path/to/pointsman.sock HOST",
-        ));
+        let authority = if has_port { authority.to_owned() } else { format!("{authority}:{port}") };
+        return Ok(Endpoint::Http { authority, base, over_tls });
     }
     Ok(Endpoint::Socket(folder.join(socket(OsStr::new(text)))))
 }
@@ -160,11 +180,34 @@ mod tests {
         let endpoint = |text: &str| find(Some(text), None, None, None).unwrap();
         assert_eq!(endpoint("unix:run/a.sock"), Endpoint::Socket("run/a.sock".into()));
         assert_eq!(endpoint("/a.sock"), Endpoint::Socket("/a.sock".into()));
-        let http =
-            |authority: &str, base: &str| Endpoint::Http { authority: authority.into(), base: base.into() };
+        let at = |authority: &str, base: &str, over_tls| Endpoint::Http {
+            authority: authority.into(),
+            base: base.into(),
+            over_tls,
+        };
+        let http = |authority: &str, base: &str| at(authority, base, false);
         assert_eq!(endpoint("http://127.0.0.1:8080/control/"), http("127.0.0.1:8080", "/control"));
         assert_eq!(endpoint("http://gateway"), http("gateway:80", ""));
         assert_eq!(endpoint("http://[::1]/"), http("[::1]:80", ""));
-        assert_eq!(find(Some("https://a"), None, None, None).unwrap_err().code, Code::Usage);
+        assert_eq!(endpoint("https://gateway/x/"), at("gateway:443", "/x", true));
+        assert_eq!(endpoint("https://gateway/x/").to_string(), "https://gateway:443/x");
+    }
+
+    #[test]
+    fn what_leaves_the_machine_in_clear_is_exposed() {
+        let exposed = |text: &str| find(Some(text), None, None, None).unwrap().is_exposed();
+        for text in [
+            "http://gateway/",
+            "http://192.0.2.1:80",
+            "http://[2001:db8::1]:80",
+            "http://localhost.evil.example/",
+        ] {
+            assert!(exposed(text), "{text}");
+        }
+        for text in
+            ["http://LocalHost/", "http://127.8.0.1:80/x", "http://[::1]/", "https://gateway/", "/run/a.sock"]
+        {
+            assert!(!exposed(text), "{text}");
+        }
     }
 }

@@ -36,6 +36,7 @@ mod status;
 mod switch;
 mod time_option;
 mod timeline;
+mod tls_options;
 mod top;
 mod undo;
 mod upgrade;

@@ -5,6 +5,7 @@
 use crate::client::{self, Call, Client};
 use crate::endpoint;
 use crate::error::{Code, Error};
+use crate::tls_options::TlsOptions;
 use clap::Args;
 use control::api::types::{Switch, Switches};
 use std::ffi::{OsStr, OsString};
@@ -22,10 +23,12 @@ pub(crate) struct GlobalOptions {
     /// Directives in front of the configuration file, as given to the server
     #[arg(short = 'g', value_name = "DIRECTIVES", global = true, allow_hyphen_values = true)]
     globals: Option<OsString>,
-    /// Control socket (unix:PATH), or the http:// address of a location with control_api; without it and -p, the environment
-    /// variable POINTSMAN_CONTROL. POINTSMAN_TOKEN holds the token for the address
+    /// Control socket (unix:PATH), or the https:// or http:// address of a location with control_api; without it and -p,
+    /// the environment variable POINTSMAN_CONTROL. POINTSMAN_TOKEN holds the token for the address
     #[arg(long, value_name = "ADDRESS", global = true)]
     control: Option<String>,
+    #[command(flatten)]
+    tls: TlsOptions,
     /// Name of the switch, if there are several
     #[arg(long, value_name = "NAME", global = true)]
     switch: Option<String>,
@@ -71,7 +74,7 @@ impl GlobalOptions {
             self.globals.as_deref(),
         )?;
         let token = std::env::var("POINTSMAN_TOKEN").ok().filter(|token| !token.is_empty());
-        let client = Client::new(endpoint, token)?;
+        let client = Client::new(endpoint, token, &self.tls)?;
         Ok(Session { client, json: self.json, switch: self.switch.clone() })
     }
 }

@@ -30,6 +30,8 @@ pub struct Origin {
     /// The name that the transport gives: the user of `auth_basic`, or the user of the process at the socket's other end;
     /// empty if there is none.
     pub name: String,
+    /// The client's certificate, if the server has verified it.
+    pub certificate: Option<VerifiedCertificate>,
     /// The client's address, for the record; empty on the control socket.
     pub address: String,
     /// The address of this machine at which the connection arrived; `None` on a unix socket.
@@ -42,8 +44,24 @@ pub struct Origin {
 impl Origin {
     /// A process at the other end of the control socket.
     pub fn at_socket(name: String) -> Origin {
-        Origin { via: Via::Socket, name, address: String::new(), local: None, server_names: Vec::new() }
+        Origin {
+            via: Via::Socket,
+            name,
+            certificate: None,
+            address: String::new(),
+            local: None,
+            server_names: Vec::new(),
+        }
     }
+}
+
+/// A client certificate that leads to an authority of the server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct VerifiedCertificate {
+    /// The SHA-256 of the certificate.
+    pub sha256: [u8; 32],
+    /// Its subject, as `$ssl_client_s_dn` shows it.
+    pub subject: String,
 }
 
 /// The transport of a call.

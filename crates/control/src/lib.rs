@@ -23,7 +23,7 @@ pub mod store;
 #[cfg(test)]
 mod testing;
 
-pub use call::{ApiAnswer, ApiCall, Origin, Via};
+pub use call::{ApiAnswer, ApiCall, Origin, VerifiedCertificate, Via};
 pub use data_plane::{
     Acknowledgement, DataPlane, GroupState, OldRequest, PeerState, Reloaded, Reply, Watch, WatchReport,
 };

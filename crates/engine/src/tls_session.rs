@@ -94,6 +94,8 @@ pub struct ClientCertificate {
     pub serial: String,
     /// The SHA-1 of the certificate, in hexadecimal digits.
     pub fingerprint: String,
+    /// The SHA-256 of the certificate.
+    pub sha256: [u8; 32],
     /// From when on it is valid, as OpenSSL prints it.
     pub valid_from: String,
     /// Until when it is valid, as OpenSSL prints it.

@@ -18,7 +18,7 @@ mod namespace;
 mod origin;
 mod parse;
 mod pattern;
-mod ports;
+pub mod ports;
 pub mod proc;
 mod process;
 mod process_group;

@@ -16,13 +16,17 @@ static NEXT: AtomicU32 = AtomicU32::new(0);
 
 /// A port that no other case uses while this value lives.
 #[derive(Debug)]
-pub(crate) struct Port {
-    pub(crate) number: u16,
+pub struct Port {
+    /// Its number.
+    pub number: u16,
     _promise: UnixListener,
 }
 
 /// Finds a port that is neither listened on nor reserved.
-pub(crate) fn reserve() -> Result<Port, String> {
+///
+/// # Errors
+/// Fails if all are taken.
+pub fn reserve() -> Result<Port, String> {
     for _ in 0..COUNT {
         let step = NEXT.fetch_add(1, Ordering::Relaxed);
         let number = FIRST + (std::process::id().wrapping_mul(613).wrapping_add(step)) % COUNT;

@@ -104,6 +104,8 @@ pub(crate) fn digest_of(terms: &ClientTerms) -> [u8; 32] {
 /// Returns a client's certificate as variables show it.
 pub(crate) fn shown(der: &[u8]) -> ClientCertificate {
     let Some(fields) = der::fields(der) else { return ClientCertificate::default() };
+    let mut sha256 = [0; 32];
+    sha256.copy_from_slice(digest::digest(&digest::SHA256, der).as_ref());
     ClientCertificate {
         pem: pem::encode_certificate(der),
         subject: der::rfc2253(fields.subject),
@@ -112,6 +114,7 @@ pub(crate) fn shown(der: &[u8]) -> ClientCertificate {
         legacy_issuer: der::legacy(fields.issuer),
         serial: der::serial(fields.serial),
         fingerprint: der::hex(digest::digest(&digest::SHA1_FOR_LEGACY_USE_ONLY, der).as_ref(), false),
+        sha256,
         valid_from: fields.from.shown(),
         valid_until: fields.until.shown(),
         valid_until_s: fields.until.epoch_s(),
@@ -148,6 +151,10 @@ mod tests {
         assert_eq!(shown.valid_until, theirs("-enddate"));
         let fingerprint = theirs("-fingerprint -sha1").replace(':', "").to_lowercase();
         assert_eq!(shown.fingerprint, fingerprint);
+        assert_eq!(
+            der::hex(&shown.sha256, false),
+            theirs("-fingerprint -sha256").replace(':', "").to_lowercase()
+        );
         assert_eq!(shown.pem, openssl(folder, "x509 -in c"));
     }
 }

@@ -1,6 +1,7 @@
 //! The meaning of the directives of TLS: certificates, keys, cipher suites, sessions and clients' certificates.
 //!
-//! Owns the way from the engine's settings to rustls configurations ([`Contexts`]), and what requests learn of a handshake; TLS to upstreams is [`upstreams`].
+//! Owns the way from the engine's settings to rustls configurations ([`Contexts`]), and what requests learn of a handshake; TLS to upstreams is [`upstreams`],
+//! and that of the program's own calls `outbound`.
 //! Must never read a file, open a socket or write to a log: bytes come with the settings, and faults are diagnostics.
 //!
 //! Reading order: [`contexts`], `certificates`, `suites`, `ciphers`, `sessions`, `clients`, `authorities`; [`upstreams`].
@@ -16,6 +17,7 @@ mod fault_text;
 mod groups;
 mod handshake;
 mod names;
+mod outbound;
 mod pem;
 mod sessions;
 mod suites;
@@ -26,5 +28,6 @@ pub mod upstreams;
 pub use contexts::{Context, Contexts};
 pub use fault_text::{Side, fault_text};
 pub use handshake::{Offer, identify_session};
+pub use outbound::{ClientIdentity, SYSTEM_AUTHORITIES, client_config};
 pub use sessions::Sessions;
 pub use upstreams::{UpstreamContext, UpstreamContexts, upstream_fault_text};

@@ -216,9 +216,9 @@ fn verifier(
 
 /// Verifies an upstream's certificate, if that is wanted, and that it has the key in any case.
 #[derive(Debug)]
-struct VerifyUpstream {
-    authorities: Option<Authorities>,
-    algorithms: WebPkiSupportedAlgorithms,
+pub(crate) struct VerifyUpstream {
+    pub(crate) authorities: Option<Authorities>,
+    pub(crate) algorithms: WebPkiSupportedAlgorithms,
 }
 
 /// Why a certificate is not accepted, in the words of the error log.

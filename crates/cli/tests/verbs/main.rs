@@ -4,6 +4,7 @@
 
 mod answers;
 mod backups;
+mod control_tls;
 mod crash;
 mod edits;
 mod holds;

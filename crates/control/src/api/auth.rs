@@ -76,7 +76,20 @@ fn caller(headers: &HeaderMap, origin: &Origin, tokens: &Tokens) -> Result<Calle
             None => Err(unauthorized("the token is not in control_tokens")),
         };
     }
+    let certificate = origin.certificate.as_ref();
+    if let Some(holder) = certificate.and_then(|it| tokens.find_certificate(&it.sha256, &it.subject)) {
+        // A browser sends a certificate whatever page asks it to, as it does a password.
+        own_host::check(headers, origin)?;
+        fetched_by_own_page(headers)?;
+        let identity = holder.name.to_string();
+        return Ok(Caller { actor: identity.clone(), identity, role: holder.role });
+    }
     let identity = match origin.via {
+        Via::Location if origin.name.is_empty() && !tokens.is_empty() && certificate.is_some() => {
+            return Err(unauthorized(
+                "no token was sent, and the client's certificate is not in control_tokens",
+            ));
+        }
         Via::Location if origin.name.is_empty() && !tokens.is_empty() => {
             return Err(unauthorized("no token was sent"));
         }
@@ -156,6 +169,6 @@ fn unauthorized(text: &str) -> Refusal {
     Refusal::new(
         Code::Unauthorized,
         text,
-        "send a token that control_tokens lists: Authorization: Bearer TOKEN",
+        "send a token that control_tokens lists (Authorization: Bearer TOKEN), or a client certificate that it lists",
     )
 }

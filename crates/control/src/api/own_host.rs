@@ -93,6 +93,7 @@ mod tests {
         Origin {
             via: Via::Location,
             name: String::new(),
+            certificate: None,
             address: "127.0.0.1".into(),
             local: local.map(|local| local.parse().unwrap()),
             server_names: [

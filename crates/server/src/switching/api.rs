@@ -10,13 +10,14 @@ use crate::request::respond::Unfinished;
 use crate::switching::script_order;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use control::{ApiAnswer, ApiCall, Origin, Via};
+use control::{ApiAnswer, ApiCall, Origin, VerifiedCertificate, Via};
 use engine::Exchange;
 use engine::config::Modifier;
 use engine::exchange::Body;
 use engine::host::Level;
 use engine::output;
 use engine::phase::{SwitchOrder, Wake};
+use engine::tls_session::{TlsSession, Verified};
 use std::future::poll_fn;
 use std::io::Read;
 use std::pin::{Pin, pin};
@@ -165,11 +166,18 @@ fn call(cx: &mut RequestCx<'_>) -> Result<ApiCall, Unfinished> {
         actor: Origin {
             via: Via::Location,
             name,
+            certificate: exchange.connection.tls.as_deref().and_then(verified_certificate),
             address,
             local: exchange.connection.local.map(|local| local.ip()),
             server_names: cx.generation.config.server(exchange.route.server).names.clone(),
         },
     })
+}
+
+/// Returns the client's certificate, if it leads to an authority.
+fn verified_certificate(session: &TlsSession) -> Option<VerifiedCertificate> {
+    let certificate = session.certificate.as_ref().filter(|_| session.verified == Verified::Success)?;
+    Some(VerifiedCertificate { sha256: certificate.sha256, subject: certificate.subject.clone() })
 }
 
 /// Returns the name under which `auth_basic` let the client in; empty where it requires none, whatever the client says.

@@ -24,6 +24,7 @@ fn location() -> Origin {
     Origin {
         via: Via::Location,
         name: String::new(),
+        certificate: None,
         address: "192.0.2.7".into(),
         local: Some([192, 0, 2, 1].into()),
         server_names: vec![b"pointsman".to_vec(), b"*.pointsman".to_vec()],
@@ -61,6 +62,36 @@ async fn the_user_of_the_location_is_the_actor() {
         api.order_with("PUT", KEY, &order, json!({"target": "green"})).await.done()["actor"],
         "ursula"
     );
+}
+
+#[tokio::test]
+async fn a_verified_certificate_that_is_listed_is_an_actor() {
+    let file = format!("cara:operator:certificate:{}\nviewers:viewer:subject:CN=look\n", "aa".repeat(32));
+    let http = format!("control_tokens tokens; {}", two_groups("state memory;"));
+    let mut api = TestApi::of(&http, &[("tokens", file)]);
+    let shown = |byte: u8, subject: &str| {
+        Some(crate::call::VerifiedCertificate { sha256: [byte; 32], subject: subject.into() })
+    };
+    api.origin = location();
+    assert_eq!(api.get("/v1/switches").await.code(), "unauthorized");
+    api.origin.certificate = shown(0xaa, "CN=cara");
+    let green = json!({"target": "green"});
+    assert_eq!(api.order_with("PUT", KEY, &[], green.clone()).await.done()["actor"], "cara");
+    // A browser sends a certificate by itself.
+    let other_site = [("sec-fetch-site", "cross-site")];
+    assert_eq!(api.ask("GET", "/v1/switches", &other_site, None).await.code(), "cross_site");
+    assert_eq!(
+        api.ask("GET", "/v1/switches", &[("host", "evil.example")], None).await.code(),
+        "host_not_allowed"
+    );
+    // A token that is sent is what counts.
+    let token = [("authorization", "Bearer stranger")];
+    assert_eq!(api.order_with("PUT", KEY, &token, green.clone()).await.code(), "unauthorized");
+    api.origin.certificate = shown(0xbb, "CN=look");
+    assert_eq!(api.get("/v1/switches").await.status, 200);
+    assert_eq!(api.order_with("PUT", KEY, &[], green).await.code(), "forbidden");
+    api.origin.certificate = shown(0xbb, "CN=stranger");
+    assert_eq!(api.get("/v1/switches").await.code(), "unauthorized");
 }
 
 #[tokio::test]

@@ -118,6 +118,7 @@ fn api_call(method: &str, path: &str, query: &str, body: &str, headers: Vec<(Vec
         actor: Origin {
             via: Via::Location,
             name: String::new(),
+            certificate: None,
             address: "192.0.2.7".into(),
             local: None,
             server_names: Vec::new(),

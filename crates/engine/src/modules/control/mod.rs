@@ -8,7 +8,7 @@
 mod tests;
 mod tokens;
 
-pub use tokens::{Role, Token, Tokens};
+pub use tokens::{Credential, Role, Token, Tokens};
 
 use super::Module;
 use crate::config::{Builder, Config, Modifier, invalid_parameter, once};
@@ -123,7 +123,10 @@ const DIRECTIVES: &[Directive] = &[
     .doc(
         "A file of `name:role:sha256` lines, beside the configuration file unless its path \
          is absolute: who may use control_api with a bearer token, as viewer or operator, \
-         and the SHA-256 of the token in hexadecimal digits.",
+         and the SHA-256 of the token in hexadecimal digits. `name:role:certificate:sha256` \
+         names a client certificate that `ssl_verify_client` has verified, by its own SHA-256, \
+         and `name:role:subject:DN` any such certificate by its subject, as $ssl_client_s_dn \
+         shows it.",
     )
     .example("control_tokens tokens;"),
 ];
@@ -174,7 +177,7 @@ fn control_tokens(b: &mut Builder<'_>, d: &conf::Directive) -> Result<(), Diagno
     let tokens = Tokens::parse(&bytes).map_err(|fault| {
         let place = format!("{}:{}", path.display(), fault.line);
         Diagnostic::error(word.span, format!("{} in {place}", fault.text))
-            .help("a line is name:role:sha256, for example ops:operator: and 64 hexadecimal digits")
+            .help("a line is name:role:sha256, for example ops:operator: and 64 hexadecimal digits; for certificates name:role:certificate:sha256, or name:role:subject:CN=…")
     })?;
     once(b.draft.control.tokens.write(tokens), d)
 }

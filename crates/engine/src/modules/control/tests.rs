@@ -56,6 +56,26 @@ fn tokens_are_read_and_found_by_their_hash() {
 }
 
 #[test]
+fn certificates_are_found_by_themselves_and_then_by_their_subject() {
+    let colons =
+        A.as_bytes().chunks(2).map(|pair| std::str::from_utf8(pair).unwrap()).collect::<Vec<_>>().join(":");
+    let file =
+        format!("any:viewer:subject:CN=ops,O=A:B\none:operator:certificate:{colons}\ntoken:viewer:{A}\n");
+    let config = with_files("control_tokens tokens;", &[("/etc/pointsman/tokens", &file)]).unwrap();
+    let tokens = config.control.tokens.get();
+    let found = |byte: u8, subject: &str| tokens.find_certificate(&[byte; 32], subject).map(|it| &*it.name);
+    assert_eq!(found(0xaa, "CN=ops,O=A:B"), Some("one"));
+    assert_eq!(found(0xbb, "CN=ops,O=A:B"), Some("any"));
+    assert_eq!(found(0xbb, "CN=ops,O=A"), None);
+    // The hash of a certificate is not that of a token, nor the other way round.
+    assert_eq!(tokens.find(&[0xaa; 32]).map(|it| &*it.name), Some("token"));
+    let only =
+        with_files("control_tokens t;", &[("/etc/pointsman/t", &format!("one:viewer:certificate:{A}"))])
+            .unwrap();
+    assert_eq!(only.control.tokens.get().find(&[0xaa; 32]), None);
+}
+
+#[test]
 fn a_bad_line_of_tokens_is_named_with_its_file() {
     for (file, fault) in [
         ("ops:operator".to_owned(), "a line of tokens is not name:role:sha256 in /t:1"),
@@ -73,6 +93,16 @@ fn a_bad_line_of_tokens_is_named_with_its_file() {
         ),
         (format!("ops:viewer:{A}\nops:viewer:{B}"), "the name \"ops\" is already used in line 1 in /t:2"),
         (format!("a:viewer:{A}\nb:viewer:{A}"), "the token of \"b\" is that of line 1 in /t:2"),
+        (format!("a:viewer:key:{A}"), "a line of tokens is not name:role:sha256 in /t:1"),
+        (
+            format!("a:viewer:certificate:{}", &A[2..]),
+            "the hash of \"a\" is not 64 hexadecimal digits of a SHA-256 in /t:1",
+        ),
+        ("a:viewer:subject:".to_owned(), "the subject of \"a\" is empty in /t:1"),
+        (
+            "a:viewer:subject:CN=x\nb:viewer:subject:CN=x".to_owned(),
+            "the subject of \"b\" is that of line 1 in /t:2",
+        ),
     ] {
         let faults = with_files("control_tokens /t;", &[("/t", &file)]).unwrap_err();
         assert_eq!(faults, [format!("{fault} in /etc/pointsman/nginx.conf:1")], "{file}");
