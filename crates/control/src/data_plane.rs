@@ -2,11 +2,12 @@
 //!
 //! Owns: the trait and the values that cross it. Must never: prescribe how requests are served.
 
+use engine::Routing;
 use engine::host::Counters;
 use statistics::Answers;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
-use switch::{Key, Shape, Table, Tables};
+use switch::{Key, Shape, Table};
 
 /// Delivers an answer, from any thread. It is called more than once where the method says so.
 pub type Reply<T> = Box<dyn Fn(T) + Send + Sync>;
@@ -16,9 +17,9 @@ pub type Reply<T> = Box<dyn Fn(T) + Send + Sync>;
 ///
 /// A reply that is dropped counts as no answer; every wait for one has a timeout.
 pub trait DataPlane: Send + Sync + 'static {
-    /// Publishes tables: new requests use them from now on, and held requests check their hold again. Each worker thread
-    /// answers once, with the time when it switched to them. Idle connections to groups that no table routes to are closed.
-    fn publish(&self, tables: Arc<Tables>, watch: Option<Arc<Watch>>, acknowledged: Reply<Acknowledgement>);
+    /// Publishes tables and groups: new requests use them from now on, and held requests check their hold again. Each worker
+    /// thread answers once, with the time when it switched to them. Idle connections to groups that no table routes to are closed.
+    fn publish(&self, routing: Arc<Routing>, watch: Option<Arc<Watch>>, acknowledged: Reply<Acknowledgement>);
     /// Reports the progress of a drain: one answer per worker thread.
     fn watched(&self, watch: u64, reply: Reply<WatchReport>);
     /// Reports what publishing this watch would move: one answer per worker thread, of which only the requests and streams
@@ -114,7 +115,7 @@ impl Watch {
     }
 }
 
-/// A worker thread's acknowledgement of published tables.
+/// A worker thread's acknowledgement of a publication.
 #[derive(Clone, Copy, Debug)]
 pub struct Acknowledgement {
     /// The thread's number.

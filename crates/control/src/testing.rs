@@ -4,9 +4,9 @@
 
 use crate::data_plane::{Acknowledgement, DataPlane, GroupState, PeerState, Reply, Watch, WatchReport};
 use crate::{ControlHandle, FileDefault, Setup, WindowTimes};
-use engine::Config;
 use engine::config::{Inputs, NoNames, build};
 use engine::host::Counters;
+use engine::{Config, Routing};
 use statistics::{GroupLayout, Layout, Recorder, RequestEnd, RoutedRequest};
 use std::path::Path;
 use std::sync::{Arc, Mutex};
@@ -148,9 +148,14 @@ impl FakeDataPlane {
 }
 
 impl DataPlane for FakeDataPlane {
-    fn publish(&self, tables: Arc<Tables>, watch: Option<Arc<Watch>>, acknowledged: Reply<Acknowledgement>) {
+    fn publish(
+        &self,
+        routing: Arc<Routing>,
+        watch: Option<Arc<Watch>>,
+        acknowledged: Reply<Acknowledgement>,
+    ) {
         self.tell(|workers| {
-            workers.published.push(tables);
+            workers.published.push(Arc::new(routing.tables.clone()));
             workers.watches.extend(watch);
         });
         self.each(|worker, workers| {
@@ -232,7 +237,7 @@ pub(crate) fn open_with(
     file_default: FileDefault,
 ) -> Result<(ControlHandle, Arc<Tables>), String> {
     let began = Instant::now();
-    ControlHandle::start(Setup {
+    let (control, routing) = ControlHandle::start(Setup {
         config: config.clone(),
         listener: None,
         data_plane: data_plane.clone(),
@@ -241,5 +246,6 @@ pub(crate) fn open_with(
         upgrades: false,
         file_default,
         window_times,
-    })
+    })?;
+    Ok((control, Arc::new(routing.tables.clone())))
 }

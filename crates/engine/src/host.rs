@@ -6,6 +6,7 @@ use crate::exchange::Exchange;
 use crate::modules::lua::script::ScriptId;
 use crate::output::wire::HeadRefused;
 use crate::phase::verdict::{Effect, SwitchOrder};
+use crate::routing::Routing;
 use std::any::Any;
 use std::fs::File;
 use std::path::Path;
@@ -187,13 +188,13 @@ pub trait Host {
     );
     /// Returns the connection counters of `stub_status`.
     fn counters(&self) -> Counters;
-    /// Returns the tables of the switches that are published now.
-    fn tables(&self) -> Option<Rc<switch::Tables>> {
+    /// Returns what is published now: the tables of the switches, and the groups.
+    fn routing(&self) -> Option<Rc<Routing>> {
         None
     }
     /// Returns true if they hold any key. Asked with each request to an upstream.
     fn has_holds(&self) -> bool {
-        self.tables().is_some_and(|tables| !tables.holds.is_empty())
+        self.routing().is_some_and(|routing| !routing.tables.holds.is_empty())
     }
     /// Carries out an order that belongs to no request (that of a timer's function), and answers on this thread: the
     /// new revision, or why it was refused. A request's is [`crate::phase::Effect::Switch`].

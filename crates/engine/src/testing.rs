@@ -7,6 +7,7 @@ use crate::host::{
 };
 use crate::output::{self, HeadRefused};
 use crate::phase::{self, Content, Effect, FilePart, Step, Wake};
+use crate::routing::Routing;
 use crate::start_request;
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -48,8 +49,8 @@ pub(crate) struct TestHost {
     pub(crate) opened: Vec<(String, crate::host::Symlinks, usize)>,
     /// The scripts' code, if there are any.
     pub(crate) script: Option<Script>,
-    /// The tables that are published.
-    pub(crate) tables: Option<Rc<switch::Tables>>,
+    /// What is published.
+    pub(crate) routing: Option<Rc<Routing>>,
     /// The counters for `stub_status`.
     pub(crate) counters: Counters,
     random: u64,
@@ -65,7 +66,7 @@ impl TestHost {
             access_lines: Vec::new(),
             opened: Vec::new(),
             script: None,
-            tables: None,
+            routing: None,
             counters: Counters::default(),
             random: 0,
         }
@@ -186,8 +187,8 @@ impl Host for TestHost {
         self.error_lines.push(format!("[{}] {}", level.name(), String::from_utf8_lossy(text)));
     }
 
-    fn tables(&self) -> Option<Rc<switch::Tables>> {
-        self.tables.clone()
+    fn routing(&self) -> Option<Rc<Routing>> {
+        self.routing.clone()
     }
 
     fn counters(&self) -> Counters {

@@ -134,7 +134,7 @@ impl Group {
         let index = if single {
             // As in nginx, neither failures nor earlier tries matter: there is no other peer. Checks do.
             let peer = &self.peers.list[0];
-            if peer.spec().down || peer.is_full() || !peer.is_healthy() {
+            if !peer.spec().is_in_use() || peer.is_full() || !peer.is_healthy() {
                 return Err(PickError::NoLive);
             }
             0

@@ -19,6 +19,7 @@ mod address;
 mod balancers;
 mod crc32;
 mod group;
+mod group_sets;
 pub mod health;
 mod idle;
 mod lease;
@@ -31,6 +32,7 @@ mod tried;
 
 pub use address::Address;
 pub use group::{Finished, Group};
+pub use group_sets::{GroupSet, GroupSets};
 pub use idle::{ConnectionUse, IdleKey, IdlePool};
 pub use lease::{Lease, TryOutcome};
 pub use peer::Peer;

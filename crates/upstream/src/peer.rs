@@ -80,10 +80,10 @@ impl Peer {
         self.fails
     }
 
-    /// Returns true if it can take a request now: not `down`, not failed too often, not at `max_conns`, and healthy as its
-    /// checks have it.
+    /// Returns true if it can take a request now: neither `down` nor draining, not failed too often, not at `max_conns`, and
+    /// healthy as its checks have it.
     pub fn is_available(&self, now_ms: u64) -> bool {
-        !self.spec.down && !self.is_failed(now_ms) && !self.is_full() && self.is_healthy()
+        self.spec.is_in_use() && !self.is_failed(now_ms) && !self.is_full() && self.is_healthy()
     }
 
     /// Returns true unless its checks have found it unhealthy, or must find it healthy first.
@@ -291,9 +291,9 @@ impl Peers {
         self.list.len() == 1 && self.primaries == 1
     }
 
-    /// Returns the number of tries of a request: one for every peer that is not `down`.
+    /// Returns the number of tries of a request: one for every peer that is neither `down` nor draining.
     pub(crate) fn tries(&self) -> u32 {
-        let count = self.list.iter().filter(|peer| !peer.spec.down).count();
+        let count = self.list.iter().filter(|peer| peer.spec.is_in_use()).count();
         u32::try_from(count).unwrap_or(u32::MAX)
     }
 

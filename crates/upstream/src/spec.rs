@@ -31,6 +31,8 @@ pub struct PeerSpec {
     pub backup: bool,
     /// Never used.
     pub down: bool,
+    /// Takes no new requests; those under way and streams go on. `server … drain` of NGINX Plus.
+    pub drain: bool,
 }
 
 impl PeerSpec {
@@ -47,7 +49,13 @@ impl PeerSpec {
             slow_start_ms: 0,
             backup: false,
             down: false,
+            drain: false,
         }
+    }
+
+    /// Returns true if it takes new requests, as far as its configuration goes.
+    pub fn is_in_use(&self) -> bool {
+        !self.down && !self.drain
     }
 }
 

@@ -8,7 +8,7 @@ use engine::exchange::{Body, Exchange};
 use engine::host::{Counters, FileError, Level, Now, OpenRequest, Opened, ScriptCall, ScriptOutcome};
 use engine::output::{self, HeadRefused};
 use engine::phase::{self, Content, Effect, Step, Wake};
-use engine::{Env, Host, start_request};
+use engine::{Env, Host, Routing, start_request};
 use std::any::Any;
 use std::fs::File;
 use std::io::Write;
@@ -61,14 +61,14 @@ pub(crate) fn config_of(text: &str) -> Config {
 pub(crate) struct World {
     file: Rc<File>,
     random: u64,
-    tables: Option<Rc<switch::Tables>>,
+    routing: Option<Rc<Routing>>,
 }
 
 impl World {
     pub(crate) fn new() -> World {
         let mut file = tempfile::tempfile().expect("a file without a name");
         file.write_all(TEXT).expect("room for a few bytes");
-        World { file: Rc::new(file), random: 0, tables: None }
+        World { file: Rc::new(file), random: 0, routing: None }
     }
 
     pub(crate) fn at(&self) -> Now {
@@ -114,8 +114,8 @@ impl Host for World {
     fn real_path(&mut self, path: &[u8]) -> Result<Vec<u8>, FileError> {
         Ok(path.to_vec())
     }
-    fn tables(&self) -> Option<Rc<switch::Tables>> {
-        self.tables.clone()
+    fn routing(&self) -> Option<Rc<Routing>> {
+        self.routing.clone()
     }
     fn hostname(&self) -> &[u8] {
         b"machine.example"
@@ -143,7 +143,7 @@ pub(crate) fn exchange(config: &Config, world: &mut World, request: &[u8]) -> Op
     exchange.connection.local = Some(SocketAddr::from(([127, 0, 0, 1], 80)));
     exchange.reset(config, world.at());
     let tables = vec![Default::default(); config.switches.len()].into();
-    world.tables = Some(Rc::new(switch::Tables { tables, holds: Box::default(), number: 1 }));
+    world.routing = Some(Rc::new(switch::Tables { tables, holds: Box::default(), number: 1 }.into()));
     let decoded = exchange.request.head.decode(request, &start_request::head_limits(config, 0));
     let mut env = Env { config, host: world };
     match decoded {

@@ -193,7 +193,7 @@ pub(super) async fn still_fits(switch: &Rc<SwitchState>, rules: &Arc<Rules>) -> 
 /// Fails if a held key's switch gets another position: held requests know their switch by its number. `kept` returns the
 /// present number of a switch of the new configuration.
 pub(super) fn holds_stay(state: &ControlState, kept: impl Fn(usize) -> Option<usize>) -> Result<(), String> {
-    match state.tables().holds.iter().find(|hold| kept(hold.switch()) != Some(hold.switch())) {
+    match state.routing().tables.holds.iter().find(|hold| kept(hold.switch()) != Some(hold.switch())) {
         None => Ok(()),
         Some(hold) => Err(format!(
             "key \"{}\" is held, and its switch has another position in the new configuration; release it first",

@@ -226,7 +226,9 @@ impl ControlState {
     fn take_over(self: &Rc<ControlState>, switch: &Rc<SwitchState>, news: &[Commit]) -> Result<(), Refusal> {
         let before = switch.apply(news).inspect_err(|fault| self.store_failed(switch, fault))?;
         self.note_unwatched(switch, before, news);
-        drop(self.publish(self.tables().with_table(switch.configured().number, switch.table()), None));
+        drop(
+            self.publish(self.routing().tables.with_table(switch.configured().number, switch.table()), None),
+        );
         for commit in news {
             self.announce_commit(&switch.name(), commit);
         }
@@ -262,7 +264,8 @@ impl ControlState {
             self.make_room(watch.changes.len());
         }
         let horizon = watch.as_ref().map(|watch| self.open_horizon(switch, watch, commit.time_ms));
-        let acknowledgements = self.publish(self.tables().with_table(place.number, after), watch.clone());
+        let acknowledgements =
+            self.publish(self.routing().tables.with_table(place.number, after), watch.clone());
         self.announce_commit(&switch.name(), &commit);
         self.end_refusals(switch, &commit);
         let mut receipt = Receipt::of_commit(&switch.name(), &commit);

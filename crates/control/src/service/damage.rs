@@ -84,7 +84,7 @@ impl ControlState {
             );
             self.shared.log(Level::Notice, &text);
             switch.set_position(position);
-            drop(self.publish(self.tables().with_table(switch.configured().number, table), None));
+            drop(self.publish(self.routing().tables.with_table(switch.configured().number, table), None));
         }
     }
 }

@@ -20,15 +20,15 @@ use crate::options::{CommitRef, HoldOrder, Options, Wait};
 use crate::receipt::Receipt;
 use crate::setup::Setup;
 use crate::store::StoreBackend;
-use engine::Config;
 use engine::host::Level;
+use engine::{Config, Routing};
 use std::future::Future;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
-use switch::{Commit, Filter, Key, Meta, Order, Refusal, Tables};
+use switch::{Commit, Filter, Key, Meta, Order, Refusal};
 use tokio::sync::{Notify, mpsc, oneshot};
 
 /// Work for the control thread, inside its runtime.
@@ -66,12 +66,12 @@ pub(super) enum Message {
 }
 
 impl ControlHandle {
-    /// Opens the stores, starts the control thread and serves the control socket. Returns the tables to serve with: those of
-    /// the stores, whatever confirmation came due while nothing ran.
+    /// Opens the stores, starts the control thread and serves the control socket. Returns the tables and groups to serve with:
+    /// those of the stores, whatever confirmation came due while nothing ran.
     ///
     /// # Errors
     /// A store cannot be used, or a table does not fit the configuration: the text says which, why, and what to do.
-    pub fn start(setup: Setup) -> Result<(ControlHandle, Arc<Tables>), String> {
+    pub fn start(setup: Setup) -> Result<(ControlHandle, Arc<Routing>), String> {
         let Setup { config, listener, data_plane, clock_ms, log, upgrades, file_default, window_times } =
             setup;
         let declared = Declarations::of(&config);
@@ -85,7 +85,7 @@ impl ControlHandle {
         shared.window_times = window_times;
         let control =
             ControlHandle { jobs, thread: Arc::default(), calls: Arc::default(), shared: Arc::new(shared) };
-        let (tables, inside) = (opened.tables.clone(), control.clone());
+        let (routing, inside) = (opened.routing.clone(), control.clone());
         let (ready, started) = std::sync::mpsc::channel();
         let thread = std::thread::Builder::new()
             .name("control".into())
@@ -129,7 +129,7 @@ impl ControlHandle {
             Err(_) => return Err("the control thread ended at start".into()),
         }
         *control.thread.lock().unwrap_or_else(PoisonError::into_inner) = Some(thread);
-        Ok((control, tables))
+        Ok((control, routing))
     }
 
     /// Carries an order out: plan, gate, commit, publish, and as much of the drain as the options wait for. It is carried

@@ -81,7 +81,7 @@ impl ControlState {
                 "release one of them, or hold one wildcard key instead of many",
             ));
         }
-        if self.tables().hold(number, &order.key).is_some() {
+        if self.routing().tables.hold(number, &order.key).is_some() {
             return Err(Refusal::hold_exists(&order.key));
         }
         let HoldOrder { key, options, end, actor, reason } = order;
@@ -115,7 +115,7 @@ impl ControlState {
         }
         let held = self.active(ActiveHold { turn, ..ActiveHold::new(number, key.clone(), kept.clone()) });
         let hold = held.hold.clone();
-        let tables = match self.tables().with_hold(hold.clone()) {
+        let tables = match self.routing().tables.with_hold(hold.clone()) {
             Ok(tables) => tables,
             // In memory nothing else keeps two apart.
             Err(refusal) => {
@@ -157,7 +157,7 @@ impl ControlState {
         let (mut info, recorded) = {
             let _reload_lock = self.reload_lock.read().await;
             switch.ensure_configured()?;
-            let hold = self.tables().hold(switch.configured().number, key).cloned();
+            let hold = self.routing().tables.hold(switch.configured().number, key).cloned();
             let of_order = hold.and_then(|hold| self.holds.with(&hold, |held| held.kept.order.is_some()));
             // An order that waits with this hold has either committed, or is refused when it looks at the hold again.
             let _commit_lock = match of_order {
@@ -180,14 +180,14 @@ impl ControlState {
         why: Ending,
     ) -> Result<(HoldInfo, oneshot::Receiver<()>), Refusal> {
         let number = switch.configured().number;
-        let hold = self.tables().hold(number, key).cloned().ok_or_else(|| Refusal::not_held(key))?;
+        let hold = self.routing().tables.hold(number, key).cloned().ok_or_else(|| Refusal::not_held(key))?;
         let found = self.holds.with(&hold, |held| (held.info(&switch.name()), held.kept.clone()));
         // Each published hold has one.
         let (info, kept) = found.ok_or_else(|| Refusal::not_held(key))?;
         let was_on = hold.release(self.clock_ms(), per_second);
         let tables = match hold.phase() {
-            HoldPhase::Releasing => self.tables().again(),
-            _ => self.tables().without_hold(number, key)?.0,
+            HoldPhase::Releasing => self.routing().tables.again(),
+            _ => self.routing().tables.without_hold(number, key)?.0,
         };
         drop(self.publish(tables, None));
         if hold.phase() == HoldPhase::Released {
@@ -272,7 +272,7 @@ impl ControlState {
             return;
         }
         hold.refuse();
-        drop(self.publish(self.tables().again(), None));
+        drop(self.publish(self.routing().tables.again(), None));
         let (key, actor, waiting, name) =
             (info.key.to_string(), info.actor.clone(), info.waiting, switch.name());
         let text = format!(

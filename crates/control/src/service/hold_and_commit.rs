@@ -117,7 +117,7 @@ impl ControlState {
         key: &Key,
     ) -> Result<Option<Arc<Hold>>, Refusal> {
         let _reload_lock = self.reload_lock.read().await;
-        let find = || self.tables().hold(switch.configured().number, key).cloned();
+        let find = || self.routing().tables.hold(switch.configured().number, key).cloned();
         let Some(hold) = find() else { return Ok(None) };
         if self.holds.with(&hold, |held| held.may_be_settled()) == Some(true) {
             self.settle(switch, &hold).await;
@@ -213,7 +213,8 @@ impl OrderHold {
     }
 
     fn is_there(&self, state: &ControlState, switch: &SwitchState, hold: &Arc<Hold>) -> bool {
-        let tables = state.tables();
+        let routing = state.routing();
+        let tables = &routing.tables;
         tables.hold(switch.configured().number, hold.key()).is_some_and(|there| Arc::ptr_eq(there, hold))
     }
 

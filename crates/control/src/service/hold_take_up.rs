@@ -155,7 +155,7 @@ impl ControlState {
         let (rules, number) = (switch.rules(), switch.configured().number);
         let Ok(key) = Key::parse(rules.kind, kept.key.as_bytes(), rules.max_key_len) else { return };
         let held = self.active(ActiveHold::new(number, key, kept));
-        let Ok(tables) = self.tables().with_hold(held.hold.clone()) else { return };
+        let Ok(tables) = self.routing().tables.with_hold(held.hold.clone()) else { return };
         let info = held.info(&switch.name());
         let (key, name) = (info.key.to_string(), switch.name());
         let text = format!("switch \"{name}\": {key} is held by {}, in another process", info.actor);

@@ -95,7 +95,7 @@ impl ControlState {
 
     /// Takes a hold out whose requests have all gone on.
     fn finish(&self, switch: &SwitchState, hold: &Arc<Hold>) {
-        if let Ok((tables, _)) = self.tables().without_hold(hold.switch(), hold.key()) {
+        if let Ok((tables, _)) = self.routing().tables.without_hold(hold.switch(), hold.key()) {
             drop(self.publish(tables, None));
         }
         if self.holds.remove(hold).is_some() {
@@ -116,7 +116,7 @@ impl ControlState {
             Err(fault) => {
                 self.holds.with(hold, |held| held.is_unsettled = true);
                 hold.refuse();
-                drop(self.publish(self.tables().again(), None));
+                drop(self.publish(self.routing().tables.again(), None));
                 let text = super::hold_take_up::unsettled(&switch.name(), &kept, &fault);
                 self.shared.log(Level::Crit, &text);
             }

@@ -11,8 +11,8 @@ use super::startup::{self, OpenedSwitch};
 use super::state::ControlState;
 use super::switch_state::{ConfiguredSwitch, Position, SwitchState};
 use crate::store::StoreThread;
-use engine::Config;
 use engine::host::Level;
+use engine::{Config, Routing};
 use std::rc::Rc;
 use std::sync::Arc;
 use switch::{Rules, Table, Tables};
@@ -21,7 +21,7 @@ use tokio::sync::OwnedRwLockWriteGuard;
 /// A prepared reload.
 pub(super) struct Prepared {
     config: Arc<Config>,
-    pub(super) tables: Arc<Tables>,
+    pub(super) routing: Arc<Routing>,
     /// In the order of the new configuration.
     sources: Vec<Source>,
     former: Former,
@@ -85,7 +85,7 @@ pub(super) async fn prepare(state: &Rc<ControlState>, config: Arc<Config>) -> Re
     });
     let sources: Vec<Source> =
         sources.into_iter().filter_map(|source| source.or_else(|| opened.next())).collect();
-    let published = state.tables();
+    let published = state.routing();
     let (mut tables, mut defaults): (Vec<Arc<Table>>, Vec<DefaultCommit>) = (Vec::new(), Vec::new());
     for (number, source) in sources.iter().enumerate() {
         let place = ConfiguredSwitch { config: config.clone(), number };
@@ -104,13 +104,15 @@ pub(super) async fn prepare(state: &Rc<ControlState>, config: Arc<Config>) -> Re
         defaults.extend(changed);
     }
     let tables = tables.into();
-    let tables = Tables { tables, holds: published.holds.clone(), number: published.number + 1 };
+    let Tables { holds, number, .. } = &published.tables;
+    let tables = Tables { tables, holds: holds.clone(), number: number + 1 };
     let taken = sources.iter().filter_map(|source| match source {
         Source::New(.., taken) => Some(taken),
         Source::Kept(_) => None,
     });
-    let tables = Arc::new(with_holds(tables, taken));
-    Ok(Prepared { config, tables, sources, former, defaults, reload_lock })
+    let tables = with_holds(tables, taken);
+    let routing = Arc::new(Routing { tables, groups: published.groups.clone() });
+    Ok(Prepared { config, routing, sources, former, defaults, reload_lock })
 }
 
 /// Gives an unused store the kind of keys of the new configuration.
@@ -139,7 +141,7 @@ pub(super) async fn commit_defaults(state: &Rc<ControlState>, prepared: &mut Pre
             }
             Source::New(_, store, position, _) => {
                 position.hash = commit.hash;
-                position.table = prepared.tables.tables[changed.number].clone();
+                position.table = prepared.routing.tables.tables[changed.number].clone();
                 store.with(move |store| store.commit(&commit)).await
             }
         };
@@ -167,7 +169,7 @@ pub(super) async fn commit_defaults(state: &Rc<ControlState>, prepared: &mut Pre
 
 /// Activates a prepared configuration.
 pub(super) fn apply(state: &Rc<ControlState>, prepared: Prepared) {
-    let Prepared { config, tables, sources, former, defaults, reload_lock } = prepared;
+    let Prepared { config, routing, sources, former, defaults, reload_lock } = prepared;
     let old = std::mem::take(&mut *state.switches.borrow_mut());
     let mut kept = vec![false; old.len()];
     let mut taken = Vec::new();
@@ -193,7 +195,7 @@ pub(super) fn apply(state: &Rc<ControlState>, prepared: Prepared) {
         switch.removed.set(true);
         switch.pending_changed.notify_one();
     }
-    state.set_tables(tables);
+    state.set_routing(routing);
     taken.into_iter().for_each(|taken| state.add_taken_up(taken));
     state.shared.journal.move_to(crate::journal::path(&config));
     state.shared.set_config(config);

@@ -6,9 +6,8 @@
 use super::handle::ControlHandle;
 use super::reload::{self, Prepared};
 use super::shared::stopping;
-use engine::Config;
+use engine::{Config, Routing};
 use std::sync::Arc;
-use switch::Tables;
 
 impl ControlHandle {
     /// Prepares a reload: checks the new configuration against the tables and opens its new stores. While the
@@ -27,23 +26,23 @@ impl ControlHandle {
             });
         }));
         let prepared = answered.recv().map_err(|_| stopping().text)??;
-        let tables = prepared.tables.clone();
-        Ok(PreparedReload { control: self.clone(), tables, prepared })
+        let routing = prepared.routing.clone();
+        Ok(PreparedReload { control: self.clone(), routing, prepared })
     }
 }
 
 /// A reload that is prepared. Until it is committed or dropped no order is committed and no key is held.
 pub struct PreparedReload {
     control: ControlHandle,
-    tables: Arc<Tables>,
+    routing: Arc<Routing>,
     prepared: Prepared,
 }
 
 impl PreparedReload {
-    /// Returns the tables of the new configuration. Its workers must have them from their first request on; they are not
-    /// published again.
-    pub fn tables(&self) -> &Arc<Tables> {
-        &self.tables
+    /// Returns the tables and groups of the new configuration. Its workers must have them from their first request on; they
+    /// are not published again.
+    pub fn routing(&self) -> &Arc<Routing> {
+        &self.routing
     }
 
     /// Stores what the new configuration changes in the tables: the last step before it is in force. Blocks.

@@ -14,9 +14,9 @@ use super::shared::Shared;
 use super::state::ControlState;
 use super::switch_state::{ConfiguredSwitch, Position, SwitchState};
 use crate::store::{FileStore, MemoryBackend, StoreBackend, StoreThread};
-use engine::Config;
 use engine::host::Level;
 use engine::modules::switch::StatePath;
+use engine::{Config, Routing};
 use std::rc::Rc;
 use std::sync::Arc;
 use switch::{Commit, KeyKind, Refusal, Rules, StoreFault, StoreFaultKind, Table, Tables, Undoing};
@@ -29,7 +29,7 @@ const NAMED: usize = 10;
 const TRIES: u32 = 5;
 /// The initial state of the control thread.
 pub(super) struct Opened {
-    pub(super) tables: Arc<Tables>,
+    pub(super) routing: Arc<Routing>,
     pub(super) switches: Vec<(ConfiguredSwitch, StoreThread, Position)>,
     /// The conditions of their stores.
     pub(super) conditions: Vec<Condition>,
@@ -59,7 +59,7 @@ impl OpenedSwitch {
 
 /// Returns the state of the control thread, with the opened switches.
 pub(super) fn control_state(opened: Opened, shared: Arc<Shared>) -> Rc<ControlState> {
-    let state = ControlState::new(opened.tables, shared);
+    let state = ControlState::new(opened.routing, shared);
     for (switch, commit) in &opened.defaults {
         state.announce_commit(&Arc::from(&**switch), commit);
     }
@@ -94,7 +94,7 @@ pub(super) fn open(config: &Arc<Config>, file: FileDefault) -> Result<Opened, St
         .map(|number| ConfiguredSwitch { config: config.clone(), number })
         .collect();
     let mut opened = Opened {
-        tables: Arc::default(),
+        routing: Arc::default(),
         switches: Vec::new(),
         conditions: Vec::new(),
         holds: Vec::new(),
@@ -108,7 +108,7 @@ pub(super) fn open(config: &Arc<Config>, file: FileDefault) -> Result<Opened, St
     }
     let tables = opened.switches.iter().map(|(_, _, position)| position.table.clone()).collect();
     let tables = Tables { tables, number: 1, ..Tables::default() };
-    opened.tables = Arc::new(with_holds(tables, opened.holds.iter()));
+    opened.routing = Arc::new(with_holds(tables, opened.holds.iter()).into());
     Ok(opened)
 }
 

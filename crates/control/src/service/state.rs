@@ -12,6 +12,7 @@ use crate::data_plane::{Acknowledgement, DataPlane, GroupState, Reply, Watch};
 use crate::event::EventKind;
 use crate::info::{HoldInfo, PendingInfo, SwitchInfo};
 use crate::receipt::{Drain, Receipt};
+use engine::Routing;
 use engine::host::Level;
 use engine::modules::switch::StatePath;
 use std::cell::{Cell, RefCell};
@@ -28,7 +29,7 @@ pub(super) const ACK_TIMEOUT: Duration = Duration::from_secs(5);
 pub(super) struct ControlState {
     pub(super) shared: Arc<Shared>,
     pub(super) switches: RefCell<Vec<Rc<SwitchState>>>,
-    tables: RefCell<Arc<Tables>>,
+    routing: RefCell<Arc<Routing>>,
     /// Read-locked to publish; write-locked by a prepared reload.
     pub(super) reload_lock: Arc<RwLock<()>>,
     pub(super) holds: Holds,
@@ -41,12 +42,12 @@ pub(super) struct ControlState {
 }
 
 impl ControlState {
-    /// Returns a state with these tables and no switches.
-    pub(super) fn new(tables: Arc<Tables>, shared: Arc<Shared>) -> Rc<ControlState> {
+    /// Returns a state with this publication and no switches.
+    pub(super) fn new(routing: Arc<Routing>, shared: Arc<Shared>) -> Rc<ControlState> {
         Rc::new(ControlState {
             shared,
             switches: RefCell::default(),
-            tables: RefCell::new(tables),
+            routing: RefCell::new(routing),
             reload_lock: Arc::new(RwLock::new(())),
             holds: Holds::default(),
             drains: RefCell::default(),
@@ -74,25 +75,34 @@ impl ControlState {
         })
     }
 
-    pub(super) fn tables(&self) -> Arc<Tables> {
-        self.tables.borrow().clone()
+    pub(super) fn routing(&self) -> Arc<Routing> {
+        self.routing.borrow().clone()
     }
 
-    /// Sets the published tables without informing the workers: they get them with their new configuration.
-    pub(super) fn set_tables(&self, tables: Arc<Tables>) {
-        *self.tables.borrow_mut() = tables;
+    /// Sets what is published without informing the workers: they get it with their new configuration.
+    pub(super) fn set_routing(&self, routing: Arc<Routing>) {
+        *self.routing.borrow_mut() = routing;
     }
 
-    /// Publishes tables. Returns the channel of the acknowledgements.
+    /// Publishes tables; the groups stay. Returns the channel of the acknowledgements.
     pub(super) fn publish(
         &self,
         tables: Tables,
         watch: Option<Arc<Watch>>,
     ) -> mpsc::UnboundedReceiver<Acknowledgement> {
-        let tables = Arc::new(tables);
-        self.set_tables(tables.clone());
+        self.publish_routing(Routing { tables, groups: self.routing().groups.clone() }, watch)
+    }
+
+    /// Publishes tables and groups. Returns the channel of the acknowledgements.
+    pub(super) fn publish_routing(
+        &self,
+        routing: Routing,
+        watch: Option<Arc<Watch>>,
+    ) -> mpsc::UnboundedReceiver<Acknowledgement> {
+        let routing = Arc::new(routing);
+        self.set_routing(routing.clone());
         let (sender, acknowledgements) = mpsc::unbounded_channel();
-        self.data_plane().publish(tables, watch, reply_into(sender));
+        self.data_plane().publish(routing, watch, reply_into(sender));
         acknowledgements
     }
 

@@ -149,7 +149,7 @@ fn apart(
     out: &mut Vec<u8>,
 ) -> Option<Reach> {
     let spec = config.switches.get(number as usize)?;
-    look_up_apart(number as usize, key, &*host.tables()?, &spec.rules, out)
+    look_up_apart(number as usize, key, &host.routing()?.tables, &spec.rules, out)
 }
 
 /// Returns what a key holds now: bit 1 an entry of its own in the newest table, bit 2 a plain value that no entry may
@@ -167,10 +167,9 @@ unsafe extern "C" fn holds(
         let Some((zone, frame)) = at(bridge, zone) else { return 0 };
         let (_, env) = frame::world(frame);
         let Some(spec) = env.config.switches.get(number as usize) else { return 0 };
-        let reach = env
-            .host
-            .tables()
-            .and_then(|tables| look_up_apart(number as usize, key, &tables, &spec.rules, &mut Vec::new()));
+        let reach = env.host.routing().and_then(|routing| {
+            look_up_apart(number as usize, key, &routing.tables, &spec.rules, &mut Vec::new())
+        });
         let now_ms = (*bridge).world.now_ms();
         let mut room = Vec::new();
         let one_form = switch::normalise(spec.rules.kind, key, &mut room);

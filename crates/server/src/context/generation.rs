@@ -4,7 +4,7 @@ use crate::context::logs::Logs;
 use crate::context::metrics::Metrics;
 use crate::proxy::pool::Groups;
 use engine::config::ListenAddress;
-use engine::{Config, LocationId, ServerId};
+use engine::{Config, LocationId, Routing, ServerId};
 use process::log::{ErrorLog, Level};
 use process::{Address, Reporter};
 use statistics::Layout;
@@ -12,7 +12,6 @@ use std::cell::RefCell;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
-use switch::Tables;
 use tls::Contexts;
 
 /// A generation on one thread. It is dropped with the last request that uses it.
@@ -29,8 +28,8 @@ pub(crate) struct Generation {
     pub(crate) contexts: Arc<Contexts>,
     /// Its scripts, if it has any.
     pub(crate) scripts: Option<lua::Vm>,
-    /// The tables of its switches for requests that first ask now; `None` without switches.
-    pub(crate) tables: RefCell<Option<Rc<Tables>>>,
+    /// The tables of its switches for requests that first ask now, and the servers of its groups.
+    pub(crate) routing: RefCell<Rc<Routing>>,
     /// The numbers by which this thread knows its switches, in its order.
     pub(crate) switches: Box<[u32]>,
     /// The names under which its requests are measured.
@@ -70,21 +69,19 @@ impl Generation {
         self.error_log.write(Level::Alert, 0, text.to_string().as_bytes());
     }
 
-    /// Returns the tables that a request takes when it first asks a switch.
-    pub(crate) fn tables(&self) -> Option<Rc<Tables>> {
-        self.tables.borrow().clone()
+    /// Returns the publication that a request takes when it first asks a switch.
+    pub(crate) fn routing(&self) -> Rc<Routing> {
+        Rc::clone(&self.routing.borrow())
     }
 
     /// Returns true if a key is held.
     pub(crate) fn has_holds(&self) -> bool {
-        self.tables.borrow().as_ref().is_some_and(|tables| !tables.holds.is_empty())
+        !self.routing.borrow().tables.holds.is_empty()
     }
 
-    /// Gives these tables to first questions from now on.
-    pub(crate) fn publish(&self, tables: Tables) {
-        if !self.config.switches.is_empty() {
-            self.tables.replace(Some(Rc::new(tables)));
-        }
+    /// Gives this publication to first questions from now on.
+    pub(crate) fn publish(&self, routing: Routing) {
+        self.routing.replace(Rc::new(routing));
     }
 
     /// Returns the scope of an address's default server, which applies before a request's host is known.

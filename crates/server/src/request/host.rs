@@ -5,16 +5,15 @@ use crate::context::generation::Generation;
 use crate::context::logs::Logs;
 use crate::context::thread_context::ThreadContext;
 use crate::switching::script_order;
-use engine::Exchange;
 use engine::config::{Config, LogId};
 use engine::host::{
     Counters, Env, FileError, Host, Level, Now, OpenRequest, Opened, ScriptCall, ScriptOutcome, SwitchAnswer,
 };
 use engine::phase::SwitchOrder;
+use engine::{Exchange, Routing};
 use std::any::Any;
 use std::path::Path;
 use std::rc::Rc;
-use switch::Tables;
 use transport::clock::Clock;
 use transport::files;
 
@@ -104,8 +103,8 @@ impl Host for ThreadHost<'_> {
         self.thread.counters.read()
     }
 
-    fn tables(&self) -> Option<Rc<Tables>> {
-        self.generation.tables()
+    fn routing(&self) -> Option<Rc<Routing>> {
+        Some(self.generation.routing())
     }
 
     fn has_holds(&self) -> bool {
@@ -123,8 +122,8 @@ pub(crate) struct BootHost<'a> {
     pub(crate) clock: &'a Clock,
     pub(crate) logs: &'a Logs,
     pub(crate) counters: &'a SharedCounters,
-    /// The tables of the generation's switches.
-    pub(crate) tables: &'a Rc<Tables>,
+    /// The tables of the generation's switches, and the servers of its groups.
+    pub(crate) routing: &'a Rc<Routing>,
 }
 
 impl Host for BootHost<'_> {
@@ -154,7 +153,7 @@ impl Host for BootHost<'_> {
         self.counters.read()
     }
 
-    fn tables(&self) -> Option<Rc<Tables>> {
-        Some(Rc::clone(self.tables))
+    fn routing(&self) -> Option<Rc<Routing>> {
+        Some(Rc::clone(self.routing))
     }
 }

@@ -139,7 +139,7 @@ impl Harness {
                 groups: Groups::new(&config, &shared, None),
                 contexts: Arc::default(),
                 scripts: None,
-                tables: RefCell::new(None),
+                routing: RefCell::default(),
                 switches: SwitchIds::default().numbers(&config),
                 metrics: Metrics::new(Some(&layout), &plant.collector, &clock),
                 layout,

@@ -80,7 +80,7 @@ pub(super) async fn move_about(world: Rc<World>, mut seeded: Seeded) {
         let reply = Box::new(move |ack: Acknowledgement| {
             let _ = sender.send(ack.in_flight_old);
         });
-        thread.bus.publish(Arc::new(tables), Some(Arc::new(watch)), reply);
+        thread.bus.publish(Arc::new(tables.into()), Some(Arc::new(watch)), reply);
         publish::run_commands(&thread);
         world.moves.0.borrow_mut().push((Instant::now(), side));
         let mut left = acknowledged.try_recv().expect("the thread acknowledges at once") as u64;

@@ -39,7 +39,7 @@ impl InFlightGuard {
             let number = usize::from(choice.switch);
             let following = Following {
                 switch: generation.switches.get(number).copied().unwrap_or(u32::MAX),
-                number: exchange.switches.tables(number).map_or(0, |tables| tables.number),
+                number: exchange.switches.routing(number).map_or(0, |routing| routing.tables.number),
             };
             let client = RoutedClient { point: choice.client, remote: exchange.connection.remote };
             let routed = Routed {

@@ -8,11 +8,12 @@ use super::worker_bus::{Command, Publication};
 use crate::context::generation::Generation;
 use crate::context::thread_context::ThreadContext;
 use control::{Acknowledgement, GroupState, WatchReport};
+use engine::Routing;
 use statistics::GroupLayout;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use switch::{Table, Tables};
+use switch::Table;
 use tokio::task::spawn_local;
 
 /// How often requests that are to be cut are checked for having become streams.
@@ -46,7 +47,7 @@ fn run(thread: &Rc<ThreadContext>, command: Command) {
         Command::Affected(watch, reply) => {
             let generation = thread.generation();
             let mut report = WatchReport { worker: thread.number(), ..WatchReport::default() };
-            let number = generation.tables().map_or(0, |tables| tables.number);
+            let number = generation.routing().tables.number;
             if let Some(change) = change(&generation, watch, number) {
                 (report.in_flight, report.streams) =
                     thread.in_flight.borrow().affected(&change, now_ms(thread));
@@ -80,15 +81,13 @@ fn now_ms(thread: &ThreadContext) -> u64 {
 }
 
 fn publish(thread: &Rc<ThreadContext>, publication: Publication) {
-    let Publication { tables, watch, acknowledged } = publication;
+    let Publication { routing, watch, acknowledged } = publication;
     let generation = thread.generation();
     for older in thread.older_generations() {
-        if let Some(tables) = carried_over(&tables, &generation, &older) {
-            older.publish(tables);
-        }
+        older.publish(carried_over(&routing, &generation, &older));
     }
-    let change = watch.and_then(|watch| change(&generation, watch, tables.number));
-    generation.publish(Tables::clone(&tables));
+    let change = watch.and_then(|watch| change(&generation, watch, routing.tables.number));
+    generation.publish(Routing::clone(&routing));
     let at = Instant::now();
     let in_flight_old = change.map_or(0, |change| {
         suspect_groups(&generation, change.watch.switch, now_ms(thread));
@@ -107,20 +106,20 @@ fn change(generation: &Generation, watch: Arc<control::Watch>, number: u64) -> O
 }
 
 /// Returns the publication for an older generation, whose requests may still read their heads or wait for a hold: the
-/// tables of its switches, by name. A switch that may route to groups that the older generation lacks keeps its table. No
+/// tables of its switches, and the groups, by name. A switch that may route to groups that the older generation lacks keeps its table. No
 /// new holds apply there.
-fn carried_over(tables: &Tables, newest: &Generation, older: &Generation) -> Option<Tables> {
-    let mut mapped = Tables::clone(older.tables()?.as_ref());
-    mapped.number = tables.number;
+fn carried_over(routing: &Routing, newest: &Generation, older: &Generation) -> Routing {
+    let mut mapped = older.routing().tables.clone();
+    mapped.number = routing.tables.number;
     mapped.holds = Box::default();
     for (place, spec) in mapped.tables.iter_mut().zip(&older.config.switches) {
-        let mut known = newest.config.switches.iter().zip(&tables.tables);
+        let mut known = newest.config.switches.iter().zip(&routing.tables.tables);
         let Some((new, table)) = known.find(|(new, _)| new.rules.name == spec.rules.name) else { continue };
         if new.rules.targets.iter().all(|target| spec.rules.target(target).is_some()) {
             *place = Arc::clone(table);
         }
     }
-    Some(mapped)
+    Routing { tables: mapped, groups: routing.groups.clone() }
 }
 
 /// Idle connections to a target that no key routes to are of no use, and keep the old side's servers from stopping. The
@@ -138,7 +137,7 @@ fn suspect_groups(generation: &Generation, switch: usize, now_ms: u64) {
 fn in_force(thread: &ThreadContext, switch: u32) -> Option<(Arc<Table>, Arc<str>)> {
     let generation = thread.generation();
     let number = generation.switches.iter().position(|known| *known == switch)?;
-    let table = Arc::clone(generation.tables()?.tables.get(number)?);
+    let table = Arc::clone(generation.routing().tables.tables.get(number)?);
     let configured = &generation.config.switches.get(number)?.rules.default;
     let default = Arc::clone(table.default_target(configured));
     Some((table, default))

@@ -6,15 +6,15 @@ use crate::context::counters::Counters;
 use crate::worker::message::Message;
 use crate::worker::reload_requests::ReloadRequests;
 use control::{Acknowledgement, DataPlane, GroupState, Reloaded, Reply, Watch, WatchReport};
+use engine::Routing;
 use statistics::Collector;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use switch::Tables;
 use tokio::sync::mpsc::UnboundedSender;
 
 /// A command to a thread about its traffic.
 pub(crate) enum Command {
-    /// Give new requests these tables from now on.
+    /// Give new requests these tables and groups from now on.
     Publish(Publication),
     /// Report how far the drain of this watch is.
     Watched(u64, Shared<WatchReport>),
@@ -35,9 +35,9 @@ pub(crate) enum Command {
 /// A reply that all threads give.
 pub(crate) type Shared<T> = Arc<Reply<T>>;
 
-/// Tables for a thread to adopt.
+/// Tables and groups for a thread to adopt.
 pub(crate) struct Publication {
-    pub(crate) tables: Arc<Tables>,
+    pub(crate) routing: Arc<Routing>,
     pub(crate) watch: Option<Arc<Watch>>,
     pub(crate) acknowledged: Shared<Acknowledgement>,
 }
@@ -173,11 +173,16 @@ impl WorkerBus {
 }
 
 impl DataPlane for WorkerBus {
-    fn publish(&self, tables: Arc<Tables>, watch: Option<Arc<Watch>>, acknowledged: Reply<Acknowledgement>) {
+    fn publish(
+        &self,
+        routing: Arc<Routing>,
+        watch: Option<Arc<Watch>>,
+        acknowledged: Reply<Acknowledgement>,
+    ) {
         let acknowledged = Arc::new(acknowledged);
         self.send(|| {
             Command::Publish(Publication {
-                tables: Arc::clone(&tables),
+                routing: Arc::clone(&routing),
                 watch: watch.clone(),
                 acknowledged: Arc::clone(&acknowledged),
             })

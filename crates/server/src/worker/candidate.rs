@@ -3,7 +3,7 @@
 use crate::context::generation::{GenerationDropGuard, same_address};
 use crate::proxy::pool::SharedGroups;
 use crate::worker::message::NewGeneration;
-use engine::Config;
+use engine::{Config, Routing};
 use process::log::{ErrorLog, LogFiles, LogTarget};
 use process::{Address, Listener};
 use statistics::Layout;
@@ -11,7 +11,6 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixListener;
 use std::sync::Arc;
-use switch::Tables;
 use tls::Contexts;
 
 /// See the module.
@@ -21,7 +20,7 @@ pub(super) struct Candidate {
     pub(super) groups: Arc<SharedGroups>,
     pub(super) dicts: lua::Dicts,
     pub(super) contexts: Arc<Contexts>,
-    pub(super) tables: Arc<Tables>,
+    pub(super) routing: Arc<Routing>,
     pub(super) layout: Arc<Layout>,
     pub(super) files: Arc<LogFiles>,
     pub(super) command_line_log: LogTarget,
@@ -42,7 +41,7 @@ impl Candidate {
             groups: Arc::clone(&self.groups),
             dicts: self.dicts.clone(),
             contexts: Arc::clone(&self.contexts),
-            tables: Arc::clone(&self.tables),
+            routing: Arc::clone(&self.routing),
             layout: Arc::clone(&self.layout),
             drop_guard: Arc::clone(&self.drop_guard),
             addresses: self.addresses.clone(),

@@ -8,10 +8,10 @@ use crate::proxy::pool::Groups;
 use crate::request::host::BootHost;
 use crate::switching::switch_ids::SwitchIds;
 use crate::worker::message::NewGeneration;
+use engine::Routing;
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::{Arc, PoisonError};
-use switch::Tables;
 use transport::clock::Clock;
 
 /// The parts that all generations of a thread are built from.
@@ -46,11 +46,11 @@ impl GenerationBuilder {
         let GenerationBuilder { number, shared, clock, gathering, switch_ids } = self;
         let logs = Logs::new(&new.config, &new.files, &new.command_line_log, &new.error_log, gathering);
         let watched = Arc::new(());
-        let tables = Rc::new(Tables::clone(&new.tables));
+        let routing = Rc::new(Routing::clone(&new.routing));
         let scripts = match new.config.lua.used {
             false => None,
             true => {
-                let mut host = BootHost { clock, logs: &logs, counters: &shared.counters, tables: &tables };
+                let mut host = BootHost { clock, logs: &logs, counters: &shared.counters, routing: &routing };
                 let options = lua::VmOptions { worker: *number, workers: shared.threads };
                 let vm = lua::open(&new.config, &new.dicts, options, &mut host)?;
                 let watchdog = (Arc::downgrade(&watched), vm.watchdog());
@@ -61,14 +61,13 @@ impl GenerationBuilder {
             }
         };
         let groups = Groups::new(&new.config, &new.groups, old.map(|old| &old.groups));
-        let has_switches = !new.config.switches.is_empty();
         Ok(Rc::new(Generation {
             number: new.number,
             logs,
             groups,
             contexts: new.contexts,
             scripts,
-            tables: RefCell::new(has_switches.then_some(tables)),
+            routing: RefCell::new(routing),
             switches: switch_ids.numbers(&new.config),
             metrics: Metrics::new(shared.records.then_some(&new.layout), &shared.collector, clock),
             layout: new.layout,

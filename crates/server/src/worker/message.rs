@@ -2,14 +2,13 @@
 
 use crate::context::generation::GenerationDropGuard;
 use crate::proxy::pool::SharedGroups;
-use engine::Config;
+use engine::{Config, Routing};
 use process::Address;
 use process::log::{ErrorLog, LogFiles, LogTarget};
 use statistics::Layout;
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
-use switch::Tables;
 use tls::Contexts;
 
 /// See the module. A sender is for the thread's answer.
@@ -41,8 +40,8 @@ pub(crate) struct NewGeneration {
     pub(crate) groups: Arc<SharedGroups>,
     pub(crate) dicts: lua::Dicts,
     pub(crate) contexts: Arc<Contexts>,
-    /// The tables of its switches.
-    pub(crate) tables: Arc<Tables>,
+    /// The tables of its switches, and the servers of its groups.
+    pub(crate) routing: Arc<Routing>,
     /// The names under which its requests are measured.
     pub(crate) layout: Arc<Layout>,
     pub(crate) drop_guard: Arc<GenerationDropGuard>,

@@ -16,9 +16,9 @@ use crate::worker::system_names::SystemNames;
 use crate::worker::thread::{Channel, WorkerThread};
 use conf::Diagnostic;
 use control::{ControlHandle, Setup};
-use engine::Config;
 use engine::config::Inputs;
 use engine::modules::core::Identity;
+use engine::{Config, Routing};
 use process::log::{ErrorLog, Level};
 use process::{Application, Finding, Listener, Loaded, ReloadOutcome, Source, WorkerCommand, WorkerInit};
 use statistics::{Collector, Layout};
@@ -27,7 +27,6 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
-use switch::Tables;
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 use transport::files;
 
@@ -164,7 +163,7 @@ impl WorkerProcess {
             socket: control_socket,
         };
         // A store may have recovered, so a worker that is started after a crash is started once more.
-        let (shared, tables) = start.run(&init).map_err(fail(1))?;
+        let (shared, routing) = start.run(&init).map_err(fail(1))?;
         let mut process = WorkerProcess {
             app,
             groups: Arc::new(SharedGroups::new(&config, None)),
@@ -181,7 +180,7 @@ impl WorkerProcess {
             groups: Arc::clone(&process.groups),
             dicts: process.dicts.clone(),
             contexts: built.contexts,
-            tables,
+            routing,
             layout,
             files: Arc::clone(&process.init.logs),
             command_line_log: process.init.source.error_log.clone(),
@@ -362,7 +361,7 @@ struct ControlStart<'a> {
 impl ControlStart<'_> {
     /// Starts the control plane, and creates what all threads share. A store that cannot be used is an error; nothing is
     /// guessed.
-    fn run(self, init: &WorkerInit) -> Result<(SharedState, Arc<Tables>), String> {
+    fn run(self, init: &WorkerInit) -> Result<(SharedState, Arc<Routing>), String> {
         let began = Instant::now();
         let counters = Arc::new(Counters::new(init.threads));
         let collector = Arc::new(Mutex::new(Collector::new(Arc::clone(self.layout), 0)));
@@ -370,7 +369,7 @@ impl ControlStart<'_> {
         let bus = WorkerBus::new(self.senders, Arc::clone(&counters), Arc::clone(&collector), reloads);
         let bus = Arc::new(bus);
         let log = Arc::clone(self.log);
-        let (control, tables) = ControlHandle::start(Setup {
+        let (control, routing) = ControlHandle::start(Setup {
             config: Arc::clone(self.config),
             listener: self.socket,
             data_plane: Arc::clone(&bus) as Arc<dyn control::DataPlane>,
@@ -397,6 +396,6 @@ impl ControlStart<'_> {
             control,
             bus,
         };
-        Ok((shared, tables))
+        Ok((shared, routing))
     }
 }

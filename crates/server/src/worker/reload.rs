@@ -20,7 +20,7 @@ use std::sync::{Arc, PoisonError};
 /// A reload that every thread has prepared.
 struct Prepared {
     candidate: Candidate,
-    tables: StoredReload,
+    stored: StoredReload,
     error_log: ErrorLog,
 }
 
@@ -54,11 +54,11 @@ impl WorkerProcess {
         let config = Arc::new(config);
         drop(take_control_socket(&config, &mut reload.listeners));
         // From here on no order is committed until the new configuration is in force or given up.
-        let tables = self.shared.control.prepare_reload(&config)?;
+        let pending = self.shared.control.prepare_reload(&config)?;
         let error_log = boot.error_log(&self.init.source, &self.init.logs);
         let candidate = Candidate {
             number: reload.generation,
-            tables: Arc::clone(tables.tables()),
+            routing: Arc::clone(pending.routing()),
             layout: Arc::new(metrics::layout(&config)),
             groups: Arc::new(SharedGroups::new(&config, Some((&self.config, &self.groups)))),
             contexts: built.contexts,
@@ -76,8 +76,8 @@ impl WorkerProcess {
             thread.send(Message::Prepare(Box::new(candidate.for_thread(sockets)), answer.clone()));
         }
         drop(answer);
-        match collect(&answers, self.threads.len()).and_then(|()| tables.store()) {
-            Ok(tables) => Ok(Prepared { candidate, tables, error_log }),
+        match collect(&answers, self.threads.len()).and_then(|()| pending.store()) {
+            Ok(stored) => Ok(Prepared { candidate, stored, error_log }),
             Err(fault) => {
                 self.abort();
                 Err(fault)
@@ -87,12 +87,12 @@ impl WorkerProcess {
 
     /// Commit: puts the prepared generation in force.
     fn commit(&mut self, prepared: Prepared) {
-        let Prepared { candidate, tables, error_log } = prepared;
+        let Prepared { candidate, stored, error_log } = prepared;
         self.send_all(Message::Commit);
         let mut collector = self.shared.collector.lock().unwrap_or_else(PoisonError::into_inner);
         collector.arrange(candidate.layout);
         drop(collector);
-        tables.commit();
+        stored.commit();
         self.config = candidate.config;
         self.groups = candidate.groups;
         self.dicts = candidate.dicts;

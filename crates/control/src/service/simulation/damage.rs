@@ -123,7 +123,7 @@ fn begin(folder: PathBuf) -> Process {
         position.table.is_trusted() == is_there,
         "an empty table is served as if it were one"
     );
-    let tables = Arc::new(Tables { tables: [position.table.clone()].into(), number: 1, ..Tables::default() });
+    let tables = Tables { tables: [position.table.clone()].into(), number: 1, ..Tables::default() };
     let tasks = LocalSet::new();
     let inside = tasks.enter();
     let (jobs, mut inbox) = mpsc::unbounded_channel();
@@ -133,7 +133,7 @@ fn begin(folder: PathBuf) -> Process {
         ControlHandle { jobs, thread: Arc::default(), calls: Arc::default(), shared: Arc::new(shared) };
     let store = StoreThread::simulated(Box::new(store), || std::future::ready(()));
     let opened = Opened {
-        tables,
+        routing: Arc::new(tables.into()),
         switches: vec![(place, store, position)],
         conditions: vec![condition],
         holds: Vec::new(),

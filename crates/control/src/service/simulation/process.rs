@@ -146,7 +146,7 @@ fn move_in(
         sleep(Duration::from_millis(if pauses.chance(50) { 0 } else { pauses.within(1..=30) }))
     });
     let opened = Opened {
-        tables,
+        routing: Arc::new(Tables::clone(&tables).into()),
         switches: vec![(place, store, position)],
         conditions: Vec::new(),
         holds: vec![holds],

@@ -7,6 +7,7 @@
 use super::World;
 use super::answers::Answers;
 use crate::data_plane::{Acknowledgement, DataPlane, GroupState, Reply, Watch, WatchReport};
+use engine::Routing;
 use engine::host::Counters;
 use sim::{Seeded, holds, tell};
 use std::collections::HashMap;
@@ -226,7 +227,13 @@ impl Worker {
 }
 
 impl DataPlane for Workers {
-    fn publish(&self, tables: Arc<Tables>, watch: Option<Arc<Watch>>, acknowledged: Reply<Acknowledgement>) {
+    fn publish(
+        &self,
+        routing: Arc<Routing>,
+        watch: Option<Arc<Watch>>,
+        acknowledged: Reply<Acknowledgement>,
+    ) {
+        let tables = Arc::new(routing.tables.clone());
         self.check_kept(&tables);
         let before = std::mem::replace(&mut *self.last.lock().unwrap(), tables.clone());
         let (was, is) = (before.tables[0].revision(), tables.tables[0].revision());

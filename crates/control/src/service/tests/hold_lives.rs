@@ -33,7 +33,8 @@ impl Running {
             file_default: Default::default(),
             window_times: Default::default(),
         };
-        let (control, tables) = ControlHandle::start(setup).unwrap();
+        let (control, routing) = ControlHandle::start(setup).unwrap();
+        let tables = Arc::new(routing.tables.clone());
         Running { control, data_plane, tables, log, clock_ms }
     }
 

@@ -38,7 +38,7 @@ async fn a_reload_takes_tables_along_and_opens_what_is_new() {
         let (control, next) = (control.clone(), next.clone());
         tokio::task::spawn_blocking(move || control.prepare_reload(&next)).await.unwrap().unwrap()
     };
-    let tables = prepared.tables().clone();
+    let tables = prepared.routing().tables.clone();
     assert_eq!(tables.tables[0].len(), 0);
     assert_eq!(tables.tables[1].find(b"a.example").unwrap().route.to_string(), "green");
     // Nothing is committed meanwhile.

@@ -39,8 +39,8 @@ fn wait(exchange: &mut Exchange, env: &mut Env<'_>, early: bool) -> Verdict {
     if env.config.switches.is_empty() || !env.host.has_holds() {
         return Verdict::Next;
     }
-    match env.host.tables() {
-        Some(tables) => held(exchange, env, early, &tables),
+    match env.host.routing() {
+        Some(routing) => held(exchange, env, early, &routing.tables),
         None => Verdict::Next,
     }
 }

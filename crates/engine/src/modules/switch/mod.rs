@@ -125,9 +125,9 @@ pub(crate) fn append(number: usize, exchange: &mut Exchange, env: &mut Env<'_>, 
     let start = out.len();
     spec.key.append(exchange, env, out);
     let mut rooms = exchange.switches.take_rooms();
-    let tables = exchange.switches.take_tables(number, || env.host.tables());
+    let routing = exchange.switches.take_routing(number, || env.host.routing());
     let key = switch::normalise(spec.rules.kind, &out[start..], &mut rooms.key);
-    let table = table(tables.as_deref(), number);
+    let table = routing.as_ref().and_then(|routing| routing.tables.tables.get(number)).map(|table| &**table);
     if table.is_some_and(|table| !table.is_trusted()) && spec.on_damage == OnDamage::Refuse {
         exchange.switches.refuse();
         exchange.switches.put_rooms(rooms);
@@ -181,8 +181,8 @@ pub fn look_up(
     out: &mut Vec<u8>,
 ) -> Option<Reach> {
     let spec = env.config.switches.get(number)?;
-    let tables = exchange.switches.take_tables(number, || env.host.tables())?;
-    let table = tables.tables.get(number)?;
+    let routing = exchange.switches.take_routing(number, || env.host.routing())?;
+    let table = routing.tables.tables.get(number)?;
     if !table.is_trusted() && spec.on_damage == OnDamage::Refuse {
         exchange.switches.refuse();
         return None;
@@ -256,10 +256,6 @@ fn is_own_key(
     spec.key.append(exchange, env, text);
     // Only a host in capitals makes room.
     switch::normalise(spec.rules.kind, text, &mut Vec::new()) == key
-}
-
-fn table(tables: Option<&Tables>, number: usize) -> Option<&switch::Table> {
-    tables?.tables.get(number).map(|table| &**table)
 }
 
 /// Returns the target that a tester names.

@@ -4,9 +4,10 @@
 //! a choice allocates nothing once a connection is warm. Names are copied rather than shared: a count of references that all threads change for every
 //! request would cost more than the few bytes.
 
+use crate::routing::Routing;
 use std::rc::Rc;
 use std::sync::Arc;
-use switch::{Hold, Tables};
+use switch::Hold;
 
 /// The way in which a request's target was found.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -56,7 +57,7 @@ pub struct Choice {
 #[derive(Debug, Default)]
 pub struct SwitchRecord {
     /// The switches that it has asked, each with the publication of its first question.
-    asked: Vec<(u16, Rc<Tables>)>,
+    asked: Vec<(u16, Rc<Routing>)>,
     /// The first `made` are of this request; the others are kept for their buffers.
     choices: Vec<Choice>,
     made: usize,
@@ -105,24 +106,24 @@ pub(super) struct Progress {
 const KEPT_BYTES: usize = 512;
 
 impl SwitchRecord {
-    /// Returns the tables in which this request asks a switch. The first question takes those that are published now:
+    /// Returns the publication in which this request asks a switch. The first question takes what is published now:
     /// whatever the request has waited for before, it cannot reach a side that traffic has left.
-    pub(super) fn take_tables(
+    pub(super) fn take_routing(
         &mut self,
         switch: usize,
-        published: impl FnOnce() -> Option<Rc<Tables>>,
-    ) -> Option<Rc<Tables>> {
-        if let Some(tables) = self.tables(switch) {
-            return Some(Rc::clone(tables));
+        published: impl FnOnce() -> Option<Rc<Routing>>,
+    ) -> Option<Rc<Routing>> {
+        if let Some(routing) = self.routing(switch) {
+            return Some(Rc::clone(routing));
         }
-        let tables = published()?;
-        self.asked.push((switch as u16, Rc::clone(&tables)));
-        Some(tables)
+        let routing = published()?;
+        self.asked.push((switch as u16, Rc::clone(&routing)));
+        Some(routing)
     }
 
-    /// Returns the tables in which this request has asked a switch.
-    pub fn tables(&self, switch: usize) -> Option<&Rc<Tables>> {
-        self.asked.iter().find(|(asked, _)| usize::from(*asked) == switch).map(|(_, tables)| tables)
+    /// Returns the publication in which this request has asked a switch.
+    pub fn routing(&self, switch: usize) -> Option<&Rc<Routing>> {
+        self.asked.iter().find(|(asked, _)| usize::from(*asked) == switch).map(|(_, routing)| routing)
     }
 
     /// Has the request read a switch anew after an order of its own. The choice that was made for it stays.

@@ -335,7 +335,7 @@ mod tests {
         };
         let tables = Tables { tables: [table(), table()].into(), holds: Box::default(), number: 1 };
         let mut host = TestHost::new();
-        host.tables = Some(Rc::new(tables));
+        host.routing = Some(Rc::new(tables.into()));
         host
     }
 

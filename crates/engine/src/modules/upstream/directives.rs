@@ -403,6 +403,7 @@ fn server(b: &mut Builder<'_>, d: &conf::Directive) -> Result<(), Diagnostic> {
         slow_start_ms: parameters.slow_start.map_or(0, |(ms, _)| ms),
         backup: parameters.backup.is_some(),
         down: parameters.down,
+        drain: false,
     }));
     Ok(())
 }

@@ -16,7 +16,7 @@ use engine::host::{
 use engine::modules::switch::Choice;
 use engine::output::HeadRefused;
 use engine::phase::{self, Content, FilePart, SwitchOrder, Wake};
-use engine::{Config, Effect, Env, Step, output, start_request};
+use engine::{Config, Effect, Env, Routing, Step, output, start_request};
 
 use switch::{Key, KeyKind, Route, Table, Tables};
 
@@ -88,13 +88,13 @@ impl TestHost {
 }
 
 impl Host for TestHost {
-    fn tables(&self) -> Option<Rc<Tables>> {
+    fn routing(&self) -> Option<Rc<Routing>> {
         let entries = self.entries.iter().map(|(key, route)| {
             let key = Key::parse(KeyKind::Host, key.as_bytes(), 255).unwrap();
             (key, Route::parse(route).unwrap(), self.revision)
         });
         let table = Arc::new(Table::from_entries(self.revision, entries));
-        Some(Rc::new(Tables { tables: [table].into(), holds: Box::default(), number: self.revision }))
+        Some(Rc::new(Tables { tables: [table].into(), holds: Box::default(), number: self.revision }.into()))
     }
     fn order(&mut self, order: SwitchOrder, answer: SwitchAnswer) {
         self.orders.push((order, answer));

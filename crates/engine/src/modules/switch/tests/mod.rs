@@ -6,6 +6,7 @@ use super::{
     Choice, ClientPoint, HttpProbe, Matched, Probe, ProbeHost, Reach, StatePath, StreamsPolicy, look_up,
     look_up_apart,
 };
+use crate::Routing;
 use crate::config::Config;
 use crate::exchange::Exchange;
 use crate::host::Env;
@@ -25,12 +26,12 @@ fn config(http: &str, server: &str) -> Config {
 }
 
 /// Tables with these entries in the first switch, at revision 7.
-fn tables(kind: KeyKind, entries: &[(&str, &str)]) -> Rc<Tables> {
+fn tables(kind: KeyKind, entries: &[(&str, &str)]) -> Rc<Routing> {
     let entries = entries.iter().map(|(key, route)| {
         (Key::parse(kind, key.as_bytes(), 255).unwrap(), Route::parse(route).unwrap(), 3)
     });
     let table = Arc::new(Table::from_entries(7, entries));
-    Rc::new(Tables { tables: [table].into(), holds: Box::default(), number: 1 })
+    Rc::new(Tables { tables: [table].into(), holds: Box::default(), number: 1 }.into())
 }
 
 fn asked(config: &Config, host: &mut TestHost, request: &str) -> (String, Vec<Choice>) {
@@ -127,7 +128,7 @@ fn a_request_gets_its_key_s_target_and_the_choice_is_recorded() {
         asked(&config, host, &format!("GET / HTTP/1.1\r\nHost: {name}\r\n\r\n"))
     };
     assert_eq!(get(&mut host, "shop.test").0, "blue blue shop.test blue 0");
-    host.tables =
+    host.routing =
         Some(tables(KeyKind::Host, &[("shop.test", "green"), ("*.test", "green"), ("a.test", "blue")]));
     let choice = |key: &str, target: &str, matched| Choice {
         switch: 0,
@@ -161,10 +162,10 @@ fn several_switches_each_have_their_choice() {
         "return 200 \"$b $a $switch_target\";",
     );
     let mut host = TestHost::new();
-    let first = &tables(KeyKind::Text, &[("k", "Red")]).tables[0];
-    let second = &tables(KeyKind::Text, &[("Red-k", "blue"), ("blue-k", "green")]).tables[0];
+    let first = &tables(KeyKind::Text, &[("k", "Red")]).tables.tables[0];
+    let second = &tables(KeyKind::Text, &[("Red-k", "blue"), ("blue-k", "green")]).tables.tables[0];
     let both = [Arc::clone(first), Arc::clone(second)];
-    host.tables = Some(Rc::new(Tables { tables: both.into(), ..Tables::default() }));
+    host.routing = Some(Rc::new(Tables { tables: both.into(), ..Tables::default() }.into()));
     let (body, choices) = asked(&config, &mut host, "GET /?k=k HTTP/1.1\r\nHost: x\r\n\r\n");
     // The key of the second needs the first, which is asked before it.
     assert_eq!(body, "blue Red Red");
@@ -177,7 +178,7 @@ fn a_split_is_by_the_sticky_text_or_by_the_address() {
     let switch = "switch $host $live { default blue; targets blue green; sticky $cookie_uid; }";
     let config = config(switch, "return 200 $live;");
     let mut host = TestHost::new();
-    host.tables = Some(tables(KeyKind::Host, &[("x", "green=30 blue=70")]));
+    host.routing = Some(tables(KeyKind::Host, &[("x", "green=30 blue=70")]));
     let mut of = |cookie: &str| {
         let request = format!("GET / HTTP/1.1\r\nHost: x\r\n{cookie}\r\n");
         asked(&config, &mut host, &request).0
@@ -202,7 +203,7 @@ fn a_tester_s_choice_must_be_a_target() {
     let switch = "switch $host $live { default blue; targets blue green; testers $http_x_side; }";
     let config = config(switch, "return 200 $live;");
     let mut host = TestHost::new();
-    host.tables = Some(tables(KeyKind::Host, &[("x", "blue")]));
+    host.routing = Some(tables(KeyKind::Host, &[("x", "blue")]));
     let mut of = |side: &str| {
         asked(&config, &mut host, &format!("GET / HTTP/1.1\r\nHost: x\r\nX-Side: {side}\r\n\r\n"))
     };
@@ -218,10 +219,10 @@ fn a_tester_s_choice_must_be_a_target() {
 fn promise_1_tables_are_taken_at_the_first_question_and_kept() {
     let config = config(LIVE, "location / { set $a $arg_x; proxy_pass http://$live; }");
     let mut host = TestHost::new();
-    host.tables = Some(tables(KeyKind::Host, &[("x", "green")]));
+    host.routing = Some(tables(KeyKind::Host, &[("x", "green")]));
     let mut exchange = exchange(&config, &mut host, "GET / HTTP/1.1\r\nHost: x\r\n\r\n");
     // It has begun and asked nothing: what is published meanwhile is what it gets.
-    host.tables = Some(tables(KeyKind::Host, &[("x", "blue")]));
+    host.routing = Some(tables(KeyKind::Host, &[("x", "blue")]));
     let ask = |host: &mut TestHost, exchange: &mut Exchange| {
         let mut env = Env { config: &config, host };
         let mut value = Vec::new();
@@ -233,7 +234,7 @@ fn promise_1_tables_are_taken_at_the_first_question_and_kept() {
         String::from_utf8(value).unwrap()
     };
     assert_eq!(ask(&mut host, &mut exchange), "blue");
-    host.tables = Some(tables(KeyKind::Host, &[("x", "green")]));
+    host.routing = Some(tables(KeyKind::Host, &[("x", "green")]));
     let mut env = Env { config: &config, host: &mut host };
     assert!(matches!(phase::advance(&mut exchange, &mut env), Step::Serve(Content::Proxy)));
     assert_eq!(ask(&mut host, &mut exchange), "blue");
@@ -243,7 +244,7 @@ fn promise_1_tables_are_taken_at_the_first_question_and_kept() {
     assert!(matches!(phase::advance(&mut exchange, &mut env), Step::Serve(Content::Proxy)));
     assert_eq!(ask(&mut host, &mut exchange), "blue");
     // When the exchange lies idle it holds no table.
-    let weak = Rc::downgrade(exchange.switches.tables(0).unwrap());
+    let weak = Rc::downgrade(exchange.switches.routing(0).unwrap());
     exchange.release();
     assert!(weak.upgrade().is_none() && exchange.switches.choices().is_empty());
 }
@@ -253,10 +254,11 @@ fn promise_1_each_switch_is_asked_in_the_tables_of_its_own_first_question() {
     let config = config("switch $host $a { default blue; } switch $host $b { default blue; }", "");
     let mut host = TestHost::new();
     let both = |to: &str| {
-        let table = &tables(KeyKind::Host, &[("x", to)]).tables[0];
-        Some(Rc::new(Tables { tables: [Arc::clone(table), Arc::clone(table)].into(), ..Tables::default() }))
+        let table = &tables(KeyKind::Host, &[("x", to)]).tables.tables[0];
+        let tables = [Arc::clone(table), Arc::clone(table)].into();
+        Some(Rc::new(Tables { tables, ..Tables::default() }.into()))
     };
-    host.tables = both("blue");
+    host.routing = both("blue");
     let mut exchange = exchange(&config, &mut host, "GET / HTTP/1.1\r\nHost: x\r\n\r\n");
     let mut ask = |host: &mut TestHost, number: usize| {
         let mut out = Vec::new();
@@ -265,7 +267,7 @@ fn promise_1_each_switch_is_asked_in_the_tables_of_its_own_first_question() {
     };
     assert_eq!(ask(&mut host, 0), "blue");
     // A request that knows one switch is undecided about the other.
-    host.tables = both("green");
+    host.routing = both("green");
     assert_eq!((ask(&mut host, 1), ask(&mut host, 0)), ("green".to_owned(), "blue".to_owned()));
 }
 
@@ -274,17 +276,17 @@ fn promise_1_a_request_whose_body_came_late_is_held_before_its_upstream() {
     let config = config(LIVE, "location / { proxy_pass http://$live; }");
     let mut host = TestHost::new();
     let plain = tables(KeyKind::Host, &[("x", "blue")]);
-    host.tables = Some(Rc::clone(&plain));
+    host.routing = Some(Rc::clone(&plain));
     let request = "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\n";
     let mut exchange = exchange(&config, &mut host, request);
     let mut env = Env { config: &config, host: &mut host };
     assert!(matches!(phase::advance(&mut exchange, &mut env), Step::Wait(Effect::ReadBody)));
-    host.tables = Some(with_holds(&plain, &["x"]));
+    host.routing = Some(with_holds(&plain.tables, &["x"]));
     exchange.request.body = crate::exchange::Body::Memory(b"abc".to_vec());
     exchange.route.wake = Some(Wake::Done);
     let mut env = Env { config: &config, host: &mut host };
     assert!(matches!(phase::advance(&mut exchange, &mut env), Step::Wait(Effect::AwaitRelease)));
-    host.tables = Some(tables(KeyKind::Host, &[("x", "green")]));
+    host.routing = Some(tables(KeyKind::Host, &[("x", "green")]));
     exchange.route.wake = Some(Wake::Done);
     let mut env = Env { config: &config, host: &mut host };
     assert!(matches!(phase::advance(&mut exchange, &mut env), Step::Serve(Content::Proxy)));
@@ -303,7 +305,7 @@ fn the_access_log_shows_the_choice() {
         "return 200 $live;",
     );
     let mut host = TestHost::new();
-    host.tables = Some(tables(KeyKind::Host, &[("x", "green")]));
+    host.routing = Some(tables(KeyKind::Host, &[("x", "green")]));
     let mut exchange = exchange(&config, &mut host, "GET / HTTP/1.1\r\nHost: X\r\n\r\n");
     let mut env = Env { config: &config, host: &mut host };
     let _ = phase::advance(&mut exchange, &mut env);
@@ -319,8 +321,8 @@ fn the_access_log_shows_the_choice() {
 fn a_dict_reads_entries_and_the_request_s_own_key_is_recorded() {
     let config = config(LIVE, "");
     let mut host = TestHost::new();
-    host.tables = Some(tables(KeyKind::Host, &[("x", "green"), ("*.w", "blue")]));
-    let pinned = host.tables.clone().unwrap();
+    host.routing = Some(tables(KeyKind::Host, &[("x", "green"), ("*.w", "blue")]));
+    let pinned = host.routing.clone().unwrap();
     let mut exchange = exchange(&config, &mut host, "GET / HTTP/1.1\r\nHost: x\r\n\r\n");
     let mut env = Env { config: &config, host: &mut host };
     let mut get = |exchange: &mut Exchange, text: &str| {
@@ -348,19 +350,22 @@ fn a_dict_reads_entries_and_the_request_s_own_key_is_recorded() {
     assert_eq!(look_up(0, b"a.w", &mut wild, &mut env, &mut Vec::new()), Some(Reach::Wildcard));
     let rules = &config.switches[0].rules;
     let mut out = Vec::new();
-    assert_eq!(look_up_apart(0, b"X.", &pinned, rules, &mut out), Some(Reach::Own));
-    assert_eq!((&out[..], look_up_apart(1, b"x", &pinned, rules, &mut Vec::new())), (&b"green"[..], None));
+    assert_eq!(look_up_apart(0, b"X.", &pinned.tables, rules, &mut out), Some(Reach::Own));
+    assert_eq!(
+        (&out[..], look_up_apart(1, b"x", &pinned.tables, rules, &mut Vec::new())),
+        (&b"green"[..], None)
+    );
     // A star is for hosts; what is none has no entry.
     let star = tables(KeyKind::Host, &[("*", "green")]);
-    assert_eq!(look_up_apart(0, b"any", &star, rules, &mut Vec::new()), Some(Reach::Wildcard));
-    assert_eq!(look_up_apart(0, b"a b", &star, rules, &mut Vec::new()), None);
+    assert_eq!(look_up_apart(0, b"any", &star.tables, rules, &mut Vec::new()), Some(Reach::Wildcard));
+    assert_eq!(look_up_apart(0, b"a b", &star.tables, rules, &mut Vec::new()), None);
 }
 
 /// The tables with holds on keys of the first switch.
-fn with_holds(tables: &Tables, keys: &[&str]) -> Rc<Tables> {
+fn with_holds(tables: &Tables, keys: &[&str]) -> Rc<Routing> {
     let limits = HoldLimits { max: 10, timeout_ms: 1000, max_bytes: 1000 };
     let hold = |key: &&str| Hold::new(0, Key::parse(KeyKind::Text, key.as_bytes(), 255).unwrap(), limits);
-    Rc::new(Tables { holds: keys.iter().map(hold).collect(), ..tables.clone() })
+    Rc::new(Tables { holds: keys.iter().map(hold).collect(), ..tables.clone() }.into())
 }
 
 const HELD: &str =
@@ -373,14 +378,14 @@ fn a_held_key_waits_before_the_location_s_rewrites_and_sees_the_newest_tables() 
     let config = config(&format!("{LIVE} switch $k $late {{ default blue; }}"), HELD);
     let mut host = TestHost::new();
     let plain = tables(KeyKind::Host, &[("x", "blue")]);
-    host.tables = Some(with_holds(&plain, &["other", "x"]));
+    host.routing = Some(with_holds(&plain.tables, &["other", "x"]));
     let request = "GET / HTTP/1.1\r\nHost: X\r\n\r\n";
     let mut exchange = exchange(&config, &mut host, request);
     let mut env = Env { config: &config, host: &mut host };
     assert!(matches!(phase::advance(&mut exchange, &mut env), Step::Wait(Effect::AwaitRelease)));
     assert_eq!(exchange.switches.choices(), []);
     // Even while the hold is still there for those who come, it has let this one go.
-    host.tables = Some(with_holds(&tables(KeyKind::Host, &[("x", "green")]), &["x"]));
+    host.routing = Some(with_holds(&tables(KeyKind::Host, &[("x", "green")]).tables, &["x"]));
     let mut env = Env { config: &config, host: &mut host };
     exchange.route.wake = Some(Wake::Done);
     assert!(matches!(phase::advance(&mut exchange, &mut env), Step::Serve(Content::Proxy)));
@@ -394,7 +399,7 @@ fn a_hold_that_times_out_sends_retry_after() {
     let config = config(LIVE, HELD.split(" location /late").next().unwrap());
     for (status, line, again) in [(503, "503 Service Temporarily Unavailable", true), (499, "499", false)] {
         let mut host = TestHost::new();
-        host.tables = Some(with_holds(&tables(KeyKind::Host, &[]), &["x"]));
+        host.routing = Some(with_holds(&tables(KeyKind::Host, &[]).tables, &["x"]));
         let mut exchange = exchange(&config, &mut host, "GET / HTTP/1.1\r\nHost: x\r\n\r\n");
         let mut env = Env { config: &config, host: &mut host };
         assert!(matches!(phase::advance(&mut exchange, &mut env), Step::Wait(Effect::AwaitRelease)));
@@ -411,7 +416,7 @@ fn a_hold_that_times_out_sends_retry_after() {
 fn a_request_without_upstream_is_never_held() {
     let config = config(&format!("{LIVE} switch $k $late {{ default blue; }}"), HELD);
     let mut host = TestHost::new().file("/prefix/html/files", "f");
-    host.tables = Some(with_holds(&tables(KeyKind::Host, &[]), &["x"]));
+    host.routing = Some(with_holds(&tables(KeyKind::Host, &[]).tables, &["x"]));
     for (target, wanted) in [
         ("/page", "page"),
         ("/api", "<Control>"),
@@ -428,8 +433,8 @@ fn a_key_that_rewrites_make_is_held_after_them() {
     let config = config(&format!("error_log e warn; switch $k $late {{ default blue; }} {LIVE}"), HELD);
     let mut host = TestHost::new();
     let both = [Arc::default(), Arc::default()];
-    let plain = Tables { tables: both.into(), ..Tables::default() };
-    host.tables = Some(with_holds(&plain, &["k"]));
+    let plain = Routing::from(Tables { tables: both.into(), ..Tables::default() });
+    host.routing = Some(with_holds(&plain.tables, &["k"]));
     let mut exchange = exchange(&config, &mut host, "GET /late?k=k HTTP/1.1\r\nHost: x\r\n\r\n");
     let mut env = Env { config: &config, host: &mut host };
     assert!(matches!(phase::advance(&mut exchange, &mut env), Step::Wait(Effect::AwaitRelease)));
@@ -444,7 +449,7 @@ fn a_key_that_rewrites_make_is_held_after_them() {
 fn a_request_with_a_target_is_not_held_again() {
     let config = config(LIVE, "set $side $live; location / { proxy_pass http://$live; }");
     let mut host = TestHost::new();
-    host.tables = Some(with_holds(&tables(KeyKind::Host, &[]), &["x"]));
+    host.routing = Some(with_holds(&tables(KeyKind::Host, &[]).tables, &["x"]));
     assert_eq!(answer(&config, &mut host, "GET / HTTP/1.1\r\nHost: x\r\n\r\n"), "<proxy>");
 }
 
@@ -452,7 +457,7 @@ fn a_request_with_a_target_is_not_held_again() {
 fn a_choice_allocates_nothing_once_the_connection_is_warm() {
     let config = config(LIVE, "");
     let mut host = TestHost::new();
-    host.tables = Some(tables(KeyKind::Host, &[("shop.test", "green")]));
+    host.routing = Some(tables(KeyKind::Host, &[("shop.test", "green")]));
     let request = "GET / HTTP/1.1\r\nHost: Shop.test\r\n\r\n";
     let mut exchange = exchange(&config, &mut host, request);
     let mut out = Vec::new();
@@ -481,7 +486,7 @@ fn requests_that_ask_a_switch_without_a_trusted_table_are_refused() {
     {
         let mut host = TestHost::new();
         let table = Arc::new(Table::untrusted());
-        host.tables = Some(Rc::new(Tables { tables: [table].into(), ..Tables::default() }));
+        host.routing = Some(Rc::new(Tables { tables: [table].into(), ..Tables::default() }.into()));
         let mut ask = |path: &str| {
             let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\n\r\n");
             answer(config, &mut host, &request)
