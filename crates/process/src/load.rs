@@ -93,7 +93,7 @@ impl Loader for InOrder {
 
     /// Not shown by `-T`.
     fn read_private(&self, path: &Path) -> io::Result<Vec<u8>> {
-        Disk.read(path)
+        Disk.read_private(path)
     }
 
     fn glob(&self, pattern: &Path) -> io::Result<Vec<PathBuf>> {

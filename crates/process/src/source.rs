@@ -5,12 +5,15 @@
 
 use crate::log::LogTarget;
 use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::ffi::{CStr, CString, OsString};
 use std::fs::{Metadata, OpenOptions};
-use std::io::{self, Read};
+use std::io::{self, ErrorKind, Read};
+use std::os::fd::AsFd;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 /// Which configuration to load: the command line, made absolute.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,6 +53,14 @@ impl conf::Loader for Disk {
         }
     }
 
+    /// A named pipe is read too, as nginx reads passwords from one.
+    fn read_private(&self, path: &Path) -> io::Result<Vec<u8>> {
+        match path.metadata()?.file_type().is_fifo() {
+            true => read_pipe(path, PIPE_WAIT),
+            false => self.read(path),
+        }
+    }
+
     fn glob(&self, pattern: &Path) -> io::Result<Vec<PathBuf>> {
         let pattern = CString::new(pattern.as_os_str().as_bytes())?;
         // SAFETY: glob_t is plain data for which all zeroes is the documented start. The pattern is a C string that
@@ -72,6 +83,37 @@ impl conf::Loader for Disk {
                 libc::GLOB_NOSPACE => Err(io::Error::from_raw_os_error(libc::ENOMEM)),
                 _ => Err(io::Error::from_raw_os_error(libc::EIO)),
             }
+        }
+    }
+}
+
+/// How long the writer of a named pipe is waited for.
+const PIPE_WAIT: Duration = Duration::from_secs(5);
+
+/// Reads a named pipe until its writer closes it. Fails with `ETIMEDOUT` if that takes longer than `wait`.
+fn read_pipe(path: &Path, wait: Duration) -> io::Result<Vec<u8>> {
+    let until = Instant::now() + wait;
+    let mut pipe = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path)?;
+    if !pipe.metadata()?.file_type().is_fifo() {
+        return Err(Errno::EOPNOTSUPP.into());
+    }
+    let (mut bytes, mut piece) = (Vec::new(), [0; 4096]);
+    loop {
+        let left = until.saturating_duration_since(Instant::now());
+        let timeout = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);
+        let ready = poll(&mut [PollFd::new(pipe.as_fd(), PollFlags::POLLIN)], timeout);
+        match ready {
+            Err(Errno::EINTR) => continue,
+            Err(error) => return Err(error.into()),
+            Ok(0) => return Err(Errno::ETIMEDOUT.into()),
+            Ok(_) => {}
+        }
+        match pipe.read(&mut piece) {
+            Ok(0) => return Ok(bytes),
+            Ok(read) if (bytes.len() + read) as u64 > MAX_FILE => return Err(Errno::EFBIG.into()),
+            Ok(read) => bytes.extend_from_slice(&piece[..read]),
+            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {}
+            Err(error) => return Err(error),
         }
     }
 }
@@ -101,6 +143,22 @@ mod tests {
         assert_eq!(Disk.glob(&folder.path().join("*.none")).unwrap(), [] as [PathBuf; 0]);
         assert_eq!(Disk.read(&found[0]).unwrap(), b"a.conf");
     }
+
+    #[test]
+    fn secrets_are_read_from_a_named_pipe() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("pipe");
+        nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        let timed_out = read_pipe(&path, Duration::from_millis(20)).unwrap_err();
+        assert_eq!(timed_out.raw_os_error(), Some(libc::ETIMEDOUT), "nothing writes to it");
+        let writer = std::thread::spawn({
+            let path = path.clone();
+            move || std::fs::write(path, "secret\n")
+        });
+        assert_eq!(Disk.read_private(&path).unwrap(), b"secret\n");
+        writer.join().unwrap().unwrap();
+    }
+
     #[test]
     fn only_files_of_a_bounded_size_are_read() {
         let folder = tempfile::tempdir().unwrap();

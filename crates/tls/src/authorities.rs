@@ -1,6 +1,6 @@
 //! Authorities and revocation lists, and whether a peer's chain of certificates leads to one of them.
 
-use crate::der::{self, Fields};
+use crate::der::{self, Der, Fields, SEQUENCE};
 use crate::pem;
 use engine::ssl_file::SslFile;
 use engine::tls_session::Verified;
@@ -134,18 +134,45 @@ impl Authorities {
 }
 
 fn load_revocations(file: &SslFile) -> Result<Vec<CertRevocationList<'static>>, FileFault> {
-    let broken = |why: &str| FileFault {
+    read_revocations(file.bytes()).map_err(|why| FileFault {
         file: file.clone(),
         text: format!("cannot load revocation list \"{}\": {why}", file.name),
+    })
+}
+
+fn read_revocations(bytes: &[u8]) -> Result<Vec<CertRevocationList<'static>>, &'static str> {
+    let sections = pem::sections(bytes).into_iter().filter(|section| section.label == "X509 CRL");
+    let read = |section: pem::Section| {
+        let list = OwnedCertRevocationList::from_der(&section.der);
+        list.map(CertRevocationList::from).map_err(|fault| unusable(&fault, &section.der))
     };
-    let sections = pem::sections(file.bytes()).into_iter().filter(|section| section.label == "X509 CRL");
-    let lists: Result<Vec<_>, _> =
-        sections.map(|section| OwnedCertRevocationList::from_der(&section.der)).collect();
-    match lists {
-        Ok(lists) if lists.is_empty() => Err(broken("there is no list in it")),
-        Ok(lists) => Ok(lists.into_iter().map(CertRevocationList::from).collect()),
-        Err(_) => Err(broken("a list in it is broken")),
+    let lists: Vec<_> = sections.map(read).collect::<Result<_, _>>()?;
+    match lists.is_empty() {
+        true => Err("there is no list in it"),
+        false => Ok(lists),
     }
+}
+
+/// Returns why a list cannot be used. OpenSSL takes lists of version 1, which RFC 5280 §5.1.2.1 rules out.
+fn unusable(fault: &webpki::Error, list: &[u8]) -> &'static str {
+    match fault {
+        _ if is_version_1(list) => {
+            "a list in it is of version 1, which is not supported: make it of version 2 \
+             (openssl ca: crl_extensions with authorityKeyIdentifier, and crlnumber)"
+        }
+        webpki::Error::UnsupportedDeltaCrl => "a list in it is a delta list, which is not supported",
+        webpki::Error::UnsupportedIndirectCrl => "a list in it is an indirect list, which is not supported",
+        webpki::Error::UnsupportedCriticalExtension => {
+            "a list in it has a critical extension that is not supported"
+        }
+        _ => "a list in it is broken",
+    }
+}
+
+/// Returns true if a list begins as one of version 1 does, without a version.
+fn is_version_1(list: &[u8]) -> bool {
+    let body = Der(list).tagged(SEQUENCE).and_then(|mut list| list.tagged(SEQUENCE));
+    body.and_then(|mut body| body.tagged(SEQUENCE)).is_some()
 }
 
 /// OpenSSL's numbers and words (X509_verify_cert_error_string).
@@ -344,5 +371,18 @@ mod tests {
         let middle =
             authorities(&[root.der()], 1).verify(std::slice::from_ref(middle.der()), UnixTime::now());
         assert!(matches!(middle, Verified::Failed { .. }));
+    }
+    #[test]
+    fn revocation_list_of_version_1_is_refused_with_the_reason() {
+        // openssl ca -gencrl, without crl_extensions.
+        let list = "-----BEGIN X509 CRL-----\n\
+            MIGPMDgwCgYIKoZIzj0EAwIwDDEKMAgGA1UEAwwBchcNMjYxMTMwMDIwODQzWhcN\n\
+            MzYxMTI3MDIwODQzWjAKBggqhkjOPQQDAgNHADBEAiAa64b+DCHavFOL0c2l7bbp\n\
+            9jGQ86y9rknSLFzTwwgRSQIgXEHqKOVRnCisrPCzBr3MbDaAJU1sIx27KESUyanV\n\
+            Qhc=\n-----END X509 CRL-----\n";
+        let why = |bytes: &str| read_revocations(bytes.as_bytes()).unwrap_err();
+        assert!(why(list).contains("version 1"), "{}", why(list));
+        assert_eq!(why(&list.replace("MIGP", "AAAA")), "a list in it is broken");
+        assert_eq!(why(""), "there is no list in it");
     }
 }

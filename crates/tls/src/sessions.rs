@@ -146,10 +146,10 @@ impl StoresServerSessions for BoundCache {
 /// A secret from which keys of tickets are derived.
 type Secret = Arc<Zeroizing<Vec<u8>>>;
 
-/// Secrets that the process makes itself, and how old each is; the newest first.
+/// Secrets that the process makes itself, one set for each `ssl_session_timeout`, and how old each is; the newest first.
 #[derive(Default)]
 pub(crate) struct TicketSecrets {
-    made: Mutex<Vec<(u64, Secret)>>,
+    made: Mutex<HashMap<u64, Vec<(u64, Secret)>>>,
 }
 
 impl fmt::Debug for TicketSecrets {
@@ -158,14 +158,17 @@ impl fmt::Debug for TicketSecrets {
     }
 }
 
-/// How long a secret that the process has made encrypts, at least.
-const ROTATION_S: u64 = 3600;
-
 impl TicketSecrets {
+    /// Returns the secrets for sessions of this length, the one that encrypts first. Each encrypts for as long, and decrypts
+    /// for as long again, as in nginx since 1.23.2.
     fn current(&self, timeout_s: u64) -> Option<Vec<Secret>> {
-        let now_s = UnixTime::now().as_secs();
+        self.at(UnixTime::now().as_secs(), timeout_s)
+    }
+
+    fn at(&self, now_s: u64, timeout_s: u64) -> Option<Vec<Secret>> {
         let mut made = lock(&self.made);
-        let lasts_s = ROTATION_S.max(timeout_s);
+        let made = made.entry(timeout_s).or_default();
+        let lasts_s = timeout_s.max(1);
         if made.first().is_none_or(|(since_s, _)| now_s.saturating_sub(*since_s) >= lasts_s) {
             let mut secret = Zeroizing::new(vec![0; 32]);
             rand::fill(&mut secret).ok()?;
@@ -288,6 +291,19 @@ mod tests {
         let ticket = tickets(&[], &sessions, 0, 300).encrypt(b"x").unwrap();
         assert_eq!(tickets(&[], &sessions.clone(), 0, 300).decrypt(&ticket).unwrap(), b"x");
         assert_eq!(tickets(&[], &Sessions::default(), 0, 300).decrypt(&ticket), None);
+    }
+
+    #[test]
+    fn a_secret_of_tickets_encrypts_for_the_time_of_a_session() {
+        let secrets = TicketSecrets::default();
+        let at = |now_s, timeout_s| secrets.at(now_s, timeout_s).unwrap();
+        let first = at(1000, 300);
+        assert!(Arc::ptr_eq(&first[0], &at(1299, 300)[0]));
+        let (next, other) = (at(1300, 300), at(1300, 86_400));
+        assert!(!Arc::ptr_eq(&first[0], &next[0]) && Arc::ptr_eq(&first[0], &next[1]), "it still decrypts");
+        assert_eq!(at(1600, 300).len(), 2);
+        assert!(at(1600, 300).iter().all(|secret| !Arc::ptr_eq(secret, &first[0])), "its tickets are over");
+        assert!(Arc::ptr_eq(&other[0], &at(80_000, 86_400)[0]), "sessions of another length have their own");
     }
 
     #[test]

@@ -15,9 +15,13 @@ pub struct Ratio {
 #[derive(Debug)]
 pub struct Encoder {
     compress: Compress,
-    /// What came of the last bytes.
-    pub(crate) encoded: Vec<u8>,
+    encoded: Vec<u8>,
+    /// True if `encoded` was handed out.
+    is_handed_out: bool,
 }
+
+/// What comes out in smaller pieces waits for more, as nginx fills a buffer of `gzip_buffers` before it sends it.
+const FULL: usize = 4096;
 
 /// The lowest power of two that a window can have.
 const MIN_WINDOW_BITS: u8 = 9;
@@ -29,18 +33,34 @@ impl Encoder {
         while bits > MIN_WINDOW_BITS && len.is_some_and(|len| len < (1 << (bits - 1)) - 262) {
             bits -= 1;
         }
-        Encoder { compress: Compress::new_gzip(Compression::new(level), bits), encoded: Vec::new() }
+        Encoder {
+            compress: Compress::new_gzip(Compression::new(level), bits),
+            encoded: Vec::new(),
+            is_handed_out: false,
+        }
     }
 
-    /// Compresses the next bytes; what comes out of it is in `encoded`. With `last` it ends, with `flush` nothing is held
-    /// back.
-    pub(crate) fn write(&mut self, mut data: &[u8], last: bool, flush: bool) {
+    /// Compresses the next bytes; what came out is in [`Encoder::ready`], once there is enough of it. With `last` it ends,
+    /// with `flush` nothing is held back.
+    pub(crate) fn write(&mut self, data: &[u8], last: bool, flush: bool) {
+        if std::mem::take(&mut self.is_handed_out) {
+            self.encoded.clear();
+        }
+        self.compress(data, last, flush);
+        self.is_handed_out = last || flush || self.encoded.len() >= FULL;
+    }
+
+    /// Returns what is to be sent after the last call of [`Encoder::write`].
+    pub(crate) fn ready(&self) -> &[u8] {
+        if self.is_handed_out { &self.encoded } else { &[] }
+    }
+
+    fn compress(&mut self, mut data: &[u8], last: bool, flush: bool) {
         let how = match (last, flush) {
             (true, _) => FlushCompress::Finish,
             (false, true) => FlushCompress::Sync,
             (false, false) => FlushCompress::None,
         };
-        self.encoded.clear();
         loop {
             self.encoded.reserve(1024.max(data.len() / 2));
             let before = self.compress.total_in();
@@ -85,10 +105,12 @@ mod tests {
             let mut out = Vec::new();
             for piece in text.chunks(piece) {
                 encoder.write(piece, false, flush);
-                out.extend_from_slice(&encoder.encoded);
+                let encoded = encoder.ready();
+                assert!(flush || encoded.is_empty() || encoded.len() >= FULL, "a piece of {}", encoded.len());
+                out.extend_from_slice(encoded);
             }
             encoder.write(b"", true, false);
-            out.extend_from_slice(&encoder.encoded);
+            out.extend_from_slice(encoder.ready());
             assert!(decoded(&out) == text, "{level} {bits} {piece}");
             assert_eq!(encoder.ratio(), Ratio { plain: text.len() as u64, encoded: out.len() as u64 });
         }
@@ -98,7 +120,7 @@ mod tests {
     fn a_flush_holds_nothing_back() {
         let mut encoder = Encoder::gzip(1, 15, None);
         encoder.write(b"data: one\n\n", false, true);
-        let mut decoder = flate2::read::GzDecoder::new(&*encoder.encoded);
+        let mut decoder = flate2::read::GzDecoder::new(encoder.ready());
         let mut out = [0; 11];
         decoder.read_exact(&mut out).unwrap();
         assert_eq!(&out, b"data: one\n\n");
@@ -107,7 +129,9 @@ mod tests {
     #[test]
     fn a_short_body_gets_a_small_window() {
         let mut encoder = Encoder::gzip(1, 15, Some(6));
-        encoder.write(b"body\r\n", true, false);
-        assert_eq!(decoded(&encoder.encoded), b"body\r\n");
+        encoder.write(b"body", false, false);
+        assert_eq!(encoder.ready(), b"", "the head of the format is not sent alone");
+        encoder.write(b"\r\n", true, false);
+        assert_eq!(decoded(encoder.ready()), b"body\r\n");
     }
 }

@@ -105,7 +105,7 @@ fn append(exchange: &mut Exchange, env: &mut Env<'_>, data: &[u8], last: bool) {
     if last {
         exchange.output.ratio = Some(encoder.ratio());
     }
-    append_encoded(exchange, env, &encoder.encoded, last);
+    append_encoded(exchange, env, encoder.ready(), last);
     exchange.output.encoder = (!last).then_some(encoder);
 }
 
