@@ -53,11 +53,44 @@ fn pages() -> Vec<(String, String)> {
         ("directives.md".to_owned(), directives()),
         ("variables.md".to_owned(), variables()),
         ("lua.md".to_owned(), lua()),
+        ("differences.md".to_owned(), differences()),
     ];
     pages.extend(
         modules().into_iter().map(|(name, table)| (format!("directives/{name}.md"), module(name, &table))),
     );
     pages
+}
+
+/// The differences from nginx that cases hold: what each case with other answers of nginx says of them.
+fn differences() -> String {
+    let mut page = format!("# Differences from nginx that cases hold\n\n{MADE}\n");
+    page.push_str(
+        "Each row is a file below `cases/`, which runs on pointsman and, unless the reason says why not, on nginx 1.22 with its \
+         own answers. [coming-from-nginx.md](coming-from-nginx.md) tells what is different on purpose; of HTTP/2, where the \
+         RFC wins, [http2.md](http2.md#differences-from-nginx) has the list, of TLS [tls.md](tls.md), of messages that are \
+         no HTTP [framing.md](framing.md), and of upstreams that fail [fault-matrix.md](fault-matrix.md).\n\n\
+         | case | what differs |\n|---|---|\n",
+    );
+    let root = crate::root().join("cases");
+    let mut folders: Vec<_> = std::fs::read_dir(&root).into_iter().flatten().flatten().collect();
+    folders.sort_by_key(std::fs::DirEntry::file_name);
+    for folder in folders {
+        let mut files: Vec<_> = std::fs::read_dir(folder.path()).into_iter().flatten().flatten().collect();
+        files.sort_by_key(std::fs::DirEntry::file_name);
+        for file in files.iter().filter(|file| file.path().extension().is_some_and(|end| end == "case")) {
+            let text = std::fs::read_to_string(file.path()).unwrap_or_default();
+            let says = |head: &str| text.lines().find_map(|line| line.strip_prefix(head).map(cell));
+            // What nginx does not know at all is no difference.
+            let skipped =
+                says("=== oracle skip: ").filter(|why| !why.contains("has no ") && !why.contains("own"));
+            if let Some(why) = says("=== differs: ").or(skipped) {
+                let (folder, name) = (folder.file_name(), file.file_name());
+                let case = format!("{}/{}", folder.display(), name.display());
+                let _ = writeln!(page, "| [{case}](../cases/{case}) | {} |", why.trim_end_matches('.'));
+            }
+        }
+    }
+    page
 }
 
 /// The modules with their directives, in the order of the tables.
