@@ -39,7 +39,7 @@ impl Durations {
         for share in shares {
             let name = if *share < 1.0 { format!("p{}", share * 100.0) } else { "max".to_owned() };
             let comma = if text.is_empty() { "" } else { ", " };
-            let _ = write!(text, "{comma}{name} {:.1} ms", self.quantile_us(*share) as f64 / 1000.0);
+            let _ = write!(text, "{comma}{name} {:.2} ms", self.quantile_us(*share) as f64 / 1000.0);
         }
         text
     }
@@ -55,6 +55,6 @@ mod tests {
         (1..=100).for_each(|us| durations.record_us(us));
         let quantiles = [0.5, 0.99, 1.0].map(|share| durations.quantile_us(share));
         assert_eq!((durations.count(), quantiles), (100, [50, 99, 100]));
-        assert_eq!(durations.in_ms(&[0.5, 1.0]), "p50 0.1 ms, max 0.1 ms");
+        assert_eq!(durations.in_ms(&[0.5, 1.0]), "p50 0.05 ms, max 0.10 ms");
     }
 }

@@ -11,13 +11,12 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use nix::sys::signal::Signal;
 use testkit::proc;
 
 use crate::Plan;
 use crate::durations::Durations;
-use crate::server::{Program, SharedDir, address, prepare};
+use crate::server::{Program, SharedDir, address, prepare, signal, until};
 
 const CONF: &str = "worker_processes 1;
 pid logs/server.pid;
@@ -259,12 +258,4 @@ impl Drop for Masters<'_> {
             let _ = child.wait();
         }
     }
-}
-
-fn signal(pid: u32, signal: Signal) -> Result<(), String> {
-    kill(Pid::from_raw(pid.cast_signed()), signal).map_err(|e| format!("kill({pid}, {signal}): {e}"))
-}
-
-fn until<T>(what: &str, holds: impl FnMut() -> Option<T>) -> Result<T, String> {
-    testkit::until(Instant::now() + TIMEOUT, holds).ok_or_else(|| format!("timeout while waiting for {what}"))
 }

@@ -1,7 +1,10 @@
 //! A thousand native switches under load: no request fails, each is answered by the right group, and every worker
 //! applies a switch within milliseconds.
 
+use std::fs::File;
+use std::io::Write;
 use std::process::{Command, Stdio};
+use std::time::Instant;
 
 use serde_json::json;
 
@@ -26,6 +29,26 @@ fn yield_to_the_server() -> Result<(), String> {
     }
 }
 
+/// A file beside the store, to which a record is written and synced after each switch: what the disk alone costs.
+struct Disk(File);
+
+impl Disk {
+    fn prepare(gateway: &Gateway) -> Result<Disk, String> {
+        let path = gateway.dir.prefix().join("synced");
+        let made = File::create(&path).and_then(|mut file| {
+            file.write_all(&vec![0; 1 << 20])?;
+            file.sync_all()?;
+            std::io::Seek::rewind(&mut file)?;
+            Ok(Disk(file))
+        });
+        made.map_err(|e| format!("{}: {e}", path.display()))
+    }
+
+    fn sync(&mut self) -> Result<(), String> {
+        self.0.write_all(&[1; 400]).and_then(|()| self.0.sync_data()).map_err(|e| format!("fdatasync: {e}"))
+    }
+}
+
 /// Runs the test; returns a summary.
 pub(crate) fn run(plan: &Plan) -> Result<String, String> {
     let gateway = Gateway::prepare()?;
@@ -42,10 +65,16 @@ pub(crate) fn run(plan: &Plan) -> Result<String, String> {
     };
     // In production clients run elsewhere; here they must not take the cores away from the server.
     yield_to_the_server()?;
-    let mut delays = Durations::new()?;
+    let (mut delays, mut orders, mut syncs) = (Durations::new()?, Durations::new()?, Durations::new()?);
+    let mut disk = Disk::prepare(&gateway)?;
     let results = load.run(&mut |group| {
         let body = json!({"target": GROUPS[group], "reason": "soak test"});
+        let begun = Instant::now();
         let receipt = control.must("PUT", "/v1/switches/live/keys/127.0.0.1", &body)?;
+        orders.record(begun.elapsed());
+        let begun = Instant::now();
+        disk.sync()?;
+        syncs.record(begun.elapsed());
         let workers = list(&receipt["workers"]);
         if workers.is_empty() || workers.len() as u64 != number(&receipt, "workers_asked")? {
             return Err(format!("not every worker has acknowledged: {receipt}"));
@@ -56,8 +85,13 @@ pub(crate) fn run(plan: &Plan) -> Result<String, String> {
     })?;
     control.check_history()?;
     server.finish(&SEVERE)?;
-    let summary =
-        format!("{results}; from commit to the last worker: {}", delays.in_ms(&[0.5, 0.9, 0.99, 1.0]));
+    const SHARES: [f64; 4] = [0.5, 0.9, 0.99, 1.0];
+    let summary = format!(
+        "{results}; from commit to the last worker: {}; from the order to its answer: {}; one fdatasync between two orders: {}",
+        delays.in_ms(&SHARES),
+        orders.in_ms(&SHARES),
+        syncs.in_ms(&SHARES)
+    );
     match delays.quantile_us(0.99) < MAX_P99_US {
         true => Ok(summary),
         false => Err(format!("{summary}: p99 is not below {MAX_P99_US} µs")),

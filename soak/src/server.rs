@@ -7,10 +7,12 @@ use std::process::{Command, Stdio};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use nix::sys::signal::{Signal, killpg};
-use testkit::{ProcessGroup, TestDir};
+use nix::sys::signal::{Signal, kill, killpg};
+use nix::unistd::Pid;
+use testkit::{ProcessGroup, TestDir, proc};
 
-const TIMEOUT: Duration = Duration::from_secs(20);
+use crate::connection::TIMEOUT;
+
 const NGINX_MODULES: [&str; 2] =
     ["/usr/lib/nginx/modules/ndk_http_module.so", "/usr/lib/nginx/modules/ngx_http_lua_module.so"];
 
@@ -101,10 +103,15 @@ impl Server {
         self.group.pid().as_raw().cast_unsigned()
     }
 
+    /// The process id of the worker, if there is one.
+    pub(crate) fn worker(&self) -> Option<u32> {
+        let is_worker = |pid: &u32| proc::title(*pid).contains("worker process") && proc::is_running(*pid);
+        proc::children(self.pid()).into_iter().find(is_worker)
+    }
+
     /// Kills all its processes at once.
-    pub(crate) fn kill(mut self) -> Result<(), String> {
-        killpg(self.group.pid(), Signal::SIGKILL).map_err(|e| format!("kill: {e}"))?;
-        self.group.end().map(drop).map_err(|e| e.to_string())
+    pub(crate) fn kill_all(&self) -> Result<(), String> {
+        killpg(self.group.pid(), Signal::SIGKILL).map_err(|e| format!("kill: {e}"))
     }
 
     /// Ends the server with SIGTERM; fails if it does not exit with 0, or logged one of `levels`.
@@ -120,6 +127,16 @@ impl Server {
             None => Ok(()),
         }
     }
+}
+
+/// Sends a signal to a process.
+pub(crate) fn signal(pid: u32, signal: Signal) -> Result<(), String> {
+    kill(Pid::from_raw(pid.cast_signed()), signal).map_err(|e| format!("kill({pid}, {signal}): {e}"))
+}
+
+/// Waits until a condition holds, and returns what it found.
+pub(crate) fn until<T>(what: &str, holds: impl FnMut() -> Option<T>) -> Result<T, String> {
+    testkit::until(Instant::now() + TIMEOUT, holds).ok_or_else(|| format!("timeout while waiting for {what}"))
 }
 
 /// The lines of the error log with one of these levels.

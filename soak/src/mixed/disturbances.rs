@@ -10,12 +10,12 @@ use testkit::proc;
 
 use super::conf;
 use super::ledger::Disturbance;
-use super::servers::{Servers, signal, until};
+use super::servers::{Servers, until};
 use super::traffic::Run;
 use crate::client::Client;
 use crate::control::Control;
 use crate::durations::Durations;
-use crate::server::SharedDir;
+use crate::server::{SharedDir, signal};
 
 /// How many connections in a row must be answered by a configuration until it counts as active in every thread.
 const ACTIVE_AFTER: usize = 8;

@@ -6,14 +6,11 @@ use std::fs;
 use std::path::PathBuf;
 use std::process::Stdio;
 use std::rc::Rc;
-use std::time::Instant;
 
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use nix::sys::signal::Signal;
 use testkit::proc;
 
-use crate::connection::TIMEOUT;
-use crate::server::{Program, SharedDir, log_lines};
+use crate::server::{self, Program, SharedDir, log_lines, signal};
 
 /// A running server.
 pub(super) struct Servers {
@@ -125,13 +122,7 @@ impl Drop for Servers {
     }
 }
 
-/// Sends a signal to a process that must exist.
-pub(super) fn signal(pid: u32, signal: Signal) -> Result<(), String> {
-    kill(Pid::from_raw(pid as i32), signal).map_err(|e| format!("kill({pid}, {signal}): {e}"))
-}
-
 /// Waits until a condition holds.
 pub(super) fn until(what: &str, mut holds: impl FnMut() -> bool) -> Result<(), String> {
-    let reached = testkit::until(Instant::now() + TIMEOUT, || holds().then_some(()));
-    reached.ok_or_else(|| format!("timeout while waiting for {what}"))
+    server::until(what, || holds().then_some(()))
 }
