@@ -105,9 +105,9 @@ impl Application for LineApp {
             std::process::abort();
         }
         let master = nix::unistd::getppid();
-        while config.init_waits.as_ref().is_some_and(|file| !file.exists()) {
-            // The test has ended with the master.
-            if nix::unistd::getppid() != master {
+        while let Some(file) = config.init_waits.as_ref().filter(|file| !file.exists()) {
+            // The master is gone, or it was gone before this worker knew it and the test has ended by now.
+            if nix::unistd::getppid() != master || !file.parent().is_some_and(Path::exists) {
                 return 1;
             }
             crate::test_server::pause();
