@@ -4,7 +4,7 @@
 
 use crate::format;
 use crate::receipt::KEYS_SHOWN;
-use control::api::types::{Commit, MovedTraffic, Subject};
+use control::api::types::{Commit, MovedTraffic};
 
 /// Returns a line for each commit and one for each of its keys.
 pub(crate) fn text(commits: &[Commit]) -> String {
@@ -35,19 +35,8 @@ pub(crate) fn text(commits: &[Commit]) -> String {
         for line in commit.traffic.iter().flat_map(|moved| traffic(moved, commit.revision)) {
             out.push_str(&format!("        {line}\n"));
         }
-        // The default that a table takes down with its first order was there before.
-        let is_new = |change: &&Subject| {
-            change.subject != "default" || change.name.is_empty() && change.from.is_some()
-        };
-        for change in commit.subjects.iter().filter(is_new).take(KEYS_SHOWN) {
-            let what = format!("{} {}", change.subject, change.name);
-            let side = |side: &Option<String>| side.clone().unwrap_or_else(|| "none".into());
-            out.push_str(&format!(
-                "        {} {} -> {}\n",
-                what.trim(),
-                side(&change.from),
-                side(&change.to)
-            ));
+        for line in commit.subjects.iter().filter_map(format::subject).take(KEYS_SHOWN) {
+            out.push_str(&format!("        {line}\n"));
         }
         for change in commit.changes.iter().take(KEYS_SHOWN) {
             let sides = if change.from == change.to {

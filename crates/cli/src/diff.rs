@@ -67,10 +67,8 @@ fn text(page: &types::Diff, is_first: bool) -> String {
     if is_first {
         out.push_str(&format!("{}: revision {} -> {}\n", page.switch, page.from, page.to));
     }
-    for subject in &page.subjects {
-        let what = format!("{} {}", subject.subject, subject.name);
-        let side = |side: &Option<String>| side.clone().unwrap_or_else(|| "none".into());
-        out.push_str(&format!("  {} {} -> {}\n", what.trim(), side(&subject.from), side(&subject.to)));
+    for line in page.subjects.iter().filter_map(format::subject) {
+        out.push_str(&format!("  {line}\n"));
     }
     for key in &page.keys {
         out.push_str(&format!("  {}\n", format::sides(&key.key, &key.from, &key.to, None)));
@@ -107,7 +105,10 @@ mod tests {
         let page = serde_json::json!({
             "switch": "live", "from": 2, "to": 5,
             "keys": [{"key": "", "from": null, "to": "green"}, {"key": "a", "from": "blue", "to": null}],
-            "subjects": [{"subject": "default", "name": "", "from": "blue", "to": "green"}]
+            "subjects": [
+                {"subject": "default", "name": "", "from": "blue", "to": "green"},
+                {"subject": "default", "name": "file", "from": null, "to": "green"}
+            ]
         });
         let page: types::Diff = serde_json::from_value(page).unwrap();
         assert_eq!(
@@ -115,5 +116,18 @@ mod tests {
             "live: revision 2 -> 5\n  default blue -> green\n  \"\": default -> green\n  a: blue -> default\n"
         );
         assert!(text(&page, false).starts_with("  default"));
+    }
+
+    #[test]
+    fn default_that_a_table_takes_down_at_first_is_no_difference() {
+        let page = serde_json::json!({
+            "switch": "live", "from": 0, "to": 1, "keys": [],
+            "subjects": [
+                {"subject": "default", "name": "", "from": null, "to": "blue"},
+                {"subject": "default", "name": "file", "from": null, "to": "blue"}
+            ]
+        });
+        let page: types::Diff = serde_json::from_value(page).unwrap();
+        assert_eq!(text(&page, true), "live: revision 0 -> 1\n");
     }
 }

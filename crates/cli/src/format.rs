@@ -5,6 +5,7 @@
 use comfy_table::{CellAlignment, ContentArrangement};
 use control::api::types::{
     AnswerCounts, Drain, DrainState, Hold, HoldState, HoldThen, Horizon, HorizonState, KeyChange, Overdue,
+    Subject,
 };
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
@@ -110,6 +111,15 @@ pub(crate) fn sides(key: &str, from: &Option<String>, to: &Option<String>, defau
         (None, None) => "default".to_owned(),
     };
     format!("{}: {} -> {}", key_text(key), side(from), side(to))
+}
+
+/// Formats a change of anything but a key. `None` for what people have not changed: the default as the configuration has
+/// it, and the one that a table takes down with its first order, which was there before.
+pub(crate) fn subject(change: &Subject) -> Option<String> {
+    let is_new = change.subject != "default" || change.name.is_empty() && change.from.is_some();
+    let what = format!("{} {}", change.subject, change.name);
+    let side = |side: &Option<String>| side.clone().unwrap_or_else(|| "none".into());
+    is_new.then(|| format!("{} {} -> {}", what.trim(), side(&change.from), side(&change.to)))
 }
 
 /// Formats a key with its route before and after, and with its traffic where a plan knows it.

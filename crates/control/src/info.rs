@@ -28,6 +28,8 @@ pub struct SwitchInfo {
     pub pending: Vec<PendingInfo>,
     /// Held keys.
     pub holds: Vec<HoldInfo>,
+    /// Requests that were turned away by holds which are over.
+    pub refused_before: u64,
     /// The fault of the last commit that could not be stored, if none was stored since: text and remedy.
     pub store_fault: Option<(String, String)>,
     /// The drains that are not over: revision and last known state.
@@ -49,6 +51,11 @@ impl SwitchInfo {
     /// Returns the number of requests that wait for their key to be released, or for their turn.
     pub fn held_requests(&self) -> u64 {
         self.holds.iter().map(|hold| hold.waiting as u64).sum()
+    }
+
+    /// Returns the number of requests that holds have turned away since this process began.
+    pub fn refused_requests(&self) -> u64 {
+        self.refused_before + self.holds.iter().map(|hold| hold.rejected).sum::<u64>()
     }
 }
 

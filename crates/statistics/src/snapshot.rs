@@ -84,6 +84,8 @@ pub struct SwitchNow {
     pub held_keys: u64,
     /// Requests that wait for a hold.
     pub held_requests: u64,
+    /// Requests that holds have turned away.
+    pub refused_requests: u64,
 }
 
 /// Client connections and requests, as `stub_status` counts them.

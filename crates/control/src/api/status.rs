@@ -176,6 +176,7 @@ async fn snapshot(control: &ControlHandle) -> Result<Snapshot, Refusal> {
         store_fault: state.store_fault.is_some(),
         held_keys: state.held_keys(),
         held_requests: state.held_requests(),
+        refused_requests: state.refused_requests(),
     };
     let certificate =
         |known: &CertificateExpiry| CertificateNow { file: Arc::clone(&known.file), until_s: known.until_s };

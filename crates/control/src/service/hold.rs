@@ -191,7 +191,7 @@ impl ControlState {
         };
         drop(self.publish(tables, None));
         if hold.phase() == HoldPhase::Released {
-            self.holds.remove(&hold);
+            self.holds.remove(&hold, &switch.own_holds);
         }
         self.holds.began.notify_one();
         self.count_holds();

@@ -98,7 +98,7 @@ impl ControlState {
         if let Ok((tables, _)) = self.routing().tables.without_hold(hold.switch(), hold.key()) {
             drop(self.publish(tables, None));
         }
-        if self.holds.remove(hold).is_some() {
+        if self.holds.remove(hold, &switch.own_holds).is_some() {
             let text =
                 format!("switch \"{}\": {} has no waiting requests any more", switch.name(), hold.key());
             self.shared.log(Level::Notice, &text);

@@ -90,10 +90,11 @@ impl Holds {
         self.began.notify_one();
     }
 
-    /// Takes a hold out.
-    pub(super) fn remove(&self, hold: &Arc<Hold>) -> Option<ActiveHold> {
+    /// Takes a hold of a switch out.
+    pub(super) fn remove(&self, hold: &Arc<Hold>, of: &OwnHolds) -> Option<ActiveHold> {
         let mut active = self.active.borrow_mut();
         let place = active.iter().position(|held| Arc::ptr_eq(&held.hold, hold))?;
+        of.refused.set(of.refused.get() + hold.rejected());
         Some(active.remove(place))
     }
 
@@ -117,12 +118,19 @@ pub(super) struct OwnHolds {
     ids: RefCell<HashMap<String, Option<u64>>>,
     /// Goes up with each hold that begins or ends.
     turn: Cell<u64>,
+    /// The requests that holds of this process turned away which are in force no more.
+    refused: Cell<u64>,
 }
 
 impl OwnHolds {
     /// Returns the present turn: a look at the store that begins now finds every hold that began before.
     pub(super) fn turn(&self) -> u64 {
         self.turn.get()
+    }
+
+    /// Returns how many requests were turned away by holds that are in force no more.
+    pub(super) fn refused(&self) -> u64 {
+        self.refused.get()
     }
 
     /// A hold is being placed.

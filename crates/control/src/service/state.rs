@@ -167,6 +167,7 @@ impl ControlState {
             keys: table.len(),
             pending: pending.iter().map(state).collect(),
             holds: self.held_keys(switch),
+            refused_before: switch.own_holds.refused(),
             store_fault: switch
                 .fault
                 .borrow()

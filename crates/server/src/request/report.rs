@@ -142,6 +142,7 @@ async fn switches(thread: &ThreadContext) -> Vec<SwitchNow> {
     let now = states.into_iter().map(|state| SwitchNow {
         held_keys: state.held_keys(),
         held_requests: state.held_requests(),
+        refused_requests: state.refused_requests(),
         revision: state.revision,
         keys: state.keys as u64,
         pending: state.pending.len() as u64,

@@ -71,6 +71,8 @@ struct Switch<'a> {
     held_keys: Option<u64>,
     /// Requests that wait for a hold.
     held_requests: Option<u64>,
+    /// Requests that holds have turned away.
+    refused_requests: Option<u64>,
     targets: Vec<Target<'a>>,
     keys: Vec<Key<'a>>,
 }
@@ -216,6 +218,7 @@ fn switches<'a>(summary: &'a Summary, snapshot: &Snapshot) -> Vec<Switch<'a>> {
             overdue: now.map(|now| now.overdue),
             held_keys: now.map(|now| now.held_keys),
             held_requests: now.map(|now| now.held_requests),
+            refused_requests: now.map(|now| now.refused_requests),
             targets: targets.collect(),
             keys: keys.collect(),
         }

@@ -183,6 +183,12 @@ pub(super) const SWITCH_HELD_REQUESTS: MetricDef = metric(
     "",
     "Requests that wait for a key of a switch to be released.",
 );
+pub(super) const SWITCH_REFUSED_REQUESTS: MetricDef = metric(
+    "pointsman_switch_refused_requests",
+    MetricKind::Counter,
+    "",
+    "Requests that holds of a switch have turned away: they had waited too long, there was no room, or the hold refuses.",
+);
 pub(super) const SWITCH_REQUESTS: MetricDef = metric(
     "pointsman_switch_requests",
     MetricKind::Counter,
@@ -240,6 +246,7 @@ pub(super) const METRIC_DEFS: &[MetricDef] = &[
     SWITCH_STORE_FAULT,
     SWITCH_HELD_KEYS,
     SWITCH_HELD_REQUESTS,
+    SWITCH_REFUSED_REQUESTS,
     SWITCH_REQUESTS,
     KEY_REQUESTS,
     KEY_ERRORS,

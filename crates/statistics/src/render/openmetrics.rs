@@ -197,6 +197,8 @@ fn switches(summary: &Summary, snapshot: &Snapshot, writer: &mut Writer) {
     now.iter().for_each(|now| writer.value(&[("switch", &now.name)], now.held_keys));
     writer.begin(SWITCH_HELD_REQUESTS);
     now.iter().for_each(|now| writer.value(&[("switch", &now.name)], now.held_requests));
+    writer.begin(SWITCH_REFUSED_REQUESTS);
+    now.iter().for_each(|now| writer.value(&[("switch", &now.name)], now.refused_requests));
     writer.begin(SWITCH_REQUESTS);
     for switch in &summary.switches {
         for target in &switch.targets {

@@ -101,6 +101,7 @@ fn snapshot() -> Snapshot {
             store_fault: false,
             held_keys: 2,
             held_requests: 31,
+            refused_requests: 6,
         }],
         connections: Connections {
             active: 6,

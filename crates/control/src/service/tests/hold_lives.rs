@@ -309,6 +309,7 @@ async fn promise_11_a_held_key_is_spoken_of_each_minute() {
     let mut late = hold.admit(0, 0).unwrap();
     assert_eq!(late.poll(10_000, Waker::noop()), HoldState::TimedOut);
     drop(late);
+    assert_eq!(running.control.show("live").await.unwrap().refused_requests(), 1);
     let part = "a.example is still held by ann for 0 min (because): 1 requests wait, 1 were refused";
     for minutes in 1..=2 {
         running.clock_ms.store(minutes * 60_000, Ordering::Relaxed);
@@ -317,5 +318,8 @@ async fn promise_11_a_held_key_is_spoken_of_each_minute() {
     }
     let events = running.control.events(Some(0)).missed;
     assert_eq!(events.iter().filter(|event| event.kind.name() == "still_held").count(), 2);
+    running.control.release("live", key("a.example"), None, "bob".into(), None).await.unwrap();
+    let over = running.control.show("live").await.unwrap();
+    assert_eq!((over.holds.len(), over.refused_requests()), (0, 1), "what was refused stays counted");
     running.control.stop();
 }
