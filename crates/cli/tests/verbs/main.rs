@@ -20,6 +20,7 @@ mod terminal;
 mod trace;
 mod upgrade;
 mod waits;
+mod windows;
 
 use serde_json::Value;
 use std::io::{Read, Write};
