@@ -13,7 +13,7 @@ fn median(times: &mut [Duration]) -> Duration {
     times[times.len() / 2]
 }
 
-/// Run alone, on a quiet machine: `cargo test -p pointsman-control --release -- --ignored --nocapture second_sync`.
+/// Run alone, on a quiet machine: `cargo test -p pointsman-control --profile simulation -- --ignored --nocapture second_sync`.
 #[test]
 #[ignore = "a measurement: its result means nothing beside other tests"]
 fn the_second_sync_costs_at_most_one_and_a_half() {

@@ -66,6 +66,19 @@ impl Mutant {
     }
 }
 
+/// Invariants of a scenario that have no mutant there: the code that checks them is that of another scenario.
+struct Covered {
+    scenario: String,
+    by: String,
+    invariants: Vec<String>,
+}
+
+/// What `crates/sim/mutants.txt` says.
+struct Listed {
+    mutants: Vec<Mutant>,
+    covered: Vec<Covered>,
+}
+
 /// The table of results.
 struct Page {
     path: PathBuf,
@@ -81,15 +94,21 @@ impl Page {
     }
 
     /// Adds the result of a mutant.
-    fn add(&mut self, mutants: &[Mutant], mutant: &Mutant, noticed: Option<&Noticed>) -> Result<(), String> {
-        self.text = render(mutants, &self.text, &format!("{}{} |", mutant.row(), describe(noticed)));
+    fn add(&mut self, listed: &Listed, mutant: &Mutant, noticed: Option<&Noticed>) -> Result<(), String> {
+        self.text = render(listed, &self.text, &format!("{}{} |", mutant.row(), describe(noticed)));
         fs::write(&self.path, &self.text).map_err(|error| format!("{}: {error}", self.path.display()))
     }
 
-    /// Returns true if an invariant of a scenario has noticed a mutant.
-    fn has_noticed(&self, scenario: &Scenario, invariant: &str) -> bool {
-        let (own, noticed) = (format!("| {} |", scenario.name), format!(" violates {invariant} |"));
-        self.text.lines().any(|line| line.starts_with(&own) && line.ends_with(&noticed))
+    /// Returns true if an invariant of a scenario has noticed a mutant, there or in the scenario that covers it.
+    fn has_noticed(&self, listed: &Listed, scenario: &Scenario, invariant: &str) -> bool {
+        let covers =
+            |one: &&Covered| one.scenario == scenario.name && one.invariants.iter().any(|it| it == invariant);
+        let by = listed.covered.iter().filter(covers).map(|one| one.by.as_str());
+        let noticed = format!(" violates {invariant} |");
+        by.chain([scenario.name]).any(|name| {
+            let own = format!("| {name} |");
+            self.text.lines().any(|line| line.starts_with(&own) && line.ends_with(&noticed))
+        })
     }
 }
 
@@ -99,7 +118,7 @@ type Noticed = (u64, String);
 /// Runs the mutants of these scenarios and writes the results. Returns true if all were noticed, and every invariant has
 /// noticed one. Stale mutants are reported first; the others are run.
 pub(super) fn run(scenarios: &[&Scenario], only: &[String]) -> Result<bool, String> {
-    let mutants = load()?;
+    let listed = load()?;
     // It is kept: the next run builds only what changed.
     let folder = root().join("target/mutants");
     let copy = Checkout { sources: folder.join("sources"), target: folder.join("target") };
@@ -110,7 +129,7 @@ pub(super) fn run(scenarios: &[&Scenario], only: &[String]) -> Result<bool, Stri
         scenarios.iter().any(|scenario| scenario.name == mutant.scenario) && mutant.is_chosen(only, &known)
     };
     let (fresh, stale): (Vec<&Mutant>, Vec<&Mutant>) =
-        mutants.iter().filter(is_ours).partition(|mutant| mutant.apply(&copy.sources).is_ok());
+        listed.mutants.iter().filter(is_ours).partition(|mutant| mutant.apply(&copy.sources).is_ok());
     let mut passed = stale.is_empty();
     stale.iter().filter_map(|mutant| mutant.apply(&copy.sources).err()).for_each(|why| println!("{why}"));
     for scenario in scenarios {
@@ -121,9 +140,10 @@ pub(super) fn run(scenarios: &[&Scenario], only: &[String]) -> Result<bool, Stri
         for mutant in fresh.iter().filter(|mutant| mutant.scenario == scenario.name) {
             let noticed = try_one(&copy, scenario, mutant)?;
             passed &= report(mutant, noticed.as_ref());
-            page.add(&mutants, mutant, noticed.as_ref())?;
+            page.add(&listed, mutant, noticed.as_ref())?;
         }
-        for blind in unbroken.invariants().iter().filter(|name| !page.has_noticed(scenario, name)) {
+        let is_blind = |name: &&String| !page.has_noticed(&listed, scenario, name);
+        for blind in unbroken.invariants().iter().filter(is_blind) {
             println!("{}: {blind} has noticed nothing", scenario.name);
             passed = false;
         }
@@ -190,49 +210,58 @@ fn copy_sources(copy: &Checkout) -> Result<(), String> {
     Ok(())
 }
 
-fn load() -> Result<Vec<Mutant>, String> {
+fn load() -> Result<Listed, String> {
     let path = root().join("crates/sim/mutants.txt");
     parse(&fs::read_to_string(&path).map_err(|error| format!("{}: {error}", path.display()))?)
 }
 
 /// Reads entries: `what:`, `scenario:`, `invariant:` and `file:` in a line each, and `from:` if the first seed is not 1;
-/// then the lines to find after `-` and their replacement after `+`. An empty line ends an entry.
-fn parse(text: &str) -> Result<Vec<Mutant>, String> {
-    let mut mutants = Vec::new();
-    for block in text.split("\n\n").filter(|block| block.contains("what: ")) {
+/// then the lines to find after `-` and their replacement after `+`; or `covered:`, `scenario:` and `by:`. An empty line
+/// ends an entry.
+fn parse(text: &str) -> Result<Listed, String> {
+    let mut listed = Listed { mutants: Vec::new(), covered: Vec::new() };
+    let is_entry = |block: &&str| ["what: ", "covered: "].iter().any(|word| block.starts_with(word));
+    for block in text.split("\n\n").filter(is_entry) {
         let word = |name: &str| {
             let found = block.lines().find_map(|line| line.strip_prefix(name));
             found.map(|rest| rest.trim().to_owned()).ok_or(format!("an entry has no {name}\n{block}"))
         };
+        let words = |name: &str| -> Result<Vec<String>, String> {
+            Ok(word(name)?.split(' ').map(str::to_owned).collect())
+        };
+        let scenario = word("scenario: ")?;
+        if find(&scenario).is_none() {
+            return Err(format!("there is no scenario {scenario}"));
+        }
+        if block.starts_with("covered: ") {
+            listed.covered.push(Covered { scenario, by: word("by: ")?, invariants: words("covered: ")? });
+            continue;
+        }
         let lines = |sign: char| -> Vec<String> {
             let marked = block.lines().filter_map(|line| line.strip_prefix(sign));
             marked.map(|line| line.strip_prefix(' ').unwrap_or(line).to_owned()).collect()
         };
-        let mutant = Mutant {
+        listed.mutants.push(Mutant {
             title: word("what: ")?,
-            scenario: word("scenario: ")?,
-            invariants: word("invariant: ")?.split(' ').map(str::to_owned).collect(),
+            scenario,
+            invariants: words("invariant: ")?,
             file: word("file: ")?.into(),
             from: word("from: ")
                 .map_or(Ok(1), |text| text.parse().map_err(|_| format!("{text} is not a seed")))?,
             before: lines('-'),
             after: lines('+'),
-        };
-        if find(&mutant.scenario).is_none() {
-            return Err(format!("there is no scenario {}", mutant.scenario));
-        }
-        mutants.push(mutant);
+        });
     }
-    Ok(mutants)
+    Ok(listed)
 }
 
-/// Returns the table with the rows of `known` and a new one, in the order of the mutants.
-fn render(mutants: &[Mutant], known: &str, new: &str) -> String {
+/// Returns the table with the rows of `known` and a new one, in the order of the mutants, and what is covered elsewhere.
+fn render(listed: &Listed, known: &str, new: &str) -> String {
     let mut text = String::from(
         "# Mutants of the simulation\n\nMade by `cargo xtask simulate --mutants`: each row is a change of the product's code in `mutants.txt`, and the first\nseed that notices it. A mutant without a row has not been run.\n\n| scenario | change | file | noticed by |\n|---|---|---|---|\n",
     );
     for scenario in &SCENARIOS {
-        for mutant in mutants.iter().filter(|one| one.scenario == scenario.name) {
+        for mutant in listed.mutants.iter().filter(|one| one.scenario == scenario.name) {
             let row = mutant.row();
             let mut lines = std::iter::once(new).chain(known.lines());
             if let Some(line) = lines.find(|line| line.starts_with(&row)) {
@@ -240,6 +269,10 @@ fn render(mutants: &[Mutant], known: &str, new: &str) -> String {
                 text.push('\n');
             }
         }
+    }
+    text.push_str("\nWhat a scenario checks because it shares the code of another one is covered by the mutants of that one.\n\n| scenario | invariant | mutants of |\n|---|---|---|\n");
+    for one in &listed.covered {
+        text.push_str(&format!("| {} | {} | {} |\n", one.scenario, one.invariants.join(", "), one.by));
     }
     text
 }
@@ -250,7 +283,7 @@ mod tests {
 
     #[test]
     fn no_mutant_is_stale() {
-        let mutants = load().expect("the list can be read");
+        let mutants = load().expect("the list can be read").mutants;
         let stale: Vec<String> = mutants.iter().filter_map(|mutant| mutant.apply(&root()).err()).collect();
         assert!(!mutants.is_empty() && stale.is_empty(), "crates/sim/mutants.txt:\n{}", stale.join("\n"));
     }
