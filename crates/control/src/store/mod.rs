@@ -11,6 +11,8 @@
 //!   the way from format 1 to format 2 in `migration.rs`, with a copy kept as `live.db.format-1`.
 //! - `live.db-anchor`: the second file, `anchor/`. A snapshot of the table and the commits since, each with a checksum.
 //! - `live.db-lock`: the lock under which both are written, `lock.rs`.
+//! - `groups.db`, with the same files beside it: what orders say of the servers of groups. The first of them creates it,
+//!   `lazy_store.rs`.
 //! - `live.db-holds/`: a file for each held key, `holds.rs`.
 //!
 //! # A commit
@@ -40,6 +42,7 @@ mod fault;
 mod file_store;
 mod files;
 mod holds;
+mod lazy_store;
 mod lock;
 mod memory;
 mod migration;
@@ -60,6 +63,7 @@ pub(crate) use copy::StoreCopy;
 pub use file_store::FileStore;
 pub(crate) use holds::folder as holds_folder;
 pub use holds::{KeptEnd, KeptHold, KeptHolds, KeptOrder};
+pub use lazy_store::LazyStore;
 pub use memory::MemoryBackend;
 pub use restore::{RestoreOrder, Restored, restore, verify_backup};
 #[cfg(test)]

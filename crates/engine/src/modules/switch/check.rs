@@ -3,6 +3,7 @@
 //!
 //! Owns these checks and the settings that come out of them. Must never name the first fault alone.
 
+use super::groups::{GROUPS_NAME, groups_file};
 use super::sticky::Sticky;
 use super::{GateSpec, OnDamage, RevertIfDead, StatePath, StreamsPolicy, SwitchSpec};
 use crate::config::Builder;
@@ -216,7 +217,19 @@ fn state(b: &mut Builder<'_>, draft: &SwitchDraft, files: &mut Vec<(PathBuf, Spa
         Some((state, span)) => (state.clone(), *span),
         None => (StatePath::File(b.inputs.prefix.join(format!("state/{former}.db"))), draft.name.span),
     };
+    if draft.name.name == GROUPS_NAME {
+        b.diagnostics.push(
+            Diagnostic::error(draft.name.span, format!("the name \"{GROUPS_NAME}\" is reserved"))
+                .label("it is that of the orders on servers of groups")
+                .help("give the switch another name, and its former file as its state"),
+        );
+    }
     if let StatePath::File(path) = &state {
+        if *path == groups_file(&b.inputs.prefix) && draft.name.name != GROUPS_NAME {
+            let fault = format!("the state \"{}\" is that of the groups", path.display());
+            let help = format!("another file: state state/{}.db;", draft.name.name);
+            b.diagnostics.push(Diagnostic::error(span, fault).help(help));
+        }
         if let Some((_, first)) = files.iter().find(|(known, _)| known == path) {
             let fault = format!("the state \"{}\" is another switch's", path.display());
             b.diagnostics.push(

@@ -7,6 +7,7 @@
 mod check;
 mod directives;
 mod gate;
+mod groups;
 mod hold;
 pub(crate) mod record;
 mod sticky;
@@ -15,6 +16,7 @@ mod tests;
 
 pub use check::{Named, SwitchDraft};
 pub use gate::{BodyMatch, GateSpec, HttpProbe, Probe, ProbeHost};
+pub use groups::{GROUPS_NAME, groups_file};
 pub use record::{Choice, ClientPoint, Matched, SwitchRecord};
 pub use sticky::{Sticky, point_of_address};
 
