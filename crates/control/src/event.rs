@@ -2,7 +2,7 @@
 //!
 //! Owns: events, their numbers, and a buffer of the newest. Must never: wait for a listener.
 
-use crate::receipt::{GateResult, KeyChange, Receipt};
+use crate::receipt::{ChangedServer, GateResult, KeyChange, Receipt};
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::broadcast;
@@ -38,6 +38,8 @@ pub enum EventKind {
         reason: Option<String>,
         /// The changes.
         changes: Vec<KeyChange>,
+        /// The changes of servers.
+        servers: Vec<ChangedServer>,
         /// The deadline of its confirmation: milliseconds since the Unix epoch.
         confirm_by_ms: Option<u64>,
     },

@@ -22,7 +22,7 @@ use switch::{Code, Refusal};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::Semaphore;
-use upstream::Address;
+use upstream::{Address, GroupSets};
 
 /// The maximum number of concurrent probes.
 const AT_ONCE: usize = 64;
@@ -35,7 +35,7 @@ const SHOW_TIME: Duration = Duration::from_millis(200);
 
 /// Probes the servers of these targets. `key` is the key that is switched, if it is a single one.
 pub async fn ask(
-    config: &Config,
+    (config, groups): (&Config, &GroupSets),
     spec: &GateSpec,
     targets: &[std::sync::Arc<str>],
     key: Option<&str>,
@@ -45,9 +45,13 @@ pub async fn ask(
     let mut asked: Vec<(GateResult, Vec<tokio::task::JoinHandle<ServerResult>>)> = Vec::new();
     for target in targets {
         let group = config.group(target.as_bytes()).and_then(|number| config.groups.get(number));
-        let peers = group.map_or(&[][..], |entry| &entry.spec.peers[..]);
+        let group = match groups.get(target.as_bytes()) {
+            Some(changed) => Some(&changed.spec),
+            None => group.map(|entry| &entry.spec),
+        };
+        let peers = group.map_or(&[][..], |spec| &spec.peers[..]);
         let mut probes = Vec::new();
-        for peer in peers.iter().filter(|peer| !peer.down && !peer.backup) {
+        for peer in peers.iter().filter(|peer| !peer.down && !peer.drain && !peer.backup) {
             let (address, spec, host) = (peer.address.clone(), spec.clone(), host_of(spec, target, key));
             let mark = mark_of(marks, target, &address.to_string());
             let permits = permits.clone();
@@ -74,6 +78,16 @@ pub async fn ask(
         result.healthy = result.servers.iter().filter(|server| server.healthy).count();
         result.passed = result.healthy >= result.required;
         results.push(result);
+    }
+    results
+}
+
+/// Probes servers that are to get the requests of a group.
+pub async fn ask_servers(spec: &GateSpec, group: &str, addresses: Vec<Address>) -> Vec<ServerResult> {
+    let host = host_of(spec, group, None);
+    let mut results = Vec::with_capacity(addresses.len());
+    for address in addresses {
+        results.push(ask_one(&address, spec, &host, None).await);
     }
     results
 }

@@ -2,10 +2,12 @@
 //!
 //! Owns: their types. Must never: look anything up.
 
+use crate::data_plane::GroupState;
 use crate::receipt::Drain;
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
-use switch::{HoldPhase, Key, Route, Rules, SubjectChange, Table};
+use switch::{BaseGroup, EffectiveGroup, HoldPhase, Key, Route, Rules, SubjectChange, Table};
 
 /// The present state of a switch.
 #[derive(Clone, Debug)]
@@ -193,4 +195,46 @@ pub struct Verification {
     pub hash: String,
     /// The first fault, if there is one: revision and text.
     pub fault: Option<(u64, String)>,
+}
+
+/// The groups with their servers.
+#[derive(Clone, Debug)]
+pub struct GroupsInfo {
+    /// The published revision of what orders say of servers.
+    pub revision: u64,
+    /// The groups of the configuration, in its order.
+    pub groups: Vec<GroupInfo>,
+    /// The commits that said something of a server that is shown, by their revision.
+    pub said: BTreeMap<u64, SaidInfo>,
+    /// The worker threads' view of the groups.
+    pub peers: Vec<GroupState>,
+}
+
+/// A group with its servers.
+#[derive(Clone, Debug)]
+pub struct GroupInfo {
+    /// What the configuration says.
+    pub base: BaseGroup,
+    /// What the group has.
+    pub found: EffectiveGroup,
+}
+
+impl GroupInfo {
+    /// Returns the commits that said something of its servers.
+    pub fn revisions(&self) -> impl Iterator<Item = u64> {
+        let servers = self.found.servers.iter().filter_map(|server| server.revision);
+        let others = self.found.removed.iter().chain(&self.found.dormant).map(|said| said.revision);
+        servers.chain(others)
+    }
+}
+
+/// Who made a commit, when and why.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SaidInfo {
+    /// The actor.
+    pub actor: String,
+    /// The reason.
+    pub reason: Option<String>,
+    /// When: milliseconds since the Unix epoch.
+    pub time_ms: u64,
 }

@@ -10,6 +10,8 @@ use switch::Key;
 pub struct Options {
     /// Plan and probe only, and report what would happen.
     pub dry_run: bool,
+    /// Servers that an order adds or brings up are asked even if no switch with a gate leads to their group.
+    pub gate: bool,
     /// When the order is answered.
     pub wait: Wait,
     /// The longest time to wait as `wait` says, and for the drain of `hold`. After it the answer reports how far the order

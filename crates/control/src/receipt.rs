@@ -42,6 +42,9 @@ pub struct Receipt {
     pub changes: Vec<KeyChange>,
     /// The number of keys that changed or would change.
     pub changed_keys: usize,
+    /// The servers of groups that changed or would change.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub servers: Vec<ChangedServer>,
     /// The gate's result. Empty if the switch has no gate, or the order needed none. Of a revert, what both of its sides
     /// answered.
     pub gate: Vec<GateResult>,
@@ -90,6 +93,7 @@ impl Receipt {
             reason: commit.reason.clone(),
             changes: commit.moves().take(MAX_CHANGES).map(change).collect(),
             changed_keys: commit.moves().count(),
+            servers: commit.subjects.iter().filter_map(ChangedServer::of).collect(),
             forced: commit.forced,
             confirm_by_ms: commit.confirm_by_ms,
             notes: commit.moved_default().map(moved_default).into_iter().collect(),
@@ -101,7 +105,9 @@ impl Receipt {
     pub fn line(&self) -> String {
         let route = |route: &Option<String>| route.clone().unwrap_or_else(|| "default".to_owned());
         let key = |key: &str| if key.is_empty() { "\"\"".to_owned() } else { key.to_owned() };
+        let servers: Vec<&str> = self.servers.iter().map(|one| one.change.as_str()).collect();
         let what = match &self.changes[..] {
+            [] if !servers.is_empty() => servers.join("; "),
             [] => self.notes.first().cloned().unwrap_or_else(|| "no key changed".to_owned()),
             [one] => format!("{} {} -> {}", key(&one.key), route(&one.from), route(&one.to)),
             [first, ..] => {
@@ -158,6 +164,40 @@ pub struct ChangedKey {
     pub key: String,
     /// The newest commit that changed it.
     pub revision: u64,
+}
+
+/// A change of a server of a group.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ChangedServer {
+    /// The group.
+    pub group: String,
+    /// The server, as the configuration has it written, or its address.
+    pub server: String,
+    /// What orders said of it before; absent for nothing: `weight=3 drain`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<String>,
+    /// What they say since.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub to: Option<String>,
+    /// The change, for people: `green: 10.0.0.1:8081 added, weight=3`.
+    pub change: String,
+}
+
+impl ChangedServer {
+    /// Returns a change of a commit, if it is one of a server.
+    pub fn of(change: &SubjectChange) -> Option<ChangedServer> {
+        if change.before == change.after {
+            return None;
+        }
+        let (group, server) = switch::named_server(&change.name)?;
+        Some(ChangedServer {
+            change: change.server_text()?,
+            group: group.to_owned(),
+            server: server.to_owned(),
+            from: change.before.clone(),
+            to: change.after.clone(),
+        })
+    }
 }
 
 /// A key's change.

@@ -12,6 +12,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 use switch::Tables;
+use upstream::GroupSets;
 
 /// Builds a configuration with this `http` block; files are below `prefix`.
 pub(crate) fn config(prefix: &Path, http: &str) -> Arc<Config> {
@@ -55,6 +56,10 @@ pub(crate) struct Workers {
     pub(crate) failed: Vec<(&'static str, String)>,
     /// The published tables, oldest first.
     pub(crate) published: Vec<Arc<Tables>>,
+    /// The published groups, oldest first.
+    pub(crate) groups: Vec<GroupSets>,
+    /// Requests at servers, with their groups.
+    pub(crate) busy: Vec<(&'static str, &'static str, u32)>,
     /// The watches that came with it.
     pub(crate) watches: Vec<Arc<Watch>>,
     /// Watches whose streams were to be closed, over so many milliseconds.
@@ -156,6 +161,7 @@ impl DataPlane for FakeDataPlane {
     ) {
         self.tell(|workers| {
             workers.published.push(Arc::new(routing.tables.clone()));
+            workers.groups.push(routing.groups.clone());
             workers.watches.extend(watch);
         });
         self.each(|worker, workers| {
@@ -197,7 +203,17 @@ impl DataPlane for FakeDataPlane {
                     connections: 0,
                 }],
             };
-            reply(workers.failed.iter().map(state).collect());
+            let busy = |(group, address, connections): &(&'static str, &'static str, u32)| GroupState {
+                worker,
+                name: Arc::from(*group),
+                peers: vec![PeerState {
+                    address: Arc::from(*address),
+                    failed: false,
+                    fails: 0,
+                    connections: *connections,
+                }],
+            };
+            reply(workers.failed.iter().map(state).chain(workers.busy.iter().map(busy)).collect());
         });
     }
     fn collect(&self, reply: Reply<()>) {
@@ -247,5 +263,7 @@ pub(crate) fn open_with(
         file_default,
         window_times,
     })?;
+    // As if they were published: the workers begin with them.
+    data_plane.tell(|workers| workers.groups.push(routing.groups.clone()));
     Ok((control, Arc::new(routing.tables.clone())))
 }

@@ -53,7 +53,7 @@ pub use route::{MAX_SHARES, Route, RouteFault, Share, Split, point_of, salted_po
 pub use rules::{Orphan, Rules};
 pub use server::{
     GROUP_SUBJECT, SERVER_SUBJECT, ServerEntry, ServerOrder, ServerParams, ServerVerb, named_server,
-    server_address,
+    server_address, time_text,
 };
 pub use store::{Filter, Loaded, Pending, Store, StoreFault, StoreFaultKind, commit_at};
 pub use subject::{DEFAULT_IN_FILE, DEFAULT_SUBJECT, KEY_SUBJECT, SubjectChange, SubjectValue, Subjects};

@@ -63,6 +63,20 @@ impl ServerParams {
         self.down != Some(true) && self.drain != Some(true)
     }
 
+    /// Checks values that were not read from words.
+    ///
+    /// # Errors
+    /// The fault, for people.
+    pub fn check(&self) -> Result<(), String> {
+        match self {
+            ServerParams { weight: Some(0), .. } => Err("its weight is 0, and must be at least 1".to_owned()),
+            ServerParams { fail_timeout_ms: Some(ms), .. } if ms % 1000 != 0 => {
+                Err("its fail_timeout is not in whole seconds".to_owned())
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Reads one word, such as `weight=3` or `backup`. A flag may be taken back: `backup=off`.
     ///
     /// # Errors
@@ -321,7 +335,8 @@ fn parse_ms(text: &str) -> Option<u64> {
     Some(total)
 }
 
-fn time_text(ms: u64) -> String {
+/// Returns a time as it is written in a `server` line.
+pub fn time_text(ms: u64) -> String {
     if ms.is_multiple_of(1000) { format!("{}s", ms / 1000) } else { format!("{ms}ms") }
 }
 

@@ -153,6 +153,13 @@ fn check_params(group: &BaseGroup, server: &str, params: &ServerParams) -> Resul
             "leave backup out",
         ));
     }
+    if params.slow_start_ms.is_some_and(|ms| ms > 0) && !group.allows_backup {
+        return Err(Refusal::new(
+            Code::BadServer,
+            format!("invalid server {server}: the balancer of group \"{}\" has no slow_start", group.name),
+            "leave slow_start out",
+        ));
+    }
     Ok(())
 }
 
@@ -360,6 +367,15 @@ impl Refusal {
             .with(Details::Names(known))
     }
 
+    /// Refuses a server that a group does not have.
+    pub fn no_server(group: &str, server: &str) -> Refusal {
+        Refusal::new(
+            Code::UnknownServer,
+            format!("group \"{group}\" has no server {server}"),
+            "add it, or use one that list shows",
+        )
+    }
+
     /// Refuses a text that is no valid parameter of a server.
     pub fn bad_server(server: &str, fault: &str) -> Refusal {
         Refusal::new(
@@ -387,6 +403,7 @@ fn server_exists(group: &BaseGroup, server: &str) -> Refusal {
 }
 
 fn unknown_server(group: &BaseGroup, server: &str, said: Option<&OverlayServer>) -> Refusal {
+    let known = group.servers.iter().map(|server| Arc::from(&*server.name)).collect();
     let text = match said {
         Some(said) if said.entry.is_removed => format!(
             "group \"{}\" has no server {server}: revision {} has removed it",
@@ -396,9 +413,8 @@ fn unknown_server(group: &BaseGroup, server: &str, said: Option<&OverlayServer>)
             "group \"{}\" has no server {server}: the configuration does not have it any more",
             group.name
         ),
-        None => format!("group \"{}\" has no server {server}", group.name),
+        None => return Refusal::no_server(&group.name, server).with(Details::Names(known)),
     };
-    let known = group.servers.iter().map(|server| Arc::from(&*server.name)).collect();
     Refusal::new(Code::UnknownServer, text, "add it, or use one that list shows").with(Details::Names(known))
 }
 
@@ -589,6 +605,7 @@ mod tests {
             ("blue down a", "group_emptied"),
             ("blue drain a", "group_emptied"),
             ("ring set 10.0.0.7 backup", "bad_server"),
+            ("ring set 10.0.0.7 slow_start=10s", "bad_server"),
             ("ring add 10.0.0.8 weight=2", "bad_server"),
             ("blue set a weight=9; red down a", "unknown_group"),
         ] {

@@ -34,6 +34,11 @@ impl SubjectChange {
         self.subject == DEFAULT_SUBJECT && self.name.is_empty()
     }
 
+    /// Returns true if it is a change of a server, or of a group that was made at run time.
+    pub fn is_of_server(&self) -> bool {
+        ["server", "group"].contains(&&*self.subject)
+    }
+
     /// Creates a change of the default in force.
     pub(crate) fn of_default(before: &str, after: &str, undoes: Option<u64>) -> SubjectChange {
         SubjectChange {

@@ -13,7 +13,6 @@
 
 use hashbrown::HashMap;
 
-use crate::server::{GROUP_SUBJECT, SERVER_SUBJECT};
 use crate::{Change, Filter, Key, Route, Store, StoreFault, SubjectChange, UndoneDefault, commit_at};
 
 /// Commits that are read at a time.
@@ -165,11 +164,6 @@ fn is_of(change: &SubjectChange, other: &SubjectChange) -> bool {
     change.subject == other.subject && change.name == other.name
 }
 
-/// Returns true if a change of it is taken back as one of a key is: that of a server or a group.
-fn is_walked(change: &SubjectChange) -> bool {
-    [SERVER_SUBJECT, GROUP_SUBJECT].contains(&&*change.subject)
-}
-
 impl Undoing {
     /// Undoes a whole commit. `None` if there is no such revision. Keys of it that were already taken back are left
     /// out.
@@ -183,8 +177,12 @@ impl Undoing {
         // The default is walked back like a key.
         let mut default = commit.moved_default().and_then(|change| change.before.clone());
         let mut default_walk = Walk::default();
-        let mut others: Vec<(&SubjectChange, Walk)> =
-            commit.subjects.iter().filter(|one| is_walked(one)).map(|one| (one, Walk::default())).collect();
+        let mut others: Vec<(&SubjectChange, Walk)> = commit
+            .subjects
+            .iter()
+            .filter(|one| one.is_of_server())
+            .map(|one| (one, Walk::default()))
+            .collect();
         let mut filter = Filter { key: None, before_revision: None, limit: PAGE };
         loop {
             let page = store.history(&filter)?;

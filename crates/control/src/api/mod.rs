@@ -21,6 +21,7 @@ mod queries;
 mod reload;
 mod request;
 mod router;
+mod servers;
 mod socket;
 mod status;
 #[cfg(test)]

@@ -3,7 +3,7 @@
 //! Owns the list of what is described. Must never describe by hand what a type states.
 
 use super::error::ApiError;
-use super::{diff, events, journal, orders, queries, reload, status, types};
+use super::{diff, events, journal, orders, queries, reload, servers, status, types};
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use utoipa::OpenApi;
@@ -35,6 +35,13 @@ use utoipa::OpenApi;
         orders::confirm,
         orders::put_hold,
         orders::delete_hold,
+        servers::groups,
+        servers::group,
+        servers::server,
+        servers::put_server,
+        servers::patch_server,
+        servers::delete_server,
+        servers::post_servers,
         reload::check,
         reload::reload,
         events::events,
@@ -47,6 +54,7 @@ use utoipa::OpenApi;
     tags(
         (name = "switches", description = "Switches, keys, histories, receipts."),
         (name = "orders", description = "Route keys, undo, confirm, hold."),
+        (name = "groups", description = "The servers of groups, and orders on them."),
         (name = "events", description = "Events as they happen."),
         (name = "figures", description = "Traffic statistics.")
     )

@@ -85,7 +85,7 @@ pub(super) async fn commit(
 }
 
 /// Returns the actor, the conditions and the reason of an order.
-fn meta(caller: Caller, conditions: Conditions, terms: &Terms) -> Result<Meta, Refusal> {
+pub(super) fn meta(caller: Caller, conditions: Conditions, terms: &Terms) -> Result<Meta, Refusal> {
     let route = terms.expect_route.as_deref().map(expected_route).transpose()?;
     let (expect, entry) = match conditions.expect {
         Some(Tag::Switch(revision)) => (Some(revision), None),
@@ -108,7 +108,7 @@ fn meta(caller: Caller, conditions: Conditions, terms: &Terms) -> Result<Meta, R
 }
 
 /// Begins a long call if the order waits for requests to end.
-fn long_call(api: &Api, caller: &Caller, options: &Options) -> Result<Option<LongCall>, Refusal> {
+pub(super) fn long_call(api: &Api, caller: &Caller, options: &Options) -> Result<Option<LongCall>, Refusal> {
     let waits = options.wait == Wait::Drained || options.hold.is_some();
     (waits && !options.dry_run).then(|| api.control.long_call(&caller.identity)).transpose()
 }

@@ -12,6 +12,7 @@ use axum::extract::{FromRequest, FromRequestParts, Path, Query, RawPathParams, R
 use axum::http::HeaderMap;
 use axum::http::request::Parts;
 use engine::Config;
+use engine::modules::switch::{GROUPS_NAME, SwitchSpec};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use serde::de::DeserializeOwned;
 use std::sync::Arc;
@@ -280,6 +281,7 @@ pub(super) fn options(terms: &Terms) -> Result<Options, Refusal> {
     });
     Ok(Options {
         dry_run: terms.dry_run,
+        gate: false,
         wait: until(terms.wait),
         timeout: timeout(terms.timeout.as_deref())?,
         hold: hold.transpose()?,
@@ -347,6 +349,9 @@ pub(super) fn span(field: &str, text: &str) -> Result<u64, Refusal> {
 
 /// Returns the rules of a switch.
 pub(super) fn rules(config: &Config, name: &str) -> Result<Arc<Rules>, Refusal> {
+    if name == GROUPS_NAME {
+        return Ok(SwitchSpec::of_groups(config).rules);
+    }
     let mut known = config.switches.iter().map(|spec| &spec.rules);
     known.clone().find(|rules| *rules.name == *name).cloned().ok_or_else(|| {
         let names: Vec<Arc<str>> = known.by_ref().map(|rules| Arc::from(&*rules.name)).collect();

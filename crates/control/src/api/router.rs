@@ -5,7 +5,7 @@
 
 use super::context::Api;
 use super::error::ApiError;
-use super::{auth, diff, events, journal, openapi, orders, queries, reload, status};
+use super::{auth, diff, events, journal, openapi, orders, queries, reload, servers, status};
 use axum::Router;
 use axum::extract::Request;
 use axum::http::{HeaderValue, header};
@@ -33,6 +33,9 @@ pub(super) fn router(api: Api) -> Router {
         .route("/v1/switches/{name}/receipts", get(queries::named_receipt))
         .route("/v1/switches/{name}/receipts/{revision}", get(queries::receipt))
         .route("/v1/switches/{name}/backup", get(queries::backup))
+        .route("/v1/groups", get(servers::groups))
+        .route("/v1/groups/{name}/servers", get(servers::group).post(servers::post_servers))
+        .route("/v1/groups/{name}/servers/{*key}", one_server())
         .route("/v1/check", post(reload::check))
         .route("/v1/journal", get(journal::journal))
         .route("/v1/reload", post(reload::reload))
@@ -50,6 +53,10 @@ pub(super) fn router(api: Api) -> Router {
 
 fn one_key() -> MethodRouter<Api> {
     get(queries::one_key).put(orders::put_key).delete(orders::delete_key)
+}
+
+fn one_server() -> MethodRouter<Api> {
+    get(servers::server).put(servers::put_server).patch(servers::patch_server).delete(servers::delete_server)
 }
 
 fn one_hold() -> MethodRouter<Api> {

@@ -15,6 +15,7 @@ use super::window;
 use crate::data_plane::Watch;
 use crate::event::EventKind;
 use crate::gate;
+use crate::options::Options;
 use crate::receipt::{GateResult, Receipt};
 use engine::modules::switch::GateSpec;
 use std::borrow::Cow;
@@ -72,15 +73,15 @@ impl ControlState {
         switch: &SwitchState,
         plan: &Plan,
         order: &Order,
-        dry_run: bool,
+        options: &Options,
     ) -> Result<Vec<GateResult>, Refusal> {
-        if !is_gated(switch, plan) {
-            return Ok(Vec::new());
-        }
         let place = switch.configured();
-        let Some(spec) = &place.spec().gate else { return Ok(Vec::new()) };
-        let results = self.probe(&place, spec, &plan.targets, plan).await;
-        if dry_run {
+        let results = match &place.spec().gate {
+            _ if place.is_groups() => self.probe_servers(&place, plan, options.gate).await,
+            Some(spec) if is_gated(switch, plan) => self.probe(&place, spec, &plan.targets, plan).await,
+            _ => Vec::new(),
+        };
+        if options.dry_run || results.is_empty() {
             return Ok(results);
         }
         let passed = order.meta.force || results.iter().all(|result| result.passed);
@@ -102,7 +103,8 @@ impl ControlState {
             [only] if only.key.shape() == Shape::Exact => Some(only.key.as_str()),
             _ => None,
         };
-        gate::ask(&place.config, spec, targets, key, &marks).instrument(trace::gate(plan)).await
+        let groups = &self.routing().groups;
+        gate::ask((&place.config, groups), spec, targets, key, &marks).instrument(trace::gate(plan)).await
     }
 
     /// Makes the commit and publishes it.
@@ -145,7 +147,10 @@ impl ControlState {
             }
             let notes = gate.iter().flat_map(gate::notes).collect();
             let commit = plan.commit(switch.position().hash, now, notes);
-            let commit = commit.with_default(&switch.table(), &switch.rules().default);
+            let commit = match switch.configured().is_groups() {
+                true => commit,
+                false => commit.with_default(&switch.table(), &switch.rules().default),
+            };
             // For the receipt's minute before, while the disk is waited for anyway.
             self.data_plane().collect(Box::new(|()| {}));
             let keep = self.keep(switch, commit).instrument(trace::commit());
@@ -226,9 +231,7 @@ impl ControlState {
     fn take_over(self: &Rc<ControlState>, switch: &Rc<SwitchState>, news: &[Commit]) -> Result<(), Refusal> {
         let before = switch.apply(news).inspect_err(|fault| self.store_failed(switch, fault))?;
         self.note_unwatched(switch, before, news);
-        drop(
-            self.publish(self.routing().tables.with_table(switch.configured().number, switch.table()), None),
-        );
+        drop(self.publish_table(switch, news, None));
         for commit in news {
             self.announce_commit(&switch.name(), commit);
         }
@@ -249,14 +252,13 @@ impl ControlState {
     ) -> Rc<CommitProgress> {
         let DurableCommit { commit, before, at } = kept;
         let place = switch.configured();
-        let after = switch.table();
         let moved: Vec<Key> = commit.moves().map(|change| change.key.clone()).collect();
         let watch = (!moved.is_empty() || commit.moved_default().is_some()).then(|| {
             Arc::new(Watch {
                 id: self.next_watch_id(),
                 switch: place.number,
                 before,
-                after: after.clone(),
+                after: switch.table(),
                 changes: moved,
             })
         });
@@ -264,8 +266,7 @@ impl ControlState {
             self.make_room(watch.changes.len());
         }
         let horizon = watch.as_ref().map(|watch| self.open_horizon(switch, watch, commit.time_ms));
-        let acknowledgements =
-            self.publish(self.routing().tables.with_table(place.number, after), watch.clone());
+        let acknowledgements = self.publish_table(switch, std::slice::from_ref(&commit), watch.clone());
         self.announce_commit(&switch.name(), &commit);
         self.end_refusals(switch, &commit);
         let mut receipt = Receipt::of_commit(&switch.name(), &commit);

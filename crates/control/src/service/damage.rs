@@ -54,7 +54,8 @@ impl ControlState {
 
     /// Opens damaged stores again. The table of one that is sound now is published. Called before a reload.
     pub(super) async fn take_up_restored(self: &Rc<ControlState>) {
-        let switches = self.switches.borrow().clone();
+        let mut switches = self.switches.borrow().clone();
+        switches.extend(self.groups.borrow().clone());
         for switch in switches {
             let recovered = |store: &mut dyn StoreBackend| {
                 let position = match store.recover()? {
@@ -76,15 +77,14 @@ impl ControlState {
             if is_sound {
                 *switch.fault.borrow_mut() = None;
             }
-            let table = position.table.clone();
             let text = format!(
                 "switch \"{}\": its store was opened again, at revision {}",
                 switch.name(),
-                table.revision()
+                position.table.revision()
             );
             self.shared.log(Level::Notice, &text);
             switch.set_position(position);
-            drop(self.publish(self.routing().tables.with_table(switch.configured().number, table), None));
+            drop(self.publish_table(&switch, &[], None));
         }
     }
 }

@@ -190,7 +190,7 @@ fn asked(
     targets: &[Arc<str>],
 ) -> std::io::Result<Vec<GateResult>> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    Ok(runtime.block_on(gate::ask(config, spec, targets, None, &[])))
+    Ok(runtime.block_on(gate::ask((config, &Default::default()), spec, targets, None, &[])))
 }
 
 /// Takes a commit of a changed default back: the reload that it belonged to has failed.

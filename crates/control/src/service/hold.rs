@@ -4,6 +4,7 @@
 //! keeps requests waiting. A process that is killed in between leaves a hold that the next one takes up again.
 
 use super::clock;
+use super::groups;
 use super::holds::ActiveHold;
 use super::owner;
 use super::state::{ControlState, collect_replies};
@@ -62,6 +63,9 @@ impl ControlState {
         of: Option<KeptOrder>,
     ) -> Result<(HoldInfo, Arc<Hold>), Refusal> {
         self.shared.takes_orders()?;
+        if switch.configured().is_groups() {
+            return Err(groups::no_keys());
+        }
         let _reload_lock = self.reload_lock.read().await;
         switch.ensure_configured()?;
         self.place_hold(switch, order, of).await

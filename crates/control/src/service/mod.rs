@@ -13,6 +13,8 @@ mod direct;
 mod drain;
 mod dry_run;
 mod follow_store;
+mod group_list;
+mod groups;
 mod handle;
 mod hold;
 mod hold_and_commit;

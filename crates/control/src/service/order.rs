@@ -7,6 +7,7 @@
 
 use super::clock;
 use super::commit::{CommitOutcome, Earlier};
+use super::groups;
 use super::spelling;
 use super::state::ControlState;
 use super::switch_state::SwitchState;
@@ -46,6 +47,7 @@ impl ControlState {
         if !options.dry_run {
             self.shared.takes_orders()?;
         }
+        groups::check(switch, &order, &options)?;
         let queue_slot = switch.enqueue()?;
         if !options.dry_run
             && let Some(earlier) = self.repeated(switch, &order).await?
@@ -71,7 +73,7 @@ impl ControlState {
                 drop(queue_slot);
                 return Ok(self.unchanged(switch, &order, &options).await);
             }
-            let gate = self.gate(switch, &plan, &order, options.dry_run).await?;
+            let gate = self.gate(switch, &plan, &order, &options).await?;
             let notes = spelling::notes(self.data_plane(), &switch.name(), &switch.table(), &plan);
             if options.dry_run {
                 let receipt = self.dry_run_receipt(switch, &plan, &order, gate).await;
@@ -90,6 +92,7 @@ impl ControlState {
             return match made {
                 CommitOutcome::Committed(following) => {
                     let receipt = self.waited(&following, options.wait, timeout).await;
+                    let receipt = self.with_idle_servers(switch, receipt, options.wait, timeout).await;
                     Ok(Receipt { notes, ..receipt })
                 }
                 CommitOutcome::Repeated(earlier) => {
@@ -213,7 +216,7 @@ impl ControlState {
             drain,
             switch: switch.name().to_string(),
             revision,
-            kind: "set".to_owned(),
+            kind: if switch.configured().is_groups() { "server" } else { "set" }.to_owned(),
             actor: order.meta.actor.clone(),
             reason: order.meta.reason.clone(),
             outcome: Outcome::Unchanged,

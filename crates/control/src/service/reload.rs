@@ -5,6 +5,7 @@
 
 use super::admission::{self, Declarations, Former};
 use super::default::{self, DefaultCommit, FileDefault};
+use super::groups;
 use super::hold_take_up::{TakenUp, with_holds};
 use super::shared::stopping;
 use super::startup::{self, OpenedSwitch};
@@ -50,10 +51,14 @@ pub(super) async fn prepare(state: &Rc<ControlState>, config: Arc<Config>) -> Re
     if !faults.is_empty() && !state.shared.reload_is_forced() {
         return Err(faults.join("; "));
     }
+    let open_groups = state.groups.borrow().clone();
+    if let Some(open) = &open_groups {
+        admission::still_fits(open, &ConfiguredSwitch::of_groups(config.clone()).spec().rules).await?;
+    }
     let mut sources: Vec<Option<Source>> = Vec::new();
     let mut new = Vec::new();
     for number in 0..config.switches.len() {
-        let place = ConfiguredSwitch { config: config.clone(), number };
+        let place = ConfiguredSwitch::new(config.clone(), number);
         match old.iter().find(|(_, known)| known.shares_store(&place)) {
             Some((kept, _)) => {
                 let switch = state.switches.borrow()[*kept].clone();
@@ -88,7 +93,7 @@ pub(super) async fn prepare(state: &Rc<ControlState>, config: Arc<Config>) -> Re
     let published = state.routing();
     let (mut tables, mut defaults): (Vec<Arc<Table>>, Vec<DefaultCommit>) = (Vec::new(), Vec::new());
     for (number, source) in sources.iter().enumerate() {
-        let place = ConfiguredSwitch { config: config.clone(), number };
+        let place = ConfiguredSwitch::new(config.clone(), number);
         let (changed, table) = match source {
             Source::Kept(kept) => {
                 let switch = state.switches.borrow()[*kept].clone();
@@ -111,7 +116,11 @@ pub(super) async fn prepare(state: &Rc<ControlState>, config: Arc<Config>) -> Re
         Source::Kept(_) => None,
     });
     let tables = with_holds(tables, taken);
-    let routing = Arc::new(Routing { tables, groups: published.groups.clone() });
+    let groups = match &open_groups {
+        Some(open) => groups::merged(&config, &open.table(), &published.groups),
+        None => published.groups.clone(),
+    };
+    let routing = Arc::new(Routing { tables, groups });
     Ok(Prepared { config, routing, sources, former, defaults, reload_lock })
 }
 
@@ -177,7 +186,7 @@ pub(super) fn apply(state: &Rc<ControlState>, prepared: Prepared) {
         match source {
             Source::Kept(before) => {
                 kept[before] = true;
-                old[before].reconfigure(ConfiguredSwitch { config: config.clone(), number });
+                old[before].reconfigure(ConfiguredSwitch::new(config.clone(), number));
                 if let Some(changed) = defaults.iter().find(|changed| changed.number == number) {
                     // It was planned on this very position.
                     let applied = old[before].apply(std::slice::from_ref(&changed.commit));
@@ -195,6 +204,9 @@ pub(super) fn apply(state: &Rc<ControlState>, prepared: Prepared) {
         switch.removed.set(true);
         switch.pending_changed.notify_one();
     }
+    if let Some(open) = &*state.groups.borrow() {
+        open.reconfigure(ConfiguredSwitch::of_groups(config.clone()));
+    }
     state.set_routing(routing);
     taken.into_iter().for_each(|taken| state.add_taken_up(taken));
     state.shared.journal.move_to(crate::journal::path(&config));
@@ -207,5 +219,6 @@ pub(super) fn apply(state: &Rc<ControlState>, prepared: Prepared) {
     for note in switches.iter().filter_map(|switch| default::note(&switch.rules(), &switch.table(), None)) {
         state.shared.log(Level::Warn, &note);
     }
+    state.note_groups();
     drop(reload_lock);
 }

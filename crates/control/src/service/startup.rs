@@ -7,19 +7,21 @@
 use super::damage::{self, Condition};
 use super::default::{self, FileDefault};
 use super::follow_store;
+use super::groups;
 use super::hold_take_up::{TakenUp, take_up, with_holds};
 use super::hold_watch;
 use super::revert;
 use super::shared::Shared;
 use super::state::ControlState;
 use super::switch_state::{ConfiguredSwitch, Position, SwitchState};
-use crate::store::{FileStore, MemoryBackend, StoreBackend, StoreThread};
+use crate::store::{FileStore, LazyStore, MemoryBackend, StoreBackend, StoreThread};
 use engine::host::Level;
 use engine::modules::switch::StatePath;
 use engine::{Config, Routing};
 use std::rc::Rc;
 use std::sync::Arc;
 use switch::{Commit, KeyKind, Refusal, Rules, StoreFault, StoreFaultKind, Table, Tables, Undoing};
+use upstream::GroupSets;
 
 /// The number of stores opened in parallel.
 const AT_ONCE: usize = 8;
@@ -31,6 +33,8 @@ const TRIES: u32 = 5;
 pub(super) struct Opened {
     pub(super) routing: Arc<Routing>,
     pub(super) switches: Vec<(ConfiguredSwitch, StoreThread, Position)>,
+    /// The groups.
+    pub(super) groups: Option<OpenedSwitch>,
     /// The conditions of their stores.
     pub(super) conditions: Vec<Condition>,
     /// Their holds, which are in the tables.
@@ -74,6 +78,13 @@ pub(super) fn control_state(opened: Opened, shared: Arc<Shared>) -> Rc<ControlSt
             state.shared.log(Level::Warn, &note);
         }
     }
+    if let Some(one) = opened.groups {
+        let switch = Rc::new(SwitchState::new(one.place, one.store, one.position));
+        *state.groups.borrow_mut() = Some(switch.clone());
+        watch_switch(&state, &switch);
+        state.report(&switch, one.condition);
+        state.note_groups();
+    }
     opened.holds.into_iter().for_each(|taken| state.add_taken_up(taken));
     tokio::task::spawn_local(hold_watch::watch_holds(Rc::downgrade(&state)));
     state
@@ -82,25 +93,36 @@ pub(super) fn control_state(opened: Opened, shared: Arc<Shared>) -> Rc<ControlSt
 /// Adds a switch, and starts its background tasks.
 pub(super) fn add_switch(state: &Rc<ControlState>, switch: Rc<SwitchState>) {
     state.switches.borrow_mut().push(switch.clone());
-    tokio::task::spawn_local(revert::watch_windows(Rc::downgrade(state), Rc::downgrade(&switch)));
+    watch_switch(state, &switch);
+}
+
+/// Starts the background tasks of a switch.
+fn watch_switch(state: &Rc<ControlState>, switch: &Rc<SwitchState>) {
+    tokio::task::spawn_local(revert::watch_windows(Rc::downgrade(state), Rc::downgrade(switch)));
     if matches!(switch.configured().spec().state, StatePath::File(_)) {
-        tokio::task::spawn_local(follow_store::follow_store(Rc::downgrade(state), Rc::downgrade(&switch)));
+        tokio::task::spawn_local(follow_store::follow_store(Rc::downgrade(state), Rc::downgrade(switch)));
     }
 }
 
 /// Opens all switches of a configuration.
 pub(super) fn open(config: &Arc<Config>, file: FileDefault) -> Result<Opened, String> {
     let places = (0..config.switches.len())
-        .map(|number| ConfiguredSwitch { config: config.clone(), number })
+        .map(|number| ConfiguredSwitch::new(config.clone(), number))
+        .chain([ConfiguredSwitch::of_groups(config.clone())])
         .collect();
     let mut opened = Opened {
         routing: Arc::default(),
         switches: Vec::new(),
+        groups: None,
         conditions: Vec::new(),
         holds: Vec::new(),
         defaults: Vec::new(),
     };
     for one in open_all(places, file)? {
+        if one.place.is_groups() {
+            opened.groups = Some(one);
+            continue;
+        }
         opened.defaults.extend(one.default.map(|commit| (one.place.spec().rules.name.clone(), commit)));
         opened.switches.push((one.place, one.store, one.position));
         opened.conditions.push(one.condition);
@@ -108,7 +130,10 @@ pub(super) fn open(config: &Arc<Config>, file: FileDefault) -> Result<Opened, St
     }
     let tables = opened.switches.iter().map(|(_, _, position)| position.table.clone()).collect();
     let tables = Tables { tables, number: 1, ..Tables::default() };
-    opened.routing = Arc::new(with_holds(tables, opened.holds.iter()).into());
+    let tables = with_holds(tables, opened.holds.iter());
+    let groups = opened.groups.as_ref().map(|one| &one.position.table);
+    let groups = groups.map(|table| groups::merged(config, table, &GroupSets::default()));
+    opened.routing = Arc::new(Routing { tables, groups: groups.unwrap_or_default() });
     Ok(opened)
 }
 
@@ -135,9 +160,10 @@ pub(super) fn open_all(
 fn open_one(place: ConfiguredSwitch, file: FileDefault) -> Result<OpenedSwitch, String> {
     let rules = place.spec().rules.clone();
     let wrong = |fault: StoreFault| format!("switch \"{}\": {fault}", rules.name);
-    let (state, kind) = (place.spec().state.clone(), rules.kind);
+    let (state, kind, is_groups) = (place.spec().state.clone(), rules.kind, place.is_groups());
     let store = StoreThread::start(&rules.name, move || -> Result<Box<dyn StoreBackend>, StoreFault> {
         Ok(match state {
+            StatePath::File(path) if is_groups => Box::new(LazyStore::open(&path, kind)?),
             StatePath::File(path) => Box::new(FileStore::open(&path, kind)?),
             StatePath::Memory => Box::new(MemoryBackend::new(kind)),
         })
@@ -158,7 +184,7 @@ fn open_one(place: ConfiguredSwitch, file: FileDefault) -> Result<OpenedSwitch, 
         could.map_err(|text| format!("switch \"{}\": {text}", rules.name))?;
     }
     let mut tries = TRIES;
-    while is_sound && default.is_none() {
+    while is_sound && !is_groups && default.is_none() {
         tries -= 1;
         match default::commit_at_start(&place, &store, &mut position, file) {
             // Another process was faster.

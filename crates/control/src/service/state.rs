@@ -14,7 +14,7 @@ use crate::info::{HoldInfo, PendingInfo, SwitchInfo};
 use crate::receipt::{Drain, Receipt};
 use engine::Routing;
 use engine::host::Level;
-use engine::modules::switch::StatePath;
+use engine::modules::switch::{GROUPS_NAME, StatePath};
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -29,6 +29,8 @@ pub(super) const ACK_TIMEOUT: Duration = Duration::from_secs(5);
 pub(super) struct ControlState {
     pub(super) shared: Arc<Shared>,
     pub(super) switches: RefCell<Vec<Rc<SwitchState>>>,
+    /// The groups, in the place of a switch: what orders say of their servers.
+    pub(super) groups: RefCell<Option<Rc<SwitchState>>>,
     routing: RefCell<Arc<Routing>>,
     /// Read-locked to publish; write-locked by a prepared reload.
     pub(super) reload_lock: Arc<RwLock<()>>,
@@ -47,6 +49,7 @@ impl ControlState {
         Rc::new(ControlState {
             shared,
             switches: RefCell::default(),
+            groups: RefCell::default(),
             routing: RefCell::new(routing),
             reload_lock: Arc::new(RwLock::new(())),
             holds: Holds::default(),
@@ -68,6 +71,11 @@ impl ControlState {
 
     /// Returns a switch by name.
     pub(super) fn switch(&self, name: &str) -> Result<Rc<SwitchState>, Refusal> {
+        if name == GROUPS_NAME
+            && let Some(groups) = &*self.groups.borrow()
+        {
+            return Ok(groups.clone());
+        }
         let switches = self.switches.borrow();
         switches.iter().find(|switch| *switch.name() == *name).cloned().ok_or_else(|| {
             let known: Vec<Arc<str>> = switches.iter().map(|switch| switch.name()).collect();
@@ -195,6 +203,7 @@ impl ControlState {
             actor: commit.actor.clone(),
             reason: commit.reason.clone(),
             changes: receipt.changes,
+            servers: receipt.servers,
             confirm_by_ms: commit.confirm_by_ms,
         };
         self.shared.announce(switch, kind);

@@ -35,7 +35,10 @@ pub(super) struct Position {
 #[derive(Clone)]
 pub(super) struct ConfiguredSwitch {
     pub(super) config: Arc<Config>,
+    /// Its number there; of the groups, one that no switch has.
     pub(super) number: usize,
+    /// The groups, which are no switch of the configuration's.
+    groups: Option<Arc<SwitchSpec>>,
 }
 
 /// One switch.
@@ -119,7 +122,7 @@ impl SwitchState {
 
     /// Returns the record of a switch that keeps a store and has been used.
     pub(super) fn record(&self) -> Option<Record> {
-        let path = self.store_path()?;
+        let path = self.store_path().filter(|_| !self.place.borrow().is_groups())?;
         (self.table().revision() > 0).then(|| Record { name: self.name().to_string(), path })
     }
 
@@ -159,6 +162,7 @@ impl SwitchState {
     }
 
     pub(super) fn plan(&self, order: &Order) -> Result<Plan, Refusal> {
+        self.place.borrow().takes(order)?;
         let position = self.position.borrow();
         switch::plan(&position.table, &self.rules(), order, &position.pending)
     }
@@ -244,8 +248,24 @@ impl SwitchState {
 }
 
 impl ConfiguredSwitch {
+    /// Returns the switch of this number.
+    pub(super) fn new(config: Arc<Config>, number: usize) -> ConfiguredSwitch {
+        ConfiguredSwitch { config, number, groups: None }
+    }
+
+    /// Returns the groups.
+    pub(super) fn of_groups(config: Arc<Config>) -> ConfiguredSwitch {
+        let groups = Some(Arc::new(SwitchSpec::of_groups(&config)));
+        ConfiguredSwitch { config, number: usize::MAX, groups }
+    }
+
+    /// Returns true if it is that of the groups, which has servers and no keys.
+    pub(super) fn is_groups(&self) -> bool {
+        self.groups.is_some()
+    }
+
     pub(super) fn spec(&self) -> &SwitchSpec {
-        &self.config.switches[self.number]
+        self.groups.as_deref().unwrap_or_else(|| &self.config.switches[self.number])
     }
 
     /// Returns true if two switches have the same store.

@@ -85,10 +85,13 @@ fn last_standing(store: &mut dyn StoreBackend) -> Result<Option<Undoing>, StoreF
         let page = store.history(&filter)?;
         for commit in &page {
             let decides = commit.changes.iter().any(|change| change.undoes.is_none())
+                || commit.subjects.iter().any(|change| change.is_of_server() && change.undoes.is_none())
                 || commit.moved_default().is_some_and(|change| change.undoes.is_none());
             if decides
                 && let Some(undoing) = Undoing::of_commit(store, commit.revision)?
-                && (!undoing.keys().is_empty() || undoing.default_change().is_some())
+                && (!undoing.keys().is_empty()
+                    || undoing.default_change().is_some()
+                    || !undoing.subjects().is_empty())
             {
                 return Ok(Some(undoing));
             }

@@ -30,9 +30,12 @@ impl ControlState {
         if let Some(live) = self.live(switch, revision) {
             live.wait(wait, timeout).await;
             self.refresh(&live).await;
-            return Ok(live.receipt());
+            return Ok(self.with_idle_servers(switch, live.receipt(), wait, timeout).await);
         }
         let mut receipt = self.receipt(switch, revision).await?;
+        if switch.configured().is_groups() {
+            return Ok(self.with_idle_servers(switch, receipt, wait, timeout).await);
+        }
         // Its own observation has ended; whatever it has left is looked for again.
         let is_drained = receipt.drain.as_ref().is_some_and(|drain| drain.state == DrainState::Drained);
         if wait == Wait::Drained && !is_drained {

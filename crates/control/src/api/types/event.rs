@@ -4,7 +4,7 @@
 //! the history is complete.
 
 use super::HoldThen;
-use crate::receipt::{GateResult, KeyChange, Receipt};
+use crate::receipt::{ChangedServer, GateResult, KeyChange, Receipt};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -39,6 +39,9 @@ pub enum Happening {
         reason: Option<String>,
         /// The changes.
         changes: Vec<KeyChange>,
+        /// The changes of servers of groups.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        servers: Vec<ChangedServer>,
         /// It is reverted at this time unless confirmed; in milliseconds since 1970.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         confirm_by_ms: Option<u64>,
@@ -140,8 +143,8 @@ impl From<&crate::Event> for Event {
     fn from(event: &crate::Event) -> Event {
         use crate::EventKind as From;
         let happening = match event.kind.clone() {
-            From::Committed { revision, kind, actor, reason, changes, confirm_by_ms } => {
-                Happening::Committed { revision, kind, actor, reason, changes, confirm_by_ms }
+            From::Committed { revision, kind, actor, reason, changes, servers, confirm_by_ms } => {
+                Happening::Committed { revision, kind, actor, reason, changes, servers, confirm_by_ms }
             }
             From::Gate { passed, actor, results } => Happening::Gate { passed, actor, results },
             From::Unconfirmed { revision, left_ms, window_ms } => {

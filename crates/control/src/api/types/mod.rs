@@ -11,14 +11,15 @@ mod journal;
 mod object;
 mod order;
 mod problem;
+mod server;
 mod shares;
 mod status;
 mod table;
 
 pub use crate::horizon::{AnswerCounts, Horizon, HorizonState, TargetAnswers};
 pub use crate::receipt::{
-    Drain, DrainState, GateResult, Held, KeyChange, MovedTraffic, OldestRequest, Outcome, Receipt,
-    ServerResult, WorkerAck,
+    ChangedServer, Drain, DrainState, GateResult, Held, KeyChange, MovedTraffic, OldestRequest, Outcome,
+    Receipt, ServerResult, WorkerAck,
 };
 pub use check::{CheckOrder, Checked, DeclaredSwitch};
 pub use commit::{Change, Commit, Diff, DiffKey, History, Subject, Verified};
@@ -30,6 +31,10 @@ pub use order::{
     ReloadOrder, Reloaded, ResetOrder, Terms, UndoOrder, Wait,
 };
 pub use problem::Problem;
+pub use server::{
+    Groups, SaidOfServer, Server, ServerAct, ServerChange, ServerGroup, ServerOrigin, ServerParamsOrder,
+    ServerSettings, ServersOrder,
+};
 pub use status::{
     Certificate, Comparison, Connections, Group, Judged, KeyTraffic, Latency, Peer, Side, Status, Traffic,
     Verdict,

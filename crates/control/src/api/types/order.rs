@@ -114,6 +114,8 @@ macro_rules! order {
     };
 }
 
+pub(super) use order;
+
 order! {
     /// Routes a key: exactly one of `target` and `split`.
     pub struct KeyOrder {

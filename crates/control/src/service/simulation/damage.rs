@@ -108,7 +108,7 @@ async fn live(mut seeded: Seeded) {
 /// Does the work of `ControlHandle::start`, without a thread.
 fn begin(folder: PathBuf) -> Process {
     let config = config(&folder, &two_groups(""));
-    let place = ConfiguredSwitch { config: config.clone(), number: 0 };
+    let place = ConfiguredSwitch::new(config.clone(), 0);
     let opened = FileStore::open(&folder.join("state/live.db"), KeyKind::Host);
     holds!("start-never-fails", opened.is_ok(), "the store cannot be opened");
     let mut store = opened.unwrap();
@@ -135,6 +135,7 @@ fn begin(folder: PathBuf) -> Process {
     let opened = Opened {
         routing: Arc::new(tables.into()),
         switches: vec![(place, store, position)],
+        groups: None,
         conditions: vec![condition],
         holds: Vec::new(),
         defaults: Vec::new(),

@@ -88,7 +88,7 @@ pub(super) async fn begin(world: &Rc<World>, seeded: &mut Seeded) {
 
 /// What `opening::open_one` does, with a disk that is not there.
 fn open(world: &World, number: u64, config: &Arc<Config>) -> Result<(OpenedOne, Hand), StoreFault> {
-    let place = ConfiguredSwitch { config: config.clone(), number: 0 };
+    let place = ConfiguredSwitch::new(config.clone(), 0);
     let rules = place.spec().rules.clone();
     let mut hand = Hand { disk: world.shared.disk.clone(), process: number, seen: 0 };
     let mut disk = world.shared.disk.lock().unwrap();
@@ -148,6 +148,7 @@ fn move_in(
     let opened = Opened {
         routing: Arc::new(Tables::clone(&tables).into()),
         switches: vec![(place, store, position)],
+        groups: None,
         conditions: Vec::new(),
         holds: vec![holds],
         defaults: Vec::new(),

@@ -4,6 +4,7 @@ mod commits;
 mod confirmations;
 mod defaults;
 mod gates;
+mod groups;
 mod hold_lives;
 mod holds;
 mod horizons;

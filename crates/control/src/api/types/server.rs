@@ -1,0 +1,175 @@
+//! The servers of groups: what they are, and orders on them.
+//!
+//! Owns their fields. A parameter that an order leaves out stays as it is. Must never have a default other than that.
+
+use super::object;
+use super::order::{HoldTerms, Terms, Wait, order};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+/// All groups.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Groups {
+    /// The revision of what orders say of servers: that of the switch `groups`.
+    pub revision: u64,
+    /// The groups, in the order of the configuration.
+    pub groups: Vec<ServerGroup>,
+}
+
+/// A group with its servers.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct ServerGroup {
+    /// Its name.
+    pub name: String,
+    /// Its servers.
+    pub servers: Vec<Server>,
+    /// The servers that an order has removed and the configuration has.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub removed: Vec<SaidOfServer>,
+    /// What orders say of servers that the configuration no longer has. It has an effect when they are back.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub dormant: Vec<SaidOfServer>,
+    /// What sends requests to it.
+    pub used_by: Vec<String>,
+}
+
+/// A server of a group.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Server {
+    /// As the configuration has it written, or its address.
+    pub server: String,
+    /// Where it comes from.
+    pub source: ServerOrigin,
+    /// Its parameters, where they are not nginx's defaults: those of the configuration, and the orders' over them.
+    pub params: ServerSettings,
+    /// What orders say of it, if anything.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub said: Option<SaidOfServer>,
+    /// Requests there now.
+    pub in_flight: u64,
+    /// The number of workers that skip it because it failed.
+    pub failed: u64,
+}
+
+/// Where a server comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ServerOrigin {
+    /// The configuration has it.
+    File,
+    /// An order has added it.
+    Order,
+}
+
+/// What orders say of a server.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct SaidOfServer {
+    /// The server.
+    pub server: String,
+    /// What they say: `added weight=3 drain`, `removed`.
+    pub says: String,
+    /// The commit that said it last.
+    pub revision: u64,
+    /// Its actor; empty if the history does not have it.
+    pub actor: String,
+    /// Its reason.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// Its time, in milliseconds since 1970.
+    pub time_ms: u64,
+}
+
+/// Parameters of a server, as in a `server` line.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ServerSettings {
+    /// Its share of the requests.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = 1)]
+    pub weight: Option<u32>,
+    /// Most connections at a time; 0 is no limit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_conns: Option<u32>,
+    /// Failures that make it unavailable; 0 counts none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_fails: Option<u32>,
+    /// The time in which they count, and for which it is left alone then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(example = "10s", pattern = "^([0-9]+(w|d|h|m|s|ms)? *)+$")]
+    pub fail_timeout: Option<String>,
+    /// The time in which it gets its full weight after it has recovered.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(example = "30s", pattern = "^([0-9]+(w|d|h|m|s|ms)? *)+$")]
+    pub slow_start: Option<String>,
+    /// Used only if no other server is available.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub backup: Option<bool>,
+    /// It gets no new clients.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub drain: Option<bool>,
+    /// It gets no request.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub down: Option<bool>,
+}
+
+/// What is done to a server.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ServerAct {
+    /// It joins the group.
+    #[default]
+    Add,
+    /// Parameters are set, the others stay.
+    Set,
+    /// It gets no new clients.
+    Drain,
+    /// It gets no request.
+    Down,
+    /// It gets requests again.
+    Up,
+    /// It leaves the group.
+    Remove,
+    /// It is as in the configuration again; without a server, all of the group are.
+    Reset,
+}
+
+/// A change of one server.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ServerChange {
+    /// What is done.
+    #[serde(rename = "do")]
+    pub act: ServerAct,
+    /// The server: an address, or as the configuration has it written.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[schema(example = "10.0.0.1:8081")]
+    pub server: String,
+    /// Its parameters, of `add` and `set`.
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "object::one")]
+    pub params: Option<ServerSettings>,
+}
+
+order! {
+    /// Adds a server, or sets parameters of one.
+    pub struct ServerParamsOrder {
+        /// Its parameters; those that are left out stay, or are nginx's defaults.
+        #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "object::one")]
+        pub params: Option<ServerSettings>,
+        /// Asks the server even if no switch with a gate leads to its group.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        pub gate: bool,
+    }
+}
+
+order! {
+    /// Changes servers of a group in one commit: all or none.
+    pub struct ServersOrder {
+        /// At least one; each server once.
+        #[serde(deserialize_with = "object::each")]
+        #[schema(min_items = 1)]
+        pub changes: Vec<ServerChange>,
+        /// Asks the servers even if no switch with a gate leads to their group.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        pub gate: bool,
+    }
+}

@@ -1,0 +1,446 @@
+//! The servers of groups: what orders say of them is one switch without keys, whose table becomes groups.
+//!
+//! Owns what is published of that switch, and what is known of its servers. Must never change its table.
+//!
+//! Hash rings are made here, on the control thread, and shared by all that serve.
+
+use super::state::ControlState;
+use super::switch_state::{ConfiguredSwitch, SwitchState};
+use super::trace;
+use crate::data_plane::{Acknowledgement, Watch};
+use crate::gate;
+use crate::options::{Options, Wait};
+use crate::receipt::{Drain, DrainState, GateResult, Receipt};
+use engine::host::Level;
+use engine::modules::switch::{GateSpec, SwitchSpec};
+use engine::modules::upstream::{GroupEntry, Origin};
+use engine::{Config, Routing};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use switch::{
+    Action, Code, Commit, Order, OverlayServer, Plan, Refusal, Rules, ServerOrder, ServerParams, ServerVerb,
+    Table, apply_overlay, named_server, overlay_of, server_address,
+};
+use tokio::sync::mpsc;
+use tracing::Instrument;
+use upstream::{Address, BalancerSpec, GroupSet, GroupSets, GroupSpec, PeerSpec, Ring};
+
+/// The first and the longest pause between two looks at a server that is drained.
+const PAUSES: (Duration, Duration) = (Duration::from_millis(5), Duration::from_millis(250));
+
+/// Returns the groups whose servers are others than the configuration's. Those of `former` that are the same stay the same
+/// value.
+pub(super) fn merged(config: &Config, table: &Table, former: &GroupSets) -> GroupSets {
+    let blocks = config.groups.iter().filter(|entry| entry.origin == Origin::Block);
+    blocks.filter_map(|entry| set_of(entry, table, former)).collect()
+}
+
+/// Returns `former` with these groups as they are in a table.
+fn with_groups(config: &Config, table: &Table, former: &GroupSets, names: &[&str]) -> GroupSets {
+    names.iter().fold(former.clone(), |sets, name| {
+        let entry = config.group(name.as_bytes()).and_then(|number| config.groups.get(number));
+        match entry.and_then(|entry| set_of(entry, table, former)) {
+            Some(set) => sets.with(set),
+            None => sets.without(name.as_bytes()),
+        }
+    })
+}
+
+/// Returns a group, if orders give it other servers than the configuration.
+fn set_of(entry: &GroupEntry, table: &Table, former: &GroupSets) -> Option<GroupSet> {
+    let base = &entry.spec;
+    let overlay = overlay_of(table.subjects(), &base.name);
+    let peers = peers(&base.peers, &overlay);
+    if peers == base.peers {
+        return None;
+    }
+    let spec = GroupSpec { peers, ring: Ring::default(), ..GroupSpec::clone(base) };
+    // Equal rings follow from equal peers.
+    if let Some(known) = former.get(base.name.as_bytes()).filter(|known| *known.spec == spec) {
+        return Some(known.clone());
+    }
+    let ring = match spec.balancer {
+        BalancerSpec::Hash { consistent: true } => {
+            let primaries = spec.peers.iter().filter(|peer| !peer.backup);
+            Ring::of(primaries.map(|peer| (peer.name.as_str(), peer.weight)))
+        }
+        _ => Ring::default(),
+    };
+    Some(GroupSet { spec: Arc::new(GroupSpec { ring, ..spec }), like: None })
+}
+
+/// Returns the servers of a group: the rules are those of [`apply_overlay`], for each address of a server.
+fn peers(base: &[PeerSpec], overlay: &[OverlayServer]) -> Vec<PeerSpec> {
+    let mut peers = Vec::with_capacity(base.len() + overlay.len());
+    for peer in base {
+        match overlay.iter().find(|said| said.name == peer.name) {
+            Some(said) if said.entry.is_removed => {}
+            Some(said) => peers.push(with(peer.clone(), &said.entry.params)),
+            None => peers.push(peer.clone()),
+        }
+    }
+    let added = overlay.iter().filter(|said| said.entry.is_added && !said.entry.is_removed);
+    for said in added.filter(|said| !base.iter().any(|peer| peer.name == said.name)) {
+        // The plan has let no other address in.
+        if let Some(address) = address(&said.name) {
+            peers.push(with(PeerSpec::new(said.name.as_str(), address), &said.entry.params));
+        }
+    }
+    peers
+}
+
+fn with(mut peer: PeerSpec, params: &ServerParams) -> PeerSpec {
+    fn set<T: Copy>(value: Option<T>, to: &mut T) {
+        if let Some(value) = value {
+            *to = value;
+        }
+    }
+    set(params.weight, &mut peer.weight);
+    set(params.max_conns, &mut peer.max_conns);
+    set(params.max_fails, &mut peer.max_fails);
+    set(params.fail_timeout_ms, &mut peer.fail_timeout_ms);
+    set(params.slow_start_ms, &mut peer.slow_start_ms);
+    set(params.backup, &mut peer.backup);
+    set(params.drain, &mut peer.drain);
+    set(params.down, &mut peer.down);
+    peer
+}
+
+/// Parses an address as [`server_address`] writes it.
+pub(super) fn address(text: &str) -> Option<Address> {
+    match text.strip_prefix("unix:") {
+        Some(path) => Some(Address::Unix(PathBuf::from(path))),
+        None => server_address(text).ok()?.parse().ok().map(Address::Inet),
+    }
+}
+
+/// Returns what is to be said of orders that have no effect: their servers or groups are gone from the configuration.
+pub(super) fn notes(rules: &Rules, table: &Table) -> Vec<String> {
+    let mut notes = Vec::new();
+    let mut names: Vec<&str> = table
+        .subjects()
+        .of(switch::SERVER_SUBJECT)
+        .filter_map(|(name, _)| Some(named_server(name)?.0))
+        .collect();
+    names.dedup();
+    for name in names {
+        let overlay = overlay_of(table.subjects(), name);
+        let Some(group) = rules.groups.iter().find(|group| group.name.to_lowercase() == name) else {
+            notes.push(format!(
+                "groups: the configuration has no group \"{name}\" any more: what orders say of {} is without effect; \
+                 pointsman server {name} reset forgets it once the group is there again",
+                counted(overlay.len())
+            ));
+            continue;
+        };
+        let found = apply_overlay(&group.servers, &overlay);
+        for said in &found.removed {
+            notes.push(format!(
+                "groups: server {} of group \"{}\" is left out: revision {} removed it, and the configuration still has it",
+                said.name, group.name, said.revision
+            ));
+        }
+        for said in &found.dormant {
+            notes.push(format!(
+                "groups: what revision {} says of server {} of group \"{}\" ({}) is without effect: the configuration does \
+                 not have it any more",
+                said.revision, said.name, group.name, said.entry
+            ));
+        }
+    }
+    notes
+}
+
+fn counted(servers: usize) -> String {
+    if servers == 1 { "1 server".to_owned() } else { format!("{servers} servers") }
+}
+
+impl ConfiguredSwitch {
+    /// Refuses an order that is not for this kind of switch: the groups have no keys, and others no servers.
+    pub(super) fn takes(&self, order: &Order) -> Result<(), Refusal> {
+        match order.action {
+            Action::Set(_) | Action::Default { .. } if self.is_groups() => Err(no_keys()),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Refuses keys of the groups.
+pub(super) fn no_keys() -> Refusal {
+    Refusal::new(
+        Code::BadOrder,
+        "invalid order: \"groups\" has no keys, it has the servers of groups",
+        "name a switch, or change servers: pointsman server GROUP add ADDRESS",
+    )
+}
+
+impl ControlState {
+    /// Logs what orders on servers have no effect, or one that the configuration does not show.
+    pub(super) fn note_groups(&self) {
+        if let Some(switch) = &*self.groups.borrow() {
+            let notes = notes(&switch.rules(), &switch.table());
+            notes.iter().for_each(|note| self.shared.log(Level::Warn, note));
+        }
+    }
+
+    /// Asks the servers that get requests by a plan and get none now. How, says the first switch with a gate that leads to
+    /// their group; `anyway` asks without one too.
+    pub(super) async fn probe_servers(
+        &self,
+        place: &ConfiguredSwitch,
+        plan: &Plan,
+        anyway: bool,
+    ) -> Vec<GateResult> {
+        let mut results: Vec<GateResult> = Vec::new();
+        for (group, server) in &plan.enlisted {
+            let leading = |spec: &&SwitchSpec| spec.gate.is_some() && spec.rules.target(group).is_some();
+            let gate = place.config.switches.iter().find(leading).and_then(|spec| spec.gate.as_ref());
+            let Some(spec) = gate.or(anyway.then_some(&GateSpec::CONNECT)) else { continue };
+            let base = place.spec().rules.groups.iter().find(|one| one.name == *group);
+            let known = base.and_then(|group| group.servers.iter().find(|one| one.name == *server));
+            let texts = known.map_or_else(|| vec![server.clone()], |known| known.addresses.clone());
+            let addresses = texts.iter().filter_map(|text| address(text)).collect();
+            let servers = gate::ask_servers(spec, group, addresses).instrument(trace::gate(plan)).await;
+            let at = results.iter().position(|result| *result.target == **group).unwrap_or_else(|| {
+                results.push(GateResult { target: group.to_string(), ..GateResult::default() });
+                results.len() - 1
+            });
+            let result = &mut results[at];
+            result.servers.extend(servers);
+            result.required = result.servers.len();
+            result.healthy = result.servers.iter().filter(|server| server.healthy).count();
+            result.passed = result.healthy >= result.required;
+        }
+        results
+    }
+
+    /// Publishes the table of a switch, which these commits have changed; that of the groups as groups.
+    pub(super) fn publish_table(
+        &self,
+        switch: &SwitchState,
+        news: &[Commit],
+        watch: Option<Arc<Watch>>,
+    ) -> mpsc::UnboundedReceiver<Acknowledgement> {
+        let (routing, place) = (self.routing(), switch.configured());
+        let table = switch.table();
+        if !place.is_groups() {
+            return self.publish(routing.tables.with_table(place.number, table), watch);
+        }
+        let changes = news.iter().flat_map(|commit| &commit.subjects);
+        let mut names: Vec<&str> = changes
+            .map(|change| named_server(&change.name).map_or(&*change.name, |(group, _)| group))
+            .collect();
+        names.sort_unstable();
+        names.dedup();
+        let groups = match &names[..] {
+            [] => merged(&place.config, &table, &routing.groups),
+            names => with_groups(&place.config, &table, &routing.groups, names),
+        };
+        self.publish_routing(Routing { tables: routing.tables.again(), groups }, watch)
+    }
+
+    /// Waits until no request is at the servers that a commit of the groups has drained, if that is wanted.
+    pub(super) async fn with_idle_servers(
+        &self,
+        switch: &SwitchState,
+        receipt: Receipt,
+        wait: Wait,
+        timeout: Duration,
+    ) -> Receipt {
+        if wait != Wait::Drained || !switch.configured().is_groups() {
+            return receipt;
+        }
+        let servers: Vec<(String, String)> =
+            receipt.servers.iter().map(|one| (one.group.clone(), one.server.clone())).collect();
+        Receipt { drain: Some(self.wait_until_idle(switch, &servers, timeout).await), ..receipt }
+    }
+
+    /// Waits until no request is at these servers.
+    async fn wait_until_idle(
+        &self,
+        switch: &SwitchState,
+        servers: &[(String, String)],
+        timeout: Duration,
+    ) -> Drain {
+        let began = Instant::now();
+        let rules = switch.rules();
+        let labels: Vec<(String, Vec<String>)> = servers
+            .iter()
+            .map(|(group, server)| {
+                let found = rules.groups.iter().find(|one| one.name.to_lowercase() == group.to_lowercase());
+                let base = found.and_then(|group| group.servers.iter().find(|one| one.name == *server));
+                (group.clone(), base.map_or_else(|| vec![server.clone()], |base| base.addresses.clone()))
+            })
+            .collect();
+        let mut pause = PAUSES.0;
+        loop {
+            let workers = self.data_plane().threads();
+            let (mut answered, mut in_flight) = (0, 0);
+            let reports = self.gather(|data_plane, reply| data_plane.peers(reply)).await;
+            for groups in reports {
+                answered += 1;
+                for state in groups {
+                    let wanted = labels.iter().find(|(group, _)| state.name.eq_ignore_ascii_case(group));
+                    let Some((_, addresses)) = wanted else { continue };
+                    let at =
+                        state.peers.iter().filter(|peer| addresses.iter().any(|one| **one == *peer.address));
+                    in_flight += at.map(|peer| u64::from(peer.connections)).sum::<u64>();
+                }
+            }
+            let is_idle = answered >= workers && in_flight == 0;
+            let left = timeout.saturating_sub(began.elapsed());
+            if is_idle || left.is_zero() {
+                let state = if is_idle { DrainState::Drained } else { DrainState::Draining };
+                let seen_us = began.elapsed().as_micros() as u64;
+                return Drain { state, in_flight, seen_us, ..Drain::default() };
+            }
+            tokio::time::sleep(pause.min(left)).await;
+            pause = (pause * 2).min(PAUSES.1);
+        }
+    }
+}
+
+/// Refuses an order on servers with options that are for keys, or that waits for servers that it removes: what is in flight
+/// there is counted no longer.
+pub(super) fn check(switch: &SwitchState, order: &Order, options: &Options) -> Result<(), Refusal> {
+    if !switch.configured().is_groups() {
+        return Ok(());
+    }
+    let bad = |text: &str, remedy: &str| {
+        Err(Refusal::new(Code::BadOrder, format!("invalid order: {text}"), remedy))
+    };
+    if options.hold.is_some() {
+        return bad("requests are held by keys, not by servers", "leave the hold out");
+    }
+    let Action::Servers(orders) = &order.action else { return Ok(()) };
+    let drains = |one: &ServerOrder| matches!(one.verb, ServerVerb::Drain | ServerVerb::Down);
+    if options.wait == Wait::Drained && !orders.iter().all(drains) {
+        let text = "only drain and down can wait until a server is drained";
+        return bad(text, "drain the server with --wait drained, and remove it then");
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::config;
+    use std::path::Path;
+    use switch::{ServerEntry, SubjectValue};
+
+    fn table(entries: &[(&str, &str)]) -> Table {
+        let mut subjects = switch::Subjects::default();
+        for (name, value) in entries {
+            let value = SubjectValue { value: (*value).to_owned(), revision: 1 };
+            subjects.put(switch::SERVER_SUBJECT, name, Some(value));
+        }
+        Table::default().with_subjects(subjects)
+    }
+
+    /// The servers of a group in a publication.
+    fn shown(sets: &GroupSets, group: &str) -> Option<String> {
+        let set = sets.get(group.as_bytes())?;
+        let peer = |peer: &PeerSpec| {
+            let mut out = format!("{} w{}", peer.address, peer.weight);
+            for (is_so, word) in [(peer.backup, " backup"), (peer.drain, " drain"), (peer.down, " down")] {
+                out.push_str(if is_so { word } else { "" });
+            }
+            out
+        };
+        Some(set.spec.peers.iter().map(peer).collect::<Vec<_>>().join(", "))
+    }
+
+    #[test]
+    fn groups_are_merged_with_what_orders_say_and_unchanged_ones_are_shared() {
+        let config = config(
+            Path::new("/tmp"),
+            "upstream Blue { server 127.0.0.1:1 weight=2; server 127.0.0.1:2 backup; }
+             upstream ring { hash $uri consistent; server 127.0.0.1:3; }
+             upstream same { server 127.0.0.1:4; }",
+        );
+        let first = table(&[
+            ("blue 127.0.0.1:1", "drain"),
+            ("blue 127.0.0.1:9", "added weight=5 down"),
+            ("ring 127.0.0.1:3", "removed"),
+            ("ring [::1]:80", "added"),
+            ("ring unix:/a.sock", "added"),
+            ("same 127.0.0.1:5", "weight=2"),
+            ("gone 127.0.0.1:5", "added"),
+        ]);
+        let sets = merged(&config, &first, &GroupSets::default());
+        let blue = "127.0.0.1:1 w2 drain, 127.0.0.1:2 w1 backup, 127.0.0.1:9 w5 down";
+        assert_eq!(shown(&sets, "blue").as_deref(), Some(blue));
+        assert_eq!(shown(&sets, "ring").as_deref(), Some("[::1]:80 w1, unix:/a.sock w1"));
+        assert_eq!((shown(&sets, "same"), shown(&sets, "gone"), sets.iter().count()), (None, None, 2));
+
+        let second = table(&[
+            ("blue 127.0.0.1:2", "backup=off"),
+            ("ring [::1]:80", "added"),
+            ("ring unix:/a.sock", "added"),
+            ("ring 127.0.0.1:3", "removed"),
+        ]);
+        for next in [merged(&config, &second, &sets), with_groups(&config, &second, &sets, &["blue", "gone"])]
+        {
+            assert_eq!(shown(&next, "blue").as_deref(), Some("127.0.0.1:1 w2, 127.0.0.1:2 w1"));
+            assert!(Arc::ptr_eq(&next.get(b"ring").unwrap().spec, &sets.get(b"ring").unwrap().spec));
+        }
+        let none = with_groups(&config, &Table::default(), &sets, &["blue", "ring"]);
+        assert!(none.is_empty());
+    }
+
+    #[test]
+    fn the_overlay_of_the_plan_and_what_is_published_agree() {
+        let config = config(
+            Path::new("/tmp"),
+            "upstream blue { server 127.0.0.1:1 weight=2; server 127.0.0.1:2 max_fails=7; }",
+        );
+        let rules = engine::modules::switch::SwitchSpec::of_groups(&config).rules;
+        let values = ["removed", "added weight=5", "weight=3 drain", "down", "down=off", "backup", ""];
+        for one in values {
+            for other in values {
+                let entries: Vec<(&str, &str)> = [
+                    ("blue 127.0.0.1:1", one),
+                    ("blue 127.0.0.1:3", other),
+                    ("blue 127.0.0.1:2", "max_conns=4"),
+                ]
+                .into_iter()
+                .filter(|(_, value)| !value.is_empty())
+                .collect();
+                let table = table(&entries);
+                let found = apply_overlay(&rules.groups[0].servers, &overlay_of(table.subjects(), "blue"));
+                let sets = merged(&config, &table, &GroupSets::default());
+                let peers = &sets.get(b"blue").unwrap().spec.peers;
+                let planned: Vec<(String, PeerSpec)> = found
+                    .servers
+                    .iter()
+                    .map(|server| {
+                        let peer = PeerSpec::new(server.name.as_str(), address(&server.name).unwrap());
+                        (server.name.clone(), with(peer, &server.params))
+                    })
+                    .collect();
+                let published: Vec<(String, PeerSpec)> =
+                    peers.iter().map(|peer| (peer.name.clone(), peer.clone())).collect();
+                assert_eq!(planned, published, "{one} and {other}");
+            }
+        }
+    }
+
+    #[test]
+    fn orders_without_effect_are_said() {
+        let config = config(Path::new("/tmp"), "upstream blue { server 127.0.0.1:1; server 127.0.0.1:2; }");
+        let rules = engine::modules::switch::SwitchSpec::of_groups(&config).rules;
+        let table = table(&[
+            ("blue 127.0.0.1:1", "removed"),
+            ("blue 127.0.0.1:7", "drain"),
+            ("blue 127.0.0.1:8", "added"),
+            ("green 127.0.0.1:8", "added"),
+        ]);
+        let notes = notes(&rules, &table);
+        assert_eq!(notes.len(), 3, "{notes:?}");
+        assert!(notes[0].contains("revision 1 removed it, and the configuration still has it"), "{notes:?}");
+        assert!(notes[1].contains("127.0.0.1:7 of group \"blue\" (drain) is without effect"), "{notes:?}");
+        assert!(notes[2].contains("no group \"green\" any more: what orders say of 1 server"), "{notes:?}");
+        assert!(ServerEntry::parse("drain").params.drain.is_some());
+    }
+}

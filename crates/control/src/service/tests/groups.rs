@@ -1,0 +1,301 @@
+//! Orders on the servers of groups.
+
+use super::*;
+use engine::modules::switch::GROUPS_NAME;
+use std::net::TcpListener;
+use switch::{Filter, ServerOrder, ServerParams, ServerVerb};
+use upstream::GroupSets;
+
+/// Parses lines such as `green add 127.0.0.1:9 weight=3`.
+fn orders(lines: &str) -> Action {
+    let order = |line: &str| {
+        let mut words = line.split_whitespace();
+        let (group, verb) = (words.next().unwrap().to_owned(), words.next().unwrap());
+        let server = words.next().unwrap_or_default().to_owned();
+        let mut params = ServerParams::default();
+        words.for_each(|word| params.read(word).unwrap());
+        let verb = match verb {
+            "add" => ServerVerb::Add(params),
+            "set" => ServerVerb::Set(params),
+            "drain" => ServerVerb::Drain,
+            "down" => ServerVerb::Down,
+            "up" => ServerVerb::Up,
+            "remove" => ServerVerb::Remove,
+            "reset" => ServerVerb::Reset,
+            other => panic!("{other}"),
+        };
+        ServerOrder { group, server, verb }
+    };
+    Action::Servers(lines.split(';').map(order).collect())
+}
+
+async fn order_with(
+    control: &ControlHandle,
+    lines: &str,
+    meta: Meta,
+    options: Options,
+) -> Result<Receipt, Refusal> {
+    control.order(GROUPS_NAME, Order { action: orders(lines), meta }, options).await
+}
+
+async fn order(control: &ControlHandle, lines: &str) -> Result<Receipt, Refusal> {
+    order_with(control, lines, meta(), Options::default()).await
+}
+
+fn shown(sets: &GroupSets, group: &str) -> String {
+    let Some(set) = sets.get(group.as_bytes()) else { return "as configured".into() };
+    let mark = |is_so: bool, word: &'static str| if is_so { word } else { "" };
+    let peers = set.spec.peers.iter().map(|peer| {
+        let marks = [mark(peer.drain, " drain"), mark(peer.down, " down")].concat();
+        format!("{} w{}{marks}", peer.name, peer.weight)
+    });
+    peers.collect::<Vec<_>>().join(", ")
+}
+
+/// The servers of a group as they were published last.
+fn published(data_plane: &FakeDataPlane, group: &str) -> String {
+    data_plane.ask(|workers| shown(workers.groups.last().unwrap(), group))
+}
+
+fn file(folder: &Path) -> std::path::PathBuf {
+    folder.join("state/groups.db")
+}
+
+#[tokio::test]
+async fn an_order_on_servers_is_published_recorded_and_undone() {
+    let folder = folder();
+    let (control, data_plane) = start(folder.path(), "");
+    assert!(control.groups(None).await.unwrap().said.is_empty());
+    assert_eq!(
+        order(&control, "green set 127.0.0.1:7 weight=2").await.unwrap_err().code,
+        Code::UnknownServer
+    );
+    assert!(!file(folder.path()).exists(), "what was refused creates nothing");
+
+    let receipt = order(&control, "green add 127.0.0.1:9 weight=3; green drain 127.0.0.1:2").await.unwrap();
+    assert_eq!((receipt.revision, &*receipt.kind, receipt.workers.len()), (1, "server", 2));
+    assert_eq!(
+        receipt.line(),
+        "switch \"groups\" revision 1 (server) by tester: green: 127.0.0.1:2 drain; green: 127.0.0.1:9 added, weight=3"
+    );
+    assert_eq!(published(&data_plane, "green"), "127.0.0.1:2 w1 drain, 127.0.0.1:9 w3");
+    assert!(file(folder.path()).exists());
+    // Nothing of it is of a switch.
+    assert_eq!(control.list().await.unwrap().len(), 1);
+    assert_eq!(control.show("live").await.unwrap().revision, 0);
+    assert_eq!(control.show(GROUPS_NAME).await.unwrap().revision, 1);
+
+    let again = order(&control, "green drain 127.0.0.1:2").await.unwrap();
+    assert_eq!((again.outcome, again.revision), (Outcome::Unchanged, 1));
+    let undone = control.undo(GROUPS_NAME, UndoWhat::Last, meta(), Options::default()).await.unwrap();
+    assert_eq!((undone.revision, undone.of, undone.servers.len()), (2, Some(1), 2));
+    assert_eq!(published(&data_plane, "green"), "as configured");
+    let filter = Filter { key: None, before_revision: None, limit: 9 };
+    let kinds: Vec<String> = control
+        .history(GROUPS_NAME, filter)
+        .await
+        .unwrap()
+        .iter()
+        .map(|commit| commit.kind.name().to_owned())
+        .collect();
+    assert_eq!(kinds, ["undo", "server"]);
+    assert_eq!(control.verify(GROUPS_NAME).await.unwrap().fault, None);
+    // A switch's own orders go on as before.
+    set(&control, "a.example", "green").await.unwrap();
+    control.stop();
+    assert!(
+        !folder.path().join("state/switches.json").exists() || {
+            let text = std::fs::read_to_string(folder.path().join("state/switches.json")).unwrap();
+            !text.contains(GROUPS_NAME)
+        }
+    );
+}
+
+#[tokio::test]
+async fn a_restart_finds_the_last_acknowledged_servers() {
+    let folder = folder();
+    let (control, _) = start(folder.path(), "");
+    order(&control, "green add 127.0.0.1:9").await.unwrap();
+    order(&control, "green remove 127.0.0.1:2").await.unwrap();
+    order(&control, "blue set 127.0.0.1:1 weight=4").await.unwrap();
+    control.stop();
+    let data_plane = FakeDataPlane::new();
+    let (control, _) = open(&config(folder.path(), &two_groups("")), &data_plane).unwrap();
+    assert_eq!(published(&data_plane, "green"), "127.0.0.1:9 w1");
+    assert_eq!(published(&data_plane, "blue"), "127.0.0.1:1 w4");
+    let info = control.groups(Some("GREEN".into())).await.unwrap();
+    assert_eq!((info.revision, info.groups[0].found.removed[0].name.as_str()), (3, "127.0.0.1:2"));
+    assert_eq!(info.said[&2].actor, "tester");
+    control.undo(GROUPS_NAME, UndoWhat::Commit(2), meta(), Options::default()).await.unwrap();
+    assert_eq!(published(&data_plane, "green"), "127.0.0.1:2 w1, 127.0.0.1:9 w1");
+}
+
+#[tokio::test]
+async fn a_reload_merges_anew() {
+    let folder = folder();
+    let (control, data_plane) = start(folder.path(), "");
+    order(&control, "green add 127.0.0.1:9 weight=2").await.unwrap();
+    order(&control, "green set 127.0.0.1:2 max_conns=5; blue add 127.0.0.1:3").await.unwrap();
+    order(&control, "blue remove 127.0.0.1:1").await.unwrap();
+    let reload = |http: &str| {
+        let (control, config) = (control.clone(), config(folder.path(), http));
+        tokio::task::spawn_blocking(move || {
+            let prepared = control.prepare_reload(&config)?;
+            let routing = prepared.routing().clone();
+            prepared.store().map(crate::StoredReload::commit)?;
+            Ok::<_, String>(routing)
+        })
+    };
+    let http = "upstream blue { server 127.0.0.1:1; server 127.0.0.1:4; }
+        upstream green { server 127.0.0.1:9 max_fails=3; server 127.0.0.1:5; }
+        switch $host $live { default blue; }";
+    let routing = reload(http).await.unwrap().unwrap();
+    // The tombstone holds, the added server is the file's, and what was said of 127.0.0.1:2 sleeps.
+    assert_eq!(shown(&routing.groups, "blue"), "127.0.0.1:4 w1, 127.0.0.1:3 w1");
+    assert_eq!(shown(&routing.groups, "green"), "127.0.0.1:9 w2, 127.0.0.1:5 w1");
+    assert_eq!(routing.groups.get(b"green").unwrap().spec.peers[0].max_fails, 3);
+    let info = control.groups(None).await.unwrap();
+    assert_eq!(info.groups[1].found.dormant[0].name, "127.0.0.1:2");
+    order(&control, "green reset").await.unwrap();
+    assert_eq!(published(&data_plane, "green"), "as configured");
+    // Without its group an order sleeps, and is there again with it.
+    let only = "upstream green { server 127.0.0.1:2; } switch $host $live { default green; }";
+    assert!(reload(only).await.unwrap().unwrap().groups.is_empty());
+    let routing = reload(&two_groups("")).await.unwrap().unwrap();
+    assert_eq!(shown(&routing.groups, "blue"), "127.0.0.1:3 w1");
+}
+
+#[tokio::test]
+async fn another_process_follows() {
+    let folder = folder();
+    let (one, _) = start(folder.path(), "");
+    let (other, data_plane) = start(folder.path(), "");
+    order(&one, "green add 127.0.0.1:9").await.unwrap();
+    until("the other process has it", || {
+        data_plane.ask(|workers| workers.groups.last().is_some_and(|sets| !sets.is_empty()))
+    })
+    .await;
+    assert_eq!(published(&data_plane, "green"), "127.0.0.1:2 w1, 127.0.0.1:9 w1");
+    // Its own order is planned on that.
+    assert_eq!(order(&other, "green add 127.0.0.1:9").await.unwrap_err().code, Code::ServerExists);
+    assert_eq!(order(&other, "green remove 127.0.0.1:9").await.unwrap().revision, 2);
+}
+
+#[tokio::test]
+async fn a_server_that_joins_is_asked() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let well = listener.local_addr().unwrap();
+    let dead = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let folder = folder();
+    let (control, data_plane) = start(folder.path(), "");
+    // Nothing leads there through a gate.
+    order(&control, &format!("green add {dead}; green drain {dead}")).await.unwrap_err();
+    order(&control, &format!("green add {dead} down")).await.unwrap();
+    let gated = Options { gate: true, ..Options::default() };
+    let up = format!("green up {dead}; green add {well}");
+    let refused = order_with(&control, &up, meta(), gated.clone()).await.unwrap_err();
+    assert_eq!(
+        refused.text,
+        format!("target \"green\" has 1 of 2 required healthy servers ({dead}: connection refused)")
+    );
+    let dry = Options { dry_run: true, ..gated.clone() };
+    let receipt = order_with(&control, &up, meta(), dry).await.unwrap();
+    assert_eq!((receipt.outcome, receipt.gate[0].servers.len()), (Outcome::WouldRefuse, 2));
+    let receipt = order_with(&control, &format!("green add {well}"), meta(), gated.clone()).await.unwrap();
+    assert_eq!(receipt.gate[0].servers[0].reason, "accepts connections");
+    let forced = Meta { force: true, ..meta() };
+    order_with(&control, &format!("green up {dead}"), forced, gated).await.unwrap();
+    assert!(published(&data_plane, "green").contains(&format!("{dead} w1")));
+    // Without the option it is the gate of a switch that leads to the group.
+    control.stop();
+    let (control, _) = start(folder.path(), "gate healthy=1 timeout=1s uri=/;");
+    let nowhere = "green add 127.0.0.1:1";
+    assert_eq!(order(&control, nowhere).await.unwrap_err().code, Code::GateFailed);
+}
+
+#[tokio::test]
+async fn a_commit_that_is_not_confirmed_goes_back() {
+    let folder = folder();
+    let (control, data_plane) = start(folder.path(), "");
+    let window = Meta { confirm_within_ms: Some(200), ..meta() };
+    order_with(
+        &control,
+        "green add 127.0.0.1:9; blue set 127.0.0.1:1 weight=2",
+        window.clone(),
+        Options::default(),
+    )
+    .await
+    .unwrap();
+    order(&control, "blue set 127.0.0.1:1 weight=5").await.unwrap();
+    until("it is reverted", || published(&data_plane, "green") == "as configured").await;
+    assert_eq!(published(&data_plane, "blue"), "127.0.0.1:1 w5", "the later decision stays");
+    order_with(&control, "green add 127.0.0.1:9", window, Options::default()).await.unwrap();
+    control.confirm(GROUPS_NAME, None, meta()).await.unwrap();
+    assert!(control.show(GROUPS_NAME).await.unwrap().pending.is_empty());
+}
+
+#[tokio::test]
+async fn a_drained_server_is_waited_for() {
+    let folder = folder();
+    let (control, data_plane) = start(folder.path(), "");
+    order(&control, "green add 127.0.0.1:9").await.unwrap();
+    data_plane.tell(|workers| workers.busy = vec![("green", "127.0.0.1:2", 3), ("green", "127.0.0.1:9", 7)]);
+    let options =
+        |ms| Options { wait: Wait::Drained, timeout: Some(Duration::from_millis(ms)), ..Options::default() };
+    let receipt = order_with(&control, "green drain 127.0.0.1:2", meta(), options(30)).await.unwrap();
+    let drain = receipt.drain.unwrap();
+    // Two workers report three each.
+    assert_eq!((drain.state, drain.in_flight), (DrainState::Draining, 6));
+    let waiting = {
+        let control = control.clone();
+        let wait = crate::options::CommitRef::Newest;
+        tokio::spawn(async move {
+            let timeout = Some(Duration::from_secs(20));
+            control.wait(GROUPS_NAME, wait, Wait::Drained, timeout).await.unwrap()
+        })
+    };
+    tokio::time::sleep(Duration::from_millis(20)).await;
+    assert!(!waiting.is_finished());
+    data_plane.tell(|workers| workers.busy.clear());
+    assert_eq!(waiting.await.unwrap().drain.unwrap().state, DrainState::Drained);
+    // What is removed is counted no longer.
+    let refused = order_with(&control, "green remove 127.0.0.1:2", meta(), options(30)).await.unwrap_err();
+    assert_eq!(refused.code, Code::BadOrder);
+}
+
+#[tokio::test]
+async fn an_order_that_is_sent_twice_is_one_commit() {
+    let folder = folder();
+    let (control, _) = start(folder.path(), "");
+    let named = |name: &str| Meta { idempotency: Some(name.into()), ..meta() };
+    let send = |lines: &'static str, name: &'static str| {
+        let (control, meta) = (control.clone(), named(name));
+        async move { order_with(&control, lines, meta, Options::default()).await }
+    };
+    assert_eq!(send("green add 127.0.0.1:9", "x").await.unwrap().outcome, Outcome::Committed);
+    assert_eq!(send("green add 127.0.0.1:9", "x").await.unwrap().outcome, Outcome::Repeated);
+    assert_eq!(send("green add 127.0.0.1:8", "x").await.unwrap_err().code, Code::IdempotencyReused);
+    assert_eq!(send("green drain 127.0.0.1:9", "y").await.unwrap().revision, 2);
+    assert_eq!(send("green remove 127.0.0.1:9", "z").await.unwrap().revision, 3);
+    // The same order as the second, although its server is gone.
+    assert_eq!(send("green drain 127.0.0.1:9", "y").await.unwrap().outcome, Outcome::Repeated);
+}
+
+#[tokio::test]
+async fn the_groups_have_no_keys_and_no_holds() {
+    let folder = folder();
+    let (control, _) = start(folder.path(), "");
+    let refused = control.order(GROUPS_NAME, to(&[("a", "green")], meta()), Options::default()).await;
+    assert_eq!(refused.unwrap_err().code, Code::BadOrder);
+    let hold = HoldOrder {
+        key: key("a"),
+        options: HoldOptions::default(),
+        end: None,
+        actor: "tester".into(),
+        reason: None,
+    };
+    assert_eq!(control.hold(GROUPS_NAME, hold).await.unwrap_err().code, Code::BadOrder);
+    // And a switch has no servers.
+    let order = Order { action: orders("green add 127.0.0.1:9"), meta: meta() };
+    assert_eq!(control.order("live", order, Options::default()).await.unwrap_err().code, Code::UnknownGroup);
+}
