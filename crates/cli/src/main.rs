@@ -29,6 +29,7 @@ mod receipt;
 mod release;
 mod reload;
 mod restore;
+mod server_verb;
 mod session;
 mod show;
 mod split;

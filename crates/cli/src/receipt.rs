@@ -62,9 +62,17 @@ pub(crate) fn text(receipt: &Receipt, default: Option<&str>) -> String {
             format!("{name}: already applied (same idempotency key), revision {revision}\n")
         }
         Outcome::Unchanged => format!("{name}: no change (already at revision {revision})\n"),
+        Outcome::WouldCommit if !receipt.servers.is_empty() => format!("{name}: would change\n"),
         Outcome::WouldCommit => format!("{name}: would switch\n"),
         Outcome::WouldRefuse => format!("{name}: the gate would refuse\n"),
     };
+    for server in receipt.servers.iter().take(KEYS_SHOWN) {
+        out.push_str(&format!("  {}\n", server.change));
+    }
+    let more = receipt.servers.len().saturating_sub(KEYS_SHOWN);
+    if more > 0 {
+        out.push_str(&format!("  and {}\n", format::count(more as u64, "more server")));
+    }
     for change in receipt.changes.iter().take(KEYS_SHOWN) {
         out.push_str(&format!("  {}\n", format::change(change, default)));
     }

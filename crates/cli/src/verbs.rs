@@ -6,7 +6,7 @@ use crate::error::{CODES, Code, Error};
 use crate::session::GlobalOptions;
 use crate::{
     backup, compare, completions, confirm, diff, history, hold, list, man, receipt, release, reload, restore,
-    show, split, status, switch, top, undo, upgrade, wait, watch,
+    server_verb, show, split, status, switch, top, undo, upgrade, wait, watch,
 };
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{ArgAction, CommandFactory, Parser, Subcommand};
@@ -44,6 +44,7 @@ enum Verb {
     Split(split::Split),
     Undo(undo::Undo),
     Confirm(confirm::Confirm),
+    Server(server_verb::Server),
     Hold(hold::Hold),
     Release(release::Release),
     List(list::List),
@@ -176,6 +177,7 @@ fn act(line: &Line) -> Result<Code, Error> {
         Verb::Split(verb) => verb.run(global),
         Verb::Undo(verb) => verb.run(&global.session()?),
         Verb::Confirm(verb) => verb.run(&global.session()?),
+        Verb::Server(verb) => verb.run(&global.session()?),
         Verb::Hold(verb) => verb.run(&global.session()?),
         Verb::Release(verb) => verb.run(&global.session()?),
         Verb::List(verb) => verb.run(&global.session()?),

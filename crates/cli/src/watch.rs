@@ -106,7 +106,7 @@ fn text(event: &Event, switches: &[Switch]) -> String {
     let because =
         |reason: &Option<String>| reason.as_ref().map(|reason| format!("  \"{reason}\"")).unwrap_or_default();
     match &event.happening {
-        Happening::Committed { revision, kind, actor, reason, changes, confirm_by_ms } => {
+        Happening::Committed { revision, kind, actor, reason, changes, servers, confirm_by_ms } => {
             let kind = if kind == "set" { String::new() } else { format!("  {kind}") };
             let by = confirm_by_ms
                 .map(|by| format!("  reverts at {} unless confirmed", clock(by)))
@@ -114,6 +114,9 @@ fn text(event: &Event, switches: &[Switch]) -> String {
             let mut text = format!("{head}  revision {revision}{kind}  {actor}{}{by}\n", because(reason));
             let switch = switches.iter().find(|switch| switch.name == event.switch);
             let default = switch.map(|switch| switch.default.as_str());
+            for server in servers {
+                text.push_str(&format!("          {}\n", server.change));
+            }
             for change in changes {
                 text.push_str(&format!("          {}\n", format::change(change, default)));
             }

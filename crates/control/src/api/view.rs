@@ -164,7 +164,9 @@ pub(super) fn diff(
 }
 
 fn subject(change: SubjectChange) -> types::Subject {
-    types::Subject { subject: change.subject, name: change.name, from: change.before, to: change.after }
+    let text = change.server_text();
+    let SubjectChange { subject, name, before, after, .. } = change;
+    types::Subject { subject, name, from: before, to: after, text }
 }
 
 pub(super) fn verified(found: Verification) -> types::Verified {

@@ -19,7 +19,7 @@ async fn it_describes_itself_and_nothing_by_half() {
             }
         }
     }
-    assert_eq!(operations, 24);
+    assert_eq!(operations, 31);
     // Every schema that is named is there.
     let text = description.to_string();
     for name in text.split("\"#/components/schemas/").skip(1).map(|rest| rest.split('"').next().unwrap()) {
@@ -42,6 +42,10 @@ impl Dice {
         &of[self.roll(of.len())]
     }
 }
+
+/// Servers, good and bad.
+const SERVERS: [&str; 7] =
+    ["127.0.0.1:2", "127.0.0.1:9", "[::1]:80", "unix:/a.sock", "backend", "10.0.0.1:99999", ""];
 
 /// A value that a field may be sent with: often one that makes sense.
 fn value(dice: &mut Dice, field: &str) -> Value {
@@ -81,10 +85,19 @@ fn value(dice: &mut Dice, field: &str) -> Value {
         "keys" => json!([dice.one(&keys), dice.one(&keys)]),
         "changes" => {
             let count = dice.roll(4);
-            (0..count).map(|_| object(dice, &["key", "target", "split", "default"])).collect()
+            let fields: &[&str] = match dice.roll(2) {
+                0 => &["key", "target", "split", "default"],
+                _ => &["do", "server", "params"],
+            };
+            (0..count).map(|_| object(dice, fields)).collect()
         }
+        "params" => object(dice, &["weight", "max_conns", "fail_timeout", "slow_start", "backup", "down"]),
+        "do" => dice
+            .one(&["add", "set", "drain", "down", "up", "remove", "reset", "kill"].map(Value::from))
+            .clone(),
+        "server" => json!(dice.one(&SERVERS)),
         "hold" => object(dice, &["max", "timeout", "max_size", "per_second"]),
-        "confirm_within" | "for" => dice.one(&times).clone(),
+        "confirm_within" | "for" | "fail_timeout" | "slow_start" => dice.one(&times).clone(),
         "expect_route" => dice.one(&[json!("default"), json!("green"), json!("a b")]).clone(),
         "then" => dice.one(&[json!("refuse"), json!("release"), json!("wait")]).clone(),
         // A hold waits for its drain as long as this.
@@ -92,7 +105,7 @@ fn value(dice: &mut Dice, field: &str) -> Value {
         "max_size" => dice.one(&[json!("1m"), json!("0"), json!("99999999999g"), json!("-1")]).clone(),
         "wait" => dice.one(&[json!("none"), json!("published"), json!("drained"), json!("always")]).clone(),
         "commit" | "revision" => json!(dice.roll(30)),
-        "max" | "per_second" => json!(dice.roll(3)),
+        "max" | "per_second" | "weight" | "max_conns" => json!(dice.roll(3)),
         "reason" => dice.one(&[json!("why"), json!("why"), json!("x".repeat(2000)), json!("a\nb")]).clone(),
         _ => json!(dice.roll(2) == 0),
     }
@@ -152,6 +165,10 @@ async fn nothing_that_is_sent_is_answered_with_what_is_not_described() {
             "x.example:1",
             &long,
         ]);
+        let (name, key) = match path.starts_with("/v1/groups") && dice.roll(10) > 0 {
+            true => ("green", *dice.one(&SERVERS)),
+            false => (name, key),
+        };
         let revision = *dice.one(&["1", "2", "0", "99999999999999999999", "-1", "x"]);
         let mut target = path.replace("{name}", name).replace("{key}", key).replace("{revision}", revision);
         for parameter in
@@ -182,4 +199,7 @@ async fn nothing_that_is_sent_is_answered_with_what_is_not_described() {
     assert!(done > 100, "{done}");
     let verified = api.get("/v1/switches/live/history?verify=true&limit=1").await.done();
     assert_eq!(verified["verified"]["intact"], true);
+    let verified = api.get("/v1/switches/groups/history?verify=true&limit=1").await.done();
+    assert_eq!(verified["verified"]["intact"], true);
+    assert!(verified["verified"]["commits"].as_u64().unwrap() > 5, "{verified}");
 }

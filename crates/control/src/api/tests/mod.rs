@@ -8,6 +8,7 @@ mod journal;
 mod orders;
 mod past;
 mod queries;
+mod servers;
 mod status;
 mod transports;
 

@@ -33,6 +33,9 @@ pub struct Subject {
     pub from: Option<String>,
     /// Its value after; absent if there is none.
     pub to: Option<String>,
+    /// The change of a server, for people.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub text: Option<String>,
 }
 
 /// A commit of the history.

@@ -1,0 +1,378 @@
+//! `pointsman server`: the servers of a group, and orders on them.
+//!
+//! Owns the verb's options, the parsing of changes, and the form of the list. Must never judge an address: the server does.
+
+use crate::client::{Call, encoded};
+use crate::error::{Code, Error, say, say_json};
+use crate::format::{self, Table};
+use crate::order_options::OrderOptions;
+use crate::session::Session;
+use clap::{Args, ValueEnum};
+use control::api::types::{
+    Groups, SaidOfServer, Server as GroupServer, ServerAct, ServerChange, ServerGroup, ServerOrigin,
+    ServerSettings, ServersOrder,
+};
+use hyper::Method;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+/// What is done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Act {
+    /// Show the servers (the default)
+    List,
+    /// Add a server
+    Add,
+    /// Set parameters of a server; the others stay
+    Set,
+    /// Give a server no new clients
+    Drain,
+    /// Give a server no requests
+    Down,
+    /// Give a server requests again
+    Up,
+    /// Remove a server, whatever the configuration says
+    Remove,
+    /// Go back to the configuration, with one server or all
+    Reset,
+    /// Print the servers as lines for the configuration
+    Export,
+}
+
+/// List and change the servers of groups
+#[derive(Debug, Args)]
+#[command(
+    override_usage = "\
+pointsman server [OPTIONS] [GROUP [list|export]]
+       pointsman server [OPTIONS] GROUP add|set SERVER [PARAMETER...]
+       pointsman server [OPTIONS] GROUP drain|down|up|remove|reset SERVER...
+       pointsman server [OPTIONS] GROUP reset
+       pointsman server [OPTIONS] GROUP --from FILE",
+    after_help = "\
+Parameters are those of a server line: weight=3 max_conns=100 max_fails=1 fail_timeout=10s slow_start=30s backup.
+Orders outlive reloads and restarts. Their history is that of the switch \"groups\": pointsman history --switch groups,
+pointsman undo --switch groups.
+
+Examples:
+  pointsman server green
+  pointsman server green add 10.0.0.7:8081 weight=2 -m 'one more'
+  pointsman server green drain 10.0.0.5:8081 --wait drained --timeout 10m
+  pointsman server green remove 10.0.0.5:8081
+  pointsman server green --from changes.txt --dry-run"
+)]
+pub(crate) struct Server {
+    /// Group; all if omitted
+    #[arg(value_name = "GROUP")]
+    group: Option<String>,
+    /// What is done
+    #[arg(value_name = "ACTION", value_enum, conflicts_with = "from")]
+    act: Option<Act>,
+    /// Server, by its address or as the configuration has it written, and its parameters
+    #[arg(value_name = "SERVER", conflicts_with = "from")]
+    words: Vec<String>,
+    /// Read changes for one commit from a file ("-" for standard input): on each line an action, a server and its
+    /// parameters
+    #[arg(long, value_name = "FILE", requires = "group")]
+    from: Option<PathBuf>,
+    /// Ask servers that are added or brought up, even if no switch with a gate leads to their group
+    #[arg(long)]
+    gate: bool,
+    #[command(flatten)]
+    options: OrderOptions,
+}
+
+impl Server {
+    pub(crate) fn run(&self, session: &Session) -> Result<Code, Error> {
+        let Some(group) = &self.group else { return list_all(session) };
+        let path = format!("/v1/groups/{}/servers", encoded(group));
+        let changes = match (&self.from, self.act.unwrap_or(Act::List)) {
+            (Some(file), _) => read(file)?,
+            (None, Act::List | Act::Export) if !self.words.is_empty() => {
+                return Err(Error::usage("list and export take no server", "leave it out"));
+            }
+            (None, Act::List) => return list(session, path),
+            (None, Act::Export) => return export(session, path),
+            (None, act) => changes(act, &self.words).map_err(|fault| Error::usage(fault, USAGE))?,
+        };
+        let order = ServersOrder { changes, gate: self.gate, ..ServersOrder::default() };
+        self.options.send(session, Method::POST, path, &order.on(self.options.terms()))
+    }
+}
+
+/// How changes are written.
+const USAGE: &str = "write add|set SERVER [PARAMETER...], drain|down|up|remove|reset SERVER..., or reset";
+
+/// Returns the changes that the words of a command or of a line mean.
+fn changes(act: Act, words: &[String]) -> Result<Vec<ServerChange>, String> {
+    let one = |act: ServerAct, server: &str, params: Option<ServerSettings>| ServerChange {
+        act,
+        server: server.to_owned(),
+        params,
+    };
+    let act = match act {
+        Act::Add => ServerAct::Add,
+        Act::Set => ServerAct::Set,
+        Act::Drain => ServerAct::Drain,
+        Act::Down => ServerAct::Down,
+        Act::Up => ServerAct::Up,
+        Act::Remove => ServerAct::Remove,
+        Act::Reset => ServerAct::Reset,
+        Act::List | Act::Export => return Err("list and export are no changes".to_owned()),
+    };
+    match (act, words) {
+        (ServerAct::Add | ServerAct::Set, [server, params @ ..]) => {
+            let params = settings(params)?;
+            Ok(vec![one(act, server, (params != ServerSettings::default()).then_some(params))])
+        }
+        (ServerAct::Reset, []) => Ok(vec![one(act, "", None)]),
+        (_, []) => Err("the server is missing".to_owned()),
+        (_, servers) => Ok(servers.iter().map(|server| one(act, server, None)).collect()),
+    }
+}
+
+/// Parses parameters as in a `server` line.
+fn settings(words: &[String]) -> Result<ServerSettings, String> {
+    let mut settings = ServerSettings::default();
+    for word in words {
+        let (name, value) = match word.split_once('=') {
+            Some((name, value)) => (name, Some(value)),
+            None => (word.as_str(), None),
+        };
+        let number = || {
+            value.and_then(|value| value.parse().ok()).ok_or(format!("invalid {word:?}: expected {name}=N"))
+        };
+        let time = || value.map(str::to_owned).ok_or(format!("invalid {word:?}: expected {name}=30s"));
+        let flag = || match value {
+            None | Some("on") => Ok(true),
+            Some("off") => Ok(false),
+            Some(_) => Err(format!("invalid {word:?}: expected {name}, or {name}=off")),
+        };
+        match name {
+            "weight" => settings.weight = Some(number()?),
+            "max_conns" => settings.max_conns = Some(number()?),
+            "max_fails" => settings.max_fails = Some(number()?),
+            "fail_timeout" => settings.fail_timeout = Some(time()?),
+            "slow_start" => settings.slow_start = Some(time()?),
+            "backup" => settings.backup = Some(flag()?),
+            "drain" => settings.drain = Some(flag()?),
+            "down" => settings.down = Some(flag()?),
+            _ => {
+                let known = ["weight", "max_conns", "max_fails", "fail_timeout", "slow_start", "backup"];
+                let meant = conf::nearest(name, known.into_iter());
+                let meant = meant.map(|meant| format!("; did you mean {meant}?")).unwrap_or_default();
+                return Err(format!("unknown parameter {word:?}{meant}"));
+            }
+        }
+    }
+    Ok(settings)
+}
+
+fn read(file: &Path) -> Result<Vec<ServerChange>, Error> {
+    let mut text = String::new();
+    let outcome = if file == Path::new("-") {
+        std::io::stdin().read_to_string(&mut text)
+    } else {
+        std::fs::File::open(file).and_then(|mut file| file.read_to_string(&mut text))
+    };
+    outcome.map_err(|error| Error::usage(format!("{}: {error}", file.display()), ""))?;
+    lines(&text).map_err(|(line, fault)| Error::usage(format!("{}:{line}: {fault}", file.display()), USAGE))
+}
+
+/// Parses a list of changes; an error comes with its line.
+fn lines(text: &str) -> Result<Vec<ServerChange>, (usize, String)> {
+    let mut found = Vec::new();
+    for (index, line) in text.lines().enumerate() {
+        let words: Vec<String> = line.split_whitespace().map(str::to_owned).collect();
+        let [first, rest @ ..] = &words[..] else { continue };
+        if first.starts_with('#') {
+            continue;
+        }
+        let act =
+            Act::from_str(first, false).map_err(|_| (index + 1, format!("unknown action \"{first}\"")))?;
+        found.extend(changes(act, rest).map_err(|fault| (index + 1, fault))?);
+    }
+    Ok(found)
+}
+
+fn list_all(session: &Session) -> Result<Code, Error> {
+    let (found, body) = session.client.ask::<Groups>(&Call::get("/v1/groups"))?;
+    if session.json {
+        say_json(&body)?;
+    } else {
+        let texts: Vec<String> = found.groups.iter().map(text).collect();
+        say(&texts.join("\n"))?;
+    }
+    Ok(Code::Done)
+}
+
+fn list(session: &Session, path: String) -> Result<Code, Error> {
+    let (group, body) = session.client.ask::<ServerGroup>(&Call::get(path))?;
+    if session.json {
+        say_json(&body)?
+    } else {
+        say(&text(&group))?
+    }
+    Ok(Code::Done)
+}
+
+fn export(session: &Session, path: String) -> Result<Code, Error> {
+    let (group, body) = session.client.ask::<ServerGroup>(&Call::get(path))?;
+    if session.json {
+        say_json(&body)?
+    } else {
+        say(&exported(&group))?
+    }
+    Ok(Code::Done)
+}
+
+/// Returns a group and its servers for people.
+fn text(group: &ServerGroup) -> String {
+    let used = match &group.used_by[..] {
+        [] => "used by nothing".to_owned(),
+        used => format!("used by {}", used.join(", ")),
+    };
+    let mut out =
+        format!("{}: {}, {used}\n", group.name, format::count(group.servers.len() as u64, "server"));
+    if !group.servers.is_empty() {
+        let mut table = Table::new(&["  server", "state", "parameters", ">in flight", "said by"]);
+        for server in &group.servers {
+            let said = match (&server.said, server.source) {
+                (Some(said), ServerOrigin::Order) => format!("added by {}", by(said)),
+                (Some(said), ServerOrigin::File) => format!("file, and {}", by(said)),
+                (None, _) => "file".to_owned(),
+            };
+            table.row([
+                format!("  {}", server.server),
+                state(server).to_owned(),
+                words(&server.params),
+                server.in_flight.to_string(),
+                said,
+            ]);
+        }
+        out.push_str(&table.text());
+    }
+    for said in &group.removed {
+        let by = by(said);
+        out.push_str(&format!("  {} was removed by {by}; the file still has it\n", said.server));
+    }
+    for said in &group.dormant {
+        let by = by(said);
+        out.push_str(&format!(
+            "  {} is not in the file any more: \"{}\" by {by} has no effect\n",
+            said.server, said.says
+        ));
+    }
+    out
+}
+
+fn by(said: &SaidOfServer) -> String {
+    let actor = if said.actor.is_empty() { "an unknown actor" } else { &said.actor };
+    format!("{actor} at revision {}", said.revision)
+}
+
+fn state(server: &GroupServer) -> &'static str {
+    match &server.params {
+        ServerSettings { down: Some(true), .. } => "down",
+        ServerSettings { drain: Some(true), .. } => "draining",
+        _ if server.failed > 0 => "failed",
+        _ => "up",
+    }
+}
+
+/// Returns parameters as in a `server` line, without the state.
+fn words(params: &ServerSettings) -> String {
+    let number = |name: &str, value: Option<u32>| value.map(|value| format!("{name}={value}"));
+    let time = |name: &str, value: &Option<String>| value.as_ref().map(|value| format!("{name}={value}"));
+    let words = [
+        number("weight", params.weight),
+        number("max_conns", params.max_conns),
+        number("max_fails", params.max_fails),
+        time("fail_timeout", &params.fail_timeout),
+        time("slow_start", &params.slow_start),
+        params.backup.filter(|backup| *backup).map(|_| "backup".to_owned()),
+    ];
+    words.into_iter().flatten().collect::<Vec<_>>().join(" ")
+}
+
+/// Returns the servers as lines for the configuration.
+fn exported(group: &ServerGroup) -> String {
+    let line = |server: &GroupServer| {
+        let mut line = format!("server {}", server.server);
+        let params = words(&server.params);
+        for word in [params.as_str(), if server.params.down == Some(true) { "down" } else { "" }] {
+            if !word.is_empty() {
+                line.push_str(&format!(" {word}"));
+            }
+        }
+        let drained = if server.params.drain == Some(true) { "  # drained by order" } else { "" };
+        format!("{line};{drained}\n")
+    };
+    group.servers.iter().map(line).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn words_of(text: &str) -> Vec<String> {
+        text.split(' ').map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn changes_are_read_from_lines() {
+        let found = lines(
+            "# a comment\nadd 10.0.0.7:8081 weight=2 fail_timeout=30s backup\n\nremove 10.0.0.5:8081 10.0.0.6:8081\nreset\n",
+        )
+        .unwrap();
+        assert_eq!(found.len(), 4);
+        assert_eq!((found[0].act, &*found[0].server), (ServerAct::Add, "10.0.0.7:8081"));
+        let params = found[0].params.clone().unwrap();
+        assert_eq!(
+            (params.weight, params.fail_timeout.as_deref(), params.backup),
+            (Some(2), Some("30s"), Some(true))
+        );
+        assert_eq!((found[2].act, &*found[2].server), (ServerAct::Remove, "10.0.0.6:8081"));
+        assert_eq!((found[3].act, &*found[3].server), (ServerAct::Reset, ""));
+        for (text, line, part) in [
+            ("add 10.0.0.7 wieght=2", 1, "did you mean weight?"),
+            ("\nkill 10.0.0.7", 2, "unknown action \"kill\""),
+            ("drain", 1, "the server is missing"),
+            ("add 10.0.0.7 weight=two", 1, "expected weight=N"),
+            ("list", 1, "no changes"),
+        ] {
+            let (at, fault) = lines(text).unwrap_err();
+            assert_eq!(at, line, "{text}");
+            assert!(fault.contains(part), "{fault}");
+        }
+        assert!(changes(Act::Set, &words_of("10.0.0.7 backup=off")).unwrap()[0].params.is_some());
+    }
+
+    #[test]
+    fn a_group_is_shown_with_who_said_what_and_exported_as_lines() {
+        let json = r#"{"name":"green","used_by":["switch \"live\""],
+            "servers":[
+                {"server":"10.0.0.1:80","source":"file","params":{"weight":3,"drain":true},"in_flight":2,"failed":0,
+                 "said":{"server":"10.0.0.1:80","says":"drain","revision":7,"actor":"anna","time_ms":1}},
+                {"server":"10.0.0.2:80","source":"order","params":{"down":true},"in_flight":0,"failed":0,
+                 "said":{"server":"10.0.0.2:80","says":"added down","revision":8,"actor":"ben","time_ms":1}},
+                {"server":"10.0.0.3:80","source":"file","params":{},"in_flight":0,"failed":1}],
+            "removed":[{"server":"10.0.0.4:80","says":"removed","revision":9,"actor":"anna","time_ms":1}],
+            "dormant":[{"server":"10.0.0.5:80","says":"weight=3","revision":2,"actor":"","time_ms":1}]}"#;
+        let group: ServerGroup = serde_json::from_str(json).unwrap();
+        let text = text(&group);
+        for part in [
+            "green: 3 servers, used by switch \"live\"\n",
+            "draining",
+            "file, and anna at revision 7",
+            "added by ben at revision 8",
+            "  10.0.0.4:80 was removed by anna at revision 9; the file still has it\n",
+            "  10.0.0.5:80 is not in the file any more: \"weight=3\" by an unknown actor at revision 2 has no effect\n",
+        ] {
+            assert!(text.contains(part), "{part} in {text}");
+        }
+        assert_eq!(
+            exported(&group),
+            "server 10.0.0.1:80 weight=3;  # drained by order\nserver 10.0.0.2:80 down;\nserver 10.0.0.3:80;\n"
+        );
+    }
+}

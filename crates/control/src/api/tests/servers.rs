@@ -1,0 +1,98 @@
+//! The servers of groups over the API.
+
+use super::*;
+
+#[tokio::test]
+async fn a_server_is_added_changed_and_removed() {
+    let api = TestApi::new("");
+    let path = "/v1/groups/green/servers/127.0.0.1:9";
+    let receipt = api.order("PUT", path, json!({"params": {"weight": 3}, "reason": "more load"})).await;
+    assert_eq!(receipt.header("etag"), "\"1\"");
+    let receipt = receipt.done();
+    assert_eq!(receipt["servers"][0]["change"], "green: 127.0.0.1:9 added, weight=3");
+    let patch = json!({"params": {"max_conns": 20, "fail_timeout": "1m", "drain": true}});
+    api.order("PATCH", path, patch).await.done();
+
+    let server = api.get(path).await;
+    assert_eq!(server.header("etag"), "\"2\"");
+    let server = server.done();
+    assert_eq!(server["source"], "order");
+    let params = json!({"weight": 3, "max_conns": 20, "fail_timeout": "60s", "drain": true});
+    assert_eq!(server["params"], params);
+    assert_eq!(server["said"]["says"], "added weight=3 max_conns=20 fail_timeout=60s drain");
+    assert_eq!((&server["said"]["revision"], &server["said"]["actor"]), (&json!(2), &json!("unix:7(ann)")));
+
+    api.order("DELETE", "/v1/groups/GREEN/servers/127.0.0.1:2", json!({"force": true})).await.done();
+    let green = api.get("/v1/groups/green/servers").await.done();
+    assert_eq!(green["used_by"], json!(["switch \"live\""]));
+    assert_eq!(green["servers"].as_array().unwrap().len(), 1);
+    assert_eq!(green["removed"][0]["server"], "127.0.0.1:2");
+    let all = api.get("/v1/groups").await.done();
+    assert_eq!((&all["revision"], all["groups"].as_array().unwrap().len()), (&json!(3), 2));
+    assert_eq!(all["groups"][1], green);
+}
+
+#[tokio::test]
+async fn many_changes_are_one_commit_and_its_history_is_that_of_groups() {
+    let api = TestApi::new("");
+    let changes = json!([
+        {"do": "add", "server": "127.0.0.1:9", "params": {"weight": 2}},
+        {"do": "remove", "server": "127.0.0.1:2"},
+    ]);
+    let receipt = api
+        .order("POST", "/v1/groups/green/servers", json!({"changes": changes, "dry_run": true}))
+        .await
+        .done();
+    assert_eq!((&receipt["outcome"], &receipt["revision"]), (&json!("would_commit"), &json!(0)));
+    let receipt = api.order("POST", "/v1/groups/green/servers", json!({"changes": changes})).await.done();
+    assert_eq!((&receipt["revision"], receipt["servers"].as_array().unwrap().len()), (&json!(1), 2));
+    let stale = [("if-match", "\"0\"")];
+    let again = json!({"changes": [{"do": "down", "server": "127.0.0.1:9"}]});
+    let refused = api.order_with("POST", "/v1/groups/green/servers", &stale, again).await;
+    assert_eq!(refused.code(), "revision_conflict");
+
+    let history = api.get("/v1/switches/groups/history").await.done();
+    assert_eq!(history["commits"][0]["kind"], "server");
+    assert_eq!(history["commits"][0]["subjects"][0]["text"], "green: 127.0.0.1:2 removed");
+    assert_eq!(api.get("/v1/switches/groups/receipts/1").await.done()["servers"], receipt["servers"]);
+    let undone = api.order("POST", "/v1/switches/groups/undo", json!({})).await.done();
+    assert_eq!(undone["of"], 1);
+    let green = api.get("/v1/groups/green/servers").await.done();
+    assert_eq!(green["servers"][0]["server"], "127.0.0.1:2");
+    let diff = api.get("/v1/switches/groups/diff?from=0&to=1").await.done();
+    assert_eq!(diff["subjects"].as_array().unwrap().len(), 2);
+    let backup = api.get("/v1/switches/groups/backup").await;
+    assert_eq!(backup.status, 200);
+}
+
+#[tokio::test]
+async fn refusals_name_what_is_wrong() {
+    let api = TestApi::new("");
+    let put = |server: &str, body: Value| {
+        let path = format!("/v1/groups/green/servers/{server}");
+        let api = &api;
+        async move { api.order("PUT", &path, body).await }
+    };
+    for (server, body, code) in [
+        ("backend:80", json!({}), "bad_server"),
+        ("127.0.0.1:9", json!({"params": {"weight": 0}}), "bad_server"),
+        ("127.0.0.1:9", json!({"params": {"fail_timeout": "100ms"}}), "bad_server"),
+        ("127.0.0.1:9", json!({"params": {"fail_timeout": "soon"}}), "bad_order"),
+        ("127.0.0.1:9", json!({"params": {"wait": 1}}), "bad_request"),
+        ("127.0.0.1:9", json!({"hold": {}}), "bad_order"),
+        ("127.0.0.1:2", json!({}), "server_exists"),
+        ("127.0.0.1:1", json!({"gate": true}), "gate_failed"),
+    ] {
+        let answer = put(server, body.clone()).await;
+        assert_eq!(answer.code(), code, "{server} {body}");
+    }
+    let gone = api.order("DELETE", "/v1/groups/green/servers/127.0.0.1:2", json!({})).await;
+    assert_eq!(gone.code(), "group_emptied");
+    let nowhere = api.order("PATCH", "/v1/groups/red/servers/127.0.0.1:2", json!({"params": {"weight": 2}}));
+    assert_eq!(nowhere.await.code(), "unknown_group");
+    assert_eq!(api.get("/v1/groups/red/servers").await.code(), "unknown_group");
+    assert_eq!(api.get("/v1/groups/green/servers/127.0.0.1:7").await.code(), "unknown_server");
+    let key = api.order("PUT", "/v1/switches/groups/keys/a", json!({"target": "green"})).await;
+    assert!(["bad_key", "bad_order"].contains(&&*key.code()), "{}", key.text);
+    assert_eq!(api.get("/v1/groups").await.done()["revision"], 0);
+}
