@@ -17,6 +17,7 @@ use crate::modules::switch::record::SwitchRecord;
 use crate::output::wire::Output;
 use crate::phase::verdict::{Cursor, FilePart, Wake};
 pub use crate::regex::Captures;
+pub use crate::slots::{Slot, SlotState, Slots};
 use http::{BodyFraming, Headers, RequestHead};
 use std::any::Any;
 use std::fs::File;
@@ -48,6 +49,8 @@ pub struct Exchange {
     pub limits: LimitsRecord,
     /// The tables of switches it has pinned, and what was chosen for it.
     pub switches: SwitchRecord,
+    /// The requests inside it, and whether it is inside another one.
+    pub subrequests: SubrequestRecord,
     /// Bytes on their way to the client.
     pub output: Output,
     /// The times of events.
@@ -239,84 +242,6 @@ pub struct UpstreamRecord {
     pub range: Option<std::ops::Range<u64>>,
 }
 
-/// The value of one variable that lives in the request.
-#[derive(Clone, Debug, Default)]
-pub struct Slot {
-    /// The state of the value.
-    pub state: SlotState,
-    /// The value, if it is found.
-    pub value: Vec<u8>,
-}
-
-/// The state of a variable's value.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum SlotState {
-    /// Never asked for and never set.
-    #[default]
-    Unset,
-    /// Being worked out at this moment: who asks for it now asks in a circle.
-    Working,
-    /// Known not to be there.
-    NotFound,
-    /// There.
-    Found,
-}
-
-/// The variables that live in the request.
-#[derive(Debug, Default)]
-pub struct Slots(Vec<Slot>);
-
-impl Slots {
-    /// Forgets all values and makes room for the configuration's number of slots.
-    pub fn reset(&mut self, count: usize) {
-        self.0.resize_with(count, Slot::default);
-        for slot in &mut self.0 {
-            slot.state = SlotState::Unset;
-            slot.value.clear();
-        }
-    }
-
-    /// Returns the bytes of all values.
-    pub fn used_bytes(&self) -> usize {
-        self.0.iter().map(|slot| slot.value.len()).sum()
-    }
-
-    /// One slot.
-    pub fn get(&self, slot: u32) -> &Slot {
-        &self.0[slot as usize]
-    }
-
-    /// Gives a slot a value.
-    pub fn set(&mut self, slot: u32, value: &[u8]) {
-        let slot = &mut self.0[slot as usize];
-        slot.state = SlotState::Found;
-        slot.value.clear();
-        slot.value.extend_from_slice(value);
-    }
-
-    /// Takes a slot's buffer out, to be filled and put back with [`Slots::put`]: no copy.
-    pub fn take(&mut self, slot: u32) -> Vec<u8> {
-        let mut value = std::mem::take(&mut self.0[slot as usize].value);
-        value.clear();
-        value
-    }
-
-    /// Puts a filled buffer into a slot.
-    pub fn put(&mut self, slot: u32, value: Vec<u8>, state: SlotState) {
-        self.0[slot as usize] = Slot { state, value };
-    }
-
-    /// Says that a slot's value is being worked out.
-    pub fn begin(&mut self, slot: u32) {
-        self.0[slot as usize].state = SlotState::Working;
-    }
-
-    /// Forgets one value, so that it is worked out anew.
-    pub fn forget(&mut self, slot: u32) {
-        self.0[slot as usize].state = SlotState::Unset;
-    }
-}
-
 /// The script of a request.
 #[derive(Debug, Default)]
 pub struct ScriptState {
@@ -339,6 +264,58 @@ pub struct ScriptState {
     pub phase: ScriptPhase,
 }
 
+/// A subrequest that has ended.
+#[derive(Debug)]
+pub struct Subresponse {
+    /// The request and its answer's head.
+    pub exchange: Box<Exchange>,
+    /// The answer's body, as far as it was kept.
+    pub body: Vec<u8>,
+    /// The answer came to its end.
+    pub is_whole: bool,
+}
+
+/// A request's part in subrequests.
+#[derive(Debug, Default)]
+pub struct SubrequestRecord {
+    /// How many requests are around it.
+    pub(crate) depth: u8,
+    /// The number of the table that a script has given it as its context; 0 for none.
+    pub(crate) ctx: u64,
+    /// The method of the client's request, which `$request_method` has in those inside it too.
+    pub(crate) method: Vec<u8>,
+    /// It was copied by `mirror`.
+    pub(crate) mirrored: bool,
+    /// The subrequests of the last effect, in the order in which they were asked for, until the handler takes them.
+    pub ended: Vec<Subresponse>,
+}
+
+impl SubrequestRecord {
+    /// Returns true for a request that is inside another one.
+    #[inline]
+    pub fn is_inner(&self) -> bool {
+        self.depth > 0
+    }
+
+    /// Returns the number of the table that a script has given it as its context; 0 for none.
+    pub fn ctx(&self) -> u64 {
+        self.ctx
+    }
+
+    /// Returns the method of the client's request for a request inside it.
+    pub(crate) fn outermost_method(&self) -> Option<&[u8]> {
+        self.is_inner().then_some(&*self.method)
+    }
+
+    /// Forgets it.
+    pub fn reset(&mut self) {
+        self.depth = 0;
+        self.ctx = 0;
+        self.mirrored = false;
+        self.ended.clear();
+    }
+}
+
 /// The times of events.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Timing {
@@ -357,6 +334,7 @@ impl Exchange {
         self.script.handle = None;
         self.limits.reset();
         self.switches.reset();
+        self.subrequests.reset();
         self.output.wire.shrink_to(IDLE_WIRE_BYTES);
         for text in [&mut self.script.chunk, &mut self.script.value, &mut self.scratch] {
             text.clear();

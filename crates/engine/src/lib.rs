@@ -20,8 +20,10 @@ pub mod phase;
 pub mod regex;
 mod routing;
 pub mod setting;
+mod slots;
 pub mod ssl_file;
 pub mod start_request;
+pub mod subrequest;
 pub mod template;
 #[cfg(test)]
 mod testing;

@@ -88,6 +88,9 @@ pub fn append_context(exchange: &Exchange, config: &Config, line: &mut Vec<u8>) 
         masking::append_lines(head.request_line(), &mut request);
         quoted(b", request: \"", &request);
     }
+    if exchange.subrequests.is_inner() {
+        quoted(b", subrequest: \"", &exchange.request.uri);
+    }
     if !exchange.upstream.url.is_empty() {
         quoted(b", upstream: \"", &exchange.upstream.url);
     }

@@ -44,6 +44,7 @@ impl Exchange {
         self.realip = RealIpRecord::default();
         self.limits.reset();
         self.switches.reset();
+        self.subrequests.reset();
         self.output.reset();
         self.timing = Timing { start: now };
     }

@@ -34,8 +34,8 @@ use std::path::PathBuf;
 pub struct Settings {
     /// `allow`, `deny`, `satisfy`, `limit_except`.
     pub access: modules::access::AccessSettings,
-    /// `auth_basic`.
-    pub auth_basic: modules::auth_basic::AuthBasicSettings,
+    /// Who is let in by more than an address.
+    pub auth: AuthSettings,
     /// Limits, timeouts, connection handling.
     pub core: modules::core::CoreSettings,
     /// Error pages.
@@ -62,15 +62,16 @@ pub struct Settings {
     pub filters: FilterSettings,
     /// `rewrite`, `set`, `if`, `return`.
     pub rewrite: modules::rewrite::RewriteSettings,
-    /// `try_files`.
-    pub try_files: modules::try_files::TryFilesSettings,
+    /// What happens right before the answer.
+    pub precontent: PreContentSettings,
 }
 
 impl Settings {
     /// Takes from the level around this one what this one does not say.
     pub fn inherit(&mut self, outer: &Settings) {
         self.access.inherit(&outer.access);
-        self.auth_basic.inherit(&outer.auth_basic);
+        self.auth.basic.inherit(&outer.auth.basic);
+        self.auth.request.inherit(&outer.auth.request);
         self.core.inherit(&outer.core);
         self.error_page.inherit(&outer.error_page);
         self.static_files.inherit(&outer.static_files);
@@ -82,11 +83,30 @@ impl Settings {
         self.limit_req.inherit(&outer.limit_req);
         self.log.inherit(&outer.log);
         self.lua.inherit(&outer.lua);
+        self.precontent.mirror.inherit(&outer.precontent.mirror);
         self.proxy.inherit(&outer.proxy);
         self.realip.inherit(&outer.realip);
         self.referer.inherit_lists(&outer.referer);
         self.rewrite.inherit(&outer.rewrite);
     }
+}
+
+/// The settings of who is let in by more than an address.
+#[derive(Clone, Debug, Default)]
+pub struct AuthSettings {
+    /// `auth_basic`.
+    pub basic: modules::auth_basic::AuthBasicSettings,
+    /// `auth_request`.
+    pub request: modules::auth_request::AuthRequestSettings,
+}
+
+/// The settings of what happens right before the answer.
+#[derive(Clone, Debug, Default)]
+pub struct PreContentSettings {
+    /// `mirror`.
+    pub mirror: modules::mirror::MirrorSettings,
+    /// `try_files`, which is not inherited.
+    pub try_files: modules::try_files::TryFilesSettings,
 }
 
 /// The settings of filters.

@@ -14,8 +14,6 @@ const HSLI: Contexts = Contexts::HSLI;
 
 const DIRECTIVES: &[Directive] = &[
     Directive::default_only("gunzip", HSL, "off", "gunzip off;"),
-    Directive::default_only("mirror", HSL, "off", "mirror off;"),
-    Directive::default_only("mirror_request_body", HSL, "on", "mirror_request_body on;"),
     Directive::default_only("autoindex", HSL, "off", "autoindex off;"),
     Directive::default_only("autoindex_localtime", HSL, "off", "autoindex_localtime off;"),
     Directive::default_only("autoindex_exact_size", HSL, "on", "autoindex_exact_size on;"),
@@ -24,8 +22,6 @@ const DIRECTIVES: &[Directive] = &[
     Directive::default_only("ssi", HSLI, "off", "ssi off;"),
     Directive::default_only("ssi_silent_errors", HSL, "off", "ssi_silent_errors off;"),
     Directive::default_only("ssi_last_modified", HSL, "off", "ssi_last_modified off;"),
-    Directive::default_only("auth_request", HSL, "off", "auth_request off;"),
-    Directive::default_only("log_subrequest", HSL, "off", "log_subrequest off;"),
     Directive::default_only("msie_refresh", HSL, "off", "msie_refresh off;"),
     Directive::default_only("proxy_bind", HSL, "off", "proxy_bind off;"),
     Directive::default_only("proxy_store", HSL, "off", "proxy_store off;"),

@@ -14,6 +14,7 @@ use std::sync::LazyLock;
 
 pub mod access;
 pub mod auth_basic;
+pub mod auth_request;
 pub mod charset;
 pub mod control;
 pub mod core;
@@ -33,6 +34,7 @@ pub mod log;
 pub mod lua;
 pub mod map;
 mod media_types;
+pub mod mirror;
 pub mod no_effect;
 pub mod process;
 pub mod proxy;
@@ -78,6 +80,8 @@ pub struct Module {
     pub settle: Option<Settle>,
     /// Its header filter.
     pub header_filter: Option<HeaderFilter>,
+    /// Its header filter runs for requests inside others too.
+    pub filters_subrequests: bool,
     /// Its work once the whole text is read: resolving names that are defined further down, checking settings against
     /// each other.
     pub finish: Option<fn(&mut Builder<'_>)>,
@@ -94,6 +98,7 @@ impl Module {
             page: None,
             settle: None,
             header_filter: None,
+            filters_subrequests: false,
             finish: None,
         }
     }
@@ -119,7 +124,9 @@ pub static MODULES: &[&Module] = &[
     &limit_conn::MODULE,
     &access::MODULE,
     &auth_basic::MODULE,
+    &auth_request::MODULE,
     &try_files::MODULE,
+    &mirror::MODULE,
     &proxy::MODULE,
     &status::MODULE,
     &static_files::MODULE,
@@ -150,6 +157,7 @@ struct Parts {
     page: Option<Page>,
     settle: Vec<Settle>,
     header_filters: Vec<HeaderFilter>,
+    subrequest_filters: Vec<HeaderFilter>,
 }
 
 static PARTS: LazyLock<Parts> = LazyLock::new(|| {
@@ -165,6 +173,11 @@ static PARTS: LazyLock<Parts> = LazyLock::new(|| {
         page: MODULES.iter().find_map(|module| module.page),
         settle: MODULES.iter().filter_map(|module| module.settle).collect(),
         header_filters: MODULES.iter().filter_map(|module| module.header_filter).collect(),
+        subrequest_filters: MODULES
+            .iter()
+            .filter(|module| module.filters_subrequests)
+            .filter_map(|module| module.header_filter)
+            .collect(),
     }
 });
 
@@ -188,9 +201,9 @@ pub fn settle(exchange: &mut Exchange, env: &Env<'_>) {
     }
 }
 
-/// Returns all header filters, in order.
-pub fn header_filters() -> &'static [HeaderFilter] {
-    &PARTS.header_filters
+/// Returns all header filters, in order, or those that run for a request inside another one.
+pub fn header_filters(is_inner: bool) -> &'static [HeaderFilter] {
+    if is_inner { &PARTS.subrequest_filters } else { &PARTS.header_filters }
 }
 
 #[cfg(test)]

@@ -87,11 +87,12 @@ fn try_files(b: &mut Builder<'_>, d: &conf::Directive) -> Result<(), Diagnostic>
             }
         },
     };
-    b.write(d, |s| &mut s.try_files.rule, Some(Arc::new(TryFiles { candidates, fallback })))
+    b.write(d, |s| &mut s.precontent.try_files.rule, Some(Arc::new(TryFiles { candidates, fallback })))
 }
 
 fn handle(exchange: &mut Exchange, env: &mut Env<'_>) -> Verdict {
-    let Some(rule) = env.config.location(exchange.route.location).settings.try_files.rule.get() else {
+    let Some(rule) = env.config.location(exchange.route.location).settings.precontent.try_files.rule.get()
+    else {
         return Verdict::Next;
     };
     let mut path = std::mem::take(&mut exchange.scratch);

@@ -34,7 +34,7 @@ pub fn write_head(exchange: &mut Exchange, env: &mut Env<'_>) -> Result<(), Head
     }
     if !exchange.response.filtered {
         exchange.response.filtered = true;
-        for filter in modules::header_filters() {
+        for filter in modules::header_filters(exchange.subrequests.is_inner()) {
             filter(exchange, env)?;
         }
     }
@@ -139,8 +139,12 @@ fn encode_head(exchange: &mut Exchange, env: &mut Env<'_>) {
         // nginx's own numbers: the client sees 400.
         exchange.response.status = 400;
     }
-    let Exchange { response, output, request, .. } = exchange;
+    let Exchange { response, output, request, subrequests, .. } = exchange;
     output.head_written = true;
+    if subrequests.is_inner() {
+        // The request around it reads the head as it is here.
+        return;
+    }
     match request.head.version {
         Version::Http09 => return,
         Version::Http2 => return http2::encode_head(response, output, config, settings, now),
@@ -246,6 +250,8 @@ fn decide_framing(exchange: &mut Exchange, settings: &crate::config::Settings, n
     let bodiless = response.status == 204 || response.status == 304 || response.status < 200;
     let framing = if bodiless || is_head {
         Framing::None
+    } else if exchange.subrequests.is_inner() {
+        Framing::Close
     } else if head.version == Version::Http2 {
         Framing::Pieces
     } else if response.content_length.is_some() {

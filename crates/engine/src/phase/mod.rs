@@ -127,6 +127,7 @@ pub fn redirect_internally(
     exchange.route.search_again = false;
     exchange.upstream.redirected = true;
     exchange.script.waiting = false;
+    exchange.subrequests.mirrored = false;
     // ngx.ctx does not outlive an internal redirect.
     exchange.script.handle = None;
     Ok(())

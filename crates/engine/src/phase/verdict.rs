@@ -1,5 +1,6 @@
 //! Verdicts of handlers, and a request's position in the phases. Data alone: [`super::advance`] carries it out.
 
+use crate::subrequest::wanted::Subrequest;
 use std::fs::File;
 use std::rc::Rc;
 
@@ -151,6 +152,12 @@ pub enum Effect {
     /// Carry out a script's order to a switch, put the outcome into `script.switched`, and let the script read what it has
     /// done ([`crate::modules::switch::SwitchRecord::read_anew`]). The wake is `Done` whatever the outcome.
     Switch(SwitchOrder),
+    /// Make these requests inside this one, and put them into `subrequests.ended` when they have all ended. The wake is
+    /// `Done`, or `Failed(500)` if they are too deep inside each other.
+    Subrequests(Vec<Subrequest>),
+    /// Make these requests and do not wait for them: their answers are read and dropped. They share no variables. The wake
+    /// is as for [`Effect::Subrequests`].
+    Background(Vec<Subrequest>),
 }
 
 /// A script's order to a switch (`ngx.shared.DICT:set` of a dict that is a switch's face).

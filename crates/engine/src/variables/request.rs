@@ -21,7 +21,9 @@ pub(super) const VARIABLES: &[Variable] = &[
     read("request", "The whole request line as the client sent it.", |exchange, _, out| {
         present(exchange.request.head.request_line(), out)
     }),
-    read("request_method", "The method.", |exchange, _, out| present(exchange.method(), out)),
+    read("request_method", "The method.", |exchange, _, out| {
+        present(exchange.subrequests.outermost_method().unwrap_or_else(|| exchange.method()), out)
+    }),
     read("server_protocol", "The version: HTTP/1.0 or HTTP/1.1.", |exchange, _, out| {
         present(exchange.request.head.protocol(), out)
     }),

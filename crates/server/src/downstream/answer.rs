@@ -19,6 +19,8 @@ use engine::phase::{self, Content, Step, Wake};
 use engine::{Exchange, start_request};
 use http::{BodyFraming, ChunkError, Version};
 use statistics::RoutedRequest;
+use std::future::Future;
+use std::pin::Pin;
 use transport::body_reader::BodyReader;
 
 /// The step after a response.
@@ -95,6 +97,21 @@ fn advance(cx: &mut RequestCx<'_>) -> Step {
     step
 }
 
+/// Serves a request inside another one from its position in the phases on. Returns true if its answer came to its end.
+fn run_inner<'a>(cx: &'a mut RequestCx<'_>) -> Pin<Box<dyn Future<Output = bool> + 'a>> {
+    Box::pin(async move {
+        let step = advance(cx);
+        let after = answer(cx, step).await;
+        if *cx.settings().core.log_subrequest {
+            cx.engine(phase::log);
+        }
+        end_switching(cx, after);
+        let output = &cx.exchange.output;
+        let is_long_enough = cx.exchange.response.content_length.is_none_or(|len| len == output.body_len);
+        matches!(after, After::Next | After::Close) && (is_long_enough || output.framing == Framing::None)
+    })
+}
+
 /// How many responses to one request may fail before its connection is cut.
 const MAX_REFUSALS: u32 = 3;
 
@@ -104,7 +121,7 @@ async fn answer(cx: &mut RequestCx<'_>, mut step: Step) -> After {
     loop {
         cx.track_choices();
         let result = match step {
-            Step::Wait(effect) => match cx.perform(effect).await {
+            Step::Wait(effect) => match cx.perform(effect, run_inner).await {
                 Ok(wake) => {
                     if let Wake::Failed(status @ (408 | 499)) = wake {
                         cx.exchange.response.status = status;

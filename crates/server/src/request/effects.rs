@@ -6,6 +6,7 @@ use crate::context::timeout::TimedOut;
 use crate::request::cx::RequestCx;
 use crate::request::respond::Unfinished;
 use crate::request::send::SendError;
+use crate::request::subrequests::Run;
 use crate::switching::{api, holds};
 use engine::host::Level;
 use engine::output;
@@ -15,8 +16,8 @@ use std::task::Poll;
 use std::time::Duration;
 
 impl RequestCx<'_> {
-    /// Carries an effect out.
-    pub(crate) async fn perform(&mut self, effect: Effect) -> Result<Wake, Unfinished> {
+    /// Carries an effect out; `run` serves a request inside this one.
+    pub(crate) async fn perform(&mut self, effect: Effect, run: Run) -> Result<Wake, Unfinished> {
         Ok(match effect {
             Effect::ReadBody => self.read_body().await,
             Effect::DiscardBody => self.discard_body().await,
@@ -39,6 +40,8 @@ impl RequestCx<'_> {
             }
             Effect::AwaitRelease => holds::await_release(self).await,
             Effect::Switch(order) => api::order(self, order).await,
+            Effect::Subrequests(wanted) => Box::pin(self.subrequests(wanted, run)).await,
+            Effect::Background(wanted) => self.background(wanted, run),
         })
     }
 

@@ -8,3 +8,4 @@ pub(crate) mod host;
 pub(crate) mod report;
 pub(crate) mod respond;
 pub(crate) mod send;
+pub(crate) mod subrequests;

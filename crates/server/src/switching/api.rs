@@ -182,7 +182,7 @@ fn verified_certificate(session: &TlsSession) -> Option<VerifiedCertificate> {
 
 /// Returns the name under which `auth_basic` let the client in; empty where it requires none, whatever the client says.
 fn verified_user(cx: &mut RequestCx<'_>) -> String {
-    let Some(realm) = &*cx.settings().auth_basic.realm else { return String::new() };
+    let Some(realm) = &*cx.settings().auth.basic.realm else { return String::new() };
     if cx.engine(|exchange, env| realm.value(exchange, env)) == b"off" {
         return String::new();
     }

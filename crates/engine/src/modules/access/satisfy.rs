@@ -45,6 +45,10 @@ pub(super) const DIRECTIVES: &[Directive] = &[
 
 /// Runs the access phase.
 pub(super) fn check(exchange: &mut Exchange, env: &mut Env<'_>, handlers: &[Handler]) -> Verdict {
+    if exchange.subrequests.is_inner() {
+        // The request around it was let in.
+        return Verdict::NextPhase;
+    }
     phase::in_order(exchange, env, handlers, run, conclude)
 }
 

@@ -39,14 +39,14 @@ pub static MODULE: Module =
 const PLACES: Contexts = Contexts::HSL.or(Contexts::LIMIT_EXCEPT);
 
 const DIRECTIVES: &[Directive] = &[
-    Directive::template("auth_basic", PLACES, "string | off", |b| &mut b.settings().auth_basic.realm)
+    Directive::template("auth_basic", PLACES, "string | off", |b| &mut b.settings().auth.basic.realm)
         .default("off")
         .doc(
             "Asks for a user and a password; the realm is what browsers show. `off` asks for \
          none.",
         )
         .example("auth_basic \"closed site\";"),
-    Directive::template("auth_basic_user_file", PLACES, "file", |b| &mut b.settings().auth_basic.user_file)
+    Directive::template("auth_basic_user_file", PLACES, "file", |b| &mut b.settings().auth.basic.user_file)
         .doc(
             "The file of `user:password` lines, beside the configuration file unless its path is \
          absolute. Passwords: $2y$ (bcrypt), $5$, $6$, $1$, $apr1$, {SSHA}, {SHA}, {PLAIN}; \
@@ -56,7 +56,7 @@ const DIRECTIVES: &[Directive] = &[
 ];
 
 fn handle(exchange: &mut Exchange, env: &mut Env<'_>) -> Verdict {
-    let settings = &env.config.location(exchange.route.location).settings.auth_basic;
+    let settings = &env.config.location(exchange.route.location).settings.auth.basic;
     let (Some(realm), Some(user_file)) = (settings.realm.get(), settings.user_file.get()) else {
         return Verdict::Next;
     };

@@ -18,6 +18,7 @@ use conf::{Diagnostic, Span};
 /// The module.
 pub static MODULE: Module = Module {
     header_filter: Some(filter),
+    filters_subrequests: true,
     finish: Some(finish),
     ..Module::new("charset", &[directives::DIRECTIVES])
 };

@@ -74,7 +74,7 @@ fn look_at_doors(b: &mut Builder<'_>) {
         let around = std::iter::successors(Some(scope), |&scope| b.draft.scopes[scope].parent);
         let closed = around
             .map(|scope| &b.draft.scopes[scope].settings)
-            .any(|settings| !settings.access.rules.is_empty() || settings.auth_basic.realm.is_some());
+            .any(|settings| !settings.access.rules.is_empty() || settings.auth.basic.realm.is_some());
         if !closed {
             b.diagnostics.push(
                 Diagnostic::warn(place, "anyone who reaches this location may switch traffic").help(

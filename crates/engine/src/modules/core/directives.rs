@@ -99,6 +99,10 @@ pub(super) const DIRECTIVES: &[Directive] = &[
     .default("on")
     .doc("Whether an answer of unknown length is chunked for HTTP/1.1 clients.")
     .example("chunked_transfer_encoding off;"),
+    Directive::flag("log_subrequest", Contexts::HSL, |b| &mut b.settings().core.log_subrequest)
+        .default("off")
+        .doc("Whether requests inside others (`auth_request`, `mirror`, `ngx.location.capture`) are logged.")
+        .example("log_subrequest on;"),
     Directive::flag("absolute_redirect", Contexts::HSL, |b| &mut b.settings().core.absolute_redirect)
         .default("on")
         .doc("Whether redirects made here carry scheme and host.")

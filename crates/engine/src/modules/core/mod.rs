@@ -166,6 +166,8 @@ settings! {
         pub chunked_transfer_encoding: bool = true,
         /// `Location` with scheme and host.
         pub absolute_redirect: bool = true,
+        /// `log_subrequest`.
+        pub log_subrequest: bool = false,
         /// The host in it is the server's first name.
         pub server_name_in_redirect: bool = false,
         /// The port is in it.

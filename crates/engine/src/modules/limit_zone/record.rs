@@ -42,6 +42,13 @@ pub struct LimitsRecord {
 }
 
 impl LimitsRecord {
+    /// Takes over what was counted for a request inside this one.
+    pub(crate) fn join(&mut self, inner: &mut LimitsRecord) {
+        self.requests = self.requests.or(inner.requests);
+        self.connections = self.connections.or(inner.connections);
+        self.seats.append(&mut inner.seats);
+    }
+
     /// Forgets it, and gives the places back.
     pub fn reset(&mut self) {
         self.requests = None;

@@ -152,6 +152,7 @@ impl LuaSettings {
 pub static MODULE: Module = Module {
     handlers: &[(Phase::Rewrite, rewrite), (Phase::Access, access), (Phase::Log, log)],
     header_filter: Some(filter_header),
+    filters_subrequests: true,
     finish: Some(slips::finish),
     ..Module::new("lua", &[&directives::SCRIPTS, directives::DIRECTIVES])
 };

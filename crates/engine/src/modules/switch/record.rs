@@ -126,6 +126,12 @@ impl SwitchRecord {
         self.asked.iter().find(|(asked, _)| usize::from(*asked) == switch).map(|(_, routing)| routing)
     }
 
+    /// Has a request ask switches as the one around it has asked them, and pass the holds that have let that go.
+    pub(crate) fn ask_as(&mut self, outer: &SwitchRecord) {
+        self.asked.extend(outer.asked.iter().map(|(switch, routing)| (*switch, Rc::clone(routing))));
+        self.passed.extend_from_slice(&outer.passed);
+    }
+
     /// Has the request read a switch anew after an order of its own. The choice that was made for it stays.
     pub fn read_anew(&mut self, switch: usize) {
         self.asked.retain(|(asked, _)| usize::from(*asked) != switch);

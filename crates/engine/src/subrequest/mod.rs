@@ -1,0 +1,107 @@
+//! A request inside a request: an exchange whose answer another one takes (ngx_http_subrequest).
+//!
+//! Owns how such an exchange begins and what it gives back at its end. Who serves it, and where its body goes, is the
+//! server's: [`crate::phase::Effect::Subrequests`].
+
+pub mod wanted;
+
+pub use wanted::{Subrequest, SubrequestBody, Variables};
+
+use crate::exchange::{Body, Exchange};
+use crate::host::{Env, Level};
+use crate::log_line;
+use crate::phase::{Cursor, Phase};
+use crate::variables::{self, VariableId};
+use http::{BodyFraming, Known};
+
+/// The fault of requests that are too deep inside each other. It is logged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TooDeep;
+
+/// How deep requests may be inside each other (nginx's NGX_HTTP_MAX_SUBREQUESTS).
+pub const MAX_DEPTH: u8 = 50;
+
+/// Makes an exchange the subrequest of another one, at the beginning of its phases. It belongs to the same server, sees the
+/// same fields, and asks a switch in the table in which the other one has asked it.
+///
+/// # Errors
+/// See [`TooDeep`].
+pub fn begin(
+    inner: &mut Exchange,
+    outer: &mut Exchange,
+    env: &mut Env<'_>,
+    wanted: Subrequest,
+) -> Result<(), TooDeep> {
+    if outer.subrequests.depth >= MAX_DEPTH {
+        let text = [b"subrequests cycle while processing \"", &wanted.uri[..], b"\""].concat();
+        log_line::error(outer, env, Level::Error, &text);
+        return Err(TooDeep);
+    }
+    inner.reset(env.config, env.host.now());
+    inner.subrequests.depth = outer.subrequests.depth + 1;
+    inner.subrequests.method.clear();
+    let method = outer.subrequests.outermost_method().unwrap_or_else(|| outer.method());
+    inner.subrequests.method.extend_from_slice(method);
+    inner.connection = outer.connection.clone();
+    inner.realip = outer.realip;
+    inner.switches.ask_as(&outer.switches);
+    // A request is limited once, together with what is inside it.
+    inner.limits.requests = outer.limits.requests;
+    inner.limits.connections = outer.limits.connections;
+    match wanted.variables {
+        Variables::Shared => std::mem::swap(&mut inner.slots, &mut outer.slots),
+        Variables::Copied => inner.slots.clone_from(&outer.slots),
+        Variables::Own => {}
+    }
+    for (variable, value) in &wanted.set {
+        let definition = &env.config.variables.entry(VariableId(*variable)).definition;
+        variables::assign(inner, definition, value);
+    }
+    inner.subrequests.ctx = wanted.ctx;
+    let request = &mut inner.request;
+    request.head.clone_from(&outer.request.head);
+    request.host.extend_from_slice(&outer.request.host);
+    request.id = outer.request.id;
+    request.length = outer.request.length;
+    request.uri = wanted.uri;
+    request.args = wanted.args;
+    request.uri_changed = true;
+    let method = wanted.method.unwrap_or_else(|| b"GET".to_vec());
+    if method != request.head.method_bytes() {
+        request.method_override = Some(method);
+    }
+    (request.framing, request.body) = match wanted.body {
+        SubrequestBody::None => (BodyFraming::None, Body::Unread),
+        SubrequestBody::Bytes(bytes) => (BodyFraming::Length(bytes.len() as u64), Body::Memory(bytes)),
+        SubrequestBody::Outer => match &outer.request.body {
+            Body::Memory(bytes) => (BodyFraming::Length(bytes.len() as u64), Body::Memory(bytes.clone())),
+            Body::File(file) => (BodyFraming::Length(file.len), Body::File(file.clone())),
+            Body::Unread | Body::Streaming | Body::Discarded => (BodyFraming::None, Body::Unread),
+        },
+    };
+    let fields = &mut request.head.headers;
+    fields.remove_known(Known::TransferEncoding);
+    match request.framing {
+        BodyFraming::Length(len) => {
+            fields.set_known(Known::ContentLength, itoa::Buffer::new().format(len).as_bytes());
+        }
+        _ => {
+            fields.remove_known(Known::ContentLength);
+        }
+    }
+    inner.route.server = outer.route.server;
+    inner.route.location = env.config.server(outer.route.server).scope;
+    inner.route.internal = true;
+    inner.route.cursor = Cursor { phase: Phase::ServerRewrite, handler: 0 };
+    Ok(())
+}
+
+/// Gives back what a subrequest has shared with the request around it.
+pub fn end(inner: &mut Exchange, outer: &mut Exchange, variables: Variables) {
+    if variables == Variables::Shared {
+        std::mem::swap(&mut inner.slots, &mut outer.slots);
+    }
+    outer.limits.join(&mut inner.limits);
+    inner.script.handle = None;
+    inner.switches.reset();
+}

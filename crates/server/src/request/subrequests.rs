@@ -1,0 +1,216 @@
+//! Requests inside a request: each is served as any other, into a pipe in memory, and its answer is kept or dropped.
+//!
+//! Must never know how a request is answered: what does that comes as an argument, since it is what asks for these.
+
+use crate::context::conn_state::{ConnState, OpenConn};
+use crate::context::generation::Pinned;
+use crate::context::thread_context::ThreadContext;
+use crate::request::client::Client;
+use crate::request::cx::RequestCx;
+use engine::Exchange;
+use engine::exchange::Subresponse;
+use engine::host::Level;
+use engine::phase::Wake;
+use engine::subrequest::{self, Subrequest, TooDeep, Variables};
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+use tokio::task::spawn_local;
+use tracing::Span;
+use transport::pipe::{Pipe, PipeBudget};
+use transport::stream::Stream;
+
+/// Serves a request from its position in the phases on; true if the answer came to its end.
+pub(crate) type Run = for<'a> fn(&'a mut RequestCx<'_>) -> Pin<Box<dyn Future<Output = bool> + 'a>>;
+
+/// How much of an answer is read whose body is not wanted: a little, so that the upstream's connection can be kept.
+const DROPPED: usize = 64 << 10;
+/// How much of an answer may be on its way.
+const ON_THE_WAY: usize = 64 << 10;
+
+/// The state of an inner request's task, until that ends.
+struct InnerState {
+    thread: Rc<ThreadContext>,
+    conn_state: Rc<ConnState>,
+}
+
+impl Drop for InnerState {
+    fn drop(&mut self) {
+        self.thread.deadlines.remove(&self.conn_state);
+        self.thread.registry.release(&self.conn_state);
+    }
+}
+
+/// A request inside another one that was served.
+struct Served {
+    exchange: Box<Exchange>,
+    is_whole: bool,
+}
+
+/// A request inside another one, while it is served.
+struct Inner {
+    serving: Option<Pin<Box<dyn Future<Output = Served>>>>,
+    pipe: Rc<Pipe>,
+    kept: usize,
+    body: Vec<u8>,
+    /// Bytes that were read and not kept.
+    dropped: usize,
+    variables: Variables,
+    ended: Option<Served>,
+}
+
+impl Inner {
+    /// Makes it ready; nothing has run yet.
+    fn begin(
+        cx: &mut RequestCx<'_>,
+        wanted: Subrequest,
+        run: Run,
+        open: Option<OpenConn>,
+    ) -> Result<Inner, TooDeep> {
+        let thread = &cx.client.thread;
+        let mut exchange = thread.buffers.lease_exchange();
+        let (kept, variables) = (wanted.kept, wanted.variables);
+        cx.engine(|outer, env| subrequest::begin(&mut exchange, outer, env, wanted))?;
+        let (pipe, end) = Pipe::new(&PipeBudget::new(ON_THE_WAY));
+        pipe.end();
+        let conn_state = cx.client.thread.registry.track();
+        let state = InnerState { thread: Rc::clone(&cx.client.thread), conn_state };
+        let serving = serve(state, Stream::Piped(end), exchange, Rc::clone(cx.generation), run, open);
+        Ok(Inner {
+            serving: Some(Box::pin(serving)),
+            pipe,
+            kept,
+            body: Vec::new(),
+            dropped: 0,
+            variables,
+            ended: None,
+        })
+    }
+
+    /// Runs it on, and takes what has come of its answer. Returns true when it has ended.
+    fn poll(&mut self, cx: &mut Context<'_>) -> bool {
+        let Some(serving) = &mut self.serving else { return true };
+        let polled = serving.as_mut().poll(cx);
+        self.take_answer();
+        let Poll::Ready(ended) = polled else { return false };
+        self.ended = Some(ended);
+        self.serving = None;
+        true
+    }
+
+    fn take_answer(&mut self) {
+        let outgoing = self.pipe.outgoing();
+        let count = outgoing.len();
+        if count == 0 {
+            return;
+        }
+        let wanted = count.min(self.kept - self.body.len());
+        self.body.extend_from_slice(&outgoing[..wanted]);
+        drop(outgoing);
+        self.dropped += count - wanted;
+        // Too much of what is kept cannot be used; of what is not, the end need not be waited for.
+        match self.dropped > if self.kept == 0 { DROPPED } else { 0 } {
+            true => self.pipe.break_off(),
+            false => self.pipe.consume(count),
+        }
+    }
+
+    /// Waits for its end, whatever its client does.
+    async fn finish(mut self) {
+        poll_fn(|cx| if self.poll(cx) { Poll::Ready(()) } else { Poll::Pending }).await;
+    }
+
+    fn into_response(self, cx: &mut RequestCx<'_>) -> Option<Subresponse> {
+        let Served { mut exchange, is_whole } = self.ended?;
+        subrequest::end(&mut exchange, cx.exchange, self.variables);
+        Some(Subresponse { exchange, body: self.body, is_whole: is_whole && self.dropped == 0 })
+    }
+}
+
+async fn serve(
+    state: InnerState,
+    stream: Stream,
+    mut exchange: Box<Exchange>,
+    generation: Pinned,
+    run: Run,
+    open: Option<OpenConn>,
+) -> Served {
+    let InnerState { thread, conn_state } = &state;
+    conn_state.serve(generation.number);
+    let mut client = Client::new(stream, thread, conn_state);
+    let mut cx = RequestCx {
+        client: &mut client,
+        exchange: &mut exchange,
+        generation: &generation,
+        span: Span::none(),
+    };
+    let is_whole = run(&mut cx).await;
+    client.read_buffer.release(&thread.buffers);
+    drop(open);
+    Served { exchange, is_whole }
+}
+
+impl RequestCx<'_> {
+    /// Serves requests inside this one, and keeps their answers in the order in which they are wanted.
+    pub(super) async fn subrequests(&mut self, wanted: Vec<Subrequest>, run: Run) -> Wake {
+        self.exchange.subrequests.ended.clear();
+        // Those that share variables run one after another.
+        let at_once = match wanted.iter().any(|wanted| wanted.variables == Variables::Shared) {
+            true => 1,
+            false => wanted.len(),
+        };
+        let mut wanted = wanted.into_iter();
+        while wanted.len() > 0 {
+            let mut running = Vec::new();
+            for wanted in wanted.by_ref().take(at_once) {
+                let Ok(inner) = Inner::begin(self, wanted, run, None) else { return Wake::Failed(500) };
+                running.push(inner);
+            }
+            if !self.run_to_end(&mut running).await {
+                self.log(Level::Info, "client prematurely closed connection");
+                return Wake::Failed(499);
+            }
+            for inner in running {
+                let ended = inner.into_response(self);
+                self.exchange.subrequests.ended.extend(ended);
+            }
+        }
+        Wake::Done
+    }
+
+    /// Runs requests until all have ended. Returns false if the client is gone before.
+    async fn run_to_end(&mut self, running: &mut [Inner]) -> bool {
+        let mut watch = true;
+        poll_fn(|cx| {
+            let mut has_ended = true;
+            for inner in &mut *running {
+                has_ended &= inner.poll(cx);
+            }
+            if has_ended {
+                return Poll::Ready(true);
+            }
+            if watch {
+                match self.client.stream.poll_closed(cx) {
+                    Poll::Ready(true) => return Poll::Ready(false),
+                    Poll::Ready(false) => watch = false,
+                    Poll::Pending => {}
+                }
+            }
+            Poll::Pending
+        })
+        .await
+    }
+
+    /// Serves requests inside this one that nothing waits for but the end of the process.
+    pub(super) fn background(&mut self, wanted: Vec<Subrequest>, run: Run) -> Wake {
+        for wanted in wanted {
+            let open = self.client.thread.registry.open();
+            match Inner::begin(self, wanted, run, Some(open)) {
+                Ok(inner) => drop(spawn_local(inner.finish())),
+                Err(TooDeep) => return Wake::Failed(500),
+            }
+        }
+        Wake::Done
+    }
+}
