@@ -151,9 +151,9 @@ fn module(name: &str, directives: &[&Directive]) -> String {
 
 /// Lists the known directives that pointsman does not support, module by module.
 fn unsupported() -> String {
-    // What stands in `switch {}` is called like directives of nginx that mean something else.
+    // What stands in `switch {}` and `acme_issuer {}` is called like directives of nginx that mean something else.
     let ours: BTreeSet<&str> = engine::config::directives()
-        .filter(|(_, directive)| directive.contexts != Contexts::SWITCH)
+        .filter(|(_, directive)| !matches!(directive.contexts, Contexts::SWITCH | Contexts::ACME_ISSUER))
         .map(|(_, directive)| directive.name)
         .collect();
     let mut by_module: [BTreeMap<&str, BTreeSet<&str>>; 2] = Default::default();

@@ -36,6 +36,8 @@ impl Contexts {
     pub const LIMIT_EXCEPT: Contexts = Contexts(256);
     /// `switch {}`.
     pub const SWITCH: Contexts = Contexts(512);
+    /// `acme_issuer {}`.
+    pub const ACME_ISSUER: Contexts = Contexts(1024);
 
     /// http, server and location: the contexts of most settings.
     pub const HSL: Contexts = Self::HTTP.or(Self::SERVER).or(Self::LOCATION);
@@ -56,7 +58,7 @@ impl Contexts {
 
     /// The names nginx's documentation gives these places, in its order.
     pub fn names(self) -> Vec<&'static str> {
-        const NAMES: [(Contexts, &str); 10] = [
+        const NAMES: [(Contexts, &str); 11] = [
             (Contexts::MAIN, "main"),
             (Contexts::EVENTS, "events"),
             (Contexts::HTTP, "http"),
@@ -67,6 +69,7 @@ impl Contexts {
             (Contexts::UPSTREAM, "upstream"),
             (Contexts::LIMIT_EXCEPT, "limit_except"),
             (Contexts::SWITCH, "switch"),
+            (Contexts::ACME_ISSUER, "acme_issuer"),
         ];
         NAMES.iter().filter(|(bit, _)| self.meets(*bit)).map(|(_, name)| *name).collect()
     }

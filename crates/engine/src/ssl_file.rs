@@ -1,4 +1,6 @@
 //! The bytes of a certificate, a key or another file that a directive of TLS names.
+//!
+//! What ACME issues has its place among them, without bytes: they come, and change, while the configuration is in force.
 
 use conf::Span;
 use std::fmt;
@@ -14,18 +16,30 @@ pub struct SslFile {
     pub written: Arc<str>,
     /// Where the configuration names it.
     pub span: Span,
-    bytes: Arc<Zeroizing<Vec<u8>>>,
+    /// `None` is what ACME issues.
+    bytes: Option<Arc<Zeroizing<Vec<u8>>>>,
 }
 
 impl SslFile {
     /// Takes over the bytes of a file.
     pub(crate) fn new(name: Arc<str>, written: Arc<str>, span: Span, bytes: Vec<u8>) -> SslFile {
-        SslFile { name, written, span, bytes: Arc::new(Zeroizing::new(bytes)) }
+        SslFile { name, written, span, bytes: Some(Arc::new(Zeroizing::new(bytes))) }
+    }
+
+    /// Returns the place of what ACME issues: `$acme_certificate` or `$acme_certificate_key`.
+    pub(crate) fn issued(variable: &str, span: Span) -> SslFile {
+        let name: Arc<str> = variable.into();
+        SslFile { written: Arc::clone(&name), name, span, bytes: None }
+    }
+
+    /// Returns true if ACME issues it.
+    pub fn is_issued(&self) -> bool {
+        self.bytes.is_none()
     }
 
     /// Returns its bytes.
     pub fn bytes(&self) -> &[u8] {
-        &self.bytes
+        self.bytes.as_ref().map_or(&[], |bytes| bytes)
     }
 }
 

@@ -2,12 +2,13 @@
 
 use crate::der;
 use crate::encrypted_key::{self, DecryptFault};
+use crate::issued::Slot;
 use crate::pem;
 use engine::modules::ssl::CertificateExpiry;
 use engine::ssl_file::SslFile;
 use rustls::crypto::CryptoProvider;
 use rustls::server::{ClientHello, ResolvesServerCert};
-use rustls::sign::CertifiedKey;
+use rustls::sign::{CertifiedKey, SigningKey};
 use rustls::{CipherSuite, SignatureAlgorithm};
 use rustls_pki_types::{
     CertificateDer, PrivateKeyDer, PrivatePkcs1KeyDer, PrivatePkcs8KeyDer, PrivateSec1KeyDer,
@@ -66,15 +67,23 @@ fn load_key(
     file: &SslFile,
     passwords: Option<&SslFile>,
     provider: &CryptoProvider,
-) -> Result<Arc<dyn rustls::sign::SigningKey>, PairFault> {
-    let name = &file.name;
-    let fault = |why: &str, help: &'static str| PairFault {
-        text: format!("cannot load certificate key \"{name}\": {why}"),
+) -> Result<Arc<dyn SigningKey>, PairFault> {
+    parse_key(file.bytes(), passwords, provider).map_err(|(why, help)| PairFault {
+        text: format!("cannot load certificate key \"{}\": {why}", file.name),
         help,
         in_key: true,
-    };
+    })
+}
+
+/// Reads the first private key in these bytes; the error is what is wrong, and what to do.
+pub(crate) fn parse_key(
+    bytes: &[u8],
+    passwords: Option<&SslFile>,
+    provider: &CryptoProvider,
+) -> Result<Arc<dyn SigningKey>, (String, &'static str)> {
+    let fault = |why: &str, help: &'static str| (why.to_owned(), help);
     let is_key = |section: &pem::Section| section.label.ends_with("PRIVATE KEY");
-    let Some(section) = pem::sections(file.bytes()).into_iter().find(is_key) else {
+    let Some(section) = pem::sections(bytes).into_iter().find(is_key) else {
         return Err(fault("there is no private key in it", "give the key in PEM"));
     };
     let der = if encrypted_key::is_encrypted(&section) {
@@ -113,6 +122,8 @@ fn load_key(
 #[derive(Debug)]
 pub(crate) struct Resolver {
     pub(crate) pairs: Vec<Arc<CertifiedKey>>,
+    /// What ACME issues: it comes first.
+    pub(crate) issued: Vec<Arc<Slot>>,
     pub(crate) has_tls13: bool,
 }
 
@@ -133,16 +144,25 @@ impl Resolver {
             _ => false,
         })
     }
+
+    fn choose(&self, pairs: &[Arc<CertifiedKey>], hello: &ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        // In the client's order of signatures.
+        let wanted = hello.signature_schemes().iter().find_map(|scheme| {
+            pairs
+                .iter()
+                .find(|pair| pair.key.choose_scheme(&[*scheme]).is_some() && self.is_usable(pair, hello))
+        });
+        wanted.or(pairs.first()).cloned()
+    }
 }
 
 impl ResolvesServerCert for Resolver {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        // In the client's order of signatures.
-        let wanted = hello.signature_schemes().iter().find_map(|scheme| {
-            self.pairs
-                .iter()
-                .find(|pair| pair.key.choose_scheme(&[*scheme]).is_some() && self.is_usable(pair, &hello))
-        });
-        wanted.or(self.pairs.first()).cloned()
+        if self.issued.is_empty() {
+            return self.choose(&self.pairs, &hello);
+        }
+        let issued = self.issued.iter().filter_map(|slot| slot.current());
+        let pairs: Vec<_> = issued.chain(self.pairs.iter().cloned()).collect();
+        self.choose(&pairs, &hello)
     }
 }

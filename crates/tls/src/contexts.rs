@@ -4,10 +4,12 @@ use crate::authorities::Authorities;
 use crate::certificates::{self, Pair, Resolver};
 use crate::clients;
 use crate::groups;
+use crate::issued::{Issued, Slot};
 use crate::sessions::{BoundCache, Cache, Sessions, Tickets};
 use crate::suites::{self, WantedSuites};
 use crate::upstreams::UpstreamContexts;
 use conf::Diagnostic;
+use engine::modules::acme::Wanted;
 use engine::modules::ssl::{CertificateExpiry, SslCache, SslSettings, SslText};
 use engine::ssl_file::SslFile;
 use engine::tls_session::{ClientTerms, VerifyClient};
@@ -30,9 +32,16 @@ pub struct Context {
     http2: Arc<ServerConfig>,
     pub(crate) terms: Arc<ClientTerms>,
     pub(crate) authorities: Option<Authorities>,
+    /// What ACME issues for it, where that is all it has.
+    awaited: Vec<Arc<Slot>>,
 }
 
 impl Context {
+    /// Returns true if there is no certificate yet: ACME has issued none.
+    pub fn is_without_certificate(&self) -> bool {
+        !self.awaited.is_empty() && self.awaited.iter().all(|slot| slot.current().is_none())
+    }
+
     /// Returns what a handshake follows; with HTTP/2 among the protocols if that may be spoken.
     pub fn config(&self, speaks_http2: bool) -> &Arc<ServerConfig> {
         if speaks_http2 { &self.http2 } else { &self.config }
@@ -56,6 +65,7 @@ pub struct Contexts {
     pub certificates: Vec<CertificateExpiry>,
     /// TLS to upstreams.
     pub upstreams: UpstreamContexts,
+    issued: Issued,
 }
 
 impl Contexts {
@@ -73,19 +83,33 @@ impl Contexts {
         }
     }
 
+    /// Returns what a handshake of TLS-ALPN-01 for this name follows; `None` if no issuer is to ask for it now.
+    pub fn challenge(&self, name: &[u8]) -> Option<Arc<ServerConfig>> {
+        self.issued.answer(name)
+    }
+
     /// Builds the contexts of a configuration. Faults and warnings go to `findings`; with a fault among them the result is
     /// not to be used.
-    pub fn build(config: &Config, sessions: &Sessions, findings: &mut Vec<Diagnostic>) -> Contexts {
+    pub fn build(
+        config: &Config,
+        sessions: &Sessions,
+        issued: &Issued,
+        findings: &mut Vec<Diagnostic>,
+    ) -> Contexts {
         let mut builder = ContextBuilder {
             sessions,
+            issued,
             findings,
             pairs: HashMap::new(),
             certificates: Vec::new(),
             now_s: UnixTime::now().as_secs(),
         };
-        let servers = config.servers.iter().map(|server| builder.answer(&server.ssl)).collect();
+        let servers = config.servers.iter().enumerate();
+        let wanted = |number: usize| config.http.acme.of_server(number);
+        let servers = servers.map(|(number, server)| builder.answer(&server.ssl, wanted(number))).collect();
         let certificates = builder.certificates;
-        Contexts { servers, certificates, upstreams: UpstreamContexts::build(config, findings) }
+        let upstreams = UpstreamContexts::build(config, findings);
+        Contexts { servers, certificates, upstreams, issued: issued.clone() }
     }
 }
 
@@ -94,6 +118,7 @@ type FileNames = (Arc<str>, Arc<str>);
 
 struct ContextBuilder<'a> {
     sessions: &'a Sessions,
+    issued: &'a Issued,
     findings: &'a mut Vec<Diagnostic>,
     /// Pairs by the names of their files, so that servers with the same certificate share it.
     pairs: HashMap<FileNames, Option<Arc<CertifiedKey>>>,
@@ -102,26 +127,28 @@ struct ContextBuilder<'a> {
 }
 
 impl ContextBuilder<'_> {
-    fn answer(&mut self, ssl: &SslSettings) -> Answer {
+    fn answer(&mut self, ssl: &SslSettings, wanted: Option<&Wanted>) -> Answer {
         if *ssl.handshake.reject {
             return Answer::Reject;
         }
         if ssl.certificates.is_empty() {
             return Answer::AsDefault;
         }
-        match self.context(ssl) {
+        match self.context(ssl, wanted) {
             Some(context) => Answer::With(Arc::new(context)),
             None => Answer::Reject,
         }
     }
 
     /// Builds a server's context; `None` after a fault.
-    fn context(&mut self, ssl: &SslSettings) -> Option<Context> {
+    fn context(&mut self, ssl: &SslSettings, wanted: Option<&Wanted>) -> Option<Context> {
         let standard = aws_lc_rs::default_provider();
-        let pairs: Vec<_> = ssl
-            .certificates
-            .iter()
-            .zip(ssl.keys.iter())
+        let pairs = ssl.certificates.iter().zip(ssl.keys.iter());
+        let (places, pairs): (Vec<_>, Vec<_>) = pairs.partition(|(certificate, _)| certificate.is_issued());
+        let slot = wanted.map(|wanted| self.issued.slot(&wanted.id));
+        let issued: Vec<Arc<Slot>> = slot.filter(|_| !places.is_empty()).into_iter().collect();
+        let pairs: Vec<_> = pairs
+            .into_iter()
             .map(|(certificate, key)| self.pair(certificate, key, ssl.passwords.as_ref(), &standard))
             .collect();
         let pairs: Option<Vec<_>> = pairs.into_iter().collect();
@@ -159,9 +186,12 @@ impl ContextBuilder<'_> {
                 return None;
             }
         };
-        let mut config = builder
-            .with_client_cert_verifier(verifier)
-            .with_cert_resolver(Arc::new(Resolver { pairs, has_tls13 }));
+        let awaited = if pairs.is_empty() { issued.clone() } else { Vec::new() };
+        let mut config = builder.with_client_cert_verifier(verifier).with_cert_resolver(Arc::new(Resolver {
+            pairs,
+            issued,
+            has_tls13,
+        }));
         config.ignore_client_order = *ssl.handshake.prefer_server_ciphers;
         config.alpn_protocols = [&b"http/1.1"[..], b"http/1.0", b"http/0.9"].map(<[u8]>::to_vec).into();
         // A record's header comes on top.
@@ -171,7 +201,7 @@ impl ContextBuilder<'_> {
         let mut http2 = config.clone();
         http2.alpn_protocols.insert(0, b"h2".to_vec());
         let (config, http2) = (Arc::new(config), Arc::new(http2));
-        Some(Context { config, http2, terms: Arc::clone(&ssl.terms), authorities })
+        Some(Context { config, http2, terms: Arc::clone(&ssl.terms), authorities, awaited })
     }
 
     fn resumption(&self, config: &mut ServerConfig, ssl: &SslSettings) {

@@ -68,6 +68,8 @@ pub(crate) struct Fields<'a> {
     pub(crate) key: &'a [u8],
     /// It is of version 1: it has no extensions.
     pub(crate) is_v1: bool,
+    /// What follows the key: the extensions.
+    rest: Der<'a>,
     /// What is signed.
     pub(crate) signed: &'a [u8],
     /// The contents of the signature's AlgorithmIdentifier.
@@ -91,7 +93,46 @@ pub(crate) fn fields(der: &[u8]) -> Option<Fields<'_>> {
     let (from, until) = (Time::read(validity.next()?)?, Time::read(validity.next()?)?);
     let subject = signed.tagged(SEQUENCE)?;
     let key = signed.whole(SEQUENCE)?;
-    Some(Fields { serial, issuer, subject, from, until, key, is_v1, signed: whole, algorithm, signature })
+    let rest = signed;
+    Some(Fields {
+        serial,
+        issuer,
+        subject,
+        from,
+        until,
+        key,
+        is_v1,
+        rest,
+        signed: whole,
+        algorithm,
+        signature,
+    })
+}
+
+/// Returns the key identifier of the authority that has signed a certificate (RFC 5280, section 4.2.1.1).
+pub(crate) fn authority_key<'a>(fields: &Fields<'a>) -> Option<&'a [u8]> {
+    const EXTENSIONS: u8 = 0xa3;
+    const AUTHORITY_KEY: &[u8] = &[0x55, 29, 35];
+    const KEY_IDENTIFIER: u8 = 0x80;
+    let mut rest = fields.rest;
+    let mut extensions = loop {
+        if let (EXTENSIONS, mut contents) = rest.next()? {
+            break contents.tagged(SEQUENCE)?;
+        }
+    };
+    while let Some(mut extension) = extensions.tagged(SEQUENCE) {
+        if extension.tagged(OID)?.0 != AUTHORITY_KEY {
+            continue;
+        }
+        // Whether it is critical may come in between.
+        let value = loop {
+            if let (OCTETS, value) = extension.next()? {
+                break value;
+            }
+        };
+        return { value }.tagged(SEQUENCE)?.tagged(KEY_IDENTIFIER).map(|key| key.0);
+    }
+    None
 }
 
 /// A time in UTC.

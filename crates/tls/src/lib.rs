@@ -4,7 +4,7 @@
 //! and that of the program's own calls `outbound`.
 //! Must never read a file, open a socket or write to a log: bytes come with the settings, and faults are diagnostics.
 //!
-//! Reading order: [`contexts`], `certificates`, `suites`, `ciphers`, `sessions`, `clients`, `authorities`; [`upstreams`].
+//! Reading order: [`contexts`], `certificates`, `suites`, `ciphers`, `sessions`, `clients`, `authorities`, `issued`; [`upstreams`].
 
 mod authorities;
 mod certificates;
@@ -16,6 +16,7 @@ mod encrypted_key;
 mod fault_text;
 mod groups;
 mod handshake;
+mod issued;
 mod names;
 mod outbound;
 mod pem;
@@ -28,6 +29,7 @@ pub mod upstreams;
 pub use contexts::{Context, Contexts};
 pub use fault_text::{Side, fault_text};
 pub use handshake::{Offer, identify_session};
+pub use issued::{ACME_TLS, Issued};
 pub use outbound::{ClientIdentity, SYSTEM_AUTHORITIES, client_config};
 pub use sessions::Sessions;
 pub use upstreams::{UpstreamContext, UpstreamContexts, upstream_fault_text};

@@ -8,7 +8,7 @@ use super::Finding;
 use super::rust::{RustFile, Token};
 
 /// Every crate of the house, with its floor.
-const FLOORS: [(&str, u8); 14] = [
+const FLOORS: [(&str, u8); 15] = [
     ("conf", 0),
     ("http", 0),
     ("upstream", 1),
@@ -16,6 +16,7 @@ const FLOORS: [(&str, u8); 14] = [
     ("statistics", 1),
     ("engine", 2),
     ("lua", 3),
+    ("acme", 4),
     ("control", 4),
     ("transport", 4),
     ("process", 4),

@@ -178,8 +178,7 @@ async fn snapshot(control: &ControlHandle) -> Result<Snapshot, Refusal> {
         held_requests: state.held_requests(),
         refused_requests: state.refused_requests(),
     };
-    let certificate =
-        |known: &CertificateExpiry| CertificateNow { file: Arc::clone(&known.file), until_s: known.until_s };
+    let certificate = |known: CertificateExpiry| CertificateNow { file: known.file, until_s: known.until_s };
     let counters = control.data_plane().counters();
     Ok(Snapshot {
         peers,
@@ -194,7 +193,7 @@ async fn snapshot(control: &ControlHandle) -> Result<Snapshot, Refusal> {
             waiting: counters.waiting,
         },
         log_lines_lost: counters.log_lines_lost,
-        certificates: config.http.certificates.iter().map(certificate).collect(),
+        certificates: config.http.expiries().into_iter().map(certificate).collect(),
         version: env!("CARGO_PKG_VERSION").into(),
     })
 }

@@ -4,6 +4,7 @@
 
 mod admission;
 mod answer_owner;
+mod background;
 mod clock;
 mod commit;
 mod confirm;

@@ -13,6 +13,7 @@ use crate::phase::verdict::{Content, PHASES, Phase, Verdict};
 use std::sync::LazyLock;
 
 pub mod access;
+pub mod acme;
 pub mod auth_basic;
 pub mod auth_request;
 pub mod charset;
@@ -112,6 +113,7 @@ pub static MODULES: &[&Module] = &[
     &core::MODULE,
     &ssl::MODULE,
     &http2::MODULE,
+    &acme::MODULE,
     &upstream::MODULE,
     &map::MODULE,
     // As in nginx, limits already see the changed address, and so does a hold.

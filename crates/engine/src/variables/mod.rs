@@ -11,6 +11,7 @@ use std::collections::HashMap;
 
 mod absent;
 mod access;
+mod acme;
 mod connection;
 mod process;
 mod proxy_protocol;
@@ -61,6 +62,7 @@ pub struct Family {
 /// All built-in variables, by origin.
 pub static VARIABLES: &[&[Variable]] = &[
     absent::VARIABLES,
+    acme::VARIABLES,
     access::VARIABLES,
     connection::VARIABLES,
     process::VARIABLES,

@@ -16,7 +16,7 @@ use std::future::poll_fn;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context as TaskContext, Poll};
-use tls::{Offer, Side, fault_text, identify_session};
+use tls::{ACME_TLS, Offer, Side, fault_text, identify_session};
 use transport::stream::Stream;
 use transport::tls_stream::{HandshakeFault, TlsOpening, TlsStream};
 
@@ -33,6 +33,7 @@ pub(crate) fn is_awaited(client: &Client, connection: &mut Connection, socket: &
 
 /// The numbers of alerts (RFC 8446, section 6.2).
 const UNRECOGNIZED_NAME: u8 = 112;
+const INTERNAL_ERROR: u8 = 80;
 
 /// Why a handshake ended.
 enum Failed {
@@ -40,6 +41,10 @@ enum Failed {
     Fault(HandshakeFault),
     /// No context is to answer.
     Refused,
+    /// ACME has not issued the server's certificate yet.
+    NoCertificate,
+    /// It was an issuer's, and has got its proof.
+    Challenge,
     /// It took too long.
     TimedOut,
 }
@@ -91,6 +96,10 @@ pub(crate) async fn accept(
             Some(Client { stream: Stream::Tls(stream), ..client })
         }
         Err(failed) => {
+            let level = match failed {
+                Failed::NoCertificate => Level::Error,
+                _ => Level::Info,
+            };
             let mut text = match failed {
                 Failed::TimedOut if client.conn_state.is_cut() => {
                     "closed in the SSL handshake: too many are half open".to_owned()
@@ -106,7 +115,7 @@ pub(crate) async fn accept(
                 text.push('"');
             }
             with_env(&thread, &generation, |env| {
-                log_line::connection_error(connection, env, Level::Info, text.as_bytes());
+                log_line::connection_error(connection, env, level, text.as_bytes());
             });
             None
         }
@@ -131,6 +140,11 @@ fn words(failed: Failed) -> String {
                 fault_text(&error, Side::Client)
             )
         }
+        Failed::NoCertificate => {
+            "SSL_do_handshake() failed (SSL: no certificate: ACME has not issued it yet) while SSL handshaking"
+                .to_owned()
+        }
+        Failed::Challenge => "answered a challenge of ACME (tls-alpn-01) while SSL handshaking".to_owned(),
         Failed::Refused | Failed::TimedOut => {
             "SSL_do_handshake() failed (SSL: rejected by ssl_reject_handshake) while SSL handshaking"
                 .to_owned()
@@ -174,6 +188,14 @@ async fn shake_hands(
     let accepted = in_time(timeout, |cx| opening.poll_hello(cx)).await?;
     let offer = Offer::new(&accepted);
     name.clone_from(&offer.server_name);
+    if let Some(name) = &offer.server_name
+        && accepted.client_hello().alpn().is_some_and(|mut offered| offered.any(|it| it == ACME_TLS))
+        && let Some(config) = generation.contexts.challenge(name)
+    {
+        let mut stream = opening.accept(accepted, config)?;
+        in_time(timeout, |cx| stream.poll_handshake(cx)).await?;
+        return Err(Failed::Challenge);
+    }
     let servers = generation.config.listeners[connection.listener].servers_at(connection.local);
     let server = match &offer.server_name {
         Some(name) => servers.by_name(name),
@@ -183,6 +205,10 @@ async fn shake_hands(
         opening.refuse(UNRECOGNIZED_NAME);
         return Err(Failed::Refused);
     };
+    if context.is_without_certificate() {
+        opening.refuse(INTERNAL_ERROR);
+        return Err(Failed::NoCertificate);
+    }
     let speaks_http2 = generation.config.speaks_http2(servers, server);
     let mut stream = opening.accept(accepted, Arc::clone(context.config(speaks_http2)))?;
     let id = stream.connection_mut().map(identify_session).unwrap_or_default();

@@ -114,12 +114,8 @@ async fn snapshot(thread: &ThreadContext, generation: &Generation) -> Snapshot {
 }
 
 fn certificates(config: &Config) -> Vec<CertificateNow> {
-    let now = config.http.certificates.iter();
-    now.map(|certificate| CertificateNow {
-        file: Arc::clone(&certificate.file),
-        until_s: certificate.until_s,
-    })
-    .collect()
+    let now = config.http.expiries().into_iter();
+    now.map(|known| CertificateNow { file: known.file, until_s: known.until_s }).collect()
 }
 
 /// By group and peer: whether a thread leaves it alone, and the connections of all threads.

@@ -1,5 +1,6 @@
 //! A worker process and its threads: starting them, leading them through reloads, ending them.
 
+mod acme;
 mod candidate;
 mod generation_builder;
 mod housekeeping;

@@ -7,6 +7,7 @@ use crate::context::shared_state::SharedState;
 use crate::proxy::pool::SharedGroups;
 use crate::switching::worker_bus::WorkerBus;
 use crate::trace;
+use crate::worker::acme::AcmeTask;
 use crate::worker::candidate::{Candidate, distribute, take_control_socket};
 use crate::worker::message::{Message, collect};
 use crate::worker::panics;
@@ -17,6 +18,7 @@ use crate::worker::thread::{Channel, WorkerThread};
 use conf::Diagnostic;
 use control::{ControlHandle, Setup};
 use engine::config::Inputs;
+use engine::modules::acme::AcmeLive;
 use engine::modules::core::Identity;
 use engine::{Config, Routing};
 use process::log::{ErrorLog, Level};
@@ -37,6 +39,10 @@ pub struct Pointsman {
     pub identity: Identity,
     /// Sessions of TLS, which outlive a configuration.
     pub sessions: tls::Sessions,
+    /// Certificates that ACME has issued, which outlive one, too.
+    pub issued: tls::Issued,
+    /// What else ACME changes meanwhile.
+    pub acme: AcmeLive,
 }
 
 /// A configuration that was read, and what holds beside it.
@@ -80,7 +86,8 @@ impl Application for Pointsman {
         match engine::config::build(&parsed, &inputs) {
             Err(faults) => Loaded { findings: faults.iter().map(finding).collect(), outcome: None },
             Ok((mut config, mut diagnostics)) => {
-                let contexts = tls::Contexts::build(&config, &self.sessions, &mut diagnostics);
+                config.http.acme.live = self.acme.clone();
+                let contexts = tls::Contexts::build(&config, &self.sessions, &self.issued, &mut diagnostics);
                 config.http.certificates.clone_from(&contexts.certificates);
                 let findings = diagnostics.iter().map(finding).collect();
                 if diagnostics.iter().any(Diagnostic::is_error) {
@@ -119,6 +126,8 @@ pub(super) struct WorkerProcess {
     pub(super) config: Arc<Config>,
     pub(super) groups: Arc<SharedGroups>,
     pub(super) dicts: lua::Dicts,
+    /// Orders certificates, until this process makes room for another one.
+    pub(super) acme: Option<AcmeTask>,
 }
 
 /// How often scripts are checked for running too long.
@@ -164,7 +173,10 @@ impl WorkerProcess {
         };
         // A store may have recovered, so a worker that is started after a crash is started once more.
         let (shared, routing) = start.run(&init).map_err(fail(1))?;
+        let (issued, log) = (app.issued.clone(), Arc::clone(&office_log));
+        let acme = AcmeTask::start(&shared.control, Arc::clone(&config), issued, log);
         let mut process = WorkerProcess {
+            acme: Some(acme),
             app,
             groups: Arc::new(SharedGroups::new(&config, None)),
             dicts: lua::Dicts::new(&config.lua.dicts, None),
@@ -285,6 +297,7 @@ impl WorkerProcess {
 
     /// Finishes what has begun. A command to end at once is still followed.
     fn quit(&mut self) -> i32 {
+        self.acme = None;
         let limit_ms = *self.config.main.worker_shutdown_timeout_ms;
         let limit = (limit_ms > 0).then(|| Duration::from_millis(limit_ms));
         self.send_all(|closed| Message::Quit(limit, closed));

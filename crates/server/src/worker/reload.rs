@@ -94,6 +94,9 @@ impl WorkerProcess {
         drop(collector);
         stored.commit();
         self.config = candidate.config;
+        if let Some(acme) = &self.acme {
+            acme.follow(Arc::clone(&self.config));
+        }
         self.groups = candidate.groups;
         self.dicts = candidate.dicts;
         *self.office_log.lock().unwrap_or_else(PoisonError::into_inner) = error_log.clone();

@@ -104,9 +104,10 @@ pub(crate) fn temporary_folders(config: &Config) -> Vec<PathBuf> {
     folders
 }
 
-/// Returns the folders in which switches keep their entries.
+/// Returns the folders in which switches keep their entries, and issuers of certificates their state.
 fn state_folders(config: &Config) -> Vec<PathBuf> {
-    let mut folders: Vec<PathBuf> = Vec::new();
+    let mut folders: Vec<PathBuf> =
+        config.http.acme.issuers.iter().filter_map(|issuer| issuer.state.clone()).collect();
     for spec in &config.switches {
         if let StatePath::File(path) = &spec.state
             && let Some(folder) = path.parent()

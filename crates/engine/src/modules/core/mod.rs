@@ -236,10 +236,20 @@ settings! {
     not a setting {
         /// The server's name for itself.
         pub identity: Identity = Identity::default(),
-        /// When the servers' certificates expire; found out by the crate `tls`.
+        /// When the certificates in files expire; found out by the crate `tls`.
         pub certificates: Vec<super::ssl::CertificateExpiry> = Vec::new(),
+        /// Certificates that are ordered.
+        pub acme: super::acme::AcmeSettings = super::acme::AcmeSettings::default(),
         /// There is an `http` block.
         pub present: bool = false,
+    }
+}
+
+impl HttpSettings {
+    /// Returns when the servers' certificates expire, those of files and those that ACME has issued.
+    pub fn expiries(&self) -> Vec<super::ssl::CertificateExpiry> {
+        let issued = self.acme.certificates.iter().filter_map(|wanted| self.acme.live.expiry(&wanted.id));
+        self.certificates.iter().cloned().chain(issued).collect()
     }
 }
 

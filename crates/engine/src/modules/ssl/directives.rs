@@ -42,25 +42,34 @@ fn unsupported(d: &conf::Directive, why: &str) -> Diagnostic {
     .help(why)
 }
 
+/// Reads a file, unless ACME issues what it is about.
+fn file_or_issued(b: &Builder<'_>, word: &Word, variable: &str, what: &str) -> Result<SslFile, Diagnostic> {
+    match word.text() == variable {
+        true => Ok(SslFile::issued(variable, word.span)),
+        false => files::read(b, word, what),
+    }
+}
+
 pub(super) const CERTIFICATES: &[Directive] = &[
-    Directive::new("ssl_certificate", Contexts::HS, Args::Exactly(1), "file", |b, d| {
-        let file = files::read(b, &d.args[0], "certificate")?;
+    Directive::new("ssl_certificate", Contexts::HS, Args::Exactly(1), "file | $acme_certificate", |b, d| {
+        let file = file_or_issued(b, &d.args[0], "$acme_certificate", "certificate")?;
         b.ssl().certificates.push(file);
         Ok(())
     })
     .doc(
         "The server's certificate in PEM, with the intermediate ones behind it; data: has it in the configuration. \
-         Once for each kind of key: RSA and ECDSA.",
+         Once for each kind of key: RSA and ECDSA. $acme_certificate is what acme_certificate orders.",
     )
     .example("ssl_certificate cert.pem;"),
-    Directive::new("ssl_certificate_key", Contexts::HS, Args::Exactly(1), "file", |b, d| {
-        let file = files::read(b, &d.args[0], "certificate key")?;
+    Directive::new("ssl_certificate_key", Contexts::HS, Args::Exactly(1), "file | $acme_certificate_key", |b, d| {
+        let file = file_or_issued(b, &d.args[0], "$acme_certificate_key", "certificate key")?;
         b.ssl().keys.push(file);
         Ok(())
     })
     .doc(
         "The private key of the certificate at the same place, in PEM. The master reads it with its own rights and \
-         passes it on; it is in no log and not in the output of -T.",
+         passes it on; it is in no log and not in the output of -T. $acme_certificate_key belongs to \
+         $acme_certificate.",
     )
     .example("ssl_certificate_key cert.key;"),
     Directive::new("ssl_password_file", Contexts::HS, Args::Exactly(1), "file", |b, d| {

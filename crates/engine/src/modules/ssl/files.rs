@@ -39,7 +39,7 @@ pub(in crate::modules) fn read(b: &Builder<'_>, word: &Word, what: &str) -> Resu
             word.span,
             format!("variables in the name of a {what} are not supported by pointsman"),
         )
-        .help("write the name of one file"));
+        .help("write the name of one file, or $acme_certificate with $acme_certificate_key"));
     }
     if let Some(data) = text.strip_prefix("data:") {
         let name: Arc<str> = "data:...".into();

@@ -92,6 +92,16 @@ fn check_settings(ssl: &SslSettings, at: Option<Span>, faults: &mut Vec<Diagnost
             .help("each `ssl_certificate` needs an `ssl_certificate_key`, in the same order"),
         );
     }
+    let issued = ssl.certificates.iter().zip(ssl.keys.iter());
+    for (certificate, key) in issued.filter(|(certificate, key)| certificate.is_issued() != key.is_issued()) {
+        faults.push(
+            Diagnostic::error(
+                key.span,
+                format!("the key of \"{}\" cannot be \"{}\"", certificate.written, key.written),
+            )
+            .help("$acme_certificate and $acme_certificate_key belong together"),
+        );
+    }
     let client = &ssl.client;
     // One without a certificate takes the default server's, and its authorities.
     if !ssl.certificates.is_empty()

@@ -1,0 +1,19 @@
+//! Certificates by themselves: orders them from issuers by ACME (RFC 8555), and renews them.
+//!
+//! Owns the folder of an issuer's state and its locks, the account, orders and the time of the next one. Must never serve a
+//! handshake or a request: what is to be answered, and what was issued, goes to [`Traffic`]; nor show a key to anyone else.
+//!
+//! Reading order: [`schedule`], which is pure; `folder`; `client`, `account`, `order`; [`service`].
+
+mod account;
+mod client;
+mod folder;
+mod order;
+mod proof;
+pub mod schedule;
+pub mod service;
+mod traffic;
+
+pub use service::run;
+pub use tokio_rustls::rustls::ClientConfig;
+pub use traffic::Traffic;

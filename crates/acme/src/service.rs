@@ -1,0 +1,390 @@
+//! The task that orders: one for each issuer, under the lock of its folder.
+//!
+//! Owns what is known of each certificate, and the order of attempts. A process that has not got the lock serves what the
+//! one that has it puts into the folder.
+
+use crate::account;
+use crate::client::{Failure, IssuerClient, now_s};
+use crate::folder::{self, Folder, Lock};
+use crate::order::{self, OrderTask};
+use crate::proof::{self, Proof};
+use crate::schedule::{self, Cause, Window};
+use crate::traffic::Traffic;
+use engine::Config;
+use engine::host::Level;
+use engine::modules::acme::{CertificateFacts, Issuer, Wanted};
+use instant_acme::{Account, Error};
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio::time::{sleep, timeout};
+
+/// How often a process without the lock looks into the folder.
+const LOOK: Duration = Duration::from_secs(1);
+/// How long a task sleeps at most: the clock may be changed meanwhile.
+const MOST_S: u64 = 60;
+/// The longest time for an order.
+const ORDER: Duration = Duration::from_secs(600);
+/// How often an issuer that suggests no time is asked whether it does by now.
+const NO_WINDOW_S: u64 = 86_400;
+/// How often one is asked that could not answer.
+const WINDOW_RETRY_S: u64 = 6 * 3600;
+
+/// An issuer's task.
+struct Running {
+    issuer: Issuer,
+    certificates: Vec<Wanted>,
+    task: JoinHandle<()>,
+}
+
+/// Orders what the configuration in force names, until there is none any more. To be run inside a set of local tasks.
+pub async fn run(mut configs: watch::Receiver<Arc<Config>>, traffic: Rc<dyn Traffic>) {
+    let mut running: Vec<Running> = Vec::new();
+    loop {
+        let config = Arc::clone(&configs.borrow_and_update());
+        let mut next = wanted_of(&config);
+        drop(config);
+        for known in std::mem::take(&mut running) {
+            let same = |(issuer, certificates): &(Issuer, Vec<Wanted>)| {
+                *issuer == known.issuer && ids(certificates).eq(ids(&known.certificates))
+            };
+            match next.iter().position(same) {
+                Some(at) => {
+                    next.swap_remove(at);
+                    running.push(known);
+                }
+                None => end(known.task).await,
+            }
+        }
+        for (issuer, certificates) in next {
+            let task = IssuerTask::new(issuer.clone(), &certificates, Rc::clone(&traffic));
+            let task = tokio::task::spawn_local(task.run());
+            running.push(Running { issuer, certificates, task });
+        }
+        if configs.changed().await.is_err() {
+            break;
+        }
+    }
+    for known in running {
+        end(known.task).await;
+    }
+}
+
+/// Ends a task; when this returns, it has released its lock.
+async fn end(task: JoinHandle<()>) {
+    task.abort();
+    let _ = task.await;
+}
+
+/// Returns the issuers of a configuration with what is ordered from each.
+fn wanted_of(config: &Config) -> Vec<(Issuer, Vec<Wanted>)> {
+    let acme = &config.http.acme;
+    let of = |number: usize| acme.certificates.iter().filter(move |wanted| wanted.issuer == number).cloned();
+    let all = acme.issuers.iter().enumerate();
+    let all = all.map(|(number, issuer)| (issuer.clone(), of(number).collect::<Vec<_>>()));
+    all.filter(|(_, certificates)| !certificates.is_empty()).collect()
+}
+
+fn ids(certificates: &[Wanted]) -> impl Iterator<Item = &Arc<str>> {
+    certificates.iter().map(|wanted| &wanted.id)
+}
+
+/// What is known of a certificate.
+struct Certificate {
+    wanted: Wanted,
+    seed: u64,
+    /// Its file in the folder.
+    file: String,
+    key_file: String,
+    /// When the file was changed that is in force.
+    changed: Option<SystemTime>,
+    facts: Option<CertificateFacts>,
+    window: Option<Window>,
+    /// When the issuer is asked for the window.
+    window_at_s: u64,
+    due_s: u64,
+    failures: u32,
+}
+
+impl Certificate {
+    fn new(wanted: &Wanted) -> Certificate {
+        let seed = xxhash_rust::xxh3::xxh3_64(wanted.id.as_bytes());
+        let first = wanted.identifiers.first().map(ToString::to_string).unwrap_or_default();
+        let name = folder::file_name(&first, seed);
+        Certificate {
+            wanted: wanted.clone(),
+            seed,
+            file: format!("{name}.pem"),
+            key_file: format!("{name}.key"),
+            changed: None,
+            facts: None,
+            window: None,
+            window_at_s: 0,
+            due_s: 0,
+            failures: 0,
+        }
+    }
+
+    fn names(&self) -> String {
+        let names: Vec<String> = self.wanted.identifiers.iter().map(ToString::to_string).collect();
+        names.join(", ")
+    }
+
+    /// Notes what is in force.
+    fn set(&mut self, facts: CertificateFacts) {
+        (self.window, self.window_at_s, self.failures) = (None, 0, 0);
+        self.due_s = schedule::renewal_s(&facts, None, self.seed);
+        self.facts = Some(facts);
+    }
+
+    /// Notes a failure; returns for how long there is no other attempt.
+    fn failed(&mut self, failure: &Failure, now_s: u64) -> u64 {
+        self.failures = self.failures.saturating_add(1);
+        self.due_s = schedule::retry_s(now_s, self.failures, failure.cause, failure.retry_after_s, self.seed);
+        self.due_s - now_s
+    }
+}
+
+struct IssuerTask {
+    issuer: Issuer,
+    certificates: Vec<Certificate>,
+    traffic: Rc<dyn Traffic>,
+    account: Option<(Account, IssuerClient)>,
+    /// Until when the issuer is left alone, and after how many failures.
+    pause: (u64, u32),
+}
+
+impl IssuerTask {
+    fn new(issuer: Issuer, certificates: &[Wanted], traffic: Rc<dyn Traffic>) -> IssuerTask {
+        let certificates = certificates.iter().map(Certificate::new).collect();
+        IssuerTask { issuer, certificates, traffic, account: None, pause: (0, 0) }
+    }
+
+    fn log(&self, level: Level, text: std::fmt::Arguments<'_>) {
+        self.traffic.log(level, &format!("acme issuer \"{}\": {text}", self.issuer.name));
+    }
+
+    async fn run(mut self) {
+        let Some(path) = self.issuer.state.clone() else { return self.order_all(None).await };
+        let folder = loop {
+            match Folder::open(&path) {
+                Ok(folder) => break folder,
+                Err(error) => {
+                    let path = path.display();
+                    self.log(Level::Error, format_args!("\"{path}\" cannot be used: {error}"));
+                    sleep(Duration::from_secs(MOST_S)).await;
+                }
+            }
+        };
+        if folder.is_open_to_others() {
+            let path = path.display();
+            self.log(Level::Warn, format_args!("others may look into \"{path}\"; make it 0700"));
+        }
+        self.load(&folder);
+        let _lock = self.follow(&folder).await;
+        // The one before may have ordered meanwhile, or ended in the middle of it.
+        self.load(&folder);
+        folder.clear_challenges();
+        self.order_all(Some(&folder)).await;
+    }
+
+    /// Serves what another process orders, until it has released its lock.
+    async fn follow(&mut self, folder: &Folder) -> Lock {
+        let mut follower = None;
+        let mut proofs: HashMap<String, Proof> = HashMap::new();
+        loop {
+            match folder.lock() {
+                Ok(Some(lock)) => return lock,
+                Ok(None) => {}
+                Err(error) => {
+                    self.log(Level::Error, format_args!("its folder cannot be locked: {error}"));
+                    sleep(Duration::from_secs(MOST_S)).await;
+                }
+            }
+            if follower.is_none() {
+                self.log(Level::Notice, format_args!("another process orders its certificates"));
+                follower = folder.follow().ok();
+            }
+            let files = folder.challenges();
+            proofs.retain(|file, _| files.contains(file));
+            for file in files {
+                if !proofs.contains_key(&file)
+                    && let Some(proof) = proof::adopt(folder, &file, &self.traffic)
+                {
+                    proofs.insert(file, proof);
+                }
+            }
+            self.load(folder);
+            sleep(LOOK).await;
+        }
+    }
+
+    /// Puts the certificates in force that the folder has and that are new.
+    fn load(&mut self, folder: &Folder) {
+        for at in 0..self.certificates.len() {
+            let known = &self.certificates[at];
+            let changed = folder.changed(&known.file);
+            if changed.is_none() || changed == known.changed {
+                continue;
+            }
+            let place = folder.path(&known.file).display().to_string();
+            let installed = match folder.read(&known.file) {
+                Ok(Some(pem)) => self.traffic.install(&known.wanted, &place, &pem),
+                Ok(None) => continue,
+                Err(error) => Err(error.to_string()),
+            };
+            let known = &mut self.certificates[at];
+            known.changed = changed;
+            match installed {
+                Ok(facts) => known.set(facts),
+                Err(why) => self.log(Level::Error, format_args!("\"{place}\" cannot be used: {why}")),
+            }
+        }
+    }
+
+    /// Orders each certificate when it is due. Does not end.
+    async fn order_all(&mut self, folder: Option<&Folder>) {
+        loop {
+            let now = now_s();
+            let next = (0..self.certificates.len()).min_by_key(|at| self.certificates[*at].due_s);
+            let Some(at) = next else { return };
+            let due_s = self.certificates[at].due_s;
+            let asks = (0..self.certificates.len()).find(|at| {
+                let known = &self.certificates[*at];
+                known.facts.is_some() && known.window_at_s <= now
+            });
+            if now < self.pause.0 {
+                sleep(Duration::from_secs((self.pause.0 - now).min(MOST_S))).await;
+            } else if due_s <= now {
+                self.attempt(at, folder).await;
+            } else if let Some(at) = asks {
+                self.ask_window(at, folder).await;
+            } else {
+                let windows = self.certificates.iter().filter(|known| known.facts.is_some());
+                let window_s = windows.map(|known| known.window_at_s).min().unwrap_or(u64::MAX);
+                sleep(Duration::from_secs((due_s.min(window_s) - now).clamp(1, MOST_S))).await;
+            }
+        }
+    }
+
+    /// Orders a certificate and puts it in force, or notes when to try again.
+    async fn attempt(&mut self, at: usize, folder: Option<&Folder>) {
+        let names = self.certificates[at].names();
+        self.log(Level::Notice, format_args!("ordering a certificate for {names}"));
+        let ordered = match timeout(ORDER, self.order(at, folder)).await {
+            Ok(ordered) => ordered,
+            Err(_) => Err(Failure::unreachable("the order took too long")),
+        };
+        match ordered {
+            Ok(until_s) => {
+                self.pause = (0, 0);
+                let until = http::date::http_date(until_s);
+                let until = String::from_utf8_lossy(&until);
+                self.log(
+                    Level::Notice,
+                    format_args!("the certificate for {names} is in use, valid until {until}"),
+                );
+            }
+            Err(failure) => {
+                // It may have gone with what it belongs to.
+                self.account = None;
+                let now = now_s();
+                let wait_s = match failure.cause {
+                    Cause::Refused => self.certificates[at].failed(&failure, now),
+                    cause => {
+                        let (until_s, failures) = &mut self.pause;
+                        *failures = failures.saturating_add(1);
+                        let seed = self.certificates[at].seed;
+                        *until_s = schedule::retry_s(now, *failures, cause, failure.retry_after_s, seed);
+                        *until_s - now
+                    }
+                };
+                let text = &failure.text;
+                self.log(
+                    Level::Error,
+                    format_args!("no certificate for {names}: {text}; next attempt in {wait_s}s"),
+                );
+            }
+        }
+    }
+
+    async fn open_account(&mut self, folder: Option<&Folder>) -> Result<(Account, IssuerClient), Failure> {
+        if let Some((account, client)) = &self.account {
+            return Ok((account.clone(), client.clone()));
+        }
+        let config = self.traffic.client_config(&self.issuer).map_err(Failure::refused)?;
+        let client = IssuerClient::new(config);
+        let account = account::open(&self.issuer, folder, &client).await?;
+        self.account = Some((account.clone(), client.clone()));
+        Ok((account, client))
+    }
+
+    /// Orders a certificate; returns until when it is valid.
+    async fn order(&mut self, at: usize, folder: Option<&Folder>) -> Result<u64, Failure> {
+        let (account, client) = self.open_account(folder).await?;
+        let known = &self.certificates[at];
+        // Where a suggestion came from, the issuer knows what is replaced. If it disagrees, the next attempt does without.
+        let replaces = known.facts.as_ref().filter(|_| known.window.is_some() && known.failures == 0);
+        let task = OrderTask {
+            issuer: &self.issuer,
+            wanted: &known.wanted,
+            key_file: &known.key_file,
+            account: &account,
+            client: &client,
+            folder,
+            traffic: &self.traffic,
+            replaces,
+        };
+        let pem = task.run().await?;
+        let wanted = known.wanted.clone();
+        let place = match folder {
+            Some(folder) => {
+                let path = folder.path(&known.file).display().to_string();
+                folder
+                    .write(&known.file, &pem)
+                    .map_err(|error| Failure::refused(format!("\"{path}\" cannot be written: {error}")))?;
+                folder.remove(&known.key_file);
+                path
+            }
+            None => format!("acme:{}", known.names()),
+        };
+        let facts = self.traffic.install(&wanted, &place, &pem);
+        let facts =
+            facts.map_err(|why| Failure::refused(format!("what it has issued cannot be used: {why}")))?;
+        let known = &mut self.certificates[at];
+        known.changed = folder.and_then(|folder| folder.changed(&known.file));
+        let until_s = facts.until_s;
+        known.set(facts);
+        Ok(until_s)
+    }
+
+    /// Asks the issuer when to renew.
+    async fn ask_window(&mut self, at: usize, folder: Option<&Folder>) {
+        let opened = self.open_account(folder).await;
+        let known = &mut self.certificates[at];
+        let now = now_s();
+        known.window_at_s = now + WINDOW_RETRY_S;
+        let Some(facts) = known.facts.clone() else { return };
+        let (Ok((account, _)), Some(identifier)) = (opened, order::identifier_of(&facts)) else { return };
+        match account.renewal_info(&identifier).await {
+            Ok((info, again)) => {
+                let seconds = |time_s: i64| u64::try_from(time_s).unwrap_or(0);
+                let window = Window {
+                    start_s: seconds(info.suggested_window.start.unix_timestamp()),
+                    end_s: seconds(info.suggested_window.end.unix_timestamp()),
+                };
+                known.window = Some(window);
+                known.window_at_s = schedule::window_again_s(now, again.as_secs());
+                // After a failure the next attempt has its time.
+                if known.failures == 0 {
+                    known.due_s = schedule::renewal_s(&facts, Some(window), known.seed);
+                }
+            }
+            Err(Error::Unsupported(_)) => known.window_at_s = now + NO_WINDOW_S,
+            Err(_) => {}
+        }
+    }
+}

@@ -1,0 +1,409 @@
+//! The directives of ACME.
+
+use super::names::{self, Identifier};
+use super::{ChallengeKind, Issuer, KeyKind, Wanted, Written};
+use crate::config::{Builder, invalid_choice, invalid_parameter};
+use crate::directive::{Args, Contexts, Directive};
+use crate::modules::ssl::read_file;
+use conf::{Diagnostic, Span, Word};
+
+pub(super) const DIRECTIVES: &[Directive] = &[
+    Directive::new("acme_issuer", Contexts::HTTP, Args::Block(1, 1), "name { … }", issuer)
+        .doc("A server that issues certificates by ACME (RFC 8555): its directory, and what it is told about us.")
+        .example("acme_issuer example { uri https://acme.example.com/directory; accept_terms_of_service; }"),
+    Directive::new(
+        "acme_certificate",
+        Contexts::SERVER,
+        Args::AtLeast(1),
+        "issuer [identifier …] [key=alg[:size]]",
+        certificate,
+    )
+    .doc(
+        "Orders the server's certificate from an issuer, renews it, and gives it to \
+         `ssl_certificate $acme_certificate`. Without identifiers the names of server_name count; `.example.com` is \
+         example.com and www.example.com. key= is ecdsa:256 (the default), ecdsa:384, ecdsa:521, rsa:2048, rsa:3072 \
+         or rsa:4096.",
+    )
+    .example("acme_certificate example shop.example.com;"),
+    Directive::new("acme_shared_zone", Contexts::HTTP, Args::Exactly(1), "zone=name:size", |_, d| {
+        let word = &d.args[0];
+        let size = word.str()?.strip_prefix("zone=").and_then(|zone| zone.split_once(':'));
+        if !size.is_some_and(|(name, size)| !name.is_empty() && conf::value::parse_size(size.as_bytes()).is_some()) {
+            return Err(invalid_parameter(word).help("for example: acme_shared_zone zone=acme:1m;"));
+        }
+        Ok(())
+    })
+    .default("zone=ngx_acme_shared:256k")
+    .doc("Without effect, as certificates take the memory that they need.")
+    .example("acme_shared_zone zone=acme:1m;"),
+];
+
+pub(super) const OF_ISSUERS: &[Directive] = &[
+    Directive::new("uri", Contexts::ACME_ISSUER, Args::Exactly(1), "uri", |b, d| {
+        let word = &d.args[0];
+        let text = word.str()?;
+        let rest = text.strip_prefix("https://").unwrap_or_default();
+        if rest.is_empty() || rest.starts_with(['/', ':']) || text.contains(|c: char| c.is_whitespace()) {
+            return Err(Diagnostic::error(word.span, format!("invalid \"uri\" value \"{text}\""))
+                .help("give the issuer's directory, for example: uri https://acme.example.com/directory;"));
+        }
+        let issuer = last(b);
+        duplicate(!issuer.directory.is_empty(), d)?;
+        issuer.directory = text.to_owned();
+        Ok(())
+    })
+    .doc("The issuer's directory, an https address. An issuer needs one.")
+    .example("uri https://acme.example.com/directory;"),
+    Directive::new("account_key", Contexts::ACME_ISSUER, Args::Exactly(1), "alg[:size] | file", account_key)
+        .default("ecdsa:256")
+        .doc(
+            "The key of the account. ecdsa:256 makes one and keeps it in state_path; a file has one in PEM, ECDSA with \
+             P-256 in PKCS #8. Other kinds are refused.",
+        )
+        .example("account_key account.key;"),
+    Directive::new("challenge", Contexts::ACME_ISSUER, Args::Exactly(1), "http-01 | tls-alpn-01", |b, d| {
+        let word = &d.args[0];
+        last(b).challenge = match word.str()? {
+            "http-01" | "http" => ChallengeKind::Http01,
+            "tls-alpn-01" | "tls-alpn" => ChallengeKind::TlsAlpn01,
+            "dns-01" | "dns" => {
+                return Err(Diagnostic::error(
+                    word.span,
+                    "the challenge \"dns-01\" is not supported by pointsman",
+                )
+                .help("supported are: http-01 and tls-alpn-01"));
+            }
+            _ => return Err(invalid_choice(word).help("supported are: http-01 and tls-alpn-01")),
+        };
+        Ok(())
+    })
+    .default("http-01")
+    .doc(
+        "How the issuer is shown that a name is ours: http-01 by a text over HTTP at port 80 (any server of the \
+         address answers), tls-alpn-01 in a handshake at port 443.",
+    )
+    .example("challenge tls-alpn-01;"),
+    Directive::new("common_name_in_csr", Contexts::ACME_ISSUER, Args::Flag, "on | off", |b, d| {
+        last(b).common_name = b.flag(d)?;
+        Ok(())
+    })
+    .default("off")
+    .doc("Puts the first name into the subject of the order, too.")
+    .example("common_name_in_csr on;"),
+    Directive::new("contact", Contexts::ACME_ISSUER, Args::AtLeast(1), "URL …", |b, d| {
+        for word in &d.args {
+            let text = word.str()?;
+            // A colon may be in no address without a scheme.
+            let url = if text.contains(':') { text.to_owned() } else { format!("mailto:{text}") };
+            last(b).contacts.push(url);
+        }
+        Ok(())
+    })
+    .doc("How the issuer reaches the owner of the account: mail addresses, or other URLs.")
+    .example("contact admin@example.com;"),
+    Directive::new(
+        "external_account_key",
+        Contexts::ACME_ISSUER,
+        Args::Exactly(2),
+        "kid file",
+        |b, d| {
+            let key = read_file(b, &d.args[1], "external account key")?;
+            let is_base64url = |byte: &u8| byte.is_ascii_alphanumeric() || b"-_=".contains(byte);
+            let text = key.bytes().trim_ascii();
+            if text.is_empty() || !text.iter().all(is_base64url) {
+                let text = format!("the external account key \"{}\" is not base64url", key.name);
+                return Err(Diagnostic::error(d.args[1].span, text)
+                    .help("put the MAC key there as the issuer shows it"));
+            }
+            let kid = d.args[0].str()?.to_owned();
+            duplicate(last(b).external.is_some(), d)?;
+            last(b).external = Some((kid, key));
+            Ok(())
+        },
+    )
+    .doc(
+        "Binds the account to one that the issuer knows by other ways: the key's name, and a file with the key in \
+         base64url, or data: with the key itself.",
+    )
+    .example("external_account_key kid-1 eab.key;"),
+    Directive::new("profile", Contexts::ACME_ISSUER, Args::Between(1, 2), "name [require]", |b, d| {
+        let required = match d.args.get(1) {
+            None => false,
+            Some(word) if word.text() == "require" => true,
+            Some(word) => return Err(invalid_parameter(word).help("profile NAME [require];")),
+        };
+        let name = d.args[0].str()?.to_owned();
+        duplicate(last(b).profile.is_some(), d)?;
+        last(b).profile = Some((name, required));
+        Ok(())
+    })
+    .doc(
+        "The profile of certificates that is asked for, if the issuer has it; with require none is ordered \
+         otherwise.",
+    )
+    .example("profile shortlived;"),
+    Directive::new("ssl_trusted_certificate", Contexts::ACME_ISSUER, Args::Exactly(1), "file", |b, d| {
+        let file = read_file(b, &d.args[0], "CA certificates")?;
+        duplicate(last(b).trusted.is_some(), d)?;
+        last(b).trusted = Some(file);
+        Ok(())
+    })
+    .doc("The authorities that the issuer's own server is verified with; without it, the system's.")
+    .example("ssl_trusted_certificate ca.pem;"),
+    Directive::new("ssl_verify", Contexts::ACME_ISSUER, Args::Flag, "on | off", |b, d| {
+        last(b).verify = b.flag(d)?;
+        Ok(())
+    })
+    .default("on")
+    .doc("Whether the certificate of the issuer's own server is verified.")
+    .example("ssl_verify off;"),
+    Directive::new("state_path", Contexts::ACME_ISSUER, Args::Exactly(1), "path | off", |b, d| {
+        let word = &d.args[0];
+        let path = (word.text() != "off").then(|| b.inputs.prefix.join(word.str().unwrap_or_default()));
+        word.str()?;
+        last(b).state = path;
+        Ok(())
+    })
+    .doc(
+        "The folder for the account, keys and certificates, below the prefix; without it, acme_NAME there. It is made for the worker's user alone. \
+         off keeps them in memory, and orders anew after a restart.",
+    )
+    .example("state_path /var/lib/pointsman/acme;"),
+    Directive::new("accept_terms_of_service", Contexts::ACME_ISSUER, Args::Exactly(0), "", |b, _| {
+        last(b).accepts_terms = true;
+        Ok(())
+    })
+    .doc("Agrees to the issuer's terms of service. Most issuers ask for it.")
+    .example("accept_terms_of_service;"),
+];
+
+/// Returns the issuer whose block is being read.
+fn last<'d>(b: &'d mut Builder<'_>) -> &'d mut Issuer {
+    let at = b.draft.http.acme.issuers.len() - 1;
+    &mut b.draft.http.acme.issuers[at]
+}
+
+fn duplicate(is: bool, d: &conf::Directive) -> Result<(), Diagnostic> {
+    match is {
+        true => {
+            let name = d.name.text();
+            Err(Diagnostic::error(d.name.span, format!("\"{name}\" directive is duplicate")))
+        }
+        false => Ok(()),
+    }
+}
+
+fn issuer(b: &mut Builder<'_>, d: &conf::Directive) -> Result<(), Diagnostic> {
+    let word = &d.args[0];
+    let name = word.str()?;
+    let is_name = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.');
+    if !name.bytes().all(is_name) || name.starts_with('.') || name.is_empty() {
+        return Err(Diagnostic::error(word.span, format!("invalid name \"{name}\" of an issuer"))
+            .help("letters, digits, _, - and ."));
+    }
+    if b.draft.http.acme.issuers.iter().any(|known| *known.name == *name) {
+        return Err(Diagnostic::error(word.span, format!("duplicate acme issuer \"{name}\"")));
+    }
+    b.draft.http.acme.issuers.push(Issuer {
+        name: name.into(),
+        directory: String::new(),
+        contacts: Vec::new(),
+        challenge: ChallengeKind::default(),
+        account_key: None,
+        external: None,
+        trusted: None,
+        verify: true,
+        state: Some(b.inputs.prefix.join(format!("acme_{name}"))),
+        accepts_terms: false,
+        profile: None,
+        common_name: false,
+    });
+    let faults = b.diagnostics.len();
+    b.block(d, Contexts::ACME_ISSUER);
+    let issuer = last(b);
+    if issuer.directory.is_empty() {
+        // A uri that is refused already explains it.
+        return match b.diagnostics.len() == faults {
+            true => Err(Diagnostic::error(word.span, format!("\"uri\" is missing in the issuer \"{name}\""))
+                .help("give its directory, for example: uri https://acme.example.com/directory;")),
+            false => Ok(()),
+        };
+    }
+    if let (Some(_), Some(key)) = (&issuer.external, &issuer.account_key) {
+        return Err(Diagnostic::error(
+            key.span,
+            "a file of \"account_key\" beside \"external_account_key\" is not supported by pointsman",
+        )
+        .help("remove account_key: a key is made, and kept in state_path"));
+    }
+    if !issuer.verify && issuer.trusted.is_some() {
+        let text = "\"ssl_trusted_certificate\" has no effect beside \"ssl_verify off\"";
+        let span = issuer.trusted.as_ref().map(|file| file.span);
+        b.diagnostics.push(Diagnostic::warn(span, text));
+    }
+    same_folder(b, word)
+}
+
+/// Fails if another issuer has the same folder: an account belongs to one of them.
+fn same_folder(b: &Builder<'_>, word: &Word) -> Result<(), Diagnostic> {
+    let Some((last, before)) = b.draft.http.acme.issuers.split_last() else { return Ok(()) };
+    match before.iter().find(|other| last.state.is_some() && other.state == last.state) {
+        Some(other) => {
+            let text =
+                format!("\"state_path\" of \"{}\" is that of the issuer \"{}\"", last.name, other.name);
+            Err(Diagnostic::error(word.span, text).help("give each issuer a folder of its own"))
+        }
+        None => Ok(()),
+    }
+}
+
+fn account_key(b: &mut Builder<'_>, d: &conf::Directive) -> Result<(), Diagnostic> {
+    let word = &d.args[0];
+    let text = word.str()?;
+    match text {
+        "ecdsa" | "ecdsa:256" => return Ok(()),
+        "ecdsa:384" | "ecdsa:521" | "rsa" | "rsa:2048" | "rsa:3072" | "rsa:4096" => {
+            return Err(Diagnostic::error(
+                word.span,
+                format!("\"account_key {text}\" is known to nginx, not supported by pointsman"),
+            )
+            .help("supported is: ecdsa:256, or a file with such a key"));
+        }
+        _ => {}
+    }
+    let file = read_file(b, word, "account key")?;
+    if !file.bytes().windows(27).any(|bytes| bytes == b"-----BEGIN PRIVATE KEY-----") {
+        return Err(Diagnostic::error(word.span, format!("the account key \"{}\" is not in PKCS #8", file.name))
+            .help("convert it: `openssl pkcs8 -topk8 -nocrypt -in old.key -out account.key`; it must be ECDSA with P-256"));
+    }
+    duplicate(last(b).account_key.is_some(), d)?;
+    last(b).account_key = Some(file);
+    Ok(())
+}
+
+fn certificate(b: &mut Builder<'_>, d: &conf::Directive) -> Result<(), Diagnostic> {
+    let Some(server) = b.server_index() else { return Ok(()) };
+    duplicate(b.draft.http.acme.written.iter().any(|known| known.server == server), d)?;
+    let mut key = None;
+    let mut identifiers: Vec<Identifier> = Vec::new();
+    for word in &d.args[1..] {
+        let text = word.str()?;
+        if let Some(kind) = text.strip_prefix("key=") {
+            duplicate(key.is_some(), d)?;
+            key = Some(key_kind(kind).ok_or_else(|| {
+                let names: Vec<&str> = KeyKind::ALL.iter().map(|(name, _)| *name).collect();
+                invalid_parameter(word).help(format!("one of {}", names.join(", ")))
+            })?);
+            continue;
+        }
+        add(&mut identifiers, text, word.span)?;
+    }
+    let issuer = (d.args[0].str()?.to_owned(), d.args[0].span);
+    let key = key.unwrap_or_default();
+    b.draft.http.acme.written.push(Written { server, issuer, identifiers, key, span: d.name.span });
+    Ok(())
+}
+
+fn key_kind(text: &str) -> Option<KeyKind> {
+    match text {
+        "ecdsa" => Some(KeyKind::Ecdsa256),
+        "rsa" => Some(KeyKind::Rsa2048),
+        _ => KeyKind::ALL.iter().find(|(name, _)| *name == text).map(|(_, kind)| *kind),
+    }
+}
+
+fn add(identifiers: &mut Vec<Identifier>, text: &str, span: Span) -> Result<(), Diagnostic> {
+    let read = names::read(text).map_err(|why| {
+        Diagnostic::error(span, format!("invalid identifier of \"acme_certificate\": {why}"))
+            .help("name the hosts that the certificate is for: acme_certificate ISSUER shop.example.com;")
+    })?;
+    for identifier in read {
+        if !identifiers.contains(&identifier) {
+            identifiers.push(identifier);
+        }
+    }
+    Ok(())
+}
+
+/// Gives each server its certificate: issuers and names may come further down.
+pub(super) fn finish(b: &mut Builder<'_>) {
+    let written = std::mem::take(&mut b.draft.http.acme.written);
+    for Written { server, issuer: (name, span), identifiers, key, span: at } in written {
+        let Some(issuer) = b.draft.http.acme.issuers.iter().position(|known| *known.name == *name) else {
+            let known = b.draft.http.acme.issuers.iter().map(|known| &*known.name);
+            let mut fault = Diagnostic::error(span, format!("unknown acme issuer \"{name}\""));
+            if let Some(near) = conf::nearest(&name, known) {
+                fault = fault.help(format!("did you mean \"{near}\"?"));
+            }
+            b.diagnostics.push(fault);
+            continue;
+        };
+        let identifiers = match identifiers.is_empty() {
+            false => Ok(identifiers),
+            true => of_server_names(b, server, at),
+        };
+        match identifiers {
+            Ok(identifiers) => {
+                let names: Vec<String> = identifiers.iter().map(Identifier::to_string).collect();
+                let id = format!("{name} {} {}", key.name(), names.join(",")).into();
+                let wanted = Wanted { issuer, identifiers, key, id };
+                let acme = &mut b.draft.http.acme;
+                let known = acme.certificates.iter().position(|known| *known == wanted);
+                let number = known.unwrap_or_else(|| {
+                    acme.certificates.push(wanted);
+                    acme.certificates.len() - 1
+                });
+                acme.servers.push((server, number));
+            }
+            Err(fault) => b.diagnostics.push(fault),
+        }
+    }
+    check_uses(b);
+}
+
+fn of_server_names(b: &mut Builder<'_>, server: usize, at: Span) -> Result<Vec<Identifier>, Diagnostic> {
+    let mut identifiers = Vec::new();
+    for (name, span) in b.draft.servers[server].names.clone() {
+        let text = String::from_utf8_lossy(&name).into_owned();
+        if text.is_empty() {
+            continue;
+        }
+        if text.starts_with('~') {
+            let text =
+                format!("no certificate is ordered for the regular expression \"{text}\" in server_name");
+            b.diagnostics.push(Diagnostic::warn(span, text));
+            continue;
+        }
+        add(&mut identifiers, &text, span)?;
+    }
+    match identifiers.is_empty() {
+        true => {
+            Err(Diagnostic::error(at, "no identifiers for \"acme_certificate\": the server has no names")
+                .help("give it a server_name, or name them: acme_certificate ISSUER shop.example.com;"))
+        }
+        false => Ok(identifiers),
+    }
+}
+
+/// Checks that who uses `$acme_certificate` has one.
+fn check_uses(b: &mut Builder<'_>) {
+    let mut faults = Vec::new();
+    for (number, server) in b.draft.servers.iter().enumerate() {
+        let own = &server.ssl;
+        let inherited = &b.draft.ssl;
+        let certificates =
+            if own.certificates.written() { &own.certificates } else { &inherited.certificates };
+        let Some(file) = certificates.iter().find(|file| file.is_issued()) else { continue };
+        // Faults of its acme_certificate are said already.
+        if b.draft.http.acme.of_server(number).is_none() && !b.diagnostics.iter().any(Diagnostic::is_error) {
+            faults.push(
+                Diagnostic::error(
+                    file.span,
+                    "\"$acme_certificate\" is empty: the server has no acme_certificate",
+                )
+                .help("name the issuer in the server: acme_certificate ISSUER;"),
+            );
+        }
+    }
+    b.diagnostics.extend(faults);
+}

@@ -1,0 +1,192 @@
+//! Certificates by themselves (ngx_http_acme_module): issuers, what is to be ordered from them, and the answers to HTTP-01.
+//!
+//! Owns what the directives say, and the challenges that requests answer. Must never order anything: the crate `acme` does;
+//! and never look into a certificate or key: the crate `tls` does.
+
+mod directives;
+mod live;
+mod names;
+#[cfg(test)]
+mod tests;
+
+pub use live::AcmeLive;
+pub use names::Identifier;
+
+use super::Module;
+use crate::exchange::Exchange;
+use crate::host::Env;
+use crate::phase::{Content, Phase, Verdict};
+use crate::ssl_file::SslFile;
+use conf::Span;
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// The path below which HTTP-01 asks (RFC 8555, section 8.3).
+const PATH: &[u8] = b"/.well-known/acme-challenge/";
+
+/// How an issuer is shown that a name is ours.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ChallengeKind {
+    /// `http-01`: by a text at a path, over HTTP at port 80.
+    #[default]
+    Http01,
+    /// `tls-alpn-01`: by a certificate, in a handshake at port 443.
+    TlsAlpn01,
+}
+
+impl fmt::Display for ChallengeKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            ChallengeKind::Http01 => "http-01",
+            ChallengeKind::TlsAlpn01 => "tls-alpn-01",
+        })
+    }
+}
+
+/// The kind of a certificate's key.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum KeyKind {
+    /// `ecdsa:256`
+    #[default]
+    Ecdsa256,
+    /// `ecdsa:384`
+    Ecdsa384,
+    /// `ecdsa:521`
+    Ecdsa521,
+    /// `rsa:2048`
+    Rsa2048,
+    /// `rsa:3072`
+    Rsa3072,
+    /// `rsa:4096`
+    Rsa4096,
+}
+
+impl KeyKind {
+    /// Every kind, as directives write it.
+    pub const ALL: [(&'static str, KeyKind); 6] = [
+        ("ecdsa:256", KeyKind::Ecdsa256),
+        ("ecdsa:384", KeyKind::Ecdsa384),
+        ("ecdsa:521", KeyKind::Ecdsa521),
+        ("rsa:2048", KeyKind::Rsa2048),
+        ("rsa:3072", KeyKind::Rsa3072),
+        ("rsa:4096", KeyKind::Rsa4096),
+    ];
+
+    /// Returns the kind as directives write it.
+    pub fn name(self) -> &'static str {
+        KeyKind::ALL.iter().find(|(_, kind)| *kind == self).map_or("", |(name, _)| name)
+    }
+}
+
+/// An `acme_issuer`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Issuer {
+    /// Its name.
+    pub name: Arc<str>,
+    /// Its directory: `uri`.
+    pub directory: String,
+    /// `contact`, each as a URL.
+    pub contacts: Vec<String>,
+    /// `challenge`.
+    pub challenge: ChallengeKind,
+    /// The file of `account_key`; without it one is made.
+    pub account_key: Option<SslFile>,
+    /// `external_account_key`: the key's name and the key, in base64url.
+    pub external: Option<(String, SslFile)>,
+    /// `ssl_trusted_certificate`.
+    pub trusted: Option<SslFile>,
+    /// `ssl_verify`.
+    pub verify: bool,
+    /// `state_path`; `None` is off.
+    pub state: Option<PathBuf>,
+    /// `accept_terms_of_service`.
+    pub accepts_terms: bool,
+    /// `profile`, and whether it is required.
+    pub profile: Option<(String, bool)>,
+    /// `common_name_in_csr`.
+    pub common_name: bool,
+}
+
+/// A certificate to be ordered. Two that are equal are one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Wanted {
+    /// The issuer: an index into [`AcmeSettings::issuers`].
+    pub issuer: usize,
+    /// What it is for.
+    pub identifiers: Vec<Identifier>,
+    /// The kind of its key.
+    pub key: KeyKind,
+    /// All of that as a text: by it the certificate is found in other configurations.
+    pub id: Arc<str>,
+}
+
+/// What a certificate says of itself, as far as its renewal needs it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CertificateFacts {
+    /// From when on it is valid, in seconds since the epoch.
+    pub from_s: u64,
+    /// Until when it is valid.
+    pub until_s: u64,
+    /// The key identifier of the authority that signed it.
+    pub authority_key: Option<Vec<u8>>,
+    /// Its serial number, as DER has it.
+    pub serial: Vec<u8>,
+}
+
+/// An `acme_certificate` as it is written: its names may be those of a `server_name` further down.
+#[derive(Clone, Debug)]
+pub(crate) struct Written {
+    server: usize,
+    issuer: (String, Span),
+    identifiers: Vec<Identifier>,
+    key: KeyKind,
+    span: Span,
+}
+
+/// What the configuration says of ACME.
+#[derive(Clone, Debug, Default)]
+pub struct AcmeSettings {
+    /// The issuers.
+    pub issuers: Vec<Issuer>,
+    /// The certificates, each once.
+    pub certificates: Vec<Wanted>,
+    /// Which of them a server has: indices into the servers and into `certificates`.
+    servers: Vec<(usize, usize)>,
+    /// What changes meanwhile.
+    pub live: AcmeLive,
+    written: Vec<Written>,
+}
+
+impl AcmeSettings {
+    /// Returns the certificate of a server, by the server's number.
+    pub fn of_server(&self, server: usize) -> Option<&Wanted> {
+        let (_, certificate) = self.servers.iter().find(|(known, _)| *known == server)?;
+        self.certificates.get(*certificate)
+    }
+}
+
+/// The module.
+pub static MODULE: Module = Module {
+    // As early as possible, so that no setting of a server is in the way.
+    handlers: &[(Phase::PostRead, answer)],
+    finish: Some(directives::finish),
+    ..Module::new("acme", &[directives::DIRECTIVES, directives::OF_ISSUERS])
+};
+
+/// Answers HTTP-01, on any server.
+fn answer(exchange: &mut Exchange, env: &mut Env<'_>) -> Verdict {
+    let acme = &env.config.http.acme;
+    if acme.issuers.is_empty() || exchange.method() != b"GET" {
+        return Verdict::Next;
+    }
+    let Some(token) = exchange.request.uri.strip_prefix(PATH) else { return Verdict::Next };
+    let Some(text) = acme.live.answer(token) else { return Verdict::Next };
+    exchange.response.status = 200;
+    exchange.response.content_length = Some(text.len() as u64);
+    exchange.response.set_content_type(b"text/plain");
+    if !exchange.request.body_settled() {
+        exchange.request.discard_wanted = true;
+    }
+    Verdict::Serve(Content::Bytes(text))
+}

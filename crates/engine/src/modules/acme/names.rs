@@ -1,0 +1,57 @@
+//! The names that certificates are ordered for.
+
+use std::fmt;
+use std::net::IpAddr;
+
+/// What a certificate is for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Identifier {
+    /// A host, in lower case.
+    Dns(String),
+    /// An address (RFC 8738).
+    Ip(IpAddr),
+}
+
+impl fmt::Display for Identifier {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Identifier::Dns(name) => f.write_str(name),
+            Identifier::Ip(address) => write!(f, "{address}"),
+        }
+    }
+}
+
+/// Reads an identifier as `acme_certificate` or `server_name` writes it: `.example.com` is two, with `www.` and without.
+///
+/// # Errors
+/// Fails if no certificate can be ordered for it; the text says why.
+pub(super) fn read(text: &str) -> Result<Vec<Identifier>, String> {
+    let bare = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(text);
+    if let Ok(address) = bare.parse::<IpAddr>() {
+        return Ok(vec![Identifier::Ip(address)]);
+    }
+    if text.contains('*') {
+        return Err(format!(
+            "\"{text}\" is a wildcard: it takes the challenge dns-01, which is not supported by pointsman"
+        ));
+    }
+    let host = text.strip_prefix('.').unwrap_or(text).to_ascii_lowercase();
+    if !is_host(&host) {
+        return Err(format!("\"{text}\" is no host name"));
+    }
+    Ok(match text.starts_with('.') {
+        true => vec![Identifier::Dns(format!("www.{host}")), Identifier::Dns(host)],
+        false => vec![Identifier::Dns(host)],
+    })
+}
+
+/// Returns true if a text may be the name of a host (RFC 1123, section 2.1).
+fn is_host(text: &str) -> bool {
+    let is_label = |label: &str| {
+        (1..=63).contains(&label.len())
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+            && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+    };
+    text.len() <= 253 && text.split('.').all(is_label) && text.bytes().any(|byte| !byte.is_ascii_digit())
+}
