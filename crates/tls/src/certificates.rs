@@ -2,8 +2,8 @@
 
 use crate::der;
 use crate::encrypted_key::{self, DecryptFault};
-use crate::issued::Slot;
 use crate::pem;
+use crate::slot::Slot;
 use engine::modules::ssl::CertificateExpiry;
 use engine::ssl_file::SslFile;
 use rustls::crypto::CryptoProvider;

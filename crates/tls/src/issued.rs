@@ -5,6 +5,7 @@
 use crate::certificates;
 use crate::der;
 use crate::pem;
+use crate::slot::Slot;
 use engine::modules::acme::CertificateFacts;
 use rustls::ServerConfig;
 use rustls::crypto::aws_lc_rs;
@@ -16,23 +17,6 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 /// The protocol of TLS-ALPN-01.
 pub const ACME_TLS: &[u8] = b"acme-tls/1";
-
-/// The place of one certificate.
-#[derive(Default)]
-pub(crate) struct Slot(RwLock<Option<Arc<CertifiedKey>>>);
-
-impl Slot {
-    /// Returns what handshakes get from now on, if there is something.
-    pub(crate) fn current(&self) -> Option<Arc<CertifiedKey>> {
-        self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-}
-
-impl fmt::Debug for Slot {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        out.debug_struct("Slot").field("filled", &self.current().is_some()).finish()
-    }
-}
 
 #[derive(Default)]
 struct State {
@@ -66,7 +50,7 @@ impl Issued {
     pub fn install(&self, id: &Arc<str>, pem: &[u8]) -> Result<CertificateFacts, String> {
         let (key, facts) = load(pem)?;
         let slot = self.slot(id);
-        *slot.0.write().unwrap_or_else(PoisonError::into_inner) = Some(key);
+        slot.fill(key);
         Ok(facts)
     }
 

@@ -21,6 +21,7 @@ mod names;
 mod outbound;
 mod pem;
 mod sessions;
+mod slot;
 mod suites;
 #[cfg(test)]
 mod testing;
