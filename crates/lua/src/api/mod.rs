@@ -21,6 +21,7 @@ mod request;
 mod response;
 mod resty;
 mod shared;
+mod subrequest;
 mod switch;
 mod time;
 mod timer;
@@ -29,7 +30,7 @@ mod variable;
 use crate::machine::Area;
 
 /// Every area, in the order in which they are loaded.
-pub static AREAS: [&Area; 17] = [
+pub static AREAS: [&Area; 18] = [
     &constants::AREA,
     &base::AREA,
     &codec::AREA,
@@ -44,6 +45,7 @@ pub static AREAS: [&Area; 17] = [
     &body::AREA,
     &output::AREA,
     &control::AREA,
+    &subrequest::AREA,
     &timer::AREA,
     &absent::AREA,
     &resty::AREA,

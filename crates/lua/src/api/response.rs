@@ -37,7 +37,6 @@ pub(super) static AREA: Area = Area {
             "The answer's headers; nil removes one, a list sets several values.",
         ),
         field("ngx.headers_sent", Phases::REQUEST, "Whether the answer's head is sent."),
-        field("ngx.is_subrequest", Phases::REQUEST, "Always false: there are no subrequests."),
     ],
     source: include_str!("../lua/response.lua"),
     table: FunctionTable::of(&FUNCTIONS),

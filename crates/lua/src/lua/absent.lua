@@ -19,7 +19,6 @@ end
 
 for _, path in ipairs {
     "thread.spawn", "thread.wait", "thread.kill",
-    "location.capture", "location.capture_multi",
     "socket.tcp", "socket.udp", "socket.connect", "socket.stream",
     "req.socket", "run_worker_thread",
 } do

@@ -152,7 +152,7 @@ function support.getters.ctx()
     local request = tonumber(bridge.request)
     local ctx = ctxs[request]
     if not ctx then
-        ctx = {}
+        ctx = support.given_ctx() or {}
         ctxs[request] = ctx
         bridge.touched = 1
     end

@@ -36,6 +36,7 @@ function req.get_method()
 end
 
 local METHODS = {}
+support.methods = METHODS
 for _, name in ipairs {
     "GET", "HEAD", "POST", "PUT", "DELETE", "MKCOL", "COPY", "MOVE", "OPTIONS", "PROPFIND", "PROPPATCH",
     "LOCK", "UNLOCK", "PATCH", "TRACE",

@@ -43,11 +43,6 @@ function getters.headers_sent()
     return c_headers_sent(bridge) == 1
 end
 
-function getters.is_subrequest()
-    check_request()
-    return false
-end
-
 local function get(_, name)
     check_request()
     if type(name) ~= "string" then

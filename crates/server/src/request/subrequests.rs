@@ -46,6 +46,8 @@ impl Drop for InnerState {
 struct Served {
     exchange: Box<Exchange>,
     is_whole: bool,
+    /// Its end of the pipe: dropping it drops what was not read.
+    _stream: Stream,
 }
 
 /// A request inside another one, while it is served.
@@ -122,7 +124,7 @@ impl Inner {
     }
 
     fn into_response(self, cx: &mut RequestCx<'_>) -> Option<Subresponse> {
-        let Served { mut exchange, is_whole } = self.ended?;
+        let Served { mut exchange, is_whole, .. } = self.ended?;
         subrequest::end(&mut exchange, cx.exchange, self.variables);
         Some(Subresponse { exchange, body: self.body, is_whole: is_whole && self.dropped == 0 })
     }
@@ -148,7 +150,7 @@ async fn serve(
     let is_whole = run(&mut cx).await;
     client.read_buffer.release(&thread.buffers);
     drop(open);
-    Served { exchange, is_whole }
+    Served { exchange, is_whole, _stream: client.stream }
 }
 
 impl RequestCx<'_> {
