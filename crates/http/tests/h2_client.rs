@@ -5,7 +5,7 @@
 use hyper::body::Bytes;
 use hyper::http::{HeaderMap, Request, Version};
 use pointsman_http::h2::hpack::{encode_field, encode_status};
-use pointsman_http::h2::{H2Connection, H2Limits, ReadContext, Received};
+use pointsman_http::h2::{H2Connection, H2Limits, HeadSlot, ReadContext, Received};
 use pointsman_http::{HeadLimits, Known, RequestHead};
 use std::collections::BTreeMap;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
@@ -45,8 +45,7 @@ fn receive(connection: &mut H2Connection, echoes: &mut BTreeMap<u32, Echo>, inpu
     let mut head = RequestHead::new();
     loop {
         let mut cx = ReadContext {
-            head: &mut head,
-            head_limits: &HeadLimits::default(),
+            heads: HeadSlot::Request { head: &mut head, limits: &HeadLimits::default() },
             scratch: &mut Vec::new(),
             now_ms: 0,
         };

@@ -5,7 +5,7 @@
 
 use crate::dice::cuts;
 use http::h2::frame::{self, PREFACE};
-use http::h2::{ErrorCode, H2Connection, H2Limits, ReadContext, Received};
+use http::h2::{ErrorCode, H2Connection, H2Limits, HeadSlot, ReadContext, Received};
 use http::{HeadLimits, RequestHead};
 use std::collections::BTreeMap;
 
@@ -29,7 +29,11 @@ fn read(input: &[u8], ends: &[usize]) -> Seen {
     for &end in ends {
         loop {
             let head_limits = &HeadLimits::default();
-            let mut cx = ReadContext { head: &mut head, head_limits, scratch: &mut scratch, now_ms: 7 };
+            let mut cx = ReadContext {
+                heads: HeadSlot::Request { head: &mut head, limits: head_limits },
+                scratch: &mut scratch,
+                now_ms: 7,
+            };
             let unread = &input[at..end];
             let step = match connection.receive(unread, &mut cx) {
                 Ok(step) => step,

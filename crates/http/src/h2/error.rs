@@ -39,7 +39,7 @@ pub enum ErrorCode {
 pub struct ConnectionFault {
     /// The code that GOAWAY names.
     pub code: ErrorCode,
-    /// The words of the error log, behind `client `.
+    /// The words of the error log, behind `client ` or `upstream `.
     pub words: &'static str,
 }
 

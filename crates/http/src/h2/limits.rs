@@ -1,4 +1,4 @@
-//! What a client may cost, whatever the configuration says.
+//! What a peer may cost, whatever the configuration says.
 
 /// What the configuration says about a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,6 +22,12 @@ const MAX_LIST_BYTES: usize = 32 << 10;
 
 /// The most CONTINUATION frames of a header block: 8 frames are 128 KiB, and no list that is allowed needs as much.
 pub(crate) const MAX_CONTINUATIONS: u8 = 8;
+
+/// The same for a response, whose sender is asked for it.
+pub(crate) const MAX_RESPONSE_CONTINUATIONS: u8 = 128;
+
+/// The most bytes of a header block.
+pub(crate) const MAX_BLOCK_BYTES: usize = 256 << 10;
 
 /// The most bytes of control frames that wait to be sent.
 pub(crate) const MAX_CONTROL_BYTES: usize = 64 << 10;
@@ -52,6 +58,11 @@ impl Allowance {
     /// Frames that carry nothing: 2,000, and 1,000 a second beside those that answer to what was sent.
     pub(crate) const fn of_idle_frames() -> Allowance {
         Allowance::new(2_000, 1_000)
+    }
+
+    /// The same for an upstream, which may answer to each part of a body with several of them.
+    pub(crate) const fn of_an_upstream_s_idle_frames() -> Allowance {
+        Allowance::new(20_000, 10_000)
     }
 
     /// Uses one; returns false if none is left.

@@ -12,7 +12,7 @@ mod limits;
 mod pieces;
 mod window;
 
-pub use connection::{H2Connection, ReadContext, ReceiveStep, Received};
+pub use connection::{H2Connection, HeadSlot, ReadContext, ReceiveStep, Received};
 pub use error::{ConnectionFault, ErrorCode};
 pub use limits::H2Limits;
 pub use pieces::{PIECE_HEADER_BYTES, PieceHeader, PieceKind};

@@ -1,4 +1,4 @@
-//! Streams that end for a fault of the client.
+//! Streams that end for a fault of the peer.
 
 use super::received::Received;
 use super::state::H2Connection;
@@ -11,7 +11,7 @@ pub(super) const WRONG_LENGTH: &str = "sent a body whose length is not its Conte
 pub(super) const ON_ITSELF: &str = "made a stream depend on itself";
 
 impl H2Connection {
-    /// Ends an open stream for a fault of the client (RFC 9113 §5.4.2).
+    /// Ends an open stream for a fault of the peer (RFC 9113 §5.4.2).
     pub(super) fn break_stream(
         &mut self,
         stream: u32,
@@ -21,7 +21,7 @@ impl H2Connection {
     ) -> Result<Received, ConnectionFault> {
         self.count_reset(now_ms)?;
         self.reset(stream, code);
-        Ok(Received::Gone { stream, words })
+        Ok(Received::Gone { stream, words, code: None })
     }
 
     /// Resets a stream that was never opened, or is closed.

@@ -1,13 +1,13 @@
-//! Header blocks from the client: heads of requests, and trailers.
+//! Header blocks: heads of requests, and trailers.
 
 use super::faults::{CLOSED, ON_ITSELF, WRONG_LENGTH};
-use super::received::{ReadContext, Received};
-use super::state::{H2Connection, PartialBlock};
-use super::streams::{Closed, OpenStream};
+use super::received::{HeadSlot, ReadContext, Received};
+use super::state::{H2Connection, PartialBlock, Side};
+use super::streams::{Closed, OpenStream, ResponseState};
 use crate::h2::error::{ConnectionFault, ErrorCode};
 use crate::h2::frame::{self, FrameHeader};
 use crate::h2::hpack::HpackError;
-use crate::h2::limits::MAX_CONTINUATIONS;
+use crate::h2::limits::{MAX_BLOCK_BYTES, MAX_CONTINUATIONS, MAX_RESPONSE_CONTINUATIONS};
 use crate::h2::window::{INITIAL_WINDOW, Window};
 use crate::request::{H2Head, H2HeadFault};
 
@@ -46,7 +46,8 @@ impl H2Connection {
     ) -> Result<Received> {
         let Some(mut partial) = self.block.take() else { return Ok(Received::Nothing) };
         partial.continuations += 1;
-        if partial.continuations > MAX_CONTINUATIONS {
+        let most = if self.side == Side::Server { MAX_CONTINUATIONS } else { MAX_RESPONSE_CONTINUATIONS };
+        if partial.continuations > most || partial.block.len() + payload.len() > MAX_BLOCK_BYTES {
             return Err(ConnectionFault::flood("sent too many CONTINUATION frames"));
         }
         partial.block.extend_from_slice(payload);
@@ -68,6 +69,9 @@ impl H2Connection {
         depends_on: Option<u32>,
         cx: &mut ReadContext<'_>,
     ) -> Result<Received> {
+        if self.side == Side::Client {
+            return self.take_response_block(id, block, ends, cx);
+        }
         if self.streams.get(id).is_some() {
             return self.take_trailers(id, block, ends, cx);
         }
@@ -77,7 +81,7 @@ impl H2Connection {
                 // What was sent before the client knew is ignored, if it is what could have come.
                 (Closed::ByUs, None) => Ok(Received::Ignored),
                 (Closed::ByUs, Some(_)) => self.refuse_stream(id, ErrorCode::Protocol, cx.now_ms),
-                (Closed::ByClient, _) => Err(ConnectionFault::new(ErrorCode::StreamClosed, CLOSED)),
+                (Closed::ByPeer, _) => Err(ConnectionFault::new(ErrorCode::StreamClosed, CLOSED)),
                 (Closed::Unknown, _) => {
                     Err(ConnectionFault::protocol("opened a stream with a lower number than one before it"))
                 }
@@ -91,7 +95,13 @@ impl H2Connection {
             return Ok(Received::Ignored);
         }
         self.last_stream = id;
-        let mut head = H2Head::new(cx.head, cx.head_limits, self.limits.max_list_bytes);
+        let HeadSlot::Request { head, limits } = &mut cx.heads else {
+            return Err(ConnectionFault::new(
+                ErrorCode::Internal,
+                "opened a stream on a client's connection",
+            ));
+        };
+        let mut head = H2Head::new(head, limits, self.limits.max_list_bytes);
         let decoded = self.decoder.decode(block, cx.scratch, |name, value| head.take(name, value));
         decoded.map_err(undecodable)?;
         if self.streams.len() >= self.limits.max_streams as usize {
@@ -103,31 +113,37 @@ impl H2Connection {
             Err(H2HeadFault::Refused(error)) => (None, Some(error)),
             Err(H2HeadFault::Malformed(words)) => {
                 self.refuse_stream(id, ErrorCode::Protocol, cx.now_ms)?;
-                return Ok(Received::Gone { stream: id, words });
+                return Ok(Received::Gone { stream: id, words, code: None });
             }
         };
         if depends_on == Some(id) {
             self.refuse_stream(id, ErrorCode::Protocol, cx.now_ms)?;
-            return Ok(Received::Gone { stream: id, words: ON_ITSELF });
+            return Ok(Received::Gone { stream: id, words: ON_ITSELF, code: None });
         }
         self.streams.open(OpenStream {
             id,
             send: Window::new(self.peer.initial_window),
-            receive: Window::new(match self.peer.has_ours {
-                true => self.limits.initial_window,
-                false => self.limits.initial_window.max(INITIAL_WINDOW),
-            }),
+            receive: self.first_window(),
             held: 0,
             due: 0,
             body_left,
             has_ended: ends,
+            response: ResponseState::Begun,
         });
         self.idle_frames.grant(4);
         Ok(Received::Request { stream: id, ends, refused })
     }
 
-    /// Takes the fields behind a body (RFC 9113 §8.1). They are not kept.
-    fn take_trailers(
+    /// Returns how much may come on a new stream: until the peer knows our settings, it takes the window for the usual one.
+    pub(super) fn first_window(&self) -> Window {
+        Window::new(match self.peer.has_ours {
+            true => self.limits.initial_window,
+            false => self.limits.initial_window.max(INITIAL_WINDOW),
+        })
+    }
+
+    /// Takes the fields behind a body (RFC 9113 §8.1); a request's are not kept.
+    pub(super) fn take_trailers(
         &mut self,
         id: u32,
         block: &[u8],
@@ -148,14 +164,28 @@ impl H2Connection {
             return self.break_stream(id, ErrorCode::Protocol, words, cx.now_ms);
         }
         stream.has_ended = true;
-        Ok(Received::Data { stream: id, range: 0..0, ends: true })
+        Ok(match self.side {
+            Side::Server => Received::Data { stream: id, range: 0..0, ends: true },
+            Side::Client => Received::Trailers { stream: id },
+        })
     }
 
     /// Decodes trailers; returns what is wrong with them.
-    fn decode_trailers(&mut self, block: &[u8], cx: &mut ReadContext<'_>) -> Result<Option<&'static str>> {
+    pub(super) fn decode_trailers(
+        &mut self,
+        block: &[u8],
+        cx: &mut ReadContext<'_>,
+    ) -> Result<Option<&'static str>> {
         let mut fault = None;
         let mut size = 0;
         let max_bytes = self.limits.max_list_bytes;
+        let mut kept = match &mut cx.heads {
+            HeadSlot::Request { .. } => None,
+            HeadSlot::Response { trailers, .. } => {
+                trailers.clear();
+                Some(trailers)
+            }
+        };
         let decoded = self.decoder.decode(block, cx.scratch, |name, value| {
             size += name.len() + value.len() + 32;
             fault = fault.or(match H2Head::check_field(name, value) {
@@ -164,12 +194,15 @@ impl H2Connection {
                 Ok(()) => None,
                 Err(words) => Some(words),
             });
+            if let (Some(kept), None) = (&mut kept, fault) {
+                kept.push(name, value);
+            }
         });
         decoded.map_err(undecodable)?;
         Ok(fault)
     }
 }
 
-fn undecodable(_: HpackError) -> ConnectionFault {
+pub(super) fn undecodable(_: HpackError) -> ConnectionFault {
     ConnectionFault::new(ErrorCode::Compression, "sent a header block that cannot be decoded")
 }

@@ -1,4 +1,4 @@
-//! The server's side of a connection: which frames may come now, what they mean, and what answers them.
+//! A connection of either side: which frames may come now, what they mean, and what answers them.
 //!
 //! [`H2Connection`] takes bytes and says what has happened, a frame at a time; what it has to say itself (SETTINGS, PING,
 //! RST_STREAM, WINDOW_UPDATE, GOAWAY) gathers in [`H2Connection::control`]. The caller sends that, and what
@@ -8,11 +8,12 @@ mod faults;
 mod header_block;
 mod receive;
 mod received;
+mod response_block;
 mod send;
 mod state;
 mod streams;
 
-pub use received::{ReadContext, ReceiveStep, Received};
+pub use received::{HeadSlot, ReadContext, ReceiveStep, Received};
 pub use state::H2Connection;
 
 #[cfg(test)]

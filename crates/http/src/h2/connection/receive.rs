@@ -1,10 +1,10 @@
-//! What comes from the client: each frame is checked against the state of its stream, and changes it.
+//! What comes from the peer: each frame is checked against the state of its stream, and changes it.
 
 use super::faults::{CLOSED, ON_ITSELF, WRONG_LENGTH};
 use super::received::{ReadContext, ReceiveStep, Received};
 use super::send::LAST_PING;
-use super::state::{GoingAway, H2Connection, PartialData, Stage};
-use super::streams::Closed;
+use super::state::{GoingAway, H2Connection, PartialData, Side, Stage};
+use super::streams::{Closed, ResponseState};
 use crate::h2::error::{ConnectionFault, ErrorCode};
 use crate::h2::frame::{
     self, FRAME_HEADER_BYTES, FrameHeader, FrameKind, MAX_PAYLOAD_BYTES, PREFACE, setting,
@@ -26,7 +26,7 @@ impl H2Connection {
     /// consumed and more behind them.
     ///
     /// # Errors
-    /// The connection is over: [`H2Connection::fail`] says so to the client.
+    /// The connection is over: [`H2Connection::fail`] says so to the peer.
     pub fn receive(&mut self, input: &[u8], cx: &mut ReadContext<'_>) -> Result<ReceiveStep> {
         if self.stage == Stage::Preface {
             return self.receive_preface(input);
@@ -58,6 +58,11 @@ impl H2Connection {
             }
             FrameKind::GoAway if header.len < 8 => {
                 return Err(ConnectionFault::size("sent a GOAWAY frame of a wrong size"));
+            }
+            FrameKind::GoAway if self.side == Side::Client => {
+                let number = |at: usize| frame::number(payload.get(at..at + 4)?);
+                let last_stream = number(0).unwrap_or_default() & MAX_WINDOW;
+                Received::GoAway { last_stream, code: number(4).unwrap_or_default() }
             }
             FrameKind::GoAway | FrameKind::Unknown(_) => {
                 self.count_idle(cx.now_ms)?;
@@ -174,6 +179,9 @@ impl H2Connection {
         if stream.has_ended {
             return Ok(Some((ErrorCode::StreamClosed, CLOSED)));
         }
+        if stream.response != ResponseState::Begun {
+            return Ok(Some((ErrorCode::Protocol, "sent a body before the head")));
+        }
         if !stream.receive.take(header.len) {
             return Ok(Some((ErrorCode::FlowControl, "sent more than the stream's window")));
         }
@@ -250,8 +258,8 @@ impl H2Connection {
         if self.streams.get(header.stream).is_none() {
             return Ok(Received::Nothing);
         }
-        self.close(header.stream, Closed::ByClient);
-        Ok(Received::Gone { stream: header.stream, words: RESET })
+        self.close(header.stream, Closed::ByPeer);
+        Ok(Received::Gone { stream: header.stream, words: RESET, code: frame::number(payload) })
     }
 
     fn receive_settings(&mut self, header: FrameHeader, payload: &[u8], now_ms: u64) -> Result<Received> {

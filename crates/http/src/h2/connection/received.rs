@@ -2,7 +2,9 @@
 
 use crate::budget::HeadLimits;
 use crate::error::HeadError;
+use crate::headers::Headers;
 use crate::request::RequestHead;
+use crate::response::ResponseHead;
 use std::ops::Range;
 
 /// How far the input was read, and what that means.
@@ -30,6 +32,20 @@ pub enum Received {
         /// Why it is answered without being looked at further.
         refused: Option<HeadError>,
     },
+    /// A response begins; its head is in the one that the caller gave. Before the final one there may be interim ones.
+    Response {
+        /// Its stream.
+        stream: u32,
+        /// Whether it has no body.
+        ends: bool,
+        /// The size of its header block.
+        block_bytes: usize,
+    },
+    /// The fields behind a response's body came, which end it; they are in the list that the caller gave.
+    Trailers {
+        /// Its stream.
+        stream: u32,
+    },
     /// A part of a body came.
     Data {
         /// Its stream.
@@ -39,12 +55,21 @@ pub enum Received {
         /// Whether the body ends with them.
         ends: bool,
     },
-    /// A stream is over: the client, or a fault of it, has ended it.
+    /// A stream is over: the peer, or a fault of it, has ended it.
     Gone {
         /// The stream.
         stream: u32,
-        /// The words of the error log, behind `client `.
+        /// The words of the error log, behind `client ` or `upstream `.
         words: &'static str,
+        /// The code with which the peer has reset it.
+        code: Option<u32>,
+    },
+    /// The server begins no more streams, and does not look at those that are later than this one.
+    GoAway {
+        /// The last stream that it looks at.
+        last_stream: u32,
+        /// Why, as an error code.
+        code: u32,
     },
     /// More may be sent than before, on some stream.
     Room,
@@ -52,13 +77,30 @@ pub enum Received {
     Ignored,
 }
 
+/// Where heads go: a server reads those of requests, a client those of responses.
+#[derive(Debug)]
+pub enum HeadSlot<'a> {
+    /// The server's side.
+    Request {
+        /// Where the head of the next request goes.
+        head: &'a mut RequestHead,
+        /// What heads may hold.
+        limits: &'a HeadLimits,
+    },
+    /// The client's side.
+    Response {
+        /// Where the head of the response goes.
+        head: &'a mut ResponseHead,
+        /// Where the fields behind its body go.
+        trailers: &'a mut Headers,
+    },
+}
+
 /// The memory that reading needs, and what it may take.
 #[derive(Debug)]
 pub struct ReadContext<'a> {
-    /// Where the head of the next request goes.
-    pub head: &'a mut RequestHead,
-    /// What heads may hold.
-    pub head_limits: &'a HeadLimits,
+    /// Where heads go.
+    pub heads: HeadSlot<'a>,
     /// Memory for strings.
     pub scratch: &'a mut Vec<u8>,
     /// The time in ms, on a clock that does not go back.

@@ -1,12 +1,12 @@
-//! What goes to the client: answers in frames, as its windows allow, and the end of streams and of the connection.
+//! What goes to the peer: messages in frames, as its windows allow, and the end of streams and of the connection.
 
-use super::state::{GoingAway, H2Connection};
-use super::streams::Closed;
+use super::state::{GoingAway, H2Connection, Side};
+use super::streams::{Closed, OpenStream, ResponseState};
 use crate::h2::error::ErrorCode;
 use crate::h2::frame::{self, ACK, END_STREAM, FrameHeader, FrameKind, MAX_PAYLOAD_BYTES};
 use crate::h2::hpack::FORGET_TABLE;
 use crate::h2::limits::MAX_BUFFERED;
-use crate::h2::window::MAX_WINDOW;
+use crate::h2::window::{MAX_WINDOW, Window};
 
 /// How wide a stream's window is once something reads its body.
 const READING_WINDOW: u32 = 64 << 10;
@@ -26,7 +26,30 @@ impl H2Connection {
         self.send.bytes() > 0
     }
 
-    /// Frames a header block: the head of an answer, or its trailers, which end it.
+    /// Begins a request with this header block; returns its stream. `is_bodiless` is so for HEAD: whatever the response's
+    /// head says, no body follows. `None` if the connection takes no more requests.
+    pub fn request(&mut self, block: &[u8], ends: bool, is_bodiless: bool, out: &mut Vec<u8>) -> Option<u32> {
+        let id = if self.last_stream == 0 { 1 } else { self.last_stream + 2 };
+        if self.side == Side::Server || self.is_going_away() || id > MAX_WINDOW {
+            return None;
+        }
+        self.last_stream = id;
+        self.streams.open(OpenStream {
+            id,
+            send: Window::new(self.peer.initial_window),
+            receive: self.first_window(),
+            held: 0,
+            due: 0,
+            body_left: None,
+            has_ended: false,
+            response: ResponseState::Awaited { is_bodiless },
+        });
+        self.idle_frames.grant(4);
+        self.write_head(id, block, ends, out);
+        Some(id)
+    }
+
+    /// Frames a header block: the head of a message, or its trailers, which end it.
     pub fn write_head(&mut self, stream: u32, block: &[u8], ends: bool, out: &mut Vec<u8>) {
         let max_payload = MAX_PAYLOAD_BYTES as usize;
         if std::mem::take(&mut self.peer.table_shrunk) {
@@ -45,7 +68,7 @@ impl H2Connection {
             debug_assert!(false, "more than the windows allow");
             return;
         }
-        // A client answers to data with a frame or two.
+        // A peer answers to data with a frame or two.
         self.idle_frames.grant(2 + taken / 4096);
         let mut rest = data;
         loop {
@@ -59,11 +82,11 @@ impl H2Connection {
         }
     }
 
-    /// Closes a stream whose answer is sent to its end. A client that is still sending is told that it need not
+    /// Closes a stream on which our message is sent to its end. A client that is still sending is told that it need not
     /// (RFC 9113 §8.1).
     pub fn finish(&mut self, stream: u32) {
         match self.stream(stream) {
-            Some(open) if open.has_ended => self.close(stream, Closed::ByClient),
+            Some(open) if open.has_ended => self.close(stream, Closed::ByPeer),
             Some(_) => self.reset(stream, ErrorCode::NoError),
             None => {}
         }
@@ -72,7 +95,7 @@ impl H2Connection {
     /// Resets a stream that is open.
     pub fn reset(&mut self, stream: u32, code: ErrorCode) {
         let Some(open) = self.stream(stream) else { return };
-        let by = if open.has_ended { Closed::ByClient } else { Closed::ByUs };
+        let by = if open.has_ended { Closed::ByPeer } else { Closed::ByUs };
         self.close(stream, by);
         frame::write_reset(&mut self.control, stream, code);
     }

@@ -2,10 +2,17 @@
 
 use super::streams::{OpenStream, StreamTable};
 use crate::h2::error::{ConnectionFault, ErrorCode};
-use crate::h2::frame::{self, setting};
+use crate::h2::frame::{self, PREFACE, setting};
 use crate::h2::hpack::HpackDecoder;
 use crate::h2::limits::{Allowance, H2Limits, MAX_BUFFERED, MAX_CONTROL_BYTES};
 use crate::h2::window::{INITIAL_WINDOW, Window};
+
+/// Which side of a connection this is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Side {
+    Server,
+    Client,
+}
 
 /// How far a connection is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,9 +57,10 @@ pub(super) enum GoingAway {
     Last(u32),
 }
 
-/// The server's side of a connection.
+/// One side of a connection.
 #[derive(Debug)]
 pub struct H2Connection {
+    pub(super) side: Side,
     pub(super) stage: Stage,
     pub(super) limits: H2Limits,
     pub(super) decoder: HpackDecoder,
@@ -66,7 +74,7 @@ pub struct H2Connection {
     pub(super) receive: Window,
     /// Bytes of bodies that have come and were not taken yet.
     pub(super) held: u32,
-    /// What the client's SETTINGS say.
+    /// What the peer's SETTINGS say.
     pub(super) peer: PeerSettings,
     pub(super) data: Option<PartialData>,
     pub(super) block: Option<Box<PartialBlock>>,
@@ -76,7 +84,7 @@ pub struct H2Connection {
     pub(super) control: Vec<u8>,
 }
 
-/// What the client's SETTINGS say.
+/// What the peer's SETTINGS say.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct PeerSettings {
     pub(super) initial_window: u32,
@@ -87,7 +95,8 @@ pub(super) struct PeerSettings {
 }
 
 impl H2Connection {
-    /// Creates a connection whose preface is still to come; what it has to say first is in [`H2Connection::control`].
+    /// Creates the server's side of a connection whose preface is still to come; what it has to say first is in
+    /// [`H2Connection::control`].
     pub fn new(limits: H2Limits) -> H2Connection {
         let mut control = Vec::new();
         frame::write_settings(
@@ -98,9 +107,24 @@ impl H2Connection {
                 (setting::MAX_HEADER_LIST_SIZE, u32::try_from(limits.max_list_bytes).unwrap_or(u32::MAX)),
             ],
         );
+        H2Connection::begin(Side::Server, Stage::Preface, limits, control)
+    }
+
+    /// Creates the client's side of a connection; its preface is in [`H2Connection::control`].
+    pub fn client(limits: H2Limits) -> H2Connection {
+        let mut control = PREFACE.to_vec();
+        frame::write_settings(
+            &mut control,
+            &[(setting::ENABLE_PUSH, 0), (setting::INITIAL_WINDOW_SIZE, limits.initial_window)],
+        );
+        H2Connection::begin(Side::Client, Stage::Settings, limits, control)
+    }
+
+    fn begin(side: Side, stage: Stage, limits: H2Limits, mut control: Vec<u8>) -> H2Connection {
         frame::write_window_update(&mut control, 0, MAX_BUFFERED - INITIAL_WINDOW);
         H2Connection {
-            stage: Stage::Preface,
+            side,
+            stage,
             limits,
             decoder: HpackDecoder::default(),
             streams: StreamTable::default(),
@@ -113,7 +137,10 @@ impl H2Connection {
             data: None,
             block: None,
             resets: Allowance::of_resets(),
-            idle_frames: Allowance::of_idle_frames(),
+            idle_frames: match side {
+                Side::Server => Allowance::of_idle_frames(),
+                Side::Client => Allowance::of_an_upstream_s_idle_frames(),
+            },
             control,
         }
     }
@@ -163,7 +190,7 @@ impl H2Connection {
         }
     }
 
-    /// Counts a stream that the client has reset, or that was reset for its fault.
+    /// Counts a stream that the peer has reset, or that was reset for its fault.
     pub(super) fn count_reset(&mut self, now_ms: u64) -> Result<(), ConnectionFault> {
         match self.resets.take(now_ms) {
             true => Ok(()),
@@ -174,6 +201,8 @@ impl H2Connection {
     /// Ends the connection for a fault: GOAWAY is the last frame (RFC 9113 §5.4.1).
     pub fn fail(&mut self, code: ErrorCode) {
         self.going_away = GoingAway::Last(self.last_stream);
-        frame::write_go_away(&mut self.control, self.last_stream, code);
+        // A client names the last stream that the server has begun: there is none.
+        let last = if self.side == Side::Server { self.last_stream } else { 0 };
+        frame::write_go_away(&mut self.control, last, code);
     }
 }

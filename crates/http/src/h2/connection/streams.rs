@@ -13,20 +13,31 @@ pub(super) struct OpenStream {
     pub(super) receive: Window,
     /// Bytes of the body that have come and were not taken yet.
     pub(super) held: u32,
-    /// Bytes that were taken and that the client does not know of yet.
+    /// Bytes that were taken and that the peer does not know of yet.
     pub(super) due: u32,
     /// How much of the body is still to come, if the head says so.
     pub(super) body_left: Option<u64>,
-    /// The client has sent all of its request.
+    /// The peer has sent all of its message.
     pub(super) has_ended: bool,
+    /// How a response is read; a request's head has come with its stream.
+    pub(super) response: ResponseState,
+}
+
+/// How far a response is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum ResponseState {
+    /// Its head has not come; whether it has no body, whatever the head says (HEAD).
+    Awaited { is_bodiless: bool },
+    /// Its head has come, or this is a request.
+    Begun,
 }
 
 /// How a stream that is closed came to its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Closed {
-    /// Both sides have ended it, or the client has reset it.
-    ByClient,
-    /// It was reset by us while the client was sending: what it had sent before it knew must be ignored.
+    /// Both sides have ended it, or the peer has reset it.
+    ByPeer,
+    /// It was reset by us while the peer was sending: what it had sent before it knew must be ignored.
     ByUs,
     /// It was never opened, or that was long ago.
     Unknown,
@@ -37,9 +48,9 @@ pub(super) enum Closed {
 pub(super) struct StreamTable {
     /// In the order of their numbers.
     open: Vec<OpenStream>,
-    /// Streams that we have reset while the client was sending, the latest last.
+    /// Streams that we have reset while the peer was sending, the latest last.
     reset: VecDeque<u32>,
-    /// The streams that the client ended last.
+    /// The streams that the peer ended last.
     ended: [u32; 4],
 }
 
@@ -97,7 +108,7 @@ impl StreamTable {
     pub(super) fn closed(&self, id: u32) -> Closed {
         match () {
             () if self.reset.contains(&id) => Closed::ByUs,
-            () if self.ended.contains(&id) => Closed::ByClient,
+            () if self.ended.contains(&id) => Closed::ByPeer,
             () => Closed::Unknown,
         }
     }

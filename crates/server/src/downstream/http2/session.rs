@@ -10,7 +10,7 @@ use crate::request::host::with_env;
 use engine::host::Level;
 use engine::{Exchange, log_line, start_request};
 use http::HeadError;
-use http::h2::{ConnectionFault, ErrorCode, ReadContext, Received};
+use http::h2::{ConnectionFault, ErrorCode, HeadSlot, ReadContext, Received};
 use std::rc::Rc;
 use std::task::{Context, Poll};
 use transport::pipe::{Pipe, PipeBudget};
@@ -241,8 +241,7 @@ impl<'a> Session<'a> {
         let fault = loop {
             let spare = self.spare.get_or_insert_with(|| thread.buffers.lease_exchange());
             let mut read = ReadContext {
-                head: &mut spare.request.head,
-                head_limits: &head_limits,
+                heads: HeadSlot::Request { head: &mut spare.request.head, limits: &head_limits },
                 scratch: &mut scratch,
                 now_ms,
             };
@@ -259,13 +258,15 @@ impl<'a> Session<'a> {
                     let range = consumed.start + range.start..consumed.start + range.end;
                     self.feed(stream, range, ends);
                 }
-                Received::Gone { stream, words } => {
+                Received::Gone { stream, words, .. } => {
                     if let Some(slot) = self.slot(stream) {
                         slot.pipe.break_off();
                     }
                     self.log(words);
                 }
                 Received::Partial | Received::Nothing | Received::Room | Received::Ignored => {}
+                // For clients.
+                Received::Response { .. } | Received::Trailers { .. } | Received::GoAway { .. } => {}
             }
         };
         thread.buffers.give_back_text(scratch);

@@ -1,6 +1,7 @@
 //! The rules of RFC 9113 about frames, one by one, and the limits on what a client may cost.
 
 mod bounds;
+mod client;
 
 use super::*;
 use crate::h2::frame::{
@@ -51,8 +52,7 @@ impl Peer {
         let mut rest = bytes;
         loop {
             let mut cx = ReadContext {
-                head: &mut self.head,
-                head_limits: &HeadLimits::default(),
+                heads: HeadSlot::Request { head: &mut self.head, limits: &HeadLimits::default() },
                 scratch: &mut Vec::new(),
                 now_ms: self.now_ms,
             };
@@ -325,8 +325,7 @@ fn frames_that_may_not_come_end_stream_or_connection() {
         for byte in &bytes {
             pieces.push(*byte);
             let mut cx = ReadContext {
-                head: &mut peer.head,
-                head_limits: &HeadLimits::default(),
+                heads: HeadSlot::Request { head: &mut peer.head, limits: &HeadLimits::default() },
                 scratch: &mut Vec::new(),
                 now_ms: 0,
             };

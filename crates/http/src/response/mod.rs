@@ -4,6 +4,10 @@
 //! `ngx_http_parse_status_line` and `ngx_http_proxy_process_header`: lenient about names, strict about line ends.
 //! It must never look at a body, nor say how long it is: that is `framing`'s.
 
+mod http2;
+
+pub(crate) use http2::H2ResponseHead;
+
 use crate::error::ResponseError;
 use crate::field::{FieldRules, FieldScanner, Step};
 use crate::headers::Headers;
