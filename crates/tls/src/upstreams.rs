@@ -97,11 +97,11 @@ pub struct UpstreamContexts {
 }
 
 /// Returns a digest of the settings that must be equal for locations to share a context.
-fn digest_of(ssl: &ProxySslSettings) -> [u8; 32] {
+fn digest_of(ssl: &ProxySslSettings, is_http2: bool) -> [u8; 32] {
     let mut context = digest::Context::new(&digest::SHA256);
     let versions = *ssl.versions;
-    let flags =
-        [versions.tls12, versions.tls13, *ssl.verify, *ssl.server_name, *ssl.session_reuse].map(u8::from);
+    let flags = [versions.tls12, versions.tls13, *ssl.verify, *ssl.server_name, *ssl.session_reuse, is_http2]
+        .map(u8::from);
     context.update(&flags);
     context.update(&ssl.depth.to_be_bytes());
     let texts = [&ssl.ciphers, &ssl.suites].map(|text| text.as_ref().map(|it| it.text.as_bytes()));
@@ -127,8 +127,9 @@ impl UpstreamContexts {
             if !proxy.pass.as_ref().is_some_and(|pass| pass.over_tls) {
                 continue;
             }
-            let id = digest_of(&proxy.ssl);
-            let build = || context(&proxy.ssl, id, findings).map(Arc::new);
+            let is_http2 = proxy.speaks_http2();
+            let id = digest_of(&proxy.ssl, is_http2);
+            let build = || context(&proxy.ssl, is_http2, id, findings).map(Arc::new);
             let context = known.entry(id).or_insert_with(build).clone();
             locations.resize(at, None);
             locations.push(context);
@@ -142,7 +143,12 @@ impl UpstreamContexts {
     }
 }
 
-fn context(ssl: &ProxySslSettings, id: [u8; 32], findings: &mut Vec<Diagnostic>) -> Option<UpstreamContext> {
+fn context(
+    ssl: &ProxySslSettings,
+    is_http2: bool,
+    id: [u8; 32],
+    findings: &mut Vec<Diagnostic>,
+) -> Option<UpstreamContext> {
     let standard = aws_lc_rs::default_provider();
     let algorithms = standard.signature_verification_algorithms;
     let wanted = WantedSuites {
@@ -169,6 +175,9 @@ fn context(ssl: &ProxySslSettings, id: [u8; 32], findings: &mut Vec<Diagnostic>)
         None => builder.with_no_client_auth(),
     };
     config.enable_sni = *ssl.server_name;
+    if is_http2 {
+        config.alpn_protocols = vec![b"h2".to_vec()];
+    }
     config.resumption = Resumption::disabled();
     let peers = Mutex::default();
     Some(UpstreamContext { config, verifies: *ssl.verify, session_reuse: *ssl.session_reuse, peers, id })

@@ -286,6 +286,12 @@ impl PipeEnd {
         Poll::Pending
     }
 
+    /// Returns true if everything that comes in was read.
+    pub(crate) fn is_at_end(&self) -> bool {
+        let state = self.0.state.borrow();
+        state.has_ended && state.incoming.len() == 0 && !state.is_broken
+    }
+
     pub(crate) fn has_bytes(&self) -> bool {
         let state = self.0.state.borrow();
         state.incoming.len() > 0 || state.is_broken

@@ -211,6 +211,11 @@ impl Stream {
         }
     }
 
+    /// Returns true if the next read will find the end, as far as is known. Only a stream in memory knows.
+    pub fn is_at_end(&self) -> bool {
+        matches!(self, Stream::Piped(pipe) if pipe.is_at_end())
+    }
+
     /// Returns the TLS connection with a client, if it is one.
     pub fn tls(&self) -> Option<&ServerConnection> {
         match self {

@@ -155,13 +155,15 @@ impl<C, K: PartialEq> IdlePool<C, K> {
 
     /// Removes the first connection, from the one used last, for which `is_it` holds: the one that its peer was seen to
     /// close.
-    pub fn remove_where(&mut self, mut is_it: impl FnMut(&C) -> bool) -> Option<C> {
+    pub fn remove_where(&mut self, mut is_it: impl FnMut(&mut C) -> bool) -> Option<C> {
         let mut at = self.newest;
-        while let Some((older, kept)) = self.kept_at(at) {
-            if is_it(&kept.connection) {
+        while let Some(slot) = self.slots.get_mut(at as usize)
+            && let Some(kept) = &mut slot.kept
+        {
+            if is_it(&mut kept.connection) {
                 return self.remove(at);
             }
-            at = older;
+            at = slot.older;
         }
         None
     }
@@ -290,8 +292,8 @@ mod tests {
         let mut closed = Vec::new();
         pool.drain_where(|&key| key == 'b', |connection| closed.push(connection));
         assert_eq!(closed, [4, 1]);
-        assert_eq!(pool.remove_where(|&connection| connection == 2), Some(2));
-        assert_eq!(pool.remove_where(|&connection| connection == 2), None);
+        assert_eq!(pool.remove_where(|connection| *connection == 2), Some(2));
+        assert_eq!(pool.remove_where(|connection| *connection == 2), None);
         closed.clear();
         let spec = KeepaliveSpec { max_idle: 1, ..*pool.spec() };
         pool.reconfigure(spec, 0, |connection| closed.push(connection));

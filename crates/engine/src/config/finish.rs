@@ -6,6 +6,7 @@ use super::{
     AddressServers, Config, ListenAddress, ListenOptions, Listener, Location, LocationId, LocationTable,
     Modifier, NameMatch, Server, ServerId, ServerNames,
 };
+use crate::modules::proxy::{inherit_pass, settle_kind};
 use crate::variables::{self, Definition};
 use conf::Diagnostic;
 use foldhash::fast::RandomState;
@@ -148,10 +149,11 @@ fn inherit(scopes: &mut [Scope]) {
         // An `if` or `limit_except` block is served by what serves the location around it.
         if scope.modifier == Modifier::Unnamed {
             scope.settings.core.content.inherit(&outer[parent].settings.core.content);
-            scope.settings.proxy.inherit_target(&outer[parent].settings.proxy);
+            inherit_pass(&mut scope.settings, &outer[parent].settings);
             scope.settings.lua.inherit_content(&outer[parent].settings.lua);
         }
     }
+    scopes.iter_mut().for_each(|scope| settle_kind(&mut scope.settings));
 }
 
 fn listeners(draft: &Draft) -> Result<Vec<Listener>, Diagnostic> {

@@ -44,14 +44,14 @@ pub struct Settings {
     pub static_files: modules::static_files::FileSettings,
     /// `add_header`, `expires`.
     pub headers: modules::headers::HeaderSettings,
-    /// `limit_conn`.
-    pub limit_conn: modules::limit_conn::LimitConnSettings,
-    /// `limit_req`.
-    pub limit_req: modules::limit_req::LimitReqSettings,
+    /// `limit_conn` and `limit_req`.
+    pub limits: LimitSettings,
     /// Logs.
     pub log: modules::log::LogSettings,
     /// Lua blocks.
     pub lua: modules::lua::LuaSettings,
+    /// `grpc_…`; once the levels have inherited theirs, in `proxy` where they serve a location.
+    pub grpc: modules::proxy::GrpcSettings,
     /// Proxying.
     pub proxy: modules::proxy::ProxySettings,
     /// `set_real_ip_from`.
@@ -79,11 +79,12 @@ impl Settings {
         self.filters.gzip.inherit(&outer.filters.gzip);
         self.headers.inherit(&outer.headers);
         self.headers.inherit_lists(&outer.headers);
-        self.limit_conn.inherit(&outer.limit_conn);
-        self.limit_req.inherit(&outer.limit_req);
+        self.limits.conn.inherit(&outer.limits.conn);
+        self.limits.req.inherit(&outer.limits.req);
         self.log.inherit(&outer.log);
         self.lua.inherit(&outer.lua);
         self.precontent.mirror.inherit(&outer.precontent.mirror);
+        self.grpc.0.inherit(&outer.grpc.0);
         self.proxy.inherit(&outer.proxy);
         self.realip.inherit(&outer.realip);
         self.referer.inherit_lists(&outer.referer);
@@ -107,6 +108,15 @@ pub struct PreContentSettings {
     pub mirror: modules::mirror::MirrorSettings,
     /// `try_files`, which is not inherited.
     pub try_files: modules::try_files::TryFilesSettings,
+}
+
+/// The settings of limits.
+#[derive(Clone, Debug, Default)]
+pub struct LimitSettings {
+    /// `limit_conn`.
+    pub conn: modules::limit_conn::LimitConnSettings,
+    /// `limit_req`.
+    pub req: modules::limit_req::LimitReqSettings,
 }
 
 /// The settings of filters.

@@ -24,6 +24,7 @@ const DIRECTIVES: &[Directive] = &[
     Directive::default_only("ssi_last_modified", HSL, "off", "ssi_last_modified off;"),
     Directive::default_only("msie_refresh", HSL, "off", "msie_refresh off;"),
     Directive::default_only("proxy_bind", HSL, "off", "proxy_bind off;"),
+    Directive::default_only("grpc_bind", HSL, "off", "grpc_bind off;"),
     Directive::default_only("proxy_store", HSL, "off", "proxy_store off;"),
     Directive::default_only("proxy_cache", HSL, "off", "proxy_cache off;"),
     Directive::default_only("proxy_cache_lock", HSL, "off", "proxy_cache_lock off;"),

@@ -147,6 +147,8 @@ const FILLED_IN_LATER: &[(&str, &str)] = &[
     ("proxy_limit_rate", "no rate and a rate of 0 are both without limit"),
     ("proxy_ssl_ciphers", "tls::suites"),
     ("proxy_ssl_name", "proxy::upstream_name"),
+    ("grpc_ssl_ciphers", "tls::suites"),
+    ("grpc_ssl_name", "proxy::upstream_name"),
     ("root", "static files: html under the prefix"),
 ];
 

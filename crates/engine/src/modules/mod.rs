@@ -25,6 +25,7 @@ mod documentation;
 pub mod error_page;
 pub mod events;
 mod forwarded;
+pub mod grpc;
 pub mod gzip;
 pub mod headers;
 pub mod http2;
@@ -130,6 +131,7 @@ pub static MODULES: &[&Module] = &[
     &try_files::MODULE,
     &mirror::MODULE,
     &proxy::MODULE,
+    &grpc::MODULE,
     &status::MODULE,
     &static_files::MODULE,
     &default_only::MODULE,

@@ -9,11 +9,10 @@ use conf::{Diagnostic, Directive};
 
 /// Modules of nginx's that do nothing without the directive that sends requests to an upstream, which is the second name, and
 /// why the others have no effect.
-const MODULES: [(&str, &str, &str); 5] = [
+const MODULES: [(&str, &str, &str); 4] = [
     ("ngx_http_fastcgi_module", "fastcgi_pass", "adjusts fastcgi_pass, which is not supported"),
     ("ngx_http_uwsgi_module", "uwsgi_pass", "adjusts uwsgi_pass, which is not supported"),
     ("ngx_http_scgi_module", "scgi_pass", "adjusts scgi_pass, which is not supported"),
-    ("ngx_http_grpc_module", "grpc_pass", "adjusts grpc_pass, which is not supported"),
     ("ngx_http_memcached_module", "memcached_pass", "adjusts memcached_pass, which is not supported"),
 ];
 
@@ -83,7 +82,6 @@ mod tests {
             "fastcgi_pass_request_headers",
             "uwsgi_buffers",
             "scgi_param",
-            "grpc_set_header",
             "memcached_read_timeout",
             "aio",
             "timer_resolution",
@@ -99,7 +97,7 @@ mod tests {
             "fastcgi_pass_header",
             "fastcgi_bind",
             "uwsgi_ssl_verify",
-            "grpc_ssl_verify_depth",
+            "grpc_bind",
             "mirror",
             "image_filter",
             "auth_request",

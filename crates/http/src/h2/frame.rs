@@ -10,7 +10,7 @@ pub const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// The size of a frame's header.
 pub const FRAME_HEADER_BYTES: usize = 9;
 
-/// The largest payload that a peer may send us: the value that SETTINGS_MAX_FRAME_SIZE has without being sent.
+/// The largest payload that is sent, whatever the peer may take: the value that SETTINGS_MAX_FRAME_SIZE has without being sent.
 pub const MAX_PAYLOAD_BYTES: u32 = 16_384;
 
 /// The stream, or its side, ends with this frame.

@@ -1,13 +1,17 @@
 //! One try of one peer: connect, send the request, read the response's head.
 
+use super::client_body::UploadError;
 use super::connect::connect;
 use super::fault::{UpstreamFault, UpstreamStage};
+use super::http2::wire::H2Fault;
+use super::http2::{self, H2Upload};
 use super::pool::{Picked, UpstreamConn};
 use super::request::ProxyRequest;
 use super::tls::shake_hands;
-use super::upload::{BodySource, Upload, UploadError};
+use super::upload::{BodySource, Upload};
 use crate::request::client::Client;
 use engine::exchange::Body;
+use engine::modules::proxy;
 use http::{BodyFraming, Progress, ResponseError, ResponseHead};
 use std::future::poll_fn;
 use std::io;
@@ -24,6 +28,8 @@ pub(super) struct Response {
     pub(super) began_us: u64,
     /// Whether all of the request was sent before the response came.
     pub(super) uploaded: bool,
+    /// Over HTTP/2 the request's body, of which something may be left to send.
+    pub(super) upload: Option<Box<H2Upload>>,
 }
 
 /// Why a try gave no response. It is logged, unless it is [`UpstreamFault::TimedOut`].
@@ -68,12 +74,17 @@ async fn run(
     request.record().connect_us = Some(now_us - began_us);
     conn.head_bytes = 0;
     let mut head = request.cx.client.thread.buffers.lease_head();
-    let uploaded = exchange_heads(request, &mut conn, &mut head).await?;
+    let mut upload = None;
+    let uploaded = match conn.h2 {
+        None => exchange_heads(request, &mut conn, &mut head).await?,
+        // Boxed: a request over HTTP/1 does not pay for its room.
+        Some(_) => Box::pin(exchange_h2_heads(request, &mut conn, &mut head, &mut upload)).await?,
+    };
     let now_us = request.now_us();
     let record = request.record();
     record.header_us = Some(now_us - began_us);
     record.status = head.status;
-    Ok(Response { conn, head, began_us, uploaded })
+    Ok(Response { conn, head, began_us, uploaded, upload })
 }
 
 impl ProxyRequest<'_, '_> {
@@ -107,7 +118,8 @@ async fn open(request: &mut ProxyRequest<'_, '_>, picked: &Picked) -> Result<Box
             };
         }
         let opened_ms = thread.clock.now().monotonic_ms();
-        stream.map(|stream| Box::new(UpstreamConn::new(stream, opened_ms, count)))
+        let head_size = request.http2.then_some(*request.cx.settings().proxy.buffers.head_size);
+        stream.map(|stream| Box::new(UpstreamConn::new(stream, opened_ms, count, head_size)))
     } else {
         thread.log_full();
         Err(UpstreamFault::NoRoom)
@@ -185,6 +197,66 @@ async fn exchange_heads(
         event => judge(conn, head, event),
     };
     Err(request.failed(fault, stage, sent > 0))
+}
+
+/// The same over HTTP/2. The body goes to `kept`, because it may still be sent when the head has come.
+async fn exchange_h2_heads(
+    request: &mut ProxyRequest<'_, '_>,
+    conn: &mut UpstreamConn,
+    head: &mut ResponseHead,
+    kept: &mut Option<Box<H2Upload>>,
+) -> Result<bool, FailedTry> {
+    if request.streamed && request.cx.client.owes_continue && request.cx.send_continue().await.is_err() {
+        // Logged by the send.
+        let (fault, stage) = (UpstreamFault::ClientLeft, UpstreamStage::SendingRequest);
+        return Err(FailedTry { fault, stage, request_sent: false });
+    }
+    let is_bodiless = request.cx.engine(proxy::sends_head);
+    let settings = request.cx.settings();
+    let (core, proxy) = (&settings.core, &settings.proxy);
+    let (block, rest) = request.head.split_at(request.head_len);
+    let made = proxy.request.body.is_some().then(|| rest.to_vec());
+    let passes = *proxy.request.pass_body && made.is_none();
+    let is_chunked = request.cx.exchange.request.framing == BodyFraming::Chunked;
+    let body = std::mem::replace(&mut request.cx.exchange.request.body, Body::Streaming);
+    let mut upload =
+        Box::new(match passes && request.streamed && matches!(body, Body::Unread | Body::Streaming) {
+            true => H2Upload::streaming(body, if is_chunked { *core.body.max_size } else { 0 }),
+            false => H2Upload::new(body, made, passes),
+        });
+    let asked = http2::H2Request {
+        block,
+        is_bodiless,
+        client_ms: *core.body.timeout_ms,
+        send_ms: *proxy.connection.send_timeout_ms,
+        read_ms: *proxy.connection.read_timeout_ms,
+        max_head: *proxy.buffers.head_size as usize,
+        watch_client: !*proxy.connection.ignore_client_abort && request.cx.client.watches_while_reading(),
+    };
+    let result = http2::exchange_heads(request.cx.client, conn, head, &mut upload, asked).await;
+    request.body_taken |= upload.took_from_client();
+    request.record().sent = request.head_len as u64 + upload.sent;
+    match result {
+        Ok(uploaded) => {
+            request.record().received = conn.head_bytes;
+            *kept = Some(upload);
+            Ok(uploaded)
+        }
+        Err((fault, stage)) => {
+            request.take_body_back(Some(upload));
+            let request_sent = !matches!(fault, UpstreamFault::H2(H2Fault::Unprocessed));
+            Err(request.failed(fault, stage, request_sent))
+        }
+    }
+}
+
+impl ProxyRequest<'_, '_> {
+    /// Takes the request's body back, which is not sent any more.
+    pub(super) fn take_body_back(&mut self, upload: Option<Box<H2Upload>>) {
+        if let Some(upload) = upload {
+            self.cx.exchange.request.body = upload.into_body();
+        }
+    }
 }
 
 struct Limits {
@@ -283,12 +355,7 @@ fn judge(conn: &UpstreamConn, head: &ResponseHead, event: Event) -> (UpstreamFau
         Event::TimedOut { sending: true } => (Fault::TimedOut, SendingRequest),
         Event::TimedOut { sending: false } => (Fault::TimedOut, ReadingHead),
         Event::TooManyInterim => (Fault::TooManyInterim, ReadingHead),
-        Event::UploadFailed(UploadError::Peer(error)) => (Fault::Write(error), SendingRequest),
-        Event::UploadFailed(UploadError::ClientGone) => (Fault::ClientClosed, SendingRequest),
-        Event::UploadFailed(UploadError::TooLarge(before, chunk)) => {
-            (Fault::BodyTooLarge(before, chunk), SendingRequest)
-        }
-        Event::UploadFailed(UploadError::BadBody) => (Fault::BadBody, SendingRequest),
+        Event::UploadFailed(error) => (error.into(), SendingRequest),
         Event::ClientTimedOut => (Fault::ClientTimedOut, SendingRequest),
         Event::ClientGone => (Fault::ClientLeft, SendingRequest),
         Event::Malformed(error) => {

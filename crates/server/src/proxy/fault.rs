@@ -1,6 +1,7 @@
 //! Faults between the server, an upstream and the client: one table from a fault to its log line, its place in the
 //! statistics and what becomes of the try.
 
+use super::http2::wire::H2Fault;
 use crate::context::logs::errno_text;
 use crate::request::send::CUT;
 use engine::host::Level;
@@ -61,6 +62,8 @@ pub(super) enum UpstreamFault {
     TooManyInterim,
     /// The head is malformed; the text says how.
     BadHead(Vec<u8>),
+    /// A request over HTTP/2 is not answered.
+    H2(H2Fault),
     /// The engine does not accept the head, and has logged why if that needs a line.
     NotAccepted(TryFailure),
     /// The body's chunks are malformed.
@@ -101,6 +104,12 @@ pub(super) struct Row {
     pub(super) consequence: Consequence,
 }
 
+impl From<H2Fault> for UpstreamFault {
+    fn from(fault: H2Fault) -> UpstreamFault {
+        UpstreamFault::H2(fault)
+    }
+}
+
 impl UpstreamFault {
     /// Returns the fault's row of the table.
     pub(super) fn row(&self, stage: UpstreamStage) -> Row {
@@ -119,10 +128,10 @@ impl UpstreamFault {
                 (Level::Error, Failure::ConnectTimeout, Peer(TryFailure::Timeout))
             }
             Fault::TimedOut => (Level::Error, Failure::Timeout, Peer(TryFailure::Timeout)),
-            Fault::Closed | Fault::Read(_) | Fault::Write(_) => {
+            Fault::Closed | Fault::Read(_) | Fault::Write(_) | Fault::H2(H2Fault::Unprocessed) => {
                 (Level::Error, Failure::Closed, Peer(TryFailure::Error))
             }
-            Fault::TooManyInterim | Fault::BadHead(_) | Fault::BadChunks => {
+            Fault::TooManyInterim | Fault::BadHead(_) | Fault::BadChunks | Fault::H2(_) => {
                 (Level::Error, Failure::InvalidHeader, Peer(TryFailure::InvalidHeader))
             }
             Fault::NotAccepted(failure @ TryFailure::InvalidHeader) => {
@@ -168,6 +177,10 @@ impl UpstreamFault {
             Fault::Read(error) => format!("recv() {}", failed(error)),
             Fault::Write(error) => format!("writev() {}", failed(error)),
             Fault::TooManyInterim => "upstream sent too many interim responses".to_owned(),
+            Fault::H2(H2Fault::BadFrames(words)) => format!("upstream {words}"),
+            Fault::H2(H2Fault::Rejected(code)) => format!("upstream rejected request with error {code}"),
+            Fault::H2(H2Fault::GoneAway(code)) => format!("upstream sent goaway with error {code}"),
+            Fault::H2(H2Fault::Unprocessed) => "upstream refused request unprocessed".to_owned(),
             Fault::BadChunks => "upstream sent invalid chunked response".to_owned(),
             Fault::ClientLeft => "epoll_wait() reported that client prematurely closed connection, \
                 so upstream connection is closed too"

@@ -4,8 +4,10 @@
 //! everything, both ways.
 
 mod attempt;
+mod client_body;
 mod connect;
 mod fault;
+mod http2;
 pub(crate) mod pool;
 mod relay;
 mod request;
@@ -35,6 +37,9 @@ use std::sync::Arc;
 use upstream::retry::TryFailure;
 use upstream::{Finished, IdleKey, PickError, PickInput, Tried, TryOutcome};
 
+/// What idle connections that speak HTTP/2 have in their tags: no location's number, and no likely digest.
+const HTTP2_TAG: u64 = 1 << 62;
+
 /// Serves a request from the location's upstream.
 pub(crate) async fn serve(cx: &mut RequestCx<'_>) -> Result<(), Unfinished> {
     let mut head = cx.client.thread.buffers.lease_text();
@@ -42,10 +47,11 @@ pub(crate) async fn serve(cx: &mut RequestCx<'_>) -> Result<(), Unfinished> {
     forget_spent_body(cx)?;
     let planned = cx.engine(|exchange, env| {
         let plan = proxy::plan(exchange, env)?;
-        proxy::request_head(exchange, env, &plan, &mut head)?;
-        Ok((plan, proxy::streams_body(exchange, env)))
+        let head_len = proxy::request_head(exchange, env, &plan, &mut head)?;
+        Ok((plan, head_len, proxy::streams_body(exchange, env)))
     });
-    let (plan, streams) = planned.map_err(Unfinished::Status)?;
+    let (plan, head_len, streams) = planned.map_err(Unfinished::Status)?;
+    let http2 = cx.settings().proxy.speaks_http2();
     // A request without a body can be tried again whatever the settings say about bodies.
     let streamed = streams && !cx.client.body.is_done();
     cx.track_choices();
@@ -60,7 +66,8 @@ pub(crate) async fn serve(cx: &mut RequestCx<'_>) -> Result<(), Unfinished> {
         Ok(group) => {
             let tls = UpstreamTls::of(cx, &plan);
             let (body_taken, broken) = Default::default();
-            let mut request = ProxyRequest { cx, head, streamed, body_taken, tls, group: number, broken };
+            let mut request =
+                ProxyRequest { cx, head, head_len, http2, streamed, body_taken, tls, group: number, broken };
             let result = request.try_peers(&plan, &group).await;
             let head = std::mem::take(&mut request.head);
             cx.client.thread.buffers.give_back_text(head);
@@ -219,6 +226,8 @@ impl ProxyRequest<'_, '_> {
         let location = self.cx.exchange.route.location;
         let tag = if group.keeps_per_location() { u64::from(location.0) + 1 } else { 0 };
         let tag = self.tls.as_ref().map_or(tag, |tls| tls.tag.wrapping_add(tag));
+        // What a connection speaks is settled when it is opened.
+        let tag = if self.http2 { tag.wrapping_add(HTTP2_TAG) } else { tag };
         IdleKey { address: picked.address.clone(), tag }
     }
 
@@ -226,7 +235,8 @@ impl ProxyRequest<'_, '_> {
         if !group.keeps_idle() {
             return None;
         }
-        group.take_idle(&self.idle_key(group, picked), self.now_ms())
+        let buffers = &self.cx.client.thread.buffers;
+        group.take_idle(&self.idle_key(group, picked), buffers, self.now_ms())
     }
 
     /// Closes the record of a try without a response, and ends the lease.
@@ -250,7 +260,7 @@ impl ProxyRequest<'_, '_> {
         response: Response,
         progress: Progress,
     ) -> Result<Option<TryFailure>, Unfinished> {
-        let Response { mut conn, mut head, began_us, uploaded } = response;
+        let Response { mut conn, mut head, began_us, uploaded, mut upload } = response;
         let framing = self.cx.engine(|exchange, env| {
             let framing = proxy::framing(exchange, env, &head)?;
             proxy::wanted_retry(exchange, env, &head, progress).map_or(Ok(framing), Err)
@@ -259,6 +269,7 @@ impl ProxyRequest<'_, '_> {
             Ok(framing) => framing,
             Err(failure) => {
                 let stage = UpstreamStage::ReadingHead;
+                self.take_body_back(upload);
                 self.close_record(began_us);
                 self.tried_in_vain(picked, failure, stage);
                 self.broken = Some(UpstreamFault::NotAccepted(failure).row(stage).failure);
@@ -270,10 +281,12 @@ impl ProxyRequest<'_, '_> {
         };
         let disposition = self.cx.engine(|exchange, env| proxy::accept_head(exchange, env, plan, &mut head));
         let result = match disposition {
-            Disposition::Forward => match BodyRelay::new(self, &mut conn, framing, uploaded) {
-                Ok(mut relay) => relay.run().await,
-                Err(unfinished) => Err(unfinished),
-            },
+            Disposition::Forward => {
+                match BodyRelay::new(self, &mut conn, framing, uploaded, upload.as_deref_mut()) {
+                    Ok(mut relay) => relay.run().await,
+                    Err(unfinished) => Err(unfinished),
+                }
+            }
             // The rest of the body would be taken for bytes of the new protocol.
             Disposition::Upgrade if !uploaded => {
                 self.log_fault(&UpstreamFault::EarlyUpgrade, UpstreamStage::Tunnel);
@@ -287,6 +300,7 @@ impl ProxyRequest<'_, '_> {
             }
             Disposition::Error(status) => Err(Unfinished::Status(status)),
         };
+        self.take_body_back(upload);
         self.close_record(began_us);
         let now_ms = self.now_ms();
         let conn_state = &self.cx.client.conn_state;

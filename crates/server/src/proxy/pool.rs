@@ -1,12 +1,13 @@
 //! Upstream groups on a thread: which peer is next, and the idle connections to each.
 
+use super::http2::wire::H2Upstream;
 use crate::context::conn_state::ConnCount;
 use control::PeerState;
 use engine::Config;
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::{Arc, Mutex, PoisonError};
-use transport::buffers::Room;
+use transport::buffers::{Buffers, Room};
 use transport::read_buffer::ReadBuffer;
 use transport::stream::Stream;
 use upstream::{
@@ -25,6 +26,8 @@ pub(crate) struct UpstreamConn {
     pub(crate) opened_ms: u64,
     /// Bytes of the present response's head, interim responses included.
     pub(crate) head_bytes: u64,
+    /// What is said on it beside requests, if it speaks HTTP/2.
+    pub(super) h2: Option<Box<H2Upstream>>,
     /// Small pieces are sent at once (TCP_NODELAY).
     sends_at_once: bool,
     /// It counts among the thread's connections.
@@ -32,16 +35,28 @@ pub(crate) struct UpstreamConn {
 }
 
 impl UpstreamConn {
-    pub(crate) fn new(stream: Stream, opened_ms: u64, upstream_conns: ConnCount) -> UpstreamConn {
-        UpstreamConn {
+    /// Creates one that has carried nothing. It speaks HTTP/2 if there is a size for its heads.
+    pub(super) fn new(
+        stream: Stream,
+        opened_ms: u64,
+        upstream_conns: ConnCount,
+        h2_head_size: Option<u64>,
+    ) -> UpstreamConn {
+        let h2 = h2_head_size.map(|size| Box::new(H2Upstream::new(size as usize)));
+        let mut conn = UpstreamConn {
             stream,
             read_buffer: ReadBuffer::with_room(Room::Answer),
             requests: 0,
             opened_ms,
             head_bytes: 0,
+            h2,
             sends_at_once: false,
             _count: upstream_conns,
+        };
+        if conn.h2.is_some() {
+            conn.send_at_once();
         }
+        conn
     }
 
     /// Sets TCP_NODELAY, so that small pieces do not wait for acknowledgements. A connection that carries one request in one
@@ -53,8 +68,22 @@ impl UpstreamConn {
     }
 
     /// Returns true if it is as quiet as an idle connection must be, neither closed nor with bytes that nothing asked for.
-    fn is_quiet(&self) -> bool {
-        self.read_buffer.is_empty() && self.stream.is_silent()
+    fn is_quiet(&mut self, buffers: &Buffers, now_ms: u64) -> bool {
+        match &mut self.h2 {
+            None => self.read_buffer.is_empty() && self.stream.is_silent(),
+            Some(h2) => {
+                self.stream.is_silent()
+                    || h2.stay_idle(&mut self.stream, &mut self.read_buffer, buffers, now_ms)
+            }
+        }
+    }
+}
+
+impl Drop for UpstreamConn {
+    fn drop(&mut self) {
+        if let Some(h2) = &mut self.h2 {
+            h2.part(&mut self.stream);
+        }
     }
 }
 
@@ -141,10 +170,15 @@ impl ThreadGroup {
     }
 
     /// Takes an idle connection to an address, if there is one that is still usable.
-    pub(crate) fn take_idle(&self, key: &IdleKey, now_ms: u64) -> Option<Box<UpstreamConn>> {
+    pub(crate) fn take_idle(
+        &self,
+        key: &IdleKey,
+        buffers: &Buffers,
+        now_ms: u64,
+    ) -> Option<Box<UpstreamConn>> {
         let mut idle = self.idle.borrow_mut();
-        while let Some(conn) = idle.take(key, now_ms) {
-            if conn.is_quiet() {
+        while let Some(mut conn) = idle.take(key, now_ms) {
+            if conn.is_quiet(buffers, now_ms) {
                 return Some(conn);
             }
         }
@@ -168,11 +202,11 @@ impl ThreadGroup {
         self.spec.keepalive.local
     }
 
-    fn sweep(&self, now_ms: u64) {
+    fn sweep(&self, buffers: &Buffers, now_ms: u64) {
         let mut idle = self.idle.borrow_mut();
         idle.expire(now_ms, drop);
         let is_left = self.is_left(now_ms);
-        while idle.remove_where(|conn| is_left || !conn.is_quiet()).is_some() {}
+        while idle.remove_where(|conn| is_left || !conn.is_quiet(buffers, now_ms)).is_some() {}
     }
 
     /// Notes that a switch with this target was moved. For a while its idle connections stay open only as long as the group
@@ -312,7 +346,7 @@ impl Groups {
     }
 
     /// Closes idle connections that are too old or that the peer closed.
-    pub(crate) fn sweep(&self, now_ms: u64) {
-        self.groups.iter().for_each(|group| group.sweep(now_ms));
+    pub(crate) fn sweep(&self, buffers: &Buffers, now_ms: u64) {
+        self.groups.iter().for_each(|group| group.sweep(buffers, now_ms));
     }
 }

@@ -3,7 +3,9 @@
 //! The fast path is a read, a write, a read: bytes go from the upstream's buffer to the client without a copy. If the
 //! client cannot take them at once and buffering is on, what waits is kept in a [`Spool`], and the upstream is read on.
 
+use super::client_body::UploadError;
 use super::fault::{UpstreamFault, UpstreamStage};
+use super::http2::{H2Upload, next_h2_piece};
 use super::pool::UpstreamConn;
 use super::request::ProxyRequest;
 use super::spool::Spool;
@@ -14,7 +16,7 @@ use engine::host::Level;
 use engine::modules::core;
 use engine::modules::proxy::{self, AnswerFraming};
 use engine::output::{self, Framing};
-use http::{BodyFraming, ChunkError};
+use http::BodyFraming;
 use std::future::poll_fn;
 use std::ops::Range;
 use std::task::Poll;
@@ -29,6 +31,8 @@ pub(super) struct BodyRelay<'r, 'a, 'b> {
     framing: AnswerFraming,
     /// Whether all of the request was sent.
     uploaded: bool,
+    /// What is left of the request to send, over HTTP/2.
+    upload: Option<&'r mut H2Upload>,
     body: BodyReader,
     spool: Spool,
     rules: Rules,
@@ -43,6 +47,8 @@ pub(super) struct BodyRelay<'r, 'a, 'b> {
 struct Rules {
     /// The client may lag behind.
     buffering: bool,
+    /// Over HTTP/2: no more than the peer's window lets come waits for the client.
+    paced: bool,
     /// Available bytes go to the client before any wait, even if they are the head alone.
     at_once: bool,
     /// Lua or another filter must see the bytes.
@@ -81,27 +87,36 @@ impl<'r, 'a, 'b> BodyRelay<'r, 'a, 'b> {
         conn: &'r mut UpstreamConn,
         framing: AnswerFraming,
         uploaded: bool,
+        upload: Option<&'r mut H2Upload>,
     ) -> Result<Self, Unfinished> {
         let began_us = request.now_us();
         let connection = &request.cx.settings().proxy.connection;
         let quitting = request.cx.client.thread.quitting.get();
+        let is_h2 = conn.h2.is_some();
         let (spool, rules) = request.cx.engine(|exchange, env| {
             exchange.response.close |= quitting;
             output::write_head(exchange, env)?;
             let plan = proxy::relay(exchange, env);
             exchange.output.at_once = !plan.buffering || promises_events(exchange);
-            let memory = (plan.buffer_count * plan.buffer_size + plan.head_size) as usize;
+            let paced = is_h2 && !plan.buffering;
+            let memory = match paced {
+                true => usize::MAX,
+                false => (plan.buffer_count * plan.buffer_size + plan.head_size) as usize,
+            };
             let rules = Rules {
-                buffering: plan.buffering && core::limit_rate(exchange, env.config) == 0,
+                // Both directions of HTTP/2 move at the same time: neither may wait for the client.
+                buffering: (plan.buffering || is_h2) && core::limit_rate(exchange, env.config) == 0,
+                paced,
                 at_once: exchange.output.at_once,
                 filtered: output::has_body_filter(exchange, env),
-                limit_rate: plan.limit_rate,
+                limit_rate: if paced { 0 } else { plan.limit_rate },
                 range: plan.range,
                 read_ms: *connection.read_timeout_ms,
                 send_ms: *env.config.location(exchange.route.location).settings.core.send.timeout_ms,
                 watch_client: !*connection.ignore_client_abort,
             };
-            Ok::<_, Unfinished>((Spool::new(memory, plan.max_temp_file_size), rules))
+            let file = if paced { 0 } else { plan.max_temp_file_size };
+            Ok::<_, Unfinished>((Spool::new(memory, file), rules))
         })?;
         // A response is a stream at once where events are promised, else when it has run for a while.
         let stream_from_ms = match promises_events(request.cx.exchange) {
@@ -111,7 +126,19 @@ impl<'r, 'a, 'b> BodyRelay<'r, 'a, 'b> {
         request.cx.client.conn_state.stream_from(stream_from_ms);
         let body = BodyReader::new(framing.body);
         let (position, progress) = (0, None);
-        Ok(BodyRelay { request, conn, framing, uploaded, body, spool, rules, position, began_us, progress })
+        Ok(BodyRelay {
+            request,
+            conn,
+            framing,
+            uploaded,
+            upload,
+            body,
+            spool,
+            rules,
+            position,
+            began_us,
+            progress,
+        })
     }
 
     /// Passes the body on. Returns true if the upstream's connection may be used again.
@@ -131,7 +158,7 @@ impl<'r, 'a, 'b> BodyRelay<'r, 'a, 'b> {
                 let piece = match self.next_piece() {
                     Ok(Some(piece)) => piece,
                     Ok(None) => break,
-                    Err(_) => return Err(self.give_up(UpstreamFault::BadChunks).await),
+                    Err(fault) => return Err(self.give_up(fault).await),
                 };
                 self.pass_on(&piece).await?;
                 if piece.done {
@@ -158,6 +185,11 @@ impl<'r, 'a, 'b> BodyRelay<'r, 'a, 'b> {
     /// Ends a relay whose last piece was passed on.
     async fn end(&mut self) -> Result<bool, Unfinished> {
         let is_quiet = self.conn.read_buffer.is_empty();
+        if self.conn.h2.is_some() {
+            self.finish().await?;
+            let UpstreamConn { h2, stream, .. } = &mut *self.conn;
+            return Ok(h2.as_mut().is_some_and(|h2| h2.finish(stream)) && is_quiet);
+        }
         if matches!(self.framing.body, BodyFraming::Length(_)) && !is_quiet {
             let text =
                 "upstream sent more data than specified in \"Content-Length\" header while reading upstream";
@@ -167,10 +199,14 @@ impl<'r, 'a, 'b> BodyRelay<'r, 'a, 'b> {
         Ok(self.framing.keep_alive && self.uploaded && is_quiet)
     }
 
-    fn next_piece(&mut self) -> Result<Option<Piece>, ChunkError> {
-        let buffer = &mut self.conn.read_buffer;
+    fn next_piece(&mut self) -> Result<Option<Piece>, UpstreamFault> {
+        let now_ms = self.request.now_ms();
+        let UpstreamConn { read_buffer: buffer, h2, .. } = &mut *self.conn;
         let before = buffer.unread().len();
-        let piece = self.body.next(buffer);
+        let piece = match h2 {
+            None => self.body.next(buffer).map_err(|_| UpstreamFault::BadChunks),
+            Some(h2) => next_h2_piece(h2, buffer, now_ms).map_err(UpstreamFault::from),
+        };
         // What came over the wire counts, the framing of chunks too, as in nginx ($upstream_response_length).
         let came = (before - buffer.unread().len()) as u64;
         let record = self.request.record();
@@ -192,7 +228,10 @@ impl<'r, 'a, 'b> BodyRelay<'r, 'a, 'b> {
         self.position += whole.len() as u64;
         let cx = &mut *self.request.cx;
         if piece.done
-            && let Some(trailers) = self.body.trailers()
+            && let Some(trailers) = match &self.conn.h2 {
+                None => self.body.trailers(),
+                Some(h2) => Some(&h2.trailers),
+            }
         {
             cx.engine(|exchange, env| proxy::accept_trailers(exchange, env, trailers));
         }
@@ -262,10 +301,18 @@ impl<'r, 'a, 'b> BodyRelay<'r, 'a, 'b> {
 
     /// Waits for more from the upstream, and sends what waits meanwhile.
     async fn wait(&mut self) -> Event {
-        let BodyRelay { request, conn, spool, rules, progress: last_progress, .. } = self;
+        let BodyRelay { request, conn, upload, spool, rules, progress: last_progress, .. } = self;
         let (client, exchange) = (&mut *request.cx.client, &mut *request.cx.exchange);
         let mut begun = false;
         poll_fn(|cx| {
+            let UpstreamConn { h2, stream, .. } = &mut **conn;
+            if let (Some(h2), Some(upload)) = (h2, upload.as_deref_mut()) {
+                match upload.poll(cx, client, h2, stream) {
+                    // A peer that takes no more may have said why.
+                    Poll::Pending | Poll::Ready(Ok(()) | Err(UploadError::Peer(_))) => {}
+                    Poll::Ready(Err(error)) => return Poll::Ready(Event::Fault(error.into())),
+                }
+            }
             while !spool.is_empty() {
                 let (front, back) = match spool.front() {
                     Ok(front) => front,
@@ -282,7 +329,14 @@ impl<'r, 'a, 'b> BodyRelay<'r, 'a, 'b> {
                 }
             }
             let waiting = !spool.is_empty();
-            let reads = !waiting || spool.has_room();
+            let mut reads = !waiting || spool.has_room();
+            if let Some(h2) = &mut conn.h2 {
+                // The peer's window bounds what comes, and there is more than the body to read.
+                h2.make_room(if rules.paced { spool.len() } else { u64::MAX * u64::from(!reads) });
+                reads = true;
+                // That the peer is gone is seen when it is read.
+                let _ = h2.poll_flush(cx, &mut conn.stream);
+            }
             if reads {
                 match conn.read_buffer.poll_fill(cx, &mut conn.stream, &client.thread.buffers) {
                     Poll::Ready(Ok(0)) => return Poll::Ready(Event::Ended),

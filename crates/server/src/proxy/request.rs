@@ -11,6 +11,10 @@ pub(crate) struct ProxyRequest<'a, 'b> {
     pub(crate) cx: &'a mut RequestCx<'b>,
     /// The request's head as it goes to every peer.
     pub(crate) head: Vec<u8>,
+    /// How long it is; what `proxy_set_body` makes follows it in the same memory.
+    pub(crate) head_len: usize,
+    /// Whether peers are spoken to in HTTP/2: then the head is a header block.
+    pub(crate) http2: bool,
     /// Whether the client's body follows it as it comes.
     pub(crate) streamed: bool,
     /// Whether bytes of the client's own body were passed on: then there can be no other try.

@@ -34,6 +34,11 @@ impl Spool {
         self.memory.is_empty() && self.in_file() == 0
     }
 
+    /// Returns how many bytes wait.
+    pub(crate) fn len(&self) -> u64 {
+        self.memory.len() as u64 + self.in_file()
+    }
+
     /// Returns true if there is room for more.
     pub(crate) fn has_room(&self) -> bool {
         match &self.file {

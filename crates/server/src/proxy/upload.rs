@@ -1,12 +1,12 @@
 //! A request on its way to a peer: its head, and its body from memory, a file or the client.
 
+use super::client_body::{UploadError, next_piece};
 use super::pool::UpstreamConn;
 use crate::request::client::Client;
 use engine::exchange::{Body, BodyFile};
 use std::io;
 use std::ops::Range;
 use std::task::{Context, Poll, ready};
-use transport::body_reader::Piece;
 
 /// Where the rest of the body comes from.
 #[derive(Debug)]
@@ -56,19 +56,6 @@ enum Stage {
     Head,
     Body,
     Done,
-}
-
-/// Why an upload stopped.
-#[derive(Debug)]
-pub(crate) enum UploadError {
-    /// The peer's side failed.
-    Peer(io::Error),
-    /// The client went away before its body was whole.
-    ClientGone,
-    /// The client's body is malformed.
-    BadBody,
-    /// The chunks are larger than a body may be: the bytes before the present one, and its own.
-    TooLarge(u64, u64),
 }
 
 impl<'a> Upload<'a> {
@@ -212,17 +199,4 @@ impl<'a> Upload<'a> {
             }
         }
     }
-}
-
-/// Returns the next piece of the client's body, after a check of the limit (`client_max_body_size`).
-fn next_piece(client: &mut Client, taken: &mut u64, max_body: u64) -> Result<Option<Piece>, UploadError> {
-    let piece = client.body.next(&mut client.read_buffer).map_err(|_| UploadError::BadBody)?;
-    if let Some(piece) = &piece {
-        let chunk = piece.range.len() as u64 + client.body.chunk_left();
-        if max_body > 0 && *taken + chunk > max_body {
-            return Err(UploadError::TooLarge(*taken, chunk));
-        }
-        *taken += piece.range.len() as u64;
-    }
-    Ok(piece)
 }

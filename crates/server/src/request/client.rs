@@ -44,6 +44,16 @@ impl Client {
         }
     }
 
+    /// Returns true if its end can be seen while its body is read: of a stream of many on one connection.
+    pub(crate) fn watches_while_reading(&self) -> bool {
+        self.body.is_done() || matches!(self.stream, Stream::Piped(_))
+    }
+
+    /// Returns true if the body is known to end with the bytes that were read.
+    pub(crate) fn is_body_read(&self) -> bool {
+        matches!(self.body, BodyReader::UntilEnd(_)) && self.read_buffer.is_empty() && self.stream.is_at_end()
+    }
+
     /// Reads more into the buffer; `Ok(0)` is the client's end, unless a body is whole with it.
     pub(crate) fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         match self.read_buffer.poll_fill(cx, &mut self.stream, &self.thread.buffers) {

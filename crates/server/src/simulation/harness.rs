@@ -189,7 +189,7 @@ async fn sweep(thread: Rc<ThreadContext>) {
     let mut ticks = tokio::time::interval(Duration::from_secs(1));
     loop {
         ticks.tick().await;
-        thread.generation().groups.sweep(thread.clock.now().monotonic_ms());
+        thread.generation().groups.sweep(&thread.buffers, thread.clock.now().monotonic_ms());
         thread.collect_metrics();
     }
 }

@@ -24,7 +24,7 @@ pub(super) async fn housekeeping(thread: Rc<ThreadContext>) {
         let generation = thread.generation();
         let now_ms = thread.clock.now().monotonic_ms();
         generation.logs.flush_due(now_ms);
-        generation.groups.sweep(now_ms);
+        generation.groups.sweep(&thread.buffers, now_ms);
         thread.parking.close_overdue(now_ms).await;
         let frees = thread.buffers.settle() | thread.parking.has_grown();
         // Once more a second later: the allocator holds back pages that have only just become free.

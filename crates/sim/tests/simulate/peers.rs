@@ -515,7 +515,7 @@ impl World {
             return;
         }
         let number = *self.seeded.one_of(&idle);
-        let removed = self.pool.remove_where(|&kept| kept == number);
+        let removed = self.pool.remove_where(|kept| *kept == number);
         holds!("one-place", removed == Some(number), "{number} was to leave the pool, {removed:?} did");
         self.connections[number].at = At::Closed;
     }

@@ -61,7 +61,7 @@ const DIRECTIVES: &[Directive] = &[
         "info | notice | warn | error",
         |b, d| {
             let level = limit_zone::log_level(d)?;
-            b.write(d, |s| &mut s.limit_conn.log_level, level)
+            b.write(d, |s| &mut s.limits.conn.log_level, level)
         },
     )
     .default("error")
@@ -69,12 +69,12 @@ const DIRECTIVES: &[Directive] = &[
     .example("limit_conn_log_level warn;"),
     Directive::new("limit_conn_status", Contexts::HSL, Args::Exactly(1), "code", |b, d| {
         let status = limit_zone::status(b, d)?;
-        b.write(d, |s| &mut s.limit_conn.status, status)
+        b.write(d, |s| &mut s.limits.conn.status, status)
     })
     .default("503")
     .doc("The status of a refused request.")
     .example("limit_conn_status 429;"),
-    Directive::flag("limit_conn_dry_run", Contexts::HSL, |b| &mut b.settings().limit_conn.dry_run)
+    Directive::flag("limit_conn_dry_run", Contexts::HSL, |b| &mut b.settings().limits.conn.dry_run)
         .default("off")
         .doc("Whether requests are only counted and logged, and none is refused.")
         .example("limit_conn_dry_run on;"),
@@ -83,7 +83,7 @@ const DIRECTIVES: &[Directive] = &[
 fn limit_conn(b: &mut Builder<'_>, d: &conf::Directive) -> Result<(), Diagnostic> {
     let (name, count) = (&d.args[0], &d.args[1]);
     let zone = b.draft.limits.connections.number(name.str()?, name.span);
-    let limits = &b.settings().limit_conn.limits;
+    let limits = &b.settings().limits.conn.limits;
     if limits.written() && limits.iter().any(|limit| limit.zone == zone) {
         return crate::config::once(Err(crate::setting::Duplicate), d);
     }
@@ -91,12 +91,12 @@ fn limit_conn(b: &mut Builder<'_>, d: &conf::Directive) -> Result<(), Diagnostic
         connections @ ..65536 => connections as u32,
         _ => return Err(Diagnostic::error(count.span, "connection limit must be less 65536")),
     };
-    b.settings().limit_conn.limits.push(Limit { zone, connections });
+    b.settings().limits.conn.limits.push(Limit { zone, connections });
     Ok(())
 }
 
 fn handle(exchange: &mut Exchange, env: &mut Env<'_>) -> Verdict {
-    let settings = &env.config.location(exchange.route.location).settings.limit_conn;
+    let settings = &env.config.location(exchange.route.location).settings.limits.conn;
     // After an internal redirect the request is counted already, or let in.
     if settings.limits.is_empty() || exchange.limits.connections.is_some() {
         return Verdict::Next;

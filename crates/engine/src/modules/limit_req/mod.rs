@@ -82,7 +82,7 @@ const DIRECTIVES: &[Directive] = &[
         "info | notice | warn | error",
         |b, d| {
             let level = limit_zone::log_level(d)?;
-            b.write(d, |s| &mut s.limit_req.log_level, level)
+            b.write(d, |s| &mut s.limits.req.log_level, level)
         },
     )
     .default("error")
@@ -93,12 +93,12 @@ const DIRECTIVES: &[Directive] = &[
     .example("limit_req_log_level warn;"),
     Directive::new("limit_req_status", Contexts::HSL, Args::Exactly(1), "code", |b, d| {
         let status = limit_zone::status(b, d)?;
-        b.write(d, |s| &mut s.limit_req.status, status)
+        b.write(d, |s| &mut s.limits.req.status, status)
     })
     .default("503")
     .doc("The status of a refused request.")
     .example("limit_req_status 429;"),
-    Directive::flag("limit_req_dry_run", Contexts::HSL, |b| &mut b.settings().limit_req.dry_run)
+    Directive::flag("limit_req_dry_run", Contexts::HSL, |b| &mut b.settings().limits.req.dry_run)
         .default("off")
         .doc("Whether requests are only counted and logged, and none is refused or delayed.")
         .example("limit_req_dry_run on;"),
@@ -140,7 +140,7 @@ fn limit_req(b: &mut Builder<'_>, d: &conf::Directive) -> Result<(), Diagnostic>
         }
     }
     let Some(zone) = zone else { return Err(limit_zone::without_zone(d)) };
-    let limits = &mut b.settings().limit_req.limits;
+    let limits = &mut b.settings().limits.req.limits;
     if limits.written() && limits.iter().any(|limit| limit.zone == zone) {
         return crate::config::once(Err(crate::setting::Duplicate), d);
     }
@@ -155,7 +155,7 @@ fn handle(exchange: &mut Exchange, env: &mut Env<'_>) -> Verdict {
         return Verdict::Next;
     }
     let config = env.config;
-    let settings = &config.location(exchange.route.location).settings.limit_req;
+    let settings = &config.location(exchange.route.location).settings.limits.req;
     if settings.limits.is_empty() {
         return Verdict::Next;
     }
@@ -250,7 +250,7 @@ fn log(
     if !log_line::enabled(exchange, env.config, level) {
         return;
     }
-    let dry = *env.config.location(exchange.route.location).settings.limit_req.dry_run;
+    let dry = *env.config.location(exchange.route.location).settings.limits.req.dry_run;
     let dry = if dry { ", dry run" } else { "" };
     let (whole, rest) = (excess / 1000, excess % 1000);
     // nginx has a comma before "by zone" where it delays, and none where it refuses.

@@ -4,23 +4,24 @@
 //! that are suppressed or hidden, the rules for redirects, the sizes that depend on one another. Levels that say
 //! nothing of their own share what the level around them has.
 
-use super::{BufferSettings, Destination, NameSet, ProxySettings, Redirects, Rule};
+use super::{BufferSettings, Destination, NameSet, PassKind, ProxySettings, Redirects, Rule, inherit_pass};
 use crate::config::Builder;
 use crate::directive::Contexts;
 use crate::modules::proxy::rewrite::Pattern;
 use crate::template::Template;
 use conf::{Diagnostic, Span};
-use http::Known;
+use http::h2::hpack;
+use http::{Known, Version};
 use std::sync::Arc;
 
 /// A piece of the head that is sent to upstreams.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Line {
-    /// Complete lines that are the same for every request.
+    /// Complete lines that are the same for every request; for HTTP/2 the same fields in a header block.
     Constant(Vec<u8>),
     /// A line that is left out if its value is empty.
     Evaluated {
-        /// The name with its colon and space.
+        /// The name with its colon and space; for HTTP/2 without them.
         name: Vec<u8>,
         /// The value.
         value: Template,
@@ -29,6 +30,8 @@ pub(super) enum Line {
     BodyLength,
     /// `Transfer-Encoding`, if what is sent is chunked.
     Chunked,
+    /// `TE`, of which only `trailers` is passed on.
+    Trailers,
 }
 
 /// The compiled settings of one level.
@@ -88,40 +91,51 @@ pub(super) fn finish(b: &mut Builder<'_>) {
     for index in 0..b.draft.scopes.len() {
         let (outer, rest) = b.draft.scopes.split_at_mut(index);
         let scope = &mut rest[0];
-        let settings = &mut scope.settings.proxy;
-        let own = says_something(settings);
-        let Some(parent) = scope.parent.map(|parent| &outer[parent].settings.proxy) else {
-            settings.compiled = Arc::new(compile(settings, None, false));
-            continue;
-        };
-        let own_pass = settings.pass.is_some();
-        settings.inherit(parent);
-        settings.buffers.written_at.0 = settings.buffers.written_at.0.or(parent.buffers.written_at.0);
-        if scope.context.meets(Contexts::LOCATION_IF.or(Contexts::LIMIT_EXCEPT)) {
-            settings.inherit_target(parent);
-        }
-        settings.compiled = match own || own_pass {
-            true => Arc::new(compile(settings, Some(&parent.compiled), own_pass)),
-            false => parent.compiled.clone(),
-        };
-        if own_pass && settings.pass.as_ref().is_some_and(|pass| pass.over_tls) {
-            b.diagnostics.extend(super::ssl::check(settings, scope.span));
-        }
-        let at = settings.buffers.written_at.0;
-        if at.is_some()
-            && !reported.contains(&at)
-            && let Err(fault) = check_sizes(&settings.buffers, &settings.compiled)
+        let outer = scope.parent.map(|parent| &outer[parent].settings);
+        let own_pass = PassKind::ALL.map(|kind| kind.of(&scope.settings).pass.is_some());
+        if let Some(outer) = outer
+            && scope.context.meets(Contexts::LOCATION_IF.or(Contexts::LIMIT_EXCEPT))
         {
-            reported.push(at);
-            b.diagnostics.push(fault);
+            inherit_pass(&mut scope.settings, outer);
+        }
+        for (kind, own_pass) in PassKind::ALL.into_iter().zip(own_pass) {
+            let settings = kind.settings(&mut scope.settings);
+            finish_level(settings, outer.map(|outer| kind.of(outer)), own_pass);
+            if own_pass && settings.pass.as_ref().is_some_and(|pass| pass.over_tls) {
+                b.diagnostics.extend(super::ssl::check(settings, kind, scope.span));
+            }
+            let at = settings.buffers.written_at.0;
+            if at.is_some()
+                && !reported.contains(&at)
+                && let Err(fault) = check_sizes(&settings.buffers, &settings.compiled)
+            {
+                reported.push(at);
+                b.diagnostics.push(fault);
+            }
         }
     }
+}
+
+/// Works out the settings of one level.
+fn finish_level(settings: &mut ProxySettings, outer: Option<&ProxySettings>, own_pass: bool) {
+    let own = says_something(settings);
+    let Some(outer) = outer else {
+        settings.compiled = Arc::new(compile(settings, None, false));
+        return;
+    };
+    settings.inherit(outer);
+    settings.buffers.written_at.0 = settings.buffers.written_at.0.or(outer.buffers.written_at.0);
+    settings.compiled = match own || own_pass {
+        true => Arc::new(compile(settings, Some(&outer.compiled), own_pass)),
+        false => outer.compiled.clone(),
+    };
 }
 
 /// Returns whether this level writes a setting that is compiled.
 fn says_something(settings: &ProxySettings) -> bool {
     let (response, buffers) = (&settings.response, &settings.buffers);
     settings.request.set_headers.written()
+        || settings.request.version.written()
         || response.hide.written()
         || response.pass.written()
         || response.redirects.written()
@@ -130,19 +144,25 @@ fn says_something(settings: &ProxySettings) -> bool {
 
 fn compile(settings: &ProxySettings, outer: Option<&Compiled>, own_pass: bool) -> Compiled {
     let mut compiled = Compiled { redirects: redirects(settings, outer, own_pass), ..Compiled::default() };
+    let is_h2 = *settings.request.version == Version::Http2;
+    let is_grpc = settings.pass.as_ref().is_some_and(|pass| pass.kind == PassKind::Grpc);
     for (name, value) in settings.request.set_headers.iter() {
         if name.eq_ignore_ascii_case(b"host") {
             compiled.host = Some(value.clone());
             continue;
         }
         compiled.suppressed.insert(name);
-        push_line(&mut compiled.lines, name, value);
+        match is_h2 {
+            true => push_field(&mut compiled.lines, name, value),
+            false => push_line(&mut compiled.lines, name, value),
+        }
     }
     for known in NOT_PASSED {
         if !compiled.suppressed.has(known) {
             match known {
                 Known::ContentLength => compiled.lines.push(Line::BodyLength),
-                Known::TransferEncoding => compiled.lines.push(Line::Chunked),
+                Known::TransferEncoding if !is_h2 => compiled.lines.push(Line::Chunked),
+                Known::Te if is_grpc => compiled.lines.push(Line::Trailers),
                 _ => {}
             }
         }
@@ -171,6 +191,34 @@ fn push_line(lines: &mut Vec<Line>, name: &[u8], value: &Template) {
             }
         }
         None => lines.push(Line::Evaluated { name: start, value: value.clone() }),
+    }
+}
+
+/// The same for HTTP/2: a field of a header block, which is as it is wherever it comes, since no table is used.
+fn push_field(lines: &mut Vec<Line>, name: &[u8], value: &Template) {
+    let known = Known::from_bytes(name);
+    // What a configuration for HTTP/1 sets of its connection would make the request malformed (RFC 9113 §8.2.2).
+    if let Some(
+        Known::Connection
+        | Known::KeepAlive
+        | Known::ProxyConnection
+        | Known::TransferEncoding
+        | Known::Upgrade,
+    ) = known
+    {
+        return;
+    }
+    match value.constant() {
+        Some([]) => {}
+        Some(text) => {
+            let mut field = Vec::new();
+            hpack::encode_field(&mut field, known, name, text.trim_ascii());
+            match lines.last_mut() {
+                Some(Line::Constant(before)) => before.extend_from_slice(&field),
+                _ => lines.push(Line::Constant(field)),
+            }
+        }
+        None => lines.push(Line::Evaluated { name: name.to_ascii_lowercase(), value: value.clone() }),
     }
 }
 

@@ -6,7 +6,7 @@
 //! 1. [`content`] serves [`Content::Proxy`]; the request body is read first, unless it is to be passed on as it comes.
 //! 2. [`plan`] says where to, over TLS for the name [`upstream_name`]; [`crate::modules::upstream::hash_key`] what a group's
 //!    balancer is asked with.
-//! 3. [`request_head`] writes the head; once for all tries. [`upstream_url`] names the peer for the error log.
+//! 3. [`request_head`] writes the head, or its header block for HTTP/2; once for all tries. [`upstream_url`] names the peer for the error log.
 //! 4. [`framing`] judges the answer's head, [`wanted_retry`] whether it is a reason for another try,
 //!    [`accept_head`] makes it the client's answer. [`relay`] says how the body is to be passed on, and
 //!    [`accept_trailers`] takes its trailers. A try that failed without a head asks [`may_retry`].
@@ -17,6 +17,7 @@
 mod compile;
 mod cookies;
 mod directives;
+mod kind;
 mod names;
 mod pass;
 mod plan;
@@ -24,22 +25,30 @@ mod ranges;
 pub(crate) mod record;
 mod relay;
 mod request;
+mod request_h2;
 mod response;
 mod rewrite;
 mod ssl;
 
 pub use compile::Compiled;
 pub use cookies::CookieFlags;
+pub(in crate::modules) use directives::{
+    hide_header, ignore_headers, next_upstream, read_buffer_size, set_header, ssl_directives,
+};
+pub use kind::{GrpcSettings, PassKind};
 pub use names::NameSet;
+pub(in crate::modules) use pass::read_pass;
 pub use pass::{Destination, Pass};
 pub use plan::{Plan, Target, plan, upstream_url};
 pub use relay::{Progress, Relay, may_retry, relay, temp_path, tries_limit, wanted_retry};
-pub use request::request_head;
+pub use request::sends_head;
 pub use response::{AnswerFraming, Disposition, accept_head, accept_trailers, framing};
 pub use rewrite::{Pattern, Redirects, Rule};
+pub(in crate::modules) use ssl::file as ssl_file;
 pub use ssl::{ProxySslSettings, upstream_name};
 
 use super::{Module, switch};
+use crate::config::Settings;
 use crate::exchange::Exchange;
 use crate::host::Env;
 use crate::phase::{Content, Effect, Verdict, Wake};
@@ -187,15 +196,48 @@ settings! {
     }
 }
 
+impl ProxySettings {
+    /// Returns whether upstreams are spoken to in HTTP/2.
+    pub fn speaks_http2(&self) -> bool {
+        *self.request.version == Version::Http2
+    }
+}
+
+/// Appends the request's head as it is sent to every peer, or its header block for HTTP/2, and with `proxy_set_body` the body
+/// after it, to `out`; returns how long the head is.
+///
+/// # Errors
+/// The status to answer, logged in nginx's words.
+pub fn request_head(
+    exchange: &mut Exchange,
+    env: &mut Env<'_>,
+    plan: &Plan,
+    out: &mut Vec<u8>,
+) -> Result<usize, u16> {
+    let settings = &env.config.location(exchange.route.location).settings.proxy;
+    let Some(pass) = &settings.pass else { return Err(500) };
+    match settings.speaks_http2() {
+        true => request_h2::request_block(exchange, env, settings, pass, plan, out),
+        false => request::request_text(exchange, env, settings, pass, plan, out),
+    }
+}
+
 /// nginx takes the page size for its default buffers.
 const PAGE_BYTES: u64 = 4096;
 
-impl ProxySettings {
-    /// For `if` blocks: what serves the location serves the block in it.
-    pub fn inherit_target(&mut self, outer: &ProxySettings) {
-        if self.pass.is_none() {
-            self.pass = outer.pass.clone();
-        }
+/// For `if` blocks: what serves the location serves the block in it.
+pub fn inherit_pass(settings: &mut Settings, outer: &Settings) {
+    if settings.proxy.pass.is_none() && settings.grpc.0.pass.is_none() {
+        settings.proxy.pass = outer.proxy.pass.clone();
+        settings.grpc.0.pass = outer.grpc.0.pass.clone();
+    }
+}
+
+/// Makes the settings of `grpc_…` those by which a location with `grpc_pass` is served. To be called when all levels have
+/// inherited theirs.
+pub fn settle_kind(settings: &mut Settings) {
+    if settings.grpc.0.pass.is_some() {
+        settings.proxy = settings.grpc.0.clone();
     }
 }
 
@@ -237,7 +279,7 @@ pub fn streams_body(exchange: &Exchange, env: &Env<'_>) -> bool {
     !*request.buffering
         && request.body.is_none()
         && *request.pass_body
-        && (exchange.request.framing != http::BodyFraming::Chunked || *request.version == Version::Http11)
+        && (exchange.request.framing != http::BodyFraming::Chunked || *request.version >= Version::Http11)
 }
 
 #[cfg(test)]

@@ -1,8 +1,8 @@
-//! `proxy_pass`: what its argument says.
+//! `proxy_pass` and `grpc_pass`: what their argument says.
 //!
 //! Owns the URL as it is known at load. What it comes to for one request is [`super::plan`]'s.
 
-use super::content;
+use super::{PassKind, content};
 use crate::config::{Builder, Modifier, once};
 use crate::directive::{Args, Contexts, Directive};
 use crate::modules::upstream::{self, Url};
@@ -20,9 +20,11 @@ pub enum Destination {
     Evaluated(Template),
 }
 
-/// A `proxy_pass`.
+/// A `proxy_pass` or `grpc_pass`.
 #[derive(Clone, Debug)]
 pub struct Pass {
+    /// Which of the two it is.
+    pub kind: PassKind,
     /// The destination.
     pub to: Destination,
     /// The whole argument as written.
@@ -44,7 +46,7 @@ pub(super) const DIRECTIVES: &[Directive] = &[Directive::new(
     Contexts::LOCATION.or(Contexts::LOCATION_IF).or(Contexts::LIMIT_EXCEPT),
     Args::Exactly(1),
     "URL",
-    proxy_pass,
+    |b, d| read_pass(b, d, PassKind::Proxy),
 )
 .doc(
     "Where requests go: http:// or https:// with a group, a host or unix:/path:, perhaps a URI that \
@@ -52,30 +54,28 @@ pub(super) const DIRECTIVES: &[Directive] = &[Directive::new(
 )
 .example("proxy_pass http://blue;")];
 
-/// A scheme: its text, whether it means TLS, and its port.
-const SCHEMES: [(&[u8], bool, u16); 2] =
-    [(b"http://", false, upstream::DEFAULT_PORT), (b"https://", true, upstream::DEFAULT_TLS_PORT)];
-
-/// Returns the text after `http://` or `https://`, in either case, whether it is to be TLS, and the port of the scheme.
-pub(super) fn without_scheme(text: &[u8]) -> Option<(&[u8], bool, u16)> {
-    SCHEMES.iter().find_map(|(scheme, over_tls, port)| {
-        let (start, rest) = text.split_at_checked(scheme.len())?;
-        start.eq_ignore_ascii_case(scheme).then_some((rest, *over_tls, *port))
-    })
-}
-
-fn proxy_pass(b: &mut Builder<'_>, d: &conf::Directive) -> Result<(), Diagnostic> {
-    if b.settings().proxy.pass.is_some() {
+/// Reads a `proxy_pass` or `grpc_pass`.
+pub(in crate::modules) fn read_pass(
+    b: &mut Builder<'_>,
+    d: &conf::Directive,
+    kind: PassKind,
+) -> Result<(), Diagnostic> {
+    if kind.settings(b.settings()).pass.is_some() {
         return once(Err(Duplicate), d);
     }
     let word = &d.args[0];
     let text: &[u8] = word.text();
     let template = b.template(word)?;
     let pass = if template.constant().is_some() {
-        constant(b, d)?
+        constant(b, d, kind)?
     } else {
-        let over_tls = without_scheme(text).is_none_or(|(_, over_tls, _)| over_tls);
+        // A scheme in a variable may be any.
+        let names_scheme = kind.schemes().iter().any(|(scheme, ..)| {
+            text.get(..scheme.len()).is_some_and(|start| start.eq_ignore_ascii_case(scheme))
+        });
+        let over_tls = !names_scheme || kind.without_scheme(text).is_some_and(|(_, over_tls, _)| over_tls);
         Pass {
+            kind,
             to: Destination::Evaluated(template),
             url: text.into(),
             uri: Box::default(),
@@ -88,8 +88,9 @@ fn proxy_pass(b: &mut Builder<'_>, d: &conf::Directive) -> Result<(), Diagnostic
     let scope = &b.draft.scopes[b.scope_index()];
     let ends_in_slash = scope.name.ends_with(b"/");
     let settings = b.settings();
-    settings.proxy.pass = Some(Arc::new(pass));
     // What serves a location is what was written last.
+    PassKind::ALL.into_iter().for_each(|kind| kind.settings(settings).pass = None);
+    kind.settings(settings).pass = Some(Arc::new(pass));
     settings.core.content.replace(Some(content));
     if ends_in_slash {
         settings.core.auto_redirect.replace(true);
@@ -97,15 +98,16 @@ fn proxy_pass(b: &mut Builder<'_>, d: &conf::Directive) -> Result<(), Diagnostic
     Ok(())
 }
 
-fn constant(b: &mut Builder<'_>, d: &conf::Directive) -> Result<Pass, Diagnostic> {
+fn constant(b: &mut Builder<'_>, d: &conf::Directive, kind: PassKind) -> Result<Pass, Diagnostic> {
     let word = &d.args[0];
     let text: &[u8] = word.text();
-    let Some((rest, over_tls, default_port)) = without_scheme(text) else {
+    let Some((rest, over_tls, default_port)) = kind.without_scheme(text) else {
         return Err(Diagnostic::error(word.span, "invalid URL prefix")
             .label(format!("\"{}\" does not begin with http:// or https://", word.text()))
             .help("for example: proxy_pass http://127.0.0.1:8081;"));
     };
-    let url = Url::parse(rest, default_port, true).map_err(|fault| {
+    // A gRPC request's path is its method.
+    let url = Url::parse(rest, default_port, kind == PassKind::Proxy).map_err(|fault| {
         let shown = String::from_utf8_lossy(rest);
         Diagnostic::error(word.span, format!("{fault} in upstream \"{shown}\""))
     })?;
@@ -123,6 +125,7 @@ fn constant(b: &mut Builder<'_>, d: &conf::Directive) -> Result<Pass, Diagnostic
     url.append_host_header(&mut host_header);
     let group = upstream::refer(b, &url, word)?;
     Ok(Pass {
+        kind,
         to: Destination::Group(group),
         url: text.into(),
         uri: url.uri.into(),

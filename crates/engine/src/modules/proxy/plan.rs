@@ -3,8 +3,7 @@
 //! Owns what a `proxy_pass` comes to at run time (ngx_http_proxy_eval, ngx_http_upstream_init_request). Must never
 //! resolve a name: a host that is neither group nor address is the server's to resolve.
 
-use super::pass::without_scheme;
-use super::{Destination, Pass};
+use super::{Destination, Pass, PassKind};
 use crate::exchange::Exchange;
 use crate::host::{Env, Level};
 use crate::log_line;
@@ -39,6 +38,8 @@ pub enum Target {
 pub struct Plan {
     /// The destination.
     pub target: Target,
+    /// The family of its directives.
+    pub(super) kind: PassKind,
     /// Whether it is spoken to over TLS.
     pub over_tls: bool,
     /// The range of the URI in the value of a `proxy_pass` with variables, if it has one.
@@ -53,33 +54,38 @@ pub struct Plan {
 pub fn plan(exchange: &mut Exchange, env: &mut Env<'_>) -> Result<Plan, u16> {
     let config = env.config;
     let Some(pass) = &config.location(exchange.route.location).settings.proxy.pass else { return Err(500) };
-    let Pass { host_header, port, to, over_tls, .. } = &**pass;
+    let Pass { kind, host_header, port, to, over_tls, .. } = &**pass;
     match to {
         Destination::Group(group) => {
             let upstream = &mut exchange.upstream;
             upstream.proxy_host.name(|text| text.extend_from_slice(host_header));
             upstream.proxy_port.name(|text| text.extend_from_slice(port));
-            Ok(Plan { target: Target::Group(*group), over_tls: *over_tls, uri: None })
+            Ok(Plan { target: Target::Group(*group), kind: *kind, over_tls: *over_tls, uri: None })
         }
-        Destination::Evaluated(template) => evaluate(exchange, env, template),
+        Destination::Evaluated(template) => evaluate(exchange, env, template, *kind),
     }
 }
 
-fn evaluate(exchange: &mut Exchange, env: &mut Env<'_>, template: &Template) -> Result<Plan, u16> {
+fn evaluate(
+    exchange: &mut Exchange,
+    env: &mut Env<'_>,
+    template: &Template,
+    kind: PassKind,
+) -> Result<Plan, u16> {
     let mut text = std::mem::take(&mut exchange.upstream.pass);
     text.clear();
     template.append(exchange, env, &mut text);
     let found = match exchange.switches.take_refusal() {
         true => Err(503),
-        false => read(exchange, env, &text),
+        false => read(exchange, env, &text, kind),
     };
     let found = found.map(|(target, over_tls, uri)| {
         // A query alone is one of the path `/`.
         if uri.start < uri.end && text[uri.start] == b'?' {
             text.insert(uri.start, b'/');
-            return Plan { target, over_tls, uri: Some(uri.start..text.len()) };
+            return Plan { target, kind, over_tls, uri: Some(uri.start..text.len()) };
         }
-        Plan { target, over_tls, uri: (uri.start < uri.end).then_some(uri) }
+        Plan { target, kind, over_tls, uri: (uri.start < uri.end).then_some(uri) }
     });
     exchange.upstream.pass = text;
     found
@@ -91,13 +97,15 @@ fn read(
     exchange: &mut Exchange,
     env: &mut Env<'_>,
     text: &[u8],
+    kind: PassKind,
 ) -> Result<(Target, bool, Range<usize>), u16> {
-    let Some((rest, over_tls, default_port)) = without_scheme(text).filter(|(rest, ..)| !rest.is_empty())
+    let Some((rest, over_tls, default_port)) =
+        kind.without_scheme(text).filter(|(rest, ..)| !rest.is_empty())
     else {
         log_line::error(exchange, env, Level::Error, &[b"invalid URL prefix in \"", text, b"\""].concat());
         return Err(500);
     };
-    let url = match Url::parse(rest, default_port, true) {
+    let url = match Url::parse(rest, default_port, kind == PassKind::Proxy) {
         Ok(url) => url,
         Err(fault) => {
             let line = [fault.as_bytes(), b" in upstream \"", rest, b"\""].concat();
@@ -136,7 +144,7 @@ fn read(
 pub fn upstream_url(exchange: &mut Exchange, plan: &Plan, address: &str) {
     let crate::exchange::UpstreamRecord { url, uri, .. } = &mut exchange.upstream;
     url.clear();
-    url.extend_from_slice(if plan.over_tls { b"https://" } else { b"http://" });
+    url.extend_from_slice(plan.kind.schemes()[usize::from(plan.over_tls)].0);
     url.extend_from_slice(address.as_bytes());
     if address.starts_with("unix:") {
         url.push(b':');

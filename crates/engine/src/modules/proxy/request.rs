@@ -1,4 +1,4 @@
-//! The request's head as it is sent to an upstream (ngx_http_proxy_create_request).
+//! The request's head as it is sent to an upstream over HTTP/1 (ngx_http_proxy_create_request).
 //!
 //! Owns the request line, the URI in it, and the fields. Nothing that comes from a variable can end a line early.
 
@@ -14,7 +14,7 @@ use http::{BodyFraming, Known, Version};
 
 /// The length of the body that follows the head.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Length {
+pub(super) enum Length {
     /// Nothing follows, and nothing is said about it.
     Unsaid,
     /// So many bytes.
@@ -23,19 +23,18 @@ enum Length {
     Chunked,
 }
 
-/// Appends the head, and with `proxy_set_body` the body after it, to `out`. It is the same for every try.
+/// Appends the head, and with `proxy_set_body` the body after it, to `out`; returns how long the head is.
 ///
 /// # Errors
 /// The status to answer, logged in nginx's words.
-pub fn request_head(
+pub(super) fn request_text(
     exchange: &mut Exchange,
     env: &mut Env<'_>,
+    settings: &ProxySettings,
+    pass: &Pass,
     plan: &Plan,
     out: &mut Vec<u8>,
-) -> Result<(), u16> {
-    let config = env.config;
-    let settings = &config.location(exchange.route.location).settings.proxy;
-    let Some(pass) = &settings.pass else { return Err(500) };
+) -> Result<usize, u16> {
     append_method(exchange, env, settings, out)?;
     out.push(b' ');
     let start = out.len();
@@ -63,11 +62,12 @@ pub fn request_head(
         exchange.request.head.headers.append_to(out, |known, name, _| !suppressed.contains(known, name));
     }
     out.extend_from_slice(b"\r\n");
+    let len = out.len();
     out.extend_from_slice(body.as_deref().unwrap_or_default());
-    Ok(())
+    Ok(len)
 }
 
-fn append_method(
+pub(super) fn append_method(
     exchange: &mut Exchange,
     env: &mut Env<'_>,
     settings: &ProxySettings,
@@ -93,7 +93,7 @@ fn append_method(
 /// changed it and the URL has none; else the URI, with the URL's in the place of the location's name. What a target
 /// cannot
 /// hold, such as a decoded space, is escaped; nginx sends some of it as it is.
-fn append_target(exchange: &Exchange, pass: &Pass, plan: &Plan, out: &mut Vec<u8>) {
+pub(super) fn append_target(exchange: &Exchange, pass: &Pass, plan: &Plan, out: &mut Vec<u8>) {
     let request = &exchange.request;
     let start = out.len();
     if let Some(uri) = &plan.uri {
@@ -165,7 +165,7 @@ fn append_line(exchange: &mut Exchange, env: &mut Env<'_>, line: &Line, length: 
             out.extend_from_slice(b"\r\n");
         }
         (Line::Chunked, Length::Chunked) => out.extend_from_slice(b"Transfer-Encoding: chunked\r\n"),
-        (Line::BodyLength | Line::Chunked, _) => {}
+        (Line::BodyLength | Line::Chunked | Line::Trailers, _) => {}
     }
 }
 
@@ -179,7 +179,7 @@ fn end_line(out: &mut Vec<u8>, start: usize, value: usize) {
 }
 
 /// Returns the length of the client's body as nginx counts it: also where it is not passed on.
-fn body_length(exchange: &Exchange) -> Length {
+pub(super) fn body_length(exchange: &Exchange) -> Length {
     let request = &exchange.request;
     let says_length = request.head.headers.has(Known::ContentLength);
     match &request.body {
@@ -199,7 +199,7 @@ fn body_length(exchange: &Exchange) -> Length {
 }
 
 /// Returns whether the method, from `proxy_method` or the client, gets a response without a body.
-pub(super) fn sends_head(exchange: &mut Exchange, env: &mut Env<'_>) -> bool {
+pub fn sends_head(exchange: &mut Exchange, env: &mut Env<'_>) -> bool {
     let config = env.config;
     match &*config.location(exchange.route.location).settings.proxy.request.method {
         Some(method) => with_value(method, exchange, env, |method| method.eq_ignore_ascii_case(b"HEAD")),

@@ -83,6 +83,10 @@ pub fn framing(
     env: &mut Env<'_>,
     head: &ResponseHead,
 ) -> Result<AnswerFraming, TryFailure> {
+    if head.version == Version::Http2 {
+        // The stream's end is the body's, and the codec has compared the two.
+        return Ok(AnswerFraming { body: BodyFraming::None, keep_alive: true });
+    }
     let method = if request::sends_head(exchange, env) { Method::Head } else { Method::Get };
     let body = http::framing::response_body(head, method).map_err(|error| {
         let line = [b"upstream sent ", &*quoted(error, &head.headers), READING.as_bytes()].concat();

@@ -3,11 +3,13 @@
 //! Owns what directives say, with the bytes of the files that they name. Must never look into a certificate or key: the crate
 //! `tls` does.
 
-use super::ProxySettings;
+use super::{PassKind, ProxySettings};
+use crate::config::{Builder, once};
 use crate::exchange::Exchange;
 use crate::host::Env;
+use crate::modules::ssl::read_file;
 use crate::modules::ssl::{SslText, TlsVersions};
-use crate::setting::settings;
+use crate::setting::{Setting, settings};
 use crate::ssl_file::SslFile;
 use crate::template::Template;
 use conf::{Diagnostic, Span};
@@ -44,21 +46,37 @@ settings! {
     }
 }
 
+/// Reads a directive that names a file; the empty name is none.
+pub(in crate::modules) fn file(
+    b: &mut Builder<'_>,
+    d: &conf::Directive,
+    kind: PassKind,
+    what: &str,
+    setting: fn(&mut ProxySslSettings) -> &mut Setting<Option<SslFile>>,
+) -> Result<(), Diagnostic> {
+    let word = &d.args[0];
+    let file = if word.text().is_empty() { None } else { Some(read_file(b, word, what)?) };
+    once(setting(&mut kind.settings(b.settings()).ssl).write(file), d)
+}
+
 /// Checks the settings of a level whose upstream may be spoken to over TLS; `at` is the level.
-pub(super) fn check(settings: &ProxySettings, at: Option<Span>) -> Option<Diagnostic> {
+pub(super) fn check(settings: &ProxySettings, kind: PassKind, at: Option<Span>) -> Option<Diagnostic> {
     let ssl = &settings.ssl;
+    let prefix = kind.prefix();
     if let (Some(certificate), None) = (ssl.certificate.get(), ssl.key.get()) {
         let text = format!(
-            "no \"proxy_ssl_certificate_key\" is defined for certificate \"{}\"",
+            "no \"{prefix}_ssl_certificate_key\" is defined for certificate \"{}\"",
             certificate.written
         );
-        let help = "name the key that belongs to it: `proxy_ssl_certificate_key client.key;`";
+        let help = format!("name the key that belongs to it: `{prefix}_ssl_certificate_key client.key;`");
         return Some(Diagnostic::error(certificate.span, text).help(help));
     }
     if *ssl.verify && ssl.trusted.is_none() {
-        let help = "name the authorities of the upstream's certificate: \
-                    `proxy_ssl_trusted_certificate /etc/ssl/certs/ca-certificates.crt;`";
-        let text = "no proxy_ssl_trusted_certificate for proxy_ssl_verify";
+        let help = format!(
+            "name the authorities of the upstream's certificate: \
+             `{prefix}_ssl_trusted_certificate /etc/ssl/certs/ca-certificates.crt;`"
+        );
+        let text = format!("no {prefix}_ssl_trusted_certificate for {prefix}_ssl_verify");
         return Some(Diagnostic::error(at, text).help(help));
     }
     None

@@ -12,15 +12,23 @@ const TABLE_BYTES: usize = 4096;
 #[derive(Debug)]
 pub struct HpackDecoder {
     table: DynamicTable,
+    /// A whole byte of padding behind a string is taken for what it is.
+    is_lenient: bool,
 }
 
 impl Default for HpackDecoder {
     fn default() -> HpackDecoder {
-        HpackDecoder { table: DynamicTable::new(TABLE_BYTES) }
+        HpackDecoder { table: DynamicTable::new(TABLE_BYTES), is_lenient: false }
     }
 }
 
 impl HpackDecoder {
+    /// Creates one that lets a string in Huffman's code have a byte of padding, which RFC 7541 §5.2 forbids: nginx takes such heads
+    /// from upstreams.
+    pub fn lenient() -> HpackDecoder {
+        HpackDecoder { is_lenient: true, ..HpackDecoder::default() }
+    }
+
     /// Decodes a whole block, and hands each field to `sink` in order. `scratch` is memory for strings.
     ///
     /// # Errors
@@ -69,18 +77,18 @@ impl HpackDecoder {
         scratch.clear();
         let index = integer::read(block, at, bits)?;
         if index > 0 && bits < 6 {
-            let value = string(block, at, scratch)?;
+            let value = string(block, at, scratch, self.is_lenient)?;
             let (name, _) = self.entry(index)?;
             sink(name, value);
             return Ok(());
         }
         // A name of the table is copied, because its entry may have to make room for this one.
         match index {
-            0 => read_string(block, at, scratch)?,
+            0 => read_string(block, at, scratch, self.is_lenient)?,
             index => scratch.extend_from_slice(self.entry(index)?.0),
         }
         let name_len = scratch.len();
-        read_string(block, at, scratch)?;
+        read_string(block, at, scratch, self.is_lenient)?;
         let (name, value) = scratch.split_at(name_len);
         sink(name, value);
         if bits == 6 {
@@ -107,10 +115,23 @@ fn raw_string<'a>(block: &'a [u8], at: &mut usize) -> Result<(&'a [u8], bool), H
     Ok((bytes, is_coded))
 }
 
+/// Appends what a string in Huffman's code decodes to.
+fn decode_string(bytes: &[u8], out: &mut Vec<u8>, is_lenient: bool) -> Result<(), HpackError> {
+    let before = out.len();
+    if huffman::decode(bytes, out).is_ok() {
+        return Ok(());
+    }
+    out.truncate(before);
+    match bytes {
+        [rest @ .., 0xff] if is_lenient => huffman::decode(rest, out).map_err(|_| HpackError::InvalidString),
+        _ => Err(HpackError::InvalidString),
+    }
+}
+
 /// Appends a string (RFC 7541 §5.2).
-fn read_string(block: &[u8], at: &mut usize, out: &mut Vec<u8>) -> Result<(), HpackError> {
+fn read_string(block: &[u8], at: &mut usize, out: &mut Vec<u8>, is_lenient: bool) -> Result<(), HpackError> {
     match raw_string(block, at)? {
-        (bytes, true) => huffman::decode(bytes, out).map_err(|_| HpackError::InvalidString),
+        (bytes, true) => decode_string(bytes, out, is_lenient),
         (bytes, false) => {
             out.extend_from_slice(bytes);
             Ok(())
@@ -119,10 +140,15 @@ fn read_string(block: &[u8], at: &mut usize, out: &mut Vec<u8>) -> Result<(), Hp
 }
 
 /// Returns a string, from the block itself if it is not encoded.
-fn string<'a>(block: &'a [u8], at: &mut usize, scratch: &'a mut Vec<u8>) -> Result<&'a [u8], HpackError> {
+fn string<'a>(
+    block: &'a [u8],
+    at: &mut usize,
+    scratch: &'a mut Vec<u8>,
+    is_lenient: bool,
+) -> Result<&'a [u8], HpackError> {
     match raw_string(block, at)? {
         (bytes, true) => {
-            huffman::decode(bytes, scratch).map_err(|_| HpackError::InvalidString)?;
+            decode_string(bytes, scratch, is_lenient)?;
             Ok(scratch)
         }
         (bytes, false) => Ok(bytes),
@@ -228,5 +254,21 @@ mod tests {
             assert_eq!(result, Err(error), "{}", block.escape_ascii());
         }
         assert_eq!(decode(&mut HpackDecoder::default(), b"\x20\x3f\xe1\x1f").unwrap().len(), 0, "4096 again");
+    }
+
+    #[test]
+    fn byte_of_padding_is_refused_unless_the_decoder_is_lenient() {
+        // `application/grpc` has a code of whole bytes.
+        let block = bytes("5f8c 1d75d0620d263d4c4d6564ff");
+        let mut fields = Vec::new();
+        let mut read = |mut decoder: HpackDecoder| {
+            decoder.decode(&block, &mut Vec::new(), |_, value| fields.push(value.to_vec()))
+        };
+        assert_eq!(read(HpackDecoder::default()), Err(HpackError::InvalidString));
+        assert_eq!(read(HpackDecoder::lenient()), Ok(()));
+        assert_eq!(fields, [b"application/grpc"]);
+        let two = bytes("5f8d 1d75d0620d263d4c4d6564ffff");
+        let refused = HpackDecoder::lenient().decode(&two, &mut Vec::new(), |_, _| {});
+        assert_eq!(refused, Err(HpackError::InvalidString));
     }
 }

@@ -1,4 +1,4 @@
-//! Encoding the fields of responses, without a dynamic table.
+//! Encoding fields, without a dynamic table.
 
 use super::{huffman, integer};
 use crate::known::Known;
@@ -25,6 +25,33 @@ pub fn encode_status(out: &mut Vec<u8>, status: u16) {
         }
     };
     out.push(0x80 | indexed);
+}
+
+/// The pseudo-header of a request (RFC 9113 §8.3.1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs, reason = "each variant has the RFC's name")]
+pub enum Pseudo {
+    Authority,
+    Method,
+    Path,
+    Scheme,
+}
+
+/// Appends a pseudo-header of a request.
+pub fn encode_pseudo(out: &mut Vec<u8>, pseudo: Pseudo, value: &[u8]) {
+    let (name, known): (usize, [&[u8]; 2]) = match pseudo {
+        Pseudo::Authority => (1, [b"", b""]),
+        Pseudo::Method => (2, [b"GET", b"POST"]),
+        Pseudo::Path => (4, [b"/", b"/index.html"]),
+        Pseudo::Scheme => (6, [b"http", b"https"]),
+    };
+    match known.iter().position(|known| *known == value && !value.is_empty()) {
+        Some(at) => out.push(0x80 | (name + at) as u8),
+        None => {
+            integer::write(out, 0, 4, name);
+            encode_string(out, value);
+        }
+    }
 }
 
 /// Appends a field whose name is known.

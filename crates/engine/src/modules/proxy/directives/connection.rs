@@ -1,8 +1,9 @@
 //! Directives about the connection to the upstream, further tries, and the answer's body.
 
 use super::{buffer_size, duplicate_value, one_of};
-use crate::config::{Builder, invalid_value};
+use crate::config::{Builder, invalid_value, once};
 use crate::directive::{Args, Contexts, Directive};
+use crate::modules::proxy::PassKind;
 use conf::Diagnostic;
 use upstream::retry::NextUpstream;
 
@@ -14,7 +15,7 @@ pub(in crate::modules::proxy) const CONNECTION: &[Directive] = &[
         Args::AtLeast(1),
         "error | timeout | invalid_header | http_500 | http_502 | http_503 | http_504 | \
          http_403 | http_404 | http_429 | non_idempotent | off ...",
-        next_upstream,
+        |b, d| next_upstream(b, d, PassKind::Proxy),
     )
     .default("error timeout")
     .doc(
@@ -71,9 +72,8 @@ pub(in crate::modules::proxy) const CONNECTION: &[Directive] = &[
         )
         .example("proxy_buffering off;"),
     Directive::new("proxy_buffer_size", Contexts::HSL, Args::Exactly(1), "size", |b, d| {
-        let size = buffer_size(&d.args[0])?;
         size_written(b, d);
-        b.write(d, |s| &mut s.proxy.buffers.head_size, size)
+        read_buffer_size(b, d, PassKind::Proxy)
     })
     .default("4k")
     .doc("The buffer for an answer's head, which must fit into it.")
@@ -131,13 +131,27 @@ pub(in crate::modules::proxy) const CONNECTION: &[Directive] = &[
         .example("proxy_limit_rate 100k;"),
 ];
 
+/// Reads the size of the buffer of an answer's head.
+pub(in crate::modules) fn read_buffer_size(
+    b: &mut Builder<'_>,
+    d: &conf::Directive,
+    kind: PassKind,
+) -> Result<(), Diagnostic> {
+    let size = buffer_size(&d.args[0])?;
+    once(kind.settings(b.settings()).buffers.head_size.write(size), d)
+}
+
 /// Remembers the span of a size, for faults of all sizes together.
 fn size_written(b: &mut Builder<'_>, d: &conf::Directive) {
     b.settings().proxy.buffers.written_at.0 = Some(d.words_span());
 }
 
 /// Several lines at one level add up, as nginx's bit masks do.
-fn next_upstream(b: &mut Builder<'_>, d: &conf::Directive) -> Result<(), Diagnostic> {
+pub(in crate::modules) fn next_upstream(
+    b: &mut Builder<'_>,
+    d: &conf::Directive,
+    kind: PassKind,
+) -> Result<(), Diagnostic> {
     let words: Vec<Vec<u8>> = d.args.iter().map(|word| word.text().to_ascii_lowercase()).collect();
     let set = NextUpstream::from_words(words.iter().map(Vec::as_slice)).map_err(|place| {
         let known: Vec<&str> = NextUpstream::WORDS.iter().map(|(name, _)| *name).collect();
@@ -148,7 +162,7 @@ fn next_upstream(b: &mut Builder<'_>, d: &conf::Directive) -> Result<(), Diagnos
             b.diagnostics.push(duplicate_value(&d.args[place]));
         }
     }
-    let setting = &mut b.settings().proxy.retry.next_upstream;
+    let setting = &mut kind.settings(b.settings()).retry.next_upstream;
     let off = NextUpstream::OFF;
     let sum = match setting.written() {
         true if **setting == off || set == off => off,

@@ -8,9 +8,13 @@ mod response;
 mod ssl;
 
 pub(super) use connection::CONNECTION;
+pub(in crate::modules) use connection::{next_upstream, read_buffer_size};
 pub(super) use request::REQUEST;
+pub(in crate::modules) use request::set_header;
 pub(super) use response::RESPONSE;
+pub(in crate::modules) use response::{hide_header, ignore_headers};
 pub(super) use ssl::SSL;
+pub(in crate::modules) use ssl::ssl_directives;
 
 use crate::config::invalid_value;
 use conf::{Diagnostic, Word};

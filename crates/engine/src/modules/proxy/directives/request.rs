@@ -2,17 +2,20 @@
 
 use crate::config::Builder;
 use crate::directive::{Apply, Args, Contexts, Directive};
+use crate::modules::proxy::PassKind;
 use conf::Diagnostic;
 use http::Version;
 
 /// Settings of the request that is sent to the upstream.
 pub(in crate::modules::proxy) const REQUEST: &[Directive] = &[
-    Directive::new("proxy_set_header", Contexts::HSL, Args::Exactly(2), "field value", set_header)
-        .doc(
-            "A field sent to the upstream, in the place of the client's; an empty value sends \
+    Directive::new("proxy_set_header", Contexts::HSL, Args::Exactly(2), "field value", |b, d| {
+        set_header(b, d, PassKind::Proxy)
+    })
+    .doc(
+        "A field sent to the upstream, in the place of the client's; an empty value sends \
          none. Fields written at one level replace all of the outer one's.",
-        )
-        .example("proxy_set_header Host $host;"),
+    )
+    .example("proxy_set_header Host $host;"),
     Directive::template("proxy_set_body", Contexts::HSL, "value", |b| &mut b.settings().proxy.request.body)
         .doc("A body sent instead of the client's.")
         .example("proxy_set_body $request_method;"),
@@ -33,10 +36,10 @@ pub(in crate::modules::proxy) const REQUEST: &[Directive] = &[
         .default("on")
         .doc("Whether the client's body is read whole before the upstream is asked.")
         .example("proxy_request_buffering off;"),
-    Directive::new("proxy_http_version", Contexts::HSL, Args::Exactly(1), "1.0 | 1.1", http_version)
+    Directive::new("proxy_http_version", Contexts::HSL, Args::Exactly(1), "1.0 | 1.1 | 2", http_version)
         .default("1.1")
         .doc(
-            "The version spoken to upstreams, 1.0 or 1.1. As in nginx since 1.29.7 it is 1.1, \
+            "The version spoken to upstreams, 1.0, 1.1 or 2. As in nginx since 1.29.7 it is 1.1, \
          and no Connection field is sent, so that connections can be kept.",
         )
         .example("proxy_http_version 1.0;"),
@@ -53,10 +56,14 @@ pub(in crate::modules::proxy) const REQUEST: &[Directive] = &[
         .example("proxy_headers_hash_bucket_size 64;"),
 ];
 
-fn set_header(b: &mut Builder<'_>, d: &conf::Directive) -> Result<(), Diagnostic> {
+pub(in crate::modules) fn set_header(
+    b: &mut Builder<'_>,
+    d: &conf::Directive,
+    kind: PassKind,
+) -> Result<(), Diagnostic> {
     let value = b.template(&d.args[1])?;
     let name = d.args[0].text().to_vec().into_boxed_slice();
-    b.settings().proxy.request.set_headers.push((name, value));
+    kind.settings(b.settings()).request.set_headers.push((name, value));
     Ok(())
 }
 
@@ -65,17 +72,10 @@ fn http_version(b: &mut Builder<'_>, d: &conf::Directive) -> Result<(), Diagnost
     let version = match &**word.text() {
         b"1.0" => Version::Http10,
         b"1.1" => Version::Http11,
-        b"2" => {
-            return Err(Diagnostic::error(
-                word.span,
-                "HTTP/2 to upstreams is known to nginx, not supported by pointsman",
-            )
-            .label("not supported"));
-        }
+        b"2" => Version::Http2,
         _ => {
-            return Err(
-                Diagnostic::error(word.span, format!("invalid value \"{}\"", word.text())).help("1.0 or 1.1")
-            );
+            let fault = Diagnostic::error(word.span, format!("invalid value \"{}\"", word.text()));
+            return Err(fault.help("1.0, 1.1 or 2"));
         }
     };
     b.write(d, |s| &mut s.proxy.request.version, version)

@@ -5,16 +5,14 @@ use crate::config::{Builder, Settings, invalid_parameter, once};
 use crate::directive::{Args, Contexts, Directive};
 use crate::modules::proxy::cookies::{self, CookieFlags, CookieName};
 use crate::modules::proxy::rewrite::{Redirects, Rule};
-use crate::modules::proxy::{NameSet, compile};
+use crate::modules::proxy::{NameSet, PassKind, compile};
 use crate::setting::{Duplicate, Setting};
 use conf::{Diagnostic, Word};
 
 /// The answer's head.
 pub(in crate::modules::proxy) const RESPONSE: &[Directive] = &[
     Directive::new("proxy_hide_header", Contexts::HSL, Args::Exactly(1), "field", |b, d| {
-        let name = d.args[0].text().to_vec().into_boxed_slice();
-        b.settings().proxy.response.hide.push(name);
-        Ok(())
+        hide_header(d, &mut b.settings().proxy.response.hide)
     })
     .doc(
         "A field of the upstream that is not passed on, beside Date, Server, X-Pad and \
@@ -22,19 +20,19 @@ pub(in crate::modules::proxy) const RESPONSE: &[Directive] = &[
     )
     .example("proxy_hide_header X-Powered-By;"),
     Directive::new("proxy_pass_header", Contexts::HSL, Args::Exactly(1), "field", |b, d| {
-        let name = d.args[0].text().to_vec().into_boxed_slice();
-        b.settings().proxy.response.pass.push(name);
-        Ok(())
+        hide_header(d, &mut b.settings().proxy.response.pass)
     })
     .doc("A field of the upstream that is passed on although it is hidden by default.")
     .example("proxy_pass_header Server;"),
-    Directive::new("proxy_ignore_headers", Contexts::HSL, Args::AtLeast(1), "field ...", ignore_headers)
-        .doc(
-            "Fields of the upstream that are passed on and not heeded: X-Accel-Redirect, \
+    Directive::new("proxy_ignore_headers", Contexts::HSL, Args::AtLeast(1), "field ...", |b, d| {
+        ignore_headers(b, d, PassKind::Proxy)
+    })
+    .doc(
+        "Fields of the upstream that are passed on and not heeded: X-Accel-Redirect, \
          X-Accel-Limit-Rate, X-Accel-Buffering, X-Accel-Charset. (X-Accel-Expires, Expires, \
          Cache-Control, Set-Cookie and Vary matter to a cache alone.)",
-        )
-        .example("proxy_ignore_headers X-Accel-Redirect;"),
+    )
+    .example("proxy_ignore_headers X-Accel-Redirect;"),
     Directive::flag("proxy_intercept_errors", Contexts::HSL, |b| {
         &mut b.settings().proxy.response.intercept_errors
     })
@@ -113,8 +111,21 @@ const IGNORABLE: [&str; 9] = [
     "Vary",
 ];
 
-fn ignore_headers(b: &mut Builder<'_>, d: &conf::Directive) -> Result<(), Diagnostic> {
-    let setting = &b.settings().proxy.response.ignore;
+/// Reads the name of a field that is hidden, or not.
+pub(in crate::modules) fn hide_header(
+    d: &conf::Directive,
+    setting: &mut Setting<Vec<Box<[u8]>>>,
+) -> Result<(), Diagnostic> {
+    setting.push(d.args[0].text().to_vec().into_boxed_slice());
+    Ok(())
+}
+
+pub(in crate::modules) fn ignore_headers(
+    b: &mut Builder<'_>,
+    d: &conf::Directive,
+    kind: PassKind,
+) -> Result<(), Diagnostic> {
+    let setting = &kind.settings(b.settings()).response.ignore;
     let mut set = if setting.written() { setting.get().clone() } else { NameSet::default() };
     for word in &d.args {
         let name: &[u8] = word.text();
@@ -126,7 +137,7 @@ fn ignore_headers(b: &mut Builder<'_>, d: &conf::Directive) -> Result<(), Diagno
         }
         set.insert(name);
     }
-    b.settings().proxy.response.ignore.replace(set);
+    kind.settings(b.settings()).response.ignore.replace(set);
     Ok(())
 }
 

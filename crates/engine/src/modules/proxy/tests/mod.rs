@@ -2,6 +2,7 @@
 //! `Connection` says, second fields that may come once), 1.31 is the measure.
 
 mod config;
+mod http2;
 mod request;
 mod response;
 
@@ -37,11 +38,12 @@ fn walk(exchange: &mut Exchange, env: &mut Env<'_>, body: &[u8]) -> Result<(), S
     }
 }
 
-/// A request that has come to its `proxy_pass`, with the head that is sent.
+/// A request that has come to its `proxy_pass`, with the head that is sent, and how much of that is the head.
 struct Sent {
     exchange: Exchange,
     plan: Plan,
     head: Vec<u8>,
+    head_len: usize,
 }
 
 /// Sends a request; a body may follow the head. `Err` is the status answered instead.
@@ -54,9 +56,9 @@ fn send(config: &Config, host: &mut TestHost, request: &str) -> Result<Sent, u16
     }
     let plan = plan(&mut exchange, env)?;
     let mut head = Vec::new();
-    request_head(&mut exchange, env, &plan, &mut head)?;
+    let head_len = request_head(&mut exchange, env, &plan, &mut head)?;
     upstream_url(&mut exchange, &plan, "127.0.0.1:8081");
-    Ok(Sent { exchange, plan, head })
+    Ok(Sent { exchange, plan, head, head_len })
 }
 
 /// Returns the head that is sent for a request, or the status answered instead.
