@@ -10,6 +10,7 @@ mod client;
 mod folder;
 mod order;
 mod proof;
+mod record;
 pub mod schedule;
 pub mod service;
 mod traffic;

@@ -3,6 +3,7 @@
 use crate::client::{Failure, IssuerClient, now_s};
 use crate::folder::Folder;
 use crate::proof::Proof;
+use crate::record::{Record, SetRecord};
 use crate::traffic::Traffic;
 use engine::modules::acme::{CertificateFacts, ChallengeKind, Identifier, Issuer, KeyKind, Wanted};
 use instant_acme::{
@@ -36,6 +37,13 @@ pub(crate) struct OrderTask<'a> {
     pub(crate) traffic: &'a Rc<dyn Traffic>,
     /// The certificate that it takes the place of, if the issuer wants to know.
     pub(crate) replaces: Option<&'a CertificateFacts>,
+}
+
+/// What proves names as long as it is held.
+#[derive(Default)]
+struct Proofs {
+    answers: Vec<Proof>,
+    records: Vec<SetRecord>,
 }
 
 /// Returns the name by which an issuer knows a certificate (RFC 9773, section 4.1).
@@ -114,12 +122,14 @@ impl OrderTask<'_> {
     }
 
     /// Answers the challenges of the order, and says so to the issuer.
-    async fn prove(&self, order: &mut Order) -> Result<Vec<Proof>, Failure> {
-        let (kind, challenge_type) = match self.issuer.challenge {
-            kind @ ChallengeKind::Http01 => (kind, ChallengeType::Http01),
-            kind @ ChallengeKind::TlsAlpn01 => (kind, ChallengeType::TlsAlpn01),
+    async fn prove(&self, order: &mut Order) -> Result<Proofs, Failure> {
+        let kind = self.issuer.challenge;
+        let challenge_type = match kind {
+            ChallengeKind::Http01 => ChallengeType::Http01,
+            ChallengeKind::TlsAlpn01 => ChallengeType::TlsAlpn01,
+            ChallengeKind::Dns01 => ChallengeType::Dns01,
         };
-        let mut proofs = Vec::new();
+        let mut proofs = Proofs::default();
         let mut authorizations = order.authorizations();
         while let Some(authorization) = authorizations.next().await {
             let mut authorization = authorization.map_err(|error| self.failed(&error))?;
@@ -137,10 +147,18 @@ impl OrderTask<'_> {
                 return Err(Failure::refused(format!("it offers no challenge {kind} for {identifier}")));
             };
             let text = challenge.key_authorization();
+            if let (ChallengeKind::Dns01, Some(hook)) = (kind, &self.issuer.dns_hook) {
+                let (hook, host, value) = (hook.clone(), identifier.to_string(), text.dns_value());
+                let record = Record { hook, host, value };
+                let set = tokio::task::spawn_blocking(move || record.set()).await;
+                let set = set.unwrap_or_else(|error| Err(error.to_string()));
+                proofs.records.push(set.map_err(Failure::refused)?);
+                continue;
+            }
             let proof = Proof::publish(kind, &identifier, &challenge.token, &text, self.folder, self.traffic);
-            proofs.push(proof.map_err(Failure::refused)?);
+            proofs.answers.push(proof.map_err(Failure::refused)?);
         }
-        if !proofs.is_empty() && self.folder.is_some_and(Folder::has_followers) {
+        if !proofs.answers.is_empty() && self.folder.is_some_and(Folder::has_followers) {
             tokio::time::sleep(FOLLOWERS_LOOK).await;
         }
         // They are known by now: nothing is asked for a second time.

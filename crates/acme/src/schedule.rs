@@ -22,13 +22,15 @@ pub struct Window {
 }
 
 /// Returns when to renew a certificate: at a moment of the window that its issuer suggests; without one, when a third of its
-/// lifetime is left, or half of a short one, a little earlier for some than for others. Never later than with a tenth left.
+/// lifetime is left, or half of a short one, a little earlier for some than for others. Never later than with a tenth left,
+/// and never in its first twentieth: an issuer whose windows are always past must not be asked without end.
 pub fn renewal_s(facts: &CertificateFacts, window: Option<Window>, seed: u64) -> u64 {
     let lifetime_s = facts.until_s.saturating_sub(facts.from_s);
     let latest_s = facts.until_s.saturating_sub(lifetime_s / 10);
     if let Some(Window { start_s, end_s }) = window {
         let span_s = end_s.saturating_sub(start_s);
-        return start_s.saturating_add(seed % span_s.saturating_add(1)).min(latest_s);
+        let at_s = start_s.saturating_add(seed % span_s.saturating_add(1));
+        return at_s.min(latest_s).max(facts.from_s.saturating_add(lifetime_s / 20));
     }
     let left_s = if lifetime_s < SHORT_LIVED_S { lifetime_s / 2 } else { lifetime_s / 3 };
     let spread_s = seed % (lifetime_s / 50 + 1);
@@ -109,13 +111,14 @@ mod tests {
     fn issuers_window_counts_but_not_past_the_end() {
         let facts = facts(90 * DAY_S);
         let window = |start_s, end_s| Some(Window { start_s, end_s });
-        let start_s = facts.from_s + DAY_S;
+        let start_s = facts.from_s + 10 * DAY_S;
         for seed in [0, 1, 17, u64::MAX] {
             let at_s = renewal_s(&facts, window(start_s, start_s + 100), seed);
             assert!((start_s..=start_s + 100).contains(&at_s), "{seed}");
         }
         let after = renewal_s(&facts, window(facts.until_s, facts.until_s + DAY_S), 5);
         assert_eq!(after, facts.until_s - 9 * DAY_S);
+        assert_eq!(renewal_s(&facts, window(0, 10), 3), facts.from_s + 90 * DAY_S / 20);
         // One that is the wrong way round is its start.
         assert_eq!(renewal_s(&facts, window(start_s, start_s - 5), 7), start_s);
     }

@@ -327,7 +327,8 @@ impl IssuerTask {
         let (account, client) = self.open_account(folder).await?;
         let known = &self.certificates[at];
         // Where a suggestion came from, the issuer knows what is replaced. If it disagrees, the next attempt does without.
-        let replaces = known.facts.as_ref().filter(|_| known.window.is_some() && known.failures == 0);
+        let has_failed = known.failures > 0 || self.pause.1 > 0;
+        let replaces = known.facts.as_ref().filter(|_| known.window.is_some() && !has_failed);
         let task = OrderTask {
             issuer: &self.issuer,
             wanted: &known.wanted,

@@ -20,7 +20,9 @@ struct Pebble {
     management: Port,
     http: Port,
     tls: Port,
-    _others: [Port; 2],
+    /// Where its resolver takes orders.
+    resolver: Port,
+    _dns: Port,
 }
 
 impl Pebble {
@@ -73,7 +75,8 @@ impl Pebble {
             management,
             http,
             tls,
-            _others: [dns, commands],
+            resolver: commands,
+            _dns: dns,
         };
         for port in [&pebble.listen, &pebble.management] {
             wait(&pebble.path("pebble.log"), "Pebble listens", || {
@@ -100,15 +103,17 @@ impl Pebble {
 
     /// Returns the authority that its certificates lead to, with the intermediate one.
     fn authorities(&self) -> Vec<u8> {
-        let get = |path: &str| {
-            let mut stream = tls_stream(self.management.number, "localhost", &self.ca()).unwrap();
-            write!(stream, "GET {path} HTTP/1.0\r\nHost: localhost\r\n\r\n").unwrap();
-            let mut text = Vec::new();
-            // It ends the connection as HTTP/1.0 does, with or without a last word.
-            let _ = stream.read_to_end(&mut text);
-            text
-        };
-        [get("/roots/0"), get("/intermediates/0")].concat()
+        [self.get(&self.management, "/roots/0"), self.get(&self.management, "/intermediates/0")].concat()
+    }
+
+    /// Returns its answer, head and body.
+    fn get(&self, port: &Port, path: &str) -> Vec<u8> {
+        let mut stream = tls_stream(port.number, "localhost", &self.ca()).unwrap();
+        write!(stream, "GET {path} HTTP/1.0\r\nHost: localhost:{}\r\n\r\n", port.number).unwrap();
+        let mut text = Vec::new();
+        // It ends the connection as HTTP/1.0 does, with or without a last word.
+        let _ = stream.read_to_end(&mut text);
+        text
     }
 
     fn ca(&self) -> Vec<u8> {
@@ -387,4 +392,79 @@ fn one_process_orders_and_another_proves_and_serves() {
     assert!(!second.log().contains("ordering a certificate"));
     first.stop();
     assert!(served(&pebble.tls).len() > 100);
+}
+
+/// Sets the records of Pebble's resolver, whose port is the first argument.
+const HOOK: &str = r#"#!/bin/bash
+case "$2" in present) path=/set-txt ;; cleanup) path=/clear-txt ;; *) exit 2 ;; esac
+body="{\"host\": \"$3.\", \"value\": \"$4\"}"
+exec 3<>"/dev/tcp/127.0.0.1/$1" || exit 3
+printf 'POST %s HTTP/1.0\r\nContent-Length: %d\r\n\r\n%s' "$path" "${#body}" "$body" >&3
+read -r line <&3
+case "$line" in *" 200 "*) exit 0 ;; esac
+echo "the resolver says $line" >&2
+exit 4
+"#;
+
+#[test]
+fn wildcard_is_proven_by_a_record_that_a_program_sets() {
+    let Some(pebble) = Pebble::start("wildcard_is_proven_by_a_record_that_a_program_sets", 3600, "") else {
+        return;
+    };
+    let hook = pebble.path("hook");
+    std::fs::write(&hook, HOOK).unwrap();
+    std::fs::set_permissions(&hook, PermissionsExt::from_mode(0o755)).unwrap();
+    let hook = format!("challenge dns-01; dns_hook {} {};", hook.display(), pebble.resolver.number);
+    let refused = "challenge dns-01; dns_hook /bin/sh -c \"echo no such zone >&2; exit 5\";";
+    let site = Site::start(&format!(
+        "{} {} {} {}",
+        pebble.issuer("one", pebble.listen.number, &hook),
+        pebble.issuer("two", pebble.listen.number, refused),
+        server(&pebble.tls, "a.example *.a.example", "one"),
+        server(&pebble.tls, "b.example", "two"),
+    ));
+    let authorities = pebble.authorities();
+    for name in ["a.example", "any.a.example"] {
+        site.until(name, || certificate_at(pebble.tls.number, name, &authorities).is_ok());
+    }
+    let said = "no certificate for b.example: the dns_hook \"/bin/sh\" failed to present the record: exit status: 5: no such zone";
+    site.until("b.example is refused", || site.log().contains(said));
+}
+
+#[test]
+fn renewal_is_due_when_the_issuer_suggests_it() {
+    let Some(pebble) = Pebble::start("renewal_is_due_when_the_issuer_suggests_it", 200, "") else { return };
+    let port = reserve().unwrap();
+    // Debian's Pebble suggests nothing: an address in front of it does, always the past.
+    let answer = String::from_utf8(pebble.get(&pebble.listen, "/dir")).unwrap();
+    let mut directory: Value = serde_json::from_str(answer.split_once("\r\n\r\n").unwrap().1).unwrap();
+    directory["renewalInfo"] = format!("https://localhost:{}/ari", port.number).into();
+    std::fs::write(pebble.path("dir"), directory.to_string()).unwrap();
+    let site = Site::start(&format!(
+        "{} {} server {{ listen 127.0.0.1:{}; return 404; }}
+         server {{
+             listen 127.0.0.1:{} ssl; server_name localhost; root {};
+             ssl_certificate {pem}; ssl_certificate_key {pem};
+             location /ari/ {{
+                 add_header Retry-After 3600;
+                 default_type application/json;
+                 return 200 '{{\"suggestedWindow\": {{\"start\": \"2020-01-01T00:00:00Z\", \"end\": \"2020-01-02T00:00:00Z\"}}}}';
+             }}
+         }}",
+        pebble.issuer("one", port.number, ""),
+        server(&pebble.tls, "a.example", "one"),
+        pebble.http.number,
+        port.number,
+        pebble.folder.path().display(),
+        pem = pebble.path("pebble.pem").display(),
+    ));
+    let authorities = pebble.authorities();
+    let shown = || certificate_at(pebble.tls.number, "a.example", &authorities);
+    site.until("a.example", || shown().is_ok());
+    let (first, began) = (shown().unwrap(), Instant::now());
+    // Pebble does not know what the order says of the certificate that is replaced: the next attempt leaves it out.
+    site.until("a.example is renewed", || shown().is_ok_and(|now| now != first));
+    assert!(began.elapsed() < Duration::from_secs(90), "{}", site.log());
+    let orders = site.log().matches("ordering a certificate for a.example").count();
+    assert!((2..=4).contains(&orders), "{}", site.log());
 }

@@ -177,7 +177,7 @@ const DIRECTIVES: &[Directive] = &[
     .default("on")
     .doc(
         "pointsman's own: whether the kernel refuses the worker process what none needs \
-         (off, on; strict: starting programs too, which on refuses where there is no Lua).",
+         (off, on; strict: starting programs too, which on refuses where there is no Lua and no dns_hook).",
     )
     .example("sandbox strict;"),
     Directive::time("worker_shutdown_timeout", Contexts::MAIN, |b| {

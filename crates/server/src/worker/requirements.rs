@@ -74,8 +74,8 @@ pub(crate) fn boot(config: &Config, source: &Source) -> Requirements {
     }
 }
 
-/// Returns the limits of the worker process. `sandbox strict` promises that no script starts a program; without any script
-/// that is certain.
+/// Returns the limits of the worker process. `sandbox strict` promises that no program is started; without any script
+/// or hook that is certain.
 fn limits(config: &Config) -> Limits {
     let process = &config.main.process;
     Limits {
@@ -85,7 +85,7 @@ fn limits(config: &Config) -> Limits {
         working_directory: process.working_directory.as_ref().cloned(),
         sandbox: match *process.sandbox {
             configured::Sandbox::Off => Sandbox::Off,
-            configured::Sandbox::On if config.lua.used => Sandbox::On,
+            configured::Sandbox::On if config.lua.used || config.http.acme.runs_programs() => Sandbox::On,
             configured::Sandbox::On | configured::Sandbox::Strict => Sandbox::NoPrograms,
         },
     }

@@ -4,6 +4,7 @@ use super::names::{self, Identifier};
 use super::{ChallengeKind, Issuer, KeyKind, Wanted, Written};
 use crate::config::{Builder, invalid_choice, invalid_parameter};
 use crate::directive::{Args, Contexts, Directive};
+use crate::modules::process::Sandbox;
 use crate::modules::ssl::read_file;
 use conf::{Diagnostic, Span, Word};
 
@@ -61,26 +62,20 @@ pub(super) const OF_ISSUERS: &[Directive] = &[
              P-256 in PKCS #8. Other kinds are refused.",
         )
         .example("account_key account.key;"),
-    Directive::new("challenge", Contexts::ACME_ISSUER, Args::Exactly(1), "http-01 | tls-alpn-01", |b, d| {
+    Directive::new("challenge", Contexts::ACME_ISSUER, Args::Exactly(1), "http-01 | tls-alpn-01 | dns-01", |b, d| {
         let word = &d.args[0];
         last(b).challenge = match word.str()? {
             "http-01" | "http" => ChallengeKind::Http01,
             "tls-alpn-01" | "tls-alpn" => ChallengeKind::TlsAlpn01,
-            "dns-01" | "dns" => {
-                return Err(Diagnostic::error(
-                    word.span,
-                    "the challenge \"dns-01\" is not supported by pointsman",
-                )
-                .help("supported are: http-01 and tls-alpn-01"));
-            }
-            _ => return Err(invalid_choice(word).help("supported are: http-01 and tls-alpn-01")),
+            "dns-01" | "dns" => ChallengeKind::Dns01,
+            _ => return Err(invalid_choice(word).help("supported are: http-01, tls-alpn-01 and dns-01")),
         };
         Ok(())
     })
     .default("http-01")
     .doc(
         "How the issuer is shown that a name is ours: http-01 by a text over HTTP at port 80 (any server of the \
-         address answers), tls-alpn-01 in a handshake at port 443.",
+         address answers), tls-alpn-01 in a handshake at port 443, dns-01 by a record that dns_hook sets.",
     )
     .example("challenge tls-alpn-01;"),
     Directive::new("common_name_in_csr", Contexts::ACME_ISSUER, Args::Flag, "on | off", |b, d| {
@@ -101,6 +96,21 @@ pub(super) const OF_ISSUERS: &[Directive] = &[
     })
     .doc("How the issuer reaches the owner of the account: mail addresses, or other URLs.")
     .example("contact admin@example.com;"),
+    Directive::new("dns_hook", Contexts::ACME_ISSUER, Args::AtLeast(1), "program [argument …]", |b, d| {
+        let mut words = vec![b.conf_path(&d.args[0])?.display().to_string()];
+        for word in &d.args[1..] {
+            words.push(word.str()?.to_owned());
+        }
+        duplicate(last(b).dns_hook.is_some(), d)?;
+        last(b).dns_hook = Some(words);
+        Ok(())
+    })
+    .doc(
+        "The program that sets records for the challenge dns-01, without a shell: PROGRAM ARGUMENT … present NAME VALUE, \
+         and cleanup instead of present when the issuer has asked. It runs as the worker's user for at most two \
+         minutes, and exits with 0 once the record can be asked for.",
+    )
+    .example("dns_hook /usr/local/bin/set-record --zone example.com;"),
     Directive::new(
         "external_account_key",
         Contexts::ACME_ISSUER,
@@ -209,6 +219,7 @@ fn issuer(b: &mut Builder<'_>, d: &conf::Directive) -> Result<(), Diagnostic> {
         directory: String::new(),
         contacts: Vec::new(),
         challenge: ChallengeKind::default(),
+        dns_hook: None,
         account_key: None,
         external: None,
         trusted: None,
@@ -236,6 +247,18 @@ fn issuer(b: &mut Builder<'_>, d: &conf::Directive) -> Result<(), Diagnostic> {
         )
         .help("remove account_key: a key is made, and kept in state_path"));
     }
+    match (issuer.challenge, &issuer.dns_hook) {
+        (ChallengeKind::Dns01, None) => {
+            return Err(Diagnostic::error(word.span, "the challenge \"dns-01\" needs a \"dns_hook\"")
+                .help("name the program that sets records: dns_hook /usr/local/bin/set-record;"));
+        }
+        (ChallengeKind::Http01 | ChallengeKind::TlsAlpn01, Some(_)) => {
+            let text = format!("\"dns_hook\" has no effect with the challenge {}", issuer.challenge);
+            b.diagnostics.push(Diagnostic::warn(word.span, text));
+        }
+        _ => {}
+    }
+    let issuer = last(b);
     if !issuer.verify && issuer.trusted.is_some() {
         let text = "\"ssl_trusted_certificate\" has no effect beside \"ssl_verify off\"";
         let span = issuer.trusted.as_ref().map(|file| file.span);
@@ -342,7 +365,17 @@ pub(super) fn finish(b: &mut Builder<'_>) {
             false => Ok(identifiers),
             true => of_server_names(b, server, at),
         };
+        let challenge = b.draft.http.acme.issuers[issuer].challenge;
+        let wildcard = |all: &[Identifier]| all.iter().find(|it| it.is_wildcard()).cloned();
         match identifiers {
+            Ok(identifiers) if challenge != ChallengeKind::Dns01 && wildcard(&identifiers).is_some() => {
+                let name = wildcard(&identifiers).map(|it| it.to_string()).unwrap_or_default();
+                let text = format!("the wildcard \"{name}\" cannot be proven by {challenge}");
+                b.diagnostics.push(
+                    Diagnostic::error(at, text)
+                        .help("order it from an issuer with `challenge dns-01`, or name each host"),
+                );
+            }
             Ok(identifiers) => {
                 let names: Vec<String> = identifiers.iter().map(Identifier::to_string).collect();
                 let id = format!("{name} {} {}", key.name(), names.join(",")).into();
@@ -359,6 +392,11 @@ pub(super) fn finish(b: &mut Builder<'_>) {
         }
     }
     check_uses(b);
+    let hook = b.draft.http.acme.issuers.iter().find(|issuer| issuer.dns_hook.is_some());
+    if let (Some(issuer), Sandbox::Strict) = (hook, *b.draft.main.process.sandbox) {
+        let text = format!("\"sandbox strict\" forbids the \"dns_hook\" of the issuer \"{}\"", issuer.name);
+        b.diagnostics.push(Diagnostic::error(None, text).help("use `sandbox on`, or another challenge"));
+    }
 }
 
 fn of_server_names(b: &mut Builder<'_>, server: usize, at: Span) -> Result<Vec<Identifier>, Diagnostic> {

@@ -33,6 +33,8 @@ pub enum ChallengeKind {
     Http01,
     /// `tls-alpn-01`: by a certificate, in a handshake at port 443.
     TlsAlpn01,
+    /// `dns-01`: by a record of the name, which a program sets.
+    Dns01,
 }
 
 impl fmt::Display for ChallengeKind {
@@ -40,6 +42,7 @@ impl fmt::Display for ChallengeKind {
         f.write_str(match self {
             ChallengeKind::Http01 => "http-01",
             ChallengeKind::TlsAlpn01 => "tls-alpn-01",
+            ChallengeKind::Dns01 => "dns-01",
         })
     }
 }
@@ -90,6 +93,8 @@ pub struct Issuer {
     pub contacts: Vec<String>,
     /// `challenge`.
     pub challenge: ChallengeKind,
+    /// `dns_hook`: a program and its arguments.
+    pub dns_hook: Option<Vec<String>>,
     /// The file of `account_key`; without it one is made.
     pub account_key: Option<SslFile>,
     /// `external_account_key`: the key's name and the key, in base64url.
@@ -159,6 +164,11 @@ pub struct AcmeSettings {
 }
 
 impl AcmeSettings {
+    /// Returns true if an issuer's challenges are answered by a program.
+    pub fn runs_programs(&self) -> bool {
+        self.issuers.iter().any(|issuer| issuer.dns_hook.is_some())
+    }
+
     /// Returns the certificate of a server, by the server's number.
     pub fn of_server(&self, server: usize) -> Option<&Wanted> {
         let (_, certificate) = self.servers.iter().find(|(known, _)| *known == server)?;

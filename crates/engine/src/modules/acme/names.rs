@@ -12,6 +12,13 @@ pub enum Identifier {
     Ip(IpAddr),
 }
 
+impl Identifier {
+    /// Returns true if it is for all names below another one.
+    pub fn is_wildcard(&self) -> bool {
+        matches!(self, Identifier::Dns(name) if name.starts_with("*."))
+    }
+}
+
 impl fmt::Display for Identifier {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -30,10 +37,12 @@ pub(super) fn read(text: &str) -> Result<Vec<Identifier>, String> {
     if let Ok(address) = bare.parse::<IpAddr>() {
         return Ok(vec![Identifier::Ip(address)]);
     }
-    if text.contains('*') {
-        return Err(format!(
-            "\"{text}\" is a wildcard: it takes the challenge dns-01, which is not supported by pointsman"
-        ));
+    if let Some(parent) = text.strip_prefix("*.") {
+        let parent = parent.to_ascii_lowercase();
+        return match is_host(&parent) {
+            true => Ok(vec![Identifier::Dns(format!("*.{parent}"))]),
+            false => Err(format!("\"{text}\" is no wildcard that certificates can have")),
+        };
     }
     let host = text.strip_prefix('.').unwrap_or(text).to_ascii_lowercase();
     if !is_host(&host) {

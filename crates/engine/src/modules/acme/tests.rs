@@ -65,10 +65,7 @@ fn faults_are_named() {
         (issuer("uri http://acme.example/;"), "invalid \"uri\" value \"http://acme.example/\""),
         (issuer("uri https:///dir;"), "invalid \"uri\" value \"https:///dir\""),
         (issuer(&format!("{URI} {URI}")), "\"uri\" directive is duplicate"),
-        (
-            issuer(&format!("{URI} challenge dns-01;")),
-            "the challenge \"dns-01\" is not supported by pointsman",
-        ),
+        (issuer(&format!("{URI} challenge dns-01;")), "the challenge \"dns-01\" needs a \"dns_hook\""),
         (issuer(&format!("{URI} challenge mail;")), "invalid value \"mail\""),
         (
             issuer(&format!("{URI} account_key rsa:2048;")),
@@ -99,7 +96,11 @@ fn faults_are_named() {
         (server("acme_certificate one;"), "no identifiers for \"acme_certificate\": the server has no names"),
         (
             server("server_name *.example; acme_certificate one;"),
-            "invalid identifier of \"acme_certificate\": \"*.example\" is a wildcard: it takes the challenge dns-01, which is not supported by pointsman",
+            "the wildcard \"*.example\" cannot be proven by http-01",
+        ),
+        (
+            server("server_name www.example.*; acme_certificate one;"),
+            "invalid identifier of \"acme_certificate\": \"www.example.*\" is no host name",
         ),
         (
             server("acme_certificate one a_b.example;"),
@@ -131,6 +132,22 @@ fn faults_are_named() {
         let faults = built(&http).err().unwrap_or_default();
         assert!(faults.first().is_some_and(|first| first.starts_with(fault)), "{http}: {faults:?}");
     }
+}
+
+#[test]
+fn wildcards_are_ordered_with_a_hook() {
+    let issuer = format!("acme_issuer one {{ {URI} challenge dns; dns_hook hook -x; }}");
+    let http = format!("{issuer} server {{ server_name *.A.example; acme_certificate one; }}");
+    let config = built(&http).unwrap();
+    let acme = &config.http.acme;
+    assert_eq!(acme.certificates[0].identifiers, [Identifier::Dns("*.a.example".to_owned())]);
+    let words = ["/etc/pointsman/hook", "-x"].map(str::to_owned).to_vec();
+    assert_eq!(acme.issuers[0].dns_hook.as_ref(), Some(&words));
+    let strict = with_files(&format!("sandbox strict; http {{ {http} }}"), &[]).unwrap_err();
+    assert!(
+        strict[0].starts_with("\"sandbox strict\" forbids the \"dns_hook\" of the issuer \"one\""),
+        "{strict:?}"
+    );
 }
 
 #[test]
