@@ -172,6 +172,9 @@ fn text(event: &Event, switches: &[Switch]) -> String {
             let key = format::key_text(key);
             format!("{head}  {key} released, {waiting} waiting  {actor}{}\n", because(reason))
         }
+        Happening::Health { group, group_state, server, to, check, reason, .. } => {
+            format!("{head}  {group} is {group_state}: {server} is {to} ({check}: {reason})\n")
+        }
         Happening::StoreFailed { text, remedy } => format!("{head}  store: {text}; {remedy}\n"),
     }
 }

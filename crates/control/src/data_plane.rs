@@ -4,6 +4,7 @@
 
 use engine::Routing;
 use engine::host::Counters;
+use prober::Prober;
 use statistics::Answers;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
@@ -39,6 +40,8 @@ pub trait DataPlane: Send + Sync + 'static {
     fn collect(&self, reply: Reply<()>);
     /// Returns the collector of statistics.
     fn collector(&self) -> &Mutex<statistics::Collector>;
+    /// Returns the prober, for gates and for what health checks have found out.
+    fn prober(&self) -> &Prober;
     /// Returns the number of worker threads.
     fn threads(&self) -> usize;
     /// Returns the counters of `stub_status`.

@@ -3,9 +3,11 @@
 //! Owns: events, their numbers, and a buffer of the newest. Must never: wait for a listener.
 
 use crate::receipt::{ChangedServer, GateResult, KeyChange, Receipt};
+use statistics::GroupCondition;
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::broadcast;
+use upstream::health::Health;
 
 /// The number of past events that a reconnecting listener can still get.
 const KEPT: usize = 512;
@@ -118,6 +120,23 @@ pub enum EventKind {
         /// The number of requests that waited.
         waiting: usize,
     },
+    /// A health check has changed the state of a server of one of the switch's targets.
+    Health {
+        /// The target.
+        group: String,
+        /// Its state with this: `healthy`, `degraded` or `down`.
+        group_state: GroupCondition,
+        /// The server's address.
+        server: String,
+        /// The server's state before: `up`, `checking` or `unhealthy`.
+        from: Health,
+        /// Its state now.
+        to: Health,
+        /// The check.
+        check: String,
+        /// What it found.
+        reason: String,
+    },
     /// A commit could not be stored, or the store could not be read.
     StoreFailed {
         /// The reason.
@@ -129,7 +148,7 @@ pub enum EventKind {
 
 impl EventKind {
     /// Returns the name under which it is sent: `committed`, `gate`, `unconfirmed`, `overdue`, `drained`, `receipt`, `held`,
-    /// `still_held`, `hold_expired`, `released`, `store_failed`.
+    /// `still_held`, `hold_expired`, `released`, `health`, `store_failed`.
     pub fn name(&self) -> &'static str {
         match self {
             EventKind::Committed { .. } => "committed",
@@ -142,6 +161,7 @@ impl EventKind {
             EventKind::StillHeld { .. } => "still_held",
             EventKind::HoldExpired { .. } => "hold_expired",
             EventKind::Released { .. } => "released",
+            EventKind::Health { .. } => "health",
             EventKind::StoreFailed { .. } => "store_failed",
         }
     }

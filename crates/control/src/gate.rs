@@ -1,7 +1,7 @@
 //! The gate: probes a target's servers before it gets traffic.
 //!
-//! Owns: the probes. Must never: decide whether an order is carried out in spite of them, or send anything but a connection
-//! or a GET.
+//! Owns: which servers are asked what, and when a health check's result is enough; the asking is the prober's. Must never:
+//! decide whether an order is carried out in spite of them.
 //!
 //! Servers that are `down` or `backup` in the configuration are not probed: they get no request while the others are up. A
 //! server that a worker skips because of `max_fails` does not count as healthy, whatever it answers.
@@ -9,56 +9,57 @@
 use crate::data_plane::GroupState;
 use crate::receipt::{GateResult, ServerResult};
 use engine::Config;
-use engine::modules::switch::{GateSpec, HttpProbe, Probe, ProbeHost};
-use http_body_util::{BodyExt, Empty};
-use hyper::body::{Bytes, Incoming};
-use hyper::client::conn::http1;
-use hyper::{Request, Response};
-use hyper_util::rt::TokioIo;
-use std::io;
-use std::pin::pin;
+use engine::modules::switch::GateSpec;
+use engine::modules::upstream::GroupEntry;
+use engine::probe::{CheckSpec, HttpProbe, Probe, ProbeHost};
+use prober::{Prober, Question};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 use switch::{Code, Refusal};
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::Semaphore;
-use upstream::{Address, GroupSets};
+use upstream::health::Health;
+use upstream::{Address, GroupSets, PeerSpec};
 
-/// The maximum number of concurrent probes.
+/// The maximum number of servers that a gate asks at once.
 const AT_ONCE: usize = 64;
-/// The number of bytes of a body in which a match is looked for.
-const MAX_BODY: usize = 64 << 10;
-/// The number of characters of a body that are shown.
-const SHOWN: usize = 120;
-/// How long the beginning of a body that is only shown is waited for.
-const SHOW_TIME: Duration = Duration::from_millis(200);
+/// The name under which a gate asks.
+const AGENT: &str = "pointsman-gate";
 
 /// Probes the servers of these targets. `key` is the key that is switched, if it is a single one.
 pub async fn ask(
-    (config, groups): (&Config, &GroupSets),
+    (config, groups): (&Arc<Config>, &GroupSets),
+    prober: &Prober,
     spec: &GateSpec,
-    targets: &[std::sync::Arc<str>],
+    targets: &[Arc<str>],
     key: Option<&str>,
     marks: &[GroupState],
 ) -> Vec<GateResult> {
-    let permits = std::sync::Arc::new(Semaphore::new(AT_ONCE));
+    let permits = Arc::new(Semaphore::new(AT_ONCE));
     let mut asked: Vec<(GateResult, Vec<tokio::task::JoinHandle<ServerResult>>)> = Vec::new();
     for target in targets {
-        let group = config.group(target.as_bytes()).and_then(|number| config.groups.get(number));
+        let entry = config.group(target.as_bytes()).and_then(|number| config.groups.get(number));
         let group = match groups.get(target.as_bytes()) {
             Some(changed) => Some(&changed.spec),
-            None => group.map(|entry| &entry.spec),
+            None => entry.map(|entry| &entry.spec),
         };
         let peers = group.map_or(&[][..], |spec| &spec.peers[..]);
         let mut probes = Vec::new();
+        let host = host_of(spec, target, key);
         for peer in peers.iter().filter(|peer| !peer.down && !peer.drain && !peer.backup) {
-            let (address, spec, host) = (peer.address.clone(), spec.clone(), host_of(spec, target, key));
+            let known = entry.and_then(|entry| by_checks(entry, peer, spec, &host, prober));
+            let question = question(config, entry, &peer.address, spec, &host, prober);
+            let (address, spec, prober) = (peer.address.clone(), spec.clone(), prober.clone());
             let mark = mark_of(marks, target, &address.to_string());
             let permits = permits.clone();
             probes.push(tokio::task::spawn(async move {
+                if let Some((healthy, reason)) = known {
+                    let (healthy, reason) =
+                        if healthy { with_mark(Ok(reason), mark) } else { (false, reason) };
+                    return ServerResult { address: address.to_string(), healthy, reason, took_us: 0 };
+                }
                 // The semaphore is never closed.
                 let _permit = permits.acquire().await;
-                ask_one(&address, &spec, &host, mark).await
+                ask_one(&address, &spec, &question, &prober, mark).await
             }));
         }
         let result = GateResult {
@@ -83,11 +84,19 @@ pub async fn ask(
 }
 
 /// Probes servers that are to get the requests of a group.
-pub async fn ask_servers(spec: &GateSpec, group: &str, addresses: Vec<Address>) -> Vec<ServerResult> {
+pub async fn ask_servers(
+    config: &Arc<Config>,
+    prober: &Prober,
+    spec: &GateSpec,
+    group: &str,
+    addresses: Vec<Address>,
+) -> Vec<ServerResult> {
     let host = host_of(spec, group, None);
+    let entry = config.group(group.as_bytes()).and_then(|number| config.groups.get(number));
     let mut results = Vec::with_capacity(addresses.len());
     for address in addresses {
-        results.push(ask_one(&address, spec, &host, None).await);
+        let question = question(config, entry, &address, spec, &host, prober);
+        results.push(ask_one(&address, spec, &question, prober, None).await);
     }
     results
 }
@@ -145,15 +154,102 @@ fn host_of(spec: &GateSpec, target: &str, key: Option<&str>) -> String {
     }
 }
 
+/// Returns the question to a server.
+fn question(
+    config: &Arc<Config>,
+    entry: Option<&GroupEntry>,
+    address: &Address,
+    spec: &GateSpec,
+    host: &str,
+    prober: &Prober,
+) -> Result<Question, String> {
+    let tls = match entry.and_then(|entry| entry.tls.of(spec.scheme)) {
+        Some(tls) => Some((prober.context(config, &tls)?, tls.name)),
+        None => None,
+    };
+    Ok(Question {
+        address: address.clone(),
+        probe: Arc::new(spec.probe.clone()),
+        host: host.into(),
+        agent: AGENT,
+        tls,
+        connect: None,
+        total: Duration::from_millis(spec.timeout_ms),
+        keepalive: Duration::ZERO,
+    })
+}
+
+/// Returns what health checks know of a server, if that is enough: it is unhealthy, or its last check is fresh, has passed
+/// and has asked what the gate would.
+fn by_checks(
+    entry: &GroupEntry,
+    peer: &PeerSpec,
+    spec: &GateSpec,
+    host: &str,
+    prober: &Prober,
+) -> Option<(bool, String)> {
+    let view = prober.health().find(&entry.spec.name)?.known(peer)?.view();
+    let now_ms = prober.now_ms();
+    let words = |check: &upstream::health::CheckView| {
+        let last = check.last.as_ref()?;
+        let ago = now_ms.saturating_sub(last.at_ms) as f64 / 1000.0;
+        Some(format!("{} (health check {}, {ago:.1} s ago)", last.reason, check.check))
+    };
+    if view.health != Health::Healthy {
+        let worst = view.checks.iter().max_by_key(|check| check.progress.health())?;
+        return Some((
+            false,
+            words(worst).unwrap_or_else(|| "its first health check has not passed yet".to_owned()),
+        ));
+    }
+    // A server that must pass more than once is asked: a check knows one answer.
+    let asks_the_same = |check: &&CheckSpec| spec.passes == 1 && is_same(check, spec, host, entry);
+    let asked = entry.checks.iter().find(asks_the_same)?;
+    let check = view.checks.iter().find(|check| check.check == asked.text)?;
+    let last = check.last.as_ref().filter(|last| last.passed)?;
+    let times = asked.times;
+    let is_fresh = now_ms.saturating_sub(last.at_ms) <= times.interval + times.jitter + times.total;
+    is_fresh.then(|| Some((true, words(check)?)))?
+}
+
+/// Returns true if a check asks at least what a gate does.
+fn is_same(check: &CheckSpec, spec: &GateSpec, host: &str, entry: &GroupEntry) -> bool {
+    if check.port.is_some() || check.tls != entry.tls.of(spec.scheme) {
+        return false;
+    }
+    match (&spec.probe, &check.probe) {
+        (Probe::Connect, _) => true,
+        (Probe::Http(gate), Probe::Http(known)) => {
+            let without_host = |probe: &HttpProbe| HttpProbe { host: ProbeHost::Target, ..probe.clone() };
+            *check.host == *host && without_host(gate) == without_host(known)
+        }
+        (Probe::Http(_), Probe::Connect) => false,
+    }
+}
+
+fn with_mark(outcome: Result<String, String>, mark: Option<String>) -> (bool, String) {
+    match (outcome, mark) {
+        (Err(reason), _) => (false, reason),
+        (Ok(_), Some(mark)) => (false, mark),
+        (Ok(reason), None) => (true, reason),
+    }
+}
+
 /// Probes a server as often as it must pass, until it fails.
-async fn ask_one(address: &Address, spec: &GateSpec, host: &str, mark: Option<String>) -> ServerResult {
+async fn ask_one(
+    address: &Address,
+    spec: &GateSpec,
+    question: &Result<Question, String>,
+    prober: &Prober,
+    mark: Option<String>,
+) -> ServerResult {
     let began = Instant::now();
     let mut outcome = Err(String::new());
     for pass in 1..=spec.passes {
         if pass > 1 {
             tokio::time::sleep(Duration::from_millis(spec.interval_ms)).await;
         }
-        outcome = ask_once(address, &spec.probe, host, Duration::from_millis(spec.timeout_ms)).await;
+        outcome = ask_once(question, prober).await;
         match &mut outcome {
             Err(reason) if pass > 1 => {
                 reason.push_str(&format!(" (after it had passed {} of {})", pass - 1, spec.passes))
@@ -165,126 +261,19 @@ async fn ask_one(address: &Address, spec: &GateSpec, host: &str, mark: Option<St
             break;
         }
     }
-    let (healthy, reason) = match (outcome, mark) {
-        (Err(reason), _) => (false, reason),
-        (Ok(_), Some(mark)) => (false, mark),
-        (Ok(reason), None) => (true, reason),
-    };
+    let (healthy, reason) = with_mark(outcome, mark);
     let took_us = began.elapsed().as_micros() as u64;
     ServerResult { address: address.to_string(), healthy, reason, took_us }
 }
 
-async fn ask_once(address: &Address, probe: &Probe, host: &str, timeout: Duration) -> Result<String, String> {
+async fn ask_once(question: &Result<Question, String>, prober: &Prober) -> Result<String, String> {
+    let question = question.clone()?;
     #[cfg(test)]
-    if let Some(answer) = crate::service::simulated_probe(address).await {
+    if let Some(answer) = crate::service::simulated_probe(&question.address).await {
         return answer;
     }
-    let answer = tokio::time::timeout(timeout, async {
-        match address {
-            Address::Inet(address) => match TcpStream::connect(address).await {
-                Ok(stream) => converse(stream, probe, host).await,
-                Err(error) => Err(not_connected(&error)),
-            },
-            Address::Unix(path) => match UnixStream::connect(path).await {
-                Ok(stream) => converse(stream, probe, host).await,
-                Err(error) => Err(not_connected(&error)),
-            },
-        }
-    });
-    answer.await.unwrap_or_else(|_| Err(format!("no answer within {} ms", timeout.as_millis())))
-}
-
-fn not_connected(error: &io::Error) -> String {
-    match error.kind() {
-        io::ErrorKind::ConnectionRefused => "connection refused".to_owned(),
-        _ => format!("connection failed: {error}"),
-    }
-}
-
-/// Probes a server on a connection. Returns its answer, or fails with the reason.
-async fn converse<S>(stream: S, probe: &Probe, host: &str) -> Result<String, String>
-where
-    S: AsyncRead + AsyncWrite + Unpin,
-{
-    let Probe::Http(probe) = probe else { return Ok("accepts connections".to_owned()) };
-    let (mut sender, connection) =
-        http1::handshake(TokioIo::new(stream)).await.map_err(|error| broken(&error))?;
-    let mut request = Request::builder()
-        .uri(&*probe.uri)
-        .header("host", host)
-        .header("user-agent", "pointsman-gate")
-        .header("connection", "close");
-    for (name, value) in &probe.headers {
-        request = request.header(&**name, &**value);
-    }
-    let request = request.body(Empty::<Bytes>::new()).map_err(|error| format!("cannot be asked: {error}"))?;
-    let judged = async {
-        let answer = sender.send_request(request).await.map_err(|error| broken(&error))?;
-        judge(probe, answer).await
-    };
-    let (mut connection, mut judged) = (pin!(connection), pin!(judged));
-    tokio::select! {
-        verdict = &mut judged => return verdict,
-        // Closed by the server: what it has sent is still there to be read.
-        _ = &mut connection => {}
-    }
-    judged.await
-}
-
-/// Returns what an answer shows, or fails with what it lacks.
-async fn judge(probe: &HttpProbe, answer: Response<Incoming>) -> Result<String, String> {
-    let status = answer.status().as_u16();
-    let fits = probe.statuses.iter().any(|range| range.contains(&status));
-    let mut body = answer.into_body();
-    match &probe.body {
-        None if fits => Ok(format!("answered {status}")),
-        Some(wanted) if fits => {
-            let mut read = Vec::new();
-            while read.len() < MAX_BODY && more(&mut body, &mut read).await {}
-            read.truncate(MAX_BODY);
-            if wanted.is_in(&read) {
-                return Ok(format!("answered {status}, and its body matches"));
-            }
-            Err(format!(
-                "answered {status}, and its body does not match {:?}{}",
-                wanted.pattern(),
-                beginning(&read)
-            ))
-        }
-        _ => {
-            let mut read = Vec::new();
-            let enough = async { while read.len() < SHOWN && more(&mut body, &mut read).await {} };
-            // Without the body the status is reason enough.
-            let _ = tokio::time::timeout(SHOW_TIME, enough).await;
-            Err(format!("answered {status}{}", beginning(&read)))
-        }
-    }
-}
-
-/// Reads a part of a body. Returns false at its end.
-async fn more(body: &mut Incoming, read: &mut Vec<u8>) -> bool {
-    let Some(Ok(frame)) = body.frame().await else { return false };
-    read.extend_from_slice(frame.data_ref().map_or(&[][..], |data| data));
-    true
-}
-
-/// Returns the beginning of a body, on one line.
-fn beginning(body: &[u8]) -> String {
-    let text = String::from_utf8_lossy(body);
-    let words = text.split_whitespace().collect::<Vec<_>>().join(" ");
-    let shown: String = words.chars().take(SHOWN).filter(|c| !c.is_control()).collect();
-    match shown.as_str() {
-        "" => String::new(),
-        shown => format!(": {shown}{}", if words.chars().count() > SHOWN { "…" } else { "" }),
-    }
-}
-
-fn broken(error: &hyper::Error) -> String {
-    if error.is_parse() {
-        "the answer is not HTTP".to_owned()
-    } else if error.is_incomplete_message() {
-        "closed the connection without answering".to_owned()
-    } else {
-        format!("connection broke: {error}")
+    match prober.ask(question).await {
+        Ok(answer) => answer.outcome,
+        Err(_) => Err("the thread that asks has ended".to_owned()),
     }
 }

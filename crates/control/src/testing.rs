@@ -7,6 +7,7 @@ use crate::{ControlHandle, FileDefault, Setup, WindowTimes};
 use engine::config::{Inputs, NoNames, build};
 use engine::host::Counters;
 use engine::{Config, Routing};
+use prober::Prober;
 use statistics::{GroupLayout, Layout, Recorder, RequestEnd, RoutedRequest};
 use std::path::Path;
 use std::sync::{Arc, Mutex};
@@ -75,6 +76,7 @@ pub(crate) struct FakeDataPlane {
     pub(crate) workers: Mutex<Workers>,
     collector: Mutex<statistics::Collector>,
     layout: Arc<Layout>,
+    prober: Prober,
 }
 
 impl FakeDataPlane {
@@ -86,6 +88,7 @@ impl FakeDataPlane {
             workers: Mutex::new(Workers { threads: 2, ..Workers::default() }),
             collector: Mutex::new(statistics::Collector::new(layout.clone(), 0)),
             layout,
+            prober: Prober::new(Instant::now()),
         })
     }
 
@@ -191,6 +194,10 @@ impl DataPlane for FakeDataPlane {
     fn forget_watch(&self, watch: u64) {
         self.tell(|workers| workers.forgotten.push(watch));
     }
+    fn prober(&self) -> &Prober {
+        &self.prober
+    }
+
     fn peers(&self, reply: Reply<Vec<GroupState>>) {
         self.each(|worker, workers| {
             let state = |(group, address): &(&'static str, String)| GroupState {

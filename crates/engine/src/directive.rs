@@ -38,6 +38,8 @@ impl Contexts {
     pub const SWITCH: Contexts = Contexts(512);
     /// `acme_issuer {}`.
     pub const ACME_ISSUER: Contexts = Contexts(1024);
+    /// `match {}`.
+    pub const MATCH: Contexts = Contexts(2048);
 
     /// http, server and location: the contexts of most settings.
     pub const HSL: Contexts = Self::HTTP.or(Self::SERVER).or(Self::LOCATION);
@@ -58,7 +60,7 @@ impl Contexts {
 
     /// The names nginx's documentation gives these places, in its order.
     pub fn names(self) -> Vec<&'static str> {
-        const NAMES: [(Contexts, &str); 11] = [
+        const NAMES: [(Contexts, &str); 12] = [
             (Contexts::MAIN, "main"),
             (Contexts::EVENTS, "events"),
             (Contexts::HTTP, "http"),
@@ -70,6 +72,7 @@ impl Contexts {
             (Contexts::LIMIT_EXCEPT, "limit_except"),
             (Contexts::SWITCH, "switch"),
             (Contexts::ACME_ISSUER, "acme_issuer"),
+            (Contexts::MATCH, "match"),
         ];
         NAMES.iter().filter(|(bit, _)| self.meets(*bit)).map(|(_, name)| *name).collect()
     }

@@ -17,6 +17,7 @@ pub mod log_line;
 pub mod modules;
 pub mod output;
 pub mod phase;
+pub mod probe;
 pub mod regex;
 mod routing;
 pub mod setting;

@@ -52,6 +52,6 @@ pub use counters::{CLASSES, Counters, Failure, RequestEnd, TryEnd};
 pub use histogram::Histogram;
 pub use layout::{GroupLayout, Layout, OTHER};
 pub use recorder::{Recorder, RoutedRequest};
-pub use snapshot::{CertificateNow, Connections, PeerNow, PeerState, Snapshot, SwitchNow};
+pub use snapshot::{CertificateNow, Connections, GroupCondition, PeerNow, PeerState, Snapshot, SwitchNow};
 pub use summary::{GroupSummary, KeySummary, PeerSummary, Summary, SwitchSummary, TargetSummary};
 pub use window::Window;

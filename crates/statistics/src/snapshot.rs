@@ -50,6 +50,10 @@ pub enum PeerState {
     Up,
     /// Not for now: at least one thread has counted `max_fails` failures within `fail_timeout`.
     Failed,
+    /// Not yet: it must pass a health check first.
+    Checking,
+    /// Not for now: its health checks have failed.
+    Unhealthy,
     /// It does not: the configuration says `down`.
     Down,
 }
@@ -60,7 +64,48 @@ impl PeerState {
         match self {
             PeerState::Up => "up",
             PeerState::Failed => "failed",
+            PeerState::Checking => "checking",
+            PeerState::Unhealthy => "unhealthy",
             PeerState::Down => "down",
+        }
+    }
+}
+
+/// Whether a group can serve.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum GroupCondition {
+    /// All of its servers get requests, those apart that the configuration takes out.
+    Healthy,
+    /// Some of them do not.
+    Degraded,
+    /// None does.
+    Down,
+}
+
+impl GroupCondition {
+    /// Returns the condition of a group with servers in these states.
+    pub fn of(states: impl Iterator<Item = PeerState>) -> GroupCondition {
+        let (mut up, mut out) = (0, 0);
+        for state in states {
+            match state {
+                PeerState::Up => up += 1,
+                PeerState::Failed | PeerState::Checking | PeerState::Unhealthy => out += 1,
+                PeerState::Down => {}
+            }
+        }
+        match (up, out) {
+            (0, _) => GroupCondition::Down,
+            (_, 0) => GroupCondition::Healthy,
+            _ => GroupCondition::Degraded,
+        }
+    }
+
+    /// Returns it as one word.
+    pub fn name(self) -> &'static str {
+        match self {
+            GroupCondition::Healthy => "healthy",
+            GroupCondition::Degraded => "degraded",
+            GroupCondition::Down => "down",
         }
     }
 }

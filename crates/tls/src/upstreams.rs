@@ -23,7 +23,7 @@ use rustls::{
     SignatureScheme,
 };
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -94,6 +94,8 @@ impl UpstreamContext {
 #[derive(Debug, Default)]
 pub struct UpstreamContexts {
     locations: Vec<Option<Arc<UpstreamContext>>>,
+    /// For gates and health checks, by the location whose settings they have.
+    probes: HashMap<usize, Option<Arc<UpstreamContext>>>,
 }
 
 /// Returns a digest of the settings that must be equal for locations to share a context.
@@ -121,20 +123,40 @@ impl UpstreamContexts {
     /// not to be used.
     pub fn build(config: &Config, findings: &mut Vec<Diagnostic>) -> UpstreamContexts {
         let mut known: HashMap<[u8; 32], Option<Arc<UpstreamContext>>> = HashMap::new();
-        let mut locations = Vec::new();
+        let checks = config.groups.iter().flat_map(|group| &group.checks);
+        // Questions have the TLS of a location that may itself speak in clear.
+        let firsts = config.groups.iter().filter_map(|group| group.tls.first.as_ref());
+        let mut asked: HashSet<usize> = checks
+            .filter_map(|check| check.tls.as_ref())
+            .chain(firsts)
+            .map(|tls| tls.location.0 as usize)
+            .collect();
+        asked.extend(config.http.health.tls_at_http.then_some(0));
+        let (mut locations, mut probes) = (Vec::new(), HashMap::new());
         for (at, location) in config.locations.iter().enumerate() {
             let proxy = &location.settings.proxy;
+            let mut build = |is_http2: bool| {
+                let id = digest_of(&proxy.ssl, is_http2);
+                let build = || context(&proxy.ssl, is_http2, id, findings).map(Arc::new);
+                known.entry(id).or_insert_with(build).clone()
+            };
+            // Questions are asked in HTTP/1.1.
+            if asked.contains(&at) {
+                probes.insert(at, build(false));
+            }
             if !proxy.pass.as_ref().is_some_and(|pass| pass.over_tls) {
                 continue;
             }
-            let is_http2 = proxy.speaks_http2();
-            let id = digest_of(&proxy.ssl, is_http2);
-            let build = || context(&proxy.ssl, is_http2, id, findings).map(Arc::new);
-            let context = known.entry(id).or_insert_with(build).clone();
+            let context = build(proxy.speaks_http2());
             locations.resize(at, None);
             locations.push(context);
         }
-        UpstreamContexts { locations }
+        UpstreamContexts { locations, probes }
+    }
+
+    /// Returns the context of questions with a location's settings, if there are any.
+    pub fn of_probes(&self, location: LocationId) -> Option<&Arc<UpstreamContext>> {
+        self.probes.get(&(location.0 as usize))?.as_ref()
     }
 
     /// Returns the context of a location, if its upstream may be spoken to over TLS.

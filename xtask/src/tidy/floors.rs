@@ -8,7 +8,7 @@ use super::Finding;
 use super::rust::{RustFile, Token};
 
 /// Every crate of the house, with its floor.
-const FLOORS: [(&str, u8); 15] = [
+const FLOORS: [(&str, u8); 16] = [
     ("conf", 0),
     ("http", 0),
     ("upstream", 1),
@@ -17,13 +17,14 @@ const FLOORS: [(&str, u8); 15] = [
     ("engine", 2),
     ("lua", 3),
     ("acme", 4),
-    ("control", 4),
     ("transport", 4),
     ("process", 4),
     ("tls", 4),
     ("store-etcd", 4),
-    ("server", 5),
-    ("cli", 6),
+    ("prober", 5),
+    ("control", 6),
+    ("server", 7),
+    ("cli", 8),
 ];
 /// Crates for development: they may be used by tests alone, and use what they like.
 const SIDE: [&str; 7] = ["bench-peers", "counts", "fuzz-targets", "sim", "soak", "testkit", "xtask"];

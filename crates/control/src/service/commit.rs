@@ -103,8 +103,9 @@ impl ControlState {
             [only] if only.key.shape() == Shape::Exact => Some(only.key.as_str()),
             _ => None,
         };
-        let groups = &self.routing().groups;
-        gate::ask((&place.config, groups), spec, targets, key, &marks).instrument(trace::gate(plan)).await
+        let (groups, prober) = (&self.routing().groups, self.data_plane().prober());
+        let asked = gate::ask((&place.config, groups), prober, spec, targets, key, &marks);
+        asked.instrument(trace::gate(plan)).await
     }
 
     /// Makes the commit and publishes it.

@@ -12,11 +12,13 @@ use crate::store::{StoreBackend, StoreThread};
 use engine::Config;
 use engine::host::Level;
 use engine::modules::switch::SwitchSpec;
+use prober::Prober;
 use std::sync::Arc;
 use switch::{
     Action, Commit, CommitKind, Hash, Meta, Order, Pending, Plan, Refusal, Rules, StoreFault, StoreFaultKind,
     SubjectChange, Table,
 };
+use upstream::GroupSets;
 
 /// What a process that starts does about a default that the configuration has changed since a store was last used.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -149,6 +151,7 @@ pub(super) fn commit_at_start(
     store: &StoreThread,
     position: &mut Position,
     policy: FileDefault,
+    prober: &Prober,
 ) -> Result<Option<Commit>, StoreFault> {
     let rules = &place.spec().rules;
     if policy == FileDefault::Ignored || !rules.changes_default(&position.table, None) {
@@ -168,7 +171,8 @@ pub(super) fn commit_at_start(
     if policy == FileDefault::Gated
         && let Some(spec) = &place.spec().gate
     {
-        let gate = asked(&place.config, spec, &plan.targets).map_err(|error| failed(error.to_string()))?;
+        let gate =
+            asked(&place.config, prober, spec, &plan.targets).map_err(|error| failed(error.to_string()))?;
         if gate.iter().any(|result| !result.passed) {
             return Err(failed(refused(place.spec(), &gate)));
         }
@@ -186,11 +190,14 @@ pub(super) fn commit_at_start(
 /// Asks the gate where no runtime is.
 fn asked(
     config: &Arc<Config>,
+    prober: &Prober,
     spec: &engine::modules::switch::GateSpec,
     targets: &[Arc<str>],
 ) -> std::io::Result<Vec<GateResult>> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    Ok(runtime.block_on(gate::ask((config, &Default::default()), spec, targets, None, &[])))
+    let groups = GroupSets::default();
+    let asked = gate::ask((config, &groups), prober, spec, targets, None, &[]);
+    Ok(runtime.block_on(asked))
 }
 
 /// Takes a commit of a changed default back: the reload that it belonged to has failed.

@@ -201,7 +201,9 @@ impl ControlState {
             let known = base.and_then(|group| group.servers.iter().find(|one| one.name == *server));
             let texts = known.map_or_else(|| vec![server.clone()], |known| known.addresses.clone());
             let addresses = texts.iter().filter_map(|text| address(text)).collect();
-            let servers = gate::ask_servers(spec, group, addresses).instrument(trace::gate(plan)).await;
+            let prober = self.data_plane().prober();
+            let asked = gate::ask_servers(&place.config, prober, spec, group, addresses);
+            let servers = asked.instrument(trace::gate(plan)).await;
             let at = results.iter().position(|result| *result.target == **group).unwrap_or_else(|| {
                 results.push(GateResult { target: group.to_string(), ..GateResult::default() });
                 results.len() - 1

@@ -17,6 +17,7 @@ mod follow_store;
 mod group_list;
 mod groups;
 mod handle;
+mod health;
 mod hold;
 mod hold_and_commit;
 mod hold_take_up;
@@ -51,6 +52,7 @@ pub use admission::{Declarations, Declared, StoreCheck, check_stores};
 pub(crate) use clock::now_ms;
 pub use default::FileDefault;
 pub use handle::ControlHandle;
+pub use health::peer_state;
 pub(crate) use long_calls::LongCall;
 pub use reload_handle::{PreparedReload, StoredReload};
 #[cfg(test)]

@@ -77,7 +77,8 @@ pub(super) async fn prepare(state: &Rc<ControlState>, config: Arc<Config>) -> Re
         _ => None,
     };
     admission::holds_stay(state, kept)?;
-    let opened = tokio::task::spawn_blocking(move || startup::open_all(new, FileDefault::Ignored))
+    let prober = state.data_plane().prober().clone();
+    let opened = tokio::task::spawn_blocking(move || startup::open_all(new, FileDefault::Ignored, &prober))
         .await
         .map_err(|_| stopping().text)??;
     // The configuration in force does without it; a start would serve what can be trusted.

@@ -18,6 +18,7 @@ use crate::store::{FileStore, LazyStore, MemoryBackend, StoreBackend, StoreThrea
 use engine::host::Level;
 use engine::modules::switch::StatePath;
 use engine::{Config, Routing};
+use prober::Prober;
 use std::rc::Rc;
 use std::sync::Arc;
 use switch::{Commit, KeyKind, Refusal, Rules, StoreFault, StoreFaultKind, Table, Tables, Undoing};
@@ -105,7 +106,7 @@ fn watch_switch(state: &Rc<ControlState>, switch: &Rc<SwitchState>) {
 }
 
 /// Opens all switches of a configuration.
-pub(super) fn open(config: &Arc<Config>, file: FileDefault) -> Result<Opened, String> {
+pub(super) fn open(config: &Arc<Config>, file: FileDefault, prober: &Prober) -> Result<Opened, String> {
     let places = (0..config.switches.len())
         .map(|number| ConfiguredSwitch::new(config.clone(), number))
         .chain([ConfiguredSwitch::of_groups(config.clone())])
@@ -118,7 +119,7 @@ pub(super) fn open(config: &Arc<Config>, file: FileDefault) -> Result<Opened, St
         holds: Vec::new(),
         defaults: Vec::new(),
     };
-    for one in open_all(places, file)? {
+    for one in open_all(places, file, prober)? {
         if one.place.is_groups() {
             opened.groups = Some(one);
             continue;
@@ -141,12 +142,13 @@ pub(super) fn open(config: &Arc<Config>, file: FileDefault) -> Result<Opened, St
 pub(super) fn open_all(
     places: Vec<ConfiguredSwitch>,
     file: FileDefault,
+    prober: &Prober,
 ) -> Result<Vec<OpenedSwitch>, String> {
     let mut opened = Vec::with_capacity(places.len());
     for some in places.chunks(AT_ONCE) {
         let results: Vec<Result<OpenedSwitch, String>> = std::thread::scope(|scope| {
             let threads: Vec<_> =
-                some.iter().map(|place| scope.spawn(move || open_one(place.clone(), file))).collect();
+                some.iter().map(|place| scope.spawn(move || open_one(place.clone(), file, prober))).collect();
             let ended = || Err("a switch could not be opened: its thread panicked".to_owned());
             threads.into_iter().map(|thread| thread.join().unwrap_or_else(|_| ended())).collect()
         });
@@ -157,7 +159,7 @@ pub(super) fn open_all(
     Ok(opened)
 }
 
-fn open_one(place: ConfiguredSwitch, file: FileDefault) -> Result<OpenedSwitch, String> {
+fn open_one(place: ConfiguredSwitch, file: FileDefault, prober: &Prober) -> Result<OpenedSwitch, String> {
     let rules = place.spec().rules.clone();
     let wrong = |fault: StoreFault| format!("switch \"{}\": {fault}", rules.name);
     let (state, kind, is_groups) = (place.spec().state.clone(), rules.kind, place.is_groups());
@@ -186,7 +188,7 @@ fn open_one(place: ConfiguredSwitch, file: FileDefault) -> Result<OpenedSwitch, 
     let mut tries = TRIES;
     while is_sound && !is_groups && default.is_none() {
         tries -= 1;
-        match default::commit_at_start(&place, &store, &mut position, file) {
+        match default::commit_at_start(&place, &store, &mut position, file, prober) {
             // Another process was faster.
             Err(fault) if fault.kind == StoreFaultKind::Conflict && tries > 0 => {
                 position = store.with_blocking(damage::load).map_err(wrong)?;

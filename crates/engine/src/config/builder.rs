@@ -111,7 +111,8 @@ impl<'a> Builder<'a> {
         let context = self.context();
         let Some(entry) = entries.iter().find(|entry| entry.contexts.meets(context)) else {
             // nginx has a directive of this name too, and it is the one that is meant outside of our block.
-            let is_block = |place: Contexts| matches!(place, Contexts::SWITCH | Contexts::ACME_ISSUER);
+            let is_block =
+                |place: Contexts| matches!(place, Contexts::SWITCH | Contexts::ACME_ISSUER | Contexts::MATCH);
             let is_ours_alone = entries.iter().all(|entry| is_block(entry.contexts));
             if is_ours_alone && conf::known_directives::find(&name).is_some() {
                 return Err(conf::explain_unknown(&directive.name, TABLE.keys().copied()));

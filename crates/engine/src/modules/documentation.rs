@@ -41,6 +41,9 @@ impl crate::config::NameLookup for AnyName {
 fn within(place: Contexts, example: &str) -> String {
     // What examples name without defining it. A zone is not named by the example that declares it.
     let mut named = "geo $geo { default de; } map $status $loggable { default 1; }".to_owned();
+    if !example.starts_with("match") && place != Contexts::MATCH {
+        named.push_str("match ready { }");
+    }
     if !example.starts_with("limit_") || !example.contains("_zone ") {
         named.push_str("limit_req_zone $uri zone=one:1m rate=1r/s; limit_conn_zone $uri zone=addr:1m;");
     }
@@ -72,6 +75,7 @@ fn within(place: Contexts, example: &str) -> String {
             let default = if example.starts_with("default") { "" } else { "default blue;" };
             http(&format!("lua_shared_dict routes 1m; switch $uri $side {{ {default} {example} }}"))
         }
+        Contexts::MATCH => http(&format!("match ready {{ {example} }}")),
         other => panic!("{other:?} is not one place"),
     }
 }

@@ -28,6 +28,7 @@ mod forwarded;
 pub mod grpc;
 pub mod gzip;
 pub mod headers;
+pub mod health_check;
 pub mod http2;
 pub mod limit_conn;
 pub mod limit_req;
@@ -132,6 +133,8 @@ pub static MODULES: &[&Module] = &[
     &mirror::MODULE,
     &proxy::MODULE,
     &grpc::MODULE,
+    // After those that say which location leads where.
+    &health_check::MODULE,
     &status::MODULE,
     &static_files::MODULE,
     &default_only::MODULE,

@@ -6,6 +6,7 @@ use control::ControlHandle;
 use statistics::Collector;
 use std::sync::{Arc, Mutex, Weak};
 use std::time::Instant;
+use upstream::health::HealthTable;
 
 /// Stops scripts that run for too long: one watchdog for each Lua machine, as long as its generation exists.
 pub(crate) type Watchdogs = Arc<Mutex<Vec<(Weak<()>, lua::Watchdog)>>>;
@@ -24,4 +25,6 @@ pub(crate) struct SharedState {
     pub(crate) collector: Arc<Mutex<Collector>>,
     pub(crate) control: ControlHandle,
     pub(crate) bus: Arc<WorkerBus>,
+    /// What health checks have found out.
+    pub(crate) health: Arc<HealthTable>,
 }

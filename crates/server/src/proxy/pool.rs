@@ -4,12 +4,14 @@ use super::http2::wire::H2Upstream;
 use crate::context::conn_state::ConnCount;
 use control::PeerState;
 use engine::Config;
+use engine::modules::upstream::GroupEntry;
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::{Arc, Mutex, PoisonError};
 use transport::buffers::{Buffers, Room};
 use transport::read_buffer::ReadBuffer;
 use transport::stream::Stream;
+use upstream::health::HealthTable;
 use upstream::{
     Address, ConnectionUse, Finished, Group, GroupSpec, IdleKey, IdlePool, Lease, Peer, PickError, PickInput,
     Tried, TryOutcome,
@@ -229,10 +231,9 @@ impl ThreadGroup {
     pub(crate) fn peers(&self, names: &[Arc<str>], now_ms: u64) -> Vec<PeerState> {
         let state = |(peer, name): (&Peer, &Arc<str>)| {
             let spec = peer.spec();
-            let is_full = spec.max_conns > 0 && peer.conns() >= spec.max_conns;
             PeerState {
                 address: Arc::clone(name),
-                failed: !spec.down && !is_full && !peer.is_available(now_ms),
+                failed: !spec.down && peer.is_failed(now_ms),
                 fails: peer.fails(),
                 connections: peer.conns(),
             }
@@ -274,6 +275,15 @@ impl Drop for Picked {
     }
 }
 
+fn is_checked(entry: &GroupEntry) -> bool {
+    !entry.checks.is_empty()
+}
+
+fn new_group(entry: &GroupEntry, health: &HealthTable) -> Group {
+    let health = is_checked(entry).then(|| health.group(&entry.spec.name));
+    Group::checked(Arc::clone(&entry.spec), health)
+}
+
 /// The groups that all threads share (`zone`), of one generation.
 #[derive(Debug)]
 pub(crate) struct SharedGroups {
@@ -282,13 +292,17 @@ pub(crate) struct SharedGroups {
 
 impl SharedGroups {
     /// Creates the shared groups of a configuration, with the state that an earlier one has of them.
-    pub(crate) fn new(config: &Config, old: Option<(&Config, &SharedGroups)>) -> SharedGroups {
+    pub(crate) fn new(
+        config: &Config,
+        old: Option<(&Config, &SharedGroups)>,
+        health: &HealthTable,
+    ) -> SharedGroups {
         let groups = config.groups.iter().map(|entry| {
             if !entry.shared {
                 return None;
             }
             let known = old.and_then(|(old_config, old)| old.find(old_config, &entry.spec.name));
-            let mut group = Group::new(Arc::clone(&entry.spec));
+            let mut group = new_group(entry, health);
             if let Some(known) = known {
                 group.carry_over(&known.lock().unwrap_or_else(PoisonError::into_inner));
             }
@@ -312,7 +326,12 @@ pub(crate) struct Groups {
 impl Groups {
     /// Creates the groups of a configuration. An unchanged one keeps its state and its idle connections; a changed one takes
     /// over the state of the peers it still has.
-    pub(crate) fn new(config: &Config, shared: &SharedGroups, old: Option<&Groups>) -> Groups {
+    pub(crate) fn new(
+        config: &Config,
+        shared: &SharedGroups,
+        old: Option<&Groups>,
+        health: &HealthTable,
+    ) -> Groups {
         let groups = config.groups.iter().zip(&shared.groups).map(|(entry, shared)| {
             let known =
                 old.and_then(|old| old.groups.iter().find(|known| known.spec.name == entry.spec.name));
@@ -320,13 +339,14 @@ impl Groups {
                 && *known.spec == *entry.spec
                 && shared.is_none()
                 && matches!(known.state, State::Own(_))
+                && known.with(|group| group.is_checked()) == is_checked(entry)
             {
                 return Rc::clone(known);
             }
             let state = match shared {
                 Some(group) => State::Shared(Arc::clone(group)),
                 None => {
-                    let mut group = Group::new(Arc::clone(&entry.spec));
+                    let mut group = new_group(entry, health);
                     if let Some(known) = known {
                         known.with(|old| group.carry_over(old));
                     }

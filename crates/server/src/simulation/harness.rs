@@ -20,6 +20,7 @@ use crate::worker::reload_requests::ReloadRequests;
 use control::{ControlHandle, Setup};
 use engine::Config;
 use engine::config::{Inputs, NoNames};
+use prober::Prober;
 use process::log::{ErrorLog, LogFiles, LogTarget, utc_offset_s};
 use process::{Address, Reporter};
 use statistics::Collector;
@@ -33,6 +34,7 @@ use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::task::spawn_local;
 use transport::clock::Clock;
 use transport::stream::Stream;
+use upstream::health::HealthTable;
 
 /// The worker of a world.
 pub(super) struct Harness {
@@ -80,7 +82,8 @@ type Wakes = UnboundedReceiver<Message>;
 fn bus(counters: &Arc<Counters>, collector: &Arc<Mutex<Collector>>) -> (Arc<WorkerBus>, Wakes) {
     let (sender, wakes) = tokio::sync::mpsc::unbounded_channel();
     let reloads = ReloadRequests::new(None);
-    let bus = WorkerBus::new(vec![sender], Arc::clone(counters), Arc::clone(collector), reloads);
+    let prober = Prober::new(std::time::Instant::now());
+    let bus = WorkerBus::new(vec![sender], Arc::clone(counters), Arc::clone(collector), reloads, prober);
     (Arc::new(bus), wakes)
 }
 
@@ -132,11 +135,12 @@ impl Harness {
             let layout = Arc::new(metrics::layout(&config));
             let errors = ErrorLog::new(Vec::new());
             let gathering = Rc::new(Gathering::default());
-            let shared = SharedGroups::new(&config, None);
+            let health = Arc::<HealthTable>::default();
+            let shared = SharedGroups::new(&config, None, &health);
             let generation = Rc::new(Generation {
                 number: 1,
                 logs: Logs::new(&config, &plant.files, &LogTarget::Stderr, &errors, &gathering),
-                groups: Groups::new(&config, &shared, None),
+                groups: Groups::new(&config, &shared, None, &health),
                 contexts: Arc::default(),
                 scripts: None,
                 routing: RefCell::default(),
@@ -158,6 +162,7 @@ impl Harness {
                 collector: Arc::clone(&plant.collector),
                 control: plant.control.clone(),
                 bus,
+                health,
             };
             let thread = Rc::new(ThreadContext::new(0, clock, Parking::new().unwrap(), &shared, generation));
             let waking = Rc::clone(&thread);

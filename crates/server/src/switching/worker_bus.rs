@@ -7,6 +7,7 @@ use crate::worker::message::Message;
 use crate::worker::reload_requests::ReloadRequests;
 use control::{Acknowledgement, DataPlane, GroupState, Reloaded, Reply, Watch, WatchReport};
 use engine::Routing;
+use prober::Prober;
 use statistics::Collector;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -129,6 +130,7 @@ pub(crate) struct WorkerBus {
     /// How many threads have ended.
     ended: AtomicUsize,
     reloads: ReloadRequests,
+    prober: Prober,
 }
 
 impl WorkerBus {
@@ -138,9 +140,10 @@ impl WorkerBus {
         counters: Arc<Counters>,
         collector: Arc<Mutex<Collector>>,
         reloads: ReloadRequests,
+        prober: Prober,
     ) -> WorkerBus {
         let threads = threads.into_iter().map(|thread| (thread, Arc::new(Mailbox::new()))).collect();
-        WorkerBus { threads, counters, collector, ended: AtomicUsize::new(0), reloads }
+        WorkerBus { threads, counters, collector, ended: AtomicUsize::new(0), reloads, prober }
     }
 
     /// Returns the requests that wait for a reload.
@@ -225,6 +228,10 @@ impl DataPlane for WorkerBus {
         &self.collector
     }
 
+    fn prober(&self) -> &Prober {
+        &self.prober
+    }
+
     fn held(&self, keys: usize) {
         self.reloads.held(keys);
     }
@@ -252,7 +259,8 @@ mod tests {
     fn bus(threads: Vec<UnboundedSender<Message>>) -> WorkerBus {
         let layout = Layout { groups: Vec::new(), switches: Vec::new(), max_keys: 1 };
         let collector = Arc::new(Mutex::new(Collector::new(Arc::new(layout), 0)));
-        WorkerBus::new(threads, Arc::new(Counters::new(2)), collector, ReloadRequests::new(None))
+        let prober = Prober::new(std::time::Instant::now());
+        WorkerBus::new(threads, Arc::new(Counters::new(2)), collector, ReloadRequests::new(None), prober)
     }
 
     #[test]

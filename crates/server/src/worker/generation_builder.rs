@@ -60,7 +60,7 @@ impl GenerationBuilder {
                 Some(vm)
             }
         };
-        let groups = Groups::new(&new.config, &new.groups, old.map(|old| &old.groups));
+        let groups = Groups::new(&new.config, &new.groups, old.map(|old| &old.groups), &shared.health);
         Ok(Rc::new(Generation {
             number: new.number,
             logs,

@@ -21,6 +21,7 @@ use engine::config::Inputs;
 use engine::modules::acme::AcmeLive;
 use engine::modules::core::Identity;
 use engine::{Config, Routing};
+use prober::Prober;
 use process::log::{ErrorLog, Level};
 use process::{Application, Finding, Listener, Loaded, ReloadOutcome, Source, WorkerCommand, WorkerInit};
 use statistics::{Collector, Layout};
@@ -165,6 +166,7 @@ impl WorkerProcess {
         }
         let start = ControlStart {
             config: &config,
+            contexts: &built.contexts,
             layout: &layout,
             records: built.records,
             senders,
@@ -178,7 +180,7 @@ impl WorkerProcess {
         let mut process = WorkerProcess {
             acme: Some(acme),
             app,
-            groups: Arc::new(SharedGroups::new(&config, None)),
+            groups: Arc::new(SharedGroups::new(&config, None, &shared.health)),
             dicts: lua::Dicts::new(&config.lua.dicts, None),
             config,
             shared,
@@ -363,6 +365,7 @@ fn install_trace(path: &Path, log: &ErrorLog) {
 /// The parts that the control plane is started with.
 struct ControlStart<'a> {
     config: &'a Arc<Config>,
+    contexts: &'a Arc<tls::Contexts>,
     layout: &'a Arc<Layout>,
     records: bool,
     /// The messages of the threads.
@@ -379,7 +382,18 @@ impl ControlStart<'_> {
         let counters = Arc::new(Counters::new(init.threads));
         let collector = Arc::new(Mutex::new(Collector::new(Arc::clone(self.layout), 0)));
         let reloads = ReloadRequests::new(init.master.has_master().then(|| init.master.reporter()));
-        let bus = WorkerBus::new(self.senders, Arc::clone(&counters), Arc::clone(&collector), reloads);
+        let prober = Prober::new(began);
+        prober.know(self.config, self.contexts);
+        // Before there are groups: servers that must pass first are not used until they have.
+        prober.configure(self.config);
+        let health = Arc::clone(prober.health());
+        let bus = WorkerBus::new(
+            self.senders,
+            Arc::clone(&counters),
+            Arc::clone(&collector),
+            reloads,
+            prober.clone(),
+        );
         let bus = Arc::new(bus);
         let log = Arc::clone(self.log);
         let (control, routing) = ControlHandle::start(Setup {
@@ -406,9 +420,11 @@ impl ControlStart<'_> {
             began,
             records: self.records,
             collector,
-            control,
+            control: control.clone(),
             bus,
+            health,
         };
+        prober.observe(Box::new(move |report| control.note_health(report)));
         Ok((shared, routing))
     }
 }

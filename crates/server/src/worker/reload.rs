@@ -53,6 +53,8 @@ impl WorkerProcess {
         config.limits.carry_over(&self.config.limits)?;
         let config = Arc::new(config);
         drop(take_control_socket(&config, &mut reload.listeners));
+        let prober = control::DataPlane::prober(&*self.shared.bus);
+        prober.know(&config, &built.contexts);
         // From here on no order is committed until the new configuration is in force or given up.
         let pending = self.shared.control.prepare_reload(&config)?;
         let error_log = boot.error_log(&self.init.source, &self.init.logs);
@@ -60,7 +62,11 @@ impl WorkerProcess {
             number: reload.generation,
             routing: Arc::clone(pending.routing()),
             layout: Arc::new(metrics::layout(&config)),
-            groups: Arc::new(SharedGroups::new(&config, Some((&self.config, &self.groups)))),
+            groups: Arc::new(SharedGroups::new(
+                &config,
+                Some((&self.config, &self.groups)),
+                &self.shared.health,
+            )),
             contexts: built.contexts,
             dicts: lua::Dicts::new(&config.lua.dicts, Some(&self.dicts)),
             files: Arc::clone(&self.init.logs),
@@ -88,6 +94,7 @@ impl WorkerProcess {
     /// Commit: puts the prepared generation in force.
     fn commit(&mut self, prepared: Prepared) {
         let Prepared { candidate, stored, error_log } = prepared;
+        control::DataPlane::prober(&*self.shared.bus).configure(&candidate.config);
         self.send_all(Message::Commit);
         let mut collector = self.shared.collector.lock().unwrap_or_else(PoisonError::into_inner);
         collector.arrange(candidate.layout);

@@ -157,6 +157,7 @@ type ServerKey = (String, Address);
 #[derive(Debug, Default)]
 pub struct GroupHealth {
     inner: Mutex<GroupEntries>,
+    arrivals: Arc<AtomicU64>,
 }
 
 #[derive(Debug, Default)]
@@ -172,14 +173,16 @@ impl GroupHealth {
         let mut inner = lock(&self.inner);
         let key = (spec.name.clone(), spec.address.clone());
         let GroupEntries { rules, configured_ms, servers } = &mut *inner;
-        let new = || Arc::new(ServerHealth::new(spec.address.clone(), rules, *configured_ms));
+        let new = || {
+            self.arrivals.fetch_add(1, Ordering::Relaxed);
+            Arc::new(ServerHealth::new(spec.address.clone(), rules, *configured_ms))
+        };
         Arc::clone(servers.entry(key).or_insert_with(new))
     }
 
-    /// Returns the entry of a server by its address, if a check has one.
-    pub fn find(&self, address: &Address) -> Option<Arc<ServerHealth>> {
-        let inner = lock(&self.inner);
-        inner.servers.values().find(|server| server.address == *address).cloned()
+    /// Returns the entry of a server, if it has one.
+    pub fn known(&self, spec: &PeerSpec) -> Option<Arc<ServerHealth>> {
+        lock(&self.inner).servers.get(&(spec.name.clone(), spec.address.clone())).cloned()
     }
 
     /// Returns the entries of all servers that a peer refers to, in any order, and forgets the others.
@@ -202,6 +205,8 @@ impl GroupHealth {
 #[derive(Debug, Default)]
 pub struct HealthTable {
     groups: Mutex<HashMap<String, Arc<GroupHealth>>>,
+    /// How many entries were made.
+    arrivals: Arc<AtomicU64>,
 }
 
 impl HealthTable {
@@ -210,8 +215,21 @@ impl HealthTable {
         let mut groups = lock(&self.groups);
         match groups.get(name) {
             Some(group) => Arc::clone(group),
-            None => Arc::clone(groups.entry(name.to_owned()).or_default()),
+            None => {
+                let group = GroupHealth { arrivals: Arc::clone(&self.arrivals), ..GroupHealth::default() };
+                Arc::clone(groups.entry(name.to_owned()).or_insert(Arc::new(group)))
+            }
         }
+    }
+
+    /// Returns the entries of a group, if it is checked.
+    pub fn find(&self, name: &str) -> Option<Arc<GroupHealth>> {
+        lock(&self.groups).get(name).cloned()
+    }
+
+    /// Returns a number that grows with each entry that is made.
+    pub fn arrivals(&self) -> u64 {
+        self.arrivals.load(Ordering::Relaxed)
     }
 
     /// Takes over the checks of a configuration, by group. Servers keep the state of checks that are unchanged; groups

@@ -130,6 +130,23 @@ pub enum Happening {
         /// The number of requests that waited.
         waiting: u64,
     },
+    /// A health check has changed the state of a server of one of the switch's targets.
+    Health {
+        /// The target.
+        group: String,
+        /// Its state with this: `healthy`, `degraded` or `down`.
+        group_state: String,
+        /// The server's address.
+        server: String,
+        /// The server's state before: `up`, `checking` or `unhealthy`.
+        from: String,
+        /// Its state now.
+        to: String,
+        /// The check: `GET /health`.
+        check: String,
+        /// What it found: `answered 503`.
+        reason: String,
+    },
     /// A commit could not be stored, or the store could not be read.
     StoreFailed {
         /// The reason.
@@ -164,6 +181,15 @@ impl From<&crate::Event> for Event {
             From::Released { key, actor, reason, waiting } => {
                 Happening::Released { key, actor, reason, waiting: waiting as u64 }
             }
+            From::Health { group, group_state, server, from, to, check, reason } => Happening::Health {
+                group,
+                group_state: group_state.name().to_owned(),
+                server,
+                from: from.name().to_owned(),
+                to: to.name().to_owned(),
+                check,
+                reason,
+            },
             From::StoreFailed { text, remedy } => Happening::StoreFailed { text, remedy },
         };
         Event { id: event.id, time_ms: event.time_ms, switch: event.switch.to_string(), happening }

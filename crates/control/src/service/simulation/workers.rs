@@ -52,6 +52,8 @@ pub(super) struct Workers {
     inboxes: Vec<mpsc::UnboundedSender<Command>>,
     pub(super) answers: Answers,
     world: Arc<super::Shared>,
+    /// Never asked: the simulation has its own answers.
+    prober: prober::Prober,
     last: Mutex<Arc<Tables>>,
     /// The change that each commit was published with, by its revision.
     changes: Mutex<HashMap<u64, (Arc<Watch>, u64)>>,
@@ -95,6 +97,7 @@ impl Workers {
             inboxes,
             answers: Answers::new(),
             world: world.clone(),
+            prober: prober::Prober::new(std::time::Instant::now()),
             last: Mutex::new(tables.clone()),
             changes: Mutex::default(),
             lifted: Mutex::default(),
@@ -270,6 +273,10 @@ impl DataPlane for Workers {
     fn forget_watch(&self, watch: u64) {
         self.ask(|| Command::Forget(watch));
     }
+    fn prober(&self) -> &prober::Prober {
+        &self.prober
+    }
+
     fn peers(&self, reply: Reply<Vec<GroupState>>) {
         self.inboxes.iter().for_each(|_| reply(Vec::new()));
     }

@@ -240,6 +240,8 @@ settings! {
         pub certificates: Vec<super::ssl::CertificateExpiry> = Vec::new(),
         /// Certificates that are ordered.
         pub acme: super::acme::AcmeSettings = super::acme::AcmeSettings::default(),
+        /// The checks of servers.
+        pub health: super::health_check::HealthSettings = super::health_check::HealthSettings::default(),
         /// There is an `http` block.
         pub present: bool = false,
     }

@@ -44,6 +44,7 @@ pub use relay::{Progress, Relay, may_retry, relay, temp_path, tries_limit, wante
 pub use request::sends_head;
 pub use response::{AnswerFraming, Disposition, accept_head, accept_trailers, framing};
 pub use rewrite::{Pattern, Redirects, Rule};
+pub(crate) use ssl::check as check_ssl;
 pub(in crate::modules) use ssl::file as ssl_file;
 pub use ssl::{ProxySslSettings, upstream_name};
 

@@ -3,9 +3,15 @@
 //! Owns its parameters. Must never ask a server: that is the control plane's.
 
 use crate::config::{invalid_parameter, number};
+use crate::probe::{
+    AnswerTest, BodyMatch, BodyTest, HttpProbe, Probe, ProbeHost, Scheme, Statuses, status_range,
+};
 use crate::regex::Regex;
 use conf::{Diagnostic, Word};
 use std::ops::RangeInclusive;
+
+/// The number of bytes of a body in which a match is looked for.
+const MAX_BODY: usize = 64 << 10;
 
 /// The check that a target's servers must pass before keys are switched to it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,77 +28,9 @@ pub struct GateSpec {
     pub timeout_ms: u64,
     /// The probe.
     pub probe: Probe,
+    /// Whether it is asked over TLS; without it, as the locations that lead there do.
+    pub scheme: Option<Scheme>,
 }
-
-/// A probe that shows whether a server is healthy.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Probe {
-    /// To take a connection.
-    Connect,
-    /// To answer a GET.
-    Http(HttpProbe),
-}
-
-/// A GET and the answer that is well.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct HttpProbe {
-    /// The target of the request, which begins with `/`.
-    pub uri: Box<str>,
-    /// The statuses that are well.
-    pub statuses: Box<[RangeInclusive<u16>]>,
-    /// The `Host`.
-    pub host: ProbeHost,
-    /// More fields.
-    pub headers: Box<[(Box<str>, Box<str>)]>,
-    /// What the body must hold.
-    pub body: Option<BodyMatch>,
-}
-
-/// The `Host` of a probe.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum ProbeHost {
-    /// The name of the target.
-    Target,
-    /// The key that is switched; of several keys or a wildcard, the name of the target.
-    Key,
-    /// This one.
-    Name(Box<str>),
-}
-
-/// What a body must hold.
-#[derive(Clone, Debug)]
-pub enum BodyMatch {
-    /// This text somewhere.
-    Text(Box<str>),
-    /// A match of this pattern.
-    Regex(Regex),
-}
-
-impl BodyMatch {
-    /// Returns the text or the pattern.
-    pub fn pattern(&self) -> &str {
-        match self {
-            BodyMatch::Text(text) => text,
-            BodyMatch::Regex(regex) => regex.pattern(),
-        }
-    }
-
-    /// Returns true if a body holds it. A pattern that backtracks too much does not match.
-    pub fn is_in(&self, body: &[u8]) -> bool {
-        match self {
-            BodyMatch::Text(text) => body.windows(text.len()).any(|part| part == text.as_bytes()),
-            BodyMatch::Regex(regex) => regex.is_match(body).unwrap_or(false),
-        }
-    }
-}
-
-impl PartialEq for BodyMatch {
-    fn eq(&self, other: &BodyMatch) -> bool {
-        std::mem::discriminant(self) == std::mem::discriminant(other) && self.pattern() == other.pattern()
-    }
-}
-
-impl Eq for BodyMatch {}
 
 impl GateSpec {
     /// Asks for a connection to one server: for where a switch without a gate must know whether a target is there.
@@ -103,6 +41,7 @@ impl GateSpec {
         interval_ms: 200,
         timeout_ms: 3000,
         probe: Probe::Connect,
+        scheme: None,
     };
 
     /// Returns how many of a target's servers must be well.
@@ -112,18 +51,19 @@ impl GateSpec {
 }
 
 /// The names of all parameters.
-const PARAMETERS: [&str; 10] =
-    ["healthy", "fraction", "passes", "interval", "timeout", "uri", "status", "host", "header", "match"];
+const PARAMETERS: [&str; 11] = [
+    "healthy", "fraction", "passes", "interval", "timeout", "uri", "status", "host", "header", "match",
+    "scheme",
+];
 
 /// Parses the parameters.
 pub(super) fn parse(d: &conf::Directive) -> Result<GateSpec, Diagnostic> {
     let mut gate = GateSpec::CONNECT;
     let mut http = HttpProbe {
         uri: Box::default(),
-        statuses: [200..=399].into(),
+        expected: AnswerTest::default(),
         host: ProbeHost::Target,
         headers: Box::default(),
-        body: None,
     };
     // The first parameter that has no meaning without a request.
     let mut of_request: Option<&Word> = None;
@@ -147,6 +87,10 @@ pub(super) fn parse(d: &conf::Directive) -> Result<GateSpec, Diagnostic> {
             }
             "interval" => gate.interval_ms = time(word, value)?,
             "timeout" => gate.timeout_ms = time(word, value)?,
+            "scheme" => {
+                let scheme = Scheme::parse(value);
+                gate.scheme = Some(scheme.ok_or_else(|| invalid_parameter(word).help("http or https"))?);
+            }
             "uri" if value.starts_with('/') && value.bytes().all(|byte| byte.is_ascii_graphic()) => {
                 http.uri = value.into();
             }
@@ -183,7 +127,7 @@ fn request_parameter(http: &mut HttpProbe, word: &Word, name: &str, value: &str)
         |text: &str| !text.is_empty() && text.bytes().all(|byte| byte == b' ' || byte.is_ascii_graphic());
     match name {
         "status" => match statuses(value) {
-            Some(statuses) => http.statuses = statuses,
+            Some(ranges) => http.expected.statuses = Statuses { ranges, are_refused: false },
             None => {
                 let help = "statuses and ranges of them: status=200 or status=200-299,304";
                 return wrong("status", help);
@@ -204,14 +148,15 @@ fn request_parameter(http: &mut HttpProbe, word: &Word, name: &str, value: &str)
             http.headers = http.headers.iter().cloned().chain([more]).collect();
         }
         _ => {
-            http.body = Some(match value.strip_prefix('~') {
+            let wanted = match value.strip_prefix('~') {
                 Some(pattern) if !pattern.is_empty() => {
                     let regex = Regex::new(pattern, false);
                     BodyMatch::Regex(regex.map_err(|fault| Diagnostic::error(word.span, fault))?)
                 }
                 None if !value.is_empty() => BodyMatch::Text(value.into()),
                 _ => return wrong("match", "a text, or a pattern after ~: match=ready, match=~^ok"),
-            });
+            };
+            http.expected.body = Some(BodyTest { wanted, is_refused: false, most_bytes: MAX_BODY });
         }
     }
     Ok(())
@@ -242,13 +187,5 @@ fn unknown(word: &Word) -> Diagnostic {
 
 /// `200`, `200-299`, `200,204`.
 fn statuses(text: &str) -> Option<Box<[RangeInclusive<u16>]>> {
-    let status =
-        |digits: &str| number(digits.as_bytes()).filter(|n| (100..=599).contains(n)).map(|n| n as u16);
-    text.split(',')
-        .map(|item| {
-            let (first, last) = item.split_once('-').unwrap_or((item, item));
-            let range = status(first)?..=status(last)?;
-            (!range.is_empty()).then_some(range)
-        })
-        .collect()
+    text.split(',').map(status_range).collect()
 }

@@ -15,7 +15,7 @@ mod sticky;
 mod tests;
 
 pub use check::{Named, SwitchDraft};
-pub use gate::{BodyMatch, GateSpec, HttpProbe, Probe, ProbeHost};
+pub use gate::GateSpec;
 pub use groups::{GROUPS_NAME, groups_file};
 pub use record::{Choice, ClientPoint, Matched, SwitchRecord};
 pub use sticky::{Sticky, point_of_address};

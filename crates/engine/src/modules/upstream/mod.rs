@@ -12,6 +12,7 @@ use super::Module;
 use crate::config::{Builder, Config};
 use crate::exchange::Exchange;
 use crate::host::Env;
+use crate::probe::{CheckSpec, GroupTls};
 use crate::template::Template;
 use conf::{Diagnostic, Span, Word};
 use directives::{GroupDraft, Zone};
@@ -29,6 +30,10 @@ pub struct GroupEntry {
     pub shared: bool,
     /// The group's origin.
     pub origin: Origin,
+    /// The checks of its servers.
+    pub checks: Vec<CheckSpec>,
+    /// How locations speak to it.
+    pub tls: GroupTls,
     zone: Option<Zone>,
     /// The block's contents so far, while it is read.
     draft: Option<Box<GroupDraft>>,
@@ -61,7 +66,16 @@ impl GroupEntry {
             keepalive: KeepaliveSpec::OFF,
             ring: Ring::default(),
         };
-        GroupEntry { spec: Arc::new(spec), hash_key: None, shared: false, origin, zone: None, draft: None }
+        GroupEntry {
+            spec: Arc::new(spec),
+            hash_key: None,
+            shared: false,
+            origin,
+            checks: Vec::new(),
+            tls: GroupTls::default(),
+            zone: None,
+            draft: None,
+        }
     }
 
     /// Returns the key under which [`Config::group_numbers`] has the group: the name of a block in lower case; for an
@@ -136,6 +150,11 @@ pub(super) fn refer(b: &mut Builder<'_>, url: &Url<'_>, word: &Word) -> Result<u
     };
     b.draft.groups.push(GroupEntry::new(host, origin));
     Ok(b.draft.groups.len() - 1)
+}
+
+/// Returns the number of the group whose block is being read, if one is.
+pub(super) fn being_read(b: &Builder<'_>) -> Option<usize> {
+    b.draft.groups.iter().position(|entry| entry.draft.is_some())
 }
 
 /// Returns the number of the group that a block defines, with an empty draft: a new one, or one that a `proxy_pass`

@@ -2,16 +2,14 @@
 
 mod faults;
 
-use super::{
-    Choice, ClientPoint, HttpProbe, Matched, Probe, ProbeHost, Reach, StatePath, StreamsPolicy, look_up,
-    look_up_apart,
-};
+use super::{Choice, ClientPoint, Matched, Reach, StatePath, StreamsPolicy, look_up, look_up_apart};
 use crate::Routing;
 use crate::config::Config;
 use crate::exchange::Exchange;
 use crate::host::Env;
 use crate::modules;
 use crate::phase::{self, Content, Effect, Step, Wake};
+use crate::probe::{AnswerTest, HttpProbe, Probe, ProbeHost, Statuses};
 use crate::testing::{TestHost, answer, config_of, exchange};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -91,10 +89,12 @@ fn settings_and_their_defaults() {
     assert_eq!((gate.healthy, gate.timeout_ms), (1, 2000));
     let plain = HttpProbe {
         uri: "/health".into(),
-        statuses: [200..=299, 304..=304].into(),
+        expected: AnswerTest {
+            statuses: Statuses { ranges: [200..=299, 304..=304].into(), are_refused: false },
+            ..AnswerTest::default()
+        },
         host: ProbeHost::Target,
         headers: [].into(),
-        body: None,
     };
     assert_eq!(gate.probe, Probe::Http(plain.clone()));
     assert_eq!((gate.passes, gate.required(1), gate.required(9)), (1, 1, 1));
@@ -107,7 +107,7 @@ fn settings_and_their_defaults() {
     assert_eq!((gate.passes, gate.interval_ms, gate.required(1), gate.required(5)), (3, 100, 1, 3));
     let Probe::Http(probe) = gate.probe else { panic!("{gate:?}") };
     assert_eq!((probe.host, probe.headers[0].1.as_ref(), probe.headers.len()), (ProbeHost::Key, "a b", 2));
-    let body = probe.body.unwrap();
+    let body = probe.expected.body.unwrap().wanted;
     assert!(body.is_in(b"ok, up") && !body.is_in(b"not ok"));
     assert_eq!((third.rules.kind, &third.state), (KeyKind::Text, &StatePath::Memory));
     assert_eq!(third.streams, StreamsPolicy::CloseAfter { ms: 30_000 });

@@ -1,0 +1,303 @@
+//! The asking of one server: connect, shake hands, send, read, judge.
+//!
+//! Owns: one question on one connection. Must never: ask a second time to get another answer; a connection that was kept
+//! and is closed when it is used again is the exception.
+
+use crate::judge::{self, Lack};
+use engine::probe::{HttpProbe, Probe};
+use http::{BodyFraming, Known, Method, Progress, ResponseHead, Version, framing};
+use std::future::poll_fn;
+use std::io;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tls::{UpstreamContext, upstream_fault_text};
+use tokio::time::timeout;
+use transport::body_reader::BodyReader;
+use transport::buffers::{Buffers, Room};
+use transport::read_buffer::ReadBuffer;
+use transport::stream::Stream;
+use transport::tls_stream::{HandshakeFault, TlsStream};
+use upstream::Address;
+
+/// The number of bytes of a head that are read.
+const MAX_HEAD: usize = 64 << 10;
+/// The number of bytes of a body that are read so that its connection can be kept, or its beginning shown.
+const MAX_REST: usize = 256 << 10;
+/// The number of bytes of a body that are enough to show its beginning.
+const ENOUGH_TO_SHOW: usize = 120;
+/// How long the beginning of a body that is only shown is waited for.
+const SHOW_TIME: Duration = Duration::from_millis(200);
+
+/// A question to one server.
+#[derive(Clone, Debug)]
+pub struct Question {
+    /// Where it is asked.
+    pub address: Address,
+    /// What is asked.
+    pub probe: Arc<Probe>,
+    /// The `Host` of the request; the name of its TLS, without the port, if that has none.
+    pub host: Box<str>,
+    /// Who asks, for the `User-Agent`.
+    pub agent: &'static str,
+    /// Its TLS, if it has any: a context, and the name in `proxy_ssl_name`.
+    pub tls: Option<(Arc<UpstreamContext>, Option<Box<str>>)>,
+    /// The longest time for a connection, if it is shorter than the whole.
+    pub connect: Option<Duration>,
+    /// The longest time for all of it.
+    pub total: Duration,
+    /// How long its connection is used again; zero is not at all.
+    pub keepalive: Duration,
+}
+
+/// The answer to a question.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProbeAnswer {
+    /// What was found: why the server is well, or why it is not.
+    pub outcome: Result<String, String>,
+    /// How long it took.
+    pub took: Duration,
+}
+
+/// A connection that is kept for the next question.
+#[derive(Debug)]
+pub(crate) struct KeptConnection {
+    stream: Stream,
+    opened: Instant,
+}
+
+/// A fault of a connection, before it is known whether it had been kept for too long.
+enum Fault {
+    /// It ended before the first byte of an answer.
+    Unanswered(String),
+    /// Anything else.
+    Other(String),
+}
+
+/// Asks, on the connection that was kept if there is one. Returns the answer, and a connection to keep.
+pub(crate) async fn ask(
+    question: &Question,
+    buffers: &Buffers,
+    kept: Option<KeptConnection>,
+) -> (ProbeAnswer, Option<KeptConnection>) {
+    let began = Instant::now();
+    let asked = timeout(question.total, converse(question, buffers, kept)).await;
+    let (outcome, kept) =
+        asked.unwrap_or_else(|_| (Err(format!("no answer within {} ms", question.total.as_millis())), None));
+    (ProbeAnswer { outcome, took: began.elapsed() }, kept)
+}
+
+async fn converse(
+    question: &Question,
+    buffers: &Buffers,
+    kept: Option<KeptConnection>,
+) -> (Result<String, String>, Option<KeptConnection>) {
+    let usable = kept.filter(|kept| kept.opened.elapsed() < question.keepalive && kept.stream.is_silent());
+    if let (Some(mut kept), Probe::Http(probe)) = (usable, &*question.probe) {
+        match exchange(&mut kept.stream, question, probe, buffers).await {
+            Ok((outcome, is_open)) => return (outcome, is_open.then_some(kept)),
+            Err(Fault::Other(reason)) => return (Err(reason), None),
+            // The server has closed it meanwhile, which it may.
+            Err(Fault::Unanswered(_)) => {}
+        }
+    }
+    let mut stream = match connect(question).await {
+        Ok(stream) => stream,
+        Err(reason) => return (Err(reason), None),
+    };
+    let Probe::Http(probe) = &*question.probe else { return (Ok("accepts connections".to_owned()), None) };
+    match exchange(&mut stream, question, probe, buffers).await {
+        Ok((outcome, is_open)) => {
+            let kept = KeptConnection { stream, opened: Instant::now() };
+            (outcome, is_open.then_some(kept))
+        }
+        Err(Fault::Unanswered(reason) | Fault::Other(reason)) => (Err(reason), None),
+    }
+}
+
+async fn connect(question: &Question) -> Result<Stream, String> {
+    let connecting = async {
+        let stream =
+            Stream::connect(&question.address, false).await.map_err(|error| not_connected(&error))?;
+        match &question.tls {
+            Some((context, name)) => shake_hands(stream, question, context, name.as_deref()).await,
+            None => Ok(stream),
+        }
+    };
+    match question.connect.filter(|connect| *connect < question.total) {
+        None => connecting.await,
+        Some(limit) => timeout(limit, connecting)
+            .await
+            .unwrap_or_else(|_| Err(format!("no connection within {} ms", limit.as_millis()))),
+    }
+}
+
+async fn shake_hands(
+    stream: Stream,
+    question: &Question,
+    context: &UpstreamContext,
+    name: Option<&str>,
+) -> Result<Stream, String> {
+    let name = name.unwrap_or_else(|| without_port(&question.host));
+    let peer = Arc::from(question.address.to_string());
+    let connection = context.connect(name.as_bytes(), &peer)?;
+    let Stream::Plain(socket) = stream else { return Ok(stream) };
+    let mut stream = TlsStream::connect(socket, connection);
+    match poll_fn(|cx| stream.poll_handshake(cx)).await {
+        Ok(()) => Ok(Stream::Tls(stream)),
+        Err(HandshakeFault::Closed) => Err("closed the connection in the TLS handshake".to_owned()),
+        Err(HandshakeFault::Io(error)) => Err(format!("TLS handshake failed: {error}")),
+        Err(HandshakeFault::TooLong) => Err("TLS handshake failed: it sent more than 128k".to_owned()),
+        Err(HandshakeFault::Tls(error)) => {
+            Err(format!("TLS handshake failed: {}", upstream_fault_text(&error)))
+        }
+    }
+}
+
+/// Returns a host without the port that it may have.
+fn without_port(host: &str) -> &str {
+    match host.strip_prefix('[').and_then(|rest| rest.find(']')) {
+        Some(close) => &host[..close + 2],
+        None => host.split(':').next().unwrap_or(host),
+    }
+}
+
+fn not_connected(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::ConnectionRefused => "connection refused".to_owned(),
+        _ => format!("connection failed: {error}"),
+    }
+}
+
+/// Sends a request and reads the answer. Returns what it shows, and whether the connection can be kept.
+async fn exchange(
+    stream: &mut Stream,
+    question: &Question,
+    probe: &HttpProbe,
+    buffers: &Buffers,
+) -> Result<(Result<String, String>, bool), Fault> {
+    let keeps = !question.keepalive.is_zero();
+    let request = request(question, probe, keeps);
+    let mut sent = 0;
+    let sending = poll_fn(|cx| stream.poll_write_all(cx, &[request.as_bytes()], &mut sent)).await;
+    let mut reader = Reader { stream, buffers, read: ReadBuffer::with_room(Room::Answer) };
+    // A server that refuses early may have answered all the same.
+    let head = match (reader.head().await, sending) {
+        (Ok(head), _) => head,
+        (Err(Fault::Unanswered(_)), Err(error)) => {
+            return Err(Fault::Unanswered(format!("connection broke: {error}")));
+        }
+        (Err(fault), _) => return Err(fault),
+    };
+    let status = head.status;
+    let framing = framing::response_body(&head, Method::Get);
+    let framing =
+        framing.map_err(|fault| Fault::Other(format!("the answer is not HTTP: {}", fault.words())))?;
+    let mut body = BodyReader::new(framing);
+    let outcome = match judge::head(&probe.expected, &head) {
+        Ok(None) => Ok(format!("answered {status}")),
+        Ok(Some(test)) => {
+            let mut read = Vec::new();
+            reader.body(&mut body, &mut read, test.most_bytes).await.map_err(Fault::Other)?;
+            judge::body(test, status, &read)
+        }
+        Err(Lack::Field(lack)) => Err(format!("answered {status}, and {lack}")),
+        Err(Lack::Status) => {
+            let mut read = Vec::new();
+            // Without the body the status is reason enough.
+            let _ = timeout(SHOW_TIME, reader.body(&mut body, &mut read, ENOUGH_TO_SHOW)).await;
+            Err(format!("answered {status}{}", judge::beginning(&read)))
+        }
+    };
+    let may_keep = keeps
+        && head.version >= Version::Http11
+        && framing != BodyFraming::UntilClose
+        && !head.headers.get_all(Known::Connection).any(|value| value.eq_ignore_ascii_case(b"close"));
+    if !may_keep {
+        return Ok((outcome, false));
+    }
+    let rest = timeout(SHOW_TIME, reader.body(&mut body, &mut Vec::new(), MAX_REST)).await;
+    Ok((outcome, matches!(rest, Ok(Ok(()))) && body.is_done() && reader.read.is_empty()))
+}
+
+fn request(question: &Question, probe: &HttpProbe, keeps: bool) -> String {
+    let mut request = format!(
+        "GET {} HTTP/1.1\r\nhost: {}\r\nuser-agent: {}\r\n",
+        probe.uri, question.host, question.agent
+    );
+    if !keeps {
+        request.push_str("connection: close\r\n");
+    }
+    for (name, value) in &probe.headers {
+        request.push_str(&format!("{name}: {value}\r\n"));
+    }
+    request.push_str("\r\n");
+    request
+}
+
+/// What comes on a connection.
+struct Reader<'r> {
+    stream: &'r mut Stream,
+    buffers: &'r Buffers,
+    read: ReadBuffer,
+}
+
+impl Reader<'_> {
+    async fn fill(&mut self) -> io::Result<usize> {
+        let Reader { stream, buffers, read } = self;
+        poll_fn(|cx| read.poll_fill(cx, stream, buffers)).await
+    }
+
+    /// Reads the head of the answer, past interim ones.
+    async fn head(&mut self) -> Result<ResponseHead, Fault> {
+        let mut head = ResponseHead::new();
+        loop {
+            match head.decode(self.read.unread(), MAX_HEAD) {
+                Ok(Progress::Complete { consumed }) => {
+                    self.read.consume(consumed);
+                    if !head.is_interim() {
+                        return Ok(head);
+                    }
+                    head.clear();
+                    continue;
+                }
+                Ok(Progress::Partial) => {}
+                Err(_) => return Err(Fault::Other("the answer is not HTTP".to_owned())),
+            }
+            let fault = match self.fill().await {
+                Ok(0) => "closed the connection without answering".to_owned(),
+                Ok(_) => continue,
+                Err(error) => format!("connection broke: {error}"),
+            };
+            let is_unanswered = !head.has_begun() && self.read.is_empty();
+            return Err(if is_unanswered { Fault::Unanswered(fault) } else { Fault::Other(fault) });
+        }
+    }
+
+    /// Reads a body, up to `most` bytes.
+    ///
+    /// # Errors
+    /// It ends before its end.
+    async fn body(&mut self, body: &mut BodyReader, read: &mut Vec<u8>, most: usize) -> Result<(), String> {
+        while !body.is_done() && read.len() < most {
+            match body.next(&mut self.read) {
+                Ok(Some(piece)) => {
+                    read.extend_from_slice(self.read.slice(piece.range));
+                    if piece.done {
+                        body.finish();
+                    }
+                    continue;
+                }
+                Ok(None) => {}
+                Err(_) => return Err("the body of the answer is not in chunks as it says".to_owned()),
+            }
+            match self.fill().await {
+                Ok(0) if matches!(body, BodyReader::UntilClose) => body.finish(),
+                Ok(0) => return Err("closed the connection within its answer".to_owned()),
+                Ok(_) => {}
+                Err(error) => return Err(format!("connection broke: {error}")),
+            }
+        }
+        read.truncate(most);
+        Ok(())
+    }
+}
