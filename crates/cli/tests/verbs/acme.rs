@@ -468,3 +468,26 @@ fn renewal_is_due_when_the_issuer_suggests_it() {
     let orders = site.log().matches("ordering a certificate for a.example").count();
     assert!((2..=4).contains(&orders), "{}", site.log());
 }
+
+#[test]
+fn reload_orders_what_is_new_and_nothing_else() {
+    let Some(pebble) = Pebble::start("reload_orders_what_is_new_and_nothing_else", 3600, "") else { return };
+    let issuer = pebble.issuer("one", pebble.listen.number, "");
+    let plain = format!("server {{ listen 127.0.0.1:{}; return 404; }}", pebble.http.number);
+    let site = Site::start(&format!("{issuer} {plain} {}", server(&pebble.tls, "a.example", "one")));
+    let authorities = pebble.authorities();
+    let shown = |name: &str| certificate_at(pebble.tls.number, name, &authorities);
+    site.until("a.example", || shown("a.example").is_ok());
+    let first = shown("a.example").unwrap();
+    let conf = site.path("conf/nginx.conf");
+    let text = std::fs::read_to_string(&conf).unwrap();
+    let (before, _) = text.rsplit_once('}').unwrap();
+    std::fs::write(&conf, format!("{before} {} }}", server(&pebble.tls, "b.example", "one"))).unwrap();
+    say(site.folder.path(), &["reload"]).done();
+    // Over the reload as well as after it.
+    assert_eq!(shown("a.example").as_ref(), Ok(&first), "{}", site.log());
+    site.until("b.example", || shown("b.example").is_ok());
+    assert_eq!(shown("a.example"), Ok(first));
+    let orders = |name: &str| site.log().matches(&format!("ordering a certificate for {name}")).count();
+    assert_eq!((orders("a.example"), orders("b.example")), (1, 1), "{}", site.log());
+}
