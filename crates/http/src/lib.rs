@@ -18,6 +18,7 @@ mod error;
 pub mod escape;
 mod field;
 pub mod framing;
+pub mod grpc;
 pub mod h2;
 mod headers;
 mod known;

@@ -8,6 +8,7 @@ mod backups;
 mod control_tls;
 mod crash;
 mod edits;
+mod grpc;
 mod holds;
 mod http2;
 mod identity;

@@ -12,6 +12,7 @@ pub(crate) mod pool;
 mod relay;
 mod request;
 mod spool;
+mod streams;
 mod target;
 mod tls;
 mod tunnel;

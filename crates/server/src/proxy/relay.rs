@@ -9,14 +9,15 @@ use super::http2::{H2Upload, next_h2_piece};
 use super::pool::UpstreamConn;
 use super::request::ProxyRequest;
 use super::spool::Spool;
+use super::streams;
 use crate::request::respond::Unfinished;
 use crate::trace;
-use engine::Exchange;
 use engine::host::Level;
 use engine::modules::core;
 use engine::modules::proxy::{self, AnswerFraming};
 use engine::output::{self, Framing};
 use http::BodyFraming;
+use http::grpc::MessagePlace;
 use std::future::poll_fn;
 use std::ops::Range;
 use std::task::Poll;
@@ -39,6 +40,8 @@ pub(super) struct BodyRelay<'r, 'a, 'b> {
     /// Bytes of body read so far.
     position: u64,
     began_us: u64,
+    /// The place among gRPC's messages, for a client of HTTP/2.
+    messages: Option<MessagePlace>,
     /// The bytes sent, and whether any waited, when the timer last started.
     progress: Option<(u64, bool)>,
 }
@@ -71,9 +74,6 @@ enum Event {
     Fault(UpstreamFault),
 }
 
-/// A response that runs for so long counts as a stream, in ms.
-const STREAM_AFTER_MS: u64 = 5_000;
-
 /// Bytes that may go through filters before others are served.
 const YIELD_AFTER: u64 = 64 << 10;
 
@@ -97,7 +97,7 @@ impl<'r, 'a, 'b> BodyRelay<'r, 'a, 'b> {
             exchange.response.close |= quitting;
             output::write_head(exchange, env)?;
             let plan = proxy::relay(exchange, env);
-            exchange.output.at_once = !plan.buffering || promises_events(exchange);
+            exchange.output.at_once = !plan.buffering || streams::promises_events(exchange);
             let paced = is_h2 && !plan.buffering;
             let memory = match paced {
                 true => usize::MAX,
@@ -118,11 +118,9 @@ impl<'r, 'a, 'b> BodyRelay<'r, 'a, 'b> {
             let file = if paced { 0 } else { plan.max_temp_file_size };
             Ok::<_, Unfinished>((Spool::new(memory, file), rules))
         })?;
-        // A response is a stream at once where events are promised, else when it has run for a while.
-        let stream_from_ms = match promises_events(request.cx.exchange) {
-            true => 0,
-            false => request.now_ms() + STREAM_AFTER_MS,
-        };
+        let stream_from_ms = streams::begin_ms(request.cx.exchange, request.now_ms());
+        let has_pieces = request.cx.exchange.output.framing == Framing::Pieces && !rules.filtered;
+        let messages = (has_pieces && streams::is_grpc(request.cx.exchange)).then(MessagePlace::default);
         request.cx.client.conn_state.stream_from(stream_from_ms);
         let body = BodyReader::new(framing.body);
         let (position, progress) = (0, None);
@@ -137,6 +135,7 @@ impl<'r, 'a, 'b> BodyRelay<'r, 'a, 'b> {
             rules,
             position,
             began_us,
+            messages,
             progress,
         })
     }
@@ -152,13 +151,13 @@ impl<'r, 'a, 'b> BodyRelay<'r, 'a, 'b> {
     async fn relay(&mut self) -> Result<bool, Unfinished> {
         loop {
             if self.request.cx.client.conn_state.is_cut() {
-                return Err(self.give_up(UpstreamFault::Cut).await);
+                return self.give_up(UpstreamFault::Cut).await;
             }
             loop {
                 let piece = match self.next_piece() {
                     Ok(Some(piece)) => piece,
                     Ok(None) => break,
-                    Err(fault) => return Err(self.give_up(fault).await),
+                    Err(fault) => return self.give_up(fault).await,
                 };
                 self.pass_on(&piece).await?;
                 if piece.done {
@@ -176,8 +175,8 @@ impl<'r, 'a, 'b> BodyRelay<'r, 'a, 'b> {
                     self.finish().await?;
                     return Ok(false);
                 }
-                Event::Ended => return Err(self.give_up(UpstreamFault::Closed).await),
-                Event::Fault(fault) => return Err(self.give_up(fault).await),
+                Event::Ended => return self.give_up(UpstreamFault::Closed).await,
+                Event::Fault(fault) => return self.give_up(fault).await,
             }
         }
     }
@@ -248,6 +247,9 @@ impl<'r, 'a, 'b> BodyRelay<'r, 'a, 'b> {
         let output = &mut cx.exchange.output;
         let range = if output.framing == Framing::None { 0..0 } else { range };
         output.open_chunk(range.len() as u64);
+        if let Some(messages) = &mut self.messages {
+            messages.pass(self.conn.read_buffer.slice(range.clone()));
+        }
         let before = output.wire.len();
         output.close_chunk(range.len() as u64);
         if piece.done {
@@ -387,7 +389,7 @@ impl<'r, 'a, 'b> BodyRelay<'r, 'a, 'b> {
         self.body.finish();
         while !self.spool.is_empty() {
             if let Err(fault) = self.drain().await {
-                return Err(self.give_up(fault).await);
+                return self.give_up(fault).await.map(drop);
             }
         }
         Ok(())
@@ -425,8 +427,9 @@ impl<'r, 'a, 'b> BodyRelay<'r, 'a, 'b> {
         .await
     }
 
-    /// Ends a relay that cannot be finished. What was read of the body still goes to the client, as in nginx.
-    async fn give_up(&mut self, fault: UpstreamFault) -> Unfinished {
+    /// Ends a relay that cannot be finished. What was read of the body still goes to the client, as in nginx; a client of gRPC may
+    /// get trailers that say so, and then the answer is a whole one.
+    async fn give_up(&mut self, fault: UpstreamFault) -> Result<bool, Unfinished> {
         let cut = self.request.cx.client.conn_state.is_cut();
         let fault = if cut { UpstreamFault::Cut } else { fault };
         let stage = match fault {
@@ -434,25 +437,32 @@ impl<'r, 'a, 'b> BodyRelay<'r, 'a, 'b> {
             _ => UpstreamStage::ReadingBody,
         };
         self.request.broken = Some(self.request.log_fault(&fault, stage).failure);
+        if cut && self.say_unavailable().await {
+            return Ok(false);
+        }
         if fault.is_upstreams(stage) {
             // A client that is gone too changes nothing: the connection is closed either way.
             if self.send_wire().await.is_ok() && self.drain().await.is_ok() {
-                return Unfinished::Short;
+                return Err(Unfinished::Short);
             }
         }
-        Unfinished::Broken
+        Err(Unfinished::Broken)
+    }
+
+    /// Ends a cut answer with gRPC's own status, unless its client would miss a part of a message. Returns true if it has.
+    async fn say_unavailable(&mut self) -> bool {
+        let is_between = self.messages.is_some_and(MessagePlace::is_between);
+        let exchange = &mut *self.request.cx.exchange;
+        if !is_between || !self.spool.is_empty() || !exchange.output.wire.is_empty() {
+            return false;
+        }
+        streams::say_unavailable(self.request.cx).await
     }
 
     fn spool_failed(&mut self, error: std::io::Error) -> Unfinished {
         self.request.log_fault(&UpstreamFault::Spool(error), UpstreamStage::ReadingBody);
         Unfinished::Broken
     }
-}
-
-/// Returns true if the response promises events, which may be long in coming.
-fn promises_events(exchange: &Exchange) -> bool {
-    let kind = exchange.response.content_type.as_deref().unwrap_or_default();
-    kind.get(..17).is_some_and(|kind| kind.eq_ignore_ascii_case(b"text/event-stream"))
 }
 
 /// Returns the part of a piece that the client gets: the piece begins at `position` in the body.
