@@ -164,14 +164,14 @@ pub struct GroupState {
     pub worker: usize,
     /// The group's name, as written.
     pub name: Arc<str>,
-    /// Its peers, in the order of the configuration.
+    /// Its peers, primaries first, then those that were removed and still serve.
     pub peers: Vec<PeerState>,
 }
 
 /// A worker thread's view of a peer.
 #[derive(Clone, Debug)]
 pub struct PeerState {
-    /// The address as `$upstream_addr` shows it.
+    /// Its name, as written.
     pub address: Arc<str>,
     /// True if it failed `max_fails` times and is skipped for now.
     pub failed: bool,
@@ -179,4 +179,22 @@ pub struct PeerState {
     pub fails: u32,
     /// Requests in flight there.
     pub connections: u32,
+    /// It is `down`.
+    pub down: bool,
+    /// It takes no new requests; those under way go on.
+    pub draining: bool,
+    /// It was removed from the group, and requests are still in flight there.
+    pub departed: bool,
+}
+
+impl PeerState {
+    /// Returns it in the words of the statistics.
+    pub fn state(&self) -> statistics::PeerState {
+        match (self.down, self.draining, self.failed) {
+            (true, ..) => statistics::PeerState::Down,
+            (false, true, _) => statistics::PeerState::Draining,
+            (false, false, true) => statistics::PeerState::Failed,
+            (false, false, false) => statistics::PeerState::Up,
+        }
+    }
 }

@@ -208,6 +208,9 @@ impl DataPlane for FakeDataPlane {
                     failed: true,
                     fails: 1,
                     connections: 0,
+                    down: false,
+                    draining: false,
+                    departed: false,
                 }],
             };
             let busy = |(group, address, connections): &(&'static str, &'static str, u32)| GroupState {

@@ -1,16 +1,17 @@
 //! The groups, peers and switches of a configuration, and the index under which each is recorded.
 //!
-//! Owns: the names of one generation. Must never: know what was measured.
+//! Owns: the names of one generation as it begins; a [`crate::Recorder`] is given those that come at run time. Must never: know
+//! what was measured.
 
 use std::sync::Arc;
 
-/// The name of everything without one of its own: groups and peers made at run time, and keys beyond the bound.
+/// The name of everything without one of its own: addresses made at run time, and keys beyond the bound.
 pub const OTHER: &str = "other";
 
 /// The names of one generation, in the order of its configuration. Recorders and the collector use its indices.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Layout {
-    /// The upstream groups. Its length is the index of one more, called [`OTHER`], for addresses made at run time.
+    /// The upstream groups. Every index beyond is one more, called [`OTHER`], for addresses made at run time.
     pub groups: Vec<GroupLayout>,
     /// The switches, by the names of their variables (without `$`).
     pub switches: Vec<Arc<str>>,
@@ -28,8 +29,6 @@ pub struct GroupLayout {
 }
 
 impl Layout {
-    /// Returns the index of the group for addresses that belong to no group; every index beyond means it too.
-    pub fn other_group(&self) -> usize {
-        self.groups.len()
-    }
+    /// The index of the group for addresses that belong to no group, however many groups there are.
+    pub const OTHER_GROUP: usize = usize::MAX;
 }

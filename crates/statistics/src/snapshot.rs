@@ -54,7 +54,9 @@ pub enum PeerState {
     Checking,
     /// Not for now: its health checks have failed.
     Unhealthy,
-    /// It does not: the configuration says `down`.
+    /// It does not: it is drained, and those under way go on.
+    Draining,
+    /// It does not: it is `down`.
     Down,
 }
 
@@ -66,6 +68,7 @@ impl PeerState {
             PeerState::Failed => "failed",
             PeerState::Checking => "checking",
             PeerState::Unhealthy => "unhealthy",
+            PeerState::Draining => "draining",
             PeerState::Down => "down",
         }
     }

@@ -84,6 +84,11 @@ impl Group {
         &self.spec
     }
 
+    /// Returns the number of times its peers were replaced, and one: what is known of their positions is void under another.
+    pub fn revision(&self) -> u64 {
+        self.revision
+    }
+
     /// Returns the peers that can be picked: primaries in the order of the configuration, then backups likewise.
     pub fn peers(&self) -> &[Peer] {
         &self.peers.list
@@ -129,6 +134,9 @@ impl Group {
         tried: &mut Tried,
         random: &mut dyn FnMut() -> u64,
     ) -> Result<Lease, PickError> {
+        if self.peers.list.is_empty() {
+            return Err(PickError::Empty);
+        }
         tried.begin(self.revision, || self.peers.tries());
         let single = self.peers.is_single();
         let index = if single {

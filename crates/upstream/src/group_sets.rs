@@ -3,7 +3,7 @@
 //! Owns: which group a name means, without regard to case, as for the names of blocks. Must never: change while it is shared;
 //! each change is a new value, which shares what did not change.
 
-use std::collections::HashMap;
+use std::cmp::Ordering;
 use std::sync::Arc;
 
 use crate::spec::GroupSpec;
@@ -18,37 +18,48 @@ pub struct GroupSet {
     pub like: Option<Arc<str>>,
 }
 
-/// All of them, by name. Cheap to clone.
+/// All of them. Cheap to clone.
 #[derive(Debug, Clone, Default)]
-pub struct GroupSets(Option<Arc<HashMap<Box<[u8]>, GroupSet>>>);
+pub struct GroupSets(Option<Arc<[Named]>>);
+
+/// A group under its name in lower case; [`GroupSets`] has them in the order of these.
+#[derive(Debug, Clone)]
+struct Named {
+    name: Arc<[u8]>,
+    set: GroupSet,
+}
 
 impl GroupSets {
     /// Returns the group of this name.
     pub fn get(&self, name: &[u8]) -> Option<&GroupSet> {
-        let sets = self.0.as_ref()?;
-        // A name in small letters, nearly every one, is looked up without a copy.
-        match sets.get(name) {
-            None if name.iter().any(u8::is_ascii_uppercase) => sets.get(&*name.to_ascii_lowercase()),
-            found => found,
-        }
+        let groups = self.0.as_ref()?;
+        let found = |name: &[u8]| groups.binary_search_by(|group| (*group.name).cmp(name)).ok();
+        // A name in lower case, nearly every one, is looked up without a copy.
+        let at = match name.iter().any(u8::is_ascii_uppercase) {
+            true => found(&name.to_ascii_lowercase()),
+            false => found(name),
+        };
+        Some(&groups[at?].set)
     }
 
     /// Returns these sets with this group in them, in the place of one of the same name.
     #[must_use]
     pub fn with(&self, set: GroupSet) -> GroupSets {
-        self.iter().map(|(_, set)| set.clone()).chain([set]).collect()
+        let new = Named::new(set);
+        let others = self.groups().iter().filter(|group| group.name != new.name);
+        GroupSets::of(others.cloned().chain([new.clone()]).collect())
     }
 
     /// Returns these sets without the group of this name: it has the configuration's servers again, or is gone.
     #[must_use]
     pub fn without(&self, name: &[u8]) -> GroupSets {
         let name = name.to_ascii_lowercase();
-        self.iter().filter(|(known, _)| *known != name).map(|(_, set)| set.clone()).collect()
+        GroupSets::of(self.groups().iter().filter(|group| *group.name != *name).cloned().collect())
     }
 
-    /// Returns the groups with their names in lower case, in no order.
-    pub fn iter(&self) -> impl Iterator<Item = (&[u8], &GroupSet)> {
-        self.0.iter().flat_map(|sets| sets.iter().map(|(name, set)| (&**name, set)))
+    /// Returns the groups, in the order of their names.
+    pub fn iter(&self) -> impl Iterator<Item = &GroupSet> {
+        self.groups().iter().map(|group| &group.set)
     }
 
     /// Returns true if there are none.
@@ -56,22 +67,69 @@ impl GroupSets {
         self.0.is_none()
     }
 
-    /// Returns true if both are the same value, not merely equal.
-    pub fn is_same(&self, other: &GroupSets) -> bool {
+    /// Returns the names, in lower case, of the groups that are others than before, each with what it is now: none if it is
+    /// no longer here. Groups that both values share are passed over at the cost of a comparison.
+    pub fn changes_since<'a>(&'a self, before: &'a GroupSets) -> Vec<(&'a [u8], Option<&'a GroupSet>)> {
+        let mut changes = Vec::new();
+        if self.is_same(before) {
+            return changes;
+        }
+        let (mut old, mut new) = (before.groups().iter().peekable(), self.groups().iter().peekable());
+        loop {
+            let order = match (old.peek(), new.peek()) {
+                (None, None) => return changes,
+                (Some(_), None) => Ordering::Less,
+                (None, Some(_)) => Ordering::Greater,
+                (Some(old), Some(new)) => old.name.cmp(&new.name),
+            };
+            let gone = if order.is_le() { old.next() } else { None };
+            let here = if order.is_ge() { new.next() } else { None };
+            match (gone, here) {
+                (Some(old), Some(new)) if old.set.is_same(&new.set) => {}
+                (_, Some(new)) => changes.push((&*new.name, Some(&new.set))),
+                (Some(old), None) => changes.push((&*old.name, None)),
+                (None, None) => return changes,
+            }
+        }
+    }
+
+    fn groups(&self) -> &[Named] {
+        self.0.as_deref().unwrap_or_default()
+    }
+
+    fn is_same(&self, other: &GroupSets) -> bool {
         match (&self.0, &other.0) {
             (Some(one), Some(other)) => Arc::ptr_eq(one, other),
             (None, None) => true,
             _ => false,
         }
     }
+
+    /// Of two groups of one name the later stays.
+    fn of(mut groups: Vec<Named>) -> GroupSets {
+        groups.reverse();
+        groups.sort_by(|one, other| one.name.cmp(&other.name));
+        groups.dedup_by(|one, other| one.name == other.name);
+        GroupSets((!groups.is_empty()).then(|| groups.into()))
+    }
+}
+
+impl Named {
+    fn new(set: GroupSet) -> Named {
+        Named { name: set.spec.name.to_ascii_lowercase().into_bytes().into(), set }
+    }
+}
+
+impl GroupSet {
+    fn is_same(&self, other: &GroupSet) -> bool {
+        Arc::ptr_eq(&self.spec, &other.spec) && self.like == other.like
+    }
 }
 
 impl FromIterator<GroupSet> for GroupSets {
     /// Of two groups of one name the later stays.
     fn from_iter<I: IntoIterator<Item = GroupSet>>(sets: I) -> GroupSets {
-        let named = |set: GroupSet| (set.spec.name.to_ascii_lowercase().into_bytes().into(), set);
-        let sets: HashMap<_, _> = sets.into_iter().map(named).collect();
-        GroupSets((!sets.is_empty()).then(|| Arc::new(sets)))
+        GroupSets::of(sets.into_iter().map(Named::new).collect())
     }
 }
 
@@ -107,11 +165,25 @@ mod tests {
     }
 
     #[test]
-    fn the_same_value_is_recognised() {
-        let sets = GroupSets::default().with(set("blue"));
-        assert!(sets.is_same(&sets.clone()) && GroupSets::default().is_same(&GroupSets::default()));
-        assert!(
-            !sets.is_same(&GroupSets::default()) && !sets.is_same(&GroupSets::default().with(set("blue")))
+    fn changes_are_what_differs() {
+        let sets: GroupSets = ["a", "b", "d"].map(set).into_iter().collect();
+        let changes = |now: &GroupSets| -> Vec<(String, bool)> {
+            let changes = now.changes_since(&sets).into_iter();
+            changes.map(|(name, set)| (String::from_utf8(name.to_vec()).unwrap(), set.is_some())).collect()
+        };
+        assert_eq!(changes(&sets.clone()), []);
+        let same = sets.iter().cloned().collect();
+        assert_eq!(changes(&same), [], "another value of the same groups");
+        let is = |names: &[(&str, bool)]| {
+            names.iter().map(|(name, here)| ((*name).to_owned(), *here)).collect::<Vec<_>>()
+        };
+        assert_eq!(
+            changes(&sets.without(b"A").with(set("B")).with(set("c"))),
+            is(&[("a", false), ("b", true), ("c", true)])
         );
+        assert_eq!(changes(&GroupSets::default()), is(&[("a", false), ("b", false), ("d", false)]));
+        assert_eq!(GroupSets::default().changes_since(&GroupSets::default()).len(), 0);
+        let like = GroupSet { like: Some("x".into()), ..sets.get(b"d").unwrap().clone() };
+        assert_eq!(changes(&sets.with(like).with(set("e"))), is(&[("d", true), ("e", true)]));
     }
 }

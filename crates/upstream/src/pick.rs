@@ -20,13 +20,16 @@ pub enum PickError {
     /// Every peer is down, failed, full or tried already, backups included. The request ends with 502, and
     /// `$upstream_addr` shows the group's name.
     NoLive,
+    /// The group has no servers. The request ends likewise.
+    Empty,
 }
 
-/// The text that nginx writes to its error log, level `error`.
+/// The text that is written to the error log, level `error`; nginx has no empty groups.
 impl fmt::Display for PickError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             PickError::NoLive => f.write_str("no live upstreams"),
+            PickError::Empty => f.write_str("no servers in upstream"),
         }
     }
 }

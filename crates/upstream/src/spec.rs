@@ -75,6 +75,22 @@ pub struct GroupSpec {
     pub ring: Ring,
 }
 
+impl GroupSpec {
+    /// Returns the same group with these peers. Makes the ring of `hash … consistent`, which may take long: not for a thread
+    /// that serves requests.
+    #[must_use]
+    pub fn with_peers(&self, peers: Vec<PeerSpec>) -> GroupSpec {
+        let primaries = peers.iter().filter(|peer| !peer.backup);
+        let ring = match self.balancer {
+            BalancerSpec::Hash { consistent: true } => {
+                Ring::of(primaries.map(|peer| (peer.name.as_str(), peer.weight)))
+            }
+            _ => Ring::default(),
+        };
+        GroupSpec { name: self.name.clone(), peers, balancer: self.balancer, keepalive: self.keepalive, ring }
+    }
+}
+
 /// The balancing method. The value that `hash` hashes is evaluated per request: [`crate::PickInput::key`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum BalancerSpec {

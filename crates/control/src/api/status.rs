@@ -153,16 +153,13 @@ pub(super) async fn metrics(State(api): State<Api>, headers: HeaderMap) -> Resul
 async fn snapshot(control: &ControlHandle) -> Result<Snapshot, Refusal> {
     control.collect().await?;
     let config = control.config();
-    let specs = specs(&config);
     let mut peers = Vec::new();
     for told in control.peers().await? {
         for peer in told.peers {
-            let spec = specs.get(&(&*told.name, peer.address.to_string()));
-            let state = match (spec.is_some_and(|spec| spec.down), peer.failed) {
-                (true, _) => PeerState::Down,
-                (false, true) => PeerState::Failed,
-                (false, false) => PeerState::Up,
-            };
+            if peer.departed {
+                continue;
+            }
+            let state = peer.state();
             let connections = u64::from(peer.connections);
             peers.push(PeerNow { group: told.name.clone(), peer: peer.address, state, connections });
         }

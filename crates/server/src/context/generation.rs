@@ -1,8 +1,8 @@
 //! One configuration as one thread serves it: the immutable [`Config`], and the thread's state beside it.
 
 use crate::context::logs::Logs;
-use crate::context::metrics::Metrics;
-use crate::proxy::pool::Groups;
+use crate::context::metrics::{Metrics, group_layout};
+use crate::proxy::groups::Groups;
 use engine::config::ListenAddress;
 use engine::{Config, LocationId, Routing, ServerId};
 use process::log::{ErrorLog, Level};
@@ -13,6 +13,7 @@ use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
 use tls::Contexts;
+use upstream::GroupSets;
 
 /// A generation on one thread. It is dropped with the last request that uses it.
 pub(crate) struct Generation {
@@ -79,9 +80,27 @@ impl Generation {
         !self.routing.borrow().tables.holds.is_empty()
     }
 
-    /// Gives this publication to first questions from now on.
+    /// Gives this publication to first questions from now on, and its servers to the picks of all requests.
     pub(crate) fn publish(&self, routing: Routing) {
-        self.routing.replace(Rc::new(routing));
+        let routing = Rc::new(routing);
+        let before = self.routing.replace(Rc::clone(&routing));
+        for change in routing.groups.changes_since(&before.groups) {
+            self.groups
+                .adopt(&self.config, change, routing.tables.number, |name| self.metrics.made_group(name));
+        }
+    }
+
+    /// Tells the collector which servers the groups have that are others than before.
+    pub(crate) fn arrange_changes(&self, before: &GroupSets) {
+        let routing = self.routing();
+        for (name, set) in routing.groups.changes_since(before) {
+            let configured = self.config.group(name).map(|number| &self.config.groups[number].spec);
+            let spec = set.map(|set| &set.spec).or(configured);
+            let shown = configured.or(spec).map(|spec| Arc::from(spec.name.as_str()));
+            let gone = || before.get(name).map(|set| Arc::from(set.spec.name.as_str()));
+            let Some(name) = shown.or_else(gone) else { continue };
+            self.metrics.arrange_group(&name, spec.map(|spec| group_layout(Arc::clone(&name), spec)));
+        }
     }
 
     /// Returns the scope of an address's default server, which applies before a request's host is known.

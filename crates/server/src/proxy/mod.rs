@@ -7,6 +7,7 @@ mod attempt;
 mod client_body;
 mod connect;
 mod fault;
+pub(crate) mod groups;
 mod http2;
 pub(crate) mod pool;
 mod relay;
@@ -32,11 +33,11 @@ use fault::{Consequence, UpstreamFault, UpstreamStage};
 use pool::{Picked, ThreadGroup, UpstreamConn};
 use relay::BodyRelay;
 use request::ProxyRequest;
-use statistics::{Failure, TryEnd};
+use statistics::{Failure, Layout, TryEnd};
 use std::rc::Rc;
 use std::sync::Arc;
 use upstream::retry::TryFailure;
-use upstream::{Finished, IdleKey, PickError, PickInput, Tried, TryOutcome};
+use upstream::{Finished, Group, IdleKey, PickInput, Tried, TryOutcome};
 
 /// What idle connections that speak HTTP/2 have in their tags: no location's number, and no likely digest.
 const HTTP2_TAG: u64 = 1 << 62;
@@ -56,20 +57,25 @@ pub(crate) async fn serve(cx: &mut RequestCx<'_>) -> Result<(), Unfinished> {
     // A request without a body can be tried again whatever the settings say about bodies.
     let streamed = streams && !cx.client.body.is_done();
     cx.track_choices();
-    let number = match plan.target {
-        proxy::Target::Group(number) => number,
-        _ => cx.generation.layout.other_group(),
+    let made = match &plan.target {
+        proxy::Target::Made(name) => cx.generation.groups.made(name),
+        _ => None,
+    };
+    let (number, keyed) = match (&plan.target, &made) {
+        (proxy::Target::Group(number), _) => (*number, Some(*number)),
+        (_, Some(made)) => (made.number, made.like),
+        _ => (Layout::OTHER_GROUP, None),
     };
     let metrics = &cx.generation.metrics;
     metrics.record(|recorder| recorder.request_began(number));
     let first = cx.exchange.upstream.tries.len();
-    let result = match target::group(cx, &plan).await {
+    let result = match target::group(cx, &plan, made).await {
         Ok(group) => {
             let tls = UpstreamTls::of(cx, &plan);
             let (body_taken, broken) = Default::default();
             let mut request =
                 ProxyRequest { cx, head, head_len, http2, streamed, body_taken, tls, group: number, broken };
-            let result = request.try_peers(&plan, &group).await;
+            let result = request.try_peers(&plan, &group, keyed).await;
             let head = std::mem::take(&mut request.head);
             cx.client.thread.buffers.give_back_text(head);
             result
@@ -101,11 +107,17 @@ fn forget_spent_body(cx: &mut RequestCx<'_>) -> Result<(), Unfinished> {
 }
 
 impl ProxyRequest<'_, '_> {
-    async fn try_peers(&mut self, plan: &Plan, group: &Rc<ThreadGroup>) -> Result<(), Unfinished> {
+    /// `keyed` is the group of the configuration that says what is hashed.
+    async fn try_peers(
+        &mut self,
+        plan: &Plan,
+        group: &Rc<ThreadGroup>,
+        keyed: Option<usize>,
+    ) -> Result<(), Unfinished> {
         let limit = self.cx.engine(|exchange, env| proxy::tries_limit(exchange, env)).unwrap_or(0);
         let mut tried = Tried::new(limit);
         let mut key = Vec::new();
-        if let proxy::Target::Group(number) = plan.target {
+        if let Some(number) = keyed {
             self.cx.engine(|exchange, env| {
                 engine::modules::upstream::hash_key(exchange, env, number, &mut key);
             });
@@ -204,18 +216,21 @@ impl ProxyRequest<'_, '_> {
         let client = exchange.connection.remote.map(|remote| remote.ip());
         let now_ms = thread.clock.now().monotonic_ms();
         let span = trace::pick(&self.cx.span, exchange, group.name());
-        let picked = group.pick(now_ms, &PickInput { key, client }, tried, &mut || thread.random());
+        let (metrics, number) = (&self.cx.generation.metrics, self.group);
+        let measured = |of: &Group, position: usize| metrics.peer_number(number, of, position);
+        let input = PickInput { key, client };
+        let picked = group.pick(now_ms, &input, tried, &mut || thread.random(), measured);
         let after_redirect = std::mem::take(&mut exchange.upstream.redirected);
         let address: Arc<str> = match &picked {
             Ok(picked) => Arc::clone(&picked.label),
-            Err(PickError::NoLive) => group.name().into(),
+            Err(_) => group.name().into(),
         };
         trace::picked(&span, &address);
         drop(span);
         proxy::upstream_url(exchange, plan, &address);
         exchange.upstream.tries.push(Try { address, after_redirect, ..Try::default() });
-        picked.map_err(|PickError::NoLive| {
-            self.cx.log(Level::Error, "no live upstreams while connecting to upstream");
+        picked.map_err(|fault| {
+            self.cx.log(Level::Error, format!("{fault} while connecting to upstream"));
             let record = self.record();
             record.status = 502;
             record.response_us = Some(0);

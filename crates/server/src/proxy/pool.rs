@@ -1,20 +1,21 @@
-//! Upstream groups on a thread: which peer is next, and the idle connections to each.
+//! An upstream group on a thread: which peer is next, and the idle connections to each.
+//!
+//! Owns what a change of its servers means here: the picks that follow are among the new ones, and no idle connection to
+//! another is left. Which groups there are is for [`super::groups`].
 
 use super::http2::wire::H2Upstream;
 use crate::context::conn_state::ConnCount;
 use control::PeerState;
-use engine::Config;
-use engine::modules::upstream::GroupEntry;
 use std::cell::{Cell, RefCell};
+use std::collections::HashSet;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex, PoisonError};
 use transport::buffers::{Buffers, Room};
 use transport::read_buffer::ReadBuffer;
 use transport::stream::Stream;
-use upstream::health::HealthTable;
 use upstream::{
-    Address, ConnectionUse, Finished, Group, GroupSpec, IdleKey, IdlePool, Lease, Peer, PickError, PickInput,
-    Tried, TryOutcome,
+    Address, ConnectionUse, Finished, Group, GroupSpec, IdleKey, IdlePool, KeepaliveSpec, Lease, Peer,
+    PickError, PickInput, Tried, TryOutcome,
 };
 
 /// A connection to an upstream peer.
@@ -91,17 +92,28 @@ impl Drop for UpstreamConn {
 
 /// The state of a group's peers: of this thread, or of all threads (`zone`).
 #[derive(Debug)]
-enum State {
+pub(super) enum State {
     Own(RefCell<Group>),
-    Shared(Arc<Mutex<Group>>),
+    Shared(Arc<Mutex<ZoneGroup>>),
+}
+
+/// A group that all threads share.
+#[derive(Debug)]
+pub(super) struct ZoneGroup {
+    pub(super) group: Group,
+    /// The publication that its servers are of: a thread that is behind must not bring those of an earlier one back.
+    pub(super) number: u64,
 }
 
 /// A group on one thread.
 #[derive(Debug)]
 pub(crate) struct ThreadGroup {
-    spec: Arc<GroupSpec>,
+    name: Box<str>,
+    keepalive: KeepaliveSpec,
     state: State,
     idle: RefCell<IdlePool<Box<UpstreamConn>>>,
+    /// The servers that take no new requests and may still have some: the connections of those are not kept.
+    left: RefCell<Vec<Address>>,
     /// How often a peer was picked.
     picks: Cell<u64>,
     suspicion: Cell<Option<Suspicion>>,
@@ -123,36 +135,85 @@ const SUSPICION_MS: u64 = 60_000;
 impl ThreadGroup {
     /// Creates the group of one request, whose address or name came at run time.
     pub(crate) fn single_use(spec: GroupSpec) -> ThreadGroup {
-        let spec = Arc::new(spec);
+        let (name, keepalive) = (spec.name.as_str().into(), spec.keepalive);
+        ThreadGroup::new(name, keepalive, State::Own(RefCell::new(Group::new(Arc::new(spec)))))
+    }
+
+    /// Creates a group with this state, and without idle connections.
+    pub(super) fn new(name: Box<str>, keepalive: KeepaliveSpec, state: State) -> ThreadGroup {
         ThreadGroup {
-            state: State::Own(RefCell::new(Group::new(Arc::clone(&spec)))),
-            idle: RefCell::new(IdlePool::new(spec.keepalive)),
+            name,
+            keepalive,
+            state,
+            idle: RefCell::new(IdlePool::new(keepalive)),
+            left: RefCell::default(),
             picks: Cell::default(),
             suspicion: Cell::default(),
-            spec,
         }
     }
 
     /// Returns its name in the configuration.
     pub(crate) fn name(&self) -> &str {
-        &self.spec.name
+        &self.name
     }
 
-    fn with<T>(&self, call: impl FnOnce(&mut Group) -> T) -> T {
+    pub(super) fn with<T>(&self, call: impl FnOnce(&mut Group) -> T) -> T {
         match &self.state {
             State::Own(group) => call(&mut group.borrow_mut()),
             // A thread that panicked here has left at worst a count that is off by one.
-            State::Shared(group) => call(&mut group.lock().unwrap_or_else(PoisonError::into_inner)),
+            State::Shared(group) => call(&mut group.lock().unwrap_or_else(PoisonError::into_inner).group),
         }
     }
 
-    /// Picks a peer.
+    /// Returns true if its state is this thread's own.
+    pub(crate) fn is_own(&self) -> bool {
+        matches!(self.state, State::Own(_))
+    }
+
+    /// Returns true if it can take these servers and remain what it is.
+    pub(super) fn fits(&self, spec: &GroupSpec, is_shared: bool) -> bool {
+        self.keepalive == spec.keepalive && self.is_own() != is_shared
+    }
+
+    /// Takes the servers of a publication. Those that stay keep their state and connections, requests under way go on.
+    pub(super) fn adopt(&self, spec: &Arc<GroupSpec>, number: u64) {
+        let is_new = |group: &Group| !Arc::ptr_eq(group.spec(), spec);
+        match &self.state {
+            State::Own(group) => {
+                let mut group = group.borrow_mut();
+                if is_new(&group) {
+                    group.replace_peers(Arc::clone(spec));
+                }
+            }
+            State::Shared(zone) => {
+                let mut zone = zone.lock().unwrap_or_else(PoisonError::into_inner);
+                if zone.number < number && is_new(&zone.group) {
+                    zone.group.replace_peers(Arc::clone(spec));
+                }
+                zone.number = zone.number.max(number);
+            }
+        }
+        let mut unwanted = Vec::new();
+        let left = self.with(|group| {
+            let of = |peer: &Peer| peer.address().clone();
+            let used: HashSet<Address> =
+                group.peers().iter().filter(|peer| peer.spec().is_in_use()).map(of).collect();
+            let close = |conn| unwanted.push(conn);
+            self.idle.borrow_mut().drain_where(|key| !used.contains(&key.address), close);
+            let all = group.peers().iter().chain(group.departed());
+            all.filter(|peer| peer.conns() > 0).map(of).filter(|address| !used.contains(address)).collect()
+        });
+        self.left.replace(left);
+    }
+
+    /// Picks a peer. `number` says under which number it is measured: it is given the group, and the peer's position in it.
     pub(crate) fn pick(
         self: &Rc<Self>,
         now_ms: u64,
         read_buffer: &PickInput<'_>,
         tried: &mut Tried,
         random: &mut dyn FnMut() -> u64,
+        number: impl FnOnce(&Group, usize) -> usize,
     ) -> Result<Picked, PickError> {
         self.picks.set(self.picks.get() + 1);
         self.with(|group| {
@@ -165,7 +226,7 @@ impl ThreadGroup {
                 lease: Some(lease),
                 address,
                 label,
-                number: offset / size_of::<Peer>(),
+                number: number(group, offset / size_of::<Peer>()),
                 now_ms: Cell::new(now_ms),
             })
         })
@@ -189,6 +250,9 @@ impl ThreadGroup {
 
     /// Keeps a connection for reuse, if the group keeps any.
     pub(crate) fn keep_idle(&self, key: IdleKey, mut conn: Box<UpstreamConn>, now_ms: u64) {
+        if self.left.borrow().contains(&key.address) {
+            return;
+        }
         conn.send_at_once();
         let used = ConnectionUse { requests: conn.requests, opened_ms: conn.opened_ms };
         drop(self.idle.borrow_mut().put(key, conn, now_ms, used));
@@ -196,15 +260,16 @@ impl ThreadGroup {
 
     /// Returns true if connections of this group may be reused.
     pub(crate) fn keeps_idle(&self) -> bool {
-        self.spec.keepalive.max_idle > 0
+        self.keepalive.max_idle > 0
     }
 
     /// Returns true if an idle connection serves only its location (`keepalive … local`).
     pub(crate) fn keeps_per_location(&self) -> bool {
-        self.spec.keepalive.local
+        self.keepalive.local
     }
 
-    fn sweep(&self, buffers: &Buffers, now_ms: u64) {
+    /// Closes idle connections that are too old or that the peer closed.
+    pub(super) fn sweep(&self, buffers: &Buffers, now_ms: u64) {
         let mut idle = self.idle.borrow_mut();
         idle.expire(now_ms, drop);
         let is_left = self.is_left(now_ms);
@@ -227,18 +292,24 @@ impl ThreadGroup {
         is_left
     }
 
-    /// Returns the state of its peers under these names.
-    pub(crate) fn peers(&self, names: &[Arc<str>], now_ms: u64) -> Vec<PeerState> {
-        let state = |(peer, name): (&Peer, &Arc<str>)| {
+    /// Returns the state of its peers, and of those that were removed and still serve.
+    pub(crate) fn peers(&self, now_ms: u64) -> Vec<PeerState> {
+        let state = |peer: &Peer, departed: bool| {
             let spec = peer.spec();
             PeerState {
-                address: Arc::clone(name),
-                failed: !spec.down && peer.is_failed(now_ms),
+                address: spec.name.as_str().into(),
+                failed: spec.is_in_use() && peer.is_failed(now_ms),
                 fails: peer.fails(),
                 connections: peer.conns(),
+                down: spec.down,
+                draining: spec.drain,
+                departed,
             }
         };
-        self.with(|group| group.peers().iter().zip(names).map(state).collect())
+        self.with(|group| {
+            let present = group.peers().iter().map(|peer| state(peer, false));
+            present.chain(group.departed().iter().map(|peer| state(peer, true))).collect()
+        })
     }
 }
 
@@ -251,7 +322,7 @@ pub(crate) struct Picked {
     pub(crate) address: Address,
     /// Its address as `$upstream_addr` shows it.
     pub(crate) label: Arc<str>,
-    /// Its number among the group's peers.
+    /// The number under which it is measured.
     pub(crate) number: usize,
     now_ms: Cell<u64>,
 }
@@ -272,101 +343,5 @@ impl Drop for Picked {
             let now_ms = self.now_ms.get();
             self.group.with(|group| group.finish(lease, TryOutcome::Neutral, now_ms));
         }
-    }
-}
-
-fn is_checked(entry: &GroupEntry) -> bool {
-    !entry.checks.is_empty()
-}
-
-fn new_group(entry: &GroupEntry, health: &HealthTable) -> Group {
-    let health = is_checked(entry).then(|| health.group(&entry.spec.name));
-    Group::checked(Arc::clone(&entry.spec), health)
-}
-
-/// The groups that all threads share (`zone`), of one generation.
-#[derive(Debug)]
-pub(crate) struct SharedGroups {
-    groups: Vec<Option<Arc<Mutex<Group>>>>,
-}
-
-impl SharedGroups {
-    /// Creates the shared groups of a configuration, with the state that an earlier one has of them.
-    pub(crate) fn new(
-        config: &Config,
-        old: Option<(&Config, &SharedGroups)>,
-        health: &HealthTable,
-    ) -> SharedGroups {
-        let groups = config.groups.iter().map(|entry| {
-            if !entry.shared {
-                return None;
-            }
-            let known = old.and_then(|(old_config, old)| old.find(old_config, &entry.spec.name));
-            let mut group = new_group(entry, health);
-            if let Some(known) = known {
-                group.carry_over(&known.lock().unwrap_or_else(PoisonError::into_inner));
-            }
-            Some(Arc::new(Mutex::new(group)))
-        });
-        SharedGroups { groups: groups.collect() }
-    }
-
-    fn find(&self, config: &Config, name: &str) -> Option<&Arc<Mutex<Group>>> {
-        let index = config.groups.iter().position(|entry| entry.spec.name == name)?;
-        self.groups[index].as_ref()
-    }
-}
-
-/// All groups of a generation on one thread.
-#[derive(Debug)]
-pub(crate) struct Groups {
-    groups: Vec<Rc<ThreadGroup>>,
-}
-
-impl Groups {
-    /// Creates the groups of a configuration. An unchanged one keeps its state and its idle connections; a changed one takes
-    /// over the state of the peers it still has.
-    pub(crate) fn new(
-        config: &Config,
-        shared: &SharedGroups,
-        old: Option<&Groups>,
-        health: &HealthTable,
-    ) -> Groups {
-        let groups = config.groups.iter().zip(&shared.groups).map(|(entry, shared)| {
-            let known =
-                old.and_then(|old| old.groups.iter().find(|known| known.spec.name == entry.spec.name));
-            if let Some(known) = known
-                && *known.spec == *entry.spec
-                && shared.is_none()
-                && matches!(known.state, State::Own(_))
-                && known.with(|group| group.is_checked()) == is_checked(entry)
-            {
-                return Rc::clone(known);
-            }
-            let state = match shared {
-                Some(group) => State::Shared(Arc::clone(group)),
-                None => {
-                    let mut group = new_group(entry, health);
-                    if let Some(known) = known {
-                        known.with(|old| group.carry_over(old));
-                    }
-                    State::Own(RefCell::new(group))
-                }
-            };
-            let idle = RefCell::new(IdlePool::new(entry.spec.keepalive));
-            let (picks, suspicion) = Default::default();
-            Rc::new(ThreadGroup { spec: Arc::clone(&entry.spec), state, idle, picks, suspicion })
-        });
-        Groups { groups: groups.collect() }
-    }
-
-    /// Returns a group by its number.
-    pub(crate) fn get(&self, number: usize) -> &Rc<ThreadGroup> {
-        &self.groups[number]
-    }
-
-    /// Closes idle connections that are too old or that the peer closed.
-    pub(crate) fn sweep(&self, buffers: &Buffers, now_ms: u64) {
-        self.groups.iter().for_each(|group| group.sweep(buffers, now_ms));
     }
 }

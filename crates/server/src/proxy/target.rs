@@ -1,6 +1,7 @@
 //! The group whose peers are tried for a request.
 
 use super::connect::unless_gone;
+use super::groups::Made;
 use super::pool::ThreadGroup;
 use crate::request::cx::RequestCx;
 use crate::request::respond::Unfinished;
@@ -9,10 +10,25 @@ use engine::modules::proxy::{Plan, Target};
 use std::rc::Rc;
 use upstream::{Address, PeerSpec};
 
-/// Returns the group of a plan; resolves a host name that came at run time.
-pub(super) async fn group(cx: &mut RequestCx<'_>, plan: &Plan) -> Result<Rc<ThreadGroup>, Unfinished> {
+/// Returns the group of a plan, which is `made` if it was made at run time; resolves a host name that came at run time.
+pub(super) async fn group(
+    cx: &mut RequestCx<'_>,
+    plan: &Plan,
+    made: Option<Made>,
+) -> Result<Rc<ThreadGroup>, Unfinished> {
     match &plan.target {
         Target::Group(number) => Ok(Rc::clone(cx.generation.groups.get(*number))),
+        Target::Made(name) => match made {
+            Some(made) => Ok(made.group),
+            // It was removed after a switch has sent this request there.
+            None => {
+                let pinned =
+                    cx.engine(|exchange, env| engine::modules::upstream::made(exchange, env.host, name));
+                let set = pinned.as_ref().and_then(|routing| routing.groups.get(name));
+                let spec = set.map(|set| upstream::GroupSpec::clone(&set.spec));
+                spec.map(|spec| Rc::new(ThreadGroup::single_use(spec))).ok_or(Unfinished::Status(502))
+            }
+        },
         Target::Address { address, name } => {
             Ok(single_use_group(name, vec![PeerSpec::new(name.clone(), address.clone())]))
         }

@@ -4,7 +4,6 @@
 //! in their own time, and a long report is written elsewhere.
 
 use crate::context::generation::Generation;
-use crate::context::metrics::in_order;
 use crate::context::thread_context::ThreadContext;
 use crate::request::cx::RequestCx;
 use crate::request::respond::Unfinished;
@@ -13,7 +12,7 @@ use engine::phase::{Report, ReportForm};
 use engine::{Config, Exchange};
 use http::Known;
 use statistics::render::{Exposition, Page, metrics};
-use statistics::{CertificateNow, Collector, Connections, PeerNow, PeerState, Snapshot, SwitchNow, Window};
+use statistics::{CertificateNow, Collector, Connections, PeerNow, Snapshot, SwitchNow, Window};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -80,31 +79,17 @@ async fn snapshot(thread: &ThreadContext, generation: &Generation) -> Snapshot {
     thread.bus.collect(Box::new(move |()| drop(done.lock().unwrap_or_else(PoisonError::into_inner).take())));
     let (sender, mut received) = mpsc::unbounded_channel();
     thread.bus.peers(Box::new(move |groups| drop(sender.send(groups))));
-    let mut peers = PeersNow::new();
+    let mut states: Vec<GroupState> = Vec::new();
     let gathered = async {
         // The sender is dropped when all have emptied theirs.
         let _ = collected.await;
         while let Some(groups) = received.recv().await {
-            groups.into_iter().for_each(|group| merge(&mut peers, group));
+            states.extend(groups);
         }
     };
     let _ = tokio::time::timeout(ANSWER_TIMEOUT, gathered).await;
-    let mut all = Vec::new();
-    for (layout, entry) in generation.layout.groups.iter().zip(&generation.config.groups) {
-        for (label, spec) in layout.peers.iter().zip(in_order(&entry.spec)) {
-            let key = (Arc::clone(&layout.name), Arc::clone(label));
-            // A peer that is listed twice has been counted as one.
-            let (failed, connections) = peers.remove(&key).unwrap_or_default();
-            let state = match () {
-                () if spec.down => PeerState::Down,
-                () if failed => PeerState::Failed,
-                () => PeerState::Up,
-            };
-            all.push(PeerNow { group: key.0, peer: key.1, state, connections });
-        }
-    }
     Snapshot {
-        peers: all,
+        peers: merged(states),
         switches: switches(thread).await,
         connections: connections(thread),
         log_lines_lost: thread.counters.read().log_lines_lost,
@@ -118,15 +103,29 @@ fn certificates(config: &Config) -> Vec<CertificateNow> {
     now.map(|known| CertificateNow { file: known.file, until_s: known.until_s }).collect()
 }
 
-/// By group and peer: whether a thread leaves it alone, and the connections of all threads.
-type PeersNow = HashMap<(Arc<str>, Arc<str>), (bool, u64)>;
-
-fn merge(peers: &mut PeersNow, group: GroupState) {
-    for peer in group.peers {
-        let known = peers.entry((Arc::clone(&group.name), peer.address)).or_default();
-        known.0 |= peer.failed;
-        known.1 += u64::from(peer.connections);
+/// Returns the state of each server as all threads have it, in the order of the first thread, which has all groups. A server
+/// that is listed twice is counted as one.
+fn merged(mut states: Vec<GroupState>) -> Vec<PeerNow> {
+    states.sort_by_key(|group| group.worker);
+    let mut places: HashMap<(Arc<str>, Arc<str>), usize> = HashMap::new();
+    let mut merged: Vec<PeerNow> = Vec::new();
+    for group in states {
+        // One that was removed has no state any more, only requests.
+        for peer in group.peers.into_iter().filter(|peer| !peer.departed) {
+            let state = peer.state();
+            let place =
+                *places.entry((Arc::clone(&group.name), Arc::clone(&peer.address))).or_insert(merged.len());
+            let Some(known) = merged.get_mut(place) else {
+                let connections = u64::from(peer.connections);
+                let group = Arc::clone(&group.name);
+                merged.push(PeerNow { group, peer: peer.address, state, connections });
+                continue;
+            };
+            known.state = known.state.max(state);
+            known.connections += u64::from(peer.connections);
+        }
     }
+    merged
 }
 
 async fn switches(thread: &ThreadContext) -> Vec<SwitchNow> {

@@ -3,18 +3,14 @@
 use super::{LATE_MS, World, harness};
 use control::PeerState;
 use sim::{holds, tell};
-use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::sleep;
 
 fn peers(world: &World) -> Vec<PeerState> {
     let thread = &world.harness.thread;
-    let names: Vec<Arc<str>> = (0..super::settings::ORIGINS).map(|_| Arc::from("")).collect();
     let now_ms = thread.clock.fresh().monotonic_ms();
     let generation = thread.generation();
-    (0..world.settings.groups())
-        .flat_map(|group| generation.groups.get(group).peers(&names, now_ms))
-        .collect()
+    (0..world.settings.groups()).flat_map(|group| generation.groups.get(group).peers(now_ms)).collect()
 }
 
 /// Checks that origins without faults are not marked as failed, whatever clients, the disk or a cut have done.

@@ -12,7 +12,7 @@ use crate::context::thread_context::ThreadContext;
 use crate::downstream::idle;
 use crate::downstream::idle::Accepted;
 use crate::downstream::parking::Parking;
-use crate::proxy::pool::{Groups, SharedGroups};
+use crate::proxy::groups::{Groups, SharedGroups};
 use crate::switching::switch_ids::SwitchIds;
 use crate::switching::worker_bus::WorkerBus;
 use crate::worker::message::Message;
@@ -89,7 +89,8 @@ fn bus(counters: &Arc<Counters>, collector: &Arc<Mutex<Collector>>) -> (Arc<Work
 
 fn plant() -> Plant {
     let config = compile("events {} http { server { listen 80; } }", Path::new("/"));
-    let collector = Arc::new(Mutex::new(Collector::new(Arc::new(metrics::layout(&config)), 0)));
+    let collector =
+        Arc::new(Mutex::new(Collector::new(Arc::new(metrics::layout(&config, &Default::default())), 0)));
     let (bus, _) = bus(&Arc::new(Counters::new(1)), &collector);
     let setup = Setup {
         config,
@@ -132,15 +133,16 @@ impl Harness {
             let config = compile(text, plant.folder.path());
             let clock = Rc::new(Clock::new(tokio::time::Instant::now().into_std(), utc_offset_s));
             let counters = Arc::new(Counters::new(1));
-            let layout = Arc::new(metrics::layout(&config));
+            let layout = Arc::new(metrics::layout(&config, &Default::default()));
             let errors = ErrorLog::new(Vec::new());
             let gathering = Rc::new(Gathering::default());
             let health = Arc::<HealthTable>::default();
-            let shared = SharedGroups::new(&config, None, &health);
+            let routing = Default::default();
+            let shared = Arc::new(SharedGroups::new(&config, &routing, None, &health));
             let generation = Rc::new(Generation {
                 number: 1,
                 logs: Logs::new(&config, &plant.files, &LogTarget::Stderr, &errors, &gathering),
-                groups: Groups::new(&config, &shared, None, &health),
+                groups: Groups::new(&config, &shared, &routing, None, &health, |_| 0),
                 contexts: Arc::default(),
                 scripts: None,
                 routing: RefCell::default(),

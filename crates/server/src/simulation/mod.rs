@@ -53,6 +53,7 @@ fn simulation_relay() {
             "idle-bound",
             "nothing-left",
             "undecided-goes-new",
+            "drained-gets-none",
         ],
         usual: 150,
         kept: &[20_826],
@@ -179,6 +180,7 @@ struct World {
     /// When everything was cut.
     cut: Cell<Option<Instant>>,
     moves: switching::Moves,
+    drains: switching::Drains,
     /// How long each connection that was never established was waited for, in ms.
     waited_ms: RefCell<Vec<u64>>,
 }
@@ -207,6 +209,7 @@ async fn live(mut seeded: Seeded) {
         links: Cell::new(0),
         cut: Cell::new(None),
         moves: switching::Moves::new(),
+        drains: switching::Drains::default(),
         waited_ms: RefCell::default(),
     });
     WORLD.set(Rc::downgrade(&world));

@@ -88,6 +88,7 @@ impl Drop for Waiting<'_> {
 
 /// Connects the product to an origin.
 pub(super) async fn connect(world: &Rc<World>, address: &Address) -> io::Result<Wire> {
+    switching::check_picked(world, address);
     let mut seeded = world.seeded.borrow_mut().fork();
     if seeded.chance(world.fate.unreachable) {
         if seeded.chance(60) {
@@ -104,13 +105,14 @@ pub(super) async fn connect(world: &Rc<World>, address: &Address) -> io::Result<
     let (ours, theirs) = Wire::pair(&mut seeded);
     world.links.set(world.links.get() + 1);
     let open = OpenConn(Rc::clone(world));
-    let side = switching::side(address);
-    spawn_local(async move { serve(&open.0, &theirs, side, seeded).await });
+    let address = address.clone();
+    spawn_local(async move { serve(&open.0, &theirs, address, seeded).await });
     Ok(ours)
 }
 
 /// Answers requests on one connection.
-async fn serve(world: &Rc<World>, wire: &Wire, side: usize, mut seeded: Seeded) {
+async fn serve(world: &Rc<World>, wire: &Wire, address: Address, mut seeded: Seeded) {
+    let side = switching::side(&address);
     let mut reader = Reader::default();
     loop {
         let Some((asked, one, script)) = await_request(world, wire, &mut reader, &mut seeded).await else {
@@ -118,6 +120,7 @@ async fn serve(world: &Rc<World>, wire: &Wire, side: usize, mut seeded: Seeded) 
         };
         if world.settings.switched {
             switching::check_side(world, &asked, side);
+            switching::check_in_use(world, &asked, &address);
         }
         let whole = take_body(wire, &mut reader, &asked, &one, script.early).await;
         let Some(got_all) = whole else { return };

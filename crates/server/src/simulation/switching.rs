@@ -1,12 +1,14 @@
-//! Publications while clients send: the world's one key is led from side to side.
+//! Publications while clients send: the world's one key is led from side to side, and a server of each side may be drained or
+//! removed.
 //!
-//! Owns the record of which side was in force when, against which an origin checks that a request may have come to it. The
+//! Owns the record of which side and which servers were in force when, against which an origin checks that a request may have come to it. The
 //! tables come in by the product's own bus and mailbox.
 
 use super::World;
 use super::clients::Asked;
 use crate::switching::publish;
 use control::{Acknowledgement, DataPlane, Watch};
+use engine::Routing;
 use sim::{Seeded, holds, tell};
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -14,7 +16,7 @@ use std::sync::{Arc, mpsc};
 use std::time::Duration;
 use switch::{Key, KeyKind, Table, Tables};
 use tokio::time::{Instant, sleep};
-use upstream::Address;
+use upstream::{Address, GroupSet, GroupSets};
 
 /// The groups of the two sides; the first is the default.
 pub(super) const SIDES: [&str; 2] = ["blue", "green"];
@@ -34,6 +36,61 @@ impl Moves {
         let first = moves.iter().rposition(|(at, _)| *at < since).unwrap_or(0);
         moves[first..].iter().any(|(_, published)| *published == side)
     }
+}
+
+/// Which servers took no new requests since when: drained or removed. Since the beginning all take them.
+#[derive(Default)]
+pub(super) struct Drains(RefCell<Vec<(Instant, Vec<Address>)>>);
+
+impl Drains {
+    /// Returns true if this server has been out at all times since then, that moment's change included.
+    fn is_out_since(&self, address: &Address, since: Instant) -> bool {
+        let drains = self.0.borrow();
+        let Some(first) = drains.iter().rposition(|(at, _)| *at < since) else { return false };
+        drains[first..].iter().all(|(_, out)| out.contains(address))
+    }
+}
+
+/// Checks that a server to which a connection is made takes requests: it was picked at this moment.
+pub(super) fn check_picked(world: &World, address: &Address) {
+    let drains = world.drains.0.borrow();
+    let is_out = drains.last().is_some_and(|(_, out)| out.contains(address));
+    holds!("drained-gets-none", !is_out, "{address} is picked, and takes no new requests");
+}
+
+/// Checks that a request that reaches an origin was begun while that took requests.
+pub(super) fn check_in_use(world: &World, asked: &Asked, address: &Address) {
+    let whole = world.settings.request_buffering || asked.body.is_empty();
+    let Some(since) = (if whole { asked.said.get() } else { asked.begun() }).or(asked.begun()) else {
+        return;
+    };
+    holds!(
+        "drained-gets-none",
+        !world.drains.is_out_since(address, since),
+        "{} goes to {address}, which took no requests any more when it was begun",
+        asked.id
+    );
+}
+
+/// Draws servers for the groups: of each side one may be drained, or removed, or all are as the configuration has them.
+fn draw_servers(world: &World, seeded: &mut Seeded) -> (GroupSets, Vec<Address>) {
+    let mut out = Vec::new();
+    let generation = world.harness.thread.generation();
+    let changed = generation.config.groups.iter().filter_map(|entry| {
+        let mut peers = entry.spec.peers.clone();
+        let at = seeded.below(peers.len());
+        match seeded.below(3) {
+            0 => return None,
+            1 => {
+                peers[at].drain = true;
+                out.push(peers[at].address.clone());
+            }
+            _ => out.push(peers.remove(at).address),
+        }
+        Some(GroupSet { spec: Arc::new(entry.spec.with_peers(peers)), like: None })
+    });
+    let sets = changed.collect();
+    (sets, out)
 }
 
 /// Returns the side of an origin.
@@ -80,8 +137,11 @@ pub(super) async fn move_about(world: Rc<World>, mut seeded: Seeded) {
         let reply = Box::new(move |ack: Acknowledgement| {
             let _ = sender.send(ack.in_flight_old);
         });
-        thread.bus.publish(Arc::new(tables.into()), Some(Arc::new(watch)), reply);
+        let (groups, out) = draw_servers(&world, &mut seeded);
+        tell!("{out:?} take no new requests");
+        thread.bus.publish(Arc::new(Routing { tables, groups }), Some(Arc::new(watch)), reply);
         publish::run_commands(&thread);
+        world.drains.0.borrow_mut().push((Instant::now(), out));
         world.moves.0.borrow_mut().push((Instant::now(), side));
         let mut left = acknowledged.try_recv().expect("the thread acknowledges at once") as u64;
         for _ in 0..seeded.within(0..=20) {

@@ -7,9 +7,9 @@ use super::in_flight::{Change, InFlightId};
 use super::worker_bus::{Command, Publication};
 use crate::context::generation::Generation;
 use crate::context::thread_context::ThreadContext;
+use crate::proxy::pool::ThreadGroup;
 use control::{Acknowledgement, GroupState, WatchReport};
 use engine::Routing;
-use statistics::GroupLayout;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -87,7 +87,11 @@ fn publish(thread: &Rc<ThreadContext>, publication: Publication) {
         older.publish(carried_over(&routing, &generation, &older));
     }
     let change = watch.and_then(|watch| change(&generation, watch, routing.tables.number));
+    let before = generation.routing().groups.clone();
     generation.publish(Routing::clone(&routing));
+    if thread.number() == 0 {
+        generation.arrange_changes(&before);
+    }
     let at = Instant::now();
     let in_flight_old = change.map_or(0, |change| {
         suspect_groups(&generation, change.watch.switch, now_ms(thread));
@@ -131,6 +135,7 @@ fn suspect_groups(generation: &Generation, switch: usize, now_ms: u64) {
             generation.groups.get(group).suspect(now_ms);
         }
     }
+    generation.groups.all_made().iter().for_each(|group| group.suspect(now_ms));
 }
 
 /// Returns the table that is in force for a switch, and its default.
@@ -181,11 +186,14 @@ fn peers(thread: &ThreadContext) -> Vec<GroupState> {
     let now_ms = now_ms(thread);
     let groups = generation.layout.groups.iter().zip(&generation.config.groups).enumerate();
     // What all threads share is reported by one of them.
-    let groups = groups.filter(|(_, (_, entry))| !entry.shared || thread.number() == 0);
-    let state = |(number, (layout, _)): (usize, (&GroupLayout, _))| GroupState {
+    let configured =
+        groups.map(|(number, (layout, _))| (Arc::clone(&layout.name), generation.groups.get(number).clone()));
+    let made = generation.groups.all_made().into_iter().map(|group| (Arc::from(group.name()), group));
+    let groups = configured.chain(made).filter(|(_, group)| group.is_own() || thread.number() == 0);
+    let state = |(name, group): (Arc<str>, Rc<ThreadGroup>)| GroupState {
         worker: thread.number(),
-        name: Arc::clone(&layout.name),
-        peers: generation.groups.get(number).peers(&layout.peers, now_ms),
+        name,
+        peers: group.peers(now_ms),
     };
     groups.map(state).collect()
 }

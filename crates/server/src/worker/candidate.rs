@@ -1,7 +1,7 @@
 //! A generation before it is handed to the threads.
 
 use crate::context::generation::{GenerationDropGuard, same_address};
-use crate::proxy::pool::SharedGroups;
+use crate::proxy::groups::SharedGroups;
 use crate::worker::message::NewGeneration;
 use engine::{Config, Routing};
 use process::log::{ErrorLog, LogFiles, LogTarget};

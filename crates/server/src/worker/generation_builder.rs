@@ -4,7 +4,7 @@ use crate::context::generation::Generation;
 use crate::context::logs::{Gathering, Logs};
 use crate::context::metrics::Metrics;
 use crate::context::shared_state::SharedState;
-use crate::proxy::pool::Groups;
+use crate::proxy::groups::Groups;
 use crate::request::host::BootHost;
 use crate::switching::switch_ids::SwitchIds;
 use crate::worker::message::NewGeneration;
@@ -60,7 +60,10 @@ impl GenerationBuilder {
                 Some(vm)
             }
         };
-        let groups = Groups::new(&new.config, &new.groups, old.map(|old| &old.groups), &shared.health);
+        let metrics = Metrics::new(shared.records.then_some(&new.layout), &shared.collector, clock);
+        let number = |name: &Arc<str>| metrics.made_group(name);
+        let before = old.map(|old| &old.groups);
+        let groups = Groups::new(&new.config, &new.groups, &routing, before, &shared.health, number);
         Ok(Rc::new(Generation {
             number: new.number,
             logs,
@@ -69,7 +72,7 @@ impl GenerationBuilder {
             scripts,
             routing: RefCell::new(routing),
             switches: switch_ids.numbers(&new.config),
-            metrics: Metrics::new(shared.records.then_some(&new.layout), &shared.collector, clock),
+            metrics,
             layout: new.layout,
             config: new.config,
             _watched: watched,

@@ -1,7 +1,7 @@
 //! The messages of a worker process to its threads.
 
 use crate::context::generation::GenerationDropGuard;
-use crate::proxy::pool::SharedGroups;
+use crate::proxy::groups::SharedGroups;
 use engine::{Config, Routing};
 use process::Address;
 use process::log::{ErrorLog, LogFiles, LogTarget};

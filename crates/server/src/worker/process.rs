@@ -4,7 +4,7 @@ use crate::context::counters::Counters;
 use crate::context::generation::GenerationDropGuard;
 use crate::context::metrics;
 use crate::context::shared_state::SharedState;
-use crate::proxy::pool::SharedGroups;
+use crate::proxy::groups::SharedGroups;
 use crate::switching::worker_bus::WorkerBus;
 use crate::trace;
 use crate::worker::acme::AcmeTask;
@@ -155,7 +155,7 @@ impl WorkerProcess {
         let mut listeners = std::mem::take(&mut init.listeners);
         let config = Arc::new(built.config);
         let control_socket = take_control_socket(&config, &mut listeners);
-        let layout = Arc::new(metrics::layout(&config));
+        let layout = Arc::new(metrics::layout(&config, &Default::default()));
         let channels = (0..init.threads).map(|_| unbounded_channel()).collect::<Vec<_>>();
         let senders = channels.iter().map(|(sender, _)| sender.clone()).collect();
         let office_log = Arc::new(Mutex::new(init.error_log.clone()));
@@ -177,10 +177,12 @@ impl WorkerProcess {
         let (shared, routing) = start.run(&init).map_err(fail(1))?;
         let (issued, log) = (app.issued.clone(), Arc::clone(&office_log));
         let acme = AcmeTask::start(&shared.control, Arc::clone(&config), issued, log);
+        let layout = Arc::new(metrics::layout(&config, &routing.groups));
+        shared.collector.lock().unwrap_or_else(PoisonError::into_inner).arrange(Arc::clone(&layout));
         let mut process = WorkerProcess {
             acme: Some(acme),
             app,
-            groups: Arc::new(SharedGroups::new(&config, None, &shared.health)),
+            groups: Arc::new(SharedGroups::new(&config, &routing, None, &shared.health)),
             dicts: lua::Dicts::new(&config.lua.dicts, None),
             config,
             shared,

@@ -7,7 +7,7 @@
 //! `participant.rs`.
 
 use crate::context::metrics;
-use crate::proxy::pool::SharedGroups;
+use crate::proxy::groups::SharedGroups;
 use crate::worker::candidate::{Candidate, distribute, take_control_socket};
 use crate::worker::message::{Message, collect};
 use crate::worker::process::WorkerProcess;
@@ -61,9 +61,10 @@ impl WorkerProcess {
         let candidate = Candidate {
             number: reload.generation,
             routing: Arc::clone(pending.routing()),
-            layout: Arc::new(metrics::layout(&config)),
+            layout: Arc::new(metrics::layout(&config, &pending.routing().groups)),
             groups: Arc::new(SharedGroups::new(
                 &config,
+                pending.routing(),
                 Some((&self.config, &self.groups)),
                 &self.shared.health,
             )),

@@ -121,7 +121,7 @@ struct World {
 }
 
 fn random_spec(seeded: &mut Seeded, balancer: BalancerSpec) -> GroupSpec {
-    let count = if seeded.chance(4) { seeded.within(60..=70) } else { seeded.within(1..=6) };
+    let count = if seeded.chance(4) { seeded.within(60..=70) } else { seeded.within(0..=6) };
     let mut peers = Vec::new();
     for number in 0..count {
         let path = format!("/p{number}.sock");
@@ -131,6 +131,7 @@ fn random_spec(seeded: &mut Seeded, balancer: BalancerSpec) -> GroupSpec {
         peer.fail_timeout_ms = seeded.within(0..=1_500);
         peer.max_conns = if seeded.chance(35) { seeded.within(1..=3) as u32 } else { 0 };
         peer.down = seeded.chance(12);
+        peer.drain = seeded.chance(8);
         peer.backup = number > 0 && balancer.allows_backup() && seeded.chance(25);
         peers.push(peer);
     }
@@ -256,13 +257,21 @@ impl World {
         let picked = self.group.pick(self.now_ms, &input, &mut request.tried, &mut || seeded.draw());
         let lease = match picked {
             Ok(lease) => lease,
+            Err(PickError::Empty) => {
+                holds!(
+                    "no-live-is-true",
+                    self.group.peers().is_empty(),
+                    "a group with servers is called empty"
+                );
+                return;
+            }
             Err(PickError::NoLive) => {
                 tell!("request {} finds no peer", request.number);
                 let on_backups = request.names.iter().any(|name| {
                     self.group.peers().iter().any(|peer| peer.spec().name == *name && peer.spec().backup)
                 });
                 let missed = self.group.peers().iter().zip(&eligible).find(|(peer, eligible)| {
-                    let free = !single || !peer.spec().down;
+                    let free = !single || peer.spec().is_in_use();
                     **eligible && free && (peer.spec().backup || !on_backups)
                 });
                 let missed = missed.map(|(peer, _)| peer.spec().name.as_str());
@@ -284,7 +293,7 @@ impl World {
         let peer = self.group.peer(lease);
         let spec = peer.spec();
         let place = self.group.peers().iter().position(|other| other.spec().name == spec.name).unwrap();
-        holds!("down-is-left", !spec.down, "{} is down", spec.name);
+        holds!("down-is-left", spec.is_in_use(), "{} is down or draining", spec.name);
         let room = spec.max_conns == 0 || peer.conns() <= spec.max_conns;
         holds!("max-conns", room, "{} has {} of {}", spec.name, peer.conns(), spec.max_conns);
         let fresh = single || !request.names.contains(&spec.name);

@@ -17,7 +17,7 @@ use hashbrown::{Equivalent, HashMap, HashSet};
 
 use crate::answers::Watched;
 use crate::counters::Counters;
-use crate::layout::{Layout, OTHER};
+use crate::layout::{GroupLayout, Layout, OTHER};
 use crate::recorder::{KeySubject, Recorder, Subject};
 use crate::series::{Bench, Series};
 use crate::summary::Summary;
@@ -119,6 +119,26 @@ impl Collector {
         self.configured =
             groups.map(|group| (Arc::clone(&group.name), group.peers.iter().cloned().collect())).collect();
         self.layout = layout;
+    }
+
+    /// Replaces what the layout says about one group: its servers have changed, it is new, or, without one, it is gone.
+    pub fn arrange_group(&mut self, name: &Arc<str>, group: Option<GroupLayout>) {
+        let layout = Arc::make_mut(&mut self.layout);
+        let place = layout.groups.iter().position(|known| known.name == *name);
+        match (place, group) {
+            (place, Some(group)) => {
+                self.configured.insert(Arc::clone(name), group.peers.iter().cloned().collect());
+                match place {
+                    Some(place) => layout.groups[place] = group,
+                    None => layout.groups.push(group),
+                }
+            }
+            (Some(place), None) => {
+                self.configured.remove(name);
+                layout.groups.remove(place);
+            }
+            (None, None) => {}
+        }
     }
 
     /// Takes everything out of a recorder.

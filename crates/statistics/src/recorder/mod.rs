@@ -5,6 +5,7 @@
 //! A request belongs to the recorder of the thread and generation it began under, for its whole life; so a recorder
 //! lives as long as its generation's last request, and is passed to [`crate::Collector::absorb`] before it is dropped.
 
+use std::collections::HashSet;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
@@ -25,15 +26,27 @@ const ROOM: usize = 2;
 #[derive(Debug)]
 pub struct Recorder {
     layout: Arc<Layout>,
-    /// Where each group begins in `tallies`: itself first, then its peers, then its other peer. One more for the other
-    /// group, and one for the end.
-    starts: Box<[u32]>,
-    /// Boxed, because most of a thousand groups may be idle.
-    tallies: Vec<Option<Box<Tally>>>,
-    /// Which of `tallies` hold something.
-    touched: Vec<u32>,
+    /// The other group first, then those of the layout, then those that came at run time.
+    groups: Vec<GroupTallies>,
+    /// Which tallies hold something: the group's place and its tally's.
+    touched: Vec<(u32, u32)>,
+    /// How many tallies of `groups` are made: as many as `touched` has room for.
+    made: usize,
     keys: Keys,
 }
+
+/// The tallies of one group.
+#[derive(Debug)]
+struct GroupTallies {
+    name: Arc<str>,
+    /// Of the servers in the order of their indices; none of an index that is free.
+    peers: Vec<Option<Arc<str>>>,
+    /// The group itself, its other peer, then its peers. Boxed, because most of a thousand groups may be idle.
+    tallies: Vec<Option<Box<Tally>>>,
+}
+
+/// The place of a group's first peer in its tallies.
+const FIRST_PEER: usize = 2;
 
 /// The counters of one group, peer or key.
 #[derive(Debug, Default)]
@@ -90,25 +103,37 @@ impl<'a> RoutedRequest<'a> {
 impl Recorder {
     /// Creates an empty one for the names of a generation.
     pub fn new(layout: Arc<Layout>) -> Recorder {
-        let mut starts = Vec::with_capacity(layout.groups.len() + 2);
-        let mut end = 0;
-        for peers in layout.groups.iter().map(|group| group.peers.len()).chain([0]) {
-            starts.push(end);
-            end += peers as u32 + 2;
-        }
-        starts.push(end);
-        Recorder {
-            tallies: (0..end).map(|_| None).collect(),
-            touched: Vec::with_capacity(end as usize),
-            keys: Keys::new(ROOM * layout.max_keys),
-            starts: starts.into(),
-            layout,
-        }
+        let configured = layout.groups.iter().map(|group| GroupTallies::new(&group.name, &group.peers));
+        let groups = [GroupTallies::new(other(), &[])].into_iter().chain(configured).collect();
+        let keys = Keys::new(ROOM * layout.max_keys);
+        Recorder { groups, touched: Vec::new(), made: 0, keys, layout }
     }
 
     /// Returns the names behind its indices.
     pub fn layout(&self) -> &Arc<Layout> {
         &self.layout
+    }
+
+    /// Returns the index of the group of this name, which is added if it is new.
+    pub fn add_group(&mut self, name: &Arc<str>) -> usize {
+        if let Some(known) = self.groups[1..].iter().position(|group| group.name == *name) {
+            return known;
+        }
+        self.groups.push(GroupTallies::new(name, &[]));
+        self.groups.len() - 2
+    }
+
+    /// Returns the indices of these servers of a group, in their order; adds those that are new. A server that is not among
+    /// them loses its index as soon as nothing is counted under it: tries under way there would be counted as another's.
+    pub fn place_peers(&mut self, group: usize, names: &[Arc<str>]) -> Box<[u32]> {
+        match self.group_at(group) {
+            0 => Box::default(),
+            at => {
+                let (indices, dropped) = self.groups[at].place(names);
+                self.made -= dropped;
+                indices
+            }
+        }
     }
 
     /// Returns true if nothing was counted since it was last emptied.
@@ -120,14 +145,14 @@ impl Recorder {
     #[inline]
     pub fn request_began(&mut self, group: usize) {
         let at = self.group_at(group);
-        self.tally(at).in_flight += 1;
+        self.tally(at, 0).in_flight += 1;
     }
 
     /// Counts the end of a request that was given to a group.
     #[inline]
     pub fn request_ended(&mut self, group: usize, end: &RequestEnd) {
         let at = self.group_at(group);
-        let tally = self.tally(at);
+        let tally = self.tally(at, 0);
         tally.in_flight -= 1;
         tally.counters.request_ended(end);
     }
@@ -135,15 +160,15 @@ impl Recorder {
     /// Counts a try with a server.
     #[inline]
     pub fn try_began(&mut self, group: usize, peer: usize) {
-        let at = self.peer_at(group, peer);
-        self.tally(at).in_flight += 1;
+        let (group, peer) = self.peer_at(group, peer);
+        self.tally(group, peer).in_flight += 1;
     }
 
     /// Counts the end of a try with a server.
     #[inline]
     pub fn try_ended(&mut self, group: usize, peer: usize, end: &TryEnd) {
-        let at = self.peer_at(group, peer);
-        let tally = self.tally(at);
+        let (group, peer) = self.peer_at(group, peer);
+        let tally = self.tally(group, peer);
         tally.in_flight -= 1;
         tally.counters.try_ended(end);
     }
@@ -152,7 +177,7 @@ impl Recorder {
     #[inline]
     pub fn key_ended(&mut self, switch: usize, routed: &RoutedRequest<'_>, end: &RequestEnd) {
         if switch < self.layout.switches.len() {
-            self.keys.ended(&self.layout, switch as u16, routed, end);
+            self.keys.ended(&self.groups, switch as u16, routed, end);
         }
     }
 
@@ -166,42 +191,105 @@ impl Recorder {
                 + name.key.as_ref().map_or(0, |k| k.len())
         });
         size_of::<Recorder>()
-            + self.starts.len() * 4
-            + self.tallies.len() * (size_of::<Option<Box<Tally>>>() + 4)
-            + self.tallies.iter().flatten().map(|tally| one(tally)).sum::<usize>()
+            + self.groups.len() * size_of::<GroupTallies>()
+            + self.touched.capacity() * size_of::<(u32, u32)>()
+            + self.groups.iter().map(|group| group.tallies.len()).sum::<usize>()
+                * size_of::<Option<Box<Tally>>>()
+            + self
+                .groups
+                .iter()
+                .flat_map(|group| group.tallies.iter().flatten())
+                .map(|tally| one(tally))
+                .sum::<usize>()
             + keys.sum::<usize>()
     }
 
     /// Hands out everything and empties itself.
     pub(crate) fn empty(&mut self, mut to: impl FnMut(Subject<'_>, &Tally)) {
-        for at in self.touched.drain(..) {
-            let Some(tally) = &mut self.tallies[at as usize] else { continue };
-            to(subject(&self.layout, &self.starts, at), tally);
+        for (group, at) in self.touched.drain(..) {
+            let GroupTallies { name, peers, tallies } = &mut self.groups[group as usize];
+            let Some(tally) = &mut tallies[at as usize] else { continue };
+            let subject = match at {
+                0 => Subject::Group(name),
+                _ => {
+                    let peer = (at as usize).checked_sub(FIRST_PEER).and_then(|peer| peers[peer].as_ref());
+                    Subject::Peer(name, peer.unwrap_or_else(|| other()))
+                }
+            };
+            to(subject, tally);
             tally.clear();
         }
         self.keys.empty(&self.layout, to);
     }
 
     #[inline]
-    fn group_at(&self, group: usize) -> u32 {
-        self.starts[group.min(self.starts.len() - 2)]
+    fn group_at(&self, group: usize) -> usize {
+        let at = group.wrapping_add(1);
+        if at < self.groups.len() { at } else { 0 }
     }
 
     #[inline]
-    fn peer_at(&self, group: usize, peer: usize) -> u32 {
-        let group = group.min(self.starts.len() - 2);
-        let (from, to) = (self.starts[group], self.starts[group + 1]);
-        from + 1 + peer.min((to - from) as usize - 2) as u32
+    fn peer_at(&self, group: usize, peer: usize) -> (usize, usize) {
+        let group = self.group_at(group);
+        let at = peer.saturating_add(FIRST_PEER);
+        (group, if at < self.groups[group].tallies.len() { at } else { 1 })
     }
 
     #[inline]
-    fn tally(&mut self, at: u32) -> &mut Tally {
-        let tally = self.tallies[at as usize].get_or_insert_default();
+    fn tally(&mut self, group: usize, at: usize) -> &mut Tally {
+        let Recorder { groups, touched, made, .. } = self;
+        let tally = groups[group].tallies[at].get_or_insert_with(|| {
+            *made += 1;
+            touched.reserve(*made - touched.len());
+            Box::default()
+        });
         if !tally.touched {
             tally.touched = true;
-            self.touched.push(at);
+            touched.push((group as u32, at as u32));
         }
         tally
+    }
+}
+
+impl GroupTallies {
+    fn new(name: &Arc<str>, peers: &[Arc<str>]) -> GroupTallies {
+        let tallies = (0..FIRST_PEER + peers.len()).map(|_| None).collect();
+        GroupTallies { name: Arc::clone(name), peers: peers.iter().cloned().map(Some).collect(), tallies }
+    }
+
+    /// Returns the indices of these servers, and how many tallies were dropped.
+    fn place(&mut self, names: &[Arc<str>]) -> (Box<[u32]>, usize) {
+        let wanted: HashSet<&str> = names.iter().map(|name| &**name).collect();
+        let mut known: std::collections::HashMap<Arc<str>, u32> = Default::default();
+        let (mut free, mut dropped) = (Vec::new(), 0);
+        for (index, place) in self.peers.iter_mut().enumerate() {
+            let tally = &mut self.tallies[FIRST_PEER + index];
+            if place.as_ref().is_some_and(|name| !wanted.contains(&**name))
+                && tally.as_ref().is_none_or(|tally| !tally.touched)
+            {
+                *place = None;
+                dropped += usize::from(tally.take().is_some());
+            }
+            match place {
+                // A server may be listed twice; it is counted as one.
+                Some(name) => drop(known.entry(Arc::clone(name)).or_insert(index as u32)),
+                None => free.push(index as u32),
+            }
+        }
+        let mut place_of = |name: &Arc<str>| {
+            *known.entry(Arc::clone(name)).or_insert_with(|| match free.pop() {
+                Some(index) => {
+                    self.peers[index as usize] = Some(Arc::clone(name));
+                    index
+                }
+                None => {
+                    self.peers.push(Some(Arc::clone(name)));
+                    self.tallies.push(None);
+                    (self.peers.len() - 1) as u32
+                }
+            })
+        };
+        (names.iter().map(|name| place_of(name)).collect(), dropped)
     }
 }
 
@@ -210,19 +298,6 @@ impl Tally {
         self.counters.clear();
         self.in_flight = 0;
         self.touched = false;
-    }
-}
-
-fn subject<'a>(layout: &'a Layout, starts: &[u32], at: u32) -> Subject<'a> {
-    let group = starts.partition_point(|&start| start <= at) - 1;
-    let within = (at - starts[group]) as usize;
-    let (name, peers) = match layout.groups.get(group) {
-        Some(group) => (&group.name, &group.peers[..]),
-        None => (other(), &[][..]),
-    };
-    match within {
-        0 => Subject::Group(name),
-        _ => Subject::Peer(name, peers.get(within - 1).unwrap_or_else(|| other())),
     }
 }
 
@@ -306,21 +381,21 @@ impl Keys {
     }
 
     #[inline]
-    fn ended(&mut self, layout: &Layout, switch: u16, routed: &RoutedRequest<'_>, end: &RequestEnd) {
+    fn ended(&mut self, groups: &[GroupTallies], switch: u16, routed: &RoutedRequest<'_>, end: &RequestEnd) {
         self.touched = true;
         let edition = routed.revision << 1 | u64::from(routed.is_stream);
         let probe = KeyProbe { switch, edition, key: Some(routed.key), target: routed.target };
         match self.tallies.get_mut(&probe) {
             Some(entry) => entry.ended(end, routed.failed),
-            None => self.place_of_new(layout, &probe).ended(end, routed.failed),
+            None => self.place_of_new(groups, &probe).ended(end, routed.failed),
         }
     }
 
     /// Returns a tally for a new key: its own, or that of the other keys if there are too many. Targets are upstream
     /// groups; anything else counts as [`OTHER`], so that the tallies stay bounded.
     #[cold]
-    fn place_of_new(&mut self, layout: &Layout, new: &KeyProbe<'_>) -> &mut KeyTally {
-        let known = layout.groups.iter().find(|group| &*group.name == new.target);
+    fn place_of_new(&mut self, groups: &[GroupTallies], new: &KeyProbe<'_>) -> &mut KeyTally {
+        let known = groups[1..].iter().find(|group| &*group.name == new.target);
         let target: &Arc<str> = match known {
             Some(group) => &group.name,
             None => other(),

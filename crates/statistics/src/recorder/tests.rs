@@ -48,6 +48,54 @@ fn an_index_beyond_the_layout_counts_as_other() {
 }
 
 #[test]
+fn servers_and_groups_that_come_at_run_time_are_counted_by_name() {
+    let texts = |names: &[&str]| names.iter().map(|name| Arc::from(*name)).collect::<Vec<Arc<str>>>();
+    let mut recorder = Recorder::new(layout("a: 1 2\nb:", 10));
+    recorder.try_began(0, 0);
+    assert_eq!(
+        *recorder.place_peers(0, &texts(&["2", "3"])),
+        [1, 2],
+        "what is counted under 1 stays its own"
+    );
+    recorder.try_began(0, 2);
+    assert_eq!(names(&mut recorder), ["a/1", "a/3"]);
+    assert_eq!(
+        *recorder.place_peers(0, &texts(&["3", "4", "2", "4"])),
+        [2, 0, 1, 0],
+        "the index of 1 is free"
+    );
+    assert_eq!(*recorder.place_peers(0, &texts(&["5", "6"])), [2, 1]);
+    recorder.try_began(0, 3);
+    assert_eq!(names(&mut recorder), ["a/other"]);
+
+    assert_eq!((recorder.add_group(&"b".into()), recorder.add_group(&"c".into())), (1, 2));
+    assert_eq!(*recorder.place_peers(2, &texts(&["x"])), [0]);
+    assert!(recorder.place_peers(7, &texts(&["x"])).is_empty(), "no such group");
+    recorder.try_began(2, 0);
+    recorder.request_began(2);
+    recorder.try_began(Layout::OTHER_GROUP, 0);
+    let end = RequestEnd { status: 200, ..RequestEnd::default() };
+    recorder.key_ended(0, &RoutedRequest::new(b"k", "c"), &end);
+    assert_eq!(names(&mut recorder), ["$live/k/c", "c", "c/x", "other/other"]);
+}
+
+#[test]
+fn a_group_whose_servers_always_change_takes_no_more_room() {
+    let mut recorder = Recorder::new(layout("a: 1 2", 10));
+    let mut bytes = 0;
+    for round in 0..1_000 {
+        let names: Vec<Arc<str>> = (round..round + 3).map(|number| number.to_string().into()).collect();
+        let places = recorder.place_peers(0, &names);
+        places.iter().for_each(|place| recorder.try_began(0, *place as usize));
+        recorder.empty(|_, _| ());
+        if round == 10 {
+            bytes = recorder.bytes();
+        }
+    }
+    assert_eq!(recorder.bytes(), bytes);
+}
+
+#[test]
 fn a_try_is_counted_once_with_all_its_numbers() {
     let mut recorder = Recorder::new(layout("a: 1", 10));
     let end = TryEnd {

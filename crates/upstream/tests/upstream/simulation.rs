@@ -113,6 +113,7 @@ impl World {
                 request.lease = Some(lease);
                 self.requests.push(request);
             }
+            Err(PickError::Empty) => assert!(numbers.is_empty()),
             Err(PickError::NoLive) => {
                 let missed = (0..numbers.len()).find(|&index| {
                     let peer = &self.group.peers()[index];
@@ -354,10 +355,77 @@ fn a_single_peer_is_never_disabled() {
 }
 
 #[test]
-fn there_is_one_try_for_each_peer_that_is_not_down() {
+fn a_draining_peer_takes_no_new_requests_and_keeps_those_it_has() {
+    for balancer in BalancerSpec::ALL.into_iter().filter(|one| !matches!(one, BalancerSpec::Random { .. })) {
+        let of = |drain: [bool; 2]| {
+            let peers = drain.iter().enumerate().map(|(number, &drain)| PeerSpec { drain, ..peer(number) });
+            Arc::new(group(balancer, peers.collect()))
+        };
+        let mut group = Group::new(of([false, false]));
+        let input = PickInput { key: b"k", client: Some([10, 0, 0, 1].into()) };
+        let lease = pick_once(&mut group, 0, &input).unwrap();
+        let first = group.peer(&lease).spec().name.clone();
+        let drained = [first == peer(0).name, first == peer(1).name];
+        group.replace_peers(of(drained));
+        for _ in 0..20 {
+            assert_ne!(visit(&mut group, 0, &input), first, "{balancer:?}");
+        }
+        assert_eq!(group.peer(&lease).conns(), 1);
+        assert_eq!(group.finish(lease, TryOutcome::Success, 0), Finished::Recorded);
+        group.replace_peers(of([true, true]));
+        assert_eq!(pick_once(&mut group, 0, &input).unwrap_err(), PickError::NoLive);
+        group.replace_peers(of([false, false]));
+        assert!((0..20).any(|_| visit(&mut group, 0, &input) == first), "{balancer:?}");
+    }
+}
+
+#[test]
+fn one_changed_server_moves_only_its_keys_in_a_ring_made_aside() {
+    let balancer = BalancerSpec::Hash { consistent: true };
+    let spec = group(balancer, Vec::new()).with_peers((0..10).map(peer).collect());
+    let mut group = Group::new(Arc::new(spec.clone()));
+    let place = |group: &mut Group| -> Vec<String> {
+        let keys = (0..10_000).map(|key: u32| key.to_string());
+        keys.map(|key| visit(group, 0, &PickInput { key: key.as_bytes(), client: None })).collect()
+    };
+    let before = place(&mut group);
+    let changed = peer(4).name;
+    type Change = fn(&mut Vec<PeerSpec>);
+    let changes: [(&str, Change); 4] = [
+        ("removed", |peers| drop(peers.remove(4))),
+        ("drained", |peers| peers[4].drain = true),
+        ("down", |peers| peers[4].down = true),
+        ("lighter", |peers| {
+            peers.iter_mut().for_each(|peer| peer.weight = 2);
+            peers[4].weight = 1;
+        }),
+    ];
+    for (what, change) in changes {
+        let mut peers = spec.peers.clone();
+        let before = if what == "lighter" {
+            let heavy = peers.iter().map(|peer| PeerSpec { weight: 2, ..peer.clone() }).collect();
+            group.replace_peers(Arc::new(spec.with_peers(heavy)));
+            place(&mut group)
+        } else {
+            before.clone()
+        };
+        change(&mut peers);
+        group.replace_peers(Arc::new(spec.with_peers(peers)));
+        let after = place(&mut group);
+        let moved = before.iter().zip(&after).filter(|(before, after)| before != after);
+        let (own, others): (Vec<_>, Vec<_>) = moved.partition(|(before, _)| **before == changed);
+        assert_eq!(others.len(), 0, "{what}: keys of other servers moved");
+        assert!((200..2_000).contains(&own.len()), "{what}: {}", own.len());
+        group.replace_peers(Arc::new(spec.clone()));
+    }
+}
+
+#[test]
+fn there_is_one_try_for_each_peer_that_is_neither_down_nor_draining() {
     let peers = vec![
         peer(0),
         PeerSpec { down: true, ..peer(1) },
+        PeerSpec { drain: true, ..peer(5) },
         peer(2),
         PeerSpec { backup: true, ..peer(3) },
         PeerSpec { backup: true, down: true, ..peer(4) },
@@ -554,11 +622,11 @@ fn a_group_can_be_shared_behind_a_mutex() {
 }
 
 #[test]
-fn an_empty_group_has_no_live_peer() {
+fn an_empty_group_says_so_until_it_has_a_server() {
     for balancer in BalancerSpec::ALL {
         let mut group = Group::new(Arc::new(group(balancer, Vec::new())));
         let input = PickInput { key: b"k", client: None };
-        assert_eq!(pick_once(&mut group, 0, &input).unwrap_err(), PickError::NoLive);
+        assert_eq!(pick_once(&mut group, 0, &input).unwrap_err(), PickError::Empty);
         group.replace_peers(Arc::new(seeded::group(
             balancer,
             vec![PeerSpec { weight: 0, ..peer(0) }, peer(1)],

@@ -17,6 +17,8 @@ use upstream::Address;
 pub enum Target {
     /// To a group: an index into [`crate::Config::groups`].
     Group(usize),
+    /// To a group that was made at run time, of this name.
+    Made(Box<[u8]>),
     /// To an address from a variable.
     Address {
         /// The address.
@@ -120,6 +122,22 @@ fn read(
     if let Some(group) = groups::find(env.config, &url) {
         return Ok((Target::Group(group), over_tls, uri));
     }
+    if url.has_no_port() {
+        if groups::made(exchange, env.host, url.host).is_some() {
+            return Ok((Target::Made(url.host.into()), over_tls, uri));
+        }
+        if let Some(switch) = switch_to(exchange, env, url.host) {
+            let line = [
+                b"no upstream \"",
+                url.host,
+                b"\": the switch \"",
+                switch,
+                b"\" routes there; switch its keys to a group that exists",
+            ];
+            log_line::error(exchange, env, Level::Error, &line.concat());
+            return Err(502);
+        }
+    }
     if let Some(address) = url.address() {
         let name = address.to_string();
         return Ok((Target::Address { address, name }, over_tls, uri));
@@ -136,6 +154,14 @@ fn read(
     }
     let host = String::from_utf8_lossy(url.host).into_owned();
     Ok((Target::Host { host, port: url.port }, over_tls, uri))
+}
+
+/// Returns the switch that has sent the request to this name: it means a group, and never a host to resolve.
+fn switch_to<'c>(exchange: &Exchange, env: &Env<'c>, name: &[u8]) -> Option<&'c [u8]> {
+    let mut choices = exchange.switches.choices().iter();
+    let choice = choices.find(|choice| choice.target.as_bytes().eq_ignore_ascii_case(name))?;
+    let config = env.config;
+    Some(config.switches.get(usize::from(choice.switch))?.rules.name.as_bytes())
 }
 
 /// Says which peer the request is with, for the error log: `upstream: "http://127.0.0.1:8081/uri"`. `address` is

@@ -196,7 +196,8 @@ fn group<'g>(b: &mut Builder<'_>, written: &Named, what: &str, groups: &'g [Grou
 /// A gate that no target could pass would refuse every switch.
 fn check_gate(b: &mut Builder<'_>, draft: &SwitchDraft, rules: Option<&Rules>, groups: &[Group]) {
     let (Some((gate, span)), Some(rules)) = (draft.gate.get(), rules) else { return };
-    let targets = groups.iter().filter(|group| rules.target(&group.name).is_some());
+    // An empty group is to get servers at run time.
+    let targets = groups.iter().filter(|group| group.servers > 0 && rules.target(&group.name).is_some());
     if let Some(small) = targets.min_by_key(|group| group.servers)
         && small.servers < gate.healthy
     {

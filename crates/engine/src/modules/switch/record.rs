@@ -132,6 +132,11 @@ impl SwitchRecord {
         self.passed.extend_from_slice(&outer.passed);
     }
 
+    /// Returns the publications in which this request has asked switches.
+    pub(crate) fn asked(&self) -> impl Iterator<Item = &Rc<Routing>> {
+        self.asked.iter().map(|(_, routing)| routing)
+    }
+
     /// Has the request read a switch anew after an order of its own. The choice that was made for it stays.
     pub fn read_anew(&mut self, switch: usize) {
         self.asked.retain(|(asked, _)| usize::from(*asked) != switch);

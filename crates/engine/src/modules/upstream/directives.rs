@@ -6,7 +6,7 @@ use super::{GroupEntry, Url, define, host_not_found, resolve};
 use crate::config::{Builder, invalid_parameter, invalid_value, once};
 use crate::directive::{Args, Contexts, Directive};
 use crate::setting::{Duplicate, Setting};
-use conf::{Body, Diagnostic, Span, Word};
+use conf::{Diagnostic, Span, Word};
 use std::sync::Arc;
 use upstream::{Address, BalancerSpec, GroupSpec, KeepaliveSpec, PeerSpec, Ring, TwoBy};
 
@@ -57,7 +57,7 @@ const MIN_ZONE_BYTES: u64 = 8 * 4096;
 
 pub(super) const DIRECTIVES: &[Directive] = &[
     Directive::new("upstream", Contexts::HTTP, Args::Block(1, 1), "name { … }", block)
-        .doc("A group of servers.")
+        .doc("A group of servers. Without a `server` it is empty until one is added at run time: requests get 502.")
         .example("upstream blue { server 127.0.0.1:8081; server 127.0.0.1:8082; }"),
     Directive::new(
         "server",
@@ -132,26 +132,12 @@ pub(super) const DIRECTIVES: &[Directive] = &[
 
 fn block(b: &mut Builder<'_>, d: &conf::Directive) -> Result<(), Diagnostic> {
     let number = define(b, &d.args[0])?;
-    let faults = b.diagnostics.len();
     b.block(d, Contexts::UPSTREAM);
     let entry = &mut b.draft.groups[number];
     let Some(draft) = entry.draft.take() else { return Ok(()) };
     let (spec, fault) = complete(entry, *draft);
     entry.spec = Arc::new(spec);
-    match fault {
-        Some(fault) => Err(fault),
-        // A server that is refused already explains an empty group.
-        None if entry.spec.peers.is_empty() && b.diagnostics.len() == faults => Err(no_servers(d)),
-        None => Ok(()),
-    }
-}
-
-fn no_servers(d: &conf::Directive) -> Diagnostic {
-    let fault = Diagnostic::error(d.span, "no servers are inside upstream");
-    match &d.body {
-        Body::Block(inner) if inner.is_empty() => fault.label("this block is empty"),
-        _ => fault,
-    }
+    fault.map_or(Ok(()), Err)
 }
 
 /// Makes the group of what the block said.

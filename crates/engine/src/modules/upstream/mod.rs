@@ -9,13 +9,15 @@ mod url;
 pub use url::{DEFAULT_PORT, DEFAULT_TLS_PORT, HostKind, Url};
 
 use super::Module;
+use crate::Routing;
 use crate::config::{Builder, Config};
 use crate::exchange::Exchange;
-use crate::host::Env;
+use crate::host::{Env, Host};
 use crate::probe::{CheckSpec, GroupTls};
 use crate::template::Template;
 use conf::{Diagnostic, Span, Word};
 use directives::{GroupDraft, Zone};
+use std::rc::Rc;
 use std::sync::Arc;
 use upstream::{Address, BalancerSpec, GroupSpec, KeepaliveSpec, PeerSpec, Ring};
 
@@ -111,6 +113,13 @@ pub fn find(config: &Config, url: &Url<'_>) -> Option<usize> {
         return Some(block);
     }
     config.group_numbers.get(implied_key(url.host, url.port).as_slice()).copied()
+}
+
+/// Returns the publication in which a group of this name is that no block has: one of those in which the request has asked its
+/// switches, else the newest.
+pub fn made(exchange: &Exchange, host: &dyn Host, name: &[u8]) -> Option<Rc<Routing>> {
+    let has = |routing: &Rc<Routing>| routing.groups.get(name).is_some();
+    exchange.switches.asked().find(|routing| has(routing)).cloned().or_else(|| host.routing().filter(has))
 }
 
 /// Puts the key that a group's balancer is to be asked with into `out` (cleared first): empty unless the group has

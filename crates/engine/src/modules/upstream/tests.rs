@@ -142,8 +142,6 @@ fn faults_have_nginx_s_words() {
         format!("the \"{name}\" parameter of \"server\" is known to nginx, not supported by pointsman")
     };
     let cases = [
-        ("upstream a { }", "no servers are inside upstream".to_owned()),
-        ("upstream a { least_conn; }", "no servers are inside upstream".to_owned()),
         ("upstream a { server 1.1.1.1 backup; }", "no servers in upstream \"a\"".to_owned()),
         ("upstream a { server 1.1.1.1; } upstream A { server 1.1.1.1; }", "duplicate upstream \"A\"".to_owned()),
         ("upstream a { server http://1.1.1.1; }", "invalid host in upstream \"http://1.1.1.1\"".to_owned()),

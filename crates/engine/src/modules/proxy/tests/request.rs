@@ -189,6 +189,7 @@ fn variables_name_groups_addresses_and_hosts() {
                 .map(|name| String::from_utf8_lossy(name));
             let target = match sent.plan.target {
                 Target::Group(group) => format!("group {}", name(group)),
+                Target::Made(name) => format!("made {}", String::from_utf8_lossy(&name)),
                 Target::Address { name, .. } => format!("address {name}"),
                 Target::Host { host, port } => format!("host {host} {port}"),
             };

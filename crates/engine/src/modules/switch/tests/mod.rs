@@ -454,6 +454,43 @@ fn a_request_with_a_target_is_not_held_again() {
 }
 
 #[test]
+fn a_target_is_a_group_and_never_a_name_to_resolve() {
+    use crate::modules::proxy::{Target, plan};
+    let locations = "error_log e; location / { resolver 127.0.0.1; proxy_pass http://$live; }";
+    let config = config(LIVE, locations);
+    let mut host = TestHost::new();
+    let table = &tables(KeyKind::Host, &[("x", "Extra")]).tables.tables[0];
+    let routing = |names: &[&str]| {
+        let blue = &config.groups[config.group(b"blue").unwrap()].spec;
+        let sets = names.iter().map(|name| upstream::GroupSet {
+            spec: Arc::new(upstream::GroupSpec {
+                name: (*name).to_owned(),
+                ..upstream::GroupSpec::clone(blue)
+            }),
+            like: None,
+        });
+        let tables = Tables { tables: [Arc::clone(table)].into(), ..Tables::default() };
+        Some(Rc::new(Routing { tables, groups: sets.collect() }))
+    };
+    let go = |host: &mut TestHost, then: Option<Rc<Routing>>| {
+        let mut exchange = exchange(&config, host, "GET / HTTP/1.1\r\nHost: x\r\n\r\n");
+        let mut env = Env { config: &config, host };
+        assert!(matches!(phase::advance(&mut exchange, &mut env), Step::Serve(Content::Proxy)));
+        let mut out = Vec::new();
+        look_up(0, b"x", &mut exchange, &mut env, &mut out);
+        host.routing = then.or(host.routing.take());
+        plan(&mut exchange, &mut Env { config: &config, host }).map(|plan| plan.target)
+    };
+    let made = Ok(Target::Made((*b"Extra").into()));
+    host.routing = routing(&["extra"]);
+    assert_eq!(go(&mut host, None), made);
+    assert_eq!(go(&mut host, routing(&[])), made, "it was there when the request asked the switch");
+    assert_eq!(go(&mut host, None), Err(502));
+    let line = host.error_lines.pop().unwrap();
+    assert!(line.starts_with("[error] no upstream \"Extra\": the switch \"live\" routes there"), "{line}");
+}
+
+#[test]
 fn a_choice_allocates_nothing_once_the_connection_is_warm() {
     let config = config(LIVE, "");
     let mut host = TestHost::new();
