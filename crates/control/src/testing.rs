@@ -221,6 +221,9 @@ impl DataPlane for FakeDataPlane {
                     failed: false,
                     fails: 0,
                     connections: *connections,
+                    down: false,
+                    draining: false,
+                    departed: false,
                 }],
             };
             reply(workers.failed.iter().map(state).chain(workers.busy.iter().map(busy)).collect());
