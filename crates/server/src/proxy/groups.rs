@@ -410,7 +410,7 @@ mod tests {
         let mut keep = |address: &str| {
             let (ours, other) = tokio::net::UnixStream::pair().unwrap();
             theirs.push(other);
-            let conn = UpstreamConn::new(Stream::Plain(Socket::Unix(ours)), 0, registry.add_upstream());
+            let conn = UpstreamConn::new(Stream::Plain(Socket::Unix(ours)), 0, registry.add_upstream(), None);
             let address: std::net::SocketAddr = address.parse().unwrap();
             group.keep_idle(IdleKey { address: address.into(), tag: 0 }, Box::new(conn), 1);
         };
