@@ -93,7 +93,7 @@ impl GroupCondition {
             match state {
                 PeerState::Up => up += 1,
                 PeerState::Failed | PeerState::Checking | PeerState::Unhealthy => out += 1,
-                PeerState::Down => {}
+                PeerState::Draining | PeerState::Down => {}
             }
         }
         match (up, out) {
