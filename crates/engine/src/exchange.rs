@@ -284,6 +284,10 @@ pub struct SubrequestRecord {
     pub(crate) ctx: u64,
     /// The method of the client's request, which `$request_method` has in those inside it too.
     pub(crate) method: Vec<u8>,
+    /// Its refusals have no page.
+    pub(crate) bare: bool,
+    /// It was refused without a page.
+    pub(crate) refused: bool,
     /// It was copied by `mirror`.
     pub(crate) mirrored: bool,
     /// The subrequests of the last effect, in the order in which they were asked for, until the handler takes them.
@@ -302,6 +306,11 @@ impl SubrequestRecord {
         self.ctx
     }
 
+    /// Returns true if it was refused without a page: its answer is not what its location would have given.
+    pub fn is_refused(&self) -> bool {
+        self.refused
+    }
+
     /// Returns the method of the client's request for a request inside it.
     pub(crate) fn outermost_method(&self) -> Option<&[u8]> {
         self.is_inner().then_some(&*self.method)
@@ -311,6 +320,8 @@ impl SubrequestRecord {
     pub fn reset(&mut self) {
         self.depth = 0;
         self.ctx = 0;
+        self.bare = false;
+        self.refused = false;
         self.mirrored = false;
         self.ended.clear();
     }

@@ -174,5 +174,11 @@ fn refuse_with_page(exchange: &mut Exchange, env: &mut Env<'_>, status: u16) -> 
         // The head is out with another status: all that is left is to cut the answer short.
         return Some(Step::Drop);
     }
+    if exchange.subrequests.bare {
+        exchange.response.forget_content();
+        exchange.response.status = status;
+        exchange.subrequests.refused = true;
+        return Some(Step::Serve(Content::Empty));
+    }
     modules::page(exchange, env, status).map(Step::Serve)
 }

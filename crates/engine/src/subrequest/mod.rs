@@ -11,7 +11,7 @@ use crate::exchange::{Body, Exchange};
 use crate::host::{Env, Level};
 use crate::log_line;
 use crate::phase::{Cursor, Phase};
-use crate::variables::{self, VariableId};
+use crate::variables;
 use http::{BodyFraming, Known};
 
 /// The fault of requests that are too deep inside each other. It is logged.
@@ -53,11 +53,8 @@ pub fn begin(
         Variables::Copied => inner.slots.clone_from(&outer.slots),
         Variables::Own => {}
     }
-    for (variable, value) in &wanted.set {
-        let definition = &env.config.variables.entry(VariableId(*variable)).definition;
-        variables::assign(inner, definition, value);
-    }
     inner.subrequests.ctx = wanted.ctx;
+    inner.subrequests.bare = wanted.bare;
     let request = &mut inner.request;
     request.head.clone_from(&outer.request.head);
     request.host.extend_from_slice(&outer.request.host);
@@ -87,6 +84,11 @@ pub fn begin(
         }
         _ => {
             fields.remove_known(Known::ContentLength);
+        }
+    }
+    for (variable, value) in &wanted.set {
+        if let Some(definition) = env.config.variables.definition(variable) {
+            variables::assign(inner, &definition, value);
         }
     }
     inner.route.server = outer.route.server;

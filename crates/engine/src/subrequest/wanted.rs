@@ -15,8 +15,10 @@ pub struct Subrequest {
     pub kept: usize,
     /// Which variables it sees.
     pub variables: Variables,
-    /// The variables that get a value before it begins, by their [`crate::variables::VariableId`].
-    pub set: Vec<(u32, Vec<u8>)>,
+    /// The variables that get a value before it begins, by their names.
+    pub set: Vec<(String, Vec<u8>)>,
+    /// Its refusals have a status and no page: `error_page` has no say in them (a script's capture).
+    pub bare: bool,
     /// The number of the table that a script gives it as its context; 0 for none.
     pub ctx: u64,
 }

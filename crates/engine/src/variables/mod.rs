@@ -7,6 +7,7 @@ use crate::exchange::{Exchange, SlotState};
 use crate::host::{Env, Level};
 use crate::{log_line, modules};
 use conf::Span;
+use std::borrow::Cow;
 use std::collections::HashMap;
 
 mod absent;
@@ -245,6 +246,14 @@ impl Table {
     /// (`ngx.var[name]`).
     pub fn find(&self, name: &str) -> Option<VariableId> {
         self.by_name.get(name).copied()
+    }
+
+    /// Returns the definition of a name that comes at run time.
+    pub fn definition(&self, name: &str) -> Option<Cow<'_, Definition>> {
+        match self.find(name) {
+            Some(id) => Some(Cow::Borrowed(&self.entry(id).definition)),
+            None => lookup_built_in(name).map(Cow::Owned),
+        }
     }
 
     /// One entry.

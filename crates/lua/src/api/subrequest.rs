@@ -4,6 +4,8 @@ use std::ffi::c_int;
 
 use engine::Effect;
 use engine::exchange::Subresponse;
+use engine::host::Level;
+use engine::log_line;
 use engine::subrequest::{Subrequest, SubrequestBody, Variables};
 use engine::variables::Definition;
 use http::Known;
@@ -89,12 +91,18 @@ unsafe extern "C" fn add(bridge: *mut Bridge, capture: *const Capture) -> c_int 
     // SAFETY: see `is_inner`; the structure and its strings live during the call.
     unsafe {
         let capture = &*capture;
-        let Some(request) = frame::request(bridge) else { return 0 };
+        let Some(mut request) = frame::request(bridge) else { return 0 };
         let mut uri = Vec::new();
         let Ok(own) = http::uri::decode_internal(arg(capture.uri, capture.uri_len), &mut uri) else {
             *request.want = None;
             return -1;
         };
+        if log_line::enabled(request.exchange, request.env.config, Level::Debug) {
+            let text =
+                [b"lua http subrequest \"", &uri[..], b"?", arg(capture.args, capture.args_len), b"\""]
+                    .concat();
+            log_line::error(request.exchange, &mut request.env, Level::Debug, &text);
+        }
         let mut args = own.to_vec();
         let given = arg(capture.args, capture.args_len);
         if capture.has_args != 0 && !given.is_empty() {
@@ -120,6 +128,7 @@ unsafe extern "C" fn add(bridge: *mut Bridge, capture: *const Capture) -> c_int 
                 _ => Variables::Shared,
             },
             set: Vec::new(),
+            bare: true,
             ctx: capture.ctx as u64,
         };
         if let Some(Want::Effect(Effect::Subrequests(list))) = request.want {
@@ -129,7 +138,8 @@ unsafe extern "C" fn add(bridge: *mut Bridge, capture: *const Capture) -> c_int 
     }
 }
 
-/// Gives a variable of the request that was added last a value. Returns 0 if there is no such variable to set.
+/// Gives a variable of the request that was added last a value. Returns 0 if there is no such variable, -1 if it
+/// cannot be set.
 unsafe extern "C" fn set(
     bridge: *mut Bridge,
     name: *const u8,
@@ -142,20 +152,22 @@ unsafe extern "C" fn set(
         let (name, value) = (arg(name, name_len), arg(value, value_len));
         let Some(request) = frame::request(bridge) else { return 0 };
         let variables = &request.env.config.variables;
-        let known = std::str::from_utf8(name).ok().and_then(|name| variables.find(name));
-        let known = known.filter(|variable| match &variables.entry(*variable).definition {
+        let name = std::str::from_utf8(name).unwrap_or_default();
+        let known = variables.definition(name);
+        let is_known = known.is_some();
+        let known = known.filter(|definition| match &**definition {
             Definition::Slot(_) | Definition::Computed { settable: true, .. } => true,
             Definition::BuiltIn(built_in) => built_in.set.is_some(),
             _ => false,
         });
-        let Some(variable) = known else {
+        if known.is_none() {
             *request.want = None;
-            return 0;
-        };
+            return if is_known { -1 } else { 0 };
+        }
         if let Some(Want::Effect(Effect::Subrequests(list))) = request.want
             && let Some(last) = list.last_mut()
         {
-            last.set.push((variable.0, value.to_vec()));
+            last.set.push((name.to_owned(), value.to_vec()));
         }
         1
     }
@@ -171,7 +183,8 @@ unsafe extern "C" fn status(bridge: *mut Bridge, number: c_int) -> c_int {
     let Some(request) = (unsafe { frame::request(bridge) }) else { return 0 };
     let Some(answer) = ended(&request.exchange.subrequests.ended, number) else { return 0 };
     match answer.exchange.response.status {
-        0 => 500,
+        // It was ended by ngx.exit(ngx.ERROR), or has closed its connection.
+        0 | 444 => 500,
         status => c_int::from(status),
     }
 }

@@ -123,11 +123,15 @@ local function add(uri, options, given, level)
         end
         for name, value in pairs(options.vars) do
             name = text_of(name, "variable name", level + 1)
-            value = text_of(value, "variable value", level + 1)
-            if C.set(bridge, name, #name, value, #value) == 0 then
-                ngx.log(ngx.ERR, 'variable "', name,
-                    '" cannot be assigned a value (maybe you forgot to define it first?)')
-                error("failed to adjust the subrequest: -1", level + 1)
+            if type(value) ~= "string" and type(value) ~= "number" then
+                error("attempt to use bad variable value type " .. type(value), level + 1)
+            end
+            value = tostring(value)
+            local done = C.set(bridge, name, #name, value, #value)
+            if done ~= 1 then
+                ngx.log(ngx.ERR, 'variable "', name, done == -1 and '" not changeable'
+                    or '" cannot be assigned a value (maybe you forgot to define it first?)')
+                error("failed to adjust the subrequest: " .. (done == -1 and 500 or -1), level + 1)
             end
         end
     end

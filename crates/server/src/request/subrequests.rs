@@ -125,8 +125,13 @@ impl Inner {
 
     fn into_response(self, cx: &mut RequestCx<'_>) -> Option<Subresponse> {
         let Served { mut exchange, is_whole, .. } = self.ended?;
+        let is_refused = exchange.subrequests.is_refused();
         subrequest::end(&mut exchange, cx.exchange, self.variables);
-        Some(Subresponse { exchange, body: self.body, is_whole: is_whole && self.dropped == 0 })
+        Some(Subresponse {
+            exchange,
+            body: self.body,
+            is_whole: is_whole && self.dropped == 0 && !is_refused,
+        })
     }
 }
 
