@@ -1,4 +1,4 @@
-//! The part of a configuration test (`-t`) that concerns the entries of switches.
+//! The part of a configuration test (`-t`) that concerns the entries of switches, and orders on servers.
 //!
 //! Owns: whom to ask. A running server checks its open stores as a reload would; without one, copies of the stores are
 //! checked as a start would. Must never: open a store in its place, which would create files beside it.
@@ -17,7 +17,12 @@ use std::os::unix::net::UnixStream;
 /// checked is a fault.
 pub(crate) fn check(config: &Config, strict: bool) -> Result<Vec<String>, Vec<String>> {
     let declared = Declarations::of(config);
-    let StoreCheck { mut faults, mut unchecked, notes } = ask(config, &declared);
+    let StoreCheck { mut faults, mut unchecked, mut notes } = ask(config, &declared);
+    // What orders say of servers is merged anew with any configuration: a copy is as good as the open store.
+    let groups = control::check_groups(config);
+    faults.extend(groups.faults);
+    unchecked.extend(groups.unchecked);
+    notes.extend(groups.notes);
     if strict {
         faults.append(&mut unchecked);
     }

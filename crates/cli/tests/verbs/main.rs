@@ -16,6 +16,7 @@ mod journal;
 mod past;
 mod reload;
 mod served;
+mod servers;
 mod shown;
 mod streams;
 mod terminal;

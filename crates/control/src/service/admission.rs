@@ -4,6 +4,7 @@
 
 use super::damage;
 use super::default;
+use super::groups;
 use super::registry::{self, Record};
 use super::startup;
 use super::state::ControlState;
@@ -11,7 +12,7 @@ use super::switch_state::SwitchState;
 use crate::store::StoreCopy;
 use engine::Config;
 use engine::host::Level;
-use engine::modules::switch::StatePath;
+use engine::modules::switch::{StatePath, SwitchSpec, groups_file};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -340,6 +341,38 @@ fn check_copies(switches: &[Declared]) -> StoreCheck {
             }
             Err(fault) => check.faults.push(format!("switch \"{name}\": {fault}")),
         }
+    }
+    check
+}
+
+/// Checks a configuration against a copy of what orders say of servers, as a start would.
+pub fn check_groups(config: &Config) -> StoreCheck {
+    let mut check = StoreCheck::default();
+    let rules = SwitchSpec::of_groups(config).rules;
+    let checked = StoreCopy::of(&groups_file(&config.prefix)).and_then(|copy| {
+        let Some(copy) = copy else { return Ok(()) };
+        let look = |check: &mut StoreCheck| {
+            let mut store = copy.open()?;
+            match startup::check(&mut store, &rules)? {
+                Ok(damage) => check
+                    .unchecked
+                    .extend(damage.map(|damage| format!("groups: {}", copy.of_original(damage)))),
+                Err(fault) => check.faults.push(fault),
+            }
+            let table = damage::load(&mut store)?.table;
+            let mut by =
+                |revision| switch::commit_at(&mut store, revision).ok().flatten().map(|commit| commit.actor);
+            check.notes.extend(groups::notes(&rules, &table, &mut by));
+            Ok(())
+        };
+        look(&mut check).map_err(|fault: StoreFault| copy.of_original(fault))
+    });
+    match checked {
+        Ok(()) => {}
+        Err(fault) if fault.kind == StoreFaultKind::Unreadable => {
+            check.unchecked.push(format!("groups: store not checked: {}", fault.text));
+        }
+        Err(fault) => check.faults.push(format!("groups: {fault}")),
     }
     check
 }

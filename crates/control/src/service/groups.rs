@@ -115,8 +115,17 @@ pub(super) fn address(text: &str) -> Option<Address> {
     }
 }
 
-/// Returns what is to be said of orders that have no effect: their servers or groups are gone from the configuration.
-pub(super) fn notes(rules: &Rules, table: &Table) -> Vec<String> {
+/// Returns what is to be said of orders that the configuration does not show, or that have no effect because their servers or
+/// groups are gone from it. `actor` knows who made a commit.
+pub(super) fn notes(
+    rules: &Rules,
+    table: &Table,
+    actor: &mut dyn FnMut(u64) -> Option<String>,
+) -> Vec<String> {
+    let mut by = |revision: u64| match actor(revision) {
+        Some(actor) => format!("{actor} at revision {revision}"),
+        None => format!("revision {revision}"),
+    };
     let mut notes = Vec::new();
     let mut names: Vec<&str> = table
         .subjects()
@@ -137,15 +146,19 @@ pub(super) fn notes(rules: &Rules, table: &Table) -> Vec<String> {
         let found = apply_overlay(&group.servers, &overlay);
         for said in &found.removed {
             notes.push(format!(
-                "groups: server {} of group \"{}\" is left out: revision {} removed it, and the configuration still has it",
-                said.name, group.name, said.revision
+                "groups: server {} of group \"{}\" was removed by {}; the configuration still has it",
+                said.name,
+                group.name,
+                by(said.revision)
             ));
         }
         for said in &found.dormant {
             notes.push(format!(
-                "groups: what revision {} says of server {} of group \"{}\" ({}) is without effect: the configuration does \
-                 not have it any more",
-                said.revision, said.name, group.name, said.entry
+                "groups: \"{}\" of server {} of group \"{}\" by {} is without effect: the configuration does not have it any more",
+                said.entry,
+                said.name,
+                group.name,
+                by(said.revision)
             ));
         }
     }
@@ -179,7 +192,7 @@ impl ControlState {
     /// Logs what orders on servers have no effect, or one that the configuration does not show.
     pub(super) fn note_groups(&self) {
         if let Some(switch) = &*self.groups.borrow() {
-            let notes = notes(&switch.rules(), &switch.table());
+            let notes = notes(&switch.rules(), &switch.table(), &mut |_| None);
             notes.iter().for_each(|note| self.shared.log(Level::Warn, note));
         }
     }
@@ -438,10 +451,18 @@ mod tests {
             ("blue 127.0.0.1:8", "added"),
             ("green 127.0.0.1:8", "added"),
         ]);
-        let notes = notes(&rules, &table);
+        let notes = notes(&rules, &table, &mut |revision| (revision == 1).then(|| "anna".to_owned()));
         assert_eq!(notes.len(), 3, "{notes:?}");
-        assert!(notes[0].contains("revision 1 removed it, and the configuration still has it"), "{notes:?}");
-        assert!(notes[1].contains("127.0.0.1:7 of group \"blue\" (drain) is without effect"), "{notes:?}");
+        assert!(
+            notes[0].contains("was removed by anna at revision 1; the configuration still has it"),
+            "{notes:?}"
+        );
+        assert!(
+            notes[1].contains(
+                "\"drain\" of server 127.0.0.1:7 of group \"blue\" by anna at revision 1 is without effect"
+            ),
+            "{notes:?}"
+        );
         assert!(notes[2].contains("no group \"green\" any more: what orders say of 1 server"), "{notes:?}");
         assert!(ServerEntry::parse("drain").params.drain.is_some());
     }

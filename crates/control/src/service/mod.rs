@@ -48,7 +48,7 @@ mod undo;
 mod wait;
 mod window;
 
-pub use admission::{Declarations, Declared, StoreCheck, check_stores};
+pub use admission::{Declarations, Declared, StoreCheck, check_groups, check_stores};
 pub(crate) use clock::now_ms;
 pub use default::FileDefault;
 pub use handle::ControlHandle;

@@ -1,0 +1,249 @@
+//! The servers of groups: changed under traffic, found again after a crash, and docs/servers.md as it is written.
+
+use super::*;
+use std::net::{TcpListener, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+/// A server on loopback that answers each request with its name, and counts them.
+struct Origin {
+    address: String,
+    asked: Arc<AtomicUsize>,
+    stopped: Arc<AtomicBool>,
+}
+
+impl Origin {
+    fn start(name: &'static str) -> Origin {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let (asked, stopped) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicBool::new(false)));
+        let origin = Origin { address, asked: asked.clone(), stopped: stopped.clone() };
+        std::thread::spawn(move || {
+            for stream in listener.incoming() {
+                let (Ok(stream), asked) = (stream, asked.clone()) else { continue };
+                if stopped.load(Ordering::Relaxed) {
+                    return;
+                }
+                std::thread::spawn(move || serve(stream, name, &asked));
+            }
+        });
+        origin
+    }
+
+    fn asked(&self) -> usize {
+        self.asked.load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for Origin {
+    fn drop(&mut self) {
+        self.stopped.store(true, Ordering::Relaxed);
+        // Wakes the thread that accepts.
+        drop(TcpStream::connect(&self.address));
+    }
+}
+
+/// Answers requests on a connection until it ends.
+fn serve(mut stream: TcpStream, name: &str, asked: &AtomicUsize) {
+    let (mut head, mut bytes) = (Vec::new(), [0; 1024]);
+    loop {
+        match stream.read(&mut bytes) {
+            Ok(read @ 1..) => head.extend_from_slice(&bytes[..read]),
+            _ => return,
+        }
+        if head.ends_with(b"\r\n\r\n") {
+            head.clear();
+            asked.fetch_add(1, Ordering::Relaxed);
+            let answer = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{name}", name.len());
+            if stream.write_all(answer.as_bytes()).is_err() {
+                return;
+            }
+        }
+    }
+}
+
+/// A server with a group `pool` of these servers, below `/` of the host `pool`.
+fn with_pool(servers: &[&Origin]) -> Server {
+    let lines: String = servers.iter().map(|one| format!("server {};", one.address)).collect();
+    let beside = format!(
+        "upstream pool {{ keepalive 8; {lines} }} upstream empty {{ }}
+         server {{ listen unix:{{folder}}/pool; location / {{ proxy_pass http://pool; }}
+                   location /empty {{ proxy_pass http://empty; }} }}"
+    );
+    Server::start("", &beside)
+}
+
+impl Server {
+    /// A request to the pool, and the body of its answer.
+    fn ask_pool(&self, path: &str) -> (String, String) {
+        let mut stream = bounded(UnixStream::connect(self.path("pool")).unwrap());
+        let request = format!("GET {path} HTTP/1.1\r\nHost: pool\r\nConnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).unwrap();
+        let mut text = String::new();
+        stream.read_to_string(&mut text).unwrap();
+        let (head, body) = text.split_once("\r\n\r\n").unwrap_or((&text, ""));
+        (head.lines().next().unwrap_or_default().to_owned(), body.to_owned())
+    }
+}
+
+#[test]
+fn servers_come_and_go_under_traffic_without_a_failed_request() {
+    let (one, two, three) = (Origin::start("one"), Origin::start("two"), Origin::start("three"));
+    let server = Arc::new(with_pool(&[&one]));
+    let (stop, done) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+    let clients: Vec<_> = (0..4)
+        .map(|_| {
+            let (server, stop, done) = (server.clone(), stop.clone(), done.clone());
+            std::thread::spawn(move || {
+                while !stop.load(Ordering::Relaxed) {
+                    let (status, body) = server.ask_pool("/");
+                    assert_eq!(status, "HTTP/1.1 200 OK", "{body}");
+                    done.fetch_add(1, Ordering::Relaxed);
+                }
+            })
+        })
+        .collect();
+    let more = |count: usize| {
+        let from = done.load(Ordering::Relaxed);
+        server.until("more answers", || done.load(Ordering::Relaxed) >= from + count);
+    };
+    let pool = |words: &[&str]| server.say(&[&["server", "pool"], words].concat()).done();
+    more(10);
+    pool(&["add", &two.address, "weight=3", "--gate"]);
+    server.until("the second gets requests", || two.asked() > 0);
+    pool(&["add", &three.address]);
+    server.until("the third gets requests", || three.asked() > 0);
+    pool(&["drain", &one.address, "--wait", "drained"]);
+    let (drained, before) = (one.asked(), two.asked());
+    more(40);
+    assert_eq!(one.asked(), drained, "no request after the acknowledgement");
+    assert!(two.asked() > before);
+    pool(&["remove", &one.address, &two.address]);
+    let gone = two.asked();
+    more(20);
+    // What had been sent there before is all there is.
+    assert!(two.asked() <= gone + 4, "{} {gone}", two.asked());
+    let refused = server.say(&["server", "pool", "down", &three.address]);
+    assert_eq!(refused.code, 1, "{}", refused.out);
+    assert!(refused.err.contains("group \"pool\" would have no server for new requests"), "{}", refused.err);
+    stop.store(true, Ordering::Relaxed);
+    clients.into_iter().for_each(|client| client.join().unwrap());
+    let list = server.say(&["server", "pool"]).done();
+    assert!(list.contains(&format!("{} was removed by", one.address)), "{list}");
+}
+
+#[test]
+fn an_empty_group_is_filled_and_a_killed_worker_comes_back_with_its_servers() {
+    let (one, two) = (Origin::start("one"), Origin::start("two"));
+    let server = with_pool(&[&one]);
+    assert_eq!(server.ask_pool("/empty").0, "HTTP/1.1 502 Bad Gateway");
+    server.say(&["server", "empty", "add", &two.address, "-m", "the first"]).done();
+    assert_eq!(server.ask_pool("/empty").1, "two");
+    server.say(&["server", "pool", "--from", "/dev/null"]).done_or_refused();
+    let changes = server.path("changes");
+    std::fs::write(&changes, format!("add {} weight=5\nremove {}\n", two.address, one.address)).unwrap();
+    let dry = server.say(&["server", "pool", "--from", changes.to_str().unwrap(), "-n"]).done();
+    assert!(dry.contains("groups: would change"), "{dry}");
+    server.say(&["server", "pool", "--from", changes.to_str().unwrap()]).done();
+    for _ in 0..2 {
+        let pid = server.say(&["status", "--json"]).json()["pid"].to_string();
+        assert!(Command::new("kill").args(["-KILL", &pid]).status().unwrap().success());
+        server.until("another worker", || {
+            let said = server.say(&["status", "--json"]);
+            said.code == 0 && said.json()["pid"].to_string() != pid
+        });
+        // The first request finds the servers that were acknowledged last.
+        for _ in 0..4 {
+            assert_eq!((server.ask_pool("/").1, server.ask_pool("/empty").1), ("two".into(), "two".into()));
+        }
+    }
+    // A reload merges anew.
+    server.say(&["reload"]).done();
+    assert_eq!(server.ask_pool("/").1, "two");
+    let history = server.say(&["history", "--switch", "groups"]).done();
+    assert!(history.contains(&format!("pool: {} removed", one.address)), "{history}");
+    let undone = server.say(&["undo", "--switch", "groups", "--commit", "2"]).done();
+    assert!(undone.contains("groups: revision 3"), "{undone}");
+    assert_eq!(server.ask_pool("/").1, "one");
+}
+
+impl Said {
+    /// Fails if the verb neither succeeded nor was refused.
+    fn done_or_refused(self) {
+        assert!(self.code <= 2, "{}{}", self.out, self.err);
+    }
+}
+
+/// Runs the transcripts of docs/servers.md against a server of this configuration, with addresses of loopback for those of
+/// the page.
+#[test]
+fn the_page_about_servers_says_what_is_printed() {
+    let page = include_str!("../../../../docs/servers.md");
+    let origins = [Origin::start("five"), Origin::start("six"), Origin::start("seven")];
+    let names = ["10.0.0.5:8081", "10.0.0.6:8081", "10.0.0.7:8081"];
+    let pairs: Vec<(&str, &str)> =
+        names.iter().copied().zip(origins.iter().map(|origin| &*origin.address)).collect();
+    let beside = format!(
+        "upstream green_pool {{ server {}; server {}; }}
+         server {{ listen unix:{{folder}}/pool; location / {{ proxy_pass http://green_pool; }} }}",
+        pairs[0].1, pairs[1].1
+    );
+    let server = Server::start("", &beside);
+    let swap = |text: &str, back: bool| {
+        pairs.iter().fold(text.to_owned(), |text, (page, real)| {
+            if back { text.replace(real, page) } else { text.replace(page, real) }
+        })
+    };
+    let (mut written, mut printed) = (String::new(), String::new());
+    for block in page.split("```console\n").skip(1).map(|rest| rest.split("```").next().unwrap()) {
+        for part in block.split("$ pointsman ").skip(1) {
+            let (line, expected) = part.split_once('\n').unwrap();
+            let words = shell_words(&swap(line, false));
+            let words: Vec<&str> = words.iter().map(String::as_str).collect();
+            let said = server.say(&words);
+            written.push_str(&format!("$ pointsman {line}\n{expected}\n"));
+            printed.push_str(&format!(
+                "$ pointsman {line}\n{}{}\n",
+                swap(&said.out, true),
+                swap(&said.err, true)
+            ));
+        }
+    }
+    assert!(written.matches("$ pointsman").count() > 6);
+    assert_eq!(without_chance(&written), without_chance(&printed), "printed:\n{printed}");
+}
+
+/// Splits a line into words; those in quotes are one.
+fn shell_words(line: &str) -> Vec<String> {
+    let quoted = |(number, part): (usize, &str)| match number % 2 {
+        0 => part.split_whitespace().map(str::to_owned).collect::<Vec<_>>(),
+        _ => vec![part.to_owned()],
+    };
+    line.split('\'').enumerate().flat_map(quoted).collect()
+}
+
+/// Returns a text without times, names of users and the widths of columns.
+fn without_chance(text: &str) -> Vec<String> {
+    let mut lines = Vec::new();
+    for line in text.lines().map(str::trim).filter(|line| !line.is_empty()) {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let units = ["µs", "ms", "s", "min", "h"];
+        let mut out: Vec<String> = Vec::new();
+        for (at, word) in words.iter().enumerate() {
+            let is_number = word.starts_with(|c: char| c.is_ascii_digit());
+            let next = words.get(at + 1).map(|next| next.trim_end_matches([',', ':', ';']));
+            let is_time = is_number && next.is_some_and(|next| units.contains(&next));
+            let is_unit = units.contains(&word.trim_end_matches([',', ':', ';'])) && at > 0;
+            let is_moment = is_number && (word.matches(':').count() == 2 || word.matches('-').count() == 2);
+            let is_actor = word.starts_with("unix:") && word.contains('(');
+            match (is_time || is_moment, is_unit, is_actor) {
+                (true, ..) => out.push("TIME".into()),
+                (_, true, _) => {}
+                (.., true) => out.push("ACTOR".into()),
+                _ => out.push((*word).to_owned()),
+            }
+        }
+        lines.push(out.join(" "));
+    }
+    lines
+}
