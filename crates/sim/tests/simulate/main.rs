@@ -8,4 +8,5 @@ mod confirmations;
 mod holds;
 mod orders;
 mod peers;
+mod servers;
 mod wire;

@@ -9,7 +9,7 @@ use std::process::{Command, ExitCode, Stdio};
 
 const USAGE: &str = "usage: cargo xtask simulate [--scenario NAME]… [--seeds N] [--from N] [--seed N] [--trace]\n\
     \x20      cargo xtask simulate --mutants [--scenario NAME]… [--only TEXT]…\n\
-    \x20 --scenario NAME  peers, orders, confirmations, holds, wire, relay, control, damage or holdings\n\
+    \x20 --scenario NAME  peers, orders, confirmations, servers, holds, wire, relay, control, damage or holdings\n\
     \x20                  (default: all)\n\
     \x20 --seeds N        the number of seeds (default: 100,000)\n\
     \x20 --from N         the first seed (default: 1)\n\
@@ -29,10 +29,11 @@ struct Scenario {
     test: &'static str,
 }
 
-const SCENARIOS: [Scenario; 9] = [
+const SCENARIOS: [Scenario; 10] = [
     lower_floors("peers", "peers::peers"),
     lower_floors("orders", "orders::orders"),
     lower_floors("confirmations", "confirmations::confirmations"),
+    lower_floors("servers", "servers::servers"),
     lower_floors("holds", "holds::holds"),
     lower_floors("wire", "wire::wire"),
     Scenario {

@@ -1,0 +1,335 @@
+//! Orders on the servers of groups over a configuration that changes, compared with a stack of decisions for each server and
+//! with a merge of words: what a group has is what the file says now, with the newest decisions over it that were neither
+//! undone nor left unconfirmed.
+
+use std::collections::BTreeMap;
+
+use pointsman_sim::{Scenario, Seeded, explore, holds, tell};
+use switch::{
+    Action, BaseGroup, BaseServer, Code, Commit, EffectiveGroup, KeyKind, MemoryStore, Meta, Order, Refusal,
+    Rules, SERVER_SUBJECT, ServerEntry, ServerOrder, ServerVerb, Store, Table, Undoing, apply_overlay,
+    overlay_of, plan,
+};
+
+const GROUPS: [&str; 2] = ["blue", "green"];
+const SERVERS: [&str; 4] = ["10.0.0.1:80", "10.0.0.2:80", "10.0.0.3:80", "unix:/run/app.sock"];
+const WORDS: [&str; 6] = ["weight=2", "weight=7", "max_conns=9", "max_fails=0", "backup", "fail_timeout=5s"];
+
+/// What somebody has decided for a server.
+#[derive(Debug)]
+struct Decision {
+    revision: u64,
+    says: Option<String>,
+    /// It was undone, or not confirmed in time.
+    gone: bool,
+}
+
+struct Run {
+    seeded: Seeded,
+    store: MemoryStore,
+    table: Table,
+    /// The servers of each group of the file, with their parameters. `blue` is used by a switch.
+    file: BTreeMap<&'static str, BTreeMap<&'static str, String>>,
+    now_ms: u64,
+    decisions: BTreeMap<String, Vec<Decision>>,
+}
+
+fn entry(text: &str) -> ServerEntry {
+    ServerEntry::parse(text)
+}
+
+/// Parameters as words by their names.
+fn by_name(text: &str) -> BTreeMap<String, String> {
+    let words = text.split(' ').filter(|word| !["", "added", "removed"].contains(word));
+    words.map(|word| (word.split('=').next().unwrap().to_owned(), word.to_owned())).collect()
+}
+
+impl Run {
+    fn new(mut seeded: Seeded) -> Run {
+        let mut file = BTreeMap::new();
+        for group in GROUPS {
+            let count = seeded.below(3) + usize::from(group == "blue");
+            file.insert(group, SERVERS[..count].iter().map(|server| (*server, String::new())).collect());
+        }
+        let (store, table) = (MemoryStore::new(), Table::default());
+        Run { seeded, store, table, file, now_ms: 1, decisions: BTreeMap::new() }
+    }
+
+    fn rules(&self) -> Rules {
+        let server = |(name, params): (&&'static str, &String)| BaseServer {
+            name: (*name).to_owned(),
+            addresses: vec![(*name).to_owned()],
+            params: entry(params).params,
+        };
+        let group = |(name, servers): (&&'static str, &BTreeMap<&'static str, String>)| BaseGroup {
+            name: (*name).into(),
+            servers: servers.iter().map(server).collect(),
+            allows_backup: true,
+            max_weights: None,
+            users: if *name == "blue" { vec!["switch \"live\"".to_owned()] } else { Vec::new() },
+        };
+        Rules {
+            name: "groups".into(),
+            default: "".into(),
+            targets: Box::default(),
+            kind: KeyKind::Text,
+            max_keys: 0,
+            max_key_len: 0,
+            groups: self.file.iter().map(group).collect(),
+        }
+    }
+
+    fn found(&self, group: &str) -> EffectiveGroup {
+        let rules = self.rules();
+        let base = rules.groups.iter().find(|one| &*one.name == group);
+        apply_overlay(base.map_or(&[], |base| &base.servers), &overlay_of(self.table.subjects(), group))
+    }
+
+    fn carry_out(&mut self, order: &Order) -> Result<Option<Commit>, Refusal> {
+        let loaded = self.store.load().unwrap();
+        let plan = plan(&self.table, &self.rules(), order, &loaded.pending)?;
+        if plan.unchanged {
+            return Ok(None);
+        }
+        let commit = plan.commit(loaded.last_hash, self.now_ms, Vec::new());
+        self.store.commit(&commit).unwrap();
+        self.table = self.table.apply(&commit);
+        Ok(Some(commit))
+    }
+
+    fn params(&mut self) -> String {
+        let count = self.seeded.below(3);
+        (0..count).map(|_| *self.seeded.one_of(&WORDS)).collect::<Vec<_>>().join(" ")
+    }
+
+    fn verb(&mut self) -> ServerVerb {
+        match self.seeded.below(8) {
+            0 | 1 => ServerVerb::Add(entry(&self.params()).params),
+            2 => ServerVerb::Set(entry(&self.params()).params),
+            3 => ServerVerb::Drain,
+            4 => ServerVerb::Down,
+            5 => ServerVerb::Up,
+            6 => ServerVerb::Remove,
+            _ => ServerVerb::Reset,
+        }
+    }
+
+    fn change(&mut self) {
+        let count = 1 + self.seeded.below(3);
+        let orders: Vec<ServerOrder> = (0..count)
+            .map(|_| ServerOrder {
+                group: (*self.seeded.one_of(&GROUPS)).to_owned(),
+                server: (*self.seeded.one_of(&SERVERS)).to_owned(),
+                verb: self.verb(),
+            })
+            .collect();
+        let within_ms = self.seeded.chance(30).then(|| self.seeded.within(1..=40));
+        let force = self.seeded.chance(10);
+        let meta = Meta { actor: "sim".to_owned(), force, confirm_within_ms: within_ms, ..Meta::default() };
+        let order = Order { action: Action::Servers(orders.clone()), meta };
+        let (before, was_usable) = (self.table.subjects().clone(), self.found("blue").is_usable());
+        tell!("{orders:?}, force {force}, to confirm within {within_ms:?}");
+        let commit = match self.carry_out(&order) {
+            Ok(Some(commit)) => commit,
+            Ok(None) => return,
+            Err(refusal) => {
+                tell!("refused: {refusal}");
+                return;
+            }
+        };
+        for change in &commit.subjects {
+            let decision = Decision { revision: commit.revision, says: change.after.clone(), gone: false };
+            self.decisions.entry(change.name.clone()).or_default().push(decision);
+        }
+        let is_usable = self.found("blue").is_usable();
+        holds!("never-emptied", force || !was_usable || is_usable, "{orders:?} has emptied blue");
+        for order in &orders {
+            self.shows(order);
+        }
+        holds!("made-by-it", order.may_have_made(&commit), "{orders:?} did not make {commit:?}");
+        let again = plan(
+            &self.table,
+            &self.rules(),
+            &Order { meta: Meta { actor: "sim".into(), force: true, ..Meta::default() }, ..order.clone() },
+            &[],
+        );
+        let is_done = match &again {
+            Ok(plan) => plan.unchanged,
+            Err(refusal) => [Code::ServerExists, Code::UnknownServer].contains(&refusal.code),
+        };
+        holds!("applied-once", is_done, "{orders:?} would be applied again: {again:?}");
+        if within_ms.is_none() && self.seeded.chance(30) {
+            self.undo(commit.revision);
+            let values = |subjects: &switch::Subjects| -> Vec<(String, String)> {
+                subjects.iter().map(|(_, name, value)| (name.to_owned(), value.value.clone())).collect()
+            };
+            let is_undone =
+                self.decisions.values().flatten().any(|one| one.revision == commit.revision && one.gone);
+            let (now, then) = (values(self.table.subjects()), values(&before));
+            holds!("undo-restores", !is_undone || now == then, "{now:?} is not {then:?}");
+        }
+    }
+
+    /// An order that was carried out shows in its group.
+    fn shows(&self, order: &ServerOrder) {
+        let found = self.found(&order.group);
+        let server = found.server(&order.server);
+        let shows = match &order.verb {
+            ServerVerb::Add(params) => server.is_some_and(|one| params.over(&one.params) == one.params),
+            ServerVerb::Set(params) => server.is_some_and(|one| params.over(&one.params) == one.params),
+            ServerVerb::Drain | ServerVerb::Down => server.is_some_and(|one| !one.params.is_in_use()),
+            ServerVerb::Up => server.is_some_and(|one| one.params.is_in_use()),
+            ServerVerb::Remove => server.is_none(),
+            ServerVerb::Reset => server.is_none_or(|one| one.revision.is_none()),
+        };
+        holds!("order-shows", shows, "{order:?} does not show: {found:?}");
+    }
+
+    fn undo(&mut self, revision: u64) {
+        let undoing = Undoing::of_commit(&mut self.store, revision).unwrap().unwrap();
+        let order = Order {
+            action: Action::Undo(undoing),
+            meta: Meta { actor: "sim".to_owned(), ..Meta::default() },
+        };
+        match self.carry_out(&order) {
+            Ok(_) => {
+                tell!("{revision} is undone");
+                self.forget(revision);
+            }
+            Err(refusal) => {
+                let known = [Code::ChangedSince, Code::NothingToUndo, Code::GroupEmptied, Code::UnknownGroup];
+                assert!(known.contains(&refusal.code), "{refusal}");
+            }
+        }
+    }
+
+    fn forget(&mut self, revision: u64) {
+        for decision in self.decisions.values_mut().flatten() {
+            decision.gone |= decision.revision == revision;
+        }
+    }
+
+    /// Undoes one of the commits that are in effect.
+    fn undo_any(&mut self) {
+        let standing = self.decisions.values().flatten().filter(|one| !one.gone).map(|one| one.revision);
+        let standing: Vec<u64> = standing.collect();
+        if !standing.is_empty() {
+            let revision = *self.seeded.one_of(&standing);
+            self.undo(revision);
+        }
+    }
+
+    /// The configuration is read again: a server or a group has come, gone or changed in it.
+    fn reload(&mut self) {
+        let group = *self.seeded.one_of(&GROUPS);
+        let server = *self.seeded.one_of(&SERVERS);
+        let mut params = self.params();
+        if self.seeded.chance(20) {
+            params = format!("{params} down").trim().to_owned();
+        }
+        match self.seeded.below(10) {
+            0 => drop(self.file.remove(group)),
+            1..4 => drop(self.file.entry(group).or_default().remove(server)),
+            _ => drop(self.file.entry(group).or_default().insert(server, params)),
+        }
+        tell!("the file has {:?}", self.file);
+    }
+
+    fn pass(&mut self, ms: u64) {
+        self.now_ms += ms;
+        loop {
+            let pending = self.store.load().unwrap().pending;
+            let due = pending.iter().find(|one| one.confirm_by_ms <= self.now_ms);
+            let Some(revision) = due.map(|one| one.revision) else { return };
+            tell!("{revision} was not confirmed");
+            let undoing = Undoing::of_commit(&mut self.store, revision).unwrap().unwrap();
+            let meta = Meta { actor: "sim".to_owned(), ..Meta::default() };
+            self.carry_out(&Order { action: Action::Revert(undoing), meta }).unwrap();
+            self.forget(revision);
+            self.compare();
+        }
+    }
+
+    fn compare(&self) {
+        for (name, decisions) in &self.decisions {
+            let says = self.table.subjects().get(SERVER_SUBJECT, name).map(|value| value.value.clone());
+            let decided = decisions.iter().rev().find(|one| !one.gone).and_then(|one| one.says.clone());
+            holds!(
+                "newest-decision-stays",
+                says == decided,
+                "{name} is {says:?}, not {decided:?}: {decisions:?}"
+            );
+        }
+        for group in GROUPS {
+            self.compare_group(group);
+        }
+    }
+
+    /// Compares a group with a merge of words.
+    fn compare_group(&self, group: &str) {
+        let found = self.found(group);
+        let file = self.file.get(group).cloned().unwrap_or_default();
+        let says = |server: &str| {
+            let value = self.table.subjects().get(SERVER_SUBJECT, &format!("{group} {server}"));
+            value.map(|value| value.value.clone())
+        };
+        let mut lost = 0;
+        for server in SERVERS {
+            let (own, said) = (file.get(server), says(server));
+            lost += usize::from(said.is_some());
+            let said = said.unwrap_or_default();
+            let is_there = !said.contains("removed") && (own.is_some() || said.contains("added"));
+            let shown = found.server(server);
+            holds!(
+                "file-and-orders",
+                shown.is_some() == is_there,
+                "{server} of {group}: {said:?} over {own:?}, {found:?}"
+            );
+            let Some(shown) = shown else { continue };
+            let mut merged = by_name(own.map_or("", String::as_str));
+            merged.extend(by_name(&said));
+            let now = by_name(&shown.params.to_string());
+            holds!("each-parameter-alone", now == merged, "{server} of {group}: {now:?} is not {merged:?}");
+        }
+        let said = found.servers.iter().filter(|one| one.revision.is_some()).count();
+        let shown = said + found.removed.len() + found.dormant.len();
+        holds!("no-order-lost", shown == lost, "{group}: {lost} orders, {shown} are shown: {found:?}");
+    }
+}
+
+#[test]
+fn servers() {
+    explore(&Scenario {
+        name: "servers",
+        invariants: &[
+            "never-emptied",
+            "order-shows",
+            "made-by-it",
+            "applied-once",
+            "undo-restores",
+            "newest-decision-stays",
+            "file-and-orders",
+            "each-parameter-alone",
+            "no-order-lost",
+        ],
+        usual: 300,
+        kept: &[],
+        run: |seeded| {
+            let mut run = Run::new(seeded);
+            for _ in 0..run.seeded.within(5..=30) {
+                match run.seeded.below(10) {
+                    0..5 => run.change(),
+                    5 => run.undo_any(),
+                    6 | 7 => run.reload(),
+                    _ => {
+                        let ms = run.seeded.within(1..=30);
+                        run.pass(ms);
+                    }
+                }
+                run.compare();
+            }
+            run.pass(50);
+            run.compare();
+        },
+    });
+}
