@@ -24,7 +24,7 @@ use switch::{
 };
 use tokio::sync::mpsc;
 use tracing::Instrument;
-use upstream::{Address, BalancerSpec, GroupSet, GroupSets, GroupSpec, PeerSpec, Ring};
+use upstream::{Address, GroupSet, GroupSets, PeerSpec};
 
 /// The first and the longest pause between two looks at a server that is drained.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(5), Duration::from_millis(250));
@@ -55,19 +55,15 @@ fn set_of(entry: &GroupEntry, table: &Table, former: &GroupSets) -> Option<Group
     if peers == base.peers {
         return None;
     }
-    let spec = GroupSpec { peers, ring: Ring::default(), ..GroupSpec::clone(base) };
-    // Equal rings follow from equal peers.
-    if let Some(known) = former.get(base.name.as_bytes()).filter(|known| *known.spec == spec) {
-        return Some(known.clone());
-    }
-    let ring = match spec.balancer {
-        BalancerSpec::Hash { consistent: true } => {
-            let primaries = spec.peers.iter().filter(|peer| !peer.backup);
-            Ring::of(primaries.map(|peer| (peer.name.as_str(), peer.weight)))
-        }
-        _ => Ring::default(),
+    let is_same = |known: &&GroupSet| {
+        let known = &known.spec;
+        (&known.name, known.balancer, known.keepalive) == (&base.name, base.balancer, base.keepalive)
+            && known.peers == peers
     };
-    Some(GroupSet { spec: Arc::new(GroupSpec { ring, ..spec }), like: None })
+    match former.get(base.name.as_bytes()).filter(is_same) {
+        Some(known) => Some(known.clone()),
+        None => Some(GroupSet { spec: Arc::new(base.with_peers(peers)), like: None }),
+    }
 }
 
 /// Returns the servers of a group: the rules are those of [`apply_overlay`], for each address of a server.
@@ -316,8 +312,7 @@ impl ControlState {
     }
 }
 
-/// Refuses an order on servers with options that are for keys, or that waits for servers that it removes: what is in flight
-/// there is counted no longer.
+/// Refuses an order on servers with options that are for keys, or that waits for servers that go on.
 pub(super) fn check(switch: &SwitchState, order: &Order, options: &Options) -> Result<(), Refusal> {
     if !switch.configured().is_groups() {
         return Ok(());
@@ -329,10 +324,11 @@ pub(super) fn check(switch: &SwitchState, order: &Order, options: &Options) -> R
         return bad("requests are held by keys, not by servers", "leave the hold out");
     }
     let Action::Servers(orders) = &order.action else { return Ok(()) };
-    let drains = |one: &ServerOrder| matches!(one.verb, ServerVerb::Drain | ServerVerb::Down);
+    let drains =
+        |one: &ServerOrder| matches!(one.verb, ServerVerb::Drain | ServerVerb::Down | ServerVerb::Remove);
     if options.wait == Wait::Drained && !orders.iter().all(drains) {
-        let text = "only drain and down can wait until a server is drained";
-        return bad(text, "drain the server with --wait drained, and remove it then");
+        let text = "only drain, down and remove can wait until a server is drained";
+        return bad(text, "leave the wait out, or give those orders alone");
     }
     Ok(())
 }

@@ -258,8 +258,7 @@ async fn a_drained_server_is_waited_for() {
     assert!(!waiting.is_finished());
     data_plane.tell(|workers| workers.busy.clear());
     assert_eq!(waiting.await.unwrap().drain.unwrap().state, DrainState::Drained);
-    // What is removed is counted no longer.
-    let refused = order_with(&control, "green remove 127.0.0.1:2", meta(), options(30)).await.unwrap_err();
+    let refused = order_with(&control, "green up 127.0.0.1:2", meta(), options(30)).await.unwrap_err();
     assert_eq!(refused.code, Code::BadOrder);
 }
 
