@@ -118,6 +118,12 @@ pub(crate) fn text(receipt: &Receipt, default: Option<&str>) -> String {
 
 /// Returns the lines about what has become of the requests.
 pub(crate) fn outcome(receipt: &Receipt) -> String {
+    if let (Some(drain), [_, ..]) = (&receipt.drain, &receipt.servers[..]) {
+        return match drain.in_flight {
+            0 => "  no request is there any more\n".to_owned(),
+            left => format!("  {} still there\n", format::count(left, "request")),
+        };
+    }
     let counted = receipt.horizon.iter().flat_map(|horizon| format::horizon(horizon, receipt.revision));
     let lines = receipt.drain.iter().map(format::drain).chain(counted);
     lines.map(|line| format!("  {line}\n")).collect()
