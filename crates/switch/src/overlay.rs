@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use crate::server::{SERVER_SUBJECT, named_server};
+use crate::server::{SERVER_SUBJECT, subject_name};
 use crate::{ServerEntry, ServerParams, Subjects};
 
 /// A server of the configuration.
@@ -94,16 +94,13 @@ impl EffectiveGroup {
 
 /// Returns what orders say of the servers of a group, by name.
 pub fn overlay_of(subjects: &Subjects, group: &str) -> Vec<OverlayServer> {
-    let group = group.to_lowercase();
-    let of_group = subjects.of(SERVER_SUBJECT).filter_map(|(name, value)| {
-        let (found, server) = named_server(name)?;
-        (found == group).then(|| OverlayServer {
-            name: server.to_owned(),
-            entry: ServerEntry::parse(&value.value),
-            revision: value.revision,
-        })
+    let prefix = subject_name(group, "");
+    let said = subjects.with_prefix(SERVER_SUBJECT, &prefix).map(|(name, value)| OverlayServer {
+        name: name[prefix.len()..].to_owned(),
+        entry: ServerEntry::parse(&value.value),
+        revision: value.revision,
     });
-    of_group.collect()
+    said.collect()
 }
 
 /// Merges the servers of the configuration with what orders say.

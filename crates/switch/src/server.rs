@@ -260,13 +260,13 @@ impl ServerOrder {
             ServerVerb::Remove => after.is_removed || after.is_empty(),
             ServerVerb::Reset => after.is_empty(),
         };
-        change.subject == SERVER_SUBJECT && self.group.to_lowercase() == group && is_named && fits
+        change.subject == SERVER_SUBJECT && self.group.eq_ignore_ascii_case(group) && is_named && fits
     }
 }
 
 /// Returns the name of a server's subject.
 pub(crate) fn subject_name(group: &str, server: &str) -> String {
-    format!("{} {server}", group.to_lowercase())
+    format!("{} {server}", group.to_ascii_lowercase())
 }
 
 /// Returns the group and the server that a subject is named after.

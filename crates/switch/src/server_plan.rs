@@ -2,7 +2,7 @@
 //!
 //! Owns the refusals that depend on the groups. Must never look at anything but the configuration's groups and the table.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::server::{SERVER_SUBJECT, named_server, server_address, subject_name};
@@ -112,7 +112,7 @@ fn changed(
 
 /// Returns the group of this name.
 fn group<'r>(rules: &'r Rules, name: &str) -> Result<&'r BaseGroup, Refusal> {
-    let found = rules.groups.iter().find(|group| group.name.to_lowercase() == name.to_lowercase());
+    let found = rules.groups.iter().find(|group| group.name.eq_ignore_ascii_case(name));
     let found = found.ok_or_else(|| Refusal::unknown_group(rules, name))?;
     if found.name.contains(' ') {
         return Err(bad_order(
@@ -165,9 +165,7 @@ fn check_params(group: &BaseGroup, server: &str, params: &ServerParams) -> Resul
 
 /// Checks the groups as they would be after these changes.
 fn check_groups(table: &Table, rules: &Rules, changes: &[SubjectChange], force: bool) -> Result<(), Refusal> {
-    let mut names: Vec<&str> = changes.iter().filter_map(|one| Some(named_server(&one.name)?.0)).collect();
-    names.dedup();
-    for name in names {
+    for name in changed_groups(changes) {
         let group = group(rules, name)?;
         let (before, after) = (effective(table, group, &[]), effective(table, group, changes));
         let weights = |of: &EffectiveGroup| {
@@ -195,26 +193,37 @@ fn check_groups(table: &Table, rules: &Rules, changes: &[SubjectChange], force: 
 
 /// Returns the servers of a group after these changes.
 fn effective(table: &Table, group: &BaseGroup, changes: &[SubjectChange]) -> EffectiveGroup {
-    let mut subjects = table.subjects().clone();
+    let mut overlay = overlay_of(table.subjects(), &group.name);
     for change in changes.iter().filter(|change| change.subject == SERVER_SUBJECT) {
-        let value = change.after.clone().map(|value| crate::SubjectValue { value, revision: 0 });
-        subjects.put(SERVER_SUBJECT, &change.name, value);
+        let Some((name, server)) = named_server(&change.name) else { continue };
+        if !group.name.eq_ignore_ascii_case(name) {
+            continue;
+        }
+        overlay.retain(|said| said.name != server);
+        overlay.extend(change.after.as_deref().map(|says| OverlayServer {
+            name: server.to_owned(),
+            entry: ServerEntry::parse(says),
+            revision: 0,
+        }));
     }
-    apply_overlay(&group.servers, &overlay_of(&subjects, &group.name))
+    apply_overlay(&group.servers, &overlay)
+}
+
+/// Returns the names of the groups that changes are of, each once.
+fn changed_groups(changes: &[SubjectChange]) -> BTreeSet<&str> {
+    let servers = changes.iter().filter(|change| change.subject == SERVER_SUBJECT);
+    servers.filter_map(|change| Some(named_server(&change.name)?.0)).collect()
 }
 
 /// Returns the servers that get requests by these changes and got none before: group and server.
 pub(crate) fn enlisted(table: &Table, rules: &Rules, changes: &[SubjectChange]) -> Vec<(Arc<str>, String)> {
     let mut found = Vec::new();
-    for change in changes.iter().filter(|change| change.subject == SERVER_SUBJECT) {
-        let Some((name, server)) = named_server(&change.name) else { continue };
-        let Ok(group) = group(rules, name) else { continue };
-        let serves = |changes: &[SubjectChange]| {
-            effective(table, group, changes).server(server).is_some_and(|one| one.params.is_in_use())
-        };
-        if serves(std::slice::from_ref(change)) && !serves(&[]) {
-            found.push((Arc::clone(&group.name), server.to_owned()));
-        }
+    for group in changed_groups(changes).into_iter().filter_map(|name| group(rules, name).ok()) {
+        let (before, after) = (effective(table, group, &[]), effective(table, group, changes));
+        let served = |name: &str| before.server(name).is_some_and(|one| one.params.is_in_use());
+        let serving = after.servers.iter().filter(|one| one.params.is_in_use());
+        let new = serving.filter(|one| !served(&one.name));
+        found.extend(new.map(|one| (Arc::clone(&group.name), one.name.clone())));
     }
     found
 }

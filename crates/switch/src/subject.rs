@@ -80,6 +80,18 @@ impl Subjects {
             .map(|((_, name), value)| (name.as_str(), value))
     }
 
+    /// Returns the values of a kind of subject whose names begin so, in the order of their names.
+    pub fn with_prefix<'a>(
+        &'a self,
+        subject: &'a str,
+        prefix: &'a str,
+    ) -> impl Iterator<Item = (&'a str, &'a SubjectValue)> {
+        self.0
+            .range((subject.to_owned(), prefix.to_owned())..)
+            .take_while(move |((found, name), _)| *found == subject && name.starts_with(prefix))
+            .map(|((_, name), value)| (name.as_str(), value))
+    }
+
     /// Returns everything: subject, name and value.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str, &SubjectValue)> {
         self.0.iter().map(|((subject, name), value)| (subject.as_str(), name.as_str(), value))

@@ -42,7 +42,7 @@ impl ControlState {
 }
 
 fn group<'r>(rules: &'r Rules, name: &str) -> Result<&'r BaseGroup, Refusal> {
-    let found = rules.groups.iter().find(|group| group.name.to_lowercase() == name.to_lowercase());
+    let found = rules.groups.iter().find(|group| group.name.eq_ignore_ascii_case(name));
     found.ok_or_else(|| Refusal::unknown_group(rules, name))
 }
 

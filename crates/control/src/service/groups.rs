@@ -131,7 +131,7 @@ pub(super) fn notes(
     names.dedup();
     for name in names {
         let overlay = overlay_of(table.subjects(), name);
-        let Some(group) = rules.groups.iter().find(|group| group.name.to_lowercase() == name) else {
+        let Some(group) = rules.groups.iter().find(|group| group.name.eq_ignore_ascii_case(name)) else {
             notes.push(format!(
                 "groups: the configuration has no group \"{name}\" any more: what orders say of {} is without effect; \
                  pointsman server {name} reset forgets it once the group is there again",
@@ -279,7 +279,7 @@ impl ControlState {
         let labels: Vec<(String, Vec<String>)> = servers
             .iter()
             .map(|(group, server)| {
-                let found = rules.groups.iter().find(|one| one.name.to_lowercase() == group.to_lowercase());
+                let found = rules.groups.iter().find(|one| one.name.eq_ignore_ascii_case(group));
                 let base = found.and_then(|group| group.servers.iter().find(|one| one.name == *server));
                 (group.clone(), base.map_or_else(|| vec![server.clone()], |base| base.addresses.clone()))
             })
