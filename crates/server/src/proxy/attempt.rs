@@ -239,7 +239,11 @@ async fn exchange_h2_heads(
     match result {
         Ok(uploaded) => {
             request.record().received = conn.head_bytes;
-            *kept = Some(upload);
+            // The response's head may show the body, unless that is still on its way.
+            match upload.is_framed() {
+                true => request.take_body_back(Some(upload)),
+                false => *kept = Some(upload),
+            }
             Ok(uploaded)
         }
         Err((fault, stage)) => {

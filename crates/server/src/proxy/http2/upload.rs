@@ -78,6 +78,11 @@ impl H2Upload {
         matches!(self.source, Source::Nothing)
     }
 
+    /// Returns true if nothing is left to frame.
+    pub(crate) fn is_framed(&self) -> bool {
+        self.is_framed
+    }
+
     /// Returns true if bytes of the client's own body were passed on: then there can be no second try.
     pub(crate) fn took_from_client(&self) -> bool {
         self.taken > 0 || matches!(self.source, Source::Client { last: true, .. })
