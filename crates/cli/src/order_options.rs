@@ -58,6 +58,9 @@ pub(crate) struct OrderOptions {
     /// How long to wait for it
     #[arg(long, value_name = "TIME", value_parser = time, default_value = "30s")]
     timeout: String,
+    /// How long the receipt counts the answers of both sides, at most 1h; the switch's watch= without it
+    #[arg(long, value_name = "TIME", value_parser = time)]
+    watch: Option<String>,
     /// Hold new requests until those in flight have ended, then switch and release them
     #[arg(long)]
     hold: bool,
@@ -115,6 +118,7 @@ impl OrderOptions {
         Terms {
             reason: self.reason.clone(),
             confirm_within: self.confirm_within.clone(),
+            watch: self.watch.clone(),
             force: self.force,
             wait: self.wait.map(|until| match until {
                 Until::None => Wait::None,

@@ -56,6 +56,8 @@ pub struct Meta {
     pub force: bool,
     /// Take it back after this time unless it is confirmed.
     pub confirm_within_ms: Option<u64>,
+    /// Count the answers to the requests that it moves for this time, not for the one that the switch has.
+    pub watch_ms: Option<u64>,
 }
 
 /// The state in which an order expects each of its keys.

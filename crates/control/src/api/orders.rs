@@ -6,8 +6,8 @@ use super::auth::Caller;
 use super::context::{Api, Tagged};
 use super::error::{ApiError, OrderErrors};
 use super::request::{
-    CommitBody, Conditions, JsonBody, KeyPath, PathParams, Tag, bounds, check_new, expected_route, hold_end,
-    key, options, route, rules, span,
+    CommitBody, Conditions, JsonBody, KeyPath, PathParams, Tag, bad_order, bounds, check_new, expected_route,
+    hold_end, key, options, route, rules, span,
 };
 use super::types::{self, Terms};
 use super::view;
@@ -17,6 +17,7 @@ use crate::service::{LongCall, UndoWhat};
 use axum::Extension;
 use axum::Json;
 use axum::extract::State;
+use engine::modules::switch::WATCH_MS;
 use switch::{Action, Expected, Key, Meta, Order, Refusal, Route};
 
 /// Routes a key to a target
@@ -104,7 +105,20 @@ pub(super) fn meta(caller: Caller, conditions: Conditions, terms: &Terms) -> Res
             .as_deref()
             .map(|text| span("confirm_within", text))
             .transpose()?,
+        watch_ms: terms.watch.as_deref().map(watch).transpose()?,
     })
+}
+
+/// Returns how long answers are counted.
+fn watch(text: &str) -> Result<u64, Refusal> {
+    let ms = span("watch", text)?;
+    if !(1..=WATCH_MS.1).contains(&ms) {
+        return Err(bad_order(
+            format!("invalid watch {text:?}: expected a time of at most an hour"),
+            "use a shorter time; what comes later is in the statistics",
+        ));
+    }
+    Ok(ms)
 }
 
 /// Begins a long call if the order waits for requests to end.

@@ -50,6 +50,8 @@ struct DurableCommit {
     commit: Commit,
     before: Arc<Table>,
     at: Instant,
+    /// How long its answers are counted, if not as long as the switch says.
+    watch_ms: Option<u64>,
 }
 
 /// Returns an order as the history is now.
@@ -154,7 +156,7 @@ impl ControlState {
             };
             // For the receipt's minute before, while the disk is waited for anyway.
             self.data_plane().collect(Box::new(|()| {}));
-            let keep = self.keep(switch, commit).instrument(trace::commit());
+            let keep = self.keep(switch, commit, order.meta.watch_ms).instrument(trace::commit());
             if let Some(kept) = keep.await? {
                 return Ok(CommitOutcome::Committed(self.publish_commit(switch, kept, gate)));
             }
@@ -167,6 +169,7 @@ impl ControlState {
         self: &Rc<ControlState>,
         switch: &Rc<SwitchState>,
         commit: Commit,
+        watch_ms: Option<u64>,
     ) -> Result<Option<DurableCommit>, Refusal> {
         let revision = switch.table().revision();
         let work = move |store: &mut dyn crate::store::StoreBackend| {
@@ -204,7 +207,7 @@ impl ControlState {
             *switch.fault.borrow_mut() = None;
         }
         self.report(switch, condition);
-        Ok(Some(DurableCommit { commit, before, at }))
+        Ok(Some(DurableCommit { commit, before, at, watch_ms }))
     }
 
     /// Publishes commits of other processes that are not applied yet. An order is planned against what the store holds:
@@ -242,7 +245,8 @@ impl ControlState {
     /// Publishes a changed default that was stored before a configuration came into force.
     pub(super) fn publish_default(self: &Rc<ControlState>, switch: &Rc<SwitchState>, changed: DefaultCommit) {
         let DefaultCommit { commit, gate, before, .. } = changed;
-        self.publish_commit(switch, DurableCommit { commit, before, at: Instant::now() }, &gate);
+        let kept = DurableCommit { commit, before, at: Instant::now(), watch_ms: None };
+        self.publish_commit(switch, kept, &gate);
     }
 
     fn publish_commit(
@@ -251,8 +255,9 @@ impl ControlState {
         kept: DurableCommit,
         gate: &[GateResult],
     ) -> Rc<CommitProgress> {
-        let DurableCommit { commit, before, at } = kept;
+        let DurableCommit { commit, before, at, watch_ms } = kept;
         let place = switch.configured();
+        let watch_ms = watch_ms.unwrap_or(place.spec().watch_ms);
         let moved: Vec<Key> = commit.moves().map(|change| change.key.clone()).collect();
         let watch = (!moved.is_empty() || commit.moved_default().is_some()).then(|| {
             Arc::new(Watch {
@@ -266,7 +271,8 @@ impl ControlState {
         if let Some(watch) = &watch {
             self.make_room(watch.changes.len());
         }
-        let horizon = watch.as_ref().map(|watch| self.open_horizon(switch, watch, commit.time_ms));
+        let horizon =
+            watch.as_ref().map(|watch| self.open_horizon(switch, watch, (commit.time_ms, watch_ms)));
         let acknowledgements = self.publish_table(switch, std::slice::from_ref(&commit), watch.clone());
         self.announce_commit(&switch.name(), &commit);
         self.end_refusals(switch, &commit);
@@ -274,7 +280,7 @@ impl ControlState {
         receipt.horizon = horizon;
         receipt.gate = gate.to_vec();
         receipt.workers_asked = self.data_plane().threads();
-        self.track(switch, receipt, at, watch, acknowledgements)
+        self.track(switch, receipt, (at, watch_ms), watch, acknowledgements)
     }
 
     /// Returns what the same order came to earlier.

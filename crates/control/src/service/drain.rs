@@ -33,17 +33,17 @@ const CALM: Duration = Duration::from_secs(5);
 const CROWD: Duration = Duration::from_millis(8);
 
 impl ControlState {
-    /// Begins to observe a commit that was just published.
+    /// Begins to observe a commit that was just published, and was durable at this time; its answers are counted for so long.
     pub(super) fn track(
         self: &Rc<ControlState>,
         switch: &Rc<SwitchState>,
         receipt: Receipt,
-        committed: Instant,
+        (committed, watch_ms): (Instant, u64),
         watch: Option<Arc<Watch>>,
         acknowledgements: mpsc::UnboundedReceiver<Acknowledgement>,
     ) -> Rc<CommitProgress> {
         let place = switch.configured();
-        let settings = (place.spec().streams, Duration::from_millis(place.spec().watch_ms));
+        let settings = (place.spec().streams, Duration::from_millis(watch_ms));
         let following = Rc::new(CommitProgress::new(switch.name(), receipt, committed, watch, settings));
         self.drains.borrow_mut().push(following.clone());
         if following.is_watching() {

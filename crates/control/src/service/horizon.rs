@@ -50,8 +50,14 @@ impl ControlState {
         self.data_plane().collector().lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Has the answers of a commit counted that is about to be published. Returns its horizon as it begins.
-    pub(super) fn open_horizon(&self, switch: &SwitchState, watch: &Arc<Watch>, time_ms: u64) -> Horizon {
+    /// Has the answers of a commit counted that is about to be published, from its time on and for so long. Returns its
+    /// horizon as it begins.
+    pub(super) fn open_horizon(
+        &self,
+        switch: &SwitchState,
+        watch: &Arc<Watch>,
+        (time_ms, watch_ms): (u64, u64),
+    ) -> Horizon {
         let (name, place) = (switch.name(), switch.configured());
         let spec = place.spec();
         let mut targets: BTreeSet<Arc<str>> = BTreeSet::new();
@@ -82,7 +88,7 @@ impl ControlState {
         self.commits.borrow_mut().push(WatchedCommit { switch: name, first, watch: watch.clone() });
         self.forget_commits();
         Horizon {
-            until_ms: time_ms + spec.watch_ms,
+            until_ms: time_ms + watch_ms,
             process: owner::own(),
             targets: targets.into_iter().map(target).collect(),
             ..Horizon::default()

@@ -98,6 +98,9 @@ fn value(dice: &mut Dice, field: &str) -> Value {
         "server" => json!(dice.one(&SERVERS)),
         "hold" => object(dice, &["max", "timeout", "max_size", "per_second"]),
         "confirm_within" | "for" | "fail_timeout" | "slow_start" => dice.one(&times).clone(),
+        // Nearly always sensible, so that enough of the orders are.
+        "watch" if dice.roll(10) > 0 => json!("1m"),
+        "watch" => json!("2h"),
         "expect_route" => dice.one(&[json!("default"), json!("green"), json!("a b")]).clone(),
         "then" => dice.one(&[json!("refuse"), json!("release"), json!("wait")]).clone(),
         // A hold waits for its drain as long as this.
@@ -144,7 +147,7 @@ async fn nothing_that_is_sent_is_answered_with_what_is_not_described() {
         .collect();
     let long = "k".repeat(60);
     let mut done = 0;
-    for _ in 0..8000 {
+    for _ in 0..11_000 {
         let (path, method, operation) = dice.one(&operations).clone();
         let fields: Vec<String> = operation["requestBody"]["content"]["application/json"]["schema"]["$ref"]
             .as_str()

@@ -40,6 +40,8 @@ pub struct Terms {
     pub dry_run: bool,
     /// The route that each key must have.
     pub expect_route: Option<String>,
+    /// How long its answers are counted.
+    pub watch: Option<String>,
 }
 
 /// Writes out an order's type with the fields of [`Terms`], because serde can either refuse unknown fields or take a
@@ -80,6 +82,10 @@ macro_rules! order {
             #[serde(default, skip_serializing_if = "Option::is_none")]
             #[schema(example = "blue")]
             pub expect_route: Option<String>,
+            /// How long the receipt counts the answers to what it moves, at most an hour; the switch's `watch=` if not said.
+            #[serde(default, skip_serializing_if = "Option::is_none")]
+            #[schema(example = "5m", pattern = "^([0-9]+(w|d|h|m|s|ms)? *)+$")]
+            pub watch: Option<String>,
         }
 
         impl $name {
@@ -94,6 +100,7 @@ macro_rules! order {
                     hold: self.hold.clone(),
                     dry_run: self.dry_run,
                     expect_route: self.expect_route.clone(),
+                    watch: self.watch.clone(),
                 }
             }
 
@@ -108,6 +115,7 @@ macro_rules! order {
                 self.hold = terms.hold;
                 self.dry_run = terms.dry_run;
                 self.expect_route = terms.expect_route;
+                self.watch = terms.watch;
                 self
             }
         }

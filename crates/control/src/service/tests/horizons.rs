@@ -73,6 +73,24 @@ async fn promise_8_later_answers_update_the_receipt_and_are_told() {
 }
 
 #[tokio::test]
+async fn promise_8_an_order_says_how_long_its_answers_are_counted() {
+    let folder = folder();
+    let (control, _) = start_watching(folder.path(), "1m");
+    let watched = Meta { watch_ms: Some(400), ..meta() };
+    let options = Options { wait: Wait::Drained, ..Options::default() };
+    let receipt = control.order("live", to(&[("a.example", "green")], watched), options).await.unwrap();
+    assert_eq!(receipt.horizon.unwrap().until_ms, receipt.time_ms + 400);
+    let deadline = tokio::time::Instant::now() + std::time::Duration::from_secs(20);
+    while horizon(&control, 1).await.state != HorizonState::Complete {
+        assert!(tokio::time::Instant::now() < deadline, "it is watched for longer");
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    let next = set(&control, "a.example", "blue").await.unwrap();
+    assert_eq!(next.horizon.unwrap().until_ms, next.time_ms + 60_000, "the switch's own time is unchanged");
+    control.stop();
+}
+
+#[tokio::test]
 async fn promise_8_an_answer_counts_for_the_commit_that_routed_it() {
     let folder = folder();
     let (control, data_plane) = start_watching(folder.path(), "1m");

@@ -150,7 +150,7 @@ pub(super) const DIRECTIVES: &[Directive] = &[
 ];
 
 /// How long answers are counted unless `watch=` says otherwise, and the longest time that it may say.
-const WATCH_MS: (u64, u64) = (300_000, 3_600_000);
+pub const WATCH_MS: (u64, u64) = (300_000, 3_600_000);
 
 /// Parses what follows the variable: `from=NAME`, `watch=TIME`.
 fn line_settings(words: &[Word]) -> Result<LineSettings, Diagnostic> {

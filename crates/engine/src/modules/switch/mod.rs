@@ -15,6 +15,7 @@ mod sticky;
 mod tests;
 
 pub use check::{Named, SwitchDraft};
+pub use directives::WATCH_MS;
 pub use gate::GateSpec;
 pub use groups::{GROUPS_NAME, groups_file};
 pub use record::{Choice, ClientPoint, Matched, SwitchRecord};
