@@ -20,6 +20,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use switch::{Code, Commit, CommitKind, Hold, HoldPhase, Key, Refusal, StoreFault};
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 
 /// The maximum number of held keys: every request is compared with each of them.
 const MAX_HELD: usize = 64;
@@ -29,6 +30,7 @@ const RECORD_TIME: Duration = Duration::from_secs(2);
 const RETRY_PAUSES: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
 
 /// Why a hold ends.
+#[derive(Clone)]
 pub(super) enum Ending {
     /// It was released.
     Released { actor: String, reason: Option<String> },
@@ -158,7 +160,8 @@ impl ControlState {
         actor: String,
         reason: Option<String>,
     ) -> Result<HoldInfo, Refusal> {
-        let (mut info, recorded) = {
+        let ending = Ending::Released { actor, reason };
+        let lifted = {
             let _reload_lock = self.reload_lock.read().await;
             switch.ensure_configured()?;
             let hold = self.routing().tables.hold(switch.configured().number, key).cloned();
@@ -168,21 +171,66 @@ impl ControlState {
                 Some(true) => Some(switch.commit_lock.lock().await),
                 _ => None,
             };
-            self.lift_hold(switch, key, per_second, Ending::Released { actor, reason })?
+            self.lift_hold(switch, key, per_second, ending.clone())
         };
-        info.recorded = matches!(tokio::time::timeout(RECORD_TIME, recorded).await, Ok(Ok(())));
-        Ok(info)
+        let (mut info, mut recorded) = match lifted {
+            // Another process may have placed one since this one looked at the store.
+            Err(refusal) if refusal.code == Code::NotHeld => {
+                let found = self.lift_unseen(switch, key, per_second, &ending).await;
+                found.ok().flatten().ok_or(refusal)?
+            }
+            lifted => lifted?,
+        };
+        let deadline = Instant::now() + RECORD_TIME;
+        loop {
+            let was_kept = tokio::time::timeout_at(deadline, recorded).await;
+            info.recorded = matches!(was_kept, Ok(Ok(_)));
+            if was_kept != Ok(Ok(false)) {
+                return Ok(info);
+            }
+            // Another process had ended that hold already, and may have placed a newer one of which this one did not know.
+            match self.lift_unseen(switch, key, per_second, &ending).await {
+                Ok(Some((_, next))) => recorded = next,
+                Ok(None) => return Ok(info),
+                Err(_) => {
+                    info.recorded = false;
+                    return Ok(info);
+                }
+            }
+        }
+    }
+
+    /// Ends the hold of a key that another process has placed, if there is one.
+    async fn lift_unseen(
+        self: &Rc<ControlState>,
+        switch: &Rc<SwitchState>,
+        key: &Key,
+        per_second: Option<u32>,
+        ending: &Ending,
+    ) -> Result<Option<(HoldInfo, oneshot::Receiver<bool>)>, StoreFault> {
+        if switch.store_path().is_none() {
+            return Ok(None);
+        }
+        self.follow_holds(switch).await?;
+        let _reload_lock = self.reload_lock.read().await;
+        let own = format!("{}/", owner::own());
+        let hold = self.routing().tables.hold(switch.configured().number, key).cloned();
+        let is_other = hold.and_then(|hold| self.holds.with(&hold, |held| !held.kept.id.starts_with(&own)));
+        if switch.removed.get() || is_other != Some(true) {
+            return Ok(None);
+        }
+        Ok(self.lift_hold(switch, key, per_second, ending.clone()).ok())
     }
 
     /// Ends a hold: the waiting requests use the published tables. Returns it as it was; the channel reports when its end is
-    /// recorded.
+    /// recorded, and whether it was kept until then.
     pub(super) fn lift_hold(
         self: &Rc<ControlState>,
         switch: &Rc<SwitchState>,
         key: &Key,
         per_second: Option<u32>,
         why: Ending,
-    ) -> Result<(HoldInfo, oneshot::Receiver<()>), Refusal> {
+    ) -> Result<(HoldInfo, oneshot::Receiver<bool>), Refusal> {
         let number = switch.configured().number;
         let hold = self.routing().tables.hold(number, key).cloned().ok_or_else(|| Refusal::not_held(key))?;
         let found = self.holds.with(&hold, |held| (held.info(&switch.name()), held.kept.clone()));
@@ -202,7 +250,7 @@ impl ControlState {
         let expired = self.announce_end(switch, &info, was_on, per_second, &why);
         if !was_on {
             let (done, recorded) = oneshot::channel();
-            let _ = done.send(());
+            let _ = done.send(true);
             return Ok((info, recorded));
         }
         switch.own_holds.end(&kept.id);
@@ -314,7 +362,7 @@ impl ControlState {
         kept: KeptHold,
         change: Change,
         occurrence: Option<Occurrence>,
-    ) -> oneshot::Receiver<()> {
+    ) -> oneshot::Receiver<bool> {
         let (done, recorded) = oneshot::channel();
         let (shared, switch) = (self.shared.clone(), switch.clone());
         tokio::task::spawn_local(async move {
@@ -327,7 +375,7 @@ impl ControlState {
                             shared.journal.append(occurrence);
                         }
                         // A receiver that has gone does not wait for it.
-                        let _ = done.send(());
+                        let _ = done.send(was_made);
                         return;
                     }
                     Err(fault) => {

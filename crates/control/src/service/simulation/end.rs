@@ -39,7 +39,9 @@ pub(super) async fn wait_and_see(world: &Rc<World>, seeded: &mut Seeded) {
     // The longest time to confirm, and the longest pause between two tries of going back.
     sleep(Duration::from_secs(12 + 31)).await;
     (0..2).for_each(|side| sides::set(side, true));
-    sleep(WindowTimes::default().retry + Duration::from_secs(2)).await;
+    // Workers that are stuck take over late what is published last.
+    let late_s = if world.shared.stuck { 60 } else { 2 };
+    sleep(WindowTimes::default().retry + Duration::from_secs(late_s)).await;
     check_processes(world);
     let mut disk = world.shared.disk.lock().unwrap();
     let loaded = disk.store.load().unwrap();
