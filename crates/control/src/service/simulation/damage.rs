@@ -42,6 +42,7 @@ fn simulation_damage() {
         invariants: &[
             "start-never-fails",
             "never-earlier-in-silence",
+            "damage-is-said",
             "damaged-takes-no-orders",
             "untrusted-says-so",
         ],
@@ -59,6 +60,8 @@ struct Process {
     /// Everything that runs in it.
     tasks: LocalSet,
     folder: PathBuf,
+    /// Its start has found damage.
+    is_damaged: bool,
 }
 
 fn routes(table: &Table) -> Routes {
@@ -70,12 +73,16 @@ async fn live(mut seeded: Seeded) {
     let folder = tempfile::tempdir().unwrap();
     let next = |number: usize| folder.path().join(number.to_string());
     fs::create_dir_all(next(0).join("state")).unwrap();
-    let is_second = seeded.chance(40);
+    let which = match seeded.below(10) {
+        0..4 => Which::Second,
+        4..8 => Which::Store,
+        _ => Which::Both,
+    };
     // The routes of each revision.
     let mut acknowledged = vec![Routes::new()];
     let mut process = begin(next(0));
     for number in 1..=seeded.within(8..=20) as usize {
-        let is_said = look(&process, &acknowledged).await;
+        let Some(is_said) = look(&process, &acknowledged, which).await else { return };
         match seeded.below(10) {
             0..5 => {
                 let (key, to) = (*seeded.one_of(&KEYS), *seeded.one_of(&["blue", "green", "green=1 blue=9"]));
@@ -90,19 +97,19 @@ async fn live(mut seeded: Seeded) {
             }
             5 => within(&process, sleep(Duration::from_secs(seeded.within(1..=20)))).await,
             6 => idle(&process).await,
-            7 | 8 => hurt(&mut seeded, &process.folder.join("state"), is_second),
+            7 | 8 => hurt(&mut seeded, &process.folder.join("state"), which),
             _ => {
                 tell!("the process dies");
                 copy(&process.folder, &next(number));
                 drop(process);
                 if seeded.chance(50) {
-                    hurt(&mut seeded, &next(number).join("state"), is_second);
+                    hurt(&mut seeded, &next(number).join("state"), which);
                 }
                 process = begin(next(number));
             }
         }
     }
-    look(&process, &acknowledged).await;
+    look(&process, &acknowledged, which).await;
 }
 
 /// Does the work of `ControlHandle::start`, without a thread.
@@ -116,6 +123,7 @@ fn begin(folder: PathBuf) -> Process {
     let position = damage::load(&mut store);
     holds!("start-never-fails", position.is_ok(), "there is no table to serve");
     let position = position.unwrap();
+    let is_damaged = condition.damage.is_some();
     let is_there = condition.damage.is_none() || store.load().is_ok();
     tell!("a process begins: damaged {}, revision {}", condition.damage.is_some(), position.table.revision());
     holds!(
@@ -147,21 +155,26 @@ fn begin(folder: PathBuf) -> Process {
         }
     });
     drop(inside);
-    Process { control, tasks, folder }
+    Process { control, tasks, folder, is_damaged }
 }
 
 async fn within<T>(process: &Process, work: impl Future<Output = T>) -> T {
     process.tasks.run_until(work).await
 }
 
-/// Holds what a process serves against what was acknowledged. Returns true if it says that something is wrong.
-async fn look(process: &Process, acknowledged: &[Routes]) -> bool {
+/// Holds what a process serves against what was acknowledged. Returns whether it says that something is wrong; `None` if
+/// both files end alike too early, which looks like an earlier time.
+async fn look(process: &Process, acknowledged: &[Routes], which: Which) -> Option<bool> {
     let control = &process.control;
     let (info, table) =
         within(process, async { (control.show("live").await, control.table("live").await) }).await;
     let (is_said, table) = (info.unwrap().store_fault.is_some(), table.unwrap());
     let (revision, served) = (table.revision() as usize, routes(&table));
+    holds!("damage-is-said", is_said || !process.is_damaged, "what the start found is not said");
     let is_newest = revision + 1 == acknowledged.len();
+    if which == Which::Both && !is_newest && !is_said {
+        return None;
+    }
     holds!(
         "never-earlier-in-silence",
         is_newest || is_said,
@@ -174,7 +187,7 @@ async fn look(process: &Process, acknowledged: &[Routes]) -> bool {
         is_one || !table.is_trusted(),
         "revision {revision} is not what was committed"
     );
-    is_said
+    Some(is_said)
 }
 
 /// Gives an order. Returns true if it was acknowledged.
@@ -210,8 +223,17 @@ fn copy(from: &Path, to: &Path) {
     }
 }
 
+/// Which files are damaged in a world.
+#[derive(Clone, Copy, PartialEq)]
+enum Which {
+    Store,
+    Second,
+    Both,
+}
+
 /// Damages a file in place.
-fn hurt(seeded: &mut Seeded, folder: &Path, is_second: bool) {
+fn hurt(seeded: &mut Seeded, folder: &Path, which: Which) {
+    let is_second = which == Which::Second || which == Which::Both && seeded.chance(50);
     let name = if is_second { FILES[2] } else { FILES[seeded.below(2)] };
     let (what, at, bit) = (seeded.below(4), seeded.within(0..=u64::MAX / 2), seeded.below(8));
     tell!("{name} is damaged: {what}");
