@@ -4,7 +4,7 @@
 
 use crate::client::Call;
 use crate::error::{Code, Error, say, say_json};
-use crate::format::{Table, count, micros_if, rate, share};
+use crate::format::{Table, clock, count, micros_if, rate, share};
 use crate::list;
 use crate::session::Session;
 use clap::{Args, ValueEnum};
@@ -65,6 +65,23 @@ pub(crate) fn call(window: Window) -> Call {
     Call::get(format!("/v1/status?window={}", window.name()))
 }
 
+/// Returns a line for each server that its health checks take out: since when, and what they found last.
+fn ill_servers(status: &types::Status) -> String {
+    let mut text = String::new();
+    for group in &status.groups {
+        for server in &group.servers {
+            for check in server.checks.iter().filter(|check| check.state != "up") {
+                let since = server.since_ms.map(|since_ms| format!(" since {}", clock(since_ms)));
+                let since = since.unwrap_or_default();
+                let found = check.last.as_ref().map_or("not asked yet", |last| &*last.reason);
+                let (name, address, state) = (&group.name, &server.address, &check.state);
+                text.push_str(&format!("{name} {address} {state}{since}: {}: {found}\n", check.check));
+            }
+        }
+    }
+    text
+}
+
 /// Returns the screen, for 80 columns unless names are long, with all switches or the one named.
 pub(crate) fn screen(status: &types::Status, switch: Option<&str>) -> String {
     let is_meant = |name: &str| switch.is_none_or(|switch| switch == name);
@@ -79,7 +96,8 @@ pub(crate) fn screen(status: &types::Status, switch: Option<&str>) -> String {
     );
     let mut table = table("upstream");
     for group in &status.groups {
-        table.row([group.name.clone(), String::new()].into_iter().chain(cells(&group.traffic)));
+        let state = if group.state == "healthy" { String::new() } else { group.state.clone() };
+        table.row([group.name.clone(), state].into_iter().chain(cells(&group.traffic)));
         for server in &group.servers {
             let state =
                 if server.backup { format!("{}, backup", server.state) } else { server.state.clone() };
@@ -89,6 +107,7 @@ pub(crate) fn screen(status: &types::Status, switch: Option<&str>) -> String {
     if !table.is_empty() {
         text.push_str(&table.text());
     }
+    text.push_str(&ill_servers(status));
     let mut keys = status.keys.iter().filter(|key| is_meant(&key.switch)).peekable();
     if keys.peek().is_some() {
         let several = status.switches.len() > 1;

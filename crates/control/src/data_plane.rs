@@ -9,6 +9,7 @@ use statistics::Answers;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 use switch::{Key, Shape, Table};
+use upstream::health::Health;
 
 /// Delivers an answer, from any thread. It is called more than once where the method says so.
 pub type Reply<T> = Box<dyn Fn(T) + Send + Sync>;
@@ -185,16 +186,20 @@ pub struct PeerState {
     pub draining: bool,
     /// It was removed from the group, and requests are still in flight there.
     pub departed: bool,
+    /// Its state as its health checks have it.
+    pub health: Health,
 }
 
 impl PeerState {
     /// Returns it in the words of the statistics.
     pub fn state(&self) -> statistics::PeerState {
-        match (self.down, self.draining, self.failed) {
-            (true, ..) => statistics::PeerState::Down,
-            (false, true, _) => statistics::PeerState::Draining,
-            (false, false, true) => statistics::PeerState::Failed,
-            (false, false, false) => statistics::PeerState::Up,
+        match self.health {
+            _ if self.down => statistics::PeerState::Down,
+            _ if self.draining => statistics::PeerState::Draining,
+            Health::Unhealthy => statistics::PeerState::Unhealthy,
+            Health::Checking => statistics::PeerState::Checking,
+            Health::Healthy if self.failed => statistics::PeerState::Failed,
+            Health::Healthy => statistics::PeerState::Up,
         }
     }
 }

@@ -37,6 +37,6 @@ pub use options::{CommitRef, HoldOptions, HoldOrder, HoldStreams, Options, PastM
 pub use receipt::Receipt;
 pub use service::{
     ControlHandle, Declarations, Declared, FileDefault, PreparedReload, StoreCheck, StoredReload, UndoWhat,
-    WindowTimes, check_groups, check_stores, peer_state,
+    WindowTimes, check_groups, check_stores,
 };
 pub use setup::{Log, Setup};

@@ -211,6 +211,7 @@ impl DataPlane for FakeDataPlane {
                     down: false,
                     draining: false,
                     departed: false,
+                    health: Default::default(),
                 }],
             };
             let busy = |(group, address, connections): &(&'static str, &'static str, u32)| GroupState {
@@ -224,6 +225,7 @@ impl DataPlane for FakeDataPlane {
                     down: false,
                     draining: false,
                     departed: false,
+                    health: Default::default(),
                 }],
             };
             reply(workers.failed.iter().map(state).chain(workers.busy.iter().map(busy)).collect());

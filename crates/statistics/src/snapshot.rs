@@ -86,6 +86,10 @@ pub enum GroupCondition {
 }
 
 impl GroupCondition {
+    /// All of them.
+    pub(crate) const ALL: [GroupCondition; 3] =
+        [GroupCondition::Healthy, GroupCondition::Degraded, GroupCondition::Down];
+
     /// Returns the condition of a group with servers in these states.
     pub fn of(states: impl Iterator<Item = PeerState>) -> GroupCondition {
         let (mut up, mut out) = (0, 0);
@@ -160,6 +164,15 @@ pub(crate) type PeersNow<'a> =
     hashbrown::HashMap<(&'a str, &'a str), (PeerState, u64), foldhash::fast::RandomState>;
 
 impl Snapshot {
+    /// Returns the conditions of the groups, by name.
+    pub fn conditions(&self) -> std::collections::BTreeMap<&str, GroupCondition> {
+        let mut states: std::collections::BTreeMap<&str, Vec<PeerState>> = std::collections::BTreeMap::new();
+        for ((group, _), (state, _)) in self.peers_now() {
+            states.entry(group).or_default().push(state);
+        }
+        states.into_iter().map(|(group, states)| (group, GroupCondition::of(states.into_iter()))).collect()
+    }
+
     /// Returns the servers, to look up.
     pub(crate) fn peers_now(&self) -> PeersNow<'_> {
         let mut peers = PeersNow::default();
@@ -169,5 +182,27 @@ impl Snapshot {
             entry.1 += now.connections;
         }
         peers
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn condition_of_a_group_follows_its_servers() {
+        use PeerState::{Checking, Down, Failed, Unhealthy, Up};
+        for (states, condition) in [
+            (&[Up, Up][..], GroupCondition::Healthy),
+            (&[Up, Down], GroupCondition::Healthy),
+            (&[Up, Failed], GroupCondition::Degraded),
+            (&[Up, Unhealthy], GroupCondition::Degraded),
+            (&[Up, Checking], GroupCondition::Degraded),
+            (&[Unhealthy, Failed], GroupCondition::Down),
+            (&[Down], GroupCondition::Down),
+            (&[], GroupCondition::Down),
+        ] {
+            assert_eq!(GroupCondition::of(states.iter().copied()), condition, "{states:?}");
+        }
     }
 }

@@ -14,6 +14,7 @@ use axum::http::{HeaderMap, header};
 use axum::response::{IntoResponse, Response};
 use engine::Config;
 use engine::modules::ssl::CertificateExpiry;
+use prober::Prober;
 use serde::Deserialize;
 use statistics::compare::{Compared, Difference, compare as compared};
 use statistics::render::{Exposition, metrics as rendered};
@@ -25,6 +26,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, PoisonError};
 use switch::{Code, Refusal};
 use upstream::PeerSpec;
+use upstream::health::{CheckView, ServerView};
 use utoipa::IntoParams;
 
 /// The number of busiest keys in the status.
@@ -83,7 +85,7 @@ pub(super) async fn status(
         certificates: certificates(&snapshot),
         window: window.name().into(),
         span_ms: summary.span_ms,
-        groups: groups(&control.config(), &summary, &snapshot),
+        groups: groups(&control.config(), &summary, &snapshot, control.data_plane().prober()),
         switches: switches.into_iter().map(view::switch).collect(),
         keys: keys.into_iter().map(|(switch, key)| key_traffic(&summary, switch, key)).collect(),
     }))
@@ -241,19 +243,23 @@ fn specs(config: &Config) -> HashMap<(&str, String), &PeerSpec> {
         .collect()
 }
 
-fn groups(config: &Config, summary: &Summary, snapshot: &Snapshot) -> Vec<Group> {
-    let specs = specs(config);
+fn groups(config: &Config, summary: &Summary, snapshot: &Snapshot, prober: &Prober) -> Vec<Group> {
+    let (specs, conditions) = (specs(config), snapshot.conditions());
     let mut states: HashMap<(&str, &str), PeerState> = HashMap::new();
     for now in &snapshot.peers {
         let state = states.entry((&*now.group, &*now.peer)).or_insert(now.state);
         *state = now.state.max(*state);
     }
     let server = |group: &str, peer: &PeerSummary| {
+        let entry = prober.health().find(group).and_then(|entries| entries.named(&peer.name));
+        let health = entry.map(|entry| entry.view());
         let spec = specs.get(&(group, peer.name.to_string()));
         let state = states.get(&(group, &*peer.name)).copied().unwrap_or(PeerState::Up);
         Peer {
             address: peer.name.to_string(),
             state: state.name().into(),
+            since_ms: health.as_ref().and_then(|view| at_epoch(view.since_ms, prober)),
+            checks: health.map_or_else(Vec::new, |view| checks(view, prober)),
             backup: spec.is_some_and(|spec| spec.backup),
             weight: spec.map_or(1, |spec| u64::from(spec.weight)),
             traffic: traffic(summary, &peer.totals, &peer.window, Some(peer.in_flight)),
@@ -261,6 +267,7 @@ fn groups(config: &Config, summary: &Summary, snapshot: &Snapshot) -> Vec<Group>
     };
     let group = |group: &GroupSummary| Group {
         name: group.name.to_string(),
+        state: conditions.get(&*group.name).map_or("", |condition| condition.name()).into(),
         traffic: traffic(summary, &group.totals, &group.window, Some(group.in_flight)),
         servers: group
             .peers
@@ -270,6 +277,25 @@ fn groups(config: &Config, summary: &Summary, snapshot: &Snapshot) -> Vec<Group>
             .collect(),
     };
     summary.groups.iter().filter(|group| group.configured).map(group).collect()
+}
+
+/// Returns a time of the entries of health checks in milliseconds since 1970; none of the beginning.
+fn at_epoch(ms: u64, prober: &Prober) -> Option<u64> {
+    (ms > 0).then(|| now_ms().saturating_sub(prober.now_ms().saturating_sub(ms)))
+}
+
+fn checks(view: ServerView, prober: &Prober) -> Vec<types::HealthCheck> {
+    let check = |known: CheckView| types::HealthCheck {
+        check: known.check.to_string(),
+        state: known.progress.health().name().into(),
+        last: known.last.map(|last| types::LastHealthCheck {
+            at_ms: at_epoch(last.at_ms, prober).unwrap_or_else(now_ms),
+            took_us: last.took_us,
+            passed: last.passed,
+            reason: last.reason.to_string(),
+        }),
+    };
+    view.checks.into_iter().map(check).collect()
 }
 
 fn key_traffic(summary: &Summary, switch: &str, key: &KeySummary) -> KeyTraffic {

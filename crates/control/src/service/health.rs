@@ -1,6 +1,6 @@
 //! What health checks find out, for people: the log, and events of the switches that it concerns.
 //!
-//! Owns: the words, and the states of servers and groups as everything shows them. Must never: judge a check.
+//! Owns: the words. Must never: judge a check.
 
 use super::ControlHandle;
 use crate::event::EventKind;
@@ -10,26 +10,22 @@ use prober::HealthReport;
 use statistics::{GroupCondition, PeerState};
 use std::sync::Arc;
 use upstream::PeerSpec;
-use upstream::health::{GroupHealth, Health, HealthTable};
-
-/// Returns the state of a server: `failed` says that a thread skips it because of `max_fails`.
-pub fn peer_state(spec: &PeerSpec, health: Option<&GroupHealth>, failed: bool) -> PeerState {
-    if spec.down {
-        return PeerState::Down;
-    }
-    match health.and_then(|group| group.known(spec)).map_or(Health::Healthy, |server| server.health()) {
-        Health::Unhealthy => PeerState::Unhealthy,
-        Health::Checking => PeerState::Checking,
-        Health::Healthy if failed => PeerState::Failed,
-        Health::Healthy => PeerState::Up,
-    }
-}
+use upstream::health::{Health, HealthTable};
 
 /// Returns the condition of a group as its checks have it.
 fn condition(config: &Config, health: &HealthTable, group: &str) -> GroupCondition {
     let entry = config.groups.iter().find(|entry| *entry.spec.name == *group);
     let (peers, entries) = (entry.map_or(&[][..], |entry| &entry.spec.peers), health.find(group));
-    GroupCondition::of(peers.iter().map(|peer| peer_state(peer, entries.as_deref(), false)))
+    let state = |peer: &PeerSpec| {
+        let known = entries.as_ref().and_then(|entries| entries.known(peer));
+        match known.map_or(Health::Healthy, |server| server.health()) {
+            _ if peer.down => PeerState::Down,
+            Health::Healthy => PeerState::Up,
+            Health::Checking => PeerState::Checking,
+            Health::Unhealthy => PeerState::Unhealthy,
+        }
+    };
+    GroupCondition::of(peers.iter().map(state))
 }
 
 impl ControlHandle {

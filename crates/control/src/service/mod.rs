@@ -52,7 +52,6 @@ pub use admission::{Declarations, Declared, StoreCheck, check_groups, check_stor
 pub(crate) use clock::now_ms;
 pub use default::FileDefault;
 pub use handle::ControlHandle;
-pub use health::peer_state;
 pub(crate) use long_calls::LongCall;
 pub use reload_handle::{PreparedReload, StoredReload};
 #[cfg(test)]

@@ -304,6 +304,7 @@ impl ThreadGroup {
                 down: spec.down,
                 draining: spec.drain,
                 departed,
+                health: peer.health().map_or_else(Default::default, |entry| entry.health()),
             }
         };
         self.with(|group| {

@@ -140,7 +140,13 @@ pub(super) const PEER_UP: MetricDef = metric(
     "pointsman_upstream_peer_up",
     MetricKind::Gauge,
     "",
-    "Whether requests go to a server: 0 if it is down or failed too often.",
+    "Whether requests go to a server: 0 if it is down, failed too often, or is not healthy as its health checks have it.",
+);
+pub(super) const UPSTREAM_STATE: MetricDef = metric(
+    "pointsman_upstream_state",
+    MetricKind::Gauge,
+    "",
+    "Whether an upstream is healthy, degraded (a server gets no requests) or down (none does): 1 for the state that it has.",
 );
 pub(super) const PEER_CONNECTIONS: MetricDef = metric(
     "pointsman_upstream_peer_connections",
@@ -237,6 +243,7 @@ pub(super) const METRIC_DEFS: &[MetricDef] = &[
     PEER_SENT,
     PEER_RESPONSE,
     PEER_IN_FLIGHT,
+    UPSTREAM_STATE,
     PEER_UP,
     PEER_CONNECTIONS,
     SWITCH_REVISION,

@@ -16,7 +16,7 @@ use std::fmt::Write;
 use super::metric_defs::*;
 use super::readable_key;
 use crate::counters::{CLASSES, Failure};
-use crate::{Counters, Histogram, PeerState, Snapshot, Summary};
+use crate::{Counters, GroupCondition, Histogram, PeerState, Snapshot, Summary};
 
 /// The text form.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -171,6 +171,13 @@ fn peers(summary: &Summary, writer: &mut Writer) {
 fn peers_now(snapshot: &Snapshot, writer: &mut Writer) {
     let mut peers: Vec<_> = snapshot.peers_now().into_iter().collect();
     peers.sort_unstable();
+    writer.begin(UPSTREAM_STATE);
+    for (upstream, condition) in snapshot.conditions() {
+        for state in GroupCondition::ALL {
+            let labels = [("upstream", upstream), ("state", state.name())];
+            writer.value(&labels, u64::from(state == condition));
+        }
+    }
     writer.begin(PEER_UP);
     for &((upstream, peer), (state, _)) in &peers {
         writer.value(&[("upstream", upstream), ("peer", peer)], u64::from(state == PeerState::Up));

@@ -185,6 +185,12 @@ impl GroupHealth {
         lock(&self.inner).servers.get(&(spec.name.clone(), spec.address.clone())).cloned()
     }
 
+    /// Returns the entry of a server by its name as written; of one that has several addresses, of one of them.
+    pub fn named(&self, name: &str) -> Option<Arc<ServerHealth>> {
+        let inner = lock(&self.inner);
+        inner.servers.iter().find(|((known, _), _)| known == name).map(|(_, server)| Arc::clone(server))
+    }
+
     /// Returns the entries of all servers that a peer refers to, in any order, and forgets the others.
     pub fn servers(&self) -> Vec<Arc<ServerHealth>> {
         let mut inner = lock(&self.inner);

@@ -36,8 +36,8 @@ pub use server::{
     ServerSettings, ServersOrder,
 };
 pub use status::{
-    Certificate, Comparison, Connections, Group, Judged, KeyTraffic, Latency, Peer, Side, Status, Traffic,
-    Verdict,
+    Certificate, Comparison, Connections, Group, HealthCheck, Judged, KeyTraffic, LastHealthCheck, Latency,
+    Peer, Side, Status, Traffic, Verdict,
 };
 pub use table::{
     Draining, Hold, HoldState, Key, KeyEntry, KeyPage, Overdue, Pending, StoreFault, Switch, Switches,

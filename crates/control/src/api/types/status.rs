@@ -137,6 +137,10 @@ pub struct Latency {
 pub struct Group {
     /// Its name.
     pub name: String,
+    /// `healthy`, `degraded` (a server gets no requests) or `down` (none does); servers that are `down` in the configuration
+    /// do not count.
+    #[serde(default)]
+    pub state: String,
     /// Its traffic.
     pub traffic: Traffic,
     /// Its servers.
@@ -148,14 +152,46 @@ pub struct Group {
 pub struct Peer {
     /// Its address, as in the configuration.
     pub address: String,
-    /// `up`, `down` (in the configuration), or `failed` (`max_fails` failures, for at least one worker).
+    /// `up`, `down` (in the configuration), `failed` (`max_fails` failures, for at least one worker), `unhealthy` (its health
+    /// checks failed) or `checking` (its first health check has not passed yet).
     pub state: String,
+    /// Since when its health checks have it so, in milliseconds since 1970; absent if that has never changed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since_ms: Option<u64>,
+    /// Its health checks.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub checks: Vec<HealthCheck>,
     /// True if it is used only when no other server is available.
     pub backup: bool,
     /// Its weight.
     pub weight: u64,
     /// Its traffic.
     pub traffic: Traffic,
+}
+
+/// A health check of a server.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct HealthCheck {
+    /// What it asks: `GET /health`.
+    pub check: String,
+    /// `up`, `checking` or `unhealthy`, by this check alone.
+    pub state: String,
+    /// Its last result.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last: Option<LastHealthCheck>,
+}
+
+/// The last result of a health check.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct LastHealthCheck {
+    /// When it ended, in milliseconds since 1970.
+    pub at_ms: u64,
+    /// How long it took, in microseconds.
+    pub took_us: u64,
+    /// True if it passed.
+    pub passed: bool,
+    /// What it found: `answered 200`, `connection refused`.
+    pub reason: String,
 }
 
 /// A comparison of two groups in the same window.
