@@ -276,7 +276,7 @@ impl GroupTallies {
                 None => free.push(index as u32),
             }
         }
-        let mut place_of = |name: &Arc<str>| {
+        let place_of = |name: &Arc<str>| {
             *known.entry(Arc::clone(name)).or_insert_with(|| match free.pop() {
                 Some(index) => {
                     self.peers[index as usize] = Some(Arc::clone(name));
@@ -289,7 +289,7 @@ impl GroupTallies {
                 }
             })
         };
-        (names.iter().map(|name| place_of(name)).collect(), dropped)
+        (names.iter().map(place_of).collect(), dropped)
     }
 }
 

@@ -33,7 +33,8 @@ fn picks(group: &mut Group, now_ms: u64, count: usize) -> Vec<usize> {
         let input = PickInput { key: &key, client: Some([10, 0, (number % 200) as u8, 1].into()) };
         let lease = group.pick(now_ms, &input, &mut Tried::default(), &mut || random.next()).expect("a peer");
         let name = &group.peer(&lease).spec().name;
-        picked[group.peers().iter().position(|peer| peer.spec().name == *name).unwrap()] += 1;
+        picked[group.peers().iter().position(|peer| peer.spec().name == *name).expect("one of its peers")] +=
+            1;
         group.finish(lease, TryOutcome::Success, now_ms);
     }
     picked
