@@ -1,13 +1,14 @@
-//! The servers of groups: docs/servers.md as it is written.
+//! The servers of groups: changed under traffic, found again after a crash, and docs/servers.md as it is written.
 
 use super::*;
 use std::net::{TcpListener, TcpStream};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-/// A server on loopback that answers each request with its name.
+/// A server on loopback that answers each request with its name, and counts them.
 struct Origin {
     address: String,
+    asked: Arc<AtomicUsize>,
     stopped: Arc<AtomicBool>,
 }
 
@@ -15,18 +16,22 @@ impl Origin {
     fn start(name: &'static str) -> Origin {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap().to_string();
-        let stopped = Arc::new(AtomicBool::new(false));
-        let origin = Origin { address, stopped: stopped.clone() };
+        let (asked, stopped) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicBool::new(false)));
+        let origin = Origin { address, asked: asked.clone(), stopped: stopped.clone() };
         std::thread::spawn(move || {
             for stream in listener.incoming() {
-                let Ok(stream) = stream else { continue };
+                let (Ok(stream), asked) = (stream, asked.clone()) else { continue };
                 if stopped.load(Ordering::Relaxed) {
                     return;
                 }
-                std::thread::spawn(move || serve(stream, name));
+                std::thread::spawn(move || serve(stream, name, &asked));
             }
         });
         origin
+    }
+
+    fn asked(&self) -> usize {
+        self.asked.load(Ordering::Relaxed)
     }
 }
 
@@ -39,7 +44,7 @@ impl Drop for Origin {
 }
 
 /// Answers requests on a connection until it ends.
-fn serve(mut stream: TcpStream, name: &str) {
+fn serve(mut stream: TcpStream, name: &str, asked: &AtomicUsize) {
     let (mut head, mut bytes) = (Vec::new(), [0; 1024]);
     loop {
         match stream.read(&mut bytes) {
@@ -48,11 +53,124 @@ fn serve(mut stream: TcpStream, name: &str) {
         }
         if head.ends_with(b"\r\n\r\n") {
             head.clear();
+            asked.fetch_add(1, Ordering::Relaxed);
             let answer = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{name}", name.len());
             if stream.write_all(answer.as_bytes()).is_err() {
                 return;
             }
         }
+    }
+}
+
+/// A server with a group `pool` of these servers, below `/` of the host `pool`.
+fn with_pool(servers: &[&Origin]) -> Server {
+    let lines: String = servers.iter().map(|one| format!("server {};", one.address)).collect();
+    let beside = format!(
+        "upstream pool {{ keepalive 8; {lines} }} upstream empty {{ }}
+         server {{ listen unix:{{folder}}/pool; location / {{ proxy_pass http://pool; }}
+                   location /empty {{ proxy_pass http://empty; }} }}"
+    );
+    Server::start("", &beside)
+}
+
+impl Server {
+    /// A request to the pool, and the body of its answer.
+    fn ask_pool(&self, path: &str) -> (String, String) {
+        let mut stream = bounded(UnixStream::connect(self.path("pool")).unwrap());
+        let request = format!("GET {path} HTTP/1.1\r\nHost: pool\r\nConnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).unwrap();
+        let mut text = String::new();
+        stream.read_to_string(&mut text).unwrap();
+        let (head, body) = text.split_once("\r\n\r\n").unwrap_or((&text, ""));
+        (head.lines().next().unwrap_or_default().to_owned(), body.to_owned())
+    }
+}
+
+#[test]
+fn servers_come_and_go_under_traffic_without_a_failed_request() {
+    let (one, two, three) = (Origin::start("one"), Origin::start("two"), Origin::start("three"));
+    let server = Arc::new(with_pool(&[&one]));
+    let (stop, done) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+    let clients: Vec<_> = (0..4)
+        .map(|_| {
+            let (server, stop, done) = (server.clone(), stop.clone(), done.clone());
+            std::thread::spawn(move || {
+                while !stop.load(Ordering::Relaxed) {
+                    let (status, body) = server.ask_pool("/");
+                    assert_eq!(status, "HTTP/1.1 200 OK", "{body}");
+                    done.fetch_add(1, Ordering::Relaxed);
+                }
+            })
+        })
+        .collect();
+    let more = |count: usize| {
+        let from = done.load(Ordering::Relaxed);
+        server.until("more answers", || done.load(Ordering::Relaxed) >= from + count);
+    };
+    let pool = |words: &[&str]| server.say(&[&["server", "pool"], words].concat()).done();
+    more(10);
+    pool(&["add", &two.address, "weight=3", "--gate"]);
+    server.until("the second gets requests", || two.asked() > 0);
+    pool(&["add", &three.address]);
+    server.until("the third gets requests", || three.asked() > 0);
+    pool(&["drain", &one.address, "--wait", "drained"]);
+    let (drained, before) = (one.asked(), two.asked());
+    more(40);
+    assert_eq!(one.asked(), drained, "no request after the acknowledgement");
+    assert!(two.asked() > before);
+    pool(&["remove", &one.address, &two.address]);
+    let gone = two.asked();
+    more(20);
+    // What had been sent there before is all there is.
+    assert!(two.asked() <= gone + 4, "{} {gone}", two.asked());
+    let refused = server.say(&["server", "pool", "down", &three.address]);
+    assert_eq!(refused.code, 1, "{}", refused.out);
+    assert!(refused.err.contains("group \"pool\" would have no server for new requests"), "{}", refused.err);
+    stop.store(true, Ordering::Relaxed);
+    clients.into_iter().for_each(|client| client.join().unwrap());
+    let list = server.say(&["server", "pool"]).done();
+    assert!(list.contains(&format!("{} was removed by", one.address)), "{list}");
+}
+
+#[test]
+fn an_empty_group_is_filled_and_a_killed_worker_comes_back_with_its_servers() {
+    let (one, two) = (Origin::start("one"), Origin::start("two"));
+    let server = with_pool(&[&one]);
+    assert_eq!(server.ask_pool("/empty").0, "HTTP/1.1 502 Bad Gateway");
+    server.say(&["server", "empty", "add", &two.address, "-m", "the first"]).done();
+    assert_eq!(server.ask_pool("/empty").1, "two");
+    server.say(&["server", "pool", "--from", "/dev/null"]).done_or_refused();
+    let changes = server.path("changes");
+    std::fs::write(&changes, format!("add {} weight=5\nremove {}\n", two.address, one.address)).unwrap();
+    let dry = server.say(&["server", "pool", "--from", changes.to_str().unwrap(), "-n"]).done();
+    assert!(dry.contains("groups: would change"), "{dry}");
+    server.say(&["server", "pool", "--from", changes.to_str().unwrap()]).done();
+    for _ in 0..2 {
+        let pid = server.say(&["status", "--json"]).json()["pid"].to_string();
+        assert!(Command::new("kill").args(["-KILL", &pid]).status().unwrap().success());
+        server.until("another worker", || {
+            let said = server.say(&["status", "--json"]);
+            said.code == 0 && said.json()["pid"].to_string() != pid
+        });
+        // The first request finds the servers that were acknowledged last.
+        for _ in 0..4 {
+            assert_eq!((server.ask_pool("/").1, server.ask_pool("/empty").1), ("two".into(), "two".into()));
+        }
+    }
+    // A reload merges anew.
+    server.say(&["reload"]).done();
+    assert_eq!(server.ask_pool("/").1, "two");
+    let history = server.say(&["history", "--switch", "groups"]).done();
+    assert!(history.contains(&format!("pool: {} removed", one.address)), "{history}");
+    let undone = server.say(&["undo", "--switch", "groups", "--commit", "2"]).done();
+    assert!(undone.contains("groups: revision 3"), "{undone}");
+    assert_eq!(server.ask_pool("/").1, "one");
+}
+
+impl Said {
+    /// Fails if the verb neither succeeded nor was refused.
+    fn done_or_refused(self) {
+        assert!(self.code <= 2, "{}{}", self.out, self.err);
     }
 }
 
