@@ -282,7 +282,7 @@ fn ask(world: &mut World) {
     let World { config, host, exchange, out } = world;
     let env = &mut Env { config, host };
     let Ok(plan) = proxy::plan(exchange, env) else { panic!("the group is known") };
-    assert_eq!(proxy::request_head(exchange, env, &plan, out), Ok(()));
+    assert!(proxy::request_head(exchange, env, &plan, out).is_ok());
     proxy::upstream_url(exchange, &plan, "10.0.0.1:8080");
 }
 

@@ -6,14 +6,16 @@
 use bstr::ByteSlice;
 use control::{Acknowledgement, DataPlane, GroupState, Reply, Watch, WatchReport};
 use control::{ApiAnswer, ApiCall, ControlHandle, FileDefault, Origin, Setup, WindowTimes};
+use engine::Routing;
 use engine::host::Counters;
+use prober::Prober;
 use serde_json::Value;
 use std::net::TcpListener;
 use std::pin::Pin;
 use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, LazyLock, Mutex};
 use std::time::{Duration, Instant};
-use switch::{Code, Filter, Tables};
+use switch::{Code, Filter};
 
 /// The most calls that are made of an input.
 const MOST: usize = 6;
@@ -52,7 +54,10 @@ pub(crate) fn check(data: &[u8]) {
         window_times: WindowTimes::default(),
         config: CONFIG.clone(),
         listener: None,
-        data_plane: Arc::new(Workers { collector: Mutex::new(collector()) }),
+        data_plane: Arc::new(Workers {
+            collector: Mutex::new(collector()),
+            prober: Prober::new(Instant::now()),
+        }),
         clock_ms: Arc::new(move || began.elapsed().as_millis() as u64),
         log: Arc::new(|_, _| {}),
     })
@@ -225,6 +230,8 @@ fn collector() -> statistics::Collector {
 /// A worker thread that carries out commands at once, and has no requests.
 struct Workers {
     collector: Mutex<statistics::Collector>,
+    /// Never asked.
+    prober: Prober,
 }
 
 fn idle() -> WatchReport {
@@ -232,7 +239,7 @@ fn idle() -> WatchReport {
 }
 
 impl DataPlane for Workers {
-    fn publish(&self, _: Arc<Tables>, _: Option<Arc<Watch>>, acknowledged: Reply<Acknowledgement>) {
+    fn publish(&self, _: Arc<Routing>, _: Option<Arc<Watch>>, acknowledged: Reply<Acknowledgement>) {
         acknowledged(Acknowledgement { worker: 0, at: Instant::now(), in_flight_old: 0 });
     }
     fn watched(&self, _: u64, reply: Reply<WatchReport>) {
@@ -252,6 +259,9 @@ impl DataPlane for Workers {
     }
     fn collector(&self) -> &Mutex<statistics::Collector> {
         &self.collector
+    }
+    fn prober(&self) -> &Prober {
+        &self.prober
     }
     fn threads(&self) -> usize {
         1

@@ -9,6 +9,7 @@ mod control_tls;
 mod crash;
 mod edits;
 mod grpc;
+mod health;
 mod holds;
 mod http2;
 mod identity;

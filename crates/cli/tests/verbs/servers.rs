@@ -146,11 +146,11 @@ fn an_empty_group_is_filled_and_a_killed_worker_comes_back_with_its_servers() {
     assert!(dry.contains("groups: would change"), "{dry}");
     server.say(&["server", "pool", "--from", changes.to_str().unwrap()]).done();
     for _ in 0..2 {
-        let pid = server.say(&["status", "--json"]).json()["pid"].to_string();
-        assert!(Command::new("kill").args(["-KILL", &pid]).status().unwrap().success());
+        let pid = server.say(&["status", "--json"]).json()["pid"].clone();
+        assert!(Command::new("kill").args(["-KILL", &pid.to_string()]).status().unwrap().success());
         server.until("another worker", || {
             let said = server.say(&["status", "--json"]);
-            said.code == 0 && said.json()["pid"].to_string() != pid
+            said.code == 0 && said.json()["pid"] != pid
         });
         // The first request finds the servers that were acknowledged last.
         for _ in 0..4 {

@@ -209,7 +209,7 @@ mod tests {
         one.commit(&first).unwrap();
         assert!(path.exists() && one.backup().is_ok());
         assert!(other.written_by_others().unwrap() && !other.written_by_others().unwrap());
-        assert_eq!(other.since(0).unwrap(), [first.clone()]);
+        assert_eq!(other.since(0).unwrap(), std::slice::from_ref(&first));
         other.commit(&commit(2, first.hash)).unwrap();
         assert!(one.written_by_others().unwrap());
         drop((one, other));

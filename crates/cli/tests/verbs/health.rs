@@ -1,0 +1,162 @@
+//! Health checks of a running server: out in time, back in time, over reloads, in what is shown, and at the gate.
+
+use super::*;
+use std::collections::BTreeSet;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+
+const WELL: u8 = 0;
+const ILL: u8 = 1;
+const HANGING: u8 = 2;
+const DEAD: u8 = 3;
+
+/// A server of a group: it answers `/health` as its mode says, and everything else with its name.
+struct Origin {
+    address: SocketAddr,
+    mode: Arc<AtomicU8>,
+}
+
+impl Origin {
+    fn start(mode: u8) -> Origin {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let mode = Arc::new(AtomicU8::new(mode));
+        let shared = Arc::clone(&mode);
+        std::thread::spawn(move || {
+            for stream in listener.incoming() {
+                let (mut stream, mode) = (stream.unwrap(), shared.load(Ordering::SeqCst));
+                std::thread::spawn(move || {
+                    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+                    let (mut head, mut byte) = (Vec::new(), [0]);
+                    while mode != DEAD && !head.ends_with(b"\r\n\r\n") {
+                        if stream.read(&mut byte).unwrap_or(0) == 0 {
+                            return;
+                        }
+                        head.push(byte[0]);
+                    }
+                    let is_check = head.starts_with(b"GET /health ");
+                    match mode {
+                        HANGING if is_check => std::thread::sleep(PATIENCE),
+                        DEAD => return,
+                        _ => {}
+                    }
+                    let status = if is_check && mode == ILL { "503 No" } else { "200 OK" };
+                    let body = address.to_string();
+                    let length = body.len();
+                    let answer = format!("HTTP/1.1 {status}\r\nContent-Length: {length}\r\n\r\n{body}");
+                    let _ = stream.write_all(answer.as_bytes());
+                });
+            }
+        });
+        Origin { address, mode }
+    }
+
+    fn set(&self, mode: u8) {
+        self.mode.store(mode, Ordering::SeqCst);
+    }
+}
+
+/// A server whose group red has these origins and this check.
+fn server(origins: &[Origin], check: &str) -> Server {
+    let servers: String =
+        origins.iter().map(|origin| format!("server {} max_fails=0;", origin.address)).collect();
+    Server::start(
+        "targets blue red; gate uri=/health;",
+        &format!(
+            "upstream red {{ {servers} keepalive 0; }}
+             server {{ listen unix:{{folder}}/red;
+                 location / {{ proxy_pass http://red; proxy_next_upstream off; health_check {check}; }} }}"
+        ),
+    )
+}
+
+/// The bodies, or else the statuses, of twenty requests.
+fn answers(server: &Server) -> BTreeSet<String> {
+    let answer = |_| {
+        let mut stream = bounded(UnixStream::connect(server.path("red")).unwrap());
+        stream.write_all(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").unwrap();
+        let mut text = String::new();
+        stream.read_to_string(&mut text).unwrap();
+        match text.starts_with("HTTP/1.1 200") {
+            true => text.rsplit('\n').next().unwrap().to_owned(),
+            false => text.split(' ').nth(1).unwrap().to_owned(),
+        }
+    };
+    (0..20).map(answer).collect()
+}
+
+fn names(origins: &[&Origin]) -> BTreeSet<String> {
+    origins.iter().map(|origin| origin.address.to_string()).collect()
+}
+
+#[test]
+fn a_dead_hanging_or_ill_server_is_out_and_back_in_time() {
+    let origins = [Origin::start(WELL), Origin::start(WELL)];
+    let check = "interval=200ms jitter=50ms fails=2 passes=2 timeout=150ms uri=/health";
+    let server = server(&origins, check);
+    let (both, first) = (names(&[&origins[0], &origins[1]]), names(&[&origins[0]]));
+    server.until("both serve", || answers(&server) == both);
+    for (mode, reason) in [
+        (DEAD, "closed the connection without answering"),
+        (HANGING, "no answer within 150 ms"),
+        (ILL, "answered 503"),
+    ] {
+        let began = Instant::now();
+        origins[1].set(mode);
+        server.until("it is out", || answers(&server) == first);
+        assert!(began.elapsed() < Duration::from_millis(250 * 2 + 150 + 1000), "{:?}", began.elapsed());
+        let status = server.say(&["status"]).done();
+        assert!(status.contains("degraded") && status.contains("GET /health: "), "{status}");
+        assert!(status.contains(reason), "{status}");
+        let began = Instant::now();
+        origins[1].set(WELL);
+        server.until("it is back", || answers(&server) == both);
+        assert!(began.elapsed() < Duration::from_millis(250 * 2 + 1000), "{:?}", began.elapsed());
+    }
+    origins.iter().for_each(|origin| origin.set(ILL));
+    server.until("none is left", || answers(&server) == BTreeSet::from(["502".to_owned()]));
+    assert!(server.say(&["status"]).done().contains("down"));
+}
+
+#[test]
+fn a_reload_keeps_what_checks_have_found_out() {
+    let origins = [Origin::start(WELL), Origin::start(ILL)];
+    let server = server(&origins, "interval=300ms uri=/health");
+    let first = names(&[&origins[0]]);
+    server.until("the second is out", || answers(&server) == first);
+    let path = server.path("conf/nginx.conf");
+    let text = std::fs::read_to_string(&path).unwrap();
+    // From now on a server needs ten passed checks, so nothing but its state keeps it out.
+    std::fs::write(&path, text.replace("interval=300ms", "interval=300ms passes=1000 mandatory")).unwrap();
+    origins[1].set(WELL);
+    server.say(&["reload"]).done();
+    for _ in 0..10 {
+        assert_eq!(answers(&server), first);
+    }
+}
+
+#[test]
+fn a_mandatory_check_passes_before_the_first_request() {
+    let origins = [Origin::start(HANGING), Origin::start(HANGING)];
+    let server = server(&origins, "interval=1s timeout=1s mandatory uri=/health");
+    let none = BTreeSet::from(["502".to_owned()]);
+    assert_eq!(answers(&server), none);
+    origins[0].set(WELL);
+    server.until("the first has passed", || answers(&server) == names(&[&origins[0]]));
+}
+
+#[test]
+fn a_gate_knows_what_checks_have_found_out() {
+    let origins = [Origin::start(ILL)];
+    let server = server(&origins, "interval=100ms uri=/health");
+    server.until("it is out", || answers(&server) == BTreeSet::from(["502".to_owned()]));
+    let refused = server.say(&["switch", "a.example", "red"]);
+    assert_ne!(refused.code, 0);
+    assert!(refused.err.contains("answered 503 (health check GET /health, "), "{}", refused.err);
+    origins[0].set(WELL);
+    server.until("it is back", || answers(&server) == names(&[&origins[0]]));
+    let receipt = server.say(&["switch", "a.example", "red", "--json"]).json();
+    let reason = receipt["gate"][0]["servers"][0]["reason"].as_str().unwrap_or_default().to_owned();
+    assert!(reason.starts_with("answered 200 (health check GET /health, "), "{receipt}");
+}
