@@ -26,9 +26,6 @@ pub(crate) const MAX_CONTINUATIONS: u8 = 8;
 /// The same for a response, whose sender is asked for it.
 pub(crate) const MAX_RESPONSE_CONTINUATIONS: u8 = 128;
 
-/// The largest frame that a client may send.
-pub(crate) const MAX_FRAME_SIZE: u32 = 1 << 20;
-
 /// The most bytes of a header block.
 pub(crate) const MAX_BLOCK_BYTES: usize = 256 << 10;
 

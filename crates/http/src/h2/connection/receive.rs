@@ -9,7 +9,6 @@ use crate::h2::error::{ConnectionFault, ErrorCode};
 use crate::h2::frame::{
     self, FRAME_HEADER_BYTES, FrameHeader, FrameKind, MAX_PAYLOAD_BYTES, PREFACE, setting,
 };
-use crate::h2::limits::{MAX_BLOCK_BYTES, MAX_FRAME_SIZE};
 use crate::h2::window::{INITIAL_WINDOW, MAX_WINDOW};
 
 type Result<T> = std::result::Result<T, ConnectionFault>;
@@ -36,7 +35,7 @@ impl H2Connection {
             return self.receive_data(input, 0);
         }
         let Some(header) = FrameHeader::parse(input) else { return step(0, Received::Partial) };
-        if header.len > self.max_payload(header.kind) {
+        if header.len > MAX_PAYLOAD_BYTES {
             return Err(ConnectionFault::size("sent too large a frame"));
         }
         self.check_order(header)?;
@@ -73,16 +72,6 @@ impl H2Connection {
         };
         self.check_control()?;
         step(end, received)
-    }
-
-    /// Returns how large a frame of this kind may be. As with nginx a client's bodies may come in larger frames than the usual
-    /// ones, which cost no more; what is read whole must not be much larger.
-    fn max_payload(&self, kind: FrameKind) -> u32 {
-        match (self.side, kind) {
-            (Side::Server, FrameKind::Data) => MAX_FRAME_SIZE,
-            (Side::Server, FrameKind::Headers | FrameKind::Continuation) => MAX_BLOCK_BYTES as u32 / 2,
-            _ => MAX_PAYLOAD_BYTES,
-        }
     }
 
     fn receive_preface(&mut self, input: &[u8]) -> Result<ReceiveStep> {

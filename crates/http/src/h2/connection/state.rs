@@ -4,7 +4,7 @@ use super::streams::{OpenStream, StreamTable};
 use crate::h2::error::{ConnectionFault, ErrorCode};
 use crate::h2::frame::{self, PREFACE, setting};
 use crate::h2::hpack::HpackDecoder;
-use crate::h2::limits::{Allowance, H2Limits, MAX_BUFFERED, MAX_CONTROL_BYTES, MAX_FRAME_SIZE};
+use crate::h2::limits::{Allowance, H2Limits, MAX_BUFFERED, MAX_CONTROL_BYTES};
 use crate::h2::window::{INITIAL_WINDOW, Window};
 
 /// Which side of a connection this is.
@@ -104,7 +104,6 @@ impl H2Connection {
             &[
                 (setting::MAX_CONCURRENT_STREAMS, limits.max_streams),
                 (setting::INITIAL_WINDOW_SIZE, limits.initial_window),
-                (setting::MAX_FRAME_SIZE, MAX_FRAME_SIZE),
                 (setting::MAX_HEADER_LIST_SIZE, u32::try_from(limits.max_list_bytes).unwrap_or(u32::MAX)),
             ],
         );

@@ -127,7 +127,7 @@ fn connection_begins_with_preface_and_settings() {
     assert_eq!(said[0].0, FrameKind::Settings);
     assert_eq!(
         frame::settings(&said[0].1).collect::<Vec<_>>(),
-        [(3, 7), (4, 1000), (5, 1 << 20), (6, 32 << 10)]
+        [(3, 7), (4, 1000), (6, 32 << 10)]
     );
     assert_eq!((said[1].0, said.len()), (FrameKind::WindowUpdate, 2));
     for (start, over) in [
