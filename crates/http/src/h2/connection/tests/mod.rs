@@ -125,10 +125,7 @@ fn connection_begins_with_preface_and_settings() {
     let said: Vec<_> =
         frames(connection.control()).map(|(header, payload)| (header.kind, payload.to_vec())).collect();
     assert_eq!(said[0].0, FrameKind::Settings);
-    assert_eq!(
-        frame::settings(&said[0].1).collect::<Vec<_>>(),
-        [(3, 7), (4, 1000), (6, 32 << 10)]
-    );
+    assert_eq!(frame::settings(&said[0].1).collect::<Vec<_>>(), [(3, 7), (4, 1000), (6, 32 << 10)]);
     assert_eq!((said[1].0, said.len()), (FrameKind::WindowUpdate, 2));
     for (start, over) in [
         (&b"GET / HTTP/1.1\r\n"[..], true),
