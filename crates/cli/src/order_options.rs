@@ -12,8 +12,21 @@ use clap::{Args, ValueEnum};
 use control::api::types::{DrainState, HoldStreams, HoldTerms, Outcome, Receipt, Terms, Wait};
 use hyper::Method;
 use serde::Serialize;
-use std::io::IsTerminal;
+use std::io::{IsTerminal, Read};
+use std::path::Path;
 use std::time::Duration;
+
+/// Reads what `--from` names; `-` is standard input.
+pub(crate) fn text_of(file: &Path) -> Result<String, Error> {
+    let mut text = String::new();
+    let outcome = if file == Path::new("-") {
+        std::io::stdin().read_to_string(&mut text)
+    } else {
+        std::fs::File::open(file).and_then(|mut file| file.read_to_string(&mut text))
+    };
+    outcome.map_err(|error| Error::usage(format!("{}: {error}", file.display()), ""))?;
+    Ok(text)
+}
 
 /// The event that `--wait` waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

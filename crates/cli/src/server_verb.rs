@@ -5,7 +5,7 @@
 use crate::client::{Call, encoded};
 use crate::error::{Code, Error, say, say_json};
 use crate::format::{self, Table};
-use crate::order_options::OrderOptions;
+use crate::order_options::{self, OrderOptions};
 use crate::session::Session;
 use clap::{Args, ValueEnum};
 use control::api::types::{
@@ -13,7 +13,6 @@ use control::api::types::{
     ServerSettings, ServersOrder,
 };
 use hyper::Method;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 
 /// What is done.
@@ -168,13 +167,7 @@ fn settings(words: &[String]) -> Result<ServerSettings, String> {
 }
 
 fn read(file: &Path) -> Result<Vec<ServerChange>, Error> {
-    let mut text = String::new();
-    let outcome = if file == Path::new("-") {
-        std::io::stdin().read_to_string(&mut text)
-    } else {
-        std::fs::File::open(file).and_then(|mut file| file.read_to_string(&mut text))
-    };
-    outcome.map_err(|error| Error::usage(format!("{}: {error}", file.display()), ""))?;
+    let text = order_options::text_of(file)?;
     lines(&text).map_err(|(line, fault)| Error::usage(format!("{}:{line}: {fault}", file.display()), USAGE))
 }
 

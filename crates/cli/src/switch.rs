@@ -4,13 +4,12 @@
 
 use crate::client::encoded;
 use crate::error::{Code, Error};
-use crate::order_options::OrderOptions;
+use crate::order_options::{self, OrderOptions};
 use crate::session::{GlobalOptions, Session};
 use clap::Args;
 use control::api::types::{KeyOrder, ManyOrder, OneChange, ResetOrder};
 use hyper::Method;
 use std::collections::BTreeMap;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 
 /// Route keys to a target
@@ -107,13 +106,7 @@ fn weights_meant(words: &[String]) -> Option<Error> {
 }
 
 fn read(file: &Path) -> Result<Vec<OneChange>, Error> {
-    let mut text = String::new();
-    let outcome = if file == Path::new("-") {
-        std::io::stdin().read_to_string(&mut text)
-    } else {
-        std::fs::File::open(file).and_then(|mut file| file.read_to_string(&mut text))
-    };
-    outcome.map_err(|error| Error::usage(format!("{}: {error}", file.display()), ""))?;
+    let text = order_options::text_of(file)?;
     changes(&text).map_err(|(line, fault)| {
         let form = "write KEY TARGET, or KEY green=10 blue=90, or KEY default";
         Error::usage(format!("{}:{line}: {fault}", file.display()), form)

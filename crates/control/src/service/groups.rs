@@ -24,7 +24,7 @@ use switch::{
 };
 use tokio::sync::mpsc;
 use tracing::Instrument;
-use upstream::{Address, BalancerSpec, GroupSet, GroupSets, GroupSpec, PeerSpec, Ring};
+use upstream::{Address, GroupSet, GroupSets, PeerSpec};
 
 /// The first and the longest pause between two looks at a server that is drained.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(5), Duration::from_millis(250));
@@ -62,17 +62,7 @@ fn set_of(entry: &GroupEntry, table: &Table, former: &GroupSets) -> Option<Group
     };
     match former.get(base.name.as_bytes()).filter(is_same) {
         Some(known) => Some(known.clone()),
-        None => {
-            let ring = match base.balancer {
-                BalancerSpec::Hash { consistent: true } => {
-                    let primaries = peers.iter().filter(|peer| !peer.backup);
-                    Ring::of(primaries.map(|peer| (peer.name.as_str(), peer.weight)))
-                }
-                _ => Ring::default(),
-            };
-            let spec = GroupSpec { peers, ring, ..GroupSpec::clone(base) };
-            Some(GroupSet { spec: Arc::new(spec), like: None })
-        }
+        None => Some(GroupSet { spec: Arc::new(base.with_peers(peers)), like: None }),
     }
 }
 
