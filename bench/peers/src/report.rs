@@ -77,7 +77,7 @@ impl Run {
              A ratio of CPU time is followed by its 95 % confidence interval, by the sign test over the rounds. A ratio is not \
              reported if that interval is wider than {:.0} % of it after up to {TIMES_AT_MOST} times as many rounds; without any \
              ratio, CPU time, rates and latencies of the workload are not reported either. All of the interval may still reach \
-             or miss a goal, and then stands for the value. Counts do not depend on this. A shared machine is faster and slower \
+             or miss a goal, and then is used for the value. Counts do not depend on this. A shared machine is faster and slower \
              for all sides alike, so that absolute values of one side mean little. A rate is left out if the middle half of the \
              rounds lies further apart than {:.0} % of their median, a latency beyond {:.0} %, and a quantile with fewer than ten \
              requests beyond it.\n",

@@ -335,7 +335,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_asked_for_is_what_the_origin_has() {
+    fn the_origin_serves_what_workloads_ask_for() {
         for workload in WORKLOADS.iter().filter(|workload| workload.sides[0].conf == "proxy") {
             let requests = workload.requests();
             let text = String::from_utf8_lossy(&requests.texts[0]).into_owned();

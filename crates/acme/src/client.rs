@@ -192,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn failures_are_told_apart() {
+    fn each_failure_has_its_cause() {
         let answer = |status: StatusCode, after: Option<&str>| Seen {
             fault: None,
             status: status.as_u16(),

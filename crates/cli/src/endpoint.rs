@@ -194,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn what_leaves_the_machine_in_clear_is_exposed() {
+    fn clear_text_to_another_machine_is_exposed() {
         let exposed = |text: &str| find(Some(text), None, None, None).unwrap().is_exposed();
         for text in [
             "http://gateway/",

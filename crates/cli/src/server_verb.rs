@@ -341,7 +341,7 @@ mod tests {
     }
 
     #[test]
-    fn a_group_is_shown_with_who_said_what_and_exported_as_lines() {
+    fn a_group_is_shown_with_its_orders_and_exported_as_lines() {
         let json = r#"{"name":"green","used_by":["switch \"live\""],
             "servers":[
                 {"server":"10.0.0.1:80","source":"file","params":{"weight":3,"drain":true},"in_flight":2,"failed":0,

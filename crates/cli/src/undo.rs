@@ -111,7 +111,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_undone_is_shown_with_what_lies_on_top() {
+    fn a_commit_to_undo_is_shown_with_newer_ones() {
         let commit = |revision: u64, actor: &str| {
             let json = format!(
                 r#"{{"revision":{revision},"time_ms":1000,"kind":"set","actor":"{actor}","forced":false,"gate":[],

@@ -554,7 +554,7 @@ mod tests {
     }
 
     #[test]
-    fn orders_change_the_overlay_and_say_so_for_people() {
+    fn orders_change_the_overlay_and_describe_the_change() {
         let mut groups = Groups::new();
         for (line, said, list) in [
             (
@@ -596,7 +596,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_is_refused_and_changes_nothing() {
+    fn impossible_orders_are_refused_and_change_nothing() {
         let mut groups = Groups::new();
         groups.servers("ring add 10.0.0.7 weight=9", false).unwrap();
         for (line, code) in [

@@ -285,7 +285,7 @@ mod tests {
     }
 
     #[test]
-    fn what_has_two_meanings_is_bad() {
+    fn ambiguous_messages_are_bad() {
         for fields in [
             "Host: h\r\nContent-Length: 1\r\nContent-Length: 1",
             "Host: h\r\nContent-Length: +1",

@@ -126,7 +126,7 @@ fn logs_must_be_quiet_or_spoken_of() {
 }
 
 #[test]
-fn a_server_that_does_not_start_or_end_as_said_is_told() {
+fn a_server_that_starts_or_ends_otherwise_is_a_failure() {
     assert_fails(
         "start",
         "=== conf\nnonsense;\n=== start\n",

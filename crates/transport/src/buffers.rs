@@ -175,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_not_needed_is_dropped() {
+    fn unneeded_buffers_are_dropped() {
         let kept = Kept::default();
         (0..8).for_each(|thing| kept.keep(thing, 8));
         kept.settle();

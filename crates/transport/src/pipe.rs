@@ -334,7 +334,7 @@ mod tests {
     }
 
     #[test]
-    fn reader_is_told_of_the_end_and_of_a_break() {
+    fn a_reader_sees_the_end_and_a_break() {
         let (pipe, mut end) = Pipe::new(&PipeBudget::new(1));
         let mut buffer = [0; 4];
         assert!(with_cx(|cx| end.poll_read(cx, &mut buffer)).is_pending());

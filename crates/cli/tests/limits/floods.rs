@@ -55,7 +55,7 @@ fn ten_thousand_silent_connections_cost_little() {
 
 /// A head that is half sent holds memory for what has come of it, no more than nginx holds.
 #[test]
-fn half_sent_heads_cost_what_has_come() {
+fn half_sent_heads_cost_what_has_arrived() {
     const HALF_SENT: usize = 2000;
     let main = "events { worker_connections 4000; }";
     for (length, most) in [(20, 10_000), (1 << 10, 12_000), (31 << 10, 48_000)] {
@@ -129,7 +129,7 @@ fn nginx_grown_by_heads(count: usize, length: usize) -> Option<u64> {
     command.arg("-p").arg(folder.path()).arg("-c").arg(file).stderr(Stdio::null());
     let Ok(_process) = ProcessGroup::start(&mut command) else {
         assert!(std::env::var_os("CI").is_none(), "nginx is not installed");
-        eprintln!("half_sent_heads_cost_what_has_come: not compared, nginx is not installed");
+        eprintln!("half_sent_heads_cost_what_has_arrived: not compared, nginx is not installed");
         return None;
     };
     let deadline = Instant::now() + PATIENCE;
@@ -215,7 +215,7 @@ fn pipelined_requests_wait_on_their_connection() {
 
 /// A client that sends one request after another without a pause gets its turn, and no more than that.
 #[test]
-fn a_pipelining_flood_starves_nobody() {
+fn a_pipelining_flood_starves_no_one() {
     let http = "server { listen unix:{folder}/front; keepalive_requests 100000000; access_log off;
         location / { return 200 here; } }";
     let server = Server::start(Setup { http, ..Setup::default() });
@@ -249,7 +249,7 @@ fn a_pipelining_flood_starves_nobody() {
 
 /// Clients that ask for much and read nothing hold their buffers and no more, and end with `send_timeout`.
 #[test]
-fn clients_that_do_not_read_hold_little_and_are_let_go() {
+fn clients_that_do_not_read_cost_little_and_are_closed() {
     let http =
         "proxy_buffers 8 4k; proxy_buffer_size 4k; proxy_busy_buffers_size 8k; proxy_max_temp_file_size 0;
         server { listen unix:{folder}/front; send_timeout 2s;
@@ -302,7 +302,7 @@ fn a_trickling_head_is_cut_off() {
 
 /// Thousands of ranges are answered with the whole, once their heads weigh more than what they leave out.
 #[test]
-fn many_ranges_are_no_lever() {
+fn many_ranges_cost_no_more_than_the_file() {
     let http = "server { listen unix:{folder}/front; root {folder}/html; }";
     let server = Server::start(Setup { http, ..Setup::default() });
     std::fs::write(server.path("html/file"), vec![b'x'; 100_000]).unwrap();

@@ -48,7 +48,7 @@ impl Server {
 }
 
 #[test]
-fn who_speaks_again_is_answered_and_who_is_silent_ends_with_the_server() {
+fn parked_connections_are_answered_and_end_with_the_server() {
     let server = Server::start(Setup { http: HTTP, ..Setup::default() });
     let mut kept: Vec<_> = (0..100).map(|_| server.connect()).collect();
     for stream in &mut kept {
@@ -74,7 +74,7 @@ fn who_speaks_again_is_answered_and_who_is_silent_ends_with_the_server() {
 }
 
 #[test]
-fn time_passes_for_who_is_parked() {
+fn parked_connections_time_out() {
     let http = HTTP.replace("keepalive_timeout 1h", "keepalive_timeout 6s");
     let server = Server::start(Setup { http: &http, ..Setup::default() });
     let mut stream = server.connect();
@@ -91,7 +91,7 @@ fn time_passes_for_who_is_parked() {
 }
 
 #[test]
-fn who_is_parked_makes_room() {
+fn parked_connections_make_room() {
     let main = "events { worker_connections 64; }";
     let server = Server::start(Setup { main, http: HTTP, ..Setup::default() });
     let mut first = server.connect();
@@ -110,7 +110,7 @@ fn who_is_parked_makes_room() {
 
 /// Between the end of its time and the close a connection looks open: a request then is answered.
 #[test]
-fn who_asks_when_his_time_is_just_up_is_answered() {
+fn a_request_that_crosses_the_timeout_is_answered() {
     let http = HTTP.replace("keepalive_timeout 1h", "keepalive_timeout 4s");
     let server = Server::start(Setup { http: &http, ..Setup::default() });
     let mut kept: Vec<(UnixStream, Instant)> = Vec::new();

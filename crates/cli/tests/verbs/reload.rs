@@ -88,7 +88,7 @@ fn listeners_come_and_go_under_load() {
 }
 
 #[test]
-fn what_began_before_a_reload_may_be_bounded() {
+fn requests_begun_before_a_reload_may_be_bounded() {
     let server = Server::start("", "");
     let path = server.path("conf/nginx.conf");
     let conf = std::fs::read_to_string(&path).unwrap();
@@ -120,7 +120,7 @@ fn until_end_of_head(stream: &mut UnixStream) {
 }
 
 #[test]
-fn what_is_known_is_known_by_name() {
+fn statistics_and_dicts_survive_a_reload_by_name() {
     let server = Server::start("", "");
     server.say(&["switch", "a.example", "green"]).done();
     let conf = std::fs::read_to_string(server.path("conf/nginx.conf")).unwrap();

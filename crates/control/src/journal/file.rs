@@ -353,7 +353,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_changed_removed_or_inserted_is_found() {
+    fn changed_removed_and_inserted_entries_are_found() {
         for (sql, word) in [
             ("UPDATE entries SET actor = 'bob' WHERE sequence = 2", "entry 2 was altered"),
             ("DELETE FROM entries WHERE sequence = 2", "entry 3 in place of entry 2"),

@@ -3,8 +3,8 @@
 //! Owns the thread "control" and the channel to it. Must never block a request: work is done on that thread, and the caller
 //! awaits the answer or passes a callback. [`ControlState`] belongs to that thread alone and needs no lock.
 
-use super::admission::{self, Declarations, StoreCheck};
 use super::clock::{now_ms, now_us};
+use super::config_check::{self, Declarations, StoreCheck};
 use super::order::TIMEOUT;
 use super::shared::{Shared, stopping};
 use super::startup;
@@ -75,7 +75,7 @@ impl ControlHandle {
         let Setup { config, listener, data_plane, clock_ms, log, upgrades, file_default, window_times } =
             setup;
         let declared = Declarations::of(&config);
-        let former = admission::check_start(&declared).map_err(|faults| faults.join("; "))?;
+        let former = config_check::check_start(&declared).map_err(|faults| faults.join("; "))?;
         let opened = startup::open(&config, file_default, data_plane.prober())?;
         let journal = Journal::start(journal::path(&config), now_ms, log.clone())
             .map_err(|error| format!("the thread of the journal cannot be started: {error}"))?;
@@ -98,7 +98,7 @@ impl ControlHandle {
                 let local = tokio::task::LocalSet::new();
                 local.block_on(&runtime, async move {
                     let state = startup::control_state(opened, Arc::clone(&inside.shared));
-                    admission::settle(&state, former);
+                    config_check::settle(&state, former);
                     let handle = inside.clone();
                     let closing = Rc::new(Notify::new());
                     let serving = listener.map(|listener| {
@@ -355,7 +355,7 @@ impl ControlHandle {
     /// # Errors
     /// The control thread has stopped.
     pub async fn check(&self, declared: Declarations) -> Result<StoreCheck, Refusal> {
-        self.ask(|state| async move { Ok(admission::check_reload(&state, declared).await) }).await
+        self.ask(|state| async move { Ok(config_check::check_reload(&state, declared).await) }).await
     }
 
     /// Lets reloads leave entries of switches behind that the new configuration does not have, or not.

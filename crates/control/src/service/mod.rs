@@ -2,11 +2,11 @@
 //!
 //! Owns what happens to an order, a hold, a confirmation and a reload. Must never hold up a request.
 
-mod admission;
 mod answer_owner;
 mod background;
 mod clock;
 mod commit;
+mod config_check;
 mod confirm;
 mod damage;
 mod default;
@@ -48,8 +48,8 @@ mod undo;
 mod wait;
 mod window;
 
-pub use admission::{Declarations, Declared, StoreCheck, check_groups, check_stores};
 pub(crate) use clock::now_ms;
+pub use config_check::{Declarations, Declared, StoreCheck, check_groups, check_stores};
 pub use default::FileDefault;
 pub use handle::ControlHandle;
 pub(crate) use long_calls::LongCall;

@@ -135,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_recorded_is_not_written_again() {
+    fn an_unchanged_record_is_not_written_again() {
         let folder = tempfile::tempdir().unwrap();
         let live = [record(folder.path(), "live", "live.db")];
         update(folder.path(), &live, &[]).unwrap();

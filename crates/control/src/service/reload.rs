@@ -3,7 +3,7 @@
 //! Owns: checking that tables and holds survive, and that nothing is committed meanwhile. Must never: leave the control
 //! plane between two configurations; dropping a [`Prepared`] changes nothing.
 
-use super::admission::{self, Declarations, Former};
+use super::config_check::{self, Declarations, Former};
 use super::default::{self, DefaultCommit, FileDefault};
 use super::groups;
 use super::hold_take_up::{TakenUp, with_holds};
@@ -47,13 +47,13 @@ pub(super) async fn prepare(state: &Rc<ControlState>, config: Arc<Config>) -> Re
     let reload_lock = state.reload_lock.clone().write_owned().await;
     let old: Vec<(usize, ConfiguredSwitch)> =
         state.switches.borrow().iter().map(|switch| switch.configured()).enumerate().collect();
-    let (former, faults) = admission::check_former(state, &Declarations::of(&config)).await;
+    let (former, faults) = config_check::check_former(state, &Declarations::of(&config)).await;
     if !faults.is_empty() && !state.shared.reload_is_forced() {
         return Err(faults.join("; "));
     }
     let open_groups = state.groups.borrow().clone();
     if let Some(open) = &open_groups {
-        admission::still_fits(open, &ConfiguredSwitch::of_groups(config.clone()).spec().rules).await?;
+        config_check::still_fits(open, &ConfiguredSwitch::of_groups(config.clone()).spec().rules).await?;
     }
     let mut sources: Vec<Option<Source>> = Vec::new();
     let mut new = Vec::new();
@@ -63,7 +63,7 @@ pub(super) async fn prepare(state: &Rc<ControlState>, config: Arc<Config>) -> Re
             Some((kept, _)) => {
                 let switch = state.switches.borrow()[*kept].clone();
                 adopt_kind(&switch, &place.spec().rules).await?;
-                admission::still_fits(&switch, &place.spec().rules).await?;
+                config_check::still_fits(&switch, &place.spec().rules).await?;
                 sources.push(Some(Source::Kept(*kept)));
             }
             None => {
@@ -76,7 +76,7 @@ pub(super) async fn prepare(state: &Rc<ControlState>, config: Arc<Config>) -> Re
         Some(Some(Source::Kept(old))) => Some(*old),
         _ => None,
     };
-    admission::holds_stay(state, kept)?;
+    config_check::holds_stay(state, kept)?;
     let prober = state.data_plane().prober().clone();
     let opened = tokio::task::spawn_blocking(move || startup::open_all(new, FileDefault::Ignored, &prober))
         .await
@@ -212,7 +212,7 @@ pub(super) fn apply(state: &Rc<ControlState>, prepared: Prepared) {
     taken.into_iter().for_each(|taken| state.add_taken_up(taken));
     state.shared.journal.move_to(crate::journal::path(&config));
     state.shared.set_config(config);
-    admission::settle(state, former);
+    config_check::settle(state, former);
     let switches = state.switches.borrow().clone();
     for changed in defaults {
         state.publish_default(&switches[changed.number], changed);

@@ -72,7 +72,7 @@ mod tests {
     use crate::testing::faults_of;
 
     #[test]
-    fn what_protects_or_keeps_is_refused_and_so_is_what_serves() {
+    fn directives_that_protect_keep_or_serve_are_refused() {
         let has_no_effect = |name| reason(known_directives::find(name).unwrap()).is_some();
         for name in [
             "fastcgi_read_timeout",

@@ -82,7 +82,7 @@ pub(super) const VARIABLES: &[Variable] = &[
             _ => false,
         },
     ),
-    read("request_filename", "The path of the file that the URI stands for.", |exchange, env, out| {
+    read("request_filename", "The path of the file that the URI leads to.", |exchange, env, out| {
         is_whole(out, |out| static_files::append_path(exchange, env, out).is_ok())
     }),
     read("document_root", "The root or alias of the location.", |exchange, env, out| {
@@ -158,7 +158,7 @@ pub(super) const FAMILIES: &[Family] = &[
     },
     Family {
         prefix: "arg_",
-        doc: "An argument of the query, as it stands there.",
+        doc: "An argument of the query, as it is written there.",
         get: |exchange, _, name, out| found(http::args::find(&exchange.request.args, name.as_bytes()), out),
     },
     Family {

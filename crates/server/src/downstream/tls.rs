@@ -55,7 +55,7 @@ impl From<HandshakeFault> for Failed {
     }
 }
 
-/// Accepts the connection: shakes hands, or returns it as it is if the client speaks in clear, which its request is told.
+/// Accepts the connection: shakes hands, or returns it as it is if the client speaks in clear, which its request knows.
 /// `None` is a connection that is over.
 pub(crate) async fn accept(
     mut client: Client,

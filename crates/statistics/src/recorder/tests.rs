@@ -240,10 +240,10 @@ fn sum(sums: &mut [Option<Counters>; 3], subject: Subject<'_>, tally: &Tally) {
     sums[kind].get_or_insert_default().merge(&tally.counters);
 }
 
-/// `cargo test --release -p pointsman-statistics what_a_request_costs -- --ignored --nocapture`
+/// `cargo test --release -p pointsman-statistics cost_of_a_request -- --ignored --nocapture`
 #[test]
 #[ignore = "prints a measurement; run by hand in a release build"]
-fn what_a_request_costs() {
+fn cost_of_a_request() {
     let mut recorder = Recorder::new(layout("a: 1 2\nb: 3 4", 1_000));
     let keys: Vec<Vec<u8>> = (0..64).map(|n| format!("shop{n}.example.com").into_bytes()).collect();
     let mut dice = Dice::new(4);

@@ -261,7 +261,7 @@ mod tests {
     }
 
     #[test]
-    fn faults_in_a_table_are_told() {
+    fn faults_in_a_table_are_reported() {
         for text in ["200", "200 \"x", "\"x\" open", "200 open more", "perhaps"] {
             assert!(answers(text).is_err(), "{text}");
         }

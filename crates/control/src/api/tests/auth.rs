@@ -230,7 +230,7 @@ async fn an_order_is_json_and_says_so() {
 }
 
 #[tokio::test]
-async fn get_changes_nothing_and_other_methods_are_told() {
+async fn get_changes_nothing_and_other_methods_are_named() {
     let api = TestApi::new("state memory;");
     let body = Some(r#"{"target":"green"}"#.to_owned());
     assert_eq!(api.ask("GET", KEY, &[JSON], body.clone()).await.done()["route"], "blue");
@@ -256,7 +256,7 @@ async fn get_changes_nothing_and_other_methods_are_told() {
 }
 
 #[tokio::test]
-async fn nobody_comes_in_from_nowhere() {
+async fn a_request_without_a_peer_is_unauthorised() {
     let api = TestApi::new("state memory;");
     let request = Request::builder().uri("/v1/switches").body(Body::empty()).unwrap();
     let response = api.router.clone().oneshot(request).await.unwrap();

@@ -25,7 +25,7 @@ async fn next(body: &mut Body, rest: &mut String) -> (String, Value) {
 }
 
 #[tokio::test]
-async fn what_happens_is_told_as_it_happens_and_afterwards() {
+async fn events_are_streamed_and_can_be_read_later() {
     let api = TestApi::new("gate healthy=1 timeout=1s;");
     let schema = json!({"$ref": "#/components/schemas/Event"});
     let response = api.begin("GET", "/v1/events", &[], None).await;

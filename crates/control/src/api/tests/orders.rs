@@ -5,7 +5,7 @@ use super::*;
 const KEY: &str = "/v1/switches/live/keys/a.example";
 
 #[tokio::test]
-async fn a_key_is_led_somewhere_and_back() {
+async fn a_key_is_switched_and_reset() {
     let api = TestApi::new("");
     let put = api.order("PUT", KEY, json!({"target": "green", "reason": "release 7"})).await;
     assert_eq!(put.header("etag"), "\"1\"");
@@ -224,7 +224,7 @@ async fn undo_of_keys_of_a_commit_and_of_the_last() {
 }
 
 #[tokio::test]
-async fn what_waits_for_a_confirmation_is_confirmed() {
+async fn a_pending_commit_is_confirmed() {
     let api = TestApi::new("");
     let receipt = api.order("PUT", KEY, json!({"target": "green", "confirm_within": "10m"})).await.done();
     assert!(receipt["confirm_by_ms"].as_u64().unwrap() > receipt["time_ms"].as_u64().unwrap());
@@ -296,7 +296,7 @@ async fn requests_are_held_and_released() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_read_is_refused_in_words() {
+async fn unreadable_requests_are_refused_with_a_text() {
     let api = TestApi::new("");
     let say = |body: &'static str| {
         api.ask("PUT", KEY, &[("content-type", "application/json; charset=utf-8")], Some(body.into()))
@@ -337,7 +337,7 @@ async fn what_cannot_be_read_is_refused_in_words() {
 }
 
 #[tokio::test]
-async fn a_reload_needs_somebody_to_do_it() {
+async fn a_reload_without_a_master_is_refused() {
     let api = TestApi::new("state memory;");
     let answer = api.order("POST", "/v1/reload", json!({})).await;
     assert_eq!((answer.status, &*answer.code()), (422, "config_refused"), "{}", answer.text);

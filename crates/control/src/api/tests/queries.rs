@@ -3,7 +3,7 @@
 use super::*;
 
 #[tokio::test]
-async fn switches_are_told_as_they_are() {
+async fn switches_are_listed_with_their_state() {
     let api = TestApi::new("keys max=10;");
     let switches = api.get("/v1/switches").await.done();
     let live = &switches["switches"][0];
@@ -24,7 +24,7 @@ async fn switches_are_told_as_they_are() {
 }
 
 #[tokio::test]
-async fn a_key_is_told_with_what_applies_to_it() {
+async fn a_key_is_shown_with_the_entry_that_applies() {
     let api = TestApi::new("");
     let at = |key: &str| format!("/v1/switches/live/keys/{key}");
     let default = api.get(&at("Shop.Example.COM.:80")).await.done();
@@ -127,7 +127,7 @@ async fn keys_come_in_pages() {
 }
 
 #[tokio::test]
-async fn history_is_told_in_pages_and_checked() {
+async fn history_comes_in_pages_and_is_verified() {
     let api = TestApi::new("");
     let path = "/v1/switches/live/keys/a.example";
     for target in ["green", "blue", "green"] {

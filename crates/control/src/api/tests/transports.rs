@@ -53,7 +53,7 @@ pub(super) fn config(prefix: &Path, http: &str, files: &[(&'static str, String)]
 }
 
 #[tokio::test]
-async fn the_socket_knows_who_is_at_its_other_end() {
+async fn the_socket_knows_the_user_of_its_peer() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("p.sock");
     let listener = std::os::unix::net::UnixListener::bind(&path).unwrap();

@@ -195,7 +195,7 @@ fn check_told(world: &World, commits: &[Commit]) {
         holds!(
             "acknowledged-is-durable",
             found == Some(*revision),
-            "{reason} was told {revision}, and is {found:?}"
+            "{reason} was answered with {revision}, and is {found:?}"
         );
     }
 }

@@ -225,7 +225,7 @@ fn check_receipt(world: &World, process: &Process, receipt: &Receipt, reason: &s
         holds!(
             "acknowledged-everywhere",
             lowest >= revision,
-            "{revision} is told to be everywhere, and a worker has {lowest}"
+            "{revision} is reported to be everywhere, and a worker has {lowest}"
         );
         process.told.set(process.told.get().max(revision));
     }

@@ -32,7 +32,7 @@ pub(super) struct Process {
     pub(super) number: u64,
     pub(super) control: ControlHandle,
     pub(super) workers: Arc<Workers>,
-    /// The newest revision of which somebody was told that every worker has it.
+    /// The newest revision that was reported to be on every worker.
     pub(super) told: Cell<u64>,
     /// Its streams are cut when their switch leads elsewhere.
     pub(super) cuts_streams: bool,

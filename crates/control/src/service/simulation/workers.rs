@@ -309,7 +309,7 @@ pub(super) async fn visit(world: Rc<World>, mut seeded: Seeded) {
         holds!(
             "acknowledged-everywhere",
             has >= told,
-            "a request follows {has}, and {told} was told to be everywhere"
+            "a request follows {has}, and {told} was reported to be everywhere"
         );
         if let Some(held) = pinned.held(0, key.as_bytes()) {
             let hold = pinned.holds[held].clone();

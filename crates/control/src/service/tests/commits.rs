@@ -7,7 +7,7 @@ use switch::Filter;
 use tokio::sync::oneshot;
 
 #[tokio::test]
-async fn a_switch_is_kept_published_acknowledged_and_told() {
+async fn a_commit_is_stored_published_acknowledged_and_reported() {
     let folder = folder();
     let (control, data_plane) = start(folder.path(), "");
     let reason = Meta { reason: Some("release 7".into()), ..meta() };
@@ -51,7 +51,7 @@ async fn a_switch_is_kept_published_acknowledged_and_told() {
 }
 
 #[tokio::test]
-async fn what_is_so_already_is_not_committed() {
+async fn an_unchanged_order_makes_no_commit() {
     let folder = folder();
     let (control, data_plane) = start(folder.path(), "state memory;");
     set(&control, "a.example", "green").await.unwrap();
@@ -87,7 +87,7 @@ async fn an_order_repeated_under_its_idempotency_key_is_one_commit() {
     control.stop();
 }
 
-/// However far the first one is when the second comes: it is told what became of the first, never that all is done.
+/// However far the first one is when the second comes: it gets what became of the first, never that all is done.
 #[tokio::test]
 async fn an_order_that_comes_twice_at_once_is_one_commit() {
     let folder = folder();
@@ -184,7 +184,7 @@ async fn undo_walks_back_by_key_by_commit_and_by_the_last() {
 }
 
 #[tokio::test]
-async fn a_rehearsal_tells_and_does_nothing() {
+async fn a_dry_run_reports_and_does_nothing() {
     let folder = folder();
     let (control, data_plane) = start(folder.path(), "");
     data_plane.tell(|workers| (workers.in_flight, workers.streams) = (4, 2));
@@ -201,7 +201,7 @@ async fn a_rehearsal_tells_and_does_nothing() {
 }
 
 #[tokio::test]
-async fn the_answer_waits_for_the_drain_no_longer_than_it_is_told() {
+async fn an_answer_waits_for_the_drain_as_long_as_asked() {
     let folder = folder();
     let (control, data_plane) = start(folder.path(), "state memory;");
     data_plane.tell(|workers| workers.in_flight = 5);
@@ -294,7 +294,7 @@ async fn a_store_that_fails_refuses_the_switch_and_the_table_stays() {
 }
 
 #[tokio::test]
-async fn what_another_process_commits_is_published_too() {
+async fn commits_of_another_process_are_published() {
     let folder = folder();
     let (control, data_plane) = start(folder.path(), "");
     let other = FakeDataPlane::new();
@@ -312,13 +312,13 @@ async fn what_another_process_commits_is_published_too() {
 }
 
 #[tokio::test]
-async fn what_another_process_has_undone_meanwhile_is_no_order_carried_out() {
+async fn an_order_undone_by_another_process_is_carried_out_anew() {
     let folder = folder();
     let (control, data_plane) = start(folder.path(), "");
     let other = FakeDataPlane::new();
     let (second, _) = open(&config(folder.path(), &two_groups("")), &other).unwrap();
     for turn in 0..20 {
-        // To each process that is asked, it looks as if it were so already, unless it has heard of the other's commit.
+        // To each process that is asked, it looks as if nothing had to change, unless it has heard of the other's commit.
         let green = set(&control, "a.example", "green").await.unwrap();
         let blue = set(&second, "a.example", "blue").await.unwrap();
         assert_eq!([green.revision, blue.revision], [2 * turn + 1, 2 * turn + 2]);

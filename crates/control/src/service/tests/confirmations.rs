@@ -7,7 +7,7 @@ fn within(ms: u64) -> Meta {
 }
 
 #[tokio::test]
-async fn what_nobody_confirms_goes_back() {
+async fn an_unconfirmed_commit_goes_back() {
     let folder = folder();
     let (control, data_plane) = start(folder.path(), "");
     let mut events = control.events(None).live;
@@ -80,7 +80,7 @@ async fn undoing_a_decision_passes_over_what_was_not_confirmed_beneath_it() {
 }
 
 #[tokio::test]
-async fn what_is_confirmed_stays() {
+async fn a_confirmed_commit_stays() {
     let folder = folder();
     let (control, data_plane) = start(folder.path(), "");
     let confirm = |revision| control.confirm("live", revision, meta());

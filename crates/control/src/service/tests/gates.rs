@@ -81,7 +81,7 @@ async fn a_target_that_is_not_up_is_refused_with_the_reason_of_each_server() {
         assert_eq!((&*told.0, &*told.1), (&*format!("127.0.0.1:{port}"), *reason));
     }
     assert_eq!(data_plane.ask(|workers| workers.published.len()), 0);
-    // A rehearsal says the same, and force overrules and is recorded.
+    // A dry run says the same, and force overrules and is recorded.
     let rehearsed = Options { dry_run: true, ..Options::default() };
     let receipt = control.order("live", to(&[("a.example", "green")], meta()), rehearsed).await.unwrap();
     assert_eq!((receipt.outcome, receipt.refusal), (Outcome::WouldRefuse, Some(refusal.text)));

@@ -300,7 +300,7 @@ async fn promise_11_a_paced_release_is_one_queue_that_new_requests_join() {
 }
 
 #[tokio::test]
-async fn promise_11_a_held_key_is_spoken_of_each_minute() {
+async fn promise_11_a_held_key_is_logged_each_minute() {
     let folder = folder();
     let running = Running::start(folder.path());
     running.hold(None).await;

@@ -76,7 +76,7 @@ async fn hold_drain_switch_release() {
 }
 
 #[tokio::test]
-async fn requests_that_do_not_end_refuse_the_switch_and_nobody_waits_on() {
+async fn requests_that_do_not_end_refuse_the_switch_and_end_its_hold() {
     let folder = folder();
     let (control, data_plane) = start(folder.path(), "state memory;");
     data_plane.tell(|workers| workers.in_flight = 2);
@@ -94,7 +94,7 @@ async fn requests_that_do_not_end_refuse_the_switch_and_nobody_waits_on() {
 }
 
 #[tokio::test]
-async fn a_hold_that_somebody_placed_outlives_a_switch_with_one() {
+async fn a_hold_of_an_operator_outlives_a_switch_with_a_hold() {
     let folder = folder();
     let (control, data_plane) = start(folder.path(), "state memory;");
     control.hold("live", hold_order("a.example")).await.unwrap();
@@ -220,7 +220,7 @@ async fn promise_3_open_streams_refuse_a_hold_unless_it_says_what_becomes_of_the
 }
 
 #[tokio::test]
-async fn what_people_wrote_is_escaped_in_the_log() {
+async fn keys_and_reasons_are_escaped_in_the_log() {
     let folder = folder();
     let lines = Arc::new(std::sync::Mutex::new(Vec::new()));
     let log = Arc::clone(&lines);

@@ -28,7 +28,7 @@ fn cut(why: &str) -> (HorizonState, Option<String>) {
 }
 
 #[tokio::test]
-async fn promise_8_later_answers_update_the_receipt_and_are_told() {
+async fn promise_8_later_answers_update_the_receipt_and_make_events() {
     let folder = folder();
     let (control, data_plane) = start_watching(folder.path(), "3s");
     data_plane.answer("a.example", 100, 1);

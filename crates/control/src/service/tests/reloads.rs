@@ -72,7 +72,7 @@ async fn a_reload_takes_tables_along_and_opens_what_is_new() {
 }
 
 #[tokio::test]
-async fn a_reload_that_cannot_be_is_told_why() {
+async fn a_refused_reload_says_why() {
     let folder = folder();
     let (control, _) = start(folder.path(), "");
     let prepare_reload = |http: &str| {

@@ -80,7 +80,7 @@ async fn promise_2_a_repeated_order_waits_as_the_first_did() {
 }
 
 #[tokio::test]
-async fn promise_8_a_drain_that_somebody_waits_for_keeps_its_place() {
+async fn promise_8_an_awaited_drain_keeps_its_place() {
     let folder = folder();
     let (control, data_plane) = start(folder.path(), "state memory;");
     data_plane.tell(|workers| workers.in_flight = 1);

@@ -109,7 +109,7 @@ fn a_file_that_an_old_program_has_open_keeps_its_format() {
 }
 
 #[test]
-fn what_a_newer_program_wrote_is_kept_and_verified() {
+fn records_of_a_newer_program_are_kept_and_verified() {
     let folder = tempfile::tempdir().unwrap();
     let (path, mut writer) = written(folder.path(), 3);
     let mut commit = server_down(&writer, "promote");

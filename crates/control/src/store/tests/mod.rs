@@ -112,7 +112,7 @@ fn written(folder: &Path, commits: usize) -> (PathBuf, Writer) {
 }
 
 #[test]
-fn what_was_committed_is_read_back() {
+fn commits_are_read_back() {
     let folder = tempfile::tempdir().unwrap();
     let (path, mut writer) = written(folder.path(), 200);
     let confirm = Meta { confirm_within_ms: Some(60_000), ..Meta::default() };
@@ -168,7 +168,7 @@ fn a_commit_that_is_not_the_next_one_is_refused() {
 }
 
 #[test]
-fn a_store_that_somebody_else_is_writing_to_is_locked() {
+fn a_store_with_another_writer_is_locked() {
     let folder = tempfile::tempdir().unwrap();
     let (path, mut writer) = written(folder.path(), 1);
     let other = Connection::open(&path).unwrap();
@@ -198,7 +198,7 @@ fn receipts_are_kept_with_the_next_commit_or_in_a_quiet_moment() {
 }
 
 #[test]
-fn what_is_no_store_of_ours_is_left_alone() {
+fn a_file_that_is_no_store_is_left_alone() {
     let folder = tempfile::tempdir().unwrap();
     let at = |name: &str| folder.path().join(name);
     let kind = |path: &Path| match SqliteStore::open(path, KIND) {
@@ -474,7 +474,7 @@ fn a_file_that_reaches_its_limit_takes_no_more_commits_and_loses_none() {
 }
 
 #[test]
-fn a_full_disk_is_a_refusal_and_room_mends_it() {
+fn a_full_disk_is_a_refusal_until_there_is_room() {
     let folder = tempfile::tempdir().unwrap();
     let disk = folder.path().join("disk");
     fs::create_dir(&disk).unwrap();

@@ -112,7 +112,7 @@ fn a_store_without_its_second_file_is_accepted_by_an_order_alone() {
 }
 
 #[test]
-fn what_is_no_whole_backup_is_not_restored() {
+fn an_incomplete_backup_is_not_restored() {
     let (folder, live, backup, _) = backed_up();
     drop(live);
     let path = folder.path().join("live.db");

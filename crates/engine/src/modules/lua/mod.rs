@@ -3,8 +3,8 @@
 //! The handlers here turn a script's outcome into the verdict that ngx_lua gives for it.
 
 mod directives;
+mod key_typos;
 pub(crate) mod script;
-mod slips;
 
 pub use script::{ScriptId, ScriptPhase};
 
@@ -153,7 +153,7 @@ pub static MODULE: Module = Module {
     handlers: &[(Phase::Rewrite, rewrite), (Phase::Access, access), (Phase::Log, log)],
     header_filter: Some(filter_header),
     filters_subrequests: true,
-    finish: Some(slips::finish),
+    finish: Some(key_typos::finish),
     ..Module::new("lua", &[&directives::SCRIPTS, directives::DIRECTIVES])
 };
 

@@ -17,7 +17,7 @@ pub(super) const DIRECTIVES: &[Directive] = &[
         .example("root /srv/www;"),
     Directive::new("alias", Contexts::LOCATION, Args::Exactly(1), "path", root)
         .doc(
-            "The directory that stands for the location's name; in a regular expression's \
+            "The directory that replaces the location's name; in a regular expression's \
          location, the whole path.",
         )
         .example("alias /srv/images/;"),

@@ -175,7 +175,7 @@ fn add_and_replace_check_for_an_entry() {
 }
 
 #[test]
-fn where_nothing_can_wait_the_order_is_refused_and_logged() {
+fn an_order_that_cannot_wait_is_refused_and_logged() {
     let mut server = server(
         "location / {
              set_by_lua_block $a { local ok, err = ngx.shared.routes:set('a', 'green') return tostring(ok) .. ' ' .. err }

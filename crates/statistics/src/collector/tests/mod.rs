@@ -385,10 +385,10 @@ fn a_thousand_groups_stay_within_their_memory() {
     assert_eq!(collector.totals(20_000_000).all.ended, 80_000);
 }
 
-/// `cargo test --release -p pointsman-statistics what_a_thousand_groups_cost -- --ignored --nocapture`
+/// `cargo test --release -p pointsman-statistics cost_of_a_thousand_groups -- --ignored --nocapture`
 #[test]
 #[ignore = "prints a measurement; run by hand in a release build"]
-fn what_a_thousand_groups_cost() {
+fn cost_of_a_thousand_groups() {
     let text: String = (0..1_000).map(|n| format!("group{n}: a{n} b{n}\n")).collect();
     let layout = layout(&text, 1_000);
     let mut collector = Collector::new(Arc::clone(&layout), 0);

@@ -73,7 +73,7 @@ fn grpc_requests_keep_te_and_length() {
 }
 
 #[test]
-fn what_is_written_last_serves_and_has_its_own_settings() {
+fn the_last_pass_serves_with_its_own_settings() {
     let server = "proxy_read_timeout 1s; grpc_read_timeout 2s; location /g { proxy_pass http://backend; grpc_pass Other; }
         location /p { grpc_pass Other; proxy_pass http://backend; }";
     let config = config(server);

@@ -116,7 +116,7 @@ fn resets_and_the_end_of_a_connection_are_passed_on() {
 }
 
 #[test]
-fn what_no_server_may_send_is_a_fault() {
+fn frames_that_no_server_may_send_are_faults() {
     let all: [(&str, Vec<u8>); 11] = [
         ("a push", raw(FrameKind::PushPromise, END_HEADERS, 1, &[0, 0, 0, 2])),
         ("a body before the head", raw(FrameKind::Data, 0, 1, b"x")),

@@ -1,4 +1,4 @@
-//! Slips of the pen in keys of shared dicts: one spelling is written and never read, another one nearly like it is
+//! Typing errors in keys of shared dicts: one spelling is written and never read, another one nearly like it is
 //! read and never written. Such a configuration runs and never works as meant, so it is worth a warning.
 //!
 //! Only keys that are plain strings in scripts of the configuration are looked at.
