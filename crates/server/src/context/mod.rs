@@ -1,5 +1,6 @@
 //! State shared by the requests of a thread: its generation, its clock and counters, its logs, its open connections.
 
+pub(crate) mod conn_guard;
 pub(crate) mod conn_state;
 pub(crate) mod counters;
 pub(crate) mod deadlines;

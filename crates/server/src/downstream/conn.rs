@@ -3,9 +3,8 @@
 //! Owns what an idle connection keeps, and nothing that only a request needs: that is made when one comes (see
 //! [`crate::downstream::http1`]).
 
-use crate::context::conn_state::{ConnState, OpenConn};
+use crate::context::conn_guard::ConnGuard;
 use crate::context::listen_socket::ListenSocket;
-use crate::context::thread_context::ThreadContext;
 use engine::exchange::Connection;
 use http::h2::H2Connection;
 use std::rc::Rc;
@@ -88,39 +87,5 @@ impl IdleConn {
             *generation.config.location(scope).settings.core.head.timeout_ms
         };
         Some(self.since_ms.saturating_add(timeout_ms))
-    }
-}
-
-/// An open connection that has a task, and the state by which that is woken.
-pub(crate) struct ConnGuard {
-    pub(crate) thread: Rc<ThreadContext>,
-    pub(crate) conn_state: Rc<ConnState>,
-    /// Declared last, because it must be dropped last.
-    open: Option<OpenConn>,
-}
-
-impl ConnGuard {
-    /// Gives a stream of a connection a state of its own.
-    pub(crate) fn for_stream(thread: Rc<ThreadContext>) -> ConnGuard {
-        let conn_state = thread.registry.track();
-        ConnGuard { thread, conn_state, open: None }
-    }
-
-    /// Gives an open connection a state.
-    pub(crate) fn new(thread: Rc<ThreadContext>, open: OpenConn) -> ConnGuard {
-        let conn_state = thread.registry.track();
-        ConnGuard { thread, conn_state, open: Some(open) }
-    }
-
-    /// Releases the state; the connection stays open.
-    pub(crate) fn into_open(mut self) -> Option<OpenConn> {
-        self.open.take()
-    }
-}
-
-impl Drop for ConnGuard {
-    fn drop(&mut self) {
-        self.thread.deadlines.remove(&self.conn_state);
-        self.thread.registry.release(&self.conn_state);
     }
 }

@@ -1,9 +1,10 @@
 //! A client's connection while HTTP/1 requests come: one after another, each from its head to its log line.
 
+use crate::context::conn_guard::ConnGuard;
 use crate::context::listen_socket::ListenSocket;
 use crate::context::timeout::TimedOut;
 use crate::downstream::answer::{self, After, Head};
-use crate::downstream::conn::{Carrier, ConnGuard, IdleConn};
+use crate::downstream::conn::{Carrier, IdleConn};
 use crate::downstream::http2;
 use crate::downstream::linger::linger;
 use crate::downstream::proxy_protocol;

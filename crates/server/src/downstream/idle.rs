@@ -2,10 +2,11 @@
 //!
 //! Must never read a byte: [`crate::downstream::http1`] does.
 
+use crate::context::conn_guard::ConnGuard;
 use crate::context::listen_socket::ListenSocket;
 use crate::context::thread_context::ThreadContext;
 use crate::context::timeout::{TimedOut, Timeout};
-use crate::downstream::conn::{Carrier, ConnGuard, IdleConn};
+use crate::downstream::conn::{Carrier, IdleConn};
 use crate::downstream::parking::{Parked, spared_until_ms};
 use crate::downstream::proxy_protocol;
 use crate::downstream::{http1, http2};

@@ -2,9 +2,8 @@
 //!
 //! Must never know how a request is answered: what does that comes as an argument, since it is what asks for these.
 
-use crate::context::conn_state::{ConnState, OpenConn};
+use crate::context::conn_guard::ConnGuard;
 use crate::context::generation::Pinned;
-use crate::context::thread_context::ThreadContext;
 use crate::request::client::Client;
 use crate::request::cx::RequestCx;
 use engine::Exchange;
@@ -28,19 +27,6 @@ pub(crate) type Run = for<'a> fn(&'a mut RequestCx<'_>) -> Pin<Box<dyn Future<Ou
 const DROPPED: usize = 64 << 10;
 /// How much of an answer may be on its way.
 const ON_THE_WAY: usize = 64 << 10;
-
-/// The state of an inner request's task, until that ends.
-struct InnerState {
-    thread: Rc<ThreadContext>,
-    conn_state: Rc<ConnState>,
-}
-
-impl Drop for InnerState {
-    fn drop(&mut self) {
-        self.thread.deadlines.remove(&self.conn_state);
-        self.thread.registry.release(&self.conn_state);
-    }
-}
 
 /// A request inside another one that was served.
 struct Served {
@@ -68,7 +54,7 @@ impl Inner {
         cx: &mut RequestCx<'_>,
         wanted: Subrequest,
         run: Run,
-        open: Option<OpenConn>,
+        guard: ConnGuard,
     ) -> Result<Inner, TooDeep> {
         let thread = &cx.client.thread;
         let mut exchange = thread.buffers.lease_exchange();
@@ -76,9 +62,7 @@ impl Inner {
         cx.engine(|outer, env| subrequest::begin(&mut exchange, outer, env, wanted))?;
         let (pipe, end) = Pipe::new(&PipeBudget::new(ON_THE_WAY));
         pipe.end();
-        let conn_state = cx.client.thread.registry.track();
-        let state = InnerState { thread: Rc::clone(&cx.client.thread), conn_state };
-        let serving = serve(state, Stream::Piped(end), exchange, Rc::clone(cx.generation), run, open);
+        let serving = serve(guard, Stream::Piped(end), exchange, Rc::clone(cx.generation), run);
         Ok(Inner {
             serving: Some(Box::pin(serving)),
             pipe,
@@ -136,14 +120,13 @@ impl Inner {
 }
 
 async fn serve(
-    state: InnerState,
+    guard: ConnGuard,
     stream: Stream,
     mut exchange: Box<Exchange>,
     generation: Pinned,
     run: Run,
-    open: Option<OpenConn>,
 ) -> Served {
-    let InnerState { thread, conn_state } = &state;
+    let ConnGuard { thread, conn_state, .. } = &guard;
     conn_state.serve(generation.number);
     let mut client = Client::new(stream, thread, conn_state);
     let mut cx = RequestCx {
@@ -154,7 +137,6 @@ async fn serve(
     };
     let is_whole = run(&mut cx).await;
     client.read_buffer.release(&thread.buffers);
-    drop(open);
     Served { exchange, is_whole, _stream: client.stream }
 }
 
@@ -171,7 +153,8 @@ impl RequestCx<'_> {
         while wanted.len() > 0 {
             let mut running = Vec::new();
             for wanted in wanted.by_ref().take(at_once) {
-                let Ok(inner) = Inner::begin(self, wanted, run, None) else { return Wake::Failed(500) };
+                let guard = ConnGuard::without_connection(Rc::clone(&self.client.thread));
+                let Ok(inner) = Inner::begin(self, wanted, run, guard) else { return Wake::Failed(500) };
                 running.push(inner);
             }
             if !self.run_to_end(&mut running).await {
@@ -212,8 +195,9 @@ impl RequestCx<'_> {
     /// Serves requests inside this one that nothing waits for but the end of the process.
     pub(super) fn background(&mut self, wanted: Vec<Subrequest>, run: Run) -> Wake {
         for wanted in wanted {
-            let open = self.client.thread.registry.open();
-            match Inner::begin(self, wanted, run, Some(open)) {
+            let thread = &self.client.thread;
+            let guard = ConnGuard::new(Rc::clone(thread), thread.registry.open());
+            match Inner::begin(self, wanted, run, guard) {
                 Ok(inner) => drop(spawn_local(inner.finish())),
                 Err(TooDeep) => return Wake::Failed(500),
             }

@@ -7,9 +7,10 @@ mod session;
 mod slot;
 mod stream;
 
+use crate::context::conn_guard::ConnGuard;
 use crate::context::listen_socket::ListenSocket;
 use crate::context::timeout::TimedOut;
-use crate::downstream::conn::{Carrier, ConnGuard, Http2Conn, IdleConn};
+use crate::downstream::conn::{Carrier, Http2Conn, IdleConn};
 use crate::downstream::linger::linger;
 use crate::downstream::proxy_protocol;
 use crate::request::client::Client;

@@ -4,8 +4,9 @@
 use super::limits;
 use super::slot::Slot;
 use super::stream;
+use crate::context::conn_guard::ConnGuard;
 use crate::context::timeout::Timeout;
-use crate::downstream::conn::{ConnGuard, Http2Conn, IdleConn};
+use crate::downstream::conn::{Http2Conn, IdleConn};
 use crate::request::host::with_env;
 use engine::host::Level;
 use engine::{Exchange, log_line, start_request};
@@ -336,7 +337,7 @@ impl<'a> Session<'a> {
         if ends {
             pipe.end();
         }
-        let guard = ConnGuard::for_stream(thread);
+        let guard = ConnGuard::without_connection(thread);
         let future = Box::pin(stream::serve(guard, Stream::Piped(end), exchange, generation, refused));
         self.slots.push(Slot::new(stream, pipe, future, cx.waker()));
     }

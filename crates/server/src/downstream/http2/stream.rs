@@ -1,9 +1,9 @@
 //! One stream of a connection: its request, served as any other.
 
+use crate::context::conn_guard::ConnGuard;
 use crate::context::generation::Pinned;
 use crate::context::timeout::TimedOut;
 use crate::downstream::answer::{self, After, Head};
-use crate::downstream::conn::ConnGuard;
 use crate::request::client::Client;
 use crate::request::cx::RequestCx;
 use crate::request::host::with_env;
