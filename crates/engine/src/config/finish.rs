@@ -6,6 +6,7 @@ use super::{
     AddressServers, Config, ListenAddress, ListenOptions, Listener, Location, LocationId, LocationTable,
     Modifier, NameMatch, Server, ServerId, ServerNames,
 };
+use crate::modules::ModuleSet;
 use crate::modules::proxy::{inherit_pass, settle_kind};
 use crate::variables::{self, Definition};
 use conf::Diagnostic;
@@ -102,6 +103,7 @@ pub(super) fn config(mut draft: Draft, inputs: &Inputs<'_>) -> Result<Config, Di
         modifier: scope.modifier,
         regex: scope.regex,
         settings: scope.settings,
+        modules: ModuleSet::default(),
         inner,
     });
     let servers =
@@ -112,7 +114,7 @@ pub(super) fn config(mut draft: Draft, inputs: &Inputs<'_>) -> Result<Config, Di
             auto_redirects,
             ssl: server.ssl,
         });
-    Ok(Config {
+    let mut config = Config {
         prefix: inputs.prefix.clone(),
         file: inputs.file.clone(),
         main: draft.main,
@@ -129,7 +131,11 @@ pub(super) fn config(mut draft: Draft, inputs: &Inputs<'_>) -> Result<Config, Di
         lua: draft.lua,
         limits: draft.limits,
         logs: draft.logs,
-    })
+    };
+    for index in 0..config.locations.len() {
+        config.locations[index].modules = ModuleSet::needed(&config, &config.locations[index].settings);
+    }
+    Ok(config)
 }
 
 /// `$server_name` shows `.example.com` without its dot.

@@ -139,6 +139,8 @@ pub struct Location {
     pub regex: Option<Regex>,
     /// The settings.
     pub settings: Settings,
+    /// The modules that have something to do for its requests.
+    pub modules: modules::ModuleSet,
     /// The locations inside this one.
     pub inner: LocationTable,
 }

@@ -24,8 +24,11 @@ settings! {
 }
 
 /// The module.
-pub static MODULE: Module =
-    Module { handlers: &[(Phase::Access, handle)], ..Module::new("auth_request", &[DIRECTIVES]) };
+pub static MODULE: Module = Module {
+    handlers: &[(Phase::Access, handle)],
+    is_needed: Some(|_, settings| settings.auth.request.uri.is_some()),
+    ..Module::new("auth_request", &[DIRECTIVES])
+};
 
 const DIRECTIVES: &[Directive] = &[
     Directive::new("auth_request", Contexts::HSL, Args::Exactly(1), "uri | off", |b, d| {

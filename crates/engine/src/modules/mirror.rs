@@ -20,8 +20,11 @@ settings! {
 }
 
 /// The module.
-pub static MODULE: Module =
-    Module { handlers: &[(Phase::PreContent, handle)], ..Module::new("mirror", &[DIRECTIVES]) };
+pub static MODULE: Module = Module {
+    handlers: &[(Phase::PreContent, handle)],
+    is_needed: Some(|_, settings| !settings.precontent.mirror.uris.is_empty()),
+    ..Module::new("mirror", &[DIRECTIVES])
+};
 
 const DIRECTIVES: &[Directive] = &[
     Directive::new("mirror", Contexts::HSL, Args::Exactly(1), "uri | off", |b, d| {

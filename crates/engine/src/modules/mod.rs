@@ -4,7 +4,7 @@
 //! directives with their settings and inheritance, and its handlers. It may read other modules' settings, and never
 //! call their handlers.
 
-use crate::config::Builder;
+use crate::config::{Builder, Config, Settings};
 use crate::directive::Directive;
 use crate::exchange::Exchange;
 use crate::host::Env;
@@ -56,7 +56,7 @@ pub type Handler = fn(&mut Exchange, &mut Env<'_>) -> Verdict;
 
 /// Runs a whole phase from the cursor on: its handlers, how their verdicts are weighed, and what follows when none has
 /// settled it (nginx's checkers). Phases without one run their handlers in order and go on.
-pub type Checker = fn(&mut Exchange, &mut Env<'_>, &[Handler]) -> Verdict;
+pub type Checker = fn(&mut Exchange, &mut Env<'_>, &PhaseRun) -> Verdict;
 
 /// Chooses what is served instead of an error; `None` if the request was redirected to its page and walks on.
 pub type Page = fn(&mut Exchange, &mut Env<'_>, status: u16) -> Option<Content>;
@@ -85,6 +85,9 @@ pub struct Module {
     pub header_filter: Option<HeaderFilter>,
     /// Its header filter runs for requests inside others too.
     pub filters_subrequests: bool,
+    /// Whether a location with these settings needs its handlers and its header filter: they are never called where they
+    /// would do nothing. Without it they are always called.
+    pub is_needed: Option<fn(&Config, &Settings) -> bool>,
     /// Its work once the whole text is read: resolving names that are defined further down, checking settings against
     /// each other.
     pub finish: Option<fn(&mut Builder<'_>)>,
@@ -102,6 +105,7 @@ impl Module {
             settle: None,
             header_filter: None,
             filters_subrequests: false,
+            is_needed: None,
             finish: None,
         }
     }
@@ -149,13 +153,51 @@ pub static MODULES: &[&Module] = &[
     &log::MODULE,
 ];
 
+/// Some of the modules, each a bit by its place in [`MODULES`]: those that a location needs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ModuleSet(u64);
+
+const _: () = assert!(MODULES.len() <= 64);
+
+impl ModuleSet {
+    /// Returns those that a location with these settings needs.
+    pub fn needed(config: &Config, settings: &Settings) -> ModuleSet {
+        let is_needed =
+            |module: &Module| module.is_needed.is_none_or(|is_needed| is_needed(config, settings));
+        let bits =
+            MODULES.iter().enumerate().filter(|(_, module)| is_needed(module)).map(|(at, _)| 1_u64 << at);
+        ModuleSet(bits.sum())
+    }
+}
+
 /// The checker and the handlers of one phase.
 #[derive(Default)]
 pub struct PhaseRun {
     /// Its checker, if it does not simply run its handlers in order.
     pub checker: Option<Checker>,
-    /// Its handlers, in order.
-    pub handlers: Vec<Handler>,
+    /// Its handlers, in order, each with its module's bit.
+    handlers: Vec<(u64, Handler)>,
+    /// The bits of all its handlers.
+    modules: u64,
+}
+
+impl PhaseRun {
+    /// Returns the first handler from a place on whose module is in the set, and its place.
+    #[inline]
+    pub fn next(&self, needed: ModuleSet, from: usize) -> Option<(usize, Handler)> {
+        if self.modules & needed.0 == 0 {
+            return None;
+        }
+        let left = self.handlers.get(from..)?.iter().enumerate();
+        left.filter(|(_, (bit, _))| bit & needed.0 != 0)
+            .map(|(at, (_, handler))| (from + at, *handler))
+            .next()
+    }
+
+    /// Returns the place behind its last handler.
+    pub fn end(&self) -> usize {
+        self.handlers.len()
+    }
 }
 
 /// The modules' parts, by where they are needed.
@@ -163,34 +205,40 @@ struct Parts {
     phases: [PhaseRun; PHASES.len()],
     page: Option<Page>,
     settle: Vec<Settle>,
-    header_filters: Vec<HeaderFilter>,
-    subrequest_filters: Vec<HeaderFilter>,
+    /// The header filters, in order, each with its module's bit.
+    header_filters: Vec<(u64, HeaderFilter)>,
+    /// The bits of those that run for a request inside another one.
+    subrequest_filters: u64,
 }
 
 static PARTS: LazyLock<Parts> = LazyLock::new(|| {
     let mut phases: [PhaseRun; PHASES.len()] = Default::default();
-    for (phase, handler) in MODULES.iter().flat_map(|module| module.handlers) {
-        phases[*phase as usize].handlers.push(*handler);
-    }
-    for (phase, checker) in MODULES.iter().flat_map(|module| module.checkers) {
-        phases[*phase as usize].checker = Some(*checker);
+    let modules = || MODULES.iter().enumerate().map(|(at, module)| (1_u64 << at, *module));
+    for (bit, module) in modules() {
+        for (phase, handler) in module.handlers {
+            let phase = &mut phases[*phase as usize];
+            phase.handlers.push((bit, *handler));
+            phase.modules |= bit;
+        }
+        for (phase, checker) in module.checkers {
+            phases[*phase as usize].checker = Some(*checker);
+        }
     }
     Parts {
         phases,
         page: MODULES.iter().find_map(|module| module.page),
         settle: MODULES.iter().filter_map(|module| module.settle).collect(),
-        header_filters: MODULES.iter().filter_map(|module| module.header_filter).collect(),
-        subrequest_filters: MODULES
-            .iter()
-            .filter(|module| module.filters_subrequests)
-            .filter_map(|module| module.header_filter)
-            .collect(),
+        header_filters: modules().filter_map(|(bit, module)| Some((bit, module.header_filter?))).collect(),
+        subrequest_filters: modules()
+            .filter(|(_, module)| module.filters_subrequests)
+            .map(|(bit, _)| bit)
+            .sum(),
     }
 });
 
-/// Returns the checker and the handlers of a phase.
-pub fn phase(phase: Phase) -> &'static PhaseRun {
-    &PARTS.phases[phase as usize]
+/// Returns the checkers and the handlers of all phases.
+pub fn phases() -> &'static [PhaseRun; PHASES.len()] {
+    &PARTS.phases
 }
 
 /// Returns the content that is served instead of an error, or `None` if the request was redirected to its page.
@@ -208,14 +256,38 @@ pub fn settle(exchange: &mut Exchange, env: &Env<'_>) {
     }
 }
 
-/// Returns all header filters, in order, or those that run for a request inside another one.
-pub fn header_filters(is_inner: bool) -> &'static [HeaderFilter] {
-    if is_inner { &PARTS.subrequest_filters } else { &PARTS.header_filters }
+/// Returns the header filters of a set of modules, in order, or those of them that run for a request inside another one.
+pub fn header_filters(needed: ModuleSet, is_inner: bool) -> impl Iterator<Item = HeaderFilter> {
+    let parts = &*PARTS;
+    let needed = if is_inner { needed.0 & parts.subrequest_filters } else { needed.0 };
+    parts.header_filters.iter().filter(move |(bit, _)| bit & needed != 0).map(|(_, filter)| *filter)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// What each directive does is tested with its module: a module that is left out by mistake would do nothing there.
+    #[test]
+    fn a_location_needs_the_modules_of_its_directives() {
+        let config = crate::testing::server_of(
+            "limit_rate 1k; location /plain { return 204; }
+             location /limited { gzip on; expires 1h; auth_request /plain; proxy_pass http://127.0.0.1; }
+             location /none { access_log off; }",
+        );
+        let needed = |name: &[u8]| {
+            let location =
+                config.locations.iter().find(|location| location.name == name).expect("it is there");
+            let names = MODULES
+                .iter()
+                .enumerate()
+                .filter(|(at, module)| module.is_needed.is_some() && location.modules.0 & (1 << at) != 0);
+            names.map(|(_, module)| module.name).collect::<Vec<_>>()
+        };
+        assert_eq!(needed(b"/plain"), ["rewrite", "log"]);
+        assert_eq!(needed(b"/limited"), ["auth_request", "headers", "gzip", "log"]);
+        assert_eq!(needed(b"/none"), [""; 0]);
+    }
 
     #[test]
     fn each_phase_has_at_most_one_checker_and_one_module_makes_pages() {

@@ -51,8 +51,11 @@ settings! {
 }
 
 /// The module.
-pub static MODULE: Module =
-    Module { handlers: &[(Phase::PreContent, handle)], ..Module::new("try_files", &[DIRECTIVES]) };
+pub static MODULE: Module = Module {
+    handlers: &[(Phase::PreContent, handle)],
+    is_needed: Some(|_, settings| settings.precontent.try_files.rule.is_some()),
+    ..Module::new("try_files", &[DIRECTIVES])
+};
 
 const DIRECTIVES: &[Directive] = &[Directive::new(
     "try_files",

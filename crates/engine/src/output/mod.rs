@@ -34,7 +34,8 @@ pub fn write_head(exchange: &mut Exchange, env: &mut Env<'_>) -> Result<(), Head
     }
     if !exchange.response.filtered {
         exchange.response.filtered = true;
-        for filter in modules::header_filters(exchange.subrequests.is_inner()) {
+        let needed = env.config.location(exchange.route.location).modules;
+        for filter in modules::header_filters(needed, exchange.subrequests.is_inner()) {
             filter(exchange, env)?;
         }
     }

@@ -13,17 +13,16 @@ use crate::config::LocationId;
 use crate::exchange::Exchange;
 use crate::host::{Env, Level};
 use crate::log_line;
-use crate::modules::{self, Handler};
+use crate::modules::{self, Handler, PhaseRun};
 
 /// Walks on until the server is needed.
 pub fn advance(exchange: &mut Exchange, env: &mut Env<'_>) -> Step {
+    let phases = modules::phases();
     loop {
-        let phase = modules::phase(exchange.route.cursor.phase);
+        let phase = &phases[exchange.route.cursor.phase as usize];
         let verdict = match phase.checker {
-            Some(checker) => checker(exchange, env, &phase.handlers),
-            // Most phases of most requests: nothing to call.
-            None if phase.handlers.is_empty() => Verdict::NextPhase,
-            None => in_order(exchange, env, &phase.handlers, call, |_, _| Verdict::NextPhase),
+            Some(checker) => checker(exchange, env, phase),
+            None => in_order(exchange, env, phase, call, |_, _| Verdict::NextPhase),
         };
         if let Some(step) = obey(exchange, env, verdict) {
             return step;
@@ -31,26 +30,31 @@ pub fn advance(exchange: &mut Exchange, env: &mut Env<'_>) -> Step {
     }
 }
 
-/// Runs a phase's handlers from the cursor on, each through `run`, up to one that has something to say, at which the cursor
-/// is left. If none has, the verdict is that of `end`. A verdict is large, so it is returned as it is and not in an option.
+/// Runs the handlers of a phase that the location needs, from the cursor on, each through `run`, up to one that has
+/// something to say, at which the cursor is left. If none has, the verdict is that of `end`. A verdict is large, so it is
+/// returned as it is and not in an option.
 #[inline]
 pub fn in_order(
     exchange: &mut Exchange,
     env: &mut Env<'_>,
-    handlers: &[Handler],
+    phase: &PhaseRun,
     run: impl Fn(Handler, &mut Exchange, &mut Env<'_>) -> Verdict,
     end: impl FnOnce(&mut Exchange, &mut Env<'_>) -> Verdict,
 ) -> Verdict {
-    for (place, handler) in handlers.iter().enumerate().skip(exchange.route.cursor.handler) {
-        let verdict = run(*handler, exchange, env);
+    let mut from = exchange.route.cursor.handler;
+    // A handler may put the request into another location.
+    while let Some((place, handler)) = phase.next(env.config.location(exchange.route.location).modules, from)
+    {
+        let verdict = run(handler, exchange, env);
         if !matches!(verdict, Verdict::Next) {
             exchange.route.cursor.handler = place;
             return verdict;
         }
         // There is nothing in it to drop, which the compiler would find out by a call for each handler.
         std::mem::forget(verdict);
+        from = place + 1;
     }
-    exchange.route.cursor.handler = handlers.len();
+    exchange.route.cursor.handler = phase.end();
     end(exchange, env)
 }
 
@@ -62,8 +66,12 @@ pub fn call(handler: Handler, exchange: &mut Exchange, env: &mut Env<'_>) -> Ver
 
 /// Runs the log phase. The request is over, so that nothing follows from what its handlers answer, as in nginx.
 pub fn log(exchange: &mut Exchange, env: &mut Env<'_>) {
-    for handler in &modules::phase(Phase::Log).handlers {
+    let phase = &modules::phases()[Phase::Log as usize];
+    let mut from = 0;
+    while let Some((place, handler)) = phase.next(env.config.location(exchange.route.location).modules, from)
+    {
         handler(exchange, env);
+        from = place + 1;
     }
 }
 

@@ -65,6 +65,7 @@ pub static MODULE: Module = Module {
     handlers: &[(Phase::Access, handle)],
     checkers: &[(Phase::Access, satisfy::check)],
     settle: Some(limit_except::apply),
+    is_needed: Some(|_, settings| !settings.access.rules.is_empty()),
     ..Module::new("access", &[DIRECTIVES, satisfy::DIRECTIVES, limit_except::DIRECTIVES])
 };
 

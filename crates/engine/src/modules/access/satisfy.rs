@@ -8,7 +8,7 @@ use crate::directive::{Args, Contexts, Directive};
 use crate::exchange::Exchange;
 use crate::host::{Env, Level};
 use crate::log_line;
-use crate::modules::Handler;
+use crate::modules::{Handler, PhaseRun};
 use crate::phase::{self, Effect, Verdict};
 use http::Known;
 
@@ -44,12 +44,12 @@ pub(super) const DIRECTIVES: &[Directive] = &[
 ];
 
 /// Runs the access phase.
-pub(super) fn check(exchange: &mut Exchange, env: &mut Env<'_>, handlers: &[Handler]) -> Verdict {
+pub(super) fn check(exchange: &mut Exchange, env: &mut Env<'_>, phase: &PhaseRun) -> Verdict {
     if exchange.subrequests.is_inner() {
         // The request around it was let in.
         return Verdict::NextPhase;
     }
-    phase::in_order(exchange, env, handlers, run, conclude)
+    phase::in_order(exchange, env, phase, run, conclude)
 }
 
 /// Runs a handler of the access phase and weighs what it says.

@@ -181,6 +181,7 @@ pub static MODULE: Module = Module {
     // As early as possible, so that no setting of a server is in the way.
     handlers: &[(Phase::PostRead, answer)],
     finish: Some(directives::finish),
+    is_needed: Some(|config, _| !config.http.acme.issuers.is_empty()),
     ..Module::new("acme", &[directives::DIRECTIVES, directives::OF_ISSUERS])
 };
 

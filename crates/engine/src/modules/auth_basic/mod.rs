@@ -33,8 +33,11 @@ settings! {
 }
 
 /// The module.
-pub static MODULE: Module =
-    Module { handlers: &[(Phase::Access, handle)], ..Module::new("auth_basic", &[DIRECTIVES]) };
+pub static MODULE: Module = Module {
+    handlers: &[(Phase::Access, handle)],
+    is_needed: Some(|_, settings| settings.auth.basic.realm.is_some()),
+    ..Module::new("auth_basic", &[DIRECTIVES])
+};
 
 const PLACES: Contexts = Contexts::HSL.or(Contexts::LIMIT_EXCEPT);
 

@@ -20,6 +20,7 @@ pub static MODULE: Module = Module {
     header_filter: Some(filter),
     filters_subrequests: true,
     finish: Some(finish),
+    is_needed: Some(|_, settings| settings.filters.charset.charset.is_some()),
     ..Module::new("charset", &[directives::DIRECTIVES])
 };
 

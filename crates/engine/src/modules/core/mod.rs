@@ -9,7 +9,7 @@ mod rate;
 pub(crate) use blocks::add_scope;
 pub use rate::{Amount, limit_rate, limit_rate_after, settle_rates};
 
-use super::{Handler, Module};
+use super::{Handler, Module, PhaseRun};
 use crate::config::{self, Config};
 use crate::exchange::Exchange;
 use crate::host::{Env, Level};
@@ -316,7 +316,7 @@ pub fn keep_named_captures(exchange: &mut Exchange, config: &Config, regex: &cra
 }
 
 /// Searches the location, and checks what nginx checks right after it (ngx_http_core_find_config_phase).
-fn find_location(exchange: &mut Exchange, env: &mut Env<'_>, _: &[Handler]) -> Verdict {
+fn find_location(exchange: &mut Exchange, env: &mut Env<'_>, _: &PhaseRun) -> Verdict {
     let config = env.config;
     let scope = config.server(exchange.route.server).scope;
     let Exchange { request, captures, .. } = &mut *exchange;

@@ -17,8 +17,11 @@ use http::date::parse_http_date;
 use http::{Known, Version};
 
 /// The module.
-pub static MODULE: Module =
-    Module { header_filter: Some(filter), ..Module::new("gzip", &[directives::DIRECTIVES]) };
+pub static MODULE: Module = Module {
+    header_filter: Some(filter),
+    is_needed: Some(|_, settings| *settings.filters.gzip.on),
+    ..Module::new("gzip", &[directives::DIRECTIVES])
+};
 
 /// What must be so for an answer to a request that came through a proxy (`gzip_proxied`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -82,7 +82,13 @@ fn inherit_fields(own: &mut Setting<Vec<Field>>, outer: &Setting<Vec<Field>>, ru
 }
 
 /// The module.
-pub static MODULE: Module = Module { header_filter: Some(filter), ..Module::new("headers", &[DIRECTIVES]) };
+pub static MODULE: Module = Module {
+    header_filter: Some(filter),
+    is_needed: Some(|_, settings| {
+        !settings.headers.fields.is_empty() || !matches!(*settings.headers.expires, Expires::Off)
+    }),
+    ..Module::new("headers", &[DIRECTIVES])
+};
 
 const DIRECTIVES: &[Directive] = &[
     Directive::new("add_header", Contexts::HSLI, Args::Between(2, 3), "name value [always]", |b, d| {

@@ -40,8 +40,11 @@ settings! {
 }
 
 /// The module.
-pub static MODULE: Module =
-    Module { handlers: &[(Phase::PreAccess, handle)], ..Module::new("limit_conn", &[DIRECTIVES]) };
+pub static MODULE: Module = Module {
+    handlers: &[(Phase::PreAccess, handle)],
+    is_needed: Some(|_, settings| !settings.limits.conn.limits.is_empty()),
+    ..Module::new("limit_conn", &[DIRECTIVES])
+};
 
 const DIRECTIVES: &[Directive] = &[
     Directive::new("limit_conn_zone", Contexts::HTTP, Args::Exactly(2), "key zone=name:size", |b, d| {

@@ -47,6 +47,7 @@ settings! {
 pub static MODULE: Module = Module {
     handlers: &[(Phase::PreAccess, handle)],
     finish: Some(limit_zone::check),
+    is_needed: Some(|_, settings| !settings.limits.req.limits.is_empty()),
     ..Module::new("limit_req", &[DIRECTIVES])
 };
 

@@ -91,6 +91,7 @@ settings! {
 pub static MODULE: Module = Module {
     handlers: &[(Phase::Log, handle)],
     finish: Some(directives::finish),
+    is_needed: Some(|_, settings| !settings.log.access.off && !settings.log.access.logs.is_empty()),
     ..Module::new("log", &[directives::DIRECTIVES])
 };
 

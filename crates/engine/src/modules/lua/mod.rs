@@ -154,6 +154,10 @@ pub static MODULE: Module = Module {
     header_filter: Some(filter_header),
     filters_subrequests: true,
     finish: Some(key_typos::finish),
+    is_needed: Some(|_, settings| {
+        let lua = &settings.lua;
+        [&lua.rewrite, &lua.access, &lua.header_filter, &lua.log].iter().any(|script| script.is_some())
+    }),
     ..Module::new("lua", &[&directives::SCRIPTS, directives::DIRECTIVES])
 };
 

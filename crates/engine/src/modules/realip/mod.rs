@@ -63,6 +63,7 @@ settings! {
 /// The module. Before anything is decided the settings of the server count, then those of the location.
 pub static MODULE: Module = Module {
     handlers: &[(Phase::PostRead, handle), (Phase::PreAccess, handle)],
+    is_needed: Some(|_, settings| !settings.realip.from.is_empty()),
     ..Module::new("realip", &[DIRECTIVES])
 };
 

@@ -8,7 +8,7 @@ pub use directives::define;
 
 use super::core::keep_named_captures;
 use super::lua::{self, ScriptId};
-use super::{Handler, Module};
+use super::{Module, PhaseRun};
 use crate::config::LocationId;
 use crate::exchange::Exchange;
 use crate::host::{Env, Level};
@@ -99,6 +99,7 @@ pub static MODULE: Module = Module {
     handlers: &[(Phase::ServerRewrite, server), (Phase::Rewrite, location)],
     checkers: &[(Phase::Rewrite, search_again)],
     finish: Some(directives::finish),
+    is_needed: Some(|_, settings| !settings.rewrite.operations.is_empty()),
     ..Module::new("rewrite", &[directives::DIRECTIVES])
 };
 
@@ -139,8 +140,8 @@ fn location(exchange: &mut Exchange, env: &mut Env<'_>) -> Verdict {
 
 /// Runs the rewrite phase; at its end a changed URI sends the request back to the search for a location
 /// (ngx_http_core_post_rewrite_phase).
-fn search_again(exchange: &mut Exchange, env: &mut Env<'_>, handlers: &[Handler]) -> Verdict {
-    phase::in_order(exchange, env, handlers, phase::call, end_of_rewrite)
+fn search_again(exchange: &mut Exchange, env: &mut Env<'_>, phase: &PhaseRun) -> Verdict {
+    phase::in_order(exchange, env, phase, phase::call, end_of_rewrite)
 }
 
 fn end_of_rewrite(exchange: &mut Exchange, env: &mut Env<'_>) -> Verdict {

@@ -17,7 +17,7 @@ pub(crate) use conditional::last_modified_s;
 pub use path::{Join, Root, SymlinkRule, append_path, append_root};
 pub use types::{Types, extension};
 
-use super::{Handler, Module};
+use super::{Module, PhaseRun};
 use crate::exchange::Exchange;
 use crate::host::{Env, Level};
 use crate::log_line;
@@ -73,8 +73,8 @@ pub static MODULE: Module = Module {
 };
 
 /// Runs the content phase; nothing but files is left to serve the request at its end.
-fn answer(exchange: &mut Exchange, env: &mut Env<'_>, handlers: &[Handler]) -> Verdict {
-    phase::in_order(exchange, env, handlers, phase::call, nothing_served)
+fn answer(exchange: &mut Exchange, env: &mut Env<'_>, phase: &PhaseRun) -> Verdict {
+    phase::in_order(exchange, env, phase, phase::call, nothing_served)
 }
 
 /// No handler served the request: a directory without an index file is forbidden (ngx_http_core_content_phase).

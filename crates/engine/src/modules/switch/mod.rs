@@ -118,6 +118,7 @@ pub static MODULE: Module = Module {
     handlers: &[(Phase::Rewrite, hold::before_rewrite), (Phase::PreAccess, hold::before_access)],
     header_filter: Some(sticky::filter),
     finish: Some(check::finish),
+    is_needed: Some(|config, _| !config.switches.is_empty()),
     ..Module::new("switch", &[directives::DIRECTIVES])
 };
 
