@@ -151,7 +151,7 @@ fn module(name: &str, directives: &[&Directive]) -> String {
 
 /// Lists the known directives that pointsman does not support, module by module.
 fn unsupported() -> String {
-    // What stands in `switch {}` and `acme_issuer {}` is called like directives of nginx that mean something else.
+    // What is written in `switch {}` and `acme_issuer {}` is called like directives of nginx that mean something else.
     let ours: BTreeSet<&str> = engine::config::directives()
         .filter(|(_, directive)| !matches!(directive.contexts, Contexts::SWITCH | Contexts::ACME_ISSUER))
         .map(|(_, directive)| directive.name)
@@ -285,7 +285,7 @@ mod tests {
     }
 
     #[test]
-    fn phases_are_told_in_the_shorter_way() {
+    fn phases_are_listed_in_the_shorter_way() {
         use lua::{PHASES, Phase, Phases};
         let but = |left_out: &[Phase]| {
             let in_it = PHASES.iter().map(|(phase, _, _)| *phase).filter(|phase| !left_out.contains(phase));
@@ -302,7 +302,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_absent_is_read_from_the_script() {
+    fn absent_names_are_read_from_the_script() {
         let names: Vec<&str> = absent().collect();
         assert!(
             names.contains(&"thread.spawn") && names.iter().all(|name| !name.contains([' ', '{'])),

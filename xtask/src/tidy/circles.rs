@@ -1,9 +1,9 @@
 //! Circles of imports between the files of a crate.
 //!
-//! An import is a path that begins with `crate`, `super` or `self`, in a `use` or anywhere else, macros' arguments
-//! included; it leads to the deepest file that it names, and a `mod.rs` is its folder's file. What is compiled for
-//! tests only does not count. A parent that names its child without a prefix (`pub use child::Name;`) lists its
-//! contents, which is no import.
+//! An import is a path that begins with `crate`, `super` or `self`, or with a name that such a `use` has bound, in a `use`
+//! or anywhere else, macros' arguments included; it leads to the deepest file that it names, and a `mod.rs` is its folder's
+//! file. What is compiled for tests only does not count. What a file re-exports counts as its own. A parent that names its
+//! child without a prefix (`pub use child::Name;`) lists its contents, which is no import.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -14,6 +14,9 @@ use super::rust::{Kind, RustFile, Token};
 const EXCUSABLE: usize = 8;
 /// The same for the one large circle that may be excused.
 const EXCUSABLE_LARGE: usize = 14;
+
+/// The engine's registry. What is named through it is one of its entries, and counts as itself.
+const REGISTRY: &str = "modules";
 
 /// A file's place among the modules of its crate, from the crate's root.
 type Module = Vec<String>;
@@ -78,7 +81,7 @@ fn module(source: &str, path: &str) -> Module {
 /// Every path from the crate's root that a file names, without what is for tests only.
 fn paths(module: &Module, file: &RustFile) -> Vec<Module> {
     let tokens: Vec<&Token> = file.tokens.iter().filter(|token| !file.in_test(token.line)).collect();
-    let mut reader = Reader { tokens: &tokens, at: 0, found: Vec::new() };
+    let mut reader = Reader { tokens: &tokens, at: 0, in_use: false, found: Vec::new(), bound: Vec::new() };
     // The modules that are written out in the file, each with the depth of braces at which it ends.
     let mut inner: Vec<(usize, String)> = Vec::new();
     let mut depth = 0_usize;
@@ -98,8 +101,10 @@ fn paths(module: &Module, file: &RustFile) -> Vec<Module> {
             Kind::Word(_) if reader.is_visibility() || reader.continues_a_path() => None,
             Kind::Word(word) if word == "crate" => Some(Vec::new()),
             Kind::Word(word) if word == "self" || word == "super" => Some(here()),
+            Kind::Word(word) if reader.colons(1) => reader.bound_path(word),
             _ => None,
         };
+        reader.in_use = reader.before(1).is_some_and(|token| token.is_word("use"));
         match base {
             Some(mut base) => {
                 while reader.token(0).is_some_and(|token| token.is_word("super")) {
@@ -113,6 +118,8 @@ fn paths(module: &Module, file: &RustFile) -> Vec<Module> {
                 if reader.colons(0) {
                     reader.at += 2;
                     reader.tree(&base);
+                } else if reader.in_use {
+                    reader.note(base);
                 }
             }
             None => reader.at += 1,
@@ -125,7 +132,11 @@ fn paths(module: &Module, file: &RustFile) -> Vec<Module> {
 struct Reader<'a> {
     tokens: &'a [&'a Token],
     at: usize,
+    /// The path is that of a `use`.
+    in_use: bool,
     found: Vec<Module>,
+    /// The names that `use` has bound, with their paths.
+    bound: Vec<(String, Module)>,
 }
 
 impl Reader<'_> {
@@ -160,6 +171,24 @@ impl Reader<'_> {
         }
     }
 
+    fn bound_path(&self, name: &str) -> Option<Module> {
+        let path = &self.bound.iter().find(|(bound, _)| bound == name)?.1;
+        (*path != [REGISTRY]).then(|| path.clone())
+    }
+
+    /// Notes a path that ends here.
+    fn note(&mut self, path: Module) {
+        let renamed = self.token(0).is_some_and(|token| token.is_word("as"));
+        let name = match self.token(1).map(|token| &token.kind) {
+            Some(Kind::Word(name)) if renamed => Some(name),
+            _ => path.last(),
+        };
+        if let Some(name) = name.filter(|_| self.in_use) {
+            self.bound.push((name.clone(), path.clone()));
+        }
+        self.found.push(path);
+    }
+
     /// Reads what follows `::`: a name and what follows that, or a group of such.
     fn tree(&mut self, base: &Module) {
         match self.token(0).map(|token| token.kind.clone()) {
@@ -173,7 +202,7 @@ impl Reader<'_> {
                     self.at += 2;
                     self.tree(&path);
                 } else {
-                    self.found.push(path);
+                    self.note(path);
                 }
             }
             Some(Kind::Mark('{')) => {
@@ -265,13 +294,15 @@ mod tests {
             "mod inner { use super::super::x::A; }",
             "mod inner { fn f() { { } } fn g() { super::super::x::a() } } mod other { }",
             "fn f() { for a in crate::x::all() {} }",
+            "use crate::z; use super::{self as all, b::{c, d as e}}; fn f() { all::x::a() }",
+            "use crate as all; fn f() -> all::x::A { loop {} }",
         ] {
             assert_eq!(circle("use crate::y::B;", back), both, "{back}");
         }
     }
 
     #[test]
-    fn what_is_no_import_makes_no_circle() {
+    fn other_paths_make_no_circle() {
         for back in [
             "use crate::z::A;",
             "#[cfg(test)] mod tests { use crate::x::A; }",

@@ -1,4 +1,4 @@
-//! What must not stand in code that serves: `unwrap` and `expect`, `unsafe` without its reason or in the wrong crate,
+//! What must not be in code that serves: `unwrap` and `expect`, `unsafe` without its reason or in the wrong crate,
 //! gaps that panic when they are reached, and ignored tests that do not say why.
 
 use super::Finding;
@@ -13,7 +13,7 @@ const REASON_WITHIN: usize = 8;
 
 /// Adds what breaks these lints in a file.
 pub(super) fn check(file: &RustFile, found: &mut Vec<Finding>) {
-    let chore = CHORES.contains(&file.house_crate());
+    let chore = CHORES.contains(&file.crate_name());
     let tokens = &file.tokens;
     for (at, token) in tokens.iter().enumerate() {
         let Kind::Word(word) = &token.kind else { continue };
@@ -36,10 +36,10 @@ pub(super) fn check(file: &RustFile, found: &mut Vec<Finding>) {
             "todo" | "unimplemented" if after.is_some_and(|t| t.is_mark('!')) => {
                 add("gap", "a gap that panics when it is reached");
             }
-            "unsafe" if !MAY_BE_UNSAFE.contains(&file.house_crate()) => {
-                add("unsafe", "only the crates server and lua may be unsafe");
+            "unsafe" if !MAY_BE_UNSAFE.contains(&file.crate_name()) => {
+                add("unsafe", "only the crates server, process, transport and lua may be unsafe");
             }
-            // A block or an `impl`: there somebody vouches. A function's own reason is in its blocks, and a public one's
+            // A block or an `impl`: there its writer vouches for it. A function's own reason is in its blocks, and a public one's
             // in its documentation, which clippy asks for.
             "unsafe"
                 if after.is_some_and(|t| t.is_mark('{') || t.is_word("impl"))

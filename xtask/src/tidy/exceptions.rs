@@ -77,7 +77,7 @@ mod tests {
     }
 
     #[test]
-    fn an_exception_excuses_its_own_law_place_and_subject() {
+    fn an_exception_excuses_its_own_lint_place_and_subject() {
         let list =
             "# Why.\n\nunwrap | a.rs | * | It cannot fail.\nfunction-lines | a.rs | long | One table.\n";
         let found = vec![

@@ -1,13 +1,13 @@
-//! The floors of the house: a crate uses only crates on lower floors, and the lower floors do nothing but think.
+//! The floors of the crates: each uses crates on lower floors alone, and the lowest are pure.
 //!
-//! ARCHITECTURE.md shows the same table to people.
+//! ARCHITECTURE.md shows the same table.
 
 use serde_json::Value;
 
 use super::Finding;
 use super::rust::{RustFile, Token};
 
-/// Every crate of the house, with its floor.
+/// Every crate, with its floor.
 const FLOORS: [(&str, u8); 16] = [
     ("conf", 0),
     ("http", 0),
@@ -102,10 +102,7 @@ pub(super) fn check(packages: &[Package], found: &mut Vec<Finding>) {
             continue;
         }
         let Some(own) = floor(&package.name) else {
-            add(
-                &package.name,
-                "stands on no floor: enter it in tidy's table and in ARCHITECTURE.md".to_owned(),
-            );
+            add(&package.name, "has no floor: enter it in tidy's table and in ARCHITECTURE.md".to_owned());
             continue;
         };
         for (used, for_tests) in &package.uses {
@@ -121,19 +118,19 @@ pub(super) fn check(packages: &[Package], found: &mut Vec<Finding>) {
             if own <= PURE && !for_tests && IMPURE.contains(&used.as_str()) {
                 add(
                     used,
-                    format!("floor {own} only thinks: sockets, files, threads and clocks come as arguments"),
+                    format!("floor {own} is pure: sockets, files, threads and clocks come as arguments"),
                 );
             }
         }
     }
 }
 
-/// Adds what a file of the pure floors does instead of thinking.
+/// Adds what a file of the pure floors must not do.
 pub(super) fn check_purity(file: &RustFile, found: &mut Vec<Finding>) {
     if !file.path.starts_with("crates/") || !file.path.contains("/src/") {
         return;
     }
-    if floor(file.house_crate()).is_none_or(|floor| floor > PURE) {
+    if floor(file.crate_name()).is_none_or(|floor| floor > PURE) {
         return;
     }
     for at in 0..file.tokens.len() {
@@ -190,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_for_tests_stays_there() {
+    fn crates_for_tests_are_used_by_tests_alone() {
         assert_eq!(subjects("pointsman-server", "pointsman-testkit", "dev"), [""; 0]);
         assert_eq!(subjects("pointsman-server", "pointsman-testkit", ""), ["testkit"]);
         assert_eq!(subjects("pointsman-testkit", "nix", ""), [""; 0]);

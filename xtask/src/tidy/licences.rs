@@ -28,49 +28,18 @@ fn allowed(deny: &str) -> Vec<&str> {
     list.split('"').skip(1).step_by(2).collect()
 }
 
-/// Reads an SPDX expression: alternatives by `OR` (or `/`, as old crates have it), `AND` within one, parentheses.
+/// Reads an SPDX expression: alternatives by `OR` (or `/`, as old crates have it), `AND` within one, parentheses. The
+/// innermost parentheses are judged first, and then are a `+` or a `-` in those around them.
 fn is_allowed(expression: &str, allowed: &[&str]) -> bool {
-    let spaced = expression.replace('(', " ( ").replace(')', " ) ").replace('/', " OR ");
-    let words: Vec<&str> = spaced.split_whitespace().collect();
-    let mut at = 0;
-    let whole = alternatives(&words, &mut at, allowed);
-    whole && at == words.len()
-}
-
-fn alternatives(words: &[&str], at: &mut usize, allowed: &[&str]) -> bool {
-    let mut any = all_of(words, at, allowed);
-    while words.get(*at) == Some(&"OR") {
-        *at += 1;
-        // Both sides are read, whatever the first was.
-        any |= all_of(words, at, allowed);
+    let is_good = |one: &str| one == "+" || allowed.contains(&one);
+    let mut text = format!("({})", expression.replace('/', " OR "));
+    while let Some(open) = text.rfind('(') {
+        let Some(len) = text[open..].find(')') else { return false };
+        let mut alternatives = text[open + 1..open + len].split(" OR ");
+        let good = alternatives.any(|all| all.split(" AND ").all(|one| is_good(one.trim())));
+        text.replace_range(open..=open + len, if good { "+" } else { "-" });
     }
-    any
-}
-
-fn all_of(words: &[&str], at: &mut usize, allowed: &[&str]) -> bool {
-    let mut all = one(words, at, allowed);
-    while words.get(*at) == Some(&"AND") {
-        *at += 1;
-        all &= one(words, at, allowed);
-    }
-    all
-}
-
-fn one(words: &[&str], at: &mut usize, allowed: &[&str]) -> bool {
-    let Some(word) = words.get(*at) else { return false };
-    *at += 1;
-    if *word == "(" {
-        let inner = alternatives(words, at, allowed);
-        let closed = words.get(*at) == Some(&")");
-        *at += 1;
-        return inner && closed;
-    }
-    if words.get(*at) == Some(&"WITH") {
-        let name = format!("{word} WITH {}", words.get(*at + 1).unwrap_or(&""));
-        *at += 2;
-        return allowed.contains(&name.as_str());
-    }
-    allowed.contains(word)
+    text == "+"
 }
 
 #[cfg(test)]

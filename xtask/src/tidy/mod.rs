@@ -14,6 +14,7 @@ mod prose;
 mod rust;
 mod shape;
 mod type_names;
+mod walks;
 mod words;
 
 use std::path::Path;
@@ -94,6 +95,7 @@ fn findings(root: &Path) -> Result<Vec<Finding>, String> {
         }
     }
     promises::check(&files, &mut found);
+    walks::check(&files, &mut found);
     let paths: Vec<&str> = rust_files.iter().map(|file| file.path.as_str()).collect();
     names::check_module_files(&paths, &mut found);
     rust::mark_test_files(&mut rust_files);

@@ -3,12 +3,15 @@
 use syn::visit::{self, Visit};
 
 use super::Finding;
-use super::rust::RustFile;
+use super::rust::{Kind, RustFile, Token};
 
-/// Never a word of any name.
-const NOWHERE: [&str; 6] = ["manager", "managers", "helper", "helpers", "util", "utils"];
+/// Never a word of any name: those that say nothing, and those that prose does without.
+const NOWHERE: [&str; 10] =
+    ["manager", "managers", "helper", "helpers", "util", "utils", "whoever", "nobody", "mends", "mended"];
 /// Never a name by themselves; inside one they may mean something (`common_prefix`).
 const NOT_ALONE: [&str; 3] = ["common", "misc", "miscellaneous"];
+/// The words before the name of a definition.
+const DEFINING: [&str; 9] = ["fn", "mod", "struct", "enum", "union", "trait", "type", "const", "static"];
 
 /// Adds what a path's parts break.
 pub(super) fn check_path(path: &str, found: &mut Vec<Finding>) {
@@ -28,70 +31,29 @@ pub(super) fn check_path(path: &str, found: &mut Vec<Finding>) {
 
 /// Adds what the definitions of a file break.
 pub(super) fn check(file: &RustFile, found: &mut Vec<Finding>) {
-    Names { file, found }.visit_file(&file.tree);
-}
-
-struct Names<'a> {
-    file: &'a RustFile,
-    found: &'a mut Vec<Finding>,
-}
-
-impl Names<'_> {
-    fn name(&mut self, ident: &syn::Ident) {
-        let name = ident.to_string();
-        if let Some(word) = says_nothing(&name) {
-            let line = ident.span().start().line;
+    let mut add = |name: &str, line: usize| {
+        if let Some(word) = says_nothing(name) {
             let text = format!("`{word}` says nothing: name what it does");
-            self.found.push(Finding::new(&self.file.path, line, "name", &name, text));
+            found.push(Finding::new(&file.path, line, "name", name, text));
+        }
+    };
+    for window in file.tokens.windows(2) {
+        if let [kind, Token { kind: Kind::Word(name), line }] = window
+            && DEFINING.iter().any(|word| kind.is_word(word))
+        {
+            add(name, *line);
         }
     }
+    let mut fields = Fields(Vec::new());
+    fields.visit_file(&file.tree);
+    fields.0.iter().for_each(|name| add(&name.to_string(), name.span().start().line));
 }
 
-impl<'ast> Visit<'ast> for Names<'_> {
-    fn visit_signature(&mut self, sig: &'ast syn::Signature) {
-        self.name(&sig.ident);
-        visit::visit_signature(self, sig);
-    }
+struct Fields<'ast>(Vec<&'ast syn::Ident>);
 
-    fn visit_item_mod(&mut self, item: &'ast syn::ItemMod) {
-        self.name(&item.ident);
-        visit::visit_item_mod(self, item);
-    }
-
-    fn visit_item_struct(&mut self, item: &'ast syn::ItemStruct) {
-        self.name(&item.ident);
-        visit::visit_item_struct(self, item);
-    }
-
-    fn visit_item_enum(&mut self, item: &'ast syn::ItemEnum) {
-        self.name(&item.ident);
-        visit::visit_item_enum(self, item);
-    }
-
-    fn visit_item_trait(&mut self, item: &'ast syn::ItemTrait) {
-        self.name(&item.ident);
-        visit::visit_item_trait(self, item);
-    }
-
-    fn visit_item_type(&mut self, item: &'ast syn::ItemType) {
-        self.name(&item.ident);
-        visit::visit_item_type(self, item);
-    }
-
-    fn visit_item_const(&mut self, item: &'ast syn::ItemConst) {
-        self.name(&item.ident);
-        visit::visit_item_const(self, item);
-    }
-
-    fn visit_item_static(&mut self, item: &'ast syn::ItemStatic) {
-        self.name(&item.ident);
-        visit::visit_item_static(self, item);
-    }
-
+impl<'ast> Visit<'ast> for Fields<'ast> {
     fn visit_field(&mut self, field: &'ast syn::Field) {
-        if let Some(ident) = &field.ident {
-            self.name(ident);
-        }
+        self.0.extend(&field.ident);
         visit::visit_field(self, field);
     }
 }
@@ -178,8 +140,8 @@ mod tests {
                 "Common",
                 "UTILS",
                 "HELPER_COUNT",
-                "helper",
-                "util"
+                "util",
+                "helper"
             ]
         );
     }

@@ -83,7 +83,7 @@ impl RustFile {
     }
 
     /// The folder name under `crates/`, or of the top folder.
-    pub(crate) fn house_crate(&self) -> &str {
+    pub(crate) fn crate_name(&self) -> &str {
         let mut parts = self.path.split('/');
         match parts.next() {
             Some("crates") => parts.next().unwrap_or_default(),
@@ -211,7 +211,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn tests_are_told_from_the_rest() {
+    fn lines_of_tests_are_marked() {
         let file = parsed(
             "crates/a/src/b.rs",
             "fn a() {}\n#[cfg(test)]\nmod tests {\n fn b() {}\n}\n#[test]\nfn c() {}\n#[cfg(test)]\nuse d::{\n e,\n};",

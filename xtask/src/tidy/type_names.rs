@@ -1,70 +1,41 @@
-//! One meaning for one name: how many things the name of a public type may stand for.
+//! One meaning for one name: how many types may share a name.
 
 use std::collections::BTreeMap;
 
-use syn::visit::{self, Visit};
-
 use super::Finding;
-use super::rust::RustFile;
+use super::rust::{Kind, RustFile, Token};
 
 /// So many definitions may share a name: a thing, and its shape on the other side of a boundary.
 const MEANINGS: usize = 2;
+const KINDS: [&str; 5] = ["struct", "enum", "union", "type", "trait"];
 
-/// Adds a finding for each name of too many public types in `crates/`. Its path is `crates`, its subject the name.
+/// Adds a finding for each name of too many public types in `crates/`, those that macros' arguments define included. Its
+/// path is `crates`, its subject the name.
 pub(super) fn check(files: &[RustFile], found: &mut Vec<Finding>) {
-    let mut definitions = Definitions::default();
+    let mut definitions: BTreeMap<&str, Vec<String>> = BTreeMap::new();
     for file in files {
-        if !file.is_test && file.path.starts_with("crates/") && file.path.contains("/src/") {
-            definitions.file = Some(file);
-            definitions.visit_file(&file.tree);
+        if file.is_test || !file.path.starts_with("crates/") || !file.path.contains("/src/") {
+            continue;
+        }
+        for window in file.tokens.windows(3) {
+            if let [public, kind, Token { kind: Kind::Word(name), .. }] = window
+                && public.is_word("pub")
+                && KINDS.iter().any(|word| kind.is_word(word))
+                && !file.in_test(public.line)
+            {
+                definitions.entry(name).or_default().push(format!("{}:{}", file.path, public.line));
+            }
         }
     }
-    for (name, places) in definitions.found {
+    for (name, places) in definitions {
         if places.len() > MEANINGS {
-            let text =
-                format!("stands for {} types, and at most {MEANINGS}: {}", places.len(), places.join(" "));
-            found.push(Finding::new("crates", 0, "type-name", &name, text));
+            let text = format!(
+                "names {} types, and at most {MEANINGS} are allowed: {}",
+                places.len(),
+                places.join(" ")
+            );
+            found.push(Finding::new("crates", 0, "type-name", name, text));
         }
-    }
-}
-
-/// The places where each name is defined.
-#[derive(Default)]
-struct Definitions<'a> {
-    file: Option<&'a RustFile>,
-    found: BTreeMap<String, Vec<String>>,
-}
-
-impl Definitions<'_> {
-    fn add(&mut self, visibility: &syn::Visibility, name: &syn::Ident) {
-        let Some(file) = self.file else { return };
-        let line = name.span().start().line;
-        if matches!(visibility, syn::Visibility::Public(_)) && !file.in_test(line) {
-            self.found.entry(name.to_string()).or_default().push(format!("{}:{line}", file.path));
-        }
-    }
-}
-
-impl<'ast> Visit<'ast> for Definitions<'_> {
-    fn visit_item_struct(&mut self, item: &'ast syn::ItemStruct) {
-        self.add(&item.vis, &item.ident);
-    }
-
-    fn visit_item_enum(&mut self, item: &'ast syn::ItemEnum) {
-        self.add(&item.vis, &item.ident);
-    }
-
-    fn visit_item_union(&mut self, item: &'ast syn::ItemUnion) {
-        self.add(&item.vis, &item.ident);
-    }
-
-    fn visit_item_type(&mut self, item: &'ast syn::ItemType) {
-        self.add(&item.vis, &item.ident);
-    }
-
-    fn visit_item_trait(&mut self, item: &'ast syn::ItemTrait) {
-        self.add(&item.vis, &item.ident);
-        visit::visit_item_trait(self, item);
     }
 }
 
@@ -87,7 +58,7 @@ mod tests {
         for third in
             ["struct Place;", "enum Place {}", "union Place { a: u8 }", "type Place = u8;", "trait Place {}"]
         {
-            let third = format!("pub {third}");
+            let third = format!("settings! {{ pub {third} }}");
             let files = [("crates/a/src/b.rs", two), ("crates/c/src/d.rs", third.as_str())];
             assert_eq!(subjects(&files), ["Place"], "{third}");
         }

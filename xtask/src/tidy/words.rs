@@ -1,4 +1,4 @@
-//! What must not stand in any tracked text: marks of unfinished work, paths of somebody's machine, hosts of package
+//! What must not be in any tracked text: marks of unfinished work, paths of somebody's machine, hosts of package
 //! registries, merge conflicts; and links in our documents that lead nowhere.
 
 use super::Finding;
@@ -132,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn what_tools_write_is_let_be() {
+    fn files_of_tools_are_skipped() {
         let mut found = Vec::new();
         check("Cargo.lock", &format!("source = \"{}\"", REGISTRIES[0]), &mut found);
         assert_eq!(found, []);
