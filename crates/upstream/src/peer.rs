@@ -128,11 +128,12 @@ impl Peer {
         (elapsed * FULL_SHARE / slow_start_ms).max(1)
     }
 
-    /// Compares connections in proportion to weight, by cross multiplication.
-    pub(crate) fn load_against(&self, other: &Peer, now_ms: u64) -> std::cmp::Ordering {
+    /// Compares connections in proportion to weight, by cross multiplication. In a group with `slow_start`, weights are
+    /// counted in shares.
+    pub(crate) fn load_against(&self, other: &Peer, now_ms: u64, in_shares: bool) -> std::cmp::Ordering {
         let load = |peer: &Peer, against: &Peer| {
-            let weight = u64::from(against.spec.weight) * against.share(now_ms);
-            u64::from(peer.conns).saturating_mul(weight)
+            let (conns, weight) = (u64::from(peer.conns), u64::from(against.spec.weight));
+            if in_shares { conns.saturating_mul(weight * against.share(now_ms)) } else { conns * weight }
         };
         load(self, other).cmp(&load(other, self))
     }

@@ -12,14 +12,14 @@ pub(super) struct LeastConn;
 impl Balancer for LeastConn {
     fn choose(&self, turn: &mut Turn<'_>) -> Option<usize> {
         let mut least: Option<usize> = None;
-        let now_ms = turn.now_ms;
+        let (now_ms, in_shares) = (turn.now_ms, turn.peers.in_shares);
         let mut several = false;
         for index in turn.tier() {
             if !turn.is_eligible(index) {
                 continue;
             }
             let order = least.map_or(Ordering::Less, |least| {
-                turn.peers.list[index].load_against(&turn.peers.list[least], now_ms)
+                turn.peers.list[index].load_against(&turn.peers.list[least], now_ms, in_shares)
             });
             match order {
                 Ordering::Less => {
@@ -43,7 +43,8 @@ fn rotate_among_equals(turn: &mut Turn<'_>, first: usize) -> Option<usize> {
     let (now_ms, in_shares) = (turn.now_ms, turn.peers.in_shares);
     for index in first..turn.tier().end {
         if !turn.is_eligible(index)
-            || turn.peers.list[index].load_against(&turn.peers.list[first], now_ms) != Ordering::Equal
+            || turn.peers.list[index].load_against(&turn.peers.list[first], now_ms, in_shares)
+                != Ordering::Equal
         {
             continue;
         }

@@ -30,7 +30,9 @@ impl Balancer for Random {
                         continue;
                     }
                     (Some(TwoBy::LeastConn), Some(first)) => {
-                        let order = turn.peers.list[index].load_against(&turn.peers.list[first], turn.now_ms);
+                        let (now_ms, in_shares) = (turn.now_ms, turn.peers.in_shares);
+                        let (this, first_drawn) = (&turn.peers.list[index], &turn.peers.list[first]);
+                        let order = this.load_against(first_drawn, now_ms, in_shares);
                         return Some(if order == Ordering::Greater { first } else { index });
                     }
                 }
