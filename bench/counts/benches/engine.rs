@@ -122,7 +122,8 @@ fn config() -> Config {
     }
 }
 
-/// One request on a connection that had others before.
+/// One request on a connection that had others before. Benches take and return it in a box: it is large, and to move it is
+/// no part of a piece.
 struct World {
     config: Config,
     host: Still,
@@ -157,12 +158,12 @@ impl World {
 }
 
 /// A request that is read, and its server found.
-fn begun() -> World {
+fn begun() -> Box<World> {
     let mut exchange = Exchange::default();
     exchange.connection.remote = Some(SocketAddr::from(([192, 0, 2, 7], 40_000)));
     exchange.connection.local = Some(SocketAddr::from(([192, 0, 2, 1], 80)));
-    let mut world =
-        World { config: config(), host: Still::default(), exchange, out: Vec::with_capacity(4096) };
+    let (host, out) = (Still::default(), Vec::with_capacity(4096));
+    let mut world = Box::new(World { config: config(), host, exchange, out });
     // All that is allocated once is.
     for _ in 0..3 {
         world.begin();
@@ -176,7 +177,7 @@ fn begun() -> World {
 }
 
 /// One that has come to its location.
-fn routed() -> World {
+fn routed() -> Box<World> {
     let mut world = begun();
     world.walk();
     world
@@ -198,27 +199,27 @@ fn expand(world: &mut World) {
 
 #[library_benchmark]
 #[bench::access(setup = routed)]
-fn log_line(mut world: World) -> World {
+fn log_line(mut world: Box<World>) -> Box<World> {
     write_log(&mut world);
     world
 }
 
 #[library_benchmark]
 #[bench::forwarding(setup = routed)]
-fn expand_variables(mut world: World) -> World {
+fn expand_variables(mut world: Box<World>) -> Box<World> {
     expand(&mut world);
     world
 }
 
 #[library_benchmark]
 #[bench::to_proxy(setup = begun)]
-fn walk(mut world: World) -> World {
+fn walk(mut world: Box<World>) -> Box<World> {
     world.walk();
     world
 }
 
-fn server(uri: &'static [u8]) -> (Config, Captures, &'static [u8]) {
-    (config(), Captures::default(), uri)
+fn server(uri: &'static [u8]) -> (Box<Config>, Box<Captures>, &'static [u8]) {
+    (Box::new(config()), Box::default(), uri)
 }
 
 #[library_benchmark]
@@ -226,7 +227,9 @@ fn server(uri: &'static [u8]) -> (Config, Captures, &'static [u8]) {
 #[bench::prefix_after_regexes(args = (b"/api/v1/orders"), setup = server)]
 #[bench::prefix_alone(args = (b"/static/site.css"), setup = server)]
 #[bench::regex(args = (b"/images/logo.png"), setup = server)]
-fn find((config, mut captures, uri): (Config, Captures, &'static [u8])) -> (Config, Captures) {
+fn find(
+    (config, mut captures, uri): (Box<Config>, Box<Captures>, &'static [u8]),
+) -> (Box<Config>, Box<Captures>) {
     let table = &config.location(config.servers[1].scope).inner;
     assert!(black_box(find_location(&config, table, black_box(uri), &mut captures)).is_ok());
     (config, captures)
@@ -238,9 +241,9 @@ const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\nServer: origin/1.0\r\nDate: Thu, 01 J
     Cache-Control: private, max-age=0\r\nETag: \"5f1d7a84-3039\"\r\nVary: Accept-Encoding\r\n\r\n";
 
 /// A request that is with an upstream, and the head of its answer.
-fn answered() -> (World, ResponseHead) {
+fn answered() -> (Box<World>, Box<ResponseHead>) {
     let mut world = routed();
-    let mut head = ResponseHead::new();
+    let mut head = Box::new(ResponseHead::new());
     // Some answers before it: all that is allocated once is.
     for _ in 0..3 {
         answer(&mut world, &mut head);
@@ -259,7 +262,7 @@ fn answer(world: &mut World, head: &mut ResponseHead) {
 }
 
 /// One whose answer is about to be sent.
-fn accepted() -> World {
+fn accepted() -> Box<World> {
     let (mut world, mut head) = answered();
     accept(&mut world, &mut head);
     world
@@ -288,20 +291,20 @@ fn ask(world: &mut World) {
 
 #[library_benchmark]
 #[bench::proxied(setup = answered)]
-fn accept_head((mut world, mut head): (World, ResponseHead)) -> (World, ResponseHead) {
+fn accept_head((mut world, mut head): (Box<World>, Box<ResponseHead>)) -> (Box<World>, Box<ResponseHead>) {
     accept(&mut world, &mut head);
     (world, head)
 }
 
 #[library_benchmark]
 #[bench::proxied(setup = accepted)]
-fn write_head(mut world: World) -> World {
+fn write_head(mut world: Box<World>) -> Box<World> {
     send_head(&mut world);
     world
 }
 
 /// As [`routed`], with a request that was sent to an upstream before.
-fn warm_routed() -> World {
+fn warm_routed() -> Box<World> {
     let mut world = routed();
     ask(&mut world);
     world.out.clear();
@@ -310,13 +313,13 @@ fn warm_routed() -> World {
 
 #[library_benchmark]
 #[bench::proxied(setup = warm_routed)]
-fn request_head(mut world: World) -> World {
+fn request_head(mut world: Box<World>) -> Box<World> {
     ask(&mut world);
     world
 }
 
 /// One that has been answered.
-fn done() -> World {
+fn done() -> Box<World> {
     let mut world = accepted();
     send_head(&mut world);
     write_log(&mut world);
@@ -325,13 +328,13 @@ fn done() -> World {
 
 #[library_benchmark]
 #[bench::proxied(setup = done)]
-fn reset(mut world: World) -> World {
+fn reset(mut world: Box<World>) -> Box<World> {
     world.exchange.reset(&world.config, world.host.now());
     world
 }
 
 /// A head that is read.
-fn read() -> World {
+fn read() -> Box<World> {
     let mut world = begun();
     world.read();
     world
@@ -339,7 +342,7 @@ fn read() -> World {
 
 #[library_benchmark]
 #[bench::get(setup = read)]
-fn begin_request(mut world: World) -> World {
+fn begin_request(mut world: Box<World>) -> Box<World> {
     world.choose();
     world
 }

@@ -28,7 +28,7 @@ fn record_duration((mut histogram, duration_us): (Histogram, u64)) -> Histogram 
 }
 
 /// One that has seen a request.
-fn warm_recorder() -> Recorder {
+fn warm_recorder() -> Box<Recorder> {
     let peers = ["10.0.0.1:80", "10.0.0.2:80"].map(Arc::from).to_vec();
     let layout = Layout {
         groups: vec![GroupLayout { name: Arc::from("blue"), peers }],
@@ -37,7 +37,7 @@ fn warm_recorder() -> Recorder {
     };
     let mut recorder = Recorder::new(Arc::new(layout));
     record(&mut recorder);
-    recorder
+    Box::new(recorder)
 }
 
 fn record(recorder: &mut Recorder) {
@@ -63,7 +63,7 @@ fn record(recorder: &mut Recorder) {
 
 #[library_benchmark]
 #[bench::switched(setup = warm_recorder)]
-fn record_request(mut recorder: Recorder) -> Recorder {
+fn record_request(mut recorder: Box<Recorder>) -> Box<Recorder> {
     record(&mut recorder);
     recorder
 }
