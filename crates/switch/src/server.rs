@@ -241,6 +241,21 @@ pub enum ServerVerb {
     Reset,
 }
 
+impl fmt::Display for ServerVerb {
+    /// Writes the command's word, and the parameters behind it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ServerVerb::Add(params) => write!(f, "add {params}"),
+            ServerVerb::Set(params) => write!(f, "set {params}"),
+            ServerVerb::Drain => f.write_str("drain"),
+            ServerVerb::Down => f.write_str("down"),
+            ServerVerb::Up => f.write_str("up"),
+            ServerVerb::Remove => f.write_str("remove"),
+            ServerVerb::Reset => f.write_str("reset"),
+        }
+    }
+}
+
 impl ServerOrder {
     /// Returns true if this order may have made this change.
     pub(crate) fn may_have_made(&self, change: &SubjectChange) -> bool {

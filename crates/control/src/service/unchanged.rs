@@ -7,7 +7,7 @@
 use crate::store::{MAX_UNCHANGED, UnchangedOrder};
 use sha2::{Digest, Sha256};
 use std::collections::{HashMap, VecDeque};
-use switch::{Action, Order, Route};
+use switch::{Action, Order, Route, Undoing};
 
 /// The orders of a switch that changed nothing, as this process knows them.
 #[derive(Default)]
@@ -61,8 +61,8 @@ impl Unchanged {
 }
 
 /// Returns a number that only the same order of the same actor has, in whatever order its keys are. It is on disk: SHA-256
-/// over actor, keys and routes, each after its length (8 bytes, least significant first), a route after one byte that says
-/// whether there is one.
+/// over the actor and what is ordered, each text after its length (8 bytes, least significant first). Of keys that is the key
+/// and its route, after one byte that says whether there is one; of any other order its kind and what it names.
 fn digest(order: &Order) -> [u8; 32] {
     let mut sum = Sha256::new();
     let mut text = |text: &str| {
@@ -70,23 +70,44 @@ fn digest(order: &Order) -> [u8; 32] {
         sum.update(text.as_bytes());
     };
     text(&order.meta.actor);
-    // Other actions never change nothing.
-    if let Action::Set(changes) = &order.action {
-        let mut changes: Vec<_> = changes.iter().collect();
-        changes.sort_by(|one, other| one.0.cmp(&other.0));
-        for (key, route) in changes {
-            text(key.as_str());
-            text(&route.as_ref().map_or_else(|| "0".to_owned(), |route: &Route| format!("1{route}")));
+    match &order.action {
+        // No kind before it: so it was when only these were kept.
+        Action::Set(changes) => {
+            let mut changes: Vec<_> = changes.iter().collect();
+            changes.sort_by(|one, other| one.0.cmp(&other.0));
+            for (key, route) in changes {
+                text(key.as_str());
+                text(&route.as_ref().map_or_else(|| "0".to_owned(), |route: &Route| format!("1{route}")));
+            }
+        }
+        Action::Undo(undoing) => undone("undo", undoing).for_each(|one| text(&one)),
+        Action::Revert(undoing) => undone("revert", undoing).for_each(|one| text(&one)),
+        Action::Default { former, target } => ["default", former, target].into_iter().for_each(text),
+        Action::Confirm(revision) => ["confirm", &revision.to_string()].into_iter().for_each(text),
+        Action::Servers(orders) => {
+            text("servers");
+            for order in orders {
+                [&*order.group, &*order.server, &order.verb.to_string()].into_iter().for_each(&mut text);
+            }
         }
     }
     sum.finalize().into()
+}
+
+/// Returns what an order to take something back names: a commit, or keys, servers and groups.
+fn undone(kind: &str, undoing: &Undoing) -> impl Iterator<Item = String> {
+    let of = undoing.of().map_or_else(String::new, |revision| revision.to_string());
+    let keys = undoing.keys().iter().map(|one| &one.key).chain(undoing.missing());
+    let subjects = undoing.subjects().iter().map(|one| format!("{} {}", one.subject, one.name));
+    let named: Vec<String> = keys.map(|key| format!("key {}", key.as_str())).chain(subjects).collect();
+    [kind.to_owned(), of].into_iter().chain(named)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::store::UNCHANGED_FOR_MS;
-    use switch::{Key, KeyKind, Meta};
+    use switch::{Key, KeyKind, Meta, ServerOrder, ServerParams, ServerVerb};
 
     fn order(name: &str, actor: &str, keys: &[(&str, &str)]) -> Order {
         let set = keys.iter().map(|(key, route)| {
@@ -132,5 +153,43 @@ mod tests {
         assert_eq!(unchanged.get(&order("0", "ann", &[("a", "blue")]), None, 1), None);
         assert_eq!(unchanged.get(&order("1", "ann", &[("a", "blue")]), None, 1), Some(Known::Same(1)));
         assert_eq!((unchanged.orders.len(), unchanged.oldest_first.len()), (MAX_UNCHANGED, MAX_UNCHANGED));
+    }
+
+    #[test]
+    fn another_order_of_any_kind_is_another() {
+        let server = |group: &str, server: &str, verb: ServerVerb| {
+            Action::Servers(vec![ServerOrder { group: group.into(), server: server.into(), verb }])
+        };
+        let heavier = ServerParams { weight: Some(5), ..ServerParams::default() };
+        let actions = [
+            order("x", "ann", &[("a", "blue")]).action,
+            order("x", "ann", &[]).action,
+            server("blue", "10.0.0.1:80", ServerVerb::Drain),
+            server("blue", "10.0.0.1:80", ServerVerb::Remove),
+            server("blue", "10.0.0.2:80", ServerVerb::Remove),
+            server("green", "10.0.0.1:80", ServerVerb::Remove),
+            server("blue", "10.0.0.1:80", ServerVerb::Add(ServerParams::default())),
+            server("blue", "10.0.0.1:80", ServerVerb::Add(heavier.clone())),
+            server("blue", "10.0.0.1:80", ServerVerb::Set(heavier)),
+            server("blue", "10.0.0.1:80", ServerVerb::Up),
+            server("blue", "10.0.0.1:80", ServerVerb::Down),
+            server("blue", "", ServerVerb::Reset),
+            Action::Servers(Vec::new()),
+            Action::Confirm(3),
+            Action::Confirm(4),
+            Action::Default { former: "blue".into(), target: "green".into() },
+            Action::Default { former: "green".into(), target: "blue".into() },
+        ];
+        let sums: Vec<_> = actions
+            .into_iter()
+            .map(|action| {
+                let once = Order { action, ..order("x", "ann", &[]) };
+                assert_eq!(digest(&once), digest(&once.clone()));
+                digest(&once)
+            })
+            .collect();
+        for (at, sum) in sums.iter().enumerate() {
+            assert_eq!(sums.iter().position(|other| other == sum), Some(at));
+        }
     }
 }

@@ -4,6 +4,8 @@ local ngx = ngx
 local ffi = require "ffi"
 local str, type, error, tostring, select, pairs = ffi.string, type, error, tostring, select, pairs
 local unpack, format = unpack, string.format
+-- Requests of one capture_multi: each takes some KB before anything of it has come.
+local MOST = 1000
 local bridge, check, check_request, wait = support.bridge, support.check, support.check_request, support.wait
 
 ffi.cdef [[
@@ -187,6 +189,9 @@ function location.capture_multi(...)
     end
     if #list == 0 then
         error("at least one subrequest should be specified", 2)
+    end
+    if #list > MOST then
+        error("too many subrequests in one call: " .. #list .. ", at most " .. MOST .. " are supported", 2)
     end
     check(CAPTURE_MULTI)
     local given = {}

@@ -76,7 +76,8 @@ pub(super) fn measure(exchange: &Exchange, state: &RequestState) {
         + request.uri.len()
         + request.args.len()
         + request.head.headers.used_bytes()
-        + response.headers.used_bytes();
+        + response.headers.used_bytes()
+        + exchange.subrequests.ended.iter().map(|ended| ended.body.len()).sum::<usize>();
     if let Body::Memory(body) = &request.body {
         bytes += body.len();
     }

@@ -71,9 +71,9 @@ impl EngineCall {
         let env = &mut env;
         match exchange {
             Some(exchange) if exchange.script.phase == ScriptPhase::Log => {
-                log_line::error(exchange, env, level, &[line, b" while logging request"].concat());
+                log_line::script_error(exchange, env, level, &[line, b" while logging request"].concat());
             }
-            Some(exchange) => log_line::error(exchange, env, level, line),
+            Some(exchange) => log_line::script_error(exchange, env, level, line),
             None => match &self.origin {
                 Some(origin) => log_line::worker_error(env, level, &[line, origin].concat()),
                 None => log_line::worker_error(env, level, line),

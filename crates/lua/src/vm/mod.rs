@@ -145,7 +145,12 @@ impl Vm {
                     state
                 }
                 Err(text) => {
-                    log_line::error(exchange, &mut Env { config, host }, Level::Error, text.as_bytes());
+                    log_line::script_error(
+                        exchange,
+                        &mut Env { config, host },
+                        Level::Error,
+                        text.as_bytes(),
+                    );
                     return ScriptOutcome::Failed;
                 }
             },

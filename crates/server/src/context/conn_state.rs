@@ -109,7 +109,7 @@ impl ConnState {
     }
 }
 
-/// Counts a connection as long as it exists: to an upstream, or as set aside.
+/// Counts a connection as long as it exists: to an upstream, as set aside, or of a request that nothing waits for.
 #[derive(Debug)]
 pub(crate) struct ConnCount(Rc<Cell<usize>>);
 
@@ -153,11 +153,13 @@ pub(crate) struct ConnRegistry {
     upstream_conns: Rc<Cell<usize>>,
     /// Connections that do not count against the limit.
     aside: Rc<Cell<usize>>,
+    /// Requests that nothing waits for.
+    copies: Rc<Cell<usize>>,
     /// Idle connections that are asked to close and are not closed yet.
     leaving: Cell<usize>,
     idle_times: Cell<u64>,
-    /// The second of the last line about missing room: as an alert, and as a warning.
-    logged_s: Cell<[Option<u64>; 2]>,
+    /// The second of the last line about missing room: as an alert, as a warning, and about copies.
+    logged_s: Cell<[Option<u64>; 3]>,
     emptied: RefCell<Option<Waker>>,
     /// Connections in the handshake of TLS, by their serial numbers: the oldest first.
     handshakes: RefCell<BTreeMap<u64, Rc<ConnState>>>,
@@ -186,6 +188,7 @@ impl ConnRegistry {
             tracked: Cell::default(),
             upstream_conns: Rc::default(),
             aside: Rc::default(),
+            copies: Rc::default(),
             leaving: Cell::default(),
             idle_times: Cell::default(),
             logged_s: Cell::default(),
@@ -235,13 +238,21 @@ impl ConnRegistry {
     /// Returns the number of open connections, those to upstreams included. One that is asked to close counts as closed,
     /// and one that is set aside does not count.
     pub(crate) fn len(&self) -> usize {
-        self.open.get() + self.upstream_conns.get() - self.leaving.get() - self.aside.get()
+        let all = self.open.get() + self.upstream_conns.get();
+        all.saturating_sub(self.leaving.get() + self.aside.get())
     }
 
-    /// Sets the connection of a call to the control API aside: it does not count against the limit while the value lives.
-    /// `None` if too many are set aside already.
+    /// Sets the open connection of a call to the control API aside: it does not count against the limit while the value lives.
+    /// `None` if too many are set aside already. To be called once for a connection, and not for requests that are none of
+    /// their own: streams of HTTP/2 and subrequests.
     pub(crate) fn set_aside(&self) -> Option<ConnCount> {
         (self.aside.get() < MAX_ASIDE).then(|| ConnCount::new(&self.aside))
+    }
+
+    /// Counts a request that nothing waits for; `None` if there are so many that they take an eighth of `limit` connections:
+    /// each has one to its upstream, too.
+    pub(crate) fn begin_copy(&self, limit: usize) -> Option<ConnCount> {
+        (self.copies.get() < (limit / 16).max(1)).then(|| ConnCount::new(&self.copies))
     }
 
     /// Counts a connection to an upstream.
@@ -285,6 +296,14 @@ impl ConnRegistry {
     pub(crate) fn may_log(&self, level: Level, now_s: u64) -> bool {
         let mut logged = self.logged_s.get();
         let last = logged[usize::from(level > Level::Alert)].replace(now_s);
+        self.logged_s.set(logged);
+        last != Some(now_s)
+    }
+
+    /// Returns true if a line may say that a copy was dropped: once a second.
+    pub(crate) fn may_log_dropped(&self, now_s: u64) -> bool {
+        let mut logged = self.logged_s.get();
+        let last = logged[2].replace(now_s);
         self.logged_s.set(logged);
         last != Some(now_s)
     }
@@ -409,6 +428,27 @@ mod tests {
         );
         drop(aside);
         assert_eq!(registry.len(), 100);
+    }
+
+    #[test]
+    fn more_set_aside_than_open_is_none() {
+        let registry = registry();
+        let _open = registry.open();
+        let _aside: Vec<_> = (0..3).filter_map(|_| registry.set_aside()).collect();
+        assert_eq!(registry.len(), 0);
+        assert!(!registry.is_nearly_full(8));
+    }
+
+    #[test]
+    fn copies_take_an_eighth_of_the_connections() {
+        let registry = registry();
+        // Each has a connection of its own, and one to its upstream.
+        let mut copies: Vec<_> = (0..100).map_while(|_| registry.begin_copy(64)).collect();
+        assert_eq!(copies.len(), 4);
+        copies.pop();
+        assert!(registry.begin_copy(64).is_some());
+        drop(copies);
+        assert!(registry.begin_copy(1).is_some(), "one in any case");
     }
 
     #[test]

@@ -11,6 +11,7 @@ use engine::exchange::Subresponse;
 use engine::host::Level;
 use engine::phase::Wake;
 use engine::subrequest::{self, Subrequest, TooDeep, Variables};
+use std::cell::Cell;
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::rc::Rc;
@@ -40,7 +41,10 @@ struct Served {
 struct Inner {
     serving: Option<Pin<Box<dyn Future<Output = Served>>>>,
     pipe: Rc<Pipe>,
-    kept: usize,
+    /// How many bytes more are kept of all answers that are wanted together.
+    room: Rc<Cell<usize>>,
+    /// Whether its body is wanted.
+    is_kept: bool,
     body: Vec<u8>,
     /// Bytes that were read and not kept.
     dropped: usize,
@@ -55,10 +59,11 @@ impl Inner {
         wanted: Subrequest,
         run: Run,
         guard: ConnGuard,
+        room: Rc<Cell<usize>>,
     ) -> Result<Inner, TooDeep> {
         let thread = &cx.client.thread;
         let mut exchange = thread.buffers.lease_exchange();
-        let (kept, variables) = (wanted.kept, wanted.variables);
+        let (is_kept, variables) = (wanted.kept > 0, wanted.variables);
         cx.engine(|outer, env| subrequest::begin(&mut exchange, outer, env, wanted))?;
         let (pipe, end) = Pipe::new(&PipeBudget::new(ON_THE_WAY));
         pipe.end();
@@ -66,7 +71,8 @@ impl Inner {
         Ok(Inner {
             serving: Some(Box::pin(serving)),
             pipe,
-            kept,
+            room,
+            is_kept,
             body: Vec::new(),
             dropped: 0,
             variables,
@@ -91,12 +97,13 @@ impl Inner {
         if count == 0 {
             return;
         }
-        let wanted = count.min(self.kept - self.body.len());
+        let wanted = if self.is_kept { count.min(self.room.get()) } else { 0 };
+        self.room.set(self.room.get() - wanted);
         self.body.extend_from_slice(&outgoing[..wanted]);
         drop(outgoing);
         self.dropped += count - wanted;
         // Too much of what is kept cannot be used; of what is not, the end need not be waited for.
-        match self.dropped > if self.kept == 0 { DROPPED } else { 0 } {
+        match self.dropped > if self.is_kept { 0 } else { DROPPED } {
             true => self.pipe.break_off(),
             false => self.pipe.consume(count),
         }
@@ -149,12 +156,17 @@ impl RequestCx<'_> {
             true => 1,
             false => wanted.len(),
         };
+        // Each was given all the room that there was.
+        let room = wanted.iter().map(|wanted| wanted.kept).filter(|kept| *kept > 0).min();
+        let room = Rc::new(Cell::new(room.unwrap_or(0)));
         let mut wanted = wanted.into_iter();
         while wanted.len() > 0 {
             let mut running = Vec::new();
             for wanted in wanted.by_ref().take(at_once) {
                 let guard = ConnGuard::without_connection(Rc::clone(&self.client.thread));
-                let Ok(inner) = Inner::begin(self, wanted, run, guard) else { return Wake::Failed(500) };
+                let Ok(inner) = Inner::begin(self, wanted, run, guard, Rc::clone(&room)) else {
+                    return Wake::Failed(500);
+                };
                 running.push(inner);
             }
             if !self.run_to_end(&mut running).await {
@@ -192,13 +204,24 @@ impl RequestCx<'_> {
         .await
     }
 
-    /// Serves requests inside this one that nothing waits for but the end of the process.
+    /// Serves requests inside this one that nothing waits for but the end of the process. There are so many at a time and no
+    /// more: further ones are dropped, since what they are copies of must not suffer from where they go.
     pub(super) fn background(&mut self, wanted: Vec<Subrequest>, run: Run) -> Wake {
+        let limit = *self.generation.config.main.worker_connections;
         for wanted in wanted {
             let thread = &self.client.thread;
+            let Some(copy) = thread.registry.begin_copy(limit) else {
+                if thread.registry.may_log_dropped(thread.clock.now().monotonic_ms() / 1000) {
+                    self.log(Level::Warn, "requests of \"mirror\" are dropped: too many are under way");
+                }
+                continue;
+            };
             let guard = ConnGuard::new(Rc::clone(thread), thread.registry.open());
-            match Inner::begin(self, wanted, run, guard) {
-                Ok(inner) => drop(spawn_local(inner.finish())),
+            match Inner::begin(self, wanted, run, guard, Rc::default()) {
+                Ok(inner) => drop(spawn_local(async move {
+                    inner.finish().await;
+                    drop(copy);
+                })),
                 Err(TooDeep) => return Wake::Failed(500),
             }
         }

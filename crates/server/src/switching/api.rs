@@ -8,8 +8,6 @@ use crate::request::client::Client;
 use crate::request::cx::RequestCx;
 use crate::request::respond::Unfinished;
 use crate::switching::script_order;
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD as BASE64;
 use control::{ApiAnswer, ApiCall, Origin, VerifiedCertificate, Via};
 use engine::Exchange;
 use engine::config::Modifier;
@@ -17,7 +15,8 @@ use engine::exchange::Body;
 use engine::host::Level;
 use engine::output;
 use engine::phase::{SwitchOrder, Wake};
-use engine::tls_session::{TlsSession, Verified};
+use engine::tls_session::{Verified, VerifyClient};
+use http::escape::{Escape, Unescape, escape, unescape};
 use std::future::poll_fn;
 use std::io::Read;
 use std::pin::{Pin, pin};
@@ -25,6 +24,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::Poll;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use transport::stream::Stream;
 
 /// The longest body of a call, in bytes.
 const MAX_BODY: u64 = 1 << 20;
@@ -67,8 +67,10 @@ impl ApiAnswer for Answer {
 /// Serves a call of the API.
 pub(crate) async fn serve(cx: &mut RequestCx<'_>) -> Result<(), Unfinished> {
     let call = call(cx)?;
-    // Event streams and orders that wait must not take the room of those whose traffic is switched.
-    let _aside = cx.client.thread.registry.set_aside();
+    // Event streams and orders that wait must not take the room of those whose traffic is switched. One of many requests on a
+    // connection is no connection that could be set aside.
+    let is_whole_conn = !matches!(cx.client.stream, Stream::Piped(_));
+    let _aside = is_whole_conn.then(|| cx.client.thread.registry.set_aside()).flatten();
     let (parts, mut answer) = unbounded_channel();
     let waiting = Arc::new(AtomicUsize::new(0));
     cx.client.thread.control.call(call, Box::new(Answer { parts, waiting: Arc::clone(&waiting) }));
@@ -147,7 +149,6 @@ fn call(cx: &mut RequestCx<'_>) -> Result<ApiCall, Unfinished> {
         }
         Body::Unread | Body::Streaming | Body::Discarded => Vec::new(),
     };
-    let name = verified_user(cx);
     let exchange = &*cx.exchange;
     let head = &exchange.request.head;
     // The authority of a target in absolute form is the host asked for, whatever `Host` says (RFC 9112, section 3.2.2).
@@ -165,8 +166,9 @@ fn call(cx: &mut RequestCx<'_>) -> Result<ApiCall, Unfinished> {
         body,
         actor: Origin {
             via: Via::Location,
-            name,
-            certificate: exchange.connection.tls.as_deref().and_then(verified_certificate),
+            name: String::from_utf8_lossy(exchange.route.access.user_at(exchange.route.location))
+                .into_owned(),
+            certificate: verified_certificate(exchange, cx.generation),
             address,
             local: exchange.connection.local.map(|local| local.ip()),
             server_names: cx.generation.config.server(exchange.route.server).names.clone(),
@@ -174,41 +176,53 @@ fn call(cx: &mut RequestCx<'_>) -> Result<ApiCall, Unfinished> {
     })
 }
 
-/// Returns the client's certificate, if it leads to an authority.
-fn verified_certificate(session: &TlsSession) -> Option<VerifiedCertificate> {
-    let certificate = session.certificate.as_ref().filter(|_| session.verified == Verified::Success)?;
+/// Returns the client's certificate, if it leads to an authority of the request's own server: that of the handshake may have
+/// been another one, with other authorities.
+fn verified_certificate(exchange: &Exchange, generation: &Generation) -> Option<VerifiedCertificate> {
+    let session = exchange.connection.tls.as_deref()?;
+    let terms = &generation.config.server(exchange.route.server).ssl.terms;
+    let is_verified =
+        session.verified == Verified::Success && terms.verify != VerifyClient::Off && session.terms == *terms;
+    let certificate = session.certificate.as_ref().filter(|_| is_verified)?;
     Some(VerifiedCertificate { sha256: certificate.sha256, subject: certificate.subject.clone() })
 }
 
-/// Returns the name under which `auth_basic` let the client in; empty where it requires none, whatever the client says.
-fn verified_user(cx: &mut RequestCx<'_>) -> String {
-    let Some(realm) = &*cx.settings().auth.basic.realm else { return String::new() };
-    if cx.engine(|exchange, env| realm.value(exchange, env)) == b"off" {
-        return String::new();
-    }
-    let field = cx.exchange.request.head.headers.get(http::Known::Authorization).unwrap_or_default();
-    let encoded = field.split_at_checked(6).map_or(&b""[..], |(_, rest)| rest.trim_ascii());
-    let decoded = BASE64.decode(encoded).unwrap_or_default();
-    let name = decoded.split(|byte| *byte == b':').next().unwrap_or_default();
-    String::from_utf8_lossy(name).into_owned()
-}
-
-/// Returns the part of the target behind the location's name, as it was sent: a key in it may hold an escaped `/`.
+/// Returns the part of the target behind the location's name, beginning with `/`.
 fn path_below(exchange: &Exchange, generation: &Generation) -> Vec<u8> {
     let location = generation.config.location(exchange.route.location);
     let name: &[u8] = match location.modifier {
         Modifier::Regex | Modifier::Unnamed => b"",
         _ => &location.name,
     };
-    let target = exchange.request.head.target();
-    let path = target.split(|byte| *byte == b'?').next().unwrap_or_default();
-    let rest = match path.strip_prefix(name) {
-        Some(rest) if !exchange.request.uri_changed || path.starts_with(b"/") => rest,
-        _ => exchange.request.uri.strip_prefix(name).unwrap_or(&exchange.request.uri),
+    let sent = match exchange.subrequests.is_inner() {
+        true => b"",
+        false => exchange.request.head.target(),
+    };
+    escaped_below(name, sent, &exchange.request.uri)
+}
+
+/// Returns what follows a location's name in a URI, escaped once, as it is decoded once. It is as it was sent, since a key in it
+/// may hold an escaped `/`, if the target begins with the name and nothing but its escapes was changed; after anything else
+/// (dots, rewrites, a request inside another one) it is what the location was found by.
+fn escaped_below(name: &[u8], target: &[u8], uri: &[u8]) -> Vec<u8> {
+    let sent = target.split(|byte| *byte == b'?').next().unwrap_or_default();
+    let mut decoded = Vec::new();
+    unescape(Unescape::Plain, sent, &mut decoded);
+    let rest = match sent.strip_prefix(name).filter(|_| decoded == uri) {
+        Some(rest) => rest.to_vec(),
+        None => {
+            let rest = uri.strip_prefix(name).unwrap_or(uri);
+            let mut escaped = Vec::new();
+            for (number, segment) in rest.split(|byte| *byte == b'/').enumerate() {
+                escaped.extend_from_slice(if number > 0 { b"/" } else { b"" });
+                escape(Escape::UriComponent, segment, &mut escaped);
+            }
+            escaped
+        }
     };
     match rest.first() {
-        Some(b'/') => rest.to_vec(),
-        _ => [b"/", rest].concat(),
+        Some(b'/') => rest,
+        _ => [b"/", &*rest].concat(),
     }
 }
 
@@ -238,4 +252,32 @@ pub(crate) async fn order(cx: &mut RequestCx<'_>, order: SwitchOrder) -> Wake {
     cx.exchange.script.switched = outcome;
     cx.exchange.switches.read_anew(switch);
     Wake::Done
+}
+
+#[cfg(test)]
+mod tests {
+    use super::escaped_below;
+
+    #[test]
+    fn path_of_a_call_is_the_one_that_access_rules_have_seen() {
+        let rows = [
+            // The location's name, the target, the URI it was found by, the path of the call.
+            ("/control/", "/control/v1/status?x=1", "/control/v1/status", "/v1/status"),
+            ("/control", "/control/v1/keys/a%2F", "/control/v1/keys/a/", "/v1/keys/a%2F"),
+            ("/control/", "/control/v1/keys/%2570rod", "/control/v1/keys/%70rod", "/v1/keys/%2570rod"),
+            // The name is escaped: what is behind it is not decoded a second time.
+            ("/control/", "/%63ontrol/v1/keys/%2570rod", "/control/v1/keys/%70rod", "/v1/keys/%2570rod"),
+            // Dots and slashes are gone.
+            ("/control/", "/control/v1/x/../prod", "/control/v1/prod", "/v1/prod"),
+            ("/control/", "/control//v1/status", "/control/v1/status", "/v1/status"),
+            // Rewritten, or a request inside another one.
+            ("/control/", "/control/ro/status", "/control/v1/status", "/v1/status"),
+            ("/control/", "", "/control/v1/a ", "/v1/a%20"),
+            ("", "/v1/status", "/v1/status", "/v1/status"),
+        ];
+        for (name, target, uri, path) in rows {
+            let below = escaped_below(name.as_bytes(), target.as_bytes(), uri.as_bytes());
+            assert_eq!(String::from_utf8(below).unwrap(), path, "{target}");
+        }
+    }
 }

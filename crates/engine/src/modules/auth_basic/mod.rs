@@ -90,7 +90,10 @@ fn handle(exchange: &mut Exchange, env: &mut Env<'_>) -> Verdict {
         return ask(exchange, &realm);
     };
     match password::check(entry, password) {
-        Check::Right => return Verdict::Allow,
+        Check::Right => {
+            exchange.route.access.set_user(exchange.route.location, user);
+            return Verdict::Allow;
+        }
         Check::Wrong => complain(exchange, env, &[b"user \"", user, b"\": password mismatch"]),
         Check::UnknownScheme => {
             let words: [&[u8]; 5] = [

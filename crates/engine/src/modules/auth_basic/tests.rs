@@ -1,6 +1,8 @@
 //! Users, passwords and files of them; requests go through the whole walk.
 
-use crate::testing::{Node, TestHost, answer, server_of};
+use crate::host::Env;
+use crate::phase::{self, Step};
+use crate::testing::{Node, TestHost, answer, exchange, server_of};
 
 const USERS: &str = "# comment:{PLAIN}comment\n\r\n\nbob:{PLAIN}secret\r\nbobby:{PLAIN}other:Bob B.\nold:sa3tHJ3/KuYvI\nlast:{PLAIN}end";
 
@@ -117,4 +119,32 @@ fn an_error_page_keeps_the_field() {
     let (status, field, _) =
         ask(&format!("{CLOSED} error_page 401 /p; location /p {{ auth_basic off; return 200 p; }}"), "");
     assert_eq!((status.as_str(), field.is_empty()), ("401", false));
+}
+
+#[test]
+fn user_is_known_where_the_password_was_looked_at_and_nowhere_else() {
+    let user = |settings: &str, credentials: &str| {
+        let config = server_of(settings);
+        let mut host = TestHost::new().file("/etc/pointsman/users", USERS).file("/prefix/html/a", "a");
+        let request = format!("GET /a HTTP/1.1\r\nHost: x\r\nAuthorization: {credentials}\r\n\r\n");
+        let mut exchange = exchange(&config, &mut host, &request);
+        let mut env = Env { config: &config, host: &mut host };
+        let step = phase::advance(&mut exchange, &mut env);
+        assert!(matches!(step, Step::Serve(_)), "{settings}: {step:?}");
+        let at = exchange.route.location;
+        String::from_utf8(exchange.route.access.user_at(at).to_vec()).unwrap()
+    };
+    let right = basic("bob:secret");
+    assert_eq!(user(CLOSED, &right), "bob");
+    assert_eq!(user(&format!("{CLOSED} satisfy any; deny all;"), &right), "bob");
+    // Somebody else let it in, and nobody has looked.
+    assert_eq!(user(&format!("{CLOSED} satisfy any; allow all;"), &right), "");
+    assert_eq!(user(&format!("{CLOSED} satisfy any; allow all;"), &basic("root:wrong")), "");
+    assert_eq!(user("auth_basic r;", &right), "", "without a file of users");
+    assert_eq!(user("auth_basic off; auth_basic_user_file users;", &right), "");
+    // Another location is another door.
+    let moved = format!(
+        "{CLOSED} location = /a {{ try_files /none /b; }} location = /b {{ auth_basic off; return 200; }}"
+    );
+    assert_eq!(user(&moved, &right), "");
 }

@@ -72,9 +72,11 @@ fn look_at_doors(b: &mut Builder<'_>) {
     }
     for &(scope, place) in &b.draft.control.locations {
         let around = std::iter::successors(Some(scope), |&scope| b.draft.scopes[scope].parent);
-        let closed = around
-            .map(|scope| &b.draft.scopes[scope].settings)
-            .any(|settings| !settings.access.rules.is_empty() || settings.auth.basic.realm.is_some());
+        let closed = around.map(|scope| &b.draft.scopes[scope].settings).any(|settings| {
+            let basic = &settings.auth.basic;
+            // Without a file of users it asks for nothing.
+            !settings.access.rules.is_empty() || basic.realm.is_some() && basic.user_file.is_some()
+        });
         if !closed {
             b.diagnostics.push(
                 Diagnostic::warn(place, "anyone who reaches this location may switch traffic").help(

@@ -67,7 +67,7 @@ fn an_unreadable_request_is_logged_with_what_is_known() {
     assert_eq!(
         host.error_lines,
         ["[info] client sent invalid method while reading client request line, client: unix:, server: , \
-          request: \"BAD\u{1} / HTTP/1.1\""]
+          request: \"BAD\\x01 / HTTP/1.1\""]
     );
 }
 

@@ -26,8 +26,18 @@ pub(super) enum Line {
         /// The value.
         value: Template,
     },
+    /// A line of the configuration that says how long a body is: it counts where none is sent.
+    OwnFraming {
+        /// The name with its colon and space.
+        name: Vec<u8>,
+        /// The value.
+        value: Template,
+    },
     /// `Content-Length` of what is sent.
-    BodyLength,
+    BodyLength {
+        /// The configuration has a line for it.
+        has_own: bool,
+    },
     /// `Transfer-Encoding`, if what is sent is chunked.
     Chunked,
     /// `TE`, of which only `trailers` is passed on.
@@ -152,15 +162,23 @@ fn compile(settings: &ProxySettings, outer: Option<&Compiled>, own_pass: bool) -
             continue;
         }
         compiled.suppressed.insert(name);
+        let known = Known::from_bytes(name);
+        if !is_h2 && matches!(known, Some(Known::ContentLength | Known::TransferEncoding)) {
+            let name = [&**name, b": "].concat();
+            compiled.lines.push(Line::OwnFraming { name, value: value.clone() });
+            continue;
+        }
         match is_h2 {
             true => push_field(&mut compiled.lines, name, value),
             false => push_line(&mut compiled.lines, name, value),
         }
     }
     for known in NOT_PASSED {
-        if !compiled.suppressed.has(known) {
+        // How long a body is that is sent is said in any case, and truly: what lies behind it is the next request.
+        let has_own = compiled.suppressed.has(known);
+        if !has_own || !is_h2 && matches!(known, Known::ContentLength | Known::TransferEncoding) {
             match known {
-                Known::ContentLength => compiled.lines.push(Line::BodyLength),
+                Known::ContentLength => compiled.lines.push(Line::BodyLength { has_own }),
                 Known::TransferEncoding if !is_h2 => compiled.lines.push(Line::Chunked),
                 Known::Te if is_grpc => compiled.lines.push(Line::Trailers),
                 _ => {}

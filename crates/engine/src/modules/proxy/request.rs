@@ -54,8 +54,14 @@ pub(super) fn request_text(
         Some(body) => Length::Known(body.len() as u64),
         None => body_length(exchange),
     };
+    let is_sent = (body.is_some() || *settings.request.pass_body)
+        && !matches!(length, Length::Unsaid | Length::Known(0));
     for line in &settings.compiled.lines {
-        append_line(exchange, env, line, length, out);
+        match line {
+            Line::OwnFraming { .. } if is_sent => {}
+            Line::BodyLength { has_own: true } if !is_sent => {}
+            line => append_line(exchange, env, line, length, out),
+        }
     }
     if *settings.request.pass_headers {
         let suppressed = &settings.compiled.suppressed;
@@ -151,7 +157,7 @@ fn append_host(
 fn append_line(exchange: &mut Exchange, env: &mut Env<'_>, line: &Line, length: Length, out: &mut Vec<u8>) {
     match (line, length) {
         (Line::Constant(text), _) => out.extend_from_slice(text),
-        (Line::Evaluated { name, value }, _) => {
+        (Line::Evaluated { name, value } | Line::OwnFraming { name, value }, _) => {
             let start = out.len();
             out.extend_from_slice(name);
             let at = out.len();
@@ -159,13 +165,13 @@ fn append_line(exchange: &mut Exchange, env: &mut Env<'_>, line: &Line, length: 
             line_end::blank(&mut out[at..]);
             end_line(out, start, at);
         }
-        (Line::BodyLength, Length::Known(length)) => {
+        (Line::BodyLength { .. }, Length::Known(length)) => {
             out.extend_from_slice(b"Content-Length: ");
             out.extend_from_slice(itoa::Buffer::new().format(length).as_bytes());
             out.extend_from_slice(b"\r\n");
         }
         (Line::Chunked, Length::Chunked) => out.extend_from_slice(b"Transfer-Encoding: chunked\r\n"),
-        (Line::BodyLength | Line::Chunked | Line::Trailers, _) => {}
+        (Line::BodyLength { .. } | Line::Chunked | Line::Trailers, _) => {}
     }
 }
 

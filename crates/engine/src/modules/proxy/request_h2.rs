@@ -81,7 +81,7 @@ fn append_line(exchange: &mut Exchange, env: &mut Env<'_>, line: &Line, length: 
                 encode_field(out, Known::from_bytes(name), name, value);
             }
         }
-        Line::BodyLength => {
+        Line::BodyLength { .. } => {
             if let Length::Known(length) = length {
                 encode_known(out, Known::ContentLength, itoa::Buffer::new().format(length).as_bytes());
             }
@@ -94,6 +94,6 @@ fn append_line(exchange: &mut Exchange, env: &mut Env<'_>, line: &Line, length: 
                 encode_known(out, Known::Te, b"trailers");
             }
         }
-        Line::Chunked => {}
+        Line::OwnFraming { .. } | Line::Chunked => {}
     }
 }

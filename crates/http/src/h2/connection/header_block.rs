@@ -188,11 +188,10 @@ impl H2Connection {
         };
         let decoded = self.decoder.decode(block, cx.scratch, |name, value| {
             size += name.len() + value.len() + 32;
-            fault = fault.or(match H2Head::check_field(name, value) {
+            fault = fault.or_else(|| match name {
                 _ if size > max_bytes => Some("sent too many trailers"),
-                Ok(()) if name.first() == Some(&b':') => Some("sent trailers with a pseudo-header"),
-                Ok(()) => None,
-                Err(words) => Some(words),
+                [b':', ..] => Some("sent trailers with a pseudo-header"),
+                _ => H2Head::check_field(name, value).err(),
             });
             if let (Some(kept), None) = (&mut kept, fault) {
                 kept.push(name, value);
@@ -203,6 +202,11 @@ impl H2Connection {
     }
 }
 
-pub(super) fn undecodable(_: HpackError) -> ConnectionFault {
-    ConnectionFault::new(ErrorCode::Compression, "sent a header block that cannot be decoded")
+pub(super) fn undecodable(error: HpackError) -> ConnectionFault {
+    match error {
+        HpackError::TooLong => {
+            ConnectionFault::new(ErrorCode::EnhanceYourCalm, "sent a header block that is too long")
+        }
+        _ => ConnectionFault::new(ErrorCode::Compression, "sent a header block that cannot be decoded"),
+    }
 }

@@ -8,6 +8,10 @@ use super::{huffman, integer};
 /// The most that the dynamic table may take: the value that SETTINGS_HEADER_TABLE_SIZE has without being sent.
 const TABLE_BYTES: usize = 4096;
 
+/// The most that one block may decode to, in the count of RFC 7541 §4.1 (names and values, and 32 bytes for each field): eight
+/// times the longest list that is taken. A byte on the wire can stand for a field of the whole table.
+const BLOCK_BYTES: usize = 8 * 32 * 1024;
+
 /// The decoder of one connection.
 #[derive(Debug)]
 pub struct HpackDecoder {
@@ -32,7 +36,7 @@ impl HpackDecoder {
     /// Decodes a whole block, and hands each field to `sink` in order. `scratch` is memory for strings.
     ///
     /// # Errors
-    /// The block is refused; the fields before the fault have been handed on.
+    /// The block is refused, or decodes to more than 256 KiB; the fields before the fault have been handed on.
     pub fn decode(
         &mut self,
         block: &[u8],
@@ -41,10 +45,16 @@ impl HpackDecoder {
     ) -> Result<(), HpackError> {
         let mut at = 0;
         let mut may_resize = true;
+        let mut left = BLOCK_BYTES;
+        let mut sink = |name: &[u8], value: &[u8]| {
+            left = left.checked_sub(name.len() + value.len() + 32).ok_or(HpackError::TooLong)?;
+            sink(name, value);
+            Ok(())
+        };
         while let Some(first) = block.get(at) {
             if first & 0x80 != 0 {
                 let (name, value) = self.entry(integer::read(block, &mut at, 7)?)?;
-                sink(name, value);
+                sink(name, value)?;
             } else if first & 0x40 != 0 {
                 self.literal(block, &mut at, 6, scratch, &mut sink)?;
             } else if first & 0x20 != 0 {
@@ -72,15 +82,14 @@ impl HpackDecoder {
         at: &mut usize,
         bits: u32,
         scratch: &mut Vec<u8>,
-        sink: &mut impl FnMut(&[u8], &[u8]),
+        sink: &mut impl FnMut(&[u8], &[u8]) -> Result<(), HpackError>,
     ) -> Result<(), HpackError> {
         scratch.clear();
         let index = integer::read(block, at, bits)?;
         if index > 0 && bits < 6 {
             let value = string(block, at, scratch, self.is_lenient)?;
             let (name, _) = self.entry(index)?;
-            sink(name, value);
-            return Ok(());
+            return sink(name, value);
         }
         // A name of the table is copied, because its entry may have to make room for this one.
         match index {
@@ -90,7 +99,7 @@ impl HpackDecoder {
         let name_len = scratch.len();
         read_string(block, at, scratch, self.is_lenient)?;
         let (name, value) = scratch.split_at(name_len);
-        sink(name, value);
+        sink(name, value)?;
         if bits == 6 {
             self.table.insert(name, value);
         }
@@ -270,5 +279,27 @@ mod tests {
         let two = bytes("5f8d 1d75d0620d263d4c4d6564ffff");
         let refused = HpackDecoder::lenient().decode(&two, &mut Vec::new(), |_, _| {});
         assert_eq!(refused, Err(HpackError::InvalidString));
+    }
+
+    #[test]
+    fn bytes_that_stand_for_long_fields_end_the_block() {
+        // A field of 3,904 bytes enters the table, and each byte behind it is that field again.
+        let mut block = vec![0x40, 0x7f];
+        let mut len = 3900 - 127;
+        while len >= 128 {
+            block.push((len % 128) as u8 | 0x80);
+            len /= 128;
+        }
+        block.push(len as u8);
+        block.extend([b'a'; 3900]);
+        block.extend([1, b'v']);
+        let fields = |more: usize| {
+            let mut count = 0;
+            let block = [&block[..], &vec![0xbe; more]].concat();
+            let decoded = HpackDecoder::default().decode(&block, &mut Vec::new(), |_, _| count += 1);
+            (decoded, count)
+        };
+        assert_eq!(fields(20), (Ok(()), 21));
+        assert_eq!(fields(120_000), (Err(HpackError::TooLong), BLOCK_BYTES / (3901 + 32)));
     }
 }

@@ -15,4 +15,6 @@ pub enum HpackError {
     TableTooLarge,
     /// A change of the table's size behind a field (RFC 7541 §4.2).
     LateSizeUpdate,
+    /// A block that decodes to far more than any list of fields may be.
+    TooLong,
 }

@@ -254,3 +254,26 @@ fn a_location_s_name_without_its_slash_is_redirected() {
     assert_eq!(crate::testing::answer(&config, &mut host, &get("/name/")), "<proxy>");
     assert_eq!(crate::testing::answer(&config, &mut host, &get("/lua")), "<proxy>");
 }
+
+#[test]
+fn body_that_is_sent_is_framed_whatever_the_configuration_sets() {
+    let head = |directives: &str| {
+        let request = "POST / HTTP/1.1\r\nHost: front\r\nContent-Length: 2\r\n\r\nhi";
+        sent(&format!("location / {{ proxy_pass http://backend; {directives} }}"), request)
+    };
+    let with = |fields: &str| format!("POST / HTTP/1.1\r\nHost: backend\r\n{fields}\r\n");
+    for own in ["Content-Length ''", "Content-Length 1", "Content-Length $arg_no"] {
+        assert_eq!(head(&format!("proxy_set_header {own};")), with("Content-Length: 2\r\n"), "{own}");
+    }
+    for own in ["Transfer-Encoding ''", "Transfer-Encoding chunked"] {
+        assert_eq!(head(&format!("proxy_set_header {own};")), with("Content-Length: 2\r\n"), "{own}");
+    }
+    // Where no body is sent, it is as it says.
+    let without = "proxy_pass_request_body off; proxy_set_header Content-Length";
+    assert_eq!(head(&format!("{without} '';")), with(""));
+    assert_eq!(head(&format!("{without} 0;")), with("Content-Length: 0\r\n"));
+    assert_eq!(
+        sent("location / { proxy_pass http://backend; proxy_set_header Content-Length 0; }", &get("/")),
+        "GET / HTTP/1.1\r\nHost: backend\r\nContent-Length: 0\r\n\r\n"
+    );
+}
