@@ -14,6 +14,7 @@ use crate::modules::lua::script::ScriptPhase;
 use crate::modules::proxy::record::PassName;
 use crate::modules::realip::record::RealIpRecord;
 use crate::modules::switch::record::SwitchRecord;
+use crate::network::BodyTap;
 use crate::output::wire::Output;
 use crate::phase::verdict::{Cursor, FilePart, Wake};
 pub use crate::regex::Captures;
@@ -260,6 +261,8 @@ pub struct ScriptState {
     /// The result of the script's order to a switch ([`crate::phase::Effect::Switch`]): the new revision, or why it
     /// was refused.
     pub switched: Option<Result<u64, String>>,
+    /// The body, if a script reads it as it comes.
+    pub tap: Option<Rc<BodyTap>>,
     /// Which phase the script that runs is in, for `ngx.get_phase` and the phase checks.
     pub phase: ScriptPhase,
 }
@@ -343,6 +346,7 @@ impl Exchange {
     pub fn release(&mut self) {
         self.request.body = Body::Unread;
         self.script.handle = None;
+        self.script.tap = None;
         self.limits.reset();
         self.switches.reset();
         self.subrequests.reset();

@@ -4,6 +4,7 @@ pub use crate::clock::Now;
 use crate::config::Config;
 use crate::exchange::Exchange;
 use crate::modules::lua::script::ScriptId;
+use crate::network::{BodyTap, Connection, DialRequest, Dialing, Waiting};
 use crate::output::wire::HeadRefused;
 use crate::phase::verdict::{Effect, SwitchOrder};
 use crate::routing::Routing;
@@ -201,6 +202,29 @@ pub trait Host {
     fn order(&mut self, order: SwitchOrder, answer: SwitchAnswer) {
         let _ = order;
         answer(Err("there is no control plane".to_owned()));
+    }
+    /// Prepares to connect for a script; nothing happens before the result is polled. `None`: there is no network.
+    fn dial(&mut self, config: &Config, request: DialRequest) -> Option<Dialing> {
+        let _ = (config, request);
+        None
+    }
+    /// Makes what a script reads the body of its request from.
+    fn tap(&mut self, tap: Rc<BodyTap>) -> Option<Box<dyn Connection>> {
+        drop(tap);
+        None
+    }
+    /// Makes what a session of TLS is kept in, for [`crate::network::HandshakeRequest`].
+    fn tls_session(&self) -> Option<Rc<dyn Any>> {
+        None
+    }
+    /// Waits so many milliseconds.
+    fn alarm(&mut self, ms: u64) -> Waiting {
+        let _ = ms;
+        Waiting::new(std::future::ready(()))
+    }
+    /// Polls something on this thread until it is done, whatever becomes of the request.
+    fn spawn(&mut self, waiting: Waiting) {
+        drop(waiting);
     }
 }
 

@@ -15,6 +15,7 @@ pub mod exchange;
 pub mod host;
 pub mod log_line;
 pub mod modules;
+pub mod network;
 pub mod output;
 pub mod phase;
 pub mod probe;

@@ -11,6 +11,7 @@ mod machine;
 mod phase;
 mod re;
 mod shdict;
+mod socket;
 mod vm;
 
 use std::sync::Arc;

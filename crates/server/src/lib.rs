@@ -4,12 +4,13 @@
 //! hold the rest of the operating system.
 //!
 //! Reading order: `worker` (a worker process and its threads), `context` (what the requests of a thread share), `downstream`
-//! (one client), `request` (one request), `proxy` (one upstream), `switching` (new tables while requests run), `trace`.
+//! (one client), `request` (one request), `proxy` (one upstream), `script_sockets` (what scripts connect to), `switching` (new tables while requests run), `trace`.
 
 mod context;
 mod downstream;
 mod proxy;
 mod request;
+mod script_sockets;
 #[cfg(test)]
 mod simulation;
 mod switching;

@@ -5,6 +5,7 @@ use crate::certificates::{self, Pair, Resolver};
 use crate::clients;
 use crate::groups;
 use crate::issued::Issued;
+use crate::scripts::ScriptContexts;
 use crate::sessions::{BoundCache, Cache, Sessions, Tickets};
 use crate::slot::Slot;
 use crate::suites::{self, WantedSuites};
@@ -67,6 +68,8 @@ pub struct Contexts {
     /// TLS to upstreams.
     pub upstreams: UpstreamContexts,
     issued: Issued,
+    /// TLS on scripts' sockets.
+    pub scripts: ScriptContexts,
 }
 
 impl Contexts {
@@ -110,7 +113,8 @@ impl Contexts {
         let servers = servers.map(|(number, server)| builder.answer(&server.ssl, wanted(number))).collect();
         let certificates = builder.certificates;
         let upstreams = UpstreamContexts::build(config, findings);
-        Contexts { servers, certificates, upstreams, issued: issued.clone() }
+        let scripts = ScriptContexts::build(config, findings);
+        Contexts { servers, certificates, upstreams, issued: issued.clone(), scripts }
     }
 }
 

@@ -1,10 +1,10 @@
 //! The meaning of the directives of TLS: certificates, keys, cipher suites, sessions and clients' certificates.
 //!
 //! Owns the way from the engine's settings to rustls configurations ([`Contexts`]), and what requests learn of a handshake; TLS to upstreams is [`upstreams`],
-//! and that of the program's own calls `outbound`.
+//! that of scripts' sockets `scripts`, and that of the program's own calls `outbound`.
 //! Must never read a file, open a socket or write to a log: bytes come with the settings, and faults are diagnostics.
 //!
-//! Reading order: [`contexts`], `certificates`, `suites`, `ciphers`, `sessions`, `clients`, `authorities`, `issued`; [`upstreams`].
+//! Reading order: [`contexts`], `certificates`, `suites`, `ciphers`, `sessions`, `clients`, `authorities`, `issued`; [`upstreams`], `scripts`.
 
 mod authorities;
 mod certificates;
@@ -20,6 +20,7 @@ mod issued;
 mod names;
 mod outbound;
 mod pem;
+mod scripts;
 mod sessions;
 mod slot;
 mod suites;
@@ -32,5 +33,6 @@ pub use fault_text::{Side, fault_text};
 pub use handshake::{Offer, identify_session};
 pub use issued::{ACME_TLS, Issued};
 pub use outbound::{ClientIdentity, SYSTEM_AUTHORITIES, client_config};
+pub use scripts::{ScriptContext, ScriptContexts, ScriptHandshakeFault, ScriptSession, script_fault};
 pub use sessions::Sessions;
 pub use upstreams::{UpstreamContext, UpstreamContexts, upstream_fault_text};

@@ -206,7 +206,7 @@ fn context(
 }
 
 /// Loads the certificate for upstreams that ask for one, if there is one; `None` after a fault.
-fn pair(
+pub(crate) fn pair(
     ssl: &ProxySslSettings,
     provider: &CryptoProvider,
     findings: &mut Vec<Diagnostic>,
@@ -318,7 +318,7 @@ impl ServerCertVerifier for VerifyUpstream {
 
 /// Returns true if a certificate is for this name: one of its alternative names, or, without any of DNS, its common name
 /// (RFC 6125, section 6.4.4; as OpenSSL's X509_check_host).
-fn is_for(certificate: &CertificateDer<'_>, name: &ServerName<'_>) -> bool {
+pub(crate) fn is_for(certificate: &CertificateDer<'_>, name: &ServerName<'_>) -> bool {
     if let Ok(parsed) = EndEntityCert::try_from(certificate) {
         if parsed.verify_is_valid_for_subject_name(name).is_ok() {
             return true;

@@ -8,6 +8,7 @@ use nix::sys::socket::{
 };
 use std::fs::File;
 use std::io::{self, IoSlice};
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::task::{Context, Poll, ready};
 use tokio::io::Interest;
@@ -32,6 +33,18 @@ impl Socket {
     /// # Errors
     /// Fails with the system's error.
     pub async fn connect(address: &Address, keepalive: bool) -> io::Result<Socket> {
+        Socket::connect_from(address, keepalive, None).await
+    }
+
+    /// Does the same, from this local address if there is one.
+    ///
+    /// # Errors
+    /// Fails with the system's error.
+    pub async fn connect_from(
+        address: &Address,
+        keepalive: bool,
+        local: Option<IpAddr>,
+    ) -> io::Result<Socket> {
         match address {
             Address::Inet(address) => {
                 let flags = SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC;
@@ -39,6 +52,10 @@ impl Socket {
                 let socket = socket::socket(family, SockType::Stream, flags, None)?;
                 if keepalive {
                     socket::setsockopt(&socket, KeepAlive, &true)?;
+                }
+                if let Some(local) = local {
+                    let from = SocketAddr::new(local, 0);
+                    socket::bind(socket.as_raw_fd(), &SockaddrStorage::from(from))?;
                 }
                 match socket::connect(socket.as_raw_fd(), &SockaddrStorage::from(*address)) {
                     Ok(()) | Err(Errno::EINPROGRESS) => {}

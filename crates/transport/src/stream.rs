@@ -10,6 +10,7 @@ use crate::tls_stream::TlsStream;
 use rustls::ServerConnection;
 use std::fs::File;
 use std::io::{self, IoSlice};
+use std::net::IpAddr;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::task::{Context, Poll, ready};
 use upstream::Address;
@@ -35,6 +36,14 @@ impl Stream {
     /// Fails with the system's error.
     pub async fn connect(address: &Address, keepalive: bool) -> io::Result<Stream> {
         Ok(Stream::Plain(Socket::connect(address, keepalive).await?))
+    }
+
+    /// Connects to an address, from this one if there is one.
+    ///
+    /// # Errors
+    /// Fails with the system's error.
+    pub async fn connect_from(address: &Address, local: Option<IpAddr>) -> io::Result<Stream> {
+        Ok(Stream::Plain(Socket::connect_from(address, false, local).await?))
     }
 
     /// Ready when there is something to read, or the peer has closed. Costs no system call. Over TLS, what there is may

@@ -250,7 +250,8 @@ impl TlsStream {
         }
     }
 
-    pub(crate) fn poll_read(&mut self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
+    /// Reads decrypted bytes into `buffer`; 0 is the peer's end.
+    pub fn poll_read(&mut self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
         loop {
             match self.connection.reader().read(buffer) {
                 Ok(count) => {

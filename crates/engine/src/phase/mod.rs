@@ -138,6 +138,7 @@ pub fn redirect_internally(
     exchange.subrequests.mirrored = false;
     // ngx.ctx does not outlive an internal redirect.
     exchange.script.handle = None;
+    exchange.script.tap = None;
     Ok(())
 }
 

@@ -1,5 +1,6 @@
 //! Verdicts of handlers, and a request's position in the phases. Data alone: [`super::advance`] carries it out.
 
+use crate::network::Waiting;
 use crate::subrequest::wanted::Subrequest;
 use std::fs::File;
 use std::rc::Rc;
@@ -158,6 +159,8 @@ pub enum Effect {
     /// Make these requests and do not wait for them: their answers are read and dropped. They share no variables. The wake
     /// is as for [`Effect::Subrequests`].
     Background(Vec<Subrequest>),
+    /// Wait for this; what comes of it is with the script. The wake is `Done`.
+    Await(Waiting),
 }
 
 /// A script's order to a switch (`ngx.shared.DICT:set` of a dict that is a switch's face).

@@ -21,6 +21,7 @@ mod request;
 mod response;
 mod resty;
 mod shared;
+mod socket;
 mod subrequest;
 mod switch;
 mod time;
@@ -30,7 +31,7 @@ mod variable;
 use crate::machine::Area;
 
 /// Every area, in the order in which they are loaded.
-pub static AREAS: [&Area; 18] = [
+pub static AREAS: [&Area; 20] = [
     &constants::AREA,
     &base::AREA,
     &codec::AREA,
@@ -46,6 +47,8 @@ pub static AREAS: [&Area; 18] = [
     &output::AREA,
     &control::AREA,
     &subrequest::AREA,
+    &socket::AREA,
+    &socket::udp::AREA,
     &timer::AREA,
     &absent::AREA,
     &resty::AREA,

@@ -19,8 +19,7 @@ end
 
 for _, path in ipairs {
     "thread.spawn", "thread.wait", "thread.kill",
-    "socket.tcp", "socket.udp", "socket.connect", "socket.stream",
-    "req.socket", "run_worker_thread",
+    "run_worker_thread",
 } do
     local group, name = path:match("^(%w+)%.([%w_]+)$")
     if group then

@@ -7,15 +7,17 @@ use std::rc::Rc;
 
 use engine::host::{Host, Level};
 use engine::modules::lua::ScriptPhase;
-use engine::{Config, Env, Exchange, log_line};
+use engine::{Config, Env, Exchange, LocationId, log_line};
+
+use super::timers::TimerOrigin;
 
 /// The engine's loan; see the module.
 pub(crate) struct EngineCall {
     exchange: *mut Exchange,
     config: *const Config,
     host: *mut (dyn Host + 'static),
-    /// The origin of the timer whose function runs, as log lines have it behind their text.
-    origin: Option<Rc<[u8]>>,
+    /// The origin of the timer whose function runs.
+    origin: Option<Rc<TimerOrigin>>,
 }
 
 impl EngineCall {
@@ -24,7 +26,7 @@ impl EngineCall {
         host: &mut dyn Host,
         config: &Config,
         exchange: Option<&mut Exchange>,
-        origin: Option<Rc<[u8]>>,
+        origin: Option<Rc<TimerOrigin>>,
     ) -> EngineCall {
         let host: *mut (dyn Host + '_) = host;
         EngineCall {
@@ -56,8 +58,20 @@ impl EngineCall {
         unsafe { Env { config: &*self.config, host: &mut *self.host } }
     }
 
+    /// Returns the location whose settings count: the request's, or that of the one which made the timer.
+    ///
+    /// # Safety
+    /// As for [`EngineCall::exchange`].
+    pub(super) unsafe fn location(&self) -> LocationId {
+        // SAFETY: the caller vouches for it.
+        match unsafe { self.exchange() } {
+            Some(exchange) => exchange.route.location,
+            None => LocationId(self.origin.as_ref().map_or(0, |origin| origin.location)),
+        }
+    }
+
     /// Returns the origin of the timer whose function runs.
-    pub(super) fn origin(&self) -> Option<Rc<[u8]>> {
+    pub(super) fn origin(&self) -> Option<Rc<TimerOrigin>> {
         self.origin.clone()
     }
 
@@ -75,7 +89,7 @@ impl EngineCall {
             }
             Some(exchange) => log_line::script_error(exchange, env, level, line),
             None => match &self.origin {
-                Some(origin) => log_line::worker_error(env, level, &[line, origin].concat()),
+                Some(origin) => log_line::worker_error(env, level, &[line, &origin.text].concat()),
                 None => log_line::worker_error(env, level, line),
             },
         }

@@ -7,12 +7,12 @@
 use std::rc::Rc;
 
 use engine::host::Level;
-use engine::{Effect, Env, Exchange};
+use engine::{Effect, Env, Exchange, LocationId};
 
 use super::engine_call::EngineCall;
 use super::scripts::Scripts;
 use super::state::RequestState;
-use super::timers::Timers;
+use super::timers::{TimerOrigin, Timers};
 use crate::machine::bridge::Bridge;
 
 /// A script's request that only the engine or the server can carry out. The script yields after asking, or, in filters,
@@ -53,6 +53,22 @@ pub(crate) struct CurrentRequest<'a> {
     pub(crate) state: &'a RequestState,
     pub(crate) want: &'a mut Option<Want>,
     pub(crate) args: &'a [Vec<u8>],
+}
+
+/// The parts of a frame that has a request or a timer's function, for one API call.
+pub(crate) struct CurrentScript<'a> {
+    /// The location whose settings count.
+    pub(crate) location: LocationId,
+    pub(crate) env: Env<'a>,
+    pub(crate) state: &'a RequestState,
+    pub(crate) want: &'a mut Option<Want>,
+}
+
+impl CurrentScript<'_> {
+    /// Returns the number of the request or timer's function.
+    pub(crate) fn number(&self) -> u32 {
+        self.state.number
+    }
 }
 
 impl Frame {
@@ -138,29 +154,30 @@ pub(crate) unsafe fn switched(bridge: *mut Bridge) -> Option<Result<u64, String>
     }
 }
 
-/// Returns the origin of a timer that is made now, for the log: `, client: …, server: …`.
+/// Returns the origin of a timer that is made now, for the log with `, client: …, server: …`.
 ///
 /// # Safety
 /// As for [`request`].
-pub(crate) unsafe fn origin(bridge: *mut Bridge) -> Rc<[u8]> {
+pub(crate) unsafe fn origin(bridge: *mut Bridge) -> Rc<TimerOrigin> {
     // SAFETY: the caller vouches for the bridge; the parts are used up here.
     unsafe {
         let frame = innermost(bridge);
+        let mut text = b", context: ngx.timer".to_vec();
+        let made = |location, text: Vec<u8>| Rc::new(TimerOrigin { location, text: text.into() });
         if frame.is_null() {
-            return Rc::from(&b", context: ngx.timer"[..]);
+            return made(0, text);
         }
         if let Some(origin) = (*frame).call.origin() {
             return origin;
         }
-        let mut text = b", context: ngx.timer".to_vec();
-        let (Some(exchange), env) = world(frame) else { return text.into() };
+        let (Some(exchange), env) = world(frame) else { return made(0, text) };
         if let Some(remote) = exchange.connection.remote {
             text.extend_from_slice(format!(", client: {}", remote.ip()).as_bytes());
         }
         if let Some(listener) = env.config.listeners.get(exchange.connection.listener) {
             text.extend_from_slice(format!(", server: {}", listener.address).as_bytes());
         }
-        text.into()
+        made(exchange.route.location.0, text)
     }
 }
 
@@ -190,6 +207,24 @@ pub(crate) unsafe fn request<'a>(bridge: *mut Bridge) -> Option<CurrentRequest<'
             state,
             want: &mut frame.want,
             args: &frame.args,
+        })
+    }
+}
+
+/// Returns the request or timer's function that runs; `None` outside of both.
+///
+/// # Safety
+/// As for [`request`].
+pub(crate) unsafe fn script<'a>(bridge: *mut Bridge) -> Option<CurrentScript<'a>> {
+    // SAFETY: the caller vouches for it; the frame outlives the call from Lua.
+    unsafe {
+        let frame = innermost(bridge).as_mut()?;
+        let state = frame.state.as_deref()?;
+        Some(CurrentScript {
+            location: frame.call.location(),
+            env: frame.call.env(),
+            state,
+            want: &mut frame.want,
         })
     }
 }

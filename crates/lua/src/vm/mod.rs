@@ -22,6 +22,7 @@ use std::sync::Arc;
 use engine::exchange::Exchange;
 use engine::host::{Host, Level, ScriptCall, ScriptOutcome};
 use engine::modules::lua::{ScriptId, ScriptSource};
+use engine::network::Waiting;
 use engine::phase::SwitchOrder;
 use engine::{Config, Effect, Env, log_line};
 
@@ -33,7 +34,7 @@ use frame::{Frame, Want};
 use run::{RunSettings, log_handler, note_touched, phase_of, run_in};
 use scripts::Scripts;
 use state::RequestState;
-use timers::{Due, ParkedFunction};
+use timers::{Due, Outcome, ParkedFunction};
 
 use crate::machine::{
     Area, Coroutine, MachineOptions, Resumed, ScriptError, Watchdog, Watched, WorkerIdentity,
@@ -209,6 +210,7 @@ impl Vm {
     /// timers are refused, but those without a delay.
     pub fn exit(&self, host: &mut dyn Host, config: &Config) {
         self.scripts.timers.exit();
+        self.scripts.pools.close();
         self.poll_timers(host, config);
         self.scripts.timers.ring();
     }
@@ -293,6 +295,9 @@ impl Vm {
                     (Resumed::Waiting, Some(Want::Effect(Effect::Switch(order)))) => {
                         return Some(Awaited::Switch(order));
                     }
+                    (Resumed::Waiting, Some(Want::Effect(Effect::Await(waiting)))) => {
+                        return Some(Awaited::Event(waiting));
+                    }
                     (Resumed::Waiting, None) => return Some(Awaited::Time(0)),
                     (Resumed::Failed(ScriptError { text }), _) => frame::log(frame, &text),
                     _ => {}
@@ -309,6 +314,14 @@ impl Vm {
                 Awaited::Switch(order) => {
                     let answer = OrderReply::new(timers.park(number), &self.scripts);
                     host.order(order, Box::new(|outcome| answer.give(outcome)));
+                }
+                Awaited::Event(waiting) => {
+                    let reply =
+                        EventReply { parked: timers.park(number), scripts: Rc::downgrade(&self.scripts) };
+                    host.spawn(Waiting::new(async move {
+                        waiting.await;
+                        drop(reply);
+                    }));
                 }
             }
             return;
@@ -382,8 +395,8 @@ impl Vm {
 /// A timer's function that has begun and waits.
 struct WaitingFunction {
     state: Rc<RequestState>,
-    /// The origin of its timer, for the log.
-    origin: Rc<[u8]>,
+    /// The origin of its timer.
+    origin: Rc<timers::TimerOrigin>,
 }
 
 /// The wait of a timer's function.
@@ -392,6 +405,23 @@ enum Awaited {
     Time(u64),
     /// The outcome of an order to a switch.
     Switch(SwitchOrder),
+    /// An event, as of a socket.
+    Event(Waiting),
+}
+
+/// Lets a parked function go on when it is dropped.
+struct EventReply {
+    parked: Rc<ParkedFunction>,
+    scripts: Weak<Scripts>,
+}
+
+impl Drop for EventReply {
+    fn drop(&mut self) {
+        self.parked.outcome.set(Some(Outcome::Event));
+        if let Some(scripts) = self.scripts.upgrade() {
+            scripts.timers.ring();
+        }
+    }
 }
 
 /// Gives a parked function the outcome of its order: when dropped without one, that the order was not carried out.
@@ -406,14 +436,14 @@ impl OrderReply {
     }
 
     fn give(self, outcome: Result<u64, String>) {
-        self.parked.outcome.set(Some(outcome));
+        self.parked.outcome.set(Some(Outcome::Order(outcome)));
     }
 }
 
 impl Drop for OrderReply {
     fn drop(&mut self) {
         let outcome = self.parked.outcome.take();
-        let lost = || Err("the control plane did not answer".to_owned());
+        let lost = || Outcome::Order(Err("the control plane did not answer".to_owned()));
         self.parked.outcome.set(Some(outcome.unwrap_or_else(lost)));
         if let Some(scripts) = self.scripts.upgrade() {
             scripts.timers.ring();

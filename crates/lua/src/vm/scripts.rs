@@ -19,14 +19,17 @@ use engine::{Config, Env};
 use super::engine_call::EngineCall;
 use super::timers::Timers;
 use crate::machine::{Chunk, LoadError, Machine, MachineOptions, World, chunk_name};
+use crate::socket::Pools;
 
 /// A machine with its scripts; see the module.
 pub(crate) struct Scripts {
-    pub(super) machine: Machine,
+    pub(crate) machine: Machine,
     inline: RefCell<Vec<Option<Result<Chunk, LoadError>>>>,
     files: RefCell<HashMap<Vec<u8>, Chunk>>,
     world: Rc<FrameWorld>,
     pub(super) timers: Timers,
+    /// Idle connections of scripts' sockets.
+    pub(crate) pools: Rc<Pools>,
     /// Variables that scripts have named, by their number in Lua.
     pub(crate) variables: RefCell<Vec<Definition>>,
 }
@@ -70,6 +73,7 @@ impl Scripts {
             files: RefCell::default(),
             world,
             timers: Timers::new(*program.max_pending_timers, *program.max_running_timers),
+            pools: Rc::default(),
             variables: RefCell::new(vec![Definition::Undefined]),
         })
     }

@@ -12,13 +12,14 @@ use engine::output::HeadRefused;
 
 use super::scripts::Scripts;
 use crate::machine::Coroutine;
+use crate::socket::{OpenSockets, ScriptSocket};
 
 /// The Lua state of one request; see the module.
 pub(crate) struct RequestState {
     /// The machine and its scripts; with `lua_code_cache off` the request's own.
     pub(super) scripts: Rc<Scripts>,
     /// The request's number inside the machine.
-    pub(super) number: u32,
+    pub(crate) number: u32,
     /// The script that waits.
     pub(super) coroutine: RefCell<Option<Coroutine>>,
     /// The script waits in `ngx.sleep`.
@@ -57,6 +58,8 @@ pub(super) struct HeldOutside {
     pub(super) counted: Cell<usize>,
     /// A script has given a variable a large value: values are counted.
     pub(super) large_values: Cell<bool>,
+    /// Its sockets.
+    sockets: OpenSockets,
 }
 
 /// The exchange's hold on the state.
@@ -85,8 +88,21 @@ impl RequestState {
     }
 
     /// Returns the machine and its scripts.
-    pub(crate) fn scripts(&self) -> &Scripts {
+    pub(crate) fn scripts(&self) -> &Rc<Scripts> {
         &self.scripts
+    }
+
+    /// Takes over a socket whose request is over.
+    pub(crate) fn adopt_socket(&self, socket: &Rc<ScriptSocket>) {
+        socket.owner.set(self.number);
+        self.held_outside.sockets.add(socket);
+    }
+
+    /// Makes a socket, which is closed with the request.
+    pub(crate) fn new_socket(&self) -> Rc<ScriptSocket> {
+        let socket = ScriptSocket::new(self.number, &self.scripts);
+        self.held_outside.sockets.add(&socket);
+        socket
     }
 
     /// Returns the state of an exchange, if it has one.

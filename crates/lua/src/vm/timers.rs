@@ -8,6 +8,15 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::rc::Rc;
 
+/// What made a timer: the request whose script did.
+#[derive(Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct TimerOrigin {
+    /// The number of its location, whose settings the timer's function has.
+    pub(crate) location: u32,
+    /// What log lines have behind their text.
+    pub(crate) text: Box<[u8]>,
+}
+
 /// A timer that waits.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct PendingTimer {
@@ -16,8 +25,7 @@ pub(crate) struct PendingTimer {
     order: u64,
     pub(crate) timer: i32,
     every_ms: Option<u64>,
-    /// The request or timer that made it, for the log.
-    pub(crate) origin: Rc<[u8]>,
+    pub(crate) origin: Rc<TimerOrigin>,
 }
 
 /// A timer's function that sleeps.
@@ -26,11 +34,20 @@ struct SleepingFunction {
     function: u32,
 }
 
-/// A timer's function that waits for the outcome of its order to a switch.
+/// A timer's function that waits for something of the host's.
 pub(crate) struct ParkedFunction {
     function: u32,
-    /// Set once it is known.
-    pub(super) outcome: Cell<Option<Result<u64, String>>>,
+    /// Set once that is there.
+    pub(super) outcome: Cell<Option<Outcome>>,
+}
+
+/// What a parked function has waited for.
+#[derive(Debug)]
+pub(crate) enum Outcome {
+    /// The outcome of its order to a switch.
+    Order(Result<u64, String>),
+    /// An event, whose result is with the one who asked for it.
+    Event,
 }
 
 /// The timers of one machine.
@@ -89,7 +106,7 @@ impl Timers {
     }
 
     /// Adds a timer and returns its number; 0 when there are too many, -1 when the worker is about to end.
-    pub(crate) fn add(&self, delay_ms: u64, every: bool, origin: Rc<[u8]>) -> i32 {
+    pub(crate) fn add(&self, delay_ms: u64, every: bool, origin: Rc<TimerOrigin>) -> i32 {
         if self.exiting.get() && delay_ms > 0 {
             return -1;
         }
@@ -123,7 +140,7 @@ impl Timers {
         self.ring();
     }
 
-    /// Keeps a running function until the outcome of its order is set.
+    /// Keeps a running function until what it waits for is there.
     pub(super) fn park(&self, function: u32) -> Rc<ParkedFunction> {
         let parked = Rc::new(ParkedFunction { function, outcome: Cell::new(None) });
         self.parked.borrow_mut().push(Rc::clone(&parked));
@@ -135,7 +152,11 @@ impl Timers {
         let mut parked = self.parked.borrow_mut();
         for at in 0..parked.len() {
             if let Some(outcome) = parked[at].outcome.take() {
-                return Some(Due::Answered(parked.remove(at).function, outcome));
+                let function = parked.remove(at).function;
+                return Some(match outcome {
+                    Outcome::Order(outcome) => Due::Answered(function, outcome),
+                    Outcome::Event => Due::Goes(function),
+                });
             }
         }
         None
@@ -244,7 +265,7 @@ mod tests {
     #[test]
     fn timers_run_by_time_and_then_by_age() {
         let timers = Timers::new(10, 10);
-        let origin: Rc<[u8]> = Rc::from(&b""[..]);
+        let origin: Rc<TimerOrigin> = Rc::default();
         timers.tick(1000);
         let made: Vec<i32> =
             [50, 10, 10, 0].iter().map(|ms| timers.add(*ms, false, origin.clone())).collect();
@@ -257,7 +278,7 @@ mod tests {
     #[test]
     fn repeated_timers_wait_again() {
         let timers = Timers::new(10, 10);
-        timers.add(10, true, Rc::from(&b""[..]));
+        timers.add(10, true, Rc::default());
         timers.tick(10);
         assert_eq!((taken(&timers), timers.next_ms()), (vec![1], Some(10)));
         timers.exit();
@@ -267,7 +288,7 @@ mod tests {
     #[test]
     fn pending_and_running_timers_are_limited() {
         let timers = Timers::new(1, 1);
-        let origin: Rc<[u8]> = Rc::from(&b""[..]);
+        let origin: Rc<TimerOrigin> = Rc::default();
         assert_eq!((timers.add(1, false, origin.clone()), timers.add(1, false, origin.clone())), (1, 0));
         assert_eq!((timers.begin(), timers.begin()), (Ok(()), Err(1)));
         timers.end();

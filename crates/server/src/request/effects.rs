@@ -7,13 +7,17 @@ use crate::request::cx::RequestCx;
 use crate::request::respond::Unfinished;
 use crate::request::send::SendError;
 use crate::request::subrequests::Run;
+use crate::script_sockets::poll_tap;
 use crate::switching::{api, holds};
 use engine::host::Level;
+use engine::network::Waiting;
 use engine::output;
 use engine::phase::{Effect, Wake};
-use std::future::poll_fn;
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
 use std::task::Poll;
 use std::time::Duration;
+use transport::clock;
 
 impl RequestCx<'_> {
     /// Carries an effect out; `run` serves a request inside this one.
@@ -42,6 +46,13 @@ impl RequestCx<'_> {
             Effect::Switch(order) => api::order(self, order).await,
             Effect::Subrequests(wanted) => Box::pin(self.subrequests(wanted, run)).await,
             Effect::Background(wanted) => self.background(wanted, run),
+            Effect::Await(waiting) => {
+                let sent = self.send_postponed().await;
+                match self.go_on_without_client(sent) {
+                    Wake::Done => self.wait_for(waiting).await,
+                    failed => failed,
+                }
+            }
         })
     }
 
@@ -62,6 +73,47 @@ impl RequestCx<'_> {
         })
         .await;
         if !gone {
+            return Wake::Done;
+        }
+        self.log(Level::Info, "client prematurely closed connection");
+        Wake::Failed(499)
+    }
+
+    /// Waits for an event of a script's, unless the stream is cut; and with `lua_check_client_abort` unless the client
+    /// leaves.
+    async fn wait_for(&mut self, mut waiting: Waiting) -> Wake {
+        let mut watch = *self.settings().lua.check_client_abort;
+        let is_body_wanted = self.exchange.script.tap.as_ref().is_some_and(|tap| tap.is_wanted());
+        if is_body_wanted && self.send_continue().await.is_err() {
+            return Wake::Failed(499);
+        }
+        let (client, exchange) = (&mut *self.client, &mut *self.exchange);
+        let is_over = poll_fn(|cx| {
+            loop {
+                if Pin::new(&mut waiting).poll(cx).is_ready() {
+                    return Poll::Ready(true);
+                }
+                if !poll_tap(client, exchange, cx) {
+                    break;
+                }
+            }
+            if client.conn_state.is_cut() {
+                return Poll::Ready(false);
+            }
+            client.conn_state.register(cx);
+            // Where the body is read, its end is seen.
+            if watch && exchange.script.tap.is_none() {
+                match client.stream.poll_closed(cx) {
+                    Poll::Ready(true) => return Poll::Ready(false),
+                    Poll::Ready(false) => watch = false,
+                    Poll::Pending => {}
+                }
+            }
+            clock::turn();
+            Poll::Pending
+        })
+        .await;
+        if is_over {
             return Wake::Done;
         }
         self.log(Level::Info, "client prematurely closed connection");

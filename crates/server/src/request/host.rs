@@ -4,28 +4,31 @@ use crate::context::counters::Counters as SharedCounters;
 use crate::context::generation::Generation;
 use crate::context::logs::Logs;
 use crate::context::thread_context::ThreadContext;
+use crate::script_sockets;
 use crate::switching::script_order;
 use engine::config::{Config, LogId};
 use engine::host::{
     Counters, Env, FileError, Host, Level, Now, OpenRequest, Opened, ScriptCall, ScriptOutcome, SwitchAnswer,
 };
+use engine::network::{BodyTap, Connection, DialRequest, Dialing, Waiting};
 use engine::phase::SwitchOrder;
 use engine::{Exchange, Routing};
 use std::any::Any;
 use std::path::Path;
 use std::rc::Rc;
+use std::time::Duration;
 use transport::clock::Clock;
 use transport::files;
 
 /// The host of one call into the engine; creating it costs nothing.
 pub(crate) struct ThreadHost<'a> {
-    pub(crate) thread: &'a ThreadContext,
+    pub(crate) thread: &'a Rc<ThreadContext>,
     pub(crate) generation: &'a Generation,
 }
 
 /// Calls the engine on this thread and under this generation.
 pub(crate) fn with_env<T>(
-    thread: &ThreadContext,
+    thread: &Rc<ThreadContext>,
     generation: &Generation,
     call: impl FnOnce(&mut Env<'_>) -> T,
 ) -> T {
@@ -114,6 +117,26 @@ impl Host for ThreadHost<'_> {
     fn order(&mut self, order: SwitchOrder, answer: SwitchAnswer) {
         let outcome = script_order::outcome(self.thread, self.generation, order);
         tokio::task::spawn_local(async move { answer(outcome.await) });
+    }
+
+    fn dial(&mut self, _: &Config, request: DialRequest) -> Option<Dialing> {
+        Some(script_sockets::dial(self.thread, self.generation, request))
+    }
+
+    fn tap(&mut self, tap: Rc<BodyTap>) -> Option<Box<dyn Connection>> {
+        Some(script_sockets::tap(tap))
+    }
+
+    fn tls_session(&self) -> Option<Rc<dyn Any>> {
+        Some(Rc::new(tls::ScriptSession::default()))
+    }
+
+    fn alarm(&mut self, ms: u64) -> Waiting {
+        Waiting::new(tokio::time::sleep(Duration::from_millis(ms)))
+    }
+
+    fn spawn(&mut self, waiting: Waiting) {
+        tokio::task::spawn_local(waiting);
     }
 }
 

@@ -71,7 +71,7 @@ pub(crate) fn start(thread: &Rc<ThreadContext>, generation: &Rc<Generation>) {
 
 /// Runs the timers of a generation that ends once more, at once and with their first argument true, as nginx's workers do
 /// when they end.
-pub(crate) fn end(thread: &ThreadContext, generation: &Generation) {
+pub(crate) fn end(thread: &Rc<ThreadContext>, generation: &Generation) {
     if let Some(scripts) = &generation.scripts {
         scripts.exit(&mut ThreadHost { thread, generation }, &generation.config);
     }

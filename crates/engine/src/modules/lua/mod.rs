@@ -5,10 +5,14 @@
 mod directives;
 mod key_typos;
 pub(crate) mod script;
+mod sockets;
+mod tls;
 
 pub use script::{ScriptId, ScriptPhase};
+pub use sockets::SocketSettings;
 
 use super::Module;
+use super::proxy::ProxySslSettings;
 use crate::exchange::Exchange;
 use crate::host::{Env, ScriptCall, ScriptOutcome};
 use crate::output::{self, FilterFailed, HeadRefused};
@@ -135,6 +139,12 @@ settings! {
         /// `lua_check_client_abort`.
         pub check_client_abort: bool = false,
     }
+    nested {
+        /// `lua_socket_…`.
+        pub sockets: SocketSettings,
+        /// `lua_ssl_…`.
+        pub ssl: ProxySslSettings,
+    }
     not inherited {
         /// `content_by_lua*`; not inherited.
         pub content: Option<ScriptId> = None,
@@ -158,7 +168,10 @@ pub static MODULE: Module = Module {
         let lua = &settings.lua;
         [&lua.rewrite, &lua.access, &lua.header_filter, &lua.log].iter().any(|script| script.is_some())
     }),
-    ..Module::new("lua", &[&directives::SCRIPTS, directives::DIRECTIVES])
+    ..Module::new(
+        "lua",
+        &[&directives::SCRIPTS, directives::DIRECTIVES, sockets::DIRECTIVES, tls::DIRECTIVES],
+    )
 };
 
 const HTTP_OK: i32 = 200;

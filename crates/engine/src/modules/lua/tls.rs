@@ -1,0 +1,74 @@
+//! Directives of TLS on sockets that scripts open (`lua_ssl_…`).
+
+use crate::config::{Builder, once};
+use crate::directive::{Args, Contexts, Directive};
+use crate::modules::proxy::ProxySslSettings;
+use crate::modules::ssl::{SslText, read_file, versions};
+use crate::setting::Setting;
+use crate::ssl_file::SslFile;
+use conf::Diagnostic;
+
+/// Reads a directive that names a file; the empty name is none.
+fn file(
+    b: &mut Builder<'_>,
+    d: &conf::Directive,
+    what: &str,
+    setting: fn(&mut ProxySslSettings) -> &mut Setting<Option<SslFile>>,
+) -> Result<(), Diagnostic> {
+    let word = &d.args[0];
+    let file = if word.text().is_empty() { None } else { Some(read_file(b, word, what)?) };
+    once(setting(&mut b.settings().lua.ssl).write(file), d)
+}
+
+pub(super) const DIRECTIVES: &[Directive] = &[
+    Directive::new(
+        "lua_ssl_protocols",
+        Contexts::HSL,
+        Args::AtLeast(1),
+        "[SSLv2] [SSLv3] [TLSv1] [TLSv1.1] [TLSv1.2] [TLSv1.3]",
+        |b, d| {
+            let versions = versions(b, d)?;
+            once(b.settings().lua.ssl.versions.write(versions), d)
+        },
+    )
+    .default("TLSv1.2 TLSv1.3")
+    .doc("The protocols of `sslhandshake`. Those before TLS 1.2 are not to be had, which is said when the configuration is loaded.")
+    .example("lua_ssl_protocols TLSv1.3;"),
+    Directive::new("lua_ssl_ciphers", Contexts::HSL, Args::Exactly(1), "ciphers", |b, d| {
+        let text = SslText::new(&d.args[0])?;
+        once(b.settings().lua.ssl.ciphers.write(Some(text)), d)
+    })
+    .default("DEFAULT")
+    .doc("The cipher suites of TLS 1.2 of `sslhandshake`, as an expression of OpenSSL; see ssl_ciphers.")
+    .example("lua_ssl_ciphers HIGH:!aNULL;"),
+    Directive::new("lua_ssl_conf_command", Contexts::HSL, Args::Exactly(2), "name value", |b, d| {
+        let text = SslText::of_conf_command(d)?;
+        once(b.settings().lua.ssl.suites.write(Some(text)), d)
+    })
+    .doc("`Ciphersuites` sets the cipher suites of TLS 1.3, in order. Other commands of OpenSSL are refused.")
+    .example("lua_ssl_conf_command Ciphersuites TLS_AES_128_GCM_SHA256;"),
+    Directive::new("lua_ssl_certificate", Contexts::HSL, Args::Exactly(1), "file", |b, d| {
+        file(b, d, "certificate", |ssl| &mut ssl.certificate)
+    })
+    .doc("The certificate in PEM for peers of `sslhandshake` that ask for one.")
+    .example("lua_ssl_certificate client.pem;"),
+    Directive::new("lua_ssl_certificate_key", Contexts::HSL, Args::Exactly(1), "file", |b, d| {
+        file(b, d, "certificate key", |ssl| &mut ssl.key)
+    })
+    .doc("Its private key in PEM; see ssl_certificate_key.")
+    .example("lua_ssl_certificate_key client.key;"),
+    Directive::number("lua_ssl_verify_depth", Contexts::HSL, |b| &mut b.settings().lua.ssl.depth)
+        .default("1")
+        .doc("How many intermediate certificates may be between a peer's and an authority's.")
+        .example("lua_ssl_verify_depth 2;"),
+    Directive::new("lua_ssl_trusted_certificate", Contexts::HSL, Args::Exactly(1), "file", |b, d| {
+        file(b, d, "CA certificates", |ssl| &mut ssl.trusted)
+    })
+    .doc("The authorities of peers' certificates in PEM, for `sslhandshake` that verifies.")
+    .example("lua_ssl_trusted_certificate ca.pem;"),
+    Directive::new("lua_ssl_crl", Contexts::HSL, Args::Exactly(1), "file", |b, d| {
+        file(b, d, "revocation list", |ssl| &mut ssl.revocations)
+    })
+    .doc("Revoked certificates of peers, in PEM: a list for each authority.")
+    .example("lua_ssl_crl crl.pem;"),
+];
