@@ -213,7 +213,8 @@ fn lua() -> String {
         "Lua runs on LuaJIT, with one machine per thread and Lua's own libraries. The table `ngx` is that of OpenResty; \
          the differences are noted below. A function that is called outside of its phases raises `API disabled in the \
          context of …`. The phases are those of the `*_by_lua` directives in [directives.md](directives.md); *requests* \
-         means all phases with a request: set, rewrite, access, content, header_filter, body_filter and log.\n",
+         means all phases with a request: set, server_rewrite, rewrite, access, content, header_filter, \
+         body_filter, log and balancer.\n",
     );
     for area in lua::AREAS {
         if area.functions.is_empty() && area.fields.is_empty() {

@@ -10,6 +10,7 @@ use crate::config::ids::{LocationId, ServerId};
 pub use crate::connection::{Connection, ProxyProtocol};
 use crate::modules::access::record::AccessRecord;
 use crate::modules::limit_zone::record::LimitsRecord;
+use crate::modules::lua::balancer::Balancing;
 use crate::modules::lua::script::ScriptPhase;
 use crate::modules::proxy::record::PassName;
 use crate::modules::realip::record::RealIpRecord;
@@ -265,6 +266,8 @@ pub struct ScriptState {
     pub tap: Option<Rc<BodyTap>>,
     /// Which phase the script that runs is in, for `ngx.get_phase` and the phase checks.
     pub phase: ScriptPhase,
+    /// What the script that chooses peers says, while a request is with a group that has one.
+    pub balancing: Option<Box<Balancing>>,
 }
 
 /// A subrequest that has ended.
@@ -347,6 +350,7 @@ impl Exchange {
         self.request.body = Body::Unread;
         self.script.handle = None;
         self.script.tap = None;
+        self.script.balancing = None;
         self.limits.reset();
         self.switches.reset();
         self.subrequests.reset();

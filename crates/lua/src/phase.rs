@@ -25,6 +25,10 @@ pub enum Phase {
     Timer = 0x80,
     /// `init_worker_by_lua*`
     InitWorker = 0x100,
+    /// `balancer_by_lua*`
+    Balancer = 0x200,
+    /// `server_rewrite_by_lua*`
+    ServerRewrite = 0x8000,
     /// `exit_worker_by_lua*`
     ExitWorker = 0x2000,
     /// `init_by_lua*`, before any request; ngx_lua has no bit for it.
@@ -32,7 +36,7 @@ pub enum Phase {
 }
 
 /// Every phase, with its name for `ngx.get_phase` and the one in error messages.
-pub const PHASES: [(Phase, &str, &str); 11] = [
+pub const PHASES: [(Phase, &str, &str); 13] = [
     (Phase::Set, "set", "set_by_lua*"),
     (Phase::Rewrite, "rewrite", "rewrite_by_lua*"),
     (Phase::Access, "access", "access_by_lua*"),
@@ -42,6 +46,8 @@ pub const PHASES: [(Phase, &str, &str); 11] = [
     (Phase::BodyFilter, "body_filter", "body_filter_by_lua*"),
     (Phase::Timer, "timer", "ngx.timer"),
     (Phase::InitWorker, "init_worker", "init_worker_by_lua*"),
+    (Phase::ServerRewrite, "server_rewrite", "server_rewrite_by_lua*"),
+    (Phase::Balancer, "balancer", "balancer_by_lua*"),
     (Phase::ExitWorker, "exit_worker", "exit_worker_by_lua*"),
     (Phase::Init, "init", "init_by_lua*"),
 ];
@@ -64,15 +70,23 @@ impl Phases {
     /// The phases with a request.
     pub const REQUEST: Phases = Phases::of(&[
         Phase::Set,
+        Phase::ServerRewrite,
         Phase::Rewrite,
         Phase::Access,
         Phase::Content,
         Phase::HeaderFilter,
         Phase::BodyFilter,
         Phase::Log,
+        Phase::Balancer,
     ]);
     /// The phases in which a script may write the answer, and may wait.
-    pub const OUTPUT: Phases = Phases::of(&[Phase::Rewrite, Phase::Access, Phase::Content]);
+    pub const OUTPUT: Phases =
+        Phases::of(&[Phase::ServerRewrite, Phase::Rewrite, Phase::Access, Phase::Content]);
+
+    /// Returns the set without a phase.
+    pub const fn without(self, phase: Phase) -> Phases {
+        Phases(self.0 & !(phase as u32))
+    }
 
     /// Makes a set of these phases.
     pub const fn of(phases: &[Phase]) -> Phases {

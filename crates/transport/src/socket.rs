@@ -2,14 +2,15 @@
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::socket::sockopt::KeepAlive;
+use nix::sys::socket::sockopt::{IpBindAddressNoPort, KeepAlive};
 use nix::sys::socket::{
     self, AddressFamily, MsgFlags, SockFlag, SockType, SockaddrStorage, recv, send, sendmsg,
 };
+use std::fmt;
 use std::fs::File;
 use std::io::{self, IoSlice};
-use std::net::{IpAddr, SocketAddr};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::task::{Context, Poll, ready};
 use tokio::io::Interest;
 use tokio::net::{TcpStream, UnixStream};
@@ -27,23 +28,44 @@ pub enum Socket {
     Simulated(Box<dyn crate::simulated::SimulatedStream>),
 }
 
+/// The address to connect from cannot be had.
+#[derive(Debug)]
+pub struct BindFailed(pub Errno);
+
+impl fmt::Display for BindFailed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "bind() failed: {}", self.0)
+    }
+}
+
+impl std::error::Error for BindFailed {}
+
+/// Binds a socket that is to connect. A port is chosen when it connects, so that one port can serve several destinations.
+fn bind(socket: &OwnedFd, local: SocketAddr) -> nix::Result<()> {
+    if local.port() == 0 {
+        // Where the system does not know it, the port is chosen now.
+        let _ = socket::setsockopt(socket, IpBindAddressNoPort, &true);
+    }
+    socket::bind(socket.as_raw_fd(), &SockaddrStorage::from(local))
+}
+
 impl Socket {
     /// Connects to an address. `keepalive` sets SO_KEEPALIVE.
     ///
     /// # Errors
     /// Fails with the system's error.
     pub async fn connect(address: &Address, keepalive: bool) -> io::Result<Socket> {
-        Socket::connect_from(address, keepalive, None).await
+        Socket::connect_from(None, address, keepalive).await
     }
 
-    /// Does the same, from this local address if there is one.
+    /// The same from an address, if one is given.
     ///
     /// # Errors
-    /// Fails with the system's error.
+    /// Fails with the system's error, or with [`BindFailed`].
     pub async fn connect_from(
+        local: Option<SocketAddr>,
         address: &Address,
         keepalive: bool,
-        local: Option<IpAddr>,
     ) -> io::Result<Socket> {
         match address {
             Address::Inet(address) => {
@@ -54,8 +76,7 @@ impl Socket {
                     socket::setsockopt(&socket, KeepAlive, &true)?;
                 }
                 if let Some(local) = local {
-                    let from = SocketAddr::new(local, 0);
-                    socket::bind(socket.as_raw_fd(), &SockaddrStorage::from(from))?;
+                    bind(&socket, local).map_err(|error| io::Error::other(BindFailed(error)))?;
                 }
                 match socket::connect(socket.as_raw_fd(), &SockaddrStorage::from(*address)) {
                     Ok(()) | Err(Errno::EINPROGRESS) => {}
@@ -70,6 +91,7 @@ impl Socket {
                 }
                 Ok(Socket::Tcp(stream))
             }
+            Address::Unix(_) if local.is_some() => Err(io::Error::other(BindFailed(Errno::EINVAL))),
             Address::Unix(path) => Ok(Socket::Unix(UnixStream::connect(path).await?)),
         }
     }

@@ -4,13 +4,13 @@
 //! there is something to read into it. What only TLS needs is boxed: a stream in clear has the size of its socket.
 
 use crate::pipe::PipeEnd;
-pub use crate::socket::Socket;
 use crate::socket::SocketAside;
+pub use crate::socket::{BindFailed, Socket};
 use crate::tls_stream::TlsStream;
 use rustls::ServerConnection;
 use std::fs::File;
 use std::io::{self, IoSlice};
-use std::net::IpAddr;
+use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::task::{Context, Poll, ready};
 use upstream::Address;
@@ -38,12 +38,12 @@ impl Stream {
         Ok(Stream::Plain(Socket::connect(address, keepalive).await?))
     }
 
-    /// Connects to an address, from this one if there is one.
+    /// Connects to an address from another one, whose port may be 0. A failure to bind is a [`BindFailed`].
     ///
     /// # Errors
     /// Fails with the system's error.
-    pub async fn connect_from(address: &Address, local: Option<IpAddr>) -> io::Result<Stream> {
-        Ok(Stream::Plain(Socket::connect_from(address, false, local).await?))
+    pub async fn connect_from(local: SocketAddr, address: &Address, keepalive: bool) -> io::Result<Stream> {
+        Ok(Stream::Plain(Socket::connect_from(Some(local), address, keepalive).await?))
     }
 
     /// Ready when there is something to read, or the peer has closed. Costs no system call. Over TLS, what there is may

@@ -6,6 +6,7 @@
 
 use std::sync::Arc;
 
+use crate::address::Address;
 use crate::balancers::{self, Balancer, Turn};
 use crate::health::GroupHealth;
 use crate::lease::{Lease, TryOutcome};
@@ -157,6 +158,34 @@ impl Group {
         let peer = &mut self.peers.list[index];
         peer.conns += 1;
         Ok(Lease { index: u32::try_from(index).unwrap_or(u32::MAX), id: peer.id })
+    }
+
+    /// Returns the tries left with the next one, for a script that chooses the peer of that: at least one.
+    pub fn tries_left(&self, tried: &mut Tried) -> u32 {
+        tried.begin(self.revision, || self.peers.tries().max(1));
+        tried.tries_left()
+    }
+
+    /// Begins a try of the peer at an address that a script has chosen, whatever is known of that peer, and allows `more` tries
+    /// after it. Returns the lease if the peer is one of the group, for [`Group::release`]. To be called after
+    /// [`Group::tries_left`].
+    pub fn pick_at(&mut self, address: &Address, more: i32, tried: &mut Tried) -> Option<Lease> {
+        tried.grant(more);
+        tried.spend(false);
+        let index = self.peers.list.iter().position(|peer| peer.address() == address)?;
+        let peer = &mut self.peers.list[index];
+        peer.conns += 1;
+        Some(Lease { index: u32::try_from(index).unwrap_or(u32::MAX), id: peer.id })
+    }
+
+    /// Ends the lease of a peer that a script has chosen: what became of the try says nothing about the peer, as in ngx_lua.
+    pub fn release(&mut self, lease: Lease) {
+        let (index, id) = (lease.index, lease.id);
+        lease.close();
+        match self.peers.position(index, id) {
+            Some(index) => self.peers.list[index].release(),
+            None => self.finish_departed(id),
+        }
     }
 
     /// Returns the peer a lease is for.

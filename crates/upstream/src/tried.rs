@@ -83,6 +83,16 @@ impl Tried {
         self.left = self.left.saturating_add(1);
     }
 
+    /// Spends the try in question without a peer.
+    pub fn forgo(&mut self) {
+        self.left = self.left.saturating_sub(1);
+    }
+
+    /// Allows so many tries more, or fewer.
+    pub(crate) fn grant(&mut self, more: i32) {
+        self.left = self.left.saturating_add_signed(more);
+    }
+
     /// Prepares for a pick. Marks mean positions, so they are void once the peers were replaced; the number of
     /// tries left is not.
     pub(crate) fn begin(&mut self, revision: u64, tries: impl FnOnce() -> u32) {

@@ -125,6 +125,7 @@ pub static MODULES: &[&Module] = &[
     // As in nginx, limits already see the changed address, and so does a hold.
     &realip::MODULE,
     &switch::MODULE,
+    &lua::EARLY,
     &rewrite::MODULE,
     &error_page::MODULE,
     &referer::MODULE,

@@ -23,10 +23,12 @@ pub(super) static AREA: Area = Area {
         Function {
             name: "ngx.exit",
             phases: Phases::of(&[
+                Phase::ServerRewrite,
                 Phase::Rewrite,
                 Phase::Access,
                 Phase::Content,
                 Phase::HeaderFilter,
+                Phase::Balancer,
                 Phase::Timer,
             ]),
             doc: "Ends the request with a status from 200 up; any lower code ends the phase.",
@@ -43,7 +45,13 @@ pub(super) static AREA: Area = Area {
         },
         Function {
             name: "ngx.sleep",
-            phases: Phases::of(&[Phase::Rewrite, Phase::Access, Phase::Content, Phase::Timer]),
+            phases: Phases::of(&[
+                Phase::ServerRewrite,
+                Phase::Rewrite,
+                Phase::Access,
+                Phase::Content,
+                Phase::Timer,
+            ]),
             doc: "Waits the given number of seconds, while other requests are served.",
         },
         everywhere(

@@ -8,6 +8,7 @@
 //! them directly; those that need the Lua stack are C functions. Neither keeps a reference to a Lua value.
 
 mod absent;
+mod balancer;
 mod base;
 mod body;
 mod codec;
@@ -31,7 +32,7 @@ mod variable;
 use crate::machine::Area;
 
 /// Every area, in the order in which they are loaded.
-pub static AREAS: [&Area; 20] = [
+pub static AREAS: [&Area; 21] = [
     &constants::AREA,
     &base::AREA,
     &codec::AREA,
@@ -50,6 +51,7 @@ pub static AREAS: [&Area; 20] = [
     &socket::AREA,
     &socket::udp::AREA,
     &timer::AREA,
+    &balancer::AREA,
     &absent::AREA,
     &resty::AREA,
 ];

@@ -19,7 +19,8 @@ use crate::shdict::{DictError, Value, Zone};
 use crate::vm::frame::{self, Frame, Want};
 
 /// The phases in which a script can wait for the store.
-const WAITS: Phases = Phases::of(&[Phase::Rewrite, Phase::Access, Phase::Content, Phase::Timer]);
+const WAITS: Phases =
+    Phases::of(&[Phase::ServerRewrite, Phase::Rewrite, Phase::Access, Phase::Content, Phase::Timer]);
 
 pub(super) static AREA: Area = Area {
     name: "switch",

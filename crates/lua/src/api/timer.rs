@@ -4,21 +4,26 @@ use std::ffi::c_int;
 
 use crate::machine::bridge::Bridge;
 use crate::machine::{Area, Function, FunctionTable};
-use crate::phase::Phases;
+use crate::phase::{Phase, Phases};
 use crate::vm::frame;
 
 const fn everywhere(name: &'static str, doc: &'static str) -> Function {
     Function { name, phases: Phases::ALL, doc }
 }
 
+/// A function that makes a timer: none would run once the worker ends.
+const fn making(name: &'static str, doc: &'static str) -> Function {
+    Function { name, phases: Phases::ALL.without(Phase::ExitWorker), doc }
+}
+
 pub(super) static AREA: Area = Area {
     name: "timer",
     functions: &[
-        everywhere(
+        making(
             "ngx.timer.at",
             "Calls a function once, after the given number of seconds, outside of any request.",
         ),
-        everywhere(
+        making(
             "ngx.timer.every",
             "Calls a function every time the given number of seconds has passed, outside of any request.",
         ),

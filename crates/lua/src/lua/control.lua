@@ -28,7 +28,7 @@ local c_set_arg, c_chunk, c_set_chunk, c_is_last, c_set_last = C.set_arg, C.chun
 
 local EXIT, REDIRECT, EXEC, SLEEP =
     allowed "ngx.exit", allowed "ngx.redirect", allowed "ngx.exec", allowed "ngx.sleep"
-local SET, HEADER_FILTER, BODY_FILTER = 0x1, 0x20, 0x40
+local SET, HEADER_FILTER, BODY_FILTER, BALANCER = 0x1, 0x20, 0x40, 0x200
 
 function ngx.exit(code)
     if code == -2 or code == -4 then
@@ -36,7 +36,8 @@ function ngx.exit(code)
     end
     check(EXIT)
     c_exit(bridge, code)
-    if bridge.phase == HEADER_FILTER then
+    -- There the script goes on.
+    if bridge.phase == HEADER_FILTER or bridge.phase == BALANCER then
         return
     end
     return wait()

@@ -152,7 +152,7 @@ function req.set_uri_args(...)
     c_set_args(bridge, args, #args)
 end
 
-local REWRITE = 0x2
+local REWRITE = 0x2 + 0x8000
 
 local function boolean_argument(value, number)
     if type(value) ~= "boolean" then

@@ -210,8 +210,8 @@ preload["ngx.semaphore"] = function()
     return methods
 end
 
--- What belongs to TLS, balancing and processes.
-for _, name in ipairs { "ngx.balancer", "ngx.ssl", "ngx.ssl.session", "ngx.ssl.clienthello", "ngx.ocsp", "ngx.pipe" } do
+-- What belongs to TLS and processes.
+for _, name in ipairs { "ngx.ssl", "ngx.ssl.session", "ngx.ssl.clienthello", "ngx.ocsp", "ngx.pipe" } do
     preload[name] = function()
         return setmetatable({ version = VERSION }, {
             __index = function(_, key)

@@ -51,7 +51,7 @@ local function check(bits)
 end
 
 -- The shorter error of functions that ngx_lua reaches through FFI.
-local REQUEST = 0x7f
+local REQUEST = 0x827f
 local function check_request()
     local phase = bridge.phase
     if band(phase, REQUEST) == 0 then

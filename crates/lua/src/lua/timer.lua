@@ -14,7 +14,8 @@ typedef struct {
 } pm_timer;
 ]]
 local C = ffi.cast("const pm_timer *", address)
-local INIT = 0x10000
+local INIT, TIMER_AT = 0x10000, support.allowed "ngx.timer.at"
+local check = support.check
 
 -- The calls of the timers that wait: a function, the number of arguments, the arguments.
 local calls = {}
@@ -36,6 +37,7 @@ local function add(every, n, delay, callback, ...)
     if bridge.phase == INIT then
         error("no request", 2)
     end
+    check(TIMER_AT)
     local timer = C.add(bridge, seconds * 1000, every)
     if timer == 0 then
         return nil, "too many pending timers"

@@ -87,6 +87,10 @@ impl EngineCall {
             Some(exchange) if exchange.script.phase == ScriptPhase::Log => {
                 log_line::script_error(exchange, env, level, &[line, b" while logging request"].concat());
             }
+            Some(exchange) if exchange.script.phase == ScriptPhase::Balancer => {
+                let line = [line, b" while connecting to upstream"].concat();
+                log_line::script_error(exchange, env, level, &line);
+            }
             Some(exchange) => log_line::script_error(exchange, env, level, line),
             None => match &self.origin {
                 Some(origin) => log_line::worker_error(env, level, &[line, &origin.text].concat()),

@@ -129,6 +129,14 @@ impl Vm {
         }
     }
 
+    /// Runs `exit_worker_by_lua*`, if there is one: the last that runs. A failure is logged.
+    pub fn exit_worker(&self, config: &Config, host: &mut dyn Host) {
+        let script = *config.lua.exit_worker;
+        if let Err(line) = self.run_without_request(&self.scripts, config, host, script, Phase::ExitWorker) {
+            log_line::worker_error(&mut Env { config, host }, Level::Error, &line);
+        }
+    }
+
     /// Runs a script for a request, or continues the one that waits ([`Host::script`]).
     pub fn run(
         &self,

@@ -16,7 +16,7 @@ use super::frame::{self, Frame, Want};
 use super::output;
 use super::state::RequestState;
 use crate::machine::{Chunk, Coroutine, Resumed, ScriptError};
-use crate::phase::Phase;
+use crate::phase::{Phase, Phases};
 
 /// Writes to the debug log which handler runs, in ngx_lua's words, which its own tests look for.
 pub(super) fn log_handler(
@@ -35,12 +35,17 @@ pub(super) fn log_handler(
             format!("lua sleep timer expired: \"{uri}?{}\"", String::from_utf8_lossy(&exchange.request.args))
         }
         (ScriptCall::Resume, _) => return,
+        (_, ScriptPhase::ServerRewrite) => format!("lua server rewrite handler, uri:\"{uri}\" c:1"),
         (_, ScriptPhase::Rewrite) => format!("lua rewrite handler, uri:\"{uri}\" c:1"),
         (_, ScriptPhase::Access) => format!("lua access handler, uri:\"{uri}\" c:1"),
         (_, ScriptPhase::Content) => format!("lua content handler, uri:\"{uri}\" c:1"),
         (_, ScriptPhase::Log) => format!("lua log handler, uri:\"{uri}\" c:0"),
         (_, ScriptPhase::HeaderFilter) => format!("lua header filter for user lua code, uri \"{uri}\""),
         (_, ScriptPhase::BodyFilter) => format!("lua body filter for user lua code, uri \"{uri}\""),
+        (_, ScriptPhase::Balancer) => {
+            let tries = exchange.script.balancing.as_ref().map_or(0, |balancing| balancing.left);
+            format!("lua balancer peer, tries: {tries}")
+        }
         _ => return,
     };
     log_line::error(exchange, &mut Env { config, host }, Level::Debug, line.as_bytes());
@@ -98,7 +103,7 @@ pub(super) unsafe fn run_in(
                     };
                 }
             };
-            if !matches!(place.phase, Phase::Rewrite | Phase::Access | Phase::Content) {
+            if !Phases::OUTPUT.has(place.phase) {
                 // SAFETY: as above.
                 return unsafe { run_at_once(frame, state, place.phase, chunk, id) };
             }
@@ -197,7 +202,9 @@ pub(super) unsafe fn run_at_once(
                 }
                 match (*frame).want.take() {
                     // The answer that a header filter has chosen passes it too.
-                    Some(Want::Exit(code)) if state.filter_exit.replace(code) == code => {
+                    Some(Want::Exit(code))
+                        if phase == Phase::HeaderFilter && state.filter_exit.replace(code) == code =>
+                    {
                         ScriptOutcome::Finished
                     }
                     Some(Want::Exit(code)) => ScriptOutcome::Exit(code),
@@ -224,6 +231,8 @@ pub(super) fn phase_of(phase: ScriptPhase) -> Phase {
     match phase {
         ScriptPhase::Init => Phase::Init,
         ScriptPhase::InitWorker => Phase::InitWorker,
+        ScriptPhase::ExitWorker => Phase::ExitWorker,
+        ScriptPhase::ServerRewrite => Phase::ServerRewrite,
         ScriptPhase::Set => Phase::Set,
         ScriptPhase::Rewrite => Phase::Rewrite,
         ScriptPhase::Access => Phase::Access,
@@ -231,6 +240,7 @@ pub(super) fn phase_of(phase: ScriptPhase) -> Phase {
         ScriptPhase::HeaderFilter => Phase::HeaderFilter,
         ScriptPhase::BodyFilter => Phase::BodyFilter,
         ScriptPhase::Log => Phase::Log,
+        ScriptPhase::Balancer => Phase::Balancer,
         ScriptPhase::Timer => Phase::Timer,
     }
 }

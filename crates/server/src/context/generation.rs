@@ -29,6 +29,8 @@ pub(crate) struct Generation {
     pub(crate) contexts: Arc<Contexts>,
     /// Its scripts, if it has any.
     pub(crate) scripts: Option<lua::Vm>,
+    /// What is to be done when the last request under it is over.
+    pub(crate) at_end: Option<AtEnd>,
     /// The tables of its switches for requests that first ask now, and the servers of its groups.
     pub(crate) routing: RefCell<Rc<Routing>>,
     /// The numbers by which this thread knows its switches, in its order.
@@ -43,6 +45,17 @@ pub(crate) struct Generation {
     pub(crate) error_log: ErrorLog,
     /// Shared by all threads: dropped with the last of them.
     pub(crate) _drop_guard: Arc<GenerationDropGuard>,
+}
+
+/// The end of a generation: its last script.
+pub(crate) type AtEnd = Box<dyn FnOnce(&Generation)>;
+
+impl Drop for Generation {
+    fn drop(&mut self) {
+        if let Some(at_end) = self.at_end.take() {
+            at_end(self);
+        }
+    }
 }
 
 /// Reports to the master, when it is dropped, that nothing of a generation is left.

@@ -104,9 +104,9 @@ async fn open(request: &mut ProxyRequest<'_, '_>, picked: &Picked) -> Result<Box
     let connected = if thread.has_room() {
         let count = thread.registry.add_upstream();
         let watched = (!*settings.ignore_client_abort).then_some(&*client);
-        let timeout_ms = *settings.connect_timeout_ms;
-        let mut stream =
-            connect(&picked.address, timeout_ms, *settings.socket_keepalive, timeout, watched).await;
+        let (timeout_ms, local) = (request.times.connect_ms, request.scripted.local);
+        let keepalive = *settings.socket_keepalive;
+        let mut stream = connect(&picked.address, timeout_ms, keepalive, local, timeout, watched).await;
         if let (Ok(_), Some(tls)) = (&stream, &request.tls) {
             stage = UpstreamStage::Handshaking;
             stream = match stream {
@@ -156,8 +156,8 @@ async fn exchange_heads(
     let (core, proxy) = (&settings.core, &settings.proxy);
     let limits = Limits {
         client_ms: *core.body.timeout_ms,
-        send_ms: *proxy.connection.send_timeout_ms,
-        read_ms: *proxy.connection.read_timeout_ms,
+        send_ms: request.times.send_ms,
+        read_ms: request.times.read_ms,
         max_head: *proxy.buffers.head_size as usize,
         watch_client: !*proxy.connection.ignore_client_abort && !request.streamed,
     };
@@ -228,8 +228,8 @@ async fn exchange_h2_heads(
         block,
         is_bodiless,
         client_ms: *core.body.timeout_ms,
-        send_ms: *proxy.connection.send_timeout_ms,
-        read_ms: *proxy.connection.read_timeout_ms,
+        send_ms: request.times.send_ms,
+        read_ms: request.times.read_ms,
         max_head: *proxy.buffers.head_size as usize,
         watch_client: !*proxy.connection.ignore_client_abort && request.cx.client.watches_while_reading(),
     };

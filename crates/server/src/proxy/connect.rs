@@ -2,24 +2,30 @@
 
 use super::fault::UpstreamFault;
 use crate::context::timeout::{TimedOut, Timeout};
+use nix::errno::Errno;
 use std::future::{Future, poll_fn};
 use std::io;
+use std::net::SocketAddr;
 use std::pin::pin;
 use std::task::Poll;
-use transport::stream::Stream;
+use transport::stream::{BindFailed, Stream};
 use upstream::Address;
 
 /// Connects within `timeout_ms`, unless the client that is watched, if one is, leaves first. `keepalive` is SO_KEEPALIVE
-/// (`proxy_socket_keepalive`).
+/// (`proxy_socket_keepalive`), `local` the address to connect from.
 pub(super) async fn connect(
     address: &Address,
     timeout_ms: u64,
     keepalive: bool,
+    local: Option<SocketAddr>,
     timeout: &mut Timeout,
     client: Option<&Stream>,
 ) -> Result<Stream, UpstreamFault> {
-    match timeout.wait(timeout_ms, unless_gone(client, open(address, keepalive))).await {
+    match timeout.wait(timeout_ms, unless_gone(client, open(address, keepalive, local))).await {
         Ok(Some(Ok(stream))) => Ok(stream),
+        Ok(Some(Err(error))) if let Some(errno) = bind_failed(&error) => {
+            Err(UpstreamFault::Bind(local, errno.into()))
+        }
         Ok(Some(Err(error))) if is_ours(&error) => Err(UpstreamFault::Exhausted(error)),
         Ok(Some(Err(error))) => Err(UpstreamFault::Connect(address.clone(), error)),
         Ok(None) => Err(UpstreamFault::ClientLeft),
@@ -44,15 +50,23 @@ pub(super) async fn unless_gone<T>(mut client: Option<&Stream>, event: impl Futu
     .await
 }
 
+/// Returns why the address to connect from cannot be had.
+fn bind_failed(error: &io::Error) -> Option<Errno> {
+    error.get_ref()?.downcast_ref().map(|BindFailed(errno)| *errno)
+}
+
 /// Returns true if this machine lacks descriptors or memory.
 fn is_ours(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM))
 }
 
-async fn open(address: &Address, keepalive: bool) -> io::Result<Stream> {
+async fn open(address: &Address, keepalive: bool, local: Option<SocketAddr>) -> io::Result<Stream> {
     #[cfg(test)]
     if let Some(connecting) = crate::simulation::connect(address) {
         return connecting.await;
     }
-    Stream::connect(address, keepalive).await
+    match local {
+        None => Stream::connect(address, keepalive).await,
+        Some(local) => Stream::connect_from(local, address, keepalive).await,
+    }
 }

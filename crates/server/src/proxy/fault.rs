@@ -8,6 +8,7 @@ use engine::host::Level;
 use statistics::Failure;
 use std::fmt;
 use std::io;
+use std::net::SocketAddr;
 use upstream::Address;
 use upstream::retry::TryFailure;
 
@@ -44,6 +45,8 @@ impl fmt::Display for UpstreamStage {
 pub(super) enum UpstreamFault {
     /// The peer did not accept the connection.
     Connect(Address, io::Error),
+    /// The address to connect from cannot be had.
+    Bind(Option<SocketAddr>, io::Error),
     /// The handshake of TLS failed, or the peer's certificate is not accepted; the text says why.
     Handshake(String),
     /// This process has no room for another connection.
@@ -117,9 +120,10 @@ impl UpstreamFault {
         use UpstreamFault as Fault;
         let (level, failure, consequence) = match self {
             // As in nginx: an error that is not a peer's usual way to refuse is critical.
-            Fault::Connect(_, error) if error.raw_os_error() == Some(libc::EADDRNOTAVAIL) => {
+            Fault::Connect(_, error) if !is_usual(error) => {
                 (Level::Crit, Failure::Connect, Peer(TryFailure::Error))
             }
+            Fault::Bind(..) => (Level::Crit, Failure::Connect, End(500)),
             Fault::Connect(..) | Fault::Handshake(_) => {
                 (Level::Error, Failure::Connect, Peer(TryFailure::Error))
             }
@@ -169,7 +173,12 @@ impl UpstreamFault {
             Fault::Connect(Address::Unix(path), error) => {
                 format!("connect() to unix:{} {}", path.display(), failed(error))
             }
+            Fault::Connect(Address::Inet(address), error) if fails_at_once(error) => {
+                format!("connect() to {address} {}", failed(error))
+            }
             Fault::Connect(Address::Inet(_), error) => format!("connect() {}", failed(error)),
+            Fault::Bind(Some(local), error) => format!("bind({local}) {}", failed(error)),
+            Fault::Bind(None, error) => format!("bind() {}", failed(error)),
             Fault::Handshake(text) => text.clone(),
             Fault::Exhausted(error) => format!("socket() {}", failed(error)),
             Fault::TimedOut => "upstream timed out (110: Connection timed out)".to_owned(),
@@ -199,6 +208,18 @@ impl UpstreamFault {
     pub(super) fn is_upstreams(&self, stage: UpstreamStage) -> bool {
         matches!(self.row(stage).consequence, Consequence::Peer(_))
     }
+}
+
+/// Returns true if a connection that is not made for this reason is nothing unusual.
+fn is_usual(error: &io::Error) -> bool {
+    use libc::{ECONNREFUSED, ECONNRESET, EHOSTDOWN, EHOSTUNREACH, ENETDOWN, ENETUNREACH, ETIMEDOUT};
+    let usual = [ECONNREFUSED, ECONNRESET, EHOSTDOWN, EHOSTUNREACH, ENETDOWN, ENETUNREACH, ETIMEDOUT];
+    error.raw_os_error().is_some_and(|code| usual.contains(&code))
+}
+
+/// Returns true if connect(2) itself has failed: the system has not even asked the peer. nginx names the peer then.
+fn fails_at_once(error: &io::Error) -> bool {
+    !is_usual(error) || matches!(error.raw_os_error(), Some(libc::ENETUNREACH | libc::ENETDOWN))
 }
 
 /// Returns nginx's text for a failed system call: `failed (111: Connection refused)`.

@@ -4,6 +4,7 @@
 //! everything, both ways.
 
 mod attempt;
+mod balancing;
 mod client_body;
 mod connect;
 mod fault;
@@ -25,6 +26,7 @@ use crate::request::cx::RequestCx;
 use crate::request::respond::Unfinished;
 use crate::trace;
 use attempt::{FailedTry, Response, attempt};
+use balancing::Asking;
 use engine::exchange::{Body, Try};
 use engine::host::Level;
 use engine::modules::proxy::{self, Disposition, Plan, Progress};
@@ -32,7 +34,7 @@ use engine::{output, phase};
 use fault::{Consequence, UpstreamFault, UpstreamStage};
 use pool::{Picked, ThreadGroup, UpstreamConn};
 use relay::BodyRelay;
-use request::ProxyRequest;
+use request::{ProxyRequest, UpstreamTimes};
 use statistics::{Failure, Layout, TryEnd};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -52,7 +54,7 @@ pub(crate) async fn serve(cx: &mut RequestCx<'_>) -> Result<(), Unfinished> {
         let head_len = proxy::request_head(exchange, env, &plan, &mut head)?;
         Ok((plan, head_len, proxy::streams_body(exchange, env)))
     });
-    let (plan, head_len, streams) = planned.map_err(Unfinished::Status)?;
+    let (mut plan, head_len, streams) = planned.map_err(Unfinished::Status)?;
     let http2 = cx.settings().proxy.speaks_http2();
     // A request without a body can be tried again whatever the settings say about bodies.
     let streamed = streams && !cx.client.body.is_done();
@@ -71,11 +73,23 @@ pub(crate) async fn serve(cx: &mut RequestCx<'_>) -> Result<(), Unfinished> {
     let first = cx.exchange.upstream.tries.len();
     let result = match target::group(cx, &plan, made).await {
         Ok(group) => {
-            let tls = UpstreamTls::of(cx, &plan);
-            let (body_taken, broken) = Default::default();
-            let mut request =
-                ProxyRequest { cx, head, head_len, http2, streamed, body_taken, tls, group: number, broken };
-            let result = request.try_peers(&plan, &group, keyed).await;
+            let tls = UpstreamTls::of(cx, &plan, b"");
+            let times = UpstreamTimes::of(&cx.settings().proxy.connection);
+            let (body_taken, broken, scripted) = Default::default();
+            let mut request = ProxyRequest {
+                cx,
+                head,
+                head_len,
+                http2,
+                streamed,
+                body_taken,
+                times,
+                scripted,
+                tls,
+                group: number,
+                broken,
+            };
+            let result = request.try_peers(&mut plan, &group, keyed).await;
             let head = std::mem::take(&mut request.head);
             cx.client.thread.buffers.give_back_text(head);
             result
@@ -110,7 +124,7 @@ impl ProxyRequest<'_, '_> {
     /// `keyed` is the group of the configuration that says what is hashed.
     async fn try_peers(
         &mut self,
-        plan: &Plan,
+        plan: &mut Plan,
         group: &Rc<ThreadGroup>,
         keyed: Option<usize>,
     ) -> Result<(), Unfinished> {
@@ -123,8 +137,13 @@ impl ProxyRequest<'_, '_> {
             });
         }
         let began_ms = self.now_ms();
+        let mut asking = keyed.and_then(|number| Asking::new(self, number, limit, began_ms));
         loop {
-            let picked = self.pick(plan, group, &key, &mut tried)?;
+            let picked = match &mut asking {
+                None => self.pick(plan, group, &key, &mut tried)?,
+                // Boxed: a request without a script does not pay for its room.
+                Some(asking) => Box::pin(self.ask_script(asking, plan, group, &key, &mut tried)).await?,
+            };
             let conn = self.idle_conn(group, &picked);
             let reused = conn.is_some();
             let peer = picked.number;
@@ -220,15 +239,13 @@ impl ProxyRequest<'_, '_> {
         let measured = |of: &Group, position: usize| metrics.peer_number(number, of, position);
         let input = PickInput { key, client };
         let picked = group.pick(now_ms, &input, tried, &mut || thread.random(), measured);
-        let after_redirect = std::mem::take(&mut exchange.upstream.redirected);
         let address: Arc<str> = match &picked {
             Ok(picked) => Arc::clone(&picked.label),
             Err(_) => group.name().into(),
         };
         trace::picked(&span, &address);
         drop(span);
-        proxy::upstream_url(exchange, plan, &address);
-        exchange.upstream.tries.push(Try { address, after_redirect, ..Try::default() });
+        self.open_record(plan, address);
         picked.map_err(|fault| {
             self.cx.log(Level::Error, format!("{fault} while connecting to upstream"));
             let record = self.record();
@@ -238,20 +255,32 @@ impl ProxyRequest<'_, '_> {
         })
     }
 
+    /// Opens the record of a try of the peer with this address.
+    fn open_record(&mut self, plan: &Plan, address: Arc<str>) {
+        let exchange = &mut *self.cx.exchange;
+        let after_redirect = std::mem::take(&mut exchange.upstream.redirected);
+        proxy::upstream_url(exchange, plan, &address);
+        exchange.upstream.tries.push(Try { address, after_redirect, ..Try::default() });
+    }
+
     fn idle_key(&self, group: &ThreadGroup, picked: &Picked) -> IdleKey {
         let location = self.cx.exchange.route.location;
-        let tag = if group.keeps_per_location() { u64::from(location.0) + 1 } else { 0 };
+        let by_location = group.keeps_per_location() && self.scripted.keepalive.is_none();
+        let tag = if by_location { u64::from(location.0) + 1 } else { 0 };
         let tag = self.tls.as_ref().map_or(tag, |tls| tls.tag.wrapping_add(tag));
         // What a connection speaks is settled when it is opened.
         let tag = if self.http2 { tag.wrapping_add(HTTP2_TAG) } else { tag };
-        IdleKey { address: picked.address.clone(), tag }
+        IdleKey { address: picked.address.clone(), tag: tag.wrapping_add(self.scripted.tag) }
     }
 
     fn idle_conn(&self, group: &ThreadGroup, picked: &Picked) -> Option<Box<UpstreamConn>> {
+        let buffers = &self.cx.client.thread.buffers;
+        if self.scripted.keepalive.is_some() {
+            return group.take_kept_by_script(&self.idle_key(group, picked), buffers, self.now_ms());
+        }
         if !group.keeps_idle() {
             return None;
         }
-        let buffers = &self.cx.client.thread.buffers;
         group.take_idle(&self.idle_key(group, picked), buffers, self.now_ms())
     }
 
@@ -261,6 +290,9 @@ impl ProxyRequest<'_, '_> {
         let record = self.record();
         if record.status == 0 {
             record.status = failure.status();
+        }
+        if picked.is_by_script() {
+            self.note_failure(failure);
         }
         if picked.finish(failure.outcome(), now_ms) == Finished::Disabled {
             self.cx.log(Level::Warn, format!("upstream server temporarily disabled {stage}"));
@@ -333,10 +365,12 @@ impl ProxyRequest<'_, '_> {
         conn.requests += 1;
         conn.read_buffer.consume(conn.read_buffer.unread().len());
         conn.read_buffer.release(buffers);
-        if let Ok(true) = result
-            && group.keeps_idle()
-        {
-            group.keep_idle(key, conn, now_ms);
+        if let Ok(true) = result {
+            match self.scripted.keepalive {
+                Some(how) => group.keep_by_script(key, conn, how, self.script_idle(group), now_ms),
+                None if group.keeps_idle() => group.keep_idle(key, conn, now_ms),
+                None => {}
+            }
         }
         result.map(|_| None)
     }
@@ -351,7 +385,7 @@ impl ProxyRequest<'_, '_> {
         conn.send_at_once();
         self.cx.engine(output::write_head)?;
         self.cx.send_wire().await?;
-        let timeout_ms = *self.cx.settings().proxy.connection.read_timeout_ms;
+        let timeout_ms = self.times.read_ms;
         self.cx.client.conn_state.stream_from(0);
         let asked = self.cx.exchange.request.head.headers.get(http::Known::Upgrade);
         let is_websocket = asked.is_some_and(|protocol| protocol.eq_ignore_ascii_case(b"websocket"));

@@ -6,7 +6,8 @@
 use super::http2::wire::H2Upstream;
 use crate::context::conn_state::ConnCount;
 use control::PeerState;
-use std::cell::{Cell, RefCell};
+use engine::modules::lua::balancer::ScriptKeepalive;
+use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::HashSet;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -31,6 +32,8 @@ pub(crate) struct UpstreamConn {
     pub(crate) head_bytes: u64,
     /// What is said on it beside requests, if it speaks HTTP/2.
     pub(super) h2: Option<Box<H2Upstream>>,
+    /// Until when it may lie idle, in ms, if a script has kept it; 0 is without limit.
+    idle_until_ms: u64,
     /// Small pieces are sent at once (TCP_NODELAY).
     sends_at_once: bool,
     /// It counts among the thread's connections.
@@ -53,6 +56,7 @@ impl UpstreamConn {
             opened_ms,
             head_bytes: 0,
             h2,
+            idle_until_ms: 0,
             sends_at_once: false,
             _count: upstream_conns,
         };
@@ -68,6 +72,11 @@ impl UpstreamConn {
         if !std::mem::replace(&mut self.sends_at_once, true) {
             self.stream.send_at_once();
         }
+    }
+
+    /// Returns true if it has been idle for longer than the script that kept it wanted.
+    fn is_overdue(&self, now_ms: u64) -> bool {
+        self.idle_until_ms != 0 && now_ms >= self.idle_until_ms
     }
 
     /// Returns true if it is as quiet as an idle connection must be, neither closed nor with bytes that nothing asked for.
@@ -112,6 +121,8 @@ pub(crate) struct ThreadGroup {
     keepalive: KeepaliveSpec,
     state: State,
     idle: RefCell<IdlePool<Box<UpstreamConn>>>,
+    /// Those that scripts have kept: a pool of its own, with the times of each. Made when one is kept.
+    script_idle: OnceCell<RefCell<IdlePool<Box<UpstreamConn>>>>,
     /// The servers that take no new requests and may still have some: the connections of those are not kept.
     left: RefCell<Vec<Address>>,
     /// How often a peer was picked.
@@ -146,6 +157,7 @@ impl ThreadGroup {
             keepalive,
             state,
             idle: RefCell::new(IdlePool::new(keepalive)),
+            script_idle: OnceCell::new(),
             left: RefCell::default(),
             picks: Cell::default(),
             suspicion: Cell::default(),
@@ -219,17 +231,106 @@ impl ThreadGroup {
         self.with(|group| {
             let lease = group.pick(now_ms, read_buffer, tried, random)?;
             let peer = group.peer(&lease);
-            let offset = std::ptr::from_ref(peer).addr().wrapping_sub(group.peers().as_ptr().addr());
+            let position = position(group, peer);
             let (address, label) = (peer.address().clone(), Arc::clone(peer.label()));
             Ok(Picked {
                 group: Rc::clone(self),
                 lease: Some(lease),
+                is_judged: true,
                 address,
                 label,
-                number: number(group, offset / size_of::<Peer>()),
+                number: number(group, position),
                 now_ms: Cell::new(now_ms),
             })
         })
+    }
+
+    /// Returns the tries left with the next one, for a script that chooses the peer of that.
+    pub(crate) fn tries_left(&self, tried: &mut Tried) -> u32 {
+        self.with(|group| group.tries_left(tried))
+    }
+
+    /// Returns true if it has no servers.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.with(|group| group.peers().is_empty())
+    }
+
+    /// Begins a try of the peer at an address that a script has chosen; `more` tries are allowed after it. `number` is as in
+    /// [`ThreadGroup::pick`].
+    pub(crate) fn pick_at(
+        self: &Rc<Self>,
+        now_ms: u64,
+        address: Address,
+        more: i32,
+        tried: &mut Tried,
+        number: impl FnOnce(&Group, usize) -> usize,
+    ) -> Picked {
+        self.picks.set(self.picks.get() + 1);
+        let (lease, label, number) = self.with(|group| match group.pick_at(&address, more, tried) {
+            Some(lease) => {
+                let peer = group.peer(&lease);
+                let position = position(group, peer);
+                let label = Arc::clone(peer.label());
+                (Some(lease), label, number(group, position))
+            }
+            // Measured with all others that the configuration does not name.
+            None => (None, address.to_string().into(), usize::MAX),
+        });
+        Picked {
+            group: Rc::clone(self),
+            lease,
+            is_judged: false,
+            address,
+            label,
+            number,
+            now_ms: Cell::new(now_ms),
+        }
+    }
+
+    /// Takes an idle connection that a script has kept, if there is one that is still usable.
+    pub(crate) fn take_kept_by_script(
+        &self,
+        key: &IdleKey,
+        buffers: &Buffers,
+        now_ms: u64,
+    ) -> Option<Box<UpstreamConn>> {
+        let mut idle = self.script_idle.get()?.borrow_mut();
+        while let Some(mut conn) = idle.take(key, now_ms) {
+            if !conn.is_overdue(now_ms) && conn.is_quiet(buffers, now_ms) {
+                return Some(conn);
+            }
+        }
+        None
+    }
+
+    /// Keeps a connection as a script wants it kept, one of `max_idle`.
+    pub(crate) fn keep_by_script(
+        &self,
+        key: IdleKey,
+        mut conn: Box<UpstreamConn>,
+        how: ScriptKeepalive,
+        max_idle: u32,
+        now_ms: u64,
+    ) {
+        if how.max_requests > 0 && conn.requests >= how.max_requests {
+            return;
+        }
+        conn.idle_until_ms = if how.idle_ms == 0 { 0 } else { now_ms.saturating_add(how.idle_ms) };
+        conn.send_at_once();
+        let unlimited = KeepaliveSpec {
+            max_idle,
+            local: false,
+            requests: u32::MAX,
+            time_ms: u64::MAX,
+            timeout_ms: u64::MAX,
+        };
+        let pool = self.script_idle.get_or_init(|| RefCell::new(IdlePool::new(unlimited)));
+        let mut pool = pool.borrow_mut();
+        if pool.spec().max_idle != max_idle {
+            pool.reconfigure(unlimited, now_ms, drop);
+        }
+        let used = ConnectionUse { requests: conn.requests, opened_ms: conn.opened_ms };
+        drop(pool.put(key, conn, now_ms, used));
     }
 
     /// Takes an idle connection to an address, if there is one that is still usable.
@@ -274,6 +375,13 @@ impl ThreadGroup {
         idle.expire(now_ms, drop);
         let is_left = self.is_left(now_ms);
         while idle.remove_where(|conn| is_left || !conn.is_quiet(buffers, now_ms)).is_some() {}
+        if let Some(idle) = self.script_idle.get() {
+            let is_over = |conn: &mut Box<UpstreamConn>| {
+                is_left || conn.is_overdue(now_ms) || !conn.is_quiet(buffers, now_ms)
+            };
+            let mut idle = idle.borrow_mut();
+            while idle.remove_where(is_over).is_some() {}
+        }
     }
 
     /// Notes that a switch with this target was moved. For a while its idle connections stay open only as long as the group
@@ -314,11 +422,19 @@ impl ThreadGroup {
     }
 }
 
+/// Returns the position of a peer in its group.
+fn position(group: &Group, peer: &Peer) -> usize {
+    let offset = std::ptr::from_ref(peer).addr().wrapping_sub(group.peers().as_ptr().addr());
+    offset / size_of::<Peer>()
+}
+
 /// A peer that was picked. If its lease is not finished, it ends as neutral when this is dropped.
 #[derive(Debug)]
 pub(crate) struct Picked {
     group: Rc<ThreadGroup>,
     lease: Option<Lease>,
+    /// The outcome of the try says something about the peer: it does not if a script has chosen it.
+    is_judged: bool,
     /// Its address.
     pub(crate) address: Address,
     /// Its address as `$upstream_addr` shows it.
@@ -332,9 +448,18 @@ impl Picked {
     /// Finishes the lease.
     pub(crate) fn finish(mut self, outcome: TryOutcome, now_ms: u64) -> Finished {
         match self.lease.take() {
-            Some(lease) => self.group.with(|group| group.finish(lease, outcome, now_ms)),
+            Some(lease) if self.is_judged => self.group.with(|group| group.finish(lease, outcome, now_ms)),
+            Some(lease) => {
+                self.group.with(|group| group.release(lease));
+                Finished::Recorded
+            }
             None => Finished::Recorded,
         }
+    }
+
+    /// Returns true if a script has chosen it.
+    pub(crate) fn is_by_script(&self) -> bool {
+        !self.is_judged
     }
 }
 
@@ -342,7 +467,10 @@ impl Drop for Picked {
     fn drop(&mut self) {
         if let Some(lease) = self.lease.take() {
             let now_ms = self.now_ms.get();
-            self.group.with(|group| group.finish(lease, TryOutcome::Neutral, now_ms));
+            self.group.with(|group| match self.is_judged {
+                true => drop(group.finish(lease, TryOutcome::Neutral, now_ms)),
+                false => group.release(lease),
+            });
         }
     }
 }

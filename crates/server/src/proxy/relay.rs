@@ -91,6 +91,7 @@ impl<'r, 'a, 'b> BodyRelay<'r, 'a, 'b> {
     ) -> Result<Self, Unfinished> {
         let began_us = request.now_us();
         let connection = &request.cx.settings().proxy.connection;
+        let read_ms = request.times.read_ms;
         let quitting = request.cx.client.thread.quitting.get();
         let is_h2 = conn.h2.is_some();
         let (spool, rules) = request.cx.engine(|exchange, env| {
@@ -111,7 +112,7 @@ impl<'r, 'a, 'b> BodyRelay<'r, 'a, 'b> {
                 filtered: output::has_body_filter(exchange, env),
                 limit_rate: if paced { 0 } else { plan.limit_rate },
                 range: plan.range,
-                read_ms: *connection.read_timeout_ms,
+                read_ms,
                 send_ms: *env.config.location(exchange.route.location).settings.core.send.timeout_ms,
                 watch_client: !*connection.ignore_client_abort,
             };

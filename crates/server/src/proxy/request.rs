@@ -4,7 +4,40 @@ use super::fault::{Row, UpstreamFault, UpstreamStage};
 use super::tls::UpstreamTls;
 use crate::request::cx::RequestCx;
 use engine::exchange::Try;
+use engine::modules::lua::balancer::ScriptKeepalive;
+use engine::modules::proxy::ConnectionSettings;
 use statistics::Failure;
+use std::net::SocketAddr;
+
+/// The longest waits for a peer, in ms.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct UpstreamTimes {
+    pub(crate) connect_ms: u64,
+    pub(crate) send_ms: u64,
+    pub(crate) read_ms: u64,
+}
+
+impl UpstreamTimes {
+    /// Returns those of a location.
+    pub(crate) fn of(settings: &ConnectionSettings) -> UpstreamTimes {
+        UpstreamTimes {
+            connect_ms: *settings.connect_timeout_ms,
+            send_ms: *settings.send_timeout_ms,
+            read_ms: *settings.read_timeout_ms,
+        }
+    }
+}
+
+/// What a script has said about the peer of the try under way; nothing, in groups without one.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Scripted {
+    /// The address to connect from.
+    pub(crate) local: Option<SocketAddr>,
+    /// How the connection is kept.
+    pub(crate) keepalive: Option<ScriptKeepalive>,
+    /// What an idle connection must have been opened with, beside address and TLS.
+    pub(crate) tag: u64,
+}
 
 /// See the module.
 pub(crate) struct ProxyRequest<'a, 'b> {
@@ -19,6 +52,10 @@ pub(crate) struct ProxyRequest<'a, 'b> {
     pub(crate) streamed: bool,
     /// Whether bytes of the client's own body were passed on: then there can be no other try.
     pub(crate) body_taken: bool,
+    /// The longest waits for the peer.
+    pub(crate) times: UpstreamTimes,
+    /// What a script has said about the peer.
+    pub(crate) scripted: Scripted,
     /// How the upstream is spoken to over TLS; `None` is in clear.
     pub(crate) tls: Option<Box<UpstreamTls>>,
     /// The group's number in the statistics.

@@ -6,7 +6,7 @@ use crate::context::timeout::{TimedOut, Timeout};
 use crate::request::cx::RequestCx;
 use engine::modules::proxy::{self, Plan};
 use std::future::poll_fn;
-use std::hash::{BuildHasher, RandomState};
+use std::hash::{BuildHasher, Hash, RandomState};
 use std::sync::{Arc, OnceLock};
 use tls::{UpstreamContext, upstream_fault_text};
 use transport::stream::Stream;
@@ -23,18 +23,24 @@ pub(crate) struct UpstreamTls {
 
 impl UpstreamTls {
     /// Works out how a request speaks to its upstream; `None` is in clear.
-    pub(super) fn of(cx: &mut RequestCx<'_>, plan: &Plan) -> Option<Box<UpstreamTls>> {
-        /// Names may come from clients: they must not be able to choose what collides.
-        static KEYS: OnceLock<RandomState> = OnceLock::new();
+    /// `host` is the upstream's name unless the location says another one; empty is `$proxy_host`.
+    pub(super) fn of(cx: &mut RequestCx<'_>, plan: &Plan, host: &[u8]) -> Option<Box<UpstreamTls>> {
         if !plan.over_tls {
             return None;
         }
         let context = Arc::clone(cx.generation.contexts.upstreams.get(cx.exchange.route.location)?);
         let mut name = Vec::new();
-        cx.engine(|exchange, env| proxy::upstream_name(exchange, env, &mut name));
-        let tag = KEYS.get_or_init(RandomState::new).hash_one((context.id, &name));
+        cx.engine(|exchange, env| proxy::upstream_name(exchange, env, host, &mut name));
+        let tag = tag_of((context.id, &name));
         Some(Box::new(UpstreamTls { context, name, tag }))
     }
+}
+
+/// Returns a number for what an idle connection must have been opened with, at which no client can aim.
+pub(super) fn tag_of(what: impl Hash) -> u64 {
+    /// Names may come from clients: they must not be able to choose what collides.
+    static KEYS: OnceLock<RandomState> = OnceLock::new();
+    KEYS.get_or_init(RandomState::new).hash_one(what)
 }
 
 /// Shakes hands within `timeout_ms`, unless the client that is watched, if one is, leaves first. `peer` is the peer's address

@@ -12,7 +12,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 use tls::Contexts;
-use transport::stream::Stream;
+use transport::stream::{BindFailed, Stream};
 use upstream::Address;
 
 /// Prepares a connection; nothing happens before the result is polled.
@@ -95,7 +95,17 @@ async fn open(address: &Address, request: &DialRequest) -> io::Result<Stream> {
     if let Some(connecting) = crate::simulation::connect(address) {
         return connecting.await;
     }
-    Stream::connect_from(address, request.local).await
+    match (request.local, address) {
+        (Some(local), Address::Inet(_)) => {
+            let connecting = Stream::connect_from(SocketAddr::new(local, 0), address, false);
+            // Which of the two calls has failed is known by its errno.
+            connecting.await.map_err(|error| match error.downcast::<BindFailed>() {
+                Ok(BindFailed(errno)) => errno.into(),
+                Err(error) => error,
+            })
+        }
+        _ => Stream::connect(address, false).await,
+    }
 }
 
 /// Returns an address as ngx_lua's messages show it: a unix socket with a port, too.

@@ -140,6 +140,7 @@ impl Harness {
             let routing = Default::default();
             let shared = Arc::new(SharedGroups::new(&config, &routing, None, &health));
             let generation = Rc::new(Generation {
+                at_end: None,
                 number: 1,
                 logs: Logs::new(&config, &plant.files, &LogTarget::Stderr, &errors, &gathering),
                 groups: Groups::new(&config, &shared, &routing, None, &health, |_| 0),

@@ -1,6 +1,6 @@
 //! Builds generations on a thread: their log files, groups and scripts.
 
-use crate::context::generation::Generation;
+use crate::context::generation::{AtEnd, Generation};
 use crate::context::logs::{Gathering, Logs};
 use crate::context::metrics::Metrics;
 use crate::context::shared_state::SharedState;
@@ -8,7 +8,7 @@ use crate::proxy::groups::Groups;
 use crate::request::host::BootHost;
 use crate::switching::switch_ids::SwitchIds;
 use crate::worker::message::NewGeneration;
-use engine::Routing;
+use engine::{Config, Routing};
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::{Arc, PoisonError};
@@ -32,6 +32,19 @@ impl GenerationBuilder {
         gathering: Rc<Gathering>,
     ) -> GenerationBuilder {
         GenerationBuilder { number, shared, clock, gathering, switch_ids: SwitchIds::default() }
+    }
+
+    /// Returns what runs the script of a generation that ends (`exit_worker_by_lua*`).
+    fn at_end(&self, config: &Config) -> Option<AtEnd> {
+        (*config.lua.exit_worker)?;
+        let (clock, counters) = (Rc::clone(&self.clock), Arc::clone(&self.shared.counters));
+        Some(Box::new(move |generation| {
+            let Some(scripts) = &generation.scripts else { return };
+            let routing = Rc::clone(&generation.routing.borrow());
+            let logs = &generation.logs;
+            let mut host = BootHost { clock: &clock, logs, counters: &counters, routing: &routing };
+            scripts.exit_worker(&generation.config, &mut host);
+        }))
     }
 
     /// Builds a generation beside the one in force, and carries over what is unchanged.
@@ -69,6 +82,7 @@ impl GenerationBuilder {
             logs,
             groups,
             contexts: new.contexts,
+            at_end: self.at_end(&new.config),
             scripts,
             routing: RefCell::new(routing),
             switches: switch_ids.numbers(&new.config),

@@ -4,6 +4,7 @@ use super::{Script, ScriptId, ScriptPhase, ScriptSource, SharedDict, content};
 use crate::config::{Builder, invalid_value, once};
 use crate::directive::{Args, Contexts, Directive};
 use crate::modules::rewrite::{self, Operation};
+use crate::modules::upstream;
 use conf::{Body, Diagnostic, Span, Word};
 
 /// Puts a script where it belongs.
@@ -57,6 +58,59 @@ pub(super) const SCRIPTS: [Directive; 24] = script_directives! {
     "log_by_lua", Contexts::HSLI, "Lua after the answer.",
         ScriptPhase::Log, |b, d, id| b.write(d, |s| &mut s.lua.log, Some(id));
 };
+
+/// The directives of phases that OpenResty has added later: without the spelling as a string.
+pub(super) const LATER_SCRIPTS: &[Directive] = &[
+    Directive::new("balancer_by_lua_block", Contexts::UPSTREAM, Args::LuaBlock(0), "{ lua }", |b, d| {
+        let id = block(b, d, ScriptPhase::Balancer)?;
+        upstream::set_script(b, d, id)
+    })
+    .doc(
+        "Lua that chooses the server of a request to the group, and again before each further try, by `ngx.balancer`. If \
+         it chooses none, the group's own method does.",
+    )
+    .example(
+        "balancer_by_lua_block { require(\"ngx.balancer\").set_current_peer(\"127.0.0.1\", 8081) }",
+    ),
+    Directive::new("balancer_by_lua_file", Contexts::UPSTREAM, Args::Exactly(1), "file", |b, d| {
+        let id = file(b, d, ScriptPhase::Balancer)?;
+        upstream::set_script(b, d, id)
+    })
+    .doc("The same, from a file.")
+    .example("balancer_by_lua_file lua/balance.lua;"),
+    Directive::new("server_rewrite_by_lua_block", HTTP_SERVER, Args::LuaBlock(0), "{ lua }", |b, d| {
+        let id = block(b, d, ScriptPhase::ServerRewrite)?;
+        b.write(d, |s| &mut s.lua.server_rewrite, Some(id))
+    })
+    .doc("Lua that runs before the location is searched, and before the server's `set`, `rewrite`, `if` and `return`.")
+    .example("server_rewrite_by_lua_block { ngx.req.set_uri(\"/new\") }"),
+    Directive::new("server_rewrite_by_lua_file", HTTP_SERVER, Args::Exactly(1), "file", |b, d| {
+        let id = file(b, d, ScriptPhase::ServerRewrite)?;
+        b.write(d, |s| &mut s.lua.server_rewrite, Some(id))
+    })
+    .doc("The same, from a file.")
+    .example("server_rewrite_by_lua_file lua/rewrite.lua;"),
+    Directive::new("exit_worker_by_lua_block", Contexts::HTTP, Args::LuaBlock(0), "{ lua }", |b, d| {
+        let id = block(b, d, ScriptPhase::ExitWorker)?;
+        once(b.draft.lua.exit_worker.write(Some(id)), d)
+    })
+    .doc("Lua that runs in each worker thread when it ends, or when its configuration has been replaced and the last request under it is over.")
+    .example("exit_worker_by_lua_block { ngx.log(ngx.NOTICE, \"over\") }"),
+    Directive::new("exit_worker_by_lua_file", Contexts::HTTP, Args::Exactly(1), "file", |b, d| {
+        let id = file(b, d, ScriptPhase::ExitWorker)?;
+        once(b.draft.lua.exit_worker.write(Some(id)), d)
+    })
+    .doc("The same, from a file.")
+    .example("exit_worker_by_lua_file lua/exit.lua;"),
+    Directive::flag("rewrite_by_lua_no_postpone", Contexts::HTTP, |b| &mut b.draft.lua.no_postpone.rewrite)
+        .default("off")
+        .doc("Whether rewrite_by_lua* runs before the location's `set`, `rewrite`, `if` and `return`, and not behind them.")
+        .example("rewrite_by_lua_no_postpone on;"),
+    Directive::flag("access_by_lua_no_postpone", Contexts::HTTP, |b| &mut b.draft.lua.no_postpone.access)
+        .default("off")
+        .doc("Whether access_by_lua* runs before allow, deny and auth_basic, and not behind them.")
+        .example("access_by_lua_no_postpone on;"),
+];
 
 /// The last directive that sets a location's handler wins.
 fn store_content(b: &mut Builder<'_>, d: &conf::Directive, id: ScriptId) -> Result<(), Diagnostic> {
@@ -200,6 +254,8 @@ pub(super) const DIRECTIVES: &[Directive] = &[
         )
         .example("lua_isolate_globals on;"),
 ];
+
+const HTTP_SERVER: Contexts = Contexts::HTTP.or(Contexts::SERVER);
 
 const SET_CONTEXTS: Contexts =
     Contexts::SERVER.or(Contexts::SERVER_IF).or(Contexts::LOCATION).or(Contexts::LOCATION_IF);

@@ -2,12 +2,14 @@
 //!
 //! The handlers here turn a script's outcome into the verdict that ngx_lua gives for it.
 
+pub mod balancer;
 mod directives;
 mod key_typos;
 pub(crate) mod script;
 mod sockets;
 mod tls;
 
+use balancer::Balanced;
 pub use script::{ScriptId, ScriptPhase};
 pub use sockets::SocketSettings;
 
@@ -73,6 +75,10 @@ pub struct Program {
     pub init: Setting<Option<ScriptId>>,
     /// `init_worker_by_lua*`.
     pub init_worker: Setting<Option<ScriptId>>,
+    /// `exit_worker_by_lua*`.
+    pub exit_worker: Setting<Option<ScriptId>>,
+    /// Phases in which scripts run before nginx's own modules.
+    pub no_postpone: NoPostpone,
     /// `lua_regex_cache_max_entries`.
     pub regex_cache_max_entries: Setting<u64>,
     /// `lua_regex_match_limit`; 0 is PCRE's own.
@@ -92,6 +98,21 @@ pub struct Program {
     pub used: bool,
 }
 
+/// Phases in which scripts run before nginx's own modules, and not behind them.
+#[derive(Clone, Debug)]
+pub struct NoPostpone {
+    /// `rewrite_by_lua_no_postpone`.
+    pub rewrite: Setting<bool>,
+    /// `access_by_lua_no_postpone`.
+    pub access: Setting<bool>,
+}
+
+impl Default for NoPostpone {
+    fn default() -> Self {
+        NoPostpone { rewrite: Setting::new(false), access: Setting::new(false) }
+    }
+}
+
 impl Default for Program {
     fn default() -> Self {
         Program {
@@ -101,6 +122,8 @@ impl Default for Program {
             package_cpath: Setting::new(String::new()),
             init: Setting::new(None),
             init_worker: Setting::new(None),
+            exit_worker: Setting::new(None),
+            no_postpone: NoPostpone::default(),
             regex_cache_max_entries: Setting::new(1024),
             regex_match_limit: Setting::new(0),
             max_pending_timers: Setting::new(1024),
@@ -116,6 +139,8 @@ impl Default for Program {
 settings! {
     /// Settings of one level.
     pub struct LuaSettings {
+        /// `server_rewrite_by_lua*`.
+        pub server_rewrite: Option<ScriptId> = None,
         /// `rewrite_by_lua*`.
         pub rewrite: Option<ScriptId> = None,
         /// `access_by_lua*`.
@@ -170,16 +195,59 @@ pub static MODULE: Module = Module {
     }),
     ..Module::new(
         "lua",
-        &[&directives::SCRIPTS, directives::DIRECTIVES, sockets::DIRECTIVES, tls::DIRECTIVES],
+        &[
+            &directives::SCRIPTS,
+            directives::LATER_SCRIPTS,
+            directives::DIRECTIVES,
+            sockets::DIRECTIVES,
+            tls::DIRECTIVES,
+        ],
     )
+};
+
+/// The scripts that run before nginx's own modules in their phases, as those of ngx_lua do whose handlers come first.
+pub static EARLY: Module = Module {
+    handlers: &[
+        (Phase::ServerRewrite, server_rewrite),
+        (Phase::Rewrite, early_rewrite),
+        (Phase::Access, early_access),
+    ],
+    is_needed: Some(|_, settings| {
+        let lua = &settings.lua;
+        [&lua.server_rewrite, &lua.rewrite, &lua.access].iter().any(|script| script.is_some())
+    }),
+    ..Module::new("lua", &[])
 };
 
 const HTTP_OK: i32 = 200;
 const HTTP_SPECIAL_RESPONSE: i32 = 300;
+const NGX_BUSY: i32 = -3;
 const NGX_DECLINED: i32 = -5;
 const NGX_ERROR: i32 = -1;
 
+fn server_rewrite(exchange: &mut Exchange, env: &mut Env<'_>) -> Verdict {
+    let scope = env.config.server(exchange.route.server).scope;
+    match *env.config.location(scope).settings.lua.server_rewrite {
+        Some(script) => run(exchange, env, script, ScriptPhase::ServerRewrite),
+        None => Verdict::Next,
+    }
+}
+
+fn early_rewrite(exchange: &mut Exchange, env: &mut Env<'_>) -> Verdict {
+    match *env.config.lua.no_postpone.rewrite {
+        true => run_rewrite(exchange, env),
+        false => Verdict::Next,
+    }
+}
+
 fn rewrite(exchange: &mut Exchange, env: &mut Env<'_>) -> Verdict {
+    match *env.config.lua.no_postpone.rewrite {
+        true => Verdict::Next,
+        false => run_rewrite(exchange, env),
+    }
+}
+
+fn run_rewrite(exchange: &mut Exchange, env: &mut Env<'_>) -> Verdict {
     let settings = &env.config.location(exchange.route.location).settings.lua;
     let Some(script) = *settings.rewrite else { return Verdict::Next };
     // nginx runs rewrite_by_lua after the rewrite module, and not at all when that changed the URI.
@@ -189,7 +257,21 @@ fn rewrite(exchange: &mut Exchange, env: &mut Env<'_>) -> Verdict {
     run(exchange, env, script, ScriptPhase::Rewrite)
 }
 
+fn early_access(exchange: &mut Exchange, env: &mut Env<'_>) -> Verdict {
+    match *env.config.lua.no_postpone.access {
+        true => run_access(exchange, env),
+        false => Verdict::Next,
+    }
+}
+
 fn access(exchange: &mut Exchange, env: &mut Env<'_>) -> Verdict {
+    match *env.config.lua.no_postpone.access {
+        true => Verdict::Next,
+        false => run_access(exchange, env),
+    }
+}
+
+fn run_access(exchange: &mut Exchange, env: &mut Env<'_>) -> Verdict {
     let settings = &env.config.location(exchange.route.location).settings.lua;
     let Some(script) = *settings.access else { return Verdict::Next };
     run(exchange, env, script, ScriptPhase::Access)
@@ -337,6 +419,22 @@ pub fn filter_body(exchange: &mut Exchange, env: &mut Env<'_>) -> Result<(), Fil
     match outcome {
         ScriptOutcome::Finished => Ok(()),
         _ => Err(FilterFailed),
+    }
+}
+
+/// `balancer_by_lua*`: asks a group's script which peer is next. What it says is in `script.balancing`, which must be there.
+pub fn balance(exchange: &mut Exchange, env: &mut Env<'_>, script: ScriptId) -> Balanced {
+    let (config, before) = (env.config, exchange.script.phase);
+    exchange.script.phase = ScriptPhase::Balancer;
+    let outcome = env.host.script(config, exchange, ScriptCall::Start(script));
+    exchange.script.phase = before;
+    match outcome {
+        ScriptOutcome::Finished | ScriptOutcome::Exit(0) => Balanced::Done,
+        ScriptOutcome::Exit(NGX_BUSY) => Balanced::Busy,
+        ScriptOutcome::Exit(NGX_DECLINED) => Balanced::Declined,
+        ScriptOutcome::Exit(status @ HTTP_SPECIAL_RESPONSE..1000) => Balanced::End(status as u16),
+        // An error of the script's, `ngx.ERROR`, and what is no final status.
+        _ => Balanced::End(500),
     }
 }
 

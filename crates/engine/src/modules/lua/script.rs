@@ -13,6 +13,10 @@ pub enum ScriptPhase {
     Init,
     /// `init_worker_by_lua`.
     InitWorker,
+    /// `exit_worker_by_lua`.
+    ExitWorker,
+    /// `server_rewrite_by_lua`.
+    ServerRewrite,
     /// `set_by_lua`.
     Set,
     /// `rewrite_by_lua`.
@@ -27,6 +31,8 @@ pub enum ScriptPhase {
     BodyFilter,
     /// `log_by_lua`.
     Log,
+    /// `balancer_by_lua`.
+    Balancer,
     /// `ngx.timer` callbacks.
     Timer,
 }
@@ -38,6 +44,8 @@ impl ScriptPhase {
         match self {
             ScriptPhase::Init => "init_by_lua",
             ScriptPhase::InitWorker => "init_worker_by_lua",
+            ScriptPhase::ExitWorker => "exit_worker_by_lua",
+            ScriptPhase::ServerRewrite => "server_rewrite_by_lua",
             ScriptPhase::Set => "set_by_lua",
             ScriptPhase::Rewrite => "rewrite_by_lua",
             ScriptPhase::Access => "access_by_lua",
@@ -45,6 +53,7 @@ impl ScriptPhase {
             ScriptPhase::HeaderFilter => "header_filter_by_lua",
             ScriptPhase::BodyFilter => "body_filter_by_lua",
             ScriptPhase::Log => "log_by_lua",
+            ScriptPhase::Balancer => "balancer_by_lua",
             ScriptPhase::Timer => "ngx.timer",
         }
     }

@@ -83,11 +83,12 @@ pub(crate) fn check(settings: &ProxySettings, kind: PassKind, at: Option<Span>) 
 }
 
 /// Appends the name that the upstream's certificate must be for, and that is sent if `proxy_ssl_server_name` says so: without
-/// the port that it may have. To be called after [`super::plan`].
-pub fn upstream_name(exchange: &mut Exchange, env: &mut Env<'_>, out: &mut Vec<u8>) {
+/// the port that it may have. `host` is what a script names, if it names any. To be called after [`super::plan`].
+pub fn upstream_name(exchange: &mut Exchange, env: &mut Env<'_>, host: &[u8], out: &mut Vec<u8>) {
     let config = env.config;
     match config.location(exchange.route.location).settings.proxy.ssl.name.get() {
         Some(name) => name.append(exchange, env, out),
+        None if !host.is_empty() => out.extend_from_slice(host),
         None => out.extend_from_slice(&exchange.upstream.proxy_host.text),
     }
     let host = match &out[..] {

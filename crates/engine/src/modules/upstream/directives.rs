@@ -5,6 +5,7 @@
 use super::{GroupEntry, Url, define, host_not_found, resolve};
 use crate::config::{Builder, invalid_parameter, invalid_value, once};
 use crate::directive::{Args, Contexts, Directive};
+use crate::modules::lua::script::ScriptId;
 use crate::setting::{Duplicate, Setting};
 use conf::{Diagnostic, Span, Word};
 use std::sync::Arc;
@@ -22,6 +23,8 @@ pub(super) struct GroupDraft {
     /// The first `slow_start`, likewise.
     slow_start: Option<Span>,
     keepalive: Setting<Option<(u32, bool)>>,
+    /// `balancer_keepalive`.
+    script_idle: Setting<u32>,
     requests: Setting<u32>,
     time_ms: Setting<u64>,
     timeout_ms: Setting<u64>,
@@ -37,6 +40,7 @@ impl Default for GroupDraft {
             backup: None,
             slow_start: None,
             keepalive: Setting::new(None),
+            script_idle: Setting::new(SCRIPT_IDLE),
             requests: Setting::new(keepalive.requests),
             time_ms: Setting::new(keepalive.time_ms),
             timeout_ms: Setting::new(keepalive.timeout_ms),
@@ -51,6 +55,9 @@ pub(super) struct Zone {
     size: Option<u64>,
     span: Span,
 }
+
+/// How many connections are kept for scripts without `balancer_keepalive`.
+pub(super) const SCRIPT_IDLE: u32 = 32;
 
 /// nginx refuses a zone of less than eight pages.
 const MIN_ZONE_BYTES: u64 = 8 * 4096;
@@ -101,6 +108,21 @@ pub(super) const DIRECTIVES: &[Directive] = &[
          by location. Without the directive: 32 local. 0 keeps none.",
         )
         .example("keepalive 64;"),
+    Directive::new("balancer_keepalive", Contexts::UPSTREAM, Args::Exactly(1), "connections", |b, d| {
+        let word = &d.args[0];
+        let count = conf::value::parse_number(word.text()).and_then(|count| u32::try_from(count).ok());
+        let count = count.filter(|count| *count > 0).ok_or_else(|| {
+            let fault = format!("invalid value \"{}\" in \"balancer_keepalive\" directive", word.text());
+            Diagnostic::error(word.span, fault).help("a number of connections, at least 1")
+        })?;
+        once(draft(b, d)?.script_idle.write(count), d)
+    })
+    .default("32")
+    .doc(
+        "How many idle connections each thread keeps that a script of balancer_by_lua_block has wanted kept \
+         (`enable_keepalive`).",
+    )
+    .example("balancer_keepalive 64;"),
     Directive::new("keepalive_requests", Contexts::UPSTREAM, Args::Exactly(1), "number", |b, d| {
         let count = b.number(&d.args[0])?;
         once(draft(b, d)?.requests.write(u32::try_from(count).unwrap_or(u32::MAX)), d)
@@ -135,6 +157,7 @@ fn block(b: &mut Builder<'_>, d: &conf::Directive) -> Result<(), Diagnostic> {
     b.block(d, Contexts::UPSTREAM);
     let entry = &mut b.draft.groups[number];
     let Some(draft) = entry.draft.take() else { return Ok(()) };
+    entry.script_idle = *draft.script_idle;
     let (spec, fault) = complete(entry, *draft);
     entry.spec = Arc::new(spec);
     fault.map_or(Ok(()), Err)
@@ -142,8 +165,18 @@ fn block(b: &mut Builder<'_>, d: &conf::Directive) -> Result<(), Diagnostic> {
 
 /// Makes the group of what the block said.
 fn complete(entry: &GroupEntry, draft: GroupDraft) -> (GroupSpec, Option<Diagnostic>) {
-    let GroupDraft { peers, balancer, hash, backup, slow_start, keepalive, requests, time_ms, timeout_ms } =
-        draft;
+    let GroupDraft {
+        peers,
+        balancer,
+        hash,
+        backup,
+        slow_start,
+        keepalive,
+        requests,
+        time_ms,
+        timeout_ms,
+        ..
+    } = draft;
     let balancer = balancer.unwrap_or_default();
     let fallback = KeepaliveSpec::default();
     let (max_idle, local) = keepalive.unwrap_or((fallback.max_idle, fallback.local));
@@ -202,6 +235,28 @@ fn balance(b: &mut Builder<'_>, d: &conf::Directive, balancer: BalancerSpec) -> 
     if draft(b, d)?.balancer.replace(balancer).is_some() {
         let warning = Diagnostic::warn(d.name.span, "load balancing method redefined");
         b.diagnostics.push(warning.help("a group has one method: the last one written is used"));
+    }
+    // As in nginx, where the script does not run then.
+    if entry(b, d)?.script.take().is_some() {
+        let warning = Diagnostic::warn(d.name.span, "load balancing method redefined");
+        b.diagnostics.push(warning.help("the script above is not run: put the method before it"));
+    }
+    Ok(())
+}
+
+/// `balancer_by_lua*`.
+pub(super) fn set_script(
+    b: &mut Builder<'_>,
+    d: &conf::Directive,
+    script: ScriptId,
+) -> Result<(), Diagnostic> {
+    let has_method = draft(b, d)?.balancer.is_some();
+    if entry(b, d)?.script.replace(script).is_some() {
+        return once(Err(Duplicate), d);
+    }
+    if has_method {
+        let warning = Diagnostic::warn(d.name.span, "load balancing method redefined");
+        b.diagnostics.push(warning.help("the method chooses only where the script does not"));
     }
     Ok(())
 }

@@ -9,6 +9,7 @@ mod url;
 pub use url::{DEFAULT_PORT, DEFAULT_TLS_PORT, HostKind, Url};
 
 use super::Module;
+use super::lua::script::ScriptId;
 use crate::Routing;
 use crate::config::{Builder, Config};
 use crate::exchange::Exchange;
@@ -28,6 +29,10 @@ pub struct GroupEntry {
     pub spec: Arc<GroupSpec>,
     /// The text that `hash` hashes: the balancer's key for a request is this template's value.
     pub hash_key: Option<Template>,
+    /// `balancer_by_lua*`: the script that chooses the peers.
+    pub script: Option<ScriptId>,
+    /// `balancer_keepalive`: how many idle connections each thread keeps that scripts have wanted kept.
+    pub script_idle: u32,
     /// `zone`: one state for all threads.
     pub shared: bool,
     /// The group's origin.
@@ -71,6 +76,8 @@ impl GroupEntry {
         GroupEntry {
             spec: Arc::new(spec),
             hash_key: None,
+            script: None,
+            script_idle: directives::SCRIPT_IDLE,
             shared: false,
             origin,
             checks: Vec::new(),
@@ -113,6 +120,18 @@ pub fn find(config: &Config, url: &Url<'_>) -> Option<usize> {
         return Some(block);
     }
     config.group_numbers.get(implied_key(url.host, url.port).as_slice()).copied()
+}
+
+/// Makes a script choose the peers of the group whose block is being read. A method before it chooses where the script does not.
+///
+/// # Errors
+/// The group has a script already.
+pub(super) fn set_script(
+    b: &mut Builder<'_>,
+    d: &conf::Directive,
+    script: ScriptId,
+) -> Result<(), Diagnostic> {
+    directives::set_script(b, d, script)
 }
 
 /// Returns the publication in which a group of this name is that no block has: one of those in which the request has asked its
