@@ -18,6 +18,7 @@ mod endpoint;
 mod error;
 mod flags;
 mod format;
+mod group;
 mod history;
 mod hold;
 mod journal;

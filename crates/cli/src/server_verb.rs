@@ -130,7 +130,7 @@ fn changes(act: Act, words: &[String]) -> Result<Vec<ServerChange>, String> {
 }
 
 /// Parses parameters as in a `server` line.
-fn settings(words: &[String]) -> Result<ServerSettings, String> {
+pub(crate) fn settings(words: &[String]) -> Result<ServerSettings, String> {
     let mut settings = ServerSettings::default();
     for word in words {
         let (name, value) = match word.split_once('=') {
@@ -224,8 +224,13 @@ fn text(group: &ServerGroup) -> String {
         [] => "used by nothing".to_owned(),
         used => format!("used by {}", used.join(", ")),
     };
-    let mut out =
-        format!("{}: {}, {used}\n", group.name, format::count(group.servers.len() as u64, "server"));
+    let made = match (&group.made, &group.like) {
+        (Some(made), Some(like)) => format!(", made like {like} by {}", by(made)),
+        (Some(made), None) => format!(", made by {}", by(made)),
+        (None, _) => String::new(),
+    };
+    let servers = format::count(group.servers.len() as u64, "server");
+    let mut out = format!("{}: {servers}, {used}{made}\n", group.name);
     if !group.servers.is_empty() {
         let mut table = Table::new(&["  server", "state", "parameters", ">in flight", "said by"]);
         for server in &group.servers {
@@ -236,7 +241,7 @@ fn text(group: &ServerGroup) -> String {
             };
             table.row([
                 format!("  {}", server.server),
-                state(server).to_owned(),
+                server.state.clone(),
                 words(&server.params),
                 server.in_flight.to_string(),
                 said,
@@ -258,18 +263,10 @@ fn text(group: &ServerGroup) -> String {
     out
 }
 
-fn by(said: &SaidOfServer) -> String {
+/// Returns who said something of a server, and when.
+pub(crate) fn by(said: &SaidOfServer) -> String {
     let actor = if said.actor.is_empty() { "an unknown actor" } else { &said.actor };
     format!("{actor} at revision {}", said.revision)
-}
-
-fn state(server: &GroupServer) -> &'static str {
-    match &server.params {
-        ServerSettings { down: Some(true), .. } => "down",
-        ServerSettings { drain: Some(true), .. } => "draining",
-        _ if server.failed > 0 => "failed",
-        _ => "up",
-    }
 }
 
 /// Returns parameters as in a `server` line, without the state.
@@ -342,13 +339,13 @@ mod tests {
 
     #[test]
     fn a_group_is_shown_with_its_orders_and_exported_as_lines() {
-        let json = r#"{"name":"green","used_by":["switch \"live\""],
+        let json = r#"{"name":"green","source":"file","state":"degraded","used_by":["switch \"live\""],
             "servers":[
-                {"server":"10.0.0.1:80","source":"file","params":{"weight":3,"drain":true},"in_flight":2,"failed":0,
+                {"server":"10.0.0.1:80","source":"file","state":"draining","params":{"weight":3,"drain":true},"in_flight":2,"failed":0,
                  "said":{"server":"10.0.0.1:80","says":"drain","revision":7,"actor":"anna","time_ms":1}},
-                {"server":"10.0.0.2:80","source":"order","params":{"down":true},"in_flight":0,"failed":0,
+                {"server":"10.0.0.2:80","source":"order","state":"down","params":{"down":true},"in_flight":0,"failed":0,
                  "said":{"server":"10.0.0.2:80","says":"added down","revision":8,"actor":"ben","time_ms":1}},
-                {"server":"10.0.0.3:80","source":"file","params":{},"in_flight":0,"failed":1}],
+                {"server":"10.0.0.3:80","source":"file","state":"failed","params":{},"in_flight":0,"failed":1}],
             "removed":[{"server":"10.0.0.4:80","says":"removed","revision":9,"actor":"anna","time_ms":1}],
             "dormant":[{"server":"10.0.0.5:80","says":"weight=3","revision":2,"actor":"","time_ms":1}]}"#;
         let group: ServerGroup = serde_json::from_str(json).unwrap();

@@ -5,8 +5,8 @@
 use crate::error::{CODES, Code, Error};
 use crate::session::GlobalOptions;
 use crate::{
-    backup, compare, completions, confirm, diff, history, hold, list, man, receipt, release, reload, restore,
-    server_verb, show, split, status, switch, top, undo, upgrade, wait, watch,
+    backup, compare, completions, confirm, diff, group, history, hold, list, man, receipt, release, reload,
+    restore, server_verb, show, split, status, switch, top, undo, upgrade, wait, watch,
 };
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{ArgAction, CommandFactory, Parser, Subcommand};
@@ -45,6 +45,7 @@ enum Verb {
     Undo(undo::Undo),
     Confirm(confirm::Confirm),
     Server(server_verb::Server),
+    Group(group::GroupCommand),
     Hold(hold::Hold),
     Release(release::Release),
     List(list::List),
@@ -178,6 +179,7 @@ fn act(line: &Line) -> Result<Code, Error> {
         Verb::Undo(verb) => verb.run(&global.session()?),
         Verb::Confirm(verb) => verb.run(&global.session()?),
         Verb::Server(verb) => verb.run(&global.session()?),
+        Verb::Group(verb) => verb.run(&global.session()?),
         Verb::Hold(verb) => verb.run(&global.session()?),
         Verb::Release(verb) => verb.run(&global.session()?),
         Verb::List(verb) => verb.run(&global.session()?),
@@ -251,6 +253,6 @@ mod tests {
     #[test]
     fn the_definitions_are_sound() {
         Line::command().debug_assert();
-        assert_eq!(names().count(), 23);
+        assert_eq!(names().count(), 24);
     }
 }

@@ -37,8 +37,9 @@ pub async fn ask(
     let permits = Arc::new(Semaphore::new(AT_ONCE));
     let mut asked: Vec<(GateResult, Vec<tokio::task::JoinHandle<ServerResult>>)> = Vec::new();
     for target in targets {
-        let entry = config.group(target.as_bytes()).and_then(|number| config.groups.get(number));
-        let group = match groups.get(target.as_bytes()) {
+        let changed = groups.get(target.as_bytes());
+        let entry = entry(config, target, changed.and_then(|set| set.like.as_deref()));
+        let group = match changed {
             Some(changed) => Some(&changed.spec),
             None => entry.map(|entry| &entry.spec),
         };
@@ -46,7 +47,9 @@ pub async fn ask(
         let mut probes = Vec::new();
         let host = host_of(spec, target, key);
         for peer in peers.iter().filter(|peer| !peer.down && !peer.drain && !peer.backup) {
-            let known = entry.and_then(|entry| by_checks(entry, peer, spec, &host, prober));
+            let known = entry
+                .zip(group)
+                .and_then(|(entry, group)| by_checks((entry, &group.name), peer, spec, &host, prober));
             let question = question(config, entry, &peer.address, spec, &host, prober);
             let (address, spec, prober) = (peer.address.clone(), spec.clone(), prober.clone());
             let mark = mark_of(marks, target, &address.to_string());
@@ -83,16 +86,21 @@ pub async fn ask(
     results
 }
 
+/// Returns the group of the configuration that says how a group's servers are asked: itself, or the one that it is like.
+pub fn entry<'c>(config: &'c Config, group: &str, like: Option<&str>) -> Option<&'c GroupEntry> {
+    let number = config.group(group.as_bytes()).or_else(|| config.group(like?.as_bytes()));
+    number.and_then(|number| config.groups.get(number))
+}
+
 /// Probes servers that are to get the requests of a group.
 pub async fn ask_servers(
-    config: &Arc<Config>,
+    (config, entry): (&Arc<Config>, Option<&GroupEntry>),
     prober: &Prober,
     spec: &GateSpec,
     group: &str,
     addresses: Vec<Address>,
 ) -> Vec<ServerResult> {
     let host = host_of(spec, group, None);
-    let entry = config.group(group.as_bytes()).and_then(|number| config.groups.get(number));
     let mut results = Vec::with_capacity(addresses.len());
     for address in addresses {
         let question = question(config, entry, &address, spec, &host, prober);
@@ -182,13 +190,13 @@ fn question(
 /// Returns what health checks know of a server, if that is enough: it is unhealthy, or its last check is fresh, has passed
 /// and has asked what the gate would.
 fn by_checks(
-    entry: &GroupEntry,
+    (entry, group): (&GroupEntry, &str),
     peer: &PeerSpec,
     spec: &GateSpec,
     host: &str,
     prober: &Prober,
 ) -> Option<(bool, String)> {
-    let view = prober.health().find(&entry.spec.name)?.known(peer)?.view();
+    let view = prober.health().find(group)?.known(peer)?.view();
     let now_ms = prober.now_ms();
     let words = |check: &upstream::health::CheckView| {
         let last = check.last.as_ref()?;

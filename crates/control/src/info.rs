@@ -202,7 +202,7 @@ pub struct Verification {
 pub struct GroupsInfo {
     /// The published revision of what orders say of servers.
     pub revision: u64,
-    /// The groups of the configuration, in its order.
+    /// The groups of the configuration in its order, then those made at run time by name.
     pub groups: Vec<GroupInfo>,
     /// The commits that said something of a server that is shown, by their revision.
     pub said: BTreeMap<u64, SaidInfo>,
@@ -217,14 +217,27 @@ pub struct GroupInfo {
     pub base: BaseGroup,
     /// What the group has.
     pub found: EffectiveGroup,
+    /// How it was made, if that was at run time.
+    pub made: Option<MadeInfo>,
+}
+
+/// How a group was made at run time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MadeInfo {
+    /// The group of the configuration whose settings it has.
+    pub like: Option<String>,
+    /// The commit that made it.
+    pub revision: u64,
+    /// The configuration has taken it over.
+    pub is_adopted: bool,
 }
 
 impl GroupInfo {
-    /// Returns the commits that said something of its servers.
+    /// Returns the commits that said something of it or its servers.
     pub fn revisions(&self) -> impl Iterator<Item = u64> {
         let servers = self.found.servers.iter().filter_map(|server| server.revision);
         let others = self.found.removed.iter().chain(&self.found.dormant).map(|said| said.revision);
-        servers.chain(others)
+        servers.chain(others).chain(self.made.as_ref().map(|made| made.revision))
     }
 }
 

@@ -166,12 +166,12 @@ pub struct ChangedKey {
     pub revision: u64,
 }
 
-/// A change of a server of a group.
+/// A change of a server of a group, or of a group made at run time.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ChangedServer {
     /// The group.
     pub group: String,
-    /// The server, as the configuration has it written, or its address.
+    /// The server, as the configuration has it written, or its address; empty for the group itself.
     pub server: String,
     /// What orders said of it before; absent for nothing: `weight=3 drain`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -184,12 +184,13 @@ pub struct ChangedServer {
 }
 
 impl ChangedServer {
-    /// Returns a change of a commit, if it is one of a server.
+    /// Returns a change of a commit, if it is one of a server or a group.
     pub fn of(change: &SubjectChange) -> Option<ChangedServer> {
         if change.before == change.after {
             return None;
         }
-        let (group, server) = switch::named_server(&change.name)?;
+        let of_group = || (change.subject == switch::GROUP_SUBJECT).then_some((&*change.name, ""));
+        let (group, server) = change.named_server().or_else(of_group)?;
         Some(ChangedServer {
             change: change.server_text()?,
             group: group.to_owned(),

@@ -26,6 +26,7 @@ fn rules() -> Rules {
         max_keys: 100,
         max_key_len: 255,
         groups: Box::default(),
+        run_time: Default::default(),
     }
 }
 

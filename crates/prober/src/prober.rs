@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 use tls::{Contexts, UpstreamContext};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use transport::buffers::Buffers;
+use upstream::GroupSets;
 use upstream::health::HealthTable;
 
 /// The maximum number of gates' questions under way at once.
@@ -81,13 +82,18 @@ impl Prober {
     }
 
     /// Puts the checks of a configuration in force: in the entries at once, so that groups that are made next have them.
-    pub fn configure(&self, config: &Arc<Config>) {
+    /// A group of `groups` that was made at run time has those of the group that it is like.
+    pub fn configure(&self, config: &Arc<Config>, groups: &GroupSets) {
         let mut rules: HashMap<&str, Vec<_>> = HashMap::new();
         let mut checks = Vec::new();
-        for entry in &config.groups {
-            let group: Arc<str> = entry.spec.name.as_str().into();
+        let entry = |name: &str| config.groups.get(config.group(name.as_bytes())?);
+        let made = groups.iter().filter(|set| entry(&set.spec.name).is_none());
+        let made = made.filter_map(|set| Some((set.spec.name.as_str(), entry(set.like.as_deref()?)?)));
+        let configured = config.groups.iter().map(|entry| (entry.spec.name.as_str(), entry));
+        for (name, entry) in configured.chain(made) {
+            let group: Arc<str> = name.into();
             for spec in &entry.checks {
-                rules.entry(&entry.spec.name).or_default().push((Arc::clone(&spec.text), spec.rules));
+                rules.entry(name).or_default().push((Arc::clone(&spec.text), spec.rules));
                 checks.push(ConfiguredCheck {
                     group: Arc::clone(&group),
                     context: spec.tls.as_ref().and_then(|tls| self.context(config, tls).ok()),

@@ -31,7 +31,7 @@ fn config(http: &str) -> Arc<Config> {
 /// A prober at work on a configuration, with the groups whose peers refer to the entries.
 fn at_work(http: &str) -> (Prober, Vec<Group>) {
     let (prober, config) = (Prober::new(Instant::now()), config(http));
-    prober.configure(&config);
+    prober.configure(&config, &Default::default());
     let group = |entry: &engine::modules::upstream::GroupEntry| {
         Group::checked(Arc::clone(&entry.spec), Some(prober.health().group(&entry.spec.name)))
     };

@@ -104,7 +104,9 @@ impl Rules {
     /// The default that is not, and the commit that set it.
     pub fn admits_default<'t>(&self, table: &'t Table) -> Result<(), (&'t str, u64)> {
         match table.own_default() {
-            Some((own, revision)) if self.target(own).is_none() => Err((own, revision)),
+            Some((own, revision)) if self.target(own).is_none() && !self.run_time.are_unknown => {
+                Err((own, revision))
+            }
             _ => Ok(()),
         }
     }

@@ -16,6 +16,8 @@
 mod boot_time;
 mod commit;
 mod default;
+mod group;
+mod group_plan;
 mod hold;
 mod key;
 mod kind;
@@ -30,6 +32,7 @@ mod server;
 mod server_plan;
 mod store;
 mod subject;
+mod subject_undo;
 mod table;
 mod tables;
 mod undo;
@@ -38,6 +41,10 @@ mod visible;
 pub use boot_time::{BootTime, ClockReading, Deadline};
 pub use commit::{Chain, ChainBreak, ChainFault, Change, Commit, Hash, verify_chain};
 pub use default::UndoneDefault;
+pub use group::{
+    DYNAMIC, GroupOrder, GroupUse, GroupVerb, MadeGroup, RunTimeRules, all_groups, check_made, find_group,
+    made_groups,
+};
 pub use hold::{Hold, HoldLimits, HoldPhase, HoldState, Ticket};
 pub use key::{Key, KeyFault, KeyKind, Shape, normalise};
 pub use kind::CommitKind;

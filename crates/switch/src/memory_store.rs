@@ -94,6 +94,7 @@ mod tests {
             max_keys: 10,
             max_key_len: 10,
             groups: Box::default(),
+            run_time: Default::default(),
         }
     }
 

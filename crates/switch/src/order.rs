@@ -6,7 +6,9 @@ use std::sync::Arc;
 
 use hashbrown::{HashMap, HashSet};
 
-use crate::{Change, Commit, CommitKind, Key, Route, ServerOrder, Undoing};
+use crate::{
+    Change, Commit, CommitKind, GROUP_SUBJECT, GroupOrder, GroupVerb, Key, Route, ServerOrder, Undoing,
+};
 
 /// An order to one switch.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,6 +39,8 @@ pub enum Action {
     Revert(Undoing),
     /// Change servers of groups. All or none.
     Servers(Vec<ServerOrder>),
+    /// Make or remove a group.
+    Group(GroupOrder),
 }
 
 /// Who orders it, why, and under which conditions.
@@ -79,7 +83,30 @@ impl Order {
             Action::Undo(undoing) | Action::Revert(undoing) => {
                 undoing.keys().iter().map(|undone| &undone.key).chain(undoing.missing()).collect()
             }
-            Action::Confirm(_) | Action::Default { .. } | Action::Servers(_) => Vec::new(),
+            Action::Confirm(_) | Action::Default { .. } | Action::Servers(_) | Action::Group(_) => Vec::new(),
+        }
+    }
+
+    /// Returns true if groups may come or go by it.
+    pub fn touches_groups(&self) -> bool {
+        match &self.action {
+            Action::Group(_) => true,
+            Action::Undo(undoing) | Action::Revert(undoing) => {
+                undoing.subjects().iter().any(|one| one.subject == GROUP_SUBJECT)
+            }
+            _ => false,
+        }
+    }
+
+    /// Returns the groups that it may remove, in lower case: nothing may lead there then.
+    pub fn leaving_groups(&self) -> Vec<String> {
+        match &self.action {
+            Action::Group(GroupOrder { group, verb: GroupVerb::Remove }) => vec![group.to_ascii_lowercase()],
+            Action::Undo(undoing) | Action::Revert(undoing) => {
+                let groups = undoing.subjects().iter().filter(|one| one.subject == GROUP_SUBJECT);
+                groups.map(|one| one.name.clone()).collect()
+            }
+            _ => Vec::new(),
         }
     }
 
@@ -111,6 +138,10 @@ impl Order {
                             .subjects
                             .iter()
                             .all(|change| orders.iter().any(|order| order.may_have_made(change)))
+                }
+                Action::Group(order) => {
+                    commit.kind == CommitKind::Group
+                        && commit.subjects.iter().all(|change| order.may_have_made(change))
                 }
                 Action::Default { .. } => commit.kind == CommitKind::Default,
                 Action::Confirm(of) => commit.kind == CommitKind::Confirm { of: *of },

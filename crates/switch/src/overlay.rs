@@ -32,6 +32,8 @@ pub struct BaseGroup {
     pub max_weights: Option<u64>,
     /// What sends requests to it, for people: `switch "live"`.
     pub users: Vec<String>,
+    /// Its block takes over a group of this name that was made at run time (`adopt`).
+    pub adopts: bool,
 }
 
 /// Where a server comes from.

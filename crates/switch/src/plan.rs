@@ -9,7 +9,8 @@ use hashbrown::HashSet;
 
 use crate::{
     Action, BootTime, Change, ClockReading, Code, Commit, CommitKind, Details, Expected, Hash, Key, Meta,
-    Order, Pending, Refusal, Route, Rules, SubjectChange, Table, Undoing, UndoneKey, default, server_plan,
+    Order, Pending, Refusal, Route, Rules, SubjectChange, Table, Undoing, UndoneKey, default, group_plan,
+    server_plan, subject_undo,
 };
 
 /// Longest actor and idempotency key, bytes.
@@ -62,6 +63,7 @@ pub struct Plan {
 ///     max_keys: 1000,
 ///     max_key_len: 255,
 ///     groups: Box::default(),
+///     run_time: Default::default(),
 /// };
 /// let key = Key::parse(KeyKind::Host, b"shop.example.com", 255)?;
 /// let order = |route: &str| Order {
@@ -94,7 +96,7 @@ pub fn plan(table: &Table, rules: &Rules, order: &Order, pending: &[Pending]) ->
             if let Some(undone) = undoing.default_change() {
                 subjects = default::undo(table, rules, undone, order.meta.force)?;
             }
-            subjects.extend(server_plan::undo(table, rules, undoing, order.meta.force)?);
+            subjects.extend(subject_undo::undo(table, rules, undoing, order.meta.force)?);
             undo(table, undoing, order.meta.force, !subjects.is_empty())?
         }
         Action::Default { former, target } => {
@@ -112,12 +114,16 @@ pub fn plan(table: &Table, rules: &Rules, order: &Order, pending: &[Pending]) ->
             (CommitKind::Confirm { of: *of }, Vec::new())
         }
         Action::Revert(undoing) => {
-            subjects = server_plan::revert(table, undoing);
+            subjects = subject_undo::revert(table, rules, undoing)?;
             revert(table, undoing, pending, &mut left_alone)?
         }
         Action::Servers(orders) => {
             subjects = server_plan::set(table, rules, orders, order.meta.force)?;
             (CommitKind::Server, Vec::new())
+        }
+        Action::Group(order) => {
+            subjects = group_plan::set(table, rules, order)?;
+            (CommitKind::Group, Vec::new())
         }
     };
     let changes = known_targets(rules, changes)?;

@@ -49,6 +49,7 @@ codes! {
     BadKey "bad_key" 422 "The text is not a valid key of this switch.";
     BadRoute "bad_route" 422 "The text is not a valid route.";
     BadOrder "bad_order" 422 "The order contradicts itself, or a part of it is missing or too long.";
+    BadGroup "bad_group" 422 "The text is not a valid name of a group.";
     BadServer "bad_server" 422 "The text is not a valid address of a server, or a parameter is not valid.";
     TooManyKeys "too_many_keys" 422 "The table would have more keys than the configuration allows.";
     RevisionConflict "revision_conflict" 412 "The switch is not at the revision that was expected.";
@@ -58,6 +59,8 @@ codes! {
     ChangedSince "changed_since" 409 "A key was changed after the commit to be undone.";
     NothingToConfirm "nothing_to_confirm" 409 "The commit is not waiting for a confirmation.";
     ServerExists "server_exists" 409 "The group already has this server.";
+    GroupExists "group_exists" 409 "There is a group of this name already.";
+    GroupInUse "group_in_use" 409 "Something leads to the group, so that it cannot be removed.";
     GroupEmptied "group_emptied" 409 "A group that gets requests would have no server left for them.";
     GateFailed "gate_failed" 409 "Too few servers of the target are healthy.";
     StoreFailed "store_failed" 503 "The store could not save the commit.";
@@ -189,7 +192,14 @@ impl Refusal {
         Refusal::new(
             Code::UnknownTarget,
             format!("switch \"{}\" has no target \"{target}\"", rules.name),
-            format!("its targets are {}; add others in the configuration", known.join(", ")),
+            format!(
+                "its targets are {}; add others {}",
+                known.join(", "),
+                match rules.run_time.is_admitted {
+                    true => "in the configuration, or make a group (pointsman group create)",
+                    false => "in the configuration",
+                }
+            ),
         )
         .with(Details::Names(rules.targets.to_vec()))
     }

@@ -2,13 +2,15 @@
 //!
 //! Owns the refusals that depend on the groups. Must never look at anything but the configuration's groups and the table.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use crate::server::{SERVER_SUBJECT, named_server, server_address, subject_name};
+use crate::group::{all_groups, base, configured, find_group, is_removal};
+use crate::server::{GROUP_SUBJECT, SERVER_SUBJECT, named_server, server_address, subject_name};
 use crate::{
-    BaseGroup, BaseServer, Code, Details, EffectiveGroup, OverlayServer, Refusal, Rules, ServerEntry,
-    ServerOrder, ServerParams, ServerVerb, SubjectChange, Table, Undoing, UndoneSubject, apply_overlay,
+    BaseGroup, BaseServer, Code, Details, EffectiveGroup, MadeGroup, OverlayServer, Refusal, Rules,
+    ServerEntry, ServerOrder, ServerParams, ServerVerb, SubjectChange, Subjects, Table, apply_overlay,
     overlay_of,
 };
 
@@ -41,7 +43,7 @@ pub(crate) fn set(
 
 impl Draft<'_> {
     fn take(&mut self, order: &ServerOrder) -> Result<(), Refusal> {
-        let group = group(self.rules, &order.group)?;
+        let group = &*group(self.table, self.rules, &[], &order.group)?;
         let overlay = overlay_of(self.table.subjects(), &group.name);
         if order.server.is_empty() && order.verb == ServerVerb::Reset {
             for said in &overlay {
@@ -110,10 +112,23 @@ fn changed(
     Ok(entry)
 }
 
-/// Returns the group of this name.
-fn group<'r>(rules: &'r Rules, name: &str) -> Result<&'r BaseGroup, Refusal> {
-    let found = rules.groups.iter().find(|group| group.name.eq_ignore_ascii_case(name));
-    let found = found.ok_or_else(|| Refusal::unknown_group(rules, name))?;
+/// Returns the group of this name as it is after these changes.
+fn group<'r>(
+    table: &Table,
+    rules: &'r Rules,
+    changes: &[SubjectChange],
+    name: &str,
+) -> Result<Cow<'r, BaseGroup>, Refusal> {
+    let is_own =
+        |change: &&SubjectChange| change.subject == GROUP_SUBJECT && change.name.eq_ignore_ascii_case(name);
+    let found = match changes.iter().find(is_own).filter(|_| configured(rules, name).is_none()) {
+        Some(own) => {
+            let made = own.after.as_deref().map(MadeGroup::parse);
+            made.map(|made| Cow::Owned(base(rules, &own.name, &made)))
+        }
+        None => find_group(rules, table.subjects(), name),
+    };
+    let found = found.ok_or_else(|| Refusal::unknown_group(rules, table.subjects(), name))?;
     if found.name.contains(' ') {
         return Err(bad_order(
             "the name of its group has a blank: such a group is changed in the configuration",
@@ -145,7 +160,7 @@ fn identity(
     }
 }
 
-fn check_params(group: &BaseGroup, server: &str, params: &ServerParams) -> Result<(), Refusal> {
+pub(crate) fn check_params(group: &BaseGroup, server: &str, params: &ServerParams) -> Result<(), Refusal> {
     if params.backup == Some(true) && !group.allows_backup {
         return Err(Refusal::new(
             Code::BadServer,
@@ -164,10 +179,23 @@ fn check_params(group: &BaseGroup, server: &str, params: &ServerParams) -> Resul
 }
 
 /// Checks the groups as they would be after these changes.
-fn check_groups(table: &Table, rules: &Rules, changes: &[SubjectChange], force: bool) -> Result<(), Refusal> {
+pub(crate) fn check_groups(
+    table: &Table,
+    rules: &Rules,
+    changes: &[SubjectChange],
+    force: bool,
+) -> Result<(), Refusal> {
     for name in changed_groups(changes) {
-        let group = group(rules, name)?;
-        let (before, after) = (effective(table, group, &[]), effective(table, group, changes));
+        let of_group = changes.iter().find(|change| change.subject == GROUP_SUBJECT && change.name == name);
+        if of_group.is_some_and(is_removal) && configured(rules, name).is_none() {
+            continue;
+        }
+        let group = &*group(table, rules, changes, name)?;
+        let before = match of_group {
+            Some(new) if new.before.is_none() => EffectiveGroup::default(),
+            _ => effective(table, group, &[]),
+        };
+        let after = effective(table, group, changes);
         let weights = |of: &EffectiveGroup| {
             of.servers.iter().map(|one| u64::from(one.params.weight.unwrap_or(1))).sum::<u64>()
         };
@@ -218,8 +246,9 @@ fn changed_groups(changes: &[SubjectChange]) -> BTreeSet<&str> {
 /// Returns the servers that get requests by these changes and got none before: group and server.
 pub(crate) fn enlisted(table: &Table, rules: &Rules, changes: &[SubjectChange]) -> Vec<(Arc<str>, String)> {
     let mut found = Vec::new();
-    for group in changed_groups(changes).into_iter().filter_map(|name| group(rules, name).ok()) {
-        let (before, after) = (effective(table, group, &[]), effective(table, group, changes));
+    let groups = changed_groups(changes).into_iter();
+    for group in groups.filter_map(|name| group(table, rules, changes, name).ok()) {
+        let (before, after) = (effective(table, &group, &[]), effective(table, &group, changes));
         let served = |name: &str| before.server(name).is_some_and(|one| one.params.is_in_use());
         let serving = after.servers.iter().filter(|one| one.params.is_in_use());
         let new = serving.filter(|one| !served(&one.name));
@@ -228,80 +257,10 @@ pub(crate) fn enlisted(table: &Table, rules: &Rules, changes: &[SubjectChange]) 
     found
 }
 
-/// Returns the changes that take changes of servers back.
-pub(crate) fn undo(
-    table: &Table,
-    rules: &Rules,
-    undoing: &Undoing,
-    force: bool,
-) -> Result<Vec<SubjectChange>, Refusal> {
-    let newer: Vec<String> = undoing
-        .subjects()
-        .iter()
-        .filter_map(|undone| match undone.later {
-            Some(later) => Some(format!("{} (changed by revision {later})", shown(&undone.name))),
-            None => {
-                is_stale(table, undone).then(|| format!("{} (changed in the meantime)", shown(&undone.name)))
-            }
-        })
-        .collect();
-    if let Some(of) = undoing.of()
-        && !newer.is_empty()
-        && !force
-    {
-        return Err(Refusal::new(
-            Code::ChangedSince,
-            format!("revision {of} cannot be undone alone: {}", newer.join(", ")),
-            "undo the newer change first, or repeat the order with force",
-        ));
-    }
-    let changes: Vec<SubjectChange> = undoing
-        .subjects()
-        .iter()
-        .map(|undone| taken_back(table, undone))
-        .filter(|change| change.before != change.after)
-        .collect();
-    check_groups(table, rules, &changes, force)?;
-    Ok(changes)
-}
-
-/// Returns the changes that take a commit back that was not confirmed. What was changed since keeps the later decision.
-pub(crate) fn revert(table: &Table, undoing: &Undoing) -> Vec<SubjectChange> {
-    let change = |undone: &UndoneSubject| {
-        if undone.later.is_none() && !is_stale(table, undone) {
-            return taken_back(table, undone);
-        }
-        let now = current(table, undone);
-        of_server(undone.name.clone(), now.clone(), now, Some(undone.of))
-    };
-    undoing.subjects().iter().map(change).collect()
-}
-
-fn taken_back(table: &Table, undone: &UndoneSubject) -> SubjectChange {
-    SubjectChange {
-        subject: undone.subject.clone(),
-        name: undone.name.clone(),
-        before: current(table, undone),
-        after: undone.restore.clone(),
-        undoes: (undone.later.is_none() && !is_stale(table, undone)).then_some(undone.of),
-    }
-}
-
-fn current(table: &Table, undone: &UndoneSubject) -> Option<String> {
-    table.subjects().get(&undone.subject, &undone.name).map(|value| value.value.clone())
-}
-
-fn is_stale(table: &Table, undone: &UndoneSubject) -> bool {
-    current(table, undone) != undone.seen
-}
-
 impl SubjectChange {
-    /// Returns the change of a server as people read it: `green: 10.0.0.1:80 added, weight=3`.
+    /// Returns the change of a server, or of a group, as people read it: `green: 10.0.0.1:80 added, weight=3`.
     pub fn server_text(&self) -> Option<String> {
-        if self.subject != SERVER_SUBJECT {
-            return None;
-        }
-        let (group, server) = named_server(&self.name)?;
+        let Some((group, server)) = self.named_server() else { return self.group_text() };
         let read = |value: &Option<String>| value.as_deref().map(ServerEntry::parse).unwrap_or_default();
         let (before, after) = (read(&self.before), read(&self.after));
         let with = |word: &str| match after.params.to_string() {
@@ -347,7 +306,7 @@ fn differences(before: &ServerParams, after: &ServerParams) -> String {
     out.join(", ")
 }
 
-fn of_server(
+pub(crate) fn of_server(
     name: String,
     before: Option<String>,
     after: Option<String>,
@@ -357,7 +316,7 @@ fn of_server(
 }
 
 /// Returns a server and its group for people.
-fn shown(name: &str) -> String {
+pub(crate) fn shown(name: &str) -> String {
     match named_server(name) {
         Some((group, server)) => format!("server {server} of group \"{group}\""),
         None => format!("group \"{name}\""),
@@ -366,11 +325,12 @@ fn shown(name: &str) -> String {
 
 impl Refusal {
     /// Refuses a group that is not there.
-    pub fn unknown_group(rules: &Rules, name: &str) -> Refusal {
-        let known: Vec<Arc<str>> = rules.groups.iter().map(|group| Arc::clone(&group.name)).collect();
+    pub fn unknown_group(rules: &Rules, subjects: &Subjects, name: &str) -> Refusal {
+        let groups = all_groups(rules, subjects);
+        let known: Vec<Arc<str>> = groups.iter().map(|group| Arc::clone(&group.name)).collect();
         let remedy = match &known[..] {
-            [] => "write it in the configuration (upstream NAME { … }) and reload".to_owned(),
-            known => format!("the configuration has {}", known.join(", ")),
+            [] => "make it (pointsman group create), or write it in the configuration and reload".to_owned(),
+            known => format!("there are {}; others are made with pointsman group create", known.join(", ")),
         };
         Refusal::new(Code::UnknownGroup, format!("there is no group \"{name}\""), remedy)
             .with(Details::Names(known))
@@ -395,7 +355,7 @@ impl Refusal {
     }
 }
 
-fn bad_address(text: &str, fault: &str) -> Refusal {
+pub(crate) fn bad_address(text: &str, fault: &str) -> Refusal {
     Refusal::new(
         Code::BadServer,
         format!("invalid server {text:?}: {fault}"),
@@ -439,7 +399,7 @@ fn group_emptied(group: &BaseGroup) -> Refusal {
     )
 }
 
-fn bad_order(text: &str) -> Refusal {
+pub(crate) fn bad_order(text: &str) -> Refusal {
     Refusal::new(Code::BadOrder, format!("invalid order: {text}"), "correct the order and repeat it")
 }
 
@@ -464,6 +424,7 @@ mod tests {
             allows_backup: true,
             max_weights: None,
             users: vec!["switch \"live\"".into()],
+            adopts: false,
         };
         let ring = BaseGroup {
             name: "ring".into(),
@@ -471,6 +432,7 @@ mod tests {
             allows_backup: false,
             max_weights: Some(10),
             users: Vec::new(),
+            adopts: false,
         };
         Rules {
             name: "groups".into(),
@@ -480,6 +442,7 @@ mod tests {
             max_keys: 0,
             max_key_len: 0,
             groups: [blue, ring].into(),
+            run_time: Default::default(),
         }
     }
 

@@ -39,6 +39,11 @@ impl SubjectChange {
         ["server", "group"].contains(&&*self.subject)
     }
 
+    /// Returns the group and the server that it is about, if it is one of a server.
+    pub fn named_server(&self) -> Option<(&str, &str)> {
+        if self.subject == "server" { self.name.split_once(' ') } else { None }
+    }
+
     /// Creates a change of the default in force.
     pub(crate) fn of_default(before: &str, after: &str, undoes: Option<u64>) -> SubjectChange {
         SubjectChange {

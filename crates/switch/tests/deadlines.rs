@@ -68,6 +68,7 @@ fn order(store: &mut MemoryStore, action: Action, meta: Meta, now: ClockReading)
         max_keys: 100,
         max_key_len: 64,
         groups: Box::default(),
+        run_time: Default::default(),
     };
     let loaded = store.load()?;
     let order = Order { action, meta: Meta { actor: "anna".to_owned(), ..meta } };

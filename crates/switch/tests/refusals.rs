@@ -5,9 +5,9 @@
 use std::sync::Arc;
 
 use pointsman_switch::{
-    Action, BaseGroup, BaseServer, Code, Details, Expected, Hold, HoldLimits, Key, KeyKind, MemoryStore,
-    Meta, Order, Refusal, Route, Rules, ServerOrder, ServerParams, ServerVerb, Store, StoreFault,
-    StoreFaultKind, Tables, Undoing, plan,
+    Action, BaseGroup, BaseServer, Code, Details, Expected, GroupOrder, GroupUse, GroupVerb, Hold,
+    HoldLimits, Key, KeyKind, MemoryStore, Meta, Order, Refusal, Route, Rules, RunTimeRules, ServerOrder,
+    ServerParams, ServerVerb, Store, StoreFault, StoreFaultKind, Tables, Undoing, plan,
 };
 
 const NOW_MS: u64 = 1_000_000;
@@ -31,8 +31,10 @@ fn rules() -> Rules {
             allows_backup: false,
             max_weights: None,
             users: vec!["switch \"live\"".to_owned()],
+            adopts: false,
         }]
         .into(),
+        run_time: Default::default(),
     }
 }
 
@@ -42,6 +44,11 @@ fn key(text: &str) -> Key {
 
 fn set(keys: &[(&str, &str)]) -> Action {
     Action::Set(keys.iter().map(|(name, route)| (key(name), route.parse().ok())).collect())
+}
+
+fn made(group: &str, like: Option<&str>) -> Action {
+    let verb = GroupVerb::Make { like: like.map(str::to_owned), servers: Vec::new() };
+    Action::Group(GroupOrder { group: group.to_owned(), verb })
 }
 
 fn servers(group: &str, server: &str, verb: ServerVerb) -> Action {
@@ -112,6 +119,19 @@ fn provoke(code: Code) -> Option<Refusal> {
             switch.refused(servers("green", "10.0.0.1:8081", add), plain())
         }
         Code::GroupEmptied => switch.refused(servers("green", "10.0.0.1:8081", ServerVerb::Remove), plain()),
+        Code::BadGroup => switch.refused(made("Green", None), plain()),
+        Code::GroupExists => switch.refused(made("green", None), plain()),
+        Code::GroupInUse => {
+            switch.order(made("red", Some("green")), plain()).unwrap();
+            let by = "key \"shop.example.com\" of switch \"live\"".to_owned();
+            let uses = [GroupUse { group: "red".into(), by }].into();
+            let run_time = RunTimeRules { uses, ..RunTimeRules::default() };
+            let remove = GroupOrder { group: "red".to_owned(), verb: GroupVerb::Remove };
+            let meta = Meta { actor: "anna".to_owned(), ..Meta::default() };
+            let order = Order { action: Action::Group(remove), meta };
+            let loaded = switch.0.load().unwrap();
+            plan(&loaded.table, &Rules { run_time, ..rules() }, &order, &[]).unwrap_err()
+        }
         Code::BadKey => {
             switch.refused(set(&[("a", "green"), ("this-is-far-too.long.example", "green")]), plain())
         }

@@ -35,6 +35,7 @@ impl TestSwitch {
             max_keys: 100,
             max_key_len: 64,
             groups: Box::default(),
+            run_time: Default::default(),
         };
         TestSwitch { store: MemoryStore::new(), rules, now_ms: 0 }
     }

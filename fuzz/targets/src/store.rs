@@ -48,6 +48,7 @@ fn rules() -> Rules {
         max_keys: 1000,
         max_key_len: 255,
         groups: Box::default(),
+        run_time: Default::default(),
     }
 }
 

@@ -167,6 +167,84 @@ fn an_empty_group_is_filled_and_a_killed_worker_comes_back_with_its_servers() {
     assert_eq!(server.ask_pool("/").1, "one");
 }
 
+#[test]
+fn a_made_group_serves_is_found_after_kills_and_goes_when_nothing_leads_there() {
+    let (one, two) = (Origin::start("one"), Origin::start("two"));
+    let beside = "upstream like { keepalive 4; } server { listen unix:{folder}/pool; location / { proxy_pass http://$live; } }";
+    let server = Server::start("targets blue green dynamic;", beside);
+    let group = |words: &[&str]| server.say(&[&["group"], words].concat());
+    let servers = ["--server", &format!("{} weight=3", one.address), "--server", &two.address];
+    let dry = group(&[&["create", "teal", "--like", "like", "-n"], &servers[..]].concat()).done();
+    assert!(dry.contains("groups: would change") && dry.contains("teal: made, like like"), "{dry}");
+    let once = [&["create", "teal", "--like", "like", "--idempotency-key", "k"], &servers[..]].concat();
+    group(&once).done();
+    let again = group(&once).done();
+    assert!(again.contains("already applied"), "{again}");
+    server.say(&["switch", "pool", "teal"]).done();
+    let bodies = || {
+        let mut all: Vec<String> = (0..8).map(|_| server.ask_pool("/").1).collect();
+        all.sort();
+        all
+    };
+    let shares = ["one", "one", "one", "one", "one", "one", "two", "two"];
+    server.until("both serve by their weights", || bodies() == shares);
+    let refused = group(&["remove", "teal"]);
+    assert_eq!(refused.code, 1, "{}", refused.out);
+    assert!(refused.err.contains("key \"pool\" of switch \"live\""), "{}", refused.err);
+    for round in 0..2 {
+        let pid = server.say(&["status", "--json"]).json()["pid"].clone();
+        assert!(Command::new("kill").args(["-KILL", &pid.to_string()]).status().unwrap().success());
+        server.until("another worker", || {
+            let said = server.say(&["status", "--json"]);
+            said.code == 0 && said.json()["pid"] != pid
+        });
+        // The first request finds the group.
+        assert_eq!(server.ask_pool("/").0, "HTTP/1.1 200 OK", "round {round}");
+    }
+    server.say(&["reload"]).done();
+    assert_eq!(server.ask_pool("/").0, "HTTP/1.1 200 OK");
+    server.say(&["server", "teal", "remove", &two.address]).done();
+    server.until("the one that is left serves", || bodies().iter().all(|body| body == "one"));
+    let list = server.say(&["group", "list", "--json"]).json();
+    let groups = list["groups"].as_array().unwrap();
+    let teal = groups.iter().find(|group| group["name"] == "teal").unwrap();
+    assert_eq!(
+        (&teal["source"], &teal["like"], &teal["state"]),
+        (&"order".into(), &"like".into(), &"healthy".into())
+    );
+    assert!(teal["servers"][0]["traffic"]["requests"].as_u64().unwrap() > 0, "{teal}");
+    assert!(teal["made"]["actor"].as_str().is_some_and(|actor| !actor.is_empty()), "{teal}");
+
+    // A file that defines it is refused until it says that it takes it over.
+    let conf = server.path("conf/nginx.conf");
+    let text = std::fs::read_to_string(&conf).unwrap();
+    let with = |block: &str| {
+        std::fs::write(&conf, text.replacen("http {", &format!("http {{ {block}"), 1)).unwrap();
+    };
+    with(&format!("upstream teal {{ server {}; }}", two.address));
+    let refused = server.say(&["reload"]);
+    assert!(refused.code != 0 && refused.err.contains("upstream teal adopt { … }"), "{}", refused.err);
+    let tested = command(server.folder.path(), &["-t"]).output().unwrap();
+    assert!(
+        !tested.status.success() && String::from_utf8_lossy(&tested.stderr).contains("adopt"),
+        "{tested:?}"
+    );
+    with(&format!("upstream teal adopt {{ server {}; }}", two.address));
+    server.say(&["reload"]).done();
+    server
+        .until("both serve", || bodies().contains(&"two".to_owned()) && bodies().contains(&"one".to_owned()));
+    std::fs::write(&conf, &text).unwrap();
+    server.say(&["reload"]).done();
+
+    server.say(&["switch", "pool", "blue"]).done();
+    group(&["remove", "teal"]).done();
+    let undo = server.say(&["undo"]);
+    assert!(undo.code == 1 && undo.err.contains("no target \"teal\""), "{}", undo.err);
+    server.say(&["undo", "--switch", "groups"]).done();
+    server.say(&["undo"]).done();
+    assert_eq!(bodies(), ["one"; 8]);
+}
+
 impl Said {
     /// Fails if the verb neither succeeded nor was refused.
     fn done_or_refused(self) {
@@ -188,7 +266,7 @@ fn the_page_about_servers_says_what_is_printed() {
          server {{ listen unix:{{folder}}/pool; location / {{ proxy_pass http://green_pool; }} }}",
         pairs[0].1, pairs[1].1
     );
-    let server = Server::start("targets blue green;", &beside);
+    let server = Server::start("targets blue green dynamic;", &beside);
     let swap = |text: &str, back: bool| {
         pairs.iter().fold(text.to_owned(), |text, (page, real)| {
             if back { text.replace(real, page) } else { text.replace(page, real) }

@@ -12,6 +12,8 @@ mod context;
 mod diff;
 mod error;
 mod events;
+mod group_view;
+mod groups;
 mod journal;
 mod location;
 mod openapi;

@@ -3,7 +3,7 @@
 //! Owns the list of what is described. Must never describe by hand what a type states.
 
 use super::error::ApiError;
-use super::{diff, events, journal, orders, queries, reload, servers, status, types};
+use super::{diff, events, groups, journal, orders, queries, reload, servers, status, types};
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use utoipa::OpenApi;
@@ -35,8 +35,11 @@ use utoipa::OpenApi;
         orders::confirm,
         orders::put_hold,
         orders::delete_hold,
-        servers::groups,
-        servers::group,
+        groups::groups,
+        groups::group,
+        groups::group_servers,
+        groups::put_group,
+        groups::delete_group,
         servers::server,
         servers::put_server,
         servers::patch_server,
@@ -54,7 +57,7 @@ use utoipa::OpenApi;
     tags(
         (name = "switches", description = "Switches, keys, histories, receipts."),
         (name = "orders", description = "Route keys, undo, confirm, hold."),
-        (name = "groups", description = "The servers of groups, and orders on them."),
+        (name = "groups", description = "Groups and their servers, and orders on them."),
         (name = "events", description = "Events as they happen."),
         (name = "figures", description = "Traffic statistics.")
     )

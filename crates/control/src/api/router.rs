@@ -5,7 +5,7 @@
 
 use super::context::Api;
 use super::error::ApiError;
-use super::{auth, diff, events, journal, openapi, orders, queries, reload, servers, status};
+use super::{auth, diff, events, groups, journal, openapi, orders, queries, reload, servers, status};
 use axum::Router;
 use axum::extract::Request;
 use axum::http::{HeaderValue, header};
@@ -33,8 +33,9 @@ pub(super) fn router(api: Api) -> Router {
         .route("/v1/switches/{name}/receipts", get(queries::named_receipt))
         .route("/v1/switches/{name}/receipts/{revision}", get(queries::receipt))
         .route("/v1/switches/{name}/backup", get(queries::backup))
-        .route("/v1/groups", get(servers::groups))
-        .route("/v1/groups/{name}/servers", get(servers::group).post(servers::post_servers))
+        .route("/v1/groups", get(groups::groups))
+        .route("/v1/groups/{name}", get(groups::group).put(groups::put_group).delete(groups::delete_group))
+        .route("/v1/groups/{name}/servers", get(groups::group_servers).post(servers::post_servers))
         .route("/v1/groups/{name}/servers/{*key}", one_server())
         .route("/v1/check", post(reload::check))
         .route("/v1/journal", get(journal::journal))

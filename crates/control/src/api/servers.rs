@@ -1,49 +1,22 @@
-//! The servers of groups: which there are, and orders on them.
+//! The servers of groups: orders on them.
 //!
-//! Owns the handlers below `/v1/groups`. Histories, receipts, undoing and confirming are those of the switch `groups`. Must
-//! never acknowledge an order before it is durable.
+//! Owns the handlers below `/v1/groups/{name}/servers/`. Histories, receipts, undoing and confirming are those of the switch
+//! `groups`. Must never acknowledge an order before it is durable.
 
 use super::auth::Caller;
 use super::context::{Api, Tagged};
 use super::error::{ApiError, OrderErrors, QueryErrors};
+use super::group_view;
 use super::orders::{long_call, meta};
 use super::request::{Conditions, JsonBody, KeyPath, PathParams, options, span};
 use super::types::{self, ServerSettings, Terms};
-use crate::info::{GroupInfo, GroupsInfo};
 use crate::options::Options;
 use crate::receipt::Receipt;
 use axum::Extension;
 use axum::extract::State;
 use engine::modules::switch::GROUPS_NAME;
-use switch::{
-    Action, EffectiveServer, Order, OverlayServer, Refusal, ServerOrder, ServerParams, ServerSource,
-    ServerVerb,
-};
-
-/// Lists all groups with their servers
-#[utoipa::path(get, path = "/v1/groups", tag = "groups",
-    responses((status = 200, description = "All groups.", body = types::Groups,
-        headers(("etag" = String, description = "The revision of what orders say of servers."))), QueryErrors))]
-pub(super) async fn groups(State(api): State<Api>) -> Result<Tagged<types::Groups>, ApiError> {
-    let found = api.control.groups(None).await?;
-    let groups = found.groups.iter().map(|group| view(&found, group)).collect();
-    Ok(Tagged(found.revision, types::Groups { revision: found.revision, groups }))
-}
-
-/// Shows a group with its servers
-#[utoipa::path(get, path = "/v1/groups/{name}/servers", tag = "groups",
-    params(("name" = String, Path, description = "The group.")),
-    responses((status = 200, description = "The group.", body = types::ServerGroup,
-        headers(("etag" = String, description = "The revision of what orders say of servers."))), QueryErrors))]
-pub(super) async fn group(
-    State(api): State<Api>,
-    PathParams(name): PathParams<String>,
-) -> Result<Tagged<types::ServerGroup>, ApiError> {
-    let found = api.control.groups(Some(name)).await?;
-    let shown = found.groups.first().map(|group| view(&found, group));
-    let shown = shown.ok_or_else(|| ApiError::bad_request("the group is gone", "ask again"))?;
-    Ok(Tagged(found.revision, shown))
-}
+use statistics::Window;
+use switch::{Action, Order, Refusal, ServerOrder, ServerParams, ServerVerb};
 
 /// Shows a server
 #[utoipa::path(get, path = "/v1/groups/{name}/servers/{key}", tag = "groups",
@@ -55,10 +28,9 @@ pub(super) async fn server(
     State(api): State<Api>,
     KeyPath(name, server): KeyPath,
 ) -> Result<Tagged<types::Server>, ApiError> {
-    let found = api.control.groups(Some(name.clone())).await?;
-    let group = found.groups.first();
-    let shown =
-        group.and_then(|group| view(&found, group).servers.into_iter().find(|one| one.server == server));
+    let found = group_view::groups(&api, Some(name.clone()), Window::default()).await?;
+    let group = found.groups.into_iter().next();
+    let shown = group.and_then(|group| group.servers.into_iter().find(|one| one.server == server));
     let shown = shown.ok_or_else(|| Refusal::no_server(&name, &server))?;
     Ok(Tagged(found.revision, shown))
 }
@@ -77,9 +49,7 @@ pub(super) async fn put_server(
     conditions: Conditions,
     JsonBody(order): JsonBody<types::ServerParamsOrder>,
 ) -> Result<Tagged<Receipt>, ApiError> {
-    let verb = ServerVerb::Add(params(&server, order.params.as_ref())?);
-    change(&api, vec![ServerOrder { group, server, verb }], caller, conditions, (&order.terms(), order.gate))
-        .await
+    one_server(&api, (group, server), (caller, conditions), &order, ServerVerb::Add).await
 }
 
 /// Sets parameters of a server
@@ -97,9 +67,7 @@ pub(super) async fn patch_server(
     conditions: Conditions,
     JsonBody(order): JsonBody<types::ServerParamsOrder>,
 ) -> Result<Tagged<Receipt>, ApiError> {
-    let verb = ServerVerb::Set(params(&server, order.params.as_ref())?);
-    change(&api, vec![ServerOrder { group, server, verb }], caller, conditions, (&order.terms(), order.gate))
-        .await
+    one_server(&api, (group, server), (caller, conditions), &order, ServerVerb::Set).await
 }
 
 /// Removes a server from a group
@@ -162,15 +130,38 @@ async fn change(
     conditions: Conditions,
     (terms, gate): (&Terms, bool),
 ) -> Result<Tagged<Receipt>, ApiError> {
+    carry_out(api, Action::Servers(orders), (caller, conditions), (terms, gate)).await
+}
+
+/// Carries out an order on the groups.
+pub(super) async fn carry_out(
+    api: &Api,
+    action: Action,
+    (caller, conditions): (Caller, Conditions),
+    (terms, gate): (&Terms, bool),
+) -> Result<Tagged<Receipt>, ApiError> {
     let options = Options { gate, ..options(terms)? };
     let _long_call = long_call(api, &caller, &options)?;
-    let order = Order { action: Action::Servers(orders), meta: meta(caller, conditions, terms)? };
+    let order = Order { action, meta: meta(caller, conditions, terms)? };
     let receipt = api.control.order(GROUPS_NAME, order, options).await?;
     Ok(Tagged(receipt.revision, receipt))
 }
 
+/// Carries out an order with the parameters of one server.
+async fn one_server(
+    api: &Api,
+    (group, server): (String, String),
+    (caller, conditions): (Caller, Conditions),
+    order: &types::ServerParamsOrder,
+    verb: fn(ServerParams) -> ServerVerb,
+) -> Result<Tagged<Receipt>, ApiError> {
+    let verb = verb(params(&server, order.params.as_ref())?);
+    change(api, vec![ServerOrder { group, server, verb }], caller, conditions, (&order.terms(), order.gate))
+        .await
+}
+
 /// Returns the parameters of an order.
-fn params(server: &str, said: Option<&ServerSettings>) -> Result<ServerParams, Refusal> {
+pub(super) fn params(server: &str, said: Option<&ServerSettings>) -> Result<ServerParams, Refusal> {
     let Some(said) = said else { return Ok(ServerParams::default()) };
     let time = |name, text: &Option<String>| text.as_deref().map(|text| span(name, text)).transpose();
     let params = ServerParams {
@@ -185,69 +176,4 @@ fn params(server: &str, said: Option<&ServerSettings>) -> Result<ServerParams, R
     };
     params.check().map_err(|fault| Refusal::bad_server(server, &fault))?;
     Ok(params)
-}
-
-/// Returns a group for the API.
-fn view(all: &GroupsInfo, group: &GroupInfo) -> types::ServerGroup {
-    let server = |server: &EffectiveServer| {
-        let base = group.base.servers.iter().find(|base| base.name == server.name);
-        let is_at = |label: &str| match base {
-            Some(base) => base.addresses.iter().any(|address| address == label),
-            None => server.name == label,
-        };
-        let of_group = all.peers.iter().filter(|state| state.name.eq_ignore_ascii_case(&group.base.name));
-        let peers: Vec<_> =
-            of_group.flat_map(|state| &state.peers).filter(|peer| is_at(&peer.address)).collect();
-        types::Server {
-            server: server.name.clone(),
-            source: match server.source {
-                ServerSource::File => types::ServerOrigin::File,
-                ServerSource::Order => types::ServerOrigin::Order,
-            },
-            params: settings(&server.params),
-            said: server.revision.map(|revision| {
-                let is_added = server.source == ServerSource::Order;
-                let words = [if is_added { "added" } else { "" }.to_owned(), server.ordered.to_string()];
-                let says = words.join(" ").trim().to_owned();
-                said(all, &server.name, says, revision)
-            }),
-            in_flight: peers.iter().map(|peer| u64::from(peer.connections)).sum(),
-            failed: peers.iter().filter(|peer| peer.failed).count() as u64,
-        }
-    };
-    let overlaid = |one: &OverlayServer| said(all, &one.name, one.entry.to_string(), one.revision);
-    types::ServerGroup {
-        name: group.base.name.to_string(),
-        servers: group.found.servers.iter().map(server).collect(),
-        removed: group.found.removed.iter().map(overlaid).collect(),
-        dormant: group.found.dormant.iter().map(overlaid).collect(),
-        used_by: group.base.users.clone(),
-    }
-}
-
-fn said(all: &GroupsInfo, server: &str, says: String, revision: u64) -> types::SaidOfServer {
-    let info = all.said.get(&revision);
-    types::SaidOfServer {
-        server: server.to_owned(),
-        says,
-        revision,
-        actor: info.map(|info| info.actor.clone()).unwrap_or_default(),
-        reason: info.and_then(|info| info.reason.clone()),
-        time_ms: info.map(|info| info.time_ms).unwrap_or_default(),
-    }
-}
-
-/// Returns parameters as they are written.
-fn settings(params: &ServerParams) -> ServerSettings {
-    let time = |ms: Option<u64>| ms.map(switch::time_text);
-    ServerSettings {
-        weight: params.weight,
-        max_conns: params.max_conns,
-        max_fails: params.max_fails,
-        fail_timeout: time(params.fail_timeout_ms),
-        slow_start: time(params.slow_start_ms),
-        backup: params.backup,
-        drain: params.drain,
-        down: params.down,
-    }
 }

@@ -25,8 +25,8 @@ use statistics::{
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, PoisonError};
 use switch::{Code, Refusal};
-use upstream::PeerSpec;
 use upstream::health::{CheckView, ServerView};
+use upstream::{GroupSets, PeerSpec};
 use utoipa::IntoParams;
 
 /// The number of busiest keys in the status.
@@ -42,7 +42,7 @@ const METHOD: &str = "each figure by itself at 1 %: errors by Fisher's exact tes
 pub(super) struct WindowQuery {
     /// `10s`, `1m`, `5m` or `1h`. Default 1m.
     #[param(pattern = "^(10s|1m|5m|1h)$")]
-    window: Option<String>,
+    pub(super) window: Option<String>,
 }
 
 /// Shows the status
@@ -57,7 +57,7 @@ pub(super) async fn status(
     let snapshot = snapshot(control).await?;
     let switches = control.list().await?;
     let summary = collected(control, move |collector, now_ms| collector.summary(window, now_ms)).await?;
-    let connections = snapshot.connections;
+    let (connections, config, routing) = (snapshot.connections, control.config(), control.routing());
     let used = |key: &&KeySummary| key.window.ended > 0;
     let mut keys: Vec<(&str, &KeySummary)> = summary
         .switches
@@ -85,7 +85,7 @@ pub(super) async fn status(
         certificates: certificates(&snapshot),
         window: window.name().into(),
         span_ms: summary.span_ms,
-        groups: groups(&control.config(), &summary, &snapshot, control.data_plane().prober()),
+        groups: groups((&config, &routing.groups), &summary, &snapshot, control.data_plane().prober()),
         switches: switches.into_iter().map(view::switch).collect(),
         keys: keys.into_iter().map(|(switch, key)| key_traffic(&summary, switch, key)).collect(),
     }))
@@ -198,7 +198,7 @@ async fn snapshot(control: &ControlHandle) -> Result<Snapshot, Refusal> {
 }
 
 /// Reads the collector off the control thread: it may hold much.
-async fn collected<T: Send + 'static>(
+pub(super) async fn collected<T: Send + 'static>(
     control: &ControlHandle,
     read: impl FnOnce(&mut Collector, u64) -> T + Send + 'static,
 ) -> Result<T, ApiError> {
@@ -215,7 +215,7 @@ fn stopping() -> ApiError {
     ApiError(Refusal::new(Code::Stopping, "the statistics could not be read", "retry in a moment"))
 }
 
-fn window(asked: Option<String>) -> Result<Window, ApiError> {
+pub(super) fn window(asked: Option<String>) -> Result<Window, ApiError> {
     let Some(name) = asked else { return Ok(Window::default()) };
     Window::parse(&name).ok_or_else(|| {
         let known: Vec<&str> = Window::ALL.iter().map(|window| window.name()).collect();
@@ -236,15 +236,21 @@ fn group<'a>(summary: &'a Summary, name: &str) -> Result<&'a GroupSummary, ApiEr
 }
 
 /// Returns the servers by group and address.
-fn specs(config: &Config) -> HashMap<(&str, String), &PeerSpec> {
-    let groups = config.groups.iter().map(|entry| &entry.spec);
+fn specs<'a>(config: &'a Config, changed: &'a GroupSets) -> HashMap<(&'a str, String), &'a PeerSpec> {
+    // Those of a later one count.
+    let groups = config.groups.iter().map(|entry| &entry.spec).chain(changed.iter().map(|set| &set.spec));
     groups
         .flat_map(|group| group.peers.iter().map(|peer| ((&*group.name, peer.address.to_string()), peer)))
         .collect()
 }
 
-fn groups(config: &Config, summary: &Summary, snapshot: &Snapshot, prober: &Prober) -> Vec<Group> {
-    let (specs, conditions) = (specs(config), snapshot.conditions());
+fn groups(
+    (config, changed): (&Config, &GroupSets),
+    summary: &Summary,
+    snapshot: &Snapshot,
+    prober: &Prober,
+) -> Vec<Group> {
+    let (specs, conditions) = (specs(config, changed), snapshot.conditions());
     let mut states: HashMap<(&str, &str), PeerState> = HashMap::new();
     for now in &snapshot.peers {
         let state = states.entry((&*now.group, &*now.peer)).or_insert(now.state);
@@ -280,11 +286,11 @@ fn groups(config: &Config, summary: &Summary, snapshot: &Snapshot, prober: &Prob
 }
 
 /// Returns a time of the entries of health checks in milliseconds since 1970; none of the beginning.
-fn at_epoch(ms: u64, prober: &Prober) -> Option<u64> {
+pub(super) fn at_epoch(ms: u64, prober: &Prober) -> Option<u64> {
     (ms > 0).then(|| now_ms().saturating_sub(prober.now_ms().saturating_sub(ms)))
 }
 
-fn checks(view: ServerView, prober: &Prober) -> Vec<types::HealthCheck> {
+pub(super) fn checks(view: ServerView, prober: &Prober) -> Vec<types::HealthCheck> {
     let check = |known: CheckView| types::HealthCheck {
         check: known.check.to_string(),
         state: known.progress.health().name().into(),
@@ -307,7 +313,12 @@ fn key_traffic(summary: &Summary, switch: &str, key: &KeySummary) -> KeyTraffic 
     }
 }
 
-fn traffic(summary: &Summary, totals: &Counters, window: &Counters, in_flight: Option<u64>) -> Traffic {
+pub(super) fn traffic(
+    summary: &Summary,
+    totals: &Counters,
+    window: &Counters,
+    in_flight: Option<u64>,
+) -> Traffic {
     let counted = |names: &mut dyn Iterator<Item = (&str, u64)>| -> BTreeMap<String, u64> {
         names.filter(|(_, count)| *count > 0).map(|(name, count)| (name.to_owned(), count)).collect()
     };

@@ -17,6 +17,7 @@ use crate::event::EventKind;
 use crate::gate;
 use crate::options::Options;
 use crate::receipt::{GateResult, Receipt};
+use engine::Routing;
 use engine::modules::switch::GateSpec;
 use std::borrow::Cow;
 use std::rc::Rc;
@@ -79,7 +80,7 @@ impl ControlState {
     ) -> Result<Vec<GateResult>, Refusal> {
         let place = switch.configured();
         let results = match &place.spec().gate {
-            _ if place.is_groups() => self.probe_servers(&place, plan, options.gate).await,
+            _ if place.is_groups() => self.probe_servers((&place, &switch.table()), plan, options.gate).await,
             Some(spec) if is_gated(switch, plan) => self.probe(&place, spec, &plan.targets, plan).await,
             _ => Vec::new(),
         };
@@ -128,6 +129,7 @@ impl ControlState {
         gate: &[GateResult],
         stands: &dyn Fn() -> Result<(), Refusal>,
     ) -> Result<CommitOutcome, Refusal> {
+        let _order_lock = self.link(switch, order).await?;
         let _reload_lock = self.reload_lock.read().await;
         let _commit_lock = switch.commit_lock.lock().await;
         switch.ensure_configured()?;
@@ -213,7 +215,7 @@ impl ControlState {
     /// Publishes commits of other processes that are not applied yet. An order is planned against what the store holds:
     /// planned against less, it might seem to change nothing when it does.
     pub(super) async fn catch_up(self: &Rc<ControlState>, switch: &Rc<SwitchState>) -> Result<(), Refusal> {
-        if switch.unseen_commits().await?.is_empty() {
+        if self.catch_up_with_groups(switch).await? || switch.unseen_commits().await?.is_empty() {
             return Ok(());
         }
         let _reload_lock = self.reload_lock.read().await;
@@ -233,13 +235,33 @@ impl ControlState {
 
     /// Publishes commits of another process.
     fn take_over(self: &Rc<ControlState>, switch: &Rc<SwitchState>, news: &[Commit]) -> Result<(), Refusal> {
-        let before = switch.apply(news).inspect_err(|fault| self.store_failed(switch, fault))?;
-        self.note_unwatched(switch, before, news);
-        drop(self.publish_table(switch, news, None));
-        for commit in news {
-            self.announce_commit(&switch.name(), commit);
+        self.take_over_all(&[(switch.clone(), news.to_vec())])
+    }
+
+    /// Publishes commits of another process to several switches as one: a key leads to a group from the moment on in which
+    /// that is there.
+    pub(super) fn take_over_all(
+        self: &Rc<ControlState>,
+        news: &[(Rc<SwitchState>, Vec<Commit>)],
+    ) -> Result<(), Refusal> {
+        let (mut routing, mut result) = (Routing::clone(&self.routing()), Ok(()));
+        let mut taken = Vec::with_capacity(news.len());
+        for (switch, commits) in news {
+            match switch.apply(commits).inspect_err(|fault| self.store_failed(switch, fault)) {
+                Ok(before) => {
+                    self.note_unwatched(switch, before, commits);
+                    routing = self.routing_with(routing, switch, commits);
+                    taken.push((switch, commits));
+                }
+                Err(fault) => result = Err(fault.into()),
+            }
         }
-        Ok(())
+        self.know_groups(&routing);
+        drop(self.publish_routing(routing, None));
+        for (switch, commits) in taken {
+            commits.iter().for_each(|commit| self.announce_commit(&switch.name(), commit));
+        }
+        result
     }
 
     /// Publishes a changed default that was stored before a configuration came into force.

@@ -5,6 +5,7 @@
 use super::damage;
 use super::default;
 use super::groups;
+use super::made::Made;
 use super::registry::{self, Record};
 use super::startup;
 use super::state::ControlState;
@@ -207,7 +208,7 @@ pub(super) fn holds_stay(state: &ControlState, kept: impl Fn(usize) -> Option<us
 pub(super) async fn check_reload(state: &Rc<ControlState>, declared: Declarations) -> StoreCheck {
     let open = state.switches.borrow().clone();
     let (_, faults) = check_former(state, &declared).await;
-    let mut check = StoreCheck { faults, ..StoreCheck::default() };
+    let (mut check, made) = (StoreCheck { faults, ..StoreCheck::default() }, state.made());
     let mut kept = Vec::new();
     let mut new = Vec::new();
     for one in &declared.switches {
@@ -216,7 +217,7 @@ pub(super) async fn check_reload(state: &Rc<ControlState>, declared: Declaration
         match number {
             Some(number) => {
                 let known = &open[number];
-                check.faults.extend(still_fits(known, &one.rules).await.err());
+                check.faults.extend(still_fits(known, &made.rules(&one.rules)).await.err());
                 let former = known.rules();
                 check.notes.extend(default::note(&one.rules, &known.table(), Some(&former.default)));
             }
@@ -224,7 +225,7 @@ pub(super) async fn check_reload(state: &Rc<ControlState>, declared: Declaration
         }
     }
     check.faults.extend(holds_stay(state, |number| kept.get(number).copied().flatten()).err());
-    match tokio::task::spawn_blocking(move || check_copies(&new)).await {
+    match tokio::task::spawn_blocking(move || check_copies(&new, &made)).await {
         Ok(more) => {
             check.faults.extend(more.faults);
             check.unchecked.extend(more.unchecked);
@@ -311,14 +312,17 @@ pub struct StoreCheck {
 
 /// Checks declarations against copies of the stores on disk, as a start would.
 pub fn check_stores(declared: &Declarations) -> StoreCheck {
-    let mut check = check_copies(&declared.switches);
+    let groups = declared.folder.join("groups.db");
+    let made =
+        stored_table(&groups).ok().map(|table| table.map_or_else(Made::none, |table| Made::of(&table)));
+    let mut check = check_copies(&declared.switches, &made.unwrap_or_default());
     if let Err(faults) = check_start(declared) {
         check.faults.extend(faults);
     }
     check
 }
 
-fn check_copies(switches: &[Declared]) -> StoreCheck {
+fn check_copies(switches: &[Declared], made: &Made) -> StoreCheck {
     let mut check = StoreCheck::default();
     for one in switches {
         let StatePath::File(path) = &one.state else { continue };
@@ -326,7 +330,8 @@ fn check_copies(switches: &[Declared]) -> StoreCheck {
         let checked = StoreCopy::of(path).and_then(|copy| {
             let Some(copy) = copy else { return Ok(Ok(None)) };
             let mut store = copy.open().map_err(|fault| copy.of_original(fault))?;
-            let checked = startup::check(&mut store, &one.rules).map_err(|fault| copy.of_original(fault))?;
+            let checked = startup::check(&mut store, &made.rules(&one.rules))
+                .map_err(|fault| copy.of_original(fault))?;
             if let Ok(position) = damage::load(&mut store) {
                 check.notes.extend(default::note(&one.rules, &position.table, None));
             }

@@ -147,7 +147,7 @@ fn refused(spec: &SwitchSpec, gate: &[GateResult]) -> String {
 
 /// Commits a default that the configuration has changed while nothing ran. Returns the commit.
 pub(super) fn commit_at_start(
-    place: &ConfiguredSwitch,
+    (place, groups): (&ConfiguredSwitch, &GroupSets),
     store: &StoreThread,
     position: &mut Position,
     policy: FileDefault,
@@ -171,8 +171,8 @@ pub(super) fn commit_at_start(
     if policy == FileDefault::Gated
         && let Some(spec) = &place.spec().gate
     {
-        let gate =
-            asked(&place.config, prober, spec, &plan.targets).map_err(|error| failed(error.to_string()))?;
+        let gate = asked((&place.config, groups), prober, spec, &plan.targets)
+            .map_err(|error| failed(error.to_string()))?;
         if gate.iter().any(|result| !result.passed) {
             return Err(failed(refused(place.spec(), &gate)));
         }
@@ -189,14 +189,13 @@ pub(super) fn commit_at_start(
 
 /// Asks the gate where no runtime is.
 fn asked(
-    config: &Arc<Config>,
+    in_force: (&Arc<Config>, &GroupSets),
     prober: &Prober,
     spec: &engine::modules::switch::GateSpec,
     targets: &[Arc<str>],
 ) -> std::io::Result<Vec<GateResult>> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let groups = GroupSets::default();
-    let asked = gate::ask((config, &groups), prober, spec, targets, None, &[]);
+    let asked = gate::ask(in_force, prober, spec, targets, None, &[]);
     Ok(runtime.block_on(asked))
 }
 

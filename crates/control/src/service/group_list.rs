@@ -5,11 +5,15 @@
 use super::handle::ControlHandle;
 use super::state::ControlState;
 use super::switch_state::SwitchState;
-use crate::info::{GroupInfo, GroupsInfo, SaidInfo};
+use crate::info::{GroupInfo, GroupsInfo, MadeInfo, SaidInfo};
 use crate::store::StoreBackend;
 use engine::modules::switch::GROUPS_NAME;
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
-use switch::{BaseGroup, Refusal, Rules, apply_overlay, commit_at, overlay_of};
+use switch::{
+    BaseGroup, GROUP_SUBJECT, MadeGroup, Refusal, all_groups, apply_overlay, commit_at, find_group,
+    overlay_of,
+};
 
 impl ControlHandle {
     /// Returns the groups of this name, or all, with their servers.
@@ -24,26 +28,31 @@ impl ControlHandle {
 impl ControlState {
     async fn groups_info(&self, switch: &SwitchState, name: Option<String>) -> Result<GroupsInfo, Refusal> {
         let (rules, table) = (switch.rules(), switch.table());
+        let subjects = table.subjects();
         let wanted: Vec<BaseGroup> = match &name {
-            Some(name) => vec![group(&rules, name)?.clone()],
-            None => rules.groups.to_vec(),
+            Some(name) => {
+                let found = find_group(&rules, subjects, name);
+                vec![found.ok_or_else(|| Refusal::unknown_group(&rules, subjects, name))?.into_owned()]
+            }
+            None => all_groups(&rules, subjects).into_iter().map(Cow::into_owned).collect(),
         };
         let groups: Vec<GroupInfo> = wanted
             .into_iter()
             .map(|base| {
-                let found = apply_overlay(&base.servers, &overlay_of(table.subjects(), &base.name));
-                GroupInfo { base, found }
+                let found = apply_overlay(&base.servers, &overlay_of(subjects, &base.name));
+                let made = subjects.get(GROUP_SUBJECT, &base.name.to_ascii_lowercase());
+                let made = made.map(|value| MadeInfo {
+                    like: MadeGroup::parse(&value.value).like,
+                    revision: value.revision,
+                    is_adopted: rules.groups.iter().any(|group| group.name == base.name),
+                });
+                GroupInfo { base, found, made }
             })
             .collect();
         let revisions: BTreeSet<u64> = groups.iter().flat_map(GroupInfo::revisions).collect();
         let said = said_by(switch, revisions).await?;
         Ok(GroupsInfo { revision: table.revision(), groups, said, peers: self.peers().await })
     }
-}
-
-fn group<'r>(rules: &'r Rules, name: &str) -> Result<&'r BaseGroup, Refusal> {
-    let found = rules.groups.iter().find(|group| group.name.eq_ignore_ascii_case(name));
-    found.ok_or_else(|| Refusal::unknown_group(rules, name))
 }
 
 /// Returns who made these commits.

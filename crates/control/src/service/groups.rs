@@ -19,12 +19,13 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use switch::{
-    Action, Code, Commit, Order, OverlayServer, Plan, Refusal, Rules, ServerOrder, ServerParams, ServerVerb,
-    Table, apply_overlay, named_server, overlay_of, server_address,
+    Action, Code, Commit, GROUP_SUBJECT, MadeGroup, Order, OverlayServer, Plan, Refusal, Rules, ServerOrder,
+    ServerParams, ServerVerb, Table, apply_overlay, find_group, made_groups, named_server, overlay_of,
+    server_address,
 };
 use tokio::sync::mpsc;
 use tracing::Instrument;
-use upstream::{Address, GroupSet, GroupSets, PeerSpec};
+use upstream::{Address, BalancerSpec, GroupSet, GroupSets, GroupSpec, KeepaliveSpec, PeerSpec, Ring};
 
 /// The first and the longest pause between two looks at a server that is drained.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(5), Duration::from_millis(250));
@@ -33,18 +34,49 @@ const PAUSES: (Duration, Duration) = (Duration::from_millis(5), Duration::from_m
 /// value.
 pub(super) fn merged(config: &Config, table: &Table, former: &GroupSets) -> GroupSets {
     let blocks = config.groups.iter().filter(|entry| entry.origin == Origin::Block);
-    blocks.filter_map(|entry| set_of(entry, table, former)).collect()
+    let made =
+        made_groups(table.subjects()).filter_map(|(name, made)| made_set(config, table, name, &made, former));
+    blocks.filter_map(|entry| set_of(entry, table, former)).chain(made).collect()
 }
 
 /// Returns `former` with these groups as they are in a table.
 fn with_groups(config: &Config, table: &Table, former: &GroupSets, names: &[&str]) -> GroupSets {
     names.iter().fold(former.clone(), |sets, name| {
         let entry = config.group(name.as_bytes()).and_then(|number| config.groups.get(number));
-        match entry.and_then(|entry| set_of(entry, table, former)) {
+        let set = match (entry, MadeGroup::find(table.subjects(), name)) {
+            (Some(entry), _) => set_of(entry, table, former),
+            (None, made) => made.and_then(|made| made_set(config, table, name, &made, former)),
+        };
+        match set {
             Some(set) => sets.with(set),
             None => sets.without(name.as_bytes()),
         }
     })
+}
+
+/// Returns a group that was made at run time, unless the configuration has taken it over.
+fn made_set(
+    config: &Config,
+    table: &Table,
+    name: &str,
+    made: &MadeGroup,
+    former: &GroupSets,
+) -> Option<GroupSet> {
+    if config.group(name.as_bytes()).is_some() {
+        return None;
+    }
+    let like = made.like.as_deref().and_then(|like| config.group(like.as_bytes()));
+    let like = like.and_then(|number| config.groups.get(number));
+    let settings = GroupSpec {
+        name: name.to_owned(),
+        peers: Vec::new(),
+        balancer: like.map_or_else(BalancerSpec::default, |like| like.spec.balancer),
+        keepalive: like.map_or_else(KeepaliveSpec::default, |like| like.spec.keepalive),
+        ring: Ring::default(),
+    };
+    let like = like.map(|like| like.spec.name.as_str().into());
+    let peers = peers(&[], &overlay_of(table.subjects(), name));
+    Some(set(&settings, peers, like, former))
 }
 
 /// Returns a group, if orders give it other servers than the configuration.
@@ -55,14 +87,20 @@ fn set_of(entry: &GroupEntry, table: &Table, former: &GroupSets) -> Option<Group
     if peers == base.peers {
         return None;
     }
+    Some(set(base, peers, None, former))
+}
+
+/// Returns a group with these servers: the former value if nothing is new in it.
+fn set(base: &GroupSpec, peers: Vec<PeerSpec>, like: Option<Arc<str>>, former: &GroupSets) -> GroupSet {
     let is_same = |known: &&GroupSet| {
-        let known = &known.spec;
-        (&known.name, known.balancer, known.keepalive) == (&base.name, base.balancer, base.keepalive)
-            && known.peers == peers
+        let spec = &known.spec;
+        (&spec.name, spec.balancer, spec.keepalive) == (&base.name, base.balancer, base.keepalive)
+            && spec.peers == peers
+            && known.like == like
     };
     match former.get(base.name.as_bytes()).filter(is_same) {
-        Some(known) => Some(known.clone()),
-        None => Some(GroupSet { spec: Arc::new(base.with_peers(peers)), like: None }),
+        Some(known) => known.clone(),
+        None => GroupSet { spec: Arc::new(base.with_peers(peers)), like },
     }
 }
 
@@ -131,7 +169,7 @@ pub(super) fn notes(
     names.dedup();
     for name in names {
         let overlay = overlay_of(table.subjects(), name);
-        let Some(group) = rules.groups.iter().find(|group| group.name.eq_ignore_ascii_case(name)) else {
+        let Some(group) = find_group(rules, table.subjects(), name) else {
             notes.push(format!(
                 "groups: the configuration has no group \"{name}\" any more: what orders say of {} is without effect; \
                  pointsman server {name} reset forgets it once the group is there again",
@@ -158,6 +196,16 @@ pub(super) fn notes(
             ));
         }
     }
+    for (name, value) in table.subjects().of(switch::GROUP_SUBJECT) {
+        if let Some(block) = rules.groups.iter().find(|group| group.name.eq_ignore_ascii_case(name)) {
+            notes.push(format!(
+                "groups: group \"{}\", made at run time by {}, is the configuration's now; pointsman group remove {name} \
+                 forgets that it was made",
+                block.name,
+                by(value.revision)
+            ));
+        }
+    }
     notes
 }
 
@@ -170,9 +218,19 @@ impl ConfiguredSwitch {
     pub(super) fn takes(&self, order: &Order) -> Result<(), Refusal> {
         match order.action {
             Action::Set(_) | Action::Default { .. } if self.is_groups() => Err(no_keys()),
+            Action::Group(_) if !self.is_groups() => Err(no_servers(&self.spec().rules.name)),
             _ => Ok(()),
         }
     }
+}
+
+/// Refuses servers of a switch.
+fn no_servers(switch: &str) -> Refusal {
+    Refusal::new(
+        Code::BadOrder,
+        format!("invalid order: switch \"{switch}\" has keys, and no servers"),
+        "change servers and groups: pointsman server, pointsman group",
+    )
 }
 
 /// Refuses keys of the groups.
@@ -197,13 +255,24 @@ impl ControlState {
     /// their group; `anyway` asks without one too.
     pub(super) async fn probe_servers(
         &self,
-        place: &ConfiguredSwitch,
+        (place, table): (&ConfiguredSwitch, &Table),
         plan: &Plan,
         anyway: bool,
     ) -> Vec<GateResult> {
         let mut results: Vec<GateResult> = Vec::new();
         for (group, server) in &plan.enlisted {
-            let leading = |spec: &&SwitchSpec| spec.gate.is_some() && spec.rules.target(group).is_some();
+            let subjects = &plan.subjects;
+            let own = subjects.iter().find(|one| one.subject == GROUP_SUBJECT && *one.name == **group);
+            let made = match own {
+                Some(own) => own.after.as_deref().map(MadeGroup::parse),
+                None => MadeGroup::find(table.subjects(), group),
+            };
+            let entry =
+                gate::entry(&place.config, group, made.as_ref().and_then(|made| made.like.as_deref()));
+            let leading = |spec: &&SwitchSpec| {
+                let admits = made.is_some() && spec.rules.run_time.is_admitted;
+                spec.gate.is_some() && (admits || spec.rules.target(group).is_some())
+            };
             let gate = place.config.switches.iter().find(leading).and_then(|spec| spec.gate.as_ref());
             let Some(spec) = gate.or(anyway.then_some(&GateSpec::CONNECT)) else { continue };
             let base = place.spec().rules.groups.iter().find(|one| one.name == *group);
@@ -211,7 +280,7 @@ impl ControlState {
             let texts = known.map_or_else(|| vec![server.clone()], |known| known.addresses.clone());
             let addresses = texts.iter().filter_map(|text| address(text)).collect();
             let prober = self.data_plane().prober();
-            let asked = gate::ask_servers(&place.config, prober, spec, group, addresses);
+            let asked = gate::ask_servers((&place.config, entry), prober, spec, group, addresses);
             let servers = asked.instrument(trace::gate(plan)).await;
             let at = results.iter().position(|result| *result.target == **group).unwrap_or_else(|| {
                 results.push(GateResult { target: group.to_string(), ..GateResult::default() });
@@ -233,11 +302,21 @@ impl ControlState {
         news: &[Commit],
         watch: Option<Arc<Watch>>,
     ) -> mpsc::UnboundedReceiver<Acknowledgement> {
-        let (routing, place) = (self.routing(), switch.configured());
-        let table = switch.table();
+        let routing = self.routing_with(Routing::clone(&self.routing()), switch, news);
+        self.know_groups(&routing);
+        self.publish_routing(routing, watch)
+    }
+
+    /// Returns a publication with the table of a switch, which these commits have changed.
+    pub(super) fn routing_with(&self, routing: Routing, switch: &SwitchState, news: &[Commit]) -> Routing {
+        let (place, table) = (switch.configured(), switch.table());
         if !place.is_groups() {
-            return self.publish(routing.tables.with_table(place.number, table), watch);
+            return Routing {
+                tables: routing.tables.with_table(place.number, table),
+                groups: routing.groups,
+            };
         }
+        self.admit_made();
         let changes = news.iter().flat_map(|commit| &commit.subjects);
         let mut names: Vec<&str> = changes
             .map(|change| named_server(&change.name).map_or(&*change.name, |(group, _)| group))
@@ -248,7 +327,19 @@ impl ControlState {
             [] => merged(&place.config, &table, &routing.groups),
             names => with_groups(&place.config, &table, &routing.groups, names),
         };
-        self.publish_routing(Routing { tables: routing.tables.again(), groups }, watch)
+        Routing { tables: routing.tables.again(), groups }
+    }
+
+    /// Has groups made at run time checked as those that they are like, before they are published.
+    pub(super) fn know_groups(&self, routing: &Routing) {
+        let config = self.shared.config();
+        let checks = |groups: &GroupSets| -> Vec<(String, Option<Arc<str>>)> {
+            let made = groups.iter().filter(|set| config.group(set.spec.name.as_bytes()).is_none());
+            made.map(|set| (set.spec.name.clone(), set.like.clone())).collect()
+        };
+        if checks(&routing.groups) != checks(&self.routing().groups) {
+            self.data_plane().prober().configure(&config, &routing.groups);
+        }
     }
 
     /// Waits until no request is at the servers that a commit of the groups has drained, if that is wanted.
@@ -323,10 +414,14 @@ pub(super) fn check(switch: &SwitchState, order: &Order, options: &Options) -> R
     if options.hold.is_some() {
         return bad("requests are held by keys, not by servers", "leave the hold out");
     }
-    let Action::Servers(orders) = &order.action else { return Ok(()) };
+    let orders = match &order.action {
+        Action::Servers(orders) => &orders[..],
+        Action::Group(_) => &[],
+        _ => return Ok(()),
+    };
     let drains =
         |one: &ServerOrder| matches!(one.verb, ServerVerb::Drain | ServerVerb::Down | ServerVerb::Remove);
-    if options.wait == Wait::Drained && !orders.iter().all(drains) {
+    if options.wait == Wait::Drained && (orders.is_empty() || !orders.iter().all(drains)) {
         let text = "only drain, down and remove can wait until a server is drained";
         return bad(text, "leave the wait out, or give those orders alone");
     }

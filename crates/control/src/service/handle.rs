@@ -278,6 +278,11 @@ impl ControlHandle {
         self.shared.config()
     }
 
+    /// Returns what is published: the tables, and the groups whose servers are others than the configuration's.
+    pub fn routing(&self) -> Arc<Routing> {
+        self.shared.routing()
+    }
+
     /// Returns the data plane.
     pub fn data_plane(&self) -> &Arc<dyn DataPlane> {
         &self.shared.data_plane

@@ -6,20 +6,24 @@ use super::ControlHandle;
 use crate::event::EventKind;
 use engine::Config;
 use engine::host::Level;
+use engine::modules::switch::SwitchSpec;
 use prober::HealthReport;
 use statistics::{GroupCondition, PeerState};
 use std::sync::Arc;
-use upstream::PeerSpec;
 use upstream::health::{Health, HealthTable};
+use upstream::{GroupSets, PeerSpec};
 
 /// Returns the condition of a group as its checks have it.
-fn condition(config: &Config, health: &HealthTable, group: &str) -> GroupCondition {
+fn condition(config: &Config, groups: &GroupSets, health: &HealthTable, group: &str) -> GroupCondition {
     let entry = config.groups.iter().find(|entry| *entry.spec.name == *group);
-    let (peers, entries) = (entry.map_or(&[][..], |entry| &entry.spec.peers), health.find(group));
+    let published = groups.get(group.as_bytes()).map(|set| &set.spec);
+    let spec = published.or_else(|| entry.map(|entry| &entry.spec));
+    let (peers, entries) = (spec.map_or(&[][..], |spec| &spec.peers), health.find(group));
     let state = |peer: &PeerSpec| {
         let known = entries.as_ref().and_then(|entries| entries.known(peer));
         match known.map_or(Health::Healthy, |server| server.health()) {
             _ if peer.down => PeerState::Down,
+            _ if peer.drain => PeerState::Draining,
             Health::Healthy => PeerState::Up,
             Health::Checking => PeerState::Checking,
             Health::Unhealthy => PeerState::Unhealthy,
@@ -33,15 +37,20 @@ impl ControlHandle {
     pub fn note_health(&self, report: &HealthReport) {
         let HealthReport { group, address, check, from, to, reason } = report;
         let config = self.shared.config();
-        let group_state = condition(&config, self.shared.data_plane.prober().health(), group);
+        let groups = &self.shared.routing().groups;
+        let group_state = condition(&config, groups, self.shared.data_plane.prober().health(), group);
+        let is_made = config.group(group.as_bytes()).is_none();
         let level = if *to == Health::Healthy { Level::Notice } else { Level::Warn };
         let (name, state) = (to.name(), group_state.name());
         let text = format!(
             "upstream \"{group}\": server {address} is {name} after health check {check}: {reason}; the group is {state}"
         );
         self.shared.log(level, &text);
-        let is_concerned = |targets: &[Arc<str>]| targets.iter().any(|target| **target == **group);
-        for switch in config.switches.iter().filter(|switch| is_concerned(&switch.rules.targets)) {
+        let is_concerned = |switch: &&SwitchSpec| {
+            let admits = is_made && switch.rules.run_time.is_admitted;
+            admits || switch.rules.targets.iter().any(|target| **target == **group)
+        };
+        for switch in config.switches.iter().filter(is_concerned) {
             let kind = EventKind::Health {
                 group: group.to_string(),
                 group_state,

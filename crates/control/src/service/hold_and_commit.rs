@@ -57,6 +57,12 @@ impl ControlState {
                 owner: owner::own(),
                 idempotency: order.meta.idempotency.clone(),
                 revision: switch.table().revision(),
+                targets: change
+                    .after
+                    .iter()
+                    .flat_map(|route| route.targets())
+                    .map(ToString::to_string)
+                    .collect(),
             };
             match self.hold_for(switch, hold, Some(of)).await {
                 Ok((_, hold)) => own.holds.push(hold),

@@ -56,6 +56,7 @@ impl ControlState {
             return self.earlier_receipt(switch, &order, earlier, &options).await;
         }
         self.catch_up(switch).await?;
+        self.look_at_uses(switch, &order).await?;
         let planned = trace::plan().in_scope(|| switch.plan(&order));
         // The same order may have been committed since the first lookup: it is answered as a repetition, not as one that
         // changes nothing or conflicts.

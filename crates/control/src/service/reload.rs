@@ -8,7 +8,7 @@ use super::default::{self, DefaultCommit, FileDefault};
 use super::groups;
 use super::hold_take_up::{TakenUp, with_holds};
 use super::shared::stopping;
-use super::startup::{self, OpenedSwitch};
+use super::startup::{self, InForce, OpenedSwitch};
 use super::state::ControlState;
 use super::switch_state::{ConfiguredSwitch, Position, SwitchState};
 use crate::store::StoreThread;
@@ -51,7 +51,7 @@ pub(super) async fn prepare(state: &Rc<ControlState>, config: Arc<Config>) -> Re
     if !faults.is_empty() && !state.shared.reload_is_forced() {
         return Err(faults.join("; "));
     }
-    let open_groups = state.groups.borrow().clone();
+    let (open_groups, made) = (state.groups.borrow().clone(), state.made());
     if let Some(open) = &open_groups {
         config_check::still_fits(open, &ConfiguredSwitch::of_groups(config.clone()).spec().rules).await?;
     }
@@ -63,7 +63,7 @@ pub(super) async fn prepare(state: &Rc<ControlState>, config: Arc<Config>) -> Re
             Some((kept, _)) => {
                 let switch = state.switches.borrow()[*kept].clone();
                 adopt_kind(&switch, &place.spec().rules).await?;
-                config_check::still_fits(&switch, &place.spec().rules).await?;
+                config_check::still_fits(&switch, &made.rules(&place.spec().rules)).await?;
                 sources.push(Some(Source::Kept(*kept)));
             }
             None => {
@@ -78,9 +78,9 @@ pub(super) async fn prepare(state: &Rc<ControlState>, config: Arc<Config>) -> Re
     };
     config_check::holds_stay(state, kept)?;
     let prober = state.data_plane().prober().clone();
-    let opened = tokio::task::spawn_blocking(move || startup::open_all(new, FileDefault::Ignored, &prober))
-        .await
-        .map_err(|_| stopping().text)??;
+    let in_force = InForce { made, groups: state.routing().groups.clone() };
+    let open = move || startup::open_all(new, FileDefault::Ignored, &prober, &in_force);
+    let opened = tokio::task::spawn_blocking(open).await.map_err(|_| stopping().text)??;
     // The configuration in force does without it; a start would serve what can be trusted.
     if let Some((name, fault)) = opened.iter().find_map(|one| one.damaged()) {
         return Err(format!("switch \"{name}\": {fault}"));
@@ -208,6 +208,7 @@ pub(super) fn apply(state: &Rc<ControlState>, prepared: Prepared) {
     if let Some(open) = &*state.groups.borrow() {
         open.reconfigure(ConfiguredSwitch::of_groups(config.clone()));
     }
+    state.admit_made();
     state.set_routing(routing);
     taken.into_iter().for_each(|taken| state.add_taken_up(taken));
     state.shared.journal.move_to(crate::journal::path(&config));

@@ -131,6 +131,7 @@ impl ControlState {
     ) -> Result<Ended, Refusal> {
         let undoing = switch.store.with(move |store| Undoing::of_commit(store, revision)).await?;
         let order = revert_order(undoing.ok_or_else(|| Refusal::unknown_revision(revision))?);
+        self.look_at_uses(switch, &order).await?;
         let plan = switch.plan(&order)?;
         let place = switch.configured();
         let mut targets = plan.present_targets();

@@ -9,8 +9,8 @@ use crate::data_plane::DataPlane;
 use crate::event::{EventKind, Events};
 use crate::journal::{self, Journal};
 use crate::setup::Log;
-use engine::Config;
 use engine::host::Level;
+use engine::{Config, Routing};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use switch::{Code, Refusal};
@@ -18,6 +18,8 @@ use switch::{Code, Refusal};
 /// Shared between every [`ControlHandle`](super::ControlHandle) and the control thread.
 pub(super) struct Shared {
     pub(super) config: Mutex<Arc<Config>>,
+    /// What is published.
+    routing: Mutex<Arc<Routing>>,
     pub(super) data_plane: Arc<dyn DataPlane>,
     pub(super) clock_ms: Arc<dyn Fn() -> u64 + Send + Sync>,
     pub(super) log: Log,
@@ -42,6 +44,7 @@ impl Shared {
     ) -> Shared {
         Shared {
             config: Mutex::new(config),
+            routing: Mutex::default(),
             data_plane,
             clock_ms,
             log,
@@ -57,6 +60,16 @@ impl Shared {
     /// Returns the active configuration.
     pub(super) fn config(&self) -> Arc<Config> {
         self.config.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Returns what is published.
+    pub(super) fn routing(&self) -> Arc<Routing> {
+        self.routing.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Notes what is published.
+    pub(super) fn set_routing(&self, routing: Arc<Routing>) {
+        *self.routing.lock().unwrap_or_else(PoisonError::into_inner) = routing;
     }
 
     /// Lets reloads leave entries behind, or not.

@@ -10,18 +10,21 @@ use super::follow_store;
 use super::groups;
 use super::hold_take_up::{TakenUp, take_up, with_holds};
 use super::hold_watch;
+use super::made::Made;
 use super::revert;
 use super::shared::Shared;
 use super::state::ControlState;
 use super::switch_state::{ConfiguredSwitch, Position, SwitchState};
-use crate::store::{FileStore, LazyStore, MemoryBackend, StoreBackend, StoreThread};
+use crate::store::{FileStore, LazyStore, MemoryBackend, OrderLock, StoreBackend, StoreThread};
 use engine::host::Level;
 use engine::modules::switch::StatePath;
 use engine::{Config, Routing};
 use prober::Prober;
 use std::rc::Rc;
 use std::sync::Arc;
-use switch::{Commit, KeyKind, Refusal, Rules, StoreFault, StoreFaultKind, Table, Tables, Undoing};
+use switch::{
+    Commit, KeyKind, Refusal, Rules, StoreFault, StoreFaultKind, Table, Tables, Undoing, check_made,
+};
 use upstream::GroupSets;
 
 /// The number of stores opened in parallel.
@@ -30,6 +33,10 @@ const AT_ONCE: usize = 8;
 const NAMED: usize = 10;
 /// The number of attempts to commit where another process commits at the same time.
 const TRIES: u32 = 5;
+/// How often, and in what distance, a start tries to get the lock of orders.
+const LOCK_TRIES: u32 = 1000;
+const LOCK_PAUSE: std::time::Duration = std::time::Duration::from_millis(2);
+
 /// The initial state of the control thread.
 pub(super) struct Opened {
     pub(super) routing: Arc<Routing>,
@@ -84,6 +91,7 @@ pub(super) fn control_state(opened: Opened, shared: Arc<Shared>) -> Rc<ControlSt
         *state.groups.borrow_mut() = Some(switch.clone());
         watch_switch(&state, &switch);
         state.report(&switch, one.condition);
+        state.admit_made();
         state.note_groups();
     }
     opened.holds.into_iter().for_each(|taken| state.add_taken_up(taken));
@@ -107,23 +115,24 @@ fn watch_switch(state: &Rc<ControlState>, switch: &Rc<SwitchState>) {
 
 /// Opens all switches of a configuration.
 pub(super) fn open(config: &Arc<Config>, file: FileDefault, prober: &Prober) -> Result<Opened, String> {
-    let places = (0..config.switches.len())
-        .map(|number| ConfiguredSwitch::new(config.clone(), number))
-        .chain([ConfiguredSwitch::of_groups(config.clone())])
-        .collect();
+    let places = (0..config.switches.len()).map(|number| ConfiguredSwitch::new(config.clone(), number));
+    let _order_lock = order_lock(config);
+    let of_groups = vec![ConfiguredSwitch::of_groups(config.clone())];
+    let groups = open_all(of_groups, file, prober, &InForce::default())?.pop();
+    let in_force = groups.as_ref().map(|one| InForce {
+        made: Made::of(&one.position.table),
+        groups: groups::merged(config, &one.position.table, &GroupSets::default()),
+    });
+    let in_force = in_force.unwrap_or_default();
     let mut opened = Opened {
         routing: Arc::default(),
         switches: Vec::new(),
-        groups: None,
+        groups,
         conditions: Vec::new(),
         holds: Vec::new(),
         defaults: Vec::new(),
     };
-    for one in open_all(places, file, prober)? {
-        if one.place.is_groups() {
-            opened.groups = Some(one);
-            continue;
-        }
+    for one in open_all(places.collect(), file, prober, &in_force)? {
         opened.defaults.extend(one.default.map(|commit| (one.place.spec().rules.name.clone(), commit)));
         opened.switches.push((one.place, one.store, one.position));
         opened.conditions.push(one.condition);
@@ -132,10 +141,34 @@ pub(super) fn open(config: &Arc<Config>, file: FileDefault, prober: &Prober) -> 
     let tables = opened.switches.iter().map(|(_, _, position)| position.table.clone()).collect();
     let tables = Tables { tables, number: 1, ..Tables::default() };
     let tables = with_holds(tables, opened.holds.iter());
-    let groups = opened.groups.as_ref().map(|one| &one.position.table);
-    let groups = groups.map(|table| groups::merged(config, table, &GroupSets::default()));
-    opened.routing = Arc::new(Routing { tables, groups: groups.unwrap_or_default() });
+    opened.routing = Arc::new(Routing { tables, groups: in_force.groups });
     Ok(opened)
+}
+
+/// The groups as they are when a switch is opened.
+#[derive(Clone, Default)]
+pub(super) struct InForce {
+    /// Those made at run time.
+    pub(super) made: Made,
+    /// Those whose servers are others than the configuration's.
+    pub(super) groups: GroupSets,
+}
+
+/// Takes the lock of orders that touch groups and switches, so that a table that is read after the groups leads to none that
+/// was made since. Without it a start goes on: what other processes commit is followed.
+fn order_lock(config: &Config) -> Option<OrderLock> {
+    let admits = config.switches.iter().any(|spec| spec.rules.run_time.is_admitted);
+    let folder = config.prefix.join("state");
+    if !admits || !folder.is_dir() {
+        return None;
+    }
+    for _ in 0..LOCK_TRIES {
+        match OrderLock::try_take(&folder, true) {
+            Ok(None) => std::thread::sleep(LOCK_PAUSE),
+            taken => return taken.ok().flatten(),
+        }
+    }
+    None
 }
 
 /// Opens switches in parallel: each may have a million keys.
@@ -143,12 +176,16 @@ pub(super) fn open_all(
     places: Vec<ConfiguredSwitch>,
     file: FileDefault,
     prober: &Prober,
+    in_force: &InForce,
 ) -> Result<Vec<OpenedSwitch>, String> {
     let mut opened = Vec::with_capacity(places.len());
     for some in places.chunks(AT_ONCE) {
         let results: Vec<Result<OpenedSwitch, String>> = std::thread::scope(|scope| {
-            let threads: Vec<_> =
-                some.iter().map(|place| scope.spawn(move || open_one(place.clone(), file, prober))).collect();
+            let open = |place: &ConfiguredSwitch| {
+                let place = place.clone();
+                scope.spawn(move || open_one(place, file, prober, in_force))
+            };
+            let threads: Vec<_> = some.iter().map(open).collect();
             let ended = || Err("a switch could not be opened: its thread panicked".to_owned());
             threads.into_iter().map(|thread| thread.join().unwrap_or_else(|_| ended())).collect()
         });
@@ -159,8 +196,13 @@ pub(super) fn open_all(
     Ok(opened)
 }
 
-fn open_one(place: ConfiguredSwitch, file: FileDefault, prober: &Prober) -> Result<OpenedSwitch, String> {
-    let rules = place.spec().rules.clone();
+fn open_one(
+    place: ConfiguredSwitch,
+    file: FileDefault,
+    prober: &Prober,
+    in_force: &InForce,
+) -> Result<OpenedSwitch, String> {
+    let rules = in_force.made.rules(&place.spec().rules);
     let wrong = |fault: StoreFault| format!("switch \"{}\": {fault}", rules.name);
     let (state, kind, is_groups) = (place.spec().state.clone(), rules.kind, place.is_groups());
     let store = StoreThread::start(&rules.name, move || -> Result<Box<dyn StoreBackend>, StoreFault> {
@@ -179,7 +221,7 @@ fn open_one(place: ConfiguredSwitch, file: FileDefault, prober: &Prober) -> Resu
     let mut position = store.with_blocking(damage::load).map_err(wrong)?;
     fits(&rules, &position.table)?;
     let mut default = None;
-    if is_sound {
+    if is_sound && !rules.run_time.are_unknown {
         default::fits(&rules, &position.table, None)?;
         let (asked, known) = (rules.clone(), position.clone());
         let could = store.with_blocking(move |store| could_revert(store, &asked, &known)).map_err(wrong)?;
@@ -188,7 +230,7 @@ fn open_one(place: ConfiguredSwitch, file: FileDefault, prober: &Prober) -> Resu
     let mut tries = TRIES;
     while is_sound && !is_groups && default.is_none() {
         tries -= 1;
-        match default::commit_at_start(&place, &store, &mut position, file, prober) {
+        match default::commit_at_start((&place, &in_force.groups), &store, &mut position, file, prober) {
             // Another process was faster.
             Err(fault) if fault.kind == StoreFaultKind::Conflict && tries > 0 => {
                 position = store.with_blocking(damage::load).map_err(wrong)?;
@@ -222,8 +264,12 @@ pub(super) fn other_kind(rules: &Rules) -> String {
     )
 }
 
-/// Fails unless the configuration has every target of a table.
+/// Fails unless the configuration has every target of a table, and goes with the groups made at run time.
 pub(super) fn fits(rules: &Rules, table: &Table) -> Result<(), String> {
+    let faults = check_made(rules, table.subjects());
+    if !faults.is_empty() {
+        return Err(faults.join("; "));
+    }
     let Err(orphans) = rules.admits(table) else { return Ok(()) };
     let shown = named(orphans.iter().map(|orphan| format!("{} ({})", orphan.key, orphan.target)));
     Err(format!(

@@ -46,6 +46,7 @@ pub(super) struct ControlState {
 impl ControlState {
     /// Returns a state with this publication and no switches.
     pub(super) fn new(routing: Arc<Routing>, shared: Arc<Shared>) -> Rc<ControlState> {
+        shared.set_routing(Arc::clone(&routing));
         Rc::new(ControlState {
             shared,
             switches: RefCell::default(),
@@ -89,6 +90,7 @@ impl ControlState {
 
     /// Sets what is published without informing the workers: they get it with their new configuration.
     pub(super) fn set_routing(&self, routing: Arc<Routing>) {
+        self.shared.set_routing(Arc::clone(&routing));
         *self.routing.borrow_mut() = routing;
     }
 
@@ -165,7 +167,7 @@ impl ControlState {
         SwitchInfo {
             name: spec.rules.name.to_string(),
             number: place.number,
-            rules: spec.rules.clone(),
+            rules: switch.rules(),
             file: match &spec.state {
                 StatePath::File(path) => Some(path.clone()),
                 StatePath::Memory => None,

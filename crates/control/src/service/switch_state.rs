@@ -4,6 +4,7 @@
 //! made. Must never: publish.
 
 use super::holds::OwnHolds;
+use super::made::Made;
 use super::registry::{self, Record};
 use super::shared::stopping;
 use super::unchanged::Unchanged;
@@ -15,7 +16,9 @@ use engine::modules::switch::{StatePath, SwitchSpec};
 use std::cell::{Cell, RefCell};
 use std::path::PathBuf;
 use std::sync::Arc;
-use switch::{Chain, Code, Commit, Filter, Hash, Order, Pending, Plan, Refusal, Rules, StoreFault, Table};
+use switch::{
+    Chain, Code, Commit, Filter, GroupUse, Hash, Order, Pending, Plan, Refusal, Rules, StoreFault, Table,
+};
 use tokio::sync::{Mutex, Notify};
 
 /// The maximum number of orders that wait for one switch.
@@ -45,6 +48,8 @@ pub(super) struct ConfiguredSwitch {
 pub(super) struct SwitchState {
     name: RefCell<Arc<str>>,
     place: RefCell<ConfiguredSwitch>,
+    /// Those of its configuration, with the groups made at run time.
+    rules: RefCell<Arc<Rules>>,
     pub(super) store: StoreThread,
     /// Taken to commit.
     pub(super) commit_lock: Mutex<()>,
@@ -75,10 +80,11 @@ impl Drop for QueueSlot<'_> {
 
 impl SwitchState {
     pub(super) fn new(place: ConfiguredSwitch, store: StoreThread, position: Position) -> SwitchState {
-        let name = Arc::from(&*place.spec().rules.name);
+        let (name, rules) = (Arc::from(&*place.spec().rules.name), place.spec().rules.clone());
         SwitchState {
             name: RefCell::new(name),
             place: RefCell::new(place),
+            rules: RefCell::new(rules),
             store,
             commit_lock: Mutex::new(()),
             position: RefCell::new(position),
@@ -103,12 +109,28 @@ impl SwitchState {
     }
 
     pub(super) fn rules(&self) -> Arc<Rules> {
-        self.place.borrow().spec().rules.clone()
+        self.rules.borrow().clone()
+    }
+
+    /// Returns true if its keys may lead to groups made at run time.
+    pub(super) fn admits_made(&self) -> bool {
+        self.rules.borrow().run_time.is_admitted
+    }
+
+    /// Makes the groups that were made at run time targets, if it admits them.
+    pub(super) fn admit(&self, made: &Made) {
+        *self.rules.borrow_mut() = made.rules(&self.place.borrow().spec().rules);
+    }
+
+    /// Sets what leads to groups that an order may remove.
+    pub(super) fn set_uses(&self, uses: Vec<GroupUse>) {
+        Arc::make_mut(&mut self.rules.borrow_mut()).run_time.uses = uses.into();
     }
 
     /// Moves the switch to another configuration.
     pub(super) fn reconfigure(&self, place: ConfiguredSwitch) {
         *self.name.borrow_mut() = Arc::from(&*place.spec().rules.name);
+        *self.rules.borrow_mut() = place.spec().rules.clone();
         *self.place.borrow_mut() = place;
     }
 

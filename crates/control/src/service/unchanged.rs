@@ -7,7 +7,7 @@
 use crate::store::{MAX_UNCHANGED, UnchangedOrder};
 use sha2::{Digest, Sha256};
 use std::collections::{HashMap, VecDeque};
-use switch::{Action, Order, Route, Undoing};
+use switch::{Action, GroupOrder, GroupVerb, Order, Route, Undoing};
 
 /// The orders of a switch that changed nothing, as this process knows them.
 #[derive(Default)]
@@ -89,6 +89,13 @@ fn digest(order: &Order) -> [u8; 32] {
             for order in orders {
                 [&*order.group, &*order.server, &order.verb.to_string()].into_iter().for_each(&mut text);
             }
+        }
+        Action::Group(GroupOrder { group, verb: GroupVerb::Remove }) => {
+            ["remove group", group].into_iter().for_each(text);
+        }
+        Action::Group(GroupOrder { group, verb: GroupVerb::Make { like, servers } }) => {
+            ["make group", group, like.as_deref().unwrap_or_default()].into_iter().for_each(&mut text);
+            servers.iter().for_each(|(server, params)| text(&format!("{server} {params}")));
         }
     }
     sum.finalize().into()
@@ -175,6 +182,16 @@ mod tests {
             server("blue", "10.0.0.1:80", ServerVerb::Down),
             server("blue", "", ServerVerb::Reset),
             Action::Servers(Vec::new()),
+            Action::Group(GroupOrder { group: "red".into(), verb: GroupVerb::Remove }),
+            Action::Group(GroupOrder { group: "blue".into(), verb: GroupVerb::Remove }),
+            Action::Group(GroupOrder {
+                group: "red".into(),
+                verb: GroupVerb::Make { like: None, servers: Vec::new() },
+            }),
+            Action::Group(GroupOrder {
+                group: "red".into(),
+                verb: GroupVerb::Make { like: Some("blue".into()), servers: Vec::new() },
+            }),
             Action::Confirm(3),
             Action::Confirm(4),
             Action::Default { former: "blue".into(), target: "green".into() },

@@ -74,6 +74,9 @@ pub struct KeptOrder {
     pub idempotency: Option<String>,
     /// The revision of the table when it began.
     pub revision: u64,
+    /// Where it leads keys.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub targets: Vec<String>,
 }
 
 /// All that is found.
@@ -227,7 +230,12 @@ mod tests {
             actor: "ann".into(),
             reason: Some("because".into()),
             end: Some(KeptEnd::after(50, true, 60.into())),
-            order: Some(KeptOrder { owner: "me".into(), idempotency: Some("k".into()), revision: 7 }),
+            order: Some(KeptOrder {
+                owner: "me".into(),
+                idempotency: Some("k".into()),
+                revision: 7,
+                targets: vec!["green".into()],
+            }),
             refusing: false,
         }
     }

@@ -13,6 +13,7 @@
 //! - `live.db-lock`: the lock under which both are written, `lock.rs`.
 //! - `groups.db`, with the same files beside it: what orders say of the servers of groups. The first of them creates it,
 //!   `lazy_store.rs`.
+//! - `orders.lock`, one in a state folder: who makes or removes a group has it alone, `order_lock.rs`.
 //! - `live.db-holds/`: a file for each held key, `holds.rs`.
 //!
 //! # A commit
@@ -47,6 +48,7 @@ mod lock;
 mod memory;
 mod migration;
 mod opening;
+mod order_lock;
 mod receipts;
 mod restore;
 mod rows;
@@ -65,6 +67,7 @@ pub(crate) use holds::folder as holds_folder;
 pub use holds::{KeptEnd, KeptHold, KeptHolds, KeptOrder};
 pub use lazy_store::LazyStore;
 pub use memory::MemoryBackend;
+pub(crate) use order_lock::OrderLock;
 pub use restore::{RestoreOrder, Restored, restore, verify_backup};
 #[cfg(test)]
 use sqlite::SqliteStore;

@@ -46,7 +46,7 @@ impl SharedGroups {
         let made = routing.groups.iter().filter(|set| is_made(config, set) && is_shared(config, set));
         let made = made.map(|set| {
             let known = old.and_then(|(config, old)| old.find(config, &set.spec.name));
-            (name_of(&set.spec.name), zone_group(new_group(&set.spec, None, health), number, known.as_ref()))
+            (name_of(&set.spec.name), zone_group(made_group(config, set, health), number, known.as_ref()))
         });
         SharedGroups { groups: groups.collect(), made: Mutex::new(made.collect()) }
     }
@@ -67,6 +67,13 @@ impl SharedGroups {
 fn new_group(spec: &Arc<GroupSpec>, entry: Option<&GroupEntry>, health: &HealthTable) -> Group {
     let health = entry.filter(|entry| is_checked(entry)).map(|entry| health.group(&entry.spec.name));
     Group::checked(Arc::clone(spec), health)
+}
+
+/// Returns a group made at run time. Its servers are checked if those of the group that it is like are.
+fn made_group(config: &Config, set: &GroupSet, health: &HealthTable) -> Group {
+    let like = like(config, set).and_then(|number| config.groups.get(number));
+    let health = like.filter(|entry| is_checked(entry)).map(|_| health.group(&set.spec.name));
+    Group::checked(Arc::clone(&set.spec), health)
 }
 
 fn is_checked(entry: &GroupEntry) -> bool {
@@ -125,6 +132,8 @@ pub(crate) struct Groups {
     shared: Arc<SharedGroups>,
     /// Those made at run time.
     made: RefCell<HashMap<Name, Made>>,
+    /// The entries of checked servers.
+    health: Arc<HealthTable>,
 }
 
 impl Groups {
@@ -136,7 +145,7 @@ impl Groups {
         shared: &Arc<SharedGroups>,
         routing: &Routing,
         old: Option<&Groups>,
-        health: &HealthTable,
+        health: &Arc<HealthTable>,
         number: impl Fn(&Arc<str>) -> usize,
     ) -> Groups {
         let known = |name: &str| old.and_then(|old| old.find(name));
@@ -147,12 +156,12 @@ impl Groups {
         let groups = groups.collect();
         let made = routing.groups.iter().filter(|set| is_made(config, set)).map(|set| {
             let zone = shared.made().get(&name_of(&set.spec.name)).cloned();
-            let group = Group::new(Arc::clone(&set.spec));
-            let group = thread_group(group, zone.as_ref(), known(&set.spec.name));
+            let group = thread_group(made_group(config, set, health), zone.as_ref(), known(&set.spec.name));
             let number = number(&set.spec.name.as_str().into());
             (name_of(&set.spec.name), Made { group, number, like: like(config, set) })
         });
-        Groups { groups, made: RefCell::new(made.collect()), shared: Arc::clone(shared) }
+        let made = RefCell::new(made.collect());
+        Groups { groups, made, shared: Arc::clone(shared), health: Arc::clone(health) }
     }
 
     fn find(&self, name: &str) -> Option<Rc<ThreadGroup>> {
@@ -205,14 +214,14 @@ impl Groups {
             let mut made = self.shared.made();
             Arc::clone(
                 made.entry(name.into())
-                    .or_insert_with(|| zone_group(Group::new(Arc::clone(&set.spec)), publication, None)),
+                    .or_insert_with(|| zone_group(made_group(config, set, &self.health), publication, None)),
             )
         });
         let known = self.made.borrow().get(name).cloned();
         match known.filter(|made| made.group.fits(&set.spec, zone.is_some())) {
             Some(made) => made.group.adopt(&set.spec, publication),
             None => {
-                let group = thread_group(Group::new(Arc::clone(&set.spec)), zone.as_ref(), None);
+                let group = thread_group(made_group(config, set, &self.health), zone.as_ref(), None);
                 group.adopt(&set.spec, publication);
                 let number = number(&set.spec.name.as_str().into());
                 let made = Made { group, number, like: like(config, set) };
@@ -309,7 +318,7 @@ mod tests {
         fn new(config: &'c Config, shared: &Arc<SharedGroups>) -> Thread<'c> {
             Thread(
                 config,
-                Groups::new(config, shared, &Routing::default(), None, &HealthTable::default(), |_| 7),
+                Groups::new(config, shared, &Routing::default(), None, &Arc::default(), |_| 7),
                 RefCell::default(),
             )
         }
@@ -460,14 +469,8 @@ mod tests {
         // A reload carries it over; one that is like another is made anew.
         let next =
             SharedGroups::new(&config, &one.2.borrow(), Some((&config, &shared)), &HealthTable::default());
-        let next = Groups::new(
-            &config,
-            &Arc::new(next),
-            &one.2.borrow(),
-            Some(&one.1),
-            &HealthTable::default(),
-            |_| 9,
-        );
+        let next =
+            Groups::new(&config, &Arc::new(next), &one.2.borrow(), Some(&one.1), &Arc::default(), |_| 9);
         assert_eq!(
             (next.made(b"extra").unwrap().number, picks(&next.made(b"extra").unwrap().group).len()),
             (9, 1)
@@ -492,7 +495,7 @@ mod tests {
                 Some((&config, &shared)),
                 &HealthTable::default(),
             ));
-            Groups::new(&config, &shared, routing, Some(&thread.1), &HealthTable::default(), |_| 7)
+            Groups::new(&config, &shared, routing, Some(&thread.1), &Arc::default(), |_| 7)
         };
         let published = thread.2.borrow().clone();
         assert!(Rc::ptr_eq(&next(&published).find("own").unwrap(), &thread.group("own")));

@@ -387,7 +387,7 @@ impl ControlStart<'_> {
         let prober = Prober::new(began);
         prober.know(self.config, self.contexts);
         // Before there are groups: servers that must pass first are not used until they have.
-        prober.configure(self.config);
+        prober.configure(self.config, &Default::default());
         let health = Arc::clone(prober.health());
         let bus = WorkerBus::new(
             self.senders,
@@ -415,6 +415,9 @@ impl ControlStart<'_> {
             },
             window_times: control::WindowTimes::default(),
         })?;
+        if !routing.groups.is_empty() {
+            prober.configure(self.config, &routing.groups);
+        }
         let shared = SharedState {
             threads: init.threads,
             counters,

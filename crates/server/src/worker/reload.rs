@@ -95,7 +95,7 @@ impl WorkerProcess {
     /// Commit: puts the prepared generation in force.
     fn commit(&mut self, prepared: Prepared) {
         let Prepared { candidate, stored, error_log } = prepared;
-        control::DataPlane::prober(&*self.shared.bus).configure(&candidate.config);
+        control::DataPlane::prober(&*self.shared.bus).configure(&candidate.config, &candidate.routing.groups);
         self.send_all(Message::Commit);
         let mut collector = self.shared.collector.lock().unwrap_or_else(PoisonError::into_inner);
         collector.arrange(candidate.layout);

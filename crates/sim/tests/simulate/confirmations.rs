@@ -46,6 +46,7 @@ impl Run {
             max_keys: 10,
             max_key_len: 64,
             groups: Box::default(),
+            run_time: Default::default(),
         };
         let decisions = KEYS.map(|text| (text, Vec::new())).into();
         let (store, table) = (MemoryStore::new(), Table::default());

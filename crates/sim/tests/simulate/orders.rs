@@ -28,6 +28,7 @@ fn rules() -> Rules {
         max_keys: MAX_KEYS,
         max_key_len: 64,
         groups: Box::default(),
+        run_time: Default::default(),
     }
 }
 
@@ -446,6 +447,7 @@ fn what(order: &Order) -> String {
         Action::Undo(undoing) => format!("an undo of {:?}", undoing.of()),
         Action::Confirm(of) => format!("a confirmation of {of}"),
         Action::Servers(orders) => format!("orders on {} servers", orders.len()),
+        Action::Group(order) => format!("an order on group {}", order.group),
         Action::Revert(undoing) => format!("a revert of {:?}", undoing.of()),
         Action::Default { target, .. } => format!("the default {target}"),
     }

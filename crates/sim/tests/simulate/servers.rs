@@ -1,17 +1,20 @@
-//! Orders on the servers of groups over a configuration that changes, compared with a stack of decisions for each server and
-//! with a merge of words: what a group has is what the file says now, with the newest decisions over it that were neither
-//! undone nor left unconfirmed.
+//! Orders on groups and their servers over a configuration that changes, compared with a stack of decisions for each of them
+//! and with a merge of words: what a group has is what the file says now, with the newest decisions over it that were neither
+//! undone nor left unconfirmed. Groups are made and removed, and keys lead to some of them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use pointsman_sim::{Scenario, Seeded, explore, holds, tell};
 use switch::{
-    Action, BaseGroup, BaseServer, Code, Commit, EffectiveGroup, KeyKind, MemoryStore, Meta, Order, Refusal,
-    Rules, SERVER_SUBJECT, ServerEntry, ServerOrder, ServerVerb, Store, Table, Undoing, apply_overlay,
-    overlay_of, plan,
+    Action, BaseGroup, BaseServer, Code, Commit, EffectiveGroup, GROUP_SUBJECT, GroupOrder, GroupUse,
+    GroupVerb, KeyKind, MadeGroup, MemoryStore, Meta, Order, Refusal, Rules, RunTimeRules, SERVER_SUBJECT,
+    ServerEntry, ServerOrder, ServerVerb, Store, Table, Undoing, apply_overlay, check_made, find_group,
+    made_groups, overlay_of, plan,
 };
 
-const GROUPS: [&str; 2] = ["blue", "green"];
+const GROUPS: [&str; 3] = ["blue", "green", "teal"];
+/// Those that orders make; the file may have the first of them, too.
+const MADE: [&str; 2] = ["green", "teal"];
 const SERVERS: [&str; 4] = ["10.0.0.1:80", "10.0.0.2:80", "10.0.0.3:80", "unix:/run/app.sock"];
 const WORDS: [&str; 6] = ["weight=2", "weight=7", "max_conns=9", "max_fails=0", "backup", "fail_timeout=5s"];
 
@@ -22,6 +25,8 @@ struct Decision {
     says: Option<String>,
     /// It was undone, or not confirmed in time.
     gone: bool,
+    /// It is part of taking another one back.
+    is_of_undo: bool,
 }
 
 struct Run {
@@ -30,8 +35,13 @@ struct Run {
     table: Table,
     /// The servers of each group of the file, with their parameters. `blue` is used by a switch.
     file: BTreeMap<&'static str, BTreeMap<&'static str, String>>,
+    /// The groups of the file that take over made ones.
+    adopting: BTreeSet<&'static str>,
+    /// The made groups that a key leads to.
+    led_to: BTreeSet<&'static str>,
     now_ms: u64,
-    decisions: BTreeMap<String, Vec<Decision>>,
+    /// By subject and name.
+    decisions: BTreeMap<(String, String), Vec<Decision>>,
 }
 
 fn entry(text: &str) -> ServerEntry {
@@ -47,12 +57,13 @@ fn by_name(text: &str) -> BTreeMap<String, String> {
 impl Run {
     fn new(mut seeded: Seeded) -> Run {
         let mut file = BTreeMap::new();
-        for group in GROUPS {
+        for group in ["blue", "green"] {
             let count = seeded.below(3) + usize::from(group == "blue");
             file.insert(group, SERVERS[..count].iter().map(|server| (*server, String::new())).collect());
         }
         let (store, table) = (MemoryStore::new(), Table::default());
-        Run { seeded, store, table, file, now_ms: 1, decisions: BTreeMap::new() }
+        let (adopting, led_to) = Default::default();
+        Run { seeded, store, table, file, adopting, led_to, now_ms: 1, decisions: BTreeMap::new() }
     }
 
     fn rules(&self) -> Rules {
@@ -67,7 +78,9 @@ impl Run {
             allows_backup: true,
             max_weights: None,
             users: if *name == "blue" { vec!["switch \"live\"".to_owned()] } else { Vec::new() },
+            adopts: self.adopting.contains(name),
         };
+        let led_to = |group: &&'static str| GroupUse { group: (*group).into(), by: "a key".to_owned() };
         Rules {
             name: "groups".into(),
             default: "".into(),
@@ -76,6 +89,11 @@ impl Run {
             max_keys: 0,
             max_key_len: 0,
             groups: self.file.iter().map(group).collect(),
+            run_time: RunTimeRules {
+                users: ["switch \"live\"".to_owned()].into(),
+                uses: self.led_to.iter().map(led_to).collect(),
+                ..RunTimeRules::default()
+            },
         }
     }
 
@@ -137,10 +155,7 @@ impl Run {
                 return;
             }
         };
-        for change in &commit.subjects {
-            let decision = Decision { revision: commit.revision, says: change.after.clone(), gone: false };
-            self.decisions.entry(change.name.clone()).or_default().push(decision);
-        }
+        self.decide(&commit, false);
         let is_usable = self.found("blue").is_usable();
         holds!("never-emptied", force || !was_usable || is_usable, "{orders:?} has emptied blue");
         for order in &orders {
@@ -160,6 +175,83 @@ impl Run {
         holds!("applied-once", is_done, "{orders:?} would be applied again: {again:?}");
         if within_ms.is_none() && self.seeded.chance(30) {
             self.undo(commit.revision);
+        }
+    }
+
+    /// Takes a commit's changes as decisions. One that takes others back decides only that servers go with their group.
+    fn decide(&mut self, commit: &Commit, is_of_undo: bool) {
+        let gone = commit.subjects.iter().filter(|one| one.subject == GROUP_SUBJECT && one.after.is_none());
+        let gone: Vec<&str> = gone.map(|one| &*one.name).collect();
+        for change in &commit.subjects {
+            let goes_with = change.named_server().is_some_and(|(group, _)| gone.contains(&group));
+            if is_of_undo && !(goes_with && change.after.is_none()) {
+                continue;
+            }
+            let says = change.after.clone();
+            let decision = Decision { revision: commit.revision, says, gone: false, is_of_undo };
+            self.decisions.entry((change.subject.clone(), change.name.clone())).or_default().push(decision);
+        }
+    }
+
+    fn is_made(&self, group: &str) -> bool {
+        MadeGroup::find(self.table.subjects(), group).is_some()
+    }
+
+    /// Makes a group, or removes one.
+    fn change_group(&mut self) {
+        let group = *self.seeded.one_of(&MADE);
+        let count = self.seeded.below(3);
+        let like = self.seeded.chance(50).then(|| (*self.seeded.one_of(&GROUPS)).to_owned());
+        let servers: Vec<(String, switch::ServerParams)> = SERVERS[..count]
+            .iter()
+            .map(|server| ((*server).to_owned(), entry(&self.params()).params))
+            .collect();
+        let verb = match self.seeded.chance(60) {
+            true => GroupVerb::Make { like, servers: servers.clone() },
+            false => GroupVerb::Remove,
+        };
+        let within_ms = self.seeded.chance(30).then(|| self.seeded.within(1..=40));
+        let meta = Meta { actor: "sim".to_owned(), confirm_within_ms: within_ms, ..Meta::default() };
+        let order =
+            Order { action: Action::Group(GroupOrder { group: group.to_owned(), verb: verb.clone() }), meta };
+        tell!("{group} {verb:?}, to confirm within {within_ms:?}, led to {:?}", self.led_to);
+        let commit = match self.carry_out(&order) {
+            Ok(Some(commit)) => commit,
+            Ok(None) => unreachable!("a group is made or removed"),
+            Err(refusal) => {
+                tell!("refused: {refusal}");
+                return;
+            }
+        };
+        self.decide(&commit, false);
+        let said = overlay_of(self.table.subjects(), group);
+        let names: Vec<&str> = said.iter().map(|one| &*one.name).collect();
+        let mut own: Vec<&str> = servers.iter().map(|(name, _)| &**name).collect();
+        own.sort_unstable();
+        match verb {
+            GroupVerb::Make { .. } => {
+                holds!(
+                    "made-with-its-servers",
+                    self.is_made(group) && names == own,
+                    "{group} has {names:?}, not {own:?}"
+                );
+            }
+            GroupVerb::Remove => {
+                let is_gone = !self.is_made(group) && (names.is_empty() || self.file.contains_key(group));
+                holds!("gone-with-its-servers", is_gone, "of {group} is left: {names:?}");
+            }
+        }
+        holds!("made-by-it", order.may_have_made(&commit), "{order:?} did not make {commit:?}");
+        if within_ms.is_none() && self.seeded.chance(20) {
+            self.undo(commit.revision);
+        }
+    }
+
+    /// A key is led to a made group, or away from it.
+    fn lead(&mut self) {
+        let group = *self.seeded.one_of(&MADE);
+        if !self.led_to.remove(group) && self.is_made(group) {
+            self.led_to.insert(group);
         }
     }
 
@@ -185,12 +277,20 @@ impl Run {
             meta: Meta { actor: "sim".to_owned(), ..Meta::default() },
         };
         match self.carry_out(&order) {
-            Ok(_) => {
+            Ok(commit) => {
                 tell!("{revision} is undone");
                 self.forget(revision);
+                commit.iter().for_each(|commit| self.decide(commit, true));
             }
             Err(refusal) => {
-                let known = [Code::ChangedSince, Code::NothingToUndo, Code::GroupEmptied, Code::UnknownGroup];
+                let known = [
+                    Code::ChangedSince,
+                    Code::NothingToUndo,
+                    Code::GroupEmptied,
+                    Code::UnknownGroup,
+                    Code::GroupExists,
+                    Code::GroupInUse,
+                ];
                 assert!(known.contains(&refusal.code), "{refusal}");
             }
         }
@@ -204,7 +304,8 @@ impl Run {
 
     /// Undoes one of the commits that are in effect.
     fn undo_any(&mut self) {
-        let standing = self.decisions.values().flatten().filter(|one| !one.gone).map(|one| one.revision);
+        let standing = self.decisions.values().flatten().filter(|one| !one.gone && !one.is_of_undo);
+        let standing = standing.map(|one| one.revision);
         let standing: Vec<u64> = standing.collect();
         if !standing.is_empty() {
             let revision = *self.seeded.one_of(&standing);
@@ -220,32 +321,51 @@ impl Run {
         if self.seeded.chance(20) {
             params = format!("{params} down").trim().to_owned();
         }
+        let former = (self.file.clone(), self.adopting.clone());
         match self.seeded.below(10) {
-            0 => drop(self.file.remove(group)),
-            1..4 => drop(self.file.entry(group).or_default().remove(server)),
+            0 | 1 => drop(self.file.remove(group)),
+            2..4 => drop(self.file.entry(group).or_default().remove(server)),
             _ => drop(self.file.entry(group).or_default().insert(server, params)),
         }
-        tell!("the file has {:?}", self.file);
+        match self.seeded.chance(50) {
+            true => drop(self.adopting.insert(group)),
+            false => drop(self.adopting.remove(group)),
+        }
+        let faults = check_made(&self.rules(), self.table.subjects());
+        if !faults.is_empty() {
+            tell!("a reload is refused: {faults:?}");
+            (self.file, self.adopting) = former;
+        }
+        tell!("the file has {:?}, of which {:?} adopt", self.file, self.adopting);
     }
 
     fn pass(&mut self, ms: u64) {
         self.now_ms += ms;
-        loop {
-            let pending = self.store.load().unwrap().pending;
-            let due = pending.iter().find(|one| one.confirm_by_ms <= self.now_ms);
-            let Some(revision) = due.map(|one| one.revision) else { return };
+        let (pending, now_ms) = (self.store.load().unwrap().pending, self.now_ms);
+        let due = pending.iter().filter(|one| one.confirm_by_ms <= now_ms);
+        for revision in due.map(|one| one.revision) {
             tell!("{revision} was not confirmed");
             let undoing = Undoing::of_commit(&mut self.store, revision).unwrap().unwrap();
             let meta = Meta { actor: "sim".to_owned(), ..Meta::default() };
-            self.carry_out(&Order { action: Action::Revert(undoing), meta }).unwrap();
-            self.forget(revision);
+            match self.carry_out(&Order { action: Action::Revert(undoing), meta }) {
+                Ok(commit) => {
+                    self.forget(revision);
+                    commit.iter().for_each(|commit| self.decide(commit, true));
+                }
+                // It is tried again: what it leads away from is in use, or what it would bring back has no place.
+                Err(refusal) => {
+                    let known = [Code::GroupInUse, Code::GroupExists, Code::UnknownGroup];
+                    assert!(known.contains(&refusal.code), "{refusal}");
+                    tell!("{refusal}");
+                }
+            }
             self.compare();
         }
     }
 
     fn compare(&self) {
-        for (name, decisions) in &self.decisions {
-            let says = self.table.subjects().get(SERVER_SUBJECT, name).map(|value| value.value.clone());
+        for ((subject, name), decisions) in &self.decisions {
+            let says = self.table.subjects().get(subject, name).map(|value| value.value.clone());
             let decided = decisions.iter().rev().find(|one| !one.gone).and_then(|one| one.says.clone());
             holds!(
                 "newest-decision-stays",
@@ -255,6 +375,19 @@ impl Run {
         }
         for group in GROUPS {
             self.compare_group(group);
+        }
+        let (rules, subjects) = (self.rules(), self.table.subjects());
+        for group in &self.led_to {
+            let is_there = find_group(&rules, subjects, group).is_some() && self.is_made(group);
+            holds!("led-to-stays", is_there, "a key leads to {group}, which is gone");
+        }
+        for (group, _) in made_groups(subjects) {
+            let is_one = !self.file.contains_key(group) || self.adopting.contains(group);
+            holds!(
+                "one-group-of-a-name",
+                is_one,
+                "{group} was made, and the file has it without adopting it"
+            );
         }
     }
 
@@ -303,16 +436,22 @@ fn servers() {
             "file-and-orders",
             "each-parameter-alone",
             "no-order-lost",
+            "made-with-its-servers",
+            "gone-with-its-servers",
+            "led-to-stays",
+            "one-group-of-a-name",
         ],
         usual: 300,
         kept: &[],
         run: |seeded| {
             let mut run = Run::new(seeded);
             for _ in 0..run.seeded.within(5..=30) {
-                match run.seeded.below(10) {
+                match run.seeded.below(16) {
                     0..5 => run.change(),
-                    5 => run.undo_any(),
-                    6 | 7 => run.reload(),
+                    5 | 6 => run.undo_any(),
+                    7 | 8 => run.reload(),
+                    9..13 => run.change_group(),
+                    13 => run.lead(),
                     _ => {
                         let ms = run.seeded.within(1..=30);
                         run.pass(ms);

@@ -96,3 +96,50 @@ async fn refusals_name_what_is_wrong() {
     assert!(["bad_key", "bad_order"].contains(&&*key.code()), "{}", key.text);
     assert_eq!(api.get("/v1/groups").await.done()["revision"], 0);
 }
+
+#[tokio::test]
+async fn a_group_is_made_shown_and_removed() {
+    let api = TestApi::new("targets blue green dynamic;");
+    let servers = json!([{"server": "127.0.0.1:9", "params": {"weight": 3}}, {"server": "unix:/a.sock"}]);
+    let order = json!({"like": "green", "servers": servers, "reason": "version 12"});
+    let dry = json!({"like": "green", "servers": servers, "dry_run": true});
+    assert_eq!(api.order("PUT", "/v1/groups/teal", dry).await.done()["outcome"], "would_commit");
+    let receipt =
+        api.order_with("PUT", "/v1/groups/teal", &[("idempotency-key", "k")], order.clone()).await.done();
+    assert_eq!((&receipt["kind"], &receipt["revision"]), (&json!("group"), &json!(1)));
+    assert_eq!(receipt["servers"][0]["change"], "teal: made, like green");
+    let again =
+        api.order_with("PUT", "/v1/groups/teal", &[("idempotency-key", "k")], order.clone()).await.done();
+    assert_eq!(again["outcome"], "repeated");
+    assert_eq!(api.order("PUT", "/v1/groups/teal", order).await.code(), "group_exists");
+
+    let teal = api.get("/v1/groups/teal").await.done();
+    assert_eq!(
+        (&teal["source"], &teal["like"], &teal["state"]),
+        (&json!("order"), &json!("green"), &json!("healthy"))
+    );
+    assert_eq!((&teal["made"]["revision"], &teal["made"]["reason"]), (&json!(1), &json!("version 12")));
+    assert_eq!(
+        (&teal["servers"][0]["state"], &teal["servers"][0]["source"]),
+        (&json!("up"), &json!("order"))
+    );
+    let green = api.get("/v1/groups/green?window=10s").await.done();
+    assert_eq!((&green["source"], green.get("made")), (&json!("file"), None));
+
+    api.order("PUT", "/v1/switches/live/keys/a.example", json!({"target": "teal"})).await.done();
+    assert_eq!(api.order("DELETE", "/v1/groups/teal", json!({})).await.code(), "group_in_use");
+    api.order("DELETE", "/v1/switches/live/keys/a.example", json!({})).await.done();
+    let stale = [("if-match", "\"0\"")];
+    assert_eq!(
+        api.order_with("DELETE", "/v1/groups/teal", &stale, json!({})).await.code(),
+        "revision_conflict"
+    );
+    api.order("DELETE", "/v1/groups/teal", json!({"confirm_within": "10m"})).await.done();
+    assert_eq!(api.get("/v1/groups/teal").await.code(), "unknown_group");
+    let undone = api.order("POST", "/v1/switches/groups/undo", json!({})).await.done();
+    assert_eq!(undone["of"], 2);
+    assert_eq!(api.get("/v1/groups/teal").await.done()["servers"].as_array().unwrap().len(), 2);
+    for (name, code) in [("Teal", "bad_group"), ("blue", "group_exists"), ("10.0.0.1", "bad_group")] {
+        assert_eq!(api.order("PUT", &format!("/v1/groups/{name}"), json!({})).await.code(), code, "{name}");
+    }
+}

@@ -7,7 +7,7 @@ use engine::modules::switch::StatePath;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 use std::sync::Arc;
-use switch::{KeyKind, Rules};
+use switch::{KeyKind, Rules, RunTimeRules};
 use utoipa::ToSchema;
 
 /// The switches of a configuration, to check whether a reload would take it.
@@ -37,6 +37,9 @@ pub struct DeclaredSwitch {
     pub default: String,
     /// The targets that its keys may have.
     pub targets: Vec<String>,
+    /// Its keys may lead to groups made at run time.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub dynamic: bool,
     /// The maximum number of keys.
     pub max_keys: usize,
     /// The maximum length of a key, in bytes.
@@ -66,6 +69,7 @@ impl From<&Declarations> for CheckOrder {
             hosts: one.rules.kind == KeyKind::Host,
             default: one.rules.default.to_string(),
             targets: one.rules.targets.iter().map(ToString::to_string).collect(),
+            dynamic: one.rules.run_time.is_admitted,
             max_keys: one.rules.max_keys,
             max_key_len: one.rules.max_key_len,
         };
@@ -88,6 +92,7 @@ impl From<CheckOrder> for Declarations {
                 max_keys: one.max_keys,
                 max_key_len: one.max_key_len,
                 groups: Box::default(),
+                run_time: RunTimeRules { is_admitted: one.dynamic, ..RunTimeRules::default() },
             }),
             state: one.store.map_or(StatePath::Memory, |path| StatePath::File(PathBuf::from(path))),
         };

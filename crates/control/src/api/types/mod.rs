@@ -32,8 +32,8 @@ pub use order::{
 };
 pub use problem::Problem;
 pub use server::{
-    Groups, SaidOfServer, Server, ServerAct, ServerChange, ServerGroup, ServerOrigin, ServerParamsOrder,
-    ServerSettings, ServersOrder,
+    GroupMakeOrder, Groups, NewServer, SaidOfServer, Server, ServerAct, ServerChange, ServerGroup,
+    ServerOrigin, ServerParamsOrder, ServerSettings, ServersOrder,
 };
 pub use status::{
     Certificate, Comparison, Connections, Group, HealthCheck, Judged, KeyTraffic, LastHealthCheck, Latency,

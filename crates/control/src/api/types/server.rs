@@ -4,15 +4,20 @@
 
 use super::object;
 use super::order::{HoldTerms, Terms, Wait, order};
+use super::status::{HealthCheck, Traffic};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 /// All groups.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Groups {
-    /// The revision of what orders say of servers: that of the switch `groups`.
+    /// The revision of what orders say of groups: that of the switch `groups`.
     pub revision: u64,
-    /// The groups, in the order of the configuration.
+    /// The window of the figures: `10s`, `1m`, `5m` or `1h`.
+    pub window: String,
+    /// Its length so far, in milliseconds.
+    pub span_ms: u64,
+    /// The groups, in the order of the configuration, then those made at run time by name.
     pub groups: Vec<ServerGroup>,
 }
 
@@ -21,6 +26,16 @@ pub struct Groups {
 pub struct ServerGroup {
     /// Its name.
     pub name: String,
+    /// Where it comes from: `order` if it was made at run time.
+    pub source: ServerOrigin,
+    /// The group of the configuration whose settings it has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub like: Option<String>,
+    /// Who made it at run time; also if the configuration has taken it over since.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub made: Option<SaidOfServer>,
+    /// `healthy`, `degraded` or `down`.
+    pub state: String,
     /// Its servers.
     pub servers: Vec<Server>,
     /// The servers that an order has removed and the configuration has.
@@ -31,6 +46,9 @@ pub struct ServerGroup {
     pub dormant: Vec<SaidOfServer>,
     /// What sends requests to it.
     pub used_by: Vec<String>,
+    /// Its traffic in the window; absent without metrics.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub traffic: Option<Traffic>,
 }
 
 /// A server of a group.
@@ -45,10 +63,21 @@ pub struct Server {
     /// What orders say of it, if anything.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub said: Option<SaidOfServer>,
+    /// `up`, `failed`, `checking`, `unhealthy`, `draining` or `down`.
+    pub state: String,
+    /// Since when a health check has it so; absent if it was never otherwise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since_ms: Option<u64>,
+    /// Its health checks, each with its last result.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub checks: Vec<HealthCheck>,
     /// Requests there now.
     pub in_flight: u64,
     /// The number of workers that skip it because it failed.
     pub failed: u64,
+    /// Its traffic in the window; absent without metrics.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub traffic: Option<Traffic>,
 }
 
 /// Where a server comes from.
@@ -169,6 +198,34 @@ order! {
         #[schema(min_items = 1)]
         pub changes: Vec<ServerChange>,
         /// Asks the servers even if no switch with a gate leads to their group.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        pub gate: bool,
+    }
+}
+
+/// A server of a new group.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NewServer {
+    /// Its address.
+    #[schema(example = "10.0.0.1:8081")]
+    pub server: String,
+    /// Its parameters.
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "object::one")]
+    pub params: Option<ServerSettings>,
+}
+
+order! {
+    /// Makes a group.
+    pub struct GroupMakeOrder {
+        /// The group whose settings it has (balancer, keepalive, health checks …); without it, those of a block that has none.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[schema(example = "blue")]
+        pub like: Option<String>,
+        /// Its servers; each once.
+        #[serde(default, deserialize_with = "object::each")]
+        pub servers: Vec<NewServer>,
+        /// Asks the servers even if no switch with a gate admits groups made at run time.
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         pub gate: bool,
     }

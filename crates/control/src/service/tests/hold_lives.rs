@@ -89,7 +89,12 @@ fn after(ms: u64, then: HoldThen) -> Option<HoldEnd> {
 }
 
 fn kept(owner: &str, idempotency: Option<&str>) -> KeptHold {
-    let order = KeptOrder { owner: owner.into(), idempotency: idempotency.map(str::to_owned), revision: 0 };
+    let order = KeptOrder {
+        owner: owner.into(),
+        idempotency: idempotency.map(str::to_owned),
+        revision: 0,
+        targets: Vec::new(),
+    };
     KeptHold {
         id: "7".into(),
         key: "a.example".into(),

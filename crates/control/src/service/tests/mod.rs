@@ -8,6 +8,7 @@ mod groups;
 mod hold_lives;
 mod holds;
 mod horizons;
+mod made_groups;
 mod reloads;
 mod unchanged;
 mod waits;

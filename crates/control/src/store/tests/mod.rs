@@ -32,6 +32,7 @@ fn rules() -> Rules {
         max_keys: 1_000_000,
         max_key_len: 255,
         groups: Box::default(),
+        run_time: Default::default(),
     }
 }
 

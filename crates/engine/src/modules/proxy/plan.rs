@@ -119,7 +119,7 @@ fn read(
     upstream.proxy_host.name(|text| url.append_host_header(text));
     upstream.proxy_port.name(|text| text.extend_from_slice(url.shown_port()));
     let uri = text.len() - url.uri.len()..text.len();
-    if let Some(group) = groups::find(env.config, &url) {
+    if let Some(group) = groups::block(env.config, &url) {
         return Ok((Target::Group(group), over_tls, uri));
     }
     if url.has_no_port() {
@@ -137,6 +137,9 @@ fn read(
             log_line::error(exchange, env, Level::Error, &line.concat());
             return Err(502);
         }
+    }
+    if let Some(group) = groups::implied(env.config, &url) {
+        return Ok((Target::Group(group), over_tls, uri));
     }
     if let Some(address) = url.address() {
         let name = address.to_string();

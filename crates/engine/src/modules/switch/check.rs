@@ -14,7 +14,7 @@ use crate::variables::Definition;
 use conf::{Diagnostic, Span};
 use std::path::PathBuf;
 use std::sync::Arc;
-use switch::{KeyKind, Route, Rules};
+use switch::{DYNAMIC, KeyKind, Route, Rules, RunTimeRules};
 
 /// A name and its span.
 #[derive(Clone, Debug)]
@@ -22,6 +22,14 @@ pub struct Named {
     /// The name.
     pub name: String,
     pub(super) span: Span,
+}
+
+/// The line `targets`.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Targets {
+    pub(super) names: Vec<Named>,
+    /// `dynamic`: groups made at run time too.
+    pub(super) dynamic: Option<Span>,
 }
 
 /// What the line of a `switch` says behind its variable.
@@ -40,7 +48,7 @@ pub struct SwitchDraft {
     pub(super) slot: u32,
     pub(super) place: String,
     pub(super) default: Setting<Option<Named>>,
-    pub(super) targets: Setting<Vec<Named>>,
+    pub(super) targets: Setting<Targets>,
     pub(super) state: Setting<Option<(StatePath, Span)>>,
     pub(super) keys: Setting<(usize, usize)>,
     pub(super) sticky: Setting<Sticky>,
@@ -99,7 +107,14 @@ pub(super) fn finish(b: &mut Builder<'_>) {
 
 fn rules(b: &mut Builder<'_>, draft: &SwitchDraft, groups: &[Group]) -> Option<Rules> {
     let mut targets: Vec<Arc<str>> = Vec::new();
-    for written in draft.targets.get() {
+    let admits = draft.targets.get().dynamic;
+    if let Some(span) = admits
+        && let Some(odd) = groups.iter().find(|group| group.name.eq_ignore_ascii_case(DYNAMIC))
+    {
+        let fault = format!("\"{}\" is an upstream, and the word for groups made at run time", odd.name);
+        b.diagnostics.push(Diagnostic::error(span, fault).help("give the upstream another name"));
+    }
+    for written in &draft.targets.get().names {
         if let Some(group) = group(b, written, "target", groups) {
             targets.push(group.name.as_str().into());
         }
@@ -107,7 +122,7 @@ fn rules(b: &mut Builder<'_>, draft: &SwitchDraft, groups: &[Group]) -> Option<R
     if !draft.targets.written() {
         targets.extend(groups.iter().map(|group| Arc::from(group.name.as_str())));
     }
-    let is_whole = !draft.targets.written() || targets.len() == draft.targets.get().len();
+    let is_whole = !draft.targets.written() || targets.len() == draft.targets.get().names.len();
     let Some(default) = draft.default.get() else {
         let mut fault =
             Diagnostic::error(draft.name.span, format!("no default in \"switch\" ${}", draft.name.name))
@@ -124,7 +139,7 @@ fn rules(b: &mut Builder<'_>, draft: &SwitchDraft, groups: &[Group]) -> Option<R
         let mut fault =
             Diagnostic::error(default.span, format!("default \"{}\" is none of the targets", default.name))
                 .help(format!("add it: targets {} {};", targets.join(" "), default.name));
-        if let Some(first) = draft.targets.get().first() {
+        if let Some(first) = draft.targets.get().names.first() {
             fault = fault.also(first.span, "the targets");
         }
         b.diagnostics.push(fault);
@@ -147,6 +162,7 @@ fn rules(b: &mut Builder<'_>, draft: &SwitchDraft, groups: &[Group]) -> Option<R
         max_keys,
         max_key_len,
         groups: Box::default(),
+        run_time: RunTimeRules { is_admitted: admits.is_some(), ..RunTimeRules::default() },
     })
 }
 

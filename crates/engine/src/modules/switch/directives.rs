@@ -2,7 +2,7 @@
 //!
 //! Owns the grammar. What needs the whole text (are the targets upstreams?) is [`super::check`]'s.
 
-use super::check::{LineSettings, Named, SwitchDraft};
+use super::check::{LineSettings, Named, SwitchDraft, Targets};
 use super::sticky::{self, Salt, Sticky, StickySource};
 use super::{OnDamage, RevertIfDead, StatePath, StreamsPolicy, gate, kind_of};
 use crate::config::{Builder, invalid_choice, invalid_parameter, number, once, variable_name};
@@ -10,6 +10,7 @@ use crate::directive::{Args, Contexts, Directive};
 use crate::modules::map::Computed;
 use crate::setting::Setting;
 use conf::{Diagnostic, Word};
+use switch::DYNAMIC;
 
 pub(super) const DIRECTIVES: &[Directive] = &[
     Directive::new(
@@ -45,9 +46,12 @@ pub(super) const DIRECTIVES: &[Directive] = &[
          gate and makes a commit, which can be undone: then the table has another default than the file.",
     )
     .example("default blue;"),
-    Directive::new("targets", Contexts::SWITCH, Args::AtLeast(1), "target ...", targets)
-        .doc("The upstream groups that a key may lead to; without the line, all of them.")
-        .example("targets blue green;"),
+    Directive::new("targets", Contexts::SWITCH, Args::AtLeast(1), "target ... [dynamic]", targets)
+        .doc(
+            "The upstream groups that a key may lead to; without the line, all of them. With `dynamic`, also every \
+             group that is made at run time: `pointsman group create`.",
+        )
+        .example("targets blue green dynamic;"),
     Directive::new("state", Contexts::SWITCH, Args::Exactly(1), "file | memory", state)
         .doc(
             "The file that keeps the entries and their history, under the prefix unless it is \
@@ -233,7 +237,7 @@ fn block(b: &mut Builder<'_>, d: &conf::Directive) -> Result<(), Diagnostic> {
         slot,
         place,
         default: Setting::new(None),
-        targets: Setting::new(Vec::new()),
+        targets: Setting::new(Targets::default()),
         state: Setting::new(None),
         keys: Setting::new((100_000, 255)),
         sticky: Setting::new(Sticky { source: StickySource::Address, salt: Salt::None }),
@@ -272,16 +276,20 @@ fn unknown(d: &conf::Directive) -> Option<Diagnostic> {
 }
 
 fn targets(b: &mut Builder<'_>, d: &conf::Directive) -> Result<(), Diagnostic> {
-    let mut names: Vec<Named> = Vec::new();
+    let mut found = Targets::default();
     for word in &d.args {
+        if word.text() == DYNAMIC && found.dynamic.replace(word.span).is_none() {
+            continue;
+        }
         let target = named(word)?;
+        let names = &mut found.names;
         if let Some(first) = names.iter().find(|known| known.name.eq_ignore_ascii_case(&target.name)) {
             let fault = format!("duplicate target \"{}\"", target.name);
             return Err(Diagnostic::error(word.span, fault).also(first.span, "the first one"));
         }
         names.push(target);
     }
-    once(draft(b).targets.write(names), d)
+    once(draft(b).targets.write(found), d)
 }
 
 fn state(b: &mut Builder<'_>, d: &conf::Directive) -> Result<(), Diagnostic> {

@@ -10,7 +10,7 @@ use crate::modules::proxy::Destination;
 use crate::modules::upstream::{GroupEntry, Origin};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use switch::{BaseGroup, BaseServer, KeyKind, Rules, ServerParams, server_address};
+use switch::{BaseGroup, BaseServer, KeyKind, Rules, RunTimeRules, ServerParams, server_address};
 use upstream::{BalancerSpec, PeerSpec, Ring};
 
 /// Its name, which no switch of a configuration has.
@@ -33,6 +33,7 @@ impl SwitchSpec {
             max_keys: 0,
             max_key_len: 0,
             groups: blocks.map(|(number, entry)| base(config, number, entry)).collect(),
+            run_time: RunTimeRules { users: admitting(config), ..RunTimeRules::default() },
         };
         SwitchSpec {
             rules: Arc::new(rules),
@@ -76,7 +77,14 @@ fn base(config: &Config, number: usize, entry: &GroupEntry) -> BaseGroup {
         allows_backup: entry.spec.balancer.allows_backup(),
         max_weights: is_ring.then(|| Ring::MAX_POINTS / Ring::size([1])),
         users: users(config, number, &entry.spec.name),
+        adopts: entry.adopts,
     }
+}
+
+/// Returns the switches whose keys may lead to groups made at run time.
+fn admitting(config: &Config) -> Box<[String]> {
+    let switches = config.switches.iter().filter(|spec| spec.rules.run_time.is_admitted);
+    switches.map(|spec| format!("switch \"{}\"", spec.rules.name)).collect()
 }
 
 /// Returns what a `server` line says beyond nginx's defaults.

@@ -32,6 +32,7 @@ use record::Found;
 use std::path::PathBuf;
 use std::sync::Arc;
 use switch::{KeyKind, Route, Rules, TableEntry, Tables};
+use upstream::GroupSets;
 
 /// A `switch {}` of the configuration.
 #[derive(Clone, Debug)]
@@ -139,7 +140,8 @@ pub(crate) fn append(number: usize, exchange: &mut Exchange, env: &mut Env<'_>, 
         return;
     }
     let mut route_revision = 0;
-    let (target, matched, point) = match tester(spec, exchange, env, &mut rooms.text) {
+    let groups = routing.as_ref().map(|routing| &routing.groups);
+    let (target, matched, point) = match tester((spec, groups), exchange, env, &mut rooms.text) {
         Some(target) => (target, Matched::Tester, Some(ClientPoint::Open)),
         None => {
             let found = table.and_then(|table| table.find(key));
@@ -264,7 +266,7 @@ fn is_own_key(
 
 /// Returns the target that a tester names.
 fn tester<'c>(
-    spec: &'c SwitchSpec,
+    (spec, groups): (&'c SwitchSpec, Option<&'c GroupSets>),
     exchange: &mut Exchange,
     env: &mut Env<'_>,
     text: &mut Vec<u8>,
@@ -272,7 +274,13 @@ fn tester<'c>(
     let testers = spec.testers.as_ref()?;
     text.clear();
     testers.append(exchange, env, text);
-    spec.rules.targets.iter().map(|target| &**target).find(|target| target.as_bytes() == text)
+    let configured =
+        spec.rules.targets.iter().map(|target| &**target).find(|target| target.as_bytes() == text);
+    configured.or_else(|| {
+        let found = groups.filter(|_| spec.rules.run_time.is_admitted)?.get(text)?;
+        let name = &*found.spec.name;
+        (name.as_bytes() == text && env.config.group(text).is_none()).then_some(name)
+    })
 }
 
 /// Returns the target of this request's client, and its point if it took that to know.

@@ -63,8 +63,13 @@ pub(super) const SCRIPT_IDLE: u32 = 32;
 const MIN_ZONE_BYTES: u64 = 8 * 4096;
 
 pub(super) const DIRECTIVES: &[Directive] = &[
-    Directive::new("upstream", Contexts::HTTP, Args::Block(1, 1), "name { … }", block)
-        .doc("A group of servers. Without a `server` it is empty until one is added at run time: requests get 502.")
+    Directive::new("upstream", Contexts::HTTP, Args::Block(1, 2), "name [adopt] { … }", block)
+        .doc(
+            "A group of servers. Without a `server` it is empty until one is added at run time: requests get 502. \
+             A group of this name that was made at run time (`pointsman group create`) is in the way of the block, \
+             unless that says `adopt`: then the block has its settings and servers, and those that orders have \
+             added lie over them.",
+        )
         .example("upstream blue { server 127.0.0.1:8081; server 127.0.0.1:8082; }"),
     Directive::new(
         "server",
@@ -153,7 +158,13 @@ pub(super) const DIRECTIVES: &[Directive] = &[
 ];
 
 fn block(b: &mut Builder<'_>, d: &conf::Directive) -> Result<(), Diagnostic> {
+    let adopts = match d.args.get(1) {
+        None => false,
+        Some(word) if word.text() == "adopt" => true,
+        Some(word) => return Err(invalid_parameter(word).help("adopt, or nothing")),
+    };
     let number = define(b, &d.args[0])?;
+    b.draft.groups[number].adopts = adopts;
     b.block(d, Contexts::UPSTREAM);
     let entry = &mut b.draft.groups[number];
     let Some(draft) = entry.draft.take() else { return Ok(()) };

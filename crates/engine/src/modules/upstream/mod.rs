@@ -35,6 +35,8 @@ pub struct GroupEntry {
     pub script_idle: u32,
     /// `zone`: one state for all threads.
     pub shared: bool,
+    /// `adopt`: it takes over a group of this name that was made at run time.
+    pub adopts: bool,
     /// The group's origin.
     pub origin: Origin,
     /// The checks of its servers.
@@ -79,6 +81,7 @@ impl GroupEntry {
             script: None,
             script_idle: directives::SCRIPT_IDLE,
             shared: false,
+            adopts: false,
             origin,
             checks: Vec::new(),
             tls: GroupTls::default(),
@@ -110,15 +113,13 @@ fn implied_key(host: &[u8], port: u16) -> Vec<u8> {
 pub static MODULE: Module =
     Module { finish: Some(finish), ..Module::new("upstream", &[directives::DIRECTIVES]) };
 
-/// Returns the group that a URL made at run time names, if there is one (ngx_http_upstream_init_request): a block if
-/// the
-/// URL has no port, or a group that another `proxy_pass` implies.
-pub fn find(config: &Config, url: &Url<'_>) -> Option<usize> {
-    if url.has_no_port()
-        && let Some(block) = config.group(url.host)
-    {
-        return Some(block);
-    }
+/// Returns the block that a URL made at run time names, if there is one (ngx_http_upstream_init_request): its URL has no port.
+pub fn block(config: &Config, url: &Url<'_>) -> Option<usize> {
+    if url.has_no_port() { config.group(url.host) } else { None }
+}
+
+/// Returns the group of the URL that another `proxy_pass` implies.
+pub fn implied(config: &Config, url: &Url<'_>) -> Option<usize> {
     config.group_numbers.get(implied_key(url.host, url.port).as_slice()).copied()
 }
 

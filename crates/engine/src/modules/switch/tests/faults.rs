@@ -114,6 +114,25 @@ fn faults_are_named_with_their_cause() {
 }
 
 #[test]
+fn faults_of_groups_made_at_run_time_are_named() {
+    for (text, wanted) in [
+        (
+            "switch $host $a { default blue; targets blue dynamic dynamic; }",
+            "target \"dynamic\" is no upstream",
+        ),
+        ("switch $host $a { default blue; targets dynamic; }", "default \"blue\" is none of the targets"),
+        (
+            "upstream dynamic { } switch $host $a { default blue; targets blue dynamic; }",
+            "\"dynamic\" is an upstream, and the word for groups made at run time",
+        ),
+        ("upstream x adopts { }", "invalid parameter \"adopts\""),
+    ] {
+        let found = faults(text);
+        assert!(found.iter().any(|fault| fault.contains(wanted)), "{text}: {found:?}");
+    }
+}
+
+#[test]
 fn faults_show_their_place_and_help() {
     for (text, wanted) in [
         ("switch $host $a { default bleu; }", "did you mean blue?"),

@@ -491,6 +491,43 @@ fn a_target_is_a_group_and_never_a_name_to_resolve() {
 }
 
 #[test]
+fn a_switch_admits_groups_made_at_run_time_if_its_targets_say_so() {
+    let groups = "upstream Pink adopt { server 127.0.0.1:9; }";
+    let http = format!(
+        "{groups} switch $host $live {{ default blue; targets blue dynamic; testers $arg_side; }}
+         switch $host $closed {{ default blue; testers $arg_side; state state/c.db; }}"
+    );
+    let config = config(&http, "location / { return 200 \"$live $closed\"; }");
+    let (live, closed) = (&config.switches[0].rules, &config.switches[1].rules);
+    assert_eq!(live.targets.iter().map(|one| &**one).collect::<Vec<_>>(), ["blue"]);
+    assert!(live.run_time.is_admitted && !closed.run_time.is_admitted);
+    let groups = super::SwitchSpec::of_groups(&config).rules;
+    assert_eq!(*groups.run_time.users, ["switch \"live\"".to_owned()]);
+    assert_eq!(
+        groups.groups.iter().map(|group| group.adopts).collect::<Vec<_>>(),
+        [false, false, false, true]
+    );
+    // A tester goes to a group that is there, and to no other.
+    let spec = upstream::GroupSpec {
+        name: "teal".to_owned(),
+        ..upstream::GroupSpec::clone(&config.groups[config.group(b"blue").unwrap()].spec)
+    };
+    let set = upstream::GroupSet { spec: Arc::new(spec), like: None };
+    let table = Arc::new(switch::Table::default());
+    let tables = Tables { tables: [Arc::clone(&table), table].into(), ..Tables::default() };
+    let mut host = TestHost::new();
+    host.routing = Some(Rc::new(Routing { tables, groups: [set].into_iter().collect() }));
+    let mut side = |side: &str| {
+        let request = format!("GET /?side={side} HTTP/1.1\r\nHost: x\r\n\r\n");
+        let (_, choices) = asked(&config, &mut host, &request);
+        choices.iter().map(|choice| choice.target.to_string()).collect::<Vec<_>>()
+    };
+    assert_eq!(side("teal"), ["teal", "blue"]);
+    assert_eq!(side("gone"), ["blue", "blue"]);
+    assert_eq!(side("Pink"), ["blue", "Pink"], "a block is a target where it is named");
+}
+
+#[test]
 fn a_choice_allocates_nothing_once_the_connection_is_warm() {
     let config = config(LIVE, "");
     let mut host = TestHost::new();

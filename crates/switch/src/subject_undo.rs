@@ -1,0 +1,94 @@
+//! Taking changes of servers and groups back: those of a commit, by order or because it was not confirmed.
+//!
+//! Owns which of them newer decisions lie upon. Must never read the history: what it says comes with the order.
+
+use crate::group_plan;
+use crate::server::{GROUP_SUBJECT, SERVER_SUBJECT, named_server};
+use crate::server_plan::{check_groups, shown};
+use crate::{Code, Refusal, Rules, SubjectChange, Table, Undoing, UndoneSubject};
+
+/// Returns the changes that take changes of servers back.
+pub(crate) fn undo(
+    table: &Table,
+    rules: &Rules,
+    undoing: &Undoing,
+    force: bool,
+) -> Result<Vec<SubjectChange>, Refusal> {
+    let newer: Vec<String> = undoing
+        .subjects()
+        .iter()
+        .filter_map(|undone| match undone.later {
+            Some(later) => Some(format!("{} (changed by revision {later})", shown(&undone.name))),
+            None => {
+                is_stale(table, undone).then(|| format!("{} (changed in the meantime)", shown(&undone.name)))
+            }
+        })
+        .collect();
+    if let Some(of) = undoing.of()
+        && !newer.is_empty()
+        && !force
+    {
+        return Err(Refusal::new(
+            Code::ChangedSince,
+            format!("revision {of} cannot be undone alone: {}", newer.join(", ")),
+            "undo the newer change first, or repeat the order with force",
+        ));
+    }
+    let changes: Vec<SubjectChange> = undoing
+        .subjects()
+        .iter()
+        .map(|undone| taken_back(table, undone))
+        .filter(|change| change.before != change.after)
+        .collect();
+    let changes = group_plan::completed(table, rules, changes, force)?;
+    group_plan::check(table, rules, &changes)?;
+    check_groups(table, rules, &changes, force)?;
+    Ok(changes)
+}
+
+/// Returns the changes that take a commit back that was not confirmed. What was changed since keeps the later decision.
+pub(crate) fn revert(table: &Table, rules: &Rules, undoing: &Undoing) -> Result<Vec<SubjectChange>, Refusal> {
+    let is_newer = |undone: &UndoneSubject| undone.later.is_some() || is_stale(table, undone);
+    let groups = undoing.subjects().iter().filter(|undone| undone.subject == GROUP_SUBJECT);
+    // The servers of a group that was made or removed since are that one's.
+    let newer: Vec<&str> = groups.filter(|undone| is_newer(undone)).map(|undone| &*undone.name).collect();
+    let is_left = |undone: &UndoneSubject| {
+        is_newer(undone)
+            || named_server(&undone.name)
+                .is_some_and(|(group, _)| undone.subject == SERVER_SUBJECT && newer.contains(&group))
+    };
+    let change = |undone: &UndoneSubject| {
+        if !is_left(undone) {
+            return taken_back(table, undone);
+        }
+        let now = current(table, undone);
+        SubjectChange {
+            after: now.clone(),
+            before: now,
+            undoes: Some(undone.of),
+            ..taken_back(table, undone)
+        }
+    };
+    let changes = undoing.subjects().iter().map(change).collect();
+    let changes = group_plan::completed(table, rules, changes, true)?;
+    group_plan::check(table, rules, &changes)?;
+    Ok(changes)
+}
+
+fn taken_back(table: &Table, undone: &UndoneSubject) -> SubjectChange {
+    SubjectChange {
+        subject: undone.subject.clone(),
+        name: undone.name.clone(),
+        before: current(table, undone),
+        after: undone.restore.clone(),
+        undoes: (undone.later.is_none() && !is_stale(table, undone)).then_some(undone.of),
+    }
+}
+
+fn current(table: &Table, undone: &UndoneSubject) -> Option<String> {
+    table.subjects().get(&undone.subject, &undone.name).map(|value| value.value.clone())
+}
+
+fn is_stale(table: &Table, undone: &UndoneSubject) -> bool {
+    current(table, undone) != undone.seen
+}
