@@ -4,9 +4,9 @@
 //! Its calls block, but never for long.
 
 use nix::errno::Errno;
-use nix::fcntl::{Flock, FlockArg};
+use nix::fcntl::{Flock, FlockArg, OFlag};
 use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -21,6 +21,9 @@ const CHALLENGES: &str = "challenges";
 const LOCK: &str = "lock";
 /// Processes that serve without ordering have a lock of this file.
 const FOLLOWERS: &str = "followers";
+
+/// The maximum size of a file, in bytes.
+const MAX_BYTES: u64 = 4 << 20;
 
 /// A lock of a file in the folder. Dropping it releases it.
 pub(crate) struct Lock(#[expect(dead_code, reason = "it is held")] Flock<File>);
@@ -53,10 +56,18 @@ impl Folder {
 
     /// Returns a file's contents; `None` if there is no such file.
     pub(crate) fn read(&self, name: &str) -> io::Result<Option<Zeroizing<Vec<u8>>>> {
-        match fs::read(self.path(name)) {
-            Ok(bytes) => Ok(Some(Zeroizing::new(bytes))),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(error),
+        let file = match plain(&self.path(name), OpenOptions::new().read(true)) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        // Never grown, so that no copy of a key stays in memory.
+        let mut bytes =
+            Zeroizing::new(Vec::with_capacity(file.metadata()?.len().min(MAX_BYTES) as usize + 1));
+        file.take(MAX_BYTES + 1).read_to_end(&mut bytes)?;
+        match bytes.len() as u64 {
+            0..=MAX_BYTES => Ok(Some(bytes)),
+            _ => Err(io::Error::new(io::ErrorKind::InvalidData, "it is too large")),
         }
     }
 
@@ -105,8 +116,8 @@ impl Folder {
 
     fn take(&self, name: &str, how: FlockArg) -> io::Result<Option<Lock>> {
         let mut options = OpenOptions::new();
-        let file = options.read(true).write(true).create(true).truncate(false).mode(0o600);
-        match Flock::lock(file.open(self.path(name))?, how) {
+        options.read(true).write(true).create(true).truncate(false).mode(0o600);
+        match Flock::lock(plain(&self.path(name), &mut options)?, how) {
             Ok(lock) => Ok(Some(Lock(lock))),
             Err((_, Errno::EWOULDBLOCK | Errno::EINTR)) => Ok(None),
             Err((_, errno)) => Err(errno.into()),
@@ -140,6 +151,15 @@ impl Folder {
     }
 }
 
+/// Opens a regular file, and nothing else: a link leads elsewhere, and a FIFO would block.
+fn plain(path: &Path, options: &mut OpenOptions) -> io::Result<File> {
+    let file = options.custom_flags((OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK).bits()).open(path)?;
+    match file.metadata()?.is_file() {
+        true => Ok(file),
+        false => Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a regular file")),
+    }
+}
+
 /// Returns the name of a certificate's files, without an ending: its first name, and a number for all it is.
 pub(crate) fn file_name(first: &str, seed: u64) -> String {
     let fits = |c: char| if c.is_ascii_alphanumeric() || matches!(c, '.' | '-') { c } else { '_' };
@@ -168,6 +188,21 @@ mod tests {
         folder.remove("a");
         folder.remove("a");
         assert!(folder.changed("a").is_none());
+    }
+
+    #[test]
+    fn only_regular_files_are_read_and_none_blocks() {
+        let place = tempfile::tempdir().unwrap();
+        let folder = Folder::open(place.path()).unwrap();
+        nix::unistd::mkfifo(&folder.path("fifo"), nix::sys::stat::Mode::S_IRWXU).unwrap();
+        std::os::unix::fs::symlink("/dev/zero", folder.path("device")).unwrap();
+        fs::create_dir(folder.path("folder")).unwrap();
+        File::create(folder.path("large")).unwrap().set_len(MAX_BYTES + 1).unwrap();
+        for name in ["fifo", "device", "folder", "large"] {
+            assert!(folder.read(name).is_err(), "{name}");
+        }
+        nix::unistd::mkfifo(&folder.path(LOCK), nix::sys::stat::Mode::S_IRWXU).unwrap();
+        assert!(folder.lock().is_err());
     }
 
     #[test]

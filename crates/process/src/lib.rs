@@ -18,6 +18,7 @@ mod channel;
 mod command;
 mod daemon;
 mod dry_run;
+mod given_folder;
 mod handover;
 mod load;
 pub mod log;

@@ -42,6 +42,8 @@ pub struct Requirements {
     /// Directories in which the worker process keeps permanent files, absolute. A missing one is created and given to the
     /// worker's user; an existing one stays as it is, since it may hold files of others.
     pub state_dirs: Vec<PathBuf>,
+    /// Directories like these that may be needed later: where one cannot be made, what needs it says so then.
+    pub optional_dirs: Vec<PathBuf>,
     /// How long the worker process serves on after the death of its master (`orphan_timeout`); zero if not at all.
     pub orphan_timeout: Duration,
 }

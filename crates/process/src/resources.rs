@@ -3,6 +3,7 @@
 //! Owns the steps that acquire them, in nginx's order, so that a reload can be prepared beside the running configuration
 //! and abandoned without a trace if any step fails. Must never fork or signal.
 
+use crate::given_folder;
 use crate::log::{Level, LogFiles, NewLogs, open_append};
 use crate::privileges::{self, WorkerUser};
 use crate::process_log::{ProcessLog, Reported};
@@ -12,7 +13,7 @@ use crate::source::Source;
 use crate::upgrade;
 use crate::worker_command::WithoutMaster;
 use nix::errno::Errno;
-use nix::unistd::{Uid, chown, fchown};
+use nix::unistd::{Uid, fchown};
 use std::fs::{DirBuilder, File, OpenOptions, Permissions};
 use std::io::{self, Write};
 use std::os::fd::OwnedFd;
@@ -166,14 +167,25 @@ fn make_dirs(
     owner: Option<&WorkerUser>,
     log: &ProcessLog,
 ) -> Result<(), Reported> {
+    let failed =
+        |dir: &Path, error| log.failed(Level::Emerg, format_args!("mkdir() \"{}\"", dir.display()), &error);
     for dir in &requirements.temp_dirs {
-        make_dir(dir, 0o700, log)?;
-        give_dir(dir, owner, log)?;
+        make_dir(dir, owner, true).map_err(|error| failed(dir, error))?;
     }
     for dir in &requirements.state_dirs {
         // An existing one may be /tmp, or the directory of the configuration.
-        if make_dir(dir, 0o700, log)? {
-            give_dir(dir, owner, log)?;
+        match make_dir(dir, owner, false) {
+            // Only what keeps its state there goes without.
+            Err(error) if dir.symlink_metadata().is_ok() => {
+                log.failed(Level::Crit, format_args!("mkdir() \"{}\"", dir.display()), &error);
+            }
+            made => made.map_err(|error| failed(dir, error))?,
+        }
+    }
+    // Without another user the worker process makes them itself.
+    if owner.is_some() {
+        for dir in &requirements.optional_dirs {
+            let _ = make_dir(dir, owner, false);
         }
     }
     if let Some(ListenSpec { address: Address::Unix(path), .. }) = &requirements.control
@@ -185,16 +197,14 @@ fn make_dirs(
     Ok(())
 }
 
-/// Creates a directory unless it exists. Returns true if it is new.
-fn make_dir(dir: &Path, mode: u32, log: &ProcessLog) -> Result<bool, Reported> {
-    let failed =
-        |error: &io::Error| log.failed(Level::Emerg, format_args!("mkdir() \"{}\"", dir.display()), error);
-    match DirBuilder::new().mode(mode).create(dir) {
-        Ok(()) => Ok(true),
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-            must_be_dir(dir).map(|()| false).map_err(|error| failed(&error))
-        }
-        Err(error) => Err(failed(&error)),
+/// Creates a directory unless it exists, for the worker's user; `takes_over` gives it an existing one too.
+fn make_dir(dir: &Path, owner: Option<&WorkerUser>, takes_over: bool) -> io::Result<()> {
+    if let Some(owner) = owner {
+        return given_folder::give(dir, owner.uid, takes_over).map(drop);
+    }
+    match DirBuilder::new().mode(0o700).create(dir) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => must_be_dir(dir),
+        made => made,
     }
 }
 
@@ -204,26 +214,6 @@ pub(crate) fn must_be_dir(path: &Path) -> io::Result<()> {
         true => Ok(()),
         false => Err(Errno::EEXIST.into()),
     }
-}
-
-fn give_dir(dir: &Path, owner: Option<&WorkerUser>, log: &ProcessLog) -> Result<(), Reported> {
-    let Some(owner) = owner else { return Ok(()) };
-    give_to(dir, owner.uid, 0o700).map_err(|error| {
-        let what = format_args!("chown(\"{}\", {})", dir.display(), owner.uid);
-        log.failed(Level::Emerg, what, &error)
-    })
-}
-
-/// Makes `uid` the owner of a path and grants the owner at least these permissions.
-fn give_to(path: &Path, uid: Uid, rights: u32) -> io::Result<()> {
-    let found = std::fs::metadata(path)?;
-    if found.uid() != uid.as_raw() {
-        chown(path, Some(uid), None)?;
-    }
-    if found.mode() & rights != rights {
-        std::fs::set_permissions(path, Permissions::from_mode(found.mode() & 0o7777 | rights))?;
-    }
-    Ok(())
 }
 
 /// Longest content of a pid file, in bytes: a number and a line end.

@@ -86,6 +86,7 @@ impl Application for LineApp {
                 temp_dirs: Vec::new(),
                 control: None,
                 state_dirs: Vec::new(),
+                optional_dirs: Vec::new(),
                 orphan_timeout: Duration::ZERO,
             },
         };

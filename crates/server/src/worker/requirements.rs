@@ -6,11 +6,12 @@ use crate::context::logs::process_target;
 use engine::Config;
 use engine::config::ListenAddress;
 use engine::modules::process as configured;
-use engine::modules::switch::StatePath;
+use engine::modules::switch::{StatePath, groups_file};
+use engine::modules::upstream::Origin;
 use process::log::LogTarget;
 use process::{Address, EnvRule, Keepalive, Limits, ListenSpec, Requirements, Sandbox};
 use process::{SocketAccess, Source, UserSpec};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// Returns what the configuration requires of the operating system.
@@ -70,6 +71,7 @@ pub(crate) fn boot(config: &Config, source: &Source) -> Requirements {
         temp_dirs: temporary_folders(config),
         control: control_socket(config),
         state_dirs: state_folders(config),
+        optional_dirs: group_folder(config).into_iter().collect(),
         orphan_timeout: Duration::from_millis(*main.process.orphan_timeout_ms),
     }
 }
@@ -117,6 +119,13 @@ fn state_folders(config: &Config) -> Vec<PathBuf> {
         }
     }
     folders
+}
+
+/// Returns the folder in which orders on servers are kept. The worker process could not make it, if only root may write to
+/// the prefix.
+fn group_folder(config: &Config) -> Option<PathBuf> {
+    let may_have_orders = config.groups.iter().any(|entry| entry.origin == Origin::Block);
+    may_have_orders.then(|| groups_file(&config.prefix).parent().map(Path::to_owned)).flatten()
 }
 
 /// Returns the control socket. One that is not configured is optional: the server runs without it if it cannot be opened.
