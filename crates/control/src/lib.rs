@@ -16,6 +16,7 @@ mod horizon;
 mod info;
 mod journal;
 mod options;
+mod plain_file;
 pub mod receipt;
 mod service;
 mod setup;

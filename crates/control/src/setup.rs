@@ -18,6 +18,9 @@ pub struct Setup {
     pub config: Arc<Config>,
     /// The control socket, bound and listening, unless it is off.
     pub listener: Option<UnixListener>,
+    /// The process whose connections to the control socket are refused: the one that serves traffic, through which others would
+    /// come in under its name.
+    pub refused_peer: Option<u32>,
     /// The data plane.
     pub data_plane: Arc<dyn DataPlane>,
     /// The monotonic clock of holds and statistics, in milliseconds: the same that the server gives to [`switch::Hold::admit`], [`switch::Ticket::poll`] and [`statistics::Collector`].

@@ -271,6 +271,7 @@ pub(crate) fn open_with(
     let (control, routing) = ControlHandle::start(Setup {
         config: config.clone(),
         listener: None,
+        refused_peer: None,
         data_plane: data_plane.clone(),
         clock_ms: Arc::new(move || began.elapsed().as_millis() as u64),
         log: Arc::new(|level, text| println!("[{}] {text}", level.name())),

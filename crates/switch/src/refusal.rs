@@ -61,6 +61,7 @@ codes! {
     ServerExists "server_exists" 409 "The group already has this server.";
     GroupExists "group_exists" 409 "There is a group of this name already.";
     GroupInUse "group_in_use" 409 "Something leads to the group, so that it cannot be removed.";
+    ServerNotAllowed "server_not_allowed" 403 "No order may name this address, or none over HTTP.";
     GroupEmptied "group_emptied" 409 "A group that gets requests would have no server left for them.";
     GateFailed "gate_failed" 409 "Too few servers of the target are healthy.";
     StoreFailed "store_failed" 503 "The store could not save the commit.";

@@ -181,7 +181,8 @@ fn provoke(code: Code) -> Option<Refusal> {
         Code::StoreDamaged => store_refusal(StoreFaultKind::Newer),
         Code::HoldExists => Tables::default().with_hold(hold()).unwrap().with_hold(hold()).unwrap_err(),
         Code::NotHeld => Tables::default().with_hold(hold()).unwrap().without_hold(1, &key("a")).unwrap_err(),
-        Code::NotDrained
+        Code::ServerNotAllowed
+        | Code::NotDrained
         | Code::Overtaken
         | Code::ConfigRefused
         | Code::BadRequest
@@ -217,6 +218,7 @@ fn every_code_has_a_case_here_or_is_of_the_control_plane() {
     assert_eq!(
         elsewhere,
         [
+            "server_not_allowed",
             "not_drained",
             "overtaken",
             "config_refused",

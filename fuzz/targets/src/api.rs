@@ -49,6 +49,7 @@ pub(crate) fn check(data: &[u8]) {
     }
     let began = Instant::now();
     let (control, _) = ControlHandle::start(Setup {
+        refused_peer: None,
         upgrades: false,
         file_default: FileDefault::default(),
         window_times: WindowTimes::default(),

@@ -76,3 +76,98 @@ fn a_store_that_is_lost_with_its_second_file_refuses_its_own_requests_alone() {
     let list = server.say(&["list"]).done();
     assert!(list.contains("no table can be trusted"), "{list}");
 }
+
+/// Has the worker process killed, and waits for the next one.
+fn next_worker(server: &Server) {
+    let pid = server.say(&["status", "--json"]).json()["pid"].clone();
+    assert!(Command::new("kill").args(["-KILL", &pid.to_string()]).status().unwrap().success());
+    server.until("the next worker", || {
+        let said = server.say(&["status", "--json"]);
+        said.code == 0 && said.json()["pid"] != pid
+    });
+}
+
+#[test]
+fn what_stands_at_the_files_of_a_store_stops_no_traffic() {
+    let other = "upstream pool { server 127.0.0.1:1; server 127.0.0.1:2; }
+                 server { listen unix:{folder}/other; location / { return 200 other; } }";
+    let server = Server::start("", other);
+    server.say(&["switch", "a.example", "green"]).done();
+    server.say(&["server", "pool", "drain", "127.0.0.1:1"]).done();
+    let asked = || {
+        let mut stream = UnixStream::connect(server.path("other")).map(bounded).unwrap();
+        stream.write_all(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
+        let mut text = String::new();
+        stream.read_to_string(&mut text).unwrap();
+        text
+    };
+    for (file, make) in [
+        ("live.db-holds", "touch"),
+        ("groups.db-holds", "touch"),
+        ("live.db-lock", "mkdir"),
+        ("groups.db-lock", "mkfifo"),
+        ("live.db-anchor", "mkfifo"),
+        ("groups.db-anchor", "mkfifo"),
+        ("live.db-wal", "mkfifo"),
+    ] {
+        let path = server.path("state").join(file);
+        let kept = path.with_extension("kept");
+        let is_kept = std::fs::rename(&path, &kept).is_ok();
+        assert!(Command::new(make).arg(&path).status().unwrap().success());
+        // It is answered, whatever comes of it.
+        server.say(&["switch", "b.example", "green"]);
+        next_worker(&server);
+        assert!(asked().ends_with("other"), "{file}");
+        assert!(server.get("a.example").ends_with("green"), "{file}");
+        let _ = std::fs::remove_file(&path);
+        let _ = std::fs::remove_dir(&path);
+        if is_kept {
+            std::fs::rename(&kept, &path).unwrap();
+        }
+        next_worker(&server);
+        server.say(&["switch", "c.example", "green"]).done();
+        server.say(&["switch", "c.example", "blue"]).done();
+    }
+}
+
+#[test]
+fn root_restores_as_the_user_whose_folder_it_is() {
+    use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, lchown, symlink};
+    let server = Server::start("", "");
+    if std::fs::metadata(server.folder.path()).unwrap().uid() != 0 {
+        return eprintln!("skipped: only root could be led elsewhere");
+    }
+    let nobody = 65534;
+    server.say(&["switch", "a.example", "green"]).done();
+    let backup = server.path("monday.backup").display().to_string();
+    server.say(&["backup", &backup]).done();
+    // The worker's user owns the folder, and the way there is open.
+    std::fs::set_permissions(server.folder.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
+    let state = server.path("its");
+    std::fs::create_dir(&state).unwrap();
+    chown(&state, Some(nobody), Some(nobody)).unwrap();
+    let (store, system) = (state.join("live.db"), server.path("shadow"));
+    std::fs::write(&system, "root").unwrap();
+    std::fs::set_permissions(&system, std::fs::Permissions::from_mode(0o600)).unwrap();
+    let restore = || server.say(&["restore", &backup, "--state", store.to_str().unwrap()]);
+    for name in ["live.db-lock", "live.db-anchor", "live.db"] {
+        let link = state.join(name);
+        symlink(&system, &link).unwrap();
+        lchown(&link, Some(nobody), Some(nobody)).unwrap();
+        restore();
+        let found = std::fs::metadata(&system).unwrap();
+        assert_eq!((found.uid(), found.mode() & 0o777), (0, 0o600), "{name}");
+        assert_eq!(std::fs::read_to_string(&system).unwrap(), "root", "{name}");
+        std::fs::remove_dir_all(&state).unwrap();
+        std::fs::create_dir(&state).unwrap();
+        chown(&state, Some(nobody), Some(nobody)).unwrap();
+    }
+    // Also where no store was, all is that user's.
+    restore().done();
+    let owners: Vec<(String, u32)> = std::fs::read_dir(&state)
+        .unwrap()
+        .map(|entry| entry.unwrap())
+        .map(|entry| (entry.file_name().into_string().unwrap(), entry.metadata().unwrap().uid()))
+        .collect();
+    assert!(owners.len() >= 3 && owners.iter().all(|(_, owner)| *owner == nobody), "{owners:?}");
+}

@@ -27,6 +27,8 @@ pub(super) struct Caller {
     pub(super) actor: String,
     /// The authenticated part of it.
     pub(super) identity: String,
+    /// How it came in.
+    pub(super) via: Via,
     /// Its role.
     role: Role,
 }
@@ -71,7 +73,7 @@ fn caller(headers: &HeaderMap, origin: &Origin, tokens: &Tokens) -> Result<Calle
         return match tokens.find(&hash) {
             Some(token) => {
                 let identity = token.name.to_string();
-                Ok(Caller { actor: identity.clone(), identity, role: token.role })
+                Ok(Caller { actor: identity.clone(), identity, via: origin.via, role: token.role })
             }
             None => Err(unauthorized("the token is not in control_tokens")),
         };
@@ -82,7 +84,7 @@ fn caller(headers: &HeaderMap, origin: &Origin, tokens: &Tokens) -> Result<Calle
         own_host::check(headers, origin)?;
         fetched_by_own_page(headers)?;
         let identity = holder.name.to_string();
-        return Ok(Caller { actor: identity.clone(), identity, role: holder.role });
+        return Ok(Caller { actor: identity.clone(), identity, via: origin.via, role: holder.role });
     }
     let identity = match origin.via {
         Via::Location if origin.name.is_empty() && !tokens.is_empty() && certificate.is_some() => {
@@ -108,7 +110,7 @@ fn caller(headers: &HeaderMap, origin: &Origin, tokens: &Tokens) -> Result<Calle
         // Reading too: a page of another site that cannot read the answer still occupies an event stream.
         fetched_by_own_page(headers)?;
     }
-    Ok(Caller { actor, identity, role: Role::Operator })
+    Ok(Caller { actor, identity, via: origin.via, role: Role::Operator })
 }
 
 /// The token, if there is one (RFC 6750, section 2.1).

@@ -23,6 +23,7 @@ mod queries;
 mod reload;
 mod request;
 mod router;
+mod server_addresses;
 mod servers;
 mod socket;
 mod status;

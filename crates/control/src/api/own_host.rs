@@ -75,7 +75,7 @@ fn literal(host: &[u8]) -> Option<IpAddr> {
 }
 
 /// Returns true if an interface of this machine has the address. If the system does not say, none has.
-fn is_of_an_interface(address: IpAddr) -> bool {
+pub(super) fn is_of_an_interface(address: IpAddr) -> bool {
     let Ok(interfaces) = nix::ifaddrs::getifaddrs() else { return false };
     interfaces.filter_map(|interface| interface.address).any(|found| {
         let v4 = found.as_sockaddr_in().map(|found| IpAddr::from(found.ip()));

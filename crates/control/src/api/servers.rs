@@ -9,6 +9,7 @@ use super::error::{ApiError, OrderErrors, QueryErrors};
 use super::group_view;
 use super::orders::{long_call, meta};
 use super::request::{Conditions, JsonBody, KeyPath, PathParams, options, span};
+use super::server_addresses;
 use super::types::{self, ServerSettings, Terms};
 use crate::options::Options;
 use crate::receipt::Receipt;
@@ -16,7 +17,7 @@ use axum::Extension;
 use axum::extract::State;
 use engine::modules::switch::GROUPS_NAME;
 use statistics::Window;
-use switch::{Action, Order, Refusal, ServerOrder, ServerParams, ServerVerb};
+use switch::{Action, GroupOrder, GroupVerb, Order, Refusal, ServerOrder, ServerParams, ServerVerb};
 
 /// Shows a server
 #[utoipa::path(get, path = "/v1/groups/{name}/servers/{key}", tag = "groups",
@@ -133,6 +134,21 @@ async fn change(
     carry_out(api, Action::Servers(orders), (caller, conditions), (terms, gate)).await
 }
 
+/// Returns the orders on servers of an order, those of a group that is made included.
+fn named_servers(action: &Action) -> Vec<ServerOrder> {
+    match action {
+        Action::Servers(orders) => orders.clone(),
+        Action::Group(GroupOrder { group, verb: GroupVerb::Make { servers, .. } }) => servers
+            .iter()
+            .map(|(server, params)| {
+                let verb = ServerVerb::Add(params.clone());
+                ServerOrder { group: group.clone(), server: server.clone(), verb }
+            })
+            .collect(),
+        _ => Vec::new(),
+    }
+}
+
 /// Carries out an order on the groups.
 pub(super) async fn carry_out(
     api: &Api,
@@ -140,6 +156,7 @@ pub(super) async fn carry_out(
     (caller, conditions): (Caller, Conditions),
     (terms, gate): (&Terms, bool),
 ) -> Result<Tagged<Receipt>, ApiError> {
+    server_addresses::check(&api.control.config(), &caller, &named_servers(&action))?;
     let options = Options { gate, ..options(terms)? };
     let _long_call = long_call(api, &caller, &options)?;
     let order = Order { action, meta: meta(caller, conditions, terms)? };

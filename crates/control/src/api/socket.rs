@@ -33,6 +33,9 @@ const MAX_CONNECTIONS: usize = 256;
 const HEAD_TIME: Duration = Duration::from_secs(60);
 /// The time within which a client must take some bytes of an answer.
 const WRITE_TIME: Duration = Duration::from_secs(60);
+/// What the log says of a connection from the process that serves.
+const OWN_PEER: &str =
+    "the control socket refuses this process itself: requests are proxied to it, or a script connects to it";
 /// The pause after a failed accept.
 const PAUSE: Duration = Duration::from_millis(100);
 
@@ -41,6 +44,7 @@ const PAUSE: Duration = Duration::from_millis(100);
 pub(crate) async fn serve(
     control: ControlHandle,
     listener: std::os::unix::net::UnixListener,
+    refused_peer: Option<u32>,
     closing: Rc<Notify>,
 ) {
     let listening = listener.set_nonblocking(true).and_then(|()| UnixListener::from_std(listener));
@@ -56,6 +60,10 @@ pub(crate) async fn serve(
     let accepting = async {
         loop {
             match listener.accept().await {
+                // A request of a client that was proxied here would be one of the server's own user.
+                Ok((stream, _)) if is_process(&stream, refused_peer) => {
+                    control.log(Level::Error, OWN_PEER);
+                }
                 Ok((stream, _)) => {
                     peers.make_room().await;
                     let peer = Peer::enter(&peers);
@@ -219,6 +227,12 @@ async fn converse(stream: UnixStream, control: ControlHandle, router: Router, pe
         _ = serving => {}
         () = state.unwanted.notified() => {}
     }
+}
+
+/// Returns true if this process is at the other end.
+fn is_process(stream: &UnixStream, process: Option<u32>) -> bool {
+    let peer = stream.peer_cred().ok().and_then(|peer| peer.pid());
+    process.is_some() && peer.and_then(|pid| u32::try_from(pid).ok()) == process
 }
 
 /// Returns `unix:UID(NAME)` of the peer process; `None` if the system does not identify it, and then it is refused.

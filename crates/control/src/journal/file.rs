@@ -7,6 +7,7 @@
 //! Must never be trusted with a table: no order depends on it.
 
 use super::entry::{JournalEntry, Occurrence};
+use crate::plain_file;
 use rusqlite::{Connection, ErrorCode, OpenFlags, Row, Transaction, TransactionBehavior, params};
 use std::fs::OpenOptions;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
@@ -90,7 +91,7 @@ impl JournalFile {
     /// Opens the file; creates it if it does not exist.
     pub(super) fn open(path: &Path) -> Result<JournalFile, StoreFault> {
         // SQLite would create it with the mode of the umask.
-        let created = OpenOptions::new().append(true).create(true).mode(0o600).open(path);
+        let created = plain_file::open_with(path, OpenOptions::new().append(true).create(true).mode(0o600));
         let found = created.and_then(|file| file.metadata());
         let found = found.map_err(|error| failed(path, StoreFaultKind::Unreadable, &error.to_string()))?;
         let of = |error: rusqlite::Error| fault(path, &error);

@@ -72,8 +72,17 @@ impl ControlHandle {
     /// # Errors
     /// A store cannot be used, or a table does not fit the configuration: the text says which, why, and what to do.
     pub fn start(setup: Setup) -> Result<(ControlHandle, Arc<Routing>), String> {
-        let Setup { config, listener, data_plane, clock_ms, log, upgrades, file_default, window_times } =
-            setup;
+        let Setup {
+            config,
+            listener,
+            refused_peer,
+            data_plane,
+            clock_ms,
+            log,
+            upgrades,
+            file_default,
+            window_times,
+        } = setup;
         let declared = Declarations::of(&config);
         let former = config_check::check_start(&declared).map_err(|faults| faults.join("; "))?;
         let opened = startup::open(&config, file_default, data_plane.prober())?;
@@ -102,7 +111,12 @@ impl ControlHandle {
                     let handle = inside.clone();
                     let closing = Rc::new(Notify::new());
                     let serving = listener.map(|listener| {
-                        tokio::task::spawn_local(crate::api::serve(inside, listener, closing.clone()))
+                        tokio::task::spawn_local(crate::api::serve(
+                            inside,
+                            listener,
+                            refused_peer,
+                            closing.clone(),
+                        ))
                     });
                     let mut close = Some(handle.close(closing, serving));
                     let (mut retired, mut stopping) = (false, false);

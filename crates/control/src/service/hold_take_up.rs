@@ -32,14 +32,17 @@ impl ActiveHold {
 
 /// Takes up the holds that the store of a switch (by its number) keeps. An end that came while nothing ran, and an order
 /// whose process is gone, are seen to as soon as the process serves: requests of these keys wait until then.
-pub(super) fn take_up(
-    store: &mut dyn StoreBackend,
-    rules: &Rules,
-    number: usize,
-) -> Result<TakenUp, StoreFault> {
+///
+/// What cannot be read holds nothing, which the log says: a file that cannot be read stops no traffic.
+pub(super) fn take_up(store: &mut dyn StoreBackend, rules: &Rules, number: usize) -> TakenUp {
     let mut taken = TakenUp::default();
     let name = &rules.name;
-    let KeptHolds { holds, faults } = store.kept_holds()?;
+    let KeptHolds { holds, faults, folder_fault } = store
+        .kept_holds()
+        .unwrap_or_else(|fault| KeptHolds { folder_fault: Some(fault), ..KeptHolds::default() });
+    if let Some(fault) = folder_fault {
+        taken.said.push((Level::Crit, format!("switch \"{name}\": {fault}; none of its keys is held")));
+    }
     for fault in faults {
         let text = format!("switch \"{name}\": {fault}; its key is not held");
         taken.said.push((Level::Crit, text));
@@ -63,7 +66,7 @@ pub(super) fn take_up(
         };
         taken.said.push(text);
     }
-    Ok(taken)
+    taken
 }
 
 /// Returns tables with holds.
@@ -128,7 +131,8 @@ impl ControlState {
         switch: &Rc<SwitchState>,
     ) -> Result<(), StoreFault> {
         let turn = switch.own_holds.turn();
-        let found = switch.store.with(|store| store.kept_holds()).await?.holds;
+        let kept = switch.store.with(|store| store.kept_holds()).await?;
+        let (found, is_whole) = (kept.holds, kept.faults.is_empty() && kept.folder_fault.is_none());
         let _reload_lock = self.reload_lock.read().await;
         if switch.removed.get() {
             return Ok(());
@@ -139,7 +143,8 @@ impl ControlState {
             let was_there = held.hold.switch() == number && held.turn <= turn && held.is_on();
             (was_there && !ids.contains(&&*held.kept.id)).then(|| held.hold.key().clone())
         });
-        if switch.store_path().is_some() {
+        // What cannot be read may still be held.
+        if switch.store_path().is_some() && is_whole {
             for key in gone {
                 drop(self.lift_hold(switch, &key, None, Ending::Elsewhere));
             }

@@ -213,7 +213,7 @@ fn open_one(
         })
     })
     .map_err(wrong)?;
-    let condition = store.with_blocking(|store| Ok(Condition::of(store))).map_err(wrong)?;
+    let mut condition = store.with_blocking(|store| Ok(Condition::of(store))).map_err(wrong)?;
     let is_sound = condition.damage.is_none();
     if is_sound && !store.with_blocking(move |store| fits_kind(store, kind)).map_err(wrong)? {
         return Err(other_kind(&rules));
@@ -224,8 +224,10 @@ fn open_one(
     if is_sound && !rules.run_time.are_unknown {
         default::fits(&rules, &position.table, None)?;
         let (asked, known) = (rules.clone(), position.clone());
-        let could = store.with_blocking(move |store| could_revert(store, &asked, &known)).map_err(wrong)?;
-        could.map_err(|text| format!("switch \"{}\": {text}", rules.name))?;
+        match store.with_blocking(move |store| could_revert(store, &asked, &known)) {
+            Ok(could) => could.map_err(|text| format!("switch \"{}\": {text}", rules.name))?,
+            Err(fault) => condition.warnings.push(fault),
+        }
     }
     let mut tries = TRIES;
     while is_sound && !is_groups && default.is_none() {
@@ -235,6 +237,11 @@ fn open_one(
             Err(fault) if fault.kind == StoreFaultKind::Conflict && tries > 0 => {
                 position = store.with_blocking(damage::load).map_err(wrong)?;
             }
+            // A full disk, or a lock that is held: the table keeps its default, and the next start or reload tries again.
+            Err(fault) if fault.kind != StoreFaultKind::Failed => {
+                condition.warnings.push(fault);
+                break;
+            }
             made => {
                 default = made.map_err(wrong)?;
                 break;
@@ -242,7 +249,7 @@ fn open_one(
         }
     }
     let number = place.number;
-    let holds = store.with_blocking(move |store| take_up(store, &rules, number));
+    let holds = store.with_blocking(move |store| Ok(take_up(store, &rules, number)));
     let holds = holds.map_err(|fault| fault.to_string())?;
     Ok(OpenedSwitch { place, store, position, condition, holds, default })
 }

@@ -2,7 +2,7 @@
 //!
 //! Owns: the conversion of SQLite's and the system's errors to faults with a remedy. Must never: repair anything.
 
-use rusqlite::{Connection, ErrorCode};
+use rusqlite::{Connection, ErrorCode, ffi};
 use std::io;
 use std::path::Path;
 use switch::{StoreFault, StoreFaultKind};
@@ -79,6 +79,20 @@ pub(super) fn hold(path: &Path, error: &io::Error) -> StoreFault {
         text: format!("the hold in {} cannot be read: {error}", path.display()),
         remedy: "remove the file, and place the hold again (pointsman hold) if it is still wanted".to_owned(),
     }
+}
+
+/// Returns the fault of a folder of holds that cannot be read.
+pub(super) fn holds(folder: &Path, error: &io::Error) -> StoreFault {
+    StoreFault {
+        kind: StoreFaultKind::Unreadable,
+        text: format!("the holds in {} cannot be read: {error}", folder.display()),
+        remedy: "let the worker's user read the folder, or move it away and place the holds again (pointsman hold)".to_owned(),
+    }
+}
+
+/// Adds to the fault of a lock what follows from it.
+pub(super) fn unlocked(fault: StoreFault) -> StoreFault {
+    StoreFault { text: format!("{}; until it can be taken, orders are refused", fault.text), ..fault }
 }
 
 /// Returns the fault of a store that is to be restored from itself.
@@ -178,6 +192,8 @@ pub(super) fn system(path: &Path, what: &str, error: &io::Error) -> StoreFault {
             StoreFaultKind::Unreadable,
             format!("let the worker's user read and write {path} and its folder"),
         ),
+        // `plain_file` has found it.
+        io::ErrorKind::InvalidInput => (StoreFaultKind::Unreadable, format!("move {path} away")),
         _ => (StoreFaultKind::Unreadable, format!("check the file system of {path}")),
     };
     StoreFault { kind, text: format!("the store {path} cannot be {what}: {error}"), remedy }
@@ -216,6 +232,12 @@ pub(super) fn at(path: &str, error: &rusqlite::Error) -> StoreFault {
             StoreFaultKind::Unreadable,
             format!("let the worker's user read and write {path} and its folder"),
         ),
+        // A file or its log is shorter than it says.
+        ErrorCode::SystemIoFailure
+            if matches!(failure.extended_code, ffi::SQLITE_IOERR_SHORT_READ | ffi::SQLITE_IOERR_DATA) =>
+        {
+            damaged_at(path, "it, or its write-ahead log, is cut off or was replaced")
+        }
         ErrorCode::SystemIoFailure => {
             failed(StoreFaultKind::Failed, format!("check the file system of {path}"))
         }

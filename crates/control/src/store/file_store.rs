@@ -9,7 +9,8 @@ use super::lock::Lock;
 use super::schema::Format;
 use super::sqlite::{Contents, SqliteStore};
 use super::verdict::{StoreSide, Verdict, judge};
-use super::{KeptHold, KeptHolds, StoreBackend, UnchangedOrder, fault, holds};
+use super::{KeptHold, KeptHolds, StoreBackend, UnchangedOrder, fault, holds, opening};
+use crate::plain_file;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 use switch::{Chain, Change, Commit, Filter, Key, KeyKind, Loaded, Store, StoreFault, StoreFaultKind};
@@ -34,6 +35,8 @@ pub struct FileStore {
     warnings: Vec<StoreFault>,
     /// It could not be used for a reason that may pass.
     wants_retry: bool,
+    /// That has passed, and what was loaded before is not what it holds.
+    is_reopened: bool,
     /// When the whole file was last checked.
     checked: Instant,
     /// Something was written since.
@@ -45,7 +48,8 @@ impl FileStore {
     /// `kind`. A damaged store is opened too: it takes no orders, and says why ([`StoreBackend::damage`]).
     ///
     /// # Errors
-    /// The store cannot be used, and there is no second file to take its place.
+    /// The store cannot be used, and it was none as far as can be seen: it cannot be created, is another program's, or a newer
+    /// version's, and there is no second file. The path in the configuration may be wrong.
     pub fn open(path: &Path, kind: KeyKind) -> Result<FileStore, StoreFault> {
         let mut store = FileStore {
             path: path.to_owned(),
@@ -57,6 +61,7 @@ impl FileStore {
             newest: Vec::new(),
             warnings: Vec::new(),
             wants_retry: false,
+            is_reopened: false,
             checked: Instant::now(),
             is_dirty: false,
         };
@@ -69,9 +74,8 @@ impl FileStore {
         let lock = Lock::take(&self.path);
         let anchor = anchor::read(&self.path, false)
             .map_err(|error| fault::system(&anchor::path_of(&self.path), "read", &error));
-        let is_missing = std::fs::symlink_metadata(&self.path)
-            .is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound);
-        let opened = if is_missing && matches!(&anchor, Ok(Some(_))) {
+        let has_second = !plain_file::is_absent(&anchor::path_of(&self.path));
+        let opened = if plain_file::is_absent(&self.path) && has_second {
             Err(fault::damaged_at(
                 &self.path.display().to_string(),
                 "it is gone, and its second file is there",
@@ -85,28 +89,29 @@ impl FileStore {
             let side = StoreSide::of(&sqlite, last)?;
             Ok((sqlite, loaded, side))
         });
-        self.wants_retry = matches!(&opened, Err(fault) if fault.kind != StoreFaultKind::Damaged);
+        self.wants_retry = match &opened {
+            Ok(_) => lock.is_err(),
+            Err(fault) => fault.kind != StoreFaultKind::Damaged,
+        };
         match opened {
             Ok((sqlite, loaded, _)) if sqlite.format() == Format::One => {
                 (self.kind, self.loaded, self.sqlite) = (sqlite.key_kind(), Some(loaded), Some(sqlite));
                 self.damage = None;
                 Ok(())
             }
-            Ok((sqlite, loaded, side)) => {
-                lock?;
-                self.compare(sqlite, loaded, &side, anchor)
-            }
+            Ok((sqlite, loaded, side)) => self.compare(sqlite, loaded, &side, anchor, lock.as_ref().err()),
             Err(fault) => self.go_without(fault, anchor.ok().flatten()),
         }
     }
 
-    /// Decides about a store that can be read.
+    /// Decides about a store that can be read. Without the lock nothing is written.
     fn compare(
         &mut self,
         sqlite: SqliteStore,
         loaded: Loaded,
         side: &StoreSide,
         anchor: Result<Option<Content>, StoreFault>,
+        unlocked: Option<&StoreFault>,
     ) -> Result<(), StoreFault> {
         let content = match anchor {
             Ok(content) => content,
@@ -118,6 +123,10 @@ impl FileStore {
         let shown = self.path.display().to_string();
         self.kind = sqlite.key_kind();
         match judge(Some(side), content.as_ref()) {
+            Verdict::Sound { .. } if unlocked.is_some() => {
+                (self.loaded, self.sqlite) = (Some(loaded), Some(sqlite));
+                self.damage = unlocked.cloned().map(fault::unlocked);
+            }
             Verdict::Sound { rewrite } => {
                 (self.loaded, self.sqlite, self.damage) = (Some(loaded), Some(sqlite), None);
                 if rewrite && side.head.anchored {
@@ -155,7 +164,9 @@ impl FileStore {
                 (self.loaded, self.newest) = (Some(loaded), commits);
                 self.newest.reverse();
             }
-            _ if fault.kind == StoreFaultKind::Damaged => self.loaded = None,
+            _ if fault.kind == StoreFaultKind::Damaged || opening::was_there(&self.path, &fault) => {
+                self.loaded = None
+            }
             // The fault may be one of the configuration, such as a wrong path.
             _ => return Err(fault),
         }
@@ -373,7 +384,7 @@ impl StoreBackend for FileStore {
     fn recover(&mut self) -> Result<bool, StoreFault> {
         let is_replaced = self.sqlite.as_ref().is_some_and(|sqlite| !sqlite.is_there());
         if self.damage.is_none() && !is_replaced {
-            return Ok(false);
+            return Ok(std::mem::take(&mut self.is_reopened));
         }
         // Closed before the file is opened again: closing a connection removes the log at its path.
         (self.sqlite, self.anchor) = (None, None);
@@ -442,7 +453,7 @@ impl StoreBackend for FileStore {
     }
 
     fn kept_holds(&mut self) -> Result<KeptHolds, StoreFault> {
-        holds::read_all(&self.path)
+        Ok(holds::read_all(&self.path))
     }
 
     fn written_by_others(&mut self) -> Result<bool, StoreFault> {
@@ -453,8 +464,9 @@ impl StoreBackend for FileStore {
         if self.wants_retry && self.damage.is_some() {
             // What fails again has been reported.
             let known = self.damage.clone();
-            if self.take_up().is_err() {
-                self.damage = known;
+            match self.take_up() {
+                Ok(()) => self.is_reopened = self.damage.is_none(),
+                Err(_) => self.damage = known,
             }
         }
         let is_due = self.is_dirty || self.anchor.is_none() || self.checked.elapsed() >= CHECK_EVERY;

@@ -7,10 +7,11 @@
 use super::fault;
 use super::files::{beside, sync_folder};
 use super::lock::Lock;
+use crate::plain_file;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use switch::{ClockReading, Deadline, StoreFault};
@@ -86,6 +87,8 @@ pub struct KeptHolds {
     pub holds: Vec<KeptHold>,
     /// Files that cannot be read.
     pub faults: Vec<StoreFault>,
+    /// The folder cannot be read, so that it is not known what is held.
+    pub folder_fault: Option<StoreFault>,
 }
 
 impl KeptEnd {
@@ -113,17 +116,26 @@ fn path_of(store: &Path, key: &str) -> PathBuf {
     folder(store).join(name)
 }
 
-/// Reads all holds of a store. A file that another process removes meanwhile is none.
-pub(super) fn read_all(store: &Path) -> Result<KeptHolds, StoreFault> {
+/// Reads all holds of a store. A file that another process removes meanwhile is none. What cannot be read is no error.
+pub(super) fn read_all(store: &Path) -> KeptHolds {
     let folder = folder(store);
-    let failed = |error: &io::Error| fault::system(&folder, "read", error);
-    let files = match fs::read_dir(&folder) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(KeptHolds::default()),
-        found => found.map_err(|error| failed(&error))?,
-    };
     let mut found = KeptHolds::default();
+    let files = match fs::read_dir(&folder) {
+        Ok(files) => files,
+        Err(_) if plain_file::is_absent(&folder) => return found,
+        Err(error) => {
+            found.folder_fault = Some(fault::holds(&folder, &error));
+            return found;
+        }
+    };
     for file in files {
-        let path = file.map_err(|error| failed(&error))?.path();
+        let path = match file {
+            Ok(file) => file.path(),
+            Err(error) => {
+                found.folder_fault = Some(fault::holds(&folder, &error));
+                break;
+            }
+        };
         if is_draft(&path) {
             continue;
         }
@@ -133,7 +145,7 @@ pub(super) fn read_all(store: &Path) -> Result<KeptHolds, StoreFault> {
         }
     }
     found.holds.sort_by(|a, b| (a.since_ms, &a.key).cmp(&(b.since_ms, &b.key)));
-    Ok(found)
+    found
 }
 
 /// Keeps a hold. Returns false if its key has another one already, which is none of those that are over.
@@ -180,16 +192,15 @@ fn is_draft(path: &Path) -> bool {
 }
 
 fn read(path: &Path) -> io::Result<Option<KeptHold>> {
-    let text = match fs::metadata(path) {
-        Ok(found) if !found.is_file() || found.len() > MAX_BYTES => {
-            return Err(io::Error::other("it is not a small regular file"));
-        }
-        Ok(_) => fs::read(path),
-        Err(error) => Err(error),
+    let file = match plain_file::open(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        file => file?,
     };
-    match text {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        text => Ok(Some(serde_json::from_slice(&text?)?)),
+    let mut text = Vec::new();
+    file.take(MAX_BYTES + 1).read_to_end(&mut text)?;
+    match text.len() as u64 {
+        0..=MAX_BYTES => Ok(Some(serde_json::from_slice(&text)?)),
+        _ => Err(io::Error::other("it is too large")),
     }
 }
 
@@ -202,7 +213,11 @@ fn write(store: &Path, path: &Path, hold: &KeptHold) -> io::Result<()> {
         Err(error) => return Err(error),
     }
     let draft = path.with_extension("new");
-    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&draft)?;
+    match fs::remove_file(&draft) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&draft)?;
     let written = serde_json::to_vec(hold)
         .map_err(io::Error::from)
         .and_then(|text| file.write_all(&text))
@@ -244,14 +259,14 @@ mod tests {
     fn holds_are_kept_found_and_removed() {
         let place_of = tempfile::tempdir().unwrap();
         let store = place_of.path().join("live.db");
-        assert!(read_all(&store).unwrap().holds.is_empty());
+        assert!(read_all(&store).holds.is_empty());
         // No key is a path.
         let keys = ["", "a.example", "../../etc", &"x/".repeat(4_000)];
         for key in keys {
             assert!(place(&store, &hold("1", key), &[]).unwrap(), "{key}");
             assert!(!place(&store, &hold("2", key), &["3".into()]).unwrap(), "{key}");
         }
-        let mut found = read_all(&store).unwrap();
+        let mut found = read_all(&store);
         assert!(found.faults.is_empty());
         assert_eq!(found.holds.len(), keys.len());
         assert_eq!(found.holds.remove(0), hold("1", ""));
@@ -259,7 +274,7 @@ mod tests {
         assert!(!remove(&store, &hold("1", "")).unwrap(), "it is another one's");
         assert!(remove(&store, &hold("2", "")).unwrap());
         assert!(!remove(&store, &hold("2", "")).unwrap());
-        assert_eq!(read_all(&store).unwrap().holds.len(), keys.len() - 1);
+        assert_eq!(read_all(&store).holds.len(), keys.len() - 1);
     }
 
     #[test]
@@ -267,12 +282,12 @@ mod tests {
         let place_of = tempfile::tempdir().unwrap();
         let store = place_of.path().join("live.db");
         assert!(!note_refusing(&store, &hold("1", "a")).unwrap());
-        assert!(read_all(&store).unwrap().holds.is_empty());
+        assert!(read_all(&store).holds.is_empty());
         place(&store, &hold("1", "a"), &[]).unwrap();
         assert!(!note_refusing(&store, &hold("2", "a")).unwrap());
         assert!(note_refusing(&store, &hold("1", "a")).unwrap());
         assert!(!note_refusing(&store, &hold("1", "a")).unwrap());
-        assert!(read_all(&store).unwrap().holds[0].refusing);
+        assert!(read_all(&store).holds[0].refusing);
     }
 
     #[test]
@@ -285,7 +300,7 @@ mod tests {
         fs::write(&path, "{").unwrap();
         // What a crash has left while it wrote.
         fs::write(path_of(&store, "c").with_extension("new"), "{").unwrap();
-        let found = read_all(&store).unwrap();
+        let found = read_all(&store);
         assert_eq!((found.holds.len(), found.faults.len()), (1, 1));
         let fault = &found.faults[0];
         assert!(fault.text.contains(path.to_str().unwrap()), "{fault}");

@@ -3,6 +3,7 @@
 //! Owns when the file is opened. Must never create it for a question: until there is one, the store is an empty one in memory.
 
 use super::{FileStore, KeptHold, KeptHolds, MemoryBackend, StoreBackend, UnchangedOrder, anchor, fault};
+use crate::plain_file;
 use std::fs::DirBuilder;
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
@@ -35,7 +36,9 @@ impl LazyStore {
 
     /// Opens the file if it is there by now.
     fn look(&mut self) -> Result<(), StoreFault> {
-        let is_there = |path: &Path| path.symlink_metadata().is_ok();
+        // What cannot be seen may be there, unless its folder cannot be seen either.
+        let is_seen = self.path.parent().is_some_and(|folder| folder.symlink_metadata().is_ok());
+        let is_there = |path: &Path| is_seen && !plain_file::is_absent(path);
         if self.file.is_none() && (is_there(&self.path) || is_there(&anchor::path_of(&self.path))) {
             self.file = Some(FileStore::open(&self.path, self.kind)?);
             self.is_found = true;

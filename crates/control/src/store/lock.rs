@@ -5,6 +5,7 @@
 
 use super::fault;
 use super::files::{BUSY_TIME, beside};
+use crate::plain_file;
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 use std::fs::{File, OpenOptions};
@@ -24,13 +25,9 @@ impl Lock {
     pub(super) fn take(store: &Path) -> Result<Lock, StoreFault> {
         let path = beside(store, "-lock");
         // Opened each time: if somebody has removed the file, all take the new one.
-        let mut file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o600)
-            .open(&path)
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create(true).truncate(false).mode(0o600);
+        let mut file = plain_file::open_with(&path, &mut options)
             .map_err(|error| fault::system(&path, "opened", &error))?;
         let until = Instant::now() + BUSY_TIME;
         loop {

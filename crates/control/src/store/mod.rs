@@ -37,6 +37,7 @@
 //! file has them in its JSON. A program that does not know them keeps and verifies them. What changes how the table follows
 //! from the history needs another `schema::Format`. What changes no table at all (refusals, reloads) belongs to no store.
 
+mod acting_user;
 mod anchor;
 mod copy;
 mod fault;
@@ -47,6 +48,7 @@ mod lazy_store;
 mod lock;
 mod memory;
 mod migration;
+mod objects;
 mod opening;
 mod order_lock;
 mod receipts;

@@ -5,14 +5,16 @@
 
 use super::files::{BUSY_TIME, beside, sync_folder};
 use super::schema::Format;
-use super::{fault, migration, rows, schema, wal};
+use super::{anchor, fault, migration, objects, rows, schema, wal};
+use crate::plain_file;
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 use std::time::Duration;
-use switch::{KeyKind, StoreFault};
+use switch::{KeyKind, StoreFault, StoreFaultKind};
 
 /// The number of checks of a log that looks damaged, and the pause between them.
 const LOOKS: u32 = 3;
@@ -48,9 +50,15 @@ pub(super) fn open(path: &Path, kind: KeyKind, now_ms: u64) -> Result<Opened, St
         // A new store gets its name when it is complete, so another program has emptied it.
         return Err(fault::damaged_at(&shown, "it is empty"));
     }
+    // SQLite opens them itself, whatever they are.
+    for ending in ["-wal", "-shm", "-journal"] {
+        let file = beside(path, ending);
+        plain_file::check(&file).map_err(|error| fault::system(&file, "opened", &error))?;
+    }
     look_at_log(path)?;
     let connection = connect(path)?;
     let format = check_marks(&connection, &shown)?;
+    objects::check(&connection, format, &shown)?;
     let wrong = |error: rusqlite::Error| fault::at(&shown, &error);
     check_pages(&connection, path)?;
     // Without room for the copy it keeps its format.
@@ -65,6 +73,21 @@ pub(super) fn open(path: &Path, kind: KeyKind, now_ms: u64) -> Result<Opened, St
     let sql = "UPDATE head SET opened_ms = ?1 WHERE one = 1";
     connection.execute(sql, [rows::number(now_ms)]).map_err(wrong)?;
     Ok(Opened { connection, identity: (found.dev(), found.ino()), format })
+}
+
+/// Returns true if there was a store, as far as can be seen: then that it cannot be opened is its own fault, not one of the
+/// configuration, such as a wrong path.
+pub(super) fn was_there(path: &Path, fault: &StoreFault) -> bool {
+    if !plain_file::is_absent(&anchor::path_of(path)) {
+        return true;
+    }
+    if plain_file::is_absent(path) || fault.kind == StoreFaultKind::Newer {
+        return false;
+    }
+    // What can be read and is no store may be a file of another program.
+    let is_closed =
+        || plain_file::open(path).is_err_and(|error| error.kind() == io::ErrorKind::PermissionDenied);
+    fault.kind != StoreFaultKind::Unreadable || is_closed()
 }
 
 /// Returns true if the path still names the file that was opened.
@@ -90,7 +113,7 @@ pub(super) fn check_pages(connection: &Connection, path: &Path) -> Result<(), St
 fn look_at_log(path: &Path) -> Result<(), StoreFault> {
     let log = beside(path, "-wal");
     for _ in 0..LOOKS {
-        let file = match File::open(&log) {
+        let file = match plain_file::open(&log) {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
             Err(error) => return Err(fault::system(&log, "opened", &error)),
@@ -119,6 +142,7 @@ fn connect(path: &Path) -> Result<Connection, StoreFault> {
     if connection.is_readonly("main").map_err(wrong)? {
         return Err(fault::read_only(&shown));
     }
+    restrict(&connection).map_err(wrong)?;
     for (name, value) in [("trusted_schema", "OFF"), ("cell_size_check", "ON"), ("temp_store", "MEMORY")] {
         connection.pragma_update(None, name, value).map_err(wrong)?;
     }
@@ -131,6 +155,19 @@ fn connect(path: &Path) -> Result<Connection, StoreFault> {
     connection.pragma_update(None, "synchronous", "FULL").map_err(wrong)?;
     connection.set_prepared_statement_cache_capacity(32);
     Ok(connection)
+}
+
+/// Has SQLite do no more for a file than store its rows.
+fn restrict(connection: &Connection) -> rusqlite::Result<()> {
+    for (setting, is_on) in [
+        (DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true),
+        (DbConfig::SQLITE_DBCONFIG_ENABLE_TRIGGER, false),
+        (DbConfig::SQLITE_DBCONFIG_ENABLE_VIEW, false),
+        (DbConfig::SQLITE_DBCONFIG_ENABLE_FKEY, false),
+    ] {
+        connection.set_db_config(setting, is_on)?;
+    }
+    Ok(())
 }
 
 fn check_marks(connection: &Connection, shown: &str) -> Result<Format, StoreFault> {

@@ -8,18 +8,21 @@
 //! traffic follows the second file, which is what was restored: the same restore is then repeated.
 
 use super::StoreBackend;
+use super::acting_user::ActingUser;
 use super::anchor;
 use super::fault;
 use super::file_store::rewrite;
 use super::files::{beside, sync_folder};
 use super::lock::Lock;
 use super::sqlite::SqliteStore;
+use nix::fcntl::OFlag;
 use std::collections::BTreeMap;
-use std::fs::{self, File, Permissions};
+use std::fs::{self, File, OpenOptions, Permissions};
 use std::io;
-use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use switch::{Chain, Commit, CommitKind, Hash, KeyKind, Store, StoreFault, StoreFaultKind};
+use tempfile::TempDir;
 
 /// The number of commits that are read at a time.
 const PAGE: usize = 512;
@@ -58,8 +61,11 @@ pub struct Restored {
 /// # Errors
 /// It is not a whole store.
 pub fn verify_backup(file: &Path) -> Result<Chain, StoreFault> {
-    let draft = Draft::copy_of(file, &beside(file, &format!(".verify.{}", std::process::id())))?;
-    let mut sqlite = SqliteStore::open(&draft.0, KeyKind::Host)?;
+    let failed = |error: io::Error| fault::system(file, "read", &error);
+    let backup = open_backup(file).map_err(failed)?;
+    let _acting = ActingUser::beside(file).map_err(failed)?;
+    let draft = Draft::copy_of(backup, file)?;
+    let mut sqlite = SqliteStore::open(&draft.file, KeyKind::Host)?;
     check_whole(&mut sqlite)
 }
 
@@ -76,20 +82,28 @@ pub fn restore(path: &Path, backup: Option<&Path>, order: &RestoreOrder) -> Resu
     {
         return Err(fault::same(path));
     }
+    // The one that restores may read a backup that the user of the store may not.
+    let opened =
+        backup.map(|backup| open_backup(backup).map_err(|error| fault::system(backup, "read", &error)));
+    let opened = opened.transpose()?;
+    let _acting = ActingUser::beside(path).map_err(failed("written"))?;
     let _lock = Lock::take(path)?;
-    let second = anchor::read(path, false).map_err(failed("read"))?.unwrap_or_default();
+    let second = match anchor::read(path, false) {
+        // What is no file vouches for nothing, and is replaced.
+        Err(error) if error.kind() == io::ErrorKind::InvalidInput => anchor::Content::default(),
+        second => second.map_err(failed("read"))?.unwrap_or_default(),
+    };
     let is_there = path.symlink_metadata().is_ok();
-    let draft_path = beside(path, &format!(".restore.{}", std::process::id()));
     // Damage in what is replaced is why it is replaced.
     let present = if is_there { SqliteStore::open(path, KeyKind::Host) } else { Err(fault::missing(path)) };
     let present_end =
         present.as_ref().ok().and_then(|sqlite| sqlite.head().ok()).map_or(0, |head| head.revision);
-    let draft = match (backup, present) {
-        (Some(backup), _) => Draft::copy_of(backup, &draft_path)?,
-        (None, Ok(sqlite)) => Draft::of_store(&sqlite, &draft_path)?,
+    let draft = match (opened, present) {
+        (Some(backup), _) => Draft::copy_of(backup, path)?,
+        (None, Ok(sqlite)) => Draft::of_store(&sqlite, path)?,
         (None, Err(fault)) => return Err(fault),
     };
-    let mut sqlite = SqliteStore::open(&draft.0, KeyKind::Host)?;
+    let mut sqlite = SqliteStore::open(&draft.file, KeyKind::Host)?;
     let from = check_whole(&mut sqlite)?;
     let replaced = present_end.max(second.last.map_or(0, |last| last.revision));
     let epoch = sqlite.head()?.epoch.max(second.epoch) + 1;
@@ -100,8 +114,6 @@ pub fn restore(path: &Path, backup: Option<&Path>, order: &RestoreOrder) -> Resu
     drop(sqlite);
     let kept = is_there.then(|| beside(path, &format!(".replaced-{}", epoch - 1)));
     if let Some(kept) = &kept {
-        give_to_owner(path, &[&draft.0, &anchor::path_of(path), &beside(path, "-lock")])
-            .map_err(failed("written"))?;
         fs::rename(path, kept).map_err(failed("moved"))?;
     }
     for ending in ["-wal", "-shm"] {
@@ -111,7 +123,7 @@ pub fn restore(path: &Path, backup: Option<&Path>, order: &RestoreOrder) -> Resu
             _ => {}
         }
     }
-    fs::rename(&draft.0, path).map_err(failed("written"))?;
+    fs::rename(&draft.file, path).map_err(failed("written"))?;
     sync_folder(path).map_err(failed("written"))?;
     Ok(Restored { from: from.revision, revision: commit.revision, hash: commit.hash, epoch, replaced, kept })
 }
@@ -161,57 +173,57 @@ fn check_whole(sqlite: &mut SqliteStore) -> Result<Chain, StoreFault> {
     Ok(chain)
 }
 
-/// Gives files to the owner of the store, if another user restores it.
-fn give_to_owner(store: &Path, files: &[&Path]) -> io::Result<()> {
-    let owner = fs::metadata(store)?;
-    for file in files {
-        let found = fs::metadata(file)?;
-        if (found.uid(), found.gid()) != (owner.uid(), owner.gid()) {
-            chown(file, Some(owner.uid()), Some(owner.gid()))?;
-        }
+/// Opens a backup, which may be a link, but not what would block.
+fn open_backup(file: &Path) -> io::Result<File> {
+    let opened = OpenOptions::new().read(true).custom_flags(OFlag::O_NONBLOCK.bits()).open(file)?;
+    match opened.metadata()?.is_file() {
+        true => Ok(opened),
+        false => Err(io::Error::other("it is not a regular file")),
     }
-    Ok(())
 }
 
 /// A copy that is checked before it takes a place. It is removed unless it has taken it.
-struct Draft(PathBuf);
-
-impl Draft {
-    fn copy_of(file: &Path, draft: &Path) -> Result<Draft, StoreFault> {
-        let copied = || -> io::Result<()> {
-            let found = fs::metadata(file)?;
-            if !found.is_file() {
-                return Err(io::Error::other("it is not a regular file"));
-            }
-            fs::copy(file, draft)?;
-            fs::set_permissions(draft, Permissions::from_mode(0o600))?;
-            File::open(draft)?.sync_all()
-        };
-        let draft = Draft(draft.to_owned());
-        copied().map_err(|error| fault::system(file, "read", &error))?;
-        Ok(draft)
-    }
-
-    fn of_store(sqlite: &SqliteStore, draft: &Path) -> Result<Draft, StoreFault> {
-        let draft = Draft(draft.to_owned());
-        sqlite.copy_into(&draft.0)?;
-        Ok(draft)
-    }
+struct Draft {
+    file: PathBuf,
+    /// It is the only one in it, so that no other user has put anything beside it.
+    _folder: TempDir,
 }
 
-impl Drop for Draft {
-    fn drop(&mut self) {
-        for ending in ["", "-wal", "-shm", ".format-1"] {
-            let _ = fs::remove_file(beside(&self.0, ending));
-        }
+impl Draft {
+    /// Copies a backup, to the folder of this file.
+    fn copy_of(mut backup: File, beside: &Path) -> Result<Draft, StoreFault> {
+        let mut copied = || -> io::Result<Draft> {
+            let draft = Draft::begin(beside)?;
+            let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&draft.file)?;
+            io::copy(&mut backup, &mut file)?;
+            file.sync_all()?;
+            Ok(draft)
+        };
+        copied().map_err(|error| fault::system(beside, "copied", &error))
+    }
+
+    fn of_store(sqlite: &SqliteStore, beside: &Path) -> Result<Draft, StoreFault> {
+        let draft = Draft::begin(beside).map_err(|error| fault::system(beside, "copied", &error))?;
+        sqlite.copy_into(&draft.file)?;
+        Ok(draft)
+    }
+
+    fn begin(beside: &Path) -> io::Result<Draft> {
+        let folder = beside.parent().filter(|folder| !folder.as_os_str().is_empty());
+        let mut folders = tempfile::Builder::new();
+        let folder = folders
+            .prefix(".pointsman-")
+            .permissions(Permissions::from_mode(0o700))
+            .tempdir_in(folder.unwrap_or(Path::new(".")))?;
+        Ok(Draft { file: folder.path().join("draft.db"), _folder: folder })
     }
 }
 
 impl SqliteStore {
     /// Returns the whole store as the bytes of a file.
     pub(super) fn backup_bytes(&self, path: &Path) -> Result<Vec<u8>, StoreFault> {
-        let draft = Draft::of_store(self, &beside(path, &format!("-backup.{}", std::process::id())))?;
-        fs::read(&draft.0).map_err(|error| fault::system(&draft.0, "read", &error))
+        let draft = Draft::of_store(self, path)?;
+        fs::read(&draft.file).map_err(|error| fault::system(&draft.file, "read", &error))
     }
 }
 

@@ -95,6 +95,7 @@ fn plant() -> Plant {
     let setup = Setup {
         config,
         listener: None,
+        refused_peer: None,
         data_plane: bus,
         clock_ms: Arc::new(|| 0),
         log: Arc::new(|_, _| {}),

@@ -401,6 +401,7 @@ impl ControlStart<'_> {
         let (control, routing) = ControlHandle::start(Setup {
             config: Arc::clone(self.config),
             listener: self.socket,
+            refused_peer: Some(std::process::id()),
             data_plane: Arc::clone(&bus) as Arc<dyn control::DataPlane>,
             clock_ms: Arc::new(move || began.elapsed().as_millis() as u64),
             log: Arc::new(move |level, text| {

@@ -143,3 +143,92 @@ async fn a_group_is_made_shown_and_removed() {
         assert_eq!(api.order("PUT", &format!("/v1/groups/{name}"), json!({})).await.code(), code, "{name}");
     }
 }
+
+/// A caller with the rights of a location.
+fn over_http() -> Origin {
+    Origin {
+        via: Via::Location,
+        name: "anna".into(),
+        address: "192.0.2.7".into(),
+        ..Origin::at_socket(String::new())
+    }
+}
+
+#[tokio::test]
+async fn no_order_leads_back_into_this_server() {
+    let here = "server { listen 127.0.0.1:8080; listen unix:/run/traffic; } server { listen 8081; }";
+    let mut api = TestApi::of(&format!("{} {here}", two_groups("")), &[]);
+    let socket = api.folder.path().join("run/pointsman.sock");
+    std::fs::create_dir(api.folder.path().join("run")).unwrap();
+    std::fs::create_dir(api.folder.path().join("logs")).unwrap();
+    let listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+    let link = api.folder.path().join("link");
+    std::os::unix::fs::symlink(&socket, &link).unwrap();
+    let handover = api.folder.path().join("logs/pointsman.pid.handover");
+    let refused = [
+        format!("unix:{}", socket.display()),
+        format!("unix:{}", link.display()),
+        format!("unix:{}", handover.display()),
+        "unix:/run/traffic".to_owned(),
+        "127.0.0.1:8080".to_owned(),
+        "[::ffff:127.0.0.1]:8080".to_owned(),
+        "127.0.0.5:8081".to_owned(),
+        "224.0.0.1:80".to_owned(),
+        "[ff02::1]:80".to_owned(),
+        "255.255.255.255:80".to_owned(),
+        "[::ffff:0.0.0.0]:80".to_owned(),
+    ];
+    for origin in [api.origin.clone(), over_http()] {
+        api.origin = origin;
+        for server in &refused {
+            let changes = json!({"changes": [{"do": "add", "server": server}], "force": true});
+            let path = "/v1/groups/green/servers";
+            let answer = api.order_with("POST", path, &[("host", "localhost")], changes).await;
+            assert_eq!((answer.status, &*answer.code()), (403, "server_not_allowed"), "{server}");
+        }
+    }
+    drop(listener);
+}
+
+#[tokio::test]
+async fn an_order_over_http_names_what_the_configuration_allows() {
+    for (listed, refused, taken) in [
+        ("", "10.0.0.9:80 169.254.169.254:80 unix:/run/app-1", "127.0.0.7:80 [::1]:80"),
+        (
+            "server_orders 10.0.0.0/8 unix:/run/app-*;",
+            "127.0.0.7:80 11.0.0.1:80 unix:/run/other unix:/run/app-1/x unix:/run/app-/../x",
+            "10.9.9.9:80 [::ffff:10.1.1.1]:80 unix:/run/app-1",
+        ),
+    ] {
+        let mut api = TestApi::of(&format!("{listed} {}", two_groups("")), &[]);
+        let put = async |api: &TestApi, server: &str| {
+            let changes = json!({"changes": [{"do": "add", "server": server}]});
+            api.order_with("POST", "/v1/groups/green/servers", &[("host", "localhost")], changes).await
+        };
+        let own = std::mem::replace(&mut api.origin, over_http());
+        for server in refused.split(' ') {
+            let answer = put(&api, server).await;
+            assert_eq!((answer.status, &*answer.code()), (403, "server_not_allowed"), "{server}");
+            assert!(answer.json()["remedy"].as_str().unwrap().contains("server_orders"), "{server}");
+        }
+        for server in taken.split(' ') {
+            put(&api, server).await.done();
+        }
+        // A group that is made has what the configuration's groups may have.
+        for (server, code) in
+            refused.split(' ').map(|one| (one, 403)).chain(taken.split(' ').map(|one| (one, 200)))
+        {
+            let order = json!({"servers": [{"server": server}], "dry_run": true});
+            let answer = api.order_with("PUT", "/v1/groups/red", &[("host", "localhost")], order).await;
+            assert_eq!(answer.status, code, "{server}");
+        }
+        // What the configuration has may come back, and the socket names any other.
+        let path = "/v1/groups/green/servers/127.0.0.1:2";
+        api.order_with("DELETE", path, &[("host", "localhost")], json!({"force": true})).await.done();
+        put(&api, "127.0.0.1:2").await.done();
+        api.origin = own;
+        for server in refused.split(' ').filter(|server| !server.contains("..")) {
+            put(&api, server).await.done();
+        }
+    }
+}

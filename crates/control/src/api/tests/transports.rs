@@ -61,6 +61,7 @@ async fn the_socket_knows_the_user_of_its_peer() {
     let (control, _) = ControlHandle::start(Setup {
         config: config(folder.path(), &two_groups("state memory;"), &[]),
         listener: Some(listener),
+        refused_peer: None,
         data_plane: FakeDataPlane::new(),
         clock_ms: Arc::new(move || began.elapsed().as_millis() as u64),
         log: Arc::new(|_, _| {}),
@@ -85,6 +86,32 @@ async fn the_socket_knows_the_user_of_its_peer() {
         .map_or(format!("unix:{uid}"), |user| format!("unix:{uid}({})", user.name));
     assert!(text.contains(&format!("\"actor\":\"{name} for b b\"")), "{text}");
     assert!(text.contains(&format!("\"actor\":\"{name} for c\"")), "{text}");
+    control.stop();
+}
+
+#[tokio::test]
+async fn the_socket_refuses_the_process_that_serves() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("p.sock");
+    let listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
+    let (control, _) = ControlHandle::start(Setup {
+        config: config(folder.path(), &two_groups("state memory;"), &[]),
+        listener: Some(listener),
+        refused_peer: Some(std::process::id()),
+        data_plane: FakeDataPlane::new(),
+        clock_ms: Arc::new(|| 0),
+        log: Arc::new(|_, _| {}),
+        upgrades: false,
+        file_default: crate::FileDefault::default(),
+        window_times: crate::WindowTimes::default(),
+    })
+    .unwrap();
+    let mut stream = UnixStream::connect(&path).await.unwrap();
+    let mut text = String::new();
+    // What was sent may have been refused, too.
+    let _ = stream.write_all(b"GET /v1/switches HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await;
+    let _ = stream.read_to_string(&mut text).await;
+    assert_eq!(text, "");
     control.stop();
 }
 

@@ -189,7 +189,7 @@ impl StoreBackend for Hand {
         })
     }
     fn kept_holds(&mut self) -> Result<KeptHolds, StoreFault> {
-        self.at(|disk| Ok(KeptHolds { holds: disk.holds.clone(), faults: Vec::new() }))
+        self.at(|disk| Ok(KeptHolds { holds: disk.holds.clone(), ..KeptHolds::default() }))
     }
     fn written_by_others(&mut self) -> Result<bool, StoreFault> {
         let (seen, process) = (self.seen, self.process);

@@ -26,6 +26,7 @@ impl Running {
         let setup = Setup {
             config: config(folder, &two_groups("")),
             listener: None,
+            refused_peer: None,
             data_plane: data_plane.clone(),
             clock_ms: Arc::new(move || clock.load(Ordering::Relaxed)),
             log: Arc::new(move |_, text| lines.lock().unwrap().push(text.to_owned())),

@@ -227,6 +227,7 @@ async fn keys_and_reasons_are_escaped_in_the_log() {
     let setup = crate::setup::Setup {
         config: config(folder.path(), &two_groups("")),
         listener: None,
+        refused_peer: None,
         data_plane: FakeDataPlane::new(),
         clock_ms: Arc::new(|| 0),
         log: Arc::new(move |_, text| log.lock().unwrap().push(text.to_owned())),

@@ -4,7 +4,7 @@
 
 use super::record::{self, Record, SPACE, SnapshotRecord, VERSION};
 use crate::store::rows;
-use std::io::{self, BufRead};
+use std::io::{self, BufRead, Read};
 use switch::{Chain, Commit, Hash, Key, KeyKind, Loaded, Pending, Route, SubjectValue, Subjects, Table};
 
 /// The content of a second file.
@@ -32,6 +32,10 @@ pub(in crate::store) struct Content {
     /// Where the snapshot ends.
     pub(super) start: u64,
 }
+
+/// The maximum length of a record, in bytes: several times that of the largest order. What is longer is none, and takes no more
+/// memory.
+const MAX_RECORD: u64 = 64 << 20;
 
 /// The state of reading.
 struct Reader {
@@ -71,7 +75,7 @@ impl Content {
             is_gap |= zeros > 0;
             at += zeros;
             line.clear();
-            let length = file.read_until(b'\n', &mut line)? as u64;
+            let length = file.by_ref().take(MAX_RECORD).read_until(b'\n', &mut line)? as u64;
             if length == 0 {
                 break;
             }

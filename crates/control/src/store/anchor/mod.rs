@@ -15,6 +15,7 @@ pub(super) use disk::{fail_after, heal};
 
 use super::files::{beside, sync_folder};
 use super::rows::{Head, kind_name};
+use crate::plain_file;
 use record::{CommitRecord, PendingRecord, Record, SPACE, SnapshotRecord, VERSION};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufReader, BufWriter, Write};
@@ -32,7 +33,7 @@ pub(super) fn path_of(store: &Path) -> PathBuf {
 
 /// Reads the second file of a store. `None` if there is none.
 pub(super) fn read(store: &Path, wants_table: bool) -> io::Result<Option<Content>> {
-    match File::open(path_of(store)) {
+    match plain_file::open(&path_of(store)) {
         Ok(file) => Content::read(BufReader::with_capacity(1 << 16, file), wants_table).map(Some),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error),
@@ -61,7 +62,7 @@ pub(super) struct Anchor {
 impl Anchor {
     /// Opens a file to be appended to, whose content is whole and has no rest.
     pub(super) fn open(store: &Path, content: &Content) -> io::Result<Anchor> {
-        let file = OpenOptions::new().read(true).write(true).open(path_of(store))?;
+        let file = plain_file::open_with(&path_of(store), OpenOptions::new().read(true).write(true))?;
         let found = file.metadata()?;
         Ok(Anchor {
             store: store.to_owned(),
@@ -83,7 +84,7 @@ impl Anchor {
     /// Returns true if it can be appended to: it is the file at its path, nothing was appended by another process, and no
     /// write has failed.
     pub(super) fn is_current(&self) -> bool {
-        let is_there = fs::metadata(path_of(&self.store))
+        let is_there = fs::symlink_metadata(path_of(&self.store))
             .is_ok_and(|found| (found.dev(), found.ino()) == self.identity && found.len() >= self.size);
         let mut next = [0];
         is_there && self.file.read_at(&mut next, self.end).is_ok() && next == [0] && !self.has_failed

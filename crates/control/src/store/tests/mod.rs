@@ -4,6 +4,8 @@ mod cost;
 mod damage;
 mod disk;
 mod formats;
+mod kinds;
+mod objects;
 mod restore;
 mod unchanged;
 

@@ -4,10 +4,12 @@
 //! Owns what the configuration says of them. What the control API answers is the control plane's; here nothing of a
 //! request but its body is looked at, and no secret is kept: of a token there is its hash alone.
 
+mod server_orders;
 #[cfg(test)]
 mod tests;
 mod tokens;
 
+pub use server_orders::ServerOrders;
 pub use tokens::{Credential, Role, Token, Tokens};
 
 use super::Module;
@@ -40,6 +42,8 @@ pub struct ControlSettings {
     pub socket: Setting<Option<Socket>>,
     /// The tokens that are accepted over HTTP.
     pub tokens: Setting<Tokens>,
+    /// The addresses that orders over HTTP may name; `None` goes by those of the group.
+    pub server_orders: Setting<Option<ServerOrders>>,
     /// The former switches that are gone on purpose: `switch_retired`.
     pub retired_switches: Vec<super::switch::Named>,
     /// The scopes with `control_api`, and its spans.
@@ -52,6 +56,7 @@ impl ControlSettings {
         ControlSettings {
             socket: Setting::new(Some(socket(prefix, "run/pointsman.sock"))),
             tokens: Setting::new(Tokens::default()),
+            server_orders: Setting::new(None),
             retired_switches: Vec::new(),
             locations: Vec::new(),
         }
@@ -131,6 +136,22 @@ const DIRECTIVES: &[Directive] = &[
          shows it.",
     )
     .example("control_tokens tokens;"),
+    Directive::new(
+        "server_orders",
+        Contexts::HTTP,
+        Args::AtLeast(1),
+        "address | CIDR | unix:/path ...",
+        server_orders::read,
+    )
+    .doc(
+        "The addresses that orders over HTTP (control_api) may bring into a group: networks, and \
+         sockets whose path may have `*` for any text without a slash. Without it: the networks \
+         (/24, or /64 of IPv6; loopback is one) of the servers that the configuration has in \
+         that group, and no sockets but its own. Orders at the control socket may name any \
+         other server. No order may name the control socket, the handover socket, an address \
+         where this server listens, or a multicast or broadcast address.",
+    )
+    .example("server_orders 10.0.0.0/16 unix:/run/app-*.sock;"),
 ];
 
 fn control(b: &mut Builder<'_>, d: &conf::Directive) -> Result<(), Diagnostic> {

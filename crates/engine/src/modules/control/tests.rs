@@ -42,6 +42,26 @@ fn faults_of_the_socket() {
 }
 
 #[test]
+fn what_orders_may_name_is_networks_and_sockets() {
+    assert!(config_of("").control.server_orders.is_none());
+    let config = config_of("http { server_orders 10.0.0.0/8 2001:db8::/32 unix:/run/app-*; }");
+    let orders = config.control.server_orders.as_ref().unwrap();
+    for (address, is_allowed) in [
+        ("10.1.2.3", true),
+        ("::ffff:10.1.2.3", true),
+        ("2001:db8::1", true),
+        ("11.0.0.1", false),
+        ("::1", false),
+    ] {
+        assert_eq!(orders.allows(address.parse().unwrap()), is_allowed, "{address}");
+    }
+    for word in ["unix:run/app", "unix:", "any", "10.0.0.1:80", "10.0.0.0/33", "unix:/*/*/*/*/*"] {
+        let fault = format!("invalid parameter \"{word}\" in /etc/pointsman/nginx.conf:1");
+        assert_eq!(faults_of(&format!("http {{ server_orders {word}; }}")), [fault]);
+    }
+}
+
+#[test]
 fn tokens_are_read_and_found_by_their_hash() {
     let file = format!("# who\n\nops:operator:{A}\r\n  look.er@x:viewer:{B}  \n");
     let config = with_files("control_tokens tokens;", &[("/etc/pointsman/tokens", &file)]).unwrap();

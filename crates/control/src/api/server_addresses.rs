@@ -1,0 +1,197 @@
+//! Which addresses an order may bring into a group.
+//!
+//! Owns what no order may name, by any caller: the way back into this server. And what an order over HTTP may name: its caller
+//! moves traffic among what the configuration allows, and must not reach the rest of the network through it.
+//! Must never decide about a server that the configuration has.
+
+use super::auth::Caller;
+use super::own_host::is_of_an_interface;
+use crate::call::Via;
+use engine::Config;
+use engine::config::ListenAddress;
+use engine::modules::switch::SwitchSpec;
+use std::fs;
+use std::net::{IpAddr, SocketAddr};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use switch::{BaseGroup, Code, Refusal, ServerOrder, ServerVerb, server_address};
+
+/// The pid file, if the configuration does not say otherwise.
+const PID_FILE: &str = "logs/pointsman.pid";
+
+/// Refuses orders that would bring in an address that their caller may not name.
+pub(super) fn check(config: &Config, caller: &Caller, orders: &[ServerOrder]) -> Result<(), Refusal> {
+    let added = orders.iter().filter(|order| matches!(order.verb, ServerVerb::Add(_)));
+    let mut rules = None;
+    for order in added {
+        // The plan refuses what is no address.
+        let Ok(text) = server_address(&order.server) else { continue };
+        let rules = rules.get_or_insert_with(|| SwitchSpec::of_groups(config).rules);
+        let own = rules.groups.iter().find(|group| group.name.eq_ignore_ascii_case(&order.group));
+        // One that was made at run time may have what any of the configuration's has.
+        let groups = own.map_or(&rules.groups[..], std::slice::from_ref);
+        if groups.iter().flat_map(addresses).any(|known| known == text) {
+            continue;
+        }
+        let refused = match text.strip_prefix("unix:") {
+            Some(path) => check_socket(config, caller, Path::new(path)),
+            None => match text.parse::<SocketAddr>() {
+                Ok(address) => check_address(config, caller, groups, address),
+                Err(_) => continue,
+            },
+        };
+        refused.map_err(|(why, remedy)| {
+            Refusal::new(
+                Code::ServerNotAllowed,
+                format!("no order may bring server {text} into group \"{}\": {why}", order.group),
+                remedy,
+            )
+        })?;
+    }
+    Ok(())
+}
+
+/// Why an address is refused, and what to do.
+type Why = (&'static str, &'static str);
+
+const OWN: &str = "name the server that is meant; a loop through this one is written in the configuration";
+const OVER_HTTP: &str =
+    "allow it in the configuration (server_orders), or give the order at the control socket";
+
+fn check_socket(config: &Config, caller: &Caller, path: &Path) -> Result<(), Why> {
+    if own_sockets(config).iter().any(|own| is_same(own, path)) {
+        return Err(("it is a socket of this server", OWN));
+    }
+    let listed = config.control.server_orders.get();
+    let is_allowed = listed.as_ref().is_some_and(|orders| orders.allows_socket(path));
+    if caller.via == Via::Socket || is_allowed {
+        Ok(())
+    } else {
+        Err(("over HTTP, only sockets that the configuration allows may be named", OVER_HTTP))
+    }
+}
+
+fn check_address(
+    config: &Config,
+    caller: &Caller,
+    groups: &[BaseGroup],
+    address: SocketAddr,
+) -> Result<(), Why> {
+    let ip = address.ip().to_canonical();
+    let is_broadcast = matches!(ip, IpAddr::V4(v4) if v4.is_broadcast());
+    if ip.is_unspecified() || ip.is_multicast() || is_broadcast {
+        return Err(("it is the address of no server", "write the address of one"));
+    }
+    if listens_at(config, ip, address.port()) {
+        return Err(("this server listens there", OWN));
+    }
+    let is_allowed = match config.control.server_orders.get() {
+        Some(orders) => orders.allows(ip),
+        None => {
+            let known = groups.iter().flat_map(addresses).filter_map(|text| text.parse::<SocketAddr>().ok());
+            known.map(|known| known.ip().to_canonical()).any(|known| is_near(known, ip))
+        }
+    };
+    if caller.via == Via::Socket || is_allowed {
+        Ok(())
+    } else {
+        Err(("over HTTP, only addresses that the configuration allows may be named", OVER_HTTP))
+    }
+}
+
+fn addresses(group: &BaseGroup) -> impl Iterator<Item = &str> {
+    group.servers.iter().flat_map(|server| &server.addresses).map(String::as_str)
+}
+
+/// Returns true if two addresses are in one network of 24 or 64 bits, or both on loopback.
+fn is_near(known: IpAddr, asked: IpAddr) -> bool {
+    match (known, asked) {
+        (known, asked) if known.is_loopback() || asked.is_loopback() => {
+            known.is_loopback() && asked.is_loopback()
+        }
+        (IpAddr::V4(known), IpAddr::V4(asked)) => known.octets()[..3] == asked.octets()[..3],
+        (IpAddr::V6(known), IpAddr::V6(asked)) => known.segments()[..4] == asked.segments()[..4],
+        _ => false,
+    }
+}
+
+fn listens_at(config: &Config, ip: IpAddr, port: u16) -> bool {
+    config.listeners.iter().any(|listener| match &listener.address {
+        ListenAddress::Inet(own) if own.port() == port => {
+            let own = own.ip().to_canonical();
+            own == ip || own.is_unspecified() && (ip.is_loopback() || is_of_an_interface(ip))
+        }
+        _ => false,
+    })
+}
+
+/// Returns the sockets of this server: those of its traffic, and those by which it is commanded.
+fn own_sockets(config: &Config) -> Vec<PathBuf> {
+    let mut own: Vec<PathBuf> = config
+        .listeners
+        .iter()
+        .filter_map(|listener| match &listener.address {
+            ListenAddress::Unix(path) => Some(path.clone()),
+            ListenAddress::Inet(_) => None,
+        })
+        .collect();
+    own.extend(config.control.socket.as_ref().map(|socket| socket.path.clone()));
+    let pid_file = config.main.pid.as_ref().cloned().unwrap_or_else(|| config.prefix.join(PID_FILE));
+    let mut handover = pid_file.into_os_string();
+    handover.push(".handover");
+    own.push(handover.into());
+    own
+}
+
+/// Returns true if two paths lead to one file, or would.
+fn is_same(own: &Path, asked: &Path) -> bool {
+    let identity = |path: &Path| fs::metadata(path).map(|found| (found.dev(), found.ino())).ok();
+    let place = |path: &Path| {
+        let folder = path.parent().and_then(|folder| folder.canonicalize().ok())?;
+        Some(folder.join(path.file_name()?))
+    };
+    own == asked
+        || identity(own).is_some_and(|own| Some(own) == identity(asked))
+        || place(own).is_some_and(|own| Some(own) == place(asked))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_near_is_in_the_same_network() {
+        for (known, asked, near) in [
+            ("10.0.0.5", "10.0.0.250", true),
+            ("10.0.0.5", "10.0.1.5", false),
+            ("127.0.0.1", "127.9.9.9", true),
+            ("127.0.0.1", "::1", true),
+            ("127.0.0.1", "10.0.0.1", false),
+            ("10.0.0.1", "127.0.0.1", false),
+            ("2001:db8::1", "2001:db8::ffff:1", true),
+            ("2001:db8::1", "2001:db8:0:1::1", false),
+            ("::1", "::2", false),
+            ("10.0.0.1", "2001:db8::1", false),
+        ] {
+            assert_eq!(is_near(known.parse().unwrap(), asked.parse().unwrap()), near, "{known} {asked}");
+        }
+    }
+
+    #[test]
+    fn a_socket_is_known_by_its_file_whatever_it_is_called() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        let _listener = std::os::unix::net::UnixListener::bind(at("own")).unwrap();
+        std::os::unix::fs::symlink("own", at("link")).unwrap();
+        fs::hard_link(at("own"), at("hard")).unwrap();
+        std::os::unix::fs::symlink(folder.path(), at("in")).unwrap();
+        fs::write(at("other"), "").unwrap();
+        for (asked, is_own) in
+            [("own", true), ("link", true), ("hard", true), ("in/own", true), ("other", false)]
+        {
+            assert_eq!(is_same(&at("own"), &at(asked)), is_own, "{asked}");
+        }
+        // Before it is there.
+        assert!(is_same(&at("later"), &at("in/later")) && !is_same(&at("later"), &at("in/sooner")));
+    }
+}
