@@ -42,7 +42,11 @@ pub(crate) fn give(path: &Path, user: Uid, takes_over: bool) -> io::Result<bool>
         Err(Errno::EEXIST) => false,
         Err(errno) => return Err(errno.into()),
     };
-    let folder = walk(parent, Path::new(name))?;
+    let folder = walk(parent, Path::new(name)).map_err(|error| match error.kind() {
+        // As mkdir() says it.
+        io::ErrorKind::NotADirectory => Errno::EEXIST.into(),
+        _ => error,
+    })?;
     if is_new || takes_over {
         let found = fstat(&folder)?;
         if found.st_uid != user.as_raw() {
@@ -82,11 +86,7 @@ fn walk(mut folder: OwnedFd, path: &Path) -> io::Result<OwnedFd> {
             continue;
         }
         let flags = OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-        folder = match openat(&folder, &*name, flags, Mode::empty()) {
-            // As mkdir() says it.
-            Err(Errno::ENOTDIR) if left.is_empty() => return Err(Errno::EEXIST.into()),
-            opened => opened?,
-        };
+        folder = openat(&folder, &*name, flags, Mode::empty())?;
     }
     Ok(folder)
 }

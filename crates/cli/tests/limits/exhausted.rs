@@ -223,7 +223,7 @@ fn without_ports_an_upstream_is_asked_later() {
                 while not io.open('{folder}/go') do ngx.sleep(0.01) end ngx.print('back') } } }";
     let server = Server::start(Setup { http, through: &through, ..Setup::default() });
     let waiting: Vec<_> = (0..8).map(|_| server.ask("/")).collect();
-    let failed = "connect() failed (99: Cannot assign requested address) while connecting to upstream";
+    let failed = "failed (99: Cannot assign requested address) while connecting to upstream";
     server.until("no port is left", || server.said(failed) > 0);
     assert!(server.log().lines().filter(|line| line.contains(failed)).all(|line| line.contains("[crit]")));
     std::fs::write(server.path("go"), "").unwrap();

@@ -10,7 +10,7 @@ use crate::plain_file;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 use std::fs::{self, File, OpenOptions};
-use std::io;
+use std::io::{self, Read};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 use std::time::Duration;
@@ -84,10 +84,22 @@ pub(super) fn was_there(path: &Path, fault: &StoreFault) -> bool {
     if plain_file::is_absent(path) || fault.kind == StoreFaultKind::Newer {
         return false;
     }
-    // What can be read and is no store may be a file of another program.
+    // What can be read and is no store may be a file of another program, whether it can be written or not.
+    if fault.kind == StoreFaultKind::ReadOnly && !begins_as_store(path) {
+        return false;
+    }
     let is_closed =
         || plain_file::open(path).is_err_and(|error| error.kind() == io::ErrorKind::PermissionDenied);
     fault.kind != StoreFaultKind::Unreadable || is_closed()
+}
+
+/// Returns true if a file begins as those of SQLite do, or cannot be read (<https://sqlite.org/fileformat.html#the_database_header>).
+fn begins_as_store(path: &Path) -> bool {
+    let mut magic = [0; 16];
+    match plain_file::open(path).and_then(|mut file| file.read_exact(&mut magic)) {
+        Ok(()) => magic == *b"SQLite format 3\0",
+        Err(error) => error.kind() == io::ErrorKind::PermissionDenied,
+    }
 }
 
 /// Returns true if the path still names the file that was opened.

@@ -153,6 +153,7 @@ const FILLED_IN_LATER: &[(&str, &str)] = &[
     ("proxy_ssl_name", "proxy::upstream_name"),
     ("grpc_ssl_ciphers", "tls::suites"),
     ("grpc_ssl_name", "proxy::upstream_name"),
+    ("lua_ssl_ciphers", "tls::suites"),
     ("root", "static files: html under the prefix"),
 ];
 

@@ -1,6 +1,6 @@
 //! Writing values: numbers, times, addresses, lists. Everything goes straight into the caller's buffer.
 
-use crate::exchange::Connection;
+use crate::connection::Connection;
 use http::ProxyAddress;
 use std::io::Write;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};

@@ -1,6 +1,6 @@
 //! The state of a request in the access phase.
 
-use crate::config::LocationId;
+use crate::config::ids::LocationId;
 
 /// The verdicts of the access phase's handlers so far.
 #[derive(Clone, Debug, Default)]

@@ -137,7 +137,7 @@ fn user_is_known_where_the_password_was_looked_at_and_nowhere_else() {
     let right = basic("bob:secret");
     assert_eq!(user(CLOSED, &right), "bob");
     assert_eq!(user(&format!("{CLOSED} satisfy any; deny all;"), &right), "bob");
-    // Somebody else let it in, and nobody has looked.
+    // Somebody else let it in, and no one has looked.
     assert_eq!(user(&format!("{CLOSED} satisfy any; allow all;"), &right), "");
     assert_eq!(user(&format!("{CLOSED} satisfy any; allow all;"), &basic("root:wrong")), "");
     assert_eq!(user("auth_basic r;", &right), "", "without a file of users");
