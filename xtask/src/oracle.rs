@@ -41,8 +41,11 @@ pub(crate) fn main(args: &[String]) -> ExitCode {
     if blessing {
         return bless_all(&cases, &binary);
     }
-    if in_ci() && cases.iter().any(|case| case.skipped(&binary).is_some_and(|reason| reason == "needs lua")) {
-        eprintln!("ngx_lua is not installed, and CI compares with it");
+    let lacks_module = |case: &Case| {
+        case.skipped(&binary).is_some_and(|reason| matches!(&*reason, "needs lua" | "needs headers-more"))
+    };
+    if in_ci() && cases.iter().any(lacks_module) {
+        eprintln!("ngx_lua or headers-more is not installed, and CI compares with them");
         return ExitCode::FAILURE;
     }
     let tally = run_all(&cases, &binary, usual_threads(), &tell);

@@ -14,7 +14,9 @@ use crate::modules::lua::balancer::Balancing;
 use crate::modules::lua::script::ScriptPhase;
 use crate::modules::proxy::record::PassName;
 use crate::modules::realip::record::RealIpRecord;
+use crate::modules::ssi::record::SsiRecord;
 use crate::modules::switch::record::SwitchRecord;
+use crate::modules::userid::record::UserIdRecord;
 use crate::network::BodyTap;
 use crate::output::wire::Output;
 use crate::phase::verdict::{Cursor, FilePart, Wake};
@@ -53,6 +55,8 @@ pub struct Exchange {
     pub switches: SwitchRecord,
     /// The requests inside it, and whether it is inside another one.
     pub subrequests: SubrequestRecord,
+    /// The cookie that names its user.
+    pub userid: UserIdRecord,
     /// Bytes on their way to the client.
     pub output: Output,
     /// The times of events.
@@ -292,10 +296,14 @@ pub struct SubrequestRecord {
     pub(crate) method: Vec<u8>,
     /// Its refusals have no page.
     pub(crate) bare: bool,
+    /// What its answer is if that has no body, with its type.
+    pub(crate) stub: Option<(Option<Vec<u8>>, Vec<u8>)>,
     /// It was refused without a page.
     pub(crate) refused: bool,
     /// It was copied by `mirror`.
     pub(crate) mirrored: bool,
+    /// What SSI commands keep.
+    pub(crate) ssi: SsiRecord,
     /// The subrequests of the last effect, in the order in which they were asked for, until the handler takes them.
     pub ended: Vec<Subresponse>,
 }
@@ -327,8 +335,10 @@ impl SubrequestRecord {
         self.depth = 0;
         self.ctx = 0;
         self.bare = false;
+        self.stub = None;
         self.refused = false;
         self.mirrored = false;
+        self.ssi.reset();
         self.ended.clear();
     }
 }
@@ -354,6 +364,7 @@ impl Exchange {
         self.limits.reset();
         self.switches.reset();
         self.subrequests.reset();
+        self.userid.reset();
         self.output.wire.shrink_to(IDLE_WIRE_BYTES);
         for text in [&mut self.script.chunk, &mut self.script.value, &mut self.scratch] {
             text.clear();

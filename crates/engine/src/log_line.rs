@@ -144,6 +144,14 @@ pub fn append_context(exchange: &Exchange, config: &Config, line: &mut Vec<u8>) 
     }
 }
 
+/// Returns what nginx's lines say behind a fault in a body that is being sent.
+pub(crate) fn while_sending(exchange: &Exchange) -> &'static [u8] {
+    match exchange.response.from_upstream {
+        true => b" while sending to client",
+        false => b" while sending response to client",
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::shown;

@@ -45,6 +45,7 @@ impl Exchange {
         self.limits.reset();
         self.switches.reset();
         self.subrequests.reset();
+        self.userid.reset();
         self.output.reset();
         self.timing = Timing { start: now };
     }

@@ -30,7 +30,11 @@ pub struct Binary {
 
 /// The directory of nginx's dynamic modules on Debian.
 const MODULES: &str = "/usr/lib/nginx/modules";
-const LUA_MODULES: [&str; 2] = ["ndk_http_module.so", "ngx_http_lua_module.so"];
+/// What a case may need of them, with their files.
+const MODULE_FILES: [(&str, &[&str]); 2] = [
+    ("lua", &["ndk_http_module.so", "ngx_http_lua_module.so"]),
+    ("headers-more", &["ngx_http_headers_more_filter_module.so"]),
+];
 
 /// The interval of polling.
 const GLANCE: Duration = Duration::from_millis(3);
@@ -39,9 +43,9 @@ impl Binary {
     /// Returns why this program cannot fulfil a requirement of a case here, if it cannot.
     pub(crate) fn lacks(&self, need: &str) -> Option<String> {
         let there = match need {
-            "lua" => {
+            "lua" | "headers-more" => {
                 self.kind == Kind::Pointsman
-                    || LUA_MODULES.iter().all(|m| Path::new(MODULES).join(m).exists())
+                    || module_files(&[need.to_owned()]).all(|m| Path::new(MODULES).join(m).exists())
             }
             // Debian's nginx opens /var/log/nginx/access.log unless every server says otherwise.
             "default-log" => self.kind == Kind::Pointsman || nix::unistd::geteuid().is_root(),
@@ -60,17 +64,23 @@ impl Binary {
 pub(crate) struct Setup<'a> {
     pub(crate) binary: &'a Binary,
     pub(crate) dir: &'a TestDir,
-    /// The case needs ngx_lua.
-    pub(crate) lua: bool,
+    /// The requirements of the case, nginx's modules among them.
+    pub(crate) needs: &'a [String],
     /// The configuration file, below the prefix.
     pub(crate) conf: &'a str,
     /// The program goes into the background by itself.
     pub(crate) daemon: bool,
 }
 
+/// Returns the files of the modules that are needed.
+fn module_files(needs: &[String]) -> impl Iterator<Item = &'static str> {
+    let is_needed = |name: &str| needs.iter().any(|need| need == name);
+    MODULE_FILES.iter().filter(move |(name, _)| is_needed(name)).flat_map(|(_, files)| files.iter().copied())
+}
+
 /// The command line of the program under test for one case.
 pub(crate) fn command(setup: Setup<'_>) -> Command {
-    let Setup { binary, dir, lua, .. } = setup;
+    let Setup { binary, dir, needs, .. } = setup;
     let conf = fs::read_to_string(dir.prefix().join(setup.conf)).unwrap_or_default();
     let mut globals = String::new();
     if !setup.daemon && !has_directive(&conf, "daemon") {
@@ -79,8 +89,8 @@ pub(crate) fn command(setup: Setup<'_>) -> Command {
     if !has_directive(&conf, "pid") {
         globals.push_str("pid logs/nginx.pid; ");
     }
-    if lua && binary.kind == Kind::Nginx {
-        for module in LUA_MODULES {
+    if binary.kind == Kind::Nginx {
+        for module in module_files(needs) {
             globals.push_str(&format!("load_module {MODULES}/{module}; "));
         }
     }

@@ -285,8 +285,7 @@ impl<'a> CaseRun<'a> {
     }
 
     fn setup(&self, daemon: bool) -> Setup<'_> {
-        let lua = self.case.needs.iter().any(|n| n == "lua");
-        Setup { binary: self.binary, dir: &self.state.dir, lua, conf: &self.conf, daemon }
+        Setup { binary: self.binary, dir: &self.state.dir, needs: &self.case.needs, conf: &self.conf, daemon }
     }
 
     fn start(&mut self, line: usize, daemon: bool) -> Result<(), Fault> {

@@ -75,8 +75,7 @@ impl Settings {
         self.core.inherit(&outer.core);
         self.error_page.inherit(&outer.error_page);
         self.static_files.inherit(&outer.static_files);
-        self.filters.charset.inherit(&outer.filters.charset);
-        self.filters.gzip.inherit(&outer.filters.gzip);
+        self.filters.inherit(&outer.filters);
         self.headers.inherit(&outer.headers);
         self.headers.inherit_lists(&outer.headers);
         self.limits.conn.inherit(&outer.limits.conn);
@@ -122,10 +121,35 @@ pub struct LimitSettings {
 /// The settings of filters.
 #[derive(Clone, Debug, Default)]
 pub struct FilterSettings {
+    /// `add_before_body` and `add_after_body`.
+    pub addition: modules::addition::AdditionSettings,
     /// `charset`.
     pub charset: modules::charset::CharsetSettings,
+    /// `gunzip`.
+    pub gunzip: modules::gunzip::GunzipSettings,
     /// `gzip` and what goes with it.
     pub gzip: modules::gzip::GzipSettings,
+    /// `more_set_headers` and the like.
+    pub headers_more: modules::headers_more::HeadersMoreSettings,
+    /// `ssi`.
+    pub ssi: modules::ssi::SsiSettings,
+    /// `sub_filter`.
+    pub sub: modules::sub_filter::SubFilterSettings,
+    /// `userid`.
+    pub userid: modules::userid::UserIdSettings,
+}
+
+impl FilterSettings {
+    fn inherit(&mut self, outer: &FilterSettings) {
+        self.addition.inherit(&outer.addition);
+        self.charset.inherit(&outer.charset);
+        self.gunzip.inherit(&outer.gunzip);
+        self.gzip.inherit(&outer.gzip);
+        self.headers_more.inherit_commands(&outer.headers_more);
+        self.ssi.inherit(&outer.ssi);
+        self.sub.inherit(&outer.sub);
+        self.userid.inherit(&outer.userid);
+    }
 }
 
 /// A location, or a server's own scope.

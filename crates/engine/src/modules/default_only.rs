@@ -10,18 +10,13 @@ use crate::directive::{Contexts, Directive};
 pub static MODULE: Module = Module::new("default_only", &[DIRECTIVES]);
 
 const HSL: Contexts = Contexts::HSL;
-const HSLI: Contexts = Contexts::HSLI;
 
 const DIRECTIVES: &[Directive] = &[
-    Directive::default_only("gunzip", HSL, "off", "gunzip off;"),
     Directive::default_only("autoindex", HSL, "off", "autoindex off;"),
     Directive::default_only("autoindex_localtime", HSL, "off", "autoindex_localtime off;"),
     Directive::default_only("autoindex_exact_size", HSL, "on", "autoindex_exact_size on;"),
     Directive::default_only("open_file_cache", HSL, "off", "open_file_cache off;"),
     Directive::default_only("open_file_cache_errors", HSL, "off", "open_file_cache_errors off;"),
-    Directive::default_only("ssi", HSLI, "off", "ssi off;"),
-    Directive::default_only("ssi_silent_errors", HSL, "off", "ssi_silent_errors off;"),
-    Directive::default_only("ssi_last_modified", HSL, "off", "ssi_last_modified off;"),
     Directive::default_only("msie_refresh", HSL, "off", "msie_refresh off;"),
     Directive::default_only("proxy_bind", HSL, "off", "proxy_bind off;"),
     Directive::default_only("grpc_bind", HSL, "off", "grpc_bind off;"),
@@ -38,6 +33,5 @@ const DIRECTIVES: &[Directive] = &[
         "proxy_cache_background_update off;",
     ),
     Directive::default_only("random_index", Contexts::LOCATION, "off", "random_index off;"),
-    Directive::default_only("userid", HSL, "off", "userid off;"),
     Directive::default_only("slice", HSL, "0", "slice 0;"),
 ];

@@ -21,5 +21,7 @@ pub(super) fn read(b: &mut Builder<'_>, d: &conf::Directive) -> Vec<Box<[u8]>> {
 /// Returns true if a type, perhaps with parameters, is in the list, or the list is for all (`*`).
 pub(super) fn contains(types: &[Box<[u8]>], kind: &[u8]) -> bool {
     let kind = kind.split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii();
-    !kind.is_empty() && types.iter().any(|known| **known == *b"*" || known.eq_ignore_ascii_case(kind))
+    // As in nginx, `*` is for answers without a type too.
+    let is_known = |known: &[u8]| !kind.is_empty() && known.eq_ignore_ascii_case(kind);
+    types.iter().any(|known| **known == *b"*" || is_known(known))
 }

@@ -8,12 +8,14 @@ use crate::config::{Builder, Config, Settings};
 use crate::directive::Directive;
 use crate::exchange::Exchange;
 use crate::host::Env;
-use crate::output::wire::HeadRefused;
+use crate::output::chain::{BodyFilter, Flow, Included};
+use crate::output::wire::{FilterFailed, HeadRefused};
 use crate::phase::verdict::{Content, PHASES, Phase, Verdict};
 use std::sync::LazyLock;
 
 pub mod access;
 pub mod acme;
+pub mod addition;
 pub mod auth_basic;
 pub mod auth_request;
 pub mod charset;
@@ -26,8 +28,10 @@ pub mod error_page;
 pub mod events;
 mod forwarded;
 pub mod grpc;
+pub mod gunzip;
 pub mod gzip;
 pub mod headers;
+pub mod headers_more;
 pub mod health_check;
 pub mod http2;
 pub mod limit_conn;
@@ -44,12 +48,16 @@ pub mod proxy;
 pub mod realip;
 pub mod referer;
 pub mod rewrite;
+pub mod ssi;
 pub mod ssl;
 pub mod static_files;
 pub mod status;
+pub mod sub_filter;
 pub mod switch;
 pub mod try_files;
 pub mod upstream;
+pub mod userid;
+mod validators;
 
 /// A module's part in a phase.
 pub type Handler = fn(&mut Exchange, &mut Env<'_>) -> Verdict;
@@ -143,11 +151,17 @@ pub static MODULES: &[&Module] = &[
     &status::MODULE,
     &static_files::MODULE,
     &default_only::MODULE,
-    // The header filters run in nginx's order: conditions (of static_files), scripts, added fields, charset, compression,
-    // ranges.
+    // The header filters run in nginx's order: conditions (of static_files), scripts, fields set and added, what filters the
+    // body, in its order, compression, ranges.
     &lua::MODULE,
+    &headers_more::MODULE,
     &headers::MODULE,
+    &userid::MODULE,
+    &gunzip::MODULE,
+    &addition::MODULE,
+    &sub_filter::MODULE,
     &charset::MODULE,
+    &ssi::MODULE,
     &gzip::MODULE,
     &static_files::ranges::MODULE,
     // In the log phase, scripts come before the access log.
@@ -262,6 +276,37 @@ pub fn header_filters(needed: ModuleSet, is_inner: bool) -> impl Iterator<Item =
     let parts = &*PARTS;
     let needed = if is_inner { needed.0 & parts.subrequest_filters } else { needed.0 };
     parts.header_filters.iter().filter(move |(bit, _)| bit & needed != 0).map(|(_, filter)| *filter)
+}
+
+/// Runs a filter over what came of a body: takes from the front of `input`, and appends to `out`.
+///
+/// # Errors
+/// The body cannot go on.
+pub(crate) fn run_body_filter(
+    filter: &mut BodyFilter,
+    exchange: &mut Exchange,
+    env: &mut Env<'_>,
+    input: &mut &[u8],
+    is_last: bool,
+    out: &mut Vec<u8>,
+) -> Result<Flow, FilterFailed> {
+    match filter {
+        BodyFilter::Gunzip(decoder) => gunzip::run(decoder, exchange, env, input, is_last, out),
+        BodyFilter::Substitute(search) => Ok(sub_filter::run(search, exchange, env, input, is_last, out)),
+        BodyFilter::Ssi(machine) => Ok(ssi::run(machine, exchange, env, input, out)),
+    }
+}
+
+/// Tells a filter how the request has ended that it has asked for.
+pub(crate) fn tell_body_filter(
+    filter: &mut BodyFilter,
+    exchange: &mut Exchange,
+    env: &mut Env<'_>,
+    ended: Included,
+) {
+    if let BodyFilter::Ssi(machine) = filter {
+        ssi::tell(machine, exchange, env, ended);
+    }
 }
 
 #[cfg(test)]

@@ -17,7 +17,7 @@ const MODULES: [(&str, &str, &str); 4] = [
 ];
 
 /// Directives that adjust how nginx uses the machine, and why they have no effect.
-const MACHINE: [(&str, &str); 12] = [
+const MACHINE: [(&str, &str); 11] = [
     ("accept_mutex_delay", "threads have sockets of their own"),
     ("lock_file", "threads have sockets of their own"),
     ("aio", "files are read by the thread that serves"),
@@ -29,7 +29,6 @@ const MACHINE: [(&str, &str); 12] = [
     ("timer_resolution", "the clock is read as often as it is needed"),
     ("worker_cpu_affinity", "the system places threads"),
     ("postpone_gzipping", "a compressor takes bytes as they come"),
-    ("subrequest_output_buffer_size", "there are no subrequests"),
 ];
 
 /// Parts of names whose writers count on what they do: caches make folders, verification protects.

@@ -3,10 +3,17 @@
 //! Everything ends up in [`Output::wire`], which the server sends; large bodies pass by it (see
 //! [`Output::open_chunk`]): the engine frames them and never copies them.
 
+mod body;
+pub(crate) mod chain;
+mod decoder;
 mod encoder;
 mod http2;
 pub(crate) mod wire;
 
+pub(crate) use body::ENOUGH;
+pub use body::{end_body, included, insert, pump, put_stub};
+pub use chain::{BodyStep, Include, Included};
+pub use decoder::{DecodeError, Decoder};
 pub use encoder::{Encoder, Ratio};
 pub use wire::{FilterFailed, Framing, HeadRefused, Output};
 
@@ -34,6 +41,8 @@ pub fn write_head(exchange: &mut Exchange, env: &mut Env<'_>) -> Result<(), Head
     }
     if !exchange.response.filtered {
         exchange.response.filtered = true;
+        // What an answer was to pass that was refused is none of the next one's.
+        exchange.output.forget_filters();
         let needed = env.config.location(exchange.route.location).modules;
         for filter in modules::header_filters(needed, exchange.subrequests.is_inner()) {
             filter(exchange, env)?;
@@ -71,17 +80,22 @@ pub fn write_body(
             return Err(failed);
         }
         let chunk = std::mem::take(&mut exchange.script.chunk);
-        append(exchange, env, &chunk, exchange.script.chunk_last);
+        let given = body::give(exchange, env, &chunk, exchange.script.chunk_last);
         exchange.script.chunk = chunk;
+        given
     } else {
-        append(exchange, env, data, last);
+        body::give(exchange, env, data, last)
     }
-    Ok(())
 }
 
 /// Returns whether the body must pass through [`write_body`]; otherwise the server may send it past the wire.
 pub fn has_body_filter(exchange: &Exchange, env: &Env<'_>) -> bool {
-    exchange.output.encoder.is_some() || has_script(exchange, env)
+    !exchange.output.chain.is_empty() || exchange.output.encoder.is_some() || has_script(exchange, env)
+}
+
+/// Returns whether a body that is at hand may pass through its filters piece by piece: a script sees it whole.
+pub fn takes_pieces(exchange: &Exchange, env: &Env<'_>) -> bool {
+    has_body_filter(exchange, env) && !has_script(exchange, env)
 }
 
 fn has_script(exchange: &Exchange, env: &Env<'_>) -> bool {
@@ -92,41 +106,9 @@ fn has_script(exchange: &Exchange, env: &Env<'_>) -> bool {
 pub fn flush(exchange: &mut Exchange, env: &mut Env<'_>) {
     if exchange.output.encoder.is_some() && exchange.output.head_written && !exchange.output.ended {
         let before = std::mem::replace(&mut exchange.output.at_once, true);
-        append(exchange, env, b"", false);
+        body::append(exchange, env, b"", false);
         exchange.output.at_once = before;
     }
-}
-
-/// Compresses the body's bytes, if they are to be, and writes them.
-fn append(exchange: &mut Exchange, env: &mut Env<'_>, data: &[u8], last: bool) {
-    let Some(mut encoder) = exchange.output.encoder.take() else {
-        return append_encoded(exchange, env, data, last);
-    };
-    encoder.write(data, last, exchange.output.at_once);
-    if last {
-        exchange.output.ratio = Some(encoder.ratio());
-    }
-    append_encoded(exchange, env, encoder.ready(), last);
-    exchange.output.encoder = (!last).then_some(encoder);
-}
-
-fn append_encoded(exchange: &mut Exchange, env: &mut Env<'_>, data: &[u8], last: bool) {
-    let output = &mut exchange.output;
-    let len = data.len() as u64;
-    output.open_chunk(len);
-    output.wire.extend_from_slice(data);
-    output.close_chunk(len);
-    if last {
-        end_body(exchange, env);
-    }
-}
-
-/// Ends the body: the last chunk and the trailers. For bodies that were sent past the wire.
-pub fn end_body(exchange: &mut Exchange, env: &mut Env<'_>) {
-    if matches!(exchange.output.framing, Framing::Chunked | Framing::Pieces) && !exchange.output.ended {
-        modules::headers::add_trailers(exchange, env);
-    }
-    exchange.output.end(&exchange.response.trailers);
 }
 
 /// The head's bytes, in nginx's order of fields (ngx_http_header_filter).

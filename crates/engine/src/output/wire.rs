@@ -1,5 +1,6 @@
 //! Bytes on their way to the client: what is to be sent, how the body ends, and how far the answer is.
 
+use super::chain::{Chain, Include};
 use super::encoder::{Encoder, Ratio};
 use http::h2::hpack;
 use http::h2::{PieceHeader, PieceKind};
@@ -35,6 +36,8 @@ pub struct Output {
     pub body_len: u64,
     /// The connection will be used for another request.
     pub keep_alive: bool,
+    /// The filters that the body passes before it is compressed.
+    pub(crate) chain: Chain,
     /// What compresses the body.
     pub encoder: Option<Box<Encoder>>,
     /// Nothing of the body is to be held back: what is written goes out.
@@ -70,6 +73,23 @@ impl Output {
         let mut wire = std::mem::take(&mut self.wire);
         wire.clear();
         *self = Output { wire, ..Output::default() };
+    }
+
+    /// Takes the filters of the body away.
+    pub(super) fn forget_filters(&mut self) {
+        self.chain = Chain::default();
+        self.encoder = None;
+    }
+
+    /// Returns whether filters of the body, the compressor apart, may have more to do.
+    #[inline]
+    pub fn has_chain(&self) -> bool {
+        !self.chain.is_empty()
+    }
+
+    /// Returns the request that is to be served into the body now ([`super::BodyStep::Include`]).
+    pub fn take_include(&mut self) -> Option<Box<Include>> {
+        self.chain.take_include()
     }
 
     /// Says that the client is gone, or takes nothing: what waits is dropped, and nothing more may be written.

@@ -187,6 +187,10 @@ fn refuse_with_page(exchange: &mut Exchange, env: &mut Env<'_>, status: u16) -> 
         exchange.response.forget_content();
         exchange.response.status = status;
         exchange.subrequests.refused = true;
+        if let Some((kind, text)) = exchange.subrequests.stub.take() {
+            exchange.response.content_type = kind;
+            return Some(Step::Serve(Content::Bytes(text)));
+        }
         return Some(Step::Serve(Content::Empty));
     }
     modules::page(exchange, env, status).map(Step::Serve)

@@ -49,12 +49,16 @@ pub fn begin(
     inner.limits.requests = outer.limits.requests;
     inner.limits.connections = outer.limits.connections;
     match wanted.variables {
-        Variables::Shared => std::mem::swap(&mut inner.slots, &mut outer.slots),
+        Variables::Shared => {
+            std::mem::swap(&mut inner.slots, &mut outer.slots);
+            std::mem::swap(&mut inner.subrequests.ssi.shared, &mut outer.subrequests.ssi.shared);
+        }
         Variables::Copied => inner.slots.clone_from(&outer.slots),
         Variables::Own => {}
     }
     inner.subrequests.ctx = wanted.ctx;
     inner.subrequests.bare = wanted.bare;
+    inner.subrequests.stub = wanted.stub.map(|text| (outer.response.content_type.clone(), text));
     let request = &mut inner.request;
     request.head.clone_from(&outer.request.head);
     request.host.extend_from_slice(&outer.request.host);
@@ -102,6 +106,7 @@ pub fn begin(
 pub fn end(inner: &mut Exchange, outer: &mut Exchange, variables: Variables) {
     if variables == Variables::Shared {
         std::mem::swap(&mut inner.slots, &mut outer.slots);
+        std::mem::swap(&mut inner.subrequests.ssi.shared, &mut outer.subrequests.ssi.shared);
     }
     outer.limits.join(&mut inner.limits);
     inner.script.handle = None;

@@ -18,9 +18,11 @@ mod process;
 mod proxy_protocol;
 mod request;
 mod response;
+mod ssi;
 mod ssl;
 mod switch;
 mod upstream;
+mod userid;
 pub(crate) mod write;
 
 pub use process::NGINX_VERSION;
@@ -70,9 +72,11 @@ pub static VARIABLES: &[&[Variable]] = &[
     proxy_protocol::VARIABLES,
     request::VARIABLES,
     response::VARIABLES,
+    ssi::VARIABLES,
     ssl::VARIABLES,
     switch::VARIABLES,
     upstream::VARIABLES,
+    userid::VARIABLES,
 ];
 
 /// Returns a built-in variable that cannot be set.

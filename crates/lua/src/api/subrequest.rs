@@ -129,6 +129,7 @@ unsafe extern "C" fn add(bridge: *mut Bridge, capture: *const Capture) -> c_int 
             },
             set: Vec::new(),
             bare: true,
+            stub: None,
             ctx: capture.ctx as u64,
         };
         if let Some(Want::Effect(Effect::Subrequests(list))) = request.want {

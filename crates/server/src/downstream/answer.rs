@@ -14,7 +14,7 @@ use crate::switching::in_flight::Ended;
 use crate::switching::{api, publish};
 use crate::trace;
 use engine::exchange::Body;
-use engine::output::Framing;
+use engine::output::{self, Framing};
 use engine::phase::{self, Content, Step, Wake};
 use engine::{Exchange, start_request};
 use http::{BodyFraming, ChunkError, Version};
@@ -62,7 +62,7 @@ pub(super) async fn serve(cx: &mut RequestCx<'_>, head: Head) -> (After, bool) {
 
 fn begin_request(cx: &mut RequestCx<'_>) -> Step {
     publish::check_mailbox(&cx.client.thread);
-    let RequestCx { client, exchange, generation, span } = cx;
+    let RequestCx { client, exchange, generation, span, .. } = cx;
     let span = trace::phase(span, exchange);
     let (thread, body, owes_continue) = (&client.thread, &mut client.body, &mut client.owes_continue);
     let step = with_env(thread, generation, |env| match start_request::start(exchange, env) {
@@ -98,16 +98,24 @@ fn advance(cx: &mut RequestCx<'_>) -> Step {
 }
 
 /// Serves a request inside another one from its position in the phases on. Returns true if its answer came to its end.
-fn run_inner<'a>(cx: &'a mut RequestCx<'_>) -> Pin<Box<dyn Future<Output = bool> + 'a>> {
+pub(super) fn run_inner<'a>(cx: &'a mut RequestCx<'_>) -> Pin<Box<dyn Future<Output = bool> + 'a>> {
     Box::pin(async move {
         let step = advance(cx);
-        let after = answer(cx, step).await;
+        let mut after = answer(cx, step).await;
+        if matches!(after, After::Next | After::Close) {
+            let put = cx.engine(output::put_stub);
+            if put.is_err() || cx.send_filtered().await.is_err() {
+                after = After::Cut;
+            }
+        }
         if *cx.settings().core.log_subrequest {
             cx.engine(phase::log);
         }
         end_switching(cx, after);
         let output = &cx.exchange.output;
-        let is_long_enough = cx.exchange.response.content_length.is_none_or(|len| len == output.body_len);
+        // Filters make it longer or shorter, and leave its head as it is.
+        let is_long_enough = output.has_chain()
+            || cx.exchange.response.content_length.is_none_or(|len| len == output.body_len);
         matches!(after, After::Next | After::Close) && (is_long_enough || output.framing == Framing::None)
     })
 }
@@ -121,7 +129,7 @@ async fn answer(cx: &mut RequestCx<'_>, mut step: Step) -> After {
     loop {
         cx.track_choices();
         let result = match step {
-            Step::Wait(effect) => match cx.perform(effect, run_inner).await {
+            Step::Wait(effect) => match cx.perform(effect).await {
                 Ok(wake) => {
                     if let Wake::Failed(status @ (408 | 499)) = wake {
                         cx.exchange.response.status = status;
@@ -139,7 +147,7 @@ async fn answer(cx: &mut RequestCx<'_>, mut step: Step) -> After {
                 }
                 return After::Cut;
             }
-            Step::Written => cx.send_wire().await.map_err(Unfinished::from),
+            Step::Written => cx.send_filtered().await,
             Step::Serve(content) => serve_content(cx, content).await,
         };
         let output = &cx.exchange.output;

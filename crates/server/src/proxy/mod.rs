@@ -8,6 +8,7 @@ mod balancing;
 mod client_body;
 mod connect;
 mod fault;
+mod gather;
 pub(crate) mod groups;
 mod http2;
 pub(crate) mod pool;

@@ -5,6 +5,7 @@
 
 use super::client_body::UploadError;
 use super::fault::{UpstreamFault, UpstreamStage};
+use super::gather::{gather, wanted};
 use super::http2::{H2Upload, next_h2_piece};
 use super::pool::UpstreamConn;
 use super::request::ProxyRequest;
@@ -15,7 +16,7 @@ use crate::trace;
 use engine::host::Level;
 use engine::modules::core;
 use engine::modules::proxy::{self, AnswerFraming};
-use engine::output::{self, Framing};
+use engine::output::{self, BodyStep, Framing};
 use http::BodyFraming;
 use http::grpc::MessagePlace;
 use std::future::poll_fn;
@@ -76,9 +77,6 @@ enum Event {
 
 /// Bytes that may go through filters before others are served.
 const YIELD_AFTER: u64 = 64 << 10;
-
-/// Up to so many bytes are cheaper to copy behind the head than to send from where they are.
-const COPIED_BYTES: usize = 2 << 10;
 
 impl<'r, 'a, 'b> BodyRelay<'r, 'a, 'b> {
     /// Writes the response's head, and starts to relay its body.
@@ -238,7 +236,7 @@ impl<'r, 'a, 'b> BodyRelay<'r, 'a, 'b> {
         if self.rules.filtered {
             let data = self.conn.read_buffer.slice(range);
             cx.engine(|exchange, env| output::write_body(exchange, env, data, piece.done))?;
-            self.send_wire().await?;
+            self.send_filtered().await?;
             // Filters take long: others are served in between.
             if self.position / YIELD_AFTER != (self.position - whole.len() as u64) / YIELD_AFTER {
                 tokio::task::yield_now().await;
@@ -257,6 +255,29 @@ impl<'r, 'a, 'b> BodyRelay<'r, 'a, 'b> {
             cx.engine(output::end_body);
         }
         self.send(before, range).await
+    }
+
+    /// Sends what filters have let through, and serves requests inside this one that they ask for.
+    async fn send_filtered(&mut self) -> Result<(), Unfinished> {
+        while self.request.cx.exchange.output.has_chain() {
+            let pending = self.request.cx.engine(output::pump)?;
+            if pending == BodyStep::Nothing {
+                break;
+            }
+            self.send_wire().await?;
+            // What is served in between goes to the client past the spool, and what filters make is no less than all that
+            // it may hold.
+            if (pending == BodyStep::Include || !self.spool.has_room())
+                && let Err(fault) = self.drain().await
+            {
+                return self.give_up(fault).await.map(drop);
+            }
+            match pending {
+                BodyStep::Include => Box::pin(self.request.cx.include()).await?,
+                BodyStep::More | BodyStep::Nothing => tokio::task::yield_now().await,
+            }
+        }
+        self.send_wire().await
     }
 
     /// Sends the wire buffer with a range of the upstream's buffer in it; with buffering, what the client does not take at
@@ -463,44 +484,5 @@ impl<'r, 'a, 'b> BodyRelay<'r, 'a, 'b> {
     fn spool_failed(&mut self, error: std::io::Error) -> Unfinished {
         self.request.log_fault(&UpstreamFault::Spool(error), UpstreamStage::ReadingBody);
         Unfinished::Broken
-    }
-}
-
-/// Returns the part of a piece that the client gets: the piece begins at `position` in the body.
-fn wanted(piece: &Range<usize>, position: u64, range: Option<&Range<u64>>) -> Range<usize> {
-    let Some(range) = range else { return piece.clone() };
-    let offset =
-        |at: u64| usize::try_from(at.saturating_sub(position)).unwrap_or(usize::MAX).min(piece.len());
-    piece.start + offset(range.start)..piece.start + offset(range.end)
-}
-
-/// Returns the parts to send: the wire buffer with `data` in it, in one piece if `data` is small.
-fn gather<'w>(wire: &'w mut Vec<u8>, before: usize, data: &'w [u8]) -> [&'w [u8]; 3] {
-    if data.len() > COPIED_BYTES || wire.is_empty() {
-        return [&wire[..before], data, &wire[before..]];
-    }
-    if before == wire.len() {
-        wire.extend_from_slice(data);
-    } else {
-        wire.splice(before..before, data.iter().copied());
-    }
-    [wire, b"", b""]
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_range_is_cut_out_of_the_pieces() {
-        let body = b"0123456789";
-        let mut got = Vec::new();
-        for (n, piece) in body.chunks(4).enumerate() {
-            let at = wanted(&(0..piece.len()), n as u64 * 4, Some(&(3..7)));
-            got.extend_from_slice(&piece[at]);
-        }
-        assert_eq!(got, b"3456");
-        assert_eq!(wanted(&(5..9), 4, Some(&(6..100))), 7..9);
-        assert_eq!(wanted(&(5..9), 0, None), 5..9);
     }
 }

@@ -7,13 +7,20 @@ use engine::Exchange;
 use engine::config::Settings;
 use engine::host::{Env, Level};
 use engine::log_line;
+use std::future::Future;
+use std::pin::Pin;
 use tracing::Span;
+
+/// Serves a request inside another one from its position in the phases on; true if the answer came to its end.
+pub(crate) type Run = for<'a> fn(&'a mut RequestCx<'_>) -> Pin<Box<dyn Future<Output = bool> + 'a>>;
 
 /// See the module.
 pub(crate) struct RequestCx<'a> {
     pub(crate) client: &'a mut Client,
     pub(crate) exchange: &'a mut Exchange,
     pub(crate) generation: &'a Pinned,
+    /// What serves requests inside it.
+    pub(crate) run_inner: Run,
     /// The request's span, disabled unless requests are traced.
     pub(crate) span: Span,
 }

@@ -6,7 +6,6 @@ use crate::context::timeout::TimedOut;
 use crate::request::cx::RequestCx;
 use crate::request::respond::Unfinished;
 use crate::request::send::SendError;
-use crate::request::subrequests::Run;
 use crate::script_sockets::poll_tap;
 use crate::switching::{api, holds};
 use engine::host::Level;
@@ -20,8 +19,8 @@ use std::time::Duration;
 use transport::clock;
 
 impl RequestCx<'_> {
-    /// Carries an effect out; `run` serves a request inside this one.
-    pub(crate) async fn perform(&mut self, effect: Effect, run: Run) -> Result<Wake, Unfinished> {
+    /// Carries an effect out.
+    pub(crate) async fn perform(&mut self, effect: Effect) -> Result<Wake, Unfinished> {
         Ok(match effect {
             Effect::ReadBody => self.read_body().await,
             Effect::DiscardBody => self.discard_body().await,
@@ -39,13 +38,20 @@ impl RequestCx<'_> {
             Effect::Hold(ms) => self.delay(ms).await,
             Effect::Flush => {
                 self.engine(output::flush);
+                if self.exchange.output.has_chain() && !self.exchange.output.failed() {
+                    match self.send_filtered().await {
+                        Ok(()) => return Ok(Wake::Done),
+                        Err(Unfinished::Short) => return Err(Unfinished::Short),
+                        Err(_) => return Ok(self.go_on_without_client(Err(SendError::Gone))),
+                    }
+                }
                 let sent = self.send_wire().await;
                 self.go_on_without_client(sent)
             }
             Effect::AwaitRelease => holds::await_release(self).await,
             Effect::Switch(order) => api::order(self, order).await,
-            Effect::Subrequests(wanted) => Box::pin(self.subrequests(wanted, run)).await,
-            Effect::Background(wanted) => self.background(wanted, run),
+            Effect::Subrequests(wanted) => Box::pin(self.subrequests(wanted)).await,
+            Effect::Background(wanted) => self.background(wanted),
             Effect::Await(waiting) => {
                 let sent = self.send_postponed().await;
                 match self.go_on_without_client(sent) {

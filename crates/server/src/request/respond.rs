@@ -5,7 +5,7 @@ use crate::request::client::Client;
 use crate::request::cx::RequestCx;
 use crate::request::send::SendError;
 use engine::host::Level;
-use engine::output::{self, FilterFailed, HeadRefused};
+use engine::output::{self, BodyStep, FilterFailed, HeadRefused};
 use engine::phase::FilePart;
 use std::fs::File;
 use std::future::poll_fn;
@@ -56,14 +56,47 @@ const COPY_UP_TO: u64 = 16 << 10;
 
 /// Bytes that may go through filters before others are served.
 const YIELD_AFTER: u64 = 64 << 10;
+/// The same of a body that is at hand.
+const FILTERED_AT_ONCE: usize = YIELD_AFTER as usize;
 
 impl RequestCx<'_> {
     /// Sends a body that is in memory.
     pub(crate) async fn serve_bytes(&mut self, body: &[u8]) -> Result<(), Unfinished> {
-        self.engine(|exchange, env| {
+        let in_pieces = self.engine(|exchange, env| {
             output::write_head(exchange, env)?;
-            output::write_body(exchange, env, body, true).map_err(Unfinished::from)
+            Ok::<_, Unfinished>(body.len() > FILTERED_AT_ONCE && output::takes_pieces(exchange, env))
         })?;
+        if !in_pieces {
+            return self.write_filtered(body, true).await;
+        }
+        for piece in body.chunks(FILTERED_AT_ONCE) {
+            self.write_filtered(piece, false).await?;
+            // Filters take long: others are served in between.
+            tokio::task::yield_now().await;
+        }
+        self.write_filtered(b"", true).await
+    }
+
+    /// Passes bytes of the body through its filters, and sends what comes out.
+    pub(crate) async fn write_filtered(&mut self, data: &[u8], last: bool) -> Result<(), Unfinished> {
+        self.engine(|exchange, env| output::write_body(exchange, env, data, last))?;
+        self.send_filtered().await
+    }
+
+    /// Sends what filters have let through, until there is nothing more for them to do; requests inside this one that they
+    /// ask for are served in their places.
+    pub(crate) async fn send_filtered(&mut self) -> Result<(), Unfinished> {
+        while self.exchange.output.has_chain() {
+            let pending = self.engine(output::pump)?;
+            if pending == BodyStep::Nothing {
+                break;
+            }
+            self.send_wire().await?;
+            match pending {
+                BodyStep::Include => Box::pin(self.include()).await?,
+                BodyStep::More | BodyStep::Nothing => tokio::task::yield_now().await,
+            }
+        }
         Ok(self.send_wire().await?)
     }
 
@@ -91,8 +124,7 @@ impl RequestCx<'_> {
                 }
             }
         }
-        self.engine(|exchange, env| output::write_body(exchange, env, b"", true))?;
-        Ok(self.send_wire().await?)
+        self.write_filtered(b"", true).await
     }
 
     /// Reads a range into buffers: a small one, or one that a filter must see.
@@ -110,8 +142,11 @@ impl RequestCx<'_> {
             self.engine(|exchange, env| output::write_body(exchange, env, &buffer[..count], false))?;
             offset += count as u64;
             len -= count as u64;
-            if len > 0 {
-                self.send_wire().await?;
+            if len > 0 || self.exchange.output.has_chain() {
+                if let Err(unfinished) = self.send_filtered().await {
+                    self.client.thread.buffers.give_back(buffer);
+                    return Err(unfinished);
+                }
                 if offset / YIELD_AFTER != (offset - count as u64) / YIELD_AFTER {
                     // Filters take long: others are served in between.
                     tokio::task::yield_now().await;

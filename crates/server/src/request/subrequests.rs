@@ -5,10 +5,12 @@
 use crate::context::conn_guard::ConnGuard;
 use crate::context::generation::Pinned;
 use crate::request::client::Client;
-use crate::request::cx::RequestCx;
+use crate::request::cx::{RequestCx, Run};
+use crate::request::respond::Unfinished;
 use engine::Exchange;
 use engine::exchange::Subresponse;
 use engine::host::Level;
+use engine::output::{self, Included};
 use engine::phase::Wake;
 use engine::subrequest::{self, Subrequest, TooDeep, Variables};
 use std::cell::Cell;
@@ -20,9 +22,6 @@ use tokio::task::spawn_local;
 use tracing::Span;
 use transport::pipe::{Pipe, PipeBudget};
 use transport::stream::Stream;
-
-/// Serves a request from its position in the phases on; true if the answer came to its end.
-pub(crate) type Run = for<'a> fn(&'a mut RequestCx<'_>) -> Pin<Box<dyn Future<Output = bool> + 'a>>;
 
 /// How much of an answer is read whose body is not wanted: a little, so that the upstream's connection can be kept.
 const DROPPED: usize = 64 << 10;
@@ -57,10 +56,10 @@ impl Inner {
     fn begin(
         cx: &mut RequestCx<'_>,
         wanted: Subrequest,
-        run: Run,
         guard: ConnGuard,
         room: Rc<Cell<usize>>,
     ) -> Result<Inner, TooDeep> {
+        let run = cx.run_inner;
         let thread = &cx.client.thread;
         let mut exchange = thread.buffers.lease_exchange();
         let (is_kept, variables) = (wanted.kept > 0, wanted.variables);
@@ -109,6 +108,27 @@ impl Inner {
         }
     }
 
+    /// Runs it on to the next piece of its answer; `None` is its end.
+    fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Option<Vec<u8>>> {
+        let is_ended = match &mut self.serving {
+            None => true,
+            Some(serving) => match serving.as_mut().poll(cx) {
+                Poll::Pending => false,
+                Poll::Ready(ended) => {
+                    self.ended = Some(ended);
+                    self.serving = None;
+                    true
+                }
+            },
+        };
+        let piece = self.pipe.outgoing().to_vec();
+        if !piece.is_empty() {
+            self.pipe.consume(piece.len());
+            return Poll::Ready(Some(piece));
+        }
+        if is_ended { Poll::Ready(None) } else { Poll::Pending }
+    }
+
     /// Waits for its end, whatever its client does.
     async fn finish(mut self) {
         poll_fn(|cx| if self.poll(cx) { Poll::Ready(()) } else { Poll::Pending }).await;
@@ -140,6 +160,7 @@ async fn serve(
         client: &mut client,
         exchange: &mut exchange,
         generation: &generation,
+        run_inner: run,
         span: Span::none(),
     };
     let is_whole = run(&mut cx).await;
@@ -149,7 +170,7 @@ async fn serve(
 
 impl RequestCx<'_> {
     /// Serves requests inside this one, and keeps their answers in the order in which they are wanted.
-    pub(super) async fn subrequests(&mut self, wanted: Vec<Subrequest>, run: Run) -> Wake {
+    pub(super) async fn subrequests(&mut self, wanted: Vec<Subrequest>) -> Wake {
         self.exchange.subrequests.ended.clear();
         // Those that share variables run one after another.
         let at_once = match wanted.iter().any(|wanted| wanted.variables == Variables::Shared) {
@@ -164,7 +185,7 @@ impl RequestCx<'_> {
             let mut running = Vec::new();
             for wanted in wanted.by_ref().take(at_once) {
                 let guard = ConnGuard::without_connection(Rc::clone(&self.client.thread));
-                let Ok(inner) = Inner::begin(self, wanted, run, guard, Rc::clone(&room)) else {
+                let Ok(inner) = Inner::begin(self, wanted, guard, Rc::clone(&room)) else {
                     return Wake::Failed(500);
                 };
                 running.push(inner);
@@ -179,6 +200,59 @@ impl RequestCx<'_> {
             }
         }
         Wake::Done
+    }
+
+    /// Serves the request that a filter of the body has asked for. What is shown of its answer goes to the client as it comes;
+    /// no more than a pipe holds waits for that.
+    pub(crate) async fn include(&mut self) -> Result<(), Unfinished> {
+        let Some(include) = self.exchange.output.take_include() else { return Ok(()) };
+        let (is_shown, kept) = (include.is_shown, include.request.kept);
+        let guard = ConnGuard::without_connection(Rc::clone(&self.client.thread));
+        let Ok(mut inner) = Inner::begin(self, include.request, guard, Rc::default()) else {
+            let ended = Included { too_deep: true, ..Included::default() };
+            self.engine(|exchange, env| output::included(exchange, env, ended));
+            return Ok(());
+        };
+        let mut ended = Included::default();
+        let mut watch = true;
+        loop {
+            let piece = poll_fn(|cx| {
+                if let Poll::Ready(piece) = inner.poll_piece(cx) {
+                    return Poll::Ready(Ok(piece));
+                }
+                if watch {
+                    match self.client.stream.poll_closed(cx) {
+                        Poll::Ready(true) => return Poll::Ready(Err(Unfinished::Broken)),
+                        Poll::Ready(false) => watch = false,
+                        Poll::Pending => {}
+                    }
+                }
+                Poll::Pending
+            })
+            .await;
+            let Some(piece) = piece? else { break };
+            if is_shown {
+                self.engine(|exchange, env| output::insert(exchange, env, &piece));
+                self.send_wire().await?;
+            } else if ended.body.len() + piece.len() > kept {
+                let text = format!("too big subrequest response: {}", ended.body.len() + piece.len());
+                self.log(Level::Error, text);
+                return Err(Unfinished::Short);
+            } else {
+                ended.body.extend_from_slice(&piece);
+            }
+        }
+        let variables = inner.variables;
+        let Some(Served { mut exchange, is_whole, .. }) = inner.ended else { return Ok(()) };
+        ended.status = exchange.response.status;
+        ended.failed = exchange.subrequests.is_refused();
+        subrequest::end(&mut exchange, self.exchange, variables);
+        if !is_whole && !ended.failed {
+            // What belongs here is not all here.
+            return Err(Unfinished::Short);
+        }
+        self.engine(|exchange, env| output::included(exchange, env, ended));
+        Ok(())
     }
 
     /// Runs requests until all have ended. Returns false if the client is gone before.
@@ -206,7 +280,7 @@ impl RequestCx<'_> {
 
     /// Serves requests inside this one that nothing waits for but the end of the process. There are so many at a time and no
     /// more: further ones are dropped, since what they are copies of must not suffer from where they go.
-    pub(super) fn background(&mut self, wanted: Vec<Subrequest>, run: Run) -> Wake {
+    pub(super) fn background(&mut self, wanted: Vec<Subrequest>) -> Wake {
         let limit = *self.generation.config.main.worker_connections;
         for wanted in wanted {
             let thread = &self.client.thread;
@@ -217,7 +291,7 @@ impl RequestCx<'_> {
                 continue;
             };
             let guard = ConnGuard::new(Rc::clone(thread), thread.registry.open());
-            match Inner::begin(self, wanted, run, guard, Rc::default()) {
+            match Inner::begin(self, wanted, guard, Rc::default()) {
                 Ok(inner) => drop(spawn_local(async move {
                     inner.finish().await;
                     drop(copy);

@@ -82,12 +82,10 @@ pub(crate) async fn serve(cx: &mut RequestCx<'_>) -> Result<(), Unfinished> {
     cx.send_wire().await?;
     while let Some(part) = next(cx.client, &mut answer).await? {
         let Part::Chunk(bytes) = part else { continue };
-        cx.engine(|exchange, env| output::write_body(exchange, env, &bytes, false))?;
-        cx.send_wire().await?;
+        cx.write_filtered(&bytes, false).await?;
         waiting.fetch_sub(bytes.len(), Ordering::Relaxed);
     }
-    cx.engine(|exchange, env| output::write_body(exchange, env, b"", true))?;
-    Ok(cx.send_wire().await?)
+    cx.write_filtered(b"", true).await
 }
 
 /// Returns the next part of an answer; `None` at its end. A client that goes away meanwhile ends it: the control plane

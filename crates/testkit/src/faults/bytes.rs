@@ -100,7 +100,7 @@ pub fn run_each_byte(binary: &Binary) -> Result<Vec<(EachByte, Vec<String>)>, St
     let show = |e: std::io::Error| e.to_string();
     let listener = TcpListener::bind(("127.0.0.1", dir.port("back")?)).map_err(show)?;
     let listener = Socket::from(listener);
-    let setup = Setup { binary, dir: &dir, lua: false, conf: "conf/nginx.conf", daemon: false };
+    let setup = Setup { binary, dir: &dir, needs: &[], conf: "conf/nginx.conf", daemon: false };
     let server = Server::start(setup).map_err(|e| format!("{e}\n{}", dir.evidence()))?;
     let front = SocketAddr::from(([127, 0, 0, 1], dir.port("front")?));
     let over = AtomicBool::new(false);

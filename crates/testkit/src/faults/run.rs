@@ -48,7 +48,7 @@ pub fn run(
     let conf = dir.fill_in(&conf::text(cells));
     dir.write("conf/nginx.conf", conf.as_bytes(), 0o644)?;
     let names = Names::start(cells, dir.port("names")?)?;
-    let setup = Setup { binary, dir: &dir, lua: false, conf: "conf/nginx.conf", daemon: false };
+    let setup = Setup { binary, dir: &dir, needs: &[], conf: "conf/nginx.conf", daemon: false };
     let server = Server::start(setup).map_err(|e| format!("{e}\n{}", dir.evidence()))?;
     let run = Run { dir: &dir, names: &names, front: ([127, 0, 0, 1], dir.port("front")?).into() };
     let next = AtomicUsize::new(0);

@@ -70,7 +70,7 @@ impl HostileServer {
         dir.write("conf/nginx.conf", text.as_bytes(), 0o644)?;
         let mut command = match program {
             Program::Nginx(binary) => {
-                command(Setup { binary, dir: &dir, lua: false, conf: "conf/nginx.conf", daemon: false })
+                command(Setup { binary, dir: &dir, needs: &[], conf: "conf/nginx.conf", daemon: false })
             }
             Program::HaProxy(path) => {
                 let mut command = Command::new(path);

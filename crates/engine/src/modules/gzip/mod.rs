@@ -6,7 +6,7 @@
 mod accept;
 mod directives;
 
-use super::{Module, media_types, static_files};
+use super::{Module, media_types, static_files, validators};
 use crate::exchange::Exchange;
 use crate::host::Env;
 use crate::output::{Encoder, HeadRefused};
@@ -94,25 +94,10 @@ fn filter(exchange: &mut Exchange, env: &mut Env<'_>) -> Result<(), HeadRefused>
     exchange.output.encoder =
         Some(Box::new(Encoder::gzip(*settings.level, *settings.window_bits, response.content_length)));
     response.headers.push_known(Known::ContentEncoding, b"gzip");
-    response.headers.remove_known(Known::ContentLength);
-    response.headers.remove_known(Known::AcceptRanges);
-    response.content_length = None;
-    response.allow_ranges = false;
-    weaken_etag(exchange);
+    validators::forget_length(response);
+    validators::forget_ranges(response);
+    validators::weaken_etag(response);
     Ok(())
-}
-
-/// The bytes are others than those that the tag is for (ngx_http_weak_etag).
-fn weaken_etag(exchange: &mut Exchange) {
-    let Some(tag) = exchange.response.headers.get(Known::ETag) else { return };
-    match tag {
-        [b'W', b'/', ..] => {}
-        [b'"', ..] => {
-            let weak = [b"W/", tag].concat();
-            exchange.response.headers.set_known(Known::ETag, &weak);
-        }
-        _ => drop(exchange.response.headers.remove_known(Known::ETag)),
-    }
 }
 
 /// Returns true if the request's answer may be compressed with gzip (ngx_http_gzip_ok).
@@ -120,6 +105,9 @@ pub fn accepts(exchange: &Exchange, env: &Env<'_>) -> bool {
     let settings = &env.config.location(exchange.route.location).settings.filters.gzip;
     let head = &exchange.request.head;
     let fields = &head.headers;
+    if exchange.subrequests.is_inner() {
+        return false;
+    }
     if !fields.get(Known::AcceptEncoding).is_some_and(|accepted| accept::accepts(accepted, b"gzip"))
         || head.version < *settings.version
     {
