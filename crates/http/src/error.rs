@@ -90,6 +90,8 @@ pub enum ResponseError {
     NoStatusLine,
     /// A malformed header line.
     InvalidHeader,
+    /// The `Status` of a CGI response is none.
+    InvalidStatus,
     /// The head does not fit in `proxy_buffer_size`.
     TooLarge,
 }
@@ -100,6 +102,7 @@ impl ResponseError {
         match self {
             ResponseError::NoStatusLine => "upstream sent no valid HTTP/1.0 header",
             ResponseError::InvalidHeader => "upstream sent invalid header",
+            ResponseError::InvalidStatus => "upstream sent invalid status",
             ResponseError::TooLarge => "upstream sent too big header",
         }
     }

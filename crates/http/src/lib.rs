@@ -10,6 +10,7 @@
 pub mod args;
 pub mod authority;
 mod budget;
+pub mod cgi;
 pub mod chunked;
 pub mod cookie;
 pub mod date;
@@ -44,7 +45,7 @@ pub use known::Known;
 pub use method::Method;
 pub use proxy_protocol::{ProxyAddress, ProxyEnd, ProxyHeader, ProxyHeaderError};
 pub use request::{H2Head, H2HeadFault, RequestHead};
-pub use response::ResponseHead;
+pub use response::{CgiForm, ResponseHead};
 
 /// The protocol version of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Default)]

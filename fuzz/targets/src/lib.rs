@@ -14,6 +14,7 @@ mod chunked;
 mod config_build;
 mod config_text;
 mod dice;
+mod fastcgi_records;
 mod field_values;
 mod files;
 mod h2_frames;
@@ -57,6 +58,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     #[cfg(feature = "whole")]
     ("config_build", config_build::check),
     ("config_text", config_text::check),
+    ("fastcgi_records", fastcgi_records::check),
     ("field_values", field_values::check),
     ("h2_frames", h2_frames::check),
     ("header_list", header_list::check),

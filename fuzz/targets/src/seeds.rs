@@ -21,6 +21,10 @@ pub fn seeds(target: &str, root: &Path) -> Vec<Vec<u8>> {
             seeds.extend(examples());
             seeds.extend(cases.configurations);
         }
+        "fastcgi_records" => seeds.push(
+            b"\x01\x07\0\x01\0\x02\0\0oh\x01\x06\0\x01\0\x06\x02\0\r\nbody\0\0\x01\x06\0\x01\0\0\0\0\x01\x03\0\x01\0\x08\0\0\0\0\0\0\0\0\0\0"
+                .to_vec(),
+        ),
         "h2_frames" => seeds.extend(h2_connections()),
         "hpack" => seeds.extend(hpack_blocks()),
         "lua_block" => seeds.extend(cases.parsed().1),

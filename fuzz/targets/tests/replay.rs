@@ -43,8 +43,8 @@ macro_rules! replayed {
 }
 
 replayed! {
-    bundle chunked config_text field_values h2_frames header_list hpack key_route lua_block messages name_reply proxy_protocol
-    range request_head response_head uri values
+    bundle chunked config_text fastcgi_records field_values h2_frames header_list hpack key_route lua_block messages name_reply
+    proxy_protocol range request_head response_head uri values
 }
 
 #[cfg(feature = "whole")]

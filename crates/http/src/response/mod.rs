@@ -4,14 +4,16 @@
 //! `ngx_http_parse_status_line` and `ngx_http_proxy_process_header`: lenient about names, strict about line ends.
 //! It must never look at a body, nor say how long it is: that is `framing`'s.
 
+mod cgi;
 mod http2;
 
+pub use cgi::CgiForm;
 pub(crate) use http2::H2ResponseHead;
 
 use crate::error::ResponseError;
 use crate::field::{FieldRules, FieldScanner, Step};
 use crate::headers::Headers;
-use crate::{Progress, Version, masking, scan};
+use crate::{Known, Progress, Version, masking, scan};
 use std::ops::Range;
 
 const RULES: FieldRules =
@@ -85,6 +87,11 @@ impl ResponseHead {
         if !self.has_line() && !self.take_usual_line(within) {
             self.scan_line(within)?;
         }
+        self.decode_rest(within, input.len() >= max_bytes)
+    }
+
+    /// Decodes the fields behind the line; `is_full` says that no more of the head has room.
+    fn decode_rest(&mut self, within: &[u8], is_full: bool) -> Result<Progress, ResponseError> {
         if self.state == State::Fields {
             let result = self.decode_fields(within);
             // On every return the list has the bytes of the fields that were announced to it.
@@ -95,7 +102,7 @@ impl ResponseHead {
         }
         match self.state {
             State::Whole => Ok(Progress::Complete { consumed: self.fields.pos() }),
-            _ if input.len() >= max_bytes => Err(ResponseError::TooLarge),
+            _ if is_full => Err(ResponseError::TooLarge),
             _ => Ok(Progress::Partial),
         }
     }
@@ -138,6 +145,10 @@ impl ResponseHead {
             out.extend_from_slice(b"\\x");
             out.extend_from_slice(&[HEX[usize::from(byte >> 4)], HEX[usize::from(byte & 15)]]);
             out.extend_from_slice(b"...\"");
+        }
+        if error == ResponseError::InvalidStatus {
+            let value = self.headers.get(Known::Status).unwrap_or_default();
+            out.extend_from_slice(&[b" \"", value, b"\""].concat());
         }
     }
 
