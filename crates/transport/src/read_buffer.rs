@@ -28,6 +28,11 @@ impl ReadBuffer {
         ReadBuffer { room, ..ReadBuffer::default() }
     }
 
+    /// Creates one that holds these bytes.
+    pub fn holding(bytes: Vec<u8>) -> ReadBuffer {
+        ReadBuffer { end: bytes.len(), bytes, ..ReadBuffer::default() }
+    }
+
     /// Returns the unread bytes.
     #[inline]
     pub fn unread(&self) -> &[u8] {

@@ -73,17 +73,16 @@ fn in_pieces(data: &[u8], ends: &[usize], dice: &mut Dice) -> Seen {
 fn by_records(data: &[u8]) -> Seen {
     let (mut seen, mut rest) = (Seen::default(), data);
     while !rest.is_empty() {
-        let checks: [(usize, fn(u8) -> bool, fn(u8) -> RecordFault); 4] = [
-            (0, |byte| byte == 1, RecordFault::Version),
-            (1, |byte| [3, 6, 7].contains(&byte), RecordFault::Kind),
-            (2, |byte| byte == 0, RecordFault::IdHigh),
-            (3, |byte| byte == 1, RecordFault::IdLow),
-        ];
-        for (at, is_good, fault) in checks {
-            if let Some(byte) = rest.get(at).filter(|byte| !is_good(**byte)) {
-                seen.fault = Some(fault(*byte));
-                return seen;
-            }
+        let fault = rest.iter().take(4).enumerate().find_map(|(at, byte)| match (at, *byte) {
+            (0, 1) | (1, 3 | 6 | 7) | (2, 0) | (3, 1) => None,
+            (0, byte) => Some(RecordFault::Version(byte)),
+            (1, byte) => Some(RecordFault::Kind(byte)),
+            (2, byte) => Some(RecordFault::IdHigh(byte)),
+            (_, byte) => Some(RecordFault::IdLow(byte)),
+        });
+        if fault.is_some() {
+            seen.fault = fault;
+            return seen;
         }
         let Some((header, behind)) = rest.split_at_checked(HEADER_BYTES) else { break };
         let length = usize::from(header[4]) << 8 | usize::from(header[5]);

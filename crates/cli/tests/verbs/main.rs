@@ -8,6 +8,7 @@ mod backups;
 mod control_tls;
 mod crash;
 mod edits;
+mod gateways;
 mod grpc;
 mod health;
 mod holds;

@@ -50,8 +50,8 @@ pub struct Settings {
     pub log: modules::log::LogSettings,
     /// Lua blocks.
     pub lua: modules::lua::LuaSettings,
-    /// `grpc_…`; once the levels have inherited theirs, in `proxy` where they serve a location.
-    pub grpc: modules::proxy::GrpcSettings,
+    /// `grpc_…`, `fastcgi_…` and the like; once the levels have inherited theirs, in `proxy` where they serve a location.
+    pub families: modules::proxy::Families,
     /// Proxying.
     pub proxy: modules::proxy::ProxySettings,
     /// `set_real_ip_from`.
@@ -83,7 +83,7 @@ impl Settings {
         self.log.inherit(&outer.log);
         self.lua.inherit(&outer.lua);
         self.precontent.mirror.inherit(&outer.precontent.mirror);
-        self.grpc.0.inherit(&outer.grpc.0);
+        self.families.inherit(&outer.families);
         self.proxy.inherit(&outer.proxy);
         self.realip.inherit(&outer.realip);
         self.referer.inherit_lists(&outer.referer);

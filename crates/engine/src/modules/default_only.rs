@@ -6,8 +6,36 @@
 use super::Module;
 use crate::directive::{Contexts, Directive};
 
+/// What keeps responses of upstreams, of the family whose directives begin with `$prefix`.
+macro_rules! stores {
+    ($prefix:literal) => {{
+        macro_rules! default {
+            ($name:literal, $value:literal) => {
+                Directive::default_only(
+                    concat!($prefix, $name),
+                    HSL,
+                    $value,
+                    concat!($prefix, $name, " ", $value, ";"),
+                )
+            };
+        }
+        const DIRECTIVES: &[Directive] = &[
+            default!("_store", "off"),
+            default!("_cache", "off"),
+            default!("_cache_lock", "off"),
+            default!("_cache_revalidate", "off"),
+            default!("_cache_use_stale", "off"),
+            default!("_cache_background_update", "off"),
+        ];
+        DIRECTIVES
+    }};
+}
+
 /// The module.
-pub static MODULE: Module = Module::new("default_only", &[DIRECTIVES]);
+pub static MODULE: Module = Module::new(
+    "default_only",
+    &[DIRECTIVES, stores!("proxy"), stores!("fastcgi"), stores!("uwsgi"), stores!("scgi")],
+);
 
 const HSL: Contexts = Contexts::HSL;
 
@@ -18,20 +46,7 @@ const DIRECTIVES: &[Directive] = &[
     Directive::default_only("open_file_cache", HSL, "off", "open_file_cache off;"),
     Directive::default_only("open_file_cache_errors", HSL, "off", "open_file_cache_errors off;"),
     Directive::default_only("msie_refresh", HSL, "off", "msie_refresh off;"),
-    Directive::default_only("proxy_bind", HSL, "off", "proxy_bind off;"),
-    Directive::default_only("grpc_bind", HSL, "off", "grpc_bind off;"),
-    Directive::default_only("proxy_store", HSL, "off", "proxy_store off;"),
-    Directive::default_only("proxy_cache", HSL, "off", "proxy_cache off;"),
-    Directive::default_only("proxy_cache_lock", HSL, "off", "proxy_cache_lock off;"),
-    Directive::default_only("proxy_cache_revalidate", HSL, "off", "proxy_cache_revalidate off;"),
-    Directive::default_only("proxy_cache_use_stale", HSL, "off", "proxy_cache_use_stale off;"),
     Directive::default_only("proxy_cache_convert_head", HSL, "on", "proxy_cache_convert_head on;"),
-    Directive::default_only(
-        "proxy_cache_background_update",
-        HSL,
-        "off",
-        "proxy_cache_background_update off;",
-    ),
     Directive::default_only("random_index", Contexts::LOCATION, "off", "random_index off;"),
     Directive::default_only("slice", HSL, "0", "slice 0;"),
 ];

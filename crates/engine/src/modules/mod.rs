@@ -18,6 +18,7 @@ pub mod acme;
 pub mod addition;
 pub mod auth_basic;
 pub mod auth_request;
+pub mod cgi;
 pub mod charset;
 pub mod control;
 pub mod core;
@@ -146,6 +147,9 @@ pub static MODULES: &[&Module] = &[
     &mirror::MODULE,
     &proxy::MODULE,
     &grpc::MODULE,
+    &cgi::FASTCGI_MODULE,
+    &cgi::UWSGI_MODULE,
+    &cgi::SCGI_MODULE,
     // After those that say which location leads where.
     &health_check::MODULE,
     &status::MODULE,

@@ -1,5 +1,5 @@
-//! Directives of nginx's that are read here and have no effect, because what they adjust is not there: a `fastcgi_read_timeout`
-//! without a `fastcgi_pass`, which is refused, or the size of a table of nginx's.
+//! Directives of nginx's that are read here and have no effect, because what they adjust is not there: a `memcached_read_timeout`
+//! without a `memcached_pass`, which is refused, or the size of a table of nginx's.
 //!
 //! Must never take one without which an answer, a permission or a bound of nginx's would differ. Their values are not checked.
 
@@ -9,12 +9,8 @@ use conf::{Diagnostic, Directive};
 
 /// Modules of nginx's that do nothing without the directive that sends requests to an upstream, which is the second name, and
 /// why the others have no effect.
-const MODULES: [(&str, &str, &str); 4] = [
-    ("ngx_http_fastcgi_module", "fastcgi_pass", "adjusts fastcgi_pass, which is not supported"),
-    ("ngx_http_uwsgi_module", "uwsgi_pass", "adjusts uwsgi_pass, which is not supported"),
-    ("ngx_http_scgi_module", "scgi_pass", "adjusts scgi_pass, which is not supported"),
-    ("ngx_http_memcached_module", "memcached_pass", "adjusts memcached_pass, which is not supported"),
-];
+const MODULES: [(&str, &str, &str); 1] =
+    [("ngx_http_memcached_module", "memcached_pass", "adjusts memcached_pass, which is not supported")];
 
 /// Directives that adjust how nginx uses the machine, and why they have no effect.
 const MACHINE: [(&str, &str); 11] = [
@@ -73,30 +69,17 @@ mod tests {
     #[test]
     fn directives_that_protect_keep_or_serve_are_refused() {
         let has_no_effect = |name| reason(known_directives::find(name).unwrap()).is_some();
-        for name in [
-            "fastcgi_read_timeout",
-            "fastcgi_param",
-            "fastcgi_split_path_info",
-            "fastcgi_temp_path",
-            "fastcgi_pass_request_headers",
-            "uwsgi_buffers",
-            "scgi_param",
-            "memcached_read_timeout",
-            "aio",
-            "timer_resolution",
-        ] {
+        for name in ["memcached_read_timeout", "memcached_buffer_size", "aio", "timer_resolution"] {
             assert!(has_no_effect(name), "{name}");
         }
         for name in [
-            "fastcgi_pass",
+            "memcached_pass",
+            "memcached_bind",
             "fastcgi_cache_path",
             "fastcgi_no_cache",
             "fastcgi_store",
-            "fastcgi_hide_header",
-            "fastcgi_pass_header",
-            "fastcgi_bind",
-            "uwsgi_ssl_verify",
-            "grpc_bind",
+            "uwsgi_cache_key",
+            "scgi_store_access",
             "mirror",
             "image_filter",
             "auth_request",
@@ -108,13 +91,16 @@ mod tests {
     #[test]
     fn places_and_numbers_of_arguments_are_nginx_s() {
         let faults = |text: &str| faults_of(&format!("events {{}} {text}"));
-        let fine = "worker_cpu_affinity auto; http { fastcgi_buffers 8 8k; server { fastcgi_param A b;
-                    location / { fastcgi_index index.php; aio threads; } } }";
+        let fine = "worker_cpu_affinity auto; http { memcached_buffer_size 8k; server { read_ahead 8k;
+                    location / { memcached_read_timeout 1s; aio threads; } } }";
         assert_eq!(faults(fine), [] as [String; 0]);
         let file = "in /etc/pointsman/nginx.conf:1";
         for (text, fault) in [
-            ("fastcgi_buffers 8 8k;", "\"fastcgi_buffers\" directive is not allowed here"),
-            ("http { fastcgi_buffers 8; }", "invalid number of arguments in \"fastcgi_buffers\" directive"),
+            ("memcached_read_timeout 8s;", "\"memcached_read_timeout\" directive is not allowed here"),
+            (
+                "http { memcached_read_timeout 1 2; }",
+                "invalid number of arguments in \"memcached_read_timeout\" directive",
+            ),
             ("http { lock_file x; }", "\"lock_file\" directive is not allowed here"),
         ] {
             assert_eq!(faults(text), [format!("{fault} {file}")]);

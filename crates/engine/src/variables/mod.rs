@@ -14,6 +14,7 @@ mod absent;
 mod access;
 mod acme;
 mod connection;
+mod fastcgi;
 mod process;
 mod proxy_protocol;
 mod request;
@@ -68,6 +69,7 @@ pub static VARIABLES: &[&[Variable]] = &[
     acme::VARIABLES,
     access::VARIABLES,
     connection::VARIABLES,
+    fastcgi::VARIABLES,
     process::VARIABLES,
     proxy_protocol::VARIABLES,
     request::VARIABLES,

@@ -1,8 +1,10 @@
 //! One try of one peer: connect, send the request, read the response's head.
 
 use super::client_body::UploadError;
-use super::connect::connect;
+use super::connect::{ConnectOptions, connect};
+use super::fastcgi::HeadRead;
 use super::fault::{UpstreamFault, UpstreamStage};
+use super::gateways::{catches, log_stderr, read_head};
 use super::http2::wire::H2Fault;
 use super::http2::{self, H2Upload};
 use super::pool::{Picked, UpstreamConn};
@@ -12,10 +14,11 @@ use super::upload::{BodySource, Upload};
 use crate::request::client::Client;
 use engine::exchange::Body;
 use engine::modules::proxy;
-use http::{BodyFraming, Progress, ResponseError, ResponseHead};
+use http::{BodyFraming, ResponseHead};
 use std::future::poll_fn;
 use std::io;
 use std::task::Poll;
+use upstream::retry::TryFailure;
 
 /// How many interim responses (RFC 9110, section 15.2) may come before the response.
 const MAX_INTERIM: u32 = 100;
@@ -98,15 +101,16 @@ impl ProxyRequest<'_, '_> {
 }
 
 async fn open(request: &mut ProxyRequest<'_, '_>, picked: &Picked) -> Result<Box<UpstreamConn>, FailedTry> {
+    let local = request.local();
     let settings = &request.cx.settings().proxy.connection;
     let Client { stream: client, timeout, thread, .. } = &mut *request.cx.client;
     let mut stage = UpstreamStage::Connecting;
     let connected = if thread.has_room() {
         let count = thread.registry.add_upstream();
         let watched = (!*settings.ignore_client_abort).then_some(&*client);
-        let (timeout_ms, local) = (request.times.connect_ms, request.scripted.local);
-        let keepalive = *settings.socket_keepalive;
-        let mut stream = connect(&picked.address, timeout_ms, keepalive, local, timeout, watched).await;
+        let timeout_ms = request.times.connect_ms;
+        let options = ConnectOptions { timeout_ms, keepalive: *settings.socket_keepalive, local };
+        let mut stream = connect(&picked.address, options, timeout, watched).await;
         if let (Ok(_), Some(tls)) = (&stream, &request.tls) {
             stage = UpstreamStage::Handshaking;
             stream = match stream {
@@ -118,8 +122,9 @@ async fn open(request: &mut ProxyRequest<'_, '_>, picked: &Picked) -> Result<Box
             };
         }
         let opened_ms = thread.clock.now().monotonic_ms();
-        let head_size = request.http2.then_some(*request.cx.settings().proxy.buffers.head_size);
-        stream.map(|stream| Box::new(UpstreamConn::new(stream, opened_ms, count, head_size)))
+        let head_size = *request.cx.settings().proxy.buffers.head_size;
+        let protocol = request.protocol;
+        stream.map(|stream| Box::new(UpstreamConn::new(stream, opened_ms, count, protocol, head_size)))
     } else {
         thread.log_full();
         Err(UpstreamFault::NoRoom)
@@ -133,7 +138,10 @@ enum Event {
     Head {
         uploaded: bool,
     },
-    Malformed(ResponseError),
+    /// What came makes no sense.
+    Malformed(UpstreamFault),
+    /// A program behind FastCGI complains.
+    Stderr(Vec<u8>),
     TooManyInterim,
     Ended,
     ReadFailed(io::Error),
@@ -180,8 +188,22 @@ async fn exchange_heads(
         true if request.streamed => BodySource::Client { chunked, max_body: *core.body.max_size },
         true => BodySource::Kept,
     };
-    let mut upload = Upload::new(&request.head, &body, source);
-    let event = wait_for_head(request.cx.client, conn, head, &mut upload, limits).await;
+    let mut upload = Upload::new(&request.head, &body, source, conn.fastcgi.is_some());
+    if let Some(fastcgi) = &mut conn.fastcgi {
+        fastcgi.restart(*proxy.cgi.keep_conn);
+    }
+    let mut state = Awaiting { limits, waits_for: None, interim: 0, broken: None };
+    let event = loop {
+        match wait_for_head(request.cx.client, conn, head, &mut upload, &mut state).await {
+            Event::Stderr(text) => {
+                log_stderr(request.cx, &text, UpstreamStage::ReadingHead);
+                if catches(request.cx, &text) {
+                    break Event::Malformed(UpstreamFault::NotAccepted(TryFailure::InvalidHeader));
+                }
+            }
+            event => break event,
+        }
+    };
     let (sent, took) = (upload.sent, upload.took_from_client());
     request.cx.exchange.request.body = match body {
         Body::Unread if took => Body::Streaming,
@@ -194,7 +216,7 @@ async fn exchange_heads(
             request.record().received = conn.head_bytes;
             return Ok(uploaded);
         }
-        event => judge(conn, head, event),
+        event => judge(event),
     };
     Err(request.failed(fault, stage, sent > 0))
 }
@@ -271,70 +293,79 @@ struct Limits {
     watch_client: bool,
 }
 
+/// Waiting for a head.
+struct Awaiting {
+    limits: Limits,
+    /// For what the timer runs.
+    waits_for: Option<(u64, bool, bool)>,
+    interim: u32,
+    /// The peer takes no more. It may have said why: its response is on its way, or the connection is over.
+    broken: Option<UploadError>,
+}
+
 async fn wait_for_head(
     client: &mut Client,
     conn: &mut UpstreamConn,
     head: &mut ResponseHead,
     upload: &mut Upload<'_>,
-    limits: Limits,
+    state: &mut Awaiting,
 ) -> Event {
-    let mut watch_client = limits.watch_client;
-    let mut waits_for = None;
-    let mut interim = 0;
-    // A peer that takes no more may have said why: its response is on its way, or the connection is over.
-    let mut broken = None;
+    let Awaiting { limits, waits_for, interim, broken } = state;
     poll_fn(|cx| {
         if !upload.is_done()
             && broken.is_none()
             && let Poll::Ready(Err(error)) = upload.poll(cx, client, conn)
         {
             match error {
-                UploadError::Peer(error) => broken = Some(UploadError::Peer(error)),
+                UploadError::Peer(error) => *broken = Some(UploadError::Peer(error)),
                 error => return Poll::Ready(Event::UploadFailed(error)),
             }
         }
+        // What was read before a complaint was logged is looked at first.
+        let mut has_more = !conn.read_buffer.is_empty();
         loop {
-            match (conn.read_buffer.poll_fill(cx, &mut conn.stream, &client.thread.buffers), broken.take()) {
-                (Poll::Pending, error) => {
-                    broken = error;
-                    break;
+            if !std::mem::take(&mut has_more) {
+                match (
+                    conn.read_buffer.poll_fill(cx, &mut conn.stream, &client.thread.buffers),
+                    broken.take(),
+                ) {
+                    (Poll::Pending, error) => {
+                        *broken = error;
+                        break;
+                    }
+                    (Poll::Ready(Ok(1..)), error) => *broken = error,
+                    (Poll::Ready(_), Some(error)) => return Poll::Ready(Event::UploadFailed(error)),
+                    (Poll::Ready(Ok(0)), None) => return Poll::Ready(Event::Ended),
+                    (Poll::Ready(Err(error)), None) => return Poll::Ready(Event::ReadFailed(error)),
                 }
-                (Poll::Ready(Ok(1..)), error) => broken = error,
-                (Poll::Ready(_), Some(error)) => return Poll::Ready(Event::UploadFailed(error)),
-                (Poll::Ready(Ok(0)), None) => return Poll::Ready(Event::Ended),
-                (Poll::Ready(Err(error)), None) => return Poll::Ready(Event::ReadFailed(error)),
             }
             loop {
-                match head.decode(conn.read_buffer.unread(), limits.max_head) {
-                    Ok(Progress::Partial) => break,
-                    Err(error) => return Poll::Ready(Event::Malformed(error)),
-                    Ok(Progress::Complete { consumed }) => {
-                        conn.read_buffer.consume(consumed);
-                        conn.head_bytes += consumed as u64;
-                        if head.is_interim() {
-                            interim += 1;
-                            if interim > MAX_INTERIM {
-                                return Poll::Ready(Event::TooManyInterim);
-                            }
-                            head.clear();
-                            continue;
+                match read_head(conn, head, limits.max_head) {
+                    Ok(HeadRead::Partial) => break,
+                    Ok(HeadRead::Stderr(text)) => return Poll::Ready(Event::Stderr(text)),
+                    Err(fault) => return Poll::Ready(Event::Malformed(fault)),
+                    Ok(HeadRead::Whole) if head.is_interim() => {
+                        *interim += 1;
+                        if *interim > MAX_INTERIM {
+                            return Poll::Ready(Event::TooManyInterim);
                         }
-                        return Poll::Ready(Event::Head { uploaded: upload.is_done() });
+                        head.clear();
                     }
+                    Ok(HeadRead::Whole) => return Poll::Ready(Event::Head { uploaded: upload.is_done() }),
                 }
             }
         }
-        if watch_client {
+        if limits.watch_client {
             match client.stream.poll_closed(cx) {
                 Poll::Ready(true) => return Poll::Ready(Event::ClientGone),
-                Poll::Ready(false) => watch_client = false,
+                Poll::Ready(false) => limits.watch_client = false,
                 Poll::Pending => {}
             }
         }
         // The time starts anew whenever something moves, and when the last byte is sent.
         let now = Some((upload.sent, upload.is_done(), upload.waits_for_client));
-        if waits_for != now {
-            waits_for = now;
+        if *waits_for != now {
+            *waits_for = now;
             client.timeout.start(match (upload.is_done(), upload.waits_for_client) {
                 (true, _) => limits.read_ms,
                 (false, true) => limits.client_ms,
@@ -350,7 +381,7 @@ async fn wait_for_head(
 }
 
 /// Returns the fault that an event is, and its stage.
-fn judge(conn: &UpstreamConn, head: &ResponseHead, event: Event) -> (UpstreamFault, UpstreamStage) {
+fn judge(event: Event) -> (UpstreamFault, UpstreamStage) {
     use UpstreamFault as Fault;
     use UpstreamStage::{ReadingHead, SendingRequest};
     match event {
@@ -362,10 +393,7 @@ fn judge(conn: &UpstreamConn, head: &ResponseHead, event: Event) -> (UpstreamFau
         Event::UploadFailed(error) => (error.into(), SendingRequest),
         Event::ClientTimedOut => (Fault::ClientTimedOut, SendingRequest),
         Event::ClientGone => (Fault::ClientLeft, SendingRequest),
-        Event::Malformed(error) => {
-            let mut text = Vec::new();
-            head.explain(error, conn.read_buffer.unread(), &mut text);
-            (Fault::BadHead(text), ReadingHead)
-        }
+        Event::Malformed(fault) => (fault, ReadingHead),
+        Event::Stderr(text) => (Fault::BadRecords(text), ReadingHead),
     }
 }

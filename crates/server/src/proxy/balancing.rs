@@ -121,8 +121,7 @@ impl ProxyRequest<'_, '_> {
             (plan.over_tls, asking.host) = (over_tls, host);
             self.tls = UpstreamTls::of(self.cx, plan, &asking.host);
         }
-        let is_plain = asking.host.is_empty() && said.local.is_none();
-        let tag = if is_plain { 0 } else { tag_of((&asking.host, said.local)) };
+        let tag = if asking.host.is_empty() { 0 } else { tag_of(&asking.host) };
         self.scripted = Scripted { local: said.local, keepalive: None, tag };
         if said.recreate {
             self.head.clear();

@@ -11,20 +11,28 @@ use std::task::Poll;
 use transport::stream::{BindFailed, Stream};
 use upstream::Address;
 
-/// Connects within `timeout_ms`, unless the client that is watched, if one is, leaves first. `keepalive` is SO_KEEPALIVE
-/// (`proxy_socket_keepalive`), `local` the address to connect from.
+/// How a connection is made.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct ConnectOptions {
+    /// How long that may take.
+    pub(super) timeout_ms: u64,
+    /// SO_KEEPALIVE (`proxy_socket_keepalive`).
+    pub(super) keepalive: bool,
+    /// The address to connect from, the configuration's (`proxy_bind`) or a script's; `None` leaves it to the system.
+    pub(super) local: Option<SocketAddr>,
+}
+
+/// Connects, unless the client that is watched, if one is, leaves first.
 pub(super) async fn connect(
     address: &Address,
-    timeout_ms: u64,
-    keepalive: bool,
-    local: Option<SocketAddr>,
+    options: ConnectOptions,
     timeout: &mut Timeout,
     client: Option<&Stream>,
 ) -> Result<Stream, UpstreamFault> {
-    match timeout.wait(timeout_ms, unless_gone(client, open(address, keepalive, local))).await {
+    match timeout.wait(options.timeout_ms, unless_gone(client, open(address, options))).await {
         Ok(Some(Ok(stream))) => Ok(stream),
         Ok(Some(Err(error))) if let Some(errno) = bind_failed(&error) => {
-            Err(UpstreamFault::Bind(local, errno.into()))
+            Err(UpstreamFault::Bind(options.local, errno.into()))
         }
         Ok(Some(Err(error))) if is_ours(&error) => Err(UpstreamFault::Exhausted(error)),
         Ok(Some(Err(error))) => Err(UpstreamFault::Connect(address.clone(), error)),
@@ -60,13 +68,13 @@ fn is_ours(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM))
 }
 
-async fn open(address: &Address, keepalive: bool, local: Option<SocketAddr>) -> io::Result<Stream> {
+async fn open(address: &Address, options: ConnectOptions) -> io::Result<Stream> {
     #[cfg(test)]
     if let Some(connecting) = crate::simulation::connect(address) {
         return connecting.await;
     }
-    match local {
-        None => Stream::connect(address, keepalive).await,
-        Some(local) => Stream::connect_from(local, address, keepalive).await,
+    match options.local {
+        None => Stream::connect(address, options.keepalive).await,
+        Some(local) => Stream::connect_from(local, address, options.keepalive).await,
     }
 }

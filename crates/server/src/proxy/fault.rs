@@ -45,7 +45,7 @@ impl fmt::Display for UpstreamStage {
 pub(super) enum UpstreamFault {
     /// The peer did not accept the connection.
     Connect(Address, io::Error),
-    /// The address to connect from cannot be had.
+    /// The address to connect from cannot be had (`proxy_bind`, or a script's). No peer is to blame.
     Bind(Option<SocketAddr>, io::Error),
     /// The handshake of TLS failed, or the peer's certificate is not accepted; the text says why.
     Handshake(String),
@@ -65,6 +65,8 @@ pub(super) enum UpstreamFault {
     TooManyInterim,
     /// The head is malformed; the text says how.
     BadHead(Vec<u8>),
+    /// Records of FastCGI, or the head in them, are malformed; the text says how.
+    BadRecords(Vec<u8>),
     /// A request over HTTP/2 is not answered.
     H2(H2Fault),
     /// The engine does not accept the head, and has logged why if that needs a line.
@@ -123,10 +125,10 @@ impl UpstreamFault {
             Fault::Connect(_, error) if !is_usual(error) => {
                 (Level::Crit, Failure::Connect, Peer(TryFailure::Error))
             }
-            Fault::Bind(..) => (Level::Crit, Failure::Connect, End(500)),
             Fault::Connect(..) | Fault::Handshake(_) => {
                 (Level::Error, Failure::Connect, Peer(TryFailure::Error))
             }
+            Fault::Bind(..) => (Level::Crit, Failure::Connect, End(500)),
             Fault::NoRoom | Fault::Exhausted(_) => (Level::Alert, Failure::Connect, End(500)),
             Fault::TimedOut if matches!(stage, UpstreamStage::Connecting | UpstreamStage::Handshaking) => {
                 (Level::Error, Failure::ConnectTimeout, Peer(TryFailure::Timeout))
@@ -135,9 +137,11 @@ impl UpstreamFault {
             Fault::Closed | Fault::Read(_) | Fault::Write(_) | Fault::H2(H2Fault::Unprocessed) => {
                 (Level::Error, Failure::Closed, Peer(TryFailure::Error))
             }
-            Fault::TooManyInterim | Fault::BadHead(_) | Fault::BadChunks | Fault::H2(_) => {
-                (Level::Error, Failure::InvalidHeader, Peer(TryFailure::InvalidHeader))
-            }
+            Fault::TooManyInterim
+            | Fault::BadHead(_)
+            | Fault::BadRecords(_)
+            | Fault::BadChunks
+            | Fault::H2(_) => (Level::Error, Failure::InvalidHeader, Peer(TryFailure::InvalidHeader)),
             Fault::NotAccepted(failure @ TryFailure::InvalidHeader) => {
                 (Level::Error, Failure::InvalidHeader, Peer(*failure))
             }
@@ -167,7 +171,7 @@ impl UpstreamFault {
             Fault::Spool(error) => {
                 return Some(format!("a temporary file for an upstream response failed: {error}").into());
             }
-            Fault::BadHead(text) => {
+            Fault::BadHead(text) | Fault::BadRecords(text) => {
                 return Some([text, " ".as_bytes(), stage.to_string().as_bytes()].concat());
             }
             Fault::Connect(Address::Unix(path), error) => {
@@ -177,8 +181,13 @@ impl UpstreamFault {
                 format!("connect() to {address} {}", failed(error))
             }
             Fault::Connect(Address::Inet(_), error) => format!("connect() {}", failed(error)),
-            Fault::Bind(Some(local), error) => format!("bind({local}) {}", failed(error)),
-            Fault::Bind(None, error) => format!("bind() {}", failed(error)),
+            Fault::Bind(address, error) => {
+                let shown = address.map_or_else(String::new, |address| match address.port() {
+                    0 => address.ip().to_string(),
+                    _ => address.to_string(),
+                });
+                format!("bind({shown}) {}", failed(error))
+            }
             Fault::Handshake(text) => text.clone(),
             Fault::Exhausted(error) => format!("socket() {}", failed(error)),
             Fault::TimedOut => "upstream timed out (110: Connection timed out)".to_owned(),

@@ -273,6 +273,7 @@ mod tests {
     use crate::context::conn_state::ConnRegistry;
     use crate::context::counters::{Counters, ThreadCounters};
     use engine::config::{Inputs, NoNames, build};
+    use engine::modules::proxy::Protocol;
     use switch::Tables;
     use transport::stream::{Socket, Stream};
     use upstream::{IdleKey, PeerSpec, PickError, PickInput, Tried, TryOutcome};
@@ -419,7 +420,13 @@ mod tests {
         let mut keep = |address: &str| {
             let (ours, other) = tokio::net::UnixStream::pair().unwrap();
             theirs.push(other);
-            let conn = UpstreamConn::new(Stream::Plain(Socket::Unix(ours)), 0, registry.add_upstream(), None);
+            let conn = UpstreamConn::new(
+                Stream::Plain(Socket::Unix(ours)),
+                0,
+                registry.add_upstream(),
+                Protocol::Http1,
+                0,
+            );
             let address: std::net::SocketAddr = address.parse().unwrap();
             group.keep_idle(IdleKey { address: address.into(), tag: 0 }, Box::new(conn), 1);
         };

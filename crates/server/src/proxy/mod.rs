@@ -7,7 +7,9 @@ mod attempt;
 mod balancing;
 mod client_body;
 mod connect;
+mod fastcgi;
 mod fault;
+mod gateways;
 mod gather;
 pub(crate) mod groups;
 mod http2;
@@ -21,7 +23,7 @@ mod tls;
 mod tunnel;
 mod upload;
 
-use self::tls::UpstreamTls;
+use self::tls::{UpstreamTls, tag_of};
 use crate::context::metrics;
 use crate::request::cx::RequestCx;
 use crate::request::respond::Unfinished;
@@ -30,7 +32,7 @@ use attempt::{FailedTry, Response, attempt};
 use balancing::Asking;
 use engine::exchange::{Body, Try};
 use engine::host::Level;
-use engine::modules::proxy::{self, Disposition, Plan, Progress};
+use engine::modules::proxy::{self, Disposition, Plan, Progress, Protocol};
 use engine::{output, phase};
 use fault::{Consequence, UpstreamFault, UpstreamStage};
 use pool::{Picked, ThreadGroup, UpstreamConn};
@@ -42,8 +44,15 @@ use std::sync::Arc;
 use upstream::retry::TryFailure;
 use upstream::{Finished, Group, IdleKey, PickInput, Tried, TryOutcome};
 
-/// What idle connections that speak HTTP/2 have in their tags: no location's number, and no likely digest.
-const HTTP2_TAG: u64 = 1 << 62;
+/// What idle connections have in their tags by what they speak: no location's number, and no likely digest.
+fn protocol_tag(protocol: Protocol) -> u64 {
+    match protocol {
+        Protocol::Http1 => 0,
+        Protocol::FastCgi => 1 << 61,
+        Protocol::Http2 => 1 << 62,
+        Protocol::Cgi => 3 << 61,
+    }
+}
 
 /// Serves a request from the location's upstream.
 pub(crate) async fn serve(cx: &mut RequestCx<'_>) -> Result<(), Unfinished> {
@@ -56,7 +65,7 @@ pub(crate) async fn serve(cx: &mut RequestCx<'_>) -> Result<(), Unfinished> {
         Ok((plan, head_len, proxy::streams_body(exchange, env)))
     });
     let (mut plan, head_len, streams) = planned.map_err(Unfinished::Status)?;
-    let http2 = cx.settings().proxy.speaks_http2();
+    let protocol = cx.settings().proxy.protocol();
     // A request without a body can be tried again whatever the settings say about bodies.
     let streamed = streams && !cx.client.body.is_done();
     cx.track_choices();
@@ -76,17 +85,19 @@ pub(crate) async fn serve(cx: &mut RequestCx<'_>) -> Result<(), Unfinished> {
         Ok(group) => {
             let tls = UpstreamTls::of(cx, &plan, b"");
             let times = UpstreamTimes::of(&cx.settings().proxy.connection);
+            let bind = cx.engine(proxy::local_address_of);
             let (body_taken, broken, scripted) = Default::default();
             let mut request = ProxyRequest {
                 cx,
                 head,
                 head_len,
-                http2,
+                protocol,
                 streamed,
                 body_taken,
                 times,
                 scripted,
                 tls,
+                bind,
                 group: number,
                 broken,
             };
@@ -270,8 +281,10 @@ impl ProxyRequest<'_, '_> {
         let tag = if by_location { u64::from(location.0) + 1 } else { 0 };
         let tag = self.tls.as_ref().map_or(tag, |tls| tls.tag.wrapping_add(tag));
         // What a connection speaks is settled when it is opened.
-        let tag = if self.http2 { tag.wrapping_add(HTTP2_TAG) } else { tag };
-        IdleKey { address: picked.address.clone(), tag: tag.wrapping_add(self.scripted.tag) }
+        let tag = tag.wrapping_add(protocol_tag(self.protocol)).wrapping_add(self.scripted.tag);
+        // And so is where it comes from.
+        let tag = tag.wrapping_add(self.local().map_or(0, tag_of));
+        IdleKey { address: picked.address.clone(), tag }
     }
 
     fn idle_conn(&self, group: &ThreadGroup, picked: &Picked) -> Option<Box<UpstreamConn>> {
@@ -328,6 +341,9 @@ impl ProxyRequest<'_, '_> {
                 };
             }
         };
+        if let Some(fastcgi) = &mut conn.fastcgi {
+            fastcgi.begin_body(framing.body);
+        }
         let disposition = self.cx.engine(|exchange, env| proxy::accept_head(exchange, env, plan, &mut head));
         let result = match disposition {
             Disposition::Forward => {

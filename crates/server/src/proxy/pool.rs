@@ -3,10 +3,12 @@
 //! Owns what a change of its servers means here: the picks that follow are among the new ones, and no idle connection to
 //! another is left. Which groups there are is for [`super::groups`].
 
+use super::fastcgi::FastcgiUpstream;
 use super::http2::wire::H2Upstream;
 use crate::context::conn_state::ConnCount;
 use control::PeerState;
 use engine::modules::lua::balancer::ScriptKeepalive;
+use engine::modules::proxy::Protocol;
 use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::HashSet;
 use std::rc::Rc;
@@ -30,10 +32,14 @@ pub(crate) struct UpstreamConn {
     pub(crate) opened_ms: u64,
     /// Bytes of the present response's head, interim responses included.
     pub(crate) head_bytes: u64,
+    /// What is spoken on it.
+    pub(super) protocol: Protocol,
     /// What is said on it beside requests, if it speaks HTTP/2.
     pub(super) h2: Option<Box<H2Upstream>>,
     /// Until when it may lie idle, in ms, if a script has kept it; 0 is without limit.
     idle_until_ms: u64,
+    /// The place among its records, if it speaks FastCGI.
+    pub(super) fastcgi: Option<Box<FastcgiUpstream>>,
     /// Small pieces are sent at once (TCP_NODELAY).
     sends_at_once: bool,
     /// It counts among the thread's connections.
@@ -41,22 +47,25 @@ pub(crate) struct UpstreamConn {
 }
 
 impl UpstreamConn {
-    /// Creates one that has carried nothing. It speaks HTTP/2 if there is a size for its heads.
+    /// Creates one that has carried nothing; `head_size` is the size of responses' heads.
     pub(super) fn new(
         stream: Stream,
         opened_ms: u64,
         upstream_conns: ConnCount,
-        h2_head_size: Option<u64>,
+        protocol: Protocol,
+        head_size: u64,
     ) -> UpstreamConn {
-        let h2 = h2_head_size.map(|size| Box::new(H2Upstream::new(size as usize)));
+        let h2 = (protocol == Protocol::Http2).then(|| Box::new(H2Upstream::new(head_size as usize)));
         let mut conn = UpstreamConn {
             stream,
             read_buffer: ReadBuffer::with_room(Room::Answer),
             requests: 0,
             opened_ms,
             head_bytes: 0,
+            protocol,
             h2,
             idle_until_ms: 0,
+            fastcgi: (protocol == Protocol::FastCgi).then(Box::default),
             sends_at_once: false,
             _count: upstream_conns,
         };

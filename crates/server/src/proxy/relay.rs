@@ -169,7 +169,7 @@ impl<'r, 'a, 'b> BodyRelay<'r, 'a, 'b> {
             self.throttle().await;
             match self.wait().await {
                 Event::More => {}
-                Event::Ended if matches!(self.body, BodyReader::UntilClose) => {
+                Event::Ended if self.may_end() => {
                     self.pass_on(&Piece { range: 0..0, done: true }).await?;
                     self.finish().await?;
                     return Ok(false);
@@ -188,22 +188,33 @@ impl<'r, 'a, 'b> BodyRelay<'r, 'a, 'b> {
             let UpstreamConn { h2, stream, .. } = &mut *self.conn;
             return Ok(h2.as_mut().is_some_and(|h2| h2.finish(stream)) && is_quiet);
         }
-        if matches!(self.framing.body, BodyFraming::Length(_)) && !is_quiet {
+        let is_plain = self.conn.fastcgi.is_none();
+        if is_plain && matches!(self.framing.body, BodyFraming::Length(_)) && !is_quiet {
             let text =
                 "upstream sent more data than specified in \"Content-Length\" header while reading upstream";
             self.request.cx.log(Level::Warn, text);
         }
         self.finish().await?;
-        Ok(self.framing.keep_alive && self.uploaded && is_quiet)
+        let is_over = self.conn.fastcgi.as_ref().is_none_or(|fastcgi| fastcgi.is_over());
+        Ok(self.framing.keep_alive && self.uploaded && is_quiet && is_over)
+    }
+
+    /// Returns true if the body is whole when the upstream closes now.
+    fn may_end(&self) -> bool {
+        match &self.conn.fastcgi {
+            Some(fastcgi) => fastcgi.may_end(),
+            None => matches!(self.body, BodyReader::UntilClose),
+        }
     }
 
     fn next_piece(&mut self) -> Result<Option<Piece>, UpstreamFault> {
         let now_ms = self.request.now_ms();
-        let UpstreamConn { read_buffer: buffer, h2, .. } = &mut *self.conn;
+        let UpstreamConn { read_buffer: buffer, h2, fastcgi, .. } = &mut *self.conn;
         let before = buffer.unread().len();
-        let piece = match h2 {
-            None => self.body.next(buffer).map_err(|_| UpstreamFault::BadChunks),
-            Some(h2) => next_h2_piece(h2, buffer, now_ms).map_err(UpstreamFault::from),
+        let piece = match (h2, fastcgi) {
+            (Some(h2), _) => next_h2_piece(h2, buffer, now_ms).map_err(UpstreamFault::from),
+            (None, Some(fastcgi)) if !self.body.is_done() => self.request.next_fastcgi_piece(fastcgi, buffer),
+            (None, _) => self.body.next(buffer).map_err(|_| UpstreamFault::BadChunks),
         };
         // What came over the wire counts, the framing of chunks too, as in nginx ($upstream_response_length).
         let came = (before - buffer.unread().len()) as u64;

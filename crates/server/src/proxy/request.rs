@@ -5,7 +5,7 @@ use super::tls::UpstreamTls;
 use crate::request::cx::RequestCx;
 use engine::exchange::Try;
 use engine::modules::lua::balancer::ScriptKeepalive;
-use engine::modules::proxy::ConnectionSettings;
+use engine::modules::proxy::{ConnectionSettings, Protocol};
 use statistics::Failure;
 use std::net::SocketAddr;
 
@@ -35,7 +35,7 @@ pub(crate) struct Scripted {
     pub(crate) local: Option<SocketAddr>,
     /// How the connection is kept.
     pub(crate) keepalive: Option<ScriptKeepalive>,
-    /// What an idle connection must have been opened with, beside address and TLS.
+    /// What an idle connection must have been opened with, beside addresses and TLS.
     pub(crate) tag: u64,
 }
 
@@ -46,8 +46,8 @@ pub(crate) struct ProxyRequest<'a, 'b> {
     pub(crate) head: Vec<u8>,
     /// How long it is; what `proxy_set_body` makes follows it in the same memory.
     pub(crate) head_len: usize,
-    /// Whether peers are spoken to in HTTP/2: then the head is a header block.
-    pub(crate) http2: bool,
+    /// What peers are spoken to in: what the head is written in.
+    pub(crate) protocol: Protocol,
     /// Whether the client's body follows it as it comes.
     pub(crate) streamed: bool,
     /// Whether bytes of the client's own body were passed on: then there can be no other try.
@@ -58,6 +58,8 @@ pub(crate) struct ProxyRequest<'a, 'b> {
     pub(crate) scripted: Scripted,
     /// How the upstream is spoken to over TLS; `None` is in clear.
     pub(crate) tls: Option<Box<UpstreamTls>>,
+    /// The address to connect from, unless a script names another; `None` leaves it to the system.
+    pub(crate) bind: Option<SocketAddr>,
     /// The group's number in the statistics.
     pub(crate) group: usize,
     /// Why the response under way will not be whole, as far as it is known.
@@ -73,6 +75,11 @@ impl ProxyRequest<'_, '_> {
     /// Returns the time in milliseconds of the monotonic clock.
     pub(crate) fn now_ms(&self) -> u64 {
         self.now_us() / 1000
+    }
+
+    /// Returns the address to connect from; `None` leaves it to the system.
+    pub(crate) fn local(&self) -> Option<SocketAddr> {
+        self.scripted.local.or(self.bind)
     }
 
     /// Returns the record of the try under way.

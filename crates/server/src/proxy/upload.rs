@@ -4,6 +4,7 @@ use super::client_body::{UploadError, next_piece};
 use super::pool::UpstreamConn;
 use crate::request::client::Client;
 use engine::exchange::{Body, BodyFile};
+use http::cgi::fastcgi;
 use std::io;
 use std::ops::Range;
 use std::task::{Context, Poll, ready};
@@ -15,8 +16,21 @@ enum Source {
     None,
     /// A file.
     File(BodyFile),
-    /// The client, as it comes; in chunks if its length is not known.
-    Client { chunked: bool, piece: Option<Range<usize>>, last: bool, head_sent: bool },
+    /// Memory, in records.
+    Records,
+    /// The client, as it comes.
+    Client { piece: Option<Range<usize>>, last: bool, head_sent: bool },
+}
+
+/// What a body is sent in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Coding {
+    /// As it is.
+    Plain,
+    /// In chunks, while its length is not known.
+    Chunks,
+    /// In records of FastCGI.
+    Records,
 }
 
 /// Which body a request is sent with.
@@ -26,8 +40,7 @@ pub(super) enum BodySource {
     Nothing,
     /// The one that was read whole, if there is one.
     Kept,
-    /// The client's, as it comes, if it was not read whole; in chunks, of at most `max_body` bytes (0 is any), if its
-    /// length is not known.
+    /// The client's, as it comes, if it was not read whole; if it comes in chunks, of at most `max_body` bytes (0 is any).
     Client { chunked: bool, max_body: u64 },
 }
 
@@ -41,6 +54,9 @@ pub(crate) struct Upload<'a> {
     done: usize,
     offset: u64,
     stage: Stage,
+    coding: Coding,
+    /// The header of the record under way, and how much of its content is left.
+    record: ([u8; fastcgi::HEADER_BYTES], usize),
     /// The most bytes that a chunked body may have; 0 is any.
     max_body: u64,
     /// Bytes of the client's body so far.
@@ -59,22 +75,29 @@ enum Stage {
 }
 
 impl<'a> Upload<'a> {
-    /// Starts to send a request with this head, and a body from `source`.
-    pub(super) fn new(head: &'a [u8], body: &'a Body, source: BodySource) -> Upload<'a> {
+    /// Starts to send a request with this head, and a body from `source`, which may be in records; chunks are for what comes in
+    /// chunks.
+    pub(super) fn new(head: &'a [u8], body: &'a Body, source: BodySource, in_records: bool) -> Upload<'a> {
         let mut bytes: &[u8] = b"";
         let mut limit = 0;
+        let none = if in_records { Source::Records } else { Source::None };
+        let coding = match source {
+            _ if in_records => Coding::Records,
+            BodySource::Client { chunked: true, .. } => Coding::Chunks,
+            _ => Coding::Plain,
+        };
         let source = match (source, body) {
-            (BodySource::Nothing, _) => Source::None,
+            (BodySource::Nothing, _) => none,
             (_, Body::Memory(memory)) => {
                 bytes = memory;
-                Source::None
+                none
             }
             (_, Body::File(file)) => Source::File(file.clone()),
             (BodySource::Client { chunked, max_body }, Body::Unread | Body::Streaming) => {
                 limit = if chunked { max_body } else { 0 };
-                Source::Client { chunked, piece: None, last: false, head_sent: false }
+                Source::Client { piece: None, last: false, head_sent: false }
             }
-            _ => Source::None,
+            _ => none,
         };
         Upload {
             head,
@@ -83,6 +106,8 @@ impl<'a> Upload<'a> {
             done: 0,
             offset: 0,
             stage: Stage::Head,
+            coding,
+            record: ([0; fastcgi::HEADER_BYTES], 0),
             max_body: limit,
             taken: 0,
             sent: 0,
@@ -108,7 +133,7 @@ impl<'a> Upload<'a> {
         conn: &mut UpstreamConn,
     ) -> Poll<Result<(), UploadError>> {
         self.waits_for_client = false;
-        if self.stage == Stage::Head && matches!(self.source, Source::Client { .. }) {
+        if self.stage == Stage::Head && matches!(self.source, Source::Client { .. } | Source::Records) {
             // The head goes in one write with what is there of the body.
             self.stage = Stage::Body;
         }
@@ -123,6 +148,8 @@ impl<'a> Upload<'a> {
         if self.stage == Stage::Body {
             ready!(match self.source {
                 Source::None => Poll::Ready(Ok(())),
+                Source::Records => self.poll_memory_records(cx, conn),
+                Source::File(_) if self.coding == Coding::Records => self.poll_file_records(cx, conn),
                 Source::File(_) => self.poll_file(cx, conn),
                 Source::Client { .. } => self.poll_client(cx, client, conn),
             })?;
@@ -144,13 +171,73 @@ impl<'a> Upload<'a> {
         Poll::Ready(Ok(()))
     }
 
+    /// Sends head and body in records, and the record that ends them.
+    fn poll_memory_records(
+        &mut self,
+        cx: &mut Context<'_>,
+        conn: &mut UpstreamConn,
+    ) -> Poll<Result<(), UploadError>> {
+        loop {
+            let offset = self.offset as usize;
+            let head = if offset == 0 { self.head } else { b"" };
+            let rest = &self.body[offset..];
+            let data = &rest[..rest.len().min(fastcgi::MAX_CONTENT)];
+            let is_last = data.len() == rest.len();
+            let (header, end) = (fastcgi::stdin_header(data.len() as u16), fastcgi::stdin_header(0));
+            let header: &[u8] = if data.is_empty() { b"" } else { &header };
+            let end: &[u8] = if is_last { &end } else { b"" };
+            let before = self.done;
+            let written = conn.stream.poll_write_all(cx, &[head, header, data, end], &mut self.done);
+            self.sent += (self.done - before) as u64;
+            ready!(written).map_err(UploadError::Peer)?;
+            self.done = 0;
+            self.offset += data.len() as u64;
+            if is_last {
+                return Poll::Ready(Ok(()));
+            }
+        }
+    }
+
+    /// Sends a file in records, and the record that ends it.
+    fn poll_file_records(
+        &mut self,
+        cx: &mut Context<'_>,
+        conn: &mut UpstreamConn,
+    ) -> Poll<Result<(), UploadError>> {
+        let Source::File(file) = &self.source else { return Poll::Ready(Ok(())) };
+        loop {
+            let (header, left) = &mut self.record;
+            if *left == 0 {
+                let rest = file.len - self.offset;
+                let count = usize::try_from(rest).unwrap_or(usize::MAX).min(fastcgi::MAX_CONTENT);
+                *header = fastcgi::stdin_header(count as u16);
+                let before = self.done;
+                let written = conn.stream.poll_write_all(cx, &[header.as_slice()], &mut self.done);
+                self.sent += (self.done - before) as u64;
+                ready!(written).map_err(UploadError::Peer)?;
+                (self.done, *left) = (0, count);
+                if count == 0 {
+                    return Poll::Ready(Ok(()));
+                }
+            }
+            let sent = ready!(conn.stream.poll_send_file(cx, &file.file, &mut self.offset, *left));
+            match sent.map_err(UploadError::Peer)? {
+                0 => return Poll::Ready(Err(UploadError::Peer(io::ErrorKind::UnexpectedEof.into()))),
+                sent => {
+                    self.sent += sent as u64;
+                    *left -= sent;
+                }
+            }
+        }
+    }
+
     fn poll_client(
         &mut self,
         cx: &mut Context<'_>,
         client: &mut Client,
         conn: &mut UpstreamConn,
     ) -> Poll<Result<(), UploadError>> {
-        let Source::Client { chunked, piece, last, head_sent } = &mut self.source else {
+        let Source::Client { piece, last, head_sent } = &mut self.source else {
             return Poll::Ready(Ok(()));
         };
         loop {
@@ -163,24 +250,37 @@ impl<'a> Upload<'a> {
             }
             if piece.is_some() || !*head_sent {
                 let head = if *head_sent { b"" } else { self.head };
-                let data = piece.clone().map_or(&b""[..], |range| client.read_buffer.slice(range));
-                let end: &[u8] = if *chunked && *last { b"0\r\n\r\n" } else { b"" };
+                let whole = piece.clone().unwrap_or_default();
+                let most = if self.coding == Coding::Records { fastcgi::MAX_CONTENT } else { usize::MAX };
+                let rest = whole.start + whole.len().min(most)..whole.end;
+                let data = client.read_buffer.slice(whole.start..rest.start);
+                let is_last = *last && rest.is_empty();
                 let mut line = [0; 18];
-                let parts: [&[u8]; 5] = match *chunked && !data.is_empty() {
-                    false => [head, data, end, b"", b""],
-                    true => [head, http::chunk_size_line(data.len() as u64, &mut line), data, b"\r\n", end],
+                let record = fastcgi::stdin_header(data.len() as u16);
+                let end_record = fastcgi::stdin_header(0);
+                let (before, after, end): (&[u8], &[u8], &[u8]) = match self.coding {
+                    Coding::Plain => (b"", b"", b""),
+                    Coding::Chunks => {
+                        (http::chunk_size_line(data.len() as u64, &mut line), b"\r\n", b"0\r\n\r\n")
+                    }
+                    Coding::Records => (&record, b"", &end_record),
                 };
-                let before = self.done;
+                let (before, after) = if data.is_empty() { (&b""[..], &b""[..]) } else { (before, after) };
+                let parts = [head, before, data, after, if is_last { end } else { b"" }];
+                let sent_before = self.done;
                 let written = conn.stream.poll_write_all(cx, &parts, &mut self.done);
-                self.sent += (self.done - before) as u64;
+                self.sent += (self.done - sent_before) as u64;
                 ready!(written).map_err(UploadError::Peer)?;
                 self.done = 0;
-                *piece = None;
                 *head_sent = true;
-                if *last {
+                *piece = (!rest.is_empty()).then_some(rest);
+                if is_last {
                     client.body.finish();
                     client.read_buffer.release(&client.thread.buffers);
                     return Poll::Ready(Ok(()));
+                }
+                if piece.is_some() {
+                    continue;
                 }
             }
             match next_piece(client, &mut self.taken, self.max_body)? {

@@ -6,6 +6,7 @@ use crate::context::logs::process_target;
 use engine::Config;
 use engine::config::ListenAddress;
 use engine::modules::process as configured;
+use engine::modules::proxy::default_temp_path;
 use engine::modules::switch::{StatePath, groups_file};
 use engine::modules::upstream::Origin;
 use process::log::LogTarget;
@@ -98,7 +99,8 @@ pub(crate) fn temporary_folders(config: &Config) -> Vec<PathBuf> {
     let set = |path: &Option<PathBuf>, name: &str| path.clone().unwrap_or_else(|| config.prefix.join(name));
     let mut folders = vec![set(&config.http.client_body_temp_path, "client_body_temp")];
     for location in &config.locations {
-        let folder = set(&location.settings.proxy.buffers.temp_path, "proxy_temp");
+        let proxy = &location.settings.proxy;
+        let folder = set(&proxy.buffers.temp_path, &default_temp_path(proxy.kind));
         if !folders.contains(&folder) {
             folders.push(folder);
         }

@@ -6,10 +6,15 @@
 mod directives;
 
 use super::Module;
-use super::proxy::{PassKind, ssl_directives};
+use super::proxy::{PassKind, connection_directives, head_directives, ssl_directives};
 
 /// The module.
 pub static MODULE: Module = Module::new(
     "grpc",
-    &[directives::GRPC, ssl_directives!("grpc", PassKind::Grpc, "the host of grpc_pass")],
+    &[
+        directives::GRPC,
+        head_directives!("grpc", PassKind::Grpc),
+        connection_directives!("grpc", PassKind::Grpc, ALL_WORDS),
+        ssl_directives!("grpc", PassKind::Grpc, "the host of grpc_pass"),
+    ],
 );

@@ -14,7 +14,7 @@ pub use match_block::MatchBlock;
 use super::proxy::{Destination, Pass, PassKind, ProxySettings};
 use super::upstream::Origin;
 use super::{Module, proxy};
-use crate::config::{Builder, LocationId};
+use crate::config::{Builder, LocationId, Settings};
 use crate::probe::{
     AnswerTest, CheckSpec, CheckTimes, GroupTls, HttpProbe, Probe, ProbeHost, ProbeTls, Scheme,
 };
@@ -95,22 +95,29 @@ fn leads_to(b: &Builder<'_>, pass: &Pass, number: usize) -> bool {
 /// Returns the targets of the switch that a `proxy_pass` with a variable follows: `http://$live`.
 fn targets<'b>(b: &'b Builder<'_>, pass: &Pass) -> Option<&'b [Arc<str>]> {
     let Destination::Evaluated(template) = &pass.to else { return None };
-    let (Part::Text(scheme), Part::Variable(id)) = (template.parts().first()?, template.parts().get(1)?)
-    else {
-        return None;
+    let (scheme, rest): (&[u8], _) = match template.parts() {
+        [Part::Text(scheme), rest @ ..] => (scheme, rest),
+        rest => (b"", rest),
     };
+    let [Part::Variable(id), rest @ ..] = rest else { return None };
     // What follows the variable must be a path: else it is a part of the host.
-    let is_host = match template.parts().get(2) {
-        None => true,
-        Some(Part::Text(rest)) => rest.starts_with(b"/"),
-        Some(_) => false,
+    let is_host = match rest {
+        [] => true,
+        [Part::Text(rest), ..] => rest.starts_with(b"/"),
+        _ => false,
     };
-    if !is_host || !(scheme.eq_ignore_ascii_case(b"http://") || scheme.eq_ignore_ascii_case(b"https://")) {
+    if !is_host || !pass.kind.is_before_host(scheme) {
         return None;
     }
     let name = &b.draft.variables.entry(*id).name;
     let switch = b.draft.switches.iter().find(|switch| *switch.rules.name == **name)?;
     Some(&switch.rules.targets)
+}
+
+/// Returns the settings by which a location is served.
+fn serving(settings: &Settings) -> &ProxySettings {
+    let kind = PassKind::ALL.into_iter().find(|kind| kind.of(settings).pass.is_some());
+    kind.unwrap_or_default().of(settings)
 }
 
 fn probe_tls(settings: &ProxySettings, scope: usize) -> ProbeTls {
@@ -132,18 +139,25 @@ fn add(b: &mut Builder<'_>, check: &CheckDraft) -> Result<(), Diagnostic> {
             push(b, number, spec);
         }
         Place::Location(scope) => {
-            let settings = &b.draft.scopes[scope].settings.proxy;
+            let settings = serving(&b.draft.scopes[scope].settings);
             let Some(pass) = settings.pass.clone() else {
                 return Err(Diagnostic::error(check.span, "health_check in a location without proxy_pass")
-                    .help("write it beside proxy_pass http://GROUP;, or into the upstream block: with grpc_pass, and type=tcp or port="));
+                    .help("write it beside proxy_pass http://GROUP;, or into the upstream block"));
             };
+            if pass.kind != PassKind::Proxy && check.uri.is_some() && check.port.is_none() {
+                let prefix = pass.kind.row().prefix;
+                let text =
+                    format!("health_check asks over HTTP/1, which servers of {prefix}_pass do not speak");
+                return Err(Diagnostic::error(check.span, text)
+                    .help("ask for a connection alone: health_check type=tcp; or name a port that speaks HTTP: port="));
+            }
             let tls = match check.scheme {
                 Some(Scheme::Http) => None,
                 Some(Scheme::Https) => Some(probe_tls(settings, scope)),
                 None => pass.over_tls.then(|| probe_tls(settings, scope)),
             };
             if !pass.over_tls && tls.is_some() {
-                let fault = proxy::check_ssl(settings, PassKind::Proxy, Some(check.span));
+                let fault = proxy::check_ssl(settings, pass.kind, Some(check.span));
                 b.diagnostics.extend(fault);
             }
             for number in groups(b, &pass, check.span)? {
@@ -202,7 +216,7 @@ fn spec(
     tls: Option<ProbeTls>,
     expected: &AnswerTest,
 ) -> CheckSpec {
-    let connection = &b.draft.scopes[scope].settings.proxy.connection;
+    let connection = &serving(&b.draft.scopes[scope].settings).connection;
     let (connect, read) = (*connection.connect_timeout_ms, *connection.read_timeout_ms);
     // A check that takes longer than the interval would delay the next one, and with it what it finds out.
     let total = check.timeout_ms.unwrap_or(check.interval_ms.min(connect.saturating_add(read)));

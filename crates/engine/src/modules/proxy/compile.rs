@@ -4,6 +4,7 @@
 //! that are suppressed or hidden, the rules for redirects, the sizes that depend on one another. Levels that say
 //! nothing of their own share what the level around them has.
 
+use super::cgi::CgiParams;
 use super::{BufferSettings, Destination, NameSet, PassKind, ProxySettings, Redirects, Rule, inherit_pass};
 use crate::config::Builder;
 use crate::directive::Contexts;
@@ -55,6 +56,8 @@ pub struct Compiled {
     pub(super) suppressed: NameSet,
     /// Fields of the upstream that are not passed on.
     pub(super) hidden: NameSet,
+    /// `fastcgi_param` and its like.
+    pub(super) params: CgiParams,
     /// `proxy_redirect`; none if it is `off`.
     pub(super) redirects: Vec<Rule>,
     /// `proxy_busy_buffers_size`, in bytes.
@@ -79,18 +82,6 @@ const NOT_PASSED: [Known; 9] = [
     Known::Upgrade,
 ];
 
-/// Fields that are the upstream's own affair, or addressed to us.
-const HIDDEN: [Known; 8] = [
-    Known::Date,
-    Known::Server,
-    Known::XPad,
-    Known::XAccelExpires,
-    Known::XAccelRedirect,
-    Known::XAccelLimitRate,
-    Known::XAccelBuffering,
-    Known::XAccelCharset,
-];
-
 /// nginx's limit on one temporary file.
 const MAX_TEMP_FILE_BYTES: u64 = 1 << 30;
 
@@ -109,6 +100,16 @@ pub(super) fn finish(b: &mut Builder<'_>) {
             inherit_pass(&mut scope.settings, outer);
         }
         for (kind, own_pass) in PassKind::ALL.into_iter().zip(own_pass) {
+            if kind != PassKind::Proxy {
+                let families = &mut scope.settings.families;
+                let is_shared = match outer {
+                    Some(outer) => families.share(&outer.families, kind),
+                    None => families.is_default(kind),
+                };
+                if is_shared {
+                    continue;
+                }
+            }
             let settings = kind.settings(&mut scope.settings);
             finish_level(settings, outer.map(|outer| kind.of(outer)), own_pass);
             if own_pass && settings.pass.as_ref().is_some_and(|pass| pass.over_tls) {
@@ -117,7 +118,7 @@ pub(super) fn finish(b: &mut Builder<'_>) {
             let at = settings.buffers.written_at.0;
             if at.is_some()
                 && !reported.contains(&at)
-                && let Err(fault) = check_sizes(&settings.buffers, &settings.compiled)
+                && let Err(fault) = check_sizes(&settings.buffers, &settings.compiled, kind.row().prefix)
             {
                 reported.push(at);
                 b.diagnostics.push(fault);
@@ -141,11 +142,17 @@ fn finish_level(settings: &mut ProxySettings, outer: Option<&ProxySettings>, own
     };
 }
 
+/// Works out settings that nothing has written.
+pub(super) fn compile_defaults(settings: &mut ProxySettings) {
+    settings.compiled = Arc::new(compile(settings, None, false));
+}
+
 /// Returns whether this level writes a setting that is compiled.
 fn says_something(settings: &ProxySettings) -> bool {
     let (response, buffers) = (&settings.response, &settings.buffers);
     settings.request.set_headers.written()
         || settings.request.version.written()
+        || settings.cgi.params.written()
         || response.hide.written()
         || response.pass.written()
         || response.redirects.written()
@@ -155,7 +162,10 @@ fn says_something(settings: &ProxySettings) -> bool {
 fn compile(settings: &ProxySettings, outer: Option<&Compiled>, own_pass: bool) -> Compiled {
     let mut compiled = Compiled { redirects: redirects(settings, outer, own_pass), ..Compiled::default() };
     let is_h2 = *settings.request.version == Version::Http2;
-    let is_grpc = settings.pass.as_ref().is_some_and(|pass| pass.kind == PassKind::Grpc);
+    let is_grpc = settings.kind == PassKind::Grpc;
+    if let Some(gateway) = settings.kind.gateway() {
+        compiled.params = CgiParams::new(&settings.cgi.params, gateway);
+    }
     for (name, value) in settings.request.set_headers.iter() {
         if name.eq_ignore_ascii_case(b"host") {
             compiled.host = Some(value.clone());
@@ -186,7 +196,7 @@ fn compile(settings: &ProxySettings, outer: Option<&Compiled>, own_pass: bool) -
         }
         compiled.suppressed.insert(known.name().as_bytes());
     }
-    compiled.hidden = NameSet::of(HIDDEN.iter().map(|known| known.name().as_bytes()));
+    compiled.hidden = NameSet::of(settings.kind.row().hidden.iter().map(|known| known.name().as_bytes()));
     settings.response.hide.iter().for_each(|name| compiled.hidden.insert(name));
     settings.response.pass.iter().for_each(|name| compiled.hidden.remove(name));
     let buffers = &settings.buffers;
@@ -258,6 +268,9 @@ fn redirects(settings: &ProxySettings, outer: Option<&Compiled>, own_pass: bool)
 /// Returns the rule of `proxy_redirect default`: the upstream's URL becomes the location's name.
 pub(super) fn implied_redirect(settings: &ProxySettings) -> Option<Rule> {
     let pass = settings.pass.as_ref().filter(|pass| matches!(pass.to, Destination::Group(_)))?;
+    if settings.kind.gateway().is_some() {
+        return None;
+    }
     let (pattern, replacement) = if pass.uri.is_empty() {
         ([&*pass.url, b"/"].concat(), &b"/"[..])
     } else {
@@ -268,10 +281,12 @@ pub(super) fn implied_redirect(settings: &ProxySettings) -> Option<Rule> {
 }
 
 /// nginx's rules for sizes that depend on one another.
-fn check_sizes(buffers: &BufferSettings, compiled: &Compiled) -> Result<(), Diagnostic> {
+fn check_sizes(buffers: &BufferSettings, compiled: &Compiled, prefix: &str) -> Result<(), Diagnostic> {
     let (count, size) = *buffers.buffers;
     let larger = size.max(*buffers.head_size);
-    let fault = |text: &str| Err(Diagnostic::error(buffers.written_at.0, text.to_owned()));
+    // nginx's words, with the names of the family.
+    let named = |text: &str| text.replace("\"proxy_", &format!("\"{prefix}_"));
+    let fault = |text: &str| Err(Diagnostic::error(buffers.written_at.0, named(text)));
     let all_but_one = count.saturating_sub(1).saturating_mul(size);
     let sizes = format!("the larger of the two is {larger} bytes here");
     if count < 2 {
@@ -291,8 +306,8 @@ fn check_sizes(buffers: &BufferSettings, compiled: &Compiled) -> Result<(), Diag
         )
         .map_err(|fault| {
             fault
-                .label(format!("\"proxy_busy_buffers_size\" is {busy} bytes here, all buffers but one {all_but_one}"))
-                .help("give \"proxy_buffers\" more or larger buffers, or write a smaller \"proxy_busy_buffers_size\"")
+                .label(named(&format!("\"proxy_busy_buffers_size\" is {busy} bytes here, all buffers but one {all_but_one}")))
+                .help(named("give \"proxy_buffers\" more or larger buffers, or write a smaller \"proxy_busy_buffers_size\""))
         });
     }
     if compiled.temp_file_write_size < larger {

@@ -14,10 +14,12 @@
 //! Must never: touch a socket, or pick a peer. Source of behaviour:
 //! <https://nginx.org/en/docs/http/ngx_http_proxy_module.html>, of nginx 1.31.
 
+pub(crate) mod cgi;
 mod compile;
 mod cookies;
-mod directives;
+pub(in crate::modules) mod directives;
 mod kind;
+mod local;
 mod names;
 mod pass;
 mod plan;
@@ -25,22 +27,25 @@ mod ranges;
 pub(crate) mod record;
 mod relay;
 mod request;
+mod request_cgi;
 mod request_h2;
 mod response;
 mod rewrite;
 mod ssl;
 
+pub use cgi::CgiSettings;
 pub use compile::Compiled;
 pub use cookies::CookieFlags;
 pub(in crate::modules) use directives::{
-    hide_header, ignore_headers, next_upstream, read_buffer_size, set_header, ssl_directives,
+    body_directives, connection_directives, head_directives, set_header, ssl_directives,
 };
-pub use kind::{GrpcSettings, PassKind};
+pub use kind::{Families, PassKind, Protocol};
+pub use local::{local_address, local_address_of};
 pub use names::NameSet;
 pub(in crate::modules) use pass::read_pass;
 pub use pass::{Destination, Pass};
 pub use plan::{Plan, Target, plan, upstream_url};
-pub use relay::{Progress, Relay, may_retry, relay, temp_path, tries_limit, wanted_retry};
+pub use relay::{Progress, Relay, default_temp_path, may_retry, relay, temp_path, tries_limit, wanted_retry};
 pub use request::sends_head;
 pub use response::{AnswerFraming, Disposition, accept_head, accept_trailers, framing};
 pub use rewrite::{Pattern, Redirects, Rule};
@@ -57,6 +62,7 @@ use crate::setting::settings;
 use crate::template::Template;
 use conf::Span;
 use http::Version;
+use http::cgi::Gateway;
 use std::path::PathBuf;
 use std::sync::Arc;
 use upstream::retry::NextUpstream;
@@ -169,6 +175,8 @@ settings! {
         pub socket_keepalive: bool = false,
         /// `proxy_ignore_client_abort`: goes on when the client is gone.
         pub ignore_client_abort: bool = false,
+        /// `proxy_bind`: the local address of connections; `None` leaves it to the system.
+        pub bind: Option<Template> = None,
     }
 }
 
@@ -188,8 +196,12 @@ settings! {
         pub connection: ConnectionSettings,
         /// TLS.
         pub ssl: ProxySslSettings,
+        /// What application servers are told.
+        pub cgi: CgiSettings,
     }
     not a setting {
+        /// Whose settings these are.
+        pub kind: PassKind = PassKind::Proxy,
         /// `proxy_pass`; inherited by `if` blocks alone.
         pub pass: Option<Arc<Pass>> = None,
         /// The compiled settings, made once the whole text is read. Each level has its own.
@@ -202,10 +214,20 @@ impl ProxySettings {
     pub fn speaks_http2(&self) -> bool {
         *self.request.version == Version::Http2
     }
+
+    /// Returns what is spoken to upstreams.
+    pub fn protocol(&self) -> Protocol {
+        match self.kind.gateway() {
+            Some(Gateway::FastCgi) => Protocol::FastCgi,
+            Some(Gateway::Uwsgi | Gateway::Scgi) => Protocol::Cgi,
+            None if self.speaks_http2() => Protocol::Http2,
+            None => Protocol::Http1,
+        }
+    }
 }
 
-/// Appends the request's head as it is sent to every peer, or its header block for HTTP/2, and with `proxy_set_body` the body
-/// after it, to `out`; returns how long the head is.
+/// Appends the request's head as it is sent to every peer, its header block for HTTP/2, or its parameters for an application
+/// server, and with `proxy_set_body` the body after it, to `out`; returns how long the head is.
 ///
 /// # Errors
 /// The status to answer, logged in nginx's words.
@@ -217,9 +239,12 @@ pub fn request_head(
 ) -> Result<usize, u16> {
     let settings = &env.config.location(exchange.route.location).settings.proxy;
     let Some(pass) = &settings.pass else { return Err(500) };
-    match settings.speaks_http2() {
-        true => request_h2::request_block(exchange, env, settings, pass, plan, out),
-        false => request::request_text(exchange, env, settings, pass, plan, out),
+    match settings.kind.gateway() {
+        Some(gateway) => request_cgi::request_params(exchange, env, settings, gateway, out),
+        None if settings.speaks_http2() => {
+            request_h2::request_block(exchange, env, settings, pass, plan, out)
+        }
+        None => request::request_text(exchange, env, settings, pass, plan, out),
     }
 }
 
@@ -228,17 +253,18 @@ const PAGE_BYTES: u64 = 4096;
 
 /// For `if` blocks: what serves the location serves the block in it.
 pub fn inherit_pass(settings: &mut Settings, outer: &Settings) {
-    if settings.proxy.pass.is_none() && settings.grpc.0.pass.is_none() {
-        settings.proxy.pass = outer.proxy.pass.clone();
-        settings.grpc.0.pass = outer.grpc.0.pass.clone();
+    if PassKind::ALL.iter().all(|kind| kind.of(settings).pass.is_none())
+        && let Some(kind) = PassKind::ALL.into_iter().find(|kind| kind.of(outer).pass.is_some())
+    {
+        kind.settings(settings).pass = kind.of(outer).pass.clone();
     }
 }
 
-/// Makes the settings of `grpc_…` those by which a location with `grpc_pass` is served. To be called when all levels have
-/// inherited theirs.
+/// Makes the settings of the family whose `…_pass` a location has those by which it is served. To be called when all levels
+/// have inherited theirs.
 pub fn settle_kind(settings: &mut Settings) {
-    if settings.grpc.0.pass.is_some() {
-        settings.proxy = settings.grpc.0.clone();
+    if let Some(kind) = PassKind::ALL[1..].iter().find(|kind| kind.of(settings).pass.is_some()) {
+        settings.proxy = kind.of(settings).clone();
     }
 }
 
@@ -251,8 +277,10 @@ pub static MODULE: Module = Module {
             pass::DIRECTIVES,
             directives::REQUEST,
             directives::RESPONSE,
-            directives::CONNECTION,
-            directives::SSL,
+            head_directives!("proxy", PassKind::Proxy),
+            connection_directives!("proxy", PassKind::Proxy, ALL_WORDS),
+            body_directives!("proxy", PassKind::Proxy),
+            ssl_directives!("proxy", PassKind::Proxy, "$proxy_host"),
         ],
     )
 };

@@ -1,4 +1,4 @@
-//! `proxy_pass` and `grpc_pass`: what their argument says.
+//! `proxy_pass`, `fastcgi_pass` and their like: what their argument says.
 //!
 //! Owns the URL as it is known at load. What it comes to for one request is [`super::plan`]'s.
 
@@ -20,10 +20,10 @@ pub enum Destination {
     Evaluated(Template),
 }
 
-/// A `proxy_pass` or `grpc_pass`.
+/// A `proxy_pass`, or one of another family.
 #[derive(Clone, Debug)]
 pub struct Pass {
-    /// Which of the two it is.
+    /// Which it is.
     pub kind: PassKind,
     /// The destination.
     pub to: Destination,
@@ -54,7 +54,7 @@ pub(super) const DIRECTIVES: &[Directive] = &[Directive::new(
 )
 .example("proxy_pass http://blue;")];
 
-/// Reads a `proxy_pass` or `grpc_pass`.
+/// Reads a `proxy_pass`, or one of another family.
 pub(in crate::modules) fn read_pass(
     b: &mut Builder<'_>,
     d: &conf::Directive,
@@ -69,11 +69,7 @@ pub(in crate::modules) fn read_pass(
     let pass = if template.constant().is_some() {
         constant(b, d, kind)?
     } else {
-        // A scheme in a variable may be any.
-        let names_scheme = kind.schemes().iter().any(|(scheme, ..)| {
-            text.get(..scheme.len()).is_some_and(|start| start.eq_ignore_ascii_case(scheme))
-        });
-        let over_tls = !names_scheme || kind.without_scheme(text).is_some_and(|(_, over_tls, _)| over_tls);
+        let over_tls = kind.may_mean_tls(text);
         Pass {
             kind,
             to: Destination::Evaluated(template),

@@ -141,6 +141,11 @@ fn read(
     if let Some(group) = groups::implied(env.config, &url) {
         return Ok((Target::Group(group), over_tls, uri));
     }
+    if url.port == 0 && url.kind != HostKind::Unix {
+        let line = [b"no port in upstream \"", url.host, b"\""].concat();
+        log_line::error(exchange, env, Level::Error, &line);
+        return Err(500);
+    }
     if let Some(address) = url.address() {
         let name = address.to_string();
         return Ok((Target::Address { address, name }, over_tls, uri));
@@ -173,10 +178,12 @@ fn switch_to<'c>(exchange: &Exchange, env: &Env<'c>, name: &[u8]) -> Option<&'c 
 pub fn upstream_url(exchange: &mut Exchange, plan: &Plan, address: &str) {
     let crate::exchange::UpstreamRecord { url, uri, .. } = &mut exchange.upstream;
     url.clear();
-    url.extend_from_slice(plan.kind.schemes()[usize::from(plan.over_tls)].0);
+    url.extend_from_slice(plan.kind.row().schemes[usize::from(plan.over_tls)].0);
     url.extend_from_slice(address.as_bytes());
     if address.starts_with("unix:") {
         url.push(b':');
     }
-    url.extend_from_slice(uri);
+    if plan.kind.gateway().is_none() {
+        url.extend_from_slice(uri);
+    }
 }

@@ -2,8 +2,8 @@
 //!
 //! Owns what the settings and the upstream's own words (`X-Accel-Buffering`) come to for one request.
 
-use super::ProxySettings;
 use super::rewrite::with_value;
+use super::{PassKind, ProxySettings};
 use crate::config::Config;
 use crate::exchange::Exchange;
 use crate::host::Env;
@@ -61,8 +61,14 @@ pub fn relay(exchange: &mut Exchange, env: &mut Env<'_>) -> Relay {
 
 /// Returns the directory for the temporary file of an answer.
 pub fn temp_path(exchange: &Exchange, config: &Config) -> PathBuf {
-    let set = &config.location(exchange.route.location).settings.proxy.buffers.temp_path;
-    set.as_ref().map_or_else(|| config.prefix.join("proxy_temp"), Clone::clone)
+    let settings = &config.location(exchange.route.location).settings.proxy;
+    let set = &settings.buffers.temp_path;
+    set.as_ref().map_or_else(|| config.prefix.join(default_temp_path(settings.kind)), Clone::clone)
+}
+
+/// Returns the default of `proxy_temp_path` and its like, below the prefix.
+pub fn default_temp_path(kind: PassKind) -> String {
+    format!("{}_temp", kind.row().prefix)
 }
 
 /// The state of a request after a try, as far as only the server knows it.

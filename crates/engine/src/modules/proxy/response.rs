@@ -3,7 +3,7 @@
 //! Owns which fields go to the client and which are meant for us. Must never see a body.
 
 use super::names::bit;
-use super::{Plan, ProxySettings, cookies, ranges, request, rewrite};
+use super::{Plan, Protocol, ProxySettings, cookies, ranges, request, rewrite};
 use crate::exchange::Exchange;
 use crate::host::{Env, Level};
 use crate::log_line;
@@ -93,10 +93,18 @@ pub fn framing(
         log_line::error(exchange, env, Level::Error, &line);
         TryFailure::InvalidHeader
     })?;
-    if head.status == 101 && !asked_for(exchange, &head.headers) {
+    let proxy = &env.config.location(exchange.route.location).settings.proxy;
+    let protocol = proxy.protocol();
+    // FastCGI has no way to pass bytes both ways.
+    if head.status == 101 && (protocol == Protocol::FastCgi || !asked_for(exchange, &head.headers)) {
         let line = [b"upstream switched protocols unasked", READING.as_bytes()].concat();
         log_line::error(exchange, env, Level::Error, &line);
         return Err(TryFailure::InvalidHeader);
+    }
+    if proxy.kind.gateway().is_some() {
+        // Nothing in a CGI response is about the connection.
+        let body = if body == BodyFraming::Chunked { BodyFraming::UntilClose } else { body };
+        return Ok(AnswerFraming { body, keep_alive: *proxy.cgi.keep_conn });
     }
     let says_close = |value: &[u8]| {
         value.windows(5).any(|word| matches!(word[0], b'c' | b'C') && word.eq_ignore_ascii_case(b"close"))
@@ -397,6 +405,9 @@ fn warn_of_duplicate(exchange: &Exchange, env: &mut Env<'_>, known: Known, place
 
 /// `proxy_pass_header Server` passes on that the upstream names none: an empty field says to send none of ours.
 fn keep_absent_server_and_date(exchange: &mut Exchange, settings: &ProxySettings) {
+    if !settings.kind.row().keeps_absent_server {
+        return;
+    }
     let Exchange { upstream, response, .. } = exchange;
     for known in [Known::Server, Known::Date] {
         if !settings.compiled.hidden.has(known) && !upstream.headers.has(known) {

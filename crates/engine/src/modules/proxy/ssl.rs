@@ -62,7 +62,7 @@ pub(in crate::modules) fn file(
 /// Checks the settings of a level whose upstream may be spoken to over TLS; `at` is the level.
 pub(crate) fn check(settings: &ProxySettings, kind: PassKind, at: Option<Span>) -> Option<Diagnostic> {
     let ssl = &settings.ssl;
-    let prefix = kind.prefix();
+    let prefix = kind.row().prefix;
     if let (Some(certificate), None) = (ssl.certificate.get(), ssl.key.get()) {
         let text = format!(
             "no \"{prefix}_ssl_certificate_key\" is defined for certificate \"{}\"",

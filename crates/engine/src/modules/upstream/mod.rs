@@ -225,6 +225,11 @@ fn finish(b: &mut Builder<'_>) {
         let entry = &b.draft.groups[number];
         let Origin::Implied { port, address, span, .. } = &entry.origin else { continue };
         let (span, name) = (*span, entry.spec.name.clone());
+        if *port == 0 && !matches!(address, Some(Address::Unix(_))) {
+            let fault = Diagnostic::error(span, format!("no port in upstream \"{name}\""));
+            b.diagnostics.push(fault.help("name it: HOST:PORT, or define the group: upstream NAME { … }"));
+            continue;
+        }
         let addresses = match address {
             Some(address) => Ok(vec![address.clone()]),
             None => resolve(b, &name, *port),

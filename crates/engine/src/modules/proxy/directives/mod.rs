@@ -1,19 +1,22 @@
-//! The directives of the proxy module, `proxy_pass` apart.
+//! The directives of the proxy module, `proxy_pass` apart, and those that every family has.
 //!
 //! Owns how each is read. What they come to together is [`super::compile`]'s.
 
 mod connection;
+mod families;
 mod request;
 mod response;
 mod ssl;
 
-pub(super) use connection::CONNECTION;
-pub(in crate::modules) use connection::{next_upstream, read_buffer_size};
+pub(in crate::modules) use connection::{
+    ALL_WORDS, GATEWAY_WORDS, bind, buffers, dependent_size, limit_rate, next_upstream, read_buffer_size,
+    temp_path,
+};
+pub(in crate::modules) use families::{body_directives, connection_directives, head_directives};
 pub(super) use request::REQUEST;
 pub(in crate::modules) use request::set_header;
 pub(super) use response::RESPONSE;
 pub(in crate::modules) use response::{hide_header, ignore_headers};
-pub(super) use ssl::SSL;
 pub(in crate::modules) use ssl::ssl_directives;
 
 use crate::config::invalid_value;

@@ -22,20 +22,6 @@ pub(in crate::modules::proxy) const REQUEST: &[Directive] = &[
     Directive::template("proxy_method", Contexts::HSL, "method", |b| &mut b.settings().proxy.request.method)
         .doc("A method sent instead of the client's.")
         .example("proxy_method GET;"),
-    Directive::flag("proxy_pass_request_headers", Contexts::HSL, |b| {
-        &mut b.settings().proxy.request.pass_headers
-    })
-    .default("on")
-    .doc("Whether the client's fields are passed on.")
-    .example("proxy_pass_request_headers off;"),
-    Directive::flag("proxy_pass_request_body", Contexts::HSL, |b| &mut b.settings().proxy.request.pass_body)
-        .default("on")
-        .doc("Whether the client's body is passed on.")
-        .example("proxy_pass_request_body off;"),
-    Directive::flag("proxy_request_buffering", Contexts::HSL, |b| &mut b.settings().proxy.request.buffering)
-        .default("on")
-        .doc("Whether the client's body is read whole before the upstream is asked.")
-        .example("proxy_request_buffering off;"),
     Directive::new("proxy_http_version", Contexts::HSL, Args::Exactly(1), "1.0 | 1.1 | 2", http_version)
         .default("1.1")
         .doc(

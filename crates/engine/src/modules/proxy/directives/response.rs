@@ -1,4 +1,4 @@
-//! Directives about the answer's head.
+//! Directives about the answer's head that `proxy_pass` alone has, and how those of all families are read.
 
 use super::{duplicate_value, one_of};
 use crate::config::{Builder, Settings, invalid_parameter, once};
@@ -11,41 +11,6 @@ use conf::{Diagnostic, Word};
 
 /// The answer's head.
 pub(in crate::modules::proxy) const RESPONSE: &[Directive] = &[
-    Directive::new("proxy_hide_header", Contexts::HSL, Args::Exactly(1), "field", |b, d| {
-        hide_header(d, &mut b.settings().proxy.response.hide)
-    })
-    .doc(
-        "A field of the upstream that is not passed on, beside Date, Server, X-Pad and \
-         X-Accel-….",
-    )
-    .example("proxy_hide_header X-Powered-By;"),
-    Directive::new("proxy_pass_header", Contexts::HSL, Args::Exactly(1), "field", |b, d| {
-        hide_header(d, &mut b.settings().proxy.response.pass)
-    })
-    .doc("A field of the upstream that is passed on although it is hidden by default.")
-    .example("proxy_pass_header Server;"),
-    Directive::new("proxy_ignore_headers", Contexts::HSL, Args::AtLeast(1), "field ...", |b, d| {
-        ignore_headers(b, d, PassKind::Proxy)
-    })
-    .doc(
-        "Fields of the upstream that are passed on and not heeded: X-Accel-Redirect, \
-         X-Accel-Limit-Rate, X-Accel-Buffering, X-Accel-Charset. (X-Accel-Expires, Expires, \
-         Cache-Control, Set-Cookie and Vary matter to a cache alone.)",
-    )
-    .example("proxy_ignore_headers X-Accel-Redirect;"),
-    Directive::flag("proxy_intercept_errors", Contexts::HSL, |b| {
-        &mut b.settings().proxy.response.intercept_errors
-    })
-    .default("off")
-    .doc("Whether error_page is applied to the upstream's statuses.")
-    .example("proxy_intercept_errors on;"),
-    Directive::flag("proxy_force_ranges", Contexts::HSL, |b| &mut b.settings().proxy.response.force_ranges)
-        .default("off")
-        .doc(
-            "Whether a single byte range is cut out here, whatever the upstream says about \
-         ranges.",
-        )
-        .example("proxy_force_ranges on;"),
     Directive::flag("proxy_pass_trailers", Contexts::HSL, |b| &mut b.settings().proxy.response.pass_trailers)
         .default("off")
         .doc("Whether the upstream's trailers are passed on.")

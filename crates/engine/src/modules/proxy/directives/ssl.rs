@@ -95,9 +95,3 @@ macro_rules! ssl_directives {
     }};
 }
 pub(in crate::modules) use ssl_directives;
-
-use crate::modules::proxy::PassKind;
-
-/// TLS to upstreams.
-pub(in crate::modules::proxy) const SSL: &[crate::directive::Directive] =
-    ssl_directives!("proxy", PassKind::Proxy, "$proxy_host");

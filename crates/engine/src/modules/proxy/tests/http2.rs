@@ -109,7 +109,7 @@ fn grpc_directives_are_checked() {
             "location / { grpc_pass grpcs://backend; grpc_ssl_verify on; }",
             "no grpc_ssl_trusted_certificate for grpc_ssl_verify".to_owned(),
         ),
-        ("grpc_bind 127.0.0.1;", unsupported("grpc_bind")),
+        ("grpc_bind 127.0.0.1;", String::new()),
         ("grpc_bind off;", String::new()),
         ("grpc_socket_rcvbuf 1k;", unsupported("grpc_socket_rcvbuf")),
         ("grpc_next_upstream error no;", "invalid value \"no\"".to_owned()),

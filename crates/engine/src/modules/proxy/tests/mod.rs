@@ -1,6 +1,7 @@
 //! Requests and responses as nginx has them. Where nginx 1.22 and 1.31 differ (the place of `Host`, what
 //! `Connection` says, second fields that may come once), 1.31 is the measure.
 
+mod cgi;
 mod config;
 mod http2;
 mod request;
