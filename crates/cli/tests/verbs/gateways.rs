@@ -26,6 +26,7 @@ const SCGI: &str = r#"
 use SCGI; use IO::Socket;
 my $socket = IO::Socket::INET->new(Listen => 64, ReuseAddr => 1, LocalAddr => "127.0.0.1:$ARGV[0]") or die;
 my $scgi = SCGI->new($socket, blocking => 1);
+open(my $listens, '>', "$0.listens");
 while (my $request = $scgi->accept) {
     $request->read_env;
     my $env = $request->env;
@@ -179,17 +180,21 @@ fn front_controller_runs_and_a_switch_between_two_pools_fails_no_request() {
     let said = site.ask("GET /2026/hello?p=1", b"");
     assert_eq!(
         parts(&said, "X-Pool: blue"),
-        ("200", "GET|/2026/hello?p=1|/index.php||p=1|yes||0\n", true),
+        ("200", "GET|/2026/hello?p=1|/index.php||p=1|yes|-|0\n", true),
         "{said}"
     );
     let said = site.ask("GET /index.php/a/b", b"");
     assert_eq!(
         parts(&said, "X-Pool: blue"),
-        ("200", "GET|/index.php/a/b|/index.php|/a/b||yes||0\n", true),
+        ("200", "GET|/index.php/a/b|/index.php|/a/b||yes|-|0\n", true),
         "{said}"
     );
     let said = site.ask("POST /index.php", &vec![b'x'; 300_000]);
-    assert_eq!(parts(&said, "X-Pool"), ("200", "POST|/index.php|/index.php|||yes||300000\n", true), "{said}");
+    assert_eq!(
+        parts(&said, "X-Pool"),
+        ("200", "POST|/index.php|/index.php|||yes|-|300000\n", true),
+        "{said}"
+    );
     assert_eq!(parts(&site.ask("GET /wp-content/style.css", b""), "X-Pool").1, "a {}\n");
     assert_eq!(parts(&site.ask("GET /none.php", b""), "X-Pool").0, "404");
     assert_eq!(parts(&site.ask("GET /?large", b""), "X-Pool").1.len(), 3_000_000);
@@ -246,7 +251,7 @@ fn connections_to_php_are_kept() {
     let site = Site::start(folder, front, &http);
     for n in 0..20 {
         let said = site.ask(&format!("POST /x?{n}"), &vec![b'x'; n * 5000]);
-        let expected = format!("POST|/x?{n}|/index.php|-|{n}|yes||{}\n", n * 5000);
+        let expected = format!("POST|/x?{n}|/index.php|-|{n}|yes|-|{}\n", n * 5000);
         assert_eq!(parts(&said, "X-Pool"), ("200", &*expected, true), "{said} {}", site.log());
     }
 }
@@ -280,6 +285,13 @@ fn uwsgi_and_scgi_servers_are_asked() {
     command.arg(folder.path().join("app.pl")).arg(scgi.to_string()).stderr(Stdio::null());
     let _scgi = ProcessGroup::start(&mut command).unwrap();
     wait_for(uwsgi);
+    // A connection without a request would end it.
+    let listens = folder.path().join("app.pl.listens");
+    let until = Instant::now() + PATIENCE;
+    while !listens.exists() {
+        assert!(Instant::now() < until, "the SCGI server does not listen");
+        std::thread::sleep(GLANCE);
+    }
     let http = format!(
         "upstream apps {{ server 127.0.0.1:{uwsgi}; }}
          server {{ listen 127.0.0.1:{front}; client_body_buffer_size 8k;

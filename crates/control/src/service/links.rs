@@ -126,10 +126,13 @@ impl ControlState {
         }
         let mut news = Vec::new();
         for one in linked.iter().filter(|one| !one.removed.get()) {
-            if let Ok(commits) = one.unseen_commits().await
-                && !commits.is_empty()
-            {
-                news.push((one.clone(), commits));
+            match one.unseen_commits().await {
+                Ok(commits) if commits.is_empty() => {}
+                Ok(commits) => news.push((one.clone(), commits)),
+                // Said already, and the others go on.
+                Err(_) if one.fault.borrow().is_some() => {}
+                // One without the other is not published: it is read again in a moment.
+                Err(fault) => return Err(fault.into()),
             }
         }
         self.take_over_all(&news)

@@ -120,9 +120,9 @@ impl Link {
 pub(crate) struct Chain {
     links: Vec<Link>,
     /// The request whose answer comes before the body, until it was asked for.
-    before: Option<Subrequest>,
+    before: Option<Box<Subrequest>>,
     /// The one whose answer comes behind it.
-    after: Option<Subrequest>,
+    after: Option<Box<Subrequest>>,
     /// What is to be served next.
     wanted: Option<Box<Include>>,
     /// The filter that waits for what is served.
@@ -157,8 +157,8 @@ impl Chain {
     /// Puts the answers to requests before and behind the body.
     pub(crate) fn surround(&mut self, before: Option<Subrequest>, after: Option<Subrequest>) {
         self.is_used |= before.is_some() || after.is_some();
-        self.before = before;
-        self.after = after;
+        self.before = before.map(Box::new);
+        self.after = after.map(Box::new);
     }
 
     /// Takes bytes of the body. Behind its end there are none.
@@ -201,7 +201,7 @@ impl Chain {
             && let Some(request) = self.before.take()
         {
             self.waiter = None;
-            self.wanted = Some(Box::new(Include { request, is_shown: true }));
+            self.wanted = Some(Box::new(Include { request: *request, is_shown: true }));
         }
         self.wanted.is_some()
     }
@@ -229,7 +229,7 @@ impl Chain {
         }
         if let Some(request) = self.after.take() {
             self.waiter = None;
-            self.wanted = Some(Box::new(Include { request, is_shown: true }));
+            self.wanted = Some(Box::new(Include { request: *request, is_shown: true }));
             return false;
         }
         self.is_ended = true;
