@@ -82,13 +82,17 @@ pub trait Connection {
     /// Gets an option.
     ///
     /// # Errors
-    /// Fails with the system's error.
-    fn option(&self, option: SocketOption) -> io::Result<i32>;
+    /// Fails with the system's error, and if there are no options.
+    fn option(&self, _option: SocketOption) -> io::Result<i32> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
     /// Sets an option.
     ///
     /// # Errors
-    /// Fails with the system's error.
-    fn set_option(&self, option: SocketOption, value: i32) -> io::Result<()>;
+    /// Fails with the system's error, and if there are no options.
+    fn set_option(&self, _option: SocketOption, _value: i32) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
     /// Starts a side's timer: it elapses in `ms`.
     fn start_timer(&mut self, side: Side, ms: u64);
     /// Ready when the side's timer has elapsed.
@@ -98,8 +102,10 @@ pub trait Connection {
     /// # Errors
     /// Fails if there can be none.
     fn begin_handshake(&mut self, wanted: &HandshakeRequest) -> Result<Handshake, HandshakeFault>;
-    /// Finishes the handshake.
-    fn poll_handshake(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), HandshakeFault>>;
+    /// Finishes the handshake, if there can be one.
+    fn poll_handshake(&mut self, _cx: &mut Context<'_>) -> Poll<Result<(), HandshakeFault>> {
+        Poll::Ready(Ok(()))
+    }
 }
 
 /// A handshake of TLS that a script wants.

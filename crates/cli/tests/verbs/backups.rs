@@ -137,7 +137,7 @@ fn root_restores_as_the_user_whose_folder_it_is() {
     if std::fs::metadata(server.folder.path()).unwrap().uid() != 0 {
         return eprintln!("skipped: only root could be led elsewhere");
     }
-    let nobody = 65534;
+    let worker_id = 65534;
     server.say(&["switch", "a.example", "green"]).done();
     let backup = server.path("monday.backup").display().to_string();
     server.say(&["backup", &backup]).done();
@@ -145,7 +145,7 @@ fn root_restores_as_the_user_whose_folder_it_is() {
     std::fs::set_permissions(server.folder.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
     let state = server.path("its");
     std::fs::create_dir(&state).unwrap();
-    chown(&state, Some(nobody), Some(nobody)).unwrap();
+    chown(&state, Some(worker_id), Some(worker_id)).unwrap();
     let (store, system) = (state.join("live.db"), server.path("shadow"));
     std::fs::write(&system, "root").unwrap();
     std::fs::set_permissions(&system, std::fs::Permissions::from_mode(0o600)).unwrap();
@@ -153,14 +153,14 @@ fn root_restores_as_the_user_whose_folder_it_is() {
     for name in ["live.db-lock", "live.db-anchor", "live.db"] {
         let link = state.join(name);
         symlink(&system, &link).unwrap();
-        lchown(&link, Some(nobody), Some(nobody)).unwrap();
+        lchown(&link, Some(worker_id), Some(worker_id)).unwrap();
         restore();
         let found = std::fs::metadata(&system).unwrap();
         assert_eq!((found.uid(), found.mode() & 0o777), (0, 0o600), "{name}");
         assert_eq!(std::fs::read_to_string(&system).unwrap(), "root", "{name}");
         std::fs::remove_dir_all(&state).unwrap();
         std::fs::create_dir(&state).unwrap();
-        chown(&state, Some(nobody), Some(nobody)).unwrap();
+        chown(&state, Some(worker_id), Some(worker_id)).unwrap();
     }
     // Also where no store was, all is that user's.
     restore().done();
@@ -169,5 +169,5 @@ fn root_restores_as_the_user_whose_folder_it_is() {
         .map(|entry| entry.unwrap())
         .map(|entry| (entry.file_name().into_string().unwrap(), entry.metadata().unwrap().uid()))
         .collect();
-    assert!(owners.len() >= 3 && owners.iter().all(|(_, owner)| *owner == nobody), "{owners:?}");
+    assert!(owners.len() >= 3 && owners.iter().all(|(_, owner)| *owner == worker_id), "{owners:?}");
 }

@@ -3,9 +3,7 @@
 use super::timer::LazyTimer;
 use crate::request::client::Client;
 use engine::Exchange;
-use engine::network::{
-    BodyTap, Connection, Handshake, HandshakeFault, HandshakeRequest, Side, SocketOption, TapEnd,
-};
+use engine::network::{BodyTap, Connection, Handshake, HandshakeFault, HandshakeRequest, Side, TapEnd};
 use std::io;
 use std::rc::Rc;
 use std::task::{Context, Poll};
@@ -70,14 +68,6 @@ impl Connection for TappedBody {
         Poll::Pending
     }
 
-    fn option(&self, _: SocketOption) -> io::Result<i32> {
-        Err(io::ErrorKind::Unsupported.into())
-    }
-
-    fn set_option(&self, _: SocketOption, _: i32) -> io::Result<()> {
-        Err(io::ErrorKind::Unsupported.into())
-    }
-
     fn start_timer(&mut self, _: Side, ms: u64) {
         self.reading.start(ms);
     }
@@ -88,9 +78,5 @@ impl Connection for TappedBody {
 
     fn begin_handshake(&mut self, _: &HandshakeRequest) -> Result<Handshake, HandshakeFault> {
         Err(HandshakeFault { text: "not supported for downstream sockets".to_owned(), log: None })
-    }
-
-    fn poll_handshake(&mut self, _: &mut Context<'_>) -> Poll<Result<(), HandshakeFault>> {
-        Poll::Ready(Ok(()))
     }
 }

@@ -2,7 +2,7 @@
 
 use super::timer::LazyTimer;
 use crate::context::conn_state::ConnCount;
-use engine::network::{Connection, Handshake, HandshakeFault, HandshakeRequest, Side, SocketOption};
+use engine::network::{Connection, Handshake, HandshakeFault, HandshakeRequest, Side};
 use nix::errno::Errno;
 use nix::sys::socket::{self, AddressFamily, MsgFlags, SockFlag, SockType, SockaddrStorage, UnixAddr};
 use std::io;
@@ -92,14 +92,6 @@ impl Connection for DatagramSocket {
         Poll::Ready(false)
     }
 
-    fn option(&self, _: SocketOption) -> io::Result<i32> {
-        Err(io::ErrorKind::Unsupported.into())
-    }
-
-    fn set_option(&self, _: SocketOption, _: i32) -> io::Result<()> {
-        Err(io::ErrorKind::Unsupported.into())
-    }
-
     fn start_timer(&mut self, _: Side, ms: u64) {
         self.reading.start(ms);
     }
@@ -110,9 +102,5 @@ impl Connection for DatagramSocket {
 
     fn begin_handshake(&mut self, _: &HandshakeRequest) -> Result<Handshake, HandshakeFault> {
         Err(HandshakeFault { text: "no TLS over datagrams".to_owned(), log: None })
-    }
-
-    fn poll_handshake(&mut self, _: &mut Context<'_>) -> Poll<Result<(), HandshakeFault>> {
-        Poll::Ready(Ok(()))
     }
 }
