@@ -1,4 +1,4 @@
-//! Requests to an issuer.
+//! Requests to an issuer, and to servers that say which hosts may have certificates.
 //!
 //! Owns the connections, their time limits, and what the last answer said beside its body: of that the protocol's crate
 //! keeps nothing, and how long to wait is there.
@@ -14,6 +14,7 @@ use instant_acme::{BodyWrapper, BytesResponse, Error, HttpClient};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
@@ -128,23 +129,52 @@ impl HttpClient for IssuerClient {
     }
 }
 
+/// The longest time for the answer whether a host may have a certificate.
+const PERMISSION: Duration = Duration::from_secs(5);
+
+/// Asks a server whether a host may have a certificate: a status of 200 to 299 says yes. Fails if it does not answer.
+pub(crate) async fn may_have(address: &str, name: &str, config: Arc<ClientConfig>) -> Result<bool, String> {
+    let join = if address.contains('?') { '&' } else { '?' };
+    let request = Request::get(format!("{address}{join}domain={name}")).body(Full::<Bytes>::default());
+    let request = request.map_err(|error| error.to_string())?;
+    let tls = TlsConnector::from(config);
+    let answer = timeout(PERMISSION, exchange(&tls, request)).await;
+    let answer = answer.map_err(|_| "it does not answer in time".to_owned())?;
+    Ok(answer?.status().is_success())
+}
+
 /// Sends a request on a connection of its own: there are few, and long pauses between them.
-async fn exchange<B>(tls: &TlsConnector, mut request: Request<B>) -> Result<Response<Full<Bytes>>, String>
+async fn exchange<B>(tls: &TlsConnector, request: Request<B>) -> Result<Response<Full<Bytes>>, String>
 where
     B: Body + Send + Unpin + 'static,
     B::Data: Send,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
     let uri = request.uri().clone();
-    let host = uri.host().filter(|_| uri.scheme_str() == Some("https")).ok_or("it is no https address")?;
+    let host = uri.host().ok_or("it is no address")?;
     let bare = host.trim_start_matches('[').trim_end_matches(']');
+    let is_tls = uri.scheme_str() == Some("https");
+    let address = (bare, uri.port_u16().unwrap_or(if is_tls { 443 } else { 80 }));
+    let connect = async { TcpStream::connect(address).await.map_err(|error| error.to_string()) };
+    let late = "it cannot be reached in time";
+    let stream = timeout(CONNECT, connect).await.map_err(|_| late)??;
+    if !is_tls {
+        return exchange_on(stream, request).await;
+    }
     let name = ServerName::try_from(bare.to_owned()).map_err(|error| error.to_string())?;
-    let address = (bare, uri.port_u16().unwrap_or(443));
-    let connect = async {
-        let stream = TcpStream::connect(address).await.map_err(|error| error.to_string())?;
-        tls.connect(name, stream).await.map_err(|error| error.to_string())
-    };
-    let stream = timeout(CONNECT, connect).await.map_err(|_| "it cannot be reached in time")??;
+    let connect = async { tls.connect(name, stream).await.map_err(|error| error.to_string()) };
+    exchange_on(timeout(CONNECT, connect).await.map_err(|_| late)??, request).await
+}
+
+async fn exchange_on<S, B>(stream: S, mut request: Request<B>) -> Result<Response<Full<Bytes>>, String>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+    B: Body + Send + Unpin + 'static,
+    B::Data: Send,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    let uri = request.uri().clone();
+    let host = uri.host().unwrap_or_default();
     let (mut sender, connection) =
         http1::handshake(TokioIo::new(stream)).await.map_err(|error| error.to_string())?;
     let authority = uri.authority().map_or(host, |authority| authority.as_str());

@@ -22,6 +22,9 @@ const LOCK: &str = "lock";
 /// Processes that serve without ordering have a lock of this file.
 const FOLLOWERS: &str = "followers";
 
+/// How many characters of a name are in that of its file, which may have 255 in all.
+const MAX_NAME: usize = 200;
+
 /// The maximum size of a file, in bytes.
 const MAX_BYTES: u64 = 4 << 20;
 
@@ -69,6 +72,13 @@ impl Folder {
             0..=MAX_BYTES => Ok(Some(bytes)),
             _ => Err(io::Error::new(io::ErrorKind::InvalidData, "it is too large")),
         }
+    }
+
+    /// Returns the names of the files with certificates.
+    pub(crate) fn certificates(&self) -> Vec<String> {
+        let Ok(entries) = fs::read_dir(&self.0) else { return Vec::new() };
+        let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+        names.filter(|name| name.ends_with(".pem")).collect()
     }
 
     /// Returns when a file was changed last, if it is there.
@@ -163,7 +173,7 @@ fn plain(path: &Path, options: &mut OpenOptions) -> io::Result<File> {
 /// Returns the name of a certificate's files, without an ending: its first name, and a number for all it is.
 pub(crate) fn file_name(first: &str, seed: u64) -> String {
     let fits = |c: char| if c.is_ascii_alphanumeric() || matches!(c, '.' | '-') { c } else { '_' };
-    let first: String = first.chars().map(fits).take(100).collect();
+    let first: String = first.chars().map(fits).take(MAX_NAME).collect();
     format!("{first}-{seed:016x}")
 }
 

@@ -3,11 +3,15 @@
 //! Owns the folder of an issuer's state and its locks, the account, orders and the time of the next one. Must never serve a
 //! handshake or a request: what is to be answered, and what was issued, goes to [`Traffic`]; nor show a key to anyone else.
 //!
-//! Reading order: [`schedule`], which is pure; `folder`; `client`, `account`, `order`; [`service`].
+//! Reading order: [`schedule`], which is pure; `folder`; `client`, `account`, `order`; `certificate`, `demands`; [`service`],
+//! `on_demand`.
 
 mod account;
+mod certificate;
 mod client;
+mod demands;
 mod folder;
+mod on_demand;
 mod order;
 mod proof;
 mod record;
@@ -15,6 +19,7 @@ pub mod schedule;
 pub mod service;
 mod traffic;
 
+pub use demands::{Demands, Held};
 pub use service::run;
 pub use tokio_rustls::rustls::ClientConfig;
 pub use traffic::Traffic;

@@ -7,8 +7,8 @@ use crate::record::{Record, SetRecord};
 use crate::traffic::Traffic;
 use engine::modules::acme::{CertificateFacts, ChallengeKind, Identifier, Issuer, KeyKind, Wanted};
 use instant_acme::{
-    Account, AuthorizationStatus, CertificateIdentifier, ChallengeType, Error, NewOrder, Order, OrderStatus,
-    RetryPolicy,
+    Account, AuthorizationStatus, AuthorizedIdentifier, CertificateIdentifier, ChallengeType, Error,
+    NewOrder, Order, OrderStatus, RetryPolicy,
 };
 use rcgen::{CertificateParams, DistinguishedName, DnType, KeyPair, RsaKeySize};
 use rustls_pki_types::Der;
@@ -138,11 +138,7 @@ impl OrderTask<'_> {
                 AuthorizationStatus::Pending => {}
                 other => return Err(Failure::refused(format!("an authorization of it is {other:?}"))),
             }
-            let identifier = match &authorization.identifier().identifier {
-                instant_acme::Identifier::Dns(name) => Identifier::Dns(name.clone()),
-                instant_acme::Identifier::Ip(address) => Identifier::Ip(*address),
-                other => return Err(Failure::refused(format!("it asks for a proof of {other:?}"))),
-            };
+            let identifier = self.proven(&authorization.identifier())?;
             let Some(challenge) = authorization.challenge(challenge_type.clone()) else {
                 return Err(Failure::refused(format!("it offers no challenge {kind} for {identifier}")));
             };
@@ -172,6 +168,22 @@ impl OrderTask<'_> {
             }
         }
         Ok(proofs)
+    }
+
+    /// Returns the name that an authorization wants proven. Fails if it was not ordered: nothing else is proven to anyone.
+    fn proven(&self, wanted: &AuthorizedIdentifier<'_>) -> Result<Identifier, Failure> {
+        let is_ordered = |name: String| self.wanted.identifiers.iter().any(|it| it.to_string() == name);
+        let identifier = match &wanted.identifier {
+            instant_acme::Identifier::Dns(name) => Some(Identifier::Dns(name.to_ascii_lowercase())),
+            instant_acme::Identifier::Ip(address) => Some(Identifier::Ip(*address)),
+            _ => None,
+        };
+        // A wildcard is proven by the name below which it is, and not every issuer marks it.
+        let found =
+            identifier.filter(|found| is_ordered(found.to_string()) || is_ordered(format!("*.{found}")));
+        found.ok_or_else(|| {
+            Failure::refused(format!("it asks for a proof of {wanted}, which was not ordered"))
+        })
     }
 
     /// Returns why the issuer did not accept a proof.

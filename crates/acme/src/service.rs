@@ -4,20 +4,22 @@
 //! one that has it puts into the folder.
 
 use crate::account;
+use crate::certificate::Certificate;
 use crate::client::{Failure, IssuerClient, now_s};
-use crate::folder::{self, Folder, Lock};
+use crate::demands::{Demands, InForce};
+use crate::folder::{Folder, Lock};
 use crate::order::{self, OrderTask};
 use crate::proof::{self, Proof};
 use crate::schedule::{self, Cause, Window};
 use crate::traffic::Traffic;
 use engine::Config;
 use engine::host::Level;
-use engine::modules::acme::{CertificateFacts, Issuer, Wanted};
+use engine::modules::acme::{CertificateFacts, Issuer, OnDemand, Wanted};
 use instant_acme::{Account, Error};
 use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
@@ -33,36 +35,51 @@ const NO_WINDOW_S: u64 = 86_400;
 /// How often one is asked that could not answer.
 const WINDOW_RETRY_S: u64 = 6 * 3600;
 
-/// An issuer's task.
-struct Running {
+/// What a configuration wants of an issuer.
+struct Wish {
     issuer: Issuer,
     certificates: Vec<Wanted>,
+    on_demand: Vec<OnDemand>,
+}
+
+impl Wish {
+    fn is(&self, other: &Wish) -> bool {
+        self.issuer == other.issuer
+            && self.on_demand == other.on_demand
+            && ids(&self.certificates).eq(ids(&other.certificates))
+    }
+}
+
+/// An issuer's task.
+struct Running {
+    wish: Wish,
     task: JoinHandle<()>,
 }
 
-/// Orders what the configuration in force names, until there is none any more. To be run inside a set of local tasks.
-pub async fn run(mut configs: watch::Receiver<Arc<Config>>, traffic: Rc<dyn Traffic>) {
+/// Orders what the configuration in force names, and what handshakes ask for, until there is none any more. To be run inside a
+/// set of local tasks.
+pub async fn run(mut configs: watch::Receiver<Arc<Config>>, traffic: Rc<dyn Traffic>, demands: Demands) {
     let mut running: Vec<Running> = Vec::new();
     loop {
         let config = Arc::clone(&configs.borrow_and_update());
-        let mut next = wanted_of(&config);
+        let mut next = wishes_of(&config);
         drop(config);
         for known in std::mem::take(&mut running) {
-            let same = |(issuer, certificates): &(Issuer, Vec<Wanted>)| {
-                *issuer == known.issuer && ids(certificates).eq(ids(&known.certificates))
-            };
-            match next.iter().position(same) {
+            match next.iter().position(|wish| wish.is(&known.wish)) {
                 Some(at) => {
                     next.swap_remove(at);
                     running.push(known);
                 }
-                None => end(known.task).await,
+                None => {
+                    end(known.task).await;
+                    demands.forget(&known.wish.issuer.name);
+                }
             }
         }
-        for (issuer, certificates) in next {
-            let task = IssuerTask::new(issuer.clone(), &certificates, Rc::clone(&traffic));
+        for wish in next {
+            let task = IssuerTask::new(&wish, Rc::clone(&traffic), demands.clone());
             let task = tokio::task::spawn_local(task.run());
-            running.push(Running { issuer, certificates, task });
+            running.push(Running { wish, task });
         }
         if configs.changed().await.is_err() {
             break;
@@ -70,6 +87,7 @@ pub async fn run(mut configs: watch::Receiver<Arc<Config>>, traffic: Rc<dyn Traf
     }
     for known in running {
         end(known.task).await;
+        demands.forget(&known.wish.issuer.name);
     }
 }
 
@@ -80,90 +98,51 @@ async fn end(task: JoinHandle<()>) {
 }
 
 /// Returns the issuers of a configuration with what is ordered from each.
-fn wanted_of(config: &Config) -> Vec<(Issuer, Vec<Wanted>)> {
+fn wishes_of(config: &Config) -> Vec<Wish> {
     let acme = &config.http.acme;
-    let of = |number: usize| acme.certificates.iter().filter(move |wanted| wanted.issuer == number).cloned();
-    let all = acme.issuers.iter().enumerate();
-    let all = all.map(|(number, issuer)| (issuer.clone(), of(number).collect::<Vec<_>>()));
-    all.filter(|(_, certificates)| !certificates.is_empty()).collect()
+    let wishes = acme.issuers.iter().enumerate().map(|(number, issuer)| Wish {
+        issuer: issuer.clone(),
+        certificates: acme.certificates.iter().filter(|wanted| wanted.issuer == number).cloned().collect(),
+        on_demand: acme.on_demand.iter().filter(|wanted| wanted.issuer == number).cloned().collect(),
+    });
+    wishes.filter(|wish| !wish.certificates.is_empty() || !wish.on_demand.is_empty()).collect()
 }
 
 fn ids(certificates: &[Wanted]) -> impl Iterator<Item = &Arc<str>> {
     certificates.iter().map(|wanted| &wanted.id)
 }
 
-/// What is known of a certificate.
-struct Certificate {
-    wanted: Wanted,
-    seed: u64,
-    /// Its file in the folder.
-    file: String,
-    key_file: String,
-    /// When the file was changed that is in force.
-    changed: Option<SystemTime>,
-    facts: Option<CertificateFacts>,
-    window: Option<Window>,
-    /// When the issuer is asked for the window.
-    window_at_s: u64,
-    due_s: u64,
-    failures: u32,
+/// Waits for so many seconds, or until a handshake asks for something.
+async fn rest(seconds: u64, news: &mut watch::Receiver<()>) {
+    let _ = timeout(Duration::from_secs(seconds), news.changed()).await.map(|_| news.mark_changed());
 }
 
-impl Certificate {
-    fn new(wanted: &Wanted) -> Certificate {
-        let seed = xxhash_rust::xxh3::xxh3_64(wanted.id.as_bytes());
-        let first = wanted.identifiers.first().map(ToString::to_string).unwrap_or_default();
-        let name = folder::file_name(&first, seed);
-        Certificate {
-            wanted: wanted.clone(),
-            seed,
-            file: format!("{name}.pem"),
-            key_file: format!("{name}.key"),
-            changed: None,
-            facts: None,
-            window: None,
-            window_at_s: 0,
-            due_s: 0,
-            failures: 0,
-        }
-    }
-
-    fn names(&self) -> String {
-        let names: Vec<String> = self.wanted.identifiers.iter().map(ToString::to_string).collect();
-        names.join(", ")
-    }
-
-    /// Notes what is in force.
-    fn set(&mut self, facts: CertificateFacts) {
-        (self.window, self.window_at_s, self.failures) = (None, 0, 0);
-        self.due_s = schedule::renewal_s(&facts, None, self.seed);
-        self.facts = Some(facts);
-    }
-
-    /// Notes a failure; returns for how long there is no other attempt.
-    fn failed(&mut self, failure: &Failure, now_s: u64) -> u64 {
-        self.failures = self.failures.saturating_add(1);
-        self.due_s = schedule::retry_s(now_s, self.failures, failure.cause, failure.retry_after_s, self.seed);
-        self.due_s - now_s
-    }
-}
-
-struct IssuerTask {
-    issuer: Issuer,
-    certificates: Vec<Certificate>,
-    traffic: Rc<dyn Traffic>,
-    account: Option<(Account, IssuerClient)>,
+/// See the module.
+pub(crate) struct IssuerTask {
+    pub(crate) issuer: Issuer,
+    pub(crate) certificates: Vec<Certificate>,
+    pub(crate) on_demand: Vec<OnDemand>,
+    pub(crate) traffic: Rc<dyn Traffic>,
+    pub(crate) demands: Demands,
+    pub(crate) account: Option<(Account, IssuerClient)>,
     /// Until when the issuer is left alone, and after how many failures.
-    pause: (u64, u32),
+    pub(crate) pause: (u64, u32),
 }
 
 impl IssuerTask {
-    fn new(issuer: Issuer, certificates: &[Wanted], traffic: Rc<dyn Traffic>) -> IssuerTask {
-        let certificates = certificates.iter().map(Certificate::new).collect();
-        IssuerTask { issuer, certificates, traffic, account: None, pause: (0, 0) }
+    fn new(wish: &Wish, traffic: Rc<dyn Traffic>, demands: Demands) -> IssuerTask {
+        IssuerTask {
+            issuer: wish.issuer.clone(),
+            certificates: wish.certificates.iter().map(Certificate::new).collect(),
+            on_demand: wish.on_demand.clone(),
+            traffic,
+            demands,
+            account: None,
+            pause: (0, 0),
+        }
     }
 
-    fn log(&self, level: Level, text: std::fmt::Arguments<'_>) {
+    pub(crate) fn log(&self, level: Level, text: std::fmt::Arguments<'_>) {
         self.traffic.log(level, &format!("acme issuer \"{}\": {text}", self.issuer.name));
     }
 
@@ -218,12 +197,17 @@ impl IssuerTask {
                 }
             }
             self.load(folder);
+            // The process that orders is asked by its own handshakes.
+            while let Some(demanded) = self.demands.take(&self.issuer.name) {
+                self.demands.refuse(&demanded.wanted.id, now_s() + LOOK.as_secs());
+            }
             sleep(LOOK).await;
         }
     }
 
     /// Puts the certificates in force that the folder has and that are new.
     fn load(&mut self, folder: &Folder) {
+        self.find_demanded(folder);
         for at in 0..self.certificates.len() {
             let known = &self.certificates[at];
             let changed = folder.changed(&known.file);
@@ -239,39 +223,64 @@ impl IssuerTask {
             let known = &mut self.certificates[at];
             known.changed = changed;
             match installed {
-                Ok(facts) => known.set(facts),
+                Ok(facts) => self.set(at, facts),
                 Err(why) => self.log(Level::Error, format_args!("\"{place}\" cannot be used: {why}")),
             }
         }
     }
 
-    /// Orders each certificate when it is due. Does not end.
+    /// Notes what is in force.
+    fn set(&mut self, at: usize, facts: CertificateFacts) {
+        let known = &mut self.certificates[at];
+        known.set(facts);
+        if known.is_on_demand {
+            let until_s = known.facts.as_ref().map_or(0, |facts| facts.until_s);
+            self.demands.issued(&known.wanted.id, InForce { due_s: known.due_s, until_s });
+            known.due_s = u64::MAX;
+        }
+    }
+
+    /// Orders each certificate when it is due, and what handshakes ask for. Does not end.
     async fn order_all(&mut self, folder: Option<&Folder>) {
+        let mut news = self.demands.news();
+        news.mark_changed();
         loop {
             let now = now_s();
+            if news.has_changed().unwrap_or(false) {
+                news.mark_unchanged();
+                while let Some(demanded) = self.demands.take(&self.issuer.name) {
+                    self.order_demanded(demanded, folder).await;
+                }
+                continue;
+            }
             let next = (0..self.certificates.len()).min_by_key(|at| self.certificates[*at].due_s);
-            let Some(at) = next else { return };
+            let Some(at) = next else {
+                let _ = news.changed().await;
+                news.mark_changed();
+                continue;
+            };
             let due_s = self.certificates[at].due_s;
             let asks = (0..self.certificates.len()).find(|at| {
                 let known = &self.certificates[*at];
-                known.facts.is_some() && known.window_at_s <= now
+                known.facts.is_some() && !known.is_on_demand && known.window_at_s <= now
             });
             if now < self.pause.0 {
-                sleep(Duration::from_secs((self.pause.0 - now).min(MOST_S))).await;
+                rest((self.pause.0 - now).min(MOST_S), &mut news).await;
             } else if due_s <= now {
                 self.attempt(at, folder).await;
             } else if let Some(at) = asks {
                 self.ask_window(at, folder).await;
             } else {
-                let windows = self.certificates.iter().filter(|known| known.facts.is_some());
+                let windows =
+                    self.certificates.iter().filter(|known| known.facts.is_some() && !known.is_on_demand);
                 let window_s = windows.map(|known| known.window_at_s).min().unwrap_or(u64::MAX);
-                sleep(Duration::from_secs((due_s.min(window_s) - now).clamp(1, MOST_S))).await;
+                rest((due_s.min(window_s) - now).clamp(1, MOST_S), &mut news).await;
             }
         }
     }
 
-    /// Orders a certificate and puts it in force, or notes when to try again.
-    async fn attempt(&mut self, at: usize, folder: Option<&Folder>) {
+    /// Orders a certificate and puts it in force, or notes and returns when to try again.
+    pub(crate) async fn attempt(&mut self, at: usize, folder: Option<&Folder>) -> Option<u64> {
         let names = self.certificates[at].names();
         self.log(Level::Notice, format_args!("ordering a certificate for {names}"));
         let ordered = match timeout(ORDER, self.order(at, folder)).await {
@@ -287,6 +296,7 @@ impl IssuerTask {
                     Level::Notice,
                     format_args!("the certificate for {names} is in use, valid until {until}"),
                 );
+                None
             }
             Err(failure) => {
                 // It may have gone with what it belongs to.
@@ -307,6 +317,7 @@ impl IssuerTask {
                     Level::Error,
                     format_args!("no certificate for {names}: {text}; next attempt in {wait_s}s"),
                 );
+                Some(now + wait_s)
             }
         }
     }
@@ -358,7 +369,7 @@ impl IssuerTask {
         let known = &mut self.certificates[at];
         known.changed = folder.and_then(|folder| folder.changed(&known.file));
         let until_s = facts.until_s;
-        known.set(facts);
+        self.set(at, facts);
         Ok(until_s)
     }
 

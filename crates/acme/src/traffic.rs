@@ -13,6 +13,12 @@ pub trait Traffic {
     /// Fails if its authorities cannot be read or used.
     fn client_config(&self, issuer: &Issuer) -> Result<Arc<ClientConfig>, String>;
 
+    /// Returns what connections to servers of the web follow.
+    ///
+    /// # Errors
+    /// Fails if the system's authorities cannot be read or used.
+    fn web_config(&self) -> Result<Arc<ClientConfig>, String>;
+
     /// Puts a certificate in force for new handshakes: a chain and its key, in PEM; `place` is where it is kept.
     ///
     /// # Errors

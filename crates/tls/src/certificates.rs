@@ -3,13 +3,10 @@
 use crate::der;
 use crate::encrypted_key::{self, DecryptFault};
 use crate::pem;
-use crate::slot::Slot;
 use engine::modules::ssl::CertificateExpiry;
 use engine::ssl_file::SslFile;
 use rustls::crypto::CryptoProvider;
-use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::{CertifiedKey, SigningKey};
-use rustls::{CipherSuite, SignatureAlgorithm};
 use rustls_pki_types::{
     CertificateDer, PrivateKeyDer, PrivatePkcs1KeyDer, PrivatePkcs8KeyDer, PrivateSec1KeyDer,
 };
@@ -116,53 +113,4 @@ pub(crate) fn parse_key(
             "use an RSA key of 2048 bits or more, ECDSA, or Ed25519",
         )
     })
-}
-
-/// Chooses among the pairs of a server by what the client can verify.
-#[derive(Debug)]
-pub(crate) struct Resolver {
-    pub(crate) pairs: Vec<Arc<CertifiedKey>>,
-    /// What ACME issues: it comes first.
-    pub(crate) issued: Vec<Arc<Slot>>,
-    pub(crate) has_tls13: bool,
-}
-
-impl Resolver {
-    /// Returns true if the client has offered a suite for this kind of key.
-    fn is_usable(&self, pair: &CertifiedKey, hello: &ClientHello<'_>) -> bool {
-        let wants_ecdsa = pair.key.algorithm() != SignatureAlgorithm::RSA;
-        hello.cipher_suites().iter().any(|suite| match suite {
-            CipherSuite::TLS13_AES_128_GCM_SHA256
-            | CipherSuite::TLS13_AES_256_GCM_SHA384
-            | CipherSuite::TLS13_CHACHA20_POLY1305_SHA256 => self.has_tls13,
-            CipherSuite::TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256
-            | CipherSuite::TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384
-            | CipherSuite::TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256 => wants_ecdsa,
-            CipherSuite::TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256
-            | CipherSuite::TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384
-            | CipherSuite::TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256 => !wants_ecdsa,
-            _ => false,
-        })
-    }
-
-    fn choose(&self, pairs: &[Arc<CertifiedKey>], hello: &ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        // In the client's order of signatures.
-        let wanted = hello.signature_schemes().iter().find_map(|scheme| {
-            pairs
-                .iter()
-                .find(|pair| pair.key.choose_scheme(&[*scheme]).is_some() && self.is_usable(pair, hello))
-        });
-        wanted.or(pairs.first()).cloned()
-    }
-}
-
-impl ResolvesServerCert for Resolver {
-    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        if self.issued.is_empty() {
-            return self.choose(&self.pairs, &hello);
-        }
-        let issued = self.issued.iter().filter_map(|slot| slot.current());
-        let pairs: Vec<_> = issued.chain(self.pairs.iter().cloned()).collect();
-        self.choose(&pairs, &hello)
-    }
 }

@@ -1,17 +1,18 @@
 //! The TLS of a configuration: a context for each server that has certificates.
 
 use crate::authorities::Authorities;
-use crate::certificates::{self, Pair, Resolver};
+use crate::certificates::{self, Pair};
 use crate::clients;
 use crate::groups;
 use crate::issued::Issued;
+use crate::resolver::Resolver;
 use crate::scripts::ScriptContexts;
 use crate::sessions::{BoundCache, Cache, Sessions, Tickets};
 use crate::slot::Slot;
 use crate::suites::{self, WantedSuites};
 use crate::upstreams::UpstreamContexts;
 use conf::Diagnostic;
-use engine::modules::acme::Wanted;
+use engine::modules::acme::{OnDemand, Wanted};
 use engine::modules::ssl::{CertificateExpiry, SslCache, SslSettings, SslText};
 use engine::ssl_file::SslFile;
 use engine::tls_session::{ClientTerms, VerifyClient};
@@ -36,12 +37,32 @@ pub struct Context {
     pub(crate) authorities: Option<Authorities>,
     /// What ACME issues for it, where that is all it has.
     awaited: Vec<Arc<Slot>>,
+    /// What it issues for hosts that the configuration does not name.
+    on_demand: Option<(Issued, OnDemand)>,
+    /// It has certificates from files.
+    has_files: bool,
 }
 
 impl Context {
-    /// Returns true if there is no certificate yet: ACME has issued none.
-    pub fn is_without_certificate(&self) -> bool {
-        !self.awaited.is_empty() && self.awaited.iter().all(|slot| slot.current().is_none())
+    /// Returns true if there is no certificate yet for a handshake that names this host: ACME has issued none.
+    pub fn is_without_certificate(&self, name: Option<&[u8]>) -> bool {
+        match self.on_demand {
+            None => !self.awaited.is_empty() && self.awaited.iter().all(|slot| slot.current().is_none()),
+            Some(_) => !self.has_files && !name.is_some_and(|name| self.has_own_certificate(name)),
+        }
+    }
+
+    /// Returns what allows certificates for hosts that the configuration does not name.
+    pub fn on_demand(&self) -> Option<&OnDemand> {
+        self.on_demand.as_ref().map(|(_, on_demand)| on_demand)
+    }
+
+    /// Returns true if ACME has issued a certificate for this host alone, in lower case.
+    pub fn has_own_certificate(&self, name: &[u8]) -> bool {
+        let (Some((issued, on_demand)), Ok(name)) = (&self.on_demand, std::str::from_utf8(name)) else {
+            return false;
+        };
+        issued.current(&on_demand.wanted(name).id).is_some()
     }
 
     /// Returns what a handshake follows; with HTTP/2 among the protocols if that may be spoken.
@@ -109,13 +130,26 @@ impl Contexts {
             now_s: UnixTime::now().as_secs(),
         };
         let servers = config.servers.iter().enumerate();
-        let wanted = |number: usize| config.http.acme.of_server(number);
-        let servers = servers.map(|(number, server)| builder.answer(&server.ssl, wanted(number))).collect();
+        let acme = &config.http.acme;
+        let servers = servers
+            .map(|(number, server)| {
+                let ordered =
+                    Ordered { one: acme.of_server(number), on_demand: acme.on_demand_of_server(number) };
+                builder.answer(&server.ssl, ordered)
+            })
+            .collect();
         let certificates = builder.certificates;
         let upstreams = UpstreamContexts::build(config, findings);
         let scripts = ScriptContexts::build(config, findings);
         Contexts { servers, certificates, upstreams, issued: issued.clone(), scripts }
     }
+}
+
+/// What ACME orders for a server.
+#[derive(Clone, Copy)]
+struct Ordered<'a> {
+    one: Option<&'a Wanted>,
+    on_demand: Option<&'a OnDemand>,
 }
 
 /// The names of a certificate's file and of its key's.
@@ -132,25 +166,27 @@ struct ContextBuilder<'a> {
 }
 
 impl ContextBuilder<'_> {
-    fn answer(&mut self, ssl: &SslSettings, wanted: Option<&Wanted>) -> Answer {
+    fn answer(&mut self, ssl: &SslSettings, ordered: Ordered<'_>) -> Answer {
         if *ssl.handshake.reject {
             return Answer::Reject;
         }
         if ssl.certificates.is_empty() {
             return Answer::AsDefault;
         }
-        match self.context(ssl, wanted) {
+        match self.context(ssl, ordered) {
             Some(context) => Answer::With(Arc::new(context)),
             None => Answer::Reject,
         }
     }
 
     /// Builds a server's context; `None` after a fault.
-    fn context(&mut self, ssl: &SslSettings, wanted: Option<&Wanted>) -> Option<Context> {
+    fn context(&mut self, ssl: &SslSettings, ordered: Ordered<'_>) -> Option<Context> {
         let standard = aws_lc_rs::default_provider();
         let pairs = ssl.certificates.iter().zip(ssl.keys.iter());
         let (places, pairs): (Vec<_>, Vec<_>) = pairs.partition(|(certificate, _)| certificate.is_issued());
-        let slot = wanted.map(|wanted| self.issued.slot(&wanted.id));
+        let slot = ordered.one.map(|wanted| self.issued.slot(&wanted.id));
+        let on_demand = ordered.on_demand.filter(|_| !places.is_empty());
+        let on_demand = on_demand.map(|on_demand| (self.issued.clone(), on_demand.clone()));
         let issued: Vec<Arc<Slot>> = slot.filter(|_| !places.is_empty()).into_iter().collect();
         let pairs: Vec<_> = pairs
             .into_iter()
@@ -191,10 +227,12 @@ impl ContextBuilder<'_> {
                 return None;
             }
         };
-        let awaited = if pairs.is_empty() { issued.clone() } else { Vec::new() };
+        let has_files = !pairs.is_empty();
+        let awaited = if has_files { Vec::new() } else { issued.clone() };
         let mut config = builder.with_client_cert_verifier(verifier).with_cert_resolver(Arc::new(Resolver {
             pairs,
             issued,
+            on_demand: on_demand.clone(),
             has_tls13,
         }));
         config.ignore_client_order = *ssl.handshake.prefer_server_ciphers;
@@ -206,7 +244,8 @@ impl ContextBuilder<'_> {
         let mut http2 = config.clone();
         http2.alpn_protocols.insert(0, b"h2".to_vec());
         let (config, http2) = (Arc::new(config), Arc::new(http2));
-        Some(Context { config, http2, terms: Arc::clone(&ssl.terms), authorities, awaited })
+        let terms = Arc::clone(&ssl.terms);
+        Some(Context { config, http2, terms, authorities, awaited, on_demand, has_files })
     }
 
     fn resumption(&self, config: &mut ServerConfig, ssl: &SslSettings) {

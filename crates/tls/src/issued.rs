@@ -6,14 +6,15 @@ use crate::certificates;
 use crate::der;
 use crate::pem;
 use crate::slot::Slot;
-use engine::modules::acme::CertificateFacts;
+use engine::modules::acme::{CertificateFacts, Identifier, Wanted};
 use rustls::ServerConfig;
 use rustls::crypto::aws_lc_rs;
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
-use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName};
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Arc, PoisonError, RwLock};
+use webpki::EndEntityCert;
 
 /// The protocol of TLS-ALPN-01.
 pub const ACME_TLS: &[u8] = b"acme-tls/1";
@@ -43,13 +44,19 @@ impl Issued {
         Arc::clone(state.slots.entry(Arc::clone(id)).or_default())
     }
 
+    /// Returns the certificate of this text, if it has been issued.
+    pub(crate) fn current(&self, id: &str) -> Option<Arc<CertifiedKey>> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).slots.get(id)?.current()
+    }
+
     /// Puts a certificate in force, in handshakes of all configurations that name it; it is a chain with its key, in PEM.
     ///
     /// # Errors
-    /// Fails if it cannot be used; what is in force stays so.
-    pub fn install(&self, id: &Arc<str>, pem: &[u8]) -> Result<CertificateFacts, String> {
+    /// Fails if it cannot be used, or lacks a name; what is in force stays so.
+    pub fn install(&self, wanted: &Wanted, pem: &[u8]) -> Result<CertificateFacts, String> {
         let (key, facts) = load(pem)?;
-        let slot = self.slot(id);
+        check_names(&key.cert, &wanted.identifiers)?;
+        let slot = self.slot(&wanted.id);
         slot.fill(key);
         Ok(facts)
     }
@@ -91,6 +98,23 @@ fn answering(certificate: Vec<u8>, key: Vec<u8>) -> Result<ServerConfig, rustls:
     Ok(config)
 }
 
+/// Fails if a certificate is not for all of these: an issuer may send another one than was ordered, and a file may be another's.
+fn check_names(chain: &[CertificateDer<'_>], identifiers: &[Identifier]) -> Result<(), String> {
+    let first = chain.first().ok_or("there is no certificate in it")?;
+    let first = EndEntityCert::try_from(first).map_err(|error| error.to_string())?;
+    let is_for = |identifier: &Identifier| match identifier {
+        // As it is written: a wildcard is another certificate than one for a name that it covers.
+        Identifier::Dns(name) => first.valid_dns_names().any(|known| known.eq_ignore_ascii_case(name)),
+        Identifier::Ip(address) => {
+            first.verify_is_valid_for_subject_name(&ServerName::IpAddress((*address).into())).is_ok()
+        }
+    };
+    match identifiers.iter().find(|identifier| !is_for(identifier)) {
+        Some(lacking) => Err(format!("it is not for {lacking}")),
+        None => Ok(()),
+    }
+}
+
 fn load(bytes: &[u8]) -> Result<(Arc<CertifiedKey>, CertificateFacts), String> {
     let chain = pem::certificates(bytes);
     let first = chain.first().ok_or("there is no certificate in it")?;
@@ -112,7 +136,32 @@ fn load(bytes: &[u8]) -> Result<(Arc<CertifiedKey>, CertificateFacts), String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use engine::modules::acme::KeyKind;
     use rcgen::{CertificateParams, CustomExtension, Issuer, KeyPair};
+
+    fn wanted(identifiers: Vec<Identifier>) -> Wanted {
+        Wanted { issuer: 0, identifiers, key: KeyKind::Ecdsa256, id: "x".into() }
+    }
+
+    #[test]
+    fn certificate_for_other_names_is_not_in_force() {
+        let key = KeyPair::generate().unwrap();
+        let names = ["A.example", "*.b.example", "192.0.2.1", "more.example"];
+        let params = CertificateParams::new(names.map(str::to_owned)).unwrap();
+        let pem = params.self_signed(&key).unwrap().pem() + &key.serialize_pem();
+        let issued = Issued::default();
+        let dns = |name: &str| Identifier::Dns(name.to_owned());
+        let address = |text: &str| Identifier::Ip(text.parse().unwrap());
+        let lacking = [dns("c.example"), dns("any.b.example"), dns("b.example"), address("192.0.2.2")];
+        for identifier in lacking {
+            let words = format!("it is not for {identifier}");
+            let wanted = wanted(vec![dns("a.example"), identifier]);
+            assert_eq!(issued.install(&wanted, pem.as_bytes()).map(|_| ()), Err(words));
+        }
+        assert!(issued.current("x").is_none());
+        let wanted = wanted(vec![dns("a.example"), dns("*.b.example"), address("192.0.2.1")]);
+        assert!(issued.install(&wanted, pem.as_bytes()).is_ok() && issued.current("x").is_some());
+    }
 
     #[test]
     fn certificate_is_in_force_once_it_fits_its_key() {
@@ -126,16 +175,18 @@ mod tests {
         let key = KeyPair::generate().unwrap();
         let made = params.signed_by(&key, &issuer).unwrap();
         let issued = Issued::default();
-        let id: Arc<str> = "x".into();
-        let slot = issued.slot(&id);
+        let wanted = wanted(vec![Identifier::Dns("a.example".to_owned())]);
+        let slot = issued.slot(&wanted.id);
         let other = KeyPair::generate().unwrap().serialize_pem();
         assert!(
-            issued.install(&id, (made.pem() + &other).as_bytes()).unwrap_err().contains("does not match")
+            issued.install(&wanted, (made.pem() + &other).as_bytes()).unwrap_err().contains("does not match")
         );
-        assert!(issued.install(&id, made.pem().as_bytes()).unwrap_err().contains("no private key"));
-        assert!(issued.install(&id, key.serialize_pem().as_bytes()).unwrap_err().contains("no certificate"));
+        assert!(issued.install(&wanted, made.pem().as_bytes()).unwrap_err().contains("no private key"));
+        assert!(
+            issued.install(&wanted, key.serialize_pem().as_bytes()).unwrap_err().contains("no certificate")
+        );
         assert!(slot.current().is_none());
-        let facts = issued.install(&id, (key.serialize_pem() + &made.pem()).as_bytes()).unwrap();
+        let facts = issued.install(&wanted, (key.serialize_pem() + &made.pem()).as_bytes()).unwrap();
         assert!(slot.current().is_some());
         assert_eq!(facts.authority_key, Some(key_identifier));
         // A leading zero, as DER writes what would be negative.

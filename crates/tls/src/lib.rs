@@ -20,6 +20,7 @@ mod issued;
 mod names;
 mod outbound;
 mod pem;
+mod resolver;
 mod scripts;
 mod sessions;
 mod slot;

@@ -2,6 +2,8 @@
 //!
 //! Pebble asks for proofs at the ports of the test; its own resolver says that every name is this machine.
 
+mod on_demand;
+
 use super::*;
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose};
 use std::net::TcpStream;

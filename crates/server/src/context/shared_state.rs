@@ -27,4 +27,6 @@ pub(crate) struct SharedState {
     pub(crate) bus: Arc<WorkerBus>,
     /// What health checks have found out.
     pub(crate) health: Arc<HealthTable>,
+    /// Certificates that handshakes ask for.
+    pub(crate) demands: acme::Demands,
 }

@@ -49,10 +49,17 @@ pub(crate) struct ThreadContext {
     pub(crate) control: ControlHandle,
     /// Reaches all threads, this one included.
     pub(crate) bus: Arc<WorkerBus>,
-    current: RefCell<Rc<Generation>>,
-    /// Generations that new requests no longer get.
-    older: RefCell<Vec<Weak<Generation>>>,
+    /// Certificates that handshakes ask for.
+    pub(crate) demands: acme::Demands,
+    generations: Generations,
     random: Cell<u64>,
+}
+
+/// The generations of a thread.
+struct Generations {
+    current: RefCell<Rc<Generation>>,
+    /// Those that new requests no longer get.
+    older: RefCell<Vec<Weak<Generation>>>,
 }
 
 impl std::fmt::Debug for ThreadContext {
@@ -86,8 +93,8 @@ impl ThreadContext {
             mailbox: shared.bus.mailbox(number),
             control: shared.control.clone(),
             bus: Arc::clone(&shared.bus),
-            current: RefCell::new(first),
-            older: RefCell::default(),
+            demands: shared.demands.clone(),
+            generations: Generations { current: RefCell::new(first), older: RefCell::default() },
             random: Cell::new(seed | 1),
         }
     }
@@ -99,13 +106,13 @@ impl ThreadContext {
 
     /// Returns the generation that new requests get.
     pub(crate) fn generation(&self) -> Rc<Generation> {
-        Rc::clone(&self.current.borrow())
+        Rc::clone(&self.generations.current.borrow())
     }
 
     /// Gives new requests this generation from now on; returns the one before.
     pub(crate) fn adopt(&self, generation: Rc<Generation>) -> Rc<Generation> {
-        let old = self.current.replace(generation);
-        let mut older = self.older.borrow_mut();
+        let old = self.generations.current.replace(generation);
+        let mut older = self.generations.older.borrow_mut();
         older.retain(|generation| generation.strong_count() > 0);
         older.push(Rc::downgrade(&old));
         old
@@ -113,12 +120,12 @@ impl ThreadContext {
 
     /// Returns the older generations that requests still use.
     pub(crate) fn older_generations(&self) -> Vec<Rc<Generation>> {
-        self.older.borrow().iter().filter_map(Weak::upgrade).collect()
+        self.generations.older.borrow().iter().filter_map(Weak::upgrade).collect()
     }
 
     /// Returns true if there is room for one more connection. When room gets scarce, idle ones are closed, as in nginx.
     pub(crate) fn has_room(&self) -> bool {
-        let generation = self.current.borrow();
+        let generation = self.generations.current.borrow();
         let limit = *generation.config.main.worker_connections;
         if self.make_room(limit) > 0 {
             let text = format_args!("{limit} worker_connections are not enough, reusing connections");
@@ -129,7 +136,7 @@ impl ThreadContext {
 
     /// Logs that a connection was refused because there is no room.
     pub(crate) fn log_full(&self) {
-        let generation = self.current.borrow();
+        let generation = self.generations.current.borrow();
         let limit = *generation.config.main.worker_connections;
         let text = format_args!("{limit} worker_connections are not enough");
         self.log_no_room(&generation, Level::Alert, text);

@@ -7,6 +7,7 @@ pub(crate) mod http1;
 mod http2;
 pub(crate) mod idle;
 mod linger;
+mod on_demand;
 pub(crate) mod parking;
 pub(crate) mod proxy_protocol;
 pub(crate) mod tls;

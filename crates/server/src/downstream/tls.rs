@@ -4,8 +4,9 @@
 
 use crate::context::generation::Generation;
 use crate::context::listen_socket::ListenSocket;
+use crate::context::thread_context::ThreadContext;
 use crate::context::timeout::{TimedOut, Timeout};
-use crate::downstream::proxy_protocol;
+use crate::downstream::{on_demand, proxy_protocol};
 use crate::request::client::Client;
 use crate::request::host::with_env;
 use engine::exchange::Connection;
@@ -80,7 +81,7 @@ pub(crate) async fn accept(
     let mut name = None;
     let timeout = &mut client.timeout;
     let shaken = match TlsOpening::new(socket, client.read_buffer.unread()) {
-        Ok(opening) => shake_hands(opening, timeout, &generation, connection, &mut name).await,
+        Ok(opening) => shake_hands(opening, timeout, &thread, &generation, connection, &mut name).await,
         Err(fault) => Err(fault.into()),
     };
     drop(guard);
@@ -181,6 +182,7 @@ async fn in_time<T>(
 async fn shake_hands(
     mut opening: TlsOpening,
     timeout: &mut Timeout,
+    thread: &ThreadContext,
     generation: &Generation,
     connection: &Connection,
     name: &mut Option<Box<[u8]>>,
@@ -205,7 +207,10 @@ async fn shake_hands(
         opening.refuse(UNRECOGNIZED_NAME);
         return Err(Failed::Refused);
     };
-    if context.is_without_certificate() {
+    if let Some(name) = &offer.server_name {
+        on_demand::await_certificate(thread, generation, context, name, timeout).await;
+    }
+    if context.is_without_certificate(offer.server_name.as_deref()) {
         opening.refuse(INTERNAL_ERROR);
         return Err(Failed::NoCertificate);
     }

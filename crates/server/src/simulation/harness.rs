@@ -167,6 +167,7 @@ impl Harness {
                 control: plant.control.clone(),
                 bus,
                 health,
+                demands: acme::Demands::default(),
             };
             let thread = Rc::new(ThreadContext::new(0, clock, Parking::new().unwrap(), &shared, generation));
             let waking = Rc::clone(&thread);

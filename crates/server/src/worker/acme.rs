@@ -2,7 +2,7 @@
 //!
 //! Owns the way of what is issued to handshakes, and of challenges to handshakes and requests.
 
-use acme::{ClientConfig, Traffic};
+use acme::{ClientConfig, Demands, Traffic};
 use control::ControlHandle;
 use engine::Config;
 use engine::host::Level;
@@ -21,13 +21,14 @@ impl AcmeTask {
     /// Starts it on the control thread.
     pub(super) fn start(
         control: &ControlHandle,
+        demands: Demands,
         config: Arc<Config>,
         issued: Issued,
         log: Arc<Mutex<ErrorLog>>,
     ) -> AcmeTask {
         let live = config.http.acme.live.clone();
         let (sender, configs) = watch::channel(config);
-        control.run_beside(move || acme::run(configs, Rc::new(WorkerTraffic { issued, live, log })));
+        control.run_beside(move || acme::run(configs, Rc::new(WorkerTraffic { issued, live, log }), demands));
         AcmeTask(sender)
     }
 
@@ -53,14 +54,17 @@ impl Traffic for WorkerTraffic {
             let made = client_config(Some(file.bytes()), None);
             return made.map(Arc::new).map_err(|why| format!("\"{}\": {why}", file.name));
         }
+        self.web_config().map_err(|why| format!("{why}; use ssl_trusted_certificate"))
+    }
+
+    fn web_config(&self) -> Result<Arc<ClientConfig>, String> {
         let found = SYSTEM_AUTHORITIES.iter().find_map(|path| std::fs::read(path).ok());
-        let pem =
-            found.ok_or("this system has no list of trusted authorities; use ssl_trusted_certificate")?;
+        let pem = found.ok_or("this system has no list of trusted authorities")?;
         client_config(Some(&pem), None).map(Arc::new)
     }
 
     fn install(&self, wanted: &Wanted, place: &str, pem: &[u8]) -> Result<CertificateFacts, String> {
-        let facts = self.issued.install(&wanted.id, pem)?;
+        let facts = self.issued.install(wanted, pem)?;
         let expiry = CertificateExpiry { file: place.into(), until_s: facts.until_s };
         self.live.set_expiry(&wanted.id, expiry);
         Ok(facts)

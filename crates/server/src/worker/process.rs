@@ -176,7 +176,7 @@ impl WorkerProcess {
         // A store may have recovered, so a worker that is started after a crash is started once more.
         let (shared, routing) = start.run(&init).map_err(fail(1))?;
         let (issued, log) = (app.issued.clone(), Arc::clone(&office_log));
-        let acme = AcmeTask::start(&shared.control, Arc::clone(&config), issued, log);
+        let acme = AcmeTask::start(&shared.control, shared.demands.clone(), Arc::clone(&config), issued, log);
         let layout = Arc::new(metrics::layout(&config, &routing.groups));
         shared.collector.lock().unwrap_or_else(PoisonError::into_inner).arrange(Arc::clone(&layout));
         let mut process = WorkerProcess {
@@ -429,6 +429,7 @@ impl ControlStart<'_> {
             control: control.clone(),
             bus,
             health,
+            demands: acme::Demands::default(),
         };
         prober.observe(Box::new(move |report| control.note_health(report)));
         Ok((shared, routing))

@@ -1,12 +1,11 @@
 //! The directives of ACME.
 
-use super::names::{self, Identifier};
-use super::{ChallengeKind, Issuer, KeyKind, Wanted, Written};
+use super::certificates::{certificate, duplicate};
+use super::{ChallengeKind, Issuer};
 use crate::config::{Builder, invalid_choice, invalid_parameter};
 use crate::directive::{Args, Contexts, Directive};
-use crate::modules::process::Sandbox;
 use crate::modules::ssl::read_file;
-use conf::{Diagnostic, Span, Word};
+use conf::{Diagnostic, Word};
 
 pub(super) const DIRECTIVES: &[Directive] = &[
     Directive::new("acme_issuer", Contexts::HTTP, Args::Block(1, 1), "name { … }", issuer)
@@ -16,14 +15,16 @@ pub(super) const DIRECTIVES: &[Directive] = &[
         "acme_certificate",
         Contexts::SERVER,
         Args::AtLeast(1),
-        "issuer [identifier …] [key=alg[:size]]",
+        "issuer [identifier … | keys=$variable | ask=URL] [key=alg[:size]]",
         certificate,
     )
     .doc(
         "Orders the server's certificate from an issuer, renews it, and gives it to \
          `ssl_certificate $acme_certificate`. Without identifiers the names of server_name count; `.example.com` is \
          example.com and www.example.com. key= is ecdsa:256 (the default), ecdsa:384, ecdsa:521, rsa:2048, rsa:3072 \
-         or rsa:4096.",
+         or rsa:4096. With keys= or ask= each host has a certificate of its own, which is ordered when a handshake \
+         names it: if it is a key in the table of the switch with this variable, or if a server answers \
+         URL?domain=HOST with a status of 200 to 299.",
     )
     .example("acme_certificate example shop.example.com;"),
     Directive::new("acme_shared_zone", Contexts::HTTP, Args::Exactly(1), "zone=name:size", |_, d| {
@@ -136,6 +137,18 @@ pub(super) const OF_ISSUERS: &[Directive] = &[
          base64url, or data: with the key itself.",
     )
     .example("external_account_key kid-1 eab.key;"),
+    Directive::new("on_demand_limit", Contexts::ACME_ISSUER, Args::Exactly(1), "number", |b, d| {
+        let word = &d.args[0];
+        let number = word.str()?.parse::<u32>().ok().filter(|number| *number > 0);
+        let Some(number) = number else {
+            return Err(invalid_parameter(word).help("a number of certificates, at least 1"));
+        };
+        last(b).on_demand_per_hour = number;
+        Ok(())
+    })
+    .default("20")
+    .doc("How many orders are made in an hour for hosts that only handshakes name (keys= and ask= of acme_certificate).")
+    .example("on_demand_limit 50;"),
     Directive::new("profile", Contexts::ACME_ISSUER, Args::Between(1, 2), "name [require]", |b, d| {
         let required = match d.args.get(1) {
             None => false,
@@ -193,16 +206,6 @@ fn last<'d>(b: &'d mut Builder<'_>) -> &'d mut Issuer {
     &mut b.draft.http.acme.issuers[at]
 }
 
-fn duplicate(is: bool, d: &conf::Directive) -> Result<(), Diagnostic> {
-    match is {
-        true => {
-            let name = d.name.text();
-            Err(Diagnostic::error(d.name.span, format!("\"{name}\" directive is duplicate")))
-        }
-        false => Ok(()),
-    }
-}
-
 fn issuer(b: &mut Builder<'_>, d: &conf::Directive) -> Result<(), Diagnostic> {
     let word = &d.args[0];
     let name = word.str()?;
@@ -228,6 +231,7 @@ fn issuer(b: &mut Builder<'_>, d: &conf::Directive) -> Result<(), Diagnostic> {
         accepts_terms: false,
         profile: None,
         common_name: false,
+        on_demand_per_hour: 20,
     });
     let faults = b.diagnostics.len();
     b.block(d, Contexts::ACME_ISSUER);
@@ -302,146 +306,4 @@ fn account_key(b: &mut Builder<'_>, d: &conf::Directive) -> Result<(), Diagnosti
     duplicate(last(b).account_key.is_some(), d)?;
     last(b).account_key = Some(file);
     Ok(())
-}
-
-fn certificate(b: &mut Builder<'_>, d: &conf::Directive) -> Result<(), Diagnostic> {
-    let Some(server) = b.server_index() else { return Ok(()) };
-    duplicate(b.draft.http.acme.written.iter().any(|known| known.server == server), d)?;
-    let mut key = None;
-    let mut identifiers: Vec<Identifier> = Vec::new();
-    for word in &d.args[1..] {
-        let text = word.str()?;
-        if let Some(kind) = text.strip_prefix("key=") {
-            duplicate(key.is_some(), d)?;
-            key = Some(key_kind(kind).ok_or_else(|| {
-                let names: Vec<&str> = KeyKind::ALL.iter().map(|(name, _)| *name).collect();
-                invalid_parameter(word).help(format!("one of {}", names.join(", ")))
-            })?);
-            continue;
-        }
-        add(&mut identifiers, text, word.span)?;
-    }
-    let issuer = (d.args[0].str()?.to_owned(), d.args[0].span);
-    let key = key.unwrap_or_default();
-    b.draft.http.acme.written.push(Written { server, issuer, identifiers, key, span: d.name.span });
-    Ok(())
-}
-
-fn key_kind(text: &str) -> Option<KeyKind> {
-    match text {
-        "ecdsa" => Some(KeyKind::Ecdsa256),
-        "rsa" => Some(KeyKind::Rsa2048),
-        _ => KeyKind::ALL.iter().find(|(name, _)| *name == text).map(|(_, kind)| *kind),
-    }
-}
-
-fn add(identifiers: &mut Vec<Identifier>, text: &str, span: Span) -> Result<(), Diagnostic> {
-    let read = names::read(text).map_err(|why| {
-        Diagnostic::error(span, format!("invalid identifier of \"acme_certificate\": {why}"))
-            .help("name the hosts that the certificate is for: acme_certificate ISSUER shop.example.com;")
-    })?;
-    for identifier in read {
-        if !identifiers.contains(&identifier) {
-            identifiers.push(identifier);
-        }
-    }
-    Ok(())
-}
-
-/// Gives each server its certificate: issuers and names may come further down.
-pub(super) fn finish(b: &mut Builder<'_>) {
-    let written = std::mem::take(&mut b.draft.http.acme.written);
-    for Written { server, issuer: (name, span), identifiers, key, span: at } in written {
-        let Some(issuer) = b.draft.http.acme.issuers.iter().position(|known| *known.name == *name) else {
-            let known = b.draft.http.acme.issuers.iter().map(|known| &*known.name);
-            let mut fault = Diagnostic::error(span, format!("unknown acme issuer \"{name}\""));
-            if let Some(near) = conf::nearest(&name, known) {
-                fault = fault.help(format!("did you mean \"{near}\"?"));
-            }
-            b.diagnostics.push(fault);
-            continue;
-        };
-        let identifiers = match identifiers.is_empty() {
-            false => Ok(identifiers),
-            true => of_server_names(b, server, at),
-        };
-        let challenge = b.draft.http.acme.issuers[issuer].challenge;
-        let wildcard = |all: &[Identifier]| all.iter().find(|it| it.is_wildcard()).cloned();
-        match identifiers {
-            Ok(identifiers) if challenge != ChallengeKind::Dns01 && wildcard(&identifiers).is_some() => {
-                let name = wildcard(&identifiers).map(|it| it.to_string()).unwrap_or_default();
-                let text = format!("the wildcard \"{name}\" cannot be proven by {challenge}");
-                b.diagnostics.push(
-                    Diagnostic::error(at, text)
-                        .help("order it from an issuer with `challenge dns-01`, or name each host"),
-                );
-            }
-            Ok(identifiers) => {
-                let names: Vec<String> = identifiers.iter().map(Identifier::to_string).collect();
-                let id = format!("{name} {} {}", key.name(), names.join(",")).into();
-                let wanted = Wanted { issuer, identifiers, key, id };
-                let acme = &mut b.draft.http.acme;
-                let known = acme.certificates.iter().position(|known| *known == wanted);
-                let number = known.unwrap_or_else(|| {
-                    acme.certificates.push(wanted);
-                    acme.certificates.len() - 1
-                });
-                acme.servers.push((server, number));
-            }
-            Err(fault) => b.diagnostics.push(fault),
-        }
-    }
-    check_uses(b);
-    let hook = b.draft.http.acme.issuers.iter().find(|issuer| issuer.dns_hook.is_some());
-    if let (Some(issuer), Sandbox::Strict) = (hook, *b.draft.main.process.sandbox) {
-        let text = format!("\"sandbox strict\" forbids the \"dns_hook\" of the issuer \"{}\"", issuer.name);
-        b.diagnostics.push(Diagnostic::error(None, text).help("use `sandbox on`, or another challenge"));
-    }
-}
-
-fn of_server_names(b: &mut Builder<'_>, server: usize, at: Span) -> Result<Vec<Identifier>, Diagnostic> {
-    let mut identifiers = Vec::new();
-    for (name, span) in b.draft.servers[server].names.clone() {
-        let text = String::from_utf8_lossy(&name).into_owned();
-        if text.is_empty() {
-            continue;
-        }
-        if text.starts_with('~') {
-            let text =
-                format!("no certificate is ordered for the regular expression \"{text}\" in server_name");
-            b.diagnostics.push(Diagnostic::warn(span, text));
-            continue;
-        }
-        add(&mut identifiers, &text, span)?;
-    }
-    match identifiers.is_empty() {
-        true => {
-            Err(Diagnostic::error(at, "no identifiers for \"acme_certificate\": the server has no names")
-                .help("give it a server_name, or name them: acme_certificate ISSUER shop.example.com;"))
-        }
-        false => Ok(identifiers),
-    }
-}
-
-/// Checks that who uses `$acme_certificate` has one.
-fn check_uses(b: &mut Builder<'_>) {
-    let mut faults = Vec::new();
-    for (number, server) in b.draft.servers.iter().enumerate() {
-        let own = &server.ssl;
-        let inherited = &b.draft.ssl;
-        let certificates =
-            if own.certificates.written() { &own.certificates } else { &inherited.certificates };
-        let Some(file) = certificates.iter().find(|file| file.is_issued()) else { continue };
-        // Faults of its acme_certificate are said already.
-        if b.draft.http.acme.of_server(number).is_none() && !b.diagnostics.iter().any(Diagnostic::is_error) {
-            faults.push(
-                Diagnostic::error(
-                    file.span,
-                    "\"$acme_certificate\" is empty: the server has no acme_certificate",
-                )
-                .help("name the issuer in the server: acme_certificate ISSUER;"),
-            );
-        }
-    }
-    b.diagnostics.extend(faults);
 }

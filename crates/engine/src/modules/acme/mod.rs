@@ -3,6 +3,7 @@
 //! Owns what the directives say, and the challenges that requests answer. Must never order anything: the crate `acme` does;
 //! and never look into a certificate or key: the crate `tls` does.
 
+mod certificates;
 mod directives;
 mod live;
 mod names;
@@ -10,7 +11,7 @@ mod names;
 mod tests;
 
 pub use live::AcmeLive;
-pub use names::Identifier;
+pub use names::{Identifier, is_public_host};
 
 use super::Module;
 use crate::exchange::Exchange;
@@ -111,6 +112,8 @@ pub struct Issuer {
     pub profile: Option<(String, bool)>,
     /// `common_name_in_csr`.
     pub common_name: bool,
+    /// `on_demand_limit`: how many certificates that only handshakes name are ordered in an hour at most.
+    pub on_demand_per_hour: u32,
 }
 
 /// A certificate to be ordered. Two that are equal are one.
@@ -124,6 +127,36 @@ pub struct Wanted {
     pub key: KeyKind,
     /// All of that as a text: by it the certificate is found in other configurations.
     pub id: Arc<str>,
+}
+
+/// What allows a certificate for a name that only a handshake has.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Permission {
+    /// `ask=`: a server that is asked, an http or https address.
+    Ask(String),
+    /// `keys=`: the name is a key in the table of this switch, an index into [`crate::Config::switches`].
+    Keys(usize),
+}
+
+/// Certificates for hosts that the configuration does not name, each ordered when a handshake asks for it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OnDemand {
+    /// The issuer: an index into [`AcmeSettings::issuers`].
+    pub issuer: usize,
+    /// The kind of the certificates' keys.
+    pub key: KeyKind,
+    /// What allows one.
+    pub permission: Permission,
+    /// Issuer and kind of key as a text: by it certificates are found in other configurations.
+    pub id: Arc<str>,
+}
+
+impl OnDemand {
+    /// Returns the certificate for a name, in lower case.
+    pub fn wanted(&self, name: &str) -> Wanted {
+        let identifiers = vec![Identifier::Dns(name.to_owned())];
+        Wanted { issuer: self.issuer, identifiers, key: self.key, id: format!("{} {name}", self.id).into() }
+    }
 }
 
 /// What a certificate says of itself, as far as its renewal needs it.
@@ -146,7 +179,18 @@ pub(crate) struct Written {
     issuer: (String, Span),
     identifiers: Vec<Identifier>,
     key: KeyKind,
+    /// `keys=` or `ask=` as it is written.
+    permission: Option<(String, Span)>,
     span: Span,
+}
+
+/// Which certificates a server has.
+#[derive(Clone, Copy, Debug)]
+enum Certificates {
+    /// An index into [`AcmeSettings::certificates`].
+    One(usize),
+    /// An index into [`AcmeSettings::on_demand`].
+    OnDemand(usize),
 }
 
 /// What the configuration says of ACME.
@@ -156,8 +200,10 @@ pub struct AcmeSettings {
     pub issuers: Vec<Issuer>,
     /// The certificates, each once.
     pub certificates: Vec<Wanted>,
-    /// Which of them a server has: indices into the servers and into `certificates`.
-    servers: Vec<(usize, usize)>,
+    /// What is ordered when handshakes name it, each once.
+    pub on_demand: Vec<OnDemand>,
+    /// What a server has, by its index.
+    servers: Vec<(usize, Certificates)>,
     /// What changes meanwhile.
     pub live: AcmeLive,
     written: Vec<Written>,
@@ -171,8 +217,18 @@ impl AcmeSettings {
 
     /// Returns the certificate of a server, by the server's number.
     pub fn of_server(&self, server: usize) -> Option<&Wanted> {
-        let (_, certificate) = self.servers.iter().find(|(known, _)| *known == server)?;
-        self.certificates.get(*certificate)
+        match self.servers.iter().find(|(known, _)| *known == server)?.1 {
+            Certificates::One(number) => self.certificates.get(number),
+            Certificates::OnDemand(_) => None,
+        }
+    }
+
+    /// Returns what allows a server certificates on demand, by the server's number.
+    pub fn on_demand_of_server(&self, server: usize) -> Option<&OnDemand> {
+        match self.servers.iter().find(|(known, _)| *known == server)?.1 {
+            Certificates::One(_) => None,
+            Certificates::OnDemand(number) => self.on_demand.get(number),
+        }
     }
 }
 
@@ -180,7 +236,7 @@ impl AcmeSettings {
 pub static MODULE: Module = Module {
     // As early as possible, so that no setting of a server is in the way.
     handlers: &[(Phase::PostRead, answer)],
-    finish: Some(directives::finish),
+    finish: Some(certificates::finish),
     is_needed: Some(|config, _| !config.http.acme.issuers.is_empty()),
     ..Module::new("acme", &[directives::DIRECTIVES, directives::OF_ISSUERS])
 };

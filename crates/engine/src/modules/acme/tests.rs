@@ -1,6 +1,6 @@
 //! What the directives of ACME say, what they refuse, and the answers to HTTP-01.
 
-use super::{ChallengeKind, Identifier, KeyKind};
+use super::{ChallengeKind, Identifier, KeyKind, Permission};
 use crate::Env;
 use crate::phase::{self, Content, Step};
 use crate::testing::{TestHost, exchange, with_files};
@@ -83,6 +83,7 @@ fn faults_are_named() {
             issuer(&format!("{URI} external_account_key k data:a+b/;")),
             "the external account key \"data:...\" is not base64url",
         ),
+        (issuer(&format!("{URI} on_demand_limit 0;")), "invalid parameter \"0\""),
         (issuer(&format!("{URI} profile a b;")), "invalid parameter \"b\""),
         (
             format!(
@@ -124,6 +125,27 @@ fn faults_are_named() {
             "the key of \"$acme_certificate\" cannot be \"ca.pem\"",
         ),
         (
+            server("acme_certificate one a.example keys=$live;"),
+            "\"a.example\" beside \"keys=$live\": hosts on demand are not named here",
+        ),
+        (
+            server("acme_certificate one keys=$live ask=http://x/;"),
+            "\"acme_certificate\" directive is duplicate",
+        ),
+        (server("acme_certificate one keys=live;"), "invalid variable in \"keys=live\""),
+        (
+            server("acme_certificate one keys=$live;"),
+            "\"keys=$live\": there is no switch with the variable $live",
+        ),
+        (
+            server("acme_certificate one keys=$tenant;")
+                + "upstream blue { server 127.0.0.1:1; } switch $http_x $tenant { default blue; }",
+            "\"keys=$tenant\": the keys of this switch are no hosts",
+        ),
+        (server("acme_certificate one ask=ftp://x/;"), "invalid address in \"ask=ftp://x/\""),
+        (server("acme_certificate one ask=https:///x;"), "invalid address in \"ask=https:///x\""),
+        (server("acme_certificate one ask=http://a@x/;"), "invalid address in \"ask=http://a@x/\""),
+        (
             server("ssl_certificate $other;"),
             "variables in the name of a certificate are not supported by pointsman",
         ),
@@ -132,6 +154,29 @@ fn faults_are_named() {
         let faults = built(&http).err().unwrap_or_default();
         assert!(faults.first().is_some_and(|first| first.starts_with(fault)), "{http}: {faults:?}");
     }
+}
+
+#[test]
+fn hosts_on_demand_are_allowed_by_a_switch_or_a_server() {
+    let config = built(&format!(
+        "server {{ acme_certificate one keys=$live key=rsa; }}
+         server {{ acme_certificate one ask=http://127.0.0.1:9000/may?for=tls; }}
+         server {{ server_name a.example; acme_certificate one; }}
+         upstream blue {{ server 127.0.0.1:1; }}
+         switch $http_x $tenant {{ default blue; state memory; }}
+         switch $host $live {{ default blue; state memory; }}
+         acme_issuer one {{ {URI} on_demand_limit 5; }}"
+    ))
+    .unwrap();
+    let acme = &config.http.acme;
+    let of = |server| acme.on_demand_of_server(server);
+    assert_eq!(acme.issuers[0].on_demand_per_hour, 5);
+    assert_eq!(of(0).unwrap().permission, Permission::Keys(1));
+    assert_eq!(of(1).unwrap().permission, Permission::Ask("http://127.0.0.1:9000/may?for=tls".to_owned()));
+    assert!(of(2).is_none() && acme.of_server(0).is_none() && acme.of_server(2).is_some());
+    let wanted = of(0).unwrap().wanted("shop.example.com");
+    assert_eq!(wanted.identifiers, [Identifier::Dns("shop.example.com".to_owned())]);
+    assert_eq!((wanted.key, &*wanted.id), (KeyKind::Rsa2048, "one rsa:2048 on-demand shop.example.com"));
 }
 
 #[test]

@@ -61,6 +61,13 @@ pub struct SwitchDraft {
     pub(super) dict: Setting<Option<Named>>,
 }
 
+impl SwitchDraft {
+    /// Returns its variable without the `$`, and the kind of its keys.
+    pub(crate) fn identity(&self) -> (&str, KeyKind) {
+        (&self.name.name, self.key.0)
+    }
+}
+
 /// An `upstream {}` block, as a target.
 struct Group {
     name: String,
