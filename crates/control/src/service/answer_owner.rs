@@ -10,8 +10,6 @@ use std::sync::Arc;
 #[derive(Clone)]
 pub(super) struct WatchedCommit {
     pub(super) switch: Arc<str>,
-    /// Its revision; that of the first of several, if another process made them.
-    pub(super) first: u64,
     pub(super) watch: Arc<Watch>,
 }
 
@@ -33,7 +31,7 @@ pub(super) enum Owner {
 /// Finds the commit that routed these requests: the newest that changed the key and that they can have followed. Commits
 /// are in their order.
 pub(super) fn owner(commits: &[WatchedCommit], side: &Answered<'_>) -> Owner {
-    let upto = commits.partition_point(|commit| commit.first <= side.revision);
+    let upto = commits.partition_point(|commit| commit.revision() <= side.revision);
     let known = &commits[..upto];
     if let Some(key) = side.key {
         let own = known.iter().rev().find(|commit| commit.watch.concerns(key));
@@ -76,7 +74,7 @@ mod tests {
             after: table(revision, after),
             changes: changes.iter().map(|name| key(name)).collect(),
         };
-        WatchedCommit { switch: "live".into(), first: revision, watch: Arc::new(watch) }
+        WatchedCommit { switch: "live".into(), watch: Arc::new(watch) }
     }
 
     #[test]

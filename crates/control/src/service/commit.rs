@@ -179,7 +179,9 @@ impl ControlState {
             let commit = if needs { commit.without_optional() } else { commit };
             let kept = store.commit(&commit);
             let at = Instant::now();
-            let news = store.since(revision);
+            // Published next: what is known is not read again.
+            let is_next = kept.is_ok() && commit.revision == revision + 1;
+            let news = if is_next { Ok(vec![commit.clone()]) } else { store.since(revision) };
             Ok((commit, kept, at, news, Condition::of(store)))
         };
         let (commit, kept, at, news, condition) = switch.store.with(work).await?;
@@ -293,9 +295,12 @@ impl ControlState {
         if let Some(watch) = &watch {
             self.make_room(watch.changes.len());
         }
+        if let Some(watch) = &watch {
+            self.watch_answers_of(switch, watch);
+        }
+        let acknowledgements = self.publish_table(switch, std::slice::from_ref(&commit), watch.clone());
         let horizon =
             watch.as_ref().map(|watch| self.open_horizon(switch, watch, (commit.time_ms, watch_ms)));
-        let acknowledgements = self.publish_table(switch, std::slice::from_ref(&commit), watch.clone());
         self.announce_commit(&switch.name(), &commit);
         self.end_refusals(switch, &commit);
         let mut receipt = Receipt::of_commit(&switch.name(), &commit);

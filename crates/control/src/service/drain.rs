@@ -83,7 +83,7 @@ impl ControlState {
     pub(super) async fn refresh(&self, following: &CommitProgress) {
         if following.is_watching() {
             self.collect().await;
-            self.count_answers(&following.switch);
+            self.count_answers(&following.switch, Some(following.revision));
         }
     }
 

@@ -50,8 +50,17 @@ impl ControlState {
         self.data_plane().collector().lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Has the answers of a commit counted that is about to be published, from its time on and for so long. Returns its
-    /// horizon as it begins.
+    /// Has the answers of a commit counted that is about to be published.
+    pub(super) fn watch_answers_of(&self, switch: &SwitchState, watch: &Arc<Watch>) {
+        let name = switch.name();
+        let oldest = self.oldest_watched(&name).unwrap_or(watch.after.revision());
+        self.collector().watch_answers(&name, Some(oldest));
+        self.commits.borrow_mut().push(WatchedCommit { switch: name, watch: watch.clone() });
+        self.forget_commits();
+    }
+
+    /// Returns the horizon of a commit that was just published, from its time on and for so long. What was answered before is
+    /// added up only now, so that publishing does not wait for it.
     pub(super) fn open_horizon(
         &self,
         switch: &SwitchState,
@@ -72,10 +81,7 @@ impl ControlState {
         let wanted = |key: &[u8]| watch.concerns(key);
         let clock_ms = self.clock_ms();
         let before: BTreeMap<Arc<str>, AnswerCounts> = {
-            let mut collector = self.collector();
-            let recent = collector.recent(&name, Window::Minute, clock_ms, wanted);
-            let oldest = self.oldest_watched(&name).unwrap_or(watch.after.revision());
-            collector.watch_answers(&name, Some(oldest));
+            let recent = self.collector().recent(&name, Window::Minute, clock_ms, wanted);
             recent.iter().map(|(target, counters)| (target.clone(), counters.into())).collect()
         };
         targets.extend(before.keys().cloned());
@@ -84,9 +90,6 @@ impl ControlState {
             target: target.to_string(),
             after: AnswerCounts::default(),
         };
-        let first = watch.after.revision();
-        self.commits.borrow_mut().push(WatchedCommit { switch: name, first, watch: watch.clone() });
-        self.forget_commits();
         Horizon {
             until_ms: time_ms + watch_ms,
             process: owner::own(),
@@ -97,18 +100,23 @@ impl ControlState {
 
     /// Notes commits of another process, whose answers are not those of commits that are watched here.
     pub(super) fn note_unwatched(&self, switch: &SwitchState, before: Arc<Table>, news: &[Commit]) {
-        let Some(first) = news.first().filter(|_| self.oldest_watched(&switch.name()).is_some()) else {
+        if self.oldest_watched(&switch.name()).is_none() {
             return;
-        };
-        let watch = Watch {
-            id: self.next_watch_id(),
-            switch: switch.configured().number,
-            before,
-            after: switch.table(),
-            changes: news.iter().flat_map(Commit::moves).map(|change| change.key.clone()).collect(),
-        };
-        let noted = WatchedCommit { switch: switch.name(), first: first.revision, watch: Arc::new(watch) };
-        self.commits.borrow_mut().push(noted);
+        }
+        let mut before = before;
+        for commit in news {
+            let after = Arc::new(before.apply(commit));
+            let watch = Watch {
+                id: self.next_watch_id(),
+                switch: switch.configured().number,
+                before,
+                after: after.clone(),
+                changes: commit.moves().map(|change| change.key.clone()).collect(),
+            };
+            let noted = WatchedCommit { switch: switch.name(), watch: Arc::new(watch) };
+            self.commits.borrow_mut().push(noted);
+            before = after;
+        }
         self.forget_commits();
     }
 
@@ -172,7 +180,7 @@ impl ControlState {
     fn count_all(&self) {
         let watched = self.watched();
         let names: BTreeSet<Arc<str>> = watched.iter().map(|one| one.switch.clone()).collect();
-        names.iter().for_each(|name| self.count_answers(name));
+        names.iter().for_each(|name| self.count_answers(name, None));
         for one in &watched {
             self.tell_failures(one);
             if one.horizon_end() <= Instant::now() {
@@ -185,8 +193,8 @@ impl ControlState {
         }
     }
 
-    /// Brings the receipts of a switch up to what the collector has.
-    pub(super) fn count_answers(&self, name: &Arc<str>) {
+    /// Brings the receipts of a switch up to what the collector has; of one revision only that one's.
+    pub(super) fn count_answers(&self, name: &Arc<str>, only: Option<u64>) {
         let commits: Vec<WatchedCommit> =
             self.commits.borrow().iter().filter(|one| one.switch == *name).cloned().collect();
         let mut counted: BTreeMap<u64, ByTarget> = BTreeMap::new();
@@ -195,6 +203,7 @@ impl ControlState {
             lost = answers.has_lost();
             for side in answers.iter() {
                 match owner(&commits, &side) {
+                    Owner::Commit(revision) if only.is_some_and(|only| only != revision) => {}
                     Owner::Commit(revision) => {
                         let targets = counted.entry(revision).or_default();
                         targets.entry(side.target.clone()).or_default().merge(side.answers);
@@ -203,7 +212,8 @@ impl ControlState {
                 }
             }
         }
-        for one in self.watched().iter().filter(|one| one.switch == *name) {
+        let is_wanted = |one: &CommitProgress| only.is_none_or(|only| only == one.revision);
+        for one in self.watched().iter().filter(|one| one.switch == *name && is_wanted(one)) {
             one.set_answers(&counted.remove(&one.revision).unwrap_or_default());
             if lost || unclear.contains(&one.revision) {
                 one.end_horizon(Some(reasons::TOO_MANY_KEYS.to_owned()));
@@ -294,12 +304,13 @@ impl CommitProgress {
             let Some(horizon) = &mut receipt.horizon else { return };
             horizon.span_us = span_us;
             for (target, answers) in counted {
-                let after = AnswerCounts::from(answers);
                 match horizon.targets.iter_mut().find(|known| *known.target == **target) {
-                    Some(known) => known.after = after,
+                    // Answers are only ever added.
+                    Some(known) if known.after.all().0 == answers.requests + answers.streams => {}
+                    Some(known) => known.after = answers.into(),
                     None => horizon.targets.push(TargetAnswers {
                         target: target.to_string(),
-                        after,
+                        after: answers.into(),
                         ..TargetAnswers::default()
                     }),
                 }
